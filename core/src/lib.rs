@@ -1,1 +1,5 @@
-
+//! Shardis: a Redis-compatible in-memory server whose cores share nothing.
+pub mod config;
+pub mod protocol;
+pub mod runtime;
+pub mod types;

@@ -1,0 +1,1 @@
+//! The only room that knows glommio, io_uring, epoll, clocks, files and signals.

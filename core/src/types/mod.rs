@@ -1,0 +1,1 @@
+//! Pure data structures: no RESP, no argv, no clock.

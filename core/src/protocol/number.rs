@@ -1,0 +1,157 @@
+//! Numbers as Redis reads and prints them.
+//!
+//! Integers are strict: a text is one only if printing the number gives the same text again. Doubles are what `strtod`
+//! takes and `%.17g` prints. For `long double` see [`extended`](super::extended).
+use std::io::Write;
+
+use super::extended::{self, Extended};
+
+/// So many digits are less than `u64::MAX`, whatever they are.
+const DIGITS_WITHOUT_OVERFLOW: usize = 19;
+
+/// A strict decimal integer: no blanks, no `+`, no leading zeros, no `-0`.
+#[inline]
+pub fn parse_i64(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [b'0'] if !negative => return Some(0),
+        [b'1'..=b'9', ..] if digits.len() <= DIGITS_WITHOUT_OVERFLOW => {}
+        _ => return None,
+    }
+    let mut magnitude = 0u64;
+    for &byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        magnitude = magnitude * 10 + u64::from(digit);
+    }
+    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
+}
+
+/// A double as C's `strtod` reads it, the whole text, no blank before it: decimal or hexadecimal, `inf`, `infinity`.
+/// Not one: `nan`, a number too big for a double, and one so small that it would become zero.
+pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
+    match unsigned {
+        [b'0', b'x' | b'X', digits @ ..] => {
+            let scaled = extended::parse_hex(digits)?;
+            let magnitude = scaled.to_f64()?;
+            Some(if text[0] == b'-' { -magnitude } else { magnitude })
+        }
+        [b'0'..=b'9' | b'.', ..] => {
+            let value: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+            // Digits give an infinity by overflow alone, and a zero by underflow unless they all are zero.
+            let mantissa = unsigned.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
+            let underflow = value == 0.0 && mantissa.iter().any(|byte| matches!(byte, b'1'..=b'9'));
+            (value.is_finite() && !underflow).then_some(value)
+        }
+        _ if unsigned.eq_ignore_ascii_case(b"inf") || unsigned.eq_ignore_ascii_case(b"infinity") => {
+            Some(if text[0] == b'-' { f64::NEG_INFINITY } else { f64::INFINITY })
+        }
+        _ => None,
+    }
+}
+
+/// The text of a double as `%.17g` gives it, which is how Redis shows scores and RESP3 doubles. Infinities are `inf` and
+/// `-inf`; NaN is `nan` whatever its sign.
+#[derive(Clone)]
+pub struct F64Text {
+    bytes: [u8; F64_TEXT_LEN_MAX],
+    len: usize,
+}
+
+/// Longest text of a double: `-1.7976931348623157e+308` has 24 bytes.
+const F64_TEXT_LEN_MAX: usize = 24;
+/// Significant digits of `%.17g`.
+const F64_DIGITS: usize = 17;
+
+impl F64Text {
+    pub fn new(value: f64) -> Self {
+        /// Whole numbers below this have no more than [`F64_DIGITS`] digits, and all of them are shown.
+        const WHOLE_MAX: f64 = 1e17;
+        let mut text = Self { bytes: [0; F64_TEXT_LEN_MAX], len: 0 };
+        if value.is_nan() {
+            text.push(b"nan");
+        } else if value.is_infinite() {
+            text.push(if value > 0.0 { b"inf" } else { b"-inf" });
+        } else if value == 0.0 {
+            text.push(if value.is_sign_negative() { b"-0" } else { b"0" });
+        } else if value.abs() < WHOLE_MAX && value == value.trunc() {
+            text.push(itoa::Buffer::new().format(value as i64).as_bytes());
+        } else {
+            text.push_general(value);
+        }
+        text
+    }
+
+    #[inline]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).expect("a number's text is ASCII")
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    /// C's `%g`: the digits, without trailing zeros, around the point where the exponent is small, else behind a first
+    /// digit with the exponent in at least two digits.
+    fn push_general(&mut self, value: f64) {
+        // `D.DDDDDDDDDDDDDDDDeEXP`: Rust's exact digits are the C library's, both round half to even.
+        let mut scientific = [0u8; 32];
+        let mut unused = &mut scientific[..];
+        write!(unused, "{:.*e}", F64_DIGITS - 1, value.abs())
+            .expect("32 bytes hold 17 digits and an exponent");
+        let len = 32 - unused.len();
+        let exponent_at = F64_DIGITS + 2;
+        let exponent = parse_i64(&scientific[exponent_at..len]).expect("an exponent is an integer") as i32;
+        let mut digits = [0u8; F64_DIGITS];
+        digits[0] = scientific[0];
+        digits[1..].copy_from_slice(&scientific[2..exponent_at - 1]);
+        let significant = digits.iter().rposition(|&digit| digit != b'0').map_or(1, |last| last + 1);
+        let digits = &digits[..significant];
+
+        if value < 0.0 {
+            self.push(b"-");
+        }
+        if exponent < -4 || exponent >= F64_DIGITS as i32 {
+            self.push(&digits[..1]);
+            if significant > 1 {
+                self.push(b".");
+                self.push(&digits[1..]);
+            }
+            self.push(if exponent < 0 { b"e-" } else { b"e+" });
+            if exponent.abs() < 10 {
+                self.push(b"0");
+            }
+            self.push(itoa::Buffer::new().format(exponent.abs()).as_bytes());
+        } else if exponent < 0 {
+            self.push(&b"0.000"[..1 + exponent.unsigned_abs() as usize]);
+            self.push(digits);
+        } else {
+            let whole = exponent as usize + 1;
+            self.push(&digits[..whole.min(significant)]);
+            for _ in significant..whole {
+                self.push(b"0");
+            }
+            if significant > whole {
+                self.push(b".");
+                self.push(&digits[whole..]);
+            }
+        }
+    }
+}
+
+/// A double as `%.17Lf` without trailing zeros gives it: how Redis shows coordinates and INCRBYFLOAT's sums. NaN is
+/// `nan`.
+pub fn human_f64(value: f64) -> String {
+    if value.is_nan() { "nan".to_owned() } else { Extended::from_f64(value).to_human() }
+}

@@ -1,0 +1,413 @@
+//! The request parser: RESP arrays of bulk strings, and inline lines.
+//!
+//! It is resumable. A request that has arrived in part leaves behind where the next unread length line or argument
+//! begins, so more bytes continue the work and never repeat it: a client that sends a byte at a time costs O(n).
+//! It is also oblivious to how the bytes were cut: the outcome depends on the bytes alone. (Redis decides whether a line
+//! is too long by what a `read` happened to bring; here it is too long when it is.)
+//!
+//! Nothing is allocated on the word of a client. A declared count or length is only ever compared with a limit and with
+//! the bytes that are there.
+use std::borrow::Cow;
+use std::fmt;
+
+use super::argv::{ArgRange, OwnedArgv};
+use super::inline;
+use super::number::parse_i64;
+
+/// Longest line (an inline request, or a count or length with its line end still to come) in bytes.
+pub const INLINE_LEN_MAX: usize = 64 * 1024;
+/// A client that must authenticate and has not may send so many arguments of so many bytes: AUTH and HELLO fit.
+pub const UNAUTHENTICATED_MULTIBULK_LEN_MAX: i64 = 10;
+pub const UNAUTHENTICATED_BULK_LEN_MAX: u64 = 16 * 1024;
+/// Longest request in bytes, so that an [`ArgRange`] reaches every argument. An argument that would end past it is
+/// refused as too long.
+pub const REQUEST_LEN_MAX: usize = u32::MAX as usize;
+
+const _: () = assert!(INLINE_LEN_MAX < REQUEST_LEN_MAX);
+
+/// What a client may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest argument in bytes (`proto-max-bulk-len`).
+    pub bulk_len_max: u64,
+    /// Most arguments of a request, the command's name included.
+    pub multibulk_len_max: i64,
+    /// Longest line in bytes.
+    pub inline_len_max: usize,
+    /// False for a client that must authenticate first: it gets the `UNAUTHENTICATED_*` limits.
+    pub authenticated: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bulk_len_max: 512 * 1024 * 1024,
+            multibulk_len_max: i32::MAX as i64,
+            inline_len_max: INLINE_LEN_MAX,
+            authenticated: true,
+        }
+    }
+}
+
+/// What no request may look like. The connection gets the text as an error reply and is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProtocolError {
+    TooBigInlineRequest,
+    UnbalancedQuotes,
+    TooBigMultibulkCountString,
+    InvalidMultibulkLen,
+    UnauthenticatedMultibulkLen,
+    TooBigBulkCountString,
+    /// Where an argument's `$` belongs stood this byte.
+    ExpectedDollar(u8),
+    InvalidBulkLen,
+    UnauthenticatedBulkLen,
+}
+
+impl ProtocolError {
+    /// The error reply's text, code included: `ERR Protocol error: invalid bulk length`. It may hold any byte but CR
+    /// and LF.
+    pub fn text(self) -> Cow<'static, [u8]> {
+        let text: &'static str = match self {
+            Self::TooBigInlineRequest => "ERR Protocol error: too big inline request",
+            Self::UnbalancedQuotes => "ERR Protocol error: unbalanced quotes in request",
+            Self::TooBigMultibulkCountString => "ERR Protocol error: too big mbulk count string",
+            Self::InvalidMultibulkLen => "ERR Protocol error: invalid multibulk length",
+            Self::UnauthenticatedMultibulkLen => "ERR Protocol error: unauthenticated multibulk length",
+            Self::TooBigBulkCountString => "ERR Protocol error: too big bulk count string",
+            Self::ExpectedDollar(got) => {
+                let got = if matches!(got, b'\r' | b'\n') { b' ' } else { got };
+                return Cow::Owned([b"ERR Protocol error: expected '$', got '", &[got][..], b"'"].concat());
+            }
+            Self::InvalidBulkLen => "ERR Protocol error: invalid bulk length",
+            Self::UnauthenticatedBulkLen => "ERR Protocol error: unauthenticated bulk length",
+        };
+        Cow::Borrowed(text.as_bytes())
+    }
+
+    /// The words of the log line `Protocol error (WORDS) from client: ...`, which are not those of the reply.
+    pub fn log_words(self) -> &'static str {
+        match self {
+            Self::TooBigInlineRequest => "too big inline request",
+            Self::UnbalancedQuotes => "unbalanced quotes in inline request",
+            Self::TooBigMultibulkCountString => "too big mbulk count string",
+            Self::InvalidMultibulkLen => "invalid mbulk count",
+            Self::UnauthenticatedMultibulkLen => "unauth mbulk count",
+            Self::TooBigBulkCountString => "too big bulk count string",
+            Self::ExpectedDollar(_) => "expected $ but got something else",
+            Self::InvalidBulkLen => "invalid bulk length",
+            Self::UnauthenticatedBulkLen => "unauth bulk length",
+        }
+    }
+}
+
+impl fmt::Display for ProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().escape_ascii().fmt(f)
+    }
+}
+
+impl std::error::Error for ProtocolError {}
+
+/// What [`RequestParser::parse`] found at the start of the buffer. `consumed` counts from the buffer's start.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A request of at least one argument; its ranges were appended to `args` and lie within the first `consumed` bytes.
+    Request { consumed: usize },
+    /// An inline request with quotes: its arguments are not bytes of the buffer. `args` is untouched.
+    Inline { consumed: usize, argv: OwnedArgv },
+    /// A blank line or an array of no arguments: it is skipped and gets no reply.
+    Empty { consumed: usize },
+    /// The request goes on past the buffer. `args` is untouched. `missing` is set within an argument: so many bytes, its
+    /// line end included, are still to come, and can be read straight into place behind the buffer.
+    Incomplete { missing: Option<usize> },
+    /// The stream cannot be read any further. `args` is untouched.
+    Error(ProtocolError),
+}
+
+/// Finds the request a buffer starts with, over as many calls as its bytes take to arrive.
+#[derive(Debug, Default)]
+pub struct RequestParser {
+    /// Offset of what is read next: a line's start, or an argument's first byte once its length is known.
+    at: usize,
+    /// So many bytes behind `at` are known to hold no line end.
+    scanned: usize,
+    /// Arguments still to come; 0 until the request's first line was read.
+    args_left: u32,
+    /// Length of the argument at `at`, once its line was read.
+    bulk_len: Option<u32>,
+    /// The ranges found by earlier calls for a request that is still incomplete.
+    parked: Vec<ArgRange>,
+}
+
+impl RequestParser {
+    /// Reads on in the request that `buf` starts with. Between calls that return `Incomplete`, `buf` starts at the same
+    /// byte and only grows; after any other outcome the next call starts a new request at `buf`'s start.
+    #[inline]
+    pub fn parse(&mut self, buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Parsed {
+        match buf.first() {
+            Some(b'*') => self.parse_multibulk(buf, limits, args),
+            Some(_) => self.parse_inline(buf, limits, args),
+            None => Parsed::Incomplete { missing: None },
+        }
+    }
+
+    /// Forgets a request that was read in part.
+    pub fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The heap bytes behind it, for memory accounting.
+    pub fn heap_len_bytes(&self) -> usize {
+        self.parked.capacity() * size_of::<ArgRange>()
+    }
+
+    fn parse_multibulk(&mut self, buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Parsed {
+        let args_before = args.len();
+        let step = if self.parked.is_empty() {
+            let step = self.read_multibulk(buf, limits, args);
+            if !matches!(step, Ok(Step::Done { .. })) {
+                self.parked.extend_from_slice(&args[args_before..]);
+                args.truncate(args_before);
+            }
+            step
+        } else {
+            // Ranges of earlier calls are not moved again before the request is whole: a million arguments that arrive
+            // in a thousand pieces stay linear.
+            let mut parked = std::mem::take(&mut self.parked);
+            let step = self.read_multibulk(buf, limits, &mut parked);
+            match step {
+                Ok(Step::Done { .. }) => args.append(&mut parked),
+                Ok(Step::More { .. }) | Err(_) => self.parked = parked,
+            }
+            step
+        };
+
+        match step {
+            Ok(Step::Done { consumed }) => {
+                self.at = 0;
+                if args.len() == args_before {
+                    Parsed::Empty { consumed }
+                } else {
+                    Parsed::Request { consumed }
+                }
+            }
+            Ok(Step::More { missing }) => Parsed::Incomplete { missing },
+            Err(error) => {
+                self.reset();
+                Parsed::Error(error)
+            }
+        }
+    }
+
+    /// Appends to `ranges` the arguments that are whole. Unless it returns `Done`, `self` holds where to go on; when it
+    /// does, `self` is as new but for `at`.
+    fn read_multibulk(
+        &mut self,
+        buf: &[u8],
+        limits: &Limits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Result<Step, ProtocolError> {
+        let mut args_left = self.args_left;
+        let mut at = self.at;
+        if args_left == 0 {
+            let Some(line) = self.read_count(buf, limits)? else { return Ok(Step::More { missing: None }) };
+            if line.value == 0 {
+                return Ok(Step::Done { consumed: line.end });
+            }
+            args_left = line.value;
+            at = line.end;
+        }
+
+        let bulk_len_max = limits.usual_bulk_len_max();
+        let mut bulk_len = self.bulk_len.take();
+        while args_left > 0 {
+            let len = match bulk_len.take() {
+                Some(len) => len,
+                None => {
+                    let line = match short_line(buf, at, b'$') {
+                        Some(line) if u64::from(line.value) <= bulk_len_max => Some(line),
+                        _ => self.read_bulk_len(buf, at, limits)?,
+                    };
+                    let Some(line) = line else {
+                        (self.at, self.args_left) = (at, args_left);
+                        return Ok(Step::More { missing: None });
+                    };
+                    at = line.end;
+                    line.value
+                }
+            };
+            let end = at + len as usize + 2;
+            if end > buf.len() {
+                if end > REQUEST_LEN_MAX {
+                    return Err(ProtocolError::InvalidBulkLen);
+                }
+                (self.at, self.args_left, self.bulk_len) = (at, args_left, Some(len));
+                return Ok(Step::More { missing: Some(end - buf.len()) });
+            }
+            if end > REQUEST_LEN_MAX {
+                return Err(ProtocolError::InvalidBulkLen);
+            }
+            ranges.push(ArgRange { start: at as u32, len });
+            // What stands where the line end belongs is not looked at, as in Redis.
+            at = end;
+            args_left -= 1;
+        }
+        self.args_left = 0;
+        Ok(Step::Done { consumed: at })
+    }
+
+    /// The request's first line, `*COUNT`. A count below zero counts as none.
+    fn read_count(&mut self, buf: &[u8], limits: &Limits) -> Result<Option<Line>, ProtocolError> {
+        if let Some(line) = short_line(buf, 0, b'*')
+            && i64::from(line.value) <= limits.usual_multibulk_len_max()
+        {
+            return Ok(Some(line));
+        }
+        let Some(len) = self.line_len(buf, 0, limits, ProtocolError::TooBigMultibulkCountString)? else {
+            return Ok(None);
+        };
+        let count = parse_i64(&buf[1..len]).ok_or(ProtocolError::InvalidMultibulkLen)?;
+        if count > limits.multibulk_len_max {
+            return Err(ProtocolError::InvalidMultibulkLen);
+        }
+        if count > limits.usual_multibulk_len_max() {
+            return Err(ProtocolError::UnauthenticatedMultibulkLen);
+        }
+        let value = u32::try_from(count.max(0)).map_err(|_| ProtocolError::InvalidMultibulkLen)?;
+        Ok(Some(Line { value, end: len + 2 }))
+    }
+
+    /// An argument's length line, `$LEN`, at `at`.
+    fn read_bulk_len(
+        &mut self,
+        buf: &[u8],
+        at: usize,
+        limits: &Limits,
+    ) -> Result<Option<Line>, ProtocolError> {
+        let Some(line_len) = self.line_len(buf, at, limits, ProtocolError::TooBigBulkCountString)? else {
+            return Ok(None);
+        };
+        let line = &buf[at..at + line_len];
+        match line.first() {
+            Some(b'$') => {}
+            // An empty line: what stands in the dollar's place is the line's own CR.
+            None => return Err(ProtocolError::ExpectedDollar(b'\r')),
+            Some(&got) => return Err(ProtocolError::ExpectedDollar(got)),
+        }
+        let len = parse_i64(&line[1..]).and_then(|len| u64::try_from(len).ok());
+        let len = len.filter(|&len| len <= limits.bulk_len_max).ok_or(ProtocolError::InvalidBulkLen)?;
+        if len > limits.usual_bulk_len_max() {
+            return Err(ProtocolError::UnauthenticatedBulkLen);
+        }
+        let value = u32::try_from(len).map_err(|_| ProtocolError::InvalidBulkLen)?;
+        Ok(Some(Line { value, end: at + line_len + 2 }))
+    }
+
+    /// Length of the line at `at` up to its CR, once the byte behind the CR has arrived too. As for Redis, that byte is
+    /// any, and a line with a zero byte never ends: it is reported when it has become too long.
+    fn line_len(
+        &mut self,
+        buf: &[u8],
+        at: usize,
+        limits: &Limits,
+        too_big: ProtocolError,
+    ) -> Result<Option<usize>, ProtocolError> {
+        let line = &buf[at..];
+        let searched = &line[..line.len().min(limits.inline_len_max + 1)];
+        match memchr::memchr2(b'\r', 0, &searched[self.scanned..]).map(|i| self.scanned + i) {
+            Some(i) if line[i] == b'\r' => {
+                let whole = i + 1 < line.len();
+                self.scanned = if whole { 0 } else { i };
+                return Ok(whole.then_some(i));
+            }
+            Some(zero) => self.scanned = zero,
+            None => self.scanned = searched.len(),
+        }
+        if line.len() > limits.inline_len_max { Err(too_big) } else { Ok(None) }
+    }
+
+    /// A request that does not start with `*`: a line of words.
+    fn parse_inline(&mut self, buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Parsed {
+        let searched = &buf[..buf.len().min(limits.inline_len_max + 1)];
+        let newline = match memchr::memchr2(b'\n', 0, &searched[self.scanned..]).map(|i| self.scanned + i) {
+            Some(i) if buf[i] == b'\n' => i,
+            // As in `line_len`: no end of a line behind a zero byte.
+            zero_or_none => {
+                self.scanned = zero_or_none.unwrap_or(searched.len());
+                if buf.len() <= limits.inline_len_max {
+                    return Parsed::Incomplete { missing: None };
+                }
+                self.reset();
+                return Parsed::Error(ProtocolError::TooBigInlineRequest);
+            }
+        };
+        self.scanned = 0;
+        let line = buf[..newline].strip_suffix(b"\r").unwrap_or(&buf[..newline]);
+        let consumed = newline + 1;
+
+        if memchr::memchr2(b'"', b'\'', line).is_some() {
+            return match inline::split_words(line) {
+                Ok(argv) => Parsed::Inline { consumed, argv },
+                Err(inline::UnbalancedQuotes) => Parsed::Error(ProtocolError::UnbalancedQuotes),
+            };
+        }
+        let args_before = args.len();
+        inline::split_unquoted(line, 0, args);
+        if args.len() == args_before { Parsed::Empty { consumed } } else { Parsed::Request { consumed } }
+    }
+}
+
+enum Step {
+    Done { consumed: usize },
+    More { missing: Option<usize> },
+}
+
+/// A count or length, and the offset behind its line's end.
+struct Line {
+    value: u32,
+    end: usize,
+}
+
+impl Limits {
+    /// Beyond this an unauthenticated client's argument gets an error of its own.
+    #[inline]
+    fn usual_bulk_len_max(&self) -> u64 {
+        if self.authenticated {
+            self.bulk_len_max
+        } else {
+            self.bulk_len_max.min(UNAUTHENTICATED_BULK_LEN_MAX)
+        }
+    }
+
+    #[inline]
+    fn usual_multibulk_len_max(&self) -> i64 {
+        if self.authenticated {
+            self.multibulk_len_max
+        } else {
+            self.multibulk_len_max.min(UNAUTHENTICATED_MULTIBULK_LEN_MAX)
+        }
+    }
+}
+
+/// The line nearly every request is made of: `prefix`, one to nine digits as Redis wants them, CR and a byte more.
+/// `None` for any other, whole or not, right or wrong: the caller reads that one with care.
+#[inline(always)]
+fn short_line(buf: &[u8], at: usize, prefix: u8) -> Option<Line> {
+    const DIGITS_MAX: usize = 9;
+    let line = &buf[at..];
+    if line.first() != Some(&prefix) {
+        return None;
+    }
+    let mut value = 0u32;
+    for (i, &byte) in line[1..].iter().enumerate().take(DIGITS_MAX + 1) {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            let leading_zero = line[1] == b'0' && i > 1;
+            let whole = byte == b'\r' && i > 0 && i + 2 < line.len();
+            return (whole && !leading_zero).then_some(Line { value, end: at + i + 3 });
+        }
+        value = value.wrapping_mul(10).wrapping_add(u32::from(digit));
+    }
+    None
+}

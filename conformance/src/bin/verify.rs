@@ -1,0 +1,115 @@
+//! `cargo verify`: everything that has to hold, in one number. The workspace's own tests, then the official suite with
+//! one shard and with several, on both I/O backends. Ends with the line `N passed, N failed`.
+//!
+//! A test of the official suite that the expectations list counts neither as passed nor as failed; one that does
+//! otherwise than listed counts as failed.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use shardis_conformance::catalogue::Catalogue;
+use shardis_conformance::expect::Expectations;
+use shardis_conformance::place::Place;
+use shardis_conformance::report::{self, Tally};
+use shardis_conformance::run::{Configuration, Job, Workshop};
+use shardis_conformance::server::Server;
+use shardis_conformance::suite::Suite;
+use shardis_conformance::verify::{Sum, workspace_tests};
+use shardis_conformance::{Result, interrupt, lane};
+
+/// Run everything that has to hold: the workspace's tests and the official Redis 7.0.15 suite with 1, 2 and 4 shards.
+///
+/// Installs what the suite needs where it may (Debian, as root). The last line is `N passed, N failed`, and the exit code
+/// is 0 only if nothing failed.
+#[derive(Parser)]
+#[command(name = "cargo verify", version)]
+struct Arguments {
+    /// First port of the first lane of the official suite.
+    #[arg(long, value_name = "PORT", default_value_t = lane::BASEPORT)]
+    baseport: u16,
+}
+
+/// Shards and backend of each run of the suite. `auto` is io_uring wherever the machine has it.
+const CONFIGURATIONS: [(u32, &str); 3] = [(1, "auto"), (2, "epoll"), (4, "auto")];
+
+/// The workspace's tests run optimised, but without the link-time optimisation of what is shipped.
+const TEST_PROFILE: &str = "quick";
+/// The official suite judges what is shipped.
+const SERVER_PROFILE: &str = "release";
+
+fn main() -> ExitCode {
+    interrupt::kill_everything_on_signals();
+    let arguments = Arguments::parse();
+    let mut sum = Sum::default();
+    for part in [own_tests, official_suite] {
+        match part(&arguments) {
+            Ok(more) => {
+                sum.passed += more.passed;
+                sum.failed += more.failed;
+            }
+            // What could not be run did not hold.
+            Err(trouble) => {
+                eprintln!("verify: {trouble}");
+                sum.failed += 1;
+            }
+        }
+    }
+    println!("{} passed, {} failed", sum.passed, sum.failed);
+    if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn own_tests(_: &Arguments) -> Result<Sum> {
+    let place = Place::of_this_program()?;
+    workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)
+}
+
+fn official_suite(arguments: &Arguments) -> Result<Sum> {
+    let place = Place::of_this_program()?;
+    let catalogue = Catalogue::load()?;
+    let server = Server::build(&place.workspace, &place.target_dir, SERVER_PROFILE)?;
+    let path = place.expectations(&server);
+    let expectations = Expectations::parse(&path.display().to_string(), &place.read(&path)?, &catalogue)?;
+    let suite = Suite::get(&place.cache())?;
+
+    let configurations = CONFIGURATIONS.map(|(shard_count, io_backend)| Configuration {
+        shard_count: Some(shard_count),
+        io_backend: Some(io_backend.to_owned()),
+    });
+    let jobs = configurations.iter().flat_map(|configuration| {
+        catalogue.files.iter().map(|file| {
+            let expected = expectations.of_file(file, configuration.shard_count.unwrap_or(1));
+            Job { file: file.clone(), configuration: configuration.clone(), expected }
+        })
+    });
+    let workshop = Workshop {
+        suite,
+        server,
+        dir: place.work_dir(),
+        lane_count: Place::core_count(),
+        first_baseport: arguments.baseport,
+    };
+
+    let mut all = Vec::new();
+    println!("{}", report::heading());
+    workshop.run(jobs.collect(), |done| {
+        if done.output.is_some() {
+            println!("{}  {}", report::row(&done), done.job.configuration.label());
+        }
+        all.push(done);
+    })?;
+    let mut sum = Sum::default();
+    for configuration in &configurations {
+        let mut tally = Tally::default();
+        println!("\nofficial suite, {}:", configuration.label());
+        for done in all.iter().filter(|done| done.job.configuration == *configuration) {
+            print!("{}", report::problems(done));
+            tally.add(done);
+        }
+        print!("{}", tally.listed());
+        println!("{}", tally.closing());
+        sum.passed += tally.counts.passed - tally.unexpected_passes;
+        sum.failed += tally.problem_count;
+    }
+    println!();
+    Ok(sum)
+}

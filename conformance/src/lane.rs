@@ -1,0 +1,133 @@
+//! A lane: everything one file of the suite needs for itself while it runs. The harness deletes tests/tmp/server.* of
+//! its tree whenever it starts, and picks ports from its base up, so two of them share neither a tree nor ports.
+//!
+//! A port block is claimed for the whole machine by a lock file, which also gives the lane its directory's name: two
+//! runs at the same time, of this checkout or of another, never meet.
+
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command::run;
+use crate::harness;
+use crate::suite::{HELPERS, Suite};
+use crate::{Result, Trouble};
+
+/// Where the first block starts by default: the suite's own default.
+pub const BASEPORT: u16 = 21111;
+/// From one block to the next.
+const BLOCK_STRIDE: u16 = 1000;
+/// Ports of a block that servers are given.
+pub const PORTCOUNT: u16 = 800;
+/// Ports below a block's base among which the harness finds its own.
+const CONTROL_PORTS: u16 = 32;
+/// Blocks there are: the last one ends below the range from which the kernel hands out ports by itself.
+const BLOCKS_MAX: u16 = 11;
+
+const _: () = assert!(PORTCOUNT + CONTROL_PORTS <= BLOCK_STRIDE);
+const _: () = assert!(BASEPORT + BLOCKS_MAX * BLOCK_STRIDE < 32768);
+
+#[derive(Debug)]
+pub struct Lane {
+    /// A copy of the suite's tests/ and a src/ of links. The harness' working directory.
+    pub dir: PathBuf,
+    pub baseport: u16,
+    modules_built: bool,
+    /// Held for as long as the lane lives.
+    _claim: File,
+}
+
+impl Lane {
+    /// Claims the first free port block from `first_baseport` on, and lays out a fresh tree under `target_dir`.
+    pub fn prepare(suite: &Suite, server: &Path, target_dir: &Path, first_baseport: u16) -> Result<Lane> {
+        let (baseport, claim) = claim_ports(first_baseport)?;
+        let dir = target_dir.join(format!("lane-{baseport}"));
+        // A run that was killed may have left servers behind, which would hold the block's ports.
+        harness::kill_processes_below(&dir);
+        lay_out(suite, server, &dir)?;
+        Ok(Lane { dir, baseport, modules_built: false, _claim: claim })
+    }
+
+    /// Compiles the suite's test modules, once.
+    pub fn build_modules(&mut self) -> Result<()> {
+        if !self.modules_built {
+            let mut make = Command::new("make");
+            make.arg("-s").arg("-C").arg(self.dir.join("tests/modules"));
+            run("compiling the suite's test modules", &mut make)?;
+            self.modules_built = true;
+        }
+        Ok(())
+    }
+}
+
+fn claim_ports(first_baseport: u16) -> Result<(u16, File)> {
+    for block in 0..BLOCKS_MAX {
+        let Some(baseport) = first_baseport.checked_add(block * BLOCK_STRIDE) else { break };
+        let path = std::env::temp_dir().join(format!("shardis-conformance-ports-{baseport}.lock"));
+        let file = File::create(&path).map_err(Trouble::doing(format!("making {}", path.display())))?;
+        match file.try_lock() {
+            Ok(()) => return Ok((baseport, file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => {
+                return Err(Trouble::new(format!("locking {}: {error}", path.display())));
+            }
+        }
+    }
+    Err(Trouble::new(format!(
+        "all {BLOCKS_MAX} port blocks from {first_baseport} on are in use by other runs"
+    )))
+}
+
+fn lay_out(suite: &Suite, server: &Path, dir: &Path) -> Result<()> {
+    let laying_out = || format!("laying out {}", dir.display());
+    if dir.exists() {
+        fs::remove_dir_all(dir).map_err(Trouble::doing(laying_out()))?;
+    }
+    let src = dir.join("src");
+    fs::create_dir_all(&src).map_err(Trouble::doing(laying_out()))?;
+    copy_tree(&suite.root.join("tests"), &dir.join("tests")).map_err(Trouble::doing(laying_out()))?;
+    fs::create_dir_all(dir.join("tests/tmp")).map_err(Trouble::doing(laying_out()))?;
+
+    // Links, not copies: users start the server through a link of this name, too.
+    let mut links = vec![("redis-server", server.to_owned()), ("redis-sentinel", server.to_owned())];
+    for helper in HELPERS {
+        links.push((helper, suite.helper(helper)?));
+    }
+    links.push(("redismodule.h", suite.root.join("src/redismodule.h")));
+    for (name, target) in links {
+        symlink(target, src.join(name)).map_err(Trouble::doing(laying_out()))?;
+    }
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if entry.path().is_file() {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claimed_block_is_not_given_twice() {
+        // Far from the blocks of real runs, which may go on beside this test.
+        let first = 51000;
+        let (one, claim) = claim_ports(first).unwrap();
+        let (two, _claim_two) = claim_ports(first).unwrap();
+        drop(claim);
+        let (three, _claim_three) = claim_ports(first).unwrap();
+
+        assert_eq!((one, two, three), (first, first + BLOCK_STRIDE, first));
+    }
+}

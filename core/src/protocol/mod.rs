@@ -16,6 +16,8 @@ pub mod number;
 pub mod reply;
 pub mod request;
 pub mod skip;
+#[cfg(test)]
+mod testing;
 
 pub use argv::{ArgRange, Argv, OwnedArgv};
 pub use reply::{Mark, Reply, Resp};

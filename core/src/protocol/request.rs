@@ -130,8 +130,8 @@ pub enum Parsed {
 pub struct RequestParser {
     /// Offset of what is read next: a line's start, or an argument's first byte once its length is known.
     at: usize,
-    /// So many bytes behind `at` are known to hold no line end.
-    scanned: usize,
+    /// No line that begins at `at` ends before this offset.
+    searched_to: usize,
     /// Arguments still to come; 0 until the request's first line was read.
     args_left: u32,
     /// Length of the argument at `at`, once its line was read.
@@ -185,7 +185,7 @@ impl RequestParser {
 
         match step {
             Ok(Step::Done { consumed }) => {
-                self.at = 0;
+                (self.at, self.searched_to) = (0, 0);
                 if args.len() == args_before {
                     Parsed::Empty { consumed }
                 } else {
@@ -201,7 +201,7 @@ impl RequestParser {
     }
 
     /// Appends to `ranges` the arguments that are whole. Unless it returns `Done`, `self` holds where to go on; when it
-    /// does, `self` is as new but for `at`.
+    /// does, `self` is as new but for the offsets.
     fn read_multibulk(
         &mut self,
         buf: &[u8],
@@ -314,27 +314,27 @@ impl RequestParser {
         too_big: ProtocolError,
     ) -> Result<Option<usize>, ProtocolError> {
         let line = &buf[at..];
-        let searched = &line[..line.len().min(limits.inline_len_max + 1)];
-        match memchr::memchr2(b'\r', 0, &searched[self.scanned..]).map(|i| self.scanned + i) {
+        let searchable = &line[..line.len().min(limits.inline_len_max + 1)];
+        let searched_len = self.searched_to.saturating_sub(at);
+        match memchr::memchr2(b'\r', 0, &searchable[searched_len..]).map(|i| searched_len + i) {
             Some(i) if line[i] == b'\r' => {
-                let whole = i + 1 < line.len();
-                self.scanned = if whole { 0 } else { i };
-                return Ok(whole.then_some(i));
+                self.searched_to = at + i;
+                return Ok((i + 1 < line.len()).then_some(i));
             }
-            Some(zero) => self.scanned = zero,
-            None => self.scanned = searched.len(),
+            zero_or_none => self.searched_to = at + zero_or_none.unwrap_or(searchable.len()),
         }
         if line.len() > limits.inline_len_max { Err(too_big) } else { Ok(None) }
     }
 
     /// A request that does not start with `*`: a line of words.
     fn parse_inline(&mut self, buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Parsed {
-        let searched = &buf[..buf.len().min(limits.inline_len_max + 1)];
-        let newline = match memchr::memchr2(b'\n', 0, &searched[self.scanned..]).map(|i| self.scanned + i) {
+        let searchable = &buf[..buf.len().min(limits.inline_len_max + 1)];
+        let unsearched = &searchable[self.searched_to..];
+        let newline = match memchr::memchr2(b'\n', 0, unsearched).map(|i| self.searched_to + i) {
             Some(i) if buf[i] == b'\n' => i,
             // As in `line_len`: no end of a line behind a zero byte.
             zero_or_none => {
-                self.scanned = zero_or_none.unwrap_or(searched.len());
+                self.searched_to = zero_or_none.unwrap_or(searchable.len());
                 if buf.len() <= limits.inline_len_max {
                     return Parsed::Incomplete { missing: None };
                 }
@@ -342,7 +342,7 @@ impl RequestParser {
                 return Parsed::Error(ProtocolError::TooBigInlineRequest);
             }
         };
-        self.scanned = 0;
+        self.searched_to = 0;
         let line = buf[..newline].strip_suffix(b"\r").unwrap_or(&buf[..newline]);
         let consumed = newline + 1;
 
@@ -411,3 +411,6 @@ fn short_line(buf: &[u8], at: usize, prefix: u8) -> Option<Line> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

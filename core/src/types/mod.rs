@@ -1,1 +1,39 @@
 //! Pure data structures: no RESP, no argv, no clock.
+//!
+//! - `table`: a keyspace, with `directory`, `segment`, `entry` and `slab` below it
+//! - `hash`: the hash of a key
+//! - `number`: strings that are integers
+//! - `glob`: patterns, as KEYS and SCAN MATCH take them
+
+pub mod entry;
+pub mod glob;
+pub mod hash;
+pub mod number;
+pub mod table;
+
+mod directory;
+mod segment;
+mod slab;
+
+pub use entry::{ACCESS_MAX, EMBSTR_LEN_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
+pub use hash::{fix_hash_seed, hash_key};
+pub use number::parse_canonical_i64;
+pub use table::{DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory};
+
+/// Asks for the cache line at `address`, which need not be valid.
+#[inline(always)]
+fn prefetch(address: *const u8) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: a prefetch is a hint, and does not fault whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) };
+    }
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    // SAFETY: as above.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, readonly, preserves_flags));
+    }
+    #[cfg(any(miri, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+    let _ = address;
+}

@@ -1,0 +1,441 @@
+//! Slab: where the entries of a table live.
+//!
+//! General-purpose allocators round a size up to one of a few classes (jemalloc: 80, 96, 112, 128, 160 ...), which
+//! costs an entry of 88 bytes another 8. A key-value server allocates millions of small things that live long, so
+//! the classes here are 8 bytes apart up to [`SLAB_SIZE_MAX`]; anything bigger goes to the global allocator.
+//!
+//!     chunk (CHUNK_LEN bytes, aligned to its length, from the global allocator)
+//!     +--------+---------------------+--------------+-- ... --+--------------+
+//!     | header | page 0 (what's left)| page 1       |         | page 15      |
+//!     +--------+---------------------+--------------+-- ... --+--------------+
+//!
+//! A page holds cells of one class. The header holds all bookkeeping, so that cells carry none: a cell's address,
+//! rounded down, is its chunk. A page hands out its never-used tail before anything else does touch it, then the
+//! cells of its free list, which is threaded through the free cells. A page that empties goes back to its chunk
+//! and can serve another class; a chunk that empties goes back to the global allocator.
+
+use std::alloc::{self, Layout};
+use std::ptr::{self, NonNull};
+
+/// Biggest size served from pages.
+pub(super) const SLAB_SIZE_MAX: usize = 1024;
+/// Distance of two size classes, and the alignment of every cell.
+pub(super) const SLAB_STEP: usize = 8;
+
+const CLASS_COUNT: usize = SLAB_SIZE_MAX / SLAB_STEP + 1;
+const PAGE_LEN: usize = 16 * 1024;
+const CHUNK_LEN: usize = 256 * 1024;
+const PAGE_COUNT: usize = CHUNK_LEN / PAGE_LEN;
+/// Cell positions are counted in steps, to fit 16 bits.
+const PAGE_STEPS: u16 = (PAGE_LEN / SLAB_STEP) as u16;
+const HEADER_STEPS: u16 = size_of::<Chunk>().div_ceil(SLAB_STEP) as u16;
+/// End of a free list. Position 0 of page 0 is the chunk's header, but of another page it is a cell.
+const NO_CELL: u16 = u16::MAX;
+
+const _: () = assert!(CHUNK_LEN.is_power_of_two() && CHUNK_LEN.is_multiple_of(PAGE_LEN));
+const _: () = assert!(PAGE_COUNT <= u32::BITS as usize && CLASS_COUNT <= u8::MAX as usize);
+const _: () = assert!((HEADER_STEPS as usize) * SLAB_STEP + SLAB_SIZE_MAX <= PAGE_LEN);
+
+#[repr(C)]
+struct Page {
+    /// Neighbours in the list of its class's pages that have room.
+    next: *mut Page,
+    prev: *mut Page,
+    /// First free cell that was in use before, or NO_CELL.
+    free: u16,
+    /// First step that was never in use.
+    fresh: u16,
+    used: u16,
+    /// Cell size in steps.
+    class: u8,
+    /// Which page of its chunk this is.
+    index: u8,
+}
+
+#[repr(C)]
+struct Chunk {
+    /// Neighbours in the list of chunks that have pages to give.
+    next: *mut Chunk,
+    prev: *mut Chunk,
+    /// Place in `Slab::chunks`.
+    position: usize,
+    /// A bit for each page that serves no class.
+    free_pages: u32,
+    pages: [Page; PAGE_COUNT],
+}
+
+const ALL_PAGES: u32 = ((1u64 << PAGE_COUNT) - 1) as u32;
+
+/// An allocator for the entries of one table. Dropping it gives back its chunks without visiting the cells; cells
+/// above [`SLAB_SIZE_MAX`] are the owner's to free first.
+pub(super) struct Slab {
+    /// By class: the pages with room. Empty until the first allocation, because most databases stay empty.
+    roomy: Vec<*mut Page>,
+    chunks: Vec<*mut Chunk>,
+    roomy_chunks: *mut Chunk,
+    used_bytes: usize,
+    large_count: usize,
+    large_bytes: usize,
+    /// Makes every cell its own allocation, so that a sanitizer can see a cell's bounds.
+    #[cfg(test)]
+    pub(super) plain: bool,
+}
+
+// SAFETY: the slab owns its chunks alone; nothing in it is tied to the thread that made it.
+unsafe impl Send for Slab {}
+
+fn class_of(size: usize) -> usize {
+    size.div_ceil(SLAB_STEP)
+}
+
+/// The size an allocation of `size` bytes really takes. Two sizes with the same answer can share an allocation.
+#[inline]
+pub(super) fn rounded(size: usize) -> usize {
+    size.next_multiple_of(SLAB_STEP)
+}
+
+fn large_layout(size: usize) -> Layout {
+    Layout::from_size_align(rounded(size), SLAB_STEP).expect("no entry comes near isize::MAX")
+}
+
+const CHUNK_LAYOUT: Layout = match Layout::from_size_align(CHUNK_LEN, CHUNK_LEN) {
+    Ok(layout) => layout,
+    Err(_) => panic!("a chunk's length is a power of two"),
+};
+
+impl Slab {
+    pub(super) const fn new() -> Self {
+        Self {
+            roomy: Vec::new(),
+            chunks: Vec::new(),
+            roomy_chunks: ptr::null_mut(),
+            used_bytes: 0,
+            large_count: 0,
+            large_bytes: 0,
+            #[cfg(test)]
+            plain: false,
+        }
+    }
+
+    /// Bytes in cells that are in use.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used_bytes + self.large_bytes
+    }
+
+    /// Bytes asked of the global allocator.
+    pub(super) fn reserved_bytes(&self) -> usize {
+        self.chunks.len() * CHUNK_LEN
+            + self.chunks.capacity() * size_of::<*mut Chunk>()
+            + self.roomy.capacity() * size_of::<*mut Page>()
+            + self.large_bytes
+    }
+
+    /// Cells that have an allocation of their own, which only their owner can free.
+    pub(super) fn large_count(&self) -> usize {
+        self.large_count
+    }
+
+    #[inline]
+    fn is_large(&self, size: usize) -> bool {
+        #[cfg(test)]
+        if self.plain {
+            return true;
+        }
+        size > SLAB_SIZE_MAX
+    }
+
+    /// Allocates `size` (> 0) bytes, aligned to [`SLAB_STEP`] and not initialized. The provenance of the cell is
+    /// exposed, so that its owner may keep the bare address.
+    #[inline]
+    pub(super) fn allocate(&mut self, size: usize) -> NonNull<u8> {
+        debug_assert!(size > 0);
+        if self.is_large(size) {
+            return self.allocate_large(size);
+        }
+        let class = class_of(size);
+        let page = match self.roomy.get(class) {
+            Some(&page) if !page.is_null() => page,
+            _ => self.refill(class),
+        };
+        self.used_bytes += class * SLAB_STEP;
+        // SAFETY: a page in `roomy` is in a live chunk of this slab and has a free or a fresh cell; its cells and its
+        // bookkeeping are apart, and `&mut self` is the only way to either.
+        unsafe {
+            (*page).used += 1;
+            let position = (*page).free;
+            let cell = if position == NO_CELL {
+                let position = (*page).fresh;
+                (*page).fresh += class as u16;
+                cell_at(page, position)
+            } else {
+                let cell = cell_at(page, position);
+                (*page).free = cell.cast::<u16>().read();
+                cell
+            };
+            if !has_room(page) {
+                self.unlink(page);
+            }
+            NonNull::new_unchecked(cell)
+        }
+    }
+
+    /// Frees a cell.
+    ///
+    /// # Safety
+    /// `cell` came from `allocate` of this slab with a size of the same [`rounded`] value, and is not used again.
+    #[inline]
+    pub(super) unsafe fn free(&mut self, cell: NonNull<u8>, size: usize) {
+        if self.is_large(size) {
+            // SAFETY: as promised by the caller, and `is_large` was as true when the cell was allocated.
+            unsafe { self.free_large(cell, size) };
+            return;
+        }
+        self.used_bytes -= class_of(size) * SLAB_STEP;
+        // SAFETY: the cell lies in a chunk of ours, whose header is found at the rounded-down address. The chunk's
+        // provenance was exposed when it was made.
+        unsafe {
+            let address = cell.as_ptr().expose_provenance();
+            let chunk = ptr::with_exposed_provenance_mut::<Chunk>(address & !(CHUNK_LEN - 1));
+            let page = &raw mut (*chunk).pages[(address & (CHUNK_LEN - 1)) / PAGE_LEN];
+            debug_assert_eq!(usize::from((*page).class), class_of(size));
+            let had_room = has_room(page);
+            cell.cast::<u16>().write((*page).free);
+            (*page).free = ((address & (PAGE_LEN - 1)) / SLAB_STEP) as u16;
+            (*page).used -= 1;
+            if !had_room {
+                self.link(page);
+            }
+            if (*page).used == 0 {
+                self.page_emptied(page);
+            }
+        }
+    }
+
+    /// As `free`, but does nothing to a cell that lies in a chunk: for when the whole slab is dropped next.
+    ///
+    /// # Safety
+    /// As for `free`.
+    pub(super) unsafe fn free_if_large(&mut self, cell: NonNull<u8>, size: usize) {
+        if self.is_large(size) {
+            // SAFETY: as promised by the caller.
+            unsafe { self.free_large(cell, size) };
+        }
+    }
+
+    #[cold]
+    fn allocate_large(&mut self, size: usize) -> NonNull<u8> {
+        let layout = large_layout(size);
+        // SAFETY: the layout's size is not 0.
+        let Some(cell) = NonNull::new(unsafe { alloc::alloc(layout) }) else {
+            alloc::handle_alloc_error(layout)
+        };
+        cell.as_ptr().expose_provenance();
+        self.large_count += 1;
+        self.large_bytes += layout.size();
+        cell
+    }
+
+    /// # Safety
+    /// As `free`, for a large cell.
+    #[cold]
+    unsafe fn free_large(&mut self, cell: NonNull<u8>, size: usize) {
+        let layout = large_layout(size);
+        self.large_count -= 1;
+        self.large_bytes -= layout.size();
+        // SAFETY: the cell came from `allocate_large` with this layout.
+        unsafe { alloc::dealloc(cell.as_ptr(), layout) };
+    }
+
+    /// Gives `class` an empty page.
+    #[cold]
+    fn refill(&mut self, class: usize) -> *mut Page {
+        if self.roomy.is_empty() {
+            self.roomy = vec![ptr::null_mut(); CLASS_COUNT];
+        }
+        if self.roomy_chunks.is_null() {
+            self.add_chunk();
+        }
+        let chunk = self.roomy_chunks;
+        // SAFETY: a chunk in the list is live and has a bit set in `free_pages`.
+        unsafe {
+            let index = (*chunk).free_pages.trailing_zeros() as usize;
+            (*chunk).free_pages &= !(1 << index);
+            if (*chunk).free_pages == 0 {
+                self.unlink_chunk(chunk);
+            }
+            let page = &raw mut (*chunk).pages[index];
+            (*page).class = class as u8;
+            (*page).used = 0;
+            (*page).free = NO_CELL;
+            (*page).fresh = first_step(index);
+            self.link(page);
+            page
+        }
+    }
+
+    fn add_chunk(&mut self) {
+        // SAFETY: the layout's size is not 0.
+        let Some(chunk) = NonNull::new(unsafe { alloc::alloc(CHUNK_LAYOUT) }) else {
+            alloc::handle_alloc_error(CHUNK_LAYOUT)
+        };
+        let chunk = chunk.as_ptr().cast::<Chunk>();
+        chunk.expose_provenance();
+        // SAFETY: the chunk is ours, big and aligned enough for its header; every field is written before it is read.
+        unsafe {
+            (&raw mut (*chunk).position).write(self.chunks.len());
+            (&raw mut (*chunk).free_pages).write(ALL_PAGES);
+            for index in 0..PAGE_COUNT {
+                (&raw mut (*chunk).pages[index]).write(Page {
+                    next: ptr::null_mut(),
+                    prev: ptr::null_mut(),
+                    free: NO_CELL,
+                    fresh: 0,
+                    used: 0,
+                    class: 0,
+                    index: index as u8,
+                });
+            }
+            self.link_chunk(chunk);
+        }
+        self.chunks.push(chunk);
+    }
+
+    /// A page without cells in use goes back to its chunk, unless its class has no other page with room: then it
+    /// stays, so that a key which comes and goes does not bring a page and a chunk with it each time.
+    ///
+    /// # Safety
+    /// `page` is in the list of its class and has no cell in use.
+    #[cold]
+    unsafe fn page_emptied(&mut self, page: *mut Page) {
+        // SAFETY: as promised by the caller; a page's chunk is live as long as the page has a class.
+        unsafe {
+            if (*page).next.is_null() && (*page).prev.is_null() {
+                return;
+            }
+            self.unlink(page);
+            let chunk = chunk_of(page);
+            let had_pages = (*chunk).free_pages != 0;
+            (*chunk).free_pages |= 1 << (*page).index;
+            if !had_pages {
+                self.link_chunk(chunk);
+            }
+            // One spare is kept, for the same reason as above.
+            let only_roomy = (*chunk).next.is_null() && (*chunk).prev.is_null();
+            if (*chunk).free_pages == ALL_PAGES && !only_roomy {
+                self.unlink_chunk(chunk);
+                let position = (*chunk).position;
+                self.chunks.swap_remove(position);
+                if let Some(&moved) = self.chunks.get(position) {
+                    (*moved).position = position;
+                }
+                alloc::dealloc(chunk.cast(), CHUNK_LAYOUT);
+            }
+        }
+    }
+
+    /// # Safety
+    /// `page` is of a live chunk, has a class, and is in no list.
+    unsafe fn link(&mut self, page: *mut Page) {
+        // SAFETY: as promised by the caller; pages in the list are live.
+        unsafe {
+            let head = &mut self.roomy[usize::from((*page).class)];
+            (*page).prev = ptr::null_mut();
+            (*page).next = *head;
+            if !(*head).is_null() {
+                (**head).prev = page;
+            }
+            *head = page;
+        }
+    }
+
+    /// # Safety
+    /// `page` is in the list of its class.
+    unsafe fn unlink(&mut self, page: *mut Page) {
+        // SAFETY: as promised by the caller; pages in the list are live.
+        unsafe {
+            let (prev, next) = ((*page).prev, (*page).next);
+            if prev.is_null() {
+                self.roomy[usize::from((*page).class)] = next;
+            } else {
+                (*prev).next = next;
+            }
+            if !next.is_null() {
+                (*next).prev = prev;
+            }
+        }
+    }
+
+    /// # Safety
+    /// `chunk` is live and in no list.
+    unsafe fn link_chunk(&mut self, chunk: *mut Chunk) {
+        // SAFETY: as promised by the caller; chunks in the list are live.
+        unsafe {
+            (&raw mut (*chunk).prev).write(ptr::null_mut());
+            (&raw mut (*chunk).next).write(self.roomy_chunks);
+            if !self.roomy_chunks.is_null() {
+                (*self.roomy_chunks).prev = chunk;
+            }
+        }
+        self.roomy_chunks = chunk;
+    }
+
+    /// # Safety
+    /// `chunk` is in the list.
+    unsafe fn unlink_chunk(&mut self, chunk: *mut Chunk) {
+        // SAFETY: as promised by the caller; chunks in the list are live.
+        unsafe {
+            let (prev, next) = ((*chunk).prev, (*chunk).next);
+            if prev.is_null() {
+                self.roomy_chunks = next;
+            } else {
+                (*prev).next = next;
+            }
+            if !next.is_null() {
+                (*next).prev = prev;
+            }
+        }
+    }
+}
+
+impl Drop for Slab {
+    fn drop(&mut self) {
+        debug_assert_eq!(self.large_count, 0, "large cells are their owner's to free");
+        for chunk in self.chunks.drain(..) {
+            // SAFETY: the chunk came from `add_chunk`, and whoever drops the slab holds no cell any more.
+            unsafe { alloc::dealloc(chunk.cast(), CHUNK_LAYOUT) };
+        }
+    }
+}
+
+fn first_step(index: usize) -> u16 {
+    if index == 0 { HEADER_STEPS } else { 0 }
+}
+
+/// # Safety
+/// `page` is of a live chunk and has a class.
+#[inline]
+unsafe fn has_room(page: *mut Page) -> bool {
+    // SAFETY: as promised by the caller.
+    unsafe { (*page).free != NO_CELL || (*page).fresh + u16::from((*page).class) <= PAGE_STEPS }
+}
+
+#[inline]
+fn chunk_of(page: *mut Page) -> *mut Chunk {
+    // From the exposed chunk, because `page` itself may only reach the page's bookkeeping.
+    ptr::with_exposed_provenance_mut(page.addr() & !(CHUNK_LEN - 1))
+}
+
+/// # Safety
+/// `page` is of a live chunk, and `position` is within it.
+#[inline]
+unsafe fn cell_at(page: *mut Page, position: u16) -> *mut u8 {
+    // SAFETY: as promised by the caller: the sum stays within the chunk.
+    unsafe {
+        let offset = usize::from((*page).index) * PAGE_LEN + usize::from(position) * SLAB_STEP;
+        chunk_of(page).cast::<u8>().add(offset)
+    }
+}
+
+#[cfg(test)]
+#[path = "slab_tests.rs"]
+mod tests;

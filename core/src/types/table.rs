@@ -1,0 +1,675 @@
+//! Table: one numbered database of one shard.
+//!
+//!     Directory --> Segment (4 KiB, some 350 entries) --> entry (one allocation in the table's Slab)
+//!
+//! The table grows by splitting one segment of 4 KiB in two, and shrinks by merging two, so no operation ever moves
+//! more than a segment's entries, and there is no second table to look into meanwhile.
+//!
+//! *Load.* A segment splits when an insertion finds no room, at about .96, and its halves start at .48. If all
+//! segments split in the same narrow window, as equally distributed keys make them do, the whole table's load would
+//! swing between the two as it grows. So, once in the life of a lineage, a segment splits early: those of
+//! STAGGER_DEPTH do so at lengths spread evenly between half full and full. From there on the lineages keep out of
+//! step, and the load stays near its mean of .69 whatever the number of keys.
+//!
+//! *Versions.* Each home bucket (see `segment`) has the version that the table had when one of the bucket's entries
+//! was last written. A snapshot advances the table's version and walks the table; a bucket with a lower version than
+//! the snapshot's has not been written since it began. Buckets keep their versions when segments split; when they
+//! merge the lower of two versions is kept, so a snapshot turns merging off meanwhile.
+//!
+//! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
+//! written through a shared [`Entry`]: a GET that moves its key's clock is still a read.
+
+mod expire;
+mod scan;
+mod strings;
+
+use std::marker::PhantomData;
+
+use super::directory::Directory;
+use super::entry::{Body, EntryPtr, NewValue, OwnedEntry, Shape, StringEncoding, ValueRef};
+use super::hash::hash_key;
+use super::segment::{NEVER, Place, SEGMENT_SLOTS, Segment, home_of};
+use super::slab::{Slab, rounded};
+
+pub use expire::ExpireProgress;
+pub use scan::SCAN_CURSOR_BITS;
+
+/// Segments of this depth split early, each at its own length.
+const STAGGER_DEPTH: u32 = 6;
+/// The length at which segments split when they are not made to earlier.
+const SPLIT_LEN: usize = SEGMENT_SLOTS * 96 / 100;
+/// A segment that has shrunk to this looks for its buddy to merge with,
+const MERGE_TRY_LEN: usize = SEGMENT_SLOTS / 4;
+/// which it does if both together leave enough room to grow before the next split.
+const MERGE_LEN_MAX: usize = SEGMENT_SLOTS / 2;
+/// Only every so many removals, because to ask the buddy costs a cache miss.
+const MERGE_TRY_EVERY: usize = 8;
+
+const _: () = assert!(MERGE_TRY_LEN * 2 <= MERGE_LEN_MAX && MERGE_LEN_MAX < SPLIT_LEN);
+
+/// A keyspace. See the module's documentation.
+pub struct Table {
+    directory: Directory,
+    slab: Slab,
+    len: usize,
+    expires_len: usize,
+    /// Capacity of all big strings.
+    external_bytes: usize,
+    /// Lower bound of the first expiry, or NEVER.
+    next_expiry_ms: i64,
+    /// The clock as the expiry cycle told it last; the marks of new segments count from here.
+    last_now_ms: i64,
+    /// Where the expiry cycle goes on: a hash.
+    expire_cursor: u64,
+    version: u16,
+    merging: bool,
+    new_access: u32,
+    overwrite_keeps_access: bool,
+}
+
+/// How the expiry of a key changes when its value is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetExpire {
+    Keep,
+    Clear,
+    /// Unix time in milliseconds.
+    At(i64),
+}
+
+/// Bytes that a table has from the global allocator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableMemory {
+    /// The index's upper levels.
+    pub directory: usize,
+    pub segments: usize,
+    /// Entries in use; a part of `slab`.
+    pub entries: usize,
+    /// What the entries' allocator holds, used or free.
+    pub slab: usize,
+    /// Strings too big to lie in their entry.
+    pub external: usize,
+}
+
+impl TableMemory {
+    pub fn total(&self) -> usize {
+        self.directory + self.segments + self.slab + self.external
+    }
+}
+
+/// A key and its value, borrowed from a table.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    ptr: EntryPtr,
+    table: PhantomData<&'a Table>,
+}
+
+impl<'a> Entry<'a> {
+    /// The table must be borrowed for 'a, and the entry be one of its.
+    #[inline]
+    fn new(ptr: EntryPtr) -> Self {
+        Self { ptr, table: PhantomData }
+    }
+
+    #[inline]
+    pub fn key(&self) -> &'a [u8] {
+        self.ptr.key()
+    }
+
+    #[inline]
+    pub fn value(&self) -> ValueRef<'a> {
+        self.ptr.value()
+    }
+
+    pub fn encoding(&self) -> StringEncoding {
+        self.ptr.encoding()
+    }
+
+    /// Unix time in milliseconds.
+    #[inline]
+    pub fn expire_at_ms(&self) -> Option<i64> {
+        self.ptr.expire_at_ms()
+    }
+
+    /// The 24 bits of LRU or LFU.
+    #[inline]
+    pub fn access(&self) -> u32 {
+        self.ptr.access()
+    }
+
+    /// Sets the 24 bits of LRU or LFU.
+    #[inline]
+    pub fn touch(&self, access: u32) {
+        self.ptr.set_access(access);
+    }
+
+    /// Bytes that this key costs: its entry and what it points at, without its share of the index.
+    pub fn alloc_size(&self) -> usize {
+        rounded(self.ptr.len()) + self.ptr.external_bytes()
+    }
+}
+
+/// A key and its value that can be changed. Reading goes through [`EntryMut::entry`].
+pub struct EntryMut<'a> {
+    table: &'a mut Table,
+    segment: *mut Segment,
+    place: Place,
+    home: usize,
+    hash: u64,
+    ptr: EntryPtr,
+}
+
+impl EntryMut<'_> {
+    #[inline]
+    pub fn entry(&self) -> Entry<'_> {
+        Entry::new(self.ptr)
+    }
+
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.ptr.key()
+    }
+
+    #[inline]
+    pub fn value(&self) -> ValueRef<'_> {
+        self.ptr.value()
+    }
+
+    #[inline]
+    pub fn expire_at_ms(&self) -> Option<i64> {
+        self.ptr.expire_at_ms()
+    }
+
+    #[inline]
+    pub fn touch(&self, access: u32) {
+        self.ptr.set_access(access);
+    }
+
+    /// Replaces the value by an integer and keeps the expiry.
+    pub fn set_int(&mut self, number: i64) {
+        self.set(NewValue::Int(number));
+    }
+
+    /// Replaces the value and keeps the expiry.
+    pub fn set(&mut self, value: NewValue<'_>) {
+        let at_ms = self.ptr.expire_at_ms();
+        let mut keep = Vec::new();
+        let body = Body::choose(value, self.ptr.key(), &mut keep);
+        self.rewrite(body, at_ms, self.ptr.access());
+    }
+
+    /// Sets or clears the expiry.
+    pub fn set_expire(&mut self, at_ms: Option<i64>) {
+        match at_ms {
+            Some(at_ms) if self.ptr.has_expire() => {
+                self.ptr.overwrite_expire(at_ms);
+                self.written();
+                self.table.note_expiry(self.hash, self.segment, at_ms);
+            }
+            None if !self.ptr.has_expire() => {}
+            // SAFETY: the entry's own value is what moves to the new cell.
+            _ => unsafe { self.relocate(self.ptr.body(), at_ms) },
+        }
+    }
+
+    /// Notes that the entry was written.
+    #[inline]
+    fn written(&mut self) {
+        // SAFETY: the segment is the table's, which is borrowed exclusively.
+        unsafe { (*self.segment).stamp(self.home, self.table.version) };
+    }
+
+    /// Writes the entry anew, in place if its size class stays the same. `body` does not lie in the entry.
+    fn rewrite(&mut self, body: Body<'_>, expire_at_ms: Option<i64>, access: u32) {
+        let old = self.ptr;
+        let key = old.key();
+        let shape = Shape::of(key.len(), &body, expire_at_ms.is_some());
+        let old_len = old.len();
+        self.table.external_bytes += body.external_bytes();
+        self.table.external_bytes -= old.external_bytes();
+        // SAFETY: the old value is read no more: the entry is overwritten or freed below.
+        drop(unsafe { old.take_external() });
+        if rounded(shape.len) == rounded(old_len) {
+            // SAFETY: the cell has room, as both lengths round to the same; the old value was taken.
+            unsafe { old.rewrite(&shape, access, expire_at_ms, body) };
+        } else {
+            let cell = self.table.slab.allocate(shape.len);
+            // SAFETY: the new cell is of that length, the old entry is live until it is freed, and was allocated with
+            // its length.
+            unsafe {
+                self.ptr = EntryPtr::write(cell, &shape, access, expire_at_ms, key, body);
+                self.table.slab.free(old.cell(), old_len);
+            }
+        }
+        self.replaced(expire_at_ms);
+    }
+
+    /// Points the index at the entry as it is now.
+    #[inline]
+    fn replaced(&mut self, expire_at_ms: Option<i64>) {
+        // SAFETY: the segment is the table's, which is borrowed exclusively.
+        let segment = unsafe { &mut *self.segment };
+        let expires_before = segment.expires_len();
+        segment.replace(self.place, self.ptr);
+        self.table.expires_len = self.table.expires_len + segment.expires_len() - expires_before;
+        segment.stamp(self.home, self.table.version);
+        if let Some(at_ms) = expire_at_ms {
+            self.table.note_expiry(self.hash, self.segment, at_ms);
+        }
+    }
+
+    /// Writes the entry to another cell. Unlike that of `rewrite`, the body may lie in the entry, or be its own.
+    ///
+    /// # Safety
+    /// The body is, or takes the place of, all that the old value points at.
+    unsafe fn relocate(&mut self, body: Body<'_>, expire_at_ms: Option<i64>) {
+        let old = self.ptr;
+        let (key, old_len) = (old.key(), old.len());
+        let shape = Shape::of(key.len(), &body, expire_at_ms.is_some());
+        self.table.external_bytes += body.external_bytes();
+        self.table.external_bytes -= old.external_bytes();
+        let cell = self.table.slab.allocate(shape.len);
+        // SAFETY: the new cell is of that length and apart from the old entry, which was allocated with its length.
+        unsafe {
+            self.ptr = EntryPtr::write(cell, &shape, old.access(), expire_at_ms, key, body);
+            self.table.slab.free(old.cell(), old_len);
+        }
+        self.replaced(expire_at_ms);
+    }
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Table {
+    /// An empty table, which has nothing allocated yet.
+    pub const fn new() -> Self {
+        Self {
+            directory: Directory::new(),
+            slab: Slab::new(),
+            len: 0,
+            expires_len: 0,
+            external_bytes: 0,
+            next_expiry_ms: NEVER,
+            last_now_ms: 0,
+            expire_cursor: 0,
+            version: 0,
+            merging: true,
+            new_access: 0,
+            overwrite_keeps_access: false,
+        }
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Keys that have a time to live.
+    pub fn expires_len(&self) -> usize {
+        self.expires_len
+    }
+
+    /// Tells the access bits of entries to come. With `overwrite_keeps` (as LFU wants it) a key that is overwritten
+    /// keeps its own.
+    #[inline]
+    pub fn set_new_access(&mut self, access: u32, overwrite_keeps: bool) {
+        self.new_access = access;
+        self.overwrite_keeps_access = overwrite_keeps;
+    }
+
+    /// First stage of a batch: fetches the cache line in which a look-up of `hash` starts.
+    #[inline]
+    pub fn prefetch_bucket(&self, hash: u64) {
+        if !self.directory.is_empty() {
+            super::prefetch(Segment::first_line(self.directory.segment(hash), hash));
+        }
+    }
+
+    /// Second stage of a batch: fetches the entry that a look-up of `hash` will probably find.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: u64) {
+        if self.directory.is_empty() {
+            return;
+        }
+        // SAFETY: the directory's segments are live.
+        if let Some(entry) = unsafe { (*self.directory.segment(hash)).candidate(hash) } {
+            let entry = entry.cell().as_ptr();
+            super::prefetch(entry);
+            super::prefetch(entry.wrapping_add(64));
+        }
+    }
+
+    /// Looks a key up. `hash` is its [`hash_key`], here and everywhere.
+    #[inline]
+    pub fn get(&self, hash: u64, key: &[u8]) -> Option<Entry<'_>> {
+        debug_assert_eq!(hash, hash_key(key));
+        if self.directory.is_empty() {
+            return None;
+        }
+        // SAFETY: the directory's segments are live.
+        unsafe { (*self.directory.segment(hash)).find(hash, key).map(Entry::new) }
+    }
+
+    #[inline]
+    pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<EntryMut<'_>> {
+        debug_assert_eq!(hash, hash_key(key));
+        if self.directory.is_empty() {
+            return None;
+        }
+        let segment = self.directory.segment(hash);
+        // SAFETY: the directory's segments are live.
+        let (place, ptr) = unsafe {
+            let place = (*segment).find_place(hash, key)?;
+            (place, (*segment).entry(place))
+        };
+        Some(EntryMut { table: self, segment, place, home: home_of(hash), hash, ptr })
+    }
+
+    /// Sets the value of a key, there before or not. Answers whether it is new.
+    pub fn set(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) -> bool {
+        let mut keep = Vec::new();
+        let body = Body::choose(value, key, &mut keep);
+        let (new_access, overwrite_keeps) = (self.new_access, self.overwrite_keeps_access);
+        if let Some(mut entry) = self.get_mut(hash, key) {
+            let at_ms = match expire {
+                SetExpire::Keep => entry.ptr.expire_at_ms(),
+                SetExpire::Clear => None,
+                SetExpire::At(at_ms) => Some(at_ms),
+            };
+            let access = if overwrite_keeps { entry.ptr.access() } else { new_access };
+            entry.rewrite(body, at_ms, access);
+            return false;
+        }
+        let at_ms = match expire {
+            SetExpire::Keep | SetExpire::Clear => None,
+            SetExpire::At(at_ms) => Some(at_ms),
+        };
+        self.insert(hash, key, body, at_ms, new_access);
+        true
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], body: Body<'_>, expire_at_ms: Option<i64>, access: u32) {
+        let shape = Shape::of(key.len(), &body, expire_at_ms.is_some());
+        let cell = self.slab.allocate(shape.len);
+        self.external_bytes += body.external_bytes();
+        // SAFETY: the cell is new and of that length.
+        let entry = unsafe { EntryPtr::write(cell, &shape, access, expire_at_ms, key, body) };
+        if self.directory.is_empty() {
+            self.directory.start(Segment::new(self.version, self.last_now_ms));
+        }
+        let segment = loop {
+            let segment = self.directory.segment(hash);
+            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+            let segment_ref = unsafe { &mut *segment };
+            if !splits_early(segment_ref) && segment_ref.insert(hash, entry).is_ok() {
+                segment_ref.stamp(home_of(hash), self.version);
+                break segment;
+            }
+            self.directory.split(hash);
+        };
+        self.len += 1;
+        if let Some(at_ms) = expire_at_ms {
+            self.expires_len += 1;
+            self.note_expiry(hash, segment, at_ms);
+        }
+    }
+
+    /// Lowers the bounds of bucket, segment, page and table to an expiry.
+    #[inline]
+    fn note_expiry(&mut self, hash: u64, segment: *mut Segment, at_ms: i64) {
+        // SAFETY: the segment is this table's, which is borrowed exclusively.
+        let is_first = unsafe { (*segment).note_expiry(home_of(hash), at_ms) };
+        if is_first && self.directory.note_expiry(hash, at_ms) {
+            self.next_expiry_ms = self.next_expiry_ms.min(at_ms);
+        }
+    }
+
+    /// Removes a key. Answers whether it was there.
+    pub fn remove(&mut self, hash: u64, key: &[u8]) -> bool {
+        let Some(entry) = self.unlink(hash, key) else { return false };
+        self.free_entry(entry);
+        self.merge_if_small(hash);
+        true
+    }
+
+    /// Removes a key and hands it over. A string too big for its entry is not copied.
+    pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
+        let entry = self.unlink(hash, key)?;
+        let (expire_at_ms, access) = (entry.expire_at_ms(), entry.access());
+        self.external_bytes -= entry.external_bytes();
+        let entry_len = entry.len();
+        // SAFETY: the entry is out of the index and freed next, with the length it was allocated with.
+        let value = unsafe {
+            let value = entry.take_value();
+            self.slab.free(entry.cell(), entry_len);
+            value
+        };
+        self.merge_if_small(hash);
+        Some(OwnedEntry { key: key.into(), value, expire_at_ms, access })
+    }
+
+    /// Inserts an entry, or replaces the one with its key.
+    pub fn put(&mut self, hash: u64, entry: OwnedEntry) {
+        let expire = entry.expire_at_ms.map_or(SetExpire::Clear, SetExpire::At);
+        let defaults = (self.new_access, self.overwrite_keeps_access);
+        self.set_new_access(entry.access, false);
+        self.set(hash, &entry.key, entry.value.into(), expire);
+        (self.new_access, self.overwrite_keeps_access) = defaults;
+    }
+
+    /// Sets or clears the expiry of a key. Answers whether the key is there.
+    pub fn set_expire(&mut self, hash: u64, key: &[u8], at_ms: Option<i64>) -> bool {
+        let Some(mut entry) = self.get_mut(hash, key) else { return false };
+        entry.set_expire(at_ms);
+        true
+    }
+
+    /// Takes a key's entry out of the index.
+    fn unlink(&mut self, hash: u64, key: &[u8]) -> Option<EntryPtr> {
+        debug_assert_eq!(hash, hash_key(key));
+        if self.directory.is_empty() {
+            return None;
+        }
+        // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+        let segment = unsafe { &mut *self.directory.segment(hash) };
+        let place = segment.find_place(hash, key)?;
+        let entry = segment.remove(home_of(hash), place);
+        segment.stamp(home_of(hash), self.version);
+        self.forget(entry);
+        Some(entry)
+    }
+
+    fn forget(&mut self, entry: EntryPtr) {
+        self.len -= 1;
+        self.expires_len -= usize::from(entry.has_expire());
+    }
+
+    /// Frees an entry that is out of the index.
+    fn free_entry(&mut self, entry: EntryPtr) {
+        self.external_bytes -= entry.external_bytes();
+        let len = entry.len();
+        // SAFETY: nothing points at the entry any more, and it was allocated with its length.
+        unsafe {
+            drop(entry.take_external());
+            self.slab.free(entry.cell(), len);
+        }
+    }
+
+    /// Merges the segment of `hash` if one removal more has made it small enough.
+    #[inline]
+    fn merge_if_small(&mut self, hash: u64) {
+        // SAFETY: the directory's segments are live.
+        let len = unsafe { (*self.directory.segment(hash)).len() };
+        if len <= MERGE_TRY_LEN && len % MERGE_TRY_EVERY == 0 {
+            self.merge(hash);
+        }
+    }
+
+    fn merge(&mut self, hash: u64) {
+        while self.merging && self.directory.merge(hash, MERGE_LEN_MAX) {}
+    }
+
+    /// Removes all keys, at once.
+    pub fn clear(&mut self) {
+        drop(self.detach());
+    }
+
+    /// Removes all keys and hands over the memory that they held, to be freed in slices or on another thread.
+    pub fn detach(&mut self) -> DetachedTable {
+        let mut empty = Self::new();
+        empty.last_now_ms = self.last_now_ms;
+        empty.version = self.version;
+        empty.merging = self.merging;
+        empty.set_new_access(self.new_access, self.overwrite_keeps_access);
+        #[cfg(test)]
+        {
+            empty.slab.plain = self.slab.plain;
+        }
+        let old = std::mem::replace(self, empty);
+        DetachedTable { table: old, next: Some(0) }
+    }
+
+    /// What the table has allocated.
+    pub fn memory(&self) -> TableMemory {
+        TableMemory {
+            directory: self.directory.bytes(),
+            segments: self.directory.segment_count() * size_of::<Segment>(),
+            entries: self.slab.used_bytes(),
+            slab: self.slab.reserved_bytes(),
+            external: self.external_bytes,
+        }
+    }
+
+    /// The version with which entries are written now.
+    pub fn version(&self) -> u32 {
+        u32::from(self.version)
+    }
+
+    /// The version of the bucket that `hash` belongs to: see the module's documentation.
+    pub fn version_of(&self, hash: u64) -> u32 {
+        if self.directory.is_empty() {
+            return self.version();
+        }
+        // SAFETY: the directory's segments are live.
+        u32::from(unsafe { (*self.directory.segment(hash)).version(home_of(hash)) })
+    }
+
+    /// Begins a new version and answers it. Nobody may hold an older one any more when the versions are used up,
+    /// which takes 65,535 calls: all buckets then start again at 0, and the answer is 1.
+    pub fn advance_version(&mut self) -> u32 {
+        if self.version == u16::MAX {
+            for segment in self.directory.segments() {
+                // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+                unsafe { (*segment).reset_versions() };
+            }
+            self.version = 0;
+        }
+        self.version += 1;
+        self.version()
+    }
+
+    /// Turns the merging of segments off and on again, for a snapshot to compare versions meanwhile.
+    pub fn set_merging(&mut self, merging: bool) {
+        self.merging = merging;
+    }
+
+    /// Entries per slot of the index, between 0 and 1.
+    pub fn load_factor(&self) -> f64 {
+        self.len as f64 / (self.directory.segment_count() * SEGMENT_SLOTS).max(1) as f64
+    }
+
+    /// Whether there is memory that only a visit of the entries can free.
+    fn needs_visit(&self) -> bool {
+        self.external_bytes > 0 || self.slab.large_count() > 0
+    }
+
+    /// Frees what the entries of a segment hold outside the slab's chunks. The entries are not used again.
+    fn free_outside(&mut self, segment: *mut Segment) {
+        let (slab, external_bytes) = (&mut self.slab, &mut self.external_bytes);
+        // SAFETY: the segment is one of the directory's. Its entries are live until they are freed here, once: see
+        // `DetachedTable`, the only caller.
+        unsafe {
+            (*segment).visit_all(&mut |entry| {
+                *external_bytes -= entry.external_bytes();
+                let len = entry.len();
+                drop(entry.take_external());
+                slab.free_if_large(entry.cell(), len);
+            });
+        }
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        if self.needs_visit() {
+            drop(self.detach());
+        }
+    }
+}
+
+/// What [`Table::detach`] leaves to be freed. Dropping it frees the rest at once.
+pub struct DetachedTable {
+    table: Table,
+    /// The first hash whose segment's entries are not freed yet.
+    next: Option<u64>,
+}
+
+impl DetachedTable {
+    /// Frees the memory of some entries, at least `entry_count` unless fewer are left. Answers whether all is freed
+    /// but the index and the chunks, which dropping this does in short.
+    pub fn free_some(&mut self, entry_count: usize) -> bool {
+        let mut freed = 0;
+        while self.table.needs_visit()
+            && freed < entry_count
+            && let Some(hash) = self.next
+        {
+            let segment = self.table.directory.segment(hash);
+            self.table.free_outside(segment);
+            // SAFETY: the directory's segments are live.
+            unsafe {
+                freed += (*segment).len().max(1);
+                self.next = super::directory::end_of_prefix(hash, (*segment).depth());
+            }
+        }
+        !self.table.needs_visit() || self.next.is_none()
+    }
+}
+
+impl Drop for DetachedTable {
+    fn drop(&mut self) {
+        self.free_some(usize::MAX);
+        debug_assert!(!self.table.needs_visit());
+    }
+}
+
+/// Whether a segment has reached the length at which its lineage splits for the first time out of step.
+#[inline]
+fn splits_early(segment: &Segment) -> bool {
+    segment.depth() == STAGGER_DEPTH && segment.len() >= stagger_len(segment.prefix())
+}
+
+/// Lengths between SPLIT_LEN and half of it, by the segment's number among those of STAGGER_DEPTH. What is even is
+/// the logarithm, because that is what a growing table goes through evenly; the mean of the two bounds is near
+/// enough.
+fn stagger_len(prefix: u64) -> usize {
+    const COUNT: usize = 1 << STAGGER_DEPTH;
+    let number = (prefix >> (u64::BITS - STAGGER_DEPTH)) as usize;
+    let above = SPLIT_LEN * (2 * COUNT - number) / (2 * COUNT);
+    let below = SPLIT_LEN * COUNT / (COUNT + number);
+    above.midpoint(below)
+}
+
+// SAFETY: all that a table points at is its own, and nothing of it is tied to the thread that made it. It is not
+// Sync: an entry's access bits are written through shared references.
+unsafe impl Send for Table {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! The expiry cycle: finds the keys whose time has come without looking at the others.
+//!
+//! Table, pages, segments and buckets each keep a lower bound of the first expiry below them. Setting an expiry
+//! lowers the bounds; nothing raises them but this cycle, when it has looked. So what has no bound in the past is
+//! skipped with all that is below it, and a key that lost or moved its expiry costs one look in vain.
+
+use super::super::directory::end_of_prefix;
+use super::{Entry, MERGE_TRY_LEN, Table};
+
+/// What a call of [`Table::expire_due`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExpireProgress {
+    /// Entries with a time to live that were looked at.
+    pub looked_at: usize,
+    pub removed: usize,
+    /// The limit was reached: there may be more to do now.
+    pub more: bool,
+}
+
+impl Table {
+    /// No key is due before this time (Unix time in milliseconds); None if no key has an expiry.
+    pub fn next_expiry_ms(&self) -> Option<i64> {
+        (self.expires_len > 0).then_some(self.next_expiry_ms)
+    }
+
+    /// Hands the entries whose expiry is at or before `now_ms` to `due`, and removes those of which it answers true.
+    /// Stops after it has looked at `limit` entries and segments, at the end of a segment, and goes on from there the
+    /// next time.
+    pub fn expire_due(
+        &mut self,
+        now_ms: i64,
+        limit: usize,
+        due: &mut dyn FnMut(Entry<'_>) -> bool,
+    ) -> ExpireProgress {
+        let mut progress = ExpireProgress::default();
+        self.last_now_ms = now_ms;
+        if self.next_expiry_ms > now_ms || self.directory.is_empty() {
+            return progress;
+        }
+        let started_at = self.expire_cursor;
+        let mut removed = Vec::new();
+        let mut next = Some(started_at);
+        let mut segments_seen = 0;
+        while let Some(hash) = next {
+            if progress.looked_at + segments_seen >= limit {
+                self.expire_cursor = hash;
+                progress.more = true;
+                return progress;
+            }
+            let (page_expiry_ms, page_depth) = self.directory.page_expiry(hash);
+            if page_expiry_ms > now_ms {
+                next = end_of_prefix(hash, page_depth);
+                continue;
+            }
+            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+            let segment = unsafe { &mut *self.directory.segment(hash) };
+            next = end_of_prefix(hash, segment.depth());
+            segments_seen += 1;
+            let mut shrunk = false;
+            if segment.next_expiry_ms() <= now_ms {
+                let mut decide = |entry| due(Entry::new(entry));
+                progress.looked_at += segment.expire_due(now_ms, self.version, &mut decide, &mut removed);
+                progress.removed += removed.len();
+                shrunk = !removed.is_empty() && segment.len() <= MERGE_TRY_LEN;
+                for entry in removed.drain(..) {
+                    self.forget(entry);
+                    self.free_entry(entry);
+                }
+            }
+            if end_of_prefix(hash, page_depth) == next {
+                self.directory.refresh_page_expiry(hash);
+            }
+            // Merging may take pages together too; the walk goes on by hash, and does not mind.
+            if shrunk {
+                self.merge(hash);
+            }
+        }
+        // The end of the table. What lies before the start was done the last time, or becomes due there only now.
+        self.expire_cursor = 0;
+        self.next_expiry_ms = self.directory.first_expiry();
+        progress.more = started_at != 0 && self.next_expiry_ms <= now_ms;
+        progress
+    }
+}

@@ -1,0 +1,77 @@
+//! Strings that change in place: APPEND, SETRANGE, SETBIT and the like.
+
+use super::super::entry::{Body, NewValue, ValueRef};
+use super::{EntryMut, Table};
+
+impl EntryMut<'_> {
+    /// The value as a string to be changed, grown by zeros to at least `len_min`. Its encoding is `raw` from here on,
+    /// an integer becomes its digits, and the expiry stays. O(1) amortised over the bytes grown.
+    pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
+        self.written();
+        if self.ptr.is_big() {
+            let capacity = self.ptr.external_bytes();
+            // SAFETY: the value is a big string, and the table is borrowed exclusively for the result's lifetime.
+            let bytes = unsafe { self.ptr.big_mut(len_min) };
+            self.table.external_bytes += self.ptr.external_bytes();
+            self.table.external_bytes -= capacity;
+            return bytes;
+        }
+        let mut digits = itoa::Buffer::new();
+        let old = match self.ptr.value() {
+            ValueRef::Int(number) => digits.format(number).as_bytes(),
+            ValueRef::Str(bytes) => {
+                // SAFETY: the value is an inline string, and the table is borrowed exclusively for the result's
+                // lifetime; `bytes` is used only if there was no room.
+                if let Some(bytes) = unsafe { self.ptr.inline_mut(len_min) } {
+                    return bytes;
+                }
+                bytes
+            }
+        };
+        let body = Body::grown(self.ptr.key().len(), old, old.len().max(len_min));
+        // SAFETY: the old value is an integer or an inline string, which point at nothing.
+        unsafe { self.relocate(body, self.ptr.expire_at_ms()) };
+        // SAFETY: the table is borrowed exclusively for the result's lifetime, and the value is of the kind told.
+        unsafe {
+            if self.ptr.is_big() {
+                self.ptr.big_mut(0)
+            } else {
+                self.ptr.inline_mut(0).expect("a string always has room for itself")
+            }
+        }
+    }
+
+    /// Length of the value as a string.
+    pub fn string_len(&self) -> usize {
+        match self.ptr.value() {
+            ValueRef::Int(number) => itoa::Buffer::new().format(number).len(),
+            ValueRef::Str(bytes) => bytes.len(),
+        }
+    }
+}
+
+impl Table {
+    /// Appends to the value of a key. Answers its new length, or None if there is no such key.
+    pub fn append(&mut self, hash: u64, key: &[u8], bytes: &[u8]) -> Option<usize> {
+        let mut entry = self.get_mut(hash, key)?;
+        let len = entry.string_len();
+        entry.string_mut(len + bytes.len())[len..].copy_from_slice(bytes);
+        Some(len + bytes.len())
+    }
+
+    /// Overwrites a part of the value of a key, which grows by zeros as far as needed. Answers its new length, or
+    /// None if there is no such key.
+    pub fn set_range(&mut self, hash: u64, key: &[u8], offset: usize, bytes: &[u8]) -> Option<usize> {
+        let mut entry = self.get_mut(hash, key)?;
+        let end = offset + bytes.len();
+        let string = entry.string_mut(end);
+        string[offset..end].copy_from_slice(bytes);
+        Some(string.len())
+    }
+
+    /// Creates a key with a string of `len` zeros to be written over, or replaces one: what SETRANGE and SETBIT do
+    /// to a key that is not there.
+    pub fn set_zeros(&mut self, hash: u64, key: &[u8], len: usize) {
+        self.set(hash, key, NewValue::OwnedRaw(vec![0; len]), super::SetExpire::Clear);
+    }
+}

@@ -1,0 +1,82 @@
+//! One connection's session: what Redis' CLIENT commands show and set.
+
+use crate::command::table::CommandId;
+use crate::protocol::reply::Resp;
+
+/// Number of a client, unique in the process, ascending with its arrival.
+pub type ClientId = u64;
+
+/// CLIENT REPLY's modes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReplyMode {
+    On,
+    Off,
+    /// The reply to the next command is left out (CLIENT REPLY SKIP).
+    SkipNext,
+    /// The reply to the command that runs now is left out.
+    Skip,
+}
+
+/// A connected client's session.
+pub struct Client {
+    pub id: ClientId,
+    pub db: u32,
+    pub resp: Resp,
+    pub authenticated: bool,
+    pub user: String,
+    pub name: Vec<u8>,
+    pub lib_name: Vec<u8>,
+    pub lib_ver: Vec<u8>,
+    pub addr: String,
+    pub laddr: String,
+    /// The accepted socket, as CLIENT LIST shows it.
+    pub fd: i32,
+    pub unix_socket: bool,
+    pub reply_mode: ReplyMode,
+    pub no_touch: bool,
+    pub no_evict: bool,
+    /// Wall clock at accept, in milliseconds.
+    pub created_at_ms: i64,
+    /// Wall clock of the last request, in milliseconds.
+    pub active_at_ms: i64,
+    pub last_command: Option<CommandId>,
+    pub input_total_bytes: u64,
+    pub output_total_bytes: u64,
+    pub command_count: u64,
+}
+
+impl Client {
+    /// A client that has just been accepted. `authenticated`: no password is asked for.
+    pub fn new(id: ClientId, now_ms: i64, authenticated: bool) -> Client {
+        Client {
+            id,
+            db: 0,
+            resp: Resp::V2,
+            authenticated,
+            user: "default".to_string(),
+            name: Vec::new(),
+            lib_name: Vec::new(),
+            lib_ver: Vec::new(),
+            addr: String::new(),
+            laddr: String::new(),
+            fd: -1,
+            unix_socket: false,
+            reply_mode: ReplyMode::On,
+            no_touch: false,
+            no_evict: false,
+            created_at_ms: now_ms,
+            active_at_ms: now_ms,
+            last_command: None,
+            input_total_bytes: 0,
+            output_total_bytes: 0,
+            command_count: 0,
+        }
+    }
+}
+
+impl Client {
+    /// Whether the client sits on this machine: a loopback address or a unix socket.
+    pub fn is_local(&self) -> bool {
+        self.unix_socket || self.addr.starts_with("127.0.0.1:") || self.addr.starts_with("[::1]:")
+    }
+}

@@ -1,0 +1,63 @@
+//! What COMMAND DOCS tells about a command: plain data in its row.
+
+/// Documentation of a command. The sentences are ours, the facts Redis'.
+#[derive(Clone, Copy)]
+pub struct Docs {
+    /// One sentence without a full stop.
+    pub summary: &'static str,
+    /// The Redis version which introduced it.
+    pub since: &'static str,
+    /// `string`, `generic`, `connection`, `server`, ...
+    pub group: &'static str,
+    pub complexity: &'static str,
+    /// The arguments in the notation of [`crate::command::syntax`].
+    pub arguments: &'static str,
+    /// `request_policy:all_shards`, `nondeterministic_output`, ...
+    pub tips: &'static [&'static str],
+    /// (version, change).
+    pub history: &'static [(&'static str, &'static str)],
+    /// (since which version, what to use instead), for deprecated commands.
+    pub deprecated: Option<(&'static str, &'static str)>,
+}
+
+impl Docs {
+    pub const NONE: Docs = Docs {
+        summary: "",
+        since: "",
+        group: "",
+        complexity: "",
+        arguments: "",
+        tips: &[],
+        history: &[],
+        deprecated: None,
+    };
+
+    pub const fn new(group: &'static str, since: &'static str, summary: &'static str) -> Docs {
+        Docs { summary, since, group, ..Docs::NONE }
+    }
+
+    pub const fn complexity(mut self, complexity: &'static str) -> Docs {
+        self.complexity = complexity;
+        self
+    }
+
+    pub const fn arguments(mut self, arguments: &'static str) -> Docs {
+        self.arguments = arguments;
+        self
+    }
+
+    pub const fn tips(mut self, tips: &'static [&'static str]) -> Docs {
+        self.tips = tips;
+        self
+    }
+
+    pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Docs {
+        self.history = history;
+        self
+    }
+
+    pub const fn deprecated(mut self, since: &'static str, instead: &'static str) -> Docs {
+        self.deprecated = Some((since, instead));
+        self
+    }
+}

@@ -1,0 +1,101 @@
+//! The checks before a command runs, in Redis' order. Pure: they read the row, the session and the
+//! configuration, and say what to do.
+
+use crate::client::Client;
+use crate::command::CommandError;
+use crate::command::table::{Command, CommandTable, Entry, Resolved, Run, flag};
+use crate::config::{Config, DebugAccess};
+use crate::protocol::request::Argv;
+
+/// How much of an unknown command's name, and of its arguments together, the error repeats.
+const UNKNOWN_ECHO_BYTES_MAX: usize = 128;
+
+/// The row which a request calls.
+///
+/// # Errors
+/// Unknown command or subcommand, a container without subcommand, wrong number of arguments.
+#[inline]
+pub fn resolve<'t>(table: &'t CommandTable, args: Argv<'_>) -> Result<&'t Entry, CommandError> {
+    let entry = match table.resolve(args) {
+        Resolved::Command(entry) => entry,
+        Resolved::UnknownSubcommand(container) => return Err(unknown_subcommand(container, args)),
+        Resolved::Unknown => return Err(unknown(args)),
+    };
+    let arity_fits = if entry.row.arity >= 0 {
+        args.len() == entry.row.arity as usize
+    } else {
+        args.len() >= entry.row.arity.unsigned_abs() as usize
+    };
+    if !arity_fits || matches!(entry.row.run, Run::Container) {
+        return Err(CommandError::wrong_arity(&entry.full_name));
+    }
+    Ok(entry)
+}
+
+#[cold]
+fn unknown(args: Argv<'_>) -> CommandError {
+    let name = clipped(args.arg(0), UNKNOWN_ECHO_BYTES_MAX);
+    let mut rest = String::new();
+    for arg in args.iter().skip(1) {
+        if rest.len() >= UNKNOWN_ECHO_BYTES_MAX {
+            break;
+        }
+        rest.push('\'');
+        rest.push_str(&clipped(arg, UNKNOWN_ECHO_BYTES_MAX - rest.len()));
+        rest.push_str("' ");
+    }
+    CommandError::new(format!("ERR unknown command '{name}', with args beginning with: {rest}"))
+}
+
+#[cold]
+fn unknown_subcommand(container: &Entry, args: Argv<'_>) -> CommandError {
+    let sub = clipped(args.arg(1), UNKNOWN_ECHO_BYTES_MAX);
+    let container = container.full_name.to_ascii_uppercase();
+    CommandError::new(format!("ERR unknown subcommand '{sub}'. Try {container} HELP."))
+}
+
+/// The first bytes of client input for an error text: up to a NUL, as C prints them, in Latin-1.
+fn clipped(bytes: &[u8], len_max: usize) -> String {
+    bytes.iter().take(len_max).take_while(|&&byte| byte != 0).map(|&byte| byte as char).collect()
+}
+
+/// Whether the session may call the command now.
+///
+/// # Errors
+/// NOAUTH; a protected command that the configuration does not allow this client; OOM, where `over_memory`.
+#[inline]
+pub fn check(
+    row: &Command,
+    client: &Client,
+    config: &Config,
+    over_memory: impl FnOnce() -> bool,
+) -> Result<(), CommandError> {
+    if !client.authenticated && !row.has(flag::NO_AUTH) {
+        return Err(CommandError::NO_AUTH);
+    }
+    if row.has(flag::PROTECTED) && !protected_allowed(config.enable_debug_command, client) {
+        return Err(not_allowed(row.name));
+    }
+    if row.has(flag::DENYOOM) && config.maxmemory_bytes != 0 && over_memory() {
+        return Err(CommandError::OUT_OF_MEMORY);
+    }
+    Ok(())
+}
+
+fn protected_allowed(access: DebugAccess, client: &Client) -> bool {
+    match access {
+        DebugAccess::No => false,
+        DebugAccess::Yes => true,
+        DebugAccess::Local => client.is_local(),
+    }
+}
+
+#[cold]
+fn not_allowed(name: &str) -> CommandError {
+    CommandError::new(format!(
+        "ERR {upper} command not allowed. If the enable-{name}-command option is set to \"local\", you can run \
+         it from a local connection, otherwise you need to set this option in the configuration file, and then \
+         restart the server.",
+        upper = name.to_ascii_uppercase(),
+    ))
+}

@@ -1,0 +1,5 @@
+//! client commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,5 @@
+//! command commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

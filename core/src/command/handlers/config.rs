@@ -1,0 +1,5 @@
+//! config commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,5 @@
+//! connection commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

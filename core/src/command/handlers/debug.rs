@@ -1,0 +1,5 @@
+//! debug commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

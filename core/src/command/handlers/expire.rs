@@ -1,0 +1,5 @@
+//! expire commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

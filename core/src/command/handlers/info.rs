@@ -1,0 +1,5 @@
+//! info commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

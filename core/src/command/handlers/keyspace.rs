@@ -1,0 +1,5 @@
+//! keyspace commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,5 @@
+//! memory commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,5 @@
+//! object commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,5 @@
+//! server commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

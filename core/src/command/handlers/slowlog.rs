@@ -1,0 +1,5 @@
+//! slowlog commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

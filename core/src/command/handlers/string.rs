@@ -1,0 +1,5 @@
+//! string commands.
+
+use crate::command::table::Command;
+
+pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,165 @@
+//! Key specifications: where in a request its keys are, and what is done to them.
+//!
+//! The same specs serve the router, ACL, COMMAND INFO and COMMAND GETKEYS. Their shape is Redis 7's: a
+//! search for the first key, then a way to find the others.
+
+use crate::command::table::{Command, KeyShape, Scope};
+use crate::protocol::request::Argv;
+use smallvec::SmallVec;
+
+/// What a command does to the keys of one spec, in the bits of COMMAND INFO.
+pub mod key_flag {
+    pub const RO: u32 = 1 << 0;
+    pub const RW: u32 = 1 << 1;
+    pub const OW: u32 = 1 << 2;
+    pub const RM: u32 = 1 << 3;
+    pub const ACCESS: u32 = 1 << 4;
+    pub const UPDATE: u32 = 1 << 5;
+    pub const INSERT: u32 = 1 << 6;
+    pub const DELETE: u32 = 1 << 7;
+    pub const NOT_KEY: u32 = 1 << 8;
+    pub const INCOMPLETE: u32 = 1 << 9;
+    pub const VARIABLE_FLAGS: u32 = 1 << 10;
+}
+
+/// How the first key is found.
+#[derive(Clone, Copy, Debug)]
+pub enum BeginSearch {
+    Index(usize),
+    /// The argument behind `keyword`, looked for from argument `from` (negative: from the end, backwards).
+    Keyword { keyword: &'static str, from: isize },
+    Unknown,
+}
+
+/// How the others follow it.
+#[derive(Clone, Copy, Debug)]
+pub enum FindKeys {
+    /// `last` counts from the first key; negative: from the end of the arguments. `limit`: with `last` -1,
+    /// 2 means the first half of the remaining arguments, 3 a third; 0 and 1 mean all.
+    Range { last: isize, step: usize, limit: usize },
+    /// The argument `at` behind the begin says how many keys follow, from `first` on.
+    KeyNum { at: usize, first: usize, step: usize },
+    Unknown,
+}
+
+/// One group of keys of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySpec {
+    pub flags: u32,
+    pub begin: BeginSearch,
+    pub find: FindKeys,
+    pub notes: &'static str,
+}
+
+impl KeySpec {
+    /// The one key at argument `index`.
+    pub const fn one(index: usize, flags: u32) -> KeySpec {
+        KeySpec::range(index, 0, 1, flags)
+    }
+
+    /// Keys from argument `first` to `last` (from the first; negative: from the end), every `step` arguments.
+    pub const fn range(first: usize, last: isize, step: usize, flags: u32) -> KeySpec {
+        KeySpec {
+            flags,
+            begin: BeginSearch::Index(first),
+            find: FindKeys::Range { last, step, limit: 0 },
+            notes: "",
+        }
+    }
+}
+
+/// Positions of keys among the arguments, with the flags of their spec.
+pub type KeyPositions = SmallVec<[(usize, u32); 4]>;
+
+/// The keys of a request, in order. Specs that do not match find nothing.
+pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
+    let mut found = KeyPositions::new();
+    for spec in row.keys {
+        if spec.flags & key_flag::NOT_KEY == 0 {
+            find(spec, args, &mut found);
+        }
+    }
+    found
+}
+
+fn find(spec: &KeySpec, args: Argv<'_>, found: &mut KeyPositions) {
+    let argc = args.len();
+    let begin = match spec.begin {
+        BeginSearch::Index(index) => index,
+        BeginSearch::Keyword { keyword, from } => match find_keyword(keyword, from, args) {
+            Some(at) => at + 1,
+            None => return,
+        },
+        BeginSearch::Unknown => return,
+    };
+    if begin >= argc {
+        return;
+    }
+    match spec.find {
+        FindKeys::Range { last, step, limit } => {
+            let last = if last >= 0 {
+                begin + last as usize
+            } else if limit <= 1 || last != -1 {
+                match argc.checked_add_signed(last) {
+                    Some(last) => last,
+                    None => return,
+                }
+            } else {
+                begin + ((argc - begin) / limit).saturating_sub(step)
+            };
+            let mut at = begin;
+            while at <= last && at < argc {
+                found.push((at, spec.flags));
+                at += step;
+            }
+        }
+        FindKeys::KeyNum { at, first, step } => {
+            let count = args.get(begin + at).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+            let count: usize = count.unwrap_or(0);
+            for n in 0..count.min(argc) {
+                let position = begin + first + n * step;
+                if position >= argc {
+                    break;
+                }
+                found.push((position, spec.flags));
+            }
+        }
+        FindKeys::Unknown => {}
+    }
+}
+
+fn find_keyword(keyword: &str, from: isize, args: Argv<'_>) -> Option<usize> {
+    let matches = |at: &usize| args.get(*at).is_some_and(|arg| arg.eq_ignore_ascii_case(keyword.as_bytes()));
+    if from > 0 {
+        (from as usize..args.len()).find(matches)
+    } else {
+        let start = args.len().checked_add_signed(from)?;
+        (1..=start).rev().find(matches)
+    }
+}
+
+/// The router's short form of a row's key specs.
+pub(crate) fn shape(row: &Command) -> KeyShape {
+    if !matches!(row.scope, Scope::Keys) {
+        return KeyShape::Complex;
+    }
+    match row.keys {
+        [] => KeyShape::None,
+        [
+            KeySpec {
+                begin: BeginSearch::Index(first),
+                find: FindKeys::Range { last, step, limit: 0 | 1 },
+                ..
+            },
+        ] => {
+            if *first == 1 && *last == 0 {
+                KeyShape::First
+            } else if *last < 0 {
+                KeyShape::Range { first: *first, last: *last, step: *step }
+            } else {
+                KeyShape::Complex
+            }
+        }
+        _ => KeyShape::Complex,
+    }
+}

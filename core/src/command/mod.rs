@@ -1,0 +1,94 @@
+//! Commands: rows and handlers, and the straight line a request takes to them.
+//!
+//! `table` says what there is, `gate` whether it may run, `route` where; `handlers/` holds the rows with
+//! their functions, a file a family. A handler over keys gets a [`Ctx`], one over its connection a
+//! [`SessionCtx`]. It replies, or returns a [`CommandError`] having changed nothing.
+
+pub mod docs;
+pub mod error;
+pub mod gate;
+pub mod handlers;
+pub mod keys;
+pub mod route;
+pub mod table;
+
+pub use error::{CommandError, CommandResult};
+
+use crate::client::ClientId;
+use crate::command::table::CommandId;
+use crate::protocol::reply::{Reply, Resp};
+use crate::protocol::request::Argv;
+use crate::shard::Shard;
+use crate::types::hash::hash_key;
+use crate::worker::Worker;
+
+/// A key and its hash ([`hash_key`]).
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub bytes: &'a [u8],
+    pub hash: u64,
+}
+
+/// What travels with a command from its client to the shard which runs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    pub command: CommandId,
+    /// The numbered database the client selected.
+    pub db: u32,
+    pub resp: Resp,
+    /// CLIENT NO-TOUCH: reads do not refresh the keys' access clocks.
+    pub no_touch: bool,
+    pub client: ClientId,
+    /// Hash of the argument at `hashed_arg` (its first key), computed once by the router.
+    pub hash: u64,
+    /// Which argument `hash` belongs to; 0: none.
+    pub hashed_arg: u32,
+}
+
+/// What a command over keys sees: the shard that holds them, its arguments, and where to reply.
+pub struct Ctx<'a> {
+    pub shard: &'a mut Shard,
+    pub call: &'a Call,
+    pub args: Argv<'a>,
+    pub reply: Reply<'a>,
+}
+
+impl<'a> Ctx<'a> {
+    /// Argument `index` as a key.
+    #[inline]
+    pub fn key(&self, index: usize) -> Key<'a> {
+        let bytes = self.args.arg(index);
+        let hash = if index == self.call.hashed_arg as usize && index != 0 {
+            self.call.hash
+        } else {
+            hash_key(bytes)
+        };
+        Key { bytes, hash }
+    }
+
+    /// Argument `index`; panics past the end, so only behind an arity or length check.
+    #[inline]
+    pub fn arg(&self, index: usize) -> &'a [u8] {
+        self.args.arg(index)
+    }
+}
+
+/// What a command over its connection sees: the worker with all its connections, and which one called.
+///
+/// The connection's output is lent to `reply` while the handler runs.
+pub struct SessionCtx<'a> {
+    pub worker: &'a mut Worker,
+    /// The calling connection's index at this worker. `None` on the other shards of a
+    /// [`table::Scope::Every`] command, and for a caller that left meanwhile.
+    pub conn: Option<usize>,
+    pub call: &'a Call,
+    pub args: Argv<'a>,
+    pub reply: Reply<'a>,
+}
+
+impl<'a> SessionCtx<'a> {
+    #[inline]
+    pub fn arg(&self, index: usize) -> &'a [u8] {
+        self.args.arg(index)
+    }
+}

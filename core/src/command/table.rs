@@ -1,0 +1,461 @@
+//! The command table: one immutable [`Command`] row a command, written beside its handler.
+//!
+//! A row says everything that is not the handler itself: name, arity, flags, ACL categories, where the keys
+//! are, on which shards it runs, how the replies of several shards become one, and its documentation. The
+//! gate, the router, COMMAND, ACL and the metrics read rows; none of them knows a command by name.
+//!
+//! [`CommandTable`] is the process's view of the rows: names resolved (also renamed ones) and a dense
+//! [`CommandId`] each, by which the shards count calls.
+
+use crate::command::docs::Docs;
+use crate::command::keys::KeySpec;
+use crate::command::{CommandResult, Ctx, SessionCtx};
+use crate::protocol::request::Argv;
+
+/// What a command does, in the bits of `COMMAND INFO`.
+pub mod flag {
+    pub const WRITE: u64 = 1 << 0;
+    pub const READONLY: u64 = 1 << 1;
+    pub const DENYOOM: u64 = 1 << 2;
+    pub const MODULE: u64 = 1 << 3;
+    pub const ADMIN: u64 = 1 << 4;
+    pub const PUBSUB: u64 = 1 << 5;
+    pub const NOSCRIPT: u64 = 1 << 6;
+    pub const BLOCKING: u64 = 1 << 7;
+    pub const LOADING: u64 = 1 << 8;
+    pub const STALE: u64 = 1 << 9;
+    pub const SKIP_MONITOR: u64 = 1 << 10;
+    pub const SKIP_SLOWLOG: u64 = 1 << 11;
+    pub const ASKING: u64 = 1 << 12;
+    pub const FAST: u64 = 1 << 13;
+    pub const NO_AUTH: u64 = 1 << 14;
+    pub const MAY_REPLICATE: u64 = 1 << 15;
+    pub const SENTINEL: u64 = 1 << 16;
+    pub const ONLY_SENTINEL: u64 = 1 << 17;
+    pub const NO_MANDATORY_KEYS: u64 = 1 << 18;
+    pub const PROTECTED: u64 = 1 << 19;
+    pub const NO_ASYNC_LOADING: u64 = 1 << 20;
+    pub const NO_MULTI: u64 = 1 << 21;
+    pub const MOVABLEKEYS: u64 = 1 << 22;
+    pub const ALLOW_BUSY: u64 = 1 << 23;
+    /// RANDOMKEY and SCAN: keys that no argument names.
+    pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 24;
+}
+
+/// ACL categories, in Redis' order.
+pub mod acl {
+    pub const KEYSPACE: u32 = 1 << 0;
+    pub const READ: u32 = 1 << 1;
+    pub const WRITE: u32 = 1 << 2;
+    pub const SET: u32 = 1 << 3;
+    pub const SORTEDSET: u32 = 1 << 4;
+    pub const LIST: u32 = 1 << 5;
+    pub const HASH: u32 = 1 << 6;
+    pub const STRING: u32 = 1 << 7;
+    pub const BITMAP: u32 = 1 << 8;
+    pub const HYPERLOGLOG: u32 = 1 << 9;
+    pub const GEO: u32 = 1 << 10;
+    pub const STREAM: u32 = 1 << 11;
+    pub const PUBSUB: u32 = 1 << 12;
+    pub const ADMIN: u32 = 1 << 13;
+    pub const FAST: u32 = 1 << 14;
+    pub const SLOW: u32 = 1 << 15;
+    pub const BLOCKING: u32 = 1 << 16;
+    pub const DANGEROUS: u32 = 1 << 17;
+    pub const CONNECTION: u32 = 1 << 18;
+    pub const TRANSACTION: u32 = 1 << 19;
+    pub const SCRIPTING: u32 = 1 << 20;
+
+    #[rustfmt::skip]
+    pub const NAMES: [&str; 21] = [
+        "keyspace", "read", "write", "set", "sortedset", "list", "hash", "string", "bitmap", "hyperloglog",
+        "geo", "stream", "pubsub", "admin", "fast", "slow", "blocking", "dangerous", "connection",
+        "transaction", "scripting",
+    ];
+}
+
+/// Where a command's work lies.
+#[derive(Clone, Copy)]
+pub enum Scope {
+    /// On the shards that own its keys, found by its key specs. Without keys: at home.
+    Keys,
+    /// On the shard of the client's connection, with its session at hand.
+    Session,
+    /// On every shard, under the keyspace lock of the given mode; replies are merged.
+    Every(KeyspaceLock),
+    /// On one given shard (SCAN's cursor names it).
+    Shard(usize),
+    /// On the shards which the function names after reading the arguments: it returns one of the above.
+    Custom(fn(args: Argv<'_>, shard_count: usize) -> Scope),
+}
+
+/// How much of a shard's keyspace a [`Scope::Every`] command holds while it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyspaceLock {
+    /// Nothing: the command reads no keys (CLIENT LIST), or needs no common moment.
+    None,
+    /// All keys, on all shards at once.
+    All,
+}
+
+/// How the replies of several shards become the client's reply.
+#[derive(Clone, Copy)]
+pub enum Merge {
+    /// The keys are checked out to one shard and the command runs there, once.
+    CheckOut,
+    /// Integers, added up.
+    Sum,
+    /// Array elements, put back in the order of the keys.
+    Gather,
+    /// All shards answer +OK; the first error wins.
+    AllOk,
+    /// Arrays, one behind the other.
+    ConcatArrays,
+    /// Any other rule: complete replies in shard order -> one reply, RESP bytes appended to `out`.
+    With(fn(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>)),
+}
+
+/// The function behind a row.
+#[derive(Clone, Copy)]
+pub enum Run {
+    /// Over keys: runs where they live, knows no connection.
+    Keys(fn(&mut Ctx<'_>) -> CommandResult),
+    /// Over the connection or the whole worker.
+    Session(fn(&mut SessionCtx<'_>) -> CommandResult),
+    /// A container (CLIENT, CONFIG): only its subcommands run.
+    Container,
+}
+
+/// One row. Built by the `const fn`s below, so that a row is read like a sentence.
+pub struct Command {
+    /// Lower case, without the container's name.
+    pub name: &'static str,
+    /// Number of arguments with the name (and the container's); negative: at least that many.
+    pub arity: i32,
+    pub flags: u64,
+    /// Explicit ACL categories; [`Command::acl_categories`] adds those that follow from the flags.
+    pub categories: u32,
+    pub keys: &'static [KeySpec],
+    pub scope: Scope,
+    pub merge: Merge,
+    /// The database of the key at an argument, where it is not the selected one (COPY's DB option). Bad
+    /// input gives any database that exists: the handler will refuse it.
+    pub key_db: fn(args: Argv<'_>, position: usize, selected: u32) -> u32,
+    pub run: Run,
+    pub docs: Docs,
+    pub subcommands: &'static [Command],
+}
+
+fn selected_db(_args: Argv<'_>, _position: usize, selected: u32) -> u32 {
+    selected
+}
+
+impl Command {
+    /// A command over keys.
+    pub const fn keys(name: &'static str, arity: i32, run: fn(&mut Ctx<'_>) -> CommandResult) -> Command {
+        Command::row(name, arity, Scope::Keys, Run::Keys(run))
+    }
+
+    /// A command over its connection or its worker.
+    pub const fn session(
+        name: &'static str,
+        arity: i32,
+        run: fn(&mut SessionCtx<'_>) -> CommandResult,
+    ) -> Command {
+        Command::row(name, arity, Scope::Session, Run::Session(run))
+    }
+
+    /// A container of subcommands.
+    pub const fn container(name: &'static str, subcommands: &'static [Command]) -> Command {
+        let mut row = Command::row(name, -2, Scope::Session, Run::Container);
+        row.subcommands = subcommands;
+        row
+    }
+
+    const fn row(name: &'static str, arity: i32, scope: Scope, run: Run) -> Command {
+        Command {
+            name,
+            arity,
+            flags: 0,
+            categories: 0,
+            keys: &[],
+            scope,
+            merge: Merge::CheckOut,
+            key_db: selected_db,
+            run,
+            docs: Docs::NONE,
+            subcommands: &[],
+        }
+    }
+
+    pub const fn flags(mut self, flags: u64) -> Command {
+        self.flags |= flags;
+        self
+    }
+
+    pub const fn acl(mut self, categories: u32) -> Command {
+        self.categories |= categories;
+        self
+    }
+
+    pub const fn at(mut self, keys: &'static [KeySpec]) -> Command {
+        self.keys = keys;
+        self
+    }
+
+    pub const fn scope(mut self, scope: Scope) -> Command {
+        self.scope = scope;
+        self
+    }
+
+    pub const fn merge(mut self, merge: Merge) -> Command {
+        self.merge = merge;
+        self
+    }
+
+    pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32) -> u32) -> Command {
+        self.key_db = key_db;
+        self
+    }
+
+    pub const fn docs(mut self, docs: Docs) -> Command {
+        self.docs = docs;
+        self
+    }
+
+    pub const fn has(&self, flag: u64) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Explicit categories and those that Redis derives from the flags.
+    pub const fn acl_categories(&self) -> u32 {
+        let mut all = self.categories;
+        if self.has(flag::WRITE) {
+            all |= acl::WRITE;
+        }
+        if self.has(flag::READONLY) && all & acl::SCRIPTING == 0 {
+            all |= acl::READ;
+        }
+        if self.has(flag::ADMIN) {
+            all |= acl::ADMIN | acl::DANGEROUS;
+        }
+        if self.has(flag::PUBSUB) {
+            all |= acl::PUBSUB;
+        }
+        if self.has(flag::BLOCKING) {
+            all |= acl::BLOCKING;
+        }
+        if self.has(flag::FAST) {
+            all |= acl::FAST;
+        } else {
+            all |= acl::SLOW;
+        }
+        all
+    }
+}
+
+/// Dense number of a command or subcommand in its [`CommandTable`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct CommandId(pub u16);
+
+impl CommandId {
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A row as this process knows it.
+pub struct Entry {
+    pub id: CommandId,
+    pub row: &'static Command,
+    /// Lower case, `container|subcommand` for subcommands; Redis' name even where renamed.
+    pub full_name: String,
+    /// The container of a subcommand.
+    pub parent: Option<CommandId>,
+    first_subcommand: u16,
+    /// Where the keys are, resolved once for the common shapes.
+    pub shape: KeyShape,
+}
+
+/// Where the keys are, for the router's quick decision.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyShape {
+    None,
+    /// Exactly one key, argument 1.
+    First,
+    /// Arguments `first ..= argc + last` in steps.
+    Range { first: usize, last: isize, step: usize },
+    /// Ask the key specs.
+    Complex,
+}
+
+/// Name -> row. Built once at start, then only read.
+pub struct CommandTable {
+    entries: Vec<Entry>,
+    /// Open addressing by [`name_hash`]; `EMPTY` where free.
+    slots: Vec<u16>,
+    /// Names as clients say them (rename-command changes them), by id; empty: cannot be called.
+    names: Vec<Vec<u8>>,
+    top_level_count: usize,
+}
+
+const EMPTY: u16 = u16::MAX;
+
+/// Mixes the lower-cased first eight bytes, the last byte and the length: tells nearly all names apart.
+#[inline]
+fn name_hash(name: &[u8]) -> u64 {
+    let mut first = [0u8; 8];
+    let n = name.len().min(8);
+    first[..n].copy_from_slice(&name[..n]);
+    let folded = u64::from_le_bytes(first) | 0x2020_2020_2020_2020;
+    let last = u64::from(name.last().copied().unwrap_or(0) | 0x20);
+    let mixed = (folded ^ (last << 56) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    mixed ^ (mixed >> 29)
+}
+
+impl CommandTable {
+    /// `families`: the rows of every handler file. `renames`: (command, new name; empty removes it).
+    ///
+    /// # Errors
+    /// Redis' text for a command in `renames` which does not exist or a new name that is taken.
+    pub fn new(
+        families: &[&'static [Command]],
+        renames: &[(String, String)],
+    ) -> Result<CommandTable, String> {
+        let mut rows: Vec<&'static Command> = families.iter().flat_map(|family| family.iter()).collect();
+        rows.sort_by_key(|row| row.name);
+        let mut table = CommandTable {
+            entries: Vec::new(),
+            slots: Vec::new(),
+            names: Vec::new(),
+            top_level_count: rows.len(),
+        };
+        for row in &rows {
+            table.push(row, row.name.to_string(), None);
+        }
+        for (parent, row) in rows.iter().enumerate() {
+            table.entries[parent].first_subcommand = table.entries.len() as u16;
+            for sub in row.subcommands {
+                let full_name = format!("{}|{}", row.name, sub.name);
+                table.push(sub, full_name, Some(CommandId(parent as u16)));
+            }
+        }
+        for (old, new) in renames {
+            table.rename(&old.to_ascii_lowercase(), &new.to_ascii_lowercase())?;
+        }
+        table.index();
+        Ok(table)
+    }
+
+    fn push(&mut self, row: &'static Command, full_name: String, parent: Option<CommandId>) {
+        let id = CommandId(u16::try_from(self.entries.len()).expect("fewer than 65,535 commands"));
+        self.names.push(row.name.as_bytes().to_vec());
+        let shape = crate::command::keys::shape(row);
+        self.entries.push(Entry { id, row, full_name, parent, first_subcommand: 0, shape });
+    }
+
+    fn rename(&mut self, old: &str, new: &str) -> Result<(), String> {
+        let names = &mut self.names[..self.top_level_count];
+        let Some(index) = names.iter().position(|name| name == old.as_bytes()) else {
+            return Err("No such command in rename-command".to_string());
+        };
+        if !new.is_empty() && names.iter().any(|name| name == new.as_bytes()) {
+            return Err("Target command name already exists".to_string());
+        }
+        names[index] = new.as_bytes().to_vec();
+        Ok(())
+    }
+
+    fn index(&mut self) {
+        let capacity = (self.top_level_count * 4).next_power_of_two().max(64);
+        self.slots = vec![EMPTY; capacity];
+        for id in 0..self.top_level_count {
+            let name = &self.names[id];
+            if name.is_empty() {
+                continue;
+            }
+            let mut at = name_hash(name) as usize & (capacity - 1);
+            while self.slots[at] != EMPTY {
+                at = (at + 1) & (capacity - 1);
+            }
+            self.slots[at] = id as u16;
+        }
+    }
+
+    /// The top-level command of that name, in any case. O(1).
+    #[inline]
+    pub fn lookup(&self, name: &[u8]) -> Option<&Entry> {
+        let mask = self.slots.len() - 1;
+        let mut at = name_hash(name) as usize & mask;
+        loop {
+            let id = self.slots[at];
+            if id == EMPTY {
+                return None;
+            }
+            if self.names[usize::from(id)].eq_ignore_ascii_case(name) {
+                return Some(&self.entries[usize::from(id)]);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The row that `args` calls: a container's subcommand if it has one of that name.
+    #[inline]
+    pub fn resolve(&self, args: Argv<'_>) -> Resolved<'_> {
+        let Some(entry) = args.get(0).and_then(|name| self.lookup(name)) else { return Resolved::Unknown };
+        if entry.row.subcommands.is_empty() {
+            return Resolved::Command(entry);
+        }
+        let Some(sub) = args.get(1) else { return Resolved::Command(entry) };
+        match self.subcommand(entry, sub) {
+            Some(found) => Resolved::Command(found),
+            None => Resolved::UnknownSubcommand(entry),
+        }
+    }
+
+    /// The subcommand of a container, in any case.
+    pub fn subcommand(&self, container: &Entry, name: &[u8]) -> Option<&Entry> {
+        self.subcommands(container).iter().find(|entry| entry.row.name.as_bytes().eq_ignore_ascii_case(name))
+    }
+
+    /// The subcommands of a container, in the order of its row.
+    pub fn subcommands(&self, container: &Entry) -> &[Entry] {
+        let first = usize::from(container.first_subcommand);
+        &self.entries[first..first + container.row.subcommands.len()]
+    }
+
+    /// Looks up `get` or `client|list`.
+    pub fn by_full_name(&self, name: &[u8]) -> Option<&Entry> {
+        match name.iter().position(|&byte| byte == b'|') {
+            None => self.lookup(name),
+            Some(bar) => self.subcommand(self.lookup(&name[..bar])?, &name[bar + 1..]),
+        }
+    }
+
+    #[inline]
+    pub fn entry(&self, id: CommandId) -> &Entry {
+        &self.entries[id.index()]
+    }
+
+    /// All commands that can be called, without subcommands, by name.
+    pub fn top_level(&self) -> impl Iterator<Item = &Entry> {
+        self.entries[..self.top_level_count].iter().filter(|entry| !self.names[entry.id.index()].is_empty())
+    }
+
+    /// The name clients say: differs from the row's where rename-command changed it.
+    pub fn name(&self, id: CommandId) -> &[u8] {
+        &self.names[id.index()]
+    }
+
+    /// How many ids there are, subcommands included.
+    pub fn id_count(&self) -> usize {
+        self.entries.len()
+    }
+}
+
+/// What a request's name means.
+pub enum Resolved<'t> {
+    Command(&'t Entry),
+    UnknownSubcommand(&'t Entry),
+    Unknown,
+}

@@ -1,0 +1,67 @@
+//! Active expiry: keys whose time is up disappear also when nobody asks for them.
+//!
+//! The tables keep, for each segment, a lower bound of the next expiry in it. So a cycle looks only at
+//! segments where something is due, and finds every due key in one round; it stops when its share of time is
+//! used up and goes on where it stopped.
+
+use super::Shard;
+use crate::runtime::clock::Clock;
+
+/// Of the time between two cycles, at most this many percent go to one cycle.
+const CYCLE_PERCENT_MAX: u64 = 25;
+
+/// Between two looks at the clock, so many due keys are removed.
+const STEP_KEYS: usize = 64;
+
+/// Where the next cycle goes on.
+#[derive(Default)]
+pub struct ActiveExpire {
+    next_db: usize,
+    due: Vec<(u64, Vec<u8>)>,
+}
+
+impl Shard {
+    /// One cycle, `interval_ms` after the last one.
+    pub fn run_active_expire(&mut self, clock: &dyn Clock, interval_ms: i64) {
+        let started = clock.ticks();
+        let budget_nanos = interval_ms.max(1) as u64 * 1_000_000 * CYCLE_PERCENT_MAX / 100;
+        let mut elapsed = 0;
+        for _ in 0..self.dbs.len() {
+            let db = self.expire.next_db;
+            while self.expire_step(db) {
+                elapsed = clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
+                if elapsed > budget_nanos {
+                    self.stats.expired_time_cap_reached.add(1);
+                    self.stats.expire_cycle_micros.add(elapsed / 1000);
+                    return;
+                }
+            }
+            self.expire.next_db = (db + 1) % self.dbs.len();
+        }
+        self.stats.expire_cycle_micros.add(elapsed / 1000);
+    }
+
+    /// Removes some due keys of a database. Returns whether more may be due.
+    fn expire_step(&mut self, db: usize) -> bool {
+        if self.dbs[db].table.expires_len() == 0 {
+            return false;
+        }
+        let mut due = std::mem::take(&mut self.expire.due);
+        due.clear();
+        let now_ms = self.now_ms;
+        let more = self.dbs[db].table.expire_due(now_ms, STEP_KEYS, &mut |hash, entry| {
+            due.push((hash, entry.key().to_vec()));
+        });
+        for (hash, key) in &due {
+            // A key that a transaction has locked is left to the next cycle.
+            let lock = [crate::shard::lock::KeyLock { id: *hash, exclusive: true }];
+            if !self.locks.is_empty() && self.locks.conflicts(&lock) {
+                continue;
+            }
+            self.dbs[db].table.remove(*hash, key);
+            self.stats.expired_keys.add(1);
+        }
+        self.expire.due = due;
+        more
+    }
+}

@@ -1,0 +1,110 @@
+//! What shards say to each other: plain data, so that it can be bounded, logged, replayed and simulated.
+
+use crate::command::Call;
+use crate::protocol::request::{ArgRange, Argv, OwnedArgv};
+use crate::shard::txn::TxnMessage;
+use std::os::fd::OwnedFd;
+
+/// A message from one shard to another.
+pub enum Message {
+    /// Commands whose keys you own, gathered over one turn from all connections of the sender.
+    Commands(Box<Batch>),
+    /// What came of them.
+    Replies(Box<Batch>),
+    Txn(TxnMessage),
+    /// A connection for you to serve.
+    Adopt(Box<NewConnection>),
+}
+
+/// A reply's place: a connection of the sender's, and the place in its queue of replies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Token {
+    pub conn: u32,
+    /// Tells the connection from a later one at the same index.
+    pub generation: u32,
+    pub place: u64,
+}
+
+/// One command of a [`Batch`].
+pub struct BatchedCommand {
+    pub token: Token,
+    pub call: Call,
+    /// Its arguments: a range of the batch's `ranges`.
+    pub args: std::ops::Range<u32>,
+}
+
+/// Commands with their arguments, and later, in the same allocation on its way back, their replies.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    ranges: Vec<ArgRange>,
+    pub commands: Vec<BatchedCommand>,
+    /// Replies one behind the other, and where each ends.
+    pub replies: Vec<u8>,
+    pub answered: Vec<(Token, u32)>,
+    /// When the batch left, on the sender's monotonic clock.
+    pub sent_at_nanos: u64,
+}
+
+/// A batch is sent on when its arguments or replies have grown to this many bytes.
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+
+impl Batch {
+    pub fn push(&mut self, token: Token, call: Call, args: Argv<'_>) {
+        let first = self.ranges.len() as u32;
+        for arg in args.iter() {
+            self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
+            self.bytes.extend_from_slice(arg);
+        }
+        self.commands.push(BatchedCommand { token, call, args: first..self.ranges.len() as u32 });
+    }
+
+    pub fn args(&self, range: &std::ops::Range<u32>) -> Argv<'_> {
+        Argv::new(&self.bytes, &self.ranges[range.start as usize..range.end as usize])
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty() && self.answered.is_empty()
+    }
+
+    pub fn args_len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets commands and arguments; replies stay.
+    pub fn clear_commands(&mut self) {
+        self.bytes.clear();
+        self.ranges.clear();
+        self.commands.clear();
+    }
+
+    /// Empties the batch for its next use; an outsized buffer is not kept.
+    pub fn clear(&mut self) {
+        self.clear_commands();
+        self.replies.clear();
+        self.answered.clear();
+        if self.bytes.capacity() > BATCH_BYTES_MAX {
+            self.bytes = Vec::new();
+        }
+        if self.replies.capacity() > BATCH_BYTES_MAX {
+            self.replies = Vec::new();
+        }
+    }
+}
+
+/// An accepted connection on its way to its shard.
+pub struct NewConnection {
+    pub fd: OwnedFd,
+    pub addr: String,
+    pub laddr: String,
+    pub unix_socket: bool,
+}
+
+/// A command that waits for a lock, kept with all it needs to run later.
+pub struct ParkedCommand {
+    /// The shard of its client.
+    pub home: usize,
+    pub token: Token,
+    pub call: Call,
+    pub args: OwnedArgv,
+}

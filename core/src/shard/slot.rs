@@ -1,0 +1,110 @@
+//! Hash slots, as Redis Cluster defines them, and the slot ranges of the shards.
+//!
+//! slot = CRC16/XMODEM(hash tag or key) mod 16384; shard = the slot's place in `shard_count` equal ranges.
+//! So `{tag}` co-locates keys on one core exactly as it does on one node of a Redis Cluster.
+
+pub const SLOT_COUNT: u32 = 16_384;
+
+const CRC16: [[u16; 256]; 2] = crc16_tables();
+
+/// `[0]`: one byte; `[1]`: that byte followed by a zero byte, so that two bytes go in one step.
+const fn crc16_tables() -> [[u16; 256]; 2] {
+    let mut tables = [[0u16; 256]; 2];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut crc = (byte as u16) << 8;
+        let mut bit = 0;
+        while bit < 8 {
+            crc = if crc & 0x8000 != 0 { (crc << 1) ^ 0x1021 } else { crc << 1 };
+            bit += 1;
+        }
+        tables[0][byte] = crc;
+        byte += 1;
+    }
+    let mut byte = 0;
+    while byte < 256 {
+        let crc = tables[0][byte];
+        tables[1][byte] = (crc << 8) ^ tables[0][(crc >> 8) as usize];
+        byte += 1;
+    }
+    tables
+}
+
+/// CRC16 with polynomial 0x1021, initial value 0.
+#[inline]
+pub fn crc16(bytes: &[u8]) -> u16 {
+    let mut crc = 0u16;
+    let mut pairs = bytes.chunks_exact(2);
+    for pair in &mut pairs {
+        let [high, low] = crc.to_be_bytes();
+        crc = CRC16[1][usize::from(high ^ pair[0])] ^ CRC16[0][usize::from(low ^ pair[1])];
+    }
+    for &byte in pairs.remainder() {
+        crc = (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)];
+    }
+    crc
+}
+
+/// The bytes that decide a key's slot: between the first `{` and the next `}`, if there are any there.
+#[inline]
+pub fn hash_tag(key: &[u8]) -> &[u8] {
+    let Some(open) = memchr::memchr(b'{', key) else { return key };
+    let inner = &key[open + 1..];
+    match memchr::memchr(b'}', inner) {
+        Some(close) if close > 0 => &inner[..close],
+        _ => key,
+    }
+}
+
+/// A key's slot, 0..16384.
+#[inline]
+pub fn slot(key: &[u8]) -> u32 {
+    u32::from(crc16(hash_tag(key))) & (SLOT_COUNT - 1)
+}
+
+/// The shard that owns a key.
+#[inline]
+pub fn shard_of(key: &[u8], shard_count: usize) -> usize {
+    if shard_count == 1 {
+        return 0;
+    }
+    (slot(key) as usize * shard_count) >> 14
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn crc16_of_the_check_string_is_that_of_xmodem() {
+        assert_eq!(crc16(b"123456789"), 0x31C3);
+        assert_eq!(crc16(b"12345678"), {
+            let mut crc = 0u16;
+            for &byte in b"12345678" {
+                crc = (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)];
+            }
+            crc
+        });
+    }
+
+    #[test]
+    fn only_the_first_nonempty_tag_counts() {
+        assert_eq!(hash_tag(b"user:{1000}.following"), b"1000");
+        assert_eq!(hash_tag(b"foo{}{bar}"), b"foo{}{bar}");
+        assert_eq!(hash_tag(b"foo{{bar}}zap"), b"{bar");
+        assert_eq!(hash_tag(b"foo{bar}{zap}"), b"bar");
+        assert_eq!(slot(b"foo"), 12182);
+    }
+
+    #[test]
+    fn every_slot_has_a_shard_and_ranges_are_even() {
+        for shard_count in [1usize, 2, 3, 7, 64] {
+            let mut counts = vec![0usize; shard_count];
+            for slot in 0..SLOT_COUNT as usize {
+                counts[(slot * shard_count) >> 14] += 1;
+            }
+            let (min, max) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+            assert!(max - min <= 1, "{shard_count} shards: {counts:?}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Counters of one shard. Only its own thread writes them; anyone may read them at any time.
+//!
+//! A [`Counter`] is an atomic that is written by plain load and store: a single writer needs no locked
+//! instruction, so counting costs what a plain integer costs, and INFO or a scrape reads the counters of all
+//! shards without asking the shards.
+
+use crate::command::table::CommandId;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+/// A number with one writer and any number of readers.
+#[derive(Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    #[inline]
+    pub fn max(&self, n: u64) {
+        if n > self.get() {
+            self.set(n);
+        }
+    }
+
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Latencies of one command on one shard: log-linear buckets of microseconds, 16 steps a doubling.
+pub struct LatencyHistogram([Counter; LATENCY_BUCKETS]);
+
+const LATENCY_BUCKETS: usize = 16 * 36;
+
+impl LatencyHistogram {
+    fn new() -> LatencyHistogram {
+        LatencyHistogram([const { Counter(AtomicU64::new(0)) }; LATENCY_BUCKETS])
+    }
+
+    /// Nanoseconds -> bucket.
+    #[inline]
+    fn bucket(nanos: u64) -> usize {
+        if nanos < 16 {
+            return nanos as usize;
+        }
+        let shift = 59 - nanos.leading_zeros() as usize;
+        let index = (shift + 1) * 16 + ((nanos >> shift) as usize & 15);
+        index.min(LATENCY_BUCKETS - 1)
+    }
+
+    /// Upper bound of a bucket, in nanoseconds.
+    pub fn bucket_end_nanos(bucket: usize) -> u64 {
+        if bucket < 16 {
+            return bucket as u64 + 1;
+        }
+        let shift = bucket / 16 - 1;
+        ((16 + bucket as u64 % 16) + 1) << shift
+    }
+
+    #[inline]
+    pub fn record(&self, nanos: u64) {
+        self.0[LatencyHistogram::bucket(nanos)].add(1);
+    }
+
+    /// Adds this histogram's counts to `sums` (of length [`LatencyHistogram::LEN`]).
+    pub fn add_to(&self, sums: &mut [u64]) {
+        for (sum, counter) in sums.iter_mut().zip(&self.0) {
+            *sum += counter.get();
+        }
+    }
+
+    pub const LEN: usize = LATENCY_BUCKETS;
+
+    fn reset(&self) {
+        self.0.iter().for_each(|counter| counter.set(0));
+    }
+}
+
+/// One command's calls on one shard.
+#[derive(Default)]
+pub struct CommandStats {
+    pub calls: Counter,
+    /// Time in the handler.
+    pub nanos: Counter,
+    pub rejected: Counter,
+    pub failed: Counter,
+    latency: OnceLock<Box<LatencyHistogram>>,
+}
+
+impl CommandStats {
+    #[inline]
+    pub fn record(&self, nanos: u64, track_latency: bool) {
+        self.calls.add(1);
+        self.nanos.add(nanos);
+        if track_latency {
+            self.latency.get_or_init(|| Box::new(LatencyHistogram::new())).record(nanos);
+        }
+    }
+
+    /// `None` until the first recorded call.
+    pub fn latency(&self) -> Option<&LatencyHistogram> {
+        self.latency.get().map(|boxed| &**boxed)
+    }
+
+    fn reset(&self) {
+        for counter in [&self.calls, &self.nanos, &self.rejected, &self.failed] {
+            counter.set(0);
+        }
+        if let Some(latency) = self.latency.get() {
+            latency.reset();
+        }
+    }
+}
+
+/// One numbered database of one shard.
+#[derive(Default)]
+pub struct DbStats {
+    pub keys: Counter,
+    pub expires: Counter,
+    pub avg_ttl_ms: Counter,
+}
+
+macro_rules! shard_stats {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Everything one shard counts. One allocation a shard, written by its thread alone.
+        #[repr(align(128))]
+        pub struct ShardStats {
+            $($(#[$doc])* pub $name: Counter,)*
+            pub commands: Vec<CommandStats>,
+            pub dbs: Vec<DbStats>,
+            /// Error replies by code. Locked on errors only.
+            errors: Mutex<BTreeMap<String, u64>>,
+            /// Allocated minus freed bytes of the shard's thread: may be negative where it frees others' memory.
+            used_memory: AtomicI64,
+        }
+
+        impl ShardStats {
+            pub fn new(command_count: usize, db_count: usize) -> ShardStats {
+                ShardStats {
+                    $($name: Counter::default(),)*
+                    commands: (0..command_count).map(|_| CommandStats::default()).collect(),
+                    dbs: (0..db_count).map(|_| DbStats::default()).collect(),
+                    errors: Mutex::new(BTreeMap::new()),
+                    used_memory: AtomicI64::new(0),
+                }
+            }
+        }
+    };
+}
+
+shard_stats! {
+    connections_received,
+    connections_closed,
+    rejected_connections,
+    /// Clients connected now.
+    clients,
+    blocked_clients,
+    /// Commands run on this shard, wherever their clients are.
+    commands_processed,
+    /// Of those, how many came from another shard's clients.
+    commands_remote,
+    input_bytes,
+    output_bytes,
+    keyspace_hits,
+    keyspace_misses,
+    expired_keys,
+    expired_time_cap_reached,
+    /// Percent of keys already expired that are still there, times 100, estimated.
+    expired_stale_perc_x100,
+    expire_cycle_micros,
+    dirty,
+    error_replies,
+    reads_processed,
+    writes_processed,
+    client_output_limit_disconnections,
+    client_query_limit_disconnections,
+    /// Largest query buffer and output buffer among the clients lately.
+    client_input_max_bytes,
+    client_output_max_bytes,
+    turns,
+    /// Command batches sent to other shards, and the commands in them.
+    mesh_batches,
+    mesh_commands,
+    mesh_queue_depth,
+    /// Round trips of batches: sum and count.
+    hop_nanos,
+    hops,
+    transactions,
+    transaction_shards,
+    transaction_wait_nanos,
+    transaction_wait_max_nanos,
+    lock_waits,
+    lock_queue_len,
+    lazyfreed_objects,
+    lazyfree_pending_objects,
+    table_bytes,
+    /// Operations in the last sampled second.
+    ops_per_sec,
+    input_bytes_per_sec,
+    output_bytes_per_sec,
+    peak_memory_bytes,
+}
+
+impl ShardStats {
+    #[inline]
+    pub fn command(&self, id: CommandId) -> &CommandStats {
+        &self.commands[id.index()]
+    }
+
+    /// Counts an error reply under its code. Codes are bounded: see `ERROR_CODES_MAX`.
+    pub fn error(&self, code: &str) {
+        self.error_replies.add(1);
+        let mut errors = self.errors.lock().expect("no holder of the error counts panics");
+        if let Some(count) = errors.get_mut(code) {
+            *count += 1;
+        } else if errors.len() < ERROR_CODES_MAX {
+            errors.insert(code.to_string(), 1);
+        }
+    }
+
+    /// Adds this shard's error counts to `sums`.
+    pub fn errors_into(&self, sums: &mut BTreeMap<String, u64>) {
+        for (code, count) in self.errors.lock().expect("no holder of the error counts panics").iter() {
+            *sums.entry(code.clone()).or_insert(0) += count;
+        }
+    }
+
+    pub fn set_used_memory(&self, bytes: i64) {
+        self.used_memory.store(bytes, Ordering::Relaxed);
+    }
+
+    pub fn used_memory(&self) -> i64 {
+        self.used_memory.load(Ordering::Relaxed)
+    }
+
+    /// CONFIG RESETSTAT: what Redis resets. By the owning thread only.
+    pub fn reset(&self) {
+        for counter in [
+            &self.connections_received,
+            &self.rejected_connections,
+            &self.commands_processed,
+            &self.commands_remote,
+            &self.input_bytes,
+            &self.output_bytes,
+            &self.keyspace_hits,
+            &self.keyspace_misses,
+            &self.expired_keys,
+            &self.expired_time_cap_reached,
+            &self.expired_stale_perc_x100,
+            &self.error_replies,
+            &self.reads_processed,
+            &self.writes_processed,
+            &self.client_output_limit_disconnections,
+            &self.client_query_limit_disconnections,
+            &self.lazyfreed_objects,
+            &self.peak_memory_bytes,
+        ] {
+            counter.set(0);
+        }
+        self.commands.iter().for_each(CommandStats::reset);
+        self.errors.lock().expect("no holder of the error counts panics").clear();
+    }
+}
+
+/// How many different error codes are counted; scripts can invent new ones without end.
+const ERROR_CODES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latency_lies_within_its_bucket() {
+        for nanos in (0..100_000).chain([1 << 20, (1 << 30) + 12345]) {
+            let bucket = LatencyHistogram::bucket(nanos);
+            assert!(nanos < LatencyHistogram::bucket_end_nanos(bucket), "{nanos} in {bucket}");
+            assert!(bucket == 0 || nanos >= LatencyHistogram::bucket_end_nanos(bucket - 1), "{nanos}");
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Looking connections up by what CLIENT commands name them by.
+
+use super::{Connection, Worker};
+use crate::client::ClientId;
+
+impl Worker {
+    /// The connections of this shard, with their indexes.
+    pub fn clients(&self) -> impl Iterator<Item = (usize, &Connection)> {
+        self.connections.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.as_deref()?)))
+    }
+
+    /// Where a client of this shard is.
+    pub fn find_client(&self, id: ClientId) -> Option<usize> {
+        self.clients().find(|(_, connection)| connection.client.id == id).map(|(at, _)| at)
+    }
+}

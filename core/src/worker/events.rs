@@ -1,0 +1,251 @@
+//! What the driver tells the worker: connections come, send, and go.
+
+use super::connection::{Connection, Hold};
+use super::{IoRequest, Worker};
+use crate::client::Client;
+use crate::runtime::driver::{CloseReason, ConnId, Events, PeerAddr, local_addr};
+use crate::shard::message::{Message, NewConnection};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+impl Events for Worker {
+    fn accepted(&mut self, _listener: usize, fd: OwnedFd, peer: PeerAddr) {
+        let connected: u64 = self.connected_total();
+        if connected >= u64::from(self.shard.config.maxclients) {
+            self.refuse(fd, b"-ERR max number of clients reached\r\n");
+            return;
+        }
+        let local = local_addr(&fd);
+        let connection = NewConnection {
+            addr: self.addr_text(peer),
+            laddr: local.map_or(String::new(), |local| self.addr_text(local)),
+            unix_socket: peer == PeerAddr::Unix,
+            fd,
+        };
+        if self.is_protected_from(peer) {
+            self.refuse(connection.fd, PROTECTED_MODE_REFUSAL);
+            return;
+        }
+        let shard = self.least_loaded_shard();
+        self.assigned[shard] += 1;
+        self.send(shard, Message::Adopt(Box::new(connection)));
+        self.deliver_local();
+    }
+
+    fn accept_failed(&mut self, _listener: usize, error: io::Error) {
+        crate::runtime::log::warning(format_args!("Accepting client connection: {error}"));
+    }
+
+    fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        if self.is_current(conn) {
+            self.take_input(conn.index(), bytes);
+        }
+    }
+
+    fn filled(&mut self, conn: ConnId, buf: Vec<u8>) {
+        if !self.is_current(conn) {
+            return;
+        }
+        let at = conn.index();
+        let connection = self.connections[at].as_deref_mut().expect("it is current");
+        let received = connection.fill_to_bytes.min(buf.len());
+        connection.client.active_at_ms = self.shard.now_ms;
+        self.shard.stats.input_bytes.add(received as u64);
+        debug_assert!(connection.query.is_empty());
+        connection.query = buf;
+        if connection.hold == Some(Hold::Filling) {
+            self.release_hold(at);
+        }
+    }
+
+    fn sent(&mut self, conn: ConnId, buf: Vec<u8>) {
+        if !self.is_current(conn) {
+            return;
+        }
+        let at = conn.index();
+        let connection = self.connections[at].as_deref_mut().expect("it is current");
+        connection.client.output_total_bytes += connection.sending_bytes as u64;
+        self.shard.stats.output_bytes.add(connection.sending_bytes as u64);
+        connection.sending_bytes = 0;
+        if !connection.out.is_empty() {
+            self.mark_dirty(at);
+        } else if connection.close_after_reply && connection.pending.is_empty() {
+            self.close_now(at);
+        }
+        self.give_buffer(buf);
+    }
+
+    fn closed(&mut self, conn: ConnId, reason: CloseReason) {
+        if !self.is_current(conn) {
+            return;
+        }
+        let at = conn.index();
+        if let Some(connection) = self.connections[at].as_deref() {
+            crate::runtime::log::verbose(format_args!(
+                "{reason} id={} addr={}",
+                connection.client.id, connection.client.addr
+            ));
+        }
+        self.close_now(at);
+    }
+
+    fn bell(&mut self) {}
+}
+
+const PROTECTED_MODE_REFUSAL: &[u8] = b"-DENIED Redis is running in protected mode because protected mode is \
+enabled and no password is set for the default user. In this mode connections are only accepted from the \
+loopback interface. If you want to connect from external computers to Redis you may adopt one of the following \
+solutions: 1) Just disable protected mode sending the command 'CONFIG SET protected-mode no' from the loopback \
+interface by connecting to Redis from the same host the server is running, however MAKE SURE Redis is not \
+publicly accessible from internet if you do so. Use CONFIG REWRITE to make this change permanent. 2) \
+Alternatively you can just disable the protected mode by editing the Redis configuration file, and setting the \
+protected mode option to 'no', and then restarting the server. 3) If you started the server manually just for \
+testing, restart it with the '--protected-mode no' option. 4) Setup a an authentication password for the default \
+user. NOTE: You only need to do one of the above things in order for the server to start accepting connections \
+from the outside.\r\n";
+
+impl Worker {
+    /// Whether the connection is still the one at its index.
+    fn is_current(&self, conn: ConnId) -> bool {
+        let slot = self.connections.get(conn.index()).and_then(|slot| slot.as_deref());
+        slot.is_some_and(|connection| connection.conn == conn)
+    }
+
+    /// The driver serves this connection from now on, under the name `conn`.
+    pub fn connected(&mut self, conn: ConnId, fd: i32, new: NewConnectionInfo) {
+        let at = conn.index();
+        if self.connections.len() <= at {
+            self.connections.resize_with(at + 1, || None);
+        }
+        let no_password = self.shard.config.requirepass.is_empty();
+        let mut client = Client::new(self.globals.next_client_id(), self.shard.now_ms, no_password);
+        client.addr = new.addr;
+        client.laddr = new.laddr;
+        client.fd = fd;
+        client.unix_socket = new.unix_socket;
+        self.connections[at] = Some(Box::new(Connection::new(conn, client)));
+        self.shard.stats.connections_received.add(1);
+        self.shard.stats.clients.add(1);
+    }
+
+    /// Ends a connection at once. Replies that are still awaited for it will find nobody.
+    pub fn close_now(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].take() else { return };
+        self.requests.push(IoRequest::Close(connection.conn));
+        self.shard.stats.connections_closed.add(1);
+        self.shard.stats.clients.set(self.shard.stats.clients.get() - 1);
+    }
+
+    /// Ends a connection when all its replies have been sent.
+    pub fn close_after_reply(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.close_after_reply = true;
+        connection.query = Vec::new();
+        self.mark_dirty(at);
+    }
+
+    /// Sends what is ready, one send a connection, within the output buffer limits.
+    pub(super) fn flush_dirty(&mut self) {
+        for at in std::mem::take(&mut self.dirty) {
+            let at = at as usize;
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            connection.is_dirty = false;
+            if connection.sending_bytes > 0 {
+                self.check_output_limit(at);
+                continue;
+            }
+            if connection.out.is_empty() {
+                if connection.close_after_reply && connection.pending.is_empty() {
+                    self.close_now(at);
+                }
+                continue;
+            }
+            connection.sending_bytes = connection.out.len();
+            let out = std::mem::take(&mut connection.out);
+            self.shard.stats.writes_processed.add(1);
+            self.requests.push(IoRequest::Send(connection.conn, out));
+            self.check_output_limit(at);
+        }
+    }
+
+    /// Closes a client whose unsent replies exceed the limits of its class.
+    pub(super) fn check_output_limit(&mut self, at: usize) {
+        let limit = self.shard.config.client_output_buffer_limit_normal;
+        let now_ms = self.shard.now_ms;
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let len_bytes = connection.output_len_bytes() as u64;
+        self.shard.stats.client_output_max_bytes.max(len_bytes);
+        let over_hard = limit.hard_bytes != 0 && len_bytes >= limit.hard_bytes;
+        let over_soft = limit.soft_bytes != 0 && len_bytes >= limit.soft_bytes;
+        let mut over = over_hard;
+        if over_soft {
+            let since_ms = *connection.over_soft_limit_since_ms.get_or_insert(now_ms);
+            over |= now_ms - since_ms > limit.soft_seconds as i64 * 1000;
+        } else {
+            connection.over_soft_limit_since_ms = None;
+        }
+        if over {
+            crate::runtime::log::warning(format_args!(
+                "Client id={} addr={} closed for overcoming of output buffer limits.",
+                connection.client.id, connection.client.addr
+            ));
+            self.shard.stats.client_output_limit_disconnections.add(1);
+            self.close_now(at);
+        }
+    }
+
+    fn connected_total(&self) -> u64 {
+        (0..self.assigned.len()).map(|shard| self.connected_to(shard)).sum()
+    }
+
+    /// Connections of a shard, those on their way to it included.
+    fn connected_to(&self, shard: usize) -> u64 {
+        self.assigned[shard].saturating_sub(self.globals.stats[shard].connections_closed.get())
+    }
+
+    fn least_loaded_shard(&self) -> usize {
+        let shards = 0..self.assigned.len();
+        shards.min_by_key(|&shard| self.connected_to(shard)).expect("there is a shard")
+    }
+
+    fn is_protected_from(&self, peer: PeerAddr) -> bool {
+        let config = &self.shard.config;
+        let remote = match peer {
+            PeerAddr::Unix => false,
+            PeerAddr::Tcp(addr) => !addr.ip().to_canonical().is_loopback(),
+        };
+        remote && config.protected_mode && config.requirepass.is_empty()
+    }
+
+    /// Best effort: the client may not take it.
+    fn refuse(&mut self, fd: OwnedFd, reply: &[u8]) {
+        self.shard.stats.rejected_connections.add(1);
+        crate::runtime::listener::send_and_drop(fd, reply);
+    }
+
+    /// `ip:port`, `[ip6]:port`, or `path:0` for a unix socket.
+    fn addr_text(&self, peer: PeerAddr) -> String {
+        match peer {
+            PeerAddr::Unix => format!("{}:0", self.shard.config.unixsocket),
+            PeerAddr::Tcp(addr) => {
+                let ip = addr.ip().to_canonical();
+                if ip.is_ipv6() { format!("[{ip}]:{}", addr.port()) } else { format!("{ip}:{}", addr.port()) }
+            }
+        }
+    }
+}
+
+/// What is known of a connection when its driver takes it over.
+pub struct NewConnectionInfo {
+    pub addr: String,
+    pub laddr: String,
+    pub unix_socket: bool,
+}
+
+impl NewConnectionInfo {
+    /// Splits off the socket, which goes to the driver.
+    pub fn split(new: NewConnection) -> (OwnedFd, i32, NewConnectionInfo) {
+        let fd = new.fd.as_raw_fd();
+        (new.fd, fd, NewConnectionInfo { addr: new.addr, laddr: new.laddr, unix_socket: new.unix_socket })
+    }
+}

@@ -1,0 +1,166 @@
+//! What all shards of a process share: read often, written almost never, and never on the request path.
+
+use crate::client::ClientId;
+use crate::command::table::CommandTable;
+use crate::config::Config;
+use crate::shard::stats::ShardStats;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Which commands CLIENT PAUSE holds back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PauseKind {
+    Write,
+    All,
+}
+
+/// The process' shared state. Lives as long as the process.
+pub struct Globals {
+    pub table: CommandTable,
+    pub stats: Vec<Arc<ShardStats>>,
+    pub seed: u64,
+    /// 40 hexadecimal digits, new at every start.
+    pub run_id: String,
+    /// Wall clock at start, in milliseconds.
+    pub started_at_ms: i64,
+    /// `io_uring` or `epoll`.
+    pub io_backend: &'static str,
+    /// The file the configuration was read from, if any: CONFIG REWRITE writes it.
+    pub config_file: Option<String>,
+    /// As typed, for INFO.
+    pub executable: String,
+    config: Mutex<Arc<Config>>,
+    config_version: AtomicU64,
+    next_client_id: AtomicU64,
+    pause_until_ms: AtomicI64,
+    pause_all: AtomicBool,
+    pub active_expire: AtomicBool,
+    stopping: AtomicBool,
+    next_slowlog_id: AtomicU64,
+    pub peak_memory_bytes: AtomicU64,
+}
+
+/// How a [`Globals`] begins.
+pub struct GlobalsInit {
+    pub config: Config,
+    pub table: CommandTable,
+    pub shard_count: usize,
+    pub seed: u64,
+    pub run_id: String,
+    pub started_at_ms: i64,
+    pub io_backend: &'static str,
+    pub config_file: Option<String>,
+    pub executable: String,
+}
+
+impl Globals {
+    pub fn new(init: GlobalsInit) -> Globals {
+        let databases = init.config.databases as usize;
+        let stats = (0..init.shard_count)
+            .map(|_| Arc::new(ShardStats::new(init.table.id_count(), databases)))
+            .collect();
+        Globals {
+            table: init.table,
+            stats,
+            seed: init.seed,
+            run_id: init.run_id,
+            started_at_ms: init.started_at_ms,
+            io_backend: init.io_backend,
+            config_file: init.config_file,
+            executable: init.executable,
+            config: Mutex::new(Arc::new(init.config)),
+            config_version: AtomicU64::new(1),
+            next_client_id: AtomicU64::new(1),
+            pause_until_ms: AtomicI64::new(0),
+            pause_all: AtomicBool::new(false),
+            active_expire: AtomicBool::new(true),
+            stopping: AtomicBool::new(false),
+            next_slowlog_id: AtomicU64::new(0),
+            peak_memory_bytes: AtomicU64::new(0),
+        }
+    }
+
+    #[inline]
+    pub fn config_version(&self) -> u64 {
+        self.config_version.load(Ordering::Acquire)
+    }
+
+    /// The configuration and its version.
+    pub fn config(&self) -> (u64, Arc<Config>) {
+        let config = self.config.lock().expect("no holder of the configuration panics");
+        (self.config_version(), Arc::clone(&config))
+    }
+
+    /// Changes the configuration by `change`, all of it or nothing. Other shards see it at their next turn,
+    /// which is before they read anything a client sends after it saw the reply.
+    ///
+    /// # Errors
+    /// Those of `change`; the configuration is then as before.
+    pub fn update_config<T, E>(
+        &self,
+        change: impl FnOnce(&Config) -> Result<(Config, T), E>,
+    ) -> Result<T, E> {
+        let mut config = self.config.lock().expect("no holder of the configuration panics");
+        let (new, value) = change(&config)?;
+        *config = Arc::new(new);
+        self.config_version.fetch_add(1, Ordering::Release);
+        Ok(value)
+    }
+
+    pub fn next_client_id(&self) -> ClientId {
+        self.next_client_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn next_slowlog_id(&self) -> u64 {
+        self.next_slowlog_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The pause in force at `now_ms`.
+    #[inline]
+    pub fn pause(&self, now_ms: i64) -> Option<PauseKind> {
+        if self.pause_until_ms.load(Ordering::Relaxed) <= now_ms {
+            return None;
+        }
+        Some(if self.pause_all.load(Ordering::Relaxed) { PauseKind::All } else { PauseKind::Write })
+    }
+
+    /// When the pause ends, unix time in milliseconds.
+    pub fn pause_until_ms(&self) -> i64 {
+        self.pause_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Pauses until `until_ms`. A pause in force is only ever prolonged and made stricter.
+    pub fn set_pause(&self, until_ms: i64, kind: PauseKind, now_ms: i64) {
+        let in_force = self.pause(now_ms);
+        let all = kind == PauseKind::All || in_force == Some(PauseKind::All);
+        let until_ms = if in_force.is_some() { until_ms.max(self.pause_until_ms()) } else { until_ms };
+        self.pause_all.store(all, Ordering::Relaxed);
+        self.pause_until_ms.store(until_ms, Ordering::Relaxed);
+        self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Ends the pause. Shards wake their held clients at their next turn.
+    pub fn end_pause(&self) {
+        self.pause_until_ms.store(0, Ordering::Relaxed);
+        self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Sum over the shards.
+    pub fn sum(&self, counter: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.stats.iter().map(|stats| counter(stats)).sum()
+    }
+
+    /// What the allocator has given out to the shards, in bytes.
+    pub fn used_memory(&self) -> u64 {
+        self.stats.iter().map(|stats| stats.used_memory()).sum::<i64>().max(0) as u64
+    }
+}

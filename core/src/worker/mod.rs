@@ -1,0 +1,204 @@
+//! The worker: one core's whole server, without its I/O.
+//!
+//! A driver gives it bytes and takes bytes from it; other workers send it messages and take messages from
+//! it. In between it is a synchronous state machine: `pipeline` parses and executes what a connection sent,
+//! `remote` gathers commands for other shards into one batch a turn and answers theirs, `transact` runs work
+//! over several shards, `cron` does what time demands. The same code runs under io_uring, under epoll and
+//! in a simulator.
+//!
+//! One turn: `begin_turn`, events from the driver (`received`, ...), messages from the mesh (`deliver`),
+//! `end_turn`; then the runtime carries out `requests` and hands `outgoing` to the mesh.
+
+mod clients;
+mod connection;
+mod cron;
+mod events;
+mod globals;
+mod pipeline;
+mod remote;
+mod slowlog;
+mod transact;
+
+pub use connection::Connection;
+pub use events::NewConnectionInfo;
+pub use cron::TURN_INTERVAL_MS_MAX;
+pub use globals::{Globals, PauseKind};
+pub use slowlog::SlowLogEntry;
+
+use crate::command::table::CommandTable;
+use crate::protocol::request::ArgRange;
+use crate::runtime::clock::Clock;
+use crate::runtime::driver::ConnId;
+use crate::shard::Shard;
+use crate::shard::message::{Batch, Message};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// What the worker asks of its driver.
+pub enum IoRequest {
+    Send(ConnId, Vec<u8>),
+    RecvExact { conn: ConnId, buf: Vec<u8>, want: usize },
+    Pause(ConnId),
+    Resume(ConnId),
+    Close(ConnId),
+    /// Serve this connection.
+    Adopt(Box<crate::shard::message::NewConnection>),
+}
+
+/// One shard with its connections.
+pub struct Worker {
+    pub shard: Shard,
+    pub globals: &'static Globals,
+    pub table: &'static CommandTable,
+    pub clock: Arc<dyn Clock>,
+    /// By the index of their [`ConnId`].
+    pub connections: Vec<Option<Box<Connection>>>,
+    pub requests: Vec<IoRequest>,
+    /// Messages for other shards, in order for each of them.
+    pub outgoing: Vec<(usize, Message)>,
+    pub(crate) slowlog: slowlog::SlowLog,
+    /// Messages to this shard itself.
+    local: VecDeque<Message>,
+    /// The batch that grows for each shard during a turn.
+    batches: Vec<Option<Box<Batch>>>,
+    spare_batches: Vec<Box<Batch>>,
+    spare_buffers: Vec<Vec<u8>>,
+    /// Connections with output to send.
+    dirty: Vec<u32>,
+    /// Connections whose held requests may go on.
+    runnable: Vec<u32>,
+    /// Connections held by CLIENT PAUSE.
+    paused: Vec<u32>,
+    /// Connections whose big argument the driver is to read from the end of this turn on.
+    fills: Vec<u32>,
+    transact: transact::Transactions,
+    cron: cron::Cron,
+    args: Vec<ArgRange>,
+    prepared: Vec<pipeline::Prepared>,
+    config_version: u64,
+    /// Ticks of the clock at the end of the last command: the start of the next one.
+    ticks: u64,
+    /// Connections given out by the accepting shard so far, by shard.
+    assigned: Vec<u64>,
+}
+
+/// Reply buffers kept for reuse, and the largest of them.
+const SPARE_BUFFERS_MAX: usize = 64;
+const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
+
+impl Worker {
+    pub fn new(index: usize, globals: &'static Globals, clock: Arc<dyn Clock>) -> Worker {
+        let shard_count = globals.stats.len();
+        let (config_version, config) = globals.config();
+        let shard = Shard::new(
+            index,
+            shard_count,
+            config,
+            Arc::clone(&globals.stats[index]),
+            globals.seed,
+        );
+        let mut worker = Worker {
+            shard,
+            globals,
+            table: &globals.table,
+            clock,
+            connections: Vec::new(),
+            requests: Vec::new(),
+            outgoing: Vec::new(),
+            slowlog: slowlog::SlowLog::default(),
+            local: VecDeque::new(),
+            batches: (0..shard_count).map(|_| None).collect(),
+            spare_batches: Vec::new(),
+            spare_buffers: Vec::new(),
+            dirty: Vec::new(),
+            runnable: Vec::new(),
+            paused: Vec::new(),
+            fills: Vec::new(),
+            transact: transact::Transactions::default(),
+            cron: cron::Cron::default(),
+            args: Vec::new(),
+            prepared: Vec::new(),
+            config_version,
+            ticks: 0,
+            assigned: vec![0; shard_count],
+        };
+        worker.begin_turn();
+        worker
+    }
+
+    /// Reads the clock, and the configuration if it has changed. Call before handing in events.
+    #[inline]
+    pub fn begin_turn(&mut self) {
+        let now_ms = self.clock.wall_ms();
+        self.shard.now_ms = now_ms;
+        self.shard.access_clock = crate::shard::access_clock(now_ms);
+        self.ticks = self.clock.ticks();
+        self.shard.stats.turns.add(1);
+        if self.globals.config_version() != self.config_version {
+            self.adopt_config();
+        }
+    }
+
+    #[cold]
+    fn adopt_config(&mut self) {
+        (self.config_version, self.shard.config) = self.globals.config();
+        self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
+        self.wake_paused();
+    }
+
+    /// Finishes a turn: held requests that may go on, time-driven work, then everything that is to leave.
+    pub fn end_turn(&mut self) {
+        self.resume_runnable();
+        self.run_cron();
+        self.start_fills();
+        self.resume_runnable();
+        self.flush_batches();
+        self.shard.publish();
+        self.flush_dirty();
+    }
+
+    /// A message from another shard.
+    pub fn deliver(&mut self, from: usize, message: Message) {
+        match message {
+            Message::Commands(batch) => self.execute_batch(from, batch),
+            Message::Replies(batch) => self.take_replies(batch),
+            Message::Txn(message) => self.handle_txn(message),
+            Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
+        }
+        while let Some(message) = self.local.pop_front() {
+            self.deliver(self.shard.index, message);
+        }
+    }
+
+    /// Sends a message to a shard, this one included.
+    fn send(&mut self, to: usize, message: Message) {
+        if to == self.shard.index {
+            self.local.push_back(message);
+        } else {
+            self.outgoing.push((to, message));
+        }
+    }
+
+    fn deliver_local(&mut self) {
+        while let Some(message) = self.local.pop_front() {
+            self.deliver(self.shard.index, message);
+        }
+    }
+
+    fn take_buffer(&mut self) -> Vec<u8> {
+        self.spare_buffers.pop().unwrap_or_default()
+    }
+
+    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() != 0
+            && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
+            && self.spare_buffers.len() < SPARE_BUFFERS_MAX
+        {
+            buffer.clear();
+            self.spare_buffers.push(buffer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

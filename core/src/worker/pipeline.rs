@@ -1,0 +1,627 @@
+//! From received bytes to executed commands: the request path.
+//!
+//! A connection's requests are taken in groups: all complete ones are parsed, looked up and routed first,
+//! and their table buckets prefetched; then they run in order. So the cache misses of a pipeline overlap.
+//! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
+//! the bytes from there on stay in its query buffer.
+
+use super::Worker;
+use super::connection::{Hold, PENDING_MAX};
+use super::slowlog::SlowLogEntry;
+use super::IoRequest;
+use crate::client::ReplyMode;
+use crate::command::route::{self, Route};
+use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
+use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
+use crate::protocol::reply::Reply;
+use crate::protocol::request::{Argv, INLINE_LEN_MAX, Limits, OwnedArgv, Parsed};
+use crate::shard::message::{ParkedCommand, Token};
+use crate::shard::slot::shard_of;
+use crate::types::hash::hash_key;
+use crate::worker::PauseKind;
+
+/// Requests parsed ahead of execution. As many cache misses overlap.
+const GROUP_MAX: usize = 32;
+
+/// An argument of which at least this much is missing is read by the driver straight into place.
+const BIG_ARG_BYTES: usize = 32 << 10;
+
+/// While requests are held, receiving stops at this much in the query buffer.
+const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
+
+/// A parsed request of the current group.
+pub(super) struct Prepared {
+    /// Its arguments in the worker's `args`.
+    args: std::ops::Range<u32>,
+    /// Where it begins and ends in the buffer.
+    start: usize,
+    end: usize,
+    /// The command, if a plain lookup by name settles it.
+    command: Option<CommandId>,
+    /// Hash and shard of the key, for commands of one key.
+    hash: u64,
+    shard: u32,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It ran, or is on its way: go on with the next.
+    Next,
+    /// It is on its way, and the following ones must wait.
+    Stop,
+    /// It could not start yet: it must be executed again later.
+    Retry,
+}
+
+impl Worker {
+    /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
+    pub(super) fn take_input(&mut self, at: usize, bytes: &[u8]) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.client.input_total_bytes += bytes.len() as u64;
+        connection.client.active_at_ms = self.shard.now_ms;
+        self.shard.stats.input_bytes.add(bytes.len() as u64);
+        self.shard.stats.reads_processed.add(1);
+        if connection.close_after_reply {
+            return;
+        }
+        if connection.hold.is_none() && connection.query.is_empty() {
+            let consumed = self.process(at, bytes);
+            if let Some(connection) = self.connections[at].as_deref_mut()
+                && !connection.close_after_reply
+            {
+                connection.query.extend_from_slice(&bytes[consumed..]);
+            }
+        } else {
+            connection.query.extend_from_slice(bytes);
+            if connection.hold.is_none() {
+                self.process_query(at);
+            }
+        }
+        self.after_input(at);
+    }
+
+    /// Executes what the query buffer holds.
+    pub(super) fn process_query(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let mut query = std::mem::take(&mut connection.query);
+        let consumed = self.process(at, &query);
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if consumed == query.len() {
+            query.clear();
+            if query.capacity() > BIG_ARG_BYTES {
+                query = Vec::new();
+            }
+        } else {
+            query.drain(..consumed);
+        }
+        connection.query = query;
+    }
+
+    /// Limits what a connection may pile up, and lets the driver read big arguments into place.
+    pub(super) fn after_input(&mut self, at: usize) {
+        let query_len_max = self.shard.config.client_query_buffer_limit_bytes;
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let stats = &self.shard.stats;
+        stats.client_input_max_bytes.max(connection.query.len() as u64);
+        if connection.query.len() as u64 > query_len_max {
+            stats.client_query_limit_disconnections.add(1);
+            crate::runtime::log::warning(format_args!(
+                "Closing client that reached max query buffer length: id={} addr={}",
+                connection.client.id, connection.client.addr
+            ));
+            self.close_now(at);
+            return;
+        }
+        if connection.hold.is_some() && connection.query.len() > HELD_QUERY_BYTES_MAX {
+            if !connection.receiving_paused && connection.hold != Some(Hold::Filling) {
+                connection.receiving_paused = true;
+                self.requests.push(IoRequest::Pause(connection.conn));
+            }
+        }
+    }
+
+    /// Lets the driver read the rest of big arguments straight into place. At the end of a turn, because
+    /// until then it may still deliver bytes the ordinary way.
+    pub(super) fn start_fills(&mut self) {
+        for at in std::mem::take(&mut self.fills) {
+            let Some(connection) = self.connections[at as usize].as_deref_mut() else { continue };
+            if connection.hold != Some(Hold::Filling) {
+                continue;
+            }
+            let want = connection.fill_to_bytes.saturating_sub(connection.query.len());
+            if want == 0 {
+                self.release_hold(at as usize);
+                continue;
+            }
+            let buf = std::mem::take(&mut connection.query);
+            self.requests.push(IoRequest::RecvExact { conn: connection.conn, buf, want });
+        }
+    }
+
+    /// Executes the complete requests at the start of `buf`, as far as nothing holds them. Returns how many
+    /// bytes of `buf` are done with.
+    fn process(&mut self, at: usize, buf: &[u8]) -> usize {
+        let mut done = 0;
+        loop {
+            let Some(connection) = self.connections[at].as_deref_mut() else { return buf.len() };
+            if connection.close_after_reply {
+                return buf.len();
+            }
+            if connection.out.capacity() == 0
+                && let Some(buffer) = self.spare_buffers.pop()
+            {
+                connection.out = buffer;
+            }
+            let group = self.parse_group(at, buf, done);
+            let prepared = std::mem::take(&mut self.prepared);
+            let args = std::mem::take(&mut self.args);
+            if prepared.len() > 1 {
+                self.prefetch_entries(at, &prepared);
+            }
+            let mut stopped = false;
+            for request in &prepared {
+                let ranges = &args[request.args.start as usize..request.args.end as usize];
+                let argv = Argv::new(&buf[request.start..request.end], ranges);
+                match self.execute(at, argv, Some(request)) {
+                    Flow::Next => done = request.end,
+                    Flow::Stop => {
+                        done = request.end;
+                        stopped = true;
+                    }
+                    Flow::Retry => stopped = true,
+                }
+                if stopped {
+                    break;
+                }
+            }
+            self.prepared = prepared;
+            self.args = args;
+            if stopped {
+                if let Some(connection) = self.connections[at].as_deref_mut() {
+                    connection.parser.reset();
+                }
+                return done;
+            }
+            done = group.end;
+            match group.then {
+                Then::Parse => {}
+                Then::Wait(missing) => {
+                    self.fill_big_arg(at, buf, done, missing);
+                    return done;
+                }
+                Then::Inline(argv, end) => match self.execute(at, argv.as_argv(), None) {
+                    Flow::Next => done = end,
+                    Flow::Stop => return end,
+                    Flow::Retry => return done,
+                },
+                Then::Fail(error) => {
+                    self.fail_protocol(at, &error);
+                    return buf.len();
+                }
+            }
+        }
+    }
+
+    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]` into `prepared` and `args`.
+    fn parse_group(&mut self, at: usize, buf: &[u8], from: usize) -> Group {
+        self.prepared.clear();
+        self.args.clear();
+        let connection = self.connections[at].as_deref_mut().expect("the caller has looked it up");
+        let config = &self.shard.config;
+        let limits = Limits {
+            bulk_len_max: config.proto_max_bulk_len_bytes,
+            inline_len_max: INLINE_LEN_MAX,
+            authenticated: connection.client.authenticated,
+            ..Limits::default()
+        };
+        // Until a client has logged in, every request may change what the next one may be.
+        let group_max = if connection.client.authenticated { GROUP_MAX } else { 1 };
+        let db = connection.client.db as usize;
+        let mut end = from;
+        while self.prepared.len() < group_max {
+            let rest = &buf[end..];
+            if rest.is_empty() {
+                return Group { end, then: Then::Wait(None) };
+            }
+            let first = self.args.len();
+            match connection.parser.parse(rest, &limits, &mut self.args) {
+                Parsed::Request { consumed } => {
+                    let argv = Argv::new(rest, &self.args[first..]);
+                    let mut request = Prepared {
+                        args: first as u32..self.args.len() as u32,
+                        start: end,
+                        end: end + consumed,
+                        command: None,
+                        hash: 0,
+                        shard: u32::MAX,
+                    };
+                    if let Some(entry) = self.table.lookup(argv.arg(0))
+                        && entry.row.subcommands.is_empty()
+                    {
+                        request.command = Some(entry.id);
+                        if entry.shape == KeyShape::First && argv.len() > 1 {
+                            let key = argv.arg(1);
+                            request.hash = hash_key(key);
+                            request.shard = shard_of(key, self.shard.shard_count) as u32;
+                            if request.shard as usize == self.shard.index {
+                                self.shard.dbs[db].table.prefetch_bucket(request.hash);
+                            }
+                        }
+                    }
+                    self.prepared.push(request);
+                    end += consumed;
+                }
+                Parsed::Empty { consumed } => end += consumed,
+                Parsed::Inline { consumed, argv } => {
+                    return Group { end, then: Then::Inline(argv, end + consumed) };
+                }
+                Parsed::Incomplete { missing } => return Group { end, then: Then::Wait(missing) },
+                Parsed::Error(error) => {
+                    return Group { end, then: Then::Fail(CommandError::from_protocol(error)) };
+                }
+            }
+        }
+        Group { end, then: Then::Parse }
+    }
+
+    fn prefetch_entries(&self, at: usize, prepared: &[Prepared]) {
+        let Some(connection) = self.connections[at].as_deref() else { return };
+        let table = &self.shard.dbs[connection.client.db as usize].table;
+        for request in prepared {
+            if request.shard as usize == self.shard.index {
+                table.prefetch_entry(request.hash);
+            }
+        }
+    }
+
+    fn fill_big_arg(&mut self, at: usize, buf: &[u8], done: usize, missing: Option<usize>) {
+        let Some(missing) = missing.filter(|&missing| missing >= BIG_ARG_BYTES) else { return };
+        let limit = self.shard.config.client_query_buffer_limit_bytes;
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let arrived = buf.len() - done;
+        if (arrived + missing) as u64 > limit {
+            return;
+        }
+        connection.hold = Some(Hold::Filling);
+        connection.fill_to_bytes = arrived + missing;
+        self.fills.push(at as u32);
+    }
+
+    fn fail_protocol(&mut self, at: usize, error: &CommandError) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        crate::runtime::log::verbose(format_args!(
+            "Protocol error from client: id={} addr={}: {}",
+            connection.client.id,
+            connection.client.addr,
+            error.text()
+        ));
+        let mut out = std::mem::take(&mut connection.out);
+        let resp = connection.client.resp;
+        self.reply_now(at, &mut out, |reply| reply.error(error.text()), resp);
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.out = out;
+            connection.close_after_reply = true;
+        }
+        self.mark_dirty(at);
+    }
+
+    /// Runs one request of a connection, or sends it where it runs.
+    fn execute(&mut self, at: usize, argv: Argv<'_>, prepared: Option<&Prepared>) -> Flow {
+        let table = self.table;
+        let entry = match prepared.and_then(|request| request.command) {
+            Some(id) if arity_fits(table.entry(id), argv) => table.entry(id),
+            _ => match gate::resolve(table, argv) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    if let crate::command::table::Resolved::Command(entry) = table.resolve(argv) {
+                        self.shard.stats.command(entry.id).rejected.add(1);
+                    }
+                    return self.reject(at, argv, &error);
+                }
+            },
+        };
+        let row = entry.row;
+        let globals = self.globals;
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        let checked = gate::check(row, &connection.client, &self.shard.config, || {
+            globals.used_memory() > self.shard.config.maxmemory_bytes
+        });
+        if let Err(error) = checked {
+            self.shard.stats.command(entry.id).rejected.add(1);
+            return self.reject(at, argv, &error);
+        }
+        if let Some(kind) = globals.pause(self.shard.now_ms)
+            && (kind == PauseKind::All || row.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0)
+        {
+            connection.hold = Some(Hold::Paused);
+            self.paused.push(at as u32);
+            return Flow::Retry;
+        }
+        if connection.pending.len() >= PENDING_MAX {
+            connection.hold = Some(Hold::Pending);
+            return Flow::Retry;
+        }
+        let call = Call {
+            command: entry.id,
+            db: connection.client.db,
+            resp: connection.client.resp,
+            no_touch: connection.client.no_touch,
+            client: connection.client.id,
+            hash: prepared.map_or(0, |request| request.hash),
+            hashed_arg: u32::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
+        };
+        let home = self.shard.index;
+        let route = match prepared {
+            Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
+            _ => route::route(entry, argv, home, self.shard.shard_count),
+        };
+        let pipelined = !connection.pending.is_empty();
+        match route {
+            Route::Session if pipelined && !row.has(flag::FAST) => {
+                connection.hold = Some(Hold::Pending);
+                return Flow::Retry;
+            }
+            Route::Many | Route::Every(_) if pipelined => {
+                connection.hold = Some(Hold::Pending);
+                return Flow::Retry;
+            }
+            _ => {}
+        }
+        if connection.client.reply_mode == ReplyMode::SkipNext {
+            connection.client.reply_mode = ReplyMode::Skip;
+        }
+        connection.client.last_command = Some(entry.id);
+        connection.client.command_count += 1;
+        let flow = match route {
+            Route::One(shard) if shard == home => self.run_here(at, entry, &call, argv),
+            Route::Session => self.run_here(at, entry, &call, argv),
+            Route::One(shard) => {
+                let token = connection.await_reply(at);
+                self.batch(shard, token, call, argv);
+                Flow::Next
+            }
+            Route::Every(lock) if self.shard.shard_count > 1 => {
+                self.begin_every(at, entry, call, argv, lock);
+                Flow::Stop
+            }
+            Route::Every(_) => self.run_every_here(at, entry, &call, argv),
+            Route::Many => {
+                self.begin_transaction(at, entry, call, argv);
+                Flow::Stop
+            }
+        };
+        let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
+        if connection.client.reply_mode == ReplyMode::Skip {
+            connection.client.reply_mode = ReplyMode::On;
+        }
+        if connection.close_after_reply { Flow::Stop } else { flow }
+    }
+
+    /// Answers a request that is not run.
+    fn reject(&mut self, at: usize, argv: Argv<'_>, error: &CommandError) -> Flow {
+        self.shard.stats.error(error.code());
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        let name = argv.arg(0);
+        // A browser that was lured here, not a client: nothing else it sends may be executed.
+        if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
+            crate::runtime::log::warning(format_args!(
+                "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands \
+                 to Shardis. This is likely due to an attacker attempting to use Cross Protocol Scripting to \
+                 compromise your instance. Connection from {} aborted.",
+                connection.client.addr
+            ));
+            self.close_now(at);
+            return Flow::Stop;
+        }
+        let mut out = std::mem::take(&mut connection.out);
+        let resp = connection.client.resp;
+        self.reply_now(at, &mut out, |reply| reply.error(error.text()), resp);
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.out = out;
+        }
+        self.mark_dirty(at);
+        Flow::Next
+    }
+
+    /// Writes a reply in its place: into `out`, or behind the replies that are still awaited.
+    fn reply_now(
+        &mut self,
+        at: usize,
+        out: &mut Vec<u8>,
+        write: impl FnOnce(&mut Reply<'_>),
+        resp: crate::protocol::reply::Resp,
+    ) {
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        if !connection.takes_reply() {
+            return;
+        }
+        if connection.pending.is_empty() {
+            write(&mut Reply::new(out, resp));
+        } else {
+            let mut bytes = Vec::new();
+            write(&mut Reply::new(&mut bytes, resp));
+            connection.queue_ready(&bytes);
+        }
+    }
+
+    /// Runs a command of a connection on this shard, at once unless its keys are locked.
+    #[inline]
+    fn run_here(&mut self, at: usize, entry: &'static Entry, call: &Call, argv: Argv<'_>) -> Flow {
+        if !self.shard.locks.is_empty()
+            && let Run::Keys(_) = entry.row.run
+            && self.must_park(entry, argv)
+        {
+            let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+            let token = connection.await_reply(at);
+            self.park(entry, ParkedCommand {
+                home: self.shard.index,
+                token,
+                call: *call,
+                args: OwnedArgv::from_argv(argv),
+            });
+            return Flow::Next;
+        }
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        let direct = connection.pending.is_empty();
+        let mut out =
+            if direct { std::mem::take(&mut connection.out) } else { self.spare_buffers.pop().unwrap_or_default() };
+        let start = out.len();
+        self.run(entry, call, argv, Some(at), &mut out);
+        let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
+        if !connection.takes_reply() {
+            out.truncate(start);
+        }
+        if direct {
+            // What the handler itself pushed to its connection stands behind its reply.
+            if !connection.out.is_empty() {
+                out.extend_from_slice(&connection.out);
+            }
+            connection.out = out;
+        } else {
+            connection.queue_ready(&out);
+            self.give_buffer(out);
+        }
+        self.mark_dirty(at);
+        Flow::Next
+    }
+
+    /// Runs a command and appends its reply, or its error, to `out`. Counts and times it.
+    pub(super) fn run(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        conn: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        let result = match entry.row.run {
+            Run::Keys(run) => {
+                let mut ctx =
+                    Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
+                run(&mut ctx)
+            }
+            Run::Session(run) => {
+                let mut ctx =
+                    SessionCtx { worker: self, conn, call, args, reply: Reply::new(out, call.resp) };
+                run(&mut ctx)
+            }
+            Run::Container => unreachable!("the gate lets only a container's subcommands through"),
+        };
+        let now = self.clock.ticks();
+        let nanos = self.clock.ticks_to_nanos(now.saturating_sub(self.ticks));
+        self.ticks = now;
+        let stats = &self.shard.stats;
+        let command = stats.command(entry.id);
+        command.record(nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if let Err(error) = result {
+            out.truncate(start);
+            Reply::new(out, call.resp).error(error.text());
+            command.failed.add(1);
+            stats.error(error.code());
+        }
+        let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
+        if slower_than_us >= 0 && nanos / 1000 >= slower_than_us as u64 && !entry.row.has(flag::SKIP_SLOWLOG) {
+            self.note_slow(args, nanos / 1000, call, conn);
+        }
+    }
+
+    #[cold]
+    fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, conn: Option<usize>) {
+        let client = conn.and_then(|at| self.connections[at].as_deref()).map(|connection| &connection.client);
+        self.slowlog.push(SlowLogEntry::new(
+            self.globals.next_slowlog_id(),
+            self.shard.now_ms / 1000,
+            micros,
+            args,
+            client.map_or(String::new(), |client| client.addr.clone()),
+            client.map_or(Vec::new(), |client| client.name.clone()),
+        ));
+        let _ = call;
+    }
+
+    /// Whether a command over keys has to wait for a lock on this shard.
+    pub(super) fn must_park(&self, entry: &Entry, argv: Argv<'_>) -> bool {
+        let locks = route::instant_locks(entry.row, argv);
+        self.shard.locks.conflicts(&locks)
+    }
+
+    pub(super) fn mark_dirty(&mut self, at: usize) {
+        if let Some(connection) = self.connections[at].as_deref_mut()
+            && !connection.is_dirty
+        {
+            connection.is_dirty = true;
+            self.dirty.push(at as u32);
+        }
+    }
+
+    /// Puts a connection on the list of those whose held requests are tried again this turn.
+    pub(super) fn release_hold(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.hold = None;
+        self.runnable.push(at as u32);
+    }
+
+    /// Goes on with the requests of connections that are no longer held.
+    pub(super) fn resume_runnable(&mut self) {
+        while let Some(at) = self.runnable.pop() {
+            let at = at as usize;
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            if connection.hold.is_some() {
+                continue;
+            }
+            if !connection.query.is_empty() {
+                self.process_query(at);
+                self.after_input(at);
+            }
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            if connection.receiving_paused && connection.query.len() <= HELD_QUERY_BYTES_MAX {
+                connection.receiving_paused = false;
+                self.requests.push(IoRequest::Resume(connection.conn));
+            }
+        }
+    }
+
+    /// A reply from elsewhere for a connection of this shard. The connection may have left meanwhile.
+    pub(super) fn fulfil(&mut self, token: Token, reply: &[u8]) {
+        let at = token.conn as usize;
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.conn.generation() != token.generation {
+            return;
+        }
+        connection.fulfil(token.place, reply);
+        let go_on = match connection.hold {
+            Some(Hold::Pending) => connection.pending.is_empty(),
+            Some(Hold::Transaction) => true,
+            Some(Hold::Paused | Hold::Filling) | None => false,
+        };
+        self.mark_dirty(at);
+        if go_on {
+            self.release_hold(at);
+        }
+    }
+}
+
+#[inline]
+fn arity_fits(entry: &Entry, argv: Argv<'_>) -> bool {
+    let arity = entry.row.arity;
+    if arity >= 0 { argv.len() == arity as usize } else { argv.len() >= arity.unsigned_abs() as usize }
+}
+
+/// A parsed group: where it ends, and what comes behind it.
+struct Group {
+    end: usize,
+    then: Then,
+}
+
+enum Then {
+    /// Perhaps more requests.
+    Parse,
+    /// An incomplete request, or nothing.
+    Wait(Option<usize>),
+    /// A request whose arguments are not in the buffer, and where it ends there.
+    Inline(OwnedArgv, usize),
+    Fail(CommandError),
+}

@@ -1,0 +1,112 @@
+//! Commands for keys of other shards: gathered over a turn, one message to each shard, one back.
+
+use super::Worker;
+use crate::command::Call;
+use crate::command::table::Run;
+use crate::protocol::request::{Argv, OwnedArgv};
+use crate::shard::message::{BATCH_BYTES_MAX, Batch, Message, ParkedCommand, Token};
+
+/// Batches kept for reuse.
+const SPARE_BATCHES_MAX: usize = 64;
+
+impl Worker {
+    /// Adds a command to the batch for `shard`.
+    pub(super) fn batch(&mut self, shard: usize, token: Token, call: Call, args: Argv<'_>) {
+        let spare = &mut self.spare_batches;
+        let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
+        batch.push(token, call, args);
+        if batch.args_len_bytes() > BATCH_BYTES_MAX {
+            self.flush_batch(shard);
+        }
+    }
+
+    /// Sends what has been gathered.
+    pub(super) fn flush_batches(&mut self) {
+        for shard in 0..self.batches.len() {
+            self.flush_batch(shard);
+        }
+    }
+
+    pub(super) fn flush_batch(&mut self, shard: usize) {
+        let Some(mut batch) = self.batches[shard].take() else { return };
+        batch.sent_at_nanos = self.clock.ticks_to_nanos(self.ticks);
+        self.shard.stats.mesh_batches.add(1);
+        self.shard.stats.mesh_commands.add(batch.commands.len() as u64);
+        self.outgoing.push((shard, Message::Commands(batch)));
+    }
+
+    /// Runs another shard's commands over this shard's keys and sends the replies back.
+    pub(super) fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
+        let commands = std::mem::take(&mut batch.commands);
+        let mut replies = std::mem::take(&mut batch.replies);
+        for command in &commands {
+            if command.call.hashed_arg != 0 {
+                self.shard.dbs[command.call.db as usize].table.prefetch_bucket(command.call.hash);
+            }
+        }
+        for command in &commands {
+            if command.call.hashed_arg != 0 {
+                self.shard.dbs[command.call.db as usize].table.prefetch_entry(command.call.hash);
+            }
+        }
+        self.shard.stats.commands_remote.add(commands.len() as u64);
+        for command in &commands {
+            let entry = self.table.entry(command.call.command);
+            let args = batch.args(&command.args);
+            if !self.shard.locks.is_empty() && matches!(entry.row.run, Run::Keys(_)) && self.must_park(entry, args)
+            {
+                let parked = ParkedCommand {
+                    home: from,
+                    token: command.token,
+                    call: command.call,
+                    args: OwnedArgv::from_argv(args),
+                };
+                self.park(entry, parked);
+                continue;
+            }
+            self.run(entry, &command.call, args, None, &mut replies);
+            batch.answered.push((command.token, replies.len() as u32));
+            if replies.len() > BATCH_BYTES_MAX {
+                let mut early = self.spare_batches.pop().unwrap_or_default();
+                early.answered = std::mem::take(&mut batch.answered);
+                early.replies = std::mem::take(&mut replies);
+                self.send(from, Message::Replies(early));
+            }
+        }
+        batch.replies = replies;
+        batch.commands = commands;
+        batch.clear_commands();
+        self.send(from, Message::Replies(batch));
+    }
+
+    /// Hands replies to the connections which wait for them.
+    pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
+        if batch.sent_at_nanos != 0 {
+            let now = self.clock.ticks_to_nanos(self.ticks);
+            self.shard.stats.hop_nanos.add(now.saturating_sub(batch.sent_at_nanos));
+            self.shard.stats.hops.add(1);
+            batch.sent_at_nanos = 0;
+        }
+        let mut start = 0;
+        for &(token, end) in &batch.answered {
+            self.fulfil(token, &batch.replies[start..end as usize]);
+            start = end as usize;
+        }
+        if self.spare_batches.len() < SPARE_BATCHES_MAX {
+            batch.clear();
+            self.spare_batches.push(batch);
+        }
+    }
+
+    /// Replies to a command that did not run in a batch: it had waited for a lock.
+    pub(super) fn answer(&mut self, home: usize, token: Token, reply: &[u8]) {
+        if home == self.shard.index {
+            self.fulfil(token, reply);
+            return;
+        }
+        let mut batch = self.spare_batches.pop().unwrap_or_default();
+        batch.replies.extend_from_slice(reply);
+        batch.answered.push((token, reply.len() as u32));
+        self.send(home, Message::Replies(batch));
+    }
+}

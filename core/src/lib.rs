@@ -23,13 +23,14 @@
 //! - No shard reads another's memory, but for counters ([`shard::stats`]) and the configuration.
 //! - A worker and a shard never wait, never ask for the time, never touch a socket: they are handed all that.
 //! - A handler over keys knows neither its client nor its shard's number.
-pub mod cli;
+
 pub mod client;
 pub mod command;
 pub mod config;
 pub mod protocol;
 pub mod runtime;
 pub mod server;
+
 pub mod shard;
 pub mod types;
 pub mod worker;

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::command::CommandError;
 use crate::command::table::{Command, CommandTable, Entry, Resolved, Run, flag};
 use crate::config::{Config, DebugAccess};
-use crate::protocol::request::Argv;
+use crate::protocol::Argv;
 
 /// How much of an unknown command's name, and of its arguments together, the error repeats.
 const UNKNOWN_ECHO_BYTES_MAX: usize = 128;

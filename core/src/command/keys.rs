@@ -4,7 +4,7 @@
 //! search for the first key, then a way to find the others.
 
 use crate::command::table::{Command, KeyShape, Scope};
-use crate::protocol::request::Argv;
+use crate::protocol::Argv;
 use smallvec::SmallVec;
 
 /// What a command does to the keys of one spec, in the bits of COMMAND INFO.

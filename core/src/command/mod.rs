@@ -17,7 +17,7 @@ pub use error::{CommandError, CommandResult};
 use crate::client::ClientId;
 use crate::command::table::CommandId;
 use crate::protocol::reply::{Reply, Resp};
-use crate::protocol::request::Argv;
+use crate::protocol::Argv;
 use crate::shard::Shard;
 use crate::types::hash::hash_key;
 use crate::worker::Worker;

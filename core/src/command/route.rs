@@ -2,7 +2,7 @@
 
 use crate::command::keys::{self, key_flag};
 use crate::command::table::{Command, Entry, KeyShape, KeyspaceLock, Merge, Scope};
-use crate::protocol::request::{Argv, OwnedArgv};
+use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{Part, TxnKind, Work};

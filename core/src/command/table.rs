@@ -10,7 +10,7 @@
 use crate::command::docs::Docs;
 use crate::command::keys::KeySpec;
 use crate::command::{CommandResult, Ctx, SessionCtx};
-use crate::protocol::request::Argv;
+use crate::protocol::Argv;
 
 /// What a command does, in the bits of `COMMAND INFO`.
 pub mod flag {

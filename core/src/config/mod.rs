@@ -1,1 +1,4 @@
-//! Directives: one declarative table behind redis.conf, CONFIG GET/SET/REWRITE and the command line.
+#[derive(Clone)]
+pub struct Config { pub databases: u32, pub proto_max_bulk_len_bytes: u64, pub client_query_buffer_limit_bytes: u64, pub maxmemory_bytes: u64, pub requirepass: String, pub protected_mode: bool, pub maxclients: u32, pub timeout_s: u32, pub hz: u32, pub slowlog_max_len: u64, pub slowlog_log_slower_than_us: i64, pub latency_tracking: bool, pub enable_debug_command: DebugAccess, pub client_output_buffer_limit_normal: L, pub unixsocket: String }
+#[derive(Clone, Copy)] pub enum DebugAccess { No, Yes, Local }
+#[derive(Clone, Copy)] pub struct L { pub hard_bytes: u64, pub soft_bytes: u64, pub soft_seconds: u64 }

@@ -6,6 +6,8 @@
 
 use super::Shard;
 use crate::runtime::clock::Clock;
+use crate::shard::lock::KeyLock;
+use crate::types::hash::hash_key;
 
 /// Of the time between two cycles, at most this many percent go to one cycle.
 const CYCLE_PERCENT_MAX: u64 = 25;
@@ -17,7 +19,6 @@ const STEP_KEYS: usize = 64;
 #[derive(Default)]
 pub struct ActiveExpire {
     next_db: usize,
-    due: Vec<(u64, Vec<u8>)>,
 }
 
 impl Shard {
@@ -46,22 +47,15 @@ impl Shard {
         if self.dbs[db].table.expires_len() == 0 {
             return false;
         }
-        let mut due = std::mem::take(&mut self.expire.due);
-        due.clear();
-        let now_ms = self.now_ms;
-        let more = self.dbs[db].table.expire_due(now_ms, STEP_KEYS, &mut |hash, entry| {
-            due.push((hash, entry.key().to_vec()));
-        });
-        for (hash, key) in &due {
+        let (locks, stats, now_ms) = (&self.locks, &self.stats, self.now_ms);
+        // A key is alive through the millisecond of its expiry.
+        let progress = self.dbs[db].table.expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
+            let lock = [KeyLock { id: hash_key(entry.key()), exclusive: true }];
             // A key that a transaction has locked is left to the next cycle.
-            let lock = [crate::shard::lock::KeyLock { id: *hash, exclusive: true }];
-            if !self.locks.is_empty() && self.locks.conflicts(&lock) {
-                continue;
-            }
-            self.dbs[db].table.remove(*hash, key);
-            self.stats.expired_keys.add(1);
-        }
-        self.expire.due = due;
-        more
+            let free = locks.is_empty() || !locks.conflicts(&lock);
+            stats.expired_keys.add(u64::from(free));
+            free
+        });
+        progress.more
     }
 }

@@ -1,7 +1,7 @@
 //! What shards say to each other: plain data, so that it can be bounded, logged, replayed and simulated.
 
 use crate::command::Call;
-use crate::protocol::request::{ArgRange, Argv, OwnedArgv};
+use crate::protocol::{ArgRange, Argv, OwnedArgv};
 use crate::shard::txn::TxnMessage;
 use std::os::fd::OwnedFd;
 

@@ -14,7 +14,8 @@ use crate::command::{Call, Key};
 use crate::config::Config;
 use crate::shard::lock::LockTable;
 use crate::shard::stats::ShardStats;
-use crate::types::table::{Entry, EntryMut, NewValue, OwnedEntry, Place, SetExpire, Table};
+use crate::types::table::Live;
+use crate::types::{Entry, EntryMut, NewValue, OwnedEntry, SetExpire, Table};
 use std::sync::Arc;
 
 /// A numbered database (SELECT) of one shard.
@@ -87,80 +88,67 @@ impl Shard {
         z ^ (z >> 31)
     }
 
-    #[inline]
-    fn is_expired(&self, expire_at_ms: Option<i64>) -> bool {
-        expire_at_ms.is_some_and(|at| self.now_ms > at)
-    }
-
-    /// Finds a key that is there and alive. One whose time is up is deleted on the way.
-    #[inline]
-    fn find(&mut self, db: u32, key: Key<'_>) -> Option<Place> {
-        let table = &self.dbs[db as usize].table;
-        let place = table.find(key.hash, key.bytes)?;
-        let expire_at_ms = table.at(place).expire_at_ms();
-        if self.is_expired(expire_at_ms) {
-            self.expire_found(db, key);
-            return None;
-        }
-        Some(place)
-    }
-
-    #[cold]
-    fn expire_found(&mut self, db: u32, key: Key<'_>) {
-        if self.expire_paused {
-            return;
-        }
-        self.dbs[db as usize].table.remove(key.hash, key.bytes);
-        self.stats.expired_keys.add(1);
-    }
-
     /// Looks a key up to read it: counts a hit or a miss, and notes the access.
     #[inline]
     pub fn read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
-        let Some(place) = self.find(call.db, key) else {
-            self.stats.keyspace_misses.add(1);
-            return None;
-        };
-        self.stats.keyspace_hits.add(1);
+        let (stats, access_clock) = (&self.stats, self.access_clock);
         let table = &mut self.dbs[call.db as usize].table;
-        if !call.no_touch {
-            table.touch(place, self.access_clock);
+        let entry = match table.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+            Live::Entry(entry) => entry,
+            gone => {
+                stats.keyspace_misses.add(1);
+                stats.expired_keys.add(u64::from(gone.is_removed()));
+                return None;
+            }
+        };
+        stats.keyspace_hits.add(1);
+        if !call.no_touch && entry.access() != access_clock {
+            entry.touch(access_clock);
         }
-        Some(table.at(place))
+        Some(entry)
     }
 
     /// Looks a key up to change it in place.
     #[inline]
     pub fn write(&mut self, call: &Call, key: Key<'_>) -> Option<EntryMut<'_>> {
-        let place = self.find(call.db, key)?;
-        let table = &mut self.dbs[call.db as usize].table;
-        table.touch(place, self.access_clock);
-        Some(table.at_mut(place))
+        if !self.exists(call.db, key) {
+            return None;
+        }
+        let entry = self.dbs[call.db as usize].table.get_mut(key.hash, key.bytes)?;
+        entry.touch(self.access_clock);
+        Some(entry)
     }
 
-    /// Looks a key up without a trace in counters or access clocks (OBJECT, TTL, TYPE).
+    /// Looks a key up without a trace in hits, misses or access clocks (OBJECT, TTL, TYPE).
     #[inline]
     pub fn peek(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
-        let place = self.find(db, key)?;
-        Some(self.dbs[db as usize].table.at(place))
+        let table = &mut self.dbs[db as usize].table;
+        match table.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+            Live::Entry(entry) => Some(entry),
+            gone => {
+                self.stats.expired_keys.add(u64::from(gone.is_removed()));
+                None
+            }
+        }
     }
 
-    /// Whether the key is there.
-    pub fn exists(&mut self, db: u32, key: Key<'_>) -> bool {
-        self.find(db, key).is_some()
-    }
-
-    /// Sets a key, whatever was there. Counts one change.
+    /// Whether the key is there. One whose time is up is removed on the way, here as in all look-ups.
     #[inline]
-    pub fn set(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) {
-        let table = &mut self.dbs[call.db as usize].table;
-        table.set(key.hash, key.bytes, value, expire, self.access_clock);
+    pub fn exists(&mut self, db: u32, key: Key<'_>) -> bool {
+        self.peek(db, key).is_some()
+    }
+
+    /// Sets a key, whatever was there. Counts one change. Returns whether the key is new.
+    #[inline]
+    pub fn set(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) -> bool {
+        let is_new = self.dbs[call.db as usize].table.set(key.hash, key.bytes, value, expire);
         self.changed(1);
+        is_new
     }
 
     /// Deletes a key. Counts a change if it was there and alive.
     pub fn delete(&mut self, call: &Call, key: Key<'_>) -> bool {
-        if self.find(call.db, key).is_none() {
+        if !self.exists(call.db, key) {
             return false;
         }
         self.dbs[call.db as usize].table.remove(key.hash, key.bytes);
@@ -177,7 +165,9 @@ impl Shard {
 
     /// Takes a living entry out, with all it has.
     pub fn take(&mut self, db: u32, key: Key<'_>) -> Option<OwnedEntry> {
-        self.find(db, key)?;
+        if !self.exists(db, key) {
+            return None;
+        }
         self.dbs[db as usize].table.take(key.hash, key.bytes)
     }
 
@@ -190,6 +180,17 @@ impl Shard {
     #[inline]
     pub fn changed(&mut self, n: u64) {
         self.stats.dirty.add(n);
+    }
+
+    /// Sets the time: all that follows happens at `now_ms`.
+    #[inline]
+    pub fn set_now(&mut self, now_ms: i64) {
+        self.now_ms = now_ms;
+        let access_clock = access_clock(now_ms);
+        if access_clock != self.access_clock {
+            self.access_clock = access_clock;
+            self.dbs.iter_mut().for_each(|db| db.table.set_new_access(access_clock, false));
+        }
     }
 
     /// Writes what INFO keyspace shows. Called once a turn, before replies leave.

@@ -30,9 +30,9 @@
 //! its locks travel on other ways than these.
 
 use crate::command::Call;
-use crate::protocol::request::OwnedArgv;
+use crate::protocol::OwnedArgv;
 use crate::shard::lock::LockSet;
-use crate::types::table::OwnedEntry;
+use crate::types::OwnedEntry;
 
 /// A transaction's name: its home shard, and that shard's running number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

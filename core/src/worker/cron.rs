@@ -64,7 +64,7 @@ impl Worker {
         }
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
-            self.shard.run_active_expire(self.clock.as_ref(), interval_ms);
+            self.shard.run_active_expire(self.clock, interval_ms);
         }
         self.sample_rates();
         self.check_clients(interval_ms);

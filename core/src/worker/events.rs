@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 impl Events for Worker {
     fn accepted(&mut self, _listener: usize, fd: OwnedFd, peer: PeerAddr) {
+        self.begin_turn();
         let connected: u64 = self.connected_total();
         if connected >= u64::from(self.shard.config.maxclients) {
             self.refuse(fd, b"-ERR max number of clients reached\r\n");
@@ -37,12 +38,14 @@ impl Events for Worker {
     }
 
     fn received(&mut self, conn: ConnId, bytes: &[u8]) {
+        self.begin_turn();
         if self.is_current(conn) {
             self.take_input(conn.index(), bytes);
         }
     }
 
     fn filled(&mut self, conn: ConnId, buf: Vec<u8>) {
+        self.begin_turn();
         if !self.is_current(conn) {
             return;
         }
@@ -59,6 +62,7 @@ impl Events for Worker {
     }
 
     fn sent(&mut self, conn: ConnId, buf: Vec<u8>) {
+        self.begin_turn();
         if !self.is_current(conn) {
             return;
         }
@@ -76,6 +80,7 @@ impl Events for Worker {
     }
 
     fn closed(&mut self, conn: ConnId, reason: CloseReason) {
+        self.begin_turn();
         if !self.is_current(conn) {
             return;
         }

@@ -26,13 +26,12 @@ pub use globals::{Globals, PauseKind};
 pub use slowlog::SlowLogEntry;
 
 use crate::command::table::CommandTable;
-use crate::protocol::request::ArgRange;
+use crate::protocol::ArgRange;
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::message::{Batch, Message};
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// What the worker asks of its driver.
 pub enum IoRequest {
@@ -50,7 +49,7 @@ pub struct Worker {
     pub shard: Shard,
     pub globals: &'static Globals,
     pub table: &'static CommandTable,
-    pub clock: Arc<dyn Clock>,
+    pub clock: &'static dyn Clock,
     /// By the index of their [`ConnId`].
     pub connections: Vec<Option<Box<Connection>>>,
     pub requests: Vec<IoRequest>,
@@ -76,6 +75,8 @@ pub struct Worker {
     args: Vec<ArgRange>,
     prepared: Vec<pipeline::Prepared>,
     config_version: u64,
+    /// The clock has been read since the driver last waited.
+    turn_begun: bool,
     /// Ticks of the clock at the end of the last command: the start of the next one.
     ticks: u64,
     /// Connections given out by the accepting shard so far, by shard.
@@ -87,14 +88,14 @@ const SPARE_BUFFERS_MAX: usize = 64;
 const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
 impl Worker {
-    pub fn new(index: usize, globals: &'static Globals, clock: Arc<dyn Clock>) -> Worker {
+    pub fn new(index: usize, globals: &'static Globals, clock: &'static dyn Clock) -> Worker {
         let shard_count = globals.stats.len();
         let (config_version, config) = globals.config();
         let shard = Shard::new(
             index,
             shard_count,
             config,
-            Arc::clone(&globals.stats[index]),
+            std::sync::Arc::clone(&globals.stats[index]),
             globals.seed,
         );
         let mut worker = Worker {
@@ -119,6 +120,7 @@ impl Worker {
             args: Vec::new(),
             prepared: Vec::new(),
             config_version,
+            turn_begun: false,
             ticks: 0,
             assigned: vec![0; shard_count],
         };
@@ -126,12 +128,19 @@ impl Worker {
         worker
     }
 
-    /// Reads the clock, and the configuration if it has changed. Call before handing in events.
+    /// The driver waits now: the time of the last turn is not that of the next event.
+    pub fn before_wait(&mut self) {
+        self.turn_begun = false;
+    }
+
+    /// Reads the clock, and the configuration if it has changed, at the first event or message of a turn.
     #[inline]
     pub fn begin_turn(&mut self) {
+        if std::mem::replace(&mut self.turn_begun, true) {
+            return;
+        }
         let now_ms = self.clock.wall_ms();
-        self.shard.now_ms = now_ms;
-        self.shard.access_clock = crate::shard::access_clock(now_ms);
+        self.shard.set_now(now_ms);
         self.ticks = self.clock.ticks();
         self.shard.stats.turns.add(1);
         if self.globals.config_version() != self.config_version {

@@ -14,7 +14,7 @@ use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
 use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
 use crate::protocol::reply::Reply;
-use crate::protocol::request::{Argv, INLINE_LEN_MAX, Limits, OwnedArgv, Parsed};
+use crate::protocol::{Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::shard::message::{ParkedCommand, Token};
 use crate::shard::slot::shard_of;
 use crate::types::hash::hash_key;
@@ -196,7 +196,7 @@ impl Worker {
                     Flow::Retry => return done,
                 },
                 Then::Fail(error) => {
-                    self.fail_protocol(at, &error);
+                    self.fail_protocol(at, error);
                     return buf.len();
                 }
             }
@@ -211,7 +211,6 @@ impl Worker {
         let config = &self.shard.config;
         let limits = Limits {
             bulk_len_max: config.proto_max_bulk_len_bytes,
-            inline_len_max: INLINE_LEN_MAX,
             authenticated: connection.client.authenticated,
             ..Limits::default()
         };
@@ -258,7 +257,7 @@ impl Worker {
                 }
                 Parsed::Incomplete { missing } => return Group { end, then: Then::Wait(missing) },
                 Parsed::Error(error) => {
-                    return Group { end, then: Then::Fail(CommandError::from_protocol(error)) };
+                    return Group { end, then: Then::Fail(error) };
                 }
             }
         }
@@ -288,22 +287,16 @@ impl Worker {
         self.fills.push(at as u32);
     }
 
-    fn fail_protocol(&mut self, at: usize, error: &CommandError) {
+    fn fail_protocol(&mut self, at: usize, error: ProtocolError) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         crate::runtime::log::verbose(format_args!(
-            "Protocol error from client: id={} addr={}: {}",
+            "Protocol error ({}) from client: id={} addr={}",
+            error.log_words(),
             connection.client.id,
-            connection.client.addr,
-            error.text()
+            connection.client.addr
         ));
-        let mut out = std::mem::take(&mut connection.out);
-        let resp = connection.client.resp;
-        self.reply_now(at, &mut out, |reply| reply.error(error.text()), resp);
-        if let Some(connection) = self.connections[at].as_deref_mut() {
-            connection.out = out;
-            connection.close_after_reply = true;
-        }
-        self.mark_dirty(at);
+        self.reply_now(at, |reply| reply.error(error.text()));
+        self.close_after_reply(at);
     }
 
     /// Runs one request of a connection, or sends it where it runs.
@@ -414,35 +407,25 @@ impl Worker {
             self.close_now(at);
             return Flow::Stop;
         }
-        let mut out = std::mem::take(&mut connection.out);
-        let resp = connection.client.resp;
-        self.reply_now(at, &mut out, |reply| reply.error(error.text()), resp);
-        if let Some(connection) = self.connections[at].as_deref_mut() {
-            connection.out = out;
-        }
-        self.mark_dirty(at);
+        self.reply_now(at, |reply| reply.error(error.text()));
         Flow::Next
     }
 
-    /// Writes a reply in its place: into `out`, or behind the replies that are still awaited.
-    fn reply_now(
-        &mut self,
-        at: usize,
-        out: &mut Vec<u8>,
-        write: impl FnOnce(&mut Reply<'_>),
-        resp: crate::protocol::reply::Resp,
-    ) {
+    /// Writes a reply in its place: to the output, or behind the replies that are still awaited.
+    fn reply_now(&mut self, at: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if !connection.takes_reply() {
             return;
         }
+        let resp = connection.client.resp;
         if connection.pending.is_empty() {
-            write(&mut Reply::new(out, resp));
+            write(&mut Reply::new(&mut connection.out, resp));
         } else {
             let mut bytes = Vec::new();
             write(&mut Reply::new(&mut bytes, resp));
             connection.queue_ready(&bytes);
         }
+        self.mark_dirty(at);
     }
 
     /// Runs a command of a connection on this shard, at once unless its keys are locked.
@@ -623,5 +606,5 @@ enum Then {
     Wait(Option<usize>),
     /// A request whose arguments are not in the buffer, and where it ends there.
     Inline(OwnedArgv, usize),
-    Fail(CommandError),
+    Fail(ProtocolError),
 }

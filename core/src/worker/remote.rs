@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::command::Call;
 use crate::command::table::Run;
-use crate::protocol::request::{Argv, OwnedArgv};
+use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, Message, ParkedCommand, Token};
 
 /// Batches kept for reuse.

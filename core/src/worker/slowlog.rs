@@ -1,6 +1,6 @@
 //! The slow log of one shard: what ran here for longer than slowlog-log-slower-than.
 
-use crate::protocol::request::Argv;
+use crate::protocol::Argv;
 use std::collections::VecDeque;
 
 /// An entry keeps at most this many arguments, and this much of each, as in Redis.

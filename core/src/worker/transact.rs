@@ -6,14 +6,14 @@ use super::connection::Hold;
 use crate::command::Call;
 use crate::command::route;
 use crate::command::table::{Entry, KeyspaceLock, Merge};
-use crate::protocol::reply::Reply;
-use crate::protocol::request::{Argv, OwnedArgv};
-use crate::protocol::skip::{skip_reply, split_array};
+use crate::protocol::{Reply, Resp};
+use crate::protocol::{Argv, OwnedArgv};
+use crate::protocol::skip::{Elements, skip_reply, split_array};
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::txn::{Outcome, Part, Plan, TxnId, TxnKind, TxnMessage, Work};
 use crate::types::hash::hash_key;
-use crate::types::table::OwnedEntry;
+use crate::types::OwnedEntry;
 use ahash::AHashMap;
 
 /// A transaction at its home.
@@ -366,23 +366,23 @@ fn merge(
     match entry.row.merge {
         Merge::Sum => {
             let sum: i64 = replies.iter().map(|reply| integer(reply)).sum();
-            Reply::new(out, crate::protocol::reply::Resp::V2).integer(sum);
+            Reply::new(out, Resp::V2).integer(sum);
         }
         Merge::AllOk => out.extend_from_slice(&replies[0]),
         Merge::Gather => {
             let order = route::gather_order(entry.row, args, shard_count);
-            let mut elements: Vec<_> = replies.iter().map(|reply| split_array(reply)).collect();
-            Reply::new(out, crate::protocol::reply::Resp::V2).array(order.len());
+            let mut left: Vec<_> = replies.iter().map(|reply| elements(reply)).collect();
+            Reply::new(out, Resp::V2).array(order.len());
             for shard in order {
                 let place = shards.iter().position(|&other| other == shard).expect("it has keys there");
-                out.extend_from_slice(elements[place].next().expect("an element for every key"));
+                out.extend_from_slice(left[place].next().expect("an element for every key"));
             }
         }
         Merge::ConcatArrays => {
-            let count = replies.iter().map(|reply| split_array(reply).count()).sum();
-            Reply::new(out, crate::protocol::reply::Resp::V2).array(count);
+            let count = replies.iter().map(|reply| elements(reply).count()).sum();
+            Reply::new(out, Resp::V2).array(count);
             for reply in &replies {
-                split_array(reply).for_each(|element| out.extend_from_slice(element));
+                elements(reply).for_each(|element| out.extend_from_slice(element));
             }
         }
         Merge::With(rule) => rule(&replies, args, out),
@@ -391,6 +391,11 @@ fn merge(
             out.extend_from_slice(&replies[0]);
         }
     }
+}
+
+/// The elements of an array reply of our own.
+fn elements(reply: &[u8]) -> Elements<'_> {
+    split_array(reply).expect("a gathered command replies with an array")
 }
 
 /// The value of an integer reply.

@@ -1,0 +1,548 @@
+//! The epoll driver: the same behaviour as `uring`, for kernels and containers without io_uring.
+//!
+//! Level-triggered. Every readable connection is read once a turn, into one buffer that all share, and at most
+//! `READ_LEN` bytes: whatever is left makes it readable again in the next turn, behind the others. A send is written at
+//! once; only what the socket does not take waits for EPOLLOUT.
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, peer_of};
+use super::slots::{SlotName, Slots};
+
+const KIND_CONN: u8 = 1;
+const KIND_ACCEPT: u8 = 2;
+const KIND_BELL: u8 = 3;
+
+/// Bytes read from a connection in one turn, at most. One buffer of this size a driver.
+const READ_LEN: usize = 128 << 10;
+
+/// Bytes of a fill read in one turn, at most: more than READ_LEN, because nothing has to be done with them yet.
+const FILL_READ_LEN: usize = 1 << 20;
+
+/// Readiness reports taken from the kernel at a time.
+const BATCH_LEN: usize = 512;
+
+/// Connections accepted from a listener in one turn, at most.
+const ACCEPTS_PER_TURN: usize = 256;
+
+/// How long a listener rests that could not accept for want of descriptors or memory.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+struct Fill {
+    buf: Vec<u8>,
+    begin: usize,
+    end: usize,
+}
+
+struct Conn {
+    fd: OwnedFd,
+    /// What epoll watches for: EPOLLIN, EPOLLOUT.
+    interest: u32,
+    sending: bool,
+    paused: bool,
+    /// `closed` was reported; nothing more is.
+    ended: bool,
+    /// Found by a write, which happens outside of a turn; reported in the next.
+    end: Option<CloseReason>,
+    out: Vec<u8>,
+    out_done: usize,
+    fill: Option<Box<Fill>>,
+}
+
+struct Listener {
+    fd: OwnedFd,
+    rest_until: Option<Instant>,
+}
+
+pub struct EpollDriver {
+    epoll: OwnedFd,
+    conns: Slots<Conn>,
+    listeners: Vec<Option<Listener>>,
+    /// Set while a listener rests.
+    listener_rests: bool,
+    /// Connections whose send was completed or failed at once, to be reported in the next turn.
+    ready: Vec<SlotName>,
+    read_buf: Box<[u8]>,
+    reports: Box<[libc::epoll_event]>,
+    bell: BellHandle,
+    /// Events of the turn under way.
+    event_count: usize,
+}
+
+/// What a read or write on a non-blocking socket came to.
+enum Moved {
+    Bytes(usize),
+    /// The peer will send nothing more (reads only).
+    Eof,
+    /// Nothing now.
+    NotNow,
+    Failed(i32),
+}
+
+impl Moved {
+    fn of(result: isize) -> Moved {
+        match result {
+            1.. => Moved::Bytes(result as usize),
+            0 => Moved::Eof,
+            _ => match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
+                libc::EAGAIN | libc::EINTR => Moved::NotNow,
+                errno => Moved::Failed(errno),
+            },
+        }
+    }
+}
+
+impl EpollDriver {
+    pub fn new(bell: BellHandle) -> io::Result<EpollDriver> {
+        // SAFETY: epoll_create1 takes no pointers; a non-negative result is a descriptor that nobody else owns.
+        let epoll = unsafe {
+            let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            if fd < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(fd)
+        };
+        let driver = EpollDriver {
+            epoll,
+            conns: Slots::new(),
+            listeners: Vec::new(),
+            listener_rests: false,
+            ready: Vec::new(),
+            read_buf: vec![0; READ_LEN].into_boxed_slice(),
+            reports: vec![libc::epoll_event { events: 0, u64: 0 }; BATCH_LEN].into_boxed_slice(),
+            bell,
+            event_count: 0,
+        };
+        // Edge-triggered: each ring is one report, and the counter need not be read.
+        let interest = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        driver.control(libc::EPOLL_CTL_ADD, driver.bell.raw_fd(), interest, Token::numbered(KIND_BELL, 0))?;
+        Ok(driver)
+    }
+
+    fn control(&self, operation: i32, fd: RawFd, interest: u32, token: Token) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: interest, u64: token.0 };
+        // SAFETY: epoll_ctl reads one event, the local above.
+        let outcome = unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), operation, fd, &mut event) };
+        if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    fn set_interest(&mut self, name: SlotName, interest: u32) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if mem::replace(&mut conn.interest, interest) == interest {
+            return;
+        }
+        let fd = conn.fd.as_raw_fd();
+        if let Err(error) = self.control(libc::EPOLL_CTL_MOD, fd, interest, Token::new(KIND_CONN, name)) {
+            // Out of kernel memory: a connection that is not watched would hang, so it ends.
+            self.end_next_turn(name, CloseReason::Errno(error.raw_os_error().unwrap_or(libc::ENOMEM)));
+        }
+    }
+
+    fn end_next_turn(&mut self, name: SlotName, reason: CloseReason) {
+        if let Some(conn) = self.conns.get_mut(name) {
+            conn.end.get_or_insert(reason);
+            self.ready.push(name);
+        }
+    }
+
+    fn watch_listener(&mut self, number: usize) {
+        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
+        listener.rest_until = None;
+        let fd = listener.fd.as_raw_fd();
+        let token = Token::numbered(KIND_ACCEPT, number);
+        if self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token).is_err() {
+            self.rest_listener(number);
+        }
+    }
+
+    fn rest_listener(&mut self, number: usize) {
+        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
+        listener.rest_until = Some(Instant::now() + ACCEPT_REST);
+        self.listener_rests = true;
+        let fd = listener.fd.as_raw_fd();
+        // Fails when it was not watched, which is what is wanted.
+        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, Token::numbered(KIND_ACCEPT, number));
+    }
+
+    /// Lets listeners try again whose rest is over. Returns how long the next one still rests.
+    fn wake_listeners(&mut self) -> Option<Duration> {
+        if !self.listener_rests {
+            return None;
+        }
+        self.listener_rests = false;
+        let now = Instant::now();
+        let mut next: Option<Duration> = None;
+        for number in 0..self.listeners.len() {
+            let Some(listener) = &self.listeners[number] else { continue };
+            let Some(rest_until) = listener.rest_until else { continue };
+            let rest = rest_until.saturating_duration_since(now);
+            if rest.is_zero() {
+                self.watch_listener(number);
+            } else {
+                self.listener_rests = true;
+                next = Some(next.map_or(rest, |next| next.min(rest)));
+            }
+        }
+        next
+    }
+
+    fn dispatch_ready<E: Events>(&mut self, events: &mut E) {
+        for name in mem::take(&mut self.ready) {
+            let Some(conn) = self.conns.get_mut(name) else { continue };
+            if conn.ended {
+                continue;
+            }
+            if let Some(reason) = conn.end.take() {
+                self.report_end(name, reason, events);
+            } else if conn.sending && conn.out_done == conn.out.len() {
+                self.report_sent(name, events);
+            } else if conn.fill.as_ref().is_some_and(|fill| fill.buf.len() == fill.end) {
+                self.report_filled(name, events);
+            }
+        }
+    }
+
+    fn report_end<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if !mem::replace(&mut conn.ended, true) {
+            conn.sending = false;
+            conn.out = Vec::new();
+            conn.out_done = 0;
+            conn.fill = None;
+            self.event_count += 1;
+            events.closed(ConnId(name), reason);
+        }
+    }
+
+    fn report_sent<E: Events>(&mut self, name: SlotName, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        conn.sending = false;
+        conn.out_done = 0;
+        let out = mem::take(&mut conn.out);
+        self.event_count += 1;
+        events.sent(ConnId(name), out);
+    }
+
+    fn report_filled<E: Events>(&mut self, name: SlotName, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if let Some(fill) = conn.fill.take() {
+            self.event_count += 1;
+            events.filled(ConnId(name), fill.buf);
+        }
+    }
+
+    fn on_accept<E: Events>(&mut self, number: usize, events: &mut E) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(Some(listener)) = self.listeners.get(number) else { return };
+            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+            // SAFETY: accept4 may be given no address to write; a non-negative result is a descriptor that nobody
+            // else owns.
+            let accepted = unsafe {
+                let fd =
+                    libc::accept4(listener.fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags);
+                if fd >= 0 { Ok(OwnedFd::from_raw_fd(fd)) } else { Err(io::Error::last_os_error()) }
+            };
+            match accepted {
+                Ok(fd) => {
+                    // Without a peer the connection is gone again.
+                    if let Some(peer) = peer_of(fd.as_raw_fd()) {
+                        self.event_count += 1;
+                        events.accepted(number, fd, peer);
+                    }
+                }
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return,
+                    Some(libc::EINTR | libc::ECONNABORTED | libc::EPROTO) => {}
+                    _ => {
+                        self.rest_listener(number);
+                        self.event_count += 1;
+                        events.accept_failed(number, error);
+                        return;
+                    }
+                },
+            }
+        }
+    }
+
+    fn on_conn<E: Events>(&mut self, name: SlotName, report: u32, events: &mut E) {
+        if report & libc::EPOLLOUT as u32 != 0 {
+            self.on_writable(name, events);
+        }
+        let Some(conn) = self.conns.get(name) else { return };
+        if conn.ended || report & !(libc::EPOLLOUT as u32) == 0 {
+            return;
+        }
+        if conn.fill.is_some() {
+            self.on_fillable(name, events);
+        } else if conn.paused {
+            self.on_readable_while_paused(name, report, events);
+        } else {
+            self.on_readable(name, events);
+        }
+    }
+
+    fn on_writable<E: Events>(&mut self, name: SlotName, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if !conn.sending {
+            return;
+        }
+        match conn.write() {
+            Some(CloseReason::Eof) => unreachable!("a write does not end"),
+            Some(reason) => self.report_end(name, reason, events),
+            None if conn.out_done == conn.out.len() => {
+                let interest = conn.interest & !(libc::EPOLLOUT as u32);
+                self.set_interest(name, interest);
+                self.report_sent(name, events);
+            }
+            None => {}
+        }
+    }
+
+    fn on_readable<E: Events>(&mut self, name: SlotName, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        // SAFETY: recv writes at most the buffer's length into it.
+        let received = unsafe {
+            libc::recv(conn.fd.as_raw_fd(), self.read_buf.as_mut_ptr().cast(), self.read_buf.len(), 0)
+        };
+        match Moved::of(received) {
+            Moved::Bytes(len) => {
+                self.event_count += 1;
+                events.received(ConnId(name), &self.read_buf[..len]);
+            }
+            Moved::Eof => self.report_end(name, CloseReason::Eof, events),
+            Moved::NotNow => {}
+            Moved::Failed(errno) => self.report_end(name, CloseReason::Errno(errno), events),
+        }
+    }
+
+    fn on_fillable<E: Events>(&mut self, name: SlotName, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        let Some(fill) = &mut conn.fill else { return };
+        let want = (fill.end - fill.buf.len()).min(FILL_READ_LEN);
+        let spare = fill.buf.spare_capacity_mut();
+        assert!(want <= spare.len(), "recv_exact reserves the capacity");
+        // SAFETY: recv writes at most `want` bytes into the spare capacity, and those it wrote become part of the
+        // vector.
+        let received = unsafe {
+            let received = libc::recv(conn.fd.as_raw_fd(), spare.as_mut_ptr().cast(), want, 0);
+            if received > 0 {
+                fill.buf.set_len(fill.buf.len() + received as usize);
+            }
+            received
+        };
+        match Moved::of(received) {
+            Moved::Bytes(_) if fill.buf.len() == fill.end => self.report_filled(name, events),
+            Moved::Bytes(_) | Moved::NotNow => {}
+            Moved::Eof => self.report_end(name, CloseReason::Eof, events),
+            Moved::Failed(errno) => self.report_end(name, CloseReason::Errno(errno), events),
+        }
+    }
+
+    /// Bytes stay in the socket; only an end with nothing before it is reported.
+    fn on_readable_while_paused<E: Events>(&mut self, name: SlotName, report: u32, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        let mut byte = 0u8;
+        // SAFETY: recv writes at most one byte, the local above.
+        let peeked = unsafe { libc::recv(conn.fd.as_raw_fd(), (&raw mut byte).cast(), 1, libc::MSG_PEEK) };
+        match Moved::of(peeked) {
+            Moved::Eof => self.report_end(name, CloseReason::Eof, events),
+            Moved::Failed(errno) => self.report_end(name, CloseReason::Errno(errno), events),
+            Moved::NotNow => {}
+            Moved::Bytes(_) if report & (libc::EPOLLERR | libc::EPOLLHUP) as u32 != 0 => {
+                // A broken connection reports itself whatever is watched: leaving it would spin.
+                self.report_end(name, CloseReason::Errno(libc::ECONNRESET), events);
+            }
+            Moved::Bytes(_) => {
+                let interest = conn.interest & !(libc::EPOLLIN as u32);
+                self.set_interest(name, interest);
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
+        // Rounded up: a wait that ends just before a deadline would be followed by one of no length.
+        let timeout_ms =
+            timeout.map_or(-1, |timeout| timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32);
+        // SAFETY: epoll_wait writes at most as many reports as the slice has.
+        let count = unsafe {
+            libc::epoll_wait(
+                self.epoll.as_raw_fd(),
+                self.reports.as_mut_ptr(),
+                self.reports.len() as i32,
+                timeout_ms,
+            )
+        };
+        match count {
+            0.. => Ok(count as usize),
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+                error => Err(error),
+            },
+        }
+    }
+}
+
+impl Conn {
+    /// Writes what the socket takes. Returns why the connection ended, if it did.
+    fn write(&mut self) -> Option<CloseReason> {
+        while self.out_done < self.out.len() {
+            let rest = &self.out[self.out_done..];
+            // SAFETY: send reads at most the slice's length.
+            let sent = unsafe {
+                libc::send(self.fd.as_raw_fd(), rest.as_ptr().cast(), rest.len(), libc::MSG_NOSIGNAL)
+            };
+            match Moved::of(sent) {
+                Moved::Bytes(len) => self.out_done += len,
+                Moved::NotNow | Moved::Eof => return None,
+                Moved::Failed(errno) => return Some(CloseReason::Errno(errno)),
+            }
+        }
+        None
+    }
+}
+
+impl Driver for EpollDriver {
+    fn listen(&mut self, fd: OwnedFd) -> usize {
+        let number = self.listeners.len();
+        self.listeners.push(Some(Listener { fd, rest_until: None }));
+        self.watch_listener(number);
+        number
+    }
+
+    fn unlisten(&mut self, number: usize) {
+        if let Some(listener) = self.listeners.get_mut(number) {
+            *listener = None;
+        }
+    }
+
+    fn add(&mut self, fd: OwnedFd) -> ConnId {
+        let raw_fd = fd.as_raw_fd();
+        let interest = libc::EPOLLIN as u32;
+        let name = self.conns.insert(Conn {
+            fd,
+            interest,
+            sending: false,
+            paused: false,
+            ended: false,
+            end: None,
+            out: Vec::new(),
+            out_done: 0,
+            fill: None,
+        });
+        if let Err(error) = self.control(libc::EPOLL_CTL_ADD, raw_fd, interest, Token::new(KIND_CONN, name)) {
+            self.end_next_turn(name, CloseReason::Errno(error.raw_os_error().unwrap_or(libc::ENOMEM)));
+        }
+        ConnId(name)
+    }
+
+    fn send(&mut self, conn: ConnId, buf: Vec<u8>) {
+        assert!(!buf.is_empty(), "nothing to send");
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        if entry.ended || entry.end.is_some() {
+            return;
+        }
+        assert!(!entry.sending, "a send is under way already");
+        entry.sending = true;
+        entry.out = buf;
+        entry.out_done = 0;
+        if let Some(reason) = entry.write() {
+            self.end_next_turn(conn.0, reason);
+        } else if entry.out_done == entry.out.len() {
+            self.ready.push(conn.0);
+        } else {
+            let interest = entry.interest | libc::EPOLLOUT as u32;
+            self.set_interest(conn.0, interest);
+        }
+    }
+
+    fn recv_exact(&mut self, conn: ConnId, mut buf: Vec<u8>, want: usize) {
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        if entry.ended {
+            return;
+        }
+        assert!(entry.fill.is_none(), "a fill is under way already");
+        let begin = buf.len();
+        buf.reserve_exact(want);
+        entry.fill = Some(Box::new(Fill { buf, begin, end: begin + want }));
+        if want == 0 {
+            self.ready.push(conn.0);
+        }
+        let interest = entry.interest | libc::EPOLLIN as u32;
+        self.set_interest(conn.0, interest);
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        // Still watched: if the pause is over before anything arrives, it has cost nothing.
+        if let Some(entry) = self.conns.get_mut(conn.0) {
+            entry.paused = true;
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        entry.paused = false;
+        let interest = entry.interest | libc::EPOLLIN as u32;
+        self.set_interest(conn.0, interest);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        if let Some(entry) = self.conns.remove(conn.0) {
+            // By name: a duplicate of the descriptor in another process would keep it in the set.
+            let _ = self.control(libc::EPOLL_CTL_DEL, entry.fd.as_raw_fd(), 0, Token::new(KIND_CONN, conn.0));
+        }
+    }
+
+    fn turn<E: Events>(&mut self, timeout: Option<Duration>, events: &mut E) -> io::Result<usize> {
+        self.event_count = 0;
+        self.dispatch_ready(events);
+        if self.event_count > 0 {
+            // What waits in the kernel can wait for the next turn; what the worker does about these should not.
+            return Ok(self.event_count);
+        }
+        let rest = self.wake_listeners();
+        let timeout = match (timeout, rest) {
+            (Some(timeout), Some(rest)) => Some(timeout.min(rest)),
+            (timeout, rest) => timeout.or(rest),
+        };
+
+        let count = self.wait(timeout)?;
+        for at in 0..count {
+            let report = self.reports[at];
+            let token = Token(report.u64);
+            match token.kind() {
+                KIND_CONN => self.on_conn(token.name(), report.events, events),
+                KIND_ACCEPT => self.on_accept(token.name().index as usize, events),
+                KIND_BELL => {
+                    self.event_count += 1;
+                    events.bell();
+                }
+                kind => unreachable!("a report of kind {kind}, which is never watched"),
+            }
+        }
+        Ok(self.event_count)
+    }
+
+    fn pending_out(&self, conn: ConnId) -> usize {
+        self.conns.get(conn.0).map_or(0, |conn| conn.out.len() - conn.out_done)
+    }
+
+    fn filling(&self, conn: ConnId) -> usize {
+        let fill = self.conns.get(conn.0).and_then(|conn| conn.fill.as_ref());
+        fill.map_or(0, |fill| fill.buf.len() - fill.begin)
+    }
+
+    fn conn_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn bell_handle(&self) -> BellHandle {
+        self.bell.clone()
+    }
+
+    fn name(&self) -> &'static str {
+        "epoll"
+    }
+}

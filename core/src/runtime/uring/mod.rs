@@ -1,0 +1,704 @@
+//! The io_uring driver.
+//!
+//! One ring a shard. Every connection has one multishot receive armed, which hands its bytes over in provided buffers
+//! (`pool`), and at most one send; all requests of a turn go to the kernel with the enter that waits for the next
+//! events, so a busy turn of any number of connections costs one system call.
+//!
+//! What has to be right here, each of which is a way to lose bytes or to write into freed memory:
+//!
+//! - A multishot ends by itself (completion without F_MORE): out of buffers, completion queue full, or the kernel's
+//!   choice. `settle` arms it again, unless the connection's state says otherwise.
+//! - Memory in the kernel's hands (a send's bytes, a fill's buffer) lives in the connection's entry, and the entry is
+//!   kept until every request that names it has completed. `close` therefore cancels first and frees later.
+//! - A descriptor is closed only with its entry, so its number cannot be another connection's while a cancellation by
+//!   descriptor is on its way.
+//! - Completions of one receive come in order; between two kinds there is no order.
+
+mod pool;
+mod ring;
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use io_uring::types::{CancelBuilder, Fd};
+use io_uring::{cqueue, opcode, squeue};
+
+use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, peer_of};
+use super::slots::{SlotName, Slots};
+pub use pool::Layout;
+use pool::{BUFFER_GROUP, BufferPool};
+use ring::Ring;
+
+const KIND_RECV: u8 = 1;
+const KIND_FILL: u8 = 2;
+const KIND_SEND: u8 = 3;
+const KIND_ACCEPT: u8 = 4;
+const KIND_BELL: u8 = 5;
+const KIND_CANCEL: u8 = 6;
+
+/// Completions taken from the queue at a time.
+const BATCH_LEN: usize = 64;
+
+/// The largest piece of one send or fill request, whose length is an i32 in the completion.
+const REQUEST_LEN_MAX: usize = 1 << 30;
+
+/// How long a listener rests that could not accept for want of descriptors or memory.
+const ACCEPT_REST: Duration = Duration::from_millis(100);
+
+/// Ends a `Drop` that waits for the kernel to let go of our memory; each round waits up to 10 ms.
+const DRAIN_ROUNDS_MAX: usize = 200;
+
+/// What receives for a connection at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiving {
+    Nothing,
+    Multishot,
+    /// The multishot, with a cancellation on its way.
+    MultishotEnding,
+    /// A receive into the buffer of `fill`.
+    Fill,
+}
+
+struct Fill {
+    buf: Vec<u8>,
+    begin: usize,
+    end: usize,
+}
+
+struct Conn {
+    fd: OwnedFd,
+    receiving: Receiving,
+    sending: bool,
+    paused: bool,
+    /// `closed` was reported; nothing more is.
+    ended: bool,
+    /// `close` was called; the entry waits for its last completion.
+    closing: bool,
+    /// In the driver's `ready` list.
+    ready: bool,
+    /// The end of the stream, not reported before `held` is.
+    end: Option<CloseReason>,
+    out: Vec<u8>,
+    out_done: usize,
+    fill: Option<Box<Fill>>,
+    /// Arrived while paused.
+    held: Vec<u8>,
+}
+
+impl Conn {
+    /// Whether bytes that arrive go straight to the worker.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        !(self.paused | self.ended | self.closing) && self.fill.is_none() && self.held.is_empty()
+    }
+}
+
+struct Listener {
+    fd: OwnedFd,
+    armed: bool,
+    closing: bool,
+    rest_until: Option<Instant>,
+}
+
+pub struct UringDriver {
+    ring: Ring,
+    /// Freed only when the kernel is known to be done with it.
+    pool: ManuallyDrop<BufferPool>,
+    pool_ran_dry: bool,
+    conns: Slots<Conn>,
+    listeners: Vec<Option<Listener>>,
+    /// Set while a listener rests.
+    listener_rests: bool,
+    /// Connections with something to report that no completion will report: held bytes after a resume, a fill that
+    /// held bytes completed.
+    ready: Vec<SlotName>,
+    bell: BellHandle,
+    /// Events of the turn under way.
+    event_count: usize,
+    /// A ring of a single issuer belongs to its thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl UringDriver {
+    /// A driver on this thread's own ring. For an error in the user's terms, ask `probe` first.
+    pub fn new(bell: BellHandle) -> io::Result<UringDriver> {
+        match Self::with_layout(bell.clone(), Layout::Packed) {
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                Self::with_layout(bell, Layout::Whole)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// As `new`, with the layout of the receive buffers given. EINVAL: this kernel does not know it.
+    pub fn with_layout(bell: BellHandle, layout: Layout) -> io::Result<UringDriver> {
+        let ring = Ring::new()?;
+        let pool = BufferPool::new(&ring, layout)?;
+        let mut driver = UringDriver {
+            ring,
+            pool: ManuallyDrop::new(pool),
+            pool_ran_dry: false,
+            conns: Slots::new(),
+            listeners: Vec::new(),
+            listener_rests: false,
+            ready: Vec::new(),
+            bell,
+            event_count: 0,
+            _not_send: PhantomData,
+        };
+        driver.arm_bell();
+        Ok(driver)
+    }
+
+    /// How receive buffers are laid out, for the log.
+    pub fn layout(&self) -> Layout {
+        self.pool.layout()
+    }
+
+    /// Queues a request under a token.
+    ///
+    /// # Safety
+    ///
+    /// As `Ring::push`: what the request points to outlives its completion.
+    #[inline]
+    unsafe fn push(&mut self, request: squeue::Entry, token: Token) {
+        // SAFETY: the caller's promise.
+        unsafe { self.ring.push(&request.user_data(token.0)) };
+    }
+
+    /// Multishot and edge-triggered: each ring of the bell is one completion, and the counter need not be read.
+    fn arm_bell(&mut self) {
+        let poll = opcode::PollAdd::new(Fd(self.bell.raw_fd()), libc::POLLIN as u32).multi(true).build();
+        // SAFETY: points to nothing; the descriptor lives as long as the driver.
+        unsafe { self.push(poll, Token::numbered(KIND_BELL, 0)) };
+    }
+
+    fn arm_accept(&mut self, number: usize) {
+        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
+        listener.armed = true;
+        listener.rest_until = None;
+        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+        let accept = opcode::AcceptMulti::new(Fd(listener.fd.as_raw_fd())).flags(flags).build();
+        // SAFETY: a multishot accept points to nothing; the listener is kept until its last completion.
+        unsafe { self.push(accept, Token::numbered(KIND_ACCEPT, number)) };
+    }
+
+    /// Brings what the kernel does for a connection in line with its state, when it does no receiving now: frees it,
+    /// or arms the receive it should have.
+    fn settle(&mut self, name: SlotName) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if conn.receiving != Receiving::Nothing {
+            return;
+        }
+        if conn.closing {
+            if !conn.sending {
+                self.conns.remove(name);
+            }
+            return;
+        }
+        if conn.ended || conn.end.is_some() {
+            return;
+        }
+
+        let fd = Fd(conn.fd.as_raw_fd());
+        if let Some(fill) = &mut conn.fill {
+            if fill.buf.len() == fill.end {
+                return;
+            }
+            conn.receiving = Receiving::Fill;
+            let want = (fill.end - fill.buf.len()).min(REQUEST_LEN_MAX) as u32;
+            let spare = fill.buf.spare_capacity_mut().as_mut_ptr();
+            let recv = opcode::Recv::new(fd, spare.cast(), want).build();
+            // SAFETY: `recv_exact` reserved capacity up to `end`. The buffer is moved nowhere and not touched while
+            // `receiving` says Fill, and its entry is kept until then.
+            unsafe { self.push(recv, Token::new(KIND_FILL, name)) };
+        } else if !conn.paused {
+            conn.receiving = Receiving::Multishot;
+            let recv = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
+            // SAFETY: points to nothing of ours but the registered pool.
+            unsafe { self.push(recv, Token::new(KIND_RECV, name)) };
+        }
+    }
+
+    fn end_multishot(&mut self, name: SlotName) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if conn.receiving == Receiving::Multishot {
+            conn.receiving = Receiving::MultishotEnding;
+            let recv = CancelBuilder::user_data(Token::new(KIND_RECV, name).0);
+            let cancel = opcode::AsyncCancel2::new(recv).build();
+            // SAFETY: a cancellation points to nothing.
+            unsafe { self.push(cancel, Token::new(KIND_CANCEL, name)) };
+        }
+    }
+
+    fn push_send(&mut self, name: SlotName) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        let rest = &conn.out[conn.out_done..];
+        let len = rest.len().min(REQUEST_LEN_MAX) as u32;
+        let send =
+            opcode::Send::new(Fd(conn.fd.as_raw_fd()), rest.as_ptr(), len).flags(libc::MSG_NOSIGNAL).build();
+        // SAFETY: `out` is not touched while `sending` is set, and its entry is kept until then.
+        unsafe { self.push(send, Token::new(KIND_SEND, name)) };
+    }
+
+    fn make_ready(&mut self, name: SlotName) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if !mem::replace(&mut conn.ready, true) {
+            self.ready.push(name);
+        }
+    }
+
+    /// Reports what no completion reports.
+    fn dispatch_ready<E: Events>(&mut self, events: &mut E) {
+        for name in mem::take(&mut self.ready) {
+            let Some(conn) = self.conns.get_mut(name) else { continue };
+            conn.ready = false;
+            if conn.closing || conn.ended {
+                continue;
+            }
+            if conn.receiving != Receiving::Fill
+                && let Some(fill) = conn.fill.take_if(|fill| fill.buf.len() == fill.end)
+            {
+                self.event_count += 1;
+                events.filled(ConnId(name), fill.buf);
+            }
+            if !conn.paused && conn.fill.is_none() && !conn.held.is_empty() {
+                self.event_count += 1;
+                events.received(ConnId(name), &mem::take(&mut conn.held));
+            }
+            if conn.held.is_empty()
+                && let Some(reason) = conn.end.take()
+            {
+                self.report_end(name, reason, events);
+            }
+            self.settle(name);
+        }
+    }
+
+    fn dispatch<E: Events>(&mut self, events: &mut E) {
+        let mut batch = [const { MaybeUninit::uninit() }; BATCH_LEN];
+        let mut bell_rang = false;
+        loop {
+            let completions = self.ring.take(&mut batch);
+            for completion in completions {
+                let token = Token(completion.user_data());
+                let result = completion.result();
+                let flags = completion.flags();
+                match token.kind() {
+                    KIND_RECV => self.on_recv(token.name(), result, flags, events),
+                    KIND_SEND => self.on_send(token.name(), result, events),
+                    KIND_FILL => self.on_fill(token.name(), result, events),
+                    KIND_ACCEPT => self.on_accept(token.name().index as usize, result, flags, events),
+                    KIND_BELL => {
+                        bell_rang = true;
+                        if !cqueue::more(flags) {
+                            self.arm_bell();
+                        }
+                    }
+                    // The cancelled request reports for itself; one that was not found has done so already.
+                    KIND_CANCEL => {}
+                    kind => unreachable!("a completion of kind {kind}, which is never submitted"),
+                }
+            }
+            if completions.len() < BATCH_LEN {
+                break;
+            }
+        }
+        if bell_rang {
+            self.event_count += 1;
+            events.bell();
+        }
+    }
+
+    fn on_recv<E: Events>(&mut self, name: SlotName, result: i32, flags: u32, events: &mut E) {
+        let more = cqueue::more(flags);
+        let mut end = None;
+        if let Some(conn) = self.conns.get_mut(name) {
+            if !more {
+                conn.receiving = Receiving::Nothing;
+            }
+            if result > 0 {
+                let bid = cqueue::buffer_select(flags).expect("a multishot receive picks a buffer");
+                let bytes = self.pool.bytes(bid, result as usize);
+                if conn.is_plain() {
+                    self.event_count += 1;
+                    events.received(ConnId(name), bytes);
+                } else {
+                    self.event_count += take_aside(conn, name, bytes, events);
+                }
+            } else {
+                match -result {
+                    0 => end = Some(CloseReason::Eof),
+                    libc::ENOBUFS => self.pool_ran_dry = true,
+                    libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
+                    errno => end = Some(CloseReason::Errno(errno)),
+                }
+            }
+        }
+        // Whatever became of the connection, a buffer that was taken goes back.
+        if let Some(bid) = cqueue::buffer_select(flags) {
+            self.pool.consume(bid, result.max(0) as usize);
+        }
+
+        if let Some(reason) = end {
+            self.report_end(name, reason, events);
+        }
+        if !more {
+            self.settle(name);
+        } else if self.conns.get(name).is_some_and(|conn| !conn.held.is_empty()) {
+            self.end_multishot(name);
+        }
+    }
+
+    fn on_fill<E: Events>(&mut self, name: SlotName, result: i32, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        conn.receiving = Receiving::Nothing;
+        let fill = conn.fill.as_mut().expect("a fill is kept until its receive completed");
+        match result {
+            1.. => {
+                let len = fill.buf.len() + result as usize;
+                assert!(len <= fill.end, "the kernel received more than was asked for");
+                // SAFETY: the kernel wrote `result` bytes from the old length on, within the capacity.
+                unsafe { fill.buf.set_len(len) };
+                if len == fill.end && !conn.closing && !conn.ended {
+                    let fill = conn.fill.take().expect("checked above");
+                    self.event_count += 1;
+                    events.filled(ConnId(name), fill.buf);
+                }
+            }
+            0 => self.report_end(name, CloseReason::Eof, events),
+            _ => match -result {
+                libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
+                errno => self.report_end(name, CloseReason::Errno(errno), events),
+            },
+        }
+        self.settle(name);
+    }
+
+    fn on_send<E: Events>(&mut self, name: SlotName, result: i32, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if result > 0 {
+            conn.out_done += result as usize;
+        }
+        let reason = match -result {
+            ..=0 | libc::EAGAIN | libc::EINTR => None,
+            errno => Some(CloseReason::Errno(errno)),
+        };
+
+        if conn.closing || conn.ended || reason.is_some() {
+            conn.sending = false;
+            conn.out = Vec::new();
+            conn.out_done = 0;
+            if let Some(reason) = reason {
+                // A failed send overtakes bytes that were held back: their replies could not be delivered anyway.
+                self.report_end_at_once(name, reason, events);
+            }
+            self.settle(name);
+        } else if conn.out_done == conn.out.len() {
+            conn.sending = false;
+            conn.out_done = 0;
+            let out = mem::take(&mut conn.out);
+            self.event_count += 1;
+            events.sent(ConnId(name), out);
+        } else {
+            self.push_send(name);
+        }
+    }
+
+    fn on_accept<E: Events>(&mut self, number: usize, result: i32, flags: u32, events: &mut E) {
+        // SAFETY: a non-negative result of an accept is a new descriptor, which is nobody else's.
+        let accepted = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
+        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
+        if !cqueue::more(flags) {
+            listener.armed = false;
+        }
+        if listener.closing {
+            if !listener.armed {
+                self.listeners[number] = None;
+            }
+            return;
+        }
+
+        match accepted {
+            Some(fd) => {
+                // Without a peer the connection is gone again.
+                if let Some(peer) = peer_of(fd.as_raw_fd()) {
+                    self.event_count += 1;
+                    events.accepted(number, fd, peer);
+                }
+            }
+            None => match -result {
+                libc::EAGAIN | libc::EINTR | libc::ECANCELED | libc::ECONNABORTED | libc::EPROTO => {}
+                errno => {
+                    listener.rest_until = Some(Instant::now() + ACCEPT_REST);
+                    self.listener_rests = true;
+                    self.event_count += 1;
+                    events.accept_failed(number, io::Error::from_raw_os_error(errno));
+                    return;
+                }
+            },
+        }
+        if !cqueue::more(flags) {
+            self.arm_accept(number);
+        }
+    }
+
+    /// Reports the end of a connection behind everything that arrived before it.
+    fn report_end<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if conn.held.is_empty() {
+            self.report_end_at_once(name, reason, events);
+        } else if !conn.closing && !conn.ended {
+            conn.end = Some(reason);
+        }
+    }
+
+    fn report_end_at_once<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if !conn.closing && !mem::replace(&mut conn.ended, true) {
+            self.event_count += 1;
+            events.closed(ConnId(name), reason);
+        }
+    }
+
+    /// Lets listeners try again whose rest is over. Returns how long the next one still rests.
+    fn wake_listeners(&mut self) -> Option<Duration> {
+        if !self.listener_rests {
+            return None;
+        }
+        let now = Instant::now();
+        let mut next: Option<Duration> = None;
+        for number in 0..self.listeners.len() {
+            let Some(listener) = &self.listeners[number] else { continue };
+            let Some(rest_until) = listener.rest_until else { continue };
+            let rest = rest_until.saturating_duration_since(now);
+            if rest.is_zero() {
+                self.arm_accept(number);
+            } else {
+                next = Some(next.map_or(rest, |next| next.min(rest)));
+            }
+        }
+        self.listener_rests = next.is_some();
+        next
+    }
+}
+
+/// Bytes that do not go straight to the worker: into a fill, what is left over to the worker or on hold.
+/// Returns the number of events.
+fn take_aside<E: Events>(conn: &mut Conn, name: SlotName, mut bytes: &[u8], events: &mut E) -> usize {
+    let mut event_count = 0;
+    if conn.closing || conn.ended {
+        return event_count;
+    }
+    if let Some(fill) = &mut conn.fill {
+        let len = bytes.len().min(fill.end - fill.buf.len());
+        fill.buf.extend_from_slice(&bytes[..len]);
+        bytes = &bytes[len..];
+        if let Some(fill) = conn.fill.take_if(|fill| fill.buf.len() == fill.end) {
+            event_count += 1;
+            events.filled(ConnId(name), fill.buf);
+        }
+    }
+    if bytes.is_empty() {
+        return event_count;
+    }
+    if conn.paused || !conn.held.is_empty() {
+        conn.held.extend_from_slice(bytes);
+    } else {
+        event_count += 1;
+        events.received(ConnId(name), bytes);
+    }
+    event_count
+}
+
+impl Driver for UringDriver {
+    fn listen(&mut self, fd: OwnedFd) -> usize {
+        let number = self.listeners.len();
+        self.listeners.push(Some(Listener { fd, armed: false, closing: false, rest_until: None }));
+        self.arm_accept(number);
+        number
+    }
+
+    fn unlisten(&mut self, number: usize) {
+        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
+        // Frees the port now; the descriptor is closed when the accept has reported its end.
+        // SAFETY: shutdown takes no pointers.
+        unsafe { libc::shutdown(listener.fd.as_raw_fd(), libc::SHUT_RDWR) };
+        if !listener.armed {
+            self.listeners[number] = None;
+            return;
+        }
+        listener.closing = true;
+        let accept = CancelBuilder::user_data(Token::numbered(KIND_ACCEPT, number).0);
+        let cancel = opcode::AsyncCancel2::new(accept).build();
+        // SAFETY: a cancellation points to nothing.
+        unsafe { self.push(cancel, Token::numbered(KIND_CANCEL, number)) };
+    }
+
+    fn add(&mut self, fd: OwnedFd) -> ConnId {
+        let name = self.conns.insert(Conn {
+            fd,
+            receiving: Receiving::Nothing,
+            sending: false,
+            paused: false,
+            ended: false,
+            closing: false,
+            ready: false,
+            end: None,
+            out: Vec::new(),
+            out_done: 0,
+            fill: None,
+            held: Vec::new(),
+        });
+        self.settle(name);
+        ConnId(name)
+    }
+
+    fn send(&mut self, conn: ConnId, buf: Vec<u8>) {
+        assert!(!buf.is_empty(), "nothing to send");
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        if entry.ended || entry.closing {
+            return;
+        }
+        assert!(!entry.sending, "a send is under way already");
+        entry.sending = true;
+        entry.out = buf;
+        entry.out_done = 0;
+        self.push_send(conn.0);
+    }
+
+    fn recv_exact(&mut self, conn: ConnId, mut buf: Vec<u8>, want: usize) {
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        if entry.ended || entry.closing {
+            return;
+        }
+        assert!(entry.fill.is_none(), "a fill is under way already");
+        let begin = buf.len();
+        let end = begin + want;
+        buf.reserve_exact(want);
+        let held_len = entry.held.len().min(want);
+        buf.extend(entry.held.drain(..held_len));
+        let complete = buf.len() == end;
+        entry.fill = Some(Box::new(Fill { buf, begin, end }));
+
+        if complete || entry.end.is_some() {
+            self.make_ready(conn.0);
+        } else if entry.receiving == Receiving::Multishot {
+            self.end_multishot(conn.0);
+        } else {
+            self.settle(conn.0);
+        }
+    }
+
+    fn pause(&mut self, conn: ConnId) {
+        // The receive stays armed: if the pause is over before anything arrives, it has cost nothing.
+        if let Some(entry) = self.conns.get_mut(conn.0) {
+            entry.paused = true;
+        }
+    }
+
+    fn resume(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        entry.paused = false;
+        if !entry.held.is_empty() || entry.end.is_some() {
+            self.make_ready(conn.0);
+        }
+        self.settle(conn.0);
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        let Some(entry) = self.conns.get_mut(conn.0) else { return };
+        if mem::replace(&mut entry.closing, true) {
+            return;
+        }
+        entry.held = Vec::new();
+        if entry.receiving != Receiving::Nothing || entry.sending {
+            let all = CancelBuilder::fd(Fd(entry.fd.as_raw_fd())).all();
+            let cancel = opcode::AsyncCancel2::new(all).build();
+            // SAFETY: a cancellation points to nothing; the descriptor stays open until it was carried out, because
+            // what it cancels has to complete first.
+            unsafe { self.push(cancel, Token::new(KIND_CANCEL, conn.0)) };
+        }
+        self.settle(conn.0);
+    }
+
+    fn turn<E: Events>(&mut self, timeout: Option<Duration>, events: &mut E) -> io::Result<usize> {
+        self.event_count = 0;
+        self.dispatch_ready(events);
+        let rest = self.wake_listeners();
+        let timeout = match (timeout, rest) {
+            (Some(timeout), Some(rest)) => Some(timeout.min(rest)),
+            (timeout, rest) => timeout.or(rest),
+        };
+
+        let may_wait = self.event_count == 0 && timeout != Some(Duration::ZERO);
+        self.ring.submit(may_wait.then_some(timeout))?;
+        self.dispatch(events);
+
+        if mem::take(&mut self.pool_ran_dry) {
+            self.pool.grow();
+        }
+        self.pool.publish();
+        Ok(self.event_count)
+    }
+
+    fn pending_out(&self, conn: ConnId) -> usize {
+        self.conns.get(conn.0).map_or(0, |conn| conn.out.len() - conn.out_done)
+    }
+
+    fn filling(&self, conn: ConnId) -> usize {
+        let fill = self.conns.get(conn.0).and_then(|conn| conn.fill.as_ref());
+        fill.map_or(0, |fill| fill.buf.len() - fill.begin)
+    }
+
+    fn conn_count(&self) -> usize {
+        self.conns.len()
+    }
+
+    fn bell_handle(&self) -> BellHandle {
+        self.bell.clone()
+    }
+
+    fn name(&self) -> &'static str {
+        "io_uring"
+    }
+}
+
+impl Drop for UringDriver {
+    /// Closing a ring does not wait for its requests, and those may still write into our buffers: so cancel them all
+    /// and take their completions. If the kernel does not let go within the limit, the memory is given up instead.
+    fn drop(&mut self) {
+        struct Nobody;
+        impl Events for Nobody {
+            fn accepted(&mut self, _: usize, _: OwnedFd, _: super::driver::PeerAddr) {}
+            fn accept_failed(&mut self, _: usize, _: io::Error) {}
+            fn received(&mut self, _: ConnId, _: &[u8]) {}
+            fn filled(&mut self, _: ConnId, _: Vec<u8>) {}
+            fn sent(&mut self, _: ConnId, _: Vec<u8>) {}
+            fn closed(&mut self, _: ConnId, _: CloseReason) {}
+            fn bell(&mut self) {}
+        }
+
+        for name in self.conns.names() {
+            self.close(ConnId(name));
+        }
+        for number in 0..self.listeners.len() {
+            self.unlisten(number);
+        }
+        for _ in 0..DRAIN_ROUNDS_MAX {
+            let is_idle = self.conns.len() == 0 && self.listeners.iter().all(Option::is_none);
+            if is_idle || self.turn(Some(Duration::from_millis(10)), &mut Nobody).is_err() {
+                break;
+            }
+        }
+        if self.conns.len() > 0 {
+            mem::forget(mem::replace(&mut self.conns, Slots::new()));
+        } else {
+            // SAFETY: dropped once, here; no receive that could pick a buffer is in flight.
+            unsafe { ManuallyDrop::drop(&mut self.pool) };
+        }
+    }
+}

@@ -72,7 +72,9 @@ impl Catalogue {
             let occurrences = match occurrences.parse() {
                 Ok(count) if count > 0 => count,
                 _ => {
-                    return Err(Trouble::new(format!("names.tsv:{line_number}: {occurrences:?} is no count")));
+                    return Err(Trouble::new(format!(
+                        "names.tsv:{line_number}: {occurrences:?} is no count"
+                    )));
                 }
             };
             let index = *index_of.get(file).ok_or_else(|| {

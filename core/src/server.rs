@@ -77,7 +77,9 @@ pub fn run(globals: &'static Globals, mut listeners: Vec<OwnedFd>) -> std::io::R
         let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
             let worker = Worker::new(index, globals, SystemClock::get());
             match globals.io_backend {
-                "io_uring" => shard_loop(crate::runtime::uring::UringDriver::new(bell)?, end, worker, listeners),
+                "io_uring" => {
+                    shard_loop(crate::runtime::uring::UringDriver::new(bell)?, end, worker, listeners)
+                }
                 _ => shard_loop(crate::runtime::epoll::EpollDriver::new(bell)?, end, worker, listeners),
             }
         })?;

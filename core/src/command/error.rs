@@ -15,7 +15,8 @@ impl CommandError {
     pub const NOT_INTEGER: CommandError = CommandError::fixed("ERR value is not an integer or out of range");
     pub const NOT_FLOAT: CommandError = CommandError::fixed("ERR value is not a valid float");
     pub const NO_SUCH_KEY: CommandError = CommandError::fixed("ERR no such key");
-    pub const SAME_OBJECT: CommandError = CommandError::fixed("ERR source and destination objects are the same");
+    pub const SAME_OBJECT: CommandError =
+        CommandError::fixed("ERR source and destination objects are the same");
     pub const OUT_OF_RANGE: CommandError = CommandError::fixed("ERR index out of range");
     pub const OVERFLOW: CommandError = CommandError::fixed("ERR increment or decrement would overflow");
     pub const STRING_TOO_LONG: CommandError =

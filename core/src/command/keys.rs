@@ -27,7 +27,10 @@ pub mod key_flag {
 pub enum BeginSearch {
     Index(usize),
     /// The argument behind `keyword`, looked for from argument `from` (negative: from the end, backwards).
-    Keyword { keyword: &'static str, from: isize },
+    Keyword {
+        keyword: &'static str,
+        from: isize,
+    },
     Unknown,
 }
 
@@ -36,9 +39,17 @@ pub enum BeginSearch {
 pub enum FindKeys {
     /// `last` counts from the first key; negative: from the end of the arguments. `limit`: with `last` -1,
     /// 2 means the first half of the remaining arguments, 3 a third; 0 and 1 mean all.
-    Range { last: isize, step: usize, limit: usize },
+    Range {
+        last: isize,
+        step: usize,
+        limit: usize,
+    },
     /// The argument `at` behind the begin says how many keys follow, from `first` on.
-    KeyNum { at: usize, first: usize, step: usize },
+    KeyNum {
+        at: usize,
+        first: usize,
+        step: usize,
+    },
     Unknown,
 }
 

@@ -16,8 +16,8 @@ pub use error::{CommandError, CommandResult};
 
 use crate::client::ClientId;
 use crate::command::table::CommandId;
-use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::Argv;
+use crate::protocol::reply::{Reply, Resp};
 use crate::shard::Shard;
 use crate::types::hash::hash_key;
 use crate::worker::Worker;

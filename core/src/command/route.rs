@@ -88,7 +88,8 @@ pub fn plan(row: &Command, args: Argv<'_>, db: u32, shard_count: usize) -> (TxnK
 /// Splits a request whose keys recur in groups (`MSET k v k v`): each shard gets the head and its groups.
 fn fan_out_parts(args: Argv<'_>, positions: &[(usize, u32)], shard_count: usize) -> Vec<Option<Part>> {
     let head_len = positions[0].0;
-    let mut shares: Vec<Option<(OwnedArgv, SmallVec<[KeyLock; 4]>)>> = (0..shard_count).map(|_| None).collect();
+    let mut shares: Vec<Option<(OwnedArgv, SmallVec<[KeyLock; 4]>)>> =
+        (0..shard_count).map(|_| None).collect();
     for (n, &(at, flags)) in positions.iter().enumerate() {
         let end = positions.get(n + 1).map_or(args.len(), |&(next, _)| next);
         let (argv, locks) = shares[shard_of(args.arg(at), shard_count)].get_or_insert_with(|| {

@@ -284,7 +284,11 @@ pub enum KeyShape {
     /// Exactly one key, argument 1.
     First,
     /// Arguments `first ..= argc + last` in steps.
-    Range { first: usize, last: isize, step: usize },
+    Range {
+        first: usize,
+        last: isize,
+        step: usize,
+    },
     /// Ask the key specs.
     Complex,
 }

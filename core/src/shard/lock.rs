@@ -100,8 +100,8 @@ impl LockTable {
                 let mut blocked_on = 0;
                 for key in &keys {
                     let queue = self.keys.entry(key.id).or_default();
-                    let granted = queue.is_empty()
-                        || !key.exclusive && queue.iter().all(|intent| !intent.exclusive);
+                    let granted =
+                        queue.is_empty() || !key.exclusive && queue.iter().all(|intent| !intent.exclusive);
                     blocked_on += usize::from(!granted);
                     queue.push_back(Intent { ticket, exclusive: key.exclusive, granted });
                 }

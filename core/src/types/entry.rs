@@ -193,7 +193,11 @@ impl BigString {
 pub(super) enum Body<'a> {
     Int(i64),
     /// A string of `len` bytes: `bytes`, and zeros after them.
-    Inline { raw: bool, bytes: &'a [u8], len: usize },
+    Inline {
+        raw: bool,
+        bytes: &'a [u8],
+        len: usize,
+    },
     Big(BigString),
 }
 
@@ -342,7 +346,13 @@ impl EntryPtr {
     /// # Safety
     /// As for `write`; what the old value points at was taken before.
     #[inline]
-    pub(super) unsafe fn rewrite(self, shape: &Shape, access: u32, expire_at_ms: Option<i64>, body: Body<'_>) {
+    pub(super) unsafe fn rewrite(
+        self,
+        shape: &Shape,
+        access: u32,
+        expire_at_ms: Option<i64>,
+        body: Body<'_>,
+    ) {
         let key_len = self.key_len();
         let (old_key_at, new_key_at) = (key_at(self.flags()), key_at(shape.flags));
         // SAFETY: both places of the key are within the cell, and may overlap; the rest as in `write`.

@@ -43,8 +43,7 @@ mod tests {
         }
         let expected = f64::from(key_count) / 64.0;
         for counts in [high, low, tag] {
-            let chi2: f64 =
-                counts.iter().map(|&seen| (f64::from(seen) - expected).powi(2) / expected).sum();
+            let chi2: f64 = counts.iter().map(|&seen| (f64::from(seen) - expected).powi(2) / expected).sum();
             // 63 degrees of freedom: beyond 150 lies less than one seed in 10^8.
             assert!(chi2 < 150.0, "chi2 {chi2}");
         }

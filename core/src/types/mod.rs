@@ -18,7 +18,9 @@ mod slab;
 pub use entry::{ACCESS_MAX, EMBSTR_LEN_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
 pub use hash::{fix_hash_seed, hash_key};
 pub use number::parse_canonical_i64;
-pub use table::{DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory};
+pub use table::{
+    DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
+};
 
 /// Asks for the cache line at `address`, which need not be valid.
 #[inline(always)]

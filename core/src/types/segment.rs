@@ -179,7 +179,11 @@ impl Bucket {
 
     /// The used slots whose entries belong to the bucket before this one.
     fn displaced_here(&self) -> Slots {
-        Slots(self.used().filter(|&slot| self.get(slot) & DISPLACED != 0).fold(0, |mask, slot| mask | 1 << slot))
+        Slots(
+            self.used()
+                .filter(|&slot| self.get(slot) & DISPLACED != 0)
+                .fold(0, |mask, slot| mask | 1 << slot),
+        )
     }
 
     fn put(&mut self, slot: usize, tag: u8, word: u64) {
@@ -512,7 +516,9 @@ impl Segment {
         let mut upper_slots = [0u32; BUCKET_COUNT];
         let mut stash_homes = [[0u8; SLOT_COUNT]; STASH_COUNT];
         // All keys of a bucket are fetched from memory at once rather than one after the other.
-        let prefetch = |bucket: &Bucket| bucket.used().for_each(|slot| super::prefetch(bucket.entry(slot).cell().as_ptr()));
+        let prefetch = |bucket: &Bucket| {
+            bucket.used().for_each(|slot| super::prefetch(bucket.entry(slot).cell().as_ptr()))
+        };
         prefetch(&self.buckets[0]);
         for (number, bucket) in self.buckets.iter().enumerate() {
             if let Some(following) = self.buckets.get(number + 1) {

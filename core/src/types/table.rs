@@ -20,8 +20,11 @@
 //! written through a shared [`Entry`]: a GET that moves its key's clock is still a read.
 
 mod expire;
+mod live;
 mod scan;
 mod strings;
+
+pub use live::Live;
 
 use std::marker::PhantomData;
 

@@ -20,9 +20,9 @@ mod slowlog;
 mod transact;
 
 pub use connection::Connection;
-pub use events::NewConnectionInfo;
 pub use cron::TURN_INTERVAL_MS_MAX;
-pub use globals::{Globals, PauseKind};
+pub use events::NewConnectionInfo;
+pub use globals::{Globals, GlobalsInit, PauseKind};
 pub use slowlog::SlowLogEntry;
 
 use crate::command::table::CommandTable;
@@ -36,7 +36,11 @@ use std::collections::VecDeque;
 /// What the worker asks of its driver.
 pub enum IoRequest {
     Send(ConnId, Vec<u8>),
-    RecvExact { conn: ConnId, buf: Vec<u8>, want: usize },
+    RecvExact {
+        conn: ConnId,
+        buf: Vec<u8>,
+        want: usize,
+    },
     Pause(ConnId),
     Resume(ConnId),
     Close(ConnId),

@@ -5,10 +5,10 @@
 //! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
 //! the bytes from there on stay in its query buffer.
 
+use super::IoRequest;
 use super::Worker;
 use super::connection::{Hold, PENDING_MAX};
 use super::slowlog::SlowLogEntry;
-use super::IoRequest;
 use crate::client::ReplyMode;
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
@@ -437,18 +437,24 @@ impl Worker {
         {
             let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
             let token = connection.await_reply(at);
-            self.park(entry, ParkedCommand {
-                home: self.shard.index,
-                token,
-                call: *call,
-                args: OwnedArgv::from_argv(argv),
-            });
+            self.park(
+                entry,
+                ParkedCommand {
+                    home: self.shard.index,
+                    token,
+                    call: *call,
+                    args: OwnedArgv::from_argv(argv),
+                },
+            );
             return Flow::Next;
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let direct = connection.pending.is_empty();
-        let mut out =
-            if direct { std::mem::take(&mut connection.out) } else { self.spare_buffers.pop().unwrap_or_default() };
+        let mut out = if direct {
+            std::mem::take(&mut connection.out)
+        } else {
+            self.spare_buffers.pop().unwrap_or_default()
+        };
         let start = out.len();
         self.run(entry, call, argv, Some(at), &mut out);
         let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
@@ -481,8 +487,7 @@ impl Worker {
         let start = out.len();
         let result = match entry.row.run {
             Run::Keys(run) => {
-                let mut ctx =
-                    Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
+                let mut ctx = Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
                 run(&mut ctx)
             }
             Run::Session(run) => {
@@ -506,7 +511,8 @@ impl Worker {
             stats.error(error.code());
         }
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
-        if slower_than_us >= 0 && nanos / 1000 >= slower_than_us as u64 && !entry.row.has(flag::SKIP_SLOWLOG) {
+        if slower_than_us >= 0 && nanos / 1000 >= slower_than_us as u64 && !entry.row.has(flag::SKIP_SLOWLOG)
+        {
             self.note_slow(args, nanos / 1000, call, conn);
         }
     }

@@ -53,7 +53,9 @@ impl Worker {
         for command in &commands {
             let entry = self.table.entry(command.call.command);
             let args = batch.args(&command.args);
-            if !self.shard.locks.is_empty() && matches!(entry.row.run, Run::Keys(_)) && self.must_park(entry, args)
+            if !self.shard.locks.is_empty()
+                && matches!(entry.row.run, Run::Keys(_))
+                && self.must_park(entry, args)
             {
                 let parked = ParkedCommand {
                     home: from,

@@ -6,14 +6,14 @@ use super::connection::Hold;
 use crate::command::Call;
 use crate::command::route;
 use crate::command::table::{Entry, KeyspaceLock, Merge};
-use crate::protocol::{Reply, Resp};
-use crate::protocol::{Argv, OwnedArgv};
 use crate::protocol::skip::{Elements, skip_reply, split_array};
+use crate::protocol::{Argv, OwnedArgv};
+use crate::protocol::{Reply, Resp};
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::txn::{Outcome, Part, Plan, TxnId, TxnKind, TxnMessage, Work};
-use crate::types::hash::hash_key;
 use crate::types::OwnedEntry;
+use crate::types::hash::hash_key;
 use ahash::AHashMap;
 
 /// A transaction at its home.

@@ -177,6 +177,9 @@ mod tests {
         for wanted in ["unit/type/incr", "tests/unit/type/incr.tcl", "type/incr", "incr"] {
             assert_eq!(catalogue.find(wanted).unwrap().name, "unit/type/incr");
         }
+        let committed = Catalogue::load().unwrap();
+        assert_eq!(committed.find("auth").unwrap().name, "unit/auth");
+        assert_eq!(committed.find("moduleapi/auth").unwrap().name, "unit/moduleapi/auth");
         assert!(catalogue.find("other").unwrap_err().0.contains("unit/other or x/other"));
         assert!(catalogue.find("ncr").unwrap_err().0.contains("no file"));
     }

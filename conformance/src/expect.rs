@@ -14,7 +14,8 @@
 //!     [`crate::run::RETRIES_MAX`] times.
 //!   - `deny-tag`: NAME is a tag of the suite; blocks and tests that carry it are not run (`--tags -NAME`). For a
 //!     block that would abort the file by what it does outside any test. Its tests are listed as `skip` as well.
-//!   - `block`: NAME is the first line of an error outside any test, which has to occur. It is no part of the total.
+//!   - `block`: NAME is the first line of an error outside any test after which the suite goes on (it could not start
+//!     a server), which has to occur. It is no part of the total; the block's tests are listed as `skip` as well.
 //! - REASON: one of the closed set of [`REASONS`], in the terms of a user.
 //!
 //! A line about a test that real Redis does not have is an error, and so are two lines about the same test.

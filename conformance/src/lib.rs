@@ -11,7 +11,7 @@
 //!   run        lanes (a tree, a port block each) take files, longest first
 //!     lane       one copy of the suite with our binary as src/redis-server
 //!     harness    one file = one process group, an outer time limit, its raw output kept
-//!     output     what the harness printed -> verdicts
+//!     output     what the harness printed -> verdicts (vary: the random names of two files)
 //!     judge      verdicts against the catalogue and the expectations -> counts and problems
 //!   report     a table a file, the problems, one closing line
 //! ```
@@ -37,6 +37,7 @@ pub mod run;
 pub mod server;
 pub mod suite;
 pub mod update;
+pub mod vary;
 pub mod verify;
 
 use std::fmt;

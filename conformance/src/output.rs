@@ -6,8 +6,9 @@
 //! ```text
 //! [ok]: NAME (12 ms)                       [skip]: NAME                  [ignore]: NAME: REASON
 //! [err]: NAME in tests/unit/x.tcl          a test failed                 [ignore]: REASON  (a whole block)
-//! [err]: MESSAGE                           a block failed outside any test; the rest of the block is lost
-//! [exception]: Executing test client: MSG  the same, but the rest of the file is lost
+//! [err]: MESSAGE                           an error outside any test; where a server could not be started, only its
+//!                                          block is lost, in other cases an exception follows
+//! [exception]: Executing test client: MSG  the rest of the file is lost
 //! [TIMEOUT]: clients state report follows. no progress; `sock12 => (IN PROGRESS) NAME` names the hung test
 //! [1/1 done]: FILE (3 seconds)             the file was run to its end
 //! ```
@@ -75,7 +76,6 @@ enum Record<'a> {
     Timeout,
     Done,
     Hung(&'a str),
-    End,
     /// Something between records, which ends no detail: a server's crash report, a test's own `puts`.
     Other,
 }
@@ -111,8 +111,6 @@ pub fn parse(text: &str) -> Output {
             Record::Timeout => timed_out = true,
             Record::Hung(name) => reports.add(name, Verdict::Hung),
             Record::Done => done = true,
-            // What follows repeats what was said.
-            Record::End => break,
             Record::Other => {}
         }
     }
@@ -159,8 +157,6 @@ fn record(line: &str) -> Record<'_> {
     } else if line.starts_with("sock") && line.contains(" => (IN PROGRESS) ") {
         let (_, name) = line.split_once(" => (IN PROGRESS) ").unwrap_or_default();
         Record::Hung(name)
-    } else if line.trim() == "The End" && line.starts_with(' ') {
-        Record::End
     } else {
         Record::Other
     }

@@ -13,7 +13,7 @@ use crate::lane::Lane;
 use crate::output::{self, Output};
 use crate::server::Server;
 use crate::suite::Suite;
-use crate::{Result, Trouble};
+use crate::{Result, Trouble, vary};
 
 /// How often a file is run again when nothing but `retry` tests failed in it.
 pub const RETRIES_MAX: u32 = 2;
@@ -147,7 +147,7 @@ impl Workshop {
             denied_tags: job.expected.of_kind(Kind::DenyTag).map(|line| line.name.clone()).collect(),
         };
         let (text, secs) = harness::run_file(lane, &job.file, &orders, &raw)?;
-        let output = output::parse(&text);
+        let output = vary::settle(&job.file, output::parse(&text));
         let judgement = judge(&job.file, &job.expected, &output);
         Ok(Done { job, judgement, secs, attempts: attempt, output: Some((output, raw)) })
     }

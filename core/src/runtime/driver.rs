@@ -139,8 +139,9 @@ pub trait Driver {
     fn close(&mut self, conn: ConnId);
 
     /// Submits what was asked for, waits until something happens (at most `timeout`; `Some(ZERO)` only looks; `None`
-    /// waits without limit), and dispatches everything that did. Returns the number of events; 0 after a timeout or
-    /// a signal. An error means that the driver itself does not work any more.
+    /// waits without limit), and dispatches everything that did. Returns the number of events: none after a timeout,
+    /// a signal, or progress that concerns the driver alone (part of a send or fill). An error means that the driver
+    /// itself does not work any more.
     fn turn<E: Events>(&mut self, timeout: Option<Duration>, events: &mut E) -> io::Result<usize>;
 
     /// Bytes given to `send` that the kernel has not taken yet.

@@ -2,6 +2,7 @@
 
 use crate::runtime::clock::SystemClock;
 use crate::runtime::driver::{BellHandle, Driver};
+use crate::runtime::listener;
 use crate::runtime::mesh::{self, MeshEnd};
 use crate::shard::message::Message;
 use crate::worker::{Globals, IoRequest, NewConnectionInfo, Worker};
@@ -47,9 +48,8 @@ pub fn shard_loop<D: Driver>(
 }
 
 fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
-    // Adopting a connection may ask for more.
-    while !worker.requests.is_empty() {
-        for request in std::mem::take(&mut worker.requests) {
+    let mut requests = std::mem::take(&mut worker.requests);
+    for request in requests.drain(..) {
             match request {
                 IoRequest::Send(conn, buf) => driver.send(conn, buf),
                 IoRequest::RecvExact { conn, buf, want } => driver.recv_exact(conn, buf, want),
@@ -58,12 +58,16 @@ fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
                 IoRequest::Close(conn) => driver.close(conn),
                 IoRequest::Adopt(new) => {
                     let (socket, fd, info) = NewConnectionInfo::split(*new);
+                    if !info.unix_socket {
+                        listener::tune(&socket, worker.shard.config.tcp_keepalive_s);
+                    }
                     let conn = driver.add(socket);
                     worker.connected(conn, fd, info);
                 }
             }
-        }
     }
+    debug_assert!(worker.requests.is_empty());
+    worker.requests = requests;
 }
 
 /// Starts a thread a shard and waits until all have ended.

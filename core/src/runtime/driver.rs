@@ -36,6 +36,11 @@ use super::slots::{SLOTS_MAX, SlotName};
 pub struct ConnId(pub(super) SlotName);
 
 impl ConnId {
+    /// A name made by whoever plays the driver's part: a simulator.
+    pub fn new(index: u32, generation: u32) -> ConnId {
+        ConnId(SlotName { index, generation })
+    }
+
     #[inline]
     pub fn index(self) -> usize {
         self.0.index as usize

@@ -52,6 +52,8 @@ pub struct Connection {
     pub(super) close_after_reply: bool,
     /// In the worker's list of connections with something to send.
     pub(super) is_dirty: bool,
+    /// Its output was held back at the end of the last turn, for the replies that come behind it.
+    pub(super) is_deferred: bool,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
 }
@@ -72,6 +74,7 @@ impl Connection {
             receiving_paused: false,
             close_after_reply: false,
             is_dirty: false,
+            is_deferred: false,
             over_soft_limit_since_ms: None,
         }
     }

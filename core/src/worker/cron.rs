@@ -45,6 +45,9 @@ impl Rate {
 impl Worker {
     /// When the worker wants its next turn even if nothing happens, in milliseconds from now.
     pub fn idle_ms(&self) -> i64 {
+        if !self.deferred.is_empty() {
+            return 1;
+        }
         (self.cron.next_at_ms - self.shard.now_ms).clamp(0, TURN_INTERVAL_MS_MAX)
     }
 

@@ -109,6 +109,9 @@ testing, restart it with the '--protected-mode no' option. 4) Setup a an authent
 user. NOTE: You only need to do one of the above things in order for the server to start accepting connections \
 from the outside.\r\n";
 
+/// Output that has grown to this much is sent although more will follow at once.
+const DEFERRED_BYTES_MAX: usize = 32 << 10;
+
 impl Worker {
     /// Whether the connection is still the one at its index.
     fn is_current(&self, conn: ConnId) -> bool {
@@ -151,10 +154,22 @@ impl Worker {
 
     /// Sends what is ready, one send a connection, within the output buffer limits.
     pub(super) fn flush_dirty(&mut self) {
-        for at in std::mem::take(&mut self.dirty) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.append(&mut self.deferred);
+        for &at in &dirty {
             let at = at as usize;
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             connection.is_dirty = false;
+            // Replies from other shards are on their way: one send for all of them, if they come soon.
+            if !connection.pending.is_empty()
+                && connection.out.len() < DEFERRED_BYTES_MAX
+                && !std::mem::replace(&mut connection.is_deferred, true)
+            {
+                connection.is_dirty = true;
+                self.deferred.push(at as u32);
+                continue;
+            }
+            connection.is_deferred = false;
             if connection.sending_bytes > 0 {
                 self.check_output_limit(at);
                 continue;
@@ -171,6 +186,9 @@ impl Worker {
             self.requests.push(IoRequest::Send(connection.conn, out));
             self.check_output_limit(at);
         }
+        dirty.clear();
+        debug_assert!(self.dirty.is_empty());
+        self.dirty = dirty;
     }
 
     /// Closes a client whose unsent replies exceed the limits of its class.

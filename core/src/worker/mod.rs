@@ -68,6 +68,8 @@ pub struct Worker {
     spare_buffers: Vec<Vec<u8>>,
     /// Connections with output to send.
     dirty: Vec<u32>,
+    /// Connections whose output was held back for one turn; they are still marked dirty.
+    deferred: Vec<u32>,
     /// Connections whose held requests may go on.
     runnable: Vec<u32>,
     /// Connections held by CLIENT PAUSE.
@@ -116,6 +118,7 @@ impl Worker {
             spare_batches: Vec::new(),
             spare_buffers: Vec::new(),
             dirty: Vec::new(),
+            deferred: Vec::new(),
             runnable: Vec::new(),
             paused: Vec::new(),
             fills: Vec::new(),

@@ -1,0 +1,247 @@
+//! Any number of workers in one thread, with no sockets, no clock and no rings: the schedule comes from a seed.
+//!
+//! Between each pair of shards messages keep their order; across pairs, and against the clients' input, they
+//! are delayed and reordered at will. That is all the freedom the real mesh has.
+
+use shardis_core::command::handlers::FAMILIES;
+use shardis_core::command::table::CommandTable;
+use shardis_core::config::Config;
+use shardis_core::runtime::clock::Clock;
+use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
+use shardis_core::shard::message::Message;
+use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+/// Time that only moves when it is told to.
+pub struct ManualClock {
+    now_us: AtomicI64,
+}
+
+impl ManualClock {
+    pub fn advance_ms(&self, ms: i64) {
+        self.now_us.fetch_add(ms * 1000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for ManualClock {
+    fn wall_ms(&self) -> i64 {
+        self.wall_us() / 1000
+    }
+
+    fn wall_us(&self) -> i64 {
+        self.now_us.load(Ordering::Relaxed)
+    }
+
+    fn ticks(&self) -> u64 {
+        self.wall_us() as u64
+    }
+
+    fn ticks_to_nanos(&self, ticks: u64) -> u64 {
+        ticks * 1000
+    }
+
+    fn thread_allocated_bytes(&self) -> i64 {
+        0
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.now_us.fetch_add(duration.as_micros() as i64, Ordering::Relaxed);
+    }
+}
+
+/// Seeded random numbers (splitmix64).
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Random {
+        Random(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+}
+
+/// A client's end: what it has received, and which worker serves it.
+struct Peer {
+    shard: usize,
+    conn: ConnId,
+    inbox: Vec<u8>,
+    unsent: VecDeque<Vec<u8>>,
+    is_open: bool,
+}
+
+pub struct Cluster {
+    pub workers: Vec<Worker>,
+    pub clock: &'static ManualClock,
+    pub random: Random,
+    wires: HashMap<(usize, usize), VecDeque<Message>>,
+    peers: Vec<Peer>,
+    next_conn: Vec<u32>,
+}
+
+/// Enough steps for any test's work; more means that something goes round in circles.
+const STEPS_MAX: usize = 1_000_000;
+
+impl Cluster {
+    pub fn new(shard_count: usize, seed: u64) -> Cluster {
+        let clock: &'static ManualClock =
+            Box::leak(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
+        let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
+            config: Config::default(),
+            table: CommandTable::new(FAMILIES, &[]).expect("the families fit together"),
+            shard_count,
+            seed,
+            run_id: "0".repeat(40),
+            started_at_ms: clock.wall_ms(),
+            io_backend: "simulated",
+            config_file: None,
+            executable: "sim".to_string(),
+        })));
+        Cluster {
+            workers: (0..shard_count).map(|index| Worker::new(index, globals, clock)).collect(),
+            clock,
+            random: Random::new(seed),
+            wires: HashMap::new(),
+            peers: Vec::new(),
+            next_conn: vec![0; shard_count],
+        }
+    }
+
+    /// A new client on a shard. Returns its number.
+    pub fn connect(&mut self, shard: usize) -> usize {
+        let conn = ConnId::new(self.next_conn[shard], 0);
+        self.next_conn[shard] += 1;
+        let info = NewConnectionInfo {
+            addr: format!("127.0.0.1:{}", 1000 + self.peers.len()),
+            laddr: "127.0.0.1:6379".to_string(),
+            unix_socket: false,
+        };
+        self.workers[shard].connected(conn, 10, info);
+        self.peers.push(Peer { shard, conn, inbox: Vec::new(), unsent: VecDeque::new(), is_open: true });
+        self.peers.len() - 1
+    }
+
+    /// Queues bytes that the client sends; they arrive at some later step.
+    pub fn send(&mut self, client: usize, bytes: &[u8]) {
+        self.peers[client].unsent.push_back(bytes.to_vec());
+    }
+
+    /// Queues one request.
+    pub fn request(&mut self, client: usize, args: &[&str]) {
+        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            bytes.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
+        }
+        self.send(client, &bytes);
+    }
+
+    /// The client goes away, whatever is under way for it.
+    pub fn disconnect(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
+        if !std::mem::replace(&mut peer.is_open, false) {
+            return;
+        }
+        peer.unsent.clear();
+        let (shard, conn) = (peer.shard, peer.conn);
+        self.turn(shard, |worker| worker.closed(conn, CloseReason::Eof));
+    }
+
+    /// Takes what the client has received so far.
+    pub fn received(&mut self, client: usize) -> Vec<u8> {
+        std::mem::take(&mut self.peers[client].inbox)
+    }
+
+    /// One random step: a message arrives, or a client's bytes do. False when nothing is under way.
+    pub fn step(&mut self) -> bool {
+        let mut wires: Vec<(usize, usize)> =
+            self.wires.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&wire, _)| wire).collect();
+        wires.sort_unstable();
+        let senders: Vec<usize> =
+            (0..self.peers.len()).filter(|&client| !self.peers[client].unsent.is_empty()).collect();
+        if wires.is_empty() && senders.is_empty() {
+            return false;
+        }
+        let choice = self.random.below(wires.len() + senders.len());
+        if let Some(&(from, to)) = wires.get(choice) {
+            let queue = self.wires.get_mut(&(from, to)).expect("it was listed");
+            let count = 1 + self.random.below(queue.len());
+            let messages: Vec<Message> = queue.drain(..count).collect();
+            self.turn(to, |worker| messages.into_iter().for_each(|message| worker.deliver(from, message)));
+        } else {
+            let peer = &mut self.peers[senders[choice - wires.len()]];
+            let bytes = peer.unsent.pop_front().expect("it was listed");
+            let (shard, conn) = (peer.shard, peer.conn);
+            self.turn(shard, |worker| worker.received(conn, &bytes));
+        }
+        true
+    }
+
+    /// Steps until nothing is under way.
+    pub fn settle(&mut self) {
+        for _ in 0..STEPS_MAX {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    /// One request and its reply.
+    pub fn call(&mut self, client: usize, args: &[&str]) -> String {
+        self.request(client, args);
+        self.settle();
+        String::from_utf8_lossy(&self.received(client)).into_owned()
+    }
+
+    fn turn(&mut self, shard: usize, events: impl FnOnce(&mut Worker)) {
+        let worker = &mut self.workers[shard];
+        worker.before_wait();
+        worker.begin_turn();
+        events(worker);
+        worker.end_turn();
+        loop {
+            let requests = std::mem::take(&mut self.workers[shard].requests);
+            if requests.is_empty() {
+                break;
+            }
+            for request in requests {
+                self.carry_out(shard, request);
+            }
+            self.workers[shard].end_turn();
+        }
+        for (to, message) in std::mem::take(&mut self.workers[shard].outgoing) {
+            self.wires.entry((shard, to)).or_default().push_back(message);
+        }
+    }
+
+    fn carry_out(&mut self, shard: usize, request: IoRequest) {
+        let peer_of = |conn: ConnId| move |peer: &&mut Peer| peer.shard == shard && peer.conn == conn;
+        match request {
+            IoRequest::Send(conn, buf) => {
+                if let Some(peer) = self.peers.iter_mut().find(peer_of(conn)) {
+                    peer.inbox.extend_from_slice(&buf);
+                }
+                self.workers[shard].sent(conn, buf);
+            }
+            IoRequest::Close(conn) => {
+                if let Some(peer) = self.peers.iter_mut().find(peer_of(conn)) {
+                    peer.is_open = false;
+                    peer.unsent.clear();
+                }
+            }
+            IoRequest::RecvExact { .. } => panic!("the simulated clients send no big arguments"),
+            IoRequest::Pause(_) | IoRequest::Resume(_) | IoRequest::Adopt(_) => {}
+        }
+    }
+}

@@ -1,51 +1,66 @@
-#[derive(Clone)]
-pub struct Config {
-    pub databases: u32,
-    pub proto_max_bulk_len_bytes: u64,
-    pub client_query_buffer_limit_bytes: u64,
-    pub maxmemory_bytes: u64,
-    pub requirepass: String,
-    pub protected_mode: bool,
-    pub maxclients: u32,
-    pub timeout_s: u32,
-    pub hz: u32,
-    pub slowlog_max_len: u64,
-    pub slowlog_log_slower_than_us: i64,
-    pub latency_tracking: bool,
-    pub enable_debug_command: DebugAccess,
-    pub client_output_buffer_limit_normal: L,
-    pub unixsocket: String,
+//! Directives: one declarative table behind redis.conf, CONFIG GET/SET/REWRITE and the command line.
+
+mod check;
+mod special;
+mod table;
+mod title;
+mod value;
+
+use std::sync::OnceLock;
+
+pub use special::*;
+pub use table::*;
+pub use title::expand as expand_proc_title;
+pub use value::*;
+
+/// The row of a directive, by either of its names, in any case.
+pub fn lookup(name: &[u8]) -> Option<&'static Directive> {
+    DIRECTIVES.iter().find(|row| row.names().any(|known| known.as_bytes().eq_ignore_ascii_case(name)))
 }
-#[derive(Clone, Copy)]
-pub enum DebugAccess {
-    No,
-    Yes,
-    Local,
-}
-#[derive(Clone, Copy)]
-pub struct L {
-    pub hard_bytes: u64,
-    pub soft_bytes: u64,
-    pub soft_seconds: u64,
-}
-impl Default for Config {
-    fn default() -> Config {
-        Config {
-            databases: 16,
-            proto_max_bulk_len_bytes: 512 << 20,
-            client_query_buffer_limit_bytes: 1 << 30,
-            maxmemory_bytes: 0,
-            requirepass: String::new(),
-            protected_mode: true,
-            maxclients: 10000,
-            timeout_s: 0,
-            hz: 10,
-            slowlog_max_len: 128,
-            slowlog_log_slower_than_us: 10000,
-            latency_tracking: true,
-            enable_debug_command: DebugAccess::Yes,
-            client_output_buffer_limit_normal: L { hard_bytes: 0, soft_bytes: 0, soft_seconds: 0 },
-            unixsocket: String::new(),
+
+impl Config {
+    /// The values of a server without any configuration.
+    pub fn defaults() -> &'static Config {
+        static DEFAULTS: OnceLock<Config> = OnceLock::new();
+        DEFAULTS.get_or_init(Config::default)
+    }
+
+    /// Gives a directive a value, judged by all its rules. Errors: why the value cannot be, in Redis' words where Redis
+    /// has any; this configuration is then fit to be thrown away only.
+    pub fn assign(&mut self, directive: &Directive, args: &[&[u8]], origin: Origin) -> Result<(), Why> {
+        let words: Vec<&[u8]>;
+        let args = if directive.flags.contains(Flags::MULTI) {
+            // Several words in one argument, which is how CONFIG SET takes them, are separated by one space each.
+            match args {
+                [b""] => &[],
+                [one] => {
+                    words = one.split(|&byte| byte == b' ').collect();
+                    &words[..]
+                }
+                _ => args,
+            }
+        } else if args.len() == 1 {
+            args
+        } else {
+            return Err("wrong number of arguments".into());
+        };
+        (directive.assign)(self, args, origin)?;
+        if let Some(check) = directive.check {
+            check(self)?;
+        }
+        match directive.status {
+            Status::Refused(feature) if !directive.is_default(self) => {
+                Err(format!("this version of Shardis has {}", feature.absence()).into())
+            }
+            Status::Refused(_) | Status::Inert(_) | Status::Live => Ok(()),
         }
     }
+
+    /// The lines, less the name, that CONFIG REWRITE would write for a directive.
+    pub fn lines(&self, directive: &Directive) -> Vec<Vec<u8>> {
+        (directive.lines)(self)
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,498 @@
+//! The table of directives: each is one row, and from the rows come the struct `Config`, its defaults, the parser,
+//! CONFIG GET, SET and REWRITE.
+//!
+//! A row reads `field: type = default; "name" | "old name", bounds, flags, status, check, effect;`. Names, bounds and
+//! defaults are those of Redis 7.0.15, whose whole list is here so that any redis.conf loads; the rows of Shardis' own
+//! are at the end. `status` says what this version makes of the directive: adding a feature is turning its rows live.
+
+use super::check;
+use super::special::*;
+use super::value::*;
+
+/// A set of properties of a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    pub const NONE: Flags = Flags(0);
+    /// CONFIG SET may not change it.
+    pub const IMMUTABLE: Flags = Flags(1 << 0);
+    /// A secret: kept out of logs.
+    pub const SENSITIVE: Flags = Flags(1 << 1);
+    /// CONFIG GET shows it when asked for by name, not for a pattern.
+    pub const HIDDEN: Flags = Flags(1 << 2);
+    /// Takes several words; without it, exactly one.
+    pub const MULTI: Flags = Flags(1 << 3);
+    /// CONFIG SET may change it only where enable-protected-configs allows.
+    pub const PROTECTED: Flags = Flags(1 << 4);
+    /// CONFIG SET may not change it while the data set is loaded.
+    pub const DENY_LOADING: Flags = Flags(1 << 5);
+
+    pub const fn contains(self, flags: Flags) -> bool {
+        self.0 & flags.0 == flags.0
+    }
+
+    const fn and(self, flags: Flags) -> Flags {
+        Flags(self.0 | flags.0)
+    }
+}
+
+/// What this version does with a directive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It does what Redis' documentation says.
+    Live,
+    /// It is read, kept, shown and rewritten, and nothing else.
+    Inert(Feature),
+    /// Any value but the default is an error, because the server would promise what it does not do.
+    Refused(Feature),
+}
+
+/// Why a directive is not live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// There is nothing to configure: the design has no such mechanism, or always does this.
+    Design,
+    Persistence,
+    Replication,
+    Cluster,
+    Tls,
+    Acl,
+    Modules,
+    Scripts,
+    Eviction,
+    ClientEviction,
+    Defragmentation,
+    Tracking,
+    KeyspaceEvents,
+    LatencyMonitor,
+    Collections,
+    Syslog,
+    Supervision,
+    SocketMark,
+}
+
+impl Feature {
+    /// As the object of "this version has ...".
+    pub fn absence(self) -> &'static str {
+        match self {
+            Feature::Design => "no use for it",
+            Feature::Persistence => "no persistence to disk",
+            Feature::Replication => "no replication",
+            Feature::Cluster => "no cluster mode",
+            Feature::Tls => "no TLS",
+            Feature::Acl => "no ACL users",
+            Feature::Modules => "no modules",
+            Feature::Scripts => "no scripts",
+            Feature::Eviction => "no eviction of keys",
+            Feature::ClientEviction => "no eviction of clients",
+            Feature::Defragmentation => "no active defragmentation",
+            Feature::Tracking => "no client-side caching",
+            Feature::KeyspaceEvents => "no keyspace notifications",
+            Feature::LatencyMonitor => "no latency monitor",
+            Feature::Collections => "no values but strings",
+            Feature::Syslog => "no logging to syslog",
+            Feature::Supervision => "no notification of supervisors",
+            Feature::SocketMark => "no socket marks",
+        }
+    }
+}
+
+/// Work that CONFIG SET of a directive brings for the server, besides publishing the new values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Listen on other addresses or another port.
+    Listen,
+    /// Change the working directory.
+    ChangeDir,
+    /// See that there are file descriptors for so many clients.
+    MaxClients,
+    /// Write this process' oom_score_adj.
+    OomScoreAdj,
+    /// Change the process' title.
+    ProcTitle,
+    /// Change what the log takes.
+    LogLevel,
+}
+
+type Assign = fn(&mut Config, &[&[u8]], Origin) -> Result<(), Why>;
+
+/// One row of the table.
+pub struct Directive {
+    pub name: &'static str,
+    /// An older name that means the same.
+    pub alias: Option<&'static str>,
+    pub kind: Kind,
+    pub flags: Flags,
+    pub status: Status,
+    pub effect: Option<Effect>,
+    /// Further rules for the value, looked at once it is assigned; may adjust it.
+    pub(super) check: Option<fn(&mut Config) -> Result<(), Why>>,
+    pub(super) assign: Assign,
+    pub(super) show: fn(&Config) -> Vec<u8>,
+    pub(super) lines: fn(&Config) -> Vec<Vec<u8>>,
+    pub(super) same: fn(&Config, &Config) -> bool,
+}
+
+impl Directive {
+    /// The value as CONFIG GET shows it.
+    pub fn value(&self, config: &Config) -> Vec<u8> {
+        (self.show)(config)
+    }
+
+    pub fn is_default(&self, config: &Config) -> bool {
+        (self.same)(config, Config::defaults())
+    }
+
+    /// Both names, the current one first.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        std::iter::once(self.name).chain(self.alias)
+    }
+}
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
+    };
+}
+
+macro_rules! directives {
+    ($(
+        $(#[doc = $doc:literal])*
+        $field:ident: $type:ty = $default:expr;
+        $name:literal $(| $alias:literal)?, $kind:expr, $flags:expr, $status:expr
+        $(, check $check:path)? $(, effect $effect:path)?;
+    )*) => {
+        /// Every directive's value, plus what has no value to show: renamed commands and where all this came from.
+        ///
+        /// A `Config` is a snapshot that nobody changes once it is shared: CONFIG SET makes another one.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $($(#[doc = $doc])* pub $field: $type,)*
+            /// rename-command lines, in order.
+            pub renamed_commands: Vec<RenamedCommand>,
+            /// The absolute path of the file the server was started with; empty without one.
+            pub config_file: Text,
+        }
+
+        impl Default for Config {
+            fn default() -> Config {
+                Config {
+                    $($field: $default,)*
+                    renamed_commands: Vec::new(),
+                    config_file: Text::default(),
+                }
+            }
+        }
+
+        /// All rows, in the order in which CONFIG GET lists them and CONFIG REWRITE appends them.
+        pub static DIRECTIVES: &[Directive] = &[$(Directive {
+            name: $name,
+            alias: optional!($($alias)?),
+            kind: $kind,
+            flags: $flags,
+            status: $status,
+            effect: optional!($($effect)?),
+            check: optional!($($check)?),
+            assign: |config, args, origin| config.$field.assign($kind, args, origin),
+            show: |config| config.$field.show($kind),
+            lines: |config| config.$field.lines($kind),
+            same: |a, b| a.$field == b.$field,
+        },)*];
+    };
+}
+
+/// `rename-command <from> <to>`; an empty `to` removes the command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RenamedCommand {
+    pub from: Text,
+    pub to: Text,
+}
+
+const I32_MAX: i128 = i32::MAX as i128;
+const I64_MAX: i128 = i64::MAX as i128;
+const U64_MAX: i128 = u64::MAX as i128;
+/// Two billion shards are not a mistake in units, but no machine has more cores than this.
+pub const SHARD_COUNT_MAX: u32 = 1024;
+
+const fn int(min: i128, max: i128) -> Kind {
+    Kind::Int { min, max }
+}
+
+const fn memory(min: i128, max: i128) -> Kind {
+    Kind::Memory { min, max }
+}
+
+const TYPE: Kind = Kind::ByType;
+const PORT: Kind = int(0, 65535);
+const COUNT: Kind = int(0, I32_MAX);
+
+const NONE: Flags = Flags::NONE;
+const IMMUTABLE: Flags = Flags::IMMUTABLE;
+const HIDDEN: Flags = Flags::HIDDEN;
+const MULTI: Flags = Flags::MULTI;
+const SECRET: Flags = Flags::SENSITIVE;
+
+const LIVE: Status = Status::Live;
+const DESIGN: Status = Status::Inert(Feature::Design);
+const PERSISTENCE: Status = Status::Inert(Feature::Persistence);
+const REPLICATION: Status = Status::Inert(Feature::Replication);
+const CLUSTER: Status = Status::Inert(Feature::Cluster);
+const TLS: Status = Status::Inert(Feature::Tls);
+const ACL: Status = Status::Inert(Feature::Acl);
+const MODULES: Status = Status::Inert(Feature::Modules);
+const SCRIPTS: Status = Status::Inert(Feature::Scripts);
+const EVICTION: Status = Status::Inert(Feature::Eviction);
+const CLIENT_EVICTION: Status = Status::Inert(Feature::ClientEviction);
+const DEFRAGMENTATION: Status = Status::Inert(Feature::Defragmentation);
+const TRACKING: Status = Status::Inert(Feature::Tracking);
+const EVENTS: Status = Status::Inert(Feature::KeyspaceEvents);
+const LATENCY: Status = Status::Inert(Feature::LatencyMonitor);
+const COLLECTIONS: Status = Status::Inert(Feature::Collections);
+const SYSLOG: Status = Status::Inert(Feature::Syslog);
+
+directives! {
+    // Network.
+    bind: BindAddresses = BindAddresses::default(); "bind", TYPE, MULTI, LIVE, effect Effect::Listen;
+    /// Address that outgoing connections come from.
+    bind_source_addr: Text = Text::default(); "bind-source-addr", TYPE, NONE, REPLICATION;
+    protected_mode: bool = true; "protected-mode", TYPE, NONE, LIVE;
+    /// 0: no TCP.
+    port: u16 = 6379; "port", PORT, NONE, LIVE, effect Effect::Listen;
+    tcp_backlog: u32 = 511; "tcp-backlog", COUNT, IMMUTABLE, LIVE;
+    /// Empty: no unix socket.
+    unixsocket: Text = Text::default(); "unixsocket", TYPE, IMMUTABLE, LIVE;
+    /// File mode of the socket; 0: as the umask makes it.
+    unixsocketperm: u32 = 0; "unixsocketperm", Kind::Octal { max: 0o777 }, IMMUTABLE, LIVE;
+    /// Idle clients are closed after so long; 0: never.
+    timeout_s: u32 = 0; "timeout", COUNT, NONE, LIVE;
+    /// 0: no keepalive probes.
+    tcp_keepalive_s: u32 = 300; "tcp-keepalive", COUNT, NONE, LIVE;
+    socket_mark_id: u32 = 0; "socket-mark-id", int(0, u32::MAX as i128), IMMUTABLE,
+        Status::Inert(Feature::SocketMark);
+    maxclients: u32 = 10000; "maxclients", int(1, u32::MAX as i128), NONE, LIVE, effect Effect::MaxClients;
+    client_output_buffer_limit: BufferLimits = BufferLimits::default(); "client-output-buffer-limit", TYPE, MULTI, LIVE;
+    client_query_buffer_limit_bytes: u64 = 1 << 30; "client-query-buffer-limit", memory(1 << 20, I64_MAX), NONE, LIVE;
+    maxmemory_clients: ClientMemoryLimit = ClientMemoryLimit::Bytes(0); "maxmemory-clients", TYPE, NONE, CLIENT_EVICTION;
+    proto_max_bulk_len_bytes: u64 = 512 << 20; "proto-max-bulk-len", memory(1 << 20, I64_MAX), NONE, LIVE;
+
+    // The process.
+    daemonize: bool = false; "daemonize", TYPE, IMMUTABLE, LIVE;
+    supervised: Supervised = Supervised::No; "supervised", TYPE, IMMUTABLE, Status::Inert(Feature::Supervision);
+    pidfile: Text = Text::default(); "pidfile", TYPE, IMMUTABLE, LIVE;
+    /// The working directory, absolute once the configuration is loaded.
+    dir: Text = Text::from("."); "dir", TYPE, Flags::PROTECTED.and(Flags::DENY_LOADING), LIVE,
+        effect Effect::ChangeDir;
+    loglevel: LogLevel = LogLevel::Notice; "loglevel", TYPE, NONE, LIVE, effect Effect::LogLevel;
+    /// Empty: standard output.
+    logfile: Text = Text::default(); "logfile", TYPE, IMMUTABLE, LIVE;
+    syslog_enabled: bool = false; "syslog-enabled", TYPE, IMMUTABLE, SYSLOG;
+    syslog_ident: Text = Text::from("redis"); "syslog-ident", TYPE, IMMUTABLE, SYSLOG;
+    syslog_facility: SyslogFacility = SyslogFacility::Local0; "syslog-facility", TYPE, IMMUTABLE, SYSLOG;
+    crash_log_enabled: bool = true; "crash-log-enabled", TYPE, NONE, LIVE;
+    crash_memcheck_enabled: bool = true; "crash-memcheck-enabled", TYPE, NONE, DESIGN;
+    use_exit_on_panic: bool = false; "use-exit-on-panic", TYPE, HIDDEN, LIVE;
+    watchdog_period_ms: u32 = 0; "watchdog-period", COUNT, HIDDEN, DESIGN;
+    always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LIVE;
+    set_proc_title: bool = true; "set-proc-title", TYPE, IMMUTABLE, LIVE;
+    proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
+        check check::proc_title_template, effect Effect::ProcTitle;
+    shutdown_timeout_s: u32 = 10; "shutdown-timeout", COUNT, NONE, REPLICATION;
+    shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LIVE;
+    shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LIVE;
+    oom_score_adj: OomScoreAdj = OomScoreAdj::No; "oom-score-adj", TYPE, NONE, LIVE, effect Effect::OomScoreAdj;
+    oom_score_adj_values: OomScoreAdjValues = OomScoreAdjValues([0, 200, 800]); "oom-score-adj-values", TYPE, MULTI, LIVE,
+        effect Effect::OomScoreAdj;
+    disable_thp: bool = true; "disable-thp", TYPE, IMMUTABLE, DESIGN;
+    server_cpulist: Text = Text::default(); "server_cpulist", TYPE, IMMUTABLE, DESIGN;
+    bio_cpulist: Text = Text::default(); "bio_cpulist", TYPE, IMMUTABLE, DESIGN;
+    aof_rewrite_cpulist: Text = Text::default(); "aof_rewrite_cpulist", TYPE, IMMUTABLE, DESIGN;
+    bgsave_cpulist: Text = Text::default(); "bgsave_cpulist", TYPE, IMMUTABLE, DESIGN;
+    io_threads: u32 = 1; "io-threads", int(1, 128), IMMUTABLE, DESIGN;
+    io_threads_do_reads: bool = false; "io-threads-do-reads", TYPE, IMMUTABLE, DESIGN;
+    ignore_warnings: Text = Text::default(); "ignore-warnings", TYPE, NONE, DESIGN;
+
+    // Who may do what.
+    requirepass: Text = Text::default(); "requirepass", TYPE, SECRET, LIVE;
+    enable_protected_configs: ProtectedAccess = ProtectedAccess::No; "enable-protected-configs", TYPE, IMMUTABLE, LIVE;
+    enable_debug_command: ProtectedAccess = ProtectedAccess::No; "enable-debug-command", TYPE, IMMUTABLE, LIVE;
+    enable_module_command: ProtectedAccess = ProtectedAccess::No; "enable-module-command", TYPE, IMMUTABLE, MODULES;
+    aclfile: Text = Text::default(); "aclfile", TYPE, IMMUTABLE, Status::Refused(Feature::Acl);
+    acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels; "acl-pubsub-default", TYPE, NONE, ACL;
+    acllog_max_len: u64 = 128; "acllog-max-len", int(0, I64_MAX), NONE, ACL;
+
+    // The databases and their time.
+    databases: u32 = 16; "databases", int(1, I32_MAX), IMMUTABLE, LIVE;
+    /// How often a second periodic work runs: 1 to 500.
+    hz: u32 = 10; "hz", COUNT, NONE, LIVE, check check::hz;
+    dynamic_hz: bool = true; "dynamic-hz", TYPE, NONE, DESIGN;
+    activerehashing: bool = true; "activerehashing", TYPE, NONE, DESIGN;
+    active_expire_effort: u32 = 1; "active-expire-effort", int(1, 10), NONE, LIVE;
+    lazyfree_lazy_eviction: bool = false; "lazyfree-lazy-eviction", TYPE, NONE, LIVE;
+    lazyfree_lazy_expire: bool = false; "lazyfree-lazy-expire", TYPE, NONE, LIVE;
+    lazyfree_lazy_server_del: bool = false; "lazyfree-lazy-server-del", TYPE, NONE, LIVE;
+    lazyfree_lazy_user_del: bool = false; "lazyfree-lazy-user-del", TYPE, NONE, LIVE;
+    lazyfree_lazy_user_flush: bool = false; "lazyfree-lazy-user-flush", TYPE, NONE, LIVE;
+
+    // Memory.
+    /// 0: no limit.
+    maxmemory_bytes: u64 = 0; "maxmemory", memory(0, U64_MAX), NONE, LIVE;
+    maxmemory_policy: MaxmemoryPolicy = MaxmemoryPolicy::Noeviction; "maxmemory-policy", TYPE, NONE, EVICTION;
+    maxmemory_samples: u32 = 5; "maxmemory-samples", int(1, I32_MAX), NONE, EVICTION;
+    maxmemory_eviction_tenacity: u32 = 10; "maxmemory-eviction-tenacity", int(0, 100), NONE, EVICTION;
+    lfu_log_factor: u32 = 10; "lfu-log-factor", COUNT, NONE, EVICTION;
+    lfu_decay_time_min: u32 = 1; "lfu-decay-time", COUNT, NONE, EVICTION;
+    activedefrag: bool = false; "activedefrag", TYPE, NONE, DEFRAGMENTATION, check check::activedefrag;
+    active_defrag_ignore_bytes: u64 = 100 << 20; "active-defrag-ignore-bytes", memory(1, I64_MAX), NONE, DEFRAGMENTATION;
+    active_defrag_threshold_lower_percent: u32 = 10; "active-defrag-threshold-lower", int(0, 1000), NONE, DEFRAGMENTATION;
+    active_defrag_threshold_upper_percent: u32 = 100; "active-defrag-threshold-upper", int(0, 1000), NONE, DEFRAGMENTATION;
+    active_defrag_cycle_min_percent: u32 = 1; "active-defrag-cycle-min", int(1, 99), NONE, DEFRAGMENTATION;
+    active_defrag_cycle_max_percent: u32 = 25; "active-defrag-cycle-max", int(1, 99), NONE, DEFRAGMENTATION;
+    active_defrag_max_scan_fields: u64 = 1000; "active-defrag-max-scan-fields", int(1, I64_MAX), NONE, DEFRAGMENTATION;
+    jemalloc_bg_thread: bool = true; "jemalloc-bg-thread", TYPE, NONE, DESIGN;
+
+    // Compact encodings.
+    hash_max_listpack_entries: u64 = 512; "hash-max-listpack-entries" | "hash-max-ziplist-entries", int(0, I64_MAX), NONE,
+        COLLECTIONS;
+    hash_max_listpack_value_bytes: u64 = 64; "hash-max-listpack-value" | "hash-max-ziplist-value", memory(0, I64_MAX), NONE,
+        COLLECTIONS;
+    /// Entries a node if positive; -1 to -5: 4 to 64 KiB a node.
+    list_max_listpack_size: i32 = -2; "list-max-listpack-size" | "list-max-ziplist-size", int(i32::MIN as i128, I32_MAX),
+        NONE, COLLECTIONS;
+    list_compress_depth: u32 = 0; "list-compress-depth", COUNT, NONE, COLLECTIONS;
+    set_max_intset_entries: u64 = 512; "set-max-intset-entries", int(0, I64_MAX), NONE, COLLECTIONS;
+    zset_max_listpack_entries: u64 = 128; "zset-max-listpack-entries" | "zset-max-ziplist-entries", int(0, I64_MAX), NONE,
+        COLLECTIONS;
+    zset_max_listpack_value_bytes: u64 = 64; "zset-max-listpack-value" | "zset-max-ziplist-value", memory(0, I64_MAX), NONE,
+        COLLECTIONS;
+    hll_sparse_max_bytes: u64 = 3000; "hll-sparse-max-bytes", memory(0, I64_MAX), NONE, COLLECTIONS;
+    stream_node_max_bytes: u64 = 4096; "stream-node-max-bytes", memory(0, I64_MAX), NONE, COLLECTIONS;
+    stream_node_max_entries: i64 = 100; "stream-node-max-entries", int(0, I64_MAX), NONE, COLLECTIONS;
+
+    // What the server tells about itself.
+    /// Negative: nothing is slow.
+    slowlog_log_slower_than_us: i64 = 10000; "slowlog-log-slower-than", int(-1, I64_MAX), NONE, LIVE;
+    slowlog_max_len: u64 = 128; "slowlog-max-len", int(0, I64_MAX), NONE, LIVE;
+    latency_monitor_threshold_ms: i64 = 0; "latency-monitor-threshold", int(0, I64_MAX), NONE, LATENCY;
+    latency_tracking: bool = true; "latency-tracking", TYPE, NONE, LIVE;
+    latency_tracking_info_percentiles: Percentiles = Percentiles::default(); "latency-tracking-info-percentiles", TYPE, MULTI,
+        LIVE;
+    notify_keyspace_events: NotifyEvents = NotifyEvents::default(); "notify-keyspace-events", TYPE, NONE, EVENTS;
+    tracking_table_max_keys: u64 = 1_000_000; "tracking-table-max-keys", int(0, I64_MAX), NONE, TRACKING;
+    busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, SCRIPTS;
+
+    // Persistence.
+    save: SavePoints = SavePoints::default(); "save", TYPE, MULTI, PERSISTENCE;
+    stop_writes_on_bgsave_error: bool = true; "stop-writes-on-bgsave-error", TYPE, NONE, PERSISTENCE;
+    rdbcompression: bool = true; "rdbcompression", TYPE, NONE, PERSISTENCE;
+    rdbchecksum: bool = true; "rdbchecksum", TYPE, IMMUTABLE, PERSISTENCE;
+    dbfilename: Text = Text::from("dump.rdb"); "dbfilename", TYPE, Flags::PROTECTED, PERSISTENCE, check check::dbfilename;
+    rdb_del_sync_files: bool = false; "rdb-del-sync-files", TYPE, NONE, REPLICATION;
+    rdb_save_incremental_fsync: bool = true; "rdb-save-incremental-fsync", TYPE, NONE, PERSISTENCE;
+    rdb_key_save_delay_us: i32 = 0; "rdb-key-save-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, PERSISTENCE;
+    key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, PERSISTENCE;
+    loading_process_events_interval_bytes: u32 = 2 << 20; "loading-process-events-interval-bytes", int(1024, I32_MAX),
+        HIDDEN, PERSISTENCE;
+    sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No; "sanitize-dump-payload", TYPE, NONE, PERSISTENCE;
+    appendonly: bool = false; "appendonly", TYPE, Flags::DENY_LOADING, Status::Refused(Feature::Persistence);
+    appendfilename: Text = Text::from("appendonly.aof"); "appendfilename", TYPE, IMMUTABLE, PERSISTENCE,
+        check check::appendfilename;
+    appenddirname: Text = Text::from("appendonlydir"); "appenddirname", TYPE, IMMUTABLE, PERSISTENCE,
+        check check::appenddirname;
+    appendfsync: AppendFsync = AppendFsync::Everysec; "appendfsync", TYPE, NONE, PERSISTENCE;
+    no_appendfsync_on_rewrite: bool = false; "no-appendfsync-on-rewrite", TYPE, NONE, PERSISTENCE;
+    auto_aof_rewrite_percentage: u32 = 100; "auto-aof-rewrite-percentage", COUNT, NONE, PERSISTENCE;
+    auto_aof_rewrite_min_size_bytes: u64 = 64 << 20; "auto-aof-rewrite-min-size", memory(0, I64_MAX), NONE, PERSISTENCE;
+    aof_load_truncated: bool = true; "aof-load-truncated", TYPE, NONE, PERSISTENCE;
+    aof_use_rdb_preamble: bool = true; "aof-use-rdb-preamble", TYPE, NONE, PERSISTENCE;
+    aof_timestamp_enabled: bool = false; "aof-timestamp-enabled", TYPE, NONE, PERSISTENCE;
+    aof_disable_auto_gc: bool = false; "aof-disable-auto-gc", TYPE, NONE, PERSISTENCE;
+    aof_rewrite_incremental_fsync: bool = true; "aof-rewrite-incremental-fsync", TYPE, NONE, PERSISTENCE;
+
+    // Replication.
+    replicaof: ReplicaOf = ReplicaOf::default(); "replicaof" | "slaveof", TYPE, IMMUTABLE.and(MULTI),
+        Status::Refused(Feature::Replication);
+    masteruser: Text = Text::default(); "masteruser", TYPE, SECRET, REPLICATION;
+    masterauth: Text = Text::default(); "masterauth", TYPE, SECRET, REPLICATION;
+    replica_serve_stale_data: bool = true; "replica-serve-stale-data" | "slave-serve-stale-data", TYPE, NONE, REPLICATION;
+    replica_read_only: bool = true; "replica-read-only" | "slave-read-only", TYPE, NONE, REPLICATION;
+    replica_ignore_maxmemory: bool = true; "replica-ignore-maxmemory" | "slave-ignore-maxmemory", TYPE, NONE, REPLICATION;
+    replica_ignore_disk_write_errors: bool = false; "replica-ignore-disk-write-errors", TYPE, NONE, REPLICATION;
+    replica_lazy_flush: bool = false; "replica-lazy-flush" | "slave-lazy-flush", TYPE, NONE, REPLICATION;
+    replica_priority: u32 = 100; "replica-priority" | "slave-priority", COUNT, NONE, REPLICATION;
+    replica_announced: bool = true; "replica-announced", TYPE, NONE, REPLICATION;
+    replica_announce_ip: Text = Text::default(); "replica-announce-ip" | "slave-announce-ip", TYPE, NONE, REPLICATION;
+    replica_announce_port: u16 = 0; "replica-announce-port" | "slave-announce-port", PORT, NONE, REPLICATION;
+    repl_diskless_sync: bool = true; "repl-diskless-sync", TYPE, NONE, REPLICATION;
+    repl_diskless_sync_delay_s: u32 = 5; "repl-diskless-sync-delay", COUNT, NONE, REPLICATION;
+    repl_diskless_sync_max_replicas: u32 = 0; "repl-diskless-sync-max-replicas", COUNT, NONE, REPLICATION;
+    repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled; "repl-diskless-load", TYPE, Flags::DENY_LOADING,
+        REPLICATION;
+    repl_disable_tcp_nodelay: bool = false; "repl-disable-tcp-nodelay", TYPE, NONE, REPLICATION;
+    repl_ping_replica_period_s: u32 = 10; "repl-ping-replica-period" | "repl-ping-slave-period", int(1, I32_MAX), NONE,
+        REPLICATION;
+    repl_timeout_s: u32 = 60; "repl-timeout", int(1, I32_MAX), NONE, REPLICATION;
+    repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, REPLICATION;
+    repl_backlog_ttl_s: i64 = 3600; "repl-backlog-ttl", int(0, I64_MAX), NONE, REPLICATION;
+    min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE,
+        Status::Refused(Feature::Replication);
+    min_replicas_max_lag_s: u32 = 10; "min-replicas-max-lag" | "min-slaves-max-lag", COUNT, NONE, REPLICATION;
+    propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore; "propagation-error-behavior",
+        TYPE, NONE, REPLICATION;
+
+    // Cluster.
+    cluster_enabled: bool = false; "cluster-enabled", TYPE, IMMUTABLE, Status::Refused(Feature::Cluster);
+    cluster_config_file: Text = Text::from("nodes.conf"); "cluster-config-file", TYPE, IMMUTABLE, CLUSTER;
+    cluster_node_timeout_ms: i64 = 15000; "cluster-node-timeout", int(0, I64_MAX), NONE, CLUSTER;
+    cluster_port: u16 = 0; "cluster-port", PORT, IMMUTABLE, CLUSTER;
+    cluster_announce_ip: Text = Text::default(); "cluster-announce-ip", TYPE, NONE, CLUSTER;
+    cluster_announce_hostname: Text = Text::default(); "cluster-announce-hostname", TYPE, NONE, CLUSTER,
+        check check::cluster_announce_hostname;
+    cluster_announce_port: u16 = 0; "cluster-announce-port", PORT, NONE, CLUSTER;
+    cluster_announce_tls_port: u16 = 0; "cluster-announce-tls-port", PORT, NONE, CLUSTER;
+    cluster_announce_bus_port: u16 = 0; "cluster-announce-bus-port", PORT, NONE, CLUSTER;
+    cluster_preferred_endpoint_type: ClusterEndpointType = ClusterEndpointType::Ip; "cluster-preferred-endpoint-type", TYPE,
+        NONE, CLUSTER;
+    cluster_replica_validity_factor: u32 = 10; "cluster-replica-validity-factor" | "cluster-slave-validity-factor", COUNT,
+        NONE, CLUSTER;
+    cluster_replica_no_failover: bool = false; "cluster-replica-no-failover" | "cluster-slave-no-failover", TYPE, NONE,
+        CLUSTER;
+    cluster_migration_barrier: u32 = 1; "cluster-migration-barrier", COUNT, NONE, CLUSTER;
+    cluster_allow_replica_migration: bool = true; "cluster-allow-replica-migration", TYPE, NONE, CLUSTER;
+    cluster_require_full_coverage: bool = true; "cluster-require-full-coverage", TYPE, NONE, CLUSTER;
+    cluster_allow_reads_when_down: bool = false; "cluster-allow-reads-when-down", TYPE, NONE, CLUSTER;
+    cluster_allow_pubsubshard_when_down: bool = true; "cluster-allow-pubsubshard-when-down", TYPE, NONE, CLUSTER;
+    cluster_link_sendbuf_limit_bytes: u64 = 0; "cluster-link-sendbuf-limit", memory(0, U64_MAX), NONE, CLUSTER;
+
+    // TLS.
+    tls_port: u16 = 0; "tls-port", PORT, NONE, Status::Refused(Feature::Tls);
+    tls_cert_file: Text = Text::default(); "tls-cert-file", TYPE, NONE, TLS;
+    tls_key_file: Text = Text::default(); "tls-key-file", TYPE, NONE, TLS;
+    tls_key_file_pass: Text = Text::default(); "tls-key-file-pass", TYPE, SECRET, TLS;
+    tls_client_cert_file: Text = Text::default(); "tls-client-cert-file", TYPE, NONE, TLS;
+    tls_client_key_file: Text = Text::default(); "tls-client-key-file", TYPE, NONE, TLS;
+    tls_client_key_file_pass: Text = Text::default(); "tls-client-key-file-pass", TYPE, SECRET, TLS;
+    tls_dh_params_file: Text = Text::default(); "tls-dh-params-file", TYPE, NONE, TLS;
+    tls_ca_cert_file: Text = Text::default(); "tls-ca-cert-file", TYPE, NONE, TLS;
+    tls_ca_cert_dir: Text = Text::default(); "tls-ca-cert-dir", TYPE, NONE, TLS;
+    tls_auth_clients: TlsAuthClients = TlsAuthClients::Yes; "tls-auth-clients", TYPE, NONE, TLS;
+    tls_replication: bool = false; "tls-replication", TYPE, NONE, TLS;
+    tls_cluster: bool = false; "tls-cluster", TYPE, NONE, TLS;
+    tls_protocols: Text = Text::default(); "tls-protocols", TYPE, NONE, TLS;
+    tls_ciphers: Text = Text::default(); "tls-ciphers", TYPE, NONE, TLS;
+    tls_ciphersuites: Text = Text::default(); "tls-ciphersuites", TYPE, NONE, TLS;
+    tls_prefer_server_ciphers: bool = false; "tls-prefer-server-ciphers", TYPE, NONE, TLS;
+    tls_session_caching: bool = true; "tls-session-caching", TYPE, NONE, TLS;
+    tls_session_cache_size: u32 = 20480; "tls-session-cache-size", COUNT, NONE, TLS;
+    tls_session_cache_timeout_s: u32 = 300; "tls-session-cache-timeout", COUNT, NONE, TLS;
+
+    // Shardis' own.
+    /// 0: one a core.
+    shards: u32 = 0; "shards", int(0, SHARD_COUNT_MAX as i128), IMMUTABLE, LIVE;
+    io_backend: IoBackend = IoBackend::Auto; "io-backend", TYPE, IMMUTABLE, LIVE;
+    /// Where Prometheus finds the metrics; 0: nowhere.
+    metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE, LIVE;
+}

@@ -27,7 +27,6 @@ fn main() {
         run_id: "0".repeat(40),
         started_at_ms: 0,
         io_backend: backend,
-        config_file: None,
         executable: args[0].clone(),
     });
     let listener = runtime::listener::tcp("127.0.0.1", port).expect("a free port");

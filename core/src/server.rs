@@ -50,21 +50,21 @@ pub fn shard_loop<D: Driver>(
 fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
     let mut requests = std::mem::take(&mut worker.requests);
     for request in requests.drain(..) {
-            match request {
-                IoRequest::Send(conn, buf) => driver.send(conn, buf),
-                IoRequest::RecvExact { conn, buf, want } => driver.recv_exact(conn, buf, want),
-                IoRequest::Pause(conn) => driver.pause(conn),
-                IoRequest::Resume(conn) => driver.resume(conn),
-                IoRequest::Close(conn) => driver.close(conn),
-                IoRequest::Adopt(new) => {
-                    let (socket, fd, info) = NewConnectionInfo::split(*new);
-                    if !info.unix_socket {
-                        listener::tune(&socket, worker.shard.config.tcp_keepalive_s);
-                    }
-                    let conn = driver.add(socket);
-                    worker.connected(conn, fd, info);
+        match request {
+            IoRequest::Send(conn, buf) => driver.send(conn, buf),
+            IoRequest::RecvExact { conn, buf, want } => driver.recv_exact(conn, buf, want),
+            IoRequest::Pause(conn) => driver.pause(conn),
+            IoRequest::Resume(conn) => driver.resume(conn),
+            IoRequest::Close(conn) => driver.close(conn),
+            IoRequest::Adopt(new) => {
+                let (socket, fd, info) = NewConnectionInfo::split(*new);
+                if !info.unix_socket {
+                    listener::tune(&socket, worker.shard.config.tcp_keepalive_s);
                 }
+                let conn = driver.add(socket);
+                worker.connected(conn, fd, info);
             }
+        }
     }
     debug_assert!(worker.requests.is_empty());
     worker.requests = requests;

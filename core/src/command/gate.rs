@@ -4,7 +4,7 @@
 use crate::client::Client;
 use crate::command::CommandError;
 use crate::command::table::{Command, CommandTable, Entry, Resolved, Run, flag};
-use crate::config::{Config, DebugAccess};
+use crate::config::{Config, ProtectedAccess};
 use crate::protocol::Argv;
 
 /// How much of an unknown command's name, and of its arguments together, the error repeats.
@@ -82,11 +82,11 @@ pub fn check(
     Ok(())
 }
 
-fn protected_allowed(access: DebugAccess, client: &Client) -> bool {
+fn protected_allowed(access: ProtectedAccess, client: &Client) -> bool {
     match access {
-        DebugAccess::No => false,
-        DebugAccess::Yes => true,
-        DebugAccess::Local => client.is_local(),
+        ProtectedAccess::No => false,
+        ProtectedAccess::Yes => true,
+        ProtectedAccess::Local => client.is_local(),
     }
 }
 

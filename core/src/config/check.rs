@@ -18,9 +18,11 @@ pub(super) fn hz(config: &mut Config) -> Result<(), Why> {
 pub(super) fn activedefrag(config: &mut Config) -> Result<(), Why> {
     if config.activedefrag {
         // Redis' own text where its allocator cannot do it; clients and the official tests know it.
-        return Err("Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
+        return Err(
+            "Active defragmentation cannot be enabled: it requires a Redis server compiled with a modified \
                     Jemalloc like the one shipped by default with the Redis source distribution"
-            .into());
+                .into(),
+        );
     }
     Ok(())
 }
@@ -34,21 +36,33 @@ pub(super) fn proc_title_template(config: &mut Config) -> Result<(), Why> {
 }
 
 pub(super) fn dbfilename(config: &mut Config) -> Result<(), Why> {
-    if is_path(&config.dbfilename) { Err("dbfilename can't be a path, just a filename".into()) } else { Ok(()) }
+    if is_path(&config.dbfilename) {
+        Err("dbfilename can't be a path, just a filename".into())
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn appendfilename(config: &mut Config) -> Result<(), Why> {
     if config.appendfilename.is_empty() {
         return Err("appendfilename can't be empty".into());
     }
-    if is_path(&config.appendfilename) { Err("appendfilename can't be a path, just a filename".into()) } else { Ok(()) }
+    if is_path(&config.appendfilename) {
+        Err("appendfilename can't be a path, just a filename".into())
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn appenddirname(config: &mut Config) -> Result<(), Why> {
     if config.appenddirname.is_empty() {
         return Err("appenddirname can't be empty".into());
     }
-    if is_path(&config.appenddirname) { Err("appenddirname can't be a path, just a dirname".into()) } else { Ok(()) }
+    if is_path(&config.appenddirname) {
+        Err("appenddirname can't be a path, just a dirname".into())
+    } else {
+        Ok(())
+    }
 }
 
 pub(super) fn cluster_announce_hostname(config: &mut Config) -> Result<(), Why> {

@@ -132,7 +132,8 @@ impl Value for BufferLimits {
                     soft_seconds: u32::try_from(parse_i64(group[3])?).ok()?,
                 })
             };
-            *slot = limit().ok_or("Error in hard, soft or soft_seconds setting in buffer limit configuration.")?;
+            *slot = limit()
+                .ok_or("Error in hard, soft or soft_seconds setting in buffer limit configuration.")?;
         }
         *self = limits;
         Ok(())
@@ -219,8 +220,7 @@ impl NotifyEvents {
         (b'd', Self::MODULE),
         (b'n', Self::NEW),
     ];
-    const REST: [(u8, u16); 3] =
-        [(b'K', Self::KEYSPACE), (b'E', Self::KEYEVENT), (b'm', Self::KEY_MISS)];
+    const REST: [(u8, u16); 3] = [(b'K', Self::KEYSPACE), (b'E', Self::KEYEVENT), (b'm', Self::KEY_MISS)];
 
     pub fn contains(self, flags: u16) -> bool {
         self.0 & flags == flags
@@ -347,10 +347,13 @@ impl Value for Percentiles {
     fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
         let mut percentiles = Vec::with_capacity(args.len());
         for arg in args {
-            let percentile =
-                parse_f64(arg).filter(|p| !p.is_nan()).ok_or("Invalid latency-tracking-info-percentiles parameters")?;
+            let percentile = parse_f64(arg)
+                .filter(|p| !p.is_nan())
+                .ok_or("Invalid latency-tracking-info-percentiles parameters")?;
             if !(0.0..=100.0).contains(&percentile) {
-                return Err("latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into());
+                return Err(
+                    "latency-tracking-info-percentiles parameters should sit between [0.0,100.0]".into()
+                );
             }
             percentiles.push(percentile);
         }
@@ -442,7 +445,9 @@ impl Value for ClientMemoryLimit {
 
     fn lines(&self, kind: Kind) -> Vec<Vec<u8>> {
         vec![match self {
-            ClientMemoryLimit::Bytes(bytes) => super::value::memory_with_unit(i128::from(*bytes)).into_bytes(),
+            ClientMemoryLimit::Bytes(bytes) => {
+                super::value::memory_with_unit(i128::from(*bytes)).into_bytes()
+            }
             ClientMemoryLimit::Percent(_) => self.show(kind),
         }]
     }

@@ -193,7 +193,7 @@ impl Worker {
 
     /// Closes a client whose unsent replies exceed the limits of its class.
     pub(super) fn check_output_limit(&mut self, at: usize) {
-        let limit = self.shard.config.client_output_buffer_limit_normal;
+        let limit = self.shard.config.client_output_buffer_limit.normal;
         let now_ms = self.shard.now_ms;
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let len_bytes = connection.output_len_bytes() as u64;

@@ -25,8 +25,6 @@ pub struct Globals {
     pub started_at_ms: i64,
     /// `io_uring` or `epoll`.
     pub io_backend: &'static str,
-    /// The file the configuration was read from, if any: CONFIG REWRITE writes it.
-    pub config_file: Option<String>,
     /// As typed, for INFO.
     pub executable: String,
     config: Mutex<Arc<Config>>,
@@ -49,7 +47,6 @@ pub struct GlobalsInit {
     pub run_id: String,
     pub started_at_ms: i64,
     pub io_backend: &'static str,
-    pub config_file: Option<String>,
     pub executable: String,
 }
 
@@ -66,7 +63,6 @@ impl Globals {
             run_id: init.run_id,
             started_at_ms: init.started_at_ms,
             io_backend: init.io_backend,
-            config_file: init.config_file,
             executable: init.executable,
             config: Mutex::new(Arc::new(init.config)),
             config_version: AtomicU64::new(1),

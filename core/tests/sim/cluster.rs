@@ -105,7 +105,6 @@ impl Cluster {
             run_id: "0".repeat(40),
             started_at_ms: clock.wall_ms(),
             io_backend: "simulated",
-            config_file: None,
             executable: "sim".to_string(),
         })));
         Cluster {

@@ -147,8 +147,12 @@ fn run_seed(seed: u64) {
     let shard_count = 2 + random.below(4);
     let client_count = 2 + random.below(4);
     let mut cluster = Cluster::new(shard_count, seed);
-    let clients: Vec<usize> =
-        (0..client_count).map(|_| { let shard = random.below(shard_count); cluster.connect(shard) }).collect();
+    let clients: Vec<usize> = (0..client_count)
+        .map(|_| {
+            let shard = random.below(shard_count);
+            cluster.connect(shard)
+        })
+        .collect();
     let mut unique = 0;
     let mut waiting: Vec<Option<(Vec<String>, usize)>> = vec![None; client_count];
     let mut operations: Vec<Operation> = Vec::new();

@@ -10,6 +10,7 @@ pub mod gate;
 pub mod handlers;
 pub mod keys;
 pub mod route;
+pub mod syntax;
 pub mod table;
 
 pub use error::{CommandError, CommandResult};

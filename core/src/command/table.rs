@@ -188,6 +188,12 @@ impl Command {
         }
     }
 
+    /// For a command which also runs without a subcommand (COMMAND).
+    pub const fn with_subcommands(mut self, subcommands: &'static [Command]) -> Command {
+        self.subcommands = subcommands;
+        self
+    }
+
     pub const fn flags(mut self, flags: u64) -> Command {
         self.flags |= flags;
         self

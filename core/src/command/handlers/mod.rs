@@ -9,6 +9,7 @@ pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod expire;
+mod help;
 pub mod info;
 pub mod keyspace;
 pub mod memory;

@@ -1,1 +1,80 @@
-fn main() {}
+//! Measures Shardis against its peers: throughput and CPU an operation, sharding, memory, growth, idling.
+//!
+//!     main -> bench/*   what is measured, one file a bench
+//!               |  \
+//!               |   server.rs    a server process: cores, start, identity, end
+//!             load/              the generator: workload (requests built ahead), driver (epoll loop)
+//!               |
+//!             resp.rs histogram.rs stats.rs report.rs proc.rs sys.rs (the only unsafe code)
+//!
+//! What every bench keeps to:
+//! - Servers run with their defaults less persistence, pinned, each checked to be the process we started.
+//! - What is compared is the servers' CPU an operation, by medians over interleaved rounds: it holds on a noisy machine
+//!   and does not depend on how fast the generator is, as long as the generator is not the limit, which is shown.
+//! - An error reply or a missing key ends the bench. Figures of commands that did not do their work are worth nothing.
+//! - No server outlives the bench, however it ends.
+//! - The exit status is 0 when every bar is held, 1 when one is not, 2 on an error.
+
+mod bench;
+mod error;
+mod histogram;
+mod load;
+mod proc;
+mod report;
+mod resp;
+mod rng;
+mod server;
+mod stats;
+mod sys;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::bench::{growth, idle, macro_bench, memory, shards, verify};
+use crate::report::Verdict;
+
+#[derive(Parser)]
+#[command(name = "shardis-benches", about = "Measures Shardis against its peers", version)]
+struct Cli {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// Operations x pipelines x connections x values, against the peers; --bars for the rows with a bar
+    Macro(macro_bench::MacroArgs),
+    /// CPU an operation of several shards, to one
+    Shards(shards::ShardsArgs),
+    /// Operations a second with more and more shards
+    Scale(shards::ScaleArgs),
+    /// Resident bytes a key
+    Memory(memory::MemoryArgs),
+    /// Longest wait while keys go in
+    Growth(growth::GrowthArgs),
+    /// CPU of a server that nobody asks anything
+    Idle(idle::IdleArgs),
+    /// The load generator against redis-benchmark
+    Verify(verify::VerifyArgs),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().bench {
+        Bench::Macro(args) => macro_bench::run(&args),
+        Bench::Shards(args) => shards::run_shards(&args),
+        Bench::Scale(args) => shards::run_scale(&args),
+        Bench::Memory(args) => memory::run(&args),
+        Bench::Growth(args) => growth::run(&args),
+        Bench::Idle(args) => idle::run(&args),
+        Bench::Verify(args) => verify::run(&args),
+    };
+    match result {
+        Ok(Verdict::Pass) => ExitCode::SUCCESS,
+        Ok(Verdict::Fail) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

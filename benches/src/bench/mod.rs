@@ -1,0 +1,365 @@
+//! The benches, and what they have in common: which programs, on which cores, how many rounds.
+
+pub mod growth;
+pub mod idle;
+pub mod macro_bench;
+pub mod memory;
+pub mod shards;
+pub mod verify;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::error::{BenchError, Context, Result};
+use crate::load::driver::{Driver, NoObserver, Window};
+use crate::load::workload::{Pool, SetSequence, Stored};
+use crate::load::{Generator, Placement, Sample, Wait};
+use crate::proc;
+use crate::report::Report;
+use crate::server::{Ports, Program, Server};
+use crate::stats;
+use crate::sys;
+
+/// Options of every bench.
+#[derive(Args, Clone, Debug)]
+pub struct CommonArgs {
+    /// A server to compare with; may be given several times. Without any: the redis-server and valkey-server in PATH
+    #[arg(long = "peer", value_name = "NAME=PATH[,arg...]")]
+    pub peers: Vec<Program>,
+    /// Our server: a binary, and arguments for it. Without it: built from this workspace
+    #[arg(long, value_name = "PATH[,arg...]")]
+    pub ours: Option<String>,
+    /// Measures the peers only
+    #[arg(long, conflicts_with = "ours")]
+    pub no_ours: bool,
+    /// Cores that servers run on [default: the first one]
+    #[arg(long, value_name = "LIST", value_parser = core_list)]
+    pub server_cores: Option<CoreList>,
+    /// Cores that the load generator runs on, a thread each [default: the next one]
+    #[arg(long, value_name = "LIST", value_parser = core_list)]
+    pub generator_cores: Option<CoreList>,
+    /// How the generator waits for replies [default: it spins where it has cores of its own]
+    #[arg(long, value_enum)]
+    pub wait: Option<Wait>,
+    /// First port to try
+    #[arg(long, default_value_t = 30_100)]
+    pub base_port: u16,
+    /// Where the result is written
+    #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
+    pub results: PathBuf,
+    /// Name in the result's file name [default: the bench's]
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Options of the benches that compare throughput in rounds.
+#[derive(Args, Clone, Debug)]
+pub struct RoundArgs {
+    /// Times that every server is visited; figures are medians over the visits
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rounds: u32,
+    /// Measured time of a visit
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = positive_seconds)]
+    pub seconds: f64,
+    /// Load before the measured time of a visit
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.15, value_parser = positive_seconds)]
+    pub warm_up: f64,
+    /// Keys, all of them there before the first round
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub keyspace: u64,
+    /// Seed of keys and values
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreList(pub Vec<usize>);
+
+fn core_list(text: &str) -> std::result::Result<CoreList, String> {
+    proc::parse_core_list(text).map(CoreList).ok_or_else(|| "expected a list such as 0,2-3".to_string())
+}
+
+pub fn positive_seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_string())?;
+    if seconds > 0.0 && seconds < 86_400.0 {
+        Ok(seconds)
+    } else {
+        Err("expected 0 < seconds < 86400".to_string())
+    }
+}
+
+/// A program of the comparison, and whether it is ours.
+#[derive(Clone, Debug)]
+pub struct Contender {
+    pub program: Program,
+    pub is_ours: bool,
+}
+
+/// The arguments resolved against this machine.
+pub struct Setup {
+    pub contenders: Vec<Contender>,
+    pub server_cores: Vec<usize>,
+    pub generator: Placement,
+    pub ports: Ports,
+    pub report: Report,
+}
+
+impl Setup {
+    /// `name` and `title` are the report's. Builds our server when it is to be measured and none was given.
+    pub fn new(args: &CommonArgs, name: &str, title: &str) -> Result<Setup> {
+        sys::raise_open_files_limit().context(|| "limit of open files".to_string())?;
+        let mut contenders = Vec::new();
+        if !args.no_ours {
+            contenders.push(Contender { program: our_program(args.ours.as_deref())?, is_ours: true });
+        }
+        let peers = if args.peers.is_empty() { peers_in_path() } else { args.peers.clone() };
+        contenders.extend(peers.into_iter().map(|program| Contender { program, is_ours: false }));
+        if contenders.is_empty() {
+            return Err(BenchError::new("nothing to measure: no --ours, no --peer, and no peer in PATH"));
+        }
+
+        let allowed = sys::allowed_cores().context(|| "cores of this process".to_string())?;
+        let server_cores = args.server_cores.as_ref().map_or_else(|| vec![allowed[0]], |list| list.0.clone());
+        let generator_cores = match &args.generator_cores {
+            Some(list) => list.0.clone(),
+            None => {
+                vec![allowed.iter().copied().find(|core| !server_cores.contains(core)).unwrap_or(allowed[0])]
+            }
+        };
+        if let Some(core) = server_cores.iter().chain(&generator_cores).find(|core| !allowed.contains(core)) {
+            return Err(BenchError::new(format!("core {core} is not one of the cores at hand, {allowed:?}")));
+        }
+        let mut generator = placement_on(generator_cores, &server_cores);
+        let shared = generator.wait == Wait::Block;
+        generator.wait = args.wait.unwrap_or(generator.wait);
+
+        let mut report = Report::new(args.name.as_deref().unwrap_or(name), title);
+        if shared {
+            report.paragraph(
+                "The load generator shares cores with the servers: operations a second say nothing here, \
+                 CPU an operation does.",
+            );
+        }
+        Ok(Setup { contenders, server_cores, generator, ports: Ports::from(args.base_port), report })
+    }
+
+    /// Starts one server of the comparison on `cores`.
+    pub fn start(&mut self, contender: &Contender, shard_count: usize, cores: &[usize]) -> Result<Server> {
+        let shards = shard_count.to_string();
+        let extra: &[&str] = if contender.is_ours { &["--shards", &shards] } else { &[] };
+        let server = Server::start(&contender.program, extra, cores, &mut self.ports)?;
+        self.report.server(&server);
+        Ok(server)
+    }
+
+    /// Starts every server of the comparison, ours with one shard, on the servers' cores.
+    pub fn start_all(&mut self) -> Result<Vec<(Contender, Server)>> {
+        let cores = self.server_cores.clone();
+        let contenders = self.contenders.clone();
+        contenders
+            .into_iter()
+            .map(|contender| {
+                let server = self.start(&contender, 1, &cores)?;
+                Ok((contender, server))
+            })
+            .collect()
+    }
+}
+
+/// A generator on cores of its own spins; one that shares a core with a server has to let go of it.
+pub fn placement_on(cores: Vec<usize>, server_cores: &[usize]) -> Placement {
+    let shared = cores.iter().any(|core| server_cores.contains(core));
+    Placement { cores, wait: if shared { Wait::Block } else { Wait::Spin } }
+}
+
+fn peers_in_path() -> Vec<Program> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    [("redis", "redis-server"), ("valkey", "valkey-server")]
+        .into_iter()
+        .filter(|(_, binary)| folders.iter().any(|folder| folder.join(binary).is_file()))
+        .map(|(name, binary)| Program {
+            name: name.to_string(),
+            path: PathBuf::from(binary),
+            args: Vec::new(),
+        })
+        .collect()
+}
+
+/// Our server as given, or built from this workspace into the folder that holds this binary.
+fn our_program(given: Option<&str>) -> Result<Program> {
+    if let Some(given) = given {
+        return format!("shardis={given}")
+            .parse()
+            .map_err(|error| BenchError::new(format!("--ours: {error}")));
+    }
+    println!("building our server ...");
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_string());
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let build = [
+        "build",
+        "--release",
+        "--quiet",
+        "--manifest-path",
+        manifest,
+        "-p",
+        "shardis-core",
+        "--bin",
+        "shardis",
+    ];
+    let exe = std::env::current_exe().context(|| "the path of this program".to_string())?;
+    // exe is TARGET/PROFILE/shardis-benches.
+    let target = exe.parent().and_then(|profile| profile.parent());
+    let target =
+        target.ok_or_else(|| BenchError::new("this program does not lie in a target folder: give --ours"))?;
+    let status = Command::new(&cargo)
+        .args(build)
+        .arg("--target-dir")
+        .arg(target)
+        .status()
+        .context(|| cargo.clone())?;
+    if !status.success() {
+        return Err(BenchError::new("our server does not build"));
+    }
+    let path = target.join("release/shardis");
+    Ok(Program { name: "shardis".to_string(), path, args: Vec::new() })
+}
+
+/// Connections and pipeline of loads whose speed does not matter.
+const LOADER_CONNECTIONS: usize = 4;
+const LOADER_PIPELINE: usize = 64;
+
+/// Sets the keys 0..keys of `stored` on one server.
+pub fn load_keys(server: &Server, stored: Stored, keys: u64, placement: &Placement) -> Result<()> {
+    let what = || format!("{}: load", server.program.name);
+    let mut driver =
+        Driver::connect(server.address, LOADER_CONNECTIONS, &placement.cores, Wait::Block).context(what)?;
+    let mut source = SetSequence::new(stored, keys, LOADER_PIPELINE, 1);
+    in_thread(|| driver.run(&mut source, Window::whole_source(), &mut NoObserver)).context(what)?;
+    Ok(())
+}
+
+/// Runs `work` on a thread of its own: drivers pin the thread they run on, and the main thread starts servers.
+pub fn in_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| scope.spawn(work).join().expect("a generator thread does not panic"))
+}
+
+/// The figures of one server in one cell of a matrix, a value a round.
+#[derive(Default)]
+pub struct Rounds {
+    pub ops_per_s: Vec<f64>,
+    pub cpu_us_per_op: Vec<f64>,
+    pub kernel_share: Vec<f64>,
+    pub p50_us: Vec<f64>,
+    pub p99_us: Vec<f64>,
+    pub p999_us: Vec<f64>,
+    pub server_cores_busy: Vec<f64>,
+    pub generator_busy: Vec<f64>,
+}
+
+impl Rounds {
+    fn push(&mut self, sample: &Sample) {
+        let quantile_us = |quantile| sample.latencies_ns.quantile(quantile) as f64 / 1e3;
+        self.ops_per_s.push(sample.ops_per_s);
+        self.cpu_us_per_op.push(sample.cpu_us_per_op);
+        self.kernel_share.push(sample.kernel_share);
+        self.p50_us.push(quantile_us(0.5));
+        self.p99_us.push(quantile_us(0.99));
+        self.p999_us.push(quantile_us(0.999));
+        self.server_cores_busy.push(sample.server_cores_busy);
+        self.generator_busy.push(sample.generator_busy);
+    }
+
+    /// Takes the rounds of `other` over behind these.
+    pub fn append(&mut self, mut other: Rounds) {
+        self.ops_per_s.append(&mut other.ops_per_s);
+        self.cpu_us_per_op.append(&mut other.cpu_us_per_op);
+        self.kernel_share.append(&mut other.kernel_share);
+        self.p50_us.append(&mut other.p50_us);
+        self.p99_us.append(&mut other.p99_us);
+        self.p999_us.append(&mut other.p999_us);
+        self.server_cores_busy.append(&mut other.server_cores_busy);
+        self.generator_busy.append(&mut other.generator_busy);
+    }
+
+    /// What kept the figure from being higher: the server when its cores were full, the generator when it was.
+    pub fn limit(&self, server_cores: usize) -> &'static str {
+        const FULL: f64 = 0.95;
+        if stats::median(&self.server_cores_busy) >= FULL * server_cores as f64 {
+            "server"
+        } else if stats::median(&self.generator_busy) >= FULL {
+            "generator"
+        } else {
+            "neither"
+        }
+    }
+}
+
+/// A server with the generator's connections to it.
+pub struct Lane<'a> {
+    pub server: &'a Server,
+    pub generator: Generator,
+}
+
+impl<'a> Lane<'a> {
+    pub fn connect(server: &'a Server, connections: usize, placement: &Placement) -> Result<Lane<'a>> {
+        let generator = Generator::connect(server.address, connections, placement)
+            .context(|| format!("{}: {connections} connections", server.program.name))?;
+        Ok(Lane { server, generator })
+    }
+}
+
+/// Drives every lane in every round, the order rotated by one each time, so that no server always runs first or
+/// always after the same other. Returns the figures in the order of the lanes.
+pub fn interleaved(lanes: &mut [Lane], pool: &Pool, args: &RoundArgs) -> Result<Vec<Rounds>> {
+    let mut rounds: Vec<Rounds> = lanes.iter().map(|_| Rounds::default()).collect();
+    let (warm_up, window) = (Duration::from_secs_f64(args.warm_up), Duration::from_secs_f64(args.seconds));
+    for round in 0..args.rounds as usize {
+        for step in 0..lanes.len() {
+            let at = (round + step) % lanes.len();
+            let lane = &mut lanes[at];
+            let name = &lane.server.program.name;
+            let sample =
+                lane.generator.run(pool, warm_up, window, &lane.server.cpu).context(|| name.clone())?;
+            if sample.nulls > 0 {
+                return Err(BenchError::new(format!("{name}: {} keys were not there", sample.nulls)));
+            }
+            rounds[at].push(&sample);
+        }
+    }
+    Ok(rounds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generator_that_shares_a_core_with_a_server_does_not_spin() {
+        assert_eq!(placement_on(vec![1], &[0]).wait, Wait::Spin);
+        assert_eq!(placement_on(vec![0, 1], &[0]).wait, Wait::Block);
+    }
+
+    #[test]
+    fn the_limit_is_named_by_who_was_busy() {
+        let rounds = |server, generator| Rounds {
+            server_cores_busy: vec![server],
+            generator_busy: vec![generator],
+            ..Rounds::default()
+        };
+        assert_eq!(rounds(0.99, 0.99).limit(1), "server");
+        assert_eq!(rounds(0.80, 0.99).limit(1), "generator");
+        assert_eq!(rounds(0.99, 0.50).limit(2), "neither");
+    }
+
+    #[test]
+    fn seconds_are_positive() {
+        assert_eq!(positive_seconds("0.5"), Ok(0.5));
+        for bad in ["0", "-1", "x", "NaN", "inf"] {
+            assert!(positive_seconds(bad).is_err(), "{bad}");
+        }
+    }
+}

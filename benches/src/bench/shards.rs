@@ -1,0 +1,266 @@
+//! What sharding costs and what it gives: one shard against several, on two cores and on many.
+//!
+//! `shards` asks for the cost: server CPU an operation with N shards, keys on all of them, over our own one shard. Where
+//! there are no cores left for it the generator shares the shards' cores, so one shard is measured twice: as in the macro
+//! bench with the generator beside it, which the bar is judged by, and under the shared conditions.
+//! `scale` asks for the gain: operations a second with more and more shards, the generator on the other cores.
+
+use clap::Args;
+
+use crate::bench::{
+    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, interleaved, load_keys, placement_on,
+};
+use crate::error::{BenchError, Context, Result};
+use crate::load::Placement;
+use crate::load::workload::{Op, Pool, Stored};
+use crate::report::{Table, Verdict, figure, grouped};
+use crate::server::Server;
+use crate::stats;
+use crate::sys;
+
+/// CPU an operation, several shards to one, at most.
+const SHARDS_BAR: f64 = 1.35;
+
+#[derive(Args, Clone, Debug)]
+pub struct ShardsArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub rounds: RoundArgs,
+    /// Shards to compare with one, each on its core
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..))]
+    pub shards: u16,
+    /// The bar holds for the first one
+    #[arg(long, value_delimiter = ',', default_value = "get:set,get,set,mget10,mset10")]
+    pub ops: Vec<Op>,
+    #[arg(long, default_value_t = 16)]
+    pub pipeline: usize,
+    #[arg(long, default_value_t = 50)]
+    pub connections: usize,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 64)]
+    pub value: usize,
+}
+
+pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
+    let shard_count = usize::from(args.shards);
+    let allowed = sys::allowed_cores().context(|| "cores of this process".to_string())?;
+    if allowed.len() < shard_count {
+        return Err(BenchError::new(format!(
+            "{shard_count} shards need as many cores; there are {}",
+            allowed.len()
+        )));
+    }
+    let mut setup = Setup::new(&args.common, "shards", &format!("{shard_count} shards to one"))?;
+    let ours = our_contender(&setup)?;
+
+    let many_cores = match &args.common.server_cores {
+        Some(list) if list.0.len() == shard_count => list.0.clone(),
+        Some(list) => {
+            let text = format!("--server-cores {:?} is not one core a shard", list.0);
+            return Err(BenchError::new(text));
+        }
+        None => allowed[..shard_count].to_vec(),
+    };
+    let free: Vec<usize> = allowed.iter().copied().filter(|core| !many_cores.contains(core)).collect();
+    let many_generator =
+        if free.len() >= shard_count { free[..shard_count].to_vec() } else { many_cores.clone() };
+    let many_generator = placement_on(many_generator, &many_cores);
+    let one_core = vec![many_cores[0]];
+    let beside = free.first().copied().unwrap_or(many_cores[1]);
+    let one_generator = placement_on(vec![beside], &one_core);
+    // One shard on the first of the same cores, driven from the same cores in the same way.
+    let one_as_many = many_generator.clone();
+
+    let one = setup.start(&ours, 1, &one_core)?;
+    let many = setup.start(&ours, shard_count, &many_cores)?;
+    let conditions = format!(
+        "One shard on core {one_core:?} driven from core {:?}; {shard_count} shards on cores {many_cores:?} driven from \
+         cores {:?}; {} connections, pipeline {}, values of {} B, {} rounds of {} s.",
+        one_generator.cores,
+        many_generator.cores,
+        args.connections,
+        args.pipeline,
+        args.value,
+        args.rounds.rounds,
+        args.rounds.seconds
+    );
+    setup.report.paragraph(&conditions);
+    for server in [&one, &many] {
+        load_keys(server, Stored::Text { len_bytes: args.value }, args.rounds.keyspace, &many_generator)?;
+        load_keys(server, Stored::Counter, args.rounds.keyspace, &many_generator)?;
+    }
+
+    let mut table = Table::new([
+        "op",
+        "1 shard us/op",
+        "1 shard, shared",
+        "several us/op",
+        "ratio",
+        "shared ratio",
+        "bar",
+        "",
+    ]);
+    for (at, &op) in args.ops.iter().enumerate() {
+        let pool = Pool::build(op, args.pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
+        let mut lanes = vec![
+            Lane::connect(&one, args.connections, &one_generator)?,
+            Lane::connect(&one, args.connections, &one_as_many)?,
+            Lane::connect(&many, args.connections, &many_generator)?,
+        ];
+        let rounds = interleaved(&mut lanes, &pool, &args.rounds)?;
+        let cpu: Vec<f64> = rounds.iter().map(|rounds| stats::median(&rounds.cpu_us_per_op)).collect();
+        let ratio = cpu[2] / cpu[0];
+        let verdict = (at == 0).then(|| Verdict::at_most(ratio, SHARDS_BAR));
+        if let Some(verdict) = verdict {
+            setup.report.verdict(&format!("{shard_count} shards, {op}"), verdict);
+        }
+        table.row([
+            op.to_string(),
+            figure(cpu[0]),
+            figure(cpu[1]),
+            figure(cpu[2]),
+            format!("{ratio:.2}"),
+            format!("{:.2}", cpu[2] / cpu[1]),
+            if verdict.is_some() { format!("<= {SHARDS_BAR}") } else { String::new() },
+            verdict.map_or("", Verdict::text).to_string(),
+        ]);
+    }
+    setup.report.table("Server CPU an operation", &table);
+    setup.report.finish(&args.common.results)
+}
+
+#[derive(Args, Clone, Debug)]
+pub struct ScaleArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    #[command(flatten)]
+    pub rounds: RoundArgs,
+    /// Numbers of shards to measure; those without as many cores, and one more for the generator, are left out
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16")]
+    pub shards: Vec<usize>,
+    #[arg(long, value_delimiter = ',', default_value = "get:set,get,mget10,mset10")]
+    pub ops: Vec<Op>,
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    pub pipelines: Vec<usize>,
+    /// Connections for every shard
+    #[arg(long, default_value_t = 50)]
+    pub connections_per_shard: usize,
+    /// Bytes of a value
+    #[arg(long, default_value_t = 64)]
+    pub value: usize,
+}
+
+/// A server of the scaling table, with the cores for it and for its generator.
+struct Step {
+    label: String,
+    server: Server,
+    cores: usize,
+    connections: usize,
+    generator: Placement,
+}
+
+pub fn run_scale(args: &ScaleArgs) -> Result<Verdict> {
+    let allowed = sys::allowed_cores().context(|| "cores of this process".to_string())?;
+    let mut setup = Setup::new(&args.common, "scale", "Scaling over shards")?;
+    let mut steps = Vec::new();
+    for contender in setup.contenders.clone() {
+        // A peer is measured once, on the cores of its choice among all but the generator's.
+        let counts = if contender.is_ours { args.shards.clone() } else { vec![1] };
+        for shard_count in counts {
+            if shard_count >= allowed.len() {
+                let text = format!("{shard_count} shards left out: there are {} cores.", allowed.len());
+                setup.report.paragraph(&text);
+                continue;
+            }
+            steps.push(start_step(&mut setup, &contender, shard_count, &allowed, args)?);
+        }
+    }
+    if steps.is_empty() {
+        return Err(BenchError::new("there are not enough cores for any of it"));
+    }
+
+    let mut table = Table::new([
+        "op",
+        "pipeline",
+        "server",
+        "cores",
+        "generator cores",
+        "ops/s",
+        "to the first",
+        "CPU us/op",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "limit",
+    ]);
+    for &op in &args.ops {
+        for &pipeline in &args.pipelines {
+            let pool = Pool::build(op, pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
+            let mut lanes = steps
+                .iter()
+                .map(|step| Lane::connect(&step.server, step.connections, &step.generator))
+                .collect::<Result<Vec<_>>>()?;
+            let rounds = interleaved(&mut lanes, &pool, &args.rounds)?;
+            add_scale_rows(&mut table, op, pipeline, &steps, &rounds);
+            println!("{op}, pipeline {pipeline}: done");
+        }
+    }
+    setup.report.table("Operations a second by shards", &table);
+    drop(steps);
+    setup.report.finish(&args.common.results)
+}
+
+fn start_step(
+    setup: &mut Setup,
+    contender: &Contender,
+    shard_count: usize,
+    allowed: &[usize],
+    args: &ScaleArgs,
+) -> Result<Step> {
+    let (server_cores, rest) = allowed.split_at(shard_count);
+    // A shard is dearer than its load, so as many generator cores as shards are plenty.
+    let generator_cores = rest[..rest.len().min(shard_count.max(2))].to_vec();
+    let generator = placement_on(generator_cores, server_cores);
+    let server = setup.start(contender, shard_count, server_cores)?;
+    load_keys(&server, Stored::Text { len_bytes: args.value }, args.rounds.keyspace, &generator)?;
+    load_keys(&server, Stored::Counter, args.rounds.keyspace, &generator)?;
+    let label = if contender.is_ours {
+        format!("{}, {shard_count} shards", server.program.name)
+    } else {
+        server.program.name.clone()
+    };
+    Ok(Step {
+        label,
+        server,
+        cores: shard_count,
+        connections: args.connections_per_shard * shard_count,
+        generator,
+    })
+}
+
+fn add_scale_rows(table: &mut Table, op: Op, pipeline: usize, steps: &[Step], rounds: &[Rounds]) {
+    let first = stats::median(&rounds[0].ops_per_s);
+    for (step, rounds) in steps.iter().zip(rounds) {
+        let ops_per_s = stats::median(&rounds.ops_per_s);
+        table.row([
+            op.to_string(),
+            pipeline.to_string(),
+            step.label.clone(),
+            step.cores.to_string(),
+            step.generator.cores.len().to_string(),
+            grouped(ops_per_s),
+            format!("{:.2}", ops_per_s / first),
+            figure(stats::median(&rounds.cpu_us_per_op)),
+            figure(stats::median(&rounds.p50_us)),
+            figure(stats::median(&rounds.p99_us)),
+            figure(stats::median(&rounds.p999_us)),
+            rounds.limit(step.cores).to_string(),
+        ]);
+    }
+}
+
+fn our_contender(setup: &Setup) -> Result<Contender> {
+    let ours = setup.contenders.iter().find(|contender| contender.is_ours).cloned();
+    ours.ok_or_else(|| BenchError::new("this bench measures our server: leave out --no-ours"))
+}

@@ -1,0 +1,171 @@
+//! The load generator: closed loops of pipelined requests over many connections, cheap enough not to be the limit.
+//!
+//! What makes it cheap: requests are built before the clock starts (`workload`), so sending a pipeline is a few digits
+//! and one write; replies are counted by their headers only (`resp::ReplyScanner`); one thread
+//! a core serves all its connections from one edge-triggered epoll set, and spins on it, so that the server never pays
+//! for waking us up (`driver`). What it costs and whether it was the limit is part of every figure: the share of time
+//! in which it found nothing to do.
+
+pub mod driver;
+pub mod workload;
+
+use std::io;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use crate::histogram::Histogram;
+use crate::load::driver::{Driver, Observer, Tally, Window};
+use crate::load::workload::{Pool, PoolSource};
+use crate::proc;
+use crate::sys::{self, CpuClock};
+
+/// How a generator thread waits for replies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wait {
+    /// Never sleeps. For a core of its own.
+    Spin,
+    /// Sleeps in the kernel. For a core that it shares with the server.
+    Block,
+}
+
+/// Where the generator runs: one thread pinned on each core.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    pub cores: Vec<usize>,
+    pub wait: Wait,
+}
+
+/// What one round of load measured on one server.
+pub struct Sample {
+    pub ops_per_s: f64,
+    pub cpu_us_per_op: f64,
+    /// Share of that CPU that was spent in the kernel.
+    pub kernel_share: f64,
+    /// One record for a pipeline: from before its write to after the read of its last reply.
+    pub latencies_ns: Histogram,
+    /// Cores' worth of CPU that the server used.
+    pub server_cores_busy: f64,
+    /// Share of its time in which a generator thread had something to do, on average over the threads.
+    pub generator_busy: f64,
+    pub nulls: u64,
+}
+
+/// All connections to one server, spread over the generator's threads. They stay open between rounds.
+pub struct Generator {
+    drivers: Vec<Driver>,
+}
+
+impl Generator {
+    /// Opens `connections` connections, each thread its share.
+    pub fn connect(address: SocketAddr, connections: usize, placement: &Placement) -> io::Result<Generator> {
+        let threads = placement.cores.len().min(connections).max(1);
+        let drivers = (0..threads).map(|thread| {
+            let share = connections / threads + usize::from(thread < connections % threads);
+            Driver::connect(address, share, &placement.cores[thread..=thread], placement.wait)
+        });
+        Ok(Generator { drivers: drivers.collect::<io::Result<_>>()? })
+    }
+
+    /// Drives the server for `warm_up`, then for the measured `window`, then until every reply is there.
+    pub fn run(
+        &mut self,
+        pool: &Pool,
+        warm_up: Duration,
+        window: Duration,
+        server: &ServerCpu,
+    ) -> io::Result<Sample> {
+        let opens_at_ns = sys::now_ns() + warm_up.as_nanos() as u64;
+        let times = Window { opens_at_ns, closes_at_ns: opens_at_ns + window.as_nanos() as u64 };
+        let threads = self.drivers.len();
+        let results: Vec<io::Result<(Tally, CpuProbe)>> = thread::scope(|scope| {
+            let spawn = |(index, driver)| {
+                // Threads draw different keys.
+                let mut source = PoolSource::new(pool.clone(), index as u64);
+                let mut probe = CpuProbe::new(server);
+                scope.spawn(move || {
+                    let driver: &mut Driver = driver;
+                    let tally = driver.run(&mut source, times, &mut probe)?;
+                    Ok((tally, probe))
+                })
+            };
+            let handles: Vec<_> = self.drivers.iter_mut().enumerate().map(spawn).collect();
+            handles
+                .into_iter()
+                .map(|handle| handle.join().expect("a generator thread does not panic"))
+                .collect()
+        });
+
+        let mut results = results.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
+        let (mut total, probe) = results.next().expect("there is at least one thread");
+        let mut generator_busy = total.busy_share();
+        for (tally, _) in results {
+            generator_busy += tally.busy_share();
+            total.merge(&tally);
+        }
+        let ops = total.replies as f64 / pool.replies_per_op() as f64;
+        let (cpu_ns, kernel_share) = probe.used()?;
+        Ok(Sample {
+            ops_per_s: ops / total.elapsed_ns as f64 * 1e9,
+            cpu_us_per_op: cpu_ns / 1e3 / ops,
+            kernel_share,
+            latencies_ns: total.latencies_ns,
+            server_cores_busy: cpu_ns / total.elapsed_ns as f64,
+            generator_busy: generator_busy / threads as f64,
+            nulls: total.nulls,
+        })
+    }
+}
+
+/// Where a server's CPU time is read.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerCpu {
+    pub pid: u32,
+    pub clock: CpuClock,
+}
+
+/// One reading of it.
+struct CpuReading {
+    clock_ns: u64,
+    user_ticks: u64,
+    system_ticks: u64,
+}
+
+impl ServerCpu {
+    fn read(&self) -> io::Result<CpuReading> {
+        let (user_ticks, system_ticks) = proc::user_and_system_ticks(self.pid)?;
+        Ok(CpuReading { clock_ns: self.clock.used_ns()?, user_ticks, system_ticks })
+    }
+}
+
+/// Reads the server's CPU time where the window opens and where it closes.
+struct CpuProbe {
+    server: ServerCpu,
+    opened: Option<io::Result<CpuReading>>,
+    closed: Option<io::Result<CpuReading>>,
+}
+
+impl CpuProbe {
+    fn new(server: &ServerCpu) -> CpuProbe {
+        CpuProbe { server: *server, opened: None, closed: None }
+    }
+
+    /// Nanoseconds used in the window, and the share of them that the kernel used.
+    fn used(self) -> io::Result<(f64, f64)> {
+        let never = || Err(io::Error::other("the measured window never opened"));
+        let (opened, closed) = (self.opened.unwrap_or_else(never)?, self.closed.unwrap_or_else(never)?);
+        let user = closed.user_ticks.saturating_sub(opened.user_ticks) as f64;
+        let system = closed.system_ticks.saturating_sub(opened.system_ticks) as f64;
+        Ok(((closed.clock_ns - opened.clock_ns) as f64, system / (user + system).max(1.0)))
+    }
+}
+
+impl Observer for CpuProbe {
+    fn window_opens(&mut self) {
+        self.opened = Some(self.server.read());
+    }
+
+    fn window_closes(&mut self) {
+        self.closed = Some(self.server.read());
+    }
+}

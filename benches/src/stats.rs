@@ -1,0 +1,51 @@
+//! The few statistics a noisy machine needs: medians, spreads and ratios of medians.
+
+/// The median; the mean of the middle two for an even count. Panics when empty: a cell without rounds is our bug.
+pub fn median(values: &[f64]) -> f64 {
+    assert!(!values.is_empty(), "no median of nothing");
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 { sorted[middle] } else { (sorted[middle - 1] + sorted[middle]) / 2.0 }
+}
+
+/// Smallest and largest.
+pub fn spread(values: &[f64]) -> (f64, f64) {
+    values
+        .iter()
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), &value| (low.min(value), high.max(value)))
+}
+
+/// The smallest of the groups' medians: the best contender's, as everything compared is a cost. None without groups.
+pub fn best_median<'a>(groups: impl IntoIterator<Item = &'a [f64]>) -> Option<f64> {
+    groups.into_iter().map(median).min_by(f64::total_cmp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_odd_count_is_the_middle_and_of_an_even_count_the_mean_of_two() {
+        assert_eq!(median(&[9.0, 1.0, 5.0]), 5.0);
+        assert_eq!(median(&[9.0, 1.0, 5.0, 7.0]), 6.0);
+        assert_eq!(median(&[3.0]), 3.0);
+    }
+
+    #[test]
+    fn one_wild_round_does_not_move_the_median() {
+        assert_eq!(median(&[1.0, 1.1, 1.2, 1.1, 400.0]), 1.1);
+    }
+
+    #[test]
+    fn the_best_peer_is_the_one_with_the_smallest_median_not_with_the_luckiest_round() {
+        let (redis, valkey) = ([4.0, 4.0, 1.0], [2.0, 2.0, 90.0]);
+        assert_eq!(best_median([&redis[..], &valkey[..]]), Some(2.0));
+        assert_eq!(best_median([]), None);
+    }
+
+    #[test]
+    fn the_spread_is_smallest_and_largest() {
+        assert_eq!(spread(&[2.0, 1.0, 3.0]), (1.0, 3.0));
+    }
+}

@@ -2,9 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 
 use crate::judge::{Counts, Problem, What};
 use crate::run::Done;
+
+/// Writes `text` and a line's end to standard output. That nobody reads on (`| head`) is no reason to end badly.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
 
 /// Lines of a failure's detail that are shown; all of them are in the raw output.
 const DETAIL_LINES_MAX: usize = 12;

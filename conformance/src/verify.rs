@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
+use crate::report;
 use crate::server::cargo;
 use crate::{Result, Trouble};
 
@@ -27,7 +28,7 @@ pub fn workspace_tests(workspace: &Path, target_dir: &Path, profile: &str) -> Re
         for line in BufReader::new(output).split(b'\n') {
             let line = line.map_err(Trouble::doing(testing))?;
             let line = String::from_utf8_lossy(&line);
-            println!("{line}");
+            report::say(&line);
             if let Some(more) = test_result(&line) {
                 sum.passed += more.passed;
                 sum.failed += more.failed;

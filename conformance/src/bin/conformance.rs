@@ -103,7 +103,7 @@ fn conform(arguments: &Arguments) -> Result<bool> {
 
     let shard_count = arguments.shards.or(server.is_shardis.then_some(1));
     let configuration = Configuration { shard_count, io_backend: arguments.io_backend.clone() };
-    println!("{} ({}), {}", server.version, server.path.display(), configuration.label());
+    report::say(&format!("{} ({}), {}", server.version, server.path.display(), configuration.label()));
     let jobs = files.iter().map(|file| {
         let expected = expectations.of_file(file, shard_count.unwrap_or(1));
         let expected: FileExpectations =
@@ -131,9 +131,8 @@ fn conform(arguments: &Arguments) -> Result<bool> {
     }
     let mut tally = Tally::default();
     done.iter().for_each(|file| tally.add(file));
-    print!("{}", done.iter().map(report::problems).collect::<String>());
-    print!("{}", tally.listed());
-    println!("{}", tally.closing());
+    let problems: String = done.iter().map(report::problems).collect();
+    report::say(&format!("{problems}{}{}", tally.listed(), tally.closing()));
     Ok(tally.problem_count == 0)
 }
 
@@ -153,10 +152,10 @@ fn chosen<'a>(arguments: &Arguments, catalogue: &'a Catalogue) -> Result<Vec<&'a
 fn run(workshop: &Workshop, jobs: Vec<Job>) -> Result<Vec<Done>> {
     let order: Vec<String> = jobs.iter().map(|job| job.file.name.clone()).collect();
     let mut all = Vec::new();
-    println!("{}", report::heading());
+    report::say(&report::heading());
     workshop.run(jobs, |done| {
         if done.output.is_some() {
-            println!("{}", report::row(&done));
+            report::say(&report::row(&done));
         }
         all.push(done);
     })?;

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    println!("{} passed, {} failed", sum.passed, sum.failed);
+    report::say(&format!("{} passed, {} failed", sum.passed, sum.failed));
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -90,26 +90,26 @@ fn official_suite(arguments: &Arguments) -> Result<Sum> {
     };
 
     let mut all = Vec::new();
-    println!("{}", report::heading());
+    report::say(&report::heading());
     workshop.run(jobs.collect(), |done| {
         if done.output.is_some() {
-            println!("{}  {}", report::row(&done), done.job.configuration.label());
+            report::say(&format!("{}  {}", report::row(&done), done.job.configuration.label()));
         }
         all.push(done);
     })?;
     let mut sum = Sum::default();
     for configuration in &configurations {
         let mut tally = Tally::default();
-        println!("\nofficial suite, {}:", configuration.label());
+        let mut problems = String::new();
         for done in all.iter().filter(|done| done.job.configuration == *configuration) {
-            print!("{}", report::problems(done));
+            problems.push_str(&report::problems(done));
             tally.add(done);
         }
-        print!("{}", tally.listed());
-        println!("{}", tally.closing());
+        report::say(&format!("\nofficial suite, {}:", configuration.label()));
+        report::say(&format!("{problems}{}{}", tally.listed(), tally.closing()));
         sum.passed += tally.counts.passed - tally.unexpected_passes;
         sum.failed += tally.problem_count;
     }
-    println!();
+    report::say("");
     Ok(sum)
 }

@@ -19,8 +19,8 @@ use crate::catalogue::SuiteFile;
 use crate::lane::{Lane, PORTCOUNT};
 use crate::{Result, Trouble};
 
-/// No test of the suite is silent for longer, nor is the longest file.
-const NO_PROGRESS_SECS_MIN: u64 = 60;
+/// What a test may take before it counts as hung: many times what any of them does take, for busy machines.
+const NO_PROGRESS_SECS_MIN: u64 = 120;
 const POLL: Duration = Duration::from_millis(20);
 
 /// What the suite is to do with a file, beyond running it.
@@ -43,11 +43,11 @@ pub fn run_file(lane: &Lane, file: &SuiteFile, orders: &Orders, raw: &Path) -> R
     let errors = output.try_clone().map_err(Trouble::doing(running()))?;
 
     let started = Instant::now();
-    let mut command = command(lane, file, orders)?;
+    let mut command = command(&lane.dir, lane.baseport, file, orders)?;
     let mut child = command.stdout(output).stderr(errors).spawn().map_err(Trouble::doing(running()))?;
     let group = child.id() as i32;
     groups().insert(group);
-    let limit = Duration::from_secs(3 * file.baseline_secs + 2 * NO_PROGRESS_SECS_MIN);
+    let limit = Duration::from_secs(4 * file.baseline_secs + 2 * NO_PROGRESS_SECS_MIN);
     let waited = wait(&mut child, started + limit);
     // While the child is not reaped its id is ours, so that the group is, too.
     kill_group(group);
@@ -61,17 +61,17 @@ pub fn run_file(lane: &Lane, file: &SuiteFile, orders: &Orders, raw: &Path) -> R
     Ok((String::from_utf8_lossy(&text).into_owned(), started.elapsed().as_secs_f64()))
 }
 
-fn command(lane: &Lane, file: &SuiteFile, orders: &Orders) -> Result<Command> {
+fn command(dir: &Path, baseport: u16, file: &SuiteFile, orders: &Orders) -> Result<Command> {
     let mut command = Command::new("tclsh");
     command.arg("tests/test_helper.tcl");
     command.args(["--single", &file.name, "--clients", "1", "--durable"]);
     command.args(["--timeout", &file.baseline_secs.max(NO_PROGRESS_SECS_MIN).to_string()]);
-    command.args(["--baseport", &lane.baseport.to_string(), "--portcount", &PORTCOUNT.to_string()]);
+    command.args(["--baseport", &baseport.to_string(), "--portcount", &PORTCOUNT.to_string()]);
     for (name, value) in &orders.directives {
         command.args(["--config", name, value]);
     }
     if !orders.skipfile.is_empty() {
-        let path = lane.dir.join("skipfile");
+        let path = dir.join("skipfile");
         fs::write(&path, &orders.skipfile).map_err(Trouble::doing("writing the skip file"))?;
         command.arg("--skipfile").arg(path);
     }
@@ -80,7 +80,7 @@ fn command(lane: &Lane, file: &SuiteFile, orders: &Orders) -> Result<Command> {
         command.args(["--tags", &tags.join(" ")]);
     }
     command
-        .current_dir(&lane.dir)
+        .current_dir(dir)
         // Colours would hide the tags of the output; a locale would change how names and SORT ALPHA come out.
         .env("TERM", "dumb")
         .env("LC_ALL", "C.UTF-8")
@@ -132,5 +132,57 @@ pub fn kill_processes_below(dir: &Path) {
         if cwd.starts_with(dir) {
             let _ = kill_process(pid, Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sleeper(dir: &Path) -> Child {
+        Command::new("sleep").arg("600").current_dir(dir).process_group(0).spawn().unwrap()
+    }
+
+    #[test]
+    fn only_processes_at_work_below_the_lane_are_killed() {
+        let root = std::env::temp_dir().join(format!("shardis-harness-{}", std::process::id()));
+        let (lane, deep, beside) = (root.join("lane-1"), root.join("lane-1/tests/tmp"), root.join("lane-10"));
+        fs::create_dir_all(&deep).unwrap();
+        fs::create_dir_all(&beside).unwrap();
+        let (mut inside, mut outside) = (sleeper(&deep), sleeper(&beside));
+
+        kill_processes_below(&lane);
+        let killed = inside.wait().unwrap();
+        let spared = !has_ended(&outside).unwrap();
+        kill_group(outside.id() as i32);
+        outside.wait().unwrap();
+        fs::remove_dir_all(&root).unwrap();
+
+        assert!(!killed.success());
+        assert!(spared, "a lane whose name only begins alike is another lane");
+    }
+
+    #[test]
+    fn orders_become_the_suites_flags() {
+        let dir = std::env::temp_dir().join(format!("shardis-orders-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        let file = SuiteFile { name: "unit/pause".into(), baseline_secs: 3, tests: Vec::new() };
+        let orders = Orders {
+            directives: vec![("shards".into(), "4".into()), ("io-backend".into(), "epoll".into())],
+            skipfile: "one\ntwo\n".into(),
+            denied_tags: vec!["needs:repl".into(), "slow".into()],
+        };
+
+        let command = command(&dir, 21111, &file, &orders).unwrap();
+        let flags: Vec<String> = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+        let flags = flags.join(" ");
+        let skipped = fs::read_to_string(dir.join("skipfile")).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+
+        assert!(flags.starts_with("tests/test_helper.tcl --single unit/pause --clients 1 --durable"), "{flags}");
+        assert!(flags.contains(" --baseport 21111 "), "{flags}");
+        assert!(flags.contains(" --config shards 4 --config io-backend epoll "), "{flags}");
+        assert!(flags.ends_with(" --tags -needs:repl -slow"), "{flags}");
+        assert_eq!(skipped, "one\ntwo\n");
     }
 }

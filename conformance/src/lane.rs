@@ -130,4 +130,33 @@ mod tests {
 
         assert_eq!((one, two, three), (first, first + BLOCK_STRIDE, first));
     }
+
+    #[test]
+    fn a_tree_is_laid_out_anew_with_the_server_behind_its_usual_name() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = std::env::temp_dir().join(format!("shardis-lane-{}", std::process::id()));
+        let suite = Suite { root: root.join("redis") };
+        fs::create_dir_all(suite.root.join("tests/unit")).unwrap();
+        fs::create_dir_all(suite.root.join("src")).unwrap();
+        fs::write(suite.root.join("tests/unit/quit.tcl"), "test").unwrap();
+        for helper in HELPERS {
+            let path = suite.root.join("src").join(helper);
+            fs::write(&path, "").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let dir = root.join("lane-1");
+        fs::create_dir_all(dir.join("tests/tmp/server.1")).unwrap();
+
+        lay_out(&suite, Path::new("/somewhere/shardis"), &dir).unwrap();
+        let copied = fs::read_to_string(dir.join("tests/unit/quit.tcl")).unwrap();
+        let server = fs::read_link(dir.join("src/redis-server")).unwrap();
+        let helper = fs::read_link(dir.join("src/redis-cli")).unwrap();
+        let left = fs::read_dir(dir.join("tests/tmp")).unwrap().count();
+        fs::remove_dir_all(&root).unwrap();
+
+        assert_eq!(copied, "test");
+        assert_eq!(server, Path::new("/somewhere/shardis"));
+        assert_eq!(helper, suite.root.join("src/redis-cli"));
+        assert_eq!(left, 0, "what an earlier run left behind is gone");
+    }
 }

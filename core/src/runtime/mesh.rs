@@ -2,19 +2,35 @@
 //!
 //! A ring has one writer and one reader. A full ring never blocks: what does not fit waits, in order, at the
 //! sender, and goes with one of the next turns. A bell is a system call, so it is rung once a turn and only
-//! if the peer sleeps: the sender publishes, fences, and looks at the peer's flag; the peer sets its flag,
-//! fences, and looks at its rings. One of the two sees the other.
+//! if the peer sleeps.
+//!
+//! No wake-up is lost, by one argument used twice: each side writes what it has to say, fences, and then reads what the
+//! other has to say; so one of the two sees the other.
+//!
+//! - *New messages.* The sender publishes and reads `asleep`; the receiver sets `asleep` and reads its rings.
+//! - *New room.* A sender with messages that did not fit may sleep. The receiver takes messages out and reads
+//!   `starving` and `asleep`; the sender sets both and looks for room.
 
 use crate::runtime::driver::BellHandle;
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// A shard's door bell and whether it would have to be rung.
+/// A shard's door bell and whether it would have to be rung. Alone on its cache lines: others read it every turn.
+#[repr(align(128))]
 struct Door {
     asleep: AtomicBool,
     bell: BellHandle,
+}
+
+impl Door {
+    /// For after a fence. Of several senders, one rings.
+    fn ring_if_asleep(&self) {
+        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+            self.bell.ring();
+        }
+    }
 }
 
 struct Outgoing<M> {
@@ -23,13 +39,20 @@ struct Outgoing<M> {
     overflow: VecDeque<M>,
     /// Something was published since the bell was last looked after.
     unannounced: bool,
+    /// The sender waits for room.
+    starving: Arc<AtomicBool>,
+}
+
+struct Incoming<M> {
+    ring: Consumer<M>,
+    starving: Arc<AtomicBool>,
 }
 
 /// One shard's end of the mesh.
 pub struct MeshEnd<M> {
     index: usize,
     out: Vec<Option<Outgoing<M>>>,
-    incoming: Vec<Option<Consumer<M>>>,
+    incoming: Vec<Option<Incoming<M>>>,
     doors: Arc<[Door]>,
 }
 
@@ -48,9 +71,15 @@ pub fn build<M>(bells: &[BellHandle], capacity: usize) -> Vec<MeshEnd<M>> {
         .collect();
     for from in 0..count {
         for to in (0..count).filter(|&to| to != from) {
-            let (ring, consumer) = RingBuffer::new(capacity);
-            ends[from].out[to] = Some(Outgoing { ring, overflow: VecDeque::new(), unannounced: false });
-            ends[to].incoming[from] = Some(consumer);
+            let (producer, consumer) = RingBuffer::new(capacity);
+            let starving = Arc::new(AtomicBool::new(false));
+            ends[from].out[to] = Some(Outgoing {
+                ring: producer,
+                overflow: VecDeque::new(),
+                unannounced: false,
+                starving: Arc::clone(&starving),
+            });
+            ends[to].incoming[from] = Some(Incoming { ring: consumer, starving });
         }
     }
     ends
@@ -63,7 +92,7 @@ impl<M> MeshEnd<M> {
         out.unannounced = true;
         if !out.overflow.is_empty() {
             out.overflow.push_back(message);
-        } else if let Err(rtrb::PushError::Full(message)) = out.ring.push(message) {
+        } else if let Err(PushError::Full(message)) = out.ring.push(message) {
             out.overflow.push_back(message);
         }
     }
@@ -73,46 +102,61 @@ impl<M> MeshEnd<M> {
         let mut fenced = false;
         for (to, out) in self.out.iter_mut().enumerate() {
             let Some(out) = out else { continue };
-            while let Some(message) = out.overflow.pop_front() {
-                if let Err(rtrb::PushError::Full(message)) = out.ring.push(message) {
-                    out.overflow.push_front(message);
-                    break;
-                }
-                out.unannounced = true;
-            }
+            out.push_overflow();
             if !std::mem::take(&mut out.unannounced) {
                 continue;
             }
             if !std::mem::replace(&mut fenced, true) {
                 fence(Ordering::SeqCst);
             }
-            let door = &self.doors[to];
-            if door.asleep.load(Ordering::Relaxed) && door.asleep.swap(false, Ordering::Relaxed) {
-                door.bell.ring();
-            }
+            self.doors[to].ring_if_asleep();
         }
     }
 
-    /// Takes up to `limit` messages from each peer.
-    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(usize, M)) {
-        for (from, ring) in self.incoming.iter_mut().enumerate() {
-            let Some(ring) = ring else { continue };
+    /// Takes up to `limit` messages from each peer. Returns how many there were.
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(usize, M)) -> usize {
+        let mut total = 0;
+        for (from, incoming) in self.incoming.iter_mut().enumerate() {
+            let Some(incoming) = incoming else { continue };
             for _ in 0..limit {
-                let Ok(message) = ring.pop() else { break };
+                let Ok(message) = incoming.ring.pop() else { break };
+                total += 1;
                 each(from, message);
             }
         }
+        if total > 0 {
+            self.announce_room();
+        }
+        total
     }
 
-    /// Whether a message lies in a ring to this shard, or waits for room in one from it.
+    /// Wakes those who wait for room in a ring to this shard.
+    fn announce_room(&self) {
+        fence(Ordering::SeqCst);
+        for (from, incoming) in self.incoming.iter().enumerate() {
+            let Some(incoming) = incoming else { continue };
+            // Only the shard that sleeps needs the bell: one that does not looks for room before it does.
+            if incoming.starving.load(Ordering::Relaxed) {
+                incoming.starving.store(false, Ordering::Relaxed);
+                self.doors[from].ring_if_asleep();
+            }
+        }
+    }
+
+    /// Whether a message lies in a ring to this shard, or one that waits at this shard could go.
     pub fn has_work(&self) -> bool {
-        self.incoming.iter().flatten().any(|ring| !ring.is_empty())
-            || self.out.iter().flatten().any(|out| !out.overflow.is_empty())
+        self.incoming.iter().flatten().any(|incoming| !incoming.ring.is_empty())
+            || self.out.iter().flatten().any(|out| !out.overflow.is_empty() && !out.ring.is_full())
     }
 
     /// Announces that this shard is about to wait for its bell. False: there is something to do first.
     /// `woke` must follow.
     pub fn prepare_sleep(&self) -> bool {
+        for out in self.out.iter().flatten() {
+            if !out.overflow.is_empty() {
+                out.starving.store(true, Ordering::Relaxed);
+            }
+        }
         self.doors[self.index].asleep.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         !self.has_work()
@@ -122,44 +166,236 @@ impl<M> MeshEnd<M> {
         self.doors[self.index].asleep.store(false, Ordering::Relaxed);
     }
 
-    /// Messages that wait at this shard for room in a ring.
+    /// Messages that wait at this shard for room in a ring: what a shard must bound by taking in less work.
     pub fn overflow_len(&self) -> usize {
         self.out.iter().flatten().map(|out| out.overflow.len()).sum()
+    }
+
+    /// Messages in the rings to this shard.
+    pub fn queue_depth(&self) -> usize {
+        self.incoming.iter().flatten().map(|incoming| incoming.ring.slots()).sum()
+    }
+}
+
+impl<M> Outgoing<M> {
+    fn push_overflow(&mut self) {
+        while let Some(message) = self.overflow.pop_front() {
+            if let Err(PushError::Full(message)) = self.ring.push(message) {
+                self.overflow.push_front(message);
+                break;
+            }
+            self.unannounced = true;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::driver::{CloseReason, ConnId, Driver, Events, PeerAddr};
+    use crate::runtime::epoll::EpollDriver;
+    use std::os::fd::OwnedFd;
     use std::thread;
+    use std::time::Duration;
+
+    /// A shard that sleeps is woken within this, or its wake-up is lost.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    struct BellOnly;
+
+    impl Events for BellOnly {
+        fn accepted(&mut self, _: usize, _: OwnedFd, _: PeerAddr) {}
+        fn accept_failed(&mut self, _: usize, _: std::io::Error) {}
+        fn received(&mut self, _: ConnId, _: &[u8]) {}
+        fn filled(&mut self, _: ConnId, _: Vec<u8>) {}
+        fn sent(&mut self, _: ConnId, _: Vec<u8>) {}
+        fn closed(&mut self, _: ConnId, _: CloseReason) {}
+        fn bell(&mut self) {}
+    }
+
+    fn ends(count: usize, capacity: usize) -> Vec<(MeshEnd<u64>, BellHandle)> {
+        let bells: Vec<_> = (0..count).map(|_| BellHandle::new().expect("an eventfd")).collect();
+        build(&bells, capacity).into_iter().zip(bells).collect()
+    }
+
+    /// What a shard does after a turn.
+    enum Next {
+        Turn,
+        Sleep,
+        End,
+    }
+
+    /// The loop of a shard that has nothing but its mesh.
+    fn run_shard(mut end: MeshEnd<u64>, bell: BellHandle, mut turn: impl FnMut(&mut MeshEnd<u64>) -> Next) {
+        let mut driver = EpollDriver::new(bell).expect("an epoll set");
+        loop {
+            let next = turn(&mut end);
+            end.flush();
+            match next {
+                Next::Turn => continue,
+                Next::End => return,
+                Next::Sleep => {}
+            }
+            if end.prepare_sleep() {
+                let woken = driver.turn(Some(PATIENCE), &mut BellOnly).expect("the driver works");
+                assert_eq!(woken, 1, "the bell was not rung");
+            }
+            end.woke();
+        }
+    }
 
     #[test]
     fn messages_arrive_in_order_through_a_ring_that_is_far_too_small() {
-        let bells: Vec<_> = (0..2).map(|_| BellHandle::new().expect("an eventfd")).collect();
-        let mut ends = build::<u64>(&bells, 2);
-        let mut receiver = ends.pop().expect("two ends");
-        let mut sender = ends.pop().expect("two ends");
+        let mut ends = ends(2, 2);
+        let (receiver, receiver_bell) = ends.pop().expect("two ends");
+        let (sender, sender_bell) = ends.pop().expect("two ends");
         const COUNT: u64 = 100_000;
         let reader = thread::spawn(move || {
             let mut next = 0;
-            while next < COUNT {
-                receiver.drain(16, |from, message| {
+            run_shard(receiver, receiver_bell, |end| {
+                end.drain(16, |from, message| {
                     assert_eq!((from, message), (0, next));
                     next += 1;
                 });
-                thread::yield_now();
+                if next < COUNT { Next::Sleep } else { Next::End }
+            });
+        });
+        let mut sent = 0;
+        run_shard(sender, sender_bell, |end| {
+            end.flush();
+            for _ in 0..7 {
+                if sent < COUNT {
+                    end.send(1, sent);
+                    sent += 1;
+                }
+            }
+            match end.overflow_len() {
+                0 if sent == COUNT => Next::End,
+                0 => Next::Turn,
+                _ if sent < COUNT && sent % 3 == 0 => Next::Turn,
+                _ => Next::Sleep,
             }
         });
-        for n in 0..COUNT {
-            sender.send(1, n);
-            if n % 7 == 0 {
-                sender.flush();
-            }
-        }
-        while sender.has_work() {
-            sender.flush();
-            thread::yield_now();
-        }
         reader.join().expect("the reader saw every message in order");
+    }
+
+    #[test]
+    fn a_message_to_a_sleeper_wakes_it() {
+        // Each round trip is two chances to lose a wake-up.
+        const ROUNDS: u64 = 30_000;
+        let mut ends = ends(2, 8);
+        let (pong, pong_bell) = ends.pop().expect("two ends");
+        let (ping, ping_bell) = ends.pop().expect("two ends");
+        let answering = thread::spawn(move || {
+            run_shard(pong, pong_bell, |end| {
+                let mut last = 0;
+                end.drain(8, |_, message| last = message);
+                if last > 0 {
+                    end.send(0, last);
+                }
+                if last < ROUNDS { Next::Sleep } else { Next::End }
+            });
+        });
+        let mut answered = 0;
+        let mut asked = 0;
+        run_shard(ping, ping_bell, |end| {
+            end.drain(8, |_, message| answered = message);
+            if answered == asked && asked < ROUNDS {
+                asked += 1;
+                end.send(1, asked);
+            }
+            if answered < ROUNDS { Next::Sleep } else { Next::End }
+        });
+        assert_eq!(answered, ROUNDS);
+        answering.join().expect("both ended");
+    }
+
+    #[test]
+    fn everybody_talks_to_everybody() {
+        const SHARDS: usize = 4;
+        const COUNT: u64 = 20_000;
+        let threads: Vec<_> = ends(SHARDS, 4)
+            .into_iter()
+            .enumerate()
+            .map(|(me, (end, bell))| {
+                thread::spawn(move || {
+                    let mut sent = 0;
+                    let mut next = [0; SHARDS];
+                    run_shard(end, bell, |end| {
+                        for _ in 0..5 {
+                            if sent < COUNT && end.overflow_len() < 100 {
+                                (0..SHARDS).filter(|&to| to != me).for_each(|to| end.send(to, sent));
+                                sent += 1;
+                            }
+                        }
+                        end.flush();
+                        end.drain(3, |from, message| {
+                            assert_eq!(message, next[from]);
+                            next[from] += 1;
+                        });
+                        let heard_all = (0..SHARDS).all(|from| from == me || next[from] == COUNT);
+                        match end.overflow_len() {
+                            0 if sent == COUNT && heard_all => Next::End,
+                            len if sent < COUNT && len < 100 => Next::Turn,
+                            _ => Next::Sleep,
+                        }
+                    });
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("everybody heard everything in order");
+        }
+    }
+
+    #[test]
+    fn a_sender_without_room_sleeps_until_there_is_some() {
+        let mut ends = ends(2, 2);
+        let (mut receiver, _bell) = ends.pop().expect("two ends");
+        let (mut sender, sender_bell) = ends.pop().expect("two ends");
+        for n in 0..5 {
+            sender.send(1, n);
+        }
+        sender.flush();
+        assert_eq!(sender.overflow_len(), 3);
+        assert_eq!(receiver.queue_depth(), 2);
+        assert!(sender.prepare_sleep(), "nothing can be done now");
+
+        let mut driver = EpollDriver::new(sender_bell).expect("an epoll set");
+        assert_eq!(driver.turn(Some(Duration::ZERO), &mut BellOnly).expect("it works"), 0);
+        assert_eq!(receiver.drain(1, |_, _| {}), 1);
+        assert_eq!(driver.turn(Some(PATIENCE), &mut BellOnly).expect("it works"), 1, "there is room");
+        sender.woke();
+        assert!(sender.has_work());
+        sender.flush();
+        assert_eq!(sender.overflow_len(), 2);
+    }
+
+    #[test]
+    fn a_bell_is_rung_only_for_a_sleeper_and_only_once() {
+        let mut ends = ends(3, 8);
+        let (third, third_bell) = ends.pop().expect("three ends");
+        let (mut second, _) = ends.pop().expect("three ends");
+        let (mut first, _) = ends.pop().expect("three ends");
+        let mut driver = EpollDriver::new(third_bell).expect("an epoll set");
+        let mut heard = || driver.turn(Some(Duration::ZERO), &mut BellOnly).expect("it works");
+
+        first.send(2, 1);
+        first.flush();
+        assert_eq!(heard(), 0, "it is awake");
+        assert!(!third.prepare_sleep(), "there is a message");
+        third.woke();
+
+        let mut third = third;
+        third.drain(8, |_, _| {});
+        assert!(third.prepare_sleep());
+        first.send(2, 2);
+        first.flush();
+        assert_eq!(heard(), 1);
+        second.send(2, 3);
+        second.flush();
+        first.send(2, 4);
+        first.flush();
+        assert_eq!(heard(), 0, "it was woken already");
     }
 }

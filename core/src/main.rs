@@ -29,6 +29,6 @@ fn main() {
         io_backend: backend,
         executable: args[0].clone(),
     });
-    let listener = runtime::listener::tcp("127.0.0.1", port).expect("a free port");
-    server::run(Box::leak(Box::new(globals)), vec![listener]).expect("a working driver");
+    let listeners = runtime::listener::tcp(&["127.0.0.1".to_string()], port, 511).expect("a free port");
+    server::run(Box::leak(Box::new(globals)), listeners).expect("a working driver");
 }

@@ -1,11 +1,17 @@
 //! The only room that knows glommio, io_uring, epoll, clocks, files and signals.
 pub mod clock;
+pub mod crash;
 pub mod driver;
 pub mod epoll;
+pub mod files;
 pub mod listener;
 pub mod log;
 pub mod mesh;
+pub mod os_error;
+pub mod probe;
+pub mod signals;
 mod slots;
 #[cfg(test)]
 mod tests;
+pub mod threads;
 pub mod uring;

@@ -1,0 +1,233 @@
+//! The last words of a server that crashes: what happened, on which shard, in which command, and the stack.
+//!
+//! Two ways lead here. A panic is reported by a hook, in a sane process. A fatal signal is reported by a handler, in
+//! a process that may be broken in any way: so the handler first says everything it can say without allocating and
+//! without locks, raw return addresses included, and only then tries the readable stack trace, with an alarm set in
+//! case that hangs (a crash inside the allocator). Then the signal is raised again, so that the process ends as
+//! it would have, core dump included.
+
+use super::log;
+use super::signals;
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::io;
+use std::panic::{self, PanicHookInfo};
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// Stack for signal handlers: enough to format a stack trace. Real only where it is touched.
+const ALT_STACK_LEN: usize = 512 << 10;
+
+/// Return addresses in a raw stack trace, at most.
+const FRAMES_MAX: usize = 100;
+
+/// Seconds that the readable stack trace may take.
+const TRACE_SECONDS_MAX: u32 = 10;
+
+const NO_SHARD: usize = usize::MAX;
+
+/// Set by the first thread that reports. There is one report a process.
+static REPORTING: AtomicBool = AtomicBool::new(false);
+
+static VERSION: OnceLock<&'static str> = OnceLock::new();
+
+thread_local! {
+    static SHARD: Cell<usize> = const { Cell::new(NO_SHARD) };
+    static COMMAND: Cell<&'static str> = const { Cell::new("") };
+}
+
+/// Notes what this thread executes now, for a report. "" is nothing. As cheap as a store.
+#[inline]
+pub fn set_current_command(name: &'static str) {
+    COMMAND.set(name);
+}
+
+/// Prepares this thread for being reported: a name for it, and a stack for signal handlers, without which a stack
+/// overflow would be silent.
+pub fn enter_shard(index: usize) {
+    SHARD.set(index);
+    install_alt_stack();
+}
+
+/// Reports panics, and, if `crash_log_enabled`, fatal signals. For the main thread, before others are started.
+pub fn install(version: &'static str, crash_log_enabled: bool) -> io::Result<()> {
+    let _ = VERSION.set(version);
+    panic::set_hook(Box::new(on_panic));
+    if !crash_log_enabled {
+        return Ok(());
+    }
+    install_alt_stack();
+    // The first call loads the unwinder, which allocates: not to be left to the handler.
+    raw_trace(&mut [ptr::null_mut(); FRAMES_MAX]);
+    let handler = on_fatal_signal as *const () as libc::sighandler_t;
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESETHAND;
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT] {
+        signals::handle(signal, handler, flags)?;
+    }
+    Ok(())
+}
+
+fn install_alt_stack() {
+    // SAFETY: a new anonymous mapping, given to this thread for handlers and never taken back (threads of this
+    // process live as long as it does, but for tests).
+    unsafe {
+        let stack = libc::mmap(
+            ptr::null_mut(),
+            ALT_STACK_LEN,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        if stack != libc::MAP_FAILED {
+            let stack = libc::stack_t { ss_sp: stack, ss_flags: 0, ss_size: ALT_STACK_LEN };
+            libc::sigaltstack(&stack, ptr::null_mut());
+        }
+    }
+}
+
+/// What this thread is, for a person.
+fn whereabouts() -> (Whereabouts, &'static str) {
+    let command = COMMAND.get();
+    (Whereabouts(SHARD.get()), if command.is_empty() { "none" } else { command })
+}
+
+struct Whereabouts(usize);
+
+impl std::fmt::Display for Whereabouts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            NO_SHARD => f.write_str("none"),
+            shard => write!(f, "{shard}"),
+        }
+    }
+}
+
+const REPORT_START: &str = "\n\n=== SHARDIS BUG REPORT START: Cut & paste starting from here ===\n";
+const REPORT_END: &str = "\n=== SHARDIS BUG REPORT END. Make sure to include from START to END. ===\n";
+
+fn version() -> &'static str {
+    VERSION.get().copied().unwrap_or("of unknown version")
+}
+
+/// The first thread to crash reports; others wait for the end it brings.
+fn claim_report() {
+    if REPORTING.swap(true, Ordering::AcqRel) {
+        loop {
+            // SAFETY: sleep takes no pointers.
+            unsafe { libc::sleep(1) };
+        }
+    }
+}
+
+fn on_panic(info: &PanicHookInfo<'_>) {
+    claim_report();
+    let payload = info.payload();
+    let message = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("(no message)");
+    let (file, line) = info.location().map_or(("?", 0), |location| (location.file(), location.line()));
+    let (shard, command) = whereabouts();
+
+    log::raw(REPORT_START);
+    log::warning(format_args!("------------------------------------------------"));
+    log::warning(format_args!("!!! Software Failure. Press left mouse button to continue"));
+    log::warning(format_args!("Guru Meditation: {message} #{file}:{line}"));
+    log::warning(format_args!("------------------------------------------------"));
+    log::warning(format_args!(
+        "Shardis {} panicked in thread {}, shard: {shard}, command: {command}",
+        version(),
+        thread::current().name().unwrap_or("?")
+    ));
+    log::raw("\n------ STACK TRACE ------\n");
+    log::raw(&format!("{}", Backtrace::force_capture()));
+    log::raw(REPORT_END);
+
+    // A shard that is gone would leave a server that answers for some keys only; and unwinding through it would run
+    // destructors over a state that was just found to be wrong.
+    let _ = signals::handle(libc::SIGABRT, libc::SIG_DFL, 0);
+    std::process::abort();
+}
+
+extern "C" fn on_fatal_signal(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    claim_report();
+    // SAFETY: the kernel gives an SA_SIGINFO handler a valid siginfo. si_addr and si_pid are read only for signals
+    // and codes that fill them.
+    let (code, address, sender) = unsafe {
+        let info = &*info;
+        let sender = (info.si_code == libc::SI_USER).then(|| (info.si_pid(), info.si_uid()));
+        (info.si_code, info.si_addr(), sender)
+    };
+    let (shard, command) = whereabouts();
+
+    log::raw_from_signal_handler(format_args!("{REPORT_START}"));
+    log::from_signal_handler(format_args!(
+        "Shardis {} crashed by signal: {signal}, si_code: {code}",
+        version()
+    ));
+    if let Some((pid, uid)) = sender {
+        log::from_signal_handler(format_args!("Killed by PID: {pid}, UID: {uid}"));
+    } else if signal == libc::SIGSEGV || signal == libc::SIGBUS {
+        log::from_signal_handler(format_args!("Accessing address: {address:p}"));
+    }
+    if let Some(instruction) = instruction_pointer(context) {
+        log::from_signal_handler(format_args!("Crashed running the instruction at: {instruction:#x}"));
+    }
+    log::from_signal_handler(format_args!("Shard: {shard}, command: {command}"));
+
+    log::raw_from_signal_handler(format_args!("\n------ STACK TRACE ------\n"));
+    let mut frames = [ptr::null_mut(); FRAMES_MAX];
+    for frame in raw_trace(&mut frames) {
+        log::raw_from_signal_handler(format_args!("{frame:p}\n"));
+    }
+    log::raw_from_signal_handler(format_args!("\n"));
+
+    // From here on anything may fail. A second fault ends the process, because this handler was reset; so does the
+    // alarm, if a lock is held that the crash left behind.
+    let _ = signals::handle(libc::SIGALRM, libc::SIG_DFL, 0);
+    // SAFETY: alarm takes no pointers.
+    unsafe { libc::alarm(TRACE_SECONDS_MAX) };
+    log::raw(&format!("{}", Backtrace::force_capture()));
+    // SAFETY: as above.
+    unsafe { libc::alarm(0) };
+    log::raw_from_signal_handler(format_args!("{REPORT_END}"));
+
+    let _ = signals::handle(signal, libc::SIG_DFL, 0);
+    // SAFETY: raise takes no pointers. The handler is the default one, which ends the process.
+    unsafe { libc::raise(signal) };
+}
+
+#[cfg(target_env = "gnu")]
+fn raw_trace(frames: &mut [*mut libc::c_void; FRAMES_MAX]) -> &[*mut libc::c_void] {
+    // SAFETY: backtrace writes at most the given number of addresses.
+    let count = unsafe { libc::backtrace(frames.as_mut_ptr(), FRAMES_MAX as libc::c_int) };
+    &frames[..count.max(0) as usize]
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn raw_trace(_frames: &mut [*mut libc::c_void; FRAMES_MAX]) -> &[*mut libc::c_void] {
+    &[]
+}
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn instruction_pointer(context: *mut libc::c_void) -> Option<u64> {
+    // SAFETY: the kernel gives an SA_SIGINFO handler a ucontext_t.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    Some(context.uc_mcontext.gregs[libc::REG_RIP as usize] as u64)
+}
+
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+fn instruction_pointer(context: *mut libc::c_void) -> Option<u64> {
+    // SAFETY: the kernel gives an SA_SIGINFO handler a ucontext_t.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    Some(context.uc_mcontext.pc)
+}
+
+#[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
+fn instruction_pointer(_context: *mut libc::c_void) -> Option<u64> {
+    None
+}

@@ -1,0 +1,143 @@
+//! What the process owes to the file system and to its limits, before the first thread starts.
+
+use super::log;
+use super::os_error::error_text;
+use std::io;
+use std::path::Path;
+
+/// Descriptors beside those of clients: listeners, log, data files, rings, bells.
+const RESERVED_FDS: u64 = 32;
+
+/// The descriptors of one shard's own: its rings, bell, glommio's notifiers and event descriptors.
+const FDS_PER_SHARD: u64 = 16;
+
+/// Changes the working directory, as `dir` says. The error is the text after `CONFIG SET failed` or the directive.
+pub fn change_dir(dir: &str) -> Result<(), String> {
+    std::env::set_current_dir(dir).map_err(|error| error_text(&error))
+}
+
+/// Writes the process id to a file.
+pub fn create_pidfile(path: &Path) -> io::Result<()> {
+    std::fs::write(path, format!("{}\n", std::process::id()))
+}
+
+/// Removes the file again; that it is gone already is fine.
+pub fn remove_pidfile(path: &Path) {
+    let _ = std::fs::remove_file(path);
+}
+
+/// Leaves the terminal: the caller goes on in a child process in a session of its own, without standard streams; the
+/// parent ends here with success. Must be called while the process has one thread.
+pub fn daemonize() -> io::Result<()> {
+    // SAFETY: there is one thread, so the child has all of the process' state. `_exit` in the parent runs nothing
+    // that belongs to the child. open reads a literal; dup2, close and setsid take no pointers.
+    unsafe {
+        match libc::fork() {
+            -1 => return Err(io::Error::last_os_error()),
+            0 => {}
+            _ => libc::_exit(0),
+        }
+        libc::setsid();
+        let null = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        if null >= 0 {
+            libc::dup2(null, libc::STDIN_FILENO);
+            libc::dup2(null, libc::STDOUT_FILENO);
+            libc::dup2(null, libc::STDERR_FILENO);
+            if null > libc::STDERR_FILENO {
+                libc::close(null);
+            }
+        }
+    }
+    log::silence_stdout();
+    Ok(())
+}
+
+/// Makes room for `maxclients` connections in the process' limit on open files. Returns the clients there is room for,
+/// having logged it if those are fewer. The error is the operator's line.
+pub fn raise_open_files_limit(maxclients: u32, shard_count: usize) -> Result<u32, String> {
+    let reserved = RESERVED_FDS + FDS_PER_SHARD * shard_count as u64;
+    let wanted = u64::from(maxclients) + reserved;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes one rlimit, the local.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
+        log::warning(format_args!(
+            "Unable to obtain the current NOFILE limit ({}), assuming 1024 and setting the max clients \
+             configuration accordingly.",
+            error_text(&io::Error::last_os_error())
+        ));
+        return Ok(maxclients.min(1024u64.saturating_sub(reserved) as u32));
+    }
+    let before = limit.rlim_cur;
+    if before >= wanted {
+        return Ok(maxclients);
+    }
+
+    let refusal = match set_open_files_limit(wanted, limit.rlim_max.max(wanted)) {
+        Ok(()) => {
+            log::notice(format_args!(
+                "Increased maximum number of open files to {wanted} (it was originally set to {before})."
+            ));
+            return Ok(maxclients);
+        }
+        Err(error) => error,
+    };
+    // Only root may raise the hard limit; up to it anybody may go.
+    let granted = match set_open_files_limit(limit.rlim_max, limit.rlim_max) {
+        Ok(()) => limit.rlim_max.max(before),
+        Err(_) => before,
+    };
+    if granted <= reserved {
+        return Err(format!(
+            "Your current 'ulimit -n' of {before} is not enough for the server to start. Please increase your \
+             open file limit to at least {wanted}. Exiting."
+        ));
+    }
+    let reduced = (granted - reserved) as u32;
+    log::warning(format_args!(
+        "You requested maxclients of {maxclients} requiring at least {wanted} max file descriptors."
+    ));
+    log::warning(format_args!(
+        "Server can't set maximum open files to {wanted} because of OS error: {}.",
+        error_text(&refusal)
+    ));
+    log::warning(format_args!(
+        "Current maximum open files is {granted}. maxclients has been reduced to {reduced} to compensate for low \
+         ulimit. If you need higher maxclients increase 'ulimit -n'."
+    ));
+    Ok(reduced)
+}
+
+fn set_open_files_limit(soft: u64, hard: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: setrlimit reads one rlimit, the local.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pidfile_holds_the_process_id_and_goes() {
+        let path = std::env::temp_dir().join(format!("shardis-pidfile-{}", std::process::id()));
+        create_pidfile(&path).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{}\n", std::process::id()));
+        remove_pidfile(&path);
+        assert!(!path.exists());
+        remove_pidfile(&path);
+        assert!(create_pidfile(Path::new("/no such directory/pid")).is_err());
+    }
+
+    #[test]
+    fn a_limit_that_suffices_is_left_alone() {
+        assert_eq!(raise_open_files_limit(10, 1), Ok(10));
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_said_in_the_systems_words() {
+        assert_eq!(change_dir("/no such directory"), Err("No such file or directory".to_string()));
+    }
+}

@@ -24,6 +24,10 @@
 //! - A worker and a shard never wait, never ask for the time, never touch a socket: they are handed all that.
 //! - A handler over keys knows neither its client nor its shard's number.
 
+/// The version of Redis whose behaviour this is.
+pub const REDIS_VERSION: &str = "7.0.15";
+
+pub mod cli;
 pub mod client;
 pub mod command;
 pub mod config;

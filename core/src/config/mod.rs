@@ -1,17 +1,28 @@
 //! Directives: one declarative table behind redis.conf, CONFIG GET/SET/REWRITE and the command line.
 
 mod check;
+mod load;
+mod rewrite;
+mod set;
 mod special;
 mod table;
 mod title;
 mod value;
+mod warning;
 
 use std::sync::OnceLock;
 
+pub use load::{Files, LoadError, Sources};
+pub use rewrite::{Append, rewrite};
+pub use set::{Caller, Change, SetError, Update};
 pub use special::*;
 pub use table::*;
 pub use title::expand as expand_proc_title;
 pub use value::*;
+pub use warning::warnings;
+
+use crate::protocol::OwnedArgv;
+use crate::protocol::inline::{UnbalancedQuotes, split_words};
 
 /// The row of a directive, by either of its names, in any case.
 pub fn lookup(name: &[u8]) -> Option<&'static Directive> {
@@ -28,30 +39,30 @@ impl Config {
     /// Gives a directive a value, judged by all its rules. Errors: why the value cannot be, in Redis' words where Redis
     /// has any; this configuration is then fit to be thrown away only.
     pub fn assign(&mut self, directive: &Directive, args: &[&[u8]], origin: Origin) -> Result<(), Why> {
-        let words: Vec<&[u8]>;
-        let args = if directive.flags.contains(Flags::MULTI) {
-            // Several words in one argument, which is how CONFIG SET takes them, are separated by one space each.
-            match args {
-                [b""] => &[],
-                [one] => {
-                    words = one.split(|&byte| byte == b' ').collect();
-                    &words[..]
-                }
-                _ => args,
-            }
-        } else if args.len() == 1 {
-            args
-        } else {
+        let is_multi = directive.flags.contains(Flags::MULTI);
+        if !is_multi && args.len() != 1 {
             return Err("wrong number of arguments".into());
+        }
+        let owned: OwnedArgv;
+        let words: Vec<&[u8]> = match (args, origin) {
+            // Several words in one argument: CONFIG SET has a space between them and no quotes, a file may quote.
+            ([one], Origin::Set) if is_multi => one.split(|&byte| byte == b' ').collect(),
+            ([one], Origin::Load { .. }) if is_multi => match split_words(one) {
+                Ok(split) => {
+                    owned = split;
+                    owned.as_argv().iter().collect()
+                }
+                Err(UnbalancedQuotes) => args.to_vec(),
+            },
+            _ => args.to_vec(),
         };
-        (directive.assign)(self, args, origin)?;
+        let nothing = is_multi && words == [b""];
+        (directive.assign)(self, if nothing { &[] } else { &words }, origin)?;
         if let Some(check) = directive.check {
             check(self)?;
         }
         match directive.status {
-            Status::Refused(feature) if !directive.is_default(self) => {
-                Err(format!("this version of Shardis has {}", feature.absence()).into())
-            }
+            Status::Refused(feature) if !directive.is_default(self) => Err(feature.refusal()),
             Status::Refused(_) | Status::Inert(_) | Status::Live => Ok(()),
         }
     }

@@ -9,6 +9,11 @@ use crate::protocol::number::{parse_f64, parse_i64};
 
 const WRONG_NUMBER: Why = Why::Borrowed("wrong number of arguments");
 
+/// A number as C reads it, leading zeros and all.
+fn parse_long(text: &[u8]) -> Option<i64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
 /// Joins words with spaces.
 fn joined<I: IntoIterator<Item = Vec<u8>>>(words: I) -> Vec<u8> {
     words.into_iter().collect::<Vec<_>>().join(&b' ')
@@ -46,8 +51,8 @@ impl Value for SavePoints {
             .chunks(2)
             .map(|pair| {
                 let [period, changes] = pair else { return None };
-                let period_s = parse_i64(period).filter(|&period_s| period_s >= 1)?;
-                let change_count = i32::try_from(parse_i64(changes)?).ok().filter(|&count| count >= 0)?;
+                let period_s = parse_long(period).filter(|&period_s| period_s >= 1)?;
+                let change_count = i32::try_from(parse_long(changes)?).ok().filter(|&count| count >= 0)?;
                 Some(SavePoint { period_s, change_count })
             })
             .collect();
@@ -129,7 +134,7 @@ impl Value for BufferLimits {
                 Some(BufferLimit {
                     hard_bytes: parse_memory(group[1])?,
                     soft_bytes: parse_memory(group[2])?,
-                    soft_seconds: u32::try_from(parse_i64(group[3])?).ok()?,
+                    soft_seconds: u32::try_from(parse_long(group[3])?).ok()?,
                 })
             };
             *slot = limit()
@@ -147,12 +152,15 @@ impl Value for BufferLimits {
 
     fn lines(&self, _: Kind) -> Vec<Vec<u8>> {
         let unit = |bytes: u64| super::value::memory_with_unit(i128::from(bytes));
-        self.classes()
-            .map(|(_, class, limit)| {
+        let usual = BufferLimits::default();
+        let classes = self.classes().into_iter().zip(usual.classes());
+        classes
+            .filter(|(class, usual)| class != usual)
+            .map(|((_, class, limit), _)| {
                 let (hard, soft) = (unit(limit.hard_bytes), unit(limit.soft_bytes));
                 format!("{class} {hard} {soft} {}", limit.soft_seconds).into_bytes()
             })
-            .to_vec()
+            .collect()
     }
 }
 

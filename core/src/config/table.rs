@@ -76,7 +76,7 @@ impl Feature {
     /// As the object of "this version has ...".
     pub fn absence(self) -> &'static str {
         match self {
-            Feature::Design => "no use for it",
+            Feature::Design => "no use for some directives",
             Feature::Persistence => "no persistence to disk",
             Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
@@ -95,6 +95,11 @@ impl Feature {
             Feature::Supervision => "no notification of supervisors",
             Feature::SocketMark => "no socket marks",
         }
+    }
+
+    /// The error for a directive that asks for it.
+    pub(super) fn refusal(self) -> Why {
+        format!("this version of Shardis has {}", self.absence()).into()
     }
 }
 
@@ -382,6 +387,7 @@ directives! {
         LIVE;
     notify_keyspace_events: NotifyEvents = NotifyEvents::default(); "notify-keyspace-events", TYPE, NONE, EVENTS;
     tracking_table_max_keys: u64 = 1_000_000; "tracking-table-max-keys", int(0, I64_MAX), NONE, TRACKING;
+    lua_enable_deprecated_api: bool = false; "lua-enable-deprecated-api", TYPE, IMMUTABLE.and(HIDDEN), SCRIPTS;
     busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, SCRIPTS;
 
     // Persistence.

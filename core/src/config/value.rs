@@ -240,7 +240,7 @@ impl Value for Text {
 }
 
 /// A value in double quotes, escaped so that reading the line gives it back.
-pub(super) fn quote(value: &[u8]) -> Vec<u8> {
+pub fn quote(value: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(value.len() + 2);
     out.push(b'"');
     for &byte in value {

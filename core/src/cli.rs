@@ -1,0 +1,174 @@
+//! The command line: `shardis [redis.conf | -] [--directive value ...]`.
+//!
+//! A few options are for this program; everything else is directives, by the rules of Redis 7.0. `--name` begins a
+//! directive, and what follows are its values, up to the next argument that begins with `--`. Directly behind a bare
+//! `--name` even that is a value (`--requirepass --secret`), but for `--save`, whose missing value is the empty one. Name
+//! and values may also be one argument: `"--maxmemory 1gb"`.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use clap::Parser;
+
+use crate::REDIS_VERSION;
+use crate::config::{Config, Files, Sources, quote};
+use crate::protocol::inline::split_words;
+
+const EXAMPLES: &str = "\
+Examples:
+  shardis                                     all defaults, all cores
+  shardis /etc/redis/redis.conf
+  shardis /etc/redis/redis.conf --port 7000 --shards 4
+  shardis --port 7000 --save \"\" --maxmemory 1gb
+  echo 'maxmemory 128mb' | shardis -";
+
+#[derive(Parser)]
+#[command(
+    name = "shardis",
+    about = "A Redis-compatible in-memory data server whose cores share nothing.",
+    override_usage = "shardis [/path/to/redis.conf | -] [--directive value ...]",
+    after_help = EXAMPLES,
+    disable_version_flag = true
+)]
+struct Options {
+    /// Print the version
+    #[arg(short = 'v', long)]
+    version: bool,
+
+    /// Not available
+    #[arg(long, num_args = 0..=1, value_name = "MEGABYTES", hide = true)]
+    test_memory: Option<Option<OsString>>,
+
+    /// Not available
+    #[arg(long, hide = true)]
+    check_system: bool,
+
+    /// A configuration file in redis.conf's syntax, or `-` for standard input; then any directives of it, as options
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CONFIG AND DIRECTIVES")]
+    rest: Vec<OsString>,
+}
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq)]
+pub enum Invocation {
+    Serve(Box<Config>),
+    /// Print something and end.
+    Exit {
+        status: i32,
+        stdout: String,
+        stderr: String,
+    },
+}
+
+impl Invocation {
+    fn print(stdout: String) -> Invocation {
+        Invocation::Exit { status: 0, stdout, stderr: String::new() }
+    }
+
+    fn fail(message: String) -> Invocation {
+        Invocation::Exit { status: 1, stdout: String::new(), stderr: message + "\n" }
+    }
+}
+
+/// `shardis --version`. Its shape is that of `redis-server --version`.
+pub fn version_line() -> String {
+    format!(
+        "Shardis server v={} redis={REDIS_VERSION} sha={}:0 malloc=jemalloc bits={}",
+        env!("CARGO_PKG_VERSION"),
+        option_env!("SHARDIS_GIT_SHA").unwrap_or("00000000"),
+        usize::BITS
+    )
+}
+
+/// Understands the arguments, the program's name first. Standard input is read only if they ask for it.
+pub fn interpret(
+    args: &[OsString],
+    files: &dyn Files,
+    read_stdin: &mut dyn FnMut() -> Result<Vec<u8>, String>,
+    is_command: &dyn Fn(&[u8]) -> bool,
+) -> Invocation {
+    let program = args.first().map_or(Path::new("shardis"), Path::new);
+    if program.file_name().is_some_and(|name| name == "redis-sentinel") {
+        return no_sentinel();
+    }
+    let options = match Options::try_parse_from(args) {
+        Ok(options) => options,
+        Err(answer) if answer.use_stderr() => return Invocation::fail(answer.to_string()),
+        Err(help) => return Invocation::print(help.to_string()),
+    };
+    if options.version {
+        return Invocation::print(version_line() + "\n");
+    }
+    if options.test_memory.is_some() {
+        return Invocation::fail("Shardis has no memory test: --test-memory is not available.".to_owned());
+    }
+    if options.check_system {
+        return Invocation::fail("Shardis has no system check: --check-system is not available.".to_owned());
+    }
+
+    let mut rest: Vec<&[u8]> = options.rest.iter().map(|arg| arg.as_bytes()).collect();
+    let mut sources = Sources::default();
+    let mut from_stdin = false;
+    match rest.first() {
+        Some(&b"-") => from_stdin = true,
+        Some(path) if !path.starts_with(b"-") => {
+            sources.file = Some(Path::new(&options.rest[0])).filter(|path| !path.as_os_str().is_empty());
+        }
+        Some(_) | None => {}
+    }
+    if from_stdin || rest.first().is_some_and(|first| !first.starts_with(b"-")) {
+        rest.remove(0);
+    }
+    if rest.last() == Some(&&b"-"[..]) {
+        from_stdin = true;
+        rest.pop();
+    }
+    sources.args = directive_lines(&rest);
+    if sources.args.iter().any(|line| line.eq_ignore_ascii_case(b"sentinel")) {
+        return no_sentinel();
+    }
+    if from_stdin {
+        match read_stdin() {
+            Ok(text) => sources.stdin = Some(text),
+            Err(why) => return Invocation::fail(format!("Fatal error, can't read standard input: {why}")),
+        }
+    }
+    match Config::from_sources(&sources, files, is_command) {
+        Ok(config) => Invocation::Serve(Box::new(config)),
+        Err(error) => Invocation::fail(error.to_string()),
+    }
+}
+
+fn no_sentinel() -> Invocation {
+    Invocation::fail("Shardis has no Sentinel mode: use redis-sentinel.".to_owned())
+}
+
+/// Makes configuration lines of arguments. Values are quoted, so that they are read as they were given; a name is not,
+/// so that it may bring values along.
+pub fn directive_lines(args: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    // The directive before has no value yet.
+    let mut takes_anything = false;
+    for arg in args {
+        match arg.strip_prefix(b"--").filter(|_| !takes_anything) {
+            Some(directive) => {
+                let word_count = split_words(directive).map_or(usize::MAX, |words| words.len());
+                takes_anything = word_count <= 1 && !directive.eq_ignore_ascii_case(b"save");
+                lines.push(directive.to_vec());
+            }
+            None => {
+                if lines.is_empty() {
+                    lines.push(Vec::new());
+                }
+                let line = lines.last_mut().expect("one was pushed");
+                if !line.is_empty() {
+                    line.push(b' ');
+                }
+                line.extend_from_slice(&quote(arg));
+                takes_anything = false;
+            }
+        }
+    }
+    lines
+}

@@ -1,0 +1,207 @@
+//! Starts the real binary, and talks to it byte by byte.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+/// How long anything may take before the test calls it broken. Generous: it is no measurement.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How a server is started.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub shards: usize,
+    pub io_backend: &'static str,
+}
+
+/// One shard and several, on both backends.
+pub const SETUPS: [Setup; 4] = [
+    Setup { shards: 1, io_backend: "uring" },
+    Setup { shards: 3, io_backend: "uring" },
+    Setup { shards: 1, io_backend: "epoll" },
+    Setup { shards: 3, io_backend: "epoll" },
+];
+
+/// A running server; killed when dropped.
+pub struct Server {
+    child: Child,
+    pub port: u16,
+    lines: Receiver<String>,
+}
+
+/// A port that was free just now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("it is bound").port()
+}
+
+impl Server {
+    pub fn start(setup: Setup) -> Server {
+        Server::start_with(setup, &[])
+    }
+
+    /// Starts a server with further arguments and waits until it accepts connections.
+    pub fn start_with(setup: Setup, extra: &[&str]) -> Server {
+        let port = free_port();
+        let mut server = Server::spawn(setup, port, extra);
+        server.wait_for_line("Ready to accept");
+        server
+    }
+
+    /// Starts a server on a given port without waiting for it.
+    pub fn spawn(setup: Setup, port: u16, extra: &[&str]) -> Server {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_shardis"))
+            .args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"])
+            .args(["--shards", &setup.shards.to_string(), "--io-backend", setup.io_backend])
+            .args(extra)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the binary starts");
+        let lines = follow(child.stdout.take().expect("it is piped"));
+        Server { child, port, lines }
+    }
+
+    /// Waits for a line of the log that contains `text`. Panics if the log ends first.
+    pub fn wait_for_line(&mut self, text: &str) -> String {
+        let mut seen = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            if line.contains(text) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("no line with '{text}' in the log:\n{}", seen.join("\n"));
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::to(self.port)
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: kill takes no pointers; the child has not been waited for, so its pid is still its own.
+        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+    }
+
+    /// Waits for the end of the process and returns its exit code; `None` after a signal.
+    pub fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("it is our child") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server does not end");
+    }
+
+    /// Resident memory in bytes.
+    pub fn rss_bytes(&self) -> usize {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid())).expect("it runs");
+        let pages: usize = statm.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number");
+        pages * 4096
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn follow(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+/// A client without a library: what it sends and gets are bytes.
+pub struct Connection {
+    pub stream: TcpStream,
+    reader: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub fn to(port: u16) -> Connection {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        let reader = BufReader::new(stream.try_clone().expect("a second handle"));
+        Connection { stream, reader }
+    }
+
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    pub fn request(&mut self, args: &[&[u8]]) {
+        self.send(&encode(args));
+    }
+
+    /// One request and its reply.
+    pub fn call(&mut self, args: &[&str]) -> String {
+        let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+        self.request(&args);
+        String::from_utf8_lossy(&self.reply()).into_owned()
+    }
+
+    /// The next complete RESP2 reply, as bytes.
+    pub fn reply(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut awaited = 1usize;
+        while awaited > 0 {
+            awaited -= 1;
+            let start = bytes.len();
+            let count = self.reader.read_until(b'\n', &mut bytes).expect("a reply in time");
+            assert!(count > 0, "the server closed the connection");
+            let line = &bytes[start..];
+            let number = || std::str::from_utf8(&line[1..line.len() - 2]).ok()?.parse::<i64>().ok();
+            match line[0] {
+                b'$' => {
+                    let len = number().expect("a length");
+                    if len >= 0 {
+                        let start = bytes.len();
+                        bytes.resize(start + len as usize + 2, 0);
+                        self.reader.read_exact(&mut bytes[start..]).expect("the whole string");
+                    }
+                }
+                b'*' => awaited += number().expect("a length").max(0) as usize,
+                b'+' | b'-' | b':' => {}
+                other => panic!("no reply starts with {:?}", other as char),
+            }
+        }
+        bytes
+    }
+
+    /// Everything up to the server's end of the connection.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset is an end, too.
+        let _ = self.reader.read_to_end(&mut bytes);
+        bytes
+    }
+}
+
+pub fn encode(args: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}

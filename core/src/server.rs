@@ -1,12 +1,23 @@
-//! The composition root: makes the shards, gives each a thread with a driver, and runs them.
+//! The composition root: reads the configuration, makes the shards, gives each a thread with a driver, and
+//! ends in order.
 
-use crate::runtime::clock::SystemClock;
+use crate::command::handlers::FAMILIES;
+use crate::command::table::CommandTable;
+use crate::config::{Config, IoBackend, LogLevel};
+use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
-use crate::runtime::listener;
+use crate::runtime::epoll::EpollDriver;
 use crate::runtime::mesh::{self, MeshEnd};
+use crate::runtime::threads::{self, Backend};
+use crate::runtime::uring::UringDriver;
+use crate::runtime::{crash, files, listener, log, probe, signals};
 use crate::shard::message::Message;
-use crate::worker::{Globals, IoRequest, NewConnectionInfo, Worker};
+use crate::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
+use crate::{REDIS_VERSION, SHARDIS_VERSION, cli};
+use std::ffi::OsString;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// Messages a ring between two shards holds; more wait at their sender.
@@ -15,13 +26,242 @@ const MESH_CAPACITY: usize = 1024;
 /// Messages taken from each peer in one turn, so that sockets are looked at in between.
 const MESH_DRAIN_MAX: usize = 64;
 
+/// Runs the program. `args` as the process got them.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let config = match cli::start(&args) {
+        cli::Start::Serve(config) => *config,
+        cli::Start::Exit { text, code } => {
+            if code == 0 {
+                print!("{text}");
+            } else {
+                eprint!("{text}");
+            }
+            return ExitCode::from(code);
+        }
+    };
+    match serve(config, &args[0].to_string_lossy()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(line) => {
+            log::warning(format_args!("{line}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves until somebody stops the server. The error is the operator's line.
+fn serve(mut config: Config, executable: &str) -> Result<(), String> {
+    log::set_level(log_level(config.loglevel));
+    if !config.logfile.is_empty() {
+        let path = config.logfile.to_str_lossy();
+        log::set_file(&path).map_err(|error| format!("Can't open the log file '{path}': {error}"))?;
+    }
+    files::change_dir(&config.dir.to_str_lossy())
+        .map_err(|error| format!("Can't chdir to '{}': {error}", config.dir.to_str_lossy()))?;
+    if config.daemonize {
+        files::daemonize().map_err(|error| format!("Can't daemonize: {error}"))?;
+    }
+    crash::install(SHARDIS_VERSION, config.crash_log_enabled)
+        .map_err(|error| format!("Can't install the crash handler: {error}"))?;
+    greet(&config);
+    let backend = choose_backend(config.io_backend)?;
+    let shard_count = match config.shards {
+        0 => threads::default_shard_count(),
+        count => count as usize,
+    };
+    config.maxclients = files::raise_open_files_limit(config.maxclients, shard_count)?;
+    let listeners = listen(&config)?;
+    let pidfile = pidfile(&config);
+    if let Some(path) = &pidfile
+        && let Err(error) = files::create_pidfile(path)
+    {
+        log::warning(format_args!("Failed to write PID file: {error}"));
+    }
+
+    let clock = SystemClock::get();
+    let entropy = EntropySeed::read()?;
+    let renames: Vec<(String, String)> = config
+        .renamed_commands
+        .iter()
+        .map(|rename| (rename.from.to_str_lossy().into_owned(), rename.to.to_str_lossy().into_owned()))
+        .collect();
+    let socket_path = (!config.unixsocket.is_empty()).then(|| config.unixsocket.as_path().to_owned());
+    let metrics_port = config.metrics_port;
+    let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
+        table: CommandTable::new(FAMILIES, &renames)?,
+        shard_count,
+        seed: entropy.seed,
+        run_id: entropy.run_id,
+        started_at_ms: clock.wall_ms(),
+        io_backend: backend.name(),
+        executable: executable.to_string(),
+        config,
+    })));
+    if metrics_port != 0 {
+        crate::metrics::serve(globals, metrics_port)?;
+    }
+    let outcome = run_shards(globals, backend, listeners);
+
+    if let Some(path) = &pidfile {
+        log::notice(format_args!("Removing the pid file."));
+        files::remove_pidfile(path);
+    }
+    if let Some(path) = socket_path {
+        log::notice(format_args!("Removing the unix socket file."));
+        let _ = std::fs::remove_file(path);
+    }
+    outcome?;
+    log::warning(format_args!("Shardis is now ready to exit, bye bye..."));
+    Ok(())
+}
+
+fn greet(config: &Config) {
+    log::warning(format_args!("oO0OoO0OoO0Oo Shardis is starting oO0OoO0OoO0Oo"));
+    log::warning(format_args!(
+        "Shardis version={SHARDIS_VERSION}, redis_version={REDIS_VERSION}, bits={}, pid={}, just started",
+        usize::BITS,
+        std::process::id()
+    ));
+    if config.config_file.is_empty() {
+        log::warning(format_args!(
+            "Warning: no config file specified, using the default config. In order to specify a config file use \
+             shardis /path/to/redis.conf"
+        ));
+    } else {
+        log::warning(format_args!("Configuration loaded"));
+    }
+    // The line by which Redis' own test harness learns the process id.
+    log::notice(format_args!("Running mode=standalone, port={}. PID: {}", config.port, std::process::id()));
+    if !config.save.0.is_empty() {
+        log::warning(format_args!(
+            "WARNING: save points are configured, but this version keeps data in memory only. Nothing is \
+             written to disk; all data is gone when the server stops."
+        ));
+    }
+    if let Some(warning) = listener::backlog_warning(config.tcp_backlog as i32) {
+        log::warning(format_args!("{warning}"));
+    }
+}
+
+fn log_level(level: LogLevel) -> log::Level {
+    match level {
+        LogLevel::Debug => log::Level::Debug,
+        LogLevel::Verbose => log::Level::Verbose,
+        LogLevel::Notice => log::Level::Notice,
+        LogLevel::Warning => log::Level::Warning,
+    }
+}
+
+fn choose_backend(wanted: IoBackend) -> Result<Backend, String> {
+    let backend = match wanted {
+        IoBackend::Epoll => Backend::Epoll,
+        IoBackend::Uring => match probe::uring() {
+            Ok(_) => Backend::Uring,
+            Err(why) => return Err(format!("io_uring is not available: {why}. Use --io-backend epoll.")),
+        },
+        IoBackend::Auto => match probe::uring() {
+            Ok(_) => Backend::Uring,
+            Err(why) => {
+                log::warning(format_args!("io_uring is not available: {why}. Using epoll instead."));
+                Backend::Epoll
+            }
+        },
+    };
+    log::notice(format_args!("I/O backend: {}", backend.name()));
+    Ok(backend)
+}
+
+/// All listening sockets. None at all is an error.
+fn listen(config: &Config) -> Result<Vec<OwnedFd>, String> {
+    let backlog = config.tcp_backlog as i32;
+    let mut listeners = Vec::new();
+    if config.port != 0 {
+        let addresses: Vec<String> =
+            config.bind.0.iter().map(|address| address.to_str_lossy().into_owned()).collect();
+        listeners = listener::tcp(&addresses, config.port, backlog).map_err(|error| error.to_string())?;
+    }
+    if !config.unixsocket.is_empty() {
+        let path = config.unixsocket.to_str_lossy();
+        let socket = listener::unix(&path, config.unixsocketperm, backlog).map_err(|error| error.to_string())?;
+        listeners.push(socket);
+    }
+    if listeners.is_empty() {
+        return Err("Configured to not listen anywhere, exiting.".to_string());
+    }
+    Ok(listeners)
+}
+
+/// Where the process id goes: as configured, or Redis' default for a daemon.
+fn pidfile(config: &Config) -> Option<std::path::PathBuf> {
+    if !config.pidfile.is_empty() {
+        return Some(config.pidfile.as_path().to_owned());
+    }
+    config.daemonize.then(|| "/var/run/redis.pid".into())
+}
+
+/// What must not be guessed from outside: the hash seed, and the run's name.
+struct EntropySeed {
+    seed: u64,
+    run_id: String,
+}
+
+impl EntropySeed {
+    fn read() -> Result<EntropySeed, String> {
+        use std::io::Read;
+        let mut bytes = [0u8; 28];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .map_err(|error| format!("Can't read /dev/urandom: {error}"))?;
+        let (seed, name) = bytes.split_at(8);
+        Ok(EntropySeed {
+            seed: u64::from_le_bytes(seed.try_into().expect("eight bytes")),
+            run_id: name.iter().map(|byte| format!("{byte:02x}")).collect(),
+        })
+    }
+}
+
+/// Starts a thread a shard and waits until all have ended.
+fn run_shards(globals: &'static Globals, backend: Backend, listeners: Vec<OwnedFd>) -> Result<(), String> {
+    let count = globals.stats.len();
+    let bells: Vec<BellHandle> = (0..count)
+        .map(|_| BellHandle::new())
+        .collect::<io::Result<_>>()
+        .map_err(|error| format!("Can't create the shards' bells: {error}"))?;
+    signals::install(&bells[0]).map_err(|error| format!("Can't install signal handlers: {error}"))?;
+    let ends = mesh::build::<Message>(&bells, MESH_CAPACITY);
+    let mut listeners = Some(listeners);
+    let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
+    for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
+        let listeners = listeners.take().unwrap_or_default();
+        let bells = bells.clone();
+        entries.push(Box::new(move || {
+            let worker = Worker::new(index, globals, SystemClock::get());
+            match backend {
+                Backend::Uring => shard_loop(UringDriver::new(bell)?, end, worker, listeners, &bells),
+                Backend::Epoll => shard_loop(EpollDriver::new(bell)?, end, worker, listeners, &bells),
+            }
+        }));
+    }
+    let shards = threads::start(backend, entries)?;
+    log::notice(format_args!("Shards: {count}"));
+    log::notice(format_args!("Ready to accept connections"));
+    for (index, shard) in shards.into_iter().enumerate() {
+        match shard.join() {
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(error))) => return Err(format!("Shard {index} cannot go on: {error}")),
+            Ok(None) | Err(_) => return Err(format!("Shard {index} has ended")),
+        }
+    }
+    Ok(())
+}
+
 /// Runs one shard until the server stops.
-pub fn shard_loop<D: Driver>(
+fn shard_loop<D: Driver>(
     mut driver: D,
     mut mesh: MeshEnd<Message>,
     mut worker: Worker,
     listeners: Vec<OwnedFd>,
-) -> std::io::Result<()> {
+    bells: &[BellHandle],
+) -> io::Result<()> {
     for listener in listeners {
         driver.listen(listener);
     }
@@ -43,10 +283,17 @@ pub fn shard_loop<D: Driver>(
         }
         mesh.flush();
         worker.shard.stats.mesh_queue_depth.set(mesh.overflow_len() as u64);
+        if worker.shard.index == 0 && signals::stop_requested().is_some() {
+            log::warning(format_args!("User requested shutdown..."));
+            worker.globals.stop();
+        }
     }
+    // Whoever stopped the server did so on one shard: the others may be asleep.
+    bells.iter().for_each(BellHandle::ring);
     Ok(())
 }
 
+/// Does what the worker asked of its driver.
 fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
     let mut requests = std::mem::take(&mut worker.requests);
     for request in requests.drain(..) {
@@ -68,29 +315,4 @@ fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
     }
     debug_assert!(worker.requests.is_empty());
     worker.requests = requests;
-}
-
-/// Starts a thread a shard and waits until all have ended.
-pub fn run(globals: &'static Globals, mut listeners: Vec<OwnedFd>) -> std::io::Result<()> {
-    let count = globals.stats.len();
-    let bells = (0..count).map(|_| BellHandle::new()).collect::<std::io::Result<Vec<_>>>()?;
-    let ends = mesh::build::<Message>(&bells, MESH_CAPACITY);
-    let mut threads = Vec::new();
-    for (index, (end, bell)) in ends.into_iter().zip(bells).enumerate() {
-        let listeners = std::mem::take(&mut listeners);
-        let thread = std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-            let worker = Worker::new(index, globals, SystemClock::get());
-            match globals.io_backend {
-                "io_uring" => {
-                    shard_loop(crate::runtime::uring::UringDriver::new(bell)?, end, worker, listeners)
-                }
-                _ => shard_loop(crate::runtime::epoll::EpollDriver::new(bell)?, end, worker, listeners),
-            }
-        })?;
-        threads.push(thread);
-    }
-    for thread in threads {
-        thread.join().expect("a shard's panic ends the process")?;
-    }
-    Ok(())
 }

@@ -27,6 +27,9 @@
 /// The version of Redis whose behaviour this is.
 pub const REDIS_VERSION: &str = "7.0.15";
 
+/// Our own version.
+pub const SHARDIS_VERSION: &str = env!("CARGO_PKG_VERSION");
+
 pub mod cli;
 pub mod client;
 pub mod command;

@@ -13,7 +13,8 @@ use crate::runtime::uring::UringDriver;
 use crate::runtime::{crash, files, listener, log, probe, signals};
 use crate::shard::message::Message;
 use crate::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
-use crate::{REDIS_VERSION, SHARDIS_VERSION, cli};
+use crate::cli::{self, Invocation};
+use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -28,15 +29,15 @@ const MESH_DRAIN_MAX: usize = 64;
 
 /// Runs the program. `args` as the process got them.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let config = match cli::start(&args) {
-        cli::Start::Serve(config) => *config,
-        cli::Start::Exit { text, code } => {
-            if code == 0 {
-                print!("{text}");
-            } else {
-                eprint!("{text}");
-            }
-            return ExitCode::from(code);
+    // The names that rename-command may use, before anything is renamed.
+    let table = CommandTable::new(FAMILIES, &[]).expect("the rows fit together");
+    let is_command = |name: &[u8]| table.lookup(name).is_some();
+    let config = match cli::interpret(&args, &files::SystemFiles, &mut files::read_stdin, &is_command) {
+        Invocation::Serve(config) => *config,
+        Invocation::Exit { status, stdout, stderr } => {
+            print!("{stdout}");
+            eprint!("{stderr}");
+            return ExitCode::from(status as u8);
         }
     };
     match serve(config, &args[0].to_string_lossy()) {
@@ -85,7 +86,6 @@ fn serve(mut config: Config, executable: &str) -> Result<(), String> {
         .map(|rename| (rename.from.to_str_lossy().into_owned(), rename.to.to_str_lossy().into_owned()))
         .collect();
     let socket_path = (!config.unixsocket.is_empty()).then(|| config.unixsocket.as_path().to_owned());
-    let metrics_port = config.metrics_port;
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
         table: CommandTable::new(FAMILIES, &renames)?,
         shard_count,
@@ -96,9 +96,6 @@ fn serve(mut config: Config, executable: &str) -> Result<(), String> {
         executable: executable.to_string(),
         config,
     })));
-    if metrics_port != 0 {
-        crate::metrics::serve(globals, metrics_port)?;
-    }
     let outcome = run_shards(globals, backend, listeners);
 
     if let Some(path) = &pidfile {

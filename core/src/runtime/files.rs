@@ -3,13 +3,58 @@
 use super::log;
 use super::os_error::error_text;
 use std::io;
-use std::path::Path;
+use crate::config::Files;
+use std::ffi::{CStr, CString, OsStr};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 /// Descriptors beside those of clients: listeners, log, data files, rings, bells.
 const RESERVED_FDS: u64 = 32;
 
 /// The descriptors of one shard's own: its rings, bell, glommio's notifiers and event descriptors.
 const FDS_PER_SHARD: u64 = 16;
+
+/// The file system, as the configuration's loader asks for it.
+pub struct SystemFiles;
+
+impl Files for SystemFiles {
+    fn read(&self, path: &Path) -> Result<Vec<u8>, String> {
+        std::fs::read(path).map_err(|error| error_text(&error))
+    }
+
+    fn expand(&self, pattern: &Path) -> Vec<PathBuf> {
+        let Ok(pattern) = CString::new(pattern.as_os_str().as_bytes()) else { return Vec::new() };
+        // SAFETY: all-zeroes is a valid glob_t. glob reads a terminated string and fills the structure, whose
+        // `gl_pathc` paths are terminated strings until globfree, which is called in every case.
+        unsafe {
+            let mut found: libc::glob_t = std::mem::zeroed();
+            let mut paths = Vec::new();
+            if libc::glob(pattern.as_ptr(), 0, None, &mut found) == 0 {
+                for index in 0..found.gl_pathc {
+                    let path = CStr::from_ptr(*found.gl_pathv.add(index));
+                    paths.push(PathBuf::from(OsStr::from_bytes(path.to_bytes())));
+                }
+            }
+            libc::globfree(&mut found);
+            paths
+        }
+    }
+
+    fn resolve_dir(&self, path: &Path) -> Result<PathBuf, String> {
+        let resolved = std::fs::canonicalize(path).map_err(|error| error_text(&error))?;
+        // Reading the directory also tells whether it is one that may be entered.
+        std::fs::read_dir(&resolved).map_err(|error| error_text(&error))?;
+        Ok(resolved)
+    }
+}
+
+/// All of standard input.
+pub fn read_stdin() -> Result<Vec<u8>, String> {
+    let mut text = Vec::new();
+    io::stdin().read_to_end(&mut text).map_err(|error| error_text(&error))?;
+    Ok(text)
+}
 
 /// Changes the working directory, as `dir` says. The error is the text after `CONFIG SET failed` or the directive.
 pub fn change_dir(dir: &str) -> Result<(), String> {

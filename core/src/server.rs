@@ -1,6 +1,7 @@
 //! The composition root: reads the configuration, makes the shards, gives each a thread with a driver, and
 //! ends in order.
 
+use crate::cli::{self, Invocation};
 use crate::command::handlers::FAMILIES;
 use crate::command::table::CommandTable;
 use crate::config::{Config, IoBackend, LogLevel};
@@ -13,7 +14,6 @@ use crate::runtime::uring::UringDriver;
 use crate::runtime::{crash, files, listener, log, probe, signals};
 use crate::shard::message::Message;
 use crate::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
-use crate::cli::{self, Invocation};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use std::ffi::OsString;
 use std::io;
@@ -178,7 +178,8 @@ fn listen(config: &Config) -> Result<Vec<OwnedFd>, String> {
     }
     if !config.unixsocket.is_empty() {
         let path = config.unixsocket.to_str_lossy();
-        let socket = listener::unix(&path, config.unixsocketperm, backlog).map_err(|error| error.to_string())?;
+        let socket =
+            listener::unix(&path, config.unixsocketperm, backlog).map_err(|error| error.to_string())?;
         listeners.push(socket);
     }
     if listeners.is_empty() {

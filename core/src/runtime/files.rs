@@ -2,9 +2,9 @@
 
 use super::log;
 use super::os_error::error_text;
-use std::io;
 use crate::config::Files;
 use std::ffi::{CStr, CString, OsStr};
+use std::io;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

@@ -28,7 +28,11 @@ fn bytes_that_are_no_request_get_redis_error_and_end_the_connection() {
             client.send(bytes);
             let rest = String::from_utf8_lossy(&client.rest()).into_owned();
             let answer = rest.strip_prefix("+PONG\r\n").unwrap_or_else(|| panic!("{setup:?}: {rest:?}"));
-            assert!(answer.starts_with(expected), "{setup:?} {:?}: {answer:?}", bytes.escape_ascii().to_string());
+            assert!(
+                answer.starts_with(expected),
+                "{setup:?} {:?}: {answer:?}",
+                bytes.escape_ascii().to_string()
+            );
             assert_eq!(other.call(&["PING"]), "+PONG\r\n");
         }
     }
@@ -121,7 +125,13 @@ fn connections_that_die_in_the_middle_of_a_pipeline_disturb_nobody() {
             let mut client = server.connect();
             let mut bytes = Vec::new();
             for m in 0..50 {
-                bytes.extend(encode(&[b"MSET", format!("k{m}").as_bytes(), b"1", format!("l{n}").as_bytes(), b"2"]));
+                bytes.extend(encode(&[
+                    b"MSET",
+                    format!("k{m}").as_bytes(),
+                    b"1",
+                    format!("l{n}").as_bytes(),
+                    b"2",
+                ]));
                 bytes.extend(encode(&[b"GET", format!("k{n}").as_bytes()]));
             }
             client.send(&bytes[..bytes.len() - n % 40]);
@@ -130,7 +140,11 @@ fn connections_that_die_in_the_middle_of_a_pipeline_disturb_nobody() {
                 assert_eq!(other.call(&["PING"]), "+PONG\r\n");
             }
         }
-        assert_eq!(other.call(&["MSET", "k1", "a", "l1", "b", "k2", "c"]), "+OK\r\n", "{setup:?}: a lock was left");
+        assert_eq!(
+            other.call(&["MSET", "k1", "a", "l1", "b", "k2", "c"]),
+            "+OK\r\n",
+            "{setup:?}: a lock was left"
+        );
     }
 }
 
@@ -165,7 +179,10 @@ fn unknown_commands_and_wrong_arity_change_nothing() {
             client.call(&["CLIENT", "NOSUCH"]),
             "-ERR unknown subcommand 'NOSUCH'. Try CLIENT HELP.\r\n"
         );
-        assert_eq!(client.call(&["MSET", "a", "1", "b"]), "-ERR wrong number of arguments for 'mset' command\r\n");
+        assert_eq!(
+            client.call(&["MSET", "a", "1", "b"]),
+            "-ERR wrong number of arguments for 'mset' command\r\n"
+        );
         assert_eq!(client.call(&["DBSIZE"]), ":0\r\n", "{setup:?}");
     }
 }

@@ -24,7 +24,11 @@ fn a_deep_pipeline_over_all_shards_is_answered_in_order() {
         for n in 0..COUNT {
             assert_eq!(client.reply(), b"+OK\r\n", "{setup:?} {n}");
             let value = format!("value:{n}");
-            assert_eq!(client.reply(), format!("${}\r\n{value}\r\n", value.len()).into_bytes(), "{setup:?} {n}");
+            assert_eq!(
+                client.reply(),
+                format!("${}\r\n{value}\r\n", value.len()).into_bytes(),
+                "{setup:?} {n}"
+            );
         }
         sender.join().expect("it sent all");
         assert_eq!(client.call(&["DBSIZE"]), format!(":{COUNT}\r\n"));
@@ -54,7 +58,10 @@ fn a_scan_over_all_shards_returns_every_key_that_stays() {
             // Grow and shrink the tables meanwhile.
             for n in 0..40 {
                 let key = format!("comes:{}", (round * 40 + n) % 2_000);
-                client.call(&[if round % 3 == 0 { "DEL" } else { "SET" }, &key, "y"][..if round % 3 == 0 { 2 } else { 3 }]);
+                client.call(
+                    &[if round % 3 == 0 { "DEL" } else { "SET" }, &key, "y"]
+                        [..if round % 3 == 0 { 2 } else { 3 }],
+                );
             }
             round += 1;
             assert!(round < 10_000, "{setup:?}: the scan does not end");
@@ -92,7 +99,8 @@ fn a_reader_sees_all_of_an_mset_or_nothing() {
             let mut changes = BTreeSet::new();
             for _ in 0..2_000 {
                 let reply = client.call(&args);
-                let values: BTreeSet<&str> = reply.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).collect();
+                let values: BTreeSet<&str> =
+                    reply.split("\r\n").filter(|line| !line.starts_with(['*', '$'])).collect();
                 assert!(values.len() <= 2, "{setup:?}: torn read: {values:?}");
                 changes.extend(values.into_iter().map(str::to_string));
             }

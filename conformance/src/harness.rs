@@ -179,7 +179,10 @@ mod tests {
         let skipped = fs::read_to_string(dir.join("skipfile")).unwrap();
         fs::remove_dir_all(&dir).unwrap();
 
-        assert!(flags.starts_with("tests/test_helper.tcl --single unit/pause --clients 1 --durable"), "{flags}");
+        assert!(
+            flags.starts_with("tests/test_helper.tcl --single unit/pause --clients 1 --durable"),
+            "{flags}"
+        );
         assert!(flags.contains(" --baseport 21111 "), "{flags}");
         assert!(flags.contains(" --config shards 4 --config io-backend epoll "), "{flags}");
         assert!(flags.ends_with(" --tags -needs:repl -slow"), "{flags}");

@@ -83,57 +83,76 @@ impl Workshop {
         for job in not_started {
             each(not_started_done(job));
         }
-        if started.is_empty() {
-            return Ok(());
-        }
         started.sort_by_key(|job| std::cmp::Reverse(job.file.baseline_secs));
-        let lane_count = self.lane_count.clamp(1, started.len());
+        let lane_count = self.lane_count.min(started.len());
         let lanes = (0..lane_count)
             .map(|_| Lane::prepare(&self.suite, &self.server.path, &self.dir, self.first_baseport))
             .collect::<Result<Vec<Lane>>>()?;
 
-        let queue = Mutex::new(VecDeque::from(started));
-        let (results, received) = mpsc::channel();
-        let mut again = Vec::new();
-        let mut lanes = thread::scope(|scope| {
-            let workers: Vec<_> = lanes
-                .into_iter()
-                .map(|mut lane| {
-                    let (results, queue) = (results.clone(), &queue);
-                    scope.spawn(move || {
-                        while let Some(job) = pop(queue) {
-                            let done = self.run_job(&mut lane, job, 1);
-                            let failed = done.is_err();
-                            if results.send(done).is_err() || failed {
-                                break;
-                            }
-                        }
-                        lane
-                    })
-                })
-                .collect();
-            drop(results);
-            let collected = collect(&received, &mut each, &mut again);
-            if collected.is_err() {
-                // The other lanes stop after the file that they are at.
-                lock(&queue).clear();
-            }
-            let lanes: Vec<Lane> = workers.into_iter().filter_map(|worker| worker.join().ok()).collect();
-            collected.map(|()| lanes)
-        })?;
-
+        let (mut lanes, again) = self.run_once(lanes, started, &mut each)?;
         // Alone on the machine: what failed for want of time gets the time.
         if let Some(lane) = lanes.first_mut() {
             for job in again {
-                let mut done = self.run_job(lane, job, 2)?;
-                while done.judgement.worth_retrying && done.attempts <= RETRIES_MAX {
-                    let next = done.attempts + 1;
-                    done = self.run_job(lane, done.job, next)?;
-                }
-                each(done);
+                each(self.run_again(lane, job)?);
             }
         }
         Ok(())
+    }
+
+    /// Runs each job once, all lanes at the same time. Gives the lanes back, and the jobs that deserve another try.
+    fn run_once(
+        &self,
+        lanes: Vec<Lane>,
+        jobs: Vec<Job>,
+        each: &mut impl FnMut(Done),
+    ) -> Result<(Vec<Lane>, Vec<Job>)> {
+        let queue = Mutex::new(VecDeque::from(jobs));
+        let (results, received) = mpsc::channel();
+        thread::scope(|scope| {
+            let workers: Vec<_> = lanes
+                .into_iter()
+                .map(|lane| {
+                    let (queue, results) = (&queue, results.clone());
+                    scope.spawn(move || self.work(lane, queue, &results))
+                })
+                .collect();
+            drop(results);
+
+            let again = collect(&received, each);
+            if again.is_err() {
+                // The other lanes stop after the file that they are at.
+                lock(&queue).clear();
+            }
+            let lanes = workers.into_iter().filter_map(|worker| worker.join().ok()).collect();
+            again.map(|again| (lanes, again))
+        })
+    }
+
+    /// One lane's part of [`Workshop::run_once`].
+    fn work(
+        &self,
+        mut lane: Lane,
+        queue: &Mutex<VecDeque<Job>>,
+        results: &mpsc::Sender<Result<Done>>,
+    ) -> Lane {
+        while let Some(job) = pop(queue) {
+            let done = self.run_job(&mut lane, job, 1);
+            let failed = done.is_err();
+            if results.send(done).is_err() || failed {
+                break;
+            }
+        }
+        lane
+    }
+
+    /// Second and later attempts, until it is clean or has had them all.
+    fn run_again(&self, lane: &mut Lane, job: Job) -> Result<Done> {
+        let mut done = self.run_job(lane, job, 2)?;
+        while done.judgement.worth_retrying && done.attempts <= RETRIES_MAX {
+            let attempt = done.attempts + 1;
+            done = self.run_job(lane, done.job, attempt)?;
+        }
+        Ok(done)
     }
 
     fn run_job(&self, lane: &mut Lane, job: Job, attempt: u32) -> Result<Done> {
@@ -163,12 +182,9 @@ fn make_dir(dir: &Path) -> Result<()> {
     std::fs::create_dir_all(dir).map_err(Trouble::doing(format!("making {}", dir.display())))
 }
 
-/// Passes on what is final; keeps for later what deserves another try.
-fn collect(
-    received: &mpsc::Receiver<Result<Done>>,
-    each: &mut impl FnMut(Done),
-    again: &mut Vec<Job>,
-) -> Result<()> {
+/// Passes on what is final; gives what deserves another try.
+fn collect(received: &mpsc::Receiver<Result<Done>>, each: &mut impl FnMut(Done)) -> Result<Vec<Job>> {
+    let mut again = Vec::new();
     for done in received {
         let done = done?;
         if done.judgement.worth_retrying {
@@ -177,7 +193,7 @@ fn collect(
             each(done);
         }
     }
-    Ok(())
+    Ok(again)
 }
 
 fn not_started_done(job: Job) -> Done {

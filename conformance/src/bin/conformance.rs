@@ -19,11 +19,11 @@ use shardis_conformance::{Result, Trouble, interrupt, lane, update};
 /// Gets the suite (REDIS_SRC names an unpacked source tree; otherwise Debian's source package is fetched), builds the
 /// server, runs every file in its own process, and compares what happened with conformance/expectations.tsv, which
 /// lists every test that does not pass or is not run, with the reason. An unexpected failure fails the run, and so does
-/// an unexpected pass. The raw output of each file is kept under the target directory, in conformance/raw.
+/// an unexpected pass. The raw output of each file is kept under the target directory, in conformance-runs/raw.
 ///
 /// The exit code is 0 if everything was as expected, 1 if not, 2 if the run could not be done.
 #[derive(Parser)]
-#[command(name = "cargo conformance", version)]
+#[command(name = "conformance", bin_name = "cargo conformance", version)]
 struct Arguments {
     /// Files to run, such as unit/type/incr or incr; all of them by default.
     #[arg(value_name = "FILE")]

@@ -22,7 +22,7 @@ use shardis_conformance::{Result, interrupt, lane};
 /// Installs what the suite needs where it may (Debian, as root). The last line is `N passed, N failed`, and the exit code
 /// is 0 only if nothing failed.
 #[derive(Parser)]
-#[command(name = "cargo verify", version)]
+#[command(name = "verify", bin_name = "cargo verify", version)]
 struct Arguments {
     /// First port of the first lane of the official suite.
     #[arg(long, value_name = "PORT", default_value_t = lane::BASEPORT)]

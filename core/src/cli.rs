@@ -172,3 +172,6 @@ pub fn directive_lines(args: &[&[u8]]) -> Vec<Vec<u8>> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests;

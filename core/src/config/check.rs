@@ -7,11 +7,18 @@ use super::value::{Text, Why};
 
 /// What periodic work can be made to do, whatever is asked for.
 const HZ_MAX: u32 = 500;
+/// Redis keeps no smaller backlog than this, whatever is asked for.
+const REPL_BACKLOG_SIZE_MIN_BYTES: u64 = 16 << 10;
 /// A host name with its terminator fits in the 256 bytes that cluster nodes exchange.
 const HOSTNAME_LEN_MAX: usize = 255;
 
 pub(super) fn hz(config: &mut Config) -> Result<(), Why> {
     config.hz = config.hz.clamp(1, HZ_MAX);
+    Ok(())
+}
+
+pub(super) fn repl_backlog_size(config: &mut Config) -> Result<(), Why> {
+    config.repl_backlog_size_bytes = config.repl_backlog_size_bytes.max(REPL_BACKLOG_SIZE_MIN_BYTES);
     Ok(())
 }
 

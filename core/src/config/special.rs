@@ -373,8 +373,10 @@ impl Value for Percentiles {
         joined(self.0.iter().map(|&percentile| Self::name(percentile).into_bytes()))
     }
 
-    fn lines(&self, kind: Kind) -> Vec<Vec<u8>> {
-        vec![if self.0.is_empty() { b"\"\"".to_vec() } else { self.show(kind) }]
+    fn lines(&self, _: Kind) -> Vec<Vec<u8>> {
+        // In a file nothing may be lost, so here are all the digits.
+        let line = joined(self.0.iter().map(|percentile| percentile.to_string().into_bytes()));
+        vec![if self.0.is_empty() { b"\"\"".to_vec() } else { line }]
     }
 }
 

@@ -441,7 +441,8 @@ directives! {
     repl_ping_replica_period_s: u32 = 10; "repl-ping-replica-period" | "repl-ping-slave-period", int(1, I32_MAX), NONE,
         REPLICATION;
     repl_timeout_s: u32 = 60; "repl-timeout", int(1, I32_MAX), NONE, REPLICATION;
-    repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, REPLICATION;
+    repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, REPLICATION,
+        check check::repl_backlog_size;
     repl_backlog_ttl_s: i64 = 3600; "repl-backlog-ttl", int(0, I64_MAX), NONE, REPLICATION;
     min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE,
         Status::Refused(Feature::Replication);

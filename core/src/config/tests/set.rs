@@ -1,0 +1,215 @@
+//! CONFIG GET and CONFIG SET.
+
+use super::*;
+
+fn get(config: &Config, patterns: &[&str]) -> Vec<(String, String)> {
+    let patterns: Vec<&[u8]> = patterns.iter().map(|pattern| pattern.as_bytes()).collect();
+    config.get_matching(&patterns).into_iter().map(|(name, value)| (text(name), text(value))).collect()
+}
+
+fn names(config: &Config, patterns: &[&str]) -> Vec<String> {
+    get(config, patterns).into_iter().map(|(name, _)| name).collect()
+}
+
+fn set(config: &Config, pairs: &[(&str, &str)], caller: Caller) -> Result<Config, String> {
+    let pairs: Vec<(&[u8], &[u8])> =
+        pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+    config.set_many(&pairs, caller).map(|(config, _)| config).map_err(|error| error.reply())
+}
+
+fn failed(argument: &str, why: &str) -> Result<Config, String> {
+    Err(format!("ERR CONFIG SET failed (possibly related to argument '{argument}') - {why}"))
+}
+
+#[test]
+fn get_takes_names_and_patterns_in_any_case_and_answers_each_once() {
+    let config = Config::default();
+    assert_eq!(get(&config, &["MaxMemory"]), [("MaxMemory".to_owned(), "0".to_owned())]);
+    assert_eq!(names(&config, &["MAXMEM*TENACITY", "*tenacity"]), ["maxmemory-eviction-tenacity"]);
+    assert_eq!(names(&config, &["maxmemory", "MAXMEMORY"]), ["maxmemory"]);
+    assert_eq!(names(&config, &["*of"]), ["replicaof", "slaveof"]);
+    assert_eq!(
+        names(&config, &["hash-max-*-entries"]),
+        ["hash-max-listpack-entries", "hash-max-ziplist-entries"]
+    );
+    assert_eq!(names(&config, &["nonsense", "no*sense"]), Vec::<String>::new());
+}
+
+#[test]
+fn get_everything_is_what_redis_has_and_our_own() {
+    let config = Config::default();
+    let mut all = names(&config, &["*"]);
+    all.sort();
+    let theirs = REDIS_DIRECTIVES.lines().map(|line| line.split('\t').next().unwrap());
+    let mut expected: Vec<&str> = theirs.chain(OURS.iter().copied()).collect();
+    expected.sort_unstable();
+    assert_eq!(all, expected);
+}
+
+#[test]
+fn hidden_directives_answer_to_their_name_alone() {
+    let config = Config::default();
+    assert_eq!(names(&config, &["key-load-delay"]), ["key-load-delay"]);
+    assert_eq!(names(&config, &["key-load-dela?", "key-load*"]), Vec::<String>::new());
+}
+
+#[test]
+fn set_changes_several_at_once() {
+    let pairs = [("maxmemory", "10mb"), ("SAVE", "3000 5"), ("slave-priority", "7")];
+    let config = set(&Config::default(), &pairs, Caller::default()).unwrap();
+    assert_eq!(config.maxmemory_bytes, 10 << 20);
+    assert_eq!(config.save, SavePoints(vec![SavePoint { period_s: 3000, change_count: 5 }]));
+    assert_eq!(config.replica_priority, 7);
+}
+
+#[test]
+fn set_names_the_first_argument_that_may_not_be_set() {
+    let config = Config::default();
+    let set = |pairs: &[(&str, &str)]| set(&config, pairs, Caller::default());
+    let unknown =
+        |name: &str| Err(format!("ERR Unknown option or number of arguments for CONFIG SET - '{name}'"));
+    assert_eq!(set(&[("bogus", "1")]), unknown("bogus"));
+    assert_eq!(set(&[("maxmemory", "abc"), ("bogus", "1")]), unknown("bogus"));
+    assert_eq!(set(&[("rename-command", "GET x")]), unknown("rename-command"));
+    assert_eq!(
+        set(&[("DAEMONIZE", "yes"), ("bogus", "1")]),
+        failed("DAEMONIZE", "can't set immutable config")
+    );
+    assert_eq!(set(&[("replicaof", "no one")]), failed("replicaof", "can't set immutable config"));
+    assert_eq!(set(&[("dir", "/"), ("daemonize", "yes")]), failed("dir", "can't set protected config"));
+    assert_eq!(set(&[("maxmemory", "1"), ("MAXMEMORY", "2")]), failed("MAXMEMORY", "duplicate parameter"));
+    assert_eq!(
+        set(&[("PORT", "abc")]),
+        failed("port", "argument couldn't be parsed into an integer"),
+        "values are judged under the directive's name"
+    );
+}
+
+#[test]
+fn both_names_of_a_directive_are_no_duplicate_and_the_last_counts() {
+    let pairs = [("hash-max-listpack-entries", "1"), ("hash-max-ziplist-entries", "2")];
+    let config = set(&Config::default(), &pairs, Caller::default()).unwrap();
+    assert_eq!(config.hash_max_listpack_entries, 2);
+}
+
+#[test]
+fn protected_and_loading_depend_on_the_caller() {
+    let config = Config::default();
+    let loading = Caller { may_set_protected: true, is_loading: true };
+    assert_eq!(set(&config, &[("dbfilename", "x")], MAY_ALL).unwrap().dbfilename, Text::from("x"));
+    assert_eq!(
+        set(&config, &[("maxmemory", "abc"), ("dir", "/")], loading),
+        Err("LOADING Redis is loading the dataset in memory".to_owned())
+    );
+    assert_eq!(set(&config, &[("loglevel", "debug")], loading).unwrap().loglevel, LogLevel::Debug);
+}
+
+#[test]
+fn hz_is_held_in_its_range_without_a_word() {
+    let config = Config::default();
+    for (asked, given) in [("0", 1), ("1", 1), ("500", 500), ("100000", 500)] {
+        assert_eq!(set(&config, &[("hz", asked)], MAY_ALL).unwrap().hz, given);
+    }
+}
+
+#[test]
+fn buffer_limits_keep_the_classes_that_are_not_named() {
+    let pairs = [("client-output-buffer-limit", "pubsub 1mb 2k 3")];
+    let config = set(&Config::default(), &pairs, MAY_ALL).unwrap();
+    assert_eq!(
+        show(&config, "client-output-buffer-limit"),
+        "normal 0 0 0 slave 268435456 67108864 60 pubsub 1048576 2000 3"
+    );
+}
+
+#[test]
+fn a_failed_set_leaves_nothing_behind() {
+    let config = set(&Config::default(), &[("maxmemory", "10000002")], MAY_ALL).unwrap();
+    let pairs =
+        [("maxmemory", "10000001"), ("maxmemory-clients", "200%"), ("client-query-buffer-limit", "invalid")];
+    assert_eq!(
+        set(&config, &pairs, MAY_ALL),
+        failed("maxmemory-clients", "percentage argument must be less or equal to 100")
+    );
+    assert_eq!(config.maxmemory_bytes, 10000002);
+}
+
+/// Several directives in one CONFIG SET, a random one of them wrong: nothing changes, whatever the order.
+#[test]
+fn set_is_all_or_nothing_wherever_the_wrong_value_stands() {
+    let right = [("maxmemory", "5"), ("hz", "50"), ("save", "1 2"), ("loglevel", "debug"), ("timeout", "9")];
+    for at in 0..right.len() {
+        let mut pairs = right.to_vec();
+        pairs.insert(at, ("maxclients", "0"));
+        let config = Config::default();
+        assert_eq!(
+            set(&config, &pairs, MAY_ALL),
+            failed("maxclients", "argument must be between 1 and 4294967295 inclusive")
+        );
+        assert_eq!(config, Config::default());
+    }
+}
+
+type Log = Vec<(Effect, u16, u16)>;
+
+/// Applies an update whose `Effect::Listen` fails; returns what was done, with the ports before and after.
+fn apply_with_busy_port(pairs: &[(&[u8], &[u8])]) -> (Result<Config, String>, Log) {
+    let mut log = Log::new();
+    let update = Config::default().stage(pairs, MAY_ALL).unwrap();
+    let outcome = update.apply(|effect, from, to| {
+        log.push((effect, from.port, to.port));
+        match effect {
+            Effect::Listen if to.port != 6379 => {
+                Err("Unable to listen on this port. Check server logs.".into())
+            }
+            _ => Ok(()),
+        }
+    });
+    (outcome.map(|(config, _)| config).map_err(|error| error.reply()), log)
+}
+
+#[test]
+fn work_that_fails_undoes_the_work_before_it_in_reverse() {
+    let (outcome, log) = apply_with_busy_port(&[
+        (b"oom-score-adj", b"yes"),
+        (b"oom-score-adj-values", b"1 1 1"),
+        (b"maxclients", b"5"),
+        (b"port", b"7000"),
+        (b"loglevel", b"debug"),
+    ]);
+    assert_eq!(
+        outcome,
+        failed("port", "Unable to listen on this port. Check server logs."),
+        "the first failure is the one that is told"
+    );
+    assert_eq!(
+        log,
+        [
+            (Effect::OomScoreAdj, 6379, 7000),
+            (Effect::MaxClients, 6379, 7000),
+            (Effect::Listen, 6379, 7000),
+            (Effect::MaxClients, 7000, 6379),
+            (Effect::OomScoreAdj, 7000, 6379),
+        ]
+    );
+}
+
+#[test]
+fn values_that_do_not_change_bring_no_work() {
+    let (outcome, log) =
+        apply_with_busy_port(&[(b"port", b"6379"), (b"maxclients", b"10000"), (b"hz", b"20")]);
+    assert_eq!(outcome.unwrap().hz, 20);
+    assert_eq!(log, []);
+}
+
+#[test]
+fn work_may_correct_the_new_value() {
+    let update = Config::default().stage(&[(b"dir", b"..")], MAY_ALL).unwrap();
+    assert_eq!(update.effects(), [(Effect::ChangeDir, "dir")]);
+    assert!(update.changes()[0].is_new);
+    assert_eq!(update.config().dir, Text::from(".."));
+
+    let (config, _) = update.apply(|_, _, to| Ok(to.dir = Text::from("/var/lib"))).unwrap();
+
+    assert_eq!(config.dir, Text::from("/var/lib"));
+}

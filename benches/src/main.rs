@@ -3,6 +3,7 @@
 //!     main -> bench/*   what is measured, one file a bench
 //!               |  \
 //!               |   server.rs    a server process: cores, start, identity, end
+//!               |   floor.rs     the server that does nothing, for comparison
 //!             load/              the generator: workload (requests built ahead), driver (epoll loop)
 //!               |
 //!             resp.rs histogram.rs stats.rs report.rs proc.rs sys.rs (the only unsafe code)
@@ -17,6 +18,7 @@
 
 mod bench;
 mod error;
+mod floor;
 mod histogram;
 mod load;
 mod proc;
@@ -32,6 +34,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::bench::{growth, idle, macro_bench, memory, shards, verify};
+use crate::error::Context;
 use crate::report::Verdict;
 
 #[derive(Parser)]
@@ -57,6 +60,15 @@ enum Bench {
     Idle(idle::IdleArgs),
     /// The load generator against redis-benchmark
     Verify(verify::VerifyArgs),
+    /// Serves as the floor of the comparison; started by --floor
+    #[command(hide = true, name = floor::NAME)]
+    Floor {
+        #[arg(long)]
+        port: u16,
+        /// What every server is started with
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        ignored: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -68,6 +80,9 @@ fn main() -> ExitCode {
         Bench::Growth(args) => growth::run(&args),
         Bench::Idle(args) => idle::run(&args),
         Bench::Verify(args) => verify::run(&args),
+        Bench::Floor { port, ignored: _ } => {
+            floor::serve(port).context(|| format!("port {port}")).map(|()| Verdict::Pass)
+        }
     };
     match result {
         Ok(Verdict::Pass) => ExitCode::SUCCESS,

@@ -192,7 +192,12 @@ fn machine() -> String {
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let memory_gib = memory_kib.unwrap_or(0) as f64 / f64::from(1 << 20);
-    format!("{model}, {cores} cores{hypervisor}, {memory_gib:.0} GiB, {}", sys::uname())
+    // Part of what an operation costs is TCP's, and that depends on this setting.
+    let congestion = fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap_or_default();
+    let (uname, congestion) = (sys::uname(), congestion.trim());
+    format!(
+        "{model}, {cores} cores{hypervisor}, {memory_gib:.0} GiB, {uname}, TCP congestion control {congestion}"
+    )
 }
 
 /// The commit measured, marked when the tree holds more than it.

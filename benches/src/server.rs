@@ -22,7 +22,7 @@ use crate::sys::{self, CpuClock};
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A binary to measure, with the arguments it is started with besides port and persistence.
+/// A binary to measure, with the arguments it is started with before those of port and persistence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub name: String,
@@ -104,15 +104,17 @@ impl Server {
         ports: &mut Ports,
     ) -> Result<Server> {
         let port = ports.take()?;
-        let dir = std::env::temp_dir().join(format!("shardis-bench-{}-{port}", std::process::id()));
+        remove_dirs_of_the_dead();
+        let dir = std::env::temp_dir().join(format!("{DIR_PREFIX}{}-{port}", std::process::id()));
         fs::create_dir_all(&dir).context(|| dir.display().to_string())?;
         let log = File::create(dir.join("log")).context(|| dir.display().to_string())?;
         let log_too = log.try_clone().context(|| dir.display().to_string())?;
 
         let executable = program.executable()?;
         let mut command = Command::new(&executable);
-        command.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-        command.args(extra_args).args(&program.args);
+        // Its own arguments come first, where a configuration file has its place.
+        command.args(&program.args).args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
+        command.args(extra_args);
         command.current_dir(&dir).stdin(Stdio::null()).stdout(log).stderr(log_too);
         sys::confine(&mut command, cores);
         let child = command.spawn().context(|| executable.display().to_string())?;
@@ -213,6 +215,23 @@ impl Drop for Server {
     }
 }
 
+/// Servers' folders are named by this, the bench's process id and the port.
+const DIR_PREFIX: &str = "shardis-bench-";
+
+/// A bench that was killed leaves its servers' folders, though not the servers: the next one cleans up.
+fn remove_dirs_of_the_dead() {
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(DIR_PREFIX)?.split('-').next()?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            remove_dir(&entry.path());
+        }
+    }
+}
+
 fn remove_dir(dir: &Path) {
     if let Err(error) = fs::remove_dir_all(dir) {
         eprintln!("{}: {error}", dir.display());
@@ -221,7 +240,12 @@ fn remove_dir(dir: &Path) {
 
 /// Servers of the Redis family report the Redis version they are compatible with besides their own.
 fn version_in(info: &str) -> String {
-    let names = [("shardis_version", "Shardis"), ("valkey_version", "Valkey"), ("redis_version", "Redis")];
+    let names = [
+        ("shardis_version", "Shardis"),
+        ("valkey_version", "Valkey"),
+        ("redis_version", "Redis"),
+        ("floor_version", "Floor"),
+    ];
     names
         .iter()
         .find_map(|(field, name)| info_field(info, field).map(|version| format!("{name} {version}")))

@@ -21,6 +21,12 @@ pub fn best_median<'a>(groups: impl IntoIterator<Item = &'a [f64]>) -> Option<f6
     groups.into_iter().map(median).min_by(f64::total_cmp)
 }
 
+/// The ratio of ours to the best of the peers, round by round.
+pub fn ratios_by_round(ours: &[f64], peers: &[&[f64]]) -> Vec<f64> {
+    let best = |round: usize| peers.iter().map(|rounds| rounds[round]).fold(f64::INFINITY, f64::min);
+    ours.iter().enumerate().map(|(round, ours)| ours / best(round)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,6 +48,12 @@ mod tests {
         let (redis, valkey) = ([4.0, 4.0, 1.0], [2.0, 2.0, 90.0]);
         assert_eq!(best_median([&redis[..], &valkey[..]]), Some(2.0));
         assert_eq!(best_median([]), None);
+    }
+
+    #[test]
+    fn ratios_by_round_hold_each_round_against_its_own_best_peer() {
+        let (redis, valkey) = ([4.0, 2.0], [2.0, 8.0]);
+        assert_eq!(ratios_by_round(&[1.0, 1.0], &[&redis, &valkey]), [0.5, 0.5]);
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use clap::Args;
 
-use crate::bench::{CommonArgs, Contender, Setup, in_thread};
+use crate::bench::{CommonArgs, Contender, Setup, at_least_one, in_thread};
 use crate::error::{Context, Result};
 use crate::histogram::Histogram;
 use crate::load::driver::{Driver, Observer, Window};
@@ -26,12 +26,12 @@ pub struct GrowthArgs {
     /// Fresh servers filled, one after the other
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub fills: u32,
-    #[arg(long, default_value_t = 4)]
+    #[arg(long, default_value_t = 4, value_parser = at_least_one)]
     pub connections: usize,
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
     pub pipeline: usize,
     /// Bytes of a value
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = at_least_one)]
     pub value: usize,
 }
 
@@ -207,7 +207,7 @@ pub fn run(args: &GrowthArgs) -> Result<Verdict> {
         let (inserting_ns, rewriting_ns) = (recurring_ns(&inserting), recurring_ns(&rewriting));
         // What rewriting shows as well is not growth's doing.
         let bar_ns = STALL_NS.max(rewriting_ns);
-        let verdict = contender.is_ours.then(|| Verdict::at_most(inserting_ns as f64, bar_ns as f64));
+        let verdict = contender.is_ours().then(|| Verdict::at_most(inserting_ns as f64, bar_ns as f64));
         if let Some(verdict) = verdict {
             setup.report.verdict("growth stalls", verdict);
         }

@@ -55,7 +55,7 @@ pub fn run(args: &IdleArgs) -> Result<Verdict> {
             let percent = |before: u64, after: u64| after.saturating_sub(before) as f64 / elapsed_ns * 100.0;
             let cpu = percent(before.clock_ns, after.clock_ns);
             let verdict =
-                (contender.is_ours && connections == 0).then(|| Verdict::at_most(cpu, IDLE_BAR_PERCENT));
+                (contender.is_ours() && connections == 0).then(|| Verdict::at_most(cpu, IDLE_BAR_PERCENT));
             if let Some(verdict) = verdict {
                 setup.report.verdict("idle CPU", verdict);
             }

@@ -6,8 +6,10 @@
 
 use clap::Args;
 
-use crate::bench::{CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, interleaved, load_keys};
-use crate::error::Result;
+use crate::bench::{
+    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys,
+};
+use crate::error::{BenchError, Result};
 use crate::load::workload::{Op, Pool, Stored};
 use crate::report::{Report, Table, Verdict, figure, grouped};
 use crate::server::Server;
@@ -22,16 +24,19 @@ pub struct MacroArgs {
     /// Runs exactly the rows that have a bar, and says whether they hold it
     #[arg(long, conflicts_with_all = ["ops", "pipelines", "connections", "values"])]
     pub bars: bool,
+    /// Measures a server that does nothing as well: what the kernel and a bare epoll loop cost. Knows get and set only
+    #[arg(long)]
+    pub floor: bool,
     /// get, set, get:set, incr, mget10, mset10, exec5
     #[arg(long, value_delimiter = ',', default_value = "get,set,incr,mget10,mset10")]
     pub ops: Vec<Op>,
     /// Requests that a connection has under way
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = at_least_one)]
     pub pipelines: Vec<usize>,
-    #[arg(long, value_delimiter = ',', default_value = "50,1000")]
+    #[arg(long, value_delimiter = ',', default_value = "50,1000", value_parser = at_least_one)]
     pub connections: Vec<usize>,
     /// Bytes of a value
-    #[arg(long, value_delimiter = ',', default_value = "8,64,1024")]
+    #[arg(long, value_delimiter = ',', default_value = "8,64,1024", value_parser = at_least_one)]
     pub values: Vec<usize>,
 }
 
@@ -95,11 +100,21 @@ fn cells_of(args: &MacroArgs) -> (Vec<Cell>, Vec<Cell>) {
 }
 
 pub fn run(args: &MacroArgs) -> Result<Verdict> {
+    let (cells, left_out) = cells_of(args);
+    let beyond_floor = |cell: &&Cell| !matches!(cell.op, Op::Get | Op::Set | Op::GetSet);
+    if let Some(cell) = cells.iter().find(beyond_floor).filter(|_| args.floor) {
+        return Err(BenchError::new(format!(
+            "--floor cannot answer {}: give --ops get,set,get:set",
+            cell.op
+        )));
+    }
     let (name, title) =
         if args.bars { ("bars", "Macro bench: the rows with a bar") } else { ("macro", "Macro bench") };
     let mut setup = Setup::new(&args.common, name, title)?;
+    if args.floor {
+        setup.add_floor()?;
+    }
     let servers = setup.start_all()?;
-    let (cells, left_out) = cells_of(args);
     let rounds = &args.rounds;
     let per_round_s = rounds.seconds + rounds.warm_up + 0.02;
     let total_s = (cells.len() * servers.len()) as f64 * f64::from(rounds.rounds) * per_round_s;
@@ -129,13 +144,17 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
         "p50 us",
         "p99 us",
         "p99.9 us",
+        "server busy",
+        "generator busy",
         "limit",
     ]);
-    let mut bars = Table::new(["op", "pipeline", "ours us/op", "best peer us/op", "ratio", "bar", ""]);
+    let mut bars =
+        Table::new(["op", "pipeline", "ours us/op", "best peer us/op", "ratio", "by round", "bar", ""]);
     let mut loaded_value_len = None;
     for (at, &cell) in cells.iter().enumerate() {
         if loaded_value_len != Some(cell.value_len_bytes) {
-            load(&setup, &servers, args.rounds.keyspace, cell.value_len_bytes)?;
+            let with_counters = loaded_value_len.is_none() && cells.iter().any(|cell| cell.op == Op::Incr);
+            load(&setup, &servers, args.rounds.keyspace, cell.value_len_bytes, with_counters)?;
             loaded_value_len = Some(cell.value_len_bytes);
         }
         let rounds = run_cell(&setup, &servers, cell, &args.rounds)?;
@@ -162,10 +181,18 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
     setup.report.finish(&args.common.results)
 }
 
-fn load(setup: &Setup, servers: &[(Contender, Server)], keyspace: u64, value_len_bytes: usize) -> Result<()> {
+fn load(
+    setup: &Setup,
+    servers: &[(Contender, Server)],
+    keyspace: u64,
+    value_len_bytes: usize,
+    with_counters: bool,
+) -> Result<()> {
     for (_, server) in servers {
+        if with_counters {
+            load_keys(server, Stored::Counter, keyspace, &setup.generator)?;
+        }
         load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keyspace, &setup.generator)?;
-        load_keys(server, Stored::Counter, keyspace, &setup.generator)?;
     }
     Ok(())
 }
@@ -184,14 +211,20 @@ fn run_cell(
     interleaved(&mut lanes, &pool, args)
 }
 
+/// CPU us/op, round by round, of each server of a role.
+fn rounds_of<'a>(
+    role: Role,
+    servers: &'a [(Contender, Server)],
+    rounds: &'a [Rounds],
+) -> impl Iterator<Item = &'a [f64]> {
+    let of_role = servers.iter().zip(rounds).filter(move |((contender, _), _)| contender.role == role);
+    of_role.map(|(_, rounds)| &rounds.cpu_us_per_op[..])
+}
+
 /// Our CPU us/op and the best peer's, by medians.
 fn ours_and_best_peer(servers: &[(Contender, Server)], rounds: &[Rounds]) -> Option<(f64, f64)> {
-    let best_of_side = |is_ours| {
-        let of_side =
-            servers.iter().zip(rounds).filter(move |((contender, _), _)| contender.is_ours == is_ours);
-        stats::best_median(of_side.map(|(_, rounds)| &rounds.cpu_us_per_op[..]))
-    };
-    Some((best_of_side(true)?, best_of_side(false)?))
+    let best_of = |role| stats::best_median(rounds_of(role, servers, rounds));
+    Some((best_of(Role::Ours)?, best_of(Role::Peer)?))
 }
 
 fn add_rows(
@@ -205,7 +238,7 @@ fn add_rows(
     for ((contender, server), rounds) in servers.iter().zip(rounds) {
         let cpu = stats::median(&rounds.cpu_us_per_op);
         let (low, high) = stats::spread(&rounds.cpu_us_per_op);
-        let ratio = best_peer.filter(|_| contender.is_ours).map(|best| format!("{:.2}", cpu / best));
+        let ratio = best_peer.filter(|_| contender.is_ours()).map(|best| format!("{:.2}", cpu / best));
         table.row([
             cell.op.to_string(),
             if cell.op.has_values() { cell.value_len_bytes.to_string() } else { "-".to_string() },
@@ -220,6 +253,8 @@ fn add_rows(
             figure(stats::median(&rounds.p50_us)),
             figure(stats::median(&rounds.p99_us)),
             figure(stats::median(&rounds.p999_us)),
+            format!("{:.0} %", stats::median(&rounds.server_cores_busy) * 100.0),
+            format!("{:.0} %", stats::median(&rounds.generator_busy) * 100.0),
             rounds.limit(server_cores).to_string(),
         ]);
     }
@@ -234,6 +269,10 @@ fn add_bar(
 ) {
     let (Some(bar), Some((ours, best))) = (bar_of(cell), ours_and_best_peer(servers, rounds)) else { return };
     let ratio = ours / best;
+    let (low, high) = stats::spread(&stats::ratios_by_round(
+        rounds_of(Role::Ours, servers, rounds).next().unwrap_or(&[]),
+        &rounds_of(Role::Peer, servers, rounds).collect::<Vec<_>>(),
+    ));
     let verdict = Verdict::at_most(ratio, bar);
     report.verdict(&format!("{} at pipeline {}", cell.op, cell.pipeline), verdict);
     table.row([
@@ -242,6 +281,7 @@ fn add_bar(
         figure(ours),
         figure(best),
         format!("{ratio:.3}"),
+        format!("({low:.2}-{high:.2})"),
         format!("<= {bar}"),
         verdict.text().to_string(),
     ]);

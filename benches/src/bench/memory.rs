@@ -53,7 +53,7 @@ pub fn run(args: &MemoryArgs) -> Result<Verdict> {
             for contender in setup.contenders.clone() {
                 let growth = measure(&mut setup, &contender, variant.stored, keys)?;
                 let rss = growth.rss_bytes_per_key;
-                let bar = variant.bar.filter(|_| contender.is_ours && keys == BAR_KEYS);
+                let bar = variant.bar.filter(|_| contender.is_ours() && keys == BAR_KEYS);
                 let verdict = bar.map(|bar| Verdict::at_most(rss, bar));
                 if let Some(verdict) = verdict {
                     setup.report.verdict(variant.name, verdict);

@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::error::{BenchError, Context, Result};
+use crate::floor;
 use crate::load::driver::{Driver, NoObserver, Window};
 use crate::load::workload::{Pool, SetSequence, Stored};
 use crate::load::{Generator, Placement, Sample, Wait};
@@ -91,11 +92,30 @@ pub fn positive_seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// A program of the comparison, and whether it is ours.
+pub fn at_least_one(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|&count| count >= 1).ok_or_else(|| "expected a number from 1 on".to_string())
+}
+
+/// What a program is to the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Ours,
+    Peer,
+    /// The server that does nothing.
+    Floor,
+}
+
+/// A program of the comparison.
 #[derive(Clone, Debug)]
 pub struct Contender {
     pub program: Program,
-    pub is_ours: bool,
+    pub role: Role,
+}
+
+impl Contender {
+    pub fn is_ours(&self) -> bool {
+        self.role == Role::Ours
+    }
 }
 
 /// The arguments resolved against this machine.
@@ -113,10 +133,10 @@ impl Setup {
         sys::raise_open_files_limit().context(|| "limit of open files".to_string())?;
         let mut contenders = Vec::new();
         if !args.no_ours {
-            contenders.push(Contender { program: our_program(args.ours.as_deref())?, is_ours: true });
+            contenders.push(Contender { program: our_program(args.ours.as_deref())?, role: Role::Ours });
         }
         let peers = if args.peers.is_empty() { peers_in_path() } else { args.peers.clone() };
-        contenders.extend(peers.into_iter().map(|program| Contender { program, is_ours: false }));
+        contenders.extend(peers.into_iter().map(|program| Contender { program, role: Role::Peer }));
         if contenders.is_empty() {
             return Err(BenchError::new("nothing to measure: no --ours, no --peer, and no peer in PATH"));
         }
@@ -149,10 +169,19 @@ impl Setup {
     /// Starts one server of the comparison on `cores`.
     pub fn start(&mut self, contender: &Contender, shard_count: usize, cores: &[usize]) -> Result<Server> {
         let shards = shard_count.to_string();
-        let extra: &[&str] = if contender.is_ours { &["--shards", &shards] } else { &[] };
+        let extra: &[&str] = if contender.is_ours() { &["--shards", &shards] } else { &[] };
         let server = Server::start(&contender.program, extra, cores, &mut self.ports)?;
         self.report.server(&server);
         Ok(server)
+    }
+
+    /// Adds the server that does nothing to the comparison.
+    pub fn add_floor(&mut self) -> Result<()> {
+        let path = std::env::current_exe().context(|| "the path of this program".to_string())?;
+        let args = vec![floor::NAME.to_string()];
+        let program = Program { name: floor::NAME.to_string(), path, args };
+        self.contenders.push(Contender { program, role: Role::Floor });
+        Ok(())
     }
 
     /// Starts every server of the comparison, ours with one shard, on the servers' cores.

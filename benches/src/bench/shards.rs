@@ -8,7 +8,7 @@
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, interleaved, load_keys, placement_on,
+    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys, placement_on,
 };
 use crate::error::{BenchError, Context, Result};
 use crate::load::Placement;
@@ -33,12 +33,12 @@ pub struct ShardsArgs {
     /// The bar holds for the first one
     #[arg(long, value_delimiter = ',', default_value = "get:set,get,set,mget10,mset10")]
     pub ops: Vec<Op>,
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
     pub pipeline: usize,
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub connections: usize,
     /// Bytes of a value
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     pub value: usize,
 }
 
@@ -87,8 +87,7 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
     );
     setup.report.paragraph(&conditions);
     for server in [&one, &many] {
-        load_keys(server, Stored::Text { len_bytes: args.value }, args.rounds.keyspace, &many_generator)?;
-        load_keys(server, Stored::Counter, args.rounds.keyspace, &many_generator)?;
+        load_for(server, &args.ops, args.value, args.rounds.keyspace, &many_generator)?;
     }
 
     let mut table = Table::new([
@@ -137,17 +136,17 @@ pub struct ScaleArgs {
     #[command(flatten)]
     pub rounds: RoundArgs,
     /// Numbers of shards to measure; those without as many cores, and one more for the generator, are left out
-    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16")]
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16", value_parser = at_least_one)]
     pub shards: Vec<usize>,
     #[arg(long, value_delimiter = ',', default_value = "get:set,get,mget10,mset10")]
     pub ops: Vec<Op>,
-    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_parser = at_least_one)]
     pub pipelines: Vec<usize>,
     /// Connections for every shard
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub connections_per_shard: usize,
     /// Bytes of a value
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     pub value: usize,
 }
 
@@ -166,7 +165,7 @@ pub fn run_scale(args: &ScaleArgs) -> Result<Verdict> {
     let mut steps = Vec::new();
     for contender in setup.contenders.clone() {
         // A peer is measured once, on the cores of its choice among all but the generator's.
-        let counts = if contender.is_ours { args.shards.clone() } else { vec![1] };
+        let counts = if contender.is_ours() { args.shards.clone() } else { vec![1] };
         for shard_count in counts {
             if shard_count >= allowed.len() {
                 let text = format!("{shard_count} shards left out: there are {} cores.", allowed.len());
@@ -223,9 +222,8 @@ fn start_step(
     let generator_cores = rest[..rest.len().min(shard_count.max(2))].to_vec();
     let generator = placement_on(generator_cores, server_cores);
     let server = setup.start(contender, shard_count, server_cores)?;
-    load_keys(&server, Stored::Text { len_bytes: args.value }, args.rounds.keyspace, &generator)?;
-    load_keys(&server, Stored::Counter, args.rounds.keyspace, &generator)?;
-    let label = if contender.is_ours {
+    load_for(&server, &args.ops, args.value, args.rounds.keyspace, &generator)?;
+    let label = if contender.is_ours() {
         format!("{}, {shard_count} shards", server.program.name)
     } else {
         server.program.name.clone()
@@ -237,6 +235,20 @@ fn start_step(
         connections: args.connections_per_shard * shard_count,
         generator,
     })
+}
+
+/// Puts the keys there that `ops` use.
+fn load_for(
+    server: &Server,
+    ops: &[Op],
+    value_len_bytes: usize,
+    keys: u64,
+    placement: &Placement,
+) -> Result<()> {
+    if ops.contains(&Op::Incr) {
+        load_keys(server, Stored::Counter, keys, placement)?;
+    }
+    load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keys, placement)
 }
 
 fn add_scale_rows(table: &mut Table, op: Op, pipeline: usize, steps: &[Step], rounds: &[Rounds]) {
@@ -261,6 +273,6 @@ fn add_scale_rows(table: &mut Table, op: Op, pipeline: usize, steps: &[Step], ro
 }
 
 fn our_contender(setup: &Setup) -> Result<Contender> {
-    let ours = setup.contenders.iter().find(|contender| contender.is_ours).cloned();
+    let ours = setup.contenders.iter().find(|contender| contender.is_ours()).cloned();
     ours.ok_or_else(|| BenchError::new("this bench measures our server: leave out --no-ours"))
 }

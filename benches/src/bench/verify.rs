@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::bench::{CommonArgs, Lane, RoundArgs, Rounds, Setup, interleaved, load_keys};
+use crate::bench::{CommonArgs, Lane, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys};
 use crate::error::{BenchError, Context, Result};
 use crate::load::workload::{Op, Pool, Stored};
 use crate::load::{Placement, Wait};
@@ -34,12 +34,12 @@ pub struct VerifyArgs {
     /// get, set or incr
     #[arg(long, value_delimiter = ',', default_value = "get,set")]
     pub ops: Vec<Op>,
-    #[arg(long, value_delimiter = ',', default_value = "1,16,64")]
+    #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = at_least_one)]
     pub pipelines: Vec<usize>,
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub connections: usize,
     /// Bytes of a value
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     pub value: usize,
 }
 
@@ -77,6 +77,9 @@ pub fn run(args: &VerifyArgs) -> Result<Verdict> {
     ]);
     let mut clocks = Table::new(["server", "CPU clock s", "task/*/schedstat s", "utime+stime s"]);
     for (_, server) in &servers {
+        if args.ops.contains(&Op::Incr) {
+            load_keys(server, Stored::Counter, args.rounds.keyspace, &setup.generator)?;
+        }
         load_keys(server, Stored::Text { len_bytes: args.value }, args.rounds.keyspace, &setup.generator)?;
         for &op in &args.ops {
             for &pipeline in &args.pipelines {

@@ -17,17 +17,22 @@ const SILENCE_MAX_NS: u64 = 20_000_000_000;
 /// Longest sleep of a blocking wait, so that deadlines are noticed.
 const SLEEP_MAX_MS: u64 = 100;
 
-/// When to measure, on the monotonic clock. Load starts before and ends after.
+/// When to measure. Load starts before and ends after.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
+    /// On the monotonic clock.
     pub opens_at_ns: u64,
-    pub closes_at_ns: u64,
+    /// From the opening on.
+    pub len_ns: u64,
+    /// The window opens no sooner than this many pipelines are answered, and closes no sooner than as many more are:
+    /// with deep pipelines on many connections a turn of all of them can take longer than the window.
+    pub batches_min: usize,
 }
 
 impl Window {
     /// From now until the source ends.
     pub fn whole_source() -> Window {
-        Window { opens_at_ns: 0, closes_at_ns: u64::MAX }
+        Window { opens_at_ns: 0, len_ns: u64::MAX, batches_min: 0 }
     }
 }
 
@@ -61,15 +66,12 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Adds the figures of a thread that ran beside this one.
-    pub fn merge(&mut self, other: &Tally) {
-        self.replies += other.replies;
-        self.latencies_ns.merge(&other.latencies_ns);
-        self.nulls += other.nulls;
+    pub fn replies_per_s(&self) -> f64 {
+        self.replies as f64 / self.elapsed_ns.max(1) as f64 * 1e9
     }
 
     pub fn busy_share(&self) -> f64 {
-        1.0 - self.idle_ns as f64 / self.elapsed_ns.max(1) as f64
+        (1.0 - self.idle_ns as f64 / self.elapsed_ns.max(1) as f64).max(0.0)
     }
 }
 
@@ -129,6 +131,10 @@ impl Driver {
         Ok(Driver { epoll, connections, read_buffer, scratch: Vec::new(), cores: cores.to_vec(), wait })
     }
 
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
     /// Keeps one pipeline of `source` under way on every connection until the window closes or the source ends, then
     /// waits for what is still to come. An error reply of the server is an error.
     pub fn run<S: Source, O: Observer>(
@@ -141,6 +147,7 @@ impl Driver {
         let mut tally = Tally::default();
         let mut phase = Phase::WarmUp;
         let mut opened_at_ns = 0;
+        let mut batches_done = 0;
         let mut turn_at_ns = sys::now_ns();
         let mut answered_at_ns = turn_at_ns;
         let mut in_flight = 0;
@@ -148,12 +155,16 @@ impl Driver {
 
         loop {
             let now_ns = sys::now_ns();
-            if phase == Phase::WarmUp && now_ns >= window.opens_at_ns {
+            let source_ended = started && in_flight == 0;
+            let is_due = batches_done >= window.batches_min || source_ended;
+            if phase == Phase::WarmUp && now_ns >= window.opens_at_ns && is_due {
                 observer.window_opens();
                 opened_at_ns = now_ns;
+                batches_done = 0;
                 phase = Phase::Measured;
             }
-            if phase == Phase::Measured && (now_ns >= window.closes_at_ns || (started && in_flight == 0)) {
+            let is_due = batches_done >= window.batches_min && now_ns - opened_at_ns >= window.len_ns;
+            if phase == Phase::Measured && (is_due || source_ended) {
                 observer.window_closes();
                 tally.elapsed_ns = now_ns - opened_at_ns;
                 phase = Phase::Drain;
@@ -168,7 +179,7 @@ impl Driver {
                 break;
             }
 
-            let ready = self.epoll.wait(self.timeout_ms(phase, window, now_ns))?;
+            let ready = self.epoll.wait(self.timeout_ms(phase, window, opened_at_ns, now_ns))?;
             let woken_at_ns = sys::now_ns();
             observer.turn(woken_at_ns);
             if phase == Phase::Measured {
@@ -206,6 +217,7 @@ impl Driver {
                     tally.latencies_ns.record(done_at_ns - sent_at_ns);
                 }
                 in_flight -= 1;
+                batches_done += 1;
                 if phase != Phase::Drain {
                     in_flight += usize::from(self.send_next(event.token, source, observer)?);
                 }
@@ -216,13 +228,13 @@ impl Driver {
         Ok(tally)
     }
 
-    fn timeout_ms(&self, phase: Phase, window: Window, now_ns: u64) -> i32 {
+    fn timeout_ms(&self, phase: Phase, window: Window, opened_at_ns: u64, now_ns: u64) -> i32 {
         if self.wait == Wait::Spin {
             return 0;
         }
         let next_deadline_ns = match phase {
             Phase::WarmUp => window.opens_at_ns,
-            Phase::Measured => window.closes_at_ns,
+            Phase::Measured => opened_at_ns.saturating_add(window.len_ns),
             Phase::Drain => u64::MAX,
         };
         (next_deadline_ns.saturating_sub(now_ns) / 1_000_000 + 1).min(SLEEP_MAX_MS) as i32

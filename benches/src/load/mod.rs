@@ -76,15 +76,16 @@ impl Generator {
         server: &ServerCpu,
     ) -> io::Result<Sample> {
         let opens_at_ns = sys::now_ns() + warm_up.as_nanos() as u64;
-        let times = Window { opens_at_ns, closes_at_ns: opens_at_ns + window.as_nanos() as u64 };
+        let len_ns = window.as_nanos() as u64;
         let threads = self.drivers.len();
         let results: Vec<io::Result<(Tally, CpuProbe)>> = thread::scope(|scope| {
             let spawn = |(index, driver)| {
                 // Threads draw different keys.
                 let mut source = PoolSource::new(pool.clone(), index as u64);
+                let driver: &mut Driver = driver;
+                let times = Window { opens_at_ns, len_ns, batches_min: driver.connections() };
                 let mut probe = CpuProbe::new(server);
                 scope.spawn(move || {
-                    let driver: &mut Driver = driver;
                     let tally = driver.run(&mut source, times, &mut probe)?;
                     Ok((tally, probe))
                 })
@@ -97,23 +98,29 @@ impl Generator {
         });
 
         let mut results = results.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
-        let (mut total, probe) = results.next().expect("there is at least one thread");
-        let mut generator_busy = total.busy_share();
-        for (tally, _) in results {
-            generator_busy += tally.busy_share();
-            total.merge(&tally);
-        }
-        let ops = total.replies as f64 / pool.replies_per_op() as f64;
+        let (first, probe) = results.next().expect("there is at least one thread");
         let (cpu_ns, kernel_share) = probe.used()?;
-        Ok(Sample {
-            ops_per_s: ops / total.elapsed_ns as f64 * 1e9,
-            cpu_us_per_op: cpu_ns / 1e3 / ops,
+        // The windows of the threads are the same but for moments, so rates are added up, not counts.
+        let server_cores_busy = cpu_ns / first.elapsed_ns.max(1) as f64;
+        let mut sample = Sample {
+            ops_per_s: first.replies_per_s(),
+            cpu_us_per_op: 0.0,
             kernel_share,
-            latencies_ns: total.latencies_ns,
-            server_cores_busy: cpu_ns / total.elapsed_ns as f64,
-            generator_busy: generator_busy / threads as f64,
-            nulls: total.nulls,
-        })
+            server_cores_busy,
+            generator_busy: first.busy_share(),
+            nulls: first.nulls,
+            latencies_ns: first.latencies_ns,
+        };
+        for (tally, _) in results {
+            sample.ops_per_s += tally.replies_per_s();
+            sample.generator_busy += tally.busy_share();
+            sample.nulls += tally.nulls;
+            sample.latencies_ns.merge(&tally.latencies_ns);
+        }
+        sample.ops_per_s /= pool.replies_per_op() as f64;
+        sample.generator_busy /= threads as f64;
+        sample.cpu_us_per_op = server_cores_busy / sample.ops_per_s * 1e6;
+        Ok(sample)
     }
 }
 

@@ -80,7 +80,7 @@ fn a_window_that_closes_stops_the_sending_and_every_reply_is_waited_for() {
     // Twice over the same connections: nothing of the first run may be left in them for the second.
     for _ in 0..2 {
         let mut counter = Counter::default();
-        let window = Window { opens_at_ns: 0, closes_at_ns: sys::now_ns() + 20_000_000 };
+        let window = Window { opens_at_ns: 0, len_ns: 20_000_000, batches_min: 0 };
         let tally = driver.run(&mut PoolSource::new(pool.clone(), 1), window, &mut counter).unwrap();
         assert_eq!((counter.sent, counter.opened, counter.closed), (counter.done, 1, 1));
         assert!(tally.replies <= counter.done as u64 * 5, "{} of {}", tally.replies, counter.done);
@@ -92,11 +92,21 @@ fn a_window_that_closes_stops_the_sending_and_every_reply_is_waited_for() {
 fn replies_outside_the_window_are_not_counted() {
     let pool = Pool::build(Op::Get, 5, 100, 8, 1);
     let mut counter = Counter::default();
-    let closed = Window { opens_at_ns: 0, closes_at_ns: 0 };
+    let closed = Window { opens_at_ns: 0, len_ns: 0, batches_min: 0 };
     let tally = driver(fake_server(b"$3\r\nabc\r\n", 4096), 3)
         .run(&mut PoolSource::new(pool, 1), closed, &mut counter)
         .unwrap();
     assert_eq!((counter.done, tally.replies, tally.latencies_ns.count()), (3, 0, 0));
+}
+
+#[test]
+fn a_window_stays_open_until_enough_pipelines_are_answered() {
+    let pool = Pool::build(Op::Get, 5, 100, 8, 1);
+    let short = Window { opens_at_ns: 0, len_ns: 0, batches_min: 40 };
+    let tally = driver(fake_server(b"$3\r\nabc\r\n", 4096), 3)
+        .run(&mut PoolSource::new(pool, 1), short, &mut NoObserver)
+        .unwrap();
+    assert!(tally.latencies_ns.count() >= 40 && tally.replies >= 200, "{}", tally.replies);
 }
 
 #[test]

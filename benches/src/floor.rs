@@ -1,0 +1,262 @@
+//! The floor: a server that stores nothing. It reads, knows GET and SET by their bytes, and answers from a constant.
+//!
+//! What it costs is what the kernel's TCP and a bare epoll loop cost on this machine, whatever a server does behind
+//! them: no server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
+//! is measured like a peer (`--floor`) but is none: bars are not judged by it.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+
+use crate::sys::{Epoll, Event};
+
+/// The name that it goes by, and the subcommand that starts it.
+pub const NAME: &str = "floor";
+
+const LISTENER: usize = usize::MAX;
+const READ_BUFFER_LEN_BYTES: usize = 64 * 1024;
+const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\n";
+const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$16\r\n";
+/// A key of 16 bytes and its CRLF.
+const KEY_AND_CRLF_LEN_BYTES: usize = 18;
+
+/// Serves on `port` until it is killed.
+pub fn serve(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    listener.set_nonblocking(true)?;
+    let mut epoll = Epoll::new()?;
+    epoll.add(listener.as_raw_fd(), LISTENER)?;
+    let mut peers: Vec<Option<Peer>> = Vec::new();
+    let mut answers = Answers::default();
+    loop {
+        let ready = epoll.wait(-1)?;
+        for at in 0..ready {
+            let event = epoll.event(at);
+            if event.token == LISTENER {
+                accept_all(&listener, &epoll, &mut peers)?;
+            } else if peers[event.token].as_mut().is_some_and(|peer| peer.turn(event, &mut answers).is_err())
+            {
+                // Dropping the stream closes it, which takes it out of the epoll set.
+                peers[event.token] = None;
+            }
+        }
+    }
+}
+
+fn accept_all(listener: &TcpListener, epoll: &Epoll, peers: &mut Vec<Option<Peer>>) -> io::Result<()> {
+    loop {
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        epoll.add(stream.as_raw_fd(), peers.len())?;
+        peers.push(Some(Peer { stream, unparsed: Vec::new(), unsent: Vec::new() }));
+    }
+}
+
+/// The constant answers. GET's has the length of the last value that came, so that it is as long as the workload's.
+struct Answers {
+    get: Vec<u8>,
+    value_len_bytes: usize,
+    reply: Vec<u8>,
+    buffer: Box<[u8]>,
+}
+
+impl Default for Answers {
+    fn default() -> Answers {
+        let buffer = vec![0; READ_BUFFER_LEN_BYTES].into_boxed_slice();
+        Answers { get: b"$0\r\n\r\n".to_vec(), value_len_bytes: 0, reply: Vec::new(), buffer }
+    }
+}
+
+impl Answers {
+    fn set_value(&mut self, value_and_crlf: &[u8]) {
+        // Only the length matters, and it seldom changes.
+        if self.value_len_bytes != value_and_crlf.len() - 2 {
+            self.value_len_bytes = value_and_crlf.len() - 2;
+            self.get = format!("${}\r\n", self.value_len_bytes).into_bytes();
+            self.get.extend_from_slice(value_and_crlf);
+        }
+    }
+}
+
+struct Peer {
+    stream: TcpStream,
+    /// A command cut by the end of a read.
+    unparsed: Vec<u8>,
+    /// What the socket did not take.
+    unsent: Vec<u8>,
+}
+
+impl Peer {
+    fn turn(&mut self, event: Event, answers: &mut Answers) -> io::Result<()> {
+        if event.writable && !self.unsent.is_empty() {
+            let unsent = std::mem::take(&mut self.unsent);
+            self.send(&unsent)?;
+        }
+        let mut more = event.readable;
+        while more {
+            let mut buffer = std::mem::take(&mut answers.buffer);
+            let result = match self.stream.read(&mut buffer) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) => self.answer(&buffer[..len], answers).map(|()| len == READ_BUFFER_LEN_BYTES),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                Err(error) => Err(error),
+            };
+            answers.buffer = buffer;
+            more = result?;
+        }
+        Ok(())
+    }
+
+    /// Answers the commands of one read in one write.
+    fn answer(&mut self, bytes: &[u8], answers: &mut Answers) -> io::Result<()> {
+        let mut reply = std::mem::take(&mut answers.reply);
+        reply.clear();
+        if self.unparsed.is_empty() {
+            let parsed = parse(bytes, answers, &mut reply)?;
+            self.unparsed.extend_from_slice(&bytes[parsed..]);
+        } else {
+            let mut unparsed = std::mem::take(&mut self.unparsed);
+            unparsed.extend_from_slice(bytes);
+            let parsed = parse(&unparsed, answers, &mut reply)?;
+            unparsed.drain(..parsed);
+            self.unparsed = unparsed;
+        }
+        let sent = self.send(&reply);
+        answers.reply = reply;
+        sent
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.unsent.is_empty() {
+            self.unsent.extend_from_slice(bytes);
+            return Ok(());
+        }
+        let sent = match self.stream.write(bytes) {
+            Ok(sent) => sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(error) => return Err(error),
+        };
+        self.unsent.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+}
+
+/// Answers the whole commands at the start of `bytes`; returns their length.
+fn parse(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::Result<usize> {
+    let mut at = 0;
+    loop {
+        let rest = &bytes[at..];
+        if rest.starts_with(GET) && rest.len() >= GET.len() + KEY_AND_CRLF_LEN_BYTES {
+            reply.extend_from_slice(&answers.get);
+            at += GET.len() + KEY_AND_CRLF_LEN_BYTES;
+        } else if rest.starts_with(SET) {
+            let Some(value) = rest.get(SET.len() + KEY_AND_CRLF_LEN_BYTES..) else { return Ok(at) };
+            let Some((header_len, value_len)) = bulk_header(value)? else { return Ok(at) };
+            let end = header_len + value_len + 2;
+            if value.len() < end {
+                return Ok(at);
+            }
+            answers.set_value(&value[header_len..end]);
+            reply.extend_from_slice(b"+OK\r\n");
+            at += SET.len() + KEY_AND_CRLF_LEN_BYTES + end;
+        } else {
+            match parse_question(rest, reply)? {
+                Some(len) => at += len,
+                None => return Ok(at),
+            }
+        }
+    }
+}
+
+/// Length of the line `$n\r\n` at the start of `bytes`, and n. None if the line is cut.
+fn bulk_header(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
+    let Some(line_len) = memchr::memchr(b'\n', bytes) else { return Ok(None) };
+    let digits = bytes[..line_len].strip_suffix(b"\r").and_then(|line| line.get(1..));
+    let number = digits.and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+    Ok(Some((line_len + 1, number.ok_or(io::ErrorKind::InvalidData)?)))
+}
+
+/// What the benches ask outside the measured windows. Anything else is answered with OK, as it changes nothing here.
+fn parse_question(bytes: &[u8], reply: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    let Some((mut at, args)) = bulk_header(bytes)? else { return Ok(None) };
+    let mut name: &[u8] = b"";
+    for index in 0..args {
+        let Some((header_len, len)) = bulk_header(&bytes[at..])? else { return Ok(None) };
+        let Some(arg) = bytes.get(at + header_len..at + header_len + len + 2) else { return Ok(None) };
+        if index == 0 {
+            name = &arg[..len];
+        }
+        at += header_len + len + 2;
+    }
+    match name {
+        b"PING" => reply.extend_from_slice(b"+PONG\r\n"),
+        b"INFO" => {
+            let info = format!("process_id:{}\r\nfloor_version:1\r\n", std::process::id());
+            write!(reply, "${}\r\n{info}\r\n", info.len())?;
+        }
+        _ => reply.extend_from_slice(b"+OK\r\n"),
+    }
+    Ok(Some(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::workload::{Op, Pool, PoolSource, Source};
+    use crate::resp::{ReplyScanner, write_command};
+
+    fn answer(bytes: &[u8]) -> (usize, Vec<u8>) {
+        let mut reply = Vec::new();
+        let parsed = parse(bytes, &mut Answers::default(), &mut reply).unwrap();
+        (parsed, reply)
+    }
+
+    #[test]
+    fn every_command_of_the_workload_is_answered_and_a_cut_one_is_kept() {
+        let mut source = PoolSource::new(Pool::build(Op::GetSet, 20, 100, 64, 1), 1);
+        let mut scratch = Vec::new();
+        let bytes = source.next_batch(&mut scratch).unwrap().bytes.to_vec();
+        for cut in 0..=bytes.len() {
+            let mut answers = Answers::default();
+            let mut reply = Vec::new();
+            let parsed = parse(&bytes[..cut], &mut answers, &mut reply).unwrap();
+            assert!(parsed <= cut);
+            let rest = parse(&bytes[parsed..], &mut answers, &mut reply).unwrap();
+            assert_eq!(parsed + rest, bytes.len());
+            assert_eq!(ReplyScanner::default().scan(&reply).unwrap(), 20, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_get_is_answered_with_a_value_as_long_as_the_last_one_set() {
+        for len in [1, 8, 9, 10, 64, 99, 100, 1024] {
+            let mut bytes = Vec::new();
+            write_command(&mut bytes, &[b"SET", b"key:000000000001", &vec![b'x'; 500]]);
+            write_command(&mut bytes, &[b"SET", b"key:000000000001", &vec![b'y'; len]]);
+            write_command(&mut bytes, &[b"GET", b"key:000000000001"]);
+            let expected = format!("+OK\r\n+OK\r\n${len}\r\n{}\r\n", "y".repeat(len));
+            assert_eq!(answer(&bytes), (bytes.len(), expected.into_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_questions_of_the_benches_are_answered() {
+        let mut bytes = Vec::new();
+        write_command(&mut bytes, &[b"PING"]);
+        write_command(&mut bytes, &[b"INFO", b"server"]);
+        let (parsed, reply) = answer(&bytes);
+        assert_eq!(parsed, bytes.len());
+        assert!(reply.starts_with(b"+PONG\r\n$"));
+        assert_eq!(ReplyScanner::default().scan(&reply).unwrap(), 2);
+    }
+
+    #[test]
+    fn what_is_no_command_is_an_error() {
+        assert!(parse(b"GET x\r\n", &mut Answers::default(), &mut Vec::new()).is_err());
+    }
+}

@@ -225,13 +225,11 @@ mod tests {
         End,
     }
 
-    /// The loop of a shard that has nothing but its mesh.
+    /// The loop of a shard that has nothing but its mesh. `turn` flushes what it sends.
     fn run_shard(mut end: MeshEnd<u64>, bell: BellHandle, mut turn: impl FnMut(&mut MeshEnd<u64>) -> Next) {
         let mut driver = EpollDriver::new(bell).expect("an epoll set");
         loop {
-            let next = turn(&mut end);
-            end.flush();
-            match next {
+            match turn(&mut end) {
                 Next::Turn => continue,
                 Next::End => return,
                 Next::Sleep => {}
@@ -262,13 +260,13 @@ mod tests {
         });
         let mut sent = 0;
         run_shard(sender, sender_bell, |end| {
-            end.flush();
             for _ in 0..7 {
                 if sent < COUNT {
                     end.send(1, sent);
                     sent += 1;
                 }
             }
+            end.flush();
             match end.overflow_len() {
                 0 if sent == COUNT => Next::End,
                 0 => Next::Turn,
@@ -292,6 +290,7 @@ mod tests {
                 end.drain(8, |_, message| last = message);
                 if last > 0 {
                     end.send(0, last);
+                    end.flush();
                 }
                 if last < ROUNDS { Next::Sleep } else { Next::End }
             });
@@ -303,6 +302,7 @@ mod tests {
             if answered == asked && asked < ROUNDS {
                 asked += 1;
                 end.send(1, asked);
+                end.flush();
             }
             if answered < ROUNDS { Next::Sleep } else { Next::End }
         });
@@ -328,11 +328,11 @@ mod tests {
                                 sent += 1;
                             }
                         }
-                        end.flush();
                         end.drain(3, |from, message| {
                             assert_eq!(message, next[from]);
                             next[from] += 1;
                         });
+                        end.flush();
                         let heard_all = (0..SHARDS).all(|from| from == me || next[from] == COUNT);
                         match end.overflow_len() {
                             0 if sent == COUNT && heard_all => Next::End,

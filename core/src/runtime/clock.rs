@@ -18,43 +18,78 @@ pub trait Clock: Send + Sync {
     fn sleep(&self, duration: Duration);
 }
 
-/// The machine's clocks.
+/// The machine's clocks. Ticks are the processor's time stamp counter where that runs at one rate in all states and on
+/// all cores (which the processor says), else the monotonic clock's nanoseconds.
 pub struct SystemClock {
     origin: Instant,
+    counts_cycles: bool,
     /// Nanoseconds a tick, times 2^24.
     nanos_per_tick_q24: u64,
 }
 
 static SYSTEM: OnceLock<SystemClock> = OnceLock::new();
 
+/// How long the counter is compared with the monotonic clock, once a process.
+const CALIBRATION: Duration = Duration::from_millis(10);
+
 impl SystemClock {
-    /// The process' clock. Measures the tick counter against the monotonic clock at its first use (10 ms).
+    /// The process' clock. The first call takes as long as the calibration.
     pub fn get() -> &'static SystemClock {
         SYSTEM.get_or_init(|| {
-            let origin = Instant::now();
-            let first = raw_ticks(origin);
-            std::thread::sleep(Duration::from_millis(10));
-            let nanos = origin.elapsed().as_nanos() as u64;
-            let ticks = raw_ticks(origin).saturating_sub(first).max(1);
-            SystemClock {
-                origin,
-                nanos_per_tick_q24: ((nanos as u128) << 24).div_euclid(ticks as u128) as u64,
+            let mut clock = SystemClock {
+                origin: Instant::now(),
+                counts_cycles: has_invariant_counter(),
+                nanos_per_tick_q24: 1 << 24,
+            };
+            if clock.counts_cycles {
+                let (first_ticks, first) = clock.sample();
+                std::thread::sleep(CALIBRATION);
+                let (last_ticks, last) = clock.sample();
+                let ticks = last_ticks.saturating_sub(first_ticks).max(1);
+                let nanos = last.duration_since(first).as_nanos();
+                clock.nanos_per_tick_q24 = ((nanos << 24) / u128::from(ticks)) as u64;
             }
+            clock
         })
+    }
+
+    /// Both clocks at one moment: of several tries that during which the least time passed, because the thread may be
+    /// taken off its core between the two readings.
+    fn sample(&self) -> (u64, Instant) {
+        let tries = (0..5).map(|_| {
+            let before = self.ticks();
+            let now = Instant::now();
+            let after = self.ticks();
+            (after.wrapping_sub(before), before + after.wrapping_sub(before) / 2, now)
+        });
+        let (_, ticks, now) = tries.min_by_key(|(length, ..)| *length).expect("five tries");
+        (ticks, now)
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[inline]
-fn raw_ticks(_origin: Instant) -> u64 {
+fn cycles() -> u64 {
     // SAFETY: rdtsc reads a counter and has no other effect.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+#[cfg(target_arch = "x86_64")]
+fn has_invariant_counter() -> bool {
+    use core::arch::x86_64::__cpuid;
+    const LEAF: u32 = 0x8000_0007;
+    const INVARIANT: u32 = 1 << 8;
+    __cpuid(0x8000_0000).eax >= LEAF && __cpuid(LEAF).edx & INVARIANT != 0
+}
+
 #[cfg(not(target_arch = "x86_64"))]
-#[inline]
-fn raw_ticks(origin: Instant) -> u64 {
-    origin.elapsed().as_nanos() as u64
+fn cycles() -> u64 {
+    unreachable!("only asked for where the counter is known")
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_invariant_counter() -> bool {
+    false
 }
 
 impl Clock for SystemClock {
@@ -68,7 +103,7 @@ impl Clock for SystemClock {
 
     #[inline]
     fn ticks(&self) -> u64 {
-        raw_ticks(self.origin)
+        if self.counts_cycles { cycles() } else { self.origin.elapsed().as_nanos() as u64 }
     }
 
     #[inline]
@@ -85,5 +120,32 @@ impl Clock for SystemClock {
 
     fn sleep(&self, duration: Duration) {
         std::thread::sleep(duration);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_nanoseconds_of_the_monotonic_clock() {
+        let clock = SystemClock::get();
+        // The share of time in which this thread was off its core between two readings goes down with each try.
+        let agrees = (0..20).any(|_| {
+            let (first_ticks, first) = clock.sample();
+            std::thread::sleep(Duration::from_millis(20));
+            let (last_ticks, last) = clock.sample();
+            let nanos = clock.ticks_to_nanos(last_ticks - first_ticks) as f64;
+            let expected = last.duration_since(first).as_nanos() as f64;
+            (nanos / expected - 1.0).abs() < 0.02
+        });
+        assert!(agrees);
+    }
+
+    #[test]
+    fn wall_clock_units_agree() {
+        let clock = SystemClock::get();
+        let (before, us, after) = (clock.wall_ms(), clock.wall_us(), clock.wall_ms());
+        assert!(before <= us / 1000 && us / 1000 <= after);
     }
 }

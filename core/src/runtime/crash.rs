@@ -14,11 +14,14 @@ use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 /// Stack for signal handlers: enough to format a stack trace. Real only where it is touched.
 const ALT_STACK_LEN: usize = 512 << 10;
+
+/// What a readable stack trace needs at least. Threads that are not ours have the standard library's few KiB.
+const TRACE_STACK_LEN_MIN: usize = 128 << 10;
 
 /// Return addresses in a raw stack trace, at most.
 const FRAMES_MAX: usize = 100;
@@ -32,6 +35,9 @@ const NO_SHARD: usize = usize::MAX;
 static REPORTING: AtomicBool = AtomicBool::new(false);
 
 static VERSION: OnceLock<&'static str> = OnceLock::new();
+
+/// Where this binary lies in memory: what to take off a raw address before `addr2line`.
+static IMAGE_BASE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(NO_SHARD) };
@@ -61,10 +67,15 @@ pub fn install(version: &'static str, crash_log_enabled: bool) -> io::Result<()>
     install_alt_stack();
     // The first call loads the unwinder, which allocates: not to be left to the handler.
     raw_trace(&mut [ptr::null_mut(); FRAMES_MAX]);
+    IMAGE_BASE.store(image_base(), Ordering::Relaxed);
     let handler = on_fatal_signal as *const () as libc::sighandler_t;
-    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER | libc::SA_RESETHAND;
-    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGABRT] {
+    let flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_RESETHAND;
+    for signal in [libc::SIGFPE, libc::SIGILL, libc::SIGABRT] {
         signals::handle(signal, handler, flags)?;
+    }
+    // The stack may be what has no room.
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        signals::handle(signal, handler, flags | libc::SA_ONSTACK)?;
     }
     Ok(())
 }
@@ -179,26 +190,48 @@ extern "C" fn on_fatal_signal(signal: libc::c_int, info: *mut libc::siginfo_t, c
     }
     log::from_signal_handler(format_args!("Shard: {shard}, command: {command}"));
 
-    log::raw_from_signal_handler(format_args!("\n------ STACK TRACE ------\n"));
+    log::raw_from_signal_handler(format_args!(
+        "\n------ STACK TRACE ------\nRaw addresses, image base {:#x}:\n",
+        IMAGE_BASE.load(Ordering::Relaxed)
+    ));
     let mut frames = [ptr::null_mut(); FRAMES_MAX];
     for frame in raw_trace(&mut frames) {
-        log::raw_from_signal_handler(format_args!("{frame:p}\n"));
+        log::raw_from_signal_handler(format_args!("{:p}\n", *frame));
     }
     log::raw_from_signal_handler(format_args!("\n"));
 
     // From here on anything may fail. A second fault ends the process, because this handler was reset; so does the
     // alarm, if a lock is held that the crash left behind.
     let _ = signals::handle(libc::SIGALRM, libc::SIG_DFL, 0);
-    // SAFETY: alarm takes no pointers.
-    unsafe { libc::alarm(TRACE_SECONDS_MAX) };
-    log::raw(&format!("{}", Backtrace::force_capture()));
-    // SAFETY: as above.
-    unsafe { libc::alarm(0) };
+    if !is_on_a_small_stack() {
+        // SAFETY: alarm takes no pointers.
+        unsafe { libc::alarm(TRACE_SECONDS_MAX) };
+        log::raw(&format!("{}", Backtrace::force_capture()));
+        // SAFETY: as above.
+        unsafe { libc::alarm(0) };
+    }
     log::raw_from_signal_handler(format_args!("{REPORT_END}"));
 
     let _ = signals::handle(signal, libc::SIG_DFL, 0);
     // SAFETY: raise takes no pointers. The handler is the default one, which ends the process.
     unsafe { libc::raise(signal) };
+}
+
+/// Whether this runs on a signal stack without room for more.
+fn is_on_a_small_stack() -> bool {
+    let mut stack = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: sigaltstack writes the local.
+    let known = unsafe { libc::sigaltstack(ptr::null(), &mut stack) } == 0;
+    known && stack.ss_flags & libc::SS_ONSTACK != 0 && stack.ss_size < TRACE_STACK_LEN_MIN
+}
+
+fn image_base() -> usize {
+    // SAFETY: dladdr fills the structure, which is plain data, for an address of this binary.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let known = libc::dladdr(image_base as *const libc::c_void, &mut info) != 0;
+        if known { info.dli_fbase as usize } else { 0 }
+    }
 }
 
 #[cfg(target_env = "gnu")]

@@ -6,6 +6,7 @@
 
 mod conduct;
 mod faults;
+mod process;
 mod random;
 
 use std::io::{self, Read, Write};

@@ -42,6 +42,11 @@ impl CommandError {
         CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))
     }
 
+    /// A time that is zero or negative where it must not be, or too far away. `command` as COMMAND knows it.
+    pub fn invalid_expire_time(command: &str) -> CommandError {
+        CommandError::new(format!("ERR invalid expire time in '{command}' command"))
+    }
+
     pub fn text(&self) -> &str {
         &self.0
     }

@@ -85,6 +85,10 @@ pub type KeyPositions = SmallVec<[(usize, u32); 4]>;
 /// The keys of a request, in order. Specs that do not match find nothing.
 pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     let mut found = KeyPositions::new();
+    if let Some(find_keys) = row.find_keys {
+        find_keys(args, &mut found);
+        return found;
+    }
     for spec in row.keys {
         if spec.flags & key_flag::NOT_KEY == 0 {
             find(spec, args, &mut found);

@@ -4,6 +4,7 @@
 //! their functions, a file a family. A handler over keys gets a [`Ctx`], one over its connection a
 //! [`SessionCtx`]. It replies, or returns a [`CommandError`] having changed nothing.
 
+pub mod args;
 pub mod docs;
 pub mod error;
 pub mod gate;
@@ -12,6 +13,7 @@ pub mod keys;
 pub mod route;
 pub mod syntax;
 pub mod table;
+pub mod typed;
 
 pub use error::{CommandError, CommandResult};
 

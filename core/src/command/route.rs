@@ -32,6 +32,10 @@ pub fn route(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> 
                 return Route::One(home);
             }
             let end = args.len().saturating_add_signed(last + 1);
+            // A key without its value: the handler refuses it, which must be before any shard has set a key.
+            if !end.saturating_sub(first).is_multiple_of(step) {
+                return Route::One(home);
+            }
             one_or_many((first..end).step_by(step).map(|at| args.arg(at)), home, shard_count)
         }
         KeyShape::Complex => complex(entry.row, args, home, shard_count),
@@ -75,10 +79,18 @@ fn lock(key: &[u8], flags: u32) -> KeyLock {
 }
 
 /// The parts of a command over several shards, in ascending order of shards.
-pub fn plan(row: &Command, args: Argv<'_>, db: u32, shard_count: usize) -> (TxnKind, Vec<Option<Part>>) {
+pub fn plan(
+    row: &Command,
+    args: Argv<'_>,
+    db: u32,
+    db_count: usize,
+    shard_count: usize,
+) -> (TxnKind, Vec<Option<Part>>) {
     let positions = keys::positions(row, args);
     match row.merge {
-        Merge::CheckOut => (TxnKind::CheckOut, check_out_parts(row, args, &positions, db, shard_count)),
+        Merge::CheckOut => {
+            (TxnKind::CheckOut, check_out_parts(row, args, &positions, db, db_count, shard_count))
+        }
         Merge::Sum | Merge::Gather | Merge::AllOk | Merge::ConcatArrays | Merge::With(_) => {
             (TxnKind::FanOut, fan_out_parts(args, &positions, shard_count))
         }
@@ -115,13 +127,14 @@ fn check_out_parts(
     args: Argv<'_>,
     positions: &[(usize, u32)],
     db: u32,
+    db_count: usize,
     shard_count: usize,
 ) -> Vec<Option<Part>> {
     let mut shares: Vec<(SmallVec<[KeyLock; 4]>, Vec<(u32, u64, Vec<u8>)>)> =
         (0..shard_count).map(|_| Default::default()).collect();
     for &(at, _) in positions {
         let key = args.arg(at);
-        let db = (row.key_db)(args, at, db);
+        let db = (row.key_db)(args, at, db, db_count);
         let (locks, entries) = &mut shares[shard_of(key, shard_count)];
         let hash = hash_key(key);
         if !entries.iter().any(|(other_db, _, other)| *other_db == db && other == key) {

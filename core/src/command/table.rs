@@ -8,7 +8,7 @@
 //! [`CommandId`] each, by which the shards count calls.
 
 use crate::command::docs::Docs;
-use crate::command::keys::KeySpec;
+use crate::command::keys::{KeyPositions, KeySpec};
 use crate::command::{CommandResult, Ctx, SessionCtx};
 use crate::protocol::Argv;
 
@@ -138,15 +138,18 @@ pub struct Command {
     pub keys: &'static [KeySpec],
     pub scope: Scope,
     pub merge: Merge,
-    /// The database of the key at an argument, where it is not the selected one (COPY's DB option). Bad
-    /// input gives any database that exists: the handler will refuse it.
-    pub key_db: fn(args: Argv<'_>, position: usize, selected: u32) -> u32,
+    /// Finds the keys where the key specs do not say all about them (what SET does to its key, where SORT
+    /// stores); instead of the specs.
+    pub find_keys: Option<fn(args: Argv<'_>, found: &mut KeyPositions)>,
+    /// The database of the key at an argument, where it is not the selected one (COPY's DB option), one of
+    /// `db_count`. Bad input gives any database that exists: the handler will refuse it.
+    pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
     pub run: Run,
     pub docs: Docs,
     pub subcommands: &'static [Command],
 }
 
-fn selected_db(_args: Argv<'_>, _position: usize, selected: u32) -> u32 {
+fn selected_db(_args: Argv<'_>, _position: usize, selected: u32, _db_count: usize) -> u32 {
     selected
 }
 
@@ -181,6 +184,7 @@ impl Command {
             keys: &[],
             scope,
             merge: Merge::CheckOut,
+            find_keys: None,
             key_db: selected_db,
             run,
             docs: Docs::NONE,
@@ -219,7 +223,12 @@ impl Command {
         self
     }
 
-    pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32) -> u32) -> Command {
+    pub const fn find_keys(mut self, find_keys: fn(Argv<'_>, &mut KeyPositions)) -> Command {
+        self.find_keys = Some(find_keys);
+        self
+    }
+
+    pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32, usize) -> u32) -> Command {
         self.key_db = key_db;
         self
     }

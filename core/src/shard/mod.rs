@@ -4,6 +4,7 @@
 //! Time is given, never asked for: `now_ms` is set by the worker at each turn.
 
 pub mod expire;
+pub mod lazyfree;
 pub mod lock;
 pub mod message;
 pub mod slot;
@@ -38,9 +39,18 @@ pub struct Shard {
     /// What entries store as their time of access: see [`access_clock`].
     pub access_clock: u32,
     pub expire: expire::ActiveExpire,
+    lazyfree: lazyfree::LazyFree,
     /// Whether keys disappear when their time is up (CLIENT PAUSE WRITE keeps them, logically expired).
     pub expire_paused: bool,
     random: u64,
+}
+
+fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
 }
 
 /// Seconds of unix time in the 24 bits an entry has for them: wraps around after 194 days.
@@ -68,6 +78,7 @@ impl Shard {
             now_ms: 0,
             access_clock: 0,
             expire: expire::ActiveExpire::default(),
+            lazyfree: lazyfree::LazyFree::default(),
             expire_paused: false,
             random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index as u64 * 2 + 1),
         }
@@ -79,13 +90,15 @@ impl Shard {
         slot::shard_of(key, self.shard_count) == self.index
     }
 
-    /// The next of the shard's random numbers (splitmix64).
+    /// The next of the shard's random numbers.
     pub fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        splitmix64(&mut self.random)
+    }
+
+    /// A random key of a database, each as likely as any other; its time may be up.
+    pub fn random_key(&mut self, db: u32) -> Option<Vec<u8>> {
+        let table = &self.dbs[db as usize].table;
+        table.random(&mut || splitmix64(&mut self.random)).map(|entry| entry.key().to_vec())
     }
 
     /// Looks a key up to read it: counts a hit or a miss, and notes the access.
@@ -108,6 +121,12 @@ impl Shard {
         Some(entry)
     }
 
+    /// Looks a key up to learn about it without an access: counts a hit or a miss only (EXISTS, TYPE, TTL, OBJECT).
+    #[inline]
+    pub fn glance(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
+        self.read(&Call { no_touch: true, ..*call }, key)
+    }
+
     /// Looks a key up to change it in place.
     #[inline]
     pub fn write(&mut self, call: &Call, key: Key<'_>) -> Option<EntryMut<'_>> {
@@ -119,7 +138,7 @@ impl Shard {
         Some(entry)
     }
 
-    /// Looks a key up without a trace in hits, misses or access clocks (OBJECT, TTL, TYPE).
+    /// Looks a key up without a trace in hits, misses or access clocks.
     #[inline]
     pub fn peek(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
         let table = &mut self.dbs[db as usize].table;

@@ -45,6 +45,9 @@ impl Rate {
 impl Worker {
     /// When the worker wants its next turn even if nothing happens, in milliseconds from now.
     pub fn idle_ms(&self) -> i64 {
+        if self.shard.is_freeing() {
+            return 0;
+        }
         if !self.deferred.is_empty() {
             return 1;
         }
@@ -52,6 +55,9 @@ impl Worker {
     }
 
     pub(super) fn run_cron(&mut self) {
+        if self.shard.is_freeing() {
+            self.shard.free_slice();
+        }
         if !self.paused.is_empty() && self.globals.pause(self.shard.now_ms).is_none() {
             self.wake_paused();
         }

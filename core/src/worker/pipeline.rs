@@ -533,6 +533,10 @@ impl Worker {
 
     /// Whether a command over keys has to wait for a lock on this shard.
     pub(super) fn must_park(&self, entry: &Entry, argv: Argv<'_>) -> bool {
+        // SCAN must not pass by a key that is away to another shard just now.
+        if entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) {
+            return true;
+        }
         let locks = route::instant_locks(entry.row, argv);
         self.shard.locks.conflicts(&locks)
     }

@@ -5,7 +5,7 @@ use super::Worker;
 use super::connection::Hold;
 use crate::command::Call;
 use crate::command::route;
-use crate::command::table::{Entry, KeyspaceLock, Merge};
+use crate::command::table::{Entry, KeyspaceLock, Merge, flag};
 use crate::protocol::skip::{Elements, skip_reply, split_array};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::protocol::{Reply, Resp};
@@ -55,8 +55,12 @@ pub(super) struct Transactions {
 impl Worker {
     /// Queues a command behind the locks on its keys.
     pub(super) fn park(&mut self, entry: &Entry, command: ParkedCommand) {
-        let locks = route::instant_locks(entry.row, command.args.as_argv());
-        let (ticket, granted) = self.shard.locks.request(LockSet::Keys(locks));
+        let locks = if entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) {
+            LockSet::Whole
+        } else {
+            LockSet::Keys(route::instant_locks(entry.row, command.args.as_argv()))
+        };
+        let (ticket, granted) = self.shard.locks.request(locks);
         assert!(!granted, "a command is parked only behind a conflict");
         self.shard.stats.lock_waits.add(1);
         self.transact.waiting.insert(ticket, Waiter::Command(Box::new(command)));
@@ -64,7 +68,8 @@ impl Worker {
 
     /// Starts a command whose keys live on several shards. The connection is held until it has ended.
     pub(super) fn begin_transaction(&mut self, at: usize, entry: &'static Entry, call: Call, args: Argv<'_>) {
-        let (kind, parts) = route::plan(entry.row, args, call.db, self.shard.shard_count);
+        let (kind, parts) =
+            route::plan(entry.row, args, call.db, self.shard.dbs.len(), self.shard.shard_count);
         self.begin(at, entry, call, args, kind, parts);
     }
 

@@ -1,0 +1,59 @@
+//! Arguments as handlers read them: numbers and keywords, with the errors that Redis gives for them.
+
+use crate::command::{CommandError, CommandResult};
+use crate::protocol::number::parse_i64;
+
+/// A strict decimal integer of 64 bits.
+///
+/// # Errors
+/// Anything else.
+#[inline]
+pub fn integer(arg: &[u8]) -> CommandResult<i64> {
+    parse_i64(arg).ok_or(CommandError::NOT_INTEGER)
+}
+
+/// A strict decimal integer of 32 bits.
+///
+/// # Errors
+/// Not an integer of 64 bits; one beyond 32 bits.
+pub fn integer_32(arg: &[u8]) -> CommandResult<i32> {
+    i32::try_from(integer(arg)?).map_err(|_| {
+        CommandError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647")
+    })
+}
+
+/// The number of a database.
+///
+/// # Errors
+/// Not an integer of 32 bits; not one of the `db_count` databases.
+pub fn database(arg: &[u8], db_count: usize) -> CommandResult<u32> {
+    let index = u32::try_from(integer_32(arg)?).ok();
+    index.filter(|&index| (index as usize) < db_count).ok_or(CommandError::DB_OUT_OF_RANGE)
+}
+
+/// Whether an argument is `keyword`, in any case.
+#[inline]
+pub fn is(arg: &[u8], keyword: &str) -> bool {
+    arg.eq_ignore_ascii_case(keyword.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_integer_beyond_32_bits_gets_an_error_of_its_own() {
+        assert_eq!(integer_32(b"-2147483648"), Ok(i32::MIN));
+        assert_eq!(integer_32(b"1.0"), Err(CommandError::NOT_INTEGER));
+        assert_eq!(integer_32(b"99999999999999999999"), Err(CommandError::NOT_INTEGER));
+        let error = integer_32(b"2147483648").unwrap_err();
+        assert_eq!(error.text(), "ERR value is out of range, value must between -2147483648 and 2147483647");
+    }
+
+    #[test]
+    fn a_database_must_exist() {
+        assert_eq!(database(b"15", 16), Ok(15));
+        assert_eq!(database(b"16", 16), Err(CommandError::DB_OUT_OF_RANGE));
+        assert_eq!(database(b"-1", 16), Err(CommandError::DB_OUT_OF_RANGE));
+    }
+}

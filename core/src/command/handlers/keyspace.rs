@@ -1,5 +1,0 @@
-//! keyspace commands.
-
-use crate::command::table::Command;
-
-pub const COMMANDS: &[Command] = &[];

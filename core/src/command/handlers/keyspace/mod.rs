@@ -1,0 +1,138 @@
+//! Commands over keys whatever their type.
+
+mod flush;
+mod relocate;
+mod walk;
+
+use crate::command::docs::Docs;
+use crate::command::keys::{KeySpec, key_flag};
+use crate::command::table::{Command, Merge, acl, flag};
+use crate::command::typed::type_name;
+use crate::command::{Call, CommandResult, Ctx};
+
+pub const COMMANDS: &[Command] = &[
+    DEL,
+    EXISTS,
+    TOUCH,
+    TYPE,
+    UNLINK,
+    flush::FLUSHALL,
+    flush::FLUSHDB,
+    relocate::COPY,
+    relocate::MOVE,
+    relocate::RENAME,
+    relocate::RENAMENX,
+    relocate::SWAPDB,
+    walk::DBSIZE,
+    walk::KEYS,
+    walk::RANDOMKEY,
+    walk::SCAN,
+];
+
+const DEL: Command = Command::keys("del", -2, del)
+    .flags(flag::WRITE)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::range(1, -1, 1, key_flag::RM | key_flag::DELETE)])
+    .merge(Merge::Sum)
+    .docs(
+        Docs::new("generic", "1.0.0", "Deletes keys")
+            .complexity("O(N), where N is the number of keys; O(M) for a key with M elements")
+            .arguments("key#0...")
+            .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    );
+
+const UNLINK: Command = Command::keys("unlink", -2, del)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::range(1, -1, 1, key_flag::RM | key_flag::DELETE)])
+    .merge(Merge::Sum)
+    .docs(
+        Docs::new("generic", "4.0.0", "Deletes keys and leaves freeing big values for later")
+            .complexity("O(1) for each key, then O(N) for N allocations, behind the reply")
+            .arguments("key#0...")
+            .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    );
+
+/// DEL key [key ...], also as UNLINK: a value of one allocation is freed at once, whoever asks. Reply: integer, how many
+/// keys were there. O(keys).
+fn del(ctx: &mut Ctx<'_>) -> CommandResult {
+    let mut count = 0;
+    for at in 1..ctx.args.len() {
+        let key = ctx.key(at);
+        count += i64::from(ctx.shard.delete(ctx.call, key));
+    }
+
+    ctx.reply.integer(count);
+    Ok(())
+}
+
+const EXISTS: Command = Command::keys("exists", -2, exists)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::range(1, -1, 1, key_flag::RO)])
+    .merge(Merge::Sum)
+    .docs(
+        Docs::new("generic", "1.0.0", "Counts which of the keys exist")
+            .complexity("O(N), where N is the number of keys")
+            .arguments("key#0...")
+            .tips(&["request_policy:multi_shard", "response_policy:agg_sum"])
+            .history(&[("3.0.3", "Takes several keys")]),
+    );
+
+/// EXISTS key [key ...]. Reply: integer, how many of the keys are there; one named twice counts twice. O(keys).
+fn exists(ctx: &mut Ctx<'_>) -> CommandResult {
+    let mut count = 0;
+    for at in 1..ctx.args.len() {
+        let key = ctx.key(at);
+        count += i64::from(ctx.shard.glance(ctx.call, key).is_some());
+    }
+
+    ctx.reply.integer(count);
+    Ok(())
+}
+
+const TOUCH: Command = Command::keys("touch", -2, touch)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::range(1, -1, 1, key_flag::RO)])
+    .merge(Merge::Sum)
+    .docs(
+        Docs::new("generic", "3.2.1", "Notes an access to keys and counts which of them exist")
+            .complexity("O(N), where N is the number of keys")
+            .arguments("key#0...")
+            .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
+    );
+
+/// TOUCH key [key ...]. Notes an access, CLIENT NO-TOUCH or not. Reply: integer, how many keys were there. O(keys).
+fn touch(ctx: &mut Ctx<'_>) -> CommandResult {
+    let call = Call { no_touch: false, ..*ctx.call };
+
+    let mut count = 0;
+    for at in 1..ctx.args.len() {
+        let key = ctx.key(at);
+        count += i64::from(ctx.shard.read(&call, key).is_some());
+    }
+
+    ctx.reply.integer(count);
+    Ok(())
+}
+
+const TYPE: Command = Command::keys("type", 2, type_of)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::one(1, key_flag::RO)])
+    .docs(
+        Docs::new("generic", "1.0.0", "Returns the type of the value of a key")
+            .complexity("O(1)")
+            .arguments("key#0"),
+    );
+
+/// TYPE key. Reply: status, the type's name, or `none`. O(1).
+fn type_of(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+
+    let name = ctx.shard.glance(ctx.call, key).map_or("none", |entry| type_name(entry.value()));
+
+    ctx.reply.simple(name);
+    Ok(())
+}

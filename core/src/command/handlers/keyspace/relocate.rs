@@ -1,0 +1,194 @@
+//! Keys that go elsewhere with all they have: RENAME, COPY, MOVE, SWAPDB.
+
+use crate::command::args;
+use crate::command::docs::Docs;
+use crate::command::keys::{KeySpec, key_flag};
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
+use crate::command::typed::duplicate;
+use crate::command::{CommandError, CommandResult, Ctx};
+use crate::protocol::Argv;
+use crate::types::OwnedEntry;
+
+pub(super) const RENAME: Command = Command::keys("rename", 3, rename)
+    .flags(flag::WRITE)
+    .acl(acl::KEYSPACE)
+    .at(&[
+        KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE),
+        KeySpec::one(2, key_flag::OW | key_flag::UPDATE),
+    ])
+    .docs(
+        Docs::new("generic", "1.0.0", "Renames a key, replacing the one of the new name")
+            .complexity("O(1)")
+            .arguments("key#0 newkey#1"),
+    );
+
+/// RENAME key newkey. Replaces what is under the new name; the expiry goes along. Reply: OK. Errors: no such key. O(1).
+fn rename(ctx: &mut Ctx<'_>) -> CommandResult {
+    rename_key(ctx, |_| true)?;
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+pub(super) const RENAMENX: Command = Command::keys("renamenx", 3, renamenx)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(&[
+        KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE),
+        KeySpec::one(2, key_flag::OW | key_flag::INSERT),
+    ])
+    .docs(
+        Docs::new("generic", "1.0.0", "Renames a key if there is none of the new name")
+            .complexity("O(1)")
+            .arguments("key#0 newkey#1")
+            .history(&[("3.2.0", "A key may be renamed to its own name")]),
+    );
+
+/// RENAMENX key newkey. Reply: 1, or 0 if there is a key of the new name, be it the same. Errors: no such key. O(1).
+fn renamenx(ctx: &mut Ctx<'_>) -> CommandResult {
+    let renamed = rename_key(ctx, |ctx| !ctx.shard.exists(ctx.call.db, ctx.key(2)))?;
+
+    ctx.reply.integer(i64::from(renamed));
+    Ok(())
+}
+
+/// Moves the key at argument 1 to the name at argument 2, if `may` it. Answers whether it did; a key renamed to its own
+/// name stays, and its access is noted all the same.
+fn rename_key(ctx: &mut Ctx<'_>, may: impl FnOnce(&mut Ctx<'_>) -> bool) -> CommandResult<bool> {
+    let (from, to) = (ctx.key(1), ctx.key(2));
+    if ctx.shard.write(ctx.call, from).is_none() {
+        return Err(CommandError::NO_SUCH_KEY);
+    }
+    if !may(ctx) {
+        return Ok(false);
+    }
+    if from.bytes != to.bytes {
+        let entry = ctx.shard.take(ctx.call.db, from).expect("it was there just now");
+        ctx.shard.put(ctx.call.db, to.hash, OwnedEntry { key: to.bytes.into(), ..entry });
+        ctx.shard.changed(1);
+    }
+    Ok(true)
+}
+
+pub(super) const COPY: Command = Command::keys("copy", -3, copy)
+    .flags(flag::WRITE | flag::DENYOOM)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::one(1, key_flag::RO | key_flag::ACCESS), KeySpec::one(2, key_flag::OW | key_flag::UPDATE)])
+    .key_db(copy_db)
+    .docs(
+        Docs::new("generic", "6.2.0", "Copies the value of a key to another key")
+            .complexity("O(N), where N is the number of elements; O(1) for strings")
+            .arguments("source#0 destination#1 [DB destination-db:int] [REPLACE]"),
+    );
+
+/// COPY source destination [DB destination-db] [REPLACE]. The expiry is copied too. Reply: 1, or 0 without a source, or
+/// with a destination but not REPLACE. Errors: syntax; no such database; source and destination are the same key.
+/// O(size of the value).
+fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
+    let (source, destination) = (ctx.key(1), ctx.key(2));
+    let mut db = ctx.call.db;
+    let mut replace = false;
+    let mut rest = ctx.args.iter().skip(3);
+    while let Some(option) = rest.next() {
+        if args::is(option, "replace") {
+            replace = true;
+        } else if args::is(option, "db") {
+            db = args::database(rest.next().ok_or(CommandError::SYNTAX)?, ctx.shard.dbs.len())?;
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    if db == ctx.call.db && source.bytes == destination.bytes {
+        return Err(CommandError::SAME_OBJECT);
+    }
+
+    let copied = ctx.shard.read(ctx.call, source).map(|entry| (duplicate(entry), entry.expire_at_ms()));
+    let Some((value, expire_at_ms)) = copied.filter(|_| replace || !ctx.shard.exists(db, destination)) else {
+        ctx.reply.integer(0);
+        return Ok(());
+    };
+
+    let access = ctx.shard.access_clock;
+    let entry = OwnedEntry { key: destination.bytes.into(), value, expire_at_ms, access };
+    ctx.shard.put(db, destination.hash, entry);
+    ctx.shard.changed(1);
+    ctx.reply.integer(1);
+    Ok(())
+}
+
+/// COPY's destination is in the database that its DB option names.
+fn copy_db(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32 {
+    let mut db = selected;
+    let mut rest = args.iter().skip(3);
+    while position == 2
+        && let Some(option) = rest.next()
+    {
+        if args::is(option, "db") {
+            db = rest.next().and_then(|index| args::database(index, db_count).ok()).unwrap_or(selected);
+        }
+    }
+    db
+}
+
+pub(super) const MOVE: Command = Command::keys("move", 3, move_key)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE)])
+    .docs(
+        Docs::new("generic", "1.0.0", "Moves a key to another database")
+            .complexity("O(1)")
+            .arguments("key#0 db:int"),
+    );
+
+/// MOVE key db. Reply: 1, or 0 without the key here or with one of its name there. Errors: no such database; it is the
+/// selected one. O(1).
+fn move_key(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+    let db = args::database(ctx.arg(2), ctx.shard.dbs.len())?;
+    if db == ctx.call.db {
+        return Err(CommandError::SAME_OBJECT);
+    }
+
+    let moves = ctx.shard.write(ctx.call, key).is_some() && !ctx.shard.exists(db, key);
+    if moves {
+        let entry = ctx.shard.take(ctx.call.db, key).expect("it was there just now");
+        ctx.shard.put(db, key.hash, entry);
+        ctx.shard.changed(1);
+    }
+
+    ctx.reply.integer(i64::from(moves));
+    Ok(())
+}
+
+pub(super) const SWAPDB: Command = Command::keys("swapdb", 3, swapdb)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::KEYSPACE | acl::DANGEROUS)
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::AllOk)
+    .docs(
+        Docs::new("server", "4.0.0", "Swaps two databases")
+            .complexity(
+                "O(N), where N is the number of clients that watch or wait for keys of the two databases",
+            )
+            .arguments("index1:int index2:int"),
+    );
+
+/// SWAPDB db1 db2. Every client sees the other database from here on. Reply: OK. Errors: not an integer, told for each;
+/// no such database. O(1).
+fn swapdb(ctx: &mut Ctx<'_>) -> CommandResult {
+    let first =
+        args::integer_32(ctx.arg(1)).map_err(|_| CommandError::fixed("ERR invalid first DB index"))?;
+    let second =
+        args::integer_32(ctx.arg(2)).map_err(|_| CommandError::fixed("ERR invalid second DB index"))?;
+    let db_count = ctx.shard.dbs.len();
+    let index = |db: i32| usize::try_from(db).ok().filter(|&db| db < db_count);
+    let (Some(first), Some(second)) = (index(first), index(second)) else {
+        return Err(CommandError::DB_OUT_OF_RANGE);
+    };
+
+    ctx.shard.dbs.swap(first, second);
+    ctx.shard.changed(1);
+
+    ctx.reply.ok();
+    Ok(())
+}

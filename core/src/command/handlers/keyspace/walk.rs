@@ -1,0 +1,301 @@
+//! Keys that nobody names: KEYS, SCAN, RANDOMKEY, DBSIZE.
+
+use crate::command::args;
+use crate::command::docs::Docs;
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
+use crate::command::typed::type_name;
+use crate::command::{CommandError, CommandResult, Ctx, Key};
+use crate::protocol::number::parse_i64;
+use crate::protocol::{Argv, Reply, split_array};
+use crate::types::glob::glob_matches;
+use crate::types::{Entry, SCAN_CURSOR_BITS, hash_key};
+
+pub(super) const KEYS: Command = Command::keys("keys", 2, keys)
+    .flags(flag::READONLY)
+    .acl(acl::KEYSPACE | acl::DANGEROUS)
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::ConcatArrays)
+    .docs(
+        Docs::new("generic", "1.0.0", "Returns all keys that match a pattern")
+            .complexity("O(N), where N is the number of keys in the database")
+            .arguments("pattern:pattern")
+            .tips(&["request_policy:all_shards", "nondeterministic_output_order"]),
+    );
+
+/// KEYS pattern. Reply: array of the keys that match the glob pattern, in no order. O(all keys).
+fn keys(ctx: &mut Ctx<'_>) -> CommandResult {
+    let pattern = Pattern::new(ctx.arg(1));
+    let now_ms = ctx.shard.now_ms;
+
+    let mark = ctx.reply.begin();
+    let mut count = 0;
+    let reply = &mut ctx.reply;
+    ctx.shard.dbs[ctx.call.db as usize].table.for_each(&mut |entry| {
+        if pattern.matches(entry.key()) && !is_expired(entry, now_ms) {
+            count += 1;
+            reply.bulk(entry.key());
+        }
+    });
+    ctx.reply.end_array(mark, count);
+    Ok(())
+}
+
+fn is_expired(entry: Entry<'_>, now_ms: i64) -> bool {
+    entry.expire_at_ms().is_some_and(|at_ms| now_ms > at_ms)
+}
+
+/// A glob pattern, or the one that matches everything.
+#[derive(Clone, Copy)]
+enum Pattern<'a> {
+    All,
+    Glob(&'a [u8]),
+}
+
+impl<'a> Pattern<'a> {
+    fn new(pattern: &'a [u8]) -> Pattern<'a> {
+        if pattern == b"*" { Pattern::All } else { Pattern::Glob(pattern) }
+    }
+
+    fn matches(self, key: &[u8]) -> bool {
+        match self {
+            Pattern::All => true,
+            Pattern::Glob(pattern) => glob_matches(pattern, key),
+        }
+    }
+}
+
+pub(super) const SCAN: Command = Command::keys("scan", -2, scan)
+    .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS)
+    .acl(acl::KEYSPACE)
+    .scope(Scope::Custom(scan_scope))
+    .docs(
+        Docs::new("generic", "2.8.0", "Iterates over the keys, some at each call")
+            .complexity("O(1) for a call, O(N) for a whole iteration, where N is the number of keys")
+            .arguments("cursor:int [MATCH pattern:pattern] [COUNT count:int] [TYPE type@6.0.0]")
+            .tips(&["nondeterministic_output", "request_policy:special"])
+            .history(&[("6.0.0", "Option `TYPE`")]),
+    );
+
+/// Where a scan is: a shard, and the place in its table. Shards are walked one behind the other.
+///
+/// The number a client sees has the shard above the place, and is 0 at the beginning, so also at the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Cursor {
+    shard: usize,
+    place: u64,
+}
+
+impl Cursor {
+    /// Any unsigned number, read as C's `strtoul` does but without blanks: nothing is 0, and signs are taken.
+    fn parse(text: &[u8]) -> CommandResult<Cursor> {
+        let (negative, digits) = match text {
+            [b'-', digits @ ..] => (true, digits),
+            [b'+', digits @ ..] => (false, digits),
+            digits => (false, digits),
+        };
+        let only_digits = digits.iter().all(u8::is_ascii_digit) && (text.is_empty() || !digits.is_empty());
+        let number = digits.iter().try_fold(0u64, |number, digit| {
+            number.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')))
+        });
+        let number = number.filter(|_| only_digits).ok_or(CommandError::fixed("ERR invalid cursor"))?;
+        let number = if negative { number.wrapping_neg() } else { number };
+        Ok(Cursor {
+            shard: (number >> SCAN_CURSOR_BITS) as usize,
+            place: number & ((1 << SCAN_CURSOR_BITS) - 1),
+        })
+    }
+
+    fn number(self) -> u64 {
+        (self.shard as u64) << SCAN_CURSOR_BITS | self.place
+    }
+
+    /// Where the scan goes on behind this shard's last place: at the next shard, or at the end.
+    fn next_shard(self, shard_count: usize) -> Cursor {
+        let shard = self.shard + 1;
+        Cursor { shard: if shard < shard_count { shard } else { 0 }, place: 0 }
+    }
+}
+
+/// A cursor that names no shard never came from here: any shard says that the scan has ended.
+fn scan_scope(args: Argv<'_>, shard_count: usize) -> Scope {
+    let shard = Cursor::parse(args.arg(1)).map_or(0, |cursor| cursor.shard);
+    Scope::Shard(if shard < shard_count { shard } else { 0 })
+}
+
+/// How many keys a call of SCAN is to return at least, if it is not told.
+const SCAN_COUNT: u64 = 10;
+
+/// A call looks at no more than this many buckets for every key that it is to return.
+const SCAN_BUCKETS_PER_KEY: u64 = 10;
+
+struct ScanOptions<'a> {
+    pattern: Pattern<'a>,
+    count: u64,
+    type_name: Option<&'a [u8]>,
+}
+
+impl<'a> ScanOptions<'a> {
+    fn parse(args: Argv<'a>) -> CommandResult<ScanOptions<'a>> {
+        let mut options = ScanOptions { pattern: Pattern::All, count: SCAN_COUNT, type_name: None };
+        let mut rest = args.iter();
+        while let Some(option) = rest.next() {
+            let value = rest.next().ok_or(CommandError::SYNTAX)?;
+            if args::is(option, "count") {
+                options.count = u64::try_from(args::integer(value)?)
+                    .ok()
+                    .filter(|&count| count > 0)
+                    .ok_or(CommandError::SYNTAX)?;
+            } else if args::is(option, "match") {
+                options.pattern = Pattern::new(value);
+            } else if args::is(option, "type") {
+                options.type_name = Some(value);
+            } else {
+                return Err(CommandError::SYNTAX);
+            }
+        }
+        Ok(options)
+    }
+
+    fn admits(&self, entry: Entry<'_>) -> bool {
+        self.type_name.is_none_or(|name| args::is(name, type_name(entry.value())))
+    }
+}
+
+/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]. Returns every key that is there from the first call to the
+/// last, and a key seldom twice; a call may return none and not be the last. Keys whose time is up are removed when
+/// they are met. Reply: the next cursor, 0 at the end, and an array of keys. Errors: invalid cursor; syntax. O(COUNT).
+fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
+    let cursor = Cursor::parse(ctx.arg(1))?;
+    let options = ScanOptions::parse(ctx.args.slice(2..))?;
+
+    if cursor.shard != ctx.shard.index {
+        ctx.reply.array(2);
+        ctx.reply.bulk(b"0");
+        ctx.reply.empty_array();
+        return Ok(());
+    }
+    let now_ms = ctx.shard.now_ms;
+    let mut found = Vec::new();
+    let mut seen = 0;
+    let mut count = 0;
+    let mut expired: Vec<Vec<u8>> = Vec::new();
+    let mut reply = Reply::new(&mut found, ctx.call.resp);
+    let table = &ctx.shard.dbs[ctx.call.db as usize].table;
+    let mut place = cursor.place;
+    for _ in 0..options.count.saturating_mul(SCAN_BUCKETS_PER_KEY) {
+        place = table.scan(place, &mut |entry| {
+            seen += 1;
+            if !options.pattern.matches(entry.key()) {
+            } else if is_expired(entry, now_ms) {
+                expired.push(entry.key().to_vec());
+            } else if options.admits(entry) {
+                count += 1;
+                reply.bulk(entry.key());
+            }
+        });
+        if place == 0 || seen >= options.count {
+            break;
+        }
+    }
+    for key in &expired {
+        ctx.shard.exists(ctx.call.db, Key { bytes: key, hash: hash_key(key) });
+    }
+
+    let next = if place == 0 { cursor.next_shard(ctx.shard.shard_count) } else { Cursor { place, ..cursor } };
+    ctx.reply.array(2);
+    ctx.reply.bulk_display(next.number());
+    ctx.reply.array(count);
+    ctx.reply.raw(&found);
+    Ok(())
+}
+
+pub(super) const RANDOMKEY: Command = Command::keys("randomkey", 1, randomkey)
+    .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS)
+    .acl(acl::KEYSPACE)
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::With(choose_key))
+    .docs(
+        Docs::new("generic", "1.0.0", "Returns a random key")
+            .complexity("O(1)")
+            .tips(&["request_policy:all_shards", "nondeterministic_output"]),
+    );
+
+/// So many keys whose time is up are passed over before one of them is taken for an answer. Only while they must not be
+/// removed (CLIENT PAUSE) can there be so many.
+const RANDOM_TRIES: usize = 100;
+
+/// RANDOMKEY. Reply, of all shards together: a key, each as likely as any other, or null. Of one shard, for
+/// [`choose_key`]: how many keys it has, a random number, and its choice. O(1).
+fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
+    let db = ctx.call.db;
+
+    let mut chosen = None;
+    for _ in 0..RANDOM_TRIES {
+        let Some(key) = ctx.shard.random_key(db) else { break };
+        let is_alive = ctx.shard.exists(db, Key { bytes: &key, hash: hash_key(&key) });
+        chosen = Some(key);
+        if is_alive {
+            break;
+        }
+    }
+
+    let len = ctx.shard.dbs[db as usize].table.len();
+    ctx.reply.array(3);
+    ctx.reply.integer(len as i64);
+    // 63 bits, to be no negative number.
+    ctx.reply.integer((ctx.shard.random() >> 1) as i64);
+    match chosen.filter(|_| len > 0) {
+        Some(key) => ctx.reply.bulk(&key),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+/// Makes the choice among the shards' choices: each shard's by its share of the keys.
+fn choose_key(replies: &[Vec<u8>], _args: Argv<'_>, out: &mut Vec<u8>) {
+    let mut total = 0;
+    let mut random = 0u64;
+    let mut choices = Vec::with_capacity(replies.len());
+    for reply in replies {
+        let mut elements = split_array(reply).expect("every shard replies with an array");
+        let mut next = || elements.next().expect("of three elements");
+        let (len, shard_random, key) = (number(next()), number(next()), next());
+        total += len;
+        random = random.rotate_left(1) ^ shard_random;
+        choices.push((len, key));
+    }
+    let mut at = if total == 0 { 0 } else { random % total };
+    let chosen = choices.iter().find(|(len, _)| {
+        let is_here = at < *len;
+        at = at.saturating_sub(*len);
+        is_here
+    });
+    // Without any key the shards' nulls are all the same.
+    let (_, key) = chosen.unwrap_or(&choices[0]);
+    out.extend_from_slice(key);
+}
+
+fn number(reply: &[u8]) -> u64 {
+    let digits = reply.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    let number = digits.and_then(parse_i64).and_then(|number| u64::try_from(number).ok());
+    number.expect("a count is an integer that is not negative")
+}
+
+pub(super) const DBSIZE: Command = Command::keys("dbsize", 1, dbsize)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::Sum)
+    .docs(
+        Docs::new("server", "1.0.0", "Returns the number of keys in the selected database")
+            .complexity("O(1)")
+            .tips(&["request_policy:all_shards", "response_policy:agg_sum"]),
+    );
+
+/// DBSIZE. Reply: integer, the number of keys, those included whose time is up but which are still there. O(1).
+fn dbsize(ctx: &mut Ctx<'_>) -> CommandResult {
+    let len = ctx.shard.dbs[ctx.call.db as usize].table.len();
+
+    ctx.reply.integer(len as i64);
+    Ok(())
+}

@@ -1,5 +1,0 @@
-//! string commands.
-
-use crate::command::table::Command;
-
-pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,148 @@
+//! Reading whole strings: GET and its kin.
+
+use super::set::{Conditions, Expiry, Options};
+use crate::command::docs::Docs;
+use crate::command::keys::{KeySpec, key_flag};
+use crate::command::table::{Command, Merge, acl, flag};
+use crate::command::typed::StringRef;
+use crate::command::{CommandResult, Ctx};
+
+pub(super) const GET: Command = Command::keys("get", 2, get)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::STRING)
+    .at(&[KeySpec::one(1, key_flag::RO | key_flag::ACCESS)])
+    .docs(
+        Docs::new("string", "1.0.0", "Returns the string value of a key")
+            .complexity("O(1)")
+            .arguments("key#0"),
+    );
+
+/// GET key. Reply: the string, or null. Errors: WRONGTYPE. O(1).
+fn get(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+
+    match ctx.shard.read(ctx.call, key) {
+        Some(entry) => StringRef::of(entry.value())?.reply(&mut ctx.reply),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+pub(super) const MGET: Command = Command::keys("mget", -2, mget)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::STRING)
+    .at(&[KeySpec::range(1, -1, 1, key_flag::RO | key_flag::ACCESS)])
+    .merge(Merge::Gather)
+    .docs(
+        Docs::new("string", "1.0.0", "Returns the string values of several keys")
+            .complexity("O(N), where N is the number of keys")
+            .arguments("key#0...")
+            .tips(&["request_policy:multi_shard"]),
+    );
+
+/// MGET key [key ...]. Reply: array of a string or null a key; null also where the value is no string. O(keys).
+fn mget(ctx: &mut Ctx<'_>) -> CommandResult {
+    let argc = ctx.args.len();
+
+    ctx.reply.array(argc - 1);
+    for at in 1..argc {
+        let key = ctx.key(at);
+        match ctx.shard.read(ctx.call, key).map(|entry| StringRef::of(entry.value())) {
+            Some(Ok(string)) => string.reply(&mut ctx.reply),
+            Some(Err(_)) | None => ctx.reply.null(),
+        }
+    }
+    Ok(())
+}
+
+pub(super) const STRLEN: Command = Command::keys("strlen", 2, strlen)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::STRING)
+    .at(&[KeySpec::one(1, key_flag::RO)])
+    .docs(
+        Docs::new("string", "2.2.0", "Returns the length of a string value")
+            .complexity("O(1)")
+            .arguments("key#0"),
+    );
+
+/// STRLEN key. Reply: integer, the length in bytes, 0 without a key. Errors: WRONGTYPE. O(1).
+fn strlen(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+
+    let len = match ctx.shard.read(ctx.call, key) {
+        Some(entry) => StringRef::of(entry.value())?.len_bytes(),
+        None => 0,
+    };
+
+    ctx.reply.integer(len as i64);
+    Ok(())
+}
+
+pub(super) const GETDEL: Command = Command::keys("getdel", 2, getdel)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::STRING)
+    .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE)])
+    .docs(
+        Docs::new("string", "6.2.0", "Returns the string value of a key and deletes the key")
+            .complexity("O(1)")
+            .arguments("key#0"),
+    );
+
+/// GETDEL key. Reply: the string that the key had, or null. Errors: WRONGTYPE. O(1).
+fn getdel(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+
+    get(ctx)?;
+
+    ctx.shard.delete(ctx.call, key);
+    Ok(())
+}
+
+pub(super) const GETEX: Command = Command::keys("getex", -2, getex)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::STRING)
+    .at(&[KeySpec {
+        notes: "RW and UPDATE because it changes the TTL",
+        ..KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)
+    }])
+    .docs(
+        Docs::new("string", "6.2.0", "Returns the string value of a key and changes its expiration")
+            .complexity("O(1)")
+            .arguments(
+                "key#0 [expiration(EX seconds:int | PX milliseconds:int | EXAT unix-time-seconds:unix \
+                 | PXAT unix-time-milliseconds:unix | PERSIST)]",
+            ),
+    );
+
+/// GETEX key [EX seconds | PX ms | EXAT seconds | PXAT ms | PERSIST]. A point in time that has passed deletes the
+/// key. Reply: the string, or null. Errors: syntax; WRONGTYPE; invalid expire time, if there is a key. O(1).
+fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+    let options = Options::parse(ctx.args.slice(2..), Conditions::Refused)?;
+
+    let Some(entry) = ctx.shard.read(ctx.call, key) else {
+        ctx.reply.null();
+        return Ok(());
+    };
+    let had_expiry = entry.expire_at_ms().is_some();
+    StringRef::of(entry.value())?.reply(&mut ctx.reply);
+
+    match options.expiry {
+        Expiry::None => {}
+        Expiry::Persist => {
+            if had_expiry {
+                ctx.shard.set_expire(ctx.call.db, key, None);
+            }
+        }
+        Expiry::Keep => unreachable!("KEEPTTL is refused where conditions are"),
+        Expiry::In(..) | Expiry::At(..) => {
+            let at_ms = options.expiry.at_ms(ctx.shard.now_ms, "getex")?;
+            if at_ms <= ctx.shard.now_ms {
+                ctx.shard.delete(ctx.call, key);
+            } else {
+                ctx.shard.set_expire(ctx.call.db, key, Some(at_ms));
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,130 @@
+//! Strings that are numbers: INCR and its kin.
+
+use crate::command::args;
+use crate::command::docs::Docs;
+use crate::command::keys::{KeySpec, key_flag};
+use crate::command::table::{Command, acl, flag};
+use crate::command::typed::{Digits, StringRef};
+use crate::command::{CommandError, CommandResult, Ctx};
+use crate::protocol::extended::Extended;
+use crate::types::{NewValue, SetExpire};
+
+const COUNTER_KEY: &[KeySpec] = &[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)];
+const COUNTER_FLAGS: u64 = flag::WRITE | flag::DENYOOM | flag::FAST;
+
+pub(super) const INCR: Command =
+    Command::keys("incr", 2, incr).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+        Docs::new("string", "1.0.0", "Increments the integer value of a key by one")
+            .complexity("O(1)")
+            .arguments("key#0"),
+    );
+
+/// INCR key. See [`add`]. O(1).
+fn incr(ctx: &mut Ctx<'_>) -> CommandResult {
+    add(ctx, 1)
+}
+
+pub(super) const DECR: Command =
+    Command::keys("decr", 2, decr).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+        Docs::new("string", "1.0.0", "Decrements the integer value of a key by one")
+            .complexity("O(1)")
+            .arguments("key#0"),
+    );
+
+/// DECR key. See [`add`]. O(1).
+fn decr(ctx: &mut Ctx<'_>) -> CommandResult {
+    add(ctx, -1)
+}
+
+pub(super) const INCRBY: Command =
+    Command::keys("incrby", 3, incrby).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+        Docs::new("string", "1.0.0", "Increments the integer value of a key by a number")
+            .complexity("O(1)")
+            .arguments("key#0 increment:int"),
+    );
+
+/// INCRBY key increment. See [`add`]. Errors also: the increment is no integer. O(1).
+fn incrby(ctx: &mut Ctx<'_>) -> CommandResult {
+    let increment = args::integer(ctx.arg(2))?;
+    add(ctx, increment)
+}
+
+pub(super) const DECRBY: Command =
+    Command::keys("decrby", 3, decrby).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+        Docs::new("string", "1.0.0", "Decrements the integer value of a key by a number")
+            .complexity("O(1)")
+            .arguments("key#0 decrement:int"),
+    );
+
+/// DECRBY key decrement. See [`add`]. Errors also: the decrement is no integer, or the one whose negative is none.
+/// O(1).
+fn decrby(ctx: &mut Ctx<'_>) -> CommandResult {
+    let decrement = args::integer(ctx.arg(2))?;
+    let increment = decrement.checked_neg().ok_or(CommandError::fixed("ERR decrement would overflow"))?;
+    add(ctx, increment)
+}
+
+/// Adds to the number at argument 1, 0 without a key; the expiry stays. Reply: the sum. Errors: WRONGTYPE; the value is
+/// no integer; the sum is beyond 64 bits.
+#[inline]
+fn add(ctx: &mut Ctx<'_>, increment: i64) -> CommandResult {
+    let key = ctx.key(1);
+
+    let sum = match ctx.shard.write(ctx.call, key) {
+        Some(mut entry) => {
+            let value = StringRef::of(entry.value())?.integer()?;
+            let sum = value.checked_add(increment).ok_or(CommandError::OVERFLOW)?;
+            entry.set_int(sum);
+            ctx.shard.changed(1);
+            sum
+        }
+        None => {
+            ctx.shard.set(ctx.call, key, NewValue::Int(increment), SetExpire::Clear);
+            increment
+        }
+    };
+
+    ctx.reply.integer(sum);
+    Ok(())
+}
+
+pub(super) const INCRBYFLOAT: Command =
+    Command::keys("incrbyfloat", 3, incrbyfloat).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+        Docs::new("string", "2.6.0", "Increments the floating point value of a key by a number")
+            .complexity("O(1)")
+            .arguments("key#0 increment:double"),
+    );
+
+/// INCRBYFLOAT key increment. Adds in the x87 extended format; the expiry stays. Reply: string, the sum in decimals.
+/// Errors: WRONGTYPE; the value or the increment is no float; the sum is not finite. O(1).
+fn incrbyfloat(ctx: &mut Ctx<'_>) -> CommandResult {
+    let key = ctx.key(1);
+    let increment = Extended::parse(ctx.arg(2));
+
+    let found = ctx.shard.write(ctx.call, key);
+    let value = match &found {
+        Some(entry) => {
+            let string = StringRef::of(entry.value())?;
+            Extended::parse(string.bytes(&mut Digits::new()))
+        }
+        None => Extended::parse(b"0"),
+    };
+    let (Some(value), Some(increment)) = (value, increment) else { return Err(CommandError::NOT_FLOAT) };
+    let sum = value
+        .checked_add(increment)
+        .ok_or(CommandError::fixed("ERR increment would produce NaN or Infinity"))?
+        .to_human();
+
+    // Stored as the bytes that it is shown as, also where it is a whole number.
+    match found {
+        Some(mut entry) => {
+            entry.set(NewValue::Str(sum.as_bytes()));
+            ctx.shard.changed(1);
+        }
+        None => {
+            ctx.shard.set(ctx.call, key, NewValue::Str(sum.as_bytes()), SetExpire::Clear);
+        }
+    }
+    ctx.reply.bulk(sum.as_bytes());
+    Ok(())
+}

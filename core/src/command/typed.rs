@@ -1,0 +1,90 @@
+//! Values by type: every WRONGTYPE comes from here.
+
+use crate::command::{CommandError, CommandResult};
+use crate::protocol::Reply;
+use crate::protocol::number::parse_i64;
+use crate::types::{Entry, NewValue, OwnedValue, StringEncoding, ValueRef, parse_canonical_i64};
+
+/// What TYPE says of a value, and SCAN's TYPE option takes.
+pub fn type_name(value: ValueRef<'_>) -> &'static str {
+    match value {
+        ValueRef::Int(_) | ValueRef::Str(_) => "string",
+    }
+}
+
+/// A value that is a string: kept as bytes, or as the number they spell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StringRef<'a> {
+    Int(i64),
+    Bytes(&'a [u8]),
+}
+
+/// Room for the digits of a string that is kept as a number.
+pub type Digits = itoa::Buffer;
+
+impl<'a> StringRef<'a> {
+    /// # Errors
+    /// WRONGTYPE for a value of another type.
+    #[inline]
+    pub fn of(value: ValueRef<'a>) -> CommandResult<StringRef<'a>> {
+        match value {
+            ValueRef::Int(number) => Ok(StringRef::Int(number)),
+            ValueRef::Str(bytes) => Ok(StringRef::Bytes(bytes)),
+        }
+    }
+
+    #[inline]
+    pub fn bytes<'b>(self, digits: &'b mut Digits) -> &'b [u8]
+    where
+        'a: 'b,
+    {
+        match self {
+            StringRef::Int(number) => digits.format(number).as_bytes(),
+            StringRef::Bytes(bytes) => bytes,
+        }
+    }
+
+    pub fn len_bytes(self) -> usize {
+        self.bytes(&mut Digits::new()).len()
+    }
+
+    /// The number that the string spells.
+    ///
+    /// # Errors
+    /// It is none, or beyond 64 bits.
+    #[inline]
+    pub fn integer(self) -> CommandResult<i64> {
+        match self {
+            StringRef::Int(number) => Ok(number),
+            StringRef::Bytes(bytes) => parse_i64(bytes).ok_or(CommandError::NOT_INTEGER),
+        }
+    }
+
+    #[inline]
+    pub fn reply(self, reply: &mut Reply<'_>) {
+        match self {
+            StringRef::Int(number) => reply.bulk_i64(number),
+            StringRef::Bytes(bytes) => reply.bulk(bytes),
+        }
+    }
+}
+
+/// A copy of a value, for another key.
+pub fn duplicate(entry: Entry<'_>) -> OwnedValue {
+    match (entry.value(), entry.encoding()) {
+        (ValueRef::Int(number), _) => OwnedValue::Int(number),
+        (ValueRef::Str(bytes), StringEncoding::Raw) => OwnedValue::Raw(bytes.to_vec()),
+        (ValueRef::Str(bytes), StringEncoding::Int | StringEncoding::Embstr) => {
+            OwnedValue::Str(bytes.to_vec())
+        }
+    }
+}
+
+/// A client's string as it is stored: as a number if that gives the same bytes back.
+#[inline]
+pub fn encode(bytes: &[u8]) -> NewValue<'_> {
+    match parse_canonical_i64(bytes) {
+        Some(number) => NewValue::Int(number),
+        None => NewValue::Str(bytes),
+    }
+}

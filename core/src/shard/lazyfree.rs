@@ -1,0 +1,55 @@
+//! Lazy freeing: what FLUSHALL ASYNC removes gives its memory back afterwards, a slice a turn.
+//!
+//! Redis hands it to another thread. Here memory stays with the thread that allocated it, whose allocator caches and
+//! accounts for it; a slice is short enough that nobody waits for it.
+
+use super::Shard;
+use crate::types::DetachedTable;
+use std::collections::VecDeque;
+
+/// Entries whose memory is freed in one turn.
+const SLICE_ENTRIES: usize = 256;
+
+/// When memory is given back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freeing {
+    Now,
+    Later,
+}
+
+/// The tables that are yet to be freed, and how many keys each had.
+#[derive(Default)]
+pub struct LazyFree {
+    tables: VecDeque<(DetachedTable, u64)>,
+}
+
+impl Shard {
+    /// Removes all keys of a database. Returns how many there were. Counts no change.
+    pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
+        let db = &mut self.dbs[db as usize];
+        let key_count = db.table.len() as u64;
+        db.avg_ttl_ms = 0;
+        let detached = db.table.detach();
+        if freeing == Freeing::Later && key_count > 0 {
+            self.lazyfree.tables.push_back((detached, key_count));
+            self.stats.lazyfree_pending_objects.add(key_count);
+        }
+        key_count
+    }
+
+    /// Whether there is memory to be freed.
+    #[inline]
+    pub fn is_freeing(&self) -> bool {
+        !self.lazyfree.tables.is_empty()
+    }
+
+    /// Frees a slice of it.
+    pub fn free_slice(&mut self) {
+        let Some((table, key_count)) = self.lazyfree.tables.front_mut() else { return };
+        if table.free_some(SLICE_ENTRIES) {
+            self.stats.lazyfree_pending_objects.set(self.stats.lazyfree_pending_objects.get() - *key_count);
+            self.stats.lazyfreed_objects.add(*key_count);
+            self.lazyfree.tables.pop_front();
+        }
+    }
+}

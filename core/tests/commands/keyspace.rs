@@ -1,0 +1,343 @@
+use super::{NULL, Server, bulk, on_one_and_three_shards};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The bulk strings of an array reply.
+fn strings(reply: &str) -> Vec<String> {
+    let mut lines = reply.split("\r\n");
+    let header = lines.next().expect("an array has a header");
+    let count: usize = header.strip_prefix('*').expect("an array").parse().expect("its length");
+    let strings: Vec<String> =
+        (0..count).map(|_| lines.nth(1).expect("a string follows its length").to_string()).collect();
+    assert_eq!(lines.next(), Some(""), "nothing follows: {reply}");
+    strings
+}
+
+/// One call of SCAN: the next cursor and the keys.
+fn scan(server: &mut Server, cursor: &str, options: &str) -> (String, Vec<String>) {
+    let reply = server.call(&format!("SCAN {cursor}{options}"));
+    let rest = reply.strip_prefix("*2\r\n$").unwrap_or_else(|| panic!("no SCAN reply: {reply}"));
+    let mut parts = rest.splitn(3, "\r\n");
+    let cursor = parts.nth(1).expect("a cursor").to_string();
+    (cursor, strings(parts.next().expect("an array")))
+}
+
+/// All calls of a scan.
+fn scan_all(server: &mut Server, options: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut cursor = "0".to_string();
+    for _ in 0..100_000 {
+        let (next, keys) = scan(server, &cursor, options);
+        found.extend(keys);
+        if next == "0" {
+            return found;
+        }
+        cursor = next;
+    }
+    panic!("the scan does not end");
+}
+
+fn fill(server: &mut Server, count: usize) -> BTreeSet<String> {
+    let keys: BTreeSet<String> = (0..count).map(|n| format!("key:{n}")).collect();
+    for key in &keys {
+        server.call(&format!("SET {key} {key}"));
+    }
+    keys
+}
+
+#[test]
+fn keys_of_several_shards_are_counted_together() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("MSET a 1 b 2 c 3 d 4 e 5", "+OK"),
+            ("EXISTS a b c none a", ":4"),
+            ("TOUCH a b none", ":2"),
+            ("DBSIZE", ":5"),
+            ("DEL a b none a", ":2"),
+            ("UNLINK c d none", ":2"),
+            ("DBSIZE", ":1"),
+            ("TYPE e", "+string"),
+            ("TYPE none", "+none"),
+        ]);
+    });
+}
+
+#[test]
+fn keys_come_from_all_shards_by_pattern() {
+    on_one_and_three_shards(|server| {
+        let all = fill(server, 200);
+        let found: BTreeSet<String> = strings(&server.call("KEYS *")).into_iter().collect();
+        assert_eq!(found, all);
+        let found: BTreeSet<String> = strings(&server.call("KEYS key:1[0-4]")).into_iter().collect();
+        assert_eq!(found, (10..15).map(|n| format!("key:{n}")).collect());
+        server.expect(&[("KEYS nothing*", "*0")]);
+        server.call("PEXPIRE key:0 10");
+        server.wait_ms(11);
+        assert_eq!(strings(&server.call("KEYS *")).len(), 199);
+    });
+}
+
+#[test]
+fn a_scan_returns_every_key_and_its_options_choose() {
+    on_one_and_three_shards(|server| {
+        let all = fill(server, 1000);
+        for options in ["", " COUNT 1", " COUNT 5000", " TYPE string", " TYPE STRING COUNT 100", " MATCH *"] {
+            let found = scan_all(server, options);
+            assert_eq!(found.len(), all.len(), "{options}: nothing changed, so nothing comes twice");
+            assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), all, "{options}");
+        }
+        let found: BTreeSet<String> = scan_all(server, " MATCH key:1?? COUNT 7").into_iter().collect();
+        assert_eq!(found, (100..200).map(|n| format!("key:{n}")).collect());
+        assert_eq!(scan_all(server, " TYPE list"), Vec::<String>::new());
+    });
+}
+
+#[test]
+fn a_scan_returns_about_as_many_keys_as_it_is_told() {
+    on_one_and_three_shards(|server| {
+        fill(server, 3000);
+        for count in [1, 10, 100] {
+            let (_, keys) = scan(server, "0", &format!(" COUNT {count}"));
+            assert!((1..count + 16).contains(&keys.len()), "COUNT {count}: {} keys", keys.len());
+        }
+    });
+}
+
+#[test]
+fn a_scan_misses_no_key_that_stays_while_the_table_grows_and_shrinks() {
+    on_one_and_three_shards(|server| {
+        let mut stay = fill(server, 500);
+        let mut found = BTreeSet::new();
+        let mut cursor = "0".to_string();
+        let mut round = 0;
+        loop {
+            let (next, keys) = scan(server, &cursor, " COUNT 5");
+            found.extend(keys);
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+            round += 1;
+            if round % 2 == 0 {
+                let extra: Vec<String> = (0..40).map(|n| format!("extra:{round}:{n} x")).collect();
+                server.call(&format!("MSET {}", extra.join(" ")));
+            } else if stay.len() > 100 {
+                let gone: Vec<String> = stay.iter().take(5).cloned().collect();
+                server.call(&format!("DEL {}", gone.join(" ")));
+                gone.iter().for_each(|key| assert!(stay.remove(key)));
+            }
+        }
+        let missed: Vec<&String> = stay.difference(&found).collect();
+        assert!(missed.is_empty(), "{missed:?}");
+    });
+}
+
+#[test]
+fn a_scan_removes_the_expired_keys_it_meets() {
+    on_one_and_three_shards(|server| {
+        fill(server, 100);
+        server.expect(&[("SET gone x PX 1", "+OK"), ("DBSIZE", ":101")]);
+        // The active cycle must not be the one to do it.
+        server.cluster.workers.iter().for_each(|worker| {
+            worker.globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        });
+        server.wait_ms(5);
+        assert_eq!(scan_all(server, "").len(), 100);
+        server.expect(&[("DBSIZE", ":100")]);
+    });
+}
+
+#[test]
+fn a_cursor_is_any_number() {
+    on_one_and_three_shards(|server| {
+        fill(server, 10);
+        for cursor in ["x", "1x", " 1", "-", "99999999999999999999", "1.5"] {
+            assert_eq!(server.call_args(&["SCAN", cursor]), "-ERR invalid cursor\r\n", "{cursor}");
+        }
+        for cursor in ["", "+0", "18446744073709551615", "-1"] {
+            assert!(server.call_args(&["SCAN", cursor]).starts_with("*2\r\n$"), "{cursor}");
+        }
+        server.expect(&[
+            ("SCAN 0 COUNT 0", "-ERR syntax error"),
+            ("SCAN 0 COUNT -1", "-ERR syntax error"),
+            ("SCAN 0 COUNT x", "-ERR value is not an integer or out of range"),
+            ("SCAN 0 MATCH", "-ERR syntax error"),
+            ("SCAN 0 FOO bar", "-ERR syntax error"),
+            ("SCAN 18446744073709551615", "*2\r\n$1\r\n0\r\n*0"),
+        ]);
+    });
+}
+
+#[test]
+fn a_random_key_is_each_about_as_often_as_any_other() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("RANDOMKEY", NULL)]);
+        let all = fill(server, 20);
+        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+        for _ in 0..2000 {
+            let reply = server.call("RANDOMKEY");
+            *counts.entry(reply.split("\r\n").nth(1).expect("a string").to_string()).or_default() += 1;
+        }
+        assert_eq!(counts.keys().cloned().collect::<BTreeSet<_>>(), all);
+        // A hundred each is expected; the seed is fixed.
+        assert!(counts.values().all(|count| (40..250).contains(count)), "{counts:?}");
+    });
+}
+
+#[test]
+fn a_random_key_is_not_one_whose_time_is_up() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("MSET a 1 b 1 c 1 d 1", "+OK"), ("SET e 1", "+OK")]);
+        for key in ["a", "b", "c", "d"] {
+            server.call(&format!("PEXPIRE {key} 1"));
+        }
+        server.wait_ms(5);
+        for _ in 0..40 {
+            server.expect(&[("RANDOMKEY", &bulk("e"))]);
+        }
+        server.expect(&[("DEL e", ":1"), ("RANDOMKEY", NULL)]);
+    });
+}
+
+#[test]
+fn rename_takes_value_and_expiry_along_and_replaces() {
+    on_one_and_three_shards(|server| {
+        for other in ["b", "c", "d", "{a}x"] {
+            server.expect(&[
+                ("FLUSHALL", "+OK"),
+                ("SET a 1 EX 100", "+OK"),
+                (&format!("SET {other} 2 EX 50"), "+OK"),
+                (&format!("RENAMENX a {other}"), ":0"),
+                (&format!("RENAME a {other}"), "+OK"),
+                ("EXISTS a", ":0"),
+                (&format!("GET {other}"), &bulk("1")),
+                (&format!("TTL {other}"), ":100"),
+                (&format!("RENAME a {other}"), "-ERR no such key"),
+                ("RENAME a a", "-ERR no such key"),
+                (&format!("RENAME {other} {other}"), "+OK"),
+                (&format!("RENAMENX {other} {other}"), ":0"),
+                (&format!("RENAMENX {other} a"), ":1"),
+                ("TTL a", ":100"),
+                ("DBSIZE", ":1"),
+            ]);
+        }
+    });
+}
+
+#[test]
+fn copy_leaves_the_source_and_needs_replace_for_a_destination() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("COPY a b", ":0"),
+            ("APPEND a x", ":1"),
+            ("APPEND a y", ":2"),
+            ("EXPIRE a 100", ":1"),
+            ("COPY a b", ":1"),
+            ("GET b", &bulk("xy")),
+            ("TTL b", ":100"),
+            ("OBJECT ENCODING b", &bulk("raw")),
+            ("GET a", &bulk("xy")),
+            ("SET a new", "+OK"),
+            ("COPY a b", ":0"),
+            ("COPY a b REPLACE", ":1"),
+            ("GET b", &bulk("new")),
+            ("TTL b", ":-1"),
+            ("COPY a a", "-ERR source and destination objects are the same"),
+            ("COPY a a DB 0", "-ERR source and destination objects are the same"),
+            ("COPY a b FOO", "-ERR syntax error"),
+            ("COPY a b DB", "-ERR syntax error"),
+            ("COPY a b DB x", "-ERR value is not an integer or out of range"),
+            ("COPY a b DB 16", "-ERR DB index is out of range"),
+            ("COPY a b DB -1", "-ERR DB index is out of range"),
+            (
+                "COPY a b DB 4294967296",
+                "-ERR value is out of range, value must between -2147483648 and 2147483647",
+            ),
+        ]);
+    });
+}
+
+#[test]
+fn keys_move_between_databases() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("MSET a 1 b 2", "+OK"),
+            ("EXPIRE a 100", ":1"),
+            ("COPY a a DB 3", ":1"),
+            ("COPY a b DB 3", ":1"),
+            ("MOVE a 3", ":0"),
+            ("MOVE a 4", ":1"),
+            ("MOVE a 4", ":0"),
+            ("MOVE b 0", "-ERR source and destination objects are the same"),
+            ("MOVE b 16", "-ERR DB index is out of range"),
+            ("MOVE b x", "-ERR value is not an integer or out of range"),
+            ("DBSIZE", ":1"),
+            ("SWAPDB 0 4", "+OK"),
+            ("TTL a", ":100"),
+            ("DBSIZE", ":1"),
+            ("SWAPDB 0 3", "+OK"),
+            ("MGET a b", "*2\r\n$1\r\n1\r\n$1\r\n1"),
+            ("SWAPDB 0 0", "+OK"),
+            ("DBSIZE", ":2"),
+            ("SWAPDB x 1", "-ERR invalid first DB index"),
+            ("SWAPDB 1 4294967296", "-ERR invalid second DB index"),
+            ("SWAPDB 1 16", "-ERR DB index is out of range"),
+        ]);
+    });
+}
+
+#[test]
+fn flushing_empties_one_database_or_all() {
+    on_one_and_three_shards(|server| {
+        for option in ["", " ASYNC", " sync"] {
+            server.expect(&[
+                ("MSET a 1 b 2 c 3", "+OK"),
+                ("COPY a a DB 1", ":1"),
+                (&format!("FLUSHDB{option}"), "+OK"),
+                ("DBSIZE", ":0"),
+                ("SWAPDB 0 1", "+OK"),
+                ("DBSIZE", ":1"),
+                ("MSET a 1 b 2 c 3", "+OK"),
+                ("COPY a a DB 1", ":1"),
+                (&format!("FLUSHALL{option}"), "+OK"),
+                ("DBSIZE", ":0"),
+                ("SWAPDB 0 1", "+OK"),
+                ("DBSIZE", ":0"),
+            ]);
+        }
+        server.expect(&[
+            ("SET a 1", "+OK"),
+            ("FLUSHALL FOO", "-ERR syntax error"),
+            ("FLUSHDB SYNC ASYNC", "-ERR syntax error"),
+            ("DBSIZE", ":1"),
+        ]);
+    });
+}
+
+#[test]
+fn a_flush_counts_each_key_as_a_change() {
+    on_one_and_three_shards(|server| {
+        fill(server, 50);
+        let before = server.changes();
+        server.call("FLUSHALL");
+        assert_eq!(server.changes() - before, 50);
+    });
+}
+
+#[test]
+fn what_was_flushed_lazily_is_freed_in_later_turns() {
+    on_one_and_three_shards(|server| {
+        let big = "x".repeat(1500);
+        for n in 0..8000 {
+            server.call(&format!("SET key:{n} {big}"));
+        }
+        server.expect(&[("FLUSHALL ASYNC", "+OK")]);
+        let pending = server.sum(|stats| stats.lazyfree_pending_objects.get());
+        assert!(pending > 0, "a slice is smaller than this");
+        for _ in 0..40 {
+            server.cluster.workers.iter_mut().for_each(|worker| worker.end_turn());
+        }
+        assert_eq!(server.sum(|stats| stats.lazyfree_pending_objects.get()), 0);
+        assert_eq!(server.sum(|stats| stats.lazyfreed_objects.get()), 8000);
+        assert!(server.cluster.workers.iter().all(|worker| !worker.shard.is_freeing()));
+    });
+}

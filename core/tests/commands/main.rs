@@ -1,0 +1,73 @@
+//! Commands, bytes in and bytes out: requests to a simulated server of one shard and of three, replies compared with
+//! what Redis 7.0.15 answers.
+
+#[allow(dead_code)]
+#[path = "../sim/cluster.rs"]
+mod cluster;
+
+mod expire;
+mod keyspace;
+mod object;
+mod string;
+
+use cluster::Cluster;
+
+/// A server and its one client.
+struct Server {
+    cluster: Cluster,
+    client: usize,
+}
+
+impl Server {
+    fn new(shard_count: usize) -> Server {
+        let mut cluster = Cluster::new(shard_count, 1);
+        let client = cluster.connect(shard_count - 1);
+        Server { cluster, client }
+    }
+
+    /// The reply to a request of words.
+    fn call(&mut self, words: &str) -> String {
+        self.call_args(&words.split(' ').collect::<Vec<_>>())
+    }
+
+    /// The reply to a request of any arguments.
+    fn call_args(&mut self, args: &[&str]) -> String {
+        self.cluster.call(self.client, args)
+    }
+
+    /// Asserts that requests get replies, given without their last line end.
+    #[track_caller]
+    fn expect(&mut self, dialog: &[(&str, &str)]) {
+        for (words, reply) in dialog {
+            assert_eq!(self.call(words), format!("{reply}\r\n"), "{words}");
+        }
+    }
+
+    fn wait_ms(&mut self, ms: i64) {
+        self.cluster.clock.advance_ms(ms);
+    }
+
+    /// A counter, summed over the shards.
+    fn sum(&self, counter: impl Fn(&shardis_core::shard::stats::ShardStats) -> u64) -> u64 {
+        self.cluster.workers.iter().map(|worker| counter(&worker.shard.stats)).sum()
+    }
+
+    fn changes(&self) -> u64 {
+        self.sum(|stats| stats.dirty.get())
+    }
+}
+
+/// Runs a test on one shard, where every key is at home, and on three, where most are not.
+fn on_one_and_three_shards(test: impl Fn(&mut Server)) {
+    for shard_count in [1, 3] {
+        test(&mut Server::new(shard_count));
+    }
+}
+
+/// A bulk string without its last line end.
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}", text.len())
+}
+
+const NULL: &str = "$-1";
+const WRONG_ARITY: &str = "-ERR wrong number of arguments for";

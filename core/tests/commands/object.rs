@@ -1,0 +1,86 @@
+use super::{NULL, bulk, on_one_and_three_shards};
+
+#[test]
+fn encodings_are_those_of_redis() {
+    on_one_and_three_shards(|server| {
+        let embedded = "x".repeat(44);
+        let raw = "x".repeat(45);
+        server.expect(&[
+            ("SET a 123", "+OK"),
+            ("OBJECT ENCODING a", &bulk("int")),
+            ("SET a -9223372036854775808", "+OK"),
+            ("OBJECT ENCODING a", &bulk("int")),
+            ("SET a 9223372036854775808", "+OK"),
+            ("OBJECT ENCODING a", &bulk("embstr")),
+            ("SET a 0123", "+OK"),
+            ("OBJECT ENCODING a", &bulk("embstr")),
+            (&format!("SET a {embedded}"), "+OK"),
+            ("OBJECT ENCODING a", &bulk("embstr")),
+            (&format!("SET a {raw}"), "+OK"),
+            ("OBJECT ENCODING a", &bulk("raw")),
+            ("OBJECT ENCODING none", NULL),
+            ("OBJECT REFCOUNT none", NULL),
+            ("OBJECT IDLETIME none", NULL),
+            ("OBJECT FREQ none", NULL),
+        ]);
+    });
+}
+
+#[test]
+fn small_numbers_are_told_to_be_shared() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("SET a 9999", "+OK"),
+            ("OBJECT REFCOUNT a", ":2147483647"),
+            ("INCR a", ":10000"),
+            ("OBJECT REFCOUNT a", ":1"),
+            ("SET a -1", "+OK"),
+            ("OBJECT REFCOUNT a", ":1"),
+            ("SET a x", "+OK"),
+            ("OBJECT REFCOUNT a", ":1"),
+        ]);
+    });
+}
+
+#[test]
+fn idle_time_counts_from_the_last_access_and_asking_is_none() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("SET a x", "+OK")]);
+        server.wait_ms(7000);
+        server.expect(&[
+            ("OBJECT IDLETIME a", ":7"),
+            ("EXISTS a", ":1"),
+            ("TYPE a", "+string"),
+            ("TTL a", ":-1"),
+            ("OBJECT ENCODING a", &bulk("embstr")),
+            ("OBJECT IDLETIME a", ":7"),
+            ("TOUCH a none", ":1"),
+            ("OBJECT IDLETIME a", ":0"),
+        ]);
+        server.wait_ms(3000);
+        server.expect(&[("GET a", &bulk("x")), ("OBJECT IDLETIME a", ":0")]);
+    });
+}
+
+#[test]
+fn object_refuses_what_it_does_not_know() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("SET a x", "+OK"),
+            ("OBJECT", "-ERR wrong number of arguments for 'object' command"),
+            ("OBJECT ENCODING", "-ERR wrong number of arguments for 'object|encoding' command"),
+            ("OBJECT foo", "-ERR unknown subcommand 'foo'. Try OBJECT HELP."),
+            (
+                "OBJECT FREQ a",
+                "-ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note that when \
+                 switching between policies at runtime LRU and LFU data will take some time to adjust.",
+            ),
+        ]);
+        let help = server.call("OBJECT HELP");
+        assert!(
+            help.starts_with("*15\r\n+OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:\r\n"),
+            "{help}"
+        );
+        assert!(help.ends_with("+HELP\r\n+    Prints this help.\r\n"), "{help}");
+    });
+}

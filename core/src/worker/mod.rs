@@ -19,10 +19,10 @@ mod remote;
 mod slowlog;
 mod transact;
 
-pub use connection::Connection;
+pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
-pub use globals::{Globals, GlobalsInit, PauseKind};
+pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
 pub use slowlog::SlowLogEntry;
 
 use crate::command::table::CommandTable;
@@ -159,7 +159,9 @@ impl Worker {
     fn adopt_config(&mut self) {
         (self.config_version, self.shard.config) = self.globals.config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
+        self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         self.wake_paused();
+        self.sit_out_stall();
     }
 
     /// Finishes a turn: held requests that may go on, time-driven work, then everything that is to leave.
@@ -169,7 +171,7 @@ impl Worker {
         self.start_fills();
         self.resume_runnable();
         self.flush_batches();
-        self.shard.publish();
+        self.publish();
         self.flush_dirty();
     }
 
@@ -180,6 +182,7 @@ impl Worker {
             Message::Replies(batch) => self.take_replies(batch),
             Message::Txn(message) => self.handle_txn(message),
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
+            Message::Slow { client, entry } => self.keep_slow(client, *entry),
         }
         while let Some(message) = self.local.pop_front() {
             self.deliver(self.shard.index, message);

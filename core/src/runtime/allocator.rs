@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn the_name_has_a_plain_version() {
         let name = allocator_name();
-        let version = name.strip_prefix("jemalloc-").unwrap();
-        assert!(version.split('.').all(|part| part.parse::<u32>().is_ok()), "{name}");
+        let number = name.strip_prefix("jemalloc-").unwrap();
+        assert!(number.split('.').all(|part| part.parse::<u32>().is_ok()), "{name}");
     }
 
     #[test]

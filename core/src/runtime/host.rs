@@ -1,9 +1,10 @@
-//! What the machine and the kernel say of this process: memory, CPU time, limits. Asked for by INFO, CONFIG and MEMORY,
-//! so nothing here need be quick.
+//! What the machine and the kernel say of this process: memory, CPU time, the kernel's name. Asked for by INFO and
+//! MEMORY, so nothing here need be quick.
 
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// Whose CPU time.
@@ -73,25 +74,46 @@ pub fn system_name() -> String {
     format!("{} {} {}", text(&names.sysname), text(&names.release), text(&names.machine))
 }
 
-/// Makes room for `wanted` open files, as far as the kernel allows, and answers how many there may be now.
-pub fn raise_fd_limit(wanted: u64) -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit fills the structure it is given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if limit.rlim_cur >= wanted {
-        return Ok(limit.rlim_cur);
-    }
-    // The hard limit can only be raised by root, and only where the kernel's own is higher still.
-    for maximum in [limit.rlim_max.max(wanted), limit.rlim_max] {
-        let raised = libc::rlimit { rlim_cur: wanted.min(maximum), rlim_max: maximum };
-        // SAFETY: setrlimit reads the structure it is given.
-        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raised) } == 0 {
-            return Ok(raised.rlim_cur);
+/// How willingly the kernel may kill this process to win memory, from -1000 to 1000.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OomScore {
+    /// As it was when the process started.
+    Original,
+    /// So much more than that.
+    Relative(i32),
+    Absolute(i32),
+}
+
+/// Sets the process' oom_score_adj. Fails where the kernel does not allow the value, as when a score is to be lowered
+/// without privileges.
+pub fn set_oom_score(score: OomScore) -> io::Result<()> {
+    const PATH: &str = "/proc/self/oom_score_adj";
+    /// Known from the first change on.
+    static ORIGINAL: Mutex<Option<i32>> = Mutex::new(None);
+    let mut original = ORIGINAL.lock().expect("no holder of the original score panics");
+    let base = match *original {
+        Some(base) => base,
+        None if score == OomScore::Original => return Ok(()),
+        None => {
+            let text = fs::read_to_string(PATH)?;
+            let base = text.trim().parse().map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            *original = Some(base);
+            base
         }
-    }
-    Ok(limit.rlim_cur)
+    };
+    let value = match score {
+        OomScore::Original => base,
+        OomScore::Relative(value) => base + value,
+        OomScore::Absolute(value) => value,
+    };
+    fs::write(PATH, value.clamp(-1000, 1000).to_string())
+}
+
+/// Ends the process as a wild pointer would, for DEBUG SEGFAULT.
+pub fn segfault() -> ! {
+    // SAFETY: raise takes no pointers. Its handler, ours or the kernel's, ends the process.
+    unsafe { libc::raise(libc::SIGSEGV) };
+    unreachable!("SIGSEGV ends the process")
 }
 
 #[cfg(test)]
@@ -115,10 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_of_open_files_is_not_lowered() {
-        let now = raise_fd_limit(1).unwrap();
-        assert!(now >= 1);
-        assert_eq!(raise_fd_limit(now).unwrap(), now);
+    fn the_oom_score_is_raised_and_restored() {
+        let score = || fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse::<i32>().unwrap();
+        let original = score();
+        set_oom_score(OomScore::Original).unwrap();
+        assert_eq!(score(), original);
+        set_oom_score(OomScore::Relative(1)).unwrap();
+        assert_eq!(score(), (original + 1).min(1000));
+        // Back is down, for which privileges are needed where the score was raised for good.
+        if set_oom_score(OomScore::Original).is_ok() {
+            assert_eq!(score(), original);
+        }
     }
 
     #[test]

@@ -16,4 +16,5 @@ mod slots;
 #[cfg(test)]
 mod tests;
 pub mod threads;
+pub mod title;
 pub mod uring;

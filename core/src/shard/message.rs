@@ -16,6 +16,8 @@ pub enum Message {
     Txn(TxnMessage),
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),
+    /// Listen on these sockets, in place of those for TCP so far: for the accepting shard.
+    Listen(Vec<OwnedFd>),
     /// A command of your client was slow here.
     Slow { client: ClientId, entry: Box<SlowLogEntry> },
 }

@@ -62,11 +62,14 @@ impl Worker {
         if !self.paused.is_empty() && self.globals.pause(self.shard.now_ms).is_none() {
             self.wake_paused();
         }
-        if self.shard.now_ms < self.cron.next_at_ms || self.globals.is_cron_paused() {
+        if self.shard.now_ms < self.cron.next_at_ms {
             return;
         }
         let interval_ms = (1000 / i64::from(self.shard.config.hz.max(1))).clamp(1, TURN_INTERVAL_MS_MAX);
         self.cron.next_at_ms = self.shard.now_ms + interval_ms;
+        if self.globals.is_cron_paused() {
+            return;
+        }
         if self.shard.index == 0 {
             self.globals.note_memory();
         }

@@ -4,6 +4,7 @@ use crate::client::ClientId;
 use crate::command::table::CommandTable;
 use crate::config::Config;
 use crate::shard::stats::ShardStats;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -46,6 +47,8 @@ pub struct Globals {
     pub reply_peak_reset_ms: AtomicI64,
     /// Whether the room for a client's replies is fitted to them (DEBUG REPLYBUFFER).
     pub reply_buffers_resize: AtomicBool,
+    /// Duplicates of the TCP sockets that the server listens on: who changes them needs them at hand.
+    listeners: Mutex<Vec<OwnedFd>>,
 }
 
 /// How long the longest output of a client is remembered, unless DEBUG REPLYBUFFER says otherwise.
@@ -91,6 +94,7 @@ impl Globals {
             cron_paused: AtomicBool::new(false),
             reply_peak_reset_ms: AtomicI64::new(REPLY_PEAK_RESET_MS),
             reply_buffers_resize: AtomicBool::new(true),
+            listeners: Mutex::new(Vec::new()),
         }
     }
 
@@ -186,6 +190,21 @@ impl Globals {
 
     pub fn startup_memory_bytes(&self) -> u64 {
         self.startup_memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Has other TCP sockets take the place of those the server listens on. `change` gets the old ones and answers the
+    /// new ones, which then are for the accepting shard.
+    ///
+    /// # Errors
+    /// Those of `change`; all is then as before.
+    pub fn change_listeners<E>(
+        &self,
+        change: impl FnOnce(&[OwnedFd]) -> Result<Vec<OwnedFd>, E>,
+    ) -> Result<Vec<OwnedFd>, E> {
+        let mut listeners = self.listeners.lock().expect("no holder of the listeners panics");
+        let new = change(&listeners)?;
+        *listeners = new.iter().filter_map(|listener| listener.try_clone().ok()).collect();
+        Ok(new)
     }
 
     pub fn stop(&self) {

@@ -1,5 +1,6 @@
 //! Commands about the connection itself: who the client is, which database it works on, which RESP it speaks.
 
+use crate::REDIS_VERSION;
 use crate::client::{Client, ReplyMode};
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
@@ -10,9 +11,6 @@ use crate::protocol::{Argv, Resp};
 use smallvec::{SmallVec, smallvec};
 
 pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
-
-/// The version of Redis whose behaviour this is: what INFO, HELLO and LOLWUT name.
-pub const REDIS_VERSION: &str = "7.0.15";
 
 /// Before a client has logged in, and whatever else goes on.
 const ANYTIME: u64 = flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY;

@@ -2,7 +2,7 @@
 
 use super::memory::{Human, MemoryFigures};
 use super::Lines;
-use crate::command::handlers::connection::REDIS_VERSION;
+use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use crate::config::{Config, Percentiles};
 use crate::runtime::allocator::allocator_name;
 use crate::runtime::host::{self, CpuScope};
@@ -62,14 +62,14 @@ pub fn server(source: &Source<'_>, lines: &mut Lines) {
     lines.field("config_file", &source.config.config_file);
     lines.field("io_threads_active", 0);
     lines.field("server_name", "shardis");
-    lines.field("shardis_version", env!("CARGO_PKG_VERSION"));
+    lines.field("shardis_version", SHARDIS_VERSION);
     lines.field("shards", globals.stats.len());
     lines.field("io_backend", globals.io_backend);
 }
 
 /// Sixteen hexadecimal digits that tell this version from others (FNV-1a of its number).
 fn build_id() -> String {
-    let hash = env!("CARGO_PKG_VERSION")
+    let hash = SHARDIS_VERSION
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     format!("{hash:016x}")

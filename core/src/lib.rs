@@ -34,6 +34,7 @@ pub mod cli;
 pub mod client;
 pub mod command;
 pub mod config;
+pub mod metrics;
 pub mod protocol;
 pub mod runtime;
 pub mod server;

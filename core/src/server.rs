@@ -3,19 +3,21 @@
 
 use crate::cli::{self, Invocation};
 use crate::command::handlers::FAMILIES;
+use crate::command::handlers::config::effects;
 use crate::command::table::CommandTable;
 use crate::config::{Config, IoBackend, LogLevel};
+use crate::metrics;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
 use crate::runtime::epoll::EpollDriver;
 use crate::runtime::mesh::{self, MeshEnd};
 use crate::runtime::threads::{self, Backend};
 use crate::runtime::uring::UringDriver;
-use crate::runtime::{crash, files, listener, log, probe, signals};
+use crate::runtime::{crash, files, listener, log, probe, signals, title};
 use crate::shard::message::Message;
 use crate::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -29,6 +31,7 @@ const MESH_DRAIN_MAX: usize = 64;
 
 /// Runs the program. `args` as the process got them.
 pub fn main(args: Vec<OsString>) -> ExitCode {
+    title::prepare();
     // The names that rename-command may use, before anything is renamed.
     let table = CommandTable::new(FAMILIES, &[]).expect("the rows fit together");
     let is_command = |name: &[u8]| table.lookup(name).is_some();
@@ -40,13 +43,20 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(status as u8);
         }
     };
-    match serve(config, &args[0].to_string_lossy()) {
+    match serve(config, &executable_path(&args[0])) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             log::warning(format_args!("{line}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// The path by which the program was called, made absolute while the working directory is still that of the call.
+fn executable_path(called: &OsStr) -> String {
+    let has_path = called.as_encoded_bytes().contains(&b'/');
+    let path = if has_path { std::path::absolute(called).ok() } else { None };
+    path.map_or(called.to_string_lossy().into_owned(), |path| path.to_string_lossy().into_owned())
 }
 
 /// Serves until somebody stops the server. The error is the operator's line.
@@ -78,6 +88,9 @@ fn serve(mut config: Config, executable: &str) -> Result<(), String> {
         log::warning(format_args!("Failed to write PID file: {error}"));
     }
 
+    let _ = effects::oom_score(&config);
+    effects::proc_title(&config, executable);
+    let metrics_listeners = metrics::listen(&config)?;
     let clock = SystemClock::get();
     let entropy = EntropySeed::read()?;
     let renames: Vec<(String, String)> = config
@@ -96,6 +109,7 @@ fn serve(mut config: Config, executable: &str) -> Result<(), String> {
         executable: executable.to_string(),
         config,
     })));
+    metrics::serve(globals, metrics_listeners)?;
     let outcome = run_shards(globals, backend, listeners);
 
     if let Some(path) = &pidfile {
@@ -139,7 +153,8 @@ fn greet(config: &Config) {
     }
 }
 
-fn log_level(level: LogLevel) -> log::Level {
+/// The log's level of that name.
+pub fn log_level(level: LogLevel) -> log::Level {
     match level {
         LogLevel::Debug => log::Level::Debug,
         LogLevel::Verbose => log::Level::Verbose,
@@ -167,22 +182,28 @@ fn choose_backend(wanted: IoBackend) -> Result<Backend, String> {
     Ok(backend)
 }
 
+/// The sockets that the server listens on. CONFIG SET changes those for TCP.
+#[derive(Default)]
+struct Listeners {
+    tcp: Vec<OwnedFd>,
+    unix: Option<OwnedFd>,
+}
+
 /// All listening sockets. None at all is an error.
-fn listen(config: &Config) -> Result<Vec<OwnedFd>, String> {
+fn listen(config: &Config) -> Result<Listeners, String> {
     let backlog = config.tcp_backlog as i32;
-    let mut listeners = Vec::new();
+    let mut listeners = Listeners::default();
     if config.port != 0 {
-        let addresses: Vec<String> =
-            config.bind.0.iter().map(|address| address.to_str_lossy().into_owned()).collect();
-        listeners = listener::tcp(&addresses, config.port, backlog).map_err(|error| error.to_string())?;
+        listeners.tcp = listener::tcp(&config.bind.to_strings(), config.port, backlog)
+            .map_err(|error| error.to_string())?;
     }
     if !config.unixsocket.is_empty() {
         let path = config.unixsocket.to_str_lossy();
         let socket =
             listener::unix(&path, config.unixsocketperm, backlog).map_err(|error| error.to_string())?;
-        listeners.push(socket);
+        listeners.unix = Some(socket);
     }
-    if listeners.is_empty() {
+    if listeners.tcp.is_empty() && listeners.unix.is_none() {
         return Err("Configured to not listen anywhere, exiting.".to_string());
     }
     Ok(listeners)
@@ -218,7 +239,7 @@ impl EntropySeed {
 }
 
 /// Starts a thread a shard and waits until all have ended.
-fn run_shards(globals: &'static Globals, backend: Backend, listeners: Vec<OwnedFd>) -> Result<(), String> {
+fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners) -> Result<(), String> {
     let count = globals.stats.len();
     let bells: Vec<BellHandle> = (0..count)
         .map(|_| BellHandle::new())
@@ -226,7 +247,10 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Vec<OwnedF
         .map_err(|error| format!("Can't create the shards' bells: {error}"))?;
     signals::install(&bells[0]).map_err(|error| format!("Can't install signal handlers: {error}"))?;
     let ends = mesh::build::<Message>(&bells, MESH_CAPACITY);
-    let mut listeners = Some(listeners);
+    let tcp = globals
+        .change_listeners(|_| Ok::<_, std::convert::Infallible>(listeners.tcp))
+        .unwrap_or_else(|never| match never {});
+    let mut listeners = Some(Listeners { tcp, unix: listeners.unix });
     let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
     for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
         let listeners = listeners.take().unwrap_or_default();
@@ -257,12 +281,13 @@ fn shard_loop<D: Driver>(
     mut driver: D,
     mut mesh: MeshEnd<Message>,
     mut worker: Worker,
-    listeners: Vec<OwnedFd>,
+    listeners: Listeners,
     bells: &[BellHandle],
 ) -> io::Result<()> {
-    for listener in listeners {
+    let mut tcp: Vec<usize> = listeners.tcp.into_iter().map(|listener| driver.listen(listener)).collect();
+    listeners.unix.into_iter().for_each(|listener| {
         driver.listen(listener);
-    }
+    });
     while !worker.globals.is_stopping() {
         let timeout = if mesh.prepare_sleep() {
             Duration::from_millis(worker.idle_ms() as u64)
@@ -275,7 +300,7 @@ fn shard_loop<D: Driver>(
         worker.begin_turn();
         mesh.drain(MESH_DRAIN_MAX, |from, message| worker.deliver(from, message));
         worker.end_turn();
-        carry_out(&mut driver, &mut worker);
+        carry_out(&mut driver, &mut worker, &mut tcp);
         for (to, message) in worker.outgoing.drain(..) {
             mesh.send(to, message);
         }
@@ -291,8 +316,8 @@ fn shard_loop<D: Driver>(
     Ok(())
 }
 
-/// Does what the worker asked of its driver.
-fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
+/// Does what the worker asked of its driver. `tcp`: the driver's numbers of the TCP listeners.
+fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker, tcp: &mut Vec<usize>) {
     let mut requests = std::mem::take(&mut worker.requests);
     for request in requests.drain(..) {
         match request {
@@ -301,6 +326,10 @@ fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker) {
             IoRequest::Pause(conn) => driver.pause(conn),
             IoRequest::Resume(conn) => driver.resume(conn),
             IoRequest::Close(conn) => driver.close(conn),
+            IoRequest::Listen(listeners) => {
+                tcp.drain(..).for_each(|old| driver.unlisten(old));
+                tcp.extend(listeners.into_iter().map(|listener| driver.listen(listener)));
+            }
             IoRequest::Adopt(new) => {
                 let (socket, fd, info) = NewConnectionInfo::split(*new);
                 if !info.unix_socket {

@@ -70,7 +70,8 @@ pub fn check(
     config: &Config,
     over_memory: impl FnOnce() -> bool,
 ) -> Result<(), CommandError> {
-    if !client.authenticated && !row.has(flag::NO_AUTH) {
+    // A password that has been taken away is not asked for, also of those who came while there was one.
+    if !client.authenticated && !row.has(flag::NO_AUTH) && !config.requirepass.is_empty() {
         return Err(CommandError::NO_AUTH);
     }
     if row.has(flag::PROTECTED) && !protected_allowed(config.enable_debug_command, client) {
@@ -82,7 +83,7 @@ pub fn check(
     Ok(())
 }
 
-fn protected_allowed(access: ProtectedAccess, client: &Client) -> bool {
+pub fn protected_allowed(access: ProtectedAccess, client: &Client) -> bool {
     match access {
         ProtectedAccess::No => false,
         ProtectedAccess::Yes => true,

@@ -17,13 +17,13 @@ pub mod typed;
 
 pub use error::{CommandError, CommandResult};
 
-use crate::client::ClientId;
+use crate::client::{Client, ClientId};
 use crate::command::table::CommandId;
 use crate::protocol::Argv;
 use crate::protocol::reply::{Reply, Resp};
 use crate::shard::Shard;
 use crate::types::hash::hash_key;
-use crate::worker::Worker;
+use crate::worker::{Connection, Worker};
 
 /// A key and its hash ([`hash_key`]).
 #[derive(Clone, Copy)]
@@ -42,6 +42,8 @@ pub struct Call {
     /// CLIENT NO-TOUCH: reads do not refresh the keys' access clocks.
     pub no_touch: bool,
     pub client: ClientId,
+    /// The shard that serves the client.
+    pub home: u32,
     /// Hash of the argument at `hashed_arg` (its first key), computed once by the router.
     pub hash: u64,
     /// Which argument `hash` belongs to; 0: none.
@@ -93,5 +95,16 @@ impl<'a> SessionCtx<'a> {
     #[inline]
     pub fn arg(&self, index: usize) -> &'a [u8] {
         self.args.arg(index)
+    }
+
+    /// The calling connection. Only for handlers that run at home ([`table::Scope::Session`]).
+    pub fn connection(&mut self) -> &mut Connection {
+        let at = self.conn.expect("a session command runs beside its connection");
+        self.worker.connections[at].as_deref_mut().expect("a connection outlives its running command")
+    }
+
+    /// The calling client's session; as [`SessionCtx::connection`].
+    pub fn client(&mut self) -> &mut Client {
+        &mut self.connection().client
     }
 }

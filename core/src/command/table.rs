@@ -11,6 +11,7 @@ use crate::command::docs::Docs;
 use crate::command::keys::{KeyPositions, KeySpec};
 use crate::command::{CommandResult, Ctx, SessionCtx};
 use crate::protocol::Argv;
+use smallvec::SmallVec;
 
 /// What a command does, in the bits of `COMMAND INFO`.
 pub mod flag {
@@ -145,8 +146,14 @@ pub struct Command {
     /// `db_count`. Bad input gives any database that exists: the handler will refuse it.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
     pub run: Run,
+    /// Which arguments are secrets, and must not be seen in logs. A log line costs more than asking.
+    pub secrets: fn(args: Argv<'_>) -> SmallVec<[usize; 2]>,
     pub docs: Docs,
     pub subcommands: &'static [Command],
+}
+
+fn no_secrets(_args: Argv<'_>) -> SmallVec<[usize; 2]> {
+    SmallVec::new()
 }
 
 fn selected_db(_args: Argv<'_>, _position: usize, selected: u32, _db_count: usize) -> u32 {
@@ -187,6 +194,7 @@ impl Command {
             find_keys: None,
             key_db: selected_db,
             run,
+            secrets: no_secrets,
             docs: Docs::NONE,
             subcommands: &[],
         }
@@ -230,6 +238,11 @@ impl Command {
 
     pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32, usize) -> u32) -> Command {
         self.key_db = key_db;
+        self
+    }
+
+    pub const fn secrets(mut self, secrets: fn(Argv<'_>) -> SmallVec<[usize; 2]>) -> Command {
+        self.secrets = secrets;
         self
     }
 
@@ -459,6 +472,11 @@ impl CommandTable {
     /// All commands that can be called, without subcommands, by name.
     pub fn top_level(&self) -> impl Iterator<Item = &Entry> {
         self.entries[..self.top_level_count].iter().filter(|entry| !self.names[entry.id.index()].is_empty())
+    }
+
+    /// All commands, and behind them the containers' subcommands; also those that cannot be called.
+    pub fn all(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter()
     }
 
     /// The name clients say: differs from the row's where rename-command changed it.

@@ -278,6 +278,12 @@ impl Value for NotifyEvents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindAddresses(pub Vec<Text>);
 
+impl BindAddresses {
+    pub fn to_strings(&self) -> Vec<String> {
+        self.0.iter().map(|address| address.to_str_lossy().into_owned()).collect()
+    }
+}
+
 /// Redis takes no more listening addresses than this.
 pub const BIND_ADDRESS_COUNT_MAX: usize = 16;
 

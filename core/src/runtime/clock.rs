@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
 
 /// Where a worker gets its time from.
 pub trait Clock: Send + Sync {
@@ -25,6 +26,13 @@ pub struct SystemClock {
     counts_cycles: bool,
     /// Nanoseconds a tick, times 2^24.
     nanos_per_tick_q24: u64,
+}
+
+thread_local! {
+    /// Where jemalloc counts what this thread allocates and frees. To ask for the addresses costs more than all else a
+    /// turn does for its bookkeeping, so it is done once.
+    static ALLOCATION_COUNTERS: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> =
+        allocatedp::read().ok().zip(deallocatedp::read().ok());
 }
 
 static SYSTEM: OnceLock<SystemClock> = OnceLock::new();
@@ -112,10 +120,10 @@ impl Clock for SystemClock {
     }
 
     fn thread_allocated_bytes(&self) -> i64 {
-        use tikv_jemalloc_ctl::thread;
-        let allocated = thread::allocatedp::read().map_or(0, |counter| counter.get());
-        let freed = thread::deallocatedp::read().map_or(0, |counter| counter.get());
-        allocated.wrapping_sub(freed) as i64
+        ALLOCATION_COUNTERS.with(|counters| match counters {
+            Some((allocated, freed)) => allocated.get().wrapping_sub(freed.get()) as i64,
+            None => 0,
+        })
     }
 
     fn sleep(&self, duration: Duration) {

@@ -5,7 +5,7 @@ use super::os_error::error_text;
 use crate::config::Files;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -59,6 +59,39 @@ pub fn read_stdin() -> Result<Vec<u8>, String> {
 /// Changes the working directory, as `dir` says. The error is the text after `CONFIG SET failed` or the directive.
 pub fn change_dir(dir: &str) -> Result<(), String> {
     std::env::set_current_dir(dir).map_err(|error| error_text(&error))
+}
+
+/// The bytes of a file, none if there is no such file.
+pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error_text(&error)),
+    }
+}
+
+/// Puts a file of these bytes in a file's place, with its permissions, in one step: whoever looks, now or after a crash,
+/// finds the old one or the new one.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".tmp-{}", std::process::id()));
+    let temporary = path.with_file_name(name);
+    let write = || -> io::Result<()> {
+        let mut file = std::fs::File::create(&temporary)?;
+        if let Ok(old) = std::fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        // The new name is on disk when its directory is.
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(dir)?.sync_all()
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        error_text(&error)
+    })
 }
 
 /// Writes the process id to a file.
@@ -174,6 +207,25 @@ mod tests {
         assert!(!path.exists());
         remove_pidfile(&path);
         assert!(create_pidfile(Path::new("/no such directory/pid")).is_err());
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_permissions_and_leaves_nothing_beside_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = std::env::temp_dir().join(format!("shardis-replace-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("redis.conf");
+        assert_eq!(read_if_there(&path), Ok(None));
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+
+        replace(&path, b"new").unwrap();
+
+        assert_eq!(read_if_there(&path), Ok(Some(b"new".to_vec())));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
+        std::fs::remove_dir_all(&dir).unwrap();
+        assert_eq!(replace(&path, b"x"), Err("No such file or directory".to_string()));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io::{self, Write};
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 
@@ -68,6 +68,35 @@ pub fn tcp(addresses: &[String], port: u16, backlog: i32) -> Result<Vec<OwnedFd>
         }
     }
     Ok(listeners)
+}
+
+/// As [`tcp`], while `old` sockets of an earlier call still listen. Where one of them is in the way (the same port on
+/// other addresses), they stop listening, which ends connections that nobody has accepted yet; after a failure they
+/// listen again.
+pub fn tcp_instead(
+    old: &[OwnedFd],
+    addresses: &[String],
+    port: u16,
+    backlog: i32,
+) -> Result<Vec<OwnedFd>, ListenError> {
+    if !old.iter().any(|socket| local_port(socket) == Some(port)) {
+        return tcp(addresses, port, backlog);
+    }
+    for socket in old {
+        // SAFETY: shutdown takes no pointers.
+        unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
+    }
+    tcp(addresses, port, backlog).inspect_err(|_| {
+        for socket in old {
+            // SAFETY: listen takes no pointers.
+            unsafe { libc::listen(socket.as_raw_fd(), backlog) };
+        }
+    })
+}
+
+fn local_port(socket: &OwnedFd) -> Option<u16> {
+    let socket = TcpListener::from(socket.try_clone().ok()?);
+    socket.local_addr().ok().map(|address| address.port())
 }
 
 /// A step of making a socket, and how it failed.
@@ -240,7 +269,7 @@ pub fn send_and_drop(fd: OwnedFd, reply: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{TcpListener, TcpStream};
+    use std::net::TcpStream;
     use std::os::unix::fs::PermissionsExt;
 
     const BACKLOG: i32 = 511;
@@ -311,6 +340,21 @@ mod tests {
     fn a_name_that_means_nothing_is_an_error() {
         assert!(tcp(&strings(&["no.such.host.invalid"]), free_port(), BACKLOG).is_err());
         assert!(tcp(&strings(&["localhost"]), free_port(), BACKLOG).is_ok());
+    }
+
+    #[test]
+    fn other_addresses_take_a_port_over_and_a_failure_gives_it_back() {
+        let port = free_port();
+        let old = tcp(&strings(&["127.0.0.1"]), port, BACKLOG).unwrap();
+
+        assert!(tcp_instead(&old, &strings(&["192.0.2.1"]), port, BACKLOG).is_err());
+        TcpStream::connect(("127.0.0.1", port)).expect("the old socket listens again");
+        let new =
+            tcp_instead(&old, &strings(&["*"]), port, BACKLOG).expect("the old socket is out of the way");
+        drop(old);
+        TcpStream::connect(("127.0.0.2", port)).unwrap();
+        assert_eq!(new.len(), 1);
+        assert!(tcp_instead(&new, &[], port, BACKLOG).unwrap().is_empty());
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! The only room that knows glommio, io_uring, epoll, clocks, files and signals.
+pub mod allocator;
 pub mod clock;
 pub mod crash;
 pub mod driver;
 pub mod epoll;
 pub mod files;
+pub mod host;
 pub mod listener;
 pub mod log;
 pub mod mesh;
@@ -14,4 +16,5 @@ mod slots;
 #[cfg(test)]
 mod tests;
 pub mod threads;
+pub mod title;
 pub mod uring;

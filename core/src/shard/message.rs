@@ -1,8 +1,10 @@
 //! What shards say to each other: plain data, so that it can be bounded, logged, replayed and simulated.
 
+use crate::client::ClientId;
 use crate::command::Call;
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
 use crate::shard::txn::TxnMessage;
+use crate::worker::SlowLogEntry;
 use std::os::fd::OwnedFd;
 
 /// A message from one shard to another.
@@ -14,6 +16,13 @@ pub enum Message {
     Txn(TxnMessage),
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),
+    /// Listen on these sockets, in place of those for TCP so far: for the accepting shard.
+    Listen(Vec<OwnedFd>),
+    /// A command of your client was slow here.
+    Slow {
+        client: ClientId,
+        entry: Box<SlowLogEntry>,
+    },
 }
 
 /// A reply's place: a connection of the sender's, and the place in its queue of replies.

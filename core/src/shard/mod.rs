@@ -212,6 +212,11 @@ impl Shard {
         }
     }
 
+    /// What the tables take beside the entries: the index and free room.
+    pub fn table_memory_bytes(&self) -> u64 {
+        self.dbs.iter().map(|db| db.table.memory().overhead() as u64).sum()
+    }
+
     /// Writes what INFO keyspace shows. Called once a turn, before replies leave.
     pub fn publish(&self) {
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {

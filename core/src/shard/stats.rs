@@ -182,6 +182,11 @@ shard_stats! {
     error_replies,
     reads_processed,
     writes_processed,
+    /// How often the room for a client's replies was made smaller or bigger.
+    reply_buffer_shrinks,
+    reply_buffer_expands,
+    /// Memory of the connections, as last walked over.
+    clients_bytes,
     client_output_limit_disconnections,
     client_query_limit_disconnections,
     /// Largest query buffer and output buffer among the clients lately.
@@ -260,6 +265,8 @@ impl ShardStats {
             &self.error_replies,
             &self.reads_processed,
             &self.writes_processed,
+            &self.reply_buffer_shrinks,
+            &self.reply_buffer_expands,
             &self.client_output_limit_disconnections,
             &self.client_query_limit_disconnections,
             &self.lazyfreed_objects,

@@ -97,6 +97,11 @@ impl TableMemory {
     pub fn total(&self) -> usize {
         self.directory + self.segments + self.slab + self.external
     }
+
+    /// What is there beside the entries in use: the index, and room for more entries.
+    pub fn overhead(&self) -> usize {
+        self.directory + self.segments + self.slab - self.entries
+    }
 }
 
 /// A key and its value, borrowed from a table.

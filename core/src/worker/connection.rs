@@ -30,14 +30,33 @@ pub(super) enum Hold {
 /// A connection waits with further requests when this many replies are awaited from other shards.
 pub(super) const PENDING_MAX: usize = 1024;
 
+/// The buffer that a busy connection gets for its next replies, and the least that any gets.
+pub const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
+pub(super) const REPLY_BUFFER_BYTES_MIN: usize = 1 << 10;
+
+/// What a connection that is active may count on in the driver's receive buffers, which all connections share.
+const RECEIVE_SHARE_BYTES: usize = 16 << 10;
+
+/// A connection counts as active for so long after its last request.
+pub(super) const ACTIVE_MS: i64 = 2000;
+
 pub struct Connection {
     pub(super) conn: ConnId,
     pub client: Client,
     /// Bytes received and not yet executed; begins with a request's first byte.
     pub(super) query: Vec<u8>,
+    /// The most that `query` held since the cron looked last.
+    pub(super) query_peak_bytes: usize,
+    /// Bytes that are being executed from: they lie in the driver's buffer, or were taken out of `query`.
+    pub(super) in_hand_bytes: usize,
     pub(super) parser: RequestParser,
     /// Replies in order, ready to leave.
     pub(super) out: Vec<u8>,
+    /// How much room `out` is given when there is no spare buffer. The cron fits it to the replies.
+    pub(super) reply_buffer_bytes: usize,
+    /// The longest output lately, and since when.
+    pub(super) reply_peak_bytes: usize,
+    pub(super) reply_peak_since_ms: i64,
     /// Bytes the driver has and has not sent yet.
     pub(super) sending_bytes: usize,
     pub(super) pending: VecDeque<Slot>,
@@ -62,10 +81,15 @@ impl Connection {
     pub(super) fn new(conn: ConnId, client: Client) -> Connection {
         Connection {
             conn,
+            reply_peak_since_ms: client.created_at_ms,
             client,
             query: Vec::new(),
+            query_peak_bytes: 0,
+            in_hand_bytes: 0,
             parser: RequestParser::default(),
             out: Vec::new(),
+            reply_buffer_bytes: REPLY_BUFFER_BYTES_MAX,
+            reply_peak_bytes: REPLY_BUFFER_BYTES_MAX,
             sending_bytes: 0,
             pending: VecDeque::new(),
             next_place: 0,
@@ -79,13 +103,52 @@ impl Connection {
         }
     }
 
-    /// Bytes received and not yet executed.
-    pub fn query_len_bytes(&self) -> usize {
-        self.query.len()
+    /// A connection outside any driver, to be looked at.
+    #[cfg(test)]
+    pub fn for_test(client: Client) -> Connection {
+        Connection::new(ConnId::new(0, 1), client)
     }
 
-    pub fn query_capacity_bytes(&self) -> usize {
-        self.query.capacity()
+    /// Bytes received and not done with; while a command runs, those it came with are among them.
+    pub fn query_len_bytes(&self) -> usize {
+        self.query.len() + self.in_hand_bytes
+    }
+
+    /// Room for more input that is kept for the connection: in its own buffer, and, while it is active, in the
+    /// driver's.
+    pub fn query_free_bytes(&self, now_ms: i64) -> usize {
+        let own = self.query.capacity() - self.query.len();
+        let is_active = now_ms - self.client.active_at_ms < ACTIVE_MS;
+        let share = if is_active { RECEIVE_SHARE_BYTES.saturating_sub(self.in_hand_bytes) } else { 0 };
+        own + share
+    }
+
+    /// Room that the connection gets for its next replies.
+    pub fn reply_buffer_bytes(&self) -> usize {
+        self.reply_buffer_bytes
+    }
+
+    /// The most of that room that was used lately.
+    pub fn reply_peak_bytes(&self) -> usize {
+        self.reply_peak_bytes.min(self.reply_buffer_bytes)
+    }
+
+    /// Whether CLIENT PAUSE holds one of its commands.
+    pub fn is_paused(&self) -> bool {
+        self.hold == Some(Hold::Paused)
+    }
+
+    /// Whether it ends when its replies are sent.
+    pub fn is_closing(&self) -> bool {
+        self.close_after_reply
+    }
+
+    pub fn is_receiving(&self) -> bool {
+        !self.receiving_paused
+    }
+
+    pub fn is_sending(&self) -> bool {
+        self.sending_bytes > 0
     }
 
     /// Bytes of replies that are ready and have not reached the socket.

@@ -1,8 +1,10 @@
 //! What time demands of a worker: expiry, idle clients, sampled rates, the end of a pause.
 
 use super::Worker;
-use super::connection::Hold;
+use super::connection::{ACTIVE_MS, Connection, Hold, REPLY_BUFFER_BYTES_MAX, REPLY_BUFFER_BYTES_MIN};
+use crate::shard::stats::ShardStats;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 /// A worker with nothing to do still takes a turn this often.
 pub const TURN_INTERVAL_MS_MAX: i64 = 100;
@@ -13,11 +15,16 @@ const SAMPLE_INTERVAL_MS: i64 = 100;
 /// A rate is the mean of this many samples.
 const SAMPLES: usize = 16;
 
+/// A query buffer beyond this is given back when it is much bigger than what came lately.
+const QUERY_BUFFER_KEPT_BYTES: usize = 32 << 10;
+
 #[derive(Default)]
 pub(super) struct Cron {
     next_at_ms: i64,
     /// Where the walk over the connections goes on.
     next_client: usize,
+    /// Memory of the connections that this walk has passed.
+    walked_bytes: u64,
     sampled_at_ms: i64,
     ops: Rate,
     input: Rate,
@@ -66,11 +73,13 @@ impl Worker {
         }
         let interval_ms = (1000 / i64::from(self.shard.config.hz.max(1))).clamp(1, TURN_INTERVAL_MS_MAX);
         self.cron.next_at_ms = self.shard.now_ms + interval_ms;
-        let used = self.clock.thread_allocated_bytes();
-        self.shard.stats.set_used_memory(used);
-        if self.shard.index == 0 {
-            self.globals.peak_memory_bytes.fetch_max(self.globals.used_memory(), Ordering::Relaxed);
+        if self.globals.is_cron_paused() {
+            return;
         }
+        if self.shard.index == 0 {
+            self.globals.note_memory();
+        }
+        self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
             self.shard.run_active_expire(self.clock, interval_ms);
@@ -107,6 +116,9 @@ impl Worker {
         for _ in 0..share {
             self.cron.next_client = (self.cron.next_client + 1) % count;
             let at = self.cron.next_client;
+            if at == 0 {
+                self.shard.stats.clients_bytes.set(std::mem::take(&mut self.cron.walked_bytes));
+            }
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             let idle_ms = self.shard.now_ms - connection.client.active_at_ms;
             if timeout_ms > 0 && idle_ms > timeout_ms && connection.hold.is_none() {
@@ -114,12 +126,39 @@ impl Worker {
                 self.close_now(at);
                 continue;
             }
-            if connection.query.is_empty() && idle_ms > 2000 && connection.hold != Some(Hold::Filling) {
-                connection.query = Vec::new();
+            if connection.hold != Some(Hold::Filling) {
+                give_query_room_back(connection, idle_ms);
             }
+            if self.globals.reply_buffers_resize.load(Ordering::Relaxed) {
+                let peak_reset_ms = self.globals.reply_peak_reset_ms.load(Ordering::Relaxed);
+                fit_reply_buffer(connection, self.shard.now_ms, peak_reset_ms, &self.shard.stats);
+            }
+            self.cron.walked_bytes += connection.memory_bytes() as u64;
             if connection.sending_bytes > 0 {
                 self.check_output_limit(at);
             }
+        }
+    }
+
+    /// Sleeps as long as DEBUG SLEEP wants no shard to do anything.
+    pub(super) fn sit_out_stall(&mut self) {
+        let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.shard.now_ms;
+        if left_ms > 0 {
+            self.clock.sleep(Duration::from_millis(left_ms as u64));
+            self.shard.set_now(self.clock.wall_ms());
+            self.ticks = self.clock.ticks();
+        }
+    }
+
+    /// Writes what others see of this shard. Called once a turn, before replies leave.
+    pub fn publish(&mut self) {
+        self.shard.publish();
+        self.shard.stats.set_used_memory(self.clock.thread_allocated_bytes());
+        if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != 0 {
+            let paused = self.paused.iter().filter(|&&at| {
+                self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())
+            });
+            self.shard.stats.blocked_clients.set(paused.count() as u64);
         }
     }
 
@@ -133,5 +172,73 @@ impl Worker {
                 self.release_hold(at);
             }
         }
+    }
+}
+
+/// Frees an idle connection's query buffer, and shrinks a big one to what came lately.
+fn give_query_room_back(connection: &mut Connection, idle_ms: i64) {
+    let capacity = connection.query.capacity();
+    if connection.query.is_empty() && idle_ms > ACTIVE_MS {
+        connection.query = Vec::new();
+    } else if capacity > QUERY_BUFFER_KEPT_BYTES && connection.query_peak_bytes < capacity / 2 {
+        connection.query.shrink_to(connection.query_peak_bytes);
+    }
+    connection.query_peak_bytes = connection.query.len();
+}
+
+/// Halves or doubles, roughly, the room for replies, by the longest output of the last `peak_reset_ms` (negative: ever).
+fn fit_reply_buffer(connection: &mut Connection, now_ms: i64, peak_reset_ms: i64, stats: &ShardStats) {
+    let (room, peak) = (connection.reply_buffer_bytes, connection.reply_peak_bytes);
+    if room > REPLY_BUFFER_BYTES_MIN && peak < room / 2 {
+        connection.reply_buffer_bytes = REPLY_BUFFER_BYTES_MIN.max(peak + 1);
+        stats.reply_buffer_shrinks.add(1);
+    } else if room < REPLY_BUFFER_BYTES_MAX && peak >= room {
+        connection.reply_buffer_bytes = REPLY_BUFFER_BYTES_MAX.min(room * 2);
+        stats.reply_buffer_expands.add(1);
+    }
+    if peak_reset_ms >= 0 && now_ms - connection.reply_peak_since_ms > peak_reset_ms {
+        connection.reply_peak_bytes = connection.out.len();
+        connection.reply_peak_since_ms = now_ms;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+
+    #[test]
+    fn the_room_for_replies_follows_their_length() {
+        let stats = ShardStats::new(0, 0);
+        let mut connection = Connection::for_test(Client::new(1, 0, true));
+        assert_eq!(connection.reply_buffer_bytes(), REPLY_BUFFER_BYTES_MAX);
+
+        // The first look only forgets the peak of the beginning, the next one acts on it.
+        fit_reply_buffer(&mut connection, 200, 100, &stats);
+        assert_eq!(connection.reply_buffer_bytes(), REPLY_BUFFER_BYTES_MAX);
+        fit_reply_buffer(&mut connection, 300, 100, &stats);
+        assert_eq!(connection.reply_buffer_bytes(), REPLY_BUFFER_BYTES_MIN);
+
+        connection.reply_peak_bytes = 40_000;
+        for _ in 0..4 {
+            fit_reply_buffer(&mut connection, 300, -1, &stats);
+        }
+        assert_eq!(connection.reply_buffer_bytes(), REPLY_BUFFER_BYTES_MAX);
+        assert_eq!((stats.reply_buffer_shrinks.get(), stats.reply_buffer_expands.get()), (1, 4));
+    }
+
+    #[test]
+    fn a_big_query_buffer_shrinks_while_the_client_is_busy_and_goes_when_it_is_idle() {
+        let mut connection = Connection::for_test(Client::new(1, 0, true));
+        connection.query = Vec::with_capacity(400_000);
+        connection.query_peak_bytes = 400_000;
+
+        give_query_room_back(&mut connection, 0);
+        assert!(connection.query.capacity() >= 400_000, "it was in use since the last look");
+        connection.query_peak_bytes = 5_000;
+        give_query_room_back(&mut connection, 0);
+        assert!((5_000..100_000).contains(&connection.query.capacity()));
+        give_query_room_back(&mut connection, ACTIVE_MS + 1);
+        assert_eq!(connection.query.capacity(), 0);
     }
 }

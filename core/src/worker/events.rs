@@ -181,6 +181,7 @@ impl Worker {
                 continue;
             }
             connection.sending_bytes = connection.out.len();
+            connection.reply_peak_bytes = connection.reply_peak_bytes.max(connection.sending_bytes);
             let out = std::mem::take(&mut connection.out);
             self.shard.stats.writes_processed.add(1);
             self.requests.push(IoRequest::Send(connection.conn, out));

@@ -4,6 +4,7 @@ use crate::client::ClientId;
 use crate::command::table::CommandTable;
 use crate::config::Config;
 use crate::shard::stats::ShardStats;
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -35,8 +36,23 @@ pub struct Globals {
     pub active_expire: AtomicBool,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
-    pub peak_memory_bytes: AtomicU64,
+    /// What was allocated when nothing had been asked of the server yet; 0 before it is known.
+    startup_memory_bytes: AtomicU64,
+    peak_memory_bytes: AtomicU64,
+    /// Until then no shard does anything (DEBUG SLEEP); unix time in milliseconds.
+    pub stall_until_ms: AtomicI64,
+    /// DEBUG PAUSE-CRON.
+    cron_paused: AtomicBool,
+    /// The longest output of a client is forgotten after so long; negative: never (DEBUG REPLYBUFFER).
+    pub reply_peak_reset_ms: AtomicI64,
+    /// Whether the room for a client's replies is fitted to them (DEBUG REPLYBUFFER).
+    pub reply_buffers_resize: AtomicBool,
+    /// Duplicates of the TCP sockets that the server listens on: who changes them needs them at hand.
+    listeners: Mutex<Vec<OwnedFd>>,
 }
+
+/// How long the longest output of a client is remembered, unless DEBUG REPLYBUFFER says otherwise.
+pub const REPLY_PEAK_RESET_MS: i64 = 5000;
 
 /// How a [`Globals`] begins.
 pub struct GlobalsInit {
@@ -72,7 +88,13 @@ impl Globals {
             active_expire: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             next_slowlog_id: AtomicU64::new(0),
+            startup_memory_bytes: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
+            stall_until_ms: AtomicI64::new(0),
+            cron_paused: AtomicBool::new(false),
+            reply_peak_reset_ms: AtomicI64::new(REPLY_PEAK_RESET_MS),
+            reply_buffers_resize: AtomicBool::new(true),
+            listeners: Mutex::new(Vec::new()),
         }
     }
 
@@ -139,6 +161,50 @@ impl Globals {
     pub fn end_pause(&self) {
         self.pause_until_ms.store(0, Ordering::Relaxed);
         self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// Lets no shard do anything until `until_ms`. They notice at their next turn.
+    pub fn stall(&self, until_ms: i64) {
+        self.stall_until_ms.store(until_ms, Ordering::Relaxed);
+        self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    pub fn is_cron_paused(&self) -> bool {
+        self.cron_paused.load(Ordering::Relaxed)
+    }
+
+    pub fn pause_cron(&self, is_paused: bool) {
+        self.cron_paused.store(is_paused, Ordering::Relaxed);
+    }
+
+    /// Notes what is allocated now: the peak, and the first time what the server takes without data.
+    pub fn note_memory(&self) {
+        let used = self.used_memory();
+        self.peak_memory_bytes.fetch_max(used, Ordering::Relaxed);
+        let _ = self.startup_memory_bytes.compare_exchange(0, used, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    pub fn peak_memory_bytes(&self) -> u64 {
+        self.peak_memory_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn startup_memory_bytes(&self) -> u64 {
+        self.startup_memory_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Has other TCP sockets take the place of those the server listens on. `change` gets the old ones and answers the
+    /// new ones, which then are for the accepting shard.
+    ///
+    /// # Errors
+    /// Those of `change`; all is then as before.
+    pub fn change_listeners<E>(
+        &self,
+        change: impl FnOnce(&[OwnedFd]) -> Result<Vec<OwnedFd>, E>,
+    ) -> Result<Vec<OwnedFd>, E> {
+        let mut listeners = self.listeners.lock().expect("no holder of the listeners panics");
+        let new = change(&listeners)?;
+        *listeners = new.iter().filter_map(|listener| listener.try_clone().ok()).collect();
+        Ok(new)
     }
 
     pub fn stop(&self) {

@@ -19,10 +19,10 @@ mod remote;
 mod slowlog;
 mod transact;
 
-pub use connection::Connection;
+pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
-pub use globals::{Globals, GlobalsInit, PauseKind};
+pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
 pub use slowlog::SlowLogEntry;
 
 use crate::command::table::CommandTable;
@@ -32,6 +32,7 @@ use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::message::{Batch, Message};
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
 
 /// What the worker asks of its driver.
 pub enum IoRequest {
@@ -44,6 +45,8 @@ pub enum IoRequest {
     Pause(ConnId),
     Resume(ConnId),
     Close(ConnId),
+    /// Listen on these sockets, in place of those for TCP so far.
+    Listen(Vec<OwnedFd>),
     /// Serve this connection.
     Adopt(Box<crate::shard::message::NewConnection>),
 }
@@ -88,6 +91,9 @@ pub struct Worker {
     /// Connections given out by the accepting shard so far, by shard.
     assigned: Vec<u64>,
 }
+
+/// The shard that accepts connections for all.
+pub const ACCEPTING_SHARD: usize = 0;
 
 /// Reply buffers kept for reuse, and the largest of them.
 const SPARE_BUFFERS_MAX: usize = 64;
@@ -156,10 +162,12 @@ impl Worker {
     }
 
     #[cold]
-    fn adopt_config(&mut self) {
+    pub fn adopt_config(&mut self) {
         (self.config_version, self.shard.config) = self.globals.config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
+        self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         self.wake_paused();
+        self.sit_out_stall();
     }
 
     /// Finishes a turn: held requests that may go on, time-driven work, then everything that is to leave.
@@ -169,7 +177,7 @@ impl Worker {
         self.start_fills();
         self.resume_runnable();
         self.flush_batches();
-        self.shard.publish();
+        self.publish();
         self.flush_dirty();
     }
 
@@ -180,10 +188,18 @@ impl Worker {
             Message::Replies(batch) => self.take_replies(batch),
             Message::Txn(message) => self.handle_txn(message),
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
+            Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),
+            Message::Slow { client, entry } => self.keep_slow(client, *entry),
         }
         while let Some(message) = self.local.pop_front() {
             self.deliver(self.shard.index, message);
         }
+    }
+
+    /// Has the accepting shard listen on these sockets, in place of those for TCP so far.
+    pub fn listen(&mut self, listeners: Vec<OwnedFd>) {
+        self.send(ACCEPTING_SHARD, Message::Listen(listeners));
+        self.deliver_local();
     }
 
     /// Sends a message to a shard, this one included.

@@ -9,13 +9,13 @@ use super::IoRequest;
 use super::Worker;
 use super::connection::{Hold, PENDING_MAX};
 use super::slowlog::SlowLogEntry;
-use crate::client::ReplyMode;
+use crate::client::{ClientId, ReplyMode};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
 use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, Limits, OwnedArgv, Parsed, ProtocolError};
-use crate::shard::message::{ParkedCommand, Token};
+use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::slot::shard_of;
 use crate::types::hash::hash_key;
 use crate::worker::PauseKind;
@@ -66,11 +66,13 @@ impl Worker {
             return;
         }
         if connection.hold.is_none() && connection.query.is_empty() {
+            connection.in_hand_bytes = bytes.len();
             let consumed = self.process(at, bytes);
-            if let Some(connection) = self.connections[at].as_deref_mut()
-                && !connection.close_after_reply
-            {
-                connection.query.extend_from_slice(&bytes[consumed..]);
+            if let Some(connection) = self.connections[at].as_deref_mut() {
+                connection.in_hand_bytes = 0;
+                if !connection.close_after_reply {
+                    connection.query.extend_from_slice(&bytes[consumed..]);
+                }
             }
         } else {
             connection.query.extend_from_slice(bytes);
@@ -85,16 +87,13 @@ impl Worker {
     pub(super) fn process_query(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let mut query = std::mem::take(&mut connection.query);
+        connection.query_peak_bytes = connection.query_peak_bytes.max(query.len());
+        connection.in_hand_bytes = query.len();
         let consumed = self.process(at, &query);
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        if consumed == query.len() {
-            query.clear();
-            if query.capacity() > BIG_ARG_BYTES {
-                query = Vec::new();
-            }
-        } else {
-            query.drain(..consumed);
-        }
+        connection.in_hand_bytes = 0;
+        // The room stays, for the next big argument; the cron takes it back if none comes.
+        query.drain(..consumed);
         connection.query = query;
     }
 
@@ -148,10 +147,9 @@ impl Worker {
             if connection.close_after_reply {
                 return buf.len();
             }
-            if connection.out.capacity() == 0
-                && let Some(buffer) = self.spare_buffers.pop()
-            {
-                connection.out = buffer;
+            if connection.out.capacity() == 0 {
+                let room = connection.reply_buffer_bytes;
+                connection.out = self.spare_buffers.pop().unwrap_or_else(|| Vec::with_capacity(room));
             }
             let group = self.parse_group(at, buf, done);
             let prepared = std::mem::take(&mut self.prepared);
@@ -341,6 +339,7 @@ impl Worker {
             resp: connection.client.resp,
             no_touch: connection.client.no_touch,
             client: connection.client.id,
+            home: self.shard.index as u32,
             hash: prepared.map_or(0, |request| request.hash),
             hashed_arg: u32::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
         };
@@ -513,22 +512,32 @@ impl Worker {
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         if slower_than_us >= 0 && nanos / 1000 >= slower_than_us as u64 && !entry.row.has(flag::SKIP_SLOWLOG)
         {
-            self.note_slow(args, nanos / 1000, call, conn);
+            self.note_slow(args, nanos / 1000, call, entry);
         }
     }
 
+    /// Logs a slow command. The entry goes to the shard of the client, which knows the client's address and name.
     #[cold]
-    fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, conn: Option<usize>) {
-        let client = conn.and_then(|at| self.connections[at].as_deref()).map(|connection| &connection.client);
-        self.slowlog.push(SlowLogEntry::new(
-            self.globals.next_slowlog_id(),
-            self.shard.now_ms / 1000,
-            micros,
-            args,
-            client.map_or(String::new(), |client| client.addr.clone()),
-            client.map_or(Vec::new(), |client| client.name.clone()),
-        ));
-        let _ = call;
+    fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &Entry) {
+        let secrets = (command.row.secrets)(args);
+        let id = self.globals.next_slowlog_id();
+        let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);
+        if call.home as usize == self.shard.index {
+            self.keep_slow(call.client, entry);
+        } else {
+            self.send(call.home as usize, Message::Slow { client: call.client, entry: Box::new(entry) });
+        }
+    }
+
+    /// Keeps an entry of the slow log for one of this shard's clients, which may have left meanwhile.
+    pub(super) fn keep_slow(&mut self, client: ClientId, mut entry: SlowLogEntry) {
+        if let Some(at) = self.find_client(client)
+            && let Some(connection) = self.connections[at].as_deref()
+        {
+            entry.client_addr = connection.client.addr.clone();
+            entry.client_name = connection.client.name.clone();
+        }
+        self.slowlog.push(entry);
     }
 
     /// Whether a command over keys has to wait for a lock on this shard.

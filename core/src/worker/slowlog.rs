@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 const ARGS_MAX: usize = 32;
 const ARG_BYTES_MAX: usize = 128;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct SlowLogEntry {
     /// Unique in the process, ascending.
     pub id: u64,
@@ -21,20 +21,16 @@ pub struct SlowLogEntry {
 }
 
 impl SlowLogEntry {
-    /// Copies the arguments, shortened with Redis' words where they are long.
-    pub fn new(
-        id: u64,
-        at_s: i64,
-        micros: u64,
-        args: Argv<'_>,
-        client_addr: String,
-        client_name: Vec<u8>,
-    ) -> SlowLogEntry {
+    /// Copies the arguments, shortened and redacted with Redis' words where they are long or secret.
+    pub fn new(id: u64, at_s: i64, micros: u64, args: Argv<'_>, secrets: &[usize]) -> SlowLogEntry {
         let kept = args.len().min(ARGS_MAX);
         let args = (0..kept)
             .map(|at| {
                 if at == ARGS_MAX - 1 && args.len() > ARGS_MAX {
                     return format!("... ({} more arguments)", args.len() - ARGS_MAX + 1).into_bytes();
+                }
+                if secrets.contains(&at) {
+                    return b"(redacted)".to_vec();
                 }
                 let arg = args.arg(at);
                 if arg.len() <= ARG_BYTES_MAX {
@@ -45,7 +41,7 @@ impl SlowLogEntry {
                 short
             })
             .collect();
-        SlowLogEntry { id, at_s, micros, args, client_addr, client_name }
+        SlowLogEntry { id, at_s, micros, args, client_addr: String::new(), client_name: Vec::new() }
     }
 }
 
@@ -77,5 +73,43 @@ impl SlowLog {
 
     pub fn clear(&mut self) {
         self.entries.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn entry(args: &[&str], secrets: &[usize]) -> SlowLogEntry {
+        SlowLogEntry::new(0, 0, 0, OwnedArgv::from_slices(args).as_argv(), secrets)
+    }
+
+    #[test]
+    fn long_arguments_and_long_lists_of_them_are_shortened() {
+        let mut args = vec!["SET".to_string(), "x".repeat(130)];
+        args.extend((0..40).map(|n| n.to_string()));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+
+        let entry = entry(&args, &[]);
+
+        assert_eq!(entry.args.len(), ARGS_MAX);
+        assert_eq!(entry.args[1], format!("{}... (2 more bytes)", "x".repeat(128)).into_bytes());
+        assert_eq!(entry.args[31], b"... (11 more arguments)");
+    }
+
+    #[test]
+    fn secrets_are_not_kept() {
+        assert_eq!(entry(&["AUTH", "me", "pw"], &[1, 2]).args, [&b"AUTH"[..], b"(redacted)", b"(redacted)"]);
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest() {
+        let mut log = SlowLog::default();
+        log.set_len_max(2);
+        (0..5).for_each(|id| log.push(SlowLogEntry { id, ..entry(&["PING"], &[]) }));
+        assert_eq!(log.iter().map(|entry| entry.id).collect::<Vec<_>>(), [4, 3]);
+        log.set_len_max(1);
+        assert_eq!(log.len(), 1);
     }
 }

@@ -240,7 +240,7 @@ impl Cluster {
                 }
             }
             IoRequest::RecvExact { .. } => panic!("the simulated clients send no big arguments"),
-            IoRequest::Pause(_) | IoRequest::Resume(_) | IoRequest::Adopt(_) => {}
+            IoRequest::Pause(_) | IoRequest::Resume(_) | IoRequest::Adopt(_) | IoRequest::Listen(_) => {}
         }
     }
 }

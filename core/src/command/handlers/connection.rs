@@ -1,5 +1,332 @@
-//! connection commands.
+//! Commands about the connection itself: who the client is, which database it works on, which RESP it speaks.
 
-use crate::command::table::Command;
+use crate::REDIS_VERSION;
+use crate::client::{Client, ReplyMode};
+use crate::command::docs::Docs;
+use crate::command::table::{Command, acl, flag};
+use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
+use crate::config::Config;
+use crate::protocol::number::parse_i64;
+use crate::protocol::{Argv, Resp};
+use smallvec::{SmallVec, smallvec};
 
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
+
+/// Before a client has logged in, and whatever else goes on.
+const ANYTIME: u64 =
+    flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY;
+
+const PING: Command = Command::keys("ping", -1, ping).flags(flag::FAST).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "1.0.0", "Answers PONG, or the message it is given")
+        .complexity("O(1)")
+        .arguments("[message]")
+        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
+);
+
+/// PING [message]. Reply: the status PONG, or the message. O(1).
+fn ping(ctx: &mut Ctx<'_>) -> CommandResult {
+    match ctx.args.len() {
+        1 => ctx.reply.simple("PONG"),
+        2 => ctx.reply.bulk(ctx.args.arg(1)),
+        _ => return Err(CommandError::wrong_arity("ping")),
+    }
+    Ok(())
+}
+
+const ECHO: Command =
+    Command::keys("echo", 2, echo).flags(flag::LOADING | flag::STALE | flag::FAST).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "1.0.0", "Answers the message it is given")
+            .complexity("O(1)")
+            .arguments("message"),
+    );
+
+/// ECHO message. Reply: the message. O(1).
+fn echo(ctx: &mut Ctx<'_>) -> CommandResult {
+    ctx.reply.bulk(ctx.args.arg(1));
+    Ok(())
+}
+
+const AUTH: Command =
+    Command::session("auth", -2, auth).flags(ANYTIME).acl(acl::CONNECTION).secrets(auth_secrets).docs(
+        Docs::new("connection", "1.0.0", "Logs the client in")
+            .complexity("O(N) where N is the number of passwords defined for the user")
+            .arguments("[username] password")
+            .history(&[("6.0.0", "Added ACL style (username and password).")]),
+    );
+
+fn auth_secrets(args: Argv<'_>) -> SmallVec<[usize; 2]> {
+    (1..args.len().min(3)).collect()
+}
+
+/// AUTH [username] password. Reply: OK. Errors: no password is set and no user named; the two do not fit. O(1).
+fn auth(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let (user, password) = match ctx.args.len() {
+        2 => (&b"default"[..], ctx.arg(1)),
+        3 => (ctx.arg(1), ctx.arg(2)),
+        _ => return Err(CommandError::SYNTAX),
+    };
+    if ctx.args.len() == 2 && ctx.worker.shard.config.requirepass.is_empty() {
+        return Err(CommandError::fixed(
+            "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
+             configuration is correct?",
+        ));
+    }
+
+    log_in(ctx, user, password)?;
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn log_in(ctx: &mut SessionCtx<'_>, user: &[u8], password: &[u8]) -> CommandResult {
+    if !opens(&ctx.worker.shard.config, user, password) {
+        return Err(CommandError::fixed("WRONGPASS invalid username-password pair or user is disabled."));
+    }
+    let client = ctx.client();
+    client.authenticated = true;
+    client.user = "default".to_string();
+    Ok(())
+}
+
+/// Whether the pair logs in. Without a password set, any will do.
+fn opens(config: &Config, user: &[u8], password: &[u8]) -> bool {
+    user == b"default"
+        && (config.requirepass.is_empty() || same_secret(config.requirepass.as_bytes(), password))
+}
+
+/// Takes a time that depends on the lengths alone, so that a password cannot be guessed byte by byte.
+fn same_secret(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
+}
+
+const HELLO: Command =
+    Command::session("hello", -1, hello).flags(ANYTIME).acl(acl::CONNECTION).secrets(hello_secrets).docs(
+        Docs::new("connection", "6.0.0", "Chooses the protocol version, and introduces client and server")
+            .complexity("O(1)")
+            .arguments("[protover [AUTH username password] [SETNAME clientname]]")
+            .history(&[(
+                "6.2.0",
+                "`protover` made optional; when called without arguments the command reports the current \
+                 connection's context.",
+            )]),
+    );
+
+fn hello_secrets(args: Argv<'_>) -> SmallVec<[usize; 2]> {
+    match (2..args.len()).find(|&at| args.arg(at).eq_ignore_ascii_case(b"auth")) {
+        Some(at) => smallvec![at + 1, at + 2],
+        None => SmallVec::new(),
+    }
+}
+
+/// What HELLO's arguments ask for.
+#[derive(Default)]
+struct Greeting<'a> {
+    resp: Option<Resp>,
+    auth: Option<(&'a [u8], &'a [u8])>,
+    name: Option<&'a [u8]>,
+}
+
+fn parse_hello<'a>(args: Argv<'a>) -> Result<Greeting<'a>, CommandError> {
+    let mut greeting = Greeting::default();
+    let Some(version) = args.get(1) else { return Ok(greeting) };
+    greeting.resp = match parse_i64(version) {
+        Some(2) => Some(Resp::V2),
+        Some(3) => Some(Resp::V3),
+        Some(_) => return Err(CommandError::fixed("NOPROTO unsupported protocol version")),
+        None => return Err(CommandError::fixed("ERR Protocol version is not an integer or out of range")),
+    };
+    let mut at = 2;
+    while let Some(option) = args.get(at) {
+        if option.eq_ignore_ascii_case(b"auth") && at + 2 < args.len() {
+            greeting.auth = Some((args.arg(at + 1), args.arg(at + 2)));
+            at += 3;
+        } else if option.eq_ignore_ascii_case(b"setname") && at + 1 < args.len() {
+            greeting.name = Some(args.arg(at + 1));
+            at += 2;
+        } else {
+            let option = String::from_utf8_lossy(option);
+            return Err(CommandError::new(format!("ERR Syntax error in HELLO option '{option}'")));
+        }
+    }
+    Ok(greeting)
+}
+
+/// HELLO [protover [AUTH username password] [SETNAME clientname]]. Reply: a map of what the server is, in the version
+/// asked for. Errors: NOPROTO; WRONGPASS; NOAUTH where a login is due and none is given; a bad name. O(1).
+fn hello(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let greeting = parse_hello(ctx.args)?;
+    if let Some(name) = greeting.name {
+        check_printable(name, CLIENT_NAME_ERROR)?;
+    }
+    if let Some((user, password)) = greeting.auth {
+        log_in(ctx, user, password)?;
+    }
+    let client = ctx.client();
+    if !client.authenticated {
+        return Err(CommandError::fixed(
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
+             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
+             the same time",
+        ));
+    }
+
+    if let Some(name) = greeting.name {
+        client.name = name.to_vec();
+    }
+    if let Some(resp) = greeting.resp {
+        client.resp = resp;
+    }
+    let (id, resp) = (client.id, client.resp);
+
+    let reply = &mut ctx.reply;
+    reply.resp = resp;
+    reply.map(7);
+    // The product's own name and version are in INFO: clients tell features by these fields.
+    for (field, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"proto");
+    reply.integer(match resp {
+        Resp::V2 => 2,
+        Resp::V3 => 3,
+    });
+    reply.bulk(b"id");
+    reply.integer(id as i64);
+    for (field, value) in [("mode", "standalone"), ("role", "master")] {
+        reply.bulk(field.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    reply.bulk(b"modules");
+    reply.empty_array();
+    Ok(())
+}
+
+pub(super) const CLIENT_NAME_ERROR: &str =
+    "ERR Client names cannot contain spaces, newlines or special characters.";
+
+/// Names of clients stand unquoted in a line of CLIENT LIST, so they are printable ASCII without blanks.
+pub(super) fn check_printable(text: &[u8], error: &'static str) -> CommandResult {
+    if text.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(CommandError::fixed(error)) }
+}
+
+const QUIT: Command = Command::session("quit", -1, quit)
+    .flags(ANYTIME)
+    .acl(acl::CONNECTION)
+    .docs(Docs::new("connection", "1.0.0", "Closes the connection").complexity("O(1)"));
+
+/// QUIT. Reply: OK, and behind it the end of the connection. What the client sent after it is not run. O(1).
+fn quit(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.reply.ok();
+    let at = ctx.conn.expect("a session command runs beside its connection");
+    ctx.worker.close_after_reply(at);
+    Ok(())
+}
+
+const RESET: Command = Command::session("reset", 1, reset).flags(ANYTIME).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "6.2.0", "Makes the connection as it was when it was new").complexity("O(1)"),
+);
+
+/// RESET. Reply: the status RESET. O(1).
+fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let no_password = ctx.worker.shard.config.requirepass.is_empty();
+    reset_client(ctx.client(), no_password);
+
+    ctx.reply.resp = Resp::V2;
+    ctx.reply.simple("RESET");
+    Ok(())
+}
+
+/// What the client library said of itself stays true; all else is forgotten.
+fn reset_client(client: &mut Client, authenticated: bool) {
+    client.db = 0;
+    client.resp = Resp::V2;
+    client.authenticated = authenticated;
+    client.user = "default".to_string();
+    client.name = Vec::new();
+    client.reply_mode = ReplyMode::On;
+    client.no_touch = false;
+    client.no_evict = false;
+}
+
+const SELECT: Command = Command::session("select", 2, select)
+    .flags(flag::LOADING | flag::STALE | flag::FAST)
+    .acl(acl::CONNECTION)
+    .docs(
+        Docs::new("connection", "1.0.0", "Chooses the database that the connection works on")
+            .complexity("O(1)")
+            .arguments("index"),
+    );
+
+/// SELECT index. Reply: OK. Errors: not an integer; no such database. O(1).
+fn select(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let index = parse_i64(ctx.arg(1)).and_then(|index| i32::try_from(index).ok());
+    let index = index.ok_or(CommandError::NOT_INTEGER)?;
+    let db = u32::try_from(index).ok().filter(|&db| db < ctx.worker.shard.config.databases);
+    let db = db.ok_or(CommandError::DB_OUT_OF_RANGE)?;
+
+    ctx.client().db = db;
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn hello_error(args: &[&str]) -> String {
+        let args = OwnedArgv::from_slices(args);
+        parse_hello(args.as_argv()).err().map_or(String::new(), |error| error.text().to_string())
+    }
+
+    #[test]
+    fn hello_refuses_what_it_does_not_understand() {
+        assert_eq!(hello_error(&["HELLO", "x"]), "ERR Protocol version is not an integer or out of range");
+        assert_eq!(hello_error(&["HELLO", "4"]), "NOPROTO unsupported protocol version");
+        assert_eq!(hello_error(&["HELLO", "3", "foo"]), "ERR Syntax error in HELLO option 'foo'");
+        assert_eq!(hello_error(&["HELLO", "3", "AUTH", "a"]), "ERR Syntax error in HELLO option 'AUTH'");
+        assert_eq!(hello_error(&["HELLO", "3", "SETNAME"]), "ERR Syntax error in HELLO option 'SETNAME'");
+        assert_eq!(hello_error(&["HELLO"]), "");
+    }
+
+    #[test]
+    fn hello_takes_its_options_in_any_order_and_case() {
+        let args = OwnedArgv::from_slices(&["hello", "3", "setname", "me", "Auth", "default", "pw"]);
+        let greeting = parse_hello(args.as_argv()).unwrap();
+
+        assert_eq!(greeting.resp, Some(Resp::V3));
+        assert_eq!(greeting.name, Some(&b"me"[..]));
+        assert_eq!(greeting.auth, Some((&b"default"[..], &b"pw"[..])));
+        assert_eq!(hello_secrets(args.as_argv())[..], [5, 6]);
+    }
+
+    #[test]
+    fn only_the_default_user_logs_in_and_only_with_the_password() {
+        let mut config = Config::default();
+        assert!(opens(&config, b"default", b"anything"));
+        assert!(!opens(&config, b"alice", b"anything"));
+
+        config.requirepass = (&b"se\0cret"[..]).into();
+        assert!(opens(&config, b"default", b"se\0cret"));
+        assert!(!opens(&config, b"default", b"se"));
+        assert!(!opens(&config, b"default", b""));
+    }
+
+    #[test]
+    fn reset_forgets_the_session_but_not_the_library() {
+        let mut client = Client::new(7, 0, true);
+        client.db = 3;
+        client.resp = Resp::V3;
+        client.name = b"me".to_vec();
+        client.lib_name = b"lib".to_vec();
+        client.reply_mode = ReplyMode::Off;
+
+        reset_client(&mut client, false);
+
+        assert_eq!((client.db, client.resp, client.authenticated), (0, Resp::V2, false));
+        assert_eq!((client.name.len(), client.lib_name.as_slice()), (0, &b"lib"[..]));
+        assert!(client.reply_mode == ReplyMode::On);
+    }
+}

@@ -1,5 +1,650 @@
-//! debug commands.
+//! DEBUG: what tests and people in trouble use. The gate lets it through only where enable-debug-command says so.
+//!
+//! One command with many verbs, as in Redis: a table of its own says which arguments a verb takes and where it runs.
 
-use crate::command::table::Command;
+use super::config::rewrite_file;
+use super::help::reply_help;
+use crate::command::docs::Docs;
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
+use crate::command::{CommandError, CommandResult, Key, SessionCtx};
+use crate::config::Append;
+use crate::protocol::number::{parse_f64, parse_i64};
+use crate::protocol::{Argv, Reply, Resp, split_array};
+use crate::runtime::{host, log};
+use crate::shard::slot::shard_of;
+use crate::types::glob::glob_matches;
+use crate::types::hash::hash_key;
+use crate::types::{Entry, NewValue, SetExpire, ValueRef};
+use crate::worker::REPLY_PEAK_RESET_MS;
+use sha1_smol::Sha1;
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[DEBUG];
+
+const DEBUG: Command = Command::session("debug", -2, debug)
+    .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::PROTECTED)
+    .scope(Scope::Custom(debug_scope))
+    .merge(Merge::With(merge_debug))
+    .docs(
+        Docs::new("server", "1.0.0", "A container for debugging commands")
+            .complexity("Depends on subcommand."),
+    );
+
+/// Where a verb runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// At home, with the session.
+    Home,
+    /// On the shard that owns the key in argument 2.
+    KeysShard,
+    /// On all shards, each with all its keys locked.
+    AllShards,
+}
+
+struct Verb {
+    name: &'static str,
+    /// How many arguments there may be, DEBUG and the verb included.
+    argc: RangeInclusive<usize>,
+    place: Place,
+    run: fn(&mut SessionCtx<'_>) -> CommandResult,
+}
+
+const fn verb(
+    name: &'static str,
+    argc: RangeInclusive<usize>,
+    place: Place,
+    run: fn(&mut SessionCtx<'_>) -> CommandResult,
+) -> Verb {
+    Verb { name, argc, place, run }
+}
+
+static VERBS: [Verb; 19] = [
+    verb("assert", 2..=2, Place::Home, assert),
+    verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
+    verb("digest", 2..=2, Place::AllShards, digest),
+    verb("digest-value", 2..=usize::MAX, Place::AllShards, digest_value),
+    verb("error", 3..=3, Place::Home, error),
+    verb("help", 2..=2, Place::Home, help),
+    verb("log", 3..=3, Place::Home, write_log),
+    verb("object", 3..=4, Place::KeysShard, object),
+    verb("panic", 2..=2, Place::Home, panic),
+    verb("pause-cron", 3..=3, Place::Home, pause_cron),
+    verb("populate", 3..=5, Place::AllShards, populate),
+    verb("protocol", 3..=3, Place::Home, protocol),
+    verb("replybuffer", 4..=4, Place::Home, replybuffer),
+    verb("segfault", 2..=2, Place::Home, segfault),
+    verb("set-active-expire", 3..=3, Place::Home, set_active_expire),
+    verb("sleep", 3..=3, Place::Home, sleep),
+    verb("stringmatch-test", 2..=2, Place::Home, stringmatch_test),
+    verb("stringmatch-len", 4..=4, Place::Home, stringmatch_len),
+    verb("structsize", 2..=2, Place::Home, structsize),
+];
+
+fn find_verb(args: Argv<'_>) -> CommandResult<&'static Verb> {
+    let name = args.arg(1);
+    let known = VERBS.iter().find(|verb| verb.name.as_bytes().eq_ignore_ascii_case(name));
+    known.filter(|verb| verb.argc.contains(&args.len())).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &[u8]) -> CommandError {
+    const SHOWN_BYTES_MAX: usize = 128;
+    let name = String::from_utf8_lossy(&name[..name.len().min(SHOWN_BYTES_MAX)]);
+    CommandError::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
+    ))
+}
+
+fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {
+    match find_verb(args).map(|verb| verb.place) {
+        Ok(Place::KeysShard) => Scope::Shard(shard_of(args.arg(2), shard_count)),
+        Ok(Place::AllShards) if Population::parse_if_meant(args).is_ok() => Scope::Every(KeyspaceLock::All),
+        // Also what is wrong: it is refused once, at home.
+        Ok(Place::AllShards | Place::Home) | Err(_) => Scope::Session,
+    }
+}
+
+/// DEBUG verb [argument ...].
+fn debug(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let verb = find_verb(ctx.args)?;
+    (verb.run)(ctx)
+}
+
+/// Digests add up by exclusive or; other replies of all shards are the same.
+fn merge_debug(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>) {
+    let verb = args.arg(1);
+    let mut reply = Reply::new(out, Resp::V2);
+    if verb.eq_ignore_ascii_case(b"digest") {
+        let digests = replies.iter().map(|reply| parse_digest(reply));
+        write_digest(&mut reply, &digests.fold(ZERO_DIGEST, xor));
+    } else if verb.eq_ignore_ascii_case(b"digest-value") {
+        let mut sums = vec![ZERO_DIGEST; args.len() - 2];
+        for shard in replies {
+            let digests = split_array(shard).expect("a shard answers with a digest a key");
+            sums.iter_mut().zip(digests).for_each(|(sum, digest)| *sum = xor(*sum, parse_digest(digest)));
+        }
+        reply.array(sums.len());
+        sums.iter().for_each(|digest| write_digest(&mut reply, digest));
+    } else {
+        reply.raw(&replies[0]);
+    }
+}
+
+/// A number as C's atoi reads it, for switches: what is no number is 0.
+fn switch(text: &[u8]) -> bool {
+    parse_i64(text).unwrap_or(0) != 0
+}
+
+/// SLEEP seconds. Nothing happens on any shard meanwhile. Reply: OK.
+fn sleep(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let seconds = parse_f64(ctx.arg(2)).unwrap_or(0.0).max(0.0);
+    let duration = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX);
+
+    // The other shards sit it out when they next have something to do; this one sleeps here, in its command.
+    let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    ctx.worker.globals.stall(ctx.worker.shard.now_ms.saturating_add(duration_ms));
+    ctx.worker.clock.sleep(duration);
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// OBJECT key. Reply: a status that describes the entry. Errors: no such key.
+fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let key = ctx.arg(2);
+    let shard = &mut ctx.worker.shard;
+    let access_clock = shard.access_clock;
+    let entry = shard.peek(ctx.call.db, Key { bytes: key, hash: hash_key(key) });
+    let entry = entry.ok_or(CommandError::NO_SUCH_KEY)?;
+
+    // Redis shares the objects of small integers among all keys, and shows how many references it counts then.
+    const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
+    let (refcount, serialized_len_bytes) = match entry.value() {
+        ValueRef::Int(number) => {
+            (if SHARED_INTEGERS.contains(&number) { i32::MAX } else { 1 }, serialized_integer_len(number))
+        }
+        ValueRef::Str(text) => (1, serialized_string_len(text)),
+    };
+    let idle_s = access_clock.wrapping_sub(entry.access()) & 0x00FF_FFFF;
+    let text = format!(
+        "Value at:{:p} refcount:{refcount} encoding:{} serializedlength:{serialized_len_bytes} lru:{} \
+         lru_seconds_idle:{idle_s}",
+        entry.key().as_ptr(),
+        entry.encoding().name(),
+        entry.access(),
+    );
+
+    ctx.reply.simple(&text);
+    Ok(())
+}
+
+/// Length of an integer in a dump: one byte of type, and the integer in one, two or four bytes, or as a string.
+fn serialized_integer_len(number: i64) -> usize {
+    if i8::try_from(number).is_ok() {
+        2
+    } else if i16::try_from(number).is_ok() {
+        3
+    } else if i32::try_from(number).is_ok() {
+        5
+    } else {
+        serialized_string_len(number.to_string().as_bytes())
+    }
+}
+
+/// Length of a string in a dump, uncompressed: its length in one, two or five bytes, and itself.
+fn serialized_string_len(text: &[u8]) -> usize {
+    let prefix = match text.len() {
+        0..64 => 1,
+        64..16_384 => 2,
+        _ => 5,
+    };
+    prefix + text.len()
+}
+
+/// What POPULATE is to create.
+struct Population<'a> {
+    count: u64,
+    prefix: &'a [u8],
+    value_len: Option<usize>,
+}
+
+impl<'a> Population<'a> {
+    fn parse(args: Argv<'a>) -> CommandResult<Population<'a>> {
+        let number = |text: &[u8]| {
+            let number = parse_i64(text).and_then(|number| u64::try_from(number).ok());
+            number.ok_or(CommandError::fixed("ERR value is out of range, must be positive"))
+        };
+        let count = number(args.arg(2))?;
+        let prefix = args.get(3).unwrap_or(b"key");
+        let value_len = args.get(4).map(number).transpose()?.map(|len| len as usize).filter(|&len| len > 0);
+        Ok(Population { count, prefix, value_len })
+    }
+
+    /// Whether the arguments are fit for the verb, as far as they are POPULATE's.
+    fn parse_if_meant(args: Argv<'_>) -> CommandResult {
+        if args.arg(1).eq_ignore_ascii_case(b"populate") {
+            Population::parse(args)?;
+        }
+        Ok(())
+    }
+
+    fn key(&self, n: u64, key: &mut Vec<u8>) {
+        key.clear();
+        key.extend_from_slice(self.prefix);
+        key.push(b':');
+        key.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+    }
+
+    fn value(&self, n: u64, value: &mut Vec<u8>) {
+        value.clear();
+        value.extend_from_slice(b"value:");
+        value.extend_from_slice(itoa::Buffer::new().format(n).as_bytes());
+        if let Some(len) = self.value_len {
+            value.resize(len, 0);
+        }
+    }
+}
+
+/// POPULATE count [prefix [size]]. Each shard creates the keys `prefix:n` that are its own and not there yet. Reply: OK.
+/// Errors: negative numbers. O(count) on every shard.
+fn populate(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let population = Population::parse(ctx.args)?;
+
+    let (mut key, mut value) = (Vec::new(), Vec::new());
+    for n in 0..population.count {
+        population.key(n, &mut key);
+        let shard = &mut ctx.worker.shard;
+        if !shard.owns(&key) {
+            continue;
+        }
+        let hash = hash_key(&key);
+        if !shard.exists(ctx.call.db, Key { bytes: &key, hash }) {
+            population.value(n, &mut value);
+            let table = &mut shard.dbs[ctx.call.db as usize].table;
+            table.set(hash, &key, NewValue::Str(&value), SetExpire::Clear);
+        }
+    }
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// SET-ACTIVE-EXPIRE 0|1. Reply: OK.
+fn set_active_expire(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.worker.globals.active_expire.store(switch(ctx.arg(2)), Ordering::Relaxed);
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// PAUSE-CRON 0|1. Reply: OK.
+fn pause_cron(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.worker.globals.pause_cron(switch(ctx.arg(2)));
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// REPLYBUFFER PEAK-RESET-TIME NEVER|RESET|milliseconds, or RESIZING 0|1. Reply: OK. Errors: not a time.
+fn replybuffer(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let (setting, value) = (ctx.arg(2), ctx.arg(3));
+    let globals = ctx.worker.globals;
+    if setting.eq_ignore_ascii_case(b"peak-reset-time") {
+        let reset_ms = if value.eq_ignore_ascii_case(b"never") {
+            -1
+        } else if value.eq_ignore_ascii_case(b"reset") {
+            REPLY_PEAK_RESET_MS
+        } else {
+            parse_i64(value).ok_or(CommandError::NOT_INTEGER)?
+        };
+        globals.reply_peak_reset_ms.store(reset_ms, Ordering::Relaxed);
+    } else if setting.eq_ignore_ascii_case(b"resizing") {
+        globals.reply_buffers_resize.store(switch(value), Ordering::Relaxed);
+    } else {
+        return Err(unknown(ctx.arg(1)));
+    }
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CONFIG-REWRITE-FORCE-ALL. As CONFIG REWRITE, with a line for every directive. Reply: OK.
+fn config_rewrite_force_all(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    rewrite_file(&ctx.worker.shard.config, Append::All)?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// Twenty bytes that stand for keys and values. They add up by exclusive or, so that neither the order of the keys nor
+/// their shards matter.
+type Digest = [u8; 20];
+const ZERO_DIGEST: Digest = [0; 20];
+
+fn xor(mut a: Digest, b: Digest) -> Digest {
+    a.iter_mut().zip(b).for_each(|(a, b)| *a ^= b);
+    a
+}
+
+fn write_digest(reply: &mut Reply<'_>, digest: &Digest) {
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    reply.simple(&hex);
+}
+
+/// Reads back what `write_digest` wrote.
+fn parse_digest(reply: &[u8]) -> Digest {
+    let hex = reply.strip_prefix(b"+").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    let hex = hex.filter(|hex| hex.len() == 2 * ZERO_DIGEST.len()).expect("a digest has 40 digits");
+    let digit = |byte: u8| (byte as char).to_digit(16).expect("a digest's digits are hexadecimal") as u8;
+    std::array::from_fn(|at| digit(hex[2 * at]) << 4 | digit(hex[2 * at + 1]))
+}
+
+/// Stands for type, value and whether there is a time to live; not for the encoding, nor for the time itself.
+fn value_digest(entry: Entry<'_>) -> Digest {
+    let mut sha = Sha1::new();
+    sha.update(b"string");
+    match entry.value() {
+        ValueRef::Int(number) => sha.update(itoa::Buffer::new().format(number).as_bytes()),
+        ValueRef::Str(text) => sha.update(text),
+    }
+    let mut digest = sha.digest().bytes();
+    if entry.expire_at_ms().is_some() {
+        digest = Sha1::from([b"volatile", &digest[..]].concat()).digest().bytes();
+    }
+    digest
+}
+
+fn key_digest(db: usize, entry: Entry<'_>) -> Digest {
+    let mut sha = Sha1::new();
+    sha.update(&(db as u32).to_le_bytes());
+    sha.update(&(entry.key().len() as u64).to_le_bytes());
+    sha.update(entry.key());
+    sha.update(&value_digest(entry));
+    sha.digest().bytes()
+}
+
+/// DIGEST. Reply: a status of 40 hexadecimal digits that stands for all keys of all databases; zeros if there are none.
+/// O(bytes).
+fn digest(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let now_ms = ctx.worker.shard.now_ms;
+    let mut sum = ZERO_DIGEST;
+    for (number, db) in ctx.worker.shard.dbs.iter().enumerate() {
+        db.table.for_each(&mut |entry| {
+            // A key whose time is up is gone, whether it has been removed or not.
+            if entry.expire_at_ms().is_none_or(|at_ms| at_ms >= now_ms) {
+                sum = xor(sum, key_digest(number, entry));
+            }
+        });
+    }
+
+    write_digest(&mut ctx.reply, &sum);
+    Ok(())
+}
+
+/// DIGEST-VALUE [key ...]. Reply: array of digests of the keys' values; zeros for a key that is not there.
+fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.reply.array(ctx.args.len() - 2);
+    for key in ctx.args.iter().skip(2) {
+        let shard = &mut ctx.worker.shard;
+        let entry = if shard.owns(key) {
+            shard.peek(ctx.call.db, Key { bytes: key, hash: hash_key(key) })
+        } else {
+            None
+        };
+        let digest = entry.map_or(ZERO_DIGEST, value_digest);
+        write_digest(&mut ctx.reply, &digest);
+    }
+    Ok(())
+}
+
+/// PROTOCOL type. Reply: a sample of that type. Errors: unknown type; push in RESP2.
+fn protocol(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let reply = &mut ctx.reply;
+    match ctx.args.arg(2).to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12345),
+        b"double" => reply.double(3.141),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|n| reply.integer(n));
+        }
+        b"map" => {
+            reply.map(3);
+            for n in 0..3 {
+                reply.integer(n);
+                reply.boolean(n == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.resp == Resp::V3 {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" => {
+            if reply.resp == Resp::V2 {
+                return Err(CommandError::fixed("ERR RESP2 is not supported by this command"));
+            }
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+            reply.bulk(b"Some real reply following the push reply");
+        }
+        b"verbatim" => reply.verbatim("txt", b"This is a verbatim\nstring"),
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"bignum" => reply.bignum(b"1234567999999999999999999999999999999"),
+        _ => {
+            return Err(CommandError::fixed(
+                "ERR Wrong protocol type name. Please use one of the following: \
+                 string|integer|double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// ERROR text. Reply: an error of that text, code included.
+fn error(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    Err(CommandError::new(String::from_utf8_lossy(ctx.arg(2)).into_owned()))
+}
+
+/// LOG message. Reply: OK.
+fn write_log(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    log::warning(format_args!("DEBUG LOG: {}", String::from_utf8_lossy(ctx.arg(2))));
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// SEGFAULT. The server crashes by a signal.
+fn segfault(_ctx: &mut SessionCtx<'_>) -> CommandResult {
+    host::segfault()
+}
+
+/// PANIC. The server crashes by a panic.
+fn panic(_ctx: &mut SessionCtx<'_>) -> CommandResult {
+    panic!("called by DEBUG PANIC");
+}
+
+/// ASSERT. The server crashes by an assertion.
+fn assert(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    assert!(ctx.args.is_empty(), "ASSERTION FAILED: called by DEBUG ASSERT");
+    Ok(())
+}
+
+/// Rounds of STRINGMATCH-TEST, and the longest text and pattern in them.
+const STRINGMATCH_ROUNDS: usize = 100_000;
+const STRINGMATCH_LEN_MAX: u64 = 33;
+
+/// STRINGMATCH-TEST. Matches random texts with random patterns. Reply: a status, if the server survives it.
+fn stringmatch_test(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let shard = &mut ctx.worker.shard;
+    let mut random_text = || -> Vec<u8> {
+        let len = shard.random() % STRINGMATCH_LEN_MAX;
+        (0..len).map(|_| shard.random() as u8 & 0x7F).collect()
+    };
+    for _ in 0..STRINGMATCH_ROUNDS {
+        std::hint::black_box(glob_matches(&random_text(), &random_text()));
+    }
+    ctx.reply.simple("Apparently the server did not crash: test passed");
+    Ok(())
+}
+
+/// STRINGMATCH-LEN pattern text. Reply: integer, whether the pattern matches.
+fn stringmatch_len(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let matches = glob_matches(ctx.arg(2), ctx.arg(3));
+    ctx.reply.integer(i64::from(matches));
+    Ok(())
+}
+
+/// STRUCTSIZE. Reply: a status, sizes of a few structures in bytes.
+fn structsize(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let text = format!(
+        "bits:{} connection:{} call:{} slowlog:{} ",
+        usize::BITS,
+        size_of::<crate::worker::Connection>(),
+        size_of::<crate::command::Call>(),
+        size_of::<crate::worker::SlowLogEntry>(),
+    );
+    ctx.reply.simple(&text);
+    Ok(())
+}
+
+/// HELP. Reply: array of lines.
+fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    reply_help(
+        &mut ctx.reply,
+        "DEBUG",
+        &[
+            "ASSERT",
+            "    Crash by a failed assertion.",
+            "CONFIG-REWRITE-FORCE-ALL",
+            "    As CONFIG REWRITE, with a line for every directive.",
+            "DIGEST",
+            "    Show a hexadecimal signature of all data.",
+            "DIGEST-VALUE <key> [<key> ...]",
+            "    Show hexadecimal signatures of the keys' values.",
+            "ERROR <string>",
+            "    Reply with an error of this text, for tests of clients.",
+            "LOG <message>",
+            "    Write <message> to the log.",
+            "OBJECT <key>",
+            "    Describe how <key> and its value are stored.",
+            "PANIC",
+            "    Crash by a panic.",
+            "PAUSE-CRON <0|1>",
+            "    Stop periodic work (1), or take it up again (0).",
+            "POPULATE <count> [<prefix>] [<size>]",
+            "    Create <count> strings named <prefix>:<n>; the prefix is 'key' by default, the",
+            "    values have <size> bytes.",
+            "PROTOCOL <type>",
+            "    Reply with a sample of: string, integer, double, bignum, null, array, set, map,",
+            "    attrib, push, verbatim, true, false.",
+            "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
+            "    Forget clients' longest replies after so many milliseconds, never, or after the",
+            "    default time.",
+            "REPLYBUFFER RESIZING <0|1>",
+            "    Fit the room for clients' replies to their length, or leave it.",
+            "SEGFAULT",
+            "    Crash by a signal.",
+            "SET-ACTIVE-EXPIRE <0|1>",
+            "    Whether keys expire that nobody asks for.",
+            "SLEEP <seconds>",
+            "    Stop all shards for so long. Fractions are fine.",
+            "STRINGMATCH-LEN <pattern> <string>",
+            "    Tell whether the glob-style pattern matches.",
+            "STRINGMATCH-TEST",
+            "    Try random patterns on random strings.",
+            "STRUCTSIZE",
+            "    Show the sizes of a few structures.",
+        ],
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+    use crate::types::Table;
+
+    fn merged(args: &[&str], replies: &[&str]) -> String {
+        let replies: Vec<Vec<u8>> = replies.iter().map(|reply| reply.as_bytes().to_vec()).collect();
+        let mut out = Vec::new();
+        merge_debug(&replies, OwnedArgv::from_slices(args).as_argv(), &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn status(digit: char) -> String {
+        format!("+{}\r\n", digit.to_string().repeat(40))
+    }
+
+    #[test]
+    fn digests_of_the_shards_add_up_by_exclusive_or() {
+        assert_eq!(merged(&["DEBUG", "DIGEST"], &[&status('3'), &status('0'), &status('5')]), status('6'));
+        let value = |a, b| format!("*2\r\n{}{}", status(a), status(b));
+        assert_eq!(
+            merged(&["DEBUG", "digest-value", "a", "b"], &[&value('a', '0'), &value('0', '7')]),
+            value('a', '7')
+        );
+        assert_eq!(merged(&["DEBUG", "POPULATE", "1"], &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
+    }
+
+    #[test]
+    fn a_digest_tells_values_but_not_encodings_apart() {
+        let mut table = Table::new();
+        let mut digest = |key: &[u8], value: NewValue<'_>, expire| {
+            let hash = hash_key(key);
+            table.set(hash, key, value, expire);
+            let entry = table.get(hash, key).unwrap();
+            (value_digest(entry), key_digest(0, entry), key_digest(1, entry))
+        };
+
+        let as_int = digest(b"a", NewValue::Int(12), SetExpire::Clear);
+        assert_eq!(as_int, digest(b"a", NewValue::Raw(b"12"), SetExpire::Clear));
+        assert_ne!(as_int.1, as_int.2, "the database counts");
+        let other_key = digest(b"b", NewValue::Int(12), SetExpire::Clear);
+        assert_eq!(as_int.0, other_key.0);
+        assert_ne!(as_int.1, other_key.1);
+        assert_ne!(as_int.0, digest(b"a", NewValue::Int(13), SetExpire::Clear).0);
+        assert_ne!(as_int.0, digest(b"a", NewValue::Int(12), SetExpire::At(1)).0);
+    }
+
+    #[test]
+    fn a_verb_is_refused_with_the_wrong_number_of_arguments() {
+        let refused = |args: &[&str]| find_verb(OwnedArgv::from_slices(args).as_argv()).err();
+        assert_eq!(refused(&["DEBUG", "Sleep", "1"]), None);
+        assert_eq!(refused(&["DEBUG", "digest-value"]), None);
+        assert_eq!(
+            refused(&["DEBUG", "SLEEP"]).unwrap().text(),
+            "ERR unknown subcommand or wrong number of arguments for 'SLEEP'. Try DEBUG HELP."
+        );
+        assert!(refused(&["DEBUG", "nosuch"]).is_some());
+    }
+
+    #[test]
+    fn populate_makes_keys_and_values_of_the_wanted_shape() {
+        let args = OwnedArgv::from_slices(&["DEBUG", "POPULATE", "2", "p", "9"]);
+        let population = Population::parse(args.as_argv()).unwrap();
+        let (mut key, mut value) = (Vec::new(), Vec::new());
+        population.key(12, &mut key);
+        population.value(1, &mut value);
+        assert_eq!((key.as_slice(), value.as_slice()), (&b"p:12"[..], &b"value:1\0\0"[..]));
+
+        let args = OwnedArgv::from_slices(&["DEBUG", "POPULATE", "-1"]);
+        assert!(Population::parse(args.as_argv()).is_err());
+    }
+
+    #[test]
+    fn serialized_lengths_are_those_of_a_dump() {
+        assert_eq!([5, 300, 70_000, 5_000_000_000].map(serialized_integer_len), [2, 3, 5, 11]);
+        assert_eq!([3, 64, 20_000].map(|len| serialized_string_len(&vec![b'x'; len])), [4, 66, 20_005]);
+    }
+}

@@ -1,5 +1,186 @@
-//! server commands.
+//! Commands to the server as a whole: the time, its role, its end, and its picture.
 
-use crate::command::table::Command;
+use crate::command::docs::Docs;
+use crate::command::table::{Command, acl, flag};
+use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
+use crate::protocol::Argv;
+use crate::protocol::number::parse_i64;
+use crate::runtime::log;
+use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
-pub const COMMANDS: &[Command] = &[];
+pub const COMMANDS: &[Command] = &[LOLWUT, ROLE, SHUTDOWN, TIME];
+
+const TIME: Command = Command::session("time", 1, time).flags(flag::LOADING | flag::STALE | flag::FAST).docs(
+    Docs::new("server", "2.6.0", "Tells the server's time")
+        .complexity("O(1)")
+        .tips(&["nondeterministic_output"]),
+);
+
+/// TIME. Reply: array of two strings, unix time in seconds and the microseconds of the current one. O(1).
+fn time(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let now_us = ctx.worker.clock.wall_us();
+
+    ctx.reply.array(2);
+    ctx.reply.bulk_i64(now_us.div_euclid(1_000_000));
+    ctx.reply.bulk_i64(now_us.rem_euclid(1_000_000));
+    Ok(())
+}
+
+const ROLE: Command = Command::keys("role", 1, role)
+    .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST)
+    .acl(acl::ADMIN | acl::DANGEROUS)
+    .docs(Docs::new("server", "2.8.12", "Tells the server's part in replication").complexity("O(1)"));
+
+/// ROLE. Reply: array of `master`, the replication offset, and the replicas: this version has none. O(1).
+fn role(ctx: &mut Ctx<'_>) -> CommandResult {
+    ctx.reply.array(3);
+    ctx.reply.bulk(b"master");
+    ctx.reply.integer(0);
+    ctx.reply.empty_array();
+    Ok(())
+}
+
+const SHUTDOWN: Command = Command::session("shutdown", -1, shutdown)
+    .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::NO_MULTI | flag::ALLOW_BUSY)
+    .docs(
+        Docs::new("server", "1.0.0", "Stops the server")
+            .complexity(
+                "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise \
+                 O(1)",
+            )
+            .arguments("[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]")
+            .history(&[("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers.")]),
+    );
+
+/// What SHUTDOWN's words ask for. NOW is about replicas that lag behind: there are none to wait for.
+#[derive(Default, PartialEq, Eq, Debug)]
+struct Shutdown {
+    save: bool,
+    nosave: bool,
+    now: bool,
+    force: bool,
+    abort: bool,
+}
+
+fn parse_shutdown(args: Argv<'_>) -> CommandResult<Shutdown> {
+    let mut wanted = Shutdown::default();
+    for word in args.iter().skip(1) {
+        let is_wanted = match word.to_ascii_lowercase().as_slice() {
+            b"save" => &mut wanted.save,
+            b"nosave" => &mut wanted.nosave,
+            b"now" => &mut wanted.now,
+            b"force" => &mut wanted.force,
+            b"abort" => &mut wanted.abort,
+            _ => return Err(CommandError::SYNTAX),
+        };
+        *is_wanted = true;
+    }
+    let contradicts_itself = (wanted.save && wanted.nosave) || (wanted.abort && args.len() > 2);
+    if contradicts_itself { Err(CommandError::SYNTAX) } else { Ok(wanted) }
+}
+
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. No reply: the connection ends with the server. Errors: ABORT, as no
+/// shutdown takes time here; SAVE without FORCE, as this version cannot save.
+fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let wanted = parse_shutdown(ctx.args)?;
+    if wanted.abort {
+        return Err(CommandError::fixed("ERR No shutdown in progress."));
+    }
+    if wanted.save && !wanted.force {
+        log::warning(format_args!("SHUTDOWN SAVE was refused: this version cannot save the data set."));
+        return Err(CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
+
+    log::warning(format_args!("User requested shutdown..."));
+    ctx.worker.globals.stop();
+    Ok(())
+}
+
+const LOLWUT: Command = Command::session("lolwut", -1, lolwut)
+    .flags(flag::READONLY | flag::FAST)
+    .docs(Docs::new("server", "5.0.0", "Shows a picture, and the versions").arguments("[VERSION version]"));
+
+/// LOLWUT [VERSION version ...]. Reply: text. All versions show the same picture, never twice the same one. Errors: a
+/// version that is no integer.
+fn lolwut(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if let (Some(option), Some(version)) = (ctx.args.get(1), ctx.args.get(2))
+        && option.eq_ignore_ascii_case(b"version")
+    {
+        parse_i64(version).ok_or(CommandError::NOT_INTEGER)?;
+    }
+
+    let shard_count = ctx.worker.shard.shard_count;
+    let mut picture = broken_pane(shard_count.max(SHARDS_SHOWN_MIN), &mut || ctx.worker.shard.random());
+    picture.push_str(&format!("\nA pane of glass. Shardis {SHARDIS_VERSION}\nRedis ver. {REDIS_VERSION}\n"));
+
+    ctx.reply.verbatim("txt", picture.as_bytes());
+    Ok(())
+}
+
+const PANE_WIDTH: usize = 64;
+const PANE_HEIGHT: usize = 20;
+/// One or two pieces are no picture; more than fit are none either.
+const SHARDS_SHOWN_MIN: usize = 5;
+const SHARDS_SHOWN_MAX: usize = 40;
+
+/// A pane of glass in pieces: each point belongs to the nearest of `shard_count` centres, and has that one's shade.
+fn broken_pane(shard_count: usize, random: &mut dyn FnMut() -> u64) -> String {
+    const SHADES: &[u8] = b" .:-=+*%#@";
+    let shard_count = shard_count.min(SHARDS_SHOWN_MAX);
+    let centres: Vec<(i64, i64, u8)> = (0..shard_count)
+        .map(|n| {
+            let x = random() % PANE_WIDTH as u64;
+            let y = random() % PANE_HEIGHT as u64;
+            (x as i64, y as i64, SHADES[n % SHADES.len()])
+        })
+        .collect();
+    let mut picture = String::with_capacity((PANE_WIDTH + 1) * PANE_HEIGHT);
+    for y in 0..PANE_HEIGHT as i64 {
+        for x in 0..PANE_WIDTH as i64 {
+            // A character is about twice as high as wide.
+            let distance = |&&(cx, cy, _): &&(i64, i64, u8)| (x - cx).pow(2) + 4 * (y - cy).pow(2);
+            let (_, _, shade) = centres.iter().min_by_key(distance).expect("there is a centre");
+            picture.push(char::from(*shade));
+        }
+        picture.push('\n');
+    }
+    picture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn parsed(args: &[&str]) -> CommandResult<Shutdown> {
+        parse_shutdown(OwnedArgv::from_slices(args).as_argv())
+    }
+
+    #[test]
+    fn shutdown_takes_its_words_together_unless_they_contradict_each_other() {
+        assert_eq!(parsed(&["SHUTDOWN"]), Ok(Shutdown::default()));
+        assert_eq!(
+            parsed(&["SHUTDOWN", "nosave", "NOW", "force"]),
+            Ok(Shutdown { nosave: true, now: true, force: true, ..Shutdown::default() })
+        );
+        assert_eq!(parsed(&["SHUTDOWN", "ABORT"]), Ok(Shutdown { abort: true, ..Shutdown::default() }));
+        for bad in [&["SHUTDOWN", "SAVE", "NOSAVE"][..], &["SHUTDOWN", "ABORT", "NOW"], &["SHUTDOWN", "x"]] {
+            assert_eq!(parsed(bad), Err(CommandError::SYNTAX));
+        }
+    }
+
+    #[test]
+    fn the_pane_is_full_and_has_all_its_pieces() {
+        let mut seed = 1u64;
+        let mut random = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed >> 33
+        };
+        let picture = broken_pane(5, &mut random);
+        assert_eq!(picture.lines().count(), PANE_HEIGHT);
+        assert!(picture.lines().all(|line| line.len() == PANE_WIDTH));
+        let shades: std::collections::BTreeSet<char> =
+            picture.chars().filter(|&shade| shade != '\n').collect();
+        assert_eq!(shades.len(), 5);
+    }
+}

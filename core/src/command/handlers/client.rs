@@ -1,5 +1,0 @@
-//! client commands.
-
-use crate::command::table::Command;
-
-pub const COMMANDS: &[Command] = &[];

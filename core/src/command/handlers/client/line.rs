@@ -1,0 +1,146 @@
+//! One client as CLIENT LIST and CLIENT INFO describe it: a line of `name=value` fields in Redis 7.0's order, with
+//! `lib-name` and `lib-ver` of 7.2 behind them.
+//!
+//! Some fields tell how Redis keeps a connection's bytes. Here a shard's driver receives into buffers that all its
+//! connections share, and replies are written into buffers from a common stock; the fields give what comes nearest:
+//!
+//! - `qbuf`: bytes received and not done with. `qbuf-free`: room for more that is kept for the connection: its own
+//!   buffer's, and while it is active its share of the receive buffers.
+//! - `rbs`: the size of the buffer it gets for its next replies; `rbp`: the most it has filled lately.
+//! - `obl`: unsent reply bytes up to one such buffer; `oll`, `omem`: what exceeds it, in buffers and in bytes.
+
+use std::io::Write;
+
+use crate::command::table::CommandTable;
+use crate::protocol::Resp;
+use crate::worker::{Connection, REPLY_BUFFER_BYTES_MAX};
+
+/// Appends the line of a connection, with its line end. `running_args_bytes`: the arguments of the command it is running.
+pub fn write_line(
+    out: &mut Vec<u8>,
+    connection: &Connection,
+    table: &CommandTable,
+    now_ms: i64,
+    running_args_bytes: usize,
+) {
+    let client = &connection.client;
+    let output = connection.output_len_bytes();
+    let overflow = output.saturating_sub(REPLY_BUFFER_BYTES_MAX);
+    let command = client.last_command.map_or("NULL", |id| table.entry(id).full_name.as_str());
+    let mut write = |arguments: std::fmt::Arguments<'_>| out.write_fmt(arguments).expect("memory takes all");
+    write(format_args!(
+        "id={} addr={} laddr={} fd={} name=",
+        client.id, client.addr, client.laddr, client.fd
+    ));
+    write(format_args!("{}", Ascii(&client.name)));
+    write(format_args!(
+        " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1",
+        (now_ms - client.created_at_ms).max(0) / 1000,
+        (now_ms - client.active_at_ms).max(0) / 1000,
+        flags(connection),
+        client.db,
+    ));
+    write(format_args!(
+        " qbuf={} qbuf-free={} argv-mem={running_args_bytes} multi-mem=0 rbs={} rbp={}",
+        connection.query_len_bytes(),
+        connection.query_free_bytes(now_ms),
+        connection.reply_buffer_bytes(),
+        connection.reply_peak_bytes(),
+    ));
+    write(format_args!(
+        " obl={} oll={} omem={overflow} tot-mem={} events={} cmd={command} user={} redir=-1 resp={}",
+        output - overflow,
+        overflow.div_ceil(REPLY_BUFFER_BYTES_MAX),
+        connection.memory_bytes() + running_args_bytes,
+        events(connection),
+        client.user,
+        match client.resp {
+            Resp::V2 => 2,
+            Resp::V3 => 3,
+        },
+    ));
+    write(format_args!(" lib-name={} lib-ver={}\n", Ascii(&client.lib_name), Ascii(&client.lib_ver)));
+}
+
+/// Text that was found to be printable ASCII when it was set.
+struct Ascii<'a>(&'a [u8]);
+
+impl std::fmt::Display for Ascii<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|&byte| std::fmt::Write::write_char(f, byte as char))
+    }
+}
+
+/// One letter for each peculiarity, in Redis' order; `N` for none.
+fn flags(connection: &Connection) -> String {
+    let client = &connection.client;
+    let letters: String = [
+        (connection.is_paused(), 'b'),
+        (connection.is_closing(), 'c'),
+        (client.unix_socket, 'U'),
+        (client.no_evict, 'e'),
+        (client.no_touch, 'T'),
+    ]
+    .iter()
+    .filter_map(|&(is_set, letter)| is_set.then_some(letter))
+    .collect();
+    if letters.is_empty() { "N".to_string() } else { letters }
+}
+
+/// What the driver watches the socket for: `r`, `w`, both or nothing.
+fn events(connection: &Connection) -> &'static str {
+    match (connection.is_receiving(), connection.is_sending()) {
+        (true, true) => "rw",
+        (true, false) => "r",
+        (false, true) => "w",
+        (false, false) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Client;
+    use crate::command::handlers::FAMILIES;
+
+    #[test]
+    fn a_new_connection_has_all_fields_in_order() {
+        let table = CommandTable::new(FAMILIES, &[]).unwrap();
+        let mut client = Client::new(5, 1_000, true);
+        client.addr = "127.0.0.1:50000".to_string();
+        client.laddr = "127.0.0.1:6379".to_string();
+        client.fd = 9;
+        client.name = b"me".to_vec();
+        client.lib_name = b"redis-py".to_vec();
+        client.last_command = Some(table.by_full_name(b"client|list").unwrap().id);
+        let connection = Connection::for_test(client);
+        let mut out = Vec::new();
+
+        write_line(&mut out, &connection, &table, 4_500, 10);
+
+        let line = String::from_utf8(out).unwrap();
+        let names: Vec<&str> =
+            line.trim_end().split(' ').map(|field| field.split('=').next().unwrap()).collect();
+        assert_eq!(
+            names.join(" "),
+            "id addr laddr fd name age idle flags db sub psub ssub multi qbuf qbuf-free argv-mem multi-mem rbs rbp \
+             obl oll omem tot-mem events cmd user redir resp lib-name lib-ver"
+        );
+        assert!(line.starts_with(
+            "id=5 addr=127.0.0.1:50000 laddr=127.0.0.1:6379 fd=9 name=me age=3 idle=3 flags=N db=0 sub=0"
+        ));
+        assert!(line.contains(" multi=-1 qbuf=0 qbuf-free=0 argv-mem=10 multi-mem=0 "), "{line}");
+        assert!(line.ends_with(
+            " events=r cmd=client|list user=default redir=-1 resp=2 lib-name=redis-py lib-ver=\n"
+        ));
+    }
+
+    #[test]
+    fn flags_are_letters_or_n() {
+        let mut client = Client::new(1, 0, true);
+        client.unix_socket = true;
+        client.no_evict = true;
+        assert_eq!(flags(&Connection::for_test(client)), "Ue");
+        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true))), "N");
+    }
+}

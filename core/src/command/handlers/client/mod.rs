@@ -1,0 +1,488 @@
+//! CLIENT: what the server knows of its connections, and what it is told to do with them.
+//!
+//! Each shard knows its own connections, so LIST and KILL ask all shards; the rest concerns the calling connection, or
+//! the pause that all shards share.
+
+mod filter;
+mod line;
+
+use self::filter::{KillFilter, ListFilter};
+use self::line::write_line;
+use super::connection::{CLIENT_NAME_ERROR, check_printable};
+use super::help::reply_help;
+use crate::client::ReplyMode;
+use crate::command::docs::Docs;
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
+use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::protocol::number::parse_i64;
+use crate::protocol::{Argv, Reply, Resp};
+use crate::worker::PauseKind;
+
+pub const COMMANDS: &[Command] = &[CLIENT];
+
+const CLIENT: Command = Command::container(
+    "client",
+    &[
+        GETNAME, GETREDIR, HELP, ID, INFO, KILL, LIST, NO_EVICT, NO_TOUCH, PAUSE, REPLY, SETINFO, SETNAME,
+        UNBLOCK, UNPAUSE,
+    ],
+)
+.docs(
+    Docs::new("connection", "2.4.0", "A container for commands about client connections")
+        .complexity("Depends on subcommand."),
+);
+
+const ANYONE: u64 = flag::NOSCRIPT | flag::LOADING | flag::STALE;
+const ADMIN: u64 = ANYONE | flag::ADMIN;
+
+const ID: Command = Command::session("id", 2, id)
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .docs(Docs::new("connection", "5.0.0", "Answers the connection's number").complexity("O(1)"));
+
+/// CLIENT ID. Reply: integer, unique in the life of the process. O(1).
+fn id(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.reply.integer(ctx.call.client as i64);
+    Ok(())
+}
+
+const INFO: Command = Command::session("info", 2, info).flags(ANYONE).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "6.2.0", "Describes the calling connection")
+        .complexity("O(1)")
+        .tips(&["nondeterministic_output"]),
+);
+
+/// CLIENT INFO. Reply: text, the connection's line in CLIENT LIST. O(1).
+fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let mut line = Vec::new();
+    let (table, now_ms, args_bytes) = (ctx.worker.table, ctx.worker.shard.now_ms, ctx.args.total_len_bytes());
+    write_line(&mut line, ctx.connection(), table, now_ms, args_bytes);
+
+    ctx.reply.verbatim("txt", &line);
+    Ok(())
+}
+
+const GETNAME: Command = Command::session("getname", 2, getname)
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .docs(Docs::new("connection", "2.6.9", "Answers the connection's name").complexity("O(1)"));
+
+/// CLIENT GETNAME. Reply: the name, or null if it has none. O(1).
+fn getname(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let name = ctx.client().name.clone();
+    if name.is_empty() {
+        ctx.reply.null();
+    } else {
+        ctx.reply.bulk(&name);
+    }
+    Ok(())
+}
+
+const SETNAME: Command = Command::session("setname", 3, setname).flags(ANYONE).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "2.6.9", "Names the connection").complexity("O(1)").arguments("connection-name"),
+);
+
+/// CLIENT SETNAME name. An empty name takes the name away. Reply: OK. Errors: blanks or unprintable bytes. O(1).
+fn setname(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let name = ctx.arg(2);
+    check_printable(name, CLIENT_NAME_ERROR)?;
+
+    ctx.client().name = name.to_vec();
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+const SETINFO: Command = Command::session("setinfo", 4, setinfo).flags(ANYONE).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "7.2.0", "Notes which library the client uses, and its version")
+        .complexity("O(1)")
+        .arguments("<LIB-NAME libname | LIB-VER libver>")
+        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+);
+
+/// CLIENT SETINFO LIB-NAME|LIB-VER value. Reply: OK. Errors: blanks or unprintable bytes; another attribute. O(1).
+fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let (attribute, value) = (ctx.arg(2), ctx.arg(3));
+    let client = ctx.client();
+    if attribute.eq_ignore_ascii_case(b"lib-name") {
+        check_printable(value, "ERR lib-name cannot contain spaces, newlines or special characters.")?;
+        client.lib_name = value.to_vec();
+    } else if attribute.eq_ignore_ascii_case(b"lib-ver") {
+        check_printable(value, "ERR lib-ver cannot contain spaces, newlines or special characters.")?;
+        client.lib_ver = value.to_vec();
+    } else {
+        let attribute = String::from_utf8_lossy(attribute);
+        return Err(CommandError::new(format!("ERR Unrecognized option '{attribute}'")));
+    }
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+const GETREDIR: Command = Command::session("getredir", 2, getredir).flags(ANYONE).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "6.0.0", "Answers to which client invalidation messages go, if to any")
+        .complexity("O(1)"),
+);
+
+/// CLIENT GETREDIR. Reply: integer; -1: the connection tracks no keys. O(1).
+fn getredir(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.reply.integer(-1);
+    Ok(())
+}
+
+const NO_EVICT: Command = Command::session("no-evict", 3, no_evict).flags(ADMIN).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "7.0.0", "Says whether the connection may be closed to win memory")
+        .complexity("O(1)")
+        .arguments("<ON | OFF>"),
+);
+
+/// CLIENT NO-EVICT ON|OFF. Reply: OK. O(1).
+fn no_evict(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.client().no_evict = on_or_off(ctx.arg(2))?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+const NO_TOUCH: Command = Command::session("no-touch", 3, no_touch).flags(ANYONE).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "7.2.0", "Says whether the connection's reads count as accesses of the keys")
+        .complexity("O(1)")
+        .arguments("<ON | OFF>"),
+);
+
+/// CLIENT NO-TOUCH ON|OFF. Reply: OK. O(1).
+fn no_touch(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.client().no_touch = on_or_off(ctx.arg(2))?;
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn on_or_off(word: &[u8]) -> CommandResult<bool> {
+    if word.eq_ignore_ascii_case(b"on") {
+        Ok(true)
+    } else if word.eq_ignore_ascii_case(b"off") {
+        Ok(false)
+    } else {
+        Err(CommandError::SYNTAX)
+    }
+}
+
+const REPLY: Command = Command::session("reply", 3, reply).flags(ANYONE).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "3.2.0", "Says whether the connection gets replies")
+        .complexity("O(1)")
+        .arguments("<ON | OFF | SKIP>"),
+);
+
+/// CLIENT REPLY ON|OFF|SKIP. Reply: OK to ON, nothing to the others. SKIP leaves out the next command's reply. O(1).
+fn reply(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let word = ctx.arg(2);
+    let mode = ctx.client().reply_mode;
+    if word.eq_ignore_ascii_case(b"on") {
+        ctx.client().reply_mode = ReplyMode::On;
+        ctx.reply.ok();
+    } else if word.eq_ignore_ascii_case(b"off") {
+        ctx.client().reply_mode = ReplyMode::Off;
+    } else if word.eq_ignore_ascii_case(b"skip") {
+        if mode != ReplyMode::Off {
+            ctx.client().reply_mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(CommandError::SYNTAX);
+    }
+    Ok(())
+}
+
+const PAUSE: Command = Command::session("pause", -3, pause).flags(ADMIN).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "2.9.50", "Holds the commands of all clients back for some time")
+        .complexity("O(1)")
+        .arguments("timeout [WRITE | ALL]")
+        .history(&[("6.2.0", "`CLIENT PAUSE WRITE` mode added along with the `mode` option.")]),
+);
+
+/// CLIENT PAUSE milliseconds [WRITE|ALL]. Reply: OK. Errors: not a time; neither mode. O(1).
+fn pause(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let kind = match ctx.args.get(3) {
+        None => PauseKind::All,
+        Some(mode) if mode.eq_ignore_ascii_case(b"write") => PauseKind::Write,
+        Some(mode) if mode.eq_ignore_ascii_case(b"all") => PauseKind::All,
+        Some(_) => return Err(CommandError::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let duration_ms =
+        parse_i64(ctx.arg(2)).ok_or(CommandError::fixed("ERR timeout is not an integer or out of range"))?;
+    if duration_ms < 0 {
+        return Err(CommandError::fixed("ERR timeout is negative"));
+    }
+
+    let now_ms = ctx.worker.shard.now_ms;
+    ctx.worker.globals.set_pause(now_ms.saturating_add(duration_ms), kind, now_ms);
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+const UNPAUSE: Command = Command::session("unpause", 2, unpause).flags(ADMIN).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "6.2.0", "Ends CLIENT PAUSE before its time")
+        .complexity("O(N) Where N is the number of paused clients"),
+);
+
+/// CLIENT UNPAUSE. Reply: OK, whether there was a pause or not.
+fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.worker.globals.end_pause();
+    ctx.reply.ok();
+    Ok(())
+}
+
+const UNBLOCK: Command = Command::session("unblock", -3, unblock).flags(ADMIN).acl(acl::CONNECTION).docs(
+    Docs::new("connection", "5.0.0", "Ends the waiting of a client that is in a blocking command")
+        .complexity("O(log N) where N is the number of client connections")
+        .arguments("client-id [TIMEOUT | ERROR]"),
+);
+
+/// CLIENT UNBLOCK client-id [TIMEOUT|ERROR]. Reply: integer, whether the client was blocked: no command of this version
+/// blocks, so it never was. Errors: a bad id or reason.
+fn unblock(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if let Some(reason) = ctx.args.get(3)
+        && !reason.eq_ignore_ascii_case(b"timeout")
+        && !reason.eq_ignore_ascii_case(b"error")
+    {
+        return Err(CommandError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+    }
+    parse_i64(ctx.arg(2)).ok_or(CommandError::NOT_INTEGER)?;
+
+    ctx.reply.integer(0);
+    Ok(())
+}
+
+const LIST: Command = Command::session("list", -2, list)
+    .flags(ADMIN)
+    .acl(acl::CONNECTION)
+    .scope(Scope::Custom(list_scope))
+    .merge(Merge::With(merge_lists))
+    .docs(
+        Docs::new("connection", "2.4.0", "Describes the connections, a line each")
+            .complexity("O(N) where N is the number of client connections")
+            .arguments("[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]")
+            .tips(&["nondeterministic_output"])
+            .history(&[
+                ("2.8.12", "Added unique client `id` field."),
+                ("5.0.0", "Added optional `TYPE` filter."),
+                ("6.0.0", "Added `user` field."),
+                (
+                    "6.2.0",
+                    "Added `argv-mem`, `tot-mem`, `laddr` and `redir` fields and the optional `ID` filter.",
+                ),
+                ("7.0.0", "Added `resp`, `multi-mem`, `rbs` and `rbp` fields."),
+                ("7.0.3", "Added `ssub` field."),
+            ]),
+    );
+
+/// Bad arguments are refused at home, once.
+fn list_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
+    if ListFilter::parse(args).is_ok() { Scope::Every(KeyspaceLock::None) } else { Scope::Session }
+}
+
+/// CLIENT LIST [TYPE type | ID id ...]. Reply: text, a line for each client, in the order of their ids. Errors: unknown
+/// type, bad id. O(clients).
+fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let filter = ListFilter::parse(ctx.args)?;
+    let (table, now_ms) = (ctx.worker.table, ctx.worker.shard.now_ms);
+
+    let mut lines = Vec::new();
+    for (at, connection) in ctx.worker.clients() {
+        if filter.takes(&connection.client) {
+            let running_args_bytes = if ctx.conn == Some(at) { ctx.args.total_len_bytes() } else { 0 };
+            write_line(&mut lines, connection, table, now_ms, running_args_bytes);
+        }
+    }
+
+    ctx.reply.verbatim("txt", &lines);
+    Ok(())
+}
+
+/// The shards' texts as one, their lines in the order of ids.
+fn merge_lists(replies: &[Vec<u8>], _args: Argv<'_>, out: &mut Vec<u8>) {
+    let resp = if replies[0].starts_with(b"=") { Resp::V3 } else { Resp::V2 };
+    let texts: Vec<&[u8]> = replies.iter().map(|reply| text_of(reply)).collect();
+    let mut lines: Vec<&[u8]> =
+        texts.iter().flat_map(|text| text.split_inclusive(|&byte| byte == b'\n')).collect();
+    lines.sort_by_key(|line| line_id(line));
+    Reply::new(out, resp).verbatim("txt", &lines.concat());
+}
+
+/// The text in a bulk or verbatim string.
+fn text_of(reply: &[u8]) -> &[u8] {
+    let header_end = memchr::memchr(b'\n', reply).expect("a string reply has a header") + 1;
+    let text = &reply[header_end..reply.len() - 2];
+    text.strip_prefix(b"txt:").unwrap_or(text)
+}
+
+fn line_id(line: &[u8]) -> u64 {
+    let digits = line.strip_prefix(b"id=").unwrap_or_default();
+    digits
+        .iter()
+        .take_while(|byte| byte.is_ascii_digit())
+        .fold(0, |id, digit| id * 10 + u64::from(digit - b'0'))
+}
+
+const KILL: Command = Command::session("kill", -3, kill)
+    .flags(ADMIN)
+    .acl(acl::CONNECTION)
+    .scope(Scope::Custom(kill_scope))
+    .merge(Merge::With(merge_kills))
+    .docs(
+        Docs::new("connection", "2.4.0", "Closes connections")
+            .complexity("O(N) where N is the number of client connections")
+            .arguments(
+                "<ip:port | <[ID client-id] | [TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>] | [USER username] | \
+                 [ADDR ip:port] | [LADDR ip:port] | [SKIPME yes/no]>...>",
+            )
+            .history(&[
+                ("2.8.12", "Added new filter format."),
+                ("2.8.12", "`ID` option."),
+                ("3.2.0", "Added `master` type in for `TYPE` option."),
+                (
+                    "5.0.0",
+                    "Replaced `slave` `TYPE` with `replica`. `slave` still supported for backward compatibility.",
+                ),
+                ("6.2.0", "`LADDR` option."),
+            ]),
+    );
+
+fn kill_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
+    if KillFilter::parse(args).is_ok() { Scope::Every(KeyspaceLock::None) } else { Scope::Session }
+}
+
+/// CLIENT KILL addr | filter value ... Reply: OK in the first form, else integer, the number of clients killed. Who
+/// kills itself gets the reply first. Errors: no such client, in the first form; bad filters. O(clients).
+fn kill(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let filter = KillFilter::parse(ctx.args)?;
+
+    let caller = ctx.call.client;
+    let doomed: Vec<usize> = ctx
+        .worker
+        .clients()
+        .filter(|(_, connection)| filter.takes(&connection.client, caller))
+        .map(|(at, _)| at)
+        .collect();
+    for &at in &doomed {
+        if ctx.conn == Some(at) {
+            ctx.worker.close_after_reply(at);
+        } else {
+            ctx.worker.close_now(at);
+        }
+    }
+
+    ctx.reply.integer(doomed.len() as i64);
+    Ok(())
+}
+
+/// Adds the shards' counts up.
+fn merge_kills(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>) {
+    let count =
+        |reply: &Vec<u8>| parse_i64(&reply[1..reply.len() - 2]).expect("a shard answers with a count");
+    let killed: i64 = replies.iter().map(count).sum();
+    let is_old_form = KillFilter::parse(args).is_ok_and(|filter| filter.is_old_form);
+    let mut reply = Reply::new(out, Resp::V2);
+    match (is_old_form, killed) {
+        (false, _) => reply.integer(killed),
+        (true, 0) => reply.error("ERR No such client"),
+        (true, _) => reply.ok(),
+    }
+}
+
+const HELP: Command = Command::session("help", 2, help)
+    .flags(flag::LOADING | flag::STALE)
+    .acl(acl::CONNECTION)
+    .docs(Docs::new("connection", "5.0.0", "Explains the subcommands").complexity("O(1)"));
+
+/// CLIENT HELP. Reply: array of lines. O(1).
+fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    reply_help(
+        &mut ctx.reply,
+        "CLIENT",
+        &[
+            "GETREDIR",
+            "    Answer the ID of the client that gets this one's invalidation messages.",
+            "GETNAME",
+            "    Answer the name of the current connection.",
+            "ID",
+            "    Answer the ID of the current connection.",
+            "INFO",
+            "    Describe the current connection.",
+            "KILL <ip:port>",
+            "    Close the connection from <ip:port>.",
+            "KILL <option> <value> [<option> <value> [...]]",
+            "    Close the connections that fit all of these options:",
+            "    * ID <client-id>",
+            "    * ADDR (<ip:port>|<unixsocket>:0)",
+            "      Where the connection comes from.",
+            "    * LADDR (<ip:port>|<unixsocket>:0)",
+            "      Where it came to.",
+            "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+            "    * USER <username>",
+            "    * SKIPME (YES|NO)",
+            "      Whether to spare the current connection (default: yes).",
+            "LIST [options ...]",
+            "    Describe the connections, all or those that fit an option:",
+            "    * TYPE (NORMAL|MASTER|REPLICA|PUBSUB)",
+            "    * ID <client-id> [<client-id> [...]]",
+            "UNPAUSE",
+            "    End the pause.",
+            "PAUSE <timeout> [WRITE|ALL]",
+            "    Hold back all commands, or those that write, for <timeout> milliseconds.",
+            "REPLY (ON|OFF|SKIP)",
+            "    Choose whether the current connection gets replies.",
+            "SETINFO (LIB-NAME|LIB-VER) <value>",
+            "    Note the client library of the current connection.",
+            "SETNAME <name>",
+            "    Name the current connection.",
+            "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+            "    End the waiting of a blocked client.",
+            "NO-EVICT (ON|OFF)",
+            "    Protect the current connection from being closed to win memory.",
+            "NO-TOUCH (ON|OFF)",
+            "    Leave the access times of keys alone when the current connection reads them.",
+        ],
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn text_reply(text: &str, resp: Resp) -> Vec<u8> {
+        let mut out = Vec::new();
+        Reply::new(&mut out, resp).verbatim("txt", text.as_bytes());
+        out
+    }
+
+    #[test]
+    fn the_lists_of_all_shards_become_one_in_the_order_of_ids() {
+        for resp in [Resp::V2, Resp::V3] {
+            let replies =
+                [text_reply("id=3 a\nid=10 b\n", resp), text_reply("", resp), text_reply("id=2 c\n", resp)];
+            let args = OwnedArgv::from_slices(&["CLIENT", "LIST"]);
+            let mut out = Vec::new();
+
+            merge_lists(&replies, args.as_argv(), &mut out);
+
+            assert_eq!(out, text_reply("id=2 c\nid=3 a\nid=10 b\n", resp));
+        }
+    }
+
+    #[test]
+    fn the_old_form_of_kill_must_find_somebody() {
+        let merged = |args: &[&str], replies: &[&str]| {
+            let replies: Vec<Vec<u8>> = replies.iter().map(|reply| reply.as_bytes().to_vec()).collect();
+            let mut out = Vec::new();
+            merge_kills(&replies, OwnedArgv::from_slices(args).as_argv(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+
+        let old = ["CLIENT", "KILL", "1.1.1.1:1"];
+        assert_eq!(merged(&old, &[":0\r\n", ":0\r\n"]), "-ERR No such client\r\n");
+        assert_eq!(merged(&old, &[":0\r\n", ":1\r\n"]), "+OK\r\n");
+        assert_eq!(merged(&["CLIENT", "KILL", "TYPE", "normal"], &[":2\r\n", ":3\r\n"]), ":5\r\n");
+    }
+}

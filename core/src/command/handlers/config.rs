@@ -1,5 +1,0 @@
-//! config commands.
-
-use crate::command::table::Command;
-
-pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,86 @@
+//! What the server does when CONFIG SET has changed a directive, besides reading the new value from then on.
+
+use crate::config::{Config, Effect, OomScoreAdj, Why, expand_proc_title};
+use crate::runtime::host::{self, OomScore};
+use crate::runtime::{files, listener, log, title};
+use crate::server::log_level;
+use crate::worker::Worker;
+
+/// Does the work that leads from one configuration to another; `to` may be corrected by what was found. The error is
+/// what the client reads, in Redis' words; nothing has changed then.
+pub fn apply(worker: &mut Worker, effect: Effect, from: &Config, to: &mut Config) -> Result<(), Why> {
+    match effect {
+        Effect::Listen => listen(worker, from, to),
+        Effect::ChangeDir => change_dir(to),
+        Effect::MaxClients => max_clients(worker, to),
+        Effect::OomScoreAdj => oom_score(to),
+        Effect::ProcTitle => {
+            proc_title(to, &worker.globals.executable);
+            Ok(())
+        }
+        Effect::LogLevel => {
+            log::set_level(log_level(to.loglevel));
+            Ok(())
+        }
+    }
+}
+
+/// Binds before anything is given up, so that a failure leaves the server where it can be reached. The accepting shard
+/// changes over to the new sockets at its next turn.
+fn listen(worker: &mut Worker, from: &Config, to: &Config) -> Result<(), Why> {
+    let addresses = if to.port == 0 { Vec::new() } else { to.bind.to_strings() };
+    let backlog = to.tcp_backlog as i32;
+    let globals = worker.globals;
+    let listeners = globals.change_listeners(|old| listener::tcp_instead(old, &addresses, to.port, backlog));
+    match listeners {
+        Ok(listeners) => {
+            worker.listen(listeners);
+            Ok(())
+        }
+        Err(_) if from.port != to.port => Err("Unable to listen on this port. Check server logs.".into()),
+        Err(_) => Err("Failed to bind to specified addresses.".into()),
+    }
+}
+
+fn change_dir(to: &mut Config) -> Result<(), Why> {
+    files::change_dir(&to.dir.to_str_lossy())?;
+    if let Ok(dir) = std::env::current_dir() {
+        to.dir = dir.as_path().into();
+    }
+    Ok(())
+}
+
+fn max_clients(worker: &Worker, to: &Config) -> Result<(), Why> {
+    let possible = files::raise_open_files_limit(to.maxclients, worker.shard.shard_count).unwrap_or(0);
+    if possible < to.maxclients {
+        return Err(format!(
+            "The operating system is not able to handle the specified number of clients, try with {possible}"
+        )
+        .into());
+    }
+    Ok(())
+}
+
+/// Tells the kernel how willingly this process may be killed to win memory. Also done at the start.
+pub fn oom_score(config: &Config) -> Result<(), Why> {
+    // The first value is that of a server which is nobody's replica.
+    let value = config.oom_score_adj_values.0[0];
+    let score = match config.oom_score_adj {
+        OomScoreAdj::No => OomScore::Original,
+        OomScoreAdj::Relative => OomScore::Relative(value),
+        OomScoreAdj::Absolute => OomScore::Absolute(value),
+    };
+    host::set_oom_score(score).map_err(|error| {
+        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
+        "Failed to apply new oom_score_adj configuration, check server logs.".into()
+    })
+}
+
+/// Shows the title in `ps`. Also done at the start.
+pub fn proc_title(config: &Config, executable: &str) {
+    if config.set_proc_title
+        && let Some(text) = expand_proc_title(config, executable.as_bytes())
+    {
+        title::set(&text);
+    }
+}

@@ -1,5 +1,0 @@
-//! info commands.
-
-use crate::command::table::Command;
-
-pub const COMMANDS: &[Command] = &[];

@@ -1,0 +1,164 @@
+//! INFO: what clients and monitors read of a server, in sections of `name:value` lines.
+//!
+//! Names, order and formats are those of Redis 7.0; what monitors compute from these lines depends on all three. Values
+//! are sums over the shards' counters, which can be read without asking the shards. Of features that this version lacks,
+//! the fields have the values which Redis shows while the feature is idle. Our own fields stand at the end of Server
+//! and in a section of their own, Shards.
+
+mod memory;
+mod sections;
+
+pub use memory::MemoryFigures;
+
+use crate::command::docs::Docs;
+use crate::command::table::{Command, acl, flag};
+use crate::command::{CommandResult, SessionCtx};
+use crate::protocol::Argv;
+use sections::Source;
+
+pub const COMMANDS: &[Command] = &[INFO];
+
+const INFO: Command =
+    Command::session("info", -1, info).flags(flag::LOADING | flag::STALE).acl(acl::DANGEROUS).docs(
+        Docs::new("server", "1.0.0", "Describes the server and tells its counters")
+            .complexity("O(1)")
+            .arguments("[section...]")
+            .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"])
+            .history(&[("7.0.0", "Added support for taking multiple section arguments.")]),
+    );
+
+/// When a section is shown besides being asked for by name. Each includes the ones after it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Shown {
+    /// With `everything`.
+    Everything,
+    /// With `all`.
+    All,
+    /// With `default`, or nothing asked for.
+    Default,
+}
+
+struct Section {
+    /// As its heading; asked for in any case.
+    name: &'static str,
+    shown: Shown,
+    write: fn(&Source<'_>, &mut Lines),
+}
+
+/// In the order in which they are shown.
+static SECTIONS: [Section; 14] = [
+    Section { name: "Server", shown: Shown::Default, write: sections::server },
+    Section { name: "Clients", shown: Shown::Default, write: sections::clients },
+    Section { name: "Memory", shown: Shown::Default, write: sections::memory },
+    Section { name: "Persistence", shown: Shown::Default, write: sections::persistence },
+    Section { name: "Stats", shown: Shown::Default, write: sections::stats },
+    Section { name: "Replication", shown: Shown::Default, write: sections::replication },
+    Section { name: "CPU", shown: Shown::Default, write: sections::cpu },
+    Section { name: "Modules", shown: Shown::Default, write: sections::modules },
+    Section { name: "Commandstats", shown: Shown::All, write: sections::commandstats },
+    Section { name: "Errorstats", shown: Shown::Default, write: sections::errorstats },
+    Section { name: "Latencystats", shown: Shown::All, write: sections::latencystats },
+    Section { name: "Cluster", shown: Shown::Default, write: sections::cluster },
+    Section { name: "Keyspace", shown: Shown::Default, write: sections::keyspace },
+    Section { name: "Shards", shown: Shown::Everything, write: sections::shards },
+];
+
+/// The sections that INFO's arguments ask for, each once. Unknown names ask for nothing.
+fn chosen(args: Argv<'_>) -> impl Iterator<Item = &'static Section> {
+    let mut from_level = (args.len() == 1).then_some(Shown::Default);
+    let mut named: Vec<&[u8]> = Vec::new();
+    for name in args.iter().skip(1) {
+        let level = match name.to_ascii_lowercase().as_slice() {
+            b"default" => Shown::Default,
+            b"all" => Shown::All,
+            b"everything" => Shown::Everything,
+            _ => {
+                named.push(name);
+                continue;
+            }
+        };
+        from_level = Some(from_level.map_or(level, |other| other.min(level)));
+    }
+    SECTIONS.iter().filter(move |section| {
+        from_level.is_some_and(|level| section.shown >= level)
+            || named.iter().any(|name| name.eq_ignore_ascii_case(section.name.as_bytes()))
+    })
+}
+
+/// INFO [section ...]. Reply: text. O(shards x commands) at most.
+fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    // What this turn has changed so far; other shards' changes are published by now.
+    ctx.worker.publish();
+    let source = Source::new(ctx.worker);
+    let mut lines = Lines(String::new());
+
+    for section in chosen(ctx.args) {
+        lines.heading(section.name);
+        (section.write)(&source, &mut lines);
+    }
+
+    ctx.reply.verbatim("txt", lines.0.as_bytes());
+    Ok(())
+}
+
+/// INFO's text as it grows.
+struct Lines(String);
+
+impl Lines {
+    fn heading(&mut self, name: &str) {
+        if !self.0.is_empty() {
+            self.0.push_str("\r\n");
+        }
+        self.0.push_str("# ");
+        self.0.push_str(name);
+        self.0.push_str("\r\n");
+    }
+
+    fn field(&mut self, name: impl std::fmt::Display, value: impl std::fmt::Display) {
+        use std::fmt::Write;
+        write!(self.0, "{name}:{value}\r\n").expect("a String takes what is written");
+    }
+
+    /// Fields of features that are idle, or not there yet.
+    fn fixed<V: std::fmt::Display>(&mut self, fields: &[(&str, V)]) {
+        fields.iter().for_each(|(name, value)| self.field(name, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn names(args: &[&str]) -> String {
+        let args = OwnedArgv::from_slices(args);
+        chosen(args.as_argv()).map(|section| section.name).collect::<Vec<_>>().join(" ")
+    }
+
+    const DEFAULT: &str =
+        "Server Clients Memory Persistence Stats Replication CPU Modules Errorstats Cluster Keyspace";
+    const ALL: &str = "Server Clients Memory Persistence Stats Replication CPU Modules Commandstats Errorstats \
+                       Latencystats Cluster Keyspace";
+
+    #[test]
+    fn sections_are_chosen_by_name_or_by_group_and_shown_once_in_order() {
+        assert_eq!(names(&["INFO"]), DEFAULT);
+        assert_eq!(names(&["INFO", "default"]), DEFAULT);
+        assert_eq!(names(&["INFO", "ALL"]), ALL);
+        assert_eq!(names(&["INFO", "everything"]), format!("{ALL} Shards"));
+        assert_eq!(names(&["INFO", "keyspace", "cpu", "CPU", "sentinel"]), "CPU Keyspace");
+        assert_eq!(names(&["INFO", "cpu", "default"]), DEFAULT);
+        assert_eq!(names(&["INFO", "all", "default"]), ALL);
+        assert_eq!(names(&["INFO", "nosuch"]), "");
+    }
+
+    #[test]
+    fn sections_are_apart_by_an_empty_line() {
+        let mut lines = Lines(String::new());
+        lines.heading("A");
+        lines.field("x", 1);
+        lines.heading("B");
+        lines.fixed(&[("y", "z")]);
+        assert_eq!(lines.0, "# A\r\nx:1\r\n\r\n# B\r\ny:z\r\n");
+    }
+}

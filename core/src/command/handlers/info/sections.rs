@@ -1,0 +1,402 @@
+//! The sections of INFO, one function each.
+
+use super::Lines;
+use super::memory::{Human, MemoryFigures};
+use crate::config::{Config, Percentiles};
+use crate::runtime::allocator::allocator_name;
+use crate::runtime::host::{self, CpuScope};
+use crate::shard::stats::{CommandStats, DbStats, LatencyHistogram, ShardStats};
+use crate::worker::{Globals, Worker};
+use crate::{REDIS_VERSION, SHARDIS_VERSION};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Where the values come from.
+pub struct Source<'a> {
+    worker: &'a Worker,
+    globals: &'a Globals,
+    config: &'a Config,
+    now_ms: i64,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(worker: &'a Worker) -> Source<'a> {
+        Source { worker, globals: worker.globals, config: &worker.shard.config, now_ms: worker.shard.now_ms }
+    }
+
+    /// Sum over the shards.
+    fn sum(&self, counter: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.globals.sum(counter)
+    }
+
+    /// Maximum over the shards.
+    fn max(&self, counter: impl Fn(&ShardStats) -> u64) -> u64 {
+        self.globals.stats.iter().map(|shard| counter(shard)).max().unwrap_or(0)
+    }
+}
+
+pub fn server(source: &Source<'_>, lines: &mut Lines) {
+    let globals = source.globals;
+    let uptime_s = (source.now_ms - globals.started_at_ms).max(0) / 1000;
+    lines.field("redis_version", REDIS_VERSION);
+    lines.fixed(&[("redis_git_sha1", "00000000"), ("redis_git_dirty", "0")]);
+    lines.field("redis_build_id", build_id());
+    lines.field("redis_mode", "standalone");
+    lines.field("os", host::system_name());
+    lines.field("arch_bits", usize::BITS);
+    lines.field(
+        "monotonic_clock",
+        if cfg!(target_arch = "x86_64") { "X86 TSC" } else { "POSIX clock_gettime" },
+    );
+    lines.field("multiplexing_api", globals.io_backend);
+    // Redis writes the second where a compiler other than gcc made it.
+    lines.fixed(&[("atomicvar_api", "c11-builtin"), ("gcc_version", "0.0.0")]);
+    lines.field("process_id", std::process::id());
+    lines.field("process_supervised", "no");
+    lines.field("run_id", &globals.run_id);
+    lines.field("tcp_port", source.config.port);
+    lines.field("server_time_usec", source.worker.clock.wall_us());
+    lines.field("uptime_in_seconds", uptime_s);
+    lines.field("uptime_in_days", uptime_s / 86_400);
+    lines.field("hz", source.config.hz);
+    lines.field("configured_hz", source.config.hz);
+    lines.field("lru_clock", source.worker.shard.access_clock);
+    lines.field("executable", &globals.executable);
+    lines.field("config_file", &source.config.config_file);
+    lines.field("io_threads_active", 0);
+    lines.field("server_name", "shardis");
+    lines.field("shardis_version", SHARDIS_VERSION);
+    lines.field("shards", globals.stats.len());
+    lines.field("io_backend", globals.io_backend);
+}
+
+/// Sixteen hexadecimal digits that tell this version from others (FNV-1a of its number).
+fn build_id() -> String {
+    let hash = SHARDIS_VERSION.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}
+
+pub fn clients(source: &Source<'_>, lines: &mut Lines) {
+    lines.field("connected_clients", source.sum(|shard| shard.clients.get()));
+    lines.field("cluster_connections", 0);
+    lines.field("maxclients", source.config.maxclients);
+    lines.field("client_recent_max_input_buffer", source.max(|shard| shard.client_input_max_bytes.get()));
+    lines.field("client_recent_max_output_buffer", source.max(|shard| shard.client_output_max_bytes.get()));
+    lines.field("blocked_clients", source.sum(|shard| shard.blocked_clients.get()));
+    lines.fixed(&[("tracking_clients", 0), ("clients_in_timeout_table", 0)]);
+}
+
+pub fn memory(source: &Source<'_>, lines: &mut Lines) {
+    let figures = MemoryFigures::take(source.globals);
+    let total = host::total_memory_bytes();
+    let with_human = |lines: &mut Lines, name: &str, bytes: u64| {
+        lines.field(name, bytes);
+        lines.field(format_args!("{name}_human"), Human(bytes));
+    };
+    with_human(lines, "used_memory", figures.used);
+    with_human(lines, "used_memory_rss", figures.rss);
+    with_human(lines, "used_memory_peak", figures.peak);
+    lines.field("used_memory_peak_perc", format_args!("{:.2}%", figures.peak_percent()));
+    lines.field("used_memory_overhead", figures.overhead());
+    lines.field("used_memory_startup", figures.startup);
+    lines.field("used_memory_dataset", figures.dataset());
+    lines.field("used_memory_dataset_perc", format_args!("{:.2}%", figures.dataset_percent()));
+    lines.field("allocator_allocated", figures.allocator.allocated);
+    lines.field("allocator_active", figures.allocator.active);
+    lines.field("allocator_resident", figures.allocator.resident);
+    with_human(lines, "total_system_memory", total);
+    lines.fixed(&[
+        ("used_memory_lua", "0"),
+        ("used_memory_vm_eval", "0"),
+        ("used_memory_lua_human", "0B"),
+        ("used_memory_scripts_eval", "0"),
+        ("number_of_cached_scripts", "0"),
+        ("number_of_functions", "0"),
+        ("number_of_libraries", "0"),
+        ("used_memory_vm_functions", "0"),
+        ("used_memory_vm_total", "0"),
+        ("used_memory_vm_total_human", "0B"),
+        ("used_memory_functions", "0"),
+        ("used_memory_scripts", "0"),
+        ("used_memory_scripts_human", "0B"),
+    ]);
+    with_human(lines, "maxmemory", source.config.maxmemory_bytes);
+    lines.field("maxmemory_policy", source.config.maxmemory_policy.as_str());
+    lines.field("allocator_frag_ratio", format_args!("{:.2}", figures.frag_ratio()));
+    lines.field("allocator_frag_bytes", figures.frag_bytes());
+    lines.field("allocator_rss_ratio", format_args!("{:.2}", figures.allocator_rss_ratio()));
+    lines.field("allocator_rss_bytes", figures.allocator_rss_bytes());
+    lines.field("rss_overhead_ratio", format_args!("{:.2}", figures.rss_overhead_ratio()));
+    lines.field("rss_overhead_bytes", figures.rss_overhead_bytes());
+    lines.field("mem_fragmentation_ratio", format_args!("{:.2}", figures.total_ratio()));
+    lines.field("mem_fragmentation_bytes", figures.total_bytes());
+    lines.fixed(&[
+        ("mem_not_counted_for_evict", 0),
+        ("mem_replication_backlog", 0),
+        ("mem_total_replication_buffers", 0),
+        ("mem_clients_slaves", 0),
+    ]);
+    lines.field("mem_clients_normal", figures.clients);
+    lines.fixed(&[("mem_cluster_links", 0), ("mem_aof_buffer", 0)]);
+    lines.field("mem_allocator", allocator_name());
+    lines.field("active_defrag_running", 0);
+    lines.field("lazyfree_pending_objects", source.sum(|shard| shard.lazyfree_pending_objects.get()));
+    lines.field("lazyfreed_objects", source.sum(|shard| shard.lazyfreed_objects.get()));
+}
+
+pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
+    lines.fixed(&[
+        ("loading", "0"),
+        ("async_loading", "0"),
+        ("current_cow_peak", "0"),
+        ("current_cow_size", "0"),
+        ("current_cow_size_age", "0"),
+        ("current_fork_perc", "0.00"),
+        ("current_save_keys_processed", "0"),
+        ("current_save_keys_total", "0"),
+    ]);
+    lines.field("rdb_changes_since_last_save", source.sum(|shard| shard.dirty.get()));
+    lines.field("rdb_bgsave_in_progress", 0);
+    lines.field("rdb_last_save_time", source.globals.started_at_ms / 1000);
+    lines.fixed(&[
+        ("rdb_last_bgsave_status", "ok"),
+        ("rdb_last_bgsave_time_sec", "-1"),
+        ("rdb_current_bgsave_time_sec", "-1"),
+        ("rdb_saves", "0"),
+        ("rdb_last_cow_size", "0"),
+        ("rdb_last_load_keys_expired", "0"),
+        ("rdb_last_load_keys_loaded", "0"),
+        ("aof_enabled", "0"),
+        ("aof_rewrite_in_progress", "0"),
+        ("aof_rewrite_scheduled", "0"),
+        ("aof_last_rewrite_time_sec", "-1"),
+        ("aof_current_rewrite_time_sec", "-1"),
+        ("aof_last_bgrewrite_status", "ok"),
+        ("aof_rewrites", "0"),
+        ("aof_rewrites_consecutive_failures", "0"),
+        ("aof_last_write_status", "ok"),
+        ("aof_last_cow_size", "0"),
+        ("module_fork_in_progress", "0"),
+        ("module_fork_last_cow_size", "0"),
+    ]);
+}
+
+pub fn stats(source: &Source<'_>, lines: &mut Lines) {
+    let kib = |bytes: u64| format!("{:.2}", bytes as f64 / 1024.0);
+    let shard_count = source.globals.stats.len() as f64;
+    lines.field("total_connections_received", source.sum(|shard| shard.connections_received.get()));
+    lines.field("total_commands_processed", source.sum(|shard| shard.commands_processed.get()));
+    lines.field("instantaneous_ops_per_sec", source.sum(|shard| shard.ops_per_sec.get()));
+    lines.field("total_net_input_bytes", source.sum(|shard| shard.input_bytes.get()));
+    lines.field("total_net_output_bytes", source.sum(|shard| shard.output_bytes.get()));
+    lines.fixed(&[("total_net_repl_input_bytes", 0), ("total_net_repl_output_bytes", 0)]);
+    lines.field("instantaneous_input_kbps", kib(source.sum(|shard| shard.input_bytes_per_sec.get())));
+    lines.field("instantaneous_output_kbps", kib(source.sum(|shard| shard.output_bytes_per_sec.get())));
+    lines.fixed(&[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
+    lines.field("rejected_connections", source.sum(|shard| shard.rejected_connections.get()));
+    lines.fixed(&[("sync_full", 0), ("sync_partial_ok", 0), ("sync_partial_err", 0)]);
+    lines.field("expired_keys", source.sum(|shard| shard.expired_keys.get()));
+    let stale_percent = source.sum(|shard| shard.expired_stale_perc_x100.get()) as f64 / 100.0 / shard_count;
+    lines.field("expired_stale_perc", format_args!("{stale_percent:.2}"));
+    lines.field("expired_time_cap_reached_count", source.sum(|shard| shard.expired_time_cap_reached.get()));
+    lines.field("expire_cycle_cpu_milliseconds", source.sum(|shard| shard.expire_cycle_micros.get()) / 1000);
+    lines.fixed(&[
+        ("evicted_keys", 0),
+        ("evicted_clients", 0),
+        ("total_eviction_exceeded_time", 0),
+        ("current_eviction_exceeded_time", 0),
+    ]);
+    lines.field("keyspace_hits", source.sum(|shard| shard.keyspace_hits.get()));
+    lines.field("keyspace_misses", source.sum(|shard| shard.keyspace_misses.get()));
+    lines.fixed(&[
+        ("pubsub_channels", 0),
+        ("pubsub_patterns", 0),
+        ("pubsubshard_channels", 0),
+        ("latest_fork_usec", 0),
+        ("total_forks", 0),
+        ("migrate_cached_sockets", 0),
+        ("slave_expires_tracked_keys", 0),
+        ("active_defrag_hits", 0),
+        ("active_defrag_misses", 0),
+        ("active_defrag_key_hits", 0),
+        ("active_defrag_key_misses", 0),
+        ("total_active_defrag_time", 0),
+        ("current_active_defrag_time", 0),
+        ("tracking_total_keys", 0),
+        ("tracking_total_items", 0),
+        ("tracking_total_prefixes", 0),
+        ("unexpected_error_replies", 0),
+    ]);
+    lines.field("total_error_replies", source.sum(|shard| shard.error_replies.get()));
+    lines.field("dump_payload_sanitizations", 0);
+    lines.field("total_reads_processed", source.sum(|shard| shard.reads_processed.get()));
+    lines.field("total_writes_processed", source.sum(|shard| shard.writes_processed.get()));
+    lines.fixed(&[("io_threaded_reads_processed", 0), ("io_threaded_writes_processed", 0)]);
+    lines.field("reply_buffer_shrinks", source.sum(|shard| shard.reply_buffer_shrinks.get()));
+    lines.field("reply_buffer_expands", source.sum(|shard| shard.reply_buffer_expands.get()));
+}
+
+pub fn replication(source: &Source<'_>, lines: &mut Lines) {
+    lines.fixed(&[("role", "master"), ("connected_slaves", "0"), ("master_failover_state", "no-failover")]);
+    // A history that nobody has taken part of yet: any name will do that is new at each start.
+    lines.field("master_replid", source.globals.run_id.chars().rev().collect::<String>());
+    lines.field("master_replid2", "0".repeat(40));
+    lines.fixed(&[("master_repl_offset", 0), ("second_repl_offset", -1), ("repl_backlog_active", 0)]);
+    lines.field("repl_backlog_size", source.config.repl_backlog_size_bytes);
+    lines.fixed(&[("repl_backlog_first_byte_offset", 0), ("repl_backlog_histlen", 0)]);
+}
+
+pub fn cpu(_source: &Source<'_>, lines: &mut Lines) {
+    let seconds = |time: Duration| format!("{}.{:06}", time.as_secs(), time.subsec_micros());
+    // What is a main thread to Redis is here the shard that answers.
+    for (suffix, scope) in
+        [("", CpuScope::Process), ("_children", CpuScope::Children), ("_main_thread", CpuScope::Thread)]
+    {
+        let times = host::cpu_times(scope);
+        lines.field(format_args!("used_cpu_sys{suffix}"), seconds(times.system));
+        lines.field(format_args!("used_cpu_user{suffix}"), seconds(times.user));
+    }
+}
+
+pub fn modules(_source: &Source<'_>, _lines: &mut Lines) {}
+
+/// The commands that were called, or refused, with a way to sum a counter of theirs up.
+fn used_commands<'a>(
+    source: &'a Source<'a>,
+) -> impl Iterator<Item = (&'a str, impl Fn(fn(&CommandStats) -> u64) -> u64 + 'a)> {
+    source.worker.table.all().filter_map(move |entry| {
+        let sum =
+            move |counter: fn(&CommandStats) -> u64| source.sum(|shard| counter(shard.command(entry.id)));
+        let used = sum(|stats| stats.calls.get() + stats.rejected.get() + stats.failed.get()) > 0;
+        used.then_some((entry.full_name.as_str(), sum))
+    })
+}
+
+pub fn commandstats(source: &Source<'_>, lines: &mut Lines) {
+    for (name, sum) in used_commands(source) {
+        let calls = sum(|stats| stats.calls.get());
+        let usec = sum(|stats| stats.nanos.get()) / 1000;
+        let usec_per_call = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
+        let rejected = sum(|stats| stats.rejected.get());
+        let failed = sum(|stats| stats.failed.get());
+        lines.field(
+            format_args!("cmdstat_{name}"),
+            format_args!(
+                "calls={calls},usec={usec},usec_per_call={usec_per_call:.2},rejected_calls={rejected},\
+                 failed_calls={failed}"
+            ),
+        );
+    }
+}
+
+pub fn errorstats(source: &Source<'_>, lines: &mut Lines) {
+    let mut sums = BTreeMap::new();
+    source.globals.stats.iter().for_each(|shard| shard.errors_into(&mut sums));
+    for (code, count) in sums {
+        lines.field(format_args!("errorstat_{code}"), format_args!("count={count}"));
+    }
+}
+
+pub fn latencystats(source: &Source<'_>, lines: &mut Lines) {
+    if !source.config.latency_tracking {
+        return;
+    }
+    let percentiles = &source.config.latency_tracking_info_percentiles.0;
+    for entry in source.worker.table.all() {
+        let mut counts = vec![0; LatencyHistogram::LEN];
+        for shard in &source.globals.stats {
+            if let Some(latency) = shard.command(entry.id).latency() {
+                latency.add_to(&mut counts);
+            }
+        }
+        if counts.iter().all(|&count| count == 0) {
+            continue;
+        }
+        let values: Vec<String> = percentiles
+            .iter()
+            .map(|&percentile| {
+                let micros = percentile_nanos(&counts, percentile) as f64 / 1000.0;
+                format!("p{}={micros:.3}", Percentiles::name(percentile))
+            })
+            .collect();
+        lines.field(format_args!("latency_percentiles_usec_{}", entry.full_name), values.join(","));
+    }
+}
+
+/// The latency below or at which `percentile` percent of the calls lie, by the upper end of its bucket.
+fn percentile_nanos(counts: &[u64], percentile: f64) -> u64 {
+    let total: u64 = counts.iter().sum();
+    let rank = ((percentile / 100.0 * total as f64).ceil() as u64).clamp(1, total);
+    let mut passed = 0;
+    for (bucket, count) in counts.iter().enumerate() {
+        passed += count;
+        if passed >= rank {
+            return LatencyHistogram::bucket_end_nanos(bucket);
+        }
+    }
+    unreachable!("the rank is within the total")
+}
+
+pub fn cluster(_source: &Source<'_>, lines: &mut Lines) {
+    lines.field("cluster_enabled", 0);
+}
+
+pub fn keyspace(source: &Source<'_>, lines: &mut Lines) {
+    for db in 0..source.worker.shard.dbs.len() {
+        let sum = |counter: fn(&DbStats) -> u64| source.sum(|shard| counter(&shard.dbs[db]));
+        let (keys, expires) = (sum(|stats| stats.keys.get()), sum(|stats| stats.expires.get()));
+        if keys == 0 && expires == 0 {
+            continue;
+        }
+        let ttl_sum_ms = sum(|stats| stats.avg_ttl_ms.get() * stats.expires.get());
+        let avg_ttl_ms = ttl_sum_ms.checked_div(expires).unwrap_or(0);
+        lines.field(
+            format_args!("db{db}"),
+            format_args!("keys={keys},expires={expires},avg_ttl={avg_ttl_ms}"),
+        );
+    }
+}
+
+pub fn shards(source: &Source<'_>, lines: &mut Lines) {
+    for (index, shard) in source.globals.stats.iter().enumerate() {
+        let keys: u64 = shard.dbs.iter().map(|db| db.keys.get()).sum();
+        let hop_usec = shard.hop_nanos.get().checked_div(shard.hops.get()).unwrap_or(0) as f64 / 1000.0;
+        lines.field(
+            format_args!("shard{index}"),
+            format_args!(
+                "clients={},keys={keys},used_memory={},commands={},commands_remote={},ops_per_sec={},mesh_batches={},\
+                 mesh_commands={},mesh_queue_depth={},hop_usec={hop_usec:.3},transactions={},lock_waits={},turns={}",
+                shard.clients.get(),
+                shard.used_memory(),
+                shard.commands_processed.get(),
+                shard.commands_remote.get(),
+                shard.ops_per_sec.get(),
+                shard.mesh_batches.get(),
+                shard.mesh_commands.get(),
+                shard.mesh_queue_depth.get(),
+                shard.transactions.get(),
+                shard.lock_waits.get(),
+                shard.turns.get(),
+            ),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_end_of_the_bucket_it_falls_in() {
+        let mut counts = vec![0; LatencyHistogram::LEN];
+        counts[3] = 99;
+        counts[8] = 1;
+        assert_eq!(percentile_nanos(&counts, 0.0), 4);
+        assert_eq!(percentile_nanos(&counts, 50.0), 4);
+        assert_eq!(percentile_nanos(&counts, 99.0), 4);
+        assert_eq!(percentile_nanos(&counts, 99.9), 9);
+        assert_eq!(percentile_nanos(&counts, 100.0), 9);
+    }
+}

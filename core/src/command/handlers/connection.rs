@@ -50,7 +50,7 @@ const AUTH: Command =
     Command::session("auth", -2, auth).flags(ANYTIME).acl(acl::CONNECTION).secrets(auth_secrets).docs(
         Docs::new("connection", "1.0.0", "Logs the client in")
             .complexity("O(N) where N is the number of passwords defined for the user")
-            .arguments("[username] password")
+            .arguments("[username@6.0.0] password")
             .history(&[("6.0.0", "Added ACL style (username and password).")]),
     );
 
@@ -103,7 +103,7 @@ const HELLO: Command =
     Command::session("hello", -1, hello).flags(ANYTIME).acl(acl::CONNECTION).secrets(hello_secrets).docs(
         Docs::new("connection", "6.0.0", "Chooses the protocol version, and introduces client and server")
             .complexity("O(1)")
-            .arguments("[protover [AUTH username password] [SETNAME clientname]]")
+            .arguments("[arguments{protover:int [AUTH{username password}] [SETNAME clientname]}]")
             .history(&[(
                 "6.2.0",
                 "`protover` made optional; when called without arguments the command reports the current \
@@ -255,7 +255,7 @@ const SELECT: Command = Command::session("select", 2, select)
     .docs(
         Docs::new("connection", "1.0.0", "Chooses the database that the connection works on")
             .complexity("O(1)")
-            .arguments("index"),
+            .arguments("index:int"),
     );
 
 /// SELECT index. Reply: OK. Errors: not an integer; no such database. O(1).

@@ -24,7 +24,7 @@ const USAGE: Command =
     Command::keys("usage", -3, usage).flags(flag::READONLY).at(&[KeySpec::one(2, key_flag::RO)]).docs(
         Docs::new("server", "4.0.0", "Tells what memory a key and its value take")
             .complexity("O(N) where N is the number of samples.")
-            .arguments("key [SAMPLES count]"),
+            .arguments("key#0 [SAMPLES count:int]"),
     );
 
 /// A key's share of the index: a slot of 8 bytes in a segment that is two thirds full, as it is on average.

@@ -48,7 +48,7 @@ const SHUTDOWN: Command = Command::session("shutdown", -1, shutdown)
                 "O(N) when saving, where N is the total number of keys in all databases when saving data, otherwise \
                  O(1)",
             )
-            .arguments("[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]")
+            .arguments("[NOSAVE | SAVE] [NOW@7.0.0] [FORCE@7.0.0] [ABORT@7.0.0]")
             .history(&[("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers.")]),
     );
 
@@ -96,9 +96,9 @@ fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const LOLWUT: Command = Command::session("lolwut", -1, lolwut)
-    .flags(flag::READONLY | flag::FAST)
-    .docs(Docs::new("server", "5.0.0", "Shows a picture, and the versions").arguments("[VERSION version]"));
+const LOLWUT: Command = Command::session("lolwut", -1, lolwut).flags(flag::READONLY | flag::FAST).docs(
+    Docs::new("server", "5.0.0", "Shows a picture, and the versions").arguments("[VERSION version:int]"),
+);
 
 /// LOLWUT [VERSION version ...]. Reply: text. All versions show the same picture, never twice the same one. Errors: a
 /// version that is no integer.

@@ -25,7 +25,7 @@ const GET: Command = Command::session("get", -2, get)
     .docs(
         Docs::new("server", "2.2.12", "Shows the newest entries of the slow log")
             .complexity("O(N) where N is the number of entries returned")
-            .arguments("[count]")
+            .arguments("[count:int]")
             .tips(&["request_policy:all_nodes", "nondeterministic_output"])
             .history(&[("4.0.0", "Added client IP address, port and name to the reply.")]),
     );

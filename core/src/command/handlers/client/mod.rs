@@ -96,7 +96,7 @@ fn setname(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const SETINFO: Command = Command::session("setinfo", 4, setinfo).flags(ANYONE).acl(acl::CONNECTION).docs(
     Docs::new("connection", "7.2.0", "Notes which library the client uses, and its version")
         .complexity("O(1)")
-        .arguments("<LIB-NAME libname | LIB-VER libver>")
+        .arguments("attr(LIB-NAME libname | LIB-VER libver)")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
 );
 
@@ -133,7 +133,7 @@ fn getredir(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const NO_EVICT: Command = Command::session("no-evict", 3, no_evict).flags(ADMIN).acl(acl::CONNECTION).docs(
     Docs::new("connection", "7.0.0", "Says whether the connection may be closed to win memory")
         .complexity("O(1)")
-        .arguments("<ON | OFF>"),
+        .arguments("enabled(ON | OFF)"),
 );
 
 /// CLIENT NO-EVICT ON|OFF. Reply: OK. O(1).
@@ -146,7 +146,7 @@ fn no_evict(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const NO_TOUCH: Command = Command::session("no-touch", 3, no_touch).flags(ANYONE).acl(acl::CONNECTION).docs(
     Docs::new("connection", "7.2.0", "Says whether the connection's reads count as accesses of the keys")
         .complexity("O(1)")
-        .arguments("<ON | OFF>"),
+        .arguments("enabled(ON | OFF)"),
 );
 
 /// CLIENT NO-TOUCH ON|OFF. Reply: OK. O(1).
@@ -194,7 +194,7 @@ fn reply(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const PAUSE: Command = Command::session("pause", -3, pause).flags(ADMIN).acl(acl::CONNECTION).docs(
     Docs::new("connection", "2.9.50", "Holds the commands of all clients back for some time")
         .complexity("O(1)")
-        .arguments("timeout [WRITE | ALL]")
+        .arguments("timeout:int [mode(WRITE | ALL)@6.2.0]")
         .history(&[("6.2.0", "`CLIENT PAUSE WRITE` mode added along with the `mode` option.")]),
 );
 
@@ -234,7 +234,7 @@ fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const UNBLOCK: Command = Command::session("unblock", -3, unblock).flags(ADMIN).acl(acl::CONNECTION).docs(
     Docs::new("connection", "5.0.0", "Ends the waiting of a client that is in a blocking command")
         .complexity("O(log N) where N is the number of client connections")
-        .arguments("client-id [TIMEOUT | ERROR]"),
+        .arguments("client-id:int [TIMEOUT | ERROR]"),
 );
 
 /// CLIENT UNBLOCK client-id [TIMEOUT|ERROR]. Reply: integer, whether the client was blocked: no command of this version
@@ -260,7 +260,7 @@ const LIST: Command = Command::session("list", -2, list)
     .docs(
         Docs::new("connection", "2.4.0", "Describes the connections, a line each")
             .complexity("O(N) where N is the number of client connections")
-            .arguments("[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id...]")
+            .arguments("[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>@5.0.0] [ID{client-id:int...}@6.2.0]")
             .tips(&["nondeterministic_output"])
             .history(&[
                 ("2.8.12", "Added unique client `id` field."),
@@ -332,8 +332,9 @@ const KILL: Command = Command::session("kill", -3, kill)
         Docs::new("connection", "2.4.0", "Closes connections")
             .complexity("O(N) where N is the number of client connections")
             .arguments(
-                "<ip:port | <[ID client-id] | [TYPE <NORMAL | MASTER | SLAVE | REPLICA | PUBSUB>] | [USER username] | \
-                 [ADDR ip:port] | [LADDR ip:port] | [SKIPME yes/no]>...>",
+                "filter(ip_port | new-format([ID client-id:int@2.8.12] | \
+                 [TYPE <NORMAL | MASTER@3.2.0 | SLAVE | REPLICA@5.0.0 | PUBSUB>@2.8.12] | [USER username] | \
+                 [ADDR ip_port] | [LADDR ip_port@6.2.0] | [SKIPME yes/no])...)",
             )
             .history(&[
                 ("2.8.12", "Added new filter format."),

@@ -27,7 +27,7 @@ const ADMIN: u64 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
 const GET: Command = Command::session("get", -3, get).flags(ADMIN).docs(
     Docs::new("server", "2.0.0", "Shows the values of configuration parameters")
         .complexity("O(N) when N is the number of configuration parameters provided")
-        .arguments("<parameter>...")
+        .arguments("parameter{parameter}...")
         .history(&[("7.0.0", "Added the ability to pass multiple pattern parameters in one call")]),
 );
 
@@ -48,7 +48,7 @@ fn get(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const SET: Command = Command::session("set", -4, set).flags(ADMIN).secrets(set_secrets).docs(
     Docs::new("server", "2.0.0", "Changes configuration parameters, all of them or none")
         .complexity("O(N) when N is the number of configuration parameters provided")
-        .arguments("<parameter value>...")
+        .arguments("parameter_value{parameter value}...")
         .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"])
         .history(&[("7.0.0", "Added the ability to set multiple parameters in one call.")]),
 );

@@ -1,7 +1,8 @@
 //! What /proc says of a process: CPU, memory, the cores it may use. Parsers take text, so that they can be tested.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use crate::sys;
 
@@ -58,6 +59,36 @@ fn parse_stat_cpu_ticks(stat: &str) -> Option<(u64, u64)> {
 /// Nanoseconds on a core, the first of the three figures.
 fn parse_schedstat_run_ns(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Nanoseconds that a thread was ready and waited for a core, the second of the three figures.
+fn parse_schedstat_delay_ns(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// How long the threads of a process waited for a core, all together. Read often, so the files stay open. Unlike the CPU
+/// clock, which is brought up to date at ticks while a thread runs, this figure is exact as soon as the wait is over.
+pub struct RunDelay {
+    schedstats: Vec<File>,
+}
+
+impl RunDelay {
+    /// Of the threads that the process has now.
+    pub fn of(pid: u32) -> io::Result<RunDelay> {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task"))?;
+        let open = |task: io::Result<fs::DirEntry>| File::open(task?.path().join("schedstat"));
+        Ok(RunDelay { schedstats: tasks.map(open).collect::<io::Result<_>>()? })
+    }
+
+    /// A thread that ended no longer counts.
+    pub fn total_ns(&self) -> u64 {
+        let mut buffer = [0; 96];
+        let delay_ns = |file: &File| {
+            let len = file.read_at(&mut buffer, 0).ok()?;
+            parse_schedstat_delay_ns(std::str::from_utf8(&buffer[..len]).ok()?)
+        };
+        self.schedstats.iter().filter_map(delay_ns).sum()
+    }
 }
 
 /// A field of /proc/PID/status in kB, as bytes.
@@ -125,8 +156,9 @@ mod tests {
     }
 
     #[test]
-    fn the_run_time_is_the_first_figure_of_schedstat() {
+    fn run_time_and_run_delay_are_the_first_two_figures_of_schedstat() {
         assert_eq!(parse_schedstat_run_ns("908211 17 1\n"), Some(908_211));
+        assert_eq!(parse_schedstat_delay_ns("908211 17 1\n"), Some(17));
         assert_eq!(parse_schedstat_run_ns(""), None);
     }
 
@@ -163,6 +195,15 @@ mod tests {
         // Threads of other tests may have ended: the clock counts them, schedstat does not.
         assert!(cpu.schedstat_ns <= cpu.clock_ns, "{cpu:?}");
         assert!(cpu.stat_ns.abs_diff(cpu.clock_ns) < cpu.clock_ns / 4, "{cpu:?}");
+    }
+
+    #[test]
+    fn the_run_delay_of_a_process_can_be_read_again_and_again() {
+        let delay = RunDelay::of(std::process::id()).unwrap();
+        let first = delay.total_ns();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        assert!(delay.schedstats.len() > 1, "there is at least the test's own thread");
+        assert!(delay.total_ns() >= first);
     }
 
     #[test]

@@ -85,7 +85,8 @@ pub fn wall_clock_ns() -> u64 {
 }
 
 /// The CPU clock of another process: user and system nanoseconds of all its threads, those that ended included.
-/// The kernel keeps it from the scheduler's own run times, so it is exact where `utime` and `stime` are ticks.
+/// The kernel keeps it from the scheduler's own run times, brought up to date whenever a thread leaves its core and at
+/// every tick: for a server that never sleeps it is up to a tick (1 to 10 ms) behind, which is little of a second.
 #[derive(Clone, Copy, Debug)]
 pub struct CpuClock(libc::clockid_t);
 

@@ -1,10 +1,13 @@
 //! Growth stalls: the longest that an insertion waits while ten million keys go in, and whose fault that was.
 //!
 //! Few connections with short pipelines keep the queue in front of the server near a hundred microseconds, so a wait of
-//! a millisecond stands out. A wait is put down to the server when its CPU clock advanced by most of it, to the generator
-//! when our own loop stood still meanwhile, and to the machine otherwise. That leaves the time that a hypervisor takes
-//! from under a running server, which looks like its own. So the same load runs again over keys that exist, where
-//! nothing grows, and the whole is repeated: growth stalls come back in every fill, bad luck does not.
+//! a millisecond stands out. From such a wait is taken off the time in which our own loop stood still, and the time in
+//! which the server was ready to run and the machine did not let it. What remains is the server's: at work, or asleep
+//! for a reason of its own. A hypervisor that takes the time from under a running server cannot be told from that. So the
+//! same load runs again over keys that exist, where nothing grows, and the whole is repeated: growth stalls come back
+//! in every fill, bad luck does not.
+
+use std::collections::VecDeque;
 
 use clap::Args;
 
@@ -13,9 +16,9 @@ use crate::error::{Context, Result};
 use crate::histogram::Histogram;
 use crate::load::driver::{Driver, Observer, Window};
 use crate::load::workload::{SetSequence, Stored};
+use crate::proc::RunDelay;
 use crate::report::{Table, Verdict, figure, grouped};
 use crate::server::Server;
-use crate::sys::CpuClock;
 
 #[derive(Args, Clone, Debug)]
 pub struct GrowthArgs {
@@ -39,6 +42,10 @@ pub struct GrowthArgs {
 const STALL_NS: u64 = 1_000_000;
 /// Gaps of our own loop from here on are remembered, to be held against stalls.
 const GAP_NS: u64 = 200_000;
+/// So many of them: more than any stall that is one holds.
+const GAPS_MAX: usize = 16;
+/// The server's run delay is read this often: seldom enough to leave the load alone.
+const DELAY_READ_EVERY_NS: u64 = 100_000;
 /// Stalls of each pass that are listed.
 const LISTED_STALLS: usize = 3;
 
@@ -52,44 +59,55 @@ enum Cause {
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     wait_ns: u64,
+    /// How much of it is the server's.
+    server_ns: u64,
     /// Keys sent when the stalled pipeline went out.
     keys: u64,
     cause: Cause,
 }
 
-/// Tells whose fault a wait was from what happened in it.
-fn cause_of(wait_ns: u64, server_cpu_ns: u64, generator_gap_ns: u64) -> Cause {
-    if generator_gap_ns * 2 > wait_ns {
-        Cause::Generator
-    } else if server_cpu_ns * 2 > wait_ns {
-        Cause::Server
-    } else {
-        Cause::Machine
+impl Stall {
+    /// Tells whose fault a wait was: how long our own loop stood still in it, and how long the server waited for a core.
+    fn of(wait_ns: u64, generator_ns: u64, machine_ns: u64, keys: u64) -> Stall {
+        let server_ns = wait_ns.saturating_sub(generator_ns).saturating_sub(machine_ns);
+        let cause = if server_ns > STALL_NS {
+            Cause::Server
+        } else if generator_ns > machine_ns {
+            Cause::Generator
+        } else {
+            Cause::Machine
+        };
+        Stall { wait_ns, server_ns, keys, cause }
     }
 }
 
 /// Watches a load for stalls.
 struct StallWatch {
-    cpu: CpuClock,
-    /// The server's CPU clock and the keys sent at the start of each connection's pipeline.
+    server: RunDelay,
+    /// The server's run delay, and when it was read.
+    delay_ns: u64,
+    delay_read_at_ns: u64,
+    /// The run delay and the keys sent at the start of each connection's pipeline.
     at_send: Vec<(u64, u64)>,
     pipeline: u64,
     batches_sent: u64,
     last_turn_ns: u64,
     /// Ends and lengths of our own loop's latest gaps.
-    gaps: Vec<(u64, u64)>,
+    gaps: VecDeque<(u64, u64)>,
     stalls: Vec<Stall>,
 }
 
 impl StallWatch {
-    fn new(cpu: CpuClock, connections: usize, pipeline: usize) -> StallWatch {
+    fn new(server: RunDelay, connections: usize, pipeline: usize) -> StallWatch {
         StallWatch {
-            cpu,
+            server,
+            delay_ns: 0,
+            delay_read_at_ns: 0,
             at_send: vec![(0, 0); connections],
             pipeline: pipeline as u64,
             batches_sent: 0,
             last_turn_ns: 0,
-            gaps: Vec::new(),
+            gaps: VecDeque::new(),
             stalls: Vec::new(),
         }
     }
@@ -98,15 +116,20 @@ impl StallWatch {
 impl Observer for StallWatch {
     fn turn(&mut self, now_ns: u64) {
         if self.last_turn_ns > 0 && now_ns - self.last_turn_ns > GAP_NS {
-            self.gaps.push((now_ns, now_ns - self.last_turn_ns));
+            self.gaps.push_back((now_ns, now_ns - self.last_turn_ns));
+            if self.gaps.len() > GAPS_MAX {
+                self.gaps.pop_front();
+            }
         }
         self.last_turn_ns = now_ns;
     }
 
-    fn batch_sent(&mut self, index: usize, _now_ns: u64) {
-        // A server that is gone fails the run at the next read; the clock then stands still.
-        let used_ns = self.cpu.used_ns().unwrap_or(self.at_send[index].0);
-        self.at_send[index] = (used_ns, self.batches_sent * self.pipeline);
+    fn batch_sent(&mut self, index: usize, now_ns: u64) {
+        if now_ns - self.delay_read_at_ns > DELAY_READ_EVERY_NS {
+            self.delay_ns = self.server.total_ns();
+            self.delay_read_at_ns = now_ns;
+        }
+        self.at_send[index] = (self.delay_ns, self.batches_sent * self.pipeline);
         self.batches_sent += 1;
     }
 
@@ -115,14 +138,17 @@ impl Observer for StallWatch {
         if wait_ns <= STALL_NS {
             return;
         }
-        let (used_ns, keys) = self.at_send[index];
-        let server_cpu_ns = self.cpu.used_ns().unwrap_or(used_ns) - used_ns;
+        let (delay_ns, keys) = self.at_send[index];
+        let machine_ns = self.server.total_ns().saturating_sub(delay_ns);
         let overlap = |&(end_ns, len_ns): &(u64, u64)| {
             let start_ns = (end_ns - len_ns).max(sent_at_ns);
             end_ns.min(now_ns).saturating_sub(start_ns)
         };
-        let generator_gap_ns = self.gaps.iter().rev().take(8).map(overlap).sum();
-        self.stalls.push(Stall { wait_ns, keys, cause: cause_of(wait_ns, server_cpu_ns, generator_gap_ns) });
+        // The gap may be this very turn's: we may have lost our core between the look and the read.
+        let this_turn = (now_ns, now_ns - self.last_turn_ns);
+        let this_turn = Some(this_turn).filter(|&(_, len_ns)| len_ns > GAP_NS);
+        let generator_ns = self.gaps.iter().chain(&this_turn).map(overlap).sum();
+        self.stalls.push(Stall::of(wait_ns, generator_ns, machine_ns, keys));
     }
 }
 
@@ -133,20 +159,20 @@ struct Pass {
 }
 
 impl Pass {
-    fn worst_by(&self, cause: Cause) -> u64 {
-        let of_cause = self.stalls.iter().filter(|stall| stall.cause == cause);
-        of_cause.map(|stall| stall.wait_ns).max().unwrap_or(0)
+    fn worst_by_server_ns(&self) -> u64 {
+        let by_server = self.stalls.iter().filter(|stall| stall.cause == Cause::Server);
+        by_server.map(|stall| stall.server_ns).max().unwrap_or(0)
     }
 
     fn count_by(&self, cause: Cause) -> usize {
         self.stalls.iter().filter(|stall| stall.cause == cause).count()
     }
 
-    /// The worst ones, of one stall each: pipelines that waited for the same stall are told once.
+    /// The worst ones, the server's first: pipelines that waited for the same stall are told once.
     fn listed(&self) -> String {
         let mut worst: Vec<Stall> = Vec::new();
         let mut stalls = self.stalls.clone();
-        stalls.sort_by_key(|stall| std::cmp::Reverse(stall.wait_ns));
+        stalls.sort_by_key(|stall| std::cmp::Reverse((stall.server_ns, stall.wait_ns)));
         for stall in stalls {
             let is_told = |told: &Stall| told.keys.abs_diff(stall.keys) < 1_000;
             if worst.len() < LISTED_STALLS && !worst.iter().any(is_told) {
@@ -155,7 +181,7 @@ impl Pass {
         }
         let text = |stall: &Stall| {
             let cause = match stall.cause {
-                Cause::Server => "server",
+                Cause::Server => &format!("server {} ms", figure(stall.server_ns as f64 / 1e6)),
                 Cause::Generator => "generator",
                 Cause::Machine => "machine",
             };
@@ -167,7 +193,7 @@ impl Pass {
 
 /// The worst stall of the server that came back in every pass: the smallest of the passes' worst ones.
 fn recurring_ns(passes: &[Pass]) -> u64 {
-    passes.iter().map(|pass| pass.worst_by(Cause::Server)).min().unwrap_or(0)
+    passes.iter().map(|pass| pass.worst_by_server_ns()).min().unwrap_or(0)
 }
 
 pub fn run(args: &GrowthArgs) -> Result<Verdict> {
@@ -230,7 +256,8 @@ fn load(setup: &Setup, server: &Server, args: &GrowthArgs) -> Result<Pass> {
     let mut driver =
         Driver::connect(server.address, args.connections, &placement.cores, placement.wait).context(what)?;
     let mut source = SetSequence::new(Stored::Text { len_bytes: args.value }, args.keys, args.pipeline, 1);
-    let mut watch = StallWatch::new(server.cpu.clock, args.connections, args.pipeline);
+    let delay = RunDelay::of(server.pid()).context(what)?;
+    let mut watch = StallWatch::new(delay, args.connections, args.pipeline);
     let tally = in_thread(|| driver.run(&mut source, Window::whole_source(), &mut watch)).context(what)?;
     Ok(Pass { latencies_ns: tally.latencies_ns, stalls: watch.stalls })
 }
@@ -253,36 +280,45 @@ fn add_pass(table: &mut Table, contender: &Contender, name: &str, pass: &Pass) {
 mod tests {
     use super::*;
 
-    fn pass(stalls: &[(u64, u64, Cause)]) -> Pass {
-        let stall = |&(wait_ns, keys, cause): &(u64, u64, Cause)| Stall { wait_ns, keys, cause };
-        Pass { latencies_ns: Histogram::default(), stalls: stalls.iter().map(stall).collect() }
+    /// A stall of which the generator and the machine have no part.
+    fn by_server(wait_ns: u64, keys: u64) -> Stall {
+        Stall::of(wait_ns, 0, 0, keys)
+    }
+
+    fn pass(stalls: &[Stall]) -> Pass {
+        Pass { latencies_ns: Histogram::default(), stalls: stalls.to_vec() }
     }
 
     #[test]
-    fn a_wait_is_put_down_to_who_spent_it() {
-        assert_eq!(cause_of(2_000_000, 1_900_000, 0), Cause::Server);
-        assert_eq!(cause_of(2_000_000, 100_000, 0), Cause::Machine);
-        assert_eq!(cause_of(2_000_000, 100_000, 1_500_000), Cause::Generator);
-        // The server worked on while we did not look: that is no stall of its.
-        assert_eq!(cause_of(2_000_000, 1_900_000, 1_500_000), Cause::Generator);
+    fn a_wait_is_the_servers_less_what_the_generator_and_the_machine_took() {
+        let of = |wait_ns, generator_ns, machine_ns| {
+            let stall = Stall::of(wait_ns, generator_ns, machine_ns, 0);
+            (stall.cause, stall.server_ns)
+        };
+        assert_eq!(of(2_000_000, 0, 0), (Cause::Server, 2_000_000));
+        assert_eq!(of(2_000_000, 0, 1_500_000), (Cause::Machine, 500_000));
+        assert_eq!(of(2_000_000, 1_500_000, 0), (Cause::Generator, 500_000));
+        assert_eq!(of(9_000_000, 1_500_000, 2_000_000), (Cause::Server, 5_500_000));
+        // Both can wait at the same time, so the parts can be more than the whole.
+        assert_eq!(of(2_000_000, 1_500_000, 1_900_000), (Cause::Machine, 0));
     }
 
     #[test]
     fn only_a_stall_of_the_server_in_every_pass_recurs() {
-        let growth = (30_000_000, 4_000_000, Cause::Server);
-        let bad_luck = (90_000_000, 123_456, Cause::Server);
+        let growth = by_server(30_000_000, 4_000_000);
+        let bad_luck = by_server(90_000_000, 123_456);
         assert_eq!(recurring_ns(&[pass(&[growth, bad_luck]), pass(&[growth])]), 30_000_000);
         assert_eq!(recurring_ns(&[pass(&[bad_luck]), pass(&[])]), 0);
-        assert_eq!(recurring_ns(&[pass(&[(5_000_000, 1, Cause::Machine)])]), 0);
+        assert_eq!(recurring_ns(&[pass(&[Stall::of(5_000_000, 0, 4_500_000, 1)])]), 0);
     }
 
     #[test]
-    fn pipelines_caught_in_the_same_stall_are_told_once() {
+    fn pipelines_caught_in_the_same_stall_are_told_once_and_the_servers_stalls_first() {
         let pass = pass(&[
-            (3_000_000, 1_000_016, Cause::Server),
-            (3_100_000, 1_000_000, Cause::Server),
-            (2_000_000, 5_000_000, Cause::Machine),
+            Stall::of(9_000_000, 0, 9_000_000, 5_000_000),
+            by_server(3_000_000, 1_000_016),
+            by_server(3_100_000, 1_000_000),
         ]);
-        assert_eq!(pass.listed(), "3.10 ms at 1,000,000 (server); 2.00 ms at 5,000,000 (machine)");
+        assert_eq!(pass.listed(), "3.10 ms at 1,000,000 (server 3.10 ms); 9.00 ms at 5,000,000 (machine)");
     }
 }

@@ -651,8 +651,8 @@ impl Segment {
         let mut looked_at = 0;
         let mut first_ms = NEVER;
         let mut group = Vec::with_capacity(SLOT_COUNT);
-        for home in 0..HOME_COUNT {
-            if !due[home] {
+        for (home, is_due) in due.into_iter().enumerate() {
+            if !is_due {
                 first_ms = first_ms.min(self.mark_time(home));
                 continue;
             }

@@ -437,5 +437,4 @@ unsafe fn cell_at(page: *mut Page, position: u16) -> *mut u8 {
 }
 
 #[cfg(test)]
-#[path = "slab_tests.rs"]
 mod tests;

@@ -58,7 +58,7 @@ impl Table {
             // SAFETY: the directory's segments are live.
             let segment = unsafe { &*self.directory.segment(hash) };
             if segment.len() > 0 {
-                let below = |bound: usize, random: u64| (u128::from(random) * bound as u128 >> 64) as usize;
+                let below = |bound: usize, random: u64| ((u128::from(random) * bound as u128) >> 64) as usize;
                 for _ in 0..RANDOM_TRIES {
                     if let Some(entry) = segment.slot(below(SEGMENT_SLOTS, random())) {
                         return Some(Entry::new(entry));

@@ -5,11 +5,9 @@
 //! The table grows by splitting one segment of 4 KiB in two, and shrinks by merging two, so no operation ever moves
 //! more than a segment's entries, and there is no second table to look into meanwhile.
 //!
-//! *Load.* A segment splits when an insertion finds no room, at about .96, and its halves start at .48. If all
-//! segments split in the same narrow window, as equally distributed keys make them do, the whole table's load would
-//! swing between the two as it grows. So, once in the life of a lineage, a segment splits early: those of
-//! STAGGER_DEPTH do so at lengths spread evenly between half full and full. From there on the lineages keep out of
-//! step, and the load stays near its mean of .69 whatever the number of keys.
+//! *Load.* A segment splits when an insertion finds no room, at about .95, and its halves start at half of that. As
+//! hashes are slanted (see `hash`), segments are in all stages between at any time, and the load of the whole table
+//! stays near its mean of .69 whatever the number of keys.
 //!
 //! *Versions.* Each home bucket (see `segment`) has the version that the table had when one of the bucket's entries
 //! was last written. A snapshot advances the table's version and walks the table; a bucket with a lower version than
@@ -37,10 +35,6 @@ use super::slab::{Slab, rounded};
 pub use expire::ExpireProgress;
 pub use scan::SCAN_CURSOR_BITS;
 
-/// Segments of this depth split early, each at its own length.
-const STAGGER_DEPTH: u32 = 6;
-/// The length at which segments split when they are not made to earlier.
-const SPLIT_LEN: usize = SEGMENT_SLOTS * 96 / 100;
 /// A segment that has shrunk to this looks for its buddy to merge with,
 const MERGE_TRY_LEN: usize = SEGMENT_SLOTS / 4;
 /// which it does if both together leave enough room to grow before the next split.
@@ -48,7 +42,7 @@ const MERGE_LEN_MAX: usize = SEGMENT_SLOTS / 2;
 /// Only every so many removals, because to ask the buddy costs a cache miss.
 const MERGE_TRY_EVERY: usize = 8;
 
-const _: () = assert!(MERGE_TRY_LEN * 2 <= MERGE_LEN_MAX && MERGE_LEN_MAX < SPLIT_LEN);
+const _: () = assert!(MERGE_TRY_LEN * 2 <= MERGE_LEN_MAX && MERGE_LEN_MAX < SEGMENT_SLOTS * 3 / 4);
 
 /// A keyspace. See the module's documentation.
 pub struct Table {
@@ -417,7 +411,7 @@ impl Table {
             let segment = self.directory.segment(hash);
             // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
             let segment_ref = unsafe { &mut *segment };
-            if !splits_early(segment_ref) && segment_ref.insert(hash, entry).is_ok() {
+            if segment_ref.insert(hash, entry).is_ok() {
                 segment_ref.stamp(home_of(hash), self.version);
                 break segment;
             }
@@ -656,23 +650,6 @@ impl Drop for DetachedTable {
         self.free_some(usize::MAX);
         debug_assert!(!self.table.needs_visit());
     }
-}
-
-/// Whether a segment has reached the length at which its lineage splits for the first time out of step.
-#[inline]
-fn splits_early(segment: &Segment) -> bool {
-    segment.depth() == STAGGER_DEPTH && segment.len() >= stagger_len(segment.prefix())
-}
-
-/// Lengths between SPLIT_LEN and half of it, by the segment's number among those of STAGGER_DEPTH. What is even is
-/// the logarithm, because that is what a growing table goes through evenly; the mean of the two bounds is near
-/// enough.
-fn stagger_len(prefix: u64) -> usize {
-    const COUNT: usize = 1 << STAGGER_DEPTH;
-    let number = (prefix >> (u64::BITS - STAGGER_DEPTH)) as usize;
-    let above = SPLIT_LEN * (2 * COUNT - number) / (2 * COUNT);
-    let below = SPLIT_LEN * COUNT / (COUNT + number);
-    above.midpoint(below)
 }
 
 // SAFETY: all that a table points at is its own, and nothing of it is tied to the thread that made it. It is not

@@ -7,6 +7,7 @@
 //! except that after a merge it may return some of the merged segment's again.
 
 use super::super::directory::{DEPTH_MAX, end_of_prefix};
+use super::super::hash::slanted;
 use super::super::segment::{HOME_COUNT, SEGMENT_SLOTS};
 use super::{Entry, Table};
 
@@ -52,7 +53,7 @@ impl Table {
         if self.is_empty() {
             return None;
         }
-        let mut hash = random();
+        let mut hash = slanted(random());
         // Keys deleted one by one may have left segments empty, but not all of them.
         loop {
             // SAFETY: the directory's segments are live.

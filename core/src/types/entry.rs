@@ -487,6 +487,7 @@ impl EntryPtr {
         unsafe { self.at(usize::from(KEY_AT[usize::from(self.flags())]) + self.key_len()) }
     }
 
+    #[inline]
     fn inline_len(self) -> usize {
         let flags = self.flags();
         // SAFETY: asked of inline strings only, which have a value length there.
@@ -551,6 +552,26 @@ impl EntryPtr {
         }
         // SAFETY: the flag says that the expiry lies there.
         Some(unsafe { self.at(expire_at(flags)).cast::<i64>().read_unaligned() })
+    }
+
+    /// Overwrites an inline `Str` by another of the same length, which is what most SETs of a key that is there are.
+    /// Answers whether it did; otherwise nothing has changed.
+    #[inline]
+    pub(super) fn overwrite_alike(self, bytes: &[u8], access: u32, expire_at_ms: Option<i64>) -> bool {
+        let flags = self.flags();
+        if flags & (KIND_MASK | HAS_EXPIRE) != KIND_STR | if expire_at_ms.is_some() { HAS_EXPIRE } else { 0 }
+            || self.inline_len() != bytes.len()
+        {
+            return false;
+        }
+        self.set_access(access);
+        if let Some(at_ms) = expire_at_ms {
+            self.overwrite_expire(at_ms);
+        }
+        // SAFETY: an inline string of that length lies there. `bytes` is no part of it: nobody can hold a table's
+        // string and set one at once.
+        unsafe { self.value_at().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        true
     }
 
     /// Overwrites the expiry of an entry that has one.

@@ -2,7 +2,8 @@
 //!
 //! `*` any bytes, `?` one byte, `[abc]` `[a-c]` `[^abc]` one byte of a set, `\x` the byte x itself. What is odd is
 //! Redis': an unclosed set ends with the pattern and matches as if it were closed, a range may be written backwards,
-//! and a `\` at the very end stands for itself.
+//! a `\` at the very end stands for itself, within a set a `\x` heeds the case even where case is not heeded, and
+//! the empty text matches only the empty pattern, not `*`.
 //!
 //! A pattern without stars matches in one pass. With stars, only the last one seen can profit from taking more: if
 //! the rest fails with a later star's leftmost match, an earlier star taking more would only leave that later star
@@ -21,6 +22,9 @@ pub fn glob_matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
 
 #[inline]
 fn matches_with(pattern: &[u8], text: &[u8], fold: impl Fn(u8) -> u8) -> bool {
+    if text.is_empty() {
+        return pattern.is_empty();
+    }
     let (mut pattern_at, mut text_at) = (0, 0);
     // Behind the last star, and how much of the text the stars have taken so far.
     let mut retry: Option<(usize, usize)> = None;
@@ -66,7 +70,7 @@ fn match_one(pattern: &[u8], byte: u8, fold: impl Fn(u8) -> u8) -> Option<usize>
 
 /// As `match_one`, for a pattern that begins with `[`.
 fn match_set(pattern: &[u8], byte: u8, fold: impl Fn(u8) -> u8) -> Option<usize> {
-    let byte = fold(byte);
+    let folded = fold(byte);
     let negated = pattern.get(1) == Some(&b'^');
     let mut at = if negated { 2 } else { 1 };
     let mut found = false;
@@ -78,16 +82,16 @@ fn match_set(pattern: &[u8], byte: u8, fold: impl Fn(u8) -> u8) -> Option<usize>
                 break;
             }
             [b'\\', literal, ..] => {
-                found |= fold(literal) == byte;
+                found |= literal == byte;
                 at += 2;
             }
             [from, b'-', to, ..] => {
                 let (from, to) = (from.min(to), from.max(to));
-                found |= (fold(from)..=fold(to)).contains(&byte);
+                found |= (fold(from)..=fold(to)).contains(&folded);
                 at += 3;
             }
             [literal, ..] => {
-                found |= fold(literal) == byte;
+                found |= fold(literal) == folded;
                 at += 1;
             }
         }

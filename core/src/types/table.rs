@@ -377,9 +377,8 @@ impl Table {
 
     /// Sets the value of a key, there before or not. Answers whether it is new.
     pub fn set(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) -> bool {
-        let mut keep = Vec::new();
-        let body = Body::choose(value, key, &mut keep);
         let (new_access, overwrite_keeps) = (self.new_access, self.overwrite_keeps_access);
+        let mut keep = Vec::new();
         if let Some(mut entry) = self.get_mut(hash, key) {
             let at_ms = match expire {
                 SetExpire::Keep => entry.ptr.expire_at_ms(),
@@ -387,14 +386,23 @@ impl Table {
                 SetExpire::At(at_ms) => Some(at_ms),
             };
             let access = if overwrite_keeps { entry.ptr.access() } else { new_access };
-            entry.rewrite(body, at_ms, access);
+            if let NewValue::Str(bytes) = value
+                && entry.ptr.overwrite_alike(bytes, access, at_ms)
+            {
+                entry.written();
+                if let SetExpire::At(at_ms) = expire {
+                    entry.table.note_expiry(hash, entry.segment, at_ms);
+                }
+                return false;
+            }
+            entry.rewrite(Body::choose(value, key, &mut keep), at_ms, access);
             return false;
         }
         let at_ms = match expire {
             SetExpire::Keep | SetExpire::Clear => None,
             SetExpire::At(at_ms) => Some(at_ms),
         };
-        self.insert(hash, key, body, at_ms, new_access);
+        self.insert(hash, key, Body::choose(value, key, &mut keep), at_ms, new_access);
         true
     }
 

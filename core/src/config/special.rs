@@ -4,7 +4,7 @@
 //! separate words or, as CONFIG SET has it, as one with single spaces between them; the caller has split it by then, and
 //! an empty text has become no words at all.
 
-use super::value::{Kind, Origin, Text, Value, Why, not_one_of, parse_memory};
+use super::value::{Kind, Origin, Text, Value, Why, memory_with_unit, not_one_of, parse_memory, quote};
 use crate::protocol::number::{parse_f64, parse_i64};
 
 const WRONG_NUMBER: Why = Why::Borrowed("wrong number of arguments");
@@ -151,7 +151,7 @@ impl Value for BufferLimits {
     }
 
     fn lines(&self, _: Kind) -> Vec<Vec<u8>> {
-        let unit = |bytes: u64| super::value::memory_with_unit(i128::from(bytes));
+        let unit = |bytes: u64| memory_with_unit(i128::from(bytes));
         let usual = BufferLimits::default();
         let classes = self.classes().into_iter().zip(usual.classes());
         classes
@@ -270,7 +270,7 @@ impl Value for NotifyEvents {
             self.letters(&Self::CLASSES).collect()
         };
         let letters: Vec<u8> = classes.into_iter().chain(self.letters(&Self::REST)).collect();
-        vec![super::value::quote(&letters)]
+        vec![quote(&letters)]
     }
 }
 
@@ -307,7 +307,16 @@ impl Value for BindAddresses {
     }
 
     fn lines(&self, kind: Kind) -> Vec<Vec<u8>> {
-        vec![if self.0.is_empty() { b"\"\"".to_vec() } else { self.show(kind) }]
+        let is_plain = |address: &Text| {
+            let bytes = address.as_bytes();
+            !bytes.is_empty() && bytes.iter().all(|byte| byte.is_ascii_graphic() && !b"\"'\\".contains(byte))
+        };
+        vec![if !self.0.is_empty() && self.0.iter().all(is_plain) {
+            self.show(kind)
+        } else {
+            // No address is written so, but whatever was taken is given back: one argument of quoted words.
+            quote(&joined(self.0.iter().map(|address| quote(address.as_bytes()))))
+        }]
     }
 }
 
@@ -461,9 +470,7 @@ impl Value for ClientMemoryLimit {
 
     fn lines(&self, kind: Kind) -> Vec<Vec<u8>> {
         vec![match self {
-            ClientMemoryLimit::Bytes(bytes) => {
-                super::value::memory_with_unit(i128::from(*bytes)).into_bytes()
-            }
+            ClientMemoryLimit::Bytes(bytes) => memory_with_unit(i128::from(*bytes)).into_bytes(),
             ClientMemoryLimit::Percent(_) => self.show(kind),
         }]
     }

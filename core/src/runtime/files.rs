@@ -43,8 +43,8 @@ impl Files for SystemFiles {
 
     fn resolve_dir(&self, path: &Path) -> Result<PathBuf, String> {
         let resolved = std::fs::canonicalize(path).map_err(|error| error_text(&error))?;
-        // Reading the directory also tells whether it is one that may be entered.
-        std::fs::read_dir(&resolved).map_err(|error| error_text(&error))?;
+        // A name in it can be looked up only if it is a directory and may be entered.
+        std::fs::metadata(resolved.join(".")).map_err(|error| error_text(&error))?;
         Ok(resolved)
     }
 }
@@ -71,13 +71,17 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
 }
 
 /// Puts a file of these bytes in a file's place, with its permissions, in one step: whoever looks, now or after a crash,
-/// finds the old one or the new one.
+/// finds the old one or the new one. A symbolic link stays one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    let target = std::fs::canonicalize(path);
+    let path = target.as_deref().unwrap_or(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".tmp-{}", std::process::id()));
     let temporary = path.with_file_name(name);
     let write = || -> io::Result<()> {
-        let mut file = std::fs::File::create(&temporary)?;
+        // What a process of the same id left behind when it was killed.
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = std::fs::File::create_new(&temporary)?;
         if let Ok(old) = std::fs::metadata(path) {
             file.set_permissions(old.permissions())?;
         }
@@ -210,6 +214,16 @@ mod tests {
     }
 
     #[test]
+    fn only_a_directory_can_be_worked_in() {
+        let file = std::env::temp_dir().join(format!("shardis-no-dir-{}", std::process::id()));
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(SystemFiles.resolve_dir(&file), Err("Not a directory".to_owned()));
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(SystemFiles.resolve_dir(&file), Err("No such file or directory".to_owned()));
+        assert_eq!(SystemFiles.resolve_dir(Path::new("/usr/..")), Ok(PathBuf::from("/")));
+    }
+
+    #[test]
     fn a_replaced_file_keeps_its_permissions_and_leaves_nothing_beside_it() {
         use std::os::unix::fs::PermissionsExt;
         let dir = std::env::temp_dir().join(format!("shardis-replace-{}", std::process::id()));
@@ -219,8 +233,13 @@ mod tests {
         std::fs::write(&path, "old").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
 
-        replace(&path, b"new").unwrap();
+        let link = dir.join("link");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
 
+        replace(&link, b"new").unwrap();
+
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        std::fs::remove_file(&link).unwrap();
         assert_eq!(read_if_there(&path), Ok(Some(b"new".to_vec())));
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);

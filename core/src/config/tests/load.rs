@@ -7,11 +7,12 @@ use super::*;
 
 /// Files in memory. Every directory exists but `/nowhere`.
 #[derive(Default)]
-pub(crate) struct FakeFiles(pub BTreeMap<PathBuf, Vec<u8>>);
+pub(crate) struct FakeFiles(BTreeMap<PathBuf, Vec<u8>>);
 
 impl FakeFiles {
     pub(crate) fn with(files: &[(&str, &str)]) -> FakeFiles {
-        FakeFiles(files.iter().map(|(path, text)| (PathBuf::from(path), text.as_bytes().to_vec())).collect())
+        let file = |(path, text): &(&str, &str)| (PathBuf::from(path), text.as_bytes().to_vec());
+        FakeFiles(files.iter().map(file).collect())
     }
 }
 
@@ -216,6 +217,13 @@ fn renamed_commands_are_judged_one_after_the_other() {
         fault(twice),
         ("rename-command GET yget".to_owned(), "No such command in rename-command".to_owned())
     );
+}
+
+#[test]
+fn commands_that_only_redis_has_may_be_renamed() {
+    // Many hardened configurations do this, and there is nothing left to take away.
+    let config = load("rename-command BGREWRITEAOF \"\"\nrename-command georadius hidden").unwrap();
+    assert_eq!(config.renamed_commands, []);
 }
 
 #[test]

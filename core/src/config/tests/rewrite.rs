@@ -116,6 +116,25 @@ fn values_are_written_so_that_they_are_read_again() {
 }
 
 #[test]
+fn odd_addresses_are_written_so_that_they_are_read_again() {
+    for (line, addresses) in [
+        ("bind ''", &[][..]),
+        ("bind '' a", &["", "a"]),
+        ("bind 'a b' c", &["a b", "c"]),
+        (r#"bind '"a b"'"#, &["a b"]),
+        (r#"bind 'a"b' c"#, &["a\"b", "c"]),
+    ] {
+        let config = load(&format!("{line}\ndir /start\n"));
+        assert_eq!(
+            config.bind.0,
+            addresses.iter().map(|&address| Text::from(address)).collect::<Vec<_>>(),
+            "{line}"
+        );
+        assert_eq!(load(&text(rewrite(b"", &config, Append::Changed))), config, "{line}");
+    }
+}
+
+#[test]
 fn line_ends_of_the_file_are_kept() {
     assert_eq!(
         rewritten("# a\r\nmaxmemory 5\r\ndir /start\r\n", &[("maxmemory", "6"), ("hz", "20")]),

@@ -72,7 +72,7 @@ pub fn oom_score(config: &Config) -> Result<(), Why> {
     };
     host::set_oom_score(score).map_err(|error| {
         log::warning(format_args!("Unable to write oom_score_adj: {error}"));
-        "Failed to apply new oom_score_adj configuration, check server logs.".into()
+        "Failed to set current oom_score_adj. Check server logs.".into()
     })
 }
 

@@ -14,6 +14,7 @@ pub fn say(text: &str) {
 
 /// Lines of a failure's detail that are shown; all of them are in the raw output.
 const DETAIL_LINES_MAX: usize = 12;
+const DETAIL_WIDTH_MAX: usize = 200;
 
 /// The sum over the files of one configuration.
 #[derive(Debug, Clone, Default)]
@@ -114,7 +115,9 @@ pub fn problems(done: &Done) -> String {
         text.push('\n');
         let lines: Vec<&str> = problem.detail.lines().collect();
         for line in lines.iter().take(DETAIL_LINES_MAX) {
-            let _ = writeln!(text, "    {line}");
+            let shown: String = line.chars().take(DETAIL_WIDTH_MAX).collect();
+            let more = if shown.len() < line.len() { "..." } else { "" };
+            let _ = writeln!(text, "    {shown}{more}");
         }
         if lines.len() > DETAIL_LINES_MAX {
             let _ = writeln!(text, "    ... {} more lines", lines.len() - DETAIL_LINES_MAX);

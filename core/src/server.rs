@@ -5,7 +5,7 @@ use crate::cli::{self, Invocation};
 use crate::command::handlers::FAMILIES;
 use crate::command::handlers::config::effects;
 use crate::command::table::CommandTable;
-use crate::config::{Config, IoBackend, LogLevel};
+use crate::config::{Config, IoBackend, LogLevel, warnings};
 use crate::metrics;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
@@ -142,11 +142,8 @@ fn greet(config: &Config) {
     }
     // The line by which Redis' own test harness learns the process id.
     log::notice(format_args!("Running mode=standalone, port={}. PID: {}", config.port, std::process::id()));
-    if !config.save.0.is_empty() {
-        log::warning(format_args!(
-            "WARNING: save points are configured, but this version keeps data in memory only. Nothing is \
-             written to disk; all data is gone when the server stops."
-        ));
+    for line in warnings(config) {
+        log::warning(format_args!("{line}"));
     }
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog as i32) {
         log::warning(format_args!("{warning}"));

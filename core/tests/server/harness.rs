@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -28,7 +29,7 @@ pub const SETUPS: [Setup; 4] = [
 pub struct Server {
     child: Child,
     pub port: u16,
-    lines: Receiver<String>,
+    lines: Mutex<Receiver<String>>,
 }
 
 /// A port that was free just now.
@@ -62,13 +63,14 @@ impl Server {
             .spawn()
             .expect("the binary starts");
         let lines = follow(child.stdout.take().expect("it is piped"));
-        Server { child, port, lines }
+        Server { child, port, lines: Mutex::new(lines) }
     }
 
     /// Waits for a line of the log that contains `text`. Panics if the log ends first.
     pub fn wait_for_line(&mut self, text: &str) -> String {
         let mut seen = Vec::new();
-        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+        let lines = self.lines.get_mut().expect("no other thread has panicked with it");
+        while let Ok(line) = lines.recv_timeout(PATIENCE) {
             if line.contains(text) {
                 return line;
             }

@@ -7,7 +7,7 @@ use crate::command::{CommandError, CommandResult, Ctx};
 use crate::config::MaxmemoryPolicy;
 use crate::types::{ACCESS_MAX, Entry, ValueRef};
 
-pub const COMMANDS: &[Command] = &[Command::container("object", SUBCOMMANDS).acl(acl::KEYSPACE).docs(
+pub const COMMANDS: &[Command] = &[Command::container("object", SUBCOMMANDS).docs(
     Docs::new("generic", "2.2.3", "Tells how the value of a key is kept")
         .complexity("Depends on the subcommand"),
 )];

@@ -133,7 +133,7 @@ fn copy_db(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u
 pub(super) const MOVE: Command = Command::keys("move", 3, move_key)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
-    .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE)])
+    .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)])
     .docs(
         Docs::new("generic", "1.0.0", "Moves a key to another database")
             .complexity("O(1)")

@@ -1,4 +1,5 @@
 use super::{NULL, Server, bulk, on_one_and_three_shards};
+use crate::cluster::Cluster;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The bulk strings of an array reply.
@@ -14,7 +15,10 @@ fn strings(reply: &str) -> Vec<String> {
 
 /// One call of SCAN: the next cursor and the keys.
 fn scan(server: &mut Server, cursor: &str, options: &str) -> (String, Vec<String>) {
-    let reply = server.call(&format!("SCAN {cursor}{options}"));
+    parse_scan(&server.call(&format!("SCAN {cursor}{options}")))
+}
+
+fn parse_scan(reply: &str) -> (String, Vec<String>) {
     let rest = reply.strip_prefix("*2\r\n$").unwrap_or_else(|| panic!("no SCAN reply: {reply}"));
     let mut parts = rest.splitn(3, "\r\n");
     let cursor = parts.nth(1).expect("a cursor").to_string();
@@ -129,6 +133,40 @@ fn a_scan_misses_no_key_that_stays_while_the_table_grows_and_shrinks() {
         let missed: Vec<&String> = stay.difference(&found).collect();
         assert!(missed.is_empty(), "{missed:?}");
     });
+}
+
+#[test]
+fn a_scan_does_not_pass_by_a_key_that_is_at_another_shard_for_a_copy() {
+    let mut waited = 0;
+    for seed in 1..100 {
+        let mut cluster = Cluster::new(3, seed);
+        let (copier, scanner) = (cluster.connect(0), cluster.connect(1));
+        let pairs: Vec<String> = (0..12).map(|n| format!("key:{n} x")).collect();
+        let mset = format!("MSET {}", pairs.join(" "));
+        cluster.call(copier, &mset.split(' ').collect::<Vec<_>>());
+        for n in 0..40 {
+            cluster.request(copier, &["COPY", &format!("key:{}", n % 12), "copy", "REPLACE"]);
+        }
+
+        let mut found = BTreeSet::new();
+        let mut cursor = "0".to_string();
+        loop {
+            cluster.request(scanner, &["SCAN", &cursor, "COUNT", "100"]);
+            let mut reply = Vec::new();
+            while reply.is_empty() && cluster.step() {
+                reply = cluster.received(scanner);
+            }
+            let (next, keys) = parse_scan(&String::from_utf8(reply).expect("text"));
+            found.extend(keys);
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        (0..12).for_each(|n| assert!(found.contains(&format!("key:{n}")), "seed {seed}: key:{n}"));
+        waited += cluster.workers.iter().map(|worker| worker.shard.stats.lock_waits.get()).sum::<u64>();
+    }
+    assert!(waited > 0, "the scans came never in between");
 }
 
 #[test]

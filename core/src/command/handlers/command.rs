@@ -274,10 +274,15 @@ fn describe(table: &CommandTable, entry: &Entry, reply: &mut Reply<'_>) {
     let categories = acl::NAMES.iter().enumerate().filter(|(bit, _)| row.acl_categories() & (1 << bit) != 0);
     reply.set(categories.clone().count());
     categories.for_each(|(_, name)| reply.simple(&format!("@{name}")));
-    reply.bulk_array(row.docs.tips);
-    reply.array(row.keys.len());
+    reply.set(row.docs.tips.len());
+    row.docs.tips.iter().for_each(|tip| reply.bulk(tip.as_bytes()));
+    reply.set(row.keys.len());
     row.keys.iter().for_each(|spec| describe_keys(spec, reply));
-    reply.array(row.subcommands.len());
+    // As in Redis: an empty set where there are none, else an array.
+    match row.subcommands {
+        [] => reply.set(0),
+        some => reply.array(some.len()),
+    }
     table.subcommands(entry).iter().for_each(|sub| describe(table, sub, reply));
 }
 

@@ -186,13 +186,31 @@ struct Listeners {
     unix: Option<OwnedFd>,
 }
 
+/// A server that was killed holds its port for some milliseconds longer, until the kernel has taken its rings
+/// apart: so long its successor waits.
+const LISTEN_TRIES: u32 = 3;
+const LISTEN_RETRY_MS: u64 = 100;
+
+fn listen_tcp(config: &Config) -> Result<Vec<OwnedFd>, String> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match listener::tcp(&config.bind.to_strings(), config.port, config.tcp_backlog as i32) {
+            Ok(listeners) => return Ok(listeners),
+            Err(_) if tries < LISTEN_TRIES => {
+                SystemClock::get().sleep(Duration::from_millis(LISTEN_RETRY_MS));
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+}
+
 /// All listening sockets. None at all is an error.
 fn listen(config: &Config) -> Result<Listeners, String> {
     let backlog = config.tcp_backlog as i32;
     let mut listeners = Listeners::default();
     if config.port != 0 {
-        listeners.tcp = listener::tcp(&config.bind.to_strings(), config.port, backlog)
-            .map_err(|error| error.to_string())?;
+        listeners.tcp = listen_tcp(config)?;
     }
     if !config.unixsocket.is_empty() {
         let path = config.unixsocket.to_str_lossy();

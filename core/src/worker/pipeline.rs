@@ -26,6 +26,9 @@ const GROUP_MAX: usize = 32;
 /// An argument of which at least this much is missing is read by the driver straight into place.
 const BIG_ARG_BYTES: usize = 32 << 10;
 
+/// The first step of such a read; each further one may be as long as what is there already.
+const FILL_STEP_BYTES_MIN: usize = 256 << 10;
+
 /// While requests are held, receiving stops at this much in the query buffer.
 const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
 
@@ -281,7 +284,8 @@ impl Worker {
             return;
         }
         connection.hold = Some(Hold::Filling);
-        connection.fill_to_bytes = arrived + missing;
+        // In steps that follow what has arrived: a client that only announces a length costs next to nothing.
+        connection.fill_to_bytes = arrived + missing.min(arrived.max(FILL_STEP_BYTES_MIN));
         self.fills.push(at as u32);
     }
 

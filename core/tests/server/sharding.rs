@@ -148,7 +148,7 @@ fn connections_are_spread_evenly_even_when_they_are_few() {
         let info = asking.call(&["INFO", "shards"]);
         let counts: Vec<usize> = info
             .split(['\r', '\n', ','])
-            .filter_map(|field| field.rsplit_once("connections=")?.1.parse().ok())
+            .filter_map(|field| field.rsplit_once("clients=")?.1.parse().ok())
             .collect();
         assert_eq!(counts.len(), setup.shards, "{setup:?}: {info}");
         assert_eq!(counts.iter().sum::<usize>(), setup.shards * 2 + 1);

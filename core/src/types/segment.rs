@@ -538,7 +538,38 @@ impl Segment {
         let lower_slots = upper_slots.map(|slots| !slots);
         self.keep_only(&lower_slots, &stash_homes);
         upper.keep_only(&upper_slots, &stash_homes);
+        // The entries have just been read, so that it costs little to make the bounds exact again.
+        self.mark_anew();
+        upper.mark_anew();
         upper
+    }
+
+    /// Computes the marks from the entries.
+    fn mark_anew(&mut self) {
+        self.marks = [MARK_NONE; HOME_COUNT];
+        self.next_expiry_ms = NEVER;
+        if self.expires_len == 0 {
+            return;
+        }
+        for number in 0..BUCKET_COUNT {
+            for slot in self.buckets[number].used() {
+                if let Some(at_ms) = self.buckets[number].entry(slot).expire_at_ms() {
+                    self.note_expiry(self.home_at(Place { bucket: number, slot }), at_ms);
+                }
+            }
+        }
+    }
+
+    /// The home of the entry in a place.
+    fn home_at(&self, place: Place) -> usize {
+        let bucket = &self.buckets[place.bucket];
+        if place.bucket >= HOME_COUNT {
+            home_of(hash_key(bucket.entry(place.slot).key()))
+        } else if bucket.get(place.slot) & DISPLACED != 0 {
+            previous_home(place.bucket)
+        } else {
+            place.bucket
+        }
     }
 
     fn keep_only(&mut self, keep: &[u32; BUCKET_COUNT], stash_homes: &[[u8; SLOT_COUNT]; STASH_COUNT]) {
@@ -583,15 +614,8 @@ impl Segment {
         merged.next_expiry_ms = lower.next_expiry_ms.min(upper.next_expiry_ms);
         for (number, bucket) in upper.buckets.iter().enumerate() {
             for slot in bucket.used() {
-                let word = bucket.get(slot);
-                let home = if number >= HOME_COUNT {
-                    home_of(hash_key(bucket.entry(slot).key()))
-                } else if word & DISPLACED != 0 {
-                    previous_home(number)
-                } else {
-                    number
-                };
-                merged.insert_word(home, bucket.tags[slot], word).ok()?;
+                let home = upper.home_at(Place { bucket: number, slot });
+                merged.insert_word(home, bucket.tags[slot], bucket.get(slot)).ok()?;
             }
         }
         Some(merged)

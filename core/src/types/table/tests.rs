@@ -1,3 +1,7 @@
+mod expire;
+mod model;
+mod scan;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -46,240 +50,233 @@ fn a_value_that_was_set_is_found_and_one_that_was_not_is_not() {
     assert_eq!((table.len(), table.expires_len()), (0, 0));
 }
 
-/// What the model knows of a key.
-#[derive(Clone, Debug, PartialEq)]
-struct Known {
-    value: OwnedValue,
-    expire_at_ms: Option<i64>,
-}
-
-/// Runs random operations on a table and on a BTreeMap, and compares all there is to see.
-struct Model {
-    table: Table,
-    known: BTreeMap<Vec<u8>, Known>,
-    random: Random,
-    key_count: u64,
-}
-
-impl Model {
-    fn new(seed: u64, key_count: u64) -> Self {
-        Self { table: Table::new(), known: BTreeMap::new(), random: Random::new(seed), key_count }
-    }
-
-    fn key(&mut self) -> Vec<u8> {
-        let number = self.random.below(self.key_count);
-        // Some keys are long enough for wider length fields, and one is empty.
-        match number % 64 {
-            0 => vec![b'k'; number as usize / 64],
-            1 => format!("{number:0300}").into_bytes(),
-            2 => format!("{number:01100}").into_bytes(),
-            _ => format!("key:{number}").into_bytes(),
-        }
-    }
-
-    fn bytes(&mut self) -> Vec<u8> {
-        let len = match self.random.below(12) {
-            0 => 0,
-            1..=6 => self.random.below(100),
-            7..=9 => self.random.below(1100),
-            10 => 200 + self.random.below(100),
-            _ => self.random.below(5000),
-        };
-        let first = self.random.next();
-        (0..len).map(|at| (first.wrapping_add(at) % 251) as u8).collect()
-    }
-
-    fn int(&mut self) -> i64 {
-        let shift = self.random.below(64);
-        (self.random.next() as i64) >> shift
-    }
-
-    fn value(&mut self) -> OwnedValue {
-        match self.random.below(4) {
-            0 => OwnedValue::Int(self.int()),
-            1 => OwnedValue::Raw(self.bytes()),
-            _ => OwnedValue::Str(self.bytes()),
-        }
-    }
-
-    fn step(&mut self) {
-        let key = self.key();
-        let hash = hash_key(&key);
-        match self.random.below(20) {
-            0..=5 => {
-                let value = self.value();
-                let at_ms = self.random.below(100_000) as i64;
-                let expire = match self.random.below(3) {
-                    0 => SetExpire::Keep,
-                    1 => SetExpire::Clear,
-                    _ => SetExpire::At(at_ms),
-                };
-                let before = self.known.get(&key);
-                let expire_at_ms = match expire {
-                    SetExpire::Keep => before.and_then(|known| known.expire_at_ms),
-                    SetExpire::Clear => None,
-                    SetExpire::At(at_ms) => Some(at_ms),
-                };
-                let owned = self.random.below(2) == 0;
-                let is_new = match (&value, owned) {
-                    (OwnedValue::Str(bytes), false) => {
-                        self.table.set(hash, &key, NewValue::Str(bytes), expire)
-                    }
-                    (OwnedValue::Raw(bytes), false) => {
-                        self.table.set(hash, &key, NewValue::Raw(bytes), expire)
-                    }
-                    _ => self.table.set(hash, &key, value.clone().into(), expire),
-                };
-                assert_eq!(is_new, before.is_none());
-                self.known.insert(key, Known { value, expire_at_ms });
-            }
-            6..=9 => assert_eq!(self.table.remove(hash, &key), self.known.remove(&key).is_some()),
-            10 => {
-                let taken = self.table.take(hash, &key);
-                let known = self.known.get(&key);
-                assert_eq!(taken.is_some(), known.is_some());
-                if let (Some(taken), Some(known)) = (taken, known) {
-                    assert_eq!(*taken.key, key);
-                    assert_eq!(as_string(&taken.value), as_string(&known.value));
-                    assert_eq!(taken.expire_at_ms, known.expire_at_ms);
-                    if self.random.below(2) == 0 {
-                        self.table.put(hash, taken);
-                    } else {
-                        self.known.remove(&key);
-                    }
-                }
-            }
-            11..=12 => {
-                let at_ms = match self.random.below(3) {
-                    0 => None,
-                    _ => Some(self.random.below(100_000) as i64),
-                };
-                assert_eq!(self.table.set_expire(hash, &key, at_ms), self.known.contains_key(&key));
-                if let Some(known) = self.known.get_mut(&key) {
-                    known.expire_at_ms = at_ms;
-                }
-            }
-            13..=14 => {
-                let number = self.int();
-                if let Some(mut entry) = self.table.get_mut(hash, &key) {
-                    entry.set_int(number);
-                    self.known.get_mut(&key).unwrap().value = OwnedValue::Int(number);
-                }
-            }
-            15..=16 => {
-                let more = self.bytes();
-                let len = self.table.append(hash, &key, &more);
-                assert_eq!(len.is_some(), self.known.contains_key(&key));
-                if let Some(known) = self.known.get_mut(&key) {
-                    let mut all = as_string(&known.value);
-                    all.extend(more);
-                    assert_eq!(len, Some(all.len()));
-                    known.value = OwnedValue::Raw(all);
-                }
-            }
-            17 => {
-                let bytes = self.bytes();
-                let offset = self.random.below(1500) as usize;
-                let len = self.table.set_range(hash, &key, offset, &bytes);
-                if let Some(known) = self.known.get_mut(&key) {
-                    let mut all = as_string(&known.value);
-                    all.resize(all.len().max(offset + bytes.len()), 0);
-                    all[offset..offset + bytes.len()].copy_from_slice(&bytes);
-                    assert_eq!(len, Some(all.len()));
-                    known.value = OwnedValue::Raw(all);
-                }
-            }
-            18 => {
-                let access = self.random.next() as u32 & crate::types::ACCESS_MAX;
-                if let Some(entry) = self.table.get(hash, &key) {
-                    entry.touch(access);
-                    assert_eq!(entry.access(), access);
-                }
-            }
-            _ => {
-                let found = self.table.get(hash, &key);
-                match self.known.get(&key) {
-                    None => assert!(found.is_none()),
-                    Some(known) => assert_same(&found.unwrap(), &key, known),
-                }
-            }
-        }
-    }
-
-    fn check(&self) {
-        assert_eq!(self.table.len(), self.known.len());
-        let expires = self.known.values().filter(|known| known.expire_at_ms.is_some()).count();
-        assert_eq!(self.table.expires_len(), expires);
-        let first = self.known.values().filter_map(|known| known.expire_at_ms).min();
-        assert!(first.is_none() || self.table.next_expiry_ms() <= first);
-        for (key, known) in &self.known {
-            assert_same(&get(&self.table, key).unwrap(), key, known);
-        }
-        let mut seen = 0;
-        let mut entry_bytes = 0;
-        let mut external = 0;
-        self.table.for_each(&mut |entry| {
-            seen += 1;
-            assert!(self.known.contains_key(entry.key()));
-            external += entry.ptr.external_bytes();
-            entry_bytes += rounded(entry.ptr.len());
-        });
-        assert_eq!(seen, self.known.len());
-        let memory = self.table.memory();
-        assert_eq!((memory.entries, memory.external), (entry_bytes, external));
-        assert!(memory.slab >= memory.entries);
-    }
-}
-
-fn as_string(value: &OwnedValue) -> Vec<u8> {
-    match value {
-        OwnedValue::Int(number) => number.to_string().into_bytes(),
-        OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => bytes.clone(),
-    }
-}
-
-fn assert_same(entry: &Entry<'_>, key: &[u8], known: &Known) {
-    assert_eq!(entry.key(), key);
-    assert_eq!(entry.expire_at_ms(), known.expire_at_ms);
-    let (value, encoding) = match &known.value {
-        OwnedValue::Int(number) => (ValueRef::Int(*number), StringEncoding::Int),
-        OwnedValue::Str(bytes) if bytes.len() <= 44 => (ValueRef::Str(bytes), StringEncoding::Embstr),
-        OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => (ValueRef::Str(bytes), StringEncoding::Raw),
-    };
-    assert_eq!((entry.value(), entry.encoding()), (value, encoding), "of {key:?}");
-}
-
 /// Miri runs some thousand times slower than the machine.
 fn rounds(count: usize) -> usize {
     if cfg!(miri) { count / 100 } else { count }
 }
 
+fn number_key(number: usize) -> Vec<u8> {
+    format!("key:{number}").into_bytes()
+}
+
+fn fill(table: &mut Table, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        set(table, &number_key(number), NewValue::Int(number as i64), SetExpire::Clear);
+    }
+}
+
+fn drain(table: &mut Table, numbers: std::ops::Range<usize>) {
+    for number in numbers {
+        let key = number_key(number);
+        assert!(table.remove(hash_key(&key), &key));
+    }
+}
+
 #[test]
-fn random_operations_agree_with_a_map() {
-    for (seed, key_count) in [(1, 10), (2, 300), (3, 3_000), (4, 50_000)] {
-        let mut model = Model::new(seed, key_count);
-        for round in 0..10 {
-            for _ in 0..rounds(20_000) {
-                model.step();
+fn keys_and_values_of_extreme_lengths_are_stored_and_freed() {
+    let mut table = Table::new();
+    let key_lens = [0, 1, 7, 8, 16, 17, 32, 33, 255, 256, 300, 1_000, 1_100, 65_535, 65_536, 70_000];
+    let value_lens = [0, 1, 44, 45, 255, 256, 900, 1_000, 1_024, 1_025, 65_536, 2 << 20];
+    for key_len in key_lens {
+        let key = vec![b'k'; key_len];
+        let hash = hash_key(&key);
+        for value_len in value_lens {
+            let value = vec![b'v'; value_len];
+            for expire in [SetExpire::At(5), SetExpire::Keep, SetExpire::Clear] {
+                table.set(hash, &key, NewValue::Str(&value), expire);
+                let entry = table.get(hash, &key).unwrap();
+                assert_eq!((entry.key(), entry.value()), (&key[..], ValueRef::Str(&value)));
+                assert_eq!(entry.expire_at_ms().is_some(), expire != SetExpire::Clear);
+                assert!(entry.alloc_size() >= key_len + value_len);
             }
-            model.check();
-            if round == 7 {
-                model.table.clear();
-                model.known.clear();
-                model.check();
-            }
+        }
+        let taken = table.take(hash, &key).unwrap();
+        assert_eq!(taken.value, OwnedValue::Str(vec![b'v'; 2 << 20]));
+        table.put(hash, taken);
+    }
+    assert_eq!(table.len(), key_lens.len());
+    table.clear();
+    assert_eq!(table.memory(), TableMemory::default());
+}
+
+#[test]
+fn integers_of_every_width_come_back_and_can_be_overwritten() {
+    let mut table = Table::new();
+    let hash = hash_key(b"n");
+    let mut numbers = vec![0, i64::MAX, i64::MIN];
+    numbers.extend((0..63).flat_map(|shift| [1i64 << shift, -(1i64 << shift), (1i64 << shift) - 1]));
+    table.set(hash, b"n", NewValue::Int(0), SetExpire::At(9));
+    for number in numbers {
+        table.get_mut(hash, b"n").unwrap().set_int(number);
+        let entry = table.get(hash, b"n").unwrap();
+        assert_eq!(entry.value(), ValueRef::Int(number));
+        assert_eq!((entry.encoding(), entry.expire_at_ms()), (StringEncoding::Int, Some(9)));
+    }
+}
+
+#[test]
+fn encodings_are_those_that_redis_reports() {
+    let mut table = Table::new();
+    let hash = hash_key(b"s");
+    let encoding = |table: &Table| table.get(hash, b"s").unwrap().encoding().name();
+    table.set(hash, b"s", NewValue::Int(12), SetExpire::Clear);
+    assert_eq!(encoding(&table), "int");
+    table.set(hash, b"s", NewValue::Str(&[b'x'; 44]), SetExpire::Clear);
+    assert_eq!(encoding(&table), "embstr");
+    table.set(hash, b"s", NewValue::Str(&[b'x'; 45]), SetExpire::Clear);
+    assert_eq!(encoding(&table), "raw");
+    table.set(hash, b"s", NewValue::Str(b"short"), SetExpire::Clear);
+    table.append(hash, b"s", b"er").unwrap();
+    assert_eq!(encoding(&table), "raw");
+    let taken = table.take(hash, b"s").unwrap();
+    table.put(hash, taken);
+    assert_eq!(encoding(&table), "raw");
+    table.set(hash, b"s", NewValue::Int(12), SetExpire::Clear);
+    assert_eq!(table.set_range(hash, b"s", 1, b""), Some(2));
+    assert_eq!(table.get(hash, b"s").unwrap().value(), ValueRef::Str(b"12"));
+    assert_eq!(encoding(&table), "raw");
+}
+
+#[test]
+fn a_big_string_grows_with_few_moves_and_is_handed_over_without_a_copy() {
+    let mut table = Table::new();
+    let hash = hash_key(b"s");
+    let owned = vec![b'a'; 100_000];
+    let address = owned.as_ptr();
+    table.set(hash, b"s", NewValue::Owned(owned), SetExpire::Clear);
+    let ValueRef::Str(bytes) = table.get(hash, b"s").unwrap().value() else { panic!("a string") };
+    assert_eq!(bytes.as_ptr(), address);
+    let mut moves = 0;
+    let mut last = address;
+    for _ in 0..rounds(100_000) {
+        table.append(hash, b"s", b"0123456789").unwrap();
+        let ValueRef::Str(bytes) = table.get(hash, b"s").unwrap().value() else { panic!("a string") };
+        moves += usize::from(bytes.as_ptr() != last);
+        last = bytes.as_ptr();
+    }
+    assert!(moves < 10, "{moves} moves");
+    let OwnedValue::Str(taken) = table.take(hash, b"s").unwrap().value else { panic!("a string") };
+    assert_eq!((taken.as_ptr(), taken.len()), (last, 100_000 + 10 * rounds(100_000)));
+    assert_eq!(table.memory().external, 0);
+}
+
+#[test]
+fn a_table_gives_its_index_back_when_keys_go() {
+    let mut table = Table::new();
+    let count = rounds(300_000);
+    fill(&mut table, 0..count);
+    let full = table.memory();
+    drain(&mut table, 0..count);
+    let empty = table.memory();
+    assert_eq!((table.len(), empty.entries), (0, 0));
+    assert_eq!(table.directory.segment_count(), 1);
+    assert!(empty.total() < full.total() / 10 || cfg!(miri), "{empty:?} of {full:?}");
+    fill(&mut table, 0..count);
+    assert_eq!(table.len(), count);
+}
+
+#[test]
+fn the_load_stays_in_a_narrow_band_while_the_table_grows() {
+    const LOAD_MIN: f64 = 0.60;
+    const LOAD_MAX: f64 = 0.74;
+    if cfg!(miri) {
+        return;
+    }
+    let mut table = Table::new();
+    fill(&mut table, 0..60_000);
+    for number in 60_000..500_000 {
+        fill(&mut table, number..number + 1);
+        if number % 500 == 0 {
+            let load = table.load_factor();
+            assert!((LOAD_MIN..LOAD_MAX).contains(&load), "{load} at {number} keys");
         }
     }
 }
 
 #[test]
-fn random_operations_agree_with_a_map_when_every_entry_is_its_own_allocation() {
-    let mut model = Model::new(5, 2_000);
-    model.table.slab.plain = true;
-    for _ in 0..5 {
-        for _ in 0..rounds(20_000) {
-            model.step();
-        }
-        model.check();
+fn a_detached_table_is_freed_in_slices() {
+    let mut table = Table::new();
+    let count = rounds(20_000);
+    for number in 0..count {
+        let value = if number % 10 == 0 { vec![b'v'; 5_000] } else { vec![b'v'; 50] };
+        set(&mut table, &number_key(number), NewValue::Str(&value), SetExpire::At(1));
     }
+    let mut detached = table.detach();
+    assert_eq!((table.len(), table.expires_len(), table.next_expiry_ms()), (0, 0, None));
+    assert_eq!(table.memory(), TableMemory::default());
+    fill(&mut table, 0..100);
+    // It may be freed by another thread, and be dropped half-way.
+    std::thread::spawn(move || {
+        assert!(!detached.free_some(1) || cfg!(miri));
+        let mut slices = 1;
+        while slices < 5 && !detached.free_some(1_000) {
+            slices += 1;
+        }
+        assert!(slices == 5 || cfg!(miri));
+    })
+    .join()
+    .unwrap();
+    assert_eq!(table.len(), 100);
+}
+
+#[test]
+fn every_write_stamps_its_bucket_with_the_tables_version() {
+    let mut table = Table::new();
+    fill(&mut table, 0..2_000);
+    let version = table.advance_version();
+    assert_eq!((version, table.version()), (1, 1));
+    let versions = |table: &Table| -> Vec<u32> {
+        (0..2_000).map(|number| table.version_of(hash_key(&number_key(number)))).collect()
+    };
+    assert!(versions(&table).iter().all(|&version| version == 0));
+    let (key, hash) = (number_key(5), hash_key(&number_key(5)));
+    get(&table, &key).unwrap().touch(3);
+    assert_eq!(table.version_of(hash), 0, "a touch is not a write");
+    let writes: [&dyn Fn(&mut Table); 6] = [
+        &|table| _ = table.set(hash, &key, NewValue::Int(6), SetExpire::Clear),
+        &|table| _ = table.append(hash, &key, b"x"),
+        &|table| _ = table.set_expire(hash, &key, Some(7)),
+        &|table| _ = table.set_expire(hash, &key, Some(8)),
+        &|table| _ = table.remove(hash, &key),
+        &|table| _ = table.set(hash, &key, NewValue::Str(b"new"), SetExpire::Clear),
+    ];
+    for write in writes {
+        let version = table.advance_version();
+        write(&mut table);
+        assert_eq!(table.version_of(hash), version);
+    }
+    // Splits keep the versions of what was not written.
+    fill(&mut table, 10_000..10_010);
+    let old = versions(&table).iter().filter(|&&version| version == 0).count();
+    assert!(old > 1_000);
+}
+
+#[test]
+fn used_up_versions_start_again() {
+    let mut table = Table::new();
+    fill(&mut table, 0..10);
+    while table.version() < u32::from(u16::MAX) {
+        table.advance_version();
+    }
+    fill(&mut table, 0..10);
+    assert_eq!(table.advance_version(), 1);
+    assert_eq!(table.version_of(hash_key(&number_key(3))), 0);
+}
+
+#[test]
+fn access_bits_are_kept_or_renewed_by_an_overwrite_as_told() {
+    let mut table = Table::new();
+    table.set_new_access(5, false);
+    set(&mut table, b"a", NewValue::Str(b"1st"), SetExpire::Clear);
+    assert_eq!(get(&table, b"a").unwrap().access(), 5);
+    table.set_new_access(6, false);
+    set(&mut table, b"a", NewValue::Str(b"2nd"), SetExpire::Clear);
+    assert_eq!(get(&table, b"a").unwrap().access(), 6);
+    table.set_new_access(7, true);
+    set(&mut table, b"a", NewValue::Str(b"third"), SetExpire::Clear);
+    assert_eq!(get(&table, b"a").unwrap().access(), 6);
+    let taken = table.take(hash_key(b"a"), b"a").unwrap();
+    let mut other = Table::new();
+    other.put(hash_key(b"a"), taken);
+    assert_eq!(get(&other, b"a").unwrap().access(), 6);
 }

@@ -496,10 +496,11 @@ directives! {
     tls_session_cache_size: u32 = 20480; "tls-session-cache-size", COUNT, NONE, TLS;
     tls_session_cache_timeout_s: u32 = 300; "tls-session-cache-timeout", COUNT, NONE, TLS;
 
-    // Shardis' own.
+    // Shardis' own. Hidden from patterns: tools, and the official tests, set again what `CONFIG GET *` shows, and know
+    // only Redis' directives as those which cannot be.
     /// 0: one a core.
-    shards: u32 = 0; "shards", int(0, SHARD_COUNT_MAX as i128), IMMUTABLE, LIVE;
-    io_backend: IoBackend = IoBackend::Auto; "io-backend", TYPE, IMMUTABLE, LIVE;
+    shards: u32 = 0; "shards", int(0, SHARD_COUNT_MAX as i128), IMMUTABLE.and(HIDDEN), LIVE;
+    io_backend: IoBackend = IoBackend::Auto; "io-backend", TYPE, IMMUTABLE.and(HIDDEN), LIVE;
     /// Where Prometheus finds the metrics; 0: nowhere.
-    metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE, LIVE;
+    metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE.and(HIDDEN), LIVE;
 }

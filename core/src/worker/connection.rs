@@ -60,6 +60,8 @@ pub struct Connection {
     /// Bytes the driver has and has not sent yet.
     pub(super) sending_bytes: usize,
     pub(super) pending: VecDeque<Slot>,
+    /// Bytes of the replies in `pending` that are complete.
+    ready_bytes: usize,
     /// Running number of the next slot.
     pub(super) next_place: u64,
     pub(super) hold: Option<Hold>,
@@ -92,6 +94,7 @@ impl Connection {
             reply_peak_bytes: REPLY_BUFFER_BYTES_MAX,
             sending_bytes: 0,
             pending: VecDeque::new(),
+            ready_bytes: 0,
             next_place: 0,
             hold: None,
             fill_to_bytes: 0,
@@ -151,9 +154,9 @@ impl Connection {
         self.sending_bytes > 0
     }
 
-    /// Bytes of replies that are ready and have not reached the socket.
+    /// Bytes of replies that are ready and have not reached the socket, those that wait for earlier ones included.
     pub fn output_len_bytes(&self) -> usize {
-        self.out.len() + self.sending_bytes
+        self.out.len() + self.sending_bytes + self.ready_bytes
     }
 
     /// Memory of the connection's buffers.
@@ -162,6 +165,7 @@ impl Connection {
             + self.query.capacity()
             + self.out.capacity()
             + self.sending_bytes
+            + self.ready_bytes
             + self.pending.capacity() * std::mem::size_of::<Slot>()
     }
 
@@ -182,6 +186,7 @@ impl Connection {
 
     /// Appends a reply that is already complete, behind those that are awaited.
     pub(super) fn queue_ready(&mut self, reply: &[u8]) {
+        self.ready_bytes += reply.len();
         if let Some(Slot::Ready(bytes)) = self.pending.back_mut() {
             bytes.extend_from_slice(reply);
             return;
@@ -199,12 +204,14 @@ impl Connection {
         };
         let reply = if discard { &[] } else { reply };
         if index > 0 {
+            self.ready_bytes += reply.len();
             self.pending[index] = Slot::Ready(reply.to_vec());
             return;
         }
         self.out.extend_from_slice(reply);
         self.pending.pop_front();
         while let Some(Slot::Ready(bytes)) = self.pending.front() {
+            self.ready_bytes -= bytes.len();
             self.out.extend_from_slice(bytes);
             self.pending.pop_front();
         }

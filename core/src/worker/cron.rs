@@ -18,6 +18,9 @@ const SAMPLES: usize = 16;
 /// A query buffer beyond this is given back when it is much bigger than what came lately.
 const QUERY_BUFFER_KEPT_BYTES: usize = 32 << 10;
 
+/// INFO tells the longest buffers among the clients since at most so long.
+const RECENT_MS: i64 = 8000;
+
 #[derive(Default)]
 pub(super) struct Cron {
     next_at_ms: i64,
@@ -25,6 +28,8 @@ pub(super) struct Cron {
     next_client: usize,
     /// Memory of the connections that this walk has passed.
     walked_bytes: u64,
+    /// When the longest buffers of clients are forgotten next.
+    recent_until_ms: i64,
     sampled_at_ms: i64,
     ops: Rate,
     input: Rate,
@@ -85,6 +90,11 @@ impl Worker {
             self.shard.run_active_expire(self.clock, interval_ms);
         }
         self.sample_rates();
+        if self.shard.now_ms >= self.cron.recent_until_ms {
+            self.cron.recent_until_ms = self.shard.now_ms + RECENT_MS;
+            self.shard.stats.client_input_max_bytes.set(0);
+            self.shard.stats.client_output_max_bytes.set(0);
+        }
         self.check_clients(interval_ms);
         if !self.paused.is_empty() {
             let left_ms = self.globals.pause_until_ms() - self.shard.now_ms;

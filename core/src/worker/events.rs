@@ -158,6 +158,10 @@ impl Worker {
         dirty.append(&mut self.deferred);
         for &at in &dirty {
             let at = at as usize;
+            // First of all, because a client that is over its limit gets nothing at all.
+            if self.check_output_limit(at) {
+                continue;
+            }
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             connection.is_dirty = false;
             // Replies from other shards are on their way: one send for all of them, if they come soon.
@@ -171,7 +175,6 @@ impl Worker {
             }
             connection.is_deferred = false;
             if connection.sending_bytes > 0 {
-                self.check_output_limit(at);
                 continue;
             }
             if connection.out.is_empty() {
@@ -185,18 +188,17 @@ impl Worker {
             let out = std::mem::take(&mut connection.out);
             self.shard.stats.writes_processed.add(1);
             self.requests.push(IoRequest::Send(connection.conn, out));
-            self.check_output_limit(at);
         }
         dirty.clear();
         debug_assert!(self.dirty.is_empty());
         self.dirty = dirty;
     }
 
-    /// Closes a client whose unsent replies exceed the limits of its class.
-    pub(super) fn check_output_limit(&mut self, at: usize) {
+    /// Closes a client whose unsent replies exceed the limits of its class. Returns whether it is gone.
+    pub(super) fn check_output_limit(&mut self, at: usize) -> bool {
         let limit = self.shard.config.client_output_buffer_limit.normal;
         let now_ms = self.shard.now_ms;
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let Some(connection) = self.connections[at].as_deref_mut() else { return true };
         let len_bytes = connection.output_len_bytes() as u64;
         self.shard.stats.client_output_max_bytes.max(len_bytes);
         let over_hard = limit.hard_bytes != 0 && len_bytes >= limit.hard_bytes;
@@ -216,6 +218,7 @@ impl Worker {
             self.shard.stats.client_output_limit_disconnections.add(1);
             self.close_now(at);
         }
+        over
     }
 
     fn connected_total(&self) -> u64 {

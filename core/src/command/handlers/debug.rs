@@ -395,13 +395,17 @@ fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
+/// Redis' sample of a double, which happens to look like a constant.
+#[allow(clippy::approx_constant)]
+const SAMPLE_DOUBLE: f64 = 3.141;
+
 /// PROTOCOL type. Reply: a sample of that type. Errors: unknown type; push in RESP2.
 fn protocol(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let reply = &mut ctx.reply;
     match ctx.args.arg(2).to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
-        b"double" => reply.double(3.141),
+        b"double" => reply.double(SAMPLE_DOUBLE),
         b"null" => reply.null(),
         b"array" => {
             reply.array(3);

@@ -61,7 +61,7 @@ fn set_secrets(args: Argv<'_>) -> SmallVec<[usize; 2]> {
 
 /// CONFIG SET parameter value ... Reply: OK. Errors: Redis' for each rule that is broken; nothing has changed then.
 fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    if ctx.args.len() % 2 != 0 {
+    if !ctx.args.len().is_multiple_of(2) {
         return Err(CommandError::SYNTAX);
     }
     let args = ctx.args;
@@ -171,9 +171,7 @@ mod tests {
     fn a_rewritten_file_says_what_the_configuration_says() {
         let path = std::env::temp_dir().join(format!("shardis-rewrite-{}", std::process::id()));
         std::fs::write(&path, "# mine\nhz 10\n").unwrap();
-        let mut config = Config::default();
-        config.config_file = path.as_path().into();
-        config.hz = 20;
+        let config = Config { config_file: path.as_path().into(), hz: 20, ..Config::default() };
 
         rewrite_file(&config, Append::Changed).unwrap();
 

@@ -262,27 +262,18 @@ pub fn cpu(_source: &Source<'_>, lines: &mut Lines) {
 
 pub fn modules(_source: &Source<'_>, _lines: &mut Lines) {}
 
-/// The commands that were called, or refused, with a way to sum a counter of theirs up.
-fn used_commands<'a>(
-    source: &'a Source<'a>,
-) -> impl Iterator<Item = (&'a str, impl Fn(fn(&CommandStats) -> u64) -> u64 + 'a)> {
-    source.worker.table.all().filter_map(move |entry| {
-        let sum =
-            move |counter: fn(&CommandStats) -> u64| source.sum(|shard| counter(shard.command(entry.id)));
-        let used = sum(|stats| stats.calls.get() + stats.rejected.get() + stats.failed.get()) > 0;
-        used.then_some((entry.full_name.as_str(), sum))
-    })
-}
-
 pub fn commandstats(source: &Source<'_>, lines: &mut Lines) {
-    for (name, sum) in used_commands(source) {
-        let calls = sum(|stats| stats.calls.get());
+    for entry in source.worker.table.all() {
+        let sum = |counter: fn(&CommandStats) -> u64| source.sum(|shard| counter(shard.command(entry.id)));
+        let (calls, rejected) = (sum(|stats| stats.calls.get()), sum(|stats| stats.rejected.get()));
+        let failed = sum(|stats| stats.failed.get());
+        if calls == 0 && rejected == 0 && failed == 0 {
+            continue;
+        }
         let usec = sum(|stats| stats.nanos.get()) / 1000;
         let usec_per_call = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
-        let rejected = sum(|stats| stats.rejected.get());
-        let failed = sum(|stats| stats.failed.get());
         lines.field(
-            format_args!("cmdstat_{name}"),
+            format_args!("cmdstat_{}", entry.full_name),
             format_args!(
                 "calls={calls},usec={usec},usec_per_call={usec_per_call:.2},rejected_calls={rejected},\
                  failed_calls={failed}"

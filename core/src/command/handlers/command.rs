@@ -107,7 +107,7 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let everything =
         || table.top_level().flat_map(|entry| std::iter::once(entry).chain(table.subcommands(entry)));
     let matches: Box<dyn Fn(&&Entry) -> bool> = match ctx.args.len() {
-        2 => Box::new(|entry| entry.parent.is_none()),
+        2 => Box::new(|_| true),
         5 if is(ctx.arg(2), "filterby") => {
             let value = ctx.arg(4);
             if is(ctx.arg(3), "module") {

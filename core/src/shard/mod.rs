@@ -130,12 +130,17 @@ impl Shard {
     /// Looks a key up to change it in place.
     #[inline]
     pub fn write(&mut self, call: &Call, key: Key<'_>) -> Option<EntryMut<'_>> {
-        if !self.exists(call.db, key) {
-            return None;
+        let table = &mut self.dbs[call.db as usize].table;
+        match table.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+            Live::Entry(entry) => {
+                entry.touch(self.access_clock);
+                Some(entry)
+            }
+            gone => {
+                self.stats.expired_keys.add(u64::from(gone.is_removed()));
+                None
+            }
         }
-        let entry = self.dbs[call.db as usize].table.get_mut(key.hash, key.bytes)?;
-        entry.touch(self.access_clock);
-        Some(entry)
     }
 
     /// Looks a key up without a trace in hits, misses or access clocks.

@@ -8,13 +8,12 @@ use crate::command::typed::{Digits, StringRef, encode};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::types::{NewValue, SetExpire};
 
-/// The length of a string grown by `more_len` bytes.
+/// The length of a string of `len` bytes grown by `more_len`.
 ///
 /// # Errors
-/// It is more than proto-max-bulk-len.
-fn grown_len(ctx: &Ctx<'_>, len: usize, more_len: usize) -> CommandResult<usize> {
-    let grown =
-        len.checked_add(more_len).filter(|&len| len as u64 <= ctx.shard.config.proto_max_bulk_len_bytes);
+/// It is more than proto-max-bulk-len, `len_max`.
+fn grown_len(len: usize, more_len: usize, len_max: u64) -> CommandResult<usize> {
+    let grown = len.checked_add(more_len).filter(|&len| len as u64 <= len_max);
     grown.ok_or(CommandError::STRING_TOO_LONG)
 }
 
@@ -33,19 +32,23 @@ pub(super) const APPEND: Command = Command::keys("append", 3, append)
 fn append(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let value = ctx.arg(2);
+    let len_max = ctx.shard.config.proto_max_bulk_len_bytes;
 
-    let Some(entry) = ctx.shard.peek(ctx.call.db, key) else {
-        ctx.shard.set(ctx.call, key, encode(value), SetExpire::Clear);
-        ctx.reply.integer(value.len() as i64);
-        return Ok(());
+    let len = match ctx.shard.write(ctx.call, key) {
+        Some(mut entry) => {
+            let len = StringRef::of(entry.value())?.len_bytes();
+            let grown_len = grown_len(len, value.len(), len_max)?;
+            entry.string_mut(grown_len)[len..].copy_from_slice(value);
+            ctx.shard.changed(1);
+            grown_len
+        }
+        None => {
+            ctx.shard.set(ctx.call, key, encode(value), SetExpire::Clear);
+            value.len()
+        }
     };
-    let len = StringRef::of(entry.value())?.len_bytes();
-    let grown_len = grown_len(ctx, len, value.len())?;
 
-    let mut entry = ctx.shard.write(ctx.call, key).expect("it was there just now");
-    entry.string_mut(grown_len)[len..].copy_from_slice(value);
-    ctx.shard.changed(1);
-    ctx.reply.integer(grown_len as i64);
+    ctx.reply.integer(len as i64);
     Ok(())
 }
 
@@ -67,28 +70,31 @@ fn setrange(ctx: &mut Ctx<'_>) -> CommandResult {
     let offset = args::integer(ctx.arg(2))?;
     let offset = usize::try_from(offset).map_err(|_| CommandError::fixed("ERR offset is out of range"))?;
     let value = ctx.arg(3);
+    let len_max = ctx.shard.config.proto_max_bulk_len_bytes;
 
-    let old_len = match ctx.shard.peek(ctx.call.db, key) {
-        Some(entry) => Some(StringRef::of(entry.value())?.len_bytes()),
-        None => None,
+    let len = match ctx.shard.write(ctx.call, key) {
+        Some(mut entry) => {
+            let len = StringRef::of(entry.value())?.len_bytes();
+            if value.is_empty() {
+                len
+            } else {
+                let end = grown_len(offset, value.len(), len_max)?;
+                entry.string_mut(end)[offset..end].copy_from_slice(value);
+                ctx.shard.changed(1);
+                len.max(end)
+            }
+        }
+        None if value.is_empty() => 0,
+        None => {
+            let end = grown_len(offset, value.len(), len_max)?;
+            let mut bytes = vec![0; end];
+            bytes[offset..].copy_from_slice(value);
+            ctx.shard.set(ctx.call, key, NewValue::OwnedRaw(bytes), SetExpire::Clear);
+            end
+        }
     };
-    if value.is_empty() {
-        ctx.reply.integer(old_len.unwrap_or(0) as i64);
-        return Ok(());
-    }
-    let end = grown_len(ctx, offset, value.len())?;
 
-    let Some(old_len) = old_len else {
-        let mut bytes = vec![0; end];
-        bytes[offset..].copy_from_slice(value);
-        ctx.shard.set(ctx.call, key, NewValue::OwnedRaw(bytes), SetExpire::Clear);
-        ctx.reply.integer(end as i64);
-        return Ok(());
-    };
-    let mut entry = ctx.shard.write(ctx.call, key).expect("it was there just now");
-    entry.string_mut(end)[offset..end].copy_from_slice(value);
-    ctx.shard.changed(1);
-    ctx.reply.integer(old_len.max(end) as i64);
+    ctx.reply.integer(len as i64);
     Ok(())
 }
 

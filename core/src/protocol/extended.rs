@@ -510,3 +510,6 @@ impl Natural {
         Unrounded { mantissa, exp: shift - i64::from(BITS - 1), sticky: !rest.limbs.is_empty() }
     }
 }
+
+#[cfg(test)]
+mod tests;

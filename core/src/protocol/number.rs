@@ -155,3 +155,6 @@ impl F64Text {
 pub fn human_f64(value: f64) -> String {
     if value.is_nan() { "nan".to_owned() } else { Extended::from_f64(value).to_human() }
 }
+
+#[cfg(test)]
+mod tests;

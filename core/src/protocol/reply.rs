@@ -312,3 +312,6 @@ fn header_text(prefix: u8, value: i64) -> ([u8; HEADER_LEN_MAX], usize) {
     text[digits_end + 1] = b'\n';
     (text, digits_end + 2)
 }
+
+#[cfg(test)]
+mod tests;

@@ -108,3 +108,6 @@ fn read_len(buf: &[u8], at: usize) -> Option<(Option<u64>, usize)> {
     (digit_count > 0 && line[digit_count..].starts_with(b"\r\n"))
         .then_some((Some(value), at + digit_count + 3))
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,8 +71,6 @@ const F64_DIGITS: usize = 17;
 
 impl F64Text {
     pub fn new(value: f64) -> Self {
-        /// Whole numbers below this have no more than [`F64_DIGITS`] digits, and all of them are shown.
-        const WHOLE_MAX: f64 = 1e17;
         let mut text = Self { bytes: [0; F64_TEXT_LEN_MAX], len: 0 };
         if value.is_nan() {
             text.push(b"nan");
@@ -80,9 +78,7 @@ impl F64Text {
             text.push(if value > 0.0 { b"inf" } else { b"-inf" });
         } else if value == 0.0 {
             text.push(if value.is_sign_negative() { b"-0" } else { b"0" });
-        } else if value.abs() < WHOLE_MAX && value == value.trunc() {
-            text.push(itoa::Buffer::new().format(value as i64).as_bytes());
-        } else {
+        } else if !text.push_short(value) {
             text.push_general(value);
         }
         text
@@ -100,6 +96,44 @@ impl F64Text {
     fn push(&mut self, bytes: &[u8]) {
         self.bytes[self.len..self.len + bytes.len()].copy_from_slice(bytes);
         self.len += bytes.len();
+    }
+
+    /// A number with few binary places has as many decimal ones, and is shown whole if its digits are few: integers and
+    /// halves, quarters, eighths of them, which most scores are. False, and nothing done, for any other number.
+    fn push_short(&mut self, value: f64) -> bool {
+        /// An integer part below this and so many decimals stay within [`F64_DIGITS`] digits.
+        const SCALED_WHOLE_MAX: f64 = 1e9;
+        const DECIMALS_MAX: u32 = 8;
+        /// Integers below this have no more than [`F64_DIGITS`] digits themselves.
+        const WHOLE_MAX: f64 = 1e17;
+        let magnitude = value.abs();
+        let whole = magnitude.trunc();
+        if whole >= WHOLE_MAX || (whole != magnitude && (whole >= SCALED_WHOLE_MAX || magnitude < 1.0)) {
+            return false;
+        }
+        // The fraction in 256ths is exact, and whole if it has no more than eight binary places.
+        let fraction = (magnitude - whole) * (1u64 << DECIMALS_MAX) as f64;
+        if fraction != fraction.trunc() {
+            return false;
+        }
+
+        if value < 0.0 {
+            self.push(b"-");
+        }
+        self.push(itoa::Buffer::new().format(whole as u64).as_bytes());
+        if fraction != 0.0 {
+            // n / 2^8 = n * 5^8 / 10^8.
+            let mut decimals = fraction as u64 * 5u64.pow(DECIMALS_MAX);
+            let mut digits = [b'0'; DECIMALS_MAX as usize];
+            for digit in digits.iter_mut().rev() {
+                *digit = b'0' + (decimals % 10) as u8;
+                decimals /= 10;
+            }
+            let significant = digits.iter().rposition(|&digit| digit != b'0').map_or(0, |last| last + 1);
+            self.push(b".");
+            self.push(&digits[..significant]);
+        }
+        true
     }
 
     /// C's `%g`: the digits, without trailing zeros, around the point where the exponent is small, else behind a first

@@ -3,8 +3,8 @@
 //! A handler says what a value is (a map, a double, nothing) and this file says how the client's version spells it: RESP2
 //! has no maps, sets, doubles, booleans or nulls of its own and gets Redis' customary stand-ins.
 //!
-//! The frequent replies are short, and there what costs is not the bytes but the calls: they are put together in a fixed
-//! array on the stack which is appended whole, at a length known to the compiler, and then cut to size.
+//! The frequent replies are short, and there what costs is not the bytes but the calls: a header is put together in one
+//! register, appended whole at a length known to the compiler, and then cut to size.
 use std::fmt::{Display, Write as _};
 
 use super::number::{F64Text, human_f64};
@@ -279,37 +279,42 @@ impl<'a> Reply<'a> {
 
     #[inline]
     fn header(&mut self, prefix: u8, value: i64) {
-        let (text, text_len) = header_text(prefix, value);
         let start = self.out.len();
-        self.out.extend_from_slice(&text);
-        self.out.truncate(start + text_len);
+        match short_header(prefix, value) {
+            Some((word, len)) => {
+                self.out.extend_from_slice(&word);
+                self.out.truncate(start + len);
+            }
+            None => self.line(prefix, itoa::Buffer::new().format(value).as_bytes()),
+        }
     }
 }
 
-/// `prefix`, `value` and CRLF, and how much of the array that is.
+/// `prefix`, `value` and CRLF, and how many of the bytes that is, for the values nearly every header has. The bytes are
+/// put together in a register: stored one by one and read back together they would wait for each other.
 #[inline]
+fn short_header(prefix: u8, value: i64) -> Option<([u8; 8], usize)> {
+    const LINE_END: u64 = u16::from_le_bytes(*b"\r\n") as u64;
+    let digit = |digit: i64| (b'0' as i64 + digit) as u64;
+    let (digits, digit_count) = match value {
+        0..10 => (digit(value), 1),
+        10..100 => (digit(value / 10) | digit(value % 10) << 8, 2),
+        100..1000 => (digit(value / 100) | digit(value / 10 % 10) << 8 | digit(value % 10) << 16, 3),
+        _ => return None,
+    };
+    let word = u64::from(prefix) | digits << 8 | LINE_END << (8 * (1 + digit_count));
+    Some((word.to_le_bytes(), digit_count + 3))
+}
+
+/// As [`short_header`], for any value.
 fn header_text(prefix: u8, value: i64) -> ([u8; HEADER_LEN_MAX], usize) {
     let mut text = [0; HEADER_LEN_MAX];
+    let mut digits = itoa::Buffer::new();
+    let digits = digits.format(value).as_bytes();
+    let digits_end = 1 + digits.len();
     text[0] = prefix;
-    let digits_end = match value {
-        0..10 => {
-            text[1] = b'0' + value as u8;
-            2
-        }
-        10..100 => {
-            text[1] = b'0' + value as u8 / 10;
-            text[2] = b'0' + value as u8 % 10;
-            3
-        }
-        _ => {
-            let mut digits = itoa::Buffer::new();
-            let digits = digits.format(value).as_bytes();
-            text[1..1 + digits.len()].copy_from_slice(digits);
-            1 + digits.len()
-        }
-    };
-    text[digits_end] = b'\r';
-    text[digits_end + 1] = b'\n';
+    text[1..digits_end].copy_from_slice(digits);
+    text[digits_end..digits_end + 2].copy_from_slice(b"\r\n");
     (text, digits_end + 2)
 }
 

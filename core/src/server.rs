@@ -279,6 +279,7 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners)
         }));
     }
     let shards = threads::start(backend, entries)?;
+    globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
     log::notice(format_args!("Shards: {count}"));
     log::notice(format_args!("Ready to accept connections"));
     for (index, shard) in shards.into_iter().enumerate() {

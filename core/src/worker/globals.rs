@@ -39,6 +39,8 @@ pub struct Globals {
     /// What was allocated when nothing had been asked of the server yet; 0 before it is known.
     startup_memory_bytes: AtomicU64,
     peak_memory_bytes: AtomicU64,
+    /// What other threads than the shards' have allocated.
+    other_memory_bytes: AtomicI64,
     /// Until then no shard does anything (DEBUG SLEEP); unix time in milliseconds.
     pub stall_until_ms: AtomicI64,
     /// DEBUG PAUSE-CRON.
@@ -90,6 +92,7 @@ impl Globals {
             next_slowlog_id: AtomicU64::new(0),
             startup_memory_bytes: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
+            other_memory_bytes: AtomicI64::new(0),
             stall_until_ms: AtomicI64::new(0),
             cron_paused: AtomicBool::new(false),
             reply_peak_reset_ms: AtomicI64::new(REPLY_PEAK_RESET_MS),
@@ -181,7 +184,9 @@ impl Globals {
     pub fn note_memory(&self) {
         let used = self.used_memory();
         self.peak_memory_bytes.fetch_max(used, Ordering::Relaxed);
-        let _ = self.startup_memory_bytes.compare_exchange(0, used, Ordering::Relaxed, Ordering::Relaxed);
+        if self.stats.iter().all(|stats| stats.used_memory() != 0) {
+            let _ = self.startup_memory_bytes.compare_exchange(0, used, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 
     pub fn peak_memory_bytes(&self) -> u64 {
@@ -221,8 +226,15 @@ impl Globals {
         self.stats.iter().map(|stats| counter(stats)).sum()
     }
 
-    /// What the allocator has given out to the shards, in bytes.
+    /// What the allocator has given out, in bytes: each shard's part as it was at the end of its last turn, and what
+    /// the process had before it had shards.
     pub fn used_memory(&self) -> u64 {
-        self.stats.iter().map(|stats| stats.used_memory()).sum::<i64>().max(0) as u64
+        let shards: i64 = self.stats.iter().map(|stats| stats.used_memory()).sum();
+        (shards + self.other_memory_bytes.load(Ordering::Relaxed)).max(0) as u64
+    }
+
+    /// Says what the calling thread has allocated. For the main thread, when it has done its work.
+    pub fn count_main_thread(&self, allocated_bytes: i64) {
+        self.other_memory_bytes.store(allocated_bytes, Ordering::Relaxed);
     }
 }

@@ -84,6 +84,8 @@ pub struct Worker {
     args: Vec<ArgRange>,
     prepared: Vec<pipeline::Prepared>,
     config_version: u64,
+    /// The command that runs is a share of one that another shard counts.
+    is_echo: bool,
     /// The clock has been read since the driver last waited.
     turn_begun: bool,
     /// Ticks of the clock at the end of the last command: the start of the next one.
@@ -133,6 +135,7 @@ impl Worker {
             args: Vec::new(),
             prepared: Vec::new(),
             config_version,
+            is_echo: false,
             turn_begun: false,
             ticks: 0,
             assigned: vec![0; shard_count],

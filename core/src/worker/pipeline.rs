@@ -505,11 +505,16 @@ impl Worker {
         self.ticks = now;
         let stats = &self.shard.stats;
         let command = stats.command(entry.id);
+        if let Err(error) = &result {
+            out.truncate(start);
+            Reply::new(out, call.resp).error(error.text());
+        }
+        if self.is_echo {
+            return;
+        }
         command.record(nanos, self.shard.config.latency_tracking);
         stats.commands_processed.add(1);
         if let Err(error) = result {
-            out.truncate(start);
-            Reply::new(out, call.resp).error(error.text());
             command.failed.add(1);
             stats.error(error.code());
         }

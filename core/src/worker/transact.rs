@@ -166,14 +166,16 @@ impl Worker {
     pub(super) fn handle_txn(&mut self, message: TxnMessage) {
         match message {
             TxnMessage::Lock(plan) => self.lock_part(plan),
-            TxnMessage::Go(id) => self.run_held(id),
+            TxnMessage::Go(id) => self.run_held(id, true),
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
             TxnMessage::CheckIn { id, entries } => self.check_in(id, entries),
             TxnMessage::Run { id, call, args } => {
                 let entry = self.table.entry(call.command);
                 let mut reply = Vec::new();
                 let conn = self.local_caller(&id);
+                self.is_echo = id.home as usize != self.shard.index;
                 self.run(entry, &call, args.as_argv(), conn, &mut reply);
+                self.is_echo = false;
                 self.done(id, Outcome::Reply(reply));
             }
         }
@@ -216,11 +218,12 @@ impl Worker {
         for &shard in &plan.shards[..plan.shards.len() - 1] {
             self.send(shard, Message::Txn(TxnMessage::Go(plan.id)));
         }
-        self.run_held(plan.id);
+        self.run_held(plan.id, false);
     }
 
-    /// All locks of the transaction are held everywhere: run this shard's part.
-    fn run_held(&mut self, id: TxnId) {
+    /// All locks of the transaction are held everywhere: run this shard's part. `is_echo`: another shard's part
+    /// stands for the command in the statistics and in the slow log.
+    fn run_held(&mut self, id: TxnId, is_echo: bool) {
         let held = self.transact.held.get_mut(&id).expect("Go follows the grant");
         let (ticket, call) = (held.ticket, held.call);
         match std::mem::replace(&mut held.work, Work::CheckOut(Vec::new())) {
@@ -229,7 +232,9 @@ impl Worker {
                 let entry = self.table.entry(call.command);
                 let mut reply = Vec::new();
                 let conn = self.local_caller(&id);
+                self.is_echo = is_echo;
                 self.run(entry, &call, args.as_argv(), conn, &mut reply);
+                self.is_echo = false;
                 self.release(ticket);
                 self.done(id, Outcome::Reply(reply));
             }

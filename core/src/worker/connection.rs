@@ -27,8 +27,14 @@ pub(super) enum Hold {
     Filling,
 }
 
-/// A connection waits with further requests when this many replies are awaited from other shards.
-pub(super) const PENDING_MAX: usize = 1024;
+/// A connection waits with further requests when it awaits `pending_max` replies from other shards. That begins
+/// here, grows by one with each reply up to the maximum, and falls to the minimum with a big one: what a client
+/// that does not read has under way stays bounded in bytes, although nobody knows a reply's length beforehand.
+const PENDING_START: usize = 16;
+const PENDING_MAX: usize = 1024;
+const PENDING_MIN: usize = 16;
+const BIG_REPLY_BYTES: usize = 16 << 10;
+const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
 /// The buffer that a busy connection gets for its next replies, and the least that any gets.
 pub const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
@@ -64,6 +70,7 @@ pub struct Connection {
     ready_bytes: usize,
     /// Running number of the next slot.
     pub(super) next_place: u64,
+    pub(super) pending_max: usize,
     pub(super) hold: Option<Hold>,
     /// While filling: how long `query` is when the big argument is complete.
     pub(super) fill_to_bytes: usize,
@@ -96,6 +103,7 @@ impl Connection {
             pending: VecDeque::new(),
             ready_bytes: 0,
             next_place: 0,
+            pending_max: PENDING_START,
             hold: None,
             fill_to_bytes: 0,
             receiving_paused: false,
@@ -202,6 +210,8 @@ impl Connection {
         let Slot::Waiting { discard } = self.pending[index] else {
             panic!("place {place} was fulfilled twice");
         };
+        self.pending_max =
+            if reply.len() > BIG_REPLY_BYTES { PENDING_MIN } else { (self.pending_max + 1).min(PENDING_MAX) };
         let reply = if discard { &[] } else { reply };
         if index > 0 {
             self.ready_bytes += reply.len();

@@ -7,7 +7,7 @@
 
 use super::IoRequest;
 use super::Worker;
-use super::connection::{Hold, PENDING_MAX};
+use super::connection::Hold;
 use super::slowlog::SlowLogEntry;
 use crate::client::{ClientId, ReplyMode};
 use crate::command::route::{self, Route};
@@ -333,7 +333,7 @@ impl Worker {
             self.paused.push(at as u32);
             return Flow::Retry;
         }
-        if connection.pending.len() >= PENDING_MAX {
+        if connection.pending.len() >= connection.pending_max {
             connection.hold = Some(Hold::Pending);
             return Flow::Retry;
         }

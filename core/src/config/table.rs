@@ -53,6 +53,8 @@ pub enum Status {
 pub enum Feature {
     /// There is nothing to configure: the design has no such mechanism, or always does this.
     Design,
+    /// Nothing stands in its way but that it is not written.
+    Unfinished,
     Persistence,
     Replication,
     Cluster,
@@ -77,6 +79,7 @@ impl Feature {
     pub fn absence(self) -> &'static str {
         match self {
             Feature::Design => "no use for some directives",
+            Feature::Unfinished => "no support for some directives",
             Feature::Persistence => "no persistence to disk",
             Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
@@ -125,6 +128,8 @@ type Assign = fn(&mut Config, &[&[u8]], Origin) -> Result<(), Why>;
 /// One row of the table.
 pub struct Directive {
     pub name: &'static str,
+    /// The field of `Config`.
+    pub(super) field: &'static str,
     /// An older name that means the same.
     pub alias: Option<&'static str>,
     pub kind: Kind,
@@ -196,6 +201,7 @@ macro_rules! directives {
         /// All rows, in the order in which CONFIG GET lists them and CONFIG REWRITE appends them.
         pub static DIRECTIVES: &[Directive] = &[$(Directive {
             name: $name,
+            field: stringify!($field),
             alias: optional!($($alias)?),
             kind: $kind,
             flags: $flags,
@@ -243,6 +249,7 @@ const SECRET: Flags = Flags::SENSITIVE;
 
 const LIVE: Status = Status::Live;
 const DESIGN: Status = Status::Inert(Feature::Design);
+const LATER: Status = Status::Inert(Feature::Unfinished);
 const PERSISTENCE: Status = Status::Inert(Feature::Persistence);
 const REPLICATION: Status = Status::Inert(Feature::Replication);
 const CLUSTER: Status = Status::Inert(Feature::Cluster);
@@ -299,15 +306,15 @@ directives! {
     syslog_facility: SyslogFacility = SyslogFacility::Local0; "syslog-facility", TYPE, IMMUTABLE, SYSLOG;
     crash_log_enabled: bool = true; "crash-log-enabled", TYPE, NONE, LIVE;
     crash_memcheck_enabled: bool = true; "crash-memcheck-enabled", TYPE, NONE, DESIGN;
-    use_exit_on_panic: bool = false; "use-exit-on-panic", TYPE, HIDDEN, LIVE;
+    use_exit_on_panic: bool = false; "use-exit-on-panic", TYPE, HIDDEN, LATER;
     watchdog_period_ms: u32 = 0; "watchdog-period", COUNT, HIDDEN, DESIGN;
-    always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LIVE;
+    always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LATER;
     set_proc_title: bool = true; "set-proc-title", TYPE, IMMUTABLE, LIVE;
     proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
         check check::proc_title_template, effect Effect::ProcTitle;
     shutdown_timeout_s: u32 = 10; "shutdown-timeout", COUNT, NONE, REPLICATION;
-    shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LIVE;
-    shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LIVE;
+    shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LATER;
+    shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LATER;
     oom_score_adj: OomScoreAdj = OomScoreAdj::No; "oom-score-adj", TYPE, NONE, LIVE, effect Effect::OomScoreAdj;
     oom_score_adj_values: OomScoreAdjValues = OomScoreAdjValues([0, 200, 800]); "oom-score-adj-values", TYPE, MULTI, LIVE,
         effect Effect::OomScoreAdj;
@@ -335,11 +342,11 @@ directives! {
     hz: u32 = 10; "hz", COUNT, NONE, LIVE, check check::hz;
     dynamic_hz: bool = true; "dynamic-hz", TYPE, NONE, DESIGN;
     activerehashing: bool = true; "activerehashing", TYPE, NONE, DESIGN;
-    active_expire_effort: u32 = 1; "active-expire-effort", int(1, 10), NONE, LIVE;
-    lazyfree_lazy_eviction: bool = false; "lazyfree-lazy-eviction", TYPE, NONE, LIVE;
-    lazyfree_lazy_expire: bool = false; "lazyfree-lazy-expire", TYPE, NONE, LIVE;
-    lazyfree_lazy_server_del: bool = false; "lazyfree-lazy-server-del", TYPE, NONE, LIVE;
-    lazyfree_lazy_user_del: bool = false; "lazyfree-lazy-user-del", TYPE, NONE, LIVE;
+    active_expire_effort: u32 = 1; "active-expire-effort", int(1, 10), NONE, LATER;
+    lazyfree_lazy_eviction: bool = false; "lazyfree-lazy-eviction", TYPE, NONE, LATER;
+    lazyfree_lazy_expire: bool = false; "lazyfree-lazy-expire", TYPE, NONE, LATER;
+    lazyfree_lazy_server_del: bool = false; "lazyfree-lazy-server-del", TYPE, NONE, LATER;
+    lazyfree_lazy_user_del: bool = false; "lazyfree-lazy-user-del", TYPE, NONE, LATER;
     lazyfree_lazy_user_flush: bool = false; "lazyfree-lazy-user-flush", TYPE, NONE, LIVE;
 
     // Memory.

@@ -4,6 +4,8 @@ mod load;
 mod rewrite;
 mod set;
 
+use std::path::Path;
+
 use super::*;
 
 /// `name<TAB>default` of every directive that CONFIG GET * lists on Redis 7.0.15, both names of those with two.
@@ -144,6 +146,44 @@ fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
     let no_one = [&b"no"[..], b"one"];
     let replicaof = lookup(b"replicaof").unwrap();
     assert_eq!(Config::default().assign(replicaof, &no_one, Origin::Load { first: true }), Ok(()));
+}
+
+/// The sources that act on directives: everything but this room, the command line and tests; of this room what makes
+/// the process' title.
+fn sources_that_act() -> String {
+    fn visit(dir: &Path, sources: &mut String) {
+        for entry in std::fs::read_dir(dir).expect("the sources are there").map(Result::unwrap) {
+            let path = entry.path();
+            let name = entry.file_name().into_string().unwrap();
+            if path.is_dir() {
+                if !path.ends_with("src/config") && name != "tests" && name != "cli" {
+                    visit(&path, sources);
+                }
+            } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && name != "cli.rs" {
+                sources.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    let mut sources = include_str!("title.rs").to_owned();
+    visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
+    sources
+}
+
+#[test]
+fn what_the_table_calls_live_is_read_by_somebody() {
+    let sources = sources_that_act();
+    let is_read = |field: &str| {
+        sources.match_indices(&format!(".{field}")).any(|(at, found)| {
+            let next = sources[at + found.len()..].chars().next();
+            !next.is_some_and(|next| next.is_alphanumeric() || next == '_')
+        })
+    };
+    let dead: Vec<&str> = DIRECTIVES
+        .iter()
+        .filter(|row| row.status == Status::Live && !is_read(row.field))
+        .map(|row| row.name)
+        .collect();
+    assert_eq!(dead, Vec::<&str>::new(), "live by the table, but nothing reads them");
 }
 
 #[test]

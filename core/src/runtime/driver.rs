@@ -23,6 +23,7 @@ use std::io;
 use std::mem;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -237,41 +238,42 @@ impl Token {
     }
 }
 
-/// The peer of an accepted socket; `None` when it is gone already.
-pub(super) fn peer_of(fd: RawFd) -> Option<PeerAddr> {
-    sockaddr_of(fd, libc::getpeername)
+/// The shorter of two waits, of which each may be without limit.
+pub(super) fn shorter(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
 }
 
 /// The address a socket is bound to, for `laddr` in CLIENT LIST.
-pub fn local_addr(fd: &impl AsRawFd) -> Option<PeerAddr> {
-    sockaddr_of(fd.as_raw_fd(), libc::getsockname)
-}
-
-type NameCall = unsafe extern "C" fn(RawFd, *mut libc::sockaddr, *mut libc::socklen_t) -> libc::c_int;
-
-fn sockaddr_of(fd: RawFd, call: NameCall) -> Option<PeerAddr> {
-    // SAFETY: `call` is getpeername or getsockname, which write at most `len` bytes of the storage; all-zeroes is a
-    // valid sockaddr_storage. The casts below follow the family the kernel wrote, and sockaddr_storage is aligned and
-    // large enough for each of them.
+pub fn local_addr(socket: &impl AsRawFd) -> Option<PeerAddr> {
+    // SAFETY: all-zeroes is a valid sockaddr_storage, and getsockname writes at most its length.
     unsafe {
         let mut storage: libc::sockaddr_storage = mem::zeroed();
         let mut len = mem::size_of_val(&storage) as libc::socklen_t;
-        if call(fd, (&raw mut storage).cast(), &mut len) != 0 {
-            return None;
-        }
+        let named = libc::getsockname(socket.as_raw_fd(), (&raw mut storage).cast(), &mut len) == 0;
+        named.then(|| peer_addr(&storage))
+    }
+}
+
+/// Reads an address that the kernel wrote.
+pub(super) fn peer_addr(storage: &libc::sockaddr_storage) -> PeerAddr {
+    // SAFETY: the casts follow the family, and a sockaddr_storage is aligned and large enough for each of them.
+    unsafe {
         match libc::c_int::from(storage.ss_family) {
             libc::AF_INET => {
-                let v4 = &*(&raw const storage).cast::<libc::sockaddr_in>();
+                let v4 = &*ptr::from_ref(storage).cast::<libc::sockaddr_in>();
                 let ip = Ipv4Addr::from(u32::from_be(v4.sin_addr.s_addr));
-                Some(PeerAddr::Tcp(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into()))
+                PeerAddr::Tcp(SocketAddrV4::new(ip, u16::from_be(v4.sin_port)).into())
             }
             libc::AF_INET6 => {
-                let v6 = &*(&raw const storage).cast::<libc::sockaddr_in6>();
+                let v6 = &*ptr::from_ref(storage).cast::<libc::sockaddr_in6>();
                 let ip = Ipv6Addr::from(v6.sin6_addr.s6_addr);
                 let port = u16::from_be(v6.sin6_port);
-                Some(PeerAddr::Tcp(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into()))
+                PeerAddr::Tcp(SocketAddrV6::new(ip, port, v6.sin6_flowinfo, v6.sin6_scope_id).into())
             }
-            _ => Some(PeerAddr::Unix),
+            _ => PeerAddr::Unix,
         }
     }
 }

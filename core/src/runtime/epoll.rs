@@ -7,9 +7,10 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, peer_of};
+use super::accept::Listeners;
+use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, shorter};
 use super::slots::{SlotName, Slots};
 
 const KIND_CONN: u8 = 1;
@@ -24,12 +25,6 @@ const FILL_READ_LEN: usize = 1 << 20;
 
 /// Readiness reports taken from the kernel at a time.
 const BATCH_LEN: usize = 512;
-
-/// Connections accepted from a listener in one turn, at most.
-const ACCEPTS_PER_TURN: usize = 256;
-
-/// How long a listener rests that could not accept for want of descriptors or memory.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 struct Fill {
     buf: Vec<u8>,
@@ -52,17 +47,10 @@ struct Conn {
     fill: Option<Box<Fill>>,
 }
 
-struct Listener {
-    fd: OwnedFd,
-    rest_until: Option<Instant>,
-}
-
 pub struct EpollDriver {
     epoll: OwnedFd,
     conns: Slots<Conn>,
-    listeners: Vec<Option<Listener>>,
-    /// Set while a listener rests.
-    listener_rests: bool,
+    listeners: Listeners,
     /// Connections whose send was completed or failed at once, to be reported in the next turn.
     ready: Vec<SlotName>,
     read_buf: Box<[u8]>,
@@ -108,8 +96,7 @@ impl EpollDriver {
         let driver = EpollDriver {
             epoll,
             conns: Slots::new(),
-            listeners: Vec::new(),
-            listener_rests: false,
+            listeners: Listeners::default(),
             ready: Vec::new(),
             read_buf: vec![0; READ_LEN].into_boxed_slice(),
             reports: vec![libc::epoll_event { events: 0, u64: 0 }; BATCH_LEN].into_boxed_slice(),
@@ -146,47 +133,6 @@ impl EpollDriver {
             conn.end.get_or_insert(reason);
             self.ready.push(name);
         }
-    }
-
-    fn watch_listener(&mut self, number: usize) {
-        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
-        listener.rest_until = None;
-        let fd = listener.fd.as_raw_fd();
-        let token = Token::numbered(KIND_ACCEPT, number);
-        if self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token).is_err() {
-            self.rest_listener(number);
-        }
-    }
-
-    fn rest_listener(&mut self, number: usize) {
-        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
-        listener.rest_until = Some(Instant::now() + ACCEPT_REST);
-        self.listener_rests = true;
-        let fd = listener.fd.as_raw_fd();
-        // Fails when it was not watched, which is what is wanted.
-        let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, Token::numbered(KIND_ACCEPT, number));
-    }
-
-    /// Lets listeners try again whose rest is over. Returns how long the next one still rests.
-    fn wake_listeners(&mut self) -> Option<Duration> {
-        if !self.listener_rests {
-            return None;
-        }
-        self.listener_rests = false;
-        let now = Instant::now();
-        let mut next: Option<Duration> = None;
-        for number in 0..self.listeners.len() {
-            let Some(listener) = &self.listeners[number] else { continue };
-            let Some(rest_until) = listener.rest_until else { continue };
-            let rest = rest_until.saturating_duration_since(now);
-            if rest.is_zero() {
-                self.watch_listener(number);
-            } else {
-                self.listener_rests = true;
-                next = Some(next.map_or(rest, |next| next.min(rest)));
-            }
-        }
-        next
     }
 
     fn dispatch_ready<E: Events>(&mut self, events: &mut E) {
@@ -231,39 +177,6 @@ impl EpollDriver {
         if let Some(fill) = conn.fill.take() {
             self.event_count += 1;
             events.filled(ConnId(name), fill.buf);
-        }
-    }
-
-    fn on_accept<E: Events>(&mut self, number: usize, events: &mut E) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(Some(listener)) = self.listeners.get(number) else { return };
-            let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-            // SAFETY: accept4 may be given no address to write; a non-negative result is a descriptor that nobody
-            // else owns.
-            let accepted = unsafe {
-                let fd =
-                    libc::accept4(listener.fd.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags);
-                if fd >= 0 { Ok(OwnedFd::from_raw_fd(fd)) } else { Err(io::Error::last_os_error()) }
-            };
-            match accepted {
-                Ok(fd) => {
-                    // Without a peer the connection is gone again.
-                    if let Some(peer) = peer_of(fd.as_raw_fd()) {
-                        self.event_count += 1;
-                        events.accepted(number, fd, peer);
-                    }
-                }
-                Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return,
-                    Some(libc::EINTR | libc::ECONNABORTED | libc::EPROTO) => {}
-                    _ => {
-                        self.rest_listener(number);
-                        self.event_count += 1;
-                        events.accept_failed(number, error);
-                        return;
-                    }
-                },
-            }
         }
     }
 
@@ -405,17 +318,20 @@ impl Conn {
 }
 
 impl Driver for EpollDriver {
-    fn listen(&mut self, fd: OwnedFd) -> usize {
-        let number = self.listeners.len();
-        self.listeners.push(Some(Listener { fd, rest_until: None }));
-        self.watch_listener(number);
+    fn listen(&mut self, listener: OwnedFd) -> usize {
+        let number = self.listeners.insert(listener);
+        let interest = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let token = Token::numbered(KIND_ACCEPT, number);
+        if let Err(error) = self.control(libc::EPOLL_CTL_ADD, self.listeners.raw_fd(number), interest, token)
+        {
+            // Out of kernel memory, at start or at CONFIG SET: whoever listens cannot do without.
+            panic!("cannot watch a listener: {error}");
+        }
         number
     }
 
     fn unlisten(&mut self, number: usize) {
-        if let Some(listener) = self.listeners.get_mut(number) {
-            *listener = None;
-        }
+        self.listeners.remove(number);
     }
 
     fn add(&mut self, fd: OwnedFd) -> ConnId {
@@ -502,11 +418,7 @@ impl Driver for EpollDriver {
             // What waits in the kernel can wait for the next turn; what the worker does about these should not.
             return Ok(self.event_count);
         }
-        let rest = self.wake_listeners();
-        let timeout = match (timeout, rest) {
-            (Some(timeout), Some(rest)) => Some(timeout.min(rest)),
-            (timeout, rest) => timeout.or(rest),
-        };
+        let timeout = shorter(timeout, self.listeners.wait_limit());
 
         let count = self.wait(timeout)?;
         for at in 0..count {
@@ -514,7 +426,7 @@ impl Driver for EpollDriver {
             let token = Token(report.u64);
             match token.kind() {
                 KIND_CONN => self.on_conn(token.name(), report.events, events),
-                KIND_ACCEPT => self.on_accept(token.name().index as usize, events),
+                KIND_ACCEPT => self.listeners.notice(token.name().index as usize),
                 KIND_BELL => {
                     self.event_count += 1;
                     events.bell();
@@ -522,6 +434,7 @@ impl Driver for EpollDriver {
                 kind => unreachable!("a report of kind {kind}, which is never watched"),
             }
         }
+        self.event_count += self.listeners.accept(events);
         Ok(self.event_count)
     }
 

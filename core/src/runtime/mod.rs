@@ -1,4 +1,5 @@
 //! The only room that knows glommio, io_uring, epoll, clocks, files and signals.
+mod accept;
 pub mod allocator;
 pub mod clock;
 pub mod crash;

@@ -21,12 +21,13 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode, squeue};
 
-use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, peer_of};
+use super::accept::Listeners;
+use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, shorter};
 use super::slots::{SlotName, Slots};
 pub use pool::Layout;
 use pool::{BUFFER_GROUP, BufferPool};
@@ -35,7 +36,7 @@ use ring::Ring;
 const KIND_RECV: u8 = 1;
 const KIND_FILL: u8 = 2;
 const KIND_SEND: u8 = 3;
-const KIND_ACCEPT: u8 = 4;
+const KIND_LISTENERS: u8 = 4;
 const KIND_BELL: u8 = 5;
 const KIND_CANCEL: u8 = 6;
 
@@ -44,9 +45,6 @@ const BATCH_LEN: usize = 64;
 
 /// The largest piece of one send or fill request, whose length is an i32 in the completion.
 const REQUEST_LEN_MAX: usize = 1 << 30;
-
-/// How long a listener rests that could not accept for want of descriptors or memory.
-const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Ends a `Drop` that waits for the kernel to let go of our memory; each round waits up to 10 ms.
 const DRAIN_ROUNDS_MAX: usize = 200;
@@ -96,22 +94,16 @@ impl Conn {
     }
 }
 
-struct Listener {
-    fd: OwnedFd,
-    armed: bool,
-    closing: bool,
-    rest_until: Option<Instant>,
-}
-
 pub struct UringDriver {
     ring: Ring,
     /// Freed only when the kernel is known to be done with it.
     pool: ManuallyDrop<BufferPool>,
     pool_ran_dry: bool,
     conns: Slots<Conn>,
-    listeners: Vec<Option<Listener>>,
-    /// Set while a listener rests.
-    listener_rests: bool,
+    listeners: Listeners,
+    /// An epoll set of the listeners, which is what the ring watches: a ring lets go of its files some time after its
+    /// process has died, and a listener among them would keep its port from the next server.
+    listener_set: OwnedFd,
     /// Connections with something to report that no completion will report: held bytes after a resume, a fill that
     /// held bytes completed.
     ready: Vec<SlotName>,
@@ -142,8 +134,8 @@ impl UringDriver {
             pool: ManuallyDrop::new(pool),
             pool_ran_dry: false,
             conns: Slots::new(),
-            listeners: Vec::new(),
-            listener_rests: false,
+            listeners: Listeners::default(),
+            listener_set: new_epoll_set()?,
             ready: Vec::new(),
             bell,
             event_count: 0,
@@ -176,14 +168,12 @@ impl UringDriver {
         unsafe { self.push(poll, Token::numbered(KIND_BELL, 0)) };
     }
 
-    fn arm_accept(&mut self, number: usize) {
-        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
-        listener.armed = true;
-        listener.rest_until = None;
-        let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        let accept = opcode::AcceptMulti::new(Fd(listener.fd.as_raw_fd())).flags(flags).build();
-        // SAFETY: a multishot accept points to nothing; the listener is kept until its last completion.
-        unsafe { self.push(accept, Token::numbered(KIND_ACCEPT, number)) };
+    /// Edge-triggered likewise: `accept` goes on until nobody is left.
+    fn arm_listeners(&mut self) {
+        let set = Fd(self.listener_set.as_raw_fd());
+        let poll = opcode::PollAdd::new(set, libc::POLLIN as u32).multi(true).build();
+        // SAFETY: points to nothing; the set lives as long as the driver.
+        unsafe { self.push(poll, Token::numbered(KIND_LISTENERS, 0)) };
     }
 
     /// Brings what the kernel does for a connection in line with its state, when it does no receiving now: frees it,
@@ -291,7 +281,12 @@ impl UringDriver {
                     KIND_RECV => self.on_recv(token.name(), result, flags, events),
                     KIND_SEND => self.on_send(token.name(), result, events),
                     KIND_FILL => self.on_fill(token.name(), result, events),
-                    KIND_ACCEPT => self.on_accept(token.name().index as usize, result, flags, events),
+                    KIND_LISTENERS => {
+                        self.listeners.notice_all();
+                        if !cqueue::more(flags) {
+                            self.arm_listeners();
+                        }
+                    }
                     KIND_BELL => {
                         bell_rang = true;
                         if !cqueue::more(flags) {
@@ -408,44 +403,6 @@ impl UringDriver {
         }
     }
 
-    fn on_accept<E: Events>(&mut self, number: usize, result: i32, flags: u32, events: &mut E) {
-        // SAFETY: a non-negative result of an accept is a new descriptor, which is nobody else's.
-        let accepted = (result >= 0).then(|| unsafe { OwnedFd::from_raw_fd(result) });
-        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
-        if !cqueue::more(flags) {
-            listener.armed = false;
-        }
-        if listener.closing {
-            if !listener.armed {
-                self.listeners[number] = None;
-            }
-            return;
-        }
-
-        match accepted {
-            Some(fd) => {
-                // Without a peer the connection is gone again.
-                if let Some(peer) = peer_of(fd.as_raw_fd()) {
-                    self.event_count += 1;
-                    events.accepted(number, fd, peer);
-                }
-            }
-            None => match -result {
-                libc::EAGAIN | libc::EINTR | libc::ECANCELED | libc::ECONNABORTED | libc::EPROTO => {}
-                errno => {
-                    listener.rest_until = Some(Instant::now() + ACCEPT_REST);
-                    self.listener_rests = true;
-                    self.event_count += 1;
-                    events.accept_failed(number, io::Error::from_raw_os_error(errno));
-                    return;
-                }
-            },
-        }
-        if !cqueue::more(flags) {
-            self.arm_accept(number);
-        }
-    }
-
     /// Reports the end of a connection behind everything that arrived before it.
     fn report_end<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
         let Some(conn) = self.conns.get_mut(name) else { return };
@@ -463,26 +420,13 @@ impl UringDriver {
             events.closed(ConnId(name), reason);
         }
     }
+}
 
-    /// Lets listeners try again whose rest is over. Returns how long the next one still rests.
-    fn wake_listeners(&mut self) -> Option<Duration> {
-        if !self.listener_rests {
-            return None;
-        }
-        let now = Instant::now();
-        let mut next: Option<Duration> = None;
-        for number in 0..self.listeners.len() {
-            let Some(listener) = &self.listeners[number] else { continue };
-            let Some(rest_until) = listener.rest_until else { continue };
-            let rest = rest_until.saturating_duration_since(now);
-            if rest.is_zero() {
-                self.arm_accept(number);
-            } else {
-                next = Some(next.map_or(rest, |next| next.min(rest)));
-            }
-        }
-        self.listener_rests = next.is_some();
-        next
+fn new_epoll_set() -> io::Result<OwnedFd> {
+    // SAFETY: epoll_create1 takes no pointers; a non-negative result is a descriptor that nobody else owns.
+    unsafe {
+        let fd = libc::epoll_create1(libc::EPOLL_CLOEXEC);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(fd)) }
     }
 }
 
@@ -515,27 +459,23 @@ fn take_aside<E: Events>(conn: &mut Conn, name: SlotName, mut bytes: &[u8], even
 }
 
 impl Driver for UringDriver {
-    fn listen(&mut self, fd: OwnedFd) -> usize {
-        let number = self.listeners.len();
-        self.listeners.push(Some(Listener { fd, armed: false, closing: false, rest_until: None }));
-        self.arm_accept(number);
+    fn listen(&mut self, listener: OwnedFd) -> usize {
+        let number = self.listeners.insert(listener);
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+        let set = self.listener_set.as_raw_fd();
+        // SAFETY: epoll_ctl reads one event, the local above.
+        let outcome =
+            unsafe { libc::epoll_ctl(set, libc::EPOLL_CTL_ADD, self.listeners.raw_fd(number), &mut event) };
+        // Out of kernel memory, at start or at CONFIG SET: whoever listens cannot do without.
+        assert!(outcome == 0, "cannot watch a listener: {}", io::Error::last_os_error());
+        if number == 0 {
+            self.arm_listeners();
+        }
         number
     }
 
     fn unlisten(&mut self, number: usize) {
-        let Some(Some(listener)) = self.listeners.get_mut(number) else { return };
-        // Frees the port now; the descriptor is closed when the accept has reported its end.
-        // SAFETY: shutdown takes no pointers.
-        unsafe { libc::shutdown(listener.fd.as_raw_fd(), libc::SHUT_RDWR) };
-        if !listener.armed {
-            self.listeners[number] = None;
-            return;
-        }
-        listener.closing = true;
-        let accept = CancelBuilder::user_data(Token::numbered(KIND_ACCEPT, number).0);
-        let cancel = opcode::AsyncCancel2::new(accept).build();
-        // SAFETY: a cancellation points to nothing.
-        unsafe { self.push(cancel, Token::numbered(KIND_CANCEL, number)) };
+        self.listeners.remove(number);
     }
 
     fn add(&mut self, fd: OwnedFd) -> ConnId {
@@ -628,15 +568,11 @@ impl Driver for UringDriver {
     fn turn<E: Events>(&mut self, timeout: Option<Duration>, events: &mut E) -> io::Result<usize> {
         self.event_count = 0;
         self.dispatch_ready(events);
-        let rest = self.wake_listeners();
-        let timeout = match (timeout, rest) {
-            (Some(timeout), Some(rest)) => Some(timeout.min(rest)),
-            (timeout, rest) => timeout.or(rest),
-        };
-
+        let timeout = shorter(timeout, self.listeners.wait_limit());
         let may_wait = self.event_count == 0 && timeout != Some(Duration::ZERO);
         self.ring.submit(may_wait.then_some(timeout))?;
         self.dispatch(events);
+        self.event_count += self.listeners.accept(events);
 
         if mem::take(&mut self.pool_ran_dry) {
             self.pool.grow();
@@ -685,12 +621,8 @@ impl Drop for UringDriver {
         for name in self.conns.names() {
             self.close(ConnId(name));
         }
-        for number in 0..self.listeners.len() {
-            self.unlisten(number);
-        }
         for _ in 0..DRAIN_ROUNDS_MAX {
-            let is_idle = self.conns.len() == 0 && self.listeners.iter().all(Option::is_none);
-            if is_idle || self.turn(Some(Duration::from_millis(10)), &mut Nobody).is_err() {
+            if self.conns.len() == 0 || self.turn(Some(Duration::from_millis(10)), &mut Nobody).is_err() {
                 break;
             }
         }

@@ -5,7 +5,7 @@ use crate::cli::{self, Invocation};
 use crate::command::handlers::FAMILIES;
 use crate::command::handlers::config::effects;
 use crate::command::table::CommandTable;
-use crate::config::{Config, IoBackend, LogLevel, warnings};
+use crate::config::{Config, IoBackend, warnings};
 use crate::metrics;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
@@ -61,7 +61,7 @@ fn executable_path(called: &OsStr) -> String {
 
 /// Serves until somebody stops the server. The error is the operator's line.
 fn serve(mut config: Config, executable: &str) -> Result<(), String> {
-    log::set_level(log_level(config.loglevel));
+    log::set_level(config.loglevel.into());
     if !config.logfile.is_empty() {
         let path = config.logfile.to_str_lossy();
         log::set_file(&path).map_err(|error| format!("Can't open the log file '{path}': {error}"))?;
@@ -147,16 +147,6 @@ fn greet(config: &Config) {
     }
     if let Some(warning) = listener::backlog_warning(config.tcp_backlog as i32) {
         log::warning(format_args!("{warning}"));
-    }
-}
-
-/// The log's level of that name.
-pub fn log_level(level: LogLevel) -> log::Level {
-    match level {
-        LogLevel::Debug => log::Level::Debug,
-        LogLevel::Verbose => log::Level::Verbose,
-        LogLevel::Notice => log::Level::Notice,
-        LogLevel::Warning => log::Level::Warning,
     }
 }
 

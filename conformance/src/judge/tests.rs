@@ -1,3 +1,5 @@
+//! Each way in which a run can differ from what is expected of it.
+
 use super::*;
 use crate::catalogue::Catalogue;
 use crate::expect::Expectations;

@@ -1,3 +1,5 @@
+//! What becomes of a line when its test turns out otherwise.
+
 use std::path::PathBuf;
 
 use super::*;

@@ -122,6 +122,9 @@ fn fan_out_parts(args: Argv<'_>, positions: &[(usize, u32)], shard_count: usize)
         .collect()
 }
 
+/// What a shard locks and hands over: (database, hash, key) each.
+type CheckOutShare = (SmallVec<[KeyLock; 4]>, Vec<(u32, u64, Vec<u8>)>);
+
 fn check_out_parts(
     row: &Command,
     args: Argv<'_>,
@@ -130,8 +133,7 @@ fn check_out_parts(
     db_count: usize,
     shard_count: usize,
 ) -> Vec<Option<Part>> {
-    let mut shares: Vec<(SmallVec<[KeyLock; 4]>, Vec<(u32, u64, Vec<u8>)>)> =
-        (0..shard_count).map(|_| Default::default()).collect();
+    let mut shares: Vec<CheckOutShare> = (0..shard_count).map(|_| Default::default()).collect();
     for &(at, _) in positions {
         let key = args.arg(at);
         let db = (row.key_db)(args, at, db, db_count);

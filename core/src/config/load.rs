@@ -81,8 +81,7 @@ impl Config {
         is_command: &dyn Fn(&[u8]) -> bool,
     ) -> Result<Config, LoadError> {
         let start_dir = files.resolve_dir(Path::new(".")).map_err(|why| LoadError::Dir { why })?;
-        let mut config = Config::default();
-        config.dir = Text::from(start_dir.as_path());
+        let config = Config { dir: Text::from(start_dir.as_path()), ..Config::default() };
         let mut loader = Loader { config, files, is_command, seen: vec![false; DIRECTIVES.len()] };
         let mut next_line_number = 1;
         if let Some(path) = sources.file {

@@ -119,7 +119,7 @@ impl BufferLimits {
 impl Value for BufferLimits {
     /// Groups of `class hard soft seconds`; the classes that are not named keep their limits.
     fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
-        if args.len() % 4 != 0 {
+        if !args.len().is_multiple_of(4) {
             return Err("Wrong number of arguments in buffer limit configuration.".into());
         }
         let mut limits = self.clone();

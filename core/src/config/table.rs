@@ -123,12 +123,14 @@ pub enum Effect {
     LogLevel,
 }
 
+type Check = fn(&mut Config) -> Result<(), Why>;
 type Assign = fn(&mut Config, &[&[u8]], Origin) -> Result<(), Why>;
 
 /// One row of the table.
 pub struct Directive {
     pub name: &'static str,
     /// The field of `Config`.
+    #[cfg(test)]
     pub(super) field: &'static str,
     /// An older name that means the same.
     pub alias: Option<&'static str>,
@@ -137,7 +139,7 @@ pub struct Directive {
     pub status: Status,
     pub effect: Option<Effect>,
     /// Further rules for the value, looked at once it is assigned; may adjust it.
-    pub(super) check: Option<fn(&mut Config) -> Result<(), Why>>,
+    pub(super) check: Option<Check>,
     pub(super) assign: Assign,
     pub(super) show: fn(&Config) -> Vec<u8>,
     pub(super) lines: fn(&Config) -> Vec<Vec<u8>>,
@@ -201,6 +203,7 @@ macro_rules! directives {
         /// All rows, in the order in which CONFIG GET lists them and CONFIG REWRITE appends them.
         pub static DIRECTIVES: &[Directive] = &[$(Directive {
             name: $name,
+            #[cfg(test)]
             field: stringify!($field),
             alias: optional!($($alias)?),
             kind: $kind,

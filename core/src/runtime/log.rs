@@ -3,6 +3,7 @@
 //! A line is one write(2), so lines of several threads never mix. The log file is opened for every line, as Redis
 //! does it: whoever rotates logs by renaming the file needs to tell nobody.
 
+use crate::config::LogLevel;
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Arguments, Write};
 use std::io;
@@ -19,6 +20,17 @@ pub enum Level {
     Verbose,
     Notice,
     Warning,
+}
+
+impl From<LogLevel> for Level {
+    fn from(level: LogLevel) -> Level {
+        match level {
+            LogLevel::Debug => Level::Debug,
+            LogLevel::Verbose => Level::Verbose,
+            LogLevel::Notice => Level::Notice,
+            LogLevel::Warning => Level::Warning,
+        }
+    }
 }
 
 /// Who writes: the letter behind the process id.

@@ -5,7 +5,6 @@
 //! used up and goes on where it stopped.
 
 use super::Shard;
-use crate::runtime::clock::Clock;
 use crate::shard::lock::KeyLock;
 use crate::types::hash::hash_key;
 
@@ -22,15 +21,14 @@ pub struct ActiveExpire {
 }
 
 impl Shard {
-    /// One cycle, `interval_ms` after the last one.
-    pub fn run_active_expire(&mut self, clock: &dyn Clock, interval_ms: i64) {
-        let started = clock.ticks();
+    /// One cycle, `interval_ms` after the last one. `elapsed_nanos` tells the time since its beginning.
+    pub fn run_active_expire(&mut self, interval_ms: i64, elapsed_nanos: impl Fn() -> u64) {
         let budget_nanos = interval_ms.max(1) as u64 * 1_000_000 * CYCLE_PERCENT_MAX / 100;
         let mut elapsed = 0;
         for _ in 0..self.dbs.len() {
             let db = self.expire.next_db;
             while self.expire_step(db) {
-                elapsed = clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
+                elapsed = elapsed_nanos();
                 if elapsed > budget_nanos {
                     self.stats.expired_time_cap_reached.add(1);
                     self.stats.expire_cycle_micros.add(elapsed / 1000);

@@ -3,8 +3,8 @@
 use crate::client::ClientId;
 use crate::command::Call;
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
+use crate::shard::slowlog::SlowLogEntry;
 use crate::shard::txn::TxnMessage;
-use crate::worker::SlowLogEntry;
 use std::os::fd::OwnedFd;
 
 /// A message from one shard to another.

@@ -8,6 +8,7 @@ pub mod lazyfree;
 pub mod lock;
 pub mod message;
 pub mod slot;
+pub mod slowlog;
 pub mod stats;
 pub mod txn;
 

@@ -87,7 +87,9 @@ impl Worker {
         self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
-            self.shard.run_active_expire(self.clock, interval_ms);
+            let (clock, started) = (self.clock, self.clock.ticks());
+            let elapsed_nanos = || clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
+            self.shard.run_active_expire(interval_ms, elapsed_nanos);
         }
         self.sample_rates();
         if self.shard.now_ms >= self.cron.recent_until_ms {

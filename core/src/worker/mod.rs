@@ -16,14 +16,12 @@ mod events;
 mod globals;
 mod pipeline;
 mod remote;
-mod slowlog;
 mod transact;
 
 pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
-pub use slowlog::SlowLogEntry;
 
 use crate::command::table::CommandTable;
 use crate::protocol::ArgRange;
@@ -31,6 +29,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::message::{Batch, Message};
+use crate::shard::slowlog::SlowLog;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
@@ -62,11 +61,12 @@ pub struct Worker {
     pub requests: Vec<IoRequest>,
     /// Messages for other shards, in order for each of them.
     pub outgoing: Vec<(usize, Message)>,
-    pub(crate) slowlog: slowlog::SlowLog,
+    pub(crate) slowlog: SlowLog,
     /// Messages to this shard itself.
     local: VecDeque<Message>,
     /// The batch that grows for each shard during a turn.
     batches: Vec<Option<Box<Batch>>>,
+    #[allow(clippy::vec_box, reason = "batches travel in their boxes")]
     spare_batches: Vec<Box<Batch>>,
     spare_buffers: Vec<Vec<u8>>,
     /// Connections with output to send.
@@ -120,7 +120,7 @@ impl Worker {
             connections: Vec::new(),
             requests: Vec::new(),
             outgoing: Vec::new(),
-            slowlog: slowlog::SlowLog::default(),
+            slowlog: SlowLog::default(),
             local: VecDeque::new(),
             batches: (0..shard_count).map(|_| None).collect(),
             spare_batches: Vec::new(),

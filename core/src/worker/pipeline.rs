@@ -8,7 +8,6 @@
 use super::IoRequest;
 use super::Worker;
 use super::connection::Hold;
-use super::slowlog::SlowLogEntry;
 use crate::client::{ClientId, ReplyMode};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
@@ -17,6 +16,7 @@ use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::slot::shard_of;
+use crate::shard::slowlog::SlowLogEntry;
 use crate::types::hash::hash_key;
 use crate::worker::PauseKind;
 
@@ -115,11 +115,10 @@ impl Worker {
             self.close_now(at);
             return;
         }
-        if connection.hold.is_some() && connection.query.len() > HELD_QUERY_BYTES_MAX {
-            if !connection.receiving_paused && connection.hold != Some(Hold::Filling) {
-                connection.receiving_paused = true;
-                self.requests.push(IoRequest::Pause(connection.conn));
-            }
+        let holds_back = connection.hold.is_some_and(|hold| hold != Hold::Filling);
+        if holds_back && connection.query.len() > HELD_QUERY_BYTES_MAX && !connection.receiving_paused {
+            connection.receiving_paused = true;
+            self.requests.push(IoRequest::Pause(connection.conn));
         }
     }
 

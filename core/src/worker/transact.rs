@@ -128,7 +128,7 @@ impl Worker {
         self.deliver_local();
     }
 
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "each is a field of the transaction")]
     fn register(
         &mut self,
         at: usize,

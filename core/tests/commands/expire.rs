@@ -1,3 +1,5 @@
+//! EXPIRE and its kin: conditions, units, and the millisecond in which a key ends.
+
 use super::{NULL, on_one_and_three_shards};
 
 #[test]

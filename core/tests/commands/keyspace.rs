@@ -1,3 +1,5 @@
+//! Commands over the keyspace: counting, scanning, renaming, copying, flushing.
+
 use super::{NULL, Server, bulk, on_one_and_three_shards};
 use crate::cluster::Cluster;
 use std::collections::{BTreeMap, BTreeSet};

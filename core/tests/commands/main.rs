@@ -1,7 +1,7 @@
 //! Commands, bytes in and bytes out: requests to a simulated server of one shard and of three, replies compared with
 //! what Redis 7.0.15 answers.
 
-#[allow(dead_code)]
+#[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../sim/cluster.rs"]
 mod cluster;
 

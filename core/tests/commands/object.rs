@@ -1,3 +1,5 @@
+//! OBJECT: what Redis would say of a value, though it is stored otherwise here.
+
 use super::{NULL, bulk, on_one_and_three_shards};
 
 #[test]

@@ -1,3 +1,5 @@
+//! Commands over strings.
+
 use super::{NULL, WRONG_ARITY, bulk, on_one_and_three_shards};
 
 #[test]

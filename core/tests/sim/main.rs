@@ -160,6 +160,8 @@ fn run_seed(seed: u64) {
     let mut step = 0;
     while issued < 60 || waiting.iter().any(Option::is_some) {
         step += 1;
+        // Time goes on, so that the work that time demands is done in between.
+        cluster.clock.advance_ms((step % 3) as i64);
         let n = random.below(client_count);
         if waiting[n].is_none() && issued < 60 {
             issued += 1;

@@ -1,3 +1,5 @@
+//! The driver against servers of a few lines: what is sent, what is counted, and what ends a run.
+
 use super::*;
 use std::net::TcpListener;
 use std::thread;

@@ -395,8 +395,8 @@ fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Redis' sample of a double, which happens to look like a constant.
-#[allow(clippy::approx_constant)]
+/// Redis' sample of a double.
+#[allow(clippy::approx_constant, reason = "it is three digits long")]
 const SAMPLE_DOUBLE: f64 = 3.141;
 
 /// PROTOCOL type. Reply: a sample of that type. Errors: unknown type; push in RESP2.
@@ -515,7 +515,7 @@ fn structsize(ctx: &mut SessionCtx<'_>) -> CommandResult {
         usize::BITS,
         size_of::<crate::worker::Connection>(),
         size_of::<crate::command::Call>(),
-        size_of::<crate::worker::SlowLogEntry>(),
+        size_of::<crate::shard::slowlog::SlowLogEntry>(),
     );
     ctx.reply.simple(&text);
     Ok(())

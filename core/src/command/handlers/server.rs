@@ -97,7 +97,9 @@ fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const LOLWUT: Command = Command::session("lolwut", -1, lolwut).flags(flag::READONLY | flag::FAST).docs(
-    Docs::new("server", "5.0.0", "Shows a picture, and the versions").arguments("[VERSION version:int]"),
+    Docs::new("server", "5.0.0", "Shows a picture, and the versions")
+        .complexity("O(1)")
+        .arguments("[VERSION version:int]"),
 );
 
 /// LOLWUT [VERSION version ...]. Reply: text. All versions show the same picture, never twice the same one. Errors: a

@@ -8,7 +8,7 @@ use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Reply, Resp, split_array};
-use crate::worker::SlowLogEntry;
+use crate::shard::slowlog::SlowLogEntry;
 
 pub const COMMANDS: &[Command] = &[SLOWLOG];
 

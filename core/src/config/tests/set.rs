@@ -212,7 +212,12 @@ fn work_may_correct_the_new_value() {
     assert!(update.changes()[0].is_new);
     assert_eq!(update.config().dir, Text::from(".."));
 
-    let (config, _) = update.apply(|_, _, to| Ok(to.dir = Text::from("/var/lib"))).unwrap();
+    let (config, _) = update
+        .apply(|_, _, to| {
+            to.dir = Text::from("/var/lib");
+            Ok(())
+        })
+        .unwrap();
 
     assert_eq!(config.dir, Text::from("/var/lib"));
 }

@@ -1,3 +1,5 @@
+//! Sums as a machine with 80-bit long doubles prints them, which is what Redis' replies come from.
+
 use super::*;
 use crate::protocol::testing::with_seed;
 

@@ -1,3 +1,5 @@
+//! Numbers in text, both ways: the ends of their ranges, and what is no number.
+
 use super::*;
 use crate::protocol::testing::with_seed;
 

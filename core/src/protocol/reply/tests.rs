@@ -1,3 +1,5 @@
+//! Replies in both versions of the protocol, and random ones read back.
+
 use super::*;
 use crate::protocol::testing::{Rng, with_seed};
 use crate::protocol::{skip_reply, split_array};

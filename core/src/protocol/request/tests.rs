@@ -1,3 +1,5 @@
+//! Requests in one piece and in any pieces, and Redis' error for what is none.
+
 use super::*;
 use crate::protocol::Argv;
 use crate::protocol::testing::{Rng, with_seed};

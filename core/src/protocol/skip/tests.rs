@@ -1,3 +1,5 @@
+//! Where a reply ends, whatever the bytes are.
+
 use super::*;
 use crate::protocol::testing::with_seed;
 

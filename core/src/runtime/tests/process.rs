@@ -117,7 +117,7 @@ fn crashes(how: impl FnOnce() + Send + 'static) {
     thread.unwrap().join().unwrap();
 }
 
-#[allow(unconditional_recursion)]
+#[allow(unconditional_recursion, reason = "it is to overflow")]
 fn overflow(depth: u64) -> u64 {
     let space = std::hint::black_box([depth; 1000]);
     overflow(depth + 1) + space[depth as usize % 1000]

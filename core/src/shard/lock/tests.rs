@@ -1,5 +1,6 @@
+//! The lock table against a model that recomputes from the order of arrival who is granted.
+
 use super::*;
-use smallvec::smallvec;
 
 fn keys(wanted: &[(u64, bool)]) -> LockSet {
     LockSet::Keys(wanted.iter().map(|&(id, exclusive)| KeyLock { id, exclusive }).collect())
@@ -68,20 +69,9 @@ fn grants_are_those_of_the_arrival_order_model() {
         let mut alive: Vec<(Ticket, LockSet, bool)> = Vec::new();
         for _ in 0..300 {
             if random(2) == 0 || alive.is_empty() {
-                let set = if random(12) == 0 {
-                    LockSet::Whole
-                } else {
-                    (0..1 + random(4)).map(|_| (random(5), random(2) == 0)).fold(
-                        LockSet::Keys(smallvec![]),
-                        |set, (id, exclusive)| match set {
-                            LockSet::Keys(mut all) => {
-                                all.push(KeyLock { id, exclusive });
-                                LockSet::Keys(all)
-                            }
-                            LockSet::Whole => LockSet::Whole,
-                        },
-                    )
-                };
+                let wanted = (0..1 + random(4)).map(|_| KeyLock { id: random(5), exclusive: random(2) == 0 });
+                let wanted = LockSet::Keys(wanted.collect());
+                let set = if random(12) == 0 { LockSet::Whole } else { wanted };
                 let (ticket, granted) = table.request(set.clone());
                 alive.push((ticket, set, granted));
             } else {

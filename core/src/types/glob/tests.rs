@@ -1,3 +1,5 @@
+//! Patterns against their definition, taken letter by letter.
+
 use super::*;
 
 #[track_caller]

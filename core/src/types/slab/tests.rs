@@ -1,3 +1,5 @@
+//! Cells that never overlap, and pages that go back.
+
 use super::*;
 
 /// Cells with a byte each by which to tell whether somebody else wrote there.

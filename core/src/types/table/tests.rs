@@ -1,3 +1,5 @@
+//! The table against an ordered map, and what it promises about memory, versions and access bits.
+
 mod expire;
 mod model;
 mod scan;

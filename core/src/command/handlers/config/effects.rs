@@ -3,7 +3,6 @@
 use crate::config::{Config, Effect, OomScoreAdj, Why, expand_proc_title};
 use crate::runtime::host::{self, OomScore};
 use crate::runtime::{files, listener, log, title};
-use crate::server::log_level;
 use crate::worker::Worker;
 
 /// Does the work that leads from one configuration to another; `to` may be corrected by what was found. The error is
@@ -19,7 +18,7 @@ pub fn apply(worker: &mut Worker, effect: Effect, from: &Config, to: &mut Config
             Ok(())
         }
         Effect::LogLevel => {
-            log::set_level(log_level(to.loglevel));
+            log::set_level(to.loglevel.into());
             Ok(())
         }
     }

@@ -1,3 +1,5 @@
+//! The expiry cycle: what is due goes, what is not stays, and little else is looked at.
+
 use super::*;
 
 /// Runs the cycle at `now_ms` in steps of `limit` and answers the keys it removed.

@@ -1,3 +1,5 @@
+//! The scan's promise: what is there from beginning to end is returned, whatever the table does meanwhile.
+
 use super::*;
 
 /// Scans to the end and counts how often each key came up. Between two steps `meanwhile` gets the table.

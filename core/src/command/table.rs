@@ -283,7 +283,7 @@ impl Command {
 }
 
 /// Dense number of a command or subcommand in its [`CommandTable`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
 pub struct CommandId(pub u16);
 
 impl CommandId {
@@ -324,8 +324,8 @@ pub enum KeyShape {
 /// Name -> row. Built once at start, then only read.
 pub struct CommandTable {
     entries: Vec<Entry>,
-    /// Open addressing by [`name_hash`]; `EMPTY` where free.
-    slots: Vec<u16>,
+    /// Open addressing by [`NameHash`].
+    slots: Vec<NameSlot>,
     /// Names as clients say them (rename-command changes them), by id; empty: cannot be called.
     names: Vec<Vec<u8>>,
     top_level_count: usize,
@@ -333,16 +333,48 @@ pub struct CommandTable {
 
 const EMPTY: u16 = u16::MAX;
 
-/// Mixes the lower-cased first eight bytes, the last byte and the length: tells nearly all names apart.
-#[inline]
-fn name_hash(name: &[u8]) -> u64 {
-    let mut first = [0u8; 8];
-    let n = name.len().min(8);
-    first[..n].copy_from_slice(&name[..n]);
-    let folded = u64::from_le_bytes(first) | 0x2020_2020_2020_2020;
-    let last = u64::from(name.last().copied().unwrap_or(0) | 0x20);
-    let mixed = (folded ^ (last << 56) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    mixed ^ (mixed >> 29)
+/// The place of a name.
+#[derive(Clone, Copy)]
+struct NameSlot {
+    hash: NameHash,
+    /// `EMPTY` where free.
+    id: u16,
+    /// Whether a name of this hash is this name, without a look at it: it has up to eight bytes, all of them letters.
+    is_exact: bool,
+}
+
+/// A name's length, its lower-cased first eight bytes, and a mixture of both with its last byte, which tells nearly all
+/// names apart.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct NameHash {
+    mixed: u32,
+    len: u32,
+    folded: u64,
+}
+
+impl NameHash {
+    #[inline]
+    fn of(name: &[u8]) -> NameHash {
+        let word =
+            |at: usize| u64::from(u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]));
+        // In pieces of fixed length that overlap, because a copy of any length is a call.
+        let first = match name.len() {
+            0 => 0,
+            len @ 1..4 => {
+                let (middle, last) = (len / 2, len - 1);
+                u64::from(name[0])
+                    | u64::from(name[middle]) << (8 * middle)
+                    | u64::from(name[last]) << (8 * last)
+            }
+            len @ 4..8 => word(0) | word(len - 4) << (8 * (len - 4)),
+            _ => word(0) | word(4) << 32,
+        };
+        // Of all bytes this makes a lower-case letter of letters only.
+        let folded = first | 0x2020_2020_2020_2020;
+        let last = u64::from(name.last().copied().unwrap_or(0) | 0x20);
+        let mixed = (folded ^ (last << 56) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        NameHash { mixed: (mixed >> 32) as u32, len: name.len() as u32, folded }
+    }
 }
 
 impl CommandTable {
@@ -400,17 +432,20 @@ impl CommandTable {
 
     fn index(&mut self) {
         let capacity = (self.top_level_count * 4).next_power_of_two().max(64);
-        self.slots = vec![EMPTY; capacity];
+        let free = NameSlot { hash: NameHash::of(b""), id: EMPTY, is_exact: false };
+        self.slots = vec![free; capacity];
         for id in 0..self.top_level_count {
             let name = &self.names[id];
             if name.is_empty() {
                 continue;
             }
-            let mut at = name_hash(name) as usize & (capacity - 1);
-            while self.slots[at] != EMPTY {
+            let hash = NameHash::of(name);
+            let mut at = hash.mixed as usize & (capacity - 1);
+            while self.slots[at].id != EMPTY {
                 at = (at + 1) & (capacity - 1);
             }
-            self.slots[at] = id as u16;
+            let is_exact = name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic);
+            self.slots[at] = NameSlot { hash, id: id as u16, is_exact };
         }
     }
 
@@ -418,14 +453,16 @@ impl CommandTable {
     #[inline]
     pub fn lookup(&self, name: &[u8]) -> Option<&Entry> {
         let mask = self.slots.len() - 1;
-        let mut at = name_hash(name) as usize & mask;
+        let hash = NameHash::of(name);
+        let mut at = hash.mixed as usize & mask;
         loop {
-            let id = self.slots[at];
-            if id == EMPTY {
+            let slot = &self.slots[at];
+            if slot.id == EMPTY {
                 return None;
             }
-            if self.names[usize::from(id)].eq_ignore_ascii_case(name) {
-                return Some(&self.entries[usize::from(id)]);
+            let id = usize::from(slot.id);
+            if slot.hash == hash && (slot.is_exact || self.names[id].eq_ignore_ascii_case(name)) {
+                return Some(&self.entries[id]);
             }
             at = (at + 1) & mask;
         }

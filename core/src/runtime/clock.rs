@@ -14,9 +14,27 @@ pub trait Clock: Send + Sync {
     fn ticks(&self) -> u64;
     /// Nanoseconds in so many ticks.
     fn ticks_to_nanos(&self, ticks: u64) -> u64;
+    /// The rate of the ticks, if they are those of [`cycles`]: so who asks often needs no virtual call.
+    fn cycle_rate(&self) -> Option<CycleRate> {
+        None
+    }
     /// Bytes the calling thread has allocated, less those it has freed.
     fn thread_allocated_bytes(&self) -> i64;
     fn sleep(&self, duration: Duration);
+}
+
+/// How long a cycle of the processor's counter is.
+#[derive(Clone, Copy, Debug)]
+pub struct CycleRate {
+    /// Nanoseconds a tick, times 2^24.
+    nanos_per_tick_q24: u64,
+}
+
+impl CycleRate {
+    #[inline(always)]
+    pub fn nanos(self, ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.nanos_per_tick_q24)) >> 24) as u64
+    }
 }
 
 /// The machine's clocks. Ticks are the processor's time stamp counter where that runs at one rate in all states and on
@@ -24,8 +42,7 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock {
     origin: Instant,
     counts_cycles: bool,
-    /// Nanoseconds a tick, times 2^24.
-    nanos_per_tick_q24: u64,
+    rate: CycleRate,
 }
 
 thread_local! {
@@ -47,7 +64,7 @@ impl SystemClock {
             let mut clock = SystemClock {
                 origin: Instant::now(),
                 counts_cycles: has_invariant_counter(),
-                nanos_per_tick_q24: 1 << 24,
+                rate: CycleRate { nanos_per_tick_q24: 1 << 24 },
             };
             if clock.counts_cycles {
                 let (first_ticks, first) = clock.sample();
@@ -55,7 +72,7 @@ impl SystemClock {
                 let (last_ticks, last) = clock.sample();
                 let ticks = last_ticks.saturating_sub(first_ticks).max(1);
                 let nanos = last.duration_since(first).as_nanos();
-                clock.nanos_per_tick_q24 = ((nanos << 24) / u128::from(ticks)) as u64;
+                clock.rate.nanos_per_tick_q24 = ((nanos << 24) / u128::from(ticks)) as u64;
             }
             clock
         })
@@ -76,8 +93,9 @@ impl SystemClock {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[inline]
-fn cycles() -> u64 {
+/// The processor's time stamp counter.
+#[inline(always)]
+pub fn cycles() -> u64 {
     // SAFETY: rdtsc reads a counter and has no other effect.
     unsafe { core::arch::x86_64::_rdtsc() }
 }
@@ -91,7 +109,7 @@ fn has_invariant_counter() -> bool {
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn cycles() -> u64 {
+pub fn cycles() -> u64 {
     unreachable!("only asked for where the counter is known")
 }
 
@@ -116,7 +134,11 @@ impl Clock for SystemClock {
 
     #[inline]
     fn ticks_to_nanos(&self, ticks: u64) -> u64 {
-        ((u128::from(ticks) * u128::from(self.nanos_per_tick_q24)) >> 24) as u64
+        self.rate.nanos(ticks)
+    }
+
+    fn cycle_rate(&self) -> Option<CycleRate> {
+        self.counts_cycles.then_some(self.rate)
     }
 
     fn thread_allocated_bytes(&self) -> i64 {

@@ -97,6 +97,14 @@ pub trait Events {
     /// Bytes arrived. They are only lent: they lie in the driver's own buffer.
     fn received(&mut self, conn: ConnId, bytes: &[u8]);
 
+    /// Bytes arrived on several connections, in this order; one may be among them twice. For drivers that know of them
+    /// together: whoever executes what came can fetch for one what it needs from memory while it works for another.
+    fn received_many(&mut self, inputs: &[(ConnId, &[u8])]) {
+        for &(conn, bytes) in inputs {
+            self.received(conn, bytes);
+        }
+    }
+
     /// A [`Driver::recv_exact`] is complete: `buf` as it was given, and the wanted bytes behind.
     fn filled(&mut self, conn: ConnId, buf: Vec<u8>);
 

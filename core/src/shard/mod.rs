@@ -223,6 +223,11 @@ impl Shard {
         self.dbs.iter().map(|db| db.table.memory().overhead() as u64).sum()
     }
 
+    /// Room for more entries that the tables hold.
+    pub fn table_free_bytes(&self) -> u64 {
+        self.dbs.iter().filter(|db| !db.table.is_empty()).map(|db| db.table.memory().free() as u64).sum()
+    }
+
     /// Writes what INFO keyspace shows. Called once a turn, before replies leave.
     pub fn publish(&self) {
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {

@@ -16,6 +16,8 @@
 //! and the segments'.
 
 use super::segment::{NEVER, Segment};
+use super::slab::{BLOCK_LAYOUT, Slab};
+use std::ptr::NonNull;
 
 const PAGE_BITS: u32 = 8;
 const PAGE_LEN: usize = 1 << PAGE_BITS;
@@ -48,7 +50,7 @@ impl Page {
     }
 }
 
-/// Owns the segments, but not their entries. Empty until there is a first segment.
+/// Owns the segments, which live in the table's slab, but not their entries. Empty until there is a first segment.
 pub(super) struct Directory {
     root: Vec<*mut Page>,
     /// log2 of the root's length.
@@ -94,14 +96,12 @@ impl Directory {
     }
 
     /// Makes a first segment cover all hashes.
-    pub(super) fn start(&mut self, segment: Box<Segment>) {
+    pub(super) fn start(&mut self, segment: Segment, slab: &mut Slab) {
         assert!(self.is_empty() && segment.depth() == 0);
-        let page = Page {
-            segments: [Box::into_raw(segment); PAGE_LEN],
-            next_expiry_ms: NEVER,
-            depth: 0,
-            single_count: 0,
-        };
+        let first = new_segment(slab);
+        // SAFETY: the block is ours and made for a segment.
+        unsafe { first.write(segment) };
+        let page = Page { segments: [first; PAGE_LEN], next_expiry_ms: NEVER, depth: 0, single_count: 0 };
         self.page_count = 1;
         self.segment_count = 1;
         self.root_depth = 0;
@@ -181,7 +181,7 @@ impl Directory {
     }
 
     /// Splits the segment of `hash` into two.
-    pub(super) fn split(&mut self, hash: u64) {
+    pub(super) fn split(&mut self, hash: u64, slab: &mut Slab) {
         let segment = self.segment(hash);
         // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
         let depth = unsafe { (*segment).depth() };
@@ -194,13 +194,14 @@ impl Directory {
         }
         // SAFETY: as above. The upper half's entries are the second half of those that point at the segment.
         unsafe {
-            let upper = (*segment).split();
-            let first = (upper.prefix() >> (*page).shift()) as usize % PAGE_LEN;
-            let count = 1 << ((*page).single_depth() - upper.depth());
+            let upper = new_segment(slab);
+            (*segment).split(&mut *upper.cast());
+            let first = ((*upper).prefix() >> (*page).shift()) as usize % PAGE_LEN;
+            let count = 1 << ((*page).single_depth() - (*upper).depth());
             if count == 1 {
                 (*page).single_count += 2;
             }
-            (&mut (*page).segments)[first..first + count].fill(Box::into_raw(upper));
+            (&mut (*page).segments)[first..first + count].fill(upper);
         }
         self.segment_count += 1;
     }
@@ -228,10 +229,10 @@ impl Directory {
 
     /// Merges the segment of `hash` with its buddy, the other half of the split that made it, if the buddy has not
     /// split further and both together have no more than `len_max` entries. Answers whether it did.
-    pub(super) fn merge(&mut self, hash: u64, len_max: usize) -> bool {
+    pub(super) fn merge(&mut self, hash: u64, len_max: usize, slab: &mut Slab) -> bool {
         let segment = self.segment(hash);
-        // SAFETY: the directory's pages and segments are live, and `&mut self` is the only way to them. The two
-        // segments are freed after their entries in the page were overwritten.
+        // SAFETY: the directory's pages and segments are live, and `&mut self` is the only way to them. The upper
+        // segment is freed after its entries in the page were overwritten.
         unsafe {
             let depth = (*segment).depth();
             if depth == 0 {
@@ -251,9 +252,9 @@ impl Directory {
             if count == 2 {
                 (*page).single_count -= 2;
             }
-            (&mut (*page).segments)[first..first + count].fill(Box::into_raw(merged));
-            drop(Box::from_raw(lower));
-            drop(Box::from_raw(upper));
+            lower.write(merged);
+            (&mut (*page).segments)[first..first + count].fill(lower);
+            slab.free_block(NonNull::new_unchecked(upper.cast()));
         }
         self.segment_count -= 1;
         while self.merge_page(hash) {}
@@ -314,16 +315,18 @@ impl Directory {
     }
 }
 
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let mut next = if self.is_empty() { None } else { Some(0) };
+impl Directory {
+    /// Frees pages and segments, which live in `slab`. That is the slab's own work where it is dropped next, but for the
+    /// pages.
+    pub(super) fn free(&mut self, slab: &mut Slab) {
+        let mut next = if self.is_empty() || !slab.blocks_outlive_it() { None } else { Some(0) };
         while let Some(hash) = next {
             let segment = self.segment(hash);
             // SAFETY: each segment is reached once, by the first hash that it covers, and its depth read before it
             // is freed.
             unsafe {
                 next = end_of_prefix(hash, (*segment).depth());
-                drop(Box::from_raw(segment));
+                slab.free_block(NonNull::new_unchecked(segment.cast()));
             }
         }
         self.root.dedup();
@@ -331,5 +334,22 @@ impl Drop for Directory {
             // SAFETY: after `dedup` each page is there once, and its segments are not used any more.
             drop(unsafe { Box::from_raw(page_of(entry)) });
         }
+        self.page_count = 0;
+        self.segment_count = 0;
+    }
+}
+
+/// Memory for a segment.
+fn new_segment(slab: &mut Slab) -> *mut Segment {
+    const { assert!(size_of::<Segment>() == BLOCK_LAYOUT.size() && align_of::<Segment>() == BLOCK_LAYOUT.align()) };
+    slab.allocate_block().as_ptr().cast()
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        debug_assert!(
+            self.is_empty(),
+            "the table frees its directory, because the segments live in its slab"
+        );
     }
 }

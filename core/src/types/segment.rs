@@ -20,6 +20,7 @@
 
 use super::entry::EntryPtr;
 use super::hash::hash_key;
+use std::mem::MaybeUninit;
 
 /// Entries in a bucket.
 pub(super) const SLOT_COUNT: usize = 9;
@@ -223,8 +224,8 @@ pub(super) struct Segment {
 pub(super) struct Full;
 
 impl Segment {
-    pub(super) fn new(version: u16, now_ms: i64) -> Box<Self> {
-        Box::new(Self {
+    pub(super) fn new(version: u16, now_ms: i64) -> Self {
+        Self {
             prefix: 0,
             next_expiry_ms: NEVER,
             mark_base_ms: now_ms,
@@ -234,7 +235,7 @@ impl Segment {
             versions: [version; HOME_COUNT],
             marks: [MARK_NONE; HOME_COUNT],
             buckets: [const { Bucket::EMPTY }; BUCKET_COUNT],
-        })
+        }
     }
 
     #[inline]
@@ -508,10 +509,10 @@ impl Segment {
         None
     }
 
-    /// Splits into two by the next bit of the hash: the entries with a 1 go to the segment that is returned. It
-    /// starts as a copy, and then each half drops what belongs to the other: so nothing has to find a new place, and
-    /// a split cannot fail.
-    pub(super) fn split(&mut self) -> Box<Self> {
+    /// Splits into two by the next bit of the hash: the entries with a 1 go to `upper`, which is memory for a segment.
+    /// It starts as a copy, and then each half drops what belongs to the other: so nothing has to find a new place,
+    /// and a split cannot fail.
+    pub(super) fn split(&mut self, upper: &mut MaybeUninit<Self>) {
         let bit = 63 - self.depth();
         let mut upper_slots = [0u32; BUCKET_COUNT];
         let mut stash_homes = [[0u8; SLOT_COUNT]; STASH_COUNT];
@@ -533,7 +534,7 @@ impl Segment {
             }
         }
         self.depth += 1;
-        let mut upper = Box::new(self.clone());
+        let upper = upper.write(self.clone());
         upper.prefix |= 1 << bit;
         let lower_slots = upper_slots.map(|slots| !slots);
         self.keep_only(&lower_slots, &stash_homes);
@@ -541,7 +542,6 @@ impl Segment {
         // The entries have just been read, so that it costs little to make the bounds exact again.
         self.mark_anew();
         upper.mark_anew();
-        upper
     }
 
     /// Computes the marks from the entries.
@@ -600,8 +600,8 @@ impl Segment {
     }
 
     /// The two halves of a split in one again, if its entries find room.
-    pub(super) fn merged(lower: &Self, upper: &Self) -> Option<Box<Self>> {
-        let mut merged = Box::new(lower.clone());
+    pub(super) fn merged(lower: &Self, upper: &Self) -> Option<Self> {
+        let mut merged = lower.clone();
         merged.depth -= 1;
         merged.len += upper.len;
         merged.expires_len += upper.expires_len;

@@ -78,10 +78,11 @@ pub enum SetExpire {
 pub struct TableMemory {
     /// The index's upper levels.
     pub directory: usize,
+    /// The index's lower level; a part of `slab`.
     pub segments: usize,
     /// Entries in use; a part of `slab`.
     pub entries: usize,
-    /// What the entries' allocator holds, used or free.
+    /// What the allocator of entries and segments holds, used or free.
     pub slab: usize,
     /// Strings too big to lie in their entry.
     pub external: usize,
@@ -89,12 +90,17 @@ pub struct TableMemory {
 
 impl TableMemory {
     pub fn total(&self) -> usize {
-        self.directory + self.segments + self.slab + self.external
+        self.directory + self.slab + self.external
+    }
+
+    /// Room for more entries.
+    pub fn free(&self) -> usize {
+        self.slab - self.entries - self.segments
     }
 
     /// What is there beside the entries in use: the index, and room for more entries.
     pub fn overhead(&self) -> usize {
-        self.directory + self.segments + self.slab - self.entries
+        self.directory + self.slab - self.entries
     }
 }
 
@@ -413,7 +419,7 @@ impl Table {
         // SAFETY: the cell is new and of that length.
         let entry = unsafe { EntryPtr::write(cell, &shape, access, expire_at_ms, key, body) };
         if self.directory.is_empty() {
-            self.directory.start(Segment::new(self.version, self.last_now_ms));
+            self.directory.start(Segment::new(self.version, self.last_now_ms), &mut self.slab);
         }
         let segment = loop {
             let segment = self.directory.segment(hash);
@@ -423,7 +429,7 @@ impl Table {
                 segment_ref.stamp(home_of(hash), self.version);
                 break segment;
             }
-            self.directory.split(hash);
+            self.directory.split(hash, &mut self.slab);
         };
         self.len += 1;
         if let Some(at_ms) = expire_at_ms {
@@ -524,7 +530,7 @@ impl Table {
     }
 
     fn merge(&mut self, hash: u64) {
-        while self.merging && self.directory.merge(hash, MERGE_LEN_MAX) {}
+        while self.merging && self.directory.merge(hash, MERGE_LEN_MAX, &mut self.slab) {}
     }
 
     /// Removes all keys, at once.
@@ -551,8 +557,8 @@ impl Table {
     pub fn memory(&self) -> TableMemory {
         TableMemory {
             directory: self.directory.bytes(),
-            segments: self.directory.segment_count() * size_of::<Segment>(),
-            entries: self.slab.used_bytes(),
+            segments: self.slab.block_bytes(),
+            entries: self.slab.used_bytes() - self.slab.block_bytes(),
             slab: self.slab.reserved_bytes(),
             external: self.external_bytes,
         }
@@ -622,6 +628,7 @@ impl Drop for Table {
         if self.needs_visit() {
             drop(self.detach());
         }
+        self.directory.free(&mut self.slab);
     }
 }
 

@@ -80,6 +80,8 @@ pub struct Connection {
     pub(super) close_after_reply: bool,
     /// In the worker's list of connections with something to send.
     pub(super) is_dirty: bool,
+    /// In the group of inputs under way.
+    pub(super) is_gathered: bool,
     /// Its output was held back at the end of the last turn, for the replies that come behind it.
     pub(super) is_deferred: bool,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
@@ -109,6 +111,7 @@ impl Connection {
             receiving_paused: false,
             close_after_reply: false,
             is_dirty: false,
+            is_gathered: false,
             is_deferred: false,
             over_soft_limit_since_ms: None,
         }

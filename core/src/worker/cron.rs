@@ -165,7 +165,9 @@ impl Worker {
     /// Writes what others see of this shard. Called once a turn, before replies leave.
     pub fn publish(&mut self) {
         self.shard.publish();
-        self.shard.stats.set_used_memory(self.clock.thread_allocated_bytes());
+        // Room that tables have in reserve is not in use: it shows as the difference between this and the allocator's.
+        let free_bytes = self.shard.table_free_bytes();
+        self.shard.stats.set_used_memory(self.clock.thread_allocated_bytes() - free_bytes as i64);
         if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != 0 {
             let paused = self.paused.iter().filter(|&&at| {
                 self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())

@@ -44,6 +44,14 @@ impl Events for Worker {
         }
     }
 
+    fn received_many(&mut self, inputs: &[(ConnId, &[u8])]) {
+        self.begin_turn();
+        let mut left = inputs;
+        while !left.is_empty() {
+            left = &left[self.take_inputs(left)..];
+        }
+    }
+
     fn filled(&mut self, conn: ConnId, buf: Vec<u8>) {
         self.begin_turn();
         if !self.is_current(conn) {
@@ -114,7 +122,7 @@ const DEFERRED_BYTES_MAX: usize = 32 << 10;
 
 impl Worker {
     /// Whether the connection is still the one at its index.
-    fn is_current(&self, conn: ConnId) -> bool {
+    pub(super) fn is_current(&self, conn: ConnId) -> bool {
         let slot = self.connections.get(conn.index()).and_then(|slot| slot.as_deref());
         slot.is_some_and(|connection| connection.conn == conn)
     }

@@ -25,7 +25,7 @@ pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
 
 use crate::command::table::CommandTable;
 use crate::protocol::ArgRange;
-use crate::runtime::clock::Clock;
+use crate::runtime::clock::{Clock, CycleRate, cycles};
 use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::message::{Batch, Message};
@@ -83,6 +83,7 @@ pub struct Worker {
     cron: cron::Cron,
     args: Vec<ArgRange>,
     prepared: Vec<pipeline::Prepared>,
+    gathered: Vec<pipeline::Gathered>,
     config_version: u64,
     /// The command that runs is a share of one that another shard counts.
     is_echo: bool,
@@ -90,6 +91,10 @@ pub struct Worker {
     turn_begun: bool,
     /// Ticks of the clock at the end of the last command: the start of the next one.
     ticks: u64,
+    /// The clock's rate, if its ticks are those of the processor's counter.
+    cycle_rate: Option<CycleRate>,
+    /// A command that took so long goes to the slow log.
+    slow_from_nanos: u64,
     /// Connections given out by the accepting shard so far, by shard.
     assigned: Vec<u64>,
 }
@@ -134,14 +139,32 @@ impl Worker {
             cron: cron::Cron::default(),
             args: Vec::new(),
             prepared: Vec::new(),
+            gathered: Vec::new(),
             config_version,
             is_echo: false,
             turn_begun: false,
             ticks: 0,
+            cycle_rate: clock.cycle_rate(),
+            slow_from_nanos: 0,
             assigned: vec![0; shard_count],
         };
+        worker.note_config();
         worker.begin_turn();
         worker
+    }
+
+    /// Ticks of the clock now. Inline where they are the processor's: it is asked at every command.
+    #[inline(always)]
+    fn now_ticks(&self) -> u64 {
+        if self.cycle_rate.is_some() { cycles() } else { self.clock.ticks() }
+    }
+
+    #[inline(always)]
+    fn ticks_to_nanos(&self, ticks: u64) -> u64 {
+        match self.cycle_rate {
+            Some(rate) => rate.nanos(ticks),
+            None => self.clock.ticks_to_nanos(ticks),
+        }
     }
 
     /// The driver waits now: the time of the last turn is not that of the next event.
@@ -164,9 +187,16 @@ impl Worker {
         }
     }
 
+    /// Takes over what is kept of the configuration in the form in which it is asked for.
+    fn note_config(&mut self) {
+        let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
+        self.slow_from_nanos = u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+    }
+
     #[cold]
     pub fn adopt_config(&mut self) {
         (self.config_version, self.shard.config) = self.globals.config();
+        self.note_config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         self.wake_paused();

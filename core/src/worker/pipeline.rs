@@ -1,7 +1,13 @@
 //! From received bytes to executed commands: the request path.
 //!
 //! A connection's requests are taken in groups: all complete ones are parsed, looked up and routed first,
-//! and their table buckets prefetched; then they run in order. So the cache misses of a pipeline overlap.
+//! and their table buckets prefetched; then they run in order. So the cache misses of a pipeline overlap, and those of
+//! short inputs of several connections, which are gathered to one group as far as parsing and prefetching go.
+//!
+//! There are two ways to run a request, with the same outcome. `execute` is the general one. Requests for one key of
+//! this shard, on a connection with nothing special about it, are run by `run_straight` in a tight loop: what would be
+//! asked for each of them again is asked once for all of them in `straight_call`.
+//!
 //! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
 //! the bytes from there on stay in its query buffer.
 
@@ -11,9 +17,10 @@ use super::connection::Hold;
 use crate::client::{ClientId, ReplyMode};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
-use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
+use crate::command::{Call, CommandError, CommandResult, Ctx, SessionCtx, gate};
 use crate::protocol::reply::Reply;
-use crate::protocol::{Argv, Limits, OwnedArgv, Parsed, ProtocolError};
+use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
+use crate::runtime::driver::ConnId;
 use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::slot::shard_of;
 use crate::shard::slowlog::SlowLogEntry;
@@ -41,9 +48,23 @@ pub(super) struct Prepared {
     end: usize,
     /// The command, if a plain lookup by name settles it.
     command: Option<CommandId>,
-    /// Hash and shard of the key, for commands of one key.
+    /// Hash and shard of the key, for commands of one key, and the database selected at that time.
     hash: u64,
     shard: u32,
+    db: u32,
+    /// A complete command of one key of this shard.
+    is_straight: bool,
+}
+
+/// A connection whose input is part of the group under way.
+pub(super) struct Gathered {
+    at: usize,
+    /// Which of the inputs.
+    input: usize,
+    /// Its requests in the group.
+    prepared: std::ops::Range<usize>,
+    /// Where they end; None if its bytes go behind what it has in its query buffer.
+    group: Option<Group>,
 }
 
 /// What became of a request.
@@ -60,30 +81,125 @@ pub(super) enum Flow {
 impl Worker {
     /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
     pub(super) fn take_input(&mut self, at: usize, bytes: &[u8]) {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        connection.client.input_total_bytes += bytes.len() as u64;
-        connection.client.active_at_ms = self.shard.now_ms;
-        self.shard.stats.input_bytes.add(bytes.len() as u64);
-        self.shard.stats.reads_processed.add(1);
-        if connection.close_after_reply {
-            return;
-        }
-        if connection.hold.is_none() && connection.query.is_empty() {
-            connection.in_hand_bytes = bytes.len();
+        if self.note_input(at, bytes) {
             let consumed = self.process(at, bytes);
-            if let Some(connection) = self.connections[at].as_deref_mut() {
-                connection.in_hand_bytes = 0;
-                if !connection.close_after_reply {
-                    connection.query.extend_from_slice(&bytes[consumed..]);
-                }
-            }
+            self.keep_rest(at, &bytes[consumed..]);
         } else {
+            let Some(connection) = self.connections[at].as_deref_mut() else { return };
+            if connection.close_after_reply {
+                return;
+            }
             connection.query.extend_from_slice(bytes);
             if connection.hold.is_none() {
                 self.process_query(at);
             }
         }
         self.after_input(at);
+    }
+
+    /// Bytes from several clients: a first group of requests of each is parsed and prefetched before any of them runs.
+    /// Takes as many inputs as make a group, at least one, and returns how many.
+    pub(super) fn take_inputs(&mut self, inputs: &[(ConnId, &[u8])]) -> usize {
+        let mut gathered = std::mem::take(&mut self.gathered);
+        let mut prepared = std::mem::take(&mut self.prepared);
+        let mut args = std::mem::take(&mut self.args);
+        prepared.clear();
+        args.clear();
+        let mut taken = 0;
+        for &(conn, bytes) in inputs {
+            if prepared.len() >= GROUP_MAX {
+                break;
+            }
+            let at = conn.index();
+            if self.is_current(conn) {
+                if self.connections[at].as_deref().is_some_and(|connection| connection.is_gathered) {
+                    break;
+                }
+                let first = prepared.len();
+                let group = if self.note_input(at, bytes) {
+                    Some(self.parse_group(at, bytes, 0, &mut prepared, &mut args))
+                } else {
+                    None
+                };
+                if let Some(connection) = self.connections[at].as_deref_mut() {
+                    connection.is_gathered = true;
+                }
+                gathered.push(Gathered { at, input: taken, prepared: first..prepared.len(), group });
+            }
+            taken += 1;
+        }
+        for request in &prepared {
+            if request.shard as usize == self.shard.index {
+                self.shard.dbs[request.db as usize].table.prefetch_entry(request.hash);
+            }
+        }
+        for Gathered { at, input, prepared: range, group } in gathered.drain(..) {
+            let (conn, bytes) = inputs[input];
+            // A request of a connection before this one may have closed it.
+            if !self.is_current(conn) {
+                continue;
+            }
+            if let Some(connection) = self.connections[at].as_deref_mut() {
+                connection.is_gathered = false;
+            }
+            match group {
+                Some(group) => {
+                    let mut done = 0;
+                    let consumed =
+                        match self.execute_group(at, bytes, &prepared[range], &args, group, &mut done) {
+                            Some(consumed) => consumed,
+                            None => self.process_from(at, bytes, done),
+                        };
+                    self.keep_rest(at, &bytes[consumed..]);
+                }
+                None => {
+                    let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+                    if !connection.close_after_reply {
+                        connection.query.extend_from_slice(bytes);
+                        if connection.hold.is_none() {
+                            self.process_query(at);
+                        }
+                    }
+                }
+            }
+            self.after_input(at);
+        }
+        self.gathered = gathered;
+        self.give_vectors(prepared, args);
+        taken
+    }
+
+    /// Counts bytes that came in. Returns whether their requests may be executed from where they lie.
+    #[inline]
+    fn note_input(&mut self, at: usize, bytes: &[u8]) -> bool {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return false };
+        connection.client.input_total_bytes += bytes.len() as u64;
+        connection.client.active_at_ms = self.shard.now_ms;
+        self.shard.stats.input_bytes.add(bytes.len() as u64);
+        self.shard.stats.reads_processed.add(1);
+        let direct =
+            !connection.close_after_reply && connection.hold.is_none() && connection.query.is_empty();
+        if direct {
+            connection.in_hand_bytes = bytes.len();
+        }
+        direct
+    }
+
+    /// Keeps what does not make a complete request yet, or may not run.
+    #[inline]
+    fn keep_rest(&mut self, at: usize, rest: &[u8]) {
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.in_hand_bytes = 0;
+            if !rest.is_empty() && !connection.close_after_reply {
+                connection.query.extend_from_slice(rest);
+            }
+        }
+    }
+
+    /// Puts the vectors of a group back for the next one.
+    fn give_vectors(&mut self, prepared: Vec<Prepared>, args: Vec<ArgRange>) {
+        self.prepared = prepared;
+        self.args = args;
     }
 
     /// Executes what the query buffer holds.
@@ -102,8 +218,11 @@ impl Worker {
 
     /// Limits what a connection may pile up, and lets the driver read big arguments into place.
     pub(super) fn after_input(&mut self, at: usize) {
-        let query_len_max = self.shard.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.query.is_empty() {
+            return;
+        }
+        let query_len_max = self.shard.config.client_query_buffer_limit_bytes;
         let stats = &self.shard.stats;
         stats.client_input_max_bytes.max(connection.query.len() as u64);
         if connection.query.len() as u64 > query_len_max {
@@ -143,70 +262,101 @@ impl Worker {
     /// Executes the complete requests at the start of `buf`, as far as nothing holds them. Returns how many
     /// bytes of `buf` are done with.
     fn process(&mut self, at: usize, buf: &[u8]) -> usize {
-        let mut done = 0;
-        loop {
-            let Some(connection) = self.connections[at].as_deref_mut() else { return buf.len() };
+        self.process_from(at, buf, 0)
+    }
+
+    /// The same from byte `done` on, where a request begins.
+    fn process_from(&mut self, at: usize, buf: &[u8], mut done: usize) -> usize {
+        let mut prepared = std::mem::take(&mut self.prepared);
+        let mut args = std::mem::take(&mut self.args);
+        let consumed = loop {
+            let Some(connection) = self.connections[at].as_deref_mut() else { break buf.len() };
             if connection.close_after_reply {
-                return buf.len();
+                break buf.len();
             }
-            if connection.out.capacity() == 0 {
-                let room = connection.reply_buffer_bytes;
-                connection.out = self.spare_buffers.pop().unwrap_or_else(|| Vec::with_capacity(room));
-            }
-            let group = self.parse_group(at, buf, done);
-            let prepared = std::mem::take(&mut self.prepared);
-            let args = std::mem::take(&mut self.args);
+            prepared.clear();
+            args.clear();
+            let group = self.parse_group(at, buf, done, &mut prepared, &mut args);
             if prepared.len() > 1 {
-                self.prefetch_entries(at, &prepared);
-            }
-            let mut stopped = false;
-            for request in &prepared {
-                let ranges = &args[request.args.start as usize..request.args.end as usize];
-                let argv = Argv::new(&buf[request.start..request.end], ranges);
-                match self.execute(at, argv, Some(request)) {
-                    Flow::Next => done = request.end,
-                    Flow::Stop => {
-                        done = request.end;
-                        stopped = true;
+                for request in &prepared {
+                    if request.shard as usize == self.shard.index {
+                        self.shard.dbs[request.db as usize].table.prefetch_entry(request.hash);
                     }
-                    Flow::Retry => stopped = true,
-                }
-                if stopped {
-                    break;
                 }
             }
-            self.prepared = prepared;
-            self.args = args;
-            if stopped {
+            if let Some(consumed) = self.execute_group(at, buf, &prepared, &args, group, &mut done) {
+                break consumed;
+            }
+        };
+        self.give_vectors(prepared, args);
+        consumed
+    }
+
+    /// Executes a parsed group. Returns how many bytes of `buf` are done with, or, if there may be more requests in it,
+    /// None, and `done` says from where on.
+    fn execute_group(
+        &mut self,
+        at: usize,
+        buf: &[u8],
+        prepared: &[Prepared],
+        args: &[ArgRange],
+        group: Group,
+        done: &mut usize,
+    ) -> Option<usize> {
+        let mut left = prepared;
+        while let Some(request) = left.first() {
+            if request.is_straight {
+                let count = self.run_straight(at, buf, left, args);
+                if count > 0 {
+                    *done = left[count - 1].end;
+                    left = &left[count..];
+                    continue;
+                }
+            }
+            let ranges = &args[request.args.start as usize..request.args.end as usize];
+            let argv = Argv::new(&buf[request.start..request.end], ranges);
+            let flow = self.execute(at, argv, Some(request));
+            if flow != Flow::Retry {
+                *done = request.end;
+            }
+            if flow != Flow::Next {
                 if let Some(connection) = self.connections[at].as_deref_mut() {
                     connection.parser.reset();
                 }
-                return done;
+                return Some(*done);
             }
-            done = group.end;
-            match group.then {
-                Then::Parse => {}
-                Then::Wait(missing) => {
-                    self.fill_big_arg(at, buf, done, missing);
-                    return done;
-                }
-                Then::Inline(argv, end) => match self.execute(at, argv.as_argv(), None) {
-                    Flow::Next => done = end,
-                    Flow::Stop => return end,
-                    Flow::Retry => return done,
-                },
-                Then::Fail(error) => {
-                    self.fail_protocol(at, error);
-                    return buf.len();
-                }
+            left = &left[1..];
+        }
+        *done = group.end;
+        match group.then {
+            Then::Parse => {}
+            Then::Wait(missing) => {
+                self.fill_big_arg(at, buf, *done, missing);
+                return Some(*done);
+            }
+            Then::Inline(argv, end) => match self.execute(at, argv.as_argv(), None) {
+                Flow::Next => *done = end,
+                Flow::Stop => return Some(end),
+                Flow::Retry => return Some(*done),
+            },
+            Then::Fail(error) => {
+                self.fail_protocol(at, error);
+                return Some(buf.len());
             }
         }
+        None
     }
 
-    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]` into `prepared` and `args`.
-    fn parse_group(&mut self, at: usize, buf: &[u8], from: usize) -> Group {
-        self.prepared.clear();
-        self.args.clear();
+    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]`, behind what is in `prepared` and `args` already, and
+    /// prefetches their keys' buckets.
+    fn parse_group(
+        &mut self,
+        at: usize,
+        buf: &[u8],
+        from: usize,
+        prepared: &mut Vec<Prepared>,
+        args: &mut Vec<ArgRange>,
+    ) -> Group {
         let connection = self.connections[at].as_deref_mut().expect("the caller has looked it up");
         let config = &self.shard.config;
         let limits = Limits {
@@ -216,24 +366,28 @@ impl Worker {
         };
         // Until a client has logged in, every request may change what the next one may be.
         let group_max = if connection.client.authenticated { GROUP_MAX } else { 1 };
-        let db = connection.client.db as usize;
+        let db = connection.client.db;
+        let home = self.shard.index as u32;
+        let len_max = prepared.len() + group_max;
         let mut end = from;
-        while self.prepared.len() < group_max {
+        while prepared.len() < len_max {
             let rest = &buf[end..];
             if rest.is_empty() {
                 return Group { end, then: Then::Wait(None) };
             }
-            let first = self.args.len();
-            match connection.parser.parse(rest, &limits, &mut self.args) {
+            let first = args.len();
+            match connection.parser.parse(rest, &limits, args) {
                 Parsed::Request { consumed } => {
-                    let argv = Argv::new(rest, &self.args[first..]);
+                    let argv = Argv::new(rest, &args[first..]);
                     let mut request = Prepared {
-                        args: first as u32..self.args.len() as u32,
+                        args: first as u32..args.len() as u32,
                         start: end,
                         end: end + consumed,
                         command: None,
                         hash: 0,
                         shard: u32::MAX,
+                        db,
+                        is_straight: false,
                     };
                     if let Some(entry) = self.table.lookup(argv.arg(0))
                         && entry.row.subcommands.is_empty()
@@ -243,12 +397,13 @@ impl Worker {
                             let key = argv.arg(1);
                             request.hash = hash_key(key);
                             request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            if request.shard as usize == self.shard.index {
-                                self.shard.dbs[db].table.prefetch_bucket(request.hash);
+                            if request.shard == home {
+                                self.shard.dbs[db as usize].table.prefetch_bucket(request.hash);
+                                request.is_straight = arity_fits(entry, argv);
                             }
                         }
                     }
-                    self.prepared.push(request);
+                    prepared.push(request);
                     end += consumed;
                 }
                 Parsed::Empty { consumed } => end += consumed,
@@ -264,14 +419,80 @@ impl Worker {
         Group { end, then: Then::Parse }
     }
 
-    fn prefetch_entries(&self, at: usize, prepared: &[Prepared]) {
-        let Some(connection) = self.connections[at].as_deref() else { return };
-        let table = &self.shard.dbs[connection.client.db as usize].table;
-        for request in prepared {
-            if request.shard as usize == self.shard.index {
-                table.prefetch_entry(request.hash);
-            }
+    /// The call that all straight requests of a connection share, if it has any at present: nothing that `execute`
+    /// asks about connection, shard or process stands in the way of a command over one key. With it, the flags of rows
+    /// that are not run this way.
+    #[inline]
+    fn straight_call(&self, at: usize) -> Option<(Call, u64)> {
+        let connection = self.connections[at].as_deref()?;
+        let client = &connection.client;
+        let config = &self.shard.config;
+        let plain = connection.pending.is_empty()
+            && client.reply_mode == ReplyMode::On
+            && (client.authenticated || config.requirepass.is_empty())
+            && self.shard.locks.is_empty()
+            && self.globals.pause(self.shard.now_ms).is_none();
+        if !plain {
+            return None;
         }
+        let out_of_the_way = flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS;
+        let bounded = if config.maxmemory_bytes != 0 { flag::DENYOOM } else { 0 };
+        let call = Call {
+            command: CommandId::default(),
+            db: client.db,
+            resp: client.resp,
+            no_touch: client.no_touch,
+            client: client.id,
+            home: self.shard.index as u32,
+            hash: 0,
+            hashed_arg: 1,
+        };
+        Some((call, out_of_the_way | bounded))
+    }
+
+    /// Runs the straight requests at the start of `requests`, and returns how many that are.
+    fn run_straight(&mut self, at: usize, buf: &[u8], requests: &[Prepared], args: &[ArgRange]) -> usize {
+        let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
+        let mut out = self.take_output(at);
+        let table = self.table;
+        let mut count = 0;
+        for request in requests {
+            if !request.is_straight {
+                break;
+            }
+            let Some(id) = request.command else { break };
+            let entry = table.entry(id);
+            let Run::Keys(handler) = entry.row.run else { break };
+            if entry.row.flags & other_flags != 0 {
+                break;
+            }
+            call.command = id;
+            call.hash = request.hash;
+            let ranges = &args[request.args.start as usize..request.args.end as usize];
+            let argv = Argv::new(&buf[request.start..request.end], ranges);
+            self.run_keys(entry, handler, &call, argv, &mut out);
+            count += 1;
+        }
+        let Some(connection) = self.connections[at].as_deref_mut() else { return count };
+        connection.out = out;
+        if count > 0 {
+            connection.client.last_command = Some(call.command);
+            connection.client.command_count += count as u64;
+            self.mark_dirty(at);
+        }
+        count
+    }
+
+    /// A connection's output, or a new buffer if it has none, to be put back in its place.
+    #[inline]
+    fn take_output(&mut self, at: usize) -> Vec<u8> {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return Vec::new() };
+        let out = std::mem::take(&mut connection.out);
+        if out.capacity() != 0 {
+            return out;
+        }
+        let room = connection.reply_buffer_bytes;
+        self.spare_buffers.pop().unwrap_or_else(|| Vec::with_capacity(room))
     }
 
     fn fill_big_arg(&mut self, at: usize, buf: &[u8], done: usize, missing: Option<usize>) {
@@ -452,11 +673,8 @@ impl Worker {
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let direct = connection.pending.is_empty();
-        let mut out = if direct {
-            std::mem::take(&mut connection.out)
-        } else {
-            self.spare_buffers.pop().unwrap_or_default()
-        };
+        let mut out =
+            if direct { self.take_output(at) } else { self.spare_buffers.pop().unwrap_or_default() };
         let start = out.len();
         self.run(entry, call, argv, Some(at), &mut out);
         let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
@@ -486,24 +704,49 @@ impl Worker {
         conn: Option<usize>,
         out: &mut Vec<u8>,
     ) {
-        let start = out.len();
-        let result = match entry.row.run {
-            Run::Keys(run) => {
-                let mut ctx = Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
-                run(&mut ctx)
-            }
-            Run::Session(run) => {
+        match entry.row.run {
+            Run::Keys(handler) => self.run_keys(entry, handler, call, args, out),
+            Run::Session(handler) => {
+                let start = out.len();
                 let mut ctx =
                     SessionCtx { worker: self, conn, call, args, reply: Reply::new(out, call.resp) };
-                run(&mut ctx)
+                let result = handler(&mut ctx);
+                self.conclude(entry, call, args, result, start, out);
             }
             Run::Container => unreachable!("the gate lets only a container's subcommands through"),
-        };
-        let now = self.clock.ticks();
-        let nanos = self.clock.ticks_to_nanos(now.saturating_sub(self.ticks));
+        }
+    }
+
+    /// Runs a command over keys of this shard.
+    #[inline(always)]
+    fn run_keys(
+        &mut self,
+        entry: &'static Entry,
+        handler: fn(&mut Ctx<'_>) -> CommandResult,
+        call: &Call,
+        args: Argv<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        let mut ctx = Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
+        let result = handler(&mut ctx);
+        self.conclude(entry, call, args, result, start, out);
+    }
+
+    /// Counts and times the command that has just run.
+    #[inline(always)]
+    fn conclude(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        result: CommandResult,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) {
+        let now = self.now_ticks();
+        let nanos = self.ticks_to_nanos(now.saturating_sub(self.ticks));
         self.ticks = now;
-        let stats = &self.shard.stats;
-        let command = stats.command(entry.id);
         if let Err(error) = &result {
             out.truncate(start);
             Reply::new(out, call.resp).error(error.text());
@@ -511,15 +754,15 @@ impl Worker {
         if self.is_echo {
             return;
         }
+        let stats = &self.shard.stats;
+        let command = stats.command(entry.id);
         command.record(nanos, self.shard.config.latency_tracking);
         stats.commands_processed.add(1);
         if let Err(error) = result {
             command.failed.add(1);
             stats.error(error.code());
         }
-        let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
-        if slower_than_us >= 0 && nanos / 1000 >= slower_than_us as u64 && !entry.row.has(flag::SKIP_SLOWLOG)
-        {
+        if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             self.note_slow(args, nanos / 1000, call, entry);
         }
     }

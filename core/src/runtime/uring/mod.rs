@@ -273,7 +273,15 @@ impl UringDriver {
         let mut bell_rang = false;
         loop {
             let completions = self.ring.take(&mut batch);
-            for completion in completions {
+            let mut next = 0;
+            while let Some(completion) = completions.get(next) {
+                let run = self.plain_receives(&completions[next..]);
+                if run > 1 {
+                    self.on_plain_receives(&completions[next..next + run], events);
+                    next += run;
+                    continue;
+                }
+                next += 1;
                 let token = Token(completion.user_data());
                 let result = completion.result();
                 let flags = completion.flags();
@@ -305,6 +313,41 @@ impl UringDriver {
         if bell_rang {
             self.event_count += 1;
             events.bell();
+        }
+    }
+
+    /// How many completions at the start of `completions` are bytes for the worker as they are.
+    fn plain_receives(&self, completions: &[cqueue::Entry]) -> usize {
+        let is_plain = |completion: &&cqueue::Entry| {
+            let token = Token(completion.user_data());
+            token.kind() == KIND_RECV
+                && completion.result() > 0
+                && self.conns.get(token.name()).is_some_and(Conn::is_plain)
+        };
+        completions.iter().take_while(is_plain).count()
+    }
+
+    /// Reports these receives together. Up to [`BATCH_LEN`].
+    fn on_plain_receives<E: Events>(&mut self, completions: &[cqueue::Entry], events: &mut E) {
+        let mut claims = [0; BATCH_LEN];
+        for (claim, completion) in claims.iter_mut().zip(completions) {
+            let bid = cqueue::buffer_select(completion.flags()).expect("a multishot receive picks a buffer");
+            *claim = self.pool.claim(bid, completion.result() as usize);
+        }
+        let nobody = ConnId(SlotName { index: 0, generation: 0 });
+        let mut inputs: [(ConnId, &[u8]); BATCH_LEN] = [(nobody, &[]); BATCH_LEN];
+        for ((input, claim), completion) in inputs.iter_mut().zip(claims).zip(completions) {
+            let name = Token(completion.user_data()).name();
+            *input = (ConnId(name), self.pool.claimed(claim, completion.result() as usize));
+        }
+        self.event_count += completions.len();
+        events.received_many(&inputs[..completions.len()]);
+        for completion in completions.iter().filter(|completion| !cqueue::more(completion.flags())) {
+            let name = Token(completion.user_data()).name();
+            if let Some(conn) = self.conns.get_mut(name) {
+                conn.receiving = Receiving::Nothing;
+            }
+            self.settle(name);
         }
     }
 

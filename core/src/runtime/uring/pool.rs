@@ -106,6 +106,25 @@ impl BufferPool {
         }
     }
 
+    /// Does `consume` for a completion whose bytes are still to be looked at, which [`BufferPool::claimed`] finds by what
+    /// this returns. The kernel gets no buffer back before the next `publish`.
+    #[inline]
+    pub(super) fn claim(&mut self, bid: u16, len: usize) -> usize {
+        let at = self.consumed[usize::from(bid)] as usize;
+        assert!(at + len <= self.buffer_len && bid < self.count, "the kernel wrote past a provided buffer");
+        self.consume(bid, len);
+        usize::from(bid) * self.buffer_len + at
+    }
+
+    /// The `len` bytes of a claim.
+    #[inline]
+    pub(super) fn claimed(&self, claim: usize, len: usize) -> &[u8] {
+        assert!(claim + len <= usize::from(self.count) * self.buffer_len);
+        // SAFETY: in bounds of the mapping by the assertion. The kernel has written these bytes and does not write them
+        // again before they are published again, which takes `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.buffers.base.as_ptr().add(claim), len) }
+    }
+
     /// The completion's bytes are done with: the buffer goes back if nothing is left of it.
     #[inline]
     pub(super) fn consume(&mut self, bid: u16, len: usize) {

@@ -172,7 +172,11 @@ fn a_table_gives_its_index_back_when_keys_go() {
     let empty = table.memory();
     assert_eq!((table.len(), empty.entries), (0, 0));
     assert_eq!(table.directory.segment_count(), 1);
-    assert!(empty.total() < full.total() / 10 || cfg!(miri), "{empty:?} of {full:?}");
+    // One chunk holds the last segment, and one is spare.
+    assert!(
+        empty.total() < (5 << 20) && full.total() > 2 * empty.total() || cfg!(miri),
+        "{empty:?} of {full:?}"
+    );
     fill(&mut table, 0..count);
     assert_eq!(table.len(), count);
 }

@@ -303,6 +303,8 @@ pub struct Entry {
     first_subcommand: u16,
     /// Where the keys are, resolved once for the common shapes.
     pub shape: KeyShape,
+    /// Its documentation says O(1): it takes about as long as any other such command, whatever its arguments.
+    pub is_constant_time: bool,
 }
 
 /// Where the keys are, for the router's quick decision.
@@ -415,7 +417,8 @@ impl CommandTable {
         let id = CommandId(u16::try_from(self.entries.len()).expect("fewer than 65,535 commands"));
         self.names.push(row.name.as_bytes().to_vec());
         let shape = crate::command::keys::shape(row);
-        self.entries.push(Entry { id, row, full_name, parent, first_subcommand: 0, shape });
+        let is_constant_time = row.docs.complexity == "O(1)";
+        self.entries.push(Entry { id, row, full_name, parent, first_subcommand: 0, shape, is_constant_time });
     }
 
     fn rename(&mut self, old: &str, new: &str) -> Result<(), String> {

@@ -282,6 +282,13 @@ impl Segment {
         segment.cast::<u8>().wrapping_add(offset)
     }
 
+    /// The cache line with the version of the home bucket of `hash`.
+    #[inline]
+    pub(super) fn version_line(segment: *const Self, hash: u64) -> *const u8 {
+        let offset = std::mem::offset_of!(Self, versions) + home_of(hash) * size_of::<u16>();
+        segment.cast::<u8>().wrapping_add(offset)
+    }
+
     /// An entry that is probably the one with this hash.
     #[inline]
     pub(super) fn candidate(&self, hash: u64) -> Option<EntryPtr> {

@@ -333,11 +333,18 @@ impl Table {
         self.overwrite_keeps_access = overwrite_keeps;
     }
 
-    /// First stage of a batch: fetches the cache line in which a look-up of `hash` starts.
+    /// First stage of a batch: fetches the cache lines in which a look-up of `hash` starts; `to_write`: also the one which
+    /// notes that there was a change.
     #[inline]
-    pub fn prefetch_bucket(&self, hash: u64) {
+    pub fn prefetch_bucket(&self, hash: u64, to_write: bool) {
         if !self.directory.is_empty() {
-            super::prefetch(Segment::first_line(self.directory.segment(hash), hash));
+            let segment = self.directory.segment(hash);
+            let line = Segment::first_line(segment, hash);
+            super::prefetch(line);
+            super::prefetch(line.wrapping_add(64));
+            if to_write {
+                super::prefetch(Segment::version_line(segment, hash));
+            }
         }
     }
 
@@ -352,6 +359,10 @@ impl Table {
             let entry = entry.cell().as_ptr();
             super::prefetch(entry);
             super::prefetch(entry.wrapping_add(64));
+            // An entry of usual size that begins near the end of a line reaches into a third one.
+            if entry.addr() % 64 > 40 {
+                super::prefetch(entry.wrapping_add(128));
+            }
         }
     }
 

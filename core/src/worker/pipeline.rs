@@ -17,8 +17,8 @@ use super::connection::Hold;
 use crate::client::{ClientId, ReplyMode};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
-use crate::command::{Call, CommandError, CommandResult, Ctx, SessionCtx, gate};
-use crate::protocol::reply::Reply;
+use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
+use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
 use crate::shard::message::{Message, ParkedCommand, Token};
@@ -54,6 +54,7 @@ pub(super) struct Prepared {
     db: u32,
     /// A complete command of one key of this shard.
     is_straight: bool,
+    is_write: bool,
 }
 
 /// A connection whose input is part of the group under way.
@@ -128,11 +129,7 @@ impl Worker {
             }
             taken += 1;
         }
-        for request in &prepared {
-            if request.shard as usize == self.shard.index {
-                self.shard.dbs[request.db as usize].table.prefetch_entry(request.hash);
-            }
-        }
+        self.prefetch(&prepared);
         for Gathered { at, input, prepared: range, group } in gathered.drain(..) {
             let (conn, bytes) = inputs[input];
             // A request of a connection before this one may have closed it.
@@ -278,11 +275,7 @@ impl Worker {
             args.clear();
             let group = self.parse_group(at, buf, done, &mut prepared, &mut args);
             if prepared.len() > 1 {
-                for request in &prepared {
-                    if request.shard as usize == self.shard.index {
-                        self.shard.dbs[request.db as usize].table.prefetch_entry(request.hash);
-                    }
-                }
+                self.prefetch(&prepared);
             }
             if let Some(consumed) = self.execute_group(at, buf, &prepared, &args, group, &mut done) {
                 break consumed;
@@ -290,6 +283,20 @@ impl Worker {
         };
         self.give_vectors(prepared, args);
         consumed
+    }
+
+    /// Fetches what the requests' keys need from memory. In loops of their own, one a level of the table, because only
+    /// so many instructions can be under way: between other work fewer misses, also those of address translation,
+    /// would overlap.
+    fn prefetch(&self, requests: &[Prepared]) {
+        let home = self.shard.index as u32;
+        let dbs = &self.shard.dbs;
+        for request in requests.iter().filter(|request| request.shard == home) {
+            dbs[request.db as usize].table.prefetch_bucket(request.hash, request.is_write);
+        }
+        for request in requests.iter().filter(|request| request.shard == home) {
+            dbs[request.db as usize].table.prefetch_entry(request.hash);
+        }
     }
 
     /// Executes a parsed group. Returns how many bytes of `buf` are done with, or, if there may be more requests in it,
@@ -347,8 +354,7 @@ impl Worker {
         None
     }
 
-    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]`, behind what is in `prepared` and `args` already, and
-    /// prefetches their keys' buckets.
+    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]`, behind what is in `prepared` and `args` already.
     fn parse_group(
         &mut self,
         at: usize,
@@ -388,6 +394,7 @@ impl Worker {
                         shard: u32::MAX,
                         db,
                         is_straight: false,
+                        is_write: false,
                     };
                     if let Some(entry) = self.table.lookup(argv.arg(0))
                         && entry.row.subcommands.is_empty()
@@ -397,10 +404,8 @@ impl Worker {
                             let key = argv.arg(1);
                             request.hash = hash_key(key);
                             request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            if request.shard == home {
-                                self.shard.dbs[db as usize].table.prefetch_bucket(request.hash);
-                                request.is_straight = arity_fits(entry, argv);
-                            }
+                            request.is_write = entry.row.has(flag::WRITE);
+                            request.is_straight = request.shard == home && arity_fits(entry, argv);
                         }
                     }
                     prepared.push(request);
@@ -455,24 +460,44 @@ impl Worker {
         let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
         let mut out = self.take_output(at);
         let table = self.table;
+        let argv_of = |request: &Prepared| {
+            let ranges = &args[request.args.start as usize..request.args.end as usize];
+            Argv::new(&buf[request.start..request.end], ranges)
+        };
+        // Commands that have run and have not been timed.
+        let mut untimed = 0;
         let mut count = 0;
         for request in requests {
-            if !request.is_straight {
-                break;
-            }
             let Some(id) = request.command else { break };
             let entry = table.entry(id);
             let Run::Keys(handler) = entry.row.run else { break };
-            if entry.row.flags & other_flags != 0 {
+            if !request.is_straight || entry.row.flags & other_flags != 0 {
                 break;
+            }
+            if !entry.is_constant_time {
+                self.time_straight(&requests[count - untimed..count], &call, argv_of);
+                untimed = 0;
             }
             call.command = id;
             call.hash = request.hash;
-            let ranges = &args[request.args.start as usize..request.args.end as usize];
-            let argv = Argv::new(&buf[request.start..request.end], ranges);
-            self.run_keys(entry, handler, &call, argv, &mut out);
+            let start = out.len();
+            let mut ctx = Ctx {
+                shard: &mut self.shard,
+                call: &call,
+                args: argv_of(request),
+                reply: Reply::new(&mut out, call.resp),
+            };
+            if let Err(error) = handler(&mut ctx) {
+                self.fail(entry, &error, call.resp, start, &mut out);
+            }
             count += 1;
+            untimed += 1;
+            if !entry.is_constant_time {
+                self.time_straight(&requests[count - 1..count], &call, argv_of);
+                untimed = 0;
+            }
         }
+        self.time_straight(&requests[count - untimed..count], &call, argv_of);
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
         connection.out = out;
         if count > 0 {
@@ -481,6 +506,36 @@ impl Worker {
             self.mark_dirty(at);
         }
         count
+    }
+
+    /// Counts and times what has run since the clock was read last: one command, or several that take constant time.
+    /// These are timed together, for reading the clock costs as much as looking a key up, and each is charged the mean.
+    fn time_straight<'a>(
+        &mut self,
+        requests: &[Prepared],
+        call: &Call,
+        argv_of: impl Fn(&Prepared) -> Argv<'a>,
+    ) {
+        if requests.is_empty() {
+            return;
+        }
+        let nanos = self.take_time();
+        let mean = nanos / requests.len() as u64;
+        let stats = &self.shard.stats;
+        stats.commands_processed.add(requests.len() as u64);
+        let track_latency = self.shard.config.latency_tracking;
+        for id in requests.iter().filter_map(|request| request.command) {
+            stats.command(id).record(mean, track_latency);
+        }
+        if nanos >= self.slow_from_nanos {
+            // Which of several it was nobody knows; the one with the most to do is the best guess.
+            let longest = requests.iter().max_by_key(|request| request.end - request.start);
+            if let Some(request) = longest
+                && let Some(id) = request.command
+            {
+                self.note_slow(argv_of(request), nanos / 1000, call, self.table.entry(id));
+            }
+        }
     }
 
     /// A connection's output, or a new buffer if it has none, to be put back in its place.
@@ -704,66 +759,48 @@ impl Worker {
         conn: Option<usize>,
         out: &mut Vec<u8>,
     ) {
-        match entry.row.run {
-            Run::Keys(handler) => self.run_keys(entry, handler, call, args, out),
-            Run::Session(handler) => {
-                let start = out.len();
-                let mut ctx =
-                    SessionCtx { worker: self, conn, call, args, reply: Reply::new(out, call.resp) };
-                let result = handler(&mut ctx);
-                self.conclude(entry, call, args, result, start, out);
+        let start = out.len();
+        let result = match entry.row.run {
+            Run::Keys(run) => {
+                run(&mut Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) })
+            }
+            Run::Session(run) => {
+                run(&mut SessionCtx { worker: self, conn, call, args, reply: Reply::new(out, call.resp) })
             }
             Run::Container => unreachable!("the gate lets only a container's subcommands through"),
-        }
-    }
-
-    /// Runs a command over keys of this shard.
-    #[inline(always)]
-    fn run_keys(
-        &mut self,
-        entry: &'static Entry,
-        handler: fn(&mut Ctx<'_>) -> CommandResult,
-        call: &Call,
-        args: Argv<'_>,
-        out: &mut Vec<u8>,
-    ) {
-        let start = out.len();
-        let mut ctx = Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
-        let result = handler(&mut ctx);
-        self.conclude(entry, call, args, result, start, out);
-    }
-
-    /// Counts and times the command that has just run.
-    #[inline(always)]
-    fn conclude(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        result: CommandResult,
-        start: usize,
-        out: &mut Vec<u8>,
-    ) {
-        let now = self.now_ticks();
-        let nanos = self.ticks_to_nanos(now.saturating_sub(self.ticks));
-        self.ticks = now;
+        };
+        let nanos = self.take_time();
         if let Err(error) = &result {
-            out.truncate(start);
-            Reply::new(out, call.resp).error(error.text());
+            self.fail(entry, error, call.resp, start, out);
         }
         if self.is_echo {
             return;
         }
         let stats = &self.shard.stats;
-        let command = stats.command(entry.id);
-        command.record(nanos, self.shard.config.latency_tracking);
+        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
         stats.commands_processed.add(1);
-        if let Err(error) = result {
-            command.failed.add(1);
-            stats.error(error.code());
-        }
         if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             self.note_slow(args, nanos / 1000, call, entry);
+        }
+    }
+
+    /// Nanoseconds since the last command ended.
+    #[inline(always)]
+    fn take_time(&mut self) -> u64 {
+        let now = self.now_ticks();
+        let nanos = self.ticks_to_nanos(now.saturating_sub(self.ticks));
+        self.ticks = now;
+        nanos
+    }
+
+    /// Replies with a command's error, in place of what it wrote from `start` on, and counts it.
+    #[cold]
+    fn fail(&self, entry: &Entry, error: &CommandError, resp: Resp, start: usize, out: &mut Vec<u8>) {
+        out.truncate(start);
+        Reply::new(out, resp).error(error.text());
+        if !self.is_echo {
+            self.shard.stats.command(entry.id).failed.add(1);
+            self.shard.stats.error(error.code());
         }
     }
 

@@ -136,8 +136,10 @@ impl Worker {
             if !self.is_current(conn) {
                 continue;
             }
-            if let Some(connection) = self.connections[at].as_deref_mut() {
-                connection.is_gathered = false;
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            connection.is_gathered = false;
+            if connection.close_after_reply {
+                continue;
             }
             match group {
                 Some(group) => {
@@ -150,12 +152,9 @@ impl Worker {
                     self.keep_rest(at, &bytes[consumed..]);
                 }
                 None => {
-                    let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-                    if !connection.close_after_reply {
-                        connection.query.extend_from_slice(bytes);
-                        if connection.hold.is_none() {
-                            self.process_query(at);
-                        }
+                    connection.query.extend_from_slice(bytes);
+                    if connection.hold.is_none() {
+                        self.process_query(at);
                     }
                 }
             }

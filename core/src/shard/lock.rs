@@ -7,6 +7,9 @@
 //! A request takes its place on all its keys at once. On a key, requests stand in order of arrival; one is
 //! granted there when nothing stands before it, or when it and all before it are shared. A request for the
 //! whole keyspace is granted when every earlier request has been released, and later ones line up behind it.
+//!
+//! What a request holds can go on as a request of its own ([`LockTable::split`]): it keeps its place, so nobody
+//! gets in between when the rest is released. That is how a key is kept for those who block on it.
 
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -109,6 +112,62 @@ impl LockTable {
                 blocked_on == 0
             }
         }
+    }
+
+    /// Whether `ticket` holds or waits for something.
+    pub fn knows(&self, ticket: Ticket) -> bool {
+        self.requests.contains_key(&ticket) || self.barrier.is_some_and(|(holder, _)| holder == ticket)
+    }
+
+    /// Makes the exclusive lock on `id` that the granted `ticket` holds, by itself or as a part of the whole keyspace,
+    /// a request of its own, which is granted and outlives `ticket`. `None`, and nothing happens, where `ticket` does
+    /// not hold it, not exclusively, or no more.
+    pub fn split(&mut self, ticket: Ticket, id: u64) -> Option<Ticket> {
+        let new = self.next_ticket;
+        let key = KeyLock { id, exclusive: true };
+        if self.barrier == Some((ticket, true)) {
+            // Whoever else stands on the key was split off before.
+            if self.keys.contains_key(&id) {
+                return None;
+            }
+            self.keys.entry(id).or_default().push_back(Intent {
+                ticket: new,
+                exclusive: true,
+                granted: true,
+            });
+        } else {
+            let request = self.requests.get_mut(&ticket).filter(|request| request.blocked_on == 0)?;
+            let at = request.keys.iter().position(|held| *held == key)?;
+            request.keys.remove(at);
+            let queue = self.keys.get_mut(&id).expect("a request stands on each of its keys");
+            queue.front_mut().expect("it stands there first").ticket = new;
+        }
+        self.next_ticket += 1;
+        self.requests.insert(new, Request { keys: SmallVec::from_slice(&[key]), blocked_on: 0 });
+        Some(new)
+    }
+
+    /// Adds `keys` to what the granted `ticket` holds, if nobody who holds or waits for one of them is in the way. All
+    /// or, with `false`, none. Nobody waits longer for it: a request for the whole keyspace behind `ticket` waits anyway.
+    pub fn extend(&mut self, ticket: Ticket, keys: &[KeyLock]) -> bool {
+        let request = self.requests.get_mut(&ticket).expect("an extended ticket was requested");
+        debug_assert_eq!(request.blocked_on, 0, "only what is granted is extended");
+        let wanted: SmallVec<[KeyLock; 4]> = merged(SmallVec::from_slice(keys));
+        let is_free = |key: &KeyLock| match self.keys.get(&key.id) {
+            None => true,
+            Some(queue) => !key.exclusive && queue.iter().all(|intent| !intent.exclusive),
+        };
+        let whole_is_held = self.barrier.is_some_and(|(_, held)| held);
+        if whole_is_held || !wanted.iter().all(is_free) {
+            return false;
+        }
+        for key in wanted {
+            debug_assert!(request.keys.iter().all(|held| held.id != key.id), "it does not hold the key yet");
+            let intent = Intent { ticket, exclusive: key.exclusive, granted: true };
+            self.keys.entry(key.id).or_default().push_back(intent);
+            request.keys.push(key);
+        }
+        true
     }
 
     /// Gives up what `ticket` holds, and appends to `granted` the tickets that now hold all they want, in

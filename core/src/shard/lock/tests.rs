@@ -1,6 +1,7 @@
 //! The lock table against a model that recomputes from the order of arrival who is granted.
 
 use super::*;
+use smallvec::smallvec;
 
 fn keys(wanted: &[(u64, bool)]) -> LockSet {
     LockSet::Keys(wanted.iter().map(|&(id, exclusive)| KeyLock { id, exclusive }).collect())
@@ -55,8 +56,68 @@ fn the_whole_keyspace_waits_for_the_earlier_and_holds_back_the_later() {
     assert!(table.is_empty());
 }
 
+#[test]
+fn a_lock_that_is_split_off_keeps_its_place_when_the_rest_is_released() {
+    let mut table = LockTable::default();
+    let (a, _) = table.request(keys(&[(1, true), (2, true)]));
+    let (b, _) = table.request(keys(&[(1, true)]));
+    let (c, _) = table.request(keys(&[(2, true)]));
+    let kept = table.split(a, 1).expect("a holds it");
+    assert_eq!(table.split(a, 1), None, "it has gone");
+    assert_eq!(release(&mut table, a), vec![c]);
+    assert!(!table.knows(a) && table.knows(kept));
+    assert_eq!(release(&mut table, c), vec![]);
+    assert_eq!(release(&mut table, kept), vec![b]);
+    assert_eq!(release(&mut table, b), vec![]);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn a_key_can_be_kept_when_the_whole_keyspace_is_released() {
+    let mut table = LockTable::default();
+    let (whole, _) = table.request(LockSet::Whole);
+    let (a, _) = table.request(keys(&[(1, true)]));
+    let (b, _) = table.request(keys(&[(2, true)]));
+    let (second, _) = table.request(LockSet::Whole);
+    let kept = table.split(whole, 1).expect("the whole keyspace is held");
+    assert_eq!(table.split(whole, 1), None, "once");
+    assert_eq!(release(&mut table, whole), vec![b]);
+    assert_eq!(release(&mut table, b), vec![]);
+    assert_eq!(release(&mut table, kept), vec![a]);
+    assert_eq!(release(&mut table, a), vec![second]);
+    assert_eq!(release(&mut table, second), vec![]);
+    assert!(table.is_empty());
+}
+
+#[test]
+fn what_is_not_held_exclusively_cannot_be_split_off() {
+    let mut table = LockTable::default();
+    let (a, _) = table.request(keys(&[(1, false), (2, true)]));
+    let (b, _) = table.request(keys(&[(2, true), (3, true)]));
+    assert_eq!(table.split(a, 1), None);
+    assert_eq!(table.split(a, 9), None);
+    assert_eq!(table.split(b, 3), None, "it waits for another key");
+    let (whole, _) = table.request(LockSet::Whole);
+    assert_eq!(table.split(whole, 9), None, "it waits");
+}
+
+#[test]
+fn a_request_is_extended_by_free_keys_only() {
+    let mut table = LockTable::default();
+    let (a, _) = table.request(keys(&[(1, true)]));
+    let (b, _) = table.request(keys(&[(2, false)]));
+    let exclusive = |id| KeyLock { id, exclusive: true };
+    assert!(!table.extend(a, &[exclusive(3), exclusive(2)]), "one of them is held");
+    assert!(!table.conflicts(&[exclusive(3)]), "so none was taken");
+    assert!(table.extend(a, &[KeyLock { id: 2, exclusive: false }, exclusive(3), exclusive(3)]));
+    assert!(table.conflicts(&[exclusive(3)]));
+    assert_eq!(release(&mut table, b), vec![]);
+    assert_eq!(release(&mut table, a), vec![]);
+    assert!(table.is_empty());
+}
+
 /// Random requests against a model that recomputes from scratch who is granted: whoever conflicts with
-/// nobody that arrived before him and has not left.
+/// nobody that arrived before him and has not left. What is split off or added stands where its request stands.
 #[test]
 fn grants_are_those_of_the_arrival_order_model() {
     for seed in 1..200u64 {
@@ -67,8 +128,16 @@ fn grants_are_those_of_the_arrival_order_model() {
         };
         let mut table = LockTable::default();
         let mut alive: Vec<(Ticket, LockSet, bool)> = Vec::new();
+        // What was split off, and from which request at first.
+        let mut splits: Vec<(Ticket, Ticket)> = Vec::new();
         for _ in 0..300 {
-            if random(2) == 0 || alive.is_empty() {
+            if random(4) == 0 && !alive.is_empty() {
+                let at = random(alive.len() as u64) as usize;
+                if let Some((new, of)) = alter(&mut table, &mut alive, at, &mut random, seed) {
+                    let origin = splits.iter().find(|split| split.0 == of).map_or(of, |split| split.1);
+                    splits.push((new, origin));
+                }
+            } else if random(2) == 0 || alive.is_empty() {
                 let wanted = (0..1 + random(4)).map(|_| KeyLock { id: random(5), exclusive: random(2) == 0 });
                 let wanted = LockSet::Keys(wanted.collect());
                 let set = if random(12) == 0 { LockSet::Whole } else { wanted };
@@ -85,12 +154,58 @@ fn grants_are_those_of_the_arrival_order_model() {
                 }
             }
             for (place, (ticket, set, granted)) in alive.iter().enumerate() {
-                let expected = alive[..place].iter().all(|(_, earlier, _)| !conflict(earlier, set));
+                let expected = alive[..place].iter().all(|(other, earlier, _)| {
+                    !conflict(earlier, set) || splits.contains(&(*other, *ticket))
+                });
                 assert_eq!(*granted, expected, "seed {seed}: ticket {ticket}");
             }
             assert_eq!(table.is_empty(), alive.is_empty(), "seed {seed}");
         }
     }
+}
+
+/// Splits a random key off a random request, or adds one, in the table and in the model. Returns what was split off,
+/// and from what.
+fn alter(
+    table: &mut LockTable,
+    alive: &mut Vec<(Ticket, LockSet, bool)>,
+    at: usize,
+    random: &mut impl FnMut(u64) -> u64,
+    seed: u64,
+) -> Option<(Ticket, Ticket)> {
+    let key = KeyLock { id: random(5), exclusive: true };
+    let only_key = LockSet::Keys(smallvec![key]);
+    let (ticket, set, granted) = alive[at].clone();
+    if random(2) == 0 {
+        let holds = granted
+            && match &set {
+                LockSet::Keys(keys) => keys.contains(&key),
+                // Another split may have been first.
+                LockSet::Whole => alive[..at].iter().all(|(_, earlier, _)| !conflict(earlier, &only_key)),
+            };
+        let split = table.split(ticket, key.id);
+        assert_eq!(split.is_some(), holds, "seed {seed}");
+        let new = split?;
+        if let LockSet::Keys(keys) = &mut alive[at].1 {
+            keys.retain(|held| held.id != key.id);
+        }
+        alive.insert(at, (new, only_key, true));
+        return Some((new, ticket));
+    }
+    if let LockSet::Keys(keys) = &set
+        && granted
+        && keys.iter().all(|held| held.id != key.id)
+    {
+        // What stands behind a request for the whole keyspace that waits is not in the way.
+        let is_waiting = |(_, set, granted): &(Ticket, LockSet, bool)| *set == LockSet::Whole && !granted;
+        let end = alive.iter().position(is_waiting).unwrap_or(alive.len());
+        let free = (0..end).all(|other| other == at || !conflict(&alive[other].1, &only_key));
+        assert_eq!(table.extend(ticket, &[key]), free, "seed {seed}");
+        if free && let LockSet::Keys(keys) = &mut alive[at].1 {
+            keys.push(key);
+        }
+    }
+    None
 }
 
 fn conflict(a: &LockSet, b: &LockSet) -> bool {

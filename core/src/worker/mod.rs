@@ -216,6 +216,11 @@ impl Worker {
 
     /// A message from another shard.
     pub fn deliver(&mut self, from: usize, message: Message) {
+        self.handle(from, message);
+        self.deliver_local();
+    }
+
+    fn handle(&mut self, from: usize, message: Message) {
         match message {
             Message::Commands(batch) => self.execute_batch(from, batch),
             Message::Replies(batch) => self.take_replies(batch),
@@ -223,9 +228,6 @@ impl Worker {
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
             Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),
             Message::Slow { client, entry } => self.keep_slow(client, *entry),
-        }
-        while let Some(message) = self.local.pop_front() {
-            self.deliver(self.shard.index, message);
         }
     }
 
@@ -244,9 +246,10 @@ impl Worker {
         }
     }
 
+    /// What this shard has sent to itself. One answers the other without end, but never one within the other.
     fn deliver_local(&mut self) {
         while let Some(message) = self.local.pop_front() {
-            self.deliver(self.shard.index, message);
+            self.handle(self.shard.index, message);
         }
     }
 

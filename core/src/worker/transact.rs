@@ -50,6 +50,9 @@ pub(super) struct Transactions {
     home: AHashMap<u64, HomeTxn>,
     held: AHashMap<TxnId, HeldPart>,
     waiting: AHashMap<Ticket, Waiter>,
+    /// While locks are released: who is granted and has not gone on yet.
+    granted: Vec<Ticket>,
+    is_releasing: bool,
 }
 
 impl Worker {
@@ -310,11 +313,16 @@ impl Worker {
         self.release(held.ticket);
     }
 
-    /// Gives up locks, and lets those go on who waited for them.
-    fn release(&mut self, ticket: Ticket) {
-        let mut granted = Vec::new();
-        self.shard.locks.release(ticket, &mut granted);
-        for ticket in granted {
+    /// Gives up locks, and lets those go on who waited for them. They may give up theirs at once: who is granted then
+    /// goes on in the outermost call, however many stand one behind the other.
+    pub(super) fn release(&mut self, ticket: Ticket) {
+        self.shard.locks.release(ticket, &mut self.transact.granted);
+        if std::mem::replace(&mut self.transact.is_releasing, true) {
+            return;
+        }
+        let mut next = 0;
+        while let Some(&ticket) = self.transact.granted.get(next) {
+            next += 1;
             match self.transact.waiting.remove(&ticket).expect("who waits for a lock has a waiter") {
                 Waiter::Plan(plan) => self.part_granted(ticket, plan),
                 Waiter::Command(command) => {
@@ -327,6 +335,8 @@ impl Worker {
                 }
             }
         }
+        self.transact.granted.clear();
+        self.transact.is_releasing = false;
     }
 
     /// A command for every shard, where there is only this one.

@@ -145,6 +145,14 @@ impl Cluster {
         self.send(client, &bytes);
     }
 
+    /// What the client has sent arrives at once.
+    pub fn hand_over(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
+        let bytes: Vec<u8> = std::mem::take(&mut peer.unsent).into_iter().flatten().collect();
+        let (shard, conn) = (peer.shard, peer.conn);
+        self.turn(shard, |worker| worker.received(conn, &bytes));
+    }
+
     /// The client goes away, whatever is under way for it.
     pub fn disconnect(&mut self, client: usize) {
         let peer = &mut self.peers[client];

@@ -251,3 +251,27 @@ fn a_client_that_dies_in_the_middle_leaves_no_lock() {
         assert!(cluster.workers.iter().all(|worker| worker.shard.locks.is_empty()), "seed {seed}");
     }
 }
+
+#[test]
+fn any_number_of_commands_may_wait_for_one_lock() {
+    let mut cluster = Cluster::new(2, 1);
+    let reader = cluster.connect(0);
+    let crowd: Vec<usize> = (0..5000).map(|n| cluster.connect(n % 2)).collect();
+    cluster.request(reader, &["MGET", "a", "b", "c", "d"]);
+    while cluster.workers.iter().all(|worker| worker.shard.locks.is_empty()) {
+        cluster.step();
+    }
+    for &client in &crowd {
+        for _ in 0..8 {
+            cluster.request(client, &["INCR", "a"]);
+            cluster.request(client, &["INCR", "b"]);
+        }
+        cluster.hand_over(client);
+    }
+    assert!(cluster.workers.iter().any(|worker| worker.shard.locks.len() > 20_000));
+    cluster.settle();
+    assert!(!cluster.received(reader).is_empty());
+    for key in ["a", "b"] {
+        assert_eq!(cluster.call(reader, &["GET", key]), "$5\r\n40000\r\n");
+    }
+}

@@ -17,6 +17,27 @@ pub enum ReplyMode {
     Skip,
 }
 
+/// What a client that is a replica, or is about to become one, has said of itself (REPLCONF), and how far it is.
+#[derive(Clone, Default, Debug)]
+pub struct ReplicaSession {
+    pub listening_port: u16,
+    /// The address it wants to be known by; empty: its own.
+    pub ip: String,
+    pub phase: ReplicaPhase,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum ReplicaPhase {
+    /// It has not asked for the stream.
+    #[default]
+    Stranger,
+    /// It has asked, by SYNC or PSYNC.
+    Asked {
+        psync: bool,
+    },
+    Reading,
+}
+
 /// A connected client's session.
 pub struct Client {
     pub id: ClientId,
@@ -43,6 +64,7 @@ pub struct Client {
     pub input_total_bytes: u64,
     pub output_total_bytes: u64,
     pub command_count: u64,
+    pub replica: Option<Box<ReplicaSession>>,
 }
 
 impl Client {
@@ -70,11 +92,17 @@ impl Client {
             input_total_bytes: 0,
             output_total_bytes: 0,
             command_count: 0,
+            replica: None,
         }
     }
 }
 
 impl Client {
+    /// Whether the client reads the effect stream, or has asked for it: it gets no replies any more.
+    pub fn is_replica(&self) -> bool {
+        self.replica.as_deref().is_some_and(|replica| replica.phase != ReplicaPhase::Stranger)
+    }
+
     /// Whether the client sits on this machine: a loopback address or a unix socket.
     pub fn is_local(&self) -> bool {
         self.unix_socket || self.addr.starts_with("127.0.0.1:") || self.addr.starts_with("[::1]:")

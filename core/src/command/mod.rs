@@ -76,6 +76,18 @@ impl<'a> Ctx<'a> {
     pub fn arg(&self, index: usize) -> &'a [u8] {
         self.args.arg(index)
     }
+
+    /// Whether anybody wants to know effects: see [`Ctx::effect`].
+    #[inline]
+    pub fn notes_effects(&self) -> bool {
+        self.shard.effects.is_on()
+    }
+
+    /// Says what the command has done, where its arguments would not do the same at another time or place. Each call
+    /// adds an effect; the first one takes the arguments' place. Not before something has changed.
+    pub fn effect(&mut self, args: &[&[u8]]) {
+        self.shard.effects.replace(self.call.db, args);
+    }
 }
 
 /// What a command over its connection sees: the worker with all its connections, and which one called.

@@ -347,9 +347,9 @@ directives! {
     activerehashing: bool = true; "activerehashing", TYPE, NONE, DESIGN;
     active_expire_effort: u32 = 1; "active-expire-effort", int(1, 10), NONE, LATER;
     lazyfree_lazy_eviction: bool = false; "lazyfree-lazy-eviction", TYPE, NONE, LATER;
-    lazyfree_lazy_expire: bool = false; "lazyfree-lazy-expire", TYPE, NONE, LATER;
+    lazyfree_lazy_expire: bool = false; "lazyfree-lazy-expire", TYPE, NONE, LIVE;
     lazyfree_lazy_server_del: bool = false; "lazyfree-lazy-server-del", TYPE, NONE, LATER;
-    lazyfree_lazy_user_del: bool = false; "lazyfree-lazy-user-del", TYPE, NONE, LATER;
+    lazyfree_lazy_user_del: bool = false; "lazyfree-lazy-user-del", TYPE, NONE, LIVE;
     lazyfree_lazy_user_flush: bool = false; "lazyfree-lazy-user-flush", TYPE, NONE, LIVE;
 
     // Memory.
@@ -449,7 +449,7 @@ directives! {
         REPLICATION;
     repl_disable_tcp_nodelay: bool = false; "repl-disable-tcp-nodelay", TYPE, NONE, REPLICATION;
     repl_ping_replica_period_s: u32 = 10; "repl-ping-replica-period" | "repl-ping-slave-period", int(1, I32_MAX), NONE,
-        REPLICATION;
+        LIVE;
     repl_timeout_s: u32 = 60; "repl-timeout", int(1, I32_MAX), NONE, REPLICATION;
     repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, REPLICATION,
         check check::repl_backlog_size;

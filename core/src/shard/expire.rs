@@ -28,6 +28,7 @@ impl Shard {
         for _ in 0..self.dbs.len() {
             let db = self.expire.next_db;
             while self.expire_step(db) {
+                self.effects.end_apart();
                 elapsed = elapsed_nanos();
                 if elapsed > budget_nanos {
                     self.stats.expired_time_cap_reached.add(1);
@@ -35,6 +36,7 @@ impl Shard {
                     return;
                 }
             }
+            self.effects.end_apart();
             self.expire.next_db = (db + 1) % self.dbs.len();
         }
         self.stats.expire_cycle_micros.add(elapsed / 1000);
@@ -46,12 +48,16 @@ impl Shard {
             return false;
         }
         let (locks, stats, now_ms) = (&self.locks, &self.stats, self.now_ms);
+        let (effects, lazy_free) = (&mut self.effects, self.config.lazyfree_lazy_expire);
         // A key is alive through the millisecond of its expiry.
         let progress = self.dbs[db].table.expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
             let lock = [KeyLock { id: hash_key(entry.key()), exclusive: true }];
             // A key that a transaction has locked is left to the next cycle.
             let free = locks.is_empty() || !locks.conflicts(&lock);
-            stats.expired_keys.add(u64::from(free));
+            if free {
+                stats.expired_keys.add(1);
+                effects.expired(db as u32, entry.key(), lazy_free);
+            }
             free
         });
         progress.more

@@ -3,9 +3,11 @@
 use crate::client::ClientId;
 use crate::command::Call;
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
+use crate::shard::effects::EffectBatch;
 use crate::shard::slowlog::SlowLogEntry;
 use crate::shard::txn::TxnMessage;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// A message from one shard to another.
 pub enum Message {
@@ -23,6 +25,21 @@ pub enum Message {
         client: ClientId,
         entry: Box<SlowLogEntry>,
     },
+    /// What my writes did: for the shard that merges the effect stream.
+    Effects(Box<EffectBatch>),
+    Stream(StreamMessage),
+}
+
+/// About the effect stream and its readers.
+pub enum StreamMessage {
+    /// It goes on: for the readers you serve.
+    Bytes(Arc<Vec<u8>>),
+    /// Your client reads what follows. `offset`: how long the stream was before.
+    Attach { client: ClientId, offset: u64 },
+    /// Your client has fallen behind too far, and gets nothing more.
+    Cut { client: ClientId },
+    /// A reader is gone: for all shards.
+    Detach { client: ClientId },
 }
 
 /// A reply's place: a connection of the sender's, and the place in its queue of replies.

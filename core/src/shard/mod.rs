@@ -3,6 +3,7 @@
 //!
 //! Time is given, never asked for: `now_ms` is set by the worker at each turn.
 
+pub mod effects;
 pub mod expire;
 pub mod lazyfree;
 pub mod lock;
@@ -14,6 +15,7 @@ pub mod txn;
 
 use crate::command::{Call, Key};
 use crate::config::Config;
+use crate::shard::effects::EffectLog;
 use crate::shard::lock::LockTable;
 use crate::shard::stats::ShardStats;
 use crate::types::table::Live;
@@ -33,6 +35,8 @@ pub struct Shard {
     pub shard_count: usize,
     pub dbs: Vec<Db>,
     pub locks: LockTable,
+    /// What its writes did, for the readers of the effect stream.
+    pub effects: EffectLog,
     pub config: Arc<Config>,
     pub stats: Arc<ShardStats>,
     /// Wall clock of this turn, unix time in milliseconds.
@@ -74,6 +78,7 @@ impl Shard {
             shard_count,
             dbs,
             locks: LockTable::default(),
+            effects: EffectLog::default(),
             config,
             stats,
             now_ms: 0,
@@ -111,7 +116,10 @@ impl Shard {
             Live::Entry(entry) => entry,
             gone => {
                 stats.keyspace_misses.add(1);
-                stats.expired_keys.add(u64::from(gone.is_removed()));
+                if gone.is_removed() {
+                    stats.expired_keys.add(1);
+                    self.effects.expired(call.db, key.bytes, self.config.lazyfree_lazy_expire);
+                }
                 return None;
             }
         };
@@ -138,7 +146,10 @@ impl Shard {
                 Some(entry)
             }
             gone => {
-                self.stats.expired_keys.add(u64::from(gone.is_removed()));
+                if gone.is_removed() {
+                    self.stats.expired_keys.add(1);
+                    self.effects.expired(call.db, key.bytes, self.config.lazyfree_lazy_expire);
+                }
                 None
             }
         }
@@ -151,7 +162,10 @@ impl Shard {
         match table.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(entry) => Some(entry),
             gone => {
-                self.stats.expired_keys.add(u64::from(gone.is_removed()));
+                if gone.is_removed() {
+                    self.stats.expired_keys.add(1);
+                    self.effects.expired(db, key.bytes, self.config.lazyfree_lazy_expire);
+                }
                 None
             }
         }

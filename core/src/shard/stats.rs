@@ -214,6 +214,9 @@ shard_stats! {
     input_bytes_per_sec,
     output_bytes_per_sec,
     peak_memory_bytes,
+    /// Clients that asked for the effect stream, and those among them that had a part of it already.
+    sync_full,
+    sync_partial_err,
 }
 
 impl ShardStats {
@@ -271,6 +274,8 @@ impl ShardStats {
             &self.client_query_limit_disconnections,
             &self.lazyfreed_objects,
             &self.peak_memory_bytes,
+            &self.sync_full,
+            &self.sync_partial_err,
         ] {
             counter.set(0);
         }

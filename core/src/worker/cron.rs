@@ -92,6 +92,7 @@ impl Worker {
             self.shard.run_active_expire(interval_ms, elapsed_nanos);
         }
         self.sample_rates();
+        self.ping_readers();
         if self.shard.now_ms >= self.cron.recent_until_ms {
             self.cron.recent_until_ms = self.shard.now_ms + RECENT_MS;
             self.shard.stats.client_input_max_bytes.set(0);
@@ -133,7 +134,11 @@ impl Worker {
             }
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             let idle_ms = self.shard.now_ms - connection.client.active_at_ms;
-            if timeout_ms > 0 && idle_ms > timeout_ms && connection.hold.is_none() {
+            if timeout_ms > 0
+                && idle_ms > timeout_ms
+                && connection.hold.is_none()
+                && !connection.client.is_replica()
+            {
                 crate::runtime::log::verbose(format_args!("Closing idle client"));
                 self.close_now(at);
                 continue;

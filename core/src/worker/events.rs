@@ -1,8 +1,10 @@
 //! What the driver tells the worker: connections come, send, and go.
 
 use super::connection::{Connection, Hold};
+use super::stream::pile_bytes_max;
 use super::{IoRequest, Worker};
 use crate::client::Client;
+use crate::config::BufferLimit;
 use crate::runtime::driver::{CloseReason, ConnId, Events, PeerAddr, local_addr};
 use crate::shard::message::{Message, NewConnection};
 use std::io;
@@ -150,6 +152,9 @@ impl Worker {
         self.requests.push(IoRequest::Close(connection.conn));
         self.shard.stats.connections_closed.add(1);
         self.shard.stats.clients.set(self.shard.stats.clients.get() - 1);
+        if connection.client.is_replica() {
+            self.end_reader(at, connection.client.id);
+        }
     }
 
     /// Ends a connection when all its replies have been sent.
@@ -204,9 +209,13 @@ impl Worker {
 
     /// Closes a client whose unsent replies exceed the limits of its class. Returns whether it is gone.
     pub(super) fn check_output_limit(&mut self, at: usize) -> bool {
-        let limit = self.shard.config.client_output_buffer_limit.normal;
+        let limits = &self.shard.config.client_output_buffer_limit;
         let now_ms = self.shard.now_ms;
         let Some(connection) = self.connections[at].as_deref_mut() else { return true };
+        let mut limit = limits.normal;
+        if connection.client.is_replica() {
+            limit = BufferLimit { hard_bytes: pile_bytes_max(&self.shard.config), ..limits.replica };
+        }
         let len_bytes = connection.output_len_bytes() as u64;
         self.shard.stats.client_output_max_bytes.max(len_bytes);
         let over_hard = limit.hard_bytes != 0 && len_bytes >= limit.hard_bytes;

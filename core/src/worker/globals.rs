@@ -4,6 +4,7 @@ use crate::client::ClientId;
 use crate::command::table::CommandTable;
 use crate::config::Config;
 use crate::shard::stats::ShardStats;
+use crate::worker::StreamGlobals;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,7 @@ pub struct Globals {
     pause_until_ms: AtomicI64,
     pause_all: AtomicBool,
     pub active_expire: AtomicBool,
+    pub stream: StreamGlobals,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
     /// What was allocated when nothing had been asked of the server yet; 0 before it is known.
@@ -88,6 +90,7 @@ impl Globals {
             pause_until_ms: AtomicI64::new(0),
             pause_all: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
+            stream: StreamGlobals::new(init.shard_count),
             stopping: AtomicBool::new(false),
             next_slowlog_id: AtomicU64::new(0),
             startup_memory_bytes: AtomicU64::new(0),
@@ -219,6 +222,11 @@ impl Globals {
     #[inline]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The name of this run's data set and its changes: 40 hexadecimal digits, new at every start.
+    pub fn replication_id(&self) -> String {
+        self.run_id.chars().rev().collect()
     }
 
     /// Sum over the shards.

@@ -16,12 +16,14 @@ mod events;
 mod globals;
 mod pipeline;
 mod remote;
+mod stream;
 mod transact;
 
 pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
+pub use stream::{ReplicaInfo, StreamGlobals};
 
 use crate::command::table::CommandTable;
 use crate::protocol::ArgRange;
@@ -80,6 +82,7 @@ pub struct Worker {
     /// Connections whose big argument the driver is to read from the end of this turn on.
     fills: Vec<u32>,
     transact: transact::Transactions,
+    stream: stream::Stream,
     cron: cron::Cron,
     args: Vec<ArgRange>,
     prepared: Vec<pipeline::Prepared>,
@@ -136,6 +139,7 @@ impl Worker {
             paused: Vec::new(),
             fills: Vec::new(),
             transact: transact::Transactions::default(),
+            stream: stream::Stream::new(shard_count),
             cron: cron::Cron::default(),
             args: Vec::new(),
             prepared: Vec::new(),
@@ -211,6 +215,7 @@ impl Worker {
         self.resume_runnable();
         self.flush_batches();
         self.publish();
+        self.flush_effects();
         self.flush_dirty();
     }
 
@@ -228,6 +233,8 @@ impl Worker {
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
             Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),
             Message::Slow { client, entry } => self.keep_slow(client, *entry),
+            Message::Effects(batch) => self.merge_effects(from, *batch),
+            Message::Stream(message) => self.handle_stream(message),
         }
     }
 

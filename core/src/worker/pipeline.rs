@@ -459,6 +459,8 @@ impl Worker {
         let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
         let mut out = self.take_output(at);
         let table = self.table;
+        // Nobody begins to read effects by a straight request.
+        let notes_effects = self.shard.effects.is_on();
         let argv_of = |request: &Prepared| {
             let ranges = &args[request.args.start as usize..request.args.end as usize];
             Argv::new(&buf[request.start..request.end], ranges)
@@ -488,6 +490,9 @@ impl Worker {
             };
             if let Err(error) = handler(&mut ctx) {
                 self.fail(entry, &error, call.resp, start, &mut out);
+            }
+            if notes_effects {
+                self.note_effects(entry, &call, argv_of(request));
             }
             count += 1;
             untimed += 1;
@@ -768,6 +773,9 @@ impl Worker {
             }
             Run::Container => unreachable!("the gate lets only a container's subcommands through"),
         };
+        if self.shard.effects.is_on() {
+            self.note_effects(entry, call, args);
+        }
         let nanos = self.take_time();
         if let Err(error) = &result {
             self.fail(entry, error, call.resp, start, out);

@@ -5,6 +5,7 @@
 #[path = "../sim/cluster.rs"]
 mod cluster;
 
+mod effects;
 mod expire;
 mod keyspace;
 mod object;

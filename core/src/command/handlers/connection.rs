@@ -227,8 +227,11 @@ const RESET: Command = Command::session("reset", 1, reset).flags(ANYTIME).acl(ac
     Docs::new("connection", "6.2.0", "Makes the connection as it was when it was new").complexity("O(1)"),
 );
 
-/// RESET. Reply: the status RESET. O(1).
+/// RESET. Reply: the status RESET. Errors: the client is a replica. O(1).
 fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if ctx.client().is_replica() {
+        return Err(CommandError::fixed("ERR can only reset normal connections"));
+    }
     let no_password = ctx.worker.shard.config.requirepass.is_empty();
     reset_client(ctx.client(), no_password);
 

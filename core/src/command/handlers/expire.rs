@@ -8,6 +8,7 @@ use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
+use crate::shard::effects::removal;
 
 pub const COMMANDS: &[Command] =
     &[EXPIRE, EXPIREAT, EXPIRETIME, PERSIST, PEXPIRE, PEXPIREAT, PEXPIRETIME, PTTL, TTL];
@@ -101,13 +102,25 @@ fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> Co
     };
     if at_ms <= now_ms {
         ctx.shard.delete(ctx.call, key);
+        ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_expire), key.bytes]);
     } else {
         entry.set_expire(Some(at_ms));
         ctx.shard.changed(1);
+        if ctx.notes_effects() {
+            note_effect(ctx, at_ms);
+        }
     }
 
     ctx.reply.integer(1);
     Ok(())
+}
+
+/// Whatever the command, noted is the point in time that it means.
+fn note_effect(ctx: &mut Ctx<'_>, at_ms: i64) {
+    let mut digits = itoa::Buffer::new();
+    let head = [b"PEXPIREAT", ctx.arg(1), digits.format(at_ms).as_bytes()];
+    let words: Vec<&[u8]> = head.into_iter().chain(ctx.args.iter().skip(3)).collect();
+    ctx.effect(&words);
 }
 
 /// When EXPIRE sets.

@@ -14,6 +14,7 @@ pub mod info;
 pub mod keyspace;
 pub mod memory;
 pub mod object;
+pub mod replication;
 pub mod server;
 pub mod slowlog;
 pub mod string;
@@ -32,6 +33,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keyspace::COMMANDS,
     memory::COMMANDS,
     object::COMMANDS,
+    replication::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,

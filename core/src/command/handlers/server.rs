@@ -1,14 +1,14 @@
-//! Commands to the server as a whole: the time, its role, its end, and its picture.
+//! Commands to the server as a whole: the time, its end, and its picture.
 
 use crate::command::docs::Docs;
-use crate::command::table::{Command, acl, flag};
-use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
+use crate::command::table::{Command, flag};
+use crate::command::{CommandError, CommandResult, SessionCtx};
 use crate::protocol::Argv;
 use crate::protocol::number::parse_i64;
 use crate::runtime::log;
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
-pub const COMMANDS: &[Command] = &[LOLWUT, ROLE, SHUTDOWN, TIME];
+pub const COMMANDS: &[Command] = &[LOLWUT, SHUTDOWN, TIME];
 
 const TIME: Command = Command::session("time", 1, time).flags(flag::LOADING | flag::STALE | flag::FAST).docs(
     Docs::new("server", "2.6.0", "Tells the server's time")
@@ -23,20 +23,6 @@ fn time(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.reply.array(2);
     ctx.reply.bulk_i64(now_us.div_euclid(1_000_000));
     ctx.reply.bulk_i64(now_us.rem_euclid(1_000_000));
-    Ok(())
-}
-
-const ROLE: Command = Command::keys("role", 1, role)
-    .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST)
-    .acl(acl::ADMIN | acl::DANGEROUS)
-    .docs(Docs::new("server", "2.8.12", "Tells the server's part in replication").complexity("O(1)"));
-
-/// ROLE. Reply: array of `master`, the replication offset, and the replicas: this version has none. O(1).
-fn role(ctx: &mut Ctx<'_>) -> CommandResult {
-    ctx.reply.array(3);
-    ctx.reply.bulk(b"master");
-    ctx.reply.integer(0);
-    ctx.reply.empty_array();
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::Argv;
 use crate::protocol::number::parse_i64;
 
-/// A class of clients, as TYPE names it. All clients there are are normal ones, until there is replication and pub/sub.
+/// A class of clients, as TYPE names it. There are none of pub/sub yet, and no masters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientType {
     Normal,
@@ -22,6 +22,10 @@ fn parse_type(name: &[u8]) -> CommandResult<ClientType> {
         b"pubsub" => Ok(ClientType::PubSub),
         _ => Err(CommandError::new(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))),
     }
+}
+
+fn type_of(client: &Client) -> ClientType {
+    if client.is_replica() { ClientType::Replica } else { ClientType::Normal }
 }
 
 /// What CLIENT LIST shows.
@@ -52,7 +56,7 @@ impl ListFilter {
     pub fn takes(&self, client: &Client) -> bool {
         match self {
             ListFilter::All => true,
-            ListFilter::Type(class) => *class == ClientType::Normal,
+            ListFilter::Type(class) => *class == type_of(client),
             ListFilter::Ids(ids) => ids.contains(&(client.id as i64)),
         }
     }
@@ -120,7 +124,7 @@ impl<'a> KillFilter<'a> {
         self.id.is_none_or(|id| id as u64 == client.id)
             && self.addr.is_none_or(|addr| addr == client.addr.as_bytes())
             && self.laddr.is_none_or(|laddr| laddr == client.laddr.as_bytes())
-            && self.class.is_none_or(|class| class == ClientType::Normal)
+            && self.class.is_none_or(|class| class == type_of(client))
             && self.user.is_none_or(|user| user == client.user.as_bytes())
             && !(self.skip_me && client.id == caller)
     }

@@ -75,6 +75,7 @@ impl std::fmt::Display for Ascii<'_> {
 fn flags(connection: &Connection) -> String {
     let client = &connection.client;
     let letters: String = [
+        (client.is_replica(), 'S'),
         (connection.is_paused(), 'b'),
         (connection.is_closing(), 'c'),
         (client.unix_socket, 'U'),

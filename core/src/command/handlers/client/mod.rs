@@ -172,9 +172,13 @@ const REPLY: Command = Command::session("reply", 3, reply).flags(ANYONE).acl(acl
         .arguments("<ON | OFF | SKIP>"),
 );
 
-/// CLIENT REPLY ON|OFF|SKIP. Reply: OK to ON, nothing to the others. SKIP leaves out the next command's reply. O(1).
+/// CLIENT REPLY ON|OFF|SKIP. Reply: OK to ON, nothing to the others. SKIP leaves out the next command's reply. A replica
+/// gets none whatever it says. O(1).
 fn reply(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let word = ctx.arg(2);
+    if ctx.client().is_replica() {
+        return Ok(());
+    }
     let mode = ctx.client().reply_mode;
     if word.eq_ignore_ascii_case(b"on") {
         ctx.client().reply_mode = ReplyMode::On;

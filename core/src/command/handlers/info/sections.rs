@@ -6,7 +6,7 @@ use crate::config::{Config, Percentiles};
 use crate::runtime::allocator::allocator_name;
 use crate::runtime::host::{self, CpuScope};
 use crate::shard::stats::{CommandStats, DbStats, LatencyHistogram, ShardStats};
-use crate::worker::{Globals, Worker};
+use crate::worker::{Globals, ReplicaInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -196,7 +196,9 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.field("instantaneous_output_kbps", kib(source.sum(|shard| shard.output_bytes_per_sec.get())));
     lines.fixed(&[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
     lines.field("rejected_connections", source.sum(|shard| shard.rejected_connections.get()));
-    lines.fixed(&[("sync_full", 0), ("sync_partial_ok", 0), ("sync_partial_err", 0)]);
+    lines.field("sync_full", source.sum(|shard| shard.sync_full.get()));
+    lines.field("sync_partial_ok", 0);
+    lines.field("sync_partial_err", source.sum(|shard| shard.sync_partial_err.get()));
     lines.field("expired_keys", source.sum(|shard| shard.expired_keys.get()));
     let stale_percent = source.sum(|shard| shard.expired_stale_perc_x100.get()) as f64 / 100.0 / shard_count;
     lines.field("expired_stale_perc", format_args!("{stale_percent:.2}"));
@@ -239,11 +241,26 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
 }
 
 pub fn replication(source: &Source<'_>, lines: &mut Lines) {
-    lines.fixed(&[("role", "master"), ("connected_slaves", "0"), ("master_failover_state", "no-failover")]);
-    // A history that nobody has taken part of yet: any name will do that is new at each start.
-    lines.field("master_replid", source.globals.run_id.chars().rev().collect::<String>());
+    let stream = &source.globals.stream;
+    let replicas = stream.replicas();
+    lines.field("role", "master");
+    lines.field("connected_slaves", replicas.len());
+    for (n, replica) in replicas.iter().enumerate() {
+        let ReplicaInfo { ip, port, ack_offset, .. } = replica;
+        let (state, lag_s) = match replica.is_online {
+            true => ("online", (source.now_ms - replica.ack_at_ms).max(0) / 1000),
+            false => ("wait_bgsave", 0),
+        };
+        lines.field(
+            format_args!("slave{n}"),
+            format_args!("ip={ip},port={port},state={state},offset={ack_offset},lag={lag_s}"),
+        );
+    }
+    lines.field("master_failover_state", "no-failover");
+    lines.field("master_replid", source.globals.replication_id());
     lines.field("master_replid2", "0".repeat(40));
-    lines.fixed(&[("master_repl_offset", 0), ("second_repl_offset", -1), ("repl_backlog_active", 0)]);
+    lines.field("master_repl_offset", stream.offset());
+    lines.fixed(&[("second_repl_offset", -1), ("repl_backlog_active", 0)]);
     lines.field("repl_backlog_size", source.config.repl_backlog_size_bytes);
     lines.fixed(&[("repl_backlog_first_byte_offset", 0), ("repl_backlog_histlen", 0)]);
 }

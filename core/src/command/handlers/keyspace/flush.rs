@@ -27,6 +27,7 @@ fn flushdb(ctx: &mut Ctx<'_>) -> CommandResult {
     let removed = ctx.shard.flush_db(ctx.call.db, freeing);
 
     ctx.shard.changed(removed);
+    ctx.shard.effects.force();
     ctx.reply.ok();
     Ok(())
 }
@@ -51,6 +52,7 @@ fn flushall(ctx: &mut Ctx<'_>) -> CommandResult {
     let removed = (0..ctx.shard.dbs.len() as u32).map(|db| ctx.shard.flush_db(db, freeing)).sum();
 
     ctx.shard.changed(removed);
+    ctx.shard.effects.force();
     ctx.reply.ok();
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, Merge, acl, flag};
 use crate::command::typed::StringRef;
 use crate::command::{CommandResult, Ctx};
+use crate::shard::effects::removal;
 
 pub(super) const GET: Command = Command::keys("get", 2, get)
     .flags(flag::READONLY | flag::FAST)
@@ -94,7 +95,9 @@ fn getdel(ctx: &mut Ctx<'_>) -> CommandResult {
 
     get(ctx)?;
 
-    ctx.shard.delete(ctx.call, key);
+    if ctx.shard.delete(ctx.call, key) {
+        ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_user_del), key.bytes]);
+    }
     Ok(())
 }
 
@@ -132,6 +135,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
         Expiry::Persist => {
             if had_expiry {
                 ctx.shard.set_expire(ctx.call.db, key, None);
+                ctx.effect(&[b"PERSIST", key.bytes]);
             }
         }
         Expiry::Keep => unreachable!("KEEPTTL is refused where conditions are"),
@@ -139,8 +143,12 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
             let at_ms = options.expiry.at_ms(ctx.shard.now_ms, "getex")?;
             if at_ms <= ctx.shard.now_ms {
                 ctx.shard.delete(ctx.call, key);
+                ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_expire), key.bytes]);
             } else {
                 ctx.shard.set_expire(ctx.call.db, key, Some(at_ms));
+                if ctx.notes_effects() {
+                    ctx.effect(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at_ms).as_bytes()]);
+                }
             }
         }
     }

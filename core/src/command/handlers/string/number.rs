@@ -125,6 +125,8 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CommandResult {
             ctx.shard.set(ctx.call, key, NewValue::Str(sum.as_bytes()), SetExpire::Clear);
         }
     }
+    // The sum, so that nobody has to add in this format to get the same.
+    ctx.effect(&[b"SET", key.bytes, sum.as_bytes(), b"KEEPTTL"]);
     ctx.reply.bulk(sum.as_bytes());
     Ok(())
 }

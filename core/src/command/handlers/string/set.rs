@@ -209,6 +209,9 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
 
     if sets {
         ctx.shard.set(ctx.call, key, encode(value), expire);
+        if ctx.notes_effects() {
+            note_effect(ctx, value, options, expire);
+        }
     }
     match (options.get, sets) {
         (true, _) => {}
@@ -216,6 +219,23 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
         (false, false) => ctx.reply.null(),
     }
     Ok(())
+}
+
+/// A time to live is noted as the point in time that it means; GET is for the client alone.
+fn note_effect(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, expire: SetExpire) {
+    let key = ctx.arg(1);
+    match expire {
+        SetExpire::At(at_ms) => {
+            let at_ms = itoa::Buffer::new().format(at_ms).to_owned();
+            ctx.effect(&[b"SET", key, value, b"PXAT", at_ms.as_bytes()]);
+        }
+        SetExpire::Keep | SetExpire::Clear if options.get => {
+            let options = ctx.args.iter().skip(3).filter(|option| !args::is(option, "get"));
+            let words: Vec<&[u8]> = [b"SET", key, value].into_iter().chain(options).collect();
+            ctx.effect(&words);
+        }
+        SetExpire::Keep | SetExpire::Clear => {}
+    }
 }
 
 /// What SET does to its key depends on its GET option.

@@ -1,0 +1,169 @@
+//! Commands of replicas and about them: SYNC and PSYNC, REPLCONF, ROLE.
+//!
+//! A replica gets a snapshot of the data set, and then the effect stream from there on, for ever. The snapshot is of no
+//! keys: this version does not write any to RDB yet. Each PSYNC gets it anew, as no past of the stream is kept.
+
+use crate::client::{ReplicaPhase, ReplyMode};
+use crate::command::args;
+use crate::command::docs::Docs;
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
+use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::protocol::number::parse_i64;
+use crate::runtime::log;
+use crate::shard::effects::Reader;
+use crate::worker::ReplicaInfo;
+
+pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC];
+
+const SYNC_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NO_MULTI | flag::NOSCRIPT;
+
+const SYNC: Command = Command::session("sync", 1, sync)
+    .flags(SYNC_FLAGS)
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::AllOk)
+    .docs(
+        Docs::new("server", "1.0.0", "Makes the client a replica, as old ones ask for it")
+            .complexity("O(N), where N is the size of the data set"),
+    );
+
+/// SYNC. Of a client that is a replica already: nothing. Reply: `$` and the length of the snapshot, the snapshot, and the
+/// effects of all that happens from here on, as requests. O(1).
+fn sync(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    begin(ctx, false);
+    Ok(())
+}
+
+const PSYNC: Command = Command::session("psync", -3, psync)
+    .flags(SYNC_FLAGS)
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::AllOk)
+    .docs(
+        Docs::new("server", "2.8.0", "Makes the client a replica")
+            .complexity("O(N), where N is the size of the data set")
+            .arguments("replicationid offset:int"),
+    );
+
+/// PSYNC replicationid offset. As SYNC, whatever part of the stream the client has. Reply: the status `FULLRESYNC`, the
+/// name of the data set and the length of the stream so far; then as SYNC. Errors: the offset is no integer; FAILOVER.
+/// O(1).
+fn psync(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if ctx.args.get(3).is_some_and(|word| args::is(word, "failover")) {
+        return Err(CommandError::fixed("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    args::integer(ctx.arg(2))?;
+
+    if ctx.conn.is_some() && ctx.arg(1) != b"?" {
+        ctx.worker.shard.stats.sync_partial_err.add(1);
+    }
+    begin(ctx, true);
+    Ok(())
+}
+
+/// One shard's share of SYNC. The stream begins when all have done theirs.
+fn begin(ctx: &mut SessionCtx<'_>, psync: bool) {
+    let changes = ctx.worker.shard.stats.dirty.get();
+    let reader = Reader { client: ctx.call.client, home: ctx.call.home as usize };
+    if ctx.conn.is_some() && !ctx.client().is_replica() {
+        let client = ctx.client();
+        // A reply would stand in the middle of the stream.
+        client.reply_mode = ReplyMode::Off;
+        let replica = client.replica.get_or_insert_default();
+        replica.phase = ReplicaPhase::Asked { psync };
+        let port = replica.listening_port;
+        let ip = match replica.ip.as_str() {
+            "" => client.addr.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']'])).to_string(),
+            ip => ip.to_string(),
+        };
+        log::notice(format_args!("Replica {ip}:{port} asks for synchronization"));
+        let ack_at_ms = ctx.worker.shard.now_ms;
+        let client = reader.client;
+        let replica = ReplicaInfo { client, ip, port, is_online: false, ack_offset: 0, ack_at_ms };
+        ctx.worker.globals.stream.add_replica(replica);
+        ctx.worker.shard.stats.sync_full.add(1);
+    }
+    ctx.worker.shard.effects.attach(reader, changes);
+}
+
+const REPLCONF: Command = Command::session("replconf", -1, replconf)
+    .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::ALLOW_BUSY)
+    .docs(Docs::new("server", "3.0.0", "Tells about a replica").complexity("O(1)"));
+
+/// The longest address of a replica.
+const IP_LEN_MAX: usize = 255;
+
+/// REPLCONF [option value ...]. What a replica says of itself before it syncs: `listening-port`, `ip-address`, `capa`,
+/// `rdb-only`; and after that `ack` how far it is. Reply: OK; nothing after `ack` and `getack`. Errors: syntax; an option
+/// that does not exist; a value that does not fit it. O(1).
+fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if ctx.args.len().is_multiple_of(2) {
+        return Err(CommandError::SYNTAX);
+    }
+
+    for at in (1..ctx.args.len()).step_by(2) {
+        let (option, value) = (ctx.arg(at), ctx.arg(at + 1));
+        if args::is(option, "listening-port") {
+            // Redis keeps any number; one that is no port is of no use.
+            let port = u16::try_from(args::integer(value)?).unwrap_or(0);
+            ctx.client().replica.get_or_insert_default().listening_port = port;
+        } else if args::is(option, "ip-address") {
+            if value.len() > IP_LEN_MAX {
+                return Err(CommandError::new(format!(
+                    "ERR REPLCONF ip-address provided by replica instance is too long: {} bytes",
+                    value.len()
+                )));
+            }
+            let ip = String::from_utf8_lossy(value).into_owned();
+            ctx.client().replica.get_or_insert_default().ip = ip;
+        } else if args::is(option, "ack") {
+            acknowledge(ctx, value);
+            return Ok(());
+        } else if args::is(option, "getack") {
+            return Ok(());
+        } else if args::is(option, "rdb-only") {
+            if !(0..=1).contains(&args::integer(value)?) {
+                return Err(CommandError::fixed("ERR value is out of range, value must between 0 and 1"));
+            }
+        } else if !args::is(option, "capa") {
+            let option = String::from_utf8_lossy(option);
+            return Err(CommandError::new(format!("ERR Unrecognized REPLCONF option: {option}")));
+        }
+    }
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// A replica says that it has the stream up to an offset.
+fn acknowledge(ctx: &mut SessionCtx<'_>, offset: &[u8]) {
+    let Some(offset) = parse_i64(offset).and_then(|offset| u64::try_from(offset).ok()) else { return };
+    let now_ms = ctx.worker.shard.now_ms;
+    ctx.worker.globals.stream.change_replica(ctx.call.client, |replica| {
+        replica.ack_offset = replica.ack_offset.max(offset);
+        replica.ack_at_ms = now_ms;
+    });
+}
+
+const ROLE: Command = Command::session("role", 1, role)
+    .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST)
+    .acl(acl::ADMIN | acl::DANGEROUS)
+    .docs(Docs::new("server", "2.8.12", "Tells the server's part in replication").complexity("O(1)"));
+
+/// ROLE. Reply: array of `master`, the length of the effect stream, and the replicas that read it: an array of address,
+/// port and offset each. O(replicas).
+fn role(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let stream = &ctx.worker.globals.stream;
+    let replicas = stream.replicas();
+
+    ctx.reply.array(3);
+    ctx.reply.bulk(b"master");
+    ctx.reply.integer(stream.offset() as i64);
+    let online = || replicas.iter().filter(|replica| replica.is_online);
+    ctx.reply.array(online().count());
+    for replica in online() {
+        ctx.reply.array(3);
+        ctx.reply.bulk(replica.ip.as_bytes());
+        ctx.reply.bulk_display(replica.port);
+        ctx.reply.bulk_display(replica.ack_offset);
+    }
+    Ok(())
+}

@@ -1,0 +1,180 @@
+//! The log on its own: what is a unit, what is noted and what not.
+
+use super::merger::Delivery;
+use super::*;
+use crate::protocol::OwnedArgv;
+
+const READER: Reader = Reader { client: 7, home: 0 };
+
+/// A log with a reader, and the merger behind it.
+struct Stream {
+    log: EffectLog,
+    merger: Merger,
+    changes: u64,
+    next_ticket: u64,
+}
+
+impl Stream {
+    fn new() -> Stream {
+        let mut stream =
+            Stream { log: EffectLog::default(), merger: Merger::new(1), changes: 40, next_ticket: 0 };
+        stream.log.attach(READER, stream.changes);
+        assert_eq!(stream.pump(), [Delivery::Attach { reader: READER, offset: 0 }]);
+        stream
+    }
+
+    /// A command that changes so much.
+    fn command(&mut self, words: &str, changes: u64) {
+        let args = OwnedArgv::from_slices(&words.split(' ').collect::<Vec<_>>());
+        self.changes += changes;
+        if self.log.is_on() {
+            self.log.end_command(0, Some(args.as_argv()), self.changes, false);
+        }
+    }
+
+    fn pump(&mut self) -> Vec<Delivery> {
+        let ticket = self.next_ticket;
+        if let Some(batch) = self.log.take(|| ticket) {
+            self.next_ticket += 1;
+            self.merger.push(*batch);
+        }
+        self.merger.take()
+    }
+
+    /// What has come, a word each: requests' words are joined by blanks, without SELECT.
+    fn requests(&mut self) -> Vec<String> {
+        let deliveries = self.pump();
+        let bytes: Vec<u8> = deliveries
+            .into_iter()
+            .flat_map(|delivery| match delivery {
+                Delivery::Bytes(bytes) => bytes,
+                Delivery::Attach { .. } | Delivery::Cut(_) => panic!("{delivery:?}"),
+            })
+            .collect();
+        requests(&bytes).into_iter().filter(|request| !request.starts_with("SELECT")).collect()
+    }
+}
+
+/// The requests of a stream, their words joined by blanks.
+pub(super) fn requests(bytes: &[u8]) -> Vec<String> {
+    let text = std::str::from_utf8(bytes).expect("the effects here are text");
+    let mut lines = text.split("\r\n");
+    let mut found = Vec::new();
+    while let Some(count) = lines.next().filter(|line| !line.is_empty()) {
+        let count: usize = count[1..].parse().expect("a count");
+        let words: Vec<&str> = (0..count).map(|_| lines.nth(1).expect("a length and a word")).collect();
+        found.push(words.join(" "));
+    }
+    found
+}
+
+#[test]
+fn the_arguments_are_the_effect_of_what_changed_something() {
+    let mut stream = Stream::new();
+    stream.command("SET a 1", 1);
+    stream.command("GET a", 0);
+    stream.command("DEL none", 0);
+    stream.log.force();
+    stream.command("FLUSHALL", 0);
+    stream.command("DEL none", 0);
+    assert_eq!(stream.requests(), ["SET a 1", "FLUSHALL"]);
+}
+
+#[test]
+fn what_the_handler_says_takes_the_arguments_place_once() {
+    let mut stream = Stream::new();
+    stream.log.replace(0, &[b"SREM", b"s", b"x"]);
+    stream.log.replace(0, &[b"SREM", b"s", b"y"]);
+    stream.command("SPOP s 2", 2);
+    stream.command("SADD s z", 1);
+    assert_eq!(stream.requests(), ["MULTI", "SREM s x", "SREM s y", "EXEC", "SADD s z"]);
+}
+
+#[test]
+fn a_transaction_on_one_shard_is_one_unit() {
+    let mut stream = Stream::new();
+    stream.log.begin_local();
+    stream.command("SET a 1", 1);
+    stream.command("GET a", 0);
+    stream.log.expired(0, b"old", true);
+    stream.command("SET b 1", 1);
+    stream.log.end_local();
+    stream.log.begin_local();
+    stream.command("SET c 1", 1);
+    stream.log.end_local();
+    stream.log.begin_local();
+    stream.command("GET c", 0);
+    stream.log.end_local();
+    assert_eq!(stream.requests(), ["MULTI", "SET a 1", "UNLINK old", "SET b 1", "EXEC", "SET c 1"]);
+}
+
+#[test]
+fn a_piece_is_kept_while_the_shard_does_other_things() {
+    let mut stream = Stream::new();
+    let id = TxnId { home: 0, number: 1 };
+    stream.log.resume_piece(id, 0, stream.changes);
+    stream.command("SET a 1", 1);
+    stream.log.suspend_piece();
+    stream.command("SET other 1", 1);
+    stream.log.resume_piece(id, 2, stream.changes);
+    stream.command("SET c 1", 1);
+    stream.log.suspend_piece();
+    stream.log.end_piece(id, 1);
+    stream.command("SET another 1", 1);
+    assert_eq!(stream.requests(), ["SET other 1", "MULTI", "SET a 1", "SET c 1", "EXEC", "SET another 1"]);
+    assert!(stream.merger.is_idle());
+}
+
+#[test]
+fn a_transaction_that_is_noted_is_noted_also_where_nothing_else_is() {
+    let mut stream = Stream::new();
+    stream.log.detach(READER.client);
+    stream.command("SET a 1", 1);
+    let id = TxnId { home: 0, number: 1 };
+    stream.log.resume_piece(id, 0, stream.changes);
+    stream.command("SET b 1", 1);
+    stream.log.suspend_piece();
+    assert!(!stream.log.is_on());
+    stream.log.end_piece(id, 1);
+    assert_eq!(stream.requests(), ["SET b 1"]);
+}
+
+#[test]
+fn a_reader_may_be_gone_before_he_came() {
+    let mut stream = Stream::new();
+    let early = Reader { client: 8, home: 0 };
+    stream.log.detach(early.client);
+    stream.merger.detach(early.client);
+    stream.log.attach(early, stream.changes);
+    stream.command("SET a 1", 1);
+    assert_eq!(stream.requests(), ["SET a 1"]);
+
+    stream.log.detach(READER.client);
+    assert!(!stream.log.is_on());
+    stream.log.attach(early, stream.changes);
+    assert!(stream.log.is_on(), "the word that he is gone was for the first time only");
+}
+
+#[test]
+fn who_has_lost_something_is_cut_off_and_who_comes_later_reads() {
+    let mut stream = Stream::new();
+    stream.command("SET a 1", 1);
+    stream.log.lose();
+    stream.command("SET b 1", 1);
+    let later = Reader { client: 9, home: 0 };
+    stream.log.attach(later, stream.changes);
+    stream.command("SET c 1", 1);
+    let deliveries = stream.pump();
+    let [
+        Delivery::Bytes(first),
+        Delivery::Cut(READER),
+        Delivery::Attach { reader, .. },
+        Delivery::Bytes(second),
+    ] = deliveries.as_slice()
+    else {
+        panic!("{deliveries:?}");
+    };
+    assert_eq!(requests(first), ["SELECT 0", "SET a 1"]);
+    assert_eq!(*reader, later);
+    assert_eq!(requests(second), ["SELECT 0", "SET c 1"]);
+}

@@ -1,0 +1,311 @@
+//! The effect stream on its way: from every shard to the one that merges, from there to the shards that serve readers,
+//! and into their output.
+//!
+//! Each shard sends its [batch](EffectBatch) at the end of a turn. The merging shard sends on, once a turn, what has
+//! become of them. On none of these ways anybody waits: what is under way is counted on both ends, and who lets more
+//! pile up than client-output-buffer-limit has for replicas is cut off.
+
+use super::Worker;
+use crate::REDIS_VERSION;
+use crate::client::{ClientId, ReplicaPhase};
+use crate::command::Call;
+use crate::command::table::{Entry, Run, Scope, flag};
+use crate::config::Config;
+use crate::protocol::Argv;
+use crate::shard::effects::merger::Delivery;
+use crate::shard::effects::{EffectBatch, Merger};
+use crate::shard::message::{Message, StreamMessage};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// The shard that merges.
+pub const STREAM_SHARD: usize = 0;
+
+/// What the shards share of the stream.
+pub struct StreamGlobals {
+    next_ticket: AtomicU64,
+    /// Bytes of the stream so far.
+    offset: AtomicU64,
+    /// Of the bytes that each shard has sent to the merger, how many have arrived. Written by the merging shard.
+    merged_bytes: Vec<AtomicU64>,
+    /// Of the bytes that each shard was sent for its readers, how many have arrived. Written by that shard.
+    delivered_bytes: Vec<AtomicU64>,
+    /// Who reads: written when one comes, goes, or tells how far it is.
+    replicas: Mutex<Vec<ReplicaInfo>>,
+}
+
+/// A replica as INFO and ROLE show it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplicaInfo {
+    pub client: ClientId,
+    pub ip: String,
+    pub port: u16,
+    /// It reads; before that it waits for its beginning.
+    pub is_online: bool,
+    /// How much of the stream it says that it has.
+    pub ack_offset: u64,
+    /// When it said so last, or began; unix time in milliseconds.
+    pub ack_at_ms: i64,
+}
+
+impl StreamGlobals {
+    pub fn new(shard_count: usize) -> StreamGlobals {
+        let counters = || (0..shard_count).map(|_| AtomicU64::new(0)).collect();
+        StreamGlobals {
+            next_ticket: AtomicU64::new(0),
+            offset: AtomicU64::new(0),
+            merged_bytes: counters(),
+            delivered_bytes: counters(),
+            replicas: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Bytes of the stream so far.
+    pub fn offset(&self) -> u64 {
+        self.offset.load(Ordering::Relaxed)
+    }
+
+    pub fn replicas(&self) -> Vec<ReplicaInfo> {
+        self.replicas.lock().expect("no holder of the replicas panics").clone()
+    }
+
+    pub fn add_replica(&self, replica: ReplicaInfo) {
+        self.replicas.lock().expect("no holder of the replicas panics").push(replica);
+    }
+
+    /// Changes what is known of a replica, if it is still there.
+    pub fn change_replica(&self, client: ClientId, change: impl FnOnce(&mut ReplicaInfo)) {
+        let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
+        if let Some(replica) = replicas.iter_mut().find(|replica| replica.client == client) {
+            change(replica);
+        }
+    }
+
+    fn forget_replica(&self, client: ClientId) {
+        let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
+        replicas.retain(|replica| replica.client != client);
+    }
+}
+
+/// A worker's part in it.
+#[derive(Default)]
+pub(super) struct Stream {
+    /// Connections of this shard that read.
+    readers: Vec<u32>,
+    /// Bytes sent to the merger.
+    sent_bytes: u64,
+    /// At work on the merging shard alone.
+    merger: Merger,
+    /// On the merging shard: the bytes sent to each shard.
+    passed_bytes: Vec<u64>,
+    /// On the merging shard: when the readers were last told that there is somebody.
+    pinged_at_ms: i64,
+}
+
+impl Stream {
+    pub(super) fn new(shard_count: usize) -> Stream {
+        Stream { merger: Merger::new(shard_count), passed_bytes: vec![0; shard_count], ..Stream::default() }
+    }
+}
+
+/// How much may pile up for a reader at any place.
+pub(super) fn pile_bytes_max(config: &Config) -> u64 {
+    match config.client_output_buffer_limit.replica.hard_bytes {
+        0 => u64::MAX,
+        // A limit below the backlog is ignored: what replicas may ask for again they may also be sent.
+        hard_bytes => hard_bytes.max(config.repl_backlog_size_bytes),
+    }
+}
+
+impl Worker {
+    /// A command has run, and somebody reads effects: notes its own.
+    #[cold]
+    pub(super) fn note_effects(&mut self, entry: &Entry, call: &Call, args: Argv<'_>) {
+        let has_effect = match (entry.row.run, entry.row.scope) {
+            // What every shard runs happened once.
+            (Run::Keys(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
+            (Run::Keys(_), _) => true,
+            // A session command changes keys only by way of others, which are noted.
+            (Run::Session(_) | Run::Container, _) => false,
+        };
+        let changes = self.shard.stats.dirty.get();
+        let apart = entry.row.has(flag::TOUCHES_ARBITRARY_KEYS);
+        self.shard.effects.end_command(call.db, has_effect.then_some(args), changes, apart);
+    }
+
+    /// Sends on what this turn has brought. Before replies and messages leave: see [`crate::shard::effects`].
+    pub(super) fn flush_effects(&mut self) {
+        let globals = &self.globals.stream;
+        let index = self.shard.index;
+        if self.shard.effects.is_on() {
+            let under_way = self.stream.sent_bytes - globals.merged_bytes[index].load(Ordering::Relaxed);
+            if under_way > pile_bytes_max(&self.shard.config) {
+                self.shard.effects.lose();
+            }
+        }
+        // Sequentially consistent, as are causes and effects over sockets and mesh: the next ticket is later.
+        if let Some(batch) = self.shard.effects.take(|| globals.next_ticket.fetch_add(1, Ordering::SeqCst)) {
+            self.stream.sent_bytes += batch.len_bytes() as u64;
+            if index == STREAM_SHARD {
+                self.merge_effects(index, *batch);
+            } else {
+                self.send(STREAM_SHARD, Message::Effects(batch));
+            }
+        }
+        if index == STREAM_SHARD && self.stream.merger.has_deliveries() {
+            self.pass_on();
+        }
+    }
+
+    /// A shard's batch arrives at the merging shard.
+    pub(super) fn merge_effects(&mut self, from: usize, batch: EffectBatch) {
+        let arrived = &self.globals.stream.merged_bytes[from];
+        arrived.store(arrived.load(Ordering::Relaxed) + batch.len_bytes() as u64, Ordering::Relaxed);
+        let merger = &mut self.stream.merger;
+        merger.push(batch);
+        if merger.is_read() && merger.held_bytes() as u64 > pile_bytes_max(&self.shard.config) {
+            merger.cut(|_| true);
+        }
+    }
+
+    /// On the merging shard: gives the stream's new part to the shards that serve readers.
+    fn pass_on(&mut self) {
+        let limit = pile_bytes_max(&self.shard.config);
+        for shard in 0..self.shard.shard_count {
+            let delivered = self.globals.stream.delivered_bytes[shard].load(Ordering::Relaxed);
+            if self.stream.passed_bytes[shard] - delivered > limit {
+                self.stream.merger.cut(|home| home == shard);
+            }
+        }
+        let deliveries = self.stream.merger.take();
+        self.globals.stream.offset.store(self.stream.merger.offset(), Ordering::Relaxed);
+        for delivery in deliveries {
+            match delivery {
+                Delivery::Bytes(bytes) => {
+                    let bytes = Arc::new(bytes);
+                    for home in self.stream.merger.homes() {
+                        self.stream.passed_bytes[home] += bytes.len() as u64;
+                        self.tell(home, StreamMessage::Bytes(Arc::clone(&bytes)));
+                    }
+                }
+                Delivery::Attach { reader, offset } => {
+                    self.tell(reader.home, StreamMessage::Attach { client: reader.client, offset });
+                }
+                Delivery::Cut(reader) => self.tell(reader.home, StreamMessage::Cut { client: reader.client }),
+            }
+        }
+    }
+
+    /// As [`Worker::send`], but what is for this shard is done at once.
+    fn tell(&mut self, shard: usize, message: StreamMessage) {
+        if shard == self.shard.index {
+            self.handle_stream(message);
+        } else {
+            self.send(shard, Message::Stream(message));
+        }
+    }
+
+    pub(super) fn handle_stream(&mut self, message: StreamMessage) {
+        match message {
+            StreamMessage::Bytes(bytes) => {
+                let delivered = &self.globals.stream.delivered_bytes[self.shard.index];
+                delivered.store(delivered.load(Ordering::Relaxed) + bytes.len() as u64, Ordering::Relaxed);
+                for n in 0..self.stream.readers.len() {
+                    let at = self.stream.readers[n] as usize;
+                    let connection =
+                        self.connections[at].as_deref_mut().expect("a reader that leaves is struck off");
+                    connection.out.extend_from_slice(&bytes);
+                    self.mark_dirty(at);
+                }
+            }
+            StreamMessage::Attach { client, offset } => self.begin_reader(client, offset),
+            StreamMessage::Cut { client } => {
+                let Some(at) = self.find_client(client) else { return };
+                crate::runtime::log::warning(format_args!(
+                    "Client id={client} is cut off: the effect stream has piled up before it."
+                ));
+                self.shard.stats.client_output_limit_disconnections.add(1);
+                self.close_now(at);
+            }
+            StreamMessage::Detach { client } => {
+                self.shard.effects.detach(client);
+                if self.shard.index == STREAM_SHARD {
+                    self.stream.merger.detach(client);
+                }
+            }
+        }
+    }
+
+    /// From here on the stream goes to this client, behind the data set as it is at this point.
+    fn begin_reader(&mut self, client: ClientId, offset: u64) {
+        let Some(at) = self.find_client(client) else {
+            self.detach_reader(client);
+            return;
+        };
+        self.stream.readers.push(at as u32);
+        let now_ms = self.shard.now_ms;
+        let replication_id = self.globals.replication_id();
+        let connection = self.connections[at].as_deref_mut().expect("it was found");
+        let replica = connection.client.replica.get_or_insert_default();
+        if replica.phase == (ReplicaPhase::Asked { psync: true }) {
+            let line = format!("+FULLRESYNC {replication_id} {offset}\r\n");
+            connection.out.extend_from_slice(line.as_bytes());
+        }
+        replica.phase = ReplicaPhase::Reading;
+        let snapshot = empty_snapshot(now_ms);
+        connection.out.extend_from_slice(format!("${}\r\n", snapshot.len()).as_bytes());
+        connection.out.extend_from_slice(&snapshot);
+        self.globals.stream.change_replica(client, |replica| {
+            replica.is_online = true;
+            replica.ack_at_ms = now_ms;
+        });
+        self.mark_dirty(at);
+    }
+
+    /// A connection that has asked for the stream is gone.
+    pub(super) fn end_reader(&mut self, at: usize, client: ClientId) {
+        self.globals.stream.forget_replica(client);
+        // One that has not begun yet is missed when it is to begin.
+        if let Some(place) = self.stream.readers.iter().position(|&reader| reader as usize == at) {
+            self.stream.readers.swap_remove(place);
+            self.detach_reader(client);
+        }
+    }
+
+    fn detach_reader(&mut self, client: ClientId) {
+        for shard in 0..self.shard.shard_count {
+            self.tell(shard, StreamMessage::Detach { client });
+        }
+    }
+
+    /// Tells the readers from time to time that there is somebody.
+    pub(super) fn ping_readers(&mut self) {
+        let now_ms = self.shard.now_ms;
+        let period_ms = i64::from(self.shard.config.repl_ping_replica_period_s) * 1000;
+        if !self.stream.merger.is_read() {
+            self.stream.pinged_at_ms = now_ms;
+        } else if now_ms - self.stream.pinged_at_ms >= period_ms {
+            self.stream.pinged_at_ms = now_ms;
+            self.stream.merger.write(&[b"PING"]);
+        }
+    }
+}
+
+/// An RDB file without keys. Where a checksum stands that is 0, none is checked.
+fn empty_snapshot(now_ms: i64) -> Vec<u8> {
+    let mut rdb = b"REDIS0010".to_vec();
+    let mut field = |name: &str, value: &str| {
+        rdb.push(0xFA);
+        for text in [name, value] {
+            rdb.push(u8::try_from(text.len()).ok().filter(|&len| len < 64).expect("a short text"));
+            rdb.extend_from_slice(text.as_bytes());
+        }
+    };
+    field("redis-ver", REDIS_VERSION);
+    field("redis-bits", "64");
+    field("ctime", &(now_ms / 1000).to_string());
+    field("aof-base", "0");
+    rdb.push(0xFF);
+    rdb.extend_from_slice(&[0; 8]);
+    rdb
+}

@@ -1,0 +1,234 @@
+//! What each command leaves in the effect stream: requests in, requests out, exactly.
+
+use super::*;
+
+/// A replica: it has asked for the stream, and reads it.
+struct Replica {
+    client: usize,
+    unread: Vec<u8>,
+}
+
+impl Replica {
+    fn attach(server: &mut Server) -> Replica {
+        let client = server.cluster.connect(0);
+        server.cluster.request(client, &["SYNC"]);
+        server.cluster.settle();
+        let mut replica = Replica { client, unread: server.cluster.received(client) };
+        let len: usize = replica.line().strip_prefix('$').and_then(|len| len.parse().ok()).expect("a length");
+        let snapshot: Vec<u8> = replica.unread.drain(..len).collect();
+        assert!(snapshot.starts_with(b"REDIS0010\xFA"), "{snapshot:?}");
+        assert_eq!(snapshot[len - 9], 0xFF, "the end of an RDB file, and eight bytes of checksum");
+        replica
+    }
+
+    fn line(&mut self) -> String {
+        let end = self.unread.windows(2).position(|pair| pair == b"\r\n").expect("a line");
+        let line = self.unread.drain(..end + 2).take(end).collect();
+        String::from_utf8(line).expect("a line is text")
+    }
+
+    /// What has come since, a request a line, its words parted by blanks.
+    fn read(&mut self, server: &mut Server) -> Vec<String> {
+        server.cluster.settle();
+        self.unread.extend(server.cluster.received(self.client));
+        let mut requests = Vec::new();
+        while !self.unread.is_empty() {
+            let count =
+                self.line().strip_prefix('*').and_then(|count| count.parse().ok()).expect("a request");
+            let words: Vec<String> = (0..count)
+                .map(|_| {
+                    let len: usize = self.line()[1..].parse().expect("a length");
+                    let word = self.unread.drain(..len + 2).take(len).collect();
+                    String::from_utf8(word).expect("text")
+                })
+                .collect();
+            requests.push(words.join(" "));
+        }
+        requests
+    }
+}
+
+/// The clock of the simulated server when it starts.
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// Requests by `;`, and what they leave. `<+5>` stands for five milliseconds after the start.
+fn leaves(server: &mut Server, replica: &mut Replica, requests: &str, effects: &[&str]) {
+    let absolute = |text: &str| {
+        let mut text = text.to_string();
+        while let (Some(open), Some(close)) = (text.find('<'), text.find('>')) {
+            let ms: i64 = text[open + 1..close].parse().expect("milliseconds");
+            text.replace_range(open..=close, &(NOW_MS + ms).to_string());
+        }
+        text
+    };
+    for request in absolute(requests).split("; ") {
+        let reply = server.call(request);
+        assert!(!reply.starts_with("-ERR syntax"), "{request}: {reply}");
+    }
+    let effects: Vec<String> = effects.iter().map(|effect| absolute(effect)).collect();
+    assert_eq!(replica.read(server), effects, "{requests}");
+}
+
+/// Each line: requests, and behind the arrow their effects; what comes before it in the table is there.
+const ONE_KEY: &[(&str, &[&str])] = &[
+    ("SET k v", &["SELECT 0", "SET k v"]),
+    ("GET k; STRLEN k; EXISTS k; TTL k; TYPE k", &[]),
+    ("set k v2 nx", &[]),
+    ("set k v2 xx", &["set k v2 xx"]),
+    ("SET k v GET", &["SET k v"]),
+    ("SET k v get KEEPTTL GET", &["SET k v KEEPTTL"]),
+    ("SET k v EX 10", &["SET k v PXAT <+10000>"]),
+    ("SET k v px 10 get", &["SET k v PXAT <+10>"]),
+    ("SET k v EXAT 1700000100 XX", &["SET k v PXAT <+100000>"]),
+    ("SET k v PXAT 1700000100000", &["SET k v PXAT <+100000>"]),
+    ("SETEX k 10 v", &["SET k v PXAT <+10000>"]),
+    ("PSETEX k 10 v", &["SET k v PXAT <+10>"]),
+    ("SETNX k w", &[]),
+    ("SETNX new w", &["SETNX new w"]),
+    ("GETSET k w", &["SET k w"]),
+    ("APPEND k x", &["APPEND k x"]),
+    ("SETRANGE k 1 yy", &["SETRANGE k 1 yy"]),
+    ("SETRANGE k 1 ", &[]),
+    ("INCR n; DECR n; INCRBY n 5; DECRBY n 2", &["INCR n", "DECR n", "INCRBY n 5", "DECRBY n 2"]),
+    ("INCR k", &[]),
+    ("INCRBYFLOAT n 0.5", &["SET n 3.5 KEEPTTL"]),
+    ("INCRBYFLOAT f 1e2", &["SET f 100 KEEPTTL"]),
+    ("EXPIRE k 10", &["PEXPIREAT k <+10000>"]),
+    ("PEXPIRE k 10 XX", &["PEXPIREAT k <+10> XX"]),
+    ("EXPIREAT k 1700000100 GT", &["PEXPIREAT k <+100000> GT"]),
+    ("PEXPIREAT k <+50> LT", &["PEXPIREAT k <+50> LT"]),
+    ("PEXPIRE k 1000 NX", &[]),
+    ("EXPIRE none 10", &[]),
+    ("PERSIST k", &["PERSIST k"]),
+    ("PERSIST k", &[]),
+    ("GETEX k", &[]),
+    ("GETEX k EX 10", &["PEXPIREAT k <+10000>"]),
+    ("GETEX k PXAT <+50>", &["PEXPIREAT k <+50>"]),
+    ("GETEX k PERSIST", &["PERSIST k"]),
+    ("GETEX k PERSIST", &[]),
+    ("GETEX k PXAT <-50>", &["DEL k"]),
+    ("GETEX k PX 5", &[]),
+    ("SET k v; EXPIRE k -1", &["SET k v", "DEL k"]),
+    ("SET k v; EXPIREAT k 1", &["SET k v", "DEL k"]),
+    ("CONFIG SET lazyfree-lazy-expire yes; SET k v; PEXPIREAT k 1", &["SET k v", "UNLINK k"]),
+    ("CONFIG SET lazyfree-lazy-expire no", &[]),
+    ("SET k v; GETDEL k", &["SET k v", "DEL k"]),
+    ("CONFIG SET lazyfree-lazy-user-del yes; SET k v; GETDEL k", &["SET k v", "UNLINK k"]),
+    ("CONFIG SET lazyfree-lazy-user-del no; GETDEL k", &[]),
+    ("SET k v; MOVE k 1; MOVE k 1", &["SET k v", "MOVE k 1"]),
+    ("DEL none; UNLINK none", &[]),
+    ("DEL n; UNLINK f", &["DEL n", "UNLINK f"]),
+    ("SELECT 1; DEL k; SELECT 0", &["SELECT 1", "DEL k"]),
+    ("MSETNX a{t} 1 b{t} 2; MSETNX a{t} 1 c{t} 2", &["SELECT 0", "MSETNX a{t} 1 b{t} 2"]),
+    ("MSET a{t} 1 b{t} 2", &["MSET a{t} 1 b{t} 2"]),
+    ("COPY a{t} c{t}; COPY a{t} c{t}", &["COPY a{t} c{t}"]),
+    ("RENAME c{t} d{t}; RENAMENX d{t} a{t}", &["RENAME c{t} d{t}"]),
+    ("RENAMENX d{t} c{t}", &["RENAMENX d{t} c{t}"]),
+    ("RENAME none{t} d{t}", &[]),
+    ("DEL a{t} none{t} b{t}", &["DEL a{t} none{t} b{t}"]),
+    ("SWAPDB 0 1", &["SWAPDB 0 1"]),
+    ("SWAPDB 0 1", &["SWAPDB 0 1"]),
+    ("FLUSHDB", &["FLUSHDB"]),
+    ("FLUSHALL ASYNC; FLUSHALL", &["FLUSHALL ASYNC", "FLUSHALL"]),
+    ("KEYS *; SCAN 0; DBSIZE; RANDOMKEY; PING; INFO", &[]),
+];
+
+#[test]
+fn a_command_of_one_shard_leaves_what_does_the_same_elsewhere_and_later() {
+    on_one_and_three_shards(|server| {
+        let mut replica = Replica::attach(server);
+        for (requests, effects) in ONE_KEY {
+            leaves(server, &mut replica, requests, effects);
+        }
+    });
+}
+
+#[test]
+fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        let mut replica = Replica::attach(server);
+        let rounds: [(&str, &[&str]); 7] = [
+            ("GET k", &["DEL k"]),
+            ("TTL k", &["DEL k"]),
+            ("GETDEL k", &["DEL k"]),
+            ("INCR k", &["MULTI", "DEL k", "INCR k", "EXEC"]),
+            ("EXPIRE k 10", &["DEL k"]),
+            ("SET k w NX", &["MULTI", "DEL k", "SET k w NX", "EXEC"]),
+            ("APPEND k w", &["MULTI", "DEL k", "APPEND k w", "EXEC"]),
+        ];
+        for (request, effects) in rounds {
+            server.call("SET k 1 PX 1");
+            server.wait_ms(5);
+            replica.read(server);
+            leaves(server, &mut replica, request, effects);
+        }
+    });
+}
+
+#[test]
+fn keys_that_expire_by_themselves_and_those_a_scan_meets_have_nothing_to_do_with_each_other() {
+    let mut server = Server::new(1);
+    let active = &server.cluster.workers[0].globals.active_expire;
+    active.store(false, std::sync::atomic::Ordering::Relaxed);
+    let mut replica = Replica::attach(&mut server);
+    server.call("SET a 1 PX 1");
+    server.call("SET b 1 PX 1");
+    server.call("SET c 1 PX 500");
+    server.call("SET d 1 PX 500");
+    replica.read(&mut server);
+
+    server.wait_ms(5);
+    server.call("SCAN 0");
+    let mut met = replica.read(&mut server);
+    met.sort();
+    assert_eq!(met, ["DEL a", "DEL b"]);
+
+    active.store(true, std::sync::atomic::Ordering::Relaxed);
+    server.wait_ms(1000);
+    server.call("PING");
+    let mut expired = replica.read(&mut server);
+    expired.sort();
+    assert_eq!(expired, ["DEL c", "DEL d"]);
+}
+
+#[test]
+fn an_expired_key_of_another_database_is_deleted_there() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        let mut replica = Replica::attach(server);
+        leaves(
+            server,
+            &mut replica,
+            "SELECT 1; SET k old PX 1; SELECT 0; SET k new",
+            &["SELECT 1", "SET k old PXAT <+1>", "SELECT 0", "SET k new"],
+        );
+        server.wait_ms(5);
+        let effects = ["SELECT 1", "MULTI", "DEL k", "SELECT 0", "MOVE k 1", "EXEC"];
+        leaves(server, &mut replica, "MOVE k 1", &effects);
+    });
+}
+
+#[test]
+fn each_reader_begins_with_the_database_and_nothing_is_noted_for_nobody() {
+    on_one_and_three_shards(|server| {
+        let is_on =
+            |server: &Server| server.cluster.workers.iter().any(|worker| worker.shard.effects.is_on());
+        assert!(!is_on(server));
+        let mut first = Replica::attach(server);
+        leaves(server, &mut first, "SET a 1", &["SELECT 0", "SET a 1"]);
+
+        let mut second = Replica::attach(server);
+        leaves(server, &mut second, "SET a 2", &["SELECT 0", "SET a 2"]);
+        assert_eq!(first.read(server), ["SELECT 0", "SET a 2"], "one stream for all");
+
+        server.cluster.disconnect(first.client);
+        leaves(server, &mut second, "SET a 3", &["SET a 3"]);
+        server.cluster.disconnect(second.client);
+        server.cluster.settle();
+        assert!(!is_on(server));
+
+        let mut third = Replica::attach(server);
+        leaves(server, &mut third, "SET a 4", &["SELECT 0", "SET a 4"]);
+    });
+}

@@ -5,6 +5,7 @@
 //! used up and goes on where it stopped.
 
 use super::Shard;
+use crate::command::Key;
 use crate::shard::lock::KeyLock;
 use crate::types::hash::hash_key;
 
@@ -49,14 +50,16 @@ impl Shard {
         }
         let (locks, stats, now_ms) = (&self.locks, &self.stats, self.now_ms);
         let (effects, lazy_free) = (&mut self.effects, self.config.lazyfree_lazy_expire);
+        let observers = &mut self.observers;
         // A key is alive through the millisecond of its expiry.
         let progress = self.dbs[db].table.expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
-            let lock = [KeyLock { id: hash_key(entry.key()), exclusive: true }];
+            let key = Key { bytes: entry.key(), hash: hash_key(entry.key()) };
             // A key that a transaction has locked is left to the next cycle.
-            let free = locks.is_empty() || !locks.conflicts(&lock);
+            let free = locks.is_empty() || !locks.conflicts(&[KeyLock { id: key.hash, exclusive: true }]);
             if free {
                 stats.expired_keys.add(1);
-                effects.expired(db as u32, entry.key(), lazy_free);
+                effects.expired(db as u32, key.bytes, lazy_free);
+                observers.expired(db as u32, key);
             }
             free
         });

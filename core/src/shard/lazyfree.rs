@@ -26,6 +26,7 @@ pub struct LazyFree {
 impl Shard {
     /// Removes all keys of a database. Returns how many there were. Counts no change.
     pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
+        self.will_flush(db);
         let db = &mut self.dbs[db as usize];
         let key_count = db.table.len() as u64;
         db.avg_ttl_ms = 0;

@@ -8,15 +8,18 @@ pub mod expire;
 pub mod lazyfree;
 pub mod lock;
 pub mod message;
+pub mod observe;
 pub mod slot;
 pub mod slowlog;
 pub mod stats;
 pub mod txn;
+pub mod watch;
 
 use crate::command::{Call, Key};
 use crate::config::Config;
 use crate::shard::effects::EffectLog;
 use crate::shard::lock::LockTable;
+use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::table::Live;
 use crate::types::{Entry, EntryMut, NewValue, OwnedEntry, SetExpire, Table};
@@ -37,6 +40,8 @@ pub struct Shard {
     pub locks: LockTable,
     /// What its writes did, for the readers of the effect stream.
     pub effects: EffectLog,
+    /// Who wants to know which of its keys change.
+    pub observers: Observers,
     pub config: Arc<Config>,
     pub stats: Arc<ShardStats>,
     /// Wall clock of this turn, unix time in milliseconds.
@@ -79,6 +84,7 @@ impl Shard {
             dbs,
             locks: LockTable::default(),
             effects: EffectLog::default(),
+            observers: Observers::default(),
             config,
             stats,
             now_ms: 0,
@@ -119,6 +125,7 @@ impl Shard {
                 if gone.is_removed() {
                     stats.expired_keys.add(1);
                     self.effects.expired(call.db, key.bytes, self.config.lazyfree_lazy_expire);
+                    self.observers.expired(call.db, key);
                 }
                 return None;
             }
@@ -136,7 +143,7 @@ impl Shard {
         self.read(&Call { no_touch: true, ..*call }, key)
     }
 
-    /// Looks a key up to change it in place.
+    /// Looks a key up to change it in place. Who does so says it to [`Shard::modified`].
     #[inline]
     pub fn write(&mut self, call: &Call, key: Key<'_>) -> Option<EntryMut<'_>> {
         let table = &mut self.dbs[call.db as usize].table;
@@ -149,6 +156,7 @@ impl Shard {
                 if gone.is_removed() {
                     self.stats.expired_keys.add(1);
                     self.effects.expired(call.db, key.bytes, self.config.lazyfree_lazy_expire);
+                    self.observers.expired(call.db, key);
                 }
                 None
             }
@@ -165,6 +173,7 @@ impl Shard {
                 if gone.is_removed() {
                     self.stats.expired_keys.add(1);
                     self.effects.expired(db, key.bytes, self.config.lazyfree_lazy_expire);
+                    self.observers.expired(db, key);
                 }
                 None
             }
@@ -181,7 +190,7 @@ impl Shard {
     #[inline]
     pub fn set(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) -> bool {
         let is_new = self.dbs[call.db as usize].table.set(key.hash, key.bytes, value, expire);
-        self.changed(1);
+        self.modified(call.db, key);
         is_new
     }
 
@@ -191,18 +200,20 @@ impl Shard {
             return false;
         }
         self.dbs[call.db as usize].table.remove(key.hash, key.bytes);
-        self.changed(1);
+        self.modified(call.db, key);
         true
     }
 
     /// Gives a key another time to live, or none. Counts a change; false if the key is not there.
     pub fn set_expire(&mut self, db: u32, key: Key<'_>, expire_at_ms: Option<i64>) -> bool {
         let changed = self.dbs[db as usize].table.set_expire(key.hash, key.bytes, expire_at_ms);
-        self.changed(u64::from(changed));
+        if changed {
+            self.modified(db, key);
+        }
         changed
     }
 
-    /// Takes a living entry out, with all it has.
+    /// Takes a living entry out, with all it has. Counts no change, and tells nobody: who means it does.
     pub fn take(&mut self, db: u32, key: Key<'_>) -> Option<OwnedEntry> {
         if !self.exists(db, key) {
             return None;
@@ -210,12 +221,12 @@ impl Shard {
         self.dbs[db as usize].table.take(key.hash, key.bytes)
     }
 
-    /// Puts an entry in under `key`, in place of what is there. Counts no change.
+    /// Puts an entry in under its key, in place of what is there. Counts no change, and tells nobody.
     pub fn put(&mut self, db: u32, hash: u64, entry: OwnedEntry) {
         self.dbs[db as usize].table.put(hash, entry);
     }
 
-    /// Counts `n` changes of the data set since the last save.
+    /// Counts `n` changes of the data set since the last save. A change of one key is [`Shard::modified`].
     #[inline]
     pub fn changed(&mut self, n: u64) {
         self.stats.dirty.add(n);

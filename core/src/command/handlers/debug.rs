@@ -258,11 +258,12 @@ fn populate(ctx: &mut SessionCtx<'_>) -> CommandResult {
         if !shard.owns(&key) {
             continue;
         }
-        let hash = hash_key(&key);
-        if !shard.exists(ctx.call.db, Key { bytes: &key, hash }) {
+        let key = Key { bytes: &key, hash: hash_key(&key) };
+        if !shard.exists(ctx.call.db, key) {
             population.value(n, &mut value);
             let table = &mut shard.dbs[ctx.call.db as usize].table;
-            table.set(hash, &key, NewValue::Str(&value), SetExpire::Clear);
+            table.set(key.hash, key.bytes, NewValue::Str(&value), SetExpire::Clear);
+            shard.touched(ctx.call.db, key);
         }
     }
 

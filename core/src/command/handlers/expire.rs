@@ -105,7 +105,7 @@ fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> Co
         ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_expire), key.bytes]);
     } else {
         entry.set_expire(Some(at_ms));
-        ctx.shard.changed(1);
+        ctx.shard.modified(ctx.call.db, key);
         if ctx.notes_effects() {
             note_effect(ctx, at_ms);
         }
@@ -190,7 +190,7 @@ fn persist(ctx: &mut Ctx<'_>) -> CommandResult {
     let persisted = match ctx.shard.write(ctx.call, key) {
         Some(mut entry) if entry.expire_at_ms().is_some() => {
             entry.set_expire(None);
-            ctx.shard.changed(1);
+            ctx.shard.modified(ctx.call.db, key);
             true
         }
         Some(_) | None => false,

@@ -65,7 +65,9 @@ fn rename_key(ctx: &mut Ctx<'_>, may: impl FnOnce(&mut Ctx<'_>) -> bool) -> Comm
     if from.bytes != to.bytes {
         let entry = ctx.shard.take(ctx.call.db, from).expect("it was there just now");
         ctx.shard.put(ctx.call.db, to.hash, OwnedEntry { key: to.bytes.into(), ..entry });
-        ctx.shard.changed(1);
+        // One change, of two keys.
+        ctx.shard.touched(ctx.call.db, from);
+        ctx.shard.modified(ctx.call.db, to);
     }
     Ok(true)
 }
@@ -111,7 +113,7 @@ fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
     let access = ctx.shard.access_clock;
     let entry = OwnedEntry { key: destination.bytes.into(), value, expire_at_ms, access };
     ctx.shard.put(db, destination.hash, entry);
-    ctx.shard.changed(1);
+    ctx.shard.modified(db, destination);
     ctx.reply.integer(1);
     Ok(())
 }
@@ -153,7 +155,8 @@ fn move_key(ctx: &mut Ctx<'_>) -> CommandResult {
     if moves {
         let entry = ctx.shard.take(ctx.call.db, key).expect("it was there just now");
         ctx.shard.put(db, key.hash, entry);
-        ctx.shard.changed(1);
+        ctx.shard.touched(ctx.call.db, key);
+        ctx.shard.modified(db, key);
     }
 
     ctx.reply.integer(i64::from(moves));
@@ -181,12 +184,12 @@ fn swapdb(ctx: &mut Ctx<'_>) -> CommandResult {
     let second =
         args::integer_32(ctx.arg(2)).map_err(|_| CommandError::fixed("ERR invalid second DB index"))?;
     let db_count = ctx.shard.dbs.len();
-    let index = |db: i32| usize::try_from(db).ok().filter(|&db| db < db_count);
+    let index = |db: i32| u32::try_from(db).ok().filter(|&db| (db as usize) < db_count);
     let (Some(first), Some(second)) = (index(first), index(second)) else {
         return Err(CommandError::DB_OUT_OF_RANGE);
     };
 
-    ctx.shard.dbs.swap(first, second);
+    ctx.shard.swap_dbs(first, second);
     ctx.shard.changed(1);
 
     ctx.reply.ok();

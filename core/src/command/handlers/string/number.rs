@@ -75,7 +75,7 @@ fn add(ctx: &mut Ctx<'_>, increment: i64) -> CommandResult {
             let value = StringRef::of(entry.value())?.integer()?;
             let sum = value.checked_add(increment).ok_or(CommandError::OVERFLOW)?;
             entry.set_int(sum);
-            ctx.shard.changed(1);
+            ctx.shard.modified(ctx.call.db, key);
             sum
         }
         None => {
@@ -119,7 +119,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CommandResult {
     match found {
         Some(mut entry) => {
             entry.set(NewValue::Str(sum.as_bytes()));
-            ctx.shard.changed(1);
+            ctx.shard.modified(ctx.call.db, key);
         }
         None => {
             ctx.shard.set(ctx.call, key, NewValue::Str(sum.as_bytes()), SetExpire::Clear);

@@ -39,7 +39,7 @@ fn append(ctx: &mut Ctx<'_>) -> CommandResult {
             let len = StringRef::of(entry.value())?.len_bytes();
             let grown_len = grown_len(len, value.len(), len_max)?;
             entry.string_mut(grown_len)[len..].copy_from_slice(value);
-            ctx.shard.changed(1);
+            ctx.shard.modified(ctx.call.db, key);
             grown_len
         }
         None => {
@@ -80,7 +80,7 @@ fn setrange(ctx: &mut Ctx<'_>) -> CommandResult {
             } else {
                 let end = grown_len(offset, value.len(), len_max)?;
                 entry.string_mut(end)[offset..end].copy_from_slice(value);
-                ctx.shard.changed(1);
+                ctx.shard.modified(ctx.call.db, key);
                 len.max(end)
             }
         }

@@ -1,0 +1,259 @@
+//! WATCH, as far as one shard goes: which clients watch which of its keys, and whose keys have changed.
+//!
+//! Keys are watched themselves, and not by a version of their bucket, so nobody's EXEC fails because of another key. A
+//! client whose keys have changed is marked and its keys are forgotten: one change is enough.
+//!
+//! A key that is there but whose time is up when it is watched counts as not there, as it does for every command: that
+//! it is removed later is no change. A key whose time comes up later has changed, removed or not; so the time is asked
+//! for when the client wants to know.
+
+use super::observe::KeyEvent;
+use crate::client::ClientId;
+use crate::command::Key;
+use crate::shard::lock::KeyLock;
+use crate::types::Table;
+use ahash::AHashMap;
+use smallvec::SmallVec;
+
+/// A key that is in its table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Found {
+    Alive,
+    /// Its time is up.
+    Stale,
+}
+
+/// Looks up without removing anything.
+pub(super) fn state(table: &Table, key: Key<'_>, now_ms: i64) -> Option<Found> {
+    let at_ms = table.get(key.hash, key.bytes)?.expire_at_ms();
+    Some(if at_ms.is_some_and(|at_ms| now_ms > at_ms) { Found::Stale } else { Found::Alive })
+}
+
+/// A key, and who watches it.
+struct Watched {
+    db: u32,
+    key: Box<[u8]>,
+    watchers: SmallVec<[Watcher; 1]>,
+}
+
+struct Watcher {
+    client: ClientId,
+    /// The key's time was up already when it was watched.
+    was_stale: bool,
+}
+
+/// What a client watches.
+#[derive(Default)]
+struct Watches {
+    has_changed: bool,
+    keys: Vec<(u32, u64, Box<[u8]>)>,
+}
+
+/// The watched keys of one shard.
+#[derive(Default)]
+pub struct Watch {
+    /// By their hash: two keys of one hash share a list.
+    keys: AHashMap<u64, SmallVec<[Watched; 1]>>,
+    clients: AHashMap<ClientId, Watches>,
+}
+
+impl Watch {
+    /// Whether no key is watched.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many clients watch keys here, or did until these changed.
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// A client watches a key from now on. `found`: what there is of it.
+    pub fn add(&mut self, client: ClientId, db: u32, key: Key<'_>, found: Option<Found>) {
+        let watches = self.clients.entry(client).or_default();
+        let is_known =
+            watches.keys.iter().any(|(other_db, _, other)| *other_db == db && **other == *key.bytes);
+        if watches.has_changed || is_known {
+            return;
+        }
+        watches.keys.push((db, key.hash, key.bytes.into()));
+        let watcher = Watcher { client, was_stale: found == Some(Found::Stale) };
+        let list = self.keys.entry(key.hash).or_default();
+        match list.iter_mut().find(|watched| watched.db == db && *watched.key == *key.bytes) {
+            Some(watched) => watched.watchers.push(watcher),
+            None => {
+                list.push(Watched { db, key: key.bytes.into(), watchers: SmallVec::from_iter([watcher]) });
+            }
+        }
+    }
+
+    /// A client watches nothing any more.
+    pub fn remove(&mut self, client: ClientId) {
+        if let Some(watches) = self.clients.remove(&client) {
+            self.forget(client, &watches.keys);
+        }
+    }
+
+    fn forget(&mut self, client: ClientId, keys: &[(u32, u64, Box<[u8]>)]) {
+        for (db, hash, key) in keys {
+            let Some(list) = self.keys.get_mut(hash) else { continue };
+            if let Some(at) = list.iter().position(|watched| watched.db == *db && watched.key == *key) {
+                list[at].watchers.retain(|watcher| watcher.client != client);
+                if list[at].watchers.is_empty() {
+                    list.swap_remove(at);
+                }
+            }
+            if list.is_empty() {
+                self.keys.remove(hash);
+            }
+        }
+    }
+
+    /// Whether nothing that the client watches here has changed. `find` tells what there is of a key.
+    pub fn holds(&self, client: ClientId, find: impl Fn(u32, Key<'_>) -> Option<Found>) -> bool {
+        let Some(watches) = self.clients.get(&client) else { return true };
+        let expired_since = |(db, hash, bytes): &(u32, u64, Box<[u8]>)| {
+            let key = Key { bytes, hash: *hash };
+            find(*db, key) == Some(Found::Stale) && !self.was_stale(client, *db, key)
+        };
+        !watches.has_changed && !watches.keys.iter().any(expired_since)
+    }
+
+    fn was_stale(&self, client: ClientId, db: u32, key: Key<'_>) -> bool {
+        let list = self.keys.get(&key.hash).map_or(&[][..], |list| list);
+        let watched = list.iter().find(|watched| watched.db == db && *watched.key == *key.bytes);
+        let mut watchers = watched.into_iter().flat_map(|watched| &watched.watchers);
+        watchers.any(|watcher| watcher.client == client && watcher.was_stale)
+    }
+
+    /// The locks which keep what the client watches as it is.
+    pub fn locks(&self, client: ClientId) -> impl Iterator<Item = KeyLock> {
+        let keys = self.clients.get(&client).map_or(&[][..], |watches| &watches.keys);
+        keys.iter().map(|&(_, hash, _)| KeyLock { id: hash, exclusive: false })
+    }
+
+    /// Something has happened to a key.
+    pub(super) fn note(&mut self, db: u32, key: Key<'_>, event: KeyEvent) {
+        let Some(list) = self.keys.get_mut(&key.hash) else { return };
+        let Some(watched) = list.iter_mut().find(|watched| watched.db == db && *watched.key == *key.bytes)
+        else {
+            return;
+        };
+        let mut changed: SmallVec<[ClientId; 1]> = SmallVec::new();
+        for watcher in &mut watched.watchers {
+            match event {
+                KeyEvent::Expired if watcher.was_stale => watcher.was_stale = false,
+                KeyEvent::Expired | KeyEvent::Touched => changed.push(watcher.client),
+            }
+        }
+        changed.into_iter().for_each(|client| self.has_changed(client));
+    }
+
+    /// All keys of a database are about to be replaced by others, or by none. `old` and `new` tell what there is of a
+    /// key before and after.
+    pub(super) fn replace(
+        &mut self,
+        db: u32,
+        old: &dyn Fn(Key<'_>) -> Option<Found>,
+        new: &dyn Fn(Key<'_>) -> Option<Found>,
+    ) {
+        let mut changed: SmallVec<[ClientId; 4]> = SmallVec::new();
+        for (hash, list) in &mut self.keys {
+            for watched in list.iter_mut().filter(|watched| watched.db == db) {
+                let key = Key { bytes: &watched.key, hash: *hash };
+                let (old, new) = (old(key), new(key));
+                for watcher in &mut watched.watchers {
+                    let was_there = old.is_some() && !watcher.was_stale;
+                    if was_there || new == Some(Found::Alive) {
+                        changed.push(watcher.client);
+                    } else {
+                        watcher.was_stale = new == Some(Found::Stale);
+                    }
+                }
+            }
+        }
+        changed.into_iter().for_each(|client| self.has_changed(client));
+    }
+
+    fn has_changed(&mut self, client: ClientId) {
+        let Some(watches) = self.clients.get_mut(&client) else { return };
+        watches.has_changed = true;
+        let keys = std::mem::take(&mut watches.keys);
+        self.forget(client, &keys);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::hash_key;
+
+    fn key(bytes: &[u8]) -> Key<'_> {
+        Key { bytes, hash: hash_key(bytes) }
+    }
+
+    fn alive(_: u32, _: Key<'_>) -> Option<Found> {
+        Some(Found::Alive)
+    }
+
+    fn stale(_: u32, _: Key<'_>) -> Option<Found> {
+        Some(Found::Stale)
+    }
+
+    #[test]
+    fn only_who_watches_the_key_in_its_database_is_told() {
+        let mut watch = Watch::default();
+        watch.add(1, 0, key(b"a"), Some(Found::Alive));
+        watch.add(2, 1, key(b"a"), Some(Found::Alive));
+        watch.add(3, 0, key(b"b"), None);
+        watch.add(3, 0, key(b"b"), None);
+
+        watch.note(0, key(b"a"), KeyEvent::Touched);
+
+        assert!(!watch.holds(1, alive) && watch.holds(2, alive) && watch.holds(3, alive));
+        assert_eq!((watch.locks(1).count(), watch.locks(3).count()), (0, 1));
+        [1, 2, 3].into_iter().for_each(|client| watch.remove(client));
+        assert!(watch.is_empty() && watch.client_count() == 0);
+        assert!(watch.holds(1, alive), "who watches nothing has nothing changed");
+    }
+
+    #[test]
+    fn a_key_that_expires_has_changed_unless_its_time_was_up_before() {
+        let mut watch = Watch::default();
+        watch.add(1, 0, key(b"a"), Some(Found::Alive));
+        watch.add(2, 0, key(b"a"), Some(Found::Stale));
+        assert!(!watch.holds(1, stale), "also before it is removed");
+        assert!(watch.holds(2, stale));
+
+        watch.note(0, key(b"a"), KeyEvent::Expired);
+        assert!(!watch.holds(1, alive) && watch.holds(2, |_, _| None));
+
+        watch.note(0, key(b"a"), KeyEvent::Touched);
+        assert!(!watch.holds(2, alive), "now it is there");
+    }
+
+    #[test]
+    fn of_keys_that_are_replaced_those_have_changed_that_were_or_are_there() {
+        use Found::{Alive, Stale};
+        for (watched, old, new, holds) in [
+            (None, None, None, true),
+            (None, None, Some(Alive), false),
+            (None, None, Some(Stale), true),
+            (Some(Alive), Some(Alive), None, false),
+            (Some(Alive), Some(Alive), Some(Alive), false),
+            (Some(Alive), Some(Stale), None, false),
+            (Some(Stale), Some(Stale), None, true),
+            (Some(Stale), Some(Stale), Some(Stale), true),
+            (Some(Stale), Some(Stale), Some(Alive), false),
+        ] {
+            let mut watch = Watch::default();
+            watch.add(1, 3, key(b"a"), watched);
+            watch.add(2, 4, key(b"a"), watched);
+
+            watch.replace(3, &|_| old, &|_| new);
+
+            assert_eq!(watch.holds(1, |_, _| new), holds, "{watched:?}: {old:?} -> {new:?}");
+            assert!(watch.holds(2, |_, _| watched), "another database");
+        }
+    }
+}

@@ -46,13 +46,16 @@ impl SlowLogEntry {
 }
 
 /// Newest first.
-#[derive(Default)]
 pub struct SlowLog {
     entries: VecDeque<SlowLogEntry>,
     len_max: usize,
 }
 
 impl SlowLog {
+    pub fn new(len_max: usize) -> SlowLog {
+        SlowLog { entries: VecDeque::new(), len_max }
+    }
+
     pub fn set_len_max(&mut self, len_max: usize) {
         self.len_max = len_max;
         self.entries.truncate(len_max);
@@ -109,8 +112,7 @@ mod tests {
 
     #[test]
     fn the_log_keeps_the_newest() {
-        let mut log = SlowLog::default();
-        log.set_len_max(2);
+        let mut log = SlowLog::new(2);
         (0..5).for_each(|id| log.push(SlowLogEntry { id, ..entry(&["PING"], &[]) }));
         assert_eq!(log.iter().map(|entry| entry.id).collect::<Vec<_>>(), [4, 3]);
         log.set_len_max(1);

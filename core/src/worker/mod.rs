@@ -113,6 +113,7 @@ impl Worker {
     pub fn new(index: usize, globals: &'static Globals, clock: &'static dyn Clock) -> Worker {
         let shard_count = globals.stats.len();
         let (config_version, config) = globals.config();
+        let slowlog_len_max = config.slowlog_max_len as usize;
         let shard = Shard::new(
             index,
             shard_count,
@@ -128,7 +129,7 @@ impl Worker {
             connections: Vec::new(),
             requests: Vec::new(),
             outgoing: Vec::new(),
-            slowlog: SlowLog::default(),
+            slowlog: SlowLog::new(slowlog_len_max),
             local: VecDeque::new(),
             batches: (0..shard_count).map(|_| None).collect(),
             spare_batches: Vec::new(),

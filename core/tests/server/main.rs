@@ -1,5 +1,6 @@
 //! The binary from outside, on both backends, with one shard and several: what the official suite cannot see.
 
+mod admin;
 mod faults;
 mod harness;
 mod process;

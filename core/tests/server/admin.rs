@@ -1,25 +1,9 @@
 //! Commands about the server answer for all its shards.
 
-use crate::harness::{Connection, PATIENCE, SETUPS, Server, Setup, free_port};
+use crate::harness::{Connection, PATIENCE, SETUPS, Server, Setup, free_port, wait_until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
-
-/// The value of a field in INFO.
-fn info(client: &mut Connection, section: &str, field: &str) -> String {
-    let text = client.call(&["INFO", section]);
-    let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    value.unwrap_or_else(|| panic!("INFO {section} has no {field}:\n{text}")).to_string()
-}
-
-/// Asks until the answer is as wanted.
-fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: never");
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-}
 
 /// Connections until every shard has some.
 fn connect_many(server: &Server, setup: Setup) -> Vec<Connection> {
@@ -84,14 +68,14 @@ fn a_pause_holds_writes_of_all_shards_and_counts_who_waits() {
             writer.request(&[b"SET", key.as_bytes(), b"x"]);
         }
         let waiting = writers.len().to_string();
-        wait_until("all writers wait", || info(&mut admin, "clients", "blocked_clients") == waiting);
+        wait_until("all writers wait", || admin.info("clients", "blocked_clients") == waiting);
         assert_eq!(admin.call(&["DBSIZE"]), ":0\r\n");
 
         assert_eq!(admin.call(&["CLIENT", "UNPAUSE"]), "+OK\r\n");
         for writer in &mut writers {
             assert_eq!(writer.reply(), b"+OK\r\n", "{setup:?}");
         }
-        wait_until("nobody waits", || info(&mut admin, "clients", "blocked_clients") == "0");
+        wait_until("nobody waits", || admin.info("clients", "blocked_clients") == "0");
     }
 }
 
@@ -265,7 +249,7 @@ fn keys_and_memory_are_those_of_all_shards() {
     for setup in SETUPS {
         let server = Server::start(setup);
         let mut client = server.connect();
-        let empty: u64 = info(&mut client, "memory", "used_memory_dataset").parse().unwrap();
+        let empty: u64 = client.info("memory", "used_memory_dataset").parse().unwrap();
         for n in 0..500 {
             let (key, value) = (format!("key:{n}"), "x".repeat(1000));
             assert_eq!(client.call(&["SET", &key, &value, "EX", "1000"]), "+OK\r\n");
@@ -273,10 +257,10 @@ fn keys_and_memory_are_those_of_all_shards() {
 
         // A shard tells what it holds at the end of its turn.
         wait_until("all keys are counted", || {
-            info(&mut client, "keyspace", "db0").starts_with("keys=500,expires=500,avg_ttl=")
+            client.info("keyspace", "db0").starts_with("keys=500,expires=500,avg_ttl=")
         });
         wait_until("all memory is counted", || {
-            let used: u64 = info(&mut client, "memory", "used_memory_dataset").parse().unwrap();
+            let used: u64 = client.info("memory", "used_memory_dataset").parse().unwrap();
             used >= empty + 500 * 1000
         });
         assert!(client.call(&["MEMORY", "STATS"]).contains("$10\r\nkeys.count\r\n:500\r\n"), "{setup:?}");
@@ -285,4 +269,49 @@ fn keys_and_memory_are_those_of_all_shards() {
         usages.push(usage_of_all);
     }
     assert!(usages.iter().all(|usage| *usage == usages[0]), "a key is as big on any shard");
+}
+
+/// One wrong value among right ones: Redis' error, and nothing has changed, whichever directive it is.
+#[test]
+fn config_set_of_a_wrong_value_changes_nothing() {
+    const NONSENSE: &str = "\u{1}no value at all";
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let mut client = server.connect();
+        let all = client.call(&["CONFIG", "GET", "*"]);
+        let words: Vec<&str> = all.split("\r\n").skip(1).filter(|word| !word.starts_with('$')).collect();
+        let mut refused = 0;
+        for pair in words.chunks_exact(2) {
+            let (name, value) = (pair[0], pair[1]);
+            if name == "hz" {
+                continue;
+            }
+            let reply = client.call(&["CONFIG", "SET", "hz", "77", name, NONSENSE]);
+            if reply.starts_with("-ERR CONFIG SET failed") {
+                refused += 1;
+            } else {
+                assert_eq!(reply, "+OK\r\n", "{setup:?}: {name}");
+                assert_eq!(client.call(&["CONFIG", "SET", "hz", "10", name, value]), "+OK\r\n", "{name}");
+            }
+            assert_eq!(client.call(&["CONFIG", "GET", "*"]), all, "{setup:?}: after {name} was {reply:?}");
+        }
+        assert!(refused > 100, "only {refused} directives refuse nonsense");
+        for (args, error) in [
+            (&["hz", "77", "no-such-directive", "1"][..], "-ERR Unknown option or number of arguments"),
+            (
+                &["hz", "77", "hz", "78"],
+                "-ERR CONFIG SET failed (possibly related to argument 'hz') - duplicate",
+            ),
+            (&["hz", "77", "maxclients"], "-ERR syntax error"),
+            (
+                &["hz", "77", "databases", "4"],
+                "-ERR CONFIG SET failed (possibly related to argument 'databases')",
+            ),
+        ] {
+            let reply = client.call(&[&["CONFIG", "SET"], args].concat());
+            assert!(reply.starts_with(error), "{setup:?}: {args:?}: {reply}");
+            assert_eq!(client.call(&["CONFIG", "GET", "*"]), all, "{setup:?}: {args:?}");
+        }
+        assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
+    }
 }

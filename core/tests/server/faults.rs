@@ -1,6 +1,6 @@
 //! Clients that misbehave: the server answers as Redis does, bounds what it keeps, and serves the others.
 
-use crate::harness::{Connection, PATIENCE, SETUPS, Server, Setup, encode};
+use crate::harness::{Connection, PATIENCE, SETUPS, Server, encode};
 use std::io::Write;
 use std::time::Instant;
 
@@ -144,23 +144,6 @@ fn connections_that_die_in_the_middle_of_a_pipeline_disturb_nobody() {
             "+OK\r\n",
             "{setup:?}: a lock was left"
         );
-    }
-}
-
-#[test]
-fn thousands_of_idle_and_thousands_of_churning_connections_are_served() {
-    for setup in [Setup { shards: 3, io_backend: "uring" }, Setup { shards: 3, io_backend: "epoll" }] {
-        let server = Server::start(setup);
-        let idle: Vec<Connection> = (0..400).map(|_| server.connect()).collect();
-        for n in 0..2_000 {
-            let mut client = server.connect();
-            if n % 10 == 0 {
-                assert_eq!(client.call(&["ECHO", "hello"]), "$5\r\nhello\r\n", "{setup:?}");
-            }
-        }
-        for mut client in idle {
-            assert_eq!(client.call(&["PING"]), "+PONG\r\n", "{setup:?}");
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -36,6 +37,44 @@ pub struct Server {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("it is bound").port()
+}
+
+/// Raises this process' limit on open files, which a server inherits, to what is allowed. Returns it.
+pub fn raise_open_files_limit() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit to write to.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a live rlimit to read from.
+    assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) }, 0);
+    limit.rlim_cur as usize
+}
+
+/// Makes the end of a connection a reset, whatever is under way on it.
+pub fn end_with_a_reset(stream: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let len = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the option's value is a live linger of the length given.
+    let done = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            len,
+        )
+    };
+    assert_eq!(done, 0);
+}
+
+/// Asks until the answer is yes.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: never");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 impl Server {
@@ -110,6 +149,10 @@ impl Server {
         let pages: usize = statm.split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a number");
         pages * 4096
     }
+
+    pub fn open_file_count(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.pid())).expect("it runs").count()
+    }
 }
 
 impl Drop for Server {
@@ -159,6 +202,14 @@ impl Connection {
         let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
         self.request(&args);
         String::from_utf8_lossy(&self.reply()).into_owned()
+    }
+
+    /// The value of a field in a section of INFO.
+    #[track_caller]
+    pub fn info(&mut self, section: &str, field: &str) -> String {
+        let text = self.call(&["INFO", section]);
+        let value = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        value.unwrap_or_else(|| panic!("INFO {section} has no {field}:\n{text}")).to_string()
     }
 
     /// The next complete RESP2 reply, as bytes.

@@ -39,6 +39,10 @@ const FILL_STEP_BYTES_MIN: usize = 256 << 10;
 /// While requests are held, receiving stops at this much in the query buffer.
 const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
 
+/// A connection with this much output has its limit looked at after every command, not only at the end of the turn: a
+/// pipeline of small requests may have any amount of replies.
+const OUTPUT_WATCHED_BYTES: usize = 1 << 20;
+
 /// A parsed request of the current group.
 pub(super) struct Prepared {
     /// Its arguments in the worker's `args`.
@@ -316,6 +320,9 @@ impl Worker {
                 if count > 0 {
                     *done = left[count - 1].end;
                     left = &left[count..];
+                    if self.connections[at].is_none() {
+                        return Some(*done);
+                    }
                     continue;
                 }
             }
@@ -454,7 +461,8 @@ impl Worker {
         Some((call, out_of_the_way | bounded))
     }
 
-    /// Runs the straight requests at the start of `requests`, and returns how many that are.
+    /// Runs the straight requests at the start of `requests`, and returns how many. The connection may be closed then,
+    /// over its output limit.
     fn run_straight(&mut self, at: usize, buf: &[u8], requests: &[Prepared], args: &[ArgRange]) -> usize {
         let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
         let mut out = self.take_output(at);
@@ -500,6 +508,9 @@ impl Worker {
                 self.time_straight(&requests[count - 1..count], &call, argv_of);
                 untimed = 0;
             }
+            if out.len() >= OUTPUT_WATCHED_BYTES {
+                break;
+            }
         }
         self.time_straight(&requests[count - untimed..count], &call, argv_of);
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
@@ -507,7 +518,11 @@ impl Worker {
         if count > 0 {
             connection.client.last_command = Some(call.command);
             connection.client.command_count += count as u64;
+            let is_watched = connection.out.len() >= OUTPUT_WATCHED_BYTES;
             self.mark_dirty(at);
+            if is_watched {
+                self.check_output_limit(at);
+            }
         }
         count
     }
@@ -749,6 +764,10 @@ impl Worker {
         } else {
             connection.queue_ready(&out);
             self.give_buffer(out);
+        }
+        let Some(connection) = self.connections[at].as_deref() else { return Flow::Stop };
+        if connection.output_len_bytes() >= OUTPUT_WATCHED_BYTES && self.check_output_limit(at) {
+            return Flow::Stop;
         }
         self.mark_dirty(at);
         Flow::Next

@@ -1,6 +1,6 @@
 //! Clients that misbehave: the server answers as Redis does, bounds what it keeps, and serves the others.
 
-use crate::harness::{Connection, PATIENCE, SETUPS, Server, encode};
+use crate::harness::{Connection, PATIENCE, SETUPS, Server, encode, wait_until};
 use std::io::Write;
 use std::time::Instant;
 
@@ -112,6 +112,32 @@ fn a_client_that_never_reads_is_cut_off_at_its_limit_and_nobody_else() {
             assert_eq!(other.call(&["PING"]), "+PONG\r\n");
         }
         assert_eq!(other.call(&["STRLEN", "big"]), format!(":{}\r\n", value.len()));
+    }
+}
+
+/// The replies of a pipeline that arrived in one piece are many times its length, and the limit holds for them, too.
+#[test]
+fn a_pipeline_of_small_requests_for_big_replies_is_cut_off_at_its_limit() {
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &["--client-output-buffer-limit", "normal 20mb 0 0"]);
+        let mut other = server.connect();
+        let value = "x".repeat(1 << 20);
+        for n in 0..setup.shards * 4 {
+            assert_eq!(other.call(&["SET", &format!("big:{n}"), &value]), "+OK\r\n");
+        }
+        let before = server.rss_bytes();
+        for n in 0..setup.shards * 4 {
+            let mut deaf = server.connect();
+            assert_eq!(deaf.call(&["PING"]), "+PONG\r\n");
+            let request = encode(&[b"GET", format!("big:{n}").as_bytes()]);
+            // The server may hang up while this is being sent.
+            let _ = deaf.stream.write_all(&request.repeat(2_000));
+            wait_until("it is cut off", || {
+                let grown = server.rss_bytes().saturating_sub(before);
+                assert!(grown < 150 << 20, "{setup:?}: {grown} bytes for a client that reads nothing");
+                other.info("clients", "connected_clients") == "1"
+            });
+        }
     }
 }
 

@@ -380,3 +380,6 @@ fn push_request(out: &mut Vec<u8>, args: &[&[u8]]) {
     request.array(args.len());
     args.iter().for_each(|arg| request.bulk(arg));
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,7 +56,7 @@ impl Stream {
 }
 
 /// The requests of a stream, their words joined by blanks.
-pub(super) fn requests(bytes: &[u8]) -> Vec<String> {
+pub(in crate::shard::effects) fn requests(bytes: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(bytes).expect("the effects here are text");
     let mut lines = text.split("\r\n");
     let mut found = Vec::new();

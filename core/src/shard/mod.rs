@@ -248,6 +248,16 @@ impl Shard {
         self.dbs.iter().map(|db| db.table.memory().overhead() as u64).sum()
     }
 
+    /// Whether a table has asked for memory since this was called last.
+    pub fn take_growth(&mut self) -> bool {
+        self.dbs.iter_mut().fold(false, |grown, db| grown | db.table.take_growth())
+    }
+
+    /// [`Table::back_by_huge_page`] for the first table that has something to do.
+    pub fn back_by_huge_page(&mut self) -> bool {
+        self.dbs.iter_mut().any(|db| db.table.back_by_huge_page())
+    }
+
     /// Room for more entries that the tables hold.
     pub fn table_free_bytes(&self) -> u64 {
         self.dbs.iter().filter(|db| !db.table.is_empty()).map(|db| db.table.memory().free() as u64).sum()

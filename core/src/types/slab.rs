@@ -15,11 +15,12 @@
 //! and can serve another class; a chunk that empties goes back to the global allocator.
 //!
 //! *Huge pages.* A look-up in a table that the caches do not hold waits for memory twice, for the index and for the
-//! entry, and with pages of 4 KiB each time the translation of the address has to be fetched as well. So a chunk is as
-//! long as a huge page, the table's segments live in chunks too, and as soon as there are [`HUGE_FROM_CHUNKS`] the
-//! kernel is asked to back them by huge pages. Since chunks fill one after the other, at most one of them is resident
-//! without being used, and a table below that size has only those small pages that it has touched. (Asking the same of
-//! the whole process would make every allocation of it round up to 2 MiB: measured, 174 bytes a key against 102.)
+//! entry, and with pages of 4 KiB each time the translation of the address has to be fetched as well: measured, a
+//! fifth of a pipelined GET. So a chunk is as long as a huge page, the table's segments live in chunks too, and
+//! [`Slab::back_by_huge_page`] has the kernel put a full chunk on one. Not when the chunk is new, which would be one call
+//! less: touching a huge page first clears 2 MiB, in the middle of a SET. So no chunk takes more memory than it has
+//! touched pages. (Asking for huge pages in the whole process makes every allocation of it round up to 2 MiB:
+//! measured, 174 bytes a key against 102.)
 
 use std::alloc::{self, Layout};
 use std::ptr::{self, NonNull};
@@ -39,7 +40,7 @@ pub(super) const BLOCK_LAYOUT: Layout = match Layout::from_size_align(4096, 64) 
 };
 const PAGE_LEN: usize = 16 * 1024;
 const CHUNK_LEN: usize = 2 * 1024 * 1024;
-/// A slab of as many chunks asks for huge pages: 8 MiB.
+/// A slab of fewer chunks is left as it is: what it has, the caches and the translation buffers hold.
 const HUGE_FROM_CHUNKS: usize = 4;
 const PAGE_COUNT: usize = CHUNK_LEN / PAGE_LEN;
 /// Cell positions are counted in steps, to fit 16 bits.
@@ -76,6 +77,8 @@ struct Chunk {
     prev: *mut Chunk,
     /// Place in `Slab::chunks`.
     position: usize,
+    /// Lies on small pages, and the kernel has not been asked yet to change that.
+    small_paged: bool,
     /// A bit for each page that serves no class.
     free_pages: u128,
     pages: [Page; PAGE_COUNT],
@@ -90,6 +93,13 @@ pub(super) struct Slab {
     roomy: Vec<*mut Page>,
     chunks: Vec<*mut Chunk>,
     roomy_chunks: *mut Chunk,
+    /// Chunks of which `small_paged` is set.
+    small_paged: usize,
+    /// Where the search for one of them goes on; none of them was full when it went around last.
+    next_small_paged: usize,
+    searched_in_vain: bool,
+    /// A chunk was added since this was asked last.
+    has_grown: bool,
     used_bytes: usize,
     block_count: usize,
     large_count: usize,
@@ -133,6 +143,10 @@ impl Slab {
             roomy: Vec::new(),
             chunks: Vec::new(),
             roomy_chunks: ptr::null_mut(),
+            small_paged: 0,
+            next_small_paged: 0,
+            searched_in_vain: false,
+            has_grown: false,
             used_bytes: 0,
             block_count: 0,
             large_count: 0,
@@ -140,6 +154,35 @@ impl Slab {
             #[cfg(test)]
             plain: false,
         }
+    }
+
+    /// Whether there are more chunks than when this was asked last, or were at a time.
+    pub(super) fn take_growth(&mut self) -> bool {
+        std::mem::take(&mut self.has_grown)
+    }
+
+    /// Puts one more full chunk on a huge page. That takes as long as copying it, and longer where the machine has to find
+    /// the memory first. Answers whether there was one to try.
+    pub(super) fn back_by_huge_page(&mut self) -> bool {
+        if self.chunks.len() < HUGE_FROM_CHUNKS || self.small_paged == 0 || self.searched_in_vain {
+            return false;
+        }
+        for _ in 0..self.chunks.len() {
+            self.next_small_paged = (self.next_small_paged + 1) % self.chunks.len();
+            let chunk = self.chunks[self.next_small_paged];
+            // SAFETY: chunks in the list are live.
+            unsafe {
+                if (*chunk).small_paged && (*chunk).free_pages == 0 {
+                    // Also where it fails: a kernel that cannot once is not asked again.
+                    (*chunk).small_paged = false;
+                    self.small_paged -= 1;
+                    collapse(chunk);
+                    return true;
+                }
+            }
+        }
+        self.searched_in_vain = true;
+        false
     }
 
     /// Bytes in cells that are in use.
@@ -338,6 +381,7 @@ impl Slab {
             let index = (*chunk).free_pages.trailing_zeros() as usize;
             (*chunk).free_pages &= !(1 << index);
             if (*chunk).free_pages == 0 {
+                self.searched_in_vain = false;
                 self.unlink_chunk(chunk);
             }
             let page = &raw mut (*chunk).pages[index];
@@ -357,15 +401,12 @@ impl Slab {
         };
         let chunk = chunk.as_ptr().cast::<Chunk>();
         chunk.expose_provenance();
-        if self.chunks.len() == HUGE_FROM_CHUNKS {
-            self.chunks.iter().for_each(|&early| ask_for_huge_pages(early));
-        }
-        if self.chunks.len() >= HUGE_FROM_CHUNKS {
-            ask_for_huge_pages(chunk);
-        }
+        self.has_grown = true;
+        self.small_paged += 1;
         // SAFETY: the chunk is ours, big and aligned enough for its header; every field is written before it is read.
         unsafe {
             (&raw mut (*chunk).position).write(self.chunks.len());
+            (&raw mut (*chunk).small_paged).write(true);
             (&raw mut (*chunk).free_pages).write(ALL_PAGES);
             for index in 0..PAGE_COUNT {
                 (&raw mut (*chunk).pages[index]).write(Page {
@@ -408,6 +449,7 @@ impl Slab {
                 self.unlink_chunk(chunk);
                 let position = (*chunk).position;
                 self.chunks.swap_remove(position);
+                self.small_paged -= usize::from((*chunk).small_paged);
                 if let Some(&moved) = self.chunks.get(position) {
                     (*moved).position = position;
                 }
@@ -490,16 +532,18 @@ impl Drop for Slab {
     }
 }
 
-/// For memory that is there already, this has the kernel's own thread gather it sometime.
-fn ask_for_huge_pages(chunk: *mut Chunk) {
-    // SAFETY: the range is a chunk of ours, and the advice changes nothing of its contents. A kernel that has no huge
-    // pages refuses, and all stays as it is.
+/// Puts a chunk on a huge page, and answers whether the kernel did. It copies the chunk once.
+fn collapse(chunk: *mut Chunk) -> bool {
+    // SAFETY: the range is a chunk of ours, and nothing of its contents changes. A kernel that cannot refuses.
     #[cfg(all(target_os = "linux", not(miri)))]
     unsafe {
-        libc::madvise(chunk.cast(), CHUNK_LEN, libc::MADV_HUGEPAGE);
+        libc::madvise(chunk.cast(), CHUNK_LEN, libc::MADV_COLLAPSE) == 0
     }
     #[cfg(not(all(target_os = "linux", not(miri))))]
-    let _ = chunk;
+    {
+        let _ = chunk;
+        false
+    }
 }
 
 fn first_step(index: usize) -> u16 {

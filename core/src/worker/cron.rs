@@ -21,6 +21,12 @@ const QUERY_BUFFER_KEPT_BYTES: usize = 32 << 10;
 /// INFO tells the longest buffers among the clients since at most so long.
 const RECENT_MS: i64 = 8000;
 
+/// Tables that have not grown for so long are moved to huge pages.
+const GROWTH_REST_MS: i64 = 2000;
+
+/// At most one part in so many of the time goes into that.
+const HUGE_PAGE_SHARE: u64 = 100;
+
 #[derive(Default)]
 pub(super) struct Cron {
     next_at_ms: i64,
@@ -31,6 +37,9 @@ pub(super) struct Cron {
     /// When the longest buffers of clients are forgotten next.
     recent_until_ms: i64,
     sampled_at_ms: i64,
+    /// When a table asked for memory last, and when the next chunk may be moved to a huge page.
+    grown_at_ms: i64,
+    huge_page_at_ms: i64,
     ops: Rate,
     input: Rate,
     output: Rate,
@@ -91,6 +100,7 @@ impl Worker {
             let elapsed_nanos = || clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
             self.shard.run_active_expire(interval_ms, elapsed_nanos);
         }
+        self.use_huge_pages();
         self.sample_rates();
         self.ping_readers();
         if self.shard.now_ms >= self.cron.recent_until_ms {
@@ -102,6 +112,22 @@ impl Worker {
         if !self.paused.is_empty() {
             let left_ms = self.globals.pause_until_ms() - self.shard.now_ms;
             self.cron.next_at_ms = self.cron.next_at_ms.min(self.shard.now_ms + left_ms.max(1));
+        }
+    }
+
+    /// Moves a chunk of a table that has come to rest to a huge page.
+    fn use_huge_pages(&mut self) {
+        let now_ms = self.shard.now_ms;
+        if self.shard.take_growth() {
+            self.cron.grown_at_ms = now_ms;
+        }
+        if now_ms - self.cron.grown_at_ms < GROWTH_REST_MS || now_ms < self.cron.huge_page_at_ms {
+            return;
+        }
+        let started = self.clock.ticks();
+        if self.shard.back_by_huge_page() {
+            let spent_nanos = self.clock.ticks_to_nanos(self.clock.ticks().saturating_sub(started));
+            self.cron.huge_page_at_ms = now_ms + (spent_nanos * HUGE_PAGE_SHARE / 1_000_000) as i64;
         }
     }
 

@@ -114,3 +114,15 @@ fn sizes_beyond_the_largest_class_have_allocations_of_their_own() {
     cells.free(1);
     assert_eq!(cells.slab.large_count(), 1);
 }
+
+#[test]
+fn full_chunks_go_to_huge_pages_once_and_keep_what_is_in_them() {
+    let mut cells = Cells::new();
+    (0..HUGE_FROM_CHUNKS * CHUNK_LEN / 96).for_each(|at| cells.allocate(96, at as u8));
+    assert!(cells.slab.take_growth() && !cells.slab.take_growth());
+    let full = cells.slab.chunks.len() - 1;
+    let moved = (0..).take_while(|_| cells.slab.back_by_huge_page()).count();
+    assert_eq!(moved, full, "of {} chunks", cells.slab.chunks.len());
+    assert_eq!(cells.slab.small_paged, 1, "the one that is not full");
+    // Dropping the cells looks at their bytes.
+}

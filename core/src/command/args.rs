@@ -1,7 +1,7 @@
 //! Arguments as handlers read them: numbers and keywords, with the errors that Redis gives for them.
 
 use crate::command::{CommandError, CommandResult};
-use crate::protocol::number::parse_i64;
+use crate::protocol::number::{parse_f64, parse_i64};
 
 /// A strict decimal integer of 64 bits.
 ///
@@ -31,6 +31,27 @@ pub fn database(arg: &[u8], db_count: usize) -> CommandResult<u32> {
     index.filter(|&index| (index as usize) < db_count).ok_or(CommandError::DB_OUT_OF_RANGE)
 }
 
+/// A blocking command's timeout in seconds, with fractions, from `now_ms` on: unix time in milliseconds, rounded up, or
+/// `None` for 0, which means for ever.
+///
+/// # Errors
+/// Not a number; a negative one; a time beyond 64 bits of milliseconds.
+pub fn deadline_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
+    let seconds = parse_f64(arg).ok_or(CommandError::fixed("ERR timeout is not a float or out of range"))?;
+    let ms = (seconds * 1000.0).ceil();
+    // The first double beyond 64 bits is 2^63.
+    if ms >= i64::MAX as f64 {
+        return Err(CommandError::fixed("ERR timeout is out of range"));
+    }
+    if seconds < 0.0 {
+        return Err(CommandError::fixed("ERR timeout is negative"));
+    }
+    match ms as i64 {
+        0 => Ok(None),
+        ms => now_ms.checked_add(ms).map(Some).ok_or(CommandError::fixed("ERR timeout is out of range")),
+    }
+}
+
 /// Whether an argument is `keyword`, in any case.
 #[inline]
 pub fn is(arg: &[u8], keyword: &str) -> bool {
@@ -48,6 +69,19 @@ mod tests {
         assert_eq!(integer_32(b"99999999999999999999"), Err(CommandError::NOT_INTEGER));
         let error = integer_32(b"2147483648").unwrap_err();
         assert_eq!(error.text(), "ERR value is out of range, value must between -2147483648 and 2147483647");
+    }
+
+    #[test]
+    fn a_timeout_is_in_seconds_and_ends_at_a_millisecond() {
+        assert_eq!(deadline_ms(b"0", 1000), Ok(None));
+        assert_eq!(deadline_ms(b"2", 1000), Ok(Some(3000)));
+        assert_eq!(deadline_ms(b"0.0001", 1000), Ok(Some(1001)));
+        let text = |arg: &[u8]| deadline_ms(arg, 1000).unwrap_err().text().to_string();
+        assert_eq!(text(b"soon"), "ERR timeout is not a float or out of range");
+        assert_eq!(text(b"-1"), "ERR timeout is negative");
+        assert_eq!(text(b"0x7FFFFFFFFFFFFF"), "ERR timeout is out of range");
+        assert_eq!(text(b"inf"), "ERR timeout is out of range");
+        assert_eq!(text(b"9223372036854775.8"), "ERR timeout is out of range");
     }
 
     #[test]

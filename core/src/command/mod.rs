@@ -22,8 +22,10 @@ use crate::command::table::CommandId;
 use crate::protocol::Argv;
 use crate::protocol::reply::{Reply, Resp};
 use crate::shard::Shard;
+use crate::shard::blocking::Wish;
 use crate::types::hash::hash_key;
 use crate::worker::{Connection, Worker};
+use std::ops::Range;
 
 /// A key and its hash ([`hash_key`]).
 #[derive(Clone, Copy)]
@@ -87,6 +89,22 @@ impl<'a> Ctx<'a> {
     /// adds an effect; the first one takes the arguments' place. Not before something has changed.
     pub fn effect(&mut self, args: &[&[u8]]) {
         self.shard.effects.replace(self.call.db, args);
+    }
+
+    /// Where a blocking command may look for something to take. `keys`: the arguments that are the keys it waits for.
+    /// That is all of them, or, if it has waited and one of them is there for it now, that one.
+    pub fn takes_from(&self, keys: Range<usize>) -> Range<usize> {
+        match self.shard.blocking.offered() {
+            Some(position) => position as usize..position as usize + 1,
+            None => keys,
+        }
+    }
+
+    /// A blocking command has found nothing to take and changed nothing: it waits until one of `keys` (arguments) is
+    /// there, at most until `deadline_ms`. What it has replied is what the client gets when the time is up, and at
+    /// once where a command must not wait (in EXEC).
+    pub fn block(&mut self, keys: Range<usize>, deadline_ms: Option<i64>) {
+        self.shard.blocking.set_wish(Wish { keys: keys.start as u32..keys.end as u32, deadline_ms });
     }
 }
 

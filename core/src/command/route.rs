@@ -125,7 +125,9 @@ fn fan_out_parts(args: Argv<'_>, positions: &[(usize, u32)], shard_count: usize)
 /// What a shard locks and hands over: (database, hash, key) each.
 type CheckOutShare = (SmallVec<[KeyLock; 4]>, Vec<(u32, u64, Vec<u8>)>);
 
-fn check_out_parts(
+/// The parts of a command whose keys at `positions` are checked out to its home. (One that waits for several keys and is
+/// served by one of them leaves the others where they are.)
+pub fn check_out_parts(
     row: &Command,
     args: Argv<'_>,
     positions: &[(usize, u32)],

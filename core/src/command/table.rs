@@ -146,6 +146,9 @@ pub struct Command {
     /// `db_count`. Bad input gives any database that exists: the handler will refuse it.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
     pub run: Run,
+    /// For a blocking command that waits: whether it would take something from the key at an argument, which has
+    /// changed. What it says of a key that is there must be what the handler does then.
+    pub ready: fn(ctx: &mut Ctx<'_>, position: usize) -> bool,
     /// Which arguments are secrets, and must not be seen in logs. A log line costs more than asking.
     pub secrets: fn(args: Argv<'_>) -> SmallVec<[usize; 2]>,
     pub docs: Docs,
@@ -154,6 +157,10 @@ pub struct Command {
 
 fn no_secrets(_args: Argv<'_>) -> SmallVec<[usize; 2]> {
     SmallVec::new()
+}
+
+fn key_exists(ctx: &mut Ctx<'_>, position: usize) -> bool {
+    ctx.shard.exists(ctx.call.db, ctx.key(position))
 }
 
 fn selected_db(_args: Argv<'_>, _position: usize, selected: u32, _db_count: usize) -> u32 {
@@ -194,6 +201,7 @@ impl Command {
             find_keys: None,
             key_db: selected_db,
             run,
+            ready: key_exists,
             secrets: no_secrets,
             docs: Docs::NONE,
             subcommands: &[],
@@ -238,6 +246,11 @@ impl Command {
 
     pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32, usize) -> u32) -> Command {
         self.key_db = key_db;
+        self
+    }
+
+    pub const fn ready(mut self, ready: fn(&mut Ctx<'_>, usize) -> bool) -> Command {
+        self.ready = ready;
         self
     }
 

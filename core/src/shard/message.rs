@@ -3,6 +3,7 @@
 use crate::client::ClientId;
 use crate::command::Call;
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
+use crate::shard::blocking::WaitMessage;
 use crate::shard::effects::EffectBatch;
 use crate::shard::slowlog::SlowLogEntry;
 use crate::shard::txn::TxnMessage;
@@ -16,6 +17,7 @@ pub enum Message {
     /// What came of them.
     Replies(Box<Batch>),
     Txn(TxnMessage),
+    Wait(WaitMessage),
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),
     /// Listen on these sockets, in place of those for TCP so far: for the accepting shard.
@@ -43,7 +45,7 @@ pub enum StreamMessage {
 }
 
 /// A reply's place: a connection of the sender's, and the place in its queue of replies.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token {
     pub conn: u32,
     /// Tells the connection from a later one at the same index.

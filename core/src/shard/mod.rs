@@ -3,6 +3,7 @@
 //!
 //! Time is given, never asked for: `now_ms` is set by the worker at each turn.
 
+pub mod blocking;
 pub mod effects;
 pub mod expire;
 pub mod lazyfree;
@@ -17,8 +18,9 @@ pub mod watch;
 
 use crate::command::{Call, Key};
 use crate::config::Config;
+use crate::shard::blocking::Blocking;
 use crate::shard::effects::EffectLog;
-use crate::shard::lock::LockTable;
+use crate::shard::lock::{LockTable, Ticket};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::table::Live;
@@ -42,6 +44,10 @@ pub struct Shard {
     pub effects: EffectLog,
     /// Who wants to know which of its keys change.
     pub observers: Observers,
+    /// The locks under which commands run at present; `None` for a command of this shard alone, which needs none.
+    pub running: Option<Ticket>,
+    /// Who waits for which key.
+    pub blocking: Blocking,
     pub config: Arc<Config>,
     pub stats: Arc<ShardStats>,
     /// Wall clock of this turn, unix time in milliseconds.
@@ -85,6 +91,8 @@ impl Shard {
             locks: LockTable::default(),
             effects: EffectLog::default(),
             observers: Observers::default(),
+            running: None,
+            blocking: Blocking::default(),
             config,
             stats,
             now_ms: 0,

@@ -3,6 +3,9 @@
 //! Every change of a key goes through [`Shard::modified`] or [`Shard::touched`], and a key that is removed because its
 //! time is up through [`Observers::expired`]. Nearly always nobody wants to know, which is one branch to see.
 //!
+//! Observers are those who watch a key for their EXEC, and those who wait for one ([`blocking`](super::blocking)). What
+//! happens to a key on its way out of the tables concerns only the former.
+//!
 //! A guest, the key of another shard that is checked out to this one, has its observers at home. While guests are here,
 //! what happens to keys is written down instead, and its owner is told with the check-in.
 
@@ -32,6 +35,8 @@ pub struct GuestEvent {
 #[derive(Default)]
 pub struct Observers {
     watch: Watch,
+    /// Commands wait for keys, or have.
+    blocks: bool,
     /// While guests are here: what happened to them.
     guests: Option<Vec<GuestEvent>>,
     /// Whether there is anybody to tell.
@@ -65,14 +70,13 @@ impl Observers {
     }
 
     fn set_on(&mut self) {
-        self.is_on = self.guests.is_some() || !self.watch.is_empty();
+        self.is_on = self.guests.is_some() || self.blocks || !self.watch.is_empty();
     }
 
-    #[inline]
-    fn touched(&mut self, db: u32, key: Key<'_>) {
-        if self.is_on {
-            self.tell(db, key, KeyEvent::Touched);
-        }
+    /// A command waits for a key.
+    pub(super) fn set_blocks(&mut self, blocks: bool) {
+        self.blocks = blocks;
+        self.set_on();
     }
 
     /// A key whose time is up was removed.
@@ -106,7 +110,18 @@ impl Shard {
     /// Tells whoever observes the key that it has changed. Counts nothing.
     #[inline]
     pub fn touched(&mut self, db: u32, key: Key<'_>) {
-        self.observers.touched(db, key);
+        if self.observers.is_on {
+            self.tell(db, key);
+        }
+    }
+
+    #[cold]
+    fn tell(&mut self, db: u32, key: Key<'_>) {
+        self.observers.tell(db, key, KeyEvent::Touched);
+        if self.observers.blocks && self.observers.guests.is_none() {
+            self.signal(db, key);
+            self.observers.set_blocks(!self.blocking.is_empty());
+        }
     }
 
     /// Tells the observers of keys of this shard what happened to them while they were guests of another one.
@@ -114,7 +129,7 @@ impl Shard {
         for GuestEvent { db, hash, key, event } in events {
             let key = Key { bytes: key, hash: *hash };
             match event {
-                KeyEvent::Touched => self.observers.touched(*db, key),
+                KeyEvent::Touched => self.touched(*db, key),
                 KeyEvent::Expired => self.observers.expired(*db, key),
             }
         }
@@ -142,5 +157,6 @@ impl Shard {
             self.observers.set_on();
         }
         self.dbs.swap(first as usize, second as usize);
+        [first, second].into_iter().for_each(|db| self.signal_all(db));
     }
 }

@@ -31,7 +31,9 @@
 
 use crate::command::Call;
 use crate::protocol::OwnedArgv;
+use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
+use crate::shard::observe::GuestEvent;
 use crate::types::OwnedEntry;
 
 /// A transaction's name: its home shard, and that shard's running number.
@@ -73,6 +75,8 @@ pub struct Plan {
     pub shards: Vec<usize>,
     /// The part to be locked next.
     pub next: usize,
+    /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
+    pub offer: Option<OfferId>,
 }
 
 /// What a shard returned: its reply, or its entries in the order of its keys.
@@ -88,8 +92,9 @@ pub enum TxnMessage {
     Go(TxnId),
     /// Shard `shard` has run its part.
     Done { id: TxnId, shard: usize, outcome: Outcome },
-    /// Put these back under their keys and release the locks.
-    CheckIn { id: TxnId, entries: Vec<Option<OwnedEntry>> },
+    /// Put these back under their keys, tell the keys' observers, and release the locks. `wait`: the command has found
+    /// nothing, and waits.
+    CheckIn { id: TxnId, entries: Vec<Option<OwnedEntry>>, events: Vec<GuestEvent>, wait: Option<NewWait> },
     /// Run this without any lock and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
     Run { id: TxnId, call: Call, args: OwnedArgv },
 }

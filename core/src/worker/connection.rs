@@ -19,6 +19,10 @@ pub(super) enum Slot {
 pub(super) enum Hold {
     /// A command over several shards runs; it is alone in its connection's pipeline.
     Transaction,
+    /// A command that may wait for a key runs elsewhere, or stands behind a lock.
+    Blocking,
+    /// It waits for a key.
+    Blocked,
     /// The next command starts when all earlier replies are there.
     Pending,
     /// CLIENT PAUSE.
@@ -150,6 +154,11 @@ impl Connection {
     /// Whether CLIENT PAUSE holds one of its commands.
     pub fn is_paused(&self) -> bool {
         self.hold == Some(Hold::Paused)
+    }
+
+    /// Whether one of its commands waits for a key.
+    pub fn is_blocked(&self) -> bool {
+        self.hold == Some(Hold::Blocked)
     }
 
     /// Whether it ends when its replies are sent.

@@ -72,12 +72,16 @@ impl Worker {
         if !self.deferred.is_empty() {
             return 1;
         }
-        (self.cron.next_at_ms - self.shard.now_ms).clamp(0, TURN_INTERVAL_MS_MAX)
+        let deadline_ms = self.blocked.next_deadline_ms().unwrap_or(i64::MAX);
+        (self.cron.next_at_ms.min(deadline_ms) - self.shard.now_ms).clamp(0, TURN_INTERVAL_MS_MAX)
     }
 
     pub(super) fn run_cron(&mut self) {
         if self.shard.is_freeing() {
             self.shard.free_slice();
+        }
+        if self.blocked.next_deadline_ms().is_some() {
+            self.end_waits_in_time();
         }
         if !self.paused.is_empty() && self.globals.pause(self.shard.now_ms).is_none() {
             self.wake_paused();
@@ -199,11 +203,12 @@ impl Worker {
         // Room that tables have in reserve is not in use: it shows as the difference between this and the allocator's.
         let free_bytes = self.shard.table_free_bytes();
         self.shard.stats.set_used_memory(self.clock.thread_allocated_bytes() - free_bytes as i64);
-        if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != 0 {
+        let waiting_count = self.blocked.waiting_count();
+        if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {
             let paused = self.paused.iter().filter(|&&at| {
                 self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())
             });
-            self.shard.stats.blocked_clients.set(paused.count() as u64);
+            self.shard.stats.blocked_clients.set(paused.count() as u64 + waiting_count);
         }
     }
 

@@ -150,6 +150,7 @@ impl Worker {
     pub fn close_now(&mut self, at: usize) {
         let Some(connection) = self.connections[at].take() else { return };
         self.requests.push(IoRequest::Close(connection.conn));
+        self.end_wait(at);
         self.shard.stats.connections_closed.add(1);
         self.shard.stats.clients.set(self.shard.stats.clients.get() - 1);
         if connection.client.is_replica() {
@@ -180,6 +181,7 @@ impl Worker {
             // Replies from other shards are on their way: one send for all of them, if they come soon.
             if !connection.pending.is_empty()
                 && connection.out.len() < DEFERRED_BYTES_MAX
+                && !connection.is_blocked()
                 && !std::mem::replace(&mut connection.is_deferred, true)
             {
                 connection.is_dirty = true;

@@ -9,6 +9,7 @@
 //! One turn: `begin_turn`, events from the driver (`received`, ...), messages from the mesh (`deliver`),
 //! `end_turn`; then the runtime carries out `requests` and hands `outgoing` to the mesh.
 
+mod blocked;
 mod clients;
 mod connection;
 mod cron;
@@ -82,6 +83,7 @@ pub struct Worker {
     /// Connections whose big argument the driver is to read from the end of this turn on.
     fills: Vec<u32>,
     transact: transact::Transactions,
+    blocked: blocked::BlockedClients,
     stream: stream::Stream,
     cron: cron::Cron,
     args: Vec<ArgRange>,
@@ -140,6 +142,7 @@ impl Worker {
             paused: Vec::new(),
             fills: Vec::new(),
             transact: transact::Transactions::default(),
+            blocked: blocked::BlockedClients::default(),
             stream: stream::Stream::new(shard_count),
             cron: cron::Cron::default(),
             args: Vec::new(),
@@ -231,6 +234,7 @@ impl Worker {
             Message::Commands(batch) => self.execute_batch(from, batch),
             Message::Replies(batch) => self.take_replies(batch),
             Message::Txn(message) => self.handle_txn(message),
+            Message::Wait(message) => self.handle_wait(from, message),
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
             Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),
             Message::Slow { client, entry } => self.keep_slow(client, *entry),

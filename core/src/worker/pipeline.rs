@@ -467,8 +467,9 @@ impl Worker {
         let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
         let mut out = self.take_output(at);
         let table = self.table;
-        // Nobody begins to read effects by a straight request.
+        // Nobody begins to read effects, or to wait for a key, by a straight request.
         let notes_effects = self.shard.effects.is_on();
+        let is_awaited = !self.shard.blocking.is_empty();
         let argv_of = |request: &Prepared| {
             let ranges = &args[request.args.start as usize..request.args.end as usize];
             Argv::new(&buf[request.start..request.end], ranges)
@@ -509,6 +510,10 @@ impl Worker {
                 untimed = 0;
             }
             if out.len() >= OUTPUT_WATCHED_BYTES {
+                break;
+            }
+            // What it has changed may be locked now, for those who wait for it.
+            if is_awaited && !self.shard.locks.is_empty() {
                 break;
             }
         }
@@ -648,6 +653,10 @@ impl Worker {
         };
         let pipelined = !connection.pending.is_empty();
         match route {
+            Route::One(_) if pipelined && row.has(flag::BLOCKING) => {
+                connection.hold = Some(Hold::Pending);
+                return Flow::Retry;
+            }
             Route::Session if pipelined && !row.has(flag::FAST) => {
                 connection.hold = Some(Hold::Pending);
                 return Flow::Retry;
@@ -664,6 +673,7 @@ impl Worker {
         connection.client.last_command = Some(entry.id);
         connection.client.command_count += 1;
         let flow = match route {
+            Route::One(shard) if row.has(flag::BLOCKING) => self.begin_blocking(at, entry, call, argv, shard),
             Route::One(shard) if shard == home => self.run_here(at, entry, &call, argv),
             Route::Session => self.run_here(at, entry, &call, argv),
             Route::One(shard) => {
@@ -855,7 +865,14 @@ impl Worker {
     }
 
     /// Whether a command over keys has to wait for a lock on this shard.
-    pub(super) fn must_park(&self, entry: &Entry, argv: Argv<'_>) -> bool {
+    pub(super) fn must_park(&mut self, entry: &Entry, argv: Argv<'_>) -> bool {
+        // Before this command it is the turn of those who wait for what the last one has changed.
+        if self.shard.blocking.has_due() {
+            self.serve_due();
+            if self.shard.locks.is_empty() {
+                return false;
+            }
+        }
         // SCAN must not pass by a key that is away to another shard just now.
         if entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) {
             return true;
@@ -882,7 +899,11 @@ impl Worker {
 
     /// Goes on with the requests of connections that are no longer held.
     pub(super) fn resume_runnable(&mut self) {
-        while let Some(at) = self.runnable.pop() {
+        loop {
+            if self.shard.blocking.has_due() {
+                self.serve_due();
+            }
+            let Some(at) = self.runnable.pop() else { return };
             let at = at as usize;
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             if connection.hold.is_some() {
@@ -910,9 +931,12 @@ impl Worker {
         connection.fulfil(token.place, reply);
         let go_on = match connection.hold {
             Some(Hold::Pending) => connection.pending.is_empty(),
-            Some(Hold::Transaction) => true,
+            Some(Hold::Transaction | Hold::Blocking | Hold::Blocked) => true,
             Some(Hold::Paused | Hold::Filling) | None => false,
         };
+        if matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked)) {
+            self.end_wait(at);
+        }
         self.mark_dirty(at);
         if go_on {
             self.release_hold(at);

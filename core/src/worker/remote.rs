@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::command::Call;
-use crate::command::table::Run;
+use crate::command::table::{Run, flag};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, Message, ParkedCommand, Token};
 
@@ -66,7 +66,13 @@ impl Worker {
                 self.park(entry, parked);
                 continue;
             }
-            self.run(entry, &command.call, args, None, &mut replies);
+            if entry.row.has(flag::BLOCKING) {
+                if !self.run_or_wait(entry, from, command.token, &command.call, args, &mut replies) {
+                    continue;
+                }
+            } else {
+                self.run(entry, &command.call, args, None, &mut replies);
+            }
             batch.answered.push((command.token, replies.len() as u32));
             if replies.len() > BATCH_BYTES_MAX {
                 let mut early = self.spare_batches.pop().unwrap_or_default();

@@ -9,8 +9,11 @@ use crate::command::table::{Entry, KeyspaceLock, Merge, flag};
 use crate::protocol::skip::{Elements, skip_reply, split_array};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::protocol::{Reply, Resp};
+use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::{Message, ParkedCommand, Token};
+use crate::shard::observe::GuestEvent;
+use crate::shard::slot::shard_of;
 use crate::shard::txn::{Outcome, Part, Plan, TxnId, TxnKind, TxnMessage, Work};
 use crate::types::OwnedEntry;
 use crate::types::hash::hash_key;
@@ -29,6 +32,8 @@ struct HomeTxn {
     /// For a check-out: the keys of each shard, in the order of `shards`.
     keys: Vec<Vec<(u32, u64, Vec<u8>)>>,
     started_at_ticks: u64,
+    /// The command has waited, and this key was offered to it.
+    offer: Option<OfferId>,
 }
 
 /// A part whose locks this shard has granted.
@@ -36,6 +41,7 @@ struct HeldPart {
     ticket: Ticket,
     call: Call,
     work: Work,
+    offer: Option<OfferId>,
 }
 
 /// What waits in the lock table.
@@ -96,7 +102,17 @@ impl Worker {
             self.begin(at, entry, call, args, TxnKind::FanOut, parts);
             return;
         }
-        let id = self.register(at, entry, call, args, TxnKind::FanOut, shards.clone().collect(), Vec::new());
+        let token = self.hold_for_transaction(at);
+        let args_owned = OwnedArgv::from_argv(args);
+        let id = self.register(
+            token,
+            entry,
+            call,
+            args_owned,
+            TxnKind::FanOut,
+            shards.clone().collect(),
+            Vec::new(),
+        );
         for shard in shards {
             let args = OwnedArgv::from_argv(args);
             self.send(shard, Message::Txn(TxnMessage::Run { id, call, args }));
@@ -113,6 +129,32 @@ impl Worker {
         kind: TxnKind,
         parts: Vec<Option<Part>>,
     ) {
+        let token = self.hold_for_transaction(at);
+        // What this connection sent to the shards before must arrive there before the locks.
+        self.flush_batches();
+        self.start(token, entry, call, OwnedArgv::from_argv(args), kind, parts, None);
+        self.deliver_local();
+    }
+
+    /// The connection's next reply is that of a transaction, and nothing of it runs before.
+    fn hold_for_transaction(&mut self, at: usize) -> Token {
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        connection.hold = Some(Hold::Transaction);
+        connection.await_reply(at)
+    }
+
+    /// Sends a transaction on its way. `offer`: its command has waited, and this key was offered to it.
+    #[allow(clippy::too_many_arguments, reason = "each is a field of the transaction")]
+    pub(super) fn start(
+        &mut self,
+        token: Token,
+        entry: &'static Entry,
+        call: Call,
+        args: OwnedArgv,
+        kind: TxnKind,
+        parts: Vec<Option<Part>>,
+        offer: Option<OfferId>,
+    ) {
         let shards: Vec<usize> = parts.iter().flatten().map(|part| part.shard).collect();
         let keys = parts
             .iter()
@@ -122,44 +164,40 @@ impl Worker {
                 Work::Run(_) => Vec::new(),
             })
             .collect();
-        let id = self.register(at, entry, call, args, kind, shards.clone(), keys);
+        let id = self.register(token, entry, call, args, kind, shards.clone(), keys);
         let first = shards[0];
-        let plan = Box::new(Plan { id, call, kind, parts, shards, next: 0 });
-        // What this connection sent to the shards before must arrive there before the locks.
-        self.flush_batches();
+        self.transact.home.get_mut(&id.number).expect("it was registered").offer = offer;
+        let plan = Box::new(Plan { id, call, kind, parts, shards, next: 0, offer });
         self.send(first, Message::Txn(TxnMessage::Lock(plan)));
-        self.deliver_local();
     }
 
     #[allow(clippy::too_many_arguments, reason = "each is a field of the transaction")]
     fn register(
         &mut self,
-        at: usize,
+        token: Token,
         entry: &'static Entry,
         call: Call,
-        args: Argv<'_>,
+        args: OwnedArgv,
         kind: TxnKind,
         shards: Vec<usize>,
         keys: Vec<Vec<(u32, u64, Vec<u8>)>>,
     ) -> TxnId {
         let number = self.transact.next_number;
         self.transact.next_number += 1;
-        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let token = connection.await_reply(at);
-        connection.hold = Some(Hold::Transaction);
         self.shard.stats.transactions.add(1);
         self.shard.stats.transaction_shards.add(shards.len() as u64);
         let txn = HomeTxn {
             entry,
             call,
             token,
-            args: OwnedArgv::from_argv(args),
+            args,
             kind,
             outcomes: shards.iter().map(|_| None).collect(),
             missing: shards.len(),
             shards,
             keys,
             started_at_ticks: self.ticks,
+            offer: None,
         };
         self.transact.home.insert(number, txn);
         TxnId { home: self.shard.index as u32, number }
@@ -171,7 +209,7 @@ impl Worker {
             TxnMessage::Lock(plan) => self.lock_part(plan),
             TxnMessage::Go(id) => self.run_held(id, true),
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
-            TxnMessage::CheckIn { id, entries } => self.check_in(id, entries),
+            TxnMessage::CheckIn { id, entries, events, wait } => self.check_in(id, entries, &events, wait),
             TxnMessage::Run { id, call, args } => {
                 let entry = self.table.entry(call.command);
                 let mut reply = Vec::new();
@@ -199,11 +237,20 @@ impl Worker {
             let part = plan.parts[plan.next].as_mut().expect("a part is locked once");
             std::mem::replace(&mut part.locks, LockSet::Whole)
         };
+        if let Some(offer) = plan.offer
+            && let Some(ticket) = self.lock_with_offer(offer, &locks)
+        {
+            self.part_granted(ticket, plan);
+            return;
+        }
         let (ticket, granted) = self.shard.locks.request(locks);
         if granted {
             self.part_granted(ticket, plan);
         } else {
             self.shard.stats.lock_waits.add(1);
+            if let Some(offer) = plan.offer {
+                self.yield_offer(offer);
+            }
             self.transact.waiting.insert(ticket, Waiter::Plan(plan));
         }
     }
@@ -211,7 +258,8 @@ impl Worker {
     /// This shard's locks are granted: pass the plan on, or, if it is the last shard, let everybody run.
     fn part_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>) {
         let part = plan.parts[plan.next].take().expect("a part is granted once");
-        self.transact.held.insert(plan.id, HeldPart { ticket, call: plan.call, work: part.work });
+        let offer = plan.offer.filter(|offer| offer.shard as usize == self.shard.index);
+        self.transact.held.insert(plan.id, HeldPart { ticket, call: plan.call, work: part.work, offer });
         plan.next += 1;
         if plan.next < plan.shards.len() {
             let next = plan.shards[plan.next];
@@ -236,7 +284,9 @@ impl Worker {
                 let mut reply = Vec::new();
                 let conn = self.local_caller(&id);
                 self.is_echo = is_echo;
+                self.shard.running = Some(ticket);
                 self.run(entry, &call, args.as_argv(), conn, &mut reply);
+                self.shard.running = None;
                 self.is_echo = false;
                 self.release(ticket);
                 self.done(id, Outcome::Reply(reply));
@@ -274,15 +324,22 @@ impl Worker {
         self.shard.stats.transaction_wait_nanos.add(waited);
         self.shard.stats.transaction_wait_max_nanos.max(waited);
         let mut reply = Vec::new();
-        match txn.kind {
-            TxnKind::FanOut => merge_fan_out(&mut txn, self.shard.shard_count, &mut reply),
+        let has_replied = match txn.kind {
+            TxnKind::FanOut => {
+                merge_fan_out(&mut txn, self.shard.shard_count, &mut reply);
+                true
+            }
             TxnKind::CheckOut => self.run_checked_out(id, &mut txn, &mut reply),
+        };
+        if has_replied {
+            self.fulfil(txn.token, &reply);
         }
-        self.fulfil(txn.token, &reply);
     }
 
-    /// All entries are here: run the handler over them, and send back what it left.
-    fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn, reply: &mut Vec<u8>) {
+    /// All entries are here: run the handler over them, and send back what it left. False if there is no reply: the
+    /// command waits for one of the keys.
+    fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn, reply: &mut Vec<u8>) -> bool {
+        self.shard.observers.guests_come();
         for (keys, outcome) in txn.keys.iter().zip(&mut txn.outcomes) {
             let Some(Outcome::Entries(entries)) = outcome else { unreachable!("a check-out yields entries") };
             for ((db, hash, _), entry) in keys.iter().zip(std::mem::take(entries)) {
@@ -291,17 +348,28 @@ impl Worker {
                 }
             }
         }
-        self.run(txn.entry, &txn.call, txn.args.as_argv(), None, reply);
+        let mut run = self.run_over_guests(txn.entry, &txn.call, &txn.args, txn.token, txn.offer, reply);
+        let events = self.shard.observers.guests_go();
         for (keys, &shard) in txn.keys.iter().zip(&txn.shards) {
             let entries = keys
                 .iter()
                 .map(|(db, hash, key)| self.shard.dbs[*db as usize].table.take(*hash, key))
                 .collect();
-            self.send(shard, Message::Txn(TxnMessage::CheckIn { id, entries }));
+            let of_shard = |event: &&GuestEvent| shard_of(&event.key, self.shard.shard_count) == shard;
+            let events = events.iter().filter(of_shard).cloned().collect();
+            let wait = run.take_wait(shard);
+            self.send(shard, Message::Txn(TxnMessage::CheckIn { id, entries, events, wait }));
         }
+        run.has_replied
     }
 
-    fn check_in(&mut self, id: TxnId, entries: Vec<Option<OwnedEntry>>) {
+    fn check_in(
+        &mut self,
+        id: TxnId,
+        entries: Vec<Option<OwnedEntry>>,
+        events: &[GuestEvent],
+        wait: Option<NewWait>,
+    ) {
         let held = self.transact.held.remove(&id).expect("what is checked in was checked out");
         let Work::CheckOut(keys) = held.work else { unreachable!("a check-in answers a check-out") };
         for ((db, hash, key), entry) in keys.iter().zip(entries) {
@@ -309,6 +377,16 @@ impl Worker {
             if let Some(entry) = entry {
                 self.shard.put(*db, *hash, entry);
             }
+        }
+        self.shard.running = Some(held.ticket);
+        self.shard.guest_events(events);
+        self.shard.running = None;
+        if let Some(wait) = wait {
+            let (id, wait) = *wait;
+            self.shard.wait(id, wait);
+        }
+        if let Some(offer) = held.offer {
+            self.take_offer_back(offer, held.ticket);
         }
         self.release(held.ticket);
     }
@@ -323,14 +401,11 @@ impl Worker {
         let mut next = 0;
         while let Some(&ticket) = self.transact.granted.get(next) {
             next += 1;
-            match self.transact.waiting.remove(&ticket).expect("who waits for a lock has a waiter") {
-                Waiter::Plan(plan) => self.part_granted(ticket, plan),
-                Waiter::Command(command) => {
-                    let entry = self.table.entry(command.call.command);
-                    let mut reply = self.take_buffer();
-                    self.run(entry, &command.call, command.args.as_argv(), None, &mut reply);
-                    self.answer(command.home, command.token, &reply);
-                    self.give_buffer(reply);
+            match self.transact.waiting.remove(&ticket) {
+                None => self.shard.blocking.granted(ticket),
+                Some(Waiter::Plan(plan)) => self.part_granted(ticket, plan),
+                Some(Waiter::Command(command)) => {
+                    self.run_parked(ticket, *command);
                     self.release(ticket);
                 }
             }

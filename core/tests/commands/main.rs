@@ -5,6 +5,7 @@
 #[path = "../sim/cluster.rs"]
 mod cluster;
 
+mod blocking;
 mod effects;
 mod expire;
 mod keyspace;

@@ -3,6 +3,9 @@
 //! Between each pair of shards messages keep their order; across pairs, and against the clients' input, they
 //! are delayed and reordered at will. That is all the freedom the real mesh has.
 
+#[path = "rows.rs"]
+pub mod rows;
+
 use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::table::CommandTable;
 use shardis_core::config::Config;
@@ -99,7 +102,8 @@ impl Cluster {
             Box::leak(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
         let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
             config: Config::default(),
-            table: CommandTable::new(FAMILIES, &[]).expect("the families fit together"),
+            table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
+                .expect("the families fit together"),
             shard_count,
             seed,
             run_id: "0".repeat(40),
@@ -162,6 +166,16 @@ impl Cluster {
         peer.unsent.clear();
         let (shard, conn) = (peer.shard, peer.conn);
         self.turn(shard, |worker| worker.closed(conn, CloseReason::Eof));
+    }
+
+    /// All workers take a turn at the present time.
+    pub fn tick(&mut self) {
+        (0..self.workers.len()).for_each(|shard| self.turn(shard, |_| {}));
+    }
+
+    /// Whether nobody holds a lock, waits for one, or waits for a key.
+    pub fn is_at_rest(&self) -> bool {
+        self.workers.iter().all(|worker| worker.shard.locks.is_empty() && worker.shard.blocking.is_empty())
     }
 
     /// Takes what the client has received so far.

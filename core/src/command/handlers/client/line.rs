@@ -76,7 +76,7 @@ fn flags(connection: &Connection) -> String {
     let client = &connection.client;
     let letters: String = [
         (client.is_replica(), 'S'),
-        (connection.is_paused(), 'b'),
+        (connection.is_paused() || connection.is_blocked(), 'b'),
         (connection.is_closing(), 'c'),
         (client.unix_socket, 'U'),
         (client.no_evict, 'e'),

@@ -10,7 +10,7 @@ use self::filter::{KillFilter, ListFilter};
 use self::line::write_line;
 use super::connection::{CLIENT_NAME_ERROR, check_printable};
 use super::help::reply_help;
-use crate::client::ReplyMode;
+use crate::client::{ClientId, ReplyMode};
 use crate::command::docs::Docs;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
@@ -235,24 +235,45 @@ fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const UNBLOCK: Command = Command::session("unblock", -3, unblock).flags(ADMIN).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "5.0.0", "Ends the waiting of a client that is in a blocking command")
-        .complexity("O(log N) where N is the number of client connections")
-        .arguments("client-id:int [TIMEOUT | ERROR]"),
-);
+const UNBLOCK: Command = Command::session("unblock", -3, unblock)
+    .flags(ADMIN)
+    .acl(acl::CONNECTION)
+    .scope(Scope::Custom(unblock_scope))
+    .merge(Merge::Sum)
+    .docs(
+        Docs::new("connection", "5.0.0", "Ends the waiting of a client that is in a blocking command")
+            .complexity("O(log N) where N is the number of client connections")
+            .arguments("client-id:int [TIMEOUT | ERROR]"),
+    );
 
-/// CLIENT UNBLOCK client-id [TIMEOUT|ERROR]. Reply: integer, whether the client was blocked: no command of this version
-/// blocks, so it never was. Errors: a bad id or reason.
+/// Bad arguments are refused at home, once.
+fn unblock_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
+    if parse_unblock(args).is_ok() { Scope::Every(KeyspaceLock::None) } else { Scope::Session }
+}
+
+/// Which client, and whether with an error.
+fn parse_unblock(args: Argv<'_>) -> CommandResult<(ClientId, bool)> {
+    let with_error = match args.get(3) {
+        None => false,
+        Some(reason) if reason.eq_ignore_ascii_case(b"timeout") => false,
+        Some(reason) if reason.eq_ignore_ascii_case(b"error") => true,
+        Some(_) => {
+            return Err(CommandError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let id = parse_i64(args.arg(2)).ok_or(CommandError::NOT_INTEGER)?;
+    // A negative one is nobody's.
+    Ok((ClientId::try_from(id).unwrap_or(0), with_error))
+}
+
+/// CLIENT UNBLOCK client-id [TIMEOUT|ERROR]. A client that waits for a key gets what it would get when its time is up, or
+/// an error. Reply: integer, 1 or, if it does not wait, 0. Errors: a bad id or reason. O(clients).
 fn unblock(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    if let Some(reason) = ctx.args.get(3)
-        && !reason.eq_ignore_ascii_case(b"timeout")
-        && !reason.eq_ignore_ascii_case(b"error")
-    {
-        return Err(CommandError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-    }
-    parse_i64(ctx.arg(2)).ok_or(CommandError::NOT_INTEGER)?;
+    let (id, with_error) = parse_unblock(ctx.args)?;
 
-    ctx.reply.integer(0);
+    let unblocked = ctx.worker.unblock(id, with_error);
+
+    ctx.reply.integer(i64::from(unblocked));
     Ok(())
 }
 

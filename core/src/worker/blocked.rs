@@ -1,0 +1,558 @@
+//! Clients that wait for a key: home's side of [`shard::blocking`](crate::shard::blocking), and the giving away of this
+//! shard's keys.
+
+use super::Worker;
+use super::connection::Hold;
+use super::pipeline::Flow;
+use crate::client::ClientId;
+use crate::command::table::{Entry, flag};
+use crate::command::{Call, Ctx, keys, route};
+use crate::protocol::reply::Reply;
+use crate::protocol::{Argv, OwnedArgv};
+use crate::shard::blocking::{NewWait, Next, OfferId, Verdict, Wait, WaitId, WaitMessage, Wish};
+use crate::shard::lock::{KeyLock, LockSet, Ticket};
+use crate::shard::message::{Message, ParkedCommand, Token};
+use crate::shard::slot::shard_of;
+use crate::shard::txn::TxnKind;
+use ahash::AHashMap;
+use smallvec::SmallVec;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// What a client gets that CLIENT UNBLOCK ended with ERROR.
+const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
+
+/// A blocking command of one of this shard's clients, from its call to its reply.
+struct Blocked {
+    entry: &'static Entry,
+    call: Call,
+    token: Token,
+    args: OwnedArgv,
+    /// `None`: it runs still.
+    waiting: Option<Waiting>,
+}
+
+/// It has found nothing.
+struct Waiting {
+    /// The arguments that are the awaited keys.
+    keys: Range<u32>,
+    deadline_ms: Option<i64>,
+    /// The reply when the time is up.
+    reply: Vec<u8>,
+    /// Where it waits.
+    shards: SmallVec<[usize; 2]>,
+    /// An offer has been accepted, and what comes of it is not known yet.
+    is_being_served: bool,
+    /// Who has offered a key meanwhile.
+    turned_away: SmallVec<[usize; 2]>,
+}
+
+/// The blocking commands of a shard's clients: each client has at most one.
+#[derive(Default)]
+pub(super) struct BlockedClients {
+    by_connection: AHashMap<u32, Blocked>,
+    /// (deadline, connection) of those that wait.
+    deadlines: BTreeSet<(i64, u32)>,
+    waiting_count: u64,
+}
+
+impl BlockedClients {
+    /// When the first of them has waited long enough; unix time in milliseconds.
+    pub(super) fn next_deadline_ms(&self) -> Option<i64> {
+        self.deadlines.first().map(|&(deadline_ms, _)| deadline_ms)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting_count(&self) -> u64 {
+        self.waiting_count
+    }
+
+    fn get(&mut self, token: Token) -> Option<&mut Blocked> {
+        self.by_connection.get_mut(&token.conn).filter(|blocked| blocked.token == token)
+    }
+}
+
+/// What a command that ran over guests leaves behind.
+pub(super) struct GuestRun {
+    pub(super) has_replied: bool,
+    waits: SmallVec<[(usize, NewWait); 2]>,
+}
+
+impl GuestRun {
+    fn without_waits(has_replied: bool) -> GuestRun {
+        GuestRun { has_replied, waits: SmallVec::new() }
+    }
+
+    /// The wait that goes to a shard.
+    pub(super) fn take_wait(&mut self, shard: usize) -> Option<NewWait> {
+        let at = self.waits.iter().position(|(other, _)| *other == shard)?;
+        Some(self.waits.swap_remove(at).1)
+    }
+}
+
+// A command's way until it waits.
+impl Worker {
+    /// Starts a command that may wait, and whose keys are all on `shard`. It is alone in its connection's pipeline.
+    pub(super) fn begin_blocking(
+        &mut self,
+        at: usize,
+        entry: &'static Entry,
+        call: Call,
+        args: Argv<'_>,
+        shard: usize,
+    ) -> Flow {
+        let home = self.shard.index;
+        let parks = shard == home && !self.shard.locks.is_empty() && self.must_park(entry, args);
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        let token = connection.await_reply(at);
+        if shard == home && !parks {
+            let mut out = self.take_buffer();
+            let wish = self.run_blocking(entry, &call, args, &mut out);
+            match wish {
+                None => {
+                    self.fulfil(token, &out);
+                    self.give_buffer(out);
+                    return Flow::Next;
+                }
+                Some(wish) => {
+                    self.hold_for_blocking(entry, call, token, OwnedArgv::from_argv(args));
+                    self.wait_here(home, token, call, args, wish, out);
+                }
+            }
+            return Flow::Stop;
+        }
+        self.hold_for_blocking(entry, call, token, OwnedArgv::from_argv(args));
+        if parks {
+            self.park(entry, ParkedCommand { home, token, call, args: OwnedArgv::from_argv(args) });
+        } else {
+            self.batch(shard, token, call, args);
+        }
+        Flow::Stop
+    }
+
+    fn hold_for_blocking(&mut self, entry: &'static Entry, call: Call, token: Token, args: OwnedArgv) {
+        let connection = self.connections[token.conn as usize].as_deref_mut().expect("it has called");
+        connection.hold = Some(Hold::Blocking);
+        let blocked = Blocked { entry, call, token, args, waiting: None };
+        let earlier = self.blocked.by_connection.insert(token.conn, blocked);
+        debug_assert!(earlier.is_none(), "a client is blocked in one command");
+    }
+
+    /// Runs a blocking command. If it found nothing, returns what it wants, and `out` has what its client gets when the
+    /// time is up.
+    fn run_blocking(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<Wish> {
+        // One that did not wait may have left its wish: in EXEC nobody asks.
+        self.shard.blocking.take_wish();
+        self.run(entry, call, args, None, out);
+        self.shard.blocking.take_wish()
+    }
+
+    /// Runs a blocking command whose keys are all here. Returns whether it has replied, else it waits.
+    pub(super) fn run_or_wait(
+        &mut self,
+        entry: &'static Entry,
+        home: usize,
+        token: Token,
+        call: &Call,
+        args: Argv<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let start = out.len();
+        let Some(wish) = self.run_blocking(entry, call, args, out) else { return true };
+        let reply = out.split_off(start);
+        self.wait_here(home, token, *call, args, wish, reply);
+        false
+    }
+
+    /// Has a command wait on keys of this shard, and tells its home.
+    fn wait_here(
+        &mut self,
+        home: usize,
+        token: Token,
+        call: Call,
+        args: Argv<'_>,
+        wish: Wish,
+        reply: Vec<u8>,
+    ) {
+        let id = WaitId { home: home as u32, token };
+        let wait = Wait { call, args: OwnedArgv::from_argv(args), positions: wish.keys.clone().collect() };
+        self.shard.wait(id, wait);
+        if home == self.shard.index {
+            self.note_wait(home, token, wish, reply);
+        } else {
+            self.send(home, Message::Wait(WaitMessage::Waits { token, wish, reply }));
+        }
+    }
+
+    /// At home: a command waits at shard `from`, or, if its keys are on several shards, will as soon as these are told.
+    fn note_wait(&mut self, from: usize, token: Token, wish: Wish, reply: Vec<u8>) {
+        let (index, shard_count) = (self.shard.index, self.shard.shard_count);
+        let Some(blocked) = self.blocked.get(token) else {
+            // The client has left.
+            self.forget_wait(from, WaitId { home: index as u32, token });
+            return;
+        };
+        let args = blocked.args.as_argv();
+        let mut shards: SmallVec<[usize; 2]> =
+            wish.keys.clone().map(|position| shard_of(args.arg(position as usize), shard_count)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        blocked.waiting = Some(Waiting {
+            keys: wish.keys,
+            deadline_ms: wish.deadline_ms,
+            reply,
+            shards,
+            is_being_served: false,
+            turned_away: SmallVec::new(),
+        });
+        self.blocked.waiting_count += 1;
+        self.blocked.deadlines.extend(wish.deadline_ms.map(|deadline_ms| (deadline_ms, token.conn)));
+        let connection = self.connections[token.conn as usize].as_deref_mut();
+        connection.expect("a client that leaves is forgotten").hold = Some(Hold::Blocked);
+    }
+
+    /// Runs a command over guests. A blocking one may leave waits for the guests' owners; what it was offered is looked
+    /// at alone.
+    pub(super) fn run_over_guests(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: &OwnedArgv,
+        token: Token,
+        offer: Option<OfferId>,
+        reply: &mut Vec<u8>,
+    ) -> GuestRun {
+        let argv = args.as_argv();
+        if !entry.row.has(flag::BLOCKING) {
+            self.run(entry, call, argv, None, reply);
+            return GuestRun::without_waits(true);
+        }
+        if let Some(offer) = offer {
+            return GuestRun::without_waits(self.run_offered(entry, call, argv, offer, Some(token), reply));
+        }
+        let Some(wish) = self.run_blocking(entry, call, argv, reply) else {
+            return GuestRun::without_waits(true);
+        };
+        let generation = self.connections[token.conn as usize].as_deref().map(|c| c.conn.generation());
+        if generation != Some(token.generation) {
+            return GuestRun::without_waits(true);
+        }
+        let home = self.shard.index;
+        let id = WaitId { home: home as u32, token };
+        let keys = wish.keys.clone();
+        self.hold_for_blocking(entry, *call, token, args.clone());
+        self.note_wait(home, token, wish, std::mem::take(reply));
+        let shard_count = self.shard.shard_count;
+        let owner = |position: u32| shard_of(argv.arg(position as usize), shard_count);
+        let waiting = self.blocked.get(token).and_then(|blocked| blocked.waiting.as_ref());
+        let shards = waiting.map(|waiting| waiting.shards.clone()).unwrap_or_default();
+        let waits = shards.into_iter().map(|shard| {
+            let positions = keys.clone().filter(|&position| owner(position) == shard).collect();
+            (shard, Box::new((id, Wait { call: *call, args: args.clone(), positions })))
+        });
+        GuestRun { has_replied: false, waits: waits.collect() }
+    }
+
+    /// Runs a command that had waited for a lock.
+    pub(super) fn run_parked(&mut self, ticket: Ticket, command: ParkedCommand) {
+        let ParkedCommand { home, token, call, args } = command;
+        let entry = self.table.entry(call.command);
+        let mut reply = self.take_buffer();
+        self.shard.running = Some(ticket);
+        let has_replied = if entry.row.has(flag::BLOCKING) {
+            self.run_or_wait(entry, home, token, &call, args.as_argv(), &mut reply)
+        } else {
+            self.run(entry, &call, args.as_argv(), None, &mut reply);
+            true
+        };
+        self.shard.running = None;
+        if has_replied {
+            self.answer(home, token, &reply);
+        }
+        self.give_buffer(reply);
+    }
+}
+
+// How a wait ends, at home.
+impl Worker {
+    /// A message about waits, from shard `from`.
+    pub(super) fn handle_wait(&mut self, from: usize, message: WaitMessage) {
+        match message {
+            WaitMessage::Waits { token, wish, reply } => self.note_wait(from, token, wish, reply),
+            WaitMessage::Offer { wait, offer } => self.take_offer(wait, offer),
+            WaitMessage::Nothing { wait } => self.came_to_nothing(wait.token),
+            WaitMessage::Answer { wait, offer, verdict } => self.end_offer(wait, offer, verdict),
+            WaitMessage::Again { wait } => self.shard.signal_again(wait),
+            WaitMessage::Forget { wait } => {
+                self.shard.blocking.forget(wait);
+            }
+            WaitMessage::Yield { offer } => {
+                if let Some(ticket) = self.shard.blocking.lend(offer) {
+                    self.release(ticket);
+                }
+            }
+        }
+    }
+
+    /// A key is on offer to one of this shard's clients.
+    fn take_offer(&mut self, wait: WaitId, offer: OfferId) {
+        let verdict = match self.blocked.get(wait.token).and_then(|blocked| blocked.waiting.as_mut()) {
+            None => Verdict::Gone,
+            Some(waiting) if waiting.is_being_served => {
+                waiting.turned_away.push(offer.shard as usize);
+                Verdict::Busy
+            }
+            Some(waiting) => {
+                waiting.is_being_served = true;
+                Verdict::Accept
+            }
+        };
+        if verdict == Verdict::Accept && self.serve_by_transaction(wait.token, offer) {
+            return;
+        }
+        self.send(offer.shard as usize, Message::Wait(WaitMessage::Answer { wait, offer, verdict }));
+    }
+
+    /// If the command needs other keys besides the one on offer, runs it over them all. The other keys it waits for are
+    /// not among them.
+    fn serve_by_transaction(&mut self, token: Token, offer: OfferId) -> bool {
+        let (db_count, shard_count) = (self.shard.dbs.len(), self.shard.shard_count);
+        let Some(Blocked { entry, call, args, waiting: Some(waiting), .. }) = self.blocked.get(token) else {
+            return false;
+        };
+        let mut positions = keys::positions(entry.row, args.as_argv());
+        let is_needed = |at: u32| at == offer.position || !waiting.keys.contains(&at);
+        positions.retain(|(at, _)| is_needed(*at as u32));
+        if positions.len() <= 1 {
+            return false;
+        }
+        let (entry, call, args) = (*entry, *call, args.clone());
+        let parts =
+            route::check_out_parts(entry.row, args.as_argv(), &positions, call.db, db_count, shard_count);
+        self.start(token, entry, call, args, TxnKind::CheckOut, parts, Some(offer));
+        true
+    }
+
+    /// What a client had accepted was not there any more when its command ran.
+    fn came_to_nothing(&mut self, token: Token) {
+        let home = self.shard.index as u32;
+        let now_ms = self.shard.now_ms;
+        let Some(blocked) = self.blocked.get(token) else { return };
+        let Some(waiting) = blocked.waiting.as_mut() else { return };
+        waiting.is_being_served = false;
+        let turned_away = std::mem::take(&mut waiting.turned_away);
+        if waiting.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
+            self.end_by_time(token);
+            return;
+        }
+        let wait = WaitId { home, token };
+        for shard in turned_away {
+            self.send(shard, Message::Wait(WaitMessage::Again { wait }));
+        }
+    }
+
+    /// Ends the waits whose time is up.
+    pub(super) fn end_waits_in_time(&mut self) {
+        while let Some(&(deadline_ms, at)) = self.blocked.deadlines.first() {
+            if deadline_ms > self.shard.now_ms {
+                return;
+            }
+            // If it is being served just now, what comes of that ends it.
+            self.blocked.deadlines.pop_first();
+            let blocked = self.blocked.by_connection.get(&at).expect("a wait that ends has no deadline");
+            let token = blocked.token;
+            if blocked.waiting.as_ref().is_some_and(|waiting| !waiting.is_being_served) {
+                self.end_by_time(token);
+            }
+        }
+    }
+
+    fn end_by_time(&mut self, token: Token) {
+        let waiting = self.blocked.get(token).and_then(|blocked| blocked.waiting.as_mut());
+        let reply = std::mem::take(&mut waiting.expect("it waits").reply);
+        self.fulfil(token, &reply);
+    }
+
+    /// CLIENT UNBLOCK: ends a client's waiting, as if its time were up or with an error. False if it does not wait.
+    pub fn unblock(&mut self, client: ClientId, with_error: bool) -> bool {
+        let Some(at) = self.find_client(client) else { return false };
+        let Some(blocked) = self.blocked.by_connection.get_mut(&(at as u32)) else { return false };
+        let token = blocked.token;
+        match &blocked.waiting {
+            Some(waiting) if !waiting.is_being_served => {}
+            // It is as good as served.
+            Some(_) | None => return false,
+        }
+        if with_error {
+            self.fulfil(token, UNBLOCKED);
+        } else {
+            self.end_by_time(token);
+        }
+        true
+    }
+
+    /// A connection has its reply, or is gone: its blocking command, if it has one, waits no more.
+    pub(super) fn end_wait(&mut self, at: usize) {
+        let Some(blocked) = self.blocked.by_connection.remove(&(at as u32)) else { return };
+        let Some(waiting) = blocked.waiting else { return };
+        self.blocked.waiting_count -= 1;
+        if let Some(deadline_ms) = waiting.deadline_ms {
+            self.blocked.deadlines.remove(&(deadline_ms, at as u32));
+        }
+        let id = WaitId { home: self.shard.index as u32, token: blocked.token };
+        for shard in waiting.shards {
+            self.forget_wait(shard, id);
+        }
+    }
+
+    fn forget_wait(&mut self, shard: usize, wait: WaitId) {
+        if shard == self.shard.index {
+            self.shard.blocking.forget(wait);
+        } else {
+            self.send(shard, Message::Wait(WaitMessage::Forget { wait }));
+        }
+    }
+}
+
+// Giving keys away, at their shard.
+impl Worker {
+    /// Serves those who wait for keys that have changed, as far as that can be done now.
+    pub(super) fn serve_due(&mut self) {
+        while let Some(lock) = self.shard.blocking.next_due(&self.shard.locks) {
+            self.serve(lock);
+            self.deliver_local();
+        }
+    }
+
+    /// Offers the keys of a lock to the next who waits, or gives the lock up.
+    fn serve(&mut self, lock: u64) {
+        loop {
+            match self.shard.blocking.next(lock) {
+                Next::Pause => return,
+                Next::End(ticket) => {
+                    self.release(ticket);
+                    return;
+                }
+                Next::Ask { wait, position } => {
+                    if !self.is_ready(wait, position) {
+                        self.shard.blocking.pass(lock, wait);
+                        continue;
+                    }
+                    let number = self.shard.blocking.offer(lock, wait);
+                    let offer = OfferId { shard: self.shard.index as u32, lock, number, position };
+                    let message = WaitMessage::Offer { wait, offer };
+                    self.send(wait.home as usize, Message::Wait(message));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Whether a command that waits would take something from one of its keys.
+    fn is_ready(&mut self, id: WaitId, position: u32) -> bool {
+        let wait = self.shard.blocking.get(id).expect("who is asked waits");
+        let (call, args) = (wait.call, wait.args.clone());
+        let ready = self.table.entry(call.command).row.ready;
+        let mut unused = Vec::new();
+        let reply = Reply::new(&mut unused, call.resp);
+        ready(
+            &mut Ctx { shard: &mut self.shard, call: &call, args: args.as_argv(), reply },
+            position as usize,
+        )
+    }
+
+    /// Home has answered an offer.
+    fn end_offer(&mut self, id: WaitId, offer: OfferId, verdict: Verdict) {
+        match verdict {
+            Verdict::Busy => {}
+            Verdict::Gone => {
+                self.shard.blocking.forget(id);
+            }
+            Verdict::Accept => self.serve_here(id, offer),
+        }
+        self.shard.blocking.end_offer(offer);
+    }
+
+    /// Runs a command for a key of this shard, which is all it needs.
+    fn serve_here(&mut self, id: WaitId, offer: OfferId) {
+        let wait = self.shard.blocking.get(id).expect("home forgets it after it is served");
+        let (call, args) = (wait.call, wait.args.clone());
+        let entry = self.table.entry(call.command);
+        let mut reply = self.take_buffer();
+        if self.run_offered(entry, &call, args.as_argv(), offer, None, &mut reply) {
+            self.shard.blocking.forget(id);
+            self.answer(id.home as usize, id.token, &reply);
+        } else {
+            self.send(id.home as usize, Message::Wait(WaitMessage::Nothing { wait: id }));
+        }
+        self.give_buffer(reply);
+    }
+
+    /// Runs a command that has waited for the key on offer alone. `token`: over guests, at home. Returns whether it has
+    /// replied, else it waits on.
+    fn run_offered(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        offer: OfferId,
+        token: Option<Token>,
+        reply: &mut Vec<u8>,
+    ) -> bool {
+        // Whose client has left takes nothing.
+        if token.is_some_and(|token| self.blocked.get(token).is_none()) {
+            return false;
+        }
+        self.shard.blocking.set_offered(Some(offer.position));
+        // It was counted when it was called.
+        let is_echo = std::mem::replace(&mut self.is_echo, true);
+        let has_replied = self.run_blocking(entry, call, args, reply).is_none();
+        self.is_echo = is_echo;
+        self.shard.blocking.set_offered(None);
+        match (token, has_replied) {
+            // The owners of its keys are to know it before these come back.
+            (Some(token), true) => self.end_wait(token.conn as usize),
+            (Some(token), false) => self.came_to_nothing(token),
+            (None, _) => {}
+        }
+        has_replied
+    }
+
+    /// For a transaction with this shard's own offer: locks what it wants here besides the key on offer, of which it
+    /// takes the lock over. `None` if that cannot be done at once; then the lock is given up.
+    pub(super) fn lock_with_offer(&mut self, offer: OfferId, wanted: &LockSet) -> Option<Ticket> {
+        if offer.shard as usize != self.shard.index {
+            return None;
+        }
+        let ticket = self.shard.blocking.lend(offer)?;
+        let LockSet::Keys(wanted) = wanted else { unreachable!("it names its keys") };
+        let others: SmallVec<[KeyLock; 4]> =
+            wanted.iter().copied().filter(|key| key.id != offer.lock).collect();
+        if self.shard.locks.extend(ticket, &others) {
+            return Some(ticket);
+        }
+        self.release(ticket);
+        None
+    }
+
+    /// The transaction that is to take the key on offer has to wait here. If that is at a shard before the offer's, the
+    /// lock on the key is given up.
+    pub(super) fn yield_offer(&mut self, offer: OfferId) {
+        let shard = offer.shard as usize;
+        if shard > self.shard.index {
+            self.send(shard, Message::Wait(WaitMessage::Yield { offer }));
+        }
+    }
+
+    /// The transaction that had the key on offer has ended; `ticket` has its locks still.
+    pub(super) fn take_offer_back(&mut self, offer: OfferId, ticket: Ticket) {
+        self.shard.take_back(offer.lock, ticket);
+        self.shard.blocking.end_offer(offer);
+    }
+}

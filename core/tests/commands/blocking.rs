@@ -1,0 +1,290 @@
+//! Waiting for keys, shown by the commands of `sim/rows.rs`: BTAKE, BMOVE and what fills the keys they wait for.
+
+use super::{Server, on_one_and_three_shards};
+
+/// Keys of shards 0, 1 and 2 of three, and others of the same.
+const ON_SHARDS: [&str; 3] = ["b", "c", "a"];
+const ALSO_ON_SHARDS: [&str; 3] = ["{b}2", "{c}2", "{a}2"];
+
+impl Server {
+    fn connect(&mut self, n: usize) -> usize {
+        let shard = n % self.cluster.workers.len();
+        self.cluster.connect(shard)
+    }
+
+    /// A new client calls a command that waits.
+    #[track_caller]
+    fn wait(&mut self, n: usize, words: &str) -> usize {
+        let client = self.connect(n);
+        assert_eq!(self.ask(client, words), "", "{words} waits");
+        client
+    }
+
+    fn ask(&mut self, client: usize, words: &str) -> String {
+        let words: Vec<&str> = words.split(' ').collect();
+        self.cluster.call(client, &words)
+    }
+
+    fn received(&mut self, client: usize) -> String {
+        self.cluster.settle();
+        String::from_utf8(self.cluster.received(client)).expect("replies here are text")
+    }
+
+    fn wait_out_ms(&mut self, ms: i64) {
+        self.wait_ms(ms);
+        self.cluster.tick();
+        self.cluster.settle();
+    }
+
+    #[track_caller]
+    fn expect_rest(&mut self) {
+        self.cluster.settle();
+        assert!(self.cluster.is_at_rest(), "somebody waits still");
+        assert_eq!(self.sum(|stats| stats.blocked_clients.get()), 0);
+    }
+}
+
+fn taken(key: &str, word: &str) -> String {
+    format!("*2\r\n${}\r\n{key}\r\n${}\r\n{word}\r\n", key.len(), word.len())
+}
+
+#[test]
+fn the_keys_of_these_tests_are_where_they_say() {
+    use shardis_core::shard::slot::shard_of;
+    for shard in 0..3 {
+        assert_eq!(shard_of(ON_SHARDS[shard].as_bytes(), 3), shard);
+        assert_eq!(shard_of(ALSO_ON_SHARDS[shard].as_bytes(), 3), shard);
+    }
+}
+
+#[test]
+fn who_finds_something_takes_it_at_once() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("tpush c x y", ":2"), ("tpush b z", ":1")]);
+        let client = server.connect(1);
+        assert_eq!(server.ask(client, "btake a b c 0"), taken("b", "z"), "in the order of the keys");
+        assert_eq!(server.ask(client, "btake a b c 0"), taken("c", "x"));
+        assert_eq!(server.ask(client, "bmove c a 0"), "$1\r\ny\r\n");
+        server.expect(&[("ttake a", "$1\r\ny"), ("exists a b c", ":0")]);
+        server.expect_rest();
+    });
+}
+
+#[test]
+fn who_waits_is_served_in_the_order_of_arrival_wherever_he_is() {
+    on_one_and_three_shards(|server| {
+        let clients: Vec<usize> = (0..6).map(|n| server.wait(n, "btake a 0")).collect();
+        assert_eq!(server.sum(|stats| stats.blocked_clients.get()), 6);
+        server.expect(&[("tpush a 0 1", ":2"), ("exists a", ":0"), ("tpush a 2 3 4", ":3")]);
+        for (n, &client) in clients[..5].iter().enumerate() {
+            assert_eq!(server.received(client), taken("a", &n.to_string()));
+        }
+        assert_eq!(server.received(clients[5]), "");
+        server.expect(&[("set a 5", "+OK"), ("get a", "$-1")]);
+        assert_eq!(server.received(clients[5]), taken("a", "5"));
+        server.expect_rest();
+    });
+}
+
+#[test]
+fn who_waits_for_several_keys_is_served_by_one_of_them() {
+    on_one_and_three_shards(|server| {
+        for key in ON_SHARDS {
+            let client = server.wait(1, "btake a b c 0");
+            let other = server.wait(2, "btake c b a b a 0");
+            server.expect(&[(&format!("tpush {key} x"), ":1"), ("exists a b c", ":0")]);
+            assert_eq!(server.received(client), taken(key, "x"));
+            server.expect(&[("mset a 1 b 2 c 3", "+OK")]);
+            let reply = server.received(other);
+            assert!(reply.starts_with("*2\r\n"), "{reply}");
+            server.expect(&[("exists a b c", ":2"), ("del a b c", ":2")]);
+            server.expect_rest();
+        }
+    });
+}
+
+#[test]
+fn what_is_moved_may_be_awaited_itself() {
+    on_one_and_three_shards(|server| {
+        for (from, to) in [("a", "b"), ("b", "a"), ("b", "c"), ("a", "{a}2"), ("b", "b")] {
+            let mover = server.wait(0, &format!("bmove {from} {to} 0"));
+            let taker = server.wait(2, &format!("btake {to} 0"));
+            server.expect(&[(&format!("tpush {from} x"), ":1")]);
+            assert_eq!(server.received(mover), "$1\r\nx\r\n", "{from} {to}");
+            assert_eq!(server.received(taker), taken(to, "x"), "{from} {to}");
+            server.expect_rest();
+            server.expect(&[("dbsize", ":0")]);
+        }
+    });
+}
+
+#[test]
+fn movers_in_opposite_directions_do_not_block_each_other() {
+    on_one_and_three_shards(|server| {
+        let movers: Vec<usize> =
+            (0..6).map(|n| server.wait(n, ["bmove a b 0", "bmove b c 0", "bmove c a 0"][n % 3])).collect();
+        server.expect(&[("mset a 1 b 2 c 3", "+OK")]);
+        server.cluster.settle();
+        for mover in movers {
+            assert!(server.received(mover).starts_with('$'));
+        }
+        server.expect_rest();
+        let (b, c) = (server.call("get b"), server.call("get c"));
+        let left: usize =
+            [server.call("get a"), b, c].iter().map(|reply| reply.matches(['1', '2', '3']).count()).sum();
+        assert!(left >= 3);
+    });
+}
+
+#[test]
+fn the_time_runs_out() {
+    on_one_and_three_shards(|server| {
+        let taker = server.wait(0, "btake a 0.5");
+        let mover = server.wait(1, "bmove b c 1");
+        let both = server.wait(2, "btake a b 1.0005");
+        server.wait_out_ms(499);
+        assert_eq!(server.received(taker), "");
+        server.wait_out_ms(1);
+        assert_eq!(server.received(taker), "*-1\r\n");
+        server.wait_out_ms(500);
+        assert_eq!((server.received(mover), server.received(both)), ("$-1\r\n".to_string(), String::new()));
+        server.wait_out_ms(1);
+        assert_eq!(server.received(both), "*-1\r\n");
+        server.expect_rest();
+        server.expect(&[("tpush a x", ":1"), ("ttake a", "$1\r\nx")]);
+        let client = server.connect(0);
+        for (timeout, error) in [("x", "is not a float or out of range"), ("-1", "is negative")] {
+            let expected = format!("-ERR timeout {error}\r\n");
+            assert_eq!(server.ask(client, &format!("btake a b {timeout}")), expected);
+        }
+    });
+}
+
+#[test]
+fn what_follows_in_the_pipeline_waits_too() {
+    on_one_and_three_shards(|server| {
+        let client = server.connect(0);
+        server.cluster.send(client, b"SET b 1\r\nBTAKE a c 0\r\nINCR b\r\nBTAKE a 0\r\nINCR b\r\n");
+        server.cluster.settle();
+        assert_eq!(server.received(client), "+OK\r\n");
+        server.expect(&[("get b", "$1\r\n1"), ("tpush a x", ":1"), ("get b", "$1\r\n2")]);
+        assert_eq!(server.received(client), taken("a", "x") + ":2\r\n");
+        server.expect(&[("tpush a y", ":1"), ("get b", "$1\r\n3")]);
+        assert_eq!(server.received(client), taken("a", "y") + ":3\r\n");
+        server.expect_rest();
+    });
+}
+
+#[test]
+fn a_client_that_leaves_is_passed_over() {
+    on_one_and_three_shards(|server| {
+        for words in ["btake a 0", "btake a b c 0", "bmove a c 0"] {
+            let leaving = server.wait(1, words);
+            let staying = server.wait(2, "btake a 0");
+            server.cluster.disconnect(leaving);
+            server.expect(&[("tpush a x", ":1")]);
+            assert_eq!(server.received(staying), taken("a", "x"));
+            server.expect_rest();
+        }
+    });
+}
+
+#[test]
+fn client_unblock_ends_a_wait_as_its_time_would_or_with_an_error() {
+    on_one_and_three_shards(|server| {
+        let client = server.connect(1);
+        let id = server.ask(client, "client id");
+        let id = id.trim().trim_start_matches(':').to_string();
+        for (words, null) in
+            [("btake a 0", "*-1\r\n"), ("btake a b c 9", "*-1\r\n"), ("bmove a b 0", "$-1\r\n")]
+        {
+            server.expect(&[(&format!("client unblock {id}"), ":0")]);
+            for (reason, reply) in [
+                ("", null),
+                (" timeout", null),
+                (" ERROR", "-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n"),
+            ] {
+                assert_eq!(server.ask(client, words), "");
+                let line = server.call("client list");
+                assert!(line.contains(&format!("id={id} ")) && line.contains(" flags=b "), "{line}");
+                server.expect(&[(&format!("client unblock {id}{reason}"), ":1")]);
+                assert_eq!(server.received(client), reply);
+                server.expect_rest();
+            }
+        }
+        server.expect(&[
+            ("client unblock 1 soon", "-ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"),
+            ("client unblock x", "-ERR value is not an integer or out of range"),
+            ("client unblock -1", ":0"),
+            ("tpush a x", ":1"),
+            ("ttake a", "$1\r\nx"),
+        ]);
+    });
+}
+
+#[test]
+fn a_key_that_comes_by_another_way_is_there_too() {
+    on_one_and_three_shards(|server| {
+        for (n, words) in ["rename b a", "copy b a", "msetnx a x c y", "tjoin b d a", "setrange a 0 x"]
+            .into_iter()
+            .enumerate()
+        {
+            server.expect(&[("set b x", "+OK")]);
+            let client = server.wait(n, "btake a 0");
+            assert!(!server.call(words).starts_with('-'), "{words}");
+            assert_eq!(server.received(client), taken("a", "x"), "{words}");
+            server.expect(&[("flushall", "+OK")]);
+            server.expect_rest();
+        }
+        server.expect(&[("set a x", "+OK")]);
+        let client = server.connect(2);
+        assert_eq!(server.ask(client, "select 9"), "+OK\r\n");
+        for words in ["move a 9", "swapdb 9 0"] {
+            assert_eq!(server.ask(client, "btake a 0"), "");
+            server.call(words);
+            assert_eq!(server.received(client), taken("a", "x"), "{words}");
+            server.expect(&[("set a x", "+OK")]);
+        }
+        server.expect_rest();
+    });
+}
+
+#[test]
+fn a_blocking_command_counts_once() {
+    on_one_and_three_shards(|server| {
+        for words in ["btake a 0", "btake a b c 0", "bmove a c 0"] {
+            server.expect(&[("config resetstat", "+OK")]);
+            let client = server.wait(1, words);
+            server.expect(&[("tpush a x", ":1")]);
+            assert!(!server.received(client).is_empty());
+            let id = server.cluster.workers[0]
+                .table
+                .lookup(words.split(' ').next().unwrap().as_bytes())
+                .unwrap()
+                .id;
+            assert_eq!(server.sum(|stats| stats.command(id).calls.get()), 1, "{words}");
+            server.expect(&[("flushall", "+OK")]);
+        }
+    });
+}
+
+#[test]
+fn any_number_may_be_served_by_one_command() {
+    on_one_and_three_shards(|server| {
+        let count = 5000;
+        let clients: Vec<usize> = (0..count).map(|n| server.connect(n)).collect();
+        for &client in &clients {
+            server.cluster.request(client, &["BTAKE", "a", "0"]);
+            server.cluster.hand_over(client);
+        }
+        server.cluster.settle();
+        let words: Vec<String> = (0..count).map(|n| n.to_string()).collect();
+        let mut push = vec!["tpush", "a"];
+        push.extend(words.iter().map(String::as_str));
+        assert_eq!(server.call_args(&push), format!(":{count}\r\n"));
+        for client in clients {
+            assert!(server.received(client).starts_with("*2\r\n"));
+        }
+        server.expect_rest();
+    });
+}

@@ -1,0 +1,136 @@
+//! Commands that only tests have. They show how a handler looks that needs several keys, or waits for one: it is written
+//! against the keys it is given, and says nothing about shards.
+//!
+//! A value here is a list of words with commas between, so that one key can have something for several.
+
+use shardis_core::command::keys::{KeySpec, key_flag};
+use shardis_core::command::table::{Command, acl, flag};
+use shardis_core::command::typed::{Digits, StringRef};
+use shardis_core::command::{CommandResult, Ctx, args};
+use shardis_core::types::{NewValue, SetExpire};
+
+pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PUSH, TAKE];
+
+const TAKEN: u32 = key_flag::RW | key_flag::ACCESS | key_flag::DELETE;
+const ADDED: u32 = key_flag::RW | key_flag::INSERT;
+
+const PUSH: Command = Command::keys("tpush", -3, push)
+    .flags(flag::WRITE | flag::DENYOOM)
+    .acl(acl::STRING)
+    .at(&[KeySpec::one(1, ADDED)]);
+
+/// TPUSH key word [word ...]. Adds the words at the end. Reply: integer, how many there are.
+fn push(ctx: &mut Ctx<'_>) -> CommandResult {
+    let mut words = words_at(ctx, 1)?;
+    words.extend(ctx.args.iter().skip(2).map(<[u8]>::to_vec));
+
+    store(ctx, 1, &words);
+
+    ctx.reply.integer(words.len() as i64);
+    Ok(())
+}
+
+const TAKE: Command =
+    Command::keys("ttake", 2, take).flags(flag::WRITE).acl(acl::STRING).at(&[KeySpec::one(1, TAKEN)]);
+
+/// TTAKE key. Takes the first word. Reply: the word, or null.
+fn take(ctx: &mut Ctx<'_>) -> CommandResult {
+    match take_first(ctx, 1)? {
+        Some(word) => ctx.reply.bulk(&word),
+        None => ctx.reply.null(),
+    }
+    Ok(())
+}
+
+const BTAKE: Command = Command::keys("btake", -3, btake)
+    .flags(flag::WRITE | flag::BLOCKING)
+    .acl(acl::STRING)
+    .at(&[KeySpec::range(1, -2, 1, TAKEN)]);
+
+/// BTAKE key [key ...] timeout. Takes the first word of the first key that is there, and waits for one. Reply: array of
+/// key and word, or null when the time is up.
+fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
+    let keys = 1..ctx.args.len() - 1;
+    let deadline_ms = args::deadline_ms(ctx.arg(keys.end), ctx.shard.now_ms)?;
+
+    for at in ctx.takes_from(keys.clone()) {
+        if let Some(word) = take_first(ctx, at)? {
+            ctx.reply.array(2);
+            ctx.reply.bulk(ctx.args.arg(at));
+            ctx.reply.bulk(&word);
+            return Ok(());
+        }
+    }
+
+    ctx.reply.null_array();
+    ctx.block(keys, deadline_ms);
+    Ok(())
+}
+
+const BMOVE: Command = Command::keys("bmove", 4, bmove)
+    .flags(flag::WRITE | flag::BLOCKING)
+    .acl(acl::STRING)
+    .at(&[KeySpec::one(1, TAKEN), KeySpec::one(2, ADDED)]);
+
+/// BMOVE source destination timeout. Moves the first word of one key to the end of the other, and waits for the first.
+/// Reply: the word, or null when the time is up.
+fn bmove(ctx: &mut Ctx<'_>) -> CommandResult {
+    let deadline_ms = args::deadline_ms(ctx.arg(3), ctx.shard.now_ms)?;
+
+    let Some(word) = take_first(ctx, 1)? else {
+        ctx.reply.null();
+        ctx.block(1..2, deadline_ms);
+        return Ok(());
+    };
+    let mut words = words_at(ctx, 2)?;
+    words.push(word.clone());
+    store(ctx, 2, &words);
+
+    ctx.reply.bulk(&word);
+    Ok(())
+}
+
+const JOIN: Command =
+    Command::keys("tjoin", 4, join).flags(flag::WRITE | flag::DENYOOM).acl(acl::STRING).at(&[
+        KeySpec::range(1, 1, 1, key_flag::RO | key_flag::ACCESS),
+        KeySpec::one(3, key_flag::OW | key_flag::UPDATE),
+    ]);
+
+/// TJOIN first second destination. Stores the words of two keys, one behind the other. Reply: integer, how many.
+fn join(ctx: &mut Ctx<'_>) -> CommandResult {
+    let mut words = words_at(ctx, 1)?;
+    words.extend(words_at(ctx, 2)?);
+
+    store(ctx, 3, &words);
+
+    ctx.reply.integer(words.len() as i64);
+    Ok(())
+}
+
+fn words_at(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Vec<Vec<u8>>> {
+    let key = ctx.key(at);
+    let Some(entry) = ctx.shard.read(ctx.call, key) else { return Ok(Vec::new()) };
+    let mut digits = Digits::new();
+    let bytes = StringRef::of(entry.value())?.bytes(&mut digits);
+    Ok(bytes.split(|&byte| byte == b',').map(<[u8]>::to_vec).collect())
+}
+
+fn store(ctx: &mut Ctx<'_>, at: usize, words: &[Vec<u8>]) {
+    let key = ctx.key(at);
+    if words.is_empty() {
+        ctx.shard.delete(ctx.call, key);
+    } else {
+        let value = words.join(&b","[..]);
+        ctx.shard.set(ctx.call, key, NewValue::Str(&value), SetExpire::Keep);
+    }
+}
+
+fn take_first(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Option<Vec<u8>>> {
+    let mut words = words_at(ctx, at)?;
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let first = words.remove(0);
+    store(ctx, at, &words);
+    Ok(Some(first))
+}

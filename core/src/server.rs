@@ -43,7 +43,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             return ExitCode::from(status as u8);
         }
     };
-    match serve(config, &executable_path(&args[0])) {
+    match serve(config, &executable_path(&args[0]), args.len() > 1) {
         Ok(()) => ExitCode::SUCCESS,
         Err(line) => {
             log::warning(format_args!("{line}"));
@@ -59,8 +59,8 @@ fn executable_path(called: &OsStr) -> String {
     path.map_or(called.to_string_lossy().into_owned(), |path| path.to_string_lossy().into_owned())
 }
 
-/// Serves until somebody stops the server. The error is the operator's line.
-fn serve(mut config: Config, executable: &str) -> Result<(), String> {
+/// Serves until somebody stops the server. `is_configured`: by a file or by arguments. The error is the operator's line.
+fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<(), String> {
     log::set_level(config.loglevel.into());
     if !config.logfile.is_empty() {
         let path = config.logfile.to_str_lossy();
@@ -73,7 +73,7 @@ fn serve(mut config: Config, executable: &str) -> Result<(), String> {
     }
     crash::install(SHARDIS_VERSION, config.crash_log_enabled)
         .map_err(|error| format!("Can't install the crash handler: {error}"))?;
-    greet(&config);
+    greet(&config, is_configured);
     let backend = choose_backend(config.io_backend)?;
     let shard_count = match config.shards {
         0 => threads::default_shard_count(),
@@ -125,20 +125,20 @@ fn serve(mut config: Config, executable: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn greet(config: &Config) {
+fn greet(config: &Config, is_configured: bool) {
     log::warning(format_args!("oO0OoO0OoO0Oo Shardis is starting oO0OoO0OoO0Oo"));
     log::warning(format_args!(
         "Shardis version={SHARDIS_VERSION}, redis_version={REDIS_VERSION}, bits={}, pid={}, just started",
         usize::BITS,
         std::process::id()
     ));
-    if config.config_file.is_empty() {
+    if is_configured {
+        log::warning(format_args!("Configuration loaded"));
+    } else {
         log::warning(format_args!(
             "Warning: no config file specified, using the default config. In order to specify a config file use \
              shardis /path/to/redis.conf"
         ));
-    } else {
-        log::warning(format_args!("Configuration loaded"));
     }
     // The line by which Redis' own test harness learns the process id.
     log::notice(format_args!("Running mode=standalone, port={}. PID: {}", config.port, std::process::id()));

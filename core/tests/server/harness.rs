@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, channel};
@@ -92,7 +93,11 @@ impl Server {
 
     /// Starts a server on a given port without waiting for it.
     pub fn spawn(setup: Setup, port: u16, extra: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_shardis"))
+        Server::spawn_binary(Path::new(env!("CARGO_BIN_EXE_shardis")), setup, port, extra)
+    }
+
+    pub fn spawn_binary(binary: &Path, setup: Setup, port: u16, extra: &[&str]) -> Server {
+        let mut child = Command::new(binary)
             .args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"])
             .args(["--shards", &setup.shards.to_string(), "--io-backend", setup.io_backend])
             .args(extra)

@@ -61,3 +61,20 @@ fn shutdown_nosave_ends_the_server() {
         assert_eq!(server.wait(), Some(0), "{setup:?}");
     }
 }
+
+/// As unit files and the official suite call it; what it says about its configuration is true.
+#[test]
+fn a_link_named_redis_server_starts_it() {
+    let link = std::env::temp_dir().join(format!("shardis-test-{}/redis-server", std::process::id()));
+    std::fs::create_dir_all(link.parent().expect("it has one")).expect("a directory");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_shardis"), &link).expect("a link");
+    let mut server = Server::spawn_binary(&link, SETUPS[1], free_port(), &[]);
+    server.wait_for_line("Configuration loaded");
+    server.wait_for_line("Ready to accept");
+    let title = std::fs::read_to_string(format!("/proc/{}/cmdline", server.pid())).expect("it runs");
+    let executable = link.to_str().expect("a path in UTF-8");
+    assert!(title.starts_with(&format!("{executable} *:{}", server.port)), "{title}");
+    assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
+    assert!(server.connect().call(&["INFO", "server"]).contains(&format!("\r\nexecutable:{executable}\r\n")));
+    std::fs::remove_dir_all(link.parent().expect("it has one")).expect("it is ours");
+}

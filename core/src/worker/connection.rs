@@ -86,8 +86,8 @@ pub struct Connection {
     pub(super) is_dirty: bool,
     /// In the group of inputs under way.
     pub(super) is_gathered: bool,
-    /// Its output was held back at the end of the last turn, for the replies that come behind it.
-    pub(super) is_deferred: bool,
+    /// Its output is held back until then, for the replies that come behind it; monotonic clock.
+    pub(super) deferred_until_nanos: Option<u64>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
 }
@@ -116,7 +116,7 @@ impl Connection {
             close_after_reply: false,
             is_dirty: false,
             is_gathered: false,
-            is_deferred: false,
+            deferred_until_nanos: None,
             over_soft_limit_since_ms: None,
         }
     }

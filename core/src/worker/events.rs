@@ -119,8 +119,9 @@ testing, restart it with the '--protected-mode no' option. 4) Setup a an authent
 user. NOTE: You only need to do one of the above things in order for the server to start accepting connections \
 from the outside.\r\n";
 
-/// Output that has grown to this much is sent although more will follow at once.
+/// Output that has grown to this much, or has waited for so long, is sent although more will follow.
 const DEFERRED_BYTES_MAX: usize = 32 << 10;
+const DEFERRED_NANOS_MAX: u64 = 1_000_000;
 
 impl Worker {
     /// Whether the connection is still the one at its index.
@@ -170,6 +171,8 @@ impl Worker {
     pub(super) fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.append(&mut self.deferred);
+        let clock = self.clock;
+        let mut now_nanos = None;
         for &at in &dirty {
             let at = at as usize;
             // First of all, because a client that is over its limit gets nothing at all.
@@ -178,17 +181,22 @@ impl Worker {
             }
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             connection.is_dirty = false;
-            // Replies from other shards are on their way: one send for all of them, if they come soon.
+            // Replies from other shards are on their way: one send for all of them, if they come soon. A send costs more
+            // than all else that is done for a short pipeline.
             if !connection.pending.is_empty()
                 && connection.out.len() < DEFERRED_BYTES_MAX
                 && !connection.is_blocked()
-                && !std::mem::replace(&mut connection.is_deferred, true)
             {
-                connection.is_dirty = true;
-                self.deferred.push(at as u32);
-                continue;
+                let now_nanos = *now_nanos.get_or_insert_with(|| clock.ticks_to_nanos(clock.ticks()));
+                let until_nanos =
+                    *connection.deferred_until_nanos.get_or_insert(now_nanos + DEFERRED_NANOS_MAX);
+                if now_nanos < until_nanos {
+                    connection.is_dirty = true;
+                    self.deferred.push(at as u32);
+                    continue;
+                }
             }
-            connection.is_deferred = false;
+            connection.deferred_until_nanos = None;
             if connection.sending_bytes > 0 {
                 continue;
             }

@@ -74,7 +74,7 @@ pub struct Worker {
     spare_buffers: Vec<Vec<u8>>,
     /// Connections with output to send.
     dirty: Vec<u32>,
-    /// Connections whose output was held back for one turn; they are still marked dirty.
+    /// Connections whose output is held back; they are still marked dirty.
     deferred: Vec<u32>,
     /// Connections whose held requests may go on.
     runnable: Vec<u32>,

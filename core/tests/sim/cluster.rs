@@ -200,10 +200,23 @@ impl Cluster {
             let messages: Vec<Message> = queue.drain(..count).collect();
             self.turn(to, |worker| messages.into_iter().for_each(|message| worker.deliver(from, message)));
         } else {
-            let peer = &mut self.peers[senders[choice - wires.len()]];
-            let bytes = peer.unsent.pop_front().expect("it was listed");
-            let (shard, conn) = (peer.shard, peer.conn);
-            self.turn(shard, |worker| worker.received(conn, &bytes));
+            // What arrives on other connections of the shard may be taken in the same go, and more of the same one.
+            let first = senders[choice - wires.len()];
+            let shard = self.peers[first].shard;
+            let mut inputs = Vec::new();
+            for &client in std::iter::once(&first).chain(&senders) {
+                let joins = inputs.is_empty() || self.random.below(2) == 0;
+                let peer = &mut self.peers[client];
+                if joins
+                    && peer.shard == shard
+                    && let Some(bytes) = peer.unsent.pop_front()
+                {
+                    inputs.push((peer.conn, bytes));
+                }
+            }
+            let inputs: Vec<(ConnId, &[u8])> =
+                inputs.iter().map(|(conn, bytes)| (*conn, bytes.as_slice())).collect();
+            self.turn(shard, |worker| worker.received_many(&inputs));
         }
         true
     }

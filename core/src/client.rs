@@ -1,7 +1,9 @@
 //! One connection's session: what Redis' CLIENT commands show and set.
 
+use crate::command::queue::Queue;
 use crate::command::table::CommandId;
 use crate::protocol::reply::Resp;
+use smallvec::SmallVec;
 
 /// Number of a client, unique in the process, ascending with its arrival.
 pub type ClientId = u64;
@@ -38,6 +40,56 @@ pub enum ReplicaPhase {
     Reading,
 }
 
+/// On which shards the keys of queued commands live.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Reach {
+    /// No command has keys so far.
+    #[default]
+    Nowhere,
+    One(usize),
+    Several,
+}
+
+impl Reach {
+    /// With a command over keys of `shard`, or of several shards.
+    pub fn with(self, shard: Option<usize>) -> Reach {
+        match (self, shard) {
+            (Reach::Nowhere, Some(shard)) => Reach::One(shard),
+            (Reach::One(known), Some(shard)) if known == shard => self,
+            _ => Reach::Several,
+        }
+    }
+}
+
+/// What a client has queued since MULTI.
+#[derive(Default, Debug)]
+pub struct Multi {
+    pub queue: Queue,
+    /// A request was refused, so EXEC will be.
+    pub has_failed: bool,
+    /// The flags of all queued commands' rows together.
+    pub flags: u64,
+    pub reach: Reach,
+    /// A command over the session is among them.
+    pub has_session: bool,
+    /// A command over every shard is among them.
+    pub has_every: bool,
+    /// The database that the next queued command works on.
+    pub db: u32,
+}
+
+impl Multi {
+    /// Makes it as new, but for the room it has.
+    pub fn clear(&mut self) {
+        let mut queue = std::mem::take(&mut self.queue);
+        queue.clear();
+        *self = Multi { queue, ..Multi::default() };
+    }
+}
+
+/// The shards on which a client watches keys, in ascending order.
+pub type WatchedShards = SmallVec<[u16; 4]>;
+
 /// A connected client's session.
 pub struct Client {
     pub id: ClientId,
@@ -64,6 +116,9 @@ pub struct Client {
     pub input_total_bytes: u64,
     pub output_total_bytes: u64,
     pub command_count: u64,
+    /// Between MULTI and EXEC.
+    pub multi: Option<Box<Multi>>,
+    pub watching: WatchedShards,
     pub replica: Option<Box<ReplicaSession>>,
 }
 
@@ -92,6 +147,8 @@ impl Client {
             input_total_bytes: 0,
             output_total_bytes: 0,
             command_count: 0,
+            multi: None,
+            watching: WatchedShards::new(),
             replica: None,
         }
     }

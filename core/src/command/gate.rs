@@ -3,7 +3,7 @@
 
 use crate::client::Client;
 use crate::command::CommandError;
-use crate::command::table::{Command, CommandTable, Entry, Resolved, Run, flag};
+use crate::command::table::{Command, CommandTable, Entry, Resolved, Run, Scope, flag};
 use crate::config::{Config, ProtectedAccess};
 use crate::protocol::Argv;
 
@@ -30,6 +30,14 @@ pub fn resolve<'t>(table: &'t CommandTable, args: Argv<'_>) -> Result<&'t Entry,
         return Err(CommandError::wrong_arity(&entry.full_name));
     }
     Ok(entry)
+}
+
+/// The row that a request names, be it called rightly or not.
+pub fn named<'t>(table: &'t CommandTable, args: Argv<'_>) -> Option<&'t Entry> {
+    match table.resolve(args) {
+        Resolved::Command(entry) => Some(entry),
+        Resolved::UnknownSubcommand(_) | Resolved::Unknown => None,
+    }
 }
 
 #[cold]
@@ -77,10 +85,20 @@ pub fn check(
     if row.has(flag::PROTECTED) && !protected_allowed(config.enable_debug_command, client) {
         return Err(not_allowed(row.name));
     }
-    if row.has(flag::DENYOOM) && config.maxmemory_bytes != 0 && over_memory() {
+    if config.maxmemory_bytes != 0 && takes_memory(row, client) && over_memory() {
         return Err(CommandError::OUT_OF_MEMORY);
     }
     Ok(())
+}
+
+/// Whether a command is refused when there is no memory left. To be queued takes some, whatever the command; an EXEC
+/// takes what its queue takes.
+fn takes_memory(row: &Command, client: &Client) -> bool {
+    match client.multi.as_deref() {
+        Some(multi) if matches!(row.scope, Scope::Exec) => multi.flags & flag::DENYOOM != 0,
+        Some(_) if !row.has(flag::RUNS_IN_MULTI) => true,
+        Some(_) | None => row.has(flag::DENYOOM),
+    }
 }
 
 pub fn protected_allowed(access: ProtectedAccess, client: &Client) -> bool {

@@ -10,6 +10,7 @@ pub mod error;
 pub mod gate;
 pub mod handlers;
 pub mod keys;
+pub mod queue;
 pub mod route;
 pub mod syntax;
 pub mod table;
@@ -35,7 +36,7 @@ pub struct Key<'a> {
 }
 
 /// What travels with a command from its client to the shard which runs it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Default, Debug)]
 pub struct Call {
     pub command: CommandId,
     /// The numbered database the client selected.
@@ -43,6 +44,8 @@ pub struct Call {
     pub resp: Resp,
     /// CLIENT NO-TOUCH: reads do not refresh the keys' access clocks.
     pub no_touch: bool,
+    /// It runs within an EXEC: it must not make its client wait.
+    pub in_exec: bool,
     pub client: ClientId,
     /// The shard that serves the client.
     pub home: u32,

@@ -1,11 +1,12 @@
 //! Keys -> plan: on which shard or shards a command runs. Computed once, where the client is.
 
-use crate::command::keys::{self, key_flag};
-use crate::command::table::{Command, Entry, KeyShape, KeyspaceLock, Merge, Scope};
-use crate::protocol::{Argv, OwnedArgv};
+use crate::command::Call;
+use crate::command::keys::{self, KeyPositions, key_flag};
+use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Merge, Scope, flag};
+use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
-use crate::shard::txn::{Part, TxnKind, Work};
+use crate::shard::txn::CheckedOutKey;
 use crate::types::hash::hash_key;
 use smallvec::SmallVec;
 
@@ -15,10 +16,12 @@ pub enum Route {
     Session,
     /// Whole, on one shard.
     One(usize),
-    /// Over keys of several shards: see [`plan`].
+    /// Over keys of several shards, as a transaction.
     Many,
     /// On every shard.
     Every(KeyspaceLock),
+    /// Where its keys are, and home notes where.
+    Watch,
 }
 
 /// Where this request runs.
@@ -48,7 +51,8 @@ fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Ro
         scope => scope,
     };
     match scope {
-        Scope::Session => Route::Session,
+        Scope::Session | Scope::Exec => Route::Session,
+        Scope::Watch => Route::Watch,
         Scope::Every(lock) => Route::Every(lock),
         Scope::Shard(shard) => Route::One(shard),
         Scope::Custom(_) => unreachable!("a custom scope names a plain one"),
@@ -74,90 +78,152 @@ pub fn instant_locks(row: &Command, args: Argv<'_>) -> SmallVec<[KeyLock; 4]> {
     keys::positions(row, args).iter().map(|&(at, flags)| lock(args.arg(at), flags)).collect()
 }
 
+/// The same for several commands.
+pub fn queue_locks<'a>(
+    table: &CommandTable,
+    commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
+    shard_count: usize,
+) -> LockSet {
+    let mut locks = SmallVec::new();
+    for (call, args) in commands {
+        let entry = table.entry(call.command);
+        if needs_whole_shard(entry, args, shard_count) {
+            return LockSet::Whole;
+        }
+        locks.extend(instant_locks(entry.row, args));
+    }
+    LockSet::Keys(locks)
+}
+
+/// Whether a command reads or changes keys that none of its arguments names.
+pub fn needs_whole_shard(entry: &Entry, args: Argv<'_>, shard_count: usize) -> bool {
+    entry.row.has(flag::TOUCHES_ARBITRARY_KEYS)
+        || entry.shape == KeyShape::Complex
+            && matches!(complex(entry.row, args, 0, shard_count), Route::Every(KeyspaceLock::All))
+}
+
 fn lock(key: &[u8], flags: u32) -> KeyLock {
     KeyLock { id: hash_key(key), exclusive: flags & key_flag::RO == 0 }
 }
 
-/// The parts of a command over several shards, in ascending order of shards.
-pub fn plan(
-    row: &Command,
-    args: Argv<'_>,
-    db: u32,
-    db_count: usize,
-    shard_count: usize,
-) -> (TxnKind, Vec<Option<Part>>) {
-    let positions = keys::positions(row, args);
-    match row.merge {
-        Merge::CheckOut => {
-            (TxnKind::CheckOut, check_out_parts(row, args, &positions, db, db_count, shard_count))
+/// Where a command of a transaction runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// It has no keys: on any shard that takes part.
+    Anywhere,
+    /// Whole, on one shard.
+    One(usize),
+    /// On the shards of its keys, each with its own.
+    Split,
+    /// On every shard.
+    Every(KeyspaceLock),
+    /// At home, over keys that are checked out to there.
+    CheckOut,
+    /// At home, over the session.
+    Session,
+    /// At home, over the session; what it changes is known before it runs (SELECT).
+    Settled,
+}
+
+pub fn place(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> Placement {
+    match route(entry, args, home, shard_count) {
+        Route::Session if entry.row.selects.is_some() => Placement::Settled,
+        Route::Session => Placement::Session,
+        Route::One(_) if entry.shape == KeyShape::None => Placement::Anywhere,
+        Route::One(shard) => Placement::One(shard),
+        Route::Every(lock) => Placement::Every(lock),
+        // Every other command that goes to several shards names keys there.
+        Route::Many | Route::Watch => match entry.row.merge {
+            Merge::CheckOut => Placement::CheckOut,
+            Merge::Sum | Merge::Gather | Merge::AllOk | Merge::ConcatArrays | Merge::With(_) => {
+                Placement::Split
+            }
+        },
+    }
+}
+
+/// What a transaction needs of one shard.
+#[derive(Clone, Default)]
+pub struct Need {
+    pub takes_part: bool,
+    /// All of its keys.
+    pub whole: bool,
+    pub locks: SmallVec<[KeyLock; 4]>,
+}
+
+impl Need {
+    pub fn into_lock_set(self) -> LockSet {
+        if self.whole { LockSet::Whole } else { LockSet::Keys(self.locks) }
+    }
+}
+
+/// Adds what a command needs of each shard; `needs` has one for every shard.
+pub fn add_needs(entry: &Entry, args: Argv<'_>, placement: Placement, needs: &mut [Need]) {
+    match placement {
+        Placement::Anywhere | Placement::Session | Placement::Settled => {}
+        Placement::One(shard) => {
+            let need = &mut needs[shard];
+            need.takes_part = true;
+            need.whole |= entry.row.has(flag::TOUCHES_ARBITRARY_KEYS);
+            need.locks.extend(instant_locks(entry.row, args));
         }
-        Merge::Sum | Merge::Gather | Merge::AllOk | Merge::ConcatArrays | Merge::With(_) => {
-            (TxnKind::FanOut, fan_out_parts(args, &positions, shard_count))
+        Placement::Every(lock) => needs.iter_mut().for_each(|need| {
+            need.takes_part = true;
+            need.whole |= lock == KeyspaceLock::All;
+        }),
+        Placement::Split | Placement::CheckOut => {
+            // A key that is checked out is away for the time being: nobody else may even read it.
+            let exclusive = placement == Placement::CheckOut;
+            add_key_needs(args, &keys::positions(entry.row, args), exclusive, needs);
         }
     }
 }
 
-/// Splits a request whose keys recur in groups (`MSET k v k v`): each shard gets the head and its groups.
-fn fan_out_parts(args: Argv<'_>, positions: &[(usize, u32)], shard_count: usize) -> Vec<Option<Part>> {
-    let head_len = positions[0].0;
-    let mut shares: Vec<Option<(OwnedArgv, SmallVec<[KeyLock; 4]>)>> =
-        (0..shard_count).map(|_| None).collect();
-    for (n, &(at, flags)) in positions.iter().enumerate() {
-        let end = positions.get(n + 1).map_or(args.len(), |&(next, _)| next);
-        let (argv, locks) = shares[shard_of(args.arg(at), shard_count)].get_or_insert_with(|| {
-            let mut argv = OwnedArgv::new();
-            (0..head_len).for_each(|head| argv.push_arg(args.arg(head)));
-            (argv, SmallVec::new())
-        });
-        (at..end).for_each(|member| argv.push_arg(args.arg(member)));
-        locks.push(lock(args.arg(at), flags));
+/// Adds the locks on the keys at `positions`, on their shards; `exclusive`: whatever the command does to them.
+pub fn add_key_needs(args: Argv<'_>, positions: &KeyPositions, exclusive: bool, needs: &mut [Need]) {
+    for &(at, flags) in positions {
+        let key = args.arg(at);
+        let need = &mut needs[shard_of(key, needs.len())];
+        let lock = lock(key, flags);
+        need.takes_part = true;
+        need.locks.push(KeyLock { exclusive: lock.exclusive || exclusive, ..lock });
     }
-    shares
-        .into_iter()
-        .enumerate()
-        .filter_map(|(shard, share)| {
-            let (argv, locks) = share?;
-            Some(Some(Part { shard, locks: LockSet::Keys(locks), work: Work::Run(argv) }))
-        })
-        .collect()
 }
 
-/// What a shard locks and hands over: (database, hash, key) each.
-type CheckOutShare = (SmallVec<[KeyLock; 4]>, Vec<(u32, u64, Vec<u8>)>);
-
-/// The parts of a command whose keys at `positions` are checked out to its home. (One that waits for several keys and is
+/// The keys that a command has checked out, by shard: those at `positions`. (One that waits for several keys and is
 /// served by one of them leaves the others where they are.)
-pub fn check_out_parts(
+pub fn check_out_keys(
     row: &Command,
     args: Argv<'_>,
-    positions: &[(usize, u32)],
+    positions: &KeyPositions,
     db: u32,
     db_count: usize,
     shard_count: usize,
-) -> Vec<Option<Part>> {
-    let mut shares: Vec<CheckOutShare> = (0..shard_count).map(|_| Default::default()).collect();
+) -> Vec<Vec<CheckedOutKey>> {
+    let mut shards: Vec<Vec<CheckedOutKey>> = vec![Vec::new(); shard_count];
     for &(at, _) in positions {
         let key = args.arg(at);
         let db = (row.key_db)(args, at, db, db_count);
-        let (locks, entries) = &mut shares[shard_of(key, shard_count)];
-        let hash = hash_key(key);
-        if !entries.iter().any(|(other_db, _, other)| *other_db == db && other == key) {
-            entries.push((db, hash, key.to_vec()));
+        let keys = &mut shards[shard_of(key, shard_count)];
+        if !keys.iter().any(|(other_db, _, other)| *other_db == db && other == key) {
+            keys.push((db, hash_key(key), key.to_vec()));
         }
-        // A key that is checked out is away for the time being: nobody else may even read it.
-        locks.push(KeyLock { id: hash, exclusive: true });
     }
-    shares
-        .into_iter()
-        .enumerate()
-        .filter(|(_, (locks, _))| !locks.is_empty())
-        .map(|(shard, (locks, entries))| {
-            Some(Part { shard, locks: LockSet::Keys(locks), work: Work::CheckOut(entries) })
-        })
-        .collect()
+    shards
 }
 
 /// Finds where each key's element of a gathered reply comes from: for every key in order, its shard.
-pub fn gather_order(row: &Command, args: Argv<'_>, shard_count: usize) -> Vec<usize> {
-    keys::positions(row, args).iter().map(|&(at, _)| shard_of(args.arg(at), shard_count)).collect()
+pub fn gather_order(row: &Command, args: Argv<'_>, shard_count: usize) -> impl Iterator<Item = usize> {
+    let positions = keys::positions(row, args);
+    positions.into_iter().map(move |(at, _)| shard_of(args.arg(at), shard_count))
+}
+
+/// The shards of a command's keys, in ascending order, each once.
+pub fn key_shards(row: &Command, args: Argv<'_>, shard_count: usize) -> SmallVec<[u16; 4]> {
+    let positions = keys::positions(row, args);
+    let mut shards: SmallVec<[u16; 4]> =
+        positions.iter().map(|&(at, _)| shard_of(args.arg(at), shard_count) as u16).collect();
+    shards.sort_unstable();
+    shards.dedup();
+    shards
 }

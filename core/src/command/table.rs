@@ -41,6 +41,8 @@ pub mod flag {
     pub const ALLOW_BUSY: u64 = 1 << 23;
     /// RANDOMKEY and SCAN: keys that no argument names.
     pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 24;
+    /// Runs at once also after MULTI. Not shown by COMMAND INFO.
+    pub const RUNS_IN_MULTI: u64 = 1 << 32;
 }
 
 /// ACL categories, in Redis' order.
@@ -86,6 +88,10 @@ pub enum Scope {
     Every(KeyspaceLock),
     /// On one given shard (SCAN's cursor names it).
     Shard(usize),
+    /// Where its keys are, as [`Scope::Keys`]; home notes where that is (WATCH).
+    Watch,
+    /// Where the commands run that were queued since MULTI. Without any, as [`Scope::Session`].
+    Exec,
     /// On the shards which the function names after reading the arguments: it returns one of the above.
     Custom(fn(args: Argv<'_>, shard_count: usize) -> Scope),
 }
@@ -113,7 +119,7 @@ pub enum Merge {
     /// Arrays, one behind the other.
     ConcatArrays,
     /// Any other rule: complete replies in shard order -> one reply, RESP bytes appended to `out`.
-    With(fn(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>)),
+    With(fn(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>)),
 }
 
 /// The function behind a row.
@@ -145,6 +151,9 @@ pub struct Command {
     /// The database of the key at an argument, where it is not the selected one (COPY's DB option), one of
     /// `db_count`. Bad input gives any database that exists: the handler will refuse it.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
+    /// For SELECT: the database that it selects, one of `db_count`. A transaction knows beforehand where the commands
+    /// behind it will work.
+    pub selects: Option<fn(args: Argv<'_>, db_count: usize) -> CommandResult<u32>>,
     pub run: Run,
     /// For a blocking command that waits: whether it would take something from the key at an argument, which has
     /// changed. What it says of a key that is there must be what the handler does then.
@@ -200,6 +209,7 @@ impl Command {
             merge: Merge::CheckOut,
             find_keys: None,
             key_db: selected_db,
+            selects: None,
             run,
             ready: key_exists,
             secrets: no_secrets,
@@ -251,6 +261,11 @@ impl Command {
 
     pub const fn ready(mut self, ready: fn(&mut Ctx<'_>, usize) -> bool) -> Command {
         self.ready = ready;
+        self
+    }
+
+    pub const fn selects(mut self, selects: fn(Argv<'_>, usize) -> CommandResult<u32>) -> Command {
+        self.selects = Some(selects);
         self
     }
 

@@ -9,8 +9,9 @@ use std::fmt::{Display, Write as _};
 
 use super::number::{F64Text, human_f64};
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Resp {
+    #[default]
     V2,
     V3,
 }

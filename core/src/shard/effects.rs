@@ -270,6 +270,11 @@ impl EffectLog {
         self.scope = Scope::Local;
     }
 
+    /// Whether such a transaction is under way.
+    pub fn is_local(&self) -> bool {
+        self.scope == Scope::Local
+    }
+
     pub fn end_local(&mut self) {
         debug_assert_eq!(self.scope, Scope::Local);
         self.scope = Scope::Command;

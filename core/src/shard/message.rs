@@ -2,6 +2,7 @@
 
 use crate::client::ClientId;
 use crate::command::Call;
+use crate::command::queue::Queue;
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
 use crate::shard::blocking::WaitMessage;
 use crate::shard::effects::EffectBatch;
@@ -30,6 +31,10 @@ pub enum Message {
     /// What my writes did: for the shard that merges the effect stream.
     Effects(Box<EffectBatch>),
     Stream(StreamMessage),
+    /// This client watches none of your keys any more.
+    Unwatch {
+        client: ClientId,
+    },
 }
 
 /// About the effect stream and its readers.
@@ -59,6 +64,8 @@ pub struct BatchedCommand {
     pub call: Call,
     /// Its arguments: a range of the batch's `ranges`.
     pub args: std::ops::Range<u32>,
+    /// It is an EXEC of so many commands, which stand behind it and have no reply of their own.
+    pub exec_len: Option<u32>,
 }
 
 /// Commands with their arguments, and later, in the same allocation on its way back, their replies.
@@ -84,11 +91,33 @@ impl Batch {
             self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
             self.bytes.extend_from_slice(arg);
         }
-        self.commands.push(BatchedCommand { token, call, args: first..self.ranges.len() as u32 });
+        let args = first..self.ranges.len() as u32;
+        self.commands.push(BatchedCommand { token, call, args, exec_len: None });
+    }
+
+    /// Adds an EXEC with all that it is to run.
+    pub fn push_exec(&mut self, token: Token, call: Call, queue: &Queue) {
+        let (offset, mut start) = (self.bytes.len() as u32, self.ranges.len() as u32);
+        let exec_len = Some(queue.len() as u32);
+        self.commands.push(BatchedCommand { token, call, args: start..start, exec_len });
+        let all = queue.all_args();
+        self.bytes.extend_from_slice(all.bytes());
+        let moved = all.ranges().iter().map(|range| ArgRange { start: offset + range.start, len: range.len });
+        self.ranges.extend(moved);
+        for (call, args) in queue.calls() {
+            let end = start + args.len() as u32;
+            self.commands.push(BatchedCommand { token, call: *call, args: start..end, exec_len: None });
+            start = end;
+        }
     }
 
     pub fn args(&self, range: &std::ops::Range<u32>) -> Argv<'_> {
         Argv::new(&self.bytes, &self.ranges[range.start as usize..range.end as usize])
+    }
+
+    /// Some of the batch's commands, which have been taken out of it, with their arguments.
+    pub fn calls<'a>(&'a self, commands: &'a [BatchedCommand]) -> impl Iterator<Item = (&'a Call, Argv<'a>)> {
+        commands.iter().map(|command| (&command.call, self.args(&command.args)))
     }
 
     pub fn is_empty(&self) -> bool {

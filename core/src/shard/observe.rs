@@ -11,6 +11,7 @@
 
 use super::Shard;
 use super::watch::Watch;
+use crate::client::ClientId;
 use crate::command::Key;
 
 /// What happened to a key.
@@ -133,6 +134,19 @@ impl Shard {
                 KeyEvent::Expired => self.observers.expired(*db, key),
             }
         }
+    }
+
+    /// A client watches a key from now on.
+    pub fn watch(&mut self, client: ClientId, db: u32, key: Key<'_>) {
+        let found = super::watch::state(&self.dbs[db as usize].table, key, self.now_ms);
+        self.observers.change_watch(|watch| watch.add(client, db, key, found));
+    }
+
+    /// Whether nothing that a client watches here has changed.
+    pub fn watch_holds(&self, client: ClientId) -> bool {
+        let find =
+            |db: u32, key: Key<'_>| super::watch::state(&self.dbs[db as usize].table, key, self.now_ms);
+        self.observers.watch.holds(client, find)
     }
 
     /// Tells the observers that a database is about to lose all its keys.

@@ -200,11 +200,27 @@ shard_stats! {
     /// Round trips of batches: sum and count.
     hop_nanos,
     hops,
+    /// Transactions begun here: EXECs, and commands over several shards. How many shards they took, together.
     transactions,
     transaction_shards,
+    /// Of these transactions, those over 1, 2, 3 and 4, 5 to 8, and more shards.
+    transactions_of_1,
+    transactions_of_2,
+    transactions_of_3_4,
+    transactions_of_5_8,
+    transactions_of_more,
+    /// EXECs that did not run: a watched key had changed; a command could not be queued, or EXEC not be run.
+    exec_aborted_by_watch,
+    exec_aborted_by_error,
+    /// What transactions over several shards were under way without running.
     transaction_wait_nanos,
     transaction_wait_max_nanos,
+    /// Commands and transactions that found a key locked; how long they waited for it, and the longest of them.
     lock_waits,
+    lock_wait_nanos,
+    lock_wait_max_nanos,
+    /// The longest that a transaction has held its locks on this shard.
+    lock_held_max_nanos,
     lock_queue_len,
     lazyfreed_objects,
     lazyfree_pending_objects,
@@ -223,6 +239,21 @@ impl ShardStats {
     #[inline]
     pub fn command(&self, id: CommandId) -> &CommandStats {
         &self.commands[id.index()]
+    }
+
+    /// Counts a transaction over `width` shards.
+    #[inline]
+    pub fn count_transaction(&self, width: usize) {
+        self.transactions.add(1);
+        self.transaction_shards.add(width as u64);
+        match width {
+            0 | 1 => &self.transactions_of_1,
+            2 => &self.transactions_of_2,
+            3 | 4 => &self.transactions_of_3_4,
+            5..=8 => &self.transactions_of_5_8,
+            _ => &self.transactions_of_more,
+        }
+        .add(1);
     }
 
     /// Counts an error reply under its code. Codes are bounded: see `ERROR_CODES_MAX`.

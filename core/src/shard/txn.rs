@@ -2,39 +2,92 @@
 //!
 //! # The algorithm: ordered two-phase locking along a chain
 //!
-//! A transaction is one command (later: one EXEC or script) whose keys live on shards `s1 < s2 < ... < sk`.
-//! Its *home*, the shard of its client, sends one [`TxnMessage::Lock`] to `s1`. A shard that receives it
-//! puts the transaction into its [lock table](crate::shard::lock) on all its keys at once; when it is granted
-//! there, the shard passes the message on to the next one. When the last shard has granted it, all locks are
-//! held: that is the moment at which the transaction takes effect. Then, by its kind:
+//! A transaction is one command, or one EXEC, over keys that live on shards `s1 < s2 < ... < sk`. Its *home*, the shard
+//! of its client, sends one [`TxnMessage::Lock`] to `s1`. A shard that receives it puts the transaction into its [lock
+//! table](crate::shard::lock) on all its keys at once; when it is granted there, the shard passes the message on to the
+//! next one. When the last shard has granted it, all locks are held: that is the *lock point*, the moment at which the
+//! transaction takes effect. Now the last shard tells the others ([`TxnMessage::Go`]), and all do their work: each runs a
+//! list of commands over its own keys, releases its locks, and sends the replies home ([`TxnMessage::Done`]). With two
+//! shards, one of them home, that is two messages in all.
 //!
-//! - *fan-out* (MGET, DEL, FLUSHALL): the last shard runs its part at once and tells the others to run theirs
-//!   ([`TxnMessage::Go`]); each releases its locks and sends its reply home ([`TxnMessage::Done`]). With two
-//!   shards, one of them home, that is two messages in all.
-//! - *check-out* (RENAME, COPY, MSETNX): each shard takes the locked entries out of its tables and sends them
-//!   home as owned values. Home puts them into its own tables, runs the ordinary handler over them, takes
-//!   out what is then there under these keys, and sends it back ([`TxnMessage::CheckIn`]); only then the
-//!   locks go. Between put and take nothing else runs at home, so nobody sees the guests.
+//! # What runs where
+//!
+//! A command over keys of one shard stands in that shard's list; a *fan-out* (MGET, DEL, FLUSHALL) in the lists of all
+//! its shards, with each shard's keys, and home makes one reply of theirs by the row's merge rule. So a command over
+//! several shards is an EXEC of one command, and costs nothing for it.
+//!
+//! Any other command over keys of several shards (RENAME, COPY, MSETNX) is a *check-out*: each shard takes the locked
+//! entries out of its tables and sends them home as owned values. Home puts them into its own tables, runs the ordinary
+//! handler over them, takes out what is then there under these keys, and sends it back with word of what changed
+//! ([`TxnMessage::CheckIn`]). Between put and take nothing else runs at home, so nobody sees the guests.
+//!
+//! An EXEC with a check-out in its midst, or with a command over its session, is cut into *stages* there. The first one
+//! starts at the lock point, the others when home has what came of the one before ([`TxnMessage::Step`]); a shard keeps
+//! its locks until it has done its share of the last stage in which it has one.
+//!
+//! # How a handler over keys of several shards looks
+//!
+//! Like any other. It is written against [`Ctx`](crate::command::Ctx): the keys that its row declares are in
+//! `ctx.shard` when it runs, wherever they live. A command that reads two keys and writes a third is this, and there is
+//! nothing in it, or in its row, about shards:
+//!
+//! ```text
+//! const JOIN: Command = Command::keys("tjoin", 4, join).flags(flag::WRITE | flag::DENYOOM).at(&[
+//!     KeySpec::range(1, 1, 1, key_flag::RO | key_flag::ACCESS),
+//!     KeySpec::one(3, key_flag::OW | key_flag::UPDATE),
+//! ]);
+//!
+//! fn join(ctx: &mut Ctx<'_>) -> CommandResult {
+//!     let mut joined = Vec::new();
+//!     for at in [1, 2] {
+//!         if let Some(entry) = ctx.shard.read(ctx.call, ctx.key(at)) {
+//!             joined.extend_from_slice(StringRef::of(entry.value())?.bytes(&mut Digits::new()));
+//!         }
+//!     }
+//!
+//!     ctx.shard.set(ctx.call, ctx.key(3), encode(&joined), SetExpire::Clear);
+//!
+//!     ctx.reply.integer(joined.len() as i64);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! (The tests have such commands, and such as wait for keys, in `core/tests/sim/rows.rs`.)
+//!
+//! What it must not do is to touch a key which its row does not declare. Only a row whose work on one key does not
+//! depend on the others says a merge rule other than [`Merge::CheckOut`](crate::command::table::Merge), and then runs
+//! where its keys are.
+//!
+//! # WATCH
+//!
+//! Watched keys are [registered](crate::shard::watch) on their shards, and an EXEC takes these shards into its chain
+//! with shared locks on the watched keys. Each says, when it grants, whether the keys are as they were; what they said
+//! so far travels with the plan. If one says no, the last shard says so to all, and nothing runs anywhere.
+//!
+//! # Why this is right
 //!
 //! *No deadlock.* A transaction that waits at shard `s` waits for transactions which arrived at `s` before it.
 //! Each of these runs, or waits at `s` for still earlier ones, or holds `s` and waits at a shard behind `s`.
-//! At the highest shard where anybody waits, the first in order waits for nobody; so somebody always moves.
+//! At the highest shard where anybody waits, the first in order waits for nobody; so somebody always moves. What has
+//! passed its lock point waits for nobody any more: home drives it on by messages alone, also when its client has left.
 //!
 //! *No starvation.* On every shard the order of arrival decides, nobody is overtaken, and nothing is retried.
 //!
-//! *No reordering.* A shard's part runs while all locks of the transaction are held, and every other command
-//! that touches one of these keys queues up behind them, so the order of the lock points is a serial order.
+//! *No reordering.* A shard's share runs while all locks of the transaction are held, and every other command
+//! that touches one of these keys queues up behind them, so the order of the lock points is a serial order. A shard
+//! that releases its locks before others have done their shares breaks nothing: nothing is locked after a release.
 //! It is strict: the lock point lies between the client's call and the reply. Within one connection a
 //! transaction starts when all earlier replies of the connection are there, and nothing of the connection
 //! starts before it has ended, so it cannot overtake, or be overtaken by, its own client's commands, though
 //! its locks travel on other ways than these.
 
-use crate::command::Call;
-use crate::protocol::OwnedArgv;
+use crate::client::ClientId;
+use crate::command::queue::Queue;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
 use crate::shard::observe::GuestEvent;
 use crate::types::OwnedEntry;
+use smallvec::SmallVec;
 
 /// A transaction's name: its home shard, and that shard's running number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -43,58 +96,100 @@ pub struct TxnId {
     pub number: u64,
 }
 
-/// How a transaction does its work once it holds its locks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum TxnKind {
-    FanOut,
-    CheckOut,
+/// The commands that a shard runs, and later, on its way back, what came of them.
+#[derive(Default)]
+pub struct Portion {
+    pub queue: Queue,
+    /// The replies, one behind the other.
+    pub replies: Vec<u8>,
+    /// For each command: where its reply ends, and how many nanoseconds it ran.
+    pub ran: Vec<(u32, u64)>,
 }
 
-/// The share of one shard in a transaction.
+impl Portion {
+    /// Empties it for its next use.
+    pub fn clear(&mut self) {
+        self.queue.clear();
+        self.replies.clear();
+        self.replies.shrink_to(REPLY_BYTES_KEPT_MAX);
+        self.ran.clear();
+    }
+}
+
+/// A portion that is kept for reuse has no more room for replies than this.
+const REPLY_BYTES_KEPT_MAX: usize = 64 << 10;
+
+/// A key that is checked out: database, hash, key.
+pub type CheckedOutKey = (u32, u64, Vec<u8>);
+
+/// What a shard does in a stage.
+pub enum Work {
+    /// Nothing but hold its locks.
+    Nothing,
+    /// Runs these commands.
+    Run(Box<Portion>),
+    /// Hands over the entries of these keys, which will be checked in.
+    CheckOut(Vec<CheckedOutKey>),
+}
+
+/// The part of one shard in a transaction: its locks, and its share of the first stage.
 pub struct Part {
     pub shard: usize,
     pub locks: LockSet,
+    /// The client watches keys there: they are locked, too, and must be as they were.
+    pub watches: bool,
     pub work: Work,
-}
-
-/// What a shard does with its share.
-pub enum Work {
-    /// Runs the command over these arguments.
-    Run(OwnedArgv),
-    /// Hands over the entries of these keys: (database, hash, key).
-    CheckOut(Vec<(u32, u64, Vec<u8>)>),
+    /// There is more to do after this work, or it is to be checked in: the locks stay.
+    pub stays: bool,
 }
 
 /// A transaction on its way along its shards.
 pub struct Plan {
     pub id: TxnId,
-    pub call: Call,
-    pub kind: TxnKind,
+    /// Whose WATCHes are asked for.
+    pub client: ClientId,
     /// In ascending order of shards. A part is taken out by its shard when it is granted.
     pub parts: Vec<Option<Part>>,
-    pub shards: Vec<usize>,
+    /// The shards of the parts.
+    pub shards: SmallVec<[u16; 8]>,
     /// The part to be locked next.
     pub next: usize,
+    /// What is watched is as it was, on all shards so far.
+    pub holds: bool,
     /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
     pub offer: Option<OfferId>,
 }
 
-/// What a shard returned: its reply, or its entries in the order of its keys.
+/// What a shard returned of its share in a stage.
 pub enum Outcome {
-    Reply(Vec<u8>),
+    /// It had nothing to do but to hold its locks.
+    Nothing,
+    /// It has run its commands.
+    Ran(Box<Portion>),
+    /// Its entries, in the order of its keys.
     Entries(Vec<Option<OwnedEntry>>),
+    /// What is watched, here or elsewhere, has changed: nothing was done, and all is over.
+    Refused,
 }
 
 pub enum TxnMessage {
     /// Lock your part, then pass it on.
     Lock(Box<Plan>),
-    /// All locks are held: run your part.
-    Go(TxnId),
-    /// Shard `shard` has run its part.
+    /// All locks are held: do your share of the first stage, or, if it does not `hold`, let go.
+    Go { id: TxnId, holds: bool },
+    /// Do this; if nothing more `stays` to be done, release your locks behind it.
+    Step { id: TxnId, work: Work, stays: bool },
+    /// Shard `shard` has done its share.
     Done { id: TxnId, shard: usize, outcome: Outcome },
-    /// Put these back under their keys, tell the keys' observers, and release the locks. `wait`: the command has found
+    /// Put these back under their keys, and tell the keys' observers. Then as `Step`. `wait`: the command has found
     /// nothing, and waits.
-    CheckIn { id: TxnId, entries: Vec<Option<OwnedEntry>>, events: Vec<GuestEvent>, wait: Option<NewWait> },
+    CheckIn {
+        id: TxnId,
+        entries: Vec<Option<OwnedEntry>>,
+        events: Vec<GuestEvent>,
+        wait: Option<NewWait>,
+        stays: bool,
+    },
     /// Run this without any lock and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
-    Run { id: TxnId, call: Call, args: OwnedArgv },
+    Run { id: TxnId, portion: Box<Portion> },
 }

@@ -6,14 +6,13 @@ use super::connection::Hold;
 use super::pipeline::Flow;
 use crate::client::ClientId;
 use crate::command::table::{Entry, flag};
-use crate::command::{Call, Ctx, keys, route};
+use crate::command::{Call, Ctx, keys};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::blocking::{NewWait, Next, OfferId, Verdict, Wait, WaitId, WaitMessage, Wish};
 use crate::shard::lock::{KeyLock, LockSet, Ticket};
 use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::slot::shard_of;
-use crate::shard::txn::TxnKind;
 use ahash::AHashMap;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -75,18 +74,24 @@ impl BlockedClients {
 /// What a command that ran over guests leaves behind.
 pub(super) struct GuestRun {
     pub(super) has_replied: bool,
-    waits: SmallVec<[(usize, NewWait); 2]>,
+    pub(super) waits: GuestWaits,
 }
+
+/// Waits for the owners of guests, with the shards they go to.
+#[derive(Default)]
+pub(super) struct GuestWaits(SmallVec<[(usize, NewWait); 2]>);
 
 impl GuestRun {
     fn without_waits(has_replied: bool) -> GuestRun {
-        GuestRun { has_replied, waits: SmallVec::new() }
+        GuestRun { has_replied, waits: GuestWaits::default() }
     }
+}
 
+impl GuestWaits {
     /// The wait that goes to a shard.
-    pub(super) fn take_wait(&mut self, shard: usize) -> Option<NewWait> {
-        let at = self.waits.iter().position(|(other, _)| *other == shard)?;
-        Some(self.waits.swap_remove(at).1)
+    pub(super) fn take(&mut self, shard: usize) -> Option<NewWait> {
+        let at = self.0.iter().position(|(other, _)| *other == shard)?;
+        Some(self.0.swap_remove(at).1)
     }
 }
 
@@ -223,12 +228,11 @@ impl Worker {
         &mut self,
         entry: &'static Entry,
         call: &Call,
-        args: &OwnedArgv,
+        argv: Argv<'_>,
         token: Token,
         offer: Option<OfferId>,
         reply: &mut Vec<u8>,
     ) -> GuestRun {
-        let argv = args.as_argv();
         if !entry.row.has(flag::BLOCKING) {
             self.run(entry, call, argv, None, reply);
             return GuestRun::without_waits(true);
@@ -246,6 +250,7 @@ impl Worker {
         let home = self.shard.index;
         let id = WaitId { home: home as u32, token };
         let keys = wish.keys.clone();
+        let args = OwnedArgv::from_argv(argv);
         self.hold_for_blocking(entry, *call, token, args.clone());
         self.note_wait(home, token, wish, std::mem::take(reply));
         let shard_count = self.shard.shard_count;
@@ -256,7 +261,7 @@ impl Worker {
             let positions = keys.clone().filter(|&position| owner(position) == shard).collect();
             (shard, Box::new((id, Wait { call: *call, args: args.clone(), positions })))
         });
-        GuestRun { has_replied: false, waits: waits.collect() }
+        GuestRun { has_replied: false, waits: GuestWaits(waits.collect()) }
     }
 
     /// Runs a command that had waited for a lock.
@@ -322,7 +327,6 @@ impl Worker {
     /// If the command needs other keys besides the one on offer, runs it over them all. The other keys it waits for are
     /// not among them.
     fn serve_by_transaction(&mut self, token: Token, offer: OfferId) -> bool {
-        let (db_count, shard_count) = (self.shard.dbs.len(), self.shard.shard_count);
         let Some(Blocked { entry, call, args, waiting: Some(waiting), .. }) = self.blocked.get(token) else {
             return false;
         };
@@ -333,9 +337,7 @@ impl Worker {
             return false;
         }
         let (entry, call, args) = (*entry, *call, args.clone());
-        let parts =
-            route::check_out_parts(entry.row, args.as_argv(), &positions, call.db, db_count, shard_count);
-        self.start(token, entry, call, args, TxnKind::CheckOut, parts, Some(offer));
+        self.begin_offered(token, entry, call, args.as_argv(), positions, offer);
         true
     }
 
@@ -511,9 +513,9 @@ impl Worker {
         }
         self.shard.blocking.set_offered(Some(offer.position));
         // It was counted when it was called.
-        let is_echo = std::mem::replace(&mut self.is_echo, true);
+        let counts_elsewhere = std::mem::replace(&mut self.counts_elsewhere, true);
         let has_replied = self.run_blocking(entry, call, args, reply).is_none();
-        self.is_echo = is_echo;
+        self.counts_elsewhere = counts_elsewhere;
         self.shard.blocking.set_offered(None);
         match (token, has_replied) {
             // The owners of its keys are to know it before these come back.

@@ -149,6 +149,7 @@ impl Worker {
 
     /// Ends a connection at once. Replies that are still awaited for it will find nobody.
     pub fn close_now(&mut self, at: usize) {
+        self.unwatch_all(at);
         let Some(connection) = self.connections[at].take() else { return };
         self.requests.push(IoRequest::Close(connection.conn));
         self.end_wait(at);

@@ -15,8 +15,10 @@ mod connection;
 mod cron;
 mod events;
 mod globals;
+mod multi;
 mod pipeline;
 mod remote;
+mod slow;
 mod stream;
 mod transact;
 
@@ -26,6 +28,7 @@ pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
 pub use stream::{ReplicaInfo, StreamGlobals};
 
+use crate::client::Multi;
 use crate::command::table::CommandTable;
 use crate::protocol::ArgRange;
 use crate::runtime::clock::{Clock, CycleRate, cycles};
@@ -72,6 +75,8 @@ pub struct Worker {
     #[allow(clippy::vec_box, reason = "batches travel in their boxes")]
     spare_batches: Vec<Box<Batch>>,
     spare_buffers: Vec<Vec<u8>>,
+    #[allow(clippy::vec_box, reason = "they move between here and the clients in their boxes")]
+    spare_multis: Vec<Box<Multi>>,
     /// Connections with output to send.
     dirty: Vec<u32>,
     /// Connections whose output is held back; they are still marked dirty.
@@ -90,8 +95,10 @@ pub struct Worker {
     prepared: Vec<pipeline::Prepared>,
     gathered: Vec<pipeline::Gathered>,
     config_version: u64,
-    /// The command that runs is a share of one that another shard counts.
-    is_echo: bool,
+    /// The command that runs is counted where all its shares come together.
+    counts_elsewhere: bool,
+    /// How long the command that runs had to wait for locks, or for other shards.
+    waited_nanos: u64,
     /// The clock has been read since the driver last waited.
     turn_begun: bool,
     /// Ticks of the clock at the end of the last command: the start of the next one.
@@ -136,6 +143,7 @@ impl Worker {
             batches: (0..shard_count).map(|_| None).collect(),
             spare_batches: Vec::new(),
             spare_buffers: Vec::new(),
+            spare_multis: Vec::new(),
             dirty: Vec::new(),
             deferred: Vec::new(),
             runnable: Vec::new(),
@@ -149,7 +157,8 @@ impl Worker {
             prepared: Vec::new(),
             gathered: Vec::new(),
             config_version,
-            is_echo: false,
+            counts_elsewhere: false,
+            waited_nanos: 0,
             turn_begun: false,
             ticks: 0,
             cycle_rate: clock.cycle_rate(),
@@ -240,6 +249,7 @@ impl Worker {
             Message::Slow { client, entry } => self.keep_slow(client, *entry),
             Message::Effects(batch) => self.merge_effects(from, *batch),
             Message::Stream(message) => self.handle_stream(message),
+            Message::Unwatch { client } => self.unwatch(client, &[self.shard.index as u16]),
         }
     }
 

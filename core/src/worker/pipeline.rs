@@ -13,17 +13,16 @@
 
 use super::IoRequest;
 use super::Worker;
-use super::connection::Hold;
-use crate::client::{ClientId, ReplyMode};
+use super::connection::{Connection, Hold};
+use crate::client::{Client, ReplyMode};
 use crate::command::route::{self, Route};
-use crate::command::table::{CommandId, Entry, KeyShape, Run, flag};
+use crate::command::table::{CommandId, Entry, KeyShape, Run, Scope, flag};
 use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
 use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
-use crate::shard::message::{Message, ParkedCommand, Token};
+use crate::shard::message::{ParkedCommand, Token};
 use crate::shard::slot::shard_of;
-use crate::shard::slowlog::SlowLogEntry;
 use crate::types::hash::hash_key;
 use crate::worker::PauseKind;
 
@@ -59,6 +58,13 @@ pub(super) struct Prepared {
     /// A complete command of one key of this shard.
     is_straight: bool,
     is_write: bool,
+}
+
+impl Prepared {
+    /// The shard of its key, where that is known.
+    pub(super) fn shard(&self) -> Option<usize> {
+        (self.shard != u32::MAX).then_some(self.shard as usize)
+    }
 }
 
 /// A connection whose input is part of the group under way.
@@ -438,7 +444,8 @@ impl Worker {
         let connection = self.connections[at].as_deref()?;
         let client = &connection.client;
         let config = &self.shard.config;
-        let plain = connection.pending.is_empty()
+        let plain = client.multi.is_none()
+            && connection.pending.is_empty()
             && client.reply_mode == ReplyMode::On
             && (client.authenticated || config.requirepass.is_empty())
             && self.shard.locks.is_empty()
@@ -453,6 +460,7 @@ impl Worker {
             db: client.db,
             resp: client.resp,
             no_touch: client.no_touch,
+            in_exec: false,
             client: client.id,
             home: self.shard.index as u32,
             hash: 0,
@@ -626,7 +634,8 @@ impl Worker {
             return self.reject(at, argv, &error);
         }
         if let Some(kind) = globals.pause(self.shard.now_ms)
-            && (kind == PauseKind::All || row.flags & (flag::WRITE | flag::MAY_REPLICATE) != 0)
+            && (kind == PauseKind::All
+                || flags_with_queue(entry, &connection.client) & (flag::WRITE | flag::MAY_REPLICATE) != 0)
         {
             connection.hold = Some(Hold::Paused);
             self.paused.push(at as u32);
@@ -641,11 +650,15 @@ impl Worker {
             db: connection.client.db,
             resp: connection.client.resp,
             no_touch: connection.client.no_touch,
+            in_exec: false,
             client: connection.client.id,
             home: self.shard.index as u32,
             hash: prepared.map_or(0, |request| request.hash),
             hashed_arg: u32::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
         };
+        if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
+            return self.execute_in_multi(at, entry, call, argv, prepared);
+        }
         let home = self.shard.index;
         let route = match prepared {
             Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
@@ -661,17 +674,13 @@ impl Worker {
                 connection.hold = Some(Hold::Pending);
                 return Flow::Retry;
             }
-            Route::Many | Route::Every(_) if pipelined => {
+            Route::Many | Route::Every(_) | Route::Watch if pipelined => {
                 connection.hold = Some(Hold::Pending);
                 return Flow::Retry;
             }
             _ => {}
         }
-        if connection.client.reply_mode == ReplyMode::SkipNext {
-            connection.client.reply_mode = ReplyMode::Skip;
-        }
-        connection.client.last_command = Some(entry.id);
-        connection.client.command_count += 1;
+        begin_request(connection, entry.id);
         let flow = match route {
             Route::One(shard) if row.has(flag::BLOCKING) => self.begin_blocking(at, entry, call, argv, shard),
             Route::One(shard) if shard == home => self.run_here(at, entry, &call, argv),
@@ -690,7 +699,14 @@ impl Worker {
                 self.begin_transaction(at, entry, call, argv);
                 Flow::Stop
             }
+            Route::Watch => self.watch(at, entry, call, argv),
         };
+        self.end_request(at, flow)
+    }
+
+    /// A request has run, or is on its way. Returns how its connection goes on.
+    #[inline]
+    pub(super) fn end_request(&mut self, at: usize, flow: Flow) -> Flow {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
         if connection.client.reply_mode == ReplyMode::Skip {
             connection.client.reply_mode = ReplyMode::On;
@@ -699,7 +715,9 @@ impl Worker {
     }
 
     /// Answers a request that is not run.
-    fn reject(&mut self, at: usize, argv: Argv<'_>, error: &CommandError) -> Flow {
+    pub(super) fn reject(&mut self, at: usize, argv: Argv<'_>, error: &CommandError) -> Flow {
+        let instead = self.fail_multi(at, argv, error);
+        let error = instead.as_ref().unwrap_or(error);
         self.shard.stats.error(error.code());
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let name = argv.arg(0);
@@ -719,7 +737,7 @@ impl Worker {
     }
 
     /// Writes a reply in its place: to the output, or behind the replies that are still awaited.
-    fn reply_now(&mut self, at: usize, write: impl FnOnce(&mut Reply<'_>)) {
+    pub(super) fn reply_now(&mut self, at: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if !connection.takes_reply() {
             return;
@@ -737,7 +755,7 @@ impl Worker {
 
     /// Runs a command of a connection on this shard, at once unless its keys are locked.
     #[inline]
-    fn run_here(&mut self, at: usize, entry: &'static Entry, call: &Call, argv: Argv<'_>) -> Flow {
+    pub(super) fn run_here(&mut self, at: usize, entry: &'static Entry, call: &Call, argv: Argv<'_>) -> Flow {
         if !self.shard.locks.is_empty()
             && let Run::Keys(_) = entry.row.run
             && self.must_park(entry, argv)
@@ -755,12 +773,30 @@ impl Worker {
             );
             return Flow::Next;
         }
-        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let direct = connection.pending.is_empty();
-        let mut out =
-            if direct { self.take_output(at) } else { self.spare_buffers.pop().unwrap_or_default() };
+        let (direct, mut out) = self.lend_output(at);
         let start = out.len();
         self.run(entry, call, argv, Some(at), &mut out);
+        self.take_back_output(at, direct, start, out)
+    }
+
+    /// A buffer for the reply to a connection's request: its output, if the reply goes there directly.
+    #[inline]
+    pub(super) fn lend_output(&mut self, at: usize) -> (bool, Vec<u8>) {
+        let connection = self.connections[at].as_deref().expect("its requests are being executed");
+        let direct = connection.pending.is_empty();
+        let out = if direct { self.take_output(at) } else { self.spare_buffers.pop().unwrap_or_default() };
+        (direct, out)
+    }
+
+    /// Puts the buffer back, with a reply from `start` on.
+    #[inline]
+    pub(super) fn take_back_output(
+        &mut self,
+        at: usize,
+        direct: bool,
+        start: usize,
+        mut out: Vec<u8>,
+    ) -> Flow {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
         if !connection.takes_reply() {
             out.truncate(start);
@@ -783,7 +819,7 @@ impl Worker {
         Flow::Next
     }
 
-    /// Runs a command and appends its reply, or its error, to `out`. Counts and times it.
+    /// Runs a command and appends its reply, or its error, to `out`. Counts and times it. Returns the nanoseconds it took.
     pub(super) fn run(
         &mut self,
         entry: &'static Entry,
@@ -791,7 +827,7 @@ impl Worker {
         args: Argv<'_>,
         conn: Option<usize>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> u64 {
         let start = out.len();
         let result = match entry.row.run {
             Run::Keys(run) => {
@@ -809,8 +845,8 @@ impl Worker {
         if let Err(error) = &result {
             self.fail(entry, error, call.resp, start, out);
         }
-        if self.is_echo {
-            return;
+        if self.counts_elsewhere {
+            return nanos;
         }
         let stats = &self.shard.stats;
         stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
@@ -818,11 +854,12 @@ impl Worker {
         if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             self.note_slow(args, nanos / 1000, call, entry);
         }
+        nanos
     }
 
     /// Nanoseconds since the last command ended.
     #[inline(always)]
-    fn take_time(&mut self) -> u64 {
+    pub(super) fn take_time(&mut self) -> u64 {
         let now = self.now_ticks();
         let nanos = self.ticks_to_nanos(now.saturating_sub(self.ticks));
         self.ticks = now;
@@ -834,34 +871,10 @@ impl Worker {
     fn fail(&self, entry: &Entry, error: &CommandError, resp: Resp, start: usize, out: &mut Vec<u8>) {
         out.truncate(start);
         Reply::new(out, resp).error(error.text());
-        if !self.is_echo {
+        if !self.counts_elsewhere {
             self.shard.stats.command(entry.id).failed.add(1);
             self.shard.stats.error(error.code());
         }
-    }
-
-    /// Logs a slow command. The entry goes to the shard of the client, which knows the client's address and name.
-    #[cold]
-    fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &Entry) {
-        let secrets = (command.row.secrets)(args);
-        let id = self.globals.next_slowlog_id();
-        let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);
-        if call.home as usize == self.shard.index {
-            self.keep_slow(call.client, entry);
-        } else {
-            self.send(call.home as usize, Message::Slow { client: call.client, entry: Box::new(entry) });
-        }
-    }
-
-    /// Keeps an entry of the slow log for one of this shard's clients, which may have left meanwhile.
-    pub(super) fn keep_slow(&mut self, client: ClientId, mut entry: SlowLogEntry) {
-        if let Some(at) = self.find_client(client)
-            && let Some(connection) = self.connections[at].as_deref()
-        {
-            entry.client_addr = connection.client.addr.clone();
-            entry.client_name = connection.client.name.clone();
-        }
-        self.slowlog.push(entry);
     }
 
     /// Whether a command over keys has to wait for a lock on this shard.
@@ -941,6 +954,25 @@ impl Worker {
         if go_on {
             self.release_hold(at);
         }
+    }
+}
+
+/// A request is about to run, or to be sent where it runs.
+#[inline]
+pub(super) fn begin_request(connection: &mut Connection, id: CommandId) {
+    let client = &mut connection.client;
+    if client.reply_mode == ReplyMode::SkipNext {
+        client.reply_mode = ReplyMode::Skip;
+    }
+    client.last_command = Some(id);
+    client.command_count += 1;
+}
+
+/// The flags of a command, with those of all that an EXEC runs.
+fn flags_with_queue(entry: &Entry, client: &Client) -> u64 {
+    match client.multi.as_deref() {
+        Some(multi) if matches!(entry.row.scope, Scope::Exec) => entry.row.flags | multi.flags,
+        Some(_) | None => entry.row.flags,
     }
 }
 

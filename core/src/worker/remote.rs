@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::command::Call;
+use crate::command::queue::Queue;
 use crate::command::table::{Run, flag};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, Message, ParkedCommand, Token};
@@ -15,6 +16,20 @@ impl Worker {
         let spare = &mut self.spare_batches;
         let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
         batch.push(token, call, args);
+        if batch.args_len_bytes() > BATCH_BYTES_MAX {
+            self.flush_batch(shard);
+        }
+    }
+
+    /// Adds an EXEC to the batch for `shard`.
+    pub(super) fn batch_exec(&mut self, shard: usize, token: Token, call: Call, queue: &Queue) {
+        let has_room = |batch: &Batch| u32::try_from(batch.args_len_bytes() + queue.args_len_bytes()).is_ok();
+        if self.batches[shard].as_deref().is_some_and(|batch| !has_room(batch)) {
+            self.flush_batch(shard);
+        }
+        let spare = &mut self.spare_batches;
+        let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
+        batch.push_exec(token, call, queue);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
@@ -50,7 +65,17 @@ impl Worker {
             }
         }
         self.shard.stats.commands_remote.add(commands.len() as u64);
-        for command in &commands {
+        let mut next = 0;
+        while let Some(command) = commands.get(next) {
+            next += 1;
+            if let Some(len) = command.exec_len {
+                let queued = &commands[next..next + len as usize];
+                next += queued.len();
+                if self.execute_remote_exec(from, command, &batch, queued, &mut replies) {
+                    batch.answered.push((command.token, replies.len() as u32));
+                }
+                continue;
+            }
             let entry = self.table.entry(command.call.command);
             let args = batch.args(&command.args);
             if !self.shard.locks.is_empty()

@@ -11,6 +11,7 @@ mod expire;
 mod keyspace;
 mod object;
 mod string;
+mod transaction;
 
 use cluster::Cluster;
 

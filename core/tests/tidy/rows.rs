@@ -63,7 +63,7 @@ fn faults(row: &Command) -> Vec<&'static str> {
 }
 
 fn touches_values(row: &Command) -> bool {
-    row.subcommands.is_empty()
+    row.subcommands.is_empty() && !matches!(row.scope, Scope::Watch)
 }
 
 fn is_version(text: &str) -> bool {

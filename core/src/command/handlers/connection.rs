@@ -211,7 +211,7 @@ pub(super) fn check_printable(text: &[u8], error: &'static str) -> CommandResult
 }
 
 const QUIT: Command = Command::session("quit", -1, quit)
-    .flags(ANYTIME)
+    .flags(ANYTIME | flag::RUNS_IN_MULTI)
     .acl(acl::CONNECTION)
     .docs(Docs::new("connection", "1.0.0", "Closes the connection").complexity("O(1)"));
 
@@ -223,9 +223,10 @@ fn quit(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const RESET: Command = Command::session("reset", 1, reset).flags(ANYTIME).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "6.2.0", "Makes the connection as it was when it was new").complexity("O(1)"),
-);
+const RESET: Command =
+    Command::session("reset", 1, reset).flags(ANYTIME | flag::RUNS_IN_MULTI).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "6.2.0", "Makes the connection as it was when it was new").complexity("O(1)"),
+    );
 
 /// RESET. Reply: the status RESET. Errors: the client is a replica. O(1).
 fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -233,6 +234,8 @@ fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
         return Err(CommandError::fixed("ERR can only reset normal connections"));
     }
     let no_password = ctx.worker.shard.config.requirepass.is_empty();
+    let at = ctx.conn.expect("a session command runs beside its connection");
+    ctx.worker.discard(at);
     reset_client(ctx.client(), no_password);
 
     ctx.reply.resp = Resp::V2;
@@ -255,18 +258,22 @@ fn reset_client(client: &mut Client, authenticated: bool) {
 const SELECT: Command = Command::session("select", 2, select)
     .flags(flag::LOADING | flag::STALE | flag::FAST)
     .acl(acl::CONNECTION)
+    .selects(selected)
     .docs(
         Docs::new("connection", "1.0.0", "Chooses the database that the connection works on")
             .complexity("O(1)")
             .arguments("index:int"),
     );
 
+fn selected(args: Argv<'_>, db_count: usize) -> CommandResult<u32> {
+    let index = parse_i64(args.arg(1)).and_then(|index| i32::try_from(index).ok());
+    let index = index.ok_or(CommandError::NOT_INTEGER)?;
+    u32::try_from(index).ok().filter(|&db| (db as usize) < db_count).ok_or(CommandError::DB_OUT_OF_RANGE)
+}
+
 /// SELECT index. Reply: OK. Errors: not an integer; no such database. O(1).
 fn select(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let index = parse_i64(ctx.arg(1)).and_then(|index| i32::try_from(index).ok());
-    let index = index.ok_or(CommandError::NOT_INTEGER)?;
-    let db = u32::try_from(index).ok().filter(|&db| db < ctx.worker.shard.config.databases);
-    let db = db.ok_or(CommandError::DB_OUT_OF_RANGE)?;
+    let db = selected(ctx.args, ctx.worker.shard.config.databases as usize)?;
 
     ctx.client().db = db;
 

@@ -112,7 +112,7 @@ fn debug(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// Digests add up by exclusive or; other replies of all shards are the same.
-fn merge_debug(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>) {
+fn merge_debug(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
     let verb = args.arg(1);
     let mut reply = Reply::new(out, Resp::V2);
     if verb.eq_ignore_ascii_case(b"digest") {
@@ -127,7 +127,7 @@ fn merge_debug(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>) {
         reply.array(sums.len());
         sums.iter().for_each(|digest| write_digest(&mut reply, digest));
     } else {
-        reply.raw(&replies[0]);
+        reply.raw(replies[0]);
     }
 }
 
@@ -581,7 +581,7 @@ mod tests {
     use crate::types::Table;
 
     fn merged(args: &[&str], replies: &[&str]) -> String {
-        let replies: Vec<Vec<u8>> = replies.iter().map(|reply| reply.as_bytes().to_vec()).collect();
+        let replies: Vec<&[u8]> = replies.iter().map(|reply| reply.as_bytes()).collect();
         let mut out = Vec::new();
         merge_debug(&replies, OwnedArgv::from_slices(args).as_argv(), &mut out);
         String::from_utf8(out).unwrap()

@@ -18,6 +18,7 @@ pub mod replication;
 pub mod server;
 pub mod slowlog;
 pub mod string;
+pub mod transaction;
 
 use crate::command::table::Command;
 
@@ -37,4 +38,5 @@ pub const FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     slowlog::COMMANDS,
     string::COMMANDS,
+    transaction::COMMANDS,
 ];

@@ -77,7 +77,7 @@ fn write_entry(reply: &mut Reply<'_>, entry: &SlowLogEntry) {
 }
 
 /// The newest of all shards' entries.
-fn merge_entries(replies: &[Vec<u8>], _args: Argv<'_>, out: &mut Vec<u8>) {
+fn merge_entries(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     let mut count = 0;
     let mut entries: Vec<(i64, &[u8])> = Vec::new();
     for reply in replies {
@@ -119,7 +119,7 @@ fn len(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// Entries beyond slowlog-max-len are there on the shards, but not for anybody to see.
-fn merge_lens(replies: &[Vec<u8>], _args: Argv<'_>, out: &mut Vec<u8>) {
+fn merge_lens(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     let (mut len_max, mut sum) = (0, 0);
     for reply in replies {
         let mut parts = split_array(reply).expect("a shard answers with two integers").map_while(integer);
@@ -182,7 +182,7 @@ mod tests {
         reply.array(ids.len());
         for &id in ids {
             let args = OwnedArgv::from_slices(&["GET", "k"]);
-            write_entry(&mut reply, &SlowLogEntry::new(id, 100, 5, args.as_argv(), &[]));
+            write_entry(&mut reply, &SlowLogEntry::new(id, 100, 5, 0, args.as_argv(), &[]));
         }
         out
     }
@@ -199,7 +199,7 @@ mod tests {
         let args = OwnedArgv::from_slices(&["SLOWLOG", "GET", "3"]);
         let mut out = Vec::new();
         merge_entries(
-            &[shard_reply(3, &[9, 4, 1]), shard_reply(3, &[]), shard_reply(3, &[7, 6])],
+            &[&shard_reply(3, &[9, 4, 1]), &shard_reply(3, &[]), &shard_reply(3, &[7, 6])],
             args.as_argv(),
             &mut out,
         );
@@ -209,7 +209,7 @@ mod tests {
     #[test]
     fn the_length_does_not_exceed_the_limit() {
         let args = OwnedArgv::from_slices(&["SLOWLOG", "LEN"]);
-        let replies = [b"*2\r\n:10\r\n:7\r\n".to_vec(), b"*2\r\n:10\r\n:8\r\n".to_vec()];
+        let replies = [&b"*2\r\n:10\r\n:7\r\n"[..], b"*2\r\n:10\r\n:8\r\n"];
         let mut out = Vec::new();
         merge_lens(&replies, args.as_argv(), &mut out);
         assert_eq!(out, b":10\r\n");

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::config::Config;
-use crate::protocol::reply::Resp;
 use crate::shard::stats::ShardStats;
 use crate::types::{NewValue, SetExpire};
 use std::sync::Arc;
@@ -19,7 +18,7 @@ fn id(place: u64) -> WaitId {
 
 fn call(db: u32) -> Call {
     let command = crate::command::table::CommandId::default();
-    Call { command, db, resp: Resp::V2, no_touch: false, client: 1, home: 0, hash: 0, hashed_arg: 0 }
+    Call { command, db, client: 1, ..Call::default() }
 }
 
 fn key(name: &str) -> Key<'_> {

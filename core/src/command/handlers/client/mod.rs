@@ -324,7 +324,7 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// The shards' texts as one, their lines in the order of ids.
-fn merge_lists(replies: &[Vec<u8>], _args: Argv<'_>, out: &mut Vec<u8>) {
+fn merge_lists(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     let resp = if replies[0].starts_with(b"=") { Resp::V3 } else { Resp::V2 };
     let texts: Vec<&[u8]> = replies.iter().map(|reply| text_of(reply)).collect();
     let mut lines: Vec<&[u8]> =
@@ -402,9 +402,8 @@ fn kill(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// Adds the shards' counts up.
-fn merge_kills(replies: &[Vec<u8>], args: Argv<'_>, out: &mut Vec<u8>) {
-    let count =
-        |reply: &Vec<u8>| parse_i64(&reply[1..reply.len() - 2]).expect("a shard answers with a count");
+fn merge_kills(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
+    let count = |reply: &&[u8]| parse_i64(&reply[1..reply.len() - 2]).expect("a shard answers with a count");
     let killed: i64 = replies.iter().map(count).sum();
     let is_old_form = KillFilter::parse(args).is_ok_and(|filter| filter.is_old_form);
     let mut reply = Reply::new(out, Resp::V2);
@@ -491,7 +490,7 @@ mod tests {
             let args = OwnedArgv::from_slices(&["CLIENT", "LIST"]);
             let mut out = Vec::new();
 
-            merge_lists(&replies, args.as_argv(), &mut out);
+            merge_lists(&replies.each_ref().map(Vec::as_slice), args.as_argv(), &mut out);
 
             assert_eq!(out, text_reply("id=2 c\nid=3 a\nid=10 b\n", resp));
         }
@@ -500,7 +499,7 @@ mod tests {
     #[test]
     fn the_old_form_of_kill_must_find_somebody() {
         let merged = |args: &[&str], replies: &[&str]| {
-            let replies: Vec<Vec<u8>> = replies.iter().map(|reply| reply.as_bytes().to_vec()).collect();
+            let replies: Vec<&[u8]> = replies.iter().map(|reply| reply.as_bytes()).collect();
             let mut out = Vec::new();
             merge_kills(&replies, OwnedArgv::from_slices(args).as_argv(), &mut out);
             String::from_utf8(out).unwrap()

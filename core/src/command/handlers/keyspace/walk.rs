@@ -252,7 +252,7 @@ fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 /// Makes the choice among the shards' choices: each shard's by its share of the keys.
-fn choose_key(replies: &[Vec<u8>], _args: Argv<'_>, out: &mut Vec<u8>) {
+fn choose_key(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     let mut total = 0;
     let mut random = 0u64;
     let mut choices = Vec::with_capacity(replies.len());

@@ -1,0 +1,179 @@
+//! Commands one behind the other: what MULTI gathers, and what a transaction runs on a shard.
+//!
+//! All arguments lie in one buffer, as ranges of it, so that queueing a command is two copies, and a queue that is
+//! reused allocates nothing.
+
+use crate::command::Call;
+use crate::protocol::{ArgRange, Argv};
+
+/// A command of a [`Queue`].
+#[derive(Clone, Copy, Debug)]
+pub struct Queued {
+    pub call: Call,
+    /// Its place in the transaction, of which this queue may be a part.
+    pub place: u32,
+    /// Where its arguments end in the queue's ranges; they begin where those of the command before end.
+    end: u32,
+}
+
+/// Commands in order, with their arguments.
+#[derive(Clone, Default, Debug)]
+pub struct Queue {
+    bytes: Vec<u8>,
+    ranges: Vec<ArgRange>,
+    commands: Vec<Queued>,
+}
+
+/// A buffer bigger than this is not kept for reuse.
+const KEPT_BYTES_MAX: usize = 64 << 10;
+
+impl Queue {
+    /// Appends a command. The queue's bytes stay below 4 GiB: see [`Queue::has_room`].
+    pub fn push(&mut self, call: Call, place: u32, args: Argv<'_>) {
+        // One copy of the request as it was received, with what stands between its arguments.
+        let offset = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(args.bytes());
+        self.ranges.extend(
+            args.ranges().iter().map(|range| ArgRange { start: offset + range.start, len: range.len }),
+        );
+        self.commands.push(Queued { call, place, end: self.ranges.len() as u32 });
+    }
+
+    /// Appends a command whose arguments lie among much else.
+    pub fn push_args(&mut self, call: Call, place: u32, args: Argv<'_>) {
+        self.begin(call, place);
+        args.iter().for_each(|arg| self.push_arg(arg));
+    }
+
+    /// Begins a command whose arguments follow by [`Queue::push_arg`].
+    pub fn begin(&mut self, call: Call, place: u32) {
+        self.commands.push(Queued { call, place, end: self.ranges.len() as u32 });
+    }
+
+    /// Appends an argument to the last command.
+    pub fn push_arg(&mut self, arg: &[u8]) {
+        self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
+        self.bytes.extend_from_slice(arg);
+        let last = self.commands.last_mut().expect("a command was begun");
+        last.end = self.ranges.len() as u32;
+    }
+
+    /// Whether a request of so many bytes can be queued.
+    pub fn has_room(&self, request_len_bytes: usize) -> bool {
+        u32::try_from(self.bytes.len() + request_len_bytes).is_ok()
+    }
+
+    pub fn len(&self) -> usize {
+        self.commands.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.commands.is_empty()
+    }
+
+    /// The commands, without their arguments.
+    pub fn commands(&self) -> &[Queued] {
+        &self.commands
+    }
+
+    pub fn commands_mut(&mut self) -> &mut [Queued] {
+        &mut self.commands
+    }
+
+    /// The arguments of command `at`.
+    pub fn args(&self, at: usize) -> Argv<'_> {
+        let start = if at == 0 { 0 } else { self.commands[at - 1].end };
+        Argv::new(&self.bytes, &self.ranges[start as usize..self.commands[at].end as usize])
+    }
+
+    /// The commands with their arguments, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Queued, Argv<'_>)> {
+        let mut start = 0;
+        self.commands.iter().map(move |queued| {
+            let ranges = &self.ranges[start..queued.end as usize];
+            start = queued.end as usize;
+            (queued, Argv::new(&self.bytes, ranges))
+        })
+    }
+
+    /// The calls with their arguments, in order.
+    pub fn calls(&self) -> impl Iterator<Item = (&Call, Argv<'_>)> {
+        self.iter().map(|(queued, args)| (&queued.call, args))
+    }
+
+    /// All arguments, and the bytes they lie in.
+    pub fn all_args(&self) -> Argv<'_> {
+        Argv::new(&self.bytes, &self.ranges)
+    }
+
+    /// Empties the queue. Its room is kept, unless it is outsized.
+    pub fn clear(&mut self) {
+        if self.heap_len_bytes() > KEPT_BYTES_MAX {
+            *self = Queue::default();
+            return;
+        }
+        self.bytes.clear();
+        self.ranges.clear();
+        self.commands.clear();
+    }
+
+    /// Bytes that the arguments take.
+    pub fn args_len_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The heap bytes behind it, for memory accounting.
+    pub fn heap_len_bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.ranges.capacity() * size_of::<ArgRange>()
+            + self.commands.capacity() * size_of::<Queued>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn words(args: Argv<'_>) -> Vec<String> {
+        args.iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+    }
+
+    #[test]
+    fn commands_come_out_as_they_went_in() {
+        let request = b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n";
+        let ranges = [ArgRange { start: 8, len: 3 }, ArgRange { start: 17, len: 1 }];
+        let mut queue = Queue::default();
+        queue.push(Call::default(), 0, Argv::new(request, &ranges));
+        queue.begin(Call::default(), 7);
+        ["MSET", "k", ""].iter().for_each(|arg| queue.push_arg(arg.as_bytes()));
+        queue.push(Call::default(), 8, OwnedArgv::from_slices(&["PING"]).as_argv());
+
+        let all: Vec<_> = queue.iter().map(|(queued, args)| (queued.place, words(args))).collect();
+
+        let expected = [(0, vec!["GET", "a"]), (7, vec!["MSET", "k", ""]), (8, vec!["PING"])];
+        assert_eq!(all.len(), expected.len());
+        for ((place, args), (expected_place, expected_args)) in all.iter().zip(&expected) {
+            assert_eq!(
+                (place, args.iter().map(String::as_str).collect()),
+                (expected_place, expected_args.clone())
+            );
+        }
+        assert_eq!(words(queue.args(1)), ["MSET", "k", ""]);
+    }
+
+    #[test]
+    fn clearing_keeps_the_room_unless_it_is_outsized() {
+        let mut queue = Queue::default();
+        queue.begin(Call::default(), 0);
+        queue.push_arg(b"GET");
+        let room = queue.heap_len_bytes();
+        queue.clear();
+        assert!(queue.is_empty() && queue.heap_len_bytes() == room);
+
+        queue.begin(Call::default(), 0);
+        queue.push_arg(&vec![0; KEPT_BYTES_MAX]);
+        queue.clear();
+        assert_eq!(queue.heap_len_bytes(), 0);
+    }
+}

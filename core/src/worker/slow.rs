@@ -1,0 +1,36 @@
+//! Slow commands on their way to the log of the shard that serves their client.
+
+use super::Worker;
+use crate::client::ClientId;
+use crate::command::Call;
+use crate::command::table::Entry;
+use crate::protocol::Argv;
+use crate::shard::message::Message;
+use crate::shard::slowlog::SlowLogEntry;
+
+impl Worker {
+    /// Logs a slow command. The entry goes to the shard of the client, which knows the client's address and name.
+    #[cold]
+    pub(super) fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &Entry) {
+        let secrets = (command.row.secrets)(args);
+        let id = self.globals.next_slowlog_id();
+        let waited_micros = self.waited_nanos / 1000;
+        let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, waited_micros, args, &secrets);
+        if call.home as usize == self.shard.index {
+            self.keep_slow(call.client, entry);
+        } else {
+            self.send(call.home as usize, Message::Slow { client: call.client, entry: Box::new(entry) });
+        }
+    }
+
+    /// Keeps an entry of the slow log for one of this shard's clients, which may have left meanwhile.
+    pub(super) fn keep_slow(&mut self, client: ClientId, mut entry: SlowLogEntry) {
+        if let Some(at) = self.find_client(client)
+            && let Some(connection) = self.connections[at].as_deref()
+        {
+            entry.client_addr = connection.client.addr.clone();
+            entry.client_name = connection.client.name.clone();
+        }
+        self.slowlog.push(entry);
+    }
+}

@@ -1,0 +1,276 @@
+//! A transaction from its home: gathers what the shards return, stage by stage, and replies.
+
+use super::stage::{self, StageKind};
+use super::{HomeTxn, SPARE_PORTIONS_MAX, merge};
+use crate::command::Call;
+use crate::command::route::Placement;
+use crate::command::table::{Entry, Scope, flag};
+use crate::protocol::{Argv, Reply};
+use crate::shard::message::Message;
+use crate::shard::observe::GuestEvent;
+use crate::shard::slot::shard_of;
+use crate::shard::txn::{Outcome, Portion, TxnId, TxnMessage, Work};
+use crate::worker::Worker;
+use crate::worker::blocked::GuestWaits;
+use smallvec::SmallVec;
+
+/// Reads the replies of a portion in order.
+struct Replies<'a> {
+    portion: &'a Portion,
+    next: usize,
+}
+
+impl<'a> Replies<'a> {
+    /// The next command's reply, and how many nanoseconds it ran.
+    fn next(&mut self) -> (&'a [u8], u64) {
+        let start = if self.next == 0 { 0 } else { self.portion.ran[self.next - 1].0 };
+        let (end, nanos) = self.portion.ran[self.next];
+        self.next += 1;
+        (&self.portion.replies[start as usize..end as usize], nanos)
+    }
+}
+
+impl Worker {
+    /// The calling connection, where it is of this shard and still there.
+    pub(super) fn local_caller(&self, id: TxnId) -> Option<usize> {
+        if id.home as usize != self.shard.index {
+            return None;
+        }
+        self.caller(self.transact.home.get(&id.number)?)
+    }
+
+    fn caller(&self, txn: &HomeTxn) -> Option<usize> {
+        let connection = self.connections[txn.token.conn as usize].as_deref()?;
+        (connection.conn.generation() == txn.token.generation).then_some(txn.token.conn as usize)
+    }
+
+    /// Home gets a shard's outcome; the last one ends the stage.
+    pub(super) fn collect(&mut self, id: TxnId, shard: usize, outcome: Outcome) {
+        let txn = self.transact.home.get_mut(&id.number).expect("a transaction ends after its last outcome");
+        let place = stage::place_of(&txn.shards, shard as u16);
+        assert!(txn.outcomes[place].replace(outcome).is_none(), "a shard answers once");
+        txn.missing -= 1;
+        if txn.missing > 0 {
+            return;
+        }
+        let mut txn = self.transact.home.remove(&id.number).expect("it was there just now");
+        if txn.outcomes.iter().any(|outcome| matches!(outcome, Some(Outcome::Refused))) {
+            self.shard.stats.exec_aborted_by_watch.add(1);
+            txn.reply.clear();
+            Reply::new(&mut txn.reply, txn.call.resp).null_array();
+            self.finish(txn);
+            return;
+        }
+        self.end_stage(id, &mut txn);
+        while let Some(stage) = stage::stage_from(&txn.placements, txn.stage.commands.end) {
+            txn.stage = stage;
+            if self.begin_stage(id, &mut txn) {
+                self.transact.home.insert(id.number, txn);
+                return;
+            }
+            self.end_stage(id, &mut txn);
+        }
+        self.finish(txn);
+    }
+
+    /// Hands out the work of a later stage. Returns whether there is any to wait for.
+    fn begin_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
+        if txn.multi.has_session
+            && let Some(at) = self.caller(txn)
+            && let Some(connection) = self.connections[at].as_deref()
+        {
+            let (resp, no_touch) = (connection.client.resp, connection.client.no_touch);
+            for queued in &mut txn.multi.queue.commands_mut()[txn.stage.commands.clone()] {
+                queued.call = Call { resp, no_touch, ..queued.call };
+            }
+        }
+        txn.outcomes = txn.shards.iter().map(|_| None).collect();
+        for (n, work) in self.stage_works(txn).into_iter().enumerate() {
+            if !matches!(work, Work::Nothing) {
+                txn.missing += 1;
+                let stays = txn.stays(n);
+                let step = TxnMessage::Step { id, work, stays };
+                self.send(usize::from(txn.shards[n]), Message::Txn(step));
+            }
+        }
+        txn.missing > 0
+    }
+
+    /// All shards have done their shares: the replies of the stage's commands.
+    fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
+        match txn.stage.kind {
+            StageKind::Lists => self.merge_lists(txn),
+            StageKind::CheckOut => self.run_checked_out(id, txn),
+            StageKind::Session => self.run_session(txn, txn.stage.commands.start),
+        }
+    }
+
+    fn merge_lists(&mut self, txn: &mut HomeTxn) {
+        let outcomes = std::mem::take(&mut txn.outcomes);
+        let portions: SmallVec<[Option<Box<Portion>>; 8]> = outcomes
+            .into_iter()
+            .map(|outcome| match outcome {
+                Some(Outcome::Ran(portion)) => Some(portion),
+                Some(Outcome::Nothing) | None => None,
+                Some(Outcome::Entries(_) | Outcome::Refused) => unreachable!("lists yield replies"),
+            })
+            .collect();
+        let mut replies: SmallVec<[Option<Replies<'_>>; 8]> = portions
+            .iter()
+            .map(|portion| portion.as_deref().map(|portion| Replies { portion, next: 0 }))
+            .collect();
+        for at in txn.stage.commands.clone() {
+            let placement = txn.placements[at];
+            if placement == Placement::Settled {
+                self.run_session(txn, at);
+                continue;
+            }
+            let call = txn.multi.queue.commands()[at].call;
+            let entry = self.table.entry(call.command);
+            let args = txn.multi.queue.args(at);
+            let shard_count = self.shard.shard_count;
+            let shards = stage::command_shards(entry.row, args, placement, &txn.shards, shard_count);
+            let mut nanos = 0;
+            let shares: SmallVec<[&[u8]; 8]> = shards
+                .iter()
+                .map(|&shard| {
+                    let list = replies[stage::place_of(&txn.shards, shard)].as_mut();
+                    let (reply, share_nanos) = list.expect("it has run the command").next();
+                    nanos += share_nanos;
+                    reply
+                })
+                .collect();
+            let start = txn.reply.len();
+            match placement {
+                Placement::Split | Placement::Every(_) => {
+                    merge(entry, args, &shards, &shares, shard_count, &mut txn.reply);
+                }
+                _ => txn.reply.extend_from_slice(shares[0]),
+            }
+            txn.ran_nanos += nanos;
+            let waited = self.waited_by(txn);
+            self.count_command(entry, &call, args, &txn.reply[start..], nanos, waited);
+        }
+        drop(replies);
+        for mut portion in portions.into_iter().flatten() {
+            if self.transact.spare_portions.len() < SPARE_PORTIONS_MAX {
+                portion.clear();
+                self.transact.spare_portions.push(portion);
+            }
+        }
+    }
+
+    /// How long the transaction has been under way, and not running.
+    fn waited_by(&self, txn: &HomeTxn) -> u64 {
+        let elapsed = self.ticks_to_nanos(self.ticks.saturating_sub(txn.started_at_ticks));
+        elapsed.saturating_sub(txn.ran_nanos)
+    }
+
+    /// Counts a command that several shards, or others than this one, have run.
+    fn count_command(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        reply: &[u8],
+        nanos: u64,
+        waited_nanos: u64,
+    ) {
+        let stats = &self.shard.stats;
+        let command = stats.command(entry.id);
+        command.record(nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if let Some(error) = reply.strip_prefix(b"-") {
+            command.failed.add(1);
+            let code = error.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
+            stats.error(&String::from_utf8_lossy(code));
+        }
+        if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+            let waited_before = std::mem::replace(&mut self.waited_nanos, waited_nanos);
+            self.note_slow(args, nanos / 1000, call, entry);
+            self.waited_nanos = waited_before;
+        }
+    }
+
+    /// Runs a command over the session, unless the client has left.
+    fn run_session(&mut self, txn: &mut HomeTxn, at: usize) {
+        let Some(conn) = self.caller(txn) else { return };
+        let Some(connection) = self.connections[conn].as_deref() else { return };
+        let client = &connection.client;
+        let queued = txn.multi.queue.commands()[at].call;
+        let call = Call { db: client.db, resp: client.resp, no_touch: client.no_touch, ..queued };
+        let entry = self.table.entry(call.command);
+        txn.ran_nanos += self.run(entry, &call, txn.multi.queue.args(at), Some(conn), &mut txn.reply);
+    }
+
+    /// All entries are here: run the handler over them, and send back what it left.
+    fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
+        let keys = std::mem::take(&mut txn.keys);
+        self.shard.observers.guests_come();
+        for (keys, outcome) in keys.iter().zip(&mut txn.outcomes) {
+            let entries = match outcome.take() {
+                Some(Outcome::Entries(entries)) => entries,
+                Some(Outcome::Nothing) | None => Vec::new(),
+                Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
+            };
+            for ((db, hash, _), entry) in keys.iter().zip(entries) {
+                if let Some(entry) = entry {
+                    self.shard.put(*db, *hash, entry);
+                }
+            }
+        }
+        let at = txn.stage.commands.start;
+        let call = txn.multi.queue.commands()[at].call;
+        let entry = self.table.entry(call.command);
+        let args = txn.multi.queue.args(at);
+        self.waited_nanos = self.waited_by(txn);
+        let started_at_ticks = self.ticks;
+        let mut waits = if txn.is_exec {
+            self.run(entry, &call, args, None, &mut txn.reply);
+            GuestWaits::default()
+        } else {
+            let offer = txn.offer.as_ref().map(|&(id, _)| id);
+            let run = self.run_over_guests(entry, &call, args, txn.token, offer, &mut txn.reply);
+            txn.waits = !run.has_replied;
+            run.waits
+        };
+        txn.ran_nanos += self.ticks_to_nanos(self.ticks.saturating_sub(started_at_ticks));
+        self.waited_nanos = 0;
+        let events = self.shard.observers.guests_go();
+        for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+            let shard = usize::from(txn.shards[n]);
+            let entries = keys
+                .iter()
+                .map(|(db, hash, key)| self.shard.dbs[*db as usize].table.take(*hash, key))
+                .collect();
+            let is_there = |event: &&GuestEvent| shard_of(&event.key, self.shard.shard_count) == shard;
+            let events = events.iter().filter(is_there).cloned().collect();
+            // The keys are taken: whether the shard stays depends on later stages alone.
+            let stays = txn.stays(n);
+            let wait = waits.take(shard);
+            self.send(shard, Message::Txn(TxnMessage::CheckIn { id, entries, events, wait, stays }));
+        }
+    }
+
+    /// The reply leaves, if anybody is left to take it.
+    fn finish(&mut self, txn: Box<HomeTxn>) {
+        let waited = self.waited_by(&txn);
+        let stats = &self.shard.stats;
+        stats.transaction_wait_nanos.add(waited);
+        stats.transaction_wait_max_nanos.max(waited);
+        if txn.is_exec {
+            stats.command(txn.entry.id).record(txn.ran_nanos, self.shard.config.latency_tracking);
+            stats.commands_processed.add(1);
+        }
+        // Word that a client has left may have overtaken its WATCH.
+        if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
+            self.unwatch(txn.call.client, &txn.shards);
+        }
+        let HomeTxn { token, reply, multi, waits, .. } = *txn;
+        if !waits {
+            self.fulfil(token, &reply);
+        }
+        self.give_buffer(reply);
+        self.give_multi(multi);
+    }
+}

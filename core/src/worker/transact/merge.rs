@@ -1,0 +1,62 @@
+//! One reply out of those of several shards.
+
+use crate::command::route;
+use crate::command::table::{Entry, Merge};
+use crate::protocol::number::parse_i64;
+use crate::protocol::skip::{Elements, skip_reply, split_array};
+use crate::protocol::{Argv, Reply, Resp};
+
+/// Makes one reply of those of `shards`, in their order, by the row's rule, and appends it to `out`. The first error
+/// among them is the reply, whatever the rule.
+pub fn merge(
+    entry: &Entry,
+    args: Argv<'_>,
+    shards: &[u16],
+    replies: &[&[u8]],
+    shard_count: usize,
+    out: &mut Vec<u8>,
+) {
+    if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
+        out.extend_from_slice(error);
+        return;
+    }
+    match entry.row.merge {
+        Merge::Sum => {
+            let sum: i64 = replies.iter().map(|reply| integer(reply)).sum();
+            Reply::new(out, Resp::V2).integer(sum);
+        }
+        Merge::AllOk => out.extend_from_slice(replies[0]),
+        Merge::Gather => {
+            let mut left: Vec<_> = replies.iter().map(|reply| elements(reply)).collect();
+            Reply::new(out, Resp::V2).array(left.iter().map(Elements::left).sum());
+            for shard in route::gather_order(entry.row, args, shard_count) {
+                let place = shards.iter().position(|&other| usize::from(other) == shard);
+                let place = place.expect("a key's shard takes part");
+                out.extend_from_slice(left[place].next().expect("an element for every key"));
+            }
+        }
+        Merge::ConcatArrays => {
+            let count = replies.iter().map(|reply| elements(reply).left()).sum();
+            Reply::new(out, Resp::V2).array(count);
+            for reply in replies {
+                elements(reply).for_each(|element| out.extend_from_slice(element));
+            }
+        }
+        Merge::With(rule) => rule(replies, args, out),
+        Merge::CheckOut => {
+            debug_assert_eq!(skip_reply(replies[0]), Some(replies[0].len()));
+            out.extend_from_slice(replies[0]);
+        }
+    }
+}
+
+/// The elements of an array reply of our own.
+fn elements(reply: &[u8]) -> Elements<'_> {
+    split_array(reply).expect("a gathered command replies with an array")
+}
+
+/// The value of an integer reply.
+fn integer(reply: &[u8]) -> i64 {
+    let digits = reply.strip_prefix(b":").and_then(|rest| rest.strip_suffix(b"\r\n"));
+    digits.and_then(parse_i64).expect("a summed command replies with an integer")
+}

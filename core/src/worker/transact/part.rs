@@ -1,0 +1,236 @@
+//! A shard's part in transactions: to grant locks in order, to do its shares, and to let go.
+
+use super::super::Worker;
+use super::{HeldPart, ParkedCommand, ParkedQueue, Waiter};
+use crate::command::table::{Entry, flag};
+use crate::command::{Key, route};
+use crate::shard::blocking::NewWait;
+use crate::shard::lock::{LockSet, Ticket};
+use crate::shard::message::Message;
+use crate::shard::observe::GuestEvent;
+use crate::shard::txn::{CheckedOutKey, Outcome, Plan, Portion, TxnId, TxnMessage, Work};
+use crate::types::OwnedEntry;
+use crate::types::hash::hash_key;
+
+impl Worker {
+    /// Queues a command behind the locks on its keys.
+    pub(in crate::worker) fn park(&mut self, entry: &Entry, command: ParkedCommand) {
+        let locks = if entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) {
+            LockSet::Whole
+        } else {
+            LockSet::Keys(route::instant_locks(entry.row, command.args.as_argv()))
+        };
+        self.wait(locks, Waiter::Command(Box::new(command)));
+    }
+
+    /// Queues an EXEC behind the locks on its keys.
+    pub(in crate::worker) fn park_queue(&mut self, locks: LockSet, parked: ParkedQueue) {
+        self.wait(locks, Waiter::Queue(Box::new(parked)));
+    }
+
+    fn wait(&mut self, locks: LockSet, waiter: Waiter) {
+        let (ticket, granted) = self.shard.locks.request(locks);
+        assert!(!granted, "who waits does so behind a conflict");
+        self.shard.stats.lock_waits.add(1);
+        self.transact.waiting.insert(ticket, (waiter, self.ticks));
+    }
+
+    /// A transaction comes along its chain.
+    pub(super) fn lock_part(&mut self, mut plan: Box<Plan>) {
+        let part = plan.parts[plan.next].as_mut().expect("a part is locked once");
+        let mut locks = std::mem::replace(&mut part.locks, LockSet::Whole);
+        if part.watches
+            && let LockSet::Keys(keys) = &mut locks
+        {
+            keys.extend(self.shard.observers.watch().locks(plan.client));
+        }
+        if let Some(offer) = plan.offer
+            && let Some(ticket) = self.lock_with_offer(offer, &locks)
+        {
+            self.part_granted(ticket, plan);
+            return;
+        }
+        let (ticket, granted) = self.shard.locks.request(locks);
+        if granted {
+            self.part_granted(ticket, plan);
+        } else {
+            self.shard.stats.lock_waits.add(1);
+            if let Some(offer) = plan.offer {
+                self.yield_offer(offer);
+            }
+            self.transact.waiting.insert(ticket, (Waiter::Plan(plan), self.ticks));
+        }
+    }
+
+    /// This shard's locks are granted: pass the plan on, or, if it is the last shard, let everybody begin.
+    fn part_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>) {
+        let part = plan.parts[plan.next].take().expect("a part is granted once");
+        if part.watches {
+            plan.holds &= self.shard.watch_holds(plan.client);
+            self.shard.observers.change_watch(|watch| watch.remove(plan.client));
+        }
+        let held = HeldPart {
+            ticket,
+            granted_at_ticks: self.ticks,
+            work: part.work,
+            stays: part.stays,
+            checked_out: Vec::new(),
+            offer: plan.offer.filter(|offer| offer.shard as usize == self.shard.index),
+        };
+        self.transact.held.insert(plan.id, held);
+        plan.next += 1;
+        if let Some(next) = plan.parts.get(plan.next) {
+            let shard = next.as_ref().expect("it has not been locked yet").shard;
+            self.send(shard, Message::Txn(TxnMessage::Lock(plan)));
+            return;
+        }
+        let (id, holds) = (plan.id, plan.holds);
+        for &shard in &plan.shards[..plan.shards.len() - 1] {
+            self.send(usize::from(shard), Message::Txn(TxnMessage::Go { id, holds }));
+        }
+        self.go(id, holds);
+    }
+
+    /// All locks of the transaction are held everywhere: do this shard's share of the first stage.
+    pub(super) fn go(&mut self, id: TxnId, holds: bool) {
+        let held = self.transact.held.get_mut(&id).expect("Go follows the grant");
+        let work = std::mem::replace(&mut held.work, Work::Nothing);
+        let stays = held.stays;
+        if holds {
+            self.step(id, work, stays);
+        } else {
+            self.let_go(id);
+            self.done(id, Outcome::Refused);
+        }
+    }
+
+    /// Does a share of a stage.
+    pub(super) fn step(&mut self, id: TxnId, work: Work, stays: bool) {
+        let outcome = match work {
+            Work::Nothing => Outcome::Nothing,
+            Work::Run(mut portion) => {
+                self.shard.running = self.transact.held.get(&id).map(|held| held.ticket);
+                self.run_portion(id, &mut portion);
+                self.shard.running = None;
+                Outcome::Ran(portion)
+            }
+            Work::CheckOut(keys) => {
+                let take =
+                    |(db, hash, key): &CheckedOutKey| self.shard.take(*db, Key { bytes: key, hash: *hash });
+                let entries = keys.iter().map(take).collect();
+                let held = self.transact.held.get_mut(&id).expect("what is checked out is locked");
+                held.checked_out = keys;
+                self.done(id, Outcome::Entries(entries));
+                return;
+            }
+        };
+        if !stays {
+            self.let_go(id);
+        }
+        self.done(id, outcome);
+    }
+
+    /// Runs the commands of a portion. They are counted at home, where all of a command's shares come together.
+    pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion) {
+        let conn = self.local_caller(id);
+        let Portion { queue, replies, ran } = portion;
+        self.counts_elsewhere = true;
+        for (queued, args) in queue.iter() {
+            let entry = self.table.entry(queued.call.command);
+            let nanos = self.run(entry, &queued.call, args, conn, replies);
+            ran.push((replies.len() as u32, nanos));
+        }
+        self.counts_elsewhere = false;
+    }
+
+    /// The entries come back that were checked out.
+    pub(super) fn check_in(
+        &mut self,
+        id: TxnId,
+        entries: Vec<Option<OwnedEntry>>,
+        events: &[GuestEvent],
+        wait: Option<NewWait>,
+        stays: bool,
+    ) {
+        let held = self.transact.held.get_mut(&id).expect("what is checked in was checked out");
+        let keys = std::mem::take(&mut held.checked_out);
+        let (ticket, offer) = (held.ticket, held.offer);
+        debug_assert_eq!(keys.len(), entries.len());
+        for ((db, hash, key), entry) in keys.iter().zip(entries) {
+            debug_assert_eq!(*hash, hash_key(key));
+            if let Some(entry) = entry {
+                self.shard.put(*db, *hash, entry);
+            }
+        }
+        self.shard.running = Some(ticket);
+        self.shard.guest_events(events);
+        self.shard.running = None;
+        if let Some(wait) = wait {
+            let (id, wait) = *wait;
+            self.shard.wait(id, wait);
+        }
+        if let Some(offer) = offer {
+            self.take_offer_back(offer, ticket);
+        }
+        if !stays {
+            self.let_go(id);
+        }
+    }
+
+    pub(super) fn done(&mut self, id: TxnId, outcome: Outcome) {
+        let shard = self.shard.index;
+        self.send(id.home as usize, Message::Txn(TxnMessage::Done { id, shard, outcome }));
+    }
+
+    /// This shard has no more to do for the transaction.
+    fn let_go(&mut self, id: TxnId) {
+        let held = self.transact.held.remove(&id).expect("what is released was granted");
+        let held_nanos = self.ticks_to_nanos(self.now_ticks().saturating_sub(held.granted_at_ticks));
+        self.shard.stats.lock_held_max_nanos.max(held_nanos);
+        self.release(held.ticket);
+    }
+
+    /// Gives up locks, and lets those go on who waited for them. They may give up theirs at once: who is granted then
+    /// goes on in the outermost call, however many stand one behind the other.
+    pub(in crate::worker) fn release(&mut self, ticket: Ticket) {
+        self.shard.locks.release(ticket, &mut self.transact.granted);
+        if std::mem::replace(&mut self.transact.is_releasing, true) {
+            return;
+        }
+        let mut next = 0;
+        while let Some(&ticket) = self.transact.granted.get(next) {
+            next += 1;
+            let Some((waiter, since_ticks)) = self.transact.waiting.remove(&ticket) else {
+                self.shard.blocking.granted(ticket);
+                continue;
+            };
+            self.waited_nanos = self.ticks_to_nanos(self.ticks.saturating_sub(since_ticks));
+            self.shard.stats.lock_wait_nanos.add(self.waited_nanos);
+            self.shard.stats.lock_wait_max_nanos.max(self.waited_nanos);
+            match waiter {
+                Waiter::Plan(plan) => {
+                    // The wait is a part of the transaction's, which home knows.
+                    self.waited_nanos = 0;
+                    self.part_granted(ticket, plan);
+                }
+                Waiter::Command(command) => {
+                    self.run_parked(ticket, *command);
+                    self.release(ticket);
+                }
+                Waiter::Queue(parked) => {
+                    let ParkedQueue { home, token, call, queue } = *parked;
+                    let mut reply = self.take_buffer();
+                    self.shard.running = Some(ticket);
+                    self.run_exec(&call, queue.len(), queue.calls(), None, &mut reply);
+                    self.shard.running = None;
+                    self.answer(home, token, &reply);
+                    self.give_buffer(reply);
+                    self.release(ticket);
+                }
+            }
+            self.waited_nanos = 0;
+        }
+        self.transact.granted.clear();
+        self.transact.is_releasing = false;
+    }
+}

@@ -1,0 +1,180 @@
+//! What the commands of a transaction are to each other: which of them run together, and what each shard does then.
+
+use crate::command::queue::{Queue, Queued};
+use crate::command::route::{self, Placement};
+use crate::command::table::{Command, CommandTable};
+use crate::protocol::Argv;
+use crate::shard::slot::shard_of;
+use crate::shard::txn::{Portion, Work};
+use smallvec::SmallVec;
+use std::ops::Range;
+
+/// How the commands of a stage run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StageKind {
+    /// Each shard runs a list of commands over its own keys.
+    Lists,
+    /// One command runs at home over keys of other shards.
+    CheckOut,
+    /// One command runs at home over the session.
+    Session,
+}
+
+/// Commands that run together, by their places in the queue.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stage {
+    pub kind: StageKind,
+    pub commands: Range<usize>,
+}
+
+/// The stage that begins with command `from`; `None` behind the last one.
+pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
+    let kind = match placements.get(from)? {
+        Placement::CheckOut => StageKind::CheckOut,
+        Placement::Session => StageKind::Session,
+        _ => StageKind::Lists,
+    };
+    let ends_lists = |placement: &Placement| matches!(placement, Placement::CheckOut | Placement::Session);
+    let len = match kind {
+        StageKind::Lists => {
+            let rest = &placements[from..];
+            rest.iter().position(ends_lists).unwrap_or(rest.len())
+        }
+        StageKind::CheckOut | StageKind::Session => 1,
+    };
+    Some(Stage { kind, commands: from..from + len })
+}
+
+/// The shards on which a command of a stage runs or has keys, in ascending order. `shards` are those that take part.
+pub fn command_shards(
+    row: &Command,
+    args: Argv<'_>,
+    placement: Placement,
+    shards: &[u16],
+    shard_count: usize,
+) -> SmallVec<[u16; 4]> {
+    match placement {
+        Placement::Anywhere => SmallVec::from_slice(&shards[..1]),
+        Placement::One(shard) => SmallVec::from_slice(&[shard as u16]),
+        Placement::Every(_) => SmallVec::from_slice(shards),
+        Placement::Split | Placement::CheckOut => route::key_shards(row, args, shard_count),
+        Placement::Session | Placement::Settled => SmallVec::new(),
+    }
+}
+
+/// For each of `shards`: with which command the last stage begins in which it has work. `None`: it has none.
+pub fn last_stages(
+    table: &CommandTable,
+    queue: &Queue,
+    placements: &[Placement],
+    shards: &[u16],
+    shard_count: usize,
+) -> Vec<Option<usize>> {
+    let mut last = vec![None; shards.len()];
+    let mut stage = stage_from(placements, 0);
+    while let Some(Stage { commands, .. }) = stage {
+        for at in commands.clone() {
+            let row = table.entry(queue.commands()[at].call.command).row;
+            for shard in command_shards(row, queue.args(at), placements[at], shards, shard_count) {
+                last[place_of(shards, shard)] = Some(commands.start);
+            }
+        }
+        stage = stage_from(placements, commands.end);
+    }
+    last
+}
+
+/// Where a shard stands among those that take part.
+pub fn place_of(shards: &[u16], shard: u16) -> usize {
+    shards.iter().position(|&other| other == shard).expect("it takes part")
+}
+
+/// The lists of a stage that grow, one for each shard that takes part, and portions to begin new ones with.
+pub struct Lists<'a> {
+    pub shards: &'a [u16],
+    pub works: Vec<Work>,
+    #[allow(clippy::vec_box, reason = "they travel in their boxes")]
+    pub spare: &'a mut Vec<Box<Portion>>,
+}
+
+impl Lists<'_> {
+    /// The list of a shard.
+    fn of(&mut self, shard: u16) -> &mut Queue {
+        let work = &mut self.works[place_of(self.shards, shard)];
+        if !matches!(work, Work::Run(_)) {
+            *work = Work::Run(self.spare.pop().unwrap_or_default());
+        }
+        match work {
+            Work::Run(portion) => &mut portion.queue,
+            Work::Nothing | Work::CheckOut(_) => unreachable!("it was made a list"),
+        }
+    }
+
+    /// Adds a command to the lists of the shards on which it runs.
+    pub fn add(
+        &mut self,
+        row: &Command,
+        command: &Queued,
+        args: Argv<'_>,
+        placement: Placement,
+        shard_count: usize,
+    ) {
+        match placement {
+            Placement::Split => self.split(row, command, args, shard_count),
+            _ => {
+                for shard in command_shards(row, args, placement, self.shards, shard_count) {
+                    let queue = self.of(shard);
+                    queue.begin(command.call, command.place);
+                    args.iter().for_each(|arg| queue.push_arg(arg));
+                }
+            }
+        }
+    }
+
+    /// Splits a request whose keys recur in groups (`MSET k v k v`): each shard gets the head and its groups.
+    fn split(&mut self, row: &Command, command: &Queued, args: Argv<'_>, shard_count: usize) {
+        let positions = crate::command::keys::positions(row, args);
+        let head_len = positions[0].0;
+        for (n, &(at, _)) in positions.iter().enumerate() {
+            let end = positions.get(n + 1).map_or(args.len(), |&(next, _)| next);
+            let queue = self.of(shard_of(args.arg(at), shard_count) as u16);
+            if queue.commands().last().is_none_or(|last| last.place != command.place) {
+                queue.begin(command.call, command.place);
+                (0..head_len).for_each(|head| queue.push_arg(args.arg(head)));
+            }
+            (at..end).for_each(|member| queue.push_arg(args.arg(member)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Placement::{Anywhere, CheckOut, One, Session, Settled, Split};
+
+    fn kinds(placements: &[Placement]) -> Vec<(StageKind, Range<usize>)> {
+        let mut found = Vec::new();
+        let mut from = 0;
+        while let Some(stage) = stage_from(placements, from) {
+            from = stage.commands.end;
+            found.push((stage.kind, stage.commands));
+        }
+        found
+    }
+
+    #[test]
+    fn a_transaction_is_cut_where_a_command_is_neither_of_one_shard_nor_split() {
+        assert_eq!(kinds(&[One(1), Split, Anywhere, Settled, One(2)]), [(StageKind::Lists, 0..5)]);
+        assert_eq!(
+            kinds(&[CheckOut, One(0), One(1), Session, CheckOut, Split]),
+            [
+                (StageKind::CheckOut, 0..1),
+                (StageKind::Lists, 1..3),
+                (StageKind::Session, 3..4),
+                (StageKind::CheckOut, 4..5),
+                (StageKind::Lists, 5..6),
+            ]
+        );
+        assert_eq!(kinds(&[]), []);
+    }
+}

@@ -1,0 +1,580 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH over one shard and several, and handlers over keys of several shards.
+//!
+//! On three shards the client is at shard 2, with the keys a, d, e and h; b and f live on shard 0, c and g on shard 1.
+
+use super::{NULL, Server, bulk, on_one_and_three_shards};
+use crate::cluster::Cluster;
+
+/// Queues commands and runs them. Returns the reply to EXEC.
+fn exec(server: &mut Server, commands: &[&str]) -> String {
+    exec_of(&mut server.cluster, server.client, commands)
+}
+
+fn exec_of(cluster: &mut Cluster, client: usize, commands: &[&str]) -> String {
+    let call =
+        |cluster: &mut Cluster, words: &str| cluster.call(client, &words.split(' ').collect::<Vec<_>>());
+    assert_eq!(call(cluster, "MULTI"), "+OK\r\n");
+    for words in commands {
+        assert_eq!(call(cluster, words), "+QUEUED\r\n", "{words}");
+    }
+    call(cluster, "EXEC")
+}
+
+/// An array reply of these elements, given without their last line end.
+fn array(elements: &[&str]) -> String {
+    let lines: String = elements.iter().map(|element| format!("{element}\r\n")).collect();
+    format!("*{}\r\n{lines}", elements.len())
+}
+
+#[test]
+fn the_queue_runs_where_its_keys_are() {
+    on_one_and_three_shards(|server| {
+        for keys in [["a", "d"], ["c", "g"], ["b", "c"], ["a", "b"]] {
+            let [first, second] = keys;
+            server.call("FLUSHALL");
+            let set = format!("SET {first} 1");
+            let incr = format!("INCR {first}");
+            let get = format!("GET {second}");
+            let reply = exec(server, &[&set, "PING", &incr, &get, &format!("APPEND {second} xy")]);
+            assert_eq!(reply, array(&["+OK", "+PONG", ":2", NULL, ":2"]), "{keys:?}");
+            assert_eq!(server.call(&format!("MGET {first} {second}")), array(&["$1\r\n2", "$2\r\nxy"]));
+        }
+    });
+}
+
+#[test]
+fn nothing_runs_before_exec_and_nothing_at_all_with_discard() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("MULTI", "+OK"),
+            ("SET a 1", "+QUEUED"),
+            ("SET b 1", "+QUEUED"),
+            ("DISCARD", "+OK"),
+            ("EXISTS a b", ":0"),
+            ("MULTI", "+OK"),
+            ("EXEC", "*0"),
+            ("EXEC", "-ERR EXEC without MULTI"),
+            ("DISCARD", "-ERR DISCARD without MULTI"),
+            ("UNWATCH", "+OK"),
+        ]);
+        let other = server.cluster.connect(0);
+        server.expect(&[("MULTI", "+OK"), ("SET b 1", "+QUEUED")]);
+        assert_eq!(server.cluster.call(other, &["GET", "b"]), "$-1\r\n");
+        server.expect(&[("EXEC", "*1\r\n+OK")]);
+        assert_eq!(server.cluster.call(other, &["GET", "b"]), "$1\r\n1\r\n");
+    });
+}
+
+#[test]
+fn what_cannot_be_queued_fails_the_exec() {
+    on_one_and_three_shards(|server| {
+        let abort = "-EXECABORT Transaction discarded because of previous errors.";
+        server.expect(&[
+            ("MULTI", "+OK"),
+            ("SET a 1", "+QUEUED"),
+            ("NONSENSE x", "-ERR unknown command 'NONSENSE', with args beginning with: 'x' "),
+            ("SET b 1", "+QUEUED"),
+            ("EXEC", abort),
+            ("MULTI", "+OK"),
+            ("SET a", "-ERR wrong number of arguments for 'set' command"),
+            ("EXEC", abort),
+            ("MULTI", "+OK"),
+            ("SHUTDOWN", "-ERR Command not allowed inside a transaction"),
+            ("EXEC", abort),
+            ("MULTI", "+OK"),
+            (
+                "EXEC now",
+                "-EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command",
+            ),
+            ("EXEC", "-ERR EXEC without MULTI"),
+            ("EXISTS a b", ":0"),
+            // These are refused and do no harm.
+            ("MULTI", "+OK"),
+            ("MULTI", "-ERR MULTI calls can not be nested"),
+            ("WATCH a b", "-ERR WATCH inside MULTI is not allowed"),
+            ("SET a 1", "+QUEUED"),
+            ("EXEC", "*1\r\n+OK"),
+        ]);
+        assert_eq!(server.sum(|stats| stats.exec_aborted_by_error.get()), 4);
+    });
+}
+
+#[test]
+fn an_error_at_run_time_leaves_the_others_alone() {
+    on_one_and_three_shards(|server| {
+        let not_integer = "-ERR value is not an integer or out of range";
+        server.call("MSET a x c x");
+        for commands in [["INCR a", "SET d 1"], ["INCR c", "SET g 1"], ["INCR c", "SET b 1"]] {
+            assert_eq!(exec(server, &commands), array(&[not_integer, "+OK"]));
+        }
+        assert_eq!(
+            exec(server, &["RENAME none c", "MSET a 1 b", "SET d 2"]),
+            array(&["-ERR no such key", "-ERR wrong number of arguments for 'mset' command", "+OK",])
+        );
+        server.expect(&[("GET d", "$1\r\n2"), ("GET g", "$1\r\n1"), ("GET b", "$1\r\n1")]);
+    });
+}
+
+#[test]
+fn commands_over_several_keys_and_over_all_of_them_are_queued_like_others() {
+    on_one_and_three_shards(|server| {
+        let reply = exec(
+            server,
+            &[
+                "MSET a 1 b 2 c 3",
+                "MGET a b c d",
+                "DEL b none",
+                "EXISTS a b c",
+                "DBSIZE",
+                "RENAME a b",
+                "GET b",
+                "COPY b g",
+                "MSETNX f 5 b 6",
+                "MSETNX f 5 h 6",
+                "MGET a b c f g h",
+                "FLUSHALL",
+                "RANDOMKEY",
+                "SET c 7",
+                "KEYS *",
+                "RANDOMKEY",
+                "DBSIZE",
+            ],
+        );
+        assert_eq!(
+            reply,
+            array(&[
+                "+OK",
+                "*4\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$-1",
+                ":1",
+                ":2",
+                ":2",
+                "+OK",
+                "$1\r\n1",
+                ":1",
+                ":0",
+                ":1",
+                "*6\r\n$-1\r\n$1\r\n1\r\n$1\r\n3\r\n$1\r\n5\r\n$1\r\n1\r\n$1\r\n6",
+                "+OK",
+                NULL,
+                "+OK",
+                "*1\r\n$1\r\nc",
+                "$1\r\nc",
+                ":1",
+            ])
+        );
+    });
+}
+
+#[test]
+fn commands_over_the_session_run_in_their_place() {
+    on_one_and_three_shards(|server| {
+        let reply = exec(
+            server,
+            &[
+                "SET a 1",
+                "SELECT 3",
+                "SET a 2",
+                "SET b 2",
+                "CLIENT SETNAME me",
+                "SELECT 99",
+                "CLIENT GETNAME",
+                "SELECT 4",
+                "SWAPDB 3 4",
+                "GET a",
+                "GET b",
+            ],
+        );
+        assert_eq!(
+            reply,
+            array(&[
+                "+OK",
+                "+OK",
+                "+OK",
+                "+OK",
+                "+OK",
+                "-ERR DB index is out of range",
+                "$2\r\nme",
+                "+OK",
+                "+OK",
+                "$1\r\n2",
+                "$1\r\n2",
+            ])
+        );
+        server.expect(&[("GET a", "$1\r\n2"), ("SELECT 0", "+OK"), ("GET a", "$1\r\n1"), ("GET b", NULL)]);
+        // Only a SELECT, and keys elsewhere.
+        assert_eq!(
+            exec(server, &["SELECT 5", "SET b 5", "SELECT 0", "GET b"]),
+            array(&["+OK", "+OK", "+OK", NULL])
+        );
+        server.expect(&[("SELECT 5", "+OK"), ("GET b", "$1\r\n5")]);
+    });
+}
+
+#[test]
+fn a_transaction_speaks_the_protocol_of_its_client() {
+    on_one_and_three_shards(|server| {
+        server.call("HELLO 3");
+        assert_eq!(exec(server, &["GET a", "GET b"]), array(&["_", "_"]));
+        assert_eq!(exec(server, &["GET b"]), array(&["_"]));
+        server.call("WATCH b c");
+        let other = server.cluster.connect(0);
+        server.cluster.call(other, &["SET", "c", "1"]);
+        assert_eq!(exec(server, &["GET a"]), "_\r\n");
+        let hello = exec(server, &["GET f", "HELLO 2", "GET f", "GET c"]);
+        assert!(hello.starts_with("*4\r\n_\r\n*14\r\n"), "{hello}");
+        assert!(hello.ends_with("\r\n$-1\r\n$1\r\n1\r\n"), "{hello}");
+    });
+}
+
+/// Watches `watched`, has another client do `change`, and says whether EXEC runs then.
+fn survives(server: &mut Server, watched: &str, change: &[&str]) -> bool {
+    let other = server.cluster.connect(0);
+    assert_eq!(server.call(&format!("WATCH {watched}")), "+OK\r\n");
+    for words in change {
+        let reply = server.cluster.call(other, &words.split(' ').collect::<Vec<_>>());
+        assert!(!reply.starts_with("-ERR unknown"), "{words}: {reply}");
+    }
+    server.cluster.disconnect(other);
+    let reply = exec(server, &["PING"]);
+    assert!(reply == "*-1\r\n" || reply == array(&["+PONG"]), "{reply}");
+    reply != "*-1\r\n"
+}
+
+#[test]
+fn exec_runs_only_if_no_watched_key_has_changed() {
+    on_one_and_three_shards(|server| {
+        for key in ["a", "b", "c"] {
+            let change = |verb: &str| verb.replace('K', key);
+            server.call("FLUSHALL");
+            assert!(survives(server, key, &[]));
+            assert!(survives(
+                server,
+                key,
+                &["GET a", "SET x{other} 1", "DEL none", "SELECT 1", &change("SET K 1")]
+            ));
+            assert!(!survives(server, key, &[&change("SET K 1")]));
+            assert!(survives(server, key, &[&change("GET K"), &change("TTL K"), &change("SETNX K 2")]));
+            for verb in [
+                "SET K 1",
+                "APPEND K x",
+                "SETRANGE K 0 7",
+                "EXPIRE K 100",
+                "PERSIST K",
+                "GETEX K EX 5",
+                "INCR K",
+                "RENAME K h",
+                "COPY h K",
+                "MOVE K 9",
+                "MSET K 5 z 6",
+                "GETDEL K",
+                "RENAME h K",
+                "FLUSHDB",
+                "SELECT 0",
+                "SETEX K 100 v",
+                "FLUSHALL",
+            ] {
+                if verb == "SELECT 0" {
+                    server.call(&change("SET K 1"));
+                    continue;
+                }
+                if verb == "INCR K" {
+                    server.call(&change("SET K 1"));
+                }
+                assert!(!survives(server, key, &[&change(verb)]), "{verb} {key}");
+            }
+        }
+    });
+}
+
+#[test]
+fn watched_keys_are_those_of_their_database_on_any_shard() {
+    on_one_and_three_shards(|server| {
+        server.call("MSET a 1 b 1 c 1 d 1");
+        assert!(survives(server, "a b c d", &["SET e 1"]));
+        for key in ["a", "b", "c", "d"] {
+            assert!(!survives(server, "a b c d", &[&format!("SET {key} 2")]), "{key}");
+        }
+        server.call("SELECT 1");
+        assert!(survives(server, "a b", &["SET a 2", "SET b 2"]));
+        assert!(!survives(server, "a b", &["SELECT 1", "SET b 2"]));
+        // The keys of the transaction and those that are watched need not be the same, or of the same shard.
+        server.call("WATCH b");
+        assert_eq!(exec(server, &["SET a 5", "SET c 5"]), array(&["+OK", "+OK"]));
+        server.call("WATCH a");
+        assert_eq!(exec(server, &["SET b 5"]), array(&["+OK"]));
+        server.call("WATCH c");
+        let other = server.cluster.connect(0);
+        for words in ["SELECT 1", "SET c 1"] {
+            server.cluster.call(other, &words.split(' ').collect::<Vec<_>>());
+        }
+        assert_eq!(exec(server, &["SET a 6", "SET b 6", "SET f 6"]), "*-1\r\n");
+        server.expect(&[("MGET a b f", "*3\r\n$1\r\n5\r\n$1\r\n5\r\n$-1")]);
+    });
+}
+
+#[test]
+fn databases_that_are_swapped_or_flushed_touch_what_was_or_is_there() {
+    on_one_and_three_shards(|server| {
+        for key in ["a", "b"] {
+            server.call("FLUSHALL");
+            assert!(
+                survives(server, key, &["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"]),
+                "there is nothing anywhere"
+            );
+            server.call(&format!("SET {key} 1"));
+            assert!(survives(server, key, &["SWAPDB 0 0", "SWAPDB 2 3"]));
+            assert!(!survives(server, key, &["SWAPDB 0 1"]), "it goes");
+            assert!(!survives(server, key, &["SWAPDB 0 1"]), "it comes");
+            assert!(!survives(server, key, &["FLUSHALL"]));
+        }
+    });
+}
+
+#[test]
+fn a_key_that_expires_has_changed_unless_its_time_was_up_when_it_was_watched() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        for key in ["a", "b"] {
+            server.call(&format!("SET {key} 1 PX 100"));
+            server.call(&format!("WATCH {key}"));
+            server.wait_ms(101);
+            assert_eq!(exec(server, &["PING"]), "*-1\r\n");
+            // It is still there, and its time is up.
+            assert!(survives(server, key, &[]));
+            assert!(survives(server, key, &[&format!("EXISTS {key}")]), "removing it changes nothing");
+            server.call(&format!("SET {key} 1 PX 100"));
+            server.wait_ms(101);
+            assert!(survives(server, key, &["FLUSHALL"]));
+            server.call(&format!("SET {key} 1 PX 100"));
+            server.wait_ms(101);
+            assert!(survives(server, key, &["SWAPDB 0 1"]));
+            assert!(survives(server, key, &["SWAPDB 0 1"]));
+            assert!(!survives(server, key, &[&format!("SET {key} 2")]));
+        }
+    });
+}
+
+#[test]
+fn a_client_that_stops_watching_is_forgotten() {
+    on_one_and_three_shards(|server| {
+        let watchers = |server: &Server| -> usize {
+            let workers = &server.cluster.workers;
+            workers.iter().map(|worker| worker.shard.observers.watch().client_count()).sum()
+        };
+        server.call("WATCH a b c");
+        assert!(watchers(server) > 0);
+        for words in ["UNWATCH", "RESET"] {
+            server.call("WATCH a b c");
+            server.call(words);
+            assert_eq!(watchers(server), 0, "{words}");
+        }
+        server.call("WATCH a b c");
+        server.expect(&[("SET b 1", "+OK"), ("MULTI", "+OK"), ("DISCARD", "+OK")]);
+        assert_eq!(watchers(server), 0);
+        assert_eq!(exec(server, &["PING"]), array(&["+PONG"]));
+        server.call("WATCH a b c");
+        assert_eq!(exec(server, &["PING"]), array(&["+PONG"]));
+        assert_eq!(watchers(server), 0);
+        server.call("WATCH a");
+        server.expect(&[("MULTI", "+OK"), ("SET a", "-ERR wrong number of arguments for 'set' command")]);
+        server.call("EXEC");
+        assert_eq!(watchers(server), 0);
+
+        let other = server.cluster.connect(0);
+        server.cluster.call(other, &["WATCH", "a", "b", "c"]);
+        server.cluster.disconnect(other);
+        server.cluster.settle();
+        assert_eq!(watchers(server), 0);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_while_its_watch_is_under_way_is_forgotten_too() {
+    for seed in 0..100 {
+        let mut cluster = Cluster::new(3, seed);
+        let (dying, busy) = (cluster.connect(0), cluster.connect(1));
+        cluster.request(busy, &["MSET", "a", "1", "b", "1", "c", "1"]);
+        cluster.request(dying, &["WATCH", "a", "b", "c"]);
+        for _ in 0..cluster.random.below(15) {
+            cluster.step();
+        }
+        cluster.disconnect(dying);
+        cluster.settle();
+        let watchers = cluster.workers.iter().map(|worker| worker.shard.observers.watch().client_count());
+        assert_eq!(watchers.sum::<usize>(), 0, "seed {seed}");
+        assert!(cluster.is_at_rest(), "seed {seed}");
+    }
+}
+
+#[test]
+fn pipelined_transactions_are_answered_in_order() {
+    on_one_and_three_shards(|server| {
+        let Server { cluster, client } = server;
+        let mut expected = String::new();
+        for n in 0..40 {
+            for words in
+                [&["MULTI"][..], &["INCR", "b"], &["INCR", "f"], &["EXEC"], &["INCR", "a"], &["GET", "b"]]
+            {
+                cluster.request(*client, words);
+            }
+            let next = n + 1;
+            expected += "+OK\r\n+QUEUED\r\n+QUEUED\r\n";
+            expected += &format!("*2\r\n:{next}\r\n:{next}\r\n:{next}\r\n{}\r\n", bulk(&next.to_string()));
+        }
+        cluster.settle();
+        assert_eq!(String::from_utf8(cluster.received(*client)).unwrap(), expected);
+    });
+}
+
+#[test]
+fn client_reply_leaves_out_queued_and_exec_alike() {
+    on_one_and_three_shards(|server| {
+        let Server { cluster, client } = server;
+        for words in [
+            &["CLIENT", "REPLY", "OFF"][..],
+            &["MULTI"],
+            &["SET", "a", "1"],
+            &["SET", "b", "1"],
+            &["EXEC"],
+            &["CLIENT", "REPLY", "ON"],
+            &["MULTI"],
+            &["INCR", "b"],
+            &["CLIENT", "REPLY", "SKIP"],
+            &["EXEC"],
+        ] {
+            cluster.request(*client, words);
+        }
+        cluster.settle();
+        // SKIP is queued, and so concerns the command behind the EXEC that runs it.
+        let received = String::from_utf8(cluster.received(*client)).unwrap();
+        assert!(received.starts_with("+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:2\r\n"), "{received}");
+    });
+}
+
+#[test]
+fn a_transaction_that_takes_memory_fails_as_a_whole_where_there_is_none() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.count_main_thread(1 << 40);
+        server.expect(&[("SET a 1", "+OK"), ("MULTI", "+OK"), ("GET a", "+QUEUED"), ("SET b 1", "+QUEUED")]);
+        let other = server.cluster.connect(0);
+        let oom = "command not allowed when used memory > 'maxmemory'.";
+        assert_eq!(server.cluster.call(other, &["CONFIG", "SET", "maxmemory", "1"]), "+OK\r\n");
+        server.expect(&[("EXEC", &format!("-EXECABORT Transaction discarded because of: OOM {oom}"))]);
+        server.expect(&[
+            ("EXISTS a b", ":1"),
+            ("MULTI", "+OK"),
+            ("GET a", &format!("-OOM {oom}")),
+            ("DISCARD", "+OK"),
+        ]);
+        server.cluster.call(other, &["CONFIG", "SET", "maxmemory", "0"]);
+        server.expect(&[("MULTI", "+OK"), ("GET a", "+QUEUED"), ("PING", "+QUEUED")]);
+        assert_eq!(server.cluster.call(other, &["CONFIG", "SET", "maxmemory", "1"]), "+OK\r\n");
+        server.expect(&[("EXEC", "*2\r\n$1\r\n1\r\n+PONG")]);
+    });
+}
+
+#[test]
+fn what_a_transaction_runs_is_counted_once_by_command() {
+    on_one_and_three_shards(|server| {
+        exec(server, &["SET a 1", "MGET a b c", "INCR b"]);
+        exec(server, &["SET b 1", "RENAME b c"]);
+        exec(server, &["INCR f"]);
+        let table = server.cluster.workers[0].table;
+        let calls = |name: &str| {
+            let id = table.lookup(name.as_bytes()).expect("a command").id;
+            server.sum(|stats| stats.command(id).calls.get())
+        };
+        for (name, count) in [("exec", 3), ("multi", 3), ("set", 2), ("mget", 1), ("incr", 2), ("rename", 1)]
+        {
+            assert_eq!(calls(name), count, "{name}");
+        }
+        assert_eq!(server.sum(|stats| stats.transactions.get()), 3);
+        let wide = if server.cluster.workers.len() == 3 { [1, 1, 1] } else { [3, 0, 0] };
+        assert_eq!(server.sum(|stats| stats.transactions_of_1.get()), wide[0]);
+        assert_eq!(server.sum(|stats| stats.transactions_of_2.get()), wide[1]);
+        assert_eq!(server.sum(|stats| stats.transactions_of_3_4.get()), wide[2]);
+    });
+}
+
+#[test]
+fn a_client_that_dies_in_the_midst_of_a_transaction_leaves_no_lock_and_no_half() {
+    for seed in 1..300 {
+        let mut cluster = Cluster::new(4, seed);
+        let (dying, living) = (cluster.connect(0), cluster.connect(3));
+        for words in [
+            &["WATCH", "g"][..],
+            &["MULTI"],
+            &["MSET", "a", "1", "b", "1", "c", "1", "d", "1", "e", "1"],
+            &["CLIENT", "SETNAME", "dying"],
+            &["RENAME", "a", "f"],
+            &["MSET", "b", "2", "c", "2"],
+            &["EXEC"],
+        ] {
+            cluster.request(dying, words);
+        }
+        for _ in 0..cluster.random.below(40) {
+            cluster.step();
+        }
+        cluster.disconnect(dying);
+        cluster.settle();
+        let reply = cluster.call(living, &["MGET", "a", "b", "c", "d", "e", "f"]);
+        let whole = [NULL, "$1\r\n2", "$1\r\n2", "$1\r\n1", "$1\r\n1", "$1\r\n1"];
+        assert!(reply == array(&[NULL; 6]) || reply == array(&whole), "seed {seed}: {reply}");
+        assert!(cluster.is_at_rest(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_handler_over_keys_of_any_shards_is_written_once() {
+    for shard_count in [1, 2, 3, 5] {
+        let mut server = Server::new(shard_count);
+        server.expect(&[
+            ("MSET a one b two", "+OK"),
+            ("TJOIN a b c", ":2"),
+            ("GET c", "$7\r\none,two"),
+            ("TJOIN a a a", ":2"),
+            ("TJOIN none a d", ":2"),
+            ("MGET a b c d", "*4\r\n$7\r\none,one\r\n$3\r\ntwo\r\n$7\r\none,two\r\n$7\r\none,one"),
+        ]);
+        let commands = ["SET f 1", "TJOIN f b g", "GET g", "TJOIN f f h", "TJOIN g h f"];
+        assert_eq!(exec(&mut server, &commands), array(&["+OK", ":2", "$5\r\n1,two", ":2", ":4"]));
+        // Who watches a key at its shard is told what happens to it abroad.
+        assert!(!survives(&mut server, "c", &["TJOIN a b c"]));
+        assert!(survives(&mut server, "a b", &["TJOIN a b c"]));
+    }
+}
+
+#[test]
+fn blocking_commands_do_not_wait_in_a_transaction() {
+    on_one_and_three_shards(|server| {
+        let commands =
+            ["BTAKE a 0", "BTAKE a b c 0", "BMOVE a b 0", "TPUSH b x", "BTAKE a b 0", "BMOVE a d 0"];
+        let taken = "*2\r\n$1\r\nb\r\n$1\r\nx";
+        assert_eq!(exec(server, &commands), array(&["*-1", "*-1", NULL, ":1", taken, NULL]));
+        assert!(server.cluster.is_at_rest());
+    });
+}
+
+#[test]
+fn a_transaction_wakes_those_who_wait_for_a_key_when_it_has_ended() {
+    on_one_and_three_shards(|server| {
+        let waiting = server.cluster.connect(0);
+        for keys in [["a", "a"], ["b", "f"], ["a", "b"]] {
+            server.call("FLUSHALL");
+            let [first, second] = keys;
+            server.cluster.request(waiting, &["BTAKE", first, "0"]);
+            server.cluster.settle();
+            let push = |word: &str| format!("TPUSH {first} {word}");
+            let take = format!("TTAKE {first}");
+            let (one, two) = (push("1"), push("2"));
+            let set = format!("SETNX {second} 7");
+            exec(server, &[&one, &take, &set, &two]);
+            let expected = if first == second { "7" } else { "2" };
+            assert_eq!(
+                String::from_utf8(server.cluster.received(waiting)).unwrap(),
+                format!("*2\r\n$1\r\n{first}\r\n$1\r\n{expected}\r\n"),
+                "{keys:?}"
+            );
+        }
+    });
+}

@@ -12,6 +12,7 @@
 mod blocked;
 mod clients;
 mod connection;
+mod convoy;
 mod cron;
 mod events;
 mod globals;

@@ -61,6 +61,24 @@ pub(super) struct Prepared {
 }
 
 impl Prepared {
+    /// Its arguments. `buf` and `args` are what it was parsed from and to.
+    pub(super) fn argv<'a>(&self, buf: &'a [u8], args: &'a [ArgRange]) -> Argv<'a> {
+        Argv::new(&buf[self.start..self.end], &args[self.args.start as usize..self.args.end as usize])
+    }
+
+    pub(super) fn start(&self) -> usize {
+        self.start
+    }
+
+    pub(super) fn end(&self) -> usize {
+        self.end
+    }
+
+    /// The command, if a plain look-up by name settles it.
+    pub(super) fn command(&self) -> Option<CommandId> {
+        self.command
+    }
+
     /// The shard of its key, where that is known.
     pub(super) fn shard(&self) -> Option<usize> {
         (self.shard != u32::MAX).then_some(self.shard as usize)
@@ -332,12 +350,17 @@ impl Worker {
                     continue;
                 }
             }
-            let ranges = &args[request.args.start as usize..request.args.end as usize];
-            let argv = Argv::new(&buf[request.start..request.end], ranges);
-            let flow = self.execute(at, argv, Some(request));
-            if flow != Flow::Retry {
-                *done = request.end;
-            }
+            let convoy = if request.shard().is_none() { self.begin_convoy(at, buf, left, args) } else { 0 };
+            let flow = if convoy > 0 {
+                *done = left[convoy - 1].end;
+                Flow::Stop
+            } else {
+                let flow = self.execute(at, request.argv(buf, args), Some(request));
+                if flow != Flow::Retry {
+                    *done = request.end;
+                }
+                flow
+            };
             if flow != Flow::Next {
                 if let Some(connection) = self.connections[at].as_deref_mut() {
                     connection.parser.reset();
@@ -977,7 +1000,7 @@ fn flags_with_queue(entry: &Entry, client: &Client) -> u64 {
 }
 
 #[inline]
-fn arity_fits(entry: &Entry, argv: Argv<'_>) -> bool {
+pub(super) fn arity_fits(entry: &Entry, argv: Argv<'_>) -> bool {
     let arity = entry.row.arity;
     if arity >= 0 { argv.len() == arity as usize } else { argv.len() >= arity.unsigned_abs() as usize }
 }

@@ -181,7 +181,8 @@ impl Worker {
         self.begin(at, entry, call, multi, placements, watching);
     }
 
-    fn begin(
+    /// Starts a queue of commands. What comes of them is one reply behind the other, or, for EXEC, an array of them.
+    pub(super) fn begin(
         &mut self,
         at: usize,
         entry: &'static Entry,

@@ -34,7 +34,7 @@ impl Worker {
         let (home, shard_count) = (self.shard.index, self.shard.shard_count);
         let joins = |request: &Prepared| {
             let argv = request.argv(buf, args);
-            let entry = self.table.entry(request.command()?);
+            let entry = self.table.entry(request.command?);
             let plain = matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & ALONE == 0;
             if !plain || !arity_fits(entry, argv) {
                 return None;
@@ -54,10 +54,10 @@ impl Worker {
         {
             return 0;
         }
-        let start = first.start();
+        let start = first.start;
         let members: Vec<(&'static Entry, Placement)> = requests
             .iter()
-            .take_while(|request| request.end() - start <= CONVOY_BYTES_MAX)
+            .take_while(|request| request.end - start <= CONVOY_BYTES_MAX)
             .map_while(joins)
             .collect();
         if members.len() < 2 {

@@ -20,6 +20,7 @@ mod multi;
 mod pipeline;
 mod remote;
 mod slow;
+mod straight;
 mod stream;
 mod transact;
 

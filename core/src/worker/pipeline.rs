@@ -4,9 +4,8 @@
 //! and their table buckets prefetched; then they run in order. So the cache misses of a pipeline overlap, and those of
 //! short inputs of several connections, which are gathered to one group as far as parsing and prefetching go.
 //!
-//! There are two ways to run a request, with the same outcome. `execute` is the general one. Requests for one key of
-//! this shard, on a connection with nothing special about it, are run by `run_straight` in a tight loop: what would be
-//! asked for each of them again is asked once for all of them in `straight_call`.
+//! There are two ways to run a request, with the same outcome. `execute` is the general one; requests for one key
+//! of this shard, on a connection with nothing special about it, are run by [`straight`](super::straight).
 //!
 //! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
 //! the bytes from there on stay in its query buffer.
@@ -40,43 +39,30 @@ const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
 
 /// A connection with this much output has its limit looked at after every command, not only at the end of the turn: a
 /// pipeline of small requests may have any amount of replies.
-const OUTPUT_WATCHED_BYTES: usize = 1 << 20;
+pub(super) const OUTPUT_WATCHED_BYTES: usize = 1 << 20;
 
 /// A parsed request of the current group.
 pub(super) struct Prepared {
     /// Its arguments in the worker's `args`.
-    args: std::ops::Range<u32>,
+    pub(super) args: std::ops::Range<u32>,
     /// Where it begins and ends in the buffer.
-    start: usize,
-    end: usize,
+    pub(super) start: usize,
+    pub(super) end: usize,
     /// The command, if a plain lookup by name settles it.
-    command: Option<CommandId>,
+    pub(super) command: Option<CommandId>,
     /// Hash and shard of the key, for commands of one key, and the database selected at that time.
-    hash: u64,
-    shard: u32,
-    db: u32,
+    pub(super) hash: u64,
+    pub(super) shard: u32,
+    pub(super) db: u32,
     /// A complete command of one key of this shard.
-    is_straight: bool,
-    is_write: bool,
+    pub(super) is_straight: bool,
+    pub(super) is_write: bool,
 }
 
 impl Prepared {
     /// Its arguments. `buf` and `args` are what it was parsed from and to.
     pub(super) fn argv<'a>(&self, buf: &'a [u8], args: &'a [ArgRange]) -> Argv<'a> {
         Argv::new(&buf[self.start..self.end], &args[self.args.start as usize..self.args.end as usize])
-    }
-
-    pub(super) fn start(&self) -> usize {
-        self.start
-    }
-
-    pub(super) fn end(&self) -> usize {
-        self.end
-    }
-
-    /// The command, if a plain look-up by name settles it.
-    pub(super) fn command(&self) -> Option<CommandId> {
-        self.command
     }
 
     /// The shard of its key, where that is known.
@@ -459,143 +445,9 @@ impl Worker {
         Group { end, then: Then::Parse }
     }
 
-    /// The call that all straight requests of a connection share, if it has any at present: nothing that `execute`
-    /// asks about connection, shard or process stands in the way of a command over one key. With it, the flags of rows
-    /// that are not run this way.
-    #[inline]
-    fn straight_call(&self, at: usize) -> Option<(Call, u64)> {
-        let connection = self.connections[at].as_deref()?;
-        let client = &connection.client;
-        let config = &self.shard.config;
-        let plain = client.multi.is_none()
-            && connection.pending.is_empty()
-            && client.reply_mode == ReplyMode::On
-            && (client.authenticated || config.requirepass.is_empty())
-            && self.shard.locks.is_empty()
-            && self.globals.pause(self.shard.now_ms).is_none();
-        if !plain {
-            return None;
-        }
-        let out_of_the_way = flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS;
-        let bounded = if config.maxmemory_bytes != 0 { flag::DENYOOM } else { 0 };
-        let call = Call {
-            command: CommandId::default(),
-            db: client.db,
-            resp: client.resp,
-            no_touch: client.no_touch,
-            in_exec: false,
-            client: client.id,
-            home: self.shard.index as u32,
-            hash: 0,
-            hashed_arg: 1,
-        };
-        Some((call, out_of_the_way | bounded))
-    }
-
-    /// Runs the straight requests at the start of `requests`, and returns how many. The connection may be closed then,
-    /// over its output limit.
-    fn run_straight(&mut self, at: usize, buf: &[u8], requests: &[Prepared], args: &[ArgRange]) -> usize {
-        let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
-        let mut out = self.take_output(at);
-        let table = self.table;
-        // Nobody begins to read effects, or to wait for a key, by a straight request.
-        let notes_effects = self.shard.effects.is_on();
-        let is_awaited = !self.shard.blocking.is_empty();
-        let argv_of = |request: &Prepared| {
-            let ranges = &args[request.args.start as usize..request.args.end as usize];
-            Argv::new(&buf[request.start..request.end], ranges)
-        };
-        // Commands that have run and have not been timed.
-        let mut untimed = 0;
-        let mut count = 0;
-        for request in requests {
-            let Some(id) = request.command else { break };
-            let entry = table.entry(id);
-            let Run::Keys(handler) = entry.row.run else { break };
-            if !request.is_straight || entry.row.flags & other_flags != 0 {
-                break;
-            }
-            if !entry.is_constant_time {
-                self.time_straight(&requests[count - untimed..count], &call, argv_of);
-                untimed = 0;
-            }
-            call.command = id;
-            call.hash = request.hash;
-            let start = out.len();
-            let mut ctx = Ctx {
-                shard: &mut self.shard,
-                call: &call,
-                args: argv_of(request),
-                reply: Reply::new(&mut out, call.resp),
-            };
-            if let Err(error) = handler(&mut ctx) {
-                self.fail(entry, &error, call.resp, start, &mut out);
-            }
-            if notes_effects {
-                self.note_effects(entry, &call, argv_of(request));
-            }
-            count += 1;
-            untimed += 1;
-            if !entry.is_constant_time {
-                self.time_straight(&requests[count - 1..count], &call, argv_of);
-                untimed = 0;
-            }
-            if out.len() >= OUTPUT_WATCHED_BYTES {
-                break;
-            }
-            // What it has changed may be locked now, for those who wait for it.
-            if is_awaited && !self.shard.locks.is_empty() {
-                break;
-            }
-        }
-        self.time_straight(&requests[count - untimed..count], &call, argv_of);
-        let Some(connection) = self.connections[at].as_deref_mut() else { return count };
-        connection.out = out;
-        if count > 0 {
-            connection.client.last_command = Some(call.command);
-            connection.client.command_count += count as u64;
-            let is_watched = connection.out.len() >= OUTPUT_WATCHED_BYTES;
-            self.mark_dirty(at);
-            if is_watched {
-                self.check_output_limit(at);
-            }
-        }
-        count
-    }
-
-    /// Counts and times what has run since the clock was read last: one command, or several that take constant time.
-    /// These are timed together, for reading the clock costs as much as looking a key up, and each is charged the mean.
-    fn time_straight<'a>(
-        &mut self,
-        requests: &[Prepared],
-        call: &Call,
-        argv_of: impl Fn(&Prepared) -> Argv<'a>,
-    ) {
-        if requests.is_empty() {
-            return;
-        }
-        let nanos = self.take_time();
-        let mean = nanos / requests.len() as u64;
-        let stats = &self.shard.stats;
-        stats.commands_processed.add(requests.len() as u64);
-        let track_latency = self.shard.config.latency_tracking;
-        for id in requests.iter().filter_map(|request| request.command) {
-            stats.command(id).record(mean, track_latency);
-        }
-        if nanos >= self.slow_from_nanos {
-            // Which of several it was nobody knows; the one with the most to do is the best guess.
-            let longest = requests.iter().max_by_key(|request| request.end - request.start);
-            if let Some(request) = longest
-                && let Some(id) = request.command
-            {
-                self.note_slow(argv_of(request), nanos / 1000, call, self.table.entry(id));
-            }
-        }
-    }
-
     /// A connection's output, or a new buffer if it has none, to be put back in its place.
     #[inline]
-    fn take_output(&mut self, at: usize) -> Vec<u8> {
+    pub(super) fn take_output(&mut self, at: usize) -> Vec<u8> {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Vec::new() };
         let out = std::mem::take(&mut connection.out);
         if out.capacity() != 0 {
@@ -891,7 +743,14 @@ impl Worker {
 
     /// Replies with a command's error, in place of what it wrote from `start` on, and counts it.
     #[cold]
-    fn fail(&self, entry: &Entry, error: &CommandError, resp: Resp, start: usize, out: &mut Vec<u8>) {
+    pub(super) fn fail(
+        &self,
+        entry: &Entry,
+        error: &CommandError,
+        resp: Resp,
+        start: usize,
+        out: &mut Vec<u8>,
+    ) {
         out.truncate(start);
         Reply::new(out, resp).error(error.text());
         if !self.counts_elsewhere {

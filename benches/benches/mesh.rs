@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use shardis_core::command::Call;
-use shardis_core::command::table::CommandId;
-use shardis_core::protocol::{OwnedArgv, Resp};
+use shardis_core::protocol::OwnedArgv;
 use shardis_core::runtime::driver::{BellHandle, CloseReason, ConnId, Driver, Events, PeerAddr};
 use shardis_core::runtime::epoll::EpollDriver;
 use shardis_core::runtime::mesh::{MeshEnd, build};
@@ -137,16 +136,7 @@ fn bench_round_trips(criterion: &mut Criterion) {
 }
 
 fn bench_batches(criterion: &mut Criterion) {
-    let call = Call {
-        command: CommandId(0),
-        db: 0,
-        resp: Resp::V2,
-        no_touch: false,
-        client: 1,
-        home: 0,
-        hash: 1,
-        hashed_arg: 1,
-    };
+    let call = Call { client: 1, hash: 1, hashed_arg: 1, ..Call::default() };
     let token = Token { conn: 1, generation: 1, place: 1 };
     let value = "v".repeat(64);
     let mut group = criterion.benchmark_group("batch");

@@ -2,7 +2,7 @@
 //! every descriptor comes back.
 
 use crate::harness::{
-    Connection, Server, Setup, encode, end_with_a_reset, raise_open_files_limit, wait_until,
+    Connection, Server, Setup, StopOnDrop, encode, end_with_a_reset, raise_open_files_limit, wait_until,
 };
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -47,8 +47,9 @@ fn with_a_worker(server: &Server, during: impl FnOnce()) {
             }
             rounds
         });
+        let stop_at_end = StopOnDrop(&stop);
         during();
-        stop.store(true, Ordering::Relaxed);
+        drop(stop_at_end);
         assert!(worker.join().expect("its replies were right") > 0, "the worker was never served");
     });
 }

@@ -1,6 +1,6 @@
 //! Many shards answer like one.
 
-use crate::harness::{SETUPS, Server, encode};
+use crate::harness::{SETUPS, Server, StopOnDrop, encode};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -93,6 +93,7 @@ fn a_reader_sees_all_of_an_mset_or_nothing() {
                     }
                 });
             }
+            let stop_at_end = StopOnDrop(&stop);
             let mut client = server.connect();
             let mut args = vec!["MGET"];
             args.extend(keys);
@@ -104,7 +105,7 @@ fn a_reader_sees_all_of_an_mset_or_nothing() {
                 assert!(values.len() <= 2, "{setup:?}: torn read: {values:?}");
                 changes.extend(values.into_iter().map(str::to_string));
             }
-            stop.store(true, Ordering::Relaxed);
+            drop(stop_at_end);
             assert!(changes.len() > 2, "{setup:?}: nobody wrote: {changes:?}");
         });
     }

@@ -26,6 +26,7 @@ use crate::shard::Shard;
 use crate::shard::blocking::Wish;
 use crate::types::hash::hash_key;
 use crate::worker::{Connection, Worker};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// A key and its hash ([`hash_key`]).
@@ -64,6 +65,12 @@ pub struct Ctx<'a> {
 }
 
 impl<'a> Ctx<'a> {
+    /// The keys at every `step`th argument, from the first one on.
+    pub fn key_run(&self, step: usize, to_write: bool) -> KeyRun<'a> {
+        let (args, db) = (self.args, self.call.db);
+        KeyRun { args, db, to_write, next: 1, step, block: SmallVec::new(), given: 0 }
+    }
+
     /// Argument `index` as a key.
     #[inline]
     pub fn key(&self, index: usize) -> Key<'a> {
@@ -108,6 +115,48 @@ impl<'a> Ctx<'a> {
     /// once where a command must not wait (in EXEC).
     pub fn block(&mut self, keys: Range<usize>, deadline_ms: Option<i64>) {
         self.shard.blocking.set_wish(Wish { keys: keys.start as u32..keys.end as u32, deadline_ms });
+    }
+}
+
+/// The keys of a command with many, in order. They are hashed, and fetched from memory, a block at a time, so that looking
+/// one up does not wait for memory while nothing is under way for the others.
+pub struct KeyRun<'a> {
+    args: Argv<'a>,
+    db: u32,
+    to_write: bool,
+    /// The argument of the next block's first key, and how far the keys are apart.
+    next: usize,
+    step: usize,
+    block: SmallVec<[(usize, Key<'a>); KEY_BLOCK_LEN]>,
+    /// How many of the block have been given out.
+    given: usize,
+}
+
+const KEY_BLOCK_LEN: usize = 16;
+
+impl<'a> KeyRun<'a> {
+    /// The next key and its argument's place.
+    #[inline]
+    pub fn next(&mut self, shard: &Shard) -> Option<(usize, Key<'a>)> {
+        if self.given == self.block.len() {
+            self.fetch(shard);
+        }
+        let next = self.block.get(self.given).copied();
+        self.given += 1;
+        next
+    }
+
+    fn fetch(&mut self, shard: &Shard) {
+        self.block.clear();
+        self.given = 0;
+        while self.next < self.args.len() && self.block.len() < KEY_BLOCK_LEN {
+            let bytes = self.args.arg(self.next);
+            self.block.push((self.next, Key { bytes, hash: hash_key(bytes) }));
+            self.next += self.step;
+        }
+        let table = &shard.dbs[self.db as usize].table;
+        self.block.iter().for_each(|(_, key)| table.prefetch_bucket(key.hash, self.to_write));
+        self.block.iter().for_each(|(_, key)| table.prefetch_entry(key.hash));
     }
 }
 

@@ -346,8 +346,8 @@ fn mset(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 fn set_pairs(ctx: &mut Ctx<'_>) {
-    for at in (1..ctx.args.len()).step_by(2) {
-        let key = ctx.key(at);
+    let mut keys = ctx.key_run(2, true);
+    while let Some((at, key)) = keys.next(ctx.shard) {
         ctx.shard.set(ctx.call, key, encode(ctx.arg(at + 1)), SetExpire::Clear);
     }
 }

@@ -196,7 +196,11 @@ fn commands_over_all_shards_count_once_and_slow_ones_are_logged_with_their_clien
             let log = client.call(&["SLOWLOG", "GET", "-1"]);
             let entries = log.matches("\r\n$3\r\nGET\r\n").count();
             let of_me = log.matches("\r\n$2\r\nme\r\n").count();
-            assert_eq!(log.matches("$4\r\nMSET\r\n").count(), 1, "{setup:?}");
+            assert_eq!(
+                log.matches("*21\r\n$4\r\nMSET\r\n").count(),
+                1,
+                "{setup:?}: with all arguments: {log}"
+            );
             entries == 10 && of_me >= 12
         });
     }

@@ -8,9 +8,10 @@
 //!
 //! What took effect at once is a *unit*, and stays together: all effects of a command (its own, and the DELs of keys
 //! whose expiry it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC. A transaction over
-//! several shards leaves a *piece* of its unit on each shard that takes part, which bears its [`TxnId`] and says how many
-//! pieces there are; the [`Merger`] makes one unit of them again. Every shard that takes part leaves exactly one piece,
-//! be it empty, after it has run its last share and before it releases its locks.
+//! several shards leaves a *piece* of its unit on each shard that takes part, and one more at home if home runs commands
+//! over keys that are checked out. It bears the transaction's [`TxnId`] and says how many pieces there are; the [`Merger`]
+//! makes one unit of them again. A shard leaves its piece, be it empty, when it has run its last share and before it
+//! releases its locks.
 //!
 //! # Batches and tickets
 //!
@@ -140,6 +141,13 @@ impl EffectBatch {
     }
 }
 
+/// A piece while it grows: what a shard does of a transaction, or, at home, what home does over the others' keys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PieceId {
+    pub txn: TxnId,
+    pub over_guests: bool,
+}
+
 /// What is open, and collects effects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Scope {
@@ -149,7 +157,7 @@ enum Scope {
     /// A transaction on this shard alone.
     Local,
     /// This shard's share of a transaction over several shards. `was_on`: effects are noted without it, too.
-    Piece { id: TxnId, was_on: bool },
+    Piece { id: PieceId, was_on: bool },
 }
 
 /// A shard's effects.
@@ -169,7 +177,7 @@ pub struct EffectLog {
     /// What the open unit has so far.
     open: Effects,
     /// Pieces of transactions that are not done here, and do not run just now.
-    suspended: AHashMap<TxnId, Effects>,
+    suspended: AHashMap<PieceId, Effects>,
     batch: EffectBatch,
     /// Who reads, and who left before he came: word of that travels on other ways.
     readers: Vec<ClientId>,
@@ -281,13 +289,11 @@ impl EffectLog {
         self.close(Kind::Unit);
     }
 
-    /// What runs from here to [`EffectLog::suspend_piece`] is command `order` of a transaction over several shards,
-    /// which leaves effects: that was settled at its lock point for all its shards alike. `changes`: the shard's count
-    /// of changes.
-    pub fn resume_piece(&mut self, id: TxnId, order: u32, changes: u64) {
+    /// What runs from here to [`EffectLog::suspend_piece`] belongs to a transaction over several shards, which leaves
+    /// effects: that was settled at its lock point for all its shards alike. `changes`: the shard's count of changes.
+    pub fn resume_piece(&mut self, id: PieceId, changes: u64) {
         debug_assert_eq!(self.scope, Scope::Command, "transactions do not nest");
         self.scope = Scope::Piece { id, was_on: self.is_on };
-        self.order = order;
         if !self.is_on {
             self.is_on = true;
             self.changes_seen = changes;
@@ -297,7 +303,12 @@ impl EffectLog {
         }
     }
 
-    /// The command has run; the shard does other things now.
+    /// Command `order` of the transaction runs now.
+    pub fn set_order(&mut self, order: u32) {
+        self.order = order;
+    }
+
+    /// The commands have run; the shard does other things now.
     pub fn suspend_piece(&mut self) {
         let Scope::Piece { id, was_on } = self.scope else { panic!("no piece is open") };
         self.scope = Scope::Command;
@@ -308,10 +319,10 @@ impl EffectLog {
         }
     }
 
-    /// This shard has run all of its share in a transaction which leaves `pieces` pieces, and this is its one.
-    pub fn end_piece(&mut self, id: TxnId, pieces: usize) {
+    /// Nothing more comes to this piece, which is one of `pieces` of its transaction.
+    pub fn end_piece(&mut self, id: PieceId, pieces: u32) {
         let mut piece = self.suspended.remove(&id).unwrap_or_default();
-        self.batch.push(Kind::Piece { id, pieces: pieces as u32 }, &mut piece);
+        self.batch.push(Kind::Piece { id: id.txn, pieces }, &mut piece);
     }
 
     /// Notes no more for those who read so far, and says so to the merger.

@@ -156,6 +156,8 @@ pub struct Plan {
     pub next: usize,
     /// What is watched is as it was, on all shards so far.
     pub holds: bool,
+    /// How many pieces its [effects](crate::shard::effects) have, if they are noted; 0: it has none.
+    pub pieces: u32,
     /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
     pub offer: Option<OfferId>,
 }
@@ -166,8 +168,8 @@ pub enum Outcome {
     Nothing,
     /// It has run its commands.
     Ran(Box<Portion>),
-    /// Its entries, in the order of its keys.
-    Entries(Vec<Option<OwnedEntry>>),
+    /// Its entries, in the order of its keys. `pieces`: how many pieces the effects have; 0: they are not noted.
+    Entries { entries: Vec<Option<OwnedEntry>>, pieces: u32 },
     /// What is watched, here or elsewhere, has changed: nothing was done, and all is over.
     Refused,
 }
@@ -175,8 +177,9 @@ pub enum Outcome {
 pub enum TxnMessage {
     /// Lock your part, then pass it on.
     Lock(Box<Plan>),
-    /// All locks are held: do your share of the first stage, or, if it does not `hold`, let go.
-    Go { id: TxnId, holds: bool },
+    /// All locks are held: do your share of the first stage, or, if it does not `hold`, let go. `pieces`: of the effects;
+    /// 0: they are not noted, on no shard.
+    Go { id: TxnId, holds: bool, pieces: u32 },
     /// Do this; if nothing more `stays` to be done, release your locks behind it.
     Step { id: TxnId, work: Work, stays: bool },
     /// Shard `shard` has done its share.

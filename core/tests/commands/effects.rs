@@ -232,3 +232,93 @@ fn each_reader_begins_with_the_database_and_nothing_is_noted_for_nobody() {
         leaves(server, &mut third, "SET a 4", &["SELECT 0", "SET a 4"]);
     });
 }
+
+#[test]
+fn a_transaction_is_one_unit_in_the_order_of_its_commands() {
+    on_one_and_three_shards(|server| {
+        let mut replica = Replica::attach(server);
+        // Of the keys `a`, `b` and `c` each is on a shard of its own.
+        leaves(
+            server,
+            &mut replica,
+            "MULTI; SET a 1; GET b; INCR c; SET b 1 EX 10; DEL none; EXEC",
+            &["SELECT 0", "MULTI", "SET a 1", "INCR c", "SET b 1 PXAT <+10000>", "EXEC"],
+        );
+        leaves(
+            server,
+            &mut replica,
+            "MULTI; INCR c; RENAME a d; SELECT 1; SET a 2; SET b 2; EXEC",
+            &["MULTI", "INCR c", "RENAME a d", "SELECT 1", "SET a 2", "SET b 2", "EXEC"],
+        );
+        leaves(
+            server,
+            &mut replica,
+            "SELECT 0; MULTI; APPEND d x; INCR d; EXEC",
+            &["SELECT 0", "APPEND d x"],
+        );
+        leaves(server, &mut replica, "MULTI; EXEC; MULTI; GET a; MGET a b c; DEL none; EXEC", &[]);
+        leaves(
+            server,
+            &mut replica,
+            "MULTI; COPY b e; FLUSHALL; COPY d f; SWAPDB 0 1; INCR a; EXEC",
+            &["MULTI", "COPY b e", "FLUSHALL", "SWAPDB 0 1", "INCR a", "EXEC"],
+        );
+        leaves(server, &mut replica, "MULTI; SET a 1; FLUSHALL x; EXEC", &["SET a 1"]);
+    });
+}
+
+#[test]
+fn a_watched_key_that_changes_leaves_nothing_of_the_transaction() {
+    on_one_and_three_shards(|server| {
+        let mut replica = Replica::attach(server);
+        let effects = ["SELECT 0", "SET b 1"];
+        leaves(server, &mut replica, "WATCH b; SET b 1; MULTI; SET a 1; SET c 1; EXEC", &effects);
+        leaves(
+            server,
+            &mut replica,
+            "WATCH b; MULTI; SET a 1; SET c 1; EXEC",
+            &["MULTI", "SET a 1", "SET c 1", "EXEC"],
+        );
+    });
+}
+
+#[test]
+fn a_command_over_several_shards_is_one_unit() {
+    let mut server = Server::new(3);
+    let mut replica = Replica::attach(&mut server);
+    leaves(
+        &mut server,
+        &mut replica,
+        "MSETNX a 1 b 2 c 3; MSETNX a 1 d 1",
+        &["SELECT 0", "MSETNX a 1 b 2 c 3"],
+    );
+    leaves(&mut server, &mut replica, "RENAME a b; COPY b a", &["RENAME a b", "COPY b a"]);
+    for (request, mut effects) in [
+        ("MSET a 1 b 2 c 3", ["MULTI", "MSET a 1", "MSET b 2", "MSET c 3", "EXEC"]),
+        ("DEL a b c", ["MULTI", "DEL a", "DEL b", "DEL c", "EXEC"]),
+    ] {
+        server.call(request);
+        let mut unit = replica.read(&mut server);
+        // What its parts do is as independent as their keys: any order will do.
+        unit[1..4].sort();
+        effects[1..4].sort();
+        assert_eq!(unit, effects);
+    }
+}
+
+#[test]
+fn an_expired_key_that_is_checked_out_is_deleted_before_the_command() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        let mut replica = Replica::attach(server);
+        server.call("SET a 1");
+        server.call("SET b 1 PX 1");
+        server.wait_ms(5);
+        replica.read(server);
+        leaves(server, &mut replica, "RENAMENX a b", &["MULTI", "DEL b", "RENAMENX a b", "EXEC"]);
+        server.call("SET a 1 PX 1");
+        server.wait_ms(5);
+        replica.read(server);
+        leaves(server, &mut replica, "RENAME a c; MULTI; COPY a c; INCR c; EXEC", &["DEL a", "INCR c"]);
+    });
+}

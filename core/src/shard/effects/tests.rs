@@ -111,12 +111,13 @@ fn a_transaction_on_one_shard_is_one_unit() {
 #[test]
 fn a_piece_is_kept_while_the_shard_does_other_things() {
     let mut stream = Stream::new();
-    let id = TxnId { home: 0, number: 1 };
-    stream.log.resume_piece(id, 0, stream.changes);
+    let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_guests: false };
+    stream.log.resume_piece(id, stream.changes);
     stream.command("SET a 1", 1);
     stream.log.suspend_piece();
     stream.command("SET other 1", 1);
-    stream.log.resume_piece(id, 2, stream.changes);
+    stream.log.resume_piece(id, stream.changes);
+    stream.log.set_order(2);
     stream.command("SET c 1", 1);
     stream.log.suspend_piece();
     stream.log.end_piece(id, 1);
@@ -130,8 +131,8 @@ fn a_transaction_that_is_noted_is_noted_also_where_nothing_else_is() {
     let mut stream = Stream::new();
     stream.log.detach(READER.client);
     stream.command("SET a 1", 1);
-    let id = TxnId { home: 0, number: 1 };
-    stream.log.resume_piece(id, 0, stream.changes);
+    let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_guests: false };
+    stream.log.resume_piece(id, stream.changes);
     stream.command("SET b 1", 1);
     stream.log.suspend_piece();
     assert!(!stream.log.is_on());

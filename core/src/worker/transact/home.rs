@@ -6,6 +6,7 @@ use crate::command::Call;
 use crate::command::route::Placement;
 use crate::command::table::{Entry, Scope, flag};
 use crate::protocol::{Argv, Reply};
+use crate::shard::effects::PieceId;
 use crate::shard::message::Message;
 use crate::shard::observe::GuestEvent;
 use crate::shard::slot::shard_of;
@@ -58,7 +59,7 @@ impl Worker {
             self.shard.stats.exec_aborted_by_watch.add(1);
             txn.reply.clear();
             Reply::new(&mut txn.reply, txn.call.resp).null_array();
-            self.finish(txn);
+            self.finish(id, txn);
             return;
         }
         self.end_stage(id, &mut txn);
@@ -70,7 +71,7 @@ impl Worker {
             }
             self.end_stage(id, &mut txn);
         }
-        self.finish(txn);
+        self.finish(id, txn);
     }
 
     /// Hands out the work of a later stage. Returns whether there is any to wait for.
@@ -112,7 +113,7 @@ impl Worker {
             .map(|outcome| match outcome {
                 Some(Outcome::Ran(portion)) => Some(portion),
                 Some(Outcome::Nothing) | None => None,
-                Some(Outcome::Entries(_) | Outcome::Refused) => unreachable!("lists yield replies"),
+                Some(Outcome::Entries { .. } | Outcome::Refused) => unreachable!("lists yield replies"),
             })
             .collect();
         let mut replies: SmallVec<[Option<Replies<'_>>; 8]> = portions
@@ -209,7 +210,10 @@ impl Worker {
         self.shard.observers.guests_come();
         for (keys, outcome) in keys.iter().zip(&mut txn.outcomes) {
             let entries = match outcome.take() {
-                Some(Outcome::Entries(entries)) => entries,
+                Some(Outcome::Entries { entries, pieces }) => {
+                    txn.pieces = pieces;
+                    entries
+                }
                 Some(Outcome::Nothing) | None => Vec::new(),
                 Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
             };
@@ -225,6 +229,10 @@ impl Worker {
         let args = txn.multi.queue.args(at);
         self.waited_nanos = self.waited_by(txn);
         let started_at_ticks = self.ticks;
+        if txn.pieces != 0 {
+            self.resume_piece(id, true);
+            self.shard.effects.set_order(at as u32);
+        }
         let mut waits = if txn.is_exec {
             self.run(entry, &call, args, None, &mut txn.reply);
             GuestWaits::default()
@@ -234,6 +242,9 @@ impl Worker {
             txn.waits = !run.has_replied;
             run.waits
         };
+        if txn.pieces != 0 {
+            self.shard.effects.suspend_piece();
+        }
         txn.ran_nanos += self.ticks_to_nanos(self.ticks.saturating_sub(started_at_ticks));
         self.waited_nanos = 0;
         let events = self.shard.observers.guests_go();
@@ -253,7 +264,10 @@ impl Worker {
     }
 
     /// The reply leaves, if anybody is left to take it.
-    fn finish(&mut self, txn: Box<HomeTxn>) {
+    fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
+        if txn.pieces != 0 {
+            self.shard.effects.end_piece(PieceId { txn: id, over_guests: true }, txn.pieces);
+        }
         let waited = self.waited_by(&txn);
         let stats = &self.shard.stats;
         stats.transaction_wait_nanos.add(waited);

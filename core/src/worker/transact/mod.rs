@@ -16,7 +16,7 @@ use crate::command::Call;
 use crate::command::keys::{self, KeyPositions};
 use crate::command::queue::Queue;
 use crate::command::route::{self, Need, Placement};
-use crate::command::table::{Entry, KeyspaceLock};
+use crate::command::table::{CommandTable, Entry, KeyspaceLock, flag};
 use crate::protocol::Argv;
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::Ticket;
@@ -54,6 +54,8 @@ struct HomeTxn {
     offer: Option<(OfferId, KeyPositions)>,
     /// The command has found nothing and waits: there is no reply.
     waits: bool,
+    /// What home runs over guests is one of so many pieces of the effects; 0: they are not noted, or not known yet to be.
+    pieces: u32,
 }
 
 /// What a transaction begins with.
@@ -73,6 +75,8 @@ struct HeldPart {
     work: Work,
     stays: bool,
     checked_out: Vec<CheckedOutKey>,
+    /// How many pieces the transaction's effects have; 0: they are not noted, or it is not known yet.
+    pieces: u32,
     /// Its lock on the key that was offered is lent.
     offer: Option<OfferId>,
 }
@@ -227,6 +231,7 @@ impl Worker {
             (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16).collect();
         let (id, works) = self.register(start, shards.clone(), offer);
         let txn = &self.transact.home[&id.number];
+        let pieces = txn.pieces_of_effects(self.table);
         let parts = shards.iter().zip(works).enumerate().map(|(n, (&shard, work))| {
             Some(Part {
                 shard: usize::from(shard),
@@ -237,7 +242,7 @@ impl Worker {
             })
         });
         let parts = parts.collect();
-        let plan = Plan { id, client, parts, shards, next: 0, holds: true, offer: offer_id };
+        let plan = Plan { id, client, parts, shards, next: 0, holds: true, pieces, offer: offer_id };
         let first = usize::from(plan.shards[0]);
         self.send(first, Message::Txn(TxnMessage::Lock(Box::new(plan))));
     }
@@ -283,6 +288,7 @@ impl Worker {
             started_at_ticks: self.ticks,
             offer,
             waits: false,
+            pieces: 0,
         });
         let works = self.stage_works(&mut txn);
         self.transact.home.insert(number, txn);
@@ -333,7 +339,7 @@ impl Worker {
     pub(super) fn handle_txn(&mut self, message: TxnMessage) {
         match message {
             TxnMessage::Lock(plan) => self.lock_part(plan),
-            TxnMessage::Go { id, holds } => self.go(id, holds),
+            TxnMessage::Go { id, holds, pieces } => self.go(id, holds, pieces),
             TxnMessage::Step { id, work, stays } => self.step(id, work, stays),
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
             TxnMessage::CheckIn { id, entries, events, wait, stays } => {
@@ -379,6 +385,17 @@ impl Worker {
 }
 
 impl HomeTxn {
+    /// How many pieces its effects have, if they are noted; 0: it changes nothing.
+    fn pieces_of_effects(&self, table: &CommandTable) -> u32 {
+        const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE;
+        let mut commands = self.multi.queue.commands().iter();
+        if !commands.any(|queued| table.entry(queued.call.command).row.flags & WRITES != 0) {
+            return 0;
+        }
+        let over_guests = self.placements.contains(&Placement::CheckOut);
+        (self.shards.len() + usize::from(over_guests)) as u32
+    }
+
     /// Whether the `n`th shard keeps its locks when it has done its share of the current stage.
     fn stays(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);

@@ -2,9 +2,10 @@
 
 use super::super::Worker;
 use super::{HeldPart, ParkedCommand, ParkedQueue, Waiter};
+use crate::command::route;
 use crate::command::table::{Entry, flag};
-use crate::command::{Key, route};
 use crate::shard::blocking::NewWait;
+use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::Message;
 use crate::shard::observe::GuestEvent;
@@ -75,6 +76,7 @@ impl Worker {
             work: part.work,
             stays: part.stays,
             checked_out: Vec::new(),
+            pieces: 0,
             offer: plan.offer.filter(|offer| offer.shard as usize == self.shard.index),
         };
         self.transact.held.insert(plan.id, held);
@@ -85,15 +87,17 @@ impl Worker {
             return;
         }
         let (id, holds) = (plan.id, plan.holds);
+        let pieces = if holds && self.shard.effects.is_on() { plan.pieces } else { 0 };
         for &shard in &plan.shards[..plan.shards.len() - 1] {
-            self.send(usize::from(shard), Message::Txn(TxnMessage::Go { id, holds }));
+            self.send(usize::from(shard), Message::Txn(TxnMessage::Go { id, holds, pieces }));
         }
-        self.go(id, holds);
+        self.go(id, holds, pieces);
     }
 
     /// All locks of the transaction are held everywhere: do this shard's share of the first stage.
-    pub(super) fn go(&mut self, id: TxnId, holds: bool) {
+    pub(super) fn go(&mut self, id: TxnId, holds: bool, pieces: u32) {
         let held = self.transact.held.get_mut(&id).expect("Go follows the grant");
+        held.pieces = pieces;
         let work = std::mem::replace(&mut held.work, Work::Nothing);
         let stays = held.stays;
         if holds {
@@ -109,18 +113,28 @@ impl Worker {
         let outcome = match work {
             Work::Nothing => Outcome::Nothing,
             Work::Run(mut portion) => {
-                self.shard.running = self.transact.held.get(&id).map(|held| held.ticket);
+                let held = self.transact.held.get(&id).expect("who runs holds its locks");
+                let is_noted = held.pieces != 0;
+                self.shard.running = Some(held.ticket);
+                if is_noted {
+                    self.resume_piece(id, false);
+                }
                 self.run_portion(id, &mut portion);
+                if is_noted {
+                    self.shard.effects.suspend_piece();
+                }
                 self.shard.running = None;
                 Outcome::Ran(portion)
             }
             Work::CheckOut(keys) => {
+                // Also what has expired: the handler at home meets it, so that its DEL stands before the command.
                 let take =
-                    |(db, hash, key): &CheckedOutKey| self.shard.take(*db, Key { bytes: key, hash: *hash });
+                    |(db, hash, key): &CheckedOutKey| self.shard.dbs[*db as usize].table.take(*hash, key);
                 let entries = keys.iter().map(take).collect();
                 let held = self.transact.held.get_mut(&id).expect("what is checked out is locked");
                 held.checked_out = keys;
-                self.done(id, Outcome::Entries(entries));
+                let pieces = held.pieces;
+                self.done(id, Outcome::Entries { entries, pieces });
                 return;
             }
         };
@@ -137,6 +151,7 @@ impl Worker {
         self.counts_elsewhere = true;
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
+            self.shard.effects.set_order(queued.place);
             let nanos = self.run(entry, &queued.call, args, conn, replies);
             ran.push((replies.len() as u32, nanos));
         }
@@ -177,6 +192,12 @@ impl Worker {
         }
     }
 
+    /// What runs from here on leaves its effects to a piece of the transaction.
+    pub(super) fn resume_piece(&mut self, txn: TxnId, over_guests: bool) {
+        let changes = self.shard.stats.dirty.get();
+        self.shard.effects.resume_piece(PieceId { txn, over_guests }, changes);
+    }
+
     pub(super) fn done(&mut self, id: TxnId, outcome: Outcome) {
         let shard = self.shard.index;
         self.send(id.home as usize, Message::Txn(TxnMessage::Done { id, shard, outcome }));
@@ -185,6 +206,9 @@ impl Worker {
     /// This shard has no more to do for the transaction.
     fn let_go(&mut self, id: TxnId) {
         let held = self.transact.held.remove(&id).expect("what is released was granted");
+        if held.pieces != 0 {
+            self.shard.effects.end_piece(PieceId { txn: id, over_guests: false }, held.pieces);
+        }
         let held_nanos = self.ticks_to_nanos(self.now_ticks().saturating_sub(held.granted_at_ticks));
         self.shard.stats.lock_held_max_nanos.max(held_nanos);
         self.release(held.ticket);

@@ -255,6 +255,16 @@ impl Connection {
         bytes
     }
 
+    /// What SYNC sends first: a length, and so many bytes, without a line end behind them.
+    pub fn payload(&mut self) -> Vec<u8> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line).expect("a line");
+        let len = line.trim_end().strip_prefix('$').and_then(|len| len.parse().ok());
+        let mut bytes = vec![0; len.unwrap_or_else(|| panic!("no length: {line:?}"))];
+        self.reader.read_exact(&mut bytes).expect("the whole payload");
+        bytes
+    }
+
     /// Everything up to the server's end of the connection.
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -13,7 +13,7 @@ use shardis_core::runtime::clock::Clock;
 use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
 use shardis_core::shard::message::Message;
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
@@ -89,6 +89,8 @@ pub struct Cluster {
     pub clock: &'static ManualClock,
     pub random: Random,
     wires: HashMap<(usize, usize), VecDeque<Message>>,
+    /// Wires on which nothing arrives for now.
+    held: HashSet<(usize, usize)>,
     peers: Vec<Peer>,
     next_conn: Vec<u32>,
 }
@@ -116,6 +118,7 @@ impl Cluster {
             clock,
             random: Random::new(seed),
             wires: HashMap::new(),
+            held: HashSet::new(),
             peers: Vec::new(),
             next_conn: vec![0; shard_count],
         }
@@ -183,10 +186,24 @@ impl Cluster {
         std::mem::take(&mut self.peers[client].inbox)
     }
 
+    /// Lets nothing arrive at shard `to` from shard `from`, until `release`.
+    pub fn hold(&mut self, from: usize, to: usize) {
+        self.held.insert((from, to));
+    }
+
+    pub fn release(&mut self, from: usize, to: usize) {
+        self.held.remove(&(from, to));
+    }
+
+    pub fn is_open(&self, client: usize) -> bool {
+        self.peers[client].is_open
+    }
+
     /// One random step: a message arrives, or a client's bytes do. False when nothing is under way.
     pub fn step(&mut self) -> bool {
         let mut wires: Vec<(usize, usize)> =
             self.wires.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&wire, _)| wire).collect();
+        wires.retain(|wire| !self.held.contains(wire));
         wires.sort_unstable();
         let senders: Vec<usize> =
             (0..self.peers.len()).filter(|&client| !self.peers[client].unsent.is_empty()).collect();

@@ -10,6 +10,7 @@
 //! (`Worker::must_park` always answers false), seed 7 has no sequential order.
 
 mod cluster;
+mod stream;
 
 use cluster::{Cluster, Random};
 use std::collections::{BTreeMap, HashSet};

@@ -1,0 +1,358 @@
+//! The effect stream under random schedules: it is one order of the writes which explains what the shards hold in the
+//! end, and it is the same for all who read it.
+
+use super::{KEYS, apply, random_command};
+use crate::cluster::{Cluster, Random};
+use shardis_core::shard::slot::shard_of;
+use std::collections::BTreeMap;
+
+/// A client that reads the stream.
+struct Reader {
+    client: usize,
+    received: Vec<u8>,
+}
+
+impl Reader {
+    fn begin(cluster: &mut Cluster, shard: usize) -> Reader {
+        let client = cluster.connect(shard);
+        cluster.request(client, &["SYNC"]);
+        Reader { client, received: Vec::new() }
+    }
+
+    fn receive(&mut self, cluster: &mut Cluster) {
+        self.received.extend(cluster.received(self.client));
+    }
+
+    /// The units that have come, each a list of requests; without SELECT, as all writes here are to one database.
+    fn units(&self) -> Vec<Vec<Vec<String>>> {
+        let start = self.received.iter().position(|&byte| byte == b'\n').expect("a length") + 1;
+        let digits = std::str::from_utf8(&self.received[1..start - 2]).expect("a line of text");
+        let len: usize = digits.parse().expect("the snapshot's length");
+        let stream = &self.received[start + len..];
+        let mut lines = std::str::from_utf8(stream).expect("the effects here are text").split("\r\n");
+        let mut units: Vec<Vec<Vec<String>>> = Vec::new();
+        let mut is_open = false;
+        while let Some(count) = lines.next().filter(|line| !line.is_empty()) {
+            let count: usize = count[1..].parse().expect("a count");
+            let words: Vec<String> = (0..count).map(|_| lines.nth(1).expect("a word").to_string()).collect();
+            match words[0].as_str() {
+                "SELECT" => assert_eq!(words[1], "0"),
+                "MULTI" => {
+                    assert!(!std::mem::replace(&mut is_open, true));
+                    units.push(Vec::new());
+                }
+                "EXEC" => assert!(std::mem::replace(&mut is_open, false)),
+                _ if is_open => units.last_mut().expect("it was opened").push(words),
+                _ => units.push(vec![words]),
+            }
+        }
+        assert!(!is_open);
+        units
+    }
+}
+
+/// Runs one seed: random writers, a reader from the beginning on, one who comes some time, and one who comes and dies.
+fn run_seed(seed: u64) {
+    let mut random = Random::new(seed ^ 0x57AE);
+    let shard_count = 1 + random.below(4);
+    let mut cluster = Cluster::new(shard_count, seed);
+    let mut first = Reader::begin(&mut cluster, random.below(shard_count));
+    cluster.settle();
+    let clients: Vec<usize> = (0..4).map(|_| cluster.connect(random.below(shard_count))).collect();
+    let (comes_at, dies_at) = (random.below(120), random.below(120));
+    let mut later = None;
+    let mut dying = None;
+    let mut unique = 0;
+    // For each value that is written, with which command or transaction that is.
+    let mut together = BTreeMap::new();
+    for n in 0..120 {
+        if n == comes_at {
+            later = Some(Reader::begin(&mut cluster, random.below(shard_count)));
+        }
+        if n == dies_at / 2 {
+            dying = Some(Reader::begin(&mut cluster, random.below(shard_count)));
+        }
+        if n == dies_at {
+            cluster.disconnect(dying.as_ref().expect("it has come").client);
+        }
+        let client = clients[random.below(clients.len())];
+        let count = if random.below(3) == 0 { 1 + random.below(5) } else { 1 };
+        let commands: Vec<Vec<String>> =
+            (0..count).map(|_| random_command(&mut random, &mut unique)).collect();
+        for command in &commands {
+            if let ("SET" | "MSET" | "MSETNX", Some(value)) = (command[0].as_str(), command.get(2)) {
+                together.insert(value.clone(), n);
+            }
+        }
+        if count > 1 {
+            cluster.request(client, &["MULTI"]);
+        }
+        for command in &commands {
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            cluster.request(client, &words);
+        }
+        if count > 1 {
+            cluster.request(client, &["EXEC"]);
+        }
+        for _ in 0..random.below(8) {
+            cluster.step();
+        }
+    }
+    cluster.settle();
+    let mut later = later.expect("it has come");
+    first.receive(&mut cluster);
+    later.receive(&mut cluster);
+
+    let units = first.units();
+    let mut model = BTreeMap::new();
+    for command in units.iter().flatten() {
+        let reply = apply(&mut model, command);
+        assert!(!reply.starts_with('-'), "seed {seed}: {command:?} fails: {reply}");
+    }
+    let asking = cluster.connect(0);
+    for key in KEYS {
+        let expected = apply(&mut model, &["GET".to_string(), key.to_string()]);
+        assert_eq!(cluster.call(asking, &["GET", key]), expected, "seed {seed}: {key}");
+    }
+    let since = later.units();
+    let before = units.len().checked_sub(since.len()).expect("nobody has more than who was there always");
+    assert_eq!(since, units[before..], "seed {seed}");
+    check_transactions(seed, &units, &together);
+}
+
+/// What one command wrote on several shards, and what the commands of one EXEC wrote, comes in one unit.
+fn check_transactions(seed: u64, units: &[Vec<Vec<String>>], together: &BTreeMap<String, usize>) {
+    let mut unit_of = BTreeMap::new();
+    for (at, unit) in units.iter().enumerate() {
+        for value in unit.iter().filter_map(|command| together.get(command.get(2)?)) {
+            let place = *unit_of.entry(value).or_insert(at);
+            assert_eq!(place, at, "seed {seed}: a transaction is in several units, of which one is {unit:?}");
+        }
+    }
+    assert!(unit_of.len() > 20, "seed {seed}: hardly anything was written");
+}
+
+#[test]
+fn the_stream_is_an_order_of_all_writes_for_all_readers() {
+    let (first, count) = match std::env::var("SHARDIS_SIM_SEED") {
+        Ok(seed) => (seed.parse().expect("SHARDIS_SIM_SEED is a number"), 1),
+        Err(_) => {
+            let count = std::env::var("SHARDIS_SIM_SEEDS").ok();
+            (1, count.map_or(300, |count| count.parse().expect("SHARDIS_SIM_SEEDS is a number")))
+        }
+    };
+    for seed in first..first + count {
+        run_seed(seed);
+    }
+}
+
+/// Applies an effect to what is known of the keys: a value, none, or, in a key that the stream has not told of, `?`.
+fn learn(known: &mut BTreeMap<String, Option<String>>, command: &[String]) {
+    let args = &command[1..];
+    match command[0].as_str() {
+        "SET" | "MSET" | "MSETNX" => {
+            known.extend(args.chunks(2).map(|pair| (pair[0].clone(), Some(pair[1].clone()))));
+        }
+        "DEL" => known.extend(args.iter().map(|key| (key.clone(), None))),
+        "RENAME" => {
+            let value = known.insert(args[0].clone(), None).expect("all keys are there");
+            known.insert(args[1].clone(), Some(value.expect("it was renamed")));
+        }
+        "COPY" => {
+            let value = known[&args[0]].clone();
+            known.insert(args[1].clone(), Some(value.expect("it was copied")));
+        }
+        "FLUSHALL" => known.values_mut().for_each(|value| *value = None),
+        other => panic!("nobody sends {other}"),
+    }
+}
+
+/// The first of all readers comes while all write: the shards begin to note effects one by one, and yet a transaction is
+/// noted whole or not at all.
+#[test]
+fn a_reader_who_comes_in_the_middle_gets_all_that_follows() {
+    for seed in 1..500 {
+        let mut random = Random::new(seed);
+        let mut cluster = Cluster::new(4, seed);
+        let clients: Vec<usize> = (0..8).map(|n| cluster.connect(n % 4)).collect();
+        let mut reader = None;
+        for n in 0..32 {
+            if n == 8 {
+                reader = Some(Reader::begin(&mut cluster, random.below(4)));
+            }
+            let (from, to) = (KEYS[random.below(KEYS.len())], KEYS[random.below(KEYS.len())]);
+            let client = clients[random.below(clients.len())];
+            match random.below(4) {
+                0 => cluster.request(client, &["MSET", from, &format!("v{n}"), to, &format!("v{n}")]),
+                1 => cluster.request(client, &["COPY", from, to]),
+                _ => cluster.request(client, &["RENAME", from, to]),
+            }
+            for _ in 0..random.below(4) {
+                cluster.step();
+            }
+        }
+        cluster.settle();
+        let mut reader = reader.expect("it has come");
+        reader.receive(&mut cluster);
+
+        let mut known: BTreeMap<String, Option<String>> =
+            KEYS.iter().map(|key| (key.to_string(), Some("?".to_string()))).collect();
+        reader.units().iter().flatten().for_each(|command| learn(&mut known, command));
+        let asking = cluster.connect(0);
+        for (key, value) in known {
+            let reply = cluster.call(asking, &["GET", &key]);
+            let expected = match value.as_deref() {
+                Some("?") => continue,
+                Some(value) => format!("${}\r\n{value}\r\n", value.len()),
+                None => "$-1\r\n".to_string(),
+            };
+            assert_eq!(reply, expected, "seed {seed}: {key}");
+        }
+    }
+}
+
+#[test]
+fn readers_that_come_and_go_leave_nothing_behind() {
+    for seed in 1..200 {
+        let mut cluster = Cluster::new(3, seed);
+        let writer = cluster.connect(0);
+        for _ in 0..6 {
+            let reader = cluster.connect(cluster.workers.len() - 1);
+            cluster.request(reader, &["SYNC"]);
+            cluster.request(writer, &["MSET", "a", "1", "b", "1", "c", "1", "d", "1"]);
+            cluster.request(writer, &["RENAME", "a", "b"]);
+            for _ in 0..cluster.random.below(20) {
+                cluster.step();
+            }
+            cluster.disconnect(reader);
+        }
+        cluster.settle();
+        assert!(cluster.workers.iter().all(|worker| !worker.shard.effects.is_on()), "seed {seed}");
+        assert_eq!(cluster.workers[0].globals.stream.replicas(), [], "seed {seed}");
+
+        let mut last = Reader::begin(&mut cluster, 1);
+        cluster.settle();
+        cluster.received(writer);
+        assert_eq!(cluster.call(writer, &["MSET", "a", "2", "b", "2", "c", "2"]), "+OK\r\n");
+        last.receive(&mut cluster);
+        let units = last.units();
+        assert_eq!(units.len(), 1, "seed {seed}: {units:?}");
+        assert_eq!(units[0].iter().map(|command| (command.len() - 1) / 2).sum::<usize>(), 3, "{units:?}");
+    }
+}
+
+/// With three shards, `a` is of the last one, `b` of the first, `c` of the second: see [`shard_of`].
+const KEY_OF: [&str; 3] = ["b", "c", "a"];
+
+fn cluster_of_three() -> Cluster {
+    for (shard, key) in KEY_OF.iter().enumerate() {
+        assert_eq!(shard_of(key.as_bytes(), 3), shard);
+    }
+    Cluster::new(3, 1)
+}
+
+#[test]
+fn a_home_that_has_not_heard_of_the_reader_notes_what_the_others_have_settled() {
+    let mut cluster = cluster_of_three();
+    let client = cluster.connect(0);
+    cluster.call(client, &["SET", KEY_OF[1], "v"]);
+    cluster.hold(2, 0);
+    let mut reader = Reader::begin(&mut cluster, 1);
+    cluster.settle();
+    assert!(cluster.workers[1].shard.effects.is_on() && !cluster.workers[0].shard.effects.is_on());
+
+    cluster.request(client, &["RENAME", KEY_OF[1], KEY_OF[2]]);
+    cluster.settle();
+    cluster.release(2, 0);
+    cluster.settle();
+    reader.receive(&mut cluster);
+    assert_eq!(cluster.received(client), b"+OK\r\n");
+    assert_eq!(reader.units(), [[["RENAME", KEY_OF[1], KEY_OF[2]]]]);
+}
+
+/// Has a client of each shard write 40 KiB at a time, `count` times, to a key there.
+fn write_much(cluster: &mut Cluster, shard: usize, count: usize) {
+    let client = cluster.connect(shard);
+    let value = "x".repeat(40 << 10);
+    for _ in 0..count {
+        assert_eq!(cluster.call(client, &["SET", KEY_OF[shard], &value]), "+OK\r\n");
+    }
+}
+
+/// A cluster whose replicas may fall 100 KiB behind, and one that reads at `home`.
+fn cluster_with_reader(home: usize) -> (Cluster, Reader) {
+    let mut cluster = cluster_of_three();
+    let client = cluster.connect(0);
+    let limits =
+        ["CONFIG", "SET", "client-output-buffer-limit", "replica 100kb 0 0", "repl-backlog-size", "16kb"];
+    assert_eq!(cluster.call(client, &limits), "+OK\r\n");
+    let reader = Reader::begin(&mut cluster, home);
+    cluster.settle();
+    (cluster, reader)
+}
+
+/// Asserts that the reader is cut off, and that one who comes now reads.
+fn assert_cut(cluster: &mut Cluster, reader: &Reader) {
+    assert!(!cluster.is_open(reader.client), "it has fallen behind");
+    assert!(cluster.workers.iter().all(|worker| !worker.shard.effects.is_on()));
+    let mut next = Reader::begin(cluster, 2);
+    cluster.settle();
+    let client = cluster.connect(0);
+    assert_eq!(cluster.call(client, &["MSET", "a", "1", "b", "1", "c", "1"]), "+OK\r\n");
+    next.receive(cluster);
+    assert_eq!(next.units().iter().map(Vec::len).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn what_piles_up_before_the_merger_cuts_the_readers_off() {
+    let (mut cluster, reader) = cluster_with_reader(2);
+    cluster.hold(1, 0);
+    write_much(&mut cluster, 1, 2);
+    assert!(cluster.workers[1].shard.effects.is_on(), "it may be so far behind");
+    write_much(&mut cluster, 1, 3);
+    assert!(!cluster.workers[1].shard.effects.is_on(), "nothing more is noted for it");
+    assert!(cluster.is_open(reader.client), "nobody has heard of that");
+
+    cluster.release(1, 0);
+    cluster.settle();
+    assert_cut(&mut cluster, &reader);
+}
+
+#[test]
+fn what_piles_up_behind_a_piece_that_is_missing_cuts_the_readers_off() {
+    let (mut cluster, reader) = cluster_with_reader(2);
+    let client = cluster.connect(1);
+    cluster.request(client, &["MSET", KEY_OF[0], "1", KEY_OF[1], "1"]);
+    // The second shard is the last of the chain: it has run its part, and the first does not know.
+    while cluster.workers[1].shard.stats.dirty.get() == 0 {
+        assert!(cluster.step());
+    }
+    cluster.hold(1, 0);
+    write_much(&mut cluster, 2, 2);
+    cluster.settle();
+    assert!(cluster.is_open(reader.client), "it may be so far behind");
+    write_much(&mut cluster, 2, 3);
+    cluster.settle();
+    assert!(!cluster.is_open(reader.client));
+
+    cluster.release(1, 0);
+    cluster.settle();
+    assert_cut(&mut cluster, &reader);
+}
+
+#[test]
+fn what_piles_up_before_its_own_shard_cuts_a_reader_off_and_no_other() {
+    let (mut cluster, reader) = cluster_with_reader(2);
+    let other = Reader::begin(&mut cluster, 1);
+    cluster.settle();
+    cluster.hold(0, 2);
+    write_much(&mut cluster, 1, 6);
+    assert!(cluster.is_open(other.client) && cluster.is_open(reader.client));
+
+    cluster.release(0, 2);
+    cluster.settle();
+    assert!(cluster.is_open(other.client) && !cluster.is_open(reader.client));
+    cluster.disconnect(other.client);
+    cluster.settle();
+    assert_cut(&mut cluster, &reader);
+}

@@ -119,6 +119,13 @@ impl Exporter {
             }
             metrics::describe_gauge!("shardis_resident_memory_bytes", "Memory of the process");
             metrics::gauge!("shardis_resident_memory_bytes").set(host::rss_bytes() as f64);
+            metrics::describe_gauge!(
+                "shardis_replicas",
+                "Clients that read the effect stream, or are about to"
+            );
+            metrics::gauge!("shardis_replicas").set(self.globals.stream.replicas().len() as f64);
+            metrics::describe_counter!("shardis_stream_bytes_total", "Length of the effect stream");
+            metrics::counter!("shardis_stream_bytes_total").absolute(self.globals.stream.offset());
         });
         self.handle.render()
     }
@@ -171,6 +178,9 @@ static COUNTERS: &[Figure] = &[
     }),
     figure("shardis_transaction_nanoseconds_total", "Time those took, summed up", |shard| {
         shard.transaction_wait_nanos.get()
+    }),
+    figure("shardis_effect_bytes_total", "What was noted for the effect stream", |shard| {
+        shard.effect_bytes.get()
     }),
     figure("shardis_lock_waits_total", "Commands that had to wait for a key's lock", |shard| {
         shard.lock_waits.get()

@@ -233,6 +233,8 @@ shard_stats! {
     /// Clients that asked for the effect stream, and those among them that had a part of it already.
     sync_full,
     sync_partial_err,
+    /// What was noted for the effect stream.
+    effect_bytes,
 }
 
 impl ShardStats {

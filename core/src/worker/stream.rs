@@ -146,6 +146,7 @@ impl Worker {
         // Sequentially consistent, as are causes and effects over sockets and mesh: the next ticket is later.
         if let Some(batch) = self.shard.effects.take(|| globals.next_ticket.fetch_add(1, Ordering::SeqCst)) {
             self.stream.sent_bytes += batch.len_bytes() as u64;
+            self.shard.stats.effect_bytes.add(batch.len_bytes() as u64);
             if index == STREAM_SHARD {
                 self.merge_effects(index, *batch);
             } else {
@@ -214,8 +215,11 @@ impl Worker {
                     let at = self.stream.readers[n] as usize;
                     let connection =
                         self.connections[at].as_deref_mut().expect("a reader that leaves is struck off");
-                    connection.out.extend_from_slice(&bytes);
-                    self.mark_dirty(at);
+                    // One that has said farewell is to come to its end.
+                    if !connection.close_after_reply {
+                        connection.out.extend_from_slice(&bytes);
+                        self.mark_dirty(at);
+                    }
                 }
             }
             StreamMessage::Attach { client, offset } => self.begin_reader(client, offset),

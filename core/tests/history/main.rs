@@ -15,6 +15,7 @@
 
 mod bank;
 mod model;
+mod soak;
 
 #[allow(dead_code, reason = "the tests of the server use more of it")]
 #[path = "../server/harness.rs"]

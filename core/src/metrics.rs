@@ -173,17 +173,44 @@ static COUNTERS: &[Figure] = &[
     figure("shardis_mesh_hop_nanoseconds_total", "Time those batches were away, summed up", |shard| {
         shard.hop_nanos.get()
     }),
-    figure("shardis_transactions_total", "Commands over keys of several shards", |shard| {
-        shard.transactions.get()
+    figure("shardis_transactions_1_shard_total", "EXECs whose keys were on one shard", |shard| {
+        shard.transactions_of_1.get()
     }),
-    figure("shardis_transaction_nanoseconds_total", "Time those took, summed up", |shard| {
-        shard.transaction_wait_nanos.get()
+    figure("shardis_transactions_2_shards_total", "EXECs and commands over keys of 2 shards", |shard| {
+        shard.transactions_of_2.get()
     }),
     figure("shardis_effect_bytes_total", "What was noted for the effect stream", |shard| {
         shard.effect_bytes.get()
     }),
-    figure("shardis_lock_waits_total", "Commands that had to wait for a key's lock", |shard| {
+    figure("shardis_transactions_4_shards_total", "EXECs and commands over keys of 3 or 4 shards", |shard| {
+        shard.transactions_of_3_4.get()
+    }),
+    figure("shardis_transactions_8_shards_total", "EXECs and commands over keys of 5 to 8 shards", |shard| {
+        shard.transactions_of_5_8.get()
+    }),
+    figure(
+        "shardis_transactions_more_shards_total",
+        "EXECs and commands over keys of more shards",
+        |shard| shard.transactions_of_more.get(),
+    ),
+    figure(
+        "shardis_transaction_wait_nanoseconds_total",
+        "Time that those over several shards waited for locks and for each other, summed up",
+        |shard| shard.transaction_wait_nanos.get(),
+    ),
+    figure(
+        "shardis_exec_aborted_by_watch_total",
+        "EXECs that a change of a watched key prevented",
+        |shard| shard.exec_aborted_by_watch.get(),
+    ),
+    figure("shardis_exec_aborted_by_error_total", "EXECs of which a command could not be queued", |shard| {
+        shard.exec_aborted_by_error.get()
+    }),
+    figure("shardis_lock_waits_total", "Commands and transactions that waited for a key's lock", |shard| {
         shard.lock_waits.get()
+    }),
+    figure("shardis_lock_wait_nanoseconds_total", "Time that those waited, summed up", |shard| {
+        shard.lock_wait_nanos.get()
     }),
     figure("shardis_turns_total", "Rounds of the shard's loop", |shard| shard.turns.get()),
 ];
@@ -197,6 +224,12 @@ static GAUGES: &[Figure] = &[
     }),
     figure("shardis_used_memory_bytes", "Memory the shard has allocated", |shard| {
         shard.used_memory().max(0) as u64
+    }),
+    figure("shardis_lock_wait_nanoseconds_max", "The longest wait for a key's lock", |shard| {
+        shard.lock_wait_max_nanos.get()
+    }),
+    figure("shardis_lock_held_nanoseconds_max", "The longest that a transaction held its locks", |shard| {
+        shard.lock_held_max_nanos.get()
     }),
     figure("shardis_mesh_queue_depth", "Messages that wait for room in the mesh", |shard| {
         shard.mesh_queue_depth.get()

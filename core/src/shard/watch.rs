@@ -68,6 +68,11 @@ impl Watch {
         self.clients.len()
     }
 
+    /// Whether a key has changed that the client watches here. One whose time is up counts when it is removed.
+    pub fn has_seen_change(&self, client: ClientId) -> bool {
+        self.clients.get(&client).is_some_and(|watches| watches.has_changed)
+    }
+
     /// A client watches a key from now on. `found`: what there is of it.
     pub fn add(&mut self, client: ClientId, db: u32, key: Key<'_>, found: Option<Found>) {
         let watches = self.clients.entry(client).or_default();

@@ -463,10 +463,13 @@ impl Worker {
         let ready = self.table.entry(call.command).row.ready;
         let mut unused = Vec::new();
         let reply = Reply::new(&mut unused, call.resp);
-        ready(
+        let is_ready = ready(
             &mut Ctx { shard: &mut self.shard, call: &call, args: args.as_argv(), reply },
             position as usize,
-        )
+        );
+        // No command has run, but a key may have been met whose time was up.
+        self.shard.effects.end_apart();
+        is_ready
     }
 
     /// Home has answered an offer.

@@ -187,6 +187,7 @@ impl Connection {
             + self.sending_bytes
             + self.ready_bytes
             + self.pending.capacity() * std::mem::size_of::<Slot>()
+            + self.client.multi.as_deref().map_or(0, |multi| multi.queue.heap_len_bytes())
     }
 
     /// Reserves the next place in the reply order.

@@ -578,3 +578,81 @@ fn a_transaction_wakes_those_who_wait_for_a_key_when_it_has_ended() {
         }
     });
 }
+
+#[test]
+fn a_client_between_multi_and_exec_is_seen_in_the_list_of_clients() {
+    on_one_and_three_shards(|server| {
+        let other = server.cluster.connect(0);
+        let line = |server: &mut Server, words: &[&str]| {
+            let reply = server.cluster.call(other, words);
+            reply.lines().find(|line| line.contains("name=queueing")).expect("it is there").to_string()
+        };
+        server.expect(&[("CLIENT SETNAME queueing", "+OK"), ("WATCH a", "+OK"), ("MULTI", "+OK")]);
+        let empty = line(server, &["CLIENT", "LIST"]);
+        assert!(empty.contains(" flags=x ") && empty.contains(" multi=0 "), "{empty}");
+        server.expect(&[("SET a 1", "+QUEUED"), ("SET b 1", "+QUEUED")]);
+        server.cluster.call(other, &["SET", "a", "2"]);
+        let full = line(server, &["CLIENT", "LIST"]);
+        assert!(full.contains(" flags=xd ") && full.contains(" multi=2 "), "{full}");
+        assert!(!full.contains(" multi-mem=0 "), "{full}");
+        server.expect(&[("EXEC", "*-1")]);
+        let done = line(server, &["CLIENT", "LIST"]);
+        assert!(done.contains(" flags=N ") && done.contains(" multi=-1 "), "{done}");
+    });
+}
+
+#[test]
+fn info_tells_of_transactions_and_what_became_of_them() {
+    on_one_and_three_shards(|server| {
+        exec(server, &["SET a 1"]);
+        exec(server, &["SET a 1", "SET b 1"]);
+        assert!(!survives(server, "a", &["SET a 2"]));
+        server.call("MULTI");
+        server.call("NONSENSE");
+        server.call("EXEC");
+        let info = server.call("INFO transactions");
+        let field = |name: &str| -> u64 {
+            let line = info.lines().find_map(|line| line.strip_prefix(&format!("{name}:")));
+            line.unwrap_or_else(|| panic!("{name}: {info}")).parse().expect("a number")
+        };
+        let on_two = u64::from(server.cluster.workers.len() > 1);
+        assert_eq!(field("transactions"), 3);
+        assert_eq!(field("transactions_of_1_shard"), 3 - on_two);
+        assert_eq!(field("transactions_of_2_shards"), on_two);
+        assert_eq!(field("exec_aborted_by_watch"), 1);
+        assert_eq!(field("exec_aborted_by_error"), 1);
+        assert_eq!(field("lock_waits"), 0);
+        assert_eq!(server.call("CONFIG RESETSTAT"), "+OK\r\n");
+        assert!(server.call("INFO transactions").contains("transactions:0\r\n"));
+    });
+}
+
+/// Time goes by while a command over several shards is under way, and while one waits for a key that it has locked.
+#[test]
+fn the_slow_log_tells_the_wait_beside_the_time_of_the_run() {
+    let mut server = Server::new(3);
+    server.call("CONFIG SET slowlog-log-slower-than 0");
+    let Server { cluster, client } = &mut server;
+    let other = cluster.connect(0);
+    cluster.request(*client, &["RENAME", "none", "b"]);
+    while cluster.workers[0].shard.locks.is_empty() {
+        cluster.step();
+    }
+    cluster.request(other, &["GET", "b"]);
+    while cluster.workers[0].shard.stats.lock_waits.get() == 0 {
+        cluster.clock.advance_ms(1);
+        cluster.step();
+    }
+    cluster.clock.advance_ms(7);
+    cluster.settle();
+    assert_eq!(cluster.received(*client), b"-ERR no such key\r\n");
+    let log = cluster.call(*client, &["SLOWLOG", "GET", "10"]);
+    let notes: Vec<&str> = log.lines().filter(|line| line.starts_with("... (waited ")).collect();
+    assert_eq!(notes.len(), 2, "{log}");
+    for note in notes {
+        let micros =
+            note.strip_prefix("... (waited ").and_then(|rest| rest.strip_suffix(" more microseconds)"));
+        let micros: u64 = micros.and_then(|micros| micros.parse().ok()).expect("a number");
+        assert!(micros >= 7000, "{note}");
+    }
+}

@@ -7,6 +7,7 @@
 //! - `qbuf`: bytes received and not done with. `qbuf-free`: room for more that is kept for the connection: its own
 //!   buffer's, and while it is active its share of the receive buffers.
 //! - `rbs`: the size of the buffer it gets for its next replies; `rbp`: the most it has filled lately.
+//! - `flags`: `d` for a change of a watched key is shown where the key lives on the connection's own shard.
 //! - `obl`: unsent reply bytes up to one such buffer; `oll`, `omem`: what exceeds it, in buffers and in bytes.
 
 use std::io::Write;
@@ -15,14 +16,24 @@ use crate::command::table::CommandTable;
 use crate::protocol::Resp;
 use crate::worker::{Connection, REPLY_BUFFER_BYTES_MAX};
 
-/// Appends the line of a connection, with its line end. `running_args_bytes`: the arguments of the command it is running.
+/// What a connection does not know of itself.
+#[derive(Clone, Copy, Default)]
+pub struct Circumstances {
+    pub now_ms: i64,
+    /// The arguments of the command it is running.
+    pub running_args_bytes: usize,
+    /// A key of its shard that it watches has changed.
+    pub watched_has_changed: bool,
+}
+
+/// Appends the line of a connection, with its line end.
 pub fn write_line(
     out: &mut Vec<u8>,
     connection: &Connection,
     table: &CommandTable,
-    now_ms: i64,
-    running_args_bytes: usize,
+    circumstances: Circumstances,
 ) {
+    let Circumstances { now_ms, running_args_bytes, watched_has_changed } = circumstances;
     let client = &connection.client;
     let output = connection.output_len_bytes();
     let overflow = output.saturating_sub(REPLY_BUFFER_BYTES_MAX);
@@ -34,16 +45,18 @@ pub fn write_line(
     ));
     write(format_args!("{}", Ascii(&client.name)));
     write(format_args!(
-        " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi=-1",
+        " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={}",
         (now_ms - client.created_at_ms).max(0) / 1000,
         (now_ms - client.active_at_ms).max(0) / 1000,
-        flags(connection),
+        flags(connection, watched_has_changed),
         client.db,
+        client.multi.as_deref().map_or(-1, |multi| multi.queue.len() as i64),
     ));
     write(format_args!(
-        " qbuf={} qbuf-free={} argv-mem={running_args_bytes} multi-mem=0 rbs={} rbp={}",
+        " qbuf={} qbuf-free={} argv-mem={running_args_bytes} multi-mem={} rbs={} rbp={}",
         connection.query_len_bytes(),
         connection.query_free_bytes(now_ms),
+        client.multi.as_deref().map_or(0, |multi| multi.queue.heap_len_bytes()),
         connection.reply_buffer_bytes(),
         connection.reply_peak_bytes(),
     ));
@@ -72,11 +85,13 @@ impl std::fmt::Display for Ascii<'_> {
 }
 
 /// One letter for each peculiarity, in Redis' order; `N` for none.
-fn flags(connection: &Connection) -> String {
+fn flags(connection: &Connection, watched_has_changed: bool) -> String {
     let client = &connection.client;
     let letters: String = [
         (client.is_replica(), 'S'),
+        (client.multi.is_some(), 'x'),
         (connection.is_paused() || connection.is_blocked(), 'b'),
+        (watched_has_changed, 'd'),
         (connection.is_closing(), 'c'),
         (client.unix_socket, 'U'),
         (client.no_evict, 'e'),
@@ -117,7 +132,9 @@ mod tests {
         let connection = Connection::for_test(client);
         let mut out = Vec::new();
 
-        write_line(&mut out, &connection, &table, 4_500, 10);
+        let circumstances =
+            Circumstances { now_ms: 4_500, running_args_bytes: 10, ..Circumstances::default() };
+        write_line(&mut out, &connection, &table, circumstances);
 
         let line = String::from_utf8(out).unwrap();
         let names: Vec<&str> =
@@ -141,7 +158,10 @@ mod tests {
         let mut client = Client::new(1, 0, true);
         client.unix_socket = true;
         client.no_evict = true;
-        assert_eq!(flags(&Connection::for_test(client)), "Ue");
-        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true))), "N");
+        assert_eq!(flags(&Connection::for_test(client), false), "Ue");
+        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true)), false), "N");
+        let mut client = Client::new(1, 0, true);
+        client.multi = Some(Box::default());
+        assert_eq!(flags(&Connection::for_test(client), true), "xd");
     }
 }

@@ -7,7 +7,7 @@ mod filter;
 mod line;
 
 use self::filter::{KillFilter, ListFilter};
-use self::line::write_line;
+use self::line::{Circumstances, write_line};
 use super::connection::{CLIENT_NAME_ERROR, check_printable};
 use super::help::reply_help;
 use crate::client::{ClientId, ReplyMode};
@@ -52,11 +52,22 @@ const INFO: Command = Command::session("info", 2, info).flags(ANYONE).acl(acl::C
         .tips(&["nondeterministic_output"]),
 );
 
+fn circumstances(ctx: &SessionCtx<'_>, client: ClientId) -> Circumstances {
+    let shard = &ctx.worker.shard;
+    Circumstances {
+        now_ms: shard.now_ms,
+        running_args_bytes: if ctx.call.client == client { ctx.args.total_len_bytes() } else { 0 },
+        watched_has_changed: shard.observers.watch().has_seen_change(client),
+    }
+}
+
 /// CLIENT INFO. Reply: text, the connection's line in CLIENT LIST. O(1).
 fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let (table, client) = (ctx.worker.table, ctx.call.client);
+    let circumstances = circumstances(ctx, client);
+
     let mut line = Vec::new();
-    let (table, now_ms, args_bytes) = (ctx.worker.table, ctx.worker.shard.now_ms, ctx.args.total_len_bytes());
-    write_line(&mut line, ctx.connection(), table, now_ms, args_bytes);
+    write_line(&mut line, ctx.connection(), table, circumstances);
 
     ctx.reply.verbatim("txt", &line);
     Ok(())
@@ -309,13 +320,11 @@ fn list_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
 /// type, bad id. O(clients).
 fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let filter = ListFilter::parse(ctx.args)?;
-    let (table, now_ms) = (ctx.worker.table, ctx.worker.shard.now_ms);
 
     let mut lines = Vec::new();
-    for (at, connection) in ctx.worker.clients() {
+    for (_, connection) in ctx.worker.clients() {
         if filter.takes(&connection.client) {
-            let running_args_bytes = if ctx.conn == Some(at) { ctx.args.total_len_bytes() } else { 0 };
-            write_line(&mut lines, connection, table, now_ms, running_args_bytes);
+            write_line(&mut lines, connection, ctx.worker.table, circumstances(ctx, connection.client.id));
         }
     }
 

@@ -367,6 +367,27 @@ pub fn keyspace(source: &Source<'_>, lines: &mut Lines) {
     }
 }
 
+/// Times are in microseconds. Nothing is retried: what finds a key locked waits, once.
+pub fn transactions(source: &Source<'_>, lines: &mut Lines) {
+    let max = |counter: fn(&ShardStats) -> u64| {
+        source.globals.stats.iter().map(|shard| counter(shard)).max().unwrap_or(0)
+    };
+    lines.field("transactions", source.sum(|shard| shard.transactions.get()));
+    lines.field("transactions_of_1_shard", source.sum(|shard| shard.transactions_of_1.get()));
+    lines.field("transactions_of_2_shards", source.sum(|shard| shard.transactions_of_2.get()));
+    lines.field("transactions_of_3_4_shards", source.sum(|shard| shard.transactions_of_3_4.get()));
+    lines.field("transactions_of_5_8_shards", source.sum(|shard| shard.transactions_of_5_8.get()));
+    lines.field("transactions_of_more_shards", source.sum(|shard| shard.transactions_of_more.get()));
+    lines.field("transaction_wait_usec", source.sum(|shard| shard.transaction_wait_nanos.get()) / 1000);
+    lines.field("transaction_wait_usec_max", max(|shard| shard.transaction_wait_max_nanos.get()) / 1000);
+    lines.field("exec_aborted_by_watch", source.sum(|shard| shard.exec_aborted_by_watch.get()));
+    lines.field("exec_aborted_by_error", source.sum(|shard| shard.exec_aborted_by_error.get()));
+    lines.field("lock_waits", source.sum(|shard| shard.lock_waits.get()));
+    lines.field("lock_wait_usec", source.sum(|shard| shard.lock_wait_nanos.get()) / 1000);
+    lines.field("lock_wait_usec_max", max(|shard| shard.lock_wait_max_nanos.get()) / 1000);
+    lines.field("lock_held_usec_max", max(|shard| shard.lock_held_max_nanos.get()) / 1000);
+}
+
 pub fn shards(source: &Source<'_>, lines: &mut Lines) {
     for (index, shard) in source.globals.stats.iter().enumerate() {
         let keys: u64 = shard.dbs.iter().map(|db| db.keys.get()).sum();

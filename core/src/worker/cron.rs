@@ -24,8 +24,10 @@ const RECENT_MS: i64 = 8000;
 /// Tables that have not grown for so long are moved to huge pages.
 const GROWTH_REST_MS: i64 = 2000;
 
-/// At most one part in so many of the time goes into that.
-const HUGE_PAGE_SHARE: u64 = 100;
+/// At most one part in so many of the time goes into that, for which a busy shard keeps its clients waiting.
+const HUGE_PAGE_SHARE_BUSY: u64 = 50;
+/// The same while no command comes.
+const HUGE_PAGE_SHARE_IDLE: u64 = 2;
 
 #[derive(Default)]
 pub(super) struct Cron {
@@ -37,9 +39,11 @@ pub(super) struct Cron {
     /// When the longest buffers of clients are forgotten next.
     recent_until_ms: i64,
     sampled_at_ms: i64,
-    /// When a table asked for memory last, and when the next chunk may be moved to a huge page.
+    /// When a table asked for memory last, when the next chunk may be moved to a huge page, and how many commands had
+    /// been processed when one was last.
     grown_at_ms: i64,
     huge_page_at_ms: i64,
+    commands_at_huge_page: u64,
     ops: Rate,
     input: Rate,
     output: Rate,
@@ -73,7 +77,8 @@ impl Worker {
             return 1;
         }
         let deadline_ms = self.blocked.next_deadline_ms().unwrap_or(i64::MAX);
-        (self.cron.next_at_ms.min(deadline_ms) - self.shard.now_ms).clamp(0, TURN_INTERVAL_MS_MAX)
+        let next_at_ms = self.cron.next_at_ms.min(self.cron.huge_page_at_ms).min(deadline_ms);
+        (next_at_ms - self.shard.now_ms).clamp(0, TURN_INTERVAL_MS_MAX)
     }
 
     pub(super) fn run_cron(&mut self) {
@@ -85,6 +90,9 @@ impl Worker {
         }
         if !self.paused.is_empty() && self.globals.pause(self.shard.now_ms).is_none() {
             self.wake_paused();
+        }
+        if self.shard.now_ms >= self.cron.huge_page_at_ms {
+            self.use_huge_pages();
         }
         if self.shard.now_ms < self.cron.next_at_ms {
             return;
@@ -104,7 +112,6 @@ impl Worker {
             let elapsed_nanos = || clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
             self.shard.run_active_expire(interval_ms, elapsed_nanos);
         }
-        self.use_huge_pages();
         self.sample_rates();
         self.ping_readers();
         if self.shard.now_ms >= self.cron.recent_until_ms {
@@ -119,19 +126,24 @@ impl Worker {
         }
     }
 
-    /// Moves a chunk of a table that has come to rest to a huge page.
+    /// Moves a chunk of a table that has come to rest to a huge page, and says when the next one may follow.
     fn use_huge_pages(&mut self) {
         let now_ms = self.shard.now_ms;
+        self.cron.huge_page_at_ms = now_ms + TURN_INTERVAL_MS_MAX;
         if self.shard.take_growth() {
             self.cron.grown_at_ms = now_ms;
         }
-        if now_ms - self.cron.grown_at_ms < GROWTH_REST_MS || now_ms < self.cron.huge_page_at_ms {
+        if now_ms - self.cron.grown_at_ms < GROWTH_REST_MS || self.globals.is_cron_paused() {
             return;
         }
         let started = self.clock.ticks();
         if self.shard.back_by_huge_page() {
             let spent_nanos = self.clock.ticks_to_nanos(self.clock.ticks().saturating_sub(started));
-            self.cron.huge_page_at_ms = now_ms + (spent_nanos * HUGE_PAGE_SHARE / 1_000_000) as i64;
+            let commands = self.shard.stats.commands_processed.get();
+            let is_idle = commands == std::mem::replace(&mut self.cron.commands_at_huge_page, commands);
+            let share = if is_idle { HUGE_PAGE_SHARE_IDLE } else { HUGE_PAGE_SHARE_BUSY };
+            let pause_ms = (spent_nanos * (share - 1)).div_ceil(1_000_000);
+            self.cron.huge_page_at_ms = now_ms + pause_ms.max(1) as i64;
         }
     }
 
@@ -256,6 +268,10 @@ fn fit_reply_buffer(connection: &mut Connection, now_ms: i64, peak_reset_ms: i64
 mod tests {
     use super::*;
     use crate::client::Client;
+    use crate::runtime::clock::Clock;
+    use crate::types::table::{SetExpire, Table};
+    use crate::types::{NewValue, hash_key};
+    use crate::worker::tests::worker_alone;
 
     #[test]
     fn the_room_for_replies_follows_their_length() {
@@ -290,5 +306,35 @@ mod tests {
         assert!((5_000..100_000).contains(&connection.query.capacity()));
         give_query_room_back(&mut connection, ACTIVE_MS + 1);
         assert_eq!(connection.query.capacity(), 0);
+    }
+
+    /// How long after its last growth all chunks of a table have had their turn to go to a huge page.
+    fn moved_after_ms(commands_per_turn: u64) -> i64 {
+        let (mut worker, clock) = worker_alone();
+        let table: &mut Table = &mut worker.shard.dbs[0].table;
+        for key in (0..100_000u32).map(u32::to_le_bytes) {
+            table.set(hash_key(&key), &key, NewValue::Str(&[7; 64]), SetExpire::Clear);
+        }
+        let mut moved_at_ms = 0;
+        while clock.wall_ms() < 10_000 {
+            let is_due = clock.wall_ms() >= worker.cron.huge_page_at_ms;
+            worker.before_wait();
+            worker.begin_turn();
+            worker.shard.stats.commands_processed.add(commands_per_turn);
+            worker.end_turn();
+            if is_due && worker.cron.huge_page_at_ms - clock.wall_ms() < TURN_INTERVAL_MS_MAX {
+                moved_at_ms = clock.wall_ms();
+            }
+            clock.sleep(Duration::from_millis(worker.idle_ms().max(1) as u64));
+        }
+        moved_at_ms - GROWTH_REST_MS
+    }
+
+    #[test]
+    fn a_table_at_rest_goes_to_huge_pages_and_sooner_where_nobody_is_kept_waiting() {
+        // Each takes a millisecond here, and there are at least three.
+        let (idle_ms, busy_ms) = (moved_after_ms(0), moved_after_ms(1));
+        assert!((0..100).contains(&idle_ms), "{idle_ms}");
+        assert!((2 * 49..2000).contains(&busy_ms), "{busy_ms}");
     }
 }

@@ -1,18 +1,21 @@
-//! A worker alone, under a clock that moves only when it sleeps.
+//! A worker alone, under a clock that moves only when it sleeps; to measure with, each look at it takes a millisecond.
 
 use super::*;
 use crate::command::handlers::FAMILIES;
 use crate::config::Config;
 use crate::worker::GlobalsInit;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 #[derive(Default)]
-struct Sleeper(AtomicI64);
+pub(super) struct Sleeper {
+    now_ms: AtomicI64,
+    looks: AtomicU64,
+}
 
 impl Clock for Sleeper {
     fn wall_ms(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.now_ms.load(Ordering::Relaxed)
     }
 
     fn wall_us(&self) -> i64 {
@@ -20,7 +23,7 @@ impl Clock for Sleeper {
     }
 
     fn ticks(&self) -> u64 {
-        0
+        self.looks.fetch_add(1_000_000, Ordering::Relaxed)
     }
 
     fn ticks_to_nanos(&self, ticks: u64) -> u64 {
@@ -32,12 +35,11 @@ impl Clock for Sleeper {
     }
 
     fn sleep(&self, duration: Duration) {
-        self.0.fetch_add(duration.as_millis() as i64, Ordering::Relaxed);
+        self.now_ms.fetch_add(duration.as_millis() as i64, Ordering::Relaxed);
     }
 }
 
-#[test]
-fn a_shard_sits_a_stall_out_before_it_does_anything_else() {
+pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
         config: Config::default(),
         table: CommandTable::new(FAMILIES, &[]).expect("nothing is renamed"),
@@ -49,9 +51,14 @@ fn a_shard_sits_a_stall_out_before_it_does_anything_else() {
         executable: String::new(),
     })));
     let clock: &'static Sleeper = Box::leak(Box::default());
-    let mut worker = Worker::new(0, globals, clock);
+    (Worker::new(0, globals, clock), clock)
+}
 
-    globals.stall(500);
+#[test]
+fn a_shard_sits_a_stall_out_before_it_does_anything_else() {
+    let (mut worker, _) = worker_alone();
+
+    worker.globals.stall(500);
     worker.before_wait();
     worker.begin_turn();
     assert_eq!(worker.shard.now_ms, 500);

@@ -66,9 +66,9 @@ pub struct Ctx<'a> {
 
 impl<'a> Ctx<'a> {
     /// The keys at every `step`th argument, from the first one on.
-    pub fn key_run(&self, step: usize, to_write: bool) -> KeyRun<'a> {
+    pub fn key_run(&self, step: usize) -> KeyRun<'a> {
         let (args, db) = (self.args, self.call.db);
-        KeyRun { args, db, to_write, next: 1, step, block: SmallVec::new(), given: 0 }
+        KeyRun { args, db, next: 1, step, block: SmallVec::new(), given: 0 }
     }
 
     /// Argument `index` as a key.
@@ -123,7 +123,6 @@ impl<'a> Ctx<'a> {
 pub struct KeyRun<'a> {
     args: Argv<'a>,
     db: u32,
-    to_write: bool,
     /// The argument of the next block's first key, and how far the keys are apart.
     next: usize,
     step: usize,
@@ -155,7 +154,7 @@ impl<'a> KeyRun<'a> {
             self.next += self.step;
         }
         let table = &shard.dbs[self.db as usize].table;
-        self.block.iter().for_each(|(_, key)| table.prefetch_bucket(key.hash, self.to_write));
+        self.block.iter().for_each(|(_, key)| table.prefetch_bucket(key.hash));
         self.block.iter().for_each(|(_, key)| table.prefetch_entry(key.hash));
     }
 }

@@ -213,7 +213,7 @@ pub(super) struct Segment {
     len: u16,
     expires_len: u16,
     depth: u8,
-    /// The table's version when a home bucket was last written.
+    /// The table's version when a home bucket was last written during a snapshot.
     versions: [u16; HOME_COUNT],
     marks: [u16; HOME_COUNT],
     buckets: [Bucket; BUCKET_COUNT],
@@ -282,25 +282,23 @@ impl Segment {
         segment.cast::<u8>().wrapping_add(offset)
     }
 
-    /// The cache line with the version of the home bucket of `hash`.
+    /// Calls `visit` with the entries that may be the one with this hash, mostly one or none.
     #[inline]
-    pub(super) fn version_line(segment: *const Self, hash: u64) -> *const u8 {
-        let offset = std::mem::offset_of!(Self, versions) + home_of(hash) * size_of::<u16>();
-        segment.cast::<u8>().wrapping_add(offset)
-    }
-
-    /// An entry that is probably the one with this hash.
-    #[inline]
-    pub(super) fn candidate(&self, hash: u64) -> Option<EntryPtr> {
-        let bucket = &self.buckets[home_of(hash)];
-        if let Some(slot) = bucket.matching(tag_of(hash)).next() {
-            return Some(bucket.entry(slot));
+    pub(super) fn candidates(&self, hash: u64, mut visit: impl FnMut(EntryPtr)) {
+        let (home, tag) = (home_of(hash), tag_of(hash));
+        let mut visit_in = |bucket: usize| {
+            let bucket = &self.buckets[bucket];
+            let matching = bucket.matching(tag);
+            matching.for_each(|slot| visit(bucket.entry(slot)));
+            matching.0 != 0
+        };
+        let meta = &self.buckets[home];
+        if visit_in(home) || meta.displaced_count() > 0 && visit_in(next_home(home)) {
+            return;
         }
-        if bucket.displaced_count() == 0 {
-            return None;
+        if meta.stashed_count() > 0 {
+            (HOME_COUNT..BUCKET_COUNT).for_each(|bucket| _ = visit_in(bucket));
         }
-        let bucket = &self.buckets[next_home(home_of(hash))];
-        bucket.matching(tag_of(hash)).next().map(|slot| bucket.entry(slot))
     }
 
     #[inline]

@@ -9,10 +9,11 @@
 //! hashes are slanted (see `hash`), segments are in all stages between at any time, and the load of the whole table
 //! stays near its mean of .69 whatever the number of keys.
 //!
-//! *Versions.* Each home bucket (see `segment`) has the version that the table had when one of the bucket's entries
-//! was last written. A snapshot advances the table's version and walks the table; a bucket with a lower version than
-//! the snapshot's has not been written since it began. Buckets keep their versions when segments split; when they
-//! merge the lower of two versions is kept, so a snapshot turns merging off meanwhile.
+//! *Versions.* A snapshot gives the table a new version and walks it. Until it ends, each write stamps its entry's home
+//! bucket (see `segment`) with the version that the table has by then, so a bucket with a lower version than the
+//! snapshot's has not been written since it began. While there is no snapshot nobody asks, and nothing is stamped: that
+//! would be one more cache line to fetch for every write. Buckets keep their versions when segments split; segments
+//! are not merged during a snapshot.
 //!
 //! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
 //! written through a shared [`Entry`]: a GET that moves its key's clock is still a read.
@@ -59,7 +60,8 @@ pub struct Table {
     /// Where the expiry cycle goes on: a hash.
     expire_cursor: u64,
     version: u16,
-    merging: bool,
+    /// Snapshots that are under way.
+    snapshots: u32,
     new_access: u32,
     overwrite_keeps_access: bool,
 }
@@ -222,8 +224,10 @@ impl EntryMut<'_> {
     /// Notes that the entry was written.
     #[inline]
     fn written(&mut self) {
-        // SAFETY: the segment is the table's, which is borrowed exclusively.
-        unsafe { (*self.segment).stamp(self.home, self.table.version) };
+        if self.table.snapshots > 0 {
+            // SAFETY: the segment is the table's, which is borrowed exclusively.
+            unsafe { (*self.segment).stamp(self.home, self.table.version) };
+        }
     }
 
     /// Writes the entry anew, in place if its size class stays the same. `body` does not lie in the entry.
@@ -259,7 +263,7 @@ impl EntryMut<'_> {
         let expires_before = segment.expires_len();
         segment.replace(self.place, self.ptr);
         self.table.expires_len = self.table.expires_len + segment.expires_len() - expires_before;
-        segment.stamp(self.home, self.table.version);
+        self.written();
         if let Some(at_ms) = expire_at_ms {
             self.table.note_expiry(self.hash, self.segment, at_ms);
         }
@@ -304,7 +308,7 @@ impl Table {
             last_now_ms: 0,
             expire_cursor: 0,
             version: 0,
-            merging: true,
+            snapshots: 0,
             new_access: 0,
             overwrite_keeps_access: false,
         }
@@ -333,29 +337,23 @@ impl Table {
         self.overwrite_keeps_access = overwrite_keeps;
     }
 
-    /// First stage of a batch: fetches the cache lines in which a look-up of `hash` starts; `to_write`: also the one which
-    /// notes that there was a change.
+    /// First stage of a batch: fetches the cache lines in which a look-up of `hash` starts.
     #[inline]
-    pub fn prefetch_bucket(&self, hash: u64, to_write: bool) {
+    pub fn prefetch_bucket(&self, hash: u64) {
         if !self.directory.is_empty() {
-            let segment = self.directory.segment(hash);
-            let line = Segment::first_line(segment, hash);
+            let line = Segment::first_line(self.directory.segment(hash), hash);
             super::prefetch(line);
             super::prefetch(line.wrapping_add(64));
-            if to_write {
-                super::prefetch(Segment::version_line(segment, hash));
-            }
         }
     }
 
-    /// Second stage of a batch: fetches the entry that a look-up of `hash` will probably find.
+    /// Second stage of a batch: fetches what a look-up of `hash` may find.
     #[inline]
     pub fn prefetch_entry(&self, hash: u64) {
         if self.directory.is_empty() {
             return;
         }
-        // SAFETY: the directory's segments are live.
-        if let Some(entry) = unsafe { (*self.directory.segment(hash)).candidate(hash) } {
+        let fetch = |entry: EntryPtr| {
             let entry = entry.cell().as_ptr();
             super::prefetch(entry);
             super::prefetch(entry.wrapping_add(64));
@@ -363,7 +361,9 @@ impl Table {
             if entry.addr() % 64 > 40 {
                 super::prefetch(entry.wrapping_add(128));
             }
-        }
+        };
+        // SAFETY: the directory's segments are live.
+        unsafe { (*self.directory.segment(hash)).candidates(hash, fetch) };
     }
 
     /// Looks a key up. `hash` is its [`hash_key`], here and everywhere.
@@ -437,7 +437,9 @@ impl Table {
             // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
             let segment_ref = unsafe { &mut *segment };
             if segment_ref.insert(hash, entry).is_ok() {
-                segment_ref.stamp(home_of(hash), self.version);
+                if self.snapshots > 0 {
+                    segment_ref.stamp(home_of(hash), self.version);
+                }
                 break segment;
             }
             self.directory.split(hash, &mut self.slab);
@@ -509,7 +511,9 @@ impl Table {
         let segment = unsafe { &mut *self.directory.segment(hash) };
         let place = segment.find_place(hash, key)?;
         let entry = segment.remove(home_of(hash), place);
-        segment.stamp(home_of(hash), self.version);
+        if self.snapshots > 0 {
+            segment.stamp(home_of(hash), self.version);
+        }
         self.forget(entry);
         Some(entry)
     }
@@ -541,7 +545,7 @@ impl Table {
     }
 
     fn merge(&mut self, hash: u64) {
-        while self.merging && self.directory.merge(hash, MERGE_LEN_MAX, &mut self.slab) {}
+        while self.snapshots == 0 && self.directory.merge(hash, MERGE_LEN_MAX, &mut self.slab) {}
     }
 
     /// Removes all keys, at once.
@@ -554,7 +558,7 @@ impl Table {
         let mut empty = Self::new();
         empty.last_now_ms = self.last_now_ms;
         empty.version = self.version;
-        empty.merging = self.merging;
+        empty.snapshots = self.snapshots;
         empty.set_new_access(self.new_access, self.overwrite_keeps_access);
         #[cfg(test)]
         {
@@ -601,9 +605,10 @@ impl Table {
         u32::from(unsafe { (*self.directory.segment(hash)).version(home_of(hash)) })
     }
 
-    /// Begins a new version and answers it. Nobody may hold an older one any more when the versions are used up,
-    /// which takes 65,535 calls: all buckets then start again at 0, and the answer is 1.
-    pub fn advance_version(&mut self) -> u32 {
+    /// Begins a snapshot: answers its version, which writes are stamped with from now on, until it or a later one ends. To be paired
+    /// with [`end_snapshot`](Self::end_snapshot). When the versions are used up, which takes 65,535 calls, all buckets
+    /// start again at 0, and the answer is 1: nobody may hold an older one any more.
+    pub fn begin_snapshot(&mut self) -> u32 {
         if self.version == u16::MAX {
             for segment in self.directory.segments() {
                 // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
@@ -612,12 +617,13 @@ impl Table {
             self.version = 0;
         }
         self.version += 1;
+        self.snapshots += 1;
         self.version()
     }
 
-    /// Turns the merging of segments off and on again, for a snapshot to compare versions meanwhile.
-    pub fn set_merging(&mut self, merging: bool) {
-        self.merging = merging;
+    pub fn end_snapshot(&mut self) {
+        assert!(self.snapshots > 0, "a snapshot ends once");
+        self.snapshots -= 1;
     }
 
     /// Entries per slot of the index, between 0 and 1.

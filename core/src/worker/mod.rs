@@ -93,8 +93,8 @@ pub struct Worker {
     blocked: blocked::BlockedClients,
     stream: stream::Stream,
     cron: cron::Cron,
-    args: Vec<ArgRange>,
-    prepared: Vec<pipeline::Prepared>,
+    /// What groups of requests are parsed to: see [`Worker::take_inputs`].
+    spare_vectors: Vec<(Vec<pipeline::Prepared>, Vec<ArgRange>)>,
     gathered: Vec<pipeline::Gathered>,
     config_version: u64,
     /// The command that runs is counted where all its shares come together.
@@ -155,8 +155,7 @@ impl Worker {
             blocked: blocked::BlockedClients::default(),
             stream: stream::Stream::new(shard_count),
             cron: cron::Cron::default(),
-            args: Vec::new(),
-            prepared: Vec::new(),
+            spare_vectors: Vec::new(),
             gathered: Vec::new(),
             config_version,
             counts_elsewhere: false,

@@ -56,7 +56,6 @@ pub(super) struct Prepared {
     pub(super) db: u32,
     /// A complete command of one key of this shard.
     pub(super) is_straight: bool,
-    pub(super) is_write: bool,
 }
 
 impl Prepared {
@@ -116,10 +115,7 @@ impl Worker {
     /// Takes as many inputs as make a group, at least one, and returns how many.
     pub(super) fn take_inputs(&mut self, inputs: &[(ConnId, &[u8])]) -> usize {
         let mut gathered = std::mem::take(&mut self.gathered);
-        let mut prepared = std::mem::take(&mut self.prepared);
-        let mut args = std::mem::take(&mut self.args);
-        prepared.clear();
-        args.clear();
+        let (mut prepared, mut args) = self.take_vectors();
         let mut taken = 0;
         for &(conn, bytes) in inputs {
             if prepared.len() >= GROUP_MAX {
@@ -206,10 +202,18 @@ impl Worker {
         }
     }
 
-    /// Puts the vectors of a group back for the next one.
-    fn give_vectors(&mut self, prepared: Vec<Prepared>, args: Vec<ArgRange>) {
-        self.prepared = prepared;
-        self.args = args;
+    /// Empty vectors for a group. There may be one within another: behind the gathered requests of a connection come
+    /// those that did not fit.
+    #[inline]
+    fn take_vectors(&mut self) -> (Vec<Prepared>, Vec<ArgRange>) {
+        self.spare_vectors.pop().unwrap_or_default()
+    }
+
+    #[inline]
+    fn give_vectors(&mut self, mut prepared: Vec<Prepared>, mut args: Vec<ArgRange>) {
+        prepared.clear();
+        args.clear();
+        self.spare_vectors.push((prepared, args));
     }
 
     /// Executes what the query buffer holds.
@@ -277,8 +281,7 @@ impl Worker {
 
     /// The same from byte `done` on, where a request begins.
     fn process_from(&mut self, at: usize, buf: &[u8], mut done: usize) -> usize {
-        let mut prepared = std::mem::take(&mut self.prepared);
-        let mut args = std::mem::take(&mut self.args);
+        let (mut prepared, mut args) = self.take_vectors();
         let consumed = loop {
             let Some(connection) = self.connections[at].as_deref_mut() else { break buf.len() };
             if connection.close_after_reply {
@@ -305,7 +308,7 @@ impl Worker {
         let home = self.shard.index as u32;
         let dbs = &self.shard.dbs;
         for request in requests.iter().filter(|request| request.shard == home) {
-            dbs[request.db as usize].table.prefetch_bucket(request.hash, request.is_write);
+            dbs[request.db as usize].table.prefetch_bucket(request.hash);
         }
         for request in requests.iter().filter(|request| request.shard == home) {
             dbs[request.db as usize].table.prefetch_entry(request.hash);
@@ -415,7 +418,6 @@ impl Worker {
                         shard: u32::MAX,
                         db,
                         is_straight: false,
-                        is_write: false,
                     };
                     if let Some(entry) = self.table.lookup(argv.arg(0))
                         && entry.row.subcommands.is_empty()
@@ -425,7 +427,6 @@ impl Worker {
                             let key = argv.arg(1);
                             request.hash = hash_key(key);
                             request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            request.is_write = entry.row.has(flag::WRITE);
                             request.is_straight = request.shard == home && arity_fits(entry, argv);
                         }
                     }

@@ -56,7 +56,7 @@ impl Worker {
         let mut replies = std::mem::take(&mut batch.replies);
         for command in &commands {
             if command.call.hashed_arg != 0 {
-                self.shard.dbs[command.call.db as usize].table.prefetch_bucket(command.call.hash, false);
+                self.shard.dbs[command.call.db as usize].table.prefetch_bucket(command.call.hash);
             }
         }
         for command in &commands {

@@ -226,10 +226,10 @@ fn a_detached_table_is_freed_in_slices() {
 }
 
 #[test]
-fn every_write_stamps_its_bucket_with_the_tables_version() {
+fn every_write_during_a_snapshot_stamps_its_bucket() {
     let mut table = Table::new();
     fill(&mut table, 0..2_000);
-    let version = table.advance_version();
+    let version = table.begin_snapshot();
     assert_eq!((version, table.version()), (1, 1));
     let versions = |table: &Table| -> Vec<u32> {
         (0..2_000).map(|number| table.version_of(hash_key(&number_key(number)))).collect()
@@ -247,7 +247,7 @@ fn every_write_stamps_its_bucket_with_the_tables_version() {
         &|table| _ = table.set(hash, &key, NewValue::Str(b"new"), SetExpire::Clear),
     ];
     for write in writes {
-        let version = table.advance_version();
+        let version = table.begin_snapshot();
         write(&mut table);
         assert_eq!(table.version_of(hash), version);
     }
@@ -255,6 +255,11 @@ fn every_write_stamps_its_bucket_with_the_tables_version() {
     fill(&mut table, 10_000..10_010);
     let old = versions(&table).iter().filter(|&&version| version == 0).count();
     assert!(old > 1_000);
+    // Nobody asks between snapshots.
+    (0..7).for_each(|_| table.end_snapshot());
+    let before = table.version_of(hash_key(&number_key(1_000)));
+    table.set(hash_key(&number_key(1_000)), &number_key(1_000), NewValue::Int(6), SetExpire::Clear);
+    assert_eq!(table.version_of(hash_key(&number_key(1_000))), before);
 }
 
 #[test]
@@ -262,10 +267,10 @@ fn used_up_versions_start_again() {
     let mut table = Table::new();
     fill(&mut table, 0..10);
     while table.version() < u32::from(u16::MAX) {
-        table.advance_version();
+        table.begin_snapshot();
     }
     fill(&mut table, 0..10);
-    assert_eq!(table.advance_version(), 1);
+    assert_eq!(table.begin_snapshot(), 1);
     assert_eq!(table.version_of(hash_key(&number_key(3))), 0);
 }
 

@@ -57,7 +57,7 @@ const UNLINK: Command = Command::keys("unlink", -2, del)
 /// keys were there. O(keys).
 fn del(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
-    let mut keys = ctx.key_run(1, true);
+    let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
         count += i64::from(ctx.shard.delete(ctx.call, key));
     }
@@ -82,7 +82,7 @@ const EXISTS: Command = Command::keys("exists", -2, exists)
 /// EXISTS key [key ...]. Reply: integer, how many of the keys are there; one named twice counts twice. O(keys).
 fn exists(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
-    let mut keys = ctx.key_run(1, false);
+    let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
         count += i64::from(ctx.shard.glance(ctx.call, key).is_some());
     }
@@ -108,7 +108,7 @@ fn touch(ctx: &mut Ctx<'_>) -> CommandResult {
     let call = Call { no_touch: false, ..*ctx.call };
 
     let mut count = 0;
-    let mut keys = ctx.key_run(1, false);
+    let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
         count += i64::from(ctx.shard.read(&call, key).is_some());
     }

@@ -44,7 +44,7 @@ pub(super) const MGET: Command = Command::keys("mget", -2, mget)
 /// MGET key [key ...]. Reply: array of a string or null a key; null also where the value is no string. O(keys).
 fn mget(ctx: &mut Ctx<'_>) -> CommandResult {
     ctx.reply.array(ctx.args.len() - 1);
-    let mut keys = ctx.key_run(1, false);
+    let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
         match ctx.shard.read(ctx.call, key).map(|entry| StringRef::of(entry.value())) {
             Some(Ok(string)) => string.reply(&mut ctx.reply),

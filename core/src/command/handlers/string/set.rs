@@ -346,7 +346,7 @@ fn mset(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 fn set_pairs(ctx: &mut Ctx<'_>) {
-    let mut keys = ctx.key_run(2, true);
+    let mut keys = ctx.key_run(2);
     while let Some((at, key)) = keys.next(ctx.shard) {
         ctx.shard.set(ctx.call, key, encode(ctx.arg(at + 1)), SetExpire::Clear);
     }

@@ -64,8 +64,16 @@ pub struct BatchedCommand {
     pub call: Call,
     /// Its arguments: a range of the batch's `ranges`.
     pub args: std::ops::Range<u32>,
-    /// It is an EXEC of so many commands, which stand behind it and have no reply of their own.
-    pub exec_len: Option<u32>,
+    pub exec: Option<BatchedExec>,
+}
+
+/// What an EXEC in a [`Batch`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BatchedExec {
+    /// It has so many commands, which stand behind it and have no reply of their own.
+    pub len: u32,
+    /// Its client watches keys.
+    pub watches: bool,
 }
 
 /// Commands with their arguments, and later, in the same allocation on its way back, their replies.
@@ -92,21 +100,21 @@ impl Batch {
             self.bytes.extend_from_slice(arg);
         }
         let args = first..self.ranges.len() as u32;
-        self.commands.push(BatchedCommand { token, call, args, exec_len: None });
+        self.commands.push(BatchedCommand { token, call, args, exec: None });
     }
 
     /// Adds an EXEC with all that it is to run.
-    pub fn push_exec(&mut self, token: Token, call: Call, queue: &Queue) {
+    pub fn push_exec(&mut self, token: Token, call: Call, queue: &Queue, watches: bool) {
         let (offset, mut start) = (self.bytes.len() as u32, self.ranges.len() as u32);
-        let exec_len = Some(queue.len() as u32);
-        self.commands.push(BatchedCommand { token, call, args: start..start, exec_len });
+        let exec = Some(BatchedExec { len: queue.len() as u32, watches });
+        self.commands.push(BatchedCommand { token, call, args: start..start, exec });
         let all = queue.all_args();
         self.bytes.extend_from_slice(all.bytes());
         let moved = all.ranges().iter().map(|range| ArgRange { start: offset + range.start, len: range.len });
         self.ranges.extend(moved);
         for (call, args) in queue.calls() {
             let end = start + args.len() as u32;
-            self.commands.push(BatchedCommand { token, call: *call, args: start..end, exec_len: None });
+            self.commands.push(BatchedCommand { token, call: *call, args: start..end, exec: None });
             start = end;
         }
     }

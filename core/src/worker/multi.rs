@@ -146,14 +146,15 @@ impl Worker {
         }
         let multi = connection.client.multi.take().expect("it was there just now");
         let watching = std::mem::take(&mut connection.client.watching);
+        let watches = !watching.is_empty();
         self.note_request(at, entry.id);
         let flow = match way {
-            Way::Here => self.exec_here(at, &call, multi),
+            Way::Here => self.exec_here(at, &call, watches, multi),
             Way::There(shard) => {
                 self.shard.stats.count_transaction(1);
                 let connection = self.connections[at].as_deref_mut().expect("it was there just now");
                 let token = connection.await_reply(at);
-                self.batch_exec(shard, token, call, &multi.queue);
+                self.batch_exec(shard, token, call, &multi.queue, watches);
                 self.give_multi(multi);
                 Flow::Next
             }
@@ -184,18 +185,20 @@ impl Worker {
             return Way::Over;
         }
         // The session cannot wait for locks, or go anywhere, while its requests go on.
+        let watcher = (!watching.is_empty()).then_some(connection.client.id);
         if (multi.has_session || multi.has_every)
-            && (target != home || self.exec_locks(connection.client.id, multi.queue.calls()).is_some())
+            && (target != home || self.exec_locks(watcher, multi.queue.calls()).is_some())
         {
             return Way::Over;
         }
         if target == home { Way::Here } else { Way::There(target) }
     }
 
-    /// The locks that an EXEC has to wait for on this shard, if there are any in its way.
+    /// The locks that an EXEC has to wait for on this shard, if there are any in its way. `watcher`: its client, if that
+    /// watches keys.
     fn exec_locks<'a>(
         &self,
-        client: ClientId,
+        watcher: Option<ClientId>,
         commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
     ) -> Option<LockSet> {
         if self.shard.locks.is_empty() {
@@ -205,7 +208,9 @@ impl Worker {
         let conflicts = match &mut locks {
             LockSet::Whole => true,
             LockSet::Keys(keys) => {
-                keys.extend(self.shard.observers.watch().locks(client));
+                keys.extend(
+                    watcher.into_iter().flat_map(|client| self.shard.observers.watch().locks(client)),
+                );
                 self.shard.locks.conflicts(keys)
             }
         };
@@ -213,36 +218,38 @@ impl Worker {
     }
 
     /// Runs an EXEC at home, at once unless its keys are locked.
-    fn exec_here(&mut self, at: usize, call: &Call, multi: Box<Multi>) -> Flow {
+    fn exec_here(&mut self, at: usize, call: &Call, watches: bool, multi: Box<Multi>) -> Flow {
         self.shard.stats.count_transaction(1);
-        if let Some(locks) = self.exec_locks(call.client, multi.queue.calls()) {
+        if let Some(locks) = self.exec_locks(watches.then_some(call.client), multi.queue.calls()) {
             let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
             let token = connection.await_reply(at);
             let home = self.shard.index;
-            self.park_queue(locks, ParkedQueue { home, token, call: *call, queue: multi.queue });
+            let parked = ParkedQueue { home, token, call: *call, queue: multi.queue, watches };
+            self.park_queue(locks, parked);
             return Flow::Next;
         }
         let (direct, mut out) = self.lend_output(at);
         let start = out.len();
         if multi.has_session || multi.has_every {
-            self.run_mixed_exec(at, call, &multi.queue, &mut out);
+            self.run_mixed_exec(at, call, watches, &multi.queue, &mut out);
         } else {
-            self.run_exec(call, multi.queue.len(), multi.queue.calls(), Some(at), &mut out);
+            self.run_exec(call, watches, multi.queue.len(), multi.queue.calls(), Some(at), &mut out);
         }
         self.give_multi(multi);
         self.take_back_output(at, direct, start, out)
     }
 
-    /// Runs the commands of an EXEC over this shard's keys, unless something that its client watches has changed.
+    /// Runs the commands of an EXEC over this shard's keys, unless its client `watches` something that has changed.
     pub(super) fn run_exec<'a>(
         &mut self,
         exec: &Call,
+        watches: bool,
         len: usize,
         commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
         conn: Option<usize>,
         out: &mut Vec<u8>,
     ) {
-        if !self.begin_exec_here(exec, len, out) {
+        if !self.begin_exec_here(exec, watches, len, out) {
             return;
         }
         let started_at_ticks = self.ticks;
@@ -253,8 +260,8 @@ impl Worker {
     }
 
     /// The same, at home, with commands over the session or over every shard, of which there is one, among others.
-    fn run_mixed_exec(&mut self, at: usize, exec: &Call, queue: &Queue, out: &mut Vec<u8>) {
-        if !self.begin_exec_here(exec, queue.len(), out) {
+    fn run_mixed_exec(&mut self, at: usize, exec: &Call, watches: bool, queue: &Queue, out: &mut Vec<u8>) {
+        if !self.begin_exec_here(exec, watches, queue.len(), out) {
             return;
         }
         let started_at_ticks = self.ticks;
@@ -281,9 +288,12 @@ impl Worker {
     }
 
     /// Whether what the client watches here is as it was. If so the reply to its EXEC is begun; else it is complete.
-    fn begin_exec_here(&mut self, exec: &Call, len: usize, out: &mut Vec<u8>) -> bool {
+    ///
+    /// One that watches nothing does not ask: what is noted here is then of an earlier EXEC of the same client, which
+    /// waits for a lock still.
+    fn begin_exec_here(&mut self, exec: &Call, watches: bool, len: usize, out: &mut Vec<u8>) -> bool {
         let mut reply = Reply::new(out, exec.resp);
-        if self.shard.observers.watch().client_count() > 0 {
+        if watches {
             let holds = self.shard.watch_holds(exec.client);
             self.shard.observers.change_watch(|watch| watch.remove(exec.client));
             if !holds {
@@ -315,21 +325,23 @@ impl Worker {
         &mut self,
         from: usize,
         exec: &BatchedCommand,
+        watches: bool,
         batch: &Batch,
         commands: &[BatchedCommand],
         replies: &mut Vec<u8>,
     ) -> bool {
         self.serve_due_first();
         let BatchedCommand { token, call, .. } = exec;
-        if let Some(locks) = self.exec_locks(call.client, batch.calls(commands)) {
+        if let Some(locks) = self.exec_locks(watches.then_some(call.client), batch.calls(commands)) {
             let mut queue = Queue::default();
             for (place, (call, args)) in batch.calls(commands).enumerate() {
                 queue.push_args(*call, place as u32, args);
             }
-            self.park_queue(locks, ParkedQueue { home: from, token: *token, call: *call, queue });
+            let parked = ParkedQueue { home: from, token: *token, call: *call, queue, watches };
+            self.park_queue(locks, parked);
             return false;
         }
-        self.run_exec(call, commands.len(), batch.calls(commands), None, replies);
+        self.run_exec(call, watches, commands.len(), batch.calls(commands), None, replies);
         true
     }
 

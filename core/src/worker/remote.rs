@@ -22,14 +22,21 @@ impl Worker {
     }
 
     /// Adds an EXEC to the batch for `shard`.
-    pub(super) fn batch_exec(&mut self, shard: usize, token: Token, call: Call, queue: &Queue) {
+    pub(super) fn batch_exec(
+        &mut self,
+        shard: usize,
+        token: Token,
+        call: Call,
+        queue: &Queue,
+        watches: bool,
+    ) {
         let has_room = |batch: &Batch| u32::try_from(batch.args_len_bytes() + queue.args_len_bytes()).is_ok();
         if self.batches[shard].as_deref().is_some_and(|batch| !has_room(batch)) {
             self.flush_batch(shard);
         }
         let spare = &mut self.spare_batches;
         let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
-        batch.push_exec(token, call, queue);
+        batch.push_exec(token, call, queue, watches);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
@@ -68,10 +75,10 @@ impl Worker {
         let mut next = 0;
         while let Some(command) = commands.get(next) {
             next += 1;
-            if let Some(len) = command.exec_len {
-                let queued = &commands[next..next + len as usize];
+            if let Some(exec) = command.exec {
+                let queued = &commands[next..next + exec.len as usize];
                 next += queued.len();
-                if self.execute_remote_exec(from, command, &batch, queued, &mut replies) {
+                if self.execute_remote_exec(from, command, exec.watches, &batch, queued, &mut replies) {
                     batch.answered.push((command.token, replies.len() as u32));
                 }
                 continue;

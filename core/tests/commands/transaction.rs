@@ -656,3 +656,31 @@ fn the_slow_log_tells_the_wait_beside_the_time_of_the_run() {
         assert!(micros >= 7000, "{note}");
     }
 }
+
+/// An EXEC that waits for a lock was overtaken by the next one of its client, over other keys. That one watches nothing,
+/// and yet it failed for what the first had watched; the first then found nothing watched, and ran.
+#[test]
+fn an_exec_does_not_answer_for_what_an_earlier_one_watches() {
+    for home in 0..3 {
+        let mut cluster = Cluster::new(3, 1);
+        let (client, other) = (cluster.connect(home), cluster.connect(2));
+        assert_eq!(cluster.call(client, &["WATCH", "b"]), "+OK\r\n");
+        assert_eq!(cluster.call(other, &["SET", "b", "1"]), "+OK\r\n");
+        // `b` and its kin are of shard 0, `a` is of shard 2: this one has locked the former, and waits for the latter.
+        cluster.hold(0, 2);
+        cluster.request(other, &["MSET", "{b}2", "1", "a", "1"]);
+        cluster.settle();
+        for key in ["{b}2", "{b}3"] {
+            cluster.request(client, &["MULTI"]);
+            cluster.request(client, &["APPEND", key, "2"]);
+            cluster.request(client, &["EXEC"]);
+        }
+        cluster.settle();
+        cluster.release(0, 2);
+        cluster.settle();
+        let replies = String::from_utf8(cluster.received(client)).unwrap();
+        assert_eq!(replies, "+OK\r\n+QUEUED\r\n*-1\r\n+OK\r\n+QUEUED\r\n*1\r\n:1\r\n");
+        assert_eq!(cluster.call(client, &["MGET", "{b}2", "{b}3"]), "*2\r\n$1\r\n1\r\n$1\r\n2\r\n");
+        assert!(cluster.is_at_rest());
+    }
+}

@@ -1,13 +1,13 @@
 //! A transaction from its home: gathers what the shards return, stage by stage, and replies.
 
 use super::stage::{self, StageKind};
-use super::{HomeTxn, SPARE_PORTIONS_MAX, merge};
+use super::{HomeTxn, SPARE_PORTIONS_MAX, Start, Stragglers, merge};
 use crate::command::Call;
-use crate::command::route::Placement;
+use crate::command::route::{self, Need, Placement};
 use crate::command::table::{Entry, Scope, flag};
 use crate::protocol::{Argv, Reply};
 use crate::shard::effects::PieceId;
-use crate::shard::message::Message;
+use crate::shard::message::{Message, Token};
 use crate::shard::observe::GuestEvent;
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{Outcome, Portion, TxnId, TxnMessage, Work};
@@ -56,6 +56,10 @@ impl Worker {
         }
         let mut txn = self.transact.home.remove(&id.number).expect("it was there just now");
         if txn.outcomes.iter().any(|outcome| matches!(outcome, Some(Outcome::Refused))) {
+            if txn.is_convoy() {
+                self.disband(*txn);
+                return;
+            }
             self.shard.stats.exec_aborted_by_watch.add(1);
             txn.reply.clear();
             Reply::new(&mut txn.reply, txn.call.resp).null_array();
@@ -280,11 +284,49 @@ impl Worker {
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
             self.unwatch(txn.call.client, &txn.shards);
         }
-        let HomeTxn { token, reply, multi, waits, .. } = *txn;
+        let HomeTxn { token, mut reply, multi, waits, behind, .. } = *txn;
+        self.give_multi(multi);
+        if let Some(mut behind) = behind {
+            behind.reply.append(&mut reply);
+            self.give_buffer(reply);
+            self.go_singly(token, behind);
+            return;
+        }
         if !waits {
             self.fulfil(token, &reply);
         }
         self.give_buffer(reply);
-        self.give_multi(multi);
+    }
+
+    /// Has the commands of a convoy go one by one.
+    fn disband(&mut self, txn: HomeTxn) {
+        let HomeTxn { token, multi, placements, reply, .. } = txn;
+        self.go_singly(token, Box::new(Stragglers { multi, placements, next: 0, reply }));
+    }
+
+    /// Starts the next of them. Behind the last one, the replies leave.
+    fn go_singly(&mut self, token: Token, mut behind: Box<Stragglers>) {
+        let at = behind.next;
+        let Some(&placement) = behind.placements.get(at) else {
+            self.fulfil(token, &behind.reply);
+            self.give_buffer(behind.reply);
+            self.give_multi(behind.multi);
+            return;
+        };
+        behind.next += 1;
+        let (call, args) = (behind.multi.queue.commands()[at].call, behind.multi.queue.args(at));
+        let entry = self.table.entry(call.command);
+        let mut needs = vec![Need::default(); self.shard.shard_count];
+        route::add_needs(entry, args, placement, &mut needs);
+        let mut multi = self.take_multi();
+        multi.queue.push(call, 0, args);
+        let id = self.send_plan(
+            Start { token, entry, call, multi, placements: vec![placement] },
+            needs,
+            &[],
+            None,
+        );
+        let txn = self.transact.home.get_mut(&id.number).expect("it was sent on its way just now");
+        txn.behind = Some(behind);
     }
 }

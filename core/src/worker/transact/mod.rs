@@ -88,6 +88,8 @@ pub(super) struct ParkedQueue {
     pub(super) token: Token,
     pub(super) call: Call,
     pub(super) queue: Queue,
+    /// Its client watches keys here.
+    pub(super) watches: bool,
 }
 
 /// What waits in the lock table.

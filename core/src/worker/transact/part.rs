@@ -242,10 +242,10 @@ impl Worker {
                     self.release(ticket);
                 }
                 Waiter::Queue(parked) => {
-                    let ParkedQueue { home, token, call, queue } = *parked;
+                    let ParkedQueue { home, token, call, queue, watches } = *parked;
                     let mut reply = self.take_buffer();
                     self.shard.running = Some(ticket);
-                    self.run_exec(&call, queue.len(), queue.calls(), None, &mut reply);
+                    self.run_exec(&call, watches, queue.len(), queue.calls(), None, &mut reply);
                     self.shard.running = None;
                     self.answer(home, token, &reply);
                     self.give_buffer(reply);

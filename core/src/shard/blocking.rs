@@ -217,6 +217,11 @@ impl Blocking {
         Some(wait)
     }
 
+    /// Whether commands wait for a key with this lock.
+    pub fn is_awaited(&self, lock: u64) -> bool {
+        self.spots.contains_key(&lock)
+    }
+
     /// The waits on a key, in order.
     pub fn waits_on(&self, db: u32, key: &[u8]) -> Vec<WaitId> {
         let queues = self.spots.get(&hash_key(key)).map(|spot| &spot.queues);

@@ -119,6 +119,12 @@ impl LockTable {
         self.requests.contains_key(&ticket) || self.barrier.is_some_and(|(holder, _)| holder == ticket)
     }
 
+    /// The keys on which the granted `ticket` holds exclusive locks; of the whole keyspace, none.
+    pub fn exclusive_keys(&self, ticket: Ticket) -> impl Iterator<Item = u64> {
+        let keys = self.requests.get(&ticket).map_or(&[][..], |request| &request.keys);
+        keys.iter().filter(|key| key.exclusive).map(|key| key.id)
+    }
+
     /// Makes the exclusive lock on `id` that the granted `ticket` holds, by itself or as a part of the whole keyspace,
     /// a request of its own, which is granted and outlives `ticket`. `None`, and nothing happens, where `ticket` does
     /// not hold it, not exclusively, or no more.

@@ -154,8 +154,11 @@ pub struct Plan {
     pub shards: SmallVec<[u16; 8]>,
     /// The part to be locked next.
     pub next: usize,
-    /// What is watched is as it was, on all shards so far.
+    /// It may run: what is watched is as it was, on all shards so far, and nobody is in the way of a convoy.
     pub holds: bool,
+    /// Commands of a pipeline that go together. Who waits for a key of theirs would have to be served between them: then
+    /// they do not.
+    pub is_convoy: bool,
     /// How many pieces its [effects](crate::shard::effects) have, if they are noted; 0: it has none.
     pub pieces: u32,
     /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
@@ -170,7 +173,7 @@ pub enum Outcome {
     Ran(Box<Portion>),
     /// Its entries, in the order of its keys. `pieces`: how many pieces the effects have; 0: they are not noted.
     Entries { entries: Vec<Option<OwnedEntry>>, pieces: u32 },
-    /// What is watched, here or elsewhere, has changed: nothing was done, and all is over.
+    /// It does not hold, here or elsewhere: nothing was done, and all is over.
     Refused,
 }
 

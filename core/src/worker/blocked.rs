@@ -375,6 +375,12 @@ impl Worker {
         }
     }
 
+    /// What a connection waits for, if its command waits for a key.
+    pub fn wait_of(&self, at: usize) -> Option<WaitId> {
+        let blocked = self.blocked.by_connection.get(&(at as u32))?;
+        blocked.waiting.as_ref().map(|_| WaitId { home: self.shard.index as u32, token: blocked.token })
+    }
+
     fn end_by_time(&mut self, token: Token) {
         let waiting = self.blocked.get(token).and_then(|blocked| blocked.waiting.as_mut());
         let reply = std::mem::take(&mut waiting.expect("it waits").reply);

@@ -5,6 +5,10 @@
 //! But a client that has sent several does not mind when they take effect at one moment, and neither does anybody else:
 //! the order among them is kept, and every reply is what it would have been. So they, and what stands between them over
 //! single keys, are locked, run and answered together, as an EXEC's queue would be.
+//!
+//! But for those who wait for a key that one of them changes: Redis serves these before the next command runs, which
+//! may see it (LPUSH, LLEN). So a shard that has locked its keys for a convoy and finds that somebody waits for one of
+//! them refuses; then nothing is done anywhere, and home sends the commands one by one.
 
 use super::Worker;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};

@@ -1,5 +1,6 @@
 //! Waiting for keys, shown by the commands of `sim/rows.rs`: BTAKE, BMOVE and what fills the keys they wait for.
 
+use super::cluster::request_bytes;
 use super::{Server, on_one_and_three_shards};
 
 /// Keys of shards 0, 1 and 2 of three, and others of the same.
@@ -286,5 +287,25 @@ fn any_number_may_be_served_by_one_command() {
             assert!(server.received(client).starts_with("*2\r\n"));
         }
         server.expect_rest();
+    });
+}
+
+/// Commands over several shards that a client sends ahead go together, and with them what stands between. Who waited for a
+/// key that one of them changed came behind the last one, when the others had seen, or overwritten, what was his.
+#[test]
+fn who_waits_is_served_before_the_next_command_of_a_pipeline() {
+    on_one_and_three_shards(|server| {
+        for n in 0..3 {
+            let taker = server.wait(n, "btake b 0");
+            let other = server.connect(n);
+            let pipeline = ["mset a 1 c 1", "tpush b x", "get b", "mset b y c 2", "mget a b c"];
+            let requests = pipeline.map(|words| request_bytes(&words.split(' ').collect::<Vec<_>>()));
+            server.cluster.send(other, &requests.concat());
+            let replies = "+OK\r\n:1\r\n$-1\r\n+OK\r\n*3\r\n$1\r\n1\r\n$1\r\ny\r\n$1\r\n2\r\n";
+            assert_eq!(server.received(other), replies);
+            assert_eq!(server.received(taker), taken("b", "x"));
+            server.expect(&[("del a b c", ":3")]);
+            server.expect_rest();
+        }
     });
 }

@@ -11,7 +11,10 @@ use shardis_core::command::table::CommandTable;
 use shardis_core::config::Config;
 use shardis_core::runtime::clock::Clock;
 use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
+use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::message::Message;
+use shardis_core::shard::slot::shard_of;
+use shardis_core::types::hash_key;
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -84,6 +87,16 @@ struct Peer {
     is_open: bool,
 }
 
+/// A request as clients send it.
+pub fn request_bytes(args: &[impl AsRef<str>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        let arg = arg.as_ref();
+        bytes.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
+    }
+    bytes
+}
+
 pub struct Cluster {
     pub workers: Vec<Worker>,
     pub clock: &'static ManualClock,
@@ -145,11 +158,7 @@ impl Cluster {
 
     /// Queues one request.
     pub fn request(&mut self, client: usize, args: &[&str]) {
-        let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
-        for arg in args {
-            bytes.extend_from_slice(format!("${}\r\n{arg}\r\n", arg.len()).as_bytes());
-        }
-        self.send(client, &bytes);
+        self.send(client, &request_bytes(args));
     }
 
     /// What the client has sent arrives at once.
@@ -169,6 +178,33 @@ impl Cluster {
         peer.unsent.clear();
         let (shard, conn) = (peer.shard, peer.conn);
         self.turn(shard, |worker| worker.closed(conn, CloseReason::Eof));
+    }
+
+    pub fn now_ms(&self) -> i64 {
+        self.clock.wall_ms()
+    }
+
+    /// Whether messages or clients' bytes are under way.
+    pub fn is_busy(&self) -> bool {
+        self.wires.values().any(|queue| !queue.is_empty())
+            || self.peers.iter().any(|peer| !peer.unsent.is_empty())
+    }
+
+    /// Whether bytes of a client are under way.
+    pub fn is_sending(&self, client: usize) -> bool {
+        !self.peers[client].unsent.is_empty()
+    }
+
+    /// The wait of a client whose command waits for a key.
+    pub fn wait_of(&self, client: usize) -> Option<WaitId> {
+        let peer = &self.peers[client];
+        self.workers[peer.shard].wait_of(peer.conn.index())
+    }
+
+    /// Whether a key is in database 0 of its shard.
+    pub fn has_key(&self, key: &str) -> bool {
+        let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
+        shard.dbs[0].table.get(hash_key(key.as_bytes()), key.as_bytes()).is_some()
     }
 
     /// All workers take a turn at the present time.

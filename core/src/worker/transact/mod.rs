@@ -54,6 +54,8 @@ struct HomeTxn {
     offer: Option<(OfferId, KeyPositions)>,
     /// The command has found nothing and waits: there is no reply.
     waits: bool,
+    /// What goes after it.
+    behind: Option<Box<Stragglers>>,
     /// What home runs over guests is one of so many pieces of the effects; 0: they are not noted, or not known yet to be.
     pieces: u32,
 }
@@ -65,6 +67,16 @@ struct Start {
     call: Call,
     multi: Box<Multi>,
     placements: Vec<Placement>,
+}
+
+/// A convoy that was refused: its commands go one by one, each as a transaction.
+struct Stragglers {
+    multi: Box<Multi>,
+    placements: Vec<Placement>,
+    /// Those before have ended.
+    next: usize,
+    /// Their replies.
+    reply: Vec<u8>,
 }
 
 /// A part whose locks this shard has granted.
@@ -226,7 +238,7 @@ impl Worker {
         mut needs: Vec<Need>,
         watching: &[u16],
         offer: Option<(OfferId, KeyPositions)>,
-    ) {
+    ) -> TxnId {
         let client = start.call.client;
         let offer_id = offer.as_ref().map(|&(id, _)| id);
         let shards: SmallVec<[u16; 8]> =
@@ -244,9 +256,12 @@ impl Worker {
             })
         });
         let parts = parts.collect();
-        let plan = Plan { id, client, parts, shards, next: 0, holds: true, pieces, offer: offer_id };
+        let is_convoy = txn.is_convoy();
+        let plan =
+            Plan { id, client, parts, shards, next: 0, holds: true, is_convoy, pieces, offer: offer_id };
         let first = usize::from(plan.shards[0]);
         self.send(first, Message::Txn(TxnMessage::Lock(Box::new(plan))));
+        id
     }
 
     /// Notes a transaction. Returns its name, and for each shard its share of the first stage.
@@ -290,6 +305,7 @@ impl Worker {
             started_at_ticks: self.ticks,
             offer,
             waits: false,
+            behind: None,
             pieces: 0,
         });
         let works = self.stage_works(&mut txn);
@@ -387,6 +403,11 @@ impl Worker {
 }
 
 impl HomeTxn {
+    /// Whether it consists of commands that its client sent one by one.
+    fn is_convoy(&self) -> bool {
+        !self.is_exec && self.placements.len() > 1
+    }
+
     /// How many pieces its effects have, if they are noted; 0: it changes nothing.
     fn pieces_of_effects(&self, table: &CommandTable) -> u32 {
         const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE;

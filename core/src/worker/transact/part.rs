@@ -70,6 +70,10 @@ impl Worker {
             plan.holds &= self.shard.watch_holds(plan.client);
             self.shard.observers.change_watch(|watch| watch.remove(plan.client));
         }
+        if plan.is_convoy && !self.shard.blocking.is_empty() {
+            let (locks, blocking) = (&self.shard.locks, &self.shard.blocking);
+            plan.holds &= !locks.exclusive_keys(ticket).any(|key| blocking.is_awaited(key));
+        }
         let held = HeldPart {
             ticket,
             granted_at_ticks: self.ticks,

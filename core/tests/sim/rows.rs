@@ -3,10 +3,11 @@
 //!
 //! A value here is a list of words with commas between, so that one key can have something for several.
 
-use shardis_core::command::keys::{KeySpec, key_flag};
+use shardis_core::command::keys::{KeyPositions, KeySpec, key_flag};
 use shardis_core::command::table::{Command, acl, flag};
 use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandResult, Ctx, args};
+use shardis_core::protocol::Argv;
 use shardis_core::types::{NewValue, SetExpire};
 
 pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PUSH, TAKE];
@@ -67,27 +68,40 @@ fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const BMOVE: Command = Command::keys("bmove", 4, bmove)
+const BMOVE: Command = Command::keys("bmove", -4, bmove)
     .flags(flag::WRITE | flag::BLOCKING)
     .acl(acl::STRING)
-    .at(&[KeySpec::one(1, TAKEN), KeySpec::one(2, ADDED)]);
+    .at(&[KeySpec::range(1, -3, 1, TAKEN), KeySpec::range(2, -2, 1, ADDED)])
+    .find_keys(bmove_keys);
 
-/// BMOVE source destination timeout. Moves the first word of one key to the end of the other, and waits for the first.
-/// Reply: the word, or null when the time is up.
+/// BMOVE source [source ...] destination timeout. Moves the first word of the first source that is there to the end of
+/// the destination, and waits for a source. Reply: array of source and word, or null when the time is up.
 fn bmove(ctx: &mut Ctx<'_>) -> CommandResult {
-    let deadline_ms = args::deadline_ms(ctx.arg(3), ctx.shard.now_ms)?;
+    let sources = 1..ctx.args.len() - 2;
+    let deadline_ms = args::deadline_ms(ctx.arg(sources.end + 1), ctx.shard.now_ms)?;
 
-    let Some(word) = take_first(ctx, 1)? else {
-        ctx.reply.null();
-        ctx.block(1..2, deadline_ms);
-        return Ok(());
-    };
-    let mut words = words_at(ctx, 2)?;
-    words.push(word.clone());
-    store(ctx, 2, &words);
+    for at in ctx.takes_from(sources.clone()) {
+        if let Some(word) = take_first(ctx, at)? {
+            let mut words = words_at(ctx, sources.end)?;
+            words.push(word.clone());
+            store(ctx, sources.end, &words);
 
-    ctx.reply.bulk(&word);
+            ctx.reply.array(2);
+            ctx.reply.bulk(ctx.args.arg(at));
+            ctx.reply.bulk(&word);
+            return Ok(());
+        }
+    }
+
+    ctx.reply.null_array();
+    ctx.block(sources, deadline_ms);
     Ok(())
+}
+
+fn bmove_keys(args: Argv<'_>, found: &mut KeyPositions) {
+    let destination = args.len().saturating_sub(2).max(2);
+    found.extend((1..destination).map(|at| (at, TAKEN)));
+    found.push((destination, ADDED));
 }
 
 const JOIN: Command =

@@ -1,8 +1,8 @@
 //! The effect stream under random schedules: it is one order of the writes which explains what the shards hold in the
 //! end, and it is the same for all who read it.
 
-use super::{KEYS, apply, random_command};
 use crate::cluster::{Cluster, Random};
+use crate::model::{KEYS, Model, plain_command};
 use shardis_core::shard::slot::shard_of;
 use std::collections::BTreeMap;
 
@@ -78,7 +78,7 @@ fn run_seed(seed: u64) {
         let client = clients[random.below(clients.len())];
         let count = if random.below(3) == 0 { 1 + random.below(5) } else { 1 };
         let commands: Vec<Vec<String>> =
-            (0..count).map(|_| random_command(&mut random, &mut unique)).collect();
+            (0..count).map(|_| plain_command(&mut random, &mut unique)).collect();
         for command in &commands {
             if let ("SET" | "MSET" | "MSETNX", Some(value)) = (command[0].as_str(), command.get(2)) {
                 together.insert(value.clone(), n);
@@ -104,14 +104,14 @@ fn run_seed(seed: u64) {
     later.receive(&mut cluster);
 
     let units = first.units();
-    let mut model = BTreeMap::new();
+    let mut model = Model::default();
     for command in units.iter().flatten() {
-        let reply = apply(&mut model, command);
+        let reply = model.apply(command);
         assert!(!reply.starts_with('-'), "seed {seed}: {command:?} fails: {reply}");
     }
     let asking = cluster.connect(0);
     for key in KEYS {
-        let expected = apply(&mut model, &["GET".to_string(), key.to_string()]);
+        let expected = model.apply(&["GET".to_string(), key.to_string()]);
         assert_eq!(cluster.call(asking, &["GET", key]), expected, "seed {seed}: {key}");
     }
     let since = later.units();

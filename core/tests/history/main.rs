@@ -20,7 +20,6 @@ mod soak;
 #[allow(dead_code, reason = "the tests of the server use more of it")]
 #[path = "../server/harness.rs"]
 mod harness;
-#[path = "../sim/linear.rs"]
 mod linear;
 
 use harness::{Connection, Server, Setup, encode};

@@ -2,7 +2,7 @@
 //!
 //! The search is Wing and Gong's: of the operations that are not placed yet, any one may come next that was called before
 //! the first of them was answered. States (operations placed, model) that led nowhere are remembered. Beyond what
-//! `linear.rs` does for clients that call one thing after the other, it knows pipelines, which a connection keeps in
+//! `tests/history/linear.rs` does for clients that call one thing after the other, it knows pipelines, which a connection keeps in
 //! order only in part, and operations that line up and are served later.
 //!
 //! A blocking command takes effect at one moment between its call and its reply, as any other, from any of its keys that
@@ -134,7 +134,7 @@ const STATES_MAX: usize = 1_000_000;
 ///
 /// # Panics
 /// The search takes too long to say.
-pub fn linearize(operations: &[Operation], waiting: Waiting) -> Result<(), Refusal> {
+pub fn linearize(operations: &[Operation], waiting: Waiting) -> Result<(), Box<Refusal>> {
     assert!(operations.len() < 128);
     let answered = operations.iter().enumerate().filter(|(_, operation)| operation.replied.is_some());
     let all = answered.fold(0u128, |all, (n, _)| all | 1 << n);
@@ -150,7 +150,7 @@ pub fn linearize(operations: &[Operation], waiting: Waiting) -> Result<(), Refus
     }
     let open = (0..operations.len()).filter(|n| search.longest.placed & (1 << n) == 0).collect();
     let nexts = search.next_ones(&search.longest);
-    Err(Refusal { state: search.longest, open, nexts })
+    Err(Box::new(Refusal { state: search.longest, open, nexts }))
 }
 
 /// For each operation, a bit for each that was over when it was called.

@@ -25,6 +25,10 @@ use history::{Fifo, Operation, Waiting, linearize};
 use model::{KEYS, Model, Request, awaited, random_command};
 use shardis_core::protocol::skip::skip_reply;
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+
+/// Seeds of random runs, unless the environment says otherwise.
+const SEEDS: u64 = 2000;
 
 /// Operations of a run, but for those that end the waiting at its end.
 const OPERATIONS: usize = 60;
@@ -336,24 +340,27 @@ impl Drop for Run {
     }
 }
 
+/// The seeds to be tried: so many, or what the environment says.
+fn seeds(count: u64) -> RangeInclusive<u64> {
+    let number =
+        |name| std::env::var(name).ok().map(|text| text.parse().expect("the number of a seed, or of seeds"));
+    match number("SHARDIS_SIM_SEED") {
+        Some(seed) => seed..=seed,
+        None => 1..=number("SHARDIS_SIM_SEEDS").unwrap_or(count),
+    }
+}
+
 #[test]
 fn random_schedules_of_several_shards_are_linearizable() {
-    let (first, count) = match std::env::var("SHARDIS_SIM_SEED") {
-        Ok(seed) => (seed.parse().expect("SHARDIS_SIM_SEED is a number"), 1),
-        Err(_) => {
-            let count = std::env::var("SHARDIS_SIM_SEEDS").ok();
-            (1, count.map_or(300, |count| count.parse().expect("SHARDIS_SIM_SEEDS is a number")))
-        }
-    };
     let mut waited = 0;
-    for seed in first..first + count {
+    for seed in seeds(SEEDS) {
         let mut run = Run::new(seed);
         run.run();
         run.finish();
         run.check();
         waited += run.operations.iter().filter(|operation| operation.waits_at.is_some()).count();
     }
-    assert!(waited > 0 || count < 10, "those that wait do");
+    assert!(waited > 0 || seeds(SEEDS).count() < 10, "those that wait do");
 }
 
 #[test]

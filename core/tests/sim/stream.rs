@@ -3,6 +3,7 @@
 
 use crate::cluster::{Cluster, Random};
 use crate::model::{KEYS, Model, plain_command};
+use crate::seeds;
 use shardis_core::shard::slot::shard_of;
 use std::collections::BTreeMap;
 
@@ -134,14 +135,7 @@ fn check_transactions(seed: u64, units: &[Vec<Vec<String>>], together: &BTreeMap
 
 #[test]
 fn the_stream_is_an_order_of_all_writes_for_all_readers() {
-    let (first, count) = match std::env::var("SHARDIS_SIM_SEED") {
-        Ok(seed) => (seed.parse().expect("SHARDIS_SIM_SEED is a number"), 1),
-        Err(_) => {
-            let count = std::env::var("SHARDIS_SIM_SEEDS").ok();
-            (1, count.map_or(300, |count| count.parse().expect("SHARDIS_SIM_SEEDS is a number")))
-        }
-    };
-    for seed in first..first + count {
+    for seed in seeds(300) {
         run_seed(seed);
     }
 }

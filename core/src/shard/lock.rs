@@ -13,7 +13,9 @@
 
 use ahash::AHashMap;
 use smallvec::SmallVec;
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 
 /// Number of a request at one shard, ascending with its arrival.
 pub type Ticket = u64;
@@ -34,10 +36,76 @@ pub enum LockSet {
     Whole,
 }
 
+#[derive(Clone, Copy)]
 struct Intent {
     ticket: Ticket,
     exclusive: bool,
     granted: bool,
+}
+
+/// Who stands on a key, in order of arrival: somebody always does. Nearly always that is one alone, who costs no
+/// allocation.
+struct Line {
+    first: Intent,
+    others: VecDeque<Intent>,
+}
+
+impl Line {
+    fn of(first: Intent) -> Line {
+        Line { first, others: VecDeque::new() }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Intent> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut Intent> {
+        std::iter::once(&mut self.first).chain(&mut self.others)
+    }
+
+    /// Whether a request can have the key beside those who stand there.
+    fn lets_share(&self, exclusive: bool) -> bool {
+        !exclusive && self.iter().all(|intent| !intent.exclusive)
+    }
+
+    /// Takes `ticket` out, which stands here. Returns whether anybody is left; if not, the line is to be thrown away.
+    fn remove(&mut self, ticket: Ticket) -> bool {
+        if self.first.ticket == ticket {
+            return match self.others.pop_front() {
+                Some(next) => {
+                    self.first = next;
+                    true
+                }
+                None => false,
+            };
+        }
+        let at = self.others.iter().position(|intent| intent.ticket == ticket);
+        self.others.remove(at.expect("a request stands on each of its keys"));
+        true
+    }
+}
+
+/// Finds a key's line by its hash, which is spread already.
+type Lines = HashMap<u64, Line, BuildHasherDefault<AsItIs>>;
+
+/// A hasher for numbers that are hashes.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("only hashes are hashed, which are u64");
+    }
+
+    #[inline]
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Request {
@@ -49,7 +117,7 @@ struct Request {
 #[derive(Default)]
 pub struct LockTable {
     next_ticket: Ticket,
-    keys: AHashMap<u64, VecDeque<Intent>>,
+    keys: Lines,
     requests: AHashMap<Ticket, Request>,
     /// The request for the whole keyspace that is held, or waits for the requests before it.
     barrier: Option<(Ticket, bool)>,
@@ -71,11 +139,12 @@ impl LockTable {
 
     /// Whether work that would hold `keys` for an instant has to queue up instead.
     pub fn conflicts(&self, keys: &[KeyLock]) -> bool {
-        self.barrier.is_some()
-            || keys.iter().any(|key| match self.keys.get(&key.id) {
-                None => false,
-                Some(queue) => key.exclusive || queue.iter().any(|intent| intent.exclusive),
-            })
+        self.barrier.is_some() || !keys.iter().all(|key| self.is_free(key))
+    }
+
+    /// Whether nobody stands on the key who is in the way of `wanted`.
+    fn is_free(&self, wanted: &KeyLock) -> bool {
+        self.keys.get(&wanted.id).is_none_or(|line| line.lets_share(wanted.exclusive))
     }
 
     /// Queues a request. Returns its ticket and whether it is granted at once; if not, a later
@@ -101,15 +170,26 @@ impl LockTable {
             LockSet::Keys(keys) => {
                 let keys = merged(keys);
                 let mut blocked_on = 0;
-                for key in &keys {
-                    let queue = self.keys.entry(key.id).or_default();
-                    let granted =
-                        queue.is_empty() || !key.exclusive && queue.iter().all(|intent| !intent.exclusive);
-                    blocked_on += usize::from(!granted);
-                    queue.push_back(Intent { ticket, exclusive: key.exclusive, granted });
+                for &KeyLock { id, exclusive } in &keys {
+                    blocked_on += usize::from(!self.stand(id, ticket, exclusive));
                 }
                 self.requests.insert(ticket, Request { keys, blocked_on });
                 blocked_on == 0
+            }
+        }
+    }
+
+    /// Puts `ticket` at the end of a key's line. Returns whether it is granted there.
+    fn stand(&mut self, id: u64, ticket: Ticket, exclusive: bool) -> bool {
+        match self.keys.entry(id) {
+            Entry::Vacant(free) => {
+                free.insert(Line::of(Intent { ticket, exclusive, granted: true }));
+                true
+            }
+            Entry::Occupied(mut line) => {
+                let granted = line.get().lets_share(exclusive);
+                line.get_mut().others.push_back(Intent { ticket, exclusive, granted });
+                granted
             }
         }
     }
@@ -136,17 +216,13 @@ impl LockTable {
             if self.keys.contains_key(&id) {
                 return None;
             }
-            self.keys.entry(id).or_default().push_back(Intent {
-                ticket: new,
-                exclusive: true,
-                granted: true,
-            });
+            self.stand(id, new, true);
         } else {
             let request = self.requests.get_mut(&ticket).filter(|request| request.blocked_on == 0)?;
             let at = request.keys.iter().position(|held| *held == key)?;
             request.keys.remove(at);
-            let queue = self.keys.get_mut(&id).expect("a request stands on each of its keys");
-            queue.front_mut().expect("it stands there first").ticket = new;
+            // Who holds it exclusively stands first.
+            self.keys.get_mut(&id).expect("a request stands on each of its keys").first.ticket = new;
         }
         self.next_ticket += 1;
         self.requests.insert(new, Request { keys: SmallVec::from_slice(&[key]), blocked_on: 0 });
@@ -156,23 +232,20 @@ impl LockTable {
     /// Adds `keys` to what the granted `ticket` holds, if nobody who holds or waits for one of them is in the way. All
     /// or, with `false`, none. Nobody waits longer for it: a request for the whole keyspace behind `ticket` waits anyway.
     pub fn extend(&mut self, ticket: Ticket, keys: &[KeyLock]) -> bool {
-        let request = self.requests.get_mut(&ticket).expect("an extended ticket was requested");
+        let request = self.requests.get(&ticket).expect("an extended ticket was requested");
         debug_assert_eq!(request.blocked_on, 0, "only what is granted is extended");
         let wanted: SmallVec<[KeyLock; 4]> = merged(SmallVec::from_slice(keys));
-        let is_free = |key: &KeyLock| match self.keys.get(&key.id) {
-            None => true,
-            Some(queue) => !key.exclusive && queue.iter().all(|intent| !intent.exclusive),
-        };
         let whole_is_held = self.barrier.is_some_and(|(_, held)| held);
-        if whole_is_held || !wanted.iter().all(is_free) {
+        if whole_is_held || !wanted.iter().all(|key| self.is_free(key)) {
             return false;
         }
-        for key in wanted {
-            debug_assert!(request.keys.iter().all(|held| held.id != key.id), "it does not hold the key yet");
-            let intent = Intent { ticket, exclusive: key.exclusive, granted: true };
-            self.keys.entry(key.id).or_default().push_back(intent);
-            request.keys.push(key);
+        for key in &wanted {
+            let granted = self.stand(key.id, ticket, key.exclusive);
+            debug_assert!(granted, "it was free just now");
         }
+        let request = self.requests.get_mut(&ticket).expect("it was there just now");
+        debug_assert!(wanted.iter().all(|key| request.keys.iter().all(|held| held.id != key.id)));
+        request.keys.extend(wanted);
         true
     }
 
@@ -193,14 +266,14 @@ impl LockTable {
     }
 
     fn leave(&mut self, id: u64, ticket: Ticket, granted: &mut Vec<Ticket>) {
-        let queue = self.keys.get_mut(&id).expect("a request stands on each of its keys");
-        let at = queue.iter().position(|intent| intent.ticket == ticket).expect("it stands there once");
-        queue.remove(at);
-        if queue.is_empty() {
-            self.keys.remove(&id);
+        let Entry::Occupied(mut line) = self.keys.entry(id) else {
+            panic!("a request stands on each of its keys");
+        };
+        if !line.get_mut().remove(ticket) {
+            line.remove();
             return;
         }
-        for (place, intent) in queue.iter_mut().enumerate() {
+        for (place, intent) in line.get_mut().iter_mut().enumerate() {
             if intent.exclusive && place > 0 {
                 break;
             }

@@ -78,7 +78,7 @@ fn bench_point_access(criterion: &mut Criterion) {
         };
         bench_batches(&mut group, "get", &present, |batch| get(&table, batch));
         bench_batches(&mut group, "get_prefetched", &present, |batch| {
-            batch.iter().for_each(|pick| table.prefetch_bucket(pick.hash, false));
+            batch.iter().for_each(|pick| table.prefetch_bucket(pick.hash));
             batch.iter().for_each(|pick| table.prefetch_entry(pick.hash));
             get(&table, batch)
         });

@@ -1,5 +1,6 @@
 //! One connection's session: what Redis' CLIENT commands show and set.
 
+use crate::command::placement::Routes;
 use crate::command::queue::Queue;
 use crate::command::table::CommandId;
 use crate::protocol::reply::Resp;
@@ -65,6 +66,8 @@ impl Reach {
 #[derive(Default, Debug)]
 pub struct Multi {
     pub queue: Queue,
+    /// Where the queue's commands run, for the transaction that it has become.
+    pub routes: Routes,
     /// A request was refused, so EXEC will be.
     pub has_failed: bool,
     /// The flags of all queued commands' rows together.
@@ -82,8 +85,10 @@ impl Multi {
     /// Makes it as new, but for the room it has.
     pub fn clear(&mut self) {
         let mut queue = std::mem::take(&mut self.queue);
+        let mut routes = std::mem::take(&mut self.routes);
         queue.clear();
-        *self = Multi { queue, ..Multi::default() };
+        routes.clear();
+        *self = Multi { queue, routes, ..Multi::default() };
     }
 }
 

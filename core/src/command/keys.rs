@@ -85,19 +85,26 @@ pub type KeyPositions = SmallVec<[(usize, u32); 4]>;
 /// The keys of a request, in order. Specs that do not match find nothing.
 pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     let mut found = KeyPositions::new();
+    each(row, args, |at, flags| found.push((at, flags)));
+    found
+}
+
+/// Calls `found` with the position of each key of a request, in order, and the flags of its spec.
+pub fn each(row: &Command, args: Argv<'_>, mut found: impl FnMut(usize, u32)) {
     if let Some(find_keys) = row.find_keys {
-        find_keys(args, &mut found);
-        return found;
+        let mut positions = KeyPositions::new();
+        find_keys(args, &mut positions);
+        positions.iter().for_each(|&(at, flags)| found(at, flags));
+        return;
     }
     for spec in row.keys {
         if spec.flags & key_flag::NOT_KEY == 0 {
             find(spec, args, &mut found);
         }
     }
-    found
 }
 
-fn find(spec: &KeySpec, args: Argv<'_>, found: &mut KeyPositions) {
+fn find(spec: &KeySpec, args: Argv<'_>, found: &mut impl FnMut(usize, u32)) {
     let argc = args.len();
     let begin = match spec.begin {
         BeginSearch::Index(index) => index,
@@ -124,7 +131,7 @@ fn find(spec: &KeySpec, args: Argv<'_>, found: &mut KeyPositions) {
             };
             let mut at = begin;
             while at <= last && at < argc {
-                found.push((at, spec.flags));
+                found(at, spec.flags);
                 at += step;
             }
         }
@@ -136,7 +143,7 @@ fn find(spec: &KeySpec, args: Argv<'_>, found: &mut KeyPositions) {
                 if position >= argc {
                     break;
                 }
-                found.push((position, spec.flags));
+                found(position, spec.flags);
             }
         }
         FindKeys::Unknown => {}

@@ -10,6 +10,7 @@ pub mod error;
 pub mod gate;
 pub mod handlers;
 pub mod keys;
+pub mod placement;
 pub mod queue;
 pub mod route;
 pub mod syntax;

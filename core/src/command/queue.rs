@@ -54,6 +54,32 @@ impl Queue {
     pub fn push_arg(&mut self, arg: &[u8]) {
         self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
         self.bytes.extend_from_slice(arg);
+        self.end_last();
+    }
+
+    /// Appends arguments to the last command, which lie one behind the other with little in between, as they do in a
+    /// request: in one copy.
+    pub fn push_span(&mut self, args: Argv<'_>) {
+        let [first, .., last] = args.ranges() else {
+            args.iter().for_each(|arg| self.push_arg(arg));
+            return;
+        };
+        let (start, offset) = (first.start, self.bytes.len() as u32);
+        self.bytes.extend_from_slice(&args.bytes()[start as usize..(last.start + last.len) as usize]);
+        let moved =
+            args.ranges().iter().map(|range| ArgRange { start: offset + (range.start - start), ..*range });
+        self.ranges.extend(moved);
+        self.end_last();
+    }
+
+    /// Appends the command `at` of another queue.
+    pub fn push_from(&mut self, other: &Queue, at: usize) {
+        let queued = &other.commands[at];
+        self.begin(queued.call, queued.place);
+        self.push_span(other.args(at));
+    }
+
+    fn end_last(&mut self) {
         let last = self.commands.last_mut().expect("a command was begun");
         last.end = self.ranges.len() as u32;
     }
@@ -160,6 +186,25 @@ mod tests {
             );
         }
         assert_eq!(words(queue.args(1)), ["MSET", "k", ""]);
+    }
+
+    #[test]
+    fn spans_of_arguments_are_copied_with_what_stands_between_them() {
+        let request = b"*4\r\n$4\r\nMSET\r\n$1\r\na\r\n$3\r\none\r\n$0\r\n\r\n";
+        let ranges = [(8, 4), (18, 1), (25, 3), (34, 0)].map(|(start, len)| ArgRange { start, len });
+        let args = Argv::new(request, &ranges);
+        let mut queue = Queue::default();
+        queue.push(Call::default(), 3, Argv::new(b"PING", &[ArgRange { start: 0, len: 4 }]));
+        queue.begin(Call::default(), 4);
+        queue.push_span(args.slice(..1));
+        queue.push_span(args.slice(2..));
+        let mut other = Queue::default();
+        other.push(Call::default(), 0, args);
+        queue.push_from(&other, 0);
+
+        assert_eq!(words(queue.args(1)), ["MSET", "one", ""]);
+        assert_eq!(words(queue.args(2)), ["MSET", "a", "one", ""]);
+        assert_eq!(queue.commands().iter().map(|queued| queued.place).collect::<Vec<_>>(), [3, 4, 0]);
     }
 
     #[test]

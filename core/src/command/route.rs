@@ -1,12 +1,12 @@
 //! Keys -> plan: on which shard or shards a command runs. Computed once, where the client is.
 
 use crate::command::Call;
-use crate::command::keys::{self, KeyPositions, key_flag};
+use crate::command::keys::{self, key_flag};
+use crate::command::placement::Placement;
 use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Merge, Scope, flag};
 use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
-use crate::shard::txn::CheckedOutKey;
 use crate::types::hash::hash_key;
 use smallvec::SmallVec;
 
@@ -34,24 +34,35 @@ pub fn route(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> 
             if shard_count == 1 {
                 return Route::One(home);
             }
-            let end = args.len().saturating_add_signed(last + 1);
-            // A key without its value: the handler refuses it, which must be before any shard has set a key.
-            if !end.saturating_sub(first).is_multiple_of(step) {
+            if !range_fits(entry, args) {
                 return Route::One(home);
             }
+            let end = args.len().saturating_add_signed(last + 1);
             one_or_many((first..end).step_by(step).map(|at| args.arg(at)), home, shard_count)
         }
         KeyShape::Complex => complex(entry.row, args, home, shard_count),
     }
 }
 
-fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Route {
-    let scope = match row.scope {
+/// Whether a command whose keys recur in steps has complete ones. A key without its value: the handler refuses it, which
+/// must be before any shard has set a key.
+pub fn range_fits(entry: &Entry, args: Argv<'_>) -> bool {
+    let KeyShape::Range { first, last, step } = entry.shape else { return true };
+    let end = args.len().saturating_add_signed(last + 1);
+    end.saturating_sub(first).is_multiple_of(step)
+}
+
+/// A row's scope for these arguments; never a custom one.
+pub fn scope(row: &Command, args: Argv<'_>, shard_count: usize) -> Scope {
+    match row.scope {
         Scope::Custom(choose) => choose(args, shard_count),
         scope => scope,
-    };
-    match scope {
-        Scope::Session | Scope::Exec => Route::Session,
+    }
+}
+
+fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Route {
+    match scope(row, args, shard_count) {
+        Scope::Session | Scope::Multi | Scope::Exec => Route::Session,
         Scope::Watch => Route::Watch,
         Scope::Every(lock) => Route::Every(lock),
         Scope::Shard(shard) => Route::One(shard),
@@ -106,25 +117,7 @@ fn lock(key: &[u8], flags: u32) -> KeyLock {
     KeyLock { id: hash_key(key), exclusive: flags & key_flag::RO == 0 }
 }
 
-/// Where a command of a transaction runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Placement {
-    /// It has no keys: on any shard that takes part.
-    Anywhere,
-    /// Whole, on one shard.
-    One(usize),
-    /// On the shards of its keys, each with its own.
-    Split,
-    /// On every shard.
-    Every(KeyspaceLock),
-    /// At home, over keys that are checked out to there.
-    CheckOut,
-    /// At home, over the session.
-    Session,
-    /// At home, over the session; what it changes is known before it runs (SELECT).
-    Settled,
-}
-
+/// Where a command of a transaction runs: [`Routes::add`](super::placement::Routes::add) without the keys.
 pub fn place(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> Placement {
     match route(entry, args, home, shard_count) {
         Route::Session if entry.row.selects.is_some() => Placement::Settled,
@@ -140,82 +133,6 @@ pub fn place(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> 
             }
         },
     }
-}
-
-/// What a transaction needs of one shard.
-#[derive(Clone, Default)]
-pub struct Need {
-    pub takes_part: bool,
-    /// All of its keys.
-    pub whole: bool,
-    pub locks: SmallVec<[KeyLock; 4]>,
-}
-
-impl Need {
-    pub fn into_lock_set(self) -> LockSet {
-        if self.whole { LockSet::Whole } else { LockSet::Keys(self.locks) }
-    }
-}
-
-/// Adds what a command needs of each shard; `needs` has one for every shard.
-pub fn add_needs(entry: &Entry, args: Argv<'_>, placement: Placement, needs: &mut [Need]) {
-    match placement {
-        Placement::Anywhere | Placement::Session | Placement::Settled => {}
-        Placement::One(shard) => {
-            let need = &mut needs[shard];
-            need.takes_part = true;
-            need.whole |= entry.row.has(flag::TOUCHES_ARBITRARY_KEYS);
-            need.locks.extend(instant_locks(entry.row, args));
-        }
-        Placement::Every(lock) => needs.iter_mut().for_each(|need| {
-            need.takes_part = true;
-            need.whole |= lock == KeyspaceLock::All;
-        }),
-        Placement::Split | Placement::CheckOut => {
-            // A key that is checked out is away for the time being: nobody else may even read it.
-            let exclusive = placement == Placement::CheckOut;
-            add_key_needs(args, &keys::positions(entry.row, args), exclusive, needs);
-        }
-    }
-}
-
-/// Adds the locks on the keys at `positions`, on their shards; `exclusive`: whatever the command does to them.
-pub fn add_key_needs(args: Argv<'_>, positions: &KeyPositions, exclusive: bool, needs: &mut [Need]) {
-    for &(at, flags) in positions {
-        let key = args.arg(at);
-        let need = &mut needs[shard_of(key, needs.len())];
-        let lock = lock(key, flags);
-        need.takes_part = true;
-        need.locks.push(KeyLock { exclusive: lock.exclusive || exclusive, ..lock });
-    }
-}
-
-/// The keys that a command has checked out, by shard: those at `positions`. (One that waits for several keys and is
-/// served by one of them leaves the others where they are.)
-pub fn check_out_keys(
-    row: &Command,
-    args: Argv<'_>,
-    positions: &KeyPositions,
-    db: u32,
-    db_count: usize,
-    shard_count: usize,
-) -> Vec<Vec<CheckedOutKey>> {
-    let mut shards: Vec<Vec<CheckedOutKey>> = vec![Vec::new(); shard_count];
-    for &(at, _) in positions {
-        let key = args.arg(at);
-        let db = (row.key_db)(args, at, db, db_count);
-        let keys = &mut shards[shard_of(key, shard_count)];
-        if !keys.iter().any(|(other_db, _, other)| *other_db == db && other == key) {
-            keys.push((db, hash_key(key), key.to_vec()));
-        }
-    }
-    shards
-}
-
-/// Finds where each key's element of a gathered reply comes from: for every key in order, its shard.
-pub fn gather_order(row: &Command, args: Argv<'_>, shard_count: usize) -> impl Iterator<Item = usize> {
-    let positions = keys::positions(row, args);
-    positions.into_iter().map(move |(at, _)| shard_of(args.arg(at), shard_count))
 }
 
 /// The shards of a command's keys, in ascending order, each once.

@@ -90,6 +90,8 @@ pub enum Scope {
     Shard(usize),
     /// Where its keys are, as [`Scope::Keys`]; home notes where that is (WATCH).
     Watch,
+    /// As [`Scope::Session`]; the commands behind it are queued (MULTI).
+    Multi,
     /// Where the commands run that were queued since MULTI. Without any, as [`Scope::Session`].
     Exec,
     /// On the shards which the function names after reading the arguments: it returns one of the above.

@@ -94,9 +94,9 @@ mod tests {
     fn steps_of_several_bytes_give_what_single_bytes_do() {
         let bytes: Vec<u8> = (0..64u32).map(|n| (n * 89 + 7) as u8).collect();
         for len in 0..bytes.len() {
-            let one_by_one = bytes[..len].iter().fold(0u16, |crc, &byte| {
-                (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)]
-            });
+            let one_by_one = bytes[..len]
+                .iter()
+                .fold(0u16, |crc, &byte| (crc << 8) ^ CRC16[0][usize::from((crc >> 8) as u8 ^ byte)]);
             assert_eq!(crc16(&bytes[..len]), one_by_one, "{len} bytes");
         }
     }

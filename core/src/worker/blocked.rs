@@ -337,7 +337,7 @@ impl Worker {
             return false;
         }
         let (entry, call, args) = (*entry, *call, args.clone());
-        self.begin_offered(token, entry, call, args.as_argv(), positions, offer);
+        self.begin_offered(token, entry, call, args.as_argv(), &positions, offer);
         true
     }
 

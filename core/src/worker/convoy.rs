@@ -1,109 +1,267 @@
-//! Convoys: commands over several shards that one client sends ahead without waiting, as one transaction.
+//! Convoys: work over several shards that one client sends ahead without waiting, as one transaction.
 //!
-//! A command over several shards is alone in its connection's pipeline, because its locks travel on other ways than
-//! commands over one key do. So a pipeline of such commands would take a round through the shards for each of them.
-//! But a client that has sent several does not mind when they take effect at one moment, and neither does anybody else:
-//! the order among them is kept, and every reply is what it would have been. So they, and what stands between them over
-//! single keys, are locked, run and answered together, as an EXEC's queue would be.
+//! A command or an EXEC over several shards is alone in its connection's pipeline, because its locks travel on other ways
+//! than commands over one key do. So a pipeline of them would take a round through the shards for each. But a client that
+//! has sent several does not mind when they take effect at one moment, and neither does anybody else: the order among
+//! them is kept, and every reply is what it would have been. So they, and what stands between them over single keys, are
+//! locked, run and answered together, as an EXEC's queue would be.
+//!
+//! Transactions join a convoy whole: a MULTI of which everything up to the EXEC has arrived, of a client that watches
+//! nothing, and in which nothing is refused. Nobody can tell then that its commands were never queued.
 //!
 //! But for those who wait for a key that one of them changes: Redis serves these before the next command runs, which
 //! may see it (LPUSH, LLEN). So a shard that has locked its keys for a convoy and finds that somebody waits for one of
-//! them refuses; then nothing is done anywhere, and home sends the commands one by one.
+//! them refuses; then nothing is done anywhere, and home sends the commands and transactions one by one.
 
 use super::Worker;
+use super::connection::Hold;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
-use crate::client::ReplyMode;
+use super::transact::{Block, Start};
+use crate::client::{Multi, ReplyMode};
 use crate::command::Call;
-use crate::command::route::{self, Placement};
-use crate::command::table::{Entry, Run, flag};
-use crate::protocol::ArgRange;
+use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
+use crate::command::table::{CommandId, CommandTable, Entry, Run, Scope, flag};
+use crate::protocol::{ArgRange, Argv};
 
 /// A convoy's requests have no more bytes than this: as long as it is under way, its keys are locked.
 const CONVOY_BYTES_MAX: usize = 64 << 10;
+
+/// Nor are there more requests in it.
+const CONVOY_REQUESTS_MAX: usize = 128;
 
 /// What cannot be part of a convoy: it may wait, needs more than its keys, or is asked for more than the gate's usual.
 const ALONE: u64 =
     flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
 
+/// Requests that have been parsed behind those of the group, to see how a convoy goes on.
+#[derive(Default)]
+pub(super) struct Ahead {
+    pub(super) requests: Vec<Prepared>,
+    pub(super) args: Vec<ArgRange>,
+}
+
+/// Requests in order that may become a convoy.
+struct Candidates<'a> {
+    table: &'static CommandTable,
+    shards: Shards,
+    /// Whether transactions can join.
+    takes_blocks: bool,
+    routes: &'a mut Routes,
+    blocks: Vec<Block>,
+    /// The MULTI whose EXEC has not come yet: its entry, and the place of what follows it.
+    open: Option<(&'static Entry, usize)>,
+    /// How many requests there are, and how many of them make up the convoy: the first ones, without an open MULTI.
+    seen: usize,
+    joined: usize,
+    /// How many of the routes are theirs.
+    joined_routes: usize,
+}
+
+impl Candidates<'_> {
+    /// Looks at the next request. Returns whether there can be more.
+    fn take(&mut self, request: &Prepared, argv: Argv<'_>) -> bool {
+        let Some(entry) = request.command.map(|id| self.table.entry(id)) else { return false };
+        if !arity_fits(entry, argv) {
+            return false;
+        }
+        self.seen += 1;
+        match entry.row.scope {
+            Scope::Multi => {
+                let nests = self.open.replace((entry, self.routes.len())).is_some();
+                self.takes_blocks && !nests
+            }
+            Scope::Exec => {
+                let Some((multi, first)) = self.open.take() else { return false };
+                let len = self.routes.len() - first;
+                if len == 0 {
+                    return false;
+                }
+                self.blocks.push(Block { first, len, multi: multi.id, exec: entry.id });
+                self.join()
+            }
+            _ => {
+                if !is_plain(entry) {
+                    return false;
+                }
+                let known = request.shard().map(|shard| (request.hash, shard));
+                let placement = self.routes.add(entry, argv, known, self.shards);
+                matches!(placement, Placement::One(_) | Placement::Split)
+                    && (self.open.is_some() || self.join())
+            }
+        }
+    }
+
+    /// All requests so far are part of the convoy, if the first, be it a command or a transaction, is over several shards.
+    fn join(&mut self) -> bool {
+        if self.joined == 0 && !is_wide(self.routes.keys_of(0..self.routes.len())) {
+            return false;
+        }
+        self.joined = self.seen;
+        self.joined_routes = self.routes.len();
+        true
+    }
+}
+
+/// Whether a command can join a convoy, wherever its keys are.
+fn is_plain(entry: &Entry) -> bool {
+    matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & ALONE == 0
+}
+
+fn is_wide(keys: &[RoutedKey]) -> bool {
+    keys.iter().any(|key| key.shard != keys[0].shard)
+}
+
 impl Worker {
-    /// Starts the requests at the start of `requests` as a convoy, if the first of them is for several shards, and at
-    /// least one more can go with it. Returns how many; 0: none is started.
+    /// Starts the requests at the start of `requests` as a convoy, if the first of them, or the transaction that it
+    /// begins, is over several shards. `behind`: where in `buf` there may be more of them. Returns how the connection
+    /// goes on, and where the requests end that are done with; `None`: there is no convoy.
     pub(super) fn begin_convoy(
         &mut self,
         at: usize,
         buf: &[u8],
         requests: &[Prepared],
         args: &[ArgRange],
-    ) -> usize {
-        let (home, shard_count) = (self.shard.index, self.shard.shard_count);
-        let joins = |request: &Prepared| {
-            let argv = request.argv(buf, args);
-            let entry = self.table.entry(request.command?);
-            let plain = matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & ALONE == 0;
-            if !plain || !arity_fits(entry, argv) {
-                return None;
-            }
-            match request.shard() {
-                Some(shard) => Some((entry, Placement::One(shard))),
-                None => match route::place(entry, argv, home, shard_count) {
-                    placement @ (Placement::One(_) | Placement::Split) => Some((entry, placement)),
-                    _ => None,
-                },
-            }
-        };
-        let [first, second, ..] = requests else { return 0 };
-        if !self.lets_convoys_pass(at)
-            || !matches!(joins(first), Some((_, Placement::Split)))
-            || joins(second).is_none()
-        {
-            return 0;
+        behind: Option<usize>,
+    ) -> Option<(Flow, usize)> {
+        let first = requests.first()?;
+        let entry = self.table.entry(first.command?);
+        let is_block = matches!(entry.row.scope, Scope::Multi);
+        if !is_block && !is_plain(entry) {
+            return None;
         }
-        let start = first.start;
-        let members: Vec<(&'static Entry, Placement)> = requests
-            .iter()
-            .take_while(|request| request.end - start <= CONVOY_BYTES_MAX)
-            .map_while(joins)
-            .collect();
-        if members.len() < 2 {
-            return 0;
+        let takes_blocks = self.connections[at].as_deref()?.client.watching.is_empty();
+        if !self.lets_convoys_pass(at, is_block) || is_block && !self.may_be_wide(&requests[1..]) {
+            return None;
+        }
+        let mut multi = self.take_multi();
+        let mut ahead = std::mem::take(&mut self.ahead);
+        let mut candidates = Candidates {
+            table: self.table,
+            shards: self.shards(),
+            takes_blocks,
+            routes: &mut multi.routes,
+            blocks: Vec::new(),
+            open: None,
+            seen: 0,
+            joined: 0,
+            joined_routes: 0,
+        };
+        let fits = |request: &Prepared| request.end - first.start <= CONVOY_BYTES_MAX;
+        let mut goes_on =
+            requests.iter().all(|request| fits(request) && candidates.take(request, request.argv(buf, args)));
+        let mut behind = behind;
+        while goes_on
+            && candidates.seen < CONVOY_REQUESTS_MAX
+            && let Some(from) = behind
+        {
+            let known = ahead.requests.len();
+            behind = self.parse_ahead(at, buf, from, &mut ahead);
+            let mut new = ahead.requests[known..].iter();
+            goes_on =
+                new.all(|request| fits(request) && candidates.take(request, request.argv(buf, &ahead.args)));
         }
 
+        let Candidates { blocks, joined, joined_routes, .. } = candidates;
+        let is_free = self.connections[at].as_deref().is_some_and(|connection| connection.pending.is_empty());
+        let flow = if joined == 0 {
+            self.give_multi(multi);
+            None
+        } else if is_free {
+            multi.routes.truncate(joined_routes);
+            let own = requests.iter().map(|request| (request, request.argv(buf, args)));
+            let others = ahead.requests.iter().map(|request| (request, request.argv(buf, &ahead.args)));
+            let end = self.start_convoy(at, own.chain(others).take(joined), multi, blocks);
+            Some((Flow::Stop, end))
+        } else {
+            self.give_multi(multi);
+            let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+            connection.hold = Some(Hold::Pending);
+            Some((Flow::Retry, first.start))
+        };
+        ahead.requests.clear();
+        ahead.args.clear();
+        self.ahead = ahead;
+        flow
+    }
+
+    /// Starts `requests`, whose commands `multi` has the routes of. Returns where they end.
+    fn start_convoy<'a>(
+        &mut self,
+        at: usize,
+        requests: impl Iterator<Item = (&'a Prepared, Argv<'a>)>,
+        mut multi: Box<Multi>,
+        blocks: Vec<Block>,
+    ) -> usize {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let client = &connection.client;
-        let call = Call {
-            command: members[0].0.id,
+        let mut call = Call {
+            command: CommandId::default(),
             db: client.db,
             resp: client.resp,
             no_touch: client.no_touch,
             in_exec: false,
             client: client.id,
-            home: home as u32,
+            home: self.shard.index as u32,
             hash: 0,
             hashed_arg: 0,
         };
-        members.iter().for_each(|(entry, _)| begin_request(connection, entry.id));
-        let mut multi = self.take_multi();
-        for (place, (request, (entry, _))) in requests.iter().zip(&members).enumerate() {
-            multi.queue.push(Call { command: entry.id, ..call }, place as u32, request.argv(buf, args));
+        let mut entry = None;
+        let mut end = 0;
+        let mut counted = 0;
+        for (request, argv) in requests {
+            let requested = self.table.entry(request.command.expect("what has joined is a command"));
+            begin_request(connection, requested.id);
+            entry.get_or_insert(requested);
+            end = request.end;
+            match requested.row.scope {
+                Scope::Multi => call.in_exec = true,
+                Scope::Exec => call.in_exec = false,
+                _ => {
+                    let place = multi.queue.len();
+                    let hashed_arg = u32::from(request.shard().is_some());
+                    let call = Call { command: requested.id, hash: request.hash, hashed_arg, ..call };
+                    multi.queue.push(call, place as u32, argv);
+                    if !call.in_exec && multi.routes.placement(place) == Placement::Split {
+                        self.shard.stats.count_transaction(shards_of(multi.routes.keys(place)).len());
+                        counted += 1;
+                    }
+                }
+            }
         }
-        let placements: Vec<Placement> = members.iter().map(|&(_, placement)| placement).collect();
-        let count = placements.len();
-        self.begin(at, members[0].0, call, multi, placements, &[]);
+        for block in &blocks {
+            let keys = multi.routes.keys_of(block.first..block.first + block.len);
+            self.shard.stats.count_transaction(shards_of(keys).len());
+            counted += 1;
+        }
+        let entry = entry.expect("there is a request");
+        let single_count = multi.queue.len() - blocks.iter().map(|block| block.len).sum::<usize>();
+        let is_convoy = single_count + blocks.len() > 1;
+        self.begin(at, Start { entry, call, multi, blocks, is_convoy, counted }, &[]);
         let flow = self.end_request(at, Flow::Stop);
         debug_assert!(flow == Flow::Stop);
-        count
+        end
     }
 
-    /// Whether nothing stands in the way of any command over keys of this connection: see `Worker::execute`.
-    fn lets_convoys_pass(&self, at: usize) -> bool {
+    /// Whether nothing stands in the way of any command over keys of this connection, and, if the first request is a
+    /// MULTI, of any transaction: see `Worker::execute`.
+    fn lets_convoys_pass(&self, at: usize, is_block: bool) -> bool {
         let Some(connection) = self.connections[at].as_deref() else { return false };
         let (client, config) = (&connection.client, &self.shard.config);
-        self.shard.shard_count > 1
-            && connection.pending.is_empty()
+        // A transaction that has to wait for earlier replies does so before its MULTI; a command, like any other.
+        (is_block || connection.pending.is_empty())
             && client.reply_mode == ReplyMode::On
             && client.multi.is_none()
             && config.maxmemory_bytes == 0
             && (client.authenticated || config.requirepass.is_empty())
             && self.globals.pause(self.shard.now_ms).is_none()
+    }
+
+    /// Whether a transaction of these requests, and others behind its EXEC, may be over several shards. Most are not, and
+    /// this is quick.
+    fn may_be_wide(&self, requests: &[Prepared]) -> bool {
+        let is_exec = |id| matches!(self.table.entry(id).row.scope, Scope::Exec);
+        let mut queued = requests.iter().take_while(|request| !request.command.is_some_and(is_exec));
+        let Some(shard) = queued.next().map(Prepared::shard) else { return false };
+        shard.is_none() || queued.any(|request| request.shard() != shard)
     }
 }

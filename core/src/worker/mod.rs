@@ -96,6 +96,7 @@ pub struct Worker {
     /// What groups of requests are parsed to: see [`Worker::take_inputs`].
     spare_vectors: Vec<(Vec<pipeline::Prepared>, Vec<ArgRange>)>,
     gathered: Vec<pipeline::Gathered>,
+    ahead: convoy::Ahead,
     config_version: u64,
     /// The command that runs is counted where all its shares come together.
     counts_elsewhere: bool,
@@ -157,6 +158,7 @@ impl Worker {
             cron: cron::Cron::default(),
             spare_vectors: Vec::new(),
             gathered: Vec::new(),
+            ahead: convoy::Ahead::default(),
             config_version,
             counts_elsewhere: false,
             waited_nanos: 0,

@@ -9,6 +9,7 @@ use super::connection::{Connection, Hold};
 use super::pipeline::{Flow, Prepared, begin_request};
 use super::transact::ParkedQueue;
 use crate::client::{ClientId, Multi, Reach, WatchedShards};
+use crate::command::placement::Placement;
 use crate::command::queue::Queue;
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, Run, Scope, flag};
@@ -105,14 +106,14 @@ impl Worker {
         match shard {
             Some(shard) => multi.reach = multi.reach.with(Some(shard)),
             None => match route::place(entry, argv, home, shard_count) {
-                route::Placement::Anywhere => {}
-                route::Placement::One(shard) => multi.reach = multi.reach.with(Some(shard)),
-                route::Placement::Split | route::Placement::CheckOut => multi.reach = Reach::Several,
-                route::Placement::Every(_) => {
+                Placement::Anywhere => {}
+                Placement::One(shard) => multi.reach = multi.reach.with(Some(shard)),
+                Placement::Split | Placement::CheckOut => multi.reach = Reach::Several,
+                Placement::Every(_) => {
                     multi.has_every = true;
                     multi.reach = if shard_count == 1 { Reach::One(0) } else { Reach::Several };
                 }
-                route::Placement::Session | route::Placement::Settled => multi.has_session = true,
+                Placement::Session | Placement::Settled => multi.has_session = true,
             },
         }
         multi.flags |= entry.row.flags;

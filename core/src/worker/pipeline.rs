@@ -13,6 +13,7 @@
 use super::IoRequest;
 use super::Worker;
 use super::connection::{Connection, Hold};
+use super::convoy::Ahead;
 use crate::client::{Client, ReplyMode};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, Run, Scope, flag};
@@ -339,16 +340,24 @@ impl Worker {
                     continue;
                 }
             }
-            let convoy = if request.shard().is_none() { self.begin_convoy(at, buf, left, args) } else { 0 };
-            let flow = if convoy > 0 {
-                *done = left[convoy - 1].end;
-                Flow::Stop
+            let convoy = if self.shard.shard_count > 1 && request.shard().is_none() {
+                let behind = matches!(group.then, Then::Parse).then_some(group.end);
+                self.begin_convoy(at, buf, left, args, behind)
             } else {
-                let flow = self.execute(at, request.argv(buf, args), Some(request));
-                if flow != Flow::Retry {
-                    *done = request.end;
+                None
+            };
+            let flow = match convoy {
+                Some((flow, end)) => {
+                    *done = end;
+                    flow
                 }
-                flow
+                None => {
+                    let flow = self.execute(at, request.argv(buf, args), Some(request));
+                    if flow != Flow::Retry {
+                        *done = request.end;
+                    }
+                    flow
+                }
             };
             if flow != Flow::Next {
                 if let Some(connection) = self.connections[at].as_deref_mut() {
@@ -444,6 +453,21 @@ impl Worker {
             }
         }
         Group { end, then: Then::Parse }
+    }
+
+    /// Parses a group of requests behind those that are about to run. Nothing is settled by it: they may be parsed again.
+    /// Returns where there may be more.
+    pub(super) fn parse_ahead(
+        &mut self,
+        at: usize,
+        buf: &[u8],
+        from: usize,
+        ahead: &mut Ahead,
+    ) -> Option<usize> {
+        let group = self.parse_group(at, buf, from, &mut ahead.requests, &mut ahead.args);
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        connection.parser.reset();
+        matches!(group.then, Then::Parse).then_some(group.end)
     }
 
     /// A connection's output, or a new buffer if it has none, to be put back in its place.

@@ -6,6 +6,7 @@
 mod cluster;
 
 mod blocking;
+mod convoy;
 mod effects;
 mod expire;
 mod keyspace;

@@ -9,8 +9,11 @@ pub const COMMANDS: &[Command] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
 
 const ANYTIME: u64 = flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
 
-const MULTI: Command =
-    Command::session("multi", 1, multi).flags(ANYTIME | flag::RUNS_IN_MULTI).acl(acl::TRANSACTION).docs(
+const MULTI: Command = Command::session("multi", 1, multi)
+    .flags(ANYTIME | flag::RUNS_IN_MULTI)
+    .acl(acl::TRANSACTION)
+    .scope(Scope::Multi)
+    .docs(
         Docs::new("transactions", "1.2.0", "Begins a transaction: the commands behind it are queued")
             .complexity("O(1)"),
     );

@@ -1,11 +1,11 @@
 //! A transaction from its home: gathers what the shards return, stage by stage, and replies.
 
 use super::stage::{self, StageKind};
-use super::{HomeTxn, SPARE_PORTIONS_MAX, Start, Stragglers, merge};
+use super::{Block, HomeTxn, SPARE_PORTIONS_MAX, Start, Stragglers, merge};
 use crate::command::Call;
-use crate::command::route::{self, Need, Placement};
-use crate::command::table::{Entry, Scope, flag};
-use crate::protocol::{Argv, Reply};
+use crate::command::placement::Placement;
+use crate::command::table::{CommandId, Scope, flag};
+use crate::protocol::{Reply, Resp};
 use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, Token};
 use crate::shard::observe::GuestEvent;
@@ -56,7 +56,7 @@ impl Worker {
         }
         let mut txn = self.transact.home.remove(&id.number).expect("it was there just now");
         if txn.outcomes.iter().any(|outcome| matches!(outcome, Some(Outcome::Refused))) {
-            if txn.is_convoy() {
+            if txn.is_convoy {
                 self.disband(*txn);
                 return;
             }
@@ -67,7 +67,7 @@ impl Worker {
             return;
         }
         self.end_stage(id, &mut txn);
-        while let Some(stage) = stage::stage_from(&txn.placements, txn.stage.commands.end) {
+        while let Some(stage) = stage::stage_from(txn.multi.routes.placements(), txn.stage.commands.end) {
             txn.stage = stage;
             if self.begin_stage(id, &mut txn) {
                 self.transact.home.insert(id.number, txn);
@@ -124,37 +124,24 @@ impl Worker {
             .iter()
             .map(|portion| portion.as_deref().map(|portion| Replies { portion, next: 0 }))
             .collect();
+        let blocks = std::mem::take(&mut txn.blocks);
+        let mut blocks = blocks.iter();
+        let mut block = blocks.next();
+        let mut block_began_nanos = 0;
         for at in txn.stage.commands.clone() {
-            let placement = txn.placements[at];
-            if placement == Placement::Settled {
-                self.run_session(txn, at);
-                continue;
+            if let Some(block) = block
+                && block.first == at
+            {
+                self.begin_block(block, &mut txn.reply);
+                block_began_nanos = txn.ran_nanos;
             }
-            let call = txn.multi.queue.commands()[at].call;
-            let entry = self.table.entry(call.command);
-            let args = txn.multi.queue.args(at);
-            let shard_count = self.shard.shard_count;
-            let shards = stage::command_shards(entry.row, args, placement, &txn.shards, shard_count);
-            let mut nanos = 0;
-            let shares: SmallVec<[&[u8]; 8]> = shards
-                .iter()
-                .map(|&shard| {
-                    let list = replies[stage::place_of(&txn.shards, shard)].as_mut();
-                    let (reply, share_nanos) = list.expect("it has run the command").next();
-                    nanos += share_nanos;
-                    reply
-                })
-                .collect();
-            let start = txn.reply.len();
-            match placement {
-                Placement::Split | Placement::Every(_) => {
-                    merge(entry, args, &shards, &shares, shard_count, &mut txn.reply);
-                }
-                _ => txn.reply.extend_from_slice(shares[0]),
+            self.merge_command(txn, at, &mut replies);
+            if let Some(ended) = block
+                && ended.first + ended.len == at + 1
+            {
+                self.count_exec(ended.exec, txn.ran_nanos - block_began_nanos);
+                block = blocks.next();
             }
-            txn.ran_nanos += nanos;
-            let waited = self.waited_by(txn);
-            self.count_command(entry, &call, args, &txn.reply[start..], nanos, waited);
         }
         drop(replies);
         for mut portion in portions.into_iter().flatten() {
@@ -165,34 +152,76 @@ impl Worker {
         }
     }
 
+    /// The replies to MULTI and to what follows it, and the beginning of that to EXEC.
+    fn begin_block(&self, block: &Block, reply: &mut Vec<u8>) {
+        let stats = &self.shard.stats;
+        stats.command(block.multi).record(0, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        let mut reply = Reply::new(reply, Resp::V2);
+        reply.ok();
+        (0..block.len).for_each(|_| reply.simple("QUEUED"));
+        reply.array(block.len);
+    }
+
+    fn count_exec(&self, exec: CommandId, ran_nanos: u64) {
+        let stats = &self.shard.stats;
+        stats.command(exec).record(ran_nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+    }
+
+    /// The reply to a command that shards have run, out of theirs.
+    fn merge_command(&mut self, txn: &mut HomeTxn, at: usize, replies: &mut [Option<Replies<'_>>]) {
+        let placement = txn.multi.routes.placement(at);
+        if placement == Placement::Settled {
+            self.run_session(txn, at);
+            return;
+        }
+        let start = txn.reply.len();
+        let mut nanos = 0;
+        let mut reply_of = |shard: u16| {
+            let list = replies[stage::place_of(&txn.shards, shard)].as_mut();
+            let (reply, share_nanos) = list.expect("it has run the command").next();
+            nanos += share_nanos;
+            reply
+        };
+        match placement {
+            Placement::One(shard) => txn.reply.extend_from_slice(reply_of(shard as u16)),
+            Placement::Anywhere => txn.reply.extend_from_slice(reply_of(txn.shards[0])),
+            _ => {
+                let keys = txn.multi.routes.keys(at);
+                let shards = stage::command_shards(placement, keys, &txn.shards);
+                let shares: SmallVec<[&[u8]; 8]> = shards.iter().map(|&shard| reply_of(shard)).collect();
+                let entry = self.table.entry(txn.multi.queue.commands()[at].call.command);
+                merge(entry, txn.multi.queue.args(at), &shards, keys, &shares, &mut txn.reply);
+            }
+        }
+        txn.ran_nanos += nanos;
+        self.count_command(txn, at, start, nanos);
+    }
+
     /// How long the transaction has been under way, and not running.
     fn waited_by(&self, txn: &HomeTxn) -> u64 {
         let elapsed = self.ticks_to_nanos(self.ticks.saturating_sub(txn.started_at_ticks));
         elapsed.saturating_sub(txn.ran_nanos)
     }
 
-    /// Counts a command that several shards, or others than this one, have run.
-    fn count_command(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        reply: &[u8],
-        nanos: u64,
-        waited_nanos: u64,
-    ) {
+    /// Counts a command that several shards, or others than this one, have run. Its reply begins at `start`.
+    fn count_command(&mut self, txn: &HomeTxn, at: usize, start: usize, nanos: u64) {
+        let call = &txn.multi.queue.commands()[at].call;
+        let entry = self.table.entry(call.command);
         let stats = &self.shard.stats;
         let command = stats.command(entry.id);
         command.record(nanos, self.shard.config.latency_tracking);
         stats.commands_processed.add(1);
-        if let Some(error) = reply.strip_prefix(b"-") {
+        if let Some(error) = txn.reply[start..].strip_prefix(b"-") {
             command.failed.add(1);
             let code = error.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
             stats.error(&String::from_utf8_lossy(code));
         }
         if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+            let waited_nanos = self.waited_by(txn);
             let waited_before = std::mem::replace(&mut self.waited_nanos, waited_nanos);
-            self.note_slow(args, nanos / 1000, call, entry);
+            self.note_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
             self.waited_nanos = waited_before;
         }
     }
@@ -241,8 +270,7 @@ impl Worker {
             self.run(entry, &call, args, None, &mut txn.reply);
             GuestWaits::default()
         } else {
-            let offer = txn.offer.as_ref().map(|&(id, _)| id);
-            let run = self.run_over_guests(entry, &call, args, txn.token, offer, &mut txn.reply);
+            let run = self.run_over_guests(entry, &call, args, txn.token, txn.offer, &mut txn.reply);
             txn.waits = !run.has_replied;
             run.waits
         };
@@ -274,11 +302,10 @@ impl Worker {
         }
         let waited = self.waited_by(&txn);
         let stats = &self.shard.stats;
-        stats.transaction_wait_nanos.add(waited);
+        stats.transaction_wait_nanos.add(waited * txn.count);
         stats.transaction_wait_max_nanos.max(waited);
         if txn.is_exec {
-            stats.command(txn.entry.id).record(txn.ran_nanos, self.shard.config.latency_tracking);
-            stats.commands_processed.add(1);
+            self.count_exec(txn.entry.id, txn.ran_nanos);
         }
         // Word that a client has left may have overtaken its WATCH.
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
@@ -298,34 +325,36 @@ impl Worker {
         self.give_buffer(reply);
     }
 
-    /// Has the commands of a convoy go one by one.
+    /// Has the members of a convoy go one by one.
     fn disband(&mut self, txn: HomeTxn) {
-        let HomeTxn { token, multi, placements, reply, .. } = txn;
-        self.go_singly(token, Box::new(Stragglers { multi, placements, next: 0, reply }));
+        let HomeTxn { token, multi, blocks, reply, .. } = txn;
+        self.go_singly(token, Box::new(Stragglers { multi, blocks: blocks.into(), next: 0, reply }));
     }
 
     /// Starts the next of them. Behind the last one, the replies leave.
     fn go_singly(&mut self, token: Token, mut behind: Box<Stragglers>) {
-        let at = behind.next;
-        let Some(&placement) = behind.placements.get(at) else {
+        let first = behind.next;
+        if first == behind.multi.queue.len() {
             self.fulfil(token, &behind.reply);
             self.give_buffer(behind.reply);
             self.give_multi(behind.multi);
             return;
-        };
-        behind.next += 1;
-        let (call, args) = (behind.multi.queue.commands()[at].call, behind.multi.queue.args(at));
-        let entry = self.table.entry(call.command);
-        let mut needs = vec![Need::default(); self.shard.shard_count];
-        route::add_needs(entry, args, placement, &mut needs);
+        }
+        let block = behind.blocks.pop_front_if(|block| block.first == first);
+        behind.next += block.map_or(1, |block| block.len);
         let mut multi = self.take_multi();
-        multi.queue.push(call, 0, args);
-        let id = self.send_plan(
-            Start { token, entry, call, multi, placements: vec![placement] },
-            needs,
-            &[],
-            None,
-        );
+        for at in first..behind.next {
+            let (queued, args) = (behind.multi.queue.commands()[at], behind.multi.queue.args(at));
+            multi.queue.push_args(queued.call, (at - first) as u32, args);
+            multi.routes.add(self.table.entry(queued.call.command), args, None, self.shards());
+        }
+        let call = behind.multi.queue.commands()[first].call;
+        let entry = self.table.entry(block.map_or(call.command, |block| block.multi));
+        let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();
+        let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
+        // It was counted with the convoy.
+        let start = Start { entry, call, multi, blocks, is_convoy: false, counted: 1 };
+        let id = self.send_plan(token, start, needs, &[], None);
         let txn = self.transact.home.get_mut(&id.number).expect("it was sent on its way just now");
         txn.behind = Some(behind);
     }

@@ -1,19 +1,20 @@
 //! One reply out of those of several shards.
 
-use crate::command::route;
+use crate::command::placement::RoutedKey;
 use crate::command::table::{Entry, Merge};
 use crate::protocol::number::parse_i64;
 use crate::protocol::skip::{Elements, skip_reply, split_array};
 use crate::protocol::{Argv, Reply, Resp};
+use smallvec::SmallVec;
 
 /// Makes one reply of those of `shards`, in their order, by the row's rule, and appends it to `out`. The first error
-/// among them is the reply, whatever the rule.
+/// among them is the reply, whatever the rule. `keys`: of the command.
 pub fn merge(
     entry: &Entry,
     args: Argv<'_>,
     shards: &[u16],
+    keys: &[RoutedKey],
     replies: &[&[u8]],
-    shard_count: usize,
     out: &mut Vec<u8>,
 ) {
     if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
@@ -27,10 +28,10 @@ pub fn merge(
         }
         Merge::AllOk => out.extend_from_slice(replies[0]),
         Merge::Gather => {
-            let mut left: Vec<_> = replies.iter().map(|reply| elements(reply)).collect();
+            let mut left: SmallVec<[_; 8]> = replies.iter().map(|reply| elements(reply)).collect();
             Reply::new(out, Resp::V2).array(left.iter().map(Elements::left).sum());
-            for shard in route::gather_order(entry.row, args, shard_count) {
-                let place = shards.iter().position(|&other| usize::from(other) == shard);
+            for key in keys {
+                let place = shards.iter().position(|&shard| shard == key.shard);
                 let place = place.expect("a key's shard takes part");
                 out.extend_from_slice(left[place].next().expect("an element for every key"));
             }

@@ -13,18 +13,20 @@ use super::Worker;
 use super::connection::Hold;
 use crate::client::{Multi, WatchedShards};
 use crate::command::Call;
-use crate::command::keys::{self, KeyPositions};
+use crate::command::keys::KeyPositions;
+use crate::command::placement::{Need, Placement, Shards, check_out_keys};
 use crate::command::queue::Queue;
-use crate::command::route::{self, Need, Placement};
-use crate::command::table::{CommandTable, Entry, KeyspaceLock, flag};
+use crate::command::table::{CommandId, CommandTable, Entry, KeyspaceLock, Scope, flag};
 use crate::protocol::Argv;
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::Ticket;
 use crate::shard::message::{Message, ParkedCommand, Token};
+use crate::shard::slot::shard_of;
 use crate::shard::txn::{CheckedOutKey, Outcome, Part, Plan, Portion, TxnId, TxnMessage, Work};
 use ahash::AHashMap;
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
+use std::collections::VecDeque;
 
 /// A transaction at its home.
 struct HomeTxn {
@@ -32,10 +34,13 @@ struct HomeTxn {
     entry: &'static Entry,
     call: Call,
     is_exec: bool,
+    /// It consists of commands and EXECs that its client sent one behind the other.
+    is_convoy: bool,
     token: Token,
+    /// The queued commands, and where they run.
     multi: Box<Multi>,
-    /// For each queued command.
-    placements: Vec<Placement>,
+    /// The EXECs among them, in order.
+    blocks: Vec<Block>,
     /// The shards that take part, in ascending order.
     shards: SmallVec<[u16; 8]>,
     /// For each shard: with which command the last stage begins in which it has work.
@@ -48,10 +53,12 @@ struct HomeTxn {
     keys: Vec<Vec<CheckedOutKey>>,
     /// The reply as far as there is any.
     reply: Vec<u8>,
+    /// As how many transactions it counts.
+    count: u64,
     ran_nanos: u64,
     started_at_ticks: u64,
-    /// For a command that has waited: the key that was offered to it, and the arguments that are the keys it needs now.
-    offer: Option<(OfferId, KeyPositions)>,
+    /// For a command that has waited: the key that was offered to it.
+    offer: Option<OfferId>,
     /// The command has found nothing and waits: there is no reply.
     waits: bool,
     /// What goes after it.
@@ -60,20 +67,40 @@ struct HomeTxn {
     pieces: u32,
 }
 
-/// What a transaction begins with.
-struct Start {
-    token: Token,
-    entry: &'static Entry,
-    call: Call,
-    multi: Box<Multi>,
-    placements: Vec<Placement>,
+/// A MULTI with all that follows it up to its EXEC, as a part of a transaction.
+#[derive(Clone, Copy)]
+pub(super) struct Block {
+    /// Its commands in the queue, of which there is one at least.
+    pub(super) first: usize,
+    pub(super) len: usize,
+    pub(super) multi: CommandId,
+    pub(super) exec: CommandId,
 }
 
-/// A convoy that was refused: its commands go one by one, each as a transaction.
+/// What a transaction begins with.
+pub(super) struct Start {
+    pub(super) entry: &'static Entry,
+    pub(super) call: Call,
+    /// With the routes of all that is queued.
+    pub(super) multi: Box<Multi>,
+    pub(super) blocks: Vec<Block>,
+    /// There is more in it than one command or EXEC.
+    pub(super) is_convoy: bool,
+    /// As how many transactions it has been counted; 0: it is still to be, as one.
+    pub(super) counted: u64,
+}
+
+impl Start {
+    fn one(entry: &'static Entry, call: Call, multi: Box<Multi>) -> Start {
+        Start { entry, call, multi, blocks: Vec::new(), is_convoy: false, counted: 0 }
+    }
+}
+
+/// A convoy that was refused: its commands and EXECs go one by one, each as a transaction.
 struct Stragglers {
     multi: Box<Multi>,
-    placements: Vec<Placement>,
-    /// Those before have ended.
+    blocks: VecDeque<Block>,
+    /// The commands before this one have ended.
     next: usize,
     /// Their replies.
     reply: Vec<u8>,
@@ -131,10 +158,20 @@ const SPARE_PORTIONS_MAX: usize = 64;
 impl Worker {
     /// Starts a command whose keys live on several shards. The connection is held until it has ended.
     pub(super) fn begin_transaction(&mut self, at: usize, entry: &'static Entry, call: Call, args: Argv<'_>) {
+        let multi = self.queue_of(entry, call, args);
+        self.begin(at, Start::one(entry, call, multi), &[]);
+    }
+
+    /// A queue of one command.
+    fn queue_of(&mut self, entry: &Entry, call: Call, args: Argv<'_>) -> Box<Multi> {
         let mut multi = self.take_multi();
         multi.queue.push(call, 0, args);
-        let placements = vec![route::place(entry, args, self.shard.index, self.shard.shard_count)];
-        self.begin(at, entry, call, multi, placements, &[]);
+        multi.routes.add(entry, args, None, self.shards());
+        multi
+    }
+
+    pub(super) fn shards(&self) -> Shards {
+        Shards { home: self.shard.index, count: self.shard.shard_count }
     }
 
     /// Starts a command that has waited, over the key that was offered to it and others at `positions`.
@@ -144,15 +181,14 @@ impl Worker {
         entry: &'static Entry,
         call: Call,
         args: Argv<'_>,
-        positions: KeyPositions,
+        positions: &KeyPositions,
         offer: OfferId,
     ) {
         let mut multi = self.take_multi();
         multi.queue.push(call, 0, args);
-        let mut needs = vec![Need::default(); self.shard.shard_count];
-        route::add_key_needs(args, &positions, true, &mut needs);
-        let start = Start { token, entry, call, multi, placements: vec![Placement::CheckOut] };
-        self.send_plan(start, needs, &[], Some((offer, positions)));
+        multi.routes.add_check_out(args, positions, self.shards());
+        let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
+        self.send_plan(token, Start::one(entry, call, multi), needs, &[], Some(offer));
     }
 
     /// Starts a command that runs on every shard.
@@ -164,17 +200,15 @@ impl Worker {
         args: Argv<'_>,
         lock: KeyspaceLock,
     ) {
-        let mut multi = self.take_multi();
-        multi.queue.push(call, 0, args);
-        let placements = vec![Placement::Every(lock)];
+        let multi = self.queue_of(entry, call, args);
+        let start = Start::one(entry, call, multi);
         if lock == KeyspaceLock::All {
-            self.begin(at, entry, call, multi, placements, &[]);
+            self.begin(at, start, &[]);
             return;
         }
         let shards = (0..self.shard.shard_count as u16).collect();
         let token = self.hold_for_transaction(at);
-        let start = Start { token, entry, call, multi, placements };
-        let (id, works) = self.register(start, shards, None);
+        let (id, works) = self.register(token, start, shards, None);
         for (shard, work) in works.into_iter().enumerate() {
             let Work::Run(portion) = work else { unreachable!("it runs on every shard") };
             self.send(shard, Message::Txn(TxnMessage::Run { id, portion }));
@@ -188,31 +222,21 @@ impl Worker {
         at: usize,
         entry: &'static Entry,
         call: Call,
-        multi: Box<Multi>,
+        mut multi: Box<Multi>,
         watching: &WatchedShards,
     ) {
-        let (home, shard_count) = (self.shard.index, self.shard.shard_count);
-        let placements = multi.queue.iter().map(|(queued, args)| {
-            route::place(self.table.entry(queued.call.command), args, home, shard_count)
-        });
-        let placements = placements.collect();
-        self.begin(at, entry, call, multi, placements, watching);
+        let shards = self.shards();
+        for (queued, args) in multi.queue.iter() {
+            let is_hashed = queued.call.hashed_arg == 1;
+            let known = is_hashed.then(|| (queued.call.hash, shard_of(args.arg(1), shards.count)));
+            multi.routes.add(self.table.entry(queued.call.command), args, known, shards);
+        }
+        self.begin(at, Start::one(entry, call, multi), watching);
     }
 
     /// Starts a queue of commands. What comes of them is one reply behind the other, or, for EXEC, an array of them.
-    pub(super) fn begin(
-        &mut self,
-        at: usize,
-        entry: &'static Entry,
-        call: Call,
-        multi: Box<Multi>,
-        placements: Vec<Placement>,
-        watching: &[u16],
-    ) {
-        let mut needs = vec![Need::default(); self.shard.shard_count];
-        for ((queued, args), &placement) in multi.queue.iter().zip(&placements) {
-            route::add_needs(self.table.entry(queued.call.command), args, placement, &mut needs);
-        }
+    pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
+        let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
@@ -220,7 +244,7 @@ impl Worker {
         let token = self.hold_for_transaction(at);
         // What this connection sent to the shards before must arrive there before the locks.
         self.flush_batches();
-        self.send_plan(Start { token, entry, call, multi, placements }, needs, watching, None);
+        self.send_plan(token, start, needs, watching, None);
         self.deliver_local();
     }
 
@@ -234,16 +258,16 @@ impl Worker {
     /// Sends a transaction on its way.
     fn send_plan(
         &mut self,
+        token: Token,
         start: Start,
         mut needs: Vec<Need>,
         watching: &[u16],
-        offer: Option<(OfferId, KeyPositions)>,
+        offer: Option<OfferId>,
     ) -> TxnId {
         let client = start.call.client;
-        let offer_id = offer.as_ref().map(|&(id, _)| id);
         let shards: SmallVec<[u16; 8]> =
             (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16).collect();
-        let (id, works) = self.register(start, shards.clone(), offer);
+        let (id, works) = self.register(token, start, shards.clone(), offer);
         let txn = &self.transact.home[&id.number];
         let pieces = txn.pieces_of_effects(self.table);
         let parts = shards.iter().zip(works).enumerate().map(|(n, (&shard, work))| {
@@ -256,9 +280,8 @@ impl Worker {
             })
         });
         let parts = parts.collect();
-        let is_convoy = txn.is_convoy();
-        let plan =
-            Plan { id, client, parts, shards, next: 0, holds: true, is_convoy, pieces, offer: offer_id };
+        let is_convoy = txn.is_convoy;
+        let plan = Plan { id, client, parts, shards, next: 0, holds: true, is_convoy, pieces, offer };
         let first = usize::from(plan.shards[0]);
         self.send(first, Message::Txn(TxnMessage::Lock(Box::new(plan))));
         id
@@ -267,33 +290,38 @@ impl Worker {
     /// Notes a transaction. Returns its name, and for each shard its share of the first stage.
     fn register(
         &mut self,
+        token: Token,
         start: Start,
         shards: SmallVec<[u16; 8]>,
-        offer: Option<(OfferId, KeyPositions)>,
+        offer: Option<OfferId>,
     ) -> (TxnId, Vec<Work>) {
-        let Start { token, entry, call, multi, placements } = start;
+        let Start { entry, call, multi, blocks, is_convoy, counted } = start;
         let number = self.transact.next_number;
         self.transact.next_number += 1;
-        self.shard.stats.count_transaction(shards.len());
-        let is_exec = matches!(entry.row.scope, crate::command::table::Scope::Exec);
+        let is_exec = matches!(entry.row.scope, Scope::Exec);
         let mut reply = self.take_buffer();
         if is_exec {
             crate::protocol::Reply::new(&mut reply, call.resp).array(multi.queue.len());
         }
-        let first = stage::stage_from(&placements, 0);
-        let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == placements.len());
+        if counted == 0 {
+            self.shard.stats.count_transaction(shards.len());
+        }
+        let first = stage::stage_from(multi.routes.placements(), 0);
+        let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
         let last_stages = if is_only_stage {
             vec![Some(0); shards.len()]
         } else {
-            stage::last_stages(self.table, &multi.queue, &placements, &shards, self.shard.shard_count)
+            stage::last_stages(&multi.routes, &shards)
         };
         let mut txn = Box::new(HomeTxn {
             entry,
             call,
             is_exec,
+            is_convoy,
             token,
             multi,
-            placements,
+            blocks,
+            count: counted.max(1),
             last_stages,
             stage: first.unwrap_or(Stage { kind: StageKind::Lists, commands: 0..0 }),
             outcomes: shards.iter().map(|_| None).collect(),
@@ -315,21 +343,17 @@ impl Worker {
 
     /// For each shard its share of the transaction's stage.
     fn stage_works(&mut self, txn: &mut HomeTxn) -> Vec<Work> {
-        let shard_count = self.shard.shard_count;
         let works = txn.shards.iter().map(|_| Work::Nothing).collect();
+        let Multi { queue, routes, .. } = &*txn.multi;
         match txn.stage.kind {
             StageKind::Session => works,
             StageKind::CheckOut => {
                 let at = txn.stage.commands.start;
-                let queued = txn.multi.queue.commands()[at];
-                let row = self.table.entry(queued.call.command).row;
-                let (db, db_count) = (queued.call.db, self.shard.dbs.len());
-                let args = txn.multi.queue.args(at);
-                let positions = match &txn.offer {
-                    Some((_, positions)) => positions.clone(),
-                    None => keys::positions(row, args),
-                };
-                let mut keys = route::check_out_keys(row, args, &positions, db, db_count, shard_count);
+                let call = queue.commands()[at].call;
+                let row = self.table.entry(call.command).row;
+                let (db_count, shard_count) = (self.shard.dbs.len(), self.shard.shard_count);
+                let keys = routes.keys(at);
+                let mut keys = check_out_keys(row, queue.args(at), keys, call.db, db_count, shard_count);
                 txn.keys =
                     txn.shards.iter().map(|&shard| std::mem::take(&mut keys[usize::from(shard)])).collect();
                 let work = |keys: &Vec<CheckedOutKey>| match keys.is_empty() {
@@ -341,12 +365,8 @@ impl Worker {
             StageKind::Lists => {
                 let spare = &mut self.transact.spare_portions;
                 let mut lists = Lists { shards: &txn.shards, works, spare };
-                let range = txn.stage.commands.clone();
-                for (at, (queued, args)) in txn.multi.queue.iter().enumerate() {
-                    if range.contains(&at) {
-                        let row = self.table.entry(queued.call.command).row;
-                        lists.add(row, queued, args, txn.placements[at], shard_count);
-                    }
+                for at in txn.stage.commands.clone() {
+                    lists.add(queue, routes, at);
                 }
                 lists.works
             }
@@ -397,17 +417,12 @@ impl Worker {
     ) {
         let mut reply = self.take_buffer();
         self.run(entry, call, args, conn, &mut reply);
-        merge(entry, args, &[0], &[&reply], 1, out);
+        merge(entry, args, &[0], &[], &[&reply], out);
         self.give_buffer(reply);
     }
 }
 
 impl HomeTxn {
-    /// Whether it consists of commands that its client sent one by one.
-    fn is_convoy(&self) -> bool {
-        !self.is_exec && self.placements.len() > 1
-    }
-
     /// How many pieces its effects have, if they are noted; 0: it changes nothing.
     fn pieces_of_effects(&self, table: &CommandTable) -> u32 {
         const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE;
@@ -415,7 +430,7 @@ impl HomeTxn {
         if !commands.any(|queued| table.entry(queued.call.command).row.flags & WRITES != 0) {
             return 0;
         }
-        let over_guests = self.placements.contains(&Placement::CheckOut);
+        let over_guests = self.multi.routes.placements().contains(&Placement::CheckOut);
         (self.shards.len() + usize::from(over_guests)) as u32
     }
 

@@ -1,10 +1,7 @@
 //! What the commands of a transaction are to each other: which of them run together, and what each shard does then.
 
-use crate::command::queue::{Queue, Queued};
-use crate::command::route::{self, Placement};
-use crate::command::table::{Command, CommandTable};
-use crate::protocol::Argv;
-use crate::shard::slot::shard_of;
+use crate::command::placement::{Placement, RoutedKey, Routes, shards_of};
+use crate::command::queue::Queue;
 use crate::shard::txn::{Portion, Work};
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -46,40 +43,27 @@ pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
 }
 
 /// The shards on which a command of a stage runs or has keys, in ascending order. `shards` are those that take part.
-pub fn command_shards(
-    row: &Command,
-    args: Argv<'_>,
-    placement: Placement,
-    shards: &[u16],
-    shard_count: usize,
-) -> SmallVec<[u16; 4]> {
+pub fn command_shards(placement: Placement, keys: &[RoutedKey], shards: &[u16]) -> SmallVec<[u16; 4]> {
     match placement {
         Placement::Anywhere => SmallVec::from_slice(&shards[..1]),
         Placement::One(shard) => SmallVec::from_slice(&[shard as u16]),
         Placement::Every(_) => SmallVec::from_slice(shards),
-        Placement::Split | Placement::CheckOut => route::key_shards(row, args, shard_count),
+        Placement::Split | Placement::CheckOut => shards_of(keys),
         Placement::Session | Placement::Settled => SmallVec::new(),
     }
 }
 
 /// For each of `shards`: with which command the last stage begins in which it has work. `None`: it has none.
-pub fn last_stages(
-    table: &CommandTable,
-    queue: &Queue,
-    placements: &[Placement],
-    shards: &[u16],
-    shard_count: usize,
-) -> Vec<Option<usize>> {
+pub fn last_stages(routes: &Routes, shards: &[u16]) -> Vec<Option<usize>> {
     let mut last = vec![None; shards.len()];
-    let mut stage = stage_from(placements, 0);
+    let mut stage = stage_from(routes.placements(), 0);
     while let Some(Stage { commands, .. }) = stage {
         for at in commands.clone() {
-            let row = table.entry(queue.commands()[at].call.command).row;
-            for shard in command_shards(row, queue.args(at), placements[at], shards, shard_count) {
+            for shard in command_shards(routes.placement(at), routes.keys(at), shards) {
                 last[place_of(shards, shard)] = Some(commands.start);
             }
         }
-        stage = stage_from(placements, commands.end);
+        stage = stage_from(routes.placements(), commands.end);
     }
     last
 }
@@ -110,39 +94,32 @@ impl Lists<'_> {
         }
     }
 
-    /// Adds a command to the lists of the shards on which it runs.
-    pub fn add(
-        &mut self,
-        row: &Command,
-        command: &Queued,
-        args: Argv<'_>,
-        placement: Placement,
-        shard_count: usize,
-    ) {
-        match placement {
-            Placement::Split => self.split(row, command, args, shard_count),
-            _ => {
-                for shard in command_shards(row, args, placement, self.shards, shard_count) {
-                    let queue = self.of(shard);
-                    queue.begin(command.call, command.place);
-                    args.iter().for_each(|arg| queue.push_arg(arg));
+    /// Adds the command `at` to the lists of the shards on which it runs.
+    pub fn add(&mut self, queue: &Queue, routes: &Routes, at: usize) {
+        match routes.placement(at) {
+            Placement::Split => self.split(queue, routes.keys(at), at),
+            Placement::One(shard) => self.of(shard as u16).push_from(queue, at),
+            placement => {
+                for shard in command_shards(placement, routes.keys(at), self.shards) {
+                    self.of(shard).push_from(queue, at);
                 }
             }
         }
     }
 
     /// Splits a request whose keys recur in groups (`MSET k v k v`): each shard gets the head and its groups.
-    fn split(&mut self, row: &Command, command: &Queued, args: Argv<'_>, shard_count: usize) {
-        let positions = crate::command::keys::positions(row, args);
-        let head_len = positions[0].0;
-        for (n, &(at, _)) in positions.iter().enumerate() {
-            let end = positions.get(n + 1).map_or(args.len(), |&(next, _)| next);
-            let queue = self.of(shard_of(args.arg(at), shard_count) as u16);
-            if queue.commands().last().is_none_or(|last| last.place != command.place) {
-                queue.begin(command.call, command.place);
-                (0..head_len).for_each(|head| queue.push_arg(args.arg(head)));
+    fn split(&mut self, queue: &Queue, keys: &[RoutedKey], at: usize) {
+        let (command, args) = (&queue.commands()[at], queue.args(at));
+        let head_len = keys[0].arg as usize;
+        for (n, key) in keys.iter().enumerate() {
+            let start = key.arg as usize;
+            let end = keys.get(n + 1).map_or(args.len(), |next| next.arg as usize);
+            let list = self.of(key.shard);
+            if list.commands().last().is_none_or(|last| last.place != command.place) {
+                list.begin(command.call, command.place);
+                list.push_span(args.slice(..head_len));
             }
-            (at..end).for_each(|member| queue.push_arg(args.arg(member)));
+            list.push_span(args.slice(start..end));
         }
     }
 }

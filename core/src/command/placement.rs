@@ -1,0 +1,277 @@
+//! Where the commands of a transaction run, and what they need there. This is worked out once, when the transaction
+//! begins at its home, and then only read: to find a key's shard and hash costs more than most of what is done with them.
+
+use crate::command::keys::{self, KeyPositions, key_flag};
+use crate::command::queue::Queue;
+use crate::command::route;
+use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Merge, Scope, flag};
+use crate::protocol::Argv;
+use crate::shard::lock::{KeyLock, LockSet};
+use crate::shard::slot::shard_of;
+use crate::shard::txn::CheckedOutKey;
+use crate::types::hash::hash_key;
+use smallvec::SmallVec;
+
+/// Where a command of a transaction runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement {
+    /// It has no keys: on any shard that takes part.
+    Anywhere,
+    /// Whole, on one shard.
+    One(usize),
+    /// On the shards of its keys, each with its own.
+    Split,
+    /// On every shard.
+    Every(KeyspaceLock),
+    /// At home, over keys that are checked out to there.
+    CheckOut,
+    /// At home, over the session.
+    Session,
+    /// At home, over the session; what it changes is known before it runs (SELECT).
+    Settled,
+}
+
+/// A key of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoutedKey {
+    pub hash: u64,
+    /// Which argument it is.
+    pub arg: u32,
+    /// Where it is locked: on its shard, or, where the command runs on another because it will be refused, there.
+    pub shard: u16,
+    pub exclusive: bool,
+}
+
+/// Where the commands of a transaction run, and their keys; by their places in the queue.
+#[derive(Default, Debug)]
+pub struct Routes {
+    placements: Vec<Placement>,
+    /// For each command: where its keys end. They begin where those of the command before end.
+    ends: Vec<u32>,
+    keys: Vec<RoutedKey>,
+}
+
+/// The shards of a process, and which of them the transaction's client is on.
+#[derive(Clone, Copy, Debug)]
+pub struct Shards {
+    pub home: usize,
+    pub count: usize,
+}
+
+impl Routes {
+    /// Adds a command. `known`: hash and shard of its key, if it is one of one key and they are known.
+    pub fn add(
+        &mut self,
+        entry: &Entry,
+        args: Argv<'_>,
+        known: Option<(u64, usize)>,
+        shards: Shards,
+    ) -> Placement {
+        let row = entry.row;
+        let placement = match entry.shape {
+            KeyShape::None => Placement::Anywhere,
+            KeyShape::First => {
+                let (hash, shard) = known.unwrap_or_else(|| {
+                    let key = args.arg(1);
+                    (hash_key(key), shard_of(key, shards.count))
+                });
+                let flags = match row.find_keys {
+                    Some(_) => keys::positions(row, args).first().map_or(0, |&(_, flags)| flags),
+                    None => row.keys[0].flags,
+                };
+                let exclusive = flags & key_flag::RO == 0;
+                self.keys.push(RoutedKey { hash, arg: 1, shard: shard as u16, exclusive });
+                Placement::One(shard)
+            }
+            KeyShape::Range { .. } if !route::range_fits(entry, args) => {
+                self.add_keys_on(shards.home, row, args)
+            }
+            KeyShape::Range { .. } => self.add_keys(row, args, shards),
+            KeyShape::Complex => match route::scope(row, args, shards.count) {
+                Scope::Session | Scope::Multi | Scope::Exec if row.selects.is_some() => Placement::Settled,
+                Scope::Session | Scope::Multi | Scope::Exec => Placement::Session,
+                Scope::Every(lock) => Placement::Every(lock),
+                Scope::Shard(shard) => self.add_keys_on(shard, row, args),
+                Scope::Keys | Scope::Watch => self.add_keys(row, args, shards),
+                Scope::Custom(_) => unreachable!("a custom scope names a plain one"),
+            },
+        };
+        self.end(placement);
+        placement
+    }
+
+    /// Adds a command that is run over checked out keys, but only over those at `positions`.
+    pub fn add_check_out(&mut self, args: Argv<'_>, positions: &KeyPositions, shards: Shards) {
+        for &(at, _) in positions {
+            self.add_key(args, at, shards.count, true);
+        }
+        self.end(Placement::CheckOut);
+    }
+
+    fn end(&mut self, placement: Placement) {
+        self.placements.push(placement);
+        self.ends.push(self.keys.len() as u32);
+    }
+
+    fn add_key(&mut self, args: Argv<'_>, at: usize, shard_count: usize, exclusive: bool) {
+        let key = args.arg(at);
+        let shard = shard_of(key, shard_count) as u16;
+        self.keys.push(RoutedKey { hash: hash_key(key), arg: at as u32, shard, exclusive });
+    }
+
+    /// Adds the keys of a command that runs where they are.
+    fn add_keys(&mut self, row: &Command, args: Argv<'_>, shards: Shards) -> Placement {
+        let first = self.keys.len();
+        keys::each(row, args, |at, flags| {
+            self.add_key(args, at, shards.count, flags & key_flag::RO == 0);
+        });
+        let added = &mut self.keys[first..];
+        let Some(shard) = added.first().map(|key| key.shard) else { return Placement::One(shards.home) };
+        let is_one = added.iter().all(|key| key.shard == shard) && !matches!(row.scope, Scope::Watch);
+        match row.merge {
+            _ if is_one => Placement::One(usize::from(shard)),
+            Merge::CheckOut => {
+                // A key that is checked out is away for the time being: nobody else may even read it.
+                added.iter_mut().for_each(|key| key.exclusive = true);
+                Placement::CheckOut
+            }
+            Merge::Sum | Merge::Gather | Merge::AllOk | Merge::ConcatArrays | Merge::With(_) => {
+                Placement::Split
+            }
+        }
+    }
+
+    /// Adds the keys of a command that runs on `shard`, wherever they are.
+    fn add_keys_on(&mut self, shard: usize, row: &Command, args: Argv<'_>) -> Placement {
+        keys::each(row, args, |at, flags| {
+            self.keys.push(RoutedKey {
+                hash: hash_key(args.arg(at)),
+                arg: at as u32,
+                shard: shard as u16,
+                exclusive: flags & key_flag::RO == 0,
+            });
+        });
+        Placement::One(shard)
+    }
+
+    pub fn placements(&self) -> &[Placement] {
+        &self.placements
+    }
+
+    pub fn placement(&self, at: usize) -> Placement {
+        self.placements[at]
+    }
+
+    pub fn len(&self) -> usize {
+        self.placements.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.placements.is_empty()
+    }
+
+    /// The keys of the command `at`, in the order of its arguments.
+    pub fn keys(&self, at: usize) -> &[RoutedKey] {
+        self.keys_of(at..at + 1)
+    }
+
+    /// The keys of several commands, in order.
+    pub fn keys_of(&self, commands: std::ops::Range<usize>) -> &[RoutedKey] {
+        let end_of = |at: usize| self.ends[at] as usize;
+        let start = commands.start.checked_sub(1).map_or(0, end_of);
+        let end = commands.end.checked_sub(1).map_or(0, end_of);
+        &self.keys[start..end]
+    }
+
+    /// Forgets all commands but the first `len`.
+    pub fn truncate(&mut self, len: usize) {
+        self.placements.truncate(len);
+        self.ends.truncate(len);
+        self.keys.truncate(self.ends.last().map_or(0, |&end| end as usize));
+    }
+
+    pub fn clear(&mut self) {
+        self.truncate(0);
+    }
+
+    /// The heap bytes behind it, for memory accounting.
+    pub fn heap_len_bytes(&self) -> usize {
+        self.placements.capacity() * size_of::<Placement>()
+            + self.ends.capacity() * size_of::<u32>()
+            + self.keys.capacity() * size_of::<RoutedKey>()
+    }
+
+    /// What the commands, which are those of `queue`, need of each shard.
+    pub fn needs(&self, table: &CommandTable, queue: &Queue, shard_count: usize) -> Vec<Need> {
+        let mut needs = vec![Need::default(); shard_count];
+        for (at, (&placement, queued)) in self.placements.iter().zip(queue.commands()).enumerate() {
+            match placement {
+                Placement::Anywhere | Placement::Session | Placement::Settled => {}
+                Placement::One(shard) => {
+                    let row = table.entry(queued.call.command).row;
+                    needs[shard].takes_part = true;
+                    needs[shard].whole |= row.has(flag::TOUCHES_ARBITRARY_KEYS);
+                }
+                Placement::Every(lock) => needs.iter_mut().for_each(|need| {
+                    need.takes_part = true;
+                    need.whole |= lock == KeyspaceLock::All;
+                }),
+                Placement::Split | Placement::CheckOut => {}
+            }
+            for key in self.keys(at) {
+                let need = &mut needs[usize::from(key.shard)];
+                need.takes_part = true;
+                need.locks.push(KeyLock { id: key.hash, exclusive: key.exclusive });
+            }
+        }
+        needs
+    }
+}
+
+/// What a transaction needs of one shard.
+#[derive(Clone, Default)]
+pub struct Need {
+    pub takes_part: bool,
+    /// All of its keys.
+    pub whole: bool,
+    pub locks: SmallVec<[KeyLock; 4]>,
+}
+
+impl Need {
+    pub fn into_lock_set(self) -> LockSet {
+        if self.whole { LockSet::Whole } else { LockSet::Keys(self.locks) }
+    }
+}
+
+/// The shards of keys, in ascending order, each once.
+pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
+    let mut shards = SmallVec::new();
+    for key in keys {
+        if let Err(at) = shards.binary_search(&key.shard) {
+            shards.insert(at, key.shard);
+        }
+    }
+    shards
+}
+
+/// The keys that a command has checked out, by shard: `keys` are all that it needs. (One that waits for several keys and
+/// is served by one of them leaves the others where they are.)
+pub fn check_out_keys(
+    row: &Command,
+    args: Argv<'_>,
+    keys: &[RoutedKey],
+    db: u32,
+    db_count: usize,
+    shard_count: usize,
+) -> Vec<Vec<CheckedOutKey>> {
+    let mut shards: Vec<Vec<CheckedOutKey>> = vec![Vec::new(); shard_count];
+    for routed in keys {
+        let (at, key) = (routed.arg as usize, args.arg(routed.arg as usize));
+        let db = (row.key_db)(args, at, db, db_count);
+        let checked_out = &mut shards[usize::from(routed.shard)];
+        if !checked_out.iter().any(|(other_db, _, other)| *other_db == db && other == key) {
+            checked_out.push((db, routed.hash, key.to_vec()));
+        }
+    }
+    shards
+}

@@ -1,0 +1,248 @@
+//! Pipelines of commands and transactions over several shards: what goes together is answered as if each had gone alone.
+
+use super::Server;
+use crate::cluster::{Cluster, Random, request_bytes};
+
+/// The bytes of requests, given in words.
+fn bytes_of<T: AsRef<str>>(requests: &[T]) -> Vec<u8> {
+    let words = |request: &T| request_bytes(&request.as_ref().split(' ').collect::<Vec<_>>());
+    requests.iter().flat_map(words).collect()
+}
+
+/// Sends requests in one piece, and returns what comes back.
+fn call_all<T: AsRef<str>>(server: &mut Server, requests: &[T]) -> String {
+    let Server { cluster, client } = server;
+    cluster.send(*client, &bytes_of(requests));
+    cluster.settle();
+    String::from_utf8(cluster.received(*client)).expect("text")
+}
+
+const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
+
+fn key(random: &mut Random) -> &'static str {
+    KEYS[random.below(KEYS.len())]
+}
+
+/// A command such as clients send: over one key, over several, and now and then one that fails.
+fn command(random: &mut Random) -> String {
+    let n = random.below(100);
+    let (one, two, three) = (key(random), key(random), key(random));
+    match random.below(20) {
+        0..=3 => format!("SET {one} {n}"),
+        4 | 5 => format!("GET {one}"),
+        6 | 7 => format!("INCR {one}"),
+        8 => format!("APPEND {one} x"),
+        9 | 10 => format!("MGET {one} {two} {three}"),
+        11 | 12 => format!("MSET {one} {n} {two} -{n} {three} {n}"),
+        13 => format!("DEL {one} {two}"),
+        14 => format!("EXISTS {one} {two} {three}"),
+        15 => format!("MSETNX {one} {n} {two} {n}"),
+        16 => format!("RENAME {one} {two}"),
+        17 => format!("GETRANGE {one} 0 {two}"),
+        18 => format!("MSET {one} {n} {two}"),
+        _ => format!("MGET {one}"),
+    }
+}
+
+/// What stands between commands, or makes a transaction another than the usual.
+fn oddity(random: &mut Random) -> String {
+    let words = [
+        "MULTI",
+        "EXEC",
+        "DISCARD",
+        "UNWATCH",
+        "NONSENSE a",
+        "GET",
+        "EXEC now",
+        "SELECT 1",
+        "SELECT 0",
+        "SELECT x",
+        "PING",
+        "DBSIZE",
+        "RANDOMKEY x",
+        "FLUSHALL",
+        "CLIENT GETNAME",
+        "CLIENT NONSENSE",
+        "SWAPDB 0 1",
+        "ECHO hello",
+    ];
+    match random.below(words.len() + 2) {
+        at if at < words.len() => words[at].to_string(),
+        _ => format!("WATCH {} {}", key(random), key(random)),
+    }
+}
+
+/// Some pipelines have `oddities` among their requests; others have CLIENT REPLY between whole transactions.
+fn pipeline(random: &mut Random, oddities: usize) -> Vec<String> {
+    let mut requests = Vec::new();
+    let modes = if oddities == 0 { &["OFF", "ON", "SKIP"][..random.below(2) * 3] } else { &[] };
+    if oddities == 0 {
+        // The pipeline before may have left a MULTI open.
+        requests.push("DISCARD".to_string());
+    }
+    for _ in 0..1 + random.below(12) {
+        if random.below(5) < modes.len() {
+            requests.push(format!("CLIENT REPLY {}", modes[random.below(modes.len())]));
+        }
+        if random.below(3) > 0 {
+            requests.push("MULTI".to_string());
+            for _ in 0..random.below(7) {
+                let odd = random.below(40) < oddities;
+                requests.push(if odd { oddity(random) } else { command(random) });
+            }
+            requests.push("EXEC".to_string());
+        }
+        for _ in 0..random.below(4) {
+            let odd = random.below(10) < oddities;
+            requests.push(if odd { oddity(random) } else { command(random) });
+        }
+    }
+    requests
+}
+
+/// Cuts bytes in a few places.
+fn pieces<'a>(random: &mut Random, bytes: &'a [u8]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| random.below(bytes.len() + 1)).collect();
+    cuts.extend([0, bytes.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).filter(|piece| !piece.is_empty()).collect()
+}
+
+/// On one shard there are no convoys, and all else is the same: the replies, the data, and what is counted.
+#[test]
+fn whatever_goes_together_is_answered_as_on_one_shard() {
+    for seed in 0..1500 {
+        let mut random = Random::new(seed);
+        let shard_count = 2 + random.below(4);
+        let mut servers = [Server::new(1), Server::new(shard_count)];
+        servers[1].cluster.random = Random::new(seed);
+        if random.below(3) == 0 {
+            servers.iter_mut().for_each(|server| assert!(server.call("HELLO 3").starts_with("%7")));
+        }
+        for _ in 0..3 {
+            let oddities = random.below(3);
+            let requests = pipeline(&mut random, oddities);
+            let bytes = bytes_of(&requests);
+            let pieces = pieces(&mut random, &bytes);
+            // Somebody else may wait for a key.
+            let (awaited, home) = (key(&mut random), random.below(shard_count));
+            let somebody_waits = oddities == 0 && random.below(2) == 0;
+            let [expected, replies] = servers.each_mut().map(|Server { cluster, client }| {
+                let other = cluster.connect(home % cluster.workers.len());
+                if somebody_waits {
+                    cluster.call(*client, &["DEL", awaited]);
+                    cluster.call(other, &["BTAKE", awaited, "0"]);
+                }
+                pieces.iter().for_each(|piece| cluster.send(*client, piece));
+                cluster.settle();
+                let replies = [*client, other].map(|client| cluster.received(client));
+                cluster.disconnect(other);
+                cluster.settle();
+                String::from_utf8(replies.concat()).expect("text")
+            });
+            assert_eq!(replies, expected, "seed {seed}, {shard_count} shards: {requests:?}");
+        }
+        servers
+            .iter_mut()
+            .for_each(|server| assert!(!call_all(server, &["DISCARD", "CLIENT REPLY ON"]).is_empty()));
+        let end = ["SELECT 1", "MGET a b c d e f g h", "SELECT 0", "MGET a b c d e f g h"];
+        let [expected, data] = servers.each_mut().map(|server| call_all(server, &end));
+        assert_eq!(data, expected, "seed {seed}");
+        assert!(servers[1].cluster.is_at_rest(), "seed {seed}");
+        let [expected, counts] = servers.each_ref().map(counts);
+        assert_eq!(counts, expected, "seed {seed}");
+    }
+}
+
+/// What INFO commandstats counts: calls and failures by command; then commands and errors in all.
+fn counts(server: &Server) -> (Vec<(String, u64, u64)>, u64, u64) {
+    let counts = server.cluster.workers[0].table.all().map(|entry| {
+        let calls = server.sum(|stats| stats.command(entry.id).calls.get());
+        (entry.full_name.clone(), calls, server.sum(|stats| stats.command(entry.id).failed.get()))
+    });
+    let counts = counts.filter(|(_, calls, _)| *calls > 0).collect();
+    let processed = server.sum(|stats| stats.commands_processed.get());
+    (counts, processed, server.sum(|stats| stats.error_replies.get()))
+}
+
+#[test]
+fn transactions_that_are_sent_ahead_take_effect_at_one_moment() {
+    let block = ["MULTI", "INCR a", "INCR b", "INCR c", "EXEC"];
+    let requests = [block; 20].concat();
+    let expected: String = (1..=20)
+        .map(|n| format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n:{n}\r\n:{n}\r\n:{n}\r\n"))
+        .collect();
+    for seed in 0..200 {
+        let mut cluster = Cluster::new(4, seed);
+        let (writer, reader) = (cluster.connect(3), cluster.connect(0));
+        cluster.send(writer, &bytes_of(&requests));
+        for _ in 0..cluster.random.below(30) {
+            cluster.step();
+        }
+        let seen = cluster.call(reader, &["MGET", "a", "b", "c"]);
+        let none = "*3\r\n$-1\r\n$-1\r\n$-1\r\n";
+        assert!(seen == none || seen == "*3\r\n$2\r\n20\r\n$2\r\n20\r\n$2\r\n20\r\n", "seed {seed}: {seen}");
+        assert_eq!(String::from_utf8(cluster.received(writer)).expect("text"), expected, "seed {seed}");
+    }
+}
+
+#[test]
+fn each_transaction_of_a_convoy_is_counted_by_its_width() {
+    let mut server = Server::new(3);
+    let requests = [
+        "MULTI",
+        "SET a 1",
+        "SET b 1",
+        "EXEC",
+        "MULTI",
+        "INCR a",
+        "EXEC",
+        "MGET a b c",
+        "GET a",
+        "MULTI",
+        "MSET a 1 b 1 c 1",
+        "EXEC",
+    ];
+    let widths = |server: &Server| {
+        [
+            server.sum(|stats| stats.transactions.get()),
+            server.sum(|stats| stats.transactions_of_1.get()),
+            server.sum(|stats| stats.transactions_of_2.get()),
+            server.sum(|stats| stats.transactions_of_3_4.get()),
+        ]
+    };
+    for request in requests {
+        server.call(request);
+    }
+    let alone = widths(&server);
+    assert_eq!(alone, [4, 1, 1, 2]);
+    call_all(&mut server, &requests);
+    assert_eq!(widths(&server), alone.map(|count| count * 2));
+}
+
+#[test]
+fn the_last_command_of_a_client_is_the_exec_of_its_convoy() {
+    let mut server = Server::new(3);
+    let requests = ["MULTI", "SET a 1", "SET b 1", "EXEC"];
+    call_all(&mut server, &requests);
+    let other = server.cluster.connect(0);
+    let list = server.cluster.call(other, &["CLIENT", "LIST"]);
+    assert!(list.contains(" cmd=exec ") && list.contains(" multi=-1 "), "{list}");
+}
+
+/// A transaction that is too long to be looked at whole runs all the same, as does what stands before and behind it.
+#[test]
+fn a_transaction_beyond_the_bounds_of_a_convoy_goes_alone() {
+    let long: Vec<String> = (0..500).map(|n| format!("SET {} {n}", KEYS[n % 8])).collect();
+    let big: Vec<String> = (0..8).map(|n| format!("SET {} {}", KEYS[n], "x".repeat(20_000))).collect();
+    for queued in [long, big] {
+        let mut requests: Vec<String> =
+            ["MULTI", "INCR i", "INCR j", "EXEC", "MULTI"].map(String::from).to_vec();
+        requests.extend(queued.iter().cloned());
+        requests.extend(["EXEC", "MULTI", "INCR i", "INCR j", "EXEC"].map(String::from));
+        let [expected, replies] =
+            [1, 3].map(|shard_count| call_all(&mut Server::new(shard_count), &requests));
+        assert_eq!(replies, expected);
+        assert!(replies.ends_with(":2\r\n:2\r\n"), "{replies}");
+    }
+}

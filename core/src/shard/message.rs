@@ -124,7 +124,10 @@ impl Batch {
     }
 
     /// Some of the batch's commands, which have been taken out of it, with their arguments.
-    pub fn calls<'a>(&'a self, commands: &'a [BatchedCommand]) -> impl Iterator<Item = (&'a Call, Argv<'a>)> {
+    pub fn calls<'a>(
+        &'a self,
+        commands: &'a [BatchedCommand],
+    ) -> impl Iterator<Item = (&'a Call, Argv<'a>)> + Clone {
         commands.iter().map(|command| (&command.call, self.args(&command.args)))
     }
 

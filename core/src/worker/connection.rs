@@ -5,13 +5,15 @@ use crate::protocol::request::RequestParser;
 use crate::runtime::driver::ConnId;
 use crate::shard::message::Token;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// The place of one reply in a connection's output order.
 pub(super) enum Slot {
     /// Another shard, or a lock, still has the command. `discard`: CLIENT REPLY left its reply out.
     Waiting { discard: bool },
-    /// Replies that are complete and wait for those before them.
-    Ready(Vec<u8>),
+    /// Replies that are complete and wait for those before them: these bytes of the connection's `ready`. No bytes may
+    /// be anywhere, for its reply, which CLIENT REPLY left out, does not keep the buffer.
+    Ready(Range<usize>),
 }
 
 /// Why a connection's requests are not executed at present. They stay in its query buffer.
@@ -38,6 +40,9 @@ const PENDING_START: usize = 16;
 const PENDING_MAX: usize = 1024;
 const PENDING_MIN: usize = 16;
 const BIG_REPLY_BYTES: usize = 16 << 10;
+
+/// In `ready` there may be so many bytes besides twice those that wait, before they are moved together.
+const READY_SLACK_BYTES: usize = 64 << 10;
 const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
 /// The buffer that a busy connection gets for its next replies, and the least that any gets.
@@ -70,7 +75,10 @@ pub struct Connection {
     /// Bytes the driver has and has not sent yet.
     pub(super) sending_bytes: usize,
     pub(super) pending: VecDeque<Slot>,
-    /// Bytes of the replies in `pending` that are complete.
+    /// The replies in `pending` that are complete, one behind the other in the order in which they came, and some that
+    /// have left. Lent by the worker, while there are any.
+    pub(super) ready: Vec<u8>,
+    /// How many of these bytes have not left.
     ready_bytes: usize,
     /// Running number of the next slot.
     pub(super) next_place: u64,
@@ -107,6 +115,7 @@ impl Connection {
             reply_peak_bytes: REPLY_BUFFER_BYTES_MAX,
             sending_bytes: 0,
             pending: VecDeque::new(),
+            ready: Vec::new(),
             ready_bytes: 0,
             next_place: 0,
             pending_max: PENDING_START,
@@ -185,7 +194,7 @@ impl Connection {
             + self.query.capacity()
             + self.out.capacity()
             + self.sending_bytes
-            + self.ready_bytes
+            + self.ready.capacity()
             + self.pending.capacity() * std::mem::size_of::<Slot>()
             + self.client.multi.as_deref().map_or(0, |multi| multi.queue.heap_len_bytes())
     }
@@ -207,17 +216,27 @@ impl Connection {
 
     /// Appends a reply that is already complete, behind those that are awaited.
     pub(super) fn queue_ready(&mut self, reply: &[u8]) {
-        self.ready_bytes += reply.len();
-        if let Some(Slot::Ready(bytes)) = self.pending.back_mut() {
-            bytes.extend_from_slice(reply);
-            return;
-        }
-        self.pending.push_back(Slot::Ready(reply.to_vec()));
-        self.next_place += 1;
+        let start = self.ready.len();
+        self.ready.extend_from_slice(reply);
+        self.note_ready(start);
     }
 
-    /// Fills an awaited place. Everything at the head that is now complete moves to the output.
-    pub(super) fn fulfil(&mut self, place: u64, reply: &[u8]) {
+    /// What stands in `ready` from `start` on are complete replies that go behind all others.
+    pub(super) fn note_ready(&mut self, start: usize) {
+        let end = self.ready.len();
+        self.ready_bytes += end - start;
+        match self.pending.back_mut() {
+            Some(Slot::Ready(range)) if range.end == start => range.end = end,
+            _ => {
+                self.pending.push_back(Slot::Ready(start..end));
+                self.next_place += 1;
+            }
+        }
+    }
+
+    /// Fills an awaited place. Everything at the head that is now complete moves to the output. Returns the buffer of
+    /// complete replies when nothing is left in it.
+    pub(super) fn fulfil(&mut self, place: u64, reply: &[u8]) -> Option<Vec<u8>> {
         let head = self.next_place - self.pending.len() as u64;
         let index = (place - head) as usize;
         let Slot::Waiting { discard } = self.pending[index] else {
@@ -227,16 +246,83 @@ impl Connection {
             if reply.len() > BIG_REPLY_BYTES { PENDING_MIN } else { (self.pending_max + 1).min(PENDING_MAX) };
         let reply = if discard { &[] } else { reply };
         if index > 0 {
+            let start = self.ready.len();
+            self.ready.extend_from_slice(reply);
             self.ready_bytes += reply.len();
-            self.pending[index] = Slot::Ready(reply.to_vec());
-            return;
+            self.pending[index] = Slot::Ready(start..self.ready.len());
+            return None;
         }
         self.out.extend_from_slice(reply);
         self.pending.pop_front();
-        while let Some(Slot::Ready(bytes)) = self.pending.front() {
-            self.ready_bytes -= bytes.len();
-            self.out.extend_from_slice(bytes);
+        while let Some(Slot::Ready(range)) = self.pending.front() {
+            self.ready_bytes -= range.len();
+            if !range.is_empty() {
+                self.out.extend_from_slice(&self.ready[range.clone()]);
+            }
             self.pending.pop_front();
         }
+        if self.ready_bytes > 0 {
+            self.compact_ready();
+            return None;
+        }
+        (!self.ready.is_empty()).then(|| {
+            self.ready.clear();
+            std::mem::take(&mut self.ready)
+        })
+    }
+
+    /// Moves the replies in `ready` together when most of it has left.
+    fn compact_ready(&mut self) {
+        if self.ready.len() <= 2 * self.ready_bytes + READY_SLACK_BYTES {
+            return;
+        }
+        let mut together = Vec::with_capacity(2 * self.ready_bytes);
+        for slot in &mut self.pending {
+            if let Slot::Ready(range) = slot
+                && range.start < range.end
+            {
+                let start = together.len();
+                together.extend_from_slice(&self.ready[range.clone()]);
+                *range = start..together.len();
+            }
+        }
+        self.ready = together;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Replies leave in the order of their places, whatever the order in which they come.
+    #[test]
+    fn replies_leave_in_order_and_the_room_for_those_that_wait_is_bounded() {
+        let mut random = 1u64;
+        let mut below = |limit: usize| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) as usize % limit
+        };
+        let mut connection = Connection::for_test(Client::new(1, 0, true));
+        let (mut expected, mut awaited) = (Vec::new(), Vec::new());
+        let mut returned = 0;
+        for n in 0..20_000u32 {
+            let reply =
+                if below(8) == 0 { Vec::new() } else { format!("{n}").repeat(1 + below(300)).into_bytes() };
+            expected.extend_from_slice(&reply);
+            if below(3) == 0 && !connection.pending.is_empty() {
+                connection.queue_ready(&reply);
+            } else {
+                awaited.push((connection.await_reply(0).place, reply));
+            }
+            let is_last = n == 19_999;
+            while awaited.len() > 20 || is_last && !awaited.is_empty() {
+                let (place, reply) = awaited.remove(below(awaited.len()));
+                returned += u32::from(connection.fulfil(place, &reply).is_some());
+            }
+            assert!(connection.ready.len() <= 2 * connection.ready_bytes + READY_SLACK_BYTES + 2 * 1500);
+        }
+        assert!(connection.out == expected && connection.pending.is_empty());
+        assert_eq!((connection.ready.len(), connection.ready_bytes), (0, 0));
+        assert!(returned > 0);
     }
 }

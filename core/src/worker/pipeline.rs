@@ -5,7 +5,7 @@
 //! short inputs of several connections, which are gathered to one group as far as parsing and prefetching go.
 //!
 //! There are two ways to run a request, with the same outcome. `execute` is the general one; requests for one key
-//! of this shard, on a connection with nothing special about it, are run by [`straight`](super::straight).
+//! on a connection with nothing special about it are run by [`straight`](super::straight).
 //!
 //! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
 //! the bytes from there on stay in its query buffer.
@@ -55,7 +55,7 @@ pub(super) struct Prepared {
     pub(super) hash: u64,
     pub(super) shard: u32,
     pub(super) db: u32,
-    /// A complete command of one key of this shard.
+    /// A complete command over one key.
     pub(super) is_straight: bool,
 }
 
@@ -406,7 +406,6 @@ impl Worker {
         // Until a client has logged in, every request may change what the next one may be.
         let group_max = if connection.client.authenticated { GROUP_MAX } else { 1 };
         let db = connection.client.db;
-        let home = self.shard.index as u32;
         let len_max = prepared.len() + group_max;
         let mut end = from;
         while prepared.len() < len_max {
@@ -436,7 +435,8 @@ impl Worker {
                             let key = argv.arg(1);
                             request.hash = hash_key(key);
                             request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            request.is_straight = request.shard == home && arity_fits(entry, argv);
+                            request.is_straight =
+                                matches!(entry.row.run, Run::Keys(_)) && arity_fits(entry, argv);
                         }
                     }
                     prepared.push(request);
@@ -646,9 +646,9 @@ impl Worker {
         if connection.pending.is_empty() {
             write(&mut Reply::new(&mut connection.out, resp));
         } else {
-            let mut bytes = Vec::new();
-            write(&mut Reply::new(&mut bytes, resp));
-            connection.queue_ready(&bytes);
+            let start = connection.ready.len();
+            write(&mut Reply::new(&mut connection.ready, resp));
+            connection.note_ready(start);
         }
         self.mark_dirty(at);
     }
@@ -708,6 +708,9 @@ impl Worker {
             }
             connection.out = out;
         } else {
+            if connection.ready.capacity() == 0 {
+                connection.ready = self.spare_buffers.pop().unwrap_or_default();
+            }
             connection.queue_ready(&out);
             self.give_buffer(out);
         }
@@ -848,13 +851,20 @@ impl Worker {
         if connection.conn.generation() != token.generation {
             return;
         }
-        connection.fulfil(token.place, reply);
+        if connection.ready.capacity() == 0 && connection.pending.len() > 1 {
+            connection.ready = self.spare_buffers.pop().unwrap_or_default();
+        }
+        let emptied = connection.fulfil(token.place, reply);
+        let was_waiting = matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked));
         let go_on = match connection.hold {
             Some(Hold::Pending) => connection.pending.is_empty(),
             Some(Hold::Transaction | Hold::Blocking | Hold::Blocked) => true,
             Some(Hold::Paused | Hold::Filling) | None => false,
         };
-        if matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked)) {
+        if let Some(buffer) = emptied {
+            self.give_buffer(buffer);
+        }
+        if was_waiting {
             self.end_wait(at);
         }
         self.mark_dirty(at);

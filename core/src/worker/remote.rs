@@ -3,9 +3,9 @@
 use super::Worker;
 use crate::command::Call;
 use crate::command::queue::Queue;
-use crate::command::table::{Run, flag};
+use crate::command::table::{Entry, Run, flag};
 use crate::protocol::{Argv, OwnedArgv};
-use crate::shard::message::{BATCH_BYTES_MAX, Batch, Message, ParkedCommand, Token};
+use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, ParkedCommand, Token};
 
 /// Batches kept for reuse.
 const SPARE_BATCHES_MAX: usize = 64;
@@ -73,17 +73,29 @@ impl Worker {
         }
         self.shard.stats.commands_remote.add(commands.len() as u64);
         let mut next = 0;
+        // Behind the last command that was timed: see `time_straight`.
+        let mut timed = 0;
         while let Some(command) = commands.get(next) {
+            let entry = self.table.entry(command.call.command);
+            if self.shard.locks.is_empty() && entry.is_constant_time && is_straight(command, entry) {
+                next += 1;
+                self.run_untimed(entry, &command.call, batch.args(&command.args), &mut replies);
+                batch.answered.push((command.token, replies.len() as u32));
+                self.answer_early(from, &mut batch, &mut replies);
+                continue;
+            }
+            self.time_straight(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
             next += 1;
             if let Some(exec) = command.exec {
                 let queued = &commands[next..next + exec.len as usize];
                 next += queued.len();
+                timed = next;
                 if self.execute_remote_exec(from, command, exec.watches, &batch, queued, &mut replies) {
                     batch.answered.push((command.token, replies.len() as u32));
                 }
                 continue;
             }
-            let entry = self.table.entry(command.call.command);
+            timed = next;
             let args = batch.args(&command.args);
             if !self.shard.locks.is_empty()
                 && matches!(entry.row.run, Run::Keys(_))
@@ -106,17 +118,24 @@ impl Worker {
                 self.run(entry, &command.call, args, None, &mut replies);
             }
             batch.answered.push((command.token, replies.len() as u32));
-            if replies.len() > BATCH_BYTES_MAX {
-                let mut early = self.spare_batches.pop().unwrap_or_default();
-                early.answered = std::mem::take(&mut batch.answered);
-                early.replies = std::mem::take(&mut replies);
-                self.send(from, Message::Replies(early));
-            }
+            self.answer_early(from, &mut batch, &mut replies);
         }
+        self.time_straight(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
         batch.replies = replies;
         batch.commands = commands;
         batch.clear_commands();
         self.send(from, Message::Replies(batch));
+    }
+
+    /// Sends the replies to a part of a batch ahead if they have become long.
+    #[inline]
+    fn answer_early(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
+        if replies.len() > BATCH_BYTES_MAX {
+            let mut early = self.spare_batches.pop().unwrap_or_default();
+            early.answered = std::mem::take(&mut batch.answered);
+            early.replies = std::mem::take(replies);
+            self.send(from, Message::Replies(early));
+        }
     }
 
     /// Hands replies to the connections which wait for them.
@@ -149,4 +168,10 @@ impl Worker {
         batch.answered.push((token, reply.len() as u32));
         self.send(home, Message::Replies(batch));
     }
+}
+
+/// Whether a command runs in the short way: see `straight`.
+#[inline]
+fn is_straight(command: &BatchedCommand, entry: &Entry) -> bool {
+    command.exec.is_none() && matches!(entry.row.run, Run::Keys(_)) && !entry.row.has(flag::BLOCKING)
 }

@@ -1,12 +1,13 @@
-//! The short way: requests for one key of this shard, on a connection with nothing special about it, in a tight loop.
+//! The short way: requests for one key, on a connection with nothing special about it, in a tight loop.
 //!
-//! What `Worker::execute` asks for each request is asked once for all of them, and the clock is read once for those that
-//! take constant time. The outcome is the same.
+//! What `Worker::execute` asks for each request is asked once for all of them. Those for keys of other shards go into
+//! the batches there, those for keys of this one run, and the clock is read once for those that take constant time. The
+//! outcome is the same. What other shards send in a batch has been through that, and runs here in the same manner.
 
 use super::Worker;
 use super::pipeline::{OUTPUT_WATCHED_BYTES, Prepared};
 use crate::client::ReplyMode;
-use crate::command::table::{CommandId, Run, flag};
+use crate::command::table::{CommandId, Entry, Run, flag};
 use crate::command::{Call, Ctx};
 use crate::protocol::reply::Reply;
 use crate::protocol::{ArgRange, Argv};
@@ -21,7 +22,7 @@ impl Worker {
         let client = &connection.client;
         let config = &self.shard.config;
         let plain = client.multi.is_none()
-            && connection.pending.is_empty()
+            && connection.pending.len() < connection.pending_max
             && client.reply_mode == ReplyMode::On
             && (client.authenticated || config.requirepass.is_empty())
             && self.shard.locks.is_empty()
@@ -45,8 +46,8 @@ impl Worker {
         Some((call, out_of_the_way | bounded))
     }
 
-    /// Runs the straight requests at the start of `requests`, and returns how many. The connection may be closed then,
-    /// over its output limit.
+    /// Runs the straight requests at the start of `requests`, or sends them where they run, and returns how many. The
+    /// connection may be closed then, over its output limit.
     pub(super) fn run_straight(
         &mut self,
         at: usize,
@@ -55,62 +56,61 @@ impl Worker {
         args: &[ArgRange],
     ) -> usize {
         let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
-        let mut out = self.take_output(at);
+        let Some(mut replies) = self.open_replies(at) else { return 0 };
         let table = self.table;
-        // Nobody begins to read effects, or to wait for a key, by a straight request.
-        let notes_effects = self.shard.effects.is_on();
+        let home = self.shard.index as u32;
+        // Nobody begins to wait for a key by a straight request.
         let is_awaited = !self.shard.blocking.is_empty();
-        let argv_of = |request: &Prepared| request.argv(buf, args);
-        // Commands that have run and have not been timed.
-        let mut untimed = 0;
+        let shared = call;
+        let ran_here = |request: &&Prepared| request.shard == home;
+        let call_of = |request: &Prepared| {
+            (Call { command: request.command.unwrap_or_default(), ..shared }, request.argv(buf, args))
+        };
+        // Behind the last request that was timed.
+        let mut timed = 0;
         let mut count = 0;
         for request in requests {
             let Some(id) = request.command else { break };
             let entry = table.entry(id);
-            let Run::Keys(handler) = entry.row.run else { break };
             if !request.is_straight || entry.row.flags & other_flags != 0 {
                 break;
             }
-            if !entry.is_constant_time {
-                self.time_straight(&requests[count - untimed..count], &call, argv_of);
-                untimed = 0;
-            }
             call.command = id;
             call.hash = request.hash;
-            let start = out.len();
-            let mut ctx = Ctx {
-                shard: &mut self.shard,
-                call: &call,
-                args: argv_of(request),
-                reply: Reply::new(&mut out, call.resp),
-            };
-            if let Err(error) = handler(&mut ctx) {
-                self.fail(entry, &error, call.resp, start, &mut out);
-            }
-            if notes_effects {
-                self.note_effects(entry, &call, argv_of(request));
-            }
-            count += 1;
-            untimed += 1;
-            if !entry.is_constant_time {
-                self.time_straight(&requests[count - 1..count], &call, argv_of);
-                untimed = 0;
-            }
-            if out.len() >= OUTPUT_WATCHED_BYTES {
-                break;
-            }
-            // What it has changed may be locked now, for those who wait for it.
-            if is_awaited && !self.shard.locks.is_empty() {
-                break;
+            if request.shard == home {
+                if !entry.is_constant_time {
+                    self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
+                    timed = count;
+                }
+                self.run_untimed(entry, &call, request.argv(buf, args), &mut replies.out);
+                count += 1;
+                if !entry.is_constant_time {
+                    self.time_straight(requests[timed..count].iter().map(call_of));
+                    timed = count;
+                }
+                // What it has changed may be locked now, for those who wait for it.
+                let is_locked = is_awaited && !self.shard.locks.is_empty();
+                if is_locked || replies.out.len() >= OUTPUT_WATCHED_BYTES {
+                    break;
+                }
+            } else {
+                self.close_replies(at, replies);
+                let connection = self.connections[at].as_deref_mut().expect("its replies were open just now");
+                let token =
+                    (connection.pending.len() < connection.pending_max).then(|| connection.await_reply(at));
+                replies = self.open_replies(at).expect("nothing closes a connection meanwhile");
+                let Some(token) = token else { break };
+                self.batch(request.shard as usize, token, call, request.argv(buf, args));
+                count += 1;
             }
         }
-        self.time_straight(&requests[count - untimed..count], &call, argv_of);
+        self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
+        self.close_replies(at, replies);
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
-        connection.out = out;
         if count > 0 {
-            connection.client.last_command = Some(call.command);
+            connection.client.last_command = requests[count - 1].command;
             connection.client.command_count += count as u64;
-            let is_watched = connection.out.len() >= OUTPUT_WATCHED_BYTES;
+            let is_watched = connection.output_len_bytes() >= OUTPUT_WATCHED_BYTES;
             self.mark_dirty(at);
             if is_watched {
                 self.check_output_limit(at);
@@ -119,33 +119,83 @@ impl Worker {
         count
     }
 
-    /// Counts and times what has run since the clock was read last: one command, or several that take constant time.
-    /// These are timed together, for reading the clock costs as much as looking a key up, and each is charged the mean.
-    fn time_straight<'a>(
-        &mut self,
-        requests: &[Prepared],
-        call: &Call,
-        argv_of: impl Fn(&Prepared) -> Argv<'a>,
-    ) {
-        if requests.is_empty() {
-            return;
+    /// Lends the buffer in which the next replies to a connection belong.
+    #[inline]
+    fn open_replies(&mut self, at: usize) -> Option<Replies> {
+        let connection = self.connections[at].as_deref_mut()?;
+        if connection.pending.is_empty() {
+            return Some(Replies { out: self.take_output(at), waits_from: None });
         }
-        let nanos = self.take_time();
-        let mean = nanos / requests.len() as u64;
-        let stats = &self.shard.stats;
-        stats.commands_processed.add(requests.len() as u64);
-        let track_latency = self.shard.config.latency_tracking;
-        for id in requests.iter().filter_map(|request| request.command) {
-            stats.command(id).record(mean, track_latency);
+        let mut out = std::mem::take(&mut connection.ready);
+        if out.capacity() == 0 {
+            out = self.take_buffer();
         }
-        if nanos >= self.slow_from_nanos {
-            // Which of several it was nobody knows; the one with the most to do is the best guess.
-            let longest = requests.iter().max_by_key(|request| request.end - request.start);
-            if let Some(request) = longest
-                && let Some(id) = request.command
-            {
-                self.note_slow(argv_of(request), nanos / 1000, call, self.table.entry(id));
+        Some(Replies { waits_from: Some(out.len()), out })
+    }
+
+    #[inline]
+    fn close_replies(&mut self, at: usize, replies: Replies) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        match replies.waits_from {
+            None => connection.out = replies.out,
+            Some(start) => {
+                connection.ready = replies.out;
+                if connection.ready.len() > start {
+                    connection.note_ready(start);
+                }
             }
         }
     }
+
+    /// Runs a command over keys that nothing stands in the way of. It is counted and timed when
+    /// [`time_straight`](Self::time_straight) is told about it.
+    #[inline]
+    pub(super) fn run_untimed(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let Run::Keys(handler) = entry.row.run else { unreachable!("only commands over keys are straight") };
+        let start = out.len();
+        let mut ctx = Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
+        if let Err(error) = handler(&mut ctx) {
+            self.fail(entry, &error, call.resp, start, out);
+        }
+        if self.shard.effects.is_on() {
+            self.note_effects(entry, call, args);
+        }
+    }
+
+    /// Counts and times what has run since the clock was read last: one command, or several that take constant time.
+    /// These are timed together, for reading the clock costs as much as looking a key up, and each is charged the mean
+    /// (with its share in sending what stood between them to other shards).
+    pub(super) fn time_straight<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {
+        let count = commands.clone().count() as u64;
+        if count == 0 {
+            return;
+        }
+        let nanos = self.take_time();
+        let stats = &self.shard.stats;
+        stats.commands_processed.add(count);
+        let track_latency = self.shard.config.latency_tracking;
+        for (call, _) in commands.clone() {
+            stats.command(call.command).record(nanos / count, track_latency);
+        }
+        if nanos >= self.slow_from_nanos {
+            // Which of several it was nobody knows; the one with the most to do is the best guess.
+            let len_bytes = |args: &Argv<'_>| args.iter().map(<[u8]>::len).sum::<usize>();
+            if let Some((call, args)) = commands.max_by_key(|(_, args)| len_bytes(args)) {
+                self.note_slow(args, nanos / 1000, &call, self.table.entry(call.command));
+            }
+        }
+    }
+}
+
+/// A connection's buffer for replies, while it is lent.
+struct Replies {
+    out: Vec<u8>,
+    /// Its replies from here on wait for others; `None`: they may leave.
+    waits_from: Option<usize>,
 }

@@ -24,10 +24,13 @@ const RECENT_MS: i64 = 8000;
 /// Tables that have not grown for so long are moved to huge pages.
 const GROWTH_REST_MS: i64 = 2000;
 
-/// At most one part in so many of the time goes into that, for which a busy shard keeps its clients waiting.
-const HUGE_PAGE_SHARE_BUSY: u64 = 50;
-/// The same while no command comes.
+/// At most one part in so many of the time goes into that while no command comes, ...
 const HUGE_PAGE_SHARE_IDLE: u64 = 2;
+/// ... while some do, which it keeps waiting, ...
+const HUGE_PAGE_SHARE_BUSY: u64 = 50;
+/// ... and while some do and each move stalls them for long: a machine whose memory is hard to get.
+const HUGE_PAGE_SHARE_STALLING: u64 = 5000;
+const HUGE_PAGE_STALL_NANOS: u64 = 1_500_000;
 
 #[derive(Default)]
 pub(super) struct Cron {
@@ -141,7 +144,11 @@ impl Worker {
             let spent_nanos = self.clock.ticks_to_nanos(self.clock.ticks().saturating_sub(started));
             let commands = self.shard.stats.commands_processed.get();
             let is_idle = commands == std::mem::replace(&mut self.cron.commands_at_huge_page, commands);
-            let share = if is_idle { HUGE_PAGE_SHARE_IDLE } else { HUGE_PAGE_SHARE_BUSY };
+            let share = match spent_nanos {
+                _ if is_idle => HUGE_PAGE_SHARE_IDLE,
+                HUGE_PAGE_STALL_NANOS.. => HUGE_PAGE_SHARE_STALLING,
+                _ => HUGE_PAGE_SHARE_BUSY,
+            };
             let pause_ms = (spent_nanos * (share - 1)).div_ceil(1_000_000);
             self.cron.huge_page_at_ms = now_ms + pause_ms.max(1) as i64;
         }
@@ -308,21 +315,23 @@ mod tests {
         assert_eq!(connection.query.capacity(), 0);
     }
 
-    /// How long after its last growth all chunks of a table have had their turn to go to a huge page.
-    fn moved_after_ms(commands_per_turn: u64) -> i64 {
+    /// How long after its last growth all chunks of a table have had their turn to go to a huge page, if each of them takes
+    /// so long.
+    fn moved_after_ms(commands_per_turn: u64, look_nanos: u64) -> i64 {
         let (mut worker, clock) = worker_alone();
+        clock.look_nanos.store(look_nanos, Ordering::Relaxed);
         let table: &mut Table = &mut worker.shard.dbs[0].table;
         for key in (0..100_000u32).map(u32::to_le_bytes) {
             table.set(hash_key(&key), &key, NewValue::Str(&[7; 64]), SetExpire::Clear);
         }
         let mut moved_at_ms = 0;
-        while clock.wall_ms() < 10_000 {
+        while clock.wall_ms() < 100_000 {
             let is_due = clock.wall_ms() >= worker.cron.huge_page_at_ms;
             worker.before_wait();
             worker.begin_turn();
             worker.shard.stats.commands_processed.add(commands_per_turn);
             worker.end_turn();
-            if is_due && worker.cron.huge_page_at_ms - clock.wall_ms() < TURN_INTERVAL_MS_MAX {
+            if is_due && worker.cron.huge_page_at_ms - clock.wall_ms() != TURN_INTERVAL_MS_MAX {
                 moved_at_ms = clock.wall_ms();
             }
             clock.sleep(Duration::from_millis(worker.idle_ms().max(1) as u64));
@@ -332,9 +341,12 @@ mod tests {
 
     #[test]
     fn a_table_at_rest_goes_to_huge_pages_and_sooner_where_nobody_is_kept_waiting() {
-        // Each takes a millisecond here, and there are at least three.
-        let (idle_ms, busy_ms) = (moved_after_ms(0), moved_after_ms(1));
+        // There are at least three.
+        let (idle_ms, busy_ms) = (moved_after_ms(0, 1_000_000), moved_after_ms(1, 1_000_000));
         assert!((0..100).contains(&idle_ms), "{idle_ms}");
         assert!((2 * 49..2000).contains(&busy_ms), "{busy_ms}");
+        let (idle_ms, busy_ms) = (moved_after_ms(0, 6_000_000), moved_after_ms(1, 6_000_000));
+        assert!((0..600).contains(&idle_ms), "{idle_ms}");
+        assert!((2 * 29_000..).contains(&busy_ms), "{busy_ms}");
     }
 }

@@ -1,4 +1,4 @@
-//! A worker alone, under a clock that moves only when it sleeps; to measure with, each look at it takes a millisecond.
+//! A worker alone, under a clock that moves only when it sleeps. To measure with, each look at it takes as long as set.
 
 use super::*;
 use crate::command::handlers::FAMILIES;
@@ -10,7 +10,8 @@ use std::time::Duration;
 #[derive(Default)]
 pub(super) struct Sleeper {
     now_ms: AtomicI64,
-    looks: AtomicU64,
+    ticks: AtomicU64,
+    pub(super) look_nanos: AtomicU64,
 }
 
 impl Clock for Sleeper {
@@ -23,7 +24,7 @@ impl Clock for Sleeper {
     }
 
     fn ticks(&self) -> u64 {
-        self.looks.fetch_add(1_000_000, Ordering::Relaxed)
+        self.ticks.fetch_add(self.look_nanos.load(Ordering::Relaxed), Ordering::Relaxed)
     }
 
     fn ticks_to_nanos(&self, ticks: u64) -> u64 {

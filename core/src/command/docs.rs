@@ -18,6 +18,8 @@ pub struct Docs {
     pub history: &'static [(&'static str, &'static str)],
     /// (since which version, what to use instead), for deprecated commands.
     pub deprecated: Option<(&'static str, &'static str)>,
+    /// Not for users: between servers, or for their developers.
+    pub is_internal: bool,
 }
 
 impl Docs {
@@ -30,6 +32,7 @@ impl Docs {
         tips: &[],
         history: &[],
         deprecated: None,
+        is_internal: false,
     };
 
     pub const fn new(group: &'static str, since: &'static str, summary: &'static str) -> Docs {
@@ -53,6 +56,11 @@ impl Docs {
 
     pub const fn history(mut self, history: &'static [(&'static str, &'static str)]) -> Docs {
         self.history = history;
+        self
+    }
+
+    pub const fn internal(mut self) -> Docs {
+        self.is_internal = true;
         self
     }
 

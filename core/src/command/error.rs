@@ -26,6 +26,8 @@ impl CommandError {
     pub const NO_AUTH: CommandError = CommandError::fixed("NOAUTH Authentication required.");
     pub const OUT_OF_MEMORY: CommandError =
         CommandError::fixed("OOM command not allowed when used memory > 'maxmemory'.");
+    pub const NO_REPLICAS: CommandError =
+        CommandError::fixed("NOREPLICAS Not enough good replicas to write.");
 
     /// A text that is always the same. It starts with its code.
     pub const fn fixed(text: &'static str) -> CommandError {

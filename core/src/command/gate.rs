@@ -70,13 +70,15 @@ fn clipped(bytes: &[u8], len_max: usize) -> String {
 /// Whether the session may call the command now.
 ///
 /// # Errors
-/// NOAUTH; a protected command that the configuration does not allow this client; OOM, where `over_memory`.
+/// NOAUTH; a protected command that the configuration does not allow this client; OOM, where `over_memory`; NOREPLICAS,
+/// where there are fewer `good_replicas` than a write needs.
 #[inline]
 pub fn check(
     row: &Command,
     client: &Client,
     config: &Config,
     over_memory: impl FnOnce() -> bool,
+    good_replicas: impl FnOnce() -> usize,
 ) -> Result<(), CommandError> {
     // A password that has been taken away is not asked for, also of those who came while there was one.
     if !client.authenticated && !row.has(flag::NO_AUTH) && !config.requirepass.is_empty() {
@@ -88,17 +90,35 @@ pub fn check(
     if config.maxmemory_bytes != 0 && takes_memory(row, client) && over_memory() {
         return Err(CommandError::OUT_OF_MEMORY);
     }
+    if needs_replicas(config)
+        && flags_with_queue(row, client) & flag::WRITE != 0
+        && good_replicas() < config.min_replicas_to_write as usize
+    {
+        return Err(CommandError::NO_REPLICAS);
+    }
     Ok(())
+}
+
+/// Whether writes are refused without replicas.
+#[inline]
+pub fn needs_replicas(config: &Config) -> bool {
+    config.min_replicas_to_write != 0 && config.min_replicas_max_lag_s != 0
+}
+
+/// The flags of a command; those of an EXEC are the flags of all that it runs, too.
+pub fn flags_with_queue(row: &Command, client: &Client) -> u64 {
+    match client.multi.as_deref() {
+        Some(multi) if matches!(row.scope, Scope::Exec) => row.flags | multi.flags,
+        Some(_) | None => row.flags,
+    }
 }
 
 /// Whether a command is refused when there is no memory left. To be queued takes some, whatever the command; an EXEC
 /// takes what its queue takes.
 fn takes_memory(row: &Command, client: &Client) -> bool {
-    match client.multi.as_deref() {
-        Some(multi) if matches!(row.scope, Scope::Exec) => multi.flags & flag::DENYOOM != 0,
-        Some(_) if !row.has(flag::RUNS_IN_MULTI) => true,
-        Some(_) | None => row.has(flag::DENYOOM),
-    }
+    let is_queued =
+        client.multi.is_some() && !matches!(row.scope, Scope::Exec) && !row.has(flag::RUNS_IN_MULTI);
+    is_queued || flags_with_queue(row, client) & flag::DENYOOM != 0
 }
 
 pub fn protected_allowed(access: ProtectedAccess, client: &Client) -> bool {

@@ -454,9 +454,8 @@ directives! {
     repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, REPLICATION,
         check check::repl_backlog_size;
     repl_backlog_ttl_s: i64 = 3600; "repl-backlog-ttl", int(0, I64_MAX), NONE, REPLICATION;
-    min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE,
-        Status::Refused(Feature::Replication);
-    min_replicas_max_lag_s: u32 = 10; "min-replicas-max-lag" | "min-slaves-max-lag", COUNT, NONE, REPLICATION;
+    min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE, LIVE;
+    min_replicas_max_lag_s: u32 = 10; "min-replicas-max-lag" | "min-slaves-max-lag", COUNT, NONE, LIVE;
     propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore; "propagation-error-behavior",
         TYPE, NONE, REPLICATION;
 

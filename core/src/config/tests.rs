@@ -131,7 +131,6 @@ fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
         ("tls-port", "6380", "no TLS"),
         ("replicaof", "127.0.0.1 6379", "no replication"),
         ("slaveof", "127.0.0.1 6379", "no replication"),
-        ("min-replicas-to-write", "1", "no replication"),
         ("aclfile", "/etc/redis/users.acl", "no ACL users"),
     ];
     for (name, value, absence) in refusals {

@@ -215,7 +215,12 @@ impl EffectLog {
         match self.readers.iter().position(|&reader| reader == client) {
             Some(at) => {
                 self.readers.swap_remove(at);
-                self.is_on = !self.readers.is_empty();
+                let goes_on = !self.readers.is_empty();
+                match &mut self.scope {
+                    // The transaction that has struck him off leaves its effects whole.
+                    Scope::Piece { was_on, .. } => *was_on = goes_on,
+                    Scope::Command | Scope::Local => self.is_on = goes_on,
+                }
             }
             None => self.departed.push(client),
         }

@@ -18,7 +18,7 @@ use super::connection::Hold;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
 use super::transact::{Block, Start};
 use crate::client::{Multi, ReplyMode};
-use crate::command::Call;
+use crate::command::{Call, gate};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
 use crate::command::table::{CommandId, CommandTable, Entry, Run, Scope, flag};
 use crate::protocol::{ArgRange, Argv};
@@ -252,6 +252,7 @@ impl Worker {
             && client.reply_mode == ReplyMode::On
             && client.multi.is_none()
             && config.maxmemory_bytes == 0
+            && !gate::needs_replicas(config)
             && (client.authenticated || config.requirepass.is_empty())
             && self.globals.pause(self.shard.now_ms).is_none()
     }

@@ -16,7 +16,7 @@ use super::connection::{Connection, Hold};
 use super::convoy::Ahead;
 use crate::client::{Client, ReplyMode};
 use crate::command::route::{self, Route};
-use crate::command::table::{CommandId, Entry, KeyShape, Run, Scope, flag};
+use crate::command::table::{CommandId, Entry, KeyShape, KeyspaceLock, Run, flag};
 use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
 use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
@@ -526,16 +526,17 @@ impl Worker {
         let row = entry.row;
         let globals = self.globals;
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let checked = gate::check(row, &connection.client, &self.shard.config, || {
-            globals.used_memory() > self.shard.config.maxmemory_bytes
-        });
+        let config = &self.shard.config;
+        let over_memory = || globals.used_memory() > config.maxmemory_bytes;
+        let good_replicas = || globals.stream.good_replicas(config, self.shard.now_ms);
+        let checked = gate::check(row, &connection.client, config, over_memory, good_replicas);
         if let Err(error) = checked {
             self.shard.stats.command(entry.id).rejected.add(1);
             return self.reject(at, argv, &error);
         }
         if let Some(kind) = globals.pause(self.shard.now_ms)
             && (kind == PauseKind::All
-                || flags_with_queue(entry, &connection.client) & (flag::WRITE | flag::MAY_REPLICATE) != 0)
+                || gate::flags_with_queue(row, &connection.client) & (flag::WRITE | flag::MAY_REPLICATE) != 0)
         {
             connection.hold = Some(Hold::Paused);
             self.paused.push(at as u32);
@@ -883,14 +884,6 @@ pub(super) fn begin_request(connection: &mut Connection, id: CommandId) {
     }
     client.last_command = Some(id);
     client.command_count += 1;
-}
-
-/// The flags of a command, with those of all that an EXEC runs.
-fn flags_with_queue(entry: &Entry, client: &Client) -> u64 {
-    match client.multi.as_deref() {
-        Some(multi) if matches!(entry.row.scope, Scope::Exec) => entry.row.flags | multi.flags,
-        Some(_) | None => entry.row.flags,
-    }
 }
 
 #[inline]

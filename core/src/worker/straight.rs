@@ -8,7 +8,7 @@ use super::Worker;
 use super::pipeline::{OUTPUT_WATCHED_BYTES, Prepared};
 use crate::client::ReplyMode;
 use crate::command::table::{CommandId, Entry, Run, flag};
-use crate::command::{Call, Ctx};
+use crate::command::{Call, Ctx, gate};
 use crate::protocol::reply::Reply;
 use crate::protocol::{ArgRange, Argv};
 
@@ -32,6 +32,7 @@ impl Worker {
         }
         let out_of_the_way = flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS;
         let bounded = if config.maxmemory_bytes != 0 { flag::DENYOOM } else { 0 };
+        let replicated = if gate::needs_replicas(config) { flag::WRITE } else { 0 };
         let call = Call {
             command: CommandId::default(),
             db: client.db,
@@ -43,7 +44,7 @@ impl Worker {
             hash: 0,
             hashed_arg: 1,
         };
-        Some((call, out_of_the_way | bounded))
+        Some((call, out_of_the_way | bounded | replicated))
     }
 
     /// Runs the straight requests at the start of `requests`, or sends them where they run, and returns how many. The

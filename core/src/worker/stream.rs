@@ -7,7 +7,7 @@
 
 use super::Worker;
 use crate::REDIS_VERSION;
-use crate::client::{ClientId, ReplicaPhase};
+use crate::client::{ClientId, ReplicaPhase, ReplyMode};
 use crate::command::Call;
 use crate::command::table::{Entry, Run, Scope, flag};
 use crate::config::Config;
@@ -67,6 +67,13 @@ impl StreamGlobals {
 
     pub fn replicas(&self) -> Vec<ReplicaInfo> {
         self.replicas.lock().expect("no holder of the replicas panics").clone()
+    }
+
+    /// How many replicas read the stream and have said lately how far they are.
+    pub fn good_replicas(&self, config: &Config, now_ms: i64) -> usize {
+        let lag_max_ms = i64::from(config.min_replicas_max_lag_s) * 1000;
+        let is_good = |replica: &&ReplicaInfo| replica.is_online && now_ms - replica.ack_at_ms <= lag_max_ms;
+        self.replicas.lock().expect("no holder of the replicas panics").iter().filter(is_good).count()
     }
 
     pub fn add_replica(&self, replica: ReplicaInfo) {
@@ -240,12 +247,38 @@ impl Worker {
         }
     }
 
+    /// A client has asked for the stream. Word that it begins may come before its own shard has done its share of the
+    /// request, so who comes first says so.
+    pub fn introduce_reader(&mut self, at: usize) {
+        let connection = self.connections[at].as_deref_mut().expect("it has asked");
+        let client = &mut connection.client;
+        if client.is_replica() {
+            return;
+        }
+        // A reply would stand in the middle of the stream.
+        client.reply_mode = ReplyMode::Off;
+        let psync = client.last_command.is_some_and(|id| self.table.entry(id).row.name == "psync");
+        let replica = client.replica.get_or_insert_default();
+        replica.phase = ReplicaPhase::Asked { psync };
+        let port = replica.listening_port;
+        let ip = match replica.ip.as_str() {
+            "" => client.addr.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']'])).to_string(),
+            ip => ip.to_string(),
+        };
+        crate::runtime::log::notice(format_args!("Replica {ip}:{port} asks for synchronization"));
+        let ack_at_ms = self.shard.now_ms;
+        let replica = ReplicaInfo { client: client.id, ip, port, is_online: false, ack_offset: 0, ack_at_ms };
+        self.globals.stream.add_replica(replica);
+        self.shard.stats.sync_full.add(1);
+    }
+
     /// From here on the stream goes to this client, behind the data set as it is at this point.
     fn begin_reader(&mut self, client: ClientId, offset: u64) {
         let Some(at) = self.find_client(client) else {
             self.detach_reader(client);
             return;
         };
+        self.introduce_reader(at);
         self.stream.readers.push(at as u32);
         let now_ms = self.shard.now_ms;
         let replication_id = self.globals.replication_id();

@@ -48,6 +48,31 @@ impl Replica {
     }
 }
 
+/// Word that the stream begins may come before a reader's own shard has done its share of the request.
+#[test]
+fn a_reader_is_introduced_whatever_message_comes_first() {
+    for seed in 0..200 {
+        let mut cluster = cluster::Cluster::new(4, seed);
+        let home = cluster.random.below(4);
+        let (reader, writer) = (cluster.connect(home), cluster.connect(3 - home));
+        cluster.request(reader, &["PSYNC", "?", "-1"]);
+        for n in 0..20 {
+            cluster.request(writer, &["SET", &format!("key:{n}"), "v"]);
+        }
+        cluster.settle();
+        let received = cluster.received(reader);
+        assert!(received.starts_with(b"+FULLRESYNC "), "seed {seed}");
+        let info = cluster.call(writer, &["INFO", "replication"]);
+        assert!(info.contains("\nslave0:ip=127.0.0.1,port=0,state=online,"), "seed {seed}: {info}");
+        cluster.request(reader, &["PING"]);
+        cluster.settle();
+        assert_eq!(cluster.received(reader), b"", "seed {seed}: a reply in the midst of the stream");
+        cluster.disconnect(reader);
+        cluster.settle();
+        assert!(cluster.call(writer, &["INFO", "replication"]).contains("\nconnected_slaves:0\r\n"));
+    }
+}
+
 /// The clock of the simulated server when it starts.
 const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -230,6 +255,93 @@ fn each_reader_begins_with_the_database_and_nothing_is_noted_for_nobody() {
 
         let mut third = Replica::attach(server);
         leaves(server, &mut third, "SET a 4", &["SELECT 0", "SET a 4"]);
+    });
+}
+
+#[test]
+fn a_reader_that_a_transaction_kills_is_the_last_for_whom_anything_is_noted() {
+    on_one_and_three_shards(|server| {
+        for others in [false, true] {
+            let reader = Replica::attach(server);
+            let mut other = others.then(|| Replica::attach(server));
+            let list = server.call("CLIENT LIST TYPE replica");
+            let id =
+                list.lines().find_map(|line| line.strip_prefix("id=")?.split(' ').next()).expect("it reads");
+            let kill = format!("CLIENT KILL ID {id}");
+            for request in ["MULTI", "SET a 1", "SET b 1", &kill, "SET a 2", "SET b 2", "EXEC"] {
+                server.call(request);
+            }
+            assert!(!server.cluster.is_open(reader.client));
+            let workers = &server.cluster.workers;
+            assert!(workers.iter().all(|worker| worker.shard.effects.is_on() == others));
+            if let Some(other) = &mut other {
+                let sets = ["SET a 1", "SET b 1", "SET a 2", "SET b 2"];
+                let effects = [&["SELECT 0", "MULTI"][..], &sets, &["EXEC"]].concat();
+                assert_eq!(other.read(server), effects);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_a_replica_says_of_itself_is_checked() {
+    on_one_and_three_shards(|server| {
+        for (request, reply) in [
+            (&["REPLCONF", "rdb-filter-only", ""][..], "+OK\r\n"),
+            (&["REPLCONF", "rdb-filter-only", "functions FUNCTIONS"], "+OK\r\n"),
+            (
+                &["REPLCONF", "rdb-filter-only", "functions keys"],
+                "-ERR Unsupported rdb-filter-only option: keys\r\n",
+            ),
+            (&["REPLCONF", "rdb-filter-only", "\"x"], "-ERR Missing rdb-filter-only values\r\n"),
+            (&["REPLCONF", "rdb-filter-only"], "-ERR syntax error\r\n"),
+            (&["REPLCONF", "capa", "eof", "capa", "psync2"], "+OK\r\n"),
+            (&["REPLCONF", "listening-port", "x"], "-ERR value is not an integer or out of range\r\n"),
+            (&["REPLCONF", "x", "y"], "-ERR Unrecognized REPLCONF option: x\r\n"),
+        ] {
+            assert_eq!(server.call_args(request), reply, "{request:?}");
+        }
+    });
+}
+
+#[test]
+fn writes_are_refused_while_too_few_replicas_keep_up() {
+    on_one_and_three_shards(|server| {
+        let refused = "-NOREPLICAS Not enough good replicas to write.";
+        let abort =
+            "-EXECABORT Transaction discarded because of: NOREPLICAS Not enough good replicas to write.";
+        server.expect(&[("SET a 1", "+OK"), ("MULTI", "+OK"), ("INCR a", "+QUEUED"), ("INCR b", "+QUEUED")]);
+        let other = server.cluster.connect(0);
+        assert_eq!(server.cluster.call(other, &["CONFIG", "SET", "min-replicas-to-write", "1"]), "+OK\r\n");
+        server.expect(&[
+            ("EXEC", abort),
+            ("SET a 2", refused),
+            ("MSET a 2 b 2 c 2", refused),
+            ("MGET a b c", &format!("*3\r\n{}\r\n{NULL}\r\n{NULL}", bulk("1"))),
+            ("MULTI", "+OK"),
+            ("GET a", "+QUEUED"),
+            ("EXEC", &format!("*1\r\n{}", bulk("1"))),
+            ("MULTI", "+OK"),
+            ("SET b 1", refused),
+            ("EXEC", "-EXECABORT Transaction discarded because of previous errors."),
+        ]);
+        assert!(server.call("INFO replication").contains("\nmin_slaves_good_slaves:0\r\n"));
+
+        let replica = Replica::attach(server);
+        assert!(server.call("INFO replication").contains("\nmin_slaves_good_slaves:1\r\n"));
+        server.expect(&[("SET a 2", "+OK"), ("MSET a 3 b 3 c 3", "+OK")]);
+        server.wait_ms(10_000);
+        server.expect(&[("SET a 4", "+OK")]);
+        server.wait_ms(1);
+        server.expect(&[
+            ("SET a 5", refused),
+            ("CONFIG SET min-replicas-max-lag 0", "+OK"),
+            ("SET a 5", "+OK"),
+        ]);
+        server.expect(&[("CONFIG SET min-replicas-max-lag 10", "+OK"), ("SET a 6", refused)]);
+        server.cluster.request(replica.client, &["REPLCONF", "ACK", "0"]);
+        server.cluster.settle();
+        server.expect(&[("SET a 6", "+OK")]);
     });
 }
 

@@ -26,12 +26,12 @@ const SUBCOMMANDS: &[Command] = &[
             .arguments("[command-name...]")
             .tips(&["nondeterministic_output_order"]),
     ),
-    sub("getkeys", -3, getkeys).docs(
+    sub("getkeys", -4, getkeys).docs(
         Docs::new("server", "2.8.13", "Finds the keys in a full command")
             .complexity("O(N), N: number of arguments")
             .arguments("command [arg...]"),
     ),
-    sub("getkeysandflags", -3, getkeysandflags).docs(
+    sub("getkeysandflags", -4, getkeysandflags).docs(
         Docs::new("server", "7.0.0", "Finds the keys in a full command, and what is done to them")
             .complexity("O(N), N: number of arguments")
             .arguments("command [arg...]"),
@@ -367,6 +367,7 @@ fn document(table: &CommandTable, entry: &Entry, reply: &mut Reply<'_>) {
     reply.bulk(name);
     let field_count = 3
         + usize::from(!docs.complexity.is_empty())
+        + usize::from(docs.is_internal)
         + 3 * usize::from(docs.deprecated.is_some())
         + usize::from(!docs.history.is_empty())
         + usize::from(!arguments.is_empty())
@@ -382,10 +383,16 @@ fn document(table: &CommandTable, entry: &Entry, reply: &mut Reply<'_>) {
     if !docs.complexity.is_empty() {
         text(reply, "complexity", docs.complexity);
     }
-    if let Some((since, instead)) = docs.deprecated {
+    let doc_flag = |reply: &mut Reply<'_>, name: &'static str| {
         reply.bulk(b"doc_flags");
         reply.set(1);
-        reply.simple("deprecated");
+        reply.simple(name);
+    };
+    if docs.is_internal {
+        doc_flag(reply, "syscmd");
+    }
+    if let Some((since, instead)) = docs.deprecated {
+        doc_flag(reply, "deprecated");
         text(reply, "deprecated_since", since);
         text(reply, "replaced_by", instead);
     }

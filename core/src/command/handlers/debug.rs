@@ -29,7 +29,8 @@ const DEBUG: Command = Command::session("debug", -2, debug)
     .merge(Merge::With(merge_debug))
     .docs(
         Docs::new("server", "1.0.0", "A container for debugging commands")
-            .complexity("Depends on subcommand."),
+            .complexity("Depends on subcommand.")
+            .internal(),
     );
 
 /// Where a verb runs.

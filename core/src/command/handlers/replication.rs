@@ -3,15 +3,13 @@
 //! A replica gets a snapshot of the data set, and then the effect stream from there on, for ever. The snapshot is of no
 //! keys: this version does not write any to RDB yet. Each PSYNC gets it anew, as no past of the stream is kept.
 
-use crate::client::{ReplicaPhase, ReplyMode};
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
-use crate::runtime::log;
 use crate::shard::effects::Reader;
-use crate::worker::ReplicaInfo;
 
 pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC];
 
@@ -29,7 +27,7 @@ const SYNC: Command = Command::session("sync", 1, sync)
 /// SYNC. Of a client that is a replica already: nothing. Reply: `$` and the length of the snapshot, the snapshot, and the
 /// effects of all that happens from here on, as requests. O(1).
 fn sync(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    begin(ctx, false);
+    begin(ctx);
     Ok(())
 }
 
@@ -55,45 +53,30 @@ fn psync(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if ctx.conn.is_some() && ctx.arg(1) != b"?" {
         ctx.worker.shard.stats.sync_partial_err.add(1);
     }
-    begin(ctx, true);
+    begin(ctx);
     Ok(())
 }
 
 /// One shard's share of SYNC. The stream begins when all have done theirs.
-fn begin(ctx: &mut SessionCtx<'_>, psync: bool) {
+fn begin(ctx: &mut SessionCtx<'_>) {
+    if let Some(at) = ctx.conn {
+        ctx.worker.introduce_reader(at);
+    }
     let changes = ctx.worker.shard.stats.dirty.get();
     let reader = Reader { client: ctx.call.client, home: ctx.call.home as usize };
-    if ctx.conn.is_some() && !ctx.client().is_replica() {
-        let client = ctx.client();
-        // A reply would stand in the middle of the stream.
-        client.reply_mode = ReplyMode::Off;
-        let replica = client.replica.get_or_insert_default();
-        replica.phase = ReplicaPhase::Asked { psync };
-        let port = replica.listening_port;
-        let ip = match replica.ip.as_str() {
-            "" => client.addr.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']'])).to_string(),
-            ip => ip.to_string(),
-        };
-        log::notice(format_args!("Replica {ip}:{port} asks for synchronization"));
-        let ack_at_ms = ctx.worker.shard.now_ms;
-        let client = reader.client;
-        let replica = ReplicaInfo { client, ip, port, is_online: false, ack_offset: 0, ack_at_ms };
-        ctx.worker.globals.stream.add_replica(replica);
-        ctx.worker.shard.stats.sync_full.add(1);
-    }
     ctx.worker.shard.effects.attach(reader, changes);
 }
 
 const REPLCONF: Command = Command::session("replconf", -1, replconf)
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::ALLOW_BUSY)
-    .docs(Docs::new("server", "3.0.0", "Tells about a replica").complexity("O(1)"));
+    .docs(Docs::new("server", "3.0.0", "Tells about a replica").complexity("O(1)").internal());
 
 /// The longest address of a replica.
 const IP_LEN_MAX: usize = 255;
 
 /// REPLCONF [option value ...]. What a replica says of itself before it syncs: `listening-port`, `ip-address`, `capa`,
-/// `rdb-only`; and after that `ack` how far it is. Reply: OK; nothing after `ack` and `getack`. Errors: syntax; an option
-/// that does not exist; a value that does not fit it. O(1).
+/// `rdb-only`, `rdb-filter-only`; and after that `ack` how far it is. Reply: OK; nothing after `ack` and `getack`. Errors:
+/// syntax; an option that does not exist; a value that does not fit it. O(1).
 fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if ctx.args.len().is_multiple_of(2) {
         return Err(CommandError::SYNTAX);
@@ -123,6 +106,8 @@ fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
             if !(0..=1).contains(&args::integer(value)?) {
                 return Err(CommandError::fixed("ERR value is out of range, value must between 0 and 1"));
             }
+        } else if args::is(option, "rdb-filter-only") {
+            check_filter(value)?;
         } else if !args::is(option, "capa") {
             let option = String::from_utf8_lossy(option);
             return Err(CommandError::new(format!("ERR Unrecognized REPLCONF option: {option}")));
@@ -131,6 +116,19 @@ fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
     ctx.reply.ok();
     Ok(())
+}
+
+/// What a snapshot is to be limited to: words, in the syntax of inline commands. `functions` is the only one there is, and
+/// none means nothing at all; a snapshot of this version has neither keys nor functions.
+fn check_filter(words: &[u8]) -> CommandResult {
+    let words = split_words(words).map_err(|_| CommandError::fixed("ERR Missing rdb-filter-only values"))?;
+    match words.as_argv().iter().find(|word| !args::is(word, "functions")) {
+        None => Ok(()),
+        Some(word) => {
+            let word = String::from_utf8_lossy(word);
+            Err(CommandError::new(format!("ERR Unsupported rdb-filter-only option: {word}")))
+        }
+    }
 }
 
 /// A replica says that it has the stream up to an offset.

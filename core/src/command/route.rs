@@ -20,6 +20,8 @@ pub enum Route {
     Many,
     /// On every shard.
     Every(KeyspaceLock),
+    /// Whole, on one shard, unless it is worth while to run on all: see [`Scope::Walk`].
+    Walk { shard: usize, keys_max: u64 },
     /// Where its keys are, and home notes where.
     Watch,
 }
@@ -66,6 +68,8 @@ fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Ro
         Scope::Watch => Route::Watch,
         Scope::Every(lock) => Route::Every(lock),
         Scope::Shard(shard) => Route::One(shard),
+        Scope::Walk { shard, .. } if shard_count == 1 => Route::One(shard),
+        Scope::Walk { shard, keys_max } => Route::Walk { shard, keys_max },
         Scope::Custom(_) => unreachable!("a custom scope names a plain one"),
         Scope::Keys => {
             let keys = keys::positions(row, args);
@@ -123,7 +127,7 @@ pub fn place(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> 
         Route::Session if entry.row.selects.is_some() => Placement::Settled,
         Route::Session => Placement::Session,
         Route::One(_) if entry.shape == KeyShape::None => Placement::Anywhere,
-        Route::One(shard) => Placement::One(shard),
+        Route::One(shard) | Route::Walk { shard, .. } => Placement::One(shard),
         Route::Every(lock) => Placement::Every(lock),
         // Every other command that goes to several shards names keys there.
         Route::Many | Route::Watch => match entry.row.merge {

@@ -86,8 +86,11 @@ pub enum Scope {
     Session,
     /// On every shard, under the keyspace lock of the given mode; replies are merged.
     Every(KeyspaceLock),
-    /// On one given shard (SCAN's cursor names it).
+    /// On one given shard.
     Shard(usize),
+    /// On one given shard (SCAN's cursor names it), or, if the database has no more keys than that, on every shard with all
+    /// keys locked.
+    Walk { shard: usize, keys_max: u64 },
     /// Where its keys are, as [`Scope::Keys`]; home notes where that is (WATCH).
     Watch,
     /// As [`Scope::Session`]; the commands behind it are queued (MULTI).

@@ -234,6 +234,11 @@ impl Globals {
         self.stats.iter().map(|stats| counter(stats)).sum()
     }
 
+    /// How many keys a database has, by what each shard had at the end of its last turn.
+    pub fn key_count(&self, db: u32) -> u64 {
+        self.sum(|stats| stats.dbs[db as usize].keys.get())
+    }
+
     /// What the allocator has given out, in bytes: each shard's part as it was at the end of its last turn, and what
     /// the process had before it had shards.
     pub fn used_memory(&self) -> u64 {

@@ -280,7 +280,7 @@ impl Worker {
             let call = Call { resp: client.resp, no_touch: client.no_touch, ..*queued };
             match route::route(entry, args, self.shard.index, self.shard.shard_count) {
                 Route::Every(_) => self.run_every(entry, &call, args, Some(at), out),
-                Route::Session | Route::One(_) | Route::Many | Route::Watch => {
+                Route::Session | Route::One(_) | Route::Walk { .. } | Route::Many | Route::Watch => {
                     self.run(entry, &call, args, Some(at), out);
                 }
             }

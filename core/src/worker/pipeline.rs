@@ -563,7 +563,14 @@ impl Worker {
         let home = self.shard.index;
         let route = match prepared {
             Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
-            _ => route::route(entry, argv, home, self.shard.shard_count),
+            _ => match route::route(entry, argv, home, self.shard.shard_count) {
+                Route::Walk { shard, keys_max } => {
+                    // A database that is small enough for one call is walked at one go, as in Redis: many rely on it.
+                    let key_count = globals.key_count(connection.client.db);
+                    if key_count <= keys_max { Route::Every(KeyspaceLock::All) } else { Route::One(shard) }
+                }
+                route => route,
+            },
         };
         let pipelined = !connection.pending.is_empty();
         match route {
@@ -601,6 +608,7 @@ impl Worker {
                 Flow::Stop
             }
             Route::Watch => self.watch(at, entry, call, argv),
+            Route::Walk { .. } => unreachable!("it was chosen above"),
         };
         self.end_request(at, flow)
     }

@@ -193,28 +193,28 @@ fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
 
 #[test]
 fn keys_that_expire_by_themselves_and_those_a_scan_meets_have_nothing_to_do_with_each_other() {
-    let mut server = Server::new(1);
-    let active = &server.cluster.workers[0].globals.active_expire;
-    active.store(false, std::sync::atomic::Ordering::Relaxed);
-    let mut replica = Replica::attach(&mut server);
-    server.call("SET a 1 PX 1");
-    server.call("SET b 1 PX 1");
-    server.call("SET c 1 PX 500");
-    server.call("SET d 1 PX 500");
-    replica.read(&mut server);
+    on_one_and_three_shards(|server| {
+        let active = &server.cluster.workers[0].globals.active_expire;
+        active.store(false, std::sync::atomic::Ordering::Relaxed);
+        let mut replica = Replica::attach(server);
+        for request in ["SET a 1 PX 1", "SET b 1 PX 1", "SET c 1 PX 500", "SET d 1 PX 500"] {
+            server.call(request);
+        }
+        replica.read(server);
 
-    server.wait_ms(5);
-    server.call("SCAN 0");
-    let mut met = replica.read(&mut server);
-    met.sort();
-    assert_eq!(met, ["DEL a", "DEL b"]);
+        server.wait_ms(5);
+        server.call("SCAN 0");
+        let mut met = replica.read(server);
+        met.sort();
+        assert_eq!(met, ["DEL a", "DEL b"]);
 
-    active.store(true, std::sync::atomic::Ordering::Relaxed);
-    server.wait_ms(1000);
-    server.call("PING");
-    let mut expired = replica.read(&mut server);
-    expired.sort();
-    assert_eq!(expired, ["DEL c", "DEL d"]);
+        active.store(true, std::sync::atomic::Ordering::Relaxed);
+        server.wait_ms(1000);
+        server.cluster.tick();
+        let mut expired = replica.read(server);
+        expired.sort();
+        assert_eq!(expired, ["DEL c", "DEL d"]);
+    });
 }
 
 #[test]

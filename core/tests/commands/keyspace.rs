@@ -109,6 +109,35 @@ fn a_scan_returns_about_as_many_keys_as_it_is_told() {
 }
 
 #[test]
+fn a_scan_of_no_more_keys_than_it_is_told_is_one_call() {
+    on_one_and_three_shards(|server| {
+        assert_eq!(scan(server, "0", ""), ("0".to_string(), Vec::new()));
+        let all = fill(server, 9);
+        for options in ["", " COUNT 10", " COUNT 5000", " MATCH key:*", " TYPE string"] {
+            let (next, keys) = scan(server, "0", options);
+            assert_eq!(next, "0", "{options}");
+            assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), all, "{options}");
+        }
+        server.call("SELECT 1");
+        assert_eq!(scan(server, "0", ""), ("0".to_string(), Vec::new()), "each database by its own size");
+        server.call("SELECT 0");
+        let mut found = BTreeSet::new();
+        let mut cursor = "0".to_string();
+        loop {
+            server.expect(&[("MULTI", "+OK"), (&format!("SCAN {cursor}"), "+QUEUED")]);
+            let reply = server.call("EXEC");
+            let (next, keys) = parse_scan(reply.strip_prefix("*1\r\n").expect("one reply"));
+            found.extend(keys);
+            if next == "0" {
+                break;
+            }
+            cursor = next;
+        }
+        assert_eq!(found, all, "in a transaction a call is for one shard");
+    });
+}
+
+#[test]
 fn a_scan_misses_no_key_that_stays_while_the_table_grows_and_shrinks() {
     on_one_and_three_shards(|server| {
         let mut stay = fill(server, 500);

@@ -6,7 +6,7 @@ use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::typed::type_name;
 use crate::command::{CommandError, CommandResult, Ctx, Key};
 use crate::protocol::number::parse_i64;
-use crate::protocol::{Argv, Reply, split_array};
+use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::types::glob::glob_matches;
 use crate::types::{Entry, SCAN_CURSOR_BITS, hash_key};
 
@@ -68,6 +68,7 @@ pub(super) const SCAN: Command = Command::keys("scan", -2, scan)
     .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS)
     .acl(acl::KEYSPACE)
     .scope(Scope::Custom(scan_scope))
+    .merge(Merge::With(merge_scans))
     .docs(
         Docs::new("generic", "2.8.0", "Iterates over the keys, some at each call")
             .complexity("O(1) for a call, O(N) for a whole iteration, where N is the number of keys")
@@ -78,7 +79,8 @@ pub(super) const SCAN: Command = Command::keys("scan", -2, scan)
 
 /// Where a scan is: a shard, and the place in its table. Shards are walked one behind the other.
 ///
-/// The number a client sees has the shard above the place, and is 0 at the beginning, so also at the end.
+/// The number a client sees has the shard above the place, and is 0 at the beginning, so also at the end. A call that
+/// begins a scan of no more keys than it is to return walks all shards at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Cursor {
     shard: usize,
@@ -105,6 +107,10 @@ impl Cursor {
         })
     }
 
+    fn is_beginning(self) -> bool {
+        self.number() == 0
+    }
+
     fn number(self) -> u64 {
         (self.shard as u64) << SCAN_CURSOR_BITS | self.place
     }
@@ -118,8 +124,35 @@ impl Cursor {
 
 /// A cursor that names no shard never came from here: any shard says that the scan has ended.
 fn scan_scope(args: Argv<'_>, shard_count: usize) -> Scope {
-    let shard = Cursor::parse(args.arg(1)).map_or(0, |cursor| cursor.shard);
-    Scope::Shard(if shard < shard_count { shard } else { 0 })
+    let Ok(cursor) = Cursor::parse(args.arg(1)) else { return Scope::Shard(0) };
+    if cursor.is_beginning()
+        && let Ok(options) = ScanOptions::parse(args.slice(2..))
+    {
+        return Scope::Walk { shard: 0, keys_max: options.count };
+    }
+    Scope::Shard(if cursor.shard < shard_count { cursor.shard } else { 0 })
+}
+
+/// The shards' replies as one, up to the first that has not come to its end: there the scan goes on.
+fn merge_scans(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
+    let mut next: &[u8] = b"$1\r\n0\r\n";
+    let mut keys: Vec<&[u8]> = Vec::new();
+    for (shard, reply) in replies.iter().enumerate() {
+        let mut parts = split_array(reply).expect("a shard replies with an array");
+        let (cursor, found) =
+            (parts.next().expect("of two elements"), parts.next().expect("of two elements"));
+        keys.extend(split_array(found).expect("the second is an array"));
+        let digits = cursor.split(|&byte| byte == b'\n').nth(1).expect("the first is a bulk string");
+        let digits = digits.strip_suffix(b"\r").expect("as every line");
+        if Cursor::parse(digits).is_ok_and(|cursor| cursor.shard == shard && !cursor.is_beginning()) {
+            next = cursor;
+            break;
+        }
+    }
+    Reply::new(out, Resp::V2).array(2);
+    out.extend_from_slice(next);
+    Reply::new(out, Resp::V2).array(keys.len());
+    keys.into_iter().for_each(|key| out.extend_from_slice(key));
 }
 
 /// How many keys a call of SCAN is to return at least, if it is not told.
@@ -168,7 +201,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
     let cursor = Cursor::parse(ctx.arg(1))?;
     let options = ScanOptions::parse(ctx.args.slice(2..))?;
 
-    if cursor.shard != ctx.shard.index {
+    if cursor.shard != ctx.shard.index && !cursor.is_beginning() {
         ctx.reply.array(2);
         ctx.reply.bulk(b"0");
         ctx.reply.empty_array();
@@ -201,7 +234,8 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
         ctx.shard.exists(ctx.call.db, Key { bytes: key, hash: hash_key(key) });
     }
 
-    let next = if place == 0 { cursor.next_shard(ctx.shard.shard_count) } else { Cursor { place, ..cursor } };
+    let here = Cursor { shard: ctx.shard.index, place };
+    let next = if place == 0 { here.next_shard(ctx.shard.shard_count) } else { here };
     ctx.reply.array(2);
     ctx.reply.bulk_display(next.number());
     ctx.reply.array(count);

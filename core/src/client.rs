@@ -92,6 +92,19 @@ impl Multi {
     }
 }
 
+/// How much a client has queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct QueueSize {
+    pub commands: usize,
+    pub memory_bytes: usize,
+}
+
+impl QueueSize {
+    pub fn of(queue: &Queue) -> QueueSize {
+        QueueSize { commands: queue.len(), memory_bytes: queue.heap_len_bytes() }
+    }
+}
+
 /// The shards on which a client watches keys, in ascending order.
 pub type WatchedShards = SmallVec<[u16; 4]>;
 
@@ -123,6 +136,8 @@ pub struct Client {
     pub command_count: u64,
     /// Between MULTI and EXEC.
     pub multi: Option<Box<Multi>>,
+    /// While its EXEC is under way: what that runs.
+    pub executing: Option<QueueSize>,
     pub watching: WatchedShards,
     pub replica: Option<Box<ReplicaSession>>,
 }
@@ -153,6 +168,7 @@ impl Client {
             output_total_bytes: 0,
             command_count: 0,
             multi: None,
+            executing: None,
             watching: WatchedShards::new(),
             replica: None,
         }
@@ -163,6 +179,11 @@ impl Client {
     /// Whether the client reads the effect stream, or has asked for it: it gets no replies any more.
     pub fn is_replica(&self) -> bool {
         self.replica.as_deref().is_some_and(|replica| replica.phase != ReplicaPhase::Stranger)
+    }
+
+    /// What is queued since MULTI, also while EXEC runs it.
+    pub fn queued(&self) -> Option<QueueSize> {
+        self.multi.as_deref().map(|multi| QueueSize::of(&multi.queue)).or(self.executing)
     }
 
     /// Whether the client sits on this machine: a loopback address or a unix socket.

@@ -91,7 +91,7 @@ impl Routes {
                 Scope::Session | Scope::Multi | Scope::Exec if row.selects.is_some() => Placement::Settled,
                 Scope::Session | Scope::Multi | Scope::Exec => Placement::Session,
                 Scope::Every(lock) => Placement::Every(lock),
-                Scope::Shard(shard) => self.add_keys_on(shard, row, args),
+                Scope::Shard(shard) | Scope::Walk { shard, .. } => self.add_keys_on(shard, row, args),
                 Scope::Keys | Scope::Watch => self.add_keys(row, args, shards),
                 Scope::Custom(_) => unreachable!("a custom scope names a plain one"),
             },
@@ -106,6 +106,11 @@ impl Routes {
             self.add_key(args, at, shards.count, true);
         }
         self.end(Placement::CheckOut);
+    }
+
+    /// Adds a command that runs on every shard.
+    pub fn add_every(&mut self, lock: KeyspaceLock) {
+        self.end(Placement::Every(lock));
     }
 
     fn end(&mut self, placement: Placement) {

@@ -68,9 +68,9 @@ impl Watch {
         self.clients.len()
     }
 
-    /// Whether a key has changed that the client watches here. One whose time is up counts when it is removed.
-    pub fn has_seen_change(&self, client: ClientId) -> bool {
-        self.clients.get(&client).is_some_and(|watches| watches.has_changed)
+    /// The clients that watch a key here which has changed. One whose time is up counts when it is removed.
+    pub fn clients_of_changed(&self) -> impl Iterator<Item = ClientId> {
+        self.clients.iter().filter(|(_, watches)| watches.has_changed).map(|(&client, _)| client)
     }
 
     /// A client watches a key from now on. `found`: what there is of it.

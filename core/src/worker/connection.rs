@@ -196,7 +196,7 @@ impl Connection {
             + self.sending_bytes
             + self.ready.capacity()
             + self.pending.capacity() * std::mem::size_of::<Slot>()
-            + self.client.multi.as_deref().map_or(0, |multi| multi.queue.heap_len_bytes())
+            + self.client.queued().map_or(0, |queued| queued.memory_bytes)
     }
 
     /// Reserves the next place in the reply order.

@@ -18,9 +18,9 @@ use super::connection::Hold;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
 use super::transact::{Block, Start};
 use crate::client::{Multi, ReplyMode};
-use crate::command::{Call, gate};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
 use crate::command::table::{CommandId, CommandTable, Entry, Run, Scope, flag};
+use crate::command::{Call, gate};
 use crate::protocol::{ArgRange, Argv};
 
 /// A convoy's requests have no more bytes than this: as long as it is under way, its keys are locked.

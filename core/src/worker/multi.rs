@@ -8,7 +8,7 @@ use super::Worker;
 use super::connection::{Connection, Hold};
 use super::pipeline::{Flow, Prepared, begin_request};
 use super::transact::ParkedQueue;
-use crate::client::{ClientId, Multi, Reach, WatchedShards};
+use crate::client::{ClientId, Multi, QueueSize, Reach, WatchedShards};
 use crate::command::placement::Placement;
 use crate::command::queue::Queue;
 use crate::command::route::{self, Route};
@@ -232,12 +232,21 @@ impl Worker {
         let (direct, mut out) = self.lend_output(at);
         let start = out.len();
         if multi.has_session || multi.has_every {
+            self.set_executing(at, Some(&multi.queue));
             self.run_mixed_exec(at, call, watches, &multi.queue, &mut out);
+            self.set_executing(at, None);
         } else {
             self.run_exec(call, watches, multi.queue.len(), multi.queue.calls(), Some(at), &mut out);
         }
         self.give_multi(multi);
         self.take_back_output(at, direct, start, out)
+    }
+
+    /// Notes what a client's EXEC runs, for those who look at the client meanwhile.
+    pub(super) fn set_executing(&mut self, at: usize, queue: Option<&Queue>) {
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.client.executing = queue.map(QueueSize::of);
+        }
     }
 
     /// Runs the commands of an EXEC over this shard's keys, unless its client `watches` something that has changed.

@@ -14,7 +14,7 @@ use super::IoRequest;
 use super::Worker;
 use super::connection::{Connection, Hold};
 use super::convoy::Ahead;
-use crate::client::{Client, ReplyMode};
+use crate::client::ReplyMode;
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, KeyspaceLock, Run, flag};
 use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};

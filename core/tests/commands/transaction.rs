@@ -602,6 +602,53 @@ fn a_client_between_multi_and_exec_is_seen_in_the_list_of_clients() {
 }
 
 #[test]
+fn a_change_of_a_watched_key_is_shown_wherever_the_key_lives() {
+    on_one_and_three_shards(|server| {
+        let other = server.cluster.connect(0);
+        for key in ["a", "b", "c"] {
+            server.call("WATCH a b c");
+            assert!(server.call("CLIENT INFO").contains(" flags=N "));
+            server.cluster.call(other, &["SET", key, "1"]);
+            assert!(server.call("CLIENT INFO").contains(" flags=d "), "{key}");
+            let seen = server.cluster.call(other, &["CLIENT", "LIST"]);
+            let flagged: Vec<&str> = seen.lines().filter(|line| line.contains(" flags=d ")).collect();
+            assert!(matches!(&flagged[..], [line] if line.starts_with("id=1 ")), "{seen}");
+            server.call("UNWATCH");
+            assert!(server.call("CLIENT INFO").contains(" flags=N "));
+        }
+    });
+}
+
+#[test]
+fn a_client_sees_what_its_own_exec_runs() {
+    on_one_and_three_shards(|server| {
+        for keys in [["a", "a"], ["a", "b"]] {
+            let sets = keys.map(|key| format!("SET {key} 1"));
+            let reply = exec(server, &[&sets[0], "CLIENT INFO", "CLIENT LIST", &sets[1]]);
+            let lines: Vec<&str> = reply.lines().filter(|line| line.starts_with("id=")).collect();
+            assert_eq!(lines.len(), 2, "{reply}");
+            for line in lines {
+                assert!(line.contains(" flags=x ") && line.contains(" multi=4 "), "{line}");
+                assert!(!line.contains(" multi-mem=0 ") && line.contains(" cmd=exec "), "{line}");
+            }
+            let after = server.call("CLIENT INFO");
+            assert!(after.contains(" flags=N ") && after.contains(" multi=-1 "), "{after}");
+        }
+    });
+}
+
+#[test]
+fn what_only_asks_every_shard_is_no_transaction() {
+    on_one_and_three_shards(|server| {
+        for words in ["CLIENT LIST", "CLIENT INFO", "CLIENT KILL ID 1000", "SLOWLOG GET", "SLOWLOG RESET"] {
+            server.call(words);
+        }
+        assert_eq!(server.sum(|stats| stats.transactions.get()), 0);
+        assert_eq!(server.sum(|stats| stats.transaction_wait_max_nanos.get()), 0);
+    });
+}
+
+#[test]
 fn info_tells_of_transactions_and_what_became_of_them() {
     on_one_and_three_shards(|server| {
         exec(server, &["SET a 1"]);

@@ -302,10 +302,15 @@ impl Worker {
         }
         let waited = self.waited_by(&txn);
         let stats = &self.shard.stats;
-        stats.transaction_wait_nanos.add(waited * txn.count);
-        stats.transaction_wait_max_nanos.max(waited);
+        if txn.is_transaction() {
+            stats.transaction_wait_nanos.add(waited * txn.count);
+            stats.transaction_wait_max_nanos.max(waited);
+        }
         if txn.is_exec {
             self.count_exec(txn.entry.id, txn.ran_nanos);
+            if let Some(at) = self.caller(&txn) {
+                self.set_executing(at, None);
+            }
         }
         // Word that a client has left may have overtaken its WATCH.
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {

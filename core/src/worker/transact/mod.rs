@@ -200,7 +200,9 @@ impl Worker {
         args: Argv<'_>,
         lock: KeyspaceLock,
     ) {
-        let multi = self.queue_of(entry, call, args);
+        let mut multi = self.take_multi();
+        multi.queue.push(call, 0, args);
+        multi.routes.add_every(lock);
         let start = Start::one(entry, call, multi);
         if lock == KeyspaceLock::All {
             self.begin(at, start, &[]);
@@ -231,6 +233,7 @@ impl Worker {
             let known = is_hashed.then(|| (queued.call.hash, shard_of(args.arg(1), shards.count)));
             multi.routes.add(self.table.entry(queued.call.command), args, known, shards);
         }
+        self.set_executing(at, Some(&multi.queue));
         self.begin(at, Start::one(entry, call, multi), watching);
     }
 
@@ -267,6 +270,9 @@ impl Worker {
         let client = start.call.client;
         let shards: SmallVec<[u16; 8]> =
             (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16).collect();
+        if start.counted == 0 {
+            self.shard.stats.count_transaction(shards.len());
+        }
         let (id, works) = self.register(token, start, shards.clone(), offer);
         let txn = &self.transact.home[&id.number];
         let pieces = txn.pieces_of_effects(self.table);
@@ -302,9 +308,6 @@ impl Worker {
         let mut reply = self.take_buffer();
         if is_exec {
             crate::protocol::Reply::new(&mut reply, call.resp).array(multi.queue.len());
-        }
-        if counted == 0 {
-            self.shard.stats.count_transaction(shards.len());
         }
         let first = stage::stage_from(multi.routes.placements(), 0);
         let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
@@ -432,6 +435,11 @@ impl HomeTxn {
         }
         let over_guests = self.multi.routes.placements().contains(&Placement::CheckOut);
         (self.shards.len() + usize::from(over_guests)) as u32
+    }
+
+    /// Whether it takes locks: what asks the shards one by one (CLIENT LIST) is none.
+    fn is_transaction(&self) -> bool {
+        self.is_exec || self.multi.routes.placements() != [Placement::Every(KeyspaceLock::None)]
     }
 
     /// Whether the `n`th shard keeps its locks when it has done its share of the current stage.

@@ -7,7 +7,6 @@
 //! - `qbuf`: bytes received and not done with. `qbuf-free`: room for more that is kept for the connection: its own
 //!   buffer's, and while it is active its share of the receive buffers.
 //! - `rbs`: the size of the buffer it gets for its next replies; `rbp`: the most it has filled lately.
-//! - `flags`: `d` for a change of a watched key is shown where the key lives on the connection's own shard.
 //! - `obl`: unsent reply bytes up to one such buffer; `oll`, `omem`: what exceeds it, in buffers and in bytes.
 
 use std::io::Write;
@@ -22,8 +21,6 @@ pub struct Circumstances {
     pub now_ms: i64,
     /// The arguments of the command it is running.
     pub running_args_bytes: usize,
-    /// A key of its shard that it watches has changed.
-    pub watched_has_changed: bool,
 }
 
 /// Appends the line of a connection, with its line end.
@@ -33,7 +30,7 @@ pub fn write_line(
     table: &CommandTable,
     circumstances: Circumstances,
 ) {
-    let Circumstances { now_ms, running_args_bytes, watched_has_changed } = circumstances;
+    let Circumstances { now_ms, running_args_bytes } = circumstances;
     let client = &connection.client;
     let output = connection.output_len_bytes();
     let overflow = output.saturating_sub(REPLY_BUFFER_BYTES_MAX);
@@ -48,15 +45,15 @@ pub fn write_line(
         " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={}",
         (now_ms - client.created_at_ms).max(0) / 1000,
         (now_ms - client.active_at_ms).max(0) / 1000,
-        flags(connection, watched_has_changed),
+        flags(connection),
         client.db,
-        client.multi.as_deref().map_or(-1, |multi| multi.queue.len() as i64),
+        client.queued().map_or(-1, |queued| queued.commands as i64),
     ));
     write(format_args!(
         " qbuf={} qbuf-free={} argv-mem={running_args_bytes} multi-mem={} rbs={} rbp={}",
         connection.query_len_bytes(),
         connection.query_free_bytes(now_ms),
-        client.multi.as_deref().map_or(0, |multi| multi.queue.heap_len_bytes()),
+        client.queued().map_or(0, |queued| queued.memory_bytes),
         connection.reply_buffer_bytes(),
         connection.reply_peak_bytes(),
     ));
@@ -85,13 +82,12 @@ impl std::fmt::Display for Ascii<'_> {
 }
 
 /// One letter for each peculiarity, in Redis' order; `N` for none.
-fn flags(connection: &Connection, watched_has_changed: bool) -> String {
+fn flags(connection: &Connection) -> String {
     let client = &connection.client;
     let letters: String = [
         (client.is_replica(), 'S'),
-        (client.multi.is_some(), 'x'),
+        (client.queued().is_some(), 'x'),
         (connection.is_paused() || connection.is_blocked(), 'b'),
-        (watched_has_changed, 'd'),
         (connection.is_closing(), 'c'),
         (client.unix_socket, 'U'),
         (client.no_evict, 'e'),
@@ -101,6 +97,21 @@ fn flags(connection: &Connection, watched_has_changed: bool) -> String {
     .filter_map(|&(is_set, letter)| is_set.then_some(letter))
     .collect();
     if letters.is_empty() { "N".to_string() } else { letters }
+}
+
+/// The letters that stand before `d`.
+const BEFORE_D: &[u8] = b"Sxb";
+
+/// Adds the flag `d` to a line: a key that the client watches has changed. The client's own shard does not know that of
+/// the keys of others.
+pub fn flag_watch_change(line: &mut Vec<u8>) {
+    const NAME: &[u8] = b" flags=";
+    let at = memchr::memmem::rfind(line, NAME).expect("a line has all fields") + NAME.len();
+    let before = line[at..].iter().take_while(|letter| BEFORE_D.contains(letter)).count();
+    match &mut line[at + before] {
+        none @ b'N' => *none = b'd',
+        _ => line.insert(at + before, b'd'),
+    }
 }
 
 /// What the driver watches the socket for: `r`, `w`, both or nothing.
@@ -132,8 +143,7 @@ mod tests {
         let connection = Connection::for_test(client);
         let mut out = Vec::new();
 
-        let circumstances =
-            Circumstances { now_ms: 4_500, running_args_bytes: 10, ..Circumstances::default() };
+        let circumstances = Circumstances { now_ms: 4_500, running_args_bytes: 10 };
         write_line(&mut out, &connection, &table, circumstances);
 
         let line = String::from_utf8(out).unwrap();
@@ -158,10 +168,21 @@ mod tests {
         let mut client = Client::new(1, 0, true);
         client.unix_socket = true;
         client.no_evict = true;
-        assert_eq!(flags(&Connection::for_test(client), false), "Ue");
-        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true)), false), "N");
+        assert_eq!(flags(&Connection::for_test(client)), "Ue");
+        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true))), "N");
         let mut client = Client::new(1, 0, true);
         client.multi = Some(Box::default());
-        assert_eq!(flags(&Connection::for_test(client), true), "xd");
+        assert_eq!(flags(&Connection::for_test(client)), "x");
+    }
+
+    #[test]
+    fn the_flag_of_a_changed_watch_has_its_place_among_the_others() {
+        for (before, after) in [("N", "d"), ("x", "xd"), ("Ue", "dUe"), ("xbU", "xbdU")] {
+            let mut line =
+                format!("id=1 name=flags=N age=0 flags={before} db=0 lib-name=flags=N\n").into_bytes();
+            flag_watch_change(&mut line);
+            let expected = format!("id=1 name=flags=N age=0 flags={after} db=0 lib-name=flags=N\n");
+            assert_eq!(String::from_utf8(line).unwrap(), expected);
+        }
     }
 }

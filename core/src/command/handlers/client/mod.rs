@@ -7,7 +7,7 @@ mod filter;
 mod line;
 
 use self::filter::{KillFilter, ListFilter};
-use self::line::{Circumstances, write_line};
+use self::line::{Circumstances, flag_watch_change, write_line};
 use super::connection::{CLIENT_NAME_ERROR, check_printable};
 use super::help::reply_help;
 use crate::client::{ClientId, ReplyMode};
@@ -15,8 +15,9 @@ use crate::command::docs::Docs;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
 use crate::protocol::number::parse_i64;
-use crate::protocol::{Argv, Reply, Resp};
+use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::worker::PauseKind;
+use ahash::AHashSet;
 
 pub const COMMANDS: &[Command] = &[CLIENT];
 
@@ -46,30 +47,22 @@ fn id(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const INFO: Command = Command::session("info", 2, info).flags(ANYONE).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "6.2.0", "Describes the calling connection")
-        .complexity("O(1)")
-        .tips(&["nondeterministic_output"]),
-);
+const INFO: Command = Command::session("info", 2, info)
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .scope(Scope::Every(KeyspaceLock::None))
+    .merge(Merge::With(merge_lists))
+    .docs(
+        Docs::new("connection", "6.2.0", "Describes the calling connection")
+            .complexity("O(1)")
+            .tips(&["nondeterministic_output"]),
+    );
 
-fn circumstances(ctx: &SessionCtx<'_>, client: ClientId) -> Circumstances {
-    let shard = &ctx.worker.shard;
-    Circumstances {
-        now_ms: shard.now_ms,
-        running_args_bytes: if ctx.call.client == client { ctx.args.total_len_bytes() } else { 0 },
-        watched_has_changed: shard.observers.watch().has_seen_change(client),
-    }
-}
-
-/// CLIENT INFO. Reply: text, the connection's line in CLIENT LIST. O(1).
+/// CLIENT INFO. Reply: text, the connection's line in CLIENT LIST. O(clients).
 fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let (table, client) = (ctx.worker.table, ctx.call.client);
-    let circumstances = circumstances(ctx, client);
+    let own = ListFilter::Ids(vec![ctx.call.client as i64]);
 
-    let mut line = Vec::new();
-    write_line(&mut line, ctx.connection(), table, circumstances);
-
-    ctx.reply.verbatim("txt", &line);
+    reply_lines(ctx, &own);
     Ok(())
 }
 
@@ -321,25 +314,51 @@ fn list_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
 fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let filter = ListFilter::parse(ctx.args)?;
 
-    let mut lines = Vec::new();
-    for (_, connection) in ctx.worker.clients() {
-        if filter.takes(&connection.client) {
-            write_line(&mut lines, connection, ctx.worker.table, circumstances(ctx, connection.client.id));
-        }
-    }
-
-    ctx.reply.verbatim("txt", &lines);
+    reply_lines(ctx, &filter);
     Ok(())
+}
+
+/// One shard's part, for [`merge_lists`]: array of the text that describes its connections, and the ids of all clients
+/// that watch keys of this shard which have changed.
+fn reply_lines(ctx: &mut SessionCtx<'_>, filter: &ListFilter) {
+    let now_ms = ctx.worker.shard.now_ms;
+    let mut lines = Vec::new();
+    for (_, connection) in ctx.worker.clients().filter(|(_, connection)| filter.takes(&connection.client)) {
+        let is_caller = connection.client.id == ctx.call.client;
+        let running_args_bytes = if is_caller { ctx.args.total_len_bytes() } else { 0 };
+        let circumstances = Circumstances { now_ms, running_args_bytes };
+        write_line(&mut lines, connection, ctx.worker.table, circumstances);
+    }
+    let changed: Vec<ClientId> = ctx.worker.shard.observers.watch().clients_of_changed().collect();
+
+    ctx.reply.array(2);
+    ctx.reply.verbatim("txt", &lines);
+    ctx.reply.array(changed.len());
+    changed.into_iter().for_each(|client| ctx.reply.integer(client as i64));
 }
 
 /// The shards' texts as one, their lines in the order of ids.
 fn merge_lists(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
-    let resp = if replies[0].starts_with(b"=") { Resp::V3 } else { Resp::V2 };
-    let texts: Vec<&[u8]> = replies.iter().map(|reply| text_of(reply)).collect();
-    let mut lines: Vec<&[u8]> =
-        texts.iter().flat_map(|text| text.split_inclusive(|&byte| byte == b'\n')).collect();
-    lines.sort_by_key(|line| line_id(line));
-    Reply::new(out, resp).verbatim("txt", &lines.concat());
+    let mut resp = Resp::V2;
+    let mut lines: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut changed: AHashSet<u64> = AHashSet::new();
+    for reply in replies {
+        let mut parts = split_array(reply).expect("a shard answers with an array");
+        let text = parts.next().expect("a text comes first");
+        if text.starts_with(b"=") {
+            resp = Resp::V3;
+        }
+        let of_shard = text_of(text).split_inclusive(|&byte| byte == b'\n');
+        lines.extend(of_shard.map(|line| (line_id(line), line.to_vec())));
+        let ids = split_array(parts.next().expect("ids come second")).expect("they are an array");
+        changed.extend(ids.map(|id| leading_number(&id[1..])));
+    }
+    lines.sort_by_key(|&(id, _)| id);
+    for (_, line) in lines.iter_mut().filter(|(id, _)| changed.contains(id)) {
+        flag_watch_change(line);
+    }
+    let text: Vec<u8> = lines.into_iter().flat_map(|(_, line)| line).collect();
+    Reply::new(out, resp).verbatim("txt", &text);
 }
 
 /// The text in a bulk or verbatim string.
@@ -350,9 +369,11 @@ fn text_of(reply: &[u8]) -> &[u8] {
 }
 
 fn line_id(line: &[u8]) -> u64 {
-    let digits = line.strip_prefix(b"id=").unwrap_or_default();
-    digits
-        .iter()
+    leading_number(line.strip_prefix(b"id=").unwrap_or_default())
+}
+
+fn leading_number(text: &[u8]) -> u64 {
+    text.iter()
         .take_while(|byte| byte.is_ascii_digit())
         .fold(0, |id, digit| id * 10 + u64::from(digit - b'0'))
 }
@@ -491,17 +512,31 @@ mod tests {
         out
     }
 
+    fn shard_reply(text: &str, changed: &[i64], resp: Resp) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut reply = Reply::new(&mut out, resp);
+        reply.array(2);
+        reply.verbatim("txt", text.as_bytes());
+        reply.array(changed.len());
+        changed.iter().for_each(|&id| reply.integer(id));
+        out
+    }
+
     #[test]
     fn the_lists_of_all_shards_become_one_in_the_order_of_ids() {
         for resp in [Resp::V2, Resp::V3] {
-            let replies =
-                [text_reply("id=3 a\nid=10 b\n", resp), text_reply("", resp), text_reply("id=2 c\n", resp)];
+            let replies = [
+                shard_reply("id=3 flags=N db=0\nid=10 flags=x db=0\n", &[2], resp),
+                shard_reply("", &[10, 7], resp),
+                shard_reply("id=2 flags=N db=0\n", &[10], resp),
+            ];
             let args = OwnedArgv::from_slices(&["CLIENT", "LIST"]);
             let mut out = Vec::new();
 
             merge_lists(&replies.each_ref().map(Vec::as_slice), args.as_argv(), &mut out);
 
-            assert_eq!(out, text_reply("id=2 c\nid=3 a\nid=10 b\n", resp));
+            let merged = "id=2 flags=d db=0\nid=3 flags=N db=0\nid=10 flags=xd db=0\n";
+            assert_eq!(out, text_reply(merged, resp));
         }
     }
 

@@ -179,9 +179,6 @@ static COUNTERS: &[Figure] = &[
     figure("shardis_transactions_2_shards_total", "EXECs and commands over keys of 2 shards", |shard| {
         shard.transactions_of_2.get()
     }),
-    figure("shardis_effect_bytes_total", "What was noted for the effect stream", |shard| {
-        shard.effect_bytes.get()
-    }),
     figure("shardis_transactions_4_shards_total", "EXECs and commands over keys of 3 or 4 shards", |shard| {
         shard.transactions_of_3_4.get()
     }),
@@ -199,6 +196,11 @@ static COUNTERS: &[Figure] = &[
         |shard| shard.transaction_wait_nanos.get(),
     ),
     figure(
+        "shardis_transaction_retries_total",
+        "Commands that were woken for a key and found it taken",
+        |shard| shard.transaction_retries.get(),
+    ),
+    figure(
         "shardis_exec_aborted_by_watch_total",
         "EXECs that a change of a watched key prevented",
         |shard| shard.exec_aborted_by_watch.get(),
@@ -211,6 +213,9 @@ static COUNTERS: &[Figure] = &[
     }),
     figure("shardis_lock_wait_nanoseconds_total", "Time that those waited, summed up", |shard| {
         shard.lock_wait_nanos.get()
+    }),
+    figure("shardis_effect_bytes_total", "What was noted for the effect stream", |shard| {
+        shard.effect_bytes.get()
     }),
     figure("shardis_turns_total", "Rounds of the shard's loop", |shard| shard.turns.get()),
 ];

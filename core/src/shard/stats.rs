@@ -215,6 +215,8 @@ shard_stats! {
     /// What transactions over several shards were under way without running.
     transaction_wait_nanos,
     transaction_wait_max_nanos,
+    /// Runs of a command that waits for a key, and found it taken by somebody else: it waits on.
+    transaction_retries,
     /// Commands and transactions that found a key locked; how long they waited for it, and the longest of them.
     lock_waits,
     lock_wait_nanos,
@@ -318,6 +320,7 @@ impl ShardStats {
             &self.exec_aborted_by_error,
             &self.transaction_wait_nanos,
             &self.transaction_wait_max_nanos,
+            &self.transaction_retries,
             &self.lock_waits,
             &self.lock_wait_nanos,
             &self.lock_wait_max_nanos,

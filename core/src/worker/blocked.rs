@@ -349,9 +349,14 @@ impl Worker {
         let Some(waiting) = blocked.waiting.as_mut() else { return };
         waiting.is_being_served = false;
         let turned_away = std::mem::take(&mut waiting.turned_away);
-        if waiting.deadline_ms.is_some_and(|deadline_ms| deadline_ms <= now_ms) {
-            self.end_by_time(token);
-            return;
+        self.shard.stats.transaction_retries.add(1);
+        if let Some(deadline_ms) = waiting.deadline_ms {
+            if deadline_ms <= now_ms {
+                self.end_by_time(token);
+                return;
+            }
+            // It may have been passed meanwhile, and the clock put back.
+            self.blocked.deadlines.insert((deadline_ms, token.conn));
         }
         let wait = WaitId { home, token };
         for shard in turned_away {

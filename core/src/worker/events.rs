@@ -153,6 +153,9 @@ impl Worker {
         let Some(connection) = self.connections[at].take() else { return };
         self.requests.push(IoRequest::Close(connection.conn));
         self.end_wait(at);
+        if connection.is_paused() {
+            self.paused.retain(|&other| other as usize != at);
+        }
         self.shard.stats.connections_closed.add(1);
         self.shard.stats.clients.set(self.shard.stats.clients.get() - 1);
         if connection.client.is_replica() {

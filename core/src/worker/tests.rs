@@ -3,6 +3,7 @@
 use super::*;
 use crate::command::handlers::FAMILIES;
 use crate::config::Config;
+use crate::runtime::driver::{CloseReason, Events};
 use crate::worker::GlobalsInit;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,6 +54,28 @@ pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
     })));
     let clock: &'static Sleeper = Box::leak(Box::default());
     (Worker::new(0, globals, clock), clock)
+}
+
+/// One that left its place to another was counted again with that one.
+#[test]
+fn a_client_that_is_paused_and_leaves_is_not_counted_as_blocked_any_more() {
+    let (mut worker, _) = worker_alone();
+    worker.globals.set_pause(1_000_000, PauseKind::All, 0);
+    let conns = [ConnId::new(0, 0), ConnId::new(0, 1)];
+    for (n, conn) in conns.into_iter().enumerate() {
+        let info = NewConnectionInfo { addr: String::new(), laddr: String::new(), unix_socket: false };
+        worker.connected(conn, n as i32, info);
+        worker.begin_turn();
+        worker.received(conn, b"PING\r\n");
+        worker.end_turn();
+        assert_eq!(worker.shard.stats.blocked_clients.get(), 1);
+        if n == 0 {
+            worker.closed(conn, CloseReason::Eof);
+            worker.end_turn();
+            assert_eq!(worker.shard.stats.blocked_clients.get(), 0);
+            worker.requests.clear();
+        }
+    }
 }
 
 #[test]

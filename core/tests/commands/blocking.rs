@@ -2,6 +2,7 @@
 
 use super::cluster::request_bytes;
 use super::{Server, on_one_and_three_shards};
+use crate::cluster::Cluster;
 
 /// Keys of shards 0, 1 and 2 of three, and others of the same.
 const ON_SHARDS: [&str; 3] = ["b", "c", "a"];
@@ -159,6 +160,35 @@ fn the_time_runs_out() {
             assert_eq!(server.ask(client, &format!("btake a b {timeout}")), expected);
         }
     });
+}
+
+/// BMOVE is woken for `a` and needs `b`, which is locked; while it waits for that its time runs out, the key it was
+/// woken for goes, and the clock is put back.
+#[test]
+fn a_wait_whose_key_was_taken_ends_in_its_time_also_if_the_clock_was_put_back() {
+    let mut retries = 0;
+    for seed in 0..200 {
+        let mut server = Server { cluster: Cluster::new(3, seed), client: 0 };
+        server.client = server.cluster.connect(2);
+        let mover = server.wait(0, "bmove a b 1");
+        let (pusher, taker, writer) = (server.connect(0), server.connect(1), server.connect(2));
+        server.cluster.request(writer, &["MSET", "b", "1", "c", "1"]);
+        server.cluster.request(pusher, &["TPUSH", "a", "x"]);
+        server.cluster.request(taker, &["TTAKE", "a"]);
+        for _ in 0..server.cluster.random.below(12) {
+            server.cluster.step();
+        }
+        server.wait_ms(1500);
+        server.cluster.tick();
+        server.wait_ms(-1400);
+        server.cluster.settle();
+        retries += server.sum(|stats| stats.transaction_retries.get());
+        server.wait_out_ms(1000);
+        let reply = server.received(mover);
+        assert!(reply == "$-1\r\n" || reply == "$1\r\nx\r\n", "seed {seed}: {reply}");
+        server.expect_rest();
+    }
+    assert!(retries > 0, "no key was ever taken in between");
 }
 
 #[test]

@@ -371,7 +371,8 @@ pub fn keyspace(source: &Source<'_>, lines: &mut Lines) {
     }
 }
 
-/// Times are in microseconds. Nothing is retried: what finds a key locked waits, once.
+/// Times are in microseconds. What finds a key locked waits, once, and is not tried again; a retry is a command that was
+/// woken for a key (BLMOVE and its kin) and found it taken when it had the locks it needs besides.
 pub fn transactions(source: &Source<'_>, lines: &mut Lines) {
     let max = |counter: fn(&ShardStats) -> u64| {
         source.globals.stats.iter().map(|shard| counter(shard)).max().unwrap_or(0)
@@ -384,6 +385,7 @@ pub fn transactions(source: &Source<'_>, lines: &mut Lines) {
     lines.field("transactions_of_more_shards", source.sum(|shard| shard.transactions_of_more.get()));
     lines.field("transaction_wait_usec", source.sum(|shard| shard.transaction_wait_nanos.get()) / 1000);
     lines.field("transaction_wait_usec_max", max(|shard| shard.transaction_wait_max_nanos.get()) / 1000);
+    lines.field("transaction_retries", source.sum(|shard| shard.transaction_retries.get()));
     lines.field("exec_aborted_by_watch", source.sum(|shard| shard.exec_aborted_by_watch.get()));
     lines.field("exec_aborted_by_error", source.sum(|shard| shard.exec_aborted_by_error.get()));
     lines.field("lock_waits", source.sum(|shard| shard.lock_waits.get()));

@@ -197,7 +197,7 @@ static COUNTERS: &[Figure] = &[
     ),
     figure(
         "shardis_transaction_retries_total",
-        "Commands that were woken for a key and found it taken",
+        "Commands that had to be run anew, because others came between",
         |shard| shard.transaction_retries.get(),
     ),
     figure(

@@ -333,6 +333,7 @@ impl Worker {
     /// Has the members of a convoy go one by one.
     fn disband(&mut self, txn: HomeTxn) {
         let HomeTxn { token, multi, blocks, reply, .. } = txn;
+        self.shard.stats.transaction_retries.add(1);
         self.go_singly(token, Box::new(Stragglers { multi, blocks: blocks.into(), next: 0, reply }));
     }
 

@@ -8,7 +8,10 @@
 //! next one. When the last shard has granted it, all locks are held: that is the *lock point*, the moment at which the
 //! transaction takes effect. Now the last shard tells the others ([`TxnMessage::Go`]), and all do their work: each runs a
 //! list of commands over its own keys, releases its locks, and sends the replies home ([`TxnMessage::Done`]). With two
-//! shards, one of them home, that is two messages in all.
+//! shards, the first of them home, that is one round trip: a message there, and two back together.
+//!
+//! A transaction with all its keys on one shard needs none of this: it runs there at once, or stands in the lock table
+//! until it is its turn. That costs a command one branch, to see that the table is empty.
 //!
 //! # What runs where
 //!
@@ -25,38 +28,75 @@
 //! starts at the lock point, the others when home has what came of the one before ([`TxnMessage::Step`]); a shard keeps
 //! its locks until it has done its share of the last stage in which it has one.
 //!
+//! What a client sends ahead without waiting, several commands and EXECs over several shards, may go as one transaction:
+//! a [convoy](crate::worker).
+//!
 //! # How a handler over keys of several shards looks
 //!
 //! Like any other. It is written against [`Ctx`](crate::command::Ctx): the keys that its row declares are in
-//! `ctx.shard` when it runs, wherever they live. A command that reads two keys and writes a third is this, and there is
-//! nothing in it, or in its row, about shards:
+//! `ctx.shard` when it runs, wherever they live. A command that reads two keys and writes a third, as SUNIONSTORE, is
+//! this, and there is nothing in it, or in its row, about shards:
 //!
 //! ```text
-//! const JOIN: Command = Command::keys("tjoin", 4, join).flags(flag::WRITE | flag::DENYOOM).at(&[
-//!     KeySpec::range(1, 1, 1, key_flag::RO | key_flag::ACCESS),
-//!     KeySpec::one(3, key_flag::OW | key_flag::UPDATE),
-//! ]);
+//! const JOIN: Command =
+//!     Command::keys("tjoin", 4, join).flags(flag::WRITE | flag::DENYOOM).acl(acl::STRING).at(&[
+//!         KeySpec::range(1, 1, 1, key_flag::RO | key_flag::ACCESS),
+//!         KeySpec::one(3, key_flag::OW | key_flag::UPDATE),
+//!     ]);
 //!
 //! fn join(ctx: &mut Ctx<'_>) -> CommandResult {
-//!     let mut joined = Vec::new();
-//!     for at in [1, 2] {
-//!         if let Some(entry) = ctx.shard.read(ctx.call, ctx.key(at)) {
-//!             joined.extend_from_slice(StringRef::of(entry.value())?.bytes(&mut Digits::new()));
-//!         }
-//!     }
+//!     let mut words = words_at(ctx, 1)?;
+//!     words.extend(words_at(ctx, 2)?);
 //!
-//!     ctx.shard.set(ctx.call, ctx.key(3), encode(&joined), SetExpire::Clear);
+//!     store(ctx, 3, &words);
 //!
-//!     ctx.reply.integer(joined.len() as i64);
+//!     ctx.reply.integer(words.len() as i64);
 //!     Ok(())
 //! }
 //! ```
 //!
-//! (The tests have such commands, and such as wait for keys, in `core/tests/sim/rows.rs`.)
+//! `words_at` is `ctx.shard.read(ctx.call, ctx.key(at))` and a conversion, `store` is `ctx.shard.set` or, for nothing,
+//! `ctx.shard.delete`. Effects, notifications, WATCH and those who wait for the written key are served by these calls,
+//! on whichever shard the key is at home. (The tests have these commands, in `core/tests/sim/rows.rs`, and run them over
+//! one shard and several, alone, in EXEC, and under WATCH.)
 //!
-//! What it must not do is to touch a key which its row does not declare. Only a row whose work on one key does not
-//! depend on the others says a merge rule other than [`Merge::CheckOut`](crate::command::table::Merge), and then runs
-//! where its keys are.
+//! What a handler must not do is to touch a key which its row does not declare: it would not be there. And only a row
+//! whose work on one key does not depend on the others says a merge rule other than
+//! [`Merge::CheckOut`](crate::command::table::Merge), and then runs where its keys are.
+//!
+//! One that waits (BLPOP, BLMOVE) says so where it has found nothing, and says what it would wait for; whether it waits
+//! then, on which shards, and who serves it, is not its concern:
+//!
+//! ```text
+//! const BTAKE: Command = Command::keys("btake", -3, btake)
+//!     .flags(flag::WRITE | flag::BLOCKING)
+//!     .acl(acl::STRING)
+//!     .at(&[KeySpec::range(1, -2, 1, TAKEN)]);
+//!
+//! fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
+//!     let keys = 1..ctx.args.len() - 1;
+//!     let deadline_ms = args::deadline_ms(ctx.arg(keys.end), ctx.shard.now_ms)?;
+//!
+//!     for at in ctx.takes_from(keys.clone()) {
+//!         if let Some(word) = take_first(ctx, at)? {
+//!             ctx.reply.array(2);
+//!             ctx.reply.bulk(ctx.args.arg(at));
+//!             ctx.reply.bulk(&word);
+//!             return Ok(());
+//!         }
+//!     }
+//!
+//!     ctx.reply.null_array();
+//!     ctx.block(keys, deadline_ms);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! [`Ctx::takes_from`](crate::command::Ctx::takes_from) is all keys at the first run, and the one that is there when it
+//! is woken. What it has replied when it calls [`Ctx::block`](crate::command::Ctx::block) is what the client gets when
+//! the time is up, and in EXEC, where nobody waits, at once. A row that would not take whatever is there (BLPOP of a
+//! string) has a [`ready`](crate::command::table::Command::ready) of its own. A mover (BMOVE in the tests) differs in one
+//! more key spec. The way of a wait is [`blocking`](crate::shard::blocking)'s.
 //!
 //! # WATCH
 //!
@@ -70,8 +110,12 @@
 //! Each of these runs, or waits at `s` for still earlier ones, or holds `s` and waits at a shard behind `s`.
 //! At the highest shard where anybody waits, the first in order waits for nobody; so somebody always moves. What has
 //! passed its lock point waits for nobody any more: home drives it on by messages alone, also when its client has left.
+//! A claim to the whole keyspace of a shard stands in the same order. There is one exception to the order, a command
+//! that is woken for a key and takes over its lock; why that is harmless stands in [`blocking`](crate::shard::blocking).
 //!
-//! *No starvation.* On every shard the order of arrival decides, nobody is overtaken, and nothing is retried.
+//! *No starvation.* On every shard the order of arrival decides, and nobody is overtaken. Nothing is tried again because
+//! of others' locks. A convoy that is refused goes on as single transactions, which are not; a command that was woken and
+//! found its key taken keeps its place among those who wait.
 //!
 //! *No reordering.* A shard's share runs while all locks of the transaction are held, and every other command
 //! that touches one of these keys queues up behind them, so the order of the lock points is a serial order. A shard

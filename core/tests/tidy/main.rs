@@ -376,3 +376,25 @@ fn the_code_map_of_the_readme_names_what_there_is() {
         }
     }
 }
+
+/// Lines of code without those that are blank or documentation.
+fn code_lines(text: &str) -> Vec<&str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("///")).collect()
+}
+
+#[test]
+fn the_handlers_that_the_documentation_shows_are_those_that_run() {
+    let docs = read("core/src/shard/txn.rs");
+    let docs: Vec<&str> = docs.lines().map_while(|line| line.strip_prefix("//!")).collect();
+    let docs = docs.join("\n");
+    let shown: Vec<&str> = docs.split("```").skip(1).step_by(2).collect();
+    assert!(shown.len() >= 2, "a handler over several keys, and one that waits");
+
+    let rows = read("core/tests/sim/rows.rs");
+    let rows = code_lines(&rows);
+    for example in shown {
+        let example = code_lines(example.strip_prefix("text").expect("it is code, and not a doctest"));
+        let is_there = rows.windows(example.len()).any(|lines| lines == example);
+        assert!(is_there, "core/tests/sim/rows.rs has no such lines:\n{}", example.join("\n"));
+    }
+}

@@ -197,7 +197,7 @@ static COUNTERS: &[Figure] = &[
     ),
     figure(
         "shardis_transaction_retries_total",
-        "Commands that had to be run anew, because others came between",
+        "Commands that had to be run, or locked, anew because others came between",
         |shard| shard.transaction_retries.get(),
     ),
     figure(

@@ -199,6 +199,11 @@ impl LockTable {
         self.requests.contains_key(&ticket) || self.barrier.is_some_and(|(holder, _)| holder == ticket)
     }
 
+    /// What `ticket`, which has been granted keys, holds.
+    pub fn held_by(&self, ticket: Ticket) -> LockSet {
+        LockSet::Keys(self.requests[&ticket].keys.clone())
+    }
+
     /// The keys on which the granted `ticket` holds exclusive locks; of the whole keyspace, none.
     pub fn exclusive_keys(&self, ticket: Ticket) -> impl Iterator<Item = u64> {
         let keys = self.requests.get(&ticket).map_or(&[][..], |request| &request.keys);

@@ -215,7 +215,8 @@ shard_stats! {
     /// What transactions over several shards were under way without running.
     transaction_wait_nanos,
     transaction_wait_max_nanos,
-    /// What had to be run anew: a command that was woken for a key and found it taken, a convoy that was refused.
+    /// What had to be done anew: a command that was woken for a key and found it taken, a convoy that was refused, locks
+    /// that home took ahead and had to give up.
     transaction_retries,
     /// Commands and transactions that found a key locked; how long they waited for it, and the longest of them.
     lock_waits,

@@ -7,8 +7,16 @@
 //! table](crate::shard::lock) on all its keys at once; when it is granted there, the shard passes the message on to the
 //! next one. When the last shard has granted it, all locks are held: that is the *lock point*, the moment at which the
 //! transaction takes effect. Now the last shard tells the others ([`TxnMessage::Go`]), and all do their work: each runs a
-//! list of commands over its own keys, releases its locks, and sends the replies home ([`TxnMessage::Done`]). With two
-//! shards, the first of them home, that is one round trip: a message there, and two back together.
+//! list of commands over its own keys, releases its locks, and sends the replies home ([`TxnMessage::Done`]).
+//!
+//! Two things spare messages and work where nobody is in the way, which is nearly always:
+//!
+//! - *Home goes ahead.* If its own keys are free, home locks them before it sends the message, and the chain leaves it out.
+//!   If the transaction then has to wait at a shard before home, it must not hold what comes later in order: home is told
+//!   to give its locks up ([`TxnMessage::Yield`]), and is locked in its turn.
+//! - *The last shard locks nothing.* If its keys are free, it does its work at once, as it would for a command of its own.
+//!
+//! So a transaction over two shards, one of them home, is two messages: there, and back with the last shard's outcome.
 //!
 //! A transaction with all its keys on one shard needs none of this: it runs there at once, or stands in the lock table
 //! until it is its turn. That costs a command one branch, to see that the table is empty.
@@ -110,12 +118,16 @@
 //! Each of these runs, or waits at `s` for still earlier ones, or holds `s` and waits at a shard behind `s`.
 //! At the highest shard where anybody waits, the first in order waits for nobody; so somebody always moves. What has
 //! passed its lock point waits for nobody any more: home drives it on by messages alone, also when its client has left.
-//! A claim to the whole keyspace of a shard stands in the same order. There is one exception to the order, a command
-//! that is woken for a key and takes over its lock; why that is harmless stands in [`blocking`](crate::shard::blocking).
+//! A claim to the whole keyspace of a shard stands in the same order. There are two exceptions to the order. One is a
+//! command that is woken for a key and takes over its lock; why that is harmless stands in
+//! [`blocking`](crate::shard::blocking). The other is what home has locked ahead of its turn, for no longer than a message
+//! takes: a transaction that has to wait at an earlier shard has sent word to give it up. (It may come to home in its
+//! turn before that word does. Then it keeps what it has, and the word is not for it any more.)
 //!
-//! *No starvation.* On every shard the order of arrival decides, and nobody is overtaken. Nothing is tried again because
-//! of others' locks. A convoy that is refused goes on as single transactions, which are not; a command that was woken and
-//! found its key taken keeps its place among those who wait.
+//! *No starvation.* On every shard the order of arrival decides, and nobody is overtaken. Nothing is run again because
+//! of others' locks: a transaction gives up its place at home once at most, and only before its turn there. A convoy that is
+//! refused goes on as single transactions, which are not; a command that was woken and found its key taken keeps its place
+//! among those who wait.
 //!
 //! *No reordering.* A shard's share runs while all locks of the transaction are held, and every other command
 //! that touches one of these keys queues up behind them, so the order of the lock points is a serial order. A shard
@@ -178,7 +190,6 @@ pub enum Work {
 
 /// The part of one shard in a transaction: its locks, and its share of the first stage.
 pub struct Part {
-    pub shard: usize,
     pub locks: LockSet,
     /// The client watches keys there: they are locked, too, and must be as they were.
     pub watches: bool,
@@ -198,6 +209,8 @@ pub struct Plan {
     pub shards: SmallVec<[u16; 8]>,
     /// The part to be locked next.
     pub next: usize,
+    /// Home holds its locks, whether its turn has come or not.
+    pub is_home_ahead: bool,
     /// It may run: what is watched is as it was, on all shards so far, and nobody is in the way of a convoy.
     pub holds: bool,
     /// Commands of a pipeline that go together. Who waits for a key of theirs would have to be served between them: then
@@ -207,6 +220,14 @@ pub struct Plan {
     pub pieces: u32,
     /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
     pub offer: Option<OfferId>,
+}
+
+impl Plan {
+    /// The part to be locked behind the one whose turn it is; `None`: there is none.
+    pub fn next_shard(&self) -> Option<usize> {
+        let mut behind = self.next + 1..self.shards.len();
+        behind.find(|&at| !self.is_home_ahead || u32::from(self.shards[at]) != self.id.home)
+    }
 }
 
 /// What a shard returned of its share in a stage.
@@ -224,9 +245,11 @@ pub enum Outcome {
 pub enum TxnMessage {
     /// Lock your part, then pass it on.
     Lock(Box<Plan>),
+    /// To home: what you have locked ahead is waited for at an earlier shard. Give it up, and lock it in its turn.
+    Yield { id: TxnId },
     /// All locks are held: do your share of the first stage, or, if it does not `hold`, let go. `pieces`: of the effects;
-    /// 0: they are not noted, on no shard.
-    Go { id: TxnId, holds: bool, pieces: u32 },
+    /// 0: they are not noted, on no shard. `done`, to home: that shard has done its share.
+    Go { id: TxnId, holds: bool, pieces: u32, done: Option<(usize, Outcome)> },
     /// Do this; if nothing more `stays` to be done, release your locks behind it.
     Step { id: TxnId, work: Work, stays: bool },
     /// Shard `shard` has done its share.

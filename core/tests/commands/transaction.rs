@@ -731,3 +731,74 @@ fn an_exec_does_not_answer_for_what_an_earlier_one_watches() {
         assert!(cluster.is_at_rest());
     }
 }
+
+/// Keys of shards 0, 1 and 2 of three.
+const ON_SHARDS: [&str; 3] = ["b", "c", "a"];
+
+/// Home takes its locks ahead of the others' shards, whatever the order. Where two do so and meet, one gives way.
+#[test]
+fn transactions_that_come_from_opposite_sides_take_effect_one_after_the_other() {
+    let mut retries = 0;
+    for seed in 0..300 {
+        let mut cluster = Cluster::new(3, seed);
+        let clients: Vec<usize> = (0..6).map(|n| cluster.connect(n % 3)).collect();
+        for round in 0..4 {
+            for &client in &clients {
+                let value = format!("{round}-{client}");
+                let mut request = vec!["MSET"];
+                // Over all three shards, or two of them.
+                for key in ON_SHARDS.iter().filter(|_| client < 3 || cluster.random.below(3) > 0) {
+                    request.extend([key, value.as_str()]);
+                }
+                if request.len() > 1 {
+                    cluster.request(client, &request);
+                }
+                cluster.request(client, &["MGET", "a", "b", "c"]);
+            }
+            cluster.settle();
+        }
+        for &client in &clients {
+            let replies = String::from_utf8(cluster.received(client)).expect("text");
+            assert_eq!(replies.matches("*3\r\n").count(), 4, "seed {seed}: {replies}");
+        }
+        assert!(cluster.is_at_rest(), "seed {seed}");
+        retries +=
+            cluster.workers.iter().map(|worker| worker.shard.stats.transaction_retries.get()).sum::<u64>();
+    }
+    assert!(retries > 0, "nobody ever had to give way");
+}
+
+/// Word that home is to give up what it took ahead comes after the transaction itself: it holds its locks by right then.
+#[test]
+fn a_transaction_that_reaches_home_before_word_of_its_wait_keeps_its_locks() {
+    for word_is_late in [false, true] {
+        let mut cluster = Cluster::new(3, 1);
+        let [first, second, third] = [0, 2, 1].map(|shard| cluster.connect(shard));
+        // The first one holds `b` on shard 0 while it waits for shard 1.
+        cluster.hold(1, 0);
+        cluster.request(first, &["MSET", "b", "1", "c", "1"]);
+        cluster.settle();
+        if word_is_late {
+            cluster.hold(0, 2);
+        }
+        cluster.request(second, &["MSET", "a", "2", "b", "2", "c", "2"]);
+        cluster.settle();
+        let gave_way = cluster.workers[2].shard.stats.transaction_retries.get();
+        assert_eq!(gave_way, u64::from(!word_is_late));
+        // What the second one gave up can be had.
+        cluster.request(third, &["MSET", "a", "3", "g", "3"]);
+        cluster.settle();
+        assert_eq!(cluster.received(third) == b"+OK\r\n", !word_is_late);
+
+        cluster.release(1, 0);
+        cluster.settle();
+        cluster.release(0, 2);
+        cluster.settle();
+        assert_eq!([first, second].map(|client| cluster.received(client)), [b"+OK\r\n", b"+OK\r\n"]);
+        assert_eq!(cluster.workers[2].shard.stats.transaction_retries.get(), gave_way);
+        let last = if word_is_late { "3" } else { "2" };
+        let values = array(&[&bulk(last), &bulk("2"), &bulk("2")]);
+        assert_eq!(cluster.call(first, &["MGET", "a", "b", "c"]), values);
+        assert!(cluster.is_at_rest());
+    }
+}

@@ -1,7 +1,8 @@
 //! Work over several shards: what a worker knows of it, and how it begins. `home` drives a transaction from the shard
-//! of its client, `part` is each shard's part in it, `stage` says what runs together, `merge` makes replies. The
-//! algorithm and its argument stand in [`crate::shard::txn`].
+//! of its client, `chain` locks its keys on one shard after the other, `part` is each shard's part in it, `stage` says
+//! what runs together, `merge` makes replies. The algorithm and its argument stand in [`crate::shard::txn`].
 
+mod chain;
 mod home;
 mod merge;
 mod part;
@@ -113,6 +114,8 @@ struct HeldPart {
     /// Its share of the first stage.
     work: Work,
     stays: bool,
+    /// Its turn in the chain has not come yet.
+    is_ahead: bool,
     checked_out: Vec<CheckedOutKey>,
     /// How many pieces the transaction's effects have; 0: they are not noted, or it is not known yet.
     pieces: u32,
@@ -143,6 +146,8 @@ pub(super) struct Transactions {
     next_number: u64,
     home: AHashMap<u64, Box<HomeTxn>>,
     held: AHashMap<TxnId, HeldPart>,
+    /// Parts that were locked ahead and given up, until they are locked in their turn.
+    yielded: AHashMap<TxnId, Part>,
     /// Who waits, and since when.
     waiting: AHashMap<Ticket, (Waiter, u64)>,
     /// While locks are released: who is granted and has not gone on yet.
@@ -278,7 +283,6 @@ impl Worker {
         let pieces = txn.pieces_of_effects(self.table);
         let parts = shards.iter().zip(works).enumerate().map(|(n, (&shard, work))| {
             Some(Part {
-                shard: usize::from(shard),
                 locks: std::mem::take(&mut needs[usize::from(shard)]).into_lock_set(),
                 watches: watching.contains(&shard),
                 stays: txn.stays(n),
@@ -287,9 +291,20 @@ impl Worker {
         });
         let parts = parts.collect();
         let is_convoy = txn.is_convoy;
-        let plan = Plan { id, client, parts, shards, next: 0, holds: true, is_convoy, pieces, offer };
-        let first = usize::from(plan.shards[0]);
-        self.send(first, Message::Txn(TxnMessage::Lock(Box::new(plan))));
+        let mut plan = Box::new(Plan {
+            id,
+            client,
+            parts,
+            shards,
+            next: 0,
+            is_home_ahead: false,
+            holds: true,
+            is_convoy,
+            pieces,
+            offer,
+        });
+        self.lock_ahead(&mut plan);
+        self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
         id
     }
 
@@ -380,8 +395,18 @@ impl Worker {
     pub(super) fn handle_txn(&mut self, message: TxnMessage) {
         match message {
             TxnMessage::Lock(plan) => self.lock_part(plan),
-            TxnMessage::Go { id, holds, pieces } => self.go(id, holds, pieces),
-            TxnMessage::Step { id, work, stays } => self.step(id, work, stays),
+            TxnMessage::Yield { id } => self.yield_part(id),
+            TxnMessage::Go { id, holds, pieces, done } => {
+                let outcome = self.go(id, holds, pieces);
+                self.done(id, outcome);
+                if let Some((shard, outcome)) = done {
+                    self.collect(id, shard, outcome);
+                }
+            }
+            TxnMessage::Step { id, work, stays } => {
+                let outcome = self.step(id, work, stays);
+                self.done(id, outcome);
+            }
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
             TxnMessage::CheckIn { id, entries, events, wait, stays } => {
                 self.check_in(id, entries, &events, wait, stays);

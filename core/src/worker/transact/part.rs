@@ -1,7 +1,7 @@
 //! A shard's part in transactions: to grant locks in order, to do its shares, and to let go.
 
 use super::super::Worker;
-use super::{HeldPart, ParkedCommand, ParkedQueue, Waiter};
+use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::command::route;
 use crate::command::table::{Entry, flag};
 use crate::shard::blocking::NewWait;
@@ -9,7 +9,7 @@ use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::Message;
 use crate::shard::observe::GuestEvent;
-use crate::shard::txn::{CheckedOutKey, Outcome, Plan, Portion, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckedOutKey, Outcome, Portion, TxnId, TxnMessage, Work};
 use crate::types::OwnedEntry;
 use crate::types::hash::hash_key;
 
@@ -36,84 +36,22 @@ impl Worker {
         self.transact.waiting.insert(ticket, (waiter, self.ticks));
     }
 
-    /// A transaction comes along its chain.
-    pub(super) fn lock_part(&mut self, mut plan: Box<Plan>) {
-        let part = plan.parts[plan.next].as_mut().expect("a part is locked once");
-        let mut locks = std::mem::replace(&mut part.locks, LockSet::Whole);
-        if part.watches
-            && let LockSet::Keys(keys) = &mut locks
-        {
-            keys.extend(self.shard.observers.watch().locks(plan.client));
-        }
-        if let Some(offer) = plan.offer
-            && let Some(ticket) = self.lock_with_offer(offer, &locks)
-        {
-            self.part_granted(ticket, plan);
-            return;
-        }
-        let (ticket, granted) = self.shard.locks.request(locks);
-        if granted {
-            self.part_granted(ticket, plan);
-        } else {
-            self.shard.stats.lock_waits.add(1);
-            if let Some(offer) = plan.offer {
-                self.yield_offer(offer);
-            }
-            self.transact.waiting.insert(ticket, (Waiter::Plan(plan), self.ticks));
-        }
-    }
-
-    /// This shard's locks are granted: pass the plan on, or, if it is the last shard, let everybody begin.
-    fn part_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>) {
-        let part = plan.parts[plan.next].take().expect("a part is granted once");
-        if part.watches {
-            plan.holds &= self.shard.watch_holds(plan.client);
-            self.shard.observers.change_watch(|watch| watch.remove(plan.client));
-        }
-        if plan.is_convoy && !self.shard.blocking.is_empty() {
-            let (locks, blocking) = (&self.shard.locks, &self.shard.blocking);
-            plan.holds &= !locks.exclusive_keys(ticket).any(|key| blocking.is_awaited(key));
-        }
-        let held = HeldPart {
-            ticket,
-            granted_at_ticks: self.ticks,
-            work: part.work,
-            stays: part.stays,
-            checked_out: Vec::new(),
-            pieces: 0,
-            offer: plan.offer.filter(|offer| offer.shard as usize == self.shard.index),
-        };
-        self.transact.held.insert(plan.id, held);
-        plan.next += 1;
-        if let Some(next) = plan.parts.get(plan.next) {
-            let shard = next.as_ref().expect("it has not been locked yet").shard;
-            self.send(shard, Message::Txn(TxnMessage::Lock(plan)));
-            return;
-        }
-        let (id, holds) = (plan.id, plan.holds);
-        let pieces = if holds && self.shard.effects.is_on() { plan.pieces } else { 0 };
-        for &shard in &plan.shards[..plan.shards.len() - 1] {
-            self.send(usize::from(shard), Message::Txn(TxnMessage::Go { id, holds, pieces }));
-        }
-        self.go(id, holds, pieces);
-    }
-
-    /// All locks of the transaction are held everywhere: do this shard's share of the first stage.
-    pub(super) fn go(&mut self, id: TxnId, holds: bool, pieces: u32) {
+    /// All locks of the transaction are held everywhere: does this shard's share of the first stage.
+    pub(super) fn go(&mut self, id: TxnId, holds: bool, pieces: u32) -> Outcome {
         let held = self.transact.held.get_mut(&id).expect("Go follows the grant");
         held.pieces = pieces;
         let work = std::mem::replace(&mut held.work, Work::Nothing);
         let stays = held.stays;
         if holds {
-            self.step(id, work, stays);
+            self.step(id, work, stays)
         } else {
             self.let_go(id);
-            self.done(id, Outcome::Refused);
+            Outcome::Refused
         }
     }
 
     /// Does a share of a stage.
-    pub(super) fn step(&mut self, id: TxnId, work: Work, stays: bool) {
+    pub(super) fn step(&mut self, id: TxnId, work: Work, stays: bool) -> Outcome {
         let outcome = match work {
             Work::Nothing => Outcome::Nothing,
             Work::Run(mut portion) => {
@@ -138,14 +76,13 @@ impl Worker {
                 let held = self.transact.held.get_mut(&id).expect("what is checked out is locked");
                 held.checked_out = keys;
                 let pieces = held.pieces;
-                self.done(id, Outcome::Entries { entries, pieces });
-                return;
+                return Outcome::Entries { entries, pieces };
             }
         };
         if !stays {
             self.let_go(id);
         }
-        self.done(id, outcome);
+        outcome
     }
 
     /// Runs the commands of a portion. They are counted at home, where all of a command's shares come together.
@@ -202,9 +139,14 @@ impl Worker {
         self.shard.effects.resume_piece(PieceId { txn, over_guests }, changes);
     }
 
+    /// Home learns what came of this shard's share.
     pub(super) fn done(&mut self, id: TxnId, outcome: Outcome) {
         let shard = self.shard.index;
-        self.send(id.home as usize, Message::Txn(TxnMessage::Done { id, shard, outcome }));
+        if id.home as usize == shard {
+            self.collect(id, shard, outcome);
+        } else {
+            self.send(id.home as usize, Message::Txn(TxnMessage::Done { id, shard, outcome }));
+        }
     }
 
     /// This shard has no more to do for the transaction.
@@ -239,7 +181,7 @@ impl Worker {
                 Waiter::Plan(plan) => {
                     // The wait is a part of the transaction's, which home knows.
                     self.waited_nanos = 0;
-                    self.part_granted(ticket, plan);
+                    self.plan_granted(ticket, plan);
                 }
                 Waiter::Command(command) => {
                     self.run_parked(ticket, *command);

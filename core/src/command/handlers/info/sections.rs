@@ -372,8 +372,9 @@ pub fn keyspace(source: &Source<'_>, lines: &mut Lines) {
 }
 
 /// Times are in microseconds. What finds a key locked waits, once, and is not tried again; a retry is a command that was
-/// woken for a key (BLMOVE and its kin) and found it taken when it had the locks it needs besides, or a pipeline of
-/// commands over several shards that could not go together.
+/// woken for a key (BLMOVE and its kin) and found it taken when it had the locks it needs besides, a pipeline of
+/// commands over several shards that could not go together, or a transaction that took locks ahead of its turn and had
+/// to give them up.
 pub fn transactions(source: &Source<'_>, lines: &mut Lines) {
     let max = |counter: fn(&ShardStats) -> u64| {
         source.globals.stats.iter().map(|shard| counter(shard)).max().unwrap_or(0)

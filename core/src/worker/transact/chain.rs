@@ -1,0 +1,202 @@
+//! A transaction's way along its shards, up to the moment at which it holds all its locks. The argument why this ends, and
+//! in what order, stands in [`crate::shard::txn`].
+
+use super::super::Worker;
+use super::{HeldPart, Waiter};
+use crate::shard::effects::PieceId;
+use crate::shard::lock::{KeyLock, LockSet, Ticket};
+use crate::shard::message::Message;
+use crate::shard::txn::{Outcome, Part, Plan, Portion, TxnId, TxnMessage, Work};
+
+impl Worker {
+    /// Takes home's locks before the plan sets out, if nobody is in the way.
+    pub(super) fn lock_ahead(&mut self, plan: &mut Plan) {
+        let home = self.shard.index as u16;
+        let Some(at) = plan.shards.iter().position(|&shard| shard == home) else { return };
+        let part = plan.parts[at].as_ref().expect("the plan has not set out");
+        let LockSet::Keys(keys) = &part.locks else { return };
+        // The first in order is locked at once anyway. What is watched is asked for but once, and a key on offer goes
+        // by its own rules.
+        if at == 0 || part.watches || plan.offer.is_some() || self.shard.locks.conflicts(keys) {
+            return;
+        }
+
+        let mut part = plan.parts[at].take().expect("it was there just now");
+        let locks = std::mem::replace(&mut part.locks, LockSet::Whole);
+        let (ticket, granted) = self.shard.locks.request(locks);
+        debug_assert!(granted, "nobody was in the way");
+        plan.is_home_ahead = true;
+        self.hold_part(ticket, plan, part, true);
+    }
+
+    /// A transaction comes along its chain.
+    pub(super) fn lock_part(&mut self, mut plan: Box<Plan>) {
+        let Some(mut part) = plan.parts[plan.next].take().or_else(|| self.transact.yielded.remove(&plan.id))
+        else {
+            // Home was to give up its locks, and word of that has not come: it need not any more.
+            let held = self.transact.held.get_mut(&plan.id);
+            held.expect("what was locked ahead is held, or was given up").is_ahead = false;
+            self.pass_plan_on(plan);
+            return;
+        };
+        let mut locks = std::mem::replace(&mut part.locks, LockSet::Whole);
+        if part.watches
+            && let LockSet::Keys(keys) = &mut locks
+        {
+            keys.extend(self.shard.observers.watch().locks(plan.client));
+        }
+        if let Some(offer) = plan.offer
+            && let Some(ticket) = self.lock_with_offer(offer, &locks)
+        {
+            self.part_granted(ticket, plan, part);
+            return;
+        }
+        if plan.next_shard().is_none()
+            && plan.offer.is_none()
+            && !part.stays
+            && let LockSet::Keys(keys) = &locks
+            && matches!(part.work, Work::Run(_))
+            && !self.shard.locks.conflicts(keys)
+        {
+            self.run_at_once(plan, part, keys);
+            return;
+        }
+        let (ticket, granted) = self.shard.locks.request(locks);
+        if granted {
+            self.part_granted(ticket, plan, part);
+            return;
+        }
+        self.shard.stats.lock_waits.add(1);
+        if let Some(offer) = plan.offer {
+            self.yield_offer(offer);
+        }
+        let home = plan.id.home as usize;
+        if plan.is_home_ahead && home > self.shard.index {
+            plan.is_home_ahead = false;
+            self.send(home, Message::Txn(TxnMessage::Yield { id: plan.id }));
+        }
+        let at = plan.next;
+        plan.parts[at] = Some(part);
+        self.transact.waiting.insert(ticket, (Waiter::Plan(plan), self.ticks));
+    }
+
+    /// Home gives up what it has locked ahead: the transaction waits at an earlier shard, and comes by.
+    pub(super) fn yield_part(&mut self, id: TxnId) {
+        // It may have come by before this word of it.
+        if self.transact.held.get(&id).is_none_or(|held| !held.is_ahead) {
+            return;
+        }
+        let held = self.transact.held.remove(&id).expect("it was there just now");
+        self.shard.stats.transaction_retries.add(1);
+        let HeldPart { ticket, work, stays, .. } = held;
+        let locks = self.shard.locks.held_by(ticket);
+        self.transact.yielded.insert(id, Part { locks, watches: false, work, stays });
+        self.release(ticket);
+    }
+
+    /// A plan that waited has its locks here.
+    pub(super) fn plan_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>) {
+        let at = plan.next;
+        let part = plan.parts[at].take().expect("who waits keeps his part");
+        self.part_granted(ticket, plan, part);
+    }
+
+    /// This shard's locks are granted.
+    fn part_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>, part: Part) {
+        self.ask_watches(&mut plan, &part);
+        self.hold_part(ticket, &mut plan, part, false);
+        self.pass_plan_on(plan);
+    }
+
+    fn ask_watches(&mut self, plan: &mut Plan, part: &Part) {
+        if part.watches {
+            plan.holds &= self.shard.watch_holds(plan.client);
+            self.shard.observers.change_watch(|watch| watch.remove(plan.client));
+        }
+    }
+
+    fn hold_part(&mut self, ticket: Ticket, plan: &mut Plan, part: Part, is_ahead: bool) {
+        if plan.is_convoy && !self.shard.blocking.is_empty() {
+            let (locks, blocking) = (&self.shard.locks, &self.shard.blocking);
+            plan.holds &= !locks.exclusive_keys(ticket).any(|key| blocking.is_awaited(key));
+        }
+        let held = HeldPart {
+            ticket,
+            granted_at_ticks: self.ticks,
+            work: part.work,
+            stays: part.stays,
+            is_ahead,
+            checked_out: Vec::new(),
+            pieces: 0,
+            offer: plan.offer.filter(|offer| offer.shard as usize == self.shard.index),
+        };
+        self.transact.held.insert(plan.id, held);
+    }
+
+    /// This shard holds its locks: on to the next one, or, if it is the last, everybody begins.
+    fn pass_plan_on(&mut self, mut plan: Box<Plan>) {
+        match plan.next_shard() {
+            Some(next) => {
+                plan.next = next;
+                let shard = usize::from(plan.shards[next]);
+                self.send(shard, Message::Txn(TxnMessage::Lock(plan)));
+            }
+            None => {
+                let pieces = self.announce(&plan);
+                let outcome = self.go(plan.id, plan.holds, pieces);
+                self.answer_home(&plan, pieces, outcome);
+            }
+        }
+    }
+
+    /// All others hold their locks, nobody is in the way here, and the work is done at once: as for any command of this
+    /// shard, there is no need to lock anything for it.
+    fn run_at_once(&mut self, mut plan: Box<Plan>, part: Part, keys: &[KeyLock]) {
+        self.ask_watches(&mut plan, &part);
+        if plan.is_convoy && !self.shard.blocking.is_empty() {
+            let blocking = &self.shard.blocking;
+            plan.holds &= !keys.iter().any(|key| key.exclusive && blocking.is_awaited(key.id));
+        }
+        let pieces = self.announce(&plan);
+        let outcome = match part.work {
+            Work::Run(portion) if plan.holds => self.run_unlocked(plan.id, portion, pieces),
+            _ => Outcome::Refused,
+        };
+        self.answer_home(&plan, pieces, outcome);
+    }
+
+    fn run_unlocked(&mut self, id: TxnId, mut portion: Box<Portion>, pieces: u32) -> Outcome {
+        if pieces == 0 {
+            self.run_portion(id, &mut portion);
+        } else {
+            self.resume_piece(id, false);
+            self.run_portion(id, &mut portion);
+            self.shard.effects.suspend_piece();
+            self.shard.effects.end_piece(PieceId { txn: id, over_guests: false }, pieces);
+        }
+        Outcome::Ran(portion)
+    }
+
+    /// The lock point: all but home are told so. Returns how many pieces the effects have, 0 where they are not noted.
+    fn announce(&mut self, plan: &Plan) -> u32 {
+        let (id, holds) = (plan.id, plan.holds);
+        let pieces = if holds && self.shard.effects.is_on() { plan.pieces } else { 0 };
+        for shard in plan.shards.iter().map(|&shard| usize::from(shard)) {
+            if shard != self.shard.index && shard != id.home as usize {
+                self.send(shard, Message::Txn(TxnMessage::Go { id, holds, pieces, done: None }));
+            }
+        }
+        pieces
+    }
+
+    /// The last shard has done its share: home learns of both, the lock point and this, by one message.
+    fn answer_home(&mut self, plan: &Plan, pieces: u32, outcome: Outcome) {
+        let (id, holds, home) = (plan.id, plan.holds, plan.id.home as usize);
+        if home != self.shard.index && plan.shards.contains(&(home as u16)) {
+            let done = Some((self.shard.index, outcome));
+            self.send(home, Message::Txn(TxnMessage::Go { id, holds, pieces, done }));
+        } else {
+            self.done(id, outcome);
+        }
+    }
+}

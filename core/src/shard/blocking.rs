@@ -429,7 +429,14 @@ impl Shard {
     /// served as soon as what runs now has ended.
     #[cold]
     pub fn signal(&mut self, db: u32, key: Key<'_>) {
-        if !self.exists(db, key) || !self.blocking.note_change(db, key) {
+        if self.exists(db, key) {
+            self.serve_waits(db, key);
+        }
+    }
+
+    /// Has those who wait for a key be asked, unless they are already.
+    fn serve_waits(&mut self, db: u32, key: Key<'_>) {
+        if !self.blocking.note_change(db, key) {
             return;
         }
         let kept = self.running.and_then(|ticket| self.locks.split(ticket, key.hash));
@@ -447,13 +454,14 @@ impl Shard {
         }
     }
 
-    /// The keys of a wait are offered to it again, if they are there.
+    /// The keys of a wait are offered to it again, if they are there. Whether they are is seen when they are locked for
+    /// it: one that seems not to be there may be checked out, and come back as it was.
     pub fn signal_again(&mut self, id: WaitId) {
         let Some(wait) = self.blocking.get(id) else { return };
         let (db, args, positions) = (wait.call.db, wait.args.clone(), wait.positions.clone());
         for position in positions {
             let key = args.as_argv().arg(position as usize);
-            self.signal(db, Key { bytes: key, hash: hash_key(key) });
+            self.serve_waits(db, Key { bytes: key, hash: hash_key(key) });
         }
     }
 

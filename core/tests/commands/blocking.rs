@@ -337,3 +337,20 @@ fn who_waits_is_served_before_the_next_command_of_a_pipeline() {
         }
     });
 }
+
+/// A mover is offered `a`, and has to give it up again to a RENAME that has locked its destination. That makes `b`, which
+/// the mover waits for, too; but it is busy with the first offer. When that comes to nothing, `b` is to be offered again:
+/// it was looked for at its shard while it was at the mover's home still, in whose transaction it was the destination.
+#[test]
+fn what_was_offered_to_one_who_was_busy_is_offered_again() {
+    let mut server = Server::new(3);
+    let mover = server.wait(1, "bmove a b b 0");
+    server.cluster.hold(2, 1);
+    server.expect(&[("tpush a x", ":1")]);
+    let renamer = server.wait(0, "rename a b");
+    server.cluster.release(2, 1);
+    assert_eq!(server.received(renamer), "+OK\r\n");
+    assert_eq!(server.received(mover), taken("b", "x"));
+    server.expect(&[("get b", "$1\r\nx"), ("exists a", ":0")]);
+    server.expect_rest();
+}

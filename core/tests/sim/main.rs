@@ -22,7 +22,7 @@ mod stream;
 
 use cluster::{Cluster, Random, request_bytes};
 use history::{Fifo, Operation, Waiting, linearize};
-use model::{KEYS, Model, Request, awaited, random_command};
+use model::{KEYS, Model, Request, awaited, crowd_command, random_command};
 use shardis_core::protocol::skip::skip_reply;
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
@@ -38,6 +38,17 @@ const ABANDONED_MAX: usize = 4;
 
 /// A run that takes so many steps makes no progress.
 const STEPS_MAX: usize = 100_000;
+
+/// What the clients of a run do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    /// Anything.
+    Mixed,
+    /// Only simple commands wait, and nobody dies: all is asked for that Redis does for those who wait.
+    Simple,
+    /// Many wait for few keys, and soon give up, or die.
+    Crowd,
+}
 
 /// A client of a run.
 struct Caller {
@@ -55,6 +66,7 @@ struct Caller {
 /// One seed: random clients, random requests, random schedule.
 struct Run {
     seed: u64,
+    kind: Kind,
     random: Random,
     cluster: Cluster,
     callers: Vec<Caller>,
@@ -62,7 +74,6 @@ struct Run {
     /// Operations of clients that died, of which something may be under way still.
     abandoned: Vec<usize>,
     fifo: Fifo,
-    waiting: Waiting,
     unique: u32,
     step: usize,
 }
@@ -71,16 +82,17 @@ impl Run {
     fn new(seed: u64) -> Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = 2 + random.below(4);
-        let caller_count = 2 + random.below(4);
+        let kind = [Kind::Simple, Kind::Mixed, Kind::Crowd, Kind::Mixed][seed as usize % 4];
+        let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
         let mut run = Run {
             seed,
+            kind,
             random,
             cluster: Cluster::new(shard_count, seed),
             callers: Vec::new(),
             operations: Vec::new(),
             abandoned: Vec::new(),
             fifo: Fifo::new(&KEYS),
-            waiting: if seed.is_multiple_of(4) { Waiting::AtOnce } else { Waiting::SomeTime },
             unique: 0,
             step: 0,
         };
@@ -217,18 +229,24 @@ impl Run {
             _ if !self.callers[n].watches.is_empty() && self.random.below(2) == 0 => {
                 self.random_transaction(n)
             }
-            _ => {
-                let command = random_command(&mut self.random, &mut self.unique);
-                if self.waiting == Waiting::SomeTime || awaited(&command).is_empty() {
-                    return Request::One(command);
-                }
-                let (key, word) = (command[1].clone(), format!("v{}", self.unique));
-                // One of them never waits, or all would for ever.
-                Request::One(match n {
-                    0 => vec!["TPUSH".into(), key, word],
-                    _ => vec!["BTAKE".into(), key, "0".into()],
-                })
-            }
+            _ => Request::One(self.random_command(n)),
+        }
+    }
+
+    fn random_command(&mut self, n: usize) -> Vec<String> {
+        let command = match self.kind {
+            Kind::Mixed | Kind::Simple => random_command(&mut self.random, &mut self.unique),
+            Kind::Crowd => crowd_command(&mut self.random, &mut self.unique),
+        };
+        if self.kind == Kind::Mixed || awaited(&command).is_empty() {
+            return command;
+        }
+        let (key, word) = (command[1].clone(), format!("v{}", self.unique));
+        match (self.kind, n) {
+            // One of them never waits, or all would for ever.
+            (_, 0) => vec!["TPUSH".into(), key, word],
+            (Kind::Simple, _) => vec!["BTAKE".into(), key, "0".into()],
+            _ => command,
         }
     }
 
@@ -239,15 +257,25 @@ impl Run {
         Request::Exec { commands, watched }
     }
 
+    /// Whether it is time for a client to die that has something under way.
+    fn dies(&mut self) -> bool {
+        match self.kind {
+            Kind::Mixed => self.random.below(60) == 0,
+            Kind::Simple => false,
+            Kind::Crowd => self.random.below(20) == 0,
+        }
+    }
+
     /// Requests, deaths and time, at random.
     fn run(&mut self) {
         while self.operations.len() < OPERATIONS {
             let n = self.random.below(self.callers.len());
             if self.calls(n).is_none() {
-                let count = if self.random.below(4) == 0 { 2 + self.random.below(3) } else { 1 };
+                let pipelines = if self.kind == Kind::Crowd { 10 } else { 4 };
+                let count = if self.random.below(pipelines) == 0 { 2 + self.random.below(3) } else { 1 };
                 let requests = (0..count).map(|_| self.random_request(n)).collect();
                 self.call(n, requests);
-            } else if self.waiting == Waiting::SomeTime && self.random.below(60) == 0 {
+            } else if self.dies() {
                 self.die(n);
             }
             // Nobody can tell any more which of them took effect when there are many.
@@ -320,7 +348,8 @@ impl Run {
         assert!(self.cluster.is_at_rest(), "a lock or a wait is left");
         let overtaken = self.fifo.overtaken(&self.operations);
         assert_eq!(overtaken, None, "who was overtaken, by whom, for which key");
-        linearize(&self.operations, self.waiting).expect("one order of all operations explains this history");
+        let waiting = if self.kind == Kind::Simple { Waiting::AtOnce } else { Waiting::SomeTime };
+        linearize(&self.operations, waiting).expect("one order of all operations explains this history");
     }
 }
 
@@ -335,8 +364,8 @@ impl Drop for Run {
             let waits_at = waits_at.map_or(String::new(), |step| format!("waits from {step}"));
             eprintln!("{n:3}: client {client}, {called_at:4}: {request:?} -> {replied:?} {waits_at}");
         }
-        let (seed, shard_count, waiting) = (self.seed, self.cluster.workers.len(), self.waiting);
-        eprintln!("seed {seed}: {shard_count} shards, who waits is served {waiting:?}");
+        let (seed, shard_count, kind) = (self.seed, self.cluster.workers.len(), self.kind);
+        eprintln!("seed {seed}: {shard_count} shards, {kind:?}");
     }
 }
 

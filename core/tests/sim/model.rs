@@ -279,6 +279,24 @@ pub fn plain_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     }
 }
 
+/// A random command of a crowd that waits for few keys.
+pub fn crowd_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    let timeout = ["0", "0", "0.005", "0.02"][random.below(4)].to_string();
+    let mut key = || KEYS[random.below(3)].to_string();
+    let (first, second, third) = (key(), key(), key());
+    *unique += 1;
+    match random.below(20) {
+        0..=6 => vec!["BTAKE".into(), first, timeout],
+        7..=9 => vec!["BTAKE".into(), first, second, timeout],
+        10..=11 => vec!["BMOVE".into(), first, second, timeout],
+        12..=13 => vec!["BMOVE".into(), first, second, third, timeout],
+        14..=15 => vec!["TPUSH".into(), first, format!("v{unique}")],
+        16..=17 => vec!["TPUSH".into(), first, format!("v{unique}a"), format!("v{unique}b")],
+        18 => vec!["TTAKE".into(), first],
+        _ => vec!["MSET".into(), first, format!("v{unique}"), second, format!("v{unique}")],
+    }
+}
+
 /// A random command, one that waits among them.
 pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     if random.below(7) < 4 {

@@ -380,10 +380,12 @@ impl Worker {
         }
     }
 
-    /// What a connection waits for, if its command waits for a key.
-    pub fn wait_of(&self, at: usize) -> Option<WaitId> {
+    /// The wait of a connection whose command waits for a key, and whether it is being served.
+    pub fn wait_of(&self, at: usize) -> Option<(WaitId, bool)> {
         let blocked = self.blocked.by_connection.get(&(at as u32))?;
-        blocked.waiting.as_ref().map(|_| WaitId { home: self.shard.index as u32, token: blocked.token })
+        let waiting = blocked.waiting.as_ref()?;
+        let id = WaitId { home: self.shard.index as u32, token: blocked.token };
+        Some((id, waiting.is_being_served))
     }
 
     fn end_by_time(&mut self, token: Token) {

@@ -195,8 +195,8 @@ impl Cluster {
         !self.peers[client].unsent.is_empty()
     }
 
-    /// The wait of a client whose command waits for a key.
-    pub fn wait_of(&self, client: usize) -> Option<WaitId> {
+    /// The wait of a client whose command waits for a key, and whether it is being served.
+    pub fn wait_of(&self, client: usize) -> Option<(WaitId, bool)> {
         let peer = &self.peers[client];
         self.workers[peer.shard].wait_of(peer.conn.index())
     }

@@ -48,6 +48,8 @@ enum Kind {
     Simple,
     /// Many wait for few keys, and soon give up, or die.
     Crowd,
+    /// Transactions and what they watch, in pipelines.
+    Transactions,
 }
 
 /// A client of a run.
@@ -82,7 +84,7 @@ impl Run {
     fn new(seed: u64) -> Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = 2 + random.below(4);
-        let kind = [Kind::Simple, Kind::Mixed, Kind::Crowd, Kind::Mixed][seed as usize % 4];
+        let kind = [Kind::Simple, Kind::Mixed, Kind::Crowd, Kind::Transactions][seed as usize % 4];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
         let mut run = Run {
             seed,
@@ -152,7 +154,9 @@ impl Run {
     /// A caller goes away, and another one comes in its place.
     fn die(&mut self, n: usize) {
         let caller = &self.callers[n];
-        let is_void = self.cluster.is_sending(caller.client);
+        // What has not arrived is lost with him, and who waits for something that nobody has for him gets nothing.
+        let waits = self.cluster.wait_of(caller.client).is_some_and(|(_, is_being_served)| !is_being_served);
+        let is_void = waits || self.cluster.is_sending(caller.client);
         caller.unanswered.iter().for_each(|&operation| self.operations[operation].is_void = is_void);
         self.abandoned.extend(&caller.unanswered);
         self.cluster.disconnect(caller.client);
@@ -184,7 +188,7 @@ impl Run {
             self.take_reply(n, String::from_utf8(reply.to_vec()).expect("replies here are text"));
         }
         let caller = &self.callers[n];
-        if let Some(wait) = self.cluster.wait_of(caller.client) {
+        if let Some((wait, _)) = self.cluster.wait_of(caller.client) {
             let operation = *caller.unanswered.front().expect("who waits has called");
             self.fifo.note(wait, operation);
             self.operations[operation].waits_at.get_or_insert(self.step);
@@ -219,7 +223,8 @@ impl Run {
 
     fn random_request(&mut self, n: usize) -> Request {
         let key = |random: &mut Random| KEYS[random.below(KEYS.len())].to_string();
-        match self.random.below(12) {
+        let is_often = self.kind == Kind::Transactions && self.random.below(2) == 0;
+        match self.random.below(if is_often { 2 } else { 12 }) {
             0 => {
                 let keys = vec![key(&mut self.random), key(&mut self.random)];
                 self.callers[n].watches.extend(keys.iter().cloned());
@@ -235,16 +240,18 @@ impl Run {
 
     fn random_command(&mut self, n: usize) -> Vec<String> {
         let command = match self.kind {
-            Kind::Mixed | Kind::Simple => random_command(&mut self.random, &mut self.unique),
+            Kind::Mixed | Kind::Simple | Kind::Transactions => {
+                random_command(&mut self.random, &mut self.unique)
+            }
             Kind::Crowd => crowd_command(&mut self.random, &mut self.unique),
         };
-        if self.kind == Kind::Mixed || awaited(&command).is_empty() {
+        if awaited(&command).is_empty() {
             return command;
         }
         let (key, word) = (command[1].clone(), format!("v{}", self.unique));
         match (self.kind, n) {
             // One of them never waits, or all would for ever.
-            (_, 0) => vec!["TPUSH".into(), key, word],
+            (Kind::Simple | Kind::Crowd, 0) => vec!["TPUSH".into(), key, word],
             (Kind::Simple, _) => vec!["BTAKE".into(), key, "0".into()],
             _ => command,
         }
@@ -260,7 +267,7 @@ impl Run {
     /// Whether it is time for a client to die that has something under way.
     fn dies(&mut self) -> bool {
         match self.kind {
-            Kind::Mixed => self.random.below(60) == 0,
+            Kind::Mixed | Kind::Transactions => self.random.below(60) == 0,
             Kind::Simple => false,
             Kind::Crowd => self.random.below(20) == 0,
         }
@@ -271,8 +278,12 @@ impl Run {
         while self.operations.len() < OPERATIONS {
             let n = self.random.below(self.callers.len());
             if self.calls(n).is_none() {
-                let pipelines = if self.kind == Kind::Crowd { 10 } else { 4 };
-                let count = if self.random.below(pipelines) == 0 { 2 + self.random.below(3) } else { 1 };
+                let share = match self.kind {
+                    Kind::Mixed | Kind::Simple => 4,
+                    Kind::Crowd => 10,
+                    Kind::Transactions => 2,
+                };
+                let count = if self.random.below(share) == 0 { 2 + self.random.below(3) } else { 1 };
                 let requests = (0..count).map(|_| self.random_request(n)).collect();
                 self.call(n, requests);
             } else if self.dies() {

@@ -17,6 +17,7 @@ use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::slot::shard_of;
 use std::collections::{HashMap, HashSet};
 
+#[derive(Clone)]
 pub struct Operation {
     pub client: usize,
     pub request: Request,
@@ -135,22 +136,7 @@ const STATES_MAX: usize = 1_000_000;
 /// # Panics
 /// The search takes too long to say.
 pub fn linearize(operations: &[Operation], waiting: Waiting) -> Result<(), Box<Refusal>> {
-    assert!(operations.len() < 128);
-    let answered = operations.iter().enumerate().filter(|(_, operation)| operation.replied.is_some());
-    let all = answered.fold(0u128, |all, (n, _)| all | 1 << n);
-    let void = operations.iter().enumerate().filter(|(_, operation)| operation.is_void);
-    let placed = void.fold(0u128, |placed, (n, _)| placed | 1 << n);
-    let given_up = given_up(operations);
-    let related = related(operations, &given_up);
-    let first = State { placed, ..State::default() };
-    let (longest, refuted) = (first.clone(), HashSet::new());
-    let mut search = Search { operations, waiting, all, related, given_up, longest, refuted };
-    if search.from(&first) {
-        return Ok(());
-    }
-    let open = (0..operations.len()).filter(|n| search.longest.placed & (1 << n) == 0).collect();
-    let nexts = search.next_ones(&search.longest);
-    Err(Box::new(Refusal { state: search.longest, open, nexts }))
+    Search::new(operations, waiting).run()
 }
 
 /// For each operation, a bit for each that was over when it was called.
@@ -205,6 +191,8 @@ impl State {
 struct Search<'a> {
     operations: &'a [Operation],
     waiting: Waiting,
+    /// Tries all that may come next, and not only those of which one may as well.
+    is_thorough: bool,
     /// Those that must have taken effect.
     all: u128,
     related: Vec<u128>,
@@ -214,6 +202,28 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    fn new(operations: &[Operation], waiting: Waiting) -> Search<'_> {
+        assert!(operations.len() < 128);
+        let answered = operations.iter().enumerate().filter(|(_, operation)| operation.replied.is_some());
+        let all = answered.fold(0u128, |all, (n, _)| all | 1 << n);
+        let given_up = given_up(operations);
+        let related = related(operations, &given_up);
+        let (longest, refuted) = (State::default(), HashSet::new());
+        Search { operations, waiting, is_thorough: false, all, related, given_up, longest, refuted }
+    }
+
+    fn run(mut self) -> Result<(), Box<Refusal>> {
+        let operations = self.operations;
+        let void = operations.iter().enumerate().filter(|(_, operation)| operation.is_void);
+        let placed = void.fold(0u128, |placed, (n, _)| placed | 1 << n);
+        if self.from(&State { placed, ..State::default() }) {
+            return Ok(());
+        }
+        let open = (0..operations.len()).filter(|n| self.longest.placed & (1 << n) == 0).collect();
+        let nexts = self.next_ones(&self.longest);
+        Err(Box::new(Refusal { state: self.longest, open, nexts }))
+    }
+
     fn from(&mut self, state: &State) -> bool {
         if state.placed & self.all == self.all && state.queue.is_empty() {
             return true;
@@ -226,7 +236,8 @@ impl Search<'_> {
         }
         assert!(self.refuted.len() < STATES_MAX, "it takes too long to tell whether an order explains this");
         let nexts = self.next_ones(state);
-        if let Some(&n) = nexts.iter().find(|&&n| self.operations[n].only_reads()) {
+        let read = nexts.iter().find(|&&n| !self.is_thorough && self.operations[n].only_reads());
+        if let Some(&n) = read {
             // What never changes anything and may come now may as well come first of all.
             let read = self.place(state, n);
             if let [next] = &read[..] {
@@ -260,7 +271,7 @@ impl Search<'_> {
         let queued = state.queue.iter().fold(0u128, |mask, n| mask | 1 << n);
         // Only these can come before the pressing one, or, if that waits, be what it waits for. Of them, those matter that
         // have to do with it, or with others that do: the first of these in any order can as well come now.
-        let mut matter = 1u128 << pressing;
+        let mut matter = if self.is_thorough { candidates } else { 1u128 << pressing };
         loop {
             let around = (0..operations.len())
                 .filter(|n| matter & (1 << n) != 0)
@@ -374,3 +385,6 @@ impl Fifo {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 /// Seeds of random runs, unless the environment says otherwise.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 1000;
 
 /// Operations of a run, but for those that end the waiting at its end.
 const OPERATIONS: usize = 60;
@@ -50,6 +50,15 @@ enum Kind {
     Crowd,
     /// Transactions and what they watch, in pipelines.
     Transactions,
+}
+
+impl Kind {
+    fn waiting(self) -> Waiting {
+        match self {
+            Kind::Simple => Waiting::AtOnce,
+            Kind::Mixed | Kind::Crowd | Kind::Transactions => Waiting::SomeTime,
+        }
+    }
 }
 
 /// A client of a run.
@@ -274,8 +283,8 @@ impl Run {
     }
 
     /// Requests, deaths and time, at random.
-    fn run(&mut self) {
-        while self.operations.len() < OPERATIONS {
+    fn run(&mut self, operations: usize) {
+        while self.operations.len() < operations {
             let n = self.random.below(self.callers.len());
             if self.calls(n).is_none() {
                 let share = match self.kind {
@@ -359,8 +368,8 @@ impl Run {
         assert!(self.cluster.is_at_rest(), "a lock or a wait is left");
         let overtaken = self.fifo.overtaken(&self.operations);
         assert_eq!(overtaken, None, "who was overtaken, by whom, for which key");
-        let waiting = if self.kind == Kind::Simple { Waiting::AtOnce } else { Waiting::SomeTime };
-        linearize(&self.operations, waiting).expect("one order of all operations explains this history");
+        linearize(&self.operations, self.kind.waiting())
+            .expect("one order of all operations explains this history");
     }
 }
 
@@ -395,7 +404,7 @@ fn random_schedules_of_several_shards_are_linearizable() {
     let mut waited = 0;
     for seed in seeds(SEEDS) {
         let mut run = Run::new(seed);
-        run.run();
+        run.run(OPERATIONS);
         run.finish();
         run.check();
         waited += run.operations.iter().filter(|operation| operation.waits_at.is_some()).count();

@@ -256,7 +256,7 @@ fn bulk(value: Option<&String>) -> String {
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// A random command of Redis. `unique` numbers the values: what is read tells who wrote it.
-pub fn plain_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
+fn plain_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     let mut key = || KEYS[random.below(KEYS.len())].to_string();
     let (first, second, third) = (key(), key(), key());
     *unique += 1;

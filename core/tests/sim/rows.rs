@@ -56,6 +56,9 @@ fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
 
     for at in ctx.takes_from(keys.clone()) {
         if let Some(word) = take_first(ctx, at)? {
+            // At another time another key may be the first that is there.
+            ctx.effect(&[b"TTAKE", ctx.args.arg(at)]);
+
             ctx.reply.array(2);
             ctx.reply.bulk(ctx.args.arg(at));
             ctx.reply.bulk(&word);
@@ -85,6 +88,7 @@ fn bmove(ctx: &mut Ctx<'_>) -> CommandResult {
             let mut words = words_at(ctx, sources.end)?;
             words.push(word.clone());
             store(ctx, sources.end, &words);
+            ctx.effect(&[b"BMOVE", ctx.args.arg(at), ctx.args.arg(sources.end), b"0"]);
 
             ctx.reply.array(2);
             ctx.reply.bulk(ctx.args.arg(at));

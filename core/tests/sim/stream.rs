@@ -2,7 +2,7 @@
 //! end, and it is the same for all who read it.
 
 use crate::cluster::{Cluster, Random};
-use crate::model::{KEYS, Model, plain_command};
+use crate::model::{KEYS, Model, random_command};
 use crate::seeds;
 use shardis_core::shard::slot::shard_of;
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ fn run_seed(seed: u64) {
     let mut cluster = Cluster::new(shard_count, seed);
     let mut first = Reader::begin(&mut cluster, random.below(shard_count));
     cluster.settle();
-    let clients: Vec<usize> = (0..4).map(|_| cluster.connect(random.below(shard_count))).collect();
+    let mut clients: Vec<usize> = (0..4).map(|_| cluster.connect(random.below(shard_count))).collect();
     let (comes_at, dies_at) = (random.below(120), random.below(120));
     let mut later = None;
     let mut dying = None;
@@ -76,10 +76,15 @@ fn run_seed(seed: u64) {
         if n == dies_at {
             cluster.disconnect(dying.as_ref().expect("it has come").client);
         }
-        let client = clients[random.below(clients.len())];
+        let at = random.below(clients.len());
+        if cluster.wait_of(clients[at]).is_some() {
+            // It may be served some time. Another one goes on.
+            clients[at] = cluster.connect(random.below(shard_count));
+        }
+        let client = clients[at];
         let count = if random.below(3) == 0 { 1 + random.below(5) } else { 1 };
         let commands: Vec<Vec<String>> =
-            (0..count).map(|_| plain_command(&mut random, &mut unique)).collect();
+            (0..count).map(|_| random_command(&mut random, &mut unique)).collect();
         for command in &commands {
             if let ("SET" | "MSET" | "MSETNX", Some(value)) = (command[0].as_str(), command.get(2)) {
                 together.insert(value.clone(), n);
@@ -108,7 +113,8 @@ fn run_seed(seed: u64) {
     let mut model = Model::default();
     for command in units.iter().flatten() {
         let reply = model.apply(command);
-        assert!(!reply.starts_with('-'), "seed {seed}: {command:?} fails: {reply}");
+        let is_done = !reply.starts_with(['-', '*']) && reply != "$-1\r\n";
+        assert!(is_done || reply.starts_with("*2"), "seed {seed}: {command:?} does nothing: {reply}");
     }
     let asking = cluster.connect(0);
     for key in KEYS {
@@ -130,7 +136,7 @@ fn check_transactions(seed: u64, units: &[Vec<Vec<String>>], together: &BTreeMap
             assert_eq!(place, at, "seed {seed}: a transaction is in several units, of which one is {unit:?}");
         }
     }
-    assert!(unit_of.len() > 20, "seed {seed}: hardly anything was written");
+    assert!(unit_of.len() > 8, "seed {seed}: hardly anything was written");
 }
 
 #[test]

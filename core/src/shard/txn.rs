@@ -87,6 +87,7 @@
 //!
 //!     for at in ctx.takes_from(keys.clone()) {
 //!         if let Some(word) = take_first(ctx, at)? {
+//!             ctx.effect(&[b"TTAKE", ctx.args.arg(at)]);
 //!             ctx.reply.array(2);
 //!             ctx.reply.bulk(ctx.args.arg(at));
 //!             ctx.reply.bulk(&word);
@@ -101,7 +102,8 @@
 //! ```
 //!
 //! [`Ctx::takes_from`](crate::command::Ctx::takes_from) is all keys at the first run, and the one that is there when it
-//! is woken. What it has replied when it calls [`Ctx::block`](crate::command::Ctx::block) is what the client gets when
+//! is woken. Its [effect](crate::command::Ctx::effect) names the key that it took from: at another time another one may
+//! be the first that is there. What it has replied when it calls [`Ctx::block`](crate::command::Ctx::block) is what the client gets when
 //! the time is up, and in EXEC, where nobody waits, at once. A row that would not take whatever is there (BLPOP of a
 //! string) has a [`ready`](crate::command::table::Command::ready) of its own. A mover (BMOVE in the tests) differs in one
 //! more key spec. The way of a wait is [`blocking`](crate::shard::blocking)'s.

@@ -2,14 +2,30 @@
 //!
 //! The search is Wing and Gong's: of the operations that are not placed yet, any one may come next that was called before
 //! the first of them was answered. States (operations placed, model) that led nowhere are remembered. Beyond what
-//! `tests/history/linear.rs` does for clients that call one thing after the other, it knows pipelines, which a connection keeps in
-//! order only in part, and operations that line up and are served later.
+//! `tests/history/linear.rs` does for clients that call one thing after the other, it knows pipelines, which a connection
+//! keeps in order only in part, and operations that line up and are served later.
 //!
-//! A blocking command takes effect at one moment between its call and its reply, as any other, from any of its keys that
-//! is there at that moment: where it has waited, it is served by the one that was offered first, and from outside nobody
-//! can tell whether it has. Who is served first is checked apart ([`Fifo`]).
+//! # What is left open, and why
 //!
-//! An operation whose client died may have taken effect at any time after its call, or not at all.
+//! *Pipelines.* Commands of a pipeline over different keys, each of one shard, may take effect in any order: the README
+//! says so, and so does every cluster client ([`Request::is_before`]).
+//!
+//! *Which key serves.* A blocking command takes effect at one moment between its call and its reply, as any other, from
+//! any of its keys that is there at that moment: where it has waited, it is served by the one that was offered first, and
+//! from outside nobody can tell whether it has. Who is served first is checked apart ([`Fifo`]). Who waits for one key, and
+//! takes from it alone, is held to more: see [`Waiting::AtOnce`].
+//!
+//! *The dead.* An operation whose client died may have taken effect or not; but only until a moment at which nothing is
+//! under way, and not at all if the server had not got it yet, or if it waited and nothing was on offer to it.
+//!
+//! # What is not tried, and why that leaves nothing out
+//!
+//! Two operations that have no key in common, of which one writes, can change places. So of all that may come next, only
+//! those matter that have to do, directly or through others, with the one that has to come first of all: in every order
+//! that goes on from here, the first of these can as well stand here, before others that have nothing to do with it. And
+//! what only reads, whatever the state, can as well come as soon as it may. (It does not do to see that it changes
+//! nothing *here*: a FLUSHALL of nothing may be the one that flushed something later.) A test compares this with a search
+//! that tries everything.
 
 use super::cluster::Cluster;
 use super::model::{KEYS, Model, Request};

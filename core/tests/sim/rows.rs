@@ -56,9 +56,7 @@ fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
 
     for at in ctx.takes_from(keys.clone()) {
         if let Some(word) = take_first(ctx, at)? {
-            // At another time another key may be the first that is there.
             ctx.effect(&[b"TTAKE", ctx.args.arg(at)]);
-
             ctx.reply.array(2);
             ctx.reply.bulk(ctx.args.arg(at));
             ctx.reply.bulk(&word);

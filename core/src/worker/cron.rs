@@ -42,10 +42,12 @@ pub(super) struct Cron {
     /// When the longest buffers of clients are forgotten next.
     recent_until_ms: i64,
     sampled_at_ms: i64,
-    /// When a table asked for memory last, when the next chunk may be moved to a huge page, and how many commands had
-    /// been processed when one was last.
+    /// When a table asked for memory last.
     grown_at_ms: i64,
+    /// When to see about the next chunk that could be moved to a huge page, when clients may be kept waiting for it,
+    /// and how many commands had been processed when that was looked at last.
     huge_page_at_ms: i64,
+    huge_page_stall_at_ms: i64,
     commands_at_huge_page: u64,
     ops: Rate,
     input: Rate,
@@ -129,28 +131,31 @@ impl Worker {
         }
     }
 
-    /// Moves a chunk of a table that has come to rest to a huge page, and says when the next one may follow.
+    /// Moves a chunk of a table that has come to rest to a huge page, and says when to see about the next one.
     fn use_huge_pages(&mut self) {
         let now_ms = self.shard.now_ms;
         self.cron.huge_page_at_ms = now_ms + TURN_INTERVAL_MS_MAX;
         if self.shard.take_growth() {
             self.cron.grown_at_ms = now_ms;
         }
-        if now_ms - self.cron.grown_at_ms < GROWTH_REST_MS || self.globals.is_cron_paused() {
+        let commands = self.shard.stats.commands_processed.get();
+        let is_idle = commands == std::mem::replace(&mut self.cron.commands_at_huge_page, commands);
+        if now_ms - self.cron.grown_at_ms < GROWTH_REST_MS
+            || self.globals.is_cron_paused()
+            || !is_idle && now_ms < self.cron.huge_page_stall_at_ms
+        {
             return;
         }
         let started = self.clock.ticks();
         if self.shard.back_by_huge_page() {
             let spent_nanos = self.clock.ticks_to_nanos(self.clock.ticks().saturating_sub(started));
-            let commands = self.shard.stats.commands_processed.get();
-            let is_idle = commands == std::mem::replace(&mut self.cron.commands_at_huge_page, commands);
-            let share = match spent_nanos {
-                _ if is_idle => HUGE_PAGE_SHARE_IDLE,
+            let busy_share = match spent_nanos {
                 HUGE_PAGE_STALL_NANOS.. => HUGE_PAGE_SHARE_STALLING,
                 _ => HUGE_PAGE_SHARE_BUSY,
             };
-            let pause_ms = (spent_nanos * (share - 1)).div_ceil(1_000_000);
-            self.cron.huge_page_at_ms = now_ms + pause_ms.max(1) as i64;
+            let after = |share: u64| now_ms + (spent_nanos * (share - 1)).div_ceil(1_000_000).max(1) as i64;
+            self.cron.huge_page_stall_at_ms = after(busy_share);
+            self.cron.huge_page_at_ms = self.cron.huge_page_at_ms.min(after(HUGE_PAGE_SHARE_IDLE));
         }
     }
 
@@ -315,23 +320,23 @@ mod tests {
         assert_eq!(connection.query.capacity(), 0);
     }
 
-    /// How long after its last growth all chunks of a table have had their turn to go to a huge page, if each of them takes
-    /// so long.
-    fn moved_after_ms(commands_per_turn: u64, look_nanos: u64) -> i64 {
+    /// How long after its last growth all chunks of a table have had their turn to go to a huge page, if each of them
+    /// takes so long, and commands come until then and not any more.
+    fn moved_after_ms(move_nanos: u64, busy_ms: i64) -> i64 {
         let (mut worker, clock) = worker_alone();
-        clock.look_nanos.store(look_nanos, Ordering::Relaxed);
+        clock.look_nanos.store(move_nanos, Ordering::Relaxed);
         let table: &mut Table = &mut worker.shard.dbs[0].table;
         for key in (0..100_000u32).map(u32::to_le_bytes) {
             table.set(hash_key(&key), &key, NewValue::Str(&[7; 64]), SetExpire::Clear);
         }
         let mut moved_at_ms = 0;
         while clock.wall_ms() < 100_000 {
-            let is_due = clock.wall_ms() >= worker.cron.huge_page_at_ms;
+            let stall_at_ms = worker.cron.huge_page_stall_at_ms;
             worker.before_wait();
             worker.begin_turn();
-            worker.shard.stats.commands_processed.add(commands_per_turn);
+            worker.shard.stats.commands_processed.add(u64::from(clock.wall_ms() < busy_ms));
             worker.end_turn();
-            if is_due && worker.cron.huge_page_at_ms - clock.wall_ms() != TURN_INTERVAL_MS_MAX {
+            if worker.cron.huge_page_stall_at_ms != stall_at_ms {
                 moved_at_ms = clock.wall_ms();
             }
             clock.sleep(Duration::from_millis(worker.idle_ms().max(1) as u64));
@@ -342,11 +347,14 @@ mod tests {
     #[test]
     fn a_table_at_rest_goes_to_huge_pages_and_sooner_where_nobody_is_kept_waiting() {
         // There are at least three.
-        let (idle_ms, busy_ms) = (moved_after_ms(0, 1_000_000), moved_after_ms(1, 1_000_000));
-        assert!((0..100).contains(&idle_ms), "{idle_ms}");
+        let (idle_ms, busy_ms) = (moved_after_ms(1_000_000, 0), moved_after_ms(1_000_000, 100_000));
+        assert!((0..200).contains(&idle_ms), "{idle_ms}");
         assert!((2 * 49..2000).contains(&busy_ms), "{busy_ms}");
-        let (idle_ms, busy_ms) = (moved_after_ms(0, 6_000_000), moved_after_ms(1, 6_000_000));
+        let (idle_ms, busy_ms) = (moved_after_ms(6_000_000, 0), moved_after_ms(6_000_000, 100_000));
         assert!((0..600).contains(&idle_ms), "{idle_ms}");
         assert!((2 * 29_000..).contains(&busy_ms), "{busy_ms}");
+        // What is idle after all does not wait for when it could stall clients.
+        let interrupted_ms = moved_after_ms(6_000_000, 5000);
+        assert!((3000..3600).contains(&interrupted_ms), "{interrupted_ms}");
     }
 }

@@ -209,6 +209,11 @@ impl Routes {
     /// What the commands, which are those of `queue`, need of each shard.
     pub fn needs(&self, table: &CommandTable, queue: &Queue, shard_count: usize) -> Vec<Need> {
         let mut needs = vec![Need::default(); shard_count];
+        if self.keys.len() > needs[0].locks.inline_size() {
+            let mut counts = vec![0; shard_count];
+            self.keys.iter().for_each(|key| counts[usize::from(key.shard)] += 1);
+            needs.iter_mut().zip(counts).for_each(|(need, count)| need.locks.reserve_exact(count));
+        }
         for (at, (&placement, queued)) in self.placements.iter().zip(queue.commands()).enumerate() {
             match placement {
                 Placement::Anywhere | Placement::Session | Placement::Settled => {}
@@ -250,12 +255,14 @@ impl Need {
 
 /// The shards of keys, in ascending order, each once.
 pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
-    let mut shards = SmallVec::new();
+    let mut shards: SmallVec<[u16; 4]> = SmallVec::new();
     for key in keys {
-        if let Err(at) = shards.binary_search(&key.shard) {
-            shards.insert(at, key.shard);
+        // Nearly always there are few.
+        if !shards.contains(&key.shard) {
+            shards.push(key.shard);
         }
     }
+    shards.sort_unstable();
     shards
 }
 

@@ -167,30 +167,67 @@ impl LockTable {
                 self.barrier = Some((ticket, granted));
                 granted
             }
-            LockSet::Keys(keys) => {
-                let keys = merged(keys);
-                let mut blocked_on = 0;
-                for &KeyLock { id, exclusive } in &keys {
-                    blocked_on += usize::from(!self.stand(id, ticket, exclusive));
-                }
+            LockSet::Keys(mut keys) => {
+                let blocked_on = self.stand_on_all(ticket, &keys).unwrap_or_else(|| {
+                    keys = merged(std::mem::take(&mut keys));
+                    self.stand_on_all(ticket, &keys).expect("every key is named once now")
+                });
                 self.requests.insert(ticket, Request { keys, blocked_on });
                 blocked_on == 0
             }
         }
     }
 
-    /// Puts `ticket` at the end of a key's line. Returns whether it is granted there.
-    fn stand(&mut self, id: u64, ticket: Ticket, exclusive: bool) -> bool {
+    /// A request that is granted at once, or not made. Returns its ticket; `Err`: the keys, somebody is in the way.
+    pub fn request_now(&mut self, keys: SmallVec<[KeyLock; 4]>) -> Result<Ticket, SmallVec<[KeyLock; 4]>> {
+        if self.conflicts(&keys) {
+            return Err(keys);
+        }
+        let (ticket, granted) = self.request(LockSet::Keys(keys));
+        debug_assert!(granted, "nobody is in the way");
+        Ok(ticket)
+    }
+
+    /// Puts `ticket` at the ends of the lines of all `keys`. Returns on how many it has to wait. `None`, and nothing has
+    /// happened: a key is named twice.
+    fn stand_on_all(&mut self, ticket: Ticket, keys: &[KeyLock]) -> Option<usize> {
+        let mut blocked_on = 0;
+        for (n, key) in keys.iter().enumerate() {
+            match self.stand(key.id, ticket, key.exclusive) {
+                Some(granted) => blocked_on += usize::from(!granted),
+                None => {
+                    keys[..n].iter().for_each(|key| self.step_back(key.id, ticket));
+                    return None;
+                }
+            }
+        }
+        Some(blocked_on)
+    }
+
+    /// Puts `ticket` at the end of a key's line. Returns whether it is granted there; `None`: it stands there already.
+    fn stand(&mut self, id: u64, ticket: Ticket, exclusive: bool) -> Option<bool> {
         match self.keys.entry(id) {
             Entry::Vacant(free) => {
                 free.insert(Line::of(Intent { ticket, exclusive, granted: true }));
-                true
+                Some(true)
             }
             Entry::Occupied(mut line) => {
-                let granted = line.get().lets_share(exclusive);
-                line.get_mut().others.push_back(Intent { ticket, exclusive, granted });
-                granted
+                let line = line.get_mut();
+                if line.others.back().unwrap_or(&line.first).ticket == ticket {
+                    return None;
+                }
+                let granted = line.lets_share(exclusive);
+                line.others.push_back(Intent { ticket, exclusive, granted });
+                Some(granted)
             }
+        }
+    }
+
+    /// Takes `ticket` from the end of a line, where nobody waits behind it.
+    fn step_back(&mut self, id: u64, ticket: Ticket) {
+        let line = self.keys.get_mut(&id).expect("it stood there");
+        if !line.remove(ticket) {
+            self.keys.remove(&id);
         }
     }
 
@@ -199,15 +236,9 @@ impl LockTable {
         self.requests.contains_key(&ticket) || self.barrier.is_some_and(|(holder, _)| holder == ticket)
     }
 
-    /// What `ticket`, which has been granted keys, holds.
-    pub fn held_by(&self, ticket: Ticket) -> LockSet {
-        LockSet::Keys(self.requests[&ticket].keys.clone())
-    }
-
-    /// The keys on which the granted `ticket` holds exclusive locks; of the whole keyspace, none.
-    pub fn exclusive_keys(&self, ticket: Ticket) -> impl Iterator<Item = u64> {
-        let keys = self.requests.get(&ticket).map_or(&[][..], |request| &request.keys);
-        keys.iter().filter(|key| key.exclusive).map(|key| key.id)
+    /// The keys that the granted `ticket` holds; of the whole keyspace, none.
+    pub fn held_by(&self, ticket: Ticket) -> &[KeyLock] {
+        self.requests.get(&ticket).map_or(&[], |request| &request.keys)
     }
 
     /// Makes the exclusive lock on `id` that the granted `ticket` holds, by itself or as a part of the whole keyspace,
@@ -221,7 +252,8 @@ impl LockTable {
             if self.keys.contains_key(&id) {
                 return None;
             }
-            self.stand(id, new, true);
+            let granted = self.stand(id, new, true);
+            debug_assert_eq!(granted, Some(true), "nobody stands there");
         } else {
             let request = self.requests.get_mut(&ticket).filter(|request| request.blocked_on == 0)?;
             let at = request.keys.iter().position(|held| *held == key)?;
@@ -246,7 +278,7 @@ impl LockTable {
         }
         for key in &wanted {
             let granted = self.stand(key.id, ticket, key.exclusive);
-            debug_assert!(granted, "it was free just now");
+            debug_assert_eq!(granted, Some(true), "it was free just now");
         }
         let request = self.requests.get_mut(&ticket).expect("it was there just now");
         debug_assert!(wanted.iter().all(|key| request.keys.iter().all(|held| held.id != key.id)));

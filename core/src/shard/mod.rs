@@ -20,7 +20,7 @@ use crate::command::{Call, Key};
 use crate::config::Config;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::EffectLog;
-use crate::shard::lock::{LockTable, Ticket};
+use crate::shard::lock::{KeyLock, LockTable, Ticket};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::table::Live;
@@ -185,6 +185,17 @@ impl Shard {
                 }
                 None
             }
+        }
+    }
+
+    /// Fetches from memory what look-ups of `keys` in a database will need, if these are not so many that the first would
+    /// be gone again. All at once, because the misses of a few commands after the other overlap less.
+    pub fn prefetch(&self, db: u32, keys: &[KeyLock]) {
+        const KEYS_MAX: usize = 128;
+        let table = &self.dbs[db as usize].table;
+        if keys.len() > 1 && keys.len() <= KEYS_MAX {
+            keys.iter().for_each(|key| table.prefetch_bucket(key.id));
+            keys.iter().for_each(|key| table.prefetch_entry(key.id));
         }
     }
 

@@ -165,6 +165,11 @@ pub struct Portion {
 }
 
 impl Portion {
+    /// The database of its first command, which mostly is that of all.
+    pub fn db(&self) -> u32 {
+        self.queue.commands().first().map_or(0, |queued| queued.call.db)
+    }
+
     /// Empties it for its next use.
     pub fn clear(&mut self) {
         self.queue.clear();

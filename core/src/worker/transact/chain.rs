@@ -3,30 +3,40 @@
 
 use super::super::Worker;
 use super::{HeldPart, Waiter};
+use crate::shard::blocking::Blocking;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{KeyLock, LockSet, Ticket};
 use crate::shard::message::Message;
 use crate::shard::txn::{Outcome, Part, Plan, Portion, TxnId, TxnMessage, Work};
+
+/// Whether commands wait for one of the keys that a transaction changes.
+fn is_any_awaited(keys: &[KeyLock], blocking: &Blocking) -> bool {
+    keys.iter().any(|key| key.exclusive && blocking.is_awaited(key.id))
+}
 
 impl Worker {
     /// Takes home's locks before the plan sets out, if nobody is in the way.
     pub(super) fn lock_ahead(&mut self, plan: &mut Plan) {
         let home = self.shard.index as u16;
         let Some(at) = plan.shards.iter().position(|&shard| shard == home) else { return };
-        let part = plan.parts[at].as_ref().expect("the plan has not set out");
-        let LockSet::Keys(keys) = &part.locks else { return };
         // The first in order is locked at once anyway. What is watched is asked for but once, and a key on offer goes
         // by its own rules.
-        if at == 0 || part.watches || plan.offer.is_some() || self.shard.locks.conflicts(keys) {
+        if at == 0 || plan.offer.is_some() || plan.parts[at].as_ref().is_none_or(|part| part.watches) {
             return;
         }
 
-        let mut part = plan.parts[at].take().expect("it was there just now");
-        let locks = std::mem::replace(&mut part.locks, LockSet::Whole);
-        let (ticket, granted) = self.shard.locks.request(locks);
-        debug_assert!(granted, "nobody was in the way");
-        plan.is_home_ahead = true;
-        self.hold_part(ticket, plan, part, true);
+        let mut part = plan.parts[at].take().expect("the plan has not set out");
+        let locks = match std::mem::replace(&mut part.locks, LockSet::Whole) {
+            LockSet::Keys(keys) => self.shard.locks.request_now(keys).map_err(LockSet::Keys),
+            LockSet::Whole => Err(LockSet::Whole),
+        };
+        match locks {
+            Ok(ticket) => {
+                plan.is_home_ahead = true;
+                self.hold_part(ticket, plan, part, true);
+            }
+            Err(locks) => plan.parts[at] = Some(Part { locks, ..part }),
+        }
     }
 
     /// A transaction comes along its chain.
@@ -89,7 +99,7 @@ impl Worker {
         let held = self.transact.held.remove(&id).expect("it was there just now");
         self.shard.stats.transaction_retries.add(1);
         let HeldPart { ticket, work, stays, .. } = held;
-        let locks = self.shard.locks.held_by(ticket);
+        let locks = LockSet::Keys(self.shard.locks.held_by(ticket).into());
         self.transact.yielded.insert(id, Part { locks, watches: false, work, stays });
         self.release(ticket);
     }
@@ -118,7 +128,7 @@ impl Worker {
     fn hold_part(&mut self, ticket: Ticket, plan: &mut Plan, part: Part, is_ahead: bool) {
         if plan.is_convoy && !self.shard.blocking.is_empty() {
             let (locks, blocking) = (&self.shard.locks, &self.shard.blocking);
-            plan.holds &= !locks.exclusive_keys(ticket).any(|key| blocking.is_awaited(key));
+            plan.holds &= !is_any_awaited(locks.held_by(ticket), blocking);
         }
         let held = HeldPart {
             ticket,
@@ -155,11 +165,14 @@ impl Worker {
         self.ask_watches(&mut plan, &part);
         if plan.is_convoy && !self.shard.blocking.is_empty() {
             let blocking = &self.shard.blocking;
-            plan.holds &= !keys.iter().any(|key| key.exclusive && blocking.is_awaited(key.id));
+            plan.holds &= !is_any_awaited(keys, blocking);
         }
         let pieces = self.announce(&plan);
         let outcome = match part.work {
-            Work::Run(portion) if plan.holds => self.run_unlocked(plan.id, portion, pieces),
+            Work::Run(portion) if plan.holds => {
+                self.shard.prefetch(portion.db(), keys);
+                self.run_unlocked(plan.id, portion, pieces)
+            }
             _ => Outcome::Refused,
         };
         self.answer_home(&plan, pieces, outcome);

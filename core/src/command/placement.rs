@@ -255,14 +255,22 @@ impl Need {
 
 /// The shards of keys, in ascending order, each once.
 pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
-    let mut shards: SmallVec<[u16; 4]> = SmallVec::new();
+    // Nearly always there are few shards: a bit for each.
+    let (mut low, mut high) = (0u64, SmallVec::<[u16; 4]>::new());
     for key in keys {
-        // Nearly always there are few.
-        if !shards.contains(&key.shard) {
-            shards.push(key.shard);
+        match key.shard {
+            shard @ 0..64 => low |= 1 << shard,
+            shard => high.push(shard),
         }
     }
-    shards.sort_unstable();
+    let mut shards = SmallVec::new();
+    while low != 0 {
+        shards.push(low.trailing_zeros() as u16);
+        low &= low - 1;
+    }
+    high.sort_unstable();
+    high.dedup();
+    shards.extend(high);
     shards
 }
 
@@ -286,4 +294,20 @@ pub fn check_out_keys(
         }
     }
     shards
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_come_in_order_and_once_however_many_there_are() {
+        let keys = |shards: &[u16]| {
+            let key = |&shard| RoutedKey { hash: 0, arg: 1, shard, exclusive: false };
+            shards.iter().map(key).collect::<Vec<_>>()
+        };
+        assert_eq!(shards_of(&keys(&[])).to_vec(), [0u16; 0]);
+        assert_eq!(shards_of(&keys(&[1, 0, 1, 1])).to_vec(), [0, 1]);
+        assert_eq!(shards_of(&keys(&[200, 63, 64, 0, 200, 64, 63])).to_vec(), [0, 63, 64, 200]);
+    }
 }

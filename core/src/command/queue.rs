@@ -59,6 +59,7 @@ impl Queue {
 
     /// Appends arguments to the last command, which lie one behind the other with little in between, as they do in a
     /// request: in one copy.
+    #[inline]
     pub fn push_span(&mut self, args: Argv<'_>) {
         let [first, .., last] = args.ranges() else {
             args.iter().for_each(|arg| self.push_arg(arg));

@@ -83,6 +83,7 @@ pub struct Lists<'a> {
 
 impl Lists<'_> {
     /// The list of a shard.
+    #[inline]
     fn of(&mut self, shard: u16) -> &mut Queue {
         let work = &mut self.works[place_of(self.shards, shard)];
         if !matches!(work, Work::Run(_)) {

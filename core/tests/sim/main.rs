@@ -28,7 +28,7 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 /// Seeds of random runs, unless the environment says otherwise.
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 2000;
 
 /// Operations of a run, but for those that end the waiting at its end.
 const OPERATIONS: usize = 60;
@@ -51,6 +51,9 @@ enum Kind {
     /// Transactions and what they watch, in pipelines.
     Transactions,
 }
+
+/// One run after the other.
+const KINDS: [Kind; 5] = [Kind::Simple, Kind::Crowd, Kind::Mixed, Kind::Crowd, Kind::Transactions];
 
 impl Kind {
     fn waiting(self) -> Waiting {
@@ -93,7 +96,7 @@ impl Run {
     fn new(seed: u64) -> Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = 2 + random.below(4);
-        let kind = [Kind::Simple, Kind::Mixed, Kind::Crowd, Kind::Transactions][seed as usize % 4];
+        let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
         let mut run = Run {
             seed,
@@ -268,7 +271,8 @@ impl Run {
 
     fn random_transaction(&mut self, n: usize) -> Request {
         let watched = std::mem::take(&mut self.callers[n].watches);
-        let count = self.random.below(5);
+        // Short ones have all their keys on one shard now and then.
+        let count = self.random.below(if self.kind == Kind::Transactions { 3 } else { 5 });
         let commands = (0..count).map(|_| random_command(&mut self.random, &mut self.unique)).collect();
         Request::Exec { commands, watched }
     }
@@ -299,8 +303,9 @@ impl Run {
                 self.die(n);
             }
             // Nobody can tell any more which of them took effect when there are many.
-            while self.abandoned.len() > ABANDONED_MAX && self.cluster.is_busy() {
-                self.step();
+            if self.abandoned.len() > ABANDONED_MAX || self.random.below(20) == 0 {
+                self.come_to_quiet();
+                self.check_waiting();
             }
             if self.random.below(10) == 0 {
                 let ms = 1 + self.random.below(10) as i64;
@@ -314,6 +319,7 @@ impl Run {
     /// Lets everything come to an end: what is under way, then what waits, for some time or until it is served.
     fn finish(&mut self) {
         self.come_to_rest();
+        self.check_replies();
         self.check_waiting();
         let feeder = self.connect();
         self.callers.push(feeder);
@@ -331,28 +337,40 @@ impl Run {
                 self.call(feeder, vec![Request::One(push)]);
             }
             self.come_to_rest();
+            self.check_replies();
             self.check_waiting();
             assert_eq!(self.calls(feeder), None, "a push gets a reply");
         }
     }
 
-    /// At rest, who has no reply waits for keys that are not there.
+    /// At rest, who has no reply waits.
+    fn check_replies(&self) {
+        for n in (0..self.callers.len()).filter(|&n| self.calls(n).is_some()) {
+            assert!(self.cluster.wait_of(self.callers[n].client).is_some(), "client {n} gets no reply");
+        }
+    }
+
+    /// When nothing is under way, who waits does so for keys that are not there.
     fn check_waiting(&self) {
         for n in 0..self.callers.len() {
-            let Some(operation) = self.calls(n) else { continue };
-            assert!(self.cluster.wait_of(self.callers[n].client).is_some(), "client {n} gets no reply");
+            let waits = self.cluster.wait_of(self.callers[n].client).is_some();
+            let Some(operation) = self.calls(n).filter(|_| waits) else { continue };
             for key in self.operations[operation].request.awaited() {
                 assert!(!self.cluster.has_key(key), "client {n} waits for {key}, which is there");
             }
         }
     }
 
+    fn come_to_quiet(&mut self) {
+        while self.cluster.is_busy() {
+            self.step();
+        }
+    }
+
     fn come_to_rest(&mut self) {
         self.step();
         loop {
-            while self.cluster.is_busy() {
-                self.step();
-            }
+            self.come_to_quiet();
             // A reply may have been held back for a millisecond.
             self.cluster.clock.advance_ms(1);
             self.cluster.tick();

@@ -286,14 +286,15 @@ pub fn crowd_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     let (first, second, third) = (key(), key(), key());
     *unique += 1;
     match random.below(20) {
-        0..=6 => vec!["BTAKE".into(), first, timeout],
-        7..=9 => vec!["BTAKE".into(), first, second, timeout],
-        10..=11 => vec!["BMOVE".into(), first, second, timeout],
-        12..=13 => vec!["BMOVE".into(), first, second, third, timeout],
-        14..=15 => vec!["TPUSH".into(), first, format!("v{unique}")],
-        16..=17 => vec!["TPUSH".into(), first, format!("v{unique}a"), format!("v{unique}b")],
-        18 => vec!["TTAKE".into(), first],
-        _ => vec!["MSET".into(), first, format!("v{unique}"), second, format!("v{unique}")],
+        0..=3 => vec!["BTAKE".into(), first, timeout],
+        4..=6 => vec!["BTAKE".into(), first, second, timeout],
+        7 => vec!["BMOVE".into(), first, second, timeout],
+        8..=11 => vec!["BMOVE".into(), first, second, third, timeout],
+        12..=13 => vec!["TPUSH".into(), first, format!("v{unique}")],
+        14..=15 => vec!["TPUSH".into(), first, format!("v{unique}a"), format!("v{unique}b")],
+        16..=17 if first != second => vec!["RENAME".into(), first, second],
+        18 => vec!["MSET".into(), first, format!("v{unique}"), second, format!("v{unique}")],
+        _ => vec!["TTAKE".into(), first],
     }
 }
 

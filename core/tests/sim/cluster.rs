@@ -116,7 +116,8 @@ impl Cluster {
         let clock: &'static ManualClock =
             Box::leak(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
         let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
-            config: Config::default(),
+            // Clusters are never freed, and histograms are what is big about them.
+            config: Config { latency_tracking: false, ..Config::default() },
             table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
                 .expect("the families fit together"),
             shard_count,

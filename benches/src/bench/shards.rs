@@ -18,8 +18,14 @@ use crate::server::Server;
 use crate::stats;
 use crate::sys;
 
-/// CPU an operation, several shards to one, at most.
-const SHARDS_BAR: f64 = 1.35;
+/// CPU an operation, several shards to one, at most: (operation, pipeline, ratio).
+const SHARDS_BARS: [(Op, usize, f64); 4] =
+    [(Op::GetSet, 16, 1.35), (Op::Mget, 4, 1.6), (Op::Mset, 4, 1.6), (Op::Exec, 8, 2.5)];
+
+fn bar_of(op: Op, pipeline: usize) -> Option<f64> {
+    let bar = SHARDS_BARS.iter().find(|bar| (bar.0, bar.1) == (op, pipeline))?;
+    Some(bar.2)
+}
 
 #[derive(Args, Clone, Debug)]
 pub struct ShardsArgs {
@@ -30,7 +36,7 @@ pub struct ShardsArgs {
     /// Shards to compare with one, each on its core
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..))]
     pub shards: u16,
-    /// The bar holds for the first one
+    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, and exec5 at 8
     #[arg(long, value_delimiter = ',', default_value = "get:set,get,set,mget10,mset10")]
     pub ops: Vec<Op>,
     #[arg(long, default_value_t = 16, value_parser = at_least_one)]
@@ -100,7 +106,7 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
         "bar",
         "",
     ]);
-    for (at, &op) in args.ops.iter().enumerate() {
+    for &op in &args.ops {
         let pool = Pool::build(op, args.pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
         let mut lanes = vec![
             Lane::connect(&one, args.connections, &one_generator)?,
@@ -110,7 +116,8 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
         let rounds = interleaved(&mut lanes, &pool, &args.rounds)?;
         let cpu: Vec<f64> = rounds.iter().map(|rounds| stats::median(&rounds.cpu_us_per_op)).collect();
         let ratio = cpu[2] / cpu[0];
-        let verdict = (at == 0).then(|| Verdict::at_most(ratio, SHARDS_BAR));
+        let bar = bar_of(op, args.pipeline);
+        let verdict = bar.map(|bar| Verdict::at_most(ratio, bar));
         if let Some(verdict) = verdict {
             setup.report.verdict(&format!("{shard_count} shards, {op}"), verdict);
         }
@@ -121,7 +128,7 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
             figure(cpu[2]),
             format!("{ratio:.2}"),
             format!("{:.2}", cpu[2] / cpu[1]),
-            if verdict.is_some() { format!("<= {SHARDS_BAR}") } else { String::new() },
+            bar.map_or(String::new(), |bar| format!("<= {bar}")),
             verdict.map_or("", Verdict::text).to_string(),
         ]);
     }

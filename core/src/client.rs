@@ -66,7 +66,7 @@ impl Reach {
 #[derive(Default, Debug)]
 pub struct Multi {
     pub queue: Queue,
-    /// Where the queue's commands run, for the transaction that it has become.
+    /// Where the queue's commands run.
     pub routes: Routes,
     /// A request was refused, so EXEC will be.
     pub has_failed: bool,
@@ -100,8 +100,9 @@ pub struct QueueSize {
 }
 
 impl QueueSize {
-    pub fn of(queue: &Queue) -> QueueSize {
-        QueueSize { commands: queue.len(), memory_bytes: queue.heap_len_bytes() }
+    pub fn of(multi: &Multi) -> QueueSize {
+        let memory_bytes = multi.queue.heap_len_bytes() + multi.routes.heap_len_bytes();
+        QueueSize { commands: multi.queue.len(), memory_bytes }
     }
 }
 
@@ -183,7 +184,7 @@ impl Client {
 
     /// What is queued since MULTI, also while EXEC runs it.
     pub fn queued(&self) -> Option<QueueSize> {
-        self.multi.as_deref().map(|multi| QueueSize::of(&multi.queue)).or(self.executing)
+        self.multi.as_deref().map(QueueSize::of).or(self.executing)
     }
 
     /// Whether the client sits on this machine: a loopback address or a unix socket.

@@ -57,6 +57,21 @@ pub struct Call {
     pub hashed_arg: u32,
 }
 
+impl Call {
+    /// What is the same for all commands of a client, for the time being.
+    #[inline]
+    pub fn of(client: &Client, home: usize) -> Call {
+        Call {
+            db: client.db,
+            resp: client.resp,
+            no_touch: client.no_touch,
+            client: client.id,
+            home: home as u32,
+            ..Call::default()
+        }
+    }
+}
+
 /// What a command over keys sees: the shard that holds them, its arguments, and where to reply.
 pub struct Ctx<'a> {
     pub shard: &'a mut Shard,
@@ -154,9 +169,7 @@ impl<'a> KeyRun<'a> {
             self.block.push((self.next, Key { bytes, hash: hash_key(bytes) }));
             self.next += self.step;
         }
-        let table = &shard.dbs[self.db as usize].table;
-        self.block.iter().for_each(|(_, key)| table.prefetch_bucket(key.hash));
-        self.block.iter().for_each(|(_, key)| table.prefetch_entry(key.hash));
+        shard.prefetch(self.block.iter().map(|(_, key)| (self.db, key.hash)));
     }
 }
 

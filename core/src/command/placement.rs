@@ -1,8 +1,8 @@
-//! Where the commands of a transaction run, and what they need there. This is worked out once, when the transaction
-//! begins at its home, and then only read: to find a key's shard and hash costs more than most of what is done with them.
+//! Where the commands of a transaction run, and what they need there. This is worked out once at its home, when a command
+//! is queued or when the transaction begins, and then only read: to find a key's shard and hash costs more than most of what is done with them.
 
 use crate::command::keys::{self, KeyPositions, key_flag};
-use crate::command::queue::Queue;
+use crate::command::queue::{KEPT_BYTES_MAX, Queue};
 use crate::command::route;
 use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Merge, Scope, flag};
 use crate::protocol::Argv;
@@ -195,7 +195,11 @@ impl Routes {
         self.keys.truncate(self.ends.last().map_or(0, |&end| end as usize));
     }
 
+    /// Forgets all commands. The room is kept, unless it is outsized, as that of their queue.
     pub fn clear(&mut self) {
+        if self.heap_len_bytes() > KEPT_BYTES_MAX {
+            *self = Routes::default();
+        }
         self.truncate(0);
     }
 
@@ -299,6 +303,17 @@ pub fn check_out_keys(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clearing_keeps_the_room_unless_it_is_outsized() {
+        let mut routes = Routes::default();
+        routes.add_every(KeyspaceLock::None);
+        routes.clear();
+        assert!(routes.is_empty() && routes.heap_len_bytes() > 0);
+        (0..KEPT_BYTES_MAX).for_each(|_| routes.add_every(KeyspaceLock::None));
+        routes.clear();
+        assert_eq!((routes.len(), routes.heap_len_bytes()), (0, 0));
+    }
 
     #[test]
     fn shards_come_in_order_and_once_however_many_there_are() {

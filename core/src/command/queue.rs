@@ -25,7 +25,7 @@ pub struct Queue {
 }
 
 /// A buffer bigger than this is not kept for reuse.
-const KEPT_BYTES_MAX: usize = 64 << 10;
+pub(super) const KEPT_BYTES_MAX: usize = 64 << 10;
 
 impl Queue {
     /// Appends a command. The queue's bytes stay below 4 GiB: see [`Queue::has_room`].

@@ -2,8 +2,7 @@
 
 use crate::command::Call;
 use crate::command::keys::{self, key_flag};
-use crate::command::placement::Placement;
-use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Merge, Scope, flag};
+use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Scope, flag};
 use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
@@ -119,24 +118,6 @@ pub fn needs_whole_shard(entry: &Entry, args: Argv<'_>, shard_count: usize) -> b
 
 fn lock(key: &[u8], flags: u32) -> KeyLock {
     KeyLock { id: hash_key(key), exclusive: flags & key_flag::RO == 0 }
-}
-
-/// Where a command of a transaction runs: [`Routes::add`](super::placement::Routes::add) without the keys.
-pub fn place(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> Placement {
-    match route(entry, args, home, shard_count) {
-        Route::Session if entry.row.selects.is_some() => Placement::Settled,
-        Route::Session => Placement::Session,
-        Route::One(_) if entry.shape == KeyShape::None => Placement::Anywhere,
-        Route::One(shard) | Route::Walk { shard, .. } => Placement::One(shard),
-        Route::Every(lock) => Placement::Every(lock),
-        // Every other command that goes to several shards names keys there.
-        Route::Many | Route::Watch => match entry.row.merge {
-            Merge::CheckOut => Placement::CheckOut,
-            Merge::Sum | Merge::Gather | Merge::AllOk | Merge::ConcatArrays | Merge::With(_) => {
-                Placement::Split
-            }
-        },
-    }
 }
 
 /// The shards of a command's keys, in ascending order, each once.

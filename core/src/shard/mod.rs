@@ -188,14 +188,24 @@ impl Shard {
         }
     }
 
-    /// Fetches from memory what look-ups of `keys` in a database will need, if these are not so many that the first would
-    /// be gone again. All at once, because the misses of a few commands after the other overlap less.
-    pub fn prefetch(&self, db: u32, keys: &[KeyLock]) {
+    /// Fetches from memory what look-ups, each of a hash in a database, will need. In loops of their own, one a level of the
+    /// table, because only so many instructions can be under way: between other work fewer misses, also those of address
+    /// translation, would overlap.
+    #[inline]
+    pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)> + Clone) {
+        for (db, hash) in lookups.clone() {
+            self.dbs[db as usize].table.prefetch_bucket(hash);
+        }
+        for (db, hash) in lookups {
+            self.dbs[db as usize].table.prefetch_entry(hash);
+        }
+    }
+
+    /// The same for the keys that a transaction has locked, if these are not so many that the first would be gone again.
+    pub fn prefetch_locked(&self, db: u32, keys: &[KeyLock]) {
         const KEYS_MAX: usize = 128;
-        let table = &self.dbs[db as usize].table;
-        if keys.len() > 1 && keys.len() <= KEYS_MAX {
-            keys.iter().for_each(|key| table.prefetch_bucket(key.id));
-            keys.iter().for_each(|key| table.prefetch_entry(key.id));
+        if (2..=KEYS_MAX).contains(&keys.len()) {
+            self.prefetch(keys.iter().map(|key| (db, key.id)));
         }
     }
 

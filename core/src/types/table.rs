@@ -605,8 +605,8 @@ impl Table {
         u32::from(unsafe { (*self.directory.segment(hash)).version(home_of(hash)) })
     }
 
-    /// Begins a snapshot: answers its version, which writes are stamped with from now on, until it or a later one ends. To be paired
-    /// with [`end_snapshot`](Self::end_snapshot). When the versions are used up, which takes 65,535 calls, all buckets
+    /// Begins a snapshot: answers its version, which writes are stamped with until a later one begins or all have ended.
+    /// To be paired with [`end_snapshot`](Self::end_snapshot). When the versions are used up, which takes 65,535 calls, all buckets
     /// start again at 0, and the answer is 1: nobody may hold an older one any more.
     pub fn begin_snapshot(&mut self) -> u32 {
         if self.version == u16::MAX {

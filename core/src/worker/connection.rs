@@ -40,10 +40,10 @@ const PENDING_START: usize = 16;
 const PENDING_MAX: usize = 1024;
 const PENDING_MIN: usize = 16;
 const BIG_REPLY_BYTES: usize = 16 << 10;
+const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
 /// In `ready` there may be so many bytes besides twice those that wait, before they are moved together.
 const READY_SLACK_BYTES: usize = 64 << 10;
-const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
 /// The buffer that a busy connection gets for its next replies, and the least that any gets.
 pub const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
@@ -212,6 +212,14 @@ impl Connection {
     #[inline]
     pub(super) fn takes_reply(&self) -> bool {
         matches!(self.client.reply_mode, ReplyMode::On | ReplyMode::SkipNext)
+    }
+
+    /// Lends `ready` a buffer, if it has none. It goes back when all that is in it has left: see [`fulfil`](Self::fulfil).
+    #[inline]
+    pub(super) fn make_ready_room(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.ready.capacity() == 0 {
+            self.ready = spare.pop().unwrap_or_default();
+        }
     }
 
     /// Appends a reply that is already complete, behind those that are awaited.

@@ -19,7 +19,7 @@ use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
 use super::transact::{Block, Start};
 use crate::client::{Multi, ReplyMode};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
-use crate::command::table::{CommandId, CommandTable, Entry, Run, Scope, flag};
+use crate::command::table::{CommandTable, Entry, Run, Scope, flag};
 use crate::command::{Call, gate};
 use crate::protocol::{ArgRange, Argv};
 
@@ -83,8 +83,7 @@ impl Candidates<'_> {
                 if !is_plain(entry) {
                     return false;
                 }
-                let known = request.shard().map(|shard| (request.hash, shard));
-                let placement = self.routes.add(entry, argv, known, self.shards);
+                let placement = self.routes.add(entry, argv, request.key(), self.shards);
                 matches!(placement, Placement::One(_) | Placement::Split)
                     && (self.open.is_some() || self.join())
             }
@@ -193,18 +192,7 @@ impl Worker {
         blocks: Vec<Block>,
     ) -> usize {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let client = &connection.client;
-        let mut call = Call {
-            command: CommandId::default(),
-            db: client.db,
-            resp: client.resp,
-            no_touch: client.no_touch,
-            in_exec: false,
-            client: client.id,
-            home: self.shard.index as u32,
-            hash: 0,
-            hashed_arg: 0,
-        };
+        let mut call = Call::of(&connection.client, self.shard.index);
         let mut entry = None;
         let mut end = 0;
         let mut counted = 0;

@@ -1,10 +1,11 @@
 //! The worker: one core's whole server, without its I/O.
 //!
 //! A driver gives it bytes and takes bytes from it; other workers send it messages and take messages from
-//! it. In between it is a synchronous state machine: `pipeline` parses and executes what a connection sent,
-//! `remote` gathers commands for other shards into one batch a turn and answers theirs, `transact` runs work
-//! over several shards, `cron` does what time demands. The same code runs under io_uring, under epoll and
-//! in a simulator.
+//! it. In between it is a synchronous state machine: `pipeline` parses and executes what a connection sent, most of it
+//! by `straight`, the short way; `remote` gathers commands for other shards into one batch a turn and answers theirs;
+//! `multi` queues and ends transactions, `transact` runs what is over several shards, `convoy` several of that at once;
+//! `blocked` is about clients that wait for keys, `stream` about those that read the effects, `cron` does what time
+//! demands. The same code runs under io_uring, under epoll and in a simulator.
 //!
 //! One turn: `begin_turn`, events from the driver (`received`, ...), messages from the mesh (`deliver`),
 //! `end_turn`; then the runtime carries out `requests` and hands `outgoing` to the mesh.

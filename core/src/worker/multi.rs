@@ -63,8 +63,8 @@ impl Worker {
             let error = CommandError::fixed("ERR Command not allowed inside a transaction");
             return self.reject(at, argv, &error);
         }
-        let shard = prepared.and_then(Prepared::shard);
-        if self.enqueue(at, entry, call, argv, shard) {
+        let known = prepared.and_then(Prepared::key);
+        if self.enqueue(at, entry, call, argv, known) {
             self.note_request(at, entry.id);
             self.reply_now(at, |reply| reply.simple("QUEUED"));
             self.end_request(at, Flow::Next)
@@ -79,16 +79,16 @@ impl Worker {
         begin_request(connection, id);
     }
 
-    /// Queues a command; `shard` is that of its key, where it is known already. False: the client queues too much.
+    /// Queues a command; `known` are hash and shard of its key, where they are. False: the client queues too much.
     fn enqueue(
         &mut self,
         at: usize,
         entry: &Entry,
         call: Call,
         argv: Argv<'_>,
-        shard: Option<usize>,
+        known: Option<(u64, usize)>,
     ) -> bool {
-        let (home, shard_count) = (self.shard.index, self.shard.shard_count);
+        let shards = self.shards();
         let db_count = self.shard.dbs.len();
         let len_bytes_max = self.shard.config.client_query_buffer_limit_bytes;
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
@@ -103,18 +103,15 @@ impl Worker {
             self.shard.stats.client_query_limit_disconnections.add(1);
             return false;
         }
-        match shard {
-            Some(shard) => multi.reach = multi.reach.with(Some(shard)),
-            None => match route::place(entry, argv, home, shard_count) {
-                Placement::Anywhere => {}
-                Placement::One(shard) => multi.reach = multi.reach.with(Some(shard)),
-                Placement::Split | Placement::CheckOut => multi.reach = Reach::Several,
-                Placement::Every(_) => {
-                    multi.has_every = true;
-                    multi.reach = if shard_count == 1 { Reach::One(0) } else { Reach::Several };
-                }
-                Placement::Session | Placement::Settled => multi.has_session = true,
-            },
+        match multi.routes.add(entry, argv, known, shards) {
+            Placement::Anywhere => {}
+            Placement::One(shard) => multi.reach = multi.reach.with(Some(shard)),
+            Placement::Split | Placement::CheckOut => multi.reach = Reach::Several,
+            Placement::Every(_) => {
+                multi.has_every = true;
+                multi.reach = if shards.count == 1 { Reach::One(0) } else { Reach::Several };
+            }
+            Placement::Session | Placement::Settled => multi.has_session = true,
         }
         multi.flags |= entry.row.flags;
         let place = multi.queue.len() as u32;
@@ -232,7 +229,7 @@ impl Worker {
         let (direct, mut out) = self.lend_output(at);
         let start = out.len();
         if multi.has_session || multi.has_every {
-            self.set_executing(at, Some(&multi.queue));
+            self.set_executing(at, Some(&multi));
             self.run_mixed_exec(at, call, watches, &multi.queue, &mut out);
             self.set_executing(at, None);
         } else {
@@ -243,9 +240,9 @@ impl Worker {
     }
 
     /// Notes what a client's EXEC runs, for those who look at the client meanwhile.
-    pub(super) fn set_executing(&mut self, at: usize, queue: Option<&Queue>) {
+    pub(super) fn set_executing(&mut self, at: usize, multi: Option<&Multi>) {
         if let Some(connection) = self.connections[at].as_deref_mut() {
-            connection.client.executing = queue.map(QueueSize::of);
+            connection.client.executing = multi.map(QueueSize::of);
         }
     }
 

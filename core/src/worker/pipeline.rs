@@ -65,6 +65,11 @@ impl Prepared {
         Argv::new(&buf[self.start..self.end], &args[self.args.start as usize..self.args.end as usize])
     }
 
+    /// Hash and shard of its key, where these are known.
+    pub(super) fn key(&self) -> Option<(u64, usize)> {
+        self.shard().map(|shard| (self.hash, shard))
+    }
+
     /// The shard of its key, where that is known.
     pub(super) fn shard(&self) -> Option<usize> {
         (self.shard != u32::MAX).then_some(self.shard as usize)
@@ -302,18 +307,11 @@ impl Worker {
         consumed
     }
 
-    /// Fetches what the requests' keys need from memory. In loops of their own, one a level of the table, because only
-    /// so many instructions can be under way: between other work fewer misses, also those of address translation,
-    /// would overlap.
+    /// Fetches what the requests' keys need from memory.
     fn prefetch(&self, requests: &[Prepared]) {
         let home = self.shard.index as u32;
-        let dbs = &self.shard.dbs;
-        for request in requests.iter().filter(|request| request.shard == home) {
-            dbs[request.db as usize].table.prefetch_bucket(request.hash);
-        }
-        for request in requests.iter().filter(|request| request.shard == home) {
-            dbs[request.db as usize].table.prefetch_entry(request.hash);
-        }
+        let here = requests.iter().filter(|request| request.shard == home);
+        self.shard.prefetch(here.map(|request| (request.db, request.hash)));
     }
 
     /// Executes a parsed group. Returns how many bytes of `buf` are done with, or, if there may be more requests in it,
@@ -548,14 +546,9 @@ impl Worker {
         }
         let call = Call {
             command: entry.id,
-            db: connection.client.db,
-            resp: connection.client.resp,
-            no_touch: connection.client.no_touch,
-            in_exec: false,
-            client: connection.client.id,
-            home: self.shard.index as u32,
             hash: prepared.map_or(0, |request| request.hash),
             hashed_arg: u32::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
+            ..Call::of(&connection.client, self.shard.index)
         };
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
             return self.execute_in_multi(at, entry, call, argv, prepared);
@@ -655,6 +648,7 @@ impl Worker {
         if connection.pending.is_empty() {
             write(&mut Reply::new(&mut connection.out, resp));
         } else {
+            connection.make_ready_room(&mut self.spare_buffers);
             let start = connection.ready.len();
             write(&mut Reply::new(&mut connection.ready, resp));
             connection.note_ready(start);
@@ -717,9 +711,7 @@ impl Worker {
             }
             connection.out = out;
         } else {
-            if connection.ready.capacity() == 0 {
-                connection.ready = self.spare_buffers.pop().unwrap_or_default();
-            }
+            connection.make_ready_room(&mut self.spare_buffers);
             connection.queue_ready(&out);
             self.give_buffer(out);
         }
@@ -740,6 +732,30 @@ impl Worker {
         conn: Option<usize>,
         out: &mut Vec<u8>,
     ) -> u64 {
+        self.run_untimed(entry, call, args, conn, out);
+        let nanos = self.take_time();
+        if self.counts_elsewhere {
+            return nanos;
+        }
+        let stats = &self.shard.stats;
+        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+            self.note_slow(args, nanos / 1000, call, entry);
+        }
+        nanos
+    }
+
+    /// The same, but that whoever calls it counts and times the command.
+    #[inline]
+    pub(super) fn run_untimed(
+        &mut self,
+        entry: &'static Entry,
+        call: &Call,
+        args: Argv<'_>,
+        conn: Option<usize>,
+        out: &mut Vec<u8>,
+    ) {
         let start = out.len();
         let result = match entry.row.run {
             Run::Keys(run) => {
@@ -753,20 +769,9 @@ impl Worker {
         if self.shard.effects.is_on() {
             self.note_effects(entry, call, args);
         }
-        let nanos = self.take_time();
         if let Err(error) = &result {
             self.fail(entry, error, call.resp, start, out);
         }
-        if self.counts_elsewhere {
-            return nanos;
-        }
-        let stats = &self.shard.stats;
-        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
-        stats.commands_processed.add(1);
-        if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            self.note_slow(args, nanos / 1000, call, entry);
-        }
-        nanos
     }
 
     /// Nanoseconds since the last command ended.
@@ -860,8 +865,8 @@ impl Worker {
         if connection.conn.generation() != token.generation {
             return;
         }
-        if connection.ready.capacity() == 0 && connection.pending.len() > 1 {
-            connection.ready = self.spare_buffers.pop().unwrap_or_default();
+        if connection.pending.len() > 1 {
+            connection.make_ready_room(&mut self.spare_buffers);
         }
         let emptied = connection.fulfil(token.place, reply);
         let was_waiting = matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked));

@@ -61,16 +61,8 @@ impl Worker {
     pub(super) fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
         let commands = std::mem::take(&mut batch.commands);
         let mut replies = std::mem::take(&mut batch.replies);
-        for command in &commands {
-            if command.call.hashed_arg != 0 {
-                self.shard.dbs[command.call.db as usize].table.prefetch_bucket(command.call.hash);
-            }
-        }
-        for command in &commands {
-            if command.call.hashed_arg != 0 {
-                self.shard.dbs[command.call.db as usize].table.prefetch_entry(command.call.hash);
-            }
-        }
+        let hashed = commands.iter().filter(|command| command.call.hashed_arg != 0);
+        self.shard.prefetch(hashed.map(|command| (command.call.db, command.call.hash)));
         self.shard.stats.commands_remote.add(commands.len() as u64);
         let mut next = 0;
         // Behind the last command that was timed: see `time_straight`.
@@ -79,7 +71,7 @@ impl Worker {
             let entry = self.table.entry(command.call.command);
             if self.shard.locks.is_empty() && entry.is_constant_time && is_straight(command, entry) {
                 next += 1;
-                self.run_untimed(entry, &command.call, batch.args(&command.args), &mut replies);
+                self.run_untimed(entry, &command.call, batch.args(&command.args), None, &mut replies);
                 batch.answered.push((command.token, replies.len() as u32));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;

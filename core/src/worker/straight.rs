@@ -7,9 +7,8 @@
 use super::Worker;
 use super::pipeline::{OUTPUT_WATCHED_BYTES, Prepared};
 use crate::client::ReplyMode;
-use crate::command::table::{CommandId, Entry, Run, flag};
-use crate::command::{Call, Ctx, gate};
-use crate::protocol::reply::Reply;
+use crate::command::table::flag;
+use crate::command::{Call, gate};
 use crate::protocol::{ArgRange, Argv};
 
 impl Worker {
@@ -33,17 +32,7 @@ impl Worker {
         let out_of_the_way = flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS;
         let bounded = if config.maxmemory_bytes != 0 { flag::DENYOOM } else { 0 };
         let replicated = if gate::needs_replicas(config) { flag::WRITE } else { 0 };
-        let call = Call {
-            command: CommandId::default(),
-            db: client.db,
-            resp: client.resp,
-            no_touch: client.no_touch,
-            in_exec: false,
-            client: client.id,
-            home: self.shard.index as u32,
-            hash: 0,
-            hashed_arg: 1,
-        };
+        let call = Call { hashed_arg: 1, ..Call::of(client, self.shard.index) };
         Some((call, out_of_the_way | bounded | replicated))
     }
 
@@ -83,7 +72,7 @@ impl Worker {
                     self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
                 }
-                self.run_untimed(entry, &call, request.argv(buf, args), &mut replies.out);
+                self.run_untimed(entry, &call, request.argv(buf, args), None, &mut replies.out);
                 count += 1;
                 if !entry.is_constant_time {
                     self.time_straight(requests[timed..count].iter().map(call_of));
@@ -127,10 +116,8 @@ impl Worker {
         if connection.pending.is_empty() {
             return Some(Replies { out: self.take_output(at), waits_from: None });
         }
-        let mut out = std::mem::take(&mut connection.ready);
-        if out.capacity() == 0 {
-            out = self.take_buffer();
-        }
+        connection.make_ready_room(&mut self.spare_buffers);
+        let out = std::mem::take(&mut connection.ready);
         Some(Replies { waits_from: Some(out.len()), out })
     }
 
@@ -148,28 +135,7 @@ impl Worker {
         }
     }
 
-    /// Runs a command over keys that nothing stands in the way of. It is counted and timed when
-    /// [`time_straight`](Self::time_straight) is told about it.
-    #[inline]
-    pub(super) fn run_untimed(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        out: &mut Vec<u8>,
-    ) {
-        let Run::Keys(handler) = entry.row.run else { unreachable!("only commands over keys are straight") };
-        let start = out.len();
-        let mut ctx = Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) };
-        if let Err(error) = handler(&mut ctx) {
-            self.fail(entry, &error, call.resp, start, out);
-        }
-        if self.shard.effects.is_on() {
-            self.note_effects(entry, call, args);
-        }
-    }
-
-    /// Counts and times what has run since the clock was read last: one command, or several that take constant time.
+    /// Counts and times what [`run_untimed`](Self::run_untimed) has run since the clock was read last: one command, or several that take constant time.
     /// These are timed together, for reading the clock costs as much as looking a key up, and each is charged the mean
     /// (with its share in sending what stood between them to other shards).
     pub(super) fn time_straight<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {

@@ -170,7 +170,7 @@ impl Worker {
         let pieces = self.announce(&plan);
         let outcome = match part.work {
             Work::Run(portion) if plan.holds => {
-                self.shard.prefetch(portion.db(), keys);
+                self.shard.prefetch_locked(portion.db(), keys);
                 self.run_unlocked(plan.id, portion, pieces)
             }
             _ => Outcome::Refused,

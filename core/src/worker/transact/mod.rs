@@ -22,7 +22,6 @@ use crate::protocol::Argv;
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::Ticket;
 use crate::shard::message::{Message, ParkedCommand, Token};
-use crate::shard::slot::shard_of;
 use crate::shard::txn::{CheckedOutKey, Outcome, Part, Plan, Portion, TxnId, TxnMessage, Work};
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -229,16 +228,10 @@ impl Worker {
         at: usize,
         entry: &'static Entry,
         call: Call,
-        mut multi: Box<Multi>,
+        multi: Box<Multi>,
         watching: &WatchedShards,
     ) {
-        let shards = self.shards();
-        for (queued, args) in multi.queue.iter() {
-            let is_hashed = queued.call.hashed_arg == 1;
-            let known = is_hashed.then(|| (queued.call.hash, shard_of(args.arg(1), shards.count)));
-            multi.routes.add(self.table.entry(queued.call.command), args, known, shards);
-        }
-        self.set_executing(at, Some(&multi.queue));
+        self.set_executing(at, Some(&multi));
         self.begin(at, Start::one(entry, call, multi), watching);
     }
 

@@ -58,7 +58,7 @@ impl Worker {
                 let held = self.transact.held.get(&id).expect("who runs holds its locks");
                 let is_noted = held.pieces != 0;
                 self.shard.running = Some(held.ticket);
-                self.shard.prefetch(portion.db(), self.shard.locks.held_by(held.ticket));
+                self.shard.prefetch_locked(portion.db(), self.shard.locks.held_by(held.ticket));
                 if is_noted {
                     self.resume_piece(id, false);
                 }

@@ -15,22 +15,14 @@ use crate::command::table::CommandTable;
 use crate::protocol::Resp;
 use crate::worker::{Connection, REPLY_BUFFER_BYTES_MAX};
 
-/// What a connection does not know of itself.
-#[derive(Clone, Copy, Default)]
-pub struct Circumstances {
-    pub now_ms: i64,
-    /// The arguments of the command it is running.
-    pub running_args_bytes: usize,
-}
-
-/// Appends the line of a connection, with its line end.
+/// Appends the line of a connection, with its line end. `running_args_bytes`: the arguments of the command it is running.
 pub fn write_line(
     out: &mut Vec<u8>,
     connection: &Connection,
     table: &CommandTable,
-    circumstances: Circumstances,
+    now_ms: i64,
+    running_args_bytes: usize,
 ) {
-    let Circumstances { now_ms, running_args_bytes } = circumstances;
     let client = &connection.client;
     let output = connection.output_len_bytes();
     let overflow = output.saturating_sub(REPLY_BUFFER_BYTES_MAX);
@@ -143,8 +135,7 @@ mod tests {
         let connection = Connection::for_test(client);
         let mut out = Vec::new();
 
-        let circumstances = Circumstances { now_ms: 4_500, running_args_bytes: 10 };
-        write_line(&mut out, &connection, &table, circumstances);
+        write_line(&mut out, &connection, &table, 4_500, 10);
 
         let line = String::from_utf8(out).unwrap();
         let names: Vec<&str> =

@@ -7,7 +7,7 @@ mod filter;
 mod line;
 
 use self::filter::{KillFilter, ListFilter};
-use self::line::{Circumstances, flag_watch_change, write_line};
+use self::line::{flag_watch_change, write_line};
 use super::connection::{CLIENT_NAME_ERROR, check_printable};
 use super::help::reply_help;
 use crate::client::{ClientId, ReplyMode};
@@ -326,8 +326,7 @@ fn reply_lines(ctx: &mut SessionCtx<'_>, filter: &ListFilter) {
     for (_, connection) in ctx.worker.clients().filter(|(_, connection)| filter.takes(&connection.client)) {
         let is_caller = connection.client.id == ctx.call.client;
         let running_args_bytes = if is_caller { ctx.args.total_len_bytes() } else { 0 };
-        let circumstances = Circumstances { now_ms, running_args_bytes };
-        write_line(&mut lines, connection, ctx.worker.table, circumstances);
+        write_line(&mut lines, connection, ctx.worker.table, now_ms, running_args_bytes);
     }
     let changed: Vec<ClientId> = ctx.worker.shard.observers.watch().clients_of_changed().collect();
 

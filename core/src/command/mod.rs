@@ -77,14 +77,16 @@ pub struct Ctx<'a> {
     pub shard: &'a mut Shard,
     pub call: &'a Call,
     pub args: Argv<'a>,
+    /// The hashes of its keys, in order, if these have been fetched from memory already; else none.
+    pub fetched: &'a [u64],
     pub reply: Reply<'a>,
 }
 
 impl<'a> Ctx<'a> {
     /// The keys at every `step`th argument, from the first one on.
     pub fn key_run(&self, step: usize) -> KeyRun<'a> {
-        let (args, db) = (self.args, self.call.db);
-        KeyRun { args, db, next: 1, step, block: SmallVec::new(), given: 0 }
+        let (args, fetched, db) = (self.args, self.fetched, self.call.db);
+        KeyRun { args, fetched, db, next: 1, step, block: SmallVec::new(), given: 0 }
     }
 
     /// Argument `index` as a key.
@@ -138,6 +140,8 @@ impl<'a> Ctx<'a> {
 /// one up does not wait for memory while nothing is under way for the others.
 pub struct KeyRun<'a> {
     args: Argv<'a>,
+    /// As [`Ctx::fetched`], of the keys to come.
+    fetched: &'a [u64],
     db: u32,
     /// The argument of the next block's first key, and how far the keys are apart.
     next: usize,
@@ -153,6 +157,13 @@ impl<'a> KeyRun<'a> {
     /// The next key and its argument's place.
     #[inline]
     pub fn next(&mut self, shard: &Shard) -> Option<(usize, Key<'a>)> {
+        if let Some((&hash, rest)) = self.fetched.split_first() {
+            self.fetched = rest;
+            let (at, bytes) = (self.next, self.args.arg(self.next));
+            debug_assert_eq!(hash, hash_key(bytes), "the hashes come in the order of the keys");
+            self.next += self.step;
+            return Some((at, Key { bytes, hash }));
+        }
         if self.given == self.block.len() {
             self.fetch(shard);
         }

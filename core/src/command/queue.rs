@@ -12,6 +12,8 @@ pub struct Queued {
     pub call: Call,
     /// Its place in the transaction, of which this queue may be a part.
     pub place: u32,
+    /// How many hashes of its keys are known beside its call.
+    pub hash_count: u32,
     /// Where its arguments end in the queue's ranges; they begin where those of the command before end.
     end: u32,
 }
@@ -36,7 +38,7 @@ impl Queue {
         self.ranges.extend(
             args.ranges().iter().map(|range| ArgRange { start: offset + range.start, len: range.len }),
         );
-        self.commands.push(Queued { call, place, end: self.ranges.len() as u32 });
+        self.commands.push(Queued { call, place, hash_count: 0, end: self.ranges.len() as u32 });
     }
 
     /// Appends a command whose arguments lie among much else.
@@ -47,7 +49,7 @@ impl Queue {
 
     /// Begins a command whose arguments follow by [`Queue::push_arg`].
     pub fn begin(&mut self, call: Call, place: u32) {
-        self.commands.push(Queued { call, place, end: self.ranges.len() as u32 });
+        self.commands.push(Queued { call, place, hash_count: 0, end: self.ranges.len() as u32 });
     }
 
     /// Appends an argument to the last command.

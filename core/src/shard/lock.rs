@@ -44,23 +44,24 @@ struct Intent {
 }
 
 /// Who stands on a key, in order of arrival: somebody always does. Nearly always that is one alone, who costs no
-/// allocation.
+/// allocation, and little room in the table.
 struct Line {
     first: Intent,
-    others: VecDeque<Intent>,
+    #[allow(clippy::box_collection, reason = "nearly always there is none, and that is to be small")]
+    others: Option<Box<VecDeque<Intent>>>,
 }
 
 impl Line {
-    fn of(first: Intent) -> Line {
-        Line { first, others: VecDeque::new() }
-    }
-
     fn iter(&self) -> impl Iterator<Item = &Intent> {
-        std::iter::once(&self.first).chain(&self.others)
+        std::iter::once(&self.first).chain(self.others.iter().flat_map(|others| others.iter()))
     }
 
     fn iter_mut(&mut self) -> impl Iterator<Item = &mut Intent> {
-        std::iter::once(&mut self.first).chain(&mut self.others)
+        std::iter::once(&mut self.first).chain(self.others.iter_mut().flat_map(|others| others.iter_mut()))
+    }
+
+    fn last(&self) -> &Intent {
+        self.others.as_ref().and_then(|others| others.back()).unwrap_or(&self.first)
     }
 
     /// Whether a request can have the key beside those who stand there.
@@ -71,7 +72,7 @@ impl Line {
     /// Takes `ticket` out, which stands here. Returns whether anybody is left; if not, the line is to be thrown away.
     fn remove(&mut self, ticket: Ticket) -> bool {
         if self.first.ticket == ticket {
-            return match self.others.pop_front() {
+            return match self.others.as_mut().and_then(|others| others.pop_front()) {
                 Some(next) => {
                     self.first = next;
                     true
@@ -79,8 +80,9 @@ impl Line {
                 None => false,
             };
         }
-        let at = self.others.iter().position(|intent| intent.ticket == ticket);
-        self.others.remove(at.expect("a request stands on each of its keys"));
+        let others = self.others.as_mut().expect("a request stands on each of its keys");
+        let at = others.iter().position(|intent| intent.ticket == ticket);
+        others.remove(at.expect("a request stands on each of its keys"));
         true
     }
 }
@@ -208,16 +210,16 @@ impl LockTable {
     fn stand(&mut self, id: u64, ticket: Ticket, exclusive: bool) -> Option<bool> {
         match self.keys.entry(id) {
             Entry::Vacant(free) => {
-                free.insert(Line::of(Intent { ticket, exclusive, granted: true }));
+                free.insert(Line { first: Intent { ticket, exclusive, granted: true }, others: None });
                 Some(true)
             }
             Entry::Occupied(mut line) => {
                 let line = line.get_mut();
-                if line.others.back().unwrap_or(&line.first).ticket == ticket {
+                if line.last().ticket == ticket {
                     return None;
                 }
                 let granted = line.lets_share(exclusive);
-                line.others.push_back(Intent { ticket, exclusive, granted });
+                line.others.get_or_insert_default().push_back(Intent { ticket, exclusive, granted });
                 Some(granted)
             }
         }

@@ -61,6 +61,9 @@ pub struct Shard {
     random: u64,
 }
 
+/// More keys are not fetched from memory at once.
+const FETCHED_KEYS_MAX: usize = 128;
+
 fn splitmix64(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let mut z = *state;
@@ -202,11 +205,13 @@ impl Shard {
     }
 
     /// The same for the keys that a transaction has locked, if these are not so many that the first would be gone again.
-    pub fn prefetch_locked(&self, db: u32, keys: &[KeyLock]) {
-        const KEYS_MAX: usize = 128;
-        if (2..=KEYS_MAX).contains(&keys.len()) {
+    /// Returns whether they are not.
+    pub fn prefetch_locked(&self, db: u32, keys: &[KeyLock]) -> bool {
+        let are_few = (1..=FETCHED_KEYS_MAX).contains(&keys.len());
+        if are_few {
             self.prefetch(keys.iter().map(|key| (db, key.id)));
         }
+        are_few
     }
 
     /// Whether the key is there. One whose time is up is removed on the way, here as in all look-ups.

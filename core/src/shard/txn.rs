@@ -140,6 +140,7 @@
 //! its locks travel on other ways than these.
 
 use crate::client::ClientId;
+use crate::command::placement::RoutedKey;
 use crate::command::queue::Queue;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
@@ -158,6 +159,8 @@ pub struct TxnId {
 #[derive(Default)]
 pub struct Portion {
     pub queue: Queue,
+    /// Hashes of the keys of those commands of which this shard runs a share: see [`Queued::hash_count`].
+    pub hashes: Vec<u64>,
     /// The replies, one behind the other.
     pub replies: Vec<u8>,
     /// For each command: where its reply ends, and how many nanoseconds it ran.
@@ -170,9 +173,17 @@ impl Portion {
         self.queue.commands().first().map_or(0, |queued| queued.call.db)
     }
 
+    /// Notes the hashes of the next keys of the last command.
+    pub fn push_hashes(&mut self, keys: &[RoutedKey]) {
+        self.hashes.extend(keys.iter().map(|key| key.hash));
+        let last = self.queue.commands_mut().last_mut().expect("a command was begun");
+        last.hash_count += keys.len() as u32;
+    }
+
     /// Empties it for its next use.
     pub fn clear(&mut self) {
         self.queue.clear();
+        self.hashes.clear();
         self.replies.clear();
         self.replies.shrink_to(REPLY_BYTES_KEPT_MAX);
         self.ran.clear();

@@ -477,7 +477,7 @@ impl Worker {
         let mut unused = Vec::new();
         let reply = Reply::new(&mut unused, call.resp);
         let is_ready = ready(
-            &mut Ctx { shard: &mut self.shard, call: &call, args: args.as_argv(), reply },
+            &mut Ctx { shard: &mut self.shard, call: &call, args: args.as_argv(), fetched: &[], reply },
             position as usize,
         );
         // No command has run, but a key may have been met whose time was up.

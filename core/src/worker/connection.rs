@@ -202,6 +202,15 @@ impl Connection {
     /// Reserves the next place in the reply order.
     pub(super) fn await_reply(&mut self, index: usize) -> Token {
         let discard = !self.takes_reply();
+        self.reserve(index, discard)
+    }
+
+    /// The same for one that holds only what the client is to get, whatever it says now.
+    pub(super) fn await_cut_reply(&mut self, index: usize) -> Token {
+        self.reserve(index, false)
+    }
+
+    fn reserve(&mut self, index: usize, discard: bool) -> Token {
         self.pending.push_back(Slot::Waiting { discard });
         let place = self.next_place;
         self.next_place += 1;

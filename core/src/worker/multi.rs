@@ -227,11 +227,13 @@ impl Worker {
             return Flow::Next;
         }
         let (direct, mut out) = self.lend_output(at);
-        let start = out.len();
+        let mut start = out.len();
         if multi.has_session || multi.has_every {
             self.set_executing(at, Some(&multi));
             self.run_mixed_exec(at, call, watches, &multi.queue, &mut out);
             self.set_executing(at, None);
+            // What the client does not get has been left out.
+            start = out.len();
         } else {
             self.run_exec(call, watches, multi.queue.len(), multi.queue.calls(), Some(at), &mut out);
         }
@@ -268,11 +270,15 @@ impl Worker {
 
     /// The same, at home, with commands over the session or over every shard, of which there is one, among others.
     fn run_mixed_exec(&mut self, at: usize, exec: &Call, watches: bool, queue: &Queue, out: &mut Vec<u8>) {
-        if !self.begin_exec_here(exec, watches, queue.len(), out) {
+        let mut start = out.len();
+        let begins = self.begin_exec_here(exec, watches, queue.len(), out);
+        self.cut_unheard(at, start, out);
+        if !begins {
             return;
         }
         let started_at_ticks = self.ticks;
         for (queued, args) in queue.calls() {
+            start = out.len();
             let entry = self.table.entry(queued.command);
             let client = match self.connections[at].as_deref() {
                 Some(connection) if connection.client.id == exec.client => &connection.client,
@@ -290,8 +296,16 @@ impl Worker {
                     self.run(entry, &call, args, Some(at), out);
                 }
             }
+            self.cut_unheard(at, start, out);
         }
         self.end_exec_here(exec, started_at_ticks);
+    }
+
+    /// Takes back a reply that begins at `start`, if the connection's client has said that it wants none.
+    fn cut_unheard(&self, at: usize, start: usize, out: &mut Vec<u8>) {
+        if !self.connections[at].as_deref().is_none_or(Connection::takes_reply) {
+            out.truncate(start);
+        }
     }
 
     /// Whether what the client watches here is as it was. If so the reply to its EXEC is begun; else it is complete.

@@ -732,7 +732,7 @@ impl Worker {
         conn: Option<usize>,
         out: &mut Vec<u8>,
     ) -> u64 {
-        self.run_untimed(entry, call, args, conn, out);
+        self.run_untimed(entry, call, args, &[], conn, out);
         let nanos = self.take_time();
         if self.counts_elsewhere {
             return nanos;
@@ -746,20 +746,22 @@ impl Worker {
         nanos
     }
 
-    /// The same, but that whoever calls it counts and times the command.
+    /// The same, but that whoever calls it counts and times the command. `fetched`: see [`Ctx`].
     #[inline]
     pub(super) fn run_untimed(
         &mut self,
         entry: &'static Entry,
         call: &Call,
         args: Argv<'_>,
+        fetched: &[u64],
         conn: Option<usize>,
         out: &mut Vec<u8>,
     ) {
         let start = out.len();
         let result = match entry.row.run {
             Run::Keys(run) => {
-                run(&mut Ctx { shard: &mut self.shard, call, args, reply: Reply::new(out, call.resp) })
+                let reply = Reply::new(out, call.resp);
+                run(&mut Ctx { shard: &mut self.shard, call, args, fetched, reply })
             }
             Run::Session(run) => {
                 run(&mut SessionCtx { worker: self, conn, call, args, reply: Reply::new(out, call.resp) })

@@ -71,7 +71,7 @@ impl Worker {
             let entry = self.table.entry(command.call.command);
             if self.shard.locks.is_empty() && entry.is_constant_time && is_straight(command, entry) {
                 next += 1;
-                self.run_untimed(entry, &command.call, batch.args(&command.args), None, &mut replies);
+                self.run_untimed(entry, &command.call, batch.args(&command.args), &[], None, &mut replies);
                 batch.answered.push((command.token, replies.len() as u32));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;

@@ -72,7 +72,7 @@ impl Worker {
                     self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
                 }
-                self.run_untimed(entry, &call, request.argv(buf, args), None, &mut replies.out);
+                self.run_untimed(entry, &call, request.argv(buf, args), &[], None, &mut replies.out);
                 count += 1;
                 if !entry.is_constant_time {
                     self.time_straight(requests[timed..count].iter().map(call_of));

@@ -451,6 +451,46 @@ fn client_reply_leaves_out_queued_and_exec_alike() {
     });
 }
 
+/// The replies, as they were seen of Redis 7.0.15.
+#[test]
+fn client_reply_in_exec_holds_from_where_it_stands() {
+    let queued = |count: usize| "+QUEUED\r\n".repeat(count);
+    on_one_and_three_shards(|server| {
+        let Server { cluster, client } = server;
+        let mut replies = |requests: &[&str]| {
+            for request in requests {
+                let words: Vec<&str> = request.split(' ').collect();
+                cluster.request(*client, &words);
+            }
+            cluster.settle();
+            String::from_utf8(cluster.received(*client)).unwrap()
+        };
+        let off = ["MULTI", "SET a 1", "SET b 1", "CLIENT REPLY OFF", "SET b 1", "EXEC", "PING"];
+        assert_eq!(replies(&off), format!("+OK\r\n{}*4\r\n+OK\r\n+OK\r\n", queued(4)));
+
+        let on = ["MULTI", "SET a 1", "SET b 1", "CLIENT REPLY ON", "GET a", "MGET a b", "EXEC", "PING"];
+        assert_eq!(replies(&on), "+OK\r\n$1\r\n1\r\n*2\r\n$1\r\n1\r\n$1\r\n1\r\n+PONG\r\n");
+
+        let off_and_on =
+            ["MULTI", "GET a", "CLIENT REPLY OFF", "RENAME a c", "CLIENT REPLY ON", "GET c", "EXEC"];
+        let expected = format!("+OK\r\n{}*5\r\n$1\r\n1\r\n+OK\r\n$1\r\n1\r\n", queued(5));
+        assert_eq!(replies(&off_and_on), expected);
+
+        let watched = [
+            "CLIENT REPLY OFF",
+            "WATCH b c",
+            "SET b 2",
+            "MULTI",
+            "GET b",
+            "GET c",
+            "CLIENT REPLY ON",
+            "EXEC",
+        ];
+        assert_eq!(replies(&watched), "");
+        assert_eq!(replies(&["CLIENT REPLY ON"]), "+OK\r\n");
+    });
+}
+
 #[test]
 fn a_transaction_that_takes_memory_fails_as_a_whole_where_there_is_none() {
     on_one_and_three_shards(|server| {

@@ -170,20 +170,26 @@ impl Worker {
         let pieces = self.announce(&plan);
         let outcome = match part.work {
             Work::Run(portion) if plan.holds => {
-                self.shard.prefetch_locked(portion.db(), keys);
-                self.run_unlocked(plan.id, portion, pieces)
+                let are_fetched = self.shard.prefetch_locked(portion.db(), keys);
+                self.run_unlocked(plan.id, portion, are_fetched, pieces)
             }
             _ => Outcome::Refused,
         };
         self.answer_home(&plan, pieces, outcome);
     }
 
-    fn run_unlocked(&mut self, id: TxnId, mut portion: Box<Portion>, pieces: u32) -> Outcome {
+    fn run_unlocked(
+        &mut self,
+        id: TxnId,
+        mut portion: Box<Portion>,
+        are_fetched: bool,
+        pieces: u32,
+    ) -> Outcome {
         if pieces == 0 {
-            self.run_portion(id, &mut portion);
+            self.run_portion(id, &mut portion, are_fetched);
         } else {
             self.resume_piece(id, false);
-            self.run_portion(id, &mut portion);
+            self.run_portion(id, &mut portion, are_fetched);
             self.shard.effects.suspend_piece();
             self.shard.effects.end_piece(PieceId { txn: id, over_guests: false }, pieces);
         }

@@ -13,6 +13,7 @@ use crate::shard::slot::shard_of;
 use crate::shard::txn::{Outcome, Portion, TxnId, TxnMessage, Work};
 use crate::worker::Worker;
 use crate::worker::blocked::GuestWaits;
+use crate::worker::connection::Connection;
 use smallvec::SmallVec;
 
 /// Reads the replies of a portion in order.
@@ -61,8 +62,10 @@ impl Worker {
                 return;
             }
             self.shard.stats.exec_aborted_by_watch.add(1);
-            txn.reply.clear();
-            Reply::new(&mut txn.reply, txn.call.resp).null_array();
+            if self.is_heard(&txn) {
+                txn.reply.clear();
+                Reply::new(&mut txn.reply, txn.call.resp).null_array();
+            }
             self.finish(id, txn);
             return;
         }
@@ -103,11 +106,21 @@ impl Worker {
 
     /// All shards have done their shares: the replies of the stage's commands.
     fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
+        let start = txn.reply.len();
         match txn.stage.kind {
             StageKind::Lists => self.merge_lists(txn),
             StageKind::CheckOut => self.run_checked_out(id, txn),
             StageKind::Session => self.run_session(txn, txn.stage.commands.start),
         }
+        if !self.is_heard(txn) {
+            txn.reply.truncate(start);
+        }
+    }
+
+    /// Whether the client gets what the transaction replies at this point, as far as that is for the transaction to say.
+    pub(super) fn is_heard(&self, txn: &HomeTxn) -> bool {
+        let caller = || self.connections[self.caller(txn)?].as_deref();
+        !txn.chooses_replies() || caller().is_none_or(Connection::takes_reply)
     }
 
     fn merge_lists(&mut self, txn: &mut HomeTxn) {

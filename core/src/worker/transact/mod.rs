@@ -18,7 +18,7 @@ use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, check_out_keys};
 use crate::command::queue::Queue;
 use crate::command::table::{CommandId, CommandTable, Entry, KeyspaceLock, Scope, flag};
-use crate::protocol::Argv;
+use crate::protocol::{Argv, Reply};
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::Ticket;
 use crate::shard::message::{Message, ParkedCommand, Token};
@@ -213,7 +213,7 @@ impl Worker {
             return;
         }
         let shards = (0..self.shard.shard_count as u16).collect();
-        let token = self.hold_for_transaction(at);
+        let token = self.hold_for_transaction(at, false);
         let (id, works) = self.register(token, start, shards, None);
         for (shard, work) in works.into_iter().enumerate() {
             let Work::Run(portion) = work else { unreachable!("it runs on every shard") };
@@ -242,18 +242,19 @@ impl Worker {
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
         }
-        let token = self.hold_for_transaction(at);
+        let token = self.hold_for_transaction(at, start.multi.has_session);
         // What this connection sent to the shards before must arrive there before the locks.
         self.flush_batches();
         self.send_plan(token, start, needs, watching, None);
         self.deliver_local();
     }
 
-    /// The connection's next reply is that of a transaction, and nothing of it runs before.
-    fn hold_for_transaction(&mut self, at: usize) -> Token {
+    /// The connection's next reply is that of a transaction, and nothing of it runs before. `chooses_replies`: see
+    /// [`HomeTxn::chooses_replies`].
+    fn hold_for_transaction(&mut self, at: usize, chooses_replies: bool) -> Token {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         connection.hold = Some(Hold::Transaction);
-        connection.await_reply(at)
+        if chooses_replies { connection.await_cut_reply(at) } else { connection.await_reply(at) }
     }
 
     /// Sends a transaction on its way.
@@ -313,10 +314,6 @@ impl Worker {
         let number = self.transact.next_number;
         self.transact.next_number += 1;
         let is_exec = matches!(entry.row.scope, Scope::Exec);
-        let mut reply = self.take_buffer();
-        if is_exec {
-            crate::protocol::Reply::new(&mut reply, call.resp).array(multi.queue.len());
-        }
         let first = stage::stage_from(multi.routes.placements(), 0);
         let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
         let last_stages = if is_only_stage {
@@ -339,7 +336,7 @@ impl Worker {
             missing: shards.len(),
             keys: Vec::new(),
             shards,
-            reply,
+            reply: self.take_buffer(),
             ran_nanos: 0,
             started_at_ticks: self.ticks,
             offer,
@@ -347,6 +344,9 @@ impl Worker {
             behind: None,
             pieces: 0,
         });
+        if is_exec && self.is_heard(&txn) {
+            Reply::new(&mut txn.reply, call.resp).array(txn.multi.queue.len());
+        }
         let works = self.stage_works(&mut txn);
         self.transact.home.insert(number, txn);
         (TxnId { home: self.shard.index as u32, number }, works)
@@ -405,7 +405,7 @@ impl Worker {
                 self.check_in(id, entries, &events, wait, stays);
             }
             TxnMessage::Run { id, mut portion } => {
-                self.run_portion(id, &mut portion);
+                self.run_portion(id, &mut portion, false);
                 self.done(id, Outcome::Ran(portion));
             }
         }
@@ -458,6 +458,12 @@ impl HomeTxn {
     /// Whether it takes locks: what asks the shards one by one (CLIENT LIST) is none.
     fn is_transaction(&self) -> bool {
         self.is_exec || self.multi.routes.placements() != [Placement::Every(KeyspaceLock::None)]
+    }
+
+    /// Whether one of its commands may be CLIENT REPLY, and say from when on the client gets replies, or none. Else that is
+    /// known when it begins.
+    fn chooses_replies(&self) -> bool {
+        self.is_exec && self.multi.has_session
     }
 
     /// Whether the `n`th shard keeps its locks when it has done its share of the current stage.

@@ -58,11 +58,12 @@ impl Worker {
                 let held = self.transact.held.get(&id).expect("who runs holds its locks");
                 let is_noted = held.pieces != 0;
                 self.shard.running = Some(held.ticket);
-                self.shard.prefetch_locked(portion.db(), self.shard.locks.held_by(held.ticket));
+                let keys = self.shard.locks.held_by(held.ticket);
+                let are_fetched = self.shard.prefetch_locked(portion.db(), keys);
                 if is_noted {
                     self.resume_piece(id, false);
                 }
-                self.run_portion(id, &mut portion);
+                self.run_portion(id, &mut portion, are_fetched);
                 if is_noted {
                     self.shard.effects.suspend_piece();
                 }
@@ -87,15 +88,18 @@ impl Worker {
     }
 
     /// Runs the commands of a portion. They are counted at home, where all of a command's shares come together.
-    pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion) {
+    /// `are_fetched`: all of its keys, from memory.
+    pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion, are_fetched: bool) {
         let conn = self.local_caller(id);
-        let Portion { queue, replies, ran } = portion;
+        let Portion { queue, hashes, replies, ran } = portion;
+        let mut hashes = if are_fetched { &hashes[..] } else { &[] };
         self.counts_elsewhere = true;
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
+            let fetched = hashes.split_off(..queued.hash_count as usize).unwrap_or_default();
             self.shard.effects.set_order(queued.place);
-            let nanos = self.run(entry, &queued.call, args, conn, replies);
-            ran.push((replies.len() as u32, nanos));
+            self.run_untimed(entry, &queued.call, args, fetched, conn, replies);
+            ran.push((replies.len() as u32, self.take_time()));
         }
         self.counts_elsewhere = false;
     }

@@ -84,13 +84,13 @@ pub struct Lists<'a> {
 impl Lists<'_> {
     /// The list of a shard.
     #[inline]
-    fn of(&mut self, shard: u16) -> &mut Queue {
+    fn of(&mut self, shard: u16) -> &mut Portion {
         let work = &mut self.works[place_of(self.shards, shard)];
         if !matches!(work, Work::Run(_)) {
             *work = Work::Run(self.spare.pop().unwrap_or_default());
         }
         match work {
-            Work::Run(portion) => &mut portion.queue,
+            Work::Run(portion) => portion,
             Work::Nothing | Work::CheckOut(_) => unreachable!("it was made a list"),
         }
     }
@@ -99,10 +99,16 @@ impl Lists<'_> {
     pub fn add(&mut self, queue: &Queue, routes: &Routes, at: usize) {
         match routes.placement(at) {
             Placement::Split => self.split(queue, routes.keys(at), at),
-            Placement::One(shard) => self.of(shard as u16).push_from(queue, at),
+            Placement::One(shard) => {
+                let portion = self.of(shard as u16);
+                portion.queue.push_from(queue, at);
+                if let keys @ [_, _, ..] = routes.keys(at) {
+                    portion.push_hashes(keys);
+                }
+            }
             placement => {
                 for shard in command_shards(placement, routes.keys(at), self.shards) {
-                    self.of(shard).push_from(queue, at);
+                    self.of(shard).queue.push_from(queue, at);
                 }
             }
         }
@@ -112,15 +118,21 @@ impl Lists<'_> {
     fn split(&mut self, queue: &Queue, keys: &[RoutedKey], at: usize) {
         let (command, args) = (&queue.commands()[at], queue.args(at));
         let head_len = keys[0].arg as usize;
-        for (n, key) in keys.iter().enumerate() {
-            let start = key.arg as usize;
-            let end = keys.get(n + 1).map_or(args.len(), |next| next.arg as usize);
-            let list = self.of(key.shard);
+        let mut left = keys;
+        while let Some(&RoutedKey { arg, shard, .. }) = left.first() {
+            // Groups for one shard that stand together are copied together.
+            let len = left.iter().take_while(|key| key.shard == shard).count();
+            let (together, others) = left.split_at(len);
+            left = others;
+            let end = left.first().map_or(args.len(), |next| next.arg as usize);
+            let portion = self.of(shard);
+            let list = &mut portion.queue;
             if list.commands().last().is_none_or(|last| last.place != command.place) {
                 list.begin(command.call, command.place);
                 list.push_span(args.slice(..head_len));
             }
-            list.push_span(args.slice(start..end));
+            list.push_span(args.slice(arg as usize..end));
+            portion.push_hashes(together);
         }
     }
 }

@@ -1,8 +1,10 @@
 //! One connection's session: what Redis' CLIENT commands show and set.
 
-use crate::command::placement::Routes;
+use crate::command::Call;
+use crate::command::placement::{Placement, Routes, Shards};
 use crate::command::queue::Queue;
-use crate::command::table::CommandId;
+use crate::command::table::{CommandId, CommandTable, Entry};
+use crate::protocol::Argv;
 use crate::protocol::reply::Resp;
 use smallvec::SmallVec;
 
@@ -66,7 +68,8 @@ impl Reach {
 #[derive(Default, Debug)]
 pub struct Multi {
     pub queue: Queue,
-    /// Where the queue's commands run.
+    /// Where the queue's commands run. Of the last ones, if each is over one key and all are on one shard, that may not have
+    /// been noted: nearly always nobody asks. See [`Multi::complete_routes`].
     pub routes: Routes,
     /// A request was refused, so EXEC will be.
     pub has_failed: bool,
@@ -82,6 +85,39 @@ pub struct Multi {
 }
 
 impl Multi {
+    /// Queues a command. `known`: hash and shard of its key, if it is one of one key and they are known. Returns where
+    /// it runs.
+    pub fn add(
+        &mut self,
+        table: &CommandTable,
+        entry: &Entry,
+        call: Call,
+        args: Argv<'_>,
+        known: Option<(u64, usize)>,
+        shards: Shards,
+    ) -> Placement {
+        let placement = match known {
+            Some((_, shard)) if self.reach.with(Some(shard)) == Reach::One(shard) => Placement::One(shard),
+            _ => {
+                self.complete_routes(table, shards);
+                self.routes.add(entry, args, known, shards)
+            }
+        };
+        let call = Call { db: self.db, in_exec: true, ..call };
+        self.queue.push(call, self.queue.len() as u32, args);
+        placement
+    }
+
+    /// Notes the routes that have not been.
+    pub fn complete_routes(&mut self, table: &CommandTable, shards: Shards) {
+        let Reach::One(shard) = self.reach else { return };
+        for at in self.routes.len()..self.queue.len() {
+            let call = &self.queue.commands()[at].call;
+            let known = Some((call.hash, shard));
+            self.routes.add(table.entry(call.command), self.queue.args(at), known, shards);
+        }
+    }
+
     /// Makes it as new, but for the room it has.
     pub fn clear(&mut self) {
         let mut queue = std::mem::take(&mut self.queue);

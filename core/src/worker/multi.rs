@@ -103,7 +103,7 @@ impl Worker {
             self.shard.stats.client_query_limit_disconnections.add(1);
             return false;
         }
-        match multi.routes.add(entry, argv, known, shards) {
+        match multi.add(self.table, entry, call, argv, known, shards) {
             Placement::Anywhere => {}
             Placement::One(shard) => multi.reach = multi.reach.with(Some(shard)),
             Placement::Split | Placement::CheckOut => multi.reach = Reach::Several,
@@ -114,8 +114,6 @@ impl Worker {
             Placement::Session | Placement::Settled => multi.has_session = true,
         }
         multi.flags |= entry.row.flags;
-        let place = multi.queue.len() as u32;
-        multi.queue.push(Call { db: multi.db, in_exec: true, ..call }, place, argv);
         if let Some(selects) = entry.row.selects
             && let Ok(db) = selects(argv, db_count)
         {

@@ -228,9 +228,10 @@ impl Worker {
         at: usize,
         entry: &'static Entry,
         call: Call,
-        multi: Box<Multi>,
+        mut multi: Box<Multi>,
         watching: &WatchedShards,
     ) {
+        multi.complete_routes(self.table, self.shards());
         self.set_executing(at, Some(&multi));
         self.begin(at, Start::one(entry, call, multi), watching);
     }

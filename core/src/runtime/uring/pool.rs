@@ -38,13 +38,13 @@ impl Layout {
     /// Bytes of a buffer, buffers to begin with, buffers at most (powers of two).
     const fn dimensions(self) -> (usize, u16, u16) {
         match self {
-            Layout::Packed => (64 << 10, 8, 64),
+            Layout::Packed => (64 << 10, 4, 64),
             Layout::Whole => (8 << 10, 128, 1024),
         }
     }
 }
 
-/// Memory of a shard's pool when it has grown fully and every byte was touched: 4 MiB packed, 8 MiB whole; 512 KiB
+/// Memory of a shard's pool when it has grown fully and every byte was touched: 4 MiB packed, 8 MiB whole; 256 KiB
 /// and 1 MiB to begin with.
 pub(super) struct BufferPool {
     layout: Layout,

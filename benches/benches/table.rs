@@ -33,14 +33,8 @@ impl Pick {
 
 /// `PICKS_LEN` of the keys `from .. from + count`, in no order.
 fn picks(from: u64, count: u64) -> Vec<Pick> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut draw = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state % count
-    };
-    (0..PICKS_LEN).map(|_| Pick::new(from + draw())).collect()
+    let mut random = fastrand::Rng::with_seed(1);
+    (0..PICKS_LEN).map(|_| Pick::new(from + random.u64(..count))).collect()
 }
 
 fn filled(count: u64, expire: SetExpire) -> Table {

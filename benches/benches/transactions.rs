@@ -4,6 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use fastrand::Rng;
 use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::table::CommandTable;
 use shardis_core::config::Config;
@@ -20,25 +21,12 @@ const BUSY_CONNECTIONS: usize = 8;
 /// Pipelines built ahead for each connection.
 const ROUNDS: usize = 64;
 
-/// Seeded random numbers (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn key(&mut self) -> String {
-        key(self.next() % KEY_COUNT)
-    }
-}
-
 fn key(number: u64) -> String {
     format!("key:{number:012}")
+}
+
+fn random_key(random: &mut Rng) -> String {
+    key(random.u64(..KEY_COUNT))
 }
 
 fn value() -> String {
@@ -56,17 +44,17 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(String::from).collect()
 }
 
-fn mget(random: &mut Random) -> Vec<Vec<String>> {
-    vec![std::iter::once("MGET".to_string()).chain((0..KEYS_PER_OP).map(|_| random.key())).collect()]
+fn mget(random: &mut Rng) -> Vec<Vec<String>> {
+    vec![std::iter::once("MGET".to_string()).chain((0..KEYS_PER_OP).map(|_| random_key(random))).collect()]
 }
 
-fn mset(random: &mut Random) -> Vec<Vec<String>> {
-    let pairs = (0..KEYS_PER_OP).flat_map(|_| [random.key(), value()]);
+fn mset(random: &mut Rng) -> Vec<Vec<String>> {
+    let pairs = (0..KEYS_PER_OP).flat_map(|_| [random_key(random), value()]);
     vec![std::iter::once("MSET".to_string()).chain(pairs).collect()]
 }
 
-fn exec(random: &mut Random) -> Vec<Vec<String>> {
-    let sets = (0..SETS_PER_EXEC).map(|_| vec!["SET".to_string(), random.key(), value()]);
+fn exec(random: &mut Rng) -> Vec<Vec<String>> {
+    let sets = (0..SETS_PER_EXEC).map(|_| vec!["SET".to_string(), random_key(random), value()]);
     std::iter::once(words("MULTI")).chain(sets).chain([words("EXEC")]).collect()
 }
 
@@ -156,7 +144,7 @@ impl Cluster {
     }
 }
 
-type MakeOp = fn(&mut Random) -> Vec<Vec<String>>;
+type MakeOp = fn(&mut Rng) -> Vec<Vec<String>>;
 
 fn bench_pipelines(criterion: &mut Criterion) {
     let ops: [(&str, usize, MakeOp); 3] =
@@ -165,7 +153,7 @@ fn bench_pipelines(criterion: &mut Criterion) {
         let mut cluster = Cluster::new(shard_count);
         let mut group = criterion.benchmark_group(format!("{shard_count}_shards"));
         for (name, pipeline_len, make) in ops {
-            let mut random = Random(1);
+            let mut random = Rng::with_seed(1);
             let mut pipeline = || {
                 let mut bytes = Vec::new();
                 for _ in 0..pipeline_len {

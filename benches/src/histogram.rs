@@ -82,7 +82,7 @@ impl Histogram {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::Rng;
+    use fastrand::Rng;
 
     #[test]
     fn every_value_lies_in_a_bucket_whose_highest_value_is_at_most_one_step_away() {
@@ -100,9 +100,9 @@ mod tests {
 
     #[test]
     fn quantiles_agree_with_a_sorted_list() {
-        let mut rng = Rng::new(7);
+        let mut rng = Rng::with_seed(7);
         let mut histogram = Histogram::default();
-        let mut values: Vec<u64> = (0..10_000).map(|_| rng.next() >> (24 + rng.below(36))).collect();
+        let mut values: Vec<u64> = (0..10_000).map(|_| rng.u64(..) >> (24 + rng.u64(..36))).collect();
         values.iter().for_each(|&value| histogram.record(value));
         values.sort_unstable();
         for quantile in [0.0, 0.01, 0.5, 0.9, 0.99, 0.999, 1.0] {

@@ -24,7 +24,6 @@ mod load;
 mod proc;
 mod report;
 mod resp;
-mod rng;
 mod server;
 mod stats;
 mod sys;

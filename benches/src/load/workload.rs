@@ -11,7 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::resp::write_command;
-use crate::rng::Rng;
+use fastrand::Rng;
 
 pub const KEY_LEN_BYTES: usize = 16;
 const KEY_PREFIX_LEN_BYTES: usize = 4;
@@ -131,14 +131,14 @@ const LETTERS: u64 = 52;
 /// Fills `value` with printable bytes that start with a letter.
 pub fn fill_text_value(rng: &mut Rng, value: &mut [u8]) {
     for piece in value.chunks_mut(10) {
-        let mut word = rng.next();
+        let mut word = rng.u64(..);
         for byte in piece {
             *byte = ALPHABET[(word & 63) as usize];
             word >>= 6;
         }
     }
     if let Some(first) = value.first_mut() {
-        *first = ALPHABET[rng.below(LETTERS) as usize];
+        *first = ALPHABET[rng.u64(..LETTERS) as usize];
     }
 }
 
@@ -147,7 +147,7 @@ pub fn fill_integer_value(rng: &mut Rng, value: &mut [u8]) {
     assert!(value.len() <= 18, "an integer value has at most 18 digits");
     for (at, digit) in value.iter_mut().enumerate() {
         let lowest = u64::from(at == 0);
-        *digit = b'0' + (lowest + rng.below(10 - lowest)) as u8;
+        *digit = b'0' + (lowest + rng.u64(..10 - lowest)) as u8;
     }
 }
 
@@ -188,7 +188,7 @@ impl Pool {
     pub fn build(op: Op, pipeline: usize, keyspace: u64, value_len_bytes: usize, seed: u64) -> Pool {
         let ops = (POOL_LEN_BYTES / op.wire_len_bytes(value_len_bytes)).clamp(1, POOL_OPS_MAX);
         let ops = ops.max(POOL_PIPELINES_MIN * pipeline);
-        let mut rng = Rng::new(seed);
+        let mut rng = Rng::with_seed(seed);
         let mut value = vec![0; value_len_bytes];
         let mut pool =
             Pool { op, bytes: Vec::new(), ops: Vec::new(), keys: Vec::new(), keyspace, pipeline, seed };
@@ -227,18 +227,18 @@ fn key_starts(requests: &[u8]) -> impl Iterator<Item = usize> {
 
 fn write_op(out: &mut Vec<u8>, op: Op, keyspace: u64, value: &mut [u8], rng: &mut Rng) {
     match op {
-        Op::Get => write_command(out, &[b"GET", &key_of(rng.below(keyspace))]),
+        Op::Get => write_command(out, &[b"GET", &key_of(rng.u64(..keyspace))]),
         Op::Set => {
             fill_text_value(rng, value);
-            write_command(out, &[b"SET", &key_of(rng.below(keyspace)), value]);
+            write_command(out, &[b"SET", &key_of(rng.u64(..keyspace)), value]);
         }
         Op::GetSet => {
-            let half = if rng.below(2) == 0 { Op::Get } else { Op::Set };
+            let half = if rng.u64(..2) == 0 { Op::Get } else { Op::Set };
             write_op(out, half, keyspace, value, rng);
         }
-        Op::Incr => write_command(out, &[b"INCR", &counter_key_of(rng.below(keyspace))]),
+        Op::Incr => write_command(out, &[b"INCR", &counter_key_of(rng.u64(..keyspace))]),
         Op::Mget => {
-            let keys: Vec<_> = (0..KEYS_PER_MULTI_KEY_OP).map(|_| key_of(rng.below(keyspace))).collect();
+            let keys: Vec<_> = (0..KEYS_PER_MULTI_KEY_OP).map(|_| key_of(rng.u64(..keyspace))).collect();
             let mut args: Vec<&[u8]> = vec![b"MGET"];
             args.extend(keys.iter().map(|key| &key[..]));
             write_command(out, &args);
@@ -247,7 +247,7 @@ fn write_op(out: &mut Vec<u8>, op: Op, keyspace: u64, value: &mut [u8], rng: &mu
             let pairs: Vec<_> = (0..KEYS_PER_MULTI_KEY_OP)
                 .map(|_| {
                     fill_text_value(rng, value);
-                    (key_of(rng.below(keyspace)), value.to_vec())
+                    (key_of(rng.u64(..keyspace)), value.to_vec())
                 })
                 .collect();
             let mut args: Vec<&[u8]> = vec![b"MSET"];
@@ -274,7 +274,7 @@ pub struct PoolSource {
 impl PoolSource {
     /// Sources of different `stream`s draw different keys.
     pub fn new(pool: Pool, stream: u64) -> PoolSource {
-        let rng = Rng::new(Rng::new(pool.seed).next() ^ stream);
+        let rng = Rng::with_seed(Rng::with_seed(pool.seed).u64(..) ^ stream);
         PoolSource { pool, next: 0, rng }
     }
 }
@@ -291,7 +291,7 @@ impl Source for PoolSource {
         self.next += pool.pipeline;
         for &key in &pool.keys[first_key..end_key] {
             let digits = &mut pool.bytes[key + KEY_PREFIX_LEN_BYTES..key + KEY_LEN_BYTES];
-            write_digits(self.rng.below(pool.keyspace), digits);
+            write_digits(self.rng.u64(..pool.keyspace), digits);
         }
         Some(Batch { bytes: &pool.bytes[start..end], replies: pool.pipeline * pool.op.replies() })
     }
@@ -338,7 +338,7 @@ impl SetSequence {
             next: 0,
             end: keys,
             pipeline,
-            rng: Rng::new(seed),
+            rng: Rng::with_seed(seed),
             value: vec![0; value_len_bytes],
         }
     }
@@ -481,7 +481,7 @@ mod tests {
 
     #[test]
     fn text_values_are_printable_and_never_an_integer() {
-        let mut rng = Rng::new(5);
+        let mut rng = Rng::with_seed(5);
         for len in [1, 8, 64, 1024] {
             let mut value = vec![0; len];
             for _ in 0..200 {
@@ -494,7 +494,7 @@ mod tests {
 
     #[test]
     fn integer_values_are_integers_of_that_many_digits() {
-        let mut rng = Rng::new(5);
+        let mut rng = Rng::with_seed(5);
         let mut value = [0; 8];
         for _ in 0..200 {
             fill_integer_value(&mut rng, &mut value);

@@ -1,12 +1,14 @@
 //! Measures Shardis against its peers: throughput and CPU an operation, sharding, memory, growth, idling.
 //!
-//!     main -> bench/*   what is measured, one file a bench
-//!               |  \
-//!               |   server.rs    a server process: cores, start, identity, end
-//!               |   floor.rs     the server that does nothing, for comparison
-//!             load/              the generator: workload (requests built ahead), driver (epoll loop)
-//!               |
-//!             resp.rs histogram.rs stats.rs report.rs proc.rs sys.rs (the only unsafe code)
+//! ```text
+//! main -> bench/*   what is measured, one file a bench
+//!           |  \
+//!           |   server.rs    a server process: cores, start, identity, end
+//!           |   floor.rs     the server that does nothing, for comparison
+//!         load/              the generator: workload (requests built ahead), driver (epoll loop)
+//!           |
+//!         resp.rs histogram.rs stats.rs report.rs proc.rs sys.rs (the only unsafe code)
+//! ```
 //!
 //! What every bench keeps to:
 //! - Servers run with their defaults less persistence, pinned, each checked to be the process we started.

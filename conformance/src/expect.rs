@@ -195,7 +195,7 @@ impl FileExpectations {
     }
 
     /// The suite's `--skipfile`: a line is a name, or `/` and a regular expression. The suite can only pass over all
-    /// occurrences of a name, which [`check`] takes care of.
+    /// occurrences of a name, which `check` takes care of.
     pub fn skipfile(&self) -> String {
         self.of_kind(Kind::Skip)
             .filter(|line| !line.is_whole_file())

@@ -5,7 +5,7 @@
 //! doubles 3 + 0.1 prints seventeen digits of noise, in extended it prints `3.1`, because the 17th decimal place lies
 //! beyond the error. So the format itself is computed here, in integers: a finite value is `mantissa * 2^exp` with a
 //! 64-bit mantissa, every operation is exact in wider integers and rounded once, half to even, as the hardware and the C
-//! library do it. Everyday numbers stay within 128 bits; numbers of hundreds of digits take [`Natural`].
+//! library do it. Everyday numbers stay within 128 bits; numbers of hundreds of digits take `Natural`.
 use std::cmp::Ordering;
 use std::fmt::Write;
 

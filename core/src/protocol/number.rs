@@ -1,7 +1,7 @@
 //! Numbers as Redis reads and prints them.
 //!
 //! Integers are strict: a text is one only if printing the number gives the same text again. Doubles are what `strtod`
-//! takes and `%.17g` prints. For `long double` see [`extended`](super::extended).
+//! takes and `%.17g` prints. For `long double` see [`extended`].
 use std::io::Write;
 
 use super::extended::{self, Extended};

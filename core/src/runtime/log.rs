@@ -142,7 +142,7 @@ pub fn from_signal_handler(message: Arguments<'_>) {
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// As `raw`, from a signal handler, cut off at the length of a [`SignalLine`].
+/// As `raw`, from a signal handler, cut off at the length of a `SignalLine`.
 pub fn raw_from_signal_handler(text: Arguments<'_>) {
     let mut line = SignalLine::new();
     let _ = line.write_fmt(text);

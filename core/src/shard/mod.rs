@@ -204,8 +204,8 @@ impl Shard {
         }
     }
 
-    /// The same for the keys that a transaction has locked, if these are not so many that the first would be gone again.
-    /// Returns whether they are not.
+    /// The same for the keys that a transaction has locked. Returns false, and does nothing, if these are so many that the
+    /// first would be gone again, or not known one by one.
     pub fn prefetch_locked(&self, db: u32, keys: &[KeyLock]) -> bool {
         let are_few = (1..=FETCHED_KEYS_MAX).contains(&keys.len());
         if are_few {

@@ -159,7 +159,8 @@ pub struct TxnId {
 #[derive(Default)]
 pub struct Portion {
     pub queue: Queue,
-    /// Hashes of the keys of those commands of which this shard runs a share: see [`Queued::hash_count`].
+    /// Hashes of the keys of those commands of which this shard runs a share: see
+    /// [`Queued::hash_count`](crate::command::queue::Queued::hash_count).
     pub hashes: Vec<u64>,
     /// The replies, one behind the other.
     pub replies: Vec<u8>,

@@ -1,9 +1,11 @@
 //! Directory: from a hash to its segment, by extendible hashing in two levels.
 //!
-//!     root            page (PAGE_LEN pointers)         segments
-//!     [ 0 ] --------> [ ][ ][ ][ ] ... [ ] ----------> each is pointed at by 2^k neighbouring entries
-//!     [ 1 ] --------> [ ][ ][ ][ ] ... [ ]             of one page
-//!     ...
+//! ```text
+//! root            page (PAGE_LEN pointers)         segments
+//! [ 0 ] --------> [ ][ ][ ][ ] ... [ ] ----------> each is pointed at by 2^k neighbouring entries
+//! [ 1 ] --------> [ ][ ][ ][ ] ... [ ]             of one page
+//! ...
+//! ```
 //!
 //! A plain directory doubles as a whole, and at 100 million keys that is a copy of 8 MiB in the middle of a SET. Here
 //! a page covers a range of hashes and splits on its own, which copies 4 KiB; what doubles as a whole is the root,

@@ -1,12 +1,14 @@
 //! Entry: a key, its value and what is known about them, in one allocation.
 //!
-//!     flags  access  key length    value length       expire   key   value
-//!     1      3       1, 2 or 4     0, 1, 2 or 4       0 or 8   n     m
+//! ```text
+//! flags  access  key length    value length       expire   key   value
+//! 1      3       1, 2 or 4     0, 1, 2 or 4       0 or 8   n     m
+//! ```
 //!
 //! `flags` tells the widths of the rest, so a small string costs 6 bytes on top of its key and value, and 8 more
 //! with a time to live. Fields are not aligned. The value is one of
 //!
-//! - a string, inline up to [`SLAB_SIZE_MAX`] for the entry, told apart in `Str` (`embstr` or `raw` by its length)
+//! - a string, inline up to `SLAB_SIZE_MAX` for the entry, told apart in `Str` (`embstr` or `raw` by its length)
 //!   and `Raw` (`raw` whatever its length: what APPEND and SETRANGE leave behind),
 //! - an integer of 1, 2, 4 or 8 bytes, with no value length,
 //! - a big string: pointer, length and capacity of an allocation of its own, so that APPEND is amortised O(1).

@@ -7,8 +7,10 @@
 //!
 //! A bucket holds 9 entries:
 //!
-//!     tags    meta   pointers
-//!     9 x 1   1      9 x 6       = 64 bytes
+//! ```text
+//! tags    meta   pointers
+//! 9 x 1   1      9 x 6       = 64 bytes
+//! ```
 //!
 //! A tag is 8 bits of the entry's hash, or 0 if there is no entry: one SSE2 comparison finds the candidates, and only
 //! these are dereferenced. `meta` counts the bucket's own entries that live elsewhere, so that a miss seldom looks

@@ -4,10 +4,12 @@
 //! costs an entry of 88 bytes another 8. A key-value server allocates millions of small things that live long, so
 //! the classes here are 8 bytes apart up to [`SLAB_SIZE_MAX`]; anything bigger goes to the global allocator.
 //!
-//!     chunk (CHUNK_LEN bytes, aligned to its length, from the global allocator)
-//!     +--------+---------------------+--------------+-- ... --+--------------+
-//!     | header | page 0 (what's left)| page 1       |         | page 127     |
-//!     +--------+---------------------+--------------+-- ... --+--------------+
+//! ```text
+//! chunk (CHUNK_LEN bytes, aligned to its length, from the global allocator)
+//! +--------+---------------------+--------------+-- ... --+--------------+
+//! | header | page 0 (what's left)| page 1       |         | page 127     |
+//! +--------+---------------------+--------------+-- ... --+--------------+
+//! ```
 //!
 //! A page holds cells of one class. The header holds all bookkeeping, so that cells carry none: a cell's address,
 //! rounded down, is its chunk. A page hands out its never-used tail before anything else does touch it, then the

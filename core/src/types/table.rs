@@ -1,6 +1,8 @@
 //! Table: one numbered database of one shard.
 //!
-//!     Directory --> Segment (4 KiB, some 350 entries) --> entry (one allocation in the table's Slab)
+//! ```text
+//! Directory --> Segment (4 KiB, some 350 entries) --> entry (one allocation in the table's Slab)
+//! ```
 //!
 //! The table grows by splitting one segment of 4 KiB in two, and shrinks by merging two, so no operation ever moves
 //! more than a segment's entries, and there is no second table to look into meanwhile.

@@ -148,8 +148,18 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
         "generator busy",
         "limit",
     ]);
-    let mut bars =
-        Table::new(["op", "pipeline", "ours us/op", "best peer us/op", "ratio", "by round", "bar", ""]);
+    let mut bars = Table::new([
+        "op",
+        "pipeline",
+        "ours us/op",
+        "best peer us/op",
+        "ratio",
+        "by round",
+        "(min-max)",
+        "bar",
+        "",
+        "floor to best peer",
+    ]);
     let mut loaded_value_len = None;
     for (at, &cell) in cells.iter().enumerate() {
         if loaded_value_len != Some(cell.value_len_bytes) {
@@ -269,10 +279,12 @@ fn add_bar(
 ) {
     let (Some(bar), Some((ours, best))) = (bar_of(cell), ours_and_best_peer(servers, rounds)) else { return };
     let ratio = ours / best;
-    let (low, high) = stats::spread(&stats::ratios_by_round(
+    let by_round = stats::ratios_by_round(
         rounds_of(Role::Ours, servers, rounds).next().unwrap_or(&[]),
         &rounds_of(Role::Peer, servers, rounds).collect::<Vec<_>>(),
-    ));
+    );
+    let (low, high) = stats::spread(&by_round);
+    let floor = stats::best_median(rounds_of(Role::Floor, servers, rounds));
     let verdict = Verdict::at_most(ratio, bar);
     report.verdict(&format!("{} at pipeline {}", cell.op, cell.pipeline), verdict);
     table.row([
@@ -281,9 +293,11 @@ fn add_bar(
         figure(ours),
         figure(best),
         format!("{ratio:.3}"),
+        format!("{:.3}", stats::median(&by_round)),
         format!("({low:.2}-{high:.2})"),
         format!("<= {bar}"),
         verdict.text().to_string(),
+        floor.map_or(String::new(), |floor| format!("{:.3}", floor / best)),
     ]);
 }
 

@@ -166,6 +166,9 @@ pub struct Portion {
     pub replies: Vec<u8>,
     /// For each command: where its reply ends, and how many nanoseconds it ran.
     pub ran: Vec<(u32, u64)>,
+    /// The client has closed its connection by the command at this place (CLIENT KILL of itself): of those behind it, it
+    /// gets no reply.
+    pub closed_by: Option<u32>,
 }
 
 impl Portion {
@@ -188,6 +191,7 @@ impl Portion {
         self.replies.clear();
         self.replies.shrink_to(REPLY_BYTES_KEPT_MAX);
         self.ran.clear();
+        self.closed_by = None;
     }
 }
 

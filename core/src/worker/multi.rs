@@ -277,6 +277,7 @@ impl Worker {
         let started_at_ticks = self.ticks;
         for (queued, args) in queue.calls() {
             start = out.len();
+            let was_closing = self.connections[at].as_deref().is_none_or(Connection::is_closing);
             let entry = self.table.entry(queued.command);
             let client = match self.connections[at].as_deref() {
                 Some(connection) if connection.client.id == exec.client => &connection.client,
@@ -295,6 +296,9 @@ impl Worker {
                 }
             }
             self.cut_unheard(at, start, out);
+            if was_closing {
+                out.truncate(start);
+            }
         }
         self.end_exec_here(exec, started_at_ticks);
     }

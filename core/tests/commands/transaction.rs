@@ -491,6 +491,31 @@ fn client_reply_in_exec_holds_from_where_it_stands() {
     });
 }
 
+/// As seen of Redis 7.0.15: what comes behind runs, and has no reply.
+#[test]
+fn who_kills_itself_in_exec_gets_the_replies_up_to_that() {
+    for stages in
+        [&["SET b 2"][..], &["SET b 2", "RENAME a c", "GET c"], &["GET a", "CLIENT GETNAME", "SET b 2"]]
+    {
+        on_one_and_three_shards(|server| {
+            let Server { cluster, client } = server;
+            let mut requests = vec!["MULTI", "SET a 1", "CLIENT KILL TYPE normal SKIPME no"];
+            requests.extend(stages);
+            let queued = "+QUEUED\r\n".repeat(requests.len() - 1);
+            requests.push("EXEC");
+            for request in &requests {
+                cluster.request(*client, &request.split(' ').collect::<Vec<_>>());
+            }
+            cluster.settle();
+            let received = String::from_utf8(cluster.received(*client)).unwrap();
+            let expected = format!("+OK\r\n{queued}*{}\r\n+OK\r\n:1\r\n", requests.len() - 2);
+            assert_eq!(received, expected, "{requests:?}");
+            let other = cluster.connect(0);
+            assert_eq!(cluster.call(other, &["GET", "b"]), format!("{}\r\n", bulk("2")), "{requests:?}");
+        });
+    }
+}
+
 #[test]
 fn a_transaction_that_takes_memory_fails_as_a_whole_where_there_is_none() {
     on_one_and_three_shards(|server| {

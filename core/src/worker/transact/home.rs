@@ -107,12 +107,13 @@ impl Worker {
     /// All shards have done their shares: the replies of the stage's commands.
     fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let start = txn.reply.len();
+        let was_closed = txn.is_closed;
         match txn.stage.kind {
             StageKind::Lists => self.merge_lists(txn),
             StageKind::CheckOut => self.run_checked_out(id, txn),
             StageKind::Session => self.run_session(txn, txn.stage.commands.start),
         }
-        if !self.is_heard(txn) {
+        if was_closed || !self.is_heard(txn) {
             txn.reply.truncate(start);
         }
     }
@@ -141,7 +142,9 @@ impl Worker {
         let mut blocks = blocks.iter();
         let mut block = blocks.next();
         let mut block_began_nanos = 0;
+        let closed_by = portions.iter().flatten().find_map(|portion| portion.closed_by);
         for at in txn.stage.commands.clone() {
+            let start = txn.reply.len();
             if let Some(block) = block
                 && block.first == at
             {
@@ -149,6 +152,9 @@ impl Worker {
                 block_began_nanos = txn.ran_nanos;
             }
             self.merge_command(txn, at, &mut replies);
+            if closed_by.is_some_and(|place| at > place as usize) {
+                txn.reply.truncate(start);
+            }
             if let Some(ended) = block
                 && ended.first + ended.len == at + 1
             {
@@ -157,6 +163,7 @@ impl Worker {
             }
         }
         drop(replies);
+        txn.is_closed |= closed_by.is_some();
         for mut portion in portions.into_iter().flatten() {
             if self.transact.spare_portions.len() < SPARE_PORTIONS_MAX {
                 portion.clear();

@@ -61,6 +61,8 @@ struct HomeTxn {
     offer: Option<OfferId>,
     /// The command has found nothing and waits: there is no reply.
     waits: bool,
+    /// The client has closed its connection by one of the commands: what comes behind has no reply.
+    is_closed: bool,
     /// What goes after it.
     behind: Option<Box<Stragglers>>,
     /// What home runs over guests is one of so many pieces of the effects; 0: they are not noted, or not known yet to be.
@@ -342,6 +344,7 @@ impl Worker {
             started_at_ticks: self.ticks,
             offer,
             waits: false,
+            is_closed: false,
             behind: None,
             pieces: 0,
         });

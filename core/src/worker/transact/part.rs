@@ -1,6 +1,7 @@
 //! A shard's part in transactions: to grant locks in order, to do its shares, and to let go.
 
 use super::super::Worker;
+use super::super::connection::Connection;
 use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::command::route;
 use crate::command::table::{Entry, flag};
@@ -91,7 +92,8 @@ impl Worker {
     /// `are_fetched`: all of its keys, from memory.
     pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion, are_fetched: bool) {
         let conn = self.local_caller(id);
-        let Portion { queue, hashes, replies, ran } = portion;
+        let was_closing = self.is_closing(conn);
+        let Portion { queue, hashes, replies, ran, closed_by } = portion;
         let mut hashes = if are_fetched { &hashes[..] } else { &[] };
         self.counts_elsewhere = true;
         for (queued, args) in queue.iter() {
@@ -100,8 +102,16 @@ impl Worker {
             self.shard.effects.set_order(queued.place);
             self.run_untimed(entry, &queued.call, args, fetched, conn, replies);
             ran.push((replies.len() as u32, self.take_time()));
+            if closed_by.is_none() && !was_closing && self.is_closing(conn) {
+                *closed_by = Some(queued.place);
+            }
         }
         self.counts_elsewhere = false;
+    }
+
+    /// Whether a connection of this shard ends when its replies are sent.
+    fn is_closing(&self, conn: Option<usize>) -> bool {
+        conn.and_then(|at| self.connections[at].as_deref()).is_some_and(Connection::is_closing)
     }
 
     /// The entries come back that were checked out.

@@ -2,8 +2,9 @@
 //!
 //! A single fill cannot tell: on a virtual machine any insertion may be the one at which the hypervisor gives the core to
 //! somebody else, for milliseconds. But the same keys in the same order make the table split and double at the same
-//! insertions, fill after fill. So what counts for an insertion is the least it has taken in several fills: what is left is
-//! its own work, and the memory that it was the first to touch.
+//! insertions, fill after fill. So what counts for an insertion is the least it has taken in several fills: what is left
+//! is its own work. (Not the faults of memory that is touched for the first time, as later fills may get what the ones
+//! before gave back. They are in `cargo measure growth`, with the noise.)
 use std::process::ExitCode;
 use std::time::Instant;
 

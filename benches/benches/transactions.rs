@@ -40,10 +40,6 @@ fn push(bytes: &mut Vec<u8>, request: &[String]) {
     }
 }
 
-fn words(text: &str) -> Vec<String> {
-    text.split(' ').map(String::from).collect()
-}
-
 fn mget(random: &mut Rng) -> Vec<Vec<String>> {
     vec![std::iter::once("MGET".to_string()).chain((0..KEYS_PER_OP).map(|_| random_key(random))).collect()]
 }
@@ -55,7 +51,8 @@ fn mset(random: &mut Rng) -> Vec<Vec<String>> {
 
 fn exec(random: &mut Rng) -> Vec<Vec<String>> {
     let sets = (0..SETS_PER_EXEC).map(|_| vec!["SET".to_string(), random_key(random), value()]);
-    std::iter::once(words("MULTI")).chain(sets).chain([words("EXEC")]).collect()
+    let word = |name: &str| vec![name.to_string()];
+    std::iter::once(word("MULTI")).chain(sets).chain([word("EXEC")]).collect()
 }
 
 struct Cluster {

@@ -54,12 +54,12 @@ pub enum Reach {
 }
 
 impl Reach {
-    /// With a command over keys of `shard`, or of several shards.
-    pub fn with(self, shard: Option<usize>) -> Reach {
-        match (self, shard) {
-            (Reach::Nowhere, Some(shard)) => Reach::One(shard),
-            (Reach::One(known), Some(shard)) if known == shard => self,
-            _ => Reach::Several,
+    /// With a command over keys of `shard`.
+    pub fn with(self, shard: usize) -> Reach {
+        match self {
+            Reach::Nowhere => Reach::One(shard),
+            Reach::One(known) if known == shard => self,
+            Reach::One(_) | Reach::Several => Reach::Several,
         }
     }
 }
@@ -85,8 +85,7 @@ pub struct Multi {
 }
 
 impl Multi {
-    /// Queues a command. `known`: hash and shard of its key, if it is one of one key and they are known. Returns where
-    /// it runs.
+    /// Queues a command. `known`: hash and shard of its key, if it is one of one key and they are known.
     pub fn add(
         &mut self,
         table: &CommandTable,
@@ -95,17 +94,27 @@ impl Multi {
         args: Argv<'_>,
         known: Option<(u64, usize)>,
         shards: Shards,
-    ) -> Placement {
+    ) {
         let placement = match known {
-            Some((_, shard)) if self.reach.with(Some(shard)) == Reach::One(shard) => Placement::One(shard),
+            Some((_, shard)) if self.reach.with(shard) == Reach::One(shard) => Placement::One(shard),
             _ => {
                 self.complete_routes(table, shards);
                 self.routes.add(entry, args, known, shards)
             }
         };
+        match placement {
+            Placement::Anywhere => {}
+            Placement::One(shard) => self.reach = self.reach.with(shard),
+            Placement::Split | Placement::CheckOut => self.reach = Reach::Several,
+            Placement::Every(_) => {
+                self.has_every = true;
+                self.reach = if shards.count == 1 { Reach::One(0) } else { Reach::Several };
+            }
+            Placement::Session | Placement::Settled => self.has_session = true,
+        }
+        self.flags |= entry.row.flags;
         let call = Call { db: self.db, in_exec: true, ..call };
         self.queue.push(call, self.queue.len() as u32, args);
-        placement
     }
 
     /// Notes the routes that have not been.

@@ -136,8 +136,8 @@ impl<'a> Ctx<'a> {
     }
 }
 
-/// The keys of a command with many, in order. They are hashed, and fetched from memory, a block at a time, so that looking
-/// one up does not wait for memory while nothing is under way for the others.
+/// The keys of a command with many, in order. Unless that has been done, they are hashed, and fetched from memory, a
+/// block at a time, so that looking one up does not wait for memory while nothing is under way for the others.
 pub struct KeyRun<'a> {
     args: Argv<'a>,
     /// As [`Ctx::fetched`], of the keys to come.

@@ -1,5 +1,6 @@
-//! Where the commands of a transaction run, and what they need there. This is worked out once at its home, when a command
-//! is queued or when the transaction begins, and then only read: to find a key's shard and hash costs more than most of what is done with them.
+//! Where the commands of a transaction run, and what they need there. This is worked out once at its home, when a
+//! command is queued or when the transaction begins, and then only read: to find a key's shard and hash costs more than
+//! most of what is done with them.
 
 use crate::command::keys::{self, KeyPositions, key_flag};
 use crate::command::queue::{KEPT_BYTES_MAX, Queue};

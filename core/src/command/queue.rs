@@ -12,7 +12,7 @@ pub struct Queued {
     pub call: Call,
     /// Its place in the transaction, of which this queue may be a part.
     pub place: u32,
-    /// How many hashes of its keys are known beside its call.
+    /// In a part of a transaction: how many keys it has there, whose hashes came along.
     pub hash_count: u32,
     /// Where its arguments end in the queue's ranges; they begin where those of the command before end.
     end: u32,

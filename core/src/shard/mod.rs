@@ -20,7 +20,7 @@ use crate::command::{Call, Key};
 use crate::config::Config;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::EffectLog;
-use crate::shard::lock::{KeyLock, LockTable, Ticket};
+use crate::shard::lock::{LockTable, Ticket};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::table::Live;
@@ -60,9 +60,6 @@ pub struct Shard {
     pub expire_paused: bool,
     random: u64,
 }
-
-/// More keys are not fetched from memory at once.
-const FETCHED_KEYS_MAX: usize = 128;
 
 fn splitmix64(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -202,16 +199,6 @@ impl Shard {
         for (db, hash) in lookups {
             self.dbs[db as usize].table.prefetch_entry(hash);
         }
-    }
-
-    /// The same for the keys that a transaction has locked. Returns false, and does nothing, if these are so many that the
-    /// first would be gone again, or not known one by one.
-    pub fn prefetch_locked(&self, db: u32, keys: &[KeyLock]) -> bool {
-        let are_few = (1..=FETCHED_KEYS_MAX).contains(&keys.len());
-        if are_few {
-            self.prefetch(keys.iter().map(|key| (db, key.id)));
-        }
-        are_few
     }
 
     /// Whether the key is there. One whose time is up is removed on the way, here as in all look-ups.

@@ -103,10 +103,11 @@
 //!
 //! [`Ctx::takes_from`](crate::command::Ctx::takes_from) is all keys at the first run, and the one that is there when it
 //! is woken. Its [effect](crate::command::Ctx::effect) names the key that it took from: at another time another one may
-//! be the first that is there. What it has replied when it calls [`Ctx::block`](crate::command::Ctx::block) is what the client gets when
-//! the time is up, and in EXEC, where nobody waits, at once. A row that would not take whatever is there (BLPOP of a
-//! string) has a [`ready`](crate::command::table::Command::ready) of its own. A mover (BMOVE in the tests) differs in one
-//! more key spec. The way of a wait is [`blocking`](crate::shard::blocking)'s.
+//! be the first that is there. What it has replied when it calls
+//! [`Ctx::block`](crate::command::Ctx::block) is what the client gets when the time is up, and in EXEC, where nobody waits,
+//! at once. A row that would not take whatever is there (BLPOP of a string) has a
+//! [`ready`](crate::command::table::Command::ready) of its own. A mover (BMOVE in the tests) differs in one more key spec.
+//! The way of a wait is [`blocking`](crate::shard::blocking)'s.
 //!
 //! # WATCH
 //!
@@ -159,8 +160,7 @@ pub struct TxnId {
 #[derive(Default)]
 pub struct Portion {
     pub queue: Queue,
-    /// Hashes of the keys of those commands of which this shard runs a share: see
-    /// [`Queued::hash_count`](crate::command::queue::Queued::hash_count).
+    /// Hashes of the commands' keys: see [`Queued::hash_count`](crate::command::queue::Queued::hash_count).
     pub hashes: Vec<u64>,
     /// The replies, one behind the other.
     pub replies: Vec<u8>,
@@ -172,9 +172,11 @@ pub struct Portion {
 }
 
 impl Portion {
-    /// The database of its first command, which mostly is that of all.
-    pub fn db(&self) -> u32 {
-        self.queue.commands().first().map_or(0, |queued| queued.call.db)
+    /// What its commands look up: databases and hashes.
+    pub fn look_ups(&self) -> impl Iterator<Item = (u32, u64)> + Clone {
+        // Mostly they are of one database, and it is but a hint.
+        let db = self.queue.commands().first().map_or(0, |queued| queued.call.db);
+        self.hashes.iter().map(move |&hash| (db, hash))
     }
 
     /// Notes the hashes of the next keys of the last command.

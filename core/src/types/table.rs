@@ -608,8 +608,8 @@ impl Table {
     }
 
     /// Begins a snapshot: answers its version, which writes are stamped with until a later one begins or all have ended.
-    /// To be paired with [`end_snapshot`](Self::end_snapshot). When the versions are used up, which takes 65,535 calls, all buckets
-    /// start again at 0, and the answer is 1: nobody may hold an older one any more.
+    /// To be paired with [`end_snapshot`](Self::end_snapshot). When the versions are used up, which takes 65,535 calls,
+    /// all buckets start again at 0, and the answer is 1: nobody may hold an older one any more.
     pub fn begin_snapshot(&mut self) -> u32 {
         if self.version == u16::MAX {
             for segment in self.directory.segments() {

@@ -9,7 +9,6 @@ use super::connection::{Connection, Hold};
 use super::pipeline::{Flow, Prepared, begin_request};
 use super::transact::ParkedQueue;
 use crate::client::{ClientId, Multi, QueueSize, Reach, WatchedShards};
-use crate::command::placement::Placement;
 use crate::command::queue::Queue;
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, Run, Scope, flag};
@@ -103,17 +102,7 @@ impl Worker {
             self.shard.stats.client_query_limit_disconnections.add(1);
             return false;
         }
-        match multi.add(self.table, entry, call, argv, known, shards) {
-            Placement::Anywhere => {}
-            Placement::One(shard) => multi.reach = multi.reach.with(Some(shard)),
-            Placement::Split | Placement::CheckOut => multi.reach = Reach::Several,
-            Placement::Every(_) => {
-                multi.has_every = true;
-                multi.reach = if shards.count == 1 { Reach::One(0) } else { Reach::Several };
-            }
-            Placement::Session | Placement::Settled => multi.has_session = true,
-        }
-        multi.flags |= entry.row.flags;
+        multi.add(self.table, entry, call, argv, known, shards);
         if let Some(selects) = entry.row.selects
             && let Ok(db) = selects(argv, db_count)
         {
@@ -270,14 +259,16 @@ impl Worker {
     fn run_mixed_exec(&mut self, at: usize, exec: &Call, watches: bool, queue: &Queue, out: &mut Vec<u8>) {
         let mut start = out.len();
         let begins = self.begin_exec_here(exec, watches, queue.len(), out);
-        self.cut_unheard(at, start, out);
+        if !self.is_heard_at(at) {
+            out.truncate(start);
+        }
         if !begins {
             return;
         }
         let started_at_ticks = self.ticks;
         for (queued, args) in queue.calls() {
             start = out.len();
-            let was_closing = self.connections[at].as_deref().is_none_or(Connection::is_closing);
+            let was_closing = self.is_closing(at);
             let entry = self.table.entry(queued.command);
             let client = match self.connections[at].as_deref() {
                 Some(connection) if connection.client.id == exec.client => &connection.client,
@@ -295,19 +286,21 @@ impl Worker {
                     self.run(entry, &call, args, Some(at), out);
                 }
             }
-            self.cut_unheard(at, start, out);
-            if was_closing {
+            if was_closing || !self.is_heard_at(at) {
                 out.truncate(start);
             }
         }
         self.end_exec_here(exec, started_at_ticks);
     }
 
-    /// Takes back a reply that begins at `start`, if the connection's client has said that it wants none.
-    fn cut_unheard(&self, at: usize, start: usize, out: &mut Vec<u8>) {
-        if !self.connections[at].as_deref().is_none_or(Connection::takes_reply) {
-            out.truncate(start);
-        }
+    /// Whether a connection's client gets replies at this point, as far as CLIENT REPLY goes.
+    pub(super) fn is_heard_at(&self, at: usize) -> bool {
+        self.connections[at].as_deref().is_none_or(Connection::takes_reply)
+    }
+
+    /// Whether a connection ends when its replies are sent.
+    pub(super) fn is_closing(&self, at: usize) -> bool {
+        self.connections[at].as_deref().is_some_and(Connection::is_closing)
     }
 
     /// Whether what the client watches here is as it was. If so the reply to its EXEC is begun; else it is complete.

@@ -135,9 +135,9 @@ impl Worker {
         }
     }
 
-    /// Counts and times what [`run_untimed`](Self::run_untimed) has run since the clock was read last: one command, or several that take constant time.
-    /// These are timed together, for reading the clock costs as much as looking a key up, and each is charged the mean
-    /// (with its share in sending what stood between them to other shards).
+    /// Counts and times what [`run_untimed`](Self::run_untimed) has run since the clock was read last: one command, or
+    /// several that take constant time. These are timed together, for reading the clock costs as much as looking a key
+    /// up, and each is charged the mean (with its share in sending what stood between them to other shards).
     pub(super) fn time_straight<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {
         let count = commands.clone().count() as u64;
         if count == 0 {

@@ -3,15 +3,16 @@
 
 use super::super::Worker;
 use super::{HeldPart, Waiter};
+use crate::shard::Shard;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{KeyLock, LockSet, Ticket};
 use crate::shard::message::Message;
-use crate::shard::txn::{Outcome, Part, Plan, Portion, TxnId, TxnMessage, Work};
+use crate::shard::txn::{Outcome, Part, Plan, TxnId, TxnMessage, Work};
 
 /// Whether commands wait for one of the keys that a transaction changes.
 fn is_any_awaited(keys: &[KeyLock], blocking: &Blocking) -> bool {
-    keys.iter().any(|key| key.exclusive && blocking.is_awaited(key.id))
+    !blocking.is_empty() && keys.iter().any(|key| key.exclusive && blocking.is_awaited(key.id))
 }
 
 impl Worker {
@@ -126,10 +127,8 @@ impl Worker {
     }
 
     fn hold_part(&mut self, ticket: Ticket, plan: &mut Plan, part: Part, is_ahead: bool) {
-        if plan.is_convoy && !self.shard.blocking.is_empty() {
-            let (locks, blocking) = (&self.shard.locks, &self.shard.blocking);
-            plan.holds &= !is_any_awaited(locks.held_by(ticket), blocking);
-        }
+        let Shard { locks, blocking, .. } = &self.shard;
+        plan.holds &= !(plan.is_convoy && is_any_awaited(locks.held_by(ticket), blocking));
         let held = HeldPart {
             ticket,
             granted_at_ticks: self.ticks,
@@ -163,37 +162,19 @@ impl Worker {
     /// shard, there is no need to lock anything for it.
     fn run_at_once(&mut self, mut plan: Box<Plan>, part: Part, keys: &[KeyLock]) {
         self.ask_watches(&mut plan, &part);
-        if plan.is_convoy && !self.shard.blocking.is_empty() {
-            let blocking = &self.shard.blocking;
-            plan.holds &= !is_any_awaited(keys, blocking);
-        }
+        plan.holds &= !(plan.is_convoy && is_any_awaited(keys, &self.shard.blocking));
         let pieces = self.announce(&plan);
         let outcome = match part.work {
-            Work::Run(portion) if plan.holds => {
-                let are_fetched = self.shard.prefetch_locked(portion.db(), keys);
-                self.run_unlocked(plan.id, portion, are_fetched, pieces)
+            Work::Run(mut portion) if plan.holds => {
+                self.run_share(plan.id, &mut portion, pieces != 0);
+                if pieces != 0 {
+                    self.shard.effects.end_piece(PieceId { txn: plan.id, over_guests: false }, pieces);
+                }
+                Outcome::Ran(portion)
             }
             _ => Outcome::Refused,
         };
         self.answer_home(&plan, pieces, outcome);
-    }
-
-    fn run_unlocked(
-        &mut self,
-        id: TxnId,
-        mut portion: Box<Portion>,
-        are_fetched: bool,
-        pieces: u32,
-    ) -> Outcome {
-        if pieces == 0 {
-            self.run_portion(id, &mut portion, are_fetched);
-        } else {
-            self.resume_piece(id, false);
-            self.run_portion(id, &mut portion, are_fetched);
-            self.shard.effects.suspend_piece();
-            self.shard.effects.end_piece(PieceId { txn: id, over_guests: false }, pieces);
-        }
-        Outcome::Ran(portion)
     }
 
     /// The lock point: all but home are told so. Returns how many pieces the effects have, 0 where they are not noted.

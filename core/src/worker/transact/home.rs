@@ -13,7 +13,6 @@ use crate::shard::slot::shard_of;
 use crate::shard::txn::{Outcome, Portion, TxnId, TxnMessage, Work};
 use crate::worker::Worker;
 use crate::worker::blocked::GuestWaits;
-use crate::worker::connection::Connection;
 use smallvec::SmallVec;
 
 /// Reads the replies of a portion in order.
@@ -120,8 +119,7 @@ impl Worker {
 
     /// Whether the client gets what the transaction replies at this point, as far as that is for the transaction to say.
     pub(super) fn is_heard(&self, txn: &HomeTxn) -> bool {
-        let caller = || self.connections[self.caller(txn)?].as_deref();
-        !txn.chooses_replies() || caller().is_none_or(Connection::takes_reply)
+        !txn.multi.has_session || self.caller(txn).is_none_or(|at| self.is_heard_at(at))
     }
 
     fn merge_lists(&mut self, txn: &mut HomeTxn) {

@@ -252,8 +252,8 @@ impl Worker {
         self.deliver_local();
     }
 
-    /// The connection's next reply is that of a transaction, and nothing of it runs before. `chooses_replies`: see
-    /// [`HomeTxn::chooses_replies`].
+    /// The connection's next reply is that of a transaction, and nothing of it runs before. `chooses_replies`: there may
+    /// be CLIENT REPLY in it, and say from when on the client gets replies; else that is known now.
     fn hold_for_transaction(&mut self, at: usize, chooses_replies: bool) -> Token {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         connection.hold = Some(Hold::Transaction);
@@ -409,7 +409,7 @@ impl Worker {
                 self.check_in(id, entries, &events, wait, stays);
             }
             TxnMessage::Run { id, mut portion } => {
-                self.run_portion(id, &mut portion, false);
+                self.run_portion(id, &mut portion);
                 self.done(id, Outcome::Ran(portion));
             }
         }
@@ -462,12 +462,6 @@ impl HomeTxn {
     /// Whether it takes locks: what asks the shards one by one (CLIENT LIST) is none.
     fn is_transaction(&self) -> bool {
         self.is_exec || self.multi.routes.placements() != [Placement::Every(KeyspaceLock::None)]
-    }
-
-    /// Whether one of its commands may be CLIENT REPLY, and say from when on the client gets replies, or none. Else that is
-    /// known when it begins.
-    fn chooses_replies(&self) -> bool {
-        self.is_exec && self.multi.has_session
     }
 
     /// Whether the `n`th shard keeps its locks when it has done its share of the current stage.

@@ -1,10 +1,9 @@
 //! A shard's part in transactions: to grant locks in order, to do its shares, and to let go.
 
 use super::super::Worker;
-use super::super::connection::Connection;
 use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::command::route;
-use crate::command::table::{Entry, flag};
+use crate::command::table::{Entry, Run, flag};
 use crate::shard::blocking::NewWait;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
@@ -13,6 +12,9 @@ use crate::shard::observe::GuestEvent;
 use crate::shard::txn::{CheckedOutKey, Outcome, Portion, TxnId, TxnMessage, Work};
 use crate::types::OwnedEntry;
 use crate::types::hash::hash_key;
+
+/// Of more keys than this the first would be gone from the caches again before they are looked up.
+const FETCHED_KEYS_MAX: usize = 128;
 
 impl Worker {
     /// Queues a command behind the locks on its keys.
@@ -59,15 +61,7 @@ impl Worker {
                 let held = self.transact.held.get(&id).expect("who runs holds its locks");
                 let is_noted = held.pieces != 0;
                 self.shard.running = Some(held.ticket);
-                let keys = self.shard.locks.held_by(held.ticket);
-                let are_fetched = self.shard.prefetch_locked(portion.db(), keys);
-                if is_noted {
-                    self.resume_piece(id, false);
-                }
-                self.run_portion(id, &mut portion, are_fetched);
-                if is_noted {
-                    self.shard.effects.suspend_piece();
-                }
+                self.run_share(id, &mut portion, is_noted);
                 self.shard.running = None;
                 Outcome::Ran(portion)
             }
@@ -88,11 +82,24 @@ impl Worker {
         outcome
     }
 
+    /// Runs this shard's share of a transaction. `is_noted`: its effects are.
+    pub(super) fn run_share(&mut self, id: TxnId, portion: &mut Portion, is_noted: bool) {
+        if is_noted {
+            self.resume_piece(id, false);
+        }
+        self.run_portion(id, portion);
+        if is_noted {
+            self.shard.effects.suspend_piece();
+        }
+    }
+
     /// Runs the commands of a portion. They are counted at home, where all of a command's shares come together.
-    /// `are_fetched`: all of its keys, from memory.
-    pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion, are_fetched: bool) {
+    pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion) {
+        let are_fetched = portion.hashes.len() <= FETCHED_KEYS_MAX;
+        if are_fetched {
+            self.shard.prefetch(portion.look_ups());
+        }
         let conn = self.local_caller(id);
-        let was_closing = self.is_closing(conn);
         let Portion { queue, hashes, replies, ran, closed_by } = portion;
         let mut hashes = if are_fetched { &hashes[..] } else { &[] };
         self.counts_elsewhere = true;
@@ -102,16 +109,14 @@ impl Worker {
             self.shard.effects.set_order(queued.place);
             self.run_untimed(entry, &queued.call, args, fetched, conn, replies);
             ran.push((replies.len() as u32, self.take_time()));
-            if closed_by.is_none() && !was_closing && self.is_closing(conn) {
+            if matches!(entry.row.run, Run::Session(_))
+                && closed_by.is_none()
+                && conn.is_some_and(|at| self.is_closing(at))
+            {
                 *closed_by = Some(queued.place);
             }
         }
         self.counts_elsewhere = false;
-    }
-
-    /// Whether a connection of this shard ends when its replies are sent.
-    fn is_closing(&self, conn: Option<usize>) -> bool {
-        conn.and_then(|at| self.connections[at].as_deref()).is_some_and(Connection::is_closing)
     }
 
     /// The entries come back that were checked out.

@@ -102,9 +102,7 @@ impl Lists<'_> {
             Placement::One(shard) => {
                 let portion = self.of(shard as u16);
                 portion.queue.push_from(queue, at);
-                if let keys @ [_, _, ..] = routes.keys(at) {
-                    portion.push_hashes(keys);
-                }
+                portion.push_hashes(routes.keys(at));
             }
             placement => {
                 for shard in command_shards(placement, routes.keys(at), self.shards) {

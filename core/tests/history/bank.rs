@@ -3,8 +3,8 @@
 //! Both were seen to fail where EXEC takes no notice of what it finds about its watched keys, and the second alone where
 //! the chain does not lock keys that are only watched.
 
-use crate::SETUPS;
 use crate::harness::{Connection, PATIENCE, Server, encode};
+use crate::{Random, SETUPS};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
@@ -56,7 +56,7 @@ fn balances(connection: &mut Connection) -> Vec<i64> {
 /// Who transfers money, and what has come of it.
 struct Clerk {
     connection: Connection,
-    state: u64,
+    random: Random,
     /// What each account has gained by this clerk's transfers.
     gains: [i64; ACCOUNTS],
     /// Transfers that had to be begun again.
@@ -65,19 +65,13 @@ struct Clerk {
 
 impl Clerk {
     fn new(server: &Server, n: u64) -> Clerk {
-        Clerk { connection: server.connect(), state: n + 1, gains: [0; ACCOUNTS], retries: 0 }
-    }
-
-    fn draw(&mut self, below: usize) -> usize {
-        self.state =
-            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.state >> 33) as usize % below
+        Clerk { connection: server.connect(), random: Random::new(n), gains: [0; ACCOUNTS], retries: 0 }
     }
 
     /// Two different accounts and an amount.
     fn draw_transfer(&mut self) -> (usize, usize, i64) {
-        let from = self.draw(ACCOUNTS);
-        (from, (from + 1 + self.draw(ACCOUNTS - 1)) % ACCOUNTS, 1 + self.draw(50) as i64)
+        let from = self.random.below(ACCOUNTS);
+        (from, (from + 1 + self.random.below(ACCOUNTS - 1)) % ACCOUNTS, 1 + self.random.below(50) as i64)
     }
 
     fn note(&mut self, from: usize, to: usize, amount: i64) {

@@ -5,7 +5,9 @@
 //! all of it that a sequential server could have had. Between rounds nobody calls anything and the whole keyspace is
 //! read, so each round begins with a known state.
 //!
-//! `SHARDIS_HISTORY_ROUNDS=2000 cargo test --test history` checks longer histories.
+//! `SHARDIS_HISTORY_ROUNDS=2000 cargo test --test history` checks longer histories. In the first half of the rounds the
+//! clients call what they always call, in the second half what a fresh seed says; it is printed, and
+//! `SHARDIS_HISTORY_SEED` gives it again. The schedule is the machine's, so a seed repeats the calls and not the history.
 //!
 //! That the check can fail was seen, each time within twenty rounds:
 //! - commands of one shard do not look at its lock table (`Worker::must_park` always answers false): the first round;
@@ -21,10 +23,13 @@ mod soak;
 #[path = "../server/harness.rs"]
 mod harness;
 mod linear;
+#[path = "../common/random.rs"]
+mod random;
 
 use harness::{Connection, Server, Setup, encode};
 use linear::{Operation, linearize};
 use model::{CLIENT_COUNT, Command, DB_COUNT, KEYS, Key, State};
+use random::{Random, fresh_seed};
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::Instant;
@@ -40,23 +45,6 @@ const ACTS: usize = 60;
 
 /// Operations shown on either side of where the search for an order ended.
 const SHOWN: usize = 4;
-
-/// Seeded random numbers (splitmix64). The schedule is the machine's, so a seed repeats the calls and not the history.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
 
 struct Recorded {
     client: usize,
@@ -100,7 +88,7 @@ impl Client {
         let mut connection = server.connect();
         let db = index % DB_COUNT;
         assert_eq!(connection.call(&["SELECT", &db.to_string()]), "+OK\r\n");
-        let random = Random(index as u64);
+        let random = Random::new(index as u64);
         Client { index, db, connection, random, origin, last_value: index as i64, history: Vec::new() }
     }
 
@@ -239,6 +227,8 @@ fn every_history_of_four_shards_has_a_serial_order() {
     assert_eq!(shards.len(), 4, "the keys are on all shards");
     let rounds = std::env::var("SHARDIS_HISTORY_ROUNDS").ok();
     let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().expect("SHARDIS_HISTORY_ROUNDS is a number"));
+    let seed = std::env::var("SHARDIS_HISTORY_SEED").ok();
+    let seed = seed.map_or_else(fresh_seed, |seed| seed.parse().expect("SHARDIS_HISTORY_SEED is a number"));
     for setup in SETUPS {
         let server = Server::start(setup);
         let origin = Instant::now();
@@ -248,6 +238,11 @@ fn every_history_of_four_shards_has_a_serial_order() {
         let mut state = read_all(&mut reader);
         reader.history.clear();
         for round in 0..rounds {
+            if round == rounds / 2 {
+                for client in &mut clients {
+                    client.random = Random::new(seed.wrapping_add(client.index as u64));
+                }
+            }
             thread::scope(|scope| {
                 for client in &mut clients {
                     scope.spawn(move || {
@@ -264,7 +259,7 @@ fn every_history_of_four_shards_has_a_serial_order() {
                     linear::Refusal::NotLinearizable { placed } => show(&history, placed),
                     linear::Refusal::TooHard { .. } => String::new(),
                 };
-                panic!("{setup:?}, round {round}: {refusal:?}\n{text}");
+                panic!("{setup:?}, round {round}, SHARDIS_HISTORY_SEED={seed}: {refusal:?}\n{text}");
             }
             state = end;
         }

@@ -64,7 +64,7 @@ fn those_who_want_the_same_keys_in_opposite_orders_all_get_them() {
             for n in 0..CLIENTS {
                 let server = &server;
                 scope.spawn(move || {
-                    let (mut client, mut random) = (server.connect(), Random(n));
+                    let (mut client, mut random) = (server.connect(), Random::new(n));
                     (0..COMMANDS).for_each(|_| grab(&mut client, &mut random));
                 });
             }
@@ -94,7 +94,7 @@ fn a_wide_transaction_gets_through_a_storm_of_narrow_ones_and_other_keys_do_not_
             for n in 0..STORM_CLIENTS {
                 let (server, stop, storm) = (&server, &stop, &storm);
                 scope.spawn(move || {
-                    let (mut client, mut random) = (server.connect(), Random(n));
+                    let (mut client, mut random) = (server.connect(), Random::new(n));
                     while !stop.load(Ordering::Relaxed) {
                         let keys = shuffled(&mut random, 2);
                         assert_eq!(client.call(&with_values("MSET", &keys)), "+OK\r\n");

@@ -5,5 +5,8 @@ mod crowds;
 mod faults;
 mod harness;
 mod process;
+#[allow(dead_code, reason = "the simulator uses more of it")]
+#[path = "../common/random.rs"]
+mod random;
 mod sharding;
 mod stream;

@@ -1,6 +1,7 @@
 //! The effect stream from outside: who reads it has the data set.
 
 use crate::harness::{Connection, SETUPS, Server};
+use crate::random::Random;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -95,11 +96,8 @@ impl Replica {
 
 /// A client that writes at random over all shards.
 fn write_at_random(connection: &mut Connection, seed: u64, count: usize) {
-    let mut state = seed;
-    let mut below = |n: u64| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) % n
-    };
+    let mut random = Random::new(seed);
+    let mut below = |n: usize| random.below(n);
     for n in 0..count {
         let (first, second) = (format!("k:{}", below(20)), format!("k:{}", below(20)));
         let counter = format!("c:{}", below(8));

@@ -3,8 +3,13 @@
 //! Between each pair of shards messages keep their order; across pairs, and against the clients' input, they
 //! are delayed and reordered at will. That is all the freedom the real mesh has.
 
+#[allow(dead_code, reason = "not every test draws fresh seeds")]
+#[path = "../common/random.rs"]
+pub mod random;
 #[path = "rows.rs"]
 pub mod rows;
+
+pub use random::Random;
 
 use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::table::CommandTable;
@@ -57,27 +62,6 @@ impl Clock for ManualClock {
     }
 }
 
-/// Seeded random numbers (splitmix64).
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Random {
-        Random(seed)
-    }
-
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-}
-
 /// A client's end: what it has received, and which worker serves it.
 struct Peer {
     shard: usize,
@@ -106,6 +90,26 @@ pub struct Cluster {
     held: HashSet<(usize, usize)>,
     peers: Vec<Peer>,
     next_conn: Vec<u32>,
+    _leaked: Leaked,
+}
+
+/// What the workers borrow for as long as a process lives; freed here when they are gone, or runs of many seeds would pile
+/// it up.
+struct Leaked {
+    clock: *mut ManualClock,
+    globals: *mut Globals,
+}
+
+impl Drop for Leaked {
+    fn drop(&mut self) {
+        // SAFETY: both come from `Box::into_raw`, in `Cluster::new` alone. Only the workers of the cluster and its `clock` borrow
+        // them: the workers were dropped before, as fields are in the order of their declaration, and tests use the clock
+        // by way of the cluster.
+        unsafe {
+            drop(Box::from_raw(self.globals));
+            drop(Box::from_raw(self.clock));
+        }
+    }
 }
 
 /// Enough steps for any test's work; more means that something goes round in circles.
@@ -113,28 +117,33 @@ const STEPS_MAX: usize = 1_000_000;
 
 impl Cluster {
     pub fn new(shard_count: usize, seed: u64) -> Cluster {
-        let clock: &'static ManualClock =
-            Box::leak(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
-        let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
-            // Clusters are never freed, and histograms are what is big about them.
+        let clock = Box::into_raw(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
+        // SAFETY: it was allocated just now, nobody changes it, and `Leaked` frees it after all that borrows it.
+        let borrowed_clock: &'static ManualClock = unsafe { &*clock };
+        let globals = Box::into_raw(Box::new(Globals::new(GlobalsInit {
+            // Histograms are what is big about a cluster.
             config: Config { latency_tracking: false, ..Config::default() },
             table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
                 .expect("the families fit together"),
             shard_count,
             seed,
             run_id: "0".repeat(40),
-            started_at_ms: clock.wall_ms(),
+            started_at_ms: borrowed_clock.wall_ms(),
             io_backend: "simulated",
             executable: "sim".to_string(),
         })));
+        // SAFETY: as for the clock.
+        let borrowed_globals: &'static Globals = unsafe { &*globals };
+        let worker = |index| Worker::new(index, borrowed_globals, borrowed_clock);
         Cluster {
-            workers: (0..shard_count).map(|index| Worker::new(index, globals, clock)).collect(),
-            clock,
+            workers: (0..shard_count).map(worker).collect(),
+            clock: borrowed_clock,
             random: Random::new(seed),
             wires: HashMap::new(),
             held: HashSet::new(),
             peers: Vec::new(),
             next_conn: vec![0; shard_count],
+            _leaked: Leaked { clock, globals },
         }
     }
 

@@ -12,10 +12,11 @@
 //! - that nobody waits for a key that is there whenever nothing is under way, everybody is served in the end, and no lock
 //!   and no wait is left.
 //!
-//! The seed says [what the clients do](Kind) and the schedule, so a failure prints its seed and what was called:
+//! The seed says [what the clients do](Kind) and the schedule, so a failure prints its seed and what was called. Each time
+//! the same seeds are tried, and some that nobody has tried before:
 //!
 //! ```text
-//! cargo test -p shardis-core --test sim                                        # 2,000 seeds, some seconds
+//! cargo test -p shardis-core --test sim                                        # 2,200 seeds, some seconds
 //! SHARDIS_SIM_SEED=1239 cargo test -p shardis-core --test sim random           # this one alone
 //! SHARDIS_SIM_SEEDS=100000 cargo test -p shardis-core --test sim random        # two and a half minutes on one core
 //! ```
@@ -56,15 +57,18 @@ mod history;
 mod model;
 mod stream;
 
+use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use history::{Fifo, Operation, Waiting, linearize};
 use model::{KEYS, Model, Request, awaited, crowd_command, random_command};
 use shardis_core::protocol::skip::skip_reply;
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
 
-/// Seeds of random runs, unless the environment says otherwise.
+/// Seeds of random runs, from 1 on, unless the environment says otherwise.
 const SEEDS: u64 = 2000;
+
+/// Seeds that no run before has had, each time.
+const FRESH_SEEDS: u64 = 200;
 
 /// Operations of a run, but for those that end the waiting at its end.
 const OPERATIONS: usize = 60;
@@ -443,27 +447,31 @@ impl Drop for Run {
     }
 }
 
-/// The seeds to be tried: so many, or what the environment says.
-fn seeds(count: u64) -> RangeInclusive<u64> {
+/// The seeds to be tried: so many from 1 on and some fresh ones, or what the environment says.
+fn seeds(count: u64) -> Vec<u64> {
     let number =
         |name| std::env::var(name).ok().map(|text| text.parse().expect("the number of a seed, or of seeds"));
-    match number("SHARDIS_SIM_SEED") {
-        Some(seed) => seed..=seed,
-        None => 1..=number("SHARDIS_SIM_SEEDS").unwrap_or(count),
+    if let Some(seed) = number("SHARDIS_SIM_SEED") {
+        return vec![seed];
     }
+    let fresh = fresh_seed();
+    println!("{FRESH_SEEDS} fresh seeds from {fresh} on");
+    let fresh = (0..FRESH_SEEDS).map(|n| fresh.wrapping_add(n));
+    (1..=number("SHARDIS_SIM_SEEDS").unwrap_or(count)).chain(fresh).collect()
 }
 
 #[test]
 fn random_schedules_of_several_shards_are_linearizable() {
     let mut waited = 0;
-    for seed in seeds(SEEDS) {
+    let seeds = seeds(SEEDS);
+    for &seed in &seeds {
         let mut run = Run::new(seed);
         run.run(OPERATIONS);
         run.finish();
         run.check();
         waited += run.operations.iter().filter(|operation| operation.waits_at.is_some()).count();
     }
-    assert!(waited > 0 || seeds(SEEDS).count() < 10, "those that wait do");
+    assert!(waited > 0 || seeds.len() < 10, "those that wait do");
 }
 
 #[test]

@@ -1,10 +1,11 @@
-//! What a command answers when it refuses: Redis' exact text.
+//! What a command answers when it refuses: Redis' exact text, which may quote bytes that the client sent.
 
+use crate::protocol::until_nul;
 use std::borrow::Cow;
 
 /// An error reply without its leading `-` and its CRLF: `ERR syntax error`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CommandError(Cow<'static, str>);
+pub struct CommandError(Cow<'static, [u8]>);
 
 pub type CommandResult<T = ()> = Result<T, CommandError>;
 
@@ -31,12 +32,17 @@ impl CommandError {
 
     /// A text that is always the same. It starts with its code.
     pub const fn fixed(text: &'static str) -> CommandError {
-        CommandError(Cow::Borrowed(text))
+        CommandError(Cow::Borrowed(text.as_bytes()))
     }
 
     /// A text made for the occasion. It starts with its code.
-    pub fn new(text: impl Into<String>) -> CommandError {
+    pub fn new(text: impl Into<Vec<u8>>) -> CommandError {
         CommandError(Cow::Owned(text.into()))
+    }
+
+    /// A text that quotes what the client sent, as `%s` does in C: byte for byte, up to a NUL.
+    pub fn quoting(before: &str, sent: &[u8], after: &str) -> CommandError {
+        CommandError::new([before.as_bytes(), until_nul(sent), after.as_bytes()].concat())
     }
 
     /// `command` as COMMAND knows it: `get`, `client|list`.
@@ -49,12 +55,42 @@ impl CommandError {
         CommandError::new(format!("ERR invalid expire time in '{command}' command"))
     }
 
-    pub fn text(&self) -> &str {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// For people: bytes that are not UTF-8 are replaced.
+    pub fn text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0)
     }
 
     /// The code: what INFO errorstats counts under (`ERR`, `WRONGTYPE`).
     pub fn code(&self) -> &str {
-        self.0.split(' ').next().unwrap_or("")
+        code_of(&self.0)
+    }
+}
+
+/// The code of an error's text. A word that is no text is no code: it counts as ERR.
+pub fn code_of(text: &[u8]) -> &str {
+    let word = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+    std::str::from_utf8(word).unwrap_or("ERR")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_client_sent_is_quoted_byte_for_byte_up_to_a_nul() {
+        let error = CommandError::quoting("ERR Unsupported option '", b"a\xffb\0c", "'");
+        assert_eq!(error.as_bytes(), b"ERR Unsupported option 'a\xffb'");
+        assert_eq!(error.text(), "ERR Unsupported option 'a\u{fffd}b'");
+    }
+
+    #[test]
+    fn the_code_is_the_first_word() {
+        assert_eq!(CommandError::WRONG_TYPE.code(), "WRONGTYPE");
+        assert_eq!(code_of(b"OOM\r\n"), "OOM");
+        assert_eq!(code_of(b"\xff x"), "ERR");
     }
 }

@@ -5,7 +5,7 @@ use crate::client::Client;
 use crate::command::CommandError;
 use crate::command::table::{Command, CommandTable, Entry, Resolved, Run, Scope, flag};
 use crate::config::{Config, ProtectedAccess};
-use crate::protocol::Argv;
+use crate::protocol::{Argv, until_nul};
 
 /// How much of an unknown command's name, and of its arguments together, the error repeats.
 const UNKNOWN_ECHO_BYTES_MAX: usize = 128;
@@ -42,29 +42,30 @@ pub fn named<'t>(table: &'t CommandTable, args: Argv<'_>) -> Option<&'t Entry> {
 
 #[cold]
 fn unknown(args: Argv<'_>) -> CommandError {
-    let name = clipped(args.arg(0), UNKNOWN_ECHO_BYTES_MAX);
-    let mut rest = String::new();
+    let mut echo = Vec::new();
     for arg in args.iter().skip(1) {
-        if rest.len() >= UNKNOWN_ECHO_BYTES_MAX {
+        if echo.len() >= UNKNOWN_ECHO_BYTES_MAX {
             break;
         }
-        rest.push('\'');
-        rest.push_str(&clipped(arg, UNKNOWN_ECHO_BYTES_MAX - rest.len()));
-        rest.push_str("' ");
+        let shown = clipped(arg, UNKNOWN_ECHO_BYTES_MAX - echo.len());
+        echo.push(b'\'');
+        echo.extend_from_slice(shown);
+        echo.extend_from_slice(b"' ");
     }
-    CommandError::new(format!("ERR unknown command '{name}', with args beginning with: {rest}"))
+    let name = clipped(args.arg(0), UNKNOWN_ECHO_BYTES_MAX);
+    CommandError::new([b"ERR unknown command '", name, b"', with args beginning with: ", &echo].concat())
 }
 
 #[cold]
 fn unknown_subcommand(container: &Entry, args: Argv<'_>) -> CommandError {
     let sub = clipped(args.arg(1), UNKNOWN_ECHO_BYTES_MAX);
     let container = container.full_name.to_ascii_uppercase();
-    CommandError::new(format!("ERR unknown subcommand '{sub}'. Try {container} HELP."))
+    CommandError::quoting("ERR unknown subcommand '", sub, &format!("'. Try {container} HELP."))
 }
 
-/// The first bytes of client input for an error text: up to a NUL, as C prints them, in Latin-1.
-fn clipped(bytes: &[u8], len_max: usize) -> String {
-    bytes.iter().take(len_max).take_while(|&&byte| byte != 0).map(|&byte| byte as char).collect()
+/// The first bytes of client input for an error text: up to a NUL, as C prints them.
+fn clipped(bytes: &[u8], len_max: usize) -> &[u8] {
+    until_nul(&bytes[..bytes.len().min(len_max)])
 }
 
 /// Whether the session may call the command now.

@@ -5,6 +5,7 @@
 //! failure of a step undoes those before it. `Config::stage` is the first two steps, `Update::apply` the rest.
 
 use super::{Config, DIRECTIVES, Directive, Effect, Flags, Origin, Why, lookup};
+use crate::protocol::until_nul;
 use crate::types::glob::glob_matches_nocase;
 
 /// What the one who calls CONFIG SET may do.
@@ -32,18 +33,21 @@ pub enum SetError {
 }
 
 impl SetError {
-    /// The error reply, code first.
-    pub fn reply(&self) -> String {
+    /// The error reply, code first; a name as the client spelled it.
+    pub fn reply(&self) -> Vec<u8> {
         match self {
-            SetError::Unknown { name } => format!(
-                "ERR Unknown option or number of arguments for CONFIG SET - '{}'",
-                String::from_utf8_lossy(name)
-            ),
-            SetError::Loading => "LOADING Redis is loading the dataset in memory".to_owned(),
-            SetError::Failed { name, why } => format!(
-                "ERR CONFIG SET failed (possibly related to argument '{}') - {why}",
-                String::from_utf8_lossy(name)
-            ),
+            SetError::Unknown { name } => {
+                [b"ERR Unknown option or number of arguments for CONFIG SET - '", until_nul(name), b"'"]
+                    .concat()
+            }
+            SetError::Loading => b"LOADING Redis is loading the dataset in memory".to_vec(),
+            SetError::Failed { name, why } => [
+                b"ERR CONFIG SET failed (possibly related to argument '",
+                until_nul(name),
+                b"') - ",
+                why.as_bytes(),
+            ]
+            .concat(),
         }
     }
 }

@@ -13,6 +13,11 @@ pub struct ArgRange {
     pub len: u32,
 }
 
+/// What C shows of a string: what stands before its first NUL.
+pub fn until_nul(bytes: &[u8]) -> &[u8] {
+    &bytes[..memchr::memchr(0, bytes).unwrap_or(bytes.len())]
+}
+
 /// A request's arguments over the bytes they lie in.
 #[derive(Clone, Copy)]
 pub struct Argv<'a> {

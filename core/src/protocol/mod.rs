@@ -19,7 +19,7 @@ pub mod skip;
 #[cfg(test)]
 mod testing;
 
-pub use argv::{ArgRange, Argv, OwnedArgv};
+pub use argv::{ArgRange, Argv, OwnedArgv, until_nul};
 pub use reply::{Mark, Reply, Resp};
 pub use request::{Limits, Parsed, ProtocolError, RequestParser};
 pub use skip::{skip_reply, split_array};

@@ -430,8 +430,8 @@ impl Worker {
         }
         self.discard(at);
         self.shard.stats.exec_aborted_by_error.add(1);
-        let reason = error.text().strip_prefix("ERR ").unwrap_or(error.text());
-        Some(CommandError::new(format!("EXECABORT Transaction discarded because of: {reason}")))
+        let reason = error.as_bytes().strip_prefix(b"ERR ").unwrap_or(error.as_bytes());
+        Some(CommandError::quoting("EXECABORT Transaction discarded because of: ", reason, ""))
     }
 }
 

@@ -634,7 +634,7 @@ impl Worker {
             self.close_now(at);
             return Flow::Stop;
         }
-        self.reply_now(at, |reply| reply.error(error.text()));
+        self.reply_now(at, |reply| reply.error(error.as_bytes()));
         Flow::Next
     }
 
@@ -796,7 +796,7 @@ impl Worker {
         out: &mut Vec<u8>,
     ) {
         out.truncate(start);
-        Reply::new(out, resp).error(error.text());
+        Reply::new(out, resp).error(error.as_bytes());
         if !self.counts_elsewhere {
             self.shard.stats.command(entry.id).failed.add(1);
             self.shard.stats.error(error.code());

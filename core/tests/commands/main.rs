@@ -8,6 +8,7 @@ mod cluster;
 mod blocking;
 mod convoy;
 mod effects;
+mod errors;
 mod expire;
 mod keyspace;
 mod object;
@@ -44,6 +45,30 @@ impl Server {
     fn expect(&mut self, dialog: &[(&str, &str)]) {
         for (words, reply) in dialog {
             assert_eq!(self.call(words), format!("{reply}\r\n"), "{words}");
+        }
+    }
+
+    /// The same for any bytes: each request is one text, its arguments between blanks.
+    #[track_caller]
+    fn expect_bytes(&mut self, dialog: &[(&[u8], &[u8])]) {
+        for (words, reply) in dialog {
+            let args: Vec<&[u8]> = words.split(|&byte| byte == b' ').collect();
+            let mut request = format!("*{}\r\n", args.len()).into_bytes();
+            for arg in args {
+                request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+                request.extend_from_slice(arg);
+                request.extend_from_slice(b"\r\n");
+            }
+            self.cluster.send(self.client, &request);
+            self.cluster.settle();
+            let received = self.cluster.received(self.client);
+            let expected = [*reply, b"\r\n"].concat();
+            assert_eq!(
+                received.escape_ascii().to_string(),
+                expected.escape_ascii().to_string(),
+                "{}",
+                words.escape_ascii()
+            );
         }
     }
 

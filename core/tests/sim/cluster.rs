@@ -13,7 +13,7 @@ pub use random::Random;
 
 use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::table::CommandTable;
-use shardis_core::config::Config;
+use shardis_core::config::{Config, ProtectedAccess};
 use shardis_core::runtime::clock::Clock;
 use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
 use shardis_core::shard::blocking::WaitId;
@@ -122,7 +122,11 @@ impl Cluster {
         let borrowed_clock: &'static ManualClock = unsafe { &*clock };
         let globals = Box::into_raw(Box::new(Globals::new(GlobalsInit {
             // Histograms are what is big about a cluster.
-            config: Config { latency_tracking: false, ..Config::default() },
+            config: Config {
+                latency_tracking: false,
+                enable_debug_command: ProtectedAccess::Yes,
+                ..Config::default()
+            },
             table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
                 .expect("the families fit together"),
             shard_count,

@@ -144,8 +144,7 @@ fn parse_hello<'a>(args: Argv<'a>) -> Result<Greeting<'a>, CommandError> {
             greeting.name = Some(args.arg(at + 1));
             at += 2;
         } else {
-            let option = String::from_utf8_lossy(option);
-            return Err(CommandError::new(format!("ERR Syntax error in HELLO option '{option}'")));
+            return Err(CommandError::quoting("ERR Syntax error in HELLO option '", option, "'"));
         }
     }
     Ok(greeting)

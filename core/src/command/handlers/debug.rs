@@ -91,10 +91,12 @@ fn find_verb(args: Argv<'_>) -> CommandResult<&'static Verb> {
 
 fn unknown(name: &[u8]) -> CommandError {
     const SHOWN_BYTES_MAX: usize = 128;
-    let name = String::from_utf8_lossy(&name[..name.len().min(SHOWN_BYTES_MAX)]);
-    CommandError::new(format!(
-        "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
-    ))
+    let name = &name[..name.len().min(SHOWN_BYTES_MAX)];
+    CommandError::quoting(
+        "ERR unknown subcommand or wrong number of arguments for '",
+        name,
+        "'. Try DEBUG HELP.",
+    )
 }
 
 fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {
@@ -457,9 +459,13 @@ fn protocol(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// ERROR text. Reply: an error of that text, code included.
+/// ERROR text. Reply: an error of that text, code included, with blanks for line ends. It does not count as one.
 fn error(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    Err(CommandError::new(String::from_utf8_lossy(ctx.arg(2)).into_owned()))
+    let is_line_end = |byte: u8| matches!(byte, b'\r' | b'\n');
+    let text: Vec<u8> = ctx.arg(2).iter().map(|&byte| if is_line_end(byte) { b' ' } else { byte }).collect();
+
+    ctx.reply.raw(&[b"-", text.as_slice(), b"\r\n"].concat());
+    Ok(())
 }
 
 /// LOG message. Reply: OK.

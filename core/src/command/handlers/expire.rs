@@ -149,8 +149,7 @@ impl Options {
             } else if args::is(option, "lt") {
                 &mut options.sooner
             } else {
-                let option = String::from_utf8_lossy(option);
-                return Err(CommandError::new(format!("ERR Unsupported option {option}")));
+                return Err(CommandError::quoting("ERR Unsupported option ", option, ""));
             };
             *chosen = true;
         }

@@ -109,8 +109,7 @@ fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
         } else if args::is(option, "rdb-filter-only") {
             check_filter(value)?;
         } else if !args::is(option, "capa") {
-            let option = String::from_utf8_lossy(option);
-            return Err(CommandError::new(format!("ERR Unrecognized REPLCONF option: {option}")));
+            return Err(CommandError::quoting("ERR Unrecognized REPLCONF option: ", option, ""));
         }
     }
 
@@ -124,10 +123,7 @@ fn check_filter(words: &[u8]) -> CommandResult {
     let words = split_words(words).map_err(|_| CommandError::fixed("ERR Missing rdb-filter-only values"))?;
     match words.as_argv().iter().find(|word| !args::is(word, "functions")) {
         None => Ok(()),
-        Some(word) => {
-            let word = String::from_utf8_lossy(word);
-            Err(CommandError::new(format!("ERR Unsupported rdb-filter-only option: {word}")))
-        }
+        Some(word) => Err(CommandError::quoting("ERR Unsupported rdb-filter-only option: ", word, "")),
     }
 }
 

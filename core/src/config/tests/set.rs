@@ -14,7 +14,10 @@ fn names(config: &Config, patterns: &[&str]) -> Vec<String> {
 fn set(config: &Config, pairs: &[(&str, &str)], caller: Caller) -> Result<Config, String> {
     let pairs: Vec<(&[u8], &[u8])> =
         pairs.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
-    config.set_many(&pairs, caller).map(|(config, _)| config).map_err(|error| error.reply())
+    config
+        .set_many(&pairs, caller)
+        .map(|(config, _)| config)
+        .map_err(|error| String::from_utf8(error.reply()).expect("no bytes of a client's"))
 }
 
 fn failed(argument: &str, why: &str) -> Result<Config, String> {
@@ -168,7 +171,12 @@ fn apply_with_busy_port(pairs: &[(&[u8], &[u8])]) -> (Result<Config, String>, Lo
             _ => Ok(()),
         }
     });
-    (outcome.map(|(config, _)| config).map_err(|error| error.reply()), log)
+    (
+        outcome
+            .map(|(config, _)| config)
+            .map_err(|error| String::from_utf8(error.reply()).expect("no bytes of a client's")),
+        log,
+    )
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::stage::{self, StageKind};
 use super::{Block, HomeTxn, SPARE_PORTIONS_MAX, Start, Stragglers, merge};
 use crate::command::Call;
+use crate::command::error::code_of;
 use crate::command::placement::Placement;
 use crate::command::table::{CommandId, Scope, flag};
 use crate::protocol::{Reply, Resp};
@@ -233,8 +234,7 @@ impl Worker {
         stats.commands_processed.add(1);
         if let Some(error) = txn.reply[start..].strip_prefix(b"-") {
             command.failed.add(1);
-            let code = error.split(|byte| byte.is_ascii_whitespace()).next().unwrap_or_default();
-            stats.error(&String::from_utf8_lossy(code));
+            stats.error(code_of(error));
         }
         if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             let waited_nanos = self.waited_by(txn);

@@ -20,7 +20,7 @@ fn parse_type(name: &[u8]) -> CommandResult<ClientType> {
         b"master" => Ok(ClientType::Master),
         b"slave" | b"replica" => Ok(ClientType::Replica),
         b"pubsub" => Ok(ClientType::PubSub),
-        _ => Err(CommandError::new(format!("ERR Unknown client type '{}'", String::from_utf8_lossy(name)))),
+        _ => Err(CommandError::quoting("ERR Unknown client type '", name, "'")),
     }
 }
 
@@ -106,8 +106,7 @@ impl<'a> KillFilter<'a> {
                 b"type" => filter.class = Some(parse_type(value)?),
                 b"user" => {
                     if value != b"default" {
-                        let user = String::from_utf8_lossy(value);
-                        return Err(CommandError::new(format!("ERR No such user '{user}'")));
+                        return Err(CommandError::quoting("ERR No such user '", value, "'"));
                     }
                     filter.user = Some(value);
                 }

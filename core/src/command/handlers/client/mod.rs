@@ -115,8 +115,7 @@ fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
         check_printable(value, "ERR lib-ver cannot contain spaces, newlines or special characters.")?;
         client.lib_ver = value.to_vec();
     } else {
-        let attribute = String::from_utf8_lossy(attribute);
-        return Err(CommandError::new(format!("ERR Unrecognized option '{attribute}'")));
+        return Err(CommandError::quoting("ERR Unrecognized option '", attribute, "'"));
     }
 
     ctx.reply.ok();

@@ -2,7 +2,6 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use shardis_core::protocol::extended::incr_by_float;
 use shardis_core::protocol::number::{F64Text, parse_i64};
 use shardis_core::protocol::{ArgRange, Limits, Parsed, Reply, RequestParser, Resp, split_array};
 
@@ -129,9 +128,6 @@ fn bench_others(criterion: &mut Criterion) {
     group.bench_function("parse_i64", |bencher| bencher.iter(|| parse_i64(black_box(b"1234567890"))));
     group.bench_function("f64_text_short", |bencher| bencher.iter(|| F64Text::new(black_box(3.25))));
     group.bench_function("f64_text_long", |bencher| bencher.iter(|| F64Text::new(black_box(0.1))));
-    group.bench_function("incr_by_float", |bencher| {
-        bencher.iter(|| incr_by_float(black_box(b"10.50"), black_box(b"0.1")));
-    });
     group.finish();
 
     let mut replies = Vec::new();

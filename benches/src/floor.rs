@@ -2,7 +2,7 @@
 //!
 //! What it costs is what the kernel's TCP and a bare epoll loop cost on this machine, whatever a server does behind
 //! them: no server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
-//! is measured like a peer (`--floor`) but is none: bars are not judged by it.
+//! is measured like a peer (`--floor`) but is none: it is what own costs, and so the bars, start from.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

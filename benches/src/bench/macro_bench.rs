@@ -3,6 +3,10 @@
 //! All servers stay up on the same core while one of them is driven; idle ones cost it nothing that can be measured.
 //! Rounds are interleaved because the machine's speed drifts within seconds: the servers of a round share its weather,
 //! so ratios hold where absolute figures do not.
+//!
+//! The kernel's TCP is most of a small request's cost and the same for every server. So beside the whole cost stands a
+//! server's *own cost*: in each round its CPU an operation less that of the floor, and of these differences the median.
+//! Bars are bars on own cost; without a pipeline, where nearly all is the kernel's, on the whole cost to the floor's.
 
 use clap::Args;
 
@@ -21,10 +25,11 @@ pub struct MacroArgs {
     pub common: CommonArgs,
     #[command(flatten)]
     pub rounds: RoundArgs,
-    /// Runs exactly the rows that have a bar, and says whether they hold it
+    /// Runs exactly the rows that have a bar, with the floor, and says whether they hold it
     #[arg(long, conflicts_with_all = ["ops", "pipelines", "connections", "values"])]
     pub bars: bool,
-    /// Measures a server that does nothing as well: what the kernel and a bare epoll loop cost. Knows get and set only
+    /// Measures a server that does nothing as well, and so own costs: what servers cost beyond the kernel and a bare
+    /// epoll loop. It knows get and set only
     #[arg(long)]
     pub floor: bool,
     /// get, set, get:set, incr, mget10, mset10, exec5
@@ -49,14 +54,30 @@ struct Cell {
     pipeline: usize,
 }
 
-/// Server CPU of ours over that of the best peer, at most.
-const BARS: [(Op, usize, f64); 6] = [
-    (Op::GetSet, 1, 0.75),
-    (Op::GetSet, 16, 0.45),
-    (Op::GetSet, 64, 0.35),
-    (Op::Get, 1, 0.75),
-    (Op::Get, 16, 0.55),
-    (Op::Get, 64, 0.45),
+/// The most that something of ours may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Bar {
+    /// Our CPU an operation, to the floor's of the same round.
+    ToFloor(f64),
+    /// Our own cost, to that of the peer with the lowest.
+    OwnToBestPeer(f64),
+}
+
+impl Bar {
+    fn limit(self) -> f64 {
+        match self {
+            Bar::ToFloor(limit) | Bar::OwnToBestPeer(limit) => limit,
+        }
+    }
+}
+
+const BARS: [(Op, usize, Bar); 6] = [
+    (Op::GetSet, 1, Bar::ToFloor(1.12)),
+    (Op::GetSet, 16, Bar::OwnToBestPeer(0.25)),
+    (Op::GetSet, 64, Bar::OwnToBestPeer(0.20)),
+    (Op::Get, 1, Bar::ToFloor(1.12)),
+    (Op::Get, 16, Bar::OwnToBestPeer(0.25)),
+    (Op::Get, 64, Bar::OwnToBestPeer(0.20)),
 ];
 const BAR_VALUE_LEN_BYTES: usize = 64;
 const BAR_CONNECTIONS: usize = 50;
@@ -64,7 +85,7 @@ const BAR_CONNECTIONS: usize = 50;
 /// Cells with more bytes than this under way would measure the kernel's socket buffers.
 const IN_FLIGHT_BYTES_MAX: usize = 128 << 20;
 
-fn bar_of(cell: Cell) -> Option<f64> {
+fn bar_of(cell: Cell) -> Option<Bar> {
     if cell.value_len_bytes != BAR_VALUE_LEN_BYTES || cell.connections != BAR_CONNECTIONS {
         return None;
     }
@@ -101,8 +122,10 @@ fn cells_of(args: &MacroArgs) -> (Vec<Cell>, Vec<Cell>) {
 
 pub fn run(args: &MacroArgs) -> Result<Verdict> {
     let (cells, left_out) = cells_of(args);
+    // The bars are judged by it.
+    let with_floor = args.floor || args.bars;
     let beyond_floor = |cell: &&Cell| !matches!(cell.op, Op::Get | Op::Set | Op::GetSet);
-    if let Some(cell) = cells.iter().find(beyond_floor).filter(|_| args.floor) {
+    if let Some(cell) = cells.iter().find(beyond_floor).filter(|_| with_floor) {
         return Err(BenchError::new(format!(
             "--floor cannot answer {}: give --ops get,set,get:set",
             cell.op
@@ -111,7 +134,7 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
     let (name, title) =
         if args.bars { ("bars", "Macro bench: the rows with a bar") } else { ("macro", "Macro bench") };
     let mut setup = Setup::new(&args.common, name, title)?;
-    if args.floor {
+    if with_floor {
         setup.add_floor()?;
     }
     let servers = setup.start_all()?;
@@ -141,6 +164,8 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
         "(min-max)",
         "in the kernel",
         "to best peer",
+        "own us/op",
+        "own to best peer",
         "p50 us",
         "p99 us",
         "p99.9 us",
@@ -152,13 +177,14 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
         "op",
         "pipeline",
         "ours us/op",
-        "best peer us/op",
+        "floor us/op",
+        "own us/op",
+        "best peer's own us/op",
+        "judged",
         "ratio",
-        "by round",
-        "(min-max)",
+        "rounds (min-max)",
         "bar",
         "",
-        "floor to best peer",
     ]);
     let mut loaded_value_len = None;
     for (at, &cell) in cells.iter().enumerate() {
@@ -170,13 +196,13 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
         let rounds = run_cell(&setup, &servers, cell, &args.rounds)?;
         add_rows(&mut table, cell, &servers, &rounds, setup.server_cores.len());
         if args.bars {
-            add_bar(&mut bars, &mut setup.report, cell, &servers, &rounds);
+            add_bar(&mut bars, &mut setup.report, cell, &Costs::of(&servers, &rounds));
         }
         progress(at + 1, cells.len(), cell, &servers, &rounds);
     }
 
     if !bars.is_empty() {
-        setup.report.table("Bars: server CPU, ours to the best peer", &bars);
+        setup.report.table("Bars: CPU to the floor's, own cost to the best peer's", &bars);
     }
     setup.report.table("All figures", &table);
     if !left_out.is_empty() {
@@ -221,20 +247,66 @@ fn run_cell(
     interleaved(&mut lanes, &pool, args)
 }
 
-/// CPU us/op, round by round, of each server of a role.
-fn rounds_of<'a>(
-    role: Role,
-    servers: &'a [(Contender, Server)],
-    rounds: &'a [Rounds],
-) -> impl Iterator<Item = &'a [f64]> {
-    let of_role = servers.iter().zip(rounds).filter(move |((contender, _), _)| contender.role == role);
-    of_role.map(|(_, rounds)| &rounds.cpu_us_per_op[..])
+/// What the servers of a cell cost: CPU us/op, a value a round.
+struct Costs<'a> {
+    ours: Option<&'a [f64]>,
+    peers: Vec<&'a [f64]>,
+    floor: Option<&'a [f64]>,
 }
 
-/// Our CPU us/op and the best peer's, by medians.
-fn ours_and_best_peer(servers: &[(Contender, Server)], rounds: &[Rounds]) -> Option<(f64, f64)> {
-    let best_of = |role| stats::best_median(rounds_of(role, servers, rounds));
-    Some((best_of(Role::Ours)?, best_of(Role::Peer)?))
+impl<'a> Costs<'a> {
+    fn of(servers: &[(Contender, Server)], rounds: &'a [Rounds]) -> Costs<'a> {
+        let mut costs = Costs { ours: None, peers: Vec::new(), floor: None };
+        for ((contender, _), rounds) in servers.iter().zip(rounds) {
+            let cost = &rounds.cpu_us_per_op[..];
+            match contender.role {
+                Role::Ours => costs.ours = Some(cost),
+                Role::Peer => costs.peers.push(cost),
+                Role::Floor => costs.floor = Some(cost),
+            }
+        }
+        costs
+    }
+
+    /// The own cost of a server of the cell, round by round; None without the floor.
+    fn own(&self, cost: &[f64]) -> Option<Vec<f64>> {
+        Some(stats::own_costs_by_round(cost, self.floor?))
+    }
+
+    fn peers_own(&self) -> Vec<Vec<f64>> {
+        self.peers.iter().filter_map(|cost| self.own(cost)).collect()
+    }
+
+    /// The whole cost of the best peer, by medians.
+    fn best_peer(&self) -> Option<f64> {
+        stats::best_median(self.peers.iter().copied())
+    }
+
+    /// The own cost of the peer whose own cost is lowest, by medians.
+    fn best_peer_own(&self) -> Option<f64> {
+        stats::best_median(self.peers_own().iter().map(Vec::as_slice))
+    }
+
+    /// What `bar` is about: the ratio that is judged, and the same ratio round by round. None where one of the servers
+    /// is missing.
+    fn judged(&self, bar: Bar) -> Option<(f64, Vec<f64>)> {
+        let ours = self.ours?;
+        match bar {
+            Bar::ToFloor(_) => {
+                let by_round = stats::ratios_by_round(ours, &[self.floor?]);
+                Some((stats::median(&by_round), by_round))
+            }
+            Bar::OwnToBestPeer(_) => {
+                let own = self.own(ours)?;
+                let peers_own = self.peers_own();
+                let peers_own: Vec<&[f64]> = peers_own.iter().map(Vec::as_slice).collect();
+                // A peer that costs less than the floor makes no figure: NaN holds no bar.
+                let best = self.best_peer_own().map(|best| if best > 0.0 { best } else { f64::NAN })?;
+                let ratio = stats::median(&own) / best;
+                Some((ratio, stats::ratios_by_round(&own, &peers_own)))
+            }
+        }
+    }
 }
 
 fn add_rows(
@@ -244,11 +316,15 @@ fn add_rows(
     rounds: &[Rounds],
     server_cores: usize,
 ) {
-    let best_peer = ours_and_best_peer(servers, rounds).map(|(_, best)| best);
+    let costs = Costs::of(servers, rounds);
+    let to_best = |cost: f64, best: Option<f64>| best.map(|best| format!("{:.2}", cost / best));
     for ((contender, server), rounds) in servers.iter().zip(rounds) {
         let cpu = stats::median(&rounds.cpu_us_per_op);
         let (low, high) = stats::spread(&rounds.cpu_us_per_op);
-        let ratio = best_peer.filter(|_| contender.is_ours()).map(|best| format!("{:.2}", cpu / best));
+        let own = costs.own(&rounds.cpu_us_per_op).filter(|_| contender.role != Role::Floor);
+        let own = own.map(|own| stats::median(&own));
+        let ratio = to_best(cpu, costs.best_peer()).filter(|_| contender.is_ours());
+        let own_ratio = own.and_then(|own| to_best(own, costs.best_peer_own())).filter(|_| contender.is_ours());
         table.row([
             cell.op.to_string(),
             if cell.op.has_values() { cell.value_len_bytes.to_string() } else { "-".to_string() },
@@ -260,6 +336,8 @@ fn add_rows(
             format!("({}-{})", figure(low), figure(high)),
             format!("{:.0} %", stats::median(&rounds.kernel_share) * 100.0),
             ratio.unwrap_or_default(),
+            own.map(figure).unwrap_or_default(),
+            own_ratio.unwrap_or_default(),
             figure(stats::median(&rounds.p50_us)),
             figure(stats::median(&rounds.p99_us)),
             figure(stats::median(&rounds.p999_us)),
@@ -270,34 +348,30 @@ fn add_rows(
     }
 }
 
-fn add_bar(
-    table: &mut Table,
-    report: &mut Report,
-    cell: Cell,
-    servers: &[(Contender, Server)],
-    rounds: &[Rounds],
-) {
-    let (Some(bar), Some((ours, best))) = (bar_of(cell), ours_and_best_peer(servers, rounds)) else { return };
-    let ratio = ours / best;
-    let by_round = stats::ratios_by_round(
-        rounds_of(Role::Ours, servers, rounds).next().unwrap_or(&[]),
-        &rounds_of(Role::Peer, servers, rounds).collect::<Vec<_>>(),
-    );
+fn add_bar(table: &mut Table, report: &mut Report, cell: Cell, costs: &Costs) {
+    let Some(bar) = bar_of(cell) else { return };
+    let Some((ratio, by_round)) = costs.judged(bar) else { return };
     let (low, high) = stats::spread(&by_round);
-    let floor = stats::best_median(rounds_of(Role::Floor, servers, rounds));
-    let verdict = Verdict::at_most(ratio, bar);
+    let verdict = Verdict::at_most(ratio, bar.limit());
     report.verdict(&format!("{} at pipeline {}", cell.op, cell.pipeline), verdict);
+    let median = |cost: Option<&[f64]>| cost.map(|cost| figure(stats::median(cost))).unwrap_or_default();
+    let own = costs.ours.and_then(|ours| costs.own(ours));
     table.row([
         cell.op.to_string(),
         cell.pipeline.to_string(),
-        figure(ours),
-        figure(best),
+        median(costs.ours),
+        median(costs.floor),
+        median(own.as_deref()),
+        costs.best_peer_own().map(figure).unwrap_or_default(),
+        match bar {
+            Bar::ToFloor(_) => "ours to floor",
+            Bar::OwnToBestPeer(_) => "own to best peer's",
+        }
+        .to_string(),
         format!("{ratio:.3}"),
-        format!("{:.3}", stats::median(&by_round)),
         format!("({low:.2}-{high:.2})"),
-        format!("<= {bar}"),
+        format!("<= {}", bar.limit()),
         verdict.text().to_string(),
-        floor.map_or(String::new(), |floor| format!("{:.3}", floor / best)),
     ]);
 }
 
@@ -340,6 +414,21 @@ mod tests {
         assert_eq!((cells.len(), left_out.len()), (BARS.len(), 0));
         assert!(cells.iter().all(|&cell| bar_of(cell).is_some()));
         assert_eq!(bar_of(Cell { connections: 1000, ..cells[0] }), None);
+    }
+
+    #[test]
+    fn bars_are_judged_by_the_floor_of_the_same_round_and_by_the_better_peers_own_cost() {
+        // The machine halves its speed in the last round.
+        let (ours, floor) = ([1.2, 1.2, 2.4], [1.0, 1.0, 2.0]);
+        let (redis, valkey) = ([3.0, 3.0, 6.0], [2.0, 2.0, 4.0]);
+        let costs = Costs { ours: Some(&ours), peers: vec![&redis, &valkey], floor: Some(&floor) };
+        let judged = |bar| costs.judged(bar).map(|(ratio, _)| (ratio * 1000.0).round());
+        assert_eq!(judged(Bar::ToFloor(1.12)), Some(1200.0));
+        assert_eq!(judged(Bar::OwnToBestPeer(0.25)), Some(200.0));
+
+        let without_floor = Costs { floor: None, ..costs };
+        assert!(without_floor.judged(Bar::ToFloor(1.12)).is_none());
+        assert!(without_floor.judged(Bar::OwnToBestPeer(0.25)).is_none());
     }
 
     #[test]

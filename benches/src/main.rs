@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::{growth, idle, macro_bench, memory, shards, verify};
+use crate::bench::{builds, growth, idle, macro_bench, memory, shards, verify};
 use crate::error::Context;
 use crate::report::Verdict;
 
@@ -49,8 +49,10 @@ struct Cli {
 enum Bench {
     /// Operations x pipelines x connections x values, against the peers; --bars for the rows with a bar
     Macro(macro_bench::MacroArgs),
-    /// CPU an operation of several shards, to one
+    /// CPU an operation of several shards, to one; with --counts, of more and more of them on the same cores
     Shards(shards::ShardsArgs),
+    /// CPU an operation of two builds of ours
+    Builds(builds::BuildsArgs),
     /// Operations a second with more and more shards
     Scale(shards::ScaleArgs),
     /// Resident bytes a key
@@ -76,6 +78,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().bench {
         Bench::Macro(args) => macro_bench::run(&args),
         Bench::Shards(args) => shards::run_shards(&args),
+        Bench::Builds(args) => builds::run(&args),
         Bench::Scale(args) => shards::run_scale(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Growth(args) => growth::run(&args),

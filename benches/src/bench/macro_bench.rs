@@ -32,7 +32,7 @@ pub struct MacroArgs {
     /// epoll loop. It knows get and set only
     #[arg(long)]
     pub floor: bool,
-    /// get, set, get:set, incr, mget10, mset10, exec5
+    /// get, set, get:set, incr, mget10, mset10, exec5, copy
     #[arg(long, value_delimiter = ',', default_value = "get,set,incr,mget10,mset10")]
     pub ops: Vec<Op>,
     /// Requests that a connection has under way
@@ -324,7 +324,8 @@ fn add_rows(
         let own = costs.own(&rounds.cpu_us_per_op).filter(|_| contender.role != Role::Floor);
         let own = own.map(|own| stats::median(&own));
         let ratio = to_best(cpu, costs.best_peer()).filter(|_| contender.is_ours());
-        let own_ratio = own.and_then(|own| to_best(own, costs.best_peer_own())).filter(|_| contender.is_ours());
+        let own_ratio =
+            own.and_then(|own| to_best(own, costs.best_peer_own())).filter(|_| contender.is_ours());
         table.row([
             cell.op.to_string(),
             if cell.op.has_values() { cell.value_len_bytes.to_string() } else { "-".to_string() },

@@ -1,5 +1,7 @@
 //! The benches, and what they have in common: which programs, on which cores, how many rounds.
 
+pub mod builds;
+pub mod crowd;
 pub mod growth;
 pub mod idle;
 pub mod macro_bench;
@@ -16,7 +18,7 @@ use clap::Args;
 use crate::error::{BenchError, Context, Result};
 use crate::floor;
 use crate::load::driver::{Driver, NoObserver, Window};
-use crate::load::workload::{Pool, SetSequence, Stored};
+use crate::load::workload::{Op, Pool, SetSequence, Stored};
 use crate::load::{Generator, Placement, Sample, Wait};
 use crate::proc;
 use crate::report::Report;
@@ -269,6 +271,20 @@ pub fn load_keys(server: &Server, stored: Stored, keys: u64, placement: &Placeme
     let mut source = SetSequence::new(stored, keys, LOADER_PIPELINE, 1);
     in_thread(|| driver.run(&mut source, Window::whole_source(), &mut NoObserver)).context(what)?;
     Ok(())
+}
+
+/// Puts the keys there that `ops` use.
+pub fn load_for(
+    server: &Server,
+    ops: &[Op],
+    value_len_bytes: usize,
+    keys: u64,
+    placement: &Placement,
+) -> Result<()> {
+    if ops.contains(&Op::Incr) {
+        load_keys(server, Stored::Counter, keys, placement)?;
+    }
+    load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keys, placement)
 }
 
 /// Runs `work` on a thread of its own: drivers pin the thread they run on, and the main thread starts servers.

@@ -3,16 +3,18 @@
 //! `shards` asks for the cost: server CPU an operation with N shards, keys on all of them, over our own one shard. Where
 //! there are no cores left for it the generator shares the shards' cores, so one shard is measured twice: as in the macro
 //! bench with the generator beside it, which the bar is judged by, and under the shared conditions.
+//! With `--counts` it asks how the cost grows with the number of shards on the same cores (`crowd`).
 //! `scale` asks for the gain: operations a second with more and more shards, the generator on the other cores.
 
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys, placement_on,
+    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, crowd, interleaved, load_for,
+    placement_on,
 };
 use crate::error::{BenchError, Context, Result};
 use crate::load::Placement;
-use crate::load::workload::{Op, Pool, Stored};
+use crate::load::workload::{Op, Pool};
 use crate::report::{Table, Verdict, figure, grouped};
 use crate::server::Server;
 use crate::stats;
@@ -36,11 +38,16 @@ pub struct ShardsArgs {
     /// Shards to compare with one, each on its core
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(2..))]
     pub shards: u16,
+    /// Measures servers with so many shards, all on the same cores: those of --server-cores [default: the first one]
+    #[arg(long, value_delimiter = ',', value_parser = at_least_one, conflicts_with = "shards")]
+    pub counts: Option<Vec<usize>>,
     /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, and exec5 at 8
-    #[arg(long, value_delimiter = ',', default_value = "get:set,get,set,mget10,mset10")]
-    pub ops: Vec<Op>,
-    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
-    pub pipeline: usize,
+    /// [default: get:set,get,set,mget10,mset10; with --counts: get]
+    #[arg(long, value_delimiter = ',')]
+    pub ops: Option<Vec<Op>>,
+    /// Requests that a connection has under way [default: 16; with --counts: 1,16,64]
+    #[arg(long, alias = "pipeline", value_delimiter = ',', value_parser = at_least_one)]
+    pub pipelines: Option<Vec<usize>>,
     #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub connections: usize,
     /// Bytes of a value
@@ -49,6 +56,21 @@ pub struct ShardsArgs {
 }
 
 pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
+    match &args.counts {
+        Some(counts) => crowd::run(args, counts),
+        None => run_several_to_one(args),
+    }
+}
+
+/// Cores for a server with a shard on each, and a generator: on as many cores beside them, or where those are missing on
+/// the same.
+pub fn placements_on(allowed: &[usize], shard_count: usize) -> (Vec<usize>, Placement) {
+    let (cores, free) = allowed.split_at(shard_count.min(allowed.len()));
+    let generator = if free.len() >= shard_count { free[..shard_count].to_vec() } else { cores.to_vec() };
+    (cores.to_vec(), placement_on(generator, cores))
+}
+
+fn run_several_to_one(args: &ShardsArgs) -> Result<Verdict> {
     let shard_count = usize::from(args.shards);
     let allowed = sys::allowed_cores().context(|| "cores of this process".to_string())?;
     if allowed.len() < shard_count {
@@ -57,6 +79,9 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
             allowed.len()
         )));
     }
+    let all_ops = vec![Op::GetSet, Op::Get, Op::Set, Op::Mget, Op::Mset];
+    let ops = args.ops.clone().unwrap_or(all_ops);
+    let pipelines = args.pipelines.clone().unwrap_or_else(|| vec![16]);
     let mut setup = Setup::new(&args.common, "shards", &format!("{shard_count} shards to one"))?;
     let ours = our_contender(&setup)?;
 
@@ -82,22 +107,22 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
     let many = setup.start(&ours, shard_count, &many_cores)?;
     let conditions = format!(
         "One shard on core {one_core:?} driven from core {:?}; {shard_count} shards on cores {many_cores:?} driven from \
-         cores {:?}; {} connections, pipeline {}, values of {} B, {} rounds of {} s.",
+         cores {:?}; {} connections, values of {} B, {} rounds of {} s.",
         one_generator.cores,
         many_generator.cores,
         args.connections,
-        args.pipeline,
         args.value,
         args.rounds.rounds,
         args.rounds.seconds
     );
     setup.report.paragraph(&conditions);
     for server in [&one, &many] {
-        load_for(server, &args.ops, args.value, args.rounds.keyspace, &many_generator)?;
+        load_for(server, &ops, args.value, args.rounds.keyspace, &many_generator)?;
     }
 
     let mut table = Table::new([
         "op",
+        "pipeline",
         "1 shard us/op",
         "1 shard, shared",
         "several us/op",
@@ -106,8 +131,9 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
         "bar",
         "",
     ]);
-    for &op in &args.ops {
-        let pool = Pool::build(op, args.pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
+    let cells = ops.iter().flat_map(|&op| pipelines.iter().map(move |&pipeline| (op, pipeline)));
+    for (op, pipeline) in cells {
+        let pool = Pool::build(op, pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
         let mut lanes = vec![
             Lane::connect(&one, args.connections, &one_generator)?,
             Lane::connect(&one, args.connections, &one_as_many)?,
@@ -116,13 +142,14 @@ pub fn run_shards(args: &ShardsArgs) -> Result<Verdict> {
         let rounds = interleaved(&mut lanes, &pool, &args.rounds)?;
         let cpu: Vec<f64> = rounds.iter().map(|rounds| stats::median(&rounds.cpu_us_per_op)).collect();
         let ratio = cpu[2] / cpu[0];
-        let bar = bar_of(op, args.pipeline);
+        let bar = bar_of(op, pipeline);
         let verdict = bar.map(|bar| Verdict::at_most(ratio, bar));
         if let Some(verdict) = verdict {
-            setup.report.verdict(&format!("{shard_count} shards, {op}"), verdict);
+            setup.report.verdict(&format!("{shard_count} shards, {op} at pipeline {pipeline}"), verdict);
         }
         table.row([
             op.to_string(),
+            pipeline.to_string(),
             figure(cpu[0]),
             figure(cpu[1]),
             figure(cpu[2]),
@@ -244,20 +271,6 @@ fn start_step(
     })
 }
 
-/// Puts the keys there that `ops` use.
-fn load_for(
-    server: &Server,
-    ops: &[Op],
-    value_len_bytes: usize,
-    keys: u64,
-    placement: &Placement,
-) -> Result<()> {
-    if ops.contains(&Op::Incr) {
-        load_keys(server, Stored::Counter, keys, placement)?;
-    }
-    load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keys, placement)
-}
-
 fn add_scale_rows(table: &mut Table, op: Op, pipeline: usize, steps: &[Step], rounds: &[Rounds]) {
     let first = stats::median(&rounds[0].ops_per_s);
     for (step, rounds) in steps.iter().zip(rounds) {
@@ -279,7 +292,7 @@ fn add_scale_rows(table: &mut Table, op: Op, pipeline: usize, steps: &[Step], ro
     }
 }
 
-fn our_contender(setup: &Setup) -> Result<Contender> {
+pub fn our_contender(setup: &Setup) -> Result<Contender> {
     let ours = setup.contenders.iter().find(|contender| contender.is_ours()).cloned();
     ours.ok_or_else(|| BenchError::new("this bench measures our server: leave out --no-ours"))
 }

@@ -31,10 +31,12 @@ pub enum Op {
     Mset,
     /// MULTI, five SETs, EXEC: one operation.
     Exec,
+    /// COPY of a key: where source and destination are on different shards, one of them is checked out.
+    Copy,
 }
 
 impl Op {
-    pub const ALL: [Op; 7] = [Op::Get, Op::Set, Op::GetSet, Op::Incr, Op::Mget, Op::Mset, Op::Exec];
+    pub const ALL: [Op; 8] = [Op::Get, Op::Set, Op::GetSet, Op::Incr, Op::Mget, Op::Mset, Op::Exec, Op::Copy];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -45,12 +47,13 @@ impl Op {
             Op::Mget => "mget10",
             Op::Mset => "mset10",
             Op::Exec => "exec5",
+            Op::Copy => "copy",
         }
     }
 
     fn replies(self) -> usize {
         match self {
-            Op::Get | Op::Set | Op::GetSet | Op::Incr | Op::Mget | Op::Mset => 1,
+            Op::Get | Op::Set | Op::GetSet | Op::Incr | Op::Mget | Op::Mset | Op::Copy => 1,
             Op::Exec => SETS_PER_EXEC + 2,
         }
     }
@@ -67,6 +70,7 @@ impl Op {
             Op::Incr => (1, 0),
             Op::Mget | Op::Mset => (KEYS_PER_MULTI_KEY_OP, KEYS_PER_MULTI_KEY_OP),
             Op::Exec => (SETS_PER_EXEC, SETS_PER_EXEC),
+            Op::Copy => (2, 0),
         };
         keys * (KEY_LEN_BYTES + 20) + values * (value_len_bytes + 10)
     }
@@ -122,6 +126,11 @@ fn key_of(number: u64) -> [u8; KEY_LEN_BYTES] {
 /// Keys of INCR live apart.
 fn counter_key_of(number: u64) -> [u8; KEY_LEN_BYTES] {
     key_with(b"ctr:", number)
+}
+
+/// Keys that COPY copies to live apart: a key over itself is an error.
+fn copy_key_of(number: u64) -> [u8; KEY_LEN_BYTES] {
+    key_with(b"cpy:", number)
 }
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_0123456789";
@@ -216,7 +225,7 @@ impl Pool {
 /// Where the keys of some requests start: behind the header of an argument of a key's length and with a key's prefix.
 /// (A value that by chance is such an argument gets other digits as well, which does no harm.)
 fn key_starts(requests: &[u8]) -> impl Iterator<Item = usize> {
-    const HEADERS: [&[u8]; 2] = [b"$16\r\nkey:", b"$16\r\nctr:"];
+    const HEADERS: [&[u8]; 3] = [b"$16\r\nkey:", b"$16\r\nctr:", b"$16\r\ncpy:"];
     let header_len = HEADERS[0].len();
     let is_key = |window: &[u8]| HEADERS.contains(&window);
     let windows = requests.windows(header_len).enumerate();
@@ -260,6 +269,10 @@ fn write_op(out: &mut Vec<u8>, op: Op, keyspace: u64, value: &mut [u8], rng: &mu
                 write_op(out, Op::Set, keyspace, value, rng);
             }
             write_command(out, &[b"EXEC"]);
+        }
+        Op::Copy => {
+            let (source, destination) = (key_of(rng.u64(..keyspace)), copy_key_of(rng.u64(..keyspace)));
+            write_command(out, &[b"COPY", &source, &destination, b"REPLACE"]);
         }
     }
 }
@@ -418,6 +431,7 @@ mod tests {
             (Op::Incr, "INCR", 2),
             (Op::Mget, "MGET", 11),
             (Op::Mset, "MSET", 21),
+            (Op::Copy, "COPY", 4),
         ] {
             let batch = first_batch(op, 16);
             assert_eq!(batch.len(), 16);

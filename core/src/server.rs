@@ -23,9 +23,6 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Messages a ring between two shards holds; more wait at their sender.
-const MESH_CAPACITY: usize = 1024;
-
 /// Messages taken from each peer in one turn, so that sockets are looked at in between.
 const MESH_DRAIN_MAX: usize = 64;
 
@@ -251,7 +248,7 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners)
         .collect::<io::Result<_>>()
         .map_err(|error| format!("Can't create the shards' bells: {error}"))?;
     signals::install(&bells[0]).map_err(|error| format!("Can't install signal handlers: {error}"))?;
-    let ends = mesh::build::<Message>(&bells, MESH_CAPACITY);
+    let ends = mesh::build::<Message>(&bells, mesh::capacity(count));
     let tcp = globals
         .change_listeners(|_| Ok::<_, std::convert::Infallible>(listeners.tcp))
         .unwrap_or_else(|never| match never {});

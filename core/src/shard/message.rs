@@ -18,7 +18,7 @@ pub enum Message {
     /// What came of them.
     Replies(Box<Batch>),
     Txn(TxnMessage),
-    Wait(WaitMessage),
+    Wait(Box<WaitMessage>),
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),
     /// Listen on these sockets, in place of those for TCP so far: for the accepting shard.
@@ -36,6 +36,9 @@ pub enum Message {
         client: ClientId,
     },
 }
+
+/// The rings between the shards are made of these: see [`mesh`](crate::runtime::mesh) for what they take.
+const _: () = assert!(size_of::<Message>() <= 48);
 
 /// About the effect stream and its readers.
 pub enum StreamMessage {
@@ -84,7 +87,7 @@ pub struct Batch {
     pub commands: Vec<BatchedCommand>,
     /// Replies one behind the other, and where each ends.
     pub replies: Vec<u8>,
-    pub answered: Vec<(Token, u32)>,
+    pub answered: Vec<(Token, usize)>,
     /// When the batch left, on the sender's monotonic clock.
     pub sent_at_nanos: u64,
 }
@@ -93,7 +96,15 @@ pub struct Batch {
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 impl Batch {
+    /// Whether arguments of so many bytes can be added: offsets are of 32 bits.
+    #[inline]
+    pub fn has_room(&self, args_len_bytes: usize) -> bool {
+        self.bytes.len() + args_len_bytes <= u32::MAX as usize
+    }
+
+    /// Adds a command, for which there must be [room](Self::has_room).
     pub fn push(&mut self, token: Token, call: Call, args: Argv<'_>) {
+        debug_assert!(self.has_room(args.bytes().len()));
         let first = self.ranges.len() as u32;
         for arg in args.iter() {
             self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
@@ -175,4 +186,22 @@ pub struct ParkedCommand {
     pub token: Token,
     pub call: Call,
     pub args: OwnedArgv,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_room_for_as_many_bytes_as_its_offsets_reach() {
+        let mut batch = Batch::default();
+        let len_max = u32::MAX as usize;
+        assert!(batch.has_room(len_max));
+        let client = crate::client::Client::new(1, 0, true);
+        let args = OwnedArgv::from_slices(&[&b"GET"[..], b"key"]);
+        let len = args.as_argv().iter().map(<[u8]>::len).sum::<usize>();
+        batch.push(Token { conn: 0, generation: 0, place: 0 }, Call::of(&client, 0), args.as_argv());
+        assert!(batch.has_room(len_max - len));
+        assert!(!batch.has_room(len_max - len + 1));
+    }
 }

@@ -165,7 +165,7 @@ pub struct Portion {
     /// The replies, one behind the other.
     pub replies: Vec<u8>,
     /// For each command: where its reply ends, and how many nanoseconds it ran.
-    pub ran: Vec<(u32, u64)>,
+    pub ran: Vec<(usize, u64)>,
     /// The client has closed its connection by the command at this place (CLIENT KILL of itself): of those behind it, it
     /// gets no reply.
     pub closed_by: Option<u32>,
@@ -255,14 +255,31 @@ impl Plan {
     }
 }
 
+/// The entries that a shard hands over, in the order of its keys.
+pub struct CheckedOutEntries {
+    pub entries: Vec<Option<OwnedEntry>>,
+    /// How many pieces the effects have; 0: they are not noted.
+    pub pieces: u32,
+}
+
+/// Checked-out entries on their way back to their shard.
+pub struct CheckIn {
+    pub id: TxnId,
+    pub entries: Vec<Option<OwnedEntry>>,
+    /// For the observers of the keys.
+    pub events: Vec<GuestEvent>,
+    /// The command has found nothing, and waits.
+    pub wait: Option<NewWait>,
+    pub stays: bool,
+}
+
 /// What a shard returned of its share in a stage.
 pub enum Outcome {
     /// It had nothing to do but to hold its locks.
     Nothing,
     /// It has run its commands.
     Ran(Box<Portion>),
-    /// Its entries, in the order of its keys. `pieces`: how many pieces the effects have; 0: they are not noted.
-    Entries { entries: Vec<Option<OwnedEntry>>, pieces: u32 },
+    Entries(Box<CheckedOutEntries>),
     /// It does not hold, here or elsewhere: nothing was done, and all is over.
     Refused,
 }
@@ -279,15 +296,8 @@ pub enum TxnMessage {
     Step { id: TxnId, work: Work, stays: bool },
     /// Shard `shard` has done its share.
     Done { id: TxnId, shard: usize, outcome: Outcome },
-    /// Put these back under their keys, and tell the keys' observers. Then as `Step`. `wait`: the command has found
-    /// nothing, and waits.
-    CheckIn {
-        id: TxnId,
-        entries: Vec<Option<OwnedEntry>>,
-        events: Vec<GuestEvent>,
-        wait: Option<NewWait>,
-        stays: bool,
-    },
+    /// Put these back under their keys, and tell the keys' observers. Then as `Step`.
+    CheckIn(Box<CheckIn>),
     /// Run this without any lock and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
     Run { id: TxnId, portion: Box<Portion> },
 }

@@ -191,7 +191,7 @@ impl Worker {
         if home == self.shard.index {
             self.note_wait(home, token, wish, reply);
         } else {
-            self.send(home, Message::Wait(WaitMessage::Waits { token, wish, reply }));
+            self.send(home, Message::Wait(Box::new(WaitMessage::Waits { token, wish, reply })));
         }
     }
 
@@ -321,7 +321,10 @@ impl Worker {
         if verdict == Verdict::Accept && self.serve_by_transaction(wait.token, offer) {
             return;
         }
-        self.send(offer.shard as usize, Message::Wait(WaitMessage::Answer { wait, offer, verdict }));
+        self.send(
+            offer.shard as usize,
+            Message::Wait(Box::new(WaitMessage::Answer { wait, offer, verdict })),
+        );
     }
 
     /// If the command needs other keys besides the one on offer, runs it over them all. The other keys it waits for are
@@ -360,7 +363,7 @@ impl Worker {
         }
         let wait = WaitId { home, token };
         for shard in turned_away {
-            self.send(shard, Message::Wait(WaitMessage::Again { wait }));
+            self.send(shard, Message::Wait(Box::new(WaitMessage::Again { wait })));
         }
     }
 
@@ -430,7 +433,7 @@ impl Worker {
         if shard == self.shard.index {
             self.shard.blocking.forget(wait);
         } else {
-            self.send(shard, Message::Wait(WaitMessage::Forget { wait }));
+            self.send(shard, Message::Wait(Box::new(WaitMessage::Forget { wait })));
         }
     }
 }
@@ -462,7 +465,7 @@ impl Worker {
                     let number = self.shard.blocking.offer(lock, wait);
                     let offer = OfferId { shard: self.shard.index as u32, lock, number, position };
                     let message = WaitMessage::Offer { wait, offer };
-                    self.send(wait.home as usize, Message::Wait(message));
+                    self.send(wait.home as usize, Message::Wait(Box::new(message)));
                     return;
                 }
             }
@@ -507,7 +510,7 @@ impl Worker {
             self.shard.blocking.forget(id);
             self.answer(id.home as usize, id.token, &reply);
         } else {
-            self.send(id.home as usize, Message::Wait(WaitMessage::Nothing { wait: id }));
+            self.send(id.home as usize, Message::Wait(Box::new(WaitMessage::Nothing { wait: id })));
         }
         self.give_buffer(reply);
     }
@@ -564,7 +567,7 @@ impl Worker {
     pub(super) fn yield_offer(&mut self, offer: OfferId) {
         let shard = offer.shard as usize;
         if shard > self.shard.index {
-            self.send(shard, Message::Wait(WaitMessage::Yield { offer }));
+            self.send(shard, Message::Wait(Box::new(WaitMessage::Yield { offer })));
         }
     }
 

@@ -13,6 +13,9 @@ const SPARE_BATCHES_MAX: usize = 64;
 impl Worker {
     /// Adds a command to the batch for `shard`.
     pub(super) fn batch(&mut self, shard: usize, token: Token, call: Call, args: Argv<'_>) {
+        if self.batches[shard].as_deref().is_some_and(|batch| !batch.has_room(args.bytes().len())) {
+            self.flush_batch(shard);
+        }
         let spare = &mut self.spare_batches;
         let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
         batch.push(token, call, args);
@@ -30,8 +33,7 @@ impl Worker {
         queue: &Queue,
         watches: bool,
     ) {
-        let has_room = |batch: &Batch| u32::try_from(batch.args_len_bytes() + queue.args_len_bytes()).is_ok();
-        if self.batches[shard].as_deref().is_some_and(|batch| !has_room(batch)) {
+        if self.batches[shard].as_deref().is_some_and(|batch| !batch.has_room(queue.args_len_bytes())) {
             self.flush_batch(shard);
         }
         let spare = &mut self.spare_batches;
@@ -72,7 +74,7 @@ impl Worker {
             if self.shard.locks.is_empty() && entry.is_constant_time && is_straight(command, entry) {
                 next += 1;
                 self.run_untimed(entry, &command.call, batch.args(&command.args), &[], None, &mut replies);
-                batch.answered.push((command.token, replies.len() as u32));
+                batch.answered.push((command.token, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;
             }
@@ -83,7 +85,7 @@ impl Worker {
                 next += queued.len();
                 timed = next;
                 if self.execute_remote_exec(from, command, exec.watches, &batch, queued, &mut replies) {
-                    batch.answered.push((command.token, replies.len() as u32));
+                    batch.answered.push((command.token, replies.len()));
                 }
                 continue;
             }
@@ -109,7 +111,7 @@ impl Worker {
             } else {
                 self.run(entry, &command.call, args, None, &mut replies);
             }
-            batch.answered.push((command.token, replies.len() as u32));
+            batch.answered.push((command.token, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
         }
         self.time_straight(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
@@ -140,8 +142,8 @@ impl Worker {
         }
         let mut start = 0;
         for &(token, end) in &batch.answered {
-            self.fulfil(token, &batch.replies[start..end as usize]);
-            start = end as usize;
+            self.fulfil(token, &batch.replies[start..end]);
+            start = end;
         }
         if self.spare_batches.len() < SPARE_BATCHES_MAX {
             batch.clear();
@@ -157,7 +159,7 @@ impl Worker {
         }
         let mut batch = self.spare_batches.pop().unwrap_or_default();
         batch.replies.extend_from_slice(reply);
-        batch.answered.push((token, reply.len() as u32));
+        batch.answered.push((token, reply.len()));
         self.send(home, Message::Replies(batch));
     }
 }

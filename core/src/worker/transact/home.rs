@@ -11,7 +11,7 @@ use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, Token};
 use crate::shard::observe::GuestEvent;
 use crate::shard::slot::shard_of;
-use crate::shard::txn::{Outcome, Portion, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckIn, Outcome, Portion, TxnId, TxnMessage, Work};
 use crate::worker::Worker;
 use crate::worker::blocked::GuestWaits;
 use smallvec::SmallVec;
@@ -28,7 +28,7 @@ impl<'a> Replies<'a> {
         let start = if self.next == 0 { 0 } else { self.portion.ran[self.next - 1].0 };
         let (end, nanos) = self.portion.ran[self.next];
         self.next += 1;
-        (&self.portion.replies[start as usize..end as usize], nanos)
+        (&self.portion.replies[start..end], nanos)
     }
 }
 
@@ -130,7 +130,7 @@ impl Worker {
             .map(|outcome| match outcome {
                 Some(Outcome::Ran(portion)) => Some(portion),
                 Some(Outcome::Nothing) | None => None,
-                Some(Outcome::Entries { .. } | Outcome::Refused) => unreachable!("lists yield replies"),
+                Some(Outcome::Entries(_) | Outcome::Refused) => unreachable!("lists yield replies"),
             })
             .collect();
         let mut replies: SmallVec<[Option<Replies<'_>>; 8]> = portions
@@ -261,9 +261,9 @@ impl Worker {
         self.shard.observers.guests_come();
         for (keys, outcome) in keys.iter().zip(&mut txn.outcomes) {
             let entries = match outcome.take() {
-                Some(Outcome::Entries { entries, pieces }) => {
-                    txn.pieces = pieces;
-                    entries
+                Some(Outcome::Entries(checked_out)) => {
+                    txn.pieces = checked_out.pieces;
+                    checked_out.entries
                 }
                 Some(Outcome::Nothing) | None => Vec::new(),
                 Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
@@ -309,7 +309,8 @@ impl Worker {
             // The keys are taken: whether the shard stays depends on later stages alone.
             let stays = txn.stays(n);
             let wait = waits.take(shard);
-            self.send(shard, Message::Txn(TxnMessage::CheckIn { id, entries, events, wait, stays }));
+            let returned = CheckIn { id, entries, events, wait, stays };
+            self.send(shard, Message::Txn(TxnMessage::CheckIn(Box::new(returned))));
         }
     }
 

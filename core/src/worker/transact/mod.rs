@@ -405,9 +405,7 @@ impl Worker {
                 self.done(id, outcome);
             }
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
-            TxnMessage::CheckIn { id, entries, events, wait, stays } => {
-                self.check_in(id, entries, &events, wait, stays);
-            }
+            TxnMessage::CheckIn(returned) => self.check_in(*returned),
             TxnMessage::Run { id, mut portion } => {
                 self.run_portion(id, &mut portion);
                 self.done(id, Outcome::Ran(portion));

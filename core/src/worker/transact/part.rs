@@ -4,13 +4,12 @@ use super::super::Worker;
 use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::command::route;
 use crate::command::table::{Entry, Run, flag};
-use crate::shard::blocking::NewWait;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::Message;
-use crate::shard::observe::GuestEvent;
-use crate::shard::txn::{CheckedOutKey, Outcome, Portion, TxnId, TxnMessage, Work};
-use crate::types::OwnedEntry;
+use crate::shard::txn::{
+    CheckIn, CheckedOutEntries, CheckedOutKey, Outcome, Portion, TxnId, TxnMessage, Work,
+};
 use crate::types::hash::hash_key;
 
 /// Of more keys than this the first would be gone from the caches again before they are looked up.
@@ -73,7 +72,7 @@ impl Worker {
                 let held = self.transact.held.get_mut(&id).expect("what is checked out is locked");
                 held.checked_out = keys;
                 let pieces = held.pieces;
-                return Outcome::Entries { entries, pieces };
+                return Outcome::Entries(Box::new(CheckedOutEntries { entries, pieces }));
             }
         };
         if !stays {
@@ -108,7 +107,7 @@ impl Worker {
             let fetched = hashes.split_off(..queued.hash_count as usize).unwrap_or_default();
             self.shard.effects.set_order(queued.place);
             self.run_untimed(entry, &queued.call, args, fetched, conn, replies);
-            ran.push((replies.len() as u32, self.take_time()));
+            ran.push((replies.len(), self.take_time()));
             if matches!(entry.row.run, Run::Session(_))
                 && closed_by.is_none()
                 && conn.is_some_and(|at| self.is_closing(at))
@@ -120,14 +119,8 @@ impl Worker {
     }
 
     /// The entries come back that were checked out.
-    pub(super) fn check_in(
-        &mut self,
-        id: TxnId,
-        entries: Vec<Option<OwnedEntry>>,
-        events: &[GuestEvent],
-        wait: Option<NewWait>,
-        stays: bool,
-    ) {
+    pub(super) fn check_in(&mut self, returned: CheckIn) {
+        let CheckIn { id, entries, events, wait, stays } = returned;
         let held = self.transact.held.get_mut(&id).expect("what is checked in was checked out");
         let keys = std::mem::take(&mut held.checked_out);
         let (ticket, offer) = (held.ticket, held.offer);
@@ -139,7 +132,7 @@ impl Worker {
             }
         }
         self.shard.running = Some(ticket);
-        self.shard.guest_events(events);
+        self.shard.guest_events(&events);
         self.shard.running = None;
         if let Some(wait) = wait {
             let (id, wait) = *wait;

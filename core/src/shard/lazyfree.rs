@@ -1,4 +1,5 @@
-//! Lazy freeing: what FLUSHALL ASYNC removes gives its memory back afterwards, a slice a turn.
+//! Lazy freeing: what FLUSHALL ASYNC removes gives its memory back afterwards, a slice a turn, and so does every value
+//! that takes long to free, however it was removed.
 //!
 //! Redis hands it to another thread. Here memory stays with the thread that allocated it, whose allocator caches and
 //! accounts for it; a slice is short enough that nobody waits for it.
@@ -41,11 +42,15 @@ impl Shard {
     /// Whether there is memory to be freed.
     #[inline]
     pub fn is_freeing(&self) -> bool {
-        !self.lazyfree.tables.is_empty()
+        !self.lazyfree.tables.is_empty() || self.dbs.iter().any(|db| db.table.garbage_len() > 0)
     }
 
     /// Frees a slice of it.
     pub fn free_slice(&mut self) {
+        if let Some(db) = self.dbs.iter_mut().find(|db| db.table.garbage_len() > 0) {
+            db.table.free_garbage(SLICE_ENTRIES);
+            return;
+        }
         let Some((table, key_count)) = self.lazyfree.tables.front_mut() else { return };
         if table.free_some(SLICE_ENTRIES) {
             self.stats.lazyfree_pending_objects.set(self.stats.lazyfree_pending_objects.get() - *key_count);

@@ -58,7 +58,6 @@ pub(super) struct Directory {
     /// log2 of the root's length.
     root_depth: u32,
     page_count: usize,
-    segment_count: usize,
 }
 
 // SAFETY: the directory owns its pages and segments alone; nothing in them is tied to a thread.
@@ -80,7 +79,7 @@ pub(super) fn end_of_prefix(hash: u64, depth: u32) -> Option<u64> {
 
 impl Directory {
     pub(super) const fn new() -> Self {
-        Self { root: Vec::new(), root_depth: 0, page_count: 0, segment_count: 0 }
+        Self { root: Vec::new(), root_depth: 0, page_count: 0 }
     }
 
     #[inline]
@@ -88,8 +87,9 @@ impl Directory {
         self.root.is_empty()
     }
 
+    #[cfg(test)]
     pub(super) fn segment_count(&self) -> usize {
-        self.segment_count
+        self.segments().count()
     }
 
     /// Bytes of root and pages.
@@ -105,7 +105,6 @@ impl Directory {
         unsafe { first.write(segment) };
         let page = Page { segments: [first; PAGE_LEN], next_expiry_ms: NEVER, depth: 0, single_count: 0 };
         self.page_count = 1;
-        self.segment_count = 1;
         self.root_depth = 0;
         self.root = vec![std::ptr::null_mut()];
         self.point_at(page);
@@ -205,7 +204,6 @@ impl Directory {
             }
             (&mut (*page).segments)[first..first + count].fill(upper);
         }
-        self.segment_count += 1;
     }
 
     /// Splits the page of `hash` into two, each with every segment at twice the entries.
@@ -258,7 +256,6 @@ impl Directory {
             (&mut (*page).segments)[first..first + count].fill(lower);
             slab.free_block(NonNull::new_unchecked(upper.cast()));
         }
-        self.segment_count -= 1;
         while self.merge_page(hash) {}
         true
     }
@@ -337,7 +334,6 @@ impl Directory {
             drop(unsafe { Box::from_raw(page_of(entry)) });
         }
         self.page_count = 0;
-        self.segment_count = 0;
     }
 }
 

@@ -1,26 +1,29 @@
 //! Entry: a key, its value and what is known about them, in one allocation.
 //!
 //! ```text
-//! flags  access  key length    value length       expire   key   value
-//! 1      3       1, 2 or 4     0, 1, 2 or 4       0 or 8   n     m
+//! header  access  key length    value length   expire   key   value
+//! 1       3       1, 2 or 4     0, 1 or 2      0 or 8   n     m
 //! ```
 //!
-//! `flags` tells the widths of the rest, so a small string costs 6 bytes on top of its key and value, and 8 more
-//! with a time to live. Fields are not aligned. The value is one of
+//! The [`header`] tells the kind of the value and the widths of the rest, so a small string costs 6 bytes on top of its
+//! key and value, and 8 more with a time to live. Fields are not aligned. The value is one of
 //!
 //! - a string, inline up to `SLAB_SIZE_MAX` for the entry, told apart in `Str` (`embstr` or `raw` by its length)
 //!   and `Raw` (`raw` whatever its length: what APPEND and SETRANGE leave behind),
 //! - an integer of 1, 2, 4 or 8 bytes, with no value length,
 //! - a big string: pointer, length and capacity of an allocation of its own, so that APPEND is amortised O(1).
 //!
-//! The other data types plug in as one more kind, `Object`: its value is an 8-byte owned pointer to a boxed enum
-//! (list, hash, set, sorted set, stream), and small collections as one kind each whose bytes are inline like a
-//! string's. Three of the eight kinds are taken.
+//! The other data types have their places in the header already: a small collection lies inline as a string does, a big
+//! one is an 8-byte owned pointer. What a value owns outside of its entry goes in and out through
+//! `EntryPtr::put_outside` and `EntryPtr::take_outside` alone, which count it.
+
+mod header;
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::slab::{SLAB_SIZE_MAX, rounded};
+use header::{BIG_STRING_LEN, HEADER_LEN_MAX, Header, KEY_LEN_AT, Kind};
 
 /// Longest string that OBJECT ENCODING calls `embstr`.
 pub const EMBSTR_LEN_MAX: usize = 44;
@@ -28,68 +31,19 @@ pub const EMBSTR_LEN_MAX: usize = 44;
 /// The access field is 24 bits wide: an LRU clock, or an LFU counter with its clock.
 pub const ACCESS_MAX: u32 = (1 << 24) - 1;
 
-const KIND_MASK: u8 = 0b111;
-const KIND_INT: u8 = 0;
-const KIND_STR: u8 = 1;
-const KIND_RAW: u8 = 2;
-const KIND_BIG: u8 = 3;
-const HAS_EXPIRE: u8 = 1 << 3;
-const KEY_CODE_SHIFT: u32 = 4;
-const VALUE_CODE_SHIFT: u32 = 6;
-
 const ACCESS_AT: usize = 1;
-const KEY_LEN_AT: usize = 4;
-const EXPIRE_LEN: usize = 8;
-const BIG_LEN: usize = size_of::<BigString>();
 
-/// Where the key starts, by flags.
-static KEY_AT: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut flags = 0;
-    while flags < 256 {
-        table[flags] = key_at(flags as u8) as u8;
-        flags += 1;
-    }
-    table
-};
+const _: () = assert!(size_of::<BigString>() == BIG_STRING_LEN);
 
-const fn length_width(code: u8) -> usize {
-    1 << (code & 0b11)
-}
+/// Bytes that the values of a table have outside of their entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OutsideBytes(usize);
 
-const fn value_len_at(flags: u8) -> usize {
-    KEY_LEN_AT + length_width((flags >> KEY_CODE_SHIFT) & 0b11)
-}
+impl OutsideBytes {
+    pub(super) const NONE: Self = Self(0);
 
-const fn expire_at(flags: u8) -> usize {
-    let has_value_len = matches!(flags & KIND_MASK, KIND_STR | KIND_RAW);
-    value_len_at(flags) + if has_value_len { length_width(flags >> VALUE_CODE_SHIFT) } else { 0 }
-}
-
-const fn key_at(flags: u8) -> usize {
-    expire_at(flags) + if flags & HAS_EXPIRE != 0 { EXPIRE_LEN } else { 0 }
-}
-
-fn length_code(len: usize) -> u8 {
-    match len {
-        0..=0xff => 0,
-        0x100..=0xffff => 1,
-        _ => {
-            assert!(u32::try_from(len).is_ok(), "no string comes near 4 GiB");
-            2
-        }
-    }
-}
-
-fn int_code(value: i64) -> u8 {
-    if i8::try_from(value).is_ok() {
-        0
-    } else if i16::try_from(value).is_ok() {
-        1
-    } else if i32::try_from(value).is_ok() {
-        2
-    } else {
-        3
+    pub(super) fn get(self) -> usize {
+        self.0
     }
 }
 
@@ -194,9 +148,9 @@ impl BigString {
 /// A value on its way into an entry: the kind and place are decided.
 pub(super) enum Body<'a> {
     Int(i64),
-    /// A string of `len` bytes: `bytes`, and zeros after them.
+    /// A value of `len` bytes: `bytes`, and zeros after them.
     Inline {
-        raw: bool,
+        kind: Kind,
         bytes: &'a [u8],
         len: usize,
     },
@@ -208,25 +162,25 @@ impl<'a> Body<'a> {
     pub(super) fn choose(value: NewValue<'a>, key: &[u8], keep: &'a mut Vec<u8>) -> Self {
         match value {
             NewValue::Int(number) => Body::Int(number),
-            NewValue::Str(bytes) => Self::choose_borrowed(bytes, key, false),
-            NewValue::Raw(bytes) => Self::choose_borrowed(bytes, key, true),
-            NewValue::Owned(bytes) => Self::choose_owned(bytes, key, false, keep),
-            NewValue::OwnedRaw(bytes) => Self::choose_owned(bytes, key, true, keep),
+            NewValue::Str(bytes) => Self::choose_borrowed(bytes, key, Kind::Str),
+            NewValue::Raw(bytes) => Self::choose_borrowed(bytes, key, Kind::Raw),
+            NewValue::Owned(bytes) => Self::choose_owned(bytes, key, Kind::Str, keep),
+            NewValue::OwnedRaw(bytes) => Self::choose_owned(bytes, key, Kind::Raw, keep),
         }
     }
 
-    fn choose_borrowed(bytes: &'a [u8], key: &[u8], raw: bool) -> Self {
+    fn choose_borrowed(bytes: &'a [u8], key: &[u8], kind: Kind) -> Self {
         if fits_inline(key.len(), bytes.len()) {
-            Body::Inline { raw, bytes, len: bytes.len() }
+            Body::Inline { kind, bytes, len: bytes.len() }
         } else {
             Body::Big(BigString::from_vec(bytes.to_vec()))
         }
     }
 
-    fn choose_owned(bytes: Vec<u8>, key: &[u8], raw: bool, keep: &'a mut Vec<u8>) -> Self {
+    fn choose_owned(bytes: Vec<u8>, key: &[u8], kind: Kind, keep: &'a mut Vec<u8>) -> Self {
         if fits_inline(key.len(), bytes.len()) {
             *keep = bytes;
-            Body::Inline { raw, bytes: keep, len: keep.len() }
+            Body::Inline { kind, bytes: keep, len: keep.len() }
         } else {
             Body::Big(BigString::from_vec(bytes))
         }
@@ -236,20 +190,12 @@ impl<'a> Body<'a> {
     pub(super) fn grown(key_len: usize, bytes: &'a [u8], len: usize) -> Self {
         debug_assert!(bytes.len() <= len);
         if fits_inline(key_len, len) {
-            return Body::Inline { raw: true, bytes, len };
+            return Body::Inline { kind: Kind::Raw, bytes, len };
         }
         let mut big = Vec::with_capacity(grown_capacity(len));
         big.extend_from_slice(bytes);
         big.resize(len, 0);
         Body::Big(BigString::from_grown_vec(big))
-    }
-
-    /// Bytes outside the entry.
-    pub(super) fn external_bytes(&self) -> usize {
-        match self {
-            Body::Big(big) => big.capacity,
-            Body::Int(_) | Body::Inline { .. } => 0,
-        }
     }
 }
 
@@ -263,13 +209,12 @@ fn grown_capacity(len: usize) -> usize {
 /// Whether a string is kept inside its entry. The longest header is assumed, so that a change of its widths never
 /// changes the answer. Beside a long key, a string no longer than an `embstr` is inline too.
 fn fits_inline(key_len: usize, value_len: usize) -> bool {
-    const HEADER_LEN_MAX: usize = KEY_LEN_AT + 4 + 2 + EXPIRE_LEN;
     value_len <= EMBSTR_LEN_MAX || HEADER_LEN_MAX + key_len + value_len <= SLAB_SIZE_MAX
 }
 
 /// The layout of an entry to be written.
 pub(super) struct Shape {
-    flags: u8,
+    header: Header,
     /// Length in bytes, before rounding.
     pub(super) len: usize,
 }
@@ -277,18 +222,15 @@ pub(super) struct Shape {
 impl Shape {
     #[inline]
     pub(super) fn of(key_len: usize, body: &Body<'_>, has_expire: bool) -> Self {
-        let (kind, value_code, value_len) = match body {
-            Body::Int(number) => (KIND_INT, int_code(*number), length_width(int_code(*number))),
-            Body::Inline { raw, len, .. } => {
-                (if *raw { KIND_RAW } else { KIND_STR }, length_code(*len), *len)
+        let (header, value_len) = match body {
+            Body::Int(number) => {
+                let header = Header::of_int(*number, key_len, has_expire);
+                (header, 1 << header.int_width())
             }
-            Body::Big(_) => (KIND_BIG, 0, BIG_LEN),
+            Body::Inline { kind, len, .. } => (Header::of_inline(*kind, *len, key_len, has_expire), *len),
+            Body::Big(_) => (Header::of_big_string(key_len, has_expire), BIG_STRING_LEN),
         };
-        let mut flags = kind | length_code(key_len) << KEY_CODE_SHIFT | value_code << VALUE_CODE_SHIFT;
-        if has_expire {
-            flags |= HAS_EXPIRE;
-        }
-        Self { flags, len: key_at(flags) + key_len + value_len }
+        Self { header, len: header.key_at() + key_len + value_len }
     }
 }
 
@@ -332,13 +274,14 @@ impl EntryPtr {
         expire_at_ms: Option<i64>,
         key: &[u8],
         body: Body<'_>,
+        outside: &mut OutsideBytes,
     ) -> Self {
         let entry = Self(cell);
         // SAFETY: all offsets are below `shape.len`, which the caller says the cell has.
         unsafe {
             entry.write_header(shape, access, expire_at_ms, key.len());
-            entry.at(key_at(shape.flags)).copy_from_nonoverlapping(key.as_ptr(), key.len());
-            entry.write_body(shape, key.len(), body);
+            entry.at(shape.header.key_at()).copy_from_nonoverlapping(key.as_ptr(), key.len());
+            entry.write_body(shape, key.len(), body, outside);
         }
         entry
     }
@@ -354,16 +297,17 @@ impl EntryPtr {
         access: u32,
         expire_at_ms: Option<i64>,
         body: Body<'_>,
+        outside: &mut OutsideBytes,
     ) {
         let key_len = self.key_len();
-        let (old_key_at, new_key_at) = (key_at(self.flags()), key_at(shape.flags));
+        let (old_key_at, new_key_at) = (self.header().key_at(), shape.header.key_at());
         // SAFETY: both places of the key are within the cell, and may overlap; the rest as in `write`.
         unsafe {
             if old_key_at != new_key_at {
                 self.at(new_key_at).copy_from(self.at(old_key_at), key_len);
             }
             self.write_header(shape, access, expire_at_ms, key_len);
-            self.write_body(shape, key_len, body);
+            self.write_body(shape, key_len, body, outside);
         }
     }
 
@@ -371,15 +315,15 @@ impl EntryPtr {
     /// The cell has room for `shape.len` bytes.
     #[inline]
     unsafe fn write_header(self, shape: &Shape, access: u32, expire_at_ms: Option<i64>, key_len: usize) {
-        let flags = shape.flags;
-        debug_assert_eq!(flags & HAS_EXPIRE != 0, expire_at_ms.is_some());
+        let header = shape.header;
+        debug_assert_eq!(header.has_expire(), expire_at_ms.is_some());
         // SAFETY: the header is part of `shape.len`.
         unsafe {
-            self.0.write(flags);
+            self.0.write(header.0);
             self.set_access(access);
-            self.write_len(KEY_LEN_AT, flags >> KEY_CODE_SHIFT, key_len);
+            self.write_len(KEY_LEN_AT, header.key_width(), key_len);
             if let Some(at_ms) = expire_at_ms {
-                self.at(expire_at(flags)).cast::<i64>().write_unaligned(at_ms);
+                self.at(header.expire_at()).cast::<i64>().write_unaligned(at_ms);
             }
         }
     }
@@ -387,19 +331,19 @@ impl EntryPtr {
     /// # Safety
     /// The cell has room for `shape.len` bytes, and the bytes of `body` lie outside it.
     #[inline]
-    unsafe fn write_body(self, shape: &Shape, key_len: usize, body: Body<'_>) {
-        let flags = shape.flags;
+    unsafe fn write_body(self, shape: &Shape, key_len: usize, body: Body<'_>, outside: &mut OutsideBytes) {
+        let header = shape.header;
         // SAFETY: the value is part of `shape.len`.
         unsafe {
-            let value = self.at(key_at(flags) + key_len);
+            let value = self.at(header.key_at() + key_len);
             match body {
-                Body::Int(number) => Self::write_int(value, flags >> VALUE_CODE_SHIFT, number),
+                Body::Int(number) => Self::write_int(value, header.int_width(), number),
                 Body::Inline { bytes, len, .. } => {
-                    self.write_len(value_len_at(flags), flags >> VALUE_CODE_SHIFT, len);
+                    self.write_len(header.value_len_at(), header.value_width(), len);
                     value.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
                     value.add(bytes.len()).write_bytes(0, len - bytes.len());
                 }
-                Body::Big(big) => value.cast::<BigString>().write_unaligned(big),
+                Body::Big(big) => Self::put_outside(value, big, outside),
             }
         }
     }
@@ -412,19 +356,39 @@ impl EntryPtr {
         unsafe { self.0.as_ptr().add(offset) }
     }
 
+    /// Writes what a value points at, which the entry owns from here on.
+    ///
+    /// # Safety
+    /// `value` has room for it.
+    unsafe fn put_outside(value: *mut u8, big: BigString, outside: &mut OutsideBytes) {
+        outside.0 += big.capacity;
+        // SAFETY: as promised by the caller.
+        unsafe { value.cast::<BigString>().write_unaligned(big) };
+    }
+
+    /// What the entry owns outside of itself, of which its new owner is the caller.
+    ///
+    /// # Safety
+    /// The entry's value is not read again before another was written.
+    unsafe fn take_outside(self, outside: &mut OutsideBytes) -> BigString {
+        let big = self.big();
+        outside.0 -= big.capacity;
+        big
+    }
+
     #[inline]
-    fn flags(self) -> u8 {
-        // SAFETY: the entry is live, and byte 0 is its flags.
-        unsafe { self.0.read() }
+    fn header(self) -> Header {
+        // SAFETY: the entry is live, and byte 0 is its header.
+        Header(unsafe { self.0.read() })
     }
 
     /// # Safety
     /// A length of that width lies at `offset`.
     #[inline]
-    unsafe fn read_len(self, offset: usize, code: u8) -> usize {
+    unsafe fn read_len(self, offset: usize, width: u8) -> usize {
         // SAFETY: as promised by the caller.
         unsafe {
-            match code & 0b11 {
+            match width {
                 0 => usize::from(self.at(offset).read()),
                 1 => usize::from(self.at(offset).cast::<u16>().read_unaligned()),
                 _ => self.at(offset).cast::<u32>().read_unaligned() as usize,
@@ -435,10 +399,10 @@ impl EntryPtr {
     /// # Safety
     /// The entry has room for a length of that width at `offset`.
     #[inline]
-    unsafe fn write_len(self, offset: usize, code: u8, len: usize) {
+    unsafe fn write_len(self, offset: usize, width: u8, len: usize) {
         // SAFETY: as promised by the caller.
         unsafe {
-            match code & 0b11 {
+            match width {
                 0 => self.at(offset).write(len as u8),
                 1 => self.at(offset).cast::<u16>().write_unaligned(len as u16),
                 _ => self.at(offset).cast::<u32>().write_unaligned(len as u32),
@@ -449,10 +413,10 @@ impl EntryPtr {
     /// # Safety
     /// `value` has room for an integer of that width.
     #[inline]
-    unsafe fn write_int(value: *mut u8, code: u8, number: i64) {
+    unsafe fn write_int(value: *mut u8, width: u8, number: i64) {
         // SAFETY: as promised by the caller.
         unsafe {
-            match code & 0b11 {
+            match width {
                 0 => value.cast::<i8>().write_unaligned(number as i8),
                 1 => value.cast::<i16>().write_unaligned(number as i16),
                 2 => value.cast::<i32>().write_unaligned(number as i32),
@@ -464,7 +428,7 @@ impl EntryPtr {
     #[inline]
     fn key_len(self) -> usize {
         // SAFETY: every entry has a key length there.
-        unsafe { self.read_len(KEY_LEN_AT, self.flags() >> KEY_CODE_SHIFT) }
+        unsafe { self.read_len(KEY_LEN_AT, self.header().key_width()) }
     }
 
     /// The key. The lifetime is the caller's to bound by the entry's.
@@ -473,7 +437,7 @@ impl EntryPtr {
         // SAFETY: the key's bytes lie there and change only when the entry is freed or rewritten, which needs the
         // table exclusively.
         unsafe {
-            let start = self.at(usize::from(KEY_AT[usize::from(self.flags())]));
+            let start = self.at(self.header().key_at());
             std::slice::from_raw_parts(start, self.key_len())
         }
     }
@@ -486,33 +450,40 @@ impl EntryPtr {
     #[inline]
     fn value_at(self) -> *mut u8 {
         // SAFETY: the value follows the key.
-        unsafe { self.at(usize::from(KEY_AT[usize::from(self.flags())]) + self.key_len()) }
+        unsafe { self.at(self.header().key_at() + self.key_len()) }
     }
 
     #[inline]
     fn inline_len(self) -> usize {
-        let flags = self.flags();
-        // SAFETY: asked of inline strings only, which have a value length there.
-        unsafe { self.read_len(value_len_at(flags), flags >> VALUE_CODE_SHIFT) }
+        let header = self.header();
+        // SAFETY: asked of inline values only, which have a value length there.
+        unsafe { self.read_len(header.value_len_at(), header.value_width()) }
+    }
+
+    #[inline]
+    fn inline_bytes<'a>(self) -> &'a [u8] {
+        // SAFETY: asked of inline values only. Their bytes lie there, and change only with the table borrowed
+        // exclusively.
+        unsafe { std::slice::from_raw_parts(self.value_at(), self.inline_len()) }
     }
 
     fn big(self) -> BigString {
-        debug_assert_eq!(self.flags() & KIND_MASK, KIND_BIG);
+        debug_assert_eq!(self.header().kind(), Kind::BigString);
         // SAFETY: asked of big strings only.
         unsafe { self.value_at().cast::<BigString>().read_unaligned() }
     }
 
     #[inline]
     pub(super) fn value<'a>(self) -> ValueRef<'a> {
-        let flags = self.flags();
-        match flags & KIND_MASK {
-            KIND_STR | KIND_RAW => {
-                // SAFETY: an inline string's bytes lie there, and change only with the table borrowed exclusively.
-                ValueRef::Str(unsafe { std::slice::from_raw_parts(self.value_at(), self.inline_len()) })
-            }
-            KIND_INT => ValueRef::Int(self.int(flags)),
-            kind => {
-                debug_assert_eq!(kind, KIND_BIG);
+        let header = self.header();
+        // Nearly every value is an inline string, and one test says so.
+        if header.is_inline_string() {
+            return ValueRef::Str(self.inline_bytes());
+        }
+        match header.kind() {
+            Kind::Int => ValueRef::Int(self.int(header)),
+            Kind::Str | Kind::Raw => ValueRef::Str(self.inline_bytes()),
+            Kind::BigString => {
                 let big = self.big();
                 // SAFETY: the parts are those of a Vec<u8> that lives as long as the entry.
                 ValueRef::Str(unsafe { std::slice::from_raw_parts(big.ptr, big.len) })
@@ -520,11 +491,11 @@ impl EntryPtr {
         }
     }
 
-    fn int(self, flags: u8) -> i64 {
+    fn int(self, header: Header) -> i64 {
         let value = self.value_at();
-        // SAFETY: an integer of the width that the flags tell lies there.
+        // SAFETY: an integer of the width that the header tells lies there.
         unsafe {
-            match flags >> VALUE_CODE_SHIFT {
+            match header.int_width() {
                 0 => i64::from(value.cast::<i8>().read_unaligned()),
                 1 => i64::from(value.cast::<i16>().read_unaligned()),
                 2 => i64::from(value.cast::<i32>().read_unaligned()),
@@ -534,36 +505,33 @@ impl EntryPtr {
     }
 
     pub(super) fn encoding(self) -> StringEncoding {
-        match self.flags() & KIND_MASK {
-            KIND_INT => StringEncoding::Int,
-            KIND_STR if self.inline_len() <= EMBSTR_LEN_MAX => StringEncoding::Embstr,
-            _ => StringEncoding::Raw,
+        match self.header().kind() {
+            Kind::Int => StringEncoding::Int,
+            Kind::Str if self.inline_len() <= EMBSTR_LEN_MAX => StringEncoding::Embstr,
+            Kind::Str | Kind::Raw | Kind::BigString => StringEncoding::Raw,
         }
     }
 
     #[inline]
     pub(super) fn has_expire(self) -> bool {
-        self.flags() & HAS_EXPIRE != 0
+        self.header().has_expire()
     }
 
     #[inline]
     pub(super) fn expire_at_ms(self) -> Option<i64> {
-        let flags = self.flags();
-        if flags & HAS_EXPIRE == 0 {
+        let header = self.header();
+        if !header.has_expire() {
             return None;
         }
-        // SAFETY: the flag says that the expiry lies there.
-        Some(unsafe { self.at(expire_at(flags)).cast::<i64>().read_unaligned() })
+        // SAFETY: the header says that the expiry lies there.
+        Some(unsafe { self.at(header.expire_at()).cast::<i64>().read_unaligned() })
     }
 
     /// Overwrites an inline `Str` by another of the same length, which is what most SETs of a key that is there are.
     /// Answers whether it did; otherwise nothing has changed.
     #[inline]
     pub(super) fn overwrite_alike(self, bytes: &[u8], access: u32, expire_at_ms: Option<i64>) -> bool {
-        let flags = self.flags();
-        if flags & (KIND_MASK | HAS_EXPIRE) != KIND_STR | if expire_at_ms.is_some() { HAS_EXPIRE } else { 0 }
-            || self.inline_len() != bytes.len()
-        {
+        if !self.header().is_str(expire_at_ms.is_some()) || self.inline_len() != bytes.len() {
             return false;
         }
         self.set_access(access);
@@ -579,13 +547,13 @@ impl EntryPtr {
     /// Overwrites the expiry of an entry that has one.
     pub(super) fn overwrite_expire(self, at_ms: i64) {
         debug_assert!(self.has_expire());
-        // SAFETY: the flag says that the expiry lies there.
-        unsafe { self.at(expire_at(self.flags())).cast::<i64>().write_unaligned(at_ms) };
+        // SAFETY: the header says that the expiry lies there.
+        unsafe { self.at(self.header().expire_at()).cast::<i64>().write_unaligned(at_ms) };
     }
 
     #[inline]
     pub(super) fn access(self) -> u32 {
-        // SAFETY: flags and access are the entry's first four bytes.
+        // SAFETY: header and access are the entry's first four bytes.
         unsafe { u32::from_le(self.0.cast::<u32>().read_unaligned()) >> 8 }
     }
 
@@ -593,59 +561,60 @@ impl EntryPtr {
     pub(super) fn set_access(self, access: u32) {
         debug_assert!(access <= ACCESS_MAX);
         let bytes = access.to_le_bytes();
-        // SAFETY: the access field is the three bytes after the flags; no reference to them is ever made.
+        // SAFETY: the access field is the three bytes after the header; no reference to them is ever made.
         unsafe { self.at(ACCESS_AT).copy_from_nonoverlapping(bytes.as_ptr(), 3) };
     }
 
     /// Length of the entry, before rounding.
     pub(super) fn len(self) -> usize {
-        let flags = self.flags();
-        let value_len = match flags & KIND_MASK {
-            KIND_INT => length_width(flags >> VALUE_CODE_SHIFT),
-            KIND_STR | KIND_RAW => self.inline_len(),
-            _ => BIG_LEN,
+        let header = self.header();
+        let value_len = if header.is_inline_string() {
+            self.inline_len()
+        } else {
+            header.value_len(|| self.inline_len())
         };
-        key_at(flags) + self.key_len() + value_len
+        header.key_at() + self.key_len() + value_len
     }
 
     /// Bytes outside the entry.
-    pub(super) fn external_bytes(self) -> usize {
-        if self.flags() & KIND_MASK == KIND_BIG { self.big().capacity } else { 0 }
+    pub(super) fn outside_bytes(self) -> usize {
+        match self.header().kind() {
+            Kind::Int | Kind::Str | Kind::Raw => 0,
+            Kind::BigString => self.big().capacity,
+        }
     }
 
     /// The value, to be written to another entry.
     ///
     /// # Safety
-    /// The caller frees or overwrites this entry without touching what its value points at: the copy owns that.
-    pub(super) unsafe fn body<'a>(self) -> Body<'a> {
-        let flags = self.flags();
-        match flags & KIND_MASK {
-            KIND_INT => Body::Int(self.int(flags)),
-            KIND_BIG => Body::Big(self.big()),
-            kind => {
-                let len = self.inline_len();
-                // SAFETY: an inline string's bytes lie there until the entry is freed.
-                let bytes = unsafe { std::slice::from_raw_parts(self.value_at(), len) };
-                Body::Inline { raw: kind == KIND_RAW, bytes, len }
+    /// The caller writes the body and then frees or overwrites this entry, whose value is not read again.
+    pub(super) unsafe fn take_body<'a>(self, outside: &mut OutsideBytes) -> Body<'a> {
+        let header = self.header();
+        match header.kind() {
+            Kind::Int => Body::Int(self.int(header)),
+            kind @ (Kind::Str | Kind::Raw) => {
+                let bytes = self.inline_bytes();
+                Body::Inline { kind, bytes, len: bytes.len() }
             }
+            // SAFETY: by the caller's promise the value is not read again.
+            Kind::BigString => Body::Big(unsafe { self.take_outside(outside) }),
         }
     }
 
     /// Whether the value is a string in an allocation of its own.
     pub(super) fn is_big(self) -> bool {
-        self.flags() & KIND_MASK == KIND_BIG
+        self.header().kind() == Kind::BigString
     }
 
     /// The bytes of a big string, to be changed, grown to at least `len_min` by zeros.
     ///
     /// # Safety
     /// The value is a big string, and nothing else refers to it for 'a.
-    pub(super) unsafe fn big_mut<'a>(self, len_min: usize) -> &'a mut [u8] {
-        let big = self.big();
+    pub(super) unsafe fn big_mut<'a>(self, len_min: usize, outside: &mut OutsideBytes) -> &'a mut [u8] {
         // SAFETY: the parts are used by the vector only until they are written back. The allocation lives as long
         // as the entry, and by the caller's promise nothing else refers to it.
         unsafe {
-            let mut bytes = big.into_vec();
+            let mut bytes = self.take_outside(outside).into_vec();
             if bytes.len() < len_min {
                 if bytes.capacity() < len_min {
                     bytes.reserve_exact(grown_capacity(len_min) - bytes.len());
@@ -653,7 +622,7 @@ impl EntryPtr {
                 bytes.resize(len_min, 0);
             }
             let big = BigString::from_grown_vec(bytes);
-            self.value_at().cast::<BigString>().write_unaligned(big);
+            Self::put_outside(self.value_at(), big, outside);
             std::slice::from_raw_parts_mut(big.ptr, big.len)
         }
     }
@@ -664,51 +633,49 @@ impl EntryPtr {
     /// # Safety
     /// The value is an inline string, and nothing else refers to it for 'a.
     pub(super) unsafe fn inline_mut<'a>(self, len_min: usize) -> Option<&'a mut [u8]> {
-        let flags = self.flags();
+        let header = self.header().with_kind(Kind::Raw);
         let old_len = self.inline_len();
         let len = old_len.max(len_min);
         let entry_len = self.len();
         let has_room = fits_inline(self.key_len(), len)
-            && length_code(len) == flags >> VALUE_CODE_SHIFT
+            && Header::of_inline(Kind::Raw, len, self.key_len(), header.has_expire()) == header
             && rounded(entry_len - old_len + len) == rounded(entry_len);
         if !has_room {
             return None;
         }
         // SAFETY: the cell is as long as its rounded length, which stays the same.
         unsafe {
-            self.0.write((flags & !KIND_MASK) | KIND_RAW);
-            self.write_len(value_len_at(flags), flags >> VALUE_CODE_SHIFT, len);
+            self.0.write(header.0);
+            self.write_len(header.value_len_at(), header.value_width(), len);
             self.value_at().add(old_len).write_bytes(0, len - old_len);
             Some(std::slice::from_raw_parts_mut(self.value_at(), len))
         }
     }
 
-    /// Takes the allocation outside the entry, if there is one.
+    /// Takes what the entry owns outside of itself, if there is something: a value to be dropped.
     ///
     /// # Safety
     /// The entry's value is not read again; the entry is freed or overwritten next.
-    pub(super) unsafe fn take_external(self) -> Option<Vec<u8>> {
-        if self.flags() & KIND_MASK != KIND_BIG {
-            return None;
+    pub(super) unsafe fn take_garbage(self, outside: &mut OutsideBytes) -> Option<OwnedValue> {
+        match self.header().kind() {
+            Kind::Int | Kind::Str | Kind::Raw => None,
+            // SAFETY: by the caller's promise, the parts in the entry are not used again.
+            Kind::BigString => Some(OwnedValue::Str(unsafe { self.take_outside(outside).into_vec() })),
         }
-        // SAFETY: by the caller's promise, the parts in the entry are not used again.
-        Some(unsafe { self.big().into_vec() })
     }
 
     /// Takes the value out of an entry.
     ///
     /// # Safety
-    /// As [`EntryPtr::take_external`].
-    pub(super) unsafe fn take_value(self) -> OwnedValue {
-        let is_raw = self.flags() & KIND_MASK == KIND_RAW;
-        // SAFETY: the caller makes the same promise.
-        if let Some(bytes) = unsafe { self.take_external() } {
-            return OwnedValue::Str(bytes);
-        }
-        match self.value() {
-            ValueRef::Int(number) => OwnedValue::Int(number),
-            ValueRef::Str(bytes) if is_raw => OwnedValue::Raw(bytes.to_vec()),
-            ValueRef::Str(bytes) => OwnedValue::Str(bytes.to_vec()),
+    /// As [`EntryPtr::take_garbage`].
+    pub(super) unsafe fn take_value(self, outside: &mut OutsideBytes) -> OwnedValue {
+        let header = self.header();
+        match header.kind() {
+            Kind::Int => OwnedValue::Int(self.int(header)),
+            Kind::Str => OwnedValue::Str(self.inline_bytes().to_vec()),
+            Kind::Raw => OwnedValue::Raw(self.inline_bytes().to_vec()),
+            // SAFETY: the caller makes the same promise.
+            Kind::BigString => OwnedValue::Str(unsafe { self.take_outside(outside).into_vec() }),
         }
     }
 }

@@ -12,10 +12,12 @@ pub mod number;
 pub mod table;
 
 mod directory;
+mod garbage;
 mod segment;
 mod slab;
 
 pub use entry::{ACCESS_MAX, EMBSTR_LEN_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
+pub use garbage::FREE_AT_ONCE_MAX;
 pub use hash::{fix_hash_seed, hash_key};
 pub use number::parse_canonical_i64;
 pub use table::{

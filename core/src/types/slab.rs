@@ -41,7 +41,7 @@ pub(super) const BLOCK_LAYOUT: Layout = match Layout::from_size_align(4096, 64) 
     Err(_) => panic!("64 is a power of two"),
 };
 const PAGE_LEN: usize = 16 * 1024;
-const CHUNK_LEN: usize = 2 * 1024 * 1024;
+pub(super) const CHUNK_LEN: usize = 2 * 1024 * 1024;
 /// A slab of fewer chunks is left as it is: what it has, the caches and the translation buffers hold.
 const HUGE_FROM_CHUNKS: usize = 4;
 const PAGE_COUNT: usize = CHUNK_LEN / PAGE_LEN;
@@ -524,12 +524,29 @@ impl Slab {
     }
 }
 
+impl Slab {
+    /// Gives one of the chunks back without a look at its cells.
+    ///
+    /// # Safety
+    /// No cell of any chunk is used again, nor the slab but for this and being dropped.
+    pub(super) unsafe fn release_chunk(&mut self) {
+        let Some(chunk) = self.chunks.pop() else { return };
+        // SAFETY: the chunk came from `add_chunk`, and its cells are not used again.
+        unsafe { alloc::dealloc(chunk.cast(), CHUNK_LAYOUT) };
+    }
+
+    /// Whether all chunks are given back.
+    pub(super) fn is_released(&self) -> bool {
+        self.chunks.is_empty()
+    }
+}
+
 impl Drop for Slab {
     fn drop(&mut self) {
         debug_assert_eq!(self.large_count, 0, "large cells are their owner's to free");
-        for chunk in self.chunks.drain(..) {
-            // SAFETY: the chunk came from `add_chunk`, and whoever drops the slab holds no cell any more.
-            unsafe { alloc::dealloc(chunk.cast(), CHUNK_LAYOUT) };
+        while !self.is_released() {
+            // SAFETY: whoever drops the slab holds no cell any more.
+            unsafe { self.release_chunk() };
         }
     }
 }

@@ -30,10 +30,13 @@ pub use live::Live;
 use std::marker::PhantomData;
 
 use super::directory::Directory;
-use super::entry::{Body, EntryPtr, NewValue, OwnedEntry, Shape, StringEncoding, ValueRef};
+use super::entry::{
+    Body, EntryPtr, NewValue, OutsideBytes, OwnedEntry, OwnedValue, Shape, StringEncoding, ValueRef,
+};
+use super::garbage::{BYTES_PER_COST, Garbage};
 use super::hash::hash_key;
 use super::segment::{NEVER, Place, SEGMENT_SLOTS, Segment, home_of};
-use super::slab::{Slab, rounded};
+use super::slab::{CHUNK_LEN, Slab, rounded};
 
 pub use expire::ExpireProgress;
 pub use scan::SCAN_CURSOR_BITS;
@@ -53,8 +56,10 @@ pub struct Table {
     slab: Slab,
     len: usize,
     expires_len: usize,
-    /// Capacity of all big strings.
-    external_bytes: usize,
+    /// What values have outside of their entries.
+    outside: OutsideBytes,
+    /// Removed values that take a while to free.
+    garbage: Garbage,
     /// Lower bound of the first expiry, or NEVER.
     next_expiry_ms: i64,
     /// The clock as the expiry cycle told it last; the marks of new segments count from here.
@@ -88,7 +93,7 @@ pub struct TableMemory {
     pub entries: usize,
     /// What the allocator of entries and segments holds, used or free.
     pub slab: usize,
-    /// Strings too big to lie in their entry.
+    /// What values have outside of their entries: strings too big to lie there.
     pub external: usize,
 }
 
@@ -156,7 +161,7 @@ impl<'a> Entry<'a> {
 
     /// Bytes that this key costs: its entry and what it points at, without its share of the index.
     pub fn alloc_size(&self) -> usize {
-        rounded(self.ptr.len()) + self.ptr.external_bytes()
+        rounded(self.ptr.len()) + self.ptr.outside_bytes()
     }
 }
 
@@ -219,7 +224,10 @@ impl EntryMut<'_> {
             }
             None if !self.ptr.has_expire() => {}
             // SAFETY: the entry's own value is what moves to the new cell.
-            _ => unsafe { self.relocate(self.ptr.body(), at_ms) },
+            _ => unsafe {
+                let body = self.ptr.take_body(&mut self.table.outside);
+                self.relocate(body, at_ms);
+            },
         }
     }
 
@@ -238,20 +246,21 @@ impl EntryMut<'_> {
         let key = old.key();
         let shape = Shape::of(key.len(), &body, expire_at_ms.is_some());
         let old_len = old.len();
-        self.table.external_bytes += body.external_bytes();
-        self.table.external_bytes -= old.external_bytes();
+        let table = &mut *self.table;
         // SAFETY: the old value is read no more: the entry is overwritten or freed below.
-        drop(unsafe { old.take_external() });
+        if let Some(value) = unsafe { old.take_garbage(&mut table.outside) } {
+            table.garbage.discard(value);
+        }
         if rounded(shape.len) == rounded(old_len) {
             // SAFETY: the cell has room, as both lengths round to the same; the old value was taken.
-            unsafe { old.rewrite(&shape, access, expire_at_ms, body) };
+            unsafe { old.rewrite(&shape, access, expire_at_ms, body, &mut table.outside) };
         } else {
-            let cell = self.table.slab.allocate(shape.len);
+            let cell = table.slab.allocate(shape.len);
             // SAFETY: the new cell is of that length, the old entry is live until it is freed, and was allocated with
             // its length.
             unsafe {
-                self.ptr = EntryPtr::write(cell, &shape, access, expire_at_ms, key, body);
-                self.table.slab.free(old.cell(), old_len);
+                self.ptr = EntryPtr::write(cell, &shape, access, expire_at_ms, key, body, &mut table.outside);
+                table.slab.free(old.cell(), old_len);
             }
         }
         self.replaced(expire_at_ms);
@@ -274,18 +283,17 @@ impl EntryMut<'_> {
     /// Writes the entry to another cell. Unlike that of `rewrite`, the body may lie in the entry, or be its own.
     ///
     /// # Safety
-    /// The body is, or takes the place of, all that the old value points at.
+    /// What the old value points at was taken, into this body or elsewhere.
     unsafe fn relocate(&mut self, body: Body<'_>, expire_at_ms: Option<i64>) {
         let old = self.ptr;
         let (key, old_len) = (old.key(), old.len());
         let shape = Shape::of(key.len(), &body, expire_at_ms.is_some());
-        self.table.external_bytes += body.external_bytes();
-        self.table.external_bytes -= old.external_bytes();
-        let cell = self.table.slab.allocate(shape.len);
+        let (access, table) = (old.access(), &mut *self.table);
+        let cell = table.slab.allocate(shape.len);
         // SAFETY: the new cell is of that length and apart from the old entry, which was allocated with its length.
         unsafe {
-            self.ptr = EntryPtr::write(cell, &shape, old.access(), expire_at_ms, key, body);
-            self.table.slab.free(old.cell(), old_len);
+            self.ptr = EntryPtr::write(cell, &shape, access, expire_at_ms, key, body, &mut table.outside);
+            table.slab.free(old.cell(), old_len);
         }
         self.replaced(expire_at_ms);
     }
@@ -305,7 +313,8 @@ impl Table {
             slab: Slab::new(),
             len: 0,
             expires_len: 0,
-            external_bytes: 0,
+            outside: OutsideBytes::NONE,
+            garbage: Garbage::new(),
             next_expiry_ms: NEVER,
             last_now_ms: 0,
             expire_cursor: 0,
@@ -428,9 +437,9 @@ impl Table {
     fn insert(&mut self, hash: u64, key: &[u8], body: Body<'_>, expire_at_ms: Option<i64>, access: u32) {
         let shape = Shape::of(key.len(), &body, expire_at_ms.is_some());
         let cell = self.slab.allocate(shape.len);
-        self.external_bytes += body.external_bytes();
         // SAFETY: the cell is new and of that length.
-        let entry = unsafe { EntryPtr::write(cell, &shape, access, expire_at_ms, key, body) };
+        let entry =
+            unsafe { EntryPtr::write(cell, &shape, access, expire_at_ms, key, body, &mut self.outside) };
         if self.directory.is_empty() {
             self.directory.start(Segment::new(self.version, self.last_now_ms), &mut self.slab);
         }
@@ -463,6 +472,23 @@ impl Table {
         }
     }
 
+    /// Frees a value that has left the table: now if that is little work, or else in slices, as all that is removed
+    /// or overwritten. See [`Table::free_garbage`].
+    pub fn discard(&mut self, value: OwnedValue) {
+        self.garbage.discard(value);
+    }
+
+    /// How many removed values wait to be freed.
+    #[inline]
+    pub fn garbage_len(&self) -> usize {
+        self.garbage.len()
+    }
+
+    /// Frees removed values, in all no more than `budget` (see [`OwnedValue::free_cost`]). Answers whether none is left.
+    pub fn free_garbage(&mut self, mut budget: usize) -> bool {
+        self.garbage.free_some(&mut budget)
+    }
+
     /// Removes a key. Answers whether it was there.
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> bool {
         let Some(entry) = self.unlink(hash, key) else { return false };
@@ -475,11 +501,10 @@ impl Table {
     pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         let entry = self.unlink(hash, key)?;
         let (expire_at_ms, access) = (entry.expire_at_ms(), entry.access());
-        self.external_bytes -= entry.external_bytes();
         let entry_len = entry.len();
         // SAFETY: the entry is out of the index and freed next, with the length it was allocated with.
         let value = unsafe {
-            let value = entry.take_value();
+            let value = entry.take_value(&mut self.outside);
             self.slab.free(entry.cell(), entry_len);
             value
         };
@@ -527,12 +552,15 @@ impl Table {
 
     /// Frees an entry that is out of the index.
     fn free_entry(&mut self, entry: EntryPtr) {
-        self.external_bytes -= entry.external_bytes();
         let len = entry.len();
         // SAFETY: nothing points at the entry any more, and it was allocated with its length.
-        unsafe {
-            drop(entry.take_external());
+        let value = unsafe {
+            let value = entry.take_garbage(&mut self.outside);
             self.slab.free(entry.cell(), len);
+            value
+        };
+        if let Some(value) = value {
+            self.garbage.discard(value);
         }
     }
 
@@ -567,7 +595,7 @@ impl Table {
             empty.slab.plain = self.slab.plain;
         }
         let old = std::mem::replace(self, empty);
-        DetachedTable { table: old, next: Some(0) }
+        DetachedTable { table: old, next: Some(0), slot: 0 }
     }
 
     /// Whether the table has asked for memory since this was called last.
@@ -589,7 +617,7 @@ impl Table {
             segments: self.slab.block_bytes(),
             entries: self.slab.used_bytes() - self.slab.block_bytes(),
             slab: self.slab.reserved_bytes(),
-            external: self.external_bytes,
+            external: self.outside.get(),
         }
     }
 
@@ -628,28 +656,25 @@ impl Table {
         self.snapshots -= 1;
     }
 
-    /// Entries per slot of the index, between 0 and 1.
-    pub fn load_factor(&self) -> f64 {
-        self.len as f64 / (self.directory.segment_count() * SEGMENT_SLOTS).max(1) as f64
-    }
-
     /// Whether there is memory that only a visit of the entries can free.
     fn needs_visit(&self) -> bool {
-        self.external_bytes > 0 || self.slab.large_count() > 0
+        self.outside != OutsideBytes::NONE || self.slab.large_count() > 0
     }
 
-    /// Frees what the entries of a segment hold outside the slab's chunks. The entries are not used again.
-    fn free_outside(&mut self, segment: *mut Segment) {
-        let (slab, external_bytes) = (&mut self.slab, &mut self.external_bytes);
-        // SAFETY: the segment is one of the directory's. Its entries are live until they are freed here, once: see
-        // `DetachedTable`, the only caller.
-        unsafe {
-            (*segment).visit_all(&mut |entry| {
-                *external_bytes -= entry.external_bytes();
-                let len = entry.len();
-                drop(entry.take_external());
-                slab.free_if_large(entry.cell(), len);
-            });
+    /// Frees what an entry holds outside of the slab's chunks.
+    ///
+    /// # Safety
+    /// The entry is not used again: the table is on its way out.
+    unsafe fn free_outside(&mut self, entry: EntryPtr) {
+        let len = entry.len();
+        // SAFETY: as promised by the caller; the entry was allocated with its length.
+        let value = unsafe {
+            let value = entry.take_garbage(&mut self.outside);
+            self.slab.free_if_large(entry.cell(), len);
+            value
+        };
+        if let Some(value) = value {
+            self.garbage.discard(value);
         }
     }
 }
@@ -666,35 +691,73 @@ impl Drop for Table {
 /// What [`Table::detach`] leaves to be freed. Dropping it frees the rest at once.
 pub struct DetachedTable {
     table: Table,
-    /// The first hash whose segment's entries are not freed yet.
+    /// The first hash of the segment whose entries are being freed. None: all are.
     next: Option<u64>,
+    /// Its first slot that was not looked at.
+    slot: usize,
 }
 
+/// What it costs to give a chunk back, in the units of [`OwnedValue::free_cost`].
+const CHUNK_COST: usize = CHUNK_LEN / BYTES_PER_COST;
+
 impl DetachedTable {
-    /// Frees the memory of some entries, at least `entry_count` unless fewer are left. Answers whether all is freed
-    /// but the index and the chunks, which dropping this does in short.
-    pub fn free_some(&mut self, entry_count: usize) -> bool {
-        let mut freed = 0;
-        while self.table.needs_visit()
-            && freed < entry_count
-            && let Some(hash) = self.next
-        {
+    /// Frees a part that costs about as much as `budget` (> 0) entries, or elements of collections. Answers whether all is
+    /// freed.
+    pub fn free_some(&mut self, mut budget: usize) -> bool {
+        if !self.free_entries(&mut budget) {
+            return false;
+        }
+        self.table.directory.free(&mut self.table.slab);
+        loop {
+            if self.table.slab.is_released() {
+                return true;
+            }
+            if budget == 0 {
+                return false;
+            }
+            // SAFETY: nothing in a chunk is used any more: entries hold nothing outside, and the index is gone.
+            unsafe { self.table.slab.release_chunk() };
+            budget = budget.saturating_sub(CHUNK_COST);
+        }
+    }
+
+    /// Frees what entries hold outside of the slab's chunks. Answers whether that is done.
+    fn free_entries(&mut self, budget: &mut usize) -> bool {
+        loop {
+            if !self.table.garbage.free_some(budget) {
+                return false;
+            }
+            let Some(hash) = self.next.filter(|_| self.table.needs_visit()) else { return true };
+            if *budget == 0 {
+                return false;
+            }
             let segment = self.table.directory.segment(hash);
-            self.table.free_outside(segment);
-            // SAFETY: the directory's segments are live.
-            unsafe {
-                freed += (*segment).len().max(1);
-                self.next = super::directory::end_of_prefix(hash, (*segment).depth());
+            while *budget > 0 && self.slot < SEGMENT_SLOTS && self.table.garbage.len() == 0 {
+                // SAFETY: the directory's segments are live, and so are their entries. Each is freed once, as slots
+                // are gone through in order.
+                unsafe {
+                    if let Some(entry) = (*segment).slot(self.slot) {
+                        self.table.free_outside(entry);
+                        *budget -= 1;
+                    }
+                }
+                self.slot += 1;
+            }
+            if self.slot == SEGMENT_SLOTS {
+                self.slot = 0;
+                // SAFETY: the directory's segments are live.
+                self.next = super::directory::end_of_prefix(hash, unsafe { (*segment).depth() });
+                // Empty slots are not for nothing either.
+                *budget = budget.saturating_sub(1);
             }
         }
-        !self.table.needs_visit() || self.next.is_none()
     }
 }
 
 impl Drop for DetachedTable {
     fn drop(&mut self) {
-        self.free_some(usize::MAX);
-        debug_assert!(!self.table.needs_visit());
+        let is_freed = self.free_some(usize::MAX);
+        debug_assert!(is_freed && !self.table.needs_visit());
     }
 }
 

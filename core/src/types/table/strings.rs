@@ -1,6 +1,6 @@
 //! Strings that change in place: APPEND, SETRANGE, SETBIT and the like.
 
-use super::super::entry::{Body, NewValue, ValueRef};
+use super::super::entry::{Body, ValueRef};
 use super::{EntryMut, Table};
 
 impl EntryMut<'_> {
@@ -9,12 +9,8 @@ impl EntryMut<'_> {
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
         self.written();
         if self.ptr.is_big() {
-            let capacity = self.ptr.external_bytes();
             // SAFETY: the value is a big string, and the table is borrowed exclusively for the result's lifetime.
-            let bytes = unsafe { self.ptr.big_mut(len_min) };
-            self.table.external_bytes += self.ptr.external_bytes();
-            self.table.external_bytes -= capacity;
-            return bytes;
+            return unsafe { self.ptr.big_mut(len_min, &mut self.table.outside) };
         }
         let mut digits = itoa::Buffer::new();
         let old = match self.ptr.value() {
@@ -34,7 +30,7 @@ impl EntryMut<'_> {
         // SAFETY: the table is borrowed exclusively for the result's lifetime, and the value is of the kind told.
         unsafe {
             if self.ptr.is_big() {
-                self.ptr.big_mut(0)
+                self.ptr.big_mut(0, &mut self.table.outside)
             } else {
                 self.ptr.inline_mut(0).expect("a string always has room for itself")
             }
@@ -57,21 +53,5 @@ impl Table {
         let len = entry.string_len();
         entry.string_mut(len + bytes.len())[len..].copy_from_slice(bytes);
         Some(len + bytes.len())
-    }
-
-    /// Overwrites a part of the value of a key, which grows by zeros as far as needed. Answers its new length, or
-    /// None if there is no such key.
-    pub fn set_range(&mut self, hash: u64, key: &[u8], offset: usize, bytes: &[u8]) -> Option<usize> {
-        let mut entry = self.get_mut(hash, key)?;
-        let end = offset + bytes.len();
-        let string = entry.string_mut(end);
-        string[offset..end].copy_from_slice(bytes);
-        Some(string.len())
-    }
-
-    /// Creates a key with a string of `len` zeros to be written over, or replaces one: what SETRANGE and SETBIT do
-    /// to a key that is not there.
-    pub fn set_zeros(&mut self, hash: u64, key: &[u8], len: usize) {
-        self.set(hash, key, NewValue::OwnedRaw(vec![0; len]), super::SetExpire::Clear);
     }
 }

@@ -52,6 +52,15 @@ fn a_value_that_was_set_is_found_and_one_that_was_not_is_not() {
     assert_eq!((table.len(), table.expires_len()), (0, 0));
 }
 
+/// What SETRANGE does to a key that is there.
+fn set_range(table: &mut Table, key: &[u8], offset: usize, bytes: &[u8]) -> Option<usize> {
+    let mut entry = table.get_mut(hash_key(key), key)?;
+    let end = offset + bytes.len();
+    let string = entry.string_mut(end);
+    string[offset..end].copy_from_slice(bytes);
+    Some(string.len())
+}
+
 /// Miri runs some thousand times slower than the machine.
 fn rounds(count: usize) -> usize {
     if cfg!(miri) { count / 100 } else { count }
@@ -134,7 +143,7 @@ fn encodings_are_those_that_redis_reports() {
     table.put(hash, taken);
     assert_eq!(encoding(&table), "raw");
     table.set(hash, b"s", NewValue::Int(12), SetExpire::Clear);
-    assert_eq!(table.set_range(hash, b"s", 1, b""), Some(2));
+    assert_eq!(set_range(&mut table, b"s", 1, b""), Some(2));
     assert_eq!(table.get(hash, b"s").unwrap().value(), ValueRef::Str(b"12"));
     assert_eq!(encoding(&table), "raw");
 }
@@ -193,7 +202,7 @@ fn the_load_stays_in_a_narrow_band_while_the_table_grows() {
     for number in 60_000..500_000 {
         fill(&mut table, number..number + 1);
         if number % 500 == 0 {
-            let load = table.load_factor();
+            let load = table.len() as f64 / (table.directory.segment_count() * SEGMENT_SLOTS) as f64;
             assert!((LOAD_MIN..LOAD_MAX).contains(&load), "{load} at {number} keys");
         }
     }
@@ -223,6 +232,55 @@ fn a_detached_table_is_freed_in_slices() {
     .join()
     .unwrap();
     assert_eq!(table.len(), 100);
+}
+
+#[test]
+fn a_slice_of_a_detached_table_keeps_to_its_budget_within_a_segment_and_within_a_value() {
+    const BUDGET: usize = 50;
+    let mut table = Table::new();
+    for number in 0..300 {
+        set(&mut table, &number_key(number), NewValue::Str(&[b'v'; 5_000]), SetExpire::Clear);
+    }
+    let big_len = 200 * BYTES_PER_COST;
+    set(&mut table, b"big", NewValue::Owned(vec![0; big_len]), SetExpire::Clear);
+    let mut detached = table.detach();
+    let mut slices = 0;
+    let mut left = detached.table.memory().external;
+    assert_eq!(left, 300 * 5_000 + big_len);
+    while !detached.free_some(BUDGET) {
+        slices += 1;
+        let external = detached.table.memory().external;
+        assert!(left - external <= BUDGET * 5_000 + big_len, "{left} {external}");
+        left = external;
+    }
+    // 300 small values, a big one that costs 200, and a chunk.
+    assert!((300 + 200) / BUDGET <= slices && slices <= (300 + 200) / BUDGET + 4, "{slices}");
+}
+
+#[test]
+fn a_removed_or_overwritten_value_that_is_big_is_freed_in_slices() {
+    let mut table = Table::new();
+    let big = || NewValue::Owned(vec![0; 300 * BYTES_PER_COST]);
+    let hash = hash_key(b"a");
+    for remove in [
+        &|table: &mut Table| _ = table.remove(hash, b"a"),
+        &|table: &mut Table| _ = table.set(hash, b"a", NewValue::Int(1), SetExpire::Clear),
+        &|table: &mut Table| table.get_mut(hash, b"a").unwrap().set_int(1),
+        &|table: &mut Table| _ = table.expire_due(6, 100, &mut |_| true),
+        &|table: &mut Table| {
+            let taken = table.take(hash, b"a").unwrap();
+            table.discard(taken.value);
+        },
+    ] as [&dyn Fn(&mut Table); 5]
+    {
+        table.set(hash, b"a", big(), SetExpire::At(5));
+        assert_eq!((table.garbage_len(), table.memory().external), (0, 300 * BYTES_PER_COST));
+        remove(&mut table);
+        assert_eq!((table.garbage_len(), table.memory().external), (1, 0));
+        assert!(!table.free_garbage(200));
+        assert!(table.free_garbage(200));
+        assert_eq!(table.garbage_len(), 0);
+    }
 }
 
 #[test]

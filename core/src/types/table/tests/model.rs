@@ -136,7 +136,7 @@ impl Model {
             17 => {
                 let bytes = self.bytes();
                 let offset = self.random.below(1500) as usize;
-                let len = self.table.set_range(hash, &key, offset, &bytes);
+                let len = set_range(&mut self.table, &key, offset, &bytes);
                 if let Some(known) = self.known.get_mut(&key) {
                     let mut all = as_string(&known.value);
                     all.resize(all.len().max(offset + bytes.len()), 0);
@@ -177,7 +177,7 @@ impl Model {
         self.table.for_each(&mut |entry| {
             seen += 1;
             assert!(self.known.contains_key(entry.key()));
-            external += entry.ptr.external_bytes();
+            external += entry.ptr.outside_bytes();
             entry_bytes += rounded(entry.ptr.len());
         });
         assert_eq!(seen, self.known.len());

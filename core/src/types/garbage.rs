@@ -1,0 +1,110 @@
+//! Garbage: what removed values still hold, to be freed in slices.
+//!
+//! Freeing a hash of a million fields, or a string of 512 MiB, takes longer than anybody may have to wait for. So a value
+//! that costs more than [`FREE_AT_ONCE_MAX`] goes to its table's garbage whoever removes it, be it DEL, an overwrite or an
+//! expiry, and the shard frees a slice of that a turn. The rest is freed on the spot.
+
+use super::entry::OwnedValue;
+use std::collections::VecDeque;
+
+/// Values that cost no more are freed at once. In units of [`OwnedValue::free_cost`].
+pub const FREE_AT_ONCE_MAX: usize = 64;
+
+/// Bytes of an allocation that are given back for the price of one element: four pages, which the kernel takes about as
+/// long for as the allocator for a small cell that no cache holds.
+pub(super) const BYTES_PER_COST: usize = 16 << 10;
+
+impl OwnedValue {
+    /// How much work it is to free the value: 1 for each element, and for each 16 KiB of a string.
+    pub fn free_cost(&self) -> usize {
+        match self {
+            OwnedValue::Int(_) => 1,
+            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => 1 + bytes.capacity() / BYTES_PER_COST,
+        }
+    }
+
+    /// Frees a part of the value that costs no more than `budget`, which is reduced by that. Answers whether nothing is
+    /// left. The value is good for nothing else from here on.
+    pub fn free_some(&mut self, budget: &mut usize) -> bool {
+        let cost = self.free_cost();
+        if cost <= *budget {
+            *budget -= cost;
+            *self = OwnedValue::Int(0);
+            return true;
+        }
+        match self {
+            OwnedValue::Int(_) => {}
+            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => {
+                // The allocator gives the end of a big allocation back without moving its beginning.
+                bytes.clear();
+                bytes.shrink_to(bytes.capacity() - *budget * BYTES_PER_COST);
+            }
+        }
+        *budget = 0;
+        false
+    }
+}
+
+/// Values on their way out.
+#[derive(Default)]
+pub(super) struct Garbage {
+    values: VecDeque<OwnedValue>,
+}
+
+impl Garbage {
+    pub(super) const fn new() -> Self {
+        Self { values: VecDeque::new() }
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Frees a value, now or later.
+    pub(super) fn discard(&mut self, value: OwnedValue) {
+        if value.free_cost() > FREE_AT_ONCE_MAX {
+            self.values.push_back(value);
+        }
+    }
+
+    /// Frees what costs no more than `budget`, which is reduced by that. Answers whether nothing is left.
+    pub(super) fn free_some(&mut self, budget: &mut usize) -> bool {
+        while let Some(value) = self.values.front_mut() {
+            if *budget == 0 || !value.free_some(budget) {
+                return false;
+            }
+            self.values.pop_front();
+        }
+        self.values = VecDeque::new();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_big_value_is_freed_by_its_budget_and_a_small_one_at_once() {
+        let mut garbage = Garbage::new();
+        garbage.discard(OwnedValue::Str(vec![0; 64 * BYTES_PER_COST - 1]));
+        garbage.discard(OwnedValue::Int(1));
+        assert_eq!(garbage.len(), 0);
+        garbage.discard(OwnedValue::Raw(vec![0; 640 * BYTES_PER_COST]));
+        garbage.discard(OwnedValue::Str(vec![0; 64 * BYTES_PER_COST]));
+        assert_eq!(garbage.len(), 2);
+        let mut slices = 0;
+        loop {
+            let mut budget = 100;
+            let done = garbage.free_some(&mut budget);
+            slices += 1;
+            assert_eq!(done, budget > 0);
+            if done {
+                break;
+            }
+        }
+        // 641 and 65.
+        assert_eq!((slices, garbage.len()), (8, 0));
+    }
+}

@@ -1,6 +1,7 @@
 //! One connection's session: what Redis' CLIENT commands show and set.
 
 use crate::command::Call;
+use crate::command::admission::Caller;
 use crate::command::placement::{Placement, Routes, Shards};
 use crate::command::queue::Queue;
 use crate::command::table::{CommandId, CommandTable, Entry};
@@ -169,6 +170,8 @@ pub struct Client {
     /// The accepted socket, as CLIENT LIST shows it.
     pub fd: i32,
     pub unix_socket: bool,
+    /// On this machine: a loopback address or a unix socket.
+    pub is_local: bool,
     pub reply_mode: ReplyMode,
     pub no_touch: bool,
     pub no_evict: bool,
@@ -204,6 +207,7 @@ impl Client {
             laddr: String::new(),
             fd: -1,
             unix_socket: false,
+            is_local: false,
             reply_mode: ReplyMode::On,
             no_touch: false,
             no_evict: false,
@@ -232,8 +236,19 @@ impl Client {
         self.multi.as_deref().map(QueueSize::of).or(self.executing)
     }
 
-    /// Whether the client sits on this machine: a loopback address or a unix socket.
-    pub fn is_local(&self) -> bool {
-        self.unix_socket || self.addr.starts_with("127.0.0.1:") || self.addr.starts_with("[::1]:")
+    /// What admission asks of it.
+    #[inline(always)]
+    pub fn caller(&self) -> Caller {
+        Caller {
+            authenticated: self.authenticated,
+            is_local: self.is_local,
+            queued_flags: self.multi.as_deref().map(|multi| multi.flags),
+        }
+    }
+
+    /// Notes where the client is: its address as CLIENT LIST shows it, and whether it came over a unix socket.
+    pub fn set_peer(&mut self, addr: String, unix_socket: bool) {
+        self.is_local = unix_socket || addr.starts_with("127.0.0.1:") || addr.starts_with("[::1]:");
+        (self.addr, self.unix_socket) = (addr, unix_socket);
     }
 }

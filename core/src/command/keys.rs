@@ -104,6 +104,14 @@ pub fn each(row: &Command, args: Argv<'_>, mut found: impl FnMut(usize, u32)) {
     }
 }
 
+/// The same for all keys that a request reads or changes, also those that its key specs do not tell.
+pub fn each_locked(row: &Command, args: Argv<'_>, mut found: impl FnMut(usize, u32)) {
+    each(row, args, &mut found);
+    if let Some(unlisted) = row.unlisted_key {
+        unlisted(args).into_iter().for_each(|at| found(at, key_flag::RO));
+    }
+}
+
 fn find(spec: &KeySpec, args: Argv<'_>, found: &mut impl FnMut(usize, u32)) {
     let argc = args.len();
     let begin = match spec.begin {

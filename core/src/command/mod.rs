@@ -4,6 +4,7 @@
 //! their functions, a file a family. A handler over keys gets a [`Ctx`], one over its connection a
 //! [`SessionCtx`]. It replies, or returns a [`CommandError`] having changed nothing.
 
+pub mod admission;
 pub mod args;
 pub mod docs;
 pub mod error;
@@ -11,6 +12,7 @@ pub mod gate;
 pub mod handlers;
 pub mod keys;
 pub mod placement;
+pub mod program;
 pub mod queue;
 pub mod route;
 pub mod syntax;
@@ -24,7 +26,7 @@ use crate::command::table::CommandId;
 use crate::protocol::Argv;
 use crate::protocol::reply::{Reply, Resp};
 use crate::shard::Shard;
-use crate::shard::blocking::Wish;
+use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::types::hash::hash_key;
 use crate::worker::{Connection, Worker};
 use smallvec::SmallVec;
@@ -79,6 +81,8 @@ pub struct Ctx<'a> {
     pub args: Argv<'a>,
     /// The hashes of its keys, in order, if these have been fetched from memory already; else none.
     pub fetched: &'a [u64],
+    /// For a blocking command that has waited: the argument that is the key it is served from.
+    pub served_from: Option<u32>,
     pub reply: Reply<'a>,
 }
 
@@ -122,17 +126,22 @@ impl<'a> Ctx<'a> {
     /// Where a blocking command may look for something to take. `keys`: the arguments that are the keys it waits for.
     /// That is all of them, or, if it has waited and one of them is there for it now, that one.
     pub fn takes_from(&self, keys: Range<usize>) -> Range<usize> {
-        match self.shard.blocking.offered() {
+        match self.served_from {
             Some(position) => position as usize..position as usize + 1,
             None => keys,
         }
     }
 
-    /// A blocking command has found nothing to take and changed nothing: it waits until one of `keys` (arguments) is
-    /// there, at most until `deadline_ms`. What it has replied is what the client gets when the time is up, and at
-    /// once where a command must not wait (in EXEC).
-    pub fn block(&mut self, keys: Range<usize>, deadline_ms: Option<i64>) {
-        self.shard.blocking.set_wish(Wish { keys: keys.start as u32..keys.end as u32, deadline_ms });
+    /// What a blocking command returns that has found nothing to take, changed nothing and replied nothing: it waits
+    /// until one of `keys` (arguments) is there, at most until `deadline_ms`. Its client gets `on_timeout` when the time is
+    /// up, and at once where a command must not wait (in EXEC).
+    pub fn block(
+        &self,
+        keys: Range<usize>,
+        deadline_ms: Option<i64>,
+        on_timeout: TimeoutReply,
+    ) -> CommandResult<Option<BlockRequest>> {
+        Ok(Some(BlockRequest { keys: keys.start as u32..keys.end as u32, deadline_ms, on_timeout }))
     }
 }
 

@@ -91,6 +91,8 @@ impl Routes {
             KeyShape::Complex => match route::scope(row, args, shards.count) {
                 Scope::Session | Scope::Multi | Scope::Exec if row.selects.is_some() => Placement::Settled,
                 Scope::Session | Scope::Multi | Scope::Exec => Placement::Session,
+                // Within a transaction, it has one moment on all shards.
+                Scope::Every(_) if row.has(flag::AFTER_SERVING) => Placement::Every(KeyspaceLock::All),
                 Scope::Every(lock) => Placement::Every(lock),
                 Scope::Shard(shard) | Scope::Walk { shard, .. } => self.add_keys_on(shard, row, args),
                 Scope::Keys | Scope::Watch => self.add_keys(row, args, shards),
@@ -149,7 +151,7 @@ impl Routes {
 
     /// Adds the keys of a command that runs on `shard`, wherever they are.
     fn add_keys_on(&mut self, shard: usize, row: &Command, args: Argv<'_>) -> Placement {
-        keys::each(row, args, |at, flags| {
+        keys::each_locked(row, args, |at, flags| {
             self.keys.push(RoutedKey {
                 hash: hash_key(args.arg(at)),
                 arg: at as u32,

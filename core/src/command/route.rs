@@ -88,8 +88,13 @@ fn one_or_many<'a>(mut keys: impl Iterator<Item = &'a [u8]>, home: usize, shard_
 }
 
 /// The locks a command needs on a shard which runs it whole, for the moment of its run.
-pub fn instant_locks(row: &Command, args: Argv<'_>) -> SmallVec<[KeyLock; 4]> {
-    keys::positions(row, args).iter().map(|&(at, flags)| lock(args.arg(at), flags)).collect()
+pub fn lock_set(entry: &Entry, args: Argv<'_>, shard_count: usize) -> LockSet {
+    if needs_whole_shard(entry, args, shard_count) {
+        return LockSet::Whole;
+    }
+    let mut locks = SmallVec::new();
+    keys::each_locked(entry.row, args, |at, flags| locks.push(lock(args.arg(at), flags)));
+    LockSet::Keys(locks)
 }
 
 /// The same for several commands.
@@ -100,17 +105,16 @@ pub fn queue_locks<'a>(
 ) -> LockSet {
     let mut locks = SmallVec::new();
     for (call, args) in commands {
-        let entry = table.entry(call.command);
-        if needs_whole_shard(entry, args, shard_count) {
-            return LockSet::Whole;
+        match lock_set(table.entry(call.command), args, shard_count) {
+            LockSet::Whole => return LockSet::Whole,
+            LockSet::Keys(keys) => locks.extend(keys),
         }
-        locks.extend(instant_locks(entry.row, args));
     }
     LockSet::Keys(locks)
 }
 
 /// Whether a command reads or changes keys that none of its arguments names.
-pub fn needs_whole_shard(entry: &Entry, args: Argv<'_>, shard_count: usize) -> bool {
+fn needs_whole_shard(entry: &Entry, args: Argv<'_>, shard_count: usize) -> bool {
     entry.row.has(flag::TOUCHES_ARBITRARY_KEYS)
         || entry.shape == KeyShape::Complex
             && matches!(complex(entry.row, args, 0, shard_count), Route::Every(KeyspaceLock::All))

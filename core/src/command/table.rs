@@ -9,8 +9,10 @@
 
 use crate::command::docs::Docs;
 use crate::command::keys::{KeyPositions, KeySpec};
+use crate::command::program::ProgramCtx;
 use crate::command::{CommandResult, Ctx, SessionCtx};
 use crate::protocol::Argv;
+use crate::shard::blocking::BlockRequest;
 use smallvec::SmallVec;
 
 /// What a command does, in the bits of `COMMAND INFO`.
@@ -41,8 +43,13 @@ pub mod flag {
     pub const ALLOW_BUSY: u64 = 1 << 23;
     /// RANDOMKEY and SCAN: keys that no argument names.
     pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 24;
-    /// Runs at once also after MULTI. Not shown by COMMAND INFO.
+    /// Runs at once also after MULTI. This flag, as those that follow, is not shown by COMMAND INFO.
     pub const RUNS_IN_MULTI: u64 = 1 << 32;
+    /// Runs on every shard without locks, and shows or ends what the serving of waiting clients changes (CLIENT UNBLOCK, CLIENT
+    /// KILL, DBSIZE): while clients are being served anywhere it runs under the lock of the whole keyspace, behind them.
+    pub const AFTER_SERVING: u64 = 1 << 33;
+    /// Every row has it: what concerns all commands concerns this flag.
+    pub const ANY: u64 = 1 << 63;
 }
 
 /// ACL categories, in Redis' order.
@@ -132,6 +139,10 @@ pub enum Merge {
 pub enum Run {
     /// Over keys: runs where they live, knows no connection.
     Keys(fn(&mut Ctx<'_>) -> CommandResult),
+    /// Over keys, and it may wait for one: see [`Ctx::block`].
+    Blocking(fn(&mut Ctx<'_>) -> CommandResult<Option<BlockRequest>>),
+    /// Where its keys live, and it calls other commands.
+    Program(fn(&mut ProgramCtx<'_>) -> CommandResult),
     /// Over the connection or the whole worker.
     Session(fn(&mut SessionCtx<'_>) -> CommandResult),
     /// A container (CLIENT, CONFIG): only its subcommands run.
@@ -153,6 +164,8 @@ pub struct Command {
     /// Finds the keys where the key specs do not say all about them (what SET does to its key, where SORT
     /// stores); instead of the specs.
     pub find_keys: Option<fn(args: Argv<'_>, found: &mut KeyPositions)>,
+    /// The argument that is a key which it reads, though its key specs do not say so (DEBUG OBJECT): for locks alone.
+    pub unlisted_key: Option<fn(args: Argv<'_>) -> Option<usize>>,
     /// The database of the key at an argument, where it is not the selected one (COPY's DB option), one of
     /// `db_count`. Bad input gives any database that exists: the handler will refuse it.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
@@ -187,6 +200,24 @@ impl Command {
         Command::row(name, arity, Scope::Keys, Run::Keys(run))
     }
 
+    /// A command over keys that may wait for one.
+    pub const fn blocking(
+        name: &'static str,
+        arity: i32,
+        run: fn(&mut Ctx<'_>) -> CommandResult<Option<BlockRequest>>,
+    ) -> Command {
+        Command::row(name, arity, Scope::Keys, Run::Blocking(run)).flags(flag::BLOCKING)
+    }
+
+    /// A command over keys that calls other commands.
+    pub const fn program(
+        name: &'static str,
+        arity: i32,
+        run: fn(&mut ProgramCtx<'_>) -> CommandResult,
+    ) -> Command {
+        Command::row(name, arity, Scope::Keys, Run::Program(run))
+    }
+
     /// A command over its connection or its worker.
     pub const fn session(
         name: &'static str,
@@ -207,12 +238,13 @@ impl Command {
         Command {
             name,
             arity,
-            flags: 0,
+            flags: flag::ANY,
             categories: 0,
             keys: &[],
             scope,
             merge: Merge::CheckOut,
             find_keys: None,
+            unlisted_key: None,
             key_db: selected_db,
             selects: None,
             run,
@@ -259,6 +291,11 @@ impl Command {
         self
     }
 
+    pub const fn unlisted_key(mut self, unlisted_key: fn(Argv<'_>) -> Option<usize>) -> Command {
+        self.unlisted_key = Some(unlisted_key);
+        self
+    }
+
     pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32, usize) -> u32) -> Command {
         self.key_db = key_db;
         self
@@ -286,6 +323,11 @@ impl Command {
 
     pub const fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether it runs beside its connection, or over a whole worker, and not over keys alone.
+    pub const fn is_over_session(&self) -> bool {
+        matches!(self.run, Run::Session(_) | Run::Container)
     }
 
     /// Explicit categories and those that Redis derives from the flags.

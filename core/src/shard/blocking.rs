@@ -1,8 +1,8 @@
 //! Commands that wait for a key (BLPOP and its kin): who waits on which key of this shard, in which order, and which
 //! key is being given to whom.
 //!
-//! A blocking command runs first like any other. Where it finds nothing to take, its handler says so
-//! ([`Ctx::block`](crate::command::Ctx::block)) and, before anything else can touch the keys, a *wait* is left on each
+//! A blocking command runs first like any other. Where it finds nothing to take, its handler returns a [`BlockRequest`]
+//! ([`Ctx::block`](crate::command::Ctx::block)), and, before anything else can touch the keys, a *wait* is left on each
 //! of them at the shard that owns it. The client's own shard, its *home*, keeps the deadline and decides all that can
 //! happen to a wait but once: to be served, to run out of time, to be ended by CLIENT UNBLOCK or by the client's leaving.
 //!
@@ -41,7 +41,7 @@
 
 use super::Shard;
 use crate::command::{Call, Key};
-use crate::protocol::OwnedArgv;
+use crate::protocol::{OwnedArgv, Reply};
 use crate::shard::lock::{KeyLock, LockSet, LockTable, Ticket};
 use crate::shard::message::Token;
 use crate::types::hash::hash_key;
@@ -67,13 +67,30 @@ pub struct OfferId {
     pub position: u32,
 }
 
-/// What a command wants that found nothing to take.
+/// What a blocking command wants that found nothing to take.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Wish {
+pub struct BlockRequest {
     /// The arguments that are the awaited keys.
     pub keys: Range<u32>,
     /// Until when; unix time in milliseconds. `None`: for ever.
     pub deadline_ms: Option<i64>,
+    pub on_timeout: TimeoutReply,
+}
+
+/// What the client of a blocking command gets when its time is up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimeoutReply {
+    Null,
+    NullArray,
+}
+
+impl TimeoutReply {
+    pub fn write(self, reply: &mut Reply<'_>) {
+        match self {
+            TimeoutReply::Null => reply.null(),
+            TimeoutReply::NullArray => reply.null_array(),
+        }
+    }
 }
 
 /// What home says to an offer.
@@ -89,8 +106,8 @@ pub enum Verdict {
 
 /// What shards say to each other about waits.
 pub enum WaitMessage {
-    /// To home: your client's command found nothing, and waits here. `reply`: what it gets when its time is up.
-    Waits { token: Token, wish: Wish, reply: Vec<u8> },
+    /// To home: your client's command found nothing, and waits here.
+    Waits { token: Token, request: BlockRequest },
     /// To home: a key is there for it.
     Offer { wait: WaitId, offer: OfferId },
     /// To the shard that offered.
@@ -160,10 +177,8 @@ pub struct Blocking {
     /// Locks whose service may be able to go on.
     due: VecDeque<u64>,
     next_offer: u64,
-    /// While a command runs for a key on offer: the key's position.
-    offered: Option<u32>,
-    /// What the running command wants, if it has found nothing.
-    wish: Option<Wish>,
+    /// How many services there are.
+    service_count: usize,
 }
 
 /// What a service does next.
@@ -182,6 +197,11 @@ impl Blocking {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.spots.is_empty()
+    }
+
+    /// How many services are under way: keys that have changed, and whose waiting clients have not all been asked yet.
+    pub fn service_count(&self) -> usize {
+        self.service_count
     }
 
     /// Commands that wait here.
@@ -272,6 +292,7 @@ impl Blocking {
     fn begin_service(&mut self, lock: u64, hold: Hold, after: Option<Ticket>) {
         let spot = self.spots.get_mut(&lock).expect("a service is for those who wait");
         spot.service = Some(Service { hold, after, offer: None });
+        self.service_count += 1;
         self.due.push_back(lock);
     }
 
@@ -295,6 +316,7 @@ impl Blocking {
             queue.passed = 0;
         }
         spot.service = None;
+        self.service_count -= 1;
         self.tidy(lock);
         Next::End(ticket)
     }
@@ -369,27 +391,6 @@ impl Blocking {
         if spot.queues.is_empty() && spot.service.is_none() {
             self.spots.remove(&lock);
         }
-    }
-
-    /// The key position on offer to the running command.
-    #[inline]
-    pub fn offered(&self) -> Option<u32> {
-        self.offered
-    }
-
-    /// What follows runs for the key at this position, until it is set to `None`.
-    pub fn set_offered(&mut self, position: Option<u32>) {
-        self.offered = position;
-    }
-
-    /// The running command has found nothing.
-    pub fn set_wish(&mut self, wish: Wish) {
-        self.wish = Some(wish);
-    }
-
-    /// What the last command wanted, if it found nothing.
-    pub fn take_wish(&mut self) -> Option<Wish> {
-        self.wish.take()
     }
 }
 

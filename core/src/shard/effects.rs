@@ -283,6 +283,16 @@ impl EffectLog {
         self.scope = Scope::Local;
     }
 
+    /// The same, unless what is to run is part of a transaction already, whose effects then take it in. Returns whether
+    /// [`EffectLog::end_local`] has to follow.
+    pub fn begin_nested(&mut self) -> bool {
+        let is_outermost = self.is_on && self.scope == Scope::Command;
+        if is_outermost {
+            self.scope = Scope::Local;
+        }
+        is_outermost
+    }
+
     /// Whether such a transaction is under way.
     pub fn is_local(&self) -> bool {
         self.scope == Scope::Local

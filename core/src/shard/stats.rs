@@ -165,6 +165,8 @@ shard_stats! {
     /// Clients connected now.
     clients,
     blocked_clients,
+    /// Keys that have changed, and whose waiting clients are being asked still.
+    services,
     /// Commands run on this shard, wherever their clients are.
     commands_processed,
     /// Of those, how many came from another shard's clients.

@@ -76,12 +76,12 @@
 //! then, on which shards, and who serves it, is not its concern:
 //!
 //! ```text
-//! const BTAKE: Command = Command::keys("btake", -3, btake)
-//!     .flags(flag::WRITE | flag::BLOCKING)
+//! const BTAKE: Command = Command::blocking("btake", -3, btake)
+//!     .flags(flag::WRITE)
 //!     .acl(acl::STRING)
 //!     .at(&[KeySpec::range(1, -2, 1, TAKEN)]);
 //!
-//! fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
+//! fn btake(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
 //!     let keys = 1..ctx.args.len() - 1;
 //!     let deadline_ms = args::deadline_ms(ctx.arg(keys.end), ctx.shard.now_ms)?;
 //!
@@ -91,21 +91,18 @@
 //!             ctx.reply.array(2);
 //!             ctx.reply.bulk(ctx.args.arg(at));
 //!             ctx.reply.bulk(&word);
-//!             return Ok(());
+//!             return Ok(None);
 //!         }
 //!     }
 //!
-//!     ctx.reply.null_array();
-//!     ctx.block(keys, deadline_ms);
-//!     Ok(())
+//!     ctx.block(keys, deadline_ms, TimeoutReply::NullArray)
 //! }
 //! ```
 //!
 //! [`Ctx::takes_from`](crate::command::Ctx::takes_from) is all keys at the first run, and the one that is there when it
 //! is woken. Its [effect](crate::command::Ctx::effect) names the key that it took from: at another time another one may
-//! be the first that is there. What it has replied when it calls
-//! [`Ctx::block`](crate::command::Ctx::block) is what the client gets when the time is up, and in EXEC, where nobody waits,
-//! at once. A row that would not take whatever is there (BLPOP of a string) has a
+//! be the first that is there. What it returns by [`Ctx::block`](crate::command::Ctx::block) says also what the client gets
+//! when the time is up, and in EXEC, where nobody waits, at once. A row that would not take whatever is there (BLPOP of a string) has a
 //! [`ready`](crate::command::table::Command::ready) of its own. A mover (BMOVE in the tests) differs in one more key spec.
 //! The way of a wait is [`blocking`](crate::shard::blocking)'s.
 //!

@@ -4,12 +4,15 @@
 use super::Worker;
 use super::connection::Hold;
 use super::pipeline::Flow;
+use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
-use crate::command::table::{Entry, flag};
+use crate::command::table::Entry;
 use crate::command::{Call, Ctx, keys};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
-use crate::shard::blocking::{NewWait, Next, OfferId, Verdict, Wait, WaitId, WaitMessage, Wish};
+use crate::shard::blocking::{
+    BlockRequest, NewWait, Next, OfferId, TimeoutReply, Verdict, Wait, WaitId, WaitMessage,
+};
 use crate::shard::lock::{KeyLock, LockSet, Ticket};
 use crate::shard::message::{Message, ParkedCommand, Token};
 use crate::shard::slot::shard_of;
@@ -36,8 +39,7 @@ struct Waiting {
     /// The arguments that are the awaited keys.
     keys: Range<u32>,
     deadline_ms: Option<i64>,
-    /// The reply when the time is up.
-    reply: Vec<u8>,
+    on_timeout: TimeoutReply,
     /// Where it waits.
     shards: SmallVec<[usize; 2]>,
     /// An offer has been accepted, and what comes of it is not known yet.
@@ -97,8 +99,8 @@ impl GuestWaits {
 
 // A command's way until it waits.
 impl Worker {
-    /// Starts a command that may wait, and whose keys are all on `shard`. It is alone in its connection's pipeline.
-    pub(super) fn begin_blocking(
+    /// Sends a command that may wait to `shard`, where its keys are.
+    pub(super) fn send_blocking(
         &mut self,
         at: usize,
         entry: &'static Entry,
@@ -106,36 +108,21 @@ impl Worker {
         args: Argv<'_>,
         shard: usize,
     ) -> Flow {
-        let home = self.shard.index;
-        let parks = shard == home && !self.shard.locks.is_empty() && self.must_park(entry, args);
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let token = connection.await_reply(at);
-        if shard == home && !parks {
-            let mut out = self.take_buffer();
-            let wish = self.run_blocking(entry, &call, args, &mut out);
-            match wish {
-                None => {
-                    self.fulfil(token, &out);
-                    self.give_buffer(out);
-                    return Flow::Next;
-                }
-                Some(wish) => {
-                    self.hold_for_blocking(entry, call, token, OwnedArgv::from_argv(args));
-                    self.wait_here(home, token, call, args, wish, out);
-                }
-            }
-            return Flow::Stop;
-        }
         self.hold_for_blocking(entry, call, token, OwnedArgv::from_argv(args));
-        if parks {
-            self.park(entry, ParkedCommand { home, token, call, args: OwnedArgv::from_argv(args) });
-        } else {
-            self.batch(shard, token, call, args);
-        }
+        self.batch(shard, token, call, args);
         Flow::Stop
     }
 
-    fn hold_for_blocking(&mut self, entry: &'static Entry, call: Call, token: Token, args: OwnedArgv) {
+    /// A connection has called a command that may wait, and whose reply comes later.
+    pub(super) fn hold_for_blocking(
+        &mut self,
+        entry: &'static Entry,
+        call: Call,
+        token: Token,
+        args: OwnedArgv,
+    ) {
         let connection = self.connections[token.conn as usize].as_deref_mut().expect("it has called");
         connection.hold = Some(Hold::Blocking);
         let blocked = Blocked { entry, call, token, args, waiting: None };
@@ -143,60 +130,27 @@ impl Worker {
         debug_assert!(earlier.is_none(), "a client is blocked in one command");
     }
 
-    /// Runs a blocking command. If it found nothing, returns what it wants, and `out` has what its client gets when the
-    /// time is up.
-    fn run_blocking(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        out: &mut Vec<u8>,
-    ) -> Option<Wish> {
-        // One that did not wait may have left its wish: in EXEC nobody asks.
-        self.shard.blocking.take_wish();
-        self.run(entry, call, args, None, out);
-        self.shard.blocking.take_wish()
-    }
-
-    /// Runs a blocking command whose keys are all here. Returns whether it has replied, else it waits.
-    pub(super) fn run_or_wait(
-        &mut self,
-        entry: &'static Entry,
-        home: usize,
-        token: Token,
-        call: &Call,
-        args: Argv<'_>,
-        out: &mut Vec<u8>,
-    ) -> bool {
-        let start = out.len();
-        let Some(wish) = self.run_blocking(entry, call, args, out) else { return true };
-        let reply = out.split_off(start);
-        self.wait_here(home, token, *call, args, wish, reply);
-        false
-    }
-
     /// Has a command wait on keys of this shard, and tells its home.
-    fn wait_here(
+    pub(super) fn wait_here(
         &mut self,
         home: usize,
         token: Token,
         call: Call,
         args: Argv<'_>,
-        wish: Wish,
-        reply: Vec<u8>,
+        request: BlockRequest,
     ) {
         let id = WaitId { home: home as u32, token };
-        let wait = Wait { call, args: OwnedArgv::from_argv(args), positions: wish.keys.clone().collect() };
-        self.shard.wait(id, wait);
+        let positions = request.keys.clone().collect();
+        self.shard.wait(id, Wait { call, args: OwnedArgv::from_argv(args), positions });
         if home == self.shard.index {
-            self.note_wait(home, token, wish, reply);
+            self.note_wait(home, token, request);
         } else {
-            self.send(home, Message::Wait(Box::new(WaitMessage::Waits { token, wish, reply })));
+            self.send(home, Message::Wait(Box::new(WaitMessage::Waits { token, request })));
         }
     }
 
     /// At home: a command waits at shard `from`, or, if its keys are on several shards, will as soon as these are told.
-    fn note_wait(&mut self, from: usize, token: Token, wish: Wish, reply: Vec<u8>) {
+    fn note_wait(&mut self, from: usize, token: Token, request: BlockRequest) {
         let (index, shard_count) = (self.shard.index, self.shard.shard_count);
         let Some(blocked) = self.blocked.get(token) else {
             // The client has left.
@@ -205,19 +159,19 @@ impl Worker {
         };
         let args = blocked.args.as_argv();
         let mut shards: SmallVec<[usize; 2]> =
-            wish.keys.clone().map(|position| shard_of(args.arg(position as usize), shard_count)).collect();
+            request.keys.clone().map(|position| shard_of(args.arg(position as usize), shard_count)).collect();
         shards.sort_unstable();
         shards.dedup();
         blocked.waiting = Some(Waiting {
-            keys: wish.keys,
-            deadline_ms: wish.deadline_ms,
-            reply,
+            keys: request.keys,
+            deadline_ms: request.deadline_ms,
+            on_timeout: request.on_timeout,
             shards,
             is_being_served: false,
             turned_away: SmallVec::new(),
         });
         self.blocked.waiting_count += 1;
-        self.blocked.deadlines.extend(wish.deadline_ms.map(|deadline_ms| (deadline_ms, token.conn)));
+        self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, token.conn)));
         let connection = self.connections[token.conn as usize].as_deref_mut();
         connection.expect("a client that leaves is forgotten").hold = Some(Hold::Blocked);
     }
@@ -233,14 +187,10 @@ impl Worker {
         offer: Option<OfferId>,
         reply: &mut Vec<u8>,
     ) -> GuestRun {
-        if !entry.row.has(flag::BLOCKING) {
-            self.run(entry, call, argv, None, reply);
-            return GuestRun::without_waits(true);
-        }
         if let Some(offer) = offer {
             return GuestRun::without_waits(self.run_offered(entry, call, argv, offer, Some(token), reply));
         }
-        let Some(wish) = self.run_blocking(entry, call, argv, reply) else {
+        let Some(request) = self.run(Invocation::new(entry, call, argv, None), reply).waits else {
             return GuestRun::without_waits(true);
         };
         let generation = self.connections[token.conn as usize].as_deref().map(|c| c.conn.generation());
@@ -249,10 +199,10 @@ impl Worker {
         }
         let home = self.shard.index;
         let id = WaitId { home: home as u32, token };
-        let keys = wish.keys.clone();
+        let keys = request.keys.clone();
         let args = OwnedArgv::from_argv(argv);
         self.hold_for_blocking(entry, *call, token, args.clone());
-        self.note_wait(home, token, wish, std::mem::take(reply));
+        self.note_wait(home, token, request);
         let shard_count = self.shard.shard_count;
         let owner = |position: u32| shard_of(argv.arg(position as usize), shard_count);
         let waiting = self.blocked.get(token).and_then(|blocked| blocked.waiting.as_ref());
@@ -268,16 +218,13 @@ impl Worker {
     pub(super) fn run_parked(&mut self, ticket: Ticket, command: ParkedCommand) {
         let ParkedCommand { home, token, call, args } = command;
         let entry = self.table.entry(call.command);
+        let conn = if home == self.shard.index { self.connection_of(token) } else { None };
+        let command = Invocation::new(entry, &call, args.as_argv(), conn);
         let mut reply = self.take_buffer();
         self.shard.running = Some(ticket);
-        let has_replied = if entry.row.has(flag::BLOCKING) {
-            self.run_or_wait(entry, home, token, &call, args.as_argv(), &mut reply)
-        } else {
-            self.run(entry, &call, args.as_argv(), None, &mut reply);
-            true
-        };
+        let started = self.run_unit(command, ReplyTo::Place { home, token }, &mut reply);
         self.shard.running = None;
-        if has_replied {
+        if started == Started::Replied {
             self.answer(home, token, &reply);
         }
         self.give_buffer(reply);
@@ -289,7 +236,7 @@ impl Worker {
     /// A message about waits, from shard `from`.
     pub(super) fn handle_wait(&mut self, from: usize, message: WaitMessage) {
         match message {
-            WaitMessage::Waits { token, wish, reply } => self.note_wait(from, token, wish, reply),
+            WaitMessage::Waits { token, request } => self.note_wait(from, token, request),
             WaitMessage::Offer { wait, offer } => self.take_offer(wait, offer),
             WaitMessage::Nothing { wait } => self.came_to_nothing(wait.token),
             WaitMessage::Answer { wait, offer, verdict } => self.end_offer(wait, offer, verdict),
@@ -392,9 +339,13 @@ impl Worker {
     }
 
     fn end_by_time(&mut self, token: Token) {
-        let waiting = self.blocked.get(token).and_then(|blocked| blocked.waiting.as_mut());
-        let reply = std::mem::take(&mut waiting.expect("it waits").reply);
+        let blocked = self.blocked.get(token).expect("it waits");
+        let (resp, waiting) = (blocked.call.resp, blocked.waiting.as_ref());
+        let on_timeout = waiting.expect("it waits").on_timeout;
+        let mut reply = self.take_buffer();
+        on_timeout.write(&mut Reply::new(&mut reply, resp));
         self.fulfil(token, &reply);
+        self.give_buffer(reply);
     }
 
     /// CLIENT UNBLOCK: ends a client's waiting, as if its time were up or with an error. False if it does not wait.
@@ -479,10 +430,10 @@ impl Worker {
         let ready = self.table.entry(call.command).row.ready;
         let mut unused = Vec::new();
         let reply = Reply::new(&mut unused, call.resp);
-        let is_ready = ready(
-            &mut Ctx { shard: &mut self.shard, call: &call, args: args.as_argv(), fetched: &[], reply },
-            position as usize,
-        );
+        let args = args.as_argv();
+        let ctx =
+            &mut Ctx { shard: &mut self.shard, call: &call, args, fetched: &[], served_from: None, reply };
+        let is_ready = ready(ctx, position as usize);
         // No command has run, but a key may have been met whose time was up.
         self.shard.effects.end_apart();
         is_ready
@@ -530,12 +481,13 @@ impl Worker {
         if token.is_some_and(|token| self.blocked.get(token).is_none()) {
             return false;
         }
-        self.shard.blocking.set_offered(Some(offer.position));
         // It was counted when it was called.
-        let counts_elsewhere = std::mem::replace(&mut self.counts_elsewhere, true);
-        let has_replied = self.run_blocking(entry, call, args, reply).is_none();
-        self.counts_elsewhere = counts_elsewhere;
-        self.shard.blocking.set_offered(None);
+        let command = Invocation {
+            served_from: Some(offer.position),
+            is_counted: false,
+            ..Invocation::new(entry, call, args, None)
+        };
+        let has_replied = self.run(command, reply).waits.is_none();
         match (token, has_replied) {
             // The owners of its keys are to know it before these come back.
             (Some(token), true) => self.end_wait(token.conn as usize),

@@ -19,8 +19,9 @@ use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
 use super::transact::{Block, Start};
 use crate::client::{Multi, ReplyMode};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
+use crate::command::route::Route;
 use crate::command::table::{CommandTable, Entry, Run, Scope, flag};
-use crate::command::{Call, gate};
+use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 
 /// A convoy's requests have no more bytes than this: as long as it is under way, its keys are locked.
@@ -29,9 +30,8 @@ const CONVOY_BYTES_MAX: usize = 64 << 10;
 /// Nor are there more requests in it.
 const CONVOY_REQUESTS_MAX: usize = 128;
 
-/// What cannot be part of a convoy: it may wait, needs more than its keys, or is asked for more than the gate's usual.
-const ALONE: u64 =
-    flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
+/// What cannot be part of a convoy: it may wait, or needs more than its keys.
+const ALONE: u64 = flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
 
 /// Requests that have been parsed behind those of the group, to see how a convoy goes on.
 #[derive(Default)]
@@ -44,6 +44,8 @@ pub(super) struct Ahead {
 struct Candidates<'a> {
     table: &'static CommandTable,
     shards: Shards,
+    /// The flags of commands that cannot join.
+    alone: u64,
     /// Whether transactions can join.
     takes_blocks: bool,
     routes: &'a mut Routes,
@@ -80,7 +82,7 @@ impl Candidates<'_> {
                 self.join()
             }
             _ => {
-                if !is_plain(entry) {
+                if !is_plain(entry, self.alone) {
                     return false;
                 }
                 let placement = self.routes.add(entry, argv, request.key(), self.shards);
@@ -102,8 +104,8 @@ impl Candidates<'_> {
 }
 
 /// Whether a command can join a convoy, wherever its keys are.
-fn is_plain(entry: &Entry) -> bool {
-    matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & ALONE == 0
+fn is_plain(entry: &Entry, alone: u64) -> bool {
+    matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & alone == 0
 }
 
 fn is_wide(keys: &[RoutedKey]) -> bool {
@@ -125,10 +127,14 @@ impl Worker {
         let first = requests.first()?;
         let entry = self.table.entry(first.command?);
         let is_block = matches!(entry.row.scope, Scope::Multi);
-        if !is_block && !is_plain(entry) {
+        let connection = self.connections[at].as_deref()?;
+        let checked = admission::checked_flags(&connection.client.caller(), &self.conditions());
+        let alone = checked | ALONE;
+        if !is_block && !is_plain(entry, alone) {
             return None;
         }
-        let takes_blocks = self.connections[at].as_deref()?.client.watching.is_empty();
+        // To be queued takes memory, whatever the command.
+        let takes_blocks = connection.client.watching.is_empty() && checked & flag::DENYOOM == 0;
         if !self.lets_convoys_pass(at, is_block) || is_block && !self.may_be_wide(&requests[1..]) {
             return None;
         }
@@ -137,6 +143,7 @@ impl Worker {
         let mut candidates = Candidates {
             table: self.table,
             shards: self.shards(),
+            alone,
             takes_blocks,
             routes: &mut multi.routes,
             blocks: Vec::new(),
@@ -161,7 +168,8 @@ impl Worker {
         }
 
         let Candidates { blocks, joined, joined_routes, .. } = candidates;
-        let is_free = self.connections[at].as_deref().is_some_and(|connection| connection.pending.is_empty());
+        let waits = admission::waits_for_replies(entry.row, &Route::Many);
+        let is_free = !waits || self.connections[at].as_deref().is_some_and(|at| at.pending.is_empty());
         let flow = if joined == 0 {
             self.give_multi(multi);
             None
@@ -230,19 +238,14 @@ impl Worker {
         end
     }
 
-    /// Whether nothing stands in the way of any command over keys of this connection, and, if the first request is a
-    /// MULTI, of any transaction: see `Worker::execute`.
+    /// Whether the connection is in no state in which requests are taken one by one: see `Worker::execute`.
     fn lets_convoys_pass(&self, at: usize, is_block: bool) -> bool {
         let Some(connection) = self.connections[at].as_deref() else { return false };
-        let (client, config) = (&connection.client, &self.shard.config);
+        let client = &connection.client;
         // A transaction that has to wait for earlier replies does so before its MULTI; a command, like any other.
         (is_block || connection.pending.is_empty())
             && client.reply_mode == ReplyMode::On
             && client.multi.is_none()
-            && config.maxmemory_bytes == 0
-            && !gate::needs_replicas(config)
-            && (client.authenticated || config.requirepass.is_empty())
-            && self.globals.pause(self.shard.now_ms).is_none()
     }
 
     /// Whether a transaction of these requests, and others behind its EXEC, may be over several shards. Most are not, and

@@ -138,10 +138,9 @@ impl Worker {
         }
         let no_password = self.shard.config.requirepass.is_empty();
         let mut client = Client::new(self.globals.next_client_id(), self.shard.now_ms, no_password);
-        client.addr = new.addr;
+        client.set_peer(new.addr, new.unix_socket);
         client.laddr = new.laddr;
         client.fd = fd;
-        client.unix_socket = new.unix_socket;
         self.connections[at] = Some(Box::new(Connection::new(conn, client)));
         self.shard.stats.connections_received.add(1);
         self.shard.stats.clients.add(1);

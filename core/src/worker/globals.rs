@@ -1,6 +1,7 @@
 //! What all shards of a process share: read often, written almost never, and never on the request path.
 
 use crate::client::ClientId;
+use crate::command::admission::PauseKind;
 use crate::command::table::CommandTable;
 use crate::config::Config;
 use crate::shard::stats::ShardStats;
@@ -8,13 +9,6 @@ use crate::worker::StreamGlobals;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-
-/// Which commands CLIENT PAUSE holds back.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum PauseKind {
-    Write,
-    All,
-}
 
 /// The process' shared state. Lives as long as the process.
 pub struct Globals {
@@ -237,6 +231,12 @@ impl Globals {
     /// How many keys a database has, by what each shard had at the end of its last turn.
     pub fn key_count(&self, db: u32) -> u64 {
         self.sum(|stats| stats.dbs[db as usize].keys.get())
+    }
+
+    /// Whether a key has changed on any shard, and clients that wait for it are being asked still. Of what a client has
+    /// heard of before it calls, nothing is missed: shards say so before their replies leave.
+    pub fn is_serving(&self) -> bool {
+        self.stats.iter().any(|stats| stats.services.get() != 0)
     }
 
     /// What the allocator has given out, in bytes: each shard's part as it was at the end of its last turn, and what

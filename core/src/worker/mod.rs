@@ -2,8 +2,9 @@
 //!
 //! A driver gives it bytes and takes bytes from it; other workers send it messages and take messages from
 //! it. In between it is a synchronous state machine: `pipeline` parses and executes what a connection sent, most of it
-//! by `straight`, the short way; `remote` gathers commands for other shards into one batch a turn and answers theirs;
-//! `multi` queues and ends transactions, `transact` runs what is over several shards, `convoy` several of that at once;
+//! by `straight`, the short way; `run` runs commands, whoever called them; `remote` gathers commands for other shards into
+//! one batch a turn and answers theirs; `multi` queues transactions, `exec` runs them, `transact` runs what is over several
+//! shards, `convoy` several of that at once;
 //! `blocked` is about clients that wait for keys, `stream` about those that read the effects, `cron` does what time
 //! demands. The same code runs under io_uring, under epoll and in a simulator.
 //!
@@ -16,10 +17,12 @@ mod connection;
 mod convoy;
 mod cron;
 mod events;
+mod exec;
 mod globals;
 mod multi;
 mod pipeline;
 mod remote;
+mod run;
 mod slow;
 mod straight;
 mod stream;
@@ -28,10 +31,11 @@ mod transact;
 pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
-pub use globals::{Globals, GlobalsInit, PauseKind, REPLY_PEAK_RESET_MS};
+pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};
 pub use stream::{ReplicaInfo, StreamGlobals};
 
 use crate::client::Multi;
+use crate::command::admission::Conditions;
 use crate::command::table::CommandTable;
 use crate::protocol::ArgRange;
 use crate::runtime::clock::{Clock, CycleRate, cycles};
@@ -99,8 +103,6 @@ pub struct Worker {
     gathered: Vec<pipeline::Gathered>,
     ahead: convoy::Ahead,
     config_version: u64,
-    /// The command that runs is counted where all its shares come together.
-    counts_elsewhere: bool,
     /// How long the command that runs had to wait for locks, or for other shards.
     waited_nanos: u64,
     /// The clock has been read since the driver last waited.
@@ -161,7 +163,6 @@ impl Worker {
             gathered: Vec::new(),
             ahead: convoy::Ahead::default(),
             config_version,
-            counts_elsewhere: false,
             waited_nanos: 0,
             turn_begun: false,
             ticks: 0,
@@ -186,6 +187,12 @@ impl Worker {
             Some(rate) => rate.nanos(ticks),
             None => self.clock.ticks_to_nanos(ticks),
         }
+    }
+
+    /// What admission goes by.
+    #[inline(always)]
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions { config: &self.shard.config, pause: self.globals.pause(self.shard.now_ms) }
     }
 
     /// The driver waits now: the time of the last turn is not that of the next event.

@@ -15,16 +15,16 @@ use super::Worker;
 use super::connection::{Connection, Hold};
 use super::convoy::Ahead;
 use crate::client::ReplyMode;
+use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, KeyspaceLock, Run, flag};
-use crate::command::{Call, CommandError, Ctx, SessionCtx, gate};
-use crate::protocol::reply::{Reply, Resp};
+use crate::command::{Call, CommandError, gate};
+use crate::protocol::reply::Reply;
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
-use crate::shard::message::{ParkedCommand, Token};
+use crate::shard::message::Token;
 use crate::shard::slot::shard_of;
 use crate::types::hash::hash_key;
-use crate::worker::PauseKind;
 
 /// Requests parsed ahead of execution. As many cache misses overlap.
 const GROUP_MAX: usize = 32;
@@ -396,13 +396,11 @@ impl Worker {
     ) -> Group {
         let connection = self.connections[at].as_deref_mut().expect("the caller has looked it up");
         let config = &self.shard.config;
-        let limits = Limits {
-            bulk_len_max: config.proto_max_bulk_len_bytes,
-            authenticated: connection.client.authenticated,
-            ..Limits::default()
-        };
+        let authenticated = !admission::must_authenticate(&connection.client.caller(), config);
+        let bulk_len_max = config.proto_max_bulk_len_bytes;
+        let limits = Limits { bulk_len_max, authenticated, ..Limits::default() };
         // Until a client has logged in, every request may change what the next one may be.
-        let group_max = if connection.client.authenticated { GROUP_MAX } else { 1 };
+        let group_max = if authenticated { GROUP_MAX } else { 1 };
         let db = connection.client.db;
         let len_max = prepared.len() + group_max;
         let mut end = from;
@@ -522,24 +520,13 @@ impl Worker {
             },
         };
         let row = entry.row;
-        let globals = self.globals;
+        self.serve_due_first();
+        let connection = self.connections[at].as_deref().expect("its requests are being executed");
+        let caller = connection.client.caller();
+        if let Err(refusal) = admission::admit(row, &caller, &self.conditions(), self) {
+            return self.hold_or_reject(at, entry, argv, refusal);
+        }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let config = &self.shard.config;
-        let over_memory = || globals.used_memory() > config.maxmemory_bytes;
-        let good_replicas = || globals.stream.good_replicas(config, self.shard.now_ms);
-        let checked = gate::check(row, &connection.client, config, over_memory, good_replicas);
-        if let Err(error) = checked {
-            self.shard.stats.command(entry.id).rejected.add(1);
-            return self.reject(at, argv, &error);
-        }
-        if let Some(kind) = globals.pause(self.shard.now_ms)
-            && (kind == PauseKind::All
-                || gate::flags_with_queue(row, &connection.client) & (flag::WRITE | flag::MAY_REPLICATE) != 0)
-        {
-            connection.hold = Some(Hold::Paused);
-            self.paused.push(at as u32);
-            return Flow::Retry;
-        }
         if connection.pending.len() >= connection.pending_max {
             connection.hold = Some(Hold::Pending);
             return Flow::Retry;
@@ -553,39 +540,21 @@ impl Worker {
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
             return self.execute_in_multi(at, entry, call, argv, prepared);
         }
-        let home = self.shard.index;
+        let (home, db) = (self.shard.index, call.db);
         let route = match prepared {
             Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
-            _ => match route::route(entry, argv, home, self.shard.shard_count) {
-                Route::Walk { shard, keys_max } => {
-                    // A database that is small enough for one call is walked at one go, as in Redis: many rely on it.
-                    let key_count = globals.key_count(connection.client.db);
-                    if key_count <= keys_max { Route::Every(KeyspaceLock::All) } else { Route::One(shard) }
-                }
-                route => route,
-            },
+            _ => self.route(entry, argv, db),
         };
-        let pipelined = !connection.pending.is_empty();
-        match route {
-            Route::One(_) if pipelined && row.has(flag::BLOCKING) => {
-                connection.hold = Some(Hold::Pending);
-                return Flow::Retry;
-            }
-            Route::Session if pipelined && !row.has(flag::FAST) => {
-                connection.hold = Some(Hold::Pending);
-                return Flow::Retry;
-            }
-            Route::Many | Route::Every(_) | Route::Watch if pipelined => {
-                connection.hold = Some(Hold::Pending);
-                return Flow::Retry;
-            }
-            _ => {}
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        if !connection.pending.is_empty() && admission::waits_for_replies(row, &route) {
+            connection.hold = Some(Hold::Pending);
+            return Flow::Retry;
         }
         begin_request(connection, entry.id);
         let flow = match route {
-            Route::One(shard) if row.has(flag::BLOCKING) => self.begin_blocking(at, entry, call, argv, shard),
             Route::One(shard) if shard == home => self.run_here(at, entry, &call, argv),
             Route::Session => self.run_here(at, entry, &call, argv),
+            Route::One(shard) if row.has(flag::BLOCKING) => self.send_blocking(at, entry, call, argv, shard),
             Route::One(shard) => {
                 let token = connection.await_reply(at);
                 self.batch(shard, token, call, argv);
@@ -595,7 +564,7 @@ impl Worker {
                 self.begin_every(at, entry, call, argv, lock);
                 Flow::Stop
             }
-            Route::Every(_) => self.run_every_here(at, entry, &call, argv),
+            Route::Every(_) => self.run_here(at, entry, &call, argv),
             Route::Many => {
                 self.begin_transaction(at, entry, call, argv);
                 Flow::Stop
@@ -604,6 +573,41 @@ impl Worker {
             Route::Walk { .. } => unreachable!("it was chosen above"),
         };
         self.end_request(at, flow)
+    }
+
+    /// Where a request runs, by what is going on in the process.
+    fn route(&self, entry: &Entry, argv: Argv<'_>, db: u32) -> Route {
+        match route::route(entry, argv, self.shard.index, self.shard.shard_count) {
+            // A database that is small enough for one call is walked at one go, as in Redis: many rely on it.
+            Route::Walk { keys_max, .. } if self.globals.key_count(db) <= keys_max => {
+                Route::Every(KeyspaceLock::All)
+            }
+            Route::Walk { shard, .. } => Route::One(shard),
+            Route::Every(KeyspaceLock::None)
+                if entry.row.has(flag::AFTER_SERVING) && self.globals.is_serving() =>
+            {
+                Route::Every(KeyspaceLock::All)
+            }
+            route => route,
+        }
+    }
+
+    /// A request is not admitted: it gets an error, or waits until it is.
+    #[cold]
+    fn hold_or_reject(&mut self, at: usize, entry: &Entry, argv: Argv<'_>, refusal: Refusal) -> Flow {
+        match refusal {
+            Refusal::Error(error) => {
+                self.shard.stats.command(entry.id).rejected.add(1);
+                self.reject(at, argv, &error)
+            }
+            Refusal::Paused => {
+                let connection =
+                    self.connections[at].as_deref_mut().expect("its requests are being executed");
+                connection.hold = Some(Hold::Paused);
+                self.paused.push(at as u32);
+                Flow::Retry
+            }
+        }
     }
 
     /// A request has run, or is on its way. Returns how its connection goes on.
@@ -656,32 +660,6 @@ impl Worker {
         self.mark_dirty(at);
     }
 
-    /// Runs a command of a connection on this shard, at once unless its keys are locked.
-    #[inline]
-    pub(super) fn run_here(&mut self, at: usize, entry: &'static Entry, call: &Call, argv: Argv<'_>) -> Flow {
-        if !self.shard.locks.is_empty()
-            && let Run::Keys(_) = entry.row.run
-            && self.must_park(entry, argv)
-        {
-            let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-            let token = connection.await_reply(at);
-            self.park(
-                entry,
-                ParkedCommand {
-                    home: self.shard.index,
-                    token,
-                    call: *call,
-                    args: OwnedArgv::from_argv(argv),
-                },
-            );
-            return Flow::Next;
-        }
-        let (direct, mut out) = self.lend_output(at);
-        let start = out.len();
-        self.run(entry, call, argv, Some(at), &mut out);
-        self.take_back_output(at, direct, start, out)
-    }
-
     /// A buffer for the reply to a connection's request: its output, if the reply goes there directly.
     #[inline]
     pub(super) fn lend_output(&mut self, at: usize) -> (bool, Vec<u8>) {
@@ -689,6 +667,14 @@ impl Worker {
         let direct = connection.pending.is_empty();
         let out = if direct { self.take_output(at) } else { self.spare_buffers.pop().unwrap_or_default() };
         (direct, out)
+    }
+
+    /// Puts the buffer back without a reply.
+    pub(super) fn put_output_back(&mut self, at: usize, direct: bool, out: Vec<u8>) {
+        match self.connections[at].as_deref_mut() {
+            Some(connection) if direct => connection.out = out,
+            Some(_) | None => self.give_buffer(out),
+        }
     }
 
     /// Puts the buffer back, with a reply from `start` on.
@@ -721,103 +707,6 @@ impl Worker {
         }
         self.mark_dirty(at);
         Flow::Next
-    }
-
-    /// Runs a command and appends its reply, or its error, to `out`. Counts and times it. Returns the nanoseconds it took.
-    pub(super) fn run(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        conn: Option<usize>,
-        out: &mut Vec<u8>,
-    ) -> u64 {
-        self.run_untimed(entry, call, args, &[], conn, out);
-        let nanos = self.take_time();
-        if self.counts_elsewhere {
-            return nanos;
-        }
-        let stats = &self.shard.stats;
-        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
-        stats.commands_processed.add(1);
-        if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            self.note_slow(args, nanos / 1000, call, entry);
-        }
-        nanos
-    }
-
-    /// The same, but that whoever calls it counts and times the command. `fetched`: see [`Ctx`].
-    #[inline]
-    pub(super) fn run_untimed(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        fetched: &[u64],
-        conn: Option<usize>,
-        out: &mut Vec<u8>,
-    ) {
-        let start = out.len();
-        let result = match entry.row.run {
-            Run::Keys(run) => {
-                let reply = Reply::new(out, call.resp);
-                run(&mut Ctx { shard: &mut self.shard, call, args, fetched, reply })
-            }
-            Run::Session(run) => {
-                run(&mut SessionCtx { worker: self, conn, call, args, reply: Reply::new(out, call.resp) })
-            }
-            Run::Container => unreachable!("the gate lets only a container's subcommands through"),
-        };
-        if self.shard.effects.is_on() {
-            self.note_effects(entry, call, args);
-        }
-        if let Err(error) = &result {
-            self.fail(entry, error, call.resp, start, out);
-        }
-    }
-
-    /// Nanoseconds since the last command ended.
-    #[inline(always)]
-    pub(super) fn take_time(&mut self) -> u64 {
-        let now = self.now_ticks();
-        let nanos = self.ticks_to_nanos(now.saturating_sub(self.ticks));
-        self.ticks = now;
-        nanos
-    }
-
-    /// Replies with a command's error, in place of what it wrote from `start` on, and counts it.
-    #[cold]
-    pub(super) fn fail(
-        &self,
-        entry: &Entry,
-        error: &CommandError,
-        resp: Resp,
-        start: usize,
-        out: &mut Vec<u8>,
-    ) {
-        out.truncate(start);
-        Reply::new(out, resp).error(error.as_bytes());
-        if !self.counts_elsewhere {
-            self.shard.stats.command(entry.id).failed.add(1);
-            self.shard.stats.error(error.code());
-        }
-    }
-
-    /// Whether a command over keys has to wait for a lock on this shard.
-    pub(super) fn must_park(&mut self, entry: &Entry, argv: Argv<'_>) -> bool {
-        // Before this command it is the turn of those who wait for what the last one has changed.
-        if self.shard.blocking.has_due() {
-            self.serve_due();
-            if self.shard.locks.is_empty() {
-                return false;
-            }
-        }
-        // SCAN must not pass by a key that is away to another shard just now.
-        if entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) {
-            return true;
-        }
-        let locks = route::instant_locks(entry.row, argv);
-        self.shard.locks.conflicts(&locks)
     }
 
     pub(super) fn mark_dirty(&mut self, at: usize) {
@@ -860,13 +749,18 @@ impl Worker {
         }
     }
 
+    /// The connection that awaits a reply, if it is still there.
+    #[inline]
+    pub(super) fn connection_of(&self, token: Token) -> Option<usize> {
+        let at = token.conn as usize;
+        let connection = self.connections[at].as_deref()?;
+        (connection.conn.generation() == token.generation).then_some(at)
+    }
+
     /// A reply from elsewhere for a connection of this shard. The connection may have left meanwhile.
     pub(super) fn fulfil(&mut self, token: Token, reply: &[u8]) {
-        let at = token.conn as usize;
+        let Some(at) = self.connection_of(token) else { return };
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        if connection.conn.generation() != token.generation {
-            return;
-        }
         if connection.pending.len() > 1 {
             connection.make_ready_room(&mut self.spare_buffers);
         }

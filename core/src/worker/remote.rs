@@ -1,11 +1,12 @@
 //! Commands for keys of other shards: gathered over a turn, one message to each shard, one back.
 
 use super::Worker;
+use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
-use crate::command::table::{Entry, Run, flag};
-use crate::protocol::{Argv, OwnedArgv};
-use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, ParkedCommand, Token};
+use crate::command::table::{Entry, Run};
+use crate::protocol::Argv;
+use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, Token};
 
 /// Batches kept for reuse.
 const SPARE_BATCHES_MAX: usize = 64;
@@ -73,7 +74,8 @@ impl Worker {
             let entry = self.table.entry(command.call.command);
             if self.shard.locks.is_empty() && entry.is_constant_time && is_straight(command, entry) {
                 next += 1;
-                self.run_untimed(entry, &command.call, batch.args(&command.args), &[], None, &mut replies);
+                let args = batch.args(&command.args);
+                self.run_untimed(Invocation::new(entry, &command.call, args, None), &mut replies);
                 batch.answered.push((command.token, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;
@@ -90,26 +92,11 @@ impl Worker {
                 continue;
             }
             timed = next;
-            let args = batch.args(&command.args);
-            if !self.shard.locks.is_empty()
-                && matches!(entry.row.run, Run::Keys(_))
-                && self.must_park(entry, args)
-            {
-                let parked = ParkedCommand {
-                    home: from,
-                    token: command.token,
-                    call: command.call,
-                    args: OwnedArgv::from_argv(args),
-                };
-                self.park(entry, parked);
+            self.serve_due_first();
+            let invocation = Invocation::new(entry, &command.call, batch.args(&command.args), None);
+            let to = ReplyTo::Place { home: from, token: command.token };
+            if self.start(invocation, to, &mut replies) == Started::Later {
                 continue;
-            }
-            if entry.row.has(flag::BLOCKING) {
-                if !self.run_or_wait(entry, from, command.token, &command.call, args, &mut replies) {
-                    continue;
-                }
-            } else {
-                self.run(entry, &command.call, args, None, &mut replies);
             }
             batch.answered.push((command.token, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
@@ -167,5 +154,5 @@ impl Worker {
 /// Whether a command runs in the short way: see `straight`.
 #[inline]
 fn is_straight(command: &BatchedCommand, entry: &Entry) -> bool {
-    command.exec.is_none() && matches!(entry.row.run, Run::Keys(_)) && !entry.row.has(flag::BLOCKING)
+    command.exec.is_none() && matches!(entry.row.run, Run::Keys(_))
 }

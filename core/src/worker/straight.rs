@@ -6,9 +6,10 @@
 
 use super::Worker;
 use super::pipeline::{OUTPUT_WATCHED_BYTES, Prepared};
+use super::run::Invocation;
 use crate::client::ReplyMode;
 use crate::command::table::flag;
-use crate::command::{Call, gate};
+use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 
 impl Worker {
@@ -19,21 +20,17 @@ impl Worker {
     fn straight_call(&self, at: usize) -> Option<(Call, u64)> {
         let connection = self.connections[at].as_deref()?;
         let client = &connection.client;
-        let config = &self.shard.config;
         let plain = client.multi.is_none()
             && connection.pending.len() < connection.pending_max
             && client.reply_mode == ReplyMode::On
-            && (client.authenticated || config.requirepass.is_empty())
-            && self.shard.locks.is_empty()
-            && self.globals.pause(self.shard.now_ms).is_none();
+            && self.shard.locks.is_empty();
         if !plain {
             return None;
         }
-        let out_of_the_way = flag::PROTECTED | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS;
-        let bounded = if config.maxmemory_bytes != 0 { flag::DENYOOM } else { 0 };
-        let replicated = if gate::needs_replicas(config) { flag::WRITE } else { 0 };
+        debug_assert!(!self.shard.blocking.has_due(), "who serves a key holds its lock");
+        let checked = admission::checked_flags(&client.caller(), &self.conditions());
         let call = Call { hashed_arg: 1, ..Call::of(client, self.shard.index) };
-        Some((call, out_of_the_way | bounded | replicated))
+        Some((call, checked | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS))
     }
 
     /// Runs the straight requests at the start of `requests`, or sends them where they run, and returns how many. The
@@ -72,7 +69,8 @@ impl Worker {
                     self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
                 }
-                self.run_untimed(entry, &call, request.argv(buf, args), &[], None, &mut replies.out);
+                let command = Invocation::new(entry, &call, request.argv(buf, args), None);
+                self.run_untimed(command, &mut replies.out);
                 count += 1;
                 if !entry.is_constant_time {
                     self.time_straight(requests[timed..count].iter().map(call_of));

@@ -130,10 +130,10 @@ impl Worker {
     pub(super) fn note_effects(&mut self, entry: &Entry, call: &Call, args: Argv<'_>) {
         let has_effect = match (entry.row.run, entry.row.scope) {
             // What every shard runs happened once.
-            (Run::Keys(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
-            (Run::Keys(_), _) => true,
-            // A session command changes keys only by way of others, which are noted.
-            (Run::Session(_) | Run::Container, _) => false,
+            (Run::Keys(_) | Run::Blocking(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
+            (Run::Keys(_) | Run::Blocking(_), _) => true,
+            // They change keys only by way of others, which are noted.
+            (Run::Session(_) | Run::Program(_) | Run::Container, _) => false,
         };
         let changes = self.shard.stats.dirty.get();
         let apart = entry.row.has(flag::TOUCHES_ARBITRARY_KEYS);

@@ -1,6 +1,7 @@
 //! A worker alone, under a clock that moves only when it sleeps. To measure with, each look at it takes as long as set.
 
 use super::*;
+use crate::command::admission::PauseKind;
 use crate::command::handlers::FAMILIES;
 use crate::config::Config;
 use crate::runtime::driver::{CloseReason, Events};

@@ -3,13 +3,13 @@
 use super::*;
 
 /// A replica: it has asked for the stream, and reads it.
-struct Replica {
+pub(crate) struct Replica {
     client: usize,
     unread: Vec<u8>,
 }
 
 impl Replica {
-    fn attach(server: &mut Server) -> Replica {
+    pub(crate) fn attach(server: &mut Server) -> Replica {
         let client = server.cluster.connect(0);
         server.cluster.request(client, &["SYNC"]);
         server.cluster.settle();
@@ -28,7 +28,7 @@ impl Replica {
     }
 
     /// What has come since, a request a line, its words parted by blanks.
-    fn read(&mut self, server: &mut Server) -> Vec<String> {
+    pub(crate) fn read(&mut self, server: &mut Server) -> Vec<String> {
         server.cluster.settle();
         self.unread.extend(server.cluster.received(self.client));
         let mut requests = Vec::new();

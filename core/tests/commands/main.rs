@@ -12,6 +12,7 @@ mod errors;
 mod expire;
 mod keyspace;
 mod object;
+mod program;
 mod string;
 mod transaction;
 

@@ -3,14 +3,16 @@
 //!
 //! A value here is a list of words with commas between, so that one key can have something for several.
 
-use shardis_core::command::keys::{KeyPositions, KeySpec, key_flag};
+use shardis_core::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
+use shardis_core::command::program::ProgramCtx;
 use shardis_core::command::table::{Command, acl, flag};
 use shardis_core::command::typed::{Digits, StringRef};
-use shardis_core::command::{CommandResult, Ctx, args};
-use shardis_core::protocol::Argv;
+use shardis_core::command::{CommandError, CommandResult, Ctx, args};
+use shardis_core::protocol::{Argv, OwnedArgv};
+use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
 use shardis_core::types::{NewValue, SetExpire};
 
-pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PUSH, TAKE];
+pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE];
 
 const TAKEN: u32 = key_flag::RW | key_flag::ACCESS | key_flag::DELETE;
 const ADDED: u32 = key_flag::RW | key_flag::INSERT;
@@ -43,14 +45,14 @@ fn take(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const BTAKE: Command = Command::keys("btake", -3, btake)
-    .flags(flag::WRITE | flag::BLOCKING)
+const BTAKE: Command = Command::blocking("btake", -3, btake)
+    .flags(flag::WRITE)
     .acl(acl::STRING)
     .at(&[KeySpec::range(1, -2, 1, TAKEN)]);
 
 /// BTAKE key [key ...] timeout. Takes the first word of the first key that is there, and waits for one. Reply: array of
 /// key and word, or null when the time is up.
-fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
+fn btake(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let keys = 1..ctx.args.len() - 1;
     let deadline_ms = args::deadline_ms(ctx.arg(keys.end), ctx.shard.now_ms)?;
 
@@ -60,24 +62,22 @@ fn btake(ctx: &mut Ctx<'_>) -> CommandResult {
             ctx.reply.array(2);
             ctx.reply.bulk(ctx.args.arg(at));
             ctx.reply.bulk(&word);
-            return Ok(());
+            return Ok(None);
         }
     }
 
-    ctx.reply.null_array();
-    ctx.block(keys, deadline_ms);
-    Ok(())
+    ctx.block(keys, deadline_ms, TimeoutReply::NullArray)
 }
 
-const BMOVE: Command = Command::keys("bmove", -4, bmove)
-    .flags(flag::WRITE | flag::BLOCKING)
+const BMOVE: Command = Command::blocking("bmove", -4, bmove)
+    .flags(flag::WRITE)
     .acl(acl::STRING)
     .at(&[KeySpec::range(1, -3, 1, TAKEN), KeySpec::range(2, -2, 1, ADDED)])
     .find_keys(bmove_keys);
 
 /// BMOVE source [source ...] destination timeout. Moves the first word of the first source that is there to the end of
 /// the destination, and waits for a source. Reply: array of source and word, or null when the time is up.
-fn bmove(ctx: &mut Ctx<'_>) -> CommandResult {
+fn bmove(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let sources = 1..ctx.args.len() - 2;
     let deadline_ms = args::deadline_ms(ctx.arg(sources.end + 1), ctx.shard.now_ms)?;
 
@@ -91,13 +91,11 @@ fn bmove(ctx: &mut Ctx<'_>) -> CommandResult {
             ctx.reply.array(2);
             ctx.reply.bulk(ctx.args.arg(at));
             ctx.reply.bulk(&word);
-            return Ok(());
+            return Ok(None);
         }
     }
 
-    ctx.reply.null_array();
-    ctx.block(sources, deadline_ms);
-    Ok(())
+    ctx.block(sources, deadline_ms, TimeoutReply::NullArray)
 }
 
 fn bmove_keys(args: Argv<'_>, found: &mut KeyPositions) {
@@ -149,4 +147,32 @@ fn take_first(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Option<Vec<u8>>> {
     let first = words.remove(0);
     store(ctx, at, &words);
     Ok(Some(first))
+}
+
+const PROGRAM: Command = Command::program("tprogram", -3, program)
+    .flags(flag::WRITE | flag::DENYOOM | flag::MOVABLEKEYS)
+    .acl(acl::SCRIPTING)
+    .at(&[KeySpec {
+        flags: key_flag::RW | key_flag::ACCESS | key_flag::UPDATE,
+        begin: BeginSearch::Index(1),
+        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
+        notes: "",
+    }]);
+
+/// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which use no other keys than these. Reply:
+/// array of their replies, errors among them. Errors: a bad numkeys.
+fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let numkeys = args::integer(ctx.arg(1))?;
+    let first = 2 + usize::try_from(numkeys).map_err(|_| CommandError::SYNTAX)?;
+    let words: Vec<&[u8]> = ctx.args.iter().skip(first).collect();
+    if words.first() != Some(&&b"/"[..]) {
+        return Err(CommandError::SYNTAX);
+    }
+
+    let calls: Vec<OwnedArgv> = words[1..].split(|word| *word == b"/").map(OwnedArgv::from_slices).collect();
+    let replies: Vec<Vec<u8>> = calls.iter().map(|call| ctx.call(call.as_argv())).collect();
+
+    ctx.reply.array(replies.len());
+    replies.iter().for_each(|reply| ctx.reply.raw(reply));
+    Ok(())
 }

@@ -44,7 +44,7 @@ const ROOMS: [(&str, &[&str]); 8] = [
 ];
 
 /// What only some files may name: (name, where it may stand, below the workspace's root).
-const CONFINED: [(&str, &[&str]); 8] = [
+const CONFINED: [(&str, &[&str]); 12] = [
     ("glommio::", &["core/src/runtime/"]),
     ("io_uring::", &["core/src/runtime/"]),
     // The slab asks the kernel for huge pages, and nothing else.
@@ -54,7 +54,35 @@ const CONFINED: [(&str, &[&str]); 8] = [
     ("thread::sleep", &["core/src/runtime/", "core/src/metrics.rs"]),
     ("std::net::", &["core/src/runtime/", "core/src/metrics.rs"]),
     ("dyn Error", &[]),
+    // Whether a command may run is decided in admission. Besides it there are only those who set what it goes by, and show it.
+    (
+        ".authenticated",
+        &[ADMISSION, "core/src/client.rs", "core/src/command/handlers/connection.rs", "core/src/protocol/"],
+    ),
+    (
+        "requirepass",
+        &[
+            ADMISSION,
+            "core/src/config/",
+            "core/src/command/handlers/connection.rs",
+            // A new client of a server without a password, and protected mode.
+            "core/src/worker/events.rs",
+            "core/src/metrics.rs",
+        ],
+    ),
+    (
+        "maxmemory_bytes",
+        &[
+            ADMISSION,
+            "core/src/config/",
+            "core/src/command/handlers/info/",
+            "core/src/command/handlers/object.rs",
+        ],
+    ),
+    ("globals.pause(", &["core/src/worker/mod.rs", "core/src/worker/cron.rs"]),
 ];
+
+const ADMISSION: &str = "core/src/command/admission.rs";
 
 /// What an unfinished or silenced thing is called.
 const UNFINISHED_WORDS: [&str; 4] = ["TODO", "FIXME", "XXX", "HACK"];

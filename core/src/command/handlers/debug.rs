@@ -26,6 +26,7 @@ pub const COMMANDS: &[Command] = &[DEBUG];
 const DEBUG: Command = Command::session("debug", -2, debug)
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::PROTECTED)
     .scope(Scope::Custom(debug_scope))
+    .unlisted_key(debug_key)
     .merge(Merge::With(merge_debug))
     .docs(
         Docs::new("server", "1.0.0", "A container for debugging commands")
@@ -106,6 +107,11 @@ fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {
         // Also what is wrong: it is refused once, at home.
         Ok(Place::AllShards | Place::Home) | Err(_) => Scope::Session,
     }
+}
+
+/// The key that a verb reads.
+fn debug_key(args: Argv<'_>) -> Option<usize> {
+    find_verb(args).is_ok_and(|verb| verb.place == Place::KeysShard).then_some(2)
 }
 
 /// DEBUG verb [argument ...].

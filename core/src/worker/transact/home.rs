@@ -14,6 +14,7 @@ use crate::shard::slot::shard_of;
 use crate::shard::txn::{CheckIn, Outcome, Portion, TxnId, TxnMessage, Work};
 use crate::worker::Worker;
 use crate::worker::blocked::GuestWaits;
+use crate::worker::run::Invocation;
 use smallvec::SmallVec;
 
 /// Reads the replies of a portion in order.
@@ -42,8 +43,7 @@ impl Worker {
     }
 
     fn caller(&self, txn: &HomeTxn) -> Option<usize> {
-        let connection = self.connections[txn.token.conn as usize].as_deref()?;
-        (connection.conn.generation() == txn.token.generation).then_some(txn.token.conn as usize)
+        self.connection_of(txn.token)
     }
 
     /// Home gets a shard's outcome; the last one ends the stage.
@@ -252,7 +252,8 @@ impl Worker {
         let queued = txn.multi.queue.commands()[at].call;
         let call = Call { db: client.db, resp: client.resp, no_touch: client.no_touch, ..queued };
         let entry = self.table.entry(call.command);
-        txn.ran_nanos += self.run(entry, &call, txn.multi.queue.args(at), Some(conn), &mut txn.reply);
+        let command = Invocation::new(entry, &call, txn.multi.queue.args(at), Some(conn));
+        txn.ran_nanos += self.run(command, &mut txn.reply).nanos;
     }
 
     /// All entries are here: run the handler over them, and send back what it left.
@@ -285,7 +286,7 @@ impl Worker {
             self.shard.effects.set_order(at as u32);
         }
         let mut waits = if txn.is_exec {
-            self.run(entry, &call, args, None, &mut txn.reply);
+            self.run(Invocation::new(entry, &call, args, None), &mut txn.reply);
             GuestWaits::default()
         } else {
             let run = self.run_over_guests(entry, &call, args, txn.token, txn.offer, &mut txn.reply);

@@ -407,41 +407,11 @@ impl Worker {
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
             TxnMessage::CheckIn(returned) => self.check_in(*returned),
             TxnMessage::Run { id, mut portion } => {
+                self.serve_due_first();
                 self.run_portion(id, &mut portion);
                 self.done(id, Outcome::Ran(portion));
             }
         }
-    }
-
-    /// A command for every shard, where there is only this one.
-    pub(super) fn run_every_here(
-        &mut self,
-        at: usize,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-    ) -> super::pipeline::Flow {
-        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let token = connection.await_reply(at);
-        let mut merged = Vec::new();
-        self.run_every(entry, call, args, Some(at), &mut merged);
-        self.fulfil(token, &merged);
-        super::pipeline::Flow::Next
-    }
-
-    /// The same into `out`.
-    pub(super) fn run_every(
-        &mut self,
-        entry: &'static Entry,
-        call: &Call,
-        args: Argv<'_>,
-        conn: Option<usize>,
-        out: &mut Vec<u8>,
-    ) {
-        let mut reply = self.take_buffer();
-        self.run(entry, call, args, conn, &mut reply);
-        merge(entry, args, &[0], &[], &[&reply], out);
-        self.give_buffer(reply);
     }
 }
 

@@ -1,9 +1,9 @@
 //! A shard's part in transactions: to grant locks in order, to do its shares, and to let go.
 
 use super::super::Worker;
+use super::super::exec::ExecCaller;
+use super::super::run::Invocation;
 use super::{ParkedCommand, ParkedQueue, Waiter};
-use crate::command::route;
-use crate::command::table::{Entry, Run, flag};
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::Message;
@@ -17,12 +17,7 @@ const FETCHED_KEYS_MAX: usize = 128;
 
 impl Worker {
     /// Queues a command behind the locks on its keys.
-    pub(in crate::worker) fn park(&mut self, entry: &Entry, command: ParkedCommand) {
-        let locks = if entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) {
-            LockSet::Whole
-        } else {
-            LockSet::Keys(route::instant_locks(entry.row, command.args.as_argv()))
-        };
+    pub(in crate::worker) fn park(&mut self, locks: LockSet, command: ParkedCommand) {
         self.wait(locks, Waiter::Command(Box::new(command)));
     }
 
@@ -101,21 +96,20 @@ impl Worker {
         let conn = self.local_caller(id);
         let Portion { queue, hashes, replies, ran, closed_by } = portion;
         let mut hashes = if are_fetched { &hashes[..] } else { &[] };
-        self.counts_elsewhere = true;
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
             let fetched = hashes.split_off(..queued.hash_count as usize).unwrap_or_default();
             self.shard.effects.set_order(queued.place);
-            self.run_untimed(entry, &queued.call, args, fetched, conn, replies);
+            let command = Invocation::new(entry, &queued.call, args, conn);
+            self.run_untimed(Invocation { fetched, is_counted: false, ..command }, replies);
             ran.push((replies.len(), self.take_time()));
-            if matches!(entry.row.run, Run::Session(_))
+            if entry.row.is_over_session()
                 && closed_by.is_none()
                 && conn.is_some_and(|at| self.is_closing(at))
             {
                 *closed_by = Some(queued.place);
             }
         }
-        self.counts_elsewhere = false;
     }
 
     /// The entries come back that were checked out.
@@ -204,7 +198,8 @@ impl Worker {
                     let ParkedQueue { home, token, call, queue, watches } = *parked;
                     let mut reply = self.take_buffer();
                     self.shard.running = Some(ticket);
-                    self.run_exec(&call, watches, queue.len(), queue.calls(), None, &mut reply);
+                    let calls = queue.calls();
+                    self.run_exec(&call, watches, queue.len(), calls, ExecCaller::Elsewhere, &mut reply);
                     self.shard.running = None;
                     self.answer(home, token, &reply);
                     self.give_buffer(reply);

@@ -11,12 +11,12 @@ use self::line::{flag_watch_change, write_line};
 use super::connection::{CLIENT_NAME_ERROR, check_printable};
 use super::help::reply_help;
 use crate::client::{ClientId, ReplyMode};
+use crate::command::admission::PauseKind;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Reply, Resp, split_array};
-use crate::worker::PauseKind;
 use ahash::AHashSet;
 
 pub const COMMANDS: &[Command] = &[CLIENT];
@@ -239,7 +239,7 @@ fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const UNBLOCK: Command = Command::session("unblock", -3, unblock)
-    .flags(ADMIN)
+    .flags(ADMIN | flag::AFTER_SERVING)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(unblock_scope))
     .merge(Merge::Sum)
@@ -377,7 +377,7 @@ fn leading_number(text: &[u8]) -> u64 {
 }
 
 const KILL: Command = Command::session("kill", -3, kill)
-    .flags(ADMIN)
+    .flags(ADMIN | flag::AFTER_SERVING)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(kill_scope))
     .merge(Merge::With(merge_kills))

@@ -6,8 +6,8 @@
 pub mod effects;
 
 use super::help::reply_help;
+use crate::command::admission::protected_allowed;
 use crate::command::docs::Docs;
-use crate::command::gate::protected_allowed;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
 use crate::config::{Append, Caller, Config, Flags, lookup, rewrite};
@@ -68,7 +68,8 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let pairs: Vec<(&[u8], &[u8])> =
         (2..args.len()).step_by(2).map(|at| (args.arg(at), args.arg(at + 1))).collect();
     let access = ctx.worker.shard.config.enable_protected_configs;
-    let caller = Caller { may_set_protected: protected_allowed(access, ctx.client()), is_loading: false };
+    let caller =
+        Caller { may_set_protected: protected_allowed(access, &ctx.client().caller()), is_loading: false };
 
     let worker = &mut *ctx.worker;
     let globals = worker.globals;

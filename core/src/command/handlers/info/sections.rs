@@ -2,7 +2,7 @@
 
 use super::Lines;
 use super::memory::{Human, MemoryFigures};
-use crate::command::gate;
+use crate::command::admission;
 use crate::config::{Config, Percentiles};
 use crate::runtime::allocator::allocator_name;
 use crate::runtime::host::{self, CpuScope};
@@ -246,7 +246,7 @@ pub fn replication(source: &Source<'_>, lines: &mut Lines) {
     let replicas = stream.replicas();
     lines.field("role", "master");
     lines.field("connected_slaves", replicas.len());
-    if gate::needs_replicas(source.config) {
+    if admission::needs_replicas(source.config) {
         lines.field("min_slaves_good_slaves", stream.good_replicas(source.config, source.now_ms));
     }
     for (n, replica) in replicas.iter().enumerate() {

@@ -1,0 +1,307 @@
+//! Admission: whether a command may run now, and whether it must wait for the replies to earlier commands of its
+//! connection. Decided here and nowhere else, for commands alone, in pipelines that run as one, queued behind MULTI, in EXEC, and
+//! called by programs.
+//!
+//! What may stand in a command's way is a [`Reason`]. Each concerns commands with certain flags, and only under certain
+//! conditions of the client and the process. [`checked_flags`] gives the flags that are concerned at present: a command
+//! without them may run, which is all that the fast path asks. A command with one of them is looked at by [`admit`].
+//!
+//! A new reason is a line in [`reasons`] and an arm in [`Reason::judge`]. What a batch brings from another shard has been
+//! admitted there.
+
+use crate::command::CommandError;
+use crate::command::route::Route;
+use crate::command::table::{Command, Scope, flag};
+use crate::config::{Config, ProtectedAccess};
+
+/// Which commands CLIENT PAUSE holds back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PauseKind {
+    Write,
+    All,
+}
+
+/// Who calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller {
+    pub authenticated: bool,
+    /// On this machine: a loopback address or a unix socket.
+    pub is_local: bool,
+    /// Between MULTI and EXEC: the flags of the commands that are queued, together.
+    pub queued_flags: Option<u64>,
+}
+
+/// What the process is like at present.
+#[derive(Clone, Copy)]
+pub struct Conditions<'a> {
+    pub config: &'a Config,
+    pub pause: Option<PauseKind>,
+}
+
+/// What is found out only where it matters.
+pub trait Measures {
+    fn used_memory_bytes(&self) -> u64;
+    /// Replicas that lag no more than min-replicas-max-lag.
+    fn good_replicas(&self) -> usize;
+}
+
+/// Why a command does not run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Error(CommandError),
+    /// It runs when the pause is over.
+    Paused,
+}
+
+/// What may stand in the way of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reason {
+    NotAuthenticated,
+    Protected,
+    OutOfMemory,
+    TooFewReplicas,
+    Paused,
+}
+
+const REASON_COUNT: usize = 5;
+
+/// The reasons in Redis' order, each with the flags of the commands that it concerns at present.
+#[inline(always)]
+fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUNT] {
+    let config = now.config;
+    let concerns = |applies: bool, flags: u64| if applies { flags } else { 0 };
+    let paused = match now.pause {
+        None => 0,
+        Some(PauseKind::Write) => flag::WRITE | flag::MAY_REPLICATE,
+        Some(PauseKind::All) => flag::ANY,
+    };
+    [
+        (Reason::NotAuthenticated, concerns(must_authenticate(caller, config), flag::ANY)),
+        (Reason::Protected, flag::PROTECTED),
+        (Reason::OutOfMemory, concerns(config.maxmemory_bytes != 0, flag::DENYOOM)),
+        (Reason::TooFewReplicas, concerns(needs_replicas(config), flag::WRITE)),
+        (Reason::Paused, paused),
+    ]
+}
+
+impl Reason {
+    /// Whether a command that the reason concerns may run all the same.
+    fn judge(
+        self,
+        row: &Command,
+        caller: &Caller,
+        now: &Conditions<'_>,
+        measures: &impl Measures,
+    ) -> Result<(), Refusal> {
+        let config = now.config;
+        let refuse = |is_refused: bool, error: CommandError| match is_refused {
+            true => Err(Refusal::Error(error)),
+            false => Ok(()),
+        };
+        match self {
+            Reason::NotAuthenticated => refuse(!row.has(flag::NO_AUTH), CommandError::NO_AUTH),
+            Reason::Protected if protected_allowed(config.enable_debug_command, caller) => Ok(()),
+            Reason::Protected => Err(Refusal::Error(not_allowed(row.name))),
+            Reason::OutOfMemory => {
+                refuse(measures.used_memory_bytes() > config.maxmemory_bytes, CommandError::OUT_OF_MEMORY)
+            }
+            Reason::TooFewReplicas => refuse(
+                measures.good_replicas() < config.min_replicas_to_write as usize,
+                CommandError::NO_REPLICAS,
+            ),
+            Reason::Paused => Err(Refusal::Paused),
+        }
+    }
+}
+
+/// The flags of the commands that [`admit`] has to look at; all others may run. (Not between MULTI and EXEC.)
+#[inline(always)]
+pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
+    reasons(caller, now).iter().fold(0, |all, (_, flags)| all | flags)
+}
+
+/// Whether a caller may call a command now.
+///
+/// # Errors
+/// NOAUTH; a protected command that the configuration does not allow this client; OOM; NOREPLICAS; a pause.
+pub fn admit(
+    row: &Command,
+    caller: &Caller,
+    now: &Conditions<'_>,
+    measures: &impl Measures,
+) -> Result<(), Refusal> {
+    let flags = flags_with_queue(row, caller);
+    for (reason, concerned) in reasons(caller, now) {
+        if flags & concerned != 0 {
+            reason.judge(row, caller, now, measures)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a program may call a command now. A pause holds back programs as a whole, and never their calls.
+///
+/// # Errors
+/// Those of [`admit`].
+pub fn admit_call(
+    row: &Command,
+    caller: &Caller,
+    now: &Conditions<'_>,
+    measures: &impl Measures,
+) -> Result<(), CommandError> {
+    match admit(row, caller, &Conditions { pause: None, ..*now }, measures) {
+        Ok(()) => Ok(()),
+        Err(Refusal::Error(error)) => Err(error),
+        Err(Refusal::Paused) => unreachable!("there is no pause for it"),
+    }
+}
+
+/// The flags of a command. Those of an EXEC are the flags of all that it runs, too. To be queued takes memory, whatever
+/// the command.
+fn flags_with_queue(row: &Command, caller: &Caller) -> u64 {
+    match caller.queued_flags {
+        None => row.flags,
+        Some(queued) if matches!(row.scope, Scope::Exec) => row.flags | queued,
+        Some(_) if row.has(flag::RUNS_IN_MULTI) => row.flags,
+        Some(_) => row.flags | flag::DENYOOM,
+    }
+}
+
+/// Whether a caller has to log in first. A password that has been taken away is not asked for, also of those who came
+/// while there was one.
+#[inline(always)]
+pub fn must_authenticate(caller: &Caller, config: &Config) -> bool {
+    !caller.authenticated && !config.requirepass.is_empty()
+}
+
+/// Whether writes are refused without replicas.
+#[inline(always)]
+pub fn needs_replicas(config: &Config) -> bool {
+    config.min_replicas_to_write != 0 && config.min_replicas_max_lag_s != 0
+}
+
+pub fn protected_allowed(access: ProtectedAccess, caller: &Caller) -> bool {
+    match access {
+        ProtectedAccess::No => false,
+        ProtectedAccess::Yes => true,
+        ProtectedAccess::Local => caller.is_local,
+    }
+}
+
+#[cold]
+fn not_allowed(name: &str) -> CommandError {
+    CommandError::new(format!(
+        "ERR {upper} command not allowed. If the enable-{name}-command option is set to \"local\", you can run \
+         it from a local connection, otherwise you need to set this option in the configuration file, and then \
+         restart the server.",
+        upper = name.to_ascii_uppercase(),
+    ))
+}
+
+/// Whether a command that takes this route starts only when its connection has all earlier replies. Commands over one
+/// shard's keys need not: their replies wait for their turn. What locks keys of several shards, and what may wait for
+/// a key, is alone in its connection's pipeline; a command over the session that takes its time would overtake what was
+/// sent before it.
+#[inline]
+pub fn waits_for_replies(row: &Command, route: &Route) -> bool {
+    match route {
+        Route::One(_) => row.has(flag::BLOCKING),
+        Route::Session => !row.has(flag::FAST),
+        Route::Many | Route::Every(_) | Route::Watch | Route::Walk { .. } => true,
+    }
+}
+
+/// The same for an EXEC. `is_over_shards`: it runs on several; `has_session`: it runs commands over the session.
+pub fn exec_waits_for_replies(is_over_shards: bool, has_session: bool) -> bool {
+    is_over_shards || has_session
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::handlers::FAMILIES;
+
+    struct Measured {
+        used_memory_bytes: u64,
+        good_replicas: usize,
+    }
+
+    impl Measures for Measured {
+        fn used_memory_bytes(&self) -> u64 {
+            self.used_memory_bytes
+        }
+
+        fn good_replicas(&self) -> usize {
+            self.good_replicas
+        }
+    }
+
+    const SCARCE: Measured = Measured { used_memory_bytes: u64::MAX, good_replicas: 0 };
+
+    fn rows() -> Vec<&'static Command> {
+        FAMILIES.iter().flat_map(|family| family.iter()).collect()
+    }
+
+    fn row(name: &str) -> &'static Command {
+        rows().into_iter().find(|row| row.name == name).expect("there is such a command")
+    }
+
+    /// Under every combination of conditions.
+    fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
+        for bits in 0..64 {
+            let is_set = |bit: u32| bits >> bit & 1 != 0;
+            let config = Config {
+                requirepass: if is_set(0) { (&b"secret"[..]).into() } else { Default::default() },
+                maxmemory_bytes: u64::from(is_set(1)),
+                min_replicas_to_write: u32::from(is_set(2)).into(),
+                ..Config::default()
+            };
+            let caller = Caller { authenticated: is_set(3), is_local: true, queued_flags: None };
+            let pause = is_set(4).then_some(if is_set(5) { PauseKind::All } else { PauseKind::Write });
+            check(&caller, &Conditions { config: &config, pause });
+        }
+    }
+
+    #[test]
+    fn a_command_without_checked_flags_is_admitted_under_all_conditions() {
+        let mut unchecked = 0;
+        each_case(|caller, now| {
+            for row in rows().into_iter().filter(|row| row.flags & checked_flags(caller, now) == 0) {
+                assert_eq!(admit(row, caller, now, &SCARCE), Ok(()), "{}", row.name);
+                unchecked += 1;
+            }
+        });
+        assert!(unchecked > 1000, "{unchecked}");
+    }
+
+    #[test]
+    fn reasons_come_in_the_order_of_redis() {
+        let config = Config {
+            requirepass: (&b"secret"[..]).into(),
+            maxmemory_bytes: 1,
+            min_replicas_to_write: 1,
+            ..Config::default()
+        };
+        let mut caller = Caller { authenticated: false, is_local: false, queued_flags: None };
+        let mut now = Conditions { config: &config, pause: Some(PauseKind::All) };
+        let refused = |error| Err(Refusal::Error(error));
+        let set = row("set");
+        assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::NO_AUTH));
+        assert_eq!(admit(row("auth"), &caller, &now, &SCARCE), Err(Refusal::Paused));
+        caller.authenticated = true;
+        assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::OUT_OF_MEMORY));
+        let roomy = Measured { used_memory_bytes: 0, ..SCARCE };
+        assert_eq!(admit(set, &caller, &now, &roomy), refused(CommandError::NO_REPLICAS));
+        let healthy = Measured { good_replicas: 1, ..roomy };
+        assert_eq!(admit(set, &caller, &now, &healthy), Err(Refusal::Paused));
+        now.pause = None;
+        assert_eq!(admit(set, &caller, &now, &healthy), Ok(()));
+        // To be queued takes memory, whatever the command; an EXEC takes what its queue takes.
+        assert_eq!(admit(row("get"), &caller, &now, &SCARCE), Ok(()));
+        caller.queued_flags = Some(flag::READONLY);
+        assert_eq!(admit(row("get"), &caller, &now, &SCARCE), refused(CommandError::OUT_OF_MEMORY));
+        assert_eq!(admit(row("exec"), &caller, &now, &SCARCE), Ok(()));
+        caller.queued_flags = Some(flag::WRITE);
+        assert_eq!(admit(row("exec"), &caller, &now, &SCARCE), refused(CommandError::NO_REPLICAS));
+    }
+}

@@ -1,0 +1,301 @@
+//! EXEC: sends the queue where its keys are, and runs it there.
+//!
+//! Most transactions have all their keys on one shard, and then are like a single command: at home the queue runs at
+//! once, into the connection's output; elsewhere it travels in the turn's batch, as one, and nothing of the connection
+//! waits for it. Only what needs several shards, or the session between other things, is a [transaction](super::transact).
+
+use super::Worker;
+use super::connection::{Connection, Hold};
+use super::pipeline::Flow;
+use super::run::Invocation;
+use super::transact::ParkedQueue;
+use crate::client::{ClientId, Multi, QueueSize, Reach};
+use crate::command::queue::Queue;
+use crate::command::route::{self, Route};
+use crate::command::table::Entry;
+use crate::command::{Call, admission};
+use crate::protocol::{Argv, Reply};
+use crate::shard::lock::LockSet;
+use crate::shard::message::{Batch, BatchedCommand};
+
+/// Where an EXEC runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ExecRoute {
+    /// At home, at once or behind locks.
+    Local,
+    /// On another shard.
+    Remote(usize),
+    /// Over several shards.
+    MultiShard,
+}
+
+/// Whose EXEC runs on this shard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum ExecCaller {
+    /// Its commands do without their session.
+    Elsewhere,
+    /// A connection of this shard, and some of its commands are over the session.
+    Session(usize),
+}
+
+impl Worker {
+    /// EXEC behind MULTI.
+    pub(super) fn execute_exec(
+        &mut self,
+        at: usize,
+        entry: &'static Entry,
+        call: Call,
+        argv: Argv<'_>,
+    ) -> Flow {
+        let connection = self.connections[at].as_deref().expect("its requests are being executed");
+        let multi = connection.client.multi.as_deref().expect("the caller has seen it");
+        if multi.has_failed {
+            // The row's own handler says so, and tidies up.
+            self.note_request(at, entry.id);
+            let flow = self.run_here(at, entry, &call, argv);
+            return self.end_request(at, flow);
+        }
+        let route = self.exec_route(connection, multi);
+        let is_over_shards = route == ExecRoute::MultiShard;
+        let waits = !connection.pending.is_empty()
+            && admission::exec_waits_for_replies(is_over_shards, multi.has_session);
+        let connection = self.connections[at].as_deref_mut().expect("it was there just now");
+        if waits {
+            connection.hold = Some(Hold::Pending);
+            return Flow::Retry;
+        }
+        let multi = connection.client.multi.take().expect("it was there just now");
+        let watching = std::mem::take(&mut connection.client.watching);
+        let watches = !watching.is_empty();
+        self.note_request(at, entry.id);
+        let flow = match route {
+            ExecRoute::Local => self.exec_here(at, &call, watches, multi),
+            ExecRoute::Remote(shard) => {
+                self.shard.stats.count_transaction(1);
+                let connection = self.connections[at].as_deref_mut().expect("it was there just now");
+                let token = connection.await_reply(at);
+                self.batch_exec(shard, token, call, &multi.queue, watches);
+                self.give_multi(multi);
+                Flow::Next
+            }
+            ExecRoute::MultiShard => {
+                self.begin_exec(at, entry, call, multi, &watching);
+                Flow::Stop
+            }
+        };
+        self.end_request(at, flow)
+    }
+
+    fn exec_route(&self, connection: &Connection, multi: &Multi) -> ExecRoute {
+        let home = self.shard.index;
+        let watching = &connection.client.watching;
+        let target = match multi.reach {
+            Reach::One(shard) => shard,
+            Reach::Nowhere => watching.first().map_or(home, |&shard| usize::from(shard)),
+            Reach::Several => return ExecRoute::MultiShard,
+        };
+        if watching.iter().any(|&shard| usize::from(shard) != target) {
+            return ExecRoute::MultiShard;
+        }
+        // The session cannot wait for locks, or go anywhere, while its requests go on.
+        let watcher = (!watching.is_empty()).then_some(connection.client.id);
+        if (multi.has_session || multi.has_every)
+            && (target != home || self.exec_locks(watcher, multi.queue.calls()).is_some())
+        {
+            return ExecRoute::MultiShard;
+        }
+        if target == home { ExecRoute::Local } else { ExecRoute::Remote(target) }
+    }
+
+    /// The locks that an EXEC has to wait for on this shard, if there are any in its way. `watcher`: its client, if that
+    /// watches keys.
+    fn exec_locks<'a>(
+        &self,
+        watcher: Option<ClientId>,
+        commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
+    ) -> Option<LockSet> {
+        if self.shard.locks.is_empty() {
+            return None;
+        }
+        let mut locks = route::queue_locks(self.table, commands, self.shard.shard_count);
+        let conflicts = match &mut locks {
+            LockSet::Whole => true,
+            LockSet::Keys(keys) => {
+                keys.extend(
+                    watcher.into_iter().flat_map(|client| self.shard.observers.watch().locks(client)),
+                );
+                self.shard.locks.conflicts(keys)
+            }
+        };
+        conflicts.then_some(locks)
+    }
+
+    /// Runs an EXEC at home, at once unless its keys are locked.
+    fn exec_here(&mut self, at: usize, call: &Call, watches: bool, multi: Box<Multi>) -> Flow {
+        self.shard.stats.count_transaction(1);
+        if let Some(locks) = self.exec_locks(watches.then_some(call.client), multi.queue.calls()) {
+            let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+            let token = connection.await_reply(at);
+            let home = self.shard.index;
+            let parked = ParkedQueue { home, token, call: *call, queue: multi.queue, watches };
+            self.park_queue(locks, parked);
+            return Flow::Next;
+        }
+        let (direct, mut out) = self.lend_output(at);
+        let start = out.len();
+        let is_mixed = multi.has_session || multi.has_every;
+        if is_mixed {
+            self.set_executing(at, Some(&multi));
+        }
+        let caller = if is_mixed { ExecCaller::Session(at) } else { ExecCaller::Elsewhere };
+        self.run_exec(call, watches, multi.queue.len(), multi.queue.calls(), caller, &mut out);
+        self.give_multi(multi);
+        if !is_mixed {
+            return self.take_back_output(at, direct, start, out);
+        }
+        self.set_executing(at, None);
+        // What the client does not get has been left out.
+        let end = out.len();
+        self.take_back_output(at, direct, end, out)
+    }
+
+    /// Notes what a client's EXEC runs, for those who look at the client meanwhile.
+    pub(super) fn set_executing(&mut self, at: usize, multi: Option<&Multi>) {
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.client.executing = multi.map(QueueSize::of);
+        }
+    }
+
+    /// Runs an EXEC as a unit, unless its client `watches` something that has changed. The caller has served those whose turn
+    /// it was before.
+    pub(super) fn run_exec<'a>(
+        &mut self,
+        exec: &Call,
+        watches: bool,
+        len: usize,
+        commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
+        caller: ExecCaller,
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        let begins = self.begin_exec_here(exec, watches, len, out);
+        self.leave_out_unheard(caller, false, start, out);
+        if !begins {
+            return;
+        }
+        let started_at_ticks = self.ticks;
+        for (call, args) in commands {
+            let entry = self.table.entry(call.command);
+            match caller {
+                ExecCaller::Elsewhere => {
+                    self.run(Invocation::new(entry, call, args, None), out);
+                }
+                ExecCaller::Session(at) => self.run_in_session(at, exec, call, args, out),
+            }
+        }
+        self.end_exec_here(exec, started_at_ticks);
+    }
+
+    /// Runs a command of an EXEC in which there are some over the session, or over every shard, of which there is one.
+    fn run_in_session(&mut self, at: usize, exec: &Call, queued: &Call, args: Argv<'_>, out: &mut Vec<u8>) {
+        let start = out.len();
+        let was_closing = self.is_closing(at);
+        let entry = self.table.entry(queued.command);
+        let client = match self.connections[at].as_deref() {
+            Some(connection) if connection.client.id == exec.client => &connection.client,
+            // It has killed itself: what is over keys runs all the same.
+            Some(_) | None if entry.row.is_over_session() => return,
+            Some(_) | None => {
+                self.run(Invocation::new(entry, queued, args, None), out);
+                return;
+            }
+        };
+        let call = Call { resp: client.resp, no_touch: client.no_touch, ..*queued };
+        let command = Invocation::new(entry, &call, args, Some(at));
+        match route::route(entry, args, self.shard.index, self.shard.shard_count) {
+            Route::Every(_) => self.run_every(command, out),
+            Route::Session | Route::One(_) | Route::Walk { .. } | Route::Many | Route::Watch => {
+                self.run(command, out);
+            }
+        }
+        self.leave_out_unheard(ExecCaller::Session(at), was_closing, start, out);
+    }
+
+    /// Takes a reply back that the client does not get, because of what its own EXEC did to its session.
+    fn leave_out_unheard(&self, caller: ExecCaller, was_closing: bool, start: usize, out: &mut Vec<u8>) {
+        if let ExecCaller::Session(at) = caller
+            && (was_closing || !self.is_heard_at(at))
+        {
+            out.truncate(start);
+        }
+    }
+
+    /// Whether a connection's client gets replies at this point, as far as CLIENT REPLY goes.
+    pub(super) fn is_heard_at(&self, at: usize) -> bool {
+        self.connections[at].as_deref().is_none_or(Connection::takes_reply)
+    }
+
+    /// Whether a connection ends when its replies are sent.
+    pub(super) fn is_closing(&self, at: usize) -> bool {
+        self.connections[at].as_deref().is_some_and(Connection::is_closing)
+    }
+
+    /// Whether what the client watches here is as it was. If so the reply to its EXEC is begun; else it is complete.
+    ///
+    /// One that watches nothing does not ask: what is noted here is then of an earlier EXEC of the same client, which
+    /// waits for a lock still.
+    fn begin_exec_here(&mut self, exec: &Call, watches: bool, len: usize, out: &mut Vec<u8>) -> bool {
+        let mut reply = Reply::new(out, exec.resp);
+        if watches {
+            let holds = self.shard.watch_holds(exec.client);
+            self.shard.observers.change_watch(|watch| watch.remove(exec.client));
+            if !holds {
+                reply.null_array();
+                self.shard.stats.exec_aborted_by_watch.add(1);
+                self.shard.stats.commands_processed.add(1);
+                self.shard.stats.command(exec.command).record(0, self.shard.config.latency_tracking);
+                return false;
+            }
+        }
+        reply.array(len);
+        if self.shard.effects.is_on() {
+            self.shard.effects.begin_local();
+        }
+        true
+    }
+
+    fn end_exec_here(&mut self, exec: &Call, started_at_ticks: u64) {
+        if self.shard.effects.is_local() {
+            self.shard.effects.end_local();
+        }
+        let nanos = self.ticks_to_nanos(self.ticks.saturating_sub(started_at_ticks));
+        self.shard.stats.commands_processed.add(1);
+        self.shard.stats.command(exec.command).record(nanos, self.shard.config.latency_tracking);
+    }
+
+    /// Runs an EXEC of another shard's client, or parks it. Returns whether it has run.
+    pub(super) fn execute_remote_exec(
+        &mut self,
+        from: usize,
+        exec: &BatchedCommand,
+        watches: bool,
+        batch: &Batch,
+        commands: &[BatchedCommand],
+        replies: &mut Vec<u8>,
+    ) -> bool {
+        self.serve_due_first();
+        let BatchedCommand { token, call, .. } = exec;
+        if let Some(locks) = self.exec_locks(watches.then_some(call.client), batch.calls(commands)) {
+            let mut queue = Queue::default();
+            for (place, (call, args)) in batch.calls(commands).enumerate() {
+                queue.push_args(*call, place as u32, args);
+            }
+            let parked = ParkedQueue { home: from, token: *token, call: *call, queue, watches };
+            self.park_queue(locks, parked);
+            return false;
+        }
+        let calls = batch.calls(commands);
+        self.run_exec(call, watches, commands.len(), calls, ExecCaller::Elsewhere, replies);
+        true
+    }
+}

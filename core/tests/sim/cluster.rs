@@ -215,10 +215,17 @@ impl Cluster {
         self.workers[peer.shard].wait_of(peer.conn.index())
     }
 
-    /// Whether a key is in database 0 of its shard.
-    pub fn has_key(&self, key: &str) -> bool {
+    /// The server's number for a client.
+    pub fn client_id(&self, client: usize) -> u64 {
+        let Peer { shard, conn, .. } = self.peers[client];
+        let connection = self.workers[shard].connections[conn.index()].as_deref();
+        connection.expect("it is open").client.id
+    }
+
+    /// Whether a key is in a database of its shard.
+    pub fn has_key(&self, db: usize, key: &str) -> bool {
         let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
-        shard.dbs[0].table.get(hash_key(key.as_bytes()), key.as_bytes()).is_some()
+        shard.dbs[db].table.get(hash_key(key.as_bytes()), key.as_bytes()).is_some()
     }
 
     /// All workers take a turn at the present time.

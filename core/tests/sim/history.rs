@@ -15,6 +15,9 @@
 //! from outside nobody can tell whether it has. Who is served first is checked apart ([`Fifo`]). Who waits for one key, and
 //! takes from it alone, is held to more: see [`Waiting::AtOnce`].
 //!
+//! *Who ends another's waiting.* CLIENT UNBLOCK and CLIENT KILL are held to what Redis does where commands take effect
+//! [`Waiting::AtOnce`]: who waits at that moment waits no more, and who has been served has been served.
+//!
 //! *The dead.* An operation whose client died may have taken effect or not; but only until a moment at which nothing is
 //! under way, and not at all if the server had not got it yet, or if it waited and nothing was on offer to it.
 //!
@@ -28,7 +31,7 @@
 //! that tries everything.
 
 use super::cluster::Cluster;
-use super::model::{KEYS, Model, Request};
+use super::model::{DB_COUNT, KEYS, Model, Request, bulk};
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::slot::shard_of;
 use std::collections::{HashMap, HashSet};
@@ -36,6 +39,8 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone)]
 pub struct Operation {
     pub client: usize,
+    /// The database that its client has selected.
+    pub db: usize,
     pub request: Request,
     pub called_at: usize,
     /// Earlier ones of the same pipeline which take effect before it.
@@ -69,8 +74,8 @@ impl Operation {
     fn only_reads(&self) -> bool {
         let (Request::One(command), Some(reply)) = (&self.request, self.reply()) else { return false };
         match command[0].as_str() {
-            "GET" | "MGET" | "EXISTS" | "DBSIZE" => true,
-            "DEL" | "MSETNX" | "COPY" => reply == ":0\r\n",
+            "GET" | "MGET" | "EXISTS" | "DBSIZE" | "KEYS" | "SCAN" | "RANDOMKEY" | "DEBUG" | "SELECT" => true,
+            "DEL" | "MSETNX" | "COPY" | "MOVE" => reply.starts_with('-') || reply == ":0\r\n",
             "RENAME" => reply.starts_with('-'),
             "TTAKE" => reply == "$-1\r\n",
             "BTAKE" | "BMOVE" => reply == "*-1\r\n",
@@ -80,11 +85,15 @@ impl Operation {
 
     /// The keys that it may look at or change, as far as its reply leaves that open.
     fn touched(&self) -> Touched {
-        let place = |key: &String| KEYS.iter().position(|other| other == key).expect("it is one of them");
-        let keys = self.request.keys();
-        let keys = keys.map_or(u32::MAX, |keys| keys.into_iter().fold(0, |mask, key| mask | 1 << place(key)));
+        let place = |(db, key): &(usize, String)| {
+            db * KEYS.len() + KEYS.iter().position(|other| other == key).expect("it is one of them")
+        };
+        let keys = self.request.keys(self.db);
+        let keys = keys.map_or(u32::MAX, |keys| keys.iter().fold(0, |mask, key| mask | 1 << place(key)));
         match &self.request {
-            Request::Watch(_) => Touched { read: keys, written: 0 },
+            Request::Watch(_) | Request::Unblock { .. } | Request::Kill { .. } => {
+                Touched { read: keys, written: 0 }
+            }
             Request::One(_) | Request::Exec { .. } if self.only_reads() => Touched { read: keys, written: 0 },
             Request::One(_) | Request::Exec { .. } => Touched { read: 0, written: keys },
         }
@@ -100,16 +109,37 @@ impl Operation {
                 models.push(next);
             }
         };
-        let is_there = |key: &&String| model.has(key);
+        let is_there = |key: &&String| model.has(self.db, key);
         match &self.request {
-            Request::One(command) if self.request.awaited().iter().any(|key| model.has(key)) => {
+            Request::One(command) if self.awaits_what_is_in(model) => {
                 for key in self.request.awaited().iter().filter(is_there) {
-                    consider(&|model| model.apply_to(command, std::slice::from_ref(key)));
+                    consider(&|model| model.apply_to(self.db, command, std::slice::from_ref(key)));
                 }
             }
-            request => consider(&|model| model.request(self.client, request)),
+            Request::One(command) if command[0] == "RANDOMKEY" && !model.names(self.db).is_empty() => {
+                // Any of them.
+                model.names(self.db).iter().for_each(|key| consider(&|_| bulk(Some(key))));
+            }
+            request => consider(&|model| model.request(self.client, self.db, request)),
         }
         models
+    }
+
+    fn awaits_what_is_in(&self, model: &Model) -> bool {
+        self.request.awaited().iter().any(|key| model.has(self.db, key))
+    }
+
+    /// Whether it ends the waiting of another one, if it takes effect now and that one waits. `None`: that is not what
+    /// their replies say.
+    fn ends(&self, other: &Operation) -> Option<bool> {
+        match (&self.request, self.reply()) {
+            // Who is killed gets no reply.
+            (Request::Kill { .. }, None | Some(":1\r\n")) => other.replied.is_none().then_some(true),
+            (Request::Unblock { .. }, None | Some(":1\r\n")) => {
+                other.reply().is_none_or(|reply| reply == "*-1\r\n").then_some(true)
+            }
+            _ => None,
+        }
     }
 }
 
@@ -178,6 +208,8 @@ fn related(operations: &[Operation], given_up: &[u128]) -> Vec<u128> {
         let (mine, its) = (&touched[n], &touched[other]);
         mine.written & (its.read | its.written) != 0
             || mine.read & its.written != 0
+            || operations[n].request.ends_wait_of() == Some(operations[other].client)
+            || operations[other].request.ends_wait_of() == Some(operations[n].client)
             || operations[n].behind.contains(&other)
             || operations[other].behind.contains(&n)
             || given_up[n] & (1 << other) != 0
@@ -220,8 +252,12 @@ struct Search<'a> {
 impl Search<'_> {
     fn new(operations: &[Operation], waiting: Waiting) -> Search<'_> {
         assert!(operations.len() < 128);
-        let answered = operations.iter().enumerate().filter(|(_, operation)| operation.replied.is_some());
-        let all = answered.fold(0u128, |all, (n, _)| all | 1 << n);
+        // Who was seen waiting lined up, also if it got no reply.
+        let has_effect = |operation: &Operation| {
+            operation.replied.is_some() || waiting == Waiting::AtOnce && operation.waits_at.is_some()
+        };
+        let all = operations.iter().enumerate().filter(|(_, operation)| has_effect(operation));
+        let all = all.fold(0u128, |all, (n, _)| all | 1 << n);
         let given_up = given_up(operations);
         let related = related(operations, &given_up);
         let (longest, refuted) = (State::default(), HashSet::new());
@@ -308,20 +344,44 @@ impl Search<'_> {
     fn place(&self, state: &State, n: usize) -> Vec<State> {
         let operation = &self.operations[n];
         let placed = state.placed | 1 << n | self.given_up[n];
-        let awaited = operation.request.awaited();
-        let finds_nothing = !awaited.is_empty() && !awaited.iter().any(|key| state.model.has(key));
+        let finds_nothing =
+            !operation.request.awaited().is_empty() && !operation.awaits_what_is_in(&state.model);
         if self.waiting == Waiting::AtOnce && finds_nothing {
             let queue = [&state.queue[..], &[n]].concat();
             return vec![State { placed, queue, model: state.model.clone() }];
+        }
+        if let Some(client) = operation.request.ends_wait_of() {
+            let state = State { placed, queue: state.queue.clone(), model: state.model.clone() };
+            return self.end_wait(state, n, client).into_iter().collect();
         }
         let models = operation.effects(&state.model).into_iter();
         let states = models.map(|model| State { placed, queue: state.queue.clone(), model });
         states.filter_map(|state| self.serve(state)).collect()
     }
 
-    /// Who waits for a key that is there takes from it. `None`: that is not what he got.
+    /// A client that waits does so no more, by operation `n`. `None`: that is not what it got.
+    fn end_wait(&self, mut state: State, n: usize, client: usize) -> Option<State> {
+        if self.waiting == Waiting::SomeTime {
+            return Some(state);
+        }
+        let operation = &self.operations[n];
+        match state.queue.iter().position(|&waiting| self.operations[waiting].client == client) {
+            Some(place) => {
+                let is_ended = operation.ends(&self.operations[state.queue[place]])?;
+                state.queue.retain(|&waiting| !is_ended || self.operations[waiting].client != client);
+                Some(state)
+            }
+            // There is nobody whom CLIENT UNBLOCK could have ended; CLIENT KILL may have closed a connection.
+            None if matches!(operation.request, Request::Unblock { .. }) => {
+                operation.reply().is_none_or(|reply| reply == ":0\r\n").then_some(state)
+            }
+            None => Some(state),
+        }
+    }
+
+    /// Who waits for a key that is there takes from it. `None`: that is not what it got.
     fn serve(&self, mut state: State) -> Option<State> {
-        let is_there = |state: &State, n: usize| state.model.has(&self.operations[n].request.awaited()[0]);
+        let is_there = |state: &State, n: usize| self.operations[n].awaits_what_is_in(&state.model);
         while let Some(place) = (0..state.queue.len()).find(|&place| is_there(&state, state.queue[place])) {
             let n = state.queue.remove(place);
             state.model = self.operations[n].effects(&state.model).pop()?;
@@ -332,6 +392,7 @@ impl Search<'_> {
 
 /// Somebody left a key's queue while others stood before him.
 struct Passing {
+    db: usize,
     key: &'static str,
     who: usize,
     before: Vec<usize>,
@@ -343,7 +404,7 @@ struct Passing {
 /// their keys at that time. For BTAKE that means that they were served by that one; BMOVE may find it emptied again.
 pub struct Fifo {
     keys: &'static [&'static str],
-    /// For each key, who waits, in the order in which they were seen coming.
+    /// For each key of each database, who waits, in the order in which they were seen coming.
     queues: Vec<Vec<WaitId>>,
     /// The operation behind a wait.
     operations: HashMap<WaitId, usize>,
@@ -352,7 +413,12 @@ pub struct Fifo {
 
 impl Fifo {
     pub fn new(keys: &'static [&'static str]) -> Fifo {
-        Fifo { keys, queues: vec![Vec::new(); keys.len()], operations: HashMap::new(), passings: Vec::new() }
+        Fifo {
+            keys,
+            queues: vec![Vec::new(); DB_COUNT * keys.len()],
+            operations: HashMap::new(),
+            passings: Vec::new(),
+        }
     }
 
     /// An operation was seen waiting under this name. One that is served at once never is, and is left out here.
@@ -363,14 +429,15 @@ impl Fifo {
     /// Looks at the queues after a step.
     pub fn look(&mut self, cluster: &Cluster) {
         let shard_count = cluster.workers.len();
-        for (queue, key) in self.queues.iter_mut().zip(self.keys) {
+        let keys = (0..DB_COUNT).flat_map(|db| self.keys.iter().map(move |&key| (db, key)));
+        for (queue, (db, key)) in self.queues.iter_mut().zip(keys) {
             let shard = &cluster.workers[shard_of(key.as_bytes(), shard_count)].shard;
-            let now = shard.blocking.waits_on(0, key.as_bytes());
+            let now = shard.blocking.waits_on(db as u32, key.as_bytes());
             for (place, id) in queue.iter().enumerate().filter(|(_, id)| !now.contains(id)) {
                 let before = queue[..place].iter().filter(|other| now.contains(other));
                 let before = before.filter_map(|other| self.operations.get(other).copied()).collect();
                 if let Some(&who) = self.operations.get(id) {
-                    self.passings.push(Passing { key, who, before });
+                    self.passings.push(Passing { db, key, who, before });
                 }
             }
             queue.retain(|id| now.contains(id));
@@ -384,8 +451,8 @@ impl Fifo {
 
     /// Who was overtaken, by whom, for which key.
     pub fn overtaken(&self, operations: &[Operation]) -> Option<(usize, usize, &'static str)> {
-        for Passing { key, who, before } in &self.passings {
-            if operations[*who].served_by() != Some(key) {
+        for Passing { db, key, who, before } in &self.passings {
+            if operations[*who].served_by() != Some(key) || operations[*who].db != *db {
                 continue;
             }
             let is_elsewhere = |other: usize| {

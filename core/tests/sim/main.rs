@@ -60,7 +60,7 @@ mod stream;
 use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use history::{Fifo, Operation, Waiting, linearize};
-use model::{KEYS, Model, Request, awaited, crowd_command, random_command};
+use model::{DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, random_command, whole_command};
 use shardis_core::protocol::skip::skip_reply;
 use std::collections::VecDeque;
 
@@ -92,6 +92,29 @@ enum Kind {
     Transactions,
 }
 
+/// What the requests of a run are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reach {
+    /// Keys of one database, on several shards.
+    Keys,
+    /// Also other databases, the whole keyspace, the session and other clients; on one shard or several.
+    Server,
+}
+
+/// What clients ask for in runs of [`Reach::Server`], beyond commands over keys and databases. What the server does not do
+/// as Redis does is left out here until it does.
+const ASKED: [Asked; 0] = [];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Asked {
+    /// That one shard does what Redis does, and not only several.
+    OneShard,
+    /// CLIENT UNBLOCK and CLIENT KILL.
+    EndOthersWait,
+    /// DEBUG OBJECT: a command of the session that looks at a key.
+    DebugObject,
+}
+
 /// One run after the other.
 const KINDS: [Kind; 5] = [Kind::Simple, Kind::Crowd, Kind::Mixed, Kind::Crowd, Kind::Transactions];
 
@@ -107,6 +130,8 @@ impl Kind {
 /// A client of a run.
 struct Caller {
     client: usize,
+    /// The database that its next request is about.
+    db: usize,
     /// The operations that are not answered, in order.
     unanswered: VecDeque<usize>,
     /// Of the first of them, how many replies are missing.
@@ -114,12 +139,13 @@ struct Caller {
     /// When it called last, on the simulated clock.
     called_at_ms: i64,
     /// The keys that it will watch when its last request has run.
-    watches: Vec<String>,
+    watches: Vec<Key>,
 }
 
 /// One seed: random clients, random requests, random schedule.
 struct Run {
     seed: u64,
+    reach: Reach,
     kind: Kind,
     random: Random,
     cluster: Cluster,
@@ -133,13 +159,18 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64) -> Run {
+    fn new(seed: u64, reach: Reach) -> Run {
         let mut random = Random::new(seed ^ 0x5EED);
-        let shard_count = 2 + random.below(4);
+        let shard_count = match reach {
+            Reach::Keys => 2 + random.below(4),
+            Reach::Server if ASKED.contains(&Asked::OneShard) => 1 + random.below(4),
+            Reach::Server => 2 + random.below(3),
+        };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
         let mut run = Run {
             seed,
+            reach,
             kind,
             random,
             cluster: Cluster::new(shard_count, seed),
@@ -162,6 +193,7 @@ impl Run {
         let client = self.cluster.connect(shard);
         Caller {
             client,
+            db: 0,
             unanswered: VecDeque::new(),
             replies_missing: 0,
             called_at_ms: 0,
@@ -169,8 +201,8 @@ impl Run {
         }
     }
 
-    /// Sends requests in one piece.
-    fn call(&mut self, n: usize, requests: Vec<Request>) {
+    /// Sends requests in one piece. `db`: what its client has selected before the first of them.
+    fn call(&mut self, n: usize, mut db: usize, requests: Vec<Request>) {
         let shard_count = self.cluster.workers.len();
         let caller = &mut self.callers[n];
         caller.called_at_ms = self.cluster.now_ms();
@@ -180,12 +212,16 @@ impl Run {
             for command in request.commands() {
                 bytes.extend_from_slice(&request_bytes(&command));
             }
-            let is_before =
-                |&earlier: &usize| self.operations[earlier].request.is_before(&request, shard_count);
+            let is_before = |&earlier: &usize| {
+                let Operation { db: earlier_db, request: earlier, .. } = &self.operations[earlier];
+                earlier.is_before(*earlier_db, (db, &request), shard_count)
+            };
             let behind = caller.unanswered.iter().copied().filter(is_before).collect();
             caller.unanswered.push_back(self.operations.len());
+            caller.db = request.selects(db);
             self.operations.push(Operation {
                 client: caller.client,
+                db: std::mem::replace(&mut db, caller.db),
                 request,
                 called_at: self.step,
                 behind,
@@ -210,8 +246,13 @@ impl Run {
         let waits = self.cluster.wait_of(caller.client).is_some_and(|(_, is_being_served)| !is_being_served);
         let is_void = waits || self.cluster.is_sending(caller.client);
         caller.unanswered.iter().for_each(|&operation| self.operations[operation].is_void = is_void);
-        self.abandoned.extend(&caller.unanswered);
         self.cluster.disconnect(caller.client);
+        self.replace(n);
+    }
+
+    /// A caller's connection is closed, and another one comes in its place.
+    fn replace(&mut self, n: usize) {
+        self.abandoned.extend(&self.callers[n].unanswered);
         self.callers[n] = self.connect();
     }
 
@@ -222,6 +263,9 @@ impl Run {
         self.cluster.step();
         for n in 0..self.callers.len() {
             self.take_replies(n);
+            if !self.cluster.is_open(self.callers[n].client) {
+                self.replace(n);
+            }
         }
         self.fifo.look(&self.cluster);
         if !self.cluster.is_busy() {
@@ -247,7 +291,28 @@ impl Run {
         }
     }
 
-    fn take_reply(&mut self, n: usize, reply: String) {
+    /// Whether CLIENT UNBLOCK explains why the first operation of a caller has ended.
+    fn is_unblocked(&self, n: usize, is_with_error: bool) -> bool {
+        let Some(operation) = self.calls(n).map(|operation| &self.operations[operation]) else {
+            return false;
+        };
+        self.operations.iter().any(|other| match other.request {
+            Request::Unblock { client, with_error, .. } => {
+                client == operation.client
+                    && with_error == is_with_error
+                    && other.replied.as_ref().is_none_or(|(step, _)| *step >= operation.called_at)
+            }
+            _ => false,
+        })
+    }
+
+    fn take_reply(&mut self, n: usize, mut reply: String) {
+        let is_unblocked = self.is_unblocked(n, false);
+        if reply.starts_with("-UNBLOCKED") {
+            assert!(self.is_unblocked(n, true), "it was unblocked by nobody");
+            reply = "*-1\r\n".to_string();
+        }
+        let is_unblocked = is_unblocked || self.is_unblocked(n, true);
         let caller = &mut self.callers[n];
         let operation = *caller.unanswered.front().expect("a reply answers a request");
         let operation = &mut self.operations[operation];
@@ -260,26 +325,91 @@ impl Run {
         if let Request::One(command) = &operation.request
             && !awaited(command).is_empty()
             && reply == "*-1\r\n"
+            && !is_unblocked
         {
             let timeout = command.last().expect("it has a timeout");
             let timeout_ms = timeout.parse::<f64>().expect("it is a number") * 1000.0;
             let waited_ms = self.cluster.now_ms() - caller.called_at_ms;
             assert!(timeout_ms > 0.0 && waited_ms as f64 >= timeout_ms, "it waited for {waited_ms} ms");
         }
-        operation.replied = Some((self.step, reply));
+        operation.replied = Some((self.step, operation.request.canonical(reply)));
         caller.unanswered.pop_front();
         if let Some(&next) = caller.unanswered.front() {
             caller.replies_missing = self.operations[next].request.commands().len();
         }
     }
 
+    /// Some requests that are sent in one piece.
+    fn random_requests(&mut self, n: usize) -> Vec<Request> {
+        if self.reach == Reach::Server && self.random.below(3) == 0 {
+            return self.random_race(n);
+        }
+        let share = match self.kind {
+            Kind::Mixed | Kind::Simple => 4,
+            Kind::Crowd => 10,
+            Kind::Transactions => 2,
+        };
+        let count = if self.random.below(share) == 0 { 2 + self.random.below(3) } else { 1 };
+        let mut requests = Vec::new();
+        for _ in 0..count {
+            requests.push(self.random_request(n));
+            self.callers[n].db = requests[requests.len() - 1].selects(self.callers[n].db);
+        }
+        requests
+    }
+
+    /// A push for a client that waits, if there is one, and right behind it something that tells whether that client was
+    /// served before.
+    fn random_race(&mut self, n: usize) -> Vec<Request> {
+        let who = self.random.below(self.callers.len());
+        let waits = self.calls(who).filter(|_| self.cluster.wait_of(self.callers[who].client).is_some());
+        let Some(operation) = waits else { return vec![self.server_request(n)] };
+        let Operation { db, request, .. } = &self.operations[operation];
+        let (db, key) = (*db, request.awaited()[0].clone());
+        self.unique += 1;
+        let push = vec!["TPUSH".into(), key, format!("v{}", self.unique)];
+        let select = vec!["SELECT".into(), db.to_string()];
+        let mut requests = vec![Request::One(push), self.server_request_about(who, n)];
+        if self.callers[n].db != db {
+            requests.insert(0, Request::One(select));
+        }
+        requests
+    }
+
+    /// A request about the whole server.
+    fn server_request(&mut self, n: usize) -> Request {
+        let who = self.random.below(self.callers.len());
+        self.server_request_about(who, n)
+    }
+
+    /// The same, which may be about a client.
+    fn server_request_about(&mut self, who: usize, n: usize) -> Request {
+        let client = self.callers[who].client;
+        if ASKED.contains(&Asked::EndOthersWait) && who != n && self.random.below(3) == 0 {
+            let id = self.cluster.client_id(client);
+            return match self.random.below(4) {
+                0 => Request::Kill { client, id },
+                how => Request::Unblock { client, id, with_error: how == 1 },
+            };
+        }
+        let command = whole_command(&mut self.random);
+        if command[0] == "DEBUG" && !ASKED.contains(&Asked::DebugObject) {
+            return Request::One(vec!["GET".into(), command[2].clone()]);
+        }
+        Request::One(command)
+    }
+
     fn random_request(&mut self, n: usize) -> Request {
+        if self.reach == Reach::Server && self.random.below(5) == 0 {
+            return self.server_request(n);
+        }
         let key = |random: &mut Random| KEYS[random.below(KEYS.len())].to_string();
         let is_often = self.kind == Kind::Transactions && self.random.below(2) == 0;
         match self.random.below(if is_often { 2 } else { 12 }) {
             0 => {
                 let keys = vec![key(&mut self.random), key(&mut self.random)];
-                self.callers[n].watches.extend(keys.iter().cloned());
+                let db = self.callers[n].db;
+                self.callers[n].watches.extend(keys.iter().map(|key| (db, key.clone())));
                 Request::Watch(keys)
             }
             1 => self.random_transaction(n),
@@ -313,7 +443,14 @@ impl Run {
         let watched = std::mem::take(&mut self.callers[n].watches);
         // Short ones have all their keys on one shard now and then.
         let count = self.random.below(if self.kind == Kind::Transactions { 3 } else { 5 });
-        let commands = (0..count).map(|_| random_command(&mut self.random, &mut self.unique)).collect();
+        let mut commands: Vec<Vec<String>> =
+            (0..count).map(|_| random_command(&mut self.random, &mut self.unique)).collect();
+        if self.reach == Reach::Server && count > 0 && self.random.below(2) == 0 {
+            let select = |db: usize| vec!["SELECT".to_string(), db.to_string()];
+            commands.insert(self.random.below(count), select(self.random.below(DB_COUNT)));
+            // It may not run, and its client is to know where it is.
+            commands.push(select(self.callers[n].db));
+        }
         Request::Exec { commands, watched }
     }
 
@@ -331,14 +468,9 @@ impl Run {
         while self.operations.len() < operations {
             let n = self.random.below(self.callers.len());
             if self.calls(n).is_none() {
-                let share = match self.kind {
-                    Kind::Mixed | Kind::Simple => 4,
-                    Kind::Crowd => 10,
-                    Kind::Transactions => 2,
-                };
-                let count = if self.random.below(share) == 0 { 2 + self.random.below(3) } else { 1 };
-                let requests = (0..count).map(|_| self.random_request(n)).collect();
-                self.call(n, requests);
+                let db = self.callers[n].db;
+                let requests = self.random_requests(n);
+                self.call(n, db, requests);
             } else if self.dies() {
                 self.die(n);
             }
@@ -374,7 +506,12 @@ impl Run {
             } else {
                 self.unique += 1;
                 let push = vec!["TPUSH".into(), awaited(command)[0].clone(), format!("v{}", self.unique)];
-                self.call(feeder, vec![Request::One(push)]);
+                let (db, feeder_db) = (self.operations[waiting].db, self.callers[feeder].db);
+                let mut requests = vec![Request::One(push)];
+                if feeder_db != db {
+                    requests.insert(0, Request::One(vec!["SELECT".into(), db.to_string()]));
+                }
+                self.call(feeder, feeder_db, requests);
             }
             self.come_to_rest();
             self.check_replies();
@@ -395,8 +532,9 @@ impl Run {
         for n in 0..self.callers.len() {
             let waits = self.cluster.wait_of(self.callers[n].client).is_some();
             let Some(operation) = self.calls(n).filter(|_| waits) else { continue };
-            for key in self.operations[operation].request.awaited() {
-                assert!(!self.cluster.has_key(key), "client {n} waits for {key}, which is there");
+            let Operation { db, request, .. } = &self.operations[operation];
+            for key in request.awaited() {
+                assert!(!self.cluster.has_key(*db, key), "client {n} waits for {key}, which is there");
             }
         }
     }
@@ -438,12 +576,14 @@ impl Drop for Run {
             return;
         }
         for (n, operation) in self.operations.iter().enumerate() {
-            let Operation { client, request, called_at, replied, waits_at, .. } = operation;
+            let Operation { client, db, request, called_at, replied, waits_at, .. } = operation;
             let waits_at = waits_at.map_or(String::new(), |step| format!("waits from {step}"));
-            eprintln!("{n:3}: client {client}, {called_at:4}: {request:?} -> {replied:?} {waits_at}");
+            eprintln!(
+                "{n:3}: client {client}, db {db}, {called_at:4}: {request:?} -> {replied:?} {waits_at}"
+            );
         }
-        let (seed, shard_count, kind) = (self.seed, self.cluster.workers.len(), self.kind);
-        eprintln!("seed {seed}: {shard_count} shards, {kind:?}");
+        let (seed, shard_count) = (self.seed, self.cluster.workers.len());
+        eprintln!("seed {seed}: {shard_count} shards, {:?}, {:?}", self.reach, self.kind);
     }
 }
 
@@ -462,10 +602,19 @@ fn seeds(count: u64) -> Vec<u64> {
 
 #[test]
 fn random_schedules_of_several_shards_are_linearizable() {
+    run_seeds(Reach::Keys);
+}
+
+#[test]
+fn random_requests_about_the_whole_server_are_linearizable() {
+    run_seeds(Reach::Server);
+}
+
+fn run_seeds(reach: Reach) {
     let mut waited = 0;
     let seeds = seeds(SEEDS);
     for &seed in &seeds {
-        let mut run = Run::new(seed);
+        let mut run = Run::new(seed, reach);
         run.run(OPERATIONS);
         run.finish();
         run.check();
@@ -496,7 +645,7 @@ fn a_pipeline_of_one_client_is_answered_in_order_and_sees_its_own_writes() {
                 vec!["GET".to_string(), key.clone()],
                 vec!["MGET".to_string(), key.clone(), "a".to_string(), "b".to_string()],
             ] {
-                expected += &model.apply(&command);
+                expected += &model.apply(0, &command);
             }
         }
         assert_eq!(replies, expected, "seed {seed}");

@@ -1,9 +1,12 @@
-//! The sequential model that histories are checked against: what each command does to a plain map, and to those who
-//! watch its keys. And random commands.
+//! The sequential model that histories are checked against: what each command does to plain maps, one a database, and to
+//! the clients that watch its keys. And random commands.
 
 use super::cluster::Random;
 use shardis_core::shard::slot::shard_of;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// A key and its database.
+pub type Key = (usize, String);
 
 /// What a client asks for that is answered as a whole.
 #[derive(Clone, Debug)]
@@ -14,7 +17,18 @@ pub enum Request {
     Exec {
         commands: Vec<Vec<String>>,
         /// What its client watches.
-        watched: Vec<String>,
+        watched: Vec<Key>,
+    },
+    /// CLIENT UNBLOCK of a client, by the server's number for it.
+    Unblock {
+        client: usize,
+        id: u64,
+        with_error: bool,
+    },
+    /// CLIENT KILL of a client.
+    Kill {
+        client: usize,
+        id: u64,
     },
 }
 
@@ -28,6 +42,11 @@ impl Request {
             Request::Exec { commands, .. } => {
                 [&[words(&["MULTI"])], &commands[..], &[words(&["EXEC"])]].concat()
             }
+            Request::Unblock { id, with_error, .. } => {
+                let how = if *with_error { "ERROR" } else { "TIMEOUT" };
+                vec![words(&["CLIENT", "UNBLOCK", &id.to_string(), how])]
+            }
+            Request::Kill { id, .. } => vec![words(&["CLIENT", "KILL", "ID", &id.to_string()])],
         }
     }
 
@@ -36,38 +55,94 @@ impl Request {
         match self {
             Request::One(command) => awaited(command),
             // In a transaction nobody waits.
-            Request::Watch(_) | Request::Exec { .. } => &[],
+            Request::Watch(_) | Request::Exec { .. } | Request::Unblock { .. } | Request::Kill { .. } => &[],
         }
     }
 
-    /// All keys that matter to it. `None`: it is about the whole keyspace.
-    pub fn keys(&self) -> Option<Vec<&String>> {
+    /// The client whose waiting it ends.
+    pub fn ends_wait_of(&self) -> Option<usize> {
         match self {
-            Request::One(command) => keys_of(command),
-            Request::Watch(keys) => Some(keys.iter().collect()),
+            Request::Unblock { client, .. } | Request::Kill { client, .. } => Some(*client),
+            Request::One(_) | Request::Watch(_) | Request::Exec { .. } => None,
+        }
+    }
+
+    /// The database that is selected behind it, if its client has selected `db`.
+    pub fn selects(&self, db: usize) -> usize {
+        match self {
+            Request::One(command) => selected(command, db),
+            _ => db,
+        }
+    }
+
+    /// All keys that matter to it, if its client has selected `db`. `None`: it is about the whole keyspace.
+    pub fn keys(&self, mut db: usize) -> Option<Vec<Key>> {
+        match self {
+            Request::One(command) => keys_of(db, command),
+            Request::Watch(keys) => Some(keys.iter().map(|key| (db, key.clone())).collect()),
             Request::Exec { commands, watched } => {
-                let keys: Option<Vec<_>> = commands.iter().map(|command| keys_of(command)).collect();
-                Some(keys?.into_iter().flatten().chain(watched).collect())
+                let mut keys = watched.clone();
+                for command in commands {
+                    db = selected(command, db);
+                    keys.extend(keys_of(db, command)?);
+                }
+                Some(keys)
             }
+            Request::Unblock { .. } | Request::Kill { .. } => Some(Vec::new()),
         }
     }
 
     /// Whether nothing of its connection runs beside it.
     fn is_alone(&self, shard_count: usize) -> bool {
-        let Some(keys) = self.keys() else { return true };
+        let Some(keys) = self.keys(0) else { return true };
         let shards: BTreeSet<usize> =
-            keys.into_iter().map(|key| shard_of(key.as_bytes(), shard_count)).collect();
-        shards.len() > 1 || !self.awaited().is_empty() || matches!(self, Request::Watch(_))
+            keys.into_iter().map(|(_, key)| shard_of(key.as_bytes(), shard_count)).collect();
+        shards.len() > 1
+            || !self.awaited().is_empty()
+            || self.ends_wait_of().is_some()
+            || matches!(self, Request::Watch(_))
     }
 
-    /// Whether a connection keeps it in order with one behind it: not if both are about single shards, and no key is of
-    /// interest to both. (So the README says of pipelines. An EXEC of nothing is about no shard at all.)
-    pub fn is_before(&self, other: &Request, shard_count: usize) -> bool {
-        let (mine, others) = (self.keys().unwrap_or_default(), other.keys().unwrap_or_default());
-        self.is_alone(shard_count)
+    /// Whether a connection that has selected `db` keeps it in order with one behind it, for which `other_db` is selected:
+    /// not if both are about single shards, and no key is of interest to both. (So the README says of pipelines. An EXEC of
+    /// nothing is about no shard at all.) One shard keeps everything in order.
+    pub fn is_before(&self, db: usize, (other_db, other): (usize, &Request), shard_count: usize) -> bool {
+        let (mine, others) = (self.keys(db).unwrap_or_default(), other.keys(other_db).unwrap_or_default());
+        shard_count == 1
+            || self.is_alone(shard_count)
             || other.is_alone(shard_count)
             || mine.iter().any(|key| others.contains(key))
     }
+
+    /// A reply to it in the form in which the model has it: names sorted, and no addresses.
+    pub fn canonical(&self, reply: String) -> String {
+        let Request::One(command) = self else { return reply };
+        let sorted = |names: &str| {
+            let mut names: Vec<String> = names.split("\r\n").skip(2).step_by(2).map(str::to_string).collect();
+            names.sort();
+            bulks(&names)
+        };
+        match command[0].as_str() {
+            "KEYS" => sorted(&reply),
+            "SCAN" => {
+                sorted(reply.strip_prefix("*2\r\n$1\r\n0\r\n").expect("so few keys are scanned at once"))
+            }
+            "DEBUG" if reply.starts_with("+Value at:") => VALUE.to_string(),
+            _ => reply,
+        }
+    }
+}
+
+/// What is left of the reply to DEBUG OBJECT.
+const VALUE: &str = "+Value\r\n";
+
+/// The database that is selected behind a command.
+fn selected(command: &[String], db: usize) -> usize {
+    if command[0] == "SELECT" { database(&command[1]) } else { db }
+}
+
+fn database(text: &str) -> usize {
+    text.parse().expect("the number of a database")
 }
 
 /// The keys that a command waits for.
@@ -80,46 +155,71 @@ pub fn awaited(command: &[String]) -> &[String] {
 }
 
 /// `None`: it is about the whole keyspace.
-fn keys_of(command: &[String]) -> Option<Vec<&String>> {
+fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
     let words = &command[1..];
-    let keys = match command[0].as_str() {
+    let keys: Vec<&String> = match command[0].as_str() {
         "GET" | "SET" | "TPUSH" | "TTAKE" => vec![&words[0]],
-        "MGET" | "DEL" | "EXISTS" | "RENAME" | "COPY" | "TJOIN" => words.iter().collect(),
+        "MGET" | "DEL" | "EXISTS" | "RENAME" | "TJOIN" => words.iter().collect(),
         "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
         "BTAKE" | "BMOVE" => words[..words.len() - 1].iter().collect(),
-        "DBSIZE" | "FLUSHALL" => return None,
+        "DEBUG" => vec![&words[1]],
+        "SELECT" => Vec::new(),
+        "COPY" | "MOVE" => {
+            let (from, to) = relocation(db, command);
+            return Some(vec![from, to]);
+        }
+        "DBSIZE" | "FLUSHALL" | "FLUSHDB" | "KEYS" | "RANDOMKEY" | "SCAN" | "SWAPDB" => return None,
         other => panic!("the model does not know {other}"),
     };
-    Some(keys)
+    Some(keys.into_iter().map(|key| (db, key.clone())).collect())
+}
+
+/// From where to where COPY and MOVE go.
+fn relocation(db: usize, command: &[String]) -> (Key, Key) {
+    let from = (db, command[1].clone());
+    match (command[0].as_str(), command.len()) {
+        ("MOVE", _) => (from, (database(&command[2]), command[1].clone())),
+        (_, 3) => (from, (db, command[2].clone())),
+        _ => (from, (database(&command[4]), command[2].clone())),
+    }
 }
 
 /// What a client watches.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct Watch {
-    keys: BTreeSet<String>,
+    keys: BTreeSet<Key>,
     is_broken: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Model {
-    values: BTreeMap<String, String>,
+    values: BTreeMap<Key, String>,
     /// By client.
     watches: BTreeMap<usize, Watch>,
 }
 
 impl Model {
-    pub fn has(&self, key: &str) -> bool {
-        self.values.contains_key(key)
+    pub fn has(&self, db: usize, key: &str) -> bool {
+        self.get(db, key).is_some()
     }
 
-    /// A client's request. Its last reply, in the bytes of RESP2.
-    pub fn request(&mut self, client: usize, request: &Request) -> String {
+    fn get(&self, db: usize, key: &str) -> Option<&String> {
+        self.values.get(&(db, key.to_string()))
+    }
+
+    /// The names of a database's keys, in order.
+    pub fn names(&self, db: usize) -> Vec<String> {
+        self.values.keys().filter(|(other, _)| *other == db).map(|(_, key)| key.clone()).collect()
+    }
+
+    /// A request of a client that has selected a database. Its last reply, in the bytes of RESP2.
+    pub fn request(&mut self, client: usize, mut db: usize, request: &Request) -> String {
         match request {
-            Request::One(command) => self.apply(command),
+            Request::One(command) => self.apply(db, command),
             Request::Watch(keys) => {
                 let watch = self.watches.entry(client).or_default();
                 if !watch.is_broken {
-                    watch.keys.extend(keys.iter().cloned());
+                    watch.keys.extend(keys.iter().map(|key| (db, key.clone())));
                 }
                 "+OK\r\n".to_string()
             }
@@ -129,129 +229,191 @@ impl Model {
                 if watch.is_some_and(|watch| watch.is_broken) {
                     return "*-1\r\n".to_string();
                 }
-                let replies: String = commands.iter().map(|command| self.apply(command)).collect();
+                let mut replies = String::new();
+                for command in commands {
+                    db = selected(command, db);
+                    replies += &self.apply(db, command);
+                }
                 format!("*{}\r\n{replies}", commands.len())
+            }
+            Request::Unblock { .. } | Request::Kill { .. } => {
+                unreachable!("who waits is no part of the model")
             }
         }
     }
 
     /// A command and its reply. A blocking one that finds nothing replies what a client gets whose time is up.
-    pub fn apply(&mut self, command: &[String]) -> String {
+    pub fn apply(&mut self, db: usize, command: &[String]) -> String {
         let keys = &command[1..];
         match command[0].as_str() {
-            "GET" => bulk(self.values.get(&keys[0])),
+            "GET" => bulk(self.get(db, &keys[0])),
             "MGET" => {
-                let values: String = keys.iter().map(|key| bulk(self.values.get(key))).collect();
+                let values: String = keys.iter().map(|key| bulk(self.get(db, key))).collect();
                 format!("*{}\r\n{values}", keys.len())
             }
             "SET" | "MSET" => {
-                keys.chunks(2).for_each(|pair| self.put(&pair[0], pair[1].clone()));
-                "+OK\r\n".to_string()
+                self.put_pairs(db, keys);
+                ok()
             }
             "MSETNX" => {
-                let free = keys.chunks(2).all(|pair| !self.has(&pair[0]));
+                let free = keys.chunks(2).all(|pair| !self.has(db, &pair[0]));
                 if free {
-                    keys.chunks(2).for_each(|pair| self.put(&pair[0], pair[1].clone()));
+                    self.put_pairs(db, keys);
                 }
-                format!(":{}\r\n", i32::from(free))
+                integer(usize::from(free))
             }
-            "DEL" => format!(":{}\r\n", keys.iter().filter(|key| self.remove(key).is_some()).count()),
-            "EXISTS" => format!(":{}\r\n", keys.iter().filter(|key| self.has(key)).count()),
-            "RENAME" => match self.remove(&keys[0]) {
+            "DEL" => integer(keys.iter().filter(|key| self.remove(db, key).is_some()).count()),
+            "EXISTS" => integer(keys.iter().filter(|key| self.has(db, key)).count()),
+            "RENAME" => match self.remove(db, &keys[0]) {
                 Some(value) => {
-                    self.put(&keys[1], value);
-                    "+OK\r\n".to_string()
+                    self.put(db, &keys[1], value);
+                    ok()
                 }
-                None => "-ERR no such key\r\n".to_string(),
+                None => NO_SUCH_KEY.to_string(),
             },
-            "COPY" => {
-                let copied = self.values.get(&keys[0]).cloned().filter(|_| !self.has(&keys[1]));
-                let reply = format!(":{}\r\n", i32::from(copied.is_some()));
-                copied.into_iter().for_each(|value| self.put(&keys[1], value));
-                reply
-            }
-            "DBSIZE" => format!(":{}\r\n", self.values.len()),
-            "FLUSHALL" => {
-                let all: Vec<String> = self.values.keys().cloned().collect();
-                all.iter().for_each(|key| drop(self.remove(key)));
-                "+OK\r\n".to_string()
-            }
+            "COPY" | "MOVE" => self.relocate(db, command),
             "TPUSH" => {
-                let pushed = self.words(&keys[0]).into_iter().chain(keys[1..].iter().cloned()).collect();
-                self.store(&keys[0], pushed)
+                let pushed = self.words(db, &keys[0]).into_iter().chain(keys[1..].iter().cloned()).collect();
+                self.store(db, &keys[0], pushed)
             }
-            "TTAKE" => bulk(self.take(&keys[0]).as_ref()),
+            "TTAKE" => bulk(self.take(db, &keys[0]).as_ref()),
             "TJOIN" => {
-                let joined = [self.words(&keys[0]), self.words(&keys[1])].concat();
-                self.store(&keys[2], joined)
+                let joined = [self.words(db, &keys[0]), self.words(db, &keys[1])].concat();
+                self.store(db, &keys[2], joined)
             }
-            "BTAKE" | "BMOVE" => self.apply_to(command, awaited(command)),
+            "BTAKE" | "BMOVE" => self.apply_to(db, command, awaited(command)),
+            _ => self.apply_to_all(db, command),
+        }
+    }
+
+    /// The same for commands about the session, or whole databases.
+    fn apply_to_all(&mut self, db: usize, command: &[String]) -> String {
+        match command[0].as_str() {
+            "SELECT" => ok(),
+            "DEBUG" if self.has(db, &command[2]) => VALUE.to_string(),
+            "DEBUG" => NO_SUCH_KEY.to_string(),
+            "DBSIZE" => integer(self.names(db).len()),
+            "KEYS" | "SCAN" => bulks(&self.names(db)),
+            "RANDOMKEY" => bulk(self.names(db).first()),
+            "FLUSHALL" | "FLUSHDB" => {
+                for db in if command[0] == "FLUSHDB" { db..db + 1 } else { 0..DB_COUNT } {
+                    self.names(db).iter().for_each(|key| drop(self.remove(db, key)));
+                }
+                ok()
+            }
+            "SWAPDB" => {
+                // A key that is in either database counts as changed in both.
+                let keys: Vec<String> = self.values.keys().map(|(_, key)| key.clone()).collect();
+                keys.iter().for_each(|key| (0..DB_COUNT).for_each(|db| self.touch(db, key)));
+                let values = std::mem::take(&mut self.values).into_iter();
+                self.values = values.map(|((db, key), value)| ((1 - db, key), value)).collect();
+                ok()
+            }
             other => panic!("the model does not know {other}"),
         }
     }
 
     /// A blocking command that takes from the first of these keys that is there.
-    pub fn apply_to(&mut self, command: &[String], keys: &[String]) -> String {
-        let Some(key) = keys.iter().find(|key| self.has(key)) else { return "*-1\r\n".to_string() };
-        let word = self.take(key).expect("a key that is there has a word");
+    pub fn apply_to(&mut self, db: usize, command: &[String], keys: &[String]) -> String {
+        let Some(key) = keys.iter().find(|key| self.has(db, key)) else { return "*-1\r\n".to_string() };
+        let word = self.take(db, key).expect("a key that is there has a word");
         if command[0] == "BMOVE" {
             let destination = &command[command.len() - 2];
-            let moved = [self.words(destination), vec![word.clone()]].concat();
-            self.store(destination, moved);
+            let moved = [self.words(db, destination), vec![word.clone()]].concat();
+            self.store(db, destination, moved);
         }
         format!("*2\r\n{}{}", bulk(Some(key)), bulk(Some(&word)))
     }
 
-    fn put(&mut self, key: &str, value: String) {
-        self.values.insert(key.to_string(), value);
-        self.touch(key);
+    /// COPY and MOVE.
+    fn relocate(&mut self, db: usize, command: &[String]) -> String {
+        let (from, to) = relocation(db, command);
+        if from == to {
+            return "-ERR source and destination objects are the same\r\n".to_string();
+        }
+        let Some(value) = self.values.get(&from).cloned().filter(|_| !self.values.contains_key(&to)) else {
+            return integer(0);
+        };
+        if command[0] == "MOVE" {
+            self.remove(from.0, &from.1);
+        }
+        self.put(to.0, &to.1, value);
+        integer(1)
     }
 
-    fn remove(&mut self, key: &str) -> Option<String> {
-        let value = self.values.remove(key)?;
-        self.touch(key);
+    fn put(&mut self, db: usize, key: &str, value: String) {
+        self.values.insert((db, key.to_string()), value);
+        self.touch(db, key);
+    }
+
+    fn put_pairs(&mut self, db: usize, pairs: &[String]) {
+        pairs.chunks(2).for_each(|pair| self.put(db, &pair[0], pair[1].clone()));
+    }
+
+    fn remove(&mut self, db: usize, key: &str) -> Option<String> {
+        let value = self.values.remove(&(db, key.to_string()))?;
+        self.touch(db, key);
         Some(value)
     }
 
-    fn touch(&mut self, key: &str) {
+    fn touch(&mut self, db: usize, key: &str) {
+        let key = (db, key.to_string());
         for watch in self.watches.values_mut() {
-            if watch.keys.contains(key) {
+            if watch.keys.contains(&key) {
                 *watch = Watch { keys: BTreeSet::new(), is_broken: true };
             }
         }
     }
 
     /// A value of the commands in `rows.rs`: words with commas between.
-    fn words(&self, key: &str) -> Vec<String> {
-        self.values.get(key).map_or(Vec::new(), |value| value.split(',').map(str::to_string).collect())
+    fn words(&self, db: usize, key: &str) -> Vec<String> {
+        self.get(db, key).map_or(Vec::new(), |value| value.split(',').map(str::to_string).collect())
     }
 
-    fn store(&mut self, key: &str, words: Vec<String>) -> String {
+    fn store(&mut self, db: usize, key: &str, words: Vec<String>) -> String {
         if words.is_empty() {
-            self.remove(key);
+            self.remove(db, key);
         } else {
-            self.put(key, words.join(","));
+            self.put(db, key, words.join(","));
         }
-        format!(":{}\r\n", words.len())
+        integer(words.len())
     }
 
-    fn take(&mut self, key: &str) -> Option<String> {
-        let mut left = self.words(key);
+    fn take(&mut self, db: usize, key: &str) -> Option<String> {
+        let mut left = self.words(db, key);
         if left.is_empty() {
             return None;
         }
         let first = left.remove(0);
-        self.store(key, left);
+        self.store(db, key, left);
         Some(first)
     }
 }
 
-fn bulk(value: Option<&String>) -> String {
+const NO_SUCH_KEY: &str = "-ERR no such key\r\n";
+
+fn ok() -> String {
+    "+OK\r\n".to_string()
+}
+
+fn integer(number: usize) -> String {
+    format!(":{number}\r\n")
+}
+
+pub fn bulk(value: Option<&String>) -> String {
     match value {
         Some(value) => format!("${}\r\n{value}\r\n", value.len()),
         None => "$-1\r\n".to_string(),
     }
 }
+
+fn bulks(values: &[String]) -> String {
+    let bulks: String = values.iter().map(|value| bulk(Some(value))).collect();
+    format!("*{}\r\n{bulks}", values.len())
+}
+
+/// Databases that are used.
+pub const DB_COUNT: usize = 2;
 
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
@@ -316,4 +478,26 @@ pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
         10 => vec!["BMOVE".into(), first, second, timeout],
         _ => vec!["BMOVE".into(), first, second, third, timeout],
     }
+}
+
+/// A random command about the whole keyspace or another database, or about a key by way of the session. Some change
+/// databases for clients that wait there.
+pub fn whole_command(random: &mut Random) -> Vec<String> {
+    let db = random.below(DB_COUNT).to_string();
+    let mut key = || KEYS[random.below(KEYS.len())].to_string();
+    let (first, second) = (key(), key());
+    let command = match random.below(14) {
+        0 => "FLUSHALL",
+        1 => "FLUSHDB",
+        2 | 3 => "SWAPDB 0 1",
+        4 => "DBSIZE",
+        5 => "KEYS *",
+        6 => "RANDOMKEY",
+        7 => "SCAN 0 COUNT 100",
+        8 | 9 => &format!("DEBUG OBJECT {first}"),
+        10 => &format!("COPY {first} {second} DB {db}"),
+        11 => &format!("MOVE {first} {db}"),
+        _ => &format!("SELECT {db}"),
+    };
+    command.split(' ').map(str::to_string).collect()
 }

@@ -1,14 +1,15 @@
 //! Histories that have an order, and others that have none; and that the search leaves out nothing that matters.
 
 use super::*;
-use crate::Run;
 use crate::cluster::Random;
+use crate::{Reach, Run};
 
 /// An operation of a client of its own.
 fn operation(times: (usize, usize), words: &str, reply: &str) -> Operation {
     let words: Vec<String> = words.split(' ').map(str::to_string).collect();
     Operation {
         client: times.0,
+        db: 0,
         request: Request::One(words),
         called_at: times.0,
         behind: Vec::new(),
@@ -64,7 +65,7 @@ fn a_word_is_taken_once() {
 fn a_transaction_runs_only_if_what_its_client_watches_is_as_it_was() {
     let exec = |reply: &str| {
         let keys = vec!["a".to_string()];
-        let request = Request::Exec { commands: Vec::new(), watched: keys.clone() };
+        let request = Request::Exec { commands: Vec::new(), watched: vec![(0, "a".to_string())] };
         let watch = Operation { request: Request::Watch(keys), ..operation((0, 1), "", "+OK") };
         let set = operation((2, 3), "SET a x", "+OK");
         let exec = Operation { client: 0, request, ..operation((4, 5), "", reply) };
@@ -90,6 +91,39 @@ fn who_waits_at_once_is_served_in_turn_and_before_others_see_the_key() {
         operation((4, 6), "GET a", X),
     ];
     assert!(has_order(&seen, Waiting::SomeTime) && !has_order(&seen, Waiting::AtOnce));
+}
+
+/// CLIENT UNBLOCK or CLIENT KILL of client 0.
+fn ending(times: (usize, usize), is_kill: bool, reply: &str) -> Operation {
+    let request = match is_kill {
+        true => Request::Kill { client: 0, id: 1 },
+        false => Request::Unblock { client: 0, id: 1, with_error: false },
+    };
+    Operation { request, ..operation(times, "", reply) }
+}
+
+#[test]
+fn whose_waiting_is_ended_takes_nothing_and_who_was_served_has_taken() {
+    let waits = |reply: Option<&str>| {
+        let waits = waiting_from(1, operation((0, 9), "BTAKE a 0", reply.unwrap_or_default()));
+        if reply.is_some() { waits } else { Operation { replied: None, ..waits } }
+    };
+    let push = |times| operation(times, "TPUSH a x", ":1");
+    let unblocked = |reply: Option<&str>, count: &str, first: bool| {
+        let (push_at, end_at) = if first { ((2, 3), (4, 5)) } else { ((4, 5), (2, 3)) };
+        has_order(&[waits(reply), push(push_at), ending(end_at, false, count)], Waiting::AtOnce)
+    };
+    assert!(unblocked(Some("*-1"), ":1", false) && unblocked(Some(&taken("a", "x")), ":0", true));
+    assert!(!unblocked(Some("*-1"), ":1", true), "it was served before");
+    assert!(!unblocked(Some("*-1"), ":0", false) && !unblocked(Some(&taken("a", "x")), ":1", false));
+    let killed = |first: bool, read: &str| {
+        let (push_at, end_at) = if first { ((2, 3), (4, 5)) } else { ((4, 5), (2, 3)) };
+        let get = operation((6, 7), "GET a", read);
+        has_order(&[waits(None), push(push_at), ending(end_at, true, ":1"), get], Waiting::AtOnce)
+    };
+    assert!(killed(false, X) && killed(true, NULL));
+    assert!(!killed(true, X), "the word was taken before it was killed");
+    assert!(!killed(false, NULL), "nobody has taken it");
 }
 
 #[test]
@@ -128,7 +162,7 @@ fn tamper(operations: &mut [Operation], random: &mut Random) {
 fn the_search_says_what_one_says_that_leaves_nothing_out() {
     let mut refused = 0;
     for seed in 1..=400 {
-        let mut run = Run::new(seed);
+        let mut run = Run::new(seed, if seed % 2 == 0 { Reach::Server } else { Reach::Keys });
         run.run(14);
         run.finish();
         let waiting = run.kind.waiting();

@@ -9,8 +9,7 @@ use crate::protocol::Argv;
 use crate::protocol::reply::Resp;
 use smallvec::SmallVec;
 
-/// Number of a client, unique in the process, ascending with its arrival.
-pub type ClientId = u64;
+pub use crate::call::ClientId;
 
 /// CLIENT REPLY's modes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -234,6 +233,19 @@ impl Client {
     /// What is queued since MULTI, also while EXEC runs it.
     pub fn queued(&self) -> Option<QueueSize> {
         self.multi.as_deref().map(QueueSize::of).or(self.executing)
+    }
+
+    /// What is the same for all its commands, for the time being. `home`: the shard that serves it.
+    #[inline]
+    pub fn call(&self, home: usize) -> Call {
+        Call {
+            db: self.db,
+            resp: self.resp,
+            no_touch: self.no_touch,
+            client: self.id,
+            home: home as u32,
+            ..Call::default()
+        }
     }
 
     /// What admission asks of it.

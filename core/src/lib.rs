@@ -30,6 +30,7 @@ pub const REDIS_VERSION: &str = "7.0.15";
 /// Our own version.
 pub const SHARDIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+pub mod call;
 pub mod cli;
 pub mod client;
 pub mod command;

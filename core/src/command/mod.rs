@@ -13,66 +13,23 @@ pub mod handlers;
 pub mod keys;
 pub mod placement;
 pub mod program;
-pub mod queue;
 pub mod route;
 pub mod syntax;
 pub mod table;
 pub mod typed;
 
+pub use crate::call::{Call, Key, queue};
 pub use error::{CommandError, CommandResult};
 
-use crate::client::{Client, ClientId};
-use crate::command::table::CommandId;
+use crate::client::Client;
 use crate::protocol::Argv;
-use crate::protocol::reply::{Reply, Resp};
+use crate::protocol::reply::Reply;
 use crate::shard::Shard;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::types::hash::hash_key;
 use crate::worker::{Connection, Worker};
 use smallvec::SmallVec;
 use std::ops::Range;
-
-/// A key and its hash ([`hash_key`]).
-#[derive(Clone, Copy)]
-pub struct Key<'a> {
-    pub bytes: &'a [u8],
-    pub hash: u64,
-}
-
-/// What travels with a command from its client to the shard which runs it.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Call {
-    pub command: CommandId,
-    /// The numbered database the client selected.
-    pub db: u32,
-    pub resp: Resp,
-    /// CLIENT NO-TOUCH: reads do not refresh the keys' access clocks.
-    pub no_touch: bool,
-    /// It runs within an EXEC: it must not make its client wait.
-    pub in_exec: bool,
-    pub client: ClientId,
-    /// The shard that serves the client.
-    pub home: u32,
-    /// Hash of the argument at `hashed_arg` (its first key), computed once by the router.
-    pub hash: u64,
-    /// Which argument `hash` belongs to; 0: none.
-    pub hashed_arg: u32,
-}
-
-impl Call {
-    /// What is the same for all commands of a client, for the time being.
-    #[inline]
-    pub fn of(client: &Client, home: usize) -> Call {
-        Call {
-            db: client.db,
-            resp: client.resp,
-            no_touch: client.no_touch,
-            client: client.id,
-            home: home as u32,
-            ..Call::default()
-        }
-    }
-}
 
 /// What a command over keys sees: the shard that holds them, its arguments, and where to reply.
 pub struct Ctx<'a> {

@@ -7,6 +7,7 @@
 //! [`CommandTable`] is the process's view of the rows: names resolved (also renamed ones) and a dense
 //! [`CommandId`] each, by which the shards count calls.
 
+pub use crate::call::CommandId;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeyPositions, KeySpec};
 use crate::command::program::ProgramCtx;
@@ -354,16 +355,6 @@ impl Command {
             all |= acl::SLOW;
         }
         all
-    }
-}
-
-/// Dense number of a command or subcommand in its [`CommandTable`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
-pub struct CommandId(pub u16);
-
-impl CommandId {
-    pub fn index(self) -> usize {
-        usize::from(self.0)
     }
 }
 

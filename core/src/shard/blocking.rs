@@ -40,7 +40,7 @@
 //! client goes on waiting.
 
 use super::Shard;
-use crate::command::{Call, Key};
+use crate::call::{Call, Key};
 use crate::protocol::{OwnedArgv, Reply};
 use crate::shard::lock::{KeyLock, LockSet, LockTable, Ticket};
 use crate::shard::message::Token;

@@ -30,7 +30,7 @@
 
 pub mod merger;
 
-use crate::client::ClientId;
+use crate::call::ClientId;
 use crate::protocol::{Argv, Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;

@@ -5,7 +5,7 @@
 //! used up and goes on where it stopped.
 
 use super::Shard;
-use crate::command::Key;
+use crate::call::Key;
 use crate::shard::lock::KeyLock;
 use crate::types::hash::hash_key;
 

@@ -1,8 +1,8 @@
 //! What shards say to each other: plain data, so that it can be bounded, logged, replayed and simulated.
 
-use crate::client::ClientId;
-use crate::command::Call;
-use crate::command::queue::Queue;
+use crate::call::Call;
+use crate::call::ClientId;
+use crate::call::queue::Queue;
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
 use crate::shard::blocking::WaitMessage;
 use crate::shard::effects::EffectBatch;
@@ -197,10 +197,9 @@ mod tests {
         let mut batch = Batch::default();
         let len_max = u32::MAX as usize;
         assert!(batch.has_room(len_max));
-        let client = crate::client::Client::new(1, 0, true);
         let args = OwnedArgv::from_slices(&[&b"GET"[..], b"key"]);
         let len = args.as_argv().iter().map(<[u8]>::len).sum::<usize>();
-        batch.push(Token { conn: 0, generation: 0, place: 0 }, Call::of(&client, 0), args.as_argv());
+        batch.push(Token { conn: 0, generation: 0, place: 0 }, Call::default(), args.as_argv());
         assert!(batch.has_room(len_max - len));
         assert!(!batch.has_room(len_max - len + 1));
     }

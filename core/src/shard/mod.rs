@@ -10,13 +10,13 @@ pub mod lazyfree;
 pub mod lock;
 pub mod message;
 pub mod observe;
-pub mod slot;
 pub mod slowlog;
 pub mod stats;
 pub mod txn;
 pub mod watch;
 
-use crate::command::{Call, Key};
+pub use crate::call::slot;
+use crate::call::{Call, Key};
 use crate::config::Config;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::EffectLog;

@@ -11,8 +11,8 @@
 
 use super::Shard;
 use super::watch::Watch;
-use crate::client::ClientId;
-use crate::command::Key;
+use crate::call::ClientId;
+use crate::call::Key;
 
 /// What happened to a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -4,7 +4,7 @@
 //! instruction, so counting costs what a plain integer costs, and INFO or a scrape reads the counters of all
 //! shards without asking the shards.
 
-use crate::command::table::CommandId;
+use crate::call::CommandId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};

@@ -137,9 +137,8 @@
 //! starts before it has ended, so it cannot overtake, or be overtaken by, its own client's commands, though
 //! its locks travel on other ways than these.
 
-use crate::client::ClientId;
-use crate::command::placement::RoutedKey;
-use crate::command::queue::Queue;
+use crate::call::ClientId;
+use crate::call::queue::Queue;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
 use crate::shard::observe::GuestEvent;
@@ -157,7 +156,7 @@ pub struct TxnId {
 #[derive(Default)]
 pub struct Portion {
     pub queue: Queue,
-    /// Hashes of the commands' keys: see [`Queued::hash_count`](crate::command::queue::Queued::hash_count).
+    /// Hashes of the commands' keys: see [`Queued::hash_count`](crate::call::queue::Queued::hash_count).
     pub hashes: Vec<u64>,
     /// The replies, one behind the other.
     pub replies: Vec<u8>,
@@ -177,10 +176,10 @@ impl Portion {
     }
 
     /// Notes the hashes of the next keys of the last command.
-    pub fn push_hashes(&mut self, keys: &[RoutedKey]) {
-        self.hashes.extend(keys.iter().map(|key| key.hash));
+    pub fn push_hashes(&mut self, hashes: impl ExactSizeIterator<Item = u64>) {
         let last = self.queue.commands_mut().last_mut().expect("a command was begun");
-        last.hash_count += keys.len() as u32;
+        last.hash_count += hashes.len() as u32;
+        self.hashes.extend(hashes);
     }
 
     /// Empties it for its next use.

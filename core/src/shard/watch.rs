@@ -8,8 +8,8 @@
 //! for when the client wants to know.
 
 use super::observe::KeyEvent;
-use crate::client::ClientId;
-use crate::command::Key;
+use crate::call::ClientId;
+use crate::call::Key;
 use crate::shard::lock::KeyLock;
 use crate::types::Table;
 use ahash::AHashMap;

@@ -200,7 +200,7 @@ impl Worker {
         blocks: Vec<Block>,
     ) -> usize {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let mut call = Call::of(&connection.client, self.shard.index);
+        let mut call = connection.client.call(self.shard.index);
         let mut entry = None;
         let mut end = 0;
         let mut counted = 0;

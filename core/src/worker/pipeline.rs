@@ -535,7 +535,7 @@ impl Worker {
             command: entry.id,
             hash: prepared.map_or(0, |request| request.hash),
             hashed_arg: u32::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
-            ..Call::of(&connection.client, self.shard.index)
+            ..connection.client.call(self.shard.index)
         };
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
             return self.execute_in_multi(at, entry, call, argv, prepared);

@@ -29,7 +29,7 @@ impl Worker {
         }
         debug_assert!(!self.shard.blocking.has_due(), "who serves a key holds its lock");
         let checked = admission::checked_flags(&client.caller(), &self.conditions());
-        let call = Call { hashed_arg: 1, ..Call::of(client, self.shard.index) };
+        let call = Call { hashed_arg: 1, ..client.call(self.shard.index) };
         Some((call, checked | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS))
     }
 

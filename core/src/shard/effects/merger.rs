@@ -32,7 +32,7 @@
 //! are counted and dropped.
 
 use super::{EffectBatch, Kind, Reader};
-use crate::client::ClientId;
+use crate::call::ClientId;
 use crate::protocol::{Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;

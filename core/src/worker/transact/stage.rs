@@ -102,7 +102,7 @@ impl Lists<'_> {
             Placement::One(shard) => {
                 let portion = self.of(shard as u16);
                 portion.queue.push_from(queue, at);
-                portion.push_hashes(routes.keys(at));
+                portion.push_hashes(routes.keys(at).iter().map(|key| key.hash));
             }
             placement => {
                 for shard in command_shards(placement, routes.keys(at), self.shards) {
@@ -130,7 +130,7 @@ impl Lists<'_> {
                 list.push_span(args.slice(..head_len));
             }
             list.push_span(args.slice(arg as usize..end));
-            portion.push_hashes(together);
+            portion.push_hashes(together.iter().map(|key| key.hash));
         }
     }
 }

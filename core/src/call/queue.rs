@@ -3,7 +3,7 @@
 //! All arguments lie in one buffer, as ranges of it, so that queueing a command is two copies, and a queue that is
 //! reused allocates nothing.
 
-use crate::command::Call;
+use crate::call::Call;
 use crate::protocol::{ArgRange, Argv};
 
 /// A command of a [`Queue`].
@@ -27,7 +27,7 @@ pub struct Queue {
 }
 
 /// A buffer bigger than this is not kept for reuse.
-pub(super) const KEPT_BYTES_MAX: usize = 64 << 10;
+pub const KEPT_BYTES_MAX: usize = 64 << 10;
 
 impl Queue {
     /// Appends a command. The queue's bytes stay below 4 GiB: see [`Queue::has_room`].

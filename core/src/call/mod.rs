@@ -1,0 +1,47 @@
+//! What travels with a command from its client to the shard that runs it: the call, its keys, and several of them one
+//! behind the other. Plain data.
+
+pub mod queue;
+pub mod slot;
+
+use crate::protocol::reply::Resp;
+
+/// Number of a client, unique in the process, ascending with its arrival.
+pub type ClientId = u64;
+
+/// Dense number of a command or subcommand in the process' command table.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord, Default)]
+pub struct CommandId(pub u16);
+
+impl CommandId {
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// A key and its hash ([`hash_key`](crate::types::hash::hash_key)).
+#[derive(Clone, Copy)]
+pub struct Key<'a> {
+    pub bytes: &'a [u8],
+    pub hash: u64,
+}
+
+/// What travels with a command from its client to the shard which runs it.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Call {
+    pub command: CommandId,
+    /// The numbered database the client selected.
+    pub db: u32,
+    pub resp: Resp,
+    /// CLIENT NO-TOUCH: reads do not refresh the keys' access clocks.
+    pub no_touch: bool,
+    /// It runs within an EXEC: it must not make its client wait.
+    pub in_exec: bool,
+    pub client: ClientId,
+    /// The shard that serves the client.
+    pub home: u32,
+    /// Hash of the argument at `hashed_arg` (its first key), computed once by the router.
+    pub hash: u64,
+    /// Which argument `hash` belongs to; 0: none.
+    pub hashed_arg: u32,
+}

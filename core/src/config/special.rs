@@ -6,12 +6,30 @@
 
 use super::value::{Kind, Origin, Text, Value, Why, memory_with_unit, not_one_of, parse_memory, quote};
 use crate::protocol::number::{parse_f64, parse_i64};
+use crate::protocol::until_nul;
 
 const WRONG_NUMBER: Why = Why::Borrowed("wrong number of arguments");
 
-/// A number as C reads it, leading zeros and all.
+/// A number as C's strtoll reads it: blanks before it, a sign, leading zeros; beyond 64 bits it is the nearest number,
+/// and no text at all is zero.
 fn parse_long(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
+    let text = until_nul(text);
+    if text.is_empty() {
+        return Some(0);
+    }
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+    let number = &text[text.iter().take_while(|byte| is_blank(byte)).count()..];
+    let (is_negative, digits) = match number {
+        [b'-', digits @ ..] => (true, digits),
+        [b'+', digits @ ..] | digits => (false, digits),
+    };
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let sign = if is_negative { -1 } else { 1 };
+    let with_digit =
+        |number: i64, digit: &u8| number.checked_mul(10)?.checked_add(sign * i64::from(digit - b'0'));
+    Some(digits.iter().try_fold(0, with_digit).unwrap_or(if is_negative { i64::MIN } else { i64::MAX }))
 }
 
 /// Joins words with spaces.
@@ -52,7 +70,8 @@ impl Value for SavePoints {
             .map(|pair| {
                 let [period, changes] = pair else { return None };
                 let period_s = parse_long(period).filter(|&period_s| period_s >= 1)?;
-                let change_count = i32::try_from(parse_long(changes)?).ok().filter(|&count| count >= 0)?;
+                // Redis judges it in 64 bits and keeps 32 of them.
+                let change_count = parse_long(changes).filter(|&count| count >= 0)? as i32;
                 Some(SavePoint { period_s, change_count })
             })
             .collect();
@@ -124,7 +143,7 @@ impl Value for BufferLimits {
         }
         let mut limits = self.clone();
         for group in args.chunks_exact(4) {
-            let slot = match group[0].to_ascii_lowercase().as_slice() {
+            let slot = match until_nul(group[0]).to_ascii_lowercase().as_slice() {
                 b"normal" => &mut limits.normal,
                 b"slave" | b"replica" => &mut limits.replica,
                 b"pubsub" => &mut limits.pubsub,
@@ -134,7 +153,8 @@ impl Value for BufferLimits {
                 Some(BufferLimit {
                     hard_bytes: parse_memory(group[1])?,
                     soft_bytes: parse_memory(group[2])?,
-                    soft_seconds: u32::try_from(parse_long(group[3])?).ok()?,
+                    // An int in Redis, judged when it is one.
+                    soft_seconds: u32::try_from(parse_long(group[3])? as i32).ok()?,
                 })
             };
             *slot = limit()
@@ -177,7 +197,7 @@ impl Value for OomScoreAdjValues {
         let args: [&[u8]; 3] = args.try_into().map_err(|_| WRONG_NUMBER)?;
         let mut values = [0; 3];
         for (value, arg) in values.iter_mut().zip(args) {
-            *value = parse_i64(arg)
+            *value = parse_long(arg)
                 .filter(|value| (-Self::MAX..=Self::MAX).contains(value))
                 .ok_or("Invalid oom-score-adj-values, elements must be between -2000 and 2000.")?
                 as i32;
@@ -242,7 +262,7 @@ impl NotifyEvents {
 impl Value for NotifyEvents {
     fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
         let mut flags = 0;
-        for letter in args[0] {
+        for letter in until_nul(args[0]) {
             let known = Self::CLASSES.iter().chain(&Self::REST).find(|(known, _)| known == letter);
             flags |= match (letter, known) {
                 (b'A', _) => Self::ALL,
@@ -298,7 +318,7 @@ impl Value for BindAddresses {
         if args.len() > BIND_ADDRESS_COUNT_MAX {
             return Err("Too many bind addresses specified.".into());
         }
-        self.0 = args.iter().map(|&address| Text::from(address)).collect();
+        self.0 = args.iter().map(|&address| Text::from(until_nul(address))).collect();
         Ok(())
     }
 
@@ -412,7 +432,7 @@ impl Value for ShutdownOnSignal {
             return Err(not_one_of(WORDS));
         }
         for arg in args {
-            match arg.to_ascii_lowercase().as_slice() {
+            match until_nul(arg).to_ascii_lowercase().as_slice() {
                 b"default" => {}
                 b"save" => options.save = true,
                 b"nosave" => options.nosave = true,
@@ -445,18 +465,16 @@ pub enum ClientMemoryLimit {
 
 impl Value for ClientMemoryLimit {
     fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
-        *self = if let Some(digits) = args[0].strip_suffix(b"%") {
-            let percent = parse_i64(digits)
-                .filter(|&percent| percent >= 0)
-                .ok_or("argument must be a memory or percent value")?;
-            match percent {
-                0 => ClientMemoryLimit::Bytes(0),
-                1..=100 => ClientMemoryLimit::Percent(percent as u8),
-                _ => return Err("percentage argument must be less or equal to 100".into()),
-            }
-        } else {
-            let bytes = parse_memory(args[0]).filter(|&bytes| bytes <= i64::MAX as u64);
-            ClientMemoryLimit::Bytes(bytes.ok_or("argument must be a memory or percent value")?)
+        // As in Redis a percentage is a negative number, which a number of bytes beyond 63 bits becomes, too.
+        let percent = |text: &[u8]| parse_i64(text.strip_suffix(b"%")?).filter(|&percent| percent >= 0);
+        let number = match parse_memory(args[0]) {
+            Some(bytes) => bytes as i64,
+            None => -percent(args[0]).ok_or("argument must be a memory or percent value")?,
+        };
+        *self = match number {
+            0.. => ClientMemoryLimit::Bytes(number as u64),
+            -100..0 => ClientMemoryLimit::Percent(-number as u8),
+            ..-100 => return Err("percentage argument must be less or equal to 100".into()),
         };
         Ok(())
     }

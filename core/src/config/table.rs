@@ -8,6 +8,7 @@
 use super::check;
 use super::special::*;
 use super::value::*;
+use crate::protocol::request::REQUEST_LEN_MAX;
 
 /// A set of properties of a directive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,7 +293,8 @@ directives! {
     client_output_buffer_limit: BufferLimits = BufferLimits::default(); "client-output-buffer-limit", TYPE, MULTI, LIVE;
     client_query_buffer_limit_bytes: u64 = 1 << 30; "client-query-buffer-limit", memory(1 << 20, I64_MAX), NONE, LIVE;
     maxmemory_clients: ClientMemoryLimit = ClientMemoryLimit::Bytes(0); "maxmemory-clients", TYPE, NONE, CLIENT_EVICTION;
-    proto_max_bulk_len_bytes: u64 = 512 << 20; "proto-max-bulk-len", memory(1 << 20, I64_MAX), NONE, LIVE;
+    /// Redis takes up to 64 bits; here it is bounded by what a request may be long.
+    proto_max_bulk_len_bytes: u64 = 512 << 20; "proto-max-bulk-len", memory(1 << 20, REQUEST_LEN_MAX as i128), NONE, LIVE;
 
     // The process.
     daemonize: bool = false; "daemonize", TYPE, IMMUTABLE, LIVE;
@@ -331,7 +333,7 @@ directives! {
     ignore_warnings: Text = Text::default(); "ignore-warnings", TYPE, NONE, DESIGN;
 
     // Who may do what.
-    requirepass: Text = Text::default(); "requirepass", TYPE, SECRET, LIVE;
+    requirepass: Text = Text::default(); "requirepass", Kind::Bytes, SECRET, LIVE;
     enable_protected_configs: ProtectedAccess = ProtectedAccess::No; "enable-protected-configs", TYPE, IMMUTABLE, LIVE;
     enable_debug_command: ProtectedAccess = ProtectedAccess::No; "enable-debug-command", TYPE, IMMUTABLE, LIVE;
     enable_module_command: ProtectedAccess = ProtectedAccess::No; "enable-module-command", TYPE, IMMUTABLE, MODULES;
@@ -432,7 +434,7 @@ directives! {
     replicaof: ReplicaOf = ReplicaOf::default(); "replicaof" | "slaveof", TYPE, IMMUTABLE.and(MULTI),
         Status::Refused(Feature::Replication);
     masteruser: Text = Text::default(); "masteruser", TYPE, SECRET, REPLICATION;
-    masterauth: Text = Text::default(); "masterauth", TYPE, SECRET, REPLICATION;
+    masterauth: Text = Text::default(); "masterauth", Kind::Bytes, SECRET, REPLICATION;
     replica_serve_stale_data: bool = true; "replica-serve-stale-data" | "slave-serve-stale-data", TYPE, NONE, REPLICATION;
     replica_read_only: bool = true; "replica-read-only" | "slave-read-only", TYPE, NONE, REPLICATION;
     replica_ignore_maxmemory: bool = true; "replica-ignore-maxmemory" | "slave-ignore-maxmemory", TYPE, NONE, REPLICATION;

@@ -3,6 +3,9 @@
 //! A field of `Config` has a type, and the type knows how to read its value from a directive's arguments, how
 //! CONFIG GET shows it and what lines CONFIG REWRITE writes for it. The row of the table adds the bounds. Values
 //! that are more than one word (save points, buffer limits, ...) are in `special.rs`.
+//!
+//! Redis reads most values as C strings: what stands behind a NUL is not seen. Only integers and passwords are read in
+//! their whole length.
 
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -11,6 +14,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::protocol::number::parse_i64;
+use crate::protocol::until_nul;
 
 /// Why a value was refused, in Redis' words.
 pub type Why = Cow<'static, str>;
@@ -20,6 +24,8 @@ pub type Why = Cow<'static, str>;
 pub enum Kind {
     /// Everything there is to know is in the field's type.
     ByType,
+    /// A text in which a NUL is a byte like any other.
+    Bytes,
     /// A decimal integer.
     Int { min: i128, max: i128 },
     /// A number of bytes: decimal digits, then nothing, `b`, `k`, `kb`, `m`, `mb`, `g` or `gb`.
@@ -55,9 +61,10 @@ pub trait Value: Sized {
 
 impl Value for bool {
     fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
-        *self = if args[0].eq_ignore_ascii_case(b"yes") {
+        let word = until_nul(args[0]);
+        *self = if word.eq_ignore_ascii_case(b"yes") {
             true
-        } else if args[0].eq_ignore_ascii_case(b"no") {
+        } else if word.eq_ignore_ascii_case(b"no") {
             false
         } else {
             return Err("argument must be 'yes' or 'no'".into());
@@ -86,7 +93,7 @@ macro_rules! integer_value {
             fn lines(&self, kind: Kind) -> Vec<Vec<u8>> {
                 vec![match kind {
                     Kind::Memory { .. } => memory_with_unit(i128::from(*self)).into_bytes(),
-                    Kind::ByType | Kind::Int { .. } | Kind::Octal { .. } => self.show(kind),
+                    Kind::ByType | Kind::Bytes | Kind::Int { .. } | Kind::Octal { .. } => self.show(kind),
                 }]
             }
         }
@@ -106,7 +113,7 @@ fn parse_bounded(kind: Kind, text: &[u8]) -> Result<i128, Why> {
         Kind::Octal { max } => {
             (parse_octal(text).ok_or("argument couldn't be parsed as an octal number")?, 0, max)
         }
-        Kind::ByType => unreachable!("integers are declared with bounds"),
+        Kind::ByType | Kind::Bytes => unreachable!("integers are declared with bounds"),
     };
     if (min..=max).contains(&number) {
         return Ok(number);
@@ -121,13 +128,18 @@ fn parse_bounded(kind: Kind, text: &[u8]) -> Result<i128, Why> {
 fn show_integer(kind: Kind, number: i128) -> Vec<u8> {
     match kind {
         Kind::Octal { .. } => format!("{number:o}").into_bytes(),
-        Kind::ByType | Kind::Int { .. } | Kind::Memory { .. } => number.to_string().into_bytes(),
+        Kind::ByType | Kind::Bytes | Kind::Int { .. } | Kind::Memory { .. } => {
+            number.to_string().into_bytes()
+        }
     }
 }
 
 /// A number of bytes in Redis' notation: `k`, `m`, `g` are powers of 1000, `kb`, `mb`, `gb` of 1024, in any case;
-/// no digits at all count as zero. None: another unit, a sign, or more than `u64::MAX` bytes.
+/// no digits at all count as zero. As in Redis, digits beyond 64 bits are the greatest number, the product with the
+/// unit keeps its lower 64 bits, and there are less than 128 digits. None: another unit, a sign, too many digits.
 pub fn parse_memory(text: &[u8]) -> Option<u64> {
+    const DIGITS_MAX: usize = 127;
+    let text = until_nul(text);
     let digits_len = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (digits, unit) = text.split_at(digits_len);
     let factor: u64 = match unit.to_ascii_lowercase().as_slice() {
@@ -140,11 +152,12 @@ pub fn parse_memory(text: &[u8]) -> Option<u64> {
         b"gb" => 1 << 30,
         _ => return None,
     };
-    let mut number: u64 = 0;
-    for digit in digits {
-        number = number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))?;
+    if digits_len > DIGITS_MAX {
+        return None;
     }
-    number.checked_mul(factor)
+    let with_digit = |number: u64, digit: &u8| number.checked_mul(10)?.checked_add(u64::from(digit - b'0'));
+    let number = digits.iter().try_fold(0, with_digit).unwrap_or(u64::MAX);
+    Some(number.wrapping_mul(factor))
 }
 
 /// The biggest binary unit that divides `bytes`, which is how CONFIG REWRITE writes sizes.
@@ -225,8 +238,8 @@ impl fmt::Display for Text {
 }
 
 impl Value for Text {
-    fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
-        *self = Text::from(args[0]);
+    fn assign(&mut self, kind: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
+        *self = Text::from(if kind == Kind::Bytes { args[0] } else { until_nul(args[0]) });
         Ok(())
     }
 
@@ -286,7 +299,8 @@ macro_rules! words {
                 args: &[&[u8]],
                 _: $crate::config::value::Origin,
             ) -> Result<(), $crate::config::value::Why> {
-                $(if args[0].eq_ignore_ascii_case($word.as_bytes()) {
+                let word = $crate::protocol::until_nul(args[0]);
+                $(if word.eq_ignore_ascii_case($word.as_bytes()) {
                     *self = $name::$variant;
                     return Ok(());
                 })+
@@ -432,7 +446,7 @@ pub enum OomScoreAdj {
 
 impl Value for OomScoreAdj {
     fn assign(&mut self, _: Kind, args: &[&[u8]], _: Origin) -> Result<(), Why> {
-        *self = match args[0].to_ascii_lowercase().as_slice() {
+        *self = match until_nul(args[0]).to_ascii_lowercase().as_slice() {
             b"no" => OomScoreAdj::No,
             b"yes" | b"relative" => OomScoreAdj::Relative,
             b"absolute" => OomScoreAdj::Absolute,

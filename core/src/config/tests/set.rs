@@ -91,6 +91,97 @@ fn set_names_the_first_argument_that_may_not_be_set() {
     );
 }
 
+/// What Redis 7.0.15 shows after CONFIG SET, or why it refuses.
+#[test]
+fn values_are_read_as_c_reads_them() {
+    const SIZE_ERROR: &str = "argument must be a memory value";
+    const LIMIT_ERROR: &str = "Error in hard, soft or soft_seconds setting in buffer limit configuration.";
+    const OTHERS: &str = "slave 268435456 67108864 60 pubsub 33554432 8388608 60";
+    const MEMORY_OR_PERCENT: &str = "argument must be a memory or percent value";
+    const PERCENT_ERROR: &str = "percentage argument must be less or equal to 100";
+    const INTEGER_ERROR: &str = "argument couldn't be parsed into an integer";
+    let nines = "9".repeat(128);
+    let limits = |normal: &str| format!("normal {normal} {OTHERS}");
+    let cases: [(&str, &str, Result<String, &str>); 48] = [
+        ("save", "1 4294967297", Ok("1 1".into())),
+        ("save", "1 2147483648", Ok("1 -2147483648".into())),
+        ("save", "1 99999999999999999999", Ok("1 -1".into())),
+        ("save", "99999999999999999999 1", Ok("9223372036854775807 1".into())),
+        ("save", "1 -1", Err("Invalid save parameters")),
+        ("save", "1 0x1", Err("Invalid save parameters")),
+        ("save", "+5 +6", Ok("5 6".into())),
+        ("save", "1 ", Ok("1 0".into())),
+        ("save", "1 1\0z", Ok("1 1".into())),
+        ("save", "\t7 1", Ok("7 1".into())),
+        ("client-output-buffer-limit", "normal 0 0 99999999999", Ok(limits("0 0 1215752191"))),
+        ("client-output-buffer-limit", "normal 0 0 99999999999999999999", Err(LIMIT_ERROR)),
+        ("client-output-buffer-limit", "normal  0 0", Ok(limits("0 0 0"))),
+        ("client-output-buffer-limit", "normal\0z 1 b +5", Ok(limits("1 0 5"))),
+        ("client-output-buffer-limit", "normal 1 1 -1", Err(LIMIT_ERROR)),
+        (
+            "client-output-buffer-limit",
+            "normal 18446744073709551616 0 0",
+            Ok(limits("18446744073709551615 0 0")),
+        ),
+        ("oom-score-adj-values", "0 0 ", Ok("0 0 0".into())),
+        ("oom-score-adj-values", "0 -1 +2\0", Ok("0 -1 2".into())),
+        ("maxmemory-clients", "99999999999999999999999", Ok("1%".into())),
+        ("maxmemory-clients", "18446744073709551516", Ok("100%".into())),
+        ("maxmemory-clients", "18446744073709551515", Err(PERCENT_ERROR)),
+        ("maxmemory-clients", "101%", Err(PERCENT_ERROR)),
+        ("maxmemory-clients", "-5%", Err(MEMORY_OR_PERCENT)),
+        ("maxmemory-clients", "5%\0", Err(MEMORY_OR_PERCENT)),
+        ("maxmemory-clients", "5\0%", Ok("5".into())),
+        ("maxmemory-clients", "0%", Ok("0".into())),
+        ("maxmemory", "99999999999999999999999", Ok("18446744073709551615".into())),
+        ("maxmemory", "99999999999999gb", Ok("14131891009335853056".into())),
+        ("maxmemory", "1\0", Ok("1".into())),
+        ("maxmemory", &nines, Err(SIZE_ERROR)),
+        ("maxmemory", "1 kb", Err(SIZE_ERROR)),
+        (
+            "repl-backlog-size",
+            "99999999999999gb",
+            Err("argument must be between 1 and 9223372036854775807 inclusive"),
+        ),
+        ("hz", "10\0", Err(INTEGER_ERROR)),
+        ("hz", "99999999999999999999", Err(INTEGER_ERROR)),
+        ("slowlog-log-slower-than", "9223372036854775808", Err(INTEGER_ERROR)),
+        ("notify-keyspace-events", "KEA\0q", Ok("AKE".into())),
+        ("appendonly", "no\0", Ok("no".into())),
+        ("loglevel", "Notice\0x", Ok("notice".into())),
+        ("oom-score-adj", "no\0", Ok("no".into())),
+        ("shutdown-on-sigterm", "save\0 now\0", Ok("save now".into())),
+        ("requirepass", "a\0b", Ok("a\0b".into())),
+        ("masterauth", "a\0b", Ok("a\0b".into())),
+        ("masteruser", "a\0b", Ok("a".into())),
+        ("tls-key-file-pass", "a\0b", Ok("a".into())),
+        ("replica-announce-ip", "1\0", Ok("1".into())),
+        ("bind", "127.0.0.1\0x", Ok("127.0.0.1".into())),
+        (
+            "latency-tracking-info-percentiles",
+            "50\0",
+            Err("Invalid latency-tracking-info-percentiles parameters"),
+        ),
+        ("latency-tracking-info-percentiles", "0x10", Ok("16".into())),
+    ];
+    for (name, value, expected) in cases {
+        let shown = set(&Config::default(), &[(name, value)], Caller::default())
+            .map(|config| get(&config, &[name]).remove(0).1);
+        let expected = expected.or_else(|why| failed(name, why).map(|_| unreachable!("it failed")));
+        assert_eq!(shown, expected, "{name} {value:?}");
+    }
+}
+
+#[test]
+fn what_no_request_can_hold_is_no_limit_for_an_argument() {
+    let set = |value: &str| set(&Config::default(), &[("proto-max-bulk-len", value)], Caller::default());
+    assert_eq!(set("4294967295").unwrap().proto_max_bulk_len_bytes, 4_294_967_295);
+    assert_eq!(
+        set("5gb"),
+        failed("proto-max-bulk-len", "argument must be between 1048576 and 4294967295 inclusive")
+    );
+}
+
 #[test]
 fn both_names_of_a_directive_are_no_duplicate_and_the_last_counts() {
     let pairs = [("hash-max-listpack-entries", "1"), ("hash-max-ziplist-entries", "2")];

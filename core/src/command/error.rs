@@ -50,6 +50,16 @@ impl CommandError {
         CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))
     }
 
+    /// A subcommand that is not there, or not with this number of arguments, where its row does not tell.
+    pub fn wrong_subcommand(container: &str, sub: &[u8]) -> CommandError {
+        const SHOWN_BYTES_MAX: usize = 128;
+        CommandError::quoting(
+            "ERR unknown subcommand or wrong number of arguments for '",
+            &sub[..sub.len().min(SHOWN_BYTES_MAX)],
+            &format!("'. Try {container} HELP."),
+        )
+    }
+
     /// A time that is zero or negative where it must not be, or too far away. `command` as COMMAND knows it.
     pub fn invalid_expire_time(command: &str) -> CommandError {
         CommandError::new(format!("ERR invalid expire time in '{command}' command"))

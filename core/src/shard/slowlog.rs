@@ -21,18 +21,10 @@ pub struct SlowLogEntry {
 }
 
 impl SlowLogEntry {
-    /// Copies the arguments, shortened and redacted with Redis' words where they are long or secret. A reply has no field
-    /// for the time that the command waited before it ran; it is told behind the arguments, in the same manner.
-    pub fn new(
-        id: u64,
-        at_s: i64,
-        micros: u64,
-        waited_micros: u64,
-        args: Argv<'_>,
-        secrets: &[usize],
-    ) -> SlowLogEntry {
+    /// Copies the arguments, shortened and redacted with Redis' words where they are long or secret.
+    pub fn new(id: u64, at_s: i64, micros: u64, args: Argv<'_>, secrets: &[usize]) -> SlowLogEntry {
         let kept = args.len().min(ARGS_MAX);
-        let mut args: Vec<Vec<u8>> = (0..kept)
+        let args: Vec<Vec<u8>> = (0..kept)
             .map(|at| {
                 if at == ARGS_MAX - 1 && args.len() > ARGS_MAX {
                     return format!("... ({} more arguments)", args.len() - ARGS_MAX + 1).into_bytes();
@@ -49,9 +41,6 @@ impl SlowLogEntry {
                 short
             })
             .collect();
-        if waited_micros > 0 {
-            args.push(format!("... (waited {waited_micros} more microseconds)").into_bytes());
-        }
         SlowLogEntry { id, at_s, micros, args, client_addr: String::new(), client_name: Vec::new() }
     }
 }
@@ -100,7 +89,7 @@ mod tests {
     use crate::protocol::OwnedArgv;
 
     fn entry(args: &[&str], secrets: &[usize]) -> SlowLogEntry {
-        SlowLogEntry::new(0, 0, 0, 0, OwnedArgv::from_slices(args).as_argv(), secrets)
+        SlowLogEntry::new(0, 0, 0, OwnedArgv::from_slices(args).as_argv(), secrets)
     }
 
     #[test]

@@ -103,8 +103,6 @@ pub struct Worker {
     gathered: Vec<pipeline::Gathered>,
     ahead: convoy::Ahead,
     config_version: u64,
-    /// How long the command that runs had to wait for locks, or for other shards.
-    waited_nanos: u64,
     /// The clock has been read since the driver last waited.
     turn_begun: bool,
     /// Ticks of the clock at the end of the last command: the start of the next one.
@@ -163,7 +161,6 @@ impl Worker {
             gathered: Vec::new(),
             ahead: convoy::Ahead::default(),
             config_version,
-            waited_nanos: 0,
             turn_begun: false,
             ticks: 0,
             cycle_rate: clock.cycle_rate(),

@@ -14,8 +14,7 @@ impl Worker {
     pub(super) fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &Entry) {
         let secrets = (command.row.secrets)(args);
         let id = self.globals.next_slowlog_id();
-        let waited_micros = self.waited_nanos / 1000;
-        let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, waited_micros, args, &secrets);
+        let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);
         if call.home as usize == self.shard.index {
             self.keep_slow(call.client, entry);
         } else {

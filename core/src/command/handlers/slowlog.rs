@@ -37,7 +37,7 @@ const COUNT_DEFAULT: usize = 10;
 fn parse_count(args: Argv<'_>) -> CommandResult<usize> {
     let Some(text) = args.get(2) else { return Ok(COUNT_DEFAULT) };
     if args.len() > 3 {
-        return Err(CommandError::SYNTAX);
+        return Err(CommandError::wrong_subcommand("SLOWLOG", args.arg(1)));
     }
     match parse_i64(text) {
         Some(-1) => Ok(usize::MAX),
@@ -182,7 +182,7 @@ mod tests {
         reply.array(ids.len());
         for &id in ids {
             let args = OwnedArgv::from_slices(&["GET", "k"]);
-            write_entry(&mut reply, &SlowLogEntry::new(id, 100, 5, 0, args.as_argv(), &[]));
+            write_entry(&mut reply, &SlowLogEntry::new(id, 100, 5, args.as_argv(), &[]));
         }
         out
     }

@@ -237,10 +237,7 @@ impl Worker {
             stats.error(code_of(error));
         }
         if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            let waited_nanos = self.waited_by(txn);
-            let waited_before = std::mem::replace(&mut self.waited_nanos, waited_nanos);
             self.note_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
-            self.waited_nanos = waited_before;
         }
     }
 
@@ -279,7 +276,6 @@ impl Worker {
         let call = txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
         let args = txn.multi.queue.args(at);
-        self.waited_nanos = self.waited_by(txn);
         let started_at_ticks = self.ticks;
         if txn.pieces != 0 {
             self.resume_piece(id, true);
@@ -297,7 +293,6 @@ impl Worker {
             self.shard.effects.suspend_piece();
         }
         txn.ran_nanos += self.ticks_to_nanos(self.ticks.saturating_sub(started_at_ticks));
-        self.waited_nanos = 0;
         let events = self.shard.observers.guests_go();
         for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             let shard = usize::from(txn.shards[n]);

@@ -181,15 +181,11 @@ impl Worker {
                 self.shard.blocking.granted(ticket);
                 continue;
             };
-            self.waited_nanos = self.ticks_to_nanos(self.ticks.saturating_sub(since_ticks));
-            self.shard.stats.lock_wait_nanos.add(self.waited_nanos);
-            self.shard.stats.lock_wait_max_nanos.max(self.waited_nanos);
+            let waited_nanos = self.ticks_to_nanos(self.ticks.saturating_sub(since_ticks));
+            self.shard.stats.lock_wait_nanos.add(waited_nanos);
+            self.shard.stats.lock_wait_max_nanos.max(waited_nanos);
             match waiter {
-                Waiter::Plan(plan) => {
-                    // The wait is a part of the transaction's, which home knows.
-                    self.waited_nanos = 0;
-                    self.plan_granted(ticket, plan);
-                }
+                Waiter::Plan(plan) => self.plan_granted(ticket, plan),
                 Waiter::Command(command) => {
                     self.run_parked(ticket, *command);
                     self.release(ticket);
@@ -206,7 +202,6 @@ impl Worker {
                     self.release(ticket);
                 }
             }
-            self.waited_nanos = 0;
         }
         self.transact.granted.clear();
         self.transact.is_releasing = false;

@@ -165,6 +165,11 @@ impl Connection {
         self.hold == Some(Hold::Paused)
     }
 
+    /// The requests that CLIENT PAUSE holds; the first of them is whole.
+    pub fn paused_query(&self) -> Option<&[u8]> {
+        self.is_paused().then_some(&self.query)
+    }
+
     /// Whether one of its commands waits for a key.
     pub fn is_blocked(&self) -> bool {
         self.hold == Some(Hold::Blocked)

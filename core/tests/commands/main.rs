@@ -13,6 +13,7 @@ mod expire;
 mod keyspace;
 mod object;
 mod program;
+mod session;
 mod string;
 mod transaction;
 

@@ -81,7 +81,7 @@ fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
     for name in ctx.args.iter().skip(2) {
         match table.by_full_name(name) {
             Some(entry) => describe(table, entry, &mut ctx.reply),
-            None => ctx.reply.null_array(),
+            None => ctx.reply.null(),
         }
     }
     Ok(())

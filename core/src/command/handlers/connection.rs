@@ -2,13 +2,14 @@
 
 use crate::REDIS_VERSION;
 use crate::client::{Client, ReplyMode};
+use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
 use crate::config::Config;
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Resp};
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
 
@@ -112,67 +113,74 @@ const HELLO: Command =
     );
 
 fn hello_secrets(args: Argv<'_>) -> SmallVec<[usize; 2]> {
-    match (2..args.len()).find(|&at| args.arg(at).eq_ignore_ascii_case(b"auth")) {
-        Some(at) => smallvec![at + 1, at + 2],
-        None => SmallVec::new(),
-    }
-}
-
-/// What HELLO's arguments ask for.
-#[derive(Default)]
-struct Greeting<'a> {
-    resp: Option<Resp>,
-    auth: Option<(&'a [u8], &'a [u8])>,
-    name: Option<&'a [u8]>,
-}
-
-fn parse_hello<'a>(args: Argv<'a>) -> Result<Greeting<'a>, CommandError> {
-    let mut greeting = Greeting::default();
-    let Some(version) = args.get(1) else { return Ok(greeting) };
-    greeting.resp = match parse_i64(version) {
-        Some(2) => Some(Resp::V2),
-        Some(3) => Some(Resp::V3),
-        Some(_) => return Err(CommandError::fixed("NOPROTO unsupported protocol version")),
-        None => return Err(CommandError::fixed("ERR Protocol version is not an integer or out of range")),
-    };
-    let mut at = 2;
-    while let Some(option) = args.get(at) {
-        if option.eq_ignore_ascii_case(b"auth") && at + 2 < args.len() {
-            greeting.auth = Some((args.arg(at + 1), args.arg(at + 2)));
-            at += 3;
-        } else if option.eq_ignore_ascii_case(b"setname") && at + 1 < args.len() {
-            greeting.name = Some(args.arg(at + 1));
-            at += 2;
-        } else {
-            return Err(CommandError::quoting("ERR Syntax error in HELLO option '", option, "'"));
+    let mut secrets = SmallVec::new();
+    for option in hello_options(args) {
+        match option {
+            Ok(HelloOption::Auth { at }) => secrets.extend([at + 1, at + 2]),
+            Ok(HelloOption::SetName { .. }) | Err(_) => {}
         }
     }
-    Ok(greeting)
+    secrets
+}
+
+/// The version that HELLO asks for, if it asks for one.
+fn hello_version(args: Argv<'_>) -> CommandResult<Option<Resp>> {
+    match args.get(1).map(parse_i64) {
+        None => Ok(None),
+        Some(Some(2)) => Ok(Some(Resp::V2)),
+        Some(Some(3)) => Ok(Some(Resp::V3)),
+        Some(Some(_)) => Err(CommandError::fixed("NOPROTO unsupported protocol version")),
+        Some(None) => Err(CommandError::fixed("ERR Protocol version is not an integer or out of range")),
+    }
+}
+
+/// An option of HELLO, and where it stands; its arguments stand behind it.
+#[derive(PartialEq, Eq, Debug)]
+enum HelloOption {
+    Auth { at: usize },
+    SetName { at: usize },
+}
+
+/// HELLO's options in order. The first that is none ends them.
+fn hello_options(args: Argv<'_>) -> impl Iterator<Item = CommandResult<HelloOption>> {
+    let mut next = 2;
+    std::iter::from_fn(move || {
+        let (at, option) = (next, args.get(next)?);
+        if option.eq_ignore_ascii_case(b"auth") && at + 2 < args.len() {
+            next = at + 3;
+            Some(Ok(HelloOption::Auth { at }))
+        } else if option.eq_ignore_ascii_case(b"setname") && at + 1 < args.len() {
+            next = at + 2;
+            Some(Ok(HelloOption::SetName { at }))
+        } else {
+            next = args.len();
+            Some(Err(CommandError::quoting("ERR Syntax error in HELLO option '", option, "'")))
+        }
+    })
 }
 
 /// HELLO [protover [AUTH username password] [SETNAME clientname]]. Reply: a map of what the server is, in the version
-/// asked for. Errors: NOPROTO; WRONGPASS; NOAUTH where a login is due and none is given; a bad name. O(1).
+/// asked for. Errors: NOPROTO; WRONGPASS; NOAUTH where a login is due and none is given; a bad name. The options before
+/// a bad one have taken effect, as in Redis. O(1).
 fn hello(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let greeting = parse_hello(ctx.args)?;
-    if let Some(name) = greeting.name {
-        check_printable(name, CLIENT_NAME_ERROR)?;
-    }
-    if let Some((user, password)) = greeting.auth {
-        log_in(ctx, user, password)?;
+    let args = ctx.args;
+    let version = hello_version(args)?;
+
+    for option in hello_options(args) {
+        match option? {
+            HelloOption::Auth { at } => log_in(ctx, args.arg(at + 1), args.arg(at + 2))?,
+            HelloOption::SetName { at } => set_name(ctx.client(), args.arg(at + 1))?,
+        }
     }
     let client = ctx.client();
     if !client.authenticated {
         return Err(CommandError::fixed(
-            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH \
-             <user> <pass> option can be used to authenticate the client and select the RESP protocol version at \
-             the same time",
+            "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH <user> \
+             <pass> option can be used to authenticate the client and select the RESP protocol version at the same \
+             time",
         ));
     }
-
-    if let Some(name) = greeting.name {
-        client.name = name.to_vec();
-    }
-    if let Some(resp) = greeting.resp {
+    if let Some(resp) = version {
         client.resp = resp;
     }
     let (id, resp) = (client.id, client.resp);
@@ -201,8 +209,15 @@ fn hello(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-pub(super) const CLIENT_NAME_ERROR: &str =
-    "ERR Client names cannot contain spaces, newlines or special characters.";
+/// Names a client. An empty name takes the name away.
+///
+/// # Errors
+/// Blanks or unprintable bytes.
+pub(super) fn set_name(client: &mut Client, name: &[u8]) -> CommandResult {
+    check_printable(name, "ERR Client names cannot contain spaces, newlines or special characters.")?;
+    client.name = name.to_vec();
+    Ok(())
+}
 
 /// Names of clients stand unquoted in a line of CLIENT LIST, so they are printable ASCII without blanks.
 pub(super) fn check_printable(text: &[u8], error: &'static str) -> CommandResult {
@@ -242,7 +257,7 @@ fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// What the client library said of itself stays true; all else is forgotten.
+/// What the client library said of itself stays true, and as in Redis 7.0, NO-EVICT stays; all else is forgotten.
 fn reset_client(client: &mut Client, authenticated: bool) {
     client.db = 0;
     client.resp = Resp::V2;
@@ -251,7 +266,6 @@ fn reset_client(client: &mut Client, authenticated: bool) {
     client.name = Vec::new();
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
-    client.no_evict = false;
 }
 
 const SELECT: Command = Command::session("select", 2, select)
@@ -265,12 +279,10 @@ const SELECT: Command = Command::session("select", 2, select)
     );
 
 fn selected(args: Argv<'_>, db_count: usize) -> CommandResult<u32> {
-    let index = parse_i64(args.arg(1)).and_then(|index| i32::try_from(index).ok());
-    let index = index.ok_or(CommandError::NOT_INTEGER)?;
-    u32::try_from(index).ok().filter(|&db| (db as usize) < db_count).ok_or(CommandError::DB_OUT_OF_RANGE)
+    args::database(args.arg(1), db_count)
 }
 
-/// SELECT index. Reply: OK. Errors: not an integer; no such database. O(1).
+/// SELECT index. Reply: OK. Errors: not an integer of 32 bits; no such database. O(1).
 fn select(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let db = selected(ctx.args, ctx.worker.shard.config.databases as usize)?;
 
@@ -285,29 +297,15 @@ mod tests {
     use super::*;
     use crate::protocol::OwnedArgv;
 
-    fn hello_error(args: &[&str]) -> String {
-        let args = OwnedArgv::from_slices(args);
-        parse_hello(args.as_argv()).err().map_or(String::new(), |error| error.text().to_string())
-    }
-
     #[test]
-    fn hello_refuses_what_it_does_not_understand() {
-        assert_eq!(hello_error(&["HELLO", "x"]), "ERR Protocol version is not an integer or out of range");
-        assert_eq!(hello_error(&["HELLO", "4"]), "NOPROTO unsupported protocol version");
-        assert_eq!(hello_error(&["HELLO", "3", "foo"]), "ERR Syntax error in HELLO option 'foo'");
-        assert_eq!(hello_error(&["HELLO", "3", "AUTH", "a"]), "ERR Syntax error in HELLO option 'AUTH'");
-        assert_eq!(hello_error(&["HELLO", "3", "SETNAME"]), "ERR Syntax error in HELLO option 'SETNAME'");
-        assert_eq!(hello_error(&["HELLO"]), "");
-    }
-
-    #[test]
-    fn hello_takes_its_options_in_any_order_and_case() {
-        let args = OwnedArgv::from_slices(&["hello", "3", "setname", "me", "Auth", "default", "pw"]);
-        let greeting = parse_hello(args.as_argv()).unwrap();
-
-        assert_eq!(greeting.resp, Some(Resp::V3));
-        assert_eq!(greeting.name, Some(&b"me"[..]));
-        assert_eq!(greeting.auth, Some((&b"default"[..], &b"pw"[..])));
+    fn hello_takes_its_options_in_any_order_and_case_up_to_one_that_is_none() {
+        let args =
+            OwnedArgv::from_slices(&["hello", "3", "setname", "auth", "Auth", "default", "pw", "AUTH", "x"]);
+        let mut options = hello_options(args.as_argv());
+        assert_eq!(options.next(), Some(Ok(HelloOption::SetName { at: 2 })));
+        assert_eq!(options.next(), Some(Ok(HelloOption::Auth { at: 4 })));
+        assert!(options.next().is_some_and(|option| option.is_err()));
+        assert_eq!(options.next(), None);
         assert_eq!(hello_secrets(args.as_argv())[..], [5, 6]);
     }
 

@@ -70,7 +70,7 @@ static VERBS: [Verb; 19] = [
     verb("error", 3..=3, Place::Home, error),
     verb("help", 2..=2, Place::Home, help),
     verb("log", 3..=3, Place::Home, write_log),
-    verb("object", 3..=4, Place::KeysShard, object),
+    verb("object", 3..=3, Place::KeysShard, object),
     verb("panic", 2..=2, Place::Home, panic),
     verb("pause-cron", 3..=3, Place::Home, pause_cron),
     verb("populate", 3..=5, Place::AllShards, populate),
@@ -91,13 +91,7 @@ fn find_verb(args: Argv<'_>) -> CommandResult<&'static Verb> {
 }
 
 fn unknown(name: &[u8]) -> CommandError {
-    const SHOWN_BYTES_MAX: usize = 128;
-    let name = &name[..name.len().min(SHOWN_BYTES_MAX)];
-    CommandError::quoting(
-        "ERR unknown subcommand or wrong number of arguments for '",
-        name,
-        "'. Try DEBUG HELP.",
-    )
+    CommandError::wrong_subcommand("DEBUG", name)
 }
 
 fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {

@@ -1,10 +1,10 @@
 //! Commands to the server as a whole: the time, its end, and its picture.
 
+use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
 use crate::command::{CommandError, CommandResult, SessionCtx};
 use crate::protocol::Argv;
-use crate::protocol::number::parse_i64;
 use crate::runtime::log;
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
@@ -88,14 +88,23 @@ const LOLWUT: Command = Command::session("lolwut", -1, lolwut).flags(flag::READO
         .arguments("[VERSION version:int]"),
 );
 
-/// LOLWUT [VERSION version ...]. Reply: text. All versions show the same picture, never twice the same one. Errors: a
-/// version that is no integer.
-fn lolwut(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    if let (Some(option), Some(version)) = (ctx.args.get(1), ctx.args.get(2))
-        && option.eq_ignore_ascii_case(b"version")
-    {
-        parse_i64(version).ok_or(CommandError::NOT_INTEGER)?;
+/// Redis' pictures of versions 5 and 6 take three and two measures; here they are judged and not used.
+fn check_lolwut(args: Argv<'_>) -> CommandResult {
+    if args.len() < 3 || !args::is(args.arg(1), "version") {
+        return Ok(());
     }
+    let measure_count = match args::integer(args.arg(2))? {
+        5 => 3,
+        6 => 2,
+        _ => 0,
+    };
+    args.iter().skip(3).take(measure_count).try_for_each(|measure| args::integer(measure).map(drop))
+}
+
+/// LOLWUT [VERSION version [measure ...]]. Reply: text. All versions show the same picture, never twice the same one.
+/// Errors: a version or measure that is no integer.
+fn lolwut(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    check_lolwut(ctx.args)?;
 
     let shard_count = ctx.worker.shard.shard_count;
     let mut picture = broken_pane(shard_count.max(SHARDS_SHOWN_MIN), &mut || ctx.worker.shard.random());

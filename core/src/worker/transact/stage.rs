@@ -31,11 +31,20 @@ pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
         Placement::Session => StageKind::Session,
         _ => StageKind::Lists,
     };
-    let ends_lists = |placement: &Placement| matches!(placement, Placement::CheckOut | Placement::Session);
+    // What runs on every shard may look at the session, as CLIENT INFO does: it comes after a SELECT before it.
+    let mut has_settled = false;
+    let mut ends_lists = |placement: &Placement| {
+        has_settled |= *placement == Placement::Settled;
+        match placement {
+            Placement::CheckOut | Placement::Session => true,
+            Placement::Every(_) => has_settled,
+            Placement::Anywhere | Placement::One(_) | Placement::Split | Placement::Settled => false,
+        }
+    };
     let len = match kind {
         StageKind::Lists => {
             let rest = &placements[from..];
-            rest.iter().position(ends_lists).unwrap_or(rest.len())
+            rest.iter().position(&mut ends_lists).unwrap_or(rest.len())
         }
         StageKind::CheckOut | StageKind::Session => 1,
     };
@@ -138,6 +147,7 @@ impl Lists<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::table::KeyspaceLock;
     use Placement::{Anywhere, CheckOut, One, Session, Settled, Split};
 
     fn kinds(placements: &[Placement]) -> Vec<(StageKind, Range<usize>)> {
@@ -162,6 +172,11 @@ mod tests {
                 (StageKind::CheckOut, 4..5),
                 (StageKind::Lists, 5..6),
             ]
+        );
+        let every = Placement::Every(KeyspaceLock::None);
+        assert_eq!(
+            kinds(&[every, One(0), Settled, One(1), every, every]),
+            [(StageKind::Lists, 0..4), (StageKind::Lists, 4..6)]
         );
         assert_eq!(kinds(&[]), []);
     }

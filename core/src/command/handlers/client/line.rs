@@ -11,9 +11,35 @@
 
 use std::io::Write;
 
-use crate::command::table::CommandTable;
-use crate::protocol::Resp;
+use crate::command::gate;
+use crate::command::table::{CommandTable, Entry};
+use crate::protocol::{Argv, Limits, Parsed, RequestParser, Resp};
 use crate::worker::{Connection, REPLY_BUFFER_BYTES_MAX};
+
+/// A request that CLIENT PAUSE holds.
+struct HeldRequest<'t> {
+    command: Option<&'t Entry>,
+    /// Of its arguments together.
+    args_len_bytes: usize,
+    request_len_bytes: usize,
+}
+
+/// The request that a connection would run if CLIENT PAUSE did not hold it. It was read once already: it breaks no limit.
+fn held_request<'t>(connection: &Connection, table: &'t CommandTable) -> Option<HeldRequest<'t>> {
+    let query = connection.paused_query()?;
+    let limits = Limits { bulk_len_max: u64::MAX, ..Limits::default() };
+    let mut ranges = Vec::new();
+    let held = |args: Argv<'_>, request_len_bytes| HeldRequest {
+        command: gate::named(table, args),
+        args_len_bytes: args.total_len_bytes(),
+        request_len_bytes,
+    };
+    match RequestParser::default().parse(query, &limits, &mut ranges) {
+        Parsed::Request { consumed } => Some(held(Argv::new(query, &ranges), consumed)),
+        Parsed::Inline { consumed, argv } => Some(held(argv.as_argv(), consumed)),
+        Parsed::Empty { .. } | Parsed::Incomplete { .. } | Parsed::Error(_) => None,
+    }
+}
 
 /// Appends the line of a connection, with its line end. `running_args_bytes`: the arguments of the command it is running.
 pub fn write_line(
@@ -26,7 +52,11 @@ pub fn write_line(
     let client = &connection.client;
     let output = connection.output_len_bytes();
     let overflow = output.saturating_sub(REPLY_BUFFER_BYTES_MAX);
-    let command = client.last_command.map_or("NULL", |id| table.entry(id).full_name.as_str());
+    let held = held_request(connection, table);
+    let args_len_bytes = held.as_ref().map_or(running_args_bytes, |held| held.args_len_bytes);
+    let command = held.as_ref().and_then(|held| held.command);
+    let command = command.or_else(|| client.last_command.map(|id| table.entry(id)));
+    let command = command.map_or("NULL", |entry| entry.full_name.as_str());
     let mut write = |arguments: std::fmt::Arguments<'_>| out.write_fmt(arguments).expect("memory takes all");
     write(format_args!(
         "id={} addr={} laddr={} fd={} name=",
@@ -42,8 +72,8 @@ pub fn write_line(
         client.queued().map_or(-1, |queued| queued.commands as i64),
     ));
     write(format_args!(
-        " qbuf={} qbuf-free={} argv-mem={running_args_bytes} multi-mem={} rbs={} rbp={}",
-        connection.query_len_bytes(),
+        " qbuf={} qbuf-free={} argv-mem={args_len_bytes} multi-mem={} rbs={} rbp={}",
+        connection.query_len_bytes() - held.map_or(0, |held| held.request_len_bytes),
         connection.query_free_bytes(now_ms),
         client.queued().map_or(0, |queued| queued.memory_bytes),
         connection.reply_buffer_bytes(),
@@ -53,7 +83,7 @@ pub fn write_line(
         " obl={} oll={} omem={overflow} tot-mem={} events={} cmd={command} user={} redir=-1 resp={}",
         output - overflow,
         overflow.div_ceil(REPLY_BUFFER_BYTES_MAX),
-        connection.memory_bytes() + running_args_bytes,
+        connection.memory_bytes() + args_len_bytes,
         events(connection),
         client.user,
         match client.resp {

@@ -8,7 +8,7 @@ mod line;
 
 use self::filter::{KillFilter, ListFilter};
 use self::line::{flag_watch_change, write_line};
-use super::connection::{CLIENT_NAME_ERROR, check_printable};
+use super::connection::{check_printable, set_name};
 use super::help::reply_help;
 use crate::client::{ClientId, ReplyMode};
 use crate::command::admission::PauseKind;
@@ -89,9 +89,8 @@ const SETNAME: Command = Command::session("setname", 3, setname).flags(ANYONE).a
 /// CLIENT SETNAME name. An empty name takes the name away. Reply: OK. Errors: blanks or unprintable bytes. O(1).
 fn setname(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let name = ctx.arg(2);
-    check_printable(name, CLIENT_NAME_ERROR)?;
 
-    ctx.client().name = name.to_vec();
+    set_name(ctx.client(), name)?;
 
     ctx.reply.ok();
     Ok(())
@@ -207,6 +206,9 @@ const PAUSE: Command = Command::session("pause", -3, pause).flags(ADMIN).acl(acl
 
 /// CLIENT PAUSE milliseconds [WRITE|ALL]. Reply: OK. Errors: not a time; neither mode. O(1).
 fn pause(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if ctx.args.len() > 4 {
+        return Err(CommandError::wrong_subcommand("CLIENT", ctx.arg(1)));
+    }
     let kind = match ctx.args.get(3) {
         None => PauseKind::All,
         Some(mode) if mode.eq_ignore_ascii_case(b"write") => PauseKind::Write,
@@ -256,6 +258,9 @@ fn unblock_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
 
 /// Which client, and whether with an error.
 fn parse_unblock(args: Argv<'_>) -> CommandResult<(ClientId, bool)> {
+    if args.len() > 4 {
+        return Err(CommandError::wrong_subcommand("CLIENT", args.arg(1)));
+    }
     let with_error = match args.get(3) {
         None => false,
         Some(reason) if reason.eq_ignore_ascii_case(b"timeout") => false,

@@ -1,0 +1,174 @@
+//! Commands over the connection and the server: HELLO, SELECT, CLIENT, COMMAND, SLOWLOG, DEBUG, LOLWUT.
+
+use super::{NULL, Server, bulk, on_one_and_three_shards};
+
+const WRONG_PASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.";
+const BAD_NAME: &str = "-ERR Client names cannot contain spaces, newlines or special characters.";
+const NOT_INTEGER: &str = "-ERR value is not an integer or out of range";
+
+/// One field of CLIENT INFO.
+fn client_field(server: &mut Server, name: &str) -> String {
+    field(&server.call("CLIENT INFO"), name)
+}
+
+/// One field of the first line of CLIENT LIST that has it.
+fn field(line: &str, name: &str) -> String {
+    let value = line.split(' ').find_map(|field| field.strip_prefix(&format!("{name}=")));
+    value.expect("a line has all fields").to_string()
+}
+
+#[test]
+fn hello_acts_option_by_option() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("HELLO 2 SETNAME a foo", "-ERR Syntax error in HELLO option 'foo'"),
+            ("CLIENT GETNAME", &bulk("a")),
+            ("HELLO 3 AUTH x y foo", WRONG_PASS),
+            ("HELLO 3 SETNAME b AUTH x y", WRONG_PASS),
+            ("CLIENT GETNAME", &bulk("b")),
+            ("HELLO 2 SETNAME nl\n SETNAME c", BAD_NAME),
+            ("HELLO 3 SETNAME", "-ERR Syntax error in HELLO option 'SETNAME'"),
+            ("HELLO 3 AUTH x", "-ERR Syntax error in HELLO option 'AUTH'"),
+            ("HELLO 4 foo", "-NOPROTO unsupported protocol version"),
+            ("HELLO 02", "-ERR Protocol version is not an integer or out of range"),
+            ("CLIENT GETNAME", &bulk("b")),
+            ("CLIENT SETNAME ", "+OK"),
+            ("CLIENT GETNAME", NULL),
+        ]);
+        assert!(server.call("HELLO 3 AUTH default any SETNAME c").starts_with("%7\r\n"));
+        server.expect(&[("CLIENT GETNAME", &bulk("c"))]);
+    });
+}
+
+#[test]
+fn hello_without_the_login_that_is_due_says_how_to_log_in() {
+    const NO_AUTH: &str = "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
+                           <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+                           version at the same time";
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET requirepass pw", "+OK"), ("RESET", "+RESET")]);
+        server.expect(&[
+            ("HELLO", NO_AUTH),
+            ("HELLO 3 SETNAME a", NO_AUTH),
+            ("HELLO 3 AUTH default no", WRONG_PASS),
+            ("GET k", "-NOAUTH Authentication required."),
+        ]);
+        assert!(server.call("HELLO 2 AUTH default pw").starts_with("*14\r\n"));
+        // The name was given although the HELLO failed.
+        server.expect(&[("CLIENT GETNAME", &bulk("a"))]);
+    });
+}
+
+#[test]
+fn a_database_beyond_32_bits_is_out_of_range() {
+    const BEYOND: &str = "-ERR value is out of range, value must between -2147483648 and 2147483647";
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("SELECT 2147483648", BEYOND),
+            ("SELECT 4294967296", BEYOND),
+            ("SELECT -2147483649", BEYOND),
+            ("SELECT 2147483647", "-ERR DB index is out of range"),
+            ("SELECT 99999999999999999999", NOT_INTEGER),
+            ("SELECT 00", NOT_INTEGER),
+            ("MULTI", "+OK"),
+            ("SELECT 4294967296", "+QUEUED"),
+            ("EXEC", &format!("*1\r\n{BEYOND}")),
+        ]);
+    });
+}
+
+#[test]
+fn subcommands_with_too_many_arguments_are_named() {
+    const HELPS: [(&str, &str, &str); 5] = [
+        ("SLOWLOG GET a b", "GET", "SLOWLOG"),
+        ("SLOWLOG GET 1 2", "GET", "SLOWLOG"),
+        ("CLIENT UNBLOCK 1 ERROR x", "UNBLOCK", "CLIENT"),
+        ("CLIENT PAUSE 1 ALL x", "PAUSE", "CLIENT"),
+        ("DEBUG OBJECT k x", "OBJECT", "DEBUG"),
+    ];
+    on_one_and_three_shards(|server| {
+        server.expect(&[("SET k v", "+OK")]);
+        for (words, sub, container) in HELPS {
+            let error = format!(
+                "-ERR unknown subcommand or wrong number of arguments for '{sub}'. Try {container} HELP."
+            );
+            server.expect(&[(words, &error)]);
+        }
+    });
+}
+
+#[test]
+fn lolwut_judges_the_measures_of_its_versions() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("LOLWUT VERSION 5 a", NOT_INTEGER),
+            ("LOLWUT VERSION 5 1 2 b", NOT_INTEGER),
+            ("LOLWUT VERSION 6 1 b", NOT_INTEGER),
+            ("LOLWUT VERSION x", NOT_INTEGER),
+        ]);
+        for taken in ["LOLWUT VERSION 5 1 2 3 x", "LOLWUT VERSION 6 1 2 x", "LOLWUT VERSION 7 a", "LOLWUT a"]
+        {
+            assert!(server.call(taken).starts_with('$'), "{taken}");
+        }
+    });
+}
+
+#[test]
+fn command_info_of_an_unknown_command_is_null() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("COMMAND INFO nosuch", "*1\r\n$-1")]);
+        server.call("HELLO 3");
+        server.expect(&[("COMMAND INFO nosuch", "*1\r\n_")]);
+    });
+}
+
+#[test]
+fn reset_leaves_no_evict_on() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CLIENT NO-EVICT ON", "+OK"), ("RESET", "+RESET")]);
+        assert_eq!(client_field(server, "flags"), "e");
+    });
+}
+
+#[test]
+fn client_info_in_a_transaction_shows_the_database_selected_before_it() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("SELECT 2", "+OK"),
+            ("MULTI", "+OK"),
+            ("SELECT 0", "+QUEUED"),
+            ("CLIENT INFO", "+QUEUED"),
+            ("SELECT 3", "+QUEUED"),
+            ("CLIENT INFO", "+QUEUED"),
+        ]);
+        let reply = server.call("EXEC");
+        let dbs: Vec<&str> = reply.split(' ').filter(|field| field.starts_with("db=")).collect();
+        assert_eq!(dbs, ["db=0", "db=3"], "{reply}");
+    });
+}
+
+#[test]
+fn client_list_shows_the_command_that_a_pause_holds() {
+    on_one_and_three_shards(|server| {
+        let (held, queuing) = (server.cluster.connect(0), server.cluster.connect(0));
+        server.cluster.call(held, &["PING"]);
+        server.cluster.call(queuing, &["MULTI"]);
+        server.expect(&[("CLIENT PAUSE 1000 WRITE", "+OK")]);
+        let value = "v".repeat(1000);
+        server.cluster.request(held, &["SET", "k", &value]);
+        server.cluster.request(held, &["SET", "k", "2"]);
+        server.cluster.request(queuing, &["GET", "k"]);
+        server.cluster.request(queuing, &["SET", "k", "3"]);
+        server.cluster.settle();
+
+        let list = server.call("CLIENT LIST");
+        let shown: Vec<[String; 4]> = list
+            .lines()
+            .filter(|line| line.starts_with("id="))
+            .skip(1)
+            .map(|line| ["flags", "cmd", "argv-mem", "qbuf"].map(|name| field(line, name)))
+            .collect();
+        assert_eq!(shown[0], ["b", "set", "1004", "27"].map(str::to_string), "{list}");
+        assert_eq!(shown[1], ["xb", "set", "5", "0"].map(str::to_string), "{list}");
+    });
+}

@@ -5,11 +5,11 @@ use std::hint::black_box;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fastrand::Rng;
-use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::table::CommandTable;
 use shardis_core::config::Config;
 use shardis_core::runtime::clock::{Clock, SystemClock};
 use shardis_core::runtime::driver::{ConnId, Events};
+use shardis_core::session::FAMILIES;
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 
 /// More than the caches hold.

@@ -15,14 +15,54 @@
 //!
 //! One thread a shard; a shard owns the keys of a range of hash slots, and the connections it was given.
 //!
-//! The straight line of a request: driver → `worker::pipeline` (parse) → `command::table` (look up) →
-//! `command::gate` (may it run) → `command::route` (where) → the handler here, or the mesh and the handler
-//! there → reply buffer → driver. A key of this shard skips the mesh and nothing else.
+//! # The way of a request
 //!
-//! Invariants:
+//! A GET that comes in a pipeline, or with requests of other connections, takes the *fast path*:
+//!
+//! 1. The driver hands over what it received from several connections (`Worker::received_many`, `worker/events.rs`).
+//! 2. `Worker::parse_group` (`worker/pipeline.rs`) parses up to 32 requests ([`protocol::request`]), looks each command up
+//!    ([`command::table`]), hashes its key and finds the key's shard; the table's buckets are fetched from memory.
+//! 3. `Worker::run_straight` (`worker/straight.rs`) asks once for all requests of a connection what may stand in their way
+//!    ([`command::admission`]) and goes through those over one key. A key of this shard: `Worker::run_untimed`
+//!    (`worker/run.rs`) calls the handler, which writes its reply into the connection's output. A key of another shard: the
+//!    request is added to the batch that leaves for that shard at the end of the turn (`worker/remote.rs`); there it runs in
+//!    the same manner, and its reply comes back in the same allocation and takes its place in the order of replies.
+//! 4. At the end of the turn each connection's output leaves by one send.
+//!
+//! Everything else goes one by one through `Worker::execute` (`worker/pipeline.rs`): admission, route ([`command::route`]),
+//! then here (`Worker::start`, behind locks if there are any), to another shard, or, over several shards, as a
+//! transaction ([`shard::txn`], `worker/transact/`). Requests over several shards that stand one behind the other in a
+//! pipeline go together (`worker/convoy.rs`).
+//!
+//! # Rooms
+//!
+//! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`; `config`,
+//! `call`; `runtime`, `shard`; `command`; `client`; `worker`; `session`; `server`. (Within `shard/`, files add to `Shard`
+//! each in an `impl` of its own, and name each other.)
+//!
+//! # Invariants
+//!
 //! - No shard reads another's memory, but for counters ([`shard::stats`]) and the configuration.
 //! - A worker and a shard never wait, never ask for the time, never touch a socket: they are handed all that.
 //! - A handler over keys knows neither its client nor its shard's number.
+//! - Whether a command may run is decided in [`command::admission`] alone; every command runs by `worker/run.rs`.
+//!
+//! # Glossary
+//!
+//! | term | meaning |
+//! |---|---|
+//! | home | of a client or a transaction: the shard that serves the connection |
+//! | fast path | requests over one key, run in a tight loop without the questions that are the same for all of them |
+//! | batch | the commands of a turn for one other shard, in one message |
+//! | coalesced pipeline | requests over several shards that one connection sent ahead, run as one transaction |
+//! | unit | what runs as one on a shard: a command by itself, or an EXEC; in the effect stream, what stays together |
+//! | transaction | what locks keys of several shards: an EXEC, or one command over several keys |
+//! | participant | a shard that takes part in a transaction |
+//! | stage | commands of a transaction that its participants run without hearing from each other in between |
+//! | check-out | the entries of a command's keys move to home, as owned values; the command runs there, and they move back |
+//! | effect | a command that does again what a write did; replicas read the merged stream of all shards' effects |
+//! | service | the giving away of a key that changed to the clients that wait for it, in order of arrival |
+//! | program | a command that calls other commands |
 
 /// The version of Redis whose behaviour this is.
 pub const REDIS_VERSION: &str = "7.0.15";
@@ -39,6 +79,7 @@ pub mod metrics;
 pub mod protocol;
 pub mod runtime;
 pub mod server;
+pub mod session;
 
 pub mod shard;
 pub mod types;

@@ -302,8 +302,8 @@ fn response(status: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::handlers::FAMILIES;
     use crate::command::table::CommandTable;
+    use crate::session::FAMILIES;
     use crate::worker::GlobalsInit;
 
     fn globals() -> &'static Globals {

@@ -2,8 +2,6 @@
 //! ends in order.
 
 use crate::cli::{self, Invocation};
-use crate::command::handlers::FAMILIES;
-use crate::command::handlers::config::effects;
 use crate::command::table::CommandTable;
 use crate::config::{Config, IoBackend, warnings};
 use crate::metrics;
@@ -14,6 +12,8 @@ use crate::runtime::mesh::{self, MeshEnd};
 use crate::runtime::threads::{self, Backend};
 use crate::runtime::uring::UringDriver;
 use crate::runtime::{crash, files, listener, log, probe, signals, title};
+use crate::session::FAMILIES;
+use crate::session::config::effects;
 use crate::shard::message::Message;
 use crate::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};

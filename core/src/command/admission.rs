@@ -219,7 +219,7 @@ pub fn exec_waits_for_replies(is_over_shards: bool, has_session: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::handlers::FAMILIES;
+    use crate::session::FAMILIES;
 
     struct Measured {
         used_memory_bytes: u64,

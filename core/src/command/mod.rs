@@ -1,8 +1,9 @@
 //! Commands: rows and handlers, and the straight line a request takes to them.
 //!
-//! `table` says what there is, `gate` whether it may run, `route` where; `handlers/` holds the rows with
-//! their functions, a file a family. A handler over keys gets a [`Ctx`], one over its connection a
-//! [`SessionCtx`]. It replies, or returns a [`CommandError`] having changed nothing.
+//! `table` says what there is, `gate` whether it may run, `route` where; `handlers/` holds the rows over keys
+//! with their functions, a file a family. A handler over keys gets a [`Ctx`], a program a
+//! [`ProgramCtx`](program::ProgramCtx). It replies, or returns a [`CommandError`] having changed nothing. Commands over
+//! connections stand in the session room.
 
 pub mod admission;
 pub mod args;
@@ -21,13 +22,11 @@ pub mod typed;
 pub use crate::call::{Call, Key, queue};
 pub use error::{CommandError, CommandResult};
 
-use crate::client::Client;
 use crate::protocol::Argv;
 use crate::protocol::reply::Reply;
 use crate::shard::Shard;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::types::hash::hash_key;
-use crate::worker::{Connection, Worker};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -147,36 +146,5 @@ impl<'a> KeyRun<'a> {
             self.next += self.step;
         }
         shard.prefetch(self.block.iter().map(|(_, key)| (self.db, key.hash)));
-    }
-}
-
-/// What a command over its connection sees: the worker with all its connections, and which one called.
-///
-/// The connection's output is lent to `reply` while the handler runs.
-pub struct SessionCtx<'a> {
-    pub worker: &'a mut Worker,
-    /// The calling connection's index at this worker. `None` on the other shards of a
-    /// [`table::Scope::Every`] command, and for a caller that left meanwhile.
-    pub conn: Option<usize>,
-    pub call: &'a Call,
-    pub args: Argv<'a>,
-    pub reply: Reply<'a>,
-}
-
-impl<'a> SessionCtx<'a> {
-    #[inline]
-    pub fn arg(&self, index: usize) -> &'a [u8] {
-        self.args.arg(index)
-    }
-
-    /// The calling connection. Only for handlers that run at home ([`table::Scope::Session`]).
-    pub fn connection(&mut self) -> &mut Connection {
-        let at = self.conn.expect("a session command runs beside its connection");
-        self.worker.connections[at].as_deref_mut().expect("a connection outlives its running command")
-    }
-
-    /// The calling client's session; as [`SessionCtx::connection`].
-    pub fn client(&mut self) -> &mut Client {
-        &mut self.connection().client
     }
 }

@@ -310,8 +310,8 @@ pub fn write(arguments: &[Argument], reply: &mut Reply<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::handlers::FAMILIES;
     use crate::command::table::Command;
+    use crate::session::FAMILIES;
 
     #[test]
     fn the_arguments_of_set_become_redis_tree() {

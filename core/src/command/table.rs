@@ -11,10 +11,11 @@ pub use crate::call::CommandId;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeyPositions, KeySpec};
 use crate::command::program::ProgramCtx;
-use crate::command::{CommandResult, Ctx, SessionCtx};
+use crate::command::{CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::blocking::BlockRequest;
 use smallvec::SmallVec;
+use std::any::Any;
 
 /// What a command does, in the bits of `COMMAND INFO`.
 pub mod flag {
@@ -144,8 +145,9 @@ pub enum Run {
     Blocking(fn(&mut Ctx<'_>) -> CommandResult<Option<BlockRequest>>),
     /// Where its keys live, and it calls other commands.
     Program(fn(&mut ProgramCtx<'_>) -> CommandResult),
-    /// Over the connection or the whole worker.
-    Session(fn(&mut SessionCtx<'_>) -> CommandResult),
+    /// Over the connection or the whole worker. What that is stands in rooms above this one: it holds a
+    /// [`SessionHandler`](crate::worker::SessionHandler).
+    Session(&'static (dyn Any + Send + Sync)),
     /// A container (CLIENT, CONFIG): only its subcommands run.
     Container,
 }
@@ -220,11 +222,7 @@ impl Command {
     }
 
     /// A command over its connection or its worker.
-    pub const fn session(
-        name: &'static str,
-        arity: i32,
-        run: fn(&mut SessionCtx<'_>) -> CommandResult,
-    ) -> Command {
+    pub const fn session(name: &'static str, arity: i32, run: &'static (dyn Any + Send + Sync)) -> Command {
         Command::row(name, arity, Scope::Session, Run::Session(run))
     }
 

@@ -23,6 +23,7 @@ mod multi;
 mod pipeline;
 mod remote;
 mod run;
+mod session;
 mod slow;
 mod straight;
 mod stream;
@@ -32,6 +33,7 @@ pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};
+pub use session::{SessionCtx, SessionHandler};
 pub use stream::{ReplicaInfo, StreamGlobals};
 
 use crate::client::Multi;

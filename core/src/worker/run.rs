@@ -5,14 +5,14 @@
 //! wait for what the last one has changed ([`Worker::serve_due_first`]). A unit whose keys are locked waits in the lock
 //! table; which keys those are follows from the command's key specs and scope, and not from the context that it runs in.
 
-use super::Worker;
 use super::pipeline::Flow;
 use super::transact::merge;
+use super::{SessionCtx, SessionHandler, Worker};
 use crate::command::admission::{self, Caller, Measures};
 use crate::command::program::{ProgramCtx, ProgramHost};
 use crate::command::route;
 use crate::command::table::{Entry, Run, Scope, flag};
-use crate::command::{Call, CommandError, Ctx, SessionCtx, gate, keys};
+use crate::command::{Call, CommandError, Ctx, gate, keys};
 use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::blocking::BlockRequest;
@@ -217,6 +217,7 @@ impl Worker {
             }
             Run::Session(run) => {
                 let reply = Reply::new(out, call.resp);
+                let run = run.downcast_ref::<SessionHandler>().expect("a session row holds its handler");
                 run(&mut SessionCtx { worker: self, conn, call, args, reply }).map(|()| None)
             }
             Run::Program(run) => {

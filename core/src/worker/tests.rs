@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::command::admission::PauseKind;
-use crate::command::handlers::FAMILIES;
 use crate::config::Config;
 use crate::runtime::driver::{CloseReason, Events};
+use crate::session::FAMILIES;
 use crate::worker::GlobalsInit;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;

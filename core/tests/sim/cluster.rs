@@ -11,11 +11,11 @@ pub mod rows;
 
 pub use random::Random;
 
-use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::table::CommandTable;
 use shardis_core::config::{Config, ProtectedAccess};
 use shardis_core::runtime::clock::Clock;
 use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
+use shardis_core::session::FAMILIES;
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::message::Message;
 use shardis_core::shard::slot::shard_of;

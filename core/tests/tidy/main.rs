@@ -32,15 +32,17 @@ const UNSAFE_ROOMS: [&str; 5] = [
 
 /// Each room of the server, and which others it may name. What is not listed sees all: the composition (server, main),
 /// and who reports on all rooms (metrics).
-const ROOMS: [(&str, &[&str]); 8] = [
+const ROOMS: [(&str, &[&str]); 10] = [
     ("types", &[]),
     ("protocol", &["types"]),
     ("config", &["protocol", "types"]),
+    ("call", &["protocol", "types"]),
     ("runtime", &["config"]),
-    ("client", &["command", "config", "protocol"]),
-    ("shard", &["client", "command", "config", "protocol", "types"]),
-    ("command", &["client", "config", "protocol", "runtime", "shard", "types", "worker"]),
-    ("worker", &["client", "command", "config", "protocol", "runtime", "shard", "types"]),
+    ("shard", &["call", "config", "protocol", "types"]),
+    ("command", &["call", "config", "protocol", "shard", "types"]),
+    ("client", &["call", "command", "protocol"]),
+    ("worker", &["call", "client", "command", "config", "protocol", "runtime", "shard", "types"]),
+    ("session", &["call", "client", "command", "config", "protocol", "runtime", "shard", "types", "worker"]),
 ];
 
 /// What only some files may name: (name, where it may stand, below the workspace's root).
@@ -57,14 +59,14 @@ const CONFINED: [(&str, &[&str]); 12] = [
     // Whether a command may run is decided in admission. Besides it there are only those who set what it goes by, and show it.
     (
         ".authenticated",
-        &[ADMISSION, "core/src/client.rs", "core/src/command/handlers/connection.rs", "core/src/protocol/"],
+        &[ADMISSION, "core/src/client.rs", "core/src/session/connection.rs", "core/src/protocol/"],
     ),
     (
         "requirepass",
         &[
             ADMISSION,
             "core/src/config/",
-            "core/src/command/handlers/connection.rs",
+            "core/src/session/connection.rs",
             // A new client of a server without a password, and protected mode.
             "core/src/worker/events.rs",
             "core/src/metrics.rs",
@@ -72,12 +74,7 @@ const CONFINED: [(&str, &[&str]); 12] = [
     ),
     (
         "maxmemory_bytes",
-        &[
-            ADMISSION,
-            "core/src/config/",
-            "core/src/command/handlers/info/",
-            "core/src/command/handlers/object.rs",
-        ],
+        &[ADMISSION, "core/src/config/", "core/src/session/info/", "core/src/command/handlers/object.rs"],
     ),
     ("globals.pause(", &["core/src/worker/mod.rs", "core/src/worker/cron.rs"]),
 ];
@@ -217,7 +214,7 @@ fn a_failure_says_what_failed(source: &Source) -> Vec<String> {
 
 /// The docstring of a handler: its command, the reply, the errors, the cost.
 fn handlers_have_a_contract(source: &Source) -> Vec<String> {
-    if !source.path.starts_with("core/src/command/handlers/") {
+    if !["core/src/command/handlers/", "core/src/session/"].iter().any(|room| source.path.starts_with(room)) {
         return Vec::new();
     }
     let mut found = Vec::new();

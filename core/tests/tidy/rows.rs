@@ -1,9 +1,9 @@
 //! What every row of the command table has: a description, and flags that do not contradict each other.
 
 use shardis_core::command::docs::Docs;
-use shardis_core::command::handlers::FAMILIES;
 use shardis_core::command::syntax;
 use shardis_core::command::table::{Command, Merge, Run, Scope, acl, flag};
+use shardis_core::session::FAMILIES;
 
 /// The groups that redis-cli's help knows.
 const GROUPS: [&str; 15] = [

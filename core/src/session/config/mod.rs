@@ -5,14 +5,16 @@
 
 pub mod effects;
 
-use super::help::reply_help;
 use crate::command::admission::protected_allowed;
 use crate::command::docs::Docs;
+use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
-use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::command::{CommandError, CommandResult};
 use crate::config::{Append, Caller, Config, Flags, lookup, rewrite};
 use crate::protocol::Argv;
 use crate::runtime::{files, log};
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 use smallvec::SmallVec;
 
 pub const COMMANDS: &[Command] = &[CONFIG];
@@ -24,7 +26,7 @@ const CONFIG: Command = Command::container("config", &[GET, HELP, RESETSTAT, REW
 
 const ADMIN: u64 = flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE;
 
-const GET: Command = Command::session("get", -3, get).flags(ADMIN).docs(
+const GET: Command = session("get", -3, &(get as SessionHandler)).flags(ADMIN).docs(
     Docs::new("server", "2.0.0", "Shows the values of configuration parameters")
         .complexity("O(N) when N is the number of configuration parameters provided")
         .arguments("parameter{parameter}...")
@@ -45,7 +47,7 @@ fn get(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const SET: Command = Command::session("set", -4, set).flags(ADMIN).secrets(set_secrets).docs(
+const SET: Command = session("set", -4, &(set as SessionHandler)).flags(ADMIN).secrets(set_secrets).docs(
     Docs::new("server", "2.0.0", "Changes configuration parameters, all of them or none")
         .complexity("O(N) when N is the number of configuration parameters provided")
         .arguments("parameter_value{parameter value}...")
@@ -84,7 +86,7 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const RESETSTAT: Command = Command::session("resetstat", 2, resetstat)
+const RESETSTAT: Command = session("resetstat", 2, &(resetstat as SessionHandler))
     .flags(ADMIN)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::AllOk)
@@ -97,7 +99,7 @@ fn resetstat(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const REWRITE: Command = Command::session("rewrite", 2, rewrite_command).flags(ADMIN).docs(
+const REWRITE: Command = session("rewrite", 2, &(rewrite_command as SessionHandler)).flags(ADMIN).docs(
     Docs::new("server", "2.8.0", "Writes the configuration to the file it was read from").complexity("O(1)"),
 );
 
@@ -128,7 +130,7 @@ pub(super) fn rewrite_file(config: &Config, append: Append) -> CommandResult {
     }
 }
 
-const HELP: Command = Command::session("help", 2, help)
+const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .docs(Docs::new("server", "5.0.0", "Explains the subcommands").complexity("O(1)"));
 

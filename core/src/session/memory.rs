@@ -1,13 +1,15 @@
 //! MEMORY: what a key costs, what the server takes, and what the allocator makes of it.
 
-use super::help::reply_help;
 use super::info::MemoryFigures;
 use crate::command::docs::Docs;
+use crate::command::handlers::help::reply_help;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, Scope, flag};
-use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
+use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::number::parse_i64;
 use crate::runtime::allocator;
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[MEMORY];
 
@@ -53,7 +55,7 @@ fn usage(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const STATS: Command = Command::session("stats", 2, stats).scope(Scope::Session).docs(
+const STATS: Command = session("stats", 2, &(stats as SessionHandler)).scope(Scope::Session).docs(
     Docs::new("server", "4.0.0", "Tells in detail what the server's memory is used for")
         .complexity("O(1)")
         .tips(REPORT_TIPS),
@@ -139,7 +141,7 @@ enum Figure {
     Ratio(f64),
 }
 
-const DOCTOR: Command = Command::session("doctor", 2, doctor).docs(
+const DOCTOR: Command = session("doctor", 2, &(doctor as SessionHandler)).docs(
     Docs::new("server", "4.0.0", "Says what looks wrong with the server's memory")
         .complexity("O(1)")
         .tips(REPORT_TIPS),
@@ -193,7 +195,7 @@ fn diagnosis(figures: &MemoryFigures) -> String {
     findings.iter().map(|finding| format!(" * {finding}\n")).collect()
 }
 
-const PURGE: Command = Command::session("purge", 2, purge).docs(
+const PURGE: Command = session("purge", 2, &(purge as SessionHandler)).docs(
     Docs::new("server", "4.0.0", "Asks the allocator to give unused memory back")
         .complexity("Depends on how much memory is allocated, could be slow")
         .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
@@ -206,7 +208,7 @@ fn purge(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const MALLOC_STATS: Command = Command::session("malloc-stats", 2, malloc_stats).docs(
+const MALLOC_STATS: Command = session("malloc-stats", 2, &(malloc_stats as SessionHandler)).docs(
     Docs::new("server", "4.0.0", "Shows what the allocator says of itself")
         .complexity("Depends on how much memory is allocated, could be slow")
         .tips(REPORT_TIPS),
@@ -218,7 +220,7 @@ fn malloc_stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const HELP: Command = Command::session("help", 2, help)
+const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .docs(Docs::new("server", "4.0.0", "Explains the subcommands").complexity("O(1)"));
 

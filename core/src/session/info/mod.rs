@@ -10,16 +10,20 @@ mod sections;
 
 pub use memory::MemoryFigures;
 
+use crate::command::CommandResult;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
-use crate::command::{CommandResult, SessionCtx};
 use crate::protocol::Argv;
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 use sections::Source;
 
 pub const COMMANDS: &[Command] = &[INFO];
 
-const INFO: Command =
-    Command::session("info", -1, info).flags(flag::LOADING | flag::STALE).acl(acl::DANGEROUS).docs(
+const INFO: Command = session("info", -1, &(info as SessionHandler))
+    .flags(flag::LOADING | flag::STALE)
+    .acl(acl::DANGEROUS)
+    .docs(
         Docs::new("server", "1.0.0", "Describes the server and tells its counters")
             .complexity("O(1)")
             .arguments("[section...]")

@@ -4,11 +4,13 @@ use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::keys::{self, BeginSearch, FindKeys, KeySpec, key_flag};
 use crate::command::table::{Command, CommandTable, Entry, Resolved, acl, flag};
-use crate::command::{CommandError, CommandResult, SessionCtx, syntax};
+use crate::command::{CommandError, CommandResult, syntax};
 use crate::protocol::Reply;
+use crate::session::session;
 use crate::types::glob::glob_matches_nocase;
+use crate::worker::{SessionCtx, SessionHandler};
 
-pub const COMMANDS: &[Command] = &[Command::session("command", -1, all)
+pub const COMMANDS: &[Command] = &[session("command", -1, &(all as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
     .with_subcommands(SUBCOMMANDS)
@@ -19,33 +21,34 @@ pub const COMMANDS: &[Command] = &[Command::session("command", -1, all)
     )];
 
 const SUBCOMMANDS: &[Command] = &[
-    sub("count", 2, count).docs(Docs::new("server", "2.8.13", "Counts the commands").complexity("O(1)")),
-    sub("docs", -2, docs).docs(
+    sub("count", 2, &(count as SessionHandler))
+        .docs(Docs::new("server", "2.8.13", "Counts the commands").complexity("O(1)")),
+    sub("docs", -2, &(docs as SessionHandler)).docs(
         Docs::new("server", "7.0.0", "Returns the documentation of commands")
             .complexity("O(N), N: number of commands")
             .arguments("[command-name...]")
             .tips(&["nondeterministic_output_order"]),
     ),
-    sub("getkeys", -4, getkeys).docs(
+    sub("getkeys", -4, &(getkeys as SessionHandler)).docs(
         Docs::new("server", "2.8.13", "Finds the keys in a full command")
             .complexity("O(N), N: number of arguments")
             .arguments("command [arg...]"),
     ),
-    sub("getkeysandflags", -4, getkeysandflags).docs(
+    sub("getkeysandflags", -4, &(getkeysandflags as SessionHandler)).docs(
         Docs::new("server", "7.0.0", "Finds the keys in a full command, and what is done to them")
             .complexity("O(N), N: number of arguments")
             .arguments("command [arg...]"),
     ),
-    sub("help", 2, show_help)
+    sub("help", 2, &(show_help as SessionHandler))
         .docs(Docs::new("server", "5.0.0", "Lists the subcommands of COMMAND").complexity("O(1)")),
-    sub("info", -2, info).docs(
+    sub("info", -2, &(info as SessionHandler)).docs(
         Docs::new("server", "2.8.13", "Describes the named commands, or all")
             .complexity("O(N), N: number of commands")
             .arguments("[command-name...]")
             .history(&[("7.0.0", "Without arguments: all commands")])
             .tips(&["nondeterministic_output_order"]),
     ),
-    sub("list", -2, list).docs(
+    sub("list", -2, &(list as SessionHandler)).docs(
         Docs::new("server", "7.0.0", "Lists the names of commands")
             .complexity("O(N), N: number of commands")
             .arguments("[FILTERBY <MODULE module-name | ACLCAT category | PATTERN pattern:pattern>]")
@@ -53,8 +56,8 @@ const SUBCOMMANDS: &[Command] = &[
     ),
 ];
 
-const fn sub(name: &'static str, arity: i32, run: fn(&mut SessionCtx<'_>) -> CommandResult) -> Command {
-    Command::session(name, arity, run).flags(flag::LOADING | flag::STALE).acl(acl::CONNECTION)
+const fn sub(name: &'static str, arity: i32, run: &'static SessionHandler) -> Command {
+    session(name, arity, run).flags(flag::LOADING | flag::STALE).acl(acl::CONNECTION)
 }
 
 /// COMMAND. Reply: array, a description of every command. O(N).

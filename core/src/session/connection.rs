@@ -5,10 +5,12 @@ use crate::client::{Client, ReplyMode};
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
-use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
+use crate::command::{CommandError, CommandResult, Ctx};
 use crate::config::Config;
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Resp};
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 use smallvec::SmallVec;
 
 pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
@@ -47,8 +49,11 @@ fn echo(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const AUTH: Command =
-    Command::session("auth", -2, auth).flags(ANYTIME).acl(acl::CONNECTION).secrets(auth_secrets).docs(
+const AUTH: Command = session("auth", -2, &(auth as SessionHandler))
+    .flags(ANYTIME)
+    .acl(acl::CONNECTION)
+    .secrets(auth_secrets)
+    .docs(
         Docs::new("connection", "1.0.0", "Logs the client in")
             .complexity("O(N) where N is the number of passwords defined for the user")
             .arguments("[username@6.0.0] password")
@@ -100,8 +105,11 @@ fn same_secret(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
 }
 
-const HELLO: Command =
-    Command::session("hello", -1, hello).flags(ANYTIME).acl(acl::CONNECTION).secrets(hello_secrets).docs(
+const HELLO: Command = session("hello", -1, &(hello as SessionHandler))
+    .flags(ANYTIME)
+    .acl(acl::CONNECTION)
+    .secrets(hello_secrets)
+    .docs(
         Docs::new("connection", "6.0.0", "Chooses the protocol version, and introduces client and server")
             .complexity("O(1)")
             .arguments("[arguments{protover:int [AUTH{username password}] [SETNAME clientname]}]")
@@ -224,7 +232,7 @@ pub(super) fn check_printable(text: &[u8], error: &'static str) -> CommandResult
     if text.iter().all(u8::is_ascii_graphic) { Ok(()) } else { Err(CommandError::fixed(error)) }
 }
 
-const QUIT: Command = Command::session("quit", -1, quit)
+const QUIT: Command = session("quit", -1, &(quit as SessionHandler))
     .flags(ANYTIME | flag::RUNS_IN_MULTI)
     .acl(acl::CONNECTION)
     .docs(Docs::new("connection", "1.0.0", "Closes the connection").complexity("O(1)"));
@@ -237,8 +245,10 @@ fn quit(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const RESET: Command =
-    Command::session("reset", 1, reset).flags(ANYTIME | flag::RUNS_IN_MULTI).acl(acl::CONNECTION).docs(
+const RESET: Command = session("reset", 1, &(reset as SessionHandler))
+    .flags(ANYTIME | flag::RUNS_IN_MULTI)
+    .acl(acl::CONNECTION)
+    .docs(
         Docs::new("connection", "6.2.0", "Makes the connection as it was when it was new").complexity("O(1)"),
     );
 
@@ -268,7 +278,7 @@ fn reset_client(client: &mut Client, authenticated: bool) {
     client.no_touch = false;
 }
 
-const SELECT: Command = Command::session("select", 2, select)
+const SELECT: Command = session("select", 2, &(select as SessionHandler))
     .flags(flag::LOADING | flag::STALE | flag::FAST)
     .acl(acl::CONNECTION)
     .selects(selected)

@@ -9,14 +9,16 @@ mod line;
 use self::filter::{KillFilter, ListFilter};
 use self::line::{flag_watch_change, write_line};
 use super::connection::{check_printable, set_name};
-use super::help::reply_help;
 use crate::client::{ClientId, ReplyMode};
 use crate::command::admission::PauseKind;
 use crate::command::docs::Docs;
+use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
-use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Reply, Resp, split_array};
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 use ahash::AHashSet;
 
 pub const COMMANDS: &[Command] = &[CLIENT];
@@ -36,7 +38,7 @@ const CLIENT: Command = Command::container(
 const ANYONE: u64 = flag::NOSCRIPT | flag::LOADING | flag::STALE;
 const ADMIN: u64 = ANYONE | flag::ADMIN;
 
-const ID: Command = Command::session("id", 2, id)
+const ID: Command = session("id", 2, &(id as SessionHandler))
     .flags(ANYONE)
     .acl(acl::CONNECTION)
     .docs(Docs::new("connection", "5.0.0", "Answers the connection's number").complexity("O(1)"));
@@ -47,7 +49,7 @@ fn id(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const INFO: Command = Command::session("info", 2, info)
+const INFO: Command = session("info", 2, &(info as SessionHandler))
     .flags(ANYONE)
     .acl(acl::CONNECTION)
     .scope(Scope::Every(KeyspaceLock::None))
@@ -66,7 +68,7 @@ fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const GETNAME: Command = Command::session("getname", 2, getname)
+const GETNAME: Command = session("getname", 2, &(getname as SessionHandler))
     .flags(ANYONE)
     .acl(acl::CONNECTION)
     .docs(Docs::new("connection", "2.6.9", "Answers the connection's name").complexity("O(1)"));
@@ -82,9 +84,12 @@ fn getname(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const SETNAME: Command = Command::session("setname", 3, setname).flags(ANYONE).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "2.6.9", "Names the connection").complexity("O(1)").arguments("connection-name"),
-);
+const SETNAME: Command =
+    session("setname", 3, &(setname as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "2.6.9", "Names the connection")
+            .complexity("O(1)")
+            .arguments("connection-name"),
+    );
 
 /// CLIENT SETNAME name. An empty name takes the name away. Reply: OK. Errors: blanks or unprintable bytes. O(1).
 fn setname(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -96,12 +101,13 @@ fn setname(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const SETINFO: Command = Command::session("setinfo", 4, setinfo).flags(ANYONE).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "7.2.0", "Notes which library the client uses, and its version")
-        .complexity("O(1)")
-        .arguments("attr(LIB-NAME libname | LIB-VER libver)")
-        .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
-);
+const SETINFO: Command =
+    session("setinfo", 4, &(setinfo as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "7.2.0", "Notes which library the client uses, and its version")
+            .complexity("O(1)")
+            .arguments("attr(LIB-NAME libname | LIB-VER libver)")
+            .tips(&["request_policy:all_nodes", "response_policy:all_succeeded"]),
+    );
 
 /// CLIENT SETINFO LIB-NAME|LIB-VER value. Reply: OK. Errors: blanks or unprintable bytes; another attribute. O(1).
 fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -121,10 +127,11 @@ fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const GETREDIR: Command = Command::session("getredir", 2, getredir).flags(ANYONE).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "6.0.0", "Answers to which client invalidation messages go, if to any")
-        .complexity("O(1)"),
-);
+const GETREDIR: Command =
+    session("getredir", 2, &(getredir as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "6.0.0", "Answers to which client invalidation messages go, if to any")
+            .complexity("O(1)"),
+    );
 
 /// CLIENT GETREDIR. Reply: integer; -1: the connection tracks no keys. O(1).
 fn getredir(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -132,11 +139,12 @@ fn getredir(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const NO_EVICT: Command = Command::session("no-evict", 3, no_evict).flags(ADMIN).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "7.0.0", "Says whether the connection may be closed to win memory")
-        .complexity("O(1)")
-        .arguments("enabled(ON | OFF)"),
-);
+const NO_EVICT: Command =
+    session("no-evict", 3, &(no_evict as SessionHandler)).flags(ADMIN).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "7.0.0", "Says whether the connection may be closed to win memory")
+            .complexity("O(1)")
+            .arguments("enabled(ON | OFF)"),
+    );
 
 /// CLIENT NO-EVICT ON|OFF. Reply: OK. O(1).
 fn no_evict(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -145,11 +153,12 @@ fn no_evict(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const NO_TOUCH: Command = Command::session("no-touch", 3, no_touch).flags(ANYONE).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "7.2.0", "Says whether the connection's reads count as accesses of the keys")
-        .complexity("O(1)")
-        .arguments("enabled(ON | OFF)"),
-);
+const NO_TOUCH: Command =
+    session("no-touch", 3, &(no_touch as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "7.2.0", "Says whether the connection's reads count as accesses of the keys")
+            .complexity("O(1)")
+            .arguments("enabled(ON | OFF)"),
+    );
 
 /// CLIENT NO-TOUCH ON|OFF. Reply: OK. O(1).
 fn no_touch(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -168,11 +177,12 @@ fn on_or_off(word: &[u8]) -> CommandResult<bool> {
     }
 }
 
-const REPLY: Command = Command::session("reply", 3, reply).flags(ANYONE).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "3.2.0", "Says whether the connection gets replies")
-        .complexity("O(1)")
-        .arguments("<ON | OFF | SKIP>"),
-);
+const REPLY: Command =
+    session("reply", 3, &(reply as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "3.2.0", "Says whether the connection gets replies")
+            .complexity("O(1)")
+            .arguments("<ON | OFF | SKIP>"),
+    );
 
 /// CLIENT REPLY ON|OFF|SKIP. Reply: OK to ON, nothing to the others. SKIP leaves out the next command's reply. A replica
 /// gets none whatever it says. O(1).
@@ -197,12 +207,13 @@ fn reply(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const PAUSE: Command = Command::session("pause", -3, pause).flags(ADMIN).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "2.9.50", "Holds the commands of all clients back for some time")
-        .complexity("O(1)")
-        .arguments("timeout:int [mode(WRITE | ALL)@6.2.0]")
-        .history(&[("6.2.0", "`CLIENT PAUSE WRITE` mode added along with the `mode` option.")]),
-);
+const PAUSE: Command =
+    session("pause", -3, &(pause as SessionHandler)).flags(ADMIN).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "2.9.50", "Holds the commands of all clients back for some time")
+            .complexity("O(1)")
+            .arguments("timeout:int [mode(WRITE | ALL)@6.2.0]")
+            .history(&[("6.2.0", "`CLIENT PAUSE WRITE` mode added along with the `mode` option.")]),
+    );
 
 /// CLIENT PAUSE milliseconds [WRITE|ALL]. Reply: OK. Errors: not a time; neither mode. O(1).
 fn pause(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -228,10 +239,11 @@ fn pause(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const UNPAUSE: Command = Command::session("unpause", 2, unpause).flags(ADMIN).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "6.2.0", "Ends CLIENT PAUSE before its time")
-        .complexity("O(N) Where N is the number of paused clients"),
-);
+const UNPAUSE: Command =
+    session("unpause", 2, &(unpause as SessionHandler)).flags(ADMIN).acl(acl::CONNECTION).docs(
+        Docs::new("connection", "6.2.0", "Ends CLIENT PAUSE before its time")
+            .complexity("O(N) Where N is the number of paused clients"),
+    );
 
 /// CLIENT UNPAUSE. Reply: OK, whether there was a pause or not.
 fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -240,7 +252,7 @@ fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const UNBLOCK: Command = Command::session("unblock", -3, unblock)
+const UNBLOCK: Command = session("unblock", -3, &(unblock as SessionHandler))
     .flags(ADMIN | flag::AFTER_SERVING)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(unblock_scope))
@@ -285,7 +297,7 @@ fn unblock(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const LIST: Command = Command::session("list", -2, list)
+const LIST: Command = session("list", -2, &(list as SessionHandler))
     .flags(ADMIN)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(list_scope))
@@ -381,7 +393,7 @@ fn leading_number(text: &[u8]) -> u64 {
         .fold(0, |id, digit| id * 10 + u64::from(digit - b'0'))
 }
 
-const KILL: Command = Command::session("kill", -3, kill)
+const KILL: Command = session("kill", -3, &(kill as SessionHandler))
     .flags(ADMIN | flag::AFTER_SERVING)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(kill_scope))
@@ -447,7 +459,7 @@ fn merge_kills(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
     }
 }
 
-const HELP: Command = Command::session("help", 2, help)
+const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
     .docs(Docs::new("connection", "5.0.0", "Explains the subcommands").complexity("O(1)"));

@@ -3,19 +3,21 @@
 //! One command with many verbs, as in Redis: a table of its own says which arguments a verb takes and where it runs.
 
 use super::config::rewrite_file;
-use super::help::reply_help;
 use crate::command::docs::Docs;
+use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
-use crate::command::{CommandError, CommandResult, Key, SessionCtx};
+use crate::command::{CommandError, CommandResult, Key};
 use crate::config::Append;
 use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::runtime::{host, log};
+use crate::session::session;
 use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hash::hash_key;
 use crate::types::{Entry, NewValue, SetExpire, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
+use crate::worker::{SessionCtx, SessionHandler};
 use sha1_smol::Sha1;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
@@ -23,7 +25,7 @@ use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[DEBUG];
 
-const DEBUG: Command = Command::session("debug", -2, debug)
+const DEBUG: Command = session("debug", -2, &(debug as SessionHandler))
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::PROTECTED)
     .scope(Scope::Custom(debug_scope))
     .unlisted_key(debug_key)

@@ -3,18 +3,21 @@
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
-use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::command::{CommandError, CommandResult};
 use crate::protocol::Argv;
 use crate::runtime::log;
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
 pub const COMMANDS: &[Command] = &[LOLWUT, SHUTDOWN, TIME];
 
-const TIME: Command = Command::session("time", 1, time).flags(flag::LOADING | flag::STALE | flag::FAST).docs(
-    Docs::new("server", "2.6.0", "Tells the server's time")
-        .complexity("O(1)")
-        .tips(&["nondeterministic_output"]),
-);
+const TIME: Command =
+    session("time", 1, &(time as SessionHandler)).flags(flag::LOADING | flag::STALE | flag::FAST).docs(
+        Docs::new("server", "2.6.0", "Tells the server's time")
+            .complexity("O(1)")
+            .tips(&["nondeterministic_output"]),
+    );
 
 /// TIME. Reply: array of two strings, unix time in seconds and the microseconds of the current one. O(1).
 fn time(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -26,7 +29,7 @@ fn time(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const SHUTDOWN: Command = Command::session("shutdown", -1, shutdown)
+const SHUTDOWN: Command = session("shutdown", -1, &(shutdown as SessionHandler))
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::NO_MULTI | flag::ALLOW_BUSY)
     .docs(
         Docs::new("server", "1.0.0", "Stops the server")
@@ -82,11 +85,12 @@ fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const LOLWUT: Command = Command::session("lolwut", -1, lolwut).flags(flag::READONLY | flag::FAST).docs(
-    Docs::new("server", "5.0.0", "Shows a picture, and the versions")
-        .complexity("O(1)")
-        .arguments("[VERSION version:int]"),
-);
+const LOLWUT: Command =
+    session("lolwut", -1, &(lolwut as SessionHandler)).flags(flag::READONLY | flag::FAST).docs(
+        Docs::new("server", "5.0.0", "Shows a picture, and the versions")
+            .complexity("O(1)")
+            .arguments("[VERSION version:int]"),
+    );
 
 /// Redis' pictures of versions 5 and 6 take three and two measures; here they are judged and not used.
 fn check_lolwut(args: Argv<'_>) -> CommandResult {

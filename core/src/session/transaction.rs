@@ -3,13 +3,15 @@
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, Merge, Scope, acl, flag};
-use crate::command::{CommandError, CommandResult, Ctx, SessionCtx};
+use crate::command::{CommandError, CommandResult, Ctx};
+use crate::session::session;
+use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[DISCARD, EXEC, MULTI, UNWATCH, WATCH];
 
 const ANYTIME: u64 = flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::ALLOW_BUSY;
 
-const MULTI: Command = Command::session("multi", 1, multi)
+const MULTI: Command = session("multi", 1, &(multi as SessionHandler))
     .flags(ANYTIME | flag::RUNS_IN_MULTI)
     .acl(acl::TRANSACTION)
     .scope(Scope::Multi)
@@ -32,7 +34,7 @@ fn multi(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const EXEC: Command = Command::session("exec", 1, exec)
+const EXEC: Command = session("exec", 1, &(exec as SessionHandler))
     .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::SKIP_SLOWLOG)
     .acl(acl::TRANSACTION)
     .scope(Scope::Exec)
@@ -55,8 +57,10 @@ fn exec(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Err(CommandError::fixed("EXECABORT Transaction discarded because of previous errors."))
 }
 
-const DISCARD: Command =
-    Command::session("discard", 1, discard).flags(ANYTIME | flag::RUNS_IN_MULTI).acl(acl::TRANSACTION).docs(
+const DISCARD: Command = session("discard", 1, &(discard as SessionHandler))
+    .flags(ANYTIME | flag::RUNS_IN_MULTI)
+    .acl(acl::TRANSACTION)
+    .docs(
         Docs::new("transactions", "2.0.0", "Ends a transaction without running the queued commands")
             .complexity("O(N), when N is the number of queued commands"),
     );
@@ -100,7 +104,7 @@ fn watch(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const UNWATCH: Command = Command::session("unwatch", 1, unwatch)
+const UNWATCH: Command = session("unwatch", 1, &(unwatch as SessionHandler))
     .flags(ANYTIME)
     .acl(acl::TRANSACTION)
     .docs(Docs::new("transactions", "2.2.0", "Forgets what the client watches").complexity("O(1)"));

@@ -2,13 +2,15 @@
 //!
 //! The ids rise over all shards, so the newest entries of the whole server are found by merging the shards' newest.
 
-use super::help::reply_help;
 use crate::command::docs::Docs;
+use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
-use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Reply, Resp, split_array};
+use crate::session::session;
 use crate::shard::slowlog::SlowLogEntry;
+use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[SLOWLOG];
 
@@ -18,7 +20,7 @@ const SLOWLOG: Command = Command::container("slowlog", &[GET, HELP, LEN, RESET])
 
 const READER: u64 = flag::ADMIN | flag::LOADING | flag::STALE;
 
-const GET: Command = Command::session("get", -2, get)
+const GET: Command = session("get", -2, &(get as SessionHandler))
     .flags(READER)
     .scope(Scope::Custom(get_scope))
     .merge(Merge::With(merge_entries))
@@ -99,7 +101,7 @@ fn integer(reply: &[u8]) -> Option<i64> {
     parse_i64(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)
 }
 
-const LEN: Command = Command::session("len", 2, len)
+const LEN: Command = session("len", 2, &(len as SessionHandler))
     .flags(READER)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::With(merge_lens))
@@ -129,7 +131,7 @@ fn merge_lens(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     Reply::new(out, Resp::V2).integer(sum.min(len_max));
 }
 
-const RESET: Command = Command::session("reset", 2, reset)
+const RESET: Command = session("reset", 2, &(reset as SessionHandler))
     .flags(READER)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::AllOk)
@@ -146,7 +148,7 @@ fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const HELP: Command = Command::session("help", 2, help)
+const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .docs(Docs::new("server", "6.2.0", "Explains the subcommands").complexity("O(1)"));
 

@@ -6,16 +6,18 @@
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
-use crate::command::{CommandError, CommandResult, SessionCtx};
+use crate::command::{CommandError, CommandResult};
 use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
+use crate::session::session;
 use crate::shard::effects::Reader;
+use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC];
 
 const SYNC_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NO_MULTI | flag::NOSCRIPT;
 
-const SYNC: Command = Command::session("sync", 1, sync)
+const SYNC: Command = session("sync", 1, &(sync as SessionHandler))
     .flags(SYNC_FLAGS)
     .scope(Scope::Every(KeyspaceLock::All))
     .merge(Merge::AllOk)
@@ -31,7 +33,7 @@ fn sync(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const PSYNC: Command = Command::session("psync", -3, psync)
+const PSYNC: Command = session("psync", -3, &(psync as SessionHandler))
     .flags(SYNC_FLAGS)
     .scope(Scope::Every(KeyspaceLock::All))
     .merge(Merge::AllOk)
@@ -67,7 +69,7 @@ fn begin(ctx: &mut SessionCtx<'_>) {
     ctx.worker.shard.effects.attach(reader, changes);
 }
 
-const REPLCONF: Command = Command::session("replconf", -1, replconf)
+const REPLCONF: Command = session("replconf", -1, &(replconf as SessionHandler))
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::ALLOW_BUSY)
     .docs(Docs::new("server", "3.0.0", "Tells about a replica").complexity("O(1)").internal());
 
@@ -137,7 +139,7 @@ fn acknowledge(ctx: &mut SessionCtx<'_>, offset: &[u8]) {
     });
 }
 
-const ROLE: Command = Command::session("role", 1, role)
+const ROLE: Command = session("role", 1, &(role as SessionHandler))
     .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST)
     .acl(acl::ADMIN | acl::DANGEROUS)
     .docs(Docs::new("server", "2.8.12", "Tells the server's part in replication").complexity("O(1)"));

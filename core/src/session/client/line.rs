@@ -150,7 +150,7 @@ fn events(connection: &Connection) -> &'static str {
 mod tests {
     use super::*;
     use crate::client::Client;
-    use crate::command::handlers::FAMILIES;
+    use crate::session::FAMILIES;
 
     #[test]
     fn a_new_connection_has_all_fields_in_order() {

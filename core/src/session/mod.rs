@@ -1,0 +1,44 @@
+//! Commands over connections and over the server: rows and their functions, a file a family. They see the worker that
+//! serves the client, with all its connections ([`SessionCtx`]).
+//!
+//! Their functions have four beats, as those over keys: parse, look up, act, reply.
+
+pub mod client;
+pub mod command;
+pub mod config;
+pub mod connection;
+pub mod debug;
+pub mod info;
+pub mod memory;
+pub mod replication;
+pub mod server;
+pub mod slowlog;
+pub mod transaction;
+
+use crate::command::handlers::{expire, keyspace, object, string};
+use crate::command::table::Command;
+use crate::worker::SessionHandler;
+
+/// All rows of this build, those over keys included.
+pub const FAMILIES: &[&[Command]] = &[
+    client::COMMANDS,
+    command::COMMANDS,
+    config::COMMANDS,
+    connection::COMMANDS,
+    debug::COMMANDS,
+    expire::COMMANDS,
+    info::COMMANDS,
+    keyspace::COMMANDS,
+    memory::COMMANDS,
+    object::COMMANDS,
+    replication::COMMANDS,
+    server::COMMANDS,
+    slowlog::COMMANDS,
+    string::COMMANDS,
+    transaction::COMMANDS,
+];
+
+/// A command over its connection or its worker.
+const fn session(name: &'static str, arity: i32, run: &'static SessionHandler) -> Command {
+    Command::session(name, arity, run)
+}

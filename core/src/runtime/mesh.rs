@@ -1,16 +1,21 @@
-//! The mesh: a ring from every shard to every other one, and a bell for each shard.
+//! The mesh: a ring from every shard to every other one, and a door for each shard.
 //!
 //! A ring has one writer and one reader. A full ring never blocks: what does not fit waits, in order, at the
 //! sender, and goes with one of the next turns. A bell is a system call, so it is rung once a turn and only
 //! if the peer sleeps.
 //!
-//! No wake-up is lost, by one argument used twice: each side writes what it has to say, fences, and then reads what the
-//! other has to say; so one of the two sees the other.
+//! A turn does not look at every peer: with many shards that would be most of what a turn costs. Who has sent something
+//! sets its bit in the *mail* of the receiver's door, and the receiver looks into the rings of those bits alone.
 //!
-//! - *New messages.* The sender publishes and reads `asleep`; the receiver sets `asleep` and reads its rings.
+//! Neither messages nor wake-ups are lost, by one argument used three times: each side writes what it has to say, fences,
+//! and then reads what the other has to say; so one of the two sees the other.
+//!
+//! - *Mail.* The sender publishes and reads the mail; the receiver takes the mail and reads the rings. A sender
+//!   that still finds its bit need not set it: the receiver takes the mail later, and finds the message.
+//! - *Sleep.* The sender sets its bit and reads `asleep`; the receiver sets `asleep` and reads its mail.
 //! - *New room.* A sender with messages that did not fit may sleep. The receiver takes messages out and reads
 //!   `starving` and `asleep`; the sender sets both and looks for room.
-
+//!
 //! N shards have N (N - 1) rings. The more there are, the shorter is each ([`capacity`]), so that the rings together grow
 //! with the shards and not with their square: messages of 48 bytes take 0.6 MiB at 4 shards, 3 MiB at 16, 12 MiB at 64.
 
@@ -18,7 +23,7 @@ use crate::runtime::driver::BellHandle;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 /// Messages that the rings to one shard hold together, about.
 const CAPACITY_PER_SHARD: usize = 4096;
@@ -32,17 +37,53 @@ pub fn capacity(shard_count: usize) -> usize {
     (CAPACITY_PER_SHARD / shard_count.max(1)).clamp(CAPACITY_MIN, CAPACITY_MAX)
 }
 
-/// A shard's door bell and whether it would have to be rung. Alone on its cache lines: others read it every turn.
+/// A set of shards, as bits of one word. Beyond 64 shards several share a bit: a set may hold more than was put in.
+type ShardBits = u64;
+
+fn bit_of(shard: usize) -> ShardBits {
+    1 << (shard % ShardBits::BITS as usize)
+}
+
+/// The shards, out of so many, that `bits` stand for.
+fn shards_of(bits: ShardBits, shard_count: usize) -> impl Iterator<Item = usize> {
+    let mut rest = bits;
+    let each_bit = std::iter::from_fn(move || {
+        let first = (rest != 0).then(|| rest.trailing_zeros() as usize);
+        rest &= rest.wrapping_sub(1);
+        first
+    });
+    each_bit.flat_map(move |first| (first..shard_count).step_by(ShardBits::BITS as usize))
+}
+
+/// What others have to know of a shard. Alone on its cache lines: others read it every turn.
 #[repr(align(128))]
 struct Door {
+    /// Its bell would have to be rung.
     asleep: AtomicBool,
+    /// Those that have sent something since the shard took its mail last.
+    mail: AtomicU64,
+    /// Those that wait for room in their ring to this shard.
+    starving: AtomicU64,
     bell: BellHandle,
 }
 
 impl Door {
+    fn new(bell: BellHandle) -> Door {
+        Door { asleep: AtomicBool::new(false), mail: AtomicU64::new(0), starving: AtomicU64::new(0), bell }
+    }
+
+    /// For after a fence behind the push. Several messages before the receiver looks are one write to its door.
+    fn announce_mail(&self, from: ShardBits) {
+        if self.mail.load(Ordering::Relaxed) & from == 0 {
+            // Sequentially consistent: it is the fence before `asleep` is read.
+            self.mail.fetch_or(from, Ordering::SeqCst);
+        }
+        self.ring_if_asleep();
+    }
+
     /// For after a fence. Of several senders, one rings.
     fn ring_if_asleep(&self) {
-        if self.asleep.load(Ordering::Relaxed) && self.asleep.swap(false, Ordering::Relaxed) {
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::Relaxed) {
             self.bell.ring();
         }
     }
@@ -52,49 +93,45 @@ struct Outgoing<M> {
     ring: Producer<M>,
     /// What did not fit into the ring.
     overflow: VecDeque<M>,
-    /// Something was published since the bell was last looked after.
-    unannounced: bool,
-    /// The sender waits for room.
-    starving: Arc<AtomicBool>,
-}
-
-struct Incoming<M> {
-    ring: Consumer<M>,
-    starving: Arc<AtomicBool>,
+    /// It is in the list of those with something new.
+    is_listed: bool,
 }
 
 /// One shard's end of the mesh.
 pub struct MeshEnd<M> {
     index: usize,
     out: Vec<Option<Outgoing<M>>>,
-    incoming: Vec<Option<Incoming<M>>>,
+    incoming: Vec<Option<Consumer<M>>>,
     doors: Arc<[Door]>,
+    /// Those to which something was published since their doors were last looked after.
+    unannounced: Vec<u16>,
+    /// Messages that wait for room, to all shards together.
+    overflow_len: usize,
+    /// Those whose rings to this shard may hold something that the mail says no more.
+    unread: ShardBits,
 }
 
 /// Builds the rings between `bells.len()` shards, each of `capacity` messages. `bells[i]` wakes shard `i`.
 pub fn build<M>(bells: &[BellHandle], capacity: usize) -> Vec<MeshEnd<M>> {
     let count = bells.len();
-    let doors: Arc<[Door]> =
-        bells.iter().map(|bell| Door { asleep: AtomicBool::new(false), bell: bell.clone() }).collect();
+    let doors: Arc<[Door]> = bells.iter().map(|bell| Door::new(bell.clone())).collect();
     let mut ends: Vec<MeshEnd<M>> = (0..count)
         .map(|index| MeshEnd {
             index,
             out: (0..count).map(|_| None).collect(),
             incoming: (0..count).map(|_| None).collect(),
             doors: Arc::clone(&doors),
+            unannounced: Vec::with_capacity(count),
+            overflow_len: 0,
+            unread: 0,
         })
         .collect();
     for from in 0..count {
         for to in (0..count).filter(|&to| to != from) {
             let (producer, consumer) = RingBuffer::new(capacity);
-            let starving = Arc::new(AtomicBool::new(false));
-            ends[from].out[to] = Some(Outgoing {
-                ring: producer,
-                overflow: VecDeque::new(),
-                unannounced: false,
-                starving: Arc::clone(&starving),
-            });
-            ends[to].incoming[from] = Some(Incoming { ring: consumer, starving });
+            ends[from].out[to] =
+                Some(Outgoing { ring: producer, overflow: VecDeque::new(), is_listed: false });
+            ends[to].incoming[from] = Some(consumer);
         }
     }
     ends
@@ -104,72 +141,112 @@ impl<M> MeshEnd<M> {
     /// Queues a message for another shard. Never blocks, keeps the order.
     pub fn send(&mut self, to: usize, message: M) {
         let out = self.out[to].as_mut().expect("a shard does not send to itself through the mesh");
-        out.unannounced = true;
+        if !std::mem::replace(&mut out.is_listed, true) {
+            self.unannounced.push(to as u16);
+        }
         if !out.overflow.is_empty() {
             out.overflow.push_back(message);
+            self.overflow_len += 1;
         } else if let Err(PushError::Full(message)) = out.ring.push(message) {
             out.overflow.push_back(message);
+            self.overflow_len += 1;
         }
     }
 
-    /// Ends a turn: moves on what waited for room, and rings those who sleep over new messages.
+    /// Ends a turn: moves on what waited for room, tells the receivers of new messages, and rings those that sleep.
     pub fn flush(&mut self) {
-        let mut fenced = false;
+        if self.overflow_len > 0 {
+            self.push_overflow();
+        }
+        if self.unannounced.is_empty() {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        let me = bit_of(self.index);
+        for to in self.unannounced.drain(..) {
+            if let Some(out) = &mut self.out[to as usize] {
+                out.is_listed = false;
+            }
+            self.doors[to as usize].announce_mail(me);
+        }
+    }
+
+    #[cold]
+    fn push_overflow(&mut self) {
         for (to, out) in self.out.iter_mut().enumerate() {
             let Some(out) = out else { continue };
-            out.push_overflow();
-            if !std::mem::take(&mut out.unannounced) {
-                continue;
+            let moved = out.push_overflow();
+            self.overflow_len -= moved;
+            if moved > 0 && !std::mem::replace(&mut out.is_listed, true) {
+                self.unannounced.push(to as u16);
             }
-            if !std::mem::replace(&mut fenced, true) {
-                fence(Ordering::SeqCst);
-            }
-            self.doors[to].ring_if_asleep();
         }
     }
 
     /// Takes up to `limit` messages from each peer. Returns how many there were.
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(usize, M)) -> usize {
+        self.take_mail();
+        let senders = std::mem::take(&mut self.unread);
         let mut total = 0;
-        for (from, incoming) in self.incoming.iter_mut().enumerate() {
-            let Some(incoming) = incoming else { continue };
-            for _ in 0..limit {
-                let Ok(message) = incoming.ring.pop() else { break };
-                total += 1;
+        for from in shards_of(senders, self.incoming.len()) {
+            let Some(ring) = &mut self.incoming[from] else { continue };
+            let mut taken = 0;
+            while taken < limit {
+                let Ok(message) = ring.pop() else { break };
+                taken += 1;
                 each(from, message);
             }
+            if taken == limit {
+                self.unread |= bit_of(from);
+            }
+            total += taken;
         }
         if total > 0 {
-            self.announce_room();
+            self.announce_room(senders);
         }
         total
     }
 
-    /// Wakes those who wait for room in a ring to this shard.
-    fn announce_room(&self) {
+    /// Takes over who has sent something. Behind it the rings hold all that was announced.
+    fn take_mail(&mut self) {
+        let mail = &self.doors[self.index].mail;
+        if mail.load(Ordering::Relaxed) != 0 {
+            self.unread |= mail.swap(0, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Wakes those of `senders` that wait for room in a ring to this shard.
+    fn announce_room(&self, senders: ShardBits) {
         fence(Ordering::SeqCst);
-        for (from, incoming) in self.incoming.iter().enumerate() {
-            let Some(incoming) = incoming else { continue };
-            // Only the shard that sleeps needs the bell: one that does not looks for room before it does.
-            if incoming.starving.load(Ordering::Relaxed) {
-                incoming.starving.store(false, Ordering::Relaxed);
-                self.doors[from].ring_if_asleep();
-            }
+        let starving = &self.doors[self.index].starving;
+        let waiting = starving.load(Ordering::Relaxed) & senders;
+        if waiting == 0 {
+            return;
+        }
+        starving.fetch_and(!waiting, Ordering::SeqCst);
+        // Only the shard that sleeps needs the bell: one that does not looks for room before it does.
+        for from in shards_of(waiting, self.doors.len()) {
+            self.doors[from].ring_if_asleep();
         }
     }
 
     /// Whether a message lies in a ring to this shard, or one that waits at this shard could go.
     pub fn has_work(&self) -> bool {
-        self.incoming.iter().flatten().any(|incoming| !incoming.ring.is_empty())
-            || self.out.iter().flatten().any(|out| !out.overflow.is_empty() && !out.ring.is_full())
+        self.unread != 0
+            || self.doors[self.index].mail.load(Ordering::Relaxed) != 0
+            || self.overflow_len > 0
+                && self.out.iter().flatten().any(|out| !out.overflow.is_empty() && !out.ring.is_full())
     }
 
     /// Announces that this shard is about to wait for its bell. False: there is something to do first.
     /// `woke` must follow.
     pub fn prepare_sleep(&self) -> bool {
-        for out in self.out.iter().flatten() {
-            if !out.overflow.is_empty() {
-                out.starving.store(true, Ordering::Relaxed);
+        if self.overflow_len > 0 {
+            for (to, out) in self.out.iter().enumerate() {
+                if out.as_ref().is_some_and(|out| !out.overflow.is_empty()) {
+                    self.doors[to].starving.fetch_or(bit_of(self.index), Ordering::Relaxed);
+                }
             }
         }
         self.doors[self.index].asleep.store(true, Ordering::Relaxed);
@@ -183,24 +260,22 @@ impl<M> MeshEnd<M> {
 
     /// Messages that wait at this shard for room in a ring: what a shard must bound by taking in less work.
     pub fn overflow_len(&self) -> usize {
-        self.out.iter().flatten().map(|out| out.overflow.len()).sum()
-    }
-
-    /// Messages in the rings to this shard.
-    pub fn queue_depth(&self) -> usize {
-        self.incoming.iter().flatten().map(|incoming| incoming.ring.slots()).sum()
+        self.overflow_len
     }
 }
 
 impl<M> Outgoing<M> {
-    fn push_overflow(&mut self) {
+    /// Moves what there is room for; returns how many messages.
+    fn push_overflow(&mut self) -> usize {
+        let mut moved = 0;
         while let Some(message) = self.overflow.pop_front() {
             if let Err(PushError::Full(message)) = self.ring.push(message) {
                 self.overflow.push_front(message);
                 break;
             }
-            self.unannounced = true;
+            moved += 1;
         }
+        moved
     }
 }
 
@@ -373,6 +448,34 @@ mod tests {
     }
 
     #[test]
+    fn bits_stand_for_every_shard_that_shares_them() {
+        let shards = |bits, count| shards_of(bits, count).collect::<Vec<_>>();
+        assert_eq!(shards(bit_of(0) | bit_of(5), 16), [0, 5]);
+        assert_eq!(shards(bit_of(3), 200), [3, 67, 131, 195]);
+        assert_eq!(shards(bit_of(130), 200), [2, 66, 130, 194]);
+        assert_eq!(shards(0, 16), [0; 0]);
+        assert_eq!(shards(ShardBits::MAX, 130).len(), 130);
+    }
+
+    #[test]
+    fn what_a_turn_leaves_in_a_ring_is_work_for_the_next_one() {
+        let mut ends = ends(70, 8);
+        // The third and the last but one share a bit.
+        let (mut last, _) = ends.remove(66);
+        let (mut receiver, _) = ends.remove(5);
+        for n in 0..5 {
+            last.send(5, n);
+        }
+        last.flush();
+        let mut taken = Vec::new();
+        for left in [true, true, false] {
+            receiver.drain(2, |from, message| taken.push((from, message)));
+            assert_eq!(receiver.has_work(), left);
+        }
+        assert_eq!(taken, [(66, 0), (66, 1), (66, 2), (66, 3), (66, 4)]);
+    }
+
+    #[test]
     fn a_sender_without_room_sleeps_until_there_is_some() {
         let mut ends = ends(2, 2);
         let (mut receiver, _bell) = ends.pop().expect("two ends");
@@ -382,7 +485,6 @@ mod tests {
         }
         sender.flush();
         assert_eq!(sender.overflow_len(), 3);
-        assert_eq!(receiver.queue_depth(), 2);
         assert!(sender.prepare_sleep(), "nothing can be done now");
 
         let mut driver = EpollDriver::new(sender_bell).expect("an epoll set");

@@ -11,11 +11,11 @@
 //! hashes are slanted (see `hash`), segments are in all stages between at any time, and the load of the whole table
 //! stays near its mean of .69 whatever the number of keys.
 //!
-//! *Versions.* A snapshot gives the table a new version and walks it. Until it ends, each write stamps its entry's home
-//! bucket (see `segment`) with the version that the table has by then, so a bucket with a lower version than the
-//! snapshot's has not been written since it began. While there is no snapshot nobody asks, and nothing is stamped: that
-//! would be one more cache line to fetch for every write. Buckets keep their versions when segments split; segments
-//! are not merged during a snapshot.
+//! *Versions.* A snapshot gives the table a new version and walks it. Until it ends, who is about to change an entry says
+//! so with [`Table::will_change`], which stamps the entry's home bucket (see `segment`) with the version that the table
+//! has by then, so a bucket with a lower version than the snapshot's has not been written since it began. While there is
+//! no snapshot nobody asks, and nothing is stamped: that would be one more cache line to fetch for every write. Buckets
+//! keep their versions when segments split; segments are not merged during a snapshot.
 //!
 //! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
 //! written through a shared [`Entry`]: a GET that moves its key's clock is still a read.
@@ -71,6 +71,9 @@ pub struct Table {
     snapshots: u32,
     new_access: u32,
     overwrite_keeps_access: bool,
+    /// Writes that nobody has accounted for yet: see [`Table::take_writes`].
+    #[cfg(debug_assertions)]
+    writes: u64,
 }
 
 /// How the expiry of a key changes when its value is set.
@@ -147,6 +150,12 @@ impl<'a> Entry<'a> {
         self.ptr.expire_at_ms()
     }
 
+    /// Whether its time is up at `now_ms` (unix time). A key is alive through the millisecond of its expiry.
+    #[inline]
+    pub fn is_expired(&self, now_ms: i64) -> bool {
+        self.expire_at_ms().is_some_and(|at_ms| now_ms > at_ms)
+    }
+
     /// The 24 bits of LRU or LFU.
     #[inline]
     pub fn access(&self) -> u32 {
@@ -170,12 +179,11 @@ pub struct EntryMut<'a> {
     table: &'a mut Table,
     segment: *mut Segment,
     place: Place,
-    home: usize,
     hash: u64,
     ptr: EntryPtr,
 }
 
-impl EntryMut<'_> {
+impl<'a> EntryMut<'a> {
     #[inline]
     pub fn entry(&self) -> Entry<'_> {
         Entry::new(self.ptr)
@@ -219,7 +227,7 @@ impl EntryMut<'_> {
         match at_ms {
             Some(at_ms) if self.ptr.has_expire() => {
                 self.ptr.overwrite_expire(at_ms);
-                self.written();
+                self.table.note_write(self.hash);
                 self.table.note_expiry(self.hash, self.segment, at_ms);
             }
             None if !self.ptr.has_expire() => {}
@@ -231,13 +239,59 @@ impl EntryMut<'_> {
         }
     }
 
-    /// Notes that the entry was written.
+    /// The entry is about to change: see [`Table::will_change`].
     #[inline]
-    fn written(&mut self) {
+    pub fn will_change(&mut self) {
         if self.table.snapshots > 0 {
             // SAFETY: the segment is the table's, which is borrowed exclusively.
-            unsafe { (*self.segment).stamp(self.home, self.table.version) };
+            unsafe { (*self.segment).stamp(home_of(self.hash), self.table.version) };
         }
+    }
+
+    /// Whether nothing is left of a collection. A string is never empty in this sense.
+    #[inline]
+    pub fn is_emptied(&self) -> bool {
+        match self.ptr.value() {
+            ValueRef::Int(_) | ValueRef::Str(_) => false,
+        }
+    }
+
+    /// Replaces value, access bits and expiry. An expiry that stays is [`SetExpire::Keep`].
+    pub fn overwrite(mut self, value: NewValue<'_>, expire: SetExpire, access: u32) {
+        let at_ms = match expire {
+            SetExpire::Keep => self.ptr.expire_at_ms(),
+            SetExpire::Clear => None,
+            SetExpire::At(at_ms) => Some(at_ms),
+        };
+        if let NewValue::Str(bytes) = value
+            && self.ptr.overwrite_alike(bytes, access, at_ms)
+        {
+            self.table.note_write(self.hash);
+            if let SetExpire::At(at_ms) = expire {
+                self.table.note_expiry(self.hash, self.segment, at_ms);
+            }
+            return;
+        }
+        let mut keep = Vec::new();
+        self.rewrite(Body::choose(value, self.ptr.key(), &mut keep), at_ms, access);
+    }
+
+    /// Removes the entry. Returns its table.
+    pub fn remove(self) -> &'a mut Table {
+        let EntryMut { table, segment, place, hash, ptr } = self;
+        // SAFETY: the segment is the table's, which is borrowed exclusively, and the entry is at that place.
+        let entry = unsafe { (*segment).remove(home_of(hash), place) };
+        debug_assert_eq!(entry.cell(), ptr.cell());
+        table.forget(entry);
+        table.note_write(hash);
+        table.free_entry(entry);
+        table.merge_if_small(hash);
+        table
+    }
+
+    /// See [`Table::take_writes`].
+    pub fn take_writes(&mut self) -> u64 {
+        self.table.take_writes()
     }
 
     /// Writes the entry anew, in place if its size class stays the same. `body` does not lie in the entry.
@@ -274,7 +328,7 @@ impl EntryMut<'_> {
         let expires_before = segment.expires_len();
         segment.replace(self.place, self.ptr);
         self.table.expires_len = self.table.expires_len + segment.expires_len() - expires_before;
-        self.written();
+        self.table.note_write(self.hash);
         if let Some(at_ms) = expire_at_ms {
             self.table.note_expiry(self.hash, self.segment, at_ms);
         }
@@ -322,6 +376,8 @@ impl Table {
             snapshots: 0,
             new_access: 0,
             overwrite_keeps_access: false,
+            #[cfg(debug_assertions)]
+            writes: 0,
         }
     }
 
@@ -400,38 +456,29 @@ impl Table {
             let place = (*segment).find_place(hash, key)?;
             (place, (*segment).entry(place))
         };
-        Some(EntryMut { table: self, segment, place, home: home_of(hash), hash, ptr })
+        Some(EntryMut { table: self, segment, place, hash, ptr })
     }
 
     /// Sets the value of a key, there before or not. Answers whether it is new.
     pub fn set(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) -> bool {
         let (new_access, overwrite_keeps) = (self.new_access, self.overwrite_keeps_access);
-        let mut keep = Vec::new();
-        if let Some(mut entry) = self.get_mut(hash, key) {
-            let at_ms = match expire {
-                SetExpire::Keep => entry.ptr.expire_at_ms(),
-                SetExpire::Clear => None,
-                SetExpire::At(at_ms) => Some(at_ms),
-            };
+        if let Some(entry) = self.get_mut(hash, key) {
             let access = if overwrite_keeps { entry.ptr.access() } else { new_access };
-            if let NewValue::Str(bytes) = value
-                && entry.ptr.overwrite_alike(bytes, access, at_ms)
-            {
-                entry.written();
-                if let SetExpire::At(at_ms) = expire {
-                    entry.table.note_expiry(hash, entry.segment, at_ms);
-                }
-                return false;
-            }
-            entry.rewrite(Body::choose(value, key, &mut keep), at_ms, access);
+            entry.overwrite(value, expire, access);
             return false;
         }
+        self.add(hash, key, value, expire);
+        true
+    }
+
+    /// Adds a key that is not there.
+    pub fn add(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) {
+        let mut keep = Vec::new();
         let at_ms = match expire {
             SetExpire::Keep | SetExpire::Clear => None,
             SetExpire::At(at_ms) => Some(at_ms),
         };
-        self.insert(hash, key, Body::choose(value, key, &mut keep), at_ms, new_access);
-        true
+        self.insert(hash, key, Body::choose(value, key, &mut keep), at_ms, self.new_access);
     }
 
     fn insert(&mut self, hash: u64, key: &[u8], body: Body<'_>, expire_at_ms: Option<i64>, access: u32) {
@@ -448,18 +495,56 @@ impl Table {
             // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
             let segment_ref = unsafe { &mut *segment };
             if segment_ref.insert(hash, entry).is_ok() {
-                if self.snapshots > 0 {
-                    segment_ref.stamp(home_of(hash), self.version);
-                }
                 break segment;
             }
             self.directory.split(hash, &mut self.slab);
         };
         self.len += 1;
+        self.note_write(hash);
         if let Some(at_ms) = expire_at_ms {
             self.expires_len += 1;
             self.note_expiry(hash, segment, at_ms);
         }
+    }
+
+    /// The entry of a key is about to be added, changed or removed. To be called before each change, or nobody can tell
+    /// during a snapshot that there was one: stamps the key's bucket with the table's version.
+    #[inline]
+    pub fn will_change(&mut self, hash: u64) {
+        if self.snapshots > 0 && !self.directory.is_empty() {
+            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+            unsafe { (*self.directory.segment(hash)).stamp(home_of(hash), self.version) };
+        }
+    }
+
+    /// An entry was added, changed or removed.
+    #[inline]
+    fn note_write(&mut self, hash: u64) {
+        #[cfg(debug_assertions)]
+        {
+            let is_stamped = self.snapshots == 0 || self.version_of(hash) == self.version();
+            debug_assert!(is_stamped, "who changes an entry says so before");
+            self.writes += 1;
+        }
+        let _ = hash;
+    }
+
+    /// How many entries were added, changed or removed since this was called last: whoever does it shows by this that it
+    /// has told those who must know. Counted in builds with debug assertions; 0 in others.
+    #[inline]
+    pub fn take_writes(&mut self) -> u64 {
+        #[cfg(debug_assertions)]
+        return std::mem::take(&mut self.writes);
+        #[cfg(not(debug_assertions))]
+        0
+    }
+
+    /// Whether there are writes that were not taken by [`Table::take_writes`].
+    pub fn has_writes(&self) -> bool {
+        #[cfg(debug_assertions)]
+        return self.writes > 0;
+        #[cfg(not(debug_assertions))]
+        false
     }
 
     /// Lowers the bounds of bucket, segment, page and table to an expiry.
@@ -538,10 +623,8 @@ impl Table {
         let segment = unsafe { &mut *self.directory.segment(hash) };
         let place = segment.find_place(hash, key)?;
         let entry = segment.remove(home_of(hash), place);
-        if self.snapshots > 0 {
-            segment.stamp(home_of(hash), self.version);
-        }
         self.forget(entry);
+        self.note_write(hash);
         Some(entry)
     }
 

@@ -20,6 +20,15 @@ impl<E> Live<E> {
 }
 
 impl Table {
+    /// The last write is told by the answer.
+    #[inline]
+    fn reported(&mut self) {
+        #[cfg(debug_assertions)]
+        {
+            self.writes -= 1;
+        }
+    }
+
     /// Looks a key up at `now_ms` (unix time). A key whose expiry lies before that is not there any more, and is
     /// removed if `remove`.
     #[inline]
@@ -31,22 +40,26 @@ impl Table {
         let Some(entry) = (unsafe { (*self.directory.segment(hash)).find(hash, key) }) else {
             return Live::Missing;
         };
-        if entry.expire_at_ms().is_some_and(|at_ms| now_ms > at_ms) {
+        let entry = Entry::new(entry);
+        if entry.is_expired(now_ms) {
             if remove {
+                self.will_change(hash);
                 self.remove(hash, key);
+                self.reported();
             }
             return Live::Expired { removed: remove };
         }
-        Live::Entry(Entry::new(entry))
+        Live::Entry(entry)
     }
 
     /// As [`Table::live`], to change what is found.
     #[inline]
     pub fn live_mut(&mut self, hash: u64, key: &[u8], now_ms: i64, remove: bool) -> Live<EntryMut<'_>> {
-        let Some(entry) = self.get_mut(hash, key) else { return Live::Missing };
-        if entry.expire_at_ms().is_some_and(|at_ms| now_ms > at_ms) {
+        let Some(mut entry) = self.get_mut(hash, key) else { return Live::Missing };
+        if entry.entry().is_expired(now_ms) {
             if remove {
-                entry.table.remove(hash, key);
+                entry.will_change();
+                entry.remove().reported();
             }
             return Live::Expired { removed: remove };
         }

@@ -31,6 +31,7 @@ impl Random {
 }
 
 fn set(table: &mut Table, key: &[u8], value: NewValue<'_>, expire: SetExpire) -> bool {
+    table.will_change(hash_key(key));
     table.set(hash_key(key), key, value, expire)
 }
 
@@ -284,7 +285,7 @@ fn a_removed_or_overwritten_value_that_is_big_is_freed_in_slices() {
 }
 
 #[test]
-fn every_write_during_a_snapshot_stamps_its_bucket() {
+fn who_is_about_to_change_an_entry_during_a_snapshot_stamps_its_bucket() {
     let mut table = Table::new();
     fill(&mut table, 0..2_000);
     let version = table.begin_snapshot();
@@ -306,6 +307,8 @@ fn every_write_during_a_snapshot_stamps_its_bucket() {
     ];
     for write in writes {
         let version = table.begin_snapshot();
+        table.will_change(hash);
+        assert_eq!(table.version_of(hash), version, "it is stamped before the change");
         write(&mut table);
         assert_eq!(table.version_of(hash), version);
     }

@@ -12,10 +12,11 @@ use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::runtime::{host, log};
 use crate::session::session;
+use crate::shard::event::Event;
 use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hash::hash_key;
-use crate::types::{Entry, NewValue, SetExpire, ValueRef};
+use crate::types::{Entry, NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
 use crate::worker::{SessionCtx, SessionHandler};
 use sha1_smol::Sha1;
@@ -158,9 +159,9 @@ fn sleep(ctx: &mut SessionCtx<'_>) -> CommandResult {
 /// OBJECT key. Reply: a status that describes the entry. Errors: no such key.
 fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let key = ctx.arg(2);
-    let shard = &mut ctx.worker.shard;
-    let access_clock = shard.access_clock;
-    let entry = shard.peek(ctx.call.db, Key { bytes: key, hash: hash_key(key) });
+    let shard = &ctx.worker.shard;
+    // Also one whose time is up.
+    let entry = shard.lookup_stored(ctx.call.db, Key { bytes: key, hash: hash_key(key) });
     let entry = entry.ok_or(CommandError::NO_SUCH_KEY)?;
 
     // Redis shares the objects of small integers among all keys, and shows how many references it counts then.
@@ -171,7 +172,7 @@ fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
         }
         ValueRef::Str(text) => (1, serialized_string_len(text)),
     };
-    let idle_s = access_clock.wrapping_sub(entry.access()) & 0x00FF_FFFF;
+    let idle_s = shard.access.idle_s(entry.access());
     let text = format!(
         "Value at:{:p} refcount:{refcount} encoding:{} serializedlength:{serialized_len_bytes} lru:{} \
          lru_seconds_idle:{idle_s}",
@@ -266,9 +267,7 @@ fn populate(ctx: &mut SessionCtx<'_>) -> CommandResult {
         let key = Key { bytes: &key, hash: hash_key(&key) };
         if !shard.exists(ctx.call.db, key) {
             population.value(n, &mut value);
-            let table = &mut shard.dbs[ctx.call.db as usize].table;
-            table.set(key.hash, key.bytes, NewValue::Str(&value), SetExpire::Clear);
-            shard.touched(ctx.call.db, key);
+            shard.set_uncounted(ctx.call, key, NewValue::Str(&value), Event::NEW);
         }
     }
 
@@ -372,11 +371,11 @@ fn key_digest(db: usize, entry: Entry<'_>) -> Digest {
 fn digest(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let now_ms = ctx.worker.shard.now_ms;
     let mut sum = ZERO_DIGEST;
-    for (number, db) in ctx.worker.shard.dbs.iter().enumerate() {
-        db.table.for_each(&mut |entry| {
+    for db in 0..ctx.worker.shard.db_count() as u32 {
+        ctx.worker.shard.for_each_key(db, &mut |entry| {
             // A key whose time is up is gone, whether it has been removed or not.
-            if entry.expire_at_ms().is_none_or(|at_ms| at_ms >= now_ms) {
-                sum = xor(sum, key_digest(number, entry));
+            if !entry.is_expired(now_ms) {
+                sum = xor(sum, key_digest(db as usize, entry));
             }
         });
     }
@@ -587,6 +586,7 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
 mod tests {
     use super::*;
     use crate::protocol::OwnedArgv;
+    use crate::types::SetExpire;
     use crate::types::Table;
 
     fn merged(args: &[&str], replies: &[&str]) -> String {

@@ -46,7 +46,7 @@ fn usage(ctx: &mut Ctx<'_>) -> CommandResult {
     }
     let (db, key) = (ctx.call.db, ctx.key(2));
 
-    let bytes = ctx.shard.peek(db, key).map(|entry| entry.alloc_size() + INDEX_SHARE_BYTES);
+    let bytes = ctx.shard.lookup_stored(db, key).map(|entry| entry.alloc_size() + INDEX_SHARE_BYTES);
 
     match bytes {
         Some(bytes) => ctx.reply.integer(bytes as i64),
@@ -66,7 +66,7 @@ fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.publish();
     let figures = MemoryFigures::take(ctx.worker.globals);
     let globals = ctx.worker.globals;
-    let dbs: Vec<(usize, u64)> = (0..ctx.worker.shard.dbs.len())
+    let dbs: Vec<(usize, u64)> = (0..ctx.worker.shard.db_count())
         .map(|db| (db, globals.sum(|shard| shard.dbs[db].keys.get())))
         .filter(|&(_, keys)| keys > 0)
         .collect();

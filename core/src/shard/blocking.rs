@@ -40,6 +40,7 @@
 //! client goes on waiting.
 
 use super::Shard;
+use super::observe::Audience;
 use crate::call::{Call, Key};
 use crate::protocol::{OwnedArgv, Reply};
 use crate::shard::lock::{KeyLock, LockSet, LockTable, Ticket};
@@ -429,20 +430,10 @@ impl Shard {
     /// A key has changed on which commands may wait: if they do, and it is there, it is locked for them, and they are
     /// served as soon as what runs now has ended.
     #[cold]
-    pub fn signal(&mut self, db: u32, key: Key<'_>) {
+    fn signal(&mut self, db: u32, key: Key<'_>) {
         if self.exists(db, key) {
-            self.serve_waits(db, key);
+            self.audience().serve_waits(db, key);
         }
-    }
-
-    /// Has those who wait for a key be asked, unless they are already.
-    fn serve_waits(&mut self, db: u32, key: Key<'_>) {
-        if !self.blocking.note_change(db, key) {
-            return;
-        }
-        let kept = self.running.and_then(|ticket| self.locks.split(ticket, key.hash));
-        let hold = kept.map_or_else(|| self.request_for_service(key.hash), Hold::Held);
-        self.blocking.begin_service(key.hash, hold, self.running);
     }
 
     /// The databases' contents are others than before: each awaited key of `db` that is there now has changed.
@@ -462,22 +453,35 @@ impl Shard {
         let (db, args, positions) = (wait.call.db, wait.args.clone(), wait.positions.clone());
         for position in positions {
             let key = args.as_argv().arg(position as usize);
-            self.serve_waits(db, Key { bytes: key, hash: hash_key(key) });
+            self.audience().serve_waits(db, Key { bytes: key, hash: hash_key(key) });
         }
     }
 
     /// What a service lent comes back out of the locks of the transaction that had it.
     pub fn take_back(&mut self, lock: u64, ticket: Ticket) {
-        let hold = self.locks.split(ticket, lock).map_or_else(|| self.request_for_service(lock), Hold::Held);
+        let hold = self.locks.split(ticket, lock).map(Hold::Held);
+        let hold = hold.unwrap_or_else(|| request_for_service(&mut self.locks, lock));
         self.blocking.give_back(lock, hold);
     }
+}
 
-    fn request_for_service(&mut self, lock: u64) -> Hold {
-        let key = KeyLock { id: lock, exclusive: true };
-        match self.locks.request(LockSet::Keys(smallvec![key])) {
-            (ticket, true) => Hold::Held(ticket),
-            (ticket, false) => Hold::Awaited(ticket),
+impl Audience<'_> {
+    /// Has those who wait for a key be asked, unless they are already.
+    pub(super) fn serve_waits(&mut self, db: u32, key: Key<'_>) {
+        if !self.blocking.note_change(db, key) {
+            return;
         }
+        let kept = self.running.and_then(|ticket| self.locks.split(ticket, key.hash)).map(Hold::Held);
+        let hold = kept.unwrap_or_else(|| request_for_service(self.locks, key.hash));
+        self.blocking.begin_service(key.hash, hold, self.running);
+    }
+}
+
+fn request_for_service(locks: &mut LockTable, lock: u64) -> Hold {
+    let key = KeyLock { id: lock, exclusive: true };
+    match locks.request(LockSet::Keys(smallvec![key])) {
+        (ticket, true) => Hold::Held(ticket),
+        (ticket, false) => Hold::Awaited(ticket),
     }
 }
 

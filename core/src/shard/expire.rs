@@ -6,7 +6,10 @@
 
 use super::Shard;
 use crate::call::Key;
+use crate::shard::effects::EffectLog;
 use crate::shard::lock::KeyLock;
+use crate::shard::observe::Observers;
+use crate::shard::stats::ShardStats;
 use crate::types::hash::hash_key;
 
 /// Of the time between two cycles, at most this many percent go to one cycle.
@@ -19,6 +22,21 @@ const STEP_KEYS: usize = 64;
 #[derive(Default)]
 pub struct ActiveExpire {
     next_db: usize,
+}
+
+/// A key whose time is up was removed: it is counted, deleted for whoever reads the effects, and its observers are told.
+#[cold]
+pub(super) fn tell_expired(
+    stats: &ShardStats,
+    effects: &mut EffectLog,
+    observers: &mut Observers,
+    lazy_free: bool,
+    db: u32,
+    key: Key<'_>,
+) {
+    stats.expired_keys.add(1);
+    effects.expired(db, key.bytes, lazy_free);
+    observers.expired(db, key);
 }
 
 impl Shard {
@@ -45,21 +63,19 @@ impl Shard {
 
     /// Removes some due keys of a database. Returns whether more may be due.
     fn expire_step(&mut self, db: usize) -> bool {
-        if self.dbs[db].table.expires_len() == 0 {
+        if self.dbs[db].table().expires_len() == 0 {
             return false;
         }
         let (locks, stats, now_ms) = (&self.locks, &self.stats, self.now_ms);
         let (effects, lazy_free) = (&mut self.effects, self.config.lazyfree_lazy_expire);
         let observers = &mut self.observers;
         // A key is alive through the millisecond of its expiry.
-        let progress = self.dbs[db].table.expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
+        let progress = self.dbs[db].expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
             let key = Key { bytes: entry.key(), hash: hash_key(entry.key()) };
             // A key that a transaction has locked is left to the next cycle.
             let free = locks.is_empty() || !locks.conflicts(&[KeyLock { id: key.hash, exclusive: true }]);
             if free {
-                stats.expired_keys.add(1);
-                effects.expired(db as u32, key.bytes, lazy_free);
-                observers.expired(db as u32, key);
+                tell_expired(stats, effects, observers, lazy_free, db as u32, key);
             }
             free
         });

@@ -27,11 +27,10 @@ pub struct LazyFree {
 impl Shard {
     /// Removes all keys of a database. Returns how many there were. Counts no change.
     pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
-        self.will_flush(db);
+        self.will_replace(db, None);
         let db = &mut self.dbs[db as usize];
-        let key_count = db.table.len() as u64;
-        db.avg_ttl_ms = 0;
-        let detached = db.table.detach();
+        let key_count = db.table().len() as u64;
+        let detached = db.detach();
         if freeing == Freeing::Later && key_count > 0 {
             self.lazyfree.tables.push_back((detached, key_count));
             self.stats.lazyfree_pending_objects.add(key_count);
@@ -42,13 +41,13 @@ impl Shard {
     /// Whether there is memory to be freed.
     #[inline]
     pub fn is_freeing(&self) -> bool {
-        !self.lazyfree.tables.is_empty() || self.dbs.iter().any(|db| db.table.garbage_len() > 0)
+        !self.lazyfree.tables.is_empty() || self.dbs.iter().any(|db| db.garbage_len() > 0)
     }
 
     /// Frees a slice of it.
     pub fn free_slice(&mut self) {
-        if let Some(db) = self.dbs.iter_mut().find(|db| db.table.garbage_len() > 0) {
-            db.table.free_garbage(SLICE_ENTRIES);
+        if let Some(db) = self.dbs.iter_mut().find(|db| db.garbage_len() > 0) {
+            db.free_garbage(SLICE_ENTRIES);
             return;
         }
         let Some((table, key_count)) = self.lazyfree.tables.front_mut() else { return };

@@ -3,8 +3,13 @@
 //!
 //! Time is given, never asked for: `now_ms` is set by the worker at each turn.
 
+pub mod access;
 pub mod blocking;
+pub mod change;
+pub mod checkout;
+mod db;
 pub mod effects;
+pub mod event;
 pub mod expire;
 pub mod lazyfree;
 pub mod lock;
@@ -16,29 +21,29 @@ pub mod txn;
 pub mod watch;
 
 pub use crate::call::slot;
-use crate::call::{Call, Key};
+use crate::call::{Call, ClientId, Key};
 use crate::config::Config;
+use crate::shard::access::Access;
 use crate::shard::blocking::Blocking;
+use crate::shard::db::Db;
 use crate::shard::effects::EffectLog;
+use crate::shard::expire::tell_expired;
 use crate::shard::lock::{LockTable, Ticket};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
+use crate::types::Entry;
 use crate::types::table::Live;
-use crate::types::{Entry, EntryMut, NewValue, OwnedEntry, SetExpire, Table};
+use ahash::AHashSet;
 use std::sync::Arc;
-
-/// A numbered database (SELECT) of one shard.
-pub struct Db {
-    pub table: Table,
-    /// Estimated mean time to live of its volatile keys, in milliseconds.
-    pub avg_ttl_ms: u64,
-}
 
 /// One shard's state.
 pub struct Shard {
     pub index: usize,
     pub shard_count: usize,
-    pub dbs: Vec<Db>,
+    /// Changed by the door in `change` alone, and by what stands beside it: see `db`.
+    dbs: Vec<Db>,
+    /// The keys whose entries are checked out to other shards: databases and hashes.
+    checked_out: AHashSet<(u32, u64)>,
     pub locks: LockTable,
     /// What its writes did, for the readers of the effect stream.
     pub effects: EffectLog,
@@ -52,8 +57,8 @@ pub struct Shard {
     pub stats: Arc<ShardStats>,
     /// Wall clock of this turn, unix time in milliseconds.
     pub now_ms: i64,
-    /// What entries store as their time of access: see [`access_clock`].
-    pub access_clock: u32,
+    /// What entries store of their last access.
+    pub access: Access,
     pub expire: expire::ActiveExpire,
     lazyfree: lazyfree::LazyFree,
     /// Whether keys disappear when their time is up (CLIENT PAUSE WRITE keeps them, logically expired).
@@ -69,11 +74,6 @@ fn splitmix64(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Seconds of unix time in the 24 bits an entry has for them: wraps around after 194 days.
-pub fn access_clock(now_ms: i64) -> u32 {
-    (now_ms / 1000) as u32 & 0x00FF_FFFF
-}
-
 impl Shard {
     /// A shard with empty databases. `seed` starts its random numbers.
     pub fn new(
@@ -83,11 +83,13 @@ impl Shard {
         stats: Arc<ShardStats>,
         seed: u64,
     ) -> Shard {
-        let dbs = (0..config.databases).map(|_| Db { table: Table::new(), avg_ttl_ms: 0 }).collect();
+        let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index as u64 * 2 + 1);
+        let access = Access::new(&config, seed);
         Shard {
             index,
             shard_count,
-            dbs,
+            dbs: (0..config.databases).map(|_| Db::new()).collect(),
+            checked_out: AHashSet::default(),
             locks: LockTable::default(),
             effects: EffectLog::default(),
             observers: Observers::default(),
@@ -96,11 +98,11 @@ impl Shard {
             config,
             stats,
             now_ms: 0,
-            access_clock: 0,
+            access,
             expire: expire::ActiveExpire::default(),
             lazyfree: lazyfree::LazyFree::default(),
             expire_paused: false,
-            random: seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index as u64 * 2 + 1),
+            random: seed,
         }
     }
 
@@ -117,30 +119,28 @@ impl Shard {
 
     /// A random key of a database, each as likely as any other; its time may be up.
     pub fn random_key(&mut self, db: u32) -> Option<Vec<u8>> {
-        let table = &self.dbs[db as usize].table;
+        let table = self.dbs[db as usize].table();
         table.random(&mut || splitmix64(&mut self.random)).map(|entry| entry.key().to_vec())
     }
 
     /// Looks a key up to read it: counts a hit or a miss, and notes the access.
     #[inline]
     pub fn read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
-        let (stats, access_clock) = (&self.stats, self.access_clock);
-        let table = &mut self.dbs[call.db as usize].table;
-        let entry = match table.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+        let db = &mut self.dbs[call.db as usize];
+        let entry = match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(entry) => entry,
             gone => {
-                stats.keyspace_misses.add(1);
+                self.stats.keyspace_misses.add(1);
                 if gone.is_removed() {
-                    stats.expired_keys.add(1);
-                    self.effects.expired(call.db, key.bytes, self.config.lazyfree_lazy_expire);
-                    self.observers.expired(call.db, key);
+                    let lazy = self.config.lazyfree_lazy_expire;
+                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 }
                 return None;
             }
         };
-        stats.keyspace_hits.add(1);
-        if !call.no_touch && entry.access() != access_clock {
-            entry.touch(access_clock);
+        self.stats.keyspace_hits.add(1);
+        if !call.no_touch && entry.access() != self.access.unchanged() {
+            entry.touch(self.access.touched(entry.access()));
         }
         Some(entry)
     }
@@ -151,41 +151,26 @@ impl Shard {
         self.read(&Call { no_touch: true, ..*call }, key)
     }
 
-    /// Looks a key up to change it in place. Who does so says it to [`Shard::modified`].
+    /// Looks a key up without a trace in hits, misses or access clocks.
     #[inline]
-    pub fn write(&mut self, call: &Call, key: Key<'_>) -> Option<EntryMut<'_>> {
-        let table = &mut self.dbs[call.db as usize].table;
-        match table.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
-            Live::Entry(entry) => {
-                entry.touch(self.access_clock);
-                Some(entry)
-            }
+    pub fn peek(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
+        let number = db;
+        let db = &mut self.dbs[db as usize];
+        match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+            Live::Entry(entry) => Some(entry),
             gone => {
                 if gone.is_removed() {
-                    self.stats.expired_keys.add(1);
-                    self.effects.expired(call.db, key.bytes, self.config.lazyfree_lazy_expire);
-                    self.observers.expired(call.db, key);
+                    let lazy = self.config.lazyfree_lazy_expire;
+                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, number, key);
                 }
                 None
             }
         }
     }
 
-    /// Looks a key up without a trace in hits, misses or access clocks.
-    #[inline]
-    pub fn peek(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
-        let table = &mut self.dbs[db as usize].table;
-        match table.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
-            Live::Entry(entry) => Some(entry),
-            gone => {
-                if gone.is_removed() {
-                    self.stats.expired_keys.add(1);
-                    self.effects.expired(db, key.bytes, self.config.lazyfree_lazy_expire);
-                    self.observers.expired(db, key);
-                }
-                None
-            }
-        }
+    /// Looks a key up without any trace, and also finds one whose time is up (MEMORY USAGE, DEBUG OBJECT).
+    pub fn lookup_stored(&self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
+        self.dbs[db as usize].table().get(key.hash, key.bytes)
     }
 
     /// Fetches from memory what look-ups, each of a hash in a database, will need. In loops of their own, one a level of the
@@ -194,10 +179,10 @@ impl Shard {
     #[inline]
     pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)> + Clone) {
         for (db, hash) in lookups.clone() {
-            self.dbs[db as usize].table.prefetch_bucket(hash);
+            self.dbs[db as usize].table().prefetch_bucket(hash);
         }
         for (db, hash) in lookups {
-            self.dbs[db as usize].table.prefetch_entry(hash);
+            self.dbs[db as usize].table().prefetch_entry(hash);
         }
     }
 
@@ -207,90 +192,76 @@ impl Shard {
         self.peek(db, key).is_some()
     }
 
-    /// Sets a key, whatever was there. Counts one change. Returns whether the key is new.
-    #[inline]
-    pub fn set(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) -> bool {
-        let is_new = self.dbs[call.db as usize].table.set(key.hash, key.bytes, value, expire);
-        self.modified(call.db, key);
-        is_new
+    /// How many databases there are.
+    pub fn db_count(&self) -> usize {
+        self.dbs.len()
     }
 
-    /// Deletes a key. Counts a change if it was there and alive.
-    pub fn delete(&mut self, call: &Call, key: Key<'_>) -> bool {
-        if !self.exists(call.db, key) {
-            return false;
-        }
-        self.dbs[call.db as usize].table.remove(key.hash, key.bytes);
-        self.modified(call.db, key);
-        true
+    /// How many keys of this shard a database has. Those count whose time is up but which are still there, and those that
+    /// are checked out to another shard just now.
+    pub fn key_count(&self, db: u32) -> usize {
+        self.dbs[db as usize].len()
     }
 
-    /// Gives a key another time to live, or none. Counts a change; false if the key is not there.
-    pub fn set_expire(&mut self, db: u32, key: Key<'_>, expire_at_ms: Option<i64>) -> bool {
-        let changed = self.dbs[db as usize].table.set_expire(key.hash, key.bytes, expire_at_ms);
-        if changed {
-            self.modified(db, key);
-        }
-        changed
+    /// Visits all keys of a database, also those whose time is up, in no order.
+    pub fn for_each_key(&self, db: u32, visit: &mut dyn FnMut(Entry<'_>)) {
+        self.dbs[db as usize].table().for_each(visit);
     }
 
-    /// Takes a living entry out, with all it has. Counts no change, and tells nobody: who means it does.
-    pub fn take(&mut self, db: u32, key: Key<'_>) -> Option<OwnedEntry> {
-        if !self.exists(db, key) {
-            return None;
-        }
-        self.dbs[db as usize].table.take(key.hash, key.bytes)
-    }
-
-    /// Puts an entry in under its key, in place of what is there. Counts no change, and tells nobody.
-    pub fn put(&mut self, db: u32, hash: u64, entry: OwnedEntry) {
-        self.dbs[db as usize].table.put(hash, entry);
-    }
-
-    /// Counts `n` changes of the data set since the last save. A change of one key is [`Shard::modified`].
-    #[inline]
-    pub fn changed(&mut self, n: u64) {
-        self.stats.dirty.add(n);
+    /// Visits the keys at a place in a database, also those whose time is up. Returns the place behind it; 0 is both the
+    /// first and the end.
+    pub fn scan(&self, db: u32, place: u64, visit: &mut dyn FnMut(Entry<'_>)) -> u64 {
+        self.dbs[db as usize].table().scan(place, visit)
     }
 
     /// Sets the time: all that follows happens at `now_ms`.
     #[inline]
     pub fn set_now(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
-        let access_clock = access_clock(now_ms);
-        if access_clock != self.access_clock {
-            self.access_clock = access_clock;
-            self.dbs.iter_mut().for_each(|db| db.table.set_new_access(access_clock, false));
+        if self.access.set_now(now_ms) {
+            self.set_new_access();
         }
+    }
+
+    /// Takes over another configuration.
+    pub fn set_config(&mut self, config: Arc<Config>) {
+        self.access.adopt_config(&config);
+        self.set_new_access();
+        self.config = config;
+    }
+
+    fn set_new_access(&mut self) {
+        let (access, is_lfu) = (self.access.of_new(), self.access.is_lfu());
+        self.dbs.iter_mut().for_each(|db| db.set_new_access(access, is_lfu));
     }
 
     /// What the tables take beside the entries: the index and free room.
     pub fn table_memory_bytes(&self) -> u64 {
-        self.dbs.iter().map(|db| db.table.memory().overhead() as u64).sum()
+        self.dbs.iter().map(|db| db.table().memory().overhead() as u64).sum()
     }
 
     /// Whether a table has asked for memory since this was called last.
     pub fn take_growth(&mut self) -> bool {
-        self.dbs.iter_mut().fold(false, |grown, db| grown | db.table.take_growth())
+        self.dbs.iter_mut().fold(false, |grown, db| grown | db.take_growth())
     }
 
     /// [`Table::back_by_huge_page`] for the first table that has something to do.
     pub fn back_by_huge_page(&mut self) -> bool {
-        self.dbs.iter_mut().any(|db| db.table.back_by_huge_page())
+        self.dbs.iter_mut().any(|db| db.back_by_huge_page())
     }
 
     /// Room for more entries that the tables hold.
     pub fn table_free_bytes(&self) -> u64 {
-        self.dbs.iter().filter(|db| !db.table.is_empty()).map(|db| db.table.memory().free() as u64).sum()
+        self.dbs.iter().filter(|db| !db.table().is_empty()).map(|db| db.table().memory().free() as u64).sum()
     }
 
     /// Writes what INFO keyspace shows. Called once a turn, before replies leave.
     pub fn publish(&self) {
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {
-            let keys = db.table.len() as u64;
+            let keys = db.len() as u64;
             if keys != 0 || stats.keys.get() != 0 {
                 stats.keys.set(keys);
-                stats.expires.set(db.table.expires_len() as u64);
+                stats.expires.set(db.table().expires_len() as u64);
                 stats.avg_ttl_ms.set(db.avg_ttl_ms);
             }
         }

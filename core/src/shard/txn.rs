@@ -64,9 +64,10 @@
 //! ```
 //!
 //! `words_at` is `ctx.shard.read(ctx.call, ctx.key(at))` and a conversion, `store` is `ctx.shard.set` or, for nothing,
-//! `ctx.shard.delete`. Effects, notifications, WATCH and those who wait for the written key are served by these calls,
-//! on whichever shard the key is at home. (The tests have these commands, in `core/tests/sim/rows.rs`, and run them over
-//! one shard and several, alone, in EXEC, and under WATCH.)
+//! `ctx.shard.delete`. (A value that changes in place is held by the guard of `ctx.shard.change` meanwhile: see
+//! [`change`](crate::shard::change).) Effects, notifications, WATCH and those who wait for the written key are served by
+//! these calls, on whichever shard the key is at home. (The tests have these commands, in `core/tests/sim/rows.rs`, and
+//! run them over one shard and several, alone, in EXEC, and under WATCH.)
 //!
 //! What a handler must not do is to touch a key which its row does not declare: it would not be there. And only a row
 //! whose work on one key does not depend on the others says a merge rule other than

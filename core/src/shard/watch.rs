@@ -25,8 +25,8 @@ pub enum Found {
 
 /// Looks up without removing anything.
 pub(super) fn state(table: &Table, key: Key<'_>, now_ms: i64) -> Option<Found> {
-    let at_ms = table.get(key.hash, key.bytes)?.expire_at_ms();
-    Some(if at_ms.is_some_and(|at_ms| now_ms > at_ms) { Found::Stale } else { Found::Alive })
+    let entry = table.get(key.hash, key.bytes)?;
+    Some(if entry.is_expired(now_ms) { Found::Stale } else { Found::Alive })
 }
 
 /// A key, and who watches it.
@@ -148,7 +148,8 @@ impl Watch {
         for watcher in &mut watched.watchers {
             match event {
                 KeyEvent::Expired if watcher.was_stale => watcher.was_stale = false,
-                KeyEvent::Expired | KeyEvent::Touched => changed.push(watcher.client),
+                KeyEvent::Expired | KeyEvent::Modified => changed.push(watcher.client),
+                KeyEvent::Notified => {}
             }
         }
         changed.into_iter().for_each(|client| self.has_changed(client));
@@ -213,7 +214,7 @@ mod tests {
         watch.add(3, 0, key(b"b"), None);
         watch.add(3, 0, key(b"b"), None);
 
-        watch.note(0, key(b"a"), KeyEvent::Touched);
+        watch.note(0, key(b"a"), KeyEvent::Modified);
 
         assert!(!watch.holds(1, alive) && watch.holds(2, alive) && watch.holds(3, alive));
         assert_eq!((watch.locks(1).count(), watch.locks(3).count()), (0, 1));
@@ -233,7 +234,7 @@ mod tests {
         watch.note(0, key(b"a"), KeyEvent::Expired);
         assert!(!watch.holds(1, alive) && watch.holds(2, |_, _| None));
 
-        watch.note(0, key(b"a"), KeyEvent::Touched);
+        watch.note(0, key(b"a"), KeyEvent::Modified);
         assert!(!watch.holds(2, alive), "now it is there");
     }
 

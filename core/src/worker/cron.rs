@@ -283,9 +283,10 @@ fn fit_reply_buffer(connection: &mut Connection, now_ms: i64, peak_reset_ms: i64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::{Call, Key};
     use crate::client::Client;
     use crate::runtime::clock::Clock;
-    use crate::types::table::{SetExpire, Table};
+    use crate::shard::event::Event;
     use crate::types::{NewValue, hash_key};
     use crate::worker::tests::worker_alone;
 
@@ -329,9 +330,9 @@ mod tests {
     fn moved_after_ms(move_nanos: u64, busy_ms: i64) -> i64 {
         let (mut worker, clock) = worker_alone();
         clock.look_nanos.store(move_nanos, Ordering::Relaxed);
-        let table: &mut Table = &mut worker.shard.dbs[0].table;
         for key in (0..100_000u32).map(u32::to_le_bytes) {
-            table.set(hash_key(&key), &key, NewValue::Str(&[7; 64]), SetExpire::Clear);
+            let key = Key { bytes: &key, hash: hash_key(&key) };
+            worker.shard.set_uncounted(&Call::default(), key, NewValue::Str(&[7; 64]), Event::SET);
         }
         let mut moved_at_ms = 0;
         while clock.wall_ms() < 100_000 {

@@ -222,7 +222,9 @@ impl Worker {
 
     #[cold]
     pub fn adopt_config(&mut self) {
-        (self.config_version, self.shard.config) = self.globals.config();
+        let (version, config) = self.globals.config();
+        self.config_version = version;
+        self.shard.set_config(config);
         self.note_config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();

@@ -70,7 +70,7 @@ impl Worker {
         known: Option<(u64, usize)>,
     ) -> bool {
         let shards = self.shards();
-        let db_count = self.shard.dbs.len();
+        let db_count = self.shard.db_count();
         let len_bytes_max = self.shard.config.client_query_buffer_limit_bytes;
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let multi = connection.client.multi.as_deref_mut().expect("the caller has seen it");

@@ -173,7 +173,7 @@ fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
     on_one_and_three_shards(|server| {
         server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
         let mut replica = Replica::attach(server);
-        let rounds: [(&str, &[&str]); 7] = [
+        let rounds: [(&str, &[&str]); 16] = [
             ("GET k", &["DEL k"]),
             ("TTL k", &["DEL k"]),
             ("GETDEL k", &["DEL k"]),
@@ -181,12 +181,25 @@ fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
             ("EXPIRE k 10", &["DEL k"]),
             ("SET k w NX", &["MULTI", "DEL k", "SET k w NX", "EXEC"]),
             ("APPEND k w", &["MULTI", "DEL k", "APPEND k w", "EXEC"]),
+            // So does what does not ask for what was there.
+            ("SET k w", &["MULTI", "DEL k", "SET k w", "EXEC"]),
+            ("SET k w KEEPTTL", &["MULTI", "DEL k", "SET k w KEEPTTL", "EXEC"]),
+            ("SETNX k w", &["MULTI", "DEL k", "SETNX k w", "EXEC"]),
+            ("GETSET k w", &["MULTI", "DEL k", "SET k w", "EXEC"]),
+            ("MSET k w", &["MULTI", "DEL k", "MSET k w", "EXEC"]),
+            ("MSETNX k w", &["MULTI", "DEL k", "MSETNX k w", "EXEC"]),
+            ("RENAME other k", &["MULTI", "DEL k", "RENAME other k", "EXEC"]),
+            ("COPY other k REPLACE", &["MULTI", "DEL k", "COPY other k REPLACE", "EXEC"]),
+            ("CONFIG SET lazyfree-lazy-expire yes; SET k w", &["MULTI", "UNLINK k", "SET k w", "EXEC"]),
         ];
         for (request, effects) in rounds {
+            server.call("SET other 1");
             server.call("SET k 1 PX 1");
             server.wait_ms(5);
             replica.read(server);
+            let expired = server.sum(|stats| stats.expired_keys.get());
             leaves(server, &mut replica, request, effects);
+            assert_eq!(server.sum(|stats| stats.expired_keys.get()) - expired, 1, "{request}");
         }
     });
 }

@@ -393,6 +393,55 @@ fn a_flush_counts_each_key_as_a_change() {
 }
 
 #[test]
+fn a_swap_counts_as_one_change_whatever_the_number_of_shards() {
+    on_one_and_three_shards(|server| {
+        let before = server.changes();
+        server.expect(&[("SWAPDB 0 1", "+OK"), ("SWAPDB 0 0", "+OK")]);
+        assert_eq!(server.changes() - before, 2);
+    });
+}
+
+#[test]
+fn what_a_key_costs_is_also_told_of_one_whose_time_is_up_but_which_is_still_there() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        server.expect(&[("SET a x PX 1", "+OK")]);
+        server.wait_ms(5);
+        assert!(server.call("MEMORY USAGE a").starts_with(':'));
+        server.expect(&[("OBJECT ENCODING a", NULL), ("MEMORY USAGE a", NULL)]);
+    });
+}
+
+#[test]
+fn a_scan_that_asks_for_a_type_counts_each_key_it_looks_at_as_a_hit() {
+    on_one_and_three_shards(|server| {
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        server.expect(&[("MSET a 1 b 2 ax 3", "+OK")]);
+        for (request, hits, misses) in [
+            ("SCAN 0", 0, 0),
+            ("SCAN 0 TYPE string", 3, 0),
+            ("SCAN 0 TYPE list", 3, 0),
+            ("SCAN 0 MATCH a* TYPE string", 2, 0),
+            ("PEXPIRE b 1", 0, 0),
+            ("SCAN 0 MATCH a* TYPE string", 2, 0),
+            ("SCAN 0 TYPE string", 2, 1),
+        ] {
+            let counts = |server: &Server| {
+                (
+                    server.sum(|stats| stats.keyspace_hits.get()),
+                    server.sum(|stats| stats.keyspace_misses.get()),
+                )
+            };
+            let before = counts(server);
+            server.call(request);
+            let after = counts(server);
+            assert_eq!((after.0 - before.0, after.1 - before.1), (hits, misses), "{request}");
+            server.wait_ms(5);
+        }
+    });
+}
+
+#[test]
 fn what_was_flushed_lazily_is_freed_in_later_turns() {
     on_one_and_three_shards(|server| {
         let big = "x".repeat(1500);

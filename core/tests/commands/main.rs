@@ -9,6 +9,7 @@ mod blocking;
 mod convoy;
 mod effects;
 mod errors;
+mod events;
 mod expire;
 mod keyspace;
 mod object;

@@ -86,3 +86,41 @@ fn object_refuses_what_it_does_not_know() {
         assert!(help.ends_with("+HELP\r\n+    Prints this help.\r\n"), "{help}");
     });
 }
+
+#[test]
+fn accesses_are_counted_under_an_lfu_policy() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("CONFIG SET maxmemory-policy allkeys-lfu", "+OK"),
+            ("SET a hello", "+OK"),
+            ("OBJECT FREQ a", ":5"),
+            ("OBJECT FREQ none", NULL),
+            ("OBJECT IDLETIME none", NULL),
+            (
+                "OBJECT IDLETIME a",
+                "-ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
+                 between policies at runtime LRU and LFU data will take some time to adjust.",
+            ),
+            // Up to 6 each access counts, a write as well as a read.
+            ("GET a", &bulk("hello")),
+            ("OBJECT FREQ a", ":6"),
+            ("CONFIG SET lfu-log-factor 0", "+OK"),
+            ("SET a world", "+OK"),
+            ("OBJECT FREQ a", ":7"),
+            ("APPEND a x", ":6"),
+            ("EXISTS a", ":1"),
+            ("RENAME a b", "+OK"),
+            ("OBJECT FREQ b", ":9"),
+            ("GETEX b EX 1000", &bulk("worldx")),
+            ("OBJECT FREQ b", ":10"),
+            ("COPY b c", ":1"),
+            ("OBJECT FREQ b", ":11"),
+            ("OBJECT FREQ c", ":5"),
+        ]);
+        server.wait_ms(3 * 60_000);
+        server.expect(&[("OBJECT FREQ b", ":8"), ("CONFIG SET lfu-decay-time 3", "+OK")]);
+        server.expect(&[("OBJECT FREQ b", ":10"), ("GET b", &bulk("worldx")), ("OBJECT FREQ b", ":11")]);
+        server.expect(&[("CONFIG SET maxmemory-policy noeviction", "+OK"), ("GET b", &bulk("worldx"))]);
+        server.expect(&[("OBJECT IDLETIME b", ":0")]);
+    });
+}

@@ -3,7 +3,7 @@
 use crate::harness::{Connection, PATIENCE, SETUPS, Server, Setup, free_port, wait_until};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Connections until every shard has some.
 fn connect_many(server: &Server, setup: Setup) -> Vec<Connection> {
@@ -151,6 +151,20 @@ fn a_digest_is_the_same_however_many_shards_there_are() {
         ));
     }
     assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+}
+
+#[test]
+fn debug_object_shows_an_entry_whose_time_is_up_but_which_is_still_there() {
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let mut client = server.connect();
+        client.call(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
+        client.call(&["SET", "a", "x", "PX", "1"]);
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(client.call(&["DEBUG", "OBJECT", "a"]).starts_with("+Value at:"), "{setup:?}");
+        assert_eq!(client.call(&["EXISTS", "a"]), ":0\r\n");
+        assert_eq!(client.call(&["DEBUG", "OBJECT", "a"]), "-ERR no such key\r\n");
+    }
 }
 
 #[test]

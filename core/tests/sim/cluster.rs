@@ -11,6 +11,7 @@ pub mod rows;
 
 pub use random::Random;
 
+use shardis_core::call::Key;
 use shardis_core::command::table::CommandTable;
 use shardis_core::config::{Config, ProtectedAccess};
 use shardis_core::runtime::clock::Clock;
@@ -225,7 +226,8 @@ impl Cluster {
     /// Whether a key is in a database of its shard.
     pub fn has_key(&self, db: usize, key: &str) -> bool {
         let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
-        shard.dbs[db].table.get(hash_key(key.as_bytes()), key.as_bytes()).is_some()
+        let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
+        shard.lookup_stored(db as u32, key).is_some()
     }
 
     /// All workers take a turn at the present time.

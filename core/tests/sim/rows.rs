@@ -10,6 +10,7 @@ use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandError, CommandResult, Ctx, args};
 use shardis_core::protocol::{Argv, OwnedArgv};
 use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
+use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
 
 pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE];
@@ -132,10 +133,10 @@ fn words_at(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Vec<Vec<u8>>> {
 fn store(ctx: &mut Ctx<'_>, at: usize, words: &[Vec<u8>]) {
     let key = ctx.key(at);
     if words.is_empty() {
-        ctx.shard.delete(ctx.call, key);
+        ctx.shard.delete(ctx.call, key, Event::DEL);
     } else {
         let value = words.join(&b","[..]);
-        ctx.shard.set(ctx.call, key, NewValue::Str(&value), SetExpire::Keep);
+        ctx.shard.set(ctx.call, key, NewValue::Str(&value), SetExpire::Keep, Event::SET);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::shard::effects::removal;
+use crate::shard::event::Event;
 
 pub const COMMANDS: &[Command] =
     &[EXPIRE, EXPIREAT, EXPIRETIME, PERSIST, PEXPIRE, PEXPIREAT, PEXPIRETIME, PTTL, TTL];
@@ -94,18 +95,21 @@ fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> Co
     let at_ms = at_ms.ok_or_else(|| CommandError::invalid_expire_time(command))?;
 
     let now_ms = ctx.shard.now_ms;
-    let Some(mut entry) =
-        ctx.shard.write(ctx.call, key).filter(|entry| options.allow(at_ms, entry.expire_at_ms()))
+    let Some(mut value) = ctx
+        .shard
+        .change(ctx.call, key, Event::EXPIRE)
+        .filter(|value| options.allow(at_ms, value.expire_at_ms()))
     else {
         ctx.reply.integer(0);
         return Ok(());
     };
     if at_ms <= now_ms {
-        ctx.shard.delete(ctx.call, key);
+        drop(value);
+        ctx.shard.delete(ctx.call, key, Event::DEL);
         ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_expire), key.bytes]);
     } else {
-        entry.set_expire(Some(at_ms));
-        ctx.shard.modified(ctx.call.db, key);
+        value.set_expire(Some(at_ms));
+        drop(value);
         if ctx.notes_effects() {
             note_effect(ctx, at_ms);
         }
@@ -186,14 +190,9 @@ const PERSIST: Command = Command::keys("persist", 2, persist)
 fn persist(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    let persisted = match ctx.shard.write(ctx.call, key) {
-        Some(mut entry) if entry.expire_at_ms().is_some() => {
-            entry.set_expire(None);
-            ctx.shard.modified(ctx.call.db, key);
-            true
-        }
-        Some(_) | None => false,
-    };
+    let volatile = ctx.shard.change(ctx.call, key, Event::PERSIST);
+    let volatile = volatile.filter(|value| value.expire_at_ms().is_some());
+    let persisted = volatile.map(|mut value| value.set_expire(None)).is_some();
 
     ctx.reply.integer(i64::from(persisted));
     Ok(())

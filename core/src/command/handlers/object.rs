@@ -5,7 +5,7 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::config::MaxmemoryPolicy;
-use crate::types::{ACCESS_MAX, Entry, ValueRef};
+use crate::types::{Entry, ValueRef};
 
 pub const COMMANDS: &[Command] = &[Command::container("object", SUBCOMMANDS).docs(
     Docs::new("generic", "2.2.3", "Tells how the value of a key is kept")
@@ -46,11 +46,15 @@ const FREQ: Command = Command::keys("freq", 3, freq).flags(flag::READONLY).acl(a
         .tips(&["nondeterministic_output"]),
 );
 
-/// OBJECT FREQ key. No policy of this version counts accesses, so there is only the error that says so; null without a
-/// key. O(1).
+/// OBJECT FREQ key. Reply: integer, how often the key was accessed of late, on a logarithmic scale; null without a key.
+/// Errors: no LFU policy is selected. O(1).
 fn freq(ctx: &mut Ctx<'_>) -> CommandResult {
-    if subject(ctx).is_none() {
+    let Some(access) = subject(ctx).map(|entry| entry.access()) else {
         ctx.reply.null();
+        return Ok(());
+    };
+    if ctx.shard.access.is_lfu() {
+        ctx.reply.integer(i64::from(ctx.shard.access.frequency(access)));
         return Ok(());
     }
     Err(CommandError::fixed(
@@ -67,14 +71,21 @@ const IDLETIME: Command =
             .tips(&["nondeterministic_output"]),
     );
 
-/// OBJECT IDLETIME key. Reply: integer, seconds since the last access; null without a key. O(1).
+/// OBJECT IDLETIME key. Reply: integer, seconds since the last access; null without a key. Errors: an LFU policy is
+/// selected. O(1).
 fn idletime(ctx: &mut Ctx<'_>) -> CommandResult {
-    let now = ctx.shard.access_clock;
-    match subject(ctx).map(|entry| entry.access()) {
-        // The clock goes round.
-        Some(access) => ctx.reply.integer(i64::from(now.wrapping_sub(access) & ACCESS_MAX)),
-        None => ctx.reply.null(),
+    let Some(access) = subject(ctx).map(|entry| entry.access()) else {
+        ctx.reply.null();
+        return Ok(());
+    };
+    if ctx.shard.access.is_lfu() {
+        return Err(CommandError::fixed(
+            "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching between \
+             policies at runtime LRU and LFU data will take some time to adjust.",
+        ));
     }
+
+    ctx.reply.integer(i64::from(ctx.shard.access.idle_s(access)));
     Ok(())
 }
 

@@ -61,7 +61,7 @@ pub fn server(source: &Source<'_>, lines: &mut Lines) {
     lines.field("uptime_in_days", uptime_s / 86_400);
     lines.field("hz", source.config.hz);
     lines.field("configured_hz", source.config.hz);
-    lines.field("lru_clock", source.worker.shard.access_clock);
+    lines.field("lru_clock", source.worker.shard.access.clock());
     lines.field("executable", &globals.executable);
     lines.field("config_file", &source.config.config_file);
     lines.field("io_threads_active", 0);
@@ -356,7 +356,7 @@ pub fn cluster(_source: &Source<'_>, lines: &mut Lines) {
 }
 
 pub fn keyspace(source: &Source<'_>, lines: &mut Lines) {
-    for db in 0..source.worker.shard.dbs.len() {
+    for db in 0..source.worker.shard.db_count() {
         let sum = |counter: fn(&DbStats) -> u64| source.sum(|shard| counter(&shard.dbs[db]));
         let (keys, expires) = (sum(|stats| stats.keys.get()), sum(|stats| stats.expires.get()));
         if keys == 0 && expires == 0 {

@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::config::Config;
+use crate::shard::event::Event;
 use crate::shard::stats::ShardStats;
-use crate::types::{NewValue, SetExpire};
+use crate::types::NewValue;
 use std::sync::Arc;
 
 fn shard() -> Shard {
@@ -33,7 +34,7 @@ fn wait(shard: &mut Shard, place: u64, db: u32, keys: &[&str]) {
 
 /// A key that is there has changed.
 fn change(shard: &mut Shard, db: u32, name: &str) {
-    shard.dbs[db as usize].table.set(key(name).hash, name.as_bytes(), NewValue::Int(1), SetExpire::Clear);
+    shard.set_uncounted(&call(db), key(name), NewValue::Int(1), Event::SET);
     shard.signal(db, key(name));
 }
 

@@ -266,11 +266,7 @@ impl Worker {
                 Some(Outcome::Nothing) | None => Vec::new(),
                 Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
             };
-            for ((db, hash, _), entry) in keys.iter().zip(entries) {
-                if let Some(entry) = entry {
-                    self.shard.put(*db, *hash, entry);
-                }
-            }
+            self.shard.receive_guests(keys, entries);
         }
         let at = txn.stage.commands.start;
         let call = txn.multi.queue.commands()[at].call;
@@ -296,10 +292,7 @@ impl Worker {
         let events = self.shard.observers.guests_go();
         for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             let shard = usize::from(txn.shards[n]);
-            let entries = keys
-                .iter()
-                .map(|(db, hash, key)| self.shard.dbs[*db as usize].table.take(*hash, key))
-                .collect();
+            let entries = self.shard.send_guests_back(keys);
             let is_there = |event: &&GuestEvent| shard_of(&event.key, self.shard.shard_count) == shard;
             let events = events.iter().filter(is_there).cloned().collect();
             // The keys are taken: whether the shard stays depends on later stages alone.

@@ -366,7 +366,7 @@ impl Worker {
                 let at = txn.stage.commands.start;
                 let call = queue.commands()[at].call;
                 let row = self.table.entry(call.command).row;
-                let (db_count, shard_count) = (self.shard.dbs.len(), self.shard.shard_count);
+                let (db_count, shard_count) = (self.shard.db_count(), self.shard.shard_count);
                 let keys = routes.keys(at);
                 let mut keys = check_out_keys(row, queue.args(at), keys, call.db, db_count, shard_count);
                 txn.keys =

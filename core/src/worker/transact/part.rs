@@ -7,10 +7,7 @@ use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::Message;
-use crate::shard::txn::{
-    CheckIn, CheckedOutEntries, CheckedOutKey, Outcome, Portion, TxnId, TxnMessage, Work,
-};
-use crate::types::hash::hash_key;
+use crate::shard::txn::{CheckIn, CheckedOutEntries, Outcome, Portion, TxnId, TxnMessage, Work};
 
 /// Of more keys than this the first would be gone from the caches again before they are looked up.
 const FETCHED_KEYS_MAX: usize = 128;
@@ -60,10 +57,7 @@ impl Worker {
                 Outcome::Ran(portion)
             }
             Work::CheckOut(keys) => {
-                // Also what has expired: the handler at home meets it, so that its DEL stands before the command.
-                let take =
-                    |(db, hash, key): &CheckedOutKey| self.shard.dbs[*db as usize].table.take(*hash, key);
-                let entries = keys.iter().map(take).collect();
+                let entries = self.shard.check_out(&keys);
                 let held = self.transact.held.get_mut(&id).expect("what is checked out is locked");
                 held.checked_out = keys;
                 let pieces = held.pieces;
@@ -118,15 +112,8 @@ impl Worker {
         let held = self.transact.held.get_mut(&id).expect("what is checked in was checked out");
         let keys = std::mem::take(&mut held.checked_out);
         let (ticket, offer) = (held.ticket, held.offer);
-        debug_assert_eq!(keys.len(), entries.len());
-        for ((db, hash, key), entry) in keys.iter().zip(entries) {
-            debug_assert_eq!(*hash, hash_key(key));
-            if let Some(entry) = entry {
-                self.shard.put(*db, *hash, entry);
-            }
-        }
         self.shard.running = Some(ticket);
-        self.shard.guest_events(&events);
+        self.shard.check_in(&keys, entries, &events);
         self.shard.running = None;
         if let Some(wait) = wait {
             let (id, wait) = *wait;

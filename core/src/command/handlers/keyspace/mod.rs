@@ -9,6 +9,7 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, Merge, acl, flag};
 use crate::command::typed::type_name;
 use crate::command::{Call, CommandResult, Ctx};
+use crate::shard::event::Event;
 
 pub const COMMANDS: &[Command] = &[
     DEL,
@@ -59,7 +60,7 @@ fn del(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
     let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
-        count += i64::from(ctx.shard.delete(ctx.call, key));
+        count += i64::from(ctx.shard.delete(ctx.call, key, Event::DEL));
     }
 
     ctx.reply.integer(count);

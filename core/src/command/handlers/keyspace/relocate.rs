@@ -7,6 +7,7 @@ use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::typed::duplicate;
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
+use crate::shard::event::Event;
 use crate::types::OwnedEntry;
 
 pub(super) const RENAME: Command = Command::keys("rename", 3, rename)
@@ -56,18 +57,15 @@ fn renamenx(ctx: &mut Ctx<'_>) -> CommandResult {
 /// name stays, and its access is noted all the same.
 fn rename_key(ctx: &mut Ctx<'_>, may: impl FnOnce(&mut Ctx<'_>) -> bool) -> CommandResult<bool> {
     let (from, to) = (ctx.key(1), ctx.key(2));
-    if ctx.shard.write(ctx.call, from).is_none() {
+    if ctx.shard.change(ctx.call, from, Event::RENAME_FROM).is_none() {
         return Err(CommandError::NO_SUCH_KEY);
     }
     if !may(ctx) {
         return Ok(false);
     }
     if from.bytes != to.bytes {
-        let entry = ctx.shard.take(ctx.call.db, from).expect("it was there just now");
-        ctx.shard.put(ctx.call.db, to.hash, OwnedEntry { key: to.bytes.into(), ..entry });
-        // One change, of two keys.
-        ctx.shard.touched(ctx.call.db, from);
-        ctx.shard.modified(ctx.call.db, to);
+        let db = ctx.call.db;
+        ctx.shard.move_key(ctx.call, (db, from, Event::RENAME_FROM), (db, to, Event::RENAME_TO));
     }
     Ok(true)
 }
@@ -95,7 +93,7 @@ fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
         if args::is(option, "replace") {
             replace = true;
         } else if args::is(option, "db") {
-            db = args::database(rest.next().ok_or(CommandError::SYNTAX)?, ctx.shard.dbs.len())?;
+            db = args::database(rest.next().ok_or(CommandError::SYNTAX)?, ctx.shard.db_count())?;
         } else {
             return Err(CommandError::SYNTAX);
         }
@@ -110,10 +108,9 @@ fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
         return Ok(());
     };
 
-    let access = ctx.shard.access_clock;
+    let access = ctx.shard.access.of_new();
     let entry = OwnedEntry { key: destination.bytes.into(), value, expire_at_ms, access };
-    ctx.shard.put(db, destination.hash, entry);
-    ctx.shard.modified(db, destination);
+    ctx.shard.put(ctx.call, db, destination.hash, entry, Event::COPY_TO);
     ctx.reply.integer(1);
     Ok(())
 }
@@ -146,17 +143,16 @@ pub(super) const MOVE: Command = Command::keys("move", 3, move_key)
 /// selected one. O(1).
 fn move_key(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
-    let db = args::database(ctx.arg(2), ctx.shard.dbs.len())?;
+    let db = args::database(ctx.arg(2), ctx.shard.db_count())?;
     if db == ctx.call.db {
         return Err(CommandError::SAME_OBJECT);
     }
 
-    let moves = ctx.shard.write(ctx.call, key).is_some() && !ctx.shard.exists(db, key);
+    let is_there = ctx.shard.change(ctx.call, key, Event::MOVE_FROM).is_some();
+    let moves = is_there && !ctx.shard.exists(db, key);
     if moves {
-        let entry = ctx.shard.take(ctx.call.db, key).expect("it was there just now");
-        ctx.shard.put(db, key.hash, entry);
-        ctx.shard.touched(ctx.call.db, key);
-        ctx.shard.modified(db, key);
+        let from = (ctx.call.db, key, Event::MOVE_FROM);
+        ctx.shard.move_key(ctx.call, from, (db, key, Event::MOVE_TO));
     }
 
     ctx.reply.integer(i64::from(moves));
@@ -183,14 +179,15 @@ fn swapdb(ctx: &mut Ctx<'_>) -> CommandResult {
         args::integer_32(ctx.arg(1)).map_err(|_| CommandError::fixed("ERR invalid first DB index"))?;
     let second =
         args::integer_32(ctx.arg(2)).map_err(|_| CommandError::fixed("ERR invalid second DB index"))?;
-    let db_count = ctx.shard.dbs.len();
+    let db_count = ctx.shard.db_count();
     let index = |db: i32| u32::try_from(db).ok().filter(|&db| (db as usize) < db_count);
     let (Some(first), Some(second)) = (index(first), index(second)) else {
         return Err(CommandError::DB_OUT_OF_RANGE);
     };
 
     ctx.shard.swap_dbs(first, second);
-    ctx.shard.changed(1);
+    // Every shard swaps, and it is one change.
+    ctx.shard.changed(u64::from(ctx.shard.index == 0));
 
     ctx.reply.ok();
     Ok(())

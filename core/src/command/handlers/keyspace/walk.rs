@@ -30,18 +30,14 @@ fn keys(ctx: &mut Ctx<'_>) -> CommandResult {
     let mark = ctx.reply.begin();
     let mut count = 0;
     let reply = &mut ctx.reply;
-    ctx.shard.dbs[ctx.call.db as usize].table.for_each(&mut |entry| {
-        if pattern.matches(entry.key()) && !is_expired(entry, now_ms) {
+    ctx.shard.for_each_key(ctx.call.db, &mut |entry| {
+        if pattern.matches(entry.key()) && !entry.is_expired(now_ms) {
             count += 1;
             reply.bulk(entry.key());
         }
     });
     ctx.reply.end_array(mark, count);
     Ok(())
-}
-
-fn is_expired(entry: Entry<'_>, now_ms: i64) -> bool {
-    entry.expire_at_ms().is_some_and(|at_ms| now_ms > at_ms)
 }
 
 /// A glob pattern, or the one that matches everything.
@@ -213,15 +209,20 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
     let mut expired: Vec<Vec<u8>> = Vec::new();
     let mut reply = Reply::new(&mut found, ctx.call.resp);
-    let table = &ctx.shard.dbs[ctx.call.db as usize].table;
+    let mut alive = 0;
     let mut place = cursor.place;
     for _ in 0..options.count.saturating_mul(SCAN_BUCKETS_PER_KEY) {
-        place = table.scan(place, &mut |entry| {
+        place = ctx.shard.scan(ctx.call.db, place, &mut |entry| {
             seen += 1;
             if !options.pattern.matches(entry.key()) {
-            } else if is_expired(entry, now_ms) {
+                return;
+            }
+            if entry.is_expired(now_ms) {
                 expired.push(entry.key().to_vec());
-            } else if options.admits(entry) {
+                return;
+            }
+            alive += 1;
+            if options.admits(entry) {
                 count += 1;
                 reply.bulk(entry.key());
             }
@@ -229,6 +230,11 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
         if place == 0 || seen >= options.count {
             break;
         }
+    }
+    if options.type_name.is_some() {
+        // Who asks for a type looks each key up to learn its own.
+        ctx.shard.stats.keyspace_hits.add(alive);
+        ctx.shard.stats.keyspace_misses.add(expired.len() as u64);
     }
     for key in &expired {
         ctx.shard.exists(ctx.call.db, Key { bytes: key, hash: hash_key(key) });
@@ -273,7 +279,7 @@ fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
         }
     }
 
-    let len = ctx.shard.dbs[db as usize].table.len();
+    let len = ctx.shard.key_count(db);
     ctx.reply.array(3);
     ctx.reply.integer(len as i64);
     // 63 bits, to be no negative number.
@@ -328,7 +334,7 @@ pub(super) const DBSIZE: Command = Command::keys("dbsize", 1, dbsize)
 
 /// DBSIZE. Reply: integer, the number of keys, those included whose time is up but which are still there. O(1).
 fn dbsize(ctx: &mut Ctx<'_>) -> CommandResult {
-    let len = ctx.shard.dbs[ctx.call.db as usize].table.len();
+    let len = ctx.shard.key_count(ctx.call.db);
 
     ctx.reply.integer(len as i64);
     Ok(())

@@ -5,8 +5,9 @@ use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, Merge, acl, flag};
 use crate::command::typed::StringRef;
-use crate::command::{CommandResult, Ctx};
+use crate::command::{Call, CommandResult, Ctx};
 use crate::shard::effects::removal;
+use crate::shard::event::Event;
 
 pub(super) const GET: Command = Command::keys("get", 2, get)
     .flags(flag::READONLY | flag::FAST)
@@ -93,7 +94,7 @@ fn getdel(ctx: &mut Ctx<'_>) -> CommandResult {
 
     get(ctx)?;
 
-    if ctx.shard.delete(ctx.call, key) {
+    if ctx.shard.delete(ctx.call, key, Event::DEL) {
         ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_user_del), key.bytes]);
     }
     Ok(())
@@ -132,7 +133,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
         Expiry::None => {}
         Expiry::Persist => {
             if had_expiry {
-                ctx.shard.set_expire(ctx.call.db, key, None);
+                set_expire(ctx, None, Event::PERSIST);
                 ctx.effect(&[b"PERSIST", key.bytes]);
             }
         }
@@ -140,10 +141,10 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
         Expiry::In(..) | Expiry::At(..) => {
             let at_ms = options.expiry.at_ms(ctx.shard.now_ms, "getex")?;
             if at_ms <= ctx.shard.now_ms {
-                ctx.shard.delete(ctx.call, key);
+                ctx.shard.delete(ctx.call, key, Event::DEL);
                 ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_expire), key.bytes]);
             } else {
-                ctx.shard.set_expire(ctx.call.db, key, Some(at_ms));
+                set_expire(ctx, Some(at_ms), Event::EXPIRE);
                 if ctx.notes_effects() {
                     ctx.effect(&[b"PEXPIREAT", key.bytes, itoa::Buffer::new().format(at_ms).as_bytes()]);
                 }
@@ -151,4 +152,14 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
         }
     }
     Ok(())
+}
+
+/// Gives the key at argument 1, which was read, another expiry or none.
+fn set_expire(ctx: &mut Ctx<'_>, at_ms: Option<i64>, event: Event) {
+    let key = ctx.key(1);
+    // Its access was noted when it was read.
+    let call = Call { no_touch: true, ..*ctx.call };
+    if let Some(mut string) = ctx.shard.change(&call, key, event) {
+        string.set_expire(at_ms);
+    }
 }

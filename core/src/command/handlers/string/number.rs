@@ -7,6 +7,7 @@ use crate::command::table::{Command, acl, flag};
 use crate::command::typed::{Digits, StringRef};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::extended::Extended;
+use crate::shard::event::Event;
 use crate::types::{NewValue, SetExpire};
 
 const COUNTER_KEY: &[KeySpec] = &[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)];
@@ -70,18 +71,14 @@ fn decrby(ctx: &mut Ctx<'_>) -> CommandResult {
 fn add(ctx: &mut Ctx<'_>, increment: i64) -> CommandResult {
     let key = ctx.key(1);
 
-    let sum = match ctx.shard.write(ctx.call, key) {
-        Some(mut entry) => {
-            let value = StringRef::of(entry.value())?.integer()?;
-            let sum = value.checked_add(increment).ok_or(CommandError::OVERFLOW)?;
-            entry.set_int(sum);
-            ctx.shard.modified(ctx.call.db, key);
-            sum
-        }
-        None => {
-            ctx.shard.set(ctx.call, key, NewValue::Int(increment), SetExpire::Clear);
-            increment
-        }
+    let sum = if let Some(mut number) = ctx.shard.change(ctx.call, key, Event::INCRBY) {
+        let value = StringRef::of(number.value())?.integer()?;
+        let sum = value.checked_add(increment).ok_or(CommandError::OVERFLOW)?;
+        number.set_int(sum);
+        sum
+    } else {
+        ctx.shard.set(ctx.call, key, NewValue::Int(increment), SetExpire::Clear, Event::INCRBY);
+        increment
     };
 
     ctx.reply.integer(sum);
@@ -101,32 +98,32 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let increment = Extended::parse(ctx.arg(2));
 
-    let found = ctx.shard.write(ctx.call, key);
-    let value = match &found {
-        Some(entry) => {
-            let string = StringRef::of(entry.value())?;
-            Extended::parse(string.bytes(&mut Digits::new()))
-        }
-        None => Extended::parse(b"0"),
-    };
-    let (Some(value), Some(increment)) = (value, increment) else { return Err(CommandError::NOT_FLOAT) };
-    let sum = value
-        .checked_add(increment)
-        .ok_or(CommandError::fixed("ERR increment would produce NaN or Infinity"))?
-        .to_human();
-
     // Stored as the bytes that it is shown as, also where it is a whole number.
-    match found {
-        Some(mut entry) => {
-            entry.set(NewValue::Str(sum.as_bytes()));
-            ctx.shard.modified(ctx.call.db, key);
-        }
-        None => {
-            ctx.shard.set(ctx.call, key, NewValue::Str(sum.as_bytes()), SetExpire::Clear);
-        }
-    }
+    let sum = if let Some(mut number) = ctx.shard.change(ctx.call, key, Event::INCRBYFLOAT) {
+        let value = StringRef::of(number.value())?;
+        let sum = float_sum(Extended::parse(value.bytes(&mut Digits::new())), increment)?;
+        number.set(NewValue::Str(sum.as_bytes()));
+        sum
+    } else {
+        let sum = float_sum(Extended::parse(b"0"), increment)?;
+        let value = NewValue::Str(sum.as_bytes());
+        ctx.shard.set(ctx.call, key, value, SetExpire::Clear, Event::INCRBYFLOAT);
+        sum
+    };
+
     // The sum, so that nobody has to add in this format to get the same.
     ctx.effect(&[b"SET", key.bytes, sum.as_bytes(), b"KEEPTTL"]);
     ctx.reply.bulk(sum.as_bytes());
     Ok(())
+}
+
+/// The sum in decimals.
+///
+/// # Errors
+/// One of the two is no float; the sum is not finite.
+fn float_sum(value: Option<Extended>, increment: Option<Extended>) -> CommandResult<String> {
+    let (Some(value), Some(increment)) = (value, increment) else { return Err(CommandError::NOT_FLOAT) };
+    let sum = value.checked_add(increment);
+    let sum = sum.ok_or(CommandError::fixed("ERR increment would produce NaN or Infinity"))?;
+    Ok(sum.to_human())
 }

@@ -6,6 +6,7 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::{Digits, StringRef, encode};
 use crate::command::{CommandError, CommandResult, Ctx};
+use crate::shard::event::Event;
 use crate::types::{NewValue, SetExpire};
 
 /// The length of a string of `len` bytes grown by `more_len`.
@@ -34,18 +35,14 @@ fn append(ctx: &mut Ctx<'_>) -> CommandResult {
     let value = ctx.arg(2);
     let len_max = ctx.shard.config.proto_max_bulk_len_bytes;
 
-    let len = match ctx.shard.write(ctx.call, key) {
-        Some(mut entry) => {
-            let len = StringRef::of(entry.value())?.len_bytes();
-            let grown_len = grown_len(len, value.len(), len_max)?;
-            entry.string_mut(grown_len)[len..].copy_from_slice(value);
-            ctx.shard.modified(ctx.call.db, key);
-            grown_len
-        }
-        None => {
-            ctx.shard.set(ctx.call, key, encode(value), SetExpire::Clear);
-            value.len()
-        }
+    let len = if let Some(mut string) = ctx.shard.change(ctx.call, key, Event::APPEND) {
+        let len = StringRef::of(string.value())?.len_bytes();
+        let grown_len = grown_len(len, value.len(), len_max)?;
+        string.string_mut(grown_len)[len..].copy_from_slice(value);
+        grown_len
+    } else {
+        ctx.shard.set(ctx.call, key, encode(value), SetExpire::Clear, Event::APPEND);
+        value.len()
     };
 
     ctx.reply.integer(len as i64);
@@ -72,26 +69,23 @@ fn setrange(ctx: &mut Ctx<'_>) -> CommandResult {
     let value = ctx.arg(3);
     let len_max = ctx.shard.config.proto_max_bulk_len_bytes;
 
-    let len = match ctx.shard.write(ctx.call, key) {
-        Some(mut entry) => {
-            let len = StringRef::of(entry.value())?.len_bytes();
-            if value.is_empty() {
-                len
-            } else {
-                let end = grown_len(offset, value.len(), len_max)?;
-                entry.string_mut(end)[offset..end].copy_from_slice(value);
-                ctx.shard.modified(ctx.call.db, key);
-                len.max(end)
-            }
-        }
-        None if value.is_empty() => 0,
-        None => {
+    let len = if let Some(mut string) = ctx.shard.change(ctx.call, key, Event::SETRANGE) {
+        let len = StringRef::of(string.value())?.len_bytes();
+        if value.is_empty() {
+            len
+        } else {
             let end = grown_len(offset, value.len(), len_max)?;
-            let mut bytes = vec![0; end];
-            bytes[offset..].copy_from_slice(value);
-            ctx.shard.set(ctx.call, key, NewValue::OwnedRaw(bytes), SetExpire::Clear);
-            end
+            string.string_mut(end)[offset..end].copy_from_slice(value);
+            len.max(end)
         }
+    } else if value.is_empty() {
+        0
+    } else {
+        let end = grown_len(offset, value.len(), len_max)?;
+        let mut bytes = vec![0; end];
+        bytes[offset..].copy_from_slice(value);
+        ctx.shard.set(ctx.call, key, NewValue::OwnedRaw(bytes), SetExpire::Clear, Event::SETRANGE);
+        end
     };
 
     ctx.reply.integer(len as i64);

@@ -7,6 +7,7 @@ use crate::command::table::{Command, Merge, acl, flag};
 use crate::command::typed::{StringRef, encode};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
+use crate::shard::event::Event;
 use crate::types::SetExpire;
 
 /// The unit of a time argument.
@@ -167,7 +168,7 @@ pub(super) const SET: Command = Command::keys("set", -3, set)
 fn set(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     if ctx.args.len() == 3 {
-        ctx.shard.set(ctx.call, key, encode(ctx.arg(2)), SetExpire::Clear);
+        ctx.shard.set(ctx.call, key, encode(ctx.arg(2)), SetExpire::Clear, Event::SET);
         ctx.reply.ok();
         return Ok(());
     }
@@ -198,8 +199,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
             }
         }
     } else {
-        // Also where it does not matter whether there is a key: KEEPTTL must not keep an expiry that has passed.
-        ctx.shard.exists(ctx.call.db, key)
+        options.when != When::Always && ctx.shard.exists(ctx.call.db, key)
     };
     let sets = match options.when {
         When::Always => true,
@@ -208,7 +208,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
     };
 
     if sets {
-        ctx.shard.set(ctx.call, key, encode(value), expire);
+        ctx.shard.set(ctx.call, key, encode(value), expire, Event::SET);
         if ctx.notes_effects() {
             note_effect(ctx, value, options, expire);
         }
@@ -265,7 +265,7 @@ fn setnx(ctx: &mut Ctx<'_>) -> CommandResult {
 
     let sets = !ctx.shard.exists(ctx.call.db, key);
     if sets {
-        ctx.shard.set(ctx.call, key, encode(ctx.arg(2)), SetExpire::Clear);
+        ctx.shard.set(ctx.call, key, encode(ctx.arg(2)), SetExpire::Clear, Event::SET);
     }
 
     ctx.reply.integer(i64::from(sets));
@@ -348,7 +348,7 @@ fn mset(ctx: &mut Ctx<'_>) -> CommandResult {
 fn set_pairs(ctx: &mut Ctx<'_>) {
     let mut keys = ctx.key_run(2);
     while let Some((at, key)) = keys.next(ctx.shard) {
-        ctx.shard.set(ctx.call, key, encode(ctx.arg(at + 1)), SetExpire::Clear);
+        ctx.shard.set(ctx.call, key, encode(ctx.arg(at + 1)), SetExpire::Clear, Event::SET);
     }
 }
 

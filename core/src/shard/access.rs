@@ -1,0 +1,161 @@
+//! What keys store of their last accesses, in 24 bits, for OBJECT and for eviction.
+//!
+//! Under an LFU policy these are, as in Redis, sixteen bits of minutes and eight of a counter. The counter rises by chance,
+//! the less likely the higher it is, so that 255 stands for millions of accesses, and falls with time. Under any other
+//! policy they are the seconds of the last access, and wrap around after 194 days.
+
+use crate::config::{Config, MaxmemoryPolicy};
+use crate::types::ACCESS_MAX;
+
+/// The counter of a new key: it is to survive until its first accesses.
+const LFU_COUNTER_NEW: u32 = 5;
+const LFU_COUNTER_MAX: u32 = 255;
+
+/// The access bits of the present time. See the module's documentation.
+pub struct Access {
+    /// Seconds of unix time in 24 bits.
+    clock: u32,
+    /// Minutes of unix time in 16 bits.
+    minutes: u32,
+    is_lfu: bool,
+    /// lfu-log-factor
+    log_factor: u32,
+    /// lfu-decay-time, in minutes; 0: never.
+    decay_min: u32,
+    random: u64,
+}
+
+impl Access {
+    pub(super) fn new(config: &Config, seed: u64) -> Access {
+        let mut access =
+            Access { clock: 0, minutes: 0, is_lfu: false, log_factor: 0, decay_min: 0, random: seed };
+        access.adopt_config(config);
+        access
+    }
+
+    pub(super) fn adopt_config(&mut self, config: &Config) {
+        self.is_lfu = match config.maxmemory_policy {
+            MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu => true,
+            MaxmemoryPolicy::VolatileLru
+            | MaxmemoryPolicy::AllkeysLru
+            | MaxmemoryPolicy::VolatileRandom
+            | MaxmemoryPolicy::VolatileTtl
+            | MaxmemoryPolicy::AllkeysRandom
+            | MaxmemoryPolicy::Noeviction => false,
+        };
+        self.log_factor = config.lfu_log_factor;
+        self.decay_min = config.lfu_decay_time_min;
+    }
+
+    /// Sets the time. Returns whether it is another second.
+    #[inline]
+    pub(super) fn set_now(&mut self, now_ms: i64) -> bool {
+        let clock = (now_ms / 1000) as u32 & ACCESS_MAX;
+        if clock == self.clock {
+            return false;
+        }
+        self.clock = clock;
+        self.minutes = (now_ms / 60_000) as u32 & 0xFFFF;
+        true
+    }
+
+    /// Seconds of unix time, as a key's last access is stored if no LFU policy is selected.
+    pub fn clock(&self) -> u32 {
+        self.clock
+    }
+
+    /// Whether accesses are counted, and not dated.
+    pub fn is_lfu(&self) -> bool {
+        self.is_lfu
+    }
+
+    /// What a new key stores.
+    pub fn of_new(&self) -> u32 {
+        if self.is_lfu { self.minutes << 8 | LFU_COUNTER_NEW } else { self.clock }
+    }
+
+    /// A key that stores this need not be touched at an access.
+    #[inline]
+    pub(super) fn unchanged(&self) -> u32 {
+        if self.is_lfu { u32::MAX } else { self.clock }
+    }
+
+    /// What a key stores after an access.
+    #[inline]
+    pub(super) fn touched(&mut self, access: u32) -> u32 {
+        if self.is_lfu { self.counted(access) } else { self.clock }
+    }
+
+    #[cold]
+    fn counted(&mut self, access: u32) -> u32 {
+        let counter = self.frequency(access);
+        let above_new = f64::from(counter.saturating_sub(LFU_COUNTER_NEW));
+        let chance = 1.0 / (above_new * f64::from(self.log_factor) + 1.0);
+        let random = (super::splitmix64(&mut self.random) >> 11) as f64 / (1u64 << 53) as f64;
+        let rises = counter < LFU_COUNTER_MAX && random < chance;
+        self.minutes << 8 | (counter + u32::from(rises))
+    }
+
+    /// OBJECT FREQ: a key's counter, less what it has lost since it was touched.
+    pub fn frequency(&self, access: u32) -> u32 {
+        let (touched_min, counter) = (access >> 8, access & 0xFF);
+        // As in Redis, one minute short where the clock has gone round.
+        let elapsed = if self.minutes >= touched_min {
+            self.minutes - touched_min
+        } else {
+            0xFFFF - touched_min + self.minutes
+        };
+        counter.saturating_sub(elapsed.checked_div(self.decay_min).unwrap_or(0))
+    }
+
+    /// OBJECT IDLETIME: seconds since a key was touched.
+    pub fn idle_s(&self, access: u32) -> u32 {
+        // The clock goes round.
+        self.clock.wrapping_sub(access) & ACCESS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lfu(log_factor: u32, decay_min: u32) -> Access {
+        let config = Config {
+            maxmemory_policy: MaxmemoryPolicy::AllkeysLfu,
+            lfu_log_factor: log_factor,
+            lfu_decay_time_min: decay_min,
+            ..Config::default()
+        };
+        let mut access = Access::new(&config, 7);
+        access.set_now(1_700_000_000_000);
+        access
+    }
+
+    #[test]
+    fn a_counter_rises_the_slower_the_higher_it_is() {
+        let mut access = lfu(10, 1);
+        let mut bits = access.of_new();
+        assert_eq!(access.frequency(bits), 5);
+        bits = access.touched(bits);
+        assert_eq!(access.frequency(bits), 6, "up to there each access counts");
+        (0..1000).for_each(|_| bits = access.touched(bits));
+        // Redis' table for a factor of 10 says 18 after a thousand.
+        assert!((14..=24).contains(&access.frequency(bits)), "{}", access.frequency(bits));
+        let mut always = lfu(0, 1);
+        bits = always.of_new();
+        (0..1000).for_each(|_| bits = always.touched(bits));
+        assert_eq!(always.frequency(bits), 255);
+    }
+
+    #[test]
+    fn a_counter_falls_by_one_in_each_decay_time() {
+        let mut access = lfu(10, 2);
+        let bits = access.minutes << 8 | 10;
+        access.set_now(1_700_000_000_000 + 7 * 60_000);
+        assert_eq!(access.frequency(bits), 7);
+        access.set_now(1_700_000_000_000 + 60 * 60_000);
+        assert_eq!(access.frequency(bits), 0);
+        access.decay_min = 0;
+        assert_eq!(access.frequency(bits), 10, "never");
+    }
+}

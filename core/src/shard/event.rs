@@ -1,0 +1,75 @@
+//! What happens to keys, by the names that keyspace notifications have for it.
+//!
+//! An [`Event`] is named at each change of a key, so that whoever observes keys can be told what it was. The classes are
+//! those that `notify-keyspace-events` chooses by a letter.
+
+/// A class of events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventClass {
+    /// Of keys whatever their type.
+    Generic,
+    String,
+    /// A key's time was up.
+    Expired,
+    /// A key was added. Not among those that the letter `A` stands for.
+    New,
+}
+
+impl EventClass {
+    /// Its letter in `notify-keyspace-events`.
+    pub const fn letter(self) -> u8 {
+        match self {
+            EventClass::Generic => b'g',
+            EventClass::String => b'$',
+            EventClass::Expired => b'x',
+            EventClass::New => b'n',
+        }
+    }
+}
+
+#[derive(PartialEq, Eq, Debug)]
+struct Named {
+    name: &'static str,
+    class: EventClass,
+}
+
+/// What has happened to a key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Event(&'static Named);
+
+macro_rules! events {
+    ($($event:ident = $class:ident $name:literal;)*) => {
+        impl Event {
+            $(pub const $event: Event = Event(&Named { name: $name, class: EventClass::$class });)*
+        }
+    };
+}
+
+events! {
+    COPY_TO = Generic "copy_to";
+    DEL = Generic "del";
+    EXPIRE = Generic "expire";
+    MOVE_FROM = Generic "move_from";
+    MOVE_TO = Generic "move_to";
+    PERSIST = Generic "persist";
+    RENAME_FROM = Generic "rename_from";
+    RENAME_TO = Generic "rename_to";
+    APPEND = String "append";
+    INCRBY = String "incrby";
+    INCRBYFLOAT = String "incrbyfloat";
+    SET = String "set";
+    SETRANGE = String "setrange";
+    EXPIRED = Expired "expired";
+    NEW = New "new";
+}
+
+impl Event {
+    /// As it stands in a notification.
+    pub const fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    pub const fn class(self) -> EventClass {
+        self.0.class
+    }
+}

@@ -1,0 +1,108 @@
+//! Which events changes of keys are told as, and how many changes they count as: what `psubscribe __key*__:*` shows under
+//! `notify-keyspace-events KEAn`, and `rdb_changes_since_last_save`, in Redis 7.0.15.
+
+use super::Server;
+use shardis_core::shard::event::Event;
+use std::sync::atomic::Ordering;
+
+/// The events of a command, as `name key`, and how many changes it counted as. They are written down as for keys that are
+/// checked out from another shard.
+fn events(server: &mut Server, words: &str) -> (String, u64) {
+    let changes = server.changes();
+    server.cluster.workers[0].shard.observers.guests_come();
+    server.call(words);
+    let events = server.cluster.workers[0].shard.observers.guests_go();
+    for event in &events {
+        assert_eq!(event.client == 0, event.event == Event::EXPIRED, "{words}: {event:?}");
+    }
+    let told =
+        events.iter().map(|event| format!("{} {}", event.event.name(), String::from_utf8_lossy(&event.key)));
+    (told.collect::<Vec<_>>().join(", "), server.changes() - changes)
+}
+
+#[test]
+fn each_command_leaves_the_events_and_the_changes_that_it_leaves_in_redis() {
+    let mut server = Server::new(1);
+    for (words, expected, changes) in [
+        ("set a 1", "new a, set a", 1),
+        ("set a 2 ex 100", "set a, expire a", 1),
+        ("set a 2 keepttl", "set a", 1),
+        ("setex a 10 x", "set a, expire a", 1),
+        ("psetex a 10000 x", "set a, expire a", 1),
+        ("setnx a 1", "", 0),
+        ("setnx b 1", "new b, set b", 1),
+        ("getset a q", "set a", 1),
+        ("mset a 1 b 2", "set a, set b", 2),
+        ("msetnx a 1 c 2", "", 0),
+        ("msetnx d 1 e 2", "new d, set d, new e, set e", 2),
+        ("append a x", "append a", 1),
+        ("append z x", "new z, append z", 1),
+        ("setrange a 1 q", "setrange a", 1),
+        ("setrange y 2 q", "new y, setrange y", 1),
+        ("incr n", "new n, incrby n", 1),
+        ("incrby n 4", "incrby n", 1),
+        ("decr n", "incrby n", 1),
+        ("incrbyfloat n 1.5", "incrbyfloat n", 1),
+        ("incr n", "", 0),
+        ("getdel n", "del n", 1),
+        ("set a 1 get", "set a", 1),
+        ("set a 1 nx", "", 0),
+        ("expire a 10", "expire a", 1),
+        ("getex a persist", "persist a", 1),
+        ("getex a", "", 0),
+        ("getex a ex 10", "expire a", 1),
+        ("persist a", "persist a", 1),
+        ("persist a", "", 0),
+        ("getex a pxat 1", "del a", 1),
+        ("pexpireat b 1", "del b", 1),
+        ("set a 1", "new a, set a", 1),
+        ("rename a b", "new b, rename_from a, rename_to b", 1),
+        ("rename b b", "", 0),
+        ("set c 1", "new c, set c", 1),
+        ("rename b c", "new c, rename_from b, rename_to c", 1),
+        ("renamenx c f", "new f, rename_from c, rename_to f", 1),
+        ("copy f g", "new g, copy_to g", 1),
+        ("copy f g replace", "new g, copy_to g", 1),
+        ("move f 1", "new f, move_from f, move_to f", 1),
+        ("del g none", "del g", 1),
+        ("unlink g", "", 0),
+        ("swapdb 0 1", "", 1),
+        ("swapdb 0 0", "", 1),
+        ("flushdb", "", 1),
+    ] {
+        assert_eq!(events(&mut server, words), (expected.into(), changes), "{words}");
+    }
+}
+
+#[test]
+fn whoever_overwrites_a_key_whose_time_is_up_meets_its_expiry() {
+    for (words, expected, changes) in [
+        ("set a 2", "expired a, new a, set a", 1),
+        ("set a 2 keepttl", "expired a, new a, set a", 1),
+        ("setex a 100 2", "expired a, new a, set a, expire a", 1),
+        ("setnx a 2", "expired a, new a, set a", 1),
+        ("getset a 2", "expired a, new a, set a", 1),
+        ("mset a 2 b 3", "expired a, new a, set a, set b", 2),
+        ("msetnx a 2", "expired a, new a, set a", 1),
+        ("rename b a", "expired a, new a, rename_from b, rename_to a", 1),
+        ("renamenx b a", "expired a, new a, rename_from b, rename_to a", 1),
+        ("copy b a replace", "expired a, new a, copy_to a", 1),
+        ("append a z", "expired a, new a, append a", 1),
+        ("incr a", "expired a, new a, incrby a", 1),
+        ("del a", "expired a", 0),
+        ("persist a", "expired a", 0),
+    ] {
+        let mut server = Server::new(1);
+        server.cluster.workers[0].globals.active_expire.store(false, Ordering::Relaxed);
+        server.expect(&[("set a 1 px 10", "+OK"), ("set b 1", "+OK")]);
+        server.wait_ms(11);
+        assert_eq!(events(&mut server, words), (expected.into(), changes), "{words}");
+        assert_eq!(server.sum(|stats| stats.expired_keys.get()), 1, "{words}");
+    }
+}
+
+#[test]
+fn classes_are_those_of_the_letters_in_notify_keyspace_events() {
+    let letters = [Event::DEL, Event::SET, Event::EXPIRED, Event::NEW].map(|event| event.class().letter());
+    assert_eq!(&letters, b"g$xn");
+}

@@ -70,7 +70,8 @@ impl Events for BellOnly {
     fn received(&mut self, _: ConnId, _: &[u8]) {}
     fn filled(&mut self, _: ConnId, _: Vec<u8>) {}
     fn sent(&mut self, _: ConnId, _: Vec<u8>) {}
-    fn closed(&mut self, _: ConnId, _: CloseReason) {}
+    fn input_ended(&mut self, _: ConnId, _: CloseReason) {}
+    fn send_failed(&mut self, _: ConnId, _: i32) {}
     fn bell(&mut self) {}
 }
 

@@ -11,12 +11,15 @@
 //! Life of a connection:
 //!
 //! ```text
-//! add --> received* / filled / sent* ... --> closed --> close      the peer went first
-//! add --> received* / filled / sent* ... ------------> close      the worker went first
+//! add --> received* / filled / sent* ... --> input_ended --> sent* ... --> close      the peer went first
+//! add --> received* / filled / sent* ... ------------------------------> close      the worker went first
 //! ```
 //!
-//! After `closed` no further event comes, but the name stays taken until the worker calls `close`: so a worker frees
-//! its own half of a connection in exactly one place.
+//! The two directions of a connection end apart. `input_ended` comes behind everything that was received, and a peer that
+//! has only shut down its write side still reads: what is sent goes on to reach it. `send_failed` says that nothing that is
+//! sent reaches it any more; what it sent before is still received, up to `input_ended`, which is then near. Behind both
+//! of them no further event comes. The name stays taken until the worker calls `close`: so a worker frees its own half
+//! of a connection in exactly one place.
 
 use std::fmt;
 use std::io;
@@ -66,12 +69,12 @@ pub enum PeerAddr {
     Unix,
 }
 
-/// Why a connection ended without the worker asking for it.
+/// Why nothing more is received from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer closed its sending side, and everything it sent before has been delivered.
+    /// The peer closed its sending side. It may still read.
     Eof,
-    /// A receive or a send failed with this errno (ECONNRESET, EPIPE, ETIMEDOUT, ...).
+    /// A receive failed with this errno (ECONNRESET, ETIMEDOUT, ...): nothing can be sent either.
     Errno(i32),
 }
 
@@ -112,9 +115,13 @@ pub trait Events {
     /// reuse.
     fn sent(&mut self, conn: ConnId, buf: Vec<u8>);
 
-    /// The connection ended. No further event names it; the worker calls [`Driver::close`] after the turn. Buffers of
-    /// a send or fill under way are dropped.
-    fn closed(&mut self, conn: ConnId, reason: CloseReason);
+    /// Nothing more comes from the peer: all that it sent before has been delivered. The buffer of a fill under way is
+    /// dropped. After [`CloseReason::Eof`] sends go on; after an errno they are over, too, without a `send_failed`.
+    fn input_ended(&mut self, conn: ConnId, reason: CloseReason);
+
+    /// A send failed with this errno (EPIPE, ECONNRESET, ...), or would: the peer is gone. The buffer of a send under way
+    /// is dropped, and further sends do nothing. Comes at most once.
+    fn send_failed(&mut self, conn: ConnId, errno: i32);
 
     /// Somebody rang this driver's bell, once or more often, since the last such event.
     fn bell(&mut self);
@@ -142,7 +149,8 @@ pub trait Driver {
     fn recv_exact(&mut self, conn: ConnId, buf: Vec<u8>, want: usize);
 
     /// Stops `received` events for the connection, and after a bounded amount of bytes the receiving itself, so that
-    /// the peer feels it. A peer's end is reported behind the bytes that came before it, so it may wait for `resume`.
+    /// the peer feels it. The end of the input is reported behind the bytes that came before it, so it may wait for
+    /// `resume`.
     fn pause(&mut self, conn: ConnId);
 
     /// Takes receiving up again where it was, losing nothing.
@@ -244,6 +252,12 @@ impl Token {
     pub(super) fn name(self) -> SlotName {
         SlotName { index: (self.0 >> 32) as u32 & 0x0fff_ffff, generation: self.0 as u32 }
     }
+}
+
+/// Ends both directions of a socket: a receive still finds what has arrived, and then the end.
+pub(super) fn shut_down(socket: &OwnedFd) {
+    // SAFETY: shutdown takes no pointers. It fails where there is nothing left to end.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
 /// The shorter of two waits, of which each may be without limit.

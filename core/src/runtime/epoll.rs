@@ -10,7 +10,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use super::accept::Listeners;
-use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, shorter};
+use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, shorter, shut_down};
 use super::slots::{SlotName, Slots};
 
 const KIND_CONN: u8 = 1;
@@ -38,20 +38,29 @@ struct Conn {
     interest: u32,
     sending: bool,
     paused: bool,
-    /// `closed` was reported; nothing more is.
-    ended: bool,
-    /// Found by a write, which happens outside of a turn; reported in the next.
+    /// It is in the epoll set.
+    watched: bool,
+    /// `input_ended` was reported.
+    input_ended: bool,
+    /// `send_failed` was reported, or nobody needs to be told.
+    send_failed: bool,
+    /// The end of the input, not reported before `held` is.
     end: Option<CloseReason>,
+    /// Found by a write, which happens outside of a turn; reported in the next.
+    send_errno: Option<i32>,
     out: Vec<u8>,
     out_done: usize,
     fill: Option<Box<Fill>>,
+    /// What a peer that is gone had sent while the connection was paused.
+    held: Vec<u8>,
 }
 
 pub struct EpollDriver {
     epoll: OwnedFd,
     conns: Slots<Conn>,
     listeners: Listeners,
-    /// Connections whose send was completed or failed at once, to be reported in the next turn.
+    /// Connections with something to report that no readiness will report: a send that was completed or failed at once,
+    /// held bytes after a resume.
     ready: Vec<SlotName>,
     read_buf: Box<[u8]>,
     reports: Box<[libc::epoll_event]>,
@@ -118,48 +127,89 @@ impl EpollDriver {
 
     fn set_interest(&mut self, name: SlotName, interest: u32) {
         let Some(conn) = self.conns.get_mut(name) else { return };
-        if mem::replace(&mut conn.interest, interest) == interest {
+        if mem::replace(&mut conn.interest, interest) == interest || !conn.watched {
             return;
         }
         let fd = conn.fd.as_raw_fd();
         if let Err(error) = self.control(libc::EPOLL_CTL_MOD, fd, interest, Token::new(KIND_CONN, name)) {
             // Out of kernel memory: a connection that is not watched would hang, so it ends.
-            self.end_next_turn(name, CloseReason::Errno(error.raw_os_error().unwrap_or(libc::ENOMEM)));
+            self.end_unwatched(name, &error);
         }
     }
 
-    fn end_next_turn(&mut self, name: SlotName, reason: CloseReason) {
+    fn end_unwatched(&mut self, name: SlotName, error: &io::Error) {
         if let Some(conn) = self.conns.get_mut(name) {
-            conn.end.get_or_insert(reason);
+            let errno = error.raw_os_error().unwrap_or(libc::ENOMEM);
+            conn.end.get_or_insert(CloseReason::Errno(errno));
             self.ready.push(name);
+        }
+    }
+
+    /// A connection of which both directions are over would report itself without end.
+    fn unwatch(&mut self, name: SlotName) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if mem::replace(&mut conn.watched, false) {
+            let fd = conn.fd.as_raw_fd();
+            // Of what is not in the set any more there is nothing to take out.
+            let _ = self.control(libc::EPOLL_CTL_DEL, fd, 0, Token::new(KIND_CONN, name));
         }
     }
 
     fn dispatch_ready<E: Events>(&mut self, events: &mut E) {
         for name in mem::take(&mut self.ready) {
             let Some(conn) = self.conns.get_mut(name) else { continue };
-            if conn.ended {
-                continue;
-            }
-            if let Some(reason) = conn.end.take() {
-                self.report_end(name, reason, events);
+            if let Some(errno) = conn.send_errno.take() {
+                self.report_send_failed(name, errno, events);
             } else if conn.sending && conn.out_done == conn.out.len() {
                 self.report_sent(name, events);
-            } else if conn.fill.as_ref().is_some_and(|fill| fill.buf.len() == fill.end) {
+            }
+            let Some(conn) = self.conns.get_mut(name) else { continue };
+            if conn.fill.as_ref().is_some_and(|fill| fill.buf.len() == fill.end) {
                 self.report_filled(name, events);
+            }
+            let Some(conn) = self.conns.get_mut(name) else { continue };
+            if !conn.paused && !conn.held.is_empty() {
+                self.event_count += 1;
+                events.received(ConnId(name), &mem::take(&mut conn.held));
+            }
+            if let Some(reason) = conn.end.take_if(|_| conn.held.is_empty()) {
+                self.report_end(name, reason, events);
             }
         }
     }
 
+    /// Nothing more comes, and all that came before has been reported.
     fn report_end<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
         let Some(conn) = self.conns.get_mut(name) else { return };
-        if !mem::replace(&mut conn.ended, true) {
-            conn.sending = false;
-            conn.out = Vec::new();
-            conn.out_done = 0;
-            conn.fill = None;
+        if mem::replace(&mut conn.input_ended, true) {
+            return;
+        }
+        conn.fill = None;
+        let interest = conn.interest & !(libc::EPOLLIN as u32);
+        if reason != CloseReason::Eof {
+            conn.fail_sends();
+        }
+        self.event_count += 1;
+        events.input_ended(ConnId(name), reason);
+        match reason {
+            CloseReason::Eof => self.set_interest(name, interest),
+            CloseReason::Errno(_) => self.unwatch(name),
+        }
+    }
+
+    fn report_send_failed<E: Events>(&mut self, name: SlotName, errno: i32, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        if conn.fail_sends() {
+            // Whatever the error was, this ends the receiving behind what has come so far.
+            shut_down(&conn.fd);
+            let interest = conn.interest & !(libc::EPOLLOUT as u32);
+            let is_over = conn.input_ended;
             self.event_count += 1;
-            events.closed(ConnId(name), reason);
+            events.send_failed(ConnId(name), errno);
+            self.set_interest(name, interest);
+            if is_over {
+                self.unwatch(name);
+            }
         }
     }
 
@@ -185,13 +235,21 @@ impl EpollDriver {
             self.on_writable(name, events);
         }
         let Some(conn) = self.conns.get(name) else { return };
-        if conn.ended || report & !(libc::EPOLLOUT as u32) == 0 {
+        if report & !(libc::EPOLLOUT as u32) == 0 {
             return;
         }
-        if conn.fill.is_some() {
+        let is_gone = report & (libc::EPOLLERR | libc::EPOLLHUP) as u32 != 0;
+        if conn.input_ended || conn.end.is_some() {
+            if is_gone {
+                self.report_send_failed(name, libc::EPIPE, events);
+                self.unwatch(name);
+            }
+        } else if conn.fill.is_some() {
             self.on_fillable(name, events);
+        } else if conn.paused && is_gone {
+            self.take_last_words(name, events);
         } else if conn.paused {
-            self.on_readable_while_paused(name, report, events);
+            self.on_readable_while_paused(name, events);
         } else {
             self.on_readable(name, events);
         }
@@ -203,8 +261,7 @@ impl EpollDriver {
             return;
         }
         match conn.write() {
-            Some(CloseReason::Eof) => unreachable!("a write does not end"),
-            Some(reason) => self.report_end(name, reason, events),
+            Some(errno) => self.report_send_failed(name, errno, events),
             None if conn.out_done == conn.out.len() => {
                 let interest = conn.interest & !(libc::EPOLLOUT as u32);
                 self.set_interest(name, interest);
@@ -255,7 +312,7 @@ impl EpollDriver {
     }
 
     /// Bytes stay in the socket; only an end with nothing before it is reported.
-    fn on_readable_while_paused<E: Events>(&mut self, name: SlotName, report: u32, events: &mut E) {
+    fn on_readable_while_paused<E: Events>(&mut self, name: SlotName, events: &mut E) {
         let Some(conn) = self.conns.get_mut(name) else { return };
         let mut byte = 0u8;
         // SAFETY: recv writes at most one byte, the local above.
@@ -264,15 +321,36 @@ impl EpollDriver {
             Moved::Eof => self.report_end(name, CloseReason::Eof, events),
             Moved::Failed(errno) => self.report_end(name, CloseReason::Errno(errno), events),
             Moved::NotNow => {}
-            Moved::Bytes(_) if report & (libc::EPOLLERR | libc::EPOLLHUP) as u32 != 0 => {
-                // A broken connection reports itself whatever is watched: leaving it would spin.
-                self.report_end(name, CloseReason::Errno(libc::ECONNRESET), events);
-            }
             Moved::Bytes(_) => {
                 let interest = conn.interest & !(libc::EPOLLIN as u32);
                 self.set_interest(name, interest);
             }
         }
+    }
+
+    /// The peer of a paused connection is gone, which reports itself whatever is watched: leaving it would spin. It has
+    /// sent no more than the socket holds: that is kept until the pause is over, and its end behind it.
+    fn take_last_words<E: Events>(&mut self, name: SlotName, events: &mut E) {
+        let Some(conn) = self.conns.get_mut(name) else { return };
+        let reason = loop {
+            // SAFETY: recv writes at most the buffer's length into it.
+            let received = unsafe {
+                libc::recv(conn.fd.as_raw_fd(), self.read_buf.as_mut_ptr().cast(), self.read_buf.len(), 0)
+            };
+            match Moved::of(received) {
+                Moved::Bytes(len) => conn.held.extend_from_slice(&self.read_buf[..len]),
+                Moved::Eof => break CloseReason::Eof,
+                Moved::NotNow => break CloseReason::Errno(libc::ECONNRESET),
+                Moved::Failed(errno) => break CloseReason::Errno(errno),
+            }
+        };
+        if conn.held.is_empty() {
+            self.report_end(name, reason, events);
+        } else {
+            conn.end = Some(reason);
+        }
+        self.report_send_failed(name, libc::EPIPE, events);
+        self.unwatch(name);
     }
 
     fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
@@ -299,8 +377,16 @@ impl EpollDriver {
 }
 
 impl Conn {
-    /// Writes what the socket takes. Returns why the connection ended, if it did.
-    fn write(&mut self) -> Option<CloseReason> {
+    /// Drops what was to be sent. Returns whether sends had not failed before.
+    fn fail_sends(&mut self) -> bool {
+        self.sending = false;
+        self.out = Vec::new();
+        self.out_done = 0;
+        !mem::replace(&mut self.send_failed, true)
+    }
+
+    /// Writes what the socket takes. Returns the errno if that fails.
+    fn write(&mut self) -> Option<i32> {
         while self.out_done < self.out.len() {
             let rest = &self.out[self.out_done..];
             // SAFETY: send reads at most the slice's length.
@@ -310,7 +396,7 @@ impl Conn {
             match Moved::of(sent) {
                 Moved::Bytes(len) => self.out_done += len,
                 Moved::NotNow | Moved::Eof => return None,
-                Moved::Failed(errno) => return Some(CloseReason::Errno(errno)),
+                Moved::Failed(errno) => return Some(errno),
             }
         }
         None
@@ -342,14 +428,18 @@ impl Driver for EpollDriver {
             interest,
             sending: false,
             paused: false,
-            ended: false,
+            watched: true,
+            input_ended: false,
+            send_failed: false,
             end: None,
+            send_errno: None,
             out: Vec::new(),
             out_done: 0,
             fill: None,
+            held: Vec::new(),
         });
         if let Err(error) = self.control(libc::EPOLL_CTL_ADD, raw_fd, interest, Token::new(KIND_CONN, name)) {
-            self.end_next_turn(name, CloseReason::Errno(error.raw_os_error().unwrap_or(libc::ENOMEM)));
+            self.end_unwatched(name, &error);
         }
         ConnId(name)
     }
@@ -357,15 +447,16 @@ impl Driver for EpollDriver {
     fn send(&mut self, conn: ConnId, buf: Vec<u8>) {
         assert!(!buf.is_empty(), "nothing to send");
         let Some(entry) = self.conns.get_mut(conn.0) else { return };
-        if entry.ended || entry.end.is_some() {
+        if entry.send_failed || entry.send_errno.is_some() {
             return;
         }
         assert!(!entry.sending, "a send is under way already");
         entry.sending = true;
         entry.out = buf;
         entry.out_done = 0;
-        if let Some(reason) = entry.write() {
-            self.end_next_turn(conn.0, reason);
+        if let Some(errno) = entry.write() {
+            entry.send_errno = Some(errno);
+            self.ready.push(conn.0);
         } else if entry.out_done == entry.out.len() {
             self.ready.push(conn.0);
         } else {
@@ -376,16 +467,18 @@ impl Driver for EpollDriver {
 
     fn recv_exact(&mut self, conn: ConnId, mut buf: Vec<u8>, want: usize) {
         let Some(entry) = self.conns.get_mut(conn.0) else { return };
-        if entry.ended {
+        if entry.input_ended {
             return;
         }
         assert!(entry.fill.is_none(), "a fill is under way already");
         let begin = buf.len();
         buf.reserve_exact(want);
-        entry.fill = Some(Box::new(Fill { buf, begin, end: begin + want }));
-        if want == 0 {
+        let held_len = entry.held.len().min(want);
+        buf.extend(entry.held.drain(..held_len));
+        if held_len == want || entry.end.is_some() {
             self.ready.push(conn.0);
         }
+        entry.fill = Some(Box::new(Fill { buf, begin, end: begin + want }));
         let interest = entry.interest | libc::EPOLLIN as u32;
         self.set_interest(conn.0, interest);
     }
@@ -400,8 +493,12 @@ impl Driver for EpollDriver {
     fn resume(&mut self, conn: ConnId) {
         let Some(entry) = self.conns.get_mut(conn.0) else { return };
         entry.paused = false;
-        let interest = entry.interest | libc::EPOLLIN as u32;
-        self.set_interest(conn.0, interest);
+        if entry.end.is_some() {
+            self.ready.push(conn.0);
+        } else if !entry.input_ended {
+            let interest = entry.interest | libc::EPOLLIN as u32;
+            self.set_interest(conn.0, interest);
+        }
     }
 
     fn close(&mut self, conn: ConnId) {

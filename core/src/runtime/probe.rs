@@ -122,8 +122,11 @@ impl Events for Seen {
     fn sent(&mut self, _: ConnId, _: Vec<u8>) {
         self.sent += 1;
     }
-    fn closed(&mut self, _: ConnId, reason: CloseReason) {
+    fn input_ended(&mut self, _: ConnId, reason: CloseReason) {
         self.failed = Some(reason);
+    }
+    fn send_failed(&mut self, _: ConnId, errno: i32) {
+        self.failed = Some(CloseReason::Errno(errno));
     }
     fn bell(&mut self) {}
 }

@@ -222,7 +222,13 @@ mod tests {
             fn received(&mut self, _: crate::runtime::driver::ConnId, _: &[u8]) {}
             fn filled(&mut self, _: crate::runtime::driver::ConnId, _: Vec<u8>) {}
             fn sent(&mut self, _: crate::runtime::driver::ConnId, _: Vec<u8>) {}
-            fn closed(&mut self, _: crate::runtime::driver::ConnId, _: crate::runtime::driver::CloseReason) {}
+            fn input_ended(
+                &mut self,
+                _: crate::runtime::driver::ConnId,
+                _: crate::runtime::driver::CloseReason,
+            ) {
+            }
+            fn send_failed(&mut self, _: crate::runtime::driver::ConnId, _: i32) {}
             fn bell(&mut self) {}
         }
         for backend in backends() {

@@ -173,7 +173,11 @@ impl Worker {
         self.blocked.waiting_count += 1;
         self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, token.conn)));
         let connection = self.connections[token.conn as usize].as_deref_mut();
-        connection.expect("a client that leaves is forgotten").hold = Some(Hold::Blocked);
+        let connection = connection.expect("a client that leaves is forgotten");
+        connection.hold = Some(Hold::Blocked);
+        if connection.peer.has_ended() || connection.receiving_paused {
+            self.runnable.push(token.conn);
+        }
     }
 
     /// Runs a command over guests. A blocking one may leave waits for the guests' owners; what it was offered is looked
@@ -307,6 +311,9 @@ impl Worker {
             }
             // It may have been passed meanwhile, and the clock put back.
             self.blocked.deadlines.insert((deadline_ms, token.conn));
+        }
+        if self.connections[token.conn as usize].as_deref().is_some_and(|c| c.peer.has_ended()) {
+            self.runnable.push(token.conn);
         }
         let wait = WaitId { home, token };
         for shard in turned_away {

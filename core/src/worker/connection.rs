@@ -55,6 +55,21 @@ const RECEIVE_SHARE_BYTES: usize = 16 << 10;
 /// A connection counts as active for so long after its last request.
 pub(super) const ACTIVE_MS: i64 = 2000;
 
+/// How far the other side has ended a connection.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct Peer {
+    /// It sends nothing any more; all that it has sent is here.
+    pub(super) has_ended_input: bool,
+    /// It takes nothing any more.
+    pub(super) is_deaf: bool,
+}
+
+impl Peer {
+    pub(super) fn has_ended(self) -> bool {
+        self.has_ended_input || self.is_deaf
+    }
+}
+
 pub struct Connection {
     pub(super) conn: ConnId,
     pub client: Client,
@@ -88,6 +103,7 @@ pub struct Connection {
     pub(super) fill_to_bytes: usize,
     /// Receiving is suspended because requests pile up while they are held.
     pub(super) receiving_paused: bool,
+    pub(super) peer: Peer,
     /// Close when everything has been sent.
     pub(super) close_after_reply: bool,
     /// In the worker's list of connections with something to send.
@@ -122,6 +138,7 @@ impl Connection {
             hold: None,
             fill_to_bytes: 0,
             receiving_paused: false,
+            peer: Peer::default(),
             close_after_reply: false,
             is_dirty: false,
             is_gathered: false,
@@ -202,6 +219,13 @@ impl Connection {
             + self.ready.capacity()
             + self.pending.capacity() * std::mem::size_of::<Slot>()
             + self.client.queued().map_or(0, |queued| queued.memory_bytes)
+    }
+
+    /// The peer takes nothing any more: neither what is ready nor what will be.
+    pub(super) fn drop_output(&mut self) {
+        self.peer.is_deaf = true;
+        self.out = Vec::new();
+        self.sending_bytes = 0;
     }
 
     /// Reserves the next place in the reply order.

@@ -89,19 +89,39 @@ impl Events for Worker {
         self.give_buffer(buf);
     }
 
-    fn closed(&mut self, conn: ConnId, reason: CloseReason) {
+    fn input_ended(&mut self, conn: ConnId, reason: CloseReason) {
         self.begin_turn();
         if !self.is_current(conn) {
             return;
         }
         let at = conn.index();
-        if let Some(connection) = self.connections[at].as_deref() {
-            crate::runtime::log::verbose(format_args!(
-                "{reason} id={} addr={}",
-                connection.client.id, connection.client.addr
-            ));
+        let connection = self.connections[at].as_deref_mut().expect("it is current");
+        crate::runtime::log::verbose(format_args!(
+            "{reason} id={} addr={}",
+            connection.client.id, connection.client.addr
+        ));
+        connection.peer.has_ended_input = true;
+        if reason != CloseReason::Eof {
+            connection.drop_output();
         }
-        self.close_now(at);
+        self.end_of_peer(at);
+    }
+
+    fn send_failed(&mut self, conn: ConnId, errno: i32) {
+        self.begin_turn();
+        if !self.is_current(conn) {
+            return;
+        }
+        let at = conn.index();
+        let connection = self.connections[at].as_deref_mut().expect("it is current");
+        crate::runtime::log::verbose(format_args!(
+            "Error writing to client: {} id={} addr={}",
+            io::Error::from_raw_os_error(errno),
+            connection.client.id,
+            connection.client.addr
+        ));
+        connection.drop_output();
+        self.end_of_peer(at);
     }
 
     fn bell(&mut self) {}
@@ -162,6 +182,44 @@ impl Worker {
         }
     }
 
+    /// A connection's peer sends no more, or takes no more. What it had sent before runs to its end, as Redis has run it by
+    /// the time it learns of that, and its replies are sent as long as the peer takes them.
+    fn end_of_peer(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.client.is_replica() || connection.close_after_reply && connection.peer.is_deaf {
+            self.close_now(at);
+            return;
+        }
+        if connection.hold == Some(Hold::Filling) {
+            // Either all of the big argument is here, or it never will be.
+            connection.hold = None;
+        }
+        self.runnable.push(at as u32);
+    }
+
+    /// Goes on with the end of a connection whose peer has ended it, if nothing that it sent is held any more.
+    pub(super) fn end_if_done(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref() else { return };
+        if !connection.peer.has_ended() {
+            return;
+        }
+        let is_deaf = connection.peer.is_deaf;
+        match connection.hold {
+            // Who waits for a key and has left takes nothing, unless it is being served already.
+            Some(Hold::Blocked) => match self.wait_of(at) {
+                Some((_, true)) => {}
+                Some((wait, false)) if !is_deaf => {
+                    self.close_after_reply(at);
+                    self.fulfil(wait.token, b"");
+                }
+                Some((_, false)) | None => self.close_now(at),
+            },
+            None if connection.peer.has_ended_input && is_deaf => self.close_now(at),
+            None if connection.peer.has_ended_input => self.close_after_reply(at),
+            _ => {}
+        }
+    }
+
     /// Ends a connection when all its replies have been sent.
     pub fn close_after_reply(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
@@ -184,6 +242,13 @@ impl Worker {
             }
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             connection.is_dirty = false;
+            if connection.peer.is_deaf {
+                connection.out.clear();
+                if connection.close_after_reply && connection.pending.is_empty() {
+                    self.close_now(at);
+                }
+                continue;
+            }
             // Replies from other shards are on their way: one send for all of them, if they come soon. A send costs more
             // than all else that is done for a short pipeline.
             if !connection.pending.is_empty()
@@ -225,6 +290,11 @@ impl Worker {
         let limits = &self.shard.config.client_output_buffer_limit;
         let now_ms = self.shard.now_ms;
         let Some(connection) = self.connections[at].as_deref_mut() else { return true };
+        if connection.peer.is_deaf {
+            // What it had sent runs all the same.
+            connection.out.clear();
+            return false;
+        }
         let mut limit = limits.normal;
         if connection.client.is_replica() {
             limit = BufferLimit { hard_bytes: pile_bytes_max(&self.shard.config), ..limits.replica };

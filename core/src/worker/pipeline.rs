@@ -254,7 +254,8 @@ impl Worker {
             self.close_now(at);
             return;
         }
-        let holds_back = connection.hold.is_some_and(|hold| hold != Hold::Filling);
+        // As Redis does, so that the end of a client that waits for a key is seen behind all that it has sent.
+        let holds_back = connection.hold.is_some_and(|hold| !matches!(hold, Hold::Filling | Hold::Blocked));
         if holds_back && connection.query.len() > HELD_QUERY_BYTES_MAX && !connection.receiving_paused {
             connection.receiving_paused = true;
             self.requests.push(IoRequest::Pause(connection.conn));
@@ -483,7 +484,7 @@ impl Worker {
         let limit = self.shard.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let arrived = buf.len() - done;
-        if (arrived + missing) as u64 > limit {
+        if (arrived + missing) as u64 > limit || connection.peer.has_ended_input {
             return;
         }
         connection.hold = Some(Hold::Filling);
@@ -734,15 +735,17 @@ impl Worker {
             let Some(at) = self.runnable.pop() else { return };
             let at = at as usize;
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-            if connection.hold.is_some() {
-                continue;
-            }
-            if !connection.query.is_empty() {
+            if connection.hold.is_none() && !connection.query.is_empty() {
                 self.process_query(at);
                 self.after_input(at);
             }
+            self.end_if_done(at);
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-            if connection.receiving_paused && connection.query.len() <= HELD_QUERY_BYTES_MAX {
+            let may_receive = match connection.hold {
+                None => connection.query.len() <= HELD_QUERY_BYTES_MAX,
+                Some(hold) => hold == Hold::Blocked,
+            };
+            if connection.receiving_paused && may_receive {
                 connection.receiving_paused = false;
                 self.requests.push(IoRequest::Resume(connection.conn));
             }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::command::admission::PauseKind;
 use crate::config::Config;
-use crate::runtime::driver::{CloseReason, Events};
+use crate::runtime::driver::Events;
 use crate::session::FAMILIES;
 use crate::worker::GlobalsInit;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -59,7 +59,7 @@ pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
 
 /// One that left its place to another was counted again with that one.
 #[test]
-fn a_client_that_is_paused_and_leaves_is_not_counted_as_blocked_any_more() {
+fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
     let (mut worker, _) = worker_alone();
     worker.globals.set_pause(1_000_000, PauseKind::All, 0);
     let conns = [ConnId::new(0, 0), ConnId::new(0, 1)];
@@ -71,7 +71,7 @@ fn a_client_that_is_paused_and_leaves_is_not_counted_as_blocked_any_more() {
         worker.end_turn();
         assert_eq!(worker.shard.stats.blocked_clients.get(), 1);
         if n == 0 {
-            worker.closed(conn, CloseReason::Eof);
+            worker.close_now(conn.index());
             worker.end_turn();
             assert_eq!(worker.shard.stats.blocked_clients.get(), 0);
             worker.requests.clear();

@@ -220,6 +220,65 @@ fn a_client_that_leaves_is_passed_over() {
     });
 }
 
+/// As Redis: it has executed what came before the end, and frees a client that waits then, with all that stands behind.
+#[test]
+fn a_client_that_ends_its_input_waits_for_nothing() {
+    on_one_and_three_shards(|server| {
+        for words in ["btake a 0", "btake a b c 0", "bmove a c 0"] {
+            for first_the_wait in [false, true] {
+                let leaving = server.connect(1);
+                server.cluster.send(leaving, format!("SET k 1\r\n{words}\r\nSET l 1\r\n").as_bytes());
+                if first_the_wait {
+                    server.cluster.settle();
+                }
+                server.cluster.end_input(leaving);
+                server.cluster.settle();
+                assert_eq!(server.received(leaving), "+OK\r\n");
+                assert!(!server.cluster.is_open(leaving), "{words}");
+                server.expect(&[("tpush a x", ":1"), ("exists a", ":1"), ("del a k l", ":2")]);
+                server.expect_rest();
+            }
+        }
+    });
+}
+
+/// What it does not have to wait for it gets, and what stands behind runs.
+#[test]
+fn a_client_that_ends_its_input_behind_a_served_command_gets_its_replies() {
+    on_one_and_three_shards(|server| {
+        for words in ["BTAKE a 0", "BTAKE b a c 0"] {
+            server.expect(&[("tpush a x", ":1")]);
+            let leaving = server.connect(1);
+            server.cluster.send(leaving, format!("{words}\r\nMSET a2 1 b2 2 c2 3\r\nSET l 1\r\n").as_bytes());
+            server.cluster.end_input(leaving);
+            server.cluster.settle();
+            assert_eq!(server.received(leaving), taken("a", "x") + "+OK\r\n+OK\r\n");
+            assert!(!server.cluster.is_open(leaving), "{words}");
+            server.expect(&[("del l a2 b2 c2", ":4")]);
+            server.expect_rest();
+        }
+    });
+}
+
+/// Redis would drop them, for it has not executed them yet: here they are what came before the end.
+#[test]
+fn a_client_that_ends_its_input_while_it_is_paused_is_answered_behind_the_pause() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("client pause 100 write", "+OK")]);
+        let leaving = server.connect(1);
+        server.cluster.send(leaving, b"GET k\r\nSET k 1\r\nMSET a 1 b 2 c 3\r\nSET l 1\r\n");
+        server.cluster.end_input(leaving);
+        server.cluster.settle();
+        assert_eq!(server.received(leaving), "$-1\r\n");
+        server.expect(&[("get k", "$-1")]);
+        server.wait_out_ms(101);
+        assert_eq!(server.received(leaving), "+OK\r\n+OK\r\n+OK\r\n");
+        assert!(!server.cluster.is_open(leaving));
+        server.expect(&[("del k l a b c", ":5")]);
+        server.expect_rest();
+    });
+}
+
 #[test]
 fn client_unblock_ends_a_wait_as_its_time_would_or_with_an_error() {
     on_one_and_three_shards(|server| {

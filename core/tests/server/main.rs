@@ -2,6 +2,7 @@
 
 mod admin;
 mod crowds;
+mod ends;
 mod faults;
 mod harness;
 mod process;

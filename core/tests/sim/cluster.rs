@@ -192,7 +192,23 @@ impl Cluster {
         }
         peer.unsent.clear();
         let (shard, conn) = (peer.shard, peer.conn);
-        self.turn(shard, |worker| worker.closed(conn, CloseReason::Eof));
+        self.turn(shard, |worker| {
+            worker.send_failed(conn, libc::EPIPE);
+            worker.input_ended(conn, CloseReason::Eof);
+        });
+    }
+
+    /// What the client has sent arrives at once, and it is known that there will be no more. It still reads.
+    pub fn end_input(&mut self, client: usize) {
+        let peer = &mut self.peers[client];
+        let bytes: Vec<u8> = std::mem::take(&mut peer.unsent).into_iter().flatten().collect();
+        let (shard, conn) = (peer.shard, peer.conn);
+        self.turn(shard, |worker| {
+            if !bytes.is_empty() {
+                worker.received(conn, &bytes);
+            }
+            worker.input_ended(conn, CloseReason::Eof);
+        });
     }
 
     pub fn now_ms(&self) -> i64 {

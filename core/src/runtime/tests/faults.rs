@@ -6,6 +6,8 @@ use std::collections::HashSet;
 through_every_driver! {
     a_peer_that_leaves_at_once
     a_peer_that_leaves_after_its_last_words
+    a_peer_that_only_listens_is_still_sent_to
+    what_was_sent_before_a_failed_send_is_received
     a_peer_that_resets
     a_peer_that_leaves_in_the_middle_of_a_fill
     a_peer_that_leaves_during_a_fill_under_way
@@ -23,9 +25,9 @@ through_every_driver! {
     dropping_a_driver_with_everything_under_way
 }
 
-fn expect_closed<D: Driver>(driver: &mut D, conn: ConnId) -> CloseReason {
+fn expect_input_end<D: Driver>(driver: &mut D, conn: ConnId) -> CloseReason {
     match expect_one(driver) {
-        Event::Closed(of, reason) if of == conn => reason,
+        Event::InputEnded(of, reason) if of == conn => reason,
         event => panic!("expected the end of {conn:?}, got {event:?}"),
     }
 }
@@ -34,7 +36,7 @@ fn a_peer_that_leaves_at_once<D: Driver>(mut driver: D) {
     let (ours, peer) = tcp_pair();
     let conn = driver.add(ours);
     drop(peer);
-    assert_eq!(expect_closed(&mut driver, conn), CloseReason::Eof);
+    assert_eq!(expect_input_end(&mut driver, conn), CloseReason::Eof);
     for _ in 0..10 {
         assert!(glance(&mut driver).is_empty(), "the end is reported once");
     }
@@ -48,20 +50,96 @@ fn a_peer_that_leaves_after_its_last_words<D: Driver>(mut driver: D) {
     let conn = driver.add(ours);
     peer.write_all(&pattern(0, 700_000)).unwrap();
     drop(peer);
-    assert!(receive_up_to_the_end(&mut driver, conn) == (pattern(0, 700_000), CloseReason::Eof));
+    assert!(receive_up_to_the_end(&mut driver, conn) == (pattern(0, 700_000), None, CloseReason::Eof));
     close_and_drain(&mut driver, conn);
 }
 
-fn receive_up_to_the_end<D: Driver>(driver: &mut D, conn: ConnId) -> (Vec<u8>, CloseReason) {
+/// What comes until the input ends, the errno by which sends were over (before it or by it), and why it ended.
+fn receive_up_to_the_end<D: Driver>(driver: &mut D, conn: ConnId) -> (Vec<u8>, Option<i32>, CloseReason) {
     let mut received = Vec::new();
+    let mut failed_by = None;
     loop {
         for event in turn(driver) {
             match event {
                 Event::Received(from, bytes) if from == conn => received.extend(bytes),
-                Event::Closed(of, reason) if of == conn => return (received, reason),
+                Event::SendFailed(of, errno) if of == conn => {
+                    assert!(failed_by.replace(errno).is_none(), "said once");
+                }
+                Event::InputEnded(of, reason) if of == conn => {
+                    if let CloseReason::Errno(errno) = reason {
+                        failed_by.get_or_insert(errno);
+                    }
+                    return (received, failed_by, reason);
+                }
                 event => panic!("{event:?}"),
             }
         }
+    }
+}
+
+/// A peer that has shut down its write side, and reads.
+fn a_peer_that_only_listens_is_still_sent_to<D: Driver>(mut driver: D) {
+    let (ours, mut peer) = tcp_pair();
+    let conn = driver.add(ours);
+    peer.write_all(b"last words").unwrap();
+    peer.shutdown(std::net::Shutdown::Write).unwrap();
+    let (received, failed_by, reason) = receive_up_to_the_end(&mut driver, conn);
+    assert_eq!((received, failed_by, reason), (b"last words".to_vec(), None, CloseReason::Eof));
+
+    let len = 8 << 20;
+    driver.send(conn, pattern(0, len));
+    let reader = std::thread::spawn(move || {
+        let mut reply = vec![0; len];
+        peer.read_exact(&mut reply).unwrap();
+        (reply, peer)
+    });
+    assert!(matches!(expect_one(&mut driver), Event::Sent(of, _) if of == conn));
+    let (reply, peer) = reader.join().unwrap();
+    assert!(reply == pattern(0, len));
+    driver.send(conn, b"and more".to_vec());
+    assert!(matches!(expect_one(&mut driver), Event::Sent(..)));
+    close_and_drain(&mut driver, conn);
+    assert_eq!(read_to_its_end(peer), b"and more");
+}
+
+/// What a peer had sent before it went away is received, also when a send has found out already that it has gone.
+fn what_was_sent_before_a_failed_send_is_received<D: Driver>(mut driver: D) {
+    for is_paused in [false, true] {
+        let (ours, mut peer) = tcp_pair();
+        let conn = driver.add(ours);
+        if is_paused {
+            driver.pause(conn);
+        }
+        driver.send(conn, vec![b'x'; 32 << 20]);
+        peer.write_all(&pattern(0, 40_000)).unwrap();
+        reset(peer);
+        let mut sends_failed = false;
+        let mut events = Vec::new();
+        for _ in 0..20 {
+            events.extend(glance(&mut driver));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        driver.resume(conn);
+        let mut received = Vec::new();
+        let mut has_ended = false;
+        while !has_ended {
+            for event in events.drain(..) {
+                match event {
+                    Event::Received(_, bytes) => received.extend(bytes),
+                    Event::SendFailed(..) => assert!(!std::mem::replace(&mut sends_failed, true)),
+                    Event::InputEnded(..) => has_ended = true,
+                    event => panic!("{event:?}"),
+                }
+            }
+            if !has_ended {
+                events = turn(&mut driver);
+            }
+        }
+        assert!(received == pattern(0, 40_000), "paused {is_paused}: {} bytes", received.len());
+        for _ in 0..10 {
+            assert!(glance(&mut driver).is_empty());
+        }
+        close_and_drain(&mut driver, conn);
     }
 }
 
@@ -69,7 +147,7 @@ fn a_peer_that_resets<D: Driver>(mut driver: D) {
     let (ours, peer) = tcp_pair();
     let conn = driver.add(ours);
     reset(peer);
-    assert_eq!(expect_closed(&mut driver, conn), CloseReason::Errno(libc::ECONNRESET));
+    assert_eq!(expect_input_end(&mut driver, conn), CloseReason::Errno(libc::ECONNRESET));
     close_and_drain(&mut driver, conn);
 }
 
@@ -79,7 +157,7 @@ fn a_peer_that_leaves_in_the_middle_of_a_fill<D: Driver>(mut driver: D) {
     driver.recv_exact(conn, Vec::new(), 1 << 20);
     peer.write_all(&pattern(0, 1000)).unwrap();
     drop(peer);
-    assert_eq!(expect_closed(&mut driver, conn), CloseReason::Eof);
+    assert_eq!(expect_input_end(&mut driver, conn), CloseReason::Eof);
     close_and_drain(&mut driver, conn);
 }
 
@@ -92,7 +170,7 @@ fn a_peer_that_leaves_during_a_fill_under_way<D: Driver>(mut driver: D) {
         assert!(glance(&mut driver).is_empty());
     }
     reset(peer);
-    assert_eq!(expect_closed(&mut driver, conn), CloseReason::Errno(libc::ECONNRESET));
+    assert_eq!(expect_input_end(&mut driver, conn), CloseReason::Errno(libc::ECONNRESET));
     assert_eq!(driver.filling(conn).min(1000), driver.filling(conn));
     close_and_drain(&mut driver, conn);
 }
@@ -104,9 +182,11 @@ fn a_peer_that_resets_while_it_is_sent_to<D: Driver>(mut driver: D) {
     assert!(glance(&mut driver).is_empty());
     assert!(driver.pending_out(conn) > 0);
     reset(peer);
-    assert!(matches!(expect_closed(&mut driver, conn), CloseReason::Errno(libc::ECONNRESET | libc::EPIPE)));
+    let (received, failed_by, _) = receive_up_to_the_end(&mut driver, conn);
+    assert!(received.is_empty());
+    assert!(matches!(failed_by, Some(libc::ECONNRESET | libc::EPIPE)), "{failed_by:?}");
     for _ in 0..10 {
-        assert!(glance(&mut driver).is_empty(), "neither sent nor closed again");
+        assert!(glance(&mut driver).is_empty(), "neither sent nor ended again");
     }
     driver.send(conn, b"too late".to_vec());
     driver.recv_exact(conn, Vec::new(), 10);
@@ -125,7 +205,8 @@ fn the_end_waits_behind_bytes_on_hold<D: Driver>(mut driver: D) {
         std::thread::sleep(Duration::from_millis(1));
     }
     driver.resume(conn);
-    assert_eq!(receive_up_to_the_end(&mut driver, conn), (b"last words".to_vec(), CloseReason::Eof));
+    let (received, _, reason) = receive_up_to_the_end(&mut driver, conn);
+    assert_eq!((received, reason), (b"last words".to_vec(), CloseReason::Eof));
     close_and_drain(&mut driver, conn);
 }
 
@@ -135,7 +216,7 @@ fn the_end_of_a_quiet_paused_connection_is_reported<D: Driver>(mut driver: D) {
     assert!(glance(&mut driver).is_empty());
     driver.pause(conn);
     drop(peer);
-    assert_eq!(expect_closed(&mut driver, conn), CloseReason::Eof);
+    assert_eq!(expect_input_end(&mut driver, conn), CloseReason::Eof);
     close_and_drain(&mut driver, conn);
 }
 
@@ -153,7 +234,7 @@ fn a_fill_is_served_from_bytes_on_hold_before_the_end<D: Driver>(mut driver: D) 
     let Event::Filled(_, buf) = expect_one(&mut driver) else { panic!("not filled") };
     assert_eq!(buf, pattern(0, 3000));
     driver.recv_exact(conn, Vec::new(), 3000);
-    assert_eq!(expect_closed(&mut driver, conn), CloseReason::Eof);
+    assert_eq!(expect_input_end(&mut driver, conn), CloseReason::Eof);
     close_and_drain(&mut driver, conn);
 }
 
@@ -270,11 +351,12 @@ fn two_thousand_connections_come_and_go<D: Driver>(mut driver: D) {
                     }
                 }
                 Event::Sent(conn, _) => assert!(unanswered.contains_key(&conn)),
-                Event::Closed(conn, _) => {
+                Event::InputEnded(conn, _) => {
                     assert!(unanswered.remove(&conn).is_some());
                     driver.close(conn);
                     ended += 1;
                 }
+                Event::SendFailed(..) => {}
                 event => panic!("{event:?}"),
             }
         }

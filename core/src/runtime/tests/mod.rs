@@ -64,7 +64,8 @@ enum Event {
     Received(ConnId, Vec<u8>),
     Filled(ConnId, Vec<u8>),
     Sent(ConnId, Vec<u8>),
-    Closed(ConnId, CloseReason),
+    InputEnded(ConnId, CloseReason),
+    SendFailed(ConnId, i32),
     Bell,
 }
 
@@ -94,8 +95,12 @@ impl Events for Log {
         self.0.push(Event::Sent(conn, buf));
     }
 
-    fn closed(&mut self, conn: ConnId, reason: CloseReason) {
-        self.0.push(Event::Closed(conn, reason));
+    fn input_ended(&mut self, conn: ConnId, reason: CloseReason) {
+        self.0.push(Event::InputEnded(conn, reason));
+    }
+
+    fn send_failed(&mut self, conn: ConnId, errno: i32) {
+        self.0.push(Event::SendFailed(conn, errno));
     }
 
     fn bell(&mut self) {

@@ -244,7 +244,8 @@ fn runs_out_of_files<D: Driver>(mut driver: D) {
         fn received(&mut self, _: ConnId, _: &[u8]) {}
         fn filled(&mut self, _: ConnId, _: Vec<u8>) {}
         fn sent(&mut self, _: ConnId, _: Vec<u8>) {}
-        fn closed(&mut self, _: ConnId, _: CloseReason) {}
+        fn input_ended(&mut self, _: ConnId, _: CloseReason) {}
+        fn send_failed(&mut self, _: ConnId, _: i32) {}
         fn bell(&mut self) {}
     }
 

@@ -120,7 +120,7 @@ fn check<D: Driver>(event: Event, lines: &mut Lines, driver: &mut D) {
             assert!(std::mem::take(&mut line.sending));
             assert!(buf == pattern(line.down_sent - buf.len(), buf.len()));
         }
-        Event::Closed(conn, reason) => {
+        Event::InputEnded(conn, reason) => {
             let line = lines.remove(&conn).unwrap();
             assert!(line.peer_left);
             assert_eq!(reason, CloseReason::Eof);

@@ -27,7 +27,7 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode, squeue};
 
 use super::accept::Listeners;
-use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, shorter};
+use super::driver::{BellHandle, CloseReason, ConnId, Driver, Events, Token, shorter, shut_down};
 use super::slots::{SlotName, Slots};
 pub use pool::Layout;
 use pool::{BUFFER_GROUP, BufferPool};
@@ -71,13 +71,15 @@ struct Conn {
     receiving: Receiving,
     sending: bool,
     paused: bool,
-    /// `closed` was reported; nothing more is.
-    ended: bool,
+    /// `input_ended` was reported.
+    input_ended: bool,
+    /// `send_failed` was reported, or nobody needs to be told.
+    send_failed: bool,
     /// `close` was called; the entry waits for its last completion.
     closing: bool,
     /// In the driver's `ready` list.
     ready: bool,
-    /// The end of the stream, not reported before `held` is.
+    /// The end of the input, not reported before `held` is.
     end: Option<CloseReason>,
     out: Vec<u8>,
     out_done: usize,
@@ -90,7 +92,7 @@ impl Conn {
     /// Whether bytes that arrive go straight to the worker.
     #[inline]
     fn is_plain(&self) -> bool {
-        !(self.paused | self.ended | self.closing) && self.fill.is_none() && self.held.is_empty()
+        !(self.paused | self.input_ended | self.closing) && self.fill.is_none() && self.held.is_empty()
     }
 }
 
@@ -189,7 +191,7 @@ impl UringDriver {
             }
             return;
         }
-        if conn.ended || conn.end.is_some() {
+        if conn.input_ended || conn.end.is_some() {
             return;
         }
 
@@ -205,7 +207,8 @@ impl UringDriver {
             // SAFETY: `recv_exact` reserved capacity up to `end`. The buffer is moved nowhere and not touched while
             // `receiving` says Fill, and its entry is kept until then.
             unsafe { self.push(recv, Token::new(KIND_FILL, name)) };
-        } else if !conn.paused {
+        } else if !conn.paused || conn.send_failed {
+            // A peer that is gone has sent no more than the socket holds: that much is taken, to find its end.
             conn.receiving = Receiving::Multishot;
             let recv = opcode::RecvMulti::new(fd, BUFFER_GROUP).build();
             // SAFETY: points to nothing of ours but the registered pool.
@@ -246,7 +249,7 @@ impl UringDriver {
         for name in mem::take(&mut self.ready) {
             let Some(conn) = self.conns.get_mut(name) else { continue };
             conn.ready = false;
-            if conn.closing || conn.ended {
+            if conn.closing || conn.input_ended {
                 continue;
             }
             if conn.receiving != Receiving::Fill
@@ -386,7 +389,7 @@ impl UringDriver {
         }
         if !more {
             self.settle(name);
-        } else if self.conns.get(name).is_some_and(|conn| !conn.held.is_empty()) {
+        } else if self.conns.get(name).is_some_and(|conn| !conn.held.is_empty() && !conn.send_failed) {
             self.end_multishot(name);
         }
     }
@@ -401,7 +404,7 @@ impl UringDriver {
                 assert!(len <= fill.end, "the kernel received more than was asked for");
                 // SAFETY: the kernel wrote `result` bytes from the old length on, within the capacity.
                 unsafe { fill.buf.set_len(len) };
-                if len == fill.end && !conn.closing && !conn.ended {
+                if len == fill.end && !conn.closing && !conn.input_ended {
                     let fill = conn.fill.take().expect("checked above");
                     self.event_count += 1;
                     events.filled(ConnId(name), fill.buf);
@@ -421,18 +424,23 @@ impl UringDriver {
         if result > 0 {
             conn.out_done += result as usize;
         }
-        let reason = match -result {
+        let failed_by = match -result {
             ..=0 | libc::EAGAIN | libc::EINTR => None,
-            errno => Some(CloseReason::Errno(errno)),
+            errno => Some(errno),
         };
 
-        if conn.closing || conn.ended || reason.is_some() {
+        if conn.closing || conn.send_failed || failed_by.is_some() {
             conn.sending = false;
             conn.out = Vec::new();
             conn.out_done = 0;
-            if let Some(reason) = reason {
-                // A failed send overtakes bytes that were held back: their replies could not be delivered anyway.
-                self.report_end_at_once(name, reason, events);
+            if let Some(errno) = failed_by
+                && !conn.closing
+                && !mem::replace(&mut conn.send_failed, true)
+            {
+                // Whatever the error was, this ends the receiving behind what has come so far.
+                shut_down(&conn.fd);
+                self.event_count += 1;
+                events.send_failed(ConnId(name), errno);
             }
             self.settle(name);
         } else if conn.out_done == conn.out.len() {
@@ -446,22 +454,23 @@ impl UringDriver {
         }
     }
 
-    /// Reports the end of a connection behind everything that arrived before it.
+    /// Reports the end of the input behind everything that arrived before it.
     fn report_end<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
         let Some(conn) = self.conns.get_mut(name) else { return };
-        if conn.held.is_empty() {
-            self.report_end_at_once(name, reason, events);
-        } else if !conn.closing && !conn.ended {
+        if conn.closing || conn.input_ended {
+            return;
+        }
+        if conn.receiving != Receiving::Fill {
+            conn.fill = None;
+        }
+        if !conn.held.is_empty() {
             conn.end = Some(reason);
+            return;
         }
-    }
-
-    fn report_end_at_once<E: Events>(&mut self, name: SlotName, reason: CloseReason, events: &mut E) {
-        let Some(conn) = self.conns.get_mut(name) else { return };
-        if !conn.closing && !mem::replace(&mut conn.ended, true) {
-            self.event_count += 1;
-            events.closed(ConnId(name), reason);
-        }
+        conn.input_ended = true;
+        conn.send_failed |= reason != CloseReason::Eof;
+        self.event_count += 1;
+        events.input_ended(ConnId(name), reason);
     }
 }
 
@@ -477,7 +486,7 @@ fn new_epoll_set() -> io::Result<OwnedFd> {
 /// Returns the number of events.
 fn take_aside<E: Events>(conn: &mut Conn, name: SlotName, mut bytes: &[u8], events: &mut E) -> usize {
     let mut event_count = 0;
-    if conn.closing || conn.ended {
+    if conn.closing || conn.input_ended {
         return event_count;
     }
     if let Some(fill) = &mut conn.fill {
@@ -527,7 +536,8 @@ impl Driver for UringDriver {
             receiving: Receiving::Nothing,
             sending: false,
             paused: false,
-            ended: false,
+            input_ended: false,
+            send_failed: false,
             closing: false,
             ready: false,
             end: None,
@@ -543,7 +553,7 @@ impl Driver for UringDriver {
     fn send(&mut self, conn: ConnId, buf: Vec<u8>) {
         assert!(!buf.is_empty(), "nothing to send");
         let Some(entry) = self.conns.get_mut(conn.0) else { return };
-        if entry.ended || entry.closing {
+        if entry.send_failed || entry.closing {
             return;
         }
         assert!(!entry.sending, "a send is under way already");
@@ -555,7 +565,7 @@ impl Driver for UringDriver {
 
     fn recv_exact(&mut self, conn: ConnId, mut buf: Vec<u8>, want: usize) {
         let Some(entry) = self.conns.get_mut(conn.0) else { return };
-        if entry.ended || entry.closing {
+        if entry.input_ended || entry.closing {
             return;
         }
         assert!(entry.fill.is_none(), "a fill is under way already");
@@ -657,7 +667,8 @@ impl Drop for UringDriver {
             fn received(&mut self, _: ConnId, _: &[u8]) {}
             fn filled(&mut self, _: ConnId, _: Vec<u8>) {}
             fn sent(&mut self, _: ConnId, _: Vec<u8>) {}
-            fn closed(&mut self, _: ConnId, _: CloseReason) {}
+            fn input_ended(&mut self, _: ConnId, _: CloseReason) {}
+            fn send_failed(&mut self, _: ConnId, _: i32) {}
             fn bell(&mut self) {}
         }
 

@@ -215,7 +215,7 @@ pub(super) struct Segment {
     len: u16,
     expires_len: u16,
     depth: u8,
-    /// The table's version when a home bucket was last written during a snapshot.
+    /// The version of the last snapshot during which a home bucket was changed.
     versions: [u16; HOME_COUNT],
     marks: [u16; HOME_COUNT],
     buckets: [Bucket; BUCKET_COUNT],
@@ -264,13 +264,15 @@ impl Segment {
         self.next_expiry_ms
     }
 
+    #[cfg(debug_assertions)]
     pub(super) fn version(&self, home: usize) -> u16 {
         self.versions[home]
     }
 
+    /// Gives a home bucket a version. Answers whether it had another one.
     #[inline]
-    pub(super) fn stamp(&mut self, home: usize, version: u16) {
-        self.versions[home] = version;
+    pub(super) fn stamp(&mut self, home: usize, version: u16) -> bool {
+        std::mem::replace(&mut self.versions[home], version) != version
     }
 
     pub(super) fn reset_versions(&mut self) {
@@ -665,7 +667,6 @@ impl Segment {
     pub(super) fn expire_due(
         &mut self,
         now_ms: i64,
-        version: u16,
         decide: &mut dyn FnMut(EntryPtr) -> bool,
         removed: &mut Vec<EntryPtr>,
     ) -> usize {
@@ -698,7 +699,6 @@ impl Segment {
             for &(place, entry, at_ms) in &group {
                 if at_ms <= now_ms && decide(entry) {
                     self.remove(home, place);
-                    self.stamp(home, version);
                     removed.push(entry);
                 } else {
                     home_first_ms = home_first_ms.min(at_ms);

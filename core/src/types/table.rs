@@ -11,11 +11,11 @@
 //! hashes are slanted (see `hash`), segments are in all stages between at any time, and the load of the whole table
 //! stays near its mean of .69 whatever the number of keys.
 //!
-//! *Versions.* A snapshot gives the table a new version and walks it. Until it ends, who is about to change an entry says
-//! so with [`Table::will_change`], which stamps the entry's home bucket (see `segment`) with the version that the table
-//! has by then, so a bucket with a lower version than the snapshot's has not been written since it began. While there is
-//! no snapshot nobody asks, and nothing is stamped: that would be one more cache line to fetch for every write. Buckets
-//! keep their versions when segments split; segments are not merged during a snapshot.
+//! *Versions.* While a snapshot is taken, a home bucket (see `segment`) carries the snapshot's version from its first change
+//! on. The version is a number of the server's, because entries move between tables. Who is about to change an entry says
+//! so with [`Table::will_change`], which stamps the bucket and tells if this is its first change since the snapshot
+//! began: then the snapshot has to save the bucket's entries as they are. Buckets keep their versions when segments split;
+//! segments are not merged meanwhile.
 //!
 //! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
 //! written through a shared [`Entry`]: a GET that moves its key's clock is still a read.
@@ -28,6 +28,7 @@ mod strings;
 pub use live::Live;
 
 use std::marker::PhantomData;
+use std::num::NonZeroU16;
 
 use super::directory::Directory;
 use super::entry::{
@@ -66,9 +67,8 @@ pub struct Table {
     last_now_ms: i64,
     /// Where the expiry cycle goes on: a hash.
     expire_cursor: u64,
-    version: u16,
-    /// Snapshots that are under way.
-    snapshots: u32,
+    /// The version of the snapshot that is under way, or 0.
+    snapshot_version: u16,
     new_access: u32,
     overwrite_keeps_access: bool,
     /// Writes that nobody has accounted for yet: see [`Table::take_writes`].
@@ -241,11 +241,10 @@ impl<'a> EntryMut<'a> {
 
     /// The entry is about to change: see [`Table::will_change`].
     #[inline]
-    pub fn will_change(&mut self) {
-        if self.table.snapshots > 0 {
-            // SAFETY: the segment is the table's, which is borrowed exclusively.
-            unsafe { (*self.segment).stamp(home_of(self.hash), self.table.version) };
-        }
+    pub fn will_change(&mut self) -> bool {
+        let version = self.table.snapshot_version;
+        // SAFETY: the segment is the table's, which is borrowed exclusively.
+        version != 0 && unsafe { (*self.segment).stamp(home_of(self.hash), version) }
     }
 
     /// Whether nothing is left of a collection. A string is never empty in this sense.
@@ -372,8 +371,7 @@ impl Table {
             next_expiry_ms: NEVER,
             last_now_ms: 0,
             expire_cursor: 0,
-            version: 0,
-            snapshots: 0,
+            snapshot_version: 0,
             new_access: 0,
             overwrite_keeps_access: false,
             #[cfg(debug_assertions)]
@@ -488,13 +486,12 @@ impl Table {
         let entry =
             unsafe { EntryPtr::write(cell, &shape, access, expire_at_ms, key, body, &mut self.outside) };
         if self.directory.is_empty() {
-            self.directory.start(Segment::new(self.version, self.last_now_ms), &mut self.slab);
+            self.directory.start(Segment::new(self.snapshot_version, self.last_now_ms), &mut self.slab);
         }
         let segment = loop {
             let segment = self.directory.segment(hash);
             // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-            let segment_ref = unsafe { &mut *segment };
-            if segment_ref.insert(hash, entry).is_ok() {
+            if unsafe { (*segment).insert(hash, entry).is_ok() } {
                 break segment;
             }
             self.directory.split(hash, &mut self.slab);
@@ -508,13 +505,15 @@ impl Table {
     }
 
     /// The entry of a key is about to be added, changed or removed. To be called before each change, or nobody can tell
-    /// during a snapshot that there was one: stamps the key's bucket with the table's version.
+    /// during a snapshot that there was one. Returns whether a snapshot is under way and the key's bucket is still as it was
+    /// when that began.
     #[inline]
-    pub fn will_change(&mut self, hash: u64) {
-        if self.snapshots > 0 && !self.directory.is_empty() {
-            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-            unsafe { (*self.directory.segment(hash)).stamp(home_of(hash), self.version) };
+    pub fn will_change(&mut self, hash: u64) -> bool {
+        if self.snapshot_version == 0 || self.directory.is_empty() {
+            return false;
         }
+        // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+        unsafe { (*self.directory.segment(hash)).stamp(home_of(hash), self.snapshot_version) }
     }
 
     /// An entry was added, changed or removed.
@@ -522,7 +521,9 @@ impl Table {
     fn note_write(&mut self, hash: u64) {
         #[cfg(debug_assertions)]
         {
-            let is_stamped = self.snapshots == 0 || self.version_of(hash) == self.version();
+            // SAFETY: the directory's segments are live.
+            let version = || unsafe { (*self.directory.segment(hash)).version(home_of(hash)) };
+            let is_stamped = self.snapshot_version == 0 || version() == self.snapshot_version;
             debug_assert!(is_stamped, "who changes an entry says so before");
             self.writes += 1;
         }
@@ -658,7 +659,7 @@ impl Table {
     }
 
     fn merge(&mut self, hash: u64) {
-        while self.snapshots == 0 && self.directory.merge(hash, MERGE_LEN_MAX, &mut self.slab) {}
+        while self.snapshot_version == 0 && self.directory.merge(hash, MERGE_LEN_MAX, &mut self.slab) {}
     }
 
     /// Removes all keys, at once.
@@ -670,8 +671,7 @@ impl Table {
     pub fn detach(&mut self) -> DetachedTable {
         let mut empty = Self::new();
         empty.last_now_ms = self.last_now_ms;
-        empty.version = self.version;
-        empty.snapshots = self.snapshots;
+        empty.snapshot_version = self.snapshot_version;
         empty.set_new_access(self.new_access, self.overwrite_keeps_access);
         #[cfg(test)]
         {
@@ -704,39 +704,19 @@ impl Table {
         }
     }
 
-    /// The version with which entries are written now.
-    pub fn version(&self) -> u32 {
-        u32::from(self.version)
+    /// Begins a snapshot, whose version is not that of an earlier one unless [`Table::reset_versions`] was called since; or
+    /// ends it.
+    pub fn set_snapshot(&mut self, version: Option<NonZeroU16>) {
+        self.snapshot_version = version.map_or(0, NonZeroU16::get);
     }
 
-    /// The version of the bucket that `hash` belongs to: see the module's documentation.
-    pub fn version_of(&self, hash: u64) -> u32 {
-        if self.directory.is_empty() {
-            return self.version();
+    /// Forgets all versions, for when they are used up. Not during a snapshot.
+    pub fn reset_versions(&mut self) {
+        debug_assert_eq!(self.snapshot_version, 0);
+        for segment in self.directory.segments() {
+            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+            unsafe { (*segment).reset_versions() };
         }
-        // SAFETY: the directory's segments are live.
-        u32::from(unsafe { (*self.directory.segment(hash)).version(home_of(hash)) })
-    }
-
-    /// Begins a snapshot: answers its version, which writes are stamped with until a later one begins or all have ended.
-    /// To be paired with [`end_snapshot`](Self::end_snapshot). When the versions are used up, which takes 65,535 calls,
-    /// all buckets start again at 0, and the answer is 1: nobody may hold an older one any more.
-    pub fn begin_snapshot(&mut self) -> u32 {
-        if self.version == u16::MAX {
-            for segment in self.directory.segments() {
-                // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-                unsafe { (*segment).reset_versions() };
-            }
-            self.version = 0;
-        }
-        self.version += 1;
-        self.snapshots += 1;
-        self.version()
-    }
-
-    pub fn end_snapshot(&mut self) {
-        assert!(self.snapshots > 0, "a snapshot ends once");
-        self.snapshots -= 1;
     }
 
     /// Whether there is memory that only a visit of the entries can free.

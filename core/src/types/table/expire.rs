@@ -25,7 +25,7 @@ impl Table {
 
     /// Hands the entries whose expiry is at or before `now_ms` to `due`, and removes those of which it answers true.
     /// Stops after it has looked at `limit` entries and segments, at the end of a segment, and goes on from there the
-    /// next time.
+    /// next time. Nothing is stamped: during a snapshot `due` answers false, and its caller removes the keys one by one.
     pub fn expire_due(
         &mut self,
         now_ms: i64,
@@ -59,7 +59,7 @@ impl Table {
             let mut shrunk = false;
             if segment.next_expiry_ms() <= now_ms {
                 let mut decide = |entry| due(Entry::new(entry));
-                progress.looked_at += segment.expire_due(now_ms, self.version, &mut decide, &mut removed);
+                progress.looked_at += segment.expire_due(now_ms, &mut decide, &mut removed);
                 progress.removed += removed.len();
                 shrunk = !removed.is_empty() && segment.len() <= MERGE_TRY_LEN;
                 for entry in removed.drain(..) {

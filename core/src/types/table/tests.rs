@@ -80,6 +80,7 @@ fn fill(table: &mut Table, numbers: std::ops::Range<usize>) {
 fn drain(table: &mut Table, numbers: std::ops::Range<usize>) {
     for number in numbers {
         let key = number_key(number);
+        table.will_change(hash_key(&key));
         assert!(table.remove(hash_key(&key), &key));
     }
 }
@@ -285,54 +286,39 @@ fn a_removed_or_overwritten_value_that_is_big_is_freed_in_slices() {
 }
 
 #[test]
-fn who_is_about_to_change_an_entry_during_a_snapshot_stamps_its_bucket() {
-    let mut table = Table::new();
-    fill(&mut table, 0..2_000);
-    let version = table.begin_snapshot();
-    assert_eq!((version, table.version()), (1, 1));
-    let versions = |table: &Table| -> Vec<u32> {
-        (0..2_000).map(|number| table.version_of(hash_key(&number_key(number)))).collect()
+fn the_first_change_of_a_bucket_during_a_snapshot_is_told() {
+    let count = rounds(20_000).max(600);
+    let changed = |table: &mut Table| {
+        (0..count).filter(|&number| table.will_change(hash_key(&number_key(number)))).count()
     };
-    assert!(versions(&table).iter().all(|&version| version == 0));
-    let (key, hash) = (number_key(5), hash_key(&number_key(5)));
-    get(&table, &key).unwrap().touch(3);
-    assert_eq!(table.version_of(hash), 0, "a touch is not a write");
-    let writes: [&dyn Fn(&mut Table); 6] = [
-        &|table| _ = table.set(hash, &key, NewValue::Int(6), SetExpire::Clear),
-        &|table| _ = table.append(hash, &key, b"x"),
-        &|table| _ = table.set_expire(hash, &key, Some(7)),
-        &|table| _ = table.set_expire(hash, &key, Some(8)),
-        &|table| _ = table.remove(hash, &key),
-        &|table| _ = table.set(hash, &key, NewValue::Str(b"new"), SetExpire::Clear),
-    ];
-    for write in writes {
-        let version = table.begin_snapshot();
-        table.will_change(hash);
-        assert_eq!(table.version_of(hash), version, "it is stamped before the change");
-        write(&mut table);
-        assert_eq!(table.version_of(hash), version);
-    }
-    // Splits keep the versions of what was not written.
-    fill(&mut table, 10_000..10_010);
-    let old = versions(&table).iter().filter(|&&version| version == 0).count();
-    assert!(old > 1_000);
-    // Nobody asks between snapshots.
-    (0..7).for_each(|_| table.end_snapshot());
-    let before = table.version_of(hash_key(&number_key(1_000)));
-    table.set(hash_key(&number_key(1_000)), &number_key(1_000), NewValue::Int(6), SetExpire::Clear);
-    assert_eq!(table.version_of(hash_key(&number_key(1_000))), before);
-}
-
-#[test]
-fn used_up_versions_start_again() {
     let mut table = Table::new();
-    fill(&mut table, 0..10);
-    while table.version() < u32::from(u16::MAX) {
-        table.begin_snapshot();
-    }
-    fill(&mut table, 0..10);
-    assert_eq!(table.begin_snapshot(), 1);
-    assert_eq!(table.version_of(hash_key(&number_key(3))), 0);
+    assert!(!table.will_change(hash_key(b"a")));
+    table.set_snapshot(NonZeroU16::new(7));
+    assert!(!table.will_change(hash_key(b"a")), "there is nothing to save in a table without entries");
+    fill(&mut table, 0..count);
+    assert_eq!(changed(&mut table), 0, "nor in one that was empty when the snapshot began");
+    table.set_snapshot(None);
+    assert_eq!(changed(&mut table), 0);
+    table.set_snapshot(NonZeroU16::new(8));
+    assert!(table.will_change(hash_key(&number_key(5))));
+    assert!(!table.will_change(hash_key(&number_key(5))), "only the first change");
+    // Splits keep what is known of both halves. (Inserting stamps, but not between snapshots.)
+    let segments = table.directory.segment_count();
+    table.set_snapshot(None);
+    fill(&mut table, count..3 * count);
+    table.set_snapshot(NonZeroU16::new(8));
+    assert!(table.directory.segment_count() > segments);
+    assert!(!table.will_change(hash_key(&number_key(5))));
+    assert!(changed(&mut table) > count / 20);
+    assert_eq!(changed(&mut table), 0);
+    // No merge takes buckets of different versions together.
+    let segments = table.directory.segment_count();
+    drain(&mut table, 0..3 * count);
+    assert_eq!(table.directory.segment_count(), segments);
+    table.set_snapshot(None);
+    table.reset_versions();
+    table.set_snapshot(NonZeroU16::new(8));
+    assert!(table.will_change(hash_key(b"a")));
 }
 
 #[test]

@@ -6,6 +6,13 @@
 //!
 //! [`CommandTable`] is the process's view of the rows: names resolved (also renamed ones) and a dense
 //! [`CommandId`] each, by which the shards count calls.
+//!
+//! *Growth.* A table never changes. Commands that come or go at run time (modules) make a new one, which is published as
+//! the configuration is: each worker takes it over at the beginning of a turn, so a look-up is that in a plain array,
+//! without a lock. Ids are never given to another command: they travel in messages and count statistics. A command that
+//! has gone keeps its id and its row, because calls of it may be under way; it just cannot be found by its name any more.
+//! If it comes again and is called in the same way, it gets its id back. Tables, and the rows of loaded commands, are
+//! leaked: some 100 KiB each time a module is loaded or unloaded.
 
 pub use crate::call::CommandId;
 use crate::command::docs::Docs;
@@ -14,6 +21,7 @@ use crate::command::program::ProgramCtx;
 use crate::command::{CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::blocking::BlockRequest;
+use crate::shard::stats::COMMANDS_MAX;
 use smallvec::SmallVec;
 use std::any::Any;
 
@@ -181,6 +189,8 @@ pub struct Command {
     pub ready: fn(ctx: &mut Ctx<'_>, position: usize) -> bool,
     /// Which arguments are secrets, and must not be seen in logs. A log line costs more than asking.
     pub secrets: fn(args: Argv<'_>) -> SmallVec<[usize; 2]>,
+    /// Takes about as long as any other such command, whatever its arguments.
+    pub is_constant_time: bool,
     pub docs: Docs,
     pub subcommands: &'static [Command],
 }
@@ -249,6 +259,7 @@ impl Command {
             run,
             ready: key_exists,
             secrets: no_secrets,
+            is_constant_time: false,
             docs: Docs::NONE,
             subcommands: &[],
         }
@@ -315,6 +326,11 @@ impl Command {
         self
     }
 
+    pub const fn constant_time(mut self) -> Command {
+        self.is_constant_time = true;
+        self
+    }
+
     pub const fn docs(mut self, docs: Docs) -> Command {
         self.docs = docs;
         self
@@ -357,6 +373,7 @@ impl Command {
 }
 
 /// A row as this process knows it.
+#[derive(Clone)]
 pub struct Entry {
     pub id: CommandId,
     pub row: &'static Command,
@@ -367,8 +384,8 @@ pub struct Entry {
     first_subcommand: u16,
     /// Where the keys are, resolved once for the common shapes.
     pub shape: KeyShape,
-    /// Its documentation says O(1): it takes about as long as any other such command, whatever its arguments.
-    pub is_constant_time: bool,
+    /// It was there, and is no more.
+    is_removed: bool,
 }
 
 /// Where the keys are, for the router's quick decision.
@@ -387,14 +404,14 @@ pub enum KeyShape {
     Complex,
 }
 
-/// Name -> row. Built once at start, then only read.
+/// Name -> row. Only read once it was built.
+#[derive(Clone)]
 pub struct CommandTable {
     entries: Vec<Entry>,
     /// Open addressing by [`NameHash`].
     slots: Vec<NameSlot>,
     /// Names as clients say them (rename-command changes them), by id; empty: cannot be called.
     names: Vec<Vec<u8>>,
-    top_level_count: usize,
 }
 
 const EMPTY: u16 = u16::MAX;
@@ -454,22 +471,8 @@ impl CommandTable {
     ) -> Result<CommandTable, String> {
         let mut rows: Vec<&'static Command> = families.iter().flat_map(|family| family.iter()).collect();
         rows.sort_by_key(|row| row.name);
-        let mut table = CommandTable {
-            entries: Vec::new(),
-            slots: Vec::new(),
-            names: Vec::new(),
-            top_level_count: rows.len(),
-        };
-        for row in &rows {
-            table.push(row, row.name.to_string(), None);
-        }
-        for (parent, row) in rows.iter().enumerate() {
-            table.entries[parent].first_subcommand = table.entries.len() as u16;
-            for sub in row.subcommands {
-                let full_name = format!("{}|{}", row.name, sub.name);
-                table.push(sub, full_name, Some(CommandId(parent as u16)));
-            }
-        }
+        let mut table = CommandTable { entries: Vec::new(), slots: Vec::new(), names: Vec::new() };
+        table.add(&rows);
         for (old, new) in renames {
             table.rename(&old.to_ascii_lowercase(), &new.to_ascii_lowercase())?;
         }
@@ -477,42 +480,117 @@ impl CommandTable {
         Ok(table)
     }
 
+    /// This table and more commands, whose names are in lower case.
+    ///
+    /// # Errors
+    /// A name is taken, or there are too many commands.
+    pub fn with(&self, rows: &[&'static Command]) -> Result<CommandTable, String> {
+        let mut table = self.clone();
+        let mut new = Vec::new();
+        for (at, &row) in rows.iter().enumerate() {
+            let is_taken = self.lookup(row.name.as_bytes()).is_some();
+            if is_taken || rows[..at].iter().any(|other| other.name == row.name) {
+                return Err(format!("there is a command of the name {}", row.name));
+            }
+            match table.entries.iter().position(|entry| entry.is_removed && is_called_alike(entry.row, row)) {
+                Some(first) if table.entries[first].parent.is_none() => table.revive(first, row),
+                Some(_) | None => new.push(row),
+            }
+        }
+        let new_count: usize = new.iter().map(|row| 1 + row.subcommands.len()).sum();
+        if table.entries.len() + new_count > COMMANDS_MAX {
+            return Err(format!("there is no room for more than {COMMANDS_MAX} commands"));
+        }
+        table.add(&new);
+        table.index();
+        Ok(table)
+    }
+
+    /// This table without some of its commands.
+    pub fn without(&self, ids: &[CommandId]) -> CommandTable {
+        let mut table = self.clone();
+        for &id in ids {
+            table.names[id.index()].clear();
+            for entry in &mut table.entries {
+                entry.is_removed |= entry.id == id || entry.parent == Some(id);
+            }
+        }
+        table.index();
+        table
+    }
+
+    /// Adds rows, and behind them their subcommands.
+    fn add(&mut self, rows: &[&'static Command]) {
+        let first = self.entries.len();
+        for row in rows {
+            self.push(row, row.name.to_string(), None);
+        }
+        for (parent, row) in (first..).zip(rows) {
+            self.entries[parent].first_subcommand = self.entries.len() as u16;
+            for sub in row.subcommands {
+                let full_name = format!("{}|{}", row.name, sub.name);
+                self.push(sub, full_name, Some(CommandId(parent as u16)));
+            }
+        }
+    }
+
+    /// Puts a row in the place of one that was removed and is called alike.
+    fn revive(&mut self, at: usize, row: &'static Command) {
+        let first = usize::from(self.entries[at].first_subcommand);
+        let places = std::iter::once((at, row)).chain((first..).zip(row.subcommands));
+        for (at, row) in places {
+            self.entries[at].row = row;
+            self.entries[at].is_removed = false;
+        }
+        self.names[at] = row.name.as_bytes().to_vec();
+    }
+
     fn push(&mut self, row: &'static Command, full_name: String, parent: Option<CommandId>) {
-        let id = CommandId(u16::try_from(self.entries.len()).expect("fewer than 65,535 commands"));
+        assert!(self.entries.len() < COMMANDS_MAX, "the callers have counted");
+        let id = CommandId(self.entries.len() as u16);
         self.names.push(row.name.as_bytes().to_vec());
         let shape = crate::command::keys::shape(row);
-        let is_constant_time = row.docs.complexity == "O(1)";
-        self.entries.push(Entry { id, row, full_name, parent, first_subcommand: 0, shape, is_constant_time });
+        self.entries.push(Entry {
+            id,
+            row,
+            full_name,
+            parent,
+            first_subcommand: 0,
+            shape,
+            is_removed: false,
+        });
     }
 
     fn rename(&mut self, old: &str, new: &str) -> Result<(), String> {
-        let names = &mut self.names[..self.top_level_count];
-        let Some(index) = names.iter().position(|name| name == old.as_bytes()) else {
+        let find = |name: &str| {
+            let mut top_level = self.entries.iter().filter(|entry| entry.parent.is_none());
+            let found = top_level.find(|entry| self.names[entry.id.index()] == name.as_bytes());
+            found.map(|entry| entry.id.index())
+        };
+        let Some(index) = find(old) else {
             return Err("No such command in rename-command".to_string());
         };
-        if !new.is_empty() && names.iter().any(|name| name == new.as_bytes()) {
+        if !new.is_empty() && find(new).is_some() {
             return Err("Target command name already exists".to_string());
         }
-        names[index] = new.as_bytes().to_vec();
+        self.names[index] = new.as_bytes().to_vec();
         Ok(())
     }
 
     fn index(&mut self) {
-        let capacity = (self.top_level_count * 4).next_power_of_two().max(64);
+        let named: Vec<u16> = self.top_level().map(|entry| entry.id.0).collect();
+        let capacity = (named.len() * 4).next_power_of_two().max(64);
         let free = NameSlot { hash: NameHash::of(b""), id: EMPTY, is_exact: false };
         self.slots = vec![free; capacity];
-        for id in 0..self.top_level_count {
-            let name = &self.names[id];
-            if name.is_empty() {
-                continue;
-            }
+        for id in named {
+            let name = &self.names[usize::from(id)];
             let hash = NameHash::of(name);
             let mut at = hash.mixed as usize & (capacity - 1);
             while self.slots[at].id != EMPTY {
                 at = (at + 1) & (capacity - 1);
             }
             let is_exact = name.len() <= 8 && name.iter().all(u8::is_ascii_alphabetic);
-            self.slots[at] = NameSlot { hash, id: id as u16, is_exact };
+            self.slots[at] = NameSlot { hash, id, is_exact };
         }
     }
 
@@ -573,14 +651,16 @@ impl CommandTable {
         &self.entries[id.index()]
     }
 
-    /// All commands that can be called, without subcommands, by name.
+    /// All commands that can be called, without subcommands: by name, and behind them those that came at run time.
     pub fn top_level(&self) -> impl Iterator<Item = &Entry> {
-        self.entries[..self.top_level_count].iter().filter(|entry| !self.names[entry.id.index()].is_empty())
+        let can_be_called =
+            |entry: &&Entry| entry.parent.is_none() && !self.names[entry.id.index()].is_empty();
+        self.entries.iter().filter(can_be_called)
     }
 
-    /// All commands, and behind them the containers' subcommands; also those that cannot be called.
+    /// All commands and subcommands, also those that were renamed to nothing, but not those that were removed.
     pub fn all(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter()
+        self.entries.iter().filter(|entry| !entry.is_removed)
     }
 
     /// The name clients say: differs from the row's where rename-command changed it.
@@ -588,10 +668,20 @@ impl CommandTable {
         &self.names[id.index()]
     }
 
-    /// How many ids there are, subcommands included.
+    /// How many ids there are, those of subcommands and of removed commands included.
     pub fn id_count(&self) -> usize {
         self.entries.len()
     }
+}
+
+/// Whether whoever has read the one row can call the other: a call that is under way was checked and routed by the first.
+fn is_called_alike(a: &Command, b: &Command) -> bool {
+    a.name == b.name
+        && a.arity == b.arity
+        && a.flags == b.flags
+        && crate::command::keys::shape(a) == crate::command::keys::shape(b)
+        && a.subcommands.len() == b.subcommands.len()
+        && a.subcommands.iter().zip(b.subcommands).all(|(a, b)| is_called_alike(a, b))
 }
 
 /// What a request's name means.
@@ -600,3 +690,6 @@ pub enum Resolved<'t> {
     UnknownSubcommand(&'t Entry),
     Unknown,
 }
+
+#[cfg(test)]
+mod tests;

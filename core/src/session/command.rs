@@ -22,6 +22,7 @@ pub const COMMANDS: &[Command] = &[session("command", -1, &(all as SessionHandle
 
 const SUBCOMMANDS: &[Command] = &[
     sub("count", 2, &(count as SessionHandler))
+        .constant_time()
         .docs(Docs::new("server", "2.8.13", "Counts the commands").complexity("O(1)")),
     sub("docs", -2, &(docs as SessionHandler)).docs(
         Docs::new("server", "7.0.0", "Returns the documentation of commands")
@@ -40,6 +41,7 @@ const SUBCOMMANDS: &[Command] = &[
             .arguments("command [arg...]"),
     ),
     sub("help", 2, &(show_help as SessionHandler))
+        .constant_time()
         .docs(Docs::new("server", "5.0.0", "Lists the subcommands of COMMAND").complexity("O(1)")),
     sub("info", -2, &(info as SessionHandler)).docs(
         Docs::new("server", "2.8.13", "Describes the named commands, or all")

@@ -19,12 +19,13 @@ pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT]
 const ANYTIME: u64 =
     flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY;
 
-const PING: Command = Command::keys("ping", -1, ping).flags(flag::FAST).acl(acl::CONNECTION).docs(
-    Docs::new("connection", "1.0.0", "Answers PONG, or the message it is given")
-        .complexity("O(1)")
-        .arguments("[message]")
-        .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
-);
+const PING: Command =
+    Command::keys("ping", -1, ping).flags(flag::FAST).acl(acl::CONNECTION).constant_time().docs(
+        Docs::new("connection", "1.0.0", "Answers PONG, or the message it is given")
+            .complexity("O(1)")
+            .arguments("[message]")
+            .tips(&["request_policy:all_shards", "response_policy:all_succeeded"]),
+    );
 
 /// PING [message]. Reply: the status PONG, or the message. O(1).
 fn ping(ctx: &mut Ctx<'_>) -> CommandResult {
@@ -36,8 +37,11 @@ fn ping(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const ECHO: Command =
-    Command::keys("echo", 2, echo).flags(flag::LOADING | flag::STALE | flag::FAST).acl(acl::CONNECTION).docs(
+const ECHO: Command = Command::keys("echo", 2, echo)
+    .flags(flag::LOADING | flag::STALE | flag::FAST)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "1.0.0", "Answers the message it is given")
             .complexity("O(1)")
             .arguments("message"),
@@ -109,6 +113,7 @@ const HELLO: Command = session("hello", -1, &(hello as SessionHandler))
     .flags(ANYTIME)
     .acl(acl::CONNECTION)
     .secrets(hello_secrets)
+    .constant_time()
     .docs(
         Docs::new("connection", "6.0.0", "Chooses the protocol version, and introduces client and server")
             .complexity("O(1)")
@@ -235,6 +240,7 @@ pub(super) fn check_printable(text: &[u8], error: &'static str) -> CommandResult
 const QUIT: Command = session("quit", -1, &(quit as SessionHandler))
     .flags(ANYTIME | flag::RUNS_IN_MULTI)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(Docs::new("connection", "1.0.0", "Closes the connection").complexity("O(1)"));
 
 /// QUIT. Reply: OK, and behind it the end of the connection. What the client sent after it is not run. O(1).
@@ -248,6 +254,7 @@ fn quit(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const RESET: Command = session("reset", 1, &(reset as SessionHandler))
     .flags(ANYTIME | flag::RUNS_IN_MULTI)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(
         Docs::new("connection", "6.2.0", "Makes the connection as it was when it was new").complexity("O(1)"),
     );
@@ -282,6 +289,7 @@ const SELECT: Command = session("select", 2, &(select as SessionHandler))
     .flags(flag::LOADING | flag::STALE | flag::FAST)
     .acl(acl::CONNECTION)
     .selects(selected)
+    .constant_time()
     .docs(
         Docs::new("connection", "1.0.0", "Chooses the database that the connection works on")
             .complexity("O(1)")

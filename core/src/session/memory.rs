@@ -55,11 +55,12 @@ fn usage(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const STATS: Command = session("stats", 2, &(stats as SessionHandler)).scope(Scope::Session).docs(
-    Docs::new("server", "4.0.0", "Tells in detail what the server's memory is used for")
-        .complexity("O(1)")
-        .tips(REPORT_TIPS),
-);
+const STATS: Command =
+    session("stats", 2, &(stats as SessionHandler)).scope(Scope::Session).constant_time().docs(
+        Docs::new("server", "4.0.0", "Tells in detail what the server's memory is used for")
+            .complexity("O(1)")
+            .tips(REPORT_TIPS),
+    );
 
 /// MEMORY STATS. Reply: map of figures, bytes and ratios. O(databases).
 fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -141,7 +142,7 @@ enum Figure {
     Ratio(f64),
 }
 
-const DOCTOR: Command = session("doctor", 2, &(doctor as SessionHandler)).docs(
+const DOCTOR: Command = session("doctor", 2, &(doctor as SessionHandler)).constant_time().docs(
     Docs::new("server", "4.0.0", "Says what looks wrong with the server's memory")
         .complexity("O(1)")
         .tips(REPORT_TIPS),
@@ -222,6 +223,7 @@ fn malloc_stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
 const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
+    .constant_time()
     .docs(Docs::new("server", "4.0.0", "Explains the subcommands").complexity("O(1)"));
 
 /// MEMORY HELP. Reply: array of lines. O(1).

@@ -71,6 +71,7 @@ fn begin(ctx: &mut SessionCtx<'_>) {
 
 const REPLCONF: Command = session("replconf", -1, &(replconf as SessionHandler))
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::ALLOW_BUSY)
+    .constant_time()
     .docs(Docs::new("server", "3.0.0", "Tells about a replica").complexity("O(1)").internal());
 
 /// The longest address of a replica.
@@ -142,6 +143,7 @@ fn acknowledge(ctx: &mut SessionCtx<'_>, offset: &[u8]) {
 const ROLE: Command = session("role", 1, &(role as SessionHandler))
     .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST)
     .acl(acl::ADMIN | acl::DANGEROUS)
+    .constant_time()
     .docs(Docs::new("server", "2.8.12", "Tells the server's part in replication").complexity("O(1)"));
 
 /// ROLE. Reply: array of `master`, the length of the effect stream, and the replicas that read it: an array of address,

@@ -12,8 +12,10 @@ use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
 pub const COMMANDS: &[Command] = &[LOLWUT, SHUTDOWN, TIME];
 
-const TIME: Command =
-    session("time", 1, &(time as SessionHandler)).flags(flag::LOADING | flag::STALE | flag::FAST).docs(
+const TIME: Command = session("time", 1, &(time as SessionHandler))
+    .flags(flag::LOADING | flag::STALE | flag::FAST)
+    .constant_time()
+    .docs(
         Docs::new("server", "2.6.0", "Tells the server's time")
             .complexity("O(1)")
             .tips(&["nondeterministic_output"]),
@@ -85,8 +87,10 @@ fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const LOLWUT: Command =
-    session("lolwut", -1, &(lolwut as SessionHandler)).flags(flag::READONLY | flag::FAST).docs(
+const LOLWUT: Command = session("lolwut", -1, &(lolwut as SessionHandler))
+    .flags(flag::READONLY | flag::FAST)
+    .constant_time()
+    .docs(
         Docs::new("server", "5.0.0", "Shows a picture, and the versions")
             .complexity("O(1)")
             .arguments("[VERSION version:int]"),

@@ -105,6 +105,7 @@ const LEN: Command = session("len", 2, &(len as SessionHandler))
     .flags(READER)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::With(merge_lens))
+    .constant_time()
     .docs(Docs::new("server", "2.2.12", "Counts the entries of the slow log").complexity("O(1)").tips(&[
         "request_policy:all_nodes",
         "response_policy:agg_sum",
@@ -150,6 +151,7 @@ fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
 const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
+    .constant_time()
     .docs(Docs::new("server", "6.2.0", "Explains the subcommands").complexity("O(1)"));
 
 /// SLOWLOG HELP. Reply: array of lines. O(1).

@@ -15,6 +15,7 @@ const MULTI: Command = session("multi", 1, &(multi as SessionHandler))
     .flags(ANYTIME | flag::RUNS_IN_MULTI)
     .acl(acl::TRANSACTION)
     .scope(Scope::Multi)
+    .constant_time()
     .docs(
         Docs::new("transactions", "1.2.0", "Begins a transaction: the commands behind it are queued")
             .complexity("O(1)"),
@@ -107,6 +108,7 @@ fn watch(ctx: &mut Ctx<'_>) -> CommandResult {
 const UNWATCH: Command = session("unwatch", 1, &(unwatch as SessionHandler))
     .flags(ANYTIME)
     .acl(acl::TRANSACTION)
+    .constant_time()
     .docs(Docs::new("transactions", "2.2.0", "Forgets what the client watches").complexity("O(1)"));
 
 /// UNWATCH. Reply: OK. O(watched keys).

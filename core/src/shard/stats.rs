@@ -37,7 +37,7 @@ impl Counter {
     }
 }
 
-/// Latencies of one command on one shard: log-linear buckets of microseconds, 16 steps a doubling.
+/// Latencies of one command on one shard: log-linear buckets of nanoseconds, 16 steps a doubling.
 pub struct LatencyHistogram([Counter; LATENCY_BUCKETS]);
 
 const LATENCY_BUCKETS: usize = 16 * 36;
@@ -136,7 +136,10 @@ macro_rules! shard_stats {
         #[repr(align(128))]
         pub struct ShardStats {
             $($(#[$doc])* pub $name: Counter,)*
-            pub commands: Vec<CommandStats>,
+            /// By id: the commands that were there at the start.
+            commands: Vec<CommandStats>,
+            /// Those that came later: pages by id, made when they are asked for.
+            late_commands: [OnceLock<Box<[CommandStats]>>; COMMANDS_MAX / COMMANDS_PAGE_LEN],
             pub dbs: Vec<DbStats>,
             /// Error replies by code. Locked on errors only.
             errors: Mutex<BTreeMap<String, u64>>,
@@ -149,6 +152,7 @@ macro_rules! shard_stats {
                 ShardStats {
                     $($name: Counter::default(),)*
                     commands: (0..command_count).map(|_| CommandStats::default()).collect(),
+                    late_commands: [const { OnceLock::new() }; COMMANDS_MAX / COMMANDS_PAGE_LEN],
                     dbs: (0..db_count).map(|_| DbStats::default()).collect(),
                     errors: Mutex::new(BTreeMap::new()),
                     used_memory: AtomicI64::new(0),
@@ -245,7 +249,17 @@ shard_stats! {
 impl ShardStats {
     #[inline]
     pub fn command(&self, id: CommandId) -> &CommandStats {
-        &self.commands[id.index()]
+        match self.commands.get(id.index()) {
+            Some(stats) => stats,
+            None => self.late_command(id),
+        }
+    }
+
+    #[cold]
+    fn late_command(&self, id: CommandId) -> &CommandStats {
+        let page = &self.late_commands[id.index() / COMMANDS_PAGE_LEN];
+        let new_page = || (0..COMMANDS_PAGE_LEN).map(|_| CommandStats::default()).collect();
+        &page.get_or_init(new_page)[id.index() % COMMANDS_PAGE_LEN]
     }
 
     /// Counts a transaction over `width` shards.
@@ -334,9 +348,18 @@ impl ShardStats {
             counter.set(0);
         }
         self.commands.iter().for_each(CommandStats::reset);
+        let late = self.late_commands.iter().filter_map(OnceLock::get);
+        late.flat_map(|page| page.iter()).for_each(CommandStats::reset);
         self.errors.lock().expect("no holder of the error counts panics").clear();
     }
 }
+
+/// Commands and subcommands that a process can have, those that came at run time and those that went included.
+pub const COMMANDS_MAX: usize = 1 << 14;
+/// Commands that came at run time and are counted in one allocation.
+const COMMANDS_PAGE_LEN: usize = 128;
+
+const _: () = assert!(COMMANDS_MAX.is_multiple_of(COMMANDS_PAGE_LEN) && COMMANDS_MAX < u16::MAX as usize);
 
 /// How many different error codes are counted; scripts can invent new ones without end.
 const ERROR_CODES_MAX: usize = 128;

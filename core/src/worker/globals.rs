@@ -12,7 +12,11 @@ use std::sync::{Arc, Mutex};
 
 /// The process' shared state. Lives as long as the process.
 pub struct Globals {
-    pub table: CommandTable,
+    /// The commands that were there at the start.
+    first_table: CommandTable,
+    /// The table that took its place, if commands have come or gone since.
+    later_table: Mutex<Option<&'static CommandTable>>,
+    table_version: AtomicU64,
     pub stats: Vec<Arc<ShardStats>>,
     pub seed: u64,
     /// 40 hexadecimal digits, new at every start.
@@ -71,7 +75,9 @@ impl Globals {
             .map(|_| Arc::new(ShardStats::new(init.table.id_count(), databases)))
             .collect();
         Globals {
-            table: init.table,
+            first_table: init.table,
+            later_table: Mutex::new(None),
+            table_version: AtomicU64::new(1),
             stats,
             seed: init.seed,
             run_id: init.run_id,
@@ -96,6 +102,35 @@ impl Globals {
             reply_buffers_resize: AtomicBool::new(true),
             listeners: Mutex::new(Vec::new()),
         }
+    }
+
+    #[inline]
+    pub fn table_version(&self) -> u64 {
+        self.table_version.load(Ordering::Acquire)
+    }
+
+    /// The command table and its version.
+    pub fn table(&'static self) -> (u64, &'static CommandTable) {
+        let later = self.later_table.lock().expect("no holder of the command table panics");
+        (self.table_version(), later.unwrap_or(&self.first_table))
+    }
+
+    /// Makes commands come or go: `change` gets the table and answers the new one. Other shards take it over at their next
+    /// turn, which is before they read anything a client sends after it saw the reply, and before they look at a
+    /// message of a shard that has taken it over.
+    ///
+    /// # Errors
+    /// Those of `change`; the table is then as before.
+    pub fn update_table<E>(
+        &'static self,
+        change: impl FnOnce(&CommandTable) -> Result<CommandTable, E>,
+    ) -> Result<(), E> {
+        let mut later = self.later_table.lock().expect("no holder of the command table panics");
+        let table = change(later.unwrap_or(&self.first_table))?;
+        *later = Some(Box::leak(Box::new(table)));
+        self.table_version.fetch_add(1, Ordering::Release);
+        self.config_version.fetch_add(1, Ordering::Release);
+        Ok(())
     }
 
     #[inline]

@@ -105,6 +105,7 @@ pub struct Worker {
     gathered: Vec<pipeline::Gathered>,
     ahead: convoy::Ahead,
     config_version: u64,
+    table_version: u64,
     /// The clock has been read since the driver last waited.
     turn_begun: bool,
     /// Ticks of the clock at the end of the last command: the start of the next one.
@@ -128,6 +129,7 @@ impl Worker {
     pub fn new(index: usize, globals: &'static Globals, clock: &'static dyn Clock) -> Worker {
         let shard_count = globals.stats.len();
         let (config_version, config) = globals.config();
+        let (table_version, table) = globals.table();
         let slowlog_len_max = config.slowlog_max_len as usize;
         let shard = Shard::new(
             index,
@@ -139,7 +141,7 @@ impl Worker {
         let mut worker = Worker {
             shard,
             globals,
-            table: &globals.table,
+            table,
             clock,
             connections: Vec::new(),
             requests: Vec::new(),
@@ -163,6 +165,7 @@ impl Worker {
             gathered: Vec::new(),
             ahead: convoy::Ahead::default(),
             config_version,
+            table_version,
             turn_begun: false,
             ticks: 0,
             cycle_rate: clock.cycle_rate(),
@@ -225,11 +228,17 @@ impl Worker {
         let (version, config) = self.globals.config();
         self.config_version = version;
         self.shard.set_config(config);
+        self.adopt_table();
         self.note_config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         self.wake_paused();
         self.sit_out_stall();
+    }
+
+    #[cold]
+    fn adopt_table(&mut self) {
+        (self.table_version, self.table) = self.globals.table();
     }
 
     /// Finishes a turn: held requests that may go on, time-driven work, then everything that is to leave.
@@ -246,6 +255,12 @@ impl Worker {
 
     /// A message from another shard.
     pub fn deliver(&mut self, from: usize, message: Message) {
+        // Its sender may have a newer table than this shard had when its turn began, and name a command of that. The table was
+        // published before the sender took it over, and so before it sent this: the version read here is that one's or
+        // a later one's.
+        if self.globals.table_version() != self.table_version {
+            self.adopt_table();
+        }
         self.handle(from, message);
         self.deliver_local();
     }

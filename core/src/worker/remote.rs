@@ -72,7 +72,7 @@ impl Worker {
         let mut timed = 0;
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
-            if self.shard.locks.is_empty() && entry.is_constant_time && is_straight(command, entry) {
+            if self.shard.locks.is_empty() && entry.row.is_constant_time && is_straight(command, entry) {
                 next += 1;
                 let args = batch.args(&command.args);
                 self.run_untimed(Invocation::new(entry, &command.call, args, None), &mut replies);

@@ -65,14 +65,14 @@ impl Worker {
             call.command = id;
             call.hash = request.hash;
             if request.shard == home {
-                if !entry.is_constant_time {
+                if !entry.row.is_constant_time {
                     self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
                 }
                 let command = Invocation::new(entry, &call, request.argv(buf, args), None);
                 self.run_untimed(command, &mut replies.out);
                 count += 1;
-                if !entry.is_constant_time {
+                if !entry.row.is_constant_time {
                     self.time_straight(requests[timed..count].iter().map(call_of));
                     timed = count;
                 }

@@ -16,6 +16,7 @@ mod object;
 mod program;
 mod session;
 mod string;
+mod table;
 mod transaction;
 
 use cluster::Cluster;

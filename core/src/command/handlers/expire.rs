@@ -24,6 +24,7 @@ const EXPIRE: Command = Command::keys("expire", -3, expire)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(WRITTEN_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "1.0.0", "Sets the time to live of a key in seconds")
             .complexity("O(1)")
@@ -40,6 +41,7 @@ const PEXPIRE: Command = Command::keys("pexpire", -3, pexpire)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(WRITTEN_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "2.6.0", "Sets the time to live of a key in milliseconds")
             .complexity("O(1)")
@@ -56,6 +58,7 @@ const EXPIREAT: Command = Command::keys("expireat", -3, expireat)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(WRITTEN_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "1.2.0", "Sets the expiration of a key to a unix time in seconds")
             .complexity("O(1)")
@@ -72,6 +75,7 @@ const PEXPIREAT: Command = Command::keys("pexpireat", -3, pexpireat)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(WRITTEN_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "2.6.0", "Sets the expiration of a key to a unix time in milliseconds")
             .complexity("O(1)")
@@ -180,6 +184,7 @@ const PERSIST: Command = Command::keys("persist", 2, persist)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(WRITTEN_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "2.2.0", "Removes the expiration of a key")
             .complexity("O(1)")
@@ -198,8 +203,12 @@ fn persist(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const TTL: Command =
-    Command::keys("ttl", 2, ttl).flags(flag::READONLY | flag::FAST).acl(acl::KEYSPACE).at(READ_KEY).docs(
+const TTL: Command = Command::keys("ttl", 2, ttl)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(READ_KEY)
+    .constant_time()
+    .docs(
         Docs::new("generic", "1.0.0", "Returns the time to live of a key in seconds")
             .complexity("O(1)")
             .arguments("key#0")
@@ -212,8 +221,12 @@ fn ttl(ctx: &mut Ctx<'_>) -> CommandResult {
     reply_time(ctx, SECONDS, ctx.shard.now_ms)
 }
 
-const PTTL: Command =
-    Command::keys("pttl", 2, pttl).flags(flag::READONLY | flag::FAST).acl(acl::KEYSPACE).at(READ_KEY).docs(
+const PTTL: Command = Command::keys("pttl", 2, pttl)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::KEYSPACE)
+    .at(READ_KEY)
+    .constant_time()
+    .docs(
         Docs::new("generic", "2.6.0", "Returns the time to live of a key in milliseconds")
             .complexity("O(1)")
             .arguments("key#0")
@@ -230,6 +243,7 @@ const EXPIRETIME: Command = Command::keys("expiretime", 2, expiretime)
     .flags(flag::READONLY | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(READ_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "7.0.0", "Returns the expiration of a key as a unix time in seconds")
             .complexity("O(1)")
@@ -245,6 +259,7 @@ const PEXPIRETIME: Command = Command::keys("pexpiretime", 2, pexpiretime)
     .flags(flag::READONLY | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(READ_KEY)
+    .constant_time()
     .docs(
         Docs::new("generic", "7.0.0", "Returns the expiration of a key as a unix time in milliseconds")
             .complexity("O(1)")

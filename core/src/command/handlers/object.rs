@@ -22,8 +22,12 @@ fn subject<'a>(ctx: &'a mut Ctx<'_>) -> Option<Entry<'a>> {
     ctx.shard.glance(ctx.call, key)
 }
 
-const ENCODING: Command =
-    Command::keys("encoding", 3, encoding).flags(flag::READONLY).acl(acl::KEYSPACE).at(KEY).docs(
+const ENCODING: Command = Command::keys("encoding", 3, encoding)
+    .flags(flag::READONLY)
+    .acl(acl::KEYSPACE)
+    .at(KEY)
+    .constant_time()
+    .docs(
         Docs::new("generic", "2.2.3", "Returns the representation of the value of a key")
             .complexity("O(1)")
             .arguments("key#0")
@@ -39,12 +43,13 @@ fn encoding(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const FREQ: Command = Command::keys("freq", 3, freq).flags(flag::READONLY).acl(acl::KEYSPACE).at(KEY).docs(
-    Docs::new("generic", "4.0.0", "Returns how frequently a key is accessed, on a logarithmic scale")
-        .complexity("O(1)")
-        .arguments("key#0")
-        .tips(&["nondeterministic_output"]),
-);
+const FREQ: Command =
+    Command::keys("freq", 3, freq).flags(flag::READONLY).acl(acl::KEYSPACE).at(KEY).constant_time().docs(
+        Docs::new("generic", "4.0.0", "Returns how frequently a key is accessed, on a logarithmic scale")
+            .complexity("O(1)")
+            .arguments("key#0")
+            .tips(&["nondeterministic_output"]),
+    );
 
 /// OBJECT FREQ key. Reply: integer, how often the key was accessed of late, on a logarithmic scale; null without a key.
 /// Errors: no LFU policy is selected. O(1).
@@ -63,8 +68,12 @@ fn freq(ctx: &mut Ctx<'_>) -> CommandResult {
     ))
 }
 
-const IDLETIME: Command =
-    Command::keys("idletime", 3, idletime).flags(flag::READONLY).acl(acl::KEYSPACE).at(KEY).docs(
+const IDLETIME: Command = Command::keys("idletime", 3, idletime)
+    .flags(flag::READONLY)
+    .acl(acl::KEYSPACE)
+    .at(KEY)
+    .constant_time()
+    .docs(
         Docs::new("generic", "2.2.3", "Returns the seconds since the last access to a key")
             .complexity("O(1)")
             .arguments("key#0")
@@ -89,8 +98,12 @@ fn idletime(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const REFCOUNT: Command =
-    Command::keys("refcount", 3, refcount).flags(flag::READONLY).acl(acl::KEYSPACE).at(KEY).docs(
+const REFCOUNT: Command = Command::keys("refcount", 3, refcount)
+    .flags(flag::READONLY)
+    .acl(acl::KEYSPACE)
+    .at(KEY)
+    .constant_time()
+    .docs(
         Docs::new("generic", "2.2.3", "Returns the number of references to the value of a key")
             .complexity("O(1)")
             .arguments("key#0")
@@ -138,6 +151,7 @@ fn shares_integers(ctx: &Ctx<'_>) -> bool {
 const HELP: Command = Command::keys("help", 2, help)
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::KEYSPACE)
+    .constant_time()
     .docs(Docs::new("generic", "6.2.0", "Returns what the subcommands do").complexity("O(1)"));
 
 /// OBJECT HELP. Reply: array of status lines.

@@ -41,6 +41,7 @@ const ADMIN: u64 = ANYONE | flag::ADMIN;
 const ID: Command = session("id", 2, &(id as SessionHandler))
     .flags(ANYONE)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(Docs::new("connection", "5.0.0", "Answers the connection's number").complexity("O(1)"));
 
 /// CLIENT ID. Reply: integer, unique in the life of the process. O(1).
@@ -54,6 +55,7 @@ const INFO: Command = session("info", 2, &(info as SessionHandler))
     .acl(acl::CONNECTION)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::With(merge_lists))
+    .constant_time()
     .docs(
         Docs::new("connection", "6.2.0", "Describes the calling connection")
             .complexity("O(1)")
@@ -71,6 +73,7 @@ fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
 const GETNAME: Command = session("getname", 2, &(getname as SessionHandler))
     .flags(ANYONE)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(Docs::new("connection", "2.6.9", "Answers the connection's name").complexity("O(1)"));
 
 /// CLIENT GETNAME. Reply: the name, or null if it has none. O(1).
@@ -84,8 +87,11 @@ fn getname(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const SETNAME: Command =
-    session("setname", 3, &(setname as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+const SETNAME: Command = session("setname", 3, &(setname as SessionHandler))
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "2.6.9", "Names the connection")
             .complexity("O(1)")
             .arguments("connection-name"),
@@ -101,8 +107,11 @@ fn setname(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const SETINFO: Command =
-    session("setinfo", 4, &(setinfo as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+const SETINFO: Command = session("setinfo", 4, &(setinfo as SessionHandler))
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "7.2.0", "Notes which library the client uses, and its version")
             .complexity("O(1)")
             .arguments("attr(LIB-NAME libname | LIB-VER libver)")
@@ -127,8 +136,11 @@ fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const GETREDIR: Command =
-    session("getredir", 2, &(getredir as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+const GETREDIR: Command = session("getredir", 2, &(getredir as SessionHandler))
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "6.0.0", "Answers to which client invalidation messages go, if to any")
             .complexity("O(1)"),
     );
@@ -139,8 +151,11 @@ fn getredir(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const NO_EVICT: Command =
-    session("no-evict", 3, &(no_evict as SessionHandler)).flags(ADMIN).acl(acl::CONNECTION).docs(
+const NO_EVICT: Command = session("no-evict", 3, &(no_evict as SessionHandler))
+    .flags(ADMIN)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "7.0.0", "Says whether the connection may be closed to win memory")
             .complexity("O(1)")
             .arguments("enabled(ON | OFF)"),
@@ -153,8 +168,11 @@ fn no_evict(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const NO_TOUCH: Command =
-    session("no-touch", 3, &(no_touch as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+const NO_TOUCH: Command = session("no-touch", 3, &(no_touch as SessionHandler))
+    .flags(ANYONE)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "7.2.0", "Says whether the connection's reads count as accesses of the keys")
             .complexity("O(1)")
             .arguments("enabled(ON | OFF)"),
@@ -178,7 +196,7 @@ fn on_or_off(word: &[u8]) -> CommandResult<bool> {
 }
 
 const REPLY: Command =
-    session("reply", 3, &(reply as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).docs(
+    session("reply", 3, &(reply as SessionHandler)).flags(ANYONE).acl(acl::CONNECTION).constant_time().docs(
         Docs::new("connection", "3.2.0", "Says whether the connection gets replies")
             .complexity("O(1)")
             .arguments("<ON | OFF | SKIP>"),
@@ -208,7 +226,7 @@ fn reply(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const PAUSE: Command =
-    session("pause", -3, &(pause as SessionHandler)).flags(ADMIN).acl(acl::CONNECTION).docs(
+    session("pause", -3, &(pause as SessionHandler)).flags(ADMIN).acl(acl::CONNECTION).constant_time().docs(
         Docs::new("connection", "2.9.50", "Holds the commands of all clients back for some time")
             .complexity("O(1)")
             .arguments("timeout:int [mode(WRITE | ALL)@6.2.0]")
@@ -462,6 +480,7 @@ fn merge_kills(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
 const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(Docs::new("connection", "5.0.0", "Explains the subcommands").complexity("O(1)"));
 
 /// CLIENT HELP. Reply: array of lines. O(1).

@@ -90,6 +90,7 @@ const RESETSTAT: Command = session("resetstat", 2, &(resetstat as SessionHandler
     .flags(ADMIN)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::AllOk)
+    .constant_time()
     .docs(Docs::new("server", "2.0.0", "Sets the counters of INFO back to zero").complexity("O(1)"));
 
 /// CONFIG RESETSTAT. Reply: OK. O(commands).
@@ -99,9 +100,11 @@ fn resetstat(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const REWRITE: Command = session("rewrite", 2, &(rewrite_command as SessionHandler)).flags(ADMIN).docs(
-    Docs::new("server", "2.8.0", "Writes the configuration to the file it was read from").complexity("O(1)"),
-);
+const REWRITE: Command =
+    session("rewrite", 2, &(rewrite_command as SessionHandler)).flags(ADMIN).constant_time().docs(
+        Docs::new("server", "2.8.0", "Writes the configuration to the file it was read from")
+            .complexity("O(1)"),
+    );
 
 /// CONFIG REWRITE. Reply: OK. Errors: there is no file; it cannot be written.
 fn rewrite_command(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -132,6 +135,7 @@ pub(super) fn rewrite_file(config: &Config, append: Append) -> CommandResult {
 
 const HELP: Command = session("help", 2, &(help as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
+    .constant_time()
     .docs(Docs::new("server", "5.0.0", "Explains the subcommands").complexity("O(1)"));
 
 /// CONFIG HELP. Reply: array of lines. O(1).

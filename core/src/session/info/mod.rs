@@ -23,6 +23,7 @@ pub const COMMANDS: &[Command] = &[INFO];
 const INFO: Command = session("info", -1, &(info as SessionHandler))
     .flags(flag::LOADING | flag::STALE)
     .acl(acl::DANGEROUS)
+    .constant_time()
     .docs(
         Docs::new("server", "1.0.0", "Describes the server and tells its counters")
             .complexity("O(1)")

@@ -122,6 +122,7 @@ const TYPE: Command = Command::keys("type", 2, type_of)
     .flags(flag::READONLY | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(&[KeySpec::one(1, key_flag::RO)])
+    .constant_time()
     .docs(
         Docs::new("generic", "1.0.0", "Returns the type of the value of a key")
             .complexity("O(1)")

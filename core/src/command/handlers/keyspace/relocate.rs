@@ -17,6 +17,7 @@ pub(super) const RENAME: Command = Command::keys("rename", 3, rename)
         KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE),
         KeySpec::one(2, key_flag::OW | key_flag::UPDATE),
     ])
+    .constant_time()
     .docs(
         Docs::new("generic", "1.0.0", "Renames a key, replacing the one of the new name")
             .complexity("O(1)")
@@ -38,6 +39,7 @@ pub(super) const RENAMENX: Command = Command::keys("renamenx", 3, renamenx)
         KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::DELETE),
         KeySpec::one(2, key_flag::OW | key_flag::INSERT),
     ])
+    .constant_time()
     .docs(
         Docs::new("generic", "1.0.0", "Renames a key if there is none of the new name")
             .complexity("O(1)")
@@ -133,6 +135,7 @@ pub(super) const MOVE: Command = Command::keys("move", 3, move_key)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)])
+    .constant_time()
     .docs(
         Docs::new("generic", "1.0.0", "Moves a key to another database")
             .complexity("O(1)")

@@ -13,8 +13,12 @@ use crate::types::{NewValue, SetExpire};
 const COUNTER_KEY: &[KeySpec] = &[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)];
 const COUNTER_FLAGS: u64 = flag::WRITE | flag::DENYOOM | flag::FAST;
 
-pub(super) const INCR: Command =
-    Command::keys("incr", 2, incr).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+pub(super) const INCR: Command = Command::keys("incr", 2, incr)
+    .flags(COUNTER_FLAGS)
+    .acl(acl::STRING)
+    .at(COUNTER_KEY)
+    .constant_time()
+    .docs(
         Docs::new("string", "1.0.0", "Increments the integer value of a key by one")
             .complexity("O(1)")
             .arguments("key#0"),
@@ -25,8 +29,12 @@ fn incr(ctx: &mut Ctx<'_>) -> CommandResult {
     add(ctx, 1)
 }
 
-pub(super) const DECR: Command =
-    Command::keys("decr", 2, decr).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+pub(super) const DECR: Command = Command::keys("decr", 2, decr)
+    .flags(COUNTER_FLAGS)
+    .acl(acl::STRING)
+    .at(COUNTER_KEY)
+    .constant_time()
+    .docs(
         Docs::new("string", "1.0.0", "Decrements the integer value of a key by one")
             .complexity("O(1)")
             .arguments("key#0"),
@@ -37,8 +45,12 @@ fn decr(ctx: &mut Ctx<'_>) -> CommandResult {
     add(ctx, -1)
 }
 
-pub(super) const INCRBY: Command =
-    Command::keys("incrby", 3, incrby).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+pub(super) const INCRBY: Command = Command::keys("incrby", 3, incrby)
+    .flags(COUNTER_FLAGS)
+    .acl(acl::STRING)
+    .at(COUNTER_KEY)
+    .constant_time()
+    .docs(
         Docs::new("string", "1.0.0", "Increments the integer value of a key by a number")
             .complexity("O(1)")
             .arguments("key#0 increment:int"),
@@ -50,8 +62,12 @@ fn incrby(ctx: &mut Ctx<'_>) -> CommandResult {
     add(ctx, increment)
 }
 
-pub(super) const DECRBY: Command =
-    Command::keys("decrby", 3, decrby).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+pub(super) const DECRBY: Command = Command::keys("decrby", 3, decrby)
+    .flags(COUNTER_FLAGS)
+    .acl(acl::STRING)
+    .at(COUNTER_KEY)
+    .constant_time()
+    .docs(
         Docs::new("string", "1.0.0", "Decrements the integer value of a key by a number")
             .complexity("O(1)")
             .arguments("key#0 decrement:int"),
@@ -85,8 +101,12 @@ fn add(ctx: &mut Ctx<'_>, increment: i64) -> CommandResult {
     Ok(())
 }
 
-pub(super) const INCRBYFLOAT: Command =
-    Command::keys("incrbyfloat", 3, incrbyfloat).flags(COUNTER_FLAGS).acl(acl::STRING).at(COUNTER_KEY).docs(
+pub(super) const INCRBYFLOAT: Command = Command::keys("incrbyfloat", 3, incrbyfloat)
+    .flags(COUNTER_FLAGS)
+    .acl(acl::STRING)
+    .at(COUNTER_KEY)
+    .constant_time()
+    .docs(
         Docs::new("string", "2.6.0", "Increments the floating point value of a key by a number")
             .complexity("O(1)")
             .arguments("key#0 increment:double"),

@@ -1,0 +1,69 @@
+//! The rows as they stand together, and a table that grows.
+
+use super::*;
+use crate::session::FAMILIES;
+
+fn nothing(_ctx: &mut Ctx<'_>) -> CommandResult {
+    Ok(())
+}
+
+/// A row made at run time, as a module's is.
+fn made(name: &str, arity: i32, subcommands: &'static [Command]) -> &'static Command {
+    let row = Command::keys(name.to_string().leak(), arity, nothing).with_subcommands(subcommands);
+    Box::leak(Box::new(row))
+}
+
+const SUBCOMMANDS: &[Command] = &[Command::keys("one", 2, nothing), Command::keys("two", 3, nothing)];
+
+#[test]
+fn constant_time_is_what_the_documentation_says() {
+    let table = CommandTable::new(FAMILIES, &[]).unwrap();
+    for entry in table.all() {
+        assert_eq!(entry.row.is_constant_time, entry.row.docs.complexity == "O(1)", "{}", entry.full_name);
+    }
+}
+
+#[test]
+fn commands_come_and_go_and_the_others_keep_their_ids() {
+    let first = CommandTable::new(FAMILIES, &[]).unwrap();
+    let table = first.with(&[made("late.a", 1, SUBCOMMANDS), made("late.b", 1, &[])]).unwrap();
+    for entry in first.all() {
+        assert_eq!(table.entry(entry.id).full_name, entry.full_name);
+    }
+    assert_eq!(table.id_count(), first.id_count() + 4);
+    let id = |table: &CommandTable, name: &str| table.by_full_name(name.as_bytes()).map(|entry| entry.id);
+    let (a, two) = (id(&table, "LATE.A").unwrap(), id(&table, "late.a|two").unwrap());
+    let b = id(&table, "late.b").unwrap();
+    assert_eq!(table.entry(two).parent, Some(a));
+
+    let without = table.without(&[a]);
+    assert_eq!((id(&without, "late.a"), id(&without, "late.b")), (None, Some(b)));
+    assert_eq!(without.all().count(), first.all().count() + 1);
+    assert_eq!(without.top_level().count(), first.top_level().count() + 1);
+    assert_eq!(without.entry(two).full_name, "late.a|two", "calls may be under way");
+
+    let again = without.with(&[made("late.a", 1, SUBCOMMANDS)]).unwrap();
+    assert_eq!((id(&again, "late.a"), id(&again, "late.a|two")), (Some(a), Some(two)));
+    let other = without.with(&[made("late.a", 2, SUBCOMMANDS)]).unwrap();
+    assert_eq!(id(&other, "late.a").unwrap().index(), without.id_count());
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused_and_one_that_was_renamed_is_free() {
+    let renames = [("get".to_string(), "fetch".to_string())];
+    let table = CommandTable::new(FAMILIES, &renames).unwrap();
+    assert!(table.with(&[made("fetch", 1, &[])]).is_err());
+    assert!(table.with(&[made("late", 1, &[]), made("late", 1, &[])]).is_err());
+    let table = table.with(&[made("get", 1, &[])]).unwrap();
+    assert_eq!(table.lookup(b"GET").unwrap().row.arity, 1);
+    assert_eq!(table.lookup(b"FETCH").unwrap().row.arity, 2);
+}
+
+#[test]
+fn more_commands_than_can_be_counted_are_refused() {
+    let table = CommandTable::new(FAMILIES, &[]).unwrap();
+    let room = COMMANDS_MAX - table.id_count();
+    let rows: Vec<_> = (0..=room).map(|number| made(&format!("late{number}"), 1, &[])).collect();
+    assert!(table.with(&rows).is_err());
+    assert_eq!(table.with(&rows[1..]).unwrap().id_count(), COMMANDS_MAX);
+}

@@ -7,7 +7,7 @@
 use super::Shard;
 use crate::call::Key;
 use crate::shard::effects::EffectLog;
-use crate::shard::lock::KeyLock;
+use crate::shard::lock::{KeyLock, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::hash::hash_key;
@@ -39,7 +39,39 @@ pub(super) fn tell_expired(
     observers.expired(db, key);
 }
 
+/// Whether a transaction has locked a key, or waits for its lock.
+fn is_locked(locks: &LockTable, key: Key<'_>) -> bool {
+    !locks.is_empty() && locks.conflicts(&[KeyLock { id: key.hash, exclusive: true }])
+}
+
+/// So many keys whose time is up are passed over before one of them is taken for an answer. Only while they must not be
+/// removed (CLIENT PAUSE, or a transaction has locked them) can there be so many.
+const RANDOM_TRIES: usize = 100;
+
 impl Shard {
+    /// A random key of a database, each as likely as any other. Those that are met and whose time is up are removed, but
+    /// for those that a transaction has locked.
+    pub fn random_key(&mut self, db: u32) -> Option<Vec<u8>> {
+        let mut chosen = None;
+        for _ in 0..RANDOM_TRIES {
+            let random = &mut self.random;
+            let entry = self.dbs[db as usize].table().random(&mut || super::splitmix64(random))?;
+            let is_expired = entry.is_expired(self.now_ms);
+            let key = entry.key().to_vec();
+            if is_expired {
+                let key = Key { bytes: &key, hash: hash_key(&key) };
+                if !is_locked(&self.locks, key) {
+                    self.exists(db, key);
+                }
+            }
+            chosen = Some(key);
+            if !is_expired {
+                break;
+            }
+        }
+        chosen
+    }
+
     /// One cycle, `interval_ms` after the last one. `elapsed_nanos` tells the time since its beginning.
     pub fn run_active_expire(&mut self, interval_ms: i64, elapsed_nanos: impl Fn() -> u64) {
         let budget_nanos = interval_ms.max(1) as u64 * 1_000_000 * CYCLE_PERCENT_MAX / 100;
@@ -73,7 +105,7 @@ impl Shard {
         let progress = self.dbs[db].expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
             let key = Key { bytes: entry.key(), hash: hash_key(entry.key()) };
             // A key that a transaction has locked is left to the next cycle.
-            let free = locks.is_empty() || !locks.conflicts(&[KeyLock { id: key.hash, exclusive: true }]);
+            let free = !is_locked(locks, key);
             if free {
                 tell_expired(stats, effects, observers, lazy_free, db as u32, key);
             }

@@ -117,12 +117,6 @@ impl Shard {
         splitmix64(&mut self.random)
     }
 
-    /// A random key of a database, each as likely as any other; its time may be up.
-    pub fn random_key(&mut self, db: u32) -> Option<Vec<u8>> {
-        let table = self.dbs[db as usize].table();
-        table.random(&mut || splitmix64(&mut self.random)).map(|entry| entry.key().to_vec())
-    }
-
     /// Looks a key up to read it: counts a hit or a miss, and notes the access.
     #[inline]
     pub fn read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {

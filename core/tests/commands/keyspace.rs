@@ -459,3 +459,26 @@ fn what_was_flushed_lazily_is_freed_in_later_turns() {
         assert!(server.cluster.workers.iter().all(|worker| !worker.shard.is_freeing()));
     });
 }
+
+/// `b`, `c` and `a` are of shards 0, 1 and 2.
+#[test]
+fn who_asks_about_all_keys_waits_for_no_transaction_and_a_count_knows_the_keys_that_are_away() {
+    let mut cluster = Cluster::new(3, 1);
+    let (mover, reader) = (cluster.connect(0), cluster.connect(1));
+    assert_eq!(cluster.call(reader, &["MSET", "a", "1", "b", "2", "c", "3"]), "+OK\r\n");
+    // Shard 2 has handed `a` over, which is on its way to shard 0.
+    cluster.hold(2, 0);
+    cluster.request(mover, &["RENAME", "a", "b"]);
+    cluster.settle();
+    assert!(!cluster.has_key(0, "a"));
+
+    assert_eq!(cluster.call(reader, &["DBSIZE"]), ":3\r\n");
+    let reply = cluster.call(reader, &["RANDOMKEY"]);
+    assert!(["$1\r\nb\r\n", "$1\r\nc\r\n"].contains(&reply.as_str()), "{reply}");
+    assert!(cluster.received(mover).is_empty());
+
+    cluster.release(2, 0);
+    cluster.settle();
+    assert_eq!(cluster.received(mover), b"+OK\r\n");
+    assert_eq!(cluster.call(reader, &["DBSIZE"]), ":2\r\n");
+}

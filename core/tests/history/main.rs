@@ -167,7 +167,11 @@ impl Client {
     /// One command, or a transaction, perhaps with what leads to it.
     fn act(&mut self) {
         if self.random.below(4) > 0 {
-            let command = self.command();
+            let command = match self.command() {
+                // On its own it sees each shard at a moment of its own.
+                Command::Dbsize => Command::Exec(vec![Command::Dbsize]),
+                command => command,
+            };
             self.call(command);
             return;
         }

@@ -31,7 +31,7 @@
 //! that tries everything.
 
 use super::cluster::Cluster;
-use super::model::{DB_COUNT, KEYS, Model, Request, bulk};
+use super::model::{DB_COUNT, KEYS, Model, Request};
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::slot::shard_of;
 use std::collections::{HashMap, HashSet};
@@ -111,14 +111,14 @@ impl Operation {
         };
         let is_there = |key: &&String| model.has(self.db, key);
         match &self.request {
+            // They see each shard at a moment of its own.
+            Request::One(command) if matches!(command[0].as_str(), "DBSIZE" | "RANDOMKEY") => {
+                models.push(model.clone());
+            }
             Request::One(command) if self.awaits_what_is_in(model) => {
                 for key in self.request.awaited().iter().filter(is_there) {
                     consider(&|model| model.apply_to(self.db, command, std::slice::from_ref(key)));
                 }
-            }
-            Request::One(command) if command[0] == "RANDOMKEY" && !model.names(self.db).is_empty() => {
-                // Any of them.
-                model.names(self.db).iter().for_each(|key| consider(&|_| bulk(Some(key))));
             }
             request => consider(&|model| model.request(self.client, self.db, request)),
         }

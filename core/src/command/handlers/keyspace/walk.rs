@@ -250,9 +250,9 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 pub(super) const RANDOMKEY: Command = Command::keys("randomkey", 1, randomkey)
-    .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS)
+    .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS | flag::AFTER_SERVING)
     .acl(acl::KEYSPACE)
-    .scope(Scope::Every(KeyspaceLock::All))
+    .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::With(choose_key))
     .constant_time()
     .docs(
@@ -261,31 +261,21 @@ pub(super) const RANDOMKEY: Command = Command::keys("randomkey", 1, randomkey)
             .tips(&["request_policy:all_shards", "nondeterministic_output"]),
     );
 
-/// So many keys whose time is up are passed over before one of them is taken for an answer. Only while they must not be
-/// removed (CLIENT PAUSE) can there be so many.
-const RANDOM_TRIES: usize = 100;
-
 /// RANDOMKEY. Reply, of all shards together: a key, each as likely as any other, or null. Of one shard, for
-/// [`choose_key`]: how many keys it has, a random number, and its choice. O(1).
+/// [`choose_key`]: how many keys it has, a random number, and its choice. It holds up no transaction, so each shard makes
+/// its choice at a moment of its own, behind what this client has done before; a key that is on its way between two shards
+/// just then is not chosen. In EXEC all shards' moments are the same. O(1).
 fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
     let db = ctx.call.db;
 
-    let mut chosen = None;
-    for _ in 0..RANDOM_TRIES {
-        let Some(key) = ctx.shard.random_key(db) else { break };
-        let is_alive = ctx.shard.exists(db, Key { bytes: &key, hash: hash_key(&key) });
-        chosen = Some(key);
-        if is_alive {
-            break;
-        }
-    }
+    let chosen = ctx.shard.random_key(db);
 
-    let len = ctx.shard.key_count(db);
+    let len = if chosen.is_some() { ctx.shard.key_count(db) } else { 0 };
     ctx.reply.array(3);
     ctx.reply.integer(len as i64);
     // 63 bits, to be no negative number.
     ctx.reply.integer((ctx.shard.random() >> 1) as i64);
-    match chosen.filter(|_| len > 0) {
+    match chosen {
         Some(key) => ctx.reply.bulk(&key),
         None => ctx.reply.null(),
     }
@@ -323,9 +313,9 @@ fn number(reply: &[u8]) -> u64 {
 }
 
 pub(super) const DBSIZE: Command = Command::keys("dbsize", 1, dbsize)
-    .flags(flag::READONLY | flag::FAST)
+    .flags(flag::READONLY | flag::FAST | flag::AFTER_SERVING)
     .acl(acl::KEYSPACE)
-    .scope(Scope::Every(KeyspaceLock::All))
+    .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::Sum)
     .constant_time()
     .docs(
@@ -334,7 +324,9 @@ pub(super) const DBSIZE: Command = Command::keys("dbsize", 1, dbsize)
             .tips(&["request_policy:all_shards", "response_policy:agg_sum"]),
     );
 
-/// DBSIZE. Reply: integer, the number of keys, those included whose time is up but which are still there. O(1).
+/// DBSIZE. Reply: integer, the number of keys, those included whose time is up but which are still there. It holds up no
+/// transaction, so each shard counts at a moment of its own, behind what this client has done before; a key that is on its
+/// way to another shard's command counts where it belongs. In EXEC all shards' moments are the same. O(1).
 fn dbsize(ctx: &mut Ctx<'_>) -> CommandResult {
     let len = ctx.shard.key_count(ctx.call.db);
 

@@ -11,6 +11,10 @@ use std::collections::VecDeque;
 /// Entries whose memory is freed in one turn.
 const SLICE_ENTRIES: usize = 256;
 
+/// What is to be freed now is freed in slices, too, where it is more than so many entries: nobody else is to wait for it
+/// longer.
+const NOW_ENTRIES_MAX: usize = 64 * SLICE_ENTRIES;
+
 /// When memory is given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Freeing {
@@ -18,7 +22,7 @@ pub enum Freeing {
     Later,
 }
 
-/// The tables that are yet to be freed, and how many keys each had.
+/// The tables that are yet to be freed, and how many keys each counts in INFO's lazy freeing.
 #[derive(Default)]
 pub struct LazyFree {
     tables: VecDeque<(DetachedTable, u64)>,
@@ -30,10 +34,18 @@ impl Shard {
         self.will_replace(db, None);
         let db = &mut self.dbs[db as usize];
         let key_count = db.table().len() as u64;
-        let detached = db.detach();
-        if freeing == Freeing::Later && key_count > 0 {
-            self.lazyfree.tables.push_back((detached, key_count));
-            self.stats.lazyfree_pending_objects.add(key_count);
+        let mut detached = db.detach();
+        match freeing {
+            Freeing::Later if key_count > 0 => {
+                self.lazyfree.tables.push_back((detached, key_count));
+                self.stats.lazyfree_pending_objects.add(key_count);
+            }
+            Freeing::Later => {}
+            Freeing::Now => {
+                if !detached.free_some(NOW_ENTRIES_MAX) {
+                    self.lazyfree.tables.push_back((detached, 0));
+                }
+            }
         }
         key_count
     }

@@ -1,8 +1,8 @@
 //! The worker: one core's whole server, without its I/O.
 //!
 //! A driver gives it bytes and takes bytes from it; other workers send it messages and take messages from
-//! it. In between it is a synchronous state machine: `pipeline` parses and executes what a connection sent, most of it
-//! by `straight`, the short way; `run` runs commands, whoever called them; `remote` gathers commands for other shards into
+//! it. In between it is a synchronous state machine: `input` keeps what a connection sent, `pipeline` parses and executes it, most of it
+//! by `straight`, the short way; `run` runs commands, whoever called them; `replies` puts replies in order; `remote` gathers commands for other shards into
 //! one batch a turn and answers theirs; `multi` queues transactions, `exec` runs them, `transact` runs what is over several
 //! shards, `convoy` several of that at once;
 //! `blocked` is about clients that wait for keys, `stream` about those that read the effects, `cron` does what time
@@ -19,9 +19,11 @@ mod cron;
 mod events;
 mod exec;
 mod globals;
+mod input;
 mod multi;
 mod pipeline;
 mod remote;
+mod replies;
 mod run;
 mod session;
 mod slow;

@@ -10,7 +10,6 @@
 //! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
 //! the bytes from there on stay in its query buffer.
 
-use super::IoRequest;
 use super::Worker;
 use super::connection::{Connection, Hold};
 use super::convoy::Ahead;
@@ -19,28 +18,13 @@ use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{CommandId, Entry, KeyShape, KeyspaceLock, Run, flag};
 use crate::command::{Call, CommandError, gate};
-use crate::protocol::reply::Reply;
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
-use crate::shard::message::Token;
 use crate::shard::slot::shard_of;
 use crate::types::hash::hash_key;
 
 /// Requests parsed ahead of execution. As many cache misses overlap.
 const GROUP_MAX: usize = 32;
-
-/// An argument of which at least this much is missing is read by the driver straight into place.
-const BIG_ARG_BYTES: usize = 32 << 10;
-
-/// The first step of such a read; each further one may be as long as what is there already.
-const FILL_STEP_BYTES_MIN: usize = 256 << 10;
-
-/// While requests are held, receiving stops at this much in the query buffer.
-const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
-
-/// A connection with this much output has its limit looked at after every command, not only at the end of the turn: a
-/// pipeline of small requests may have any amount of replies.
-pub(super) const OUTPUT_WATCHED_BYTES: usize = 1 << 20;
 
 /// A parsed request of the current group.
 pub(super) struct Prepared {
@@ -99,24 +83,6 @@ pub(super) enum Flow {
 }
 
 impl Worker {
-    /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
-    pub(super) fn take_input(&mut self, at: usize, bytes: &[u8]) {
-        if self.note_input(at, bytes) {
-            let consumed = self.process(at, bytes);
-            self.keep_rest(at, &bytes[consumed..]);
-        } else {
-            let Some(connection) = self.connections[at].as_deref_mut() else { return };
-            if connection.close_after_reply {
-                return;
-            }
-            connection.query.extend_from_slice(bytes);
-            if connection.hold.is_none() {
-                self.process_query(at);
-            }
-        }
-        self.after_input(at);
-    }
-
     /// Bytes from several clients: a first group of requests of each is parsed and prefetched before any of them runs.
     /// Takes as many inputs as make a group, at least one, and returns how many.
     pub(super) fn take_inputs(&mut self, inputs: &[(ConnId, &[u8])]) -> usize {
@@ -181,33 +147,6 @@ impl Worker {
         taken
     }
 
-    /// Counts bytes that came in. Returns whether their requests may be executed from where they lie.
-    #[inline]
-    fn note_input(&mut self, at: usize, bytes: &[u8]) -> bool {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return false };
-        connection.client.input_total_bytes += bytes.len() as u64;
-        connection.client.active_at_ms = self.shard.now_ms;
-        self.shard.stats.input_bytes.add(bytes.len() as u64);
-        self.shard.stats.reads_processed.add(1);
-        let direct =
-            !connection.close_after_reply && connection.hold.is_none() && connection.query.is_empty();
-        if direct {
-            connection.in_hand_bytes = bytes.len();
-        }
-        direct
-    }
-
-    /// Keeps what does not make a complete request yet, or may not run.
-    #[inline]
-    fn keep_rest(&mut self, at: usize, rest: &[u8]) {
-        if let Some(connection) = self.connections[at].as_deref_mut() {
-            connection.in_hand_bytes = 0;
-            if !rest.is_empty() && !connection.close_after_reply {
-                connection.query.extend_from_slice(rest);
-            }
-        }
-    }
-
     /// Empty vectors for a group. There may be one within another: behind the gathered requests of a connection come
     /// those that did not fit.
     #[inline]
@@ -222,72 +161,14 @@ impl Worker {
         self.spare_vectors.push((prepared, args));
     }
 
-    /// Executes what the query buffer holds.
-    pub(super) fn process_query(&mut self, at: usize) {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        let mut query = std::mem::take(&mut connection.query);
-        connection.query_peak_bytes = connection.query_peak_bytes.max(query.len());
-        connection.in_hand_bytes = query.len();
-        let consumed = self.process(at, &query);
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        connection.in_hand_bytes = 0;
-        // The room stays, for the next big argument; the cron takes it back if none comes.
-        query.drain(..consumed);
-        connection.query = query;
-    }
-
-    /// Limits what a connection may pile up, and lets the driver read big arguments into place.
-    pub(super) fn after_input(&mut self, at: usize) {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        if connection.query.is_empty() {
-            return;
-        }
-        let query_len_max = self.shard.config.client_query_buffer_limit_bytes;
-        let stats = &self.shard.stats;
-        stats.client_input_max_bytes.max(connection.query.len() as u64);
-        if connection.query.len() as u64 > query_len_max {
-            stats.client_query_limit_disconnections.add(1);
-            crate::runtime::log::warning(format_args!(
-                "Closing client that reached max query buffer length: id={} addr={}",
-                connection.client.id, connection.client.addr
-            ));
-            self.close_now(at);
-            return;
-        }
-        // As Redis does, so that the end of a client that waits for a key is seen behind all that it has sent.
-        let holds_back = connection.hold.is_some_and(|hold| !matches!(hold, Hold::Filling | Hold::Blocked));
-        if holds_back && connection.query.len() > HELD_QUERY_BYTES_MAX && !connection.receiving_paused {
-            connection.receiving_paused = true;
-            self.requests.push(IoRequest::Pause(connection.conn));
-        }
-    }
-
-    /// Lets the driver read the rest of big arguments straight into place. At the end of a turn, because
-    /// until then it may still deliver bytes the ordinary way.
-    pub(super) fn start_fills(&mut self) {
-        for at in std::mem::take(&mut self.fills) {
-            let Some(connection) = self.connections[at as usize].as_deref_mut() else { continue };
-            if connection.hold != Some(Hold::Filling) {
-                continue;
-            }
-            let want = connection.fill_to_bytes.saturating_sub(connection.query.len());
-            if want == 0 {
-                self.release_hold(at as usize);
-                continue;
-            }
-            let buf = std::mem::take(&mut connection.query);
-            self.requests.push(IoRequest::RecvExact { conn: connection.conn, buf, want });
-        }
-    }
-
     /// Executes the complete requests at the start of `buf`, as far as nothing holds them. Returns how many
     /// bytes of `buf` are done with.
-    fn process(&mut self, at: usize, buf: &[u8]) -> usize {
+    pub(super) fn process(&mut self, at: usize, buf: &[u8]) -> usize {
         self.process_from(at, buf, 0)
     }
 
     /// The same from byte `done` on, where a request begins.
-    fn process_from(&mut self, at: usize, buf: &[u8], mut done: usize) -> usize {
+    pub(super) fn process_from(&mut self, at: usize, buf: &[u8], mut done: usize) -> usize {
         let (mut prepared, mut args) = self.take_vectors();
         let consumed = loop {
             let Some(connection) = self.connections[at].as_deref_mut() else { break buf.len() };
@@ -467,32 +348,6 @@ impl Worker {
         matches!(group.then, Then::Parse).then_some(group.end)
     }
 
-    /// A connection's output, or a new buffer if it has none, to be put back in its place.
-    #[inline]
-    pub(super) fn take_output(&mut self, at: usize) -> Vec<u8> {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return Vec::new() };
-        let out = std::mem::take(&mut connection.out);
-        if out.capacity() != 0 {
-            return out;
-        }
-        let room = connection.reply_buffer_bytes;
-        self.spare_buffers.pop().unwrap_or_else(|| Vec::with_capacity(room))
-    }
-
-    fn fill_big_arg(&mut self, at: usize, buf: &[u8], done: usize, missing: Option<usize>) {
-        let Some(missing) = missing.filter(|&missing| missing >= BIG_ARG_BYTES) else { return };
-        let limit = self.shard.config.client_query_buffer_limit_bytes;
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        let arrived = buf.len() - done;
-        if (arrived + missing) as u64 > limit || connection.peer.has_ended_input {
-            return;
-        }
-        connection.hold = Some(Hold::Filling);
-        // In steps that follow what has arrived: a client that only announces a length costs next to nothing.
-        connection.fill_to_bytes = arrived + missing.min(arrived.max(FILL_STEP_BYTES_MIN));
-        self.fills.push(at as u32);
-    }
-
     fn fail_protocol(&mut self, at: usize, error: ProtocolError) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         crate::runtime::log::verbose(format_args!(
@@ -641,149 +496,6 @@ impl Worker {
         }
         self.reply_now(at, |reply| reply.error(error.as_bytes()));
         Flow::Next
-    }
-
-    /// Writes a reply in its place: to the output, or behind the replies that are still awaited.
-    pub(super) fn reply_now(&mut self, at: usize, write: impl FnOnce(&mut Reply<'_>)) {
-        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        if !connection.takes_reply() {
-            return;
-        }
-        let resp = connection.client.resp;
-        if connection.pending.is_empty() {
-            write(&mut Reply::new(&mut connection.out, resp));
-        } else {
-            connection.make_ready_room(&mut self.spare_buffers);
-            let start = connection.ready.len();
-            write(&mut Reply::new(&mut connection.ready, resp));
-            connection.note_ready(start);
-        }
-        self.mark_dirty(at);
-    }
-
-    /// A buffer for the reply to a connection's request: its output, if the reply goes there directly.
-    #[inline]
-    pub(super) fn lend_output(&mut self, at: usize) -> (bool, Vec<u8>) {
-        let connection = self.connections[at].as_deref().expect("its requests are being executed");
-        let direct = connection.pending.is_empty();
-        let out = if direct { self.take_output(at) } else { self.spare_buffers.pop().unwrap_or_default() };
-        (direct, out)
-    }
-
-    /// Puts the buffer back without a reply.
-    pub(super) fn put_output_back(&mut self, at: usize, direct: bool, out: Vec<u8>) {
-        match self.connections[at].as_deref_mut() {
-            Some(connection) if direct => connection.out = out,
-            Some(_) | None => self.give_buffer(out),
-        }
-    }
-
-    /// Puts the buffer back, with a reply from `start` on.
-    #[inline]
-    pub(super) fn take_back_output(
-        &mut self,
-        at: usize,
-        direct: bool,
-        start: usize,
-        mut out: Vec<u8>,
-    ) -> Flow {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
-        if !connection.takes_reply() {
-            out.truncate(start);
-        }
-        if direct {
-            // What the handler itself pushed to its connection stands behind its reply.
-            if !connection.out.is_empty() {
-                out.extend_from_slice(&connection.out);
-            }
-            connection.out = out;
-        } else {
-            connection.make_ready_room(&mut self.spare_buffers);
-            connection.queue_ready(&out);
-            self.give_buffer(out);
-        }
-        let Some(connection) = self.connections[at].as_deref() else { return Flow::Stop };
-        if connection.output_len_bytes() >= OUTPUT_WATCHED_BYTES && self.check_output_limit(at) {
-            return Flow::Stop;
-        }
-        self.mark_dirty(at);
-        Flow::Next
-    }
-
-    pub(super) fn mark_dirty(&mut self, at: usize) {
-        if let Some(connection) = self.connections[at].as_deref_mut()
-            && !connection.is_dirty
-        {
-            connection.is_dirty = true;
-            self.dirty.push(at as u32);
-        }
-    }
-
-    /// Puts a connection on the list of those whose held requests are tried again this turn.
-    pub(super) fn release_hold(&mut self, at: usize) {
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        connection.hold = None;
-        self.runnable.push(at as u32);
-    }
-
-    /// Goes on with the requests of connections that are no longer held.
-    pub(super) fn resume_runnable(&mut self) {
-        loop {
-            if self.shard.blocking.has_due() {
-                self.serve_due();
-            }
-            let Some(at) = self.runnable.pop() else { return };
-            let at = at as usize;
-            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-            if connection.hold.is_none() && !connection.query.is_empty() {
-                self.process_query(at);
-                self.after_input(at);
-            }
-            self.end_if_done(at);
-            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-            let may_receive = match connection.hold {
-                None => connection.query.len() <= HELD_QUERY_BYTES_MAX,
-                Some(hold) => hold == Hold::Blocked,
-            };
-            if connection.receiving_paused && may_receive {
-                connection.receiving_paused = false;
-                self.requests.push(IoRequest::Resume(connection.conn));
-            }
-        }
-    }
-
-    /// The connection that awaits a reply, if it is still there.
-    #[inline]
-    pub(super) fn connection_of(&self, token: Token) -> Option<usize> {
-        let at = token.conn as usize;
-        let connection = self.connections[at].as_deref()?;
-        (connection.conn.generation() == token.generation).then_some(at)
-    }
-
-    /// A reply from elsewhere for a connection of this shard. The connection may have left meanwhile.
-    pub(super) fn fulfil(&mut self, token: Token, reply: &[u8]) {
-        let Some(at) = self.connection_of(token) else { return };
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        if connection.pending.len() > 1 {
-            connection.make_ready_room(&mut self.spare_buffers);
-        }
-        let emptied = connection.fulfil(token.place, reply);
-        let was_waiting = matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked));
-        let go_on = match connection.hold {
-            Some(Hold::Pending) => connection.pending.is_empty(),
-            Some(Hold::Transaction | Hold::Blocking | Hold::Blocked) => true,
-            Some(Hold::Paused | Hold::Filling) | None => false,
-        };
-        if let Some(buffer) = emptied {
-            self.give_buffer(buffer);
-        }
-        if was_waiting {
-            self.end_wait(at);
-        }
-        self.mark_dirty(at);
-        if go_on {
-            self.release_hold(at);
-        }
     }
 }
 

@@ -5,7 +5,8 @@
 //! outcome is the same. What other shards send in a batch has been through that, and runs here in the same manner.
 
 use super::Worker;
-use super::pipeline::{OUTPUT_WATCHED_BYTES, Prepared};
+use super::pipeline::Prepared;
+use super::replies::OUTPUT_WATCHED_BYTES;
 use super::run::Invocation;
 use crate::client::ReplyMode;
 use crate::command::table::flag;

@@ -1,0 +1,167 @@
+//! What a connection has sent and what has not been executed of it: the query buffer, and the reasons for which its
+//! requests are held.
+
+use super::IoRequest;
+use super::Worker;
+use super::connection::Hold;
+
+/// An argument of which at least this much is missing is read by the driver straight into place.
+const BIG_ARG_BYTES: usize = 32 << 10;
+
+/// The first step of such a read; each further one may be as long as what is there already.
+const FILL_STEP_BYTES_MIN: usize = 256 << 10;
+
+/// While requests are held, receiving stops at this much in the query buffer.
+const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
+
+impl Worker {
+    /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
+    pub(super) fn take_input(&mut self, at: usize, bytes: &[u8]) {
+        if self.note_input(at, bytes) {
+            let consumed = self.process(at, bytes);
+            self.keep_rest(at, &bytes[consumed..]);
+        } else {
+            let Some(connection) = self.connections[at].as_deref_mut() else { return };
+            if connection.close_after_reply {
+                return;
+            }
+            connection.query.extend_from_slice(bytes);
+            if connection.hold.is_none() {
+                self.process_query(at);
+            }
+        }
+        self.after_input(at);
+    }
+
+    /// Counts bytes that came in. Returns whether their requests may be executed from where they lie.
+    #[inline]
+    pub(super) fn note_input(&mut self, at: usize, bytes: &[u8]) -> bool {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return false };
+        connection.client.input_total_bytes += bytes.len() as u64;
+        connection.client.active_at_ms = self.shard.now_ms;
+        self.shard.stats.input_bytes.add(bytes.len() as u64);
+        self.shard.stats.reads_processed.add(1);
+        let direct =
+            !connection.close_after_reply && connection.hold.is_none() && connection.query.is_empty();
+        if direct {
+            connection.in_hand_bytes = bytes.len();
+        }
+        direct
+    }
+
+    /// Keeps what does not make a complete request yet, or may not run.
+    #[inline]
+    pub(super) fn keep_rest(&mut self, at: usize, rest: &[u8]) {
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.in_hand_bytes = 0;
+            if !rest.is_empty() && !connection.close_after_reply {
+                connection.query.extend_from_slice(rest);
+            }
+        }
+    }
+
+    /// Executes what the query buffer holds.
+    pub(super) fn process_query(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let mut query = std::mem::take(&mut connection.query);
+        connection.query_peak_bytes = connection.query_peak_bytes.max(query.len());
+        connection.in_hand_bytes = query.len();
+        let consumed = self.process(at, &query);
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.in_hand_bytes = 0;
+        // The room stays, for the next big argument; the cron takes it back if none comes.
+        query.drain(..consumed);
+        connection.query = query;
+    }
+
+    /// Limits what a connection may pile up, and lets the driver read big arguments into place.
+    pub(super) fn after_input(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.query.is_empty() {
+            return;
+        }
+        let query_len_max = self.shard.config.client_query_buffer_limit_bytes;
+        let stats = &self.shard.stats;
+        stats.client_input_max_bytes.max(connection.query.len() as u64);
+        if connection.query.len() as u64 > query_len_max {
+            stats.client_query_limit_disconnections.add(1);
+            crate::runtime::log::warning(format_args!(
+                "Closing client that reached max query buffer length: id={} addr={}",
+                connection.client.id, connection.client.addr
+            ));
+            self.close_now(at);
+            return;
+        }
+        // As Redis does, so that the end of a client that waits for a key is seen behind all that it has sent.
+        let holds_back = connection.hold.is_some_and(|hold| !matches!(hold, Hold::Filling | Hold::Blocked));
+        if holds_back && connection.query.len() > HELD_QUERY_BYTES_MAX && !connection.receiving_paused {
+            connection.receiving_paused = true;
+            self.requests.push(IoRequest::Pause(connection.conn));
+        }
+    }
+
+    /// Lets the driver read the rest of big arguments straight into place. At the end of a turn, because
+    /// until then it may still deliver bytes the ordinary way.
+    pub(super) fn start_fills(&mut self) {
+        for at in std::mem::take(&mut self.fills) {
+            let Some(connection) = self.connections[at as usize].as_deref_mut() else { continue };
+            if connection.hold != Some(Hold::Filling) {
+                continue;
+            }
+            let want = connection.fill_to_bytes.saturating_sub(connection.query.len());
+            if want == 0 {
+                self.release_hold(at as usize);
+                continue;
+            }
+            let buf = std::mem::take(&mut connection.query);
+            self.requests.push(IoRequest::RecvExact { conn: connection.conn, buf, want });
+        }
+    }
+
+    pub(super) fn fill_big_arg(&mut self, at: usize, buf: &[u8], done: usize, missing: Option<usize>) {
+        let Some(missing) = missing.filter(|&missing| missing >= BIG_ARG_BYTES) else { return };
+        let limit = self.shard.config.client_query_buffer_limit_bytes;
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let arrived = buf.len() - done;
+        if (arrived + missing) as u64 > limit || connection.peer.has_ended_input {
+            return;
+        }
+        connection.hold = Some(Hold::Filling);
+        // In steps that follow what has arrived: a client that only announces a length costs next to nothing.
+        connection.fill_to_bytes = arrived + missing.min(arrived.max(FILL_STEP_BYTES_MIN));
+        self.fills.push(at as u32);
+    }
+
+    /// Puts a connection on the list of those whose held requests are tried again this turn.
+    pub(super) fn release_hold(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.hold = None;
+        self.runnable.push(at as u32);
+    }
+
+    /// Goes on with the requests of connections that are no longer held.
+    pub(super) fn resume_runnable(&mut self) {
+        loop {
+            if self.shard.blocking.has_due() {
+                self.serve_due();
+            }
+            let Some(at) = self.runnable.pop() else { return };
+            let at = at as usize;
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            if connection.hold.is_none() && !connection.query.is_empty() {
+                self.process_query(at);
+                self.after_input(at);
+            }
+            self.end_if_done(at);
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            let may_receive = match connection.hold {
+                None => connection.query.len() <= HELD_QUERY_BYTES_MAX,
+                Some(hold) => hold == Hold::Blocked,
+            };
+            if connection.receiving_paused && may_receive {
+                connection.receiving_paused = false;
+                self.requests.push(IoRequest::Resume(connection.conn));
+            }
+        }
+    }
+}

@@ -291,6 +291,7 @@ fn shard_loop<D: Driver>(
     listeners.unix.into_iter().for_each(|listener| {
         driver.listen(listener);
     });
+    let mut inbox = Vec::new();
     while !worker.globals.is_stopping() {
         let timeout = if mesh.prepare_sleep() {
             Duration::from_millis(worker.idle_ms() as u64)
@@ -301,7 +302,8 @@ fn shard_loop<D: Driver>(
         driver.turn(Some(timeout), &mut worker)?;
         mesh.woke();
         worker.begin_turn();
-        mesh.drain(MESH_DRAIN_MAX, |from, message| worker.deliver(from, message));
+        mesh.drain(MESH_DRAIN_MAX, |from, message| inbox.push((from, message)));
+        worker.deliver_all(&mut inbox);
         worker.end_turn();
         carry_out(&mut driver, &mut worker, &mut tcp);
         for (to, message) in worker.outgoing.drain(..) {

@@ -83,6 +83,8 @@ pub struct Worker {
     local: VecDeque<Message>,
     /// The batch that grows for each shard during a turn.
     batches: Vec<Option<Box<Batch>>>,
+    /// The shards for which one grows.
+    open_batches: Vec<u16>,
     #[allow(clippy::vec_box, reason = "batches travel in their boxes")]
     spare_batches: Vec<Box<Batch>>,
     spare_buffers: Vec<Vec<u8>>,
@@ -151,6 +153,7 @@ impl Worker {
             slowlog: SlowLog::new(slowlog_len_max),
             local: VecDeque::new(),
             batches: (0..shard_count).map(|_| None).collect(),
+            open_batches: Vec::new(),
             spare_batches: Vec::new(),
             spare_buffers: Vec::new(),
             spare_multis: Vec::new(),
@@ -253,6 +256,14 @@ impl Worker {
         self.publish();
         self.flush_effects();
         self.flush_dirty();
+    }
+
+    /// The messages of a turn from other shards, in the order of `inbox`, which is emptied.
+    pub fn deliver_all(&mut self, inbox: &mut Vec<(usize, Message)>) {
+        self.prefetch_messages(inbox);
+        for (from, message) in inbox.drain(..) {
+            self.deliver(from, message);
+        }
     }
 
     /// A message from another shard.

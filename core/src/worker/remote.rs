@@ -17,8 +17,7 @@ impl Worker {
         if self.batches[shard].as_deref().is_some_and(|batch| !batch.has_room(args.bytes().len())) {
             self.flush_batch(shard);
         }
-        let spare = &mut self.spare_batches;
-        let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
+        let batch = self.open_batch(shard);
         batch.push(token, call, args);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
@@ -37,19 +36,30 @@ impl Worker {
         if self.batches[shard].as_deref().is_some_and(|batch| !batch.has_room(queue.args_len_bytes())) {
             self.flush_batch(shard);
         }
-        let spare = &mut self.spare_batches;
-        let batch = self.batches[shard].get_or_insert_with(|| spare.pop().unwrap_or_default());
+        let batch = self.open_batch(shard);
         batch.push_exec(token, call, queue, watches);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
     }
 
+    /// The batch that grows for `shard`.
+    #[inline]
+    fn open_batch(&mut self, shard: usize) -> &mut Batch {
+        let (spare, open) = (&mut self.spare_batches, &mut self.open_batches);
+        self.batches[shard].get_or_insert_with(|| {
+            open.push(shard as u16);
+            spare.pop().unwrap_or_default()
+        })
+    }
+
     /// Sends what has been gathered.
     pub(super) fn flush_batches(&mut self) {
-        for shard in 0..self.batches.len() {
-            self.flush_batch(shard);
+        let mut open = std::mem::take(&mut self.open_batches);
+        for shard in open.drain(..) {
+            self.flush_batch(shard as usize);
         }
+        self.open_batches = open;
     }
 
     pub(super) fn flush_batch(&mut self, shard: usize) {
@@ -60,12 +70,34 @@ impl Worker {
         self.outgoing.push((shard, Message::Commands(batch)));
     }
 
+    /// Fetches from memory what the messages of a turn need. With many shards each of them holds few commands, whose misses
+    /// would overlap with nothing: so for all of them together, level by level, as [`Shard::prefetch`] does.
+    ///
+    /// [`Shard::prefetch`]: crate::shard::Shard::prefetch
+    pub(super) fn prefetch_messages(&self, messages: &[(usize, Message)]) {
+        let batches = messages.iter().filter_map(|(_, message)| match message {
+            Message::Commands(batch) | Message::Replies(batch) => Some(batch),
+            Message::Txn(_)
+            | Message::Wait(_)
+            | Message::Adopt(_)
+            | Message::Listen(_)
+            | Message::Slow { .. }
+            | Message::Effects(_)
+            | Message::Stream(_)
+            | Message::Unwatch { .. } => None,
+        });
+        if messages.len() > 1 {
+            batches.clone().for_each(Batch::prefetch_header);
+            batches.clone().for_each(|batch| batch.prefetch_contents());
+        }
+        let hashed = batches.flat_map(|batch| &batch.commands).filter(|command| command.call.hashed_arg != 0);
+        self.shard.prefetch(hashed.map(|command| (command.call.db, command.call.hash)));
+    }
+
     /// Runs another shard's commands over this shard's keys and sends the replies back.
     pub(super) fn execute_batch(&mut self, from: usize, mut batch: Box<Batch>) {
         let commands = std::mem::take(&mut batch.commands);
         let mut replies = std::mem::take(&mut batch.replies);
-        let hashed = commands.iter().filter(|command| command.call.hashed_arg != 0);
-        self.shard.prefetch(hashed.map(|command| (command.call.db, command.call.hash)));
         self.shard.stats.commands_remote.add(commands.len() as u64);
         let mut next = 0;
         // Behind the last command that was timed: see `time_straight`.

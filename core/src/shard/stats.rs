@@ -171,6 +171,9 @@ shard_stats! {
     blocked_clients,
     /// Keys that have changed, and whose waiting clients are being asked still.
     services,
+    /// Check-ins with changed keys that left this shard as a home, and those that reached it as an owner.
+    check_ins_sent,
+    check_ins_taken,
     /// Commands run on this shard, wherever their clients are.
     commands_processed,
     /// Of those, how many came from another shard's clients.

@@ -227,16 +227,20 @@ impl Worker {
         // Room that tables have in reserve is not in use: it shows as the difference between this and the allocator's.
         let free_bytes = self.shard.table_free_bytes();
         self.shard.stats.set_used_memory(self.clock.thread_allocated_bytes() - free_bytes as i64);
-        let services = self.shard.blocking.service_count() as u64;
-        if self.shard.stats.services.get() != services {
-            self.shard.stats.services.set(services);
-        }
+        self.publish_services();
         let waiting_count = self.blocked.waiting_count();
         if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {
             let paused = self.paused.iter().filter(|&&at| {
                 self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())
             });
             self.shard.stats.blocked_clients.set(paused.count() as u64 + waiting_count);
+        }
+    }
+
+    pub(super) fn publish_services(&mut self) {
+        let services = self.shard.blocking.service_count() as u64;
+        if self.shard.stats.services.get() != services {
+            self.shard.stats.services.set(services);
         }
     }
 

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::shard::stats::ShardStats;
 use crate::worker::StreamGlobals;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 /// The process' shared state. Lives as long as the process.
@@ -268,10 +268,15 @@ impl Globals {
         self.sum(|stats| stats.dbs[db as usize].keys.get())
     }
 
-    /// Whether a key has changed on any shard, and clients that wait for it are being asked still. Of what a client has
-    /// heard of before it calls, nothing is missed: shards say so before their replies leave.
+    /// Whether a key has changed on any shard, and clients that wait for it are being asked still, or will be when the key
+    /// is back on its shard. Of what a client has heard of before it calls, nothing is missed: shards say so before their
+    /// replies leave.
     pub fn is_serving(&self) -> bool {
-        self.stats.iter().any(|stats| stats.services.get() != 0)
+        // In this order: what is taken is counted after it is served, and before it is sent nobody hears of it.
+        let taken = self.sum(|stats| stats.check_ins_taken.get());
+        fence(Ordering::Acquire);
+        taken != self.sum(|stats| stats.check_ins_sent.get())
+            || self.stats.iter().any(|stats| stats.services.get() != 0)
     }
 
     /// What the allocator has given out, in bytes: each shard's part as it was at the end of its last turn, and what

@@ -70,21 +70,22 @@ impl Operation {
         reply.strip_prefix("*2\r\n").and_then(|rest| rest.split("\r\n").nth(1))
     }
 
-    /// Whether it leaves every model as it is in which it may have its reply.
-    fn only_reads(&self) -> bool {
+    /// Whether it leaves every state as it is in which it may have its reply.
+    fn only_reads(&self, waiting: Waiting) -> bool {
         let (Request::One(command), Some(reply)) = (&self.request, self.reply()) else { return false };
         match command[0].as_str() {
             "GET" | "MGET" | "EXISTS" | "DBSIZE" | "KEYS" | "SCAN" | "RANDOMKEY" | "DEBUG" | "SELECT" => true,
             "DEL" | "MSETNX" | "COPY" | "MOVE" => reply.starts_with('-') || reply == ":0\r\n",
             "RENAME" => reply.starts_with('-'),
             "TTAKE" => reply == "$-1\r\n",
-            "BTAKE" | "BMOVE" => reply == "*-1\r\n",
+            // At once it lines up, until somebody ends that.
+            "BTAKE" | "BMOVE" => reply == "*-1\r\n" && waiting == Waiting::SomeTime,
             _ => false,
         }
     }
 
     /// The keys that it may look at or change, as far as its reply leaves that open.
-    fn touched(&self) -> Touched {
+    fn touched(&self, waiting: Waiting) -> Touched {
         let place = |(db, key): &(usize, String)| {
             db * KEYS.len() + KEYS.iter().position(|other| other == key).expect("it is one of them")
         };
@@ -94,7 +95,9 @@ impl Operation {
             Request::Watch(_) | Request::Unblock { .. } | Request::Kill { .. } => {
                 Touched { read: keys, written: 0 }
             }
-            Request::One(_) | Request::Exec { .. } if self.only_reads() => Touched { read: keys, written: 0 },
+            Request::One(_) | Request::Exec { .. } if self.only_reads(waiting) => {
+                Touched { read: keys, written: 0 }
+            }
             Request::One(_) | Request::Exec { .. } => Touched { read: 0, written: keys },
         }
     }
@@ -186,7 +189,7 @@ pub fn linearize(operations: &[Operation], waiting: Waiting) -> Result<(), Box<R
 }
 
 /// For each operation, a bit for each that was over when it was called.
-fn given_up(operations: &[Operation]) -> Vec<u128> {
+fn given_up(operations: &[Operation], waiting: Waiting) -> Vec<u128> {
     let over = |called_at: usize| {
         let over = operations
             .iter()
@@ -197,13 +200,13 @@ fn given_up(operations: &[Operation]) -> Vec<u128> {
     // What only reads may be placed early, which must not take from others the time until then.
     operations
         .iter()
-        .map(|operation| if operation.only_reads() { 0 } else { over(operation.called_at) })
+        .map(|operation| if operation.only_reads(waiting) { 0 } else { over(operation.called_at) })
         .collect()
 }
 
 /// For each operation, a bit for each that it may not change places with.
-fn related(operations: &[Operation], given_up: &[u128]) -> Vec<u128> {
-    let touched: Vec<Touched> = operations.iter().map(Operation::touched).collect();
+fn related(operations: &[Operation], given_up: &[u128], waiting: Waiting) -> Vec<u128> {
+    let touched: Vec<Touched> = operations.iter().map(|operation| operation.touched(waiting)).collect();
     let are_related = |n: usize, other: usize| {
         let (mine, its) = (&touched[n], &touched[other]);
         mine.written & (its.read | its.written) != 0
@@ -258,8 +261,8 @@ impl Search<'_> {
         };
         let all = operations.iter().enumerate().filter(|(_, operation)| has_effect(operation));
         let all = all.fold(0u128, |all, (n, _)| all | 1 << n);
-        let given_up = given_up(operations);
-        let related = related(operations, &given_up);
+        let given_up = given_up(operations, waiting);
+        let related = related(operations, &given_up, waiting);
         let (longest, refuted) = (State::default(), HashSet::new());
         Search { operations, waiting, is_thorough: false, all, related, given_up, longest, refuted }
     }
@@ -288,7 +291,7 @@ impl Search<'_> {
         }
         assert!(self.refuted.len() < STATES_MAX, "it takes too long to tell whether an order explains this");
         let nexts = self.next_ones(state);
-        let read = nexts.iter().find(|&&n| !self.is_thorough && self.operations[n].only_reads());
+        let read = nexts.iter().find(|&&n| !self.is_thorough && self.operations[n].only_reads(self.waiting));
         if let Some(&n) = read {
             // What never changes anything and may come now may as well come first of all.
             let read = self.place(state, n);

@@ -60,7 +60,10 @@ mod stream;
 use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use history::{Fifo, Operation, Waiting, linearize};
-use model::{DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, random_command, whole_command};
+use model::{
+    DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, program_command, random_command,
+    whole_command,
+};
 use shardis_core::protocol::skip::skip_reply;
 use std::collections::VecDeque;
 
@@ -99,20 +102,6 @@ enum Reach {
     Keys,
     /// Also other databases, the whole keyspace, the session and other clients; on one shard or several.
     Server,
-}
-
-/// What clients ask for in runs of [`Reach::Server`], beyond commands over keys and databases. What the server does not do
-/// as Redis does is left out here until it does.
-const ASKED: [Asked; 0] = [];
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Asked {
-    /// That one shard does what Redis does, and not only several.
-    OneShard,
-    /// CLIENT UNBLOCK and CLIENT KILL.
-    EndOthersWait,
-    /// DEBUG OBJECT: a command of the session that looks at a key.
-    DebugObject,
 }
 
 /// One run after the other.
@@ -163,8 +152,7 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match reach {
             Reach::Keys => 2 + random.below(4),
-            Reach::Server if ASKED.contains(&Asked::OneShard) => 1 + random.below(4),
-            Reach::Server => 2 + random.below(3),
+            Reach::Server => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -385,23 +373,23 @@ impl Run {
     /// The same, which may be about a client.
     fn server_request_about(&mut self, who: usize, n: usize) -> Request {
         let client = self.callers[who].client;
-        if ASKED.contains(&Asked::EndOthersWait) && who != n && self.random.below(3) == 0 {
+        if who != n && self.random.below(3) == 0 {
             let id = self.cluster.client_id(client);
             return match self.random.below(4) {
                 0 => Request::Kill { client, id },
                 how => Request::Unblock { client, id, with_error: how == 1 },
             };
         }
-        let command = whole_command(&mut self.random);
-        if command[0] == "DEBUG" && !ASKED.contains(&Asked::DebugObject) {
-            return Request::One(vec!["GET".into(), command[2].clone()]);
-        }
-        Request::One(command)
+        Request::One(whole_command(&mut self.random))
     }
 
     fn random_request(&mut self, n: usize) -> Request {
-        if self.reach == Reach::Server && self.random.below(5) == 0 {
-            return self.server_request(n);
+        if self.reach == Reach::Server {
+            match self.random.below(10) {
+                0 | 1 => return self.server_request(n),
+                2 => return Request::One(program_command(&mut self.random, &mut self.unique)),
+                _ => {}
+            }
         }
         let key = |random: &mut Random| KEYS[random.below(KEYS.len())].to_string();
         let is_often = self.kind == Kind::Transactions && self.random.below(2) == 0;
@@ -448,6 +436,7 @@ impl Run {
         if self.reach == Reach::Server && count > 0 && self.random.below(2) == 0 {
             let select = |db: usize| vec!["SELECT".to_string(), db.to_string()];
             commands.insert(self.random.below(count), select(self.random.below(DB_COUNT)));
+            commands[count] = program_command(&mut self.random, &mut self.unique);
             // It may not run, and its client is to know where it is.
             commands.push(select(self.callers[n].db));
         }

@@ -163,6 +163,7 @@ fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
         "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
         "BTAKE" | "BMOVE" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
+        "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
         "SELECT" => Vec::new(),
         "COPY" | "MOVE" => {
             let (from, to) = relocation(db, command);
@@ -282,6 +283,11 @@ impl Model {
                 self.store(db, &keys[2], joined)
             }
             "BTAKE" | "BMOVE" => self.apply_to(db, command, awaited(command)),
+            "TPROGRAM" => {
+                let calls = command.split(|word| word == "/").skip(1);
+                let replies: Vec<String> = calls.map(|call| self.apply(db, call)).collect();
+                format!("*{}\r\n{}", replies.len(), replies.concat())
+            }
             _ => self.apply_to_all(db, command),
         }
     }
@@ -478,6 +484,25 @@ pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
         10 => vec!["BMOVE".into(), first, second, timeout],
         _ => vec!["BMOVE".into(), first, second, third, timeout],
     }
+}
+
+/// A random command that calls others over keys.
+pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    let mut calls = Vec::new();
+    let mut keys = BTreeSet::new();
+    for _ in 0..1 + random.below(3) {
+        let call = random_command(random, unique);
+        // It may call no command about the whole keyspace.
+        if let Some(of_call) = keys_of(0, &call) {
+            keys.extend(of_call.into_iter().map(|(_, key)| key));
+            calls.extend(std::iter::once("/".to_string()).chain(call));
+        }
+    }
+    if calls.is_empty() {
+        return vec!["GET".to_string(), KEYS[0].to_string()];
+    }
+    let head = vec!["TPROGRAM".to_string(), keys.len().to_string()];
+    head.into_iter().chain(keys).chain(calls).collect()
 }
 
 /// A random command about the whole keyspace or another database, or about a key by way of the session. Some change

@@ -294,7 +294,10 @@ impl Worker {
             let shard = usize::from(txn.shards[n]);
             let entries = self.shard.send_guests_back(keys);
             let is_there = |event: &&GuestEvent| shard_of(&event.key, self.shard.shard_count) == shard;
-            let events = events.iter().filter(is_there).cloned().collect();
+            let events: Vec<GuestEvent> = events.iter().filter(is_there).cloned().collect();
+            if !events.is_empty() {
+                self.shard.stats.check_ins_sent.add(1);
+            }
             // The keys are taken: whether the shard stays depends on later stages alone.
             let stays = txn.stays(n);
             let wait = waits.take(shard);

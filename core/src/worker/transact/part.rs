@@ -8,6 +8,7 @@ use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockSet, Ticket};
 use crate::shard::message::Message;
 use crate::shard::txn::{CheckIn, CheckedOutEntries, Outcome, Portion, TxnId, TxnMessage, Work};
+use std::sync::atomic::{Ordering, fence};
 
 /// Of more keys than this the first would be gone from the caches again before they are looked up.
 const FETCHED_KEYS_MAX: usize = 128;
@@ -115,6 +116,11 @@ impl Worker {
         self.shard.running = Some(ticket);
         self.shard.check_in(&keys, entries, &events);
         self.shard.running = None;
+        if !events.is_empty() {
+            self.publish_services();
+            fence(Ordering::Release);
+            self.shard.stats.check_ins_taken.add(1);
+        }
         if let Some(wait) = wait {
             let (id, wait) = *wait;
             self.shard.wait(id, wait);

@@ -390,7 +390,7 @@ fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
     for key in ctx.args.iter().skip(2) {
         let shard = &mut ctx.worker.shard;
         let entry = if shard.owns(key) {
-            shard.peek(ctx.call.db, Key { bytes: key, hash: hash_key(key) })
+            shard.lookup_silent(ctx.call.db, Key { bytes: key, hash: hash_key(key) })
         } else {
             None
         };

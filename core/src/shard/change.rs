@@ -15,10 +15,10 @@
 //! is left is removed, which is an event of its own (`del`). A guard by which nothing was changed says nothing.
 //!
 //! Nobody else can reach an entry to change it, and a build with debug assertions checks behind each command that all
-//! writes to the tables came this way ([`Shard::assert_all_told`]).
+//! writes to the tables came this way ([`Shard::assert_all_signalled`]).
 
 use super::event::Event;
-use super::expire::tell_expired;
+use super::expire::signal_expired;
 use super::observe::{Audience, KeyChange, KeyEvent};
 use super::{ClientId, Shard};
 use crate::call::{Call, Key};
@@ -77,27 +77,32 @@ impl ChangeGuard<'_> {
         change(&mut self.entry, &mut self.changes).string_mut(len_min)
     }
 
+    /// Says how many changes it counts as, where that is not one: the members that SADD has added. None: nobody is told.
+    pub fn count(&mut self, changes: u64) {
+        self.changes = changes;
+    }
+
     /// Sets or clears the expiry.
     pub fn set_expire(&mut self, at_ms: Option<i64>) {
         change(&mut self.entry, &mut self.changes).set_expire(at_ms);
     }
 
     #[cold]
-    fn tell(&mut self, event: Event, kind: KeyEvent, is_there: bool) {
+    fn notify(&mut self, event: Event, kind: KeyEvent, is_there: bool) {
         if let Some(audience) = &mut self.audience {
             let change = KeyChange { db: self.db, key: self.key, event, client: self.client, kind };
-            audience.tell(&change, is_there);
+            audience.notify(&change, is_there);
         }
     }
 
     /// Removes a collection of which nothing is left.
     #[cold]
     fn remove_emptied(&mut self) {
-        self.tell(self.event, KeyEvent::Modified, false);
+        self.notify(self.event, KeyEvent::Modified, false);
         if let Some(entry) = self.entry.take() {
             entry.remove().take_writes();
         }
-        self.tell(Event::DEL, KeyEvent::Notified, false);
+        self.notify(Event::DEL, KeyEvent::Notified, false);
     }
 }
 
@@ -113,17 +118,17 @@ fn change<'b, 'a>(entry: &'b mut Option<EntryMut<'a>>, changes: &mut u64) -> &'b
 impl Drop for ChangeGuard<'_> {
     #[inline]
     fn drop(&mut self) {
+        let Some(entry) = &mut self.entry else { return };
+        entry.take_writes();
         if self.changes == 0 {
             return;
         }
         self.stats.dirty.add(self.changes);
-        let Some(entry) = &mut self.entry else { return };
-        entry.take_writes();
         if entry.is_emptied() {
             self.remove_emptied();
         } else if self.audience.is_some() {
             let is_there = !entry.entry().is_expired(self.now_ms);
-            self.tell(self.event, KeyEvent::Modified, is_there);
+            self.notify(self.event, KeyEvent::Modified, is_there);
         }
     }
 }
@@ -159,7 +164,7 @@ impl Shard {
             gone => {
                 if gone.is_removed() {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
+                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 }
                 None
             }
@@ -180,7 +185,7 @@ impl Shard {
         let is_new = self.store(call, key, value, expire);
         self.changed(1);
         if self.observers.is_on() {
-            self.tell_set(call, key, expire, event, is_new);
+            self.signal_set(call, key, expire, event, is_new);
         }
         is_new
     }
@@ -189,7 +194,7 @@ impl Shard {
     pub fn set_uncounted(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, event: Event) {
         let is_new = self.store(call, key, value, SetExpire::Clear);
         if self.observers.is_on() {
-            self.tell_set(call, key, SetExpire::Clear, event, is_new);
+            self.signal_set(call, key, SetExpire::Clear, event, is_new);
         }
     }
 
@@ -207,7 +212,7 @@ impl Shard {
             gone => {
                 if gone.is_removed() {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
+                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 } else if let Live::Expired { .. } = gone {
                     // Expired keys are kept just now: this one is gone all the same.
                     db.take(key.hash, key.bytes);
@@ -216,18 +221,18 @@ impl Shard {
                 true
             }
         };
-        db.told();
+        db.mark_signalled();
         is_new
     }
 
     #[cold]
-    fn tell_set(&mut self, call: &Call, key: Key<'_>, expire: SetExpire, event: Event, is_new: bool) {
+    fn signal_set(&mut self, call: &Call, key: Key<'_>, expire: SetExpire, event: Event, is_new: bool) {
         if is_new {
-            self.notify(call, call.db, key, Event::NEW);
+            self.notify_event(call, call.db, key, Event::NEW);
         }
         self.signal_modified(call, call.db, key, event);
         if let SetExpire::At(_) = expire {
-            self.notify(call, call.db, key, Event::EXPIRE);
+            self.notify_event(call, call.db, key, Event::EXPIRE);
         }
     }
 
@@ -238,9 +243,9 @@ impl Shard {
         // What is there may be there in name only.
         self.exists(db, key);
         self.dbs[db as usize].put(hash, entry);
-        self.dbs[db as usize].told();
+        self.dbs[db as usize].mark_signalled();
         self.changed(1);
-        self.notify(call, db, key, Event::NEW);
+        self.notify_event(call, db, key, Event::NEW);
         self.signal_modified(call, db, key, event);
     }
 
@@ -252,12 +257,12 @@ impl Shard {
             return false;
         }
         let Some(entry) = self.dbs[from_db as usize].take(from.hash, from.bytes) else { return false };
-        self.dbs[from_db as usize].told();
+        self.dbs[from_db as usize].mark_signalled();
         self.exists(to_db, to);
         self.dbs[to_db as usize].put(to.hash, OwnedEntry { key: to.bytes.into(), ..entry });
-        self.dbs[to_db as usize].told();
+        self.dbs[to_db as usize].mark_signalled();
         self.changed(1);
-        self.notify(call, to_db, to, Event::NEW);
+        self.notify_event(call, to_db, to, Event::NEW);
         self.signal_modified(call, from_db, from, from_event);
         self.signal_modified(call, to_db, to, to_event);
         true
@@ -274,7 +279,7 @@ impl Shard {
             gone => {
                 if gone.is_removed() {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
+                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 }
                 return false;
             }
@@ -293,7 +298,7 @@ impl Shard {
     /// Checks that all that was written to the tables was told to those who must know. For builds with debug assertions,
     /// behind each command.
     #[inline]
-    pub fn assert_all_told(&self) {
+    pub fn assert_all_signalled(&self) {
         debug_assert!(
             self.dbs.iter().all(|db| !db.table().has_writes()),
             "a key was changed, and not by the door"
@@ -307,13 +312,40 @@ mod tests {
     use crate::config::Config;
     use std::sync::Arc;
 
+    fn shard() -> Shard {
+        Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1)
+    }
+
+    fn key(name: &str) -> Key<'_> {
+        Key { bytes: name.as_bytes(), hash: crate::types::hash_key(name.as_bytes()) }
+    }
+
+    #[test]
+    fn a_guard_counts_as_many_changes_as_it_is_told_and_one_that_changed_nothing_none() {
+        let (mut shard, call) = (shard(), Call::default());
+        shard.set(&call, key("a"), NewValue::Int(1), SetExpire::Clear, Event::SET);
+        assert_eq!(shard.stats.dirty.get(), 1);
+        drop(shard.change(&call, key("a"), Event::INCRBY).expect("it is there"));
+        assert_eq!(shard.stats.dirty.get(), 1);
+        let mut guard = shard.change(&call, key("a"), Event::INCRBY).expect("it is there");
+        guard.set_int(2);
+        guard.count(5);
+        drop(guard);
+        let mut guard = shard.change(&call, key("a"), Event::INCRBY).expect("it is there");
+        guard.set_int(2);
+        guard.count(0);
+        drop(guard);
+        assert_eq!(shard.stats.dirty.get(), 6);
+        assert!(shard.change(&call, key("b"), Event::INCRBY).is_none());
+        shard.assert_all_signalled();
+    }
+
     #[test]
     #[cfg(debug_assertions)]
     #[should_panic(expected = "not by the door")]
     fn a_change_that_passes_the_door_by_is_found_behind_the_command() {
-        let mut shard = Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1);
-        let key = Key { bytes: b"a", hash: crate::types::hash_key(b"a") };
-        shard.dbs[0].add(key.hash, key.bytes, NewValue::Int(1), SetExpire::Clear);
-        shard.assert_all_told();
+        let mut shard = shard();
+        shard.dbs[0].add(key("a").hash, b"a", NewValue::Int(1), SetExpire::Clear);
+        shard.assert_all_signalled();
     }
 }

@@ -53,7 +53,7 @@ impl Shard {
     fn take_unchanged(&mut self, db: u32, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         let db = &mut self.dbs[db as usize];
         let entry = db.take(hash, key);
-        db.told();
+        db.mark_signalled();
         entry
     }
 
@@ -61,7 +61,7 @@ impl Shard {
         if let Some(entry) = entry {
             let db = &mut self.dbs[db as usize];
             db.put(hash, entry);
-            db.told();
+            db.mark_signalled();
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Everybody may read the [table](Db::table). Who changes an entry comes by [`Db::before_change`], or has looked it up with
 //! [`Db::live_mut`] and says [`EntryMut::will_change`]: that is the point before a change, where a snapshot can save what
-//! is there. And it says that it has told those who must know of it ([`Db::told`]): builds with debug assertions check
+//! is there. And it says that it has told those who must know of it ([`Db::mark_signalled`]): builds with debug assertions check
 //! behind each command that nobody forgot. Both are the business of [`change`](super::change), which is the door for
 //! commands; what moves entries without changing them ([`checkout`](super::checkout)) and what removes those whose time is
 //! up ([`expire`](super::expire)) stand beside it.
@@ -82,7 +82,7 @@ impl Db {
 
     /// Those who must know of the last changes know.
     #[inline]
-    pub(super) fn told(&mut self) {
+    pub(super) fn mark_signalled(&mut self) {
         self.table.take_writes();
     }
 

@@ -26,7 +26,7 @@ pub struct ActiveExpire {
 
 /// A key whose time is up was removed: it is counted, deleted for whoever reads the effects, and its observers are told.
 #[cold]
-pub(super) fn tell_expired(
+pub(super) fn signal_expired(
     stats: &ShardStats,
     effects: &mut EffectLog,
     observers: &mut Observers,
@@ -107,7 +107,7 @@ impl Shard {
             // A key that a transaction has locked is left to the next cycle.
             let free = !is_locked(locks, key);
             if free {
-                tell_expired(stats, effects, observers, lazy_free, db as u32, key);
+                signal_expired(stats, effects, observers, lazy_free, db as u32, key);
             }
             free
         });

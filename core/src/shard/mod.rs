@@ -27,7 +27,7 @@ use crate::shard::access::Access;
 use crate::shard::blocking::Blocking;
 use crate::shard::db::Db;
 use crate::shard::effects::EffectLog;
-use crate::shard::expire::tell_expired;
+use crate::shard::expire::signal_expired;
 use crate::shard::lock::{LockTable, Ticket};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
@@ -119,7 +119,7 @@ impl Shard {
 
     /// Looks a key up to read it: counts a hit or a miss, and notes the access.
     #[inline]
-    pub fn read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
+    pub fn lookup_read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
         let db = &mut self.dbs[call.db as usize];
         let entry = match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(entry) => entry,
@@ -127,7 +127,7 @@ impl Shard {
                 self.stats.keyspace_misses.add(1);
                 if gone.is_removed() {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
+                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 }
                 return None;
             }
@@ -141,13 +141,13 @@ impl Shard {
 
     /// Looks a key up to learn about it without an access: counts a hit or a miss only (EXISTS, TYPE, TTL, OBJECT).
     #[inline]
-    pub fn glance(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
-        self.read(&Call { no_touch: true, ..*call }, key)
+    pub fn lookup_read_notouch(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
+        self.lookup_read(&Call { no_touch: true, ..*call }, key)
     }
 
     /// Looks a key up without a trace in hits, misses or access clocks.
     #[inline]
-    pub fn peek(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
+    pub fn lookup_silent(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
         let number = db;
         let db = &mut self.dbs[db as usize];
         match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
@@ -155,7 +155,7 @@ impl Shard {
             gone => {
                 if gone.is_removed() {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    tell_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, number, key);
+                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, number, key);
                 }
                 None
             }
@@ -183,7 +183,7 @@ impl Shard {
     /// Whether the key is there. One whose time is up is removed on the way, here as in all look-ups.
     #[inline]
     pub fn exists(&mut self, db: u32, key: Key<'_>) -> bool {
-        self.peek(db, key).is_some()
+        self.lookup_silent(db, key).is_some()
     }
 
     /// How many databases there are.

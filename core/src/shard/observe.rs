@@ -1,6 +1,6 @@
 //! Who wants to know which keys change.
 //!
-//! Whatever happens to a key is told here, in [`Audience::tell`]: changes by the door ([`change`](super::change)), keys
+//! Whatever happens to a key is told here, in [`Audience::notify`]: changes by the door ([`change`](super::change)), keys
 //! that are removed because their time is up, and databases that are emptied or swapped. Nearly always nobody wants to
 //! know, which is one branch to see.
 //!
@@ -143,7 +143,7 @@ pub(super) struct Audience<'a> {
 impl Audience<'_> {
     /// Something has happened to a key. `is_there`: it is there now.
     #[cold]
-    pub(super) fn tell(&mut self, change: &KeyChange<'_>, is_there: bool) {
+    pub(super) fn notify(&mut self, change: &KeyChange<'_>, is_there: bool) {
         self.observers.note(change);
         if change.kind == KeyEvent::Modified && self.observers.offers() {
             if is_there {
@@ -168,24 +168,36 @@ impl Shard {
     #[inline]
     pub(super) fn signal_modified(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
-            self.tell(&KeyChange { db, key, event, client: call.client, kind: KeyEvent::Modified });
+            self.notify_observers(&KeyChange {
+                db,
+                key,
+                event,
+                client: call.client,
+                kind: KeyEvent::Modified,
+            });
         }
     }
 
     /// Tells another event of a key, which was told to have changed.
     #[inline]
-    pub(super) fn notify(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
+    pub(super) fn notify_event(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
-            self.tell(&KeyChange { db, key, event, client: call.client, kind: KeyEvent::Notified });
+            self.notify_observers(&KeyChange {
+                db,
+                key,
+                event,
+                client: call.client,
+                kind: KeyEvent::Notified,
+            });
         }
     }
 
     #[cold]
-    fn tell(&mut self, change: &KeyChange<'_>) {
+    fn notify_observers(&mut self, change: &KeyChange<'_>) {
         let is_there = change.kind == KeyEvent::Modified
             && self.observers.offers()
             && self.exists(change.db, change.key);
-        self.audience().tell(change, is_there);
+        self.audience().notify(change, is_there);
     }
 
     /// Tells the observers of keys of this shard what happened to them while they were guests of another one.
@@ -193,7 +205,13 @@ impl Shard {
         for GuestEvent { db, hash, key, event, client, kind } in events {
             let key = Key { bytes: key, hash: *hash };
             if self.observers.is_on {
-                self.tell(&KeyChange { db: *db, key, event: *event, client: *client, kind: *kind });
+                self.notify_observers(&KeyChange {
+                    db: *db,
+                    key,
+                    event: *event,
+                    client: *client,
+                    kind: *kind,
+                });
             }
         }
     }

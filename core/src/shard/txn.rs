@@ -63,7 +63,7 @@
 //! }
 //! ```
 //!
-//! `words_at` is `ctx.shard.read(ctx.call, ctx.key(at))` and a conversion, `store` is `ctx.shard.set` or, for nothing,
+//! `words_at` is `ctx.shard.lookup_read(ctx.call, ctx.key(at))` and a conversion, `store` is `ctx.shard.set` or, for nothing,
 //! `ctx.shard.delete`. (A value that changes in place is held by the guard of `ctx.shard.change` meanwhile: see
 //! [`change`](crate::shard::change).) Effects, notifications, WATCH and those who wait for the written key are served by
 //! these calls, on whichever shard the key is at home. (The tests have these commands, in `core/tests/sim/rows.rs`, and

@@ -187,7 +187,7 @@ impl Worker {
         let reply = Reply::new(out, call.resp);
         let ctx = &mut Ctx { shard: &mut self.shard, call, args, fetched, served_from: None, reply };
         let result = run(ctx);
-        self.shard.assert_all_told();
+        self.shard.assert_all_signalled();
         if self.shard.effects.is_on() {
             self.note_effects(entry, call, args);
         }
@@ -233,7 +233,7 @@ impl Worker {
             Run::Keys(_) => unreachable!("it has a way of its own"),
             Run::Container => unreachable!("the gate lets only a container's subcommands through"),
         };
-        self.shard.assert_all_told();
+        self.shard.assert_all_signalled();
         if self.shard.effects.is_on() {
             self.note_effects(entry, call, args);
         }

@@ -124,7 +124,7 @@ fn join(ctx: &mut Ctx<'_>) -> CommandResult {
 
 fn words_at(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Vec<Vec<u8>>> {
     let key = ctx.key(at);
-    let Some(entry) = ctx.shard.read(ctx.call, key) else { return Ok(Vec::new()) };
+    let Some(entry) = ctx.shard.lookup_read(ctx.call, key) else { return Ok(Vec::new()) };
     let mut digits = Digits::new();
     let bytes = StringRef::of(entry.value())?.bytes(&mut digits);
     Ok(bytes.split(|&byte| byte == b',').map(<[u8]>::to_vec).collect())

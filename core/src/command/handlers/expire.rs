@@ -276,7 +276,7 @@ fn pexpiretime(ctx: &mut Ctx<'_>) -> CommandResult {
 fn reply_time(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64) -> CommandResult {
     let key = ctx.key(1);
 
-    let time = match ctx.shard.glance(ctx.call, key).map(|entry| entry.expire_at_ms()) {
+    let time = match ctx.shard.lookup_read_notouch(ctx.call, key).map(|entry| entry.expire_at_ms()) {
         None => -2,
         Some(None) => -1,
         // Unsigned, so that rounding the last representable moment up does not overflow.

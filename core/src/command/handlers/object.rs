@@ -19,7 +19,7 @@ const KEY: &[KeySpec] = &[KeySpec::one(2, key_flag::RO)];
 /// The entry that is asked about. The question is no access.
 fn subject<'a>(ctx: &'a mut Ctx<'_>) -> Option<Entry<'a>> {
     let key = ctx.key(2);
-    ctx.shard.glance(ctx.call, key)
+    ctx.shard.lookup_read_notouch(ctx.call, key)
 }
 
 const ENCODING: Command = Command::keys("encoding", 3, encoding)

@@ -85,7 +85,7 @@ fn exists(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
     let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
-        count += i64::from(ctx.shard.glance(ctx.call, key).is_some());
+        count += i64::from(ctx.shard.lookup_read_notouch(ctx.call, key).is_some());
     }
 
     ctx.reply.integer(count);
@@ -111,7 +111,7 @@ fn touch(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
     let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
-        count += i64::from(ctx.shard.read(&call, key).is_some());
+        count += i64::from(ctx.shard.lookup_read(&call, key).is_some());
     }
 
     ctx.reply.integer(count);
@@ -133,7 +133,7 @@ const TYPE: Command = Command::keys("type", 2, type_of)
 fn type_of(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    let name = ctx.shard.glance(ctx.call, key).map_or("none", |entry| type_name(entry.value()));
+    let name = ctx.shard.lookup_read_notouch(ctx.call, key).map_or("none", |entry| type_name(entry.value()));
 
     ctx.reply.simple(name);
     Ok(())

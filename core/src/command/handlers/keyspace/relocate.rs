@@ -104,7 +104,8 @@ fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
         return Err(CommandError::SAME_OBJECT);
     }
 
-    let copied = ctx.shard.read(ctx.call, source).map(|entry| (duplicate(entry), entry.expire_at_ms()));
+    let copied =
+        ctx.shard.lookup_read(ctx.call, source).map(|entry| (duplicate(entry), entry.expire_at_ms()));
     let Some((value, expire_at_ms)) = copied.filter(|_| replace || !ctx.shard.exists(db, destination)) else {
         ctx.reply.integer(0);
         return Ok(());

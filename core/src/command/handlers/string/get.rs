@@ -24,7 +24,7 @@ pub(super) const GET: Command = Command::keys("get", 2, get)
 fn get(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    match ctx.shard.read(ctx.call, key) {
+    match ctx.shard.lookup_read(ctx.call, key) {
         Some(entry) => StringRef::of(entry.value())?.reply(&mut ctx.reply),
         None => ctx.reply.null(),
     }
@@ -48,7 +48,7 @@ fn mget(ctx: &mut Ctx<'_>) -> CommandResult {
     ctx.reply.array(ctx.args.len() - 1);
     let mut keys = ctx.key_run(1);
     while let Some((_, key)) = keys.next(ctx.shard) {
-        match ctx.shard.read(ctx.call, key).map(|entry| StringRef::of(entry.value())) {
+        match ctx.shard.lookup_read(ctx.call, key).map(|entry| StringRef::of(entry.value())) {
             Some(Ok(string)) => string.reply(&mut ctx.reply),
             Some(Err(_)) | None => ctx.reply.null(),
         }
@@ -71,7 +71,7 @@ pub(super) const STRLEN: Command = Command::keys("strlen", 2, strlen)
 fn strlen(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    let len = match ctx.shard.read(ctx.call, key) {
+    let len = match ctx.shard.lookup_read(ctx.call, key) {
         Some(entry) => StringRef::of(entry.value())?.len_bytes(),
         None => 0,
     };
@@ -126,7 +126,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let options = Options::parse(ctx.args.slice(2..), Conditions::Refused)?;
 
-    let Some(entry) = ctx.shard.read(ctx.call, key) else {
+    let Some(entry) = ctx.shard.lookup_read(ctx.call, key) else {
         ctx.reply.null();
         return Ok(());
     };

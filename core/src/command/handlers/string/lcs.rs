@@ -79,7 +79,7 @@ fn reply_match(ctx: &mut Ctx<'_>, range: &Match, with_len: bool) {
 
 /// A copy of the string of a key; empty without one.
 fn string(ctx: &mut Ctx<'_>, key: Key<'_>) -> CommandResult<Vec<u8>> {
-    let Some(entry) = ctx.shard.read(ctx.call, key) else { return Ok(Vec::new()) };
+    let Some(entry) = ctx.shard.lookup_read(ctx.call, key) else { return Ok(Vec::new()) };
     match StringRef::of(entry.value()) {
         Ok(string) => Ok(string.bytes(&mut Digits::new()).to_vec()),
         Err(_) => Err(CommandError::fixed("ERR The specified keys must contain string values")),

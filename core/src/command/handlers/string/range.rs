@@ -121,7 +121,7 @@ fn getrange(ctx: &mut Ctx<'_>) -> CommandResult {
     let end = args::integer(ctx.arg(3))?;
 
     let mut digits = Digits::new();
-    let string = match ctx.shard.read(ctx.call, key) {
+    let string = match ctx.shard.lookup_read(ctx.call, key) {
         Some(entry) => StringRef::of(entry.value())?.bytes(&mut digits),
         None => b"",
     };

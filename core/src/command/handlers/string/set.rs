@@ -189,7 +189,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
     };
 
     let found = if options.get {
-        match ctx.shard.read(ctx.call, key) {
+        match ctx.shard.lookup_read(ctx.call, key) {
             Some(entry) => {
                 StringRef::of(entry.value())?.reply(&mut ctx.reply);
                 true

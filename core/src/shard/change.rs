@@ -215,7 +215,7 @@ impl Shard {
                     signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 } else if let Live::Expired { .. } = gone {
                     // Expired keys are kept just now: this one is gone all the same.
-                    db.take(key.hash, key.bytes);
+                    db.remove(key.hash, key.bytes);
                 }
                 db.add(key.hash, key.bytes, value, expire);
                 true

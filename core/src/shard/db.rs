@@ -69,6 +69,11 @@ impl Db {
         self.before_change(hash).put(hash, entry);
     }
 
+    /// Removes a key.
+    pub(super) fn remove(&mut self, hash: u64, key: &[u8]) {
+        self.before_change(hash).remove(hash, key);
+    }
+
     /// Takes an entry out, be its time up or not.
     pub(super) fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         self.before_change(hash).take(hash, key)

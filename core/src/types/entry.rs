@@ -26,7 +26,7 @@ use super::slab::{SLAB_SIZE_MAX, rounded};
 use header::{BIG_STRING_LEN, HEADER_LEN_MAX, Header, KEY_LEN_AT, Kind};
 
 /// Longest string that OBJECT ENCODING calls `embstr`.
-pub const EMBSTR_LEN_MAX: usize = 44;
+const EMBSTR_LEN_MAX: usize = 44;
 
 /// The access field is 24 bits wide: an LRU clock, or an LFU counter with its clock.
 pub const ACCESS_MAX: u32 = (1 << 24) - 1;
@@ -58,7 +58,7 @@ pub enum ValueRef<'a> {
 #[derive(Debug)]
 pub enum NewValue<'a> {
     Int(i64),
-    /// `embstr` up to [`EMBSTR_LEN_MAX`] bytes, else `raw`.
+    /// `embstr` up to 44 bytes, else `raw`.
     Str(&'a [u8]),
     /// `raw`, whatever its length.
     Raw(&'a [u8]),

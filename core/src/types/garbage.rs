@@ -1,14 +1,14 @@
 //! Garbage: what removed values still hold, to be freed in slices.
 //!
 //! Freeing a hash of a million fields, or a string of 512 MiB, takes longer than anybody may have to wait for. So a value
-//! that costs more than [`FREE_AT_ONCE_MAX`] goes to its table's garbage whoever removes it, be it DEL, an overwrite or an
+//! that costs more than `FREE_AT_ONCE_MAX` goes to its table's garbage whoever removes it, be it DEL, an overwrite or an
 //! expiry, and the shard frees a slice of that a turn. The rest is freed on the spot.
 
 use super::entry::OwnedValue;
 use std::collections::VecDeque;
 
 /// Values that cost no more are freed at once. In units of [`OwnedValue::free_cost`].
-pub const FREE_AT_ONCE_MAX: usize = 64;
+const FREE_AT_ONCE_MAX: usize = 64;
 
 /// Bytes of an allocation that are given back for the price of one element: four pages, which the kernel takes about as
 /// long for as the allocator for a small cell that no cache holds.
@@ -16,7 +16,7 @@ pub(super) const BYTES_PER_COST: usize = 16 << 10;
 
 impl OwnedValue {
     /// How much work it is to free the value: 1 for each element, and for each 16 KiB of a string.
-    pub fn free_cost(&self) -> usize {
+    pub(super) fn free_cost(&self) -> usize {
         match self {
             OwnedValue::Int(_) => 1,
             OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => 1 + bytes.capacity() / BYTES_PER_COST,
@@ -25,7 +25,7 @@ impl OwnedValue {
 
     /// Frees a part of the value that costs no more than `budget`, which is reduced by that. Answers whether nothing is
     /// left. The value is good for nothing else from here on.
-    pub fn free_some(&mut self, budget: &mut usize) -> bool {
+    pub(super) fn free_some(&mut self, budget: &mut usize) -> bool {
         let cost = self.free_cost();
         if cost <= *budget {
             *budget -= cost;

@@ -16,8 +16,7 @@ mod garbage;
 mod segment;
 mod slab;
 
-pub use entry::{ACCESS_MAX, EMBSTR_LEN_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
-pub use garbage::FREE_AT_ONCE_MAX;
+pub use entry::{ACCESS_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
 pub use hash::{fix_hash_seed, hash_key};
 pub use number::parse_canonical_i64;
 pub use table::{

@@ -1,7 +1,7 @@
 //! Canonical integers: the strings that Redis stores as integers, and no others.
 
 /// Longest canonical i64, `-9223372036854775808`.
-pub const I64_STRING_LEN_MAX: usize = 20;
+const I64_STRING_LEN_MAX: usize = 20;
 
 /// The number that `text` is, if printing that number gives `text` back byte for byte: no sign but `-`, no
 /// leading zeros or spaces, no `-0`, nothing outside i64. Anything else must stay a string, because GET has to

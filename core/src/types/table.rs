@@ -31,9 +31,7 @@ use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
 use super::directory::Directory;
-use super::entry::{
-    Body, EntryPtr, NewValue, OutsideBytes, OwnedEntry, OwnedValue, Shape, StringEncoding, ValueRef,
-};
+use super::entry::{Body, EntryPtr, NewValue, OutsideBytes, OwnedEntry, Shape, StringEncoding, ValueRef};
 use super::garbage::{BYTES_PER_COST, Garbage};
 use super::hash::hash_key;
 use super::segment::{NEVER, Place, SEGMENT_SLOTS, Segment, home_of};
@@ -558,19 +556,14 @@ impl Table {
         }
     }
 
-    /// Frees a value that has left the table: now if that is little work, or else in slices, as all that is removed
-    /// or overwritten. See [`Table::free_garbage`].
-    pub fn discard(&mut self, value: OwnedValue) {
-        self.garbage.discard(value);
-    }
-
     /// How many removed values wait to be freed.
     #[inline]
     pub fn garbage_len(&self) -> usize {
         self.garbage.len()
     }
 
-    /// Frees removed values, in all no more than `budget` (see [`OwnedValue::free_cost`]). Answers whether none is left.
+    /// Frees removed values, in all no more than `budget`: an element of a collection counts 1, as
+    /// does every 16 KiB of a string. Answers whether none is left.
     pub fn free_garbage(&mut self, mut budget: usize) -> bool {
         self.garbage.free_some(&mut budget)
     }
@@ -760,7 +753,7 @@ pub struct DetachedTable {
     slot: usize,
 }
 
-/// What it costs to give a chunk back, in the units of [`OwnedValue::free_cost`].
+/// What it costs to give a chunk back, in the units of `OwnedValue::free_cost`.
 const CHUNK_COST: usize = CHUNK_LEN / BYTES_PER_COST;
 
 impl DetachedTable {

@@ -20,7 +20,7 @@ use shardis_core::session::FAMILIES;
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::message::Message;
 use shardis_core::shard::slot::shard_of;
-use shardis_core::types::hash_key;
+use shardis_core::types::{fix_hash_seed, hash_key};
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -118,6 +118,8 @@ const STEPS_MAX: usize = 1_000_000;
 
 impl Cluster {
     pub fn new(shard_count: usize, seed: u64) -> Cluster {
+        // One and the same for all clusters of the process, or the walks over the keyspace of a seed would differ each time.
+        fix_hash_seed(1);
         let clock = Box::into_raw(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
         // SAFETY: it was allocated just now, nobody changes it, and `Leaked` frees it after all that borrows it.
         let borrowed_clock: &'static ManualClock = unsafe { &*clock };

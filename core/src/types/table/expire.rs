@@ -18,11 +18,6 @@ pub struct ExpireProgress {
 }
 
 impl Table {
-    /// No key is due before this time (Unix time in milliseconds); None if no key has an expiry.
-    pub fn next_expiry_ms(&self) -> Option<i64> {
-        (self.expires_len > 0).then_some(self.next_expiry_ms)
-    }
-
     /// Hands the entries whose expiry is at or before `now_ms` to `due`, and removes those of which it answers true.
     /// Stops after it has looked at `limit` entries and segments, at the end of a segment, and goes on from there the
     /// next time. Nothing is stamped: during a snapshot `due` answers false, and its caller removes the keys one by one.

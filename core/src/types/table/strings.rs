@@ -1,7 +1,7 @@
 //! Strings that change in place: APPEND, SETRANGE, SETBIT and the like.
 
 use super::super::entry::{Body, ValueRef};
-use super::{EntryMut, Table};
+use super::EntryMut;
 
 impl EntryMut<'_> {
     /// The value as a string to be changed, grown by zeros to at least `len_min`. Its encoding is `raw` from here on,
@@ -35,23 +35,5 @@ impl EntryMut<'_> {
                 self.ptr.inline_mut(0).expect("a string always has room for itself")
             }
         }
-    }
-
-    /// Length of the value as a string.
-    pub fn string_len(&self) -> usize {
-        match self.ptr.value() {
-            ValueRef::Int(number) => itoa::Buffer::new().format(number).len(),
-            ValueRef::Str(bytes) => bytes.len(),
-        }
-    }
-}
-
-impl Table {
-    /// Appends to the value of a key. Answers its new length, or None if there is no such key.
-    pub fn append(&mut self, hash: u64, key: &[u8], bytes: &[u8]) -> Option<usize> {
-        let mut entry = self.get_mut(hash, key)?;
-        let len = entry.string_len();
-        entry.string_mut(len + bytes.len())[len..].copy_from_slice(bytes);
-        Some(len + bytes.len())
     }
 }

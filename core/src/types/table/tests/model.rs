@@ -124,7 +124,7 @@ impl Model {
             }
             15..=16 => {
                 let more = self.bytes();
-                let len = self.table.append(hash, &key, &more);
+                let len = append(&mut self.table, &key, &more);
                 assert_eq!(len.is_some(), self.known.contains_key(&key));
                 if let Some(known) = self.known.get_mut(&key) {
                     let mut all = as_string(&known.value);
@@ -167,7 +167,7 @@ impl Model {
         let expires = self.known.values().filter(|known| known.expire_at_ms.is_some()).count();
         assert_eq!(self.table.expires_len(), expires);
         let first = self.known.values().filter_map(|known| known.expire_at_ms).min();
-        assert!(first.is_none() || self.table.next_expiry_ms() <= first);
+        assert!(first.is_none() || next_expiry_ms(&self.table) <= first);
         for (key, known) in &self.known {
             assert_same(&get(&self.table, key).unwrap(), key, known);
         }

@@ -255,13 +255,23 @@ fn a_random_key_is_each_about_as_often_as_any_other() {
 #[test]
 fn a_random_key_is_not_one_whose_time_is_up() {
     on_one_and_three_shards(|server| {
-        server.expect(&[("MSET a 1 b 1 c 1 d 1", "+OK"), ("SET e 1", "+OK")]);
-        for key in ["a", "b", "c", "d"] {
-            server.call(&format!("PEXPIRE {key} 1"));
-        }
-        server.wait_ms(5);
+        server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
+        server.expect(&[("SET e 1", "+OK")]);
+        let expire_some = |server: &mut Server| {
+            for key in ["a", "b", "c", "d"] {
+                server.call(&format!("SET {key} 1 PX 1"));
+            }
+            server.wait_ms(5);
+        };
+        expire_some(server);
         for _ in 0..40 {
             server.expect(&[("RANDOMKEY", &bulk("e"))]);
+        }
+        // Also where all keys are locked for it.
+        expire_some(server);
+        for _ in 0..40 {
+            server.expect(&[("MULTI", "+OK"), ("RANDOMKEY", "+QUEUED")]);
+            server.expect(&[("EXEC", &format!("*1\r\n{}", bulk("e")))]);
         }
         server.expect(&[("DEL e", ":1"), ("RANDOMKEY", NULL)]);
     });

@@ -4,7 +4,7 @@ use crate::command::Call;
 use crate::command::admission::Caller;
 use crate::command::placement::{Placement, Routes, Shards};
 use crate::command::queue::Queue;
-use crate::command::table::{CommandId, CommandTable, Entry};
+use crate::command::table::{CommandEntry, CommandId, CommandTable};
 use crate::protocol::Argv;
 use crate::protocol::reply::Resp;
 use smallvec::SmallVec;
@@ -89,7 +89,7 @@ impl Multi {
     pub fn add(
         &mut self,
         table: &CommandTable,
-        entry: &Entry,
+        entry: &CommandEntry,
         call: Call,
         args: Argv<'_>,
         known: Option<(u64, usize)>,

@@ -1,7 +1,7 @@
 //! Which row a request calls, and Redis' errors where it calls none.
 
 use crate::command::CommandError;
-use crate::command::table::{CommandTable, Entry, Resolved, Run};
+use crate::command::table::{CommandEntry, CommandTable, Resolved, Run};
 use crate::protocol::{Argv, until_nul};
 
 /// How much of an unknown command's name, and of its arguments together, the error repeats.
@@ -12,7 +12,7 @@ const UNKNOWN_ECHO_BYTES_MAX: usize = 128;
 /// # Errors
 /// Unknown command or subcommand, a container without subcommand, wrong number of arguments.
 #[inline]
-pub fn resolve<'t>(table: &'t CommandTable, args: Argv<'_>) -> Result<&'t Entry, CommandError> {
+pub fn resolve<'t>(table: &'t CommandTable, args: Argv<'_>) -> Result<&'t CommandEntry, CommandError> {
     let entry = match table.resolve(args) {
         Resolved::Command(entry) => entry,
         Resolved::UnknownSubcommand(container) => return Err(unknown_subcommand(container, args)),
@@ -30,7 +30,7 @@ pub fn resolve<'t>(table: &'t CommandTable, args: Argv<'_>) -> Result<&'t Entry,
 }
 
 /// The row that a request names, be it called rightly or not.
-pub fn named<'t>(table: &'t CommandTable, args: Argv<'_>) -> Option<&'t Entry> {
+pub fn named<'t>(table: &'t CommandTable, args: Argv<'_>) -> Option<&'t CommandEntry> {
     match table.resolve(args) {
         Resolved::Command(entry) => Some(entry),
         Resolved::UnknownSubcommand(_) | Resolved::Unknown => None,
@@ -54,7 +54,7 @@ fn unknown(args: Argv<'_>) -> CommandError {
 }
 
 #[cold]
-fn unknown_subcommand(container: &Entry, args: Argv<'_>) -> CommandError {
+fn unknown_subcommand(container: &CommandEntry, args: Argv<'_>) -> CommandError {
     let sub = clipped(args.arg(1), UNKNOWN_ECHO_BYTES_MAX);
     let container = container.full_name.to_ascii_uppercase();
     CommandError::quoting("ERR unknown subcommand '", sub, &format!("'. Try {container} HELP."))

@@ -5,7 +5,9 @@
 use crate::command::keys::{self, KeyPositions, key_flag};
 use crate::command::queue::{KEPT_BYTES_MAX, Queue};
 use crate::command::route;
-use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Merge, Scope, flag};
+use crate::command::table::{
+    Command, CommandEntry, CommandTable, KeyShape, KeyspaceLock, Merge, Scope, flag,
+};
 use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
@@ -63,7 +65,7 @@ impl Routes {
     /// Adds a command. `known`: hash and shard of its key, if it is one of one key and they are known.
     pub fn add(
         &mut self,
-        entry: &Entry,
+        entry: &CommandEntry,
         args: Argv<'_>,
         known: Option<(u64, usize)>,
         shards: Shards,

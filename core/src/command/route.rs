@@ -2,7 +2,7 @@
 
 use crate::command::Call;
 use crate::command::keys::{self, key_flag};
-use crate::command::table::{Command, CommandTable, Entry, KeyShape, KeyspaceLock, Scope, flag};
+use crate::command::table::{Command, CommandEntry, CommandTable, KeyShape, KeyspaceLock, Scope, flag};
 use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
@@ -27,7 +27,7 @@ pub enum Route {
 
 /// Where this request runs.
 #[inline]
-pub fn route(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> Route {
+pub fn route(entry: &CommandEntry, args: Argv<'_>, home: usize, shard_count: usize) -> Route {
     match entry.shape {
         KeyShape::First => Route::One(shard_of(args.arg(1), shard_count)),
         KeyShape::None => Route::One(home),
@@ -47,7 +47,7 @@ pub fn route(entry: &Entry, args: Argv<'_>, home: usize, shard_count: usize) -> 
 
 /// Whether a command whose keys recur in steps has complete ones. A key without its value: the handler refuses it, which
 /// must be before any shard has set a key.
-pub fn range_fits(entry: &Entry, args: Argv<'_>) -> bool {
+pub fn range_fits(entry: &CommandEntry, args: Argv<'_>) -> bool {
     let KeyShape::Range { first, last, step } = entry.shape else { return true };
     let end = args.len().saturating_add_signed(last + 1);
     end.saturating_sub(first).is_multiple_of(step)
@@ -88,7 +88,7 @@ fn one_or_many<'a>(mut keys: impl Iterator<Item = &'a [u8]>, home: usize, shard_
 }
 
 /// The locks a command needs on a shard which runs it whole, for the moment of its run.
-pub fn lock_set(entry: &Entry, args: Argv<'_>, shard_count: usize) -> LockSet {
+pub fn lock_set(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> LockSet {
     if needs_whole_shard(entry, args, shard_count) {
         return LockSet::Whole;
     }
@@ -114,7 +114,7 @@ pub fn queue_locks<'a>(
 }
 
 /// Whether a command reads or changes keys that none of its arguments names.
-fn needs_whole_shard(entry: &Entry, args: Argv<'_>, shard_count: usize) -> bool {
+fn needs_whole_shard(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> bool {
     entry.row.has(flag::TOUCHES_ARBITRARY_KEYS)
         || entry.shape == KeyShape::Complex
             && matches!(complex(entry.row, args, 0, shard_count), Route::Every(KeyspaceLock::All))

@@ -374,7 +374,7 @@ impl Command {
 
 /// A row as this process knows it.
 #[derive(Clone)]
-pub struct Entry {
+pub struct CommandEntry {
     pub id: CommandId,
     pub row: &'static Command,
     /// Lower case, `container|subcommand` for subcommands; Redis' name even where renamed.
@@ -407,7 +407,7 @@ pub enum KeyShape {
 /// Name -> row. Only read once it was built.
 #[derive(Clone)]
 pub struct CommandTable {
-    entries: Vec<Entry>,
+    entries: Vec<CommandEntry>,
     /// Open addressing by [`NameHash`].
     slots: Vec<NameSlot>,
     /// Names as clients say them (rename-command changes them), by id; empty: cannot be called.
@@ -550,7 +550,7 @@ impl CommandTable {
         let id = CommandId(self.entries.len() as u16);
         self.names.push(row.name.as_bytes().to_vec());
         let shape = crate::command::keys::shape(row);
-        self.entries.push(Entry {
+        self.entries.push(CommandEntry {
             id,
             row,
             full_name,
@@ -596,7 +596,7 @@ impl CommandTable {
 
     /// The top-level command of that name, in any case. O(1).
     #[inline]
-    pub fn lookup(&self, name: &[u8]) -> Option<&Entry> {
+    pub fn lookup(&self, name: &[u8]) -> Option<&CommandEntry> {
         let mask = self.slots.len() - 1;
         let hash = NameHash::of(name);
         let mut at = hash.mixed as usize & mask;
@@ -628,18 +628,18 @@ impl CommandTable {
     }
 
     /// The subcommand of a container, in any case.
-    pub fn subcommand(&self, container: &Entry, name: &[u8]) -> Option<&Entry> {
+    pub fn subcommand(&self, container: &CommandEntry, name: &[u8]) -> Option<&CommandEntry> {
         self.subcommands(container).iter().find(|entry| entry.row.name.as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// The subcommands of a container, in the order of its row.
-    pub fn subcommands(&self, container: &Entry) -> &[Entry] {
+    pub fn subcommands(&self, container: &CommandEntry) -> &[CommandEntry] {
         let first = usize::from(container.first_subcommand);
         &self.entries[first..first + container.row.subcommands.len()]
     }
 
     /// Looks up `get` or `client|list`.
-    pub fn by_full_name(&self, name: &[u8]) -> Option<&Entry> {
+    pub fn by_full_name(&self, name: &[u8]) -> Option<&CommandEntry> {
         match name.iter().position(|&byte| byte == b'|') {
             None => self.lookup(name),
             Some(bar) => self.subcommand(self.lookup(&name[..bar])?, &name[bar + 1..]),
@@ -647,19 +647,19 @@ impl CommandTable {
     }
 
     #[inline]
-    pub fn entry(&self, id: CommandId) -> &Entry {
+    pub fn entry(&self, id: CommandId) -> &CommandEntry {
         &self.entries[id.index()]
     }
 
     /// All commands that can be called, without subcommands: by name, and behind them those that came at run time.
-    pub fn top_level(&self) -> impl Iterator<Item = &Entry> {
+    pub fn top_level(&self) -> impl Iterator<Item = &CommandEntry> {
         let can_be_called =
-            |entry: &&Entry| entry.parent.is_none() && !self.names[entry.id.index()].is_empty();
+            |entry: &&CommandEntry| entry.parent.is_none() && !self.names[entry.id.index()].is_empty();
         self.entries.iter().filter(can_be_called)
     }
 
     /// All commands and subcommands, also those that were renamed to nothing, but not those that were removed.
-    pub fn all(&self) -> impl Iterator<Item = &Entry> {
+    pub fn all(&self) -> impl Iterator<Item = &CommandEntry> {
         self.entries.iter().filter(|entry| !entry.is_removed)
     }
 
@@ -686,8 +686,8 @@ fn is_called_alike(a: &Command, b: &Command) -> bool {
 
 /// What a request's name means.
 pub enum Resolved<'t> {
-    Command(&'t Entry),
-    UnknownSubcommand(&'t Entry),
+    Command(&'t CommandEntry),
+    UnknownSubcommand(&'t CommandEntry),
     Unknown,
 }
 

@@ -3,7 +3,7 @@
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::keys::{self, BeginSearch, FindKeys, KeySpec, key_flag};
-use crate::command::table::{Command, CommandTable, Entry, Resolved, acl, flag};
+use crate::command::table::{Command, CommandEntry, CommandTable, Resolved, acl, flag};
 use crate::command::{CommandError, CommandResult, syntax};
 use crate::protocol::Reply;
 use crate::session::session;
@@ -100,7 +100,8 @@ fn docs(ctx: &mut SessionCtx<'_>) -> CommandResult {
         table.top_level().for_each(|entry| document(table, entry, &mut ctx.reply));
         return Ok(());
     }
-    let known: Vec<&Entry> = ctx.args.iter().skip(2).filter_map(|name| table.by_full_name(name)).collect();
+    let known: Vec<&CommandEntry> =
+        ctx.args.iter().skip(2).filter_map(|name| table.by_full_name(name)).collect();
     ctx.reply.map(known.len());
     known.into_iter().for_each(|entry| document(table, entry, &mut ctx.reply));
     Ok(())
@@ -111,7 +112,7 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let table = ctx.worker.table;
     let everything =
         || table.top_level().flat_map(|entry| std::iter::once(entry).chain(table.subcommands(entry)));
-    let matches: Box<dyn Fn(&&Entry) -> bool> = match ctx.args.len() {
+    let matches: Box<dyn Fn(&&CommandEntry) -> bool> = match ctx.args.len() {
         2 => Box::new(|_| true),
         5 if is(ctx.arg(2), "filterby") => {
             let value = ctx.arg(4);
@@ -265,7 +266,7 @@ fn write_flags(flags: u64, names: &[(u64, &str)], reply: &mut Reply<'_>) {
 }
 
 /// One command as COMMAND INFO has it: ten elements.
-fn describe(table: &CommandTable, entry: &Entry, reply: &mut Reply<'_>) {
+fn describe(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
     let row = entry.row;
     let (first, last, step) = legacy_range(row.keys);
     let name = if entry.parent.is_none() { table.name(entry.id) } else { entry.full_name.as_bytes() };
@@ -364,7 +365,7 @@ fn describe_keys(spec: &KeySpec, reply: &mut Reply<'_>) {
 }
 
 /// One command as COMMAND DOCS has it: its name, then a map.
-fn document(table: &CommandTable, entry: &Entry, reply: &mut Reply<'_>) {
+fn document(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
     let docs = &entry.row.docs;
     let arguments = syntax::parse(docs.arguments).expect("a test parses all rows");
     let subcommands = table.subcommands(entry);

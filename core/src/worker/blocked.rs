@@ -6,7 +6,7 @@ use super::connection::Hold;
 use super::pipeline::Flow;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
-use crate::command::table::Entry;
+use crate::command::table::CommandEntry;
 use crate::command::{Call, Ctx, keys};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
@@ -26,7 +26,7 @@ const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 
 /// A blocking command of one of this shard's clients, from its call to its reply.
 struct Blocked {
-    entry: &'static Entry,
+    entry: &'static CommandEntry,
     call: Call,
     token: Token,
     args: OwnedArgv,
@@ -103,7 +103,7 @@ impl Worker {
     pub(super) fn send_blocking(
         &mut self,
         at: usize,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         args: Argv<'_>,
         shard: usize,
@@ -118,7 +118,7 @@ impl Worker {
     /// A connection has called a command that may wait, and whose reply comes later.
     pub(super) fn hold_for_blocking(
         &mut self,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         token: Token,
         args: OwnedArgv,
@@ -184,7 +184,7 @@ impl Worker {
     /// at alone.
     pub(super) fn run_over_guests(
         &mut self,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: &Call,
         argv: Argv<'_>,
         token: Token,
@@ -477,7 +477,7 @@ impl Worker {
     /// replied, else it waits on.
     fn run_offered(
         &mut self,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: &Call,
         args: Argv<'_>,
         offer: OfferId,

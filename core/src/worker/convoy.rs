@@ -20,7 +20,7 @@ use super::transact::{Block, Start};
 use crate::client::{Multi, ReplyMode};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
 use crate::command::route::Route;
-use crate::command::table::{CommandTable, Entry, Run, Scope, flag};
+use crate::command::table::{CommandEntry, CommandTable, Run, Scope, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 
@@ -51,7 +51,7 @@ struct Candidates<'a> {
     routes: &'a mut Routes,
     blocks: Vec<Block>,
     /// The MULTI whose EXEC has not come yet: its entry, and the place of what follows it.
-    open: Option<(&'static Entry, usize)>,
+    open: Option<(&'static CommandEntry, usize)>,
     /// How many requests there are, and how many of them make up the convoy: the first ones, without an open MULTI.
     seen: usize,
     joined: usize,
@@ -104,7 +104,7 @@ impl Candidates<'_> {
 }
 
 /// Whether a command can join a convoy, wherever its keys are.
-fn is_plain(entry: &Entry, alone: u64) -> bool {
+fn is_plain(entry: &CommandEntry, alone: u64) -> bool {
     matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & alone == 0
 }
 

@@ -12,7 +12,7 @@ use super::transact::ParkedQueue;
 use crate::client::{ClientId, Multi, QueueSize, Reach};
 use crate::command::queue::Queue;
 use crate::command::route::{self, Route};
-use crate::command::table::Entry;
+use crate::command::table::CommandEntry;
 use crate::command::{Call, admission};
 use crate::protocol::{Argv, Reply};
 use crate::shard::lock::LockSet;
@@ -43,7 +43,7 @@ impl Worker {
     pub(super) fn execute_exec(
         &mut self,
         at: usize,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         argv: Argv<'_>,
     ) -> Flow {

@@ -5,7 +5,7 @@ use super::Worker;
 use super::pipeline::{Flow, Prepared, begin_request};
 use crate::client::{ClientId, Multi, WatchedShards};
 use crate::command::route;
-use crate::command::table::{CommandId, Entry, Scope, flag};
+use crate::command::table::{CommandEntry, CommandId, Scope, flag};
 use crate::command::{Call, CommandError, gate};
 use crate::protocol::Argv;
 use crate::shard::message::Message;
@@ -31,7 +31,7 @@ impl Worker {
     pub(super) fn execute_in_multi(
         &mut self,
         at: usize,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         argv: Argv<'_>,
         prepared: Option<&Prepared>,
@@ -64,7 +64,7 @@ impl Worker {
     fn enqueue(
         &mut self,
         at: usize,
-        entry: &Entry,
+        entry: &CommandEntry,
         call: Call,
         argv: Argv<'_>,
         known: Option<(u64, usize)>,
@@ -94,7 +94,13 @@ impl Worker {
     }
 
     /// WATCH: notes on which shards the keys are, and registers them there.
-    pub(super) fn watch(&mut self, at: usize, entry: &'static Entry, call: Call, argv: Argv<'_>) -> Flow {
+    pub(super) fn watch(
+        &mut self,
+        at: usize,
+        entry: &'static CommandEntry,
+        call: Call,
+        argv: Argv<'_>,
+    ) -> Flow {
         let shards = route::key_shards(entry.row, argv, self.shard.shard_count);
         let is_home = shards.iter().all(|&shard| usize::from(shard) == self.shard.index);
         let is_free = self.locks_in_the_way(entry, argv).is_none();

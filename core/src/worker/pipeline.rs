@@ -16,7 +16,7 @@ use super::convoy::Ahead;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
-use crate::command::table::{CommandId, Entry, KeyShape, KeyspaceLock, Run, flag};
+use crate::command::table::{CommandEntry, CommandId, KeyShape, KeyspaceLock, Run, flag};
 use crate::command::{Call, CommandError, gate};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
@@ -432,7 +432,7 @@ impl Worker {
     }
 
     /// Where a request runs, by what is going on in the process.
-    fn route(&self, entry: &Entry, argv: Argv<'_>, db: u32) -> Route {
+    fn route(&self, entry: &CommandEntry, argv: Argv<'_>, db: u32) -> Route {
         match route::route(entry, argv, self.shard.index, self.shard.shard_count) {
             // A database that is small enough for one call is walked at one go, as in Redis: many rely on it.
             Route::Walk { keys_max, .. } if self.globals.key_count(db) <= keys_max => {
@@ -450,7 +450,7 @@ impl Worker {
 
     /// A request is not admitted: it gets an error, or waits until it is.
     #[cold]
-    fn hold_or_reject(&mut self, at: usize, entry: &Entry, argv: Argv<'_>, refusal: Refusal) -> Flow {
+    fn hold_or_reject(&mut self, at: usize, entry: &CommandEntry, argv: Argv<'_>, refusal: Refusal) -> Flow {
         match refusal {
             Refusal::Error(error) => {
                 self.shard.stats.command(entry.id).rejected.add(1);
@@ -511,7 +511,7 @@ pub(super) fn begin_request(connection: &mut Connection, id: CommandId) {
 }
 
 #[inline]
-pub(super) fn arity_fits(entry: &Entry, argv: Argv<'_>) -> bool {
+pub(super) fn arity_fits(entry: &CommandEntry, argv: Argv<'_>) -> bool {
     let arity = entry.row.arity;
     if arity >= 0 { argv.len() == arity as usize } else { argv.len() >= arity.unsigned_abs() as usize }
 }

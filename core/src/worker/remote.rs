@@ -4,7 +4,7 @@ use super::Worker;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
-use crate::command::table::{Entry, Run};
+use crate::command::table::{CommandEntry, Run};
 use crate::protocol::Argv;
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, Token};
 
@@ -185,6 +185,6 @@ impl Worker {
 
 /// Whether a command runs in the short way: see `straight`.
 #[inline]
-fn is_straight(command: &BatchedCommand, entry: &Entry) -> bool {
+fn is_straight(command: &BatchedCommand, entry: &CommandEntry) -> bool {
     command.exec.is_none() && matches!(entry.row.run, Run::Keys(_))
 }

@@ -11,7 +11,7 @@ use super::{SessionCtx, SessionHandler, Worker};
 use crate::command::admission::{self, Caller, Measures};
 use crate::command::program::{ProgramCtx, ProgramHost};
 use crate::command::route;
-use crate::command::table::{Entry, Run, Scope, flag};
+use crate::command::table::{CommandEntry, Run, Scope, flag};
 use crate::command::{Call, CommandError, Ctx, gate, keys};
 use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{Argv, OwnedArgv};
@@ -22,7 +22,7 @@ use crate::shard::message::{ParkedCommand, Token};
 /// A command that is to run on this shard.
 #[derive(Clone, Copy)]
 pub(super) struct Invocation<'a> {
-    pub(super) entry: &'static Entry,
+    pub(super) entry: &'static CommandEntry,
     pub(super) call: &'a Call,
     pub(super) args: Argv<'a>,
     /// See [`Ctx`].
@@ -38,7 +38,7 @@ pub(super) struct Invocation<'a> {
 impl<'a> Invocation<'a> {
     #[inline]
     pub(super) fn new(
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: &'a Call,
         args: Argv<'a>,
         conn: Option<usize>,
@@ -82,7 +82,7 @@ impl Worker {
     }
 
     /// The locks that a command has to wait for on this shard, if there are any in its way.
-    pub(super) fn locks_in_the_way(&self, entry: &Entry, args: Argv<'_>) -> Option<LockSet> {
+    pub(super) fn locks_in_the_way(&self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockSet> {
         if self.shard.locks.is_empty() {
             return None;
         }
@@ -146,7 +146,13 @@ impl Worker {
     }
 
     /// Runs a command of a connection as a unit, and puts its reply in its place.
-    pub(super) fn run_here(&mut self, at: usize, entry: &'static Entry, call: &Call, args: Argv<'_>) -> Flow {
+    pub(super) fn run_here(
+        &mut self,
+        at: usize,
+        entry: &'static CommandEntry,
+        call: &Call,
+        args: Argv<'_>,
+    ) -> Flow {
         let (direct, mut out) = self.lend_output(at);
         let start = out.len();
         let command = Invocation::new(entry, call, args, Some(at));
@@ -309,7 +315,7 @@ impl Worker {
         program: &Call,
         declared: Argv<'_>,
         args: Argv<'_>,
-    ) -> Result<&'static Entry, CommandError> {
+    ) -> Result<&'static CommandEntry, CommandError> {
         let entry = gate::resolve(self.table, args)?;
         // What asks for its session, or for every shard, is not in a program's hand.
         let is_over_its_keys = matches!(route::scope(entry.row, args, self.shard.shard_count), Scope::Keys);

@@ -9,7 +9,7 @@ use super::Worker;
 use crate::REDIS_VERSION;
 use crate::client::{ClientId, ReplicaPhase, ReplyMode};
 use crate::command::Call;
-use crate::command::table::{Entry, Run, Scope, flag};
+use crate::command::table::{CommandEntry, Run, Scope, flag};
 use crate::config::Config;
 use crate::protocol::Argv;
 use crate::shard::effects::merger::Delivery;
@@ -127,7 +127,7 @@ pub(super) fn pile_bytes_max(config: &Config) -> u64 {
 impl Worker {
     /// A command has run, and somebody reads effects: notes its own.
     #[cold]
-    pub(super) fn note_effects(&mut self, entry: &Entry, call: &Call, args: Argv<'_>) {
+    pub(super) fn note_effects(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {
         let has_effect = match (entry.row.run, entry.row.scope) {
             // What every shard runs happened once.
             (Run::Keys(_) | Run::Blocking(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,

@@ -12,13 +12,13 @@
 use std::io::Write;
 
 use crate::command::gate;
-use crate::command::table::{CommandTable, Entry};
+use crate::command::table::{CommandEntry, CommandTable};
 use crate::protocol::{Argv, Limits, Parsed, RequestParser, Resp};
 use crate::worker::{Connection, REPLY_BUFFER_BYTES_MAX};
 
 /// A request that CLIENT PAUSE holds.
 struct HeldRequest<'t> {
-    command: Option<&'t Entry>,
+    command: Option<&'t CommandEntry>,
     /// Of its arguments together.
     args_len_bytes: usize,
     request_len_bytes: usize,

@@ -1,7 +1,7 @@
 //! One reply out of those of several shards.
 
 use crate::command::placement::RoutedKey;
-use crate::command::table::{Entry, Merge};
+use crate::command::table::{CommandEntry, Merge};
 use crate::protocol::number::parse_i64;
 use crate::protocol::skip::{Elements, skip_reply, split_array};
 use crate::protocol::{Argv, Reply, Resp};
@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 /// Makes one reply of those of `shards`, in their order, by the row's rule, and appends it to `out`. The first error
 /// among them is the reply, whatever the rule. `keys`: of the command.
 pub fn merge(
-    entry: &Entry,
+    entry: &CommandEntry,
     args: Argv<'_>,
     shards: &[u16],
     keys: &[RoutedKey],

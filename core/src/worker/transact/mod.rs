@@ -17,7 +17,7 @@ use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, check_out_keys};
 use crate::command::queue::Queue;
-use crate::command::table::{CommandId, CommandTable, Entry, KeyspaceLock, Scope, flag};
+use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Scope, flag};
 use crate::protocol::{Argv, Reply};
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::Ticket;
@@ -31,7 +31,7 @@ use std::collections::VecDeque;
 /// A transaction at its home.
 struct HomeTxn {
     /// The command that the client waits for: EXEC, or the one that the queue consists of.
-    entry: &'static Entry,
+    entry: &'static CommandEntry,
     call: Call,
     is_exec: bool,
     /// It consists of commands and EXECs that its client sent one behind the other.
@@ -81,7 +81,7 @@ pub(super) struct Block {
 
 /// What a transaction begins with.
 pub(super) struct Start {
-    pub(super) entry: &'static Entry,
+    pub(super) entry: &'static CommandEntry,
     pub(super) call: Call,
     /// With the routes of all that is queued.
     pub(super) multi: Box<Multi>,
@@ -93,7 +93,7 @@ pub(super) struct Start {
 }
 
 impl Start {
-    fn one(entry: &'static Entry, call: Call, multi: Box<Multi>) -> Start {
+    fn one(entry: &'static CommandEntry, call: Call, multi: Box<Multi>) -> Start {
         Start { entry, call, multi, blocks: Vec::new(), is_convoy: false, counted: 0 }
     }
 }
@@ -163,13 +163,19 @@ const SPARE_PORTIONS_MAX: usize = 64;
 
 impl Worker {
     /// Starts a command whose keys live on several shards. The connection is held until it has ended.
-    pub(super) fn begin_transaction(&mut self, at: usize, entry: &'static Entry, call: Call, args: Argv<'_>) {
+    pub(super) fn begin_transaction(
+        &mut self,
+        at: usize,
+        entry: &'static CommandEntry,
+        call: Call,
+        args: Argv<'_>,
+    ) {
         let multi = self.queue_of(entry, call, args);
         self.begin(at, Start::one(entry, call, multi), &[]);
     }
 
     /// A queue of one command.
-    fn queue_of(&mut self, entry: &Entry, call: Call, args: Argv<'_>) -> Box<Multi> {
+    fn queue_of(&mut self, entry: &CommandEntry, call: Call, args: Argv<'_>) -> Box<Multi> {
         let mut multi = self.take_multi();
         multi.queue.push(call, 0, args);
         multi.routes.add(entry, args, None, self.shards());
@@ -184,7 +190,7 @@ impl Worker {
     pub(super) fn begin_offered(
         &mut self,
         token: Token,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         args: Argv<'_>,
         positions: &KeyPositions,
@@ -201,7 +207,7 @@ impl Worker {
     pub(super) fn begin_every(
         &mut self,
         at: usize,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         args: Argv<'_>,
         lock: KeyspaceLock,
@@ -228,7 +234,7 @@ impl Worker {
     pub(super) fn begin_exec(
         &mut self,
         at: usize,
-        entry: &'static Entry,
+        entry: &'static CommandEntry,
         call: Call,
         mut multi: Box<Multi>,
         watching: &WatchedShards,

@@ -18,12 +18,10 @@ impl CommandError {
     pub const NO_SUCH_KEY: CommandError = CommandError::fixed("ERR no such key");
     pub const SAME_OBJECT: CommandError =
         CommandError::fixed("ERR source and destination objects are the same");
-    pub const OUT_OF_RANGE: CommandError = CommandError::fixed("ERR index out of range");
     pub const OVERFLOW: CommandError = CommandError::fixed("ERR increment or decrement would overflow");
     pub const STRING_TOO_LONG: CommandError =
         CommandError::fixed("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
     pub const DB_OUT_OF_RANGE: CommandError = CommandError::fixed("ERR DB index is out of range");
-    pub const INVALID_DB: CommandError = CommandError::fixed("ERR invalid DB index");
     pub const NO_AUTH: CommandError = CommandError::fixed("NOAUTH Authentication required.");
     pub const OUT_OF_MEMORY: CommandError =
         CommandError::fixed("OOM command not allowed when used memory > 'maxmemory'.");

@@ -3,6 +3,7 @@
 //!
 //! A check is a function over one [`Source`]. Beside each stands a sample that it must object to.
 
+mod dead;
 mod rows;
 mod source;
 
@@ -171,25 +172,53 @@ fn rooms_descend(source: &Source) -> Vec<String> {
     let room = rest.split(['/', '.']).next().unwrap_or_default();
     let Some((_, below)) = ROOMS.iter().find(|(name, _)| *name == room) else { return Vec::new() };
     let mut found = Vec::new();
-    for (at, line) in source.product().iter().enumerate() {
-        for named in rooms_named(&line.code) {
-            if named != room && !below.contains(&named) {
-                found.push(format!("{}:{}: {room}/ must not know {named}/", source.path, at + 1));
-            }
+    let code = source.product().iter().map(|line| line.code.as_str()).collect::<Vec<_>>().join("\n");
+    for (at, named) in rooms_named(&code) {
+        if named != room && !below.contains(&named) {
+            let line = code[..at].matches('\n').count() + 1;
+            found.push(format!("{}:{line}: {room}/ must not know {named}/", source.path));
         }
     }
     found
 }
 
-/// What stands behind `crate::`, but for the crate's own constants and types.
-fn rooms_named(code: &str) -> impl Iterator<Item = &str> {
-    let first_word =
-        |text: &'_ str| text.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(text.len());
-    let paths = code.split("crate::").skip(1).flat_map(|rest| match rest.strip_prefix('{') {
-        Some(group) => group.split(", ").collect(),
-        None => vec![rest],
-    });
-    paths.map(move |path| &path[..first_word(path)]).filter(|name| name.starts_with(char::is_lowercase))
+/// What stands behind `crate::`, but for the crate's own constants and types, and where it stands.
+fn rooms_named(code: &str) -> Vec<(usize, &str)> {
+    let mut found = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let first = at + path.len();
+        if code[first..].starts_with('{') {
+            found.extend(members(code, first + 1));
+        } else {
+            found.push((first, first_word(&code[first..])));
+        }
+    }
+    found.retain(|(_, name)| name.starts_with(char::is_lowercase));
+    found
+}
+
+/// The first word of each member of a group whose brace opens before `start`; groups within it are left out.
+fn members(code: &str, start: usize) -> Vec<(usize, &str)> {
+    let (mut depth, mut begins) = (0, true);
+    let mut found = Vec::new();
+    for (n, c) in code[start..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if begins && !c.is_whitespace() => {
+                found.push((start + n, first_word(&code[start + n..])));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+fn first_word(text: &str) -> &str {
+    &text[..text.find(|c: char| c != '_' && !c.is_alphanumeric()).unwrap_or(text.len())]
 }
 
 fn names_stay_where_they_belong(source: &Source) -> Vec<String> {
@@ -350,9 +379,55 @@ fn every_check_objects_to_its_sample() {
 }
 
 #[test]
+fn a_group_of_rooms_may_stand_on_several_lines() {
+    let text = "use crate::{\n    Shard,\n    client::{Client, line},\n    types,\n    worker::Worker,\n};\n";
+    assert_eq!(
+        rooms_named(text).iter().map(|(_, name)| *name).collect::<Vec<_>>(),
+        ["client", "types", "worker"]
+    );
+    assert_eq!(
+        rooms_descend(&Source::new("core/src/shard/x.rs", text)),
+        [
+            "core/src/shard/x.rs:3: shard/ must not know client/",
+            "core/src/shard/x.rs:5: shard/ must not know worker/"
+        ]
+    );
+}
+
+/// Hosts from which packages and toolchains are fetched: where a machine fetches from is its own affair.
+const REGISTRIES: [&str; 10] = [
+    "deb.debian.org",
+    "archive.ubuntu.com",
+    "crates.io",
+    "static.rust-lang.org",
+    "sh.rustup.rs",
+    "pypi.org",
+    "registry.npmjs.org",
+    "proxy.golang.org",
+    "docker.io",
+    "ghcr.io",
+];
+
+fn registries_named(path: &str, text: &str) -> Vec<String> {
+    let names = |line: &str| REGISTRIES.iter().any(|host| line.contains(host));
+    let lines = text.lines().enumerate().filter(|(_, line)| names(line));
+    lines.map(|(at, line)| format!("{path}:{}: {line}", at + 1)).collect()
+}
+
+#[test]
+fn no_registry_stands_anywhere() {
+    assert_eq!(registries_named("x.sh", "curl https://deb.debian.org/debian\n").len(), 1);
+    let paths = files(&[".rs", ".md", ".toml", ".sh", ".tsv", ".yml", ".yaml", ".py", "Dockerfile", "run"]);
+    // Only these tests name them. Cargo.lock names the index of each crate, whatever it is replaced by.
+    let ours = paths.iter().filter(|path| !path.starts_with("core/tests/tidy/"));
+    let found: Vec<String> = ours.flat_map(|path| registries_named(path, &read(path))).collect();
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
 fn the_other_files_hold_nothing_unfinished_either() {
     let mut found = Vec::new();
-    for path in files(&[".md", ".toml", ".sh", ".tsv", "/run"]) {
+    for path in files(&[".md", ".toml", ".sh", ".tsv", "run"]) {
         for (at, line) in read(&path).lines().enumerate() {
             // The names of official tests are Redis'.
             let is_ours = !path.ends_with(".tsv");

@@ -131,7 +131,7 @@ impl Cluster {
                 is_busy = true;
             }
         }
-        for (to, message) in std::mem::take(&mut self.workers[shard].outgoing) {
+        for (to, message) in self.workers[shard].outbox.drain().collect::<Vec<_>>() {
             self.workers[to].begin_turn();
             self.workers[to].deliver(shard, message);
             is_busy = true;

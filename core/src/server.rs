@@ -306,7 +306,7 @@ fn shard_loop<D: Driver>(
         worker.deliver_all(&mut inbox);
         worker.end_turn();
         carry_out(&mut driver, &mut worker, &mut tcp);
-        for (to, message) in worker.outgoing.drain(..) {
+        for (to, message) in worker.outbox.drain() {
             mesh.send(to, message);
         }
         mesh.flush();

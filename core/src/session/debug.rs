@@ -150,7 +150,7 @@ fn sleep(ctx: &mut SessionCtx<'_>) -> CommandResult {
     // The other shards sit it out when they next have something to do; this one sleeps here, in its command.
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     ctx.worker.globals.stall(ctx.worker.shard.now_ms.saturating_add(duration_ms));
-    ctx.worker.clock.sleep(duration);
+    ctx.worker.clock().sleep(duration);
 
     ctx.reply.ok();
     Ok(())

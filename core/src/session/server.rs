@@ -23,7 +23,7 @@ const TIME: Command = session("time", 1, &(time as SessionHandler))
 
 /// TIME. Reply: array of two strings, unix time in seconds and the microseconds of the current one. O(1).
 fn time(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let now_us = ctx.worker.clock.wall_us();
+    let now_us = ctx.worker.clock().wall_us();
 
     ctx.reply.array(2);
     ctx.reply.bulk_i64(now_us.div_euclid(1_000_000));

@@ -224,14 +224,14 @@ impl Worker {
         let entry = self.table.entry(call.command);
         let conn = if home == self.shard.index { self.connection_of(token) } else { None };
         let command = Invocation::new(entry, &call, args.as_argv(), conn);
-        let mut reply = self.take_buffer();
+        let mut reply = self.pools.take_buffer();
         self.shard.running = Some(ticket);
         let started = self.run_unit(command, ReplyTo::Place { home, token }, &mut reply);
         self.shard.running = None;
         if started == Started::Replied {
             self.answer(home, token, &reply);
         }
-        self.give_buffer(reply);
+        self.pools.give_buffer(reply);
     }
 }
 
@@ -349,10 +349,10 @@ impl Worker {
         let blocked = self.blocked.get(token).expect("it waits");
         let (resp, waiting) = (blocked.call.resp, blocked.waiting.as_ref());
         let on_timeout = waiting.expect("it waits").on_timeout;
-        let mut reply = self.take_buffer();
+        let mut reply = self.pools.take_buffer();
         on_timeout.write(&mut Reply::new(&mut reply, resp));
         self.fulfil(token, &reply);
-        self.give_buffer(reply);
+        self.pools.give_buffer(reply);
     }
 
     /// CLIENT UNBLOCK: ends a client's waiting, as if its time were up or with an error. False if it does not wait.
@@ -463,14 +463,14 @@ impl Worker {
         let wait = self.shard.blocking.get(id).expect("home forgets it after it is served");
         let (call, args) = (wait.call, wait.args.clone());
         let entry = self.table.entry(call.command);
-        let mut reply = self.take_buffer();
+        let mut reply = self.pools.take_buffer();
         if self.run_offered(entry, &call, args.as_argv(), offer, None, &mut reply) {
             self.shard.blocking.forget(id);
             self.answer(id.home as usize, id.token, &reply);
         } else {
             self.send(id.home as usize, Message::Wait(Box::new(WaitMessage::Nothing { wait: id })));
         }
-        self.give_buffer(reply);
+        self.pools.give_buffer(reply);
     }
 
     /// Runs a command that has waited for the key on offer alone. `token`: over guests, at home. Returns whether it has

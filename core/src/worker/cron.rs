@@ -113,7 +113,7 @@ impl Worker {
         self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
-            let (clock, started) = (self.clock, self.clock.ticks());
+            let (clock, started) = (self.time.clock, self.time.clock.ticks());
             let elapsed_nanos = || clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
             self.shard.run_active_expire(interval_ms, elapsed_nanos);
         }
@@ -146,9 +146,9 @@ impl Worker {
         {
             return;
         }
-        let started = self.clock.ticks();
+        let started = self.time.clock.ticks();
         if self.shard.back_by_huge_page() {
-            let spent_nanos = self.clock.ticks_to_nanos(self.clock.ticks().saturating_sub(started));
+            let spent_nanos = self.time.clock.ticks_to_nanos(self.time.clock.ticks().saturating_sub(started));
             let busy_share = match spent_nanos {
                 HUGE_PAGE_STALL_NANOS.. => HUGE_PAGE_SHARE_STALLING,
                 _ => HUGE_PAGE_SHARE_BUSY,
@@ -215,9 +215,9 @@ impl Worker {
     pub(super) fn sit_out_stall(&mut self) {
         let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.shard.now_ms;
         if left_ms > 0 {
-            self.clock.sleep(Duration::from_millis(left_ms as u64));
-            self.shard.set_now(self.clock.wall_ms());
-            self.ticks = self.clock.ticks();
+            self.time.clock.sleep(Duration::from_millis(left_ms as u64));
+            self.shard.set_now(self.time.clock.wall_ms());
+            self.time.ticks = self.time.clock.ticks();
         }
     }
 
@@ -226,7 +226,7 @@ impl Worker {
         self.shard.publish();
         // Room that tables have in reserve is not in use: it shows as the difference between this and the allocator's.
         let free_bytes = self.shard.table_free_bytes();
-        self.shard.stats.set_used_memory(self.clock.thread_allocated_bytes() - free_bytes as i64);
+        self.shard.stats.set_used_memory(self.time.clock.thread_allocated_bytes() - free_bytes as i64);
         self.publish_services();
         let waiting_count = self.blocked.waiting_count();
         if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {

@@ -86,7 +86,7 @@ impl Events for Worker {
         } else if connection.close_after_reply && connection.pending.is_empty() {
             self.close_now(at);
         }
-        self.give_buffer(buf);
+        self.pools.give_buffer(buf);
     }
 
     fn input_ended(&mut self, conn: ConnId, reason: CloseReason) {
@@ -232,7 +232,7 @@ impl Worker {
     pub(super) fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.append(&mut self.deferred);
-        let clock = self.clock;
+        let clock = self.time.clock;
         let mut now_nanos = None;
         for &at in &dirty {
             let at = at as usize;

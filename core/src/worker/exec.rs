@@ -183,7 +183,7 @@ impl Worker {
         if !begins {
             return;
         }
-        let started_at_ticks = self.ticks;
+        let started_at_ticks = self.time.ticks;
         for (call, args) in commands {
             let entry = self.table.entry(call.command);
             match caller {
@@ -268,7 +268,7 @@ impl Worker {
         if self.shard.effects.is_local() {
             self.shard.effects.end_local();
         }
-        let nanos = self.ticks_to_nanos(self.ticks.saturating_sub(started_at_ticks));
+        let nanos = self.time.nanos_since(started_at_ticks);
         self.shard.stats.commands_processed.add(1);
         self.shard.stats.command(exec.command).record(nanos, self.shard.config.latency_tracking);
     }

@@ -21,7 +21,9 @@ mod exec;
 mod globals;
 mod input;
 mod multi;
+mod outbox;
 mod pipeline;
+mod pools;
 mod remote;
 mod replies;
 mod run;
@@ -29,25 +31,26 @@ mod session;
 mod slow;
 mod straight;
 mod stream;
+mod timing;
 mod transact;
 
 pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};
+pub use outbox::Outbox;
 pub use session::{SessionCtx, SessionHandler};
 pub use stream::{ReplicaInfo, StreamGlobals};
 
-use crate::client::Multi;
+use self::pools::Pools;
+use self::timing::Timing;
 use crate::command::admission::Conditions;
 use crate::command::table::CommandTable;
-use crate::protocol::ArgRange;
-use crate::runtime::clock::{Clock, CycleRate, cycles};
+use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
-use crate::shard::message::{Batch, Message};
+use crate::shard::message::Message;
 use crate::shard::slowlog::SlowLog;
-use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 
 /// What the worker asks of its driver.
@@ -72,24 +75,12 @@ pub struct Worker {
     pub shard: Shard,
     pub globals: &'static Globals,
     pub table: &'static CommandTable,
-    pub clock: &'static dyn Clock,
     /// By the index of their [`ConnId`].
     pub connections: Vec<Option<Box<Connection>>>,
     pub requests: Vec<IoRequest>,
-    /// Messages for other shards, in order for each of them.
-    pub outgoing: Vec<(usize, Message)>,
+    pub outbox: Outbox,
     pub(crate) slowlog: SlowLog,
-    /// Messages to this shard itself.
-    local: VecDeque<Message>,
-    /// The batch that grows for each shard during a turn.
-    batches: Vec<Option<Box<Batch>>>,
-    /// The shards for which one grows.
-    open_batches: Vec<u16>,
-    #[allow(clippy::vec_box, reason = "batches travel in their boxes")]
-    spare_batches: Vec<Box<Batch>>,
-    spare_buffers: Vec<Vec<u8>>,
-    #[allow(clippy::vec_box, reason = "they move between here and the clients in their boxes")]
-    spare_multis: Vec<Box<Multi>>,
+    pools: Pools,
     /// Connections with output to send.
     dirty: Vec<u32>,
     /// Connections whose output is held back; they are still marked dirty.
@@ -104,30 +95,17 @@ pub struct Worker {
     blocked: blocked::BlockedClients,
     stream: stream::Stream,
     cron: cron::Cron,
-    /// What groups of requests are parsed to: see [`Worker::take_inputs`].
-    spare_vectors: Vec<(Vec<pipeline::Prepared>, Vec<ArgRange>)>,
     gathered: Vec<pipeline::Gathered>,
     ahead: convoy::Ahead,
     config_version: u64,
     table_version: u64,
-    /// The clock has been read since the driver last waited.
-    turn_begun: bool,
-    /// Ticks of the clock at the end of the last command: the start of the next one.
-    ticks: u64,
-    /// The clock's rate, if its ticks are those of the processor's counter.
-    cycle_rate: Option<CycleRate>,
-    /// A command that took so long goes to the slow log.
-    slow_from_nanos: u64,
+    time: Timing,
     /// Connections given out by the accepting shard so far, by shard.
     assigned: Vec<u64>,
 }
 
 /// The shard that accepts connections for all.
 pub const ACCEPTING_SHARD: usize = 0;
-
-/// Reply buffers kept for reuse, and the largest of them.
-const SPARE_BUFFERS_MAX: usize = 64;
-const SPARE_BUFFER_BYTES_MAX: usize = 64 << 10;
 
 impl Worker {
     pub fn new(index: usize, globals: &'static Globals, clock: &'static dyn Clock) -> Worker {
@@ -146,17 +124,11 @@ impl Worker {
             shard,
             globals,
             table,
-            clock,
             connections: Vec::new(),
             requests: Vec::new(),
-            outgoing: Vec::new(),
+            outbox: Outbox::new(index, shard_count),
             slowlog: SlowLog::new(slowlog_len_max),
-            local: VecDeque::new(),
-            batches: (0..shard_count).map(|_| None).collect(),
-            open_batches: Vec::new(),
-            spare_batches: Vec::new(),
-            spare_buffers: Vec::new(),
-            spare_multis: Vec::new(),
+            pools: Pools::default(),
             dirty: Vec::new(),
             deferred: Vec::new(),
             runnable: Vec::new(),
@@ -166,15 +138,11 @@ impl Worker {
             blocked: blocked::BlockedClients::default(),
             stream: stream::Stream::new(shard_count),
             cron: cron::Cron::default(),
-            spare_vectors: Vec::new(),
             gathered: Vec::new(),
             ahead: convoy::Ahead::default(),
             config_version,
             table_version,
-            turn_begun: false,
-            ticks: 0,
-            cycle_rate: clock.cycle_rate(),
-            slow_from_nanos: 0,
+            time: Timing::new(clock),
             assigned: vec![0; shard_count],
         };
         worker.note_config();
@@ -182,18 +150,8 @@ impl Worker {
         worker
     }
 
-    /// Ticks of the clock now. Inline where they are the processor's: it is asked at every command.
-    #[inline(always)]
-    fn now_ticks(&self) -> u64 {
-        if self.cycle_rate.is_some() { cycles() } else { self.clock.ticks() }
-    }
-
-    #[inline(always)]
-    fn ticks_to_nanos(&self, ticks: u64) -> u64 {
-        match self.cycle_rate {
-            Some(rate) => rate.nanos(ticks),
-            None => self.clock.ticks_to_nanos(ticks),
-        }
+    pub fn clock(&self) -> &'static dyn Clock {
+        self.time.clock
     }
 
     /// What admission goes by.
@@ -204,18 +162,18 @@ impl Worker {
 
     /// The driver waits now: the time of the last turn is not that of the next event.
     pub fn before_wait(&mut self) {
-        self.turn_begun = false;
+        self.time.turn_begun = false;
     }
 
     /// Reads the clock, and the configuration if it has changed, at the first event or message of a turn.
     #[inline]
     pub fn begin_turn(&mut self) {
-        if std::mem::replace(&mut self.turn_begun, true) {
+        if std::mem::replace(&mut self.time.turn_begun, true) {
             return;
         }
-        let now_ms = self.clock.wall_ms();
+        let now_ms = self.time.clock.wall_ms();
         self.shard.set_now(now_ms);
-        self.ticks = self.clock.ticks();
+        self.time.ticks = self.time.clock.ticks();
         self.shard.stats.turns.add(1);
         if self.globals.config_version() != self.config_version {
             self.adopt_config();
@@ -225,7 +183,8 @@ impl Worker {
     /// Takes over what is kept of the configuration in the form in which it is asked for.
     fn note_config(&mut self) {
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
-        self.slow_from_nanos = u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        self.time.slow_from_nanos =
+            u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
     }
 
     #[cold]
@@ -301,31 +260,13 @@ impl Worker {
 
     /// Sends a message to a shard, this one included.
     fn send(&mut self, to: usize, message: Message) {
-        if to == self.shard.index {
-            self.local.push_back(message);
-        } else {
-            self.outgoing.push((to, message));
-        }
+        self.outbox.send(to, message);
     }
 
     /// What this shard has sent to itself. One answers the other without end, but never one within the other.
     fn deliver_local(&mut self) {
-        while let Some(message) = self.local.pop_front() {
+        while let Some(message) = self.outbox.next_local() {
             self.handle(self.shard.index, message);
-        }
-    }
-
-    fn take_buffer(&mut self) -> Vec<u8> {
-        self.spare_buffers.pop().unwrap_or_default()
-    }
-
-    fn give_buffer(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() != 0
-            && buffer.capacity() <= SPARE_BUFFER_BYTES_MAX
-            && self.spare_buffers.len() < SPARE_BUFFERS_MAX
-        {
-            buffer.clear();
-            self.spare_buffers.push(buffer);
         }
     }
 }

@@ -10,21 +10,15 @@ use crate::command::{Call, CommandError, gate};
 use crate::protocol::Argv;
 use crate::shard::message::Message;
 
-/// Queues kept for reuse.
-const SPARE_MULTIS_MAX: usize = 64;
-
 impl Worker {
     /// An empty queue.
     pub fn take_multi(&mut self) -> Box<Multi> {
-        self.spare_multis.pop().unwrap_or_default()
+        self.pools.take_multi()
     }
 
     /// Takes a queue back that is done with.
-    pub(super) fn give_multi(&mut self, mut multi: Box<Multi>) {
-        if self.spare_multis.len() < SPARE_MULTIS_MAX {
-            multi.clear();
-            self.spare_multis.push(multi);
-        }
+    pub(super) fn give_multi(&mut self, multi: Box<Multi>) {
+        self.pools.give_multi(multi);
     }
 
     /// A request between MULTI and EXEC that does not run at once, or EXEC itself.

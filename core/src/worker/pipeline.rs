@@ -87,7 +87,7 @@ impl Worker {
     /// Takes as many inputs as make a group, at least one, and returns how many.
     pub(super) fn take_inputs(&mut self, inputs: &[(ConnId, &[u8])]) -> usize {
         let mut gathered = std::mem::take(&mut self.gathered);
-        let (mut prepared, mut args) = self.take_vectors();
+        let (mut prepared, mut args) = self.pools.take_group();
         let mut taken = 0;
         for &(conn, bytes) in inputs {
             if prepared.len() >= GROUP_MAX {
@@ -143,22 +143,8 @@ impl Worker {
             self.after_input(at);
         }
         self.gathered = gathered;
-        self.give_vectors(prepared, args);
+        self.pools.give_group(prepared, args);
         taken
-    }
-
-    /// Empty vectors for a group. There may be one within another: behind the gathered requests of a connection come
-    /// those that did not fit.
-    #[inline]
-    fn take_vectors(&mut self) -> (Vec<Prepared>, Vec<ArgRange>) {
-        self.spare_vectors.pop().unwrap_or_default()
-    }
-
-    #[inline]
-    fn give_vectors(&mut self, mut prepared: Vec<Prepared>, mut args: Vec<ArgRange>) {
-        prepared.clear();
-        args.clear();
-        self.spare_vectors.push((prepared, args));
     }
 
     /// Executes the complete requests at the start of `buf`, as far as nothing holds them. Returns how many
@@ -169,7 +155,7 @@ impl Worker {
 
     /// The same from byte `done` on, where a request begins.
     pub(super) fn process_from(&mut self, at: usize, buf: &[u8], mut done: usize) -> usize {
-        let (mut prepared, mut args) = self.take_vectors();
+        let (mut prepared, mut args) = self.pools.take_group();
         let consumed = loop {
             let Some(connection) = self.connections[at].as_deref_mut() else { break buf.len() };
             if connection.close_after_reply {
@@ -185,7 +171,7 @@ impl Worker {
                 break consumed;
             }
         };
-        self.give_vectors(prepared, args);
+        self.pools.give_group(prepared, args);
         consumed
     }
 

@@ -8,16 +8,13 @@ use crate::command::table::{CommandEntry, Run};
 use crate::protocol::Argv;
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, Token};
 
-/// Batches kept for reuse.
-const SPARE_BATCHES_MAX: usize = 64;
-
 impl Worker {
     /// Adds a command to the batch for `shard`.
     pub(super) fn batch(&mut self, shard: usize, token: Token, call: Call, args: Argv<'_>) {
-        if self.batches[shard].as_deref().is_some_and(|batch| !batch.has_room(args.bytes().len())) {
+        if self.outbox.growing_batch(shard).is_some_and(|batch| !batch.has_room(args.bytes().len())) {
             self.flush_batch(shard);
         }
-        let batch = self.open_batch(shard);
+        let batch = self.outbox.batch(shard);
         batch.push(token, call, args);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
@@ -33,41 +30,31 @@ impl Worker {
         queue: &Queue,
         watches: bool,
     ) {
-        if self.batches[shard].as_deref().is_some_and(|batch| !batch.has_room(queue.args_len_bytes())) {
+        if self.outbox.growing_batch(shard).is_some_and(|batch| !batch.has_room(queue.args_len_bytes())) {
             self.flush_batch(shard);
         }
-        let batch = self.open_batch(shard);
+        let batch = self.outbox.batch(shard);
         batch.push_exec(token, call, queue, watches);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
     }
 
-    /// The batch that grows for `shard`.
-    #[inline]
-    fn open_batch(&mut self, shard: usize) -> &mut Batch {
-        let (spare, open) = (&mut self.spare_batches, &mut self.open_batches);
-        self.batches[shard].get_or_insert_with(|| {
-            open.push(shard as u16);
-            spare.pop().unwrap_or_default()
-        })
-    }
-
     /// Sends what has been gathered.
     pub(super) fn flush_batches(&mut self) {
-        let mut open = std::mem::take(&mut self.open_batches);
+        let mut open = self.outbox.take_open();
         for shard in open.drain(..) {
             self.flush_batch(shard as usize);
         }
-        self.open_batches = open;
+        self.outbox.give_open(open);
     }
 
     pub(super) fn flush_batch(&mut self, shard: usize) {
-        let Some(mut batch) = self.batches[shard].take() else { return };
-        batch.sent_at_nanos = self.clock.ticks_to_nanos(self.ticks);
+        let Some(mut batch) = self.outbox.take_batch(shard) else { return };
+        batch.sent_at_nanos = self.time.clock.ticks_to_nanos(self.time.ticks);
         self.shard.stats.mesh_batches.add(1);
         self.shard.stats.mesh_commands.add(batch.commands.len() as u64);
-        self.outgoing.push((shard, Message::Commands(batch)));
+        self.outbox.send(shard, Message::Commands(batch));
     }
 
     /// Fetches from memory what the messages of a turn need. With many shards each of them holds few commands, whose misses
@@ -144,7 +131,7 @@ impl Worker {
     #[inline]
     fn answer_early(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
         if replies.len() > BATCH_BYTES_MAX {
-            let mut early = self.spare_batches.pop().unwrap_or_default();
+            let mut early = self.outbox.spare_batch();
             early.answered = std::mem::take(&mut batch.answered);
             early.replies = std::mem::take(replies);
             self.send(from, Message::Replies(early));
@@ -154,7 +141,7 @@ impl Worker {
     /// Hands replies to the connections which wait for them.
     pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
         if batch.sent_at_nanos != 0 {
-            let now = self.clock.ticks_to_nanos(self.ticks);
+            let now = self.time.clock.ticks_to_nanos(self.time.ticks);
             self.shard.stats.hop_nanos.add(now.saturating_sub(batch.sent_at_nanos));
             self.shard.stats.hops.add(1);
             batch.sent_at_nanos = 0;
@@ -164,10 +151,7 @@ impl Worker {
             self.fulfil(token, &batch.replies[start..end]);
             start = end;
         }
-        if self.spare_batches.len() < SPARE_BATCHES_MAX {
-            batch.clear();
-            self.spare_batches.push(batch);
-        }
+        self.outbox.give_batch(batch);
     }
 
     /// Replies to a command that did not run in a batch: it had waited for a lock.
@@ -176,7 +160,7 @@ impl Worker {
             self.fulfil(token, reply);
             return;
         }
-        let mut batch = self.spare_batches.pop().unwrap_or_default();
+        let mut batch = self.outbox.spare_batch();
         batch.replies.extend_from_slice(reply);
         batch.answered.push((token, reply.len()));
         self.send(home, Message::Replies(batch));

@@ -20,7 +20,7 @@ impl Worker {
             return out;
         }
         let room = connection.reply_buffer_bytes;
-        self.spare_buffers.pop().unwrap_or_else(|| Vec::with_capacity(room))
+        self.pools.buffers.pop().unwrap_or_else(|| Vec::with_capacity(room))
     }
 
     /// Writes a reply in its place: to the output, or behind the replies that are still awaited.
@@ -33,7 +33,7 @@ impl Worker {
         if connection.pending.is_empty() {
             write(&mut Reply::new(&mut connection.out, resp));
         } else {
-            connection.make_ready_room(&mut self.spare_buffers);
+            connection.make_ready_room(&mut self.pools.buffers);
             let start = connection.ready.len();
             write(&mut Reply::new(&mut connection.ready, resp));
             connection.note_ready(start);
@@ -46,7 +46,7 @@ impl Worker {
     pub(super) fn lend_output(&mut self, at: usize) -> (bool, Vec<u8>) {
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let direct = connection.pending.is_empty();
-        let out = if direct { self.take_output(at) } else { self.spare_buffers.pop().unwrap_or_default() };
+        let out = if direct { self.take_output(at) } else { self.pools.buffers.pop().unwrap_or_default() };
         (direct, out)
     }
 
@@ -54,7 +54,7 @@ impl Worker {
     pub(super) fn put_output_back(&mut self, at: usize, direct: bool, out: Vec<u8>) {
         match self.connections[at].as_deref_mut() {
             Some(connection) if direct => connection.out = out,
-            Some(_) | None => self.give_buffer(out),
+            Some(_) | None => self.pools.give_buffer(out),
         }
     }
 
@@ -78,9 +78,9 @@ impl Worker {
             }
             connection.out = out;
         } else {
-            connection.make_ready_room(&mut self.spare_buffers);
+            connection.make_ready_room(&mut self.pools.buffers);
             connection.queue_ready(&out);
-            self.give_buffer(out);
+            self.pools.give_buffer(out);
         }
         let Some(connection) = self.connections[at].as_deref() else { return Flow::Stop };
         if connection.output_len_bytes() >= OUTPUT_WATCHED_BYTES && self.check_output_limit(at) {
@@ -112,7 +112,7 @@ impl Worker {
         let Some(at) = self.connection_of(token) else { return };
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.pending.len() > 1 {
-            connection.make_ready_room(&mut self.spare_buffers);
+            connection.make_ready_room(&mut self.pools.buffers);
         }
         let emptied = connection.fulfil(token.place, reply);
         let was_waiting = matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked));
@@ -122,7 +122,7 @@ impl Worker {
             Some(Hold::Paused | Hold::Filling) | None => false,
         };
         if let Some(buffer) = emptied {
-            self.give_buffer(buffer);
+            self.pools.give_buffer(buffer);
         }
         if was_waiting {
             self.end_wait(at);

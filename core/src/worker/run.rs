@@ -139,10 +139,10 @@ impl Worker {
 
     /// Runs a command for every shard, where there is only this one.
     pub(super) fn run_every(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) {
-        let mut reply = self.take_buffer();
+        let mut reply = self.pools.take_buffer();
         self.run(command, &mut reply);
         merge(command.entry, command.args, &[0], &[], &[&reply], out);
-        self.give_buffer(reply);
+        self.pools.give_buffer(reply);
     }
 
     /// Runs a command of a connection as a unit, and puts its reply in its place.
@@ -171,13 +171,13 @@ impl Worker {
     /// elsewhere.
     pub(super) fn run(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Ran {
         let waits = self.run_untimed(command, out);
-        let nanos = self.take_time();
+        let nanos = self.time.take_nanos();
         let Invocation { entry, call, args, .. } = command;
         if command.is_counted {
             let stats = &self.shard.stats;
             stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
             stats.commands_processed.add(1);
-            if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+            if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
                 self.note_slow(args, nanos / 1000, call, entry);
             }
         }
@@ -250,15 +250,6 @@ impl Worker {
                 None
             }
         }
-    }
-
-    /// Nanoseconds since the last command ended.
-    #[inline(always)]
-    pub(super) fn take_time(&mut self) -> u64 {
-        let now = self.now_ticks();
-        let nanos = self.ticks_to_nanos(now.saturating_sub(self.ticks));
-        self.ticks = now;
-        nanos
     }
 
     /// Replies with a command's error, in place of what it wrote from `start` on, and counts it.

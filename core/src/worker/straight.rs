@@ -115,7 +115,7 @@ impl Worker {
         if connection.pending.is_empty() {
             return Some(Replies { out: self.take_output(at), waits_from: None });
         }
-        connection.make_ready_room(&mut self.spare_buffers);
+        connection.make_ready_room(&mut self.pools.buffers);
         let out = std::mem::take(&mut connection.ready);
         Some(Replies { waits_from: Some(out.len()), out })
     }
@@ -142,14 +142,14 @@ impl Worker {
         if count == 0 {
             return;
         }
-        let nanos = self.take_time();
+        let nanos = self.time.take_nanos();
         let stats = &self.shard.stats;
         stats.commands_processed.add(count);
         let track_latency = self.shard.config.latency_tracking;
         for (call, _) in commands.clone() {
             stats.command(call.command).record(nanos / count, track_latency);
         }
-        if nanos >= self.slow_from_nanos {
+        if nanos >= self.time.slow_from_nanos {
             // Which of several it was nobody knows; the one with the most to do is the best guess.
             let len_bytes = |args: &Argv<'_>| args.iter().map(<[u8]>::len).sum::<usize>();
             if let Some((call, args)) = commands.max_by_key(|(_, args)| len_bytes(args)) {

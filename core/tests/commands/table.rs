@@ -106,13 +106,13 @@ fn a_message_may_name_a_command_that_came_during_the_turn() {
     home.begin_turn();
     home.received(ConnId::new(0, 0), &request_bytes(&["late.count", &key]));
     home.end_turn();
-    let messages = std::mem::take(&mut home.outgoing);
+    let messages = home.outbox.drain().collect::<Vec<_>>();
     assert!(!messages.is_empty());
     for (_, message) in messages {
         other.deliver(1, message);
     }
     other.end_turn();
-    for (_, message) in std::mem::take(&mut other.outgoing) {
+    for (_, message) in other.outbox.drain().collect::<Vec<_>>() {
         home.deliver(0, message);
     }
     home.end_turn();

@@ -348,7 +348,7 @@ impl Cluster {
             }
             self.workers[shard].end_turn();
         }
-        for (to, message) in std::mem::take(&mut self.workers[shard].outgoing) {
+        for (to, message) in self.workers[shard].outbox.drain() {
             self.wires.entry((shard, to)).or_default().push_back(message);
         }
     }

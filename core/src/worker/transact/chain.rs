@@ -88,7 +88,7 @@ impl Worker {
         }
         let at = plan.next;
         plan.parts[at] = Some(part);
-        self.transact.waiting.insert(ticket, (Waiter::Plan(plan), self.ticks));
+        self.transact.waiting.insert(ticket, (Waiter::Plan(plan), self.time.ticks));
     }
 
     /// Home gives up what it has locked ahead: the transaction waits at an earlier shard, and comes by.
@@ -131,7 +131,7 @@ impl Worker {
         plan.holds &= !(plan.is_convoy && is_any_awaited(locks.held_by(ticket), blocking));
         let held = HeldPart {
             ticket,
-            granted_at_ticks: self.ticks,
+            granted_at_ticks: self.time.ticks,
             work: part.work,
             stays: part.stays,
             is_ahead,

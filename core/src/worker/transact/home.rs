@@ -220,7 +220,7 @@ impl Worker {
 
     /// How long the transaction has been under way, and not running.
     fn waited_by(&self, txn: &HomeTxn) -> u64 {
-        let elapsed = self.ticks_to_nanos(self.ticks.saturating_sub(txn.started_at_ticks));
+        let elapsed = self.time.nanos_since(txn.started_at_ticks);
         elapsed.saturating_sub(txn.ran_nanos)
     }
 
@@ -236,7 +236,7 @@ impl Worker {
             command.failed.add(1);
             stats.error(code_of(error));
         }
-        if nanos >= self.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+        if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             self.note_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
         }
     }
@@ -272,7 +272,7 @@ impl Worker {
         let call = txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
         let args = txn.multi.queue.args(at);
-        let started_at_ticks = self.ticks;
+        let started_at_ticks = self.time.ticks;
         if txn.pieces != 0 {
             self.resume_piece(id, true);
             self.shard.effects.set_order(at as u32);
@@ -288,7 +288,7 @@ impl Worker {
         if txn.pieces != 0 {
             self.shard.effects.suspend_piece();
         }
-        txn.ran_nanos += self.ticks_to_nanos(self.ticks.saturating_sub(started_at_ticks));
+        txn.ran_nanos += self.time.nanos_since(started_at_ticks);
         let events = self.shard.observers.guests_go();
         for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             let shard = usize::from(txn.shards[n]);
@@ -331,14 +331,14 @@ impl Worker {
         self.give_multi(multi);
         if let Some(mut behind) = behind {
             behind.reply.append(&mut reply);
-            self.give_buffer(reply);
+            self.pools.give_buffer(reply);
             self.go_singly(token, behind);
             return;
         }
         if !waits {
             self.fulfil(token, &reply);
         }
-        self.give_buffer(reply);
+        self.pools.give_buffer(reply);
     }
 
     /// Has the members of a convoy go one by one.
@@ -353,7 +353,7 @@ impl Worker {
         let first = behind.next;
         if first == behind.multi.queue.len() {
             self.fulfil(token, &behind.reply);
-            self.give_buffer(behind.reply);
+            self.pools.give_buffer(behind.reply);
             self.give_multi(behind.multi);
             return;
         }

@@ -28,7 +28,7 @@ impl Worker {
         let (ticket, granted) = self.shard.locks.request(locks);
         assert!(!granted, "who waits does so behind a conflict");
         self.shard.stats.lock_waits.add(1);
-        self.transact.waiting.insert(ticket, (waiter, self.ticks));
+        self.transact.waiting.insert(ticket, (waiter, self.time.ticks));
     }
 
     /// All locks of the transaction are held everywhere: does this shard's share of the first stage.
@@ -97,7 +97,7 @@ impl Worker {
             self.shard.effects.set_order(queued.place);
             let command = Invocation::new(entry, &queued.call, args, conn);
             self.run_untimed(Invocation { fetched, is_counted: false, ..command }, replies);
-            ran.push((replies.len(), self.take_time()));
+            ran.push((replies.len(), self.time.take_nanos()));
             if entry.row.is_over_session()
                 && closed_by.is_none()
                 && conn.is_some_and(|at| self.is_closing(at))
@@ -155,7 +155,7 @@ impl Worker {
         if held.pieces != 0 {
             self.shard.effects.end_piece(PieceId { txn: id, over_guests: false }, held.pieces);
         }
-        let held_nanos = self.ticks_to_nanos(self.now_ticks().saturating_sub(held.granted_at_ticks));
+        let held_nanos = self.time.nanos(self.time.now_ticks().saturating_sub(held.granted_at_ticks));
         self.shard.stats.lock_held_max_nanos.max(held_nanos);
         self.release(held.ticket);
     }
@@ -174,7 +174,7 @@ impl Worker {
                 self.shard.blocking.granted(ticket);
                 continue;
             };
-            let waited_nanos = self.ticks_to_nanos(self.ticks.saturating_sub(since_ticks));
+            let waited_nanos = self.time.nanos_since(since_ticks);
             self.shard.stats.lock_wait_nanos.add(waited_nanos);
             self.shard.stats.lock_wait_max_nanos.max(waited_nanos);
             match waiter {
@@ -185,13 +185,13 @@ impl Worker {
                 }
                 Waiter::Queue(parked) => {
                     let ParkedQueue { home, token, call, queue, watches } = *parked;
-                    let mut reply = self.take_buffer();
+                    let mut reply = self.pools.take_buffer();
                     self.shard.running = Some(ticket);
                     let calls = queue.calls();
                     self.run_exec(&call, watches, queue.len(), calls, ExecCaller::Elsewhere, &mut reply);
                     self.shard.running = None;
                     self.answer(home, token, &reply);
-                    self.give_buffer(reply);
+                    self.pools.give_buffer(reply);
                     self.release(ticket);
                 }
             }

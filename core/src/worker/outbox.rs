@@ -1,0 +1,106 @@
+//! What leaves for other shards: messages, and for each shard the batch of commands that grows during a turn.
+
+use crate::shard::message::{Batch, Message};
+use std::collections::VecDeque;
+
+/// Batches kept for reuse.
+const SPARE_BATCHES_MAX: usize = 64;
+
+/// A worker's messages that have not left.
+pub struct Outbox {
+    /// Whose they are.
+    shard: usize,
+    /// For other shards, in order for each of them.
+    messages: Vec<(usize, Message)>,
+    /// For this shard itself.
+    local: VecDeque<Message>,
+    /// The batch that grows for each shard.
+    batches: Vec<Option<Box<Batch>>>,
+    /// The shards for which one grows.
+    open: Vec<u16>,
+    #[allow(clippy::vec_box, reason = "batches travel in their boxes")]
+    spare: Vec<Box<Batch>>,
+}
+
+impl Outbox {
+    pub(super) fn new(shard: usize, shard_count: usize) -> Outbox {
+        Outbox {
+            shard,
+            messages: Vec::new(),
+            local: VecDeque::new(),
+            batches: (0..shard_count).map(|_| None).collect(),
+            open: Vec::new(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// Adds a message for a shard, this one included.
+    #[inline]
+    pub(super) fn send(&mut self, to: usize, message: Message) {
+        if to == self.shard {
+            self.local.push_back(message);
+        } else {
+            self.messages.push((to, message));
+        }
+    }
+
+    /// The next message for this shard itself.
+    #[inline]
+    pub(super) fn next_local(&mut self) -> Option<Message> {
+        self.local.pop_front()
+    }
+
+    /// Takes the messages for other shards, in order.
+    pub fn drain(&mut self) -> impl Iterator<Item = (usize, Message)> {
+        self.messages.drain(..)
+    }
+
+    /// The batch that grows for a shard, if there is one.
+    #[inline]
+    pub(super) fn growing_batch(&self, shard: usize) -> Option<&Batch> {
+        self.batches[shard].as_deref()
+    }
+
+    /// The batch that grows for a shard, be it a new one.
+    #[inline]
+    pub(super) fn batch(&mut self, shard: usize) -> &mut Batch {
+        let (spare, open) = (&mut self.spare, &mut self.open);
+        self.batches[shard].get_or_insert_with(|| {
+            open.push(shard as u16);
+            spare.pop().unwrap_or_default()
+        })
+    }
+
+    /// Takes the batch for a shard out.
+    #[inline]
+    pub(super) fn take_batch(&mut self, shard: usize) -> Option<Box<Batch>> {
+        self.batches[shard].take()
+    }
+
+    /// Takes the list of shards for which batches grow, to be given back emptied.
+    #[inline]
+    pub(super) fn take_open(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.open)
+    }
+
+    #[inline]
+    pub(super) fn give_open(&mut self, open: Vec<u16>) {
+        debug_assert!(open.is_empty() && self.open.is_empty());
+        self.open = open;
+    }
+
+    /// An empty batch that is in nobody's hand.
+    #[inline]
+    pub(super) fn spare_batch(&mut self) -> Box<Batch> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Takes a batch back that is done with.
+    #[inline]
+    pub(super) fn give_batch(&mut self, mut batch: Box<Batch>) {
+        if self.spare.len() < SPARE_BATCHES_MAX {
+            batch.clear();
+            self.spare.push(batch);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Buffers kept for reuse, so that a request allocates nothing.
+
+use super::pipeline::Prepared;
+use crate::client::Multi;
+use crate::protocol::ArgRange;
+
+/// Reply buffers kept, and the largest of them.
+const BUFFERS_MAX: usize = 64;
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// Queues kept.
+const MULTIS_MAX: usize = 64;
+
+#[derive(Default)]
+pub(super) struct Pools {
+    pub(super) buffers: Vec<Vec<u8>>,
+    #[allow(clippy::vec_box, reason = "they move between here and the clients in their boxes")]
+    multis: Vec<Box<Multi>>,
+    /// What groups of requests are parsed to. There may be one within another: behind the gathered requests of a connection
+    /// come those that did not fit.
+    groups: Vec<(Vec<Prepared>, Vec<ArgRange>)>,
+}
+
+impl Pools {
+    pub(super) fn take_buffer(&mut self) -> Vec<u8> {
+        self.buffers.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_buffer(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() != 0 && buffer.capacity() <= BUFFER_BYTES_MAX && self.buffers.len() < BUFFERS_MAX
+        {
+            buffer.clear();
+            self.buffers.push(buffer);
+        }
+    }
+
+    pub(super) fn take_multi(&mut self) -> Box<Multi> {
+        self.multis.pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_multi(&mut self, mut multi: Box<Multi>) {
+        if self.multis.len() < MULTIS_MAX {
+            multi.clear();
+            self.multis.push(multi);
+        }
+    }
+
+    /// Empty vectors for a group.
+    #[inline]
+    pub(super) fn take_group(&mut self) -> (Vec<Prepared>, Vec<ArgRange>) {
+        self.groups.pop().unwrap_or_default()
+    }
+
+    #[inline]
+    pub(super) fn give_group(&mut self, mut prepared: Vec<Prepared>, mut args: Vec<ArgRange>) {
+        prepared.clear();
+        args.clear();
+        self.groups.push((prepared, args));
+    }
+}

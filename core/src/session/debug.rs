@@ -3,6 +3,7 @@
 //! One command with many verbs, as in Redis: a table of its own says which arguments a verb takes and where it runs.
 
 use super::config::rewrite_file;
+use super::digest::{self, DbDigest, Digest};
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
@@ -16,10 +17,9 @@ use crate::shard::event::Event;
 use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hash::hash_key;
-use crate::types::{Entry, NewValue, ValueRef};
+use crate::types::{NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
 use crate::worker::{SessionCtx, SessionHandler};
-use sha1_smol::Sha1;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -65,10 +65,10 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 19] = [
+static VERBS: [Verb; 18] = [
     verb("assert", 2..=2, Place::Home, assert),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
-    verb("digest", 2..=2, Place::AllShards, digest),
+    verb("digest", 2..=2, Place::AllShards, digest_keyspace),
     verb("digest-value", 2..=usize::MAX, Place::AllShards, digest_value),
     verb("error", 3..=3, Place::Home, error),
     verb("help", 2..=2, Place::Home, help),
@@ -83,7 +83,6 @@ static VERBS: [Verb; 19] = [
     verb("set-active-expire", 3..=3, Place::Home, set_active_expire),
     verb("sleep", 3..=3, Place::Home, sleep),
     verb("stringmatch-test", 2..=2, Place::Home, stringmatch_test),
-    verb("stringmatch-len", 4..=4, Place::Home, stringmatch_len),
     verb("structsize", 2..=2, Place::Home, structsize),
 ];
 
@@ -117,21 +116,20 @@ fn debug(ctx: &mut SessionCtx<'_>) -> CommandResult {
     (verb.run)(ctx)
 }
 
-/// Digests add up by exclusive or; other replies of all shards are the same.
+/// Digests add up; other replies of all shards are the same.
 fn merge_debug(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
     let verb = args.arg(1);
     let mut reply = Reply::new(out, Resp::V2);
     if verb.eq_ignore_ascii_case(b"digest") {
-        let digests = replies.iter().map(|reply| parse_digest(reply));
-        write_digest(&mut reply, &digests.fold(ZERO_DIGEST, xor));
+        merge_digests(replies).write(&mut reply);
     } else if verb.eq_ignore_ascii_case(b"digest-value") {
-        let mut sums = vec![ZERO_DIGEST; args.len() - 2];
+        let mut sums = vec![Digest::default(); args.len() - 2];
         for shard in replies {
             let digests = split_array(shard).expect("a shard answers with a digest a key");
-            sums.iter_mut().zip(digests).for_each(|(sum, digest)| *sum = xor(*sum, parse_digest(digest)));
+            sums.iter_mut().zip(digests).for_each(|(sum, share)| sum.add_share(Digest::parse(share)));
         }
         reply.array(sums.len());
-        sums.iter().for_each(|digest| write_digest(&mut reply, digest));
+        sums.iter().for_each(|sum| sum.write(&mut reply));
     } else {
         reply.raw(replies[0]);
     }
@@ -319,69 +317,38 @@ fn config_rewrite_force_all(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Twenty bytes that stand for keys and values. They add up by exclusive or, so that neither the order of the keys nor
-/// their shards matter.
-type Digest = [u8; 20];
-const ZERO_DIGEST: Digest = [0; 20];
-
-fn xor(mut a: Digest, b: Digest) -> Digest {
-    a.iter_mut().zip(b).for_each(|(a, b)| *a ^= b);
-    a
-}
-
-fn write_digest(reply: &mut Reply<'_>, digest: &Digest) {
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    reply.simple(&hex);
-}
-
-/// Reads back what `write_digest` wrote.
-fn parse_digest(reply: &[u8]) -> Digest {
-    let hex = reply.strip_prefix(b"+").and_then(|rest| rest.strip_suffix(b"\r\n"));
-    let hex = hex.filter(|hex| hex.len() == 2 * ZERO_DIGEST.len()).expect("a digest has 40 digits");
-    let digit = |byte: u8| (byte as char).to_digit(16).expect("a digest's digits are hexadecimal") as u8;
-    std::array::from_fn(|at| digit(hex[2 * at]) << 4 | digit(hex[2 * at + 1]))
-}
-
-/// Stands for type, value and whether there is a time to live; not for the encoding, nor for the time itself.
-fn value_digest(entry: Entry<'_>) -> Digest {
-    let mut sha = Sha1::new();
-    sha.update(b"string");
-    match entry.value() {
-        ValueRef::Int(number) => sha.update(itoa::Buffer::new().format(number).as_bytes()),
-        ValueRef::Str(text) => sha.update(text),
-    }
-    let mut digest = sha.digest().bytes();
-    if entry.expire_at_ms().is_some() {
-        digest = Sha1::from([b"volatile", &digest[..]].concat()).digest().bytes();
-    }
-    digest
-}
-
-fn key_digest(db: usize, entry: Entry<'_>) -> Digest {
-    let mut sha = Sha1::new();
-    sha.update(&(db as u32).to_le_bytes());
-    sha.update(&(entry.key().len() as u64).to_le_bytes());
-    sha.update(entry.key());
-    sha.update(&value_digest(entry));
-    sha.digest().bytes()
-}
-
-/// DIGEST. Reply: a status of 40 hexadecimal digits that stands for all keys of all databases; zeros if there are none.
-/// O(bytes).
-fn digest(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let now_ms = ctx.worker.shard.now_ms;
-    let mut sum = ZERO_DIGEST;
-    for db in 0..ctx.worker.shard.db_count() as u32 {
-        ctx.worker.shard.for_each_key(db, &mut |entry| {
-            // A key whose time is up is gone, whether it has been removed or not.
-            if !entry.is_expired(now_ms) {
-                sum = xor(sum, key_digest(db as usize, entry));
-            }
-        });
+/// DIGEST. Reply: a status of 40 hexadecimal digits that stands for all keys of all databases; zeros if there are none. As
+/// in Redis, keys whose time is up count until they are removed. O(bytes).
+fn digest_keyspace(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    // One shard's share, for the merge: the numbers of the databases in which it has keys, each with a digest.
+    let shard = &ctx.worker.shard;
+    let mut shares = Vec::new();
+    for db in 0..shard.db_count() as u32 {
+        let mut sum = DbDigest::default();
+        shard.for_each_key(db, &mut |entry| sum.add_key(entry));
+        shares.extend(sum.share().map(|share| (db, share)));
     }
 
-    write_digest(&mut ctx.reply, &sum);
+    ctx.reply.array(2 * shares.len());
+    for (db, share) in shares {
+        ctx.reply.integer(i64::from(db));
+        share.write(&mut ctx.reply);
+    }
     Ok(())
+}
+
+/// What the shards' shares of DIGEST make.
+fn merge_digests(replies: &[&[u8]]) -> Digest {
+    let mut dbs: Vec<DbDigest> = Vec::new();
+    for reply in replies {
+        let mut parts = split_array(reply).expect("a shard answers with an array");
+        while let (Some(db), Some(share)) = (parts.next(), parts.next()) {
+            let db = parse_i64(&db[1..db.len() - 2]).expect("a database is an integer") as usize;
+            dbs.resize(dbs.len().max(db + 1), DbDigest::default());
+            dbs[db].add_share(Digest::parse(share));
+        }
+    }
+    digest::of_databases(&dbs)
 }
 
 /// DIGEST-VALUE [key ...]. Reply: array of digests of the keys' values; zeros for a key that is not there.
@@ -394,8 +361,7 @@ fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
         } else {
             None
         };
-        let digest = entry.map_or(ZERO_DIGEST, value_digest);
-        write_digest(&mut ctx.reply, &digest);
+        entry.map_or(Digest::default(), Digest::of_value).write(&mut ctx.reply);
     }
     Ok(())
 }
@@ -510,13 +476,6 @@ fn stringmatch_test(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// STRINGMATCH-LEN pattern text. Reply: integer, whether the pattern matches.
-fn stringmatch_len(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let matches = glob_matches(ctx.arg(2), ctx.arg(3));
-    ctx.reply.integer(i64::from(matches));
-    Ok(())
-}
-
 /// STRUCTSIZE. Reply: a status, sizes of a few structures in bytes.
 fn structsize(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let text = format!(
@@ -571,8 +530,6 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "    Whether keys expire that nobody asks for.",
             "SLEEP <seconds>",
             "    Stop all shards for so long. Fractions are fine.",
-            "STRINGMATCH-LEN <pattern> <string>",
-            "    Tell whether the glob-style pattern matches.",
             "STRINGMATCH-TEST",
             "    Try random patterns on random strings.",
             "STRUCTSIZE",
@@ -586,8 +543,6 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
 mod tests {
     use super::*;
     use crate::protocol::OwnedArgv;
-    use crate::types::SetExpire;
-    use crate::types::Table;
 
     fn merged(args: &[&str], replies: &[&str]) -> String {
         let replies: Vec<&[u8]> = replies.iter().map(|reply| reply.as_bytes()).collect();
@@ -602,33 +557,16 @@ mod tests {
 
     #[test]
     fn digests_of_the_shards_add_up_by_exclusive_or() {
-        assert_eq!(merged(&["DEBUG", "DIGEST"], &[&status('3'), &status('0'), &status('5')]), status('6'));
+        let share = |db, digit| format!("*2\r\n:{db}\r\n{}", status(digit));
+        let whole = merged(&["DEBUG", "DIGEST"], &[&share(3, '6')]);
+        assert_eq!(merged(&["DEBUG", "DIGEST"], &[&share(3, '3'), "*0\r\n", &share(3, '5')]), whole);
+        assert_ne!(merged(&["DEBUG", "DIGEST"], &[&share(2, '6')]), whole, "the database counts");
         let value = |a, b| format!("*2\r\n{}{}", status(a), status(b));
         assert_eq!(
             merged(&["DEBUG", "digest-value", "a", "b"], &[&value('a', '0'), &value('0', '7')]),
             value('a', '7')
         );
         assert_eq!(merged(&["DEBUG", "POPULATE", "1"], &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
-    }
-
-    #[test]
-    fn a_digest_tells_values_but_not_encodings_apart() {
-        let mut table = Table::new();
-        let mut digest = |key: &[u8], value: NewValue<'_>, expire| {
-            let hash = hash_key(key);
-            table.set(hash, key, value, expire);
-            let entry = table.get(hash, key).unwrap();
-            (value_digest(entry), key_digest(0, entry), key_digest(1, entry))
-        };
-
-        let as_int = digest(b"a", NewValue::Int(12), SetExpire::Clear);
-        assert_eq!(as_int, digest(b"a", NewValue::Raw(b"12"), SetExpire::Clear));
-        assert_ne!(as_int.1, as_int.2, "the database counts");
-        let other_key = digest(b"b", NewValue::Int(12), SetExpire::Clear);
-        assert_eq!(as_int.0, other_key.0);
-        assert_ne!(as_int.1, other_key.1);
-        assert_ne!(as_int.0, digest(b"a", NewValue::Int(13), SetExpire::Clear).0);
-        assert_ne!(as_int.0, digest(b"a", NewValue::Int(12), SetExpire::At(1)).0);
     }
 
     #[test]

@@ -172,3 +172,47 @@ fn client_list_shows_the_command_that_a_pause_holds() {
         assert_eq!(shown[1], ["xb", "set", "5", "0"].map(str::to_string), "{list}");
     });
 }
+
+/// Redis' own values: so a user can compare two servers.
+#[test]
+fn digests_are_those_of_redis() {
+    on_one_and_three_shards(|server| {
+        const ZERO: &str = "0000000000000000000000000000000000000000";
+        server.expect(&[("DEBUG DIGEST", &format!("+{ZERO}")), ("SET key:0 value:0", "+OK")]);
+        server.expect(&[
+            (
+                "DEBUG DIGEST-VALUE key:0 none",
+                &format!("*2\r\n+c15f34c747bf411833c10208c03e1da1bb7da7cf\r\n+{ZERO}"),
+            ),
+            ("DEBUG DIGEST", "+0f7053e02980da31a84b3242f00dfef0a32f9f32"),
+            ("SELECT 3", "+OK"),
+            ("SET key:1 12 EX 100", "+OK"),
+            ("DEBUG DIGEST-VALUE key:1", "*1\r\n+83df3a94c43338a2db2a05ddb5dbb794b842c619"),
+            ("DEBUG DIGEST", "+62c674503be933e076455593ec8abc26c1ada492"),
+            ("DEBUG SET-ACTIVE-EXPIRE 0", "+OK"),
+            ("SET gone x PX 1", "+OK"),
+        ]);
+        // It is there as long as nobody has looked.
+        server.wait_ms(50);
+        server.expect(&[
+            ("DEBUG DIGEST", "+fb9167e780ec4e6bf97a283f760d84267d2577c5"),
+            ("DEBUG DIGEST-VALUE gone", &format!("*1\r\n+{ZERO}")),
+        ]);
+    });
+}
+
+#[test]
+fn a_password_that_is_taken_away_limits_nobody() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET requirepass pw", "+OK")]);
+        server.cluster.tick();
+        let stranger = server.cluster.connect(0);
+        assert_eq!(server.cluster.call(stranger, &["GET", "a"]), "-NOAUTH Authentication required.\r\n");
+        server.expect(&[("CONFIG SET requirepass ", "+OK")]);
+        server.cluster.tick();
+        let request = ["MSET", "a", "1", "b", "1", "c", "1", "d", "1", "e", "1", "f", "1"];
+        assert_eq!(server.cluster.call(stranger, &request), "+OK\r\n");
+        // HELLO, as in Redis, still wants a login.
+        assert!(server.cluster.call(stranger, &["HELLO"]).starts_with("-NOAUTH HELLO must be called"));
+    });
+}

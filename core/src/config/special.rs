@@ -61,7 +61,7 @@ impl Value for SavePoints {
     /// The first `save` line of all files and arguments replaces the default, the next ones add to it; an empty
     /// one clears what was there. CONFIG SET replaces.
     fn assign(&mut self, _: Kind, args: &[&[u8]], origin: Origin) -> Result<(), Why> {
-        if args.is_empty() {
+        if args.is_empty() || matches!(args, [only] if until_nul(only).is_empty()) {
             self.0.clear();
             return Ok(());
         }

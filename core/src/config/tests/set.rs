@@ -102,7 +102,7 @@ fn values_are_read_as_c_reads_them() {
     const INTEGER_ERROR: &str = "argument couldn't be parsed into an integer";
     let nines = "9".repeat(128);
     let limits = |normal: &str| format!("normal {normal} {OTHERS}");
-    let cases: [(&str, &str, Result<String, &str>); 48] = [
+    let cases: [(&str, &str, Result<String, &str>); 49] = [
         ("save", "1 4294967297", Ok("1 1".into())),
         ("save", "1 2147483648", Ok("1 -2147483648".into())),
         ("save", "1 99999999999999999999", Ok("1 -1".into())),
@@ -112,6 +112,7 @@ fn values_are_read_as_c_reads_them() {
         ("save", "+5 +6", Ok("5 6".into())),
         ("save", "1 ", Ok("1 0".into())),
         ("save", "1 1\0z", Ok("1 1".into())),
+        ("save", "\01", Ok(String::new())),
         ("save", "\t7 1", Ok("7 1".into())),
         ("client-output-buffer-limit", "normal 0 0 99999999999", Ok(limits("0 0 1215752191"))),
         ("client-output-buffer-limit", "normal 0 0 99999999999999999999", Err(LIMIT_ERROR)),

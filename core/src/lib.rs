@@ -82,5 +82,7 @@ pub mod server;
 pub mod session;
 
 pub mod shard;
+#[cfg(test)]
+mod testing;
 pub mod types;
 pub mod worker;

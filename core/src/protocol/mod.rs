@@ -16,8 +16,6 @@ pub mod number;
 pub mod reply;
 pub mod request;
 pub mod skip;
-#[cfg(test)]
-mod testing;
 
 pub use argv::{ArgRange, Argv, OwnedArgv, until_nul};
 pub use reply::{Mark, Reply, Resp};

@@ -156,6 +156,7 @@ fn broken_pane(shard_count: usize, random: &mut dyn FnMut() -> u64) -> String {
 mod tests {
     use super::*;
     use crate::protocol::OwnedArgv;
+    use crate::testing::Rng;
 
     fn parsed(args: &[&str]) -> CommandResult<Shutdown> {
         parse_shutdown(OwnedArgv::from_slices(args).as_argv())
@@ -176,12 +177,8 @@ mod tests {
 
     #[test]
     fn the_pane_is_full_and_has_all_its_pieces() {
-        let mut seed = 1u64;
-        let mut random = || {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            seed >> 33
-        };
-        let picture = broken_pane(5, &mut random);
+        let mut rng = Rng::new(1);
+        let picture = broken_pane(5, &mut || rng.next());
         assert_eq!(picture.lines().count(), PANE_HEIGHT);
         assert!(picture.lines().all(|line| line.len() == PANE_WIDTH));
         let shades: std::collections::BTreeSet<char> =

@@ -339,15 +339,13 @@ impl Connection {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Rng;
 
     /// Replies leave in the order of their places, whatever the order in which they come.
     #[test]
     fn replies_leave_in_order_and_the_room_for_those_that_wait_is_bounded() {
-        let mut random = 1u64;
-        let mut below = |limit: usize| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (random >> 33) as usize % limit
-        };
+        let mut rng = Rng::new(1);
+        let mut below = |limit: usize| rng.below(limit);
         let mut connection = Connection::for_test(Client::new(1, 0, true));
         let (mut expected, mut awaited) = (Vec::new(), Vec::new());
         let mut returned = 0;

@@ -1,7 +1,7 @@
 //! Sums as a machine with 80-bit long doubles prints them, which is what Redis' replies come from.
 
 use super::*;
-use crate::protocol::testing::with_seed;
+use crate::testing::with_seed;
 
 fn sum(current: &str, incr: &str) -> Result<String, IncrByFloatError> {
     incr_by_float(current.as_bytes(), incr.as_bytes())

@@ -1,7 +1,7 @@
 //! Numbers in text, both ways: the ends of their ranges, and what is no number.
 
 use super::*;
-use crate::protocol::testing::with_seed;
+use crate::testing::with_seed;
 
 #[test]
 fn integers_are_texts_that_print_the_same() {

@@ -1,7 +1,7 @@
 //! Replies in both versions of the protocol, and random ones read back.
 
 use super::*;
-use crate::protocol::testing::{Rng, with_seed};
+use crate::testing::{Rng, with_seed};
 use crate::protocol::{skip_reply, split_array};
 
 fn reply(resp: Resp, write: impl FnOnce(&mut Reply<'_>)) -> String {

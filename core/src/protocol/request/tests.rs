@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::protocol::Argv;
-use crate::protocol::testing::{Rng, with_seed};
+use crate::testing::{Rng, with_seed};
 
 /// A stream's requests in order, and the error it ended in, if it did.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Where a reply ends, whatever the bytes are.
 
 use super::*;
-use crate::protocol::testing::with_seed;
+use crate::testing::with_seed;
 
 #[test]
 fn a_value_ends_where_its_last_part_does() {

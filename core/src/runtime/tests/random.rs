@@ -3,22 +3,19 @@
 //! A failure prints its seed; `SHARDIS_SEED` replays one (the kernel's timing is not replayed, the decisions are).
 
 use super::*;
+use crate::testing::Rng;
 use std::collections::HashMap;
 
 through_every_driver! {
     random_conduct_loses_and_invents_nothing
 }
 
-/// SplitMix64, good enough to make decisions.
-struct Dice(u64);
+/// Makes decisions.
+struct Dice(Rng);
 
 impl Dice {
     fn roll(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % below as u64) as usize
+        self.0.below(below)
     }
 
     /// Mostly small, sometimes huge.
@@ -139,7 +136,7 @@ fn random_conduct_loses_and_invents_nothing<D: Driver>(mut driver: D) {
         Err(_) => std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64,
     };
     eprintln!("SHARDIS_SEED={seed}");
-    let mut dice = Dice(seed);
+    let mut dice = Dice(Rng::new(seed));
     let mut lines = Lines::new();
 
     for _ in 0..6000 {

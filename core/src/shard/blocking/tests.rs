@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::shard::event::Event;
 use crate::shard::stats::ShardStats;
+use crate::testing::Rng;
 use crate::types::NewValue;
 use std::sync::Arc;
 
@@ -190,11 +191,8 @@ impl Model {
 fn everybody_is_asked_in_order_after_each_change() {
     const KEYS: [&str; 4] = ["a", "b", "c", "d"];
     for seed in 1..200u64 {
-        let mut state = seed;
-        let mut random = move |n: usize| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) as usize % n
-        };
+        let mut rng = Rng::new(seed);
+        let mut random = |n: usize| rng.below(n);
         let (mut shard, mut model) = (shard(), Model::default());
         for place in 0..200 {
             let (db, name) = (random(2) as u32, KEYS[random(KEYS.len())]);

@@ -1,6 +1,7 @@
 //! The lock table against a model that recomputes from the order of arrival who is granted.
 
 use super::*;
+use crate::testing::Rng;
 use smallvec::smallvec;
 
 fn keys(wanted: &[(u64, bool)]) -> LockSet {
@@ -121,11 +122,8 @@ fn a_request_is_extended_by_free_keys_only() {
 #[test]
 fn grants_are_those_of_the_arrival_order_model() {
     for seed in 1..200u64 {
-        let mut state = seed;
-        let mut random = move |n: u64| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 33) % n
-        };
+        let mut rng = Rng::new(seed);
+        let mut random = |n: u64| rng.below(n as usize) as u64;
         let mut table = LockTable::default();
         let mut alive: Vec<(Ticket, LockSet, bool)> = Vec::new();
         // What was split off, and from which request at first.

@@ -1,6 +1,7 @@
 //! Cells that never overlap, and pages that go back.
 
 use super::*;
+use crate::testing::Rng;
 
 /// Cells with a byte each by which to tell whether somebody else wrote there.
 struct Cells {
@@ -55,11 +56,8 @@ fn a_freed_cell_is_the_next_of_its_class() {
 fn cells_of_random_sizes_never_overlap() {
     let seed = 7u64;
     println!("seed {seed}");
-    let mut random = seed;
-    let mut next = move |bound: usize| {
-        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (random >> 33) as usize % bound
-    };
+    let mut rng = Rng::new(seed);
+    let mut next = |bound: usize| rng.below(bound);
     let mut cells = Cells::new();
     let (rounds, live_max) = if cfg!(miri) { (1_000, 200) } else { (200_000, 5_000) };
     for round in 0..rounds {

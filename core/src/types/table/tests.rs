@@ -7,26 +7,24 @@ mod scan;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::testing::Rng;
 use crate::types::entry::OwnedValue;
 
-/// A small generator whose seed is printed by a failing test.
-struct Random(u64);
+/// Random numbers whose seed is printed by a failing test.
+struct Random(Rng);
 
 impl Random {
     fn new(seed: u64) -> Self {
         println!("seed {seed}");
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+        Self(Rng::new(seed))
     }
 
     fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        self.0.next()
     }
 
     fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+        self.0.below(bound as usize) as u64
     }
 }
 

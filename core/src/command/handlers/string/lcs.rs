@@ -211,6 +211,7 @@ impl<'a> Walk<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Rng;
 
     fn text(a: &[u8], b: &[u8]) -> (usize, Vec<u8>) {
         let walk = Walk::new(a, b, true);
@@ -241,16 +242,13 @@ mod tests {
 
     #[test]
     fn the_subsequence_is_common_and_the_longest() {
-        let mut seed = 7u64;
-        let mut random = |bound: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            (seed >> 33) % bound
-        };
+        let mut rng = Rng::new(7);
         for round in 0..300 {
-            let mut string = |len_max: u64| -> Vec<u8> {
-                (0..random(len_max + 1)).map(|_| b'a' + random(3) as u8).collect()
+            let mut string = || -> Vec<u8> {
+                let len = rng.below(10);
+                (0..len).map(|_| b'a' + rng.below(3) as u8).collect()
             };
-            let (a, b) = (string(9), string(9));
+            let (a, b) = (string(), string());
             let (len, text) = text(&a, &b);
             assert_eq!(len, len_by_definition(&a, &b), "round {round}: {a:?} {b:?}");
             assert_eq!(text.len(), len, "round {round}");

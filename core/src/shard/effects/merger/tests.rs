@@ -13,6 +13,7 @@ use super::*;
 use crate::protocol::OwnedArgv;
 use crate::shard::effects::{EffectLog, PieceId};
 use crate::shard::lock::{KeyLock, LockSet, LockTable, Ticket};
+use crate::testing::Rng;
 use std::collections::{BTreeMap, HashMap};
 
 /// The shard, and which of its keys.
@@ -22,19 +23,6 @@ const KEYS_PER_SHARD: u64 = 3;
 
 /// Each write has its own number; it is what is written.
 type Op = usize;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((self.0 >> 33) % n as u64) as usize
-    }
-
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// What a transaction is to do.
 #[derive(Clone)]
@@ -108,7 +96,7 @@ struct Follower {
 }
 
 struct World {
-    random: Random,
+    random: Rng,
     shards: Vec<Shard>,
     wires: BTreeMap<(usize, usize), VecDeque<Message>>,
     merger: Merger,
@@ -125,7 +113,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> World {
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let shard_count = 1 + random.below(4);
         World {
             random,
@@ -158,7 +146,7 @@ impl World {
         self.begun.insert(op, self.turn);
         let shard_count = self.shards.len();
         let key =
-            |random: &mut Random| (random.below(shard_count), random.below(KEYS_PER_SHARD as usize) as u64);
+            |random: &mut Rng| (random.below(shard_count), random.below(KEYS_PER_SHARD as usize) as u64);
         if self.random.one_in(2) {
             let key = key(&mut self.random);
             self.send(home, key.0, Message::Write { op, key, home });

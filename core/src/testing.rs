@@ -1,17 +1,17 @@
-//! Random input for this room's tests, the same again for the same seed.
+//! Random input for unit tests, the same again for the same seed.
 use std::hash::{BuildHasher, RandomState};
 
 /// SplitMix64.
-pub(super) struct Rng {
+pub(crate) struct Rng {
     state: u64,
 }
 
 impl Rng {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self { state: seed }
     }
 
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -20,25 +20,25 @@ impl Rng {
     }
 
     /// Less than `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    pub(super) fn one_in(&mut self, count: usize) -> bool {
+    pub(crate) fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
 
-    pub(super) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 
-    pub(super) fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }
 
 /// Runs `test` with a fresh seed, or with `SHARDIS_TEST_SEED`; a failure is told with its seed.
-pub(super) fn with_seed(test: impl FnOnce(&mut Rng)) {
+pub(crate) fn with_seed(test: impl FnOnce(&mut Rng)) {
     struct TellSeed(u64);
     impl Drop for TellSeed {
         fn drop(&mut self) {

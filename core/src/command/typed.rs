@@ -3,7 +3,7 @@
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Reply;
 use crate::protocol::number::parse_i64;
-use crate::types::{Entry, NewValue, OwnedValue, StringEncoding, ValueRef, parse_canonical_i64};
+use crate::types::{Entry, NewValue, OwnedValue, StringEncoding, ValueRef};
 
 /// What TYPE says of a value, and SCAN's TYPE option takes.
 pub fn type_name(value: ValueRef<'_>) -> &'static str {
@@ -83,7 +83,7 @@ pub fn duplicate(entry: Entry<'_>) -> OwnedValue {
 /// A client's string as it is stored: as a number if that gives the same bytes back.
 #[inline]
 pub fn encode(bytes: &[u8]) -> NewValue<'_> {
-    match parse_canonical_i64(bytes) {
+    match parse_i64(bytes) {
         Some(number) => NewValue::Int(number),
         None => NewValue::Str(bytes),
     }

@@ -1,15 +1,18 @@
 //! Numbers as Redis reads and prints them.
 //!
 //! Integers are strict: a text is one only if printing the number gives the same text again. Doubles are what `strtod`
-//! takes and `%.17g` prints. For `long double` see [`extended`].
+//! takes and `%.17g` prints. For `long double` see [`extended`](super::extended).
 use std::io::Write;
 
-use super::extended::{self, Extended};
+use super::extended::parse_magnitude;
+use rustc_apfloat::Float;
+use rustc_apfloat::ieee::Double;
 
 /// So many digits are less than `u64::MAX`, whatever they are.
 const DIGITS_WITHOUT_OVERFLOW: usize = 19;
 
-/// A strict decimal integer: no blanks, no `+`, no leading zeros, no `-0`.
+/// A strict decimal integer: no blanks, no `+`, no leading zeros, no `-0`. Printing it gives `text` back byte for byte,
+/// so a string that is one may be kept as the number.
 #[inline]
 pub fn parse_i64(text: &[u8]) -> Option<i64> {
     let (negative, digits) = match text {
@@ -37,9 +40,9 @@ pub fn parse_i64(text: &[u8]) -> Option<i64> {
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
     let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
     match unsigned {
-        [b'0', b'x' | b'X', digits @ ..] => {
-            let scaled = extended::parse_hex(digits)?;
-            let magnitude = scaled.to_f64()?;
+        [b'0', b'x' | b'X', ..] => {
+            let magnitude: Double = parse_magnitude(unsigned)?;
+            let magnitude = f64::from_bits(magnitude.to_bits() as u64);
             Some(if text[0] == b'-' { -magnitude } else { magnitude })
         }
         [b'0'..=b'9' | b'.', ..] => {
@@ -182,12 +185,6 @@ impl F64Text {
             }
         }
     }
-}
-
-/// A double as `%.17Lf` without trailing zeros gives it: how Redis shows coordinates and INCRBYFLOAT's sums. NaN is
-/// `nan`.
-pub fn human_f64(value: f64) -> String {
-    if value.is_nan() { "nan".to_owned() } else { Extended::from_f64(value).to_human() }
 }
 
 #[cfg(test)]

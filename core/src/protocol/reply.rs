@@ -7,7 +7,7 @@
 //! register, appended whole at a length known to the compiler, and then cut to size.
 use std::fmt::{Display, Write as _};
 
-use super::number::{F64Text, human_f64};
+use super::number::F64Text;
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Resp {
@@ -150,11 +150,6 @@ impl<'a> Reply<'a> {
     /// A double with its 17 significant digits: scores.
     pub fn double(&mut self, value: f64) {
         self.number(F64Text::new(value).as_bytes());
-    }
-
-    /// A double with its 17 decimals: coordinates.
-    pub fn human_double(&mut self, value: f64) {
-        self.number(human_f64(value).as_bytes());
     }
 
     /// An integer of any size, in decimal digits.

@@ -8,7 +8,6 @@
 pub mod entry;
 pub mod glob;
 pub mod hash;
-pub mod number;
 pub mod table;
 
 mod directory;
@@ -18,7 +17,6 @@ mod slab;
 
 pub use entry::{ACCESS_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
 pub use hash::{fix_hash_seed, hash_key};
-pub use number::parse_canonical_i64;
 pub use table::{
     DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
 };

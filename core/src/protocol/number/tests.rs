@@ -27,7 +27,11 @@ fn integers_are_texts_that_print_the_same() {
         "-9223372036854775809",
         "18446744073709551616",
         "99999999999999999999",
+        "-99999999999999999999",
+        "184467440737095516160",
         "--1",
+        "1-",
+        "1a",
     ] {
         assert_eq!(parse_i64(text.as_bytes()), None, "{text:?}");
     }
@@ -167,24 +171,4 @@ fn random_doubles_are_read_back() {
             }
         }
     });
-}
-
-#[test]
-fn human_doubles_have_seventeen_decimals_at_most() {
-    let cases: &[(f64, &str)] = &[
-        (3.0, "3"),
-        (-0.0, "0"),
-        (0.1, "0.10000000000000001"),
-        (13.361389338970184, "13.36138933897018433"),
-        (1e-18, "0"),
-        (-1e-30, "0"),
-        (1e22, "10000000000000000000000"),
-        (0.5, "0.5"),
-        (f64::INFINITY, "inf"),
-        (f64::NEG_INFINITY, "-inf"),
-        (f64::NAN, "nan"),
-    ];
-    for (value, text) in cases {
-        assert_eq!(human_f64(*value), *text);
-    }
 }

@@ -1,8 +1,8 @@
 //! Replies in both versions of the protocol, and random ones read back.
 
 use super::*;
-use crate::testing::{Rng, with_seed};
 use crate::protocol::{skip_reply, split_array};
+use crate::testing::{Rng, with_seed};
 
 fn reply(resp: Resp, write: impl FnOnce(&mut Reply<'_>)) -> String {
     let mut out = b"before|".to_vec();
@@ -61,7 +61,6 @@ fn each_version_spells_types_its_way() {
     assert_eq!(both(|r| r.double(3.0)), (r"$1\r\n3\r\n".into(), r",3\r\n".into()));
     assert_eq!(both(|r| r.double(f64::INFINITY)), (r"$3\r\ninf\r\n".into(), r",inf\r\n".into()));
     assert_eq!(both(|r| r.double(f64::NEG_INFINITY)), (r"$4\r\n-inf\r\n".into(), r",-inf\r\n".into()));
-    assert_eq!(both(|r| r.human_double(0.5)), (r"$3\r\n0.5\r\n".into(), r",0.5\r\n".into()));
     assert_eq!(both(|r| r.bignum(b"12345")), (r"$5\r\n12345\r\n".into(), r"(12345\r\n".into()));
     assert_eq!(
         both(|r| r.verbatim("txt", b"a\nb")),

@@ -10,7 +10,7 @@ use shardis_core::protocol::OwnedArgv;
 use shardis_core::runtime::driver::{BellHandle, CloseReason, ConnId, Driver, Events, PeerAddr};
 use shardis_core::runtime::epoll::EpollDriver;
 use shardis_core::runtime::mesh::{MeshEnd, build};
-use shardis_core::shard::message::{Batch, Token};
+use shardis_core::shard::message::{Batch, ReplyId};
 use std::os::fd::OwnedFd;
 
 /// Messages a ring holds.
@@ -138,7 +138,7 @@ fn bench_round_trips(criterion: &mut Criterion) {
 
 fn bench_batches(criterion: &mut Criterion) {
     let call = Call { client: 1, hash: 1, hashed_arg: 1, ..Call::default() };
-    let token = Token { conn: 1, generation: 1, place: 1 };
+    let reply_id = ReplyId { conn: 1, generation: 1, place: 1 };
     let value = "v".repeat(64);
     let mut group = criterion.benchmark_group("batch");
     group.throughput(Throughput::Elements(BATCH_LEN as u64));
@@ -150,7 +150,7 @@ fn bench_batches(criterion: &mut Criterion) {
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 for _ in 0..BATCH_LEN {
-                    batch.push(black_box(token), black_box(call), argv.as_argv());
+                    batch.push(black_box(reply_id), black_box(call), argv.as_argv());
                 }
                 let len: usize =
                     batch.commands.iter().map(|command| batch.args(&command.args).arg(1).len()).sum();

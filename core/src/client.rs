@@ -45,37 +45,37 @@ pub enum ReplicaPhase {
 
 /// On which shards the keys of queued commands live.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub enum Reach {
+pub enum ShardSpan {
     /// No command has keys so far.
     #[default]
-    Nowhere,
+    None,
     One(usize),
-    Several,
+    Many,
 }
 
-impl Reach {
+impl ShardSpan {
     /// With a command over keys of `shard`.
-    pub fn with(self, shard: usize) -> Reach {
+    pub fn with(self, shard: usize) -> ShardSpan {
         match self {
-            Reach::Nowhere => Reach::One(shard),
-            Reach::One(known) if known == shard => self,
-            Reach::One(_) | Reach::Several => Reach::Several,
+            ShardSpan::None => ShardSpan::One(shard),
+            ShardSpan::One(known) if known == shard => self,
+            ShardSpan::One(_) | ShardSpan::Many => ShardSpan::Many,
         }
     }
 }
 
 /// What a client has queued since MULTI.
 #[derive(Default, Debug)]
-pub struct Multi {
+pub struct CommandQueue {
     pub queue: Queue,
     /// Where the queue's commands run. Of the last ones, if each is over one key and all are on one shard, that may not have
-    /// been noted: nearly always nobody asks. See [`Multi::complete_routes`].
+    /// been noted: nearly always nobody asks. See [`CommandQueue::complete_routes`].
     pub routes: Routes,
     /// A request was refused, so EXEC will be.
     pub has_failed: bool,
     /// The flags of all queued commands' rows together.
     pub flags: u64,
-    pub reach: Reach,
+    pub reach: ShardSpan,
     /// A command over the session is among them.
     pub has_session: bool,
     /// A command over every shard is among them.
@@ -84,7 +84,7 @@ pub struct Multi {
     pub db: u32,
 }
 
-impl Multi {
+impl CommandQueue {
     /// Queues a command. `known`: hash and shard of its key, if it is one of one key and they are known.
     pub fn add(
         &mut self,
@@ -96,7 +96,7 @@ impl Multi {
         shards: Shards,
     ) {
         let placement = match known {
-            Some((_, shard)) if self.reach.with(shard) == Reach::One(shard) => Placement::One(shard),
+            Some((_, shard)) if self.reach.with(shard) == ShardSpan::One(shard) => Placement::One(shard),
             _ => {
                 self.complete_routes(table, shards);
                 self.routes.add(entry, args, known, shards)
@@ -105,12 +105,12 @@ impl Multi {
         match placement {
             Placement::Anywhere => {}
             Placement::One(shard) => self.reach = self.reach.with(shard),
-            Placement::Split | Placement::CheckOut => self.reach = Reach::Several,
+            Placement::Split | Placement::CheckOut => self.reach = ShardSpan::Many,
             Placement::Every(_) => {
                 self.has_every = true;
-                self.reach = if shards.count == 1 { Reach::One(0) } else { Reach::Several };
+                self.reach = if shards.count == 1 { ShardSpan::One(0) } else { ShardSpan::Many };
             }
-            Placement::Session | Placement::Settled => self.has_session = true,
+            Placement::Session | Placement::SessionPrecomputed => self.has_session = true,
         }
         self.flags |= entry.row.flags;
         let call = Call { db: self.db, in_exec: true, ..call };
@@ -119,7 +119,7 @@ impl Multi {
 
     /// Notes the routes that have not been.
     pub fn complete_routes(&mut self, table: &CommandTable, shards: Shards) {
-        let Reach::One(shard) = self.reach else { return };
+        let ShardSpan::One(shard) = self.reach else { return };
         for at in self.routes.len()..self.queue.len() {
             let call = &self.queue.commands()[at].call;
             let known = Some((call.hash, shard));
@@ -133,7 +133,7 @@ impl Multi {
         let mut routes = std::mem::take(&mut self.routes);
         queue.clear();
         routes.clear();
-        *self = Multi { queue, routes, ..Multi::default() };
+        *self = CommandQueue { queue, routes, ..CommandQueue::default() };
     }
 }
 
@@ -145,7 +145,7 @@ pub struct QueueSize {
 }
 
 impl QueueSize {
-    pub fn of(multi: &Multi) -> QueueSize {
+    pub fn of(multi: &CommandQueue) -> QueueSize {
         let memory_bytes = multi.queue.heap_len_bytes() + multi.routes.heap_len_bytes();
         QueueSize { commands: multi.queue.len(), memory_bytes }
     }
@@ -183,7 +183,7 @@ pub struct Client {
     pub output_total_bytes: u64,
     pub command_count: u64,
     /// Between MULTI and EXEC.
-    pub multi: Option<Box<Multi>>,
+    pub multi: Option<Box<CommandQueue>>,
     /// While its EXEC is under way: what that runs.
     pub executing: Option<QueueSize>,
     pub watching: WatchedShards,

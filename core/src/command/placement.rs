@@ -31,7 +31,7 @@ pub enum Placement {
     /// At home, over the session.
     Session,
     /// At home, over the session; what it changes is known before it runs (SELECT).
-    Settled,
+    SessionPrecomputed,
 }
 
 /// A key of a command.
@@ -91,10 +91,12 @@ impl Routes {
             }
             KeyShape::Range { .. } => self.add_keys(row, args, shards),
             KeyShape::Complex => match route::scope(row, args, shards.count) {
-                Scope::Session | Scope::Multi | Scope::Exec if row.selects.is_some() => Placement::Settled,
+                Scope::Session | Scope::Multi | Scope::Exec if row.selects.is_some() => {
+                    Placement::SessionPrecomputed
+                }
                 Scope::Session | Scope::Multi | Scope::Exec => Placement::Session,
                 // Within a transaction, it has one moment on all shards.
-                Scope::Every(_) if row.has(flag::AFTER_SERVING) => Placement::Every(KeyspaceLock::All),
+                Scope::Every(_) if row.has(flag::AFTER_HANDOFFS) => Placement::Every(KeyspaceLock::All),
                 Scope::Every(lock) => Placement::Every(lock),
                 Scope::Shard(shard) | Scope::Walk { shard, .. } => self.add_keys_on(shard, row, args),
                 Scope::Keys | Scope::Watch => self.add_keys(row, args, shards),
@@ -225,7 +227,7 @@ impl Routes {
         }
         for (at, (&placement, queued)) in self.placements.iter().zip(queue.commands()).enumerate() {
             match placement {
-                Placement::Anywhere | Placement::Session | Placement::Settled => {}
+                Placement::Anywhere | Placement::Session | Placement::SessionPrecomputed => {}
                 Placement::One(shard) => {
                     let row = table.entry(queued.call.command).row;
                     needs[shard].takes_part = true;

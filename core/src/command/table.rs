@@ -57,7 +57,7 @@ pub mod flag {
     pub const RUNS_IN_MULTI: u64 = 1 << 32;
     /// Runs on every shard without locks, and shows or ends what the serving of waiting clients changes (CLIENT UNBLOCK, CLIENT
     /// KILL, DBSIZE): while clients are being served anywhere it runs under the lock of the whole keyspace, behind them.
-    pub const AFTER_SERVING: u64 = 1 << 33;
+    pub const AFTER_HANDOFFS: u64 = 1 << 33;
     /// Every row has it: what concerns all commands concerns this flag.
     pub const ANY: u64 = 1 << 63;
 }

@@ -4,7 +4,7 @@
 //! caller; every value is judged; what the server has to do for it is done; only then the new configuration counts. A
 //! failure of a step undoes those before it. `Config::stage` is the first two steps, `Update::apply` the rest.
 
-use super::{Config, DIRECTIVES, Directive, Effect, Flags, Origin, Why, lookup};
+use super::{Config, DIRECTIVES, Directive, Flags, Origin, SideEffect, Why, lookup};
 use crate::protocol::until_nul;
 use crate::types::glob::glob_matches_nocase;
 
@@ -154,8 +154,8 @@ impl Update {
     }
 
     /// The work that new values bring, each once, with the name to blame if it fails.
-    pub fn effects(&self) -> Vec<(Effect, &'static str)> {
-        let mut effects: Vec<(Effect, &'static str)> = Vec::new();
+    pub fn effects(&self) -> Vec<(SideEffect, &'static str)> {
+        let mut effects: Vec<(SideEffect, &'static str)> = Vec::new();
         for change in self.changes.iter().filter(|change| change.is_new) {
             if let Some(effect) = change.directive.effect
                 && !effects.iter().any(|(known, _)| *known == effect)
@@ -171,7 +171,7 @@ impl Update {
     /// are done again the other way round, last first, and their failures are not heeded: there is nothing left to do.
     pub fn apply(
         mut self,
-        mut work: impl FnMut(Effect, &Config, &mut Config) -> Result<(), Why>,
+        mut work: impl FnMut(SideEffect, &Config, &mut Config) -> Result<(), Why>,
     ) -> Result<(Config, Vec<Change>), SetError> {
         let effects = self.effects();
         for (done, (effect, name)) in effects.iter().enumerate() {

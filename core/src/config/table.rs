@@ -109,7 +109,7 @@ impl Feature {
 
 /// Work that CONFIG SET of a directive brings for the server, besides publishing the new values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
+pub enum SideEffect {
     /// Listen on other addresses or another port.
     Listen,
     /// Change the working directory.
@@ -138,7 +138,7 @@ pub struct Directive {
     pub kind: Kind,
     pub flags: Flags,
     pub status: Status,
-    pub effect: Option<Effect>,
+    pub effect: Option<SideEffect>,
     /// Further rules for the value, looked at once it is assigned; may adjust it.
     pub(super) check: Option<Check>,
     pub(super) assign: Assign,
@@ -272,12 +272,12 @@ const SYSLOG: Status = Status::Inert(Feature::Syslog);
 
 directives! {
     // Network.
-    bind: BindAddresses = BindAddresses::default(); "bind", TYPE, MULTI, LIVE, effect Effect::Listen;
+    bind: BindAddresses = BindAddresses::default(); "bind", TYPE, MULTI, LIVE, effect SideEffect::Listen;
     /// Address that outgoing connections come from.
     bind_source_addr: Text = Text::default(); "bind-source-addr", TYPE, NONE, REPLICATION;
     protected_mode: bool = true; "protected-mode", TYPE, NONE, LIVE;
     /// 0: no TCP.
-    port: u16 = 6379; "port", PORT, NONE, LIVE, effect Effect::Listen;
+    port: u16 = 6379; "port", PORT, NONE, LIVE, effect SideEffect::Listen;
     tcp_backlog: u32 = 511; "tcp-backlog", COUNT, IMMUTABLE, LIVE;
     /// Empty: no unix socket.
     unixsocket: Text = Text::default(); "unixsocket", TYPE, IMMUTABLE, LIVE;
@@ -289,7 +289,7 @@ directives! {
     tcp_keepalive_s: u32 = 300; "tcp-keepalive", COUNT, NONE, LIVE;
     socket_mark_id: u32 = 0; "socket-mark-id", int(0, u32::MAX as i128), IMMUTABLE,
         Status::Inert(Feature::SocketMark);
-    maxclients: u32 = 10000; "maxclients", int(1, u32::MAX as i128), NONE, LIVE, effect Effect::MaxClients;
+    maxclients: u32 = 10000; "maxclients", int(1, u32::MAX as i128), NONE, LIVE, effect SideEffect::MaxClients;
     client_output_buffer_limit: BufferLimits = BufferLimits::default(); "client-output-buffer-limit", TYPE, MULTI, LIVE;
     client_query_buffer_limit_bytes: u64 = 1 << 30; "client-query-buffer-limit", memory(1 << 20, I64_MAX), NONE, LIVE;
     maxmemory_clients: ClientMemoryLimit = ClientMemoryLimit::Bytes(0); "maxmemory-clients", TYPE, NONE, CLIENT_EVICTION;
@@ -302,8 +302,8 @@ directives! {
     pidfile: Text = Text::default(); "pidfile", TYPE, IMMUTABLE, LIVE;
     /// The working directory, absolute once the configuration is loaded.
     dir: Text = Text::from("."); "dir", TYPE, Flags::PROTECTED.and(Flags::DENY_LOADING), LIVE,
-        effect Effect::ChangeDir;
-    loglevel: LogLevel = LogLevel::Notice; "loglevel", TYPE, NONE, LIVE, effect Effect::LogLevel;
+        effect SideEffect::ChangeDir;
+    loglevel: LogLevel = LogLevel::Notice; "loglevel", TYPE, NONE, LIVE, effect SideEffect::LogLevel;
     /// Empty: standard output.
     logfile: Text = Text::default(); "logfile", TYPE, IMMUTABLE, LIVE;
     syslog_enabled: bool = false; "syslog-enabled", TYPE, IMMUTABLE, SYSLOG;
@@ -316,13 +316,13 @@ directives! {
     always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LATER;
     set_proc_title: bool = true; "set-proc-title", TYPE, IMMUTABLE, LIVE;
     proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
-        check check::proc_title_template, effect Effect::ProcTitle;
+        check check::proc_title_template, effect SideEffect::ProcTitle;
     shutdown_timeout_s: u32 = 10; "shutdown-timeout", COUNT, NONE, REPLICATION;
     shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LATER;
     shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LATER;
-    oom_score_adj: OomScoreAdj = OomScoreAdj::No; "oom-score-adj", TYPE, NONE, LIVE, effect Effect::OomScoreAdj;
+    oom_score_adj: OomScoreAdj = OomScoreAdj::No; "oom-score-adj", TYPE, NONE, LIVE, effect SideEffect::OomScoreAdj;
     oom_score_adj_values: OomScoreAdjValues = OomScoreAdjValues([0, 200, 800]); "oom-score-adj-values", TYPE, MULTI, LIVE,
-        effect Effect::OomScoreAdj;
+        effect SideEffect::OomScoreAdj;
     disable_thp: bool = true; "disable-thp", TYPE, IMMUTABLE, DESIGN;
     server_cpulist: Text = Text::default(); "server_cpulist", TYPE, IMMUTABLE, DESIGN;
     bio_cpulist: Text = Text::default(); "bio_cpulist", TYPE, IMMUTABLE, DESIGN;

@@ -27,7 +27,7 @@ fn multi(ctx: &mut SessionCtx<'_>) -> CommandResult {
         return Err(CommandError::fixed("ERR MULTI calls can not be nested"));
     }
 
-    let mut multi = ctx.worker.take_multi();
+    let mut multi = ctx.worker.take_command_queue();
     multi.db = ctx.client().db;
     ctx.client().multi = Some(multi);
 

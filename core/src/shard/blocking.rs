@@ -43,8 +43,8 @@ use super::Shard;
 use super::observe::Audience;
 use crate::call::{Call, Key};
 use crate::protocol::{OwnedArgv, Reply};
-use crate::shard::lock::{KeyLock, LockSet, LockTable, Ticket};
-use crate::shard::message::Token;
+use crate::shard::lock::{KeyLock, LockRequestId, LockSet, LockTable};
+use crate::shard::message::ReplyId;
 use crate::types::hash::hash_key;
 use ahash::AHashMap;
 use smallvec::{SmallVec, smallvec};
@@ -55,7 +55,7 @@ use std::ops::Range;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WaitId {
     pub home: u32,
-    pub token: Token,
+    pub reply_id: ReplyId,
 }
 
 /// A key on offer: by which lock's service at which shard, under which running number there, and the argument of the
@@ -108,7 +108,7 @@ pub enum Verdict {
 /// What shards say to each other about waits.
 pub enum WaitMessage {
     /// To home: your client's command found nothing, and waits here.
-    Waits { token: Token, request: BlockRequest },
+    Waits { reply_id: ReplyId, request: BlockRequest },
     /// To home: a key is there for it.
     Offer { wait: WaitId, offer: OfferId },
     /// To the shard that offered.
@@ -147,39 +147,39 @@ struct Queue {
 
 /// Where a service's lock is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Hold {
-    Held(Ticket),
+enum LockState {
+    Held(LockRequestId),
     /// Requested, and not granted yet.
-    Awaited(Ticket),
+    Awaited(LockRequestId),
     /// A transaction has it, or has given it up: it hands it back when it ends.
     Lent,
 }
 
 /// The giving away of the keys of one lock.
-struct Service {
-    hold: Hold,
+struct Handoff {
+    lock_state: LockState,
     /// The locks under which the key was changed: their holder has to end first.
-    after: Option<Ticket>,
+    after: Option<LockRequestId>,
     offer: Option<(u64, WaitId)>,
 }
 
 /// Keys of one hash share a lock, and so a service.
 #[derive(Default)]
-struct Spot {
+struct KeyWaiters {
     queues: SmallVec<[Queue; 1]>,
-    service: Option<Service>,
+    handoff: Option<Handoff>,
 }
 
 /// The waits on the keys of one shard.
 #[derive(Default)]
 pub struct Blocking {
-    spots: AHashMap<u64, Spot>,
+    waiters_by_lock: AHashMap<u64, KeyWaiters>,
     waits: AHashMap<WaitId, Wait>,
     /// Locks whose service may be able to go on.
     due: VecDeque<u64>,
     next_offer: u64,
     /// How many services there are.
-    service_count: usize,
+    handoff_count: usize,
 }
 
 /// What a service does next.
@@ -190,19 +190,19 @@ pub enum Next {
     /// See whether this wait would take the key at argument `position`.
     Ask { wait: WaitId, position: u32 },
     /// Nobody is left: release the lock.
-    End(Ticket),
+    End(LockRequestId),
 }
 
 impl Blocking {
     /// Whether nobody waits for anything, nor is being served: the one branch for those who change keys.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.spots.is_empty()
+        self.waiters_by_lock.is_empty()
     }
 
     /// How many services are under way: keys that have changed, and whose waiting clients have not all been asked yet.
-    pub fn service_count(&self) -> usize {
-        self.service_count
+    pub fn handoff_count(&self) -> usize {
+        self.handoff_count
     }
 
     /// Commands that wait here.
@@ -213,7 +213,7 @@ impl Blocking {
     fn wait(&mut self, id: WaitId, wait: Wait) {
         for &position in &wait.positions {
             let key = wait.args.as_argv().arg(position as usize);
-            let queue = self.spots.entry(hash_key(key)).or_default().queue(wait.call.db, key);
+            let queue = self.waiters_by_lock.entry(hash_key(key)).or_default().queue(wait.call.db, key);
             // BLPOP k k waits once.
             if queue.waits.back() != Some(&id) {
                 queue.waits.push_back(id);
@@ -229,8 +229,8 @@ impl Blocking {
         for &position in &wait.positions {
             let key = wait.args.as_argv().arg(position as usize);
             let lock = hash_key(key);
-            let Some(spot) = self.spots.get_mut(&lock) else { continue };
-            if let Some(queue) = spot.queues.iter_mut().find(|queue| queue.is(wait.call.db, key)) {
+            let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { continue };
+            if let Some(queue) = waiters.queues.iter_mut().find(|queue| queue.is(wait.call.db, key)) {
                 queue.remove(id);
             }
             self.tidy(lock);
@@ -240,12 +240,12 @@ impl Blocking {
 
     /// Whether commands wait for a key with this lock.
     pub fn is_awaited(&self, lock: u64) -> bool {
-        self.spots.contains_key(&lock)
+        self.waiters_by_lock.contains_key(&lock)
     }
 
     /// The waits on a key, in order.
     pub fn waits_on(&self, db: u32, key: &[u8]) -> Vec<WaitId> {
-        let queues = self.spots.get(&hash_key(key)).map(|spot| &spot.queues);
+        let queues = self.waiters_by_lock.get(&hash_key(key)).map(|waiters| &waiters.queues);
         let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.is(db, key)));
         queue.map_or(Vec::new(), |queue| queue.waits.iter().copied().collect())
     }
@@ -257,7 +257,7 @@ impl Blocking {
 
     /// The awaited keys of a database that are on this shard.
     pub fn keys_of(&self, db: u32) -> Vec<Box<[u8]>> {
-        let queues = self.spots.values().flat_map(|spot| &spot.queues);
+        let queues = self.waiters_by_lock.values().flat_map(|waiters| &waiters.queues);
         let mut keys: Vec<_> = queues.filter(|queue| queue.db == db).map(|queue| queue.key.clone()).collect();
         // In an order that is the same in each run of a simulation.
         keys.sort_unstable();
@@ -272,40 +272,42 @@ impl Blocking {
 
     /// A service that may go on: what it waited for has ended.
     pub fn next_due(&mut self, locks: &LockTable) -> Option<u64> {
-        let spots = &self.spots;
+        let waiters_by_lock = &self.waiters_by_lock;
         let is_free = |lock: &u64| {
-            let service = spots.get(lock).and_then(|spot| spot.service.as_ref());
-            service.and_then(|service| service.after).is_none_or(|ticket| !locks.knows(ticket))
+            let handoff = waiters_by_lock.get(lock).and_then(|waiters| waiters.handoff.as_ref());
+            handoff.and_then(|handoff| handoff.after).is_none_or(|lock_request| !locks.knows(lock_request))
         };
         let at = self.due.iter().position(is_free)?;
         self.due.remove(at)
     }
 
     /// Notes that a key has changed. Returns whether a service has to begin for it.
-    fn note_change(&mut self, db: u32, key: Key<'_>) -> bool {
-        let Some(spot) = self.spots.get_mut(&key.hash) else { return false };
-        let Some(queue) = spot.queues.iter_mut().find(|queue| queue.is(db, key.bytes)) else { return false };
+    fn record_change(&mut self, db: u32, key: Key<'_>) -> bool {
+        let Some(waiters) = self.waiters_by_lock.get_mut(&key.hash) else { return false };
+        let Some(queue) = waiters.queues.iter_mut().find(|queue| queue.is(db, key.bytes)) else {
+            return false;
+        };
         queue.is_signalled = true;
         queue.passed = 0;
-        spot.service.is_none()
+        waiters.handoff.is_none()
     }
 
-    fn begin_service(&mut self, lock: u64, hold: Hold, after: Option<Ticket>) {
-        let spot = self.spots.get_mut(&lock).expect("a service is for those who wait");
-        spot.service = Some(Service { hold, after, offer: None });
-        self.service_count += 1;
+    fn begin_handoff(&mut self, lock: u64, lock_state: LockState, after: Option<LockRequestId>) {
+        let waiters = self.waiters_by_lock.get_mut(&lock).expect("a service is for those who wait");
+        waiters.handoff = Some(Handoff { lock_state, after, offer: None });
+        self.handoff_count += 1;
         self.due.push_back(lock);
     }
 
     /// What the service of a lock does next. After [`Next::End`] there is no such service any more.
     pub fn next(&mut self, lock: u64) -> Next {
-        let Some(spot) = self.spots.get_mut(&lock) else { return Next::Pause };
-        let Some(service) = spot.service.as_ref() else { return Next::Pause };
-        let Hold::Held(ticket) = service.hold else { return Next::Pause };
-        if service.offer.is_some() {
+        let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return Next::Pause };
+        let Some(handoff) = waiters.handoff.as_ref() else { return Next::Pause };
+        let LockState::Held(lock_request) = handoff.lock_state else { return Next::Pause };
+        if handoff.offer.is_some() {
             return Next::Pause;
         }
-        for queue in spot.queues.iter_mut().filter(|queue| queue.is_signalled) {
+        for queue in waiters.queues.iter_mut().filter(|queue| queue.is_signalled) {
             if let Some(&id) = queue.waits.get(queue.passed) {
                 let wait = &self.waits[&id];
                 let args = wait.args.as_argv();
@@ -316,16 +318,16 @@ impl Blocking {
             queue.is_signalled = false;
             queue.passed = 0;
         }
-        spot.service = None;
-        self.service_count -= 1;
+        waiters.handoff = None;
+        self.handoff_count -= 1;
         self.tidy(lock);
-        Next::End(ticket)
+        Next::End(lock_request)
     }
 
     /// The wait that [`Blocking::next`] named is passed over, if it stands there still.
     pub fn pass(&mut self, lock: u64, id: WaitId) {
-        let Some(spot) = self.spots.get_mut(&lock) else { return };
-        let queue = spot.queues.iter_mut().find(|queue| queue.is_signalled);
+        let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return };
+        let queue = waiters.queues.iter_mut().find(|queue| queue.is_signalled);
         if let Some(queue) = queue.filter(|queue| queue.waits.get(queue.passed) == Some(&id)) {
             queue.passed += 1;
         }
@@ -335,7 +337,7 @@ impl Blocking {
     pub fn offer(&mut self, lock: u64, id: WaitId) -> u64 {
         let number = self.next_offer;
         self.next_offer += 1;
-        self.service(lock).expect("it is offered in a service").offer = Some((number, id));
+        self.handoff(lock).expect("it is offered in a service").offer = Some((number, id));
         number
     }
 
@@ -345,8 +347,8 @@ impl Blocking {
     /// # Panics
     /// There is no such offer: every offer is answered once.
     pub fn end_offer(&mut self, offer: OfferId) {
-        let service = self.service(offer.lock).expect("a service lasts while there is an offer");
-        let made = service.offer.take().filter(|made| made.0 == offer.number);
+        let handoff = self.handoff(offer.lock).expect("a service lasts while there is an offer");
+        let made = handoff.offer.take().filter(|made| made.0 == offer.number);
         let (_, id) = made.expect("an offer is answered once");
         self.pass(offer.lock, id);
         self.due.push_back(offer.lock);
@@ -354,48 +356,52 @@ impl Blocking {
 
     /// Lends the lock of a service for the transaction that accepted this offer. `None` if it was given up before, or the
     /// offer is an earlier one.
-    pub fn lend(&mut self, offer: OfferId) -> Option<Ticket> {
-        let service = self.service(offer.lock)?;
-        let Hold::Held(ticket) = service.hold else { return None };
-        if service.offer.is_none_or(|made| made.0 != offer.number) {
+    pub fn lend(&mut self, offer: OfferId) -> Option<LockRequestId> {
+        let handoff = self.handoff(offer.lock)?;
+        let LockState::Held(lock_request) = handoff.lock_state else { return None };
+        if handoff.offer.is_none_or(|made| made.0 != offer.number) {
             return None;
         }
-        service.hold = Hold::Lent;
-        Some(ticket)
+        handoff.lock_state = LockState::Lent;
+        Some(lock_request)
     }
 
     /// The lock of a service is back, under this ticket.
-    fn give_back(&mut self, lock: u64, hold: Hold) {
-        let service = self.service(lock).expect("a service lasts while its lock is lent");
-        debug_assert_eq!(service.hold, Hold::Lent);
-        service.hold = hold;
+    fn give_back(&mut self, lock: u64, lock_state: LockState) {
+        let handoff = self.handoff(lock).expect("a service lasts while its lock is lent");
+        debug_assert_eq!(handoff.lock_state, LockState::Lent);
+        handoff.lock_state = lock_state;
     }
 
     /// A ticket has been granted that a service awaited.
-    pub fn granted(&mut self, ticket: Ticket) {
-        let awaited =
-            |spot: &Spot| spot.service.as_ref().is_some_and(|service| service.hold == Hold::Awaited(ticket));
-        let lock = self.spots.iter().find(|(_, spot)| awaited(spot)).map(|(&lock, _)| lock);
+    pub fn granted(&mut self, lock_request: LockRequestId) {
+        let awaited = |waiters: &KeyWaiters| {
+            waiters
+                .handoff
+                .as_ref()
+                .is_some_and(|handoff| handoff.lock_state == LockState::Awaited(lock_request))
+        };
+        let lock = self.waiters_by_lock.iter().find(|(_, waiters)| awaited(waiters)).map(|(&lock, _)| lock);
         let lock = lock.expect("who waits for a lock has a waiter");
-        self.service(lock).expect("it was found").hold = Hold::Held(ticket);
+        self.handoff(lock).expect("it was found").lock_state = LockState::Held(lock_request);
         self.due.push_back(lock);
     }
 
-    fn service(&mut self, lock: u64) -> Option<&mut Service> {
-        self.spots.get_mut(&lock)?.service.as_mut()
+    fn handoff(&mut self, lock: u64) -> Option<&mut Handoff> {
+        self.waiters_by_lock.get_mut(&lock)?.handoff.as_mut()
     }
 
     /// Nothing is kept of keys that nobody waits for.
     fn tidy(&mut self, lock: u64) {
-        let Some(spot) = self.spots.get_mut(&lock) else { return };
-        spot.queues.retain(|queue| !queue.waits.is_empty());
-        if spot.queues.is_empty() && spot.service.is_none() {
-            self.spots.remove(&lock);
+        let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return };
+        waiters.queues.retain(|queue| !queue.waits.is_empty());
+        if waiters.queues.is_empty() && waiters.handoff.is_none() {
+            self.waiters_by_lock.remove(&lock);
         }
     }
 }
 
-impl Spot {
+impl KeyWaiters {
     fn queue(&mut self, db: u32, key: &[u8]) -> &mut Queue {
         let at = self.queues.iter().position(|queue| queue.is(db, key)).unwrap_or_else(|| {
             let waits = VecDeque::new();
@@ -458,30 +464,33 @@ impl Shard {
     }
 
     /// What a service lent comes back out of the locks of the transaction that had it.
-    pub fn take_back(&mut self, lock: u64, ticket: Ticket) {
-        let hold = self.locks.split(ticket, lock).map(Hold::Held);
-        let hold = hold.unwrap_or_else(|| request_for_service(&mut self.locks, lock));
-        self.blocking.give_back(lock, hold);
+    pub fn take_back(&mut self, lock: u64, lock_request: LockRequestId) {
+        let lock_state = self.locks.split(lock_request, lock).map(LockState::Held);
+        let lock_state = lock_state.unwrap_or_else(|| request_for_handoff(&mut self.locks, lock));
+        self.blocking.give_back(lock, lock_state);
     }
 }
 
 impl Audience<'_> {
     /// Has those who wait for a key be asked, unless they are already.
     pub(super) fn serve_waits(&mut self, db: u32, key: Key<'_>) {
-        if !self.blocking.note_change(db, key) {
+        if !self.blocking.record_change(db, key) {
             return;
         }
-        let kept = self.running.and_then(|ticket| self.locks.split(ticket, key.hash)).map(Hold::Held);
-        let hold = kept.unwrap_or_else(|| request_for_service(self.locks, key.hash));
-        self.blocking.begin_service(key.hash, hold, self.running);
+        let kept = self
+            .running
+            .and_then(|lock_request| self.locks.split(lock_request, key.hash))
+            .map(LockState::Held);
+        let lock_state = kept.unwrap_or_else(|| request_for_handoff(self.locks, key.hash));
+        self.blocking.begin_handoff(key.hash, lock_state, self.running);
     }
 }
 
-fn request_for_service(locks: &mut LockTable, lock: u64) -> Hold {
+fn request_for_handoff(locks: &mut LockTable, lock: u64) -> LockState {
     let key = KeyLock { id: lock, exclusive: true };
     match locks.request(LockSet::Keys(smallvec![key])) {
-        (ticket, true) => Hold::Held(ticket),
-        (ticket, false) => Hold::Awaited(ticket),
+        (lock_request, true) => LockState::Held(lock_request),
+        (lock_request, false) => LockState::Awaited(lock_request),
     }
 }
 

@@ -4,7 +4,7 @@
 //! written down there, and told to their observers here when they come back ([`observe`](super::observe)).
 
 use super::Shard;
-use super::observe::GuestEvent;
+use super::observe::CheckedOutEvent;
 use super::txn::CheckedOutKey;
 use crate::types::OwnedEntry;
 
@@ -26,7 +26,7 @@ impl Shard {
         &mut self,
         keys: &[CheckedOutKey],
         entries: Vec<Option<OwnedEntry>>,
-        events: &[GuestEvent],
+        events: &[CheckedOutEvent],
     ) {
         debug_assert_eq!(keys.len(), entries.len());
         for ((db, hash, _), entry) in keys.iter().zip(entries) {
@@ -35,18 +35,18 @@ impl Shard {
             }
             self.put_unchanged(*db, *hash, entry);
         }
-        self.guest_events(events);
+        self.tell_checked_out_events(events);
     }
 
     /// Entries of other shards come to their transaction's home.
-    pub fn receive_guests(&mut self, keys: &[CheckedOutKey], entries: Vec<Option<OwnedEntry>>) {
+    pub fn receive_checked_out(&mut self, keys: &[CheckedOutKey], entries: Vec<Option<OwnedEntry>>) {
         for ((db, hash, _), entry) in keys.iter().zip(entries) {
             self.put_unchanged(*db, *hash, entry);
         }
     }
 
     /// What is there now under the keys of guests goes home.
-    pub fn send_guests_back(&mut self, keys: &[CheckedOutKey]) -> Vec<Option<OwnedEntry>> {
+    pub fn send_checked_out_back(&mut self, keys: &[CheckedOutKey]) -> Vec<Option<OwnedEntry>> {
         keys.iter().map(|(db, hash, key)| self.take_unchanged(*db, *hash, key)).collect()
     }
 

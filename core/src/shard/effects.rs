@@ -121,7 +121,7 @@ struct Item {
 /// What a shard has noted in a turn.
 #[derive(Default, Debug)]
 pub struct EffectBatch {
-    ticket: u64,
+    seq: u64,
     effects: Effects,
     items: Vec<Item>,
 }
@@ -145,7 +145,7 @@ impl EffectBatch {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PieceId {
     pub txn: TxnId,
-    pub over_guests: bool,
+    pub over_checked_out: bool,
 }
 
 /// What is open, and collects effects.
@@ -347,12 +347,12 @@ impl EffectLog {
     }
 
     /// What was noted since the last call, if there is something; `ticket` draws the next ticket.
-    pub fn take(&mut self, ticket: impl FnOnce() -> u64) -> Option<Box<EffectBatch>> {
+    pub fn take(&mut self, seq: impl FnOnce() -> u64) -> Option<Box<EffectBatch>> {
         if self.batch.items.is_empty() {
             return None;
         }
         let mut batch = Box::new(std::mem::take(&mut self.batch));
-        batch.ticket = ticket();
+        batch.seq = seq();
         Some(batch)
     }
 }

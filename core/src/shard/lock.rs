@@ -18,7 +18,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
 /// Number of a request at one shard, ascending with its arrival.
-pub type Ticket = u64;
+pub type LockRequestId = u64;
 
 /// One key a request wants, and how. `id` is the key's hash, in all databases: two keys of one hash share a
 /// lock, which is only stricter.
@@ -38,7 +38,7 @@ pub enum LockSet {
 
 #[derive(Clone, Copy)]
 struct Intent {
-    ticket: Ticket,
+    lock_request: LockRequestId,
     exclusive: bool,
     granted: bool,
 }
@@ -69,9 +69,9 @@ impl Line {
         !exclusive && self.iter().all(|intent| !intent.exclusive)
     }
 
-    /// Takes `ticket` out, which stands here. Returns whether anybody is left; if not, the line is to be thrown away.
-    fn remove(&mut self, ticket: Ticket) -> bool {
-        if self.first.ticket == ticket {
+    /// Takes `lock_request` out, which stands here. Returns whether anybody is left; if not, the line is to be thrown away.
+    fn remove(&mut self, lock_request: LockRequestId) -> bool {
+        if self.first.lock_request == lock_request {
             return match self.others.as_mut().and_then(|others| others.pop_front()) {
                 Some(next) => {
                     self.first = next;
@@ -81,7 +81,7 @@ impl Line {
             };
         }
         let others = self.others.as_mut().expect("a request stands on each of its keys");
-        let at = others.iter().position(|intent| intent.ticket == ticket);
+        let at = others.iter().position(|intent| intent.lock_request == lock_request);
         others.remove(at.expect("a request stands on each of its keys"));
         true
     }
@@ -118,13 +118,13 @@ struct Request {
 
 #[derive(Default)]
 pub struct LockTable {
-    next_ticket: Ticket,
+    next_request_id: LockRequestId,
     keys: Lines,
-    requests: AHashMap<Ticket, Request>,
+    requests: AHashMap<LockRequestId, Request>,
     /// The request for the whole keyspace that is held, or waits for the requests before it.
-    barrier: Option<(Ticket, bool)>,
+    barrier: Option<(LockRequestId, bool)>,
     /// What arrived behind the barrier.
-    deferred: VecDeque<(Ticket, LockSet)>,
+    deferred: VecDeque<(LockRequestId, LockSet)>,
 }
 
 impl LockTable {
@@ -151,54 +151,57 @@ impl LockTable {
 
     /// Queues a request. Returns its ticket and whether it is granted at once; if not, a later
     /// [`LockTable::release`] names the ticket.
-    pub fn request(&mut self, set: LockSet) -> (Ticket, bool) {
-        let ticket = self.next_ticket;
-        self.next_ticket += 1;
+    pub fn request(&mut self, set: LockSet) -> (LockRequestId, bool) {
+        let lock_request = self.next_request_id;
+        self.next_request_id += 1;
         if self.barrier.is_some() {
-            self.deferred.push_back((ticket, set));
-            return (ticket, false);
+            self.deferred.push_back((lock_request, set));
+            return (lock_request, false);
         }
-        let granted = self.admit(ticket, set);
-        (ticket, granted)
+        let granted = self.admit(lock_request, set);
+        (lock_request, granted)
     }
 
-    fn admit(&mut self, ticket: Ticket, set: LockSet) -> bool {
+    fn admit(&mut self, lock_request: LockRequestId, set: LockSet) -> bool {
         match set {
             LockSet::Whole => {
                 let granted = self.requests.is_empty();
-                self.barrier = Some((ticket, granted));
+                self.barrier = Some((lock_request, granted));
                 granted
             }
             LockSet::Keys(mut keys) => {
-                let blocked_on = self.stand_on_all(ticket, &keys).unwrap_or_else(|| {
+                let blocked_on = self.stand_on_all(lock_request, &keys).unwrap_or_else(|| {
                     keys = merged(std::mem::take(&mut keys));
-                    self.stand_on_all(ticket, &keys).expect("every key is named once now")
+                    self.stand_on_all(lock_request, &keys).expect("every key is named once now")
                 });
-                self.requests.insert(ticket, Request { keys, blocked_on });
+                self.requests.insert(lock_request, Request { keys, blocked_on });
                 blocked_on == 0
             }
         }
     }
 
     /// A request that is granted at once, or not made. Returns its ticket; `Err`: the keys, somebody is in the way.
-    pub fn request_now(&mut self, keys: SmallVec<[KeyLock; 4]>) -> Result<Ticket, SmallVec<[KeyLock; 4]>> {
+    pub fn request_now(
+        &mut self,
+        keys: SmallVec<[KeyLock; 4]>,
+    ) -> Result<LockRequestId, SmallVec<[KeyLock; 4]>> {
         if self.conflicts(&keys) {
             return Err(keys);
         }
-        let (ticket, granted) = self.request(LockSet::Keys(keys));
+        let (lock_request, granted) = self.request(LockSet::Keys(keys));
         debug_assert!(granted, "nobody is in the way");
-        Ok(ticket)
+        Ok(lock_request)
     }
 
-    /// Puts `ticket` at the ends of the lines of all `keys`. Returns on how many it has to wait. `None`, and nothing has
+    /// Puts `lock_request` at the ends of the lines of all `keys`. Returns on how many it has to wait. `None`, and nothing has
     /// happened: a key is named twice.
-    fn stand_on_all(&mut self, ticket: Ticket, keys: &[KeyLock]) -> Option<usize> {
+    fn stand_on_all(&mut self, lock_request: LockRequestId, keys: &[KeyLock]) -> Option<usize> {
         let mut blocked_on = 0;
         for (n, key) in keys.iter().enumerate() {
-            match self.stand(key.id, ticket, key.exclusive) {
+            match self.stand(key.id, lock_request, key.exclusive) {
                 Some(granted) => blocked_on += usize::from(!granted),
                 None => {
-                    keys[..n].iter().for_each(|key| self.step_back(key.id, ticket));
+                    keys[..n].iter().for_each(|key| self.step_back(key.id, lock_request));
                     return None;
                 }
             }
@@ -206,50 +209,51 @@ impl LockTable {
         Some(blocked_on)
     }
 
-    /// Puts `ticket` at the end of a key's line. Returns whether it is granted there; `None`: it stands there already.
-    fn stand(&mut self, id: u64, ticket: Ticket, exclusive: bool) -> Option<bool> {
+    /// Puts `lock_request` at the end of a key's line. Returns whether it is granted there; `None`: it stands there already.
+    fn stand(&mut self, id: u64, lock_request: LockRequestId, exclusive: bool) -> Option<bool> {
         match self.keys.entry(id) {
             Entry::Vacant(free) => {
-                free.insert(Line { first: Intent { ticket, exclusive, granted: true }, others: None });
+                free.insert(Line { first: Intent { lock_request, exclusive, granted: true }, others: None });
                 Some(true)
             }
             Entry::Occupied(mut line) => {
                 let line = line.get_mut();
-                if line.last().ticket == ticket {
+                if line.last().lock_request == lock_request {
                     return None;
                 }
                 let granted = line.lets_share(exclusive);
-                line.others.get_or_insert_default().push_back(Intent { ticket, exclusive, granted });
+                line.others.get_or_insert_default().push_back(Intent { lock_request, exclusive, granted });
                 Some(granted)
             }
         }
     }
 
-    /// Takes `ticket` from the end of a line, where nobody waits behind it.
-    fn step_back(&mut self, id: u64, ticket: Ticket) {
+    /// Takes `lock_request` from the end of a line, where nobody waits behind it.
+    fn step_back(&mut self, id: u64, lock_request: LockRequestId) {
         let line = self.keys.get_mut(&id).expect("it stood there");
-        if !line.remove(ticket) {
+        if !line.remove(lock_request) {
             self.keys.remove(&id);
         }
     }
 
-    /// Whether `ticket` holds or waits for something.
-    pub fn knows(&self, ticket: Ticket) -> bool {
-        self.requests.contains_key(&ticket) || self.barrier.is_some_and(|(holder, _)| holder == ticket)
+    /// Whether `lock_request` holds or waits for something.
+    pub fn knows(&self, lock_request: LockRequestId) -> bool {
+        self.requests.contains_key(&lock_request)
+            || self.barrier.is_some_and(|(holder, _)| holder == lock_request)
     }
 
-    /// The keys that the granted `ticket` holds; of the whole keyspace, none.
-    pub fn held_by(&self, ticket: Ticket) -> &[KeyLock] {
-        self.requests.get(&ticket).map_or(&[], |request| &request.keys)
+    /// The keys that the granted `lock_request` holds; of the whole keyspace, none.
+    pub fn held_by(&self, lock_request: LockRequestId) -> &[KeyLock] {
+        self.requests.get(&lock_request).map_or(&[], |request| &request.keys)
     }
 
-    /// Makes the exclusive lock on `id` that the granted `ticket` holds, by itself or as a part of the whole keyspace,
-    /// a request of its own, which is granted and outlives `ticket`. `None`, and nothing happens, where `ticket` does
+    /// Makes the exclusive lock on `id` that the granted `lock_request` holds, by itself or as a part of the whole keyspace,
+    /// a request of its own, which is granted and outlives `lock_request`. `None`, and nothing happens, where `lock_request` does
     /// not hold it, not exclusively, or no more.
-    pub fn split(&mut self, ticket: Ticket, id: u64) -> Option<Ticket> {
-        let new = self.next_ticket;
+    pub fn split(&mut self, lock_request: LockRequestId, id: u64) -> Option<LockRequestId> {
+        let new = self.next_request_id;
         let key = KeyLock { id, exclusive: true };
-        if self.barrier == Some((ticket, true)) {
+        if self.barrier == Some((lock_request, true)) {
             // Whoever else stands on the key was split off before.
             if self.keys.contains_key(&id) {
                 return None;
@@ -257,21 +261,21 @@ impl LockTable {
             let granted = self.stand(id, new, true);
             debug_assert_eq!(granted, Some(true), "nobody stands there");
         } else {
-            let request = self.requests.get_mut(&ticket).filter(|request| request.blocked_on == 0)?;
+            let request = self.requests.get_mut(&lock_request).filter(|request| request.blocked_on == 0)?;
             let at = request.keys.iter().position(|held| *held == key)?;
             request.keys.remove(at);
             // Who holds it exclusively stands first.
-            self.keys.get_mut(&id).expect("a request stands on each of its keys").first.ticket = new;
+            self.keys.get_mut(&id).expect("a request stands on each of its keys").first.lock_request = new;
         }
-        self.next_ticket += 1;
+        self.next_request_id += 1;
         self.requests.insert(new, Request { keys: SmallVec::from_slice(&[key]), blocked_on: 0 });
         Some(new)
     }
 
-    /// Adds `keys` to what the granted `ticket` holds, if nobody who holds or waits for one of them is in the way. All
-    /// or, with `false`, none. Nobody waits longer for it: a request for the whole keyspace behind `ticket` waits anyway.
-    pub fn extend(&mut self, ticket: Ticket, keys: &[KeyLock]) -> bool {
-        let request = self.requests.get(&ticket).expect("an extended ticket was requested");
+    /// Adds `keys` to what the granted `lock_request` holds, if nobody who holds or waits for one of them is in the way. All
+    /// or, with `false`, none. Nobody waits longer for it: a request for the whole keyspace behind `lock_request` waits anyway.
+    pub fn extend(&mut self, lock_request: LockRequestId, keys: &[KeyLock]) -> bool {
+        let request = self.requests.get(&lock_request).expect("an extended ticket was requested");
         debug_assert_eq!(request.blocked_on, 0, "only what is granted is extended");
         let wanted: SmallVec<[KeyLock; 4]> = merged(SmallVec::from_slice(keys));
         let whole_is_held = self.barrier.is_some_and(|(_, held)| held);
@@ -279,36 +283,36 @@ impl LockTable {
             return false;
         }
         for key in &wanted {
-            let granted = self.stand(key.id, ticket, key.exclusive);
+            let granted = self.stand(key.id, lock_request, key.exclusive);
             debug_assert_eq!(granted, Some(true), "it was free just now");
         }
-        let request = self.requests.get_mut(&ticket).expect("it was there just now");
+        let request = self.requests.get_mut(&lock_request).expect("it was there just now");
         debug_assert!(wanted.iter().all(|key| request.keys.iter().all(|held| held.id != key.id)));
         request.keys.extend(wanted);
         true
     }
 
-    /// Gives up what `ticket` holds, and appends to `granted` the tickets that now hold all they want, in
+    /// Gives up what `lock_request` holds, and appends to `granted` the tickets that now hold all they want, in
     /// order of arrival.
-    pub fn release(&mut self, ticket: Ticket, granted: &mut Vec<Ticket>) {
+    pub fn release(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         let first_new = granted.len();
-        if self.barrier.is_some_and(|(holder, _)| holder == ticket) {
+        if self.barrier.is_some_and(|(holder, _)| holder == lock_request) {
             self.barrier = None;
         } else {
-            let request = self.requests.remove(&ticket).expect("a released ticket was requested");
+            let request = self.requests.remove(&lock_request).expect("a released ticket was requested");
             for key in &request.keys {
-                self.leave(key.id, ticket, granted);
+                self.leave(key.id, lock_request, granted);
             }
         }
         self.open_barrier(granted);
         granted[first_new..].sort_unstable();
     }
 
-    fn leave(&mut self, id: u64, ticket: Ticket, granted: &mut Vec<Ticket>) {
+    fn leave(&mut self, id: u64, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         let Entry::Occupied(mut line) = self.keys.entry(id) else {
             panic!("a request stands on each of its keys");
         };
-        if !line.get_mut().remove(ticket) {
+        if !line.get_mut().remove(lock_request) {
             line.remove();
             return;
         }
@@ -318,10 +322,11 @@ impl LockTable {
             }
             if !intent.granted {
                 intent.granted = true;
-                let request = self.requests.get_mut(&intent.ticket).expect("an intent belongs to a request");
+                let request =
+                    self.requests.get_mut(&intent.lock_request).expect("an intent belongs to a request");
                 request.blocked_on -= 1;
                 if request.blocked_on == 0 {
-                    granted.push(intent.ticket);
+                    granted.push(intent.lock_request);
                 }
             }
             if intent.exclusive {
@@ -330,18 +335,18 @@ impl LockTable {
         }
     }
 
-    fn open_barrier(&mut self, granted: &mut Vec<Ticket>) {
-        if let Some((ticket, held)) = &mut self.barrier {
+    fn open_barrier(&mut self, granted: &mut Vec<LockRequestId>) {
+        if let Some((lock_request, held)) = &mut self.barrier {
             if !*held && self.requests.is_empty() {
                 *held = true;
-                granted.push(*ticket);
+                granted.push(*lock_request);
             }
             return;
         }
         while self.barrier.is_none() {
-            let Some((ticket, set)) = self.deferred.pop_front() else { return };
-            if self.admit(ticket, set) {
-                granted.push(ticket);
+            let Some((lock_request, set)) = self.deferred.pop_front() else { return };
+            if self.admit(lock_request, set) {
+                granted.push(lock_request);
             }
         }
     }

@@ -55,7 +55,7 @@ pub enum StreamMessage {
 
 /// A reply's place: a connection of the sender's, and the place in its queue of replies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Token {
+pub struct ReplyId {
     pub conn: u32,
     /// Tells the connection from a later one at the same index.
     pub generation: u32,
@@ -64,7 +64,7 @@ pub struct Token {
 
 /// One command of a [`Batch`].
 pub struct BatchedCommand {
-    pub token: Token,
+    pub reply_id: ReplyId,
     pub call: Call,
     /// Its arguments: a range of the batch's `ranges`.
     pub args: std::ops::Range<u32>,
@@ -88,7 +88,7 @@ pub struct Batch {
     pub commands: Vec<BatchedCommand>,
     /// Replies one behind the other, and where each ends.
     pub replies: Vec<u8>,
-    pub answered: Vec<(Token, usize)>,
+    pub answered: Vec<(ReplyId, usize)>,
     /// When the batch left, on the sender's monotonic clock.
     pub sent_at_nanos: u64,
 }
@@ -109,7 +109,7 @@ impl Batch {
     }
 
     /// Adds a command, for which there must be [room](Self::has_room).
-    pub fn push(&mut self, token: Token, call: Call, args: Argv<'_>) {
+    pub fn push(&mut self, reply_id: ReplyId, call: Call, args: Argv<'_>) {
         debug_assert!(self.has_room(args.bytes().len()));
         let first = self.ranges.len() as u32;
         for arg in args.iter() {
@@ -117,21 +117,21 @@ impl Batch {
             self.bytes.extend_from_slice(arg);
         }
         let args = first..self.ranges.len() as u32;
-        self.commands.push(BatchedCommand { token, call, args, exec: None });
+        self.commands.push(BatchedCommand { reply_id, call, args, exec: None });
     }
 
     /// Adds an EXEC with all that it is to run.
-    pub fn push_exec(&mut self, token: Token, call: Call, queue: &Queue, watches: bool) {
+    pub fn push_exec(&mut self, reply_id: ReplyId, call: Call, queue: &Queue, watches: bool) {
         let (offset, mut start) = (self.bytes.len() as u32, self.ranges.len() as u32);
         let exec = Some(BatchedExec { len: queue.len() as u32, watches });
-        self.commands.push(BatchedCommand { token, call, args: start..start, exec });
+        self.commands.push(BatchedCommand { reply_id, call, args: start..start, exec });
         let all = queue.all_args();
         self.bytes.extend_from_slice(all.bytes());
         let moved = all.ranges().iter().map(|range| ArgRange { start: offset + range.start, len: range.len });
         self.ranges.extend(moved);
         for (call, args) in queue.calls() {
             let end = start + args.len() as u32;
-            self.commands.push(BatchedCommand { token, call: *call, args: start..end, exec: None });
+            self.commands.push(BatchedCommand { reply_id, call: *call, args: start..end, exec: None });
             start = end;
         }
     }
@@ -214,7 +214,7 @@ pub struct NewConnection {
 pub struct ParkedCommand {
     /// The shard of its client.
     pub home: usize,
-    pub token: Token,
+    pub reply_id: ReplyId,
     pub call: Call,
     pub args: OwnedArgv,
 }
@@ -230,7 +230,7 @@ mod tests {
         assert!(batch.has_room(len_max));
         let args = OwnedArgv::from_slices(&[&b"GET"[..], b"key"]);
         let len = args.as_argv().iter().map(<[u8]>::len).sum::<usize>();
-        batch.push(Token { conn: 0, generation: 0, place: 0 }, Call::default(), args.as_argv());
+        batch.push(ReplyId { conn: 0, generation: 0, place: 0 }, Call::default(), args.as_argv());
         assert!(batch.has_room(len_max - len));
         assert!(!batch.has_room(len_max - len + 1));
     }

@@ -28,7 +28,7 @@ use crate::shard::blocking::Blocking;
 use crate::shard::db::Db;
 use crate::shard::effects::EffectLog;
 use crate::shard::expire::signal_expired;
-use crate::shard::lock::{LockTable, Ticket};
+use crate::shard::lock::{LockRequestId, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::Entry;
@@ -50,7 +50,7 @@ pub struct Shard {
     /// Who wants to know which of its keys change.
     pub observers: Observers,
     /// The locks under which commands run at present; `None` for a command of this shard alone, which needs none.
-    pub running: Option<Ticket>,
+    pub running: Option<LockRequestId>,
     /// Who waits for which key.
     pub blocking: Blocking,
     pub config: Arc<Config>,

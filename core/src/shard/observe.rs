@@ -11,7 +11,7 @@
 //! what happens to keys is written down instead, and its owner is told with the check-in.
 
 use super::event::Event;
-use super::lock::{LockTable, Ticket};
+use super::lock::{LockRequestId, LockTable};
 use super::watch::Watch;
 use super::{Blocking, Shard};
 use crate::call::{Call, ClientId, Key};
@@ -40,7 +40,7 @@ pub struct KeyChange<'a> {
 
 /// What happened to a guest.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct GuestEvent {
+pub struct CheckedOutEvent {
     pub db: u32,
     pub hash: u64,
     pub key: Box<[u8]>,
@@ -56,7 +56,7 @@ pub struct Observers {
     /// Commands wait for keys, or have.
     blocks: bool,
     /// While guests are here: what happened to them.
-    guests: Option<Vec<GuestEvent>>,
+    checked_out: Option<Vec<CheckedOutEvent>>,
     /// Whether there is anybody to tell.
     is_on: bool,
 }
@@ -74,15 +74,15 @@ impl Observers {
     }
 
     /// Guests are here from now on.
-    pub fn guests_come(&mut self) {
-        debug_assert!(self.guests.is_none(), "one transaction's guests at a time");
-        self.guests = Some(Vec::new());
+    pub fn begin_checked_out(&mut self) {
+        debug_assert!(self.checked_out.is_none(), "one transaction's guests at a time");
+        self.checked_out = Some(Vec::new());
         self.set_on();
     }
 
     /// The guests go home. Returns what happened to them, in order.
-    pub fn guests_go(&mut self) -> Vec<GuestEvent> {
-        let events = self.guests.take().expect("they came");
+    pub fn end_checked_out(&mut self) -> Vec<CheckedOutEvent> {
+        let events = self.checked_out.take().expect("they came");
         self.set_on();
         events
     }
@@ -94,7 +94,7 @@ impl Observers {
     }
 
     fn set_on(&mut self) {
-        self.is_on = self.guests.is_some() || self.blocks || !self.watch.is_empty();
+        self.is_on = self.checked_out.is_some() || self.blocks || !self.watch.is_empty();
     }
 
     /// A command waits for a key.
@@ -105,7 +105,7 @@ impl Observers {
 
     /// Whether a key that has changed is to be offered to those who wait for it.
     fn offers(&self) -> bool {
-        self.blocks && self.guests.is_none()
+        self.blocks && self.checked_out.is_none()
     }
 
     /// A key whose time is up was removed.
@@ -120,9 +120,16 @@ impl Observers {
     #[cold]
     fn note(&mut self, change: &KeyChange<'_>) {
         let KeyChange { db, key, event, client, kind } = *change;
-        match &mut self.guests {
+        match &mut self.checked_out {
             Some(events) => {
-                events.push(GuestEvent { db, hash: key.hash, key: key.bytes.into(), event, client, kind });
+                events.push(CheckedOutEvent {
+                    db,
+                    hash: key.hash,
+                    key: key.bytes.into(),
+                    event,
+                    client,
+                    kind,
+                });
             }
             None => {
                 self.watch.note(db, key, kind);
@@ -137,7 +144,7 @@ pub(super) struct Audience<'a> {
     pub(super) observers: &'a mut Observers,
     pub(super) blocking: &'a mut Blocking,
     pub(super) locks: &'a mut LockTable,
-    pub(super) running: Option<Ticket>,
+    pub(super) running: Option<LockRequestId>,
 }
 
 impl Audience<'_> {
@@ -201,8 +208,8 @@ impl Shard {
     }
 
     /// Tells the observers of keys of this shard what happened to them while they were guests of another one.
-    pub(super) fn guest_events(&mut self, events: &[GuestEvent]) {
-        for GuestEvent { db, hash, key, event, client, kind } in events {
+    pub(super) fn tell_checked_out_events(&mut self, events: &[CheckedOutEvent]) {
+        for CheckedOutEvent { db, hash, key, event, client, kind } in events {
             let key = Key { bytes: key, hash: *hash };
             if self.observers.is_on {
                 self.notify_observers(&KeyChange {
@@ -223,10 +230,10 @@ impl Shard {
     }
 
     /// Whether nothing that a client watches here has changed.
-    pub fn watch_holds(&self, client: ClientId) -> bool {
+    pub fn watched_keys_unchanged(&self, client: ClientId) -> bool {
         let find =
             |db: u32, key: Key<'_>| super::watch::state(self.dbs[db as usize].table(), key, self.now_ms);
-        self.observers.watch.holds(client, find)
+        self.observers.watch.is_unchanged(client, find)
     }
 
     /// Tells the observers that a database is about to have other keys: those of database `by`, or none.

@@ -170,7 +170,7 @@ shard_stats! {
     clients,
     blocked_clients,
     /// Keys that have changed, and whose waiting clients are being asked still.
-    services,
+    handoffs,
     /// Check-ins with changed keys that left this shard as a home, and those that reached it as an owner.
     check_ins_sent,
     check_ins_taken,
@@ -224,7 +224,7 @@ shard_stats! {
     /// What transactions over several shards were under way without running.
     transaction_wait_nanos,
     transaction_wait_max_nanos,
-    /// What had to be done anew: a command that was woken for a key and found it taken, a convoy that was refused, locks
+    /// What had to be done anew: a command that was woken for a key and found it taken, a coalesced pipeline that was refused, locks
     /// that home took ahead and had to give up.
     transaction_retries,
     /// Commands and transactions that found a key locked; how long they waited for it, and the longest of them.

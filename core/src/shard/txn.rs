@@ -126,7 +126,7 @@
 //! turn before that word does. Then it keeps what it has, and the word is not for it any more.)
 //!
 //! *No starvation.* On every shard the order of arrival decides, and nobody is overtaken. Nothing is run again because
-//! of others' locks: a transaction gives up its place at home once at most, and only before its turn there. A convoy that is
+//! of others' locks: a transaction gives up its place at home once at most, and only before its turn there. A coalesced pipeline that is
 //! refused goes on as single transactions, which are not; a command that was woken and found its key taken keeps its place
 //! among those who wait.
 //!
@@ -142,7 +142,7 @@ use crate::call::ClientId;
 use crate::call::queue::Queue;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
-use crate::shard::observe::GuestEvent;
+use crate::shard::observe::CheckedOutEvent;
 use crate::types::OwnedEntry;
 use smallvec::SmallVec;
 
@@ -155,7 +155,7 @@ pub struct TxnId {
 
 /// The commands that a shard runs, and later, on its way back, what came of them.
 #[derive(Default)]
-pub struct Portion {
+pub struct ShardBatch {
     pub queue: Queue,
     /// Hashes of the commands' keys: see [`Queued::hash_count`](crate::call::queue::Queued::hash_count).
     pub hashes: Vec<u64>,
@@ -168,7 +168,7 @@ pub struct Portion {
     pub closed_by: Option<u32>,
 }
 
-impl Portion {
+impl ShardBatch {
     /// What its commands look up: databases and hashes.
     pub fn look_ups(&self) -> impl Iterator<Item = (u32, u64)> + Clone {
         // Mostly they are of one database, and it is but a hint.
@@ -205,19 +205,19 @@ pub enum Work {
     /// Nothing but hold its locks.
     Nothing,
     /// Runs these commands.
-    Run(Box<Portion>),
+    Run(Box<ShardBatch>),
     /// Hands over the entries of these keys, which will be checked in.
     CheckOut(Vec<CheckedOutKey>),
 }
 
 /// The part of one shard in a transaction: its locks, and its share of the first stage.
-pub struct Part {
+pub struct Participant {
     pub locks: LockSet,
     /// The client watches keys there: they are locked, too, and must be as they were.
     pub watches: bool,
     pub work: Work,
     /// There is more to do after this work, or it is to be checked in: the locks stay.
-    pub stays: bool,
+    pub keeps_locks: bool,
 }
 
 /// A transaction on its way along its shards.
@@ -226,18 +226,18 @@ pub struct Plan {
     /// Whose WATCHes are asked for.
     pub client: ClientId,
     /// In ascending order of shards. A part is taken out by its shard when it is granted.
-    pub parts: Vec<Option<Part>>,
+    pub participants: Vec<Option<Participant>>,
     /// The shards of the parts.
     pub shards: SmallVec<[u16; 8]>,
     /// The part to be locked next.
     pub next: usize,
     /// Home holds its locks, whether its turn has come or not.
     pub is_home_ahead: bool,
-    /// It may run: what is watched is as it was, on all shards so far, and nobody is in the way of a convoy.
-    pub holds: bool,
+    /// It may run: what is watched is as it was, on all shards so far, and nobody is in the way of a coalesced pipeline.
+    pub may_run: bool,
     /// Commands of a pipeline that go together. Who waits for a key of theirs would have to be served between them: then
     /// they do not.
-    pub is_convoy: bool,
+    pub is_coalesced: bool,
     /// How many pieces its [effects](crate::shard::effects) have, if they are noted; 0: it has none.
     pub pieces: u32,
     /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
@@ -264,10 +264,10 @@ pub struct CheckIn {
     pub id: TxnId,
     pub entries: Vec<Option<OwnedEntry>>,
     /// For the observers of the keys.
-    pub events: Vec<GuestEvent>,
+    pub events: Vec<CheckedOutEvent>,
     /// The command has found nothing, and waits.
     pub wait: Option<NewWait>,
-    pub stays: bool,
+    pub keeps_locks: bool,
 }
 
 /// What a shard returned of its share in a stage.
@@ -275,7 +275,7 @@ pub enum Outcome {
     /// It had nothing to do but to hold its locks.
     Nothing,
     /// It has run its commands.
-    Ran(Box<Portion>),
+    Ran(Box<ShardBatch>),
     Entries(Box<CheckedOutEntries>),
     /// It does not hold, here or elsewhere: nothing was done, and all is over.
     Refused,
@@ -288,13 +288,13 @@ pub enum TxnMessage {
     Yield { id: TxnId },
     /// All locks are held: do your share of the first stage, or, if it does not `hold`, let go. `pieces`: of the effects;
     /// 0: they are not noted, on no shard. `done`, to home: that shard has done its share.
-    Go { id: TxnId, holds: bool, pieces: u32, done: Option<(usize, Outcome)> },
+    Go { id: TxnId, may_run: bool, pieces: u32, done: Option<(usize, Outcome)> },
     /// Do this; if nothing more `stays` to be done, release your locks behind it.
-    Step { id: TxnId, work: Work, stays: bool },
+    Step { id: TxnId, work: Work, keeps_locks: bool },
     /// Shard `shard` has done its share.
     Done { id: TxnId, shard: usize, outcome: Outcome },
     /// Put these back under their keys, and tell the keys' observers. Then as `Step`.
     CheckIn(Box<CheckIn>),
     /// Run this without any lock and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
-    Run { id: TxnId, portion: Box<Portion> },
+    Run { id: TxnId, shard_batch: Box<ShardBatch> },
 }

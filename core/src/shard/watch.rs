@@ -115,7 +115,7 @@ impl Watch {
     }
 
     /// Whether nothing that the client watches here has changed. `find` tells what there is of a key.
-    pub fn holds(&self, client: ClientId, find: impl Fn(u32, Key<'_>) -> Option<Found>) -> bool {
+    pub fn is_unchanged(&self, client: ClientId, find: impl Fn(u32, Key<'_>) -> Option<Found>) -> bool {
         let Some(watches) = self.clients.get(&client) else { return true };
         let expired_since = |(db, hash, bytes): &(u32, u64, Box<[u8]>)| {
             let key = Key { bytes, hash: *hash };
@@ -216,11 +216,13 @@ mod tests {
 
         watch.note(0, key(b"a"), KeyEvent::Modified);
 
-        assert!(!watch.holds(1, alive) && watch.holds(2, alive) && watch.holds(3, alive));
+        assert!(
+            !watch.is_unchanged(1, alive) && watch.is_unchanged(2, alive) && watch.is_unchanged(3, alive)
+        );
         assert_eq!((watch.locks(1).count(), watch.locks(3).count()), (0, 1));
         [1, 2, 3].into_iter().for_each(|client| watch.remove(client));
         assert!(watch.is_empty() && watch.client_count() == 0);
-        assert!(watch.holds(1, alive), "who watches nothing has nothing changed");
+        assert!(watch.is_unchanged(1, alive), "who watches nothing has nothing changed");
     }
 
     #[test]
@@ -228,14 +230,14 @@ mod tests {
         let mut watch = Watch::default();
         watch.add(1, 0, key(b"a"), Some(Found::Alive));
         watch.add(2, 0, key(b"a"), Some(Found::Stale));
-        assert!(!watch.holds(1, stale), "also before it is removed");
-        assert!(watch.holds(2, stale));
+        assert!(!watch.is_unchanged(1, stale), "also before it is removed");
+        assert!(watch.is_unchanged(2, stale));
 
         watch.note(0, key(b"a"), KeyEvent::Expired);
-        assert!(!watch.holds(1, alive) && watch.holds(2, |_, _| None));
+        assert!(!watch.is_unchanged(1, alive) && watch.is_unchanged(2, |_, _| None));
 
         watch.note(0, key(b"a"), KeyEvent::Modified);
-        assert!(!watch.holds(2, alive), "now it is there");
+        assert!(!watch.is_unchanged(2, alive), "now it is there");
     }
 
     #[test]
@@ -258,8 +260,8 @@ mod tests {
 
             watch.replace(3, &|_| old, &|_| new);
 
-            assert_eq!(watch.holds(1, |_, _| new), holds, "{watched:?}: {old:?} -> {new:?}");
-            assert!(watch.holds(2, |_, _| watched), "another database");
+            assert_eq!(watch.is_unchanged(1, |_, _| new), holds, "{watched:?}: {old:?} -> {new:?}");
+            assert!(watch.is_unchanged(2, |_, _| watched), "another database");
         }
     }
 }

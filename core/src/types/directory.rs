@@ -146,7 +146,7 @@ impl Directory {
 
     /// Lowers the bound of the page of `hash`. Answers whether it was lowered.
     #[inline]
-    pub(super) fn note_expiry(&mut self, hash: u64, at_ms: i64) -> bool {
+    pub(super) fn record_expiry(&mut self, hash: u64, at_ms: i64) -> bool {
         // SAFETY: the root points at live pages only, and `&mut self` is the only way to them.
         let page = unsafe { &mut *self.page(hash) };
         let is_first = at_ms < page.next_expiry_ms;

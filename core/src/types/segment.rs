@@ -563,7 +563,7 @@ impl Segment {
         for number in 0..BUCKET_COUNT {
             for slot in self.buckets[number].used() {
                 if let Some(at_ms) = self.buckets[number].entry(slot).expire_at_ms() {
-                    self.note_expiry(self.home_at(Place { bucket: number, slot }), at_ms);
+                    self.record_expiry(self.home_at(Place { bucket: number, slot }), at_ms);
                 }
             }
         }
@@ -617,7 +617,7 @@ impl Segment {
         for home in 0..HOME_COUNT {
             merged.versions[home] = lower.versions[home].min(upper.versions[home]);
             if upper.marks[home] != MARK_NONE {
-                merged.note_mark(home, upper.mark_time(home));
+                merged.record_mark(home, upper.mark_time(home));
             }
         }
         merged.next_expiry_ms = lower.next_expiry_ms.min(upper.next_expiry_ms);
@@ -632,8 +632,8 @@ impl Segment {
 
     /// Notes the expiry of an entry of a home bucket. Answers whether it is the segment's first.
     #[inline]
-    pub(super) fn note_expiry(&mut self, home: usize, at_ms: i64) -> bool {
-        self.note_mark(home, at_ms);
+    pub(super) fn record_expiry(&mut self, home: usize, at_ms: i64) -> bool {
+        self.record_mark(home, at_ms);
         let is_first = at_ms < self.next_expiry_ms;
         if is_first {
             self.next_expiry_ms = at_ms;
@@ -641,7 +641,7 @@ impl Segment {
         is_first
     }
 
-    fn note_mark(&mut self, home: usize, at_ms: i64) {
+    fn record_mark(&mut self, home: usize, at_ms: i64) {
         self.marks[home] = self.marks[home].min(self.mark_of(at_ms));
     }
 

@@ -225,8 +225,8 @@ impl<'a> EntryMut<'a> {
         match at_ms {
             Some(at_ms) if self.ptr.has_expire() => {
                 self.ptr.overwrite_expire(at_ms);
-                self.table.note_write(self.hash);
-                self.table.note_expiry(self.hash, self.segment, at_ms);
+                self.table.record_write(self.hash);
+                self.table.record_expiry(self.hash, self.segment, at_ms);
             }
             None if !self.ptr.has_expire() => {}
             // SAFETY: the entry's own value is what moves to the new cell.
@@ -263,9 +263,9 @@ impl<'a> EntryMut<'a> {
         if let NewValue::Str(bytes) = value
             && self.ptr.overwrite_alike(bytes, access, at_ms)
         {
-            self.table.note_write(self.hash);
+            self.table.record_write(self.hash);
             if let SetExpire::At(at_ms) = expire {
-                self.table.note_expiry(self.hash, self.segment, at_ms);
+                self.table.record_expiry(self.hash, self.segment, at_ms);
             }
             return;
         }
@@ -280,7 +280,7 @@ impl<'a> EntryMut<'a> {
         let entry = unsafe { (*segment).remove(home_of(hash), place) };
         debug_assert_eq!(entry.cell(), ptr.cell());
         table.forget(entry);
-        table.note_write(hash);
+        table.record_write(hash);
         table.free_entry(entry);
         table.merge_if_small(hash);
         table
@@ -325,9 +325,9 @@ impl<'a> EntryMut<'a> {
         let expires_before = segment.expires_len();
         segment.replace(self.place, self.ptr);
         self.table.expires_len = self.table.expires_len + segment.expires_len() - expires_before;
-        self.table.note_write(self.hash);
+        self.table.record_write(self.hash);
         if let Some(at_ms) = expire_at_ms {
-            self.table.note_expiry(self.hash, self.segment, at_ms);
+            self.table.record_expiry(self.hash, self.segment, at_ms);
         }
     }
 
@@ -495,10 +495,10 @@ impl Table {
             self.directory.split(hash, &mut self.slab);
         };
         self.len += 1;
-        self.note_write(hash);
+        self.record_write(hash);
         if let Some(at_ms) = expire_at_ms {
             self.expires_len += 1;
-            self.note_expiry(hash, segment, at_ms);
+            self.record_expiry(hash, segment, at_ms);
         }
     }
 
@@ -516,7 +516,7 @@ impl Table {
 
     /// An entry was added, changed or removed.
     #[inline]
-    fn note_write(&mut self, hash: u64) {
+    fn record_write(&mut self, hash: u64) {
         #[cfg(debug_assertions)]
         {
             // SAFETY: the directory's segments are live.
@@ -548,10 +548,10 @@ impl Table {
 
     /// Lowers the bounds of bucket, segment, page and table to an expiry.
     #[inline]
-    fn note_expiry(&mut self, hash: u64, segment: *mut Segment, at_ms: i64) {
+    fn record_expiry(&mut self, hash: u64, segment: *mut Segment, at_ms: i64) {
         // SAFETY: the segment is this table's, which is borrowed exclusively.
-        let is_first = unsafe { (*segment).note_expiry(home_of(hash), at_ms) };
-        if is_first && self.directory.note_expiry(hash, at_ms) {
+        let is_first = unsafe { (*segment).record_expiry(home_of(hash), at_ms) };
+        if is_first && self.directory.record_expiry(hash, at_ms) {
             self.next_expiry_ms = self.next_expiry_ms.min(at_ms);
         }
     }
@@ -618,7 +618,7 @@ impl Table {
         let place = segment.find_place(hash, key)?;
         let entry = segment.remove(home_of(hash), place);
         self.forget(entry);
-        self.note_write(hash);
+        self.record_write(hash);
         Some(entry)
     }
 

@@ -2,7 +2,7 @@
 //! shard's keys.
 
 use super::Worker;
-use super::connection::Hold;
+use super::connection::StallReason;
 use super::pipeline::Flow;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
@@ -13,8 +13,8 @@ use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::blocking::{
     BlockRequest, NewWait, Next, OfferId, TimeoutReply, Verdict, Wait, WaitId, WaitMessage,
 };
-use crate::shard::lock::{KeyLock, LockSet, Ticket};
-use crate::shard::message::{Message, ParkedCommand, Token};
+use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
+use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::slot::shard_of;
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -28,7 +28,7 @@ const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 struct Blocked {
     entry: &'static CommandEntry,
     call: Call,
-    token: Token,
+    reply_id: ReplyId,
     args: OwnedArgv,
     /// `None`: it runs still.
     waiting: Option<Waiting>,
@@ -68,28 +68,28 @@ impl BlockedClients {
         self.waiting_count
     }
 
-    fn get(&mut self, token: Token) -> Option<&mut Blocked> {
-        self.by_connection.get_mut(&token.conn).filter(|blocked| blocked.token == token)
+    fn get(&mut self, reply_id: ReplyId) -> Option<&mut Blocked> {
+        self.by_connection.get_mut(&reply_id.conn).filter(|blocked| blocked.reply_id == reply_id)
     }
 }
 
 /// What a command that ran over guests leaves behind.
-pub(super) struct GuestRun {
+pub(super) struct CheckedOutRun {
     pub(super) has_replied: bool,
-    pub(super) waits: GuestWaits,
+    pub(super) waits: CheckedOutWaits,
 }
 
 /// Waits for the owners of guests, with the shards they go to.
 #[derive(Default)]
-pub(super) struct GuestWaits(SmallVec<[(usize, NewWait); 2]>);
+pub(super) struct CheckedOutWaits(SmallVec<[(usize, NewWait); 2]>);
 
-impl GuestRun {
-    fn without_waits(has_replied: bool) -> GuestRun {
-        GuestRun { has_replied, waits: GuestWaits::default() }
+impl CheckedOutRun {
+    fn without_waits(has_replied: bool) -> CheckedOutRun {
+        CheckedOutRun { has_replied, waits: CheckedOutWaits::default() }
     }
 }
 
-impl GuestWaits {
+impl CheckedOutWaits {
     /// The wait that goes to a shard.
     pub(super) fn take(&mut self, shard: usize) -> Option<NewWait> {
         let at = self.0.iter().position(|(other, _)| *other == shard)?;
@@ -109,24 +109,24 @@ impl Worker {
         shard: usize,
     ) -> Flow {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        let token = connection.await_reply(at);
-        self.hold_for_blocking(entry, call, token, OwnedArgv::from_argv(args));
-        self.batch(shard, token, call, args);
+        let reply_id = connection.await_reply(at);
+        self.stall_for_blocking(entry, call, reply_id, OwnedArgv::from_argv(args));
+        self.batch(shard, reply_id, call, args);
         Flow::Stop
     }
 
     /// A connection has called a command that may wait, and whose reply comes later.
-    pub(super) fn hold_for_blocking(
+    pub(super) fn stall_for_blocking(
         &mut self,
         entry: &'static CommandEntry,
         call: Call,
-        token: Token,
+        reply_id: ReplyId,
         args: OwnedArgv,
     ) {
-        let connection = self.connections[token.conn as usize].as_deref_mut().expect("it has called");
-        connection.hold = Some(Hold::Blocking);
-        let blocked = Blocked { entry, call, token, args, waiting: None };
-        let earlier = self.blocked.by_connection.insert(token.conn, blocked);
+        let connection = self.connections[reply_id.conn as usize].as_deref_mut().expect("it has called");
+        connection.stall = Some(StallReason::Blocking);
+        let blocked = Blocked { entry, call, reply_id, args, waiting: None };
+        let earlier = self.blocked.by_connection.insert(reply_id.conn, blocked);
         debug_assert!(earlier.is_none(), "a client is blocked in one command");
     }
 
@@ -134,27 +134,27 @@ impl Worker {
     pub(super) fn wait_here(
         &mut self,
         home: usize,
-        token: Token,
+        reply_id: ReplyId,
         call: Call,
         args: Argv<'_>,
         request: BlockRequest,
     ) {
-        let id = WaitId { home: home as u32, token };
+        let id = WaitId { home: home as u32, reply_id };
         let positions = request.keys.clone().collect();
         self.shard.wait(id, Wait { call, args: OwnedArgv::from_argv(args), positions });
         if home == self.shard.index {
-            self.note_wait(home, token, request);
+            self.record_wait(home, reply_id, request);
         } else {
-            self.send(home, Message::Wait(Box::new(WaitMessage::Waits { token, request })));
+            self.send(home, Message::Wait(Box::new(WaitMessage::Waits { reply_id, request })));
         }
     }
 
     /// At home: a command waits at shard `from`, or, if its keys are on several shards, will as soon as these are told.
-    fn note_wait(&mut self, from: usize, token: Token, request: BlockRequest) {
+    fn record_wait(&mut self, from: usize, reply_id: ReplyId, request: BlockRequest) {
         let (index, shard_count) = (self.shard.index, self.shard.shard_count);
-        let Some(blocked) = self.blocked.get(token) else {
+        let Some(blocked) = self.blocked.get(reply_id) else {
             // The client has left.
-            self.forget_wait(from, WaitId { home: index as u32, token });
+            self.forget_wait(from, WaitId { home: index as u32, reply_id });
             return;
         };
         let args = blocked.args.as_argv();
@@ -171,65 +171,72 @@ impl Worker {
             turned_away: SmallVec::new(),
         });
         self.blocked.waiting_count += 1;
-        self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, token.conn)));
-        let connection = self.connections[token.conn as usize].as_deref_mut();
+        self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, reply_id.conn)));
+        let connection = self.connections[reply_id.conn as usize].as_deref_mut();
         let connection = connection.expect("a client that leaves is forgotten");
-        connection.hold = Some(Hold::Blocked);
+        connection.stall = Some(StallReason::Blocked);
         if connection.peer.has_ended() || connection.receiving_paused {
-            self.runnable.push(token.conn);
+            self.runnable.push(reply_id.conn);
         }
     }
 
     /// Runs a command over guests. A blocking one may leave waits for the guests' owners; what it was offered is looked
     /// at alone.
-    pub(super) fn run_over_guests(
+    pub(super) fn run_over_checked_out(
         &mut self,
         entry: &'static CommandEntry,
         call: &Call,
         argv: Argv<'_>,
-        token: Token,
+        reply_id: ReplyId,
         offer: Option<OfferId>,
         reply: &mut Vec<u8>,
-    ) -> GuestRun {
+    ) -> CheckedOutRun {
         if let Some(offer) = offer {
-            return GuestRun::without_waits(self.run_offered(entry, call, argv, offer, Some(token), reply));
+            return CheckedOutRun::without_waits(self.run_offered(
+                entry,
+                call,
+                argv,
+                offer,
+                Some(reply_id),
+                reply,
+            ));
         }
         let Some(request) = self.run(Invocation::new(entry, call, argv, None), reply).waits else {
-            return GuestRun::without_waits(true);
+            return CheckedOutRun::without_waits(true);
         };
-        let generation = self.connections[token.conn as usize].as_deref().map(|c| c.conn.generation());
-        if generation != Some(token.generation) {
-            return GuestRun::without_waits(true);
+        let generation = self.connections[reply_id.conn as usize].as_deref().map(|c| c.conn.generation());
+        if generation != Some(reply_id.generation) {
+            return CheckedOutRun::without_waits(true);
         }
         let home = self.shard.index;
-        let id = WaitId { home: home as u32, token };
+        let id = WaitId { home: home as u32, reply_id };
         let keys = request.keys.clone();
         let args = OwnedArgv::from_argv(argv);
-        self.hold_for_blocking(entry, *call, token, args.clone());
-        self.note_wait(home, token, request);
+        self.stall_for_blocking(entry, *call, reply_id, args.clone());
+        self.record_wait(home, reply_id, request);
         let shard_count = self.shard.shard_count;
         let owner = |position: u32| shard_of(argv.arg(position as usize), shard_count);
-        let waiting = self.blocked.get(token).and_then(|blocked| blocked.waiting.as_ref());
+        let waiting = self.blocked.get(reply_id).and_then(|blocked| blocked.waiting.as_ref());
         let shards = waiting.map(|waiting| waiting.shards.clone()).unwrap_or_default();
         let waits = shards.into_iter().map(|shard| {
             let positions = keys.clone().filter(|&position| owner(position) == shard).collect();
             (shard, Box::new((id, Wait { call: *call, args: args.clone(), positions })))
         });
-        GuestRun { has_replied: false, waits: GuestWaits(waits.collect()) }
+        CheckedOutRun { has_replied: false, waits: CheckedOutWaits(waits.collect()) }
     }
 
     /// Runs a command that had waited for a lock.
-    pub(super) fn run_parked(&mut self, ticket: Ticket, command: ParkedCommand) {
-        let ParkedCommand { home, token, call, args } = command;
+    pub(super) fn run_parked(&mut self, lock_request: LockRequestId, command: ParkedCommand) {
+        let ParkedCommand { home, reply_id, call, args } = command;
         let entry = self.table.entry(call.command);
-        let conn = if home == self.shard.index { self.connection_of(token) } else { None };
+        let conn = if home == self.shard.index { self.connection_of(reply_id) } else { None };
         let command = Invocation::new(entry, &call, args.as_argv(), conn);
         let mut reply = self.pools.take_buffer();
-        self.shard.running = Some(ticket);
-        let started = self.run_unit(command, ReplyTo::Place { home, token }, &mut reply);
+        self.shard.running = Some(lock_request);
+        let started = self.run_unit(command, ReplyTo::Place { home, reply_id }, &mut reply);
         self.shard.running = None;
         if started == Started::Replied {
-            self.answer(home, token, &reply);
+            self.answer(home, reply_id, &reply);
         }
         self.pools.give_buffer(reply);
     }
@@ -240,17 +247,17 @@ impl Worker {
     /// A message about waits, from shard `from`.
     pub(super) fn handle_wait(&mut self, from: usize, message: WaitMessage) {
         match message {
-            WaitMessage::Waits { token, request } => self.note_wait(from, token, request),
+            WaitMessage::Waits { reply_id, request } => self.record_wait(from, reply_id, request),
             WaitMessage::Offer { wait, offer } => self.take_offer(wait, offer),
-            WaitMessage::Nothing { wait } => self.came_to_nothing(wait.token),
+            WaitMessage::Nothing { wait } => self.came_to_nothing(wait.reply_id),
             WaitMessage::Answer { wait, offer, verdict } => self.end_offer(wait, offer, verdict),
             WaitMessage::Again { wait } => self.shard.signal_again(wait),
             WaitMessage::Forget { wait } => {
                 self.shard.blocking.forget(wait);
             }
             WaitMessage::Yield { offer } => {
-                if let Some(ticket) = self.shard.blocking.lend(offer) {
-                    self.release(ticket);
+                if let Some(lock_request) = self.shard.blocking.lend(offer) {
+                    self.release(lock_request);
                 }
             }
         }
@@ -258,7 +265,7 @@ impl Worker {
 
     /// A key is on offer to one of this shard's clients.
     fn take_offer(&mut self, wait: WaitId, offer: OfferId) {
-        let verdict = match self.blocked.get(wait.token).and_then(|blocked| blocked.waiting.as_mut()) {
+        let verdict = match self.blocked.get(wait.reply_id).and_then(|blocked| blocked.waiting.as_mut()) {
             None => Verdict::Gone,
             Some(waiting) if waiting.is_being_served => {
                 waiting.turned_away.push(offer.shard as usize);
@@ -269,7 +276,7 @@ impl Worker {
                 Verdict::Accept
             }
         };
-        if verdict == Verdict::Accept && self.serve_by_transaction(wait.token, offer) {
+        if verdict == Verdict::Accept && self.serve_by_transaction(wait.reply_id, offer) {
             return;
         }
         self.send(
@@ -280,8 +287,9 @@ impl Worker {
 
     /// If the command needs other keys besides the one on offer, runs it over them all. The other keys it waits for are
     /// not among them.
-    fn serve_by_transaction(&mut self, token: Token, offer: OfferId) -> bool {
-        let Some(Blocked { entry, call, args, waiting: Some(waiting), .. }) = self.blocked.get(token) else {
+    fn serve_by_transaction(&mut self, reply_id: ReplyId, offer: OfferId) -> bool {
+        let Some(Blocked { entry, call, args, waiting: Some(waiting), .. }) = self.blocked.get(reply_id)
+        else {
             return false;
         };
         let mut positions = keys::positions(entry.row, args.as_argv());
@@ -291,31 +299,31 @@ impl Worker {
             return false;
         }
         let (entry, call, args) = (*entry, *call, args.clone());
-        self.begin_offered(token, entry, call, args.as_argv(), &positions, offer);
+        self.begin_offered(reply_id, entry, call, args.as_argv(), &positions, offer);
         true
     }
 
     /// What a client had accepted was not there any more when its command ran.
-    fn came_to_nothing(&mut self, token: Token) {
+    fn came_to_nothing(&mut self, reply_id: ReplyId) {
         let home = self.shard.index as u32;
         let now_ms = self.shard.now_ms;
-        let Some(blocked) = self.blocked.get(token) else { return };
+        let Some(blocked) = self.blocked.get(reply_id) else { return };
         let Some(waiting) = blocked.waiting.as_mut() else { return };
         waiting.is_being_served = false;
         let turned_away = std::mem::take(&mut waiting.turned_away);
         self.shard.stats.transaction_retries.add(1);
         if let Some(deadline_ms) = waiting.deadline_ms {
             if deadline_ms <= now_ms {
-                self.end_by_time(token);
+                self.end_by_time(reply_id);
                 return;
             }
             // It may have been passed meanwhile, and the clock put back.
-            self.blocked.deadlines.insert((deadline_ms, token.conn));
+            self.blocked.deadlines.insert((deadline_ms, reply_id.conn));
         }
-        if self.connections[token.conn as usize].as_deref().is_some_and(|c| c.peer.has_ended()) {
-            self.runnable.push(token.conn);
+        if self.connections[reply_id.conn as usize].as_deref().is_some_and(|c| c.peer.has_ended()) {
+            self.runnable.push(reply_id.conn);
         }
-        let wait = WaitId { home, token };
+        let wait = WaitId { home, reply_id };
         for shard in turned_away {
             self.send(shard, Message::Wait(Box::new(WaitMessage::Again { wait })));
         }
@@ -330,9 +338,9 @@ impl Worker {
             // If it is being served just now, what comes of that ends it.
             self.blocked.deadlines.pop_first();
             let blocked = self.blocked.by_connection.get(&at).expect("a wait that ends has no deadline");
-            let token = blocked.token;
+            let reply_id = blocked.reply_id;
             if blocked.waiting.as_ref().is_some_and(|waiting| !waiting.is_being_served) {
-                self.end_by_time(token);
+                self.end_by_time(reply_id);
             }
         }
     }
@@ -341,17 +349,17 @@ impl Worker {
     pub fn wait_of(&self, at: usize) -> Option<(WaitId, bool)> {
         let blocked = self.blocked.by_connection.get(&(at as u32))?;
         let waiting = blocked.waiting.as_ref()?;
-        let id = WaitId { home: self.shard.index as u32, token: blocked.token };
+        let id = WaitId { home: self.shard.index as u32, reply_id: blocked.reply_id };
         Some((id, waiting.is_being_served))
     }
 
-    fn end_by_time(&mut self, token: Token) {
-        let blocked = self.blocked.get(token).expect("it waits");
+    fn end_by_time(&mut self, reply_id: ReplyId) {
+        let blocked = self.blocked.get(reply_id).expect("it waits");
         let (resp, waiting) = (blocked.call.resp, blocked.waiting.as_ref());
         let on_timeout = waiting.expect("it waits").on_timeout;
         let mut reply = self.pools.take_buffer();
         on_timeout.write(&mut Reply::new(&mut reply, resp));
-        self.fulfil(token, &reply);
+        self.fulfil(reply_id, &reply);
         self.pools.give_buffer(reply);
     }
 
@@ -359,16 +367,16 @@ impl Worker {
     pub fn unblock(&mut self, client: ClientId, with_error: bool) -> bool {
         let Some(at) = self.find_client(client) else { return false };
         let Some(blocked) = self.blocked.by_connection.get_mut(&(at as u32)) else { return false };
-        let token = blocked.token;
+        let reply_id = blocked.reply_id;
         match &blocked.waiting {
             Some(waiting) if !waiting.is_being_served => {}
             // It is as good as served.
             Some(_) | None => return false,
         }
         if with_error {
-            self.fulfil(token, UNBLOCKED);
+            self.fulfil(reply_id, UNBLOCKED);
         } else {
-            self.end_by_time(token);
+            self.end_by_time(reply_id);
         }
         true
     }
@@ -381,7 +389,7 @@ impl Worker {
         if let Some(deadline_ms) = waiting.deadline_ms {
             self.blocked.deadlines.remove(&(deadline_ms, at as u32));
         }
-        let id = WaitId { home: self.shard.index as u32, token: blocked.token };
+        let id = WaitId { home: self.shard.index as u32, reply_id: blocked.reply_id };
         for shard in waiting.shards {
             self.forget_wait(shard, id);
         }
@@ -411,8 +419,8 @@ impl Worker {
         loop {
             match self.shard.blocking.next(lock) {
                 Next::Pause => return,
-                Next::End(ticket) => {
-                    self.release(ticket);
+                Next::End(lock_request) => {
+                    self.release(lock_request);
                     return;
                 }
                 Next::Ask { wait, position } => {
@@ -466,14 +474,14 @@ impl Worker {
         let mut reply = self.pools.take_buffer();
         if self.run_offered(entry, &call, args.as_argv(), offer, None, &mut reply) {
             self.shard.blocking.forget(id);
-            self.answer(id.home as usize, id.token, &reply);
+            self.answer(id.home as usize, id.reply_id, &reply);
         } else {
             self.send(id.home as usize, Message::Wait(Box::new(WaitMessage::Nothing { wait: id })));
         }
         self.pools.give_buffer(reply);
     }
 
-    /// Runs a command that has waited for the key on offer alone. `token`: over guests, at home. Returns whether it has
+    /// Runs a command that has waited for the key on offer alone. `reply_id`: over guests, at home. Returns whether it has
     /// replied, else it waits on.
     fn run_offered(
         &mut self,
@@ -481,11 +489,11 @@ impl Worker {
         call: &Call,
         args: Argv<'_>,
         offer: OfferId,
-        token: Option<Token>,
+        reply_id: Option<ReplyId>,
         reply: &mut Vec<u8>,
     ) -> bool {
         // Whose client has left takes nothing.
-        if token.is_some_and(|token| self.blocked.get(token).is_none()) {
+        if reply_id.is_some_and(|reply_id| self.blocked.get(reply_id).is_none()) {
             return false;
         }
         // It was counted when it was called.
@@ -495,10 +503,10 @@ impl Worker {
             ..Invocation::new(entry, call, args, None)
         };
         let has_replied = self.run(command, reply).waits.is_none();
-        match (token, has_replied) {
+        match (reply_id, has_replied) {
             // The owners of its keys are to know it before these come back.
-            (Some(token), true) => self.end_wait(token.conn as usize),
-            (Some(token), false) => self.came_to_nothing(token),
+            (Some(reply_id), true) => self.end_wait(reply_id.conn as usize),
+            (Some(reply_id), false) => self.came_to_nothing(reply_id),
             (None, _) => {}
         }
         has_replied
@@ -506,18 +514,18 @@ impl Worker {
 
     /// For a transaction with this shard's own offer: locks what it wants here besides the key on offer, of which it
     /// takes the lock over. `None` if that cannot be done at once; then the lock is given up.
-    pub(super) fn lock_with_offer(&mut self, offer: OfferId, wanted: &LockSet) -> Option<Ticket> {
+    pub(super) fn lock_with_offer(&mut self, offer: OfferId, wanted: &LockSet) -> Option<LockRequestId> {
         if offer.shard as usize != self.shard.index {
             return None;
         }
-        let ticket = self.shard.blocking.lend(offer)?;
+        let lock_request = self.shard.blocking.lend(offer)?;
         let LockSet::Keys(wanted) = wanted else { unreachable!("it names its keys") };
         let others: SmallVec<[KeyLock; 4]> =
             wanted.iter().copied().filter(|key| key.id != offer.lock).collect();
-        if self.shard.locks.extend(ticket, &others) {
-            return Some(ticket);
+        if self.shard.locks.extend(lock_request, &others) {
+            return Some(lock_request);
         }
-        self.release(ticket);
+        self.release(lock_request);
         None
     }
 
@@ -530,9 +538,9 @@ impl Worker {
         }
     }
 
-    /// The transaction that had the key on offer has ended; `ticket` has its locks still.
-    pub(super) fn take_offer_back(&mut self, offer: OfferId, ticket: Ticket) {
-        self.shard.take_back(offer.lock, ticket);
+    /// The transaction that had the key on offer has ended; `lock_request` has its locks still.
+    pub(super) fn take_offer_back(&mut self, offer: OfferId, lock_request: LockRequestId) {
+        self.shard.take_back(offer.lock, lock_request);
         self.shard.blocking.end_offer(offer);
     }
 }

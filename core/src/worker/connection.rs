@@ -3,12 +3,12 @@
 use crate::client::{Client, ReplyMode};
 use crate::protocol::request::RequestParser;
 use crate::runtime::driver::ConnId;
-use crate::shard::message::Token;
+use crate::shard::message::ReplyId;
 use std::collections::VecDeque;
 use std::ops::Range;
 
 /// The place of one reply in a connection's output order.
-pub(super) enum Slot {
+pub(super) enum PendingReply {
     /// Another shard, or a lock, still has the command. `discard`: CLIENT REPLY left its reply out.
     Waiting { discard: bool },
     /// Replies that are complete and wait for those before them: these bytes of the connection's `ready`. No bytes may
@@ -18,7 +18,7 @@ pub(super) enum Slot {
 
 /// Why a connection's requests are not executed at present. They stay in its query buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Hold {
+pub(super) enum StallReason {
     /// A command over several shards runs; it is alone in its connection's pipeline.
     Transaction,
     /// A command that may wait for a key runs elsewhere, or stands behind a lock.
@@ -89,7 +89,7 @@ pub struct Connection {
     pub(super) reply_peak_since_ms: i64,
     /// Bytes the driver has and has not sent yet.
     pub(super) sending_bytes: usize,
-    pub(super) pending: VecDeque<Slot>,
+    pub(super) pending: VecDeque<PendingReply>,
     /// The replies in `pending` that are complete, one behind the other in the order in which they came, and some that
     /// have left. Lent by the worker, while there are any.
     pub(super) ready: Vec<u8>,
@@ -98,7 +98,7 @@ pub struct Connection {
     /// Running number of the next slot.
     pub(super) next_place: u64,
     pub(super) pending_max: usize,
-    pub(super) hold: Option<Hold>,
+    pub(super) stall: Option<StallReason>,
     /// While filling: how long `query` is when the big argument is complete.
     pub(super) fill_to_bytes: usize,
     /// Receiving is suspended because requests pile up while they are held.
@@ -135,7 +135,7 @@ impl Connection {
             ready_bytes: 0,
             next_place: 0,
             pending_max: PENDING_START,
-            hold: None,
+            stall: None,
             fill_to_bytes: 0,
             receiving_paused: false,
             peer: Peer::default(),
@@ -179,7 +179,7 @@ impl Connection {
 
     /// Whether CLIENT PAUSE holds one of its commands.
     pub fn is_paused(&self) -> bool {
-        self.hold == Some(Hold::Paused)
+        self.stall == Some(StallReason::Paused)
     }
 
     /// The requests that CLIENT PAUSE holds; the first of them is whole.
@@ -189,7 +189,7 @@ impl Connection {
 
     /// Whether one of its commands waits for a key.
     pub fn is_blocked(&self) -> bool {
-        self.hold == Some(Hold::Blocked)
+        self.stall == Some(StallReason::Blocked)
     }
 
     /// Whether it ends when its replies are sent.
@@ -217,7 +217,7 @@ impl Connection {
             + self.out.capacity()
             + self.sending_bytes
             + self.ready.capacity()
-            + self.pending.capacity() * std::mem::size_of::<Slot>()
+            + self.pending.capacity() * std::mem::size_of::<PendingReply>()
             + self.client.queued().map_or(0, |queued| queued.memory_bytes)
     }
 
@@ -229,21 +229,21 @@ impl Connection {
     }
 
     /// Reserves the next place in the reply order.
-    pub(super) fn await_reply(&mut self, index: usize) -> Token {
+    pub(super) fn await_reply(&mut self, index: usize) -> ReplyId {
         let discard = !self.takes_reply();
         self.reserve(index, discard)
     }
 
     /// The same for one that holds only what the client is to get, whatever it says now.
-    pub(super) fn await_cut_reply(&mut self, index: usize) -> Token {
+    pub(super) fn await_cut_reply(&mut self, index: usize) -> ReplyId {
         self.reserve(index, false)
     }
 
-    fn reserve(&mut self, index: usize, discard: bool) -> Token {
-        self.pending.push_back(Slot::Waiting { discard });
+    fn reserve(&mut self, index: usize, discard: bool) -> ReplyId {
+        self.pending.push_back(PendingReply::Waiting { discard });
         let place = self.next_place;
         self.next_place += 1;
-        Token { conn: index as u32, generation: self.conn.generation(), place }
+        ReplyId { conn: index as u32, generation: self.conn.generation(), place }
     }
 
     /// Whether the running command's reply goes to the client.
@@ -264,17 +264,17 @@ impl Connection {
     pub(super) fn queue_ready(&mut self, reply: &[u8]) {
         let start = self.ready.len();
         self.ready.extend_from_slice(reply);
-        self.note_ready(start);
+        self.record_ready(start);
     }
 
     /// What stands in `ready` from `start` on are complete replies that go behind all others.
-    pub(super) fn note_ready(&mut self, start: usize) {
+    pub(super) fn record_ready(&mut self, start: usize) {
         let end = self.ready.len();
         self.ready_bytes += end - start;
         match self.pending.back_mut() {
-            Some(Slot::Ready(range)) if range.end == start => range.end = end,
+            Some(PendingReply::Ready(range)) if range.end == start => range.end = end,
             _ => {
-                self.pending.push_back(Slot::Ready(start..end));
+                self.pending.push_back(PendingReply::Ready(start..end));
                 self.next_place += 1;
             }
         }
@@ -285,7 +285,7 @@ impl Connection {
     pub(super) fn fulfil(&mut self, place: u64, reply: &[u8]) -> Option<Vec<u8>> {
         let head = self.next_place - self.pending.len() as u64;
         let index = (place - head) as usize;
-        let Slot::Waiting { discard } = self.pending[index] else {
+        let PendingReply::Waiting { discard } = self.pending[index] else {
             panic!("place {place} was fulfilled twice");
         };
         self.pending_max =
@@ -295,12 +295,12 @@ impl Connection {
             let start = self.ready.len();
             self.ready.extend_from_slice(reply);
             self.ready_bytes += reply.len();
-            self.pending[index] = Slot::Ready(start..self.ready.len());
+            self.pending[index] = PendingReply::Ready(start..self.ready.len());
             return None;
         }
         self.out.extend_from_slice(reply);
         self.pending.pop_front();
-        while let Some(Slot::Ready(range)) = self.pending.front() {
+        while let Some(PendingReply::Ready(range)) = self.pending.front() {
             self.ready_bytes -= range.len();
             if !range.is_empty() {
                 self.out.extend_from_slice(&self.ready[range.clone()]);
@@ -324,7 +324,7 @@ impl Connection {
         }
         let mut together = Vec::with_capacity(2 * self.ready_bytes);
         for slot in &mut self.pending {
-            if let Slot::Ready(range) = slot
+            if let PendingReply::Ready(range) = slot
                 && range.start < range.end
             {
                 let start = together.len();

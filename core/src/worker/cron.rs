@@ -1,7 +1,7 @@
 //! What time demands of a worker: expiry, idle clients, sampled rates, the end of a pause.
 
 use super::Worker;
-use super::connection::{ACTIVE_MS, Connection, Hold, REPLY_BUFFER_BYTES_MAX, REPLY_BUFFER_BYTES_MIN};
+use super::connection::{ACTIVE_MS, Connection, REPLY_BUFFER_BYTES_MAX, REPLY_BUFFER_BYTES_MIN, StallReason};
 use crate::shard::stats::ShardStats;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -108,7 +108,7 @@ impl Worker {
             return;
         }
         if self.shard.index == 0 {
-            self.globals.note_memory();
+            self.globals.record_memory();
         }
         self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
@@ -190,14 +190,14 @@ impl Worker {
             let idle_ms = self.shard.now_ms - connection.client.active_at_ms;
             if timeout_ms > 0
                 && idle_ms > timeout_ms
-                && connection.hold.is_none()
+                && connection.stall.is_none()
                 && !connection.client.is_replica()
             {
                 crate::runtime::log::verbose(format_args!("Closing idle client"));
                 self.close_now(at);
                 continue;
             }
-            if connection.hold != Some(Hold::Filling) {
+            if connection.stall != Some(StallReason::Filling) {
                 give_query_room_back(connection, idle_ms);
             }
             if self.globals.reply_buffers_resize.load(Ordering::Relaxed) {
@@ -238,9 +238,9 @@ impl Worker {
     }
 
     pub(super) fn publish_services(&mut self) {
-        let services = self.shard.blocking.service_count() as u64;
-        if self.shard.stats.services.get() != services {
-            self.shard.stats.services.set(services);
+        let handoffs = self.shard.blocking.handoff_count() as u64;
+        if self.shard.stats.handoffs.get() != handoffs {
+            self.shard.stats.handoffs.set(handoffs);
         }
     }
 
@@ -249,9 +249,9 @@ impl Worker {
         for at in std::mem::take(&mut self.paused) {
             let at = at as usize;
             if let Some(connection) = self.connections[at].as_deref()
-                && connection.hold == Some(Hold::Paused)
+                && connection.stall == Some(StallReason::Paused)
             {
-                self.release_hold(at);
+                self.release_stall(at);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What the driver tells the worker: connections come, send, and go.
 
-use super::connection::{Connection, Hold};
+use super::connection::{Connection, StallReason};
 use super::stream::pile_bytes_max;
 use super::{IoRequest, Worker};
 use crate::client::Client;
@@ -66,8 +66,8 @@ impl Events for Worker {
         self.shard.stats.input_bytes.add(received as u64);
         debug_assert!(connection.query.is_empty());
         connection.query = buf;
-        if connection.hold == Some(Hold::Filling) {
-            self.release_hold(at);
+        if connection.stall == Some(StallReason::Filling) {
+            self.release_stall(at);
         }
     }
 
@@ -190,9 +190,9 @@ impl Worker {
             self.close_now(at);
             return;
         }
-        if connection.hold == Some(Hold::Filling) {
+        if connection.stall == Some(StallReason::Filling) {
             // Either all of the big argument is here, or it never will be.
-            connection.hold = None;
+            connection.stall = None;
         }
         self.runnable.push(at as u32);
     }
@@ -204,13 +204,13 @@ impl Worker {
             return;
         }
         let is_deaf = connection.peer.is_deaf;
-        match connection.hold {
+        match connection.stall {
             // Who waits for a key and has left takes nothing, unless it is being served already.
-            Some(Hold::Blocked) => match self.wait_of(at) {
+            Some(StallReason::Blocked) => match self.wait_of(at) {
                 Some((_, true)) => {}
                 Some((wait, false)) if !is_deaf => {
                     self.close_after_reply(at);
-                    self.fulfil(wait.token, b"");
+                    self.fulfil(wait.reply_id, b"");
                 }
                 Some((_, false)) | None => self.close_now(at),
             },

@@ -5,11 +5,11 @@
 //! waits for it. Only what needs several shards, or the session between other things, is a [transaction](super::transact).
 
 use super::Worker;
-use super::connection::{Connection, Hold};
+use super::connection::{Connection, StallReason};
 use super::pipeline::Flow;
 use super::run::Invocation;
 use super::transact::ParkedQueue;
-use crate::client::{ClientId, Multi, QueueSize, Reach};
+use crate::client::{ClientId, CommandQueue, QueueSize, ShardSpan};
 use crate::command::queue::Queue;
 use crate::command::route::{self, Route};
 use crate::command::table::CommandEntry;
@@ -51,7 +51,7 @@ impl Worker {
         let multi = connection.client.multi.as_deref().expect("the caller has seen it");
         if multi.has_failed {
             // The row's own handler says so, and tidies up.
-            self.note_request(at, entry.id);
+            self.record_request(at, entry.id);
             let flow = self.run_here(at, entry, &call, argv);
             return self.end_request(at, flow);
         }
@@ -61,21 +61,21 @@ impl Worker {
             && admission::exec_waits_for_replies(is_over_shards, multi.has_session);
         let connection = self.connections[at].as_deref_mut().expect("it was there just now");
         if waits {
-            connection.hold = Some(Hold::Pending);
+            connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
         let multi = connection.client.multi.take().expect("it was there just now");
         let watching = std::mem::take(&mut connection.client.watching);
         let watches = !watching.is_empty();
-        self.note_request(at, entry.id);
+        self.record_request(at, entry.id);
         let flow = match route {
             ExecRoute::Local => self.exec_here(at, &call, watches, multi),
             ExecRoute::Remote(shard) => {
                 self.shard.stats.count_transaction(1);
                 let connection = self.connections[at].as_deref_mut().expect("it was there just now");
-                let token = connection.await_reply(at);
-                self.batch_exec(shard, token, call, &multi.queue, watches);
-                self.give_multi(multi);
+                let reply_id = connection.await_reply(at);
+                self.batch_exec(shard, reply_id, call, &multi.queue, watches);
+                self.give_command_queue(multi);
                 Flow::Next
             }
             ExecRoute::MultiShard => {
@@ -86,13 +86,13 @@ impl Worker {
         self.end_request(at, flow)
     }
 
-    fn exec_route(&self, connection: &Connection, multi: &Multi) -> ExecRoute {
+    fn exec_route(&self, connection: &Connection, multi: &CommandQueue) -> ExecRoute {
         let home = self.shard.index;
         let watching = &connection.client.watching;
         let target = match multi.reach {
-            Reach::One(shard) => shard,
-            Reach::Nowhere => watching.first().map_or(home, |&shard| usize::from(shard)),
-            Reach::Several => return ExecRoute::MultiShard,
+            ShardSpan::One(shard) => shard,
+            ShardSpan::None => watching.first().map_or(home, |&shard| usize::from(shard)),
+            ShardSpan::Many => return ExecRoute::MultiShard,
         };
         if watching.iter().any(|&shard| usize::from(shard) != target) {
             return ExecRoute::MultiShard;
@@ -131,13 +131,13 @@ impl Worker {
     }
 
     /// Runs an EXEC at home, at once unless its keys are locked.
-    fn exec_here(&mut self, at: usize, call: &Call, watches: bool, multi: Box<Multi>) -> Flow {
+    fn exec_here(&mut self, at: usize, call: &Call, watches: bool, multi: Box<CommandQueue>) -> Flow {
         self.shard.stats.count_transaction(1);
         if let Some(locks) = self.exec_locks(watches.then_some(call.client), multi.queue.calls()) {
             let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-            let token = connection.await_reply(at);
+            let reply_id = connection.await_reply(at);
             let home = self.shard.index;
-            let parked = ParkedQueue { home, token, call: *call, queue: multi.queue, watches };
+            let parked = ParkedQueue { home, reply_id, call: *call, queue: multi.queue, watches };
             self.park_queue(locks, parked);
             return Flow::Next;
         }
@@ -149,7 +149,7 @@ impl Worker {
         }
         let caller = if is_mixed { ExecCaller::Session(at) } else { ExecCaller::Elsewhere };
         self.run_exec(call, watches, multi.queue.len(), multi.queue.calls(), caller, &mut out);
-        self.give_multi(multi);
+        self.give_command_queue(multi);
         if !is_mixed {
             return self.take_back_output(at, direct, start, out);
         }
@@ -160,7 +160,7 @@ impl Worker {
     }
 
     /// Notes what a client's EXEC runs, for those who look at the client meanwhile.
-    pub(super) fn set_executing(&mut self, at: usize, multi: Option<&Multi>) {
+    pub(super) fn set_executing(&mut self, at: usize, multi: Option<&CommandQueue>) {
         if let Some(connection) = self.connections[at].as_deref_mut() {
             connection.client.executing = multi.map(QueueSize::of);
         }
@@ -224,14 +224,14 @@ impl Worker {
     /// Takes a reply back that the client does not get, because of what its own EXEC did to its session.
     fn leave_out_unheard(&self, caller: ExecCaller, was_closing: bool, start: usize, out: &mut Vec<u8>) {
         if let ExecCaller::Session(at) = caller
-            && (was_closing || !self.is_heard_at(at))
+            && (was_closing || !self.wants_reply_at(at))
         {
             out.truncate(start);
         }
     }
 
     /// Whether a connection's client gets replies at this point, as far as CLIENT REPLY goes.
-    pub(super) fn is_heard_at(&self, at: usize) -> bool {
+    pub(super) fn wants_reply_at(&self, at: usize) -> bool {
         self.connections[at].as_deref().is_none_or(Connection::takes_reply)
     }
 
@@ -247,7 +247,7 @@ impl Worker {
     fn begin_exec_here(&mut self, exec: &Call, watches: bool, len: usize, out: &mut Vec<u8>) -> bool {
         let mut reply = Reply::new(out, exec.resp);
         if watches {
-            let holds = self.shard.watch_holds(exec.client);
+            let holds = self.shard.watched_keys_unchanged(exec.client);
             self.shard.observers.change_watch(|watch| watch.remove(exec.client));
             if !holds {
                 reply.null_array();
@@ -284,13 +284,13 @@ impl Worker {
         replies: &mut Vec<u8>,
     ) -> bool {
         self.serve_due_first();
-        let BatchedCommand { token, call, .. } = exec;
+        let BatchedCommand { reply_id, call, .. } = exec;
         if let Some(locks) = self.exec_locks(watches.then_some(call.client), batch.calls(commands)) {
             let mut queue = Queue::default();
             for (place, (call, args)) in batch.calls(commands).enumerate() {
                 queue.push_args(*call, place as u32, args);
             }
-            let parked = ParkedQueue { home: from, token: *token, call: *call, queue, watches };
+            let parked = ParkedQueue { home: from, reply_id: *reply_id, call: *call, queue, watches };
             self.park_queue(locks, parked);
             return false;
         }

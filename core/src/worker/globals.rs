@@ -213,7 +213,7 @@ impl Globals {
     }
 
     /// Notes what is allocated now: the peak, and the first time what the server takes without data.
-    pub fn note_memory(&self) {
+    pub fn record_memory(&self) {
         let used = self.used_memory();
         self.peak_memory_bytes.fetch_max(used, Ordering::Relaxed);
         if self.stats.iter().all(|stats| stats.used_memory() != 0) {
@@ -271,12 +271,12 @@ impl Globals {
     /// Whether a key has changed on any shard, and clients that wait for it are being asked still, or will be when the key
     /// is back on its shard. Of what a client has heard of before it calls, nothing is missed: shards say so before their
     /// replies leave.
-    pub fn is_serving(&self) -> bool {
+    pub fn has_handoffs(&self) -> bool {
         // In this order: what is taken is counted after it is served, and before it is sent nobody hears of it.
         let taken = self.sum(|stats| stats.check_ins_taken.get());
         fence(Ordering::Acquire);
         taken != self.sum(|stats| stats.check_ins_sent.get())
-            || self.stats.iter().any(|stats| stats.services.get() != 0)
+            || self.stats.iter().any(|stats| stats.handoffs.get() != 0)
     }
 
     /// What the allocator has given out, in bytes: each shard's part as it was at the end of its last turn, and what

@@ -3,7 +3,7 @@
 
 use super::IoRequest;
 use super::Worker;
-use super::connection::Hold;
+use super::connection::StallReason;
 
 /// An argument of which at least this much is missing is read by the driver straight into place.
 const BIG_ARG_BYTES: usize = 32 << 10;
@@ -17,7 +17,7 @@ const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
 impl Worker {
     /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
     pub(super) fn take_input(&mut self, at: usize, bytes: &[u8]) {
-        if self.note_input(at, bytes) {
+        if self.record_input(at, bytes) {
             let consumed = self.process(at, bytes);
             self.keep_rest(at, &bytes[consumed..]);
         } else {
@@ -26,7 +26,7 @@ impl Worker {
                 return;
             }
             connection.query.extend_from_slice(bytes);
-            if connection.hold.is_none() {
+            if connection.stall.is_none() {
                 self.process_query(at);
             }
         }
@@ -35,14 +35,14 @@ impl Worker {
 
     /// Counts bytes that came in. Returns whether their requests may be executed from where they lie.
     #[inline]
-    pub(super) fn note_input(&mut self, at: usize, bytes: &[u8]) -> bool {
+    pub(super) fn record_input(&mut self, at: usize, bytes: &[u8]) -> bool {
         let Some(connection) = self.connections[at].as_deref_mut() else { return false };
         connection.client.input_total_bytes += bytes.len() as u64;
         connection.client.active_at_ms = self.shard.now_ms;
         self.shard.stats.input_bytes.add(bytes.len() as u64);
         self.shard.stats.reads_processed.add(1);
         let direct =
-            !connection.close_after_reply && connection.hold.is_none() && connection.query.is_empty();
+            !connection.close_after_reply && connection.stall.is_none() && connection.query.is_empty();
         if direct {
             connection.in_hand_bytes = bytes.len();
         }
@@ -93,7 +93,9 @@ impl Worker {
             return;
         }
         // As Redis does, so that the end of a client that waits for a key is seen behind all that it has sent.
-        let holds_back = connection.hold.is_some_and(|hold| !matches!(hold, Hold::Filling | Hold::Blocked));
+        let holds_back = connection
+            .stall
+            .is_some_and(|stall| !matches!(stall, StallReason::Filling | StallReason::Blocked));
         if holds_back && connection.query.len() > HELD_QUERY_BYTES_MAX && !connection.receiving_paused {
             connection.receiving_paused = true;
             self.requests.push(IoRequest::Pause(connection.conn));
@@ -105,12 +107,12 @@ impl Worker {
     pub(super) fn start_fills(&mut self) {
         for at in std::mem::take(&mut self.fills) {
             let Some(connection) = self.connections[at as usize].as_deref_mut() else { continue };
-            if connection.hold != Some(Hold::Filling) {
+            if connection.stall != Some(StallReason::Filling) {
                 continue;
             }
             let want = connection.fill_to_bytes.saturating_sub(connection.query.len());
             if want == 0 {
-                self.release_hold(at as usize);
+                self.release_stall(at as usize);
                 continue;
             }
             let buf = std::mem::take(&mut connection.query);
@@ -126,16 +128,16 @@ impl Worker {
         if (arrived + missing) as u64 > limit || connection.peer.has_ended_input {
             return;
         }
-        connection.hold = Some(Hold::Filling);
+        connection.stall = Some(StallReason::Filling);
         // In steps that follow what has arrived: a client that only announces a length costs next to nothing.
         connection.fill_to_bytes = arrived + missing.min(arrived.max(FILL_STEP_BYTES_MIN));
         self.fills.push(at as u32);
     }
 
     /// Puts a connection on the list of those whose held requests are tried again this turn.
-    pub(super) fn release_hold(&mut self, at: usize) {
+    pub(super) fn release_stall(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        connection.hold = None;
+        connection.stall = None;
         self.runnable.push(at as u32);
     }
 
@@ -148,15 +150,15 @@ impl Worker {
             let Some(at) = self.runnable.pop() else { return };
             let at = at as usize;
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-            if connection.hold.is_none() && !connection.query.is_empty() {
+            if connection.stall.is_none() && !connection.query.is_empty() {
                 self.process_query(at);
                 self.after_input(at);
             }
             self.end_if_done(at);
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
-            let may_receive = match connection.hold {
+            let may_receive = match connection.stall {
                 None => connection.query.len() <= HELD_QUERY_BYTES_MAX,
-                Some(hold) => hold == Hold::Blocked,
+                Some(stall) => stall == StallReason::Blocked,
             };
             if connection.receiving_paused && may_receive {
                 connection.receiving_paused = false;

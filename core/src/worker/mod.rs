@@ -2,9 +2,9 @@
 //!
 //! A driver gives it bytes and takes bytes from it; other workers send it messages and take messages from
 //! it. In between it is a synchronous state machine: `input` keeps what a connection sent, `pipeline` parses and executes it, most of it
-//! by `straight`, the short way; `run` runs commands, whoever called them; `replies` puts replies in order; `remote` gathers commands for other shards into
+//! by `fast_path`, the short way; `run` runs commands, whoever called them; `replies` puts replies in order; `remote` gathers commands for other shards into
 //! one batch a turn and answers theirs; `multi` queues transactions, `exec` runs them, `transact` runs what is over several
-//! shards, `convoy` several of that at once;
+//! shards, `coalesce` several of that at once;
 //! `blocked` is about clients that wait for keys, `stream` about those that read the effects, `cron` does what time
 //! demands. The same code runs under io_uring, under epoll and in a simulator.
 //!
@@ -13,11 +13,12 @@
 
 mod blocked;
 mod clients;
+mod coalesce;
 mod connection;
-mod convoy;
 mod cron;
 mod events;
 mod exec;
+mod fast_path;
 mod globals;
 mod input;
 mod multi;
@@ -29,7 +30,6 @@ mod replies;
 mod run;
 mod session;
 mod slow;
-mod straight;
 mod stream;
 mod timing;
 mod transact;
@@ -96,7 +96,7 @@ pub struct Worker {
     stream: stream::Stream,
     cron: cron::Cron,
     gathered: Vec<pipeline::Gathered>,
-    ahead: convoy::Ahead,
+    ahead: coalesce::Ahead,
     config_version: u64,
     table_version: u64,
     time: Timing,
@@ -139,13 +139,13 @@ impl Worker {
             stream: stream::Stream::new(shard_count),
             cron: cron::Cron::default(),
             gathered: Vec::new(),
-            ahead: convoy::Ahead::default(),
+            ahead: coalesce::Ahead::default(),
             config_version,
             table_version,
             time: Timing::new(clock),
             assigned: vec![0; shard_count],
         };
-        worker.note_config();
+        worker.track_config();
         worker.begin_turn();
         worker
     }
@@ -181,7 +181,7 @@ impl Worker {
     }
 
     /// Takes over what is kept of the configuration in the form in which it is asked for.
-    fn note_config(&mut self) {
+    fn track_config(&mut self) {
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         self.time.slow_from_nanos =
             u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
@@ -193,7 +193,7 @@ impl Worker {
         self.config_version = version;
         self.shard.set_config(config);
         self.adopt_table();
-        self.note_config();
+        self.track_config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         self.wake_paused();

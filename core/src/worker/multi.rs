@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::pipeline::{Flow, Prepared, begin_request};
-use crate::client::{ClientId, Multi, WatchedShards};
+use crate::client::{ClientId, CommandQueue, WatchedShards};
 use crate::command::route;
 use crate::command::table::{CommandEntry, CommandId, Scope, flag};
 use crate::command::{Call, CommandError, gate};
@@ -12,13 +12,13 @@ use crate::shard::message::Message;
 
 impl Worker {
     /// An empty queue.
-    pub fn take_multi(&mut self) -> Box<Multi> {
-        self.pools.take_multi()
+    pub fn take_command_queue(&mut self) -> Box<CommandQueue> {
+        self.pools.take_command_queue()
     }
 
     /// Takes a queue back that is done with.
-    pub(super) fn give_multi(&mut self, multi: Box<Multi>) {
-        self.pools.give_multi(multi);
+    pub(super) fn give_command_queue(&mut self, multi: Box<CommandQueue>) {
+        self.pools.give_command_queue(multi);
     }
 
     /// A request between MULTI and EXEC that does not run at once, or EXEC itself.
@@ -40,7 +40,7 @@ impl Worker {
         }
         let known = prepared.and_then(Prepared::key);
         if self.enqueue(at, entry, call, argv, known) {
-            self.note_request(at, entry.id);
+            self.record_request(at, entry.id);
             self.reply_now(at, |reply| reply.simple("QUEUED"));
             self.end_request(at, Flow::Next)
         } else {
@@ -49,7 +49,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn note_request(&mut self, at: usize, id: CommandId) {
+    pub(super) fn record_request(&mut self, at: usize, id: CommandId) {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         begin_request(connection, id);
     }
@@ -137,7 +137,7 @@ impl Worker {
     pub fn discard(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if let Some(multi) = connection.client.multi.take() {
-            self.give_multi(multi);
+            self.give_command_queue(multi);
         }
         self.unwatch_all(at);
     }

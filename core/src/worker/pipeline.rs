@@ -5,14 +5,14 @@
 //! short inputs of several connections, which are gathered to one group as far as parsing and prefetching go.
 //!
 //! There are two ways to run a request, with the same outcome. `execute` is the general one; requests for one key
-//! on a connection with nothing special about it are run by [`straight`](super::straight).
+//! on a connection with nothing special about it are run by [`fast_path`](super::fast_path).
 //!
 //! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
 //! the bytes from there on stay in its query buffer.
 
 use super::Worker;
-use super::connection::{Connection, Hold};
-use super::convoy::Ahead;
+use super::coalesce::Ahead;
+use super::connection::{Connection, StallReason};
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
@@ -40,7 +40,7 @@ pub(super) struct Prepared {
     pub(super) shard: u32,
     pub(super) db: u32,
     /// A complete command over one key.
-    pub(super) is_straight: bool,
+    pub(super) is_fast_path: bool,
 }
 
 impl Prepared {
@@ -99,7 +99,7 @@ impl Worker {
                     break;
                 }
                 let first = prepared.len();
-                let group = if self.note_input(at, bytes) {
+                let group = if self.record_input(at, bytes) {
                     Some(self.parse_group(at, bytes, 0, &mut prepared, &mut args))
                 } else {
                     None
@@ -135,7 +135,7 @@ impl Worker {
                 }
                 None => {
                     connection.query.extend_from_slice(bytes);
-                    if connection.hold.is_none() {
+                    if connection.stall.is_none() {
                         self.process_query(at);
                     }
                 }
@@ -195,8 +195,8 @@ impl Worker {
     ) -> Option<usize> {
         let mut left = prepared;
         while let Some(request) = left.first() {
-            if request.is_straight {
-                let count = self.run_straight(at, buf, left, args);
+            if request.is_fast_path {
+                let count = self.run_fast_path(at, buf, left, args);
                 if count > 0 {
                     *done = left[count - 1].end;
                     left = &left[count..];
@@ -208,7 +208,7 @@ impl Worker {
             }
             let convoy = if self.shard.shard_count > 1 && request.shard().is_none() {
                 let behind = matches!(group.then, Then::Parse).then_some(group.end);
-                self.begin_convoy(at, buf, left, args, behind)
+                self.begin_coalesced(at, buf, left, args, behind)
             } else {
                 None
             };
@@ -289,7 +289,7 @@ impl Worker {
                         hash: 0,
                         shard: u32::MAX,
                         db,
-                        is_straight: false,
+                        is_fast_path: false,
                     };
                     if let Some(entry) = self.table.lookup(argv.arg(0))
                         && entry.row.subcommands.is_empty()
@@ -299,7 +299,7 @@ impl Worker {
                             let key = argv.arg(1);
                             request.hash = hash_key(key);
                             request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            request.is_straight =
+                            request.is_fast_path =
                                 matches!(entry.row.run, Run::Keys(_)) && arity_fits(entry, argv);
                         }
                     }
@@ -366,11 +366,11 @@ impl Worker {
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let caller = connection.client.caller();
         if let Err(refusal) = admission::admit(row, &caller, &self.conditions(), self) {
-            return self.hold_or_reject(at, entry, argv, refusal);
+            return self.stall_or_reject(at, entry, argv, refusal);
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if connection.pending.len() >= connection.pending_max {
-            connection.hold = Some(Hold::Pending);
+            connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
         let call = Call {
@@ -389,7 +389,7 @@ impl Worker {
         };
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if !connection.pending.is_empty() && admission::waits_for_replies(row, &route) {
-            connection.hold = Some(Hold::Pending);
+            connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
         begin_request(connection, entry.id);
@@ -398,8 +398,8 @@ impl Worker {
             Route::Session => self.run_here(at, entry, &call, argv),
             Route::One(shard) if row.has(flag::BLOCKING) => self.send_blocking(at, entry, call, argv, shard),
             Route::One(shard) => {
-                let token = connection.await_reply(at);
-                self.batch(shard, token, call, argv);
+                let reply_id = connection.await_reply(at);
+                self.batch(shard, reply_id, call, argv);
                 Flow::Next
             }
             Route::Every(lock) if self.shard.shard_count > 1 => {
@@ -426,7 +426,7 @@ impl Worker {
             }
             Route::Walk { shard, .. } => Route::One(shard),
             Route::Every(KeyspaceLock::None)
-                if entry.row.has(flag::AFTER_SERVING) && self.globals.is_serving() =>
+                if entry.row.has(flag::AFTER_HANDOFFS) && self.globals.has_handoffs() =>
             {
                 Route::Every(KeyspaceLock::All)
             }
@@ -436,7 +436,7 @@ impl Worker {
 
     /// A request is not admitted: it gets an error, or waits until it is.
     #[cold]
-    fn hold_or_reject(&mut self, at: usize, entry: &CommandEntry, argv: Argv<'_>, refusal: Refusal) -> Flow {
+    fn stall_or_reject(&mut self, at: usize, entry: &CommandEntry, argv: Argv<'_>, refusal: Refusal) -> Flow {
         match refusal {
             Refusal::Error(error) => {
                 self.shard.stats.command(entry.id).rejected.add(1);
@@ -445,7 +445,7 @@ impl Worker {
             Refusal::Paused => {
                 let connection =
                     self.connections[at].as_deref_mut().expect("its requests are being executed");
-                connection.hold = Some(Hold::Paused);
+                connection.stall = Some(StallReason::Paused);
                 self.paused.push(at as u32);
                 Flow::Retry
             }

@@ -1,7 +1,7 @@
 //! Buffers kept for reuse, so that a request allocates nothing.
 
 use super::pipeline::Prepared;
-use crate::client::Multi;
+use crate::client::CommandQueue;
 use crate::protocol::ArgRange;
 
 /// Reply buffers kept, and the largest of them.
@@ -15,7 +15,7 @@ const MULTIS_MAX: usize = 64;
 pub(super) struct Pools {
     pub(super) buffers: Vec<Vec<u8>>,
     #[allow(clippy::vec_box, reason = "they move between here and the clients in their boxes")]
-    multis: Vec<Box<Multi>>,
+    multis: Vec<Box<CommandQueue>>,
     /// What groups of requests are parsed to. There may be one within another: behind the gathered requests of a connection
     /// come those that did not fit.
     groups: Vec<(Vec<Prepared>, Vec<ArgRange>)>,
@@ -34,11 +34,11 @@ impl Pools {
         }
     }
 
-    pub(super) fn take_multi(&mut self) -> Box<Multi> {
+    pub(super) fn take_command_queue(&mut self) -> Box<CommandQueue> {
         self.multis.pop().unwrap_or_default()
     }
 
-    pub(super) fn give_multi(&mut self, mut multi: Box<Multi>) {
+    pub(super) fn give_command_queue(&mut self, mut multi: Box<CommandQueue>) {
         if self.multis.len() < MULTIS_MAX {
             multi.clear();
             self.multis.push(multi);

@@ -6,16 +6,16 @@ use crate::command::Call;
 use crate::command::queue::Queue;
 use crate::command::table::{CommandEntry, Run};
 use crate::protocol::Argv;
-use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, Token};
+use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, ReplyId};
 
 impl Worker {
     /// Adds a command to the batch for `shard`.
-    pub(super) fn batch(&mut self, shard: usize, token: Token, call: Call, args: Argv<'_>) {
+    pub(super) fn batch(&mut self, shard: usize, reply_id: ReplyId, call: Call, args: Argv<'_>) {
         if self.outbox.growing_batch(shard).is_some_and(|batch| !batch.has_room(args.bytes().len())) {
             self.flush_batch(shard);
         }
         let batch = self.outbox.batch(shard);
-        batch.push(token, call, args);
+        batch.push(reply_id, call, args);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
@@ -25,7 +25,7 @@ impl Worker {
     pub(super) fn batch_exec(
         &mut self,
         shard: usize,
-        token: Token,
+        reply_id: ReplyId,
         call: Call,
         queue: &Queue,
         watches: bool,
@@ -34,7 +34,7 @@ impl Worker {
             self.flush_batch(shard);
         }
         let batch = self.outbox.batch(shard);
-        batch.push_exec(token, call, queue, watches);
+        batch.push_exec(reply_id, call, queue, watches);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
@@ -87,40 +87,40 @@ impl Worker {
         let mut replies = std::mem::take(&mut batch.replies);
         self.shard.stats.commands_remote.add(commands.len() as u64);
         let mut next = 0;
-        // Behind the last command that was timed: see `time_straight`.
+        // Behind the last command that was timed: see `time_fast_path`.
         let mut timed = 0;
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
-            if self.shard.locks.is_empty() && entry.row.is_constant_time && is_straight(command, entry) {
+            if self.shard.locks.is_empty() && entry.row.is_constant_time && is_fast_path(command, entry) {
                 next += 1;
                 let args = batch.args(&command.args);
                 self.run_untimed(Invocation::new(entry, &command.call, args, None), &mut replies);
-                batch.answered.push((command.token, replies.len()));
+                batch.answered.push((command.reply_id, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;
             }
-            self.time_straight(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
+            self.time_fast_path(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
             next += 1;
             if let Some(exec) = command.exec {
                 let queued = &commands[next..next + exec.len as usize];
                 next += queued.len();
                 timed = next;
                 if self.execute_remote_exec(from, command, exec.watches, &batch, queued, &mut replies) {
-                    batch.answered.push((command.token, replies.len()));
+                    batch.answered.push((command.reply_id, replies.len()));
                 }
                 continue;
             }
             timed = next;
             self.serve_due_first();
             let invocation = Invocation::new(entry, &command.call, batch.args(&command.args), None);
-            let to = ReplyTo::Place { home: from, token: command.token };
+            let to = ReplyTo::Place { home: from, reply_id: command.reply_id };
             if self.start(invocation, to, &mut replies) == Started::Later {
                 continue;
             }
-            batch.answered.push((command.token, replies.len()));
+            batch.answered.push((command.reply_id, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
         }
-        self.time_straight(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
+        self.time_fast_path(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
         batch.replies = replies;
         batch.commands = commands;
         batch.clear_commands();
@@ -147,28 +147,28 @@ impl Worker {
             batch.sent_at_nanos = 0;
         }
         let mut start = 0;
-        for &(token, end) in &batch.answered {
-            self.fulfil(token, &batch.replies[start..end]);
+        for &(reply_id, end) in &batch.answered {
+            self.fulfil(reply_id, &batch.replies[start..end]);
             start = end;
         }
         self.outbox.give_batch(batch);
     }
 
     /// Replies to a command that did not run in a batch: it had waited for a lock.
-    pub(super) fn answer(&mut self, home: usize, token: Token, reply: &[u8]) {
+    pub(super) fn answer(&mut self, home: usize, reply_id: ReplyId, reply: &[u8]) {
         if home == self.shard.index {
-            self.fulfil(token, reply);
+            self.fulfil(reply_id, reply);
             return;
         }
         let mut batch = self.outbox.spare_batch();
         batch.replies.extend_from_slice(reply);
-        batch.answered.push((token, reply.len()));
+        batch.answered.push((reply_id, reply.len()));
         self.send(home, Message::Replies(batch));
     }
 }
 
-/// Whether a command runs in the short way: see `straight`.
+/// Whether a command runs in the short way: see `fast_path`.
 #[inline]
-fn is_straight(command: &BatchedCommand, entry: &CommandEntry) -> bool {
+fn is_fast_path(command: &BatchedCommand, entry: &CommandEntry) -> bool {
     command.exec.is_none() && matches!(entry.row.run, Run::Keys(_))
 }

@@ -1,10 +1,10 @@
 //! Replies in the order of their requests: to the output, or behind those that are still awaited.
 
 use super::Worker;
-use super::connection::Hold;
+use super::connection::StallReason;
 use super::pipeline::Flow;
 use crate::protocol::reply::Reply;
-use crate::shard::message::Token;
+use crate::shard::message::ReplyId;
 
 /// A connection with this much output has its limit looked at after every command, not only at the end of the turn: a
 /// pipeline of small requests may have any amount of replies.
@@ -36,7 +36,7 @@ impl Worker {
             connection.make_ready_room(&mut self.pools.buffers);
             let start = connection.ready.len();
             write(&mut Reply::new(&mut connection.ready, resp));
-            connection.note_ready(start);
+            connection.record_ready(start);
         }
         self.mark_dirty(at);
     }
@@ -101,25 +101,25 @@ impl Worker {
 
     /// The connection that awaits a reply, if it is still there.
     #[inline]
-    pub(super) fn connection_of(&self, token: Token) -> Option<usize> {
-        let at = token.conn as usize;
+    pub(super) fn connection_of(&self, reply_id: ReplyId) -> Option<usize> {
+        let at = reply_id.conn as usize;
         let connection = self.connections[at].as_deref()?;
-        (connection.conn.generation() == token.generation).then_some(at)
+        (connection.conn.generation() == reply_id.generation).then_some(at)
     }
 
     /// A reply from elsewhere for a connection of this shard. The connection may have left meanwhile.
-    pub(super) fn fulfil(&mut self, token: Token, reply: &[u8]) {
-        let Some(at) = self.connection_of(token) else { return };
+    pub(super) fn fulfil(&mut self, reply_id: ReplyId, reply: &[u8]) {
+        let Some(at) = self.connection_of(reply_id) else { return };
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.pending.len() > 1 {
             connection.make_ready_room(&mut self.pools.buffers);
         }
-        let emptied = connection.fulfil(token.place, reply);
-        let was_waiting = matches!(connection.hold, Some(Hold::Blocking | Hold::Blocked));
-        let go_on = match connection.hold {
-            Some(Hold::Pending) => connection.pending.is_empty(),
-            Some(Hold::Transaction | Hold::Blocking | Hold::Blocked) => true,
-            Some(Hold::Paused | Hold::Filling) | None => false,
+        let emptied = connection.fulfil(reply_id.place, reply);
+        let was_waiting = matches!(connection.stall, Some(StallReason::Blocking | StallReason::Blocked));
+        let go_on = match connection.stall {
+            Some(StallReason::Pending) => connection.pending.is_empty(),
+            Some(StallReason::Transaction | StallReason::Blocking | StallReason::Blocked) => true,
+            Some(StallReason::Paused | StallReason::Filling) | None => false,
         };
         if let Some(buffer) = emptied {
             self.pools.give_buffer(buffer);
@@ -129,7 +129,7 @@ impl Worker {
         }
         self.mark_dirty(at);
         if go_on {
-            self.release_hold(at);
+            self.release_stall(at);
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::blocking::BlockRequest;
 use crate::shard::lock::LockSet;
-use crate::shard::message::{ParkedCommand, Token};
+use crate::shard::message::{ParkedCommand, ReplyId};
 
 /// A command that is to run on this shard.
 #[derive(Clone, Copy)]
@@ -60,7 +60,7 @@ pub(super) enum ReplyTo {
     /// A connection of this shard: its next reply.
     Connection(usize),
     /// A reply that a shard awaits.
-    Place { home: usize, token: Token },
+    Place { home: usize, reply_id: ReplyId },
 }
 
 /// What became of a unit.
@@ -99,9 +99,9 @@ impl Worker {
     /// it was before.
     pub(super) fn start(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
         if let Some(locks) = self.locks_in_the_way(command.entry, command.args) {
-            let (home, token) = self.place_of_reply(&command, to);
+            let (home, reply_id) = self.place_of_reply(&command, to);
             let args = OwnedArgv::from_argv(command.args);
-            self.park(locks, ParkedCommand { home, token, call: *command.call, args });
+            self.park(locks, ParkedCommand { home, reply_id, call: *command.call, args });
             return Started::Later;
         }
         self.run_unit(command, to, out)
@@ -115,24 +115,24 @@ impl Worker {
             return Started::Replied;
         }
         let Some(request) = self.run(command, out).waits else { return Started::Replied };
-        let (home, token) = self.place_of_reply(&command, to);
-        self.wait_here(home, token, *call, args, request);
+        let (home, reply_id) = self.place_of_reply(&command, to);
+        self.wait_here(home, reply_id, *call, args, request);
         Started::Later
     }
 
     /// The place of a reply that comes later, which is awaited from now on.
-    fn place_of_reply(&mut self, command: &Invocation<'_>, to: ReplyTo) -> (usize, Token) {
+    fn place_of_reply(&mut self, command: &Invocation<'_>, to: ReplyTo) -> (usize, ReplyId) {
         match to {
-            ReplyTo::Place { home, token } => (home, token),
+            ReplyTo::Place { home, reply_id } => (home, reply_id),
             ReplyTo::Connection(at) => {
                 let connection =
                     self.connections[at].as_deref_mut().expect("its requests are being executed");
-                let token = connection.await_reply(at);
+                let reply_id = connection.await_reply(at);
                 if command.entry.row.has(flag::BLOCKING) {
                     let args = OwnedArgv::from_argv(command.args);
-                    self.hold_for_blocking(command.entry, *command.call, token, args);
+                    self.stall_for_blocking(command.entry, *command.call, reply_id, args);
                 }
-                (self.shard.index, token)
+                (self.shard.index, reply_id)
             }
         }
     }
@@ -178,7 +178,7 @@ impl Worker {
             stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
             stats.commands_processed.add(1);
             if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-                self.note_slow(args, nanos / 1000, call, entry);
+                self.record_slow(args, nanos / 1000, call, entry);
             }
         }
         Ran { nanos, waits }
@@ -195,7 +195,7 @@ impl Worker {
         let result = run(ctx);
         self.shard.assert_all_signalled();
         if self.shard.effects.is_on() {
-            self.note_effects(entry, call, args);
+            self.record_effects(entry, call, args);
         }
         if let Err(error) = &result {
             self.fail(command, error, start, out);
@@ -241,7 +241,7 @@ impl Worker {
         };
         self.shard.assert_all_signalled();
         if self.shard.effects.is_on() {
-            self.note_effects(entry, call, args);
+            self.record_effects(entry, call, args);
         }
         match result {
             Ok(request) => request,

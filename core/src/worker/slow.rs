@@ -11,7 +11,7 @@ use crate::shard::slowlog::SlowLogEntry;
 impl Worker {
     /// Logs a slow command. The entry goes to the shard of the client, which knows the client's address and name.
     #[cold]
-    pub(super) fn note_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &CommandEntry) {
+    pub(super) fn record_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &CommandEntry) {
         let secrets = (command.row.secrets)(args);
         let id = self.globals.next_slowlog_id();
         let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);

@@ -23,7 +23,7 @@ pub const STREAM_SHARD: usize = 0;
 
 /// What the shards share of the stream.
 pub struct StreamGlobals {
-    next_ticket: AtomicU64,
+    next_seq: AtomicU64,
     /// Bytes of the stream so far.
     offset: AtomicU64,
     /// Of the bytes that each shard has sent to the merger, how many have arrived. Written by the merging shard.
@@ -52,7 +52,7 @@ impl StreamGlobals {
     pub fn new(shard_count: usize) -> StreamGlobals {
         let counters = || (0..shard_count).map(|_| AtomicU64::new(0)).collect();
         StreamGlobals {
-            next_ticket: AtomicU64::new(0),
+            next_seq: AtomicU64::new(0),
             offset: AtomicU64::new(0),
             merged_bytes: counters(),
             delivered_bytes: counters(),
@@ -127,7 +127,7 @@ pub(super) fn pile_bytes_max(config: &Config) -> u64 {
 impl Worker {
     /// A command has run, and somebody reads effects: notes its own.
     #[cold]
-    pub(super) fn note_effects(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {
+    pub(super) fn record_effects(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {
         let has_effect = match (entry.row.run, entry.row.scope) {
             // What every shard runs happened once.
             (Run::Keys(_) | Run::Blocking(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
@@ -151,7 +151,7 @@ impl Worker {
             }
         }
         // Sequentially consistent, as are causes and effects over sockets and mesh: the next ticket is later.
-        if let Some(batch) = self.shard.effects.take(|| globals.next_ticket.fetch_add(1, Ordering::SeqCst)) {
+        if let Some(batch) = self.shard.effects.take(|| globals.next_seq.fetch_add(1, Ordering::SeqCst)) {
             self.stream.sent_bytes += batch.len_bytes() as u64;
             self.shard.stats.effect_bytes.add(batch.len_bytes() as u64);
             if index == STREAM_SHARD {

@@ -9,9 +9,9 @@ use std::sync::atomic::Ordering;
 /// checked out from another shard.
 fn events(server: &mut Server, words: &str) -> (String, u64) {
     let changes = server.changes();
-    server.cluster.workers[0].shard.observers.guests_come();
+    server.cluster.workers[0].shard.observers.begin_checked_out();
     server.call(words);
-    let events = server.cluster.workers[0].shard.observers.guests_go();
+    let events = server.cluster.workers[0].shard.observers.end_checked_out();
     for event in &events {
         assert_eq!(event.client == 0, event.event == Event::EXPIRED, "{words}: {event:?}");
     }

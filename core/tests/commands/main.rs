@@ -6,7 +6,7 @@
 mod cluster;
 
 mod blocking;
-mod convoy;
+mod coalesce;
 mod effects;
 mod errors;
 mod events;

@@ -12,7 +12,7 @@
 //! That the check can fail was seen, each time within twenty rounds:
 //! - commands of one shard do not look at its lock table (`Worker::must_park` always answers false): the first round;
 //! - an EXEC takes no notice of what it finds about its watched keys, on one shard or along the chain: the first round;
-//! - the chain does not lock the keys that are watched (`Worker::lock_part`): nothing holds between the look at them and
+//! - the chain does not lock the keys that are watched (`Worker::lock_participant`): nothing holds between the look at them and
 //!   the moment of the transaction. It takes some ten rounds.
 
 mod bank;

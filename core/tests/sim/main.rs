@@ -29,8 +29,8 @@
 //! |---|---|
 //! | a shard lets its locks go when it passes a transaction on to the next one (`pass_plan_on`) | 2 |
 //! | a shard lets its locks go with the entries that are checked out (`step`) | 1 |
-//! | the last shard of a transaction does not look at its locks (`lock_part`) | 7 |
-//! | home does not give up what it has locked ahead (`yield_part`) | 1 |
+//! | the last shard of a transaction does not look at its locks (`lock_participant`) | 7 |
+//! | home does not give up what it has locked ahead (`yield_participant`) | 1 |
 //! | a key that was changed for those who wait is released before they are served (`Shard::serve_waits`) | 10 |
 //! | home accepts an offer for one who is being served (`take_offer`): served twice | 38 |
 //! | two who wait get the same word (`serve_here`) | 1 |
@@ -38,9 +38,9 @@
 //! | the same, and his shard does not answer at all (`take_offer`) | 18 |
 //! | who dies is forgotten on one of his shards only (`end_wait`) | 21 |
 //! | who was busy with an offer that came to nothing is not offered the others again (`came_to_nothing`) | 418 |
-//! | those who watch a key are not told what RENAME or COPY did to it at another shard (`guest_events`) | 9 |
+//! | those who watch a key are not told what RENAME or COPY did to it at another shard (`tell_checked_out_events`) | 9 |
 //! | a transaction forgets what earlier shards said of its watched keys (`ask_watches`) | 4 |
-//! | what is watched is not locked (`lock_part`) | 367 |
+//! | what is watched is not locked (`lock_participant`) | 367 |
 //! | last come, first served (`Blocking::wait`) | 1 |
 //! | the third who comes is placed before the second (`Blocking::wait`) | 1 |
 //!
@@ -49,7 +49,7 @@
 //! | mistake | seed |
 //! |---|---|
 //! | an EXEC is refused for what an earlier one of its client watches, and that one runs (`begin_exec_here`) | 1239 |
-//! | commands of a pipeline run as one, and who waits is served behind them all (`hold_part`) | 500 |
+//! | commands of a pipeline run as one, and who waits is served behind them all (`hold_participant`) | 500 |
 //! | a key that is checked out counts as not there for one who is to be offered it again (`signal_again`) | 418 |
 
 mod cluster;
@@ -97,7 +97,7 @@ enum Kind {
 
 /// What the requests of a run are about.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Reach {
+enum ShardSpan {
     /// Keys of one database, on several shards.
     Keys,
     /// Also other databases, the whole keyspace, the session and other clients; on one shard or several.
@@ -134,7 +134,7 @@ struct Caller {
 /// One seed: random clients, random requests, random schedule.
 struct Run {
     seed: u64,
-    reach: Reach,
+    reach: ShardSpan,
     kind: Kind,
     random: Random,
     cluster: Cluster,
@@ -148,11 +148,11 @@ struct Run {
 }
 
 impl Run {
-    fn new(seed: u64, reach: Reach) -> Run {
+    fn new(seed: u64, reach: ShardSpan) -> Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match reach {
-            Reach::Keys => 2 + random.below(4),
-            Reach::Server => 1 + random.below(4),
+            ShardSpan::Keys => 2 + random.below(4),
+            ShardSpan::Server => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -329,7 +329,7 @@ impl Run {
 
     /// Some requests that are sent in one piece.
     fn random_requests(&mut self, n: usize) -> Vec<Request> {
-        if self.reach == Reach::Server && self.random.below(3) == 0 {
+        if self.reach == ShardSpan::Server && self.random.below(3) == 0 {
             return self.random_race(n);
         }
         let share = match self.kind {
@@ -384,7 +384,7 @@ impl Run {
     }
 
     fn random_request(&mut self, n: usize) -> Request {
-        if self.reach == Reach::Server {
+        if self.reach == ShardSpan::Server {
             match self.random.below(10) {
                 0 | 1 => return self.server_request(n),
                 2 => return Request::One(program_command(&mut self.random, &mut self.unique)),
@@ -433,7 +433,7 @@ impl Run {
         let count = self.random.below(if self.kind == Kind::Transactions { 3 } else { 5 });
         let mut commands: Vec<Vec<String>> =
             (0..count).map(|_| random_command(&mut self.random, &mut self.unique)).collect();
-        if self.reach == Reach::Server && count > 0 && self.random.below(2) == 0 {
+        if self.reach == ShardSpan::Server && count > 0 && self.random.below(2) == 0 {
             let select = |db: usize| vec!["SELECT".to_string(), db.to_string()];
             commands.insert(self.random.below(count), select(self.random.below(DB_COUNT)));
             commands[count] = program_command(&mut self.random, &mut self.unique);
@@ -591,15 +591,15 @@ fn seeds(count: u64) -> Vec<u64> {
 
 #[test]
 fn random_schedules_of_several_shards_are_linearizable() {
-    run_seeds(Reach::Keys);
+    run_seeds(ShardSpan::Keys);
 }
 
 #[test]
 fn random_requests_about_the_whole_server_are_linearizable() {
-    run_seeds(Reach::Server);
+    run_seeds(ShardSpan::Server);
 }
 
-fn run_seeds(reach: Reach) {
+fn run_seeds(reach: ShardSpan) {
     let mut waited = 0;
     let seeds = seeds(SEEDS);
     for &seed in &seeds {

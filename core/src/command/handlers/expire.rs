@@ -115,7 +115,7 @@ fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> Co
         value.set_expire(Some(at_ms));
         drop(value);
         if ctx.notes_effects() {
-            note_effect(ctx, at_ms);
+            record_effect(ctx, at_ms);
         }
     }
 
@@ -124,7 +124,7 @@ fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> Co
 }
 
 /// Whatever the command, noted is the point in time that it means.
-fn note_effect(ctx: &mut Ctx<'_>, at_ms: i64) {
+fn record_effect(ctx: &mut Ctx<'_>, at_ms: i64) {
     let mut digits = itoa::Buffer::new();
     let head = [b"PEXPIREAT", ctx.arg(1), digits.format(at_ms).as_bytes()];
     let words: Vec<&[u8]> = head.into_iter().chain(ctx.args.iter().skip(3)).collect();

@@ -248,16 +248,16 @@ fn set_is_all_or_nothing_wherever_the_wrong_value_stands() {
     }
 }
 
-type Log = Vec<(Effect, u16, u16)>;
+type Log = Vec<(SideEffect, u16, u16)>;
 
-/// Applies an update whose `Effect::Listen` fails; returns what was done, with the ports before and after.
+/// Applies an update whose `SideEffect::Listen` fails; returns what was done, with the ports before and after.
 fn apply_with_busy_port(pairs: &[(&[u8], &[u8])]) -> (Result<Config, String>, Log) {
     let mut log = Log::new();
     let update = Config::default().stage(pairs, MAY_ALL).unwrap();
     let outcome = update.apply(|effect, from, to| {
         log.push((effect, from.port, to.port));
         match effect {
-            Effect::Listen if to.port != 6379 => {
+            SideEffect::Listen if to.port != 6379 => {
                 Err("Unable to listen on this port. Check server logs.".into())
             }
             _ => Ok(()),
@@ -288,11 +288,11 @@ fn work_that_fails_undoes_the_work_before_it_in_reverse() {
     assert_eq!(
         log,
         [
-            (Effect::OomScoreAdj, 6379, 7000),
-            (Effect::MaxClients, 6379, 7000),
-            (Effect::Listen, 6379, 7000),
-            (Effect::MaxClients, 7000, 6379),
-            (Effect::OomScoreAdj, 7000, 6379),
+            (SideEffect::OomScoreAdj, 6379, 7000),
+            (SideEffect::MaxClients, 6379, 7000),
+            (SideEffect::Listen, 6379, 7000),
+            (SideEffect::MaxClients, 7000, 6379),
+            (SideEffect::OomScoreAdj, 7000, 6379),
         ]
     );
 }
@@ -308,7 +308,7 @@ fn values_that_do_not_change_bring_no_work() {
 #[test]
 fn work_may_correct_the_new_value() {
     let update = Config::default().stage(&[(b"dir", b"..")], MAY_ALL).unwrap();
-    assert_eq!(update.effects(), [(Effect::ChangeDir, "dir")]);
+    assert_eq!(update.effects(), [(SideEffect::ChangeDir, "dir")]);
     assert!(update.changes()[0].is_new);
     assert_eq!(update.config().dir, Text::from(".."));
 

@@ -271,7 +271,7 @@ fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const UNBLOCK: Command = session("unblock", -3, &(unblock as SessionHandler))
-    .flags(ADMIN | flag::AFTER_SERVING)
+    .flags(ADMIN | flag::AFTER_HANDOFFS)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(unblock_scope))
     .merge(Merge::Sum)
@@ -412,7 +412,7 @@ fn leading_number(text: &[u8]) -> u64 {
 }
 
 const KILL: Command = session("kill", -3, &(kill as SessionHandler))
-    .flags(ADMIN | flag::AFTER_SERVING)
+    .flags(ADMIN | flag::AFTER_HANDOFFS)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(kill_scope))
     .merge(Merge::With(merge_kills))

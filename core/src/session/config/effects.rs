@@ -1,23 +1,23 @@
 //! What the server does when CONFIG SET has changed a directive, besides reading the new value from then on.
 
-use crate::config::{Config, Effect, OomScoreAdj, Why, expand_proc_title};
+use crate::config::{Config, OomScoreAdj, SideEffect, Why, expand_proc_title};
 use crate::runtime::host::{self, OomScore};
 use crate::runtime::{files, listener, log, title};
 use crate::worker::Worker;
 
 /// Does the work that leads from one configuration to another; `to` may be corrected by what was found. The error is
 /// what the client reads, in Redis' words; nothing has changed then.
-pub fn apply(worker: &mut Worker, effect: Effect, from: &Config, to: &mut Config) -> Result<(), Why> {
+pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Config) -> Result<(), Why> {
     match effect {
-        Effect::Listen => listen(worker, from, to),
-        Effect::ChangeDir => change_dir(to),
-        Effect::MaxClients => max_clients(worker, to),
-        Effect::OomScoreAdj => oom_score(to),
-        Effect::ProcTitle => {
+        SideEffect::Listen => listen(worker, from, to),
+        SideEffect::ChangeDir => change_dir(to),
+        SideEffect::MaxClients => max_clients(worker, to),
+        SideEffect::OomScoreAdj => oom_score(to),
+        SideEffect::ProcTitle => {
             proc_title(to, &worker.globals.executable);
             Ok(())
         }
-        Effect::LogLevel => {
+        SideEffect::LogLevel => {
             log::set_level(to.loglevel.into());
             Ok(())
         }

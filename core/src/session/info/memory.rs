@@ -25,7 +25,7 @@ pub struct MemoryFigures {
 impl MemoryFigures {
     /// The figures of this moment.
     pub fn take(globals: &Globals) -> MemoryFigures {
-        globals.note_memory();
+        globals.record_memory();
         MemoryFigures {
             used: globals.used_memory(),
             peak: globals.peak_memory_bytes(),

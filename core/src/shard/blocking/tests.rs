@@ -15,7 +15,7 @@ fn shard() -> Shard {
 }
 
 fn id(place: u64) -> WaitId {
-    WaitId { home: 0, token: Token { conn: 0, generation: 0, place } }
+    WaitId { home: 0, reply_id: ReplyId { conn: 0, generation: 0, place } }
 }
 
 fn call(db: u32) -> Call {
@@ -65,8 +65,8 @@ fn a_key_that_has_changed_is_locked_and_goes_to_who_came_first() {
     assert_eq!(due(&mut shard), Some(lock));
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(2), position: 1 });
     shard.blocking.pass(lock, id(2));
-    let Next::End(ticket) = shard.blocking.next(lock) else { panic!("nobody is left") };
-    shard.locks.release(ticket, &mut Vec::new());
+    let Next::End(lock_request) = shard.blocking.next(lock) else { panic!("nobody is left") };
+    shard.locks.release(lock_request, &mut Vec::new());
 
     assert_eq!(shard.blocking.waits_on(0, b"a"), [id(2)]);
     assert_eq!(shard.blocking.waits_on(0, b"b"), [id(2)], "who is passed over stays");
@@ -109,8 +109,8 @@ fn nobody_gets_between_a_transaction_and_those_who_wait_for_what_it_changed() {
     assert_eq!(due(&mut shard), None, "once for both changes");
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(1), position: 1 });
     shard.blocking.pass(lock, id(1));
-    let Next::End(ticket) = shard.blocking.next(lock) else { panic!("nobody is left") };
-    shard.locks.release(ticket, &mut granted);
+    let Next::End(lock_request) = shard.blocking.next(lock) else { panic!("nobody is left") };
+    shard.locks.release(lock_request, &mut granted);
     assert_eq!(granted, [behind]);
 }
 
@@ -126,26 +126,26 @@ fn a_lent_lock_comes_back_out_of_the_transaction_that_took_the_key() {
     let stale = OfferId { number: number + 1, ..offer };
     assert_eq!(shard.blocking.lend(stale), None, "another offer");
 
-    let ticket = shard.blocking.lend(offer).expect("it is held");
+    let lock_request = shard.blocking.lend(offer).expect("it is held");
     assert_eq!(shard.blocking.lend(offer), None, "once");
-    assert!(shard.locks.extend(ticket, &[KeyLock { id: key("b").hash, exclusive: true }]));
-    shard.take_back(lock, ticket);
+    assert!(shard.locks.extend(lock_request, &[KeyLock { id: key("b").hash, exclusive: true }]));
+    shard.take_back(lock, lock_request);
     shard.blocking.end_offer(offer);
-    shard.locks.release(ticket, &mut Vec::new());
+    shard.locks.release(lock_request, &mut Vec::new());
     assert!(is_locked(&shard, "a") && !is_locked(&shard, "b"));
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(2), position: 1 }, "the first is passed over");
 
     // Given up meanwhile, and somebody else has it.
     let number = shard.blocking.offer(lock, id(2));
     let offer = OfferId { number, ..offer };
-    let ticket = shard.blocking.lend(offer).expect("it is held");
-    shard.locks.release(ticket, &mut Vec::new());
+    let lock_request = shard.blocking.lend(offer).expect("it is held");
+    shard.locks.release(lock_request, &mut Vec::new());
     let own = LockSet::Keys(smallvec![KeyLock { id: lock, exclusive: true }]);
     let (other, _) = shard.locks.request(own.clone());
-    let (ticket, granted) = shard.locks.request(own);
+    let (lock_request, granted) = shard.locks.request(own);
     assert!(!granted && shard.blocking.next(lock) == Next::Pause);
     shard.locks.release(other, &mut Vec::new());
-    shard.take_back(lock, ticket);
+    shard.take_back(lock, lock_request);
     shard.blocking.end_offer(offer);
     let Next::End(_) = shard.blocking.next(lock) else { panic!("both have been asked") };
 }
@@ -248,10 +248,10 @@ fn ask_some(shard: &mut Shard, model: &mut Model, lock: u64, count: usize, seed:
         };
         match shard.blocking.next(lock) {
             Next::Pause => panic!("seed {seed}: nothing holds the service up"),
-            Next::End(ticket) => {
+            Next::End(lock_request) => {
                 assert_eq!(expected(model), [], "seed {seed}: somebody is forgotten");
                 model.changed.retain(|(_, name, _)| !of_lock(name));
-                shard.locks.release(ticket, &mut Vec::new());
+                shard.locks.release(lock_request, &mut Vec::new());
                 return;
             }
             Next::Ask { wait, position } => {

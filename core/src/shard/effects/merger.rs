@@ -61,7 +61,7 @@ struct Taken {
 /// Where a piece lies: the batch, counted from the first ever, and its effects there.
 #[derive(Clone, Copy)]
 struct Piece {
-    ticket: u64,
+    seq: u64,
     start: usize,
     end: usize,
 }
@@ -89,7 +89,7 @@ struct ReaderState {
 pub struct Merger {
     shard_count: u32,
     /// The ticket that the row goes on with.
-    next_ticket: u64,
+    next_seq: u64,
     /// Batches whose time has not come.
     early: BTreeMap<u64, EffectBatch>,
     row: VecDeque<Taken>,
@@ -117,10 +117,10 @@ impl Merger {
     /// Takes a batch, and writes what can be written.
     pub fn push(&mut self, batch: EffectBatch) {
         self.held_bytes += batch.len_bytes();
-        self.early.insert(batch.ticket, batch);
-        while let Some(batch) = self.early.remove(&self.next_ticket) {
-            self.next_ticket += 1;
-            self.note_pieces(&batch);
+        self.early.insert(batch.seq, batch);
+        while let Some(batch) = self.early.remove(&self.next_seq) {
+            self.next_seq += 1;
+            self.record_pieces(&batch);
             let len_bytes = batch.len_bytes();
             self.row.push_back(Taken { batch, next_item: 0, len_bytes });
         }
@@ -195,11 +195,11 @@ impl Merger {
         self.row.is_empty() && self.early.is_empty() && self.transactions.is_empty()
     }
 
-    fn note_pieces(&mut self, batch: &EffectBatch) {
+    fn record_pieces(&mut self, batch: &EffectBatch) {
         let mut start = 0;
         for item in &batch.items {
             if let Kind::Piece { id, .. } = item.kind {
-                let piece = Piece { ticket: batch.ticket, start, end: item.end };
+                let piece = Piece { seq: batch.seq, start, end: item.end };
                 self.transactions.entry(id).or_default().pieces.push(piece);
             }
             start = item.end;
@@ -318,19 +318,18 @@ impl Merger {
     }
 
     fn write_transaction(&mut self, pieces: &[Piece]) {
-        let first_ticket = self.row.front().expect("a piece is being passed").batch.ticket;
+        let first_ticket = self.row.front().expect("a piece is being passed").batch.seq;
         let mut sorting = std::mem::take(&mut self.sorting);
         for piece in pieces {
-            let batch = &self.row[(piece.ticket - first_ticket) as usize].batch;
-            sorting
-                .extend((piece.start..piece.end).map(|at| (batch.effects.list[at].order, piece.ticket, at)));
+            let batch = &self.row[(piece.seq - first_ticket) as usize].batch;
+            sorting.extend((piece.start..piece.end).map(|at| (batch.effects.list[at].order, piece.seq, at)));
         }
         // Stable: what a command did on one shard stays in order; on several shards it did different things.
         sorting.sort_by_key(|&(order, ..)| order);
         let mut writer = Writer { out: &mut self.out, db: &mut self.db };
         let len_before = writer.out.len();
-        for (n, &(_, ticket, at)) in sorting.iter().enumerate() {
-            let effects = &self.row[(ticket - first_ticket) as usize].batch.effects;
+        for (n, &(_, seq, at)) in sorting.iter().enumerate() {
+            let effects = &self.row[(seq - first_ticket) as usize].batch.effects;
             if n == 0 && sorting.len() > 1 {
                 writer.open(effects.list[at].db);
             }

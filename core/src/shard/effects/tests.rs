@@ -11,13 +11,13 @@ struct Stream {
     log: EffectLog,
     merger: Merger,
     changes: u64,
-    next_ticket: u64,
+    next_seq: u64,
 }
 
 impl Stream {
     fn new() -> Stream {
         let mut stream =
-            Stream { log: EffectLog::default(), merger: Merger::new(1), changes: 40, next_ticket: 0 };
+            Stream { log: EffectLog::default(), merger: Merger::new(1), changes: 40, next_seq: 0 };
         stream.log.attach(READER, stream.changes);
         assert_eq!(stream.pump(), [Delivery::Attach { reader: READER, offset: 0 }]);
         stream
@@ -33,9 +33,9 @@ impl Stream {
     }
 
     fn pump(&mut self) -> Vec<Delivery> {
-        let ticket = self.next_ticket;
-        if let Some(batch) = self.log.take(|| ticket) {
-            self.next_ticket += 1;
+        let seq = self.next_seq;
+        if let Some(batch) = self.log.take(|| seq) {
+            self.next_seq += 1;
             self.merger.push(*batch);
         }
         self.merger.take()
@@ -111,7 +111,7 @@ fn a_transaction_on_one_shard_is_one_unit() {
 #[test]
 fn a_piece_is_kept_while_the_shard_does_other_things() {
     let mut stream = Stream::new();
-    let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_guests: false };
+    let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_checked_out: false };
     stream.log.resume_piece(id, stream.changes);
     stream.command("SET a 1", 1);
     stream.log.suspend_piece();
@@ -131,7 +131,7 @@ fn a_transaction_that_is_noted_is_noted_also_where_nothing_else_is() {
     let mut stream = Stream::new();
     stream.log.detach(READER.client);
     stream.command("SET a 1", 1);
-    let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_guests: false };
+    let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_checked_out: false };
     stream.log.resume_piece(id, stream.changes);
     stream.command("SET b 1", 1);
     stream.log.suspend_piece();

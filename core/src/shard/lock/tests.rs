@@ -8,9 +8,9 @@ fn keys(wanted: &[(u64, bool)]) -> LockSet {
     LockSet::Keys(wanted.iter().map(|&(id, exclusive)| KeyLock { id, exclusive }).collect())
 }
 
-fn release(table: &mut LockTable, ticket: Ticket) -> Vec<Ticket> {
+fn release(table: &mut LockTable, lock_request: LockRequestId) -> Vec<LockRequestId> {
     let mut granted = Vec::new();
-    table.release(ticket, &mut granted);
+    table.release(lock_request, &mut granted);
     granted
 }
 
@@ -125,9 +125,9 @@ fn grants_are_those_of_the_arrival_order_model() {
         let mut rng = Rng::new(seed);
         let mut random = |n: u64| rng.below(n as usize) as u64;
         let mut table = LockTable::default();
-        let mut alive: Vec<(Ticket, LockSet, bool)> = Vec::new();
+        let mut alive: Vec<(LockRequestId, LockSet, bool)> = Vec::new();
         // What was split off, and from which request at first.
-        let mut splits: Vec<(Ticket, Ticket)> = Vec::new();
+        let mut splits: Vec<(LockRequestId, LockRequestId)> = Vec::new();
         for _ in 0..300 {
             if random(4) == 0 && !alive.is_empty() {
                 let at = random(alive.len() as u64) as usize;
@@ -139,23 +139,23 @@ fn grants_are_those_of_the_arrival_order_model() {
                 let wanted = (0..1 + random(4)).map(|_| KeyLock { id: random(5), exclusive: random(2) == 0 });
                 let wanted = LockSet::Keys(wanted.collect());
                 let set = if random(12) == 0 { LockSet::Whole } else { wanted };
-                let (ticket, granted) = table.request(set.clone());
-                alive.push((ticket, set, granted));
+                let (lock_request, granted) = table.request(set.clone());
+                alive.push((lock_request, set, granted));
             } else {
                 let held: Vec<usize> = (0..alive.len()).filter(|&n| alive[n].2).collect();
                 assert!(!held.is_empty(), "seed {seed}: nobody is granted: deadlock");
-                let (ticket, ..) = alive.remove(held[random(held.len() as u64) as usize]);
-                for granted in release(&mut table, ticket) {
+                let (lock_request, ..) = alive.remove(held[random(held.len() as u64) as usize]);
+                for granted in release(&mut table, lock_request) {
                     let entry = alive.iter_mut().find(|entry| entry.0 == granted).expect("granted is alive");
                     assert!(!entry.2, "seed {seed}: granted twice");
                     entry.2 = true;
                 }
             }
-            for (place, (ticket, set, granted)) in alive.iter().enumerate() {
+            for (place, (lock_request, set, granted)) in alive.iter().enumerate() {
                 let expected = alive[..place].iter().all(|(other, earlier, _)| {
-                    !conflict(earlier, set) || splits.contains(&(*other, *ticket))
+                    !conflict(earlier, set) || splits.contains(&(*other, *lock_request))
                 });
-                assert_eq!(*granted, expected, "seed {seed}: ticket {ticket}");
+                assert_eq!(*granted, expected, "seed {seed}: request {lock_request}");
             }
             assert_eq!(table.is_empty(), alive.is_empty(), "seed {seed}");
         }
@@ -166,14 +166,14 @@ fn grants_are_those_of_the_arrival_order_model() {
 /// and from what.
 fn alter(
     table: &mut LockTable,
-    alive: &mut Vec<(Ticket, LockSet, bool)>,
+    alive: &mut Vec<(LockRequestId, LockSet, bool)>,
     at: usize,
     random: &mut impl FnMut(u64) -> u64,
     seed: u64,
-) -> Option<(Ticket, Ticket)> {
+) -> Option<(LockRequestId, LockRequestId)> {
     let key = KeyLock { id: random(5), exclusive: true };
     let only_key = LockSet::Keys(smallvec![key]);
-    let (ticket, set, granted) = alive[at].clone();
+    let (lock_request, set, granted) = alive[at].clone();
     if random(2) == 0 {
         let holds = granted
             && match &set {
@@ -181,24 +181,25 @@ fn alter(
                 // Another split may have been first.
                 LockSet::Whole => alive[..at].iter().all(|(_, earlier, _)| !conflict(earlier, &only_key)),
             };
-        let split = table.split(ticket, key.id);
+        let split = table.split(lock_request, key.id);
         assert_eq!(split.is_some(), holds, "seed {seed}");
         let new = split?;
         if let LockSet::Keys(keys) = &mut alive[at].1 {
             keys.retain(|held| held.id != key.id);
         }
         alive.insert(at, (new, only_key, true));
-        return Some((new, ticket));
+        return Some((new, lock_request));
     }
     if let LockSet::Keys(keys) = &set
         && granted
         && keys.iter().all(|held| held.id != key.id)
     {
         // What stands behind a request for the whole keyspace that waits is not in the way.
-        let is_waiting = |(_, set, granted): &(Ticket, LockSet, bool)| *set == LockSet::Whole && !granted;
+        let is_waiting =
+            |(_, set, granted): &(LockRequestId, LockSet, bool)| *set == LockSet::Whole && !granted;
         let end = alive.iter().position(is_waiting).unwrap_or(alive.len());
         let free = (0..end).all(|other| other == at || !conflict(&alive[other].1, &only_key));
-        assert_eq!(table.extend(ticket, &[key]), free, "seed {seed}");
+        assert_eq!(table.extend(lock_request, &[key]), free, "seed {seed}");
         if free && let LockSet::Keys(keys) = &mut alive[at].1 {
             keys.push(key);
         }

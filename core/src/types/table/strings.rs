@@ -7,7 +7,7 @@ impl EntryMut<'_> {
     /// The value as a string to be changed, grown by zeros to at least `len_min`. Its encoding is `raw` from here on,
     /// an integer becomes its digits, and the expiry stays. O(1) amortised over the bytes grown.
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
-        self.table.note_write(self.hash);
+        self.table.record_write(self.hash);
         if self.ptr.is_big() {
             // SAFETY: the value is a big string, and the table is borrowed exclusively for the result's lifetime.
             return unsafe { self.ptr.big_mut(len_min, &mut self.table.outside) };

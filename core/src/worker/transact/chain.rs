@@ -2,13 +2,13 @@
 //! in what order, stands in [`crate::shard::txn`].
 
 use super::super::Worker;
-use super::{HeldPart, Waiter};
+use super::{HeldParticipant, Waiter};
 use crate::shard::Shard;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::PieceId;
-use crate::shard::lock::{KeyLock, LockSet, Ticket};
+use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::txn::{Outcome, Part, Plan, TxnId, TxnMessage, Work};
+use crate::shard::txn::{Outcome, Participant, Plan, TxnId, TxnMessage, Work};
 
 /// Whether commands wait for one of the keys that a transaction changes.
 fn is_any_awaited(keys: &[KeyLock], blocking: &Blocking) -> bool {
@@ -22,27 +22,31 @@ impl Worker {
         let Some(at) = plan.shards.iter().position(|&shard| shard == home) else { return };
         // The first in order is locked at once anyway. What is watched is asked for but once, and a key on offer goes
         // by its own rules.
-        if at == 0 || plan.offer.is_some() || plan.parts[at].as_ref().is_none_or(|part| part.watches) {
+        if at == 0
+            || plan.offer.is_some()
+            || plan.participants[at].as_ref().is_none_or(|participant| participant.watches)
+        {
             return;
         }
 
-        let mut part = plan.parts[at].take().expect("the plan has not set out");
-        let locks = match std::mem::replace(&mut part.locks, LockSet::Whole) {
+        let mut participant = plan.participants[at].take().expect("the plan has not set out");
+        let locks = match std::mem::replace(&mut participant.locks, LockSet::Whole) {
             LockSet::Keys(keys) => self.shard.locks.request_now(keys).map_err(LockSet::Keys),
             LockSet::Whole => Err(LockSet::Whole),
         };
         match locks {
-            Ok(ticket) => {
+            Ok(lock_request) => {
                 plan.is_home_ahead = true;
-                self.hold_part(ticket, plan, part, true);
+                self.hold_participant(lock_request, plan, participant, true);
             }
-            Err(locks) => plan.parts[at] = Some(Part { locks, ..part }),
+            Err(locks) => plan.participants[at] = Some(Participant { locks, ..participant }),
         }
     }
 
     /// A transaction comes along its chain.
-    pub(super) fn lock_part(&mut self, mut plan: Box<Plan>) {
-        let Some(mut part) = plan.parts[plan.next].take().or_else(|| self.transact.yielded.remove(&plan.id))
+    pub(super) fn lock_participant(&mut self, mut plan: Box<Plan>) {
+        let Some(mut participant) =
+            plan.participants[plan.next].take().or_else(|| self.transact.yielded.remove(&plan.id))
         else {
             // Home was to give up its locks, and word of that has not come: it need not any more.
             let held = self.transact.held.get_mut(&plan.id);
@@ -50,31 +54,31 @@ impl Worker {
             self.pass_plan_on(plan);
             return;
         };
-        let mut locks = std::mem::replace(&mut part.locks, LockSet::Whole);
-        if part.watches
+        let mut locks = std::mem::replace(&mut participant.locks, LockSet::Whole);
+        if participant.watches
             && let LockSet::Keys(keys) = &mut locks
         {
             keys.extend(self.shard.observers.watch().locks(plan.client));
         }
         if let Some(offer) = plan.offer
-            && let Some(ticket) = self.lock_with_offer(offer, &locks)
+            && let Some(lock_request) = self.lock_with_offer(offer, &locks)
         {
-            self.part_granted(ticket, plan, part);
+            self.participant_granted(lock_request, plan, participant);
             return;
         }
         if plan.next_shard().is_none()
             && plan.offer.is_none()
-            && !part.stays
+            && !participant.keeps_locks
             && let LockSet::Keys(keys) = &locks
-            && matches!(part.work, Work::Run(_))
+            && matches!(participant.work, Work::Run(_))
             && !self.shard.locks.conflicts(keys)
         {
-            self.run_at_once(plan, part, keys);
+            self.run_at_once(plan, participant, keys);
             return;
         }
-        let (ticket, granted) = self.shard.locks.request(locks);
+        let (lock_request, granted) = self.shard.locks.request(locks);
         if granted {
-            self.part_granted(ticket, plan, part);
+            self.participant_granted(lock_request, plan, participant);
             return;
         }
         self.shard.stats.lock_waits.add(1);
@@ -87,53 +91,64 @@ impl Worker {
             self.send(home, Message::Txn(TxnMessage::Yield { id: plan.id }));
         }
         let at = plan.next;
-        plan.parts[at] = Some(part);
-        self.transact.waiting.insert(ticket, (Waiter::Plan(plan), self.time.ticks));
+        plan.participants[at] = Some(participant);
+        self.transact.waiting.insert(lock_request, (Waiter::Plan(plan), self.time.ticks));
     }
 
     /// Home gives up what it has locked ahead: the transaction waits at an earlier shard, and comes by.
-    pub(super) fn yield_part(&mut self, id: TxnId) {
+    pub(super) fn yield_participant(&mut self, id: TxnId) {
         // It may have come by before this word of it.
         if self.transact.held.get(&id).is_none_or(|held| !held.is_ahead) {
             return;
         }
         let held = self.transact.held.remove(&id).expect("it was there just now");
         self.shard.stats.transaction_retries.add(1);
-        let HeldPart { ticket, work, stays, .. } = held;
-        let locks = LockSet::Keys(self.shard.locks.held_by(ticket).into());
-        self.transact.yielded.insert(id, Part { locks, watches: false, work, stays });
-        self.release(ticket);
+        let HeldParticipant { lock_request, work, keeps_locks, .. } = held;
+        let locks = LockSet::Keys(self.shard.locks.held_by(lock_request).into());
+        self.transact.yielded.insert(id, Participant { locks, watches: false, work, keeps_locks });
+        self.release(lock_request);
     }
 
     /// A plan that waited has its locks here.
-    pub(super) fn plan_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>) {
+    pub(super) fn plan_granted(&mut self, lock_request: LockRequestId, mut plan: Box<Plan>) {
         let at = plan.next;
-        let part = plan.parts[at].take().expect("who waits keeps his part");
-        self.part_granted(ticket, plan, part);
+        let participant = plan.participants[at].take().expect("who waits keeps his part");
+        self.participant_granted(lock_request, plan, participant);
     }
 
     /// This shard's locks are granted.
-    fn part_granted(&mut self, ticket: Ticket, mut plan: Box<Plan>, part: Part) {
-        self.ask_watches(&mut plan, &part);
-        self.hold_part(ticket, &mut plan, part, false);
+    fn participant_granted(
+        &mut self,
+        lock_request: LockRequestId,
+        mut plan: Box<Plan>,
+        participant: Participant,
+    ) {
+        self.ask_watches(&mut plan, &participant);
+        self.hold_participant(lock_request, &mut plan, participant, false);
         self.pass_plan_on(plan);
     }
 
-    fn ask_watches(&mut self, plan: &mut Plan, part: &Part) {
-        if part.watches {
-            plan.holds &= self.shard.watch_holds(plan.client);
+    fn ask_watches(&mut self, plan: &mut Plan, participant: &Participant) {
+        if participant.watches {
+            plan.may_run &= self.shard.watched_keys_unchanged(plan.client);
             self.shard.observers.change_watch(|watch| watch.remove(plan.client));
         }
     }
 
-    fn hold_part(&mut self, ticket: Ticket, plan: &mut Plan, part: Part, is_ahead: bool) {
+    fn hold_participant(
+        &mut self,
+        lock_request: LockRequestId,
+        plan: &mut Plan,
+        participant: Participant,
+        is_ahead: bool,
+    ) {
         let Shard { locks, blocking, .. } = &self.shard;
-        plan.holds &= !(plan.is_convoy && is_any_awaited(locks.held_by(ticket), blocking));
-        let held = HeldPart {
-            ticket,
+        plan.may_run &= !(plan.is_coalesced && is_any_awaited(locks.held_by(lock_request), blocking));
+        let held = HeldParticipant {
+            lock_request,
             granted_at_ticks: self.time.ticks,
-            work: part.work,
-            stays: part.stays,
+            work: participant.work,
+            keeps_locks: participant.keeps_locks,
             is_ahead,
             checked_out: Vec::new(),
             pieces: 0,
@@ -152,7 +167,7 @@ impl Worker {
             }
             None => {
                 let pieces = self.announce(&plan);
-                let outcome = self.go(plan.id, plan.holds, pieces);
+                let outcome = self.go(plan.id, plan.may_run, pieces);
                 self.answer_home(&plan, pieces, outcome);
             }
         }
@@ -160,17 +175,17 @@ impl Worker {
 
     /// All others hold their locks, nobody is in the way here, and the work is done at once: as for any command of this
     /// shard, there is no need to lock anything for it.
-    fn run_at_once(&mut self, mut plan: Box<Plan>, part: Part, keys: &[KeyLock]) {
-        self.ask_watches(&mut plan, &part);
-        plan.holds &= !(plan.is_convoy && is_any_awaited(keys, &self.shard.blocking));
+    fn run_at_once(&mut self, mut plan: Box<Plan>, participant: Participant, keys: &[KeyLock]) {
+        self.ask_watches(&mut plan, &participant);
+        plan.may_run &= !(plan.is_coalesced && is_any_awaited(keys, &self.shard.blocking));
         let pieces = self.announce(&plan);
-        let outcome = match part.work {
-            Work::Run(mut portion) if plan.holds => {
-                self.run_share(plan.id, &mut portion, pieces != 0);
+        let outcome = match participant.work {
+            Work::Run(mut shard_batch) if plan.may_run => {
+                self.run_share(plan.id, &mut shard_batch, pieces != 0);
                 if pieces != 0 {
-                    self.shard.effects.end_piece(PieceId { txn: plan.id, over_guests: false }, pieces);
+                    self.shard.effects.end_piece(PieceId { txn: plan.id, over_checked_out: false }, pieces);
                 }
-                Outcome::Ran(portion)
+                Outcome::Ran(shard_batch)
             }
             _ => Outcome::Refused,
         };
@@ -179,11 +194,11 @@ impl Worker {
 
     /// The lock point: all but home are told so. Returns how many pieces the effects have, 0 where they are not noted.
     fn announce(&mut self, plan: &Plan) -> u32 {
-        let (id, holds) = (plan.id, plan.holds);
-        let pieces = if holds && self.shard.effects.is_on() { plan.pieces } else { 0 };
+        let (id, may_run) = (plan.id, plan.may_run);
+        let pieces = if may_run && self.shard.effects.is_on() { plan.pieces } else { 0 };
         for shard in plan.shards.iter().map(|&shard| usize::from(shard)) {
             if shard != self.shard.index && shard != id.home as usize {
-                self.send(shard, Message::Txn(TxnMessage::Go { id, holds, pieces, done: None }));
+                self.send(shard, Message::Txn(TxnMessage::Go { id, may_run, pieces, done: None }));
             }
         }
         pieces
@@ -191,10 +206,10 @@ impl Worker {
 
     /// The last shard has done its share: home learns of both, the lock point and this, by one message.
     fn answer_home(&mut self, plan: &Plan, pieces: u32, outcome: Outcome) {
-        let (id, holds, home) = (plan.id, plan.holds, plan.id.home as usize);
+        let (id, may_run, home) = (plan.id, plan.may_run, plan.id.home as usize);
         if home != self.shard.index && plan.shards.contains(&(home as u16)) {
             let done = Some((self.shard.index, outcome));
-            self.send(home, Message::Txn(TxnMessage::Go { id, holds, pieces, done }));
+            self.send(home, Message::Txn(TxnMessage::Go { id, may_run, pieces, done }));
         } else {
             self.done(id, outcome);
         }

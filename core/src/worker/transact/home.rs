@@ -1,35 +1,35 @@
 //! A transaction from its home: gathers what the shards return, stage by stage, and replies.
 
 use super::stage::{self, StageKind};
-use super::{Block, HomeTxn, SPARE_PORTIONS_MAX, Start, Stragglers, merge};
+use super::{Block, HomeTxn, SPARE_SHARD_BATCHES_MAX, SerialFallback, Start, merge};
 use crate::command::Call;
 use crate::command::error::code_of;
 use crate::command::placement::Placement;
 use crate::command::table::{CommandId, Scope, flag};
 use crate::protocol::{Reply, Resp};
 use crate::shard::effects::PieceId;
-use crate::shard::message::{Message, Token};
-use crate::shard::observe::GuestEvent;
+use crate::shard::message::{Message, ReplyId};
+use crate::shard::observe::CheckedOutEvent;
 use crate::shard::slot::shard_of;
-use crate::shard::txn::{CheckIn, Outcome, Portion, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckIn, Outcome, ShardBatch, TxnId, TxnMessage, Work};
 use crate::worker::Worker;
-use crate::worker::blocked::GuestWaits;
+use crate::worker::blocked::CheckedOutWaits;
 use crate::worker::run::Invocation;
 use smallvec::SmallVec;
 
 /// Reads the replies of a portion in order.
 struct Replies<'a> {
-    portion: &'a Portion,
+    shard_batch: &'a ShardBatch,
     next: usize,
 }
 
 impl<'a> Replies<'a> {
     /// The next command's reply, and how many nanoseconds it ran.
     fn next(&mut self) -> (&'a [u8], u64) {
-        let start = if self.next == 0 { 0 } else { self.portion.ran[self.next - 1].0 };
-        let (end, nanos) = self.portion.ran[self.next];
+        let start = if self.next == 0 { 0 } else { self.shard_batch.ran[self.next - 1].0 };
+        let (end, nanos) = self.shard_batch.ran[self.next];
         self.next += 1;
-        (&self.portion.replies[start..end], nanos)
+        (&self.shard_batch.replies[start..end], nanos)
     }
 }
 
@@ -43,7 +43,7 @@ impl Worker {
     }
 
     fn caller(&self, txn: &HomeTxn) -> Option<usize> {
-        self.connection_of(txn.token)
+        self.connection_of(txn.reply_id)
     }
 
     /// Home gets a shard's outcome; the last one ends the stage.
@@ -57,12 +57,12 @@ impl Worker {
         }
         let mut txn = self.transact.home.remove(&id.number).expect("it was there just now");
         if txn.outcomes.iter().any(|outcome| matches!(outcome, Some(Outcome::Refused))) {
-            if txn.is_convoy {
-                self.disband(*txn);
+            if txn.is_coalesced {
+                self.fall_back_to_serial(*txn);
                 return;
             }
             self.shard.stats.exec_aborted_by_watch.add(1);
-            if self.is_heard(&txn) {
+            if self.wants_reply(&txn) {
                 txn.reply.clear();
                 Reply::new(&mut txn.reply, txn.call.resp).null_array();
             }
@@ -96,8 +96,8 @@ impl Worker {
         for (n, work) in self.stage_works(txn).into_iter().enumerate() {
             if !matches!(work, Work::Nothing) {
                 txn.missing += 1;
-                let stays = txn.stays(n);
-                let step = TxnMessage::Step { id, work, stays };
+                let keeps_locks = txn.keeps_locks(n);
+                let step = TxnMessage::Step { id, work, keeps_locks };
                 self.send(usize::from(txn.shards[n]), Message::Txn(step));
             }
         }
@@ -113,35 +113,35 @@ impl Worker {
             StageKind::CheckOut => self.run_checked_out(id, txn),
             StageKind::Session => self.run_session(txn, txn.stage.commands.start),
         }
-        if was_closed || !self.is_heard(txn) {
+        if was_closed || !self.wants_reply(txn) {
             txn.reply.truncate(start);
         }
     }
 
     /// Whether the client gets what the transaction replies at this point, as far as that is for the transaction to say.
-    pub(super) fn is_heard(&self, txn: &HomeTxn) -> bool {
-        !txn.multi.has_session || self.caller(txn).is_none_or(|at| self.is_heard_at(at))
+    pub(super) fn wants_reply(&self, txn: &HomeTxn) -> bool {
+        !txn.multi.has_session || self.caller(txn).is_none_or(|at| self.wants_reply_at(at))
     }
 
     fn merge_lists(&mut self, txn: &mut HomeTxn) {
         let outcomes = std::mem::take(&mut txn.outcomes);
-        let portions: SmallVec<[Option<Box<Portion>>; 8]> = outcomes
+        let shard_batches: SmallVec<[Option<Box<ShardBatch>>; 8]> = outcomes
             .into_iter()
             .map(|outcome| match outcome {
-                Some(Outcome::Ran(portion)) => Some(portion),
+                Some(Outcome::Ran(shard_batch)) => Some(shard_batch),
                 Some(Outcome::Nothing) | None => None,
                 Some(Outcome::Entries(_) | Outcome::Refused) => unreachable!("lists yield replies"),
             })
             .collect();
-        let mut replies: SmallVec<[Option<Replies<'_>>; 8]> = portions
+        let mut replies: SmallVec<[Option<Replies<'_>>; 8]> = shard_batches
             .iter()
-            .map(|portion| portion.as_deref().map(|portion| Replies { portion, next: 0 }))
+            .map(|shard_batch| shard_batch.as_deref().map(|shard_batch| Replies { shard_batch, next: 0 }))
             .collect();
         let blocks = std::mem::take(&mut txn.blocks);
         let mut blocks = blocks.iter();
         let mut block = blocks.next();
         let mut block_began_nanos = 0;
-        let closed_by = portions.iter().flatten().find_map(|portion| portion.closed_by);
+        let closed_by = shard_batches.iter().flatten().find_map(|shard_batch| shard_batch.closed_by);
         for at in txn.stage.commands.clone() {
             let start = txn.reply.len();
             if let Some(block) = block
@@ -163,10 +163,10 @@ impl Worker {
         }
         drop(replies);
         txn.is_closed |= closed_by.is_some();
-        for mut portion in portions.into_iter().flatten() {
-            if self.transact.spare_portions.len() < SPARE_PORTIONS_MAX {
-                portion.clear();
-                self.transact.spare_portions.push(portion);
+        for mut shard_batch in shard_batches.into_iter().flatten() {
+            if self.transact.spare_shard_batches.len() < SPARE_SHARD_BATCHES_MAX {
+                shard_batch.clear();
+                self.transact.spare_shard_batches.push(shard_batch);
             }
         }
     }
@@ -191,7 +191,7 @@ impl Worker {
     /// The reply to a command that shards have run, out of theirs.
     fn merge_command(&mut self, txn: &mut HomeTxn, at: usize, replies: &mut [Option<Replies<'_>>]) {
         let placement = txn.multi.routes.placement(at);
-        if placement == Placement::Settled {
+        if placement == Placement::SessionPrecomputed {
             self.run_session(txn, at);
             return;
         }
@@ -237,7 +237,7 @@ impl Worker {
             stats.error(code_of(error));
         }
         if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            self.note_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
+            self.record_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
         }
     }
 
@@ -256,7 +256,7 @@ impl Worker {
     /// All entries are here: run the handler over them, and send back what it left.
     fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let keys = std::mem::take(&mut txn.keys);
-        self.shard.observers.guests_come();
+        self.shard.observers.begin_checked_out();
         for (keys, outcome) in keys.iter().zip(&mut txn.outcomes) {
             let entries = match outcome.take() {
                 Some(Outcome::Entries(checked_out)) => {
@@ -266,7 +266,7 @@ impl Worker {
                 Some(Outcome::Nothing) | None => Vec::new(),
                 Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
             };
-            self.shard.receive_guests(keys, entries);
+            self.shard.receive_checked_out(keys, entries);
         }
         let at = txn.stage.commands.start;
         let call = txn.multi.queue.commands()[at].call;
@@ -279,9 +279,9 @@ impl Worker {
         }
         let mut waits = if txn.is_exec {
             self.run(Invocation::new(entry, &call, args, None), &mut txn.reply);
-            GuestWaits::default()
+            CheckedOutWaits::default()
         } else {
-            let run = self.run_over_guests(entry, &call, args, txn.token, txn.offer, &mut txn.reply);
+            let run = self.run_over_checked_out(entry, &call, args, txn.reply_id, txn.offer, &mut txn.reply);
             txn.waits = !run.has_replied;
             run.waits
         };
@@ -289,19 +289,19 @@ impl Worker {
             self.shard.effects.suspend_piece();
         }
         txn.ran_nanos += self.time.nanos_since(started_at_ticks);
-        let events = self.shard.observers.guests_go();
+        let events = self.shard.observers.end_checked_out();
         for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             let shard = usize::from(txn.shards[n]);
-            let entries = self.shard.send_guests_back(keys);
-            let is_there = |event: &&GuestEvent| shard_of(&event.key, self.shard.shard_count) == shard;
-            let events: Vec<GuestEvent> = events.iter().filter(is_there).cloned().collect();
+            let entries = self.shard.send_checked_out_back(keys);
+            let is_there = |event: &&CheckedOutEvent| shard_of(&event.key, self.shard.shard_count) == shard;
+            let events: Vec<CheckedOutEvent> = events.iter().filter(is_there).cloned().collect();
             if !events.is_empty() {
                 self.shard.stats.check_ins_sent.add(1);
             }
             // The keys are taken: whether the shard stays depends on later stages alone.
-            let stays = txn.stays(n);
+            let keeps_locks = txn.keeps_locks(n);
             let wait = waits.take(shard);
-            let returned = CheckIn { id, entries, events, wait, stays };
+            let returned = CheckIn { id, entries, events, wait, keeps_locks };
             self.send(shard, Message::Txn(TxnMessage::CheckIn(Box::new(returned))));
         }
     }
@@ -309,7 +309,7 @@ impl Worker {
     /// The reply leaves, if anybody is left to take it.
     fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
         if txn.pieces != 0 {
-            self.shard.effects.end_piece(PieceId { txn: id, over_guests: true }, txn.pieces);
+            self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: true }, txn.pieces);
         }
         let waited = self.waited_by(&txn);
         let stats = &self.shard.stats;
@@ -327,39 +327,42 @@ impl Worker {
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
             self.unwatch(txn.call.client, &txn.shards);
         }
-        let HomeTxn { token, mut reply, multi, waits, behind, .. } = *txn;
-        self.give_multi(multi);
+        let HomeTxn { reply_id, mut reply, multi, waits, behind, .. } = *txn;
+        self.give_command_queue(multi);
         if let Some(mut behind) = behind {
             behind.reply.append(&mut reply);
             self.pools.give_buffer(reply);
-            self.go_singly(token, behind);
+            self.run_serially(reply_id, behind);
             return;
         }
         if !waits {
-            self.fulfil(token, &reply);
+            self.fulfil(reply_id, &reply);
         }
         self.pools.give_buffer(reply);
     }
 
-    /// Has the members of a convoy go one by one.
-    fn disband(&mut self, txn: HomeTxn) {
-        let HomeTxn { token, multi, blocks, reply, .. } = txn;
+    /// Has the members of a coalesced pipeline go one by one.
+    fn fall_back_to_serial(&mut self, txn: HomeTxn) {
+        let HomeTxn { reply_id, multi, blocks, reply, .. } = txn;
         self.shard.stats.transaction_retries.add(1);
-        self.go_singly(token, Box::new(Stragglers { multi, blocks: blocks.into(), next: 0, reply }));
+        self.run_serially(
+            reply_id,
+            Box::new(SerialFallback { multi, blocks: blocks.into(), next: 0, reply }),
+        );
     }
 
     /// Starts the next of them. Behind the last one, the replies leave.
-    fn go_singly(&mut self, token: Token, mut behind: Box<Stragglers>) {
+    fn run_serially(&mut self, reply_id: ReplyId, mut behind: Box<SerialFallback>) {
         let first = behind.next;
         if first == behind.multi.queue.len() {
-            self.fulfil(token, &behind.reply);
+            self.fulfil(reply_id, &behind.reply);
             self.pools.give_buffer(behind.reply);
-            self.give_multi(behind.multi);
+            self.give_command_queue(behind.multi);
             return;
         }
         let block = behind.blocks.pop_front_if(|block| block.first == first);
         behind.next += block.map_or(1, |block| block.len);
-        let mut multi = self.take_multi();
+        let mut multi = self.take_command_queue();
         for at in first..behind.next {
             let (queued, args) = (behind.multi.queue.commands()[at], behind.multi.queue.args(at));
             multi.queue.push_args(queued.call, (at - first) as u32, args);
@@ -369,9 +372,9 @@ impl Worker {
         let entry = self.table.entry(block.map_or(call.command, |block| block.multi));
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();
         let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
-        // It was counted with the convoy.
-        let start = Start { entry, call, multi, blocks, is_convoy: false, counted: 1 };
-        let id = self.send_plan(token, start, needs, &[], None);
+        // It was counted with the coalesced pipeline.
+        let start = Start { entry, call, multi, blocks, is_coalesced: false, counted: 1 };
+        let id = self.send_plan(reply_id, start, needs, &[], None);
         let txn = self.transact.home.get_mut(&id.number).expect("it was sent on its way just now");
         txn.behind = Some(behind);
     }

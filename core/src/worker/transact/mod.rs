@@ -5,14 +5,14 @@
 mod chain;
 mod home;
 mod merge;
-mod part;
+mod participant;
 mod stage;
 
 pub(super) use merge::merge;
 
 use super::Worker;
-use super::connection::Hold;
-use crate::client::{Multi, WatchedShards};
+use super::connection::StallReason;
+use crate::client::{CommandQueue, WatchedShards};
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, check_out_keys};
@@ -20,9 +20,9 @@ use crate::command::queue::Queue;
 use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Scope, flag};
 use crate::protocol::{Argv, Reply};
 use crate::shard::blocking::OfferId;
-use crate::shard::lock::Ticket;
-use crate::shard::message::{Message, ParkedCommand, Token};
-use crate::shard::txn::{CheckedOutKey, Outcome, Part, Plan, Portion, TxnId, TxnMessage, Work};
+use crate::shard::lock::LockRequestId;
+use crate::shard::message::{Message, ParkedCommand, ReplyId};
+use crate::shard::txn::{CheckedOutKey, Outcome, Participant, Plan, ShardBatch, TxnId, TxnMessage, Work};
 use ahash::AHashMap;
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
@@ -35,10 +35,10 @@ struct HomeTxn {
     call: Call,
     is_exec: bool,
     /// It consists of commands and EXECs that its client sent one behind the other.
-    is_convoy: bool,
-    token: Token,
+    is_coalesced: bool,
+    reply_id: ReplyId,
     /// The queued commands, and where they run.
-    multi: Box<Multi>,
+    multi: Box<CommandQueue>,
     /// The EXECs among them, in order.
     blocks: Vec<Block>,
     /// The shards that take part, in ascending order.
@@ -64,7 +64,7 @@ struct HomeTxn {
     /// The client has closed its connection by one of the commands: what comes behind has no reply.
     is_closed: bool,
     /// What goes after it.
-    behind: Option<Box<Stragglers>>,
+    behind: Option<Box<SerialFallback>>,
     /// What home runs over guests is one of so many pieces of the effects; 0: they are not noted, or not known yet to be.
     pieces: u32,
 }
@@ -84,23 +84,23 @@ pub(super) struct Start {
     pub(super) entry: &'static CommandEntry,
     pub(super) call: Call,
     /// With the routes of all that is queued.
-    pub(super) multi: Box<Multi>,
+    pub(super) multi: Box<CommandQueue>,
     pub(super) blocks: Vec<Block>,
     /// There is more in it than one command or EXEC.
-    pub(super) is_convoy: bool,
+    pub(super) is_coalesced: bool,
     /// As how many transactions it has been counted; 0: it is still to be, as one.
     pub(super) counted: u64,
 }
 
 impl Start {
-    fn one(entry: &'static CommandEntry, call: Call, multi: Box<Multi>) -> Start {
-        Start { entry, call, multi, blocks: Vec::new(), is_convoy: false, counted: 0 }
+    fn one(entry: &'static CommandEntry, call: Call, multi: Box<CommandQueue>) -> Start {
+        Start { entry, call, multi, blocks: Vec::new(), is_coalesced: false, counted: 0 }
     }
 }
 
-/// A convoy that was refused: its commands and EXECs go one by one, each as a transaction.
-struct Stragglers {
-    multi: Box<Multi>,
+/// A coalesced pipeline that was refused: its commands and EXECs go one by one, each as a transaction.
+struct SerialFallback {
+    multi: Box<CommandQueue>,
     blocks: VecDeque<Block>,
     /// The commands before this one have ended.
     next: usize,
@@ -109,12 +109,12 @@ struct Stragglers {
 }
 
 /// A part whose locks this shard has granted.
-struct HeldPart {
-    ticket: Ticket,
+struct HeldParticipant {
+    lock_request: LockRequestId,
     granted_at_ticks: u64,
     /// Its share of the first stage.
     work: Work,
-    stays: bool,
+    keeps_locks: bool,
     /// Its turn in the chain has not come yet.
     is_ahead: bool,
     checked_out: Vec<CheckedOutKey>,
@@ -128,7 +128,7 @@ struct HeldPart {
 pub(super) struct ParkedQueue {
     /// The shard of its client.
     pub(super) home: usize,
-    pub(super) token: Token,
+    pub(super) reply_id: ReplyId,
     pub(super) call: Call,
     pub(super) queue: Queue,
     /// Its client watches keys here.
@@ -146,20 +146,20 @@ enum Waiter {
 pub(super) struct Transactions {
     next_number: u64,
     home: AHashMap<u64, Box<HomeTxn>>,
-    held: AHashMap<TxnId, HeldPart>,
+    held: AHashMap<TxnId, HeldParticipant>,
     /// Parts that were locked ahead and given up, until they are locked in their turn.
-    yielded: AHashMap<TxnId, Part>,
+    yielded: AHashMap<TxnId, Participant>,
     /// Who waits, and since when.
-    waiting: AHashMap<Ticket, (Waiter, u64)>,
+    waiting: AHashMap<LockRequestId, (Waiter, u64)>,
     /// While locks are released: who is granted and has not gone on yet.
-    granted: Vec<Ticket>,
+    granted: Vec<LockRequestId>,
     is_releasing: bool,
     #[allow(clippy::vec_box, reason = "they travel in their boxes")]
-    spare_portions: Vec<Box<Portion>>,
+    spare_shard_batches: Vec<Box<ShardBatch>>,
 }
 
-/// Portions kept for reuse.
-const SPARE_PORTIONS_MAX: usize = 64;
+/// Shard batches kept for reuse.
+const SPARE_SHARD_BATCHES_MAX: usize = 64;
 
 impl Worker {
     /// Starts a command whose keys live on several shards. The connection is held until it has ended.
@@ -175,8 +175,8 @@ impl Worker {
     }
 
     /// A queue of one command.
-    fn queue_of(&mut self, entry: &CommandEntry, call: Call, args: Argv<'_>) -> Box<Multi> {
-        let mut multi = self.take_multi();
+    fn queue_of(&mut self, entry: &CommandEntry, call: Call, args: Argv<'_>) -> Box<CommandQueue> {
+        let mut multi = self.take_command_queue();
         multi.queue.push(call, 0, args);
         multi.routes.add(entry, args, None, self.shards());
         multi
@@ -189,18 +189,18 @@ impl Worker {
     /// Starts a command that has waited, over the key that was offered to it and others at `positions`.
     pub(super) fn begin_offered(
         &mut self,
-        token: Token,
+        reply_id: ReplyId,
         entry: &'static CommandEntry,
         call: Call,
         args: Argv<'_>,
         positions: &KeyPositions,
         offer: OfferId,
     ) {
-        let mut multi = self.take_multi();
+        let mut multi = self.take_command_queue();
         multi.queue.push(call, 0, args);
         multi.routes.add_check_out(args, positions, self.shards());
         let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
-        self.send_plan(token, Start::one(entry, call, multi), needs, &[], Some(offer));
+        self.send_plan(reply_id, Start::one(entry, call, multi), needs, &[], Some(offer));
     }
 
     /// Starts a command that runs on every shard.
@@ -212,7 +212,7 @@ impl Worker {
         args: Argv<'_>,
         lock: KeyspaceLock,
     ) {
-        let mut multi = self.take_multi();
+        let mut multi = self.take_command_queue();
         multi.queue.push(call, 0, args);
         multi.routes.add_every(lock);
         let start = Start::one(entry, call, multi);
@@ -221,11 +221,11 @@ impl Worker {
             return;
         }
         let shards = (0..self.shard.shard_count as u16).collect();
-        let token = self.hold_for_transaction(at, false);
-        let (id, works) = self.register(token, start, shards, None);
+        let reply_id = self.stall_for_transaction(at, false);
+        let (id, works) = self.register(reply_id, start, shards, None);
         for (shard, work) in works.into_iter().enumerate() {
-            let Work::Run(portion) = work else { unreachable!("it runs on every shard") };
-            self.send(shard, Message::Txn(TxnMessage::Run { id, portion }));
+            let Work::Run(shard_batch) = work else { unreachable!("it runs on every shard") };
+            self.send(shard, Message::Txn(TxnMessage::Run { id, shard_batch }));
         }
         self.deliver_local();
     }
@@ -236,7 +236,7 @@ impl Worker {
         at: usize,
         entry: &'static CommandEntry,
         call: Call,
-        mut multi: Box<Multi>,
+        mut multi: Box<CommandQueue>,
         watching: &WatchedShards,
     ) {
         multi.complete_routes(self.table, self.shards());
@@ -251,25 +251,25 @@ impl Worker {
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
         }
-        let token = self.hold_for_transaction(at, start.multi.has_session);
+        let reply_id = self.stall_for_transaction(at, start.multi.has_session);
         // What this connection sent to the shards before must arrive there before the locks.
         self.flush_batches();
-        self.send_plan(token, start, needs, watching, None);
+        self.send_plan(reply_id, start, needs, watching, None);
         self.deliver_local();
     }
 
     /// The connection's next reply is that of a transaction, and nothing of it runs before. `chooses_replies`: there may
     /// be CLIENT REPLY in it, and say from when on the client gets replies; else that is known now.
-    fn hold_for_transaction(&mut self, at: usize, chooses_replies: bool) -> Token {
+    fn stall_for_transaction(&mut self, at: usize, chooses_replies: bool) -> ReplyId {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        connection.hold = Some(Hold::Transaction);
+        connection.stall = Some(StallReason::Transaction);
         if chooses_replies { connection.await_cut_reply(at) } else { connection.await_reply(at) }
     }
 
     /// Sends a transaction on its way.
     fn send_plan(
         &mut self,
-        token: Token,
+        reply_id: ReplyId,
         start: Start,
         mut needs: Vec<Need>,
         watching: &[u16],
@@ -281,28 +281,28 @@ impl Worker {
         if start.counted == 0 {
             self.shard.stats.count_transaction(shards.len());
         }
-        let (id, works) = self.register(token, start, shards.clone(), offer);
+        let (id, works) = self.register(reply_id, start, shards.clone(), offer);
         let txn = &self.transact.home[&id.number];
         let pieces = txn.pieces_of_effects(self.table);
-        let parts = shards.iter().zip(works).enumerate().map(|(n, (&shard, work))| {
-            Some(Part {
+        let participants = shards.iter().zip(works).enumerate().map(|(n, (&shard, work))| {
+            Some(Participant {
                 locks: std::mem::take(&mut needs[usize::from(shard)]).into_lock_set(),
                 watches: watching.contains(&shard),
-                stays: txn.stays(n),
+                keeps_locks: txn.keeps_locks(n),
                 work,
             })
         });
-        let parts = parts.collect();
-        let is_convoy = txn.is_convoy;
+        let participants = participants.collect();
+        let is_coalesced = txn.is_coalesced;
         let mut plan = Box::new(Plan {
             id,
             client,
-            parts,
+            participants,
             shards,
             next: 0,
             is_home_ahead: false,
-            holds: true,
-            is_convoy,
+            may_run: true,
+            is_coalesced,
             pieces,
             offer,
         });
@@ -314,12 +314,12 @@ impl Worker {
     /// Notes a transaction. Returns its name, and for each shard its share of the first stage.
     fn register(
         &mut self,
-        token: Token,
+        reply_id: ReplyId,
         start: Start,
         shards: SmallVec<[u16; 8]>,
         offer: Option<OfferId>,
     ) -> (TxnId, Vec<Work>) {
-        let Start { entry, call, multi, blocks, is_convoy, counted } = start;
+        let Start { entry, call, multi, blocks, is_coalesced, counted } = start;
         let number = self.transact.next_number;
         self.transact.next_number += 1;
         let is_exec = matches!(entry.row.scope, Scope::Exec);
@@ -334,8 +334,8 @@ impl Worker {
             entry,
             call,
             is_exec,
-            is_convoy,
-            token,
+            is_coalesced,
+            reply_id,
             multi,
             blocks,
             count: counted.max(1),
@@ -354,7 +354,7 @@ impl Worker {
             behind: None,
             pieces: 0,
         });
-        if is_exec && self.is_heard(&txn) {
+        if is_exec && self.wants_reply(&txn) {
             Reply::new(&mut txn.reply, call.resp).array(txn.multi.queue.len());
         }
         let works = self.stage_works(&mut txn);
@@ -365,7 +365,7 @@ impl Worker {
     /// For each shard its share of the transaction's stage.
     fn stage_works(&mut self, txn: &mut HomeTxn) -> Vec<Work> {
         let works = txn.shards.iter().map(|_| Work::Nothing).collect();
-        let Multi { queue, routes, .. } = &*txn.multi;
+        let CommandQueue { queue, routes, .. } = &*txn.multi;
         match txn.stage.kind {
             StageKind::Session => works,
             StageKind::CheckOut => {
@@ -384,7 +384,7 @@ impl Worker {
                 txn.keys.iter().map(work).collect()
             }
             StageKind::Lists => {
-                let spare = &mut self.transact.spare_portions;
+                let spare = &mut self.transact.spare_shard_batches;
                 let mut lists = Lists { shards: &txn.shards, works, spare };
                 for at in txn.stage.commands.clone() {
                     lists.add(queue, routes, at);
@@ -397,25 +397,25 @@ impl Worker {
     /// A message about a transaction, from any shard.
     pub(super) fn handle_txn(&mut self, message: TxnMessage) {
         match message {
-            TxnMessage::Lock(plan) => self.lock_part(plan),
-            TxnMessage::Yield { id } => self.yield_part(id),
-            TxnMessage::Go { id, holds, pieces, done } => {
-                let outcome = self.go(id, holds, pieces);
+            TxnMessage::Lock(plan) => self.lock_participant(plan),
+            TxnMessage::Yield { id } => self.yield_participant(id),
+            TxnMessage::Go { id, may_run, pieces, done } => {
+                let outcome = self.go(id, may_run, pieces);
                 self.done(id, outcome);
                 if let Some((shard, outcome)) = done {
                     self.collect(id, shard, outcome);
                 }
             }
-            TxnMessage::Step { id, work, stays } => {
-                let outcome = self.step(id, work, stays);
+            TxnMessage::Step { id, work, keeps_locks } => {
+                let outcome = self.step(id, work, keeps_locks);
                 self.done(id, outcome);
             }
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
             TxnMessage::CheckIn(returned) => self.check_in(*returned),
-            TxnMessage::Run { id, mut portion } => {
+            TxnMessage::Run { id, mut shard_batch } => {
                 self.serve_due_first();
-                self.run_portion(id, &mut portion);
-                self.done(id, Outcome::Ran(portion));
+                self.run_shard_batch(id, &mut shard_batch);
+                self.done(id, Outcome::Ran(shard_batch));
             }
         }
     }
@@ -429,8 +429,8 @@ impl HomeTxn {
         if !commands.any(|queued| table.entry(queued.call.command).row.flags & WRITES != 0) {
             return 0;
         }
-        let over_guests = self.multi.routes.placements().contains(&Placement::CheckOut);
-        (self.shards.len() + usize::from(over_guests)) as u32
+        let over_checked_out = self.multi.routes.placements().contains(&Placement::CheckOut);
+        (self.shards.len() + usize::from(over_checked_out)) as u32
     }
 
     /// Whether it takes locks: what asks the shards one by one (CLIENT LIST) is none.
@@ -439,7 +439,7 @@ impl HomeTxn {
     }
 
     /// Whether the `n`th shard keeps its locks when it has done its share of the current stage.
-    fn stays(&self, n: usize) -> bool {
+    fn keeps_locks(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
         later || self.keys.get(n).is_some_and(|keys| !keys.is_empty())
     }

@@ -2,7 +2,7 @@
 
 use crate::command::placement::{Placement, RoutedKey, Routes, shards_of};
 use crate::command::queue::Queue;
-use crate::shard::txn::{Portion, Work};
+use crate::shard::txn::{ShardBatch, Work};
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -34,11 +34,13 @@ pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
     // What runs on every shard may look at the session, as CLIENT INFO does: it comes after a SELECT before it.
     let mut has_settled = false;
     let mut ends_lists = |placement: &Placement| {
-        has_settled |= *placement == Placement::Settled;
+        has_settled |= *placement == Placement::SessionPrecomputed;
         match placement {
             Placement::CheckOut | Placement::Session => true,
             Placement::Every(_) => has_settled,
-            Placement::Anywhere | Placement::One(_) | Placement::Split | Placement::Settled => false,
+            Placement::Anywhere | Placement::One(_) | Placement::Split | Placement::SessionPrecomputed => {
+                false
+            }
         }
     };
     let len = match kind {
@@ -58,7 +60,7 @@ pub fn command_shards(placement: Placement, keys: &[RoutedKey], shards: &[u16]) 
         Placement::One(shard) => SmallVec::from_slice(&[shard as u16]),
         Placement::Every(_) => SmallVec::from_slice(shards),
         Placement::Split | Placement::CheckOut => shards_of(keys),
-        Placement::Session | Placement::Settled => SmallVec::new(),
+        Placement::Session | Placement::SessionPrecomputed => SmallVec::new(),
     }
 }
 
@@ -87,19 +89,19 @@ pub struct Lists<'a> {
     pub shards: &'a [u16],
     pub works: Vec<Work>,
     #[allow(clippy::vec_box, reason = "they travel in their boxes")]
-    pub spare: &'a mut Vec<Box<Portion>>,
+    pub spare: &'a mut Vec<Box<ShardBatch>>,
 }
 
 impl Lists<'_> {
     /// The list of a shard.
     #[inline]
-    fn of(&mut self, shard: u16) -> &mut Portion {
+    fn of(&mut self, shard: u16) -> &mut ShardBatch {
         let work = &mut self.works[place_of(self.shards, shard)];
         if !matches!(work, Work::Run(_)) {
             *work = Work::Run(self.spare.pop().unwrap_or_default());
         }
         match work {
-            Work::Run(portion) => portion,
+            Work::Run(shard_batch) => shard_batch,
             Work::Nothing | Work::CheckOut(_) => unreachable!("it was made a list"),
         }
     }
@@ -109,9 +111,9 @@ impl Lists<'_> {
         match routes.placement(at) {
             Placement::Split => self.split(queue, routes.keys(at), at),
             Placement::One(shard) => {
-                let portion = self.of(shard as u16);
-                portion.queue.push_from(queue, at);
-                portion.push_hashes(routes.keys(at).iter().map(|key| key.hash));
+                let shard_batch = self.of(shard as u16);
+                shard_batch.queue.push_from(queue, at);
+                shard_batch.push_hashes(routes.keys(at).iter().map(|key| key.hash));
             }
             placement => {
                 for shard in command_shards(placement, routes.keys(at), self.shards) {
@@ -132,14 +134,14 @@ impl Lists<'_> {
             let (together, others) = left.split_at(len);
             left = others;
             let end = left.first().map_or(args.len(), |next| next.arg as usize);
-            let portion = self.of(shard);
-            let list = &mut portion.queue;
+            let shard_batch = self.of(shard);
+            let list = &mut shard_batch.queue;
             if list.commands().last().is_none_or(|last| last.place != command.place) {
                 list.begin(command.call, command.place);
                 list.push_span(args.slice(..head_len));
             }
             list.push_span(args.slice(arg as usize..end));
-            portion.push_hashes(together.iter().map(|key| key.hash));
+            shard_batch.push_hashes(together.iter().map(|key| key.hash));
         }
     }
 }
@@ -148,7 +150,7 @@ impl Lists<'_> {
 mod tests {
     use super::*;
     use crate::command::table::KeyspaceLock;
-    use Placement::{Anywhere, CheckOut, One, Session, Settled, Split};
+    use Placement::{Anywhere, CheckOut, One, Session, SessionPrecomputed, Split};
 
     fn kinds(placements: &[Placement]) -> Vec<(StageKind, Range<usize>)> {
         let mut found = Vec::new();
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_transaction_is_cut_where_a_command_is_neither_of_one_shard_nor_split() {
-        assert_eq!(kinds(&[One(1), Split, Anywhere, Settled, One(2)]), [(StageKind::Lists, 0..5)]);
+        assert_eq!(kinds(&[One(1), Split, Anywhere, SessionPrecomputed, One(2)]), [(StageKind::Lists, 0..5)]);
         assert_eq!(
             kinds(&[CheckOut, One(0), One(1), Session, CheckOut, Split]),
             [
@@ -175,7 +177,7 @@ mod tests {
         );
         let every = Placement::Every(KeyspaceLock::None);
         assert_eq!(
-            kinds(&[every, One(0), Settled, One(1), every, every]),
+            kinds(&[every, One(0), SessionPrecomputed, One(1), every, every]),
             [(StageKind::Lists, 0..4), (StageKind::Lists, 4..6)]
         );
         assert_eq!(kinds(&[]), []);

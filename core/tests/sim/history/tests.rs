@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::Random;
-use crate::{Reach, Run};
+use crate::{Run, ShardSpan};
 
 /// An operation of a client of its own.
 fn operation(times: (usize, usize), words: &str, reply: &str) -> Operation {
@@ -162,7 +162,7 @@ fn tamper(operations: &mut [Operation], random: &mut Random) {
 fn the_search_says_what_one_says_that_leaves_nothing_out() {
     let mut refused = 0;
     for seed in 1..=400 {
-        let mut run = Run::new(seed, if seed % 2 == 0 { Reach::Server } else { Reach::Keys });
+        let mut run = Run::new(seed, if seed % 2 == 0 { ShardSpan::Server } else { ShardSpan::Keys });
         run.run(14);
         run.finish();
         let waiting = run.kind.waiting();

@@ -250,7 +250,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 pub(super) const RANDOMKEY: Command = Command::keys("randomkey", 1, randomkey)
-    .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS | flag::AFTER_SERVING)
+    .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS | flag::AFTER_HANDOFFS)
     .acl(acl::KEYSPACE)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::With(choose_key))
@@ -313,7 +313,7 @@ fn number(reply: &[u8]) -> u64 {
 }
 
 pub(super) const DBSIZE: Command = Command::keys("dbsize", 1, dbsize)
-    .flags(flag::READONLY | flag::FAST | flag::AFTER_SERVING)
+    .flags(flag::READONLY | flag::FAST | flag::AFTER_HANDOFFS)
     .acl(acl::KEYSPACE)
     .scope(Scope::Every(KeyspaceLock::None))
     .merge(Merge::Sum)

@@ -211,7 +211,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
     if sets {
         ctx.shard.set(ctx.call, key, encode(value), expire, Event::SET);
         if ctx.notes_effects() {
-            note_effect(ctx, value, options, expire);
+            record_effect(ctx, value, options, expire);
         }
     }
     match (options.get, sets) {
@@ -223,7 +223,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
 }
 
 /// A time to live is noted as the point in time that it means; GET is for the client alone.
-fn note_effect(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, expire: SetExpire) {
+fn record_effect(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, expire: SetExpire) {
     let key = ctx.arg(1);
     match expire {
         SetExpire::At(at_ms) => {

@@ -12,7 +12,7 @@ use super::super::tests::requests;
 use super::*;
 use crate::protocol::OwnedArgv;
 use crate::shard::effects::{EffectLog, PieceId};
-use crate::shard::lock::{KeyLock, LockSet, LockTable, Ticket};
+use crate::shard::lock::{KeyLock, LockRequestId, LockSet, LockTable};
 use crate::testing::Rng;
 use std::collections::{BTreeMap, HashMap};
 
@@ -51,12 +51,12 @@ struct Txn {
 }
 
 impl Txn {
-    fn is_guest(&self, key: Key) -> bool {
+    fn is_checked_out_here(&self, key: Key) -> bool {
         matches!(self.plan, Plan::Write { guest: Some(guest), .. } if guest == key)
     }
 
-    fn piece(&self, over_guests: bool) -> PieceId {
-        PieceId { txn: TxnId { home: self.home as u32, number: self.op as u64 }, over_guests }
+    fn piece(&self, over_checked_out: bool) -> PieceId {
+        PieceId { txn: TxnId { home: self.home as u32, number: self.op as u64 }, over_checked_out }
     }
 }
 
@@ -78,8 +78,8 @@ struct Shard {
     log: EffectLog,
     locks: LockTable,
     changes: u64,
-    waiting: HashMap<Ticket, Waiter>,
-    held: HashMap<Op, Ticket>,
+    waiting: HashMap<LockRequestId, Waiter>,
+    held: HashMap<Op, LockRequestId>,
     /// What leaves at the end of the turn.
     outbox: Vec<(usize, Message)>,
     local: VecDeque<Message>,
@@ -100,7 +100,7 @@ struct World {
     shards: Vec<Shard>,
     wires: BTreeMap<(usize, usize), VecDeque<Message>>,
     merger: Merger,
-    next_ticket: u64,
+    next_seq: u64,
     txns: HashMap<Op, Txn>,
     next_op: Op,
     turn: usize,
@@ -120,7 +120,7 @@ impl World {
             shards: (0..shard_count).map(|_| Shard::default()).collect(),
             wires: BTreeMap::new(),
             merger: Merger::new(shard_count),
-            next_ticket: 0,
+            next_seq: 0,
             txns: HashMap::new(),
             next_op: 0,
             turn: 0,
@@ -205,21 +205,21 @@ impl World {
     }
 
     fn request(&mut self, at: usize, locks: LockSet, waiter: Waiter) {
-        let (ticket, granted) = self.shards[at].locks.request(locks);
-        self.shards[at].waiting.insert(ticket, waiter);
+        let (seq, granted) = self.shards[at].locks.request(locks);
+        self.shards[at].waiting.insert(seq, waiter);
         if granted {
-            self.granted(at, ticket);
+            self.granted(at, seq);
         }
     }
 
-    fn granted(&mut self, at: usize, ticket: Ticket) {
-        match self.shards[at].waiting.remove(&ticket).expect("somebody waits") {
+    fn granted(&mut self, at: usize, seq: LockRequestId) {
+        match self.shards[at].waiting.remove(&seq).expect("somebody waits") {
             Waiter::Write { op, key, home } => {
                 self.write_alone(at, op, key, home);
-                self.release(at, ticket);
+                self.release(at, seq);
             }
             Waiter::Lock { op, next } => {
-                self.shards[at].held.insert(op, ticket);
+                self.shards[at].held.insert(op, seq);
                 let shards = self.txns[&op].shards.clone();
                 if let Some(&after) = shards.get(next + 1) {
                     self.send(at, after, Message::Lock { op, next: next + 1 });
@@ -246,10 +246,10 @@ impl World {
         }
     }
 
-    fn release(&mut self, at: usize, ticket: Ticket) {
+    fn release(&mut self, at: usize, seq: LockRequestId) {
         let mut granted = Vec::new();
-        self.shards[at].locks.release(ticket, &mut granted);
-        granted.into_iter().for_each(|ticket| self.granted(at, ticket));
+        self.shards[at].locks.release(seq, &mut granted);
+        granted.into_iter().for_each(|seq| self.granted(at, seq));
     }
 
     /// The write itself, on whatever shard it is done.
@@ -274,7 +274,7 @@ impl World {
         let changes = self.shards[at].changes;
         if txn.is_noted {
             let log = &mut self.shards[at].log;
-            log.resume_piece(txn.piece(txn.is_guest(key)), changes);
+            log.resume_piece(txn.piece(txn.is_checked_out_here(key)), changes);
             log.set_order(order as u32);
         }
         self.write(at, txn.op, key);
@@ -283,11 +283,11 @@ impl World {
         }
     }
 
-    fn end_piece(&mut self, at: usize, txn: &Txn, over_guests: bool) {
+    fn end_piece(&mut self, at: usize, txn: &Txn, over_checked_out: bool) {
         let Plan::Write { guest, .. } = txn.plan else { return };
         let pieces = txn.shards.len() + usize::from(guest.is_some());
         if txn.is_noted {
-            self.shards[at].log.end_piece(txn.piece(over_guests), pieces as u32);
+            self.shards[at].log.end_piece(txn.piece(over_checked_out), pieces as u32);
         }
     }
 
@@ -312,8 +312,8 @@ impl World {
         };
         if is_last {
             self.end_piece(at, &txn, false);
-            let ticket = self.shards[at].held.remove(&op).expect("it holds its locks");
-            self.release(at, ticket);
+            let seq = self.shards[at].held.remove(&op).expect("it holds its locks");
+            self.release(at, seq);
         }
         self.send(at, txn.home, Message::Done { op });
     }
@@ -365,10 +365,10 @@ impl World {
         while let Some(message) = self.shards[at].local.pop_front() {
             self.handle(at, message);
         }
-        let next_ticket = &mut self.next_ticket;
+        let next_seq = &mut self.next_seq;
         let batch = self.shards[at].log.take(|| {
-            *next_ticket += 1;
-            *next_ticket - 1
+            *next_seq += 1;
+            *next_seq - 1
         });
         self.shards[at].to_merger.extend(batch.map(|batch| *batch));
         for (to, message) in std::mem::take(&mut self.shards[at].outbox) {

@@ -18,7 +18,7 @@ impl Worker {
     /// asks about connection, shard or process stands in the way of a command over one key. With it, the flags of rows
     /// that are not run this way.
     #[inline]
-    fn straight_call(&self, at: usize) -> Option<(Call, u64)> {
+    fn fast_path_call(&self, at: usize) -> Option<(Call, u64)> {
         let connection = self.connections[at].as_deref()?;
         let client = &connection.client;
         let plain = client.multi.is_none()
@@ -36,14 +36,14 @@ impl Worker {
 
     /// Runs the straight requests at the start of `requests`, or sends them where they run, and returns how many. The
     /// connection may be closed then, over its output limit.
-    pub(super) fn run_straight(
+    pub(super) fn run_fast_path(
         &mut self,
         at: usize,
         buf: &[u8],
         requests: &[Prepared],
         args: &[ArgRange],
     ) -> usize {
-        let Some((mut call, other_flags)) = self.straight_call(at) else { return 0 };
+        let Some((mut call, other_flags)) = self.fast_path_call(at) else { return 0 };
         let Some(mut replies) = self.open_replies(at) else { return 0 };
         let table = self.table;
         let home = self.shard.index as u32;
@@ -60,21 +60,21 @@ impl Worker {
         for request in requests {
             let Some(id) = request.command else { break };
             let entry = table.entry(id);
-            if !request.is_straight || entry.row.flags & other_flags != 0 {
+            if !request.is_fast_path || entry.row.flags & other_flags != 0 {
                 break;
             }
             call.command = id;
             call.hash = request.hash;
             if request.shard == home {
                 if !entry.row.is_constant_time {
-                    self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
+                    self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
                 }
                 let command = Invocation::new(entry, &call, request.argv(buf, args), None);
                 self.run_untimed(command, &mut replies.out);
                 count += 1;
                 if !entry.row.is_constant_time {
-                    self.time_straight(requests[timed..count].iter().map(call_of));
+                    self.time_fast_path(requests[timed..count].iter().map(call_of));
                     timed = count;
                 }
                 // What it has changed may be locked now, for those who wait for it.
@@ -85,15 +85,15 @@ impl Worker {
             } else {
                 self.close_replies(at, replies);
                 let connection = self.connections[at].as_deref_mut().expect("its replies were open just now");
-                let token =
+                let reply_id =
                     (connection.pending.len() < connection.pending_max).then(|| connection.await_reply(at));
                 replies = self.open_replies(at).expect("nothing closes a connection meanwhile");
-                let Some(token) = token else { break };
-                self.batch(request.shard as usize, token, call, request.argv(buf, args));
+                let Some(reply_id) = reply_id else { break };
+                self.batch(request.shard as usize, reply_id, call, request.argv(buf, args));
                 count += 1;
             }
         }
-        self.time_straight(requests[timed..count].iter().filter(ran_here).map(call_of));
+        self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
         self.close_replies(at, replies);
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
         if count > 0 {
@@ -128,7 +128,7 @@ impl Worker {
             Some(start) => {
                 connection.ready = replies.out;
                 if connection.ready.len() > start {
-                    connection.note_ready(start);
+                    connection.record_ready(start);
                 }
             }
         }
@@ -137,7 +137,7 @@ impl Worker {
     /// Counts and times what [`run_untimed`](Self::run_untimed) has run since the clock was read last: one command, or
     /// several that take constant time. These are timed together, for reading the clock costs as much as looking a key
     /// up, and each is charged the mean (with its share in sending what stood between them to other shards).
-    pub(super) fn time_straight<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {
+    pub(super) fn time_fast_path<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {
         let count = commands.clone().count() as u64;
         if count == 0 {
             return;
@@ -153,7 +153,7 @@ impl Worker {
             // Which of several it was nobody knows; the one with the most to do is the best guess.
             let len_bytes = |args: &Argv<'_>| args.iter().map(<[u8]>::len).sum::<usize>();
             if let Some((call, args)) = commands.max_by_key(|(_, args)| len_bytes(args)) {
-                self.note_slow(args, nanos / 1000, &call, self.table.entry(call.command));
+                self.record_slow(args, nanos / 1000, &call, self.table.entry(call.command));
             }
         }
     }

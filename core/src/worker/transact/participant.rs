@@ -5,9 +5,9 @@ use super::super::exec::ExecCaller;
 use super::super::run::Invocation;
 use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::shard::effects::PieceId;
-use crate::shard::lock::{LockSet, Ticket};
+use crate::shard::lock::{LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::txn::{CheckIn, CheckedOutEntries, Outcome, Portion, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckIn, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work};
 use std::sync::atomic::{Ordering, fence};
 
 /// Of more keys than this the first would be gone from the caches again before they are looked up.
@@ -25,37 +25,37 @@ impl Worker {
     }
 
     fn wait(&mut self, locks: LockSet, waiter: Waiter) {
-        let (ticket, granted) = self.shard.locks.request(locks);
+        let (lock_request, granted) = self.shard.locks.request(locks);
         assert!(!granted, "who waits does so behind a conflict");
         self.shard.stats.lock_waits.add(1);
-        self.transact.waiting.insert(ticket, (waiter, self.time.ticks));
+        self.transact.waiting.insert(lock_request, (waiter, self.time.ticks));
     }
 
     /// All locks of the transaction are held everywhere: does this shard's share of the first stage.
-    pub(super) fn go(&mut self, id: TxnId, holds: bool, pieces: u32) -> Outcome {
+    pub(super) fn go(&mut self, id: TxnId, may_run: bool, pieces: u32) -> Outcome {
         let held = self.transact.held.get_mut(&id).expect("Go follows the grant");
         held.pieces = pieces;
         let work = std::mem::replace(&mut held.work, Work::Nothing);
-        let stays = held.stays;
-        if holds {
-            self.step(id, work, stays)
+        let keeps_locks = held.keeps_locks;
+        if may_run {
+            self.step(id, work, keeps_locks)
         } else {
-            self.let_go(id);
+            self.release_participant(id);
             Outcome::Refused
         }
     }
 
     /// Does a share of a stage.
-    pub(super) fn step(&mut self, id: TxnId, work: Work, stays: bool) -> Outcome {
+    pub(super) fn step(&mut self, id: TxnId, work: Work, keeps_locks: bool) -> Outcome {
         let outcome = match work {
             Work::Nothing => Outcome::Nothing,
-            Work::Run(mut portion) => {
+            Work::Run(mut shard_batch) => {
                 let held = self.transact.held.get(&id).expect("who runs holds its locks");
                 let is_noted = held.pieces != 0;
-                self.shard.running = Some(held.ticket);
-                self.run_share(id, &mut portion, is_noted);
+                self.shard.running = Some(held.lock_request);
+                self.run_share(id, &mut shard_batch, is_noted);
                 self.shard.running = None;
-                Outcome::Ran(portion)
+                Outcome::Ran(shard_batch)
             }
             Work::CheckOut(keys) => {
                 let entries = self.shard.check_out(&keys);
@@ -65,31 +65,31 @@ impl Worker {
                 return Outcome::Entries(Box::new(CheckedOutEntries { entries, pieces }));
             }
         };
-        if !stays {
-            self.let_go(id);
+        if !keeps_locks {
+            self.release_participant(id);
         }
         outcome
     }
 
     /// Runs this shard's share of a transaction. `is_noted`: its effects are.
-    pub(super) fn run_share(&mut self, id: TxnId, portion: &mut Portion, is_noted: bool) {
+    pub(super) fn run_share(&mut self, id: TxnId, shard_batch: &mut ShardBatch, is_noted: bool) {
         if is_noted {
             self.resume_piece(id, false);
         }
-        self.run_portion(id, portion);
+        self.run_shard_batch(id, shard_batch);
         if is_noted {
             self.shard.effects.suspend_piece();
         }
     }
 
     /// Runs the commands of a portion. They are counted at home, where all of a command's shares come together.
-    pub(super) fn run_portion(&mut self, id: TxnId, portion: &mut Portion) {
-        let are_fetched = portion.hashes.len() <= FETCHED_KEYS_MAX;
+    pub(super) fn run_shard_batch(&mut self, id: TxnId, shard_batch: &mut ShardBatch) {
+        let are_fetched = shard_batch.hashes.len() <= FETCHED_KEYS_MAX;
         if are_fetched {
-            self.shard.prefetch(portion.look_ups());
+            self.shard.prefetch(shard_batch.look_ups());
         }
         let conn = self.local_caller(id);
-        let Portion { queue, hashes, replies, ran, closed_by } = portion;
+        let ShardBatch { queue, hashes, replies, ran, closed_by } = shard_batch;
         let mut hashes = if are_fetched { &hashes[..] } else { &[] };
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
@@ -109,11 +109,11 @@ impl Worker {
 
     /// The entries come back that were checked out.
     pub(super) fn check_in(&mut self, returned: CheckIn) {
-        let CheckIn { id, entries, events, wait, stays } = returned;
+        let CheckIn { id, entries, events, wait, keeps_locks } = returned;
         let held = self.transact.held.get_mut(&id).expect("what is checked in was checked out");
         let keys = std::mem::take(&mut held.checked_out);
-        let (ticket, offer) = (held.ticket, held.offer);
-        self.shard.running = Some(ticket);
+        let (lock_request, offer) = (held.lock_request, held.offer);
+        self.shard.running = Some(lock_request);
         self.shard.check_in(&keys, entries, &events);
         self.shard.running = None;
         if !events.is_empty() {
@@ -126,17 +126,17 @@ impl Worker {
             self.shard.wait(id, wait);
         }
         if let Some(offer) = offer {
-            self.take_offer_back(offer, ticket);
+            self.take_offer_back(offer, lock_request);
         }
-        if !stays {
-            self.let_go(id);
+        if !keeps_locks {
+            self.release_participant(id);
         }
     }
 
     /// What runs from here on leaves its effects to a piece of the transaction.
-    pub(super) fn resume_piece(&mut self, txn: TxnId, over_guests: bool) {
+    pub(super) fn resume_piece(&mut self, txn: TxnId, over_checked_out: bool) {
         let changes = self.shard.stats.dirty.get();
-        self.shard.effects.resume_piece(PieceId { txn, over_guests }, changes);
+        self.shard.effects.resume_piece(PieceId { txn, over_checked_out }, changes);
     }
 
     /// Home learns what came of this shard's share.
@@ -150,49 +150,49 @@ impl Worker {
     }
 
     /// This shard has no more to do for the transaction.
-    fn let_go(&mut self, id: TxnId) {
+    fn release_participant(&mut self, id: TxnId) {
         let held = self.transact.held.remove(&id).expect("what is released was granted");
         if held.pieces != 0 {
-            self.shard.effects.end_piece(PieceId { txn: id, over_guests: false }, held.pieces);
+            self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: false }, held.pieces);
         }
         let held_nanos = self.time.nanos(self.time.now_ticks().saturating_sub(held.granted_at_ticks));
         self.shard.stats.lock_held_max_nanos.max(held_nanos);
-        self.release(held.ticket);
+        self.release(held.lock_request);
     }
 
     /// Gives up locks, and lets those go on who waited for them. They may give up theirs at once: who is granted then
     /// goes on in the outermost call, however many stand one behind the other.
-    pub(in crate::worker) fn release(&mut self, ticket: Ticket) {
-        self.shard.locks.release(ticket, &mut self.transact.granted);
+    pub(in crate::worker) fn release(&mut self, lock_request: LockRequestId) {
+        self.shard.locks.release(lock_request, &mut self.transact.granted);
         if std::mem::replace(&mut self.transact.is_releasing, true) {
             return;
         }
         let mut next = 0;
-        while let Some(&ticket) = self.transact.granted.get(next) {
+        while let Some(&lock_request) = self.transact.granted.get(next) {
             next += 1;
-            let Some((waiter, since_ticks)) = self.transact.waiting.remove(&ticket) else {
-                self.shard.blocking.granted(ticket);
+            let Some((waiter, since_ticks)) = self.transact.waiting.remove(&lock_request) else {
+                self.shard.blocking.granted(lock_request);
                 continue;
             };
             let waited_nanos = self.time.nanos_since(since_ticks);
             self.shard.stats.lock_wait_nanos.add(waited_nanos);
             self.shard.stats.lock_wait_max_nanos.max(waited_nanos);
             match waiter {
-                Waiter::Plan(plan) => self.plan_granted(ticket, plan),
+                Waiter::Plan(plan) => self.plan_granted(lock_request, plan),
                 Waiter::Command(command) => {
-                    self.run_parked(ticket, *command);
-                    self.release(ticket);
+                    self.run_parked(lock_request, *command);
+                    self.release(lock_request);
                 }
                 Waiter::Queue(parked) => {
-                    let ParkedQueue { home, token, call, queue, watches } = *parked;
+                    let ParkedQueue { home, reply_id, call, queue, watches } = *parked;
                     let mut reply = self.pools.take_buffer();
-                    self.shard.running = Some(ticket);
+                    self.shard.running = Some(lock_request);
                     let calls = queue.calls();
                     self.run_exec(&call, watches, queue.len(), calls, ExecCaller::Elsewhere, &mut reply);
                     self.shard.running = None;
-                    self.answer(home, token, &reply);
+                    self.answer(home, reply_id, &reply);
                     self.pools.give_buffer(reply);
-                    self.release(ticket);
+                    self.release(lock_request);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Convoys: work over several shards that one client sends ahead without waiting, as one transaction.
+//! Coalesced pipelines: work over several shards that one client sends ahead without waiting, as one transaction.
 //!
 //! A command or an EXEC over several shards is alone in its connection's pipeline, because its locks travel on other ways
 //! than commands over one key do. So a pipeline of them would take a round through the shards for each. But a client that
@@ -6,41 +6,41 @@
 //! them is kept, and every reply is what it would have been. So they, and what stands between them over single keys, are
 //! locked, run and answered together, as an EXEC's queue would be.
 //!
-//! Transactions join a convoy whole: a MULTI of which everything up to the EXEC has arrived, of a client that watches
+//! Transactions join a coalesced pipeline whole: a MULTI of which everything up to the EXEC has arrived, of a client that watches
 //! nothing, and in which nothing is refused. Nobody can tell then that its commands were never queued.
 //!
 //! But for those who wait for a key that one of them changes: Redis serves these before the next command runs, which
-//! may see it (LPUSH, LLEN). So a shard that has locked its keys for a convoy and finds that somebody waits for one of
+//! may see it (LPUSH, LLEN). So a shard that has locked its keys for a coalesced pipeline and finds that somebody waits for one of
 //! them refuses; then nothing is done anywhere, and home sends the commands and transactions one by one.
 
 use super::Worker;
-use super::connection::Hold;
+use super::connection::StallReason;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
 use super::transact::{Block, Start};
-use crate::client::{Multi, ReplyMode};
+use crate::client::{CommandQueue, ReplyMode};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
 use crate::command::route::Route;
 use crate::command::table::{CommandEntry, CommandTable, Run, Scope, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 
-/// A convoy's requests have no more bytes than this: as long as it is under way, its keys are locked.
-const CONVOY_BYTES_MAX: usize = 64 << 10;
+/// A coalesced pipeline's requests have no more bytes than this: as long as it is under way, its keys are locked.
+const COALESCED_BYTES_MAX: usize = 64 << 10;
 
 /// Nor are there more requests in it.
-const CONVOY_REQUESTS_MAX: usize = 128;
+const COALESCED_REQUESTS_MAX: usize = 128;
 
-/// What cannot be part of a convoy: it may wait, or needs more than its keys.
+/// What cannot be part of a coalesced pipeline: it may wait, or needs more than its keys.
 const ALONE: u64 = flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
 
-/// Requests that have been parsed behind those of the group, to see how a convoy goes on.
+/// Requests that have been parsed behind those of the group, to see how a coalesced pipeline goes on.
 #[derive(Default)]
 pub(super) struct Ahead {
     pub(super) requests: Vec<Prepared>,
     pub(super) args: Vec<ArgRange>,
 }
 
-/// Requests in order that may become a convoy.
+/// Requests in order that may become a coalesced pipeline.
 struct Candidates<'a> {
     table: &'static CommandTable,
     shards: Shards,
@@ -52,7 +52,7 @@ struct Candidates<'a> {
     blocks: Vec<Block>,
     /// The MULTI whose EXEC has not come yet: its entry, and the place of what follows it.
     open: Option<(&'static CommandEntry, usize)>,
-    /// How many requests there are, and how many of them make up the convoy: the first ones, without an open MULTI.
+    /// How many requests there are, and how many of them make up the coalesced pipeline: the first ones, without an open MULTI.
     seen: usize,
     joined: usize,
     /// How many of the routes are theirs.
@@ -92,7 +92,7 @@ impl Candidates<'_> {
         }
     }
 
-    /// All requests so far are part of the convoy, if the first, be it a command or a transaction, is over several shards.
+    /// All requests so far are part of the coalesced pipeline, if the first, be it a command or a transaction, is over several shards.
     fn join(&mut self) -> bool {
         if self.joined == 0 && !is_wide(self.routes.keys_of(0..self.routes.len())) {
             return false;
@@ -103,7 +103,7 @@ impl Candidates<'_> {
     }
 }
 
-/// Whether a command can join a convoy, wherever its keys are.
+/// Whether a command can join a coalesced pipeline, wherever its keys are.
 fn is_plain(entry: &CommandEntry, alone: u64) -> bool {
     matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & alone == 0
 }
@@ -113,10 +113,10 @@ fn is_wide(keys: &[RoutedKey]) -> bool {
 }
 
 impl Worker {
-    /// Starts the requests at the start of `requests` as a convoy, if the first of them, or the transaction that it
+    /// Starts the requests at the start of `requests` as a coalesced pipeline, if the first of them, or the transaction that it
     /// begins, is over several shards. `behind`: where in `buf` there may be more of them. Returns how the connection
     /// goes on, and where the requests end that are done with; `None`: there is no convoy.
-    pub(super) fn begin_convoy(
+    pub(super) fn begin_coalesced(
         &mut self,
         at: usize,
         buf: &[u8],
@@ -135,10 +135,10 @@ impl Worker {
         }
         // To be queued takes memory, whatever the command.
         let takes_blocks = connection.client.watching.is_empty() && checked & flag::DENYOOM == 0;
-        if !self.lets_convoys_pass(at, is_block) || is_block && !self.may_be_wide(&requests[1..]) {
+        if !self.may_coalesce(at, is_block) || is_block && !self.may_be_wide(&requests[1..]) {
             return None;
         }
-        let mut multi = self.take_multi();
+        let mut multi = self.take_command_queue();
         let mut ahead = std::mem::take(&mut self.ahead);
         let mut candidates = Candidates {
             table: self.table,
@@ -152,12 +152,12 @@ impl Worker {
             joined: 0,
             joined_routes: 0,
         };
-        let fits = |request: &Prepared| request.end - first.start <= CONVOY_BYTES_MAX;
+        let fits = |request: &Prepared| request.end - first.start <= COALESCED_BYTES_MAX;
         let mut goes_on =
             requests.iter().all(|request| fits(request) && candidates.take(request, request.argv(buf, args)));
         let mut behind = behind;
         while goes_on
-            && candidates.seen < CONVOY_REQUESTS_MAX
+            && candidates.seen < COALESCED_REQUESTS_MAX
             && let Some(from) = behind
         {
             let known = ahead.requests.len();
@@ -171,18 +171,18 @@ impl Worker {
         let waits = admission::waits_for_replies(entry.row, &Route::Many);
         let is_free = !waits || self.connections[at].as_deref().is_some_and(|at| at.pending.is_empty());
         let flow = if joined == 0 {
-            self.give_multi(multi);
+            self.give_command_queue(multi);
             None
         } else if is_free {
             multi.routes.truncate(joined_routes);
             let own = requests.iter().map(|request| (request, request.argv(buf, args)));
             let others = ahead.requests.iter().map(|request| (request, request.argv(buf, &ahead.args)));
-            let end = self.start_convoy(at, own.chain(others).take(joined), multi, blocks);
+            let end = self.start_coalesced(at, own.chain(others).take(joined), multi, blocks);
             Some((Flow::Stop, end))
         } else {
-            self.give_multi(multi);
+            self.give_command_queue(multi);
             let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-            connection.hold = Some(Hold::Pending);
+            connection.stall = Some(StallReason::Pending);
             Some((Flow::Retry, first.start))
         };
         ahead.requests.clear();
@@ -192,11 +192,11 @@ impl Worker {
     }
 
     /// Starts `requests`, whose commands `multi` has the routes of. Returns where they end.
-    fn start_convoy<'a>(
+    fn start_coalesced<'a>(
         &mut self,
         at: usize,
         requests: impl Iterator<Item = (&'a Prepared, Argv<'a>)>,
-        mut multi: Box<Multi>,
+        mut multi: Box<CommandQueue>,
         blocks: Vec<Block>,
     ) -> usize {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
@@ -231,15 +231,15 @@ impl Worker {
         }
         let entry = entry.expect("there is a request");
         let single_count = multi.queue.len() - blocks.iter().map(|block| block.len).sum::<usize>();
-        let is_convoy = single_count + blocks.len() > 1;
-        self.begin(at, Start { entry, call, multi, blocks, is_convoy, counted }, &[]);
+        let is_coalesced = single_count + blocks.len() > 1;
+        self.begin(at, Start { entry, call, multi, blocks, is_coalesced, counted }, &[]);
         let flow = self.end_request(at, Flow::Stop);
         debug_assert!(flow == Flow::Stop);
         end
     }
 
     /// Whether the connection is in no state in which requests are taken one by one: see `Worker::execute`.
-    fn lets_convoys_pass(&self, at: usize, is_block: bool) -> bool {
+    fn may_coalesce(&self, at: usize, is_block: bool) -> bool {
         let Some(connection) = self.connections[at].as_deref() else { return false };
         let client = &connection.client;
         // A transaction that has to wait for earlier replies does so before its MULTI; a command, like any other.

@@ -108,7 +108,7 @@ fn pieces<'a>(random: &mut Random, bytes: &'a [u8]) -> Vec<&'a [u8]> {
     cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// On one shard there are no convoys, and all else is the same: the replies, the data, and what is counted.
+/// On one shard there are no coalesced pipelines, and all else is the same: the replies, the data, and what is counted.
 #[test]
 fn whatever_goes_together_is_answered_as_on_one_shard() {
     for seed in 0..1500 {
@@ -187,7 +187,7 @@ fn transactions_that_are_sent_ahead_take_effect_at_one_moment() {
 }
 
 #[test]
-fn each_transaction_of_a_convoy_is_counted_by_its_width() {
+fn each_transaction_of_a_coalesced_pipeline_is_counted_by_its_width() {
     let mut server = Server::new(3);
     let requests = [
         "MULTI",
@@ -221,7 +221,7 @@ fn each_transaction_of_a_convoy_is_counted_by_its_width() {
 }
 
 #[test]
-fn the_last_command_of_a_client_is_the_exec_of_its_convoy() {
+fn the_last_command_of_a_client_is_the_exec_of_its_coalesced_pipeline() {
     let mut server = Server::new(3);
     let requests = ["MULTI", "SET a 1", "SET b 1", "EXEC"];
     call_all(&mut server, &requests);
@@ -232,7 +232,7 @@ fn the_last_command_of_a_client_is_the_exec_of_its_convoy() {
 
 /// A transaction that is too long to be looked at whole runs all the same, as does what stands before and behind it.
 #[test]
-fn a_transaction_beyond_the_bounds_of_a_convoy_goes_alone() {
+fn a_transaction_beyond_the_bounds_of_a_coalesced_pipeline_runs_alone() {
     let long: Vec<String> = (0..500).map(|n| format!("SET {} {n}", KEYS[n % 8])).collect();
     let big: Vec<String> = (0..8).map(|n| format!("SET {} {}", KEYS[n], "x".repeat(20_000))).collect();
     for queued in [long, big] {

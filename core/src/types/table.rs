@@ -563,7 +563,7 @@ impl Table {
     }
 
     /// Frees removed values, in all no more than `budget`: an element of a collection counts 1, as
-    /// does every 16 KiB of a string. Answers whether none is left.
+    /// does every page of a string. Answers whether none is left.
     pub fn free_garbage(&mut self, mut budget: usize) -> bool {
         self.garbage.free_some(&mut budget)
     }

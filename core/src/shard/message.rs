@@ -96,6 +96,25 @@ pub struct Batch {
 /// A batch is sent on when its arguments or replies have grown to this many bytes.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
+/// Bytes between two arguments of a request, at most: `\r\n$536870912\r\n`.
+const ARG_GAP_BYTES_MAX: usize = 14;
+
+/// Where these arguments begin in the bytes that they lie in, and all from there to the end of the last, if they lie one
+/// behind the other with little between: then one copy takes them all.
+#[inline]
+fn dense_span(args: Argv<'_>) -> Option<(u32, &[u8])> {
+    let start = args.ranges().first()?.start;
+    let mut end = start as usize;
+    for range in args.ranges() {
+        let begin = range.start as usize;
+        if begin < end || begin > end + ARG_GAP_BYTES_MAX {
+            return None;
+        }
+        end = begin + range.len as usize;
+    }
+    Some((start, args.bytes().get(start as usize..end)?))
+}
+
 const CACHE_LINE: usize = 64;
 
 /// Of a batch's commands so much is fetched ahead; the processor sees by itself that it goes on.
@@ -112,9 +131,16 @@ impl Batch {
     pub fn push(&mut self, reply_id: ReplyId, call: Call, args: Argv<'_>) {
         debug_assert!(self.has_room(args.bytes().len()));
         let first = self.ranges.len() as u32;
-        for arg in args.iter() {
-            self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
-            self.bytes.extend_from_slice(arg);
+        if let Some((start, span)) = dense_span(args) {
+            let offset = self.bytes.len() as u32;
+            let moved = |range: &ArgRange| ArgRange { start: range.start - start + offset, len: range.len };
+            self.ranges.extend(args.ranges().iter().map(moved));
+            self.bytes.extend_from_slice(span);
+        } else {
+            for arg in args.iter() {
+                self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
+                self.bytes.extend_from_slice(arg);
+            }
         }
         let args = first..self.ranges.len() as u32;
         self.commands.push(BatchedCommand { reply_id, call, args, exec: None });
@@ -222,6 +248,30 @@ pub struct ParkedCommand {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_arrive_whole_however_they_lay_in_the_request() {
+        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$5\r\nvalue\r\n and much else before the last word";
+        let range = |start, len| ArgRange { start, len };
+        let last = bytes.len() as u32 - 4;
+        let layouts: [(&[ArgRange], &[&str]); 5] = [
+            (&[range(8, 3), range(17, 1), range(24, 5)], &["SET", "k", "value"]),
+            (&[range(8, 3), range(24, 5)], &["SET", "value"]),
+            (&[range(24, 5), range(8, 3)], &["value", "SET"]),
+            (&[range(8, 3), range(last, 4)], &["SET", "word"]),
+            (&[range(17, 1), range(18, 0), range(17, 1)], &["k", "", "k"]),
+        ];
+        let call = Call::default();
+        let reply_id = ReplyId { conn: 0, generation: 0, place: 0 };
+        let mut batch = Batch::default();
+        for (ranges, _) in layouts {
+            batch.push(reply_id, call, Argv::new(bytes, ranges));
+        }
+        for (command, (_, words)) in batch.commands.iter().zip(layouts) {
+            let args: Vec<&[u8]> = batch.args(&command.args).iter().collect();
+            assert_eq!(args, words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>());
+        }
+    }
 
     #[test]
     fn a_batch_has_room_for_as_many_bytes_as_its_offsets_reach() {

@@ -260,6 +260,14 @@ impl Connection {
         }
     }
 
+    /// Lends `out` a buffer, if it has none: replies from elsewhere grow it piece by piece.
+    #[inline]
+    pub(super) fn make_output_room(&mut self, spare: &mut Vec<Vec<u8>>) {
+        if self.out.capacity() == 0 {
+            self.out = spare.pop().unwrap_or_else(|| Vec::with_capacity(self.reply_buffer_bytes));
+        }
+    }
+
     /// Appends a reply that is already complete, behind those that are awaited.
     pub(super) fn queue_ready(&mut self, reply: &[u8]) {
         let start = self.ready.len();

@@ -44,7 +44,6 @@ impl Worker {
         args: &[ArgRange],
     ) -> usize {
         let Some((mut call, other_flags)) = self.fast_path_call(at) else { return 0 };
-        let Some(mut replies) = self.open_replies(at) else { return 0 };
         let table = self.table;
         let home = self.shard.index as u32;
         // Nobody begins to wait for a key by a straight request.
@@ -54,6 +53,8 @@ impl Worker {
         let call_of = |request: &Prepared| {
             (Call { command: request.command.unwrap_or_default(), ..shared }, request.argv(buf, args))
         };
+        // Lent for a run of requests that are of this shard: with many shards most are not.
+        let mut replies = None;
         // Behind the last request that was timed.
         let mut timed = 0;
         let mut count = 0;
@@ -70,8 +71,13 @@ impl Worker {
                     self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
                 }
+                if replies.is_none() {
+                    replies = self.open_replies(at);
+                }
+                let Some(Replies { out, .. }) = &mut replies else { break };
                 let command = Invocation::new(entry, &call, request.argv(buf, args), None);
-                self.run_untimed(command, &mut replies.out);
+                self.run_untimed(command, out);
+                let out_len_bytes = out.len();
                 count += 1;
                 if !entry.row.is_constant_time {
                     self.time_fast_path(requests[timed..count].iter().map(call_of));
@@ -79,22 +85,26 @@ impl Worker {
                 }
                 // What it has changed may be locked now, for those who wait for it.
                 let is_locked = is_awaited && !self.shard.locks.is_empty();
-                if is_locked || replies.out.len() >= OUTPUT_WATCHED_BYTES {
+                if is_locked || out_len_bytes >= OUTPUT_WATCHED_BYTES {
                     break;
                 }
             } else {
-                self.close_replies(at, replies);
-                let connection = self.connections[at].as_deref_mut().expect("its replies were open just now");
-                let reply_id =
-                    (connection.pending.len() < connection.pending_max).then(|| connection.await_reply(at));
-                replies = self.open_replies(at).expect("nothing closes a connection meanwhile");
-                let Some(reply_id) = reply_id else { break };
+                if let Some(open) = replies.take() {
+                    self.close_replies(at, open);
+                }
+                let Some(connection) = self.connections[at].as_deref_mut() else { break };
+                if connection.pending.len() >= connection.pending_max {
+                    break;
+                }
+                let reply_id = connection.await_reply(at);
                 self.batch(request.shard as usize, reply_id, call, request.argv(buf, args));
                 count += 1;
             }
         }
         self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
-        self.close_replies(at, replies);
+        if let Some(open) = replies {
+            self.close_replies(at, open);
+        }
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
         if count > 0 {
             connection.client.last_command = requests[count - 1].command;

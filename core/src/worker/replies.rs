@@ -15,12 +15,8 @@ impl Worker {
     #[inline]
     pub(super) fn take_output(&mut self, at: usize) -> Vec<u8> {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Vec::new() };
-        let out = std::mem::take(&mut connection.out);
-        if out.capacity() != 0 {
-            return out;
-        }
-        let room = connection.reply_buffer_bytes;
-        self.pools.buffers.pop().unwrap_or_else(|| Vec::with_capacity(room))
+        connection.make_output_room(&mut self.pools.buffers);
+        std::mem::take(&mut connection.out)
     }
 
     /// Writes a reply in its place: to the output, or behind the replies that are still awaited.
@@ -111,6 +107,7 @@ impl Worker {
     pub(super) fn fulfil(&mut self, reply_id: ReplyId, reply: &[u8]) {
         let Some(at) = self.connection_of(reply_id) else { return };
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.make_output_room(&mut self.pools.buffers);
         if connection.pending.len() > 1 {
             connection.make_ready_room(&mut self.pools.buffers);
         }

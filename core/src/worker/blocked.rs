@@ -1,5 +1,5 @@
-//! Clients that wait for a key: home's side of [`shard::blocking`](crate::shard::blocking), and the giving away of this
-//! shard's keys.
+//! Blocked clients: home's side of [`shard::blocking`](crate::shard::blocking), and the handoff of this shard's keys to
+//! the clients blocked on them.
 
 use super::Worker;
 use super::connection::StallReason;
@@ -21,30 +21,30 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// What a client gets that CLIENT UNBLOCK ended with ERROR.
+/// The reply to a blocking command that CLIENT UNBLOCK ... ERROR ends.
 const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 
-/// A blocking command of one of this shard's clients, from its call to its reply.
+/// A blocking command of one of this shard's clients, from the call to the reply.
 struct Blocked {
     entry: &'static CommandEntry,
     call: Call,
     reply_id: ReplyId,
     args: OwnedArgv,
-    /// `None`: it runs still.
+    /// `None`: it has not run yet, or its outcome is not known yet.
     waiting: Option<Waiting>,
 }
 
-/// It has found nothing.
+/// The wait of a blocking command that found nothing to take.
 struct Waiting {
-    /// The arguments that are the awaited keys.
+    /// The positions of the awaited keys among the arguments.
     keys: Range<u32>,
     deadline_ms: Option<i64>,
     on_timeout: TimeoutReply,
-    /// Where it waits.
+    /// The shards of these keys, on which it waits.
     shards: SmallVec<[usize; 2]>,
-    /// An offer has been accepted, and what comes of it is not known yet.
+    /// An offer was accepted, and its outcome is not known yet.
     is_being_served: bool,
-    /// Who has offered a key meanwhile.
+    /// Shards that have offered a key since then, and were told that the client is busy.
     turned_away: SmallVec<[usize; 2]>,
 }
 
@@ -58,12 +58,12 @@ pub(super) struct BlockedClients {
 }
 
 impl BlockedClients {
-    /// When the first of them has waited long enough; unix time in milliseconds.
+    /// The earliest deadline, unix time in milliseconds.
     pub(super) fn next_deadline_ms(&self) -> Option<i64> {
         self.deadlines.first().map(|&(deadline_ms, _)| deadline_ms)
     }
 
-    /// How many wait.
+    /// How many clients are blocked.
     pub(super) fn waiting_count(&self) -> u64 {
         self.waiting_count
     }
@@ -73,13 +73,13 @@ impl BlockedClients {
     }
 }
 
-/// What a command that ran over guests leaves behind.
+/// The outcome of a command that ran over checked-out entries.
 pub(super) struct CheckedOutRun {
     pub(super) has_replied: bool,
     pub(super) waits: CheckedOutWaits,
 }
 
-/// Waits for the owners of guests, with the shards they go to.
+/// Waits to be registered at the shards that own the checked-out keys, with the number of each shard.
 #[derive(Default)]
 pub(super) struct CheckedOutWaits(SmallVec<[(usize, NewWait); 2]>);
 
@@ -90,16 +90,16 @@ impl CheckedOutRun {
 }
 
 impl CheckedOutWaits {
-    /// The wait that goes to a shard.
+    /// Takes the wait for a shard.
     pub(super) fn take(&mut self, shard: usize) -> Option<NewWait> {
         let at = self.0.iter().position(|(other, _)| *other == shard)?;
         Some(self.0.swap_remove(at).1)
     }
 }
 
-// A command's way until it waits.
+// From the call of a blocking command to its wait.
 impl Worker {
-    /// Sends a command that may wait to `shard`, where its keys are.
+    /// Sends a blocking command to `shard`, which owns its keys.
     pub(super) fn send_blocking(
         &mut self,
         at: usize,
@@ -115,7 +115,7 @@ impl Worker {
         Flow::Stop
     }
 
-    /// A connection has called a command that may wait, and whose reply comes later.
+    /// Stalls a connection until the reply to its blocking command comes, and records the command.
     pub(super) fn stall_for_blocking(
         &mut self,
         entry: &'static CommandEntry,
@@ -123,14 +123,15 @@ impl Worker {
         reply_id: ReplyId,
         args: OwnedArgv,
     ) {
-        let connection = self.connections[reply_id.conn as usize].as_deref_mut().expect("it has called");
+        let connection =
+            self.connections[reply_id.conn as usize].as_deref_mut().expect("its command is being executed");
         connection.stall = Some(StallReason::Blocking);
         let blocked = Blocked { entry, call, reply_id, args, waiting: None };
         let earlier = self.blocked.by_connection.insert(reply_id.conn, blocked);
         debug_assert!(earlier.is_none(), "a client is blocked in one command");
     }
 
-    /// Has a command wait on keys of this shard, and tells its home.
+    /// Registers the wait of a command on keys of this shard, and tells its home.
     pub(super) fn wait_here(
         &mut self,
         home: usize,
@@ -149,11 +150,12 @@ impl Worker {
         }
     }
 
-    /// At home: a command waits at shard `from`, or, if its keys are on several shards, will as soon as these are told.
+    /// At home: a command waits at shard `from`; or, if its keys are on several shards, at all of these as soon as they
+    /// have been told.
     fn record_wait(&mut self, from: usize, reply_id: ReplyId, request: BlockRequest) {
         let (index, shard_count) = (self.shard.index, self.shard.shard_count);
         let Some(blocked) = self.blocked.get(reply_id) else {
-            // The client has left.
+            // The client has disconnected.
             self.forget_wait(from, WaitId { home: index as u32, reply_id });
             return;
         };
@@ -173,15 +175,15 @@ impl Worker {
         self.blocked.waiting_count += 1;
         self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, reply_id.conn)));
         let connection = self.connections[reply_id.conn as usize].as_deref_mut();
-        let connection = connection.expect("a client that leaves is forgotten");
+        let connection = connection.expect("the wait of a client that disconnects is removed");
         connection.stall = Some(StallReason::Blocked);
         if connection.peer.has_ended() || connection.receiving_paused {
             self.runnable.push(reply_id.conn);
         }
     }
 
-    /// Runs a command over guests. A blocking one may leave waits for the guests' owners; what it was offered is looked
-    /// at alone.
+    /// Runs a command over checked-out entries. A blocking command that finds nothing leaves waits for the shards that
+    /// own the keys. With an `offer` it takes from the offered key only.
     pub(super) fn run_over_checked_out(
         &mut self,
         entry: &'static CommandEntry,
@@ -225,7 +227,7 @@ impl Worker {
         CheckedOutRun { has_replied: false, waits: CheckedOutWaits(waits.collect()) }
     }
 
-    /// Runs a command that had waited for a lock.
+    /// Runs a command that has waited for its locks.
     pub(super) fn run_parked(&mut self, lock_request: LockRequestId, command: ParkedCommand) {
         let ParkedCommand { home, reply_id, call, args } = command;
         let entry = self.table.entry(call.command);
@@ -242,9 +244,9 @@ impl Worker {
     }
 }
 
-// How a wait ends, at home.
+// At home: how a wait ends.
 impl Worker {
-    /// A message about waits, from shard `from`.
+    /// Handles a message about waits from shard `from`.
     pub(super) fn handle_wait(&mut self, from: usize, message: WaitMessage) {
         match message {
             WaitMessage::Waits { reply_id, request } => self.record_wait(from, reply_id, request),
@@ -263,7 +265,7 @@ impl Worker {
         }
     }
 
-    /// A key is on offer to one of this shard's clients.
+    /// Answers the offer of a key to one of this shard's clients.
     fn take_offer(&mut self, wait: WaitId, offer: OfferId) {
         let verdict = match self.blocked.get(wait.reply_id).and_then(|blocked| blocked.waiting.as_mut()) {
             None => Verdict::Gone,
@@ -285,8 +287,8 @@ impl Worker {
         );
     }
 
-    /// If the command needs other keys besides the one on offer, runs it over them all. The other keys it waits for are
-    /// not among them.
+    /// If the command needs further keys besides the one on offer (BLMOVE its destination), starts a transaction over
+    /// all of these, without the other keys that it is blocked on. Returns whether it did.
     fn serve_by_transaction(&mut self, reply_id: ReplyId, offer: OfferId) -> bool {
         let Some(Blocked { entry, call, args, waiting: Some(waiting), .. }) = self.blocked.get(reply_id)
         else {
@@ -303,7 +305,7 @@ impl Worker {
         true
     }
 
-    /// What a client had accepted was not there any more when its command ran.
+    /// An offer was accepted, but there was nothing to take when the command ran: the client stays blocked.
     fn came_to_nothing(&mut self, reply_id: ReplyId) {
         let home = self.shard.index as u32;
         let now_ms = self.shard.now_ms;
@@ -317,7 +319,7 @@ impl Worker {
                 self.end_by_time(reply_id);
                 return;
             }
-            // It may have been passed meanwhile, and the clock put back.
+            // The deadline may have passed meanwhile, which removed it, and the clock have been set back since.
             self.blocked.deadlines.insert((deadline_ms, reply_id.conn));
         }
         if self.connections[reply_id.conn as usize].as_deref().is_some_and(|c| c.peer.has_ended()) {
@@ -329,15 +331,15 @@ impl Worker {
         }
     }
 
-    /// Ends the waits whose time is up.
+    /// Ends the waits whose deadline has passed.
     pub(super) fn end_waits_in_time(&mut self) {
         while let Some(&(deadline_ms, at)) = self.blocked.deadlines.first() {
             if deadline_ms > self.shard.now_ms {
                 return;
             }
-            // If it is being served just now, what comes of that ends it.
+            // If the client is being served at the moment, the outcome of that ends the wait.
             self.blocked.deadlines.pop_first();
-            let blocked = self.blocked.by_connection.get(&at).expect("a wait that ends has no deadline");
+            let blocked = self.blocked.by_connection.get(&at).expect("a wait that ends removes its deadline");
             let reply_id = blocked.reply_id;
             if blocked.waiting.as_ref().is_some_and(|waiting| !waiting.is_being_served) {
                 self.end_by_time(reply_id);
@@ -345,7 +347,7 @@ impl Worker {
         }
     }
 
-    /// The wait of a connection whose command waits for a key, and whether it is being served.
+    /// The wait of a blocked connection, and whether it is being served.
     pub fn wait_of(&self, at: usize) -> Option<(WaitId, bool)> {
         let blocked = self.blocked.by_connection.get(&(at as u32))?;
         let waiting = blocked.waiting.as_ref()?;
@@ -354,23 +356,23 @@ impl Worker {
     }
 
     fn end_by_time(&mut self, reply_id: ReplyId) {
-        let blocked = self.blocked.get(reply_id).expect("it waits");
+        let blocked = self.blocked.get(reply_id).expect("the caller has seen that it waits");
         let (resp, waiting) = (blocked.call.resp, blocked.waiting.as_ref());
-        let on_timeout = waiting.expect("it waits").on_timeout;
+        let on_timeout = waiting.expect("the caller has seen that it waits").on_timeout;
         let mut reply = self.pools.take_buffer();
         on_timeout.write(&mut Reply::new(&mut reply, resp));
         self.fulfil(reply_id, &reply);
         self.pools.give_buffer(reply);
     }
 
-    /// CLIENT UNBLOCK: ends a client's waiting, as if its time were up or with an error. False if it does not wait.
+    /// CLIENT UNBLOCK: ends a client's wait, as if it had timed out or with an error. False if it is not blocked.
     pub fn unblock(&mut self, client: ClientId, with_error: bool) -> bool {
         let Some(at) = self.find_client(client) else { return false };
         let Some(blocked) = self.blocked.by_connection.get_mut(&(at as u32)) else { return false };
         let reply_id = blocked.reply_id;
         match &blocked.waiting {
             Some(waiting) if !waiting.is_being_served => {}
-            // It is as good as served.
+            // It is being served, or its command has not found out yet whether it has to wait.
             Some(_) | None => return false,
         }
         if with_error {
@@ -381,7 +383,7 @@ impl Worker {
         true
     }
 
-    /// A connection has its reply, or is gone: its blocking command, if it has one, waits no more.
+    /// Removes a connection's blocking command, if it has one, when its reply has come or the connection is closed.
     pub(super) fn end_wait(&mut self, at: usize) {
         let Some(blocked) = self.blocked.by_connection.remove(&(at as u32)) else { return };
         let Some(waiting) = blocked.waiting else { return };
@@ -404,9 +406,9 @@ impl Worker {
     }
 }
 
-// Giving keys away, at their shard.
+// At the shard of the keys: their handoff.
 impl Worker {
-    /// Serves those who wait for keys that have changed, as far as that can be done now.
+    /// Hands off the keys that have changed to the clients blocked on them, as far as that is possible at once.
     pub(super) fn serve_due(&mut self) {
         while let Some(lock) = self.shard.blocking.next_due(&self.shard.locks) {
             self.serve(lock);
@@ -414,7 +416,7 @@ impl Worker {
         }
     }
 
-    /// Offers the keys of a lock to the next who waits, or gives the lock up.
+    /// Offers the key of a lock to the next waiter that would take something, or releases the lock if there is none.
     fn serve(&mut self, lock: u64) {
         loop {
             match self.shard.blocking.next(lock) {
@@ -438,9 +440,9 @@ impl Worker {
         }
     }
 
-    /// Whether a command that waits would take something from one of its keys.
+    /// Whether a waiting command would take something from one of its keys.
     fn is_ready(&mut self, id: WaitId, position: u32) -> bool {
-        let wait = self.shard.blocking.get(id).expect("who is asked waits");
+        let wait = self.shard.blocking.get(id).expect("only waits are asked");
         let (call, args) = (wait.call, wait.args.clone());
         let ready = self.table.entry(call.command).row.ready;
         let mut unused = Vec::new();
@@ -449,12 +451,12 @@ impl Worker {
         let ctx =
             &mut Ctx { shard: &mut self.shard, call: &call, args, fetched: &[], served_from: None, reply };
         let is_ready = ready(ctx, position as usize);
-        // No command has run, but a key may have been met whose time was up.
+        // No command has run, but the look-up may have found an expired key and removed it.
         self.shard.effects.end_apart();
         is_ready
     }
 
-    /// Home has answered an offer.
+    /// Handles home's answer to an offer.
     fn end_offer(&mut self, id: WaitId, offer: OfferId, verdict: Verdict) {
         match verdict {
             Verdict::Busy => {}
@@ -466,9 +468,9 @@ impl Worker {
         self.shard.blocking.end_offer(offer);
     }
 
-    /// Runs a command for a key of this shard, which is all it needs.
+    /// Runs a blocked command over the key on offer, the only one it needs.
     fn serve_here(&mut self, id: WaitId, offer: OfferId) {
-        let wait = self.shard.blocking.get(id).expect("home forgets it after it is served");
+        let wait = self.shard.blocking.get(id).expect("home removes a wait only after it was served");
         let (call, args) = (wait.call, wait.args.clone());
         let entry = self.table.entry(call.command);
         let mut reply = self.pools.take_buffer();
@@ -481,8 +483,8 @@ impl Worker {
         self.pools.give_buffer(reply);
     }
 
-    /// Runs a command that has waited for the key on offer alone. `reply_id`: over guests, at home. Returns whether it has
-    /// replied, else it waits on.
+    /// Runs a command that has waited, and takes only from the key on offer. `reply_id`: given at home, where it runs
+    /// over checked-out entries. Returns whether it has replied; if not, it stays blocked.
     fn run_offered(
         &mut self,
         entry: &'static CommandEntry,
@@ -492,7 +494,7 @@ impl Worker {
         reply_id: Option<ReplyId>,
         reply: &mut Vec<u8>,
     ) -> bool {
-        // Whose client has left takes nothing.
+        // If the client has disconnected, nothing is taken: the key is for the next waiter.
         if reply_id.is_some_and(|reply_id| self.blocked.get(reply_id).is_none()) {
             return false;
         }
@@ -504,7 +506,7 @@ impl Worker {
         };
         let has_replied = self.run(command, reply).waits.is_none();
         match (reply_id, has_replied) {
-            // The owners of its keys are to know it before these come back.
+            // The shards of its keys must be told before the entries are checked in there.
             (Some(reply_id), true) => self.end_wait(reply_id.conn as usize),
             (Some(reply_id), false) => self.came_to_nothing(reply_id),
             (None, _) => {}
@@ -512,14 +514,15 @@ impl Worker {
         has_replied
     }
 
-    /// For a transaction with this shard's own offer: locks what it wants here besides the key on offer, of which it
-    /// takes the lock over. `None` if that cannot be done at once; then the lock is given up.
+    /// For a transaction that was started by an offer of this shard: takes over the lock on the key on offer, and locks
+    /// the other keys it wants here. `None`: that is not possible at once, and the lock on the key on offer is
+    /// released.
     pub(super) fn lock_with_offer(&mut self, offer: OfferId, wanted: &LockSet) -> Option<LockRequestId> {
         if offer.shard as usize != self.shard.index {
             return None;
         }
         let lock_request = self.shard.blocking.lend(offer)?;
-        let LockSet::Keys(wanted) = wanted else { unreachable!("it names its keys") };
+        let LockSet::Keys(wanted) = wanted else { unreachable!("a command with an offer names its keys") };
         let others: SmallVec<[KeyLock; 4]> =
             wanted.iter().copied().filter(|key| key.id != offer.lock).collect();
         if self.shard.locks.extend(lock_request, &others) {
@@ -529,8 +532,8 @@ impl Worker {
         None
     }
 
-    /// The transaction that is to take the key on offer has to wait here. If that is at a shard before the offer's, the
-    /// lock on the key is given up.
+    /// The transaction that was offered a key has to wait for locks on this shard. If this shard comes before the
+    /// offer's in the order of locking, has the lock on the key on offer released.
     pub(super) fn yield_offer(&mut self, offer: OfferId) {
         let shard = offer.shard as usize;
         if shard > self.shard.index {
@@ -538,7 +541,8 @@ impl Worker {
         }
     }
 
-    /// The transaction that had the key on offer has ended; `lock_request` has its locks still.
+    /// Takes back the lock on the key on offer when the transaction over it has ended. `lock_request` still holds its
+    /// locks.
     pub(super) fn take_offer_back(&mut self, offer: OfferId, lock_request: LockRequestId) {
         self.shard.take_back(offer.lock, lock_request);
         self.shard.blocking.end_offer(offer);

@@ -1,4 +1,4 @@
-//! Looking connections up by what CLIENT commands name them by.
+//! Looks connections up for the CLIENT commands.
 
 use super::{Connection, Worker};
 use crate::client::ClientId;
@@ -9,7 +9,7 @@ impl Worker {
         self.connections.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.as_deref()?)))
     }
 
-    /// Where a client of this shard is.
+    /// The index of the connection of a client, if it is connected to this shard.
     pub fn find_client(&self, id: ClientId) -> Option<usize> {
         self.clients().find(|(_, connection)| connection.client.id == id).map(|(at, _)| at)
     }

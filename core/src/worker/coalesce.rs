@@ -1,17 +1,18 @@
-//! Coalesced pipelines: work over several shards that one client sends ahead without waiting, as one transaction.
+//! Coalesced pipelines: requests over several shards that a client has pipelined, run as one transaction.
 //!
-//! A command or an EXEC over several shards is alone in its connection's pipeline, because its locks travel on other ways
-//! than commands over one key do. So a pipeline of them would take a round through the shards for each. But a client that
-//! has sent several does not mind when they take effect at one moment, and neither does anybody else: the order among
-//! them is kept, and every reply is what it would have been. So they, and what stands between them over single keys, are
-//! locked, run and answered together, as an EXEC's queue would be.
+//! A command or an EXEC over several shards cannot overlap with other requests of its connection: its lock messages
+//! take another way than the batches of single-key commands, so they could overtake each other. In a pipeline of such
+//! requests each would cost a round of messages through the shards. But it is correct to let all of them take effect at
+//! one moment: their order is kept, and every reply is the one that the client would have got otherwise. So they are
+//! locked, run and answered together like the queue of an EXEC, along with single-key commands between them.
 //!
-//! Transactions join a coalesced pipeline whole: a MULTI of which everything up to the EXEC has arrived, of a client that watches
-//! nothing, and in which nothing is refused. Nobody can tell then that its commands were never queued.
+//! A MULTI joins a coalesced pipeline only as a whole: everything up to its EXEC has arrived, the client watches
+//! nothing, and no command of it is refused. Then no difference can be seen from commands that were queued first.
 //!
-//! But for those who wait for a key that one of them changes: Redis serves these before the next command runs, which
-//! may see it (LPUSH, LLEN). So a shard that has locked its keys for a coalesced pipeline and finds that somebody waits for one of
-//! them refuses; then nothing is done anywhere, and home sends the commands and transactions one by one.
+//! There is one exception. Redis serves a client that is blocked on a key as soon as the command that changed the key
+//! has run, and the next command sees the result (LPUSH, then LLEN). So a shard that has locked its keys for a
+//! coalesced pipeline and finds that a client is blocked on one of those it changes refuses the transaction. Then
+//! nothing runs anywhere, and home runs the commands and transactions one after the other.
 
 use super::Worker;
 use super::connection::StallReason;
@@ -24,43 +25,44 @@ use crate::command::table::{CommandEntry, CommandTable, Run, Scope, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 
-/// A coalesced pipeline's requests have no more bytes than this: as long as it is under way, its keys are locked.
+/// The length of a coalesced pipeline's requests. Bounded because all its keys are locked until it has run.
 const COALESCED_BYTES_MAX: usize = 64 << 10;
 
-/// Nor are there more requests in it.
+/// The number of requests in a coalesced pipeline, bounded for the same reason.
 const COALESCED_REQUESTS_MAX: usize = 128;
 
-/// What cannot be part of a coalesced pipeline: it may wait, or needs more than its keys.
+/// Flags of commands that cannot be part of a coalesced pipeline: they may block, or need more than their keys.
 const ALONE: u64 = flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
 
-/// Requests that have been parsed behind those of the group, to see how a coalesced pipeline goes on.
+/// Requests parsed beyond the present group, to find out how many more can join the coalesced pipeline.
 #[derive(Default)]
 pub(super) struct Ahead {
     pub(super) requests: Vec<Prepared>,
     pub(super) args: Vec<ArgRange>,
 }
 
-/// Requests in order that may become a coalesced pipeline.
+/// Decides how many of a connection's requests, taken in order, form a coalesced pipeline.
 struct Candidates<'a> {
     table: &'static CommandTable,
     shards: Shards,
-    /// The flags of commands that cannot join.
+    /// A command with one of these flags cannot join.
     alone: u64,
-    /// Whether transactions can join.
+    /// Whether a MULTI can join.
     takes_blocks: bool,
     routes: &'a mut Routes,
     blocks: Vec<Block>,
-    /// The MULTI whose EXEC has not come yet: its entry, and the place of what follows it.
+    /// A MULTI whose EXEC has not come yet: its entry, and the place of its first command in `routes`.
     open: Option<(&'static CommandEntry, usize)>,
-    /// How many requests there are, and how many of them make up the coalesced pipeline: the first ones, without an open MULTI.
+    /// How many requests were looked at, and how many of the first ones form the coalesced pipeline, which does not end
+    /// within a MULTI.
     seen: usize,
     joined: usize,
-    /// How many of the routes are theirs.
+    /// How many of the routes belong to the joined requests.
     joined_routes: usize,
 }
 
 impl Candidates<'_> {
-    /// Looks at the next request. Returns whether there can be more.
+    /// Looks at the next request. Returns whether more of them may join.
     fn take(&mut self, request: &Prepared, argv: Argv<'_>) -> bool {
         let Some(entry) = request.command.map(|id| self.table.entry(id)) else { return false };
         if !arity_fits(entry, argv) {
@@ -92,7 +94,8 @@ impl Candidates<'_> {
         }
     }
 
-    /// All requests so far are part of the coalesced pipeline, if the first, be it a command or a transaction, is over several shards.
+    /// Makes all requests so far part of the coalesced pipeline, if the first command or transaction of it is over
+    /// several shards.
     fn join(&mut self) -> bool {
         if self.joined == 0 && !is_wide(self.routes.keys_of(0..self.routes.len())) {
             return false;
@@ -113,9 +116,9 @@ fn is_wide(keys: &[RoutedKey]) -> bool {
 }
 
 impl Worker {
-    /// Starts the requests at the start of `requests` as a coalesced pipeline, if the first of them, or the transaction that it
-    /// begins, is over several shards. `behind`: where in `buf` there may be more of them. Returns how the connection
-    /// goes on, and where the requests end that are done with; `None`: there is no convoy.
+    /// Starts the first requests of `requests` as a coalesced pipeline, if the first one, or the transaction that it
+    /// begins, is over several shards. `behind`: where in `buf` more requests may follow. Returns how the connection
+    /// goes on, and where in `buf` the requests end that were taken; `None`: nothing was started.
     pub(super) fn begin_coalesced(
         &mut self,
         at: usize,
@@ -133,7 +136,7 @@ impl Worker {
         if !is_block && !is_plain(entry, alone) {
             return None;
         }
-        // To be queued takes memory, whatever the command.
+        // When memory is full, even commands without DENYOOM are refused between MULTI and EXEC: queueing takes memory.
         let takes_blocks = connection.client.watching.is_empty() && checked & flag::DENYOOM == 0;
         if !self.may_coalesce(at, is_block) || is_block && !self.may_be_wide(&requests[1..]) {
             return None;
@@ -191,7 +194,7 @@ impl Worker {
         flow
     }
 
-    /// Starts `requests`, whose commands `multi` has the routes of. Returns where they end.
+    /// Starts `requests` as a transaction; `multi` has the routes of their commands. Returns where they end.
     fn start_coalesced<'a>(
         &mut self,
         at: usize,
@@ -205,7 +208,7 @@ impl Worker {
         let mut end = 0;
         let mut counted = 0;
         for (request, argv) in requests {
-            let requested = self.table.entry(request.command.expect("what has joined is a command"));
+            let requested = self.table.entry(request.command.expect("only known commands can join"));
             begin_request(connection, requested.id);
             entry.get_or_insert(requested);
             end = request.end;
@@ -238,18 +241,20 @@ impl Worker {
         end
     }
 
-    /// Whether the connection is in no state in which requests are taken one by one: see `Worker::execute`.
+    /// Whether the connection's state allows its requests to be coalesced. Otherwise they run one by one: see
+    /// `Worker::execute`.
     fn may_coalesce(&self, at: usize, is_block: bool) -> bool {
         let Some(connection) = self.connections[at].as_deref() else { return false };
         let client = &connection.client;
-        // A transaction that has to wait for earlier replies does so before its MULTI; a command, like any other.
+        // With replies pending, a single command runs as any other. A MULTI may be coalesced; if it has to wait for the
+        // earlier replies, it is stalled as a whole.
         (is_block || connection.pending.is_empty())
             && client.reply_mode == ReplyMode::On
             && client.multi.is_none()
     }
 
-    /// Whether a transaction of these requests, and others behind its EXEC, may be over several shards. Most are not, and
-    /// this is quick.
+    /// A quick check whether the transaction that consists of these requests up to EXEC may be over several shards.
+    /// Most are not, and need no further look.
     fn may_be_wide(&self, requests: &[Prepared]) -> bool {
         let is_exec = |id| matches!(self.table.entry(id).row.scope, Scope::Exec);
         let mut queued = requests.iter().take_while(|request| !request.command.is_some_and(is_exec));

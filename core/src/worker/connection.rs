@@ -252,7 +252,8 @@ impl Connection {
         matches!(self.client.reply_mode, ReplyMode::On | ReplyMode::SkipNext)
     }
 
-    /// Lends `ready` a buffer, if it has none. It goes back when all that is in it has left: see [`fulfil`](Self::fulfil).
+    /// Lends `ready` a buffer, if it has none. It goes back when all that is in it has left: see
+    /// [`fulfil`](Self::fulfil).
     #[inline]
     pub(super) fn make_ready_room(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.ready.capacity() == 0 {

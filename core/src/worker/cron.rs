@@ -268,7 +268,8 @@ fn give_query_room_back(connection: &mut Connection, idle_ms: i64) {
     connection.query_peak_bytes = connection.query.len();
 }
 
-/// Halves or doubles, roughly, the room for replies, by the longest output of the last `peak_reset_ms` (negative: ever).
+/// Halves or doubles, roughly, the room for replies, by the longest output of the last `peak_reset_ms` (negative:
+/// ever).
 fn fit_reply_buffer(connection: &mut Connection, now_ms: i64, peak_reset_ms: i64, stats: &ShardStats) {
     let (room, peak) = (connection.reply_buffer_bytes, connection.reply_peak_bytes);
     if room > REPLY_BUFFER_BYTES_MIN && peak < room / 2 {

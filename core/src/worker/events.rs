@@ -182,8 +182,8 @@ impl Worker {
         }
     }
 
-    /// A connection's peer sends no more, or takes no more. What it had sent before runs to its end, as Redis has run it by
-    /// the time it learns of that, and its replies are sent as long as the peer takes them.
+    /// A connection's peer sends no more, or takes no more. What it had sent before runs to its end, as Redis has run
+    /// it by the time it learns of that, and its replies are sent as long as the peer takes them.
     fn end_of_peer(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.client.is_replica() || connection.close_after_reply && connection.peer.is_deaf {
@@ -249,8 +249,8 @@ impl Worker {
                 }
                 continue;
             }
-            // Replies from other shards are on their way: one send for all of them, if they come soon. A send costs more
-            // than all else that is done for a short pipeline.
+            // Replies from other shards are on their way: one send for all of them, if they come soon. A send costs
+            // more than all else that is done for a short pipeline.
             if !connection.pending.is_empty()
                 && connection.out.len() < DEFERRED_BYTES_MAX
                 && !connection.is_blocked()

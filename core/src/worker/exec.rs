@@ -1,8 +1,9 @@
-//! EXEC: sends the queue where its keys are, and runs it there.
+//! EXEC: sends the queued commands to the shard of their keys and runs them there.
 //!
-//! Most transactions have all their keys on one shard, and then are like a single command: at home the queue runs at
-//! once, into the connection's output; elsewhere it travels in the turn's batch, as one, and nothing of the connection
-//! waits for it. Only what needs several shards, or the session between other things, is a [transaction](super::transact).
+//! Most transactions have all their keys on one shard, and are then handled like a single command. If that shard is
+//! home, the queue runs at once and writes its replies into the connection's output. If it is another shard, the queue
+//! is sent in the turn's batch, and the connection's later requests need not wait for it. Only an EXEC with keys on
+//! several shards, or one that mixes session commands with keys elsewhere, is a [transaction](super::transact).
 
 use super::Worker;
 use super::connection::{Connection, StallReason};
@@ -21,7 +22,7 @@ use crate::shard::message::{Batch, BatchedCommand};
 /// Where an EXEC runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum ExecRoute {
-    /// At home, at once or behind locks.
+    /// At home, at once or when its locks are granted.
     Local,
     /// On another shard.
     Remote(usize),
@@ -29,17 +30,17 @@ enum ExecRoute {
     MultiShard,
 }
 
-/// Whose EXEC runs on this shard.
+/// Whether an EXEC that runs on this shard needs its client's session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ExecCaller {
-    /// Its commands do without their session.
+    /// No: none of its commands is over the session. The client may be connected to any shard.
     Elsewhere,
-    /// A connection of this shard, and some of its commands are over the session.
+    /// Some of its commands are over the session, or for every shard. The index of the connection, on this shard.
     Session(usize),
 }
 
 impl Worker {
-    /// EXEC behind MULTI.
+    /// EXEC after MULTI.
     pub(super) fn execute_exec(
         &mut self,
         at: usize,
@@ -50,7 +51,7 @@ impl Worker {
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let multi = connection.client.multi.as_deref().expect("the caller has seen it");
         if multi.has_failed {
-            // The row's own handler says so, and tidies up.
+            // EXEC's own handler replies EXECABORT and discards the transaction.
             self.record_request(at, entry.id);
             let flow = self.run_here(at, entry, &call, argv);
             return self.end_request(at, flow);
@@ -97,7 +98,8 @@ impl Worker {
         if watching.iter().any(|&shard| usize::from(shard) != target) {
             return ExecRoute::MultiShard;
         }
-        // The session cannot wait for locks, or go anywhere, while its requests go on.
+        // A queue that needs the session can neither wait in the lock table nor be sent to another shard while the
+        // connection's later requests run, so it is a transaction, which stalls the connection.
         let watcher = (!watching.is_empty()).then_some(connection.client.id);
         if (multi.has_session || multi.has_every)
             && (target != home || self.exec_locks(watcher, multi.queue.calls()).is_some())
@@ -107,8 +109,8 @@ impl Worker {
         if target == home { ExecRoute::Local } else { ExecRoute::Remote(target) }
     }
 
-    /// The locks that an EXEC has to wait for on this shard, if there are any in its way. `watcher`: its client, if that
-    /// watches keys.
+    /// The locks that an EXEC needs on this shard if it has to wait for them; `None`: it can run now. `watcher`: its
+    /// client, if that watches keys.
     fn exec_locks<'a>(
         &self,
         watcher: Option<ClientId>,
@@ -154,20 +156,20 @@ impl Worker {
             return self.take_back_output(at, direct, start, out);
         }
         self.set_executing(at, None);
-        // What the client does not get has been left out.
+        // `run_exec` has already removed the replies that the client does not get.
         let end = out.len();
         self.take_back_output(at, direct, end, out)
     }
 
-    /// Notes what a client's EXEC runs, for those who look at the client meanwhile.
+    /// Records the queue that a client's EXEC runs, for CLIENT LIST and INFO while it does.
     pub(super) fn set_executing(&mut self, at: usize, multi: Option<&CommandQueue>) {
         if let Some(connection) = self.connections[at].as_deref_mut() {
             connection.client.executing = multi.map(QueueSize::of);
         }
     }
 
-    /// Runs an EXEC as a unit, unless its client `watches` something that has changed. The caller has served those whose turn
-    /// it was before.
+    /// Runs an EXEC as a unit, unless its client `watches` keys and one of them has changed. The caller has called
+    /// [`serve_due_first`](Self::serve_due_first).
     pub(super) fn run_exec<'a>(
         &mut self,
         exec: &Call,
@@ -196,14 +198,15 @@ impl Worker {
         self.end_exec_here(exec, started_at_ticks);
     }
 
-    /// Runs a command of an EXEC in which there are some over the session, or over every shard, of which there is one.
+    /// Runs one command of an EXEC that contains session commands or, where there is a single shard, commands for every
+    /// shard.
     fn run_in_session(&mut self, at: usize, exec: &Call, queued: &Call, args: Argv<'_>, out: &mut Vec<u8>) {
         let start = out.len();
         let was_closing = self.is_closing(at);
         let entry = self.table.entry(queued.command);
         let client = match self.connections[at].as_deref() {
             Some(connection) if connection.client.id == exec.client => &connection.client,
-            // It has killed itself: what is over keys runs all the same.
+            // The client has killed its own connection. As in Redis, its remaining commands over keys still run.
             Some(_) | None if entry.row.is_over_session() => return,
             Some(_) | None => {
                 self.run(Invocation::new(entry, queued, args, None), out);
@@ -221,7 +224,8 @@ impl Worker {
         self.leave_out_unheard(ExecCaller::Session(at), was_closing, start, out);
     }
 
-    /// Takes a reply back that the client does not get, because of what its own EXEC did to its session.
+    /// Removes a reply that the client does not get because of an earlier command of the same EXEC: CLIENT REPLY, or a
+    /// CLIENT KILL of itself.
     fn leave_out_unheard(&self, caller: ExecCaller, was_closing: bool, start: usize, out: &mut Vec<u8>) {
         if let ExecCaller::Session(at) = caller
             && (was_closing || !self.wants_reply_at(at))
@@ -230,20 +234,21 @@ impl Worker {
         }
     }
 
-    /// Whether a connection's client gets replies at this point, as far as CLIENT REPLY goes.
+    /// Whether CLIENT REPLY lets a connection's client get replies at this point.
     pub(super) fn wants_reply_at(&self, at: usize) -> bool {
         self.connections[at].as_deref().is_none_or(Connection::takes_reply)
     }
 
-    /// Whether a connection ends when its replies are sent.
+    /// Whether a connection will be closed when its replies have been sent.
     pub(super) fn is_closing(&self, at: usize) -> bool {
         self.connections[at].as_deref().is_some_and(Connection::is_closing)
     }
 
-    /// Whether what the client watches here is as it was. If so the reply to its EXEC is begun; else it is complete.
+    /// Begins the reply to an EXEC and returns true; or, if a key that the client watches here has changed, writes the
+    /// complete reply and returns false.
     ///
-    /// One that watches nothing does not ask: what is noted here is then of an earlier EXEC of the same client, which
-    /// waits for a lock still.
+    /// If the client watches nothing (`watches` is false), its registrations on this shard must not be looked at: they
+    /// belong to an earlier EXEC of the same client that still waits for a lock.
     fn begin_exec_here(&mut self, exec: &Call, watches: bool, len: usize, out: &mut Vec<u8>) -> bool {
         let mut reply = Reply::new(out, exec.resp);
         if watches {
@@ -273,7 +278,7 @@ impl Worker {
         self.shard.stats.command(exec.command).record(nanos, self.shard.config.latency_tracking);
     }
 
-    /// Runs an EXEC of another shard's client, or parks it. Returns whether it has run.
+    /// Runs an EXEC of another shard's client, or parks it until its locks are granted. Returns whether it has run.
     pub(super) fn execute_remote_exec(
         &mut self,
         from: usize,

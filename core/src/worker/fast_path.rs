@@ -1,8 +1,9 @@
-//! The short way: requests for one key, on a connection with nothing special about it, in a tight loop.
+//! The fast path: a tight loop over requests with one key, on a connection in its ordinary state.
 //!
-//! What `Worker::execute` asks for each request is asked once for all of them. Those for keys of other shards go into
-//! the batches there, those for keys of this one run, and the clock is read once for those that take constant time. The
-//! outcome is the same. What other shards send in a batch has been through that, and runs here in the same manner.
+//! What `Worker::execute` checks for each request is checked once for all of them. A request for a key of another shard
+//! is added to the batch for that shard; one for a key of this shard runs at once. The clock is read once for several
+//! commands that take constant time. The outcome is the same as that of `execute`. Commands that other shards send in
+//! batches have been checked there, and run in the same manner.
 
 use super::Worker;
 use super::pipeline::Prepared;
@@ -14,9 +15,9 @@ use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 
 impl Worker {
-    /// The call that all straight requests of a connection share, if it has any at present: nothing that `execute`
-    /// asks about connection, shard or process stands in the way of a command over one key. With it, the flags of rows
-    /// that are not run this way.
+    /// The call that all requests of a connection share on the fast path, and the flags of commands that cannot take
+    /// it. `None` if no request can take it at present: the state of the connection, the shard or the server requires
+    /// the checks of `execute`.
     #[inline]
     fn fast_path_call(&self, at: usize) -> Option<(Call, u64)> {
         let connection = self.connections[at].as_deref()?;
@@ -28,14 +29,15 @@ impl Worker {
         if !plain {
             return None;
         }
-        debug_assert!(!self.shard.blocking.has_due(), "who serves a key holds its lock");
+        debug_assert!(!self.shard.blocking.has_due(), "a key that waits to be handed off is locked");
         let checked = admission::checked_flags(&client.caller(), &self.conditions());
         let call = Call { hashed_arg: 1, ..client.call(self.shard.index) };
         Some((call, checked | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS))
     }
 
-    /// Runs the straight requests at the start of `requests`, or sends them where they run, and returns how many. The
-    /// connection may be closed then, over its output limit.
+    /// Takes the first requests of `requests` as long as they qualify for the fast path: runs them, or adds them to the
+    /// batch for their shard. Returns how many. The connection may have been closed over its output limit when this
+    /// returns.
     pub(super) fn run_fast_path(
         &mut self,
         at: usize,
@@ -46,16 +48,16 @@ impl Worker {
         let Some((mut call, other_flags)) = self.fast_path_call(at) else { return 0 };
         let table = self.table;
         let home = self.shard.index as u32;
-        // Nobody begins to wait for a key by a straight request.
+        // A request on the fast path cannot block, so this does not change from false to true in the loop.
         let is_awaited = !self.shard.blocking.is_empty();
         let shared = call;
         let ran_here = |request: &&Prepared| request.shard == home;
         let call_of = |request: &Prepared| {
             (Call { command: request.command.unwrap_or_default(), ..shared }, request.argv(buf, args))
         };
-        // Lent for a run of requests that are of this shard: with many shards most are not.
+        // Opened for a run of requests with keys of this shard only: with many shards most are of others.
         let mut replies = None;
-        // Behind the last request that was timed.
+        // The requests before this one have been timed.
         let mut timed = 0;
         let mut count = 0;
         for request in requests {
@@ -83,7 +85,7 @@ impl Worker {
                     self.time_fast_path(requests[timed..count].iter().map(call_of));
                     timed = count;
                 }
-                // What it has changed may be locked now, for those who wait for it.
+                // The key it has changed may be locked now, to be handed off to blocked clients.
                 let is_locked = is_awaited && !self.shard.locks.is_empty();
                 if is_locked || out_len_bytes >= OUTPUT_WATCHED_BYTES {
                     break;
@@ -118,7 +120,7 @@ impl Worker {
         count
     }
 
-    /// Lends the buffer in which the next replies to a connection belong.
+    /// Takes the buffer to which the next replies of a connection are appended, until `close_replies`.
     #[inline]
     fn open_replies(&mut self, at: usize) -> Option<Replies> {
         let connection = self.connections[at].as_deref_mut()?;
@@ -144,9 +146,10 @@ impl Worker {
         }
     }
 
-    /// Counts and times what [`run_untimed`](Self::run_untimed) has run since the clock was read last: one command, or
-    /// several that take constant time. These are timed together, for reading the clock costs as much as looking a key
-    /// up, and each is charged the mean (with its share in sending what stood between them to other shards).
+    /// Counts and times the commands that [`run_untimed`](Self::run_untimed) has run since the clock was last read: one
+    /// command, or several that take constant time. These are timed together, because reading the clock costs as much
+    /// as looking up a key, and each is charged the mean. (That includes the time for adding requests between them to
+    /// the batches of other shards.)
     pub(super) fn time_fast_path<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {
         let count = commands.clone().count() as u64;
         if count == 0 {
@@ -160,7 +163,7 @@ impl Worker {
             stats.command(call.command).record(nanos / count, track_latency);
         }
         if nanos >= self.time.slow_from_nanos {
-            // Which of several it was nobody knows; the one with the most to do is the best guess.
+            // It is not known which of several commands was slow; the one with the longest arguments is the best guess.
             let len_bytes = |args: &Argv<'_>| args.iter().map(<[u8]>::len).sum::<usize>();
             if let Some((call, args)) = commands.max_by_key(|(_, args)| len_bytes(args)) {
                 self.record_slow(args, nanos / 1000, &call, self.table.entry(call.command));
@@ -169,9 +172,10 @@ impl Worker {
     }
 }
 
-/// A connection's buffer for replies, while it is lent.
+/// A connection's buffer for replies, taken out while commands write to it.
 struct Replies {
     out: Vec<u8>,
-    /// Its replies from here on wait for others; `None`: they may leave.
+    /// The replies from this offset on come after replies that are still pending; `None`: none is pending, and they can
+    /// be sent.
     waits_from: Option<usize>,
 }

@@ -1,4 +1,4 @@
-//! What all shards of a process share: read often, written almost never, and never on the request path.
+//! State that all shards of a process share: read often, written rarely, and never written on the request path.
 
 use crate::client::ClientId;
 use crate::command::admission::PauseKind;
@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex};
 
 /// The process' shared state. Lives as long as the process.
 pub struct Globals {
-    /// The commands that were there at the start.
+    /// The command table at the start.
     first_table: CommandTable,
-    /// The table that took its place, if commands have come or gone since.
+    /// The table that replaced it, if commands were added or removed since.
     later_table: Mutex<Option<&'static CommandTable>>,
     table_version: AtomicU64,
     pub stats: Vec<Arc<ShardStats>>,
@@ -36,27 +36,27 @@ pub struct Globals {
     pub stream: StreamGlobals,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
-    /// What was allocated when nothing had been asked of the server yet; 0 before it is known.
+    /// Allocated bytes once all shards had started; 0 before that is known.
     startup_memory_bytes: AtomicU64,
     peak_memory_bytes: AtomicU64,
-    /// What other threads than the shards' have allocated.
+    /// Allocated by threads other than the shards'.
     other_memory_bytes: AtomicI64,
-    /// Until then no shard does anything (DEBUG SLEEP); unix time in milliseconds.
+    /// All shards sleep until then (DEBUG SLEEP); unix time in milliseconds.
     pub stall_until_ms: AtomicI64,
     /// DEBUG PAUSE-CRON.
     cron_paused: AtomicBool,
-    /// The longest output of a client is forgotten after so long; negative: never (DEBUG REPLYBUFFER).
+    /// How often a client's peak output length is reset; negative: never (DEBUG REPLYBUFFER).
     pub reply_peak_reset_ms: AtomicI64,
-    /// Whether the room for a client's replies is fitted to them (DEBUG REPLYBUFFER).
+    /// Whether a client's reply buffer is resized to its peak (DEBUG REPLYBUFFER).
     pub reply_buffers_resize: AtomicBool,
-    /// Duplicates of the TCP sockets that the server listens on: who changes them needs them at hand.
+    /// Duplicates of the TCP sockets that the server listens on, for CONFIG SET to change them.
     listeners: Mutex<Vec<OwnedFd>>,
 }
 
-/// How long the longest output of a client is remembered, unless DEBUG REPLYBUFFER says otherwise.
+/// How often a client's peak output length is reset, unless DEBUG REPLYBUFFER says otherwise.
 pub const REPLY_PEAK_RESET_MS: i64 = 5000;
 
-/// How a [`Globals`] begins.
+/// The initial values of [`Globals`].
 pub struct GlobalsInit {
     pub config: Config,
     pub table: CommandTable,
@@ -115,9 +115,9 @@ impl Globals {
         (self.table_version(), later.unwrap_or(&self.first_table))
     }
 
-    /// Makes commands come or go: `change` gets the table and answers the new one. Other shards take it over at their next
-    /// turn, which is before they read anything a client sends after it saw the reply, and before they look at a
-    /// message of a shard that has taken it over.
+    /// Adds or removes commands: `change` gets the table and returns the new one. Other shards adopt it at their next
+    /// turn, which is before they read anything that a client sends after it saw the reply, and before they handle a
+    /// message of a shard that has adopted it.
     ///
     /// # Errors
     /// Those of `change`; the table is then as before.
@@ -144,8 +144,8 @@ impl Globals {
         (self.config_version(), Arc::clone(&config))
     }
 
-    /// Changes the configuration by `change`, all of it or nothing. Other shards see it at their next turn,
-    /// which is before they read anything a client sends after it saw the reply.
+    /// Changes the configuration by `change`, as a whole or not at all. Other shards see it at their next turn,
+    /// which is before they read anything that a client sends after it saw the reply.
     ///
     /// # Errors
     /// Those of `change`; the configuration is then as before.
@@ -182,7 +182,7 @@ impl Globals {
         self.pause_until_ms.load(Ordering::Relaxed)
     }
 
-    /// Pauses until `until_ms`. A pause in force is only ever prolonged and made stricter.
+    /// Pauses clients until `until_ms`. A pause in force is never shortened nor made less strict.
     pub fn set_pause(&self, until_ms: i64, kind: PauseKind, now_ms: i64) {
         let in_force = self.pause(now_ms);
         let all = kind == PauseKind::All || in_force == Some(PauseKind::All);
@@ -192,13 +192,13 @@ impl Globals {
         self.config_version.fetch_add(1, Ordering::Release);
     }
 
-    /// Ends the pause. Shards wake their held clients at their next turn.
+    /// Ends the pause. Shards resume their paused clients at their next turn.
     pub fn end_pause(&self) {
         self.pause_until_ms.store(0, Ordering::Relaxed);
         self.config_version.fetch_add(1, Ordering::Release);
     }
 
-    /// Lets no shard do anything until `until_ms`. They notice at their next turn.
+    /// Makes all shards sleep until `until_ms`, each from its next turn on.
     pub fn stall(&self, until_ms: i64) {
         self.stall_until_ms.store(until_ms, Ordering::Relaxed);
         self.config_version.fetch_add(1, Ordering::Release);
@@ -212,7 +212,7 @@ impl Globals {
         self.cron_paused.store(is_paused, Ordering::Relaxed);
     }
 
-    /// Notes what is allocated now: the peak, and the first time what the server takes without data.
+    /// Updates the peak of the allocated memory, and, once all shards have reported theirs, the memory at startup.
     pub fn record_memory(&self) {
         let used = self.used_memory();
         self.peak_memory_bytes.fetch_max(used, Ordering::Relaxed);
@@ -229,11 +229,11 @@ impl Globals {
         self.startup_memory_bytes.load(Ordering::Relaxed)
     }
 
-    /// Has other TCP sockets take the place of those the server listens on. `change` gets the old ones and answers the
-    /// new ones, which then are for the accepting shard.
+    /// Replaces the TCP sockets that the server listens on. `change` gets the old ones and returns the new ones, which
+    /// the caller passes to the accepting shard.
     ///
     /// # Errors
-    /// Those of `change`; all is then as before.
+    /// Those of `change`; nothing has changed then.
     pub fn change_listeners<E>(
         &self,
         change: impl FnOnce(&[OwnedFd]) -> Result<Vec<OwnedFd>, E>,
@@ -253,7 +253,7 @@ impl Globals {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// The name of this run's data set and its changes: 40 hexadecimal digits, new at every start.
+    /// The replication id of this run: 40 hexadecimal digits, new at every start.
     pub fn replication_id(&self) -> String {
         self.run_id.chars().rev().collect()
     }
@@ -263,30 +263,31 @@ impl Globals {
         self.stats.iter().map(|stats| counter(stats)).sum()
     }
 
-    /// How many keys a database has, by what each shard had at the end of its last turn.
+    /// How many keys a database has: the sum of what each shard had at the end of its last turn.
     pub fn key_count(&self, db: u32) -> u64 {
         self.sum(|stats| stats.dbs[db as usize].keys.get())
     }
 
-    /// Whether a key has changed on any shard, and clients that wait for it are being asked still, or will be when the key
-    /// is back on its shard. Of what a client has heard of before it calls, nothing is missed: shards say so before their
-    /// replies leave.
+    /// Whether any shard has a key that changed and is being handed off to blocked clients, or will be as soon as the
+    /// key is checked in. Covers every change that the caller's client can know of, because shards publish these
+    /// counters before they send replies.
     pub fn has_handoffs(&self) -> bool {
-        // In this order: what is taken is counted after it is served, and before it is sent nobody hears of it.
+        // The order of the loads matters. A shard adds to `check_ins_taken` after it has published the handoffs of the
+        // check-in, so they are visible to whoever reads the new count. Home adds to `check_ins_sent` before it sends
+        // the check-in, and so before any client can know of the change.
         let taken = self.sum(|stats| stats.check_ins_taken.get());
         fence(Ordering::Acquire);
         taken != self.sum(|stats| stats.check_ins_sent.get())
             || self.stats.iter().any(|stats| stats.handoffs.get() != 0)
     }
 
-    /// What the allocator has given out, in bytes: each shard's part as it was at the end of its last turn, and what
-    /// the process had before it had shards.
+    /// Allocated bytes: those of each shard as of the end of its last turn, and those of the main thread.
     pub fn used_memory(&self) -> u64 {
         let shards: i64 = self.stats.iter().map(|stats| stats.used_memory()).sum();
         (shards + self.other_memory_bytes.load(Ordering::Relaxed)).max(0) as u64
     }
 
-    /// Says what the calling thread has allocated. For the main thread, when it has done its work.
+    /// Records what the main thread has allocated. Called by it when the shards have been started.
     pub fn count_main_thread(&self, allocated_bytes: i64) {
         self.other_memory_bytes.store(allocated_bytes, Ordering::Relaxed);
     }

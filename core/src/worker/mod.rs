@@ -1,15 +1,20 @@
 //! The worker: one core's whole server, without its I/O.
 //!
-//! A driver gives it bytes and takes bytes from it; other workers send it messages and take messages from
-//! it. In between it is a synchronous state machine: `input` keeps what a connection sent, `pipeline` parses and executes it, most of it
-//! by `fast_path`, the short way; `run` runs commands, whoever called them; `replies` puts replies in order; `remote` gathers commands for other shards into
-//! one batch a turn and answers theirs; `multi` queues transactions, `exec` runs them, `transact` runs what is over several
-//! shards, `coalesce` several of that at once;
-//! `blocked` is about clients that wait for keys, `stream` about those that read the effects, `cron` does what time
-//! demands. The same code runs under io_uring, under epoll and in a simulator.
+//! A driver passes it the bytes that clients sent and sends the bytes it returns; other workers exchange messages
+//! with it. In between it is a synchronous state machine:
+//!
+//! - `input` keeps what a connection sent, `pipeline` parses and executes it, most of it by `fast_path`; `replies`
+//!   puts replies in the order of the requests;
+//! - `run` runs commands, whoever calls them;
+//! - `remote` gathers commands for other shards into one batch a turn, and runs the batches of others;
+//! - `multi` queues transactions, `exec` runs them, `transact` runs commands and transactions over several shards,
+//!   `coalesce` turns a pipeline of these into one transaction;
+//! - `blocked` handles blocked clients, `stream` the readers of the effect stream, `cron` periodic work and timeouts.
+//!
+//! The same code runs under io_uring, under epoll and in a simulator.
 //!
 //! One turn: `begin_turn`, events from the driver (`received`, ...), messages from the mesh (`deliver`),
-//! `end_turn`; then the runtime carries out `requests` and hands `outgoing` to the mesh.
+//! `end_turn`; then the runtime carries out `requests` and hands the messages of `outbox` to the mesh.
 
 mod blocked;
 mod clients;
@@ -64,7 +69,7 @@ pub enum IoRequest {
     Pause(ConnId),
     Resume(ConnId),
     Close(ConnId),
-    /// Listen on these sockets, in place of those for TCP so far.
+    /// Listen on these TCP sockets instead of the present ones.
     Listen(Vec<OwnedFd>),
     /// Serve this connection.
     Adopt(Box<crate::shard::message::NewConnection>),
@@ -75,7 +80,7 @@ pub struct Worker {
     pub shard: Shard,
     pub globals: &'static Globals,
     pub table: &'static CommandTable,
-    /// By the index of their [`ConnId`].
+    /// Indexed by [`ConnId::index`].
     pub connections: Vec<Option<Box<Connection>>>,
     pub requests: Vec<IoRequest>,
     pub outbox: Outbox,
@@ -83,13 +88,13 @@ pub struct Worker {
     pools: Pools,
     /// Connections with output to send.
     dirty: Vec<u32>,
-    /// Connections whose output is held back; they are still marked dirty.
+    /// Connections whose output must not be sent yet; they are still marked dirty.
     deferred: Vec<u32>,
-    /// Connections whose held requests may go on.
+    /// Connections whose stalled requests can be executed again.
     runnable: Vec<u32>,
-    /// Connections held by CLIENT PAUSE.
+    /// Connections stalled by CLIENT PAUSE.
     paused: Vec<u32>,
-    /// Connections whose big argument the driver is to read from the end of this turn on.
+    /// Connections whose big argument the driver starts to read at the end of this turn.
     fills: Vec<u32>,
     transact: transact::Transactions,
     blocked: blocked::BlockedClients,
@@ -100,11 +105,11 @@ pub struct Worker {
     config_version: u64,
     table_version: u64,
     time: Timing,
-    /// Connections given out by the accepting shard so far, by shard.
+    /// On the accepting shard: how many connections it has assigned to each shard.
     assigned: Vec<u64>,
 }
 
-/// The shard that accepts connections for all.
+/// The shard that accepts connections for all shards.
 pub const ACCEPTING_SHARD: usize = 0;
 
 impl Worker {
@@ -154,13 +159,13 @@ impl Worker {
         self.time.clock
     }
 
-    /// What admission goes by.
+    /// The server's state that [`admission`](crate::command::admission) depends on.
     #[inline(always)]
     fn conditions(&self) -> Conditions<'_> {
         Conditions { config: &self.shard.config, pause: self.globals.pause(self.shard.now_ms) }
     }
 
-    /// The driver waits now: the time of the last turn is not that of the next event.
+    /// The driver is about to wait for events, so the next event needs a new reading of the clock.
     pub fn before_wait(&mut self) {
         self.time.turn_begun = false;
     }
@@ -180,7 +185,7 @@ impl Worker {
         }
     }
 
-    /// Takes over what is kept of the configuration in the form in which it is asked for.
+    /// Updates the values that are derived from the configuration.
     fn track_config(&mut self) {
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         self.time.slow_from_nanos =
@@ -205,7 +210,7 @@ impl Worker {
         (self.table_version, self.table) = self.globals.table();
     }
 
-    /// Finishes a turn: held requests that may go on, time-driven work, then everything that is to leave.
+    /// Finishes a turn: resumes stalled requests, does time-driven work, then sends everything that the turn produced.
     pub fn end_turn(&mut self) {
         self.resume_runnable();
         self.run_cron();
@@ -217,7 +222,7 @@ impl Worker {
         self.flush_dirty();
     }
 
-    /// The messages of a turn from other shards, in the order of `inbox`, which is emptied.
+    /// Handles the messages of a turn from other shards, in the order of `inbox`, which is emptied.
     pub fn deliver_all(&mut self, inbox: &mut Vec<(usize, Message)>) {
         self.prefetch_messages(inbox);
         for (from, message) in inbox.drain(..) {
@@ -225,11 +230,10 @@ impl Worker {
         }
     }
 
-    /// A message from another shard.
+    /// Handles a message from another shard.
     pub fn deliver(&mut self, from: usize, message: Message) {
-        // Its sender may have a newer table than this shard had when its turn began, and name a command of that. The table was
-        // published before the sender took it over, and so before it sent this: the version read here is that one's or
-        // a later one's.
+        // The sender may already use a newer command table than this shard, and name a command that only that one has.
+        // A table is published before any shard uses it, so the version read here is at least the sender's.
         if self.globals.table_version() != self.table_version {
             self.adopt_table();
         }
@@ -252,7 +256,7 @@ impl Worker {
         }
     }
 
-    /// Has the accepting shard listen on these sockets, in place of those for TCP so far.
+    /// Makes the accepting shard listen on these TCP sockets instead of the present ones.
     pub fn listen(&mut self, listeners: Vec<OwnedFd>) {
         self.send(ACCEPTING_SHARD, Message::Listen(listeners));
         self.deliver_local();
@@ -263,7 +267,8 @@ impl Worker {
         self.outbox.send(to, message);
     }
 
-    /// What this shard has sent to itself. One answers the other without end, but never one within the other.
+    /// Handles the messages that this shard has sent to itself. Each may send more of them, without bound, so they are
+    /// handled in a loop rather than where they are sent.
     fn deliver_local(&mut self) {
         while let Some(message) = self.outbox.next_local() {
             self.handle(self.shard.index, message);

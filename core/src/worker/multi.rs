@@ -1,5 +1,5 @@
-//! MULTI and WATCH on the request path: requests are queued, and watched keys are registered on their shards. What EXEC
-//! does with the queue stands in [`exec`](super::exec).
+//! MULTI and WATCH: queues requests between MULTI and EXEC, and registers watched keys on their shards. EXEC is in
+//! [`exec`](super::exec).
 
 use super::Worker;
 use super::pipeline::{Flow, Prepared, begin_request};
@@ -16,12 +16,12 @@ impl Worker {
         self.pools.take_command_queue()
     }
 
-    /// Takes a queue back that is done with.
+    /// Takes back a queue that is no longer needed, for reuse.
     pub(super) fn give_command_queue(&mut self, multi: Box<CommandQueue>) {
         self.pools.give_command_queue(multi);
     }
 
-    /// A request between MULTI and EXEC that does not run at once, or EXEC itself.
+    /// Queues a request between MULTI and EXEC, or executes EXEC.
     pub(super) fn execute_in_multi(
         &mut self,
         at: usize,
@@ -54,7 +54,8 @@ impl Worker {
         begin_request(connection, id);
     }
 
-    /// Queues a command; `known` are hash and shard of its key, where they are. False: the client queues too much.
+    /// Queues a command. `known`: the hash and the shard of its key, if they were computed already. Returns false if
+    /// the queue would exceed client-query-buffer-limit; the caller then closes the connection.
     fn enqueue(
         &mut self,
         at: usize,
@@ -87,7 +88,7 @@ impl Worker {
         true
     }
 
-    /// WATCH: notes on which shards the keys are, and registers them there.
+    /// WATCH: registers the keys on their shards, and records in the client which shards these are.
     pub(super) fn watch(
         &mut self,
         at: usize,
@@ -112,7 +113,7 @@ impl Worker {
         Flow::Stop
     }
 
-    /// A connection's client watches nothing any more.
+    /// Removes all registrations of the keys that a connection's client watches.
     pub fn unwatch_all(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if !connection.client.watching.is_empty() {
@@ -122,7 +123,7 @@ impl Worker {
         }
     }
 
-    /// A client watches nothing on these shards any more.
+    /// Removes a client's registrations of watched keys on these shards.
     pub(super) fn unwatch(&mut self, client: ClientId, shards: &[u16]) {
         for &shard in shards {
             if usize::from(shard) == self.shard.index {
@@ -133,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// Ends a connection's MULTI, and forgets what it has queued and watches.
+    /// Ends a connection's MULTI: drops the queued commands and unwatches all keys.
     pub fn discard(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if let Some(multi) = connection.client.multi.take() {
@@ -142,8 +143,8 @@ impl Worker {
         self.unwatch_all(at);
     }
 
-    /// A request was refused: an EXEC will be that follows, and one that is the request ends the transaction. Returns
-    /// the error that the client gets instead.
+    /// Handles a refused request between MULTI and EXEC: the EXEC to come will be refused as well. If the request is
+    /// EXEC itself, the transaction is discarded, and the error returned that the client gets in place of `error`.
     #[cold]
     pub(super) fn fail_multi(
         &mut self,

@@ -1,22 +1,23 @@
-//! What leaves for other shards: messages, and for each shard the batch of commands that grows during a turn.
+//! Messages that have not been handed to the mesh yet, and for each shard the batch of commands that grows during a
+//! turn.
 
 use crate::shard::message::{Batch, Message};
 use std::collections::VecDeque;
 
-/// Batches kept for reuse.
+/// How many batches are kept for reuse.
 const SPARE_BATCHES_MAX: usize = 64;
 
-/// A worker's messages that have not left.
+/// A worker's messages that have not been handed to the mesh.
 pub struct Outbox {
-    /// Whose they are.
+    /// The shard of the worker that sends them.
     shard: usize,
-    /// For other shards, in order for each of them.
+    /// For other shards, with the number of each. Messages for the same shard keep their order.
     messages: Vec<(usize, Message)>,
     /// For this shard itself.
     local: VecDeque<Message>,
-    /// The batch that grows for each shard.
+    /// For each shard the batch that grows this turn.
     batches: Vec<Option<Box<Batch>>>,
-    /// The shards for which one grows.
+    /// The shards that have one.
     open: Vec<u16>,
     #[allow(clippy::vec_box, reason = "batches travel in their boxes")]
     spare: Vec<Box<Batch>>,
@@ -61,7 +62,7 @@ impl Outbox {
         self.batches[shard].as_deref()
     }
 
-    /// The batch that grows for a shard, be it a new one.
+    /// The batch that grows for a shard; a new one if there was none.
     #[inline]
     pub(super) fn batch(&mut self, shard: usize) -> &mut Batch {
         let (spare, open) = (&mut self.spare, &mut self.open);
@@ -71,13 +72,13 @@ impl Outbox {
         })
     }
 
-    /// Takes the batch for a shard out.
+    /// Takes out the batch for a shard.
     #[inline]
     pub(super) fn take_batch(&mut self, shard: usize) -> Option<Box<Batch>> {
         self.batches[shard].take()
     }
 
-    /// Takes the list of shards for which batches grow, to be given back emptied.
+    /// Takes the list of shards for which batches grow. To be returned empty by `give_open`, for its allocation.
     #[inline]
     pub(super) fn take_open(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.open)
@@ -89,13 +90,13 @@ impl Outbox {
         self.open = open;
     }
 
-    /// An empty batch that is in nobody's hand.
+    /// An empty batch that is not tied to a shard.
     #[inline]
     pub(super) fn spare_batch(&mut self) -> Box<Batch> {
         self.spare.pop().unwrap_or_default()
     }
 
-    /// Takes a batch back that is done with.
+    /// Takes back a batch that is no longer needed, for reuse.
     #[inline]
     pub(super) fn give_batch(&mut self, mut batch: Box<Batch>) {
         if self.spare.len() < SPARE_BATCHES_MAX {

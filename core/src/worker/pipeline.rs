@@ -319,8 +319,8 @@ impl Worker {
         Group { end, then: Then::Parse }
     }
 
-    /// Parses a group of requests behind those that are about to run. Nothing is settled by it: they may be parsed again.
-    /// Returns where there may be more.
+    /// Parses a group of requests behind those that are about to run. Nothing is settled by it: they may be parsed
+    /// again. Returns where there may be more.
     pub(super) fn parse_ahead(
         &mut self,
         at: usize,

@@ -4,11 +4,11 @@ use super::pipeline::Prepared;
 use crate::client::CommandQueue;
 use crate::protocol::ArgRange;
 
-/// Reply buffers kept, and the largest of them.
+/// How many reply buffers are kept, and the capacity up to which one is.
 const BUFFERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
-/// Queues kept.
+/// How many command queues are kept.
 const MULTIS_MAX: usize = 64;
 
 #[derive(Default)]
@@ -16,8 +16,8 @@ pub(super) struct Pools {
     pub(super) buffers: Vec<Vec<u8>>,
     #[allow(clippy::vec_box, reason = "they move between here and the clients in their boxes")]
     multis: Vec<Box<CommandQueue>>,
-    /// What groups of requests are parsed to. There may be one within another: behind the gathered requests of a connection
-    /// come those that did not fit.
+    /// The vectors to which groups of requests are parsed. Several can be in use at once: requests of a connection that
+    /// did not fit into a gathered group are parsed while that group is being executed.
     groups: Vec<(Vec<Prepared>, Vec<ArgRange>)>,
 }
 

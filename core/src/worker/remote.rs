@@ -1,4 +1,5 @@
-//! Commands for keys of other shards: gathered over a turn, one message to each shard, one back.
+//! Commands for keys of other shards: they are gathered over a turn and sent as one message to each shard, which sends
+//! one message with the replies back.
 
 use super::Worker;
 use super::run::{Invocation, ReplyTo, Started};
@@ -40,7 +41,7 @@ impl Worker {
         }
     }
 
-    /// Sends what has been gathered.
+    /// Sends the batches gathered in this turn.
     pub(super) fn flush_batches(&mut self) {
         let mut open = self.outbox.take_open();
         for shard in open.drain(..) {
@@ -57,8 +58,9 @@ impl Worker {
         self.outbox.send(shard, Message::Commands(batch));
     }
 
-    /// Fetches from memory what the messages of a turn need. With many shards each of them holds few commands, whose misses
-    /// would overlap with nothing: so for all of them together, level by level, as [`Shard::prefetch`] does.
+    /// Prefetches what the messages of a turn need from memory. With many shards each message holds few commands, whose
+    /// cache misses would not overlap with others; so all messages are prefetched together, level by level, as
+    /// [`Shard::prefetch`] does.
     ///
     /// [`Shard::prefetch`]: crate::shard::Shard::prefetch
     pub(super) fn prefetch_messages(&self, messages: &[(usize, Message)]) {
@@ -87,7 +89,7 @@ impl Worker {
         let mut replies = std::mem::take(&mut batch.replies);
         self.shard.stats.commands_remote.add(commands.len() as u64);
         let mut next = 0;
-        // Behind the last command that was timed: see `time_fast_path`.
+        // The commands before this one have been timed: see `time_fast_path`.
         let mut timed = 0;
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
@@ -127,7 +129,7 @@ impl Worker {
         self.send(from, Message::Replies(batch));
     }
 
-    /// Sends the replies to a part of a batch ahead if they have become long.
+    /// Sends the replies to the first commands of a batch ahead of the others if they have become long.
     #[inline]
     fn answer_early(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
         if replies.len() > BATCH_BYTES_MAX {
@@ -138,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// Hands replies to the connections which wait for them.
+    /// Delivers replies to the connections that wait for them.
     pub(super) fn take_replies(&mut self, mut batch: Box<Batch>) {
         if batch.sent_at_nanos != 0 {
             let now = self.time.clock.ticks_to_nanos(self.time.ticks);
@@ -154,7 +156,7 @@ impl Worker {
         self.outbox.give_batch(batch);
     }
 
-    /// Replies to a command that did not run in a batch: it had waited for a lock.
+    /// Sends the reply to a command that did not run with its batch: it had to wait for a lock or for a key.
     pub(super) fn answer(&mut self, home: usize, reply_id: ReplyId, reply: &[u8]) {
         if home == self.shard.index {
             self.fulfil(reply_id, reply);
@@ -167,7 +169,7 @@ impl Worker {
     }
 }
 
-/// Whether a command runs in the short way: see `fast_path`.
+/// Whether a command of a batch can take the fast path: see `fast_path`.
 #[inline]
 fn is_fast_path(command: &BatchedCommand, entry: &CommandEntry) -> bool {
     command.exec.is_none() && matches!(entry.row.run, Run::Keys(_))

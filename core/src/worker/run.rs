@@ -1,9 +1,10 @@
-//! Running commands on this shard. All commands run by [`Worker::run_untimed`], whoever called them: clients of this shard
-//! or another, an EXEC, a transaction over several shards, a program, or the serving of a client that waits.
+//! Runs commands on this shard. All of them run through [`Worker::run_untimed`], whoever calls them: a client of this
+//! shard or of another, an EXEC, a transaction over several shards, a program, or a key handed off to a blocked client.
 //!
-//! What runs as one is a *unit*: a command by itself, or an EXEC. Before each unit it is the turn of the clients that
-//! wait for what the last one has changed ([`Worker::serve_due_first`]). A unit whose keys are locked waits in the lock
-//! table; which keys those are follows from the command's key specs and scope, and not from the context that it runs in.
+//! A *unit* is what runs without interruption: a single command, or an EXEC. Before each unit, the keys that the last
+//! one changed are handed off to the clients blocked on them ([`Worker::serve_due_first`]). A unit whose keys are
+//! locked waits in the lock table. Its keys follow from the commands' key specs and scopes, not from the context they
+//! run in.
 
 use super::pipeline::Flow;
 use super::transact::merge;
@@ -19,7 +20,7 @@ use crate::shard::blocking::BlockRequest;
 use crate::shard::lock::LockSet;
 use crate::shard::message::{ParkedCommand, ReplyId};
 
-/// A command that is to run on this shard.
+/// A command to run on this shard.
 #[derive(Clone, Copy)]
 pub(super) struct Invocation<'a> {
     pub(super) entry: &'static CommandEntry,
@@ -31,7 +32,7 @@ pub(super) struct Invocation<'a> {
     pub(super) conn: Option<usize>,
     /// See [`Ctx`].
     pub(super) served_from: Option<u32>,
-    /// Whether it is counted here. What several shards run is counted at home, where all its shares come together.
+    /// Whether it is counted here. A command that several shards run is counted once, at home.
     pub(super) is_counted: bool,
 }
 
@@ -47,33 +48,33 @@ impl<'a> Invocation<'a> {
     }
 }
 
-/// What came of a command that has run.
+/// The outcome of a command that has run.
 pub(super) struct Ran {
     pub(super) nanos: u64,
-    /// It has not replied, and waits for a key.
+    /// It has not replied, and blocks on keys.
     pub(super) waits: Option<BlockRequest>,
 }
 
-/// Where the reply to a command goes that runs as a unit.
+/// Where the reply of a unit goes.
 #[derive(Clone, Copy)]
 pub(super) enum ReplyTo {
-    /// A connection of this shard: its next reply.
+    /// It is the next reply of this connection of this shard.
     Connection(usize),
-    /// A reply that a shard awaits.
+    /// It fulfils a pending reply of a connection of shard `home`.
     Place { home: usize, reply_id: ReplyId },
 }
 
-/// What became of a unit.
+/// The outcome of starting a unit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Started {
     Replied,
-    /// It stands behind locks, or waits for a key: the reply comes later.
+    /// It waits for locks or for a key: the reply comes later.
     Later,
 }
 
 // Units.
 impl Worker {
-    /// Before a unit it is the turn of those who wait for what the last one has changed.
+    /// To be called before each unit: hands the keys that the last unit changed off to the clients blocked on them.
     #[inline]
     pub(super) fn serve_due_first(&mut self) {
         if self.shard.blocking.has_due() {
@@ -81,22 +82,22 @@ impl Worker {
         }
     }
 
-    /// The locks that a command has to wait for on this shard, if there are any in its way.
+    /// The locks that a command needs on this shard if it has to wait for them; `None`: it can run now.
     pub(super) fn locks_in_the_way(&self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockSet> {
         if self.shard.locks.is_empty() {
             return None;
         }
         let locks = route::lock_set(entry, args, self.shard.shard_count);
         let conflicts = match &locks {
-            // SCAN must not pass by a key that is away to another shard just now.
+            // SCAN must not miss a key that is checked out to another shard at the moment.
             LockSet::Whole => true,
             LockSet::Keys(keys) => !keys.is_empty() && self.shard.locks.conflicts(keys),
         };
         conflicts.then_some(locks)
     }
 
-    /// Runs a command by itself, unless its keys are locked: then it waits for them. The caller has served those whose turn
-    /// it was before.
+    /// Runs a command as a unit; if its keys are locked, parks it until its own locks are granted. The caller has
+    /// called [`serve_due_first`](Self::serve_due_first).
     pub(super) fn start(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
         if let Some(locks) = self.locks_in_the_way(command.entry, command.args) {
             let (home, reply_id) = self.place_of_reply(&command, to);
@@ -107,7 +108,7 @@ impl Worker {
         self.run_unit(command, to, out)
     }
 
-    /// Runs a command by itself, whose keys are free or locked for it.
+    /// Runs a command as a unit, whose keys are free or locked by itself.
     pub(super) fn run_unit(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
         let Invocation { entry, call, args, .. } = command;
         if self.shard.shard_count == 1 && matches!(route::scope(entry.row, args, 1), Scope::Every(_)) {
@@ -120,7 +121,7 @@ impl Worker {
         Started::Later
     }
 
-    /// The place of a reply that comes later, which is awaited from now on.
+    /// For a reply that comes later: its home and id, pending from now on.
     fn place_of_reply(&mut self, command: &Invocation<'_>, to: ReplyTo) -> (usize, ReplyId) {
         match to {
             ReplyTo::Place { home, reply_id } => (home, reply_id),
@@ -137,7 +138,7 @@ impl Worker {
         }
     }
 
-    /// Runs a command for every shard, where there is only this one.
+    /// Runs a command for every shard on a server with a single shard.
     pub(super) fn run_every(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) {
         let mut reply = self.pools.take_buffer();
         self.run(command, &mut reply);
@@ -145,7 +146,7 @@ impl Worker {
         self.pools.give_buffer(reply);
     }
 
-    /// Runs a command of a connection as a unit, and puts its reply in its place.
+    /// Runs a connection's command as a unit, and puts its reply in order behind the earlier ones.
     pub(super) fn run_here(
         &mut self,
         at: usize,
@@ -167,8 +168,7 @@ impl Worker {
 
 // Commands.
 impl Worker {
-    /// Runs a command and appends its reply, or its error, to `out`. Times it, and counts it unless that is done
-    /// elsewhere.
+    /// Runs a command and appends its reply, or its error, to `out`. Times it, and counts it if `is_counted`.
     pub(super) fn run(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Ran {
         let waits = self.run_untimed(command, out);
         let nanos = self.time.take_nanos();
@@ -184,7 +184,8 @@ impl Worker {
         Ran { nanos, waits }
     }
 
-    /// The same, but that whoever calls it counts and times the command. Returns what it waits for, if it has not replied.
+    /// As `run`, but leaves timing and counting to the caller. Returns what the command blocks on, if it has not
+    /// replied.
     #[inline(always)]
     pub(super) fn run_untimed(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
         let Invocation { entry, call, args, fetched, .. } = command;
@@ -203,7 +204,7 @@ impl Worker {
         None
     }
 
-    /// Runs a command that is not over keys alone.
+    /// Runs a command whose handler is not a plain function over keys.
     #[inline(never)]
     fn run_otherwise(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
         let Invocation { entry, call, args, fetched, conn, served_from, .. } = command;
@@ -213,7 +214,7 @@ impl Worker {
                 let reply = Reply::new(out, call.resp);
                 let mut ctx = Ctx { shard: &mut self.shard, call, args, fetched, served_from, reply };
                 run(&mut ctx).map(|request| {
-                    // It must not wait in an EXEC: its time is up at once.
+                    // In an EXEC a command must not block: it replies at once as if it had timed out.
                     request.filter(|request| {
                         if call.in_exec {
                             request.on_timeout.write(&mut ctx.reply);
@@ -236,8 +237,8 @@ impl Worker {
                 }
                 result.map(|()| None)
             }
-            Run::Keys(_) => unreachable!("it has a way of its own"),
-            Run::Container => unreachable!("the gate lets only a container's subcommands through"),
+            Run::Keys(_) => unreachable!("run_untimed runs these itself"),
+            Run::Container => unreachable!("gate::resolve returns a subcommand, never its container"),
         };
         self.shard.assert_all_signalled();
         if self.shard.effects.is_on() {
@@ -308,7 +309,7 @@ impl Worker {
         args: Argv<'_>,
     ) -> Result<&'static CommandEntry, CommandError> {
         let entry = gate::resolve(self.table, args)?;
-        // What asks for its session, or for every shard, is not in a program's hand.
+        // A program may call only commands over keys: not over the session, and not for every shard.
         let is_over_its_keys = matches!(route::scope(entry.row, args, self.shard.shard_count), Scope::Keys);
         if entry.row.has(flag::NOSCRIPT) || entry.row.is_over_session() || !is_over_its_keys {
             self.shard.stats.command(entry.id).rejected.add(1);

@@ -1,4 +1,4 @@
-//! What commands over connections and over the server see.
+//! The context of session commands: those over connections and over the server.
 
 use super::{Connection, Worker};
 use crate::call::Call;
@@ -6,16 +6,16 @@ use crate::client::Client;
 use crate::command::CommandResult;
 use crate::protocol::{Argv, Reply};
 
-/// The function behind a row over the session: what [`Run::Session`](crate::command::table::Run) holds.
+/// The handler of a session command, as [`Run::Session`](crate::command::table::Run) holds it.
 pub type SessionHandler = fn(&mut SessionCtx<'_>) -> CommandResult;
 
-/// What a command over its connection sees: the worker with all its connections, and which one called.
+/// What a session command sees: the worker with all its connections, and which one called.
 ///
-/// The connection's output is lent to `reply` while the handler runs.
+/// The connection's output buffer is in `reply` while the handler runs, and not in the connection.
 pub struct SessionCtx<'a> {
     pub worker: &'a mut Worker,
     /// The calling connection's index at this worker. `None` on the other shards of a
-    /// [`Scope::Every`](crate::command::table::Scope) command, and for a caller that left meanwhile.
+    /// [`Scope::Every`](crate::command::table::Scope) command, and for a caller that has disconnected since.
     pub conn: Option<usize>,
     pub call: &'a Call,
     pub args: Argv<'a>,
@@ -30,11 +30,11 @@ impl<'a> SessionCtx<'a> {
 
     /// The calling connection. Only for handlers that run at home ([`Scope::Session`](crate::command::table::Scope)).
     pub fn connection(&mut self) -> &mut Connection {
-        let at = self.conn.expect("a session command runs beside its connection");
+        let at = self.conn.expect("a session command runs at its client's home");
         self.worker.connections[at].as_deref_mut().expect("a connection outlives its running command")
     }
 
-    /// The calling client's session; as [`SessionCtx::connection`].
+    /// The calling client's session. For the same handlers as [`SessionCtx::connection`].
     pub fn client(&mut self) -> &mut Client {
         &mut self.connection().client
     }

@@ -1,4 +1,4 @@
-//! Slow commands on their way to the log of the shard that serves their client.
+//! The slow log: a slow command is logged on the shard that serves its client.
 
 use super::Worker;
 use crate::client::ClientId;
@@ -9,7 +9,7 @@ use crate::shard::message::Message;
 use crate::shard::slowlog::SlowLogEntry;
 
 impl Worker {
-    /// Logs a slow command. The entry goes to the shard of the client, which knows the client's address and name.
+    /// Logs a slow command. The entry is sent to the client's home, which knows the client's address and name.
     #[cold]
     pub(super) fn record_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &CommandEntry) {
         let secrets = (command.row.secrets)(args);
@@ -22,7 +22,7 @@ impl Worker {
         }
     }
 
-    /// Keeps an entry of the slow log for one of this shard's clients, which may have left meanwhile.
+    /// Adds an entry to the slow log, for a client of this shard that may have disconnected since.
     pub(super) fn keep_slow(&mut self, client: ClientId, mut entry: SlowLogEntry) {
         if let Some(at) = self.find_client(client)
             && let Some(connection) = self.connections[at].as_deref()

@@ -1,9 +1,9 @@
-//! The effect stream on its way: from every shard to the one that merges, from there to the shards that serve readers,
-//! and into their output.
+//! Transport of the effect stream: from every shard to the shard that merges the streams, from there to the shards that
+//! serve readers, and into the readers' output.
 //!
-//! Each shard sends its [batch](EffectBatch) at the end of a turn. The merging shard sends on, once a turn, what has
-//! become of them. On none of these ways anybody waits: what is under way is counted on both ends, and who lets more
-//! pile up than client-output-buffer-limit has for replicas is cut off.
+//! Each shard sends its [batch](EffectBatch) of effects at the end of a turn. The merging shard forwards the merged
+//! stream once a turn. No sender waits for its receiver: both ends count the bytes in transit, and readers are
+//! disconnected when more bytes pile up than client-output-buffer-limit allows for replicas.
 
 use super::Worker;
 use crate::REDIS_VERSION;
@@ -21,16 +21,16 @@ use std::sync::{Arc, Mutex};
 /// The shard that merges.
 pub const STREAM_SHARD: usize = 0;
 
-/// What the shards share of the stream.
+/// The state of the stream that all shards share.
 pub struct StreamGlobals {
     next_seq: AtomicU64,
-    /// Bytes of the stream so far.
+    /// Length of the stream so far.
     offset: AtomicU64,
-    /// Of the bytes that each shard has sent to the merger, how many have arrived. Written by the merging shard.
+    /// For each shard: how many of the bytes that it sent to the merger have arrived. Written by the merging shard.
     merged_bytes: Vec<AtomicU64>,
-    /// Of the bytes that each shard was sent for its readers, how many have arrived. Written by that shard.
+    /// For each shard: how many of the bytes sent to it for its readers have arrived. Written by that shard.
     delivered_bytes: Vec<AtomicU64>,
-    /// Who reads: written when one comes, goes, or tells how far it is.
+    /// The readers. Written when one attaches, disconnects, or acknowledges an offset.
     replicas: Mutex<Vec<ReplicaInfo>>,
 }
 
@@ -40,11 +40,11 @@ pub struct ReplicaInfo {
     pub client: ClientId,
     pub ip: String,
     pub port: u16,
-    /// It reads; before that it waits for its beginning.
+    /// It gets the stream; before that it waits for the stream to begin.
     pub is_online: bool,
-    /// How much of the stream it says that it has.
+    /// The offset that it acknowledged last (REPLCONF ACK).
     pub ack_offset: u64,
-    /// When it said so last, or began; unix time in milliseconds.
+    /// When it last did so, or began to read; unix time in milliseconds.
     pub ack_at_ms: i64,
 }
 
@@ -60,7 +60,7 @@ impl StreamGlobals {
         }
     }
 
-    /// Bytes of the stream so far.
+    /// Length of the stream so far, in bytes.
     pub fn offset(&self) -> u64 {
         self.offset.load(Ordering::Relaxed)
     }
@@ -69,7 +69,7 @@ impl StreamGlobals {
         self.replicas.lock().expect("no holder of the replicas panics").clone()
     }
 
-    /// How many replicas read the stream and have said lately how far they are.
+    /// How many replicas read the stream and sent an acknowledgement within min-replicas-max-lag.
     pub fn good_replicas(&self, config: &Config, now_ms: i64) -> usize {
         let lag_max_ms = i64::from(config.min_replicas_max_lag_s) * 1000;
         let is_good = |replica: &&ReplicaInfo| replica.is_online && now_ms - replica.ack_at_ms <= lag_max_ms;
@@ -80,7 +80,7 @@ impl StreamGlobals {
         self.replicas.lock().expect("no holder of the replicas panics").push(replica);
     }
 
-    /// Changes what is known of a replica, if it is still there.
+    /// Changes the record of a replica, if it is still connected.
     pub fn change_replica(&self, client: ClientId, change: impl FnOnce(&mut ReplicaInfo)) {
         let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
         if let Some(replica) = replicas.iter_mut().find(|replica| replica.client == client) {
@@ -94,18 +94,18 @@ impl StreamGlobals {
     }
 }
 
-/// A worker's part in it.
+/// A worker's own state of the stream.
 #[derive(Default)]
 pub(super) struct Stream {
-    /// Connections of this shard that read.
+    /// Connections of this shard that read the stream.
     readers: Vec<u32>,
     /// Bytes sent to the merger.
     sent_bytes: u64,
-    /// At work on the merging shard alone.
+    /// Used on the merging shard only.
     merger: Merger,
-    /// On the merging shard: the bytes sent to each shard.
+    /// On the merging shard: the bytes sent to each shard for its readers.
     passed_bytes: Vec<u64>,
-    /// On the merging shard: when the readers were last told that there is somebody.
+    /// On the merging shard: when the readers were last sent a PING.
     pinged_at_ms: i64,
 }
 
@@ -115,24 +115,24 @@ impl Stream {
     }
 }
 
-/// How much may pile up for a reader at any place.
+/// How many bytes may pile up at each of the places where the stream is buffered for readers.
 pub(super) fn pile_bytes_max(config: &Config) -> u64 {
     match config.client_output_buffer_limit.replica.hard_bytes {
         0 => u64::MAX,
-        // A limit below the backlog is ignored: what replicas may ask for again they may also be sent.
+        // As in Redis, a limit below the size of the backlog is ignored.
         hard_bytes => hard_bytes.max(config.repl_backlog_size_bytes),
     }
 }
 
 impl Worker {
-    /// A command has run, and somebody reads effects: notes its own.
+    /// Records the effect of a command that has run. Called only while there are readers.
     #[cold]
     pub(super) fn record_effects(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {
         let has_effect = match (entry.row.run, entry.row.scope) {
-            // What every shard runs happened once.
+            // A command that every shard runs is one effect: only one shard records it.
             (Run::Keys(_) | Run::Blocking(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
             (Run::Keys(_) | Run::Blocking(_), _) => true,
-            // They change keys only by way of others, which are noted.
+            // These change keys only through other commands, which are recorded.
             (Run::Session(_) | Run::Program(_) | Run::Container, _) => false,
         };
         let changes = self.shard.stats.dirty.get();
@@ -140,7 +140,8 @@ impl Worker {
         self.shard.effects.end_command(call.db, has_effect.then_some(args), changes, apart);
     }
 
-    /// Sends on what this turn has brought. Before replies and messages leave: see [`crate::shard::effects`].
+    /// Sends the effects of this turn to the merging shard. Must happen before replies and messages leave: see
+    /// [`crate::shard::effects`].
     pub(super) fn flush_effects(&mut self) {
         let globals = &self.globals.stream;
         let index = self.shard.index;
@@ -150,7 +151,8 @@ impl Worker {
                 self.shard.effects.lose();
             }
         }
-        // Sequentially consistent, as are causes and effects over sockets and mesh: the next ticket is later.
+        // Sequentially consistent, so that a batch sent as a consequence of this one, over the mesh or by way of a
+        // client, gets a higher number.
         if let Some(batch) = self.shard.effects.take(|| globals.next_seq.fetch_add(1, Ordering::SeqCst)) {
             self.stream.sent_bytes += batch.len_bytes() as u64;
             self.shard.stats.effect_bytes.add(batch.len_bytes() as u64);
@@ -165,7 +167,7 @@ impl Worker {
         }
     }
 
-    /// A shard's batch arrives at the merging shard.
+    /// On the merging shard: takes in a shard's batch.
     pub(super) fn merge_effects(&mut self, from: usize, batch: EffectBatch) {
         let arrived = &self.globals.stream.merged_bytes[from];
         arrived.store(arrived.load(Ordering::Relaxed) + batch.len_bytes() as u64, Ordering::Relaxed);
@@ -176,7 +178,7 @@ impl Worker {
         }
     }
 
-    /// On the merging shard: gives the stream's new part to the shards that serve readers.
+    /// On the merging shard: sends the new part of the stream to the shards that serve readers.
     fn pass_on(&mut self) {
         let limit = pile_bytes_max(&self.shard.config);
         for shard in 0..self.shard.shard_count {
@@ -204,7 +206,7 @@ impl Worker {
         }
     }
 
-    /// As [`Worker::send`], but what is for this shard is done at once.
+    /// As [`Worker::send`], but a message for this shard is handled at once.
     fn tell(&mut self, shard: usize, message: StreamMessage) {
         if shard == self.shard.index {
             self.handle_stream(message);
@@ -220,9 +222,10 @@ impl Worker {
                 delivered.store(delivered.load(Ordering::Relaxed) + bytes.len() as u64, Ordering::Relaxed);
                 for n in 0..self.stream.readers.len() {
                     let at = self.stream.readers[n] as usize;
-                    let connection =
-                        self.connections[at].as_deref_mut().expect("a reader that leaves is struck off");
-                    // One that has said farewell is to come to its end.
+                    let connection = self.connections[at]
+                        .as_deref_mut()
+                        .expect("a reader that disconnects is removed from the list");
+                    // A connection that is closing after its last reply must not get more output, or it never closes.
                     if !connection.close_after_reply {
                         connection.out.extend_from_slice(&bytes);
                         self.mark_dirty(at);
@@ -247,15 +250,15 @@ impl Worker {
         }
     }
 
-    /// A client has asked for the stream. Word that it begins may come before its own shard has done its share of the
-    /// request, so who comes first says so.
+    /// Registers a client that has asked for the stream. The message that the stream begins may arrive before the
+    /// client's own shard has run its share of the request, so whichever comes first calls this.
     pub fn introduce_reader(&mut self, at: usize) {
         let connection = self.connections[at].as_deref_mut().expect("it has asked");
         let client = &mut connection.client;
         if client.is_replica() {
             return;
         }
-        // A reply would stand in the middle of the stream.
+        // A reply would appear in the middle of the stream.
         client.reply_mode = ReplyMode::Off;
         let psync = client.last_command.is_some_and(|id| self.table.entry(id).row.name == "psync");
         let replica = client.replica.get_or_insert_default();
@@ -272,7 +275,7 @@ impl Worker {
         self.shard.stats.sync_full.add(1);
     }
 
-    /// From here on the stream goes to this client, behind the data set as it is at this point.
+    /// Starts to send the stream to this client, after a snapshot of the data set as of `offset`.
     fn begin_reader(&mut self, client: ClientId, offset: u64) {
         let Some(at) = self.find_client(client) else {
             self.detach_reader(client);
@@ -299,10 +302,10 @@ impl Worker {
         self.mark_dirty(at);
     }
 
-    /// A connection that has asked for the stream is gone.
+    /// Removes a reader whose connection is closed.
     pub(super) fn end_reader(&mut self, at: usize, client: ClientId) {
         self.globals.stream.forget_replica(client);
-        // One that has not begun yet is missed when it is to begin.
+        // A reader that the stream has not begun for is not in the list; `begin_reader` will not find it and detach it.
         if let Some(place) = self.stream.readers.iter().position(|&reader| reader as usize == at) {
             self.stream.readers.swap_remove(place);
             self.detach_reader(client);
@@ -315,7 +318,7 @@ impl Worker {
         }
     }
 
-    /// Tells the readers from time to time that there is somebody.
+    /// Sends the readers a PING every repl-ping-replica-period seconds.
     pub(super) fn ping_readers(&mut self) {
         let now_ms = self.shard.now_ms;
         let period_ms = i64::from(self.shard.config.repl_ping_replica_period_s) * 1000;
@@ -328,7 +331,7 @@ impl Worker {
     }
 }
 
-/// An RDB file without keys. Where a checksum stands that is 0, none is checked.
+/// An RDB file without keys. Its checksum is 0, which means that none is checked.
 fn empty_snapshot(now_ms: i64) -> Vec<u8> {
     let mut rdb = b"REDIS0010".to_vec();
     let mut field = |name: &str, value: &str| {

@@ -1,4 +1,5 @@
-//! A worker alone, under a clock that moves only when it sleeps. To measure with, each look at it takes as long as set.
+//! A single worker under a clock that moves only when it sleeps. For tests of measurements, each reading of its ticks
+//! advances them by `look_nanos`.
 
 use super::*;
 use crate::command::admission::PauseKind;
@@ -57,7 +58,7 @@ pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
     (Worker::new(0, globals, clock), clock)
 }
 
-/// One that left its place to another was counted again with that one.
+/// A paused client that was killed used to be counted once more with the client that took its connection index.
 #[test]
 fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
     let (mut worker, _) = worker_alone();
@@ -80,7 +81,7 @@ fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
 }
 
 #[test]
-fn a_shard_sits_a_stall_out_before_it_does_anything_else() {
+fn a_shard_sleeps_through_a_stall_before_it_does_anything_else() {
     let (mut worker, _) = worker_alone();
 
     worker.globals.stall(500);
@@ -90,5 +91,5 @@ fn a_shard_sits_a_stall_out_before_it_does_anything_else() {
 
     worker.before_wait();
     worker.begin_turn();
-    assert_eq!(worker.shard.now_ms, 500, "once is enough");
+    assert_eq!(worker.shard.now_ms, 500, "a stall is slept through once");
 }

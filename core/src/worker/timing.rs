@@ -1,4 +1,5 @@
-//! Time as a worker counts it: from the end of one command to the end of the next.
+//! How long commands take. The clock is read once per command: a command runs from the end of the one before to its own
+//! end.
 
 use crate::runtime::clock::{Clock, CycleRate, cycles};
 
@@ -10,7 +11,7 @@ pub(super) struct Timing {
     pub(super) ticks: u64,
     /// The clock has been read since the driver last waited.
     pub(super) turn_begun: bool,
-    /// A command that took so long goes to the slow log.
+    /// A command that took this long or longer goes to the slow log.
     pub(super) slow_from_nanos: u64,
 }
 
@@ -19,7 +20,7 @@ impl Timing {
         Timing { clock, cycle_rate: clock.cycle_rate(), ticks: 0, turn_begun: false, slow_from_nanos: 0 }
     }
 
-    /// Ticks of the clock now. Inline where they are the processor's: it is asked at every command.
+    /// Ticks of the clock now. The processor's counter is read inline, as this is called at every command.
     #[inline(always)]
     pub(super) fn now_ticks(&self) -> u64 {
         if self.cycle_rate.is_some() { cycles() } else { self.clock.ticks() }

@@ -1,5 +1,5 @@
-//! A transaction's way along its shards, up to the moment at which it holds all its locks. The argument why this ends, and
-//! in what order, stands in [`crate::shard::txn`].
+//! The lock chain: a transaction locks its keys on one shard after the other, up to the lock point, at which it holds
+//! all its locks. Why there is no deadlock, and which order results, is explained in [`crate::shard::txn`].
 
 use super::super::Worker;
 use super::{HeldParticipant, Waiter};
@@ -10,18 +10,18 @@ use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
 use crate::shard::txn::{Outcome, Participant, Plan, TxnId, TxnMessage, Work};
 
-/// Whether commands wait for one of the keys that a transaction changes.
+/// Whether a client is blocked on one of the keys that a transaction locks exclusively.
 fn is_any_awaited(keys: &[KeyLock], blocking: &Blocking) -> bool {
     !blocking.is_empty() && keys.iter().any(|key| key.exclusive && blocking.is_awaited(key.id))
 }
 
 impl Worker {
-    /// Takes home's locks before the plan sets out, if nobody is in the way.
+    /// Takes home's locks before the plan is sent, if they are free.
     pub(super) fn lock_ahead(&mut self, plan: &mut Plan) {
         let home = self.shard.index as u16;
         let Some(at) = plan.shards.iter().position(|&shard| shard == home) else { return };
-        // The first in order is locked at once anyway. What is watched is asked for but once, and a key on offer goes
-        // by its own rules.
+        // The first shard in order is locked at once anyway. Watched keys are checked only once, in turn, and a key on
+        // offer is locked already.
         if at == 0
             || plan.offer.is_some()
             || plan.participants[at].as_ref().is_none_or(|participant| participant.watches)
@@ -29,7 +29,7 @@ impl Worker {
             return;
         }
 
-        let mut participant = plan.participants[at].take().expect("the plan has not set out");
+        let mut participant = plan.participants[at].take().expect("the plan was not sent yet");
         let locks = match std::mem::replace(&mut participant.locks, LockSet::Whole) {
             LockSet::Keys(keys) => self.shard.locks.request_now(keys).map_err(LockSet::Keys),
             LockSet::Whole => Err(LockSet::Whole),
@@ -43,14 +43,15 @@ impl Worker {
         }
     }
 
-    /// A transaction comes along its chain.
+    /// The plan of a transaction arrives at this shard: requests its locks here.
     pub(super) fn lock_participant(&mut self, mut plan: Box<Plan>) {
         let Some(mut participant) =
             plan.participants[plan.next].take().or_else(|| self.transact.yielded.remove(&plan.id))
         else {
-            // Home was to give up its locks, and word of that has not come: it need not any more.
+            // Home still holds its locks, and the message to release them (`Yield`) is late. It is void now: this is
+            // the transaction's turn at home.
             let held = self.transact.held.get_mut(&plan.id);
-            held.expect("what was locked ahead is held, or was given up").is_ahead = false;
+            held.expect("locks taken ahead are held, or were released").is_ahead = false;
             self.pass_plan_on(plan);
             return;
         };
@@ -95,9 +96,10 @@ impl Worker {
         self.transact.waiting.insert(lock_request, (Waiter::Plan(plan), self.time.ticks));
     }
 
-    /// Home gives up what it has locked ahead: the transaction waits at an earlier shard, and comes by.
+    /// At home: releases the locks taken ahead, because the transaction waits at an earlier shard. It will request them
+    /// again in its turn.
     pub(super) fn yield_participant(&mut self, id: TxnId) {
-        // It may have come by before this word of it.
+        // The plan may have arrived here before this message.
         if self.transact.held.get(&id).is_none_or(|held| !held.is_ahead) {
             return;
         }
@@ -109,14 +111,14 @@ impl Worker {
         self.release(lock_request);
     }
 
-    /// A plan that waited has its locks here.
+    /// A plan that waited on this shard is granted its locks.
     pub(super) fn plan_granted(&mut self, lock_request: LockRequestId, mut plan: Box<Plan>) {
         let at = plan.next;
-        let participant = plan.participants[at].take().expect("who waits keeps his part");
+        let participant = plan.participants[at].take().expect("a waiting plan keeps this shard's share");
         self.participant_granted(lock_request, plan, participant);
     }
 
-    /// This shard's locks are granted.
+    /// This shard's locks are granted: checks the watched keys and passes the plan on.
     fn participant_granted(
         &mut self,
         lock_request: LockRequestId,
@@ -157,7 +159,8 @@ impl Worker {
         self.transact.held.insert(plan.id, held);
     }
 
-    /// This shard holds its locks: on to the next one, or, if it is the last, everybody begins.
+    /// This shard holds its locks: passes the plan to the next shard. If this is the last one, all shards begin to
+    /// work.
     fn pass_plan_on(&mut self, mut plan: Box<Plan>) {
         match plan.next_shard() {
             Some(next) => {
@@ -173,8 +176,8 @@ impl Worker {
         }
     }
 
-    /// All others hold their locks, nobody is in the way here, and the work is done at once: as for any command of this
-    /// shard, there is no need to lock anything for it.
+    /// The last shard, when all others hold their locks and its own keys are free: its work is done at once and ends
+    /// before anything else runs here, so, as for any command of this shard alone, there is no need to lock the keys.
     fn run_at_once(&mut self, mut plan: Box<Plan>, participant: Participant, keys: &[KeyLock]) {
         self.ask_watches(&mut plan, &participant);
         plan.may_run &= !(plan.is_coalesced && is_any_awaited(keys, &self.shard.blocking));
@@ -192,7 +195,8 @@ impl Worker {
         self.answer_home(&plan, pieces, outcome);
     }
 
-    /// The lock point: all but home are told so. Returns how many pieces the effects have, 0 where they are not noted.
+    /// The lock point: tells all other shards but home to begin. Returns how many pieces the effects have; 0: they are
+    /// not recorded.
     fn announce(&mut self, plan: &Plan) -> u32 {
         let (id, may_run) = (plan.id, plan.may_run);
         let pieces = if may_run && self.shard.effects.is_on() { plan.pieces } else { 0 };
@@ -204,7 +208,7 @@ impl Worker {
         pieces
     }
 
-    /// The last shard has done its share: home learns of both, the lock point and this, by one message.
+    /// The last shard has done its share: tells home of the lock point and of the outcome in one message.
     fn answer_home(&mut self, plan: &Plan, pieces: u32, outcome: Outcome) {
         let (id, may_run, home) = (plan.id, plan.may_run, plan.id.home as usize);
         if home != self.shard.index && plan.shards.contains(&(home as u16)) {

@@ -1,4 +1,4 @@
-//! A transaction from its home: gathers what the shards return, stage by stage, and replies.
+//! Home's side of a transaction: collects what the shards return, stage by stage, and replies.
 
 use super::stage::{self, StageKind};
 use super::{Block, HomeTxn, SPARE_SHARD_BATCHES_MAX, SerialFallback, Start, merge};
@@ -17,14 +17,14 @@ use crate::worker::blocked::CheckedOutWaits;
 use crate::worker::run::Invocation;
 use smallvec::SmallVec;
 
-/// Reads the replies of a portion in order.
+/// Reads the replies of a shard batch in order.
 struct Replies<'a> {
     shard_batch: &'a ShardBatch,
     next: usize,
 }
 
 impl<'a> Replies<'a> {
-    /// The next command's reply, and how many nanoseconds it ran.
+    /// The next command's reply, and the nanoseconds that it ran.
     fn next(&mut self) -> (&'a [u8], u64) {
         let start = if self.next == 0 { 0 } else { self.shard_batch.ran[self.next - 1].0 };
         let (end, nanos) = self.shard_batch.ran[self.next];
@@ -34,7 +34,7 @@ impl<'a> Replies<'a> {
 }
 
 impl Worker {
-    /// The calling connection, where it is of this shard and still there.
+    /// The calling connection, if it is one of this shard and still open.
     pub(super) fn local_caller(&self, id: TxnId) -> Option<usize> {
         if id.home as usize != self.shard.index {
             return None;
@@ -46,7 +46,7 @@ impl Worker {
         self.connection_of(txn.reply_id)
     }
 
-    /// Home gets a shard's outcome; the last one ends the stage.
+    /// Takes in a shard's outcome. The last one ends the stage.
     pub(super) fn collect(&mut self, id: TxnId, shard: usize, outcome: Outcome) {
         let txn = self.transact.home.get_mut(&id.number).expect("a transaction ends after its last outcome");
         let place = stage::place_of(&txn.shards, shard as u16);
@@ -81,7 +81,7 @@ impl Worker {
         self.finish(id, txn);
     }
 
-    /// Hands out the work of a later stage. Returns whether there is any to wait for.
+    /// Sends the shards their work of a later stage. Returns whether there is any to wait for.
     fn begin_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
         if txn.multi.has_session
             && let Some(at) = self.caller(txn)
@@ -104,7 +104,7 @@ impl Worker {
         txn.missing > 0
     }
 
-    /// All shards have done their shares: the replies of the stage's commands.
+    /// All shards have done their shares of the stage: makes the replies of its commands.
     fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let start = txn.reply.len();
         let was_closed = txn.is_closed;
@@ -118,7 +118,8 @@ impl Worker {
         }
     }
 
-    /// Whether the client gets what the transaction replies at this point, as far as that is for the transaction to say.
+    /// Whether the client gets the transaction's replies at this point. Always true if no session command in it can
+    /// change that: whether the client gets the reply as a whole is decided elsewhere then.
     pub(super) fn wants_reply(&self, txn: &HomeTxn) -> bool {
         !txn.multi.has_session || self.caller(txn).is_none_or(|at| self.wants_reply_at(at))
     }
@@ -171,7 +172,7 @@ impl Worker {
         }
     }
 
-    /// The replies to MULTI and to what follows it, and the beginning of that to EXEC.
+    /// Writes the replies to MULTI and to the commands that follow it, and the header of the reply to EXEC.
     fn begin_block(&self, block: &Block, reply: &mut Vec<u8>) {
         let stats = &self.shard.stats;
         stats.command(block.multi).record(0, self.shard.config.latency_tracking);
@@ -188,7 +189,7 @@ impl Worker {
         stats.commands_processed.add(1);
     }
 
-    /// The reply to a command that shards have run, out of theirs.
+    /// Writes the reply to a command, merged from those of the shards that have run it.
     fn merge_command(&mut self, txn: &mut HomeTxn, at: usize, replies: &mut [Option<Replies<'_>>]) {
         let placement = txn.multi.routes.placement(at);
         if placement == Placement::SessionPrecomputed {
@@ -218,13 +219,13 @@ impl Worker {
         self.count_command(txn, at, start, nanos);
     }
 
-    /// How long the transaction has been under way, and not running.
+    /// How long the transaction has been under way without running.
     fn waited_by(&self, txn: &HomeTxn) -> u64 {
         let elapsed = self.time.nanos_since(txn.started_at_ticks);
         elapsed.saturating_sub(txn.ran_nanos)
     }
 
-    /// Counts a command that several shards, or others than this one, have run. Its reply begins at `start`.
+    /// Counts a command that shards have run as part of a transaction. Its reply begins at `start`.
     fn count_command(&mut self, txn: &HomeTxn, at: usize, start: usize, nanos: u64) {
         let call = &txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
@@ -241,7 +242,7 @@ impl Worker {
         }
     }
 
-    /// Runs a command over the session, unless the client has left.
+    /// Runs a command over the session, unless the client has disconnected.
     fn run_session(&mut self, txn: &mut HomeTxn, at: usize) {
         let Some(conn) = self.caller(txn) else { return };
         let Some(connection) = self.connections[conn].as_deref() else { return };
@@ -253,7 +254,7 @@ impl Worker {
         txn.ran_nanos += self.run(command, &mut txn.reply).nanos;
     }
 
-    /// All entries are here: run the handler over them, and send back what it left.
+    /// All entries have arrived: runs the handler over them, and sends the keys back as it left them.
     fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let keys = std::mem::take(&mut txn.keys);
         self.shard.observers.begin_checked_out();
@@ -298,7 +299,7 @@ impl Worker {
             if !events.is_empty() {
                 self.shard.stats.check_ins_sent.add(1);
             }
-            // The keys are taken: whether the shard stays depends on later stages alone.
+            // `txn.keys` is empty now, so this depends on later stages only.
             let keeps_locks = txn.keeps_locks(n);
             let wait = waits.take(shard);
             let returned = CheckIn { id, entries, events, wait, keeps_locks };
@@ -306,7 +307,7 @@ impl Worker {
         }
     }
 
-    /// The reply leaves, if anybody is left to take it.
+    /// Ends a transaction: sends the reply, if the client is still connected, or continues with the serial fallback.
     fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
         if txn.pieces != 0 {
             self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: true }, txn.pieces);
@@ -323,7 +324,7 @@ impl Worker {
                 self.set_executing(at, None);
             }
         }
-        // Word that a client has left may have overtaken its WATCH.
+        // The messages that unwatch a disconnected client's keys may have arrived before its WATCH did.
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
             self.unwatch(txn.call.client, &txn.shards);
         }
@@ -341,7 +342,7 @@ impl Worker {
         self.pools.give_buffer(reply);
     }
 
-    /// Has the members of a coalesced pipeline go one by one.
+    /// Runs the commands and EXECs of a refused coalesced pipeline one by one.
     fn fall_back_to_serial(&mut self, txn: HomeTxn) {
         let HomeTxn { reply_id, multi, blocks, reply, .. } = txn;
         self.shard.stats.transaction_retries.add(1);
@@ -351,7 +352,7 @@ impl Worker {
         );
     }
 
-    /// Starts the next of them. Behind the last one, the replies leave.
+    /// Starts the next command or EXEC of a serial fallback. After the last one, sends the replies.
     fn run_serially(&mut self, reply_id: ReplyId, mut behind: Box<SerialFallback>) {
         let first = behind.next;
         if first == behind.multi.queue.len() {
@@ -375,7 +376,7 @@ impl Worker {
         // It was counted with the coalesced pipeline.
         let start = Start { entry, call, multi, blocks, is_coalesced: false, counted: 1 };
         let id = self.send_plan(reply_id, start, needs, &[], None);
-        let txn = self.transact.home.get_mut(&id.number).expect("it was sent on its way just now");
+        let txn = self.transact.home.get_mut(&id.number).expect("it was registered just now");
         txn.behind = Some(behind);
     }
 }

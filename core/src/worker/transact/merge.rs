@@ -1,4 +1,4 @@
-//! One reply out of those of several shards.
+//! Merges the replies of several shards into one.
 
 use crate::command::placement::RoutedKey;
 use crate::command::table::{CommandEntry, Merge};
@@ -7,8 +7,8 @@ use crate::protocol::skip::{Elements, skip_reply, split_array};
 use crate::protocol::{Argv, Reply, Resp};
 use smallvec::SmallVec;
 
-/// Makes one reply of those of `shards`, in their order, by the row's rule, and appends it to `out`. The first error
-/// among them is the reply, whatever the rule. `keys`: of the command.
+/// Merges the replies of `shards`, in their order, by the rule of the command's row, and appends the result to `out`.
+/// If there are errors among them, the first one is the reply, whatever the rule. `keys`: those of the command.
 pub fn merge(
     entry: &CommandEntry,
     args: Argv<'_>,
@@ -51,7 +51,7 @@ pub fn merge(
     }
 }
 
-/// The elements of an array reply of our own.
+/// The elements of an array reply.
 fn elements(reply: &[u8]) -> Elements<'_> {
     split_array(reply).expect("a gathered command replies with an array")
 }

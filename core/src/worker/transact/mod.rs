@@ -1,6 +1,7 @@
-//! Work over several shards: what a worker knows of it, and how it begins. `home` drives a transaction from the shard
-//! of its client, `chain` locks its keys on one shard after the other, `part` is each shard's part in it, `stage` says
-//! what runs together, `merge` makes replies. The algorithm and its argument stand in [`crate::shard::txn`].
+//! Transactions over several shards: their state at a worker, and how they begin. `home` drives a transaction from the
+//! shard of its client, `chain` locks its keys on one shard after the other, `participant` does the work of each shard,
+//! `stage` decides which commands run together, `merge` merges replies. The algorithm, and why it is right, is
+//! described in [`crate::shard::txn`].
 
 mod chain;
 mod home;
@@ -28,67 +29,68 @@ use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
 use std::collections::VecDeque;
 
-/// A transaction at its home.
+/// The state of a transaction at its home.
 struct HomeTxn {
-    /// The command that the client waits for: EXEC, or the one that the queue consists of.
+    /// The command that the client called: EXEC, or the only command of the queue. Of a coalesced pipeline, the first.
     entry: &'static CommandEntry,
     call: Call,
     is_exec: bool,
-    /// It consists of commands and EXECs that its client sent one behind the other.
+    /// It is a [coalesced pipeline](super::coalesce).
     is_coalesced: bool,
     reply_id: ReplyId,
-    /// The queued commands, and where they run.
+    /// The queued commands and their routes.
     multi: Box<CommandQueue>,
     /// The EXECs among them, in order.
     blocks: Vec<Block>,
     /// The shards that take part, in ascending order.
     shards: SmallVec<[u16; 8]>,
-    /// For each shard: with which command the last stage begins in which it has work.
+    /// For each shard: the first command of the last stage in which it has work.
     last_stages: Vec<Option<usize>>,
     stage: Stage,
-    /// What the shards returned of the stage.
+    /// The shards' outcomes of the present stage, and how many are missing.
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
-    /// What is checked out, for each shard.
+    /// For each shard: the keys that are checked out.
     keys: Vec<Vec<CheckedOutKey>>,
-    /// The reply as far as there is any.
+    /// The reply so far.
     reply: Vec<u8>,
-    /// As how many transactions it counts.
+    /// How many transactions it is in the statistics.
     count: u64,
     ran_nanos: u64,
     started_at_ticks: u64,
-    /// For a command that has waited: the key that was offered to it.
+    /// For a blocked command: the key that was offered to it.
     offer: Option<OfferId>,
-    /// The command has found nothing and waits: there is no reply.
+    /// The command has found nothing and blocks: there is no reply.
     waits: bool,
-    /// The client has closed its connection by one of the commands: what comes behind has no reply.
+    /// One of the commands has closed the client's connection: those behind it get no reply.
     is_closed: bool,
-    /// What goes after it.
+    /// The rest of a refused coalesced pipeline, which runs after this transaction.
     behind: Option<Box<SerialFallback>>,
-    /// What home runs over guests is one of so many pieces of the effects; 0: they are not noted, or not known yet to be.
+    /// How many pieces the effects consist of, one of them from what home runs over checked-out entries. 0: the effects
+    /// are not recorded, or that is not known yet.
     pieces: u32,
 }
 
-/// A MULTI with all that follows it up to its EXEC, as a part of a transaction.
+/// A MULTI and its commands up to the EXEC, as part of a coalesced pipeline.
 #[derive(Clone, Copy)]
 pub(super) struct Block {
-    /// Its commands in the queue, of which there is one at least.
+    /// Its commands in the queue; at least one.
     pub(super) first: usize,
     pub(super) len: usize,
     pub(super) multi: CommandId,
     pub(super) exec: CommandId,
 }
 
-/// What a transaction begins with.
+/// What is needed to start a transaction.
 pub(super) struct Start {
     pub(super) entry: &'static CommandEntry,
     pub(super) call: Call,
-    /// With the routes of all that is queued.
+    /// With the routes of all queued commands.
     pub(super) multi: Box<CommandQueue>,
     pub(super) blocks: Vec<Block>,
-    /// There is more in it than one command or EXEC.
+    /// It consists of more than one command or EXEC.
     pub(super) is_coalesced: bool,
-    /// As how many transactions it has been counted; 0: it is still to be, as one.
+    /// As how many transactions it has been counted; 0: it has not been, and counts as one.
     pub(super) counted: u64,
 }
 
@@ -98,40 +100,41 @@ impl Start {
     }
 }
 
-/// A coalesced pipeline that was refused: its commands and EXECs go one by one, each as a transaction.
+/// A coalesced pipeline that was refused: its commands and EXECs run one by one, each as a transaction.
 struct SerialFallback {
     multi: Box<CommandQueue>,
     blocks: VecDeque<Block>,
     /// The commands before this one have ended.
     next: usize,
-    /// Their replies.
+    /// The replies to those.
     reply: Vec<u8>,
 }
 
-/// A part whose locks this shard has granted.
+/// A transaction whose locks this shard has granted.
 struct HeldParticipant {
     lock_request: LockRequestId,
     granted_at_ticks: u64,
-    /// Its share of the first stage.
+    /// This shard's share of the first stage.
     work: Work,
     keeps_locks: bool,
-    /// Its turn in the chain has not come yet.
+    /// Home has locked ahead: the plan has not come to this shard yet.
     is_ahead: bool,
     checked_out: Vec<CheckedOutKey>,
-    /// How many pieces the transaction's effects have; 0: they are not noted, or it is not known yet.
+    /// How many pieces the transaction's effects have; 0: they are not recorded, or that is not known yet.
     pieces: u32,
-    /// Its lock on the key that was offered is lent.
+    /// The key of this shard that was offered to it. The lock on it belongs to the handoff and is given back in the
+    /// end.
     offer: Option<OfferId>,
 }
 
-/// An EXEC that waits for a lock, kept with all it needs to run later.
+/// An EXEC that waits for its locks, with all that it needs to run later.
 pub(super) struct ParkedQueue {
     /// The shard of its client.
     pub(super) home: usize,
     pub(super) reply_id: ReplyId,
     pub(super) call: Call,
     pub(super) queue: Queue,
-    /// Its client watches keys here.
+    /// The client watches keys on this shard.
     pub(super) watches: bool,
 }
 
@@ -147,22 +150,22 @@ pub(super) struct Transactions {
     next_number: u64,
     home: AHashMap<u64, Box<HomeTxn>>,
     held: AHashMap<TxnId, HeldParticipant>,
-    /// Parts that were locked ahead and given up, until they are locked in their turn.
+    /// Home's share of transactions for which it locked ahead and released the locks again, until their turn comes.
     yielded: AHashMap<TxnId, Participant>,
-    /// Who waits, and since when.
+    /// What waits for each lock request, and since when, in ticks.
     waiting: AHashMap<LockRequestId, (Waiter, u64)>,
-    /// While locks are released: who is granted and has not gone on yet.
+    /// While locks are released: the requests granted so far, in order. Emptied when all of them were resumed.
     granted: Vec<LockRequestId>,
     is_releasing: bool,
     #[allow(clippy::vec_box, reason = "they travel in their boxes")]
     spare_shard_batches: Vec<Box<ShardBatch>>,
 }
 
-/// Shard batches kept for reuse.
+/// How many shard batches are kept for reuse.
 const SPARE_SHARD_BATCHES_MAX: usize = 64;
 
 impl Worker {
-    /// Starts a command whose keys live on several shards. The connection is held until it has ended.
+    /// Starts a command whose keys are on several shards. The connection is stalled until it has ended.
     pub(super) fn begin_transaction(
         &mut self,
         at: usize,
@@ -186,7 +189,7 @@ impl Worker {
         Shards { home: self.shard.index, count: self.shard.shard_count }
     }
 
-    /// Starts a command that has waited, over the key that was offered to it and others at `positions`.
+    /// Starts a blocked command, over the key that was offered to it and the others at `positions`.
     pub(super) fn begin_offered(
         &mut self,
         reply_id: ReplyId,
@@ -230,7 +233,7 @@ impl Worker {
         self.deliver_local();
     }
 
-    /// Starts an EXEC over several shards, of those on which its client watches keys among others.
+    /// Starts an EXEC over several shards. The shards on which its client watches keys take part.
     pub(super) fn begin_exec(
         &mut self,
         at: usize,
@@ -244,7 +247,7 @@ impl Worker {
         self.begin(at, Start::one(entry, call, multi), watching);
     }
 
-    /// Starts a queue of commands. What comes of them is one reply behind the other, or, for EXEC, an array of them.
+    /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
     pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
         let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
@@ -252,21 +255,21 @@ impl Worker {
             needs[self.shard.index].takes_part = true;
         }
         let reply_id = self.stall_for_transaction(at, start.multi.has_session);
-        // What this connection sent to the shards before must arrive there before the locks.
+        // Earlier commands of this connection must arrive at the shards before the transaction does.
         self.flush_batches();
         self.send_plan(reply_id, start, needs, watching, None);
         self.deliver_local();
     }
 
-    /// The connection's next reply is that of a transaction, and nothing of it runs before. `chooses_replies`: there may
-    /// be CLIENT REPLY in it, and say from when on the client gets replies; else that is known now.
+    /// Stalls a connection until the reply to its transaction has come. `chooses_replies`: the transaction may contain
+    /// CLIENT REPLY and so decide itself which replies the client gets; otherwise that is known now.
     fn stall_for_transaction(&mut self, at: usize, chooses_replies: bool) -> ReplyId {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         connection.stall = Some(StallReason::Transaction);
         if chooses_replies { connection.await_cut_reply(at) } else { connection.await_reply(at) }
     }
 
-    /// Sends a transaction on its way.
+    /// Registers a transaction and sends its plan to the first shard.
     fn send_plan(
         &mut self,
         reply_id: ReplyId,
@@ -311,7 +314,7 @@ impl Worker {
         id
     }
 
-    /// Notes a transaction. Returns its name, and for each shard its share of the first stage.
+    /// Registers a transaction at home. Returns its id, and for each shard its share of the first stage.
     fn register(
         &mut self,
         reply_id: ReplyId,
@@ -362,7 +365,7 @@ impl Worker {
         (TxnId { home: self.shard.index as u32, number }, works)
     }
 
-    /// For each shard its share of the transaction's stage.
+    /// For each shard its share of the present stage.
     fn stage_works(&mut self, txn: &mut HomeTxn) -> Vec<Work> {
         let works = txn.shards.iter().map(|_| Work::Nothing).collect();
         let CommandQueue { queue, routes, .. } = &*txn.multi;
@@ -394,7 +397,7 @@ impl Worker {
         }
     }
 
-    /// A message about a transaction, from any shard.
+    /// Handles a message about a transaction, from any shard.
     pub(super) fn handle_txn(&mut self, message: TxnMessage) {
         match message {
             TxnMessage::Lock(plan) => self.lock_participant(plan),
@@ -422,7 +425,7 @@ impl Worker {
 }
 
 impl HomeTxn {
-    /// How many pieces its effects have, if they are noted; 0: it changes nothing.
+    /// How many pieces its effects consist of, if they are recorded; 0: no command of it writes.
     fn pieces_of_effects(&self, table: &CommandTable) -> u32 {
         const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE;
         let mut commands = self.multi.queue.commands().iter();
@@ -433,12 +436,12 @@ impl HomeTxn {
         (self.shards.len() + usize::from(over_checked_out)) as u32
     }
 
-    /// Whether it takes locks: what asks the shards one by one (CLIENT LIST) is none.
+    /// Whether it takes locks. A command that runs on every shard without locks (CLIENT LIST) counts as no transaction.
     fn is_transaction(&self) -> bool {
         self.is_exec || self.multi.routes.placements() != [Placement::Every(KeyspaceLock::None)]
     }
 
-    /// Whether the `n`th shard keeps its locks when it has done its share of the current stage.
+    /// Whether the `n`th shard keeps its locks after its share of the present stage.
     fn keeps_locks(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
         later || self.keys.get(n).is_some_and(|keys| !keys.is_empty())

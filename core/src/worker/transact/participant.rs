@@ -1,4 +1,5 @@
-//! A shard's part in transactions: to grant locks in order, to do its shares, and to let go.
+//! What a shard does as a participant of transactions: it grants locks in order, does its share of each stage, and
+//! releases the locks.
 
 use super::super::Worker;
 use super::super::exec::ExecCaller;
@@ -10,7 +11,7 @@ use crate::shard::message::Message;
 use crate::shard::txn::{CheckIn, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work};
 use std::sync::atomic::{Ordering, fence};
 
-/// Of more keys than this the first would be gone from the caches again before they are looked up.
+/// More keys than this are not prefetched: the first ones would be evicted from the caches again before their look-up.
 const FETCHED_KEYS_MAX: usize = 128;
 
 impl Worker {
@@ -26,14 +27,15 @@ impl Worker {
 
     fn wait(&mut self, locks: LockSet, waiter: Waiter) {
         let (lock_request, granted) = self.shard.locks.request(locks);
-        assert!(!granted, "who waits does so behind a conflict");
+        assert!(!granted, "a command is parked only if its locks conflict with others");
         self.shard.stats.lock_waits.add(1);
         self.transact.waiting.insert(lock_request, (waiter, self.time.ticks));
     }
 
-    /// All locks of the transaction are held everywhere: does this shard's share of the first stage.
+    /// The lock point is reached: does this shard's share of the first stage, or, if the transaction must not run,
+    /// releases the locks.
     pub(super) fn go(&mut self, id: TxnId, may_run: bool, pieces: u32) -> Outcome {
-        let held = self.transact.held.get_mut(&id).expect("Go follows the grant");
+        let held = self.transact.held.get_mut(&id).expect("Go is sent after all locks were granted");
         held.pieces = pieces;
         let work = std::mem::replace(&mut held.work, Work::Nothing);
         let keeps_locks = held.keeps_locks;
@@ -45,12 +47,12 @@ impl Worker {
         }
     }
 
-    /// Does a share of a stage.
+    /// Does this shard's share of a stage.
     pub(super) fn step(&mut self, id: TxnId, work: Work, keeps_locks: bool) -> Outcome {
         let outcome = match work {
             Work::Nothing => Outcome::Nothing,
             Work::Run(mut shard_batch) => {
-                let held = self.transact.held.get(&id).expect("who runs holds its locks");
+                let held = self.transact.held.get(&id).expect("a transaction that runs holds its locks");
                 let is_noted = held.pieces != 0;
                 self.shard.running = Some(held.lock_request);
                 self.run_share(id, &mut shard_batch, is_noted);
@@ -59,7 +61,7 @@ impl Worker {
             }
             Work::CheckOut(keys) => {
                 let entries = self.shard.check_out(&keys);
-                let held = self.transact.held.get_mut(&id).expect("what is checked out is locked");
+                let held = self.transact.held.get_mut(&id).expect("checked-out keys are locked");
                 held.checked_out = keys;
                 let pieces = held.pieces;
                 return Outcome::Entries(Box::new(CheckedOutEntries { entries, pieces }));
@@ -71,7 +73,7 @@ impl Worker {
         outcome
     }
 
-    /// Runs this shard's share of a transaction. `is_noted`: its effects are.
+    /// Runs this shard's commands of a stage. `is_noted`: their effects are recorded.
     pub(super) fn run_share(&mut self, id: TxnId, shard_batch: &mut ShardBatch, is_noted: bool) {
         if is_noted {
             self.resume_piece(id, false);
@@ -82,7 +84,7 @@ impl Worker {
         }
     }
 
-    /// Runs the commands of a portion. They are counted at home, where all of a command's shares come together.
+    /// Runs the commands of a shard batch. They are counted at home, as a command over several shards counts once.
     pub(super) fn run_shard_batch(&mut self, id: TxnId, shard_batch: &mut ShardBatch) {
         let are_fetched = shard_batch.hashes.len() <= FETCHED_KEYS_MAX;
         if are_fetched {
@@ -107,10 +109,10 @@ impl Worker {
         }
     }
 
-    /// The entries come back that were checked out.
+    /// Puts checked-out entries back.
     pub(super) fn check_in(&mut self, returned: CheckIn) {
         let CheckIn { id, entries, events, wait, keeps_locks } = returned;
-        let held = self.transact.held.get_mut(&id).expect("what is checked in was checked out");
+        let held = self.transact.held.get_mut(&id).expect("a transaction that checks in holds its locks");
         let keys = std::mem::take(&mut held.checked_out);
         let (lock_request, offer) = (held.lock_request, held.offer);
         self.shard.running = Some(lock_request);
@@ -133,13 +135,13 @@ impl Worker {
         }
     }
 
-    /// What runs from here on leaves its effects to a piece of the transaction.
+    /// From here on, effects are recorded in this shard's piece of the transaction's effects.
     pub(super) fn resume_piece(&mut self, txn: TxnId, over_checked_out: bool) {
         let changes = self.shard.stats.dirty.get();
         self.shard.effects.resume_piece(PieceId { txn, over_checked_out }, changes);
     }
 
-    /// Home learns what came of this shard's share.
+    /// Sends the outcome of this shard's share home.
     pub(super) fn done(&mut self, id: TxnId, outcome: Outcome) {
         let shard = self.shard.index;
         if id.home as usize == shard {
@@ -149,9 +151,9 @@ impl Worker {
         }
     }
 
-    /// This shard has no more to do for the transaction.
+    /// Releases this shard's locks: it has no more work for the transaction.
     fn release_participant(&mut self, id: TxnId) {
-        let held = self.transact.held.remove(&id).expect("what is released was granted");
+        let held = self.transact.held.remove(&id).expect("only granted locks are released");
         if held.pieces != 0 {
             self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: false }, held.pieces);
         }
@@ -160,8 +162,8 @@ impl Worker {
         self.release(held.lock_request);
     }
 
-    /// Gives up locks, and lets those go on who waited for them. They may give up theirs at once: who is granted then
-    /// goes on in the outermost call, however many stand one behind the other.
+    /// Releases locks and resumes the waiters that are granted theirs. Those may release their own locks at once, and
+    /// so on without bound: waiters that are granted in a nested call are resumed by the outermost one.
     pub(in crate::worker) fn release(&mut self, lock_request: LockRequestId) {
         self.shard.locks.release(lock_request, &mut self.transact.granted);
         if std::mem::replace(&mut self.transact.is_releasing, true) {

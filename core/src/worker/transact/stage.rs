@@ -1,4 +1,4 @@
-//! What the commands of a transaction are to each other: which of them run together, and what each shard does then.
+//! Stages: which commands of a transaction run together, and what each shard does then.
 
 use crate::command::placement::{Placement, RoutedKey, Routes, shards_of};
 use crate::command::queue::Queue;
@@ -9,7 +9,7 @@ use std::ops::Range;
 /// How the commands of a stage run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StageKind {
-    /// Each shard runs a list of commands over its own keys.
+    /// Each shard runs its list of commands over its own keys.
     Lists,
     /// One command runs at home over keys of other shards.
     CheckOut,
@@ -17,21 +17,22 @@ pub enum StageKind {
     Session,
 }
 
-/// Commands that run together, by their places in the queue.
+/// Commands that run together: a range of places in the queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stage {
     pub kind: StageKind,
     pub commands: Range<usize>,
 }
 
-/// The stage that begins with command `from`; `None` behind the last one.
+/// The stage that begins with command `from`; `None` after the last one.
 pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
     let kind = match placements.get(from)? {
         Placement::CheckOut => StageKind::CheckOut,
         Placement::Session => StageKind::Session,
         _ => StageKind::Lists,
     };
-    // What runs on every shard may look at the session, as CLIENT INFO does: it comes after a SELECT before it.
+    // A command that runs on every shard may read the session, as CLIENT LIST does. So it must be in a later stage than
+    // an earlier SELECT, which home runs when it merges the replies of its stage.
     let mut has_settled = false;
     let mut ends_lists = |placement: &Placement| {
         has_settled |= *placement == Placement::SessionPrecomputed;
@@ -64,7 +65,7 @@ pub fn command_shards(placement: Placement, keys: &[RoutedKey], shards: &[u16]) 
     }
 }
 
-/// For each of `shards`: with which command the last stage begins in which it has work. `None`: it has none.
+/// For each of `shards`: the first command of the last stage in which it has work. `None`: it has none.
 pub fn last_stages(routes: &Routes, shards: &[u16]) -> Vec<Option<usize>> {
     let mut last = vec![None; shards.len()];
     let mut stage = stage_from(routes.placements(), 0);
@@ -79,12 +80,12 @@ pub fn last_stages(routes: &Routes, shards: &[u16]) -> Vec<Option<usize>> {
     last
 }
 
-/// Where a shard stands among those that take part.
+/// The index of a shard in `shards`, those that take part.
 pub fn place_of(shards: &[u16], shard: u16) -> usize {
     shards.iter().position(|&other| other == shard).expect("it takes part")
 }
 
-/// The lists of a stage that grow, one for each shard that takes part, and portions to begin new ones with.
+/// Builds the shard batches of a stage, one for each shard that has work. `spare`: shard batches to reuse.
 pub struct Lists<'a> {
     pub shards: &'a [u16],
     pub works: Vec<Work>,
@@ -93,7 +94,7 @@ pub struct Lists<'a> {
 }
 
 impl Lists<'_> {
-    /// The list of a shard.
+    /// The shard batch of a shard; a new one if it had none.
     #[inline]
     fn of(&mut self, shard: u16) -> &mut ShardBatch {
         let work = &mut self.works[place_of(self.shards, shard)];
@@ -102,11 +103,11 @@ impl Lists<'_> {
         }
         match work {
             Work::Run(shard_batch) => shard_batch,
-            Work::Nothing | Work::CheckOut(_) => unreachable!("it was made a list"),
+            Work::Nothing | Work::CheckOut(_) => unreachable!("it was made Run above"),
         }
     }
 
-    /// Adds the command `at` to the lists of the shards on which it runs.
+    /// Adds the command `at` to the batches of the shards on which it runs.
     pub fn add(&mut self, queue: &Queue, routes: &Routes, at: usize) {
         match routes.placement(at) {
             Placement::Split => self.split(queue, routes.keys(at), at),
@@ -123,13 +124,14 @@ impl Lists<'_> {
         }
     }
 
-    /// Splits a request whose keys recur in groups (`MSET k v k v`): each shard gets the head and its groups.
+    /// Splits a command whose arguments after the name repeat in groups of a key and its values (`MSET k v k v`): each
+    /// shard gets the arguments before the first key, and the groups of its keys.
     fn split(&mut self, queue: &Queue, keys: &[RoutedKey], at: usize) {
         let (command, args) = (&queue.commands()[at], queue.args(at));
         let head_len = keys[0].arg as usize;
         let mut left = keys;
         while let Some(&RoutedKey { arg, shard, .. }) = left.first() {
-            // Groups for one shard that stand together are copied together.
+            // Adjacent groups for the same shard are copied at once.
             let len = left.iter().take_while(|key| key.shard == shard).count();
             let (together, others) = left.split_at(len);
             left = others;

@@ -31,7 +31,7 @@
 //! that tries everything.
 
 use super::cluster::Cluster;
-use super::model::{DB_COUNT, KEYS, Model, Request};
+use super::model::{DB_COUNT, KEYS, Model, Request, bulk};
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::slot::shard_of;
 use std::collections::{HashMap, HashSet};
@@ -42,6 +42,8 @@ pub struct Operation {
     /// The database that its client has selected.
     pub db: usize,
     pub request: Request,
+    /// There is one shard: a count of all keys is of one moment.
+    pub is_on_one_shard: bool,
     pub called_at: usize,
     /// Earlier ones of the same pipeline which take effect before it.
     pub behind: Vec<usize>,
@@ -115,8 +117,14 @@ impl Operation {
         let is_there = |key: &&String| model.has(self.db, key);
         match &self.request {
             // They see each shard at a moment of its own.
-            Request::One(command) if matches!(command[0].as_str(), "DBSIZE" | "RANDOMKEY") => {
+            Request::One(command)
+                if !self.is_on_one_shard && matches!(command[0].as_str(), "DBSIZE" | "RANDOMKEY") =>
+            {
                 models.push(model.clone());
+            }
+            // Any of them.
+            Request::One(command) if command[0] == "RANDOMKEY" && !model.names(self.db).is_empty() => {
+                model.names(self.db).iter().for_each(|key| consider(&|_| bulk(Some(key))));
             }
             Request::One(command) if self.awaits_what_is_in(model) => {
                 for key in self.request.awaited().iter().filter(is_there) {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cluster::Random;
-use crate::{Run, ShardSpan};
+use crate::{Run, Topic};
 
 /// An operation of a client of its own.
 fn operation(times: (usize, usize), words: &str, reply: &str) -> Operation {
@@ -11,6 +11,7 @@ fn operation(times: (usize, usize), words: &str, reply: &str) -> Operation {
         client: times.0,
         db: 0,
         request: Request::One(words),
+        is_on_one_shard: false,
         called_at: times.0,
         behind: Vec::new(),
         replied: Some((times.1, format!("{reply}\r\n"))),
@@ -162,7 +163,7 @@ fn tamper(operations: &mut [Operation], random: &mut Random) {
 fn the_search_says_what_one_says_that_leaves_nothing_out() {
     let mut refused = 0;
     for seed in 1..=400 {
-        let mut run = Run::new(seed, if seed % 2 == 0 { ShardSpan::Server } else { ShardSpan::Keys });
+        let mut run = Run::new(seed, if seed % 2 == 0 { Topic::Server } else { Topic::Keys });
         run.run(14);
         run.finish();
         let waiting = run.kind.waiting();

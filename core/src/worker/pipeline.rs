@@ -426,12 +426,17 @@ impl Worker {
             }
             Route::Walk { shard, .. } => Route::One(shard),
             Route::Every(KeyspaceLock::None)
-                if entry.row.has(flag::AFTER_HANDOFFS) && self.globals.has_handoffs() =>
+                if entry.row.has(flag::AFTER_HANDOFFS) && self.has_handoffs() =>
             {
                 Route::Every(KeyspaceLock::All)
             }
             route => route,
         }
+    }
+
+    /// Whether keys are being handed to clients that wait: here, which others hear of at the end of the turn, or anywhere.
+    fn has_handoffs(&self) -> bool {
+        self.shard.blocking.handoff_count() != 0 || self.globals.has_handoffs()
     }
 
     /// A request is not admitted: it gets an error, or waits until it is.

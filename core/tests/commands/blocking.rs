@@ -279,6 +279,86 @@ fn a_client_that_ends_its_input_while_it_is_paused_is_answered_behind_the_pause(
     });
 }
 
+/// Commands about all keys ran before it on one shard, and CLIENT UNBLOCK and CLIENT KILL on any number.
+#[test]
+fn who_waits_is_served_before_the_next_command_whatever_that_is() {
+    let behind = [
+        ("FLUSHALL", "+OK"),
+        ("FLUSHDB", "+OK"),
+        ("SWAPDB 0 1", "+OK"),
+        ("DBSIZE", ":0"),
+        ("KEYS *", "*0"),
+        ("RANDOMKEY", "$-1"),
+        ("SCAN 0", "*2\r\n$1\r\n0\r\n*0"),
+        ("DEBUG OBJECT a", "-ERR no such key"),
+        ("CLIENT UNBLOCK <id>", ":0"),
+        ("CLIENT UNBLOCK <id> ERROR", ":0"),
+    ];
+    on_one_and_three_shards(|server| {
+        for (words, reply) in behind {
+            for n in 0..3 {
+                let waiting = server.wait(n, "BTAKE a 0");
+                let words = words.replace("<id>", &server.cluster.client_id(waiting).to_string());
+                let client = server.connect(n + 1);
+                server.cluster.send(client, format!("TPUSH a x\r\n{words}\r\n").as_bytes());
+                assert_eq!(server.received(client), format!(":1\r\n{reply}\r\n"), "{words}");
+                assert_eq!(server.received(waiting), taken("a", "x"), "{words}");
+            }
+        }
+        server.expect_rest();
+    });
+}
+
+#[test]
+fn a_client_that_is_killed_behind_a_push_has_taken_the_word() {
+    on_one_and_three_shards(|server| {
+        for n in 0..3 {
+            let waiting = server.wait(n, "BTAKE a 0");
+            let client = server.connect(n + 1);
+            let kill =
+                format!("TPUSH a x\r\nCLIENT KILL ID {}\r\nGET a\r\n", server.cluster.client_id(waiting));
+            server.cluster.send(client, kill.as_bytes());
+            assert_eq!(server.received(client), ":1\r\n:1\r\n$-1\r\n");
+            assert!(!server.cluster.is_open(waiting));
+        }
+        server.expect_rest();
+    });
+}
+
+/// The changed key is on its way home when the reply of the command that changed it is there already.
+#[test]
+fn client_unblock_waits_for_keys_on_their_way_home() {
+    for seed in 0..40 {
+        let mut cluster = Cluster::new(3, seed);
+        let (waiting, client) = (cluster.connect(0), cluster.connect(0));
+        assert_eq!(cluster.call(waiting, &["BTAKE", ON_SHARDS[1], "0"]), "");
+        cluster.request(client, &["MSETNX", ON_SHARDS[1], "x", ON_SHARDS[2], "x"]);
+        cluster.request(client, &["CLIENT", "UNBLOCK", &cluster.client_id(waiting).to_string()]);
+        cluster.settle();
+        assert_eq!(cluster.received(client), b":1\r\n:0\r\n", "seed {seed}");
+        assert_eq!(cluster.received(waiting), taken(ON_SHARDS[1], "x").as_bytes(), "seed {seed}");
+    }
+}
+
+/// It said that there is no such key: its row is of the session, and those asked for no locks.
+#[test]
+fn debug_object_waits_for_a_key_that_is_away() {
+    let mut cluster = Cluster::new(3, 1);
+    let (copier, reader) = (cluster.connect(0), cluster.connect(1));
+    assert_eq!(cluster.call(reader, &["SET", "a", "1"]), "+OK\r\n");
+    // Shard 2 has handed `a` over, which is on its way to shard 0.
+    cluster.hold(2, 0);
+    cluster.request(copier, &["COPY", "a", "b"]);
+    cluster.settle();
+    assert!(!cluster.has_key(0, "a"));
+    assert_eq!(cluster.call(reader, &["DEBUG", "OBJECT", "a"]), "");
+
+    cluster.release(2, 0);
+    cluster.settle();
+    assert!(cluster.received(reader).starts_with(b"+Value at:"));
+    assert_eq!(cluster.received(copier), b":1\r\n");
+}
+
 #[test]
 fn client_unblock_ends_a_wait_as_its_time_would_or_with_an_error() {
     on_one_and_three_shards(|server| {

@@ -52,10 +52,14 @@ pub fn deadline_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
     }
 }
 
-/// Whether an argument is `keyword`, in any case.
+/// Whether an argument is `keyword`, in any case. It is read as C's strings are: up to a NUL.
 #[inline]
 pub fn is(arg: &[u8], keyword: &str) -> bool {
-    arg.eq_ignore_ascii_case(keyword.as_bytes())
+    let (len, keyword) = (keyword.len(), keyword.as_bytes());
+    match arg.get(len) {
+        None | Some(0) => arg.get(..len).is_some_and(|word| word.eq_ignore_ascii_case(keyword)),
+        Some(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +86,14 @@ mod tests {
         assert_eq!(text(b"0x7FFFFFFFFFFFFF"), "ERR timeout is out of range");
         assert_eq!(text(b"inf"), "ERR timeout is out of range");
         assert_eq!(text(b"9223372036854775.8"), "ERR timeout is out of range");
+    }
+
+    #[test]
+    fn a_keyword_ends_at_a_nul() {
+        assert!(is(b"Ex", "ex") && is(b"EX\0x", "ex"));
+        for other in [&b""[..], b"e", b"exat", b"e\0", b"\0ex", b"px"] {
+            assert!(!is(other, "ex"), "{}", other.escape_ascii());
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! COMMAND: what commands there are. Everything comes from the rows.
 
+use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::keys::{self, BeginSearch, FindKeys, KeySpec, key_flag};
@@ -114,16 +115,16 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
         || table.top_level().flat_map(|entry| std::iter::once(entry).chain(table.subcommands(entry)));
     let matches: Box<dyn Fn(&&CommandEntry) -> bool> = match ctx.args.len() {
         2 => Box::new(|_| true),
-        5 if is(ctx.arg(2), "filterby") => {
+        5 if args::is(ctx.arg(2), "filterby") => {
             let value = ctx.arg(4);
-            if is(ctx.arg(3), "module") {
+            if args::is(ctx.arg(3), "module") {
                 Box::new(|_| false)
-            } else if is(ctx.arg(3), "aclcat") {
-                let category = acl::NAMES.iter().position(|name| is(value, name));
+            } else if args::is(ctx.arg(3), "aclcat") {
+                let category = acl::NAMES.iter().position(|name| args::is(value, name));
                 Box::new(move |entry| {
                     category.is_some_and(|bit| entry.row.acl_categories() & (1 << bit) != 0)
                 })
-            } else if is(ctx.arg(3), "pattern") {
+            } else if args::is(ctx.arg(3), "pattern") {
                 Box::new(move |entry| glob_matches_nocase(value, entry.full_name.as_bytes()))
             } else {
                 return Err(CommandError::SYNTAX);
@@ -135,10 +136,6 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.reply.array(names.len());
     names.iter().for_each(|name| ctx.reply.bulk(name.as_bytes()));
     Ok(())
-}
-
-fn is(arg: &[u8], word: &str) -> bool {
-    arg.eq_ignore_ascii_case(word.as_bytes())
 }
 
 /// The keys in the command that follows COMMAND GETKEYS.

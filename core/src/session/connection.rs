@@ -159,10 +159,10 @@ fn hello_options(args: Argv<'_>) -> impl Iterator<Item = CommandResult<HelloOpti
     let mut next = 2;
     std::iter::from_fn(move || {
         let (at, option) = (next, args.get(next)?);
-        if option.eq_ignore_ascii_case(b"auth") && at + 2 < args.len() {
+        if args::is(option, "auth") && at + 2 < args.len() {
             next = at + 3;
             Some(Ok(HelloOption::Auth { at }))
-        } else if option.eq_ignore_ascii_case(b"setname") && at + 1 < args.len() {
+        } else if args::is(option, "setname") && at + 1 < args.len() {
             next = at + 2;
             Some(Ok(HelloOption::SetName { at }))
         } else {

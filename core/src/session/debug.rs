@@ -4,13 +4,14 @@
 
 use super::config::rewrite_file;
 use super::digest::{self, DbDigest, Digest};
+use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, Key};
 use crate::config::Append;
 use crate::protocol::number::{parse_f64, parse_i64};
-use crate::protocol::{Argv, Reply, Resp, split_array};
+use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
 use crate::runtime::{host, log};
 use crate::session::session;
 use crate::shard::event::Event;
@@ -88,7 +89,7 @@ static VERBS: [Verb; 18] = [
 
 fn find_verb(args: Argv<'_>) -> CommandResult<&'static Verb> {
     let name = args.arg(1);
-    let known = VERBS.iter().find(|verb| verb.name.as_bytes().eq_ignore_ascii_case(name));
+    let known = VERBS.iter().find(|verb| args::is(name, verb.name));
     known.filter(|verb| verb.argc.contains(&args.len())).ok_or_else(|| unknown(name))
 }
 
@@ -120,9 +121,9 @@ fn debug(ctx: &mut SessionCtx<'_>) -> CommandResult {
 fn merge_debug(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
     let verb = args.arg(1);
     let mut reply = Reply::new(out, Resp::V2);
-    if verb.eq_ignore_ascii_case(b"digest") {
+    if args::is(verb, "digest") {
         merge_digests(replies).write(&mut reply);
-    } else if verb.eq_ignore_ascii_case(b"digest-value") {
+    } else if args::is(verb, "digest-value") {
         let mut sums = vec![Digest::default(); args.len() - 2];
         for shard in replies {
             let digests = split_array(shard).expect("a shard answers with a digest a key");
@@ -227,7 +228,7 @@ impl<'a> Population<'a> {
 
     /// Whether the arguments are fit for the verb, as far as they are POPULATE's.
     fn parse_if_meant(args: Argv<'_>) -> CommandResult {
-        if args.arg(1).eq_ignore_ascii_case(b"populate") {
+        if args::is(args.arg(1), "populate") {
             Population::parse(args)?;
         }
         Ok(())
@@ -291,16 +292,16 @@ fn pause_cron(ctx: &mut SessionCtx<'_>) -> CommandResult {
 fn replybuffer(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let (setting, value) = (ctx.arg(2), ctx.arg(3));
     let globals = ctx.worker.globals;
-    if setting.eq_ignore_ascii_case(b"peak-reset-time") {
-        let reset_ms = if value.eq_ignore_ascii_case(b"never") {
+    if args::is(setting, "peak-reset-time") {
+        let reset_ms = if args::is(value, "never") {
             -1
-        } else if value.eq_ignore_ascii_case(b"reset") {
+        } else if args::is(value, "reset") {
             REPLY_PEAK_RESET_MS
         } else {
             parse_i64(value).ok_or(CommandError::NOT_INTEGER)?
         };
         globals.reply_peak_reset_ms.store(reset_ms, Ordering::Relaxed);
-    } else if setting.eq_ignore_ascii_case(b"resizing") {
+    } else if args::is(setting, "resizing") {
         globals.reply_buffers_resize.store(switch(value), Ordering::Relaxed);
     } else {
         return Err(unknown(ctx.arg(1)));
@@ -351,13 +352,14 @@ fn merge_digests(replies: &[&[u8]]) -> Digest {
     digest::of_databases(&dbs)
 }
 
-/// DIGEST-VALUE [key ...]. Reply: array of digests of the keys' values; zeros for a key that is not there.
+/// DIGEST-VALUE [key ...]. Reply: array of digests of the keys' values; zeros for a key that is not there. One whose time
+/// is up is, until it is removed.
 fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.reply.array(ctx.args.len() - 2);
     for key in ctx.args.iter().skip(2) {
         let shard = &mut ctx.worker.shard;
         let entry = if shard.owns(key) {
-            shard.lookup_silent(ctx.call.db, Key { bytes: key, hash: hash_key(key) })
+            shard.lookup_stored(ctx.call.db, Key { bytes: key, hash: hash_key(key) })
         } else {
             None
         };
@@ -373,7 +375,7 @@ const SAMPLE_DOUBLE: f64 = 3.141;
 /// PROTOCOL type. Reply: a sample of that type. Errors: unknown type; push in RESP2.
 fn protocol(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let reply = &mut ctx.reply;
-    match ctx.args.arg(2).to_ascii_lowercase().as_slice() {
+    match until_nul(ctx.args.arg(2)).to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12345),
         b"double" => reply.double(SAMPLE_DOUBLE),

@@ -1,6 +1,7 @@
 //! MEMORY: what a key costs, what the server takes, and what the allocator makes of it.
 
 use super::info::MemoryFigures;
+use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::keys::{KeySpec, key_flag};
@@ -37,7 +38,7 @@ const INDEX_SHARE_BYTES: usize = 12;
 fn usage(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut at = 3;
     while at < ctx.args.len() {
-        let count = ctx.args.get(at + 1).filter(|_| ctx.arg(at).eq_ignore_ascii_case(b"samples"));
+        let count = ctx.args.get(at + 1).filter(|_| args::is(ctx.arg(at), "samples"));
         let count = parse_i64(count.ok_or(CommandError::SYNTAX)?).ok_or(CommandError::NOT_INTEGER)?;
         if count < 0 {
             return Err(CommandError::SYNTAX);

@@ -4,7 +4,7 @@ use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
 use crate::command::{CommandError, CommandResult};
-use crate::protocol::Argv;
+use crate::protocol::{Argv, until_nul};
 use crate::runtime::log;
 use crate::session::session;
 use crate::worker::{SessionCtx, SessionHandler};
@@ -56,7 +56,7 @@ struct Shutdown {
 fn parse_shutdown(args: Argv<'_>) -> CommandResult<Shutdown> {
     let mut wanted = Shutdown::default();
     for word in args.iter().skip(1) {
-        let is_wanted = match word.to_ascii_lowercase().as_slice() {
+        let is_wanted = match until_nul(word).to_ascii_lowercase().as_slice() {
             b"save" => &mut wanted.save,
             b"nosave" => &mut wanted.nosave,
             b"now" => &mut wanted.now,

@@ -1,9 +1,10 @@
 //! Which clients CLIENT LIST and CLIENT KILL mean.
 
 use crate::client::{Client, ClientId};
+use crate::command::args;
 use crate::command::{CommandError, CommandResult};
-use crate::protocol::Argv;
 use crate::protocol::number::parse_i64;
+use crate::protocol::{Argv, until_nul};
 
 /// A class of clients, as TYPE names it. There are none of pub/sub yet, and no masters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -15,7 +16,7 @@ pub enum ClientType {
 }
 
 fn parse_type(name: &[u8]) -> CommandResult<ClientType> {
-    match name.to_ascii_lowercase().as_slice() {
+    match until_nul(name).to_ascii_lowercase().as_slice() {
         b"normal" => Ok(ClientType::Normal),
         b"master" => Ok(ClientType::Master),
         b"slave" | b"replica" => Ok(ClientType::Replica),
@@ -43,10 +44,10 @@ impl ListFilter {
             return Ok(ListFilter::All);
         }
         let option = args.arg(2);
-        if option.eq_ignore_ascii_case(b"type") && args.len() == 4 {
+        if args::is(option, "type") && args.len() == 4 {
             return parse_type(args.arg(3)).map(ListFilter::Type);
         }
-        if option.eq_ignore_ascii_case(b"id") && args.len() > 3 {
+        if args::is(option, "id") && args.len() > 3 {
             let ids = args.iter().skip(3).map(parse_i64).collect::<Option<Vec<_>>>();
             return ids.map(ListFilter::Ids).ok_or(CommandError::fixed("ERR Invalid client ID"));
         }
@@ -95,7 +96,7 @@ impl<'a> KillFilter<'a> {
         }
         for pair in (2..args.len()).step_by(2) {
             let value = args.get(pair + 1).ok_or(CommandError::SYNTAX)?;
-            match args.arg(pair).to_ascii_lowercase().as_slice() {
+            match until_nul(args.arg(pair)).to_ascii_lowercase().as_slice() {
                 b"id" => {
                     let id = parse_i64(value).filter(|&id| id > 0);
                     filter.id =
@@ -110,8 +111,8 @@ impl<'a> KillFilter<'a> {
                     }
                     filter.user = Some(value);
                 }
-                b"skipme" if value.eq_ignore_ascii_case(b"yes") => filter.skip_me = true,
-                b"skipme" if value.eq_ignore_ascii_case(b"no") => filter.skip_me = false,
+                b"skipme" if args::is(value, "yes") => filter.skip_me = true,
+                b"skipme" if args::is(value, "no") => filter.skip_me = false,
                 _ => return Err(CommandError::SYNTAX),
             }
         }

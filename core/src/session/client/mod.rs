@@ -11,6 +11,7 @@ use self::line::{flag_watch_change, write_line};
 use super::connection::{check_printable, set_name};
 use crate::client::{ClientId, ReplyMode};
 use crate::command::admission::PauseKind;
+use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
@@ -122,10 +123,10 @@ const SETINFO: Command = session("setinfo", 4, &(setinfo as SessionHandler))
 fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let (attribute, value) = (ctx.arg(2), ctx.arg(3));
     let client = ctx.client();
-    if attribute.eq_ignore_ascii_case(b"lib-name") {
+    if args::is(attribute, "lib-name") {
         check_printable(value, "ERR lib-name cannot contain spaces, newlines or special characters.")?;
         client.lib_name = value.to_vec();
-    } else if attribute.eq_ignore_ascii_case(b"lib-ver") {
+    } else if args::is(attribute, "lib-ver") {
         check_printable(value, "ERR lib-ver cannot contain spaces, newlines or special characters.")?;
         client.lib_ver = value.to_vec();
     } else {
@@ -186,9 +187,9 @@ fn no_touch(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 fn on_or_off(word: &[u8]) -> CommandResult<bool> {
-    if word.eq_ignore_ascii_case(b"on") {
+    if args::is(word, "on") {
         Ok(true)
-    } else if word.eq_ignore_ascii_case(b"off") {
+    } else if args::is(word, "off") {
         Ok(false)
     } else {
         Err(CommandError::SYNTAX)
@@ -210,12 +211,12 @@ fn reply(ctx: &mut SessionCtx<'_>) -> CommandResult {
         return Ok(());
     }
     let mode = ctx.client().reply_mode;
-    if word.eq_ignore_ascii_case(b"on") {
+    if args::is(word, "on") {
         ctx.client().reply_mode = ReplyMode::On;
         ctx.reply.ok();
-    } else if word.eq_ignore_ascii_case(b"off") {
+    } else if args::is(word, "off") {
         ctx.client().reply_mode = ReplyMode::Off;
-    } else if word.eq_ignore_ascii_case(b"skip") {
+    } else if args::is(word, "skip") {
         if mode != ReplyMode::Off {
             ctx.client().reply_mode = ReplyMode::SkipNext;
         }
@@ -240,8 +241,8 @@ fn pause(ctx: &mut SessionCtx<'_>) -> CommandResult {
     }
     let kind = match ctx.args.get(3) {
         None => PauseKind::All,
-        Some(mode) if mode.eq_ignore_ascii_case(b"write") => PauseKind::Write,
-        Some(mode) if mode.eq_ignore_ascii_case(b"all") => PauseKind::All,
+        Some(mode) if args::is(mode, "write") => PauseKind::Write,
+        Some(mode) if args::is(mode, "all") => PauseKind::All,
         Some(_) => return Err(CommandError::fixed("ERR CLIENT PAUSE mode must be WRITE or ALL")),
     };
     let duration_ms =
@@ -293,8 +294,8 @@ fn parse_unblock(args: Argv<'_>) -> CommandResult<(ClientId, bool)> {
     }
     let with_error = match args.get(3) {
         None => false,
-        Some(reason) if reason.eq_ignore_ascii_case(b"timeout") => false,
-        Some(reason) if reason.eq_ignore_ascii_case(b"error") => true,
+        Some(reason) if args::is(reason, "timeout") => false,
+        Some(reason) if args::is(reason, "error") => true,
         Some(_) => {
             return Err(CommandError::fixed("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
         }

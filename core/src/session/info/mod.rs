@@ -13,7 +13,7 @@ pub use memory::MemoryFigures;
 use crate::command::CommandResult;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
-use crate::protocol::Argv;
+use crate::protocol::{Argv, until_nul};
 use crate::session::session;
 use crate::worker::{SessionCtx, SessionHandler};
 use sections::Source;
@@ -73,7 +73,7 @@ static SECTIONS: [Section; 15] = [
 fn chosen(args: Argv<'_>) -> impl Iterator<Item = &'static Section> {
     let mut from_level = (args.len() == 1).then_some(Shown::Default);
     let mut named: Vec<&[u8]> = Vec::new();
-    for name in args.iter().skip(1) {
+    for name in args.iter().skip(1).map(until_nul) {
         let level = match name.to_ascii_lowercase().as_slice() {
             b"default" => Shown::Default,
             b"all" => Shown::All,

@@ -6,7 +6,7 @@ use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::typed::type_name;
 use crate::command::{CommandError, CommandResult, Ctx, Key};
 use crate::protocol::number::parse_i64;
-use crate::protocol::{Argv, Reply, Resp, split_array};
+use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
 use crate::types::glob::glob_matches;
 use crate::types::{Entry, SCAN_CURSOR_BITS, hash_key};
 
@@ -84,8 +84,9 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Any unsigned number, read as C's `strtoul` does but without blanks: nothing is 0, and signs are taken.
+    /// Any unsigned number, read as C's `strtoul` does but without blanks: up to a NUL, nothing is 0, and signs are taken.
     fn parse(text: &[u8]) -> CommandResult<Cursor> {
+        let text = until_nul(text);
         let (negative, digits) = match text {
             [b'-', digits @ ..] => (true, digits),
             [b'+', digits @ ..] => (false, digits),

@@ -31,6 +31,8 @@ pub(super) enum StallReason {
     Paused,
     /// The driver reads a big argument straight into the query buffer.
     Filling,
+    /// Its replies of this turn are many bytes: see [`Worker::watch_output`](super::Worker).
+    Output,
 }
 
 /// A connection waits with further requests when it awaits `pending_max` replies from other shards. That begins
@@ -42,12 +44,19 @@ const PENDING_MIN: usize = 16;
 const BIG_REPLY_BYTES: usize = 16 << 10;
 const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
+/// A connection has about so many bytes of replies in a turn: a pipeline of small requests may have any amount of them.
+pub(super) const OUTPUT_TURN_BYTES: usize = 256 << 10;
+
 /// In `ready` there may be so many bytes besides twice those that wait, before they are moved together.
 const READY_SLACK_BYTES: usize = 64 << 10;
 
 /// The buffer that a busy connection gets for its next replies, and the least that any gets.
 pub const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
 pub(super) const REPLY_BUFFER_BYTES_MIN: usize = 1 << 10;
+
+/// What Redis' reply blocks hold (PROTO_REPLY_CHUNK_BYTES and what its allocator adds), and what their heads take.
+const REPLY_BLOCK_BYTES: usize = (20 << 10) - 16;
+const REPLY_BLOCK_HEAD_BYTES: usize = 40;
 
 /// What a connection that is active may count on in the driver's receive buffers, which all connections share.
 const RECEIVE_SHARE_BYTES: usize = 16 << 10;
@@ -87,6 +96,8 @@ pub struct Connection {
     /// The longest output lately, and since when.
     pub(super) reply_peak_bytes: usize,
     pub(super) reply_peak_since_ms: i64,
+    /// Of the output that there is, so much is of earlier turns.
+    pub(super) earlier_output_bytes: usize,
     /// Bytes the driver has and has not sent yet.
     pub(super) sending_bytes: usize,
     pub(super) pending: VecDeque<PendingReply>,
@@ -129,6 +140,7 @@ impl Connection {
             out: Vec::new(),
             reply_buffer_bytes: REPLY_BUFFER_BYTES_MAX,
             reply_peak_bytes: REPLY_BUFFER_BYTES_MAX,
+            earlier_output_bytes: 0,
             sending_bytes: 0,
             pending: VecDeque::new(),
             ready: Vec::new(),
@@ -208,6 +220,24 @@ impl Connection {
     /// Bytes of replies that are ready and have not reached the socket, those that wait for earlier ones included.
     pub fn output_len_bytes(&self) -> usize {
         self.out.len() + self.sending_bytes + self.ready_bytes
+    }
+
+    /// Bytes of replies that could be sent and have not reached the socket.
+    pub(super) fn unsent_len_bytes(&self) -> usize {
+        self.out.len() + self.sending_bytes
+    }
+
+    /// With so much output the connection is looked at after every command: see `Worker::watch_output`.
+    #[inline]
+    pub(super) fn watched_bytes(&self, limit_near_bytes: usize) -> usize {
+        limit_near_bytes.min(self.earlier_output_bytes + OUTPUT_TURN_BYTES)
+    }
+
+    /// What Redis would count of the replies against client-output-buffer-limit: not those in the fixed reply buffer, but
+    /// what does not fit there any more, in blocks.
+    pub fn output_list_bytes(&self) -> usize {
+        let beyond = self.output_len_bytes().saturating_sub(self.reply_buffer_bytes);
+        beyond.div_ceil(REPLY_BLOCK_BYTES) * (REPLY_BLOCK_BYTES + REPLY_BLOCK_HEAD_BYTES)
     }
 
     /// Memory of the connection's buffers.

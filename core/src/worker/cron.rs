@@ -78,6 +78,9 @@ impl Worker {
         if self.shard.is_freeing() {
             return 0;
         }
+        if !self.runnable.is_empty() {
+            return 0;
+        }
         if !self.deferred.is_empty() {
             return 1;
         }

@@ -81,11 +81,13 @@ impl Events for Worker {
         connection.client.output_total_bytes += connection.sending_bytes as u64;
         self.shard.stats.output_bytes.add(connection.sending_bytes as u64);
         connection.sending_bytes = 0;
+        connection.earlier_output_bytes = connection.earlier_output_bytes.min(connection.output_len_bytes());
         if !connection.out.is_empty() {
             self.mark_dirty(at);
         } else if connection.close_after_reply && connection.pending.is_empty() {
             self.close_now(at);
         }
+        self.release_output_stall(at);
         self.pools.give_buffer(buf);
     }
 
@@ -194,6 +196,7 @@ impl Worker {
             // Either all of the big argument is here, or it never will be.
             connection.stall = None;
         }
+        self.release_output_stall(at);
         self.runnable.push(at as u32);
     }
 
@@ -299,7 +302,10 @@ impl Worker {
         if connection.client.is_replica() {
             limit = BufferLimit { hard_bytes: pile_bytes_max(&self.shard.config), ..limits.replica };
         }
-        let len_bytes = connection.output_len_bytes() as u64;
+        let len_bytes = match connection.client.is_replica() {
+            true => connection.output_len_bytes(),
+            false => connection.output_list_bytes(),
+        } as u64;
         self.shard.stats.client_output_max_bytes.max(len_bytes);
         let over_hard = limit.hard_bytes != 0 && len_bytes >= limit.hard_bytes;
         let over_soft = limit.soft_bytes != 0 && len_bytes >= limit.soft_bytes;

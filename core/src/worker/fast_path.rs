@@ -7,7 +7,6 @@
 
 use super::Worker;
 use super::pipeline::Prepared;
-use super::replies::OUTPUT_WATCHED_BYTES;
 use super::run::Invocation;
 use crate::client::ReplyMode;
 use crate::command::table::flag;
@@ -46,6 +45,8 @@ impl Worker {
         args: &[ArgRange],
     ) -> usize {
         let Some((mut call, other_flags)) = self.fast_path_call(at) else { return 0 };
+        let Some(connection) = self.connections[at].as_deref() else { return 0 };
+        let watched_bytes = connection.watched_bytes(self.output_limit_near_bytes);
         let table = self.table;
         let home = self.shard.index as u32;
         // A request on the fast path cannot block, so this does not change from false to true in the loop.
@@ -87,7 +88,7 @@ impl Worker {
                 }
                 // The key it has changed may be locked now, to be handed off to blocked clients.
                 let is_locked = is_awaited && !self.shard.locks.is_empty();
-                if is_locked || out_len_bytes >= OUTPUT_WATCHED_BYTES {
+                if is_locked || out_len_bytes >= watched_bytes {
                     break;
                 }
             } else {
@@ -111,10 +112,10 @@ impl Worker {
         if count > 0 {
             connection.client.last_command = requests[count - 1].command;
             connection.client.command_count += count as u64;
-            let is_watched = connection.output_len_bytes() >= OUTPUT_WATCHED_BYTES;
+            let is_watched = connection.output_len_bytes() >= watched_bytes;
             self.mark_dirty(at);
             if is_watched {
-                self.check_output_limit(at);
+                self.watch_output(at);
             }
         }
         count

@@ -12,7 +12,7 @@ const BIG_ARG_BYTES: usize = 32 << 10;
 const FILL_STEP_BYTES_MIN: usize = 256 << 10;
 
 /// While requests are held, receiving stops at this much in the query buffer.
-const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
+pub(super) const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
 
 impl Worker {
     /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
@@ -100,6 +100,9 @@ impl Worker {
             connection.receiving_paused = true;
             self.requests.push(IoRequest::Pause(connection.conn));
         }
+        if connection.stall == Some(StallReason::Output) && connection.query.len() > HELD_QUERY_BYTES_MAX {
+            self.yielded.push(at as u32);
+        }
     }
 
     /// Lets the driver read the rest of big arguments straight into place. At the end of a turn, because
@@ -157,7 +160,7 @@ impl Worker {
             self.end_if_done(at);
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             let may_receive = match connection.stall {
-                None => connection.query.len() <= HELD_QUERY_BYTES_MAX,
+                None | Some(StallReason::Output) => connection.query.len() <= HELD_QUERY_BYTES_MAX,
                 Some(stall) => stall == StallReason::Blocked,
             };
             if connection.receiving_paused && may_receive {

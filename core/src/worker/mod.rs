@@ -94,6 +94,8 @@ pub struct Worker {
     runnable: Vec<u32>,
     /// Connections stalled by CLIENT PAUSE.
     paused: Vec<u32>,
+    /// Connections that had much output in this turn.
+    yielded: Vec<u32>,
     /// Connections whose big argument the driver starts to read at the end of this turn.
     fills: Vec<u32>,
     transact: transact::Transactions,
@@ -105,6 +107,9 @@ pub struct Worker {
     config_version: u64,
     table_version: u64,
     time: Timing,
+    /// A connection with this much output is near its limit: it is looked at after every command, so that nothing runs
+    /// behind the one that goes beyond.
+    output_limit_near_bytes: usize,
     /// On the accepting shard: how many connections it has assigned to each shard.
     assigned: Vec<u64>,
 }
@@ -138,6 +143,7 @@ impl Worker {
             deferred: Vec::new(),
             runnable: Vec::new(),
             paused: Vec::new(),
+            yielded: Vec::new(),
             fills: Vec::new(),
             transact: transact::Transactions::default(),
             blocked: blocked::BlockedClients::default(),
@@ -148,6 +154,7 @@ impl Worker {
             config_version,
             table_version,
             time: Timing::new(clock),
+            output_limit_near_bytes: 0,
             assigned: vec![0; shard_count],
         };
         worker.track_config();
@@ -190,6 +197,10 @@ impl Worker {
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         self.time.slow_from_nanos =
             u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        self.output_limit_near_bytes = match self.shard.config.client_output_buffer_limit.normal.hard_bytes {
+            0 => usize::MAX,
+            hard_bytes => (hard_bytes as usize / 4 * 3).max(connection::REPLY_BUFFER_BYTES_MIN),
+        };
     }
 
     #[cold]
@@ -220,6 +231,7 @@ impl Worker {
         self.publish();
         self.flush_effects();
         self.flush_dirty();
+        self.release_yielded();
     }
 
     /// Handles the messages of a turn from other shards, in the order of `inbox`, which is emptied.

@@ -200,10 +200,14 @@ impl Worker {
                 if count > 0 {
                     *done = left[count - 1].end;
                     left = &left[count..];
-                    if self.connections[at].is_none() {
-                        return Some(*done);
+                    match self.connections[at].as_deref_mut() {
+                        None => return Some(*done),
+                        Some(connection) if connection.stall.is_some() => {
+                            connection.parser.reset();
+                            return Some(*done);
+                        }
+                        Some(_) => continue,
                     }
-                    continue;
                 }
             }
             let convoy = if self.shard.shard_count > 1 && request.shard().is_none() {

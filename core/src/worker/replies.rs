@@ -1,14 +1,11 @@
 //! Replies in the order of their requests: to the output, or behind those that are still awaited.
 
 use super::Worker;
-use super::connection::StallReason;
+use super::connection::{OUTPUT_TURN_BYTES, StallReason};
+use super::input::HELD_QUERY_BYTES_MAX;
 use super::pipeline::Flow;
 use crate::protocol::reply::Reply;
 use crate::shard::message::ReplyId;
-
-/// A connection with this much output has its limit looked at after every command, not only at the end of the turn: a
-/// pipeline of small requests may have any amount of replies.
-pub(super) const OUTPUT_WATCHED_BYTES: usize = 1 << 20;
 
 impl Worker {
     /// A connection's output, or a new buffer if it has none, to be put back in its place.
@@ -79,11 +76,55 @@ impl Worker {
             self.pools.give_buffer(out);
         }
         let Some(connection) = self.connections[at].as_deref() else { return Flow::Stop };
-        if connection.output_len_bytes() >= OUTPUT_WATCHED_BYTES && self.check_output_limit(at) {
-            return Flow::Stop;
-        }
+        let is_watched =
+            connection.output_len_bytes() >= connection.watched_bytes(self.output_limit_near_bytes);
         self.mark_dirty(at);
-        Flow::Next
+        if is_watched && !self.watch_output(at) { Flow::Stop } else { Flow::Next }
+    }
+
+    /// For a connection with much output, after each command: closes it if that is over its limit; else it goes on in a
+    /// later turn, so that others come to their turn, and, if nobody would miss it, when that output has been sent, so that
+    /// it does not pile up. Returns whether it may go on at once.
+    pub(super) fn watch_output(&mut self, at: usize) -> bool {
+        if self.check_output_limit(at) {
+            return false;
+        }
+        let Some(connection) = self.connections[at].as_deref_mut() else { return false };
+        if connection.stall.is_some() || connection.output_len_bytes() < connection.watched_bytes(usize::MAX)
+        {
+            return true;
+        }
+        connection.stall = Some(StallReason::Output);
+        self.yielded.push(at as u32);
+        false
+    }
+
+    /// Lets those go on in the next turn that had much output in this one.
+    pub(super) fn release_yielded(&mut self) {
+        let mut yielded = std::mem::take(&mut self.yielded);
+        yielded.drain(..).for_each(|at| self.release_output_stall(at as usize));
+        self.yielded = yielded;
+    }
+
+    /// Lets a connection with much output go on, unless it is to wait until that is sent.
+    pub(super) fn release_output_stall(&mut self, at: usize) {
+        let limit = &self.shard.config.client_output_buffer_limit.normal;
+        // Redis cuts a client off that asks for more than it takes. It would never be if it were to wait.
+        let is_limited = limit.hard_bytes != 0 || limit.soft_bytes != 0;
+        let Some(connection) = self.connections[at].as_deref() else { return };
+        if connection.stall != Some(StallReason::Output) {
+            return;
+        }
+        let may_go_on = is_limited
+            || connection.peer.has_ended()
+            || connection.unsent_len_bytes() < OUTPUT_TURN_BYTES
+            // A client that first sends all its requests and then reads would wait for us, and we for it.
+            || connection.query.len() > HELD_QUERY_BYTES_MAX;
+        if may_go_on {
+            let connection = self.connections[at].as_deref_mut().expect("it is held");
+            connection.earlier_output_bytes = connection.output_len_bytes();
+            self.release_stall(at);
+        }
     }
 
     pub(super) fn mark_dirty(&mut self, at: usize) {
@@ -116,7 +157,7 @@ impl Worker {
         let go_on = match connection.stall {
             Some(StallReason::Pending) => connection.pending.is_empty(),
             Some(StallReason::Transaction | StallReason::Blocking | StallReason::Blocked) => true,
-            Some(StallReason::Paused | StallReason::Filling) | None => false,
+            Some(StallReason::Paused | StallReason::Filling | StallReason::Output) | None => false,
         };
         if let Some(buffer) = emptied {
             self.pools.give_buffer(buffer);

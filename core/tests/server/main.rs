@@ -5,6 +5,7 @@ mod crowds;
 mod ends;
 mod faults;
 mod harness;
+mod output;
 mod process;
 #[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../common/random.rs"]

@@ -721,3 +721,37 @@ fn any_number_of_commands_may_wait_for_one_lock() {
         assert_eq!(cluster.call(reader, &["GET", key]), "$5\r\n40000\r\n");
     }
 }
+
+/// What it had sent runs, whatever of it was under way when its end was seen, and it gets all replies.
+#[test]
+fn a_client_that_ends_its_input_is_answered_and_leaves_no_lock() {
+    for seed in 1..200 {
+        let mut cluster = Cluster::new(4, seed);
+        let (ending, living) = (cluster.connect(0), cluster.connect(3));
+        for args in [
+            &["MSET", "a", "1", "b", "2", "c", "3", "d", "4", "e", "5"][..],
+            &["GET", "b"],
+            &["RENAME", "a", "b"],
+            &["MULTI"],
+            &["INCR", "b"],
+            &["INCR", "c"],
+            &["EXEC"],
+            &["GET", "c"],
+        ] {
+            cluster.request(ending, args);
+        }
+        for _ in 0..cluster.random.below(12) {
+            cluster.step();
+        }
+        cluster.end_input(ending);
+        cluster.settle();
+        cluster.tick();
+        cluster.settle();
+        let replies = String::from_utf8(cluster.received(ending)).expect("text");
+        let expected = "+OK\r\n$1\r\n2\r\n+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:2\r\n:4\r\n$1\r\n4\r\n";
+        assert_eq!(replies, expected, "seed {seed}");
+        assert!(!cluster.is_open(ending), "seed {seed}");
+        assert!(cluster.is_at_rest(), "seed {seed}");
+        assert_eq!(cluster.call(living, &["MSET", "a", "2", "b", "2", "c", "2", "d", "2"]), "+OK\r\n");
+    }
+}

@@ -7,12 +7,12 @@
 //! ...
 //! ```
 //!
-//! A plain directory doubles as a whole, and at 100 million keys that is a copy of 8 MiB in the middle of a SET. Here
-//! a page covers a range of hashes and splits on its own, which copies 4 KiB; what doubles as a whole is the root,
-//! and it is 256 times smaller. The top `root_depth` bits of a hash choose the root's entry, and a page of depth `d`
-//! is chosen by `d` of these, so that 2^(root_depth - d) neighbouring entries point at it. The next 8 bits after the
-//! `d` choose the entry of the page. A root entry carries, in the low bits of the pointer, how far to shift the hash
-//! for that: so a page is not touched except for the entry itself.
+//! A plain directory doubles as a whole, and at 100 million keys that is a copy of 8 MiB in the middle of a SET. Here a
+//! page covers a range of hashes and splits on its own, which copies 4 KiB; only the root, which is 256 times smaller,
+//! doubles as a whole. The top `root_depth` bits of a hash choose the root's entry, and a page of depth `d` is chosen
+//! by the first `d` of these, so that 2^(root_depth - d) neighbouring entries point at it. The 8 bits after the first
+//! `d` choose the entry of the page. How far to shift the hash for that is in the low bits of the root entry's pointer,
+//! so that a look-up reads nothing of the page but the entry.
 //!
 //! Pages also keep a lower bound of the first expiry of their segments, the middle level between the table's
 //! and the segments'.
@@ -25,7 +25,7 @@ const PAGE_BITS: u32 = 8;
 const PAGE_LEN: usize = 1 << PAGE_BITS;
 /// The low bits of a root entry: the page's shift.
 const SHIFT_MASK: usize = 63;
-/// No segment splits further. A table that needs to has more than 2^40 keys or no hash to speak of.
+/// The depth at which no segment splits further. Only a table of more than 2^40 keys, or a bad hash, would need to.
 pub(super) const DEPTH_MAX: u32 = 40;
 
 #[repr(C, align(64))]
@@ -35,7 +35,7 @@ struct Page {
     next_expiry_ms: i64,
     /// Bits of the hash that choose this page.
     depth: u32,
-    /// Segments that fill just one entry: with none, the page could be half as long.
+    /// How many segments fill just one entry. With none, the page could be half as long.
     single_count: u32,
 }
 
@@ -110,7 +110,7 @@ impl Directory {
         self.point_at(page);
     }
 
-    /// Puts a page in a box and in the root, for the hashes of its segments.
+    /// Boxes a page and points the root at it, for the hashes of its segments.
     fn point_at(&mut self, page: Page) -> *mut Page {
         // SAFETY: a page's segments are live.
         let prefix = unsafe { (*page.segments[0]).prefix() };
@@ -128,7 +128,7 @@ impl Directory {
         (hash >> 1 >> (u64::BITS - 1 - self.root_depth)) as usize
     }
 
-    /// The segment of a hash. Not to be asked of an empty directory.
+    /// The segment of a hash. Must not be called on an empty directory.
     #[inline]
     pub(super) fn segment(&self, hash: u64) -> *mut Segment {
         debug_assert!(!self.is_empty());
@@ -144,7 +144,7 @@ impl Directory {
         page_of(self.root[self.root_index(hash)])
     }
 
-    /// Lowers the bound of the page of `hash`. Answers whether it was lowered.
+    /// Lowers the bound of the page of `hash`. Returns whether it was lowered.
     #[inline]
     pub(super) fn record_expiry(&mut self, hash: u64, at_ms: i64) -> bool {
         // SAFETY: the root points at live pages only, and `&mut self` is the only way to them.
@@ -228,7 +228,7 @@ impl Directory {
     }
 
     /// Merges the segment of `hash` with its buddy, the other half of the split that made it, if the buddy has not
-    /// split further and both together have no more than `len_max` entries. Answers whether it did.
+    /// split further and both together have no more than `len_max` entries. Returns whether it did.
     pub(super) fn merge(&mut self, hash: u64, len_max: usize, slab: &mut Slab) -> bool {
         let segment = self.segment(hash);
         // SAFETY: the directory's pages and segments are live, and `&mut self` is the only way to them. The upper
@@ -260,7 +260,7 @@ impl Directory {
         true
     }
 
-    /// Merges the page of `hash` with its buddy if neither needs its full length. Answers whether it did.
+    /// Merges the page of `hash` with its buddy if neither needs its full length. Returns whether it did.
     fn merge_page(&mut self, hash: u64) -> bool {
         let page = self.page(hash);
         // SAFETY: the root's pages are live; the two are freed after the root's entries were overwritten.
@@ -315,8 +315,7 @@ impl Directory {
 }
 
 impl Directory {
-    /// Frees pages and segments, which live in `slab`. That is the slab's own work where it is dropped next, but for the
-    /// pages.
+    /// Frees the pages, and the segments, which live in `slab`, unless dropping the slab frees these itself.
     pub(super) fn free(&mut self, slab: &mut Slab) {
         let mut next = if self.is_empty() || !slab.blocks_outlive_it() { None } else { Some(0) };
         while let Some(hash) = next {

@@ -1,4 +1,4 @@
-//! Entry: a key, its value and what is known about them, in one allocation.
+//! Entry: a key, its value and their metadata, in one allocation.
 //!
 //! ```text
 //! header  access  key length    value length   expire   key   value
@@ -8,14 +8,14 @@
 //! The [`header`] tells the kind of the value and the widths of the rest, so a small string costs 6 bytes on top of its
 //! key and value, and 8 more with a time to live. Fields are not aligned. The value is one of
 //!
-//! - a string, inline up to `SLAB_SIZE_MAX` for the entry, told apart in `Str` (`embstr` or `raw` by its length)
-//!   and `Raw` (`raw` whatever its length: what APPEND and SETRANGE leave behind),
+//! - a string, inline if the entry is no longer than `SLAB_SIZE_MAX`: `Str` (`embstr` or `raw` by its length), or `Raw`
+//!   (`raw` whatever its length: the result of APPEND and SETRANGE),
 //! - an integer of 1, 2, 4 or 8 bytes, with no value length,
 //! - a big string: pointer, length and capacity of an allocation of its own, so that APPEND is amortised O(1).
 //!
-//! The other data types have their places in the header already: a small collection lies inline as a string does, a big
-//! one is an 8-byte owned pointer. What a value owns outside of its entry goes in and out through
-//! `EntryPtr::put_outside` and `EntryPtr::take_outside` alone, which count it.
+//! The header reserves kinds for the other data types already: a small collection is inline like a string, a big one is
+//! an 8-byte owned pointer. What a value owns outside of its entry is written and taken only by `EntryPtr::put_outside`
+//! and `EntryPtr::take_outside`, which count its bytes.
 
 mod header;
 
@@ -35,7 +35,7 @@ const ACCESS_AT: usize = 1;
 
 const _: () = assert!(size_of::<BigString>() == BIG_STRING_LEN);
 
-/// Bytes that the values of a table have outside of their entries.
+/// Bytes that the values of a table own outside of their entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct OutsideBytes(usize);
 
@@ -54,7 +54,7 @@ pub enum ValueRef<'a> {
     Str(&'a [u8]),
 }
 
-/// A value to store. Whether a string is a canonical integer is for the caller to find out.
+/// A value to store. The caller decides whether a string is a canonical integer.
 #[derive(Debug)]
 pub enum NewValue<'a> {
     Int(i64),
@@ -68,7 +68,7 @@ pub enum NewValue<'a> {
     OwnedRaw(Vec<u8>),
 }
 
-/// A value that has left its table.
+/// A value that was taken out of its table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnedValue {
     Int(i64),
@@ -87,7 +87,7 @@ impl From<OwnedValue> for NewValue<'_> {
     }
 }
 
-/// An entry that has left its table and can travel to another.
+/// An entry that was taken out of its table and can be put into another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedEntry {
     pub key: Box<[u8]>,
@@ -125,7 +125,8 @@ pub(super) struct BigString {
 
 impl BigString {
     fn from_vec(mut bytes: Vec<u8>) -> Self {
-        // A quarter of slack is APPEND's; more than that is somebody's read buffer.
+        // Spare capacity of up to a quarter is kept for a later APPEND. More of it is what a read buffer left, and is
+        // freed.
         if bytes.capacity() - bytes.len() > bytes.len() / 4 {
             bytes.shrink_to_fit();
         }
@@ -158,7 +159,8 @@ pub(super) enum Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    /// Decides where the value of `key` goes. Consumes an owned value, whose bytes `keep` holds if they go inline.
+    /// Decides where the value of `key` is stored. Consumes an owned value; if it is to be inline, `keep` holds its
+    /// bytes until they are written.
     pub(super) fn choose(value: NewValue<'a>, key: &[u8], keep: &'a mut Vec<u8>) -> Self {
         match value {
             NewValue::Int(number) => Body::Int(number),
@@ -186,7 +188,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The string `bytes` grown to `len` by zeros. If it is big, it has room to grow further.
+    /// The string `bytes`, zero-padded to `len`. If it is big, it has room to grow further.
     pub(super) fn grown(key_len: usize, bytes: &'a [u8], len: usize) -> Self {
         debug_assert!(bytes.len() <= len);
         if fits_inline(key_len, len) {
@@ -234,13 +236,13 @@ impl Shape {
     }
 }
 
-/// A live entry. Copies of the pointer are made freely within this room; the table sees to it that one is not used
-/// after its entry was freed.
+/// A pointer to a live entry. Copies of it are made freely within `types`; the table makes sure that none is used after
+/// its entry was freed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct EntryPtr(NonNull<u8>);
 
-// All functions of EntryPtr read or write an entry that is live and whole, as the type says: whoever makes one
-// (`write`, `from_address`) promises that.
+// All functions of EntryPtr read or write an entry that is live and complete: the callers of the functions that make an
+// EntryPtr (`write`, `from_address`) promise that.
 impl EntryPtr {
     /// # Safety
     /// The address is that of a live entry (whose provenance the slab exposed).
@@ -456,27 +458,27 @@ impl EntryPtr {
     #[inline]
     fn inline_len(self) -> usize {
         let header = self.header();
-        // SAFETY: asked of inline values only, which have a value length there.
+        // SAFETY: called for inline values only, which have a value length there.
         unsafe { self.read_len(header.value_len_at(), header.value_width()) }
     }
 
     #[inline]
     fn inline_bytes<'a>(self) -> &'a [u8] {
-        // SAFETY: asked of inline values only. Their bytes lie there, and change only with the table borrowed
+        // SAFETY: called for inline values only. Their bytes lie there, and change only with the table borrowed
         // exclusively.
         unsafe { std::slice::from_raw_parts(self.value_at(), self.inline_len()) }
     }
 
     fn big(self) -> BigString {
         debug_assert_eq!(self.header().kind(), Kind::BigString);
-        // SAFETY: asked of big strings only.
+        // SAFETY: called for big strings only.
         unsafe { self.value_at().cast::<BigString>().read_unaligned() }
     }
 
     #[inline]
     pub(super) fn value<'a>(self) -> ValueRef<'a> {
         let header = self.header();
-        // Nearly every value is an inline string, and one test says so.
+        // Nearly every value is an inline string, for which this one comparison is enough.
         if header.is_inline_string() {
             return ValueRef::Str(self.inline_bytes());
         }
@@ -527,8 +529,8 @@ impl EntryPtr {
         Some(unsafe { self.at(header.expire_at()).cast::<i64>().read_unaligned() })
     }
 
-    /// Overwrites an inline `Str` by another of the same length, which is what most SETs of a key that is there are.
-    /// Answers whether it did; otherwise nothing has changed.
+    /// Overwrites an inline `Str` by another of the same length, as most SETs of an existing key do. Returns whether it
+    /// did; otherwise nothing has changed.
     #[inline]
     pub(super) fn overwrite_alike(self, bytes: &[u8], access: u32, expire_at_ms: Option<i64>) -> bool {
         if !self.header().is_str(expire_at_ms.is_some()) || self.inline_len() != bytes.len() {
@@ -538,8 +540,8 @@ impl EntryPtr {
         if let Some(at_ms) = expire_at_ms {
             self.overwrite_expire(at_ms);
         }
-        // SAFETY: an inline string of that length lies there. `bytes` is no part of it: nobody can hold a table's
-        // string and set one at once.
+        // SAFETY: an inline string of that length lies there. `bytes` is no part of it: a string of
+        // the table cannot be borrowed while the table is changed.
         unsafe { self.value_at().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
         true
     }
@@ -606,7 +608,7 @@ impl EntryPtr {
         self.header().kind() == Kind::BigString
     }
 
-    /// The bytes of a big string, to be changed, grown to at least `len_min` by zeros.
+    /// The bytes of a big string, mutable, zero-padded to at least `len_min`.
     ///
     /// # Safety
     /// The value is a big string, and nothing else refers to it for 'a.
@@ -627,8 +629,8 @@ impl EntryPtr {
         }
     }
 
-    /// The bytes of an inline string, to be changed, grown to at least `len_min` by zeros and from now on `raw`; None
-    /// if the entry has no room for that.
+    /// The bytes of an inline string, mutable, zero-padded to at least `len_min`; its encoding is `raw` from now on.
+    /// None if the entry has no room for that.
     ///
     /// # Safety
     /// The value is an inline string, and nothing else refers to it for 'a.
@@ -652,7 +654,7 @@ impl EntryPtr {
         }
     }
 
-    /// Takes what the entry owns outside of itself, if there is something: a value to be dropped.
+    /// Takes what the entry owns outside of itself, if anything, as a value to be freed.
     ///
     /// # Safety
     /// The entry's value is not read again; the entry is freed or overwritten next.

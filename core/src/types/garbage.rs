@@ -1,25 +1,25 @@
-//! Garbage: what removed values still hold, to be freed in slices.
+//! Garbage: removed values whose memory is freed in slices.
 //!
-//! Freeing a hash of a million fields, or a string of 512 MiB, takes longer than anybody may have to wait for. So a value
-//! that costs more than `FREE_AT_ONCE_MAX` goes to its table's garbage whoever removes it, be it DEL, an overwrite or an
-//! expiry, and the shard frees a slice of that a turn. The rest is freed on the spot. (Measured:
-//! 512 MiB take 115 ms at once, and 0.27 ms a MiB in slices. The allocator moved nothing.)
+//! To free a hash of a million fields, or a string of 512 MiB, takes longer than clients should be kept waiting. So a
+//! value whose cost is above `FREE_AT_ONCE_MAX` is added to its table's garbage, whether DEL, an overwrite or an expiry
+//! removed it, and the shard frees a slice of the garbage each turn. Cheaper values are freed at once. (Measured: 512
+//! MiB take 115 ms at once, and 0.27 ms per MiB in slices. The allocator moved nothing.)
 //!
-//! Clients that overwrite big values could make garbage faster than it is freed. So from [`PENDING_COST_MAX`] on, whoever
-//! adds to it frees about as much as it adds, but never for longer than a few milliseconds.
+//! Clients that overwrite big values could produce garbage faster than it is freed. So above [`PENDING_COST_MAX`], each
+//! removal that adds garbage frees about as much as it adds, but for no longer than a few milliseconds.
 
 use super::entry::OwnedValue;
 use std::collections::VecDeque;
 
-/// Values that cost no more are freed at once. In units of [`OwnedValue::free_cost`].
+/// Values up to this cost are freed at once. In units of [`OwnedValue::free_cost`].
 const FREE_AT_ONCE_MAX: usize = 64;
 
-/// Bytes of an allocation that are given back for the price of one element: a page.
+/// Bytes of an allocation that cost as much to free as one element: a page.
 pub(super) const BYTES_PER_COST: usize = 4 << 10;
 
-/// More garbage than that does not pile up if it can be helped: 256 MiB of strings.
+/// Above this much garbage, adding to it frees some: 256 MiB of strings.
 const PENDING_COST_MAX: usize = 1 << 16;
-/// What is freed at most when a value is added to too much garbage: 16 MiB of strings.
+/// The most that one such addition frees: 16 MiB of strings.
 const PAID_COST_MAX: usize = 1 << 12;
 
 impl OwnedValue {
@@ -31,8 +31,8 @@ impl OwnedValue {
         }
     }
 
-    /// Frees a part of the value that costs no more than `budget`, which is reduced by that. Answers whether nothing is
-    /// left. The value is good for nothing else from here on.
+    /// Frees a part of the value that costs no more than `budget`, and subtracts its cost. Returns whether nothing is
+    /// left. The value can only be freed further after this.
     pub(super) fn free_some(&mut self, budget: &mut usize) -> bool {
         let cost = self.free_cost();
         if cost <= *budget {
@@ -43,7 +43,7 @@ impl OwnedValue {
         match self {
             OwnedValue::Int(_) => {}
             OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => {
-                // The allocator gives the end of a big allocation back without moving its beginning.
+                // The allocator frees the end of a big allocation without moving its beginning.
                 bytes.clear();
                 bytes.shrink_to(bytes.capacity() - *budget * BYTES_PER_COST);
             }
@@ -53,11 +53,11 @@ impl OwnedValue {
     }
 }
 
-/// Values on their way out.
+/// Removed values that are not freed yet.
 #[derive(Default)]
 pub(super) struct Garbage {
     values: VecDeque<OwnedValue>,
-    /// What it costs to free them all.
+    /// The cost of freeing them all.
     cost: usize,
 }
 
@@ -84,7 +84,8 @@ impl Garbage {
         }
     }
 
-    /// Frees what costs no more than `budget`, which is reduced by that. Answers whether nothing is left.
+    /// Frees values, or parts of them, that cost no more than `budget`, and subtracts their cost. Returns whether
+    /// nothing is left.
     pub(super) fn free_some(&mut self, budget: &mut usize) -> bool {
         while *budget > 0
             && let Some(value) = self.values.front_mut()
@@ -123,11 +124,11 @@ mod tests {
                 break;
             }
         }
-        // 641 and 65.
+        // The two values cost 641 and 65.
         assert_eq!((slices, garbage.len(), garbage.cost), (8, 0, 0));
     }
     #[test]
-    fn who_makes_garbage_faster_than_it_is_freed_has_to_free_as_much() {
+    fn a_removal_that_adds_to_too_much_garbage_frees_as_much() {
         const COST: usize = 300;
         let mut garbage = Garbage::new();
         for _ in 0..PENDING_COST_MAX / COST * 2 {

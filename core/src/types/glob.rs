@@ -1,13 +1,13 @@
 //! Glob patterns as Redis has them, for KEYS, SCAN MATCH, CONFIG GET, PSUBSCRIBE and ACLs.
 //!
-//! `*` any bytes, `?` one byte, `[abc]` `[a-c]` `[^abc]` one byte of a set, `\x` the byte x itself. What is odd is
-//! Redis': an unclosed set ends with the pattern and matches as if it were closed, a range may be written backwards,
-//! a `\` at the very end stands for itself, within a set a `\x` heeds the case even where case is not heeded, and
-//! the empty text matches only the empty pattern, not `*`.
+//! `*` matches any bytes, `?` one byte, `[abc]` `[a-c]` `[^abc]` one byte of a set, `\x` the byte x itself. The
+//! oddities are Redis': an unclosed set ends with the pattern and matches as if it were closed, a range may be written
+//! backwards, a `\` at the very end stands for itself, `\x` within a set is case-sensitive even in a match that ignores
+//! case, and the empty text matches only the empty pattern, not `*`.
 //!
-//! A pattern without stars matches in one pass. With stars, only the last one seen can profit from taking more: if
-//! the rest fails with a later star's leftmost match, an earlier star taking more would only leave that later star
-//! less to choose from. So there is one place to go back to and no recursion, and matching is O(pattern x text)
+//! A pattern without stars matches in one pass. With stars, it is enough to retry the last one seen with more bytes: if
+//! the rest fails with a later star's leftmost match, more bytes for an earlier star would only leave that later star
+//! fewer places to match. So there is one place to go back to and no recursion, and matching is O(pattern x text)
 //! however many stars there are.
 
 /// Whether `text` matches `pattern`.
@@ -15,7 +15,7 @@ pub fn glob_matches(pattern: &[u8], text: &[u8]) -> bool {
     matches_with(pattern, text, |byte| byte)
 }
 
-/// As [`glob_matches`], taking ASCII letters for the same in either case.
+/// As [`glob_matches`], ignoring the case of ASCII letters.
 pub fn glob_matches_nocase(pattern: &[u8], text: &[u8]) -> bool {
     matches_with(pattern, text, |byte| byte.to_ascii_lowercase())
 }
@@ -26,7 +26,7 @@ fn matches_with(pattern: &[u8], text: &[u8], fold: impl Fn(u8) -> u8) -> bool {
         return pattern.is_empty();
     }
     let (mut pattern_at, mut text_at) = (0, 0);
-    // Behind the last star, and how much of the text the stars have taken so far.
+    // The position after the last star, and how much of the text the stars have matched so far.
     let mut retry: Option<(usize, usize)> = None;
     loop {
         if pattern.get(pattern_at) == Some(&b'*') {
@@ -55,8 +55,8 @@ fn matches_with(pattern: &[u8], text: &[u8], fold: impl Fn(u8) -> u8) -> bool {
     }
 }
 
-/// Matches one byte against the beginning of a pattern, which is not a star. Answers how much of the pattern that
-/// took.
+/// Matches one byte against the beginning of a pattern, which is not a star. Returns the length of the part of the
+/// pattern that matched it.
 #[inline]
 fn match_one(pattern: &[u8], byte: u8, fold: impl Fn(u8) -> u8) -> Option<usize> {
     match *pattern {

@@ -1,15 +1,16 @@
-//! The one hash of a key: routed once, carried along, and recomputed only where a segment of a table splits.
+//! The hash of a key: computed once when its request is routed, passed along, and recomputed only when a segment of a
+//! table splits.
 //!
 //! It is keyed with a seed drawn at start, so that a client cannot choose keys that collide. All shards of a
 //! process share the seed, because entries travel between shards and their hash with them. The tables use the
 //! high bits for the directory, the low 16 for the bucket and the next 8 for the tag, so all bits must be good.
 //!
-//! The high bits are uneven on purpose. With evenly spread hashes all segments of a table are equally full, reach
-//! the point of splitting together, and the load of the whole table swings by a factor of two as it grows. So hashes
-//! are pushed towards the upper end: a hash x, as a fraction of all, becomes about log2(1 + x), which makes the
-//! density double from one end to the other. Segments then are at every stage between two splits at any time, each
-//! at its own, and as much memory goes to the index at 10 million keys as at 15. (Choosing a different length at which
-//! to split for each segment would not do: the shorter ones are waste.)
+//! The high bits are uneven on purpose. With evenly spread hashes all segments of a table are equally full and split at
+//! about the same time, so the load of the whole table swings by a factor of two as it grows. So hashes are shifted
+//! towards the upper end: a hash x, as a fraction of the range, becomes about log2(1 + x), which makes the density
+//! double from one end to the other. Then at any time some segments have just split and others are about to, and the
+//! index takes as much memory per key at 10 million keys as at 15. (To split each segment at a different length would
+//! be no solution: segments that split early waste memory.)
 
 use std::hash::{BuildHasher, Hasher};
 use std::sync::OnceLock;
@@ -26,8 +27,8 @@ pub fn hash_key(key: &[u8]) -> u64 {
     slanted(hasher.finish())
 }
 
-/// Makes an even 64-bit number as uneven as hashes are. x + x(1 - x)/3 has the slopes 4/3 and 2/3 at its ends and
-/// stays close to log2(1 + x).
+/// Maps an evenly distributed 64-bit number to the distribution of hashes. x + x(1 - x)/3 has the slopes 4/3 and 2/3 at
+/// its ends and is close to log2(1 + x).
 #[inline]
 pub(super) fn slanted(even: u64) -> u64 {
     const THIRD: u64 = u64::MAX / 3;
@@ -35,8 +36,8 @@ pub(super) fn slanted(even: u64) -> u64 {
     even + product(product(even, !even), THIRD)
 }
 
-/// Fixes the seed, so that a simulated run can be replayed. Answers whether it took effect: it does not once a
-/// key has been hashed.
+/// Sets the seed, so that a simulated run can be replayed. Returns whether it took effect: it does not once a key has
+/// been hashed.
 pub fn fix_hash_seed(seed: u64) -> bool {
     SEED.set(RandomState::with_seeds(seed, !seed, seed.rotate_left(21), seed.rotate_left(42))).is_ok()
 }

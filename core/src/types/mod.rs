@@ -1,9 +1,9 @@
 //! Pure data structures: no RESP, no argv, no clock.
 //!
 //! - `table`: a keyspace, with `directory`, `segment`, `entry` and `slab` below it
+//! - `garbage`: removed values that are freed in slices
 //! - `hash`: the hash of a key
-//! - `number`: strings that are integers
-//! - `glob`: patterns, as KEYS and SCAN MATCH take them
+//! - `glob`: patterns, as in KEYS and SCAN MATCH
 
 pub mod entry;
 pub mod glob;
@@ -21,7 +21,7 @@ pub use table::{
     DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
 };
 
-/// Asks for the cache line at `address`, which need not be valid.
+/// Prefetches the cache line at `address`, which need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch(address: *const u8) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -18,7 +18,7 @@
 //! aligned, so three more bits are free for flags.
 //!
 //! A home bucket also has a version, for snapshots, and a mark: a lower bound of the first expiry among its entries.
-//! So the expiry cycle reads two cache lines to know which of some 350 entries to look at.
+//! So the expiry cycle reads two cache lines to find out which of some 350 entries to look at.
 
 use super::entry::EntryPtr;
 use super::hash::hash_key;
@@ -30,7 +30,7 @@ pub(super) const SLOT_COUNT: usize = 9;
 pub(super) const HOME_COUNT: usize = 55;
 const STASH_COUNT: usize = 5;
 const BUCKET_COUNT: usize = HOME_COUNT + STASH_COUNT;
-/// Entries that would fill a segment to the last slot.
+/// All slots of a segment.
 pub(super) const SEGMENT_SLOTS: usize = BUCKET_COUNT * SLOT_COUNT;
 
 /// `meta` has 4 bits to count the entries of a bucket that are stashed.
@@ -43,23 +43,23 @@ const EXPIRES: u64 = 2;
 const FLAGS: u64 = 0b111;
 const SLOT_BITS: u32 = 48;
 
-/// No expiry is known of the bucket.
+/// The mark of a bucket without an expiry.
 const MARK_NONE: u16 = u16::MAX;
 const MARK_MAX: u16 = MARK_NONE - 1;
-/// A mark counts units of 128 ms, and so reaches 2.3 hours from the segment's base. Later expiries are looked at by
-/// then and marked anew.
+/// A mark counts units of 128 ms, and so reaches 2.3 hours from the segment's base. A later expiry gets the highest
+/// mark; the entry is looked at when that is due, and marked anew.
 const MARK_SHIFT: u32 = 7;
-/// The base follows the clock when this much of the reach is used up.
+/// The base is moved to the present time when this much of the reach is used up.
 const MARK_REBASE: i64 = (MARK_MAX as i64) / 2;
 
-/// No expiry at all: nothing is due before it.
+/// A bound that is never reached: there is no expiry.
 pub(super) const NEVER: i64 = i64::MAX;
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 const _: () = assert!(size_of::<Segment>() == 4096);
 const _: () = assert!(cfg!(target_pointer_width = "64") && cfg!(target_endian = "little"));
 
-/// Which home bucket a hash belongs to.
+/// The home bucket of a hash.
 #[inline]
 pub(super) fn home_of(hash: u64) -> usize {
     ((hash & 0xffff) as usize * HOME_COUNT) >> 16
@@ -68,7 +68,7 @@ pub(super) fn home_of(hash: u64) -> usize {
 #[inline]
 fn tag_of(hash: u64) -> u8 {
     let tag = (hash >> 16) as u8;
-    // 0 is taken: it says that there is no entry.
+    // 0 means that there is no entry.
     tag + u8::from(tag == 0)
 }
 
@@ -119,7 +119,7 @@ struct Bucket {
 impl Bucket {
     const EMPTY: Self = Self { tags: [0; SLOT_COUNT], meta: 0, slots: [[0; 6]; SLOT_COUNT] };
 
-    /// The slots with this tag; those without an entry, if it is 0.
+    /// The slots with this tag; 0: those without an entry.
     #[inline]
     fn matching(&self, tag: u8) -> Slots {
         const ALL: u32 = (1 << SLOT_COUNT) - 1;
@@ -168,7 +168,7 @@ impl Bucket {
 
     #[inline]
     fn entry(&self, slot: usize) -> EntryPtr {
-        // SAFETY: asked of used slots only, and these hold the address of a live entry.
+        // SAFETY: called for used slots only, and these hold the address of a live entry.
         unsafe { EntryPtr::from_address((self.get(slot) & !FLAGS) as usize) }
     }
 
@@ -195,7 +195,7 @@ impl Bucket {
         self.set(slot, word);
     }
 
-    /// Empties a slot and answers what was there.
+    /// Empties a slot and returns what it held.
     fn pull(&mut self, slot: usize) -> (u8, u64) {
         let tag = std::mem::replace(&mut self.tags[slot], 0);
         debug_assert_ne!(tag, 0);
@@ -210,7 +210,7 @@ pub(super) struct Segment {
     prefix: u64,
     /// Lower bound of the first expiry, or NEVER.
     next_expiry_ms: i64,
-    /// What the marks count from.
+    /// The time from which the marks count.
     mark_base_ms: i64,
     len: u16,
     expires_len: u16,
@@ -221,7 +221,7 @@ pub(super) struct Segment {
     buckets: [Bucket; BUCKET_COUNT],
 }
 
-/// A segment is full around the home bucket of an entry: it has to split.
+/// There is no room around the home bucket of an entry: the segment has to split.
 #[derive(Debug)]
 pub(super) struct Full;
 
@@ -269,7 +269,7 @@ impl Segment {
         self.versions[home]
     }
 
-    /// Gives a home bucket a version. Answers whether it had another one.
+    /// Gives a home bucket a version. Returns whether it had another one.
     #[inline]
     pub(super) fn stamp(&mut self, home: usize, version: u16) -> bool {
         std::mem::replace(&mut self.versions[home], version) != version
@@ -362,7 +362,7 @@ impl Segment {
         self.buckets[place.bucket].entry(place.slot)
     }
 
-    /// Adds an entry that is not there yet.
+    /// Adds an entry whose key is not in the segment.
     pub(super) fn insert(&mut self, hash: u64, entry: EntryPtr) -> Result<Place, Full> {
         let expires = entry.has_expire();
         let word = entry.address() as u64 | if expires { EXPIRES } else { 0 };
@@ -373,7 +373,7 @@ impl Segment {
         Ok(place)
     }
 
-    /// Finds room for the word of an entry with this home.
+    /// Finds a slot for the word of an entry with this home bucket.
     #[inline]
     fn insert_word(&mut self, home: usize, tag: u8, word: u64) -> Result<Place, Full> {
         if let Some(slot) = self.buckets[home].first_free() {
@@ -427,7 +427,7 @@ impl Segment {
         Err(Full)
     }
 
-    /// Points a slot at the rewritten entry, whose expiry may have come or gone.
+    /// Points a slot at the rewritten entry, whose expiry may have been set or removed.
     #[inline]
     pub(super) fn replace(&mut self, place: Place, entry: EntryPtr) {
         let bucket = &mut self.buckets[place.bucket];
@@ -453,7 +453,7 @@ impl Segment {
         entry
     }
 
-    /// Keeps `home`'s counts right when an entry leaves a place.
+    /// Updates `home`'s counts when an entry leaves a place.
     fn forget_away(&mut self, home: usize, place: Place, word: u64) {
         if place.bucket >= HOME_COUNT {
             self.buckets[home].meta -= 1 << 4;
@@ -596,7 +596,7 @@ impl Segment {
                 self.remove(home, place);
             }
         }
-        // There is room again, so what was stashed can come nearer.
+        // There is room again, so stashed entries may move to their home bucket or the next one.
         for (stash, homes) in stash_homes.iter().enumerate() {
             for slot in self.buckets[HOME_COUNT + stash].used() {
                 let home = usize::from(homes[slot]);
@@ -608,7 +608,7 @@ impl Segment {
         }
     }
 
-    /// The two halves of a split in one again, if its entries find room.
+    /// Merges the two halves of a split again, if all entries find room.
     pub(super) fn merged(lower: &Self, upper: &Self) -> Option<Self> {
         let mut merged = lower.clone();
         merged.depth -= 1;
@@ -630,7 +630,7 @@ impl Segment {
         Some(merged)
     }
 
-    /// Notes the expiry of an entry of a home bucket. Answers whether it is the segment's first.
+    /// Records the expiry of an entry of a home bucket. Returns whether it is the segment's first.
     #[inline]
     pub(super) fn record_expiry(&mut self, home: usize, at_ms: i64) -> bool {
         self.record_mark(home, at_ms);
@@ -661,9 +661,9 @@ impl Segment {
         }
     }
 
-    /// Looks at the entries with a time to live of every bucket whose mark says that one may be due, and takes
-    /// those out that are due and of which `decide` says so. `removed` gets them; they are the caller's to free.
-    /// Answers how many entries were looked at.
+    /// Looks at the entries with a time to live of every bucket whose mark says that one may be due. Takes out those
+    /// that are due and for which `decide` returns true, and adds them to `removed`, for the caller to free. Returns
+    /// how many entries were looked at.
     pub(super) fn expire_due(
         &mut self,
         now_ms: i64,
@@ -711,7 +711,8 @@ impl Segment {
         looked_at
     }
 
-    /// Moves the base of the marks to the clock when it lies too far back, or ahead because the clock was set back.
+    /// Moves the base of the marks to the present time if it lies too far back, or ahead because the clock was set
+    /// back.
     fn rebase(&mut self, now_ms: i64) {
         if (0..=MARK_REBASE).contains(&(now_ms.saturating_sub(self.mark_base_ms) >> MARK_SHIFT)) {
             return;

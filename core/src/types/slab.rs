@@ -12,17 +12,17 @@
 //! ```
 //!
 //! A page holds cells of one class. The header holds all bookkeeping, so that cells carry none: a cell's address,
-//! rounded down, is its chunk. A page hands out its never-used tail before anything else does touch it, then the
-//! cells of its free list, which is threaded through the free cells. A page that empties goes back to its chunk
-//! and can serve another class; a chunk that empties goes back to the global allocator.
+//! rounded down, is its chunk. A page first hands out the cells of its free list, a list linked through the free cells
+//! themselves, and then those of its tail that was never used. An empty page is returned to its chunk and can serve
+//! another class; an empty chunk is returned to the global allocator.
 //!
-//! *Huge pages.* A look-up in a table that the caches do not hold waits for memory twice, for the index and for the
-//! entry, and with pages of 4 KiB each time the translation of the address has to be fetched as well: measured, a
+//! *Huge pages.* A look-up in a table that does not fit into the caches waits for memory twice, for the index and for
+//! the entry, and with pages of 4 KiB each time the translation of the address has to be fetched as well: measured, a
 //! fifth of a pipelined GET. So a chunk is as long as a huge page, the table's segments live in chunks too, and
-//! [`Slab::back_by_huge_page`] has the kernel put a full chunk on one. Not when the chunk is new, which would be one call
-//! less: touching a huge page first clears 2 MiB, in the middle of a SET. So no chunk takes more memory than it has
-//! touched pages. (Asking for huge pages in the whole process makes every allocation of it round up to 2 MiB:
-//! measured, 174 bytes a key against 102.)
+//! [`Slab::back_by_huge_page`] asks the kernel to move a full chunk to one. To ask for one when the chunk is new would
+//! save that copy, but the first access to a huge page clears 2 MiB, in the middle of a SET. This way no chunk uses
+//! more memory than the pages that were touched. (With huge pages enabled for the whole process, every allocation of it
+//! is rounded up to 2 MiB: measured, 174 bytes a key against 102.)
 
 use std::alloc::{self, Layout};
 use std::ptr::{self, NonNull};
@@ -42,7 +42,7 @@ pub(super) const BLOCK_LAYOUT: Layout = match Layout::from_size_align(4096, 64) 
 };
 const PAGE_LEN: usize = 16 * 1024;
 pub(super) const CHUNK_LEN: usize = 2 * 1024 * 1024;
-/// A slab of fewer chunks is left as it is: what it has, the caches and the translation buffers hold.
+/// A slab of fewer chunks stays on small pages: the caches and the translation buffers are large enough for it.
 const HUGE_FROM_CHUNKS: usize = 4;
 const PAGE_COUNT: usize = CHUNK_LEN / PAGE_LEN;
 /// Cell positions are counted in steps, to fit 16 bits.
@@ -62,9 +62,9 @@ struct Page {
     /// Neighbours in the list of its class's pages that have room.
     next: *mut Page,
     prev: *mut Page,
-    /// First free cell that was in use before, or NO_CELL.
+    /// The head of the free list, or NO_CELL.
     free: u16,
-    /// First step that was never in use.
+    /// The start of the tail that was never used, in steps.
     fresh: u16,
     used: u16,
     class: u8,
@@ -79,7 +79,7 @@ struct Chunk {
     prev: *mut Chunk,
     /// Place in `Slab::chunks`.
     position: usize,
-    /// Lies on small pages, and the kernel has not been asked yet to change that.
+    /// It is on small pages, and the kernel was not asked yet to change that.
     small_paged: bool,
     /// A bit for each page that serves no class.
     free_pages: u128,
@@ -88,8 +88,8 @@ struct Chunk {
 
 const ALL_PAGES: u128 = u128::MAX >> (u128::BITS as usize - PAGE_COUNT);
 
-/// An allocator for the entries of one table. Dropping it gives back its chunks without visiting the cells; cells
-/// above [`SLAB_SIZE_MAX`] are the owner's to free first.
+/// An allocator for the entries of one table. Dropping it frees its chunks without visiting the cells; cells above
+/// [`SLAB_SIZE_MAX`] must be freed by their owner before.
 pub(super) struct Slab {
     /// By class: the pages with room. Empty until the first allocation, because most databases stay empty.
     roomy: Vec<*mut Page>,
@@ -97,10 +97,11 @@ pub(super) struct Slab {
     roomy_chunks: *mut Chunk,
     /// Chunks of which `small_paged` is set.
     small_paged: usize,
-    /// Where the search for one of them goes on; none of them was full when it went around last.
+    /// Where the search for a full one of them continues.
     next_small_paged: usize,
+    /// The last search found that none of them was full.
     searched_in_vain: bool,
-    /// A chunk was added since this was asked last.
+    /// A chunk was added since the last call of `take_growth`.
     has_grown: bool,
     used_bytes: usize,
     block_count: usize,
@@ -124,7 +125,7 @@ fn steps_of(class: usize) -> usize {
     if class == BLOCK_CLASS { BLOCK_LAYOUT.size() / SLAB_STEP } else { class }
 }
 
-/// The size an allocation of `size` bytes really takes. Two sizes with the same answer can share an allocation.
+/// The size that an allocation of `size` bytes really takes. Sizes with the same result can share an allocation.
 #[inline]
 pub(super) fn rounded(size: usize) -> usize {
     size.next_multiple_of(SLAB_STEP)
@@ -158,13 +159,13 @@ impl Slab {
         }
     }
 
-    /// Whether there are more chunks than when this was asked last, or were at a time.
+    /// Whether a chunk was added since the last call.
     pub(super) fn take_growth(&mut self) -> bool {
         std::mem::take(&mut self.has_grown)
     }
 
-    /// Puts one more full chunk on a huge page. That takes as long as copying it, and longer where the machine has to find
-    /// the memory first. Answers whether there was one to try.
+    /// Moves one more full chunk to a huge page. That takes as long as copying it, and longer if the kernel has to find
+    /// contiguous memory first. Returns whether there was a chunk to try.
     pub(super) fn back_by_huge_page(&mut self) -> bool {
         if self.chunks.len() < HUGE_FROM_CHUNKS || self.small_paged == 0 || self.searched_in_vain {
             return false;
@@ -175,7 +176,7 @@ impl Slab {
             // SAFETY: chunks in the list are live.
             unsafe {
                 if (*chunk).small_paged && (*chunk).free_pages == 0 {
-                    // Also where it fails: a kernel that cannot once is not asked again.
+                    // Cleared even if the kernel fails: it is asked once for each chunk.
                     (*chunk).small_paged = false;
                     self.small_paged -= 1;
                     collapse(chunk);
@@ -197,7 +198,7 @@ impl Slab {
         self.block_count * BLOCK_LAYOUT.size()
     }
 
-    /// Bytes asked of the global allocator.
+    /// Bytes allocated from the global allocator.
     pub(super) fn reserved_bytes(&self) -> usize {
         self.chunks.len() * CHUNK_LEN
             + self.chunks.capacity() * size_of::<*mut Chunk>()
@@ -256,7 +257,7 @@ impl Slab {
         unsafe { self.free_of(block, BLOCK_CLASS) };
     }
 
-    /// Whether blocks have to be freed one by one before the slab is dropped.
+    /// Whether blocks must be freed one by one before the slab is dropped.
     pub(super) fn blocks_outlive_it(&self) -> bool {
         #[cfg(test)]
         if self.plain {
@@ -426,8 +427,8 @@ impl Slab {
         self.chunks.push(chunk);
     }
 
-    /// A page without cells in use goes back to its chunk, unless its class has no other page with room: then it
-    /// stays, so that a key which comes and goes does not bring a page and a chunk with it each time.
+    /// Returns a page without cells in use to its chunk, unless its class has no other page with room: then it is kept,
+    /// so that a key which is repeatedly added and deleted does not allocate and free a page, or a chunk, each time.
     ///
     /// # Safety
     /// `page` is in the list of its class and has no cell in use.
@@ -525,7 +526,7 @@ impl Slab {
 }
 
 impl Slab {
-    /// Gives one of the chunks back without a look at its cells.
+    /// Frees one of the chunks without looking at its cells.
     ///
     /// # Safety
     /// No cell of any chunk is used again, nor the slab but for this and being dropped.
@@ -535,7 +536,7 @@ impl Slab {
         unsafe { alloc::dealloc(chunk.cast(), CHUNK_LAYOUT) };
     }
 
-    /// Whether all chunks are given back.
+    /// Whether all chunks have been freed.
     pub(super) fn is_released(&self) -> bool {
         self.chunks.is_empty()
     }
@@ -545,13 +546,13 @@ impl Drop for Slab {
     fn drop(&mut self) {
         debug_assert_eq!(self.large_count, 0, "large cells are their owner's to free");
         while !self.is_released() {
-            // SAFETY: whoever drops the slab holds no cell any more.
+            // SAFETY: no cell is used once the slab is dropped.
             unsafe { self.release_chunk() };
         }
     }
 }
 
-/// Puts a chunk on a huge page, and answers whether the kernel did. It copies the chunk once.
+/// Asks the kernel to move a chunk to a huge page, and returns whether it did. That copies the chunk once.
 fn collapse(chunk: *mut Chunk) -> bool {
     // SAFETY: the range is a chunk of ours, and nothing of its contents changes. A kernel that cannot refuses.
     #[cfg(all(target_os = "linux", not(miri)))]

@@ -5,20 +5,20 @@
 //! ```
 //!
 //! The table grows by splitting one segment of 4 KiB in two, and shrinks by merging two, so no operation ever moves
-//! more than a segment's entries, and there is no second table to look into meanwhile.
+//! more than a segment's entries, and there is never a second table to look into, as during Redis' rehashing.
 //!
 //! *Load.* A segment splits when an insertion finds no room, at about .95, and its halves start at half of that. As
 //! hashes are slanted (see `hash`), segments are in all stages between at any time, and the load of the whole table
 //! stays near its mean of .69 whatever the number of keys.
 //!
-//! *Versions.* While a snapshot is taken, a home bucket (see `segment`) carries the snapshot's version from its first change
-//! on. The version is a number of the server's, because entries move between tables. Who is about to change an entry says
-//! so with [`Table::will_change`], which stamps the bucket and tells if this is its first change since the snapshot
-//! began: then the snapshot has to save the bucket's entries as they are. Buckets keep their versions when segments split;
-//! segments are not merged meanwhile.
+//! *Versions.* While a snapshot is taken, a home bucket (see `segment`) carries the snapshot's version from its first
+//! change on. Versions are numbers of the whole server, because entries move between tables. Before an entry is
+//! changed, [`Table::will_change`] must be called. It stamps the bucket and returns whether this is its first change
+//! since the snapshot began: then the snapshot has to save the bucket's entries before the change. Buckets keep their
+//! versions when segments split; segments are not merged during a snapshot.
 //!
 //! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
-//! written through a shared [`Entry`]: a GET that moves its key's clock is still a read.
+//! written through a shared [`Entry`]: a GET that updates its key's clock is still a read.
 
 mod expire;
 mod live;
@@ -40,11 +40,11 @@ use super::slab::{CHUNK_LEN, Slab, rounded};
 pub use expire::ExpireProgress;
 pub use scan::SCAN_CURSOR_BITS;
 
-/// A segment that has shrunk to this looks for its buddy to merge with,
+/// A segment that has shrunk to this length tries to merge with its buddy,
 const MERGE_TRY_LEN: usize = SEGMENT_SLOTS / 4;
 /// which it does if both together leave enough room to grow before the next split.
 const MERGE_LEN_MAX: usize = SEGMENT_SLOTS / 2;
-/// Only every so many removals, because to ask the buddy costs a cache miss.
+/// The attempt is made at one in so many removals only, because looking at the buddy costs a cache miss.
 const MERGE_TRY_EVERY: usize = 8;
 
 const _: () = assert!(MERGE_TRY_LEN * 2 <= MERGE_LEN_MAX && MERGE_LEN_MAX < SEGMENT_SLOTS * 3 / 4);
@@ -55,21 +55,21 @@ pub struct Table {
     slab: Slab,
     len: usize,
     expires_len: usize,
-    /// What values have outside of their entries.
+    /// Bytes that values own outside of their entries.
     outside: OutsideBytes,
-    /// Removed values that take a while to free.
+    /// Removed values that take long to free.
     garbage: Garbage,
     /// Lower bound of the first expiry, or NEVER.
     next_expiry_ms: i64,
-    /// The clock as the expiry cycle told it last; the marks of new segments count from here.
+    /// The time of the last expiry cycle; the marks of new segments count from it.
     last_now_ms: i64,
-    /// Where the expiry cycle goes on: a hash.
+    /// The hash at which the expiry cycle continues.
     expire_cursor: u64,
     /// The version of the snapshot that is under way, or 0.
     snapshot_version: u16,
     new_access: u32,
     overwrite_keeps_access: bool,
-    /// Writes that nobody has accounted for yet: see [`Table::take_writes`].
+    /// Writes that were not accounted for yet: see [`Table::take_writes`].
     #[cfg(debug_assertions)]
     writes: u64,
 }
@@ -94,7 +94,7 @@ pub struct TableMemory {
     pub entries: usize,
     /// What the allocator of entries and segments holds, used or free.
     pub slab: usize,
-    /// What values have outside of their entries: strings too big to lie there.
+    /// What values own outside of their entries: strings too big to be inline.
     pub external: usize,
 }
 
@@ -108,7 +108,7 @@ impl TableMemory {
         self.slab - self.entries - self.segments
     }
 
-    /// What is there beside the entries in use: the index, and room for more entries.
+    /// Everything but the entries in use: the index, and room for more entries.
     pub fn overhead(&self) -> usize {
         self.directory + self.slab - self.entries
     }
@@ -148,7 +148,7 @@ impl<'a> Entry<'a> {
         self.ptr.expire_at_ms()
     }
 
-    /// Whether its time is up at `now_ms` (unix time). A key is alive through the millisecond of its expiry.
+    /// Whether it has expired at `now_ms` (unix time). A key still exists in the millisecond of its expiry.
     #[inline]
     pub fn is_expired(&self, now_ms: i64) -> bool {
         self.expire_at_ms().is_some_and(|at_ms| now_ms > at_ms)
@@ -166,7 +166,7 @@ impl<'a> Entry<'a> {
         self.ptr.set_access(access);
     }
 
-    /// Bytes that this key costs: its entry and what it points at, without its share of the index.
+    /// Memory used by this key: its entry and what that points at, without its share of the index.
     pub fn alloc_size(&self) -> usize {
         rounded(self.ptr.len()) + self.ptr.outside_bytes()
     }
@@ -237,7 +237,7 @@ impl<'a> EntryMut<'a> {
         }
     }
 
-    /// The entry is about to change: see [`Table::will_change`].
+    /// To be called before the entry is changed: see [`Table::will_change`].
     #[inline]
     pub fn will_change(&mut self) -> bool {
         let version = self.table.snapshot_version;
@@ -253,7 +253,7 @@ impl<'a> EntryMut<'a> {
         }
     }
 
-    /// Replaces value, access bits and expiry. An expiry that stays is [`SetExpire::Keep`].
+    /// Replaces value, access bits and, unless it is [`SetExpire::Keep`], the expiry.
     pub fn overwrite(mut self, value: NewValue<'_>, expire: SetExpire, access: u32) {
         let at_ms = match expire {
             SetExpire::Keep => self.ptr.expire_at_ms(),
@@ -291,7 +291,7 @@ impl<'a> EntryMut<'a> {
         self.table.take_writes()
     }
 
-    /// Writes the entry anew, in place if its size class stays the same. `body` does not lie in the entry.
+    /// Rewrites the entry, in place if its size class stays the same. `body` must not lie in the entry.
     fn rewrite(&mut self, body: Body<'_>, expire_at_ms: Option<i64>, access: u32) {
         let old = self.ptr;
         let key = old.key();
@@ -317,7 +317,7 @@ impl<'a> EntryMut<'a> {
         self.replaced(expire_at_ms);
     }
 
-    /// Points the index at the entry as it is now.
+    /// Updates the index after the entry was rewritten.
     #[inline]
     fn replaced(&mut self, expire_at_ms: Option<i64>) {
         // SAFETY: the segment is the table's, which is borrowed exclusively.
@@ -392,8 +392,7 @@ impl Table {
         self.expires_len
     }
 
-    /// Tells the access bits of entries to come. With `overwrite_keeps` (as LFU wants it) a key that is overwritten
-    /// keeps its own.
+    /// Sets the access bits that new entries get. With `overwrite_keeps` (for LFU) an overwritten key keeps its own.
     #[inline]
     pub fn set_new_access(&mut self, access: u32, overwrite_keeps: bool) {
         self.new_access = access;
@@ -455,7 +454,7 @@ impl Table {
         Some(EntryMut { table: self, segment, place, hash, ptr })
     }
 
-    /// Sets the value of a key, there before or not. Answers whether it is new.
+    /// Sets the value of a key, whether it exists or not. Returns whether it is new.
     pub fn set(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) -> bool {
         let (new_access, overwrite_keeps) = (self.new_access, self.overwrite_keeps_access);
         if let Some(entry) = self.get_mut(hash, key) {
@@ -467,7 +466,7 @@ impl Table {
         true
     }
 
-    /// Adds a key that is not there.
+    /// Adds a key that does not exist.
     pub fn add(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) {
         let mut keep = Vec::new();
         let at_ms = match expire {
@@ -502,9 +501,8 @@ impl Table {
         }
     }
 
-    /// The entry of a key is about to be added, changed or removed. To be called before each change, or nobody can tell
-    /// during a snapshot that there was one. Returns whether a snapshot is under way and the key's bucket is still as it was
-    /// when that began.
+    /// To be called before the entry of a key is added, changed or removed, so that a snapshot can notice the change.
+    /// Returns whether a snapshot is being taken and the key's bucket has not changed since it began.
     #[inline]
     pub fn will_change(&mut self, hash: u64) -> bool {
         if self.snapshot_version == 0 || self.directory.is_empty() {
@@ -514,7 +512,7 @@ impl Table {
         unsafe { (*self.directory.segment(hash)).stamp(home_of(hash), self.snapshot_version) }
     }
 
-    /// An entry was added, changed or removed.
+    /// Counts that an entry was added, changed or removed, in builds with debug assertions.
     #[inline]
     fn record_write(&mut self, hash: u64) {
         #[cfg(debug_assertions)]
@@ -522,14 +520,15 @@ impl Table {
             // SAFETY: the directory's segments are live.
             let version = || unsafe { (*self.directory.segment(hash)).version(home_of(hash)) };
             let is_stamped = self.snapshot_version == 0 || version() == self.snapshot_version;
-            debug_assert!(is_stamped, "who changes an entry says so before");
+            debug_assert!(is_stamped, "will_change is called before each change");
             self.writes += 1;
         }
         let _ = hash;
     }
 
-    /// How many entries were added, changed or removed since this was called last: whoever does it shows by this that it
-    /// has told those who must know. Counted in builds with debug assertions; 0 in others.
+    /// How many entries were added, changed or removed since the last call. By calling this, the code that made the
+    /// changes confirms that it has signalled them; see [`Table::has_writes`]. Counted in builds with debug assertions;
+    /// 0 in others.
     #[inline]
     pub fn take_writes(&mut self) -> u64 {
         #[cfg(debug_assertions)]
@@ -538,7 +537,7 @@ impl Table {
         0
     }
 
-    /// Whether there are writes that were not taken by [`Table::take_writes`].
+    /// Whether there are writes that [`Table::take_writes`] has not returned yet.
     pub fn has_writes(&self) -> bool {
         #[cfg(debug_assertions)]
         return self.writes > 0;
@@ -546,7 +545,7 @@ impl Table {
         false
     }
 
-    /// Lowers the bounds of bucket, segment, page and table to an expiry.
+    /// Lowers the bounds of bucket, segment, page and table to an expiry, where they are higher.
     #[inline]
     fn record_expiry(&mut self, hash: u64, segment: *mut Segment, at_ms: i64) {
         // SAFETY: the segment is this table's, which is borrowed exclusively.
@@ -562,13 +561,13 @@ impl Table {
         self.garbage.len()
     }
 
-    /// Frees removed values, in all no more than `budget`: an element of a collection counts 1, as
-    /// does every page of a string. Answers whether none is left.
+    /// Frees removed values up to a cost of `budget`: an element of a collection costs 1, as does a page of a string.
+    /// Returns whether none is left.
     pub fn free_garbage(&mut self, mut budget: usize) -> bool {
         self.garbage.free_some(&mut budget)
     }
 
-    /// Removes a key. Answers whether it was there.
+    /// Removes a key. Returns whether it existed.
     pub fn remove(&mut self, hash: u64, key: &[u8]) -> bool {
         let Some(entry) = self.unlink(hash, key) else { return false };
         self.free_entry(entry);
@@ -576,7 +575,7 @@ impl Table {
         true
     }
 
-    /// Removes a key and hands it over. A string too big for its entry is not copied.
+    /// Removes a key and returns its entry. A string too big to be inline is not copied.
     pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         let entry = self.unlink(hash, key)?;
         let (expire_at_ms, access) = (entry.expire_at_ms(), entry.access());
@@ -600,7 +599,7 @@ impl Table {
         (self.new_access, self.overwrite_keeps_access) = defaults;
     }
 
-    /// Sets or clears the expiry of a key. Answers whether the key is there.
+    /// Sets or clears the expiry of a key. Returns whether the key exists.
     pub fn set_expire(&mut self, hash: u64, key: &[u8], at_ms: Option<i64>) -> bool {
         let Some(mut entry) = self.get_mut(hash, key) else { return false };
         entry.set_expire(at_ms);
@@ -641,7 +640,7 @@ impl Table {
         }
     }
 
-    /// Merges the segment of `hash` if one removal more has made it small enough.
+    /// After a removal: merges the segment of `hash` with its buddy if both have become small enough.
     #[inline]
     fn merge_if_small(&mut self, hash: u64) {
         // SAFETY: the directory's segments are live.
@@ -660,7 +659,7 @@ impl Table {
         drop(self.detach());
     }
 
-    /// Removes all keys and hands over the memory that they held, to be freed in slices or on another thread.
+    /// Removes all keys and returns the memory that they used, to be freed in slices or on another thread.
     pub fn detach(&mut self) -> DetachedTable {
         let mut empty = Self::new();
         empty.last_now_ms = self.last_now_ms;
@@ -674,14 +673,14 @@ impl Table {
         DetachedTable { table: old, next: Some(0), slot: 0 }
     }
 
-    /// Whether the table has asked for memory since this was called last.
+    /// Whether the table has allocated a chunk of memory since the last call.
     pub fn take_growth(&mut self) -> bool {
         self.slab.take_growth()
     }
 
-    /// Makes a part of the table's memory, 2 MiB, faster to reach: see `slab` on huge pages. Takes a tenth of a millisecond,
-    /// or some where memory is hard to get, so this is for when the table has stopped growing. Answers whether there was
-    /// anything to do.
+    /// Moves 2 MiB of the table's memory to a huge page: see `slab`. This takes a tenth of a millisecond, or several
+    /// milliseconds if memory is hard to get, so it is to be called when the table has stopped growing. Returns whether
+    /// there was anything to do.
     pub fn back_by_huge_page(&mut self) -> bool {
         self.slab.back_by_huge_page()
     }
@@ -697,13 +696,13 @@ impl Table {
         }
     }
 
-    /// Begins a snapshot, whose version is not that of an earlier one unless [`Table::reset_versions`] was called since; or
-    /// ends it.
+    /// Begins a snapshot with this version, or ends it. A version must not be used again until
+    /// [`Table::reset_versions`] was called.
     pub fn set_snapshot(&mut self, version: Option<NonZeroU16>) {
         self.snapshot_version = version.map_or(0, NonZeroU16::get);
     }
 
-    /// Forgets all versions, for when they are used up. Not during a snapshot.
+    /// Clears all versions, to be called when their numbers are used up. Not during a snapshot.
     pub fn reset_versions(&mut self) {
         debug_assert_eq!(self.snapshot_version, 0);
         for segment in self.directory.segments() {
@@ -712,7 +711,7 @@ impl Table {
         }
     }
 
-    /// Whether there is memory that only a visit of the entries can free.
+    /// Whether some memory can only be freed by visiting the entries.
     fn needs_visit(&self) -> bool {
         self.outside != OutsideBytes::NONE || self.slab.large_count() > 0
     }
@@ -720,7 +719,7 @@ impl Table {
     /// Frees what an entry holds outside of the slab's chunks.
     ///
     /// # Safety
-    /// The entry is not used again: the table is on its way out.
+    /// The entry is not used again: the table is being freed.
     unsafe fn free_outside(&mut self, entry: EntryPtr) {
         let len = entry.len();
         // SAFETY: as promised by the caller; the entry was allocated with its length.
@@ -744,21 +743,21 @@ impl Drop for Table {
     }
 }
 
-/// What [`Table::detach`] leaves to be freed. Dropping it frees the rest at once.
+/// The contents of a table, to be freed in slices: see [`Table::detach`]. Dropping it frees the rest at once.
 pub struct DetachedTable {
     table: Table,
     /// The first hash of the segment whose entries are being freed. None: all are.
     next: Option<u64>,
-    /// Its first slot that was not looked at.
+    /// The first slot of that segment that was not looked at.
     slot: usize,
 }
 
-/// What it costs to give a chunk back, in the units of `OwnedValue::free_cost`.
+/// The cost of freeing a chunk, in the units of `OwnedValue::free_cost`.
 const CHUNK_COST: usize = CHUNK_LEN / BYTES_PER_COST;
 
 impl DetachedTable {
-    /// Frees a part that costs about as much as `budget` (> 0) entries, or elements of collections. Answers whether all is
-    /// freed.
+    /// Frees a part that costs about as much as `budget` (> 0) entries, or elements of collections. Returns whether
+    /// everything is freed.
     pub fn free_some(&mut self, mut budget: usize) -> bool {
         if !self.free_entries(&mut budget) {
             return false;
@@ -777,7 +776,7 @@ impl DetachedTable {
         }
     }
 
-    /// Frees what entries hold outside of the slab's chunks. Answers whether that is done.
+    /// Frees what entries own outside of the slab's chunks. Returns whether that is done.
     fn free_entries(&mut self, budget: &mut usize) -> bool {
         loop {
             if !self.table.garbage.free_some(budget) {
@@ -789,8 +788,8 @@ impl DetachedTable {
             }
             let segment = self.table.directory.segment(hash);
             while *budget > 0 && self.slot < SEGMENT_SLOTS && self.table.garbage.len() == 0 {
-                // SAFETY: the directory's segments are live, and so are their entries. Each is freed once, as slots
-                // are gone through in order.
+                // SAFETY: the directory's segments are live, and so are their entries. Each is freed once, as each slot
+                // is visited once.
                 unsafe {
                     if let Some(entry) = (*segment).slot(self.slot) {
                         self.table.free_outside(entry);
@@ -803,7 +802,7 @@ impl DetachedTable {
                 self.slot = 0;
                 // SAFETY: the directory's segments are live.
                 self.next = super::directory::end_of_prefix(hash, unsafe { (*segment).depth() });
-                // Empty slots are not for nothing either.
+                // Looking at empty slots has a cost, too.
                 *budget = budget.saturating_sub(1);
             }
         }

@@ -1,4 +1,4 @@
-//! Header: the first byte of an entry, which tells the widths of the fields behind it.
+//! Header: the first byte of an entry, which encodes the widths of the fields after it.
 //!
 //! ```text
 //! bit 0   bits 1 to 4   bit 5        bits 6 and 7
@@ -20,17 +20,18 @@
 //! | 10      | set of few strings, kept as a listpack and reported `hashtable` | its bytes                          |
 //! | 11 to 15 | free                                               |                                                |
 //!
-//! A value of "its bytes" has a length field before the expiry: 1 byte, 2 if wide. That is enough, because what does
-//! not fit into a cell of the slab lies elsewhere: in a big string, or in the object that a small collection becomes.
+//! A value of "its bytes" has a length field before the expiry: 1 byte, 2 if wide. That is enough, because a value that
+//! does not fit into a cell of the slab is stored elsewhere: in a big string, or in the object that a small collection
+//! becomes.
 //!
-//! Only integers and strings exist yet. The places of the others are settled, so that they come as variants of [`Kind`],
-//! and the compiler shows what has to learn of them.
+//! Only integers and strings exist yet. The numbers of the others are reserved. When they are added as variants of
+//! [`Kind`], the compiler points out every match that has to handle them.
 
 /// Kind, place and widths of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Header(pub(super) u8);
 
-/// What sort of value an entry holds, and how.
+/// The type and the representation of an entry's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(in crate::types) enum Kind {
@@ -41,14 +42,14 @@ pub(in crate::types) enum Kind {
     BigString = 4,
 }
 
-/// What an entry has of a value, by the number of its kind.
+/// What an entry contains of a value, by the number of its kind.
 #[derive(Clone, Copy)]
 enum Place {
     /// An integer of this many bytes, or twice as many if it is wide.
     Int(usize),
     /// A length field, and as many bytes.
     Inline,
-    /// So many bytes, which point at the value.
+    /// This many bytes, which point at the value.
     Pointer(usize),
     Free,
 }
@@ -195,7 +196,7 @@ impl Header {
         self.0 & KIND_MASK & !(STRINGS ^ COMMON) == COMMON
     }
 
-    /// Whether the value is an inline `Str`, and has an expiry as told.
+    /// Whether the value is an inline `Str`, and the entry has an expiry or none, as given.
     #[inline]
     pub(super) fn is_str(self, has_expire: bool) -> bool {
         self.0 & (KIND_MASK | HAS_EXPIRE) == Kind::Str.bits() | if has_expire { HAS_EXPIRE } else { 0 }
@@ -241,7 +242,7 @@ impl Header {
         usize::from(KEY_AT[usize::from(self.0)])
     }
 
-    /// Bytes that the entry has of the value; `inline_len` is asked where the header does not tell.
+    /// The length of the value within the entry. `inline_len` is called if the header does not determine it.
     #[inline]
     pub(super) fn value_len(self, inline_len: impl FnOnce() -> usize) -> usize {
         match PLACES[usize::from(self.number())] {
@@ -265,7 +266,7 @@ mod tests {
 
     const KEY_LENS: [usize; 7] = [0, 1, 255, 256, 65_535, 65_536, 1 << 31];
 
-    /// Kinds that are to come as well: what their entries look like is settled.
+    /// All kind numbers in use or reserved: the entries of reserved kinds have a fixed layout already.
     #[test]
     fn every_kind_in_every_shape_has_a_header_of_its_own_that_tells_the_widths() {
         let mut seen = std::collections::BTreeMap::new();

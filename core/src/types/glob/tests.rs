@@ -1,4 +1,4 @@
-//! Patterns against their definition, taken letter by letter.
+//! Glob patterns: Redis' behaviour, and agreement with a recursive matcher that follows the definition.
 
 use super::*;
 
@@ -55,7 +55,7 @@ fn patterns_match_as_in_redis() {
 }
 
 #[test]
-fn case_can_be_disregarded() {
+fn case_can_be_ignored() {
     assert!(glob_matches_nocase(b"Fo[N-P]*", b"fOObAR"));
     assert!(glob_matches_nocase(b"\\F", b"f"));
     assert!(!glob_matches_nocase(b"f[^O]", b"fo"));

@@ -1,9 +1,9 @@
-//! Cells that never overlap, and pages that go back.
+//! The slab: cells never overlap, and empty pages and chunks are returned.
 
 use super::*;
 use crate::testing::Rng;
 
-/// Cells with a byte each by which to tell whether somebody else wrote there.
+/// Cells that are each filled with one byte value, to detect overlapping writes.
 struct Cells {
     slab: Slab,
     live: Vec<(NonNull<u8>, usize, u8)>,
@@ -61,7 +61,7 @@ fn cells_of_random_sizes_never_overlap() {
     let mut cells = Cells::new();
     let (rounds, live_max) = if cfg!(miri) { (1_000, 200) } else { (200_000, 5_000) };
     for round in 0..rounds {
-        // Growing and shrinking by turns, so that pages and chunks come and go.
+        // Growing and shrinking in turns, so that pages and chunks are allocated and freed.
         let grows = (round / live_max) % 2 == 0;
         if cells.live.is_empty() || next(8) < if grows { 6 } else { 2 } {
             let size_max = if next(20) == 0 { 3 * SLAB_SIZE_MAX } else { 200 };

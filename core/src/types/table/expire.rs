@@ -1,13 +1,13 @@
-//! The expiry cycle: finds the keys whose time has come without looking at the others.
+//! The active expiry cycle: finds expired keys without looking at the others.
 //!
 //! Table, pages, segments and buckets each keep a lower bound of the first expiry below them. Setting an expiry
-//! lowers the bounds; nothing raises them but this cycle, when it has looked. So what has no bound in the past is
-//! skipped with all that is below it, and a key that lost or moved its expiry costs one look in vain.
+//! lowers the bounds; only this cycle raises them, after it has looked at the entries. So everything below a bound that
+//! is not in the past is skipped, and a key whose expiry was removed or postponed costs at most one useless look.
 
 use super::super::directory::end_of_prefix;
 use super::{Entry, MERGE_TRY_LEN, Table};
 
-/// What a call of [`Table::expire_due`] did.
+/// What one call of [`Table::expire_due`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExpireProgress {
     /// Entries with a time to live that were looked at.
@@ -18,9 +18,10 @@ pub struct ExpireProgress {
 }
 
 impl Table {
-    /// Hands the entries whose expiry is at or before `now_ms` to `due`, and removes those of which it answers true.
-    /// Stops after it has looked at `limit` entries and segments, at the end of a segment, and goes on from there the
-    /// next time. Nothing is stamped: during a snapshot `due` answers false, and its caller removes the keys one by one.
+    /// Passes the entries whose expiry is at or before `now_ms` to `due`, and removes those for which it returns true.
+    /// Stops at the end of a segment once it has looked at `limit` entries and segments, and continues there the next
+    /// time. It stamps no bucket's version, so during a snapshot `due` has to return false, and its caller removes the
+    /// keys one by one.
     pub fn expire_due(
         &mut self,
         now_ms: i64,
@@ -65,12 +66,12 @@ impl Table {
             if end_of_prefix(hash, page_depth) == next {
                 self.directory.refresh_page_expiry(hash);
             }
-            // Merging may take pages together too; the walk goes on by hash, and does not mind.
+            // Merging may merge pages as well; the cycle continues by hash, so that does not disturb it.
             if shrunk {
                 self.merge(hash);
             }
         }
-        // The end of the table. What lies before the start was done the last time, or becomes due there only now.
+        // The end of the table. What lies before the start was handled last time, or has become due since.
         self.expire_cursor = 0;
         self.next_expiry_ms = self.directory.first_expiry();
         progress.more = started_at != 0 && self.next_expiry_ms <= now_ms;

@@ -1,11 +1,11 @@
-//! Looking up what is there and alive.
+//! Look-ups that treat expired keys as missing.
 
 use super::{Entry, EntryMut, Table};
 
-/// What a look-up found, an [`Entry`] or an [`EntryMut`].
+/// The outcome of a look-up; `E` is an [`Entry`] or an [`EntryMut`].
 pub enum Live<E> {
     Entry(E),
-    /// Its time is up; `removed`: and it is gone now.
+    /// The key has expired. `removed`: the look-up has removed it.
     Expired {
         removed: bool,
     },
@@ -20,7 +20,7 @@ impl<E> Live<E> {
 }
 
 impl Table {
-    /// The last write is told by the answer.
+    /// The last write need not be accounted for by [`Table::take_writes`]: the look-up's result reports it.
     #[inline]
     fn reported(&mut self) {
         #[cfg(debug_assertions)]
@@ -29,8 +29,8 @@ impl Table {
         }
     }
 
-    /// Looks a key up at `now_ms` (unix time). A key whose expiry lies before that is not there any more, and is
-    /// removed if `remove`.
+    /// Looks a key up at `now_ms` (unix time). A key whose expiry lies before that counts as missing, and is removed if
+    /// `remove`.
     #[inline]
     pub fn live(&mut self, hash: u64, key: &[u8], now_ms: i64, remove: bool) -> Live<Entry<'_>> {
         if self.directory.is_empty() {
@@ -52,7 +52,7 @@ impl Table {
         Live::Entry(entry)
     }
 
-    /// As [`Table::live`], to change what is found.
+    /// As [`Table::live`], for changing the entry.
     #[inline]
     pub fn live_mut(&mut self, hash: u64, key: &[u8], now_ms: i64, remove: bool) -> Live<EntryMut<'_>> {
         let Some(mut entry) = self.get_mut(hash, key) else { return Live::Missing };

@@ -1,10 +1,10 @@
-//! Walks over the keyspace that keep no state: SCAN, RANDOMKEY.
+//! Stateless iteration over the keyspace: SCAN, RANDOMKEY.
 //!
-//! A scan visits the home buckets of all segments: bucket 0 of every segment in the order of their hashes, then
-//! bucket 1 of every segment, and so on. An entry's bucket number and hash never change, so its place in that order
-//! is the same however the table grows and shrinks meanwhile, and the cursor is just a place in it: a bucket number
-//! and the top of a hash. So a scan returns each key that is there from its beginning to its end exactly once,
-//! except that after a merge it may return some of the merged segment's again.
+//! A scan visits the home buckets of all segments: bucket 0 of every segment in the order of their hashes, then bucket
+//! 1 of every segment, and so on. An entry's bucket number and hash never change, so its position in that order is the
+//! same however the table grows and shrinks meanwhile. The cursor is such a position: a bucket number and the top bits
+//! of a hash. So a scan returns each key that exists from its beginning to its end exactly once, except that after a
+//! merge it may return some keys of the merged segment again.
 
 use super::super::directory::{DEPTH_MAX, end_of_prefix};
 use super::super::hash::slanted;
@@ -17,12 +17,12 @@ pub const SCAN_CURSOR_BITS: u32 = BUCKET_BITS + DEPTH_MAX;
 
 const _: () = assert!(HOME_COUNT <= 1 << BUCKET_BITS);
 
-/// Random slots to try before the entries of a segment are counted through.
+/// How many random slots of a segment are tried before one of its entries is chosen by its number.
 const RANDOM_TRIES: usize = 16;
 
 impl Table {
-    /// Visits the entries of one bucket, and answers the cursor of the next; 0 is both the first and the end.
-    /// Any number is taken for a cursor.
+    /// Visits the entries of one bucket, and returns the cursor of the next; 0 is both the first and the end.
+    /// Any number is a valid cursor.
     pub fn scan(&self, cursor: u64, visit: &mut dyn FnMut(Entry<'_>)) -> u64 {
         let home = (cursor >> DEPTH_MAX) as usize;
         if self.directory.is_empty() || home >= HOME_COUNT {
@@ -39,7 +39,7 @@ impl Table {
         }
     }
 
-    /// Visits all entries, in no useful order.
+    /// Visits all entries, in no particular order.
     pub fn for_each(&self, visit: &mut dyn FnMut(Entry<'_>)) {
         for segment in self.directory.segments() {
             // SAFETY: the directory's segments are live.
@@ -47,8 +47,8 @@ impl Table {
         }
     }
 
-    /// A random entry, each about as likely as any other: a segment is chosen by the share of the hashes that it
-    /// covers, which is about its share of the keys, and an entry of it evenly.
+    /// A random entry, each about as likely as any other: a segment is chosen with the probability of a hash to fall
+    /// into it, which is about its share of the keys, and then one of its entries with equal probability.
     pub fn random(&self, random: &mut dyn FnMut() -> u64) -> Option<Entry<'_>> {
         if self.is_empty() {
             return None;

@@ -4,8 +4,8 @@ use super::super::entry::{Body, ValueRef};
 use super::EntryMut;
 
 impl EntryMut<'_> {
-    /// The value as a string to be changed, grown by zeros to at least `len_min`. Its encoding is `raw` from here on,
-    /// an integer becomes its digits, and the expiry stays. O(1) amortised over the bytes grown.
+    /// The value as a mutable string, zero-padded to at least `len_min`. Its encoding is `raw` from here on, an integer
+    /// becomes its digits, and the expiry is kept. O(1) amortised over the bytes added.
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
         self.table.record_write(self.hash);
         if self.ptr.is_big() {
@@ -27,7 +27,8 @@ impl EntryMut<'_> {
         let body = Body::grown(self.ptr.key().len(), old, old.len().max(len_min));
         // SAFETY: the old value is an integer or an inline string, which point at nothing.
         unsafe { self.relocate(body, self.ptr.expire_at_ms()) };
-        // SAFETY: the table is borrowed exclusively for the result's lifetime, and the value is of the kind told.
+        // SAFETY: the table is borrowed exclusively for the result's lifetime, and the value is of the kind that is
+        // checked.
         unsafe {
             if self.ptr.is_big() {
                 self.ptr.big_mut(0, &mut self.table.outside)

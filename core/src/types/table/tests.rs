@@ -1,4 +1,4 @@
-//! The table against an ordered map, and what it promises about memory, versions and access bits.
+//! The table compared with a model, and its promises about memory, versions and access bits.
 
 mod expire;
 mod model;
@@ -10,7 +10,7 @@ use super::*;
 use crate::testing::Rng;
 use crate::types::entry::OwnedValue;
 
-/// Random numbers whose seed is printed by a failing test.
+/// A random generator whose seed a failing test prints.
 struct Random(Rng);
 
 impl Random {
@@ -51,12 +51,12 @@ fn a_value_that_was_set_is_found_and_one_that_was_not_is_not() {
     assert_eq!((table.len(), table.expires_len()), (0, 0));
 }
 
-/// No key is due before this time.
+/// No key expires before this time.
 fn next_expiry_ms(table: &Table) -> Option<i64> {
     (table.expires_len > 0).then_some(table.next_expiry_ms)
 }
 
-/// What APPEND does to a key that is there.
+/// As APPEND to an existing key.
 fn append(table: &mut Table, key: &[u8], bytes: &[u8]) -> Option<usize> {
     let len = match get(table, key)?.value() {
         ValueRef::Int(number) => number.to_string().len(),
@@ -65,7 +65,7 @@ fn append(table: &mut Table, key: &[u8], bytes: &[u8]) -> Option<usize> {
     set_range(table, key, len, bytes)
 }
 
-/// What SETRANGE does to a key that is there.
+/// As SETRANGE on an existing key.
 fn set_range(table: &mut Table, key: &[u8], offset: usize, bytes: &[u8]) -> Option<usize> {
     let mut entry = table.get_mut(hash_key(key), key)?;
     let end = offset + bytes.len();
@@ -74,7 +74,7 @@ fn set_range(table: &mut Table, key: &[u8], offset: usize, bytes: &[u8]) -> Opti
     Some(string.len())
 }
 
-/// Miri runs some thousand times slower than the machine.
+/// A smaller number under Miri, which runs about a thousand times slower than the machine.
 fn rounds(count: usize) -> usize {
     if cfg!(miri) { count / 100 } else { count }
 }
@@ -186,7 +186,7 @@ fn a_big_string_grows_with_few_moves_and_is_handed_over_without_a_copy() {
 }
 
 #[test]
-fn a_table_gives_its_index_back_when_keys_go() {
+fn a_table_frees_its_index_when_keys_are_removed() {
     let mut table = Table::new();
     let count = rounds(300_000);
     fill(&mut table, 0..count);
@@ -249,7 +249,7 @@ fn a_detached_table_is_freed_in_slices() {
 }
 
 #[test]
-fn a_slice_of_a_detached_table_keeps_to_its_budget_within_a_segment_and_within_a_value() {
+fn a_slice_of_a_detached_table_respects_its_budget_within_a_segment_and_within_a_value() {
     const BUDGET: usize = 50;
     let mut table = Table::new();
     for number in 0..300 {
@@ -294,7 +294,7 @@ fn a_removed_or_overwritten_value_that_is_big_is_freed_in_slices() {
 }
 
 #[test]
-fn the_first_change_of_a_bucket_during_a_snapshot_is_told() {
+fn the_first_change_of_a_bucket_during_a_snapshot_is_reported() {
     let count = rounds(20_000).max(600);
     let changed = |table: &mut Table| {
         (0..count).filter(|&number| table.will_change(hash_key(&number_key(number)))).count()
@@ -330,7 +330,7 @@ fn the_first_change_of_a_bucket_during_a_snapshot_is_told() {
 }
 
 #[test]
-fn access_bits_are_kept_or_renewed_by_an_overwrite_as_told() {
+fn an_overwrite_keeps_or_renews_access_bits_as_set() {
     let mut table = Table::new();
     table.set_new_access(5, false);
     set(&mut table, b"a", NewValue::Str(b"1st"), SetExpire::Clear);

@@ -1,8 +1,8 @@
-//! The expiry cycle: what is due goes, what is not stays, and little else is looked at.
+//! The active expiry cycle: it removes the keys that are due, keeps the others, and looks at few of these.
 
 use super::*;
 
-/// Runs the cycle at `now_ms` in steps of `limit` and answers the keys it removed.
+/// Runs the cycle at `now_ms` in steps of `limit` and returns the keys it removed.
 fn expire(table: &mut Table, now_ms: i64, limit: usize) -> Vec<Vec<u8>> {
     let mut gone = Vec::new();
     while table
@@ -18,7 +18,7 @@ fn expire(table: &mut Table, now_ms: i64, limit: usize) -> Vec<Vec<u8>> {
 
 #[test]
 fn the_expiry_cycle_removes_what_is_due_and_nothing_else() {
-    // From times long before what was told the table to times beyond the reach of a bucket's mark.
+    // From times long before the table's clock to times beyond the reach of a bucket's mark.
     let start_ms = 1_700_000_000_000;
     for (seed, told_first) in [(21, false), (22, true)] {
         let mut random = Random::new(seed);
@@ -112,7 +112,7 @@ fn the_expiry_cycle_stops_at_its_limit_and_goes_on_from_there() {
 }
 
 #[test]
-fn keys_that_are_not_given_up_stay_due() {
+fn keys_that_the_caller_does_not_release_remain_due() {
     let mut table = Table::new();
     for number in 0..1_000 {
         set(&mut table, &number_key(number), NewValue::Int(1), SetExpire::At(10));

@@ -1,15 +1,15 @@
-//! The table against a BTreeMap, by random operations.
+//! The table compared with a BTreeMap by random operations.
 
 use super::*;
 
-/// What the model knows of a key.
+/// A key's value and metadata in the model.
 #[derive(Clone, Debug, PartialEq)]
 struct Known {
     value: OwnedValue,
     expire_at_ms: Option<i64>,
 }
 
-/// Runs random operations on a table and on a BTreeMap, and compares all there is to see.
+/// Runs random operations on a table and on a BTreeMap, and compares everything observable.
 struct Model {
     table: Table,
     known: BTreeMap<Vec<u8>, Known>,

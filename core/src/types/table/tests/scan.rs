@@ -1,8 +1,8 @@
-//! The scan's promise: what is there from beginning to end is returned, whatever the table does meanwhile.
+//! The guarantee of SCAN: keys that exist from beginning to end are returned, however the table grows and shrinks.
 
 use super::*;
 
-/// Scans to the end and counts how often each key came up. Between two steps `meanwhile` gets the table.
+/// Scans to the end and counts how often each key was returned. `meanwhile` is called between two steps.
 fn scan_all(table: &mut Table, mut meanwhile: impl FnMut(&mut Table)) -> BTreeMap<Vec<u8>, usize> {
     let mut seen = BTreeMap::new();
     let mut cursor = 0;
@@ -44,7 +44,7 @@ fn a_scan_of_a_growing_table_returns_what_was_there_before_exactly_once() {
 }
 
 #[test]
-fn a_scan_of_a_shrinking_table_returns_what_stays() {
+fn a_scan_of_a_shrinking_table_returns_the_keys_that_remain() {
     let (kept, all) = (rounds(2_000), rounds(100_000));
     let mut table = Table::new();
     fill(&mut table, 0..all);
@@ -62,7 +62,7 @@ fn a_scan_of_a_shrinking_table_returns_what_stays() {
 }
 
 #[test]
-fn a_scan_of_a_table_that_grows_and_shrinks_by_turns_returns_what_stays() {
+fn a_scan_of_a_table_that_grows_and_shrinks_in_turns_returns_the_keys_that_remain() {
     let (kept, wave) = (rounds(3_000), rounds(40_000));
     let mut table = Table::new();
     fill(&mut table, 0..kept);
@@ -113,7 +113,7 @@ fn random_entries_are_about_evenly_distributed() {
 }
 
 #[test]
-fn a_random_entry_is_found_though_nearly_all_are_gone() {
+fn a_random_entry_is_found_when_nearly_all_were_removed() {
     let mut table = Table::new();
     fill(&mut table, 0..20_000);
     drain(&mut table, 1..20_000);

@@ -1,10 +1,11 @@
-//! Waiting for keys, shown by the commands of `sim/rows.rs`: BTAKE, BMOVE and what fills the keys they wait for.
+//! Blocking commands, tested with those of `sim/rows.rs` (BTAKE, BMOVE), and the commands that create the keys that
+//! they block on.
 
 use super::cluster::request_bytes;
 use super::{Server, on_one_and_three_shards};
 use crate::cluster::Cluster;
 
-/// Keys of shards 0, 1 and 2 of three, and others of the same.
+/// Keys on shards 0, 1 and 2 of three, and others on the same shards.
 const ON_SHARDS: [&str; 3] = ["b", "c", "a"];
 const ALSO_ON_SHARDS: [&str; 3] = ["{b}2", "{c}2", "{a}2"];
 
@@ -14,7 +15,7 @@ impl Server {
         self.cluster.connect(shard)
     }
 
-    /// A new client calls a command that waits.
+    /// A new client calls a command that blocks.
     #[track_caller]
     fn wait(&mut self, n: usize, words: &str) -> usize {
         let client = self.connect(n);
@@ -41,7 +42,7 @@ impl Server {
     #[track_caller]
     fn expect_rest(&mut self) {
         self.cluster.settle();
-        assert!(self.cluster.is_at_rest(), "somebody waits still");
+        assert!(self.cluster.is_at_rest(), "a lock or a blocked client is left");
         assert_eq!(self.sum(|stats| stats.blocked_clients.get()), 0);
     }
 }
@@ -60,7 +61,7 @@ fn the_keys_of_these_tests_are_where_they_say() {
 }
 
 #[test]
-fn who_finds_something_takes_it_at_once() {
+fn a_blocking_command_takes_at_once_what_it_finds() {
     on_one_and_three_shards(|server| {
         server.expect(&[("tpush c x y", ":2"), ("tpush b z", ":1")]);
         let client = server.connect(1);
@@ -73,7 +74,7 @@ fn who_finds_something_takes_it_at_once() {
 }
 
 #[test]
-fn who_waits_is_served_in_the_order_of_arrival_wherever_he_is() {
+fn blocked_clients_of_any_shard_are_served_in_the_order_of_arrival() {
     on_one_and_three_shards(|server| {
         let clients: Vec<usize> = (0..6).map(|n| server.wait(n, "btake a 0")).collect();
         assert_eq!(server.sum(|stats| stats.blocked_clients.get()), 6);
@@ -89,7 +90,7 @@ fn who_waits_is_served_in_the_order_of_arrival_wherever_he_is() {
 }
 
 #[test]
-fn who_waits_for_several_keys_is_served_by_one_of_them() {
+fn a_client_blocked_on_several_keys_is_served_by_one_of_them() {
     on_one_and_three_shards(|server| {
         for key in ON_SHARDS {
             let client = server.wait(1, "btake a b c 0");
@@ -106,7 +107,7 @@ fn who_waits_for_several_keys_is_served_by_one_of_them() {
 }
 
 #[test]
-fn what_is_moved_may_be_awaited_itself() {
+fn a_moved_word_may_serve_another_blocked_client() {
     on_one_and_three_shards(|server| {
         for (from, to) in [("a", "b"), ("b", "a"), ("b", "c"), ("a", "{a}2"), ("b", "b")] {
             let mover = server.wait(0, &format!("bmove {from} {to} 0"));
@@ -139,7 +140,7 @@ fn movers_in_opposite_directions_do_not_block_each_other() {
 }
 
 #[test]
-fn the_time_runs_out() {
+fn a_blocked_client_times_out() {
     on_one_and_three_shards(|server| {
         let taker = server.wait(0, "btake a 0.5");
         let mover = server.wait(1, "bmove b c 1");
@@ -162,10 +163,10 @@ fn the_time_runs_out() {
     });
 }
 
-/// BMOVE is woken for `a` and needs `b`, which is locked; while it waits for that its time runs out, the key it was
-/// woken for goes, and the clock is put back.
+/// BMOVE is offered `a` and needs `b`, which is locked. While it waits for the lock, its deadline passes, the key that
+/// it was offered is deleted, and the clock is set back.
 #[test]
-fn a_wait_whose_key_was_taken_ends_in_its_time_also_if_the_clock_was_put_back() {
+fn a_wait_whose_key_was_taken_times_out_even_if_the_clock_was_set_back() {
     let mut retries = 0;
     for seed in 0..200 {
         let mut server = Server { cluster: Cluster::new(3, seed), client: 0 };
@@ -188,11 +189,11 @@ fn a_wait_whose_key_was_taken_ends_in_its_time_also_if_the_clock_was_put_back() 
         assert!(reply == "*-1\r\n" || reply == taken("a", "x"), "seed {seed}: {reply}");
         server.expect_rest();
     }
-    assert!(retries > 0, "no key was ever taken in between");
+    assert!(retries > 0, "no offer has failed in any run");
 }
 
 #[test]
-fn what_follows_in_the_pipeline_waits_too() {
+fn the_pipeline_behind_a_blocked_command_waits_too() {
     on_one_and_three_shards(|server| {
         let client = server.connect(0);
         server.cluster.send(client, b"SET b 1\r\nBTAKE a c 0\r\nINCR b\r\nBTAKE a 0\r\nINCR b\r\n");
@@ -207,7 +208,7 @@ fn what_follows_in_the_pipeline_waits_too() {
 }
 
 #[test]
-fn a_client_that_leaves_is_passed_over() {
+fn a_client_that_disconnects_is_not_served() {
     on_one_and_three_shards(|server| {
         for words in ["btake a 0", "btake a b c 0", "bmove a c 0"] {
             let leaving = server.wait(1, words);
@@ -220,9 +221,10 @@ fn a_client_that_leaves_is_passed_over() {
     });
 }
 
-/// As Redis: it has executed what came before the end, and frees a client that waits then, with all that stands behind.
+/// As in Redis: it executes what came before the end of the input. If the client blocks then, it is freed, along with
+/// the rest of its pipeline.
 #[test]
-fn a_client_that_ends_its_input_waits_for_nothing() {
+fn a_client_that_ends_its_input_is_freed_instead_of_blocked() {
     on_one_and_three_shards(|server| {
         for words in ["btake a 0", "btake a b c 0", "bmove a c 0"] {
             for first_the_wait in [false, true] {
@@ -242,7 +244,7 @@ fn a_client_that_ends_its_input_waits_for_nothing() {
     });
 }
 
-/// What it does not have to wait for it gets, and what stands behind runs.
+/// If its blocking command finds something, the client gets the reply, and the rest of its pipeline runs.
 #[test]
 fn a_client_that_ends_its_input_behind_a_served_command_gets_its_replies() {
     on_one_and_three_shards(|server| {
@@ -260,7 +262,8 @@ fn a_client_that_ends_its_input_behind_a_served_command_gets_its_replies() {
     });
 }
 
-/// Redis would drop them, for it has not executed them yet: here they are what came before the end.
+/// Redis would drop the requests of a paused client, as it has not executed them when the input ends. Here all requests
+/// that came before the end of the input are executed.
 #[test]
 fn a_client_that_ends_its_input_while_it_is_paused_is_answered_behind_the_pause() {
     on_one_and_three_shards(|server| {
@@ -279,9 +282,10 @@ fn a_client_that_ends_its_input_while_it_is_paused_is_answered_behind_the_pause(
     });
 }
 
-/// Commands about all keys ran before it on one shard, and CLIENT UNBLOCK and CLIENT KILL on any number.
+/// On one shard, commands about all keys ran before the client was served; CLIENT UNBLOCK and CLIENT KILL did so on any
+/// number of shards.
 #[test]
-fn who_waits_is_served_before_the_next_command_whatever_that_is() {
+fn a_blocked_client_is_served_before_the_next_command_whatever_that_is() {
     let behind = [
         ("FLUSHALL", "+OK"),
         ("FLUSHDB", "+OK"),
@@ -325,9 +329,9 @@ fn a_client_that_is_killed_behind_a_push_has_taken_the_word() {
     });
 }
 
-/// The changed key is on its way home when the reply of the command that changed it is there already.
+/// The reply of the command that changed the key may be sent before the key is checked in.
 #[test]
-fn client_unblock_waits_for_keys_on_their_way_home() {
+fn client_unblock_waits_for_keys_that_are_being_checked_in() {
     for seed in 0..40 {
         let mut cluster = Cluster::new(3, seed);
         let (waiting, client) = (cluster.connect(0), cluster.connect(0));
@@ -340,13 +344,13 @@ fn client_unblock_waits_for_keys_on_their_way_home() {
     }
 }
 
-/// It said that there is no such key: its row is of the session, and those asked for no locks.
+/// It replied that there is no such key: it is a session command, and those did not look at locks.
 #[test]
-fn debug_object_waits_for_a_key_that_is_away() {
+fn debug_object_waits_for_a_key_that_is_checked_out() {
     let mut cluster = Cluster::new(3, 1);
     let (copier, reader) = (cluster.connect(0), cluster.connect(1));
     assert_eq!(cluster.call(reader, &["SET", "a", "1"]), "+OK\r\n");
-    // Shard 2 has handed `a` over, which is on its way to shard 0.
+    // Shard 2 has checked out `a`, and the entry is on its way to shard 0.
     cluster.hold(2, 0);
     cluster.request(copier, &["COPY", "a", "b"]);
     cluster.settle();
@@ -360,7 +364,7 @@ fn debug_object_waits_for_a_key_that_is_away() {
 }
 
 #[test]
-fn client_unblock_ends_a_wait_as_its_time_would_or_with_an_error() {
+fn client_unblock_ends_a_wait_as_a_timeout_or_with_an_error() {
     on_one_and_three_shards(|server| {
         let client = server.connect(1);
         let id = server.ask(client, "client id");
@@ -391,7 +395,7 @@ fn client_unblock_ends_a_wait_as_its_time_would_or_with_an_error() {
 }
 
 #[test]
-fn a_key_that_comes_by_another_way_is_there_too() {
+fn a_key_that_any_other_command_creates_serves_too() {
     on_one_and_three_shards(|server| {
         for (n, words) in ["rename b a", "copy b a", "msetnx a x c y", "tjoin b d a", "setrange a 0 x"]
             .into_iter()
@@ -457,10 +461,11 @@ fn any_number_may_be_served_by_one_command() {
     });
 }
 
-/// Commands over several shards that a client sends ahead go together, and with them what stands between. Who waited for a
-/// key that one of them changed came behind the last one, when the others had seen, or overwritten, what was his.
+/// Pipelined commands over several shards are run as one transaction, with the commands between them. A client blocked
+/// on a key that one of them changed was served only after the last one, when the others had seen or overwritten the
+/// value.
 #[test]
-fn who_waits_is_served_before_the_next_command_of_a_pipeline() {
+fn a_blocked_client_is_served_before_the_next_command_of_a_pipeline() {
     on_one_and_three_shards(|server| {
         for n in 0..3 {
             let taker = server.wait(n, "btake b 0");
@@ -477,11 +482,12 @@ fn who_waits_is_served_before_the_next_command_of_a_pipeline() {
     });
 }
 
-/// A mover is offered `a`, and has to give it up again to a RENAME that has locked its destination. That makes `b`, which
-/// the mover waits for, too; but it is busy with the first offer. When that comes to nothing, `b` is to be offered again:
-/// it was looked for at its shard while it was at the mover's home still, in whose transaction it was the destination.
+/// A mover is offered `a`, but a RENAME of `a` has locked its destination, so it has to release the key again. The
+/// RENAME creates `b`, which the mover is blocked on, too, but it is busy with the first offer. When that fails, `b`
+/// must be offered again. It was missed there: its shard looked it up while it was still checked out to the mover's
+/// home, as the destination of the mover's transaction.
 #[test]
-fn what_was_offered_to_one_who_was_busy_is_offered_again() {
+fn a_key_that_was_offered_to_a_busy_client_is_offered_again() {
     let mut server = Server::new(3);
     let mover = server.wait(1, "bmove a b b 0");
     server.cluster.hold(2, 1);

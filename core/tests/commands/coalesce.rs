@@ -1,15 +1,15 @@
-//! Pipelines of commands and transactions over several shards: what goes together is answered as if each had gone alone.
+//! Coalesced pipelines: commands and transactions over several shards get the same replies as if each had run alone.
 
 use super::Server;
 use crate::cluster::{Cluster, Random, request_bytes};
 
-/// The bytes of requests, given in words.
+/// Requests, given as words, in RESP.
 fn bytes_of<T: AsRef<str>>(requests: &[T]) -> Vec<u8> {
     let words = |request: &T| request_bytes(&request.as_ref().split(' ').collect::<Vec<_>>());
     requests.iter().flat_map(words).collect()
 }
 
-/// Sends requests in one piece, and returns what comes back.
+/// Sends requests in one piece, and returns the replies.
 fn call_all<T: AsRef<str>>(server: &mut Server, requests: &[T]) -> String {
     let Server { cluster, client } = server;
     cluster.send(*client, &bytes_of(requests));
@@ -23,7 +23,7 @@ fn key(random: &mut Random) -> &'static str {
     KEYS[random.below(KEYS.len())]
 }
 
-/// A command such as clients send: over one key, over several, and now and then one that fails.
+/// A random command over one key or several, some of which fail.
 fn command(random: &mut Random) -> String {
     let n = random.below(100);
     let (one, two, three) = (key(random), key(random), key(random));
@@ -44,7 +44,7 @@ fn command(random: &mut Random) -> String {
     }
 }
 
-/// What stands between commands, or makes a transaction another than the usual.
+/// A random request that cannot be part of a coalesced pipeline, or changes the state of the connection.
 fn oddity(random: &mut Random) -> String {
     let words = [
         "MULTI",
@@ -72,7 +72,7 @@ fn oddity(random: &mut Random) -> String {
     }
 }
 
-/// Some pipelines have `oddities` among their requests; others have CLIENT REPLY between whole transactions.
+/// A random pipeline: some have `oddities` among their requests, others have CLIENT REPLY between whole transactions.
 fn pipeline(random: &mut Random, oddities: usize) -> Vec<String> {
     let mut requests = Vec::new();
     let modes = if oddities == 0 { &["OFF", "ON", "SKIP"][..random.below(2) * 3] } else { &[] };
@@ -100,7 +100,7 @@ fn pipeline(random: &mut Random, oddities: usize) -> Vec<String> {
     requests
 }
 
-/// Cuts bytes in a few places.
+/// Cuts bytes at a few random places.
 fn pieces<'a>(random: &mut Random, bytes: &'a [u8]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<usize> = (0..random.below(4)).map(|_| random.below(bytes.len() + 1)).collect();
     cuts.extend([0, bytes.len()]);
@@ -108,9 +108,9 @@ fn pieces<'a>(random: &mut Random, bytes: &'a [u8]) -> Vec<&'a [u8]> {
     cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).filter(|piece| !piece.is_empty()).collect()
 }
 
-/// On one shard there are no coalesced pipelines, and all else is the same: the replies, the data, and what is counted.
+/// A single shard has no coalesced pipelines; replies, data and statistics must be the same as there.
 #[test]
-fn whatever_goes_together_is_answered_as_on_one_shard() {
+fn coalesced_pipelines_are_answered_as_on_one_shard() {
     for seed in 0..1500 {
         let mut random = Random::new(seed);
         let shard_count = 2 + random.below(4);
@@ -124,7 +124,7 @@ fn whatever_goes_together_is_answered_as_on_one_shard() {
             let requests = pipeline(&mut random, oddities);
             let bytes = bytes_of(&requests);
             let pieces = pieces(&mut random, &bytes);
-            // Somebody else may wait for a key.
+            // Another client may be blocked on a key.
             let (awaited, home) = (key(&mut random), random.below(shard_count));
             let somebody_waits = oddities == 0 && random.below(2) == 0;
             let [expected, replies] = servers.each_mut().map(|Server { cluster, client }| {
@@ -154,7 +154,7 @@ fn whatever_goes_together_is_answered_as_on_one_shard() {
     }
 }
 
-/// What INFO commandstats counts: calls and failures by command; then commands and errors in all.
+/// The counters of INFO commandstats: calls and failures by command; then the total of commands and errors.
 fn counts(server: &Server) -> (Vec<(String, u64, u64)>, u64, u64) {
     let counts = server.cluster.workers[0].table.all().map(|entry| {
         let calls = server.sum(|stats| stats.command(entry.id).calls.get());
@@ -166,7 +166,7 @@ fn counts(server: &Server) -> (Vec<(String, u64, u64)>, u64, u64) {
 }
 
 #[test]
-fn transactions_that_are_sent_ahead_take_effect_at_one_moment() {
+fn pipelined_transactions_take_effect_at_one_moment() {
     let block = ["MULTI", "INCR a", "INCR b", "INCR c", "EXEC"];
     let requests = [block; 20].concat();
     let expected: String = (1..=20)
@@ -230,7 +230,7 @@ fn the_last_command_of_a_client_is_the_exec_of_its_coalesced_pipeline() {
     assert!(list.contains(" cmd=exec ") && list.contains(" multi=-1 "), "{list}");
 }
 
-/// A transaction that is too long to be looked at whole runs all the same, as does what stands before and behind it.
+/// A transaction too long to be coalesced still runs, as do the requests before and after it.
 #[test]
 fn a_transaction_beyond_the_bounds_of_a_coalesced_pipeline_runs_alone() {
     let long: Vec<String> = (0..500).map(|n| format!("SET {} {n}", KEYS[n % 8])).collect();

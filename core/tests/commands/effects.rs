@@ -1,8 +1,8 @@
-//! What each command leaves in the effect stream: requests in, requests out, exactly.
+//! The effects that each command writes to the effect stream, exactly.
 
 use super::*;
 
-/// A replica: it has asked for the stream, and reads it.
+/// A replica that reads the effect stream.
 pub(crate) struct Replica {
     client: usize,
     unread: Vec<u8>,
@@ -27,7 +27,7 @@ impl Replica {
         String::from_utf8(line).expect("a line is text")
     }
 
-    /// What has come since, a request a line, its words parted by blanks.
+    /// The effects since the last call, one request per line, its words separated by blanks.
     pub(crate) fn read(&mut self, server: &mut Server) -> Vec<String> {
         server.cluster.settle();
         self.unread.extend(server.cluster.received(self.client));
@@ -48,7 +48,7 @@ impl Replica {
     }
 }
 
-/// Word that the stream begins may come before a reader's own shard has done its share of the request.
+/// The message that the stream begins may arrive before the reader's own shard has run its share of the request.
 #[test]
 fn a_reader_is_introduced_whatever_message_comes_first() {
     for seed in 0..200 {
@@ -73,10 +73,10 @@ fn a_reader_is_introduced_whatever_message_comes_first() {
     }
 }
 
-/// The clock of the simulated server when it starts.
+/// The time of the simulated server when it starts.
 const NOW_MS: i64 = 1_700_000_000_000;
 
-/// Requests by `;`, and what they leave. `<+5>` stands for five milliseconds after the start.
+/// Requests and effects are separated by `;`. `<+5>` stands for five milliseconds after the start.
 fn leaves(server: &mut Server, replica: &mut Replica, requests: &str, effects: &[&str]) {
     let absolute = |text: &str| {
         let mut text = text.to_string();
@@ -94,7 +94,7 @@ fn leaves(server: &mut Server, replica: &mut Replica, requests: &str, effects: &
     assert_eq!(replica.read(server), effects, "{requests}");
 }
 
-/// Each line: requests, and behind the arrow their effects; what comes before it in the table is there.
+/// Each line: requests, and after the arrow their effects. The lines run in order, on the data that earlier ones left.
 const ONE_KEY: &[(&str, &[&str])] = &[
     ("SET k v", &["SELECT 0", "SET k v"]),
     ("GET k; STRLEN k; EXISTS k; TTL k; TYPE k", &[]),
@@ -159,7 +159,7 @@ const ONE_KEY: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn a_command_of_one_shard_leaves_what_does_the_same_elsewhere_and_later() {
+fn a_command_of_one_shard_leaves_an_effect_with_the_same_result_at_another_time() {
     on_one_and_three_shards(|server| {
         let mut replica = Replica::attach(server);
         for (requests, effects) in ONE_KEY {
@@ -169,7 +169,7 @@ fn a_command_of_one_shard_leaves_what_does_the_same_elsewhere_and_later() {
 }
 
 #[test]
-fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
+fn an_expired_key_is_deleted_before_the_command_that_finds_it() {
     on_one_and_three_shards(|server| {
         server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
         let mut replica = Replica::attach(server);
@@ -181,7 +181,7 @@ fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
             ("EXPIRE k 10", &["DEL k"]),
             ("SET k w NX", &["MULTI", "DEL k", "SET k w NX", "EXEC"]),
             ("APPEND k w", &["MULTI", "DEL k", "APPEND k w", "EXEC"]),
-            // So does what does not ask for what was there.
+            // The same for commands that overwrite the key without reading it.
             ("SET k w", &["MULTI", "DEL k", "SET k w", "EXEC"]),
             ("SET k w KEEPTTL", &["MULTI", "DEL k", "SET k w KEEPTTL", "EXEC"]),
             ("SETNX k w", &["MULTI", "DEL k", "SETNX k w", "EXEC"]),
@@ -205,7 +205,7 @@ fn a_key_whose_time_is_up_is_deleted_before_the_command_that_met_it() {
 }
 
 #[test]
-fn keys_that_expire_by_themselves_and_those_a_scan_meets_have_nothing_to_do_with_each_other() {
+fn keys_removed_by_the_expiry_cycle_or_by_a_scan_are_units_of_their_own() {
     on_one_and_three_shards(|server| {
         let active = &server.cluster.workers[0].globals.active_expire;
         active.store(false, std::sync::atomic::Ordering::Relaxed);
@@ -248,7 +248,7 @@ fn an_expired_key_of_another_database_is_deleted_there() {
 }
 
 #[test]
-fn each_reader_begins_with_the_database_and_nothing_is_noted_for_nobody() {
+fn each_reader_begins_with_the_database_and_without_readers_nothing_is_recorded() {
     on_one_and_three_shards(|server| {
         let is_on =
             |server: &Server| server.cluster.workers.iter().any(|worker| worker.shard.effects.is_on());
@@ -272,7 +272,7 @@ fn each_reader_begins_with_the_database_and_nothing_is_noted_for_nobody() {
 }
 
 #[test]
-fn a_reader_that_a_transaction_kills_is_the_last_for_whom_anything_is_noted() {
+fn when_a_transaction_kills_the_last_reader_nothing_more_is_recorded() {
     on_one_and_three_shards(|server| {
         for others in [false, true] {
             let reader = Replica::attach(server);
@@ -297,7 +297,7 @@ fn a_reader_that_a_transaction_kills_is_the_last_for_whom_anything_is_noted() {
 }
 
 #[test]
-fn what_a_replica_says_of_itself_is_checked() {
+fn the_arguments_of_replconf_are_checked() {
     on_one_and_three_shards(|server| {
         for (request, reply) in [
             (&["REPLCONF", "rdb-filter-only", ""][..], "+OK\r\n"),
@@ -362,7 +362,7 @@ fn writes_are_refused_while_too_few_replicas_keep_up() {
 fn a_transaction_is_one_unit_in_the_order_of_its_commands() {
     on_one_and_three_shards(|server| {
         let mut replica = Replica::attach(server);
-        // Of the keys `a`, `b` and `c` each is on a shard of its own.
+        // The keys `a`, `b` and `c` are each on a different shard.
         leaves(
             server,
             &mut replica,
@@ -393,7 +393,7 @@ fn a_transaction_is_one_unit_in_the_order_of_its_commands() {
 }
 
 #[test]
-fn a_watched_key_that_changes_leaves_nothing_of_the_transaction() {
+fn a_transaction_whose_watched_key_changed_has_no_effects() {
     on_one_and_three_shards(|server| {
         let mut replica = Replica::attach(server);
         let effects = ["SELECT 0", "SET b 1"];
@@ -424,7 +424,7 @@ fn a_command_over_several_shards_is_one_unit() {
     ] {
         server.call(request);
         let mut unit = replica.read(&mut server);
-        // What its parts do is as independent as their keys: any order will do.
+        // The shards' pieces are about different keys, so their order does not matter.
         unit[1..4].sort();
         effects[1..4].sort();
         assert_eq!(unit, effects);

@@ -57,7 +57,7 @@ fn an_unknown_command_repeats_its_first_128_bytes_of_arguments() {
 }
 
 #[test]
-fn debug_error_says_what_it_is_told_and_counts_as_none() {
+fn debug_error_replies_with_its_argument_and_is_not_counted_as_an_error() {
     on_one_and_three_shards(|server: &mut Server| {
         server.expect_bytes(&[
             (b"DEBUG ERROR FOO\xff\0\r\nbar\n", b"-FOO\xff\0  bar "),

@@ -1,12 +1,12 @@
-//! Which events changes of keys are told as, and how many changes they count as: what `psubscribe __key*__:*` shows under
-//! `notify-keyspace-events KEAn`, and `rdb_changes_since_last_save`, in Redis 7.0.15.
+//! Keyspace events of each command, and how many changes it counts as: what Redis 7.0.15 shows with
+//! `psubscribe __key*__:*` under `notify-keyspace-events KEAn`, and as `rdb_changes_since_last_save`.
 
 use super::Server;
 use shardis_core::shard::event::Event;
 use std::sync::atomic::Ordering;
 
-/// The events of a command, as `name key`, and how many changes it counted as. They are written down as for keys that are
-/// checked out from another shard.
+/// The events of a command, as `name key`, and how many changes it counted as. The events are collected in the same way
+/// as those of checked-out keys.
 fn events(server: &mut Server, words: &str) -> (String, u64) {
     let changes = server.changes();
     server.cluster.workers[0].shard.observers.begin_checked_out();
@@ -21,7 +21,7 @@ fn events(server: &mut Server, words: &str) -> (String, u64) {
 }
 
 #[test]
-fn each_command_leaves_the_events_and_the_changes_that_it_leaves_in_redis() {
+fn each_command_has_the_same_events_and_changes_as_in_redis() {
     let mut server = Server::new(1);
     for (words, expected, changes) in [
         ("set a 1", "new a, set a", 1),
@@ -75,7 +75,7 @@ fn each_command_leaves_the_events_and_the_changes_that_it_leaves_in_redis() {
 }
 
 #[test]
-fn whoever_overwrites_a_key_whose_time_is_up_meets_its_expiry() {
+fn a_command_that_overwrites_an_expired_key_removes_it_first() {
     for (words, expected, changes) in [
         ("set a 2", "expired a, new a, set a", 1),
         ("set a 2 keepttl", "expired a, new a, set a", 1),

@@ -1,4 +1,4 @@
-//! EXPIRE and its kin: conditions, units, and the millisecond in which a key ends.
+//! EXPIRE and related commands: conditions, units, and the exact millisecond in which a key expires.
 
 use super::{NULL, on_one_and_three_shards};
 
@@ -34,7 +34,7 @@ fn expire_options_compare_with_the_old_expiry() {
 }
 
 #[test]
-fn a_time_that_has_come_deletes() {
+fn an_expiry_in_the_past_deletes_the_key() {
     on_one_and_three_shards(|server| {
         for words in ["EXPIRE a -1", "EXPIRE a 0", "PEXPIRE a 0", "EXPIREAT a 1", "PEXPIREAT a 1700000000000"]
         {
@@ -45,7 +45,7 @@ fn a_time_that_has_come_deletes() {
 }
 
 #[test]
-fn times_are_told_rounded_to_seconds_and_exactly_in_milliseconds() {
+fn ttl_rounds_to_seconds_and_pttl_is_exact() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("TTL a", ":-2"),

@@ -98,7 +98,7 @@ fn a_scan_returns_every_key_and_its_options_choose() {
 }
 
 #[test]
-fn a_scan_returns_about_as_many_keys_as_it_is_told() {
+fn a_scan_returns_about_as_many_keys_as_its_count() {
     on_one_and_three_shards(|server| {
         fill(server, 3000);
         for count in [1, 10, 100] {
@@ -109,7 +109,7 @@ fn a_scan_returns_about_as_many_keys_as_it_is_told() {
 }
 
 #[test]
-fn a_scan_of_no_more_keys_than_it_is_told_is_one_call() {
+fn a_scan_of_no_more_keys_than_its_count_is_one_call() {
     on_one_and_three_shards(|server| {
         assert_eq!(scan(server, "0", ""), ("0".to_string(), Vec::new()));
         let all = fill(server, 9);
@@ -138,7 +138,7 @@ fn a_scan_of_no_more_keys_than_it_is_told_is_one_call() {
 }
 
 #[test]
-fn a_scan_misses_no_key_that_stays_while_the_table_grows_and_shrinks() {
+fn a_scan_misses_no_key_that_remains_while_the_table_grows_and_shrinks() {
     on_one_and_three_shards(|server| {
         let mut stay = fill(server, 500);
         let mut found = BTreeSet::new();
@@ -167,7 +167,7 @@ fn a_scan_misses_no_key_that_stays_while_the_table_grows_and_shrinks() {
 }
 
 #[test]
-fn a_scan_does_not_pass_by_a_key_that_is_at_another_shard_for_a_copy() {
+fn a_scan_does_not_miss_a_key_that_is_checked_out_for_a_copy() {
     let mut waited = 0;
     for seed in 1..100 {
         let mut cluster = Cluster::new(3, seed);
@@ -201,11 +201,11 @@ fn a_scan_does_not_pass_by_a_key_that_is_at_another_shard_for_a_copy() {
 }
 
 #[test]
-fn a_scan_removes_the_expired_keys_it_meets() {
+fn a_scan_removes_the_expired_keys_it_finds() {
     on_one_and_three_shards(|server| {
         fill(server, 100);
         server.expect(&[("SET gone x PX 1", "+OK"), ("DBSIZE", ":101")]);
-        // The active cycle must not be the one to do it.
+        // The active expiry cycle must not remove them.
         server.cluster.workers.iter().for_each(|worker| {
             worker.globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
         });
@@ -253,7 +253,7 @@ fn a_random_key_is_each_about_as_often_as_any_other() {
 }
 
 #[test]
-fn a_random_key_is_not_one_whose_time_is_up() {
+fn a_random_key_is_not_an_expired_one() {
     on_one_and_three_shards(|server| {
         server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
         server.expect(&[("SET e 1", "+OK")]);
@@ -267,7 +267,7 @@ fn a_random_key_is_not_one_whose_time_is_up() {
         for _ in 0..40 {
             server.expect(&[("RANDOMKEY", &bulk("e"))]);
         }
-        // Also where all keys are locked for it.
+        // The same where all keys are locked for it.
         expire_some(server);
         for _ in 0..40 {
             server.expect(&[("MULTI", "+OK"), ("RANDOMKEY", "+QUEUED")]);
@@ -412,7 +412,7 @@ fn a_swap_counts_as_one_change_whatever_the_number_of_shards() {
 }
 
 #[test]
-fn what_a_key_costs_is_also_told_of_one_whose_time_is_up_but_which_is_still_there() {
+fn memory_usage_also_works_on_an_expired_key_that_was_not_removed_yet() {
     on_one_and_three_shards(|server| {
         server.cluster.workers[0].globals.active_expire.store(false, std::sync::atomic::Ordering::Relaxed);
         server.expect(&[("SET a x PX 1", "+OK")]);
@@ -452,7 +452,7 @@ fn a_scan_that_asks_for_a_type_counts_each_key_it_looks_at_as_a_hit() {
 }
 
 #[test]
-fn what_was_flushed_lazily_is_freed_in_later_turns() {
+fn a_lazy_flush_frees_memory_in_later_turns() {
     on_one_and_three_shards(|server| {
         let big = "x".repeat(1500);
         for n in 0..8000 {
@@ -470,13 +470,13 @@ fn what_was_flushed_lazily_is_freed_in_later_turns() {
     });
 }
 
-/// `b`, `c` and `a` are of shards 0, 1 and 2.
+/// `b`, `c` and `a` are on shards 0, 1 and 2.
 #[test]
-fn who_asks_about_all_keys_waits_for_no_transaction_and_a_count_knows_the_keys_that_are_away() {
+fn dbsize_and_randomkey_wait_for_no_transaction_and_dbsize_counts_checked_out_keys() {
     let mut cluster = Cluster::new(3, 1);
     let (mover, reader) = (cluster.connect(0), cluster.connect(1));
     assert_eq!(cluster.call(reader, &["MSET", "a", "1", "b", "2", "c", "3"]), "+OK\r\n");
-    // Shard 2 has handed `a` over, which is on its way to shard 0.
+    // Shard 2 has checked out `a`, and the entry is on its way to shard 0.
     cluster.hold(2, 0);
     cluster.request(mover, &["RENAME", "a", "b"]);
     cluster.settle();

@@ -1,5 +1,4 @@
-//! Commands, bytes in and bytes out: requests to a simulated server of one shard and of three, replies compared with
-//! what Redis 7.0.15 answers.
+//! Commands: requests to a simulated server of one shard and of three, whose replies must be those of Redis 7.0.15.
 
 #[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../sim/cluster.rs"]
@@ -52,7 +51,7 @@ impl Server {
         }
     }
 
-    /// The same for any bytes: each request is one text, its arguments between blanks.
+    /// The same for any bytes. The arguments of a request are separated by blanks.
     #[track_caller]
     fn expect_bytes(&mut self, dialog: &[(&[u8], &[u8])]) {
         for (words, reply) in dialog {
@@ -90,7 +89,7 @@ impl Server {
     }
 }
 
-/// Runs a test on one shard, where every key is at home, and on three, where most are not.
+/// Runs a test on one shard, and on three, where most keys are not on the client's shard.
 fn on_one_and_three_shards(test: impl Fn(&mut Server)) {
     for shard_count in [1, 3] {
         test(&mut Server::new(shard_count));

@@ -1,4 +1,4 @@
-//! OBJECT: what Redis would say of a value, though it is stored otherwise here.
+//! OBJECT: replies as in Redis, although values are stored differently here.
 
 use super::{NULL, bulk, on_one_and_three_shards};
 
@@ -29,7 +29,7 @@ fn encodings_are_those_of_redis() {
 }
 
 #[test]
-fn small_numbers_are_told_to_be_shared() {
+fn small_numbers_are_reported_as_shared() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("SET a 9999", "+OK"),
@@ -45,7 +45,7 @@ fn small_numbers_are_told_to_be_shared() {
 }
 
 #[test]
-fn idle_time_counts_from_the_last_access_and_asking_is_none() {
+fn idle_time_counts_from_the_last_access_and_object_is_no_access() {
     on_one_and_three_shards(|server| {
         server.expect(&[("SET a x", "+OK")]);
         server.wait_ms(7000);
@@ -65,7 +65,7 @@ fn idle_time_counts_from_the_last_access_and_asking_is_none() {
 }
 
 #[test]
-fn object_refuses_what_it_does_not_know() {
+fn object_refuses_unknown_subcommands_and_arguments() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("SET a x", "+OK"),
@@ -101,7 +101,7 @@ fn accesses_are_counted_under_an_lfu_policy() {
                 "-ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when switching \
                  between policies at runtime LRU and LFU data will take some time to adjust.",
             ),
-            // Up to 6 each access counts, a write as well as a read.
+            // Up to 6, every access increments the counter, a write as well as a read.
             ("GET a", &bulk("hello")),
             ("OBJECT FREQ a", ":6"),
             ("CONFIG SET lfu-log-factor 0", "+OK"),

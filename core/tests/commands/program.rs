@@ -1,4 +1,4 @@
-//! Commands that call other commands, shown by TPROGRAM of `sim/rows.rs`.
+//! Programs, commands that call other commands, tested with TPROGRAM of `sim/rows.rs`.
 
 use super::effects::Replica;
 use super::*;
@@ -6,7 +6,7 @@ use super::*;
 #[test]
 fn a_program_calls_commands_over_its_keys_whatever_shards_they_are_on() {
     on_one_and_three_shards(|server| {
-        // Keys of shards 0, 1 and 2 of three.
+        // Keys on shards 0, 1 and 2 of three.
         server.expect(&[
             ("TPROGRAM 3 a b c / SET a 1 / INCR a / MSET b 5 c 6 / MGET a b c / SET a x NX", {
                 "*5\r\n+OK\r\n:2\r\n+OK\r\n*3\r\n$1\r\n2\r\n$1\r\n5\r\n$1\r\n6\r\n$-1"
@@ -19,7 +19,7 @@ fn a_program_calls_commands_over_its_keys_whatever_shards_they_are_on() {
 }
 
 #[test]
-fn what_a_program_may_not_call_is_an_error_among_its_replies() {
+fn a_command_that_a_program_may_not_call_is_an_error_among_its_replies() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("TPROGRAM 1 a / NOSUCH / GET / SET a 1", {
@@ -32,7 +32,7 @@ fn what_a_program_may_not_call_is_an_error_among_its_replies() {
                  -ERR This Redis command is not allowed from script\r\n\
                  -ERR This Redis command is not allowed from script"
             }),
-            // A blocking command does not wait.
+            // A blocking command does not block.
             ("TPROGRAM 2 b c / BTAKE b c 0", "*1\r\n*-1"),
             ("TPROGRAM 1 a", "-ERR syntax error"),
             ("CONFIG SET maxmemory 1", "+OK"),
@@ -44,7 +44,7 @@ fn what_a_program_may_not_call_is_an_error_among_its_replies() {
 }
 
 #[test]
-fn a_program_takes_effect_as_one_also_in_exec_and_wakes_who_waits_at_its_end() {
+fn a_program_is_atomic_also_in_exec_and_serves_blocked_clients_at_its_end() {
     on_one_and_three_shards(|server| {
         let mut replica = Replica::attach(server);
         let waiting = server.cluster.connect(0);

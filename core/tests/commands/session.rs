@@ -41,7 +41,7 @@ fn hello_acts_option_by_option() {
 }
 
 #[test]
-fn hello_without_the_login_that_is_due_says_how_to_log_in() {
+fn hello_without_a_required_login_explains_how_to_log_in() {
     const NO_AUTH: &str = "-NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
                            <user> <pass> option can be used to authenticate the client and select the RESP protocol \
                            version at the same time";
@@ -173,7 +173,7 @@ fn client_list_shows_the_command_that_a_pause_holds() {
     });
 }
 
-/// Redis' own values: so a user can compare two servers.
+/// Redis' own values, so that users can compare two servers.
 #[test]
 fn digests_are_those_of_redis() {
     on_one_and_three_shards(|server| {
@@ -192,7 +192,7 @@ fn digests_are_those_of_redis() {
             ("DEBUG SET-ACTIVE-EXPIRE 0", "+OK"),
             ("SET gone x PX 1", "+OK"),
         ]);
-        // It is there as long as nobody has looked.
+        // It exists until a look-up finds that it has expired.
         server.wait_ms(50);
         server.expect(&[
             ("DEBUG DIGEST", "+fb9167e780ec4e6bf97a283f760d84267d2577c5"),
@@ -202,7 +202,7 @@ fn digests_are_those_of_redis() {
 }
 
 #[test]
-fn a_password_that_is_taken_away_limits_nobody() {
+fn a_removed_password_does_not_restrict_clients_that_had_not_logged_in() {
     on_one_and_three_shards(|server| {
         server.expect(&[("CONFIG SET requirepass pw", "+OK")]);
         server.cluster.tick();
@@ -212,7 +212,7 @@ fn a_password_that_is_taken_away_limits_nobody() {
         server.cluster.tick();
         let request = ["MSET", "a", "1", "b", "1", "c", "1", "d", "1", "e", "1", "f", "1"];
         assert_eq!(server.cluster.call(stranger, &request), "+OK\r\n");
-        // HELLO, as in Redis, still wants a login.
+        // HELLO still requires a login, as in Redis.
         assert!(server.cluster.call(stranger, &["HELLO"]).starts_with("-NOAUTH HELLO must be called"));
     });
 }

@@ -68,7 +68,7 @@ fn a_time_to_live_must_be_positive_and_fit_64_bits_of_milliseconds() {
 }
 
 #[test]
-fn a_point_in_time_that_has_passed_sets_a_key_that_is_gone_at_once() {
+fn an_absolute_expiry_in_the_past_sets_a_key_that_has_expired_at_once() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("SET a b EXAT 1", "+OK"),
@@ -90,7 +90,7 @@ fn keepttl_does_not_keep_an_expiry_that_has_passed() {
 }
 
 #[test]
-fn the_older_forms_of_set_do_what_their_names_say() {
+fn setnx_getset_and_getdel_act_as_set_and_get_with_options() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("SETNX a 1", ":1"),
@@ -131,7 +131,7 @@ fn getex_changes_the_expiry_only_as_its_option_says() {
             ("GETEX a NX", "-ERR syntax error"),
             ("GETEX a EX 0", "-ERR invalid expire time in 'getex' command"),
             ("GETEX a EX x", "-ERR value is not an integer or out of range"),
-            // The time is not looked at where there is no key.
+            // If there is no key, the time is not checked.
             ("GETEX none EX 0", NULL),
             ("GETEX none EX 0 PX", "-ERR syntax error"),
             ("GETEX a EXAT 1", &bulk("b")),
@@ -282,7 +282,7 @@ fn a_range_counts_from_both_ends() {
 }
 
 #[test]
-fn lcs_tells_the_subsequence_its_length_or_its_places() {
+fn lcs_returns_the_subsequence_its_length_or_its_positions() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("MSET a ohmytext b mynewtext", "+OK"),

@@ -1,4 +1,4 @@
-//! Commands that come and go while the server runs.
+//! Commands that are added and removed while the server runs.
 
 use super::*;
 use cluster::request_bytes;
@@ -9,7 +9,7 @@ use shardis_core::runtime::driver::{ConnId, Events};
 use shardis_core::shard::slot::shard_of;
 use shardis_core::worker::IoRequest;
 
-/// LATE.COUNT key [key ...]. Reply: integer, how many of the keys are there.
+/// LATE.COUNT key [key ...]. Reply: integer, how many of the keys exist.
 fn count(ctx: &mut Ctx<'_>) -> CommandResult {
     let there = (1..ctx.args.len()).filter(|&at| {
         let key = ctx.key(at);
@@ -22,7 +22,7 @@ fn count(ctx: &mut Ctx<'_>) -> CommandResult {
 
 const KEYS: &[KeySpec] = &[KeySpec::range(1, -1, 1, key_flag::RO)];
 
-/// A row from strings that are known at run time only.
+/// A row whose strings are only known at run time.
 fn row(name: &str) -> &'static Command {
     let row = Command::keys(name.to_string().leak(), -2, count)
         .flags(flag::READONLY | flag::MODULE)
@@ -50,7 +50,7 @@ impl Server {
 }
 
 #[test]
-fn a_command_that_comes_at_run_time_is_called_counted_and_shown_until_it_goes() {
+fn a_command_added_at_run_time_is_called_counted_and_shown_until_it_is_removed() {
     on_one_and_three_shards(|server| {
         let unknown = "-ERR unknown command 'late.count', with args beginning with: 'a' ";
         let keys = ["a", "b", "c", "d", "e"];
@@ -93,9 +93,9 @@ fn a_command_that_comes_at_run_time_is_called_counted_and_shown_until_it_goes() 
     });
 }
 
-/// A shard in the middle of a turn, for which the new command does not exist yet, gets a message that names it.
+/// A shard in the middle of a turn that has not adopted the new table yet gets a message that names the new command.
 #[test]
-fn a_message_may_name_a_command_that_came_during_the_turn() {
+fn a_message_may_name_a_command_that_was_added_during_the_turn() {
     let mut server = Server::new(2);
     let key =
         (0..).map(|number| format!("key:{number}")).find(|key| shard_of(key.as_bytes(), 2) == 0).unwrap();

@@ -1,6 +1,6 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH over one shard and several, and handlers over keys of several shards.
 //!
-//! On three shards the client is at shard 2, with the keys a, d, e and h; b and f live on shard 0, c and g on shard 1.
+//! On three shards the client is on shard 2, with the keys a, d, e and h; b and f are on shard 0, c and g on shard 1.
 
 use super::{NULL, Server, bulk, on_one_and_three_shards};
 use crate::cluster::Cluster;
@@ -66,7 +66,7 @@ fn nothing_runs_before_exec_and_nothing_at_all_with_discard() {
 }
 
 #[test]
-fn what_cannot_be_queued_fails_the_exec() {
+fn a_command_that_cannot_be_queued_fails_the_exec() {
     on_one_and_three_shards(|server| {
         let abort = "-EXECABORT Transaction discarded because of previous errors.";
         server.expect(&[
@@ -88,7 +88,7 @@ fn what_cannot_be_queued_fails_the_exec() {
             ),
             ("EXEC", "-ERR EXEC without MULTI"),
             ("EXISTS a b", ":0"),
-            // These are refused and do no harm.
+            // These are refused without failing the transaction.
             ("MULTI", "+OK"),
             ("MULTI", "-ERR MULTI calls can not be nested"),
             ("WATCH a b", "-ERR WATCH inside MULTI is not allowed"),
@@ -201,7 +201,7 @@ fn commands_over_the_session_run_in_their_place() {
             ])
         );
         server.expect(&[("GET a", "$1\r\n2"), ("SELECT 0", "+OK"), ("GET a", "$1\r\n1"), ("GET b", NULL)]);
-        // Only a SELECT, and keys elsewhere.
+        // Only a SELECT, and keys on another shard.
         assert_eq!(
             exec(server, &["SELECT 5", "SET b 5", "SELECT 0", "GET b"]),
             array(&["+OK", "+OK", "+OK", NULL])
@@ -226,7 +226,7 @@ fn a_transaction_speaks_the_protocol_of_its_client() {
     });
 }
 
-/// Watches `watched`, has another client do `change`, and says whether EXEC runs then.
+/// Watches `watched`, lets another client call `change`, and returns whether EXEC runs then.
 fn survives(server: &mut Server, watched: &str, change: &[&str]) -> bool {
     let other = server.cluster.connect(0);
     assert_eq!(server.call(&format!("WATCH {watched}")), "+OK\r\n");
@@ -297,7 +297,7 @@ fn watched_keys_are_those_of_their_database_on_any_shard() {
         server.call("SELECT 1");
         assert!(survives(server, "a b", &["SET a 2", "SET b 2"]));
         assert!(!survives(server, "a b", &["SELECT 1", "SET b 2"]));
-        // The keys of the transaction and those that are watched need not be the same, or of the same shard.
+        // The keys of the transaction and the watched keys need not be the same, nor on the same shard.
         server.call("WATCH b");
         assert_eq!(exec(server, &["SET a 5", "SET c 5"]), array(&["+OK", "+OK"]));
         server.call("WATCH a");
@@ -313,18 +313,15 @@ fn watched_keys_are_those_of_their_database_on_any_shard() {
 }
 
 #[test]
-fn databases_that_are_swapped_or_flushed_touch_what_was_or_is_there() {
+fn swapping_or_flushing_a_database_touches_keys_that_existed_or_exist_now() {
     on_one_and_three_shards(|server| {
         for key in ["a", "b"] {
             server.call("FLUSHALL");
-            assert!(
-                survives(server, key, &["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"]),
-                "there is nothing anywhere"
-            );
+            assert!(survives(server, key, &["FLUSHALL", "FLUSHDB", "SWAPDB 0 1"]), "no database has the key");
             server.call(&format!("SET {key} 1"));
             assert!(survives(server, key, &["SWAPDB 0 0", "SWAPDB 2 3"]));
-            assert!(!survives(server, key, &["SWAPDB 0 1"]), "it goes");
-            assert!(!survives(server, key, &["SWAPDB 0 1"]), "it comes");
+            assert!(!survives(server, key, &["SWAPDB 0 1"]), "the key disappears");
+            assert!(!survives(server, key, &["SWAPDB 0 1"]), "the key appears");
             assert!(!survives(server, key, &["FLUSHALL"]));
         }
     });
@@ -339,7 +336,7 @@ fn a_key_that_expires_has_changed_unless_its_time_was_up_when_it_was_watched() {
             server.call(&format!("WATCH {key}"));
             server.wait_ms(101);
             assert_eq!(exec(server, &["PING"]), "*-1\r\n");
-            // It is still there, and its time is up.
+            // It has expired, but was not removed yet.
             assert!(survives(server, key, &[]));
             assert!(survives(server, key, &[&format!("EXISTS {key}")]), "removing it changes nothing");
             server.call(&format!("SET {key} 1 PX 100"));
@@ -355,7 +352,7 @@ fn a_key_that_expires_has_changed_unless_its_time_was_up_when_it_was_watched() {
 }
 
 #[test]
-fn a_client_that_stops_watching_is_forgotten() {
+fn a_client_that_stops_watching_is_unregistered() {
     on_one_and_three_shards(|server| {
         let watchers = |server: &Server| -> usize {
             let workers = &server.cluster.workers;
@@ -389,7 +386,7 @@ fn a_client_that_stops_watching_is_forgotten() {
 }
 
 #[test]
-fn a_client_that_leaves_while_its_watch_is_under_way_is_forgotten_too() {
+fn a_client_that_disconnects_while_its_watch_is_under_way_is_unregistered_too() {
     for seed in 0..100 {
         let mut cluster = Cluster::new(3, seed);
         let (dying, busy) = (cluster.connect(0), cluster.connect(1));
@@ -445,13 +442,13 @@ fn client_reply_leaves_out_queued_and_exec_alike() {
             cluster.request(*client, words);
         }
         cluster.settle();
-        // SKIP is queued, and so concerns the command behind the EXEC that runs it.
+        // SKIP is queued, and so applies to the command after the EXEC that runs it.
         let received = String::from_utf8(cluster.received(*client)).unwrap();
         assert!(received.starts_with("+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n:2\r\n"), "{received}");
     });
 }
 
-/// The replies, as they were seen of Redis 7.0.15.
+/// With the replies of Redis 7.0.15.
 #[test]
 fn client_reply_in_exec_holds_from_where_it_stands() {
     let queued = |count: usize| "+QUEUED\r\n".repeat(count);
@@ -491,9 +488,9 @@ fn client_reply_in_exec_holds_from_where_it_stands() {
     });
 }
 
-/// As seen of Redis 7.0.15: what comes behind runs, and has no reply.
+/// As Redis 7.0.15: the commands after it run, but get no reply.
 #[test]
-fn who_kills_itself_in_exec_gets_the_replies_up_to_that() {
+fn a_client_that_kills_itself_in_exec_gets_the_replies_up_to_that() {
     for stages in
         [&["SET b 2"][..], &["SET b 2", "RENAME a c", "GET c"], &["GET a", "CLIENT GETNAME", "SET b 2"]]
     {
@@ -517,7 +514,7 @@ fn who_kills_itself_in_exec_gets_the_replies_up_to_that() {
 }
 
 #[test]
-fn a_transaction_that_takes_memory_fails_as_a_whole_where_there_is_none() {
+fn a_transaction_that_needs_memory_fails_as_a_whole_when_memory_is_full() {
     on_one_and_three_shards(|server| {
         server.cluster.workers[0].globals.count_main_thread(1 << 40);
         server.expect(&[("SET a 1", "+OK"), ("MULTI", "+OK"), ("GET a", "+QUEUED"), ("SET b 1", "+QUEUED")]);
@@ -539,7 +536,7 @@ fn a_transaction_that_takes_memory_fails_as_a_whole_where_there_is_none() {
 }
 
 #[test]
-fn what_a_transaction_runs_is_counted_once_by_command() {
+fn each_command_of_a_transaction_is_counted_once() {
     on_one_and_three_shards(|server| {
         exec(server, &["SET a 1", "MGET a b c", "INCR b"]);
         exec(server, &["SET b 1", "RENAME b c"]);
@@ -562,7 +559,7 @@ fn what_a_transaction_runs_is_counted_once_by_command() {
 }
 
 #[test]
-fn a_client_that_dies_in_the_midst_of_a_transaction_leaves_no_lock_and_no_half() {
+fn a_client_that_disconnects_during_a_transaction_leaves_no_lock_and_no_partial_effect() {
     for seed in 1..300 {
         let mut cluster = Cluster::new(4, seed);
         let (dying, living) = (cluster.connect(0), cluster.connect(3));
@@ -603,14 +600,14 @@ fn a_handler_over_keys_of_any_shards_is_written_once() {
         ]);
         let commands = ["SET f 1", "TJOIN f b g", "GET g", "TJOIN f f h", "TJOIN g h f"];
         assert_eq!(exec(&mut server, &commands), array(&["+OK", ":2", "$5\r\n1,two", ":2", ":4"]));
-        // Who watches a key at its shard is told what happens to it abroad.
+        // A client that watches a key notices changes that happen to it while it is checked out.
         assert!(!survives(&mut server, "c", &["TJOIN a b c"]));
         assert!(survives(&mut server, "a b", &["TJOIN a b c"]));
     }
 }
 
 #[test]
-fn blocking_commands_do_not_wait_in_a_transaction() {
+fn blocking_commands_do_not_block_in_a_transaction() {
     on_one_and_three_shards(|server| {
         let commands =
             ["BTAKE a 0", "BTAKE a b c 0", "BMOVE a b 0", "TPUSH b x", "BTAKE a b 0", "BMOVE a d 0"];
@@ -621,7 +618,7 @@ fn blocking_commands_do_not_wait_in_a_transaction() {
 }
 
 #[test]
-fn a_transaction_wakes_those_who_wait_for_a_key_when_it_has_ended() {
+fn a_transaction_serves_blocked_clients_when_it_has_ended() {
     on_one_and_three_shards(|server| {
         let waiting = server.cluster.connect(0);
         for keys in [["a", "a"], ["b", "f"], ["a", "b"]] {
@@ -667,7 +664,7 @@ fn a_client_between_multi_and_exec_is_seen_in_the_list_of_clients() {
 }
 
 #[test]
-fn a_change_of_a_watched_key_is_shown_wherever_the_key_lives() {
+fn a_change_of_a_watched_key_is_shown_whatever_shard_the_key_is_on() {
     on_one_and_three_shards(|server| {
         let other = server.cluster.connect(0);
         for key in ["a", "b", "c"] {
@@ -703,7 +700,7 @@ fn a_client_sees_what_its_own_exec_runs() {
 }
 
 #[test]
-fn what_only_asks_every_shard_is_no_transaction() {
+fn a_command_on_every_shard_without_locks_counts_as_no_transaction() {
     on_one_and_three_shards(|server| {
         for words in ["CLIENT LIST", "CLIENT INFO", "CLIENT KILL ID 1000", "SLOWLOG GET", "SLOWLOG RESET"] {
             server.call(words);
@@ -714,7 +711,7 @@ fn what_only_asks_every_shard_is_no_transaction() {
 }
 
 #[test]
-fn info_tells_of_transactions_and_what_became_of_them() {
+fn info_counts_transactions_and_their_outcomes() {
     on_one_and_three_shards(|server| {
         exec(server, &["SET a 1"]);
         exec(server, &["SET a 1", "SET b 1"]);
@@ -739,8 +736,8 @@ fn info_tells_of_transactions_and_what_became_of_them() {
     });
 }
 
-/// Time goes by while a command over several shards is under way, and while one waits for a key that it has locked.
-/// INFO tells that; the slow log shows commands as they were sent, for clients compare its arguments.
+/// The clock advances while a command over several shards is under way, and while another one waits for its locks. INFO
+/// shows these times. The slow log shows commands exactly as they were sent, as clients compare its arguments.
 #[test]
 fn a_wait_shows_in_info_and_not_among_the_arguments_in_the_slow_log() {
     let mut server = Server::new(3);
@@ -771,16 +768,18 @@ fn a_wait_shows_in_info_and_not_among_the_arguments_in_the_slow_log() {
     }
 }
 
-/// An EXEC that waits for a lock was overtaken by the next one of its client, over other keys. That one watches nothing,
-/// and yet it failed for what the first had watched; the first then found nothing watched, and ran.
+/// An EXEC that waited for a lock was overtaken by the next one of its client, over other keys. That one watched
+/// nothing, and yet it failed because of the keys that the first one watched. The first one then found nothing watched,
+/// and ran.
 #[test]
-fn an_exec_does_not_answer_for_what_an_earlier_one_watches() {
+fn an_exec_does_not_fail_because_of_keys_that_an_earlier_one_watches() {
     for home in 0..3 {
         let mut cluster = Cluster::new(3, 1);
         let (client, other) = (cluster.connect(home), cluster.connect(2));
         assert_eq!(cluster.call(client, &["WATCH", "b"]), "+OK\r\n");
         assert_eq!(cluster.call(other, &["SET", "b", "1"]), "+OK\r\n");
-        // `b` and its kin are of shard 0, `a` is of shard 2: this one has locked the former, and waits for the latter.
+        // The keys with the tag `b` are on shard 0, `a` is on shard 2. This command has locked the former, and waits
+        // for the latter.
         cluster.hold(0, 2);
         cluster.request(other, &["MSET", "{b}2", "1", "a", "1"]);
         cluster.settle();
@@ -799,10 +798,11 @@ fn an_exec_does_not_answer_for_what_an_earlier_one_watches() {
     }
 }
 
-/// Keys of shards 0, 1 and 2 of three.
+/// Keys on shards 0, 1 and 2 of three.
 const ON_SHARDS: [&str; 3] = ["b", "c", "a"];
 
-/// Home takes its locks ahead of the others' shards, whatever the order. Where two do so and meet, one gives way.
+/// Home takes its locks before those of shards that come earlier in order. When two transactions do so and conflict,
+/// one has to release them again.
 #[test]
 fn transactions_that_come_from_opposite_sides_take_effect_one_after_the_other() {
     let mut retries = 0;
@@ -832,12 +832,13 @@ fn transactions_that_come_from_opposite_sides_take_effect_one_after_the_other() 
         retries +=
             cluster.workers.iter().map(|worker| worker.shard.stats.transaction_retries.get()).sum::<u64>();
     }
-    assert!(retries > 0, "nobody ever had to give way");
+    assert!(retries > 0, "no transaction had to release its locks");
 }
 
-/// Word that home is to give up what it took ahead comes after the transaction itself: it holds its locks by right then.
+/// The message to home to release the locks it took ahead may arrive after the transaction itself. Then it is the
+/// transaction's turn at home, and it keeps them.
 #[test]
-fn a_transaction_that_reaches_home_before_word_of_its_wait_keeps_its_locks() {
+fn a_transaction_that_reaches_home_before_the_message_to_yield_keeps_its_locks() {
     for word_is_late in [false, true] {
         let mut cluster = Cluster::new(3, 1);
         let [first, second, third] = [0, 2, 1].map(|shard| cluster.connect(shard));
@@ -852,7 +853,7 @@ fn a_transaction_that_reaches_home_before_word_of_its_wait_keeps_its_locks() {
         cluster.settle();
         let gave_way = cluster.workers[2].shard.stats.transaction_retries.get();
         assert_eq!(gave_way, u64::from(!word_is_late));
-        // What the second one gave up can be had.
+        // The locks that the second one has released are free.
         cluster.request(third, &["MSET", "a", "3", "g", "3"]);
         cluster.settle();
         assert_eq!(cluster.received(third) == b"+OK\r\n", !word_is_late);

@@ -1,7 +1,7 @@
-//! Any number of workers in one thread, with no sockets, no clock and no rings: the schedule comes from a seed.
+//! A simulated server: any number of workers in one thread, without sockets, clock or rings, scheduled by a seed.
 //!
-//! Between each pair of shards messages keep their order; across pairs, and against the clients' input, they
-//! are delayed and reordered at will. That is all the freedom the real mesh has.
+//! Messages between a pair of shards keep their order. Messages of different pairs, and the input of clients, are
+//! delayed and reordered at random. The real mesh allows the same orders, and no others.
 
 #[allow(dead_code, reason = "not every test draws fresh seeds")]
 #[path = "../common/random.rs"]
@@ -26,7 +26,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-/// Time that only moves when it is told to.
+/// A clock that only the test advances.
 pub struct ManualClock {
     now_us: AtomicI64,
 }
@@ -63,7 +63,7 @@ impl Clock for ManualClock {
     }
 }
 
-/// A client's end: what it has received, and which worker serves it.
+/// A client: what it has received and not sent yet, and which shard serves it.
 struct Peer {
     shard: usize,
     conn: ConnId,
@@ -72,7 +72,7 @@ struct Peer {
     is_open: bool,
 }
 
-/// A request as clients send it.
+/// A request in RESP.
 pub fn request_bytes(args: &[impl AsRef<str>]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args {
@@ -87,15 +87,15 @@ pub struct Cluster {
     pub clock: &'static ManualClock,
     pub random: Random,
     wires: HashMap<(usize, usize), VecDeque<Message>>,
-    /// Wires on which nothing arrives for now.
+    /// Wires on which nothing arrives at present: see `hold`.
     held: HashSet<(usize, usize)>,
     peers: Vec<Peer>,
     next_conn: Vec<u32>,
     _leaked: Leaked,
 }
 
-/// What the workers borrow for as long as a process lives; freed here when they are gone, or runs of many seeds would pile
-/// it up.
+/// What the workers borrow as `'static`. Freed here after they were dropped, or runs of many seeds would use more and
+/// more memory.
 struct Leaked {
     clock: *mut ManualClock,
     globals: *mut Globals,
@@ -103,9 +103,9 @@ struct Leaked {
 
 impl Drop for Leaked {
     fn drop(&mut self) {
-        // SAFETY: both come from `Box::into_raw`, in `Cluster::new` alone. Only the workers of the cluster and its `clock` borrow
-        // them: the workers were dropped before, as fields are in the order of their declaration, and tests use the clock
-        // by way of the cluster.
+        // SAFETY: both come from `Box::into_raw` in `Cluster::new`. Only the workers of the cluster and its `clock`
+        // borrow them. The workers were dropped before, as fields are dropped in the order of declaration, and tests
+        // use the clock only through the cluster.
         unsafe {
             drop(Box::from_raw(self.globals));
             drop(Box::from_raw(self.clock));
@@ -113,18 +113,20 @@ impl Drop for Leaked {
     }
 }
 
-/// Enough steps for any test's work; more means that something goes round in circles.
+/// Enough steps for any test. More of them mean that messages are sent without end.
 const STEPS_MAX: usize = 1_000_000;
 
 impl Cluster {
     pub fn new(shard_count: usize, seed: u64) -> Cluster {
-        // One and the same for all clusters of the process, or the walks over the keyspace of a seed would differ each time.
+        // The same for all clusters of the process: otherwise SCAN and RANDOMKEY would differ from run to run of a
+        // seed.
         fix_hash_seed(1);
         let clock = Box::into_raw(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
-        // SAFETY: it was allocated just now, nobody changes it, and `Leaked` frees it after all that borrows it.
+        // SAFETY: it was allocated just now, is only used by shared reference, and `Leaked` frees it after the
+        // borrowers.
         let borrowed_clock: &'static ManualClock = unsafe { &*clock };
         let globals = Box::into_raw(Box::new(Globals::new(GlobalsInit {
-            // Histograms are what is big about a cluster.
+            // Without the latency histograms, which would take most of a cluster's memory.
             config: Config {
                 latency_tracking: false,
                 enable_debug_command: ProtectedAccess::Yes,
@@ -168,7 +170,7 @@ impl Cluster {
         self.peers.len() - 1
     }
 
-    /// Queues bytes that the client sends; they arrive at some later step.
+    /// Queues bytes that the client sends. They arrive in a later step.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
         self.peers[client].unsent.push_back(bytes.to_vec());
     }
@@ -178,7 +180,7 @@ impl Cluster {
         self.send(client, &request_bytes(args));
     }
 
-    /// What the client has sent arrives at once.
+    /// Makes everything that the client has sent arrive at once.
     pub fn hand_over(&mut self, client: usize) {
         let peer = &mut self.peers[client];
         let bytes: Vec<u8> = std::mem::take(&mut peer.unsent).into_iter().flatten().collect();
@@ -186,7 +188,7 @@ impl Cluster {
         self.turn(shard, |worker| worker.received(conn, &bytes));
     }
 
-    /// The client goes away, whatever is under way for it.
+    /// Closes the client's connection, even with requests or replies under way.
     pub fn disconnect(&mut self, client: usize) {
         let peer = &mut self.peers[client];
         if !std::mem::replace(&mut peer.is_open, false) {
@@ -200,7 +202,7 @@ impl Cluster {
         });
     }
 
-    /// What the client has sent arrives at once, and it is known that there will be no more. It still reads.
+    /// Makes everything that the client has sent arrive at once, followed by the end of its input. It still reads.
     pub fn end_input(&mut self, client: usize) {
         let peer = &mut self.peers[client];
         let bytes: Vec<u8> = std::mem::take(&mut peer.unsent).into_iter().flatten().collect();
@@ -217,43 +219,43 @@ impl Cluster {
         self.clock.wall_ms()
     }
 
-    /// Whether messages or clients' bytes are under way.
+    /// Whether messages or input of clients are under way.
     pub fn is_busy(&self) -> bool {
         self.wires.values().any(|queue| !queue.is_empty())
             || self.peers.iter().any(|peer| !peer.unsent.is_empty())
     }
 
-    /// Whether bytes of a client are under way.
+    /// Whether input of a client is under way.
     pub fn is_sending(&self, client: usize) -> bool {
         !self.peers[client].unsent.is_empty()
     }
 
-    /// The wait of a client whose command waits for a key, and whether it is being served.
+    /// The wait of a blocked client, and whether it is being served.
     pub fn wait_of(&self, client: usize) -> Option<(WaitId, bool)> {
         let peer = &self.peers[client];
         self.workers[peer.shard].wait_of(peer.conn.index())
     }
 
-    /// The server's number for a client.
+    /// The client id that the server has given to a client.
     pub fn client_id(&self, client: usize) -> u64 {
         let Peer { shard, conn, .. } = self.peers[client];
         let connection = self.workers[shard].connections[conn.index()].as_deref();
         connection.expect("it is open").client.id
     }
 
-    /// Whether a key is in a database of its shard.
+    /// Whether a key exists.
     pub fn has_key(&self, db: usize, key: &str) -> bool {
         let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
         let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
         shard.lookup_stored(db as u32, key).is_some()
     }
 
-    /// All workers take a turn at the present time.
+    /// Runs a turn of all workers, without events.
     pub fn tick(&mut self) {
         (0..self.workers.len()).for_each(|shard| self.turn(shard, |_| {}));
     }
 
-    /// Whether nobody holds a lock, waits for one, or waits for a key.
+    /// Whether there are no locks, no lock requests and no blocked clients.
     pub fn is_at_rest(&self) -> bool {
         self.workers.iter().all(|worker| worker.shard.locks.is_empty() && worker.shard.blocking.is_empty())
     }
@@ -263,7 +265,7 @@ impl Cluster {
         std::mem::take(&mut self.peers[client].inbox)
     }
 
-    /// Lets nothing arrive at shard `to` from shard `from`, until `release`.
+    /// Holds back messages from shard `from` to shard `to` until `release`.
     pub fn hold(&mut self, from: usize, to: usize) {
         self.held.insert((from, to));
     }
@@ -276,7 +278,7 @@ impl Cluster {
         self.peers[client].is_open
     }
 
-    /// One random step: a message arrives, or a client's bytes do. False when nothing is under way.
+    /// One random step: messages or input of clients arrive at a shard. False if nothing is under way.
     pub fn step(&mut self) -> bool {
         let mut wires: Vec<(usize, usize)> =
             self.wires.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&wire, _)| wire).collect();
@@ -294,7 +296,7 @@ impl Cluster {
             let messages: Vec<Message> = queue.drain(..count).collect();
             self.turn(to, |worker| messages.into_iter().for_each(|message| worker.deliver(from, message)));
         } else {
-            // What arrives on other connections of the shard may be taken in the same go, and more of the same one.
+            // Input of other clients of the shard, and more of the same client, may arrive in the same turn.
             let first = senders[choice - wires.len()];
             let shard = self.peers[first].shard;
             let mut inputs = Vec::new();
@@ -325,7 +327,7 @@ impl Cluster {
         panic!("the cluster does not come to rest");
     }
 
-    /// One request and its reply.
+    /// Sends one request and returns its reply.
     pub fn call(&mut self, client: usize, args: &[&str]) -> String {
         self.request(client, args);
         self.settle();

@@ -1,34 +1,36 @@
-//! What clients called and what they got, and whether one order of all of it explains that.
+//! Histories: the operations that clients called and the replies that they got, and a search for one sequential order
+//! of the operations that explains the replies (a linearization).
 //!
-//! The search is Wing and Gong's: of the operations that are not placed yet, any one may come next that was called before
-//! the first of them was answered. States (operations placed, model) that led nowhere are remembered. Beyond what
-//! `tests/history/linear.rs` does for clients that call one thing after the other, it knows pipelines, which a connection
-//! keeps in order only in part, and operations that line up and are served later.
+//! The search is Wing and Gong's: the next operation may be any one not placed yet that was called before the first of
+//! these was answered. States (operations placed, model) that led to no order are remembered. Beyond
+//! `tests/history/linear.rs`, which is for clients that call one operation after the other, it handles pipelines, whose
+//! order a connection keeps only in part, and operations that block and are served later.
 //!
-//! # What is left open, and why
+//! # What is not checked, and why
 //!
-//! *Pipelines.* Commands of a pipeline over different keys, each of one shard, may take effect in any order: the README
-//! says so, and so does every cluster client ([`Request::is_before`]).
+//! *Order in pipelines.* Pipelined commands over different keys, each of a single shard, may take effect in any order:
+//! the README says so, and cluster clients behave the same ([`Request::is_before`]).
 //!
-//! *Which key serves.* A blocking command takes effect at one moment between its call and its reply, as any other, from
-//! any of its keys that is there at that moment: where it has waited, it is served by the one that was offered first, and
-//! from outside nobody can tell whether it has. Who is served first is checked apart ([`Fifo`]). Who waits for one key, and
-//! takes from it alone, is held to more: see [`Waiting::AtOnce`].
+//! *Which key serves.* A blocking command takes effect at one moment between its call and its reply, like any other,
+//! from any of its keys that exists at that moment. If it was blocked, it is served by the key that was offered first,
+//! but clients cannot observe whether it was. That waiters are served in order is checked separately ([`Fifo`]). For a
+//! command that waits for one key and takes only from that, more is required: see [`Waiting::AtOnce`].
 //!
-//! *Who ends another's waiting.* CLIENT UNBLOCK and CLIENT KILL are held to what Redis does where commands take effect
-//! [`Waiting::AtOnce`]: who waits at that moment waits no more, and who has been served has been served.
+//! *CLIENT UNBLOCK and CLIENT KILL* must behave as in Redis where commands take effect [`Waiting::AtOnce`]: a client
+//! that is blocked at that moment is unblocked, and one that has been served before remains served.
 //!
-//! *The dead.* An operation whose client died may have taken effect or not; but only until a moment at which nothing is
-//! under way, and not at all if the server had not got it yet, or if it waited and nothing was on offer to it.
+//! *Disconnected clients.* An operation whose client disconnected before the reply may have taken effect or not. But it
+//! cannot take effect after a moment at which nothing is under way. It has no effect if the server had not received it
+//! yet, or if it was blocked and no offer to it had been accepted.
 //!
-//! # What is not tried, and why that leaves nothing out
+//! # Which orders are not tried, and why none is missed
 //!
-//! Two operations that have no key in common, of which one writes, can change places. So of all that may come next, only
-//! those matter that have to do, directly or through others, with the one that has to come first of all: in every order
-//! that goes on from here, the first of these can as well stand here, before others that have nothing to do with it. And
-//! what only reads, whatever the state, can as well come as soon as it may. (It does not do to see that it changes
-//! nothing *here*: a FLUSHALL of nothing may be the one that flushed something later.) A test compares this with a search
-//! that tries everything.
+//! Two adjacent operations can be exchanged unless they share a key that one of them writes. So of all operations that
+//! may come next, only those matter that are related, directly or through others, to the one that must be placed
+//! soonest: in every complete order, the first of these can be moved here, before operations unrelated to it. And an
+//! operation that only reads, whatever the state, can always be placed as early as possible. (That an operation changes
+//! nothing *in this state* is not enough: a FLUSHALL of an empty database may be the one that had to flush something
+//! later.) A test compares the results with those of a search that tries everything.
 
 use super::cluster::Cluster;
 use super::model::{DB_COUNT, KEYS, Model, Request, bulk};
@@ -39,21 +41,21 @@ use std::collections::{HashMap, HashSet};
 #[derive(Clone)]
 pub struct Operation {
     pub client: usize,
-    /// The database that its client has selected.
+    /// The database that its client had selected before it.
     pub db: usize,
     pub request: Request,
-    /// There is one shard: a count of all keys is of one moment.
+    /// There is one shard, so a count of all keys is of one moment.
     pub is_on_one_shard: bool,
     pub called_at: usize,
-    /// Earlier ones of the same pipeline which take effect before it.
+    /// Earlier operations of the same pipeline that take effect before it.
     pub behind: Vec<usize>,
-    /// The step in which its reply came, and the reply. `None`: its client died.
+    /// The step in which its reply came, and the reply. `None`: its client disconnected before.
     pub replied: Option<(usize, String)>,
-    /// Its client died before the server had it.
+    /// Its client disconnected so early that it cannot have taken effect.
     pub is_void: bool,
-    /// Its client died, and after this step nothing was under way: it has taken effect or never will.
+    /// Its client disconnected, and after this step nothing was under way: it has taken effect by then or never will.
     pub over_at: Option<usize>,
-    /// The first step after which it was seen waiting for a key.
+    /// The first step after which it was seen to be blocked.
     pub waits_at: Option<usize>,
 }
 
@@ -66,13 +68,13 @@ impl Operation {
         self.replied.as_ref().map_or(usize::MAX, |(step, _)| *step)
     }
 
-    /// The key that it was served by. `None`: by none, or nobody knows.
+    /// The key that it was served by. `None`: by none, or that is unknown.
     fn served_by(&self) -> Option<&str> {
         let reply = self.reply().filter(|_| !self.request.awaited().is_empty())?;
         reply.strip_prefix("*2\r\n").and_then(|rest| rest.split("\r\n").nth(1))
     }
 
-    /// Whether it leaves every state as it is in which it may have its reply.
+    /// Whether it changes nothing in any state in which its reply is possible.
     fn only_reads(&self, waiting: Waiting) -> bool {
         let (Request::One(command), Some(reply)) = (&self.request, self.reply()) else { return false };
         match command[0].as_str() {
@@ -80,16 +82,16 @@ impl Operation {
             "DEL" | "MSETNX" | "COPY" | "MOVE" => reply.starts_with('-') || reply == ":0\r\n",
             "RENAME" => reply.starts_with('-'),
             "TTAKE" => reply == "$-1\r\n",
-            // At once it lines up, until somebody ends that.
+            // With `AtOnce` it joins the queue of waiters, which is a change of the state.
             "BTAKE" | "BMOVE" => reply == "*-1\r\n" && waiting == Waiting::SomeTime,
             _ => false,
         }
     }
 
-    /// The keys that it may look at or change, as far as its reply leaves that open.
+    /// The keys that it may read or write, given its reply.
     fn touched(&self, waiting: Waiting) -> Touched {
         let place = |(db, key): &(usize, String)| {
-            db * KEYS.len() + KEYS.iter().position(|other| other == key).expect("it is one of them")
+            db * KEYS.len() + KEYS.iter().position(|other| other == key).expect("all requests are over KEYS")
         };
         let keys = self.request.keys(self.db);
         let keys = keys.map_or(u32::MAX, |keys| keys.iter().fold(0, |mask, key| mask | 1 << place(key)));
@@ -104,7 +106,7 @@ impl Operation {
         }
     }
 
-    /// The models that it may leave behind, if it takes effect now.
+    /// The possible models after it, if it takes effect now; none if its reply is impossible now.
     fn effects(&self, model: &Model) -> Vec<Model> {
         let mut models = Vec::new();
         let mut consider = |effect: &dyn Fn(&mut Model) -> String| {
@@ -116,13 +118,13 @@ impl Operation {
         };
         let is_there = |key: &&String| model.has(self.db, key);
         match &self.request {
-            // They see each shard at a moment of its own.
+            // Over several shards these read each shard at a different moment, so any reply is accepted.
             Request::One(command)
                 if !self.is_on_one_shard && matches!(command[0].as_str(), "DBSIZE" | "RANDOMKEY") =>
             {
                 models.push(model.clone());
             }
-            // Any of them.
+            // Any key may have been chosen.
             Request::One(command) if command[0] == "RANDOMKEY" && !model.names(self.db).is_empty() => {
                 model.names(self.db).iter().for_each(|key| consider(&|_| bulk(Some(key))));
             }
@@ -140,11 +142,11 @@ impl Operation {
         self.request.awaited().iter().any(|key| model.has(self.db, key))
     }
 
-    /// Whether it ends the waiting of another one, if it takes effect now and that one waits. `None`: that is not what
-    /// their replies say.
+    /// Whether it unblocks `other`, if it takes effect now and that one is blocked. `None`: their replies contradict
+    /// that.
     fn ends(&self, other: &Operation) -> Option<bool> {
         match (&self.request, self.reply()) {
-            // Who is killed gets no reply.
+            // A client that is killed gets no reply.
             (Request::Kill { .. }, None | Some(":1\r\n")) => other.replied.is_none().then_some(true),
             (Request::Unblock { .. }, None | Some(":1\r\n")) => {
                 other.reply().is_none_or(|reply| reply == "*-1\r\n").then_some(true)
@@ -160,13 +162,14 @@ struct Touched {
     written: u32,
 }
 
-/// What a history is held to about commands that wait.
+/// What is required of blocking commands in a history.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Waiting {
-    /// They take effect at some time before their reply.
+    /// They take effect at any moment between call and reply.
     SomeTime,
-    /// As in Redis: they line up at one moment, and who makes a key that they wait for serves them before anything else
-    /// sees it. That is promised to who waits for one key, and takes from it alone.
+    /// As in Redis: they join the queue of waiters at one moment, and when a command creates a key that they wait for,
+    /// they are served before any other command sees it. That is guaranteed for commands that wait for one key and take
+    /// only from that.
     AtOnce,
 }
 
@@ -174,29 +177,30 @@ pub enum Waiting {
 #[derive(Debug)]
 #[allow(dead_code, reason = "it is printed")]
 pub struct Refusal {
-    /// Where the longest attempt ended.
+    /// The state at which the longest attempt ended.
     state: State,
-    /// What was not placed then.
+    /// The operations that were not placed then.
     open: Vec<usize>,
-    /// One of these had to come next, and none fits.
+    /// One of these had to come next, and none is possible.
     nexts: Vec<usize>,
 }
 
-/// A search that comes through more states than this is given up.
+/// A search that visits more states than this is given up.
 const STATES_MAX: usize = 1_000_000;
 
 /// Looks for one order of the operations that respects call and reply times and the model.
 ///
 /// # Errors
-/// There is none. Says how far the longest attempt came.
+/// There is none. The error describes how far the longest attempt came.
 ///
 /// # Panics
-/// The search takes too long to say.
+/// The search takes too long.
 pub fn linearize(operations: &[Operation], waiting: Waiting) -> Result<(), Box<Refusal>> {
     Search::new(operations, waiting).run()
 }
 
-/// For each operation, a bit for each that was over when it was called.
+/// For each operation: a bit for each operation of a disconnected client that cannot take effect after this one was
+/// called.
 fn given_up(operations: &[Operation], waiting: Waiting) -> Vec<u128> {
     let over = |called_at: usize| {
         let over = operations
@@ -205,14 +209,15 @@ fn given_up(operations: &[Operation], waiting: Waiting) -> Vec<u128> {
             .filter(|(_, other)| other.over_at.is_some_and(|at| at <= called_at));
         over.fold(0, |mask, (n, _)| mask | 1 << n)
     };
-    // What only reads may be placed early, which must not take from others the time until then.
+    // An operation that only reads may be placed early, and must not shorten the time in which the others may take
+    // effect.
     operations
         .iter()
         .map(|operation| if operation.only_reads(waiting) { 0 } else { over(operation.called_at) })
         .collect()
 }
 
-/// For each operation, a bit for each that it may not change places with.
+/// For each operation: a bit for each operation that it cannot be exchanged with.
 fn related(operations: &[Operation], given_up: &[u128], waiting: Waiting) -> Vec<u128> {
     let touched: Vec<Touched> = operations.iter().map(|operation| operation.touched(waiting)).collect();
     let are_related = |n: usize, other: usize| {
@@ -232,11 +237,11 @@ fn related(operations: &[Operation], given_up: &[u128], waiting: Waiting) -> Vec
         .collect()
 }
 
-/// How far a search has come.
+/// A state of the search.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 struct State {
     placed: u128,
-    /// Those of them that wait, in order.
+    /// Those of them that are blocked, in order of arrival.
     queue: Vec<usize>,
     model: Model,
 }
@@ -250,9 +255,9 @@ impl State {
 struct Search<'a> {
     operations: &'a [Operation],
     waiting: Waiting,
-    /// Tries all that may come next, and not only those of which one may as well.
+    /// Tries all operations that may come next, not only those that matter: see the module's documentation.
     is_thorough: bool,
-    /// Those that must have taken effect.
+    /// The operations that must have taken effect.
     all: u128,
     related: Vec<u128>,
     given_up: Vec<u128>,
@@ -263,7 +268,7 @@ struct Search<'a> {
 impl Search<'_> {
     fn new(operations: &[Operation], waiting: Waiting) -> Search<'_> {
         assert!(operations.len() < 128);
-        // Who was seen waiting lined up, also if it got no reply.
+        // An operation that was seen to be blocked has joined the queue, even if it got no reply.
         let has_effect = |operation: &Operation| {
             operation.replied.is_some() || waiting == Waiting::AtOnce && operation.waits_at.is_some()
         };
@@ -301,7 +306,7 @@ impl Search<'_> {
         let nexts = self.next_ones(state);
         let read = nexts.iter().find(|&&n| !self.is_thorough && self.operations[n].only_reads(self.waiting));
         if let Some(&n) = read {
-            // What never changes anything and may come now may as well come first of all.
+            // An operation that only reads and is possible now can be placed first.
             let read = self.place(state, n);
             if let [next] = &read[..] {
                 return self.from(next);
@@ -316,11 +321,12 @@ impl Search<'_> {
         false
     }
 
-    /// The operations of which one comes next if any order goes on from here, the likeliest first.
+    /// The operations of which one must come next if there is a complete order from here, the likeliest first.
     fn next_ones(&self, state: &State) -> Vec<usize> {
         let operations = self.operations;
         let open = || (0..operations.len()).filter(|n| state.placed & (1 << n) == 0);
-        // What is not placed has to be before anything that was called after it was answered, or was seen waiting.
+        // An operation that is not placed must come before any that was called after it was answered or seen to be
+        // blocked.
         let begins = open().map(|n| match self.waiting {
             Waiting::SomeTime => (operations[n].replied_at(), n),
             Waiting::AtOnce => {
@@ -328,12 +334,13 @@ impl Search<'_> {
             }
         });
         let ends = state.queue.iter().map(|&n| (operations[n].replied_at(), n));
-        let (first, pressing) = begins.chain(ends).min().expect("one is open");
+        let (first, pressing) = begins.chain(ends).min().expect("there is an operation left");
         let candidates =
             open().filter(|&n| operations[n].called_at < first).fold(0u128, |mask, n| mask | 1 << n);
         let queued = state.queue.iter().fold(0u128, |mask, n| mask | 1 << n);
-        // Only these can come before the pressing one, or, if that waits, be what it waits for. Of them, those matter that
-        // have to do with it, or with others that do: the first of these in any order can as well come now.
+        // Only the candidates can come before the pressing operation or, if that is blocked, serve it. Of these, only
+        // those matter that are related to it, directly or through others: the first of them in any order can be placed
+        // now.
         let mut matter = if self.is_thorough { candidates } else { 1u128 << pressing };
         loop {
             let around = (0..operations.len())
@@ -351,7 +358,7 @@ impl Search<'_> {
         nexts
     }
 
-    /// The states in which it may be when operation `n` comes next.
+    /// The possible states after operation `n`, if it is placed next.
     fn place(&self, state: &State, n: usize) -> Vec<State> {
         let operation = &self.operations[n];
         let placed = state.placed | 1 << n | self.given_up[n];
@@ -370,7 +377,7 @@ impl Search<'_> {
         states.filter_map(|state| self.serve(state)).collect()
     }
 
-    /// A client that waits does so no more, by operation `n`. `None`: that is not what it got.
+    /// Operation `n` unblocks a client, if that is blocked. `None`: the replies contradict that.
     fn end_wait(&self, mut state: State, n: usize, client: usize) -> Option<State> {
         if self.waiting == Waiting::SomeTime {
             return Some(state);
@@ -382,7 +389,8 @@ impl Search<'_> {
                 state.queue.retain(|&waiting| !is_ended || self.operations[waiting].client != client);
                 Some(state)
             }
-            // There is nobody whom CLIENT UNBLOCK could have ended; CLIENT KILL may have closed a connection.
+            // The client is not blocked, so CLIENT UNBLOCK must have replied 0. CLIENT KILL may have closed its
+            // connection.
             None if matches!(operation.request, Request::Unblock { .. }) => {
                 operation.reply().is_none_or(|reply| reply == ":0\r\n").then_some(state)
             }
@@ -390,7 +398,7 @@ impl Search<'_> {
         }
     }
 
-    /// Who waits for a key that is there takes from it. `None`: that is not what it got.
+    /// Serves the blocked operations whose keys exist, in order. `None`: their replies contradict that.
     fn serve(&self, mut state: State) -> Option<State> {
         let is_there = |state: &State, n: usize| self.operations[n].awaits_what_is_in(&state.model);
         while let Some(place) = (0..state.queue.len()).find(|&place| is_there(&state, state.queue[place])) {
@@ -401,7 +409,7 @@ impl Search<'_> {
     }
 }
 
-/// Somebody left a key's queue while others stood before him.
+/// An operation left the queue of a key, in which the operations `before` were ahead of it.
 struct Passing {
     db: usize,
     key: &'static str,
@@ -409,15 +417,16 @@ struct Passing {
     before: Vec<usize>,
 }
 
-/// First come, first served: watches the queues of those who wait.
+/// Checks that waiters are served first come, first served, by observing the queues of waiters on each key.
 ///
-/// Who is served by a key stood before all others who wait for it, but for those who were being served by another of
-/// their keys at that time. For BTAKE that means that they were served by that one; BMOVE may find it emptied again.
+/// An operation that is served by a key must have been the first in its queue, except for operations that were being
+/// served by another of their keys at the time. A BTAKE must then have been served by that key; a BMOVE may have found
+/// it empty again.
 pub struct Fifo {
     keys: &'static [&'static str],
-    /// For each key of each database, who waits, in the order in which they were seen coming.
+    /// For each key of each database, its waits in the order in which they were first seen.
     queues: Vec<Vec<WaitId>>,
-    /// The operation behind a wait.
+    /// The operation that each wait belongs to.
     operations: HashMap<WaitId, usize>,
     passings: Vec<Passing>,
 }
@@ -432,12 +441,12 @@ impl Fifo {
         }
     }
 
-    /// An operation was seen waiting under this name. One that is served at once never is, and is left out here.
+    /// Records that an operation was seen to be blocked. One that is served at once never is, and is not checked here.
     pub fn note(&mut self, id: WaitId, operation: usize) {
         self.operations.insert(id, operation);
     }
 
-    /// Looks at the queues after a step.
+    /// Compares the queues after a step with those before it.
     pub fn look(&mut self, cluster: &Cluster) {
         let shard_count = cluster.workers.len();
         let keys = (0..DB_COUNT).flat_map(|db| self.keys.iter().map(move |&key| (db, key)));
@@ -460,7 +469,7 @@ impl Fifo {
         }
     }
 
-    /// Who was overtaken, by whom, for which key.
+    /// An operation that was overtaken, the one that overtook it, and the key, if there are any.
     pub fn overtaken(&self, operations: &[Operation]) -> Option<(usize, usize, &'static str)> {
         for Passing { db, key, who, before } in &self.passings {
             if operations[*who].served_by() != Some(key) || operations[*who].db != *db {

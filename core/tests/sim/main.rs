@@ -1,21 +1,23 @@
 //! The deterministic simulator: the real workers and shards under seeded schedules, checked against a
 //! sequential model.
 //!
-//! Clients on random shards send random commands over one key or several, alone, in pipelines and in transactions of any
-//! width, with and without WATCH; some wait for keys, with and without a timeout. Messages are delayed and reordered
-//! between different pairs of shards, the clock moves now and then, and clients die at any moment. Runs about the whole
-//! server ([`Topic::Server`]) take place on one shard too; they change databases, flush and swap them and walk over them,
-//! call programs, look at keys by way of the session, and unblock, kill and half-close connections. Of each run is asked:
+//! Clients on random shards send random commands over one key or several, alone, in pipelines and in transactions over
+//! any number of shards, with and without WATCH; some block, with and without a timeout. Messages are delayed and
+//! reordered between different pairs of shards, the clock is advanced now and then, and clients disconnect at any
+//! moment. Runs about the whole server ([`Topic::Server`]) also use a single shard; their clients select, flush, swap
+//! and scan databases, call programs, look at keys by session commands, and unblock, kill and half-close connections.
+//! Each run checks:
 //!
-//! - that one order of all operations agrees with the times of calls and replies and with a plain map ([`history`],
-//!   [`model`]): what runs together takes effect together, what is watched is as it was, no word is taken twice;
-//! - that who waits is served in the order of arrival ([`history::Fifo`]), nobody before his time is up gets the reply
-//!   for that, and, where only simple commands wait, that he is served before anybody else sees the key;
-//! - that nobody waits for a key that is there whenever nothing is under way, everybody is served in the end, and no lock
-//!   and no wait is left.
+//! - that there is one order of all operations that agrees with the times of calls and replies and with a plain map
+//!   ([`history`], [`model`]): transactions are atomic, watched keys are unchanged, no word is taken twice;
+//! - that blocked clients are served in the order of arrival ([`history::Fifo`]), that none gets the timeout's reply
+//!   before its deadline, and, if only simple commands block, that they are served before any other client sees the
+//!   key;
+//! - that, whenever nothing is under way, no client is blocked on a key that exists; that all clients are served in the
+//!   end; and that no lock and no wait is left.
 //!
-//! The seed says [what the clients do](Kind) and the schedule, so a failure prints its seed and what was called. Each time
-//! the same seeds are tried, and some that nobody has tried before:
+//! The seed determines [what the clients do](Kind) and the schedule. A failure prints its seed and the history. Each
+//! time the same seeds are tried, and some new ones:
 //!
 //! ```text
 //! cargo test -p shardis-core --test sim                                        # 2,200 seeds, some seconds
@@ -25,43 +27,43 @@
 //!
 //! # What it finds
 //!
-//! Mistakes were made on purpose, one after the other, to see that it does. The number is the first seed that failed:
+//! To test the simulator, mistakes were made on purpose, one at a time. The number is the first seed that failed:
 //!
 //! | mistake | seed |
 //! |---|---|
-//! | a shard lets its locks go when it passes a transaction on to the next one (`pass_plan_on`) | 2 |
-//! | a shard lets its locks go with the entries that are checked out (`step`) | 1 |
-//! | the last shard of a transaction does not look at its locks (`lock_participant`) | 7 |
-//! | home does not give up what it has locked ahead (`yield_participant`) | 1 |
-//! | a key that was changed for those who wait is released before they are served (`Shard::serve_waits`) | 10 |
-//! | home accepts an offer for one who is being served (`take_offer`): served twice | 38 |
-//! | two who wait get the same word (`serve_here`) | 1 |
-//! | one who was offered a key has died: those behind him are not asked (`end_offer`) | 198 |
-//! | the same, and his shard does not answer at all (`take_offer`) | 18 |
-//! | who dies is forgotten on one of his shards only (`end_wait`) | 21 |
-//! | who was busy with an offer that came to nothing is not offered the others again (`came_to_nothing`) | 418 |
-//! | those who watch a key are not told what RENAME or COPY did to it at another shard (`tell_checked_out_events`) | 9 |
-//! | a transaction forgets what earlier shards said of its watched keys (`ask_watches`) | 4 |
-//! | what is watched is not locked (`lock_participant`) | 367 |
+//! | a shard releases its locks when it passes a transaction on to the next one (`pass_plan_on`) | 2 |
+//! | a shard releases its locks when it sends the checked-out entries (`step`) | 1 |
+//! | the last shard of a transaction does not check its locks (`lock_participant`) | 7 |
+//! | home does not release the locks that it took ahead (`yield_participant`) | 1 |
+//! | a key that changed is unlocked before the clients blocked on it are served (`Shard::serve_waits`) | 10 |
+//! | home accepts an offer for a client that is being served (`take_offer`): it is served twice | 38 |
+//! | two waiters get the same word (`serve_here`) | 1 |
+//! | a client that was offered a key has disconnected: the waiters behind it are not asked (`end_offer`) | 198 |
+//! | the same, and its home does not answer the offer at all (`take_offer`) | 18 |
+//! | the wait of a client that disconnects is removed on one of its shards only (`end_wait`) | 21 |
+//! | a client that was busy with an offer that failed is not offered other keys again (`came_to_nothing`) | 418 |
+//! | clients that watch a key do not notice RENAME or COPY at another shard (`tell_checked_out_events`) | 9 |
+//! | a transaction loses the result of earlier shards' checks of watched keys (`ask_watches`) | 4 |
+//! | watched keys are not locked (`lock_participant`) | 367 |
 //! | last come, first served (`Blocking::wait`) | 1 |
-//! | the third who comes is placed before the second (`Blocking::wait`) | 1 |
+//! | the third waiter is placed before the second (`Blocking::wait`) | 1 |
 //!
 //! In runs about the whole server:
 //!
 //! | mistake | seed |
 //! |---|---|
-//! | a command runs before the clients that wait for what the last one changed (`serve_due_first`) | 5 |
-//! | CLIENT UNBLOCK and CLIENT KILL do not wait for the serving of clients on other shards (`AFTER_HANDOFFS`) | 50 |
+//! | a command runs before the clients blocked on what the last one changed are served (`serve_due_first`) | 5 |
+//! | CLIENT UNBLOCK and CLIENT KILL do not wait for handoffs on other shards (`AFTER_HANDOFFS`) | 50 |
 //! | DEBUG OBJECT does not look at the lock of its key (`unlisted_key`) | 10 |
 //!
-//! Four it found that were not on purpose; they are tests now:
+//! It also found four unintended bugs, each of which has a test now:
 //!
-//! | mistake | seed |
+//! | bug | seed |
 //! |---|---|
-//! | an EXEC is refused for what an earlier one of its client watches, and that one runs (`begin_exec_here`) | 1239 |
-//! | commands of a pipeline run as one, and who waits is served behind them all (`hold_participant`) | 500 |
-//! | a key that is checked out counts as not there for one who is to be offered it again (`signal_again`) | 418 |
-//! | CLIENT UNBLOCK ends a wait while the key for it is on its way back from another shard (`has_handoffs`) | a fresh one |
+//! | an EXEC fails because of keys that an earlier one of its client watches, which runs (`begin_exec_here`) | 1239 |
+//! | pipelined commands run as one unit, and a blocked client is served after all of them (`hold_participant`) | 500 |
+//! | a checked-out key counts as missing when it is to be offered to a client again (`signal_again`) | 418 |
+//! | CLIENT UNBLOCK ends a wait while the key for it is being checked in on another shard (`has_handoffs`) | a new one |
 
 mod cluster;
 mod history;
@@ -81,16 +83,17 @@ use std::collections::VecDeque;
 /// Seeds of random runs, from 1 on, unless the environment says otherwise.
 const SEEDS: u64 = 2000;
 
-/// Seeds that no run before has had, each time.
+/// New seeds in each run of the tests.
 const FRESH_SEEDS: u64 = 200;
 
-/// Operations of a run, but for those that end the waiting at its end.
+/// Operations of a run, not counting those that serve the blocked clients at its end.
 const OPERATIONS: usize = 60;
 
-/// When clients have died over more operations than this, all that is under way comes to its end first.
+/// When more operations than this are open whose clients disconnected, the run continues only when nothing is under
+/// way.
 const ABANDONED_MAX: usize = 4;
 
-/// A run that takes so many steps makes no progress.
+/// A run that takes this many steps makes no progress.
 const STEPS_MAX: usize = 100_000;
 
 /// What the clients of a run do.
@@ -98,24 +101,25 @@ const STEPS_MAX: usize = 100_000;
 enum Kind {
     /// Anything.
     Mixed,
-    /// Only simple commands wait, and nobody dies: all is asked for that Redis does for those who wait.
+    /// Only commands with a single key block, and no client disconnects: blocked clients are served exactly as in
+    /// Redis.
     Simple,
-    /// Many wait for few keys, and soon give up, or die.
+    /// Many clients block on few keys, and time out or disconnect soon.
     Crowd,
-    /// Transactions and what they watch, in pipelines.
+    /// Transactions and WATCH, in pipelines.
     Transactions,
 }
 
-/// What the requests of a run are about.
+/// What the requests of a run may affect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Topic {
     /// Keys of one database, on several shards.
     Keys,
-    /// Also other databases, the whole keyspace, the session and other clients; on one shard or several.
+    /// Also other databases, the whole keyspace, the session and other clients, on one shard or several.
     Server,
 }
 
-/// One run after the other.
+/// The kinds of runs, in turn.
 const KINDS: [Kind; 5] = [Kind::Simple, Kind::Crowd, Kind::Mixed, Kind::Crowd, Kind::Transactions];
 
 impl Kind {
@@ -130,17 +134,17 @@ impl Kind {
 /// A client of a run.
 struct Caller {
     client: usize,
-    /// The database that its next request is about.
+    /// The database that is selected for its next request.
     db: usize,
-    /// The operations that are not answered, in order.
+    /// The operations without a reply, in order.
     unanswered: VecDeque<usize>,
-    /// Of the first of them, how many replies are missing.
+    /// How many replies of the first of them are missing.
     replies_missing: usize,
-    /// When it called last, on the simulated clock.
+    /// When it sent its last requests, on the simulated clock.
     called_at_ms: i64,
-    /// It sends no more, and reads on.
+    /// It has half-closed its connection: it sends no more, but still reads.
     has_ended: bool,
-    /// The keys that it will watch when its last request has run.
+    /// The keys that it watches when its last request has run.
     watches: Vec<Key>,
 }
 
@@ -153,7 +157,7 @@ struct Run {
     cluster: Cluster,
     callers: Vec<Caller>,
     operations: Vec<Operation>,
-    /// Operations of clients that died, of which something may be under way still.
+    /// Operations of disconnected clients that may still be under way.
     abandoned: Vec<usize>,
     fifo: Fifo,
     unique: u32,
@@ -203,7 +207,7 @@ impl Run {
         }
     }
 
-    /// Sends requests in one piece. `db`: what its client has selected before the first of them.
+    /// Sends requests in one piece. `db`: the database that is selected before the first of them.
     fn call(&mut self, n: usize, mut db: usize, requests: Vec<Request>) {
         let shard_count = self.cluster.workers.len();
         let caller = &mut self.callers[n];
@@ -237,15 +241,16 @@ impl Run {
         self.cluster.send(caller.client, &bytes);
     }
 
-    /// The first operation of a caller that is not answered.
+    /// The first operation of a caller that has no reply yet.
     fn calls(&self, n: usize) -> Option<usize> {
         self.callers[n].unanswered.front().copied()
     }
 
-    /// A caller goes away, and another one comes in its place.
+    /// Disconnects a caller, and connects another one in its place.
     fn die(&mut self, n: usize) {
         let caller = &self.callers[n];
-        // What has not arrived is lost with him, and who waits for something that nobody has for him gets nothing.
+        // Requests that have not arrived are lost, and a blocked client that has accepted no offer gets nothing any
+        // more.
         let waits = self.cluster.wait_of(caller.client).is_some_and(|(_, is_being_served)| !is_being_served);
         let is_void = waits || self.cluster.is_sending(caller.client);
         caller.unanswered.iter().for_each(|&operation| self.operations[operation].is_void = is_void);
@@ -253,13 +258,13 @@ impl Run {
         self.replace(n);
     }
 
-    /// A caller's connection is closed, and another one comes in its place.
+    /// Connects another caller in the place of one whose connection is closed.
     fn replace(&mut self, n: usize) {
         self.abandoned.extend(&self.callers[n].unanswered);
         self.callers[n] = self.connect();
     }
 
-    /// One step of the cluster, and what it brings.
+    /// One step of the cluster, and the processing of its replies.
     fn step(&mut self) {
         self.step += 1;
         assert!(self.step < STEPS_MAX, "no progress");
@@ -279,7 +284,8 @@ impl Run {
         }
     }
 
-    /// The server has closed a connection: that of one that was killed, or has its replies and sends no more, or waits.
+    /// The server has closed a connection: its client was killed, or has half-closed it and has all replies or was
+    /// blocked.
     fn check_closed(&self, n: usize) {
         let Caller { client, unanswered, has_ended, .. } = &self.callers[n];
         let kills = |other: &Operation| matches!(other.request, Request::Kill { client: killed, .. } if killed == *client);
@@ -299,13 +305,13 @@ impl Run {
         }
         let caller = &self.callers[n];
         if let Some((wait, _)) = self.cluster.wait_of(caller.client) {
-            let operation = *caller.unanswered.front().expect("who waits has called");
+            let operation = *caller.unanswered.front().expect("a blocked client has an open operation");
             self.fifo.note(wait, operation);
             self.operations[operation].waits_at.get_or_insert(self.step);
         }
     }
 
-    /// Whether CLIENT UNBLOCK explains why the first operation of a caller has ended.
+    /// Whether a CLIENT UNBLOCK can have ended the first open operation of a caller.
     fn is_unblocked(&self, n: usize, is_with_error: bool) -> bool {
         let Some(operation) = self.calls(n).map(|operation| &self.operations[operation]) else {
             return false;
@@ -323,7 +329,7 @@ impl Run {
     fn take_reply(&mut self, n: usize, mut reply: String) {
         let is_unblocked = self.is_unblocked(n, false);
         if reply.starts_with("-UNBLOCKED") {
-            assert!(self.is_unblocked(n, true), "it was unblocked by nobody");
+            assert!(self.is_unblocked(n, true), "no CLIENT UNBLOCK was called for it");
             reply = "*-1\r\n".to_string();
         }
         let is_unblocked = is_unblocked || self.is_unblocked(n, true);
@@ -353,7 +359,7 @@ impl Run {
         }
     }
 
-    /// Some requests that are sent in one piece.
+    /// Random requests to be sent in one piece.
     fn random_requests(&mut self, n: usize) -> Vec<Request> {
         if self.topic == Topic::Server && self.random.below(3) == 0 {
             return self.random_race(n);
@@ -372,8 +378,8 @@ impl Run {
         requests
     }
 
-    /// A push for a client that waits, if there is one, and right behind it something that tells whether that client was
-    /// served before.
+    /// A push to a key that a client is blocked on, if there is one, and directly after it a request whose reply
+    /// depends on whether that client was served first.
     fn random_race(&mut self, n: usize) -> Vec<Request> {
         let who = self.random.below(self.callers.len());
         let waits = self.calls(who).filter(|_| self.cluster.wait_of(self.callers[who].client).is_some());
@@ -396,7 +402,7 @@ impl Run {
         self.server_request_about(who, n)
     }
 
-    /// The same, which may be about a client.
+    /// A request about the whole server, or about client `who`.
     fn server_request_about(&mut self, who: usize, n: usize) -> Request {
         let client = self.callers[who].client;
         if who != n && self.random.below(3) == 0 {
@@ -446,7 +452,7 @@ impl Run {
         }
         let (key, word) = (command[1].clone(), format!("v{}", self.unique));
         match (self.kind, n) {
-            // One of them never waits, or all would for ever.
+            // The first client never blocks, or all of them could be blocked for ever.
             (Kind::Simple | Kind::Crowd, 0) => vec!["TPUSH".into(), key, word],
             (Kind::Simple, _) => vec!["BTAKE".into(), key, "0".into()],
             _ => command,
@@ -455,7 +461,7 @@ impl Run {
 
     fn random_transaction(&mut self, n: usize) -> Request {
         let watched = std::mem::take(&mut self.callers[n].watches);
-        // Short ones have all their keys on one shard now and then.
+        // Short ones sometimes have all their keys on one shard.
         let count = self.random.below(if self.kind == Kind::Transactions { 3 } else { 5 });
         let mut commands: Vec<Vec<String>> =
             (0..count).map(|_| random_command(&mut self.random, &mut self.unique)).collect();
@@ -463,20 +469,21 @@ impl Run {
             let select = |db: usize| vec!["SELECT".to_string(), db.to_string()];
             commands.insert(self.random.below(count), select(self.random.below(DB_COUNT)));
             commands[count] = program_command(&mut self.random, &mut self.unique);
-            // It may not run, and its client is to know where it is.
+            // The transaction may not run. Selecting the client's database at the end leaves it selected in any case.
             commands.push(select(self.callers[n].db));
         }
         Request::Exec { commands, watched }
     }
 
-    /// Whether a client that has called sends no more. Who waits is forgotten then, and not by anybody's command.
+    /// Whether a client with an open operation is to half-close its connection now. A client that is blocked then is
+    /// freed without any command, which the model of `AtOnce` does not contain.
     fn ends_input(&mut self, n: usize) -> bool {
         let waits = |&operation: &usize| !self.operations[operation].request.awaited().is_empty();
         let may = self.kind != Kind::Simple || !self.callers[n].unanswered.iter().any(waits);
         self.topic == Topic::Server && may && self.random.below(30) == 0
     }
 
-    /// Whether it is time for a client to die that has something under way.
+    /// Whether a client with an open operation is to be disconnected now.
     fn dies(&mut self) -> bool {
         match self.kind {
             Kind::Mixed | Kind::Transactions => self.random.below(60) == 0,
@@ -485,7 +492,7 @@ impl Run {
         }
     }
 
-    /// Requests, deaths and time, at random.
+    /// Sends requests, disconnects clients and advances the clock, at random.
     fn run(&mut self, operations: usize) {
         while self.operations.len() < operations {
             let n = self.random.below(self.callers.len());
@@ -500,7 +507,7 @@ impl Run {
             } else if self.dies() {
                 self.die(n);
             }
-            // Nobody can tell any more which of them took effect when there are many.
+            // With many open operations of disconnected clients the search for an order would take too long.
             if self.abandoned.len() > ABANDONED_MAX || self.random.below(20) == 0 {
                 self.come_to_quiet();
                 self.check_waiting();
@@ -514,7 +521,7 @@ impl Run {
         }
     }
 
-    /// Lets everything come to an end: what is under way, then what waits, for some time or until it is served.
+    /// Ends the run: lets everything under way finish, then lets blocked clients time out or serves them.
     fn finish(&mut self) {
         self.come_to_rest();
         self.check_replies();
@@ -524,7 +531,7 @@ impl Run {
         let feeder = self.callers.len() - 1;
         while let Some(waiting) = (0..feeder).find_map(|n| self.calls(n)) {
             let Request::One(command) = &self.operations[waiting].request else {
-                unreachable!("who has no reply waits for a key");
+                unreachable!("check_replies: only blocked clients have no reply");
             };
             if command.last().is_some_and(|timeout| timeout != "0") {
                 self.cluster.clock.advance_ms(1000);
@@ -546,21 +553,21 @@ impl Run {
         }
     }
 
-    /// At rest, who has no reply waits.
+    /// At rest, a client without a reply must be blocked.
     fn check_replies(&self) {
         for n in (0..self.callers.len()).filter(|&n| self.calls(n).is_some()) {
             assert!(self.cluster.wait_of(self.callers[n].client).is_some(), "client {n} gets no reply");
         }
     }
 
-    /// When nothing is under way, who waits does so for keys that are not there.
+    /// When nothing is under way, no client may be blocked on a key that exists.
     fn check_waiting(&self) {
         for n in 0..self.callers.len() {
             let waits = self.cluster.wait_of(self.callers[n].client).is_some();
             let Some(operation) = self.calls(n).filter(|_| waits) else { continue };
             let Operation { db, request, .. } = &self.operations[operation];
             for key in request.awaited() {
-                assert!(!self.cluster.has_key(*db, key), "client {n} waits for {key}, which is there");
+                assert!(!self.cluster.has_key(*db, key), "client {n} is blocked on {key}, which exists");
             }
         }
     }
@@ -575,7 +582,7 @@ impl Run {
         self.step();
         loop {
             self.come_to_quiet();
-            // A reply may have been held back for a millisecond.
+            // A reply may be delayed by up to a millisecond.
             self.cluster.clock.advance_ms(1);
             self.cluster.tick();
             self.step();
@@ -585,17 +592,17 @@ impl Run {
         }
     }
 
-    /// Everything that can be asked of the run as a whole.
+    /// Checks the run as a whole.
     fn check(&self) {
         assert!(self.cluster.is_at_rest(), "a lock or a wait is left");
         let overtaken = self.fifo.overtaken(&self.operations);
-        assert_eq!(overtaken, None, "who was overtaken, by whom, for which key");
+        assert_eq!(overtaken, None, "an operation was overtaken: it, the one that overtook it, and the key");
         linearize(&self.operations, self.kind.waiting())
             .expect("one order of all operations explains this history");
     }
 }
 
-/// A run that fails says which it is, wherever it fails.
+/// Prints the seed and the history of a run that fails.
 impl Drop for Run {
     fn drop(&mut self) {
         if !std::thread::panicking() {
@@ -613,7 +620,7 @@ impl Drop for Run {
     }
 }
 
-/// The seeds to be tried: so many from 1 on and some fresh ones, or what the environment says.
+/// The seeds to try: `count` from 1 on and some new ones, unless the environment specifies others.
 fn seeds(count: u64) -> Vec<u64> {
     let number =
         |name| std::env::var(name).ok().map(|text| text.parse().expect("the number of a seed, or of seeds"));
@@ -646,7 +653,7 @@ fn run_seeds(topic: Topic) {
         run.check();
         waited += run.operations.iter().filter(|operation| operation.waits_at.is_some()).count();
     }
-    assert!(waited > 0 || seeds.len() < 10, "those that wait do");
+    assert!(waited > 0 || seeds.len() < 10, "no command has blocked");
 }
 
 #[test]
@@ -679,7 +686,7 @@ fn a_pipeline_of_one_client_is_answered_in_order_and_sees_its_own_writes() {
 }
 
 #[test]
-fn a_client_that_dies_in_the_middle_leaves_no_lock() {
+fn a_client_that_disconnects_in_the_middle_leaves_no_lock() {
     for seed in 1..200 {
         let mut cluster = Cluster::new(4, seed);
         let (dying, living) = (cluster.connect(0), cluster.connect(3));
@@ -722,7 +729,8 @@ fn any_number_of_commands_may_wait_for_one_lock() {
     }
 }
 
-/// What it had sent runs, whatever of it was under way when its end was seen, and it gets all replies.
+/// All requests that it had sent run, whatever was under way when the end of its input was seen, and it gets all
+/// replies.
 #[test]
 fn a_client_that_ends_its_input_is_answered_and_leaves_no_lock() {
     for seed in 1..200 {

@@ -1,5 +1,5 @@
-//! The sequential model that histories are checked against: what each command does to plain maps, one a database, and to
-//! the clients that watch its keys. And random commands.
+//! The sequential model that histories are checked against: the effect of each command on plain maps, one per database,
+//! and on the clients that watch its keys. Also generates random commands.
 
 use super::cluster::Random;
 use shardis_core::shard::slot::shard_of;
@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, BTreeSet};
 /// A key and its database.
 pub type Key = (usize, String);
 
-/// What a client asks for that is answered as a whole.
+/// One operation of a client: a command, or a transaction with its MULTI and EXEC.
 #[derive(Clone, Debug)]
 pub enum Request {
     One(Vec<String>),
     Watch(Vec<String>),
-    /// MULTI, these, EXEC.
+    /// MULTI, these commands, EXEC.
     Exec {
         commands: Vec<Vec<String>>,
-        /// What its client watches.
+        /// The keys that its client watches.
         watched: Vec<Key>,
     },
-    /// CLIENT UNBLOCK of a client, by the server's number for it.
+    /// CLIENT UNBLOCK of a client; `id` is its client id.
     Unblock {
         client: usize,
         id: u64,
@@ -33,7 +33,7 @@ pub enum Request {
 }
 
 impl Request {
-    /// The requests that make it.
+    /// The commands that are sent for it.
     pub fn commands(&self) -> Vec<Vec<String>> {
         let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
         match self {
@@ -50,16 +50,16 @@ impl Request {
         }
     }
 
-    /// The keys that it waits for.
+    /// The keys that it may block on.
     pub fn awaited(&self) -> &[String] {
         match self {
             Request::One(command) => awaited(command),
-            // In a transaction nobody waits.
+            // In a transaction commands do not block.
             Request::Watch(_) | Request::Exec { .. } | Request::Unblock { .. } | Request::Kill { .. } => &[],
         }
     }
 
-    /// The client whose waiting it ends.
+    /// The client that it unblocks or kills.
     pub fn ends_wait_of(&self) -> Option<usize> {
         match self {
             Request::Unblock { client, .. } | Request::Kill { client, .. } => Some(*client),
@@ -67,7 +67,7 @@ impl Request {
         }
     }
 
-    /// The database that is selected behind it, if its client has selected `db`.
+    /// The database that is selected after it, if `db` is selected before.
     pub fn selects(&self, db: usize) -> usize {
         match self {
             Request::One(command) => selected(command, db),
@@ -75,7 +75,7 @@ impl Request {
         }
     }
 
-    /// All keys that matter to it, if its client has selected `db`. `None`: it is about the whole keyspace.
+    /// All keys that it depends on or changes, if `db` is selected. `None`: it is about the whole keyspace.
     pub fn keys(&self, mut db: usize) -> Option<Vec<Key>> {
         match self {
             Request::One(command) => keys_of(db, command),
@@ -92,7 +92,7 @@ impl Request {
         }
     }
 
-    /// Whether nothing of its connection runs beside it.
+    /// Whether no other request of its connection runs at the same time.
     fn is_alone(&self, shard_count: usize) -> bool {
         let Some(keys) = self.keys(0) else { return true };
         let shards: BTreeSet<usize> =
@@ -103,9 +103,9 @@ impl Request {
             || matches!(self, Request::Watch(_))
     }
 
-    /// Whether a connection that has selected `db` keeps it in order with one behind it, for which `other_db` is selected:
-    /// not if both are about single shards, and no key is of interest to both. (So the README says of pipelines. An EXEC of
-    /// nothing is about no shard at all.) One shard keeps everything in order.
+    /// Whether a connection keeps the order of this request, with `db` selected, and the later request `other`, with
+    /// `other_db` selected: not if each is about a single shard and they share no key, as the README says of pipelines.
+    /// (An empty EXEC is about no shard at all.) A server with one shard keeps all requests in order.
     pub fn is_before(&self, db: usize, (other_db, other): (usize, &Request), shard_count: usize) -> bool {
         let (mine, others) = (self.keys(db).unwrap_or_default(), other.keys(other_db).unwrap_or_default());
         shard_count == 1
@@ -114,7 +114,7 @@ impl Request {
             || mine.iter().any(|key| others.contains(key))
     }
 
-    /// A reply to it in the form in which the model has it: names sorted, and no addresses.
+    /// Its reply in the form that the model produces: names sorted, and no addresses.
     pub fn canonical(&self, reply: String) -> String {
         let Request::One(command) = self else { return reply };
         let sorted = |names: &str| {
@@ -136,7 +136,7 @@ impl Request {
 /// What is left of the reply to DEBUG OBJECT.
 const VALUE: &str = "+Value\r\n";
 
-/// The database that is selected behind a command.
+/// The database that is selected after a command.
 fn selected(command: &[String], db: usize) -> usize {
     if command[0] == "SELECT" { database(&command[1]) } else { db }
 }
@@ -145,7 +145,7 @@ fn database(text: &str) -> usize {
     text.parse().expect("the number of a database")
 }
 
-/// The keys that a command waits for.
+/// The keys that a command may block on.
 pub fn awaited(command: &[String]) -> &[String] {
     match command[0].as_str() {
         "BTAKE" => &command[1..command.len() - 1],
@@ -154,7 +154,7 @@ pub fn awaited(command: &[String]) -> &[String] {
     }
 }
 
-/// `None`: it is about the whole keyspace.
+/// The keys of a command. `None`: it is about the whole keyspace.
 fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
     let words = &command[1..];
     let keys: Vec<&String> = match command[0].as_str() {
@@ -175,7 +175,7 @@ fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
     Some(keys.into_iter().map(|key| (db, key.clone())).collect())
 }
 
-/// From where to where COPY and MOVE go.
+/// Source and destination of COPY and MOVE.
 fn relocation(db: usize, command: &[String]) -> (Key, Key) {
     let from = (db, command[1].clone());
     match (command[0].as_str(), command.len()) {
@@ -208,12 +208,12 @@ impl Model {
         self.values.get(&(db, key.to_string()))
     }
 
-    /// The names of a database's keys, in order.
+    /// The names of a database's keys, sorted.
     pub fn names(&self, db: usize) -> Vec<String> {
         self.values.keys().filter(|(other, _)| *other == db).map(|(_, key)| key.clone()).collect()
     }
 
-    /// A request of a client that has selected a database. Its last reply, in the bytes of RESP2.
+    /// Applies a request of a client that has selected `db`. Returns its last reply, in RESP2.
     pub fn request(&mut self, client: usize, mut db: usize, request: &Request) -> String {
         match request {
             Request::One(command) => self.apply(db, command),
@@ -225,7 +225,8 @@ impl Model {
                 "+OK\r\n".to_string()
             }
             Request::Exec { commands, watched } => {
-                // One that watches nothing may run before an earlier one on another shard that does.
+                // An EXEC whose client watches nothing may run before an earlier EXEC of it, on another shard, that
+                // watches.
                 let watch = if watched.is_empty() { None } else { self.watches.remove(&client) };
                 if watch.is_some_and(|watch| watch.is_broken) {
                     return "*-1\r\n".to_string();
@@ -238,12 +239,12 @@ impl Model {
                 format!("*{}\r\n{replies}", commands.len())
             }
             Request::Unblock { .. } | Request::Kill { .. } => {
-                unreachable!("who waits is no part of the model")
+                unreachable!("the model does not contain blocked clients")
             }
         }
     }
 
-    /// A command and its reply. A blocking one that finds nothing replies what a client gets whose time is up.
+    /// Applies a command and returns its reply. A blocking command that finds nothing replies as after a timeout.
     pub fn apply(&mut self, db: usize, command: &[String]) -> String {
         let keys = &command[1..];
         match command[0].as_str() {
@@ -292,7 +293,7 @@ impl Model {
         }
     }
 
-    /// The same for commands about the session, or whole databases.
+    /// The same for commands about the session or about whole databases.
     fn apply_to_all(&mut self, db: usize, command: &[String]) -> String {
         match command[0].as_str() {
             "SELECT" => ok(),
@@ -319,10 +320,10 @@ impl Model {
         }
     }
 
-    /// A blocking command that takes from the first of these keys that is there.
+    /// Applies a blocking command that takes from the first of `keys` that exists.
     pub fn apply_to(&mut self, db: usize, command: &[String], keys: &[String]) -> String {
         let Some(key) = keys.iter().find(|key| self.has(db, key)) else { return "*-1\r\n".to_string() };
-        let word = self.take(db, key).expect("a key that is there has a word");
+        let word = self.take(db, key).expect("a key that exists has a word");
         if command[0] == "BMOVE" {
             let destination = &command[command.len() - 2];
             let moved = [self.words(db, destination), vec![word.clone()]].concat();
@@ -371,7 +372,7 @@ impl Model {
         }
     }
 
-    /// A value of the commands in `rows.rs`: words with commas between.
+    /// A value of the commands in `rows.rs`: words separated by commas.
     fn words(&self, db: usize, key: &str) -> Vec<String> {
         self.get(db, key).map_or(Vec::new(), |value| value.split(',').map(str::to_string).collect())
     }
@@ -418,12 +419,12 @@ fn bulks(values: &[String]) -> String {
     format!("*{}\r\n{bulks}", values.len())
 }
 
-/// Databases that are used.
+/// How many databases are used.
 pub const DB_COUNT: usize = 2;
 
 pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
-/// A random command of Redis. `unique` numbers the values: what is read tells who wrote it.
+/// A random command of Redis. `unique` numbers the values, so that each value identifies the command that wrote it.
 fn plain_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     let mut key = || KEYS[random.below(KEYS.len())].to_string();
     let (first, second, third) = (key(), key(), key());
@@ -447,7 +448,7 @@ fn plain_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     }
 }
 
-/// A random command of a crowd that waits for few keys.
+/// A random command over few keys, many of them blocking.
 pub fn crowd_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     let timeout = ["0", "0", "0.005", "0.02"][random.below(4)].to_string();
     let mut key = || KEYS[random.below(3)].to_string();
@@ -466,7 +467,7 @@ pub fn crowd_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     }
 }
 
-/// A random command, one that waits among them.
+/// A random command, blocking or not.
 pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     if random.below(7) < 4 {
         return plain_command(random, unique);
@@ -486,13 +487,13 @@ pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     }
 }
 
-/// A random command that calls others over keys.
+/// A random TPROGRAM, which calls other commands.
 pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     let mut calls = Vec::new();
     let mut keys = BTreeSet::new();
     for _ in 0..1 + random.below(3) {
         let call = random_command(random, unique);
-        // It may call no command about the whole keyspace.
+        // A program must not call commands about the whole keyspace.
         if let Some(of_call) = keys_of(0, &call) {
             keys.extend(of_call.into_iter().map(|(_, key)| key));
             calls.extend(std::iter::once("/".to_string()).chain(call));
@@ -505,8 +506,8 @@ pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     head.into_iter().chain(keys).chain(calls).collect()
 }
 
-/// A random command about the whole keyspace or another database, or about a key by way of the session. Some change
-/// databases for clients that wait there.
+/// A random command about the whole keyspace or another database, or a session command about a key. Some of them create
+/// keys in databases where clients are blocked.
 pub fn whole_command(random: &mut Random) -> Vec<String> {
     let db = random.below(DB_COUNT).to_string();
     let mut key = || KEYS[random.below(KEYS.len())].to_string();

@@ -1,7 +1,7 @@
-//! Commands that only tests have. They show how a handler looks that needs several keys, or waits for one: it is written
-//! against the keys it is given, and says nothing about shards.
+//! Commands for tests only. They show how a handler with several keys, or a blocking one, is written: it uses the keys
+//! of its arguments, and contains nothing about shards.
 //!
-//! A value here is a list of words with commas between, so that one key can have something for several.
+//! A value here is a list of words separated by commas, so that several clients can take from one key.
 
 use shardis_core::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
 use shardis_core::command::program::ProgramCtx;
@@ -51,8 +51,8 @@ const BTAKE: Command = Command::blocking("btake", -3, btake)
     .acl(acl::STRING)
     .at(&[KeySpec::range(1, -2, 1, TAKEN)]);
 
-/// BTAKE key [key ...] timeout. Takes the first word of the first key that is there, and waits for one. Reply: array of
-/// key and word, or null when the time is up.
+/// BTAKE key [key ...] timeout. Takes the first word of the first key that exists, or blocks until one does. Reply:
+/// array of key and word, or null after the timeout.
 fn btake(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let keys = 1..ctx.args.len() - 1;
     let deadline_ms = args::deadline_ms(ctx.arg(keys.end), ctx.shard.now_ms)?;
@@ -76,8 +76,8 @@ const BMOVE: Command = Command::blocking("bmove", -4, bmove)
     .at(&[KeySpec::range(1, -3, 1, TAKEN), KeySpec::range(2, -2, 1, ADDED)])
     .find_keys(bmove_keys);
 
-/// BMOVE source [source ...] destination timeout. Moves the first word of the first source that is there to the end of
-/// the destination, and waits for a source. Reply: array of source and word, or null when the time is up.
+/// BMOVE source [source ...] destination timeout. Moves the first word of the first source that exists to the end of
+/// the destination, or blocks until a source exists. Reply: array of source and word, or null after the timeout.
 fn bmove(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let sources = 1..ctx.args.len() - 2;
     let deadline_ms = args::deadline_ms(ctx.arg(sources.end + 1), ctx.shard.now_ms)?;
@@ -111,7 +111,8 @@ const JOIN: Command =
         KeySpec::one(3, key_flag::OW | key_flag::UPDATE),
     ]);
 
-/// TJOIN first second destination. Stores the words of two keys, one behind the other. Reply: integer, how many.
+/// TJOIN first second destination. Stores the words of the first key followed by those of the second. Reply: integer,
+/// how many.
 fn join(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut words = words_at(ctx, 1)?;
     words.extend(words_at(ctx, 2)?);
@@ -160,8 +161,8 @@ const PROGRAM: Command = Command::program("tprogram", -3, program)
         notes: "",
     }]);
 
-/// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which use no other keys than these. Reply:
-/// array of their replies, errors among them. Errors: a bad numkeys.
+/// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which may use only these keys. Reply:
+/// array of their replies, including errors. Errors: a bad numkeys.
 fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let numkeys = args::integer(ctx.arg(1))?;
     let first = 2 + usize::try_from(numkeys).map_err(|_| CommandError::SYNTAX)?;

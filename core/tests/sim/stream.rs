@@ -1,5 +1,5 @@
-//! The effect stream under random schedules: it is one order of the writes which explains what the shards hold in the
-//! end, and it is the same for all who read it.
+//! The effect stream under random schedules: it is a sequential order of the writes that results in what the shards
+//! contain in the end, and it is the same for all readers.
 
 use crate::cluster::{Cluster, Random};
 use crate::model::{KEYS, Model, random_command};
@@ -24,7 +24,7 @@ impl Reader {
         self.received.extend(cluster.received(self.client));
     }
 
-    /// The units that have come, each a list of requests; without SELECT, as all writes here are to one database.
+    /// The units received so far, each a list of requests; without SELECT, as all writes here are to one database.
     fn units(&self) -> Vec<Vec<Vec<String>>> {
         let start = self.received.iter().position(|&byte| byte == b'\n').expect("a length") + 1;
         let digits = std::str::from_utf8(&self.received[1..start - 2]).expect("a line of text");
@@ -52,11 +52,11 @@ impl Reader {
     }
 }
 
-/// Commands and transactions that the writers of a seed call.
+/// How many commands and transactions the writers of a seed call.
 const COMMANDS: usize = 240;
 
-/// Runs one seed: random writers, a reader from the beginning on, one who comes some time, and one who comes and dies.
-/// Returns how many values were written.
+/// Runs one seed: random writers, a reader from the beginning on, one that attaches later, and one that disconnects
+/// again. Returns how many values were written.
 fn run_seed(seed: u64) -> usize {
     let mut random = Random::new(seed ^ 0x57AE);
     let shard_count = 1 + random.below(4);
@@ -68,7 +68,7 @@ fn run_seed(seed: u64) -> usize {
     let mut later = None;
     let mut dying = None;
     let mut unique = 0;
-    // For each value that is written, with which command or transaction that is.
+    // For each value that is written, the number of the command or transaction that writes it.
     let mut together = BTreeMap::new();
     for n in 0..COMMANDS {
         if n == comes_at {
@@ -82,7 +82,7 @@ fn run_seed(seed: u64) -> usize {
         }
         let at = random.below(clients.len());
         if cluster.wait_of(clients[at]).is_some() {
-            // It may be served some time. Another one goes on.
+            // It is blocked and may be served later. Another client takes its place.
             clients[at] = cluster.connect(random.below(shard_count));
         }
         let client = clients[at];
@@ -126,12 +126,12 @@ fn run_seed(seed: u64) -> usize {
         assert_eq!(cluster.call(asking, &["GET", key]), expected, "seed {seed}: {key}");
     }
     let since = later.units();
-    let before = units.len().checked_sub(since.len()).expect("nobody has more than who was there always");
+    let before = units.len().checked_sub(since.len()).expect("no reader has more units than the first one");
     assert_eq!(since, units[before..], "seed {seed}");
     check_transactions(seed, &units, &together)
 }
 
-/// What one command wrote on several shards, and what the commands of one EXEC wrote, comes in one unit.
+/// Asserts that everything that one command wrote on several shards, or one EXEC, is in one unit.
 fn check_transactions(seed: u64, units: &[Vec<Vec<String>>], together: &BTreeMap<String, usize>) -> usize {
     let mut unit_of = BTreeMap::new();
     for (at, unit) in units.iter().enumerate() {
@@ -150,7 +150,7 @@ fn the_stream_is_an_order_of_all_writes_for_all_readers() {
     assert!(written > 20 * seeds.len(), "hardly anything was written: {written} values");
 }
 
-/// Applies an effect to what is known of the keys: a value, none, or, in a key that the stream has not told of, `?`.
+/// Applies an effect to what is known of the keys: a value, none, or `?` for a key that has not occurred in the stream.
 fn learn(known: &mut BTreeMap<String, Option<String>>, command: &[String]) {
     let args = &command[1..];
     match command[0].as_str() {
@@ -171,10 +171,10 @@ fn learn(known: &mut BTreeMap<String, Option<String>>, command: &[String]) {
     }
 }
 
-/// The first of all readers comes while all write: the shards begin to note effects one by one, and yet a transaction is
-/// noted whole or not at all.
+/// The first reader attaches while clients write: the shards begin to record effects at different times, and yet a
+/// transaction is recorded as a whole or not at all.
 #[test]
-fn a_reader_who_comes_in_the_middle_gets_all_that_follows() {
+fn a_reader_that_attaches_in_the_middle_gets_all_that_follows() {
     for seed in 1..500 {
         let mut random = Random::new(seed);
         let mut cluster = Cluster::new(4, seed);
@@ -245,7 +245,7 @@ fn readers_that_come_and_go_leave_nothing_behind() {
     }
 }
 
-/// With three shards, `a` is of the last one, `b` of the first, `c` of the second: see [`shard_of`].
+/// With three shards, `a` is on the last one, `b` on the first, `c` on the second: see [`shard_of`].
 const KEY_OF: [&str; 3] = ["b", "c", "a"];
 
 fn cluster_of_three() -> Cluster {
@@ -256,7 +256,7 @@ fn cluster_of_three() -> Cluster {
 }
 
 #[test]
-fn a_home_that_has_not_heard_of_the_reader_notes_what_the_others_have_settled() {
+fn a_home_without_the_attach_message_records_effects_if_the_other_shards_do() {
     let mut cluster = cluster_of_three();
     let client = cluster.connect(0);
     cluster.call(client, &["SET", KEY_OF[1], "v"]);
@@ -274,7 +274,7 @@ fn a_home_that_has_not_heard_of_the_reader_notes_what_the_others_have_settled() 
     assert_eq!(reader.units(), [[["RENAME", KEY_OF[1], KEY_OF[2]]]]);
 }
 
-/// Has a client of each shard write 40 KiB at a time, `count` times, to a key there.
+/// A client of shard `shard` writes 40 KiB at a time, `count` times, to a key of that shard.
 fn write_much(cluster: &mut Cluster, shard: usize, count: usize) {
     let client = cluster.connect(shard);
     let value = "x".repeat(40 << 10);
@@ -283,7 +283,7 @@ fn write_much(cluster: &mut Cluster, shard: usize, count: usize) {
     }
 }
 
-/// A cluster whose replicas may fall 100 KiB behind, and one that reads at `home`.
+/// A cluster whose replicas may be 100 KiB behind, and one that reads at `home`.
 fn cluster_with_reader(home: usize) -> (Cluster, Reader) {
     let mut cluster = cluster_of_three();
     let client = cluster.connect(0);
@@ -295,7 +295,7 @@ fn cluster_with_reader(home: usize) -> (Cluster, Reader) {
     (cluster, reader)
 }
 
-/// Asserts that the reader is cut off, and that one who comes now reads.
+/// Asserts that the reader was disconnected, and that a new one gets the stream.
 fn assert_cut(cluster: &mut Cluster, reader: &Reader) {
     assert!(!cluster.is_open(reader.client), "it has fallen behind");
     assert!(cluster.workers.iter().all(|worker| !worker.shard.effects.is_on()));
@@ -308,14 +308,14 @@ fn assert_cut(cluster: &mut Cluster, reader: &Reader) {
 }
 
 #[test]
-fn what_piles_up_before_the_merger_cuts_the_readers_off() {
+fn readers_are_disconnected_when_too_much_piles_up_before_the_merger() {
     let (mut cluster, reader) = cluster_with_reader(2);
     cluster.hold(1, 0);
     write_much(&mut cluster, 1, 2);
-    assert!(cluster.workers[1].shard.effects.is_on(), "it may be so far behind");
+    assert!(cluster.workers[1].shard.effects.is_on(), "that is within the limit");
     write_much(&mut cluster, 1, 3);
-    assert!(!cluster.workers[1].shard.effects.is_on(), "nothing more is noted for it");
-    assert!(cluster.is_open(reader.client), "nobody has heard of that");
+    assert!(!cluster.workers[1].shard.effects.is_on(), "nothing more is recorded");
+    assert!(cluster.is_open(reader.client), "its home does not know of that yet");
 
     cluster.release(1, 0);
     cluster.settle();
@@ -323,18 +323,18 @@ fn what_piles_up_before_the_merger_cuts_the_readers_off() {
 }
 
 #[test]
-fn what_piles_up_behind_a_piece_that_is_missing_cuts_the_readers_off() {
+fn readers_are_disconnected_when_too_much_piles_up_behind_a_missing_piece() {
     let (mut cluster, reader) = cluster_with_reader(2);
     let client = cluster.connect(1);
     cluster.request(client, &["MSET", KEY_OF[0], "1", KEY_OF[1], "1"]);
-    // The second shard is the last of the chain: it has run its part, and the first does not know.
+    // The second shard is the last of the chain: it has run its share, and the first one has not been told yet.
     while cluster.workers[1].shard.stats.dirty.get() == 0 {
         assert!(cluster.step());
     }
     cluster.hold(1, 0);
     write_much(&mut cluster, 2, 2);
     cluster.settle();
-    assert!(cluster.is_open(reader.client), "it may be so far behind");
+    assert!(cluster.is_open(reader.client), "that is within the limit");
     write_much(&mut cluster, 2, 3);
     cluster.settle();
     assert!(!cluster.is_open(reader.client));
@@ -345,7 +345,7 @@ fn what_piles_up_behind_a_piece_that_is_missing_cuts_the_readers_off() {
 }
 
 #[test]
-fn what_piles_up_before_its_own_shard_cuts_a_reader_off_and_no_other() {
+fn only_the_reader_before_whose_own_shard_too_much_piles_up_is_disconnected() {
     let (mut cluster, reader) = cluster_with_reader(2);
     let other = Reader::begin(&mut cluster, 1);
     cluster.settle();

@@ -1,4 +1,5 @@
-//! Histories that have an order, and others that have none; and that the search leaves out nothing that matters.
+//! Histories that have a sequential order and histories that have none, and a comparison with a search that tries
+//! everything.
 
 use super::*;
 use crate::cluster::Random;
@@ -21,7 +22,7 @@ fn operation(times: (usize, usize), words: &str, reply: &str) -> Operation {
     }
 }
 
-/// One whose client died.
+/// An operation whose client disconnected.
 fn lost(called_at: usize, over_at: Option<usize>, words: &str) -> Operation {
     Operation { replied: None, over_at, ..operation((called_at, 0), words, "") }
 }
@@ -49,7 +50,7 @@ fn what_overlaps_may_be_in_either_order_and_what_does_not_in_one() {
         has_order(&[&[set], &reads[..]].concat(), Waiting::SomeTime)
     };
     assert!(reads(NULL, NULL) && reads(NULL, X) && reads(X, X));
-    assert!(!reads(X, NULL), "what was seen once is not unseen");
+    assert!(!reads(X, NULL), "a later read cannot return the older value");
     let behind = Operation { behind: vec![0], ..operation((0, 9), "GET a", NULL) };
     assert!(!has_order(&[operation((0, 9), "SET a x", "+OK"), behind], Waiting::SomeTime));
 }
@@ -76,7 +77,7 @@ fn a_transaction_runs_only_if_what_its_client_watches_is_as_it_was() {
 }
 
 #[test]
-fn who_waits_at_once_is_served_in_turn_and_before_others_see_the_key() {
+fn with_at_once_waiters_are_served_in_turn_and_before_others_see_the_key() {
     let both = |first: &str, second: &str| {
         [
             waiting_from(2, operation((0, 9), "BTAKE a 0", &taken("a", first))),
@@ -104,7 +105,7 @@ fn ending(times: (usize, usize), is_kill: bool, reply: &str) -> Operation {
 }
 
 #[test]
-fn whose_waiting_is_ended_takes_nothing_and_who_was_served_has_taken() {
+fn a_client_that_was_unblocked_takes_nothing_and_one_that_was_served_has_taken() {
     let waits = |reply: Option<&str>| {
         let waits = waiting_from(1, operation((0, 9), "BTAKE a 0", reply.unwrap_or_default()));
         if reply.is_some() { waits } else { Operation { replied: None, ..waits } }
@@ -124,11 +125,11 @@ fn whose_waiting_is_ended_takes_nothing_and_who_was_served_has_taken() {
     };
     assert!(killed(false, X) && killed(true, NULL));
     assert!(!killed(true, X), "the word was taken before it was killed");
-    assert!(!killed(false, NULL), "nobody has taken it");
+    assert!(!killed(false, NULL), "the word was not taken");
 }
 
 #[test]
-fn what_was_lost_took_effect_until_it_was_over_or_never() {
+fn an_operation_without_a_reply_took_effect_before_it_was_over_or_never() {
     let reads = |over_at, first: &str, second: &str| {
         let reads = [operation((4, 5), "GET a", first), operation((5, 6), "GET a", second)];
         let others = [lost(0, over_at, "SET a x"), operation((3, 4), "SET b x", "+OK")];
@@ -160,7 +161,7 @@ fn tamper(operations: &mut [Operation], random: &mut Random) {
 }
 
 #[test]
-fn the_search_says_what_one_says_that_leaves_nothing_out() {
+fn the_search_agrees_with_one_that_tries_everything() {
     let mut refused = 0;
     for seed in 1..=400 {
         let mut run = Run::new(seed, if seed % 2 == 0 { Topic::Server } else { Topic::Keys });

@@ -1,13 +1,14 @@
-//! What keys store of their last accesses, in 24 bits, for OBJECT and for eviction.
+//! The 24 bits in which a key stores its last accesses, for OBJECT and for eviction.
 //!
-//! Under an LFU policy these are, as in Redis, sixteen bits of minutes and eight of a counter. The counter rises by chance,
-//! the less likely the higher it is, so that 255 stands for millions of accesses, and falls with time. Under any other
-//! policy they are the seconds of the last access, and wrap around after 194 days.
+//! Under an LFU policy these are, as in Redis, 16 bits of minutes and an 8-bit counter. Each access increments the
+//! counter with a probability that falls as the counter grows, so that 255 stands for millions of accesses. The
+//! counter decays with time. Under any other policy the bits are the time of the last access in seconds, which wraps
+//! around after 194 days.
 
 use crate::config::{Config, MaxmemoryPolicy};
 use crate::types::ACCESS_MAX;
 
-/// The counter of a new key: it is to survive until its first accesses.
+/// The counter of a new key. It is not 0, so that a new key is not evicted before it can be accessed.
 const LFU_COUNTER_NEW: u32 = 5;
 const LFU_COUNTER_MAX: u32 = 255;
 
@@ -47,7 +48,7 @@ impl Access {
         self.decay_min = config.lfu_decay_time_min;
     }
 
-    /// Sets the time. Returns whether it is another second.
+    /// Sets the time. Returns whether a new second has begun.
     #[inline]
     pub(super) fn set_now(&mut self, now_ms: i64) -> bool {
         let clock = (now_ms / 1000) as u32 & ACCESS_MAX;
@@ -64,23 +65,23 @@ impl Access {
         self.clock
     }
 
-    /// Whether accesses are counted, and not dated.
+    /// Whether an LFU policy is selected: accesses are counted, and not dated.
     pub fn is_lfu(&self) -> bool {
         self.is_lfu
     }
 
-    /// What a new key stores.
+    /// The access bits of a new key.
     pub fn of_new(&self) -> u32 {
         if self.is_lfu { self.minutes << 8 | LFU_COUNTER_NEW } else { self.clock }
     }
 
-    /// A key that stores this need not be touched at an access.
+    /// A key that has these access bits need not be touched at an access.
     #[inline]
     pub(super) fn unchanged(&self) -> u32 {
         if self.is_lfu { u32::MAX } else { self.clock }
     }
 
-    /// What a key stores after an access.
+    /// The access bits of a key after an access.
     #[inline]
     pub(super) fn touched(&mut self, access: u32) -> u32 {
         if self.is_lfu { self.counted(access) } else { self.clock }
@@ -96,10 +97,10 @@ impl Access {
         self.minutes << 8 | (counter + u32::from(rises))
     }
 
-    /// OBJECT FREQ: a key's counter, less what it has lost since it was touched.
+    /// OBJECT FREQ: a key's counter, less the decay since it was last touched.
     pub fn frequency(&self, access: u32) -> u32 {
         let (touched_min, counter) = (access >> 8, access & 0xFF);
-        // As in Redis, one minute short where the clock has gone round.
+        // As in Redis, one minute too few if the clock has wrapped around.
         let elapsed = if self.minutes >= touched_min {
             self.minutes - touched_min
         } else {
@@ -110,7 +111,7 @@ impl Access {
 
     /// OBJECT IDLETIME: seconds since a key was touched.
     pub fn idle_s(&self, access: u32) -> u32 {
-        // The clock goes round.
+        // The clock wraps around.
         self.clock.wrapping_sub(access) & ACCESS_MAX
     }
 }
@@ -132,12 +133,12 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_rises_the_slower_the_higher_it_is() {
+    fn a_high_counter_grows_more_slowly() {
         let mut access = lfu(10, 1);
         let mut bits = access.of_new();
         assert_eq!(access.frequency(bits), 5);
         bits = access.touched(bits);
-        assert_eq!(access.frequency(bits), 6, "up to there each access counts");
+        assert_eq!(access.frequency(bits), 6, "the first access always counts");
         (0..1000).for_each(|_| bits = access.touched(bits));
         // Redis' table for a factor of 10 says 18 after a thousand.
         assert!((14..=24).contains(&access.frequency(bits)), "{}", access.frequency(bits));
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_falls_by_one_in_each_decay_time() {
+    fn a_counter_decays_by_one_in_each_decay_time() {
         let mut access = lfu(10, 2);
         let bits = access.minutes << 8 | 10;
         access.set_now(1_700_000_000_000 + 7 * 60_000);
@@ -156,6 +157,6 @@ mod tests {
         access.set_now(1_700_000_000_000 + 60 * 60_000);
         assert_eq!(access.frequency(bits), 0);
         access.decay_min = 0;
-        assert_eq!(access.frequency(bits), 10, "never");
+        assert_eq!(access.frequency(bits), 10, "a decay time of 0 means never");
     }
 }

@@ -1,43 +1,47 @@
-//! Commands that wait for a key (BLPOP and its kin): who waits on which key of this shard, in which order, and which
-//! key is being given to whom.
+//! Blocking commands (BLPOP and the like): which clients wait for which keys of this shard, in which order, and which
+//! key is being offered to which of them.
 //!
-//! A blocking command runs first like any other. Where it finds nothing to take, its handler returns a [`BlockRequest`]
-//! ([`Ctx::block`](crate::command::Ctx::block)), and, before anything else can touch the keys, a *wait* is left on each
-//! of them at the shard that owns it. The client's own shard, its *home*, keeps the deadline and decides all that can
-//! happen to a wait but once: to be served, to run out of time, to be ended by CLIENT UNBLOCK or by the client's leaving.
+//! A blocking command first runs like any other. If it finds nothing to take, its handler returns a [`BlockRequest`]
+//! ([`Ctx::block`](crate::command::Ctx::block)), and, before anything else can touch the keys, a *wait* is registered
+//! for each of them at the shard that owns it. The client's own shard, its *home*, keeps the deadline, and it alone
+//! decides how the wait ends, which happens once: the client is served, times out, is unblocked by CLIENT UNBLOCK, or
+//! disconnects.
 //!
-//! # Serving
+//! # Handing a key to the clients blocked on it
 //!
-//! 1. A command changes a key that has waits ([`Shard::signal`]). The shard locks the key for those who wait, in the midst
-//!    of that command: out of the command's own lock if it runs under one ([`LockTable::split`]), so that nobody who
-//!    queues for the key gets in between. When the command, or the transaction around it, has ended, the *service* of the
-//!    key begins, before any other command of this shard runs.
-//! 2. The key is *offered* to its waits in the order in which they came, one at a time, to those whose row says that they
-//!    would take something ([`ready`](crate::command::table::Command::ready)). An offer goes to the wait's home.
-//! 3. Home accepts if the wait is still alive and nothing else is on offer to it just now; from then on it cannot be
-//!    ended otherwise. A command that needs this key alone runs here, under the service's lock. One that needs more keys
-//!    (BLMOVE its destination) is run from its home as an ordinary transaction over them, which the service's lock is
-//!    handed to, and which hands it back when it ends.
-//! 4. Home then ends the wait, and the other shards forget it. The service goes on with the next wait, and gives the lock
-//!    up when nobody is left who would take something.
+//! 1. A command changes a key that has waits ([`Shard::signal`]). The shard locks the key for the waiters while that
+//!    command still runs. If the command runs under a lock of its own, the new lock is split off from it
+//!    ([`LockTable::split`]), so that no request that is queued for the key gets in between. When the command, or the
+//!    transaction it belongs to, has ended, the *handoff* of the key begins, before any other command of this shard
+//!    runs.
+//! 2. The key is *offered* to its waits one at a time, in order of arrival, skipping those whose command could not
+//!    use the value ([`ready`](crate::command::table::Command::ready)). An offer goes to the wait's home.
+//! 3. Home accepts if the wait still exists and no other offer to it is pending. From then on the wait cannot end in
+//!    another way. A command that needs only this key runs on this shard, under the handoff's lock. A command that
+//!    needs more keys (BLMOVE also needs its destination) is run from its home as an ordinary transaction over them.
+//!    It takes the handoff's lock over, and gives it back when it ends.
+//! 4. Home then ends the wait, and the other shards forget it. The handoff continues with the next wait, and releases
+//!    the lock when no waiter is left that could use the key.
 //!
-//! *Exactly once.* Only home accepts, and it accepts one offer at a time: the next one not before it knows that the
-//! first came to nothing.
+//! *Exactly once.* Only home accepts offers, and it accepts one at a time: the next one only after it knows that the
+//! first one came to nothing.
 //!
-//! *First come, first served.* A key is offered in the order of arrival, and not to the next one before the answer of the
-//! first is known. A wait that is being served by one key is passed over by the others; should the first come to nothing
-//! (a transaction that found its key emptied), the others are told to offer again, at its old place.
+//! *First come, first served.* A key is offered in order of arrival, and to the next wait only after the answer of
+//! the one before is known. A wait that is being served from one key is passed over by the others. If the first one
+//! comes to nothing (a transaction found its key emptied), the others are told to offer again, and the wait has kept
+//! its place.
 //!
-//! *Nobody is forgotten.* A wait is registered under the locks of the run that found nothing, so each later change of the
-//! key signals it. Who is passed over has had the key looked at for him after the last change.
+//! *No wait is missed.* A wait is registered under the locks of the run that found nothing, so each later change of the
+//! key signals it. A wait that is passed over has had the key checked for it after the last change.
 //!
-//! *No deadlock.* Home answers an offer at once, so a service's lock is not held for long, but for step 3: there a
-//! transaction arrives at its shards in their order (see [`txn`](crate::shard::txn)) while it holds one already. At the
-//! shards behind that one this is what every transaction does. At a shard before it, or for another key of the same
-//! shard, it may find a lock taken by somebody who waits for what it holds. Then the service's lock is given up, and
-//! the transaction takes its place in the ordinary order ([`WaitMessage::Yield`]). So nobody waits for an earlier shard
-//! while he holds a later one. What was given up may be taken by who comes in between; the run then finds nothing and the
-//! client goes on waiting.
+//! *No deadlock.* Home answers an offer at once, so a handoff's lock is held only briefly, except in step 3: there a
+//! transaction arrives at its shards in their order (see [`txn`](crate::shard::txn)) while it holds one lock already.
+//! At the shards behind that lock's shard this is what every transaction does. At a shard before it, or for another
+//! key of the same shard, the transaction may find a lock held by one that waits for the handoff's lock. In that case
+//! the handoff's lock is released, and the transaction requests it again in the ordinary order
+//! ([`WaitMessage::Yield`]). So no transaction waits at an earlier shard while it holds locks of a later one. Another
+//! command may take the key meanwhile. Then the blocked command finds nothing when it runs, and its client stays
+//! blocked.
 
 use super::Shard;
 use super::observe::Audience;
@@ -51,15 +55,15 @@ use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// A wait's name: the client's shard, and the reply it waits for.
+/// Identifies a wait: the client's shard, and the reply it waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WaitId {
     pub home: u32,
     pub reply_id: ReplyId,
 }
 
-/// A key on offer: by which lock's service at which shard, under which running number there, and the argument of the
-/// waiting command that names it.
+/// Identifies an offer of a key: the shard, the lock whose handoff offers it, a running number of the shard, and which
+/// argument of the blocked command the key is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct OfferId {
     pub shard: u32,
@@ -68,17 +72,17 @@ pub struct OfferId {
     pub position: u32,
 }
 
-/// What a blocking command wants that found nothing to take.
+/// What a blocking command that found nothing to take wants to wait for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BlockRequest {
     /// The arguments that are the awaited keys.
     pub keys: Range<u32>,
-    /// Until when; unix time in milliseconds. `None`: for ever.
+    /// When it times out; unix time in milliseconds. `None`: never.
     pub deadline_ms: Option<i64>,
     pub on_timeout: TimeoutReply,
 }
 
-/// What the client of a blocking command gets when its time is up.
+/// What the client of a blocking command gets at the timeout.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TimeoutReply {
     Null,
@@ -94,40 +98,41 @@ impl TimeoutReply {
     }
 }
 
-/// What home says to an offer.
+/// Home's answer to an offer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
     /// Run the command for this key, at once.
     Accept,
-    /// Another key is on offer to it. Pass it over; its place stays.
+    /// An earlier offer to it is pending. Pass it over; it keeps its place.
     Busy,
-    /// It waits no more.
+    /// The wait has ended.
     Gone,
 }
 
-/// What shards say to each other about waits.
+/// Messages between shards about waits.
 pub enum WaitMessage {
     /// To home: your client's command found nothing, and waits here.
     Waits { reply_id: ReplyId, request: BlockRequest },
-    /// To home: a key is there for it.
+    /// To home: this wait is offered a key.
     Offer { wait: WaitId, offer: OfferId },
-    /// To the shard that offered.
+    /// To the shard that made the offer.
     Answer { wait: WaitId, offer: OfferId, verdict: Verdict },
-    /// To home: you accepted, but there was nothing to take. It goes on waiting.
+    /// To home: you accepted, but there was nothing to take. The client stays blocked.
     Nothing { wait: WaitId },
-    /// To a shard that was told `Busy`: offer again what you have.
+    /// To a shard that was told `Busy`: offer the wait its keys again.
     Again { wait: WaitId },
-    /// To a shard where it stands: it waits no more.
+    /// To a shard where the wait is registered: it has ended.
     Forget { wait: WaitId },
-    /// To the shard that offered: the transaction which is to take the key has to wait at an earlier shard.
+    /// To the shard that made the offer: the transaction that is to take the key has to wait at an earlier shard, so
+    /// release the key's lock.
     Yield { offer: OfferId },
 }
 
-/// A command that waits on keys of this shard.
+/// A command that is blocked on keys of this shard.
 pub struct Wait {
     pub call: Call,
     pub args: OwnedArgv,
-    /// Those of the awaited arguments that are keys of this shard.
+    /// The awaited arguments that are keys of this shard.
     pub positions: SmallVec<[u32; 2]>,
 }
 
@@ -139,31 +144,33 @@ struct Queue {
     db: u32,
     key: Box<[u8]>,
     waits: VecDeque<WaitId>,
-    /// The key has changed, and not everybody has been asked since.
+    /// The key has changed, and not all waits have been asked since.
     is_signalled: bool,
-    /// So many at the front have been passed over since then.
+    /// How many waits at the front have been passed over since the change.
     passed: usize,
 }
 
-/// Where a service's lock is.
+/// The state of a handoff's lock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum LockState {
     Held(LockRequestId),
     /// Requested, and not granted yet.
     Awaited(LockRequestId),
-    /// A transaction has it, or has given it up: it hands it back when it ends.
+    /// The transaction that accepted the offer has it, or has released it early. It comes back when the transaction
+    /// ends.
     Lent,
 }
 
-/// The giving away of the keys of one lock.
+/// The offering of the keys of one lock to the clients blocked on them.
 struct Handoff {
     lock_state: LockState,
-    /// The locks under which the key was changed: their holder has to end first.
+    /// The lock request under which the key was changed: it has to be released first.
     after: Option<LockRequestId>,
+    /// The pending offer: its number, and the wait it was made to.
     offer: Option<(u64, WaitId)>,
 }
 
-/// Keys of one hash share a lock, and so a service.
+/// The waits for the keys of one hash. These keys share a lock, and so a handoff.
 #[derive(Default)]
 struct KeyWaiters {
     queues: SmallVec<[Queue; 1]>,
@@ -175,37 +182,37 @@ struct KeyWaiters {
 pub struct Blocking {
     waiters_by_lock: AHashMap<u64, KeyWaiters>,
     waits: AHashMap<WaitId, Wait>,
-    /// Locks whose service may be able to go on.
+    /// Locks whose handoff may be able to continue.
     due: VecDeque<u64>,
     next_offer: u64,
-    /// How many services there are.
+    /// How many handoffs there are.
     handoff_count: usize,
 }
 
-/// What a service does next.
+/// What a handoff does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Next {
-    /// Nothing, for the time being.
+    /// Nothing for now.
     Pause,
-    /// See whether this wait would take the key at argument `position`.
+    /// Check whether this wait could use the key at argument `position`.
     Ask { wait: WaitId, position: u32 },
-    /// Nobody is left: release the lock.
+    /// No wait is left to ask: release the lock.
     End(LockRequestId),
 }
 
 impl Blocking {
-    /// Whether nobody waits for anything, nor is being served: the one branch for those who change keys.
+    /// Whether there are no waits and no handoffs.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.waiters_by_lock.is_empty()
     }
 
-    /// How many services are under way: keys that have changed, and whose waiting clients have not all been asked yet.
+    /// How many handoffs are under way: changed keys whose blocked clients have not all been asked yet.
     pub fn handoff_count(&self) -> usize {
         self.handoff_count
     }
 
-    /// Commands that wait here.
+    /// How many commands are blocked on keys of this shard.
     pub fn len(&self) -> usize {
         self.waits.len()
     }
@@ -214,16 +221,16 @@ impl Blocking {
         for &position in &wait.positions {
             let key = wait.args.as_argv().arg(position as usize);
             let queue = self.waiters_by_lock.entry(hash_key(key)).or_default().queue(wait.call.db, key);
-            // BLPOP k k waits once.
+            // BLPOP k k waits for k once.
             if queue.waits.back() != Some(&id) {
                 queue.waits.push_back(id);
             }
         }
         let earlier = self.waits.insert(id, wait);
-        assert!(earlier.is_none(), "a command waits once");
+        assert!(earlier.is_none(), "a blocked command is registered once");
     }
 
-    /// Takes a wait out, wherever it stands.
+    /// Removes a wait from all its keys.
     pub fn forget(&mut self, id: WaitId) -> Option<Wait> {
         let wait = self.waits.remove(&id)?;
         for &position in &wait.positions {
@@ -238,19 +245,19 @@ impl Blocking {
         Some(wait)
     }
 
-    /// Whether commands wait for a key with this lock.
+    /// Whether commands are blocked on a key with this lock.
     pub fn is_awaited(&self, lock: u64) -> bool {
         self.waiters_by_lock.contains_key(&lock)
     }
 
-    /// The waits on a key, in order.
+    /// The waits on a key, in order of arrival.
     pub fn waits_on(&self, db: u32, key: &[u8]) -> Vec<WaitId> {
         let queues = self.waiters_by_lock.get(&hash_key(key)).map(|waiters| &waiters.queues);
         let queue = queues.and_then(|queues| queues.iter().find(|queue| queue.is(db, key)));
         queue.map_or(Vec::new(), |queue| queue.waits.iter().copied().collect())
     }
 
-    /// What a wait was left with.
+    /// The registered wait of this id.
     pub fn get(&self, id: WaitId) -> Option<&Wait> {
         self.waits.get(&id)
     }
@@ -259,18 +266,18 @@ impl Blocking {
     pub fn keys_of(&self, db: u32) -> Vec<Box<[u8]>> {
         let queues = self.waiters_by_lock.values().flat_map(|waiters| &waiters.queues);
         let mut keys: Vec<_> = queues.filter(|queue| queue.db == db).map(|queue| queue.key.clone()).collect();
-        // In an order that is the same in each run of a simulation.
+        // The same order in every run: simulations must be repeatable, and the order of the map is random.
         keys.sort_unstable();
         keys
     }
 
-    /// Whether a service may go on whose time has come.
+    /// Whether a handoff may be able to continue.
     #[inline]
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
     }
 
-    /// A service that may go on: what it waited for has ended.
+    /// Takes the next handoff that can continue: the command or transaction that changed its key has ended.
     pub fn next_due(&mut self, locks: &LockTable) -> Option<u64> {
         let waiters_by_lock = &self.waiters_by_lock;
         let is_free = |lock: &u64| {
@@ -281,7 +288,7 @@ impl Blocking {
         self.due.remove(at)
     }
 
-    /// Notes that a key has changed. Returns whether a service has to begin for it.
+    /// Records that a key has changed. Returns whether a handoff has to begin for it.
     fn record_change(&mut self, db: u32, key: Key<'_>) -> bool {
         let Some(waiters) = self.waiters_by_lock.get_mut(&key.hash) else { return false };
         let Some(queue) = waiters.queues.iter_mut().find(|queue| queue.is(db, key.bytes)) else {
@@ -293,13 +300,13 @@ impl Blocking {
     }
 
     fn begin_handoff(&mut self, lock: u64, lock_state: LockState, after: Option<LockRequestId>) {
-        let waiters = self.waiters_by_lock.get_mut(&lock).expect("a service is for those who wait");
+        let waiters = self.waiters_by_lock.get_mut(&lock).expect("a handoff has waiters");
         waiters.handoff = Some(Handoff { lock_state, after, offer: None });
         self.handoff_count += 1;
         self.due.push_back(lock);
     }
 
-    /// What the service of a lock does next. After [`Next::End`] there is no such service any more.
+    /// What the handoff of a lock does next. [`Next::End`] ends the handoff.
     pub fn next(&mut self, lock: u64) -> Next {
         let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return Next::Pause };
         let Some(handoff) = waiters.handoff.as_ref() else { return Next::Pause };
@@ -312,7 +319,7 @@ impl Blocking {
                 let wait = &self.waits[&id];
                 let args = wait.args.as_argv();
                 let is_it = |&position: &u32| args.arg(position as usize) == &*queue.key;
-                let position = wait.positions.iter().copied().find(is_it).expect("it waits for this key");
+                let position = wait.positions.iter().copied().find(is_it).expect("the wait is for this key");
                 return Next::Ask { wait: id, position };
             }
             queue.is_signalled = false;
@@ -324,7 +331,7 @@ impl Blocking {
         Next::End(lock_request)
     }
 
-    /// The wait that [`Blocking::next`] named is passed over, if it stands there still.
+    /// Passes the wait that [`Blocking::next`] named over, if it still exists.
     pub fn pass(&mut self, lock: u64, id: WaitId) {
         let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return };
         let queue = waiters.queues.iter_mut().find(|queue| queue.is_signalled);
@@ -337,25 +344,25 @@ impl Blocking {
     pub fn offer(&mut self, lock: u64, id: WaitId) -> u64 {
         let number = self.next_offer;
         self.next_offer += 1;
-        self.handoff(lock).expect("it is offered in a service").offer = Some((number, id));
+        self.handoff(lock).expect("an offer is part of a handoff").offer = Some((number, id));
         number
     }
 
-    /// Ends an offer: whom it was made to has taken the key, or is passed over if it stands there still. The service
-    /// may go on then.
+    /// Ends an offer, so that the handoff may continue: the wait it was made to has been served and is gone, or it is
+    /// passed over.
     ///
     /// # Panics
     /// There is no such offer: every offer is answered once.
     pub fn end_offer(&mut self, offer: OfferId) {
-        let handoff = self.handoff(offer.lock).expect("a service lasts while there is an offer");
+        let handoff = self.handoff(offer.lock).expect("a handoff lasts while an offer is pending");
         let made = handoff.offer.take().filter(|made| made.0 == offer.number);
         let (_, id) = made.expect("an offer is answered once");
         self.pass(offer.lock, id);
         self.due.push_back(offer.lock);
     }
 
-    /// Lends the lock of a service for the transaction that accepted this offer. `None` if it was given up before, or the
-    /// offer is an earlier one.
+    /// Lends the lock of a handoff to the transaction that accepted this offer. `None` if the lock was released before,
+    /// or the offer is not the pending one.
     pub fn lend(&mut self, offer: OfferId) -> Option<LockRequestId> {
         let handoff = self.handoff(offer.lock)?;
         let LockState::Held(lock_request) = handoff.lock_state else { return None };
@@ -366,14 +373,14 @@ impl Blocking {
         Some(lock_request)
     }
 
-    /// The lock of a service is back, under this ticket.
+    /// Takes the lent lock of a handoff back, in its new state.
     fn give_back(&mut self, lock: u64, lock_state: LockState) {
-        let handoff = self.handoff(lock).expect("a service lasts while its lock is lent");
+        let handoff = self.handoff(lock).expect("a handoff lasts while its lock is lent");
         debug_assert_eq!(handoff.lock_state, LockState::Lent);
         handoff.lock_state = lock_state;
     }
 
-    /// A ticket has been granted that a service awaited.
+    /// A lock request has been granted that a handoff awaits.
     pub fn granted(&mut self, lock_request: LockRequestId) {
         let awaited = |waiters: &KeyWaiters| {
             waiters
@@ -382,8 +389,8 @@ impl Blocking {
                 .is_some_and(|handoff| handoff.lock_state == LockState::Awaited(lock_request))
         };
         let lock = self.waiters_by_lock.iter().find(|(_, waiters)| awaited(waiters)).map(|(&lock, _)| lock);
-        let lock = lock.expect("who waits for a lock has a waiter");
-        self.handoff(lock).expect("it was found").lock_state = LockState::Held(lock_request);
+        let lock = lock.expect("a granted request without a waiter belongs to a handoff");
+        self.handoff(lock).expect("found just now").lock_state = LockState::Held(lock_request);
         self.due.push_back(lock);
     }
 
@@ -391,7 +398,7 @@ impl Blocking {
         self.waiters_by_lock.get_mut(&lock)?.handoff.as_mut()
     }
 
-    /// Nothing is kept of keys that nobody waits for.
+    /// Drops what is kept for the keys of a lock if no command waits for them any more.
     fn tidy(&mut self, lock: u64) {
         let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return };
         waiters.queues.retain(|queue| !queue.waits.is_empty());
@@ -418,7 +425,7 @@ impl Queue {
     }
 
     fn remove(&mut self, id: WaitId) {
-        // The front is the likely place: that one was served.
+        // It is nearly always at the front, because the first wait is served first.
         if let Some(at) = self.waits.iter().position(|&other| other == id) {
             self.waits.remove(at);
             self.passed -= usize::from(at < self.passed);
@@ -427,14 +434,14 @@ impl Queue {
 }
 
 impl Shard {
-    /// Has a command wait on its keys of this shard, behind those who do already.
+    /// Blocks a command on its keys of this shard, behind those that are blocked on them already.
     pub fn wait(&mut self, id: WaitId, wait: Wait) {
         self.blocking.wait(id, wait);
         self.observers.set_blocks(true);
     }
 
-    /// A key has changed on which commands may wait: if they do, and it is there, it is locked for them, and they are
-    /// served as soon as what runs now has ended.
+    /// A key has changed on which commands may be blocked. If some are, and the key exists, it is locked for them,
+    /// and its handoff begins as soon as what runs now has ended.
     #[cold]
     fn signal(&mut self, db: u32, key: Key<'_>) {
         if self.exists(db, key) {
@@ -442,7 +449,8 @@ impl Shard {
         }
     }
 
-    /// The databases' contents are others than before: each awaited key of `db` that is there now has changed.
+    /// The contents of `db` were swapped with those of another database: each awaited key that exists now counts as
+    /// changed.
     pub fn signal_all(&mut self, db: u32) {
         if self.blocking.is_empty() {
             return;
@@ -452,8 +460,8 @@ impl Shard {
         }
     }
 
-    /// The keys of a wait are offered to it again, if they are there. Whether they are is seen when they are locked for
-    /// it: one that seems not to be there may be checked out, and come back as it was.
+    /// Offers the keys of a wait to it again. Whether a key exists is checked only once it is locked: before that, a
+    /// key that seems missing may be checked out, and come back unchanged.
     pub fn signal_again(&mut self, id: WaitId) {
         let Some(wait) = self.blocking.get(id) else { return };
         let (db, args, positions) = (wait.call.db, wait.args.clone(), wait.positions.clone());
@@ -463,7 +471,8 @@ impl Shard {
         }
     }
 
-    /// What a service lent comes back out of the locks of the transaction that had it.
+    /// Takes the lent lock of a handoff back from the transaction that had it: the lock is split off the transaction's
+    /// locks, or requested anew if the transaction does not hold it any more.
     pub fn take_back(&mut self, lock: u64, lock_request: LockRequestId) {
         let lock_state = self.locks.split(lock_request, lock).map(LockState::Held);
         let lock_state = lock_state.unwrap_or_else(|| request_for_handoff(&mut self.locks, lock));
@@ -472,7 +481,7 @@ impl Shard {
 }
 
 impl Audience<'_> {
-    /// Has those who wait for a key be asked, unless they are already.
+    /// Begins the handoff of a changed key to the commands blocked on it, unless there are none or it has one already.
     pub(super) fn serve_waits(&mut self, db: u32, key: Key<'_>) {
         if !self.blocking.record_change(db, key) {
             return;

@@ -1,8 +1,8 @@
-//! The door by which commands change keys.
+//! Changing keys: every command that writes does it through this module.
 //!
-//! Every change has an [`Event`], a number of changes that it counts as (Redis' `dirty`), and a client that made it. What
-//! replaces or removes a whole value is one call: [`Shard::set`], [`Shard::put`], [`Shard::delete`], [`Shard::move_key`].
-//! What changes a value in place holds a [`ChangeGuard`] meanwhile:
+//! Every change has an [`Event`], a number of changes that it counts as (Redis' `dirty`), and a client that made it.
+//! Replacing or removing a whole value is one call: [`Shard::set`], [`Shard::put`], [`Shard::delete`],
+//! [`Shard::move_key`]. A command that changes a value in place does so through a [`ChangeGuard`]:
 //!
 //! ```text
 //! if let Some(mut value) = ctx.shard.change(ctx.call, key, Event::INCRBY) {
@@ -10,12 +10,13 @@
 //! }
 //! ```
 //!
-//! Before the change the entry's bucket is stamped for snapshots. When the guard ends, and if something was changed, the
-//! change is counted, those who observe the key are told ([`observe`](super::observe)), and a collection of which nothing
-//! is left is removed, which is an event of its own (`del`). A guard by which nothing was changed says nothing.
+//! Before the change the entry's bucket is stamped for snapshots. When the guard is dropped, and if something was
+//! changed, the change is counted and the key's observers are notified ([`observe`](super::observe)). A collection
+//! that has become empty is removed, which is an event of its own (`del`). If nothing was changed, dropping the guard
+//! does nothing.
 //!
-//! Nobody else can reach an entry to change it, and a build with debug assertions checks behind each command that all
-//! writes to the tables came this way ([`Shard::assert_all_signalled`]).
+//! No other way for a command leads to an entry, and builds with debug assertions check after each command that all
+//! writes to the tables were made here ([`Shard::assert_all_signalled`]).
 
 use super::event::Event;
 use super::expire::signal_expired;
@@ -28,7 +29,7 @@ use crate::types::{EntryMut, NewValue, OwnedEntry, SetExpire, ValueRef};
 
 /// A value that is being changed in place. See the module's documentation.
 pub struct ChangeGuard<'a> {
-    /// There until the guard ends.
+    /// `None` only while the guard is dropped.
     entry: Option<EntryMut<'a>>,
     db: u32,
     key: Key<'a>,
@@ -38,14 +39,14 @@ pub struct ChangeGuard<'a> {
     changes: u64,
     now_ms: i64,
     stats: &'a ShardStats,
-    /// Whom to tell, if there is anybody.
+    /// The observers to notify; `None`: the shard has none.
     audience: Option<Audience<'a>>,
 }
 
 impl ChangeGuard<'_> {
     #[inline]
     fn entry(&self) -> &EntryMut<'_> {
-        self.entry.as_ref().expect("it is there until the guard ends")
+        self.entry.as_ref().expect("the entry exists until the guard is dropped")
     }
 
     #[inline]
@@ -71,13 +72,14 @@ impl ChangeGuard<'_> {
         change(&mut self.entry, &mut self.changes).set(value);
     }
 
-    /// The value as a string to be changed: see [`EntryMut::string_mut`].
+    /// The value as a string that can be changed in place: see [`EntryMut::string_mut`].
     #[inline]
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
         change(&mut self.entry, &mut self.changes).string_mut(len_min)
     }
 
-    /// Says how many changes it counts as, where that is not one: the members that SADD has added. None: nobody is told.
+    /// Sets how many changes it counts as, if that is not one: the members that SADD has added. With 0, observers are
+    /// not notified.
     pub fn count(&mut self, changes: u64) {
         self.changes = changes;
     }
@@ -95,7 +97,7 @@ impl ChangeGuard<'_> {
         }
     }
 
-    /// Removes a collection of which nothing is left.
+    /// Removes a collection that has become empty.
     #[cold]
     fn remove_emptied(&mut self) {
         self.notify(self.event, KeyEvent::Modified, false);
@@ -106,11 +108,11 @@ impl ChangeGuard<'_> {
     }
 }
 
-/// The entry, which changes from here on.
+/// The entry, of which at least one change counts from here on.
 #[inline]
 fn change<'b, 'a>(entry: &'b mut Option<EntryMut<'a>>, changes: &mut u64) -> &'b mut EntryMut<'a> {
     *changes = (*changes).max(1);
-    let entry = entry.as_mut().expect("it is there until the guard ends");
+    let entry = entry.as_mut().expect("the entry exists until the guard is dropped");
     entry.will_change();
     entry
 }
@@ -134,7 +136,7 @@ impl Drop for ChangeGuard<'_> {
 }
 
 impl Shard {
-    /// Looks a key up to change its value in place. Notes the access, unless the call does not touch keys.
+    /// Looks a key up to change its value in place. Records the access, unless the client has set CLIENT NO-TOUCH.
     #[inline]
     pub fn change<'a>(&'a mut self, call: &Call, key: Key<'a>, event: Event) -> Option<ChangeGuard<'a>> {
         let db = &mut self.dbs[call.db as usize];
@@ -171,8 +173,8 @@ impl Shard {
         }
     }
 
-    /// Sets a key, whatever was there. Counts one change. An expiry given with it is an event of its own. Returns whether
-    /// the key is new.
+    /// Sets a key, whether it exists or not. Counts one change. An expiry set with it is an event of its own. Returns
+    /// whether the key is new.
     #[inline]
     pub fn set(
         &mut self,
@@ -214,7 +216,7 @@ impl Shard {
                     let lazy = self.config.lazyfree_lazy_expire;
                     signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
                 } else if let Live::Expired { .. } = gone {
-                    // Expired keys are kept just now: this one is gone all the same.
+                    // Expired keys are kept at present (CLIENT PAUSE), but this one is replaced by a new key.
                     db.remove(key.hash, key.bytes);
                 }
                 db.add(key.hash, key.bytes, value, expire);
@@ -236,11 +238,11 @@ impl Shard {
         }
     }
 
-    /// Puts an entry in under its key, in place of what is there. Counts one change.
+    /// Puts an entry in under its key, and replaces what is there. Counts one change.
     pub fn put(&mut self, call: &Call, db: u32, hash: u64, entry: OwnedEntry, event: Event) {
         let bytes = entry.key.clone();
         let key = Key { bytes: &bytes, hash };
-        // What is there may be there in name only.
+        // Removes the present entry if it has expired.
         self.exists(db, key);
         self.dbs[db as usize].put(hash, entry);
         self.dbs[db as usize].mark_signalled();
@@ -249,8 +251,9 @@ impl Shard {
         self.signal_modified(call, db, key, event);
     }
 
-    /// Moves a key to another name or database, in place of what is there, with all it has. Counts one change, of two
-    /// keys: `from` and `to` are a database, a key and an event each. Returns whether there was such a key.
+    /// Moves a key, with its value and expiry, to another name or database, and replaces what is there. Counts one
+    /// change, which is an event of both keys: `from` and `to` are a database, a key and an event each. Returns
+    /// whether the key existed.
     pub fn move_key(&mut self, call: &Call, from: (u32, Key<'_>, Event), to: (u32, Key<'_>, Event)) -> bool {
         let ((from_db, from, from_event), (to_db, to, to_event)) = (from, to);
         if !self.exists(from_db, from) {
@@ -268,7 +271,7 @@ impl Shard {
         true
     }
 
-    /// Deletes a key. Counts one change if it was there and alive, and returns whether it was.
+    /// Deletes a key. Counts one change if it existed and had not expired, and returns whether that was so.
     pub fn delete(&mut self, call: &Call, key: Key<'_>, event: Event) -> bool {
         let db = &mut self.dbs[call.db as usize];
         match db.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
@@ -295,13 +298,13 @@ impl Shard {
         self.stats.dirty.add(n);
     }
 
-    /// Checks that all that was written to the tables was told to those who must know. For builds with debug assertions,
-    /// behind each command.
+    /// Checks that every write to the tables was reported to the keys' observers. For builds with debug assertions,
+    /// after each command.
     #[inline]
     pub fn assert_all_signalled(&self) {
         debug_assert!(
             self.dbs.iter().all(|db| !db.table().has_writes()),
-            "a key was changed, and not by the door"
+            "a key was changed without its observers being notified"
         );
     }
 }
@@ -321,17 +324,17 @@ mod tests {
     }
 
     #[test]
-    fn a_guard_counts_as_many_changes_as_it_is_told_and_one_that_changed_nothing_none() {
+    fn a_guard_counts_the_changes_it_is_told_and_none_if_nothing_was_changed() {
         let (mut shard, call) = (shard(), Call::default());
         shard.set(&call, key("a"), NewValue::Int(1), SetExpire::Clear, Event::SET);
         assert_eq!(shard.stats.dirty.get(), 1);
-        drop(shard.change(&call, key("a"), Event::INCRBY).expect("it is there"));
+        drop(shard.change(&call, key("a"), Event::INCRBY).expect("the key exists"));
         assert_eq!(shard.stats.dirty.get(), 1);
-        let mut guard = shard.change(&call, key("a"), Event::INCRBY).expect("it is there");
+        let mut guard = shard.change(&call, key("a"), Event::INCRBY).expect("the key exists");
         guard.set_int(2);
         guard.count(5);
         drop(guard);
-        let mut guard = shard.change(&call, key("a"), Event::INCRBY).expect("it is there");
+        let mut guard = shard.change(&call, key("a"), Event::INCRBY).expect("the key exists");
         guard.set_int(2);
         guard.count(0);
         drop(guard);
@@ -342,8 +345,8 @@ mod tests {
 
     #[test]
     #[cfg(debug_assertions)]
-    #[should_panic(expected = "not by the door")]
-    fn a_change_that_passes_the_door_by_is_found_behind_the_command() {
+    #[should_panic(expected = "without its observers being notified")]
+    fn a_change_that_was_not_signalled_is_found_after_the_command() {
         let mut shard = shard();
         shard.dbs[0].add(key("a").hash, b"a", NewValue::Int(1), SetExpire::Clear);
         shard.assert_all_signalled();

@@ -1,7 +1,8 @@
-//! Entries on their way between shards: a command over keys of several shards has them moved to its home, and back.
+//! Check-out: for a command over keys of several shards, their entries are moved to the transaction's home and back.
 //!
-//! What is moved does not change by that: nothing is counted, and nobody is told. What happens to the keys at home is
-//! written down there, and told to their observers here when they come back ([`observe`](super::observe)).
+//! The move itself changes no key: it is not counted, and no observer is notified. What happens to the keys at home is
+//! recorded there, and their observers on the owning shard are notified when the entries come back
+//! ([`observe`](super::observe)).
 
 use super::Shard;
 use super::observe::CheckedOutEvent;
@@ -9,8 +10,8 @@ use super::txn::CheckedOutKey;
 use crate::types::OwnedEntry;
 
 impl Shard {
-    /// Hands over the entries of these keys of this shard, those included whose time is up: the handler at home meets
-    /// them, so that their DEL stands before the command.
+    /// Takes the entries of these keys of this shard out, also expired ones: the handler at home removes those, so that
+    /// their DEL precedes the command in the effects.
     pub fn check_out(&mut self, keys: &[CheckedOutKey]) -> Vec<Option<OwnedEntry>> {
         let take = |(db, hash, key): &CheckedOutKey| {
             let entry = self.take_unchanged(*db, *hash, key)?;
@@ -21,7 +22,7 @@ impl Shard {
         keys.iter().map(take).collect()
     }
 
-    /// The entries come back that were checked out, with word of what happened to them.
+    /// Puts checked-out entries back, and notifies their observers of `events`.
     pub fn check_in(
         &mut self,
         keys: &[CheckedOutKey],
@@ -38,14 +39,14 @@ impl Shard {
         self.tell_checked_out_events(events);
     }
 
-    /// Entries of other shards come to their transaction's home.
+    /// At home: puts checked-out entries of other shards into the tables.
     pub fn receive_checked_out(&mut self, keys: &[CheckedOutKey], entries: Vec<Option<OwnedEntry>>) {
         for ((db, hash, _), entry) in keys.iter().zip(entries) {
             self.put_unchanged(*db, *hash, entry);
         }
     }
 
-    /// What is there now under the keys of guests goes home.
+    /// At home: takes out what there is now under the checked-out keys, to be sent back to their owners.
     pub fn send_checked_out_back(&mut self, keys: &[CheckedOutKey]) -> Vec<Option<OwnedEntry>> {
         keys.iter().map(|(db, hash, key)| self.take_unchanged(*db, *hash, key)).collect()
     }

@@ -1,11 +1,11 @@
 //! A numbered database (SELECT) of one shard: its table, and the only way to change it.
 //!
-//! Everybody may read the [table](Db::table). Who changes an entry comes by [`Db::before_change`], or has looked it up with
-//! [`Db::live_mut`] and says [`EntryMut::will_change`]: that is the point before a change, where a snapshot can save what
-//! is there. And it says that it has told those who must know of it ([`Db::mark_signalled`]): builds with debug assertions check
-//! behind each command that nobody forgot. Both are the business of [`change`](super::change), which is the door for
-//! commands; what moves entries without changing them ([`checkout`](super::checkout)) and what removes those whose time is
-//! up ([`expire`](super::expire)) stand beside it.
+//! The [table](Db::table) may be read freely. Code that changes an entry goes through [`Db::before_change`], or looks
+//! the entry up with [`Db::live_mut`] and calls [`EntryMut::will_change`]: at this point before the change a snapshot
+//! can save the present entry. Afterwards it notifies the key's observers and calls [`Db::mark_signalled`]: builds
+//! with debug assertions check after each command that this was not forgotten. Commands leave both to
+//! [`change`](super::change). Besides it, only [`checkout`](super::checkout), which moves entries without changing
+//! them, and [`expire`](super::expire), which removes expired ones, change the table.
 
 use crate::types::table::Live;
 use crate::types::{DetachedTable, Entry, EntryMut, ExpireProgress, NewValue, OwnedEntry, SetExpire, Table};
@@ -13,7 +13,7 @@ use crate::types::{DetachedTable, Entry, EntryMut, ExpireProgress, NewValue, Own
 /// A database. See the module's documentation.
 pub(super) struct Db {
     table: Table,
-    /// Estimated mean time to live of its volatile keys, in milliseconds.
+    /// Estimated mean time to live of its keys with an expiry, in milliseconds.
     pub(super) avg_ttl_ms: u64,
     /// How many of its entries are checked out to other shards.
     pub(super) checked_out_len: usize,
@@ -29,7 +29,7 @@ impl Db {
         &self.table
     }
 
-    /// How many keys it has, those included that are checked out.
+    /// How many keys it has, including those that are checked out.
     pub(super) fn len(&self) -> usize {
         self.table.len() + self.checked_out_len
     }
@@ -39,7 +39,7 @@ impl Db {
         self.table.live(hash, key, now_ms, remove)
     }
 
-    /// As [`Db::live`], to change what is found: who does says [`EntryMut::will_change`] before.
+    /// As [`Db::live`], for changes: the caller calls [`EntryMut::will_change`] before it changes the entry.
     #[inline]
     pub(super) fn live_mut(
         &mut self,
@@ -58,13 +58,13 @@ impl Db {
         &mut self.table
     }
 
-    /// Adds a key that is not there.
+    /// Adds a key that does not exist.
     #[inline]
     pub(super) fn add(&mut self, hash: u64, key: &[u8], value: NewValue<'_>, expire: SetExpire) {
         self.before_change(hash).add(hash, key, value, expire);
     }
 
-    /// Puts an entry in, in place of the one of its key.
+    /// Puts an entry in, and replaces the present one of its key.
     pub(super) fn put(&mut self, hash: u64, entry: OwnedEntry) {
         self.before_change(hash).put(hash, entry);
     }
@@ -74,7 +74,7 @@ impl Db {
         self.before_change(hash).remove(hash, key);
     }
 
-    /// Takes an entry out, be its time up or not.
+    /// Takes an entry out, whether it has expired or not.
     pub(super) fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         self.before_change(hash).take(hash, key)
     }
@@ -85,7 +85,7 @@ impl Db {
         self.table.detach()
     }
 
-    /// Those who must know of the last changes know.
+    /// The observers of the last changes have been notified.
     #[inline]
     pub(super) fn mark_signalled(&mut self) {
         self.table.take_writes();
@@ -101,7 +101,7 @@ impl Db {
         self.table.expire_due(now_ms, limit, due)
     }
 
-    /// What entries to come store as their last access.
+    /// Sets the access bits of new entries.
     pub(super) fn set_new_access(&mut self, access: u32, overwrite_keeps: bool) {
         self.table.set_new_access(access, overwrite_keeps);
     }

@@ -1,32 +1,33 @@
-//! What writes did, as commands that do it again: the effects of one shard, in order.
+//! The effects of one shard's writes, in order. An effect is a command that repeats what a write did.
 //!
-//! An effect is a request in the wire format: the command that a client sent, or what its handler replaced it by so
-//! that it means the same at any time and place (`SET k v EX 10` becomes `SET k v PXAT ...`). Replicas, and later the
+//! It is a request in the wire format: the command that a client sent, or what its handler replaced it by so that it
+//! means the same at any time and place (`SET k v EX 10` becomes `SET k v PXAT ...`). Replicas, and later the
 //! append-only file, read them.
 //!
 //! # Units
 //!
-//! What took effect at once is a *unit*, and stays together: all effects of a command (its own, and the DELs of keys
-//! whose expiry it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC. A transaction over
-//! several shards leaves a *piece* of its unit on each shard that takes part, and one more at home if home runs commands
-//! over keys that are checked out. It bears the transaction's [`TxnId`] and says how many pieces there are; the [`Merger`]
-//! makes one unit of them again. A shard leaves its piece, be it empty, when it has run its last share and before it
-//! releases its locks.
+//! Effects that happened atomically are a *unit*, and stay together: all effects of a command (its own, and the DELs of
+//! expired keys that it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC. A transaction over
+//! several shards leaves a *piece* of its unit on each participant, and one more at home if home runs commands over
+//! checked-out entries. A piece carries the transaction's [`TxnId`] and the number of pieces; the [`Merger`] puts the
+//! pieces together into one unit again. A shard leaves its piece, even an empty one, when it has run its last share and
+//! before it releases its locks.
 //!
-//! # Batches and tickets
+//! # Batches and sequence numbers
 //!
-//! Once a turn a shard sends what it has noted to the shard of the merger, as one [`EffectBatch`]. The batch bears a
-//! *ticket*: the next number of a count that all shards share. The ticket is taken at the end of the turn, and before
-//! anything else leaves the shard, be it a reply or a message. So whatever somebody does because of what happened here
-//! gets a later ticket, and the order of the tickets is one that cause and effect agree with. On this rests the order
-//! of the merged stream: see [`merger`].
+//! Once a turn a shard sends the effects that it has recorded to the merger's shard, as one [`EffectBatch`]. A batch
+//! has a *sequence number*, from a counter that all shards share. The number is drawn at the end of the turn, before
+//! anything else (a reply or a message) leaves the shard. So anything that a client or another shard does as a
+//! consequence of these effects gets a later number: the order of the numbers respects causality. The order of the
+//! merged stream relies on this: see [`merger`].
 //!
-//! # Off and on
+//! # Readers
 //!
-//! Nothing is noted while nobody reads: that is one branch a command. A reader comes in as a transaction that holds the
-//! whole keyspace of all shards (SYNC), so he gets all of a transaction or nothing; he goes without a lock, and the shards
-//! learn of it one by one. Whether a transaction over several shards is noted is therefore settled once, at its lock
-//! point, and holds for all its pieces whatever a shard knows by then.
+//! Effects are recorded only while the stream has readers; a command pays one branch to see that. A reader attaches
+//! in a transaction that locks the whole keyspace of all shards (SYNC), so it gets all effects of a transaction or
+//! none. It detaches without locks, and the shards learn of it one by one. Whether a transaction over several shards
+//! is recorded is therefore decided once, at its lock point, and applies to all its pieces, whatever a shard has
+//! learnt by then.
 
 pub mod merger;
 
@@ -40,11 +41,11 @@ pub use merger::Merger;
 /// One effect: a request in the wire format.
 #[derive(Clone, Copy, Debug)]
 struct Effect {
-    /// The database it is for.
+    /// The database it applies to.
     db: u32,
     /// The place of its command within the transaction.
     order: u32,
-    /// Where it ends in the bytes; it begins where the one before ends.
+    /// Where it ends in the bytes; it begins where the previous one ends.
     end: usize,
 }
 
@@ -63,7 +64,7 @@ impl Effects {
         self.list.push(Effect { db, order, end: self.bytes.len() });
     }
 
-    /// Moves the effects of `other` behind these.
+    /// Appends the effects of `other`, and empties it.
     fn append(&mut self, other: &mut Effects) {
         let offset = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
@@ -89,25 +90,25 @@ impl Effects {
 /// Buffers bigger than this are not kept for reuse.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-/// Who reads the stream: a client, and the shard that serves it.
+/// A reader of the stream: a client, and the shard that serves it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Reader {
     pub client: ClientId,
     pub home: usize,
 }
 
-/// What the effects of an [`Item`] are to each other.
+/// How the effects of an [`Item`] are related.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// They took effect at once, on this shard alone.
+    /// They are one unit, of this shard alone.
     Unit,
-    /// They have nothing to do with each other (keys that expired).
+    /// They are independent of each other (keys that expired).
     Apart,
-    /// They are this shard's share of a transaction with so many pieces.
+    /// They are a piece of a transaction that has `pieces` pieces.
     Piece { id: TxnId, pieces: u32 },
-    /// No effect: from here on the reader reads. Every shard says so once.
+    /// No effect: the reader attaches here. Every shard leaves one such item for each reader.
     Attach(Reader),
-    /// No effect: from here on some are missing for those who read so far.
+    /// No effect: some effects are missing from here on, so the readers attached so far are cut off.
     Lost,
 }
 
@@ -118,7 +119,7 @@ struct Item {
     end: usize,
 }
 
-/// What a shard has noted in a turn.
+/// What a shard has recorded in a turn.
 #[derive(Default, Debug)]
 pub struct EffectBatch {
     seq: u64,
@@ -127,7 +128,7 @@ pub struct EffectBatch {
 }
 
 impl EffectBatch {
-    /// What it takes in memory, about.
+    /// About how much memory it takes.
     pub fn len_bytes(&self) -> usize {
         self.effects.bytes.len()
             + self.effects.list.len() * size_of::<Effect>()
@@ -141,58 +142,60 @@ impl EffectBatch {
     }
 }
 
-/// A piece while it grows: what a shard does of a transaction, or, at home, what home does over the others' keys.
+/// Identifies a piece: a shard's own share of a transaction, or (`over_checked_out`) what home runs over checked-out
+/// entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PieceId {
     pub txn: TxnId,
     pub over_checked_out: bool,
 }
 
-/// What is open, and collects effects.
+/// To what the effects that are recorded now belong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Scope {
-    /// A command for itself.
+    /// A command by itself.
     #[default]
     Command,
     /// A transaction on this shard alone.
     Local,
-    /// This shard's share of a transaction over several shards. `was_on`: effects are noted without it, too.
+    /// This shard's share of a transaction over several shards. `was_on`: the shard records effects outside it, too.
     Piece { id: PieceId, was_on: bool },
 }
 
 /// A shard's effects.
 #[derive(Default)]
 pub struct EffectLog {
-    /// Somebody reads.
+    /// Effects are recorded: the stream has readers, or a recorded transaction runs.
     is_on: bool,
-    /// The handler that runs, or ran last, has said what its effect is.
+    /// The handler that runs, or ran last, has replaced its arguments as the effect.
     is_replaced: bool,
     /// The command's arguments are an effect whether they changed anything or not.
     is_forced: bool,
     /// The shard's count of changes when the last command ended.
     changes_seen: u64,
     scope: Scope,
-    /// The place in the transaction of what runs.
+    /// The place of the running command in its transaction.
     order: u32,
-    /// What the open unit has so far.
+    /// The effects of the open unit so far.
     open: Effects,
-    /// Pieces of transactions that are not done here, and do not run just now.
+    /// Pieces of transactions that have not ended here and do not run at the moment.
     suspended: AHashMap<PieceId, Effects>,
     batch: EffectBatch,
-    /// Who reads, and who left before he came: word of that travels on other ways.
+    /// The attached readers.
     readers: Vec<ClientId>,
+    /// Readers that detached before they attached: the two messages travel separately, and may arrive in either order.
     departed: Vec<ClientId>,
 }
 
 impl EffectLog {
-    /// Whether effects are noted: the one branch on the fast path.
+    /// Whether effects are recorded: the one branch on the fast path.
     #[inline]
     pub fn is_on(&self) -> bool {
         self.is_on
     }
 
-    /// A reader comes, who is to get all that is noted from here on. `changes`: the shard's count of changes. Runs on
-    /// every shard in one transaction that holds all keys. A reader who is there already stays.
+    /// Attaches a reader, which gets everything that is recorded from here on. `changes`: the shard's count of changes.
+    /// Runs on every shard, in one transaction that locks all keys. Does nothing if the reader is attached already.
     pub fn attach(&mut self, reader: Reader, changes: u64) {
         if self.readers.contains(&reader.client) {
             return;
@@ -210,14 +213,14 @@ impl EffectLog {
         self.batch.push(Kind::Attach(reader), &mut Effects::default());
     }
 
-    /// A reader is gone.
+    /// Detaches a reader.
     pub fn detach(&mut self, client: ClientId) {
         match self.readers.iter().position(|&reader| reader == client) {
             Some(at) => {
                 self.readers.swap_remove(at);
                 let goes_on = !self.readers.is_empty();
                 match &mut self.scope {
-                    // The transaction that has struck him off leaves its effects whole.
+                    // The running transaction is recorded to its end; only then may recording stop.
                     Scope::Piece { was_on, .. } => *was_on = goes_on,
                     Scope::Command | Scope::Local => self.is_on = goes_on,
                 }
@@ -226,8 +229,8 @@ impl EffectLog {
         }
     }
 
-    /// Notes an effect of the command that runs, in place of its arguments. May be called several times; in that case
-    /// all are its effects. For handlers, who call it only after they have changed something.
+    /// Records an effect of the running command in place of its arguments. If it is called several times, all are
+    /// effects of the command. For handlers, which call it only after they have changed something.
     pub fn replace(&mut self, db: u32, args: &[&[u8]]) {
         if self.is_on {
             self.is_replaced = true;
@@ -235,12 +238,12 @@ impl EffectLog {
         }
     }
 
-    /// Has the arguments of the command that runs noted also if it changed nothing.
+    /// Has the arguments of the running command recorded even if it changes nothing.
     pub fn force(&mut self) {
         self.is_forced = self.is_on;
     }
 
-    /// A key was removed because its time was up.
+    /// Records the removal of an expired key.
     pub fn expired(&mut self, db: u32, key: &[u8], lazy_free: bool) {
         if self.is_on {
             self.open.push(db, self.order, [removal(lazy_free), key].into_iter());
@@ -248,8 +251,8 @@ impl EffectLog {
     }
 
     /// A command has ended. `args` are its effect if it has changed something and its handler has not replaced them;
-    /// `None`: they are none. `changes` is the shard's count of changes. A command for itself is a unit; `apart`: its
-    /// effects have nothing to do with each other.
+    /// `None`: its arguments are never an effect. `changes` is the shard's count of changes. A command by itself is a
+    /// unit, unless its effects are independent of each other (`apart`).
     pub fn end_command(&mut self, db: u32, args: Option<Argv<'_>>, changes: u64, apart: bool) {
         let changed = std::mem::replace(&mut self.changes_seen, changes) != changes;
         let forced = std::mem::take(&mut self.is_forced);
@@ -264,7 +267,7 @@ impl EffectLog {
         }
     }
 
-    /// What was noted outside of a command is complete; nothing of it belongs together.
+    /// Ends what was recorded outside a command; these effects are independent of each other.
     pub fn end_apart(&mut self) {
         if self.is_on && self.scope == Scope::Command {
             self.close(Kind::Apart);
@@ -277,13 +280,13 @@ impl EffectLog {
         }
     }
 
-    /// The commands from here to [`EffectLog::end_local`] are one transaction on this shard alone.
+    /// Begins a transaction on this shard alone, to which all commands up to [`EffectLog::end_local`] belong.
     pub fn begin_local(&mut self) {
         debug_assert_eq!(self.scope, Scope::Command, "transactions do not nest");
         self.scope = Scope::Local;
     }
 
-    /// The same, unless what is to run is part of a transaction already, whose effects then take it in. Returns whether
+    /// The same, unless a transaction is open already, to which the effects then belong. Returns whether
     /// [`EffectLog::end_local`] has to follow.
     pub fn begin_nested(&mut self) -> bool {
         let is_outermost = self.is_on && self.scope == Scope::Command;
@@ -293,7 +296,7 @@ impl EffectLog {
         is_outermost
     }
 
-    /// Whether such a transaction is under way.
+    /// Whether a transaction on this shard alone is open.
     pub fn is_local(&self) -> bool {
         self.scope == Scope::Local
     }
@@ -304,8 +307,8 @@ impl EffectLog {
         self.close(Kind::Unit);
     }
 
-    /// What runs from here to [`EffectLog::suspend_piece`] belongs to a transaction over several shards, which leaves
-    /// effects: that was settled at its lock point for all its shards alike. `changes`: the shard's count of changes.
+    /// Everything up to [`EffectLog::suspend_piece`] belongs to a transaction over several shards that is recorded,
+    /// as was decided at its lock point for all its shards. `changes`: the shard's count of changes.
     pub fn resume_piece(&mut self, id: PieceId, changes: u64) {
         debug_assert_eq!(self.scope, Scope::Command, "transactions do not nest");
         self.scope = Scope::Piece { id, was_on: self.is_on };
@@ -318,12 +321,12 @@ impl EffectLog {
         }
     }
 
-    /// Command `order` of the transaction runs now.
+    /// Command `order` of the transaction runs next.
     pub fn set_order(&mut self, order: u32) {
         self.order = order;
     }
 
-    /// The commands have run; the shard does other things now.
+    /// The commands of the piece have run for now, and the shard goes on with other work.
     pub fn suspend_piece(&mut self) {
         let Scope::Piece { id, was_on } = self.scope else { panic!("no piece is open") };
         self.scope = Scope::Command;
@@ -334,19 +337,19 @@ impl EffectLog {
         }
     }
 
-    /// Nothing more comes to this piece, which is one of `pieces` of its transaction.
+    /// Completes a piece, which is one of `pieces` of its transaction.
     pub fn end_piece(&mut self, id: PieceId, pieces: u32) {
         let mut piece = self.suspended.remove(&id).unwrap_or_default();
         self.batch.push(Kind::Piece { id: id.txn, pieces }, &mut piece);
     }
 
-    /// Notes no more for those who read so far, and says so to the merger.
+    /// Stops recording, and tells the merger that the readers so far miss effects.
     pub fn lose(&mut self) {
         self.is_on = false;
         self.batch.push(Kind::Lost, &mut Effects::default());
     }
 
-    /// What was noted since the last call, if there is something; `ticket` draws the next ticket.
+    /// Takes what was recorded since the last call, if there is anything. `seq` draws the next sequence number.
     pub fn take(&mut self, seq: impl FnOnce() -> u64) -> Option<Box<EffectBatch>> {
         if self.batch.items.is_empty() {
             return None;
@@ -357,7 +360,7 @@ impl EffectLog {
     }
 }
 
-/// The command that removes a key, by whether its memory is freed behind the reply.
+/// The effect that removes a key: UNLINK if the lazyfree option for the case is on, or else DEL.
 pub fn removal(lazy_free: bool) -> &'static [u8] {
     if lazy_free { b"UNLINK" } else { b"DEL" }
 }

@@ -1,17 +1,17 @@
-//! What happens to keys, by the names that keyspace notifications have for it.
+//! The events of keyspace notifications.
 //!
-//! An [`Event`] is named at each change of a key, so that whoever observes keys can be told what it was. The classes are
-//! those that `notify-keyspace-events` chooses by a letter.
+//! Each change of a key names its [`Event`], so that observers of the key can be told what happened. The classes are
+//! those that `notify-keyspace-events` selects by letters.
 
 /// A class of events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventClass {
-    /// Of keys whatever their type.
+    /// Events of keys of any type.
     Generic,
     String,
-    /// A key's time was up.
+    /// A key expired.
     Expired,
-    /// A key was added. Not among those that the letter `A` stands for.
+    /// A key was added. The letter `A` does not include this class.
     New,
 }
 
@@ -33,7 +33,7 @@ struct Named {
     class: EventClass,
 }
 
-/// What has happened to a key.
+/// Something that has happened to a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Event(&'static Named);
 
@@ -64,7 +64,7 @@ events! {
 }
 
 impl Event {
-    /// As it stands in a notification.
+    /// The name in a notification.
     pub const fn name(self) -> &'static str {
         self.0.name
     }

@@ -1,8 +1,8 @@
-//! Active expiry: keys whose time is up disappear also when nobody asks for them.
+//! Active expiry: removes expired keys that no command looks up.
 //!
-//! The tables keep, for each segment, a lower bound of the next expiry in it. So a cycle looks only at
-//! segments where something is due, and finds every due key in one round; it stops when its share of time is
-//! used up and goes on where it stopped.
+//! The tables keep, for each segment, a lower bound of the next expiry in it. So a cycle visits only segments in
+//! which a key may have expired, and finds every expired key in one pass. It stops when its share of time is used up,
+//! and the next cycle continues there.
 
 use super::Shard;
 use crate::call::Key;
@@ -12,19 +12,19 @@ use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::hash::hash_key;
 
-/// Of the time between two cycles, at most this many percent go to one cycle.
+/// A cycle takes at most this percentage of the time between two cycles.
 const CYCLE_PERCENT_MAX: u64 = 25;
 
-/// Between two looks at the clock, so many due keys are removed.
+/// How many expired keys are removed before the clock is read again.
 const STEP_KEYS: usize = 64;
 
-/// Where the next cycle goes on.
+/// Where the next cycle continues.
 #[derive(Default)]
 pub struct ActiveExpire {
     next_db: usize,
 }
 
-/// A key whose time is up was removed: it is counted, deleted for whoever reads the effects, and its observers are told.
+/// An expired key was removed: counts it, records its deletion as an effect, and notifies its observers.
 #[cold]
 pub(super) fn signal_expired(
     stats: &ShardStats,
@@ -44,13 +44,14 @@ fn is_locked(locks: &LockTable, key: Key<'_>) -> bool {
     !locks.is_empty() && locks.conflicts(&[KeyLock { id: key.hash, exclusive: true }])
 }
 
-/// So many keys whose time is up are passed over before one of them is taken for an answer. Only while they must not be
-/// removed (CLIENT PAUSE, or a transaction has locked them) can there be so many.
+/// After this many expired keys that could not be removed, RANDOMKEY returns one of them, as it does on a replica of
+/// Redis. It meets that many only while keys must not be removed: during a CLIENT PAUSE, or while transactions have
+/// locked them.
 const RANDOM_TRIES: usize = 100;
 
 impl Shard {
-    /// A random key of a database, each as likely as any other. Those that are met and whose time is up are removed, but
-    /// for those that a transaction has locked.
+    /// A random key of a database, uniformly distributed. Expired keys that it meets are removed, except those that a
+    /// transaction has locked.
     pub fn random_key(&mut self, db: u32) -> Option<Vec<u8>> {
         let mut chosen = None;
         for _ in 0..RANDOM_TRIES {
@@ -60,7 +61,7 @@ impl Shard {
             let key = entry.key().to_vec();
             if is_expired {
                 let key = Key { bytes: &key, hash: hash_key(&key) };
-                // Who runs under locks has locked all keys, as nobody names this one.
+                // A caller that runs under locks has locked the whole keyspace, because it names no keys.
                 if self.running.is_some() || !is_locked(&self.locks, key) {
                     self.exists(db, key);
                 }
@@ -73,7 +74,7 @@ impl Shard {
         chosen
     }
 
-    /// One cycle, `interval_ms` after the last one. `elapsed_nanos` tells the time since its beginning.
+    /// Runs one cycle, `interval_ms` after the last one. `elapsed_nanos` returns the time since the cycle began.
     pub fn run_active_expire(&mut self, interval_ms: i64, elapsed_nanos: impl Fn() -> u64) {
         let budget_nanos = interval_ms.max(1) as u64 * 1_000_000 * CYCLE_PERCENT_MAX / 100;
         let mut elapsed = 0;
@@ -94,7 +95,7 @@ impl Shard {
         self.stats.expire_cycle_micros.add(elapsed / 1000);
     }
 
-    /// Removes some due keys of a database. Returns whether more may be due.
+    /// Removes some expired keys of a database. Returns whether there may be more.
     fn expire_step(&mut self, db: usize) -> bool {
         if self.dbs[db].table().expires_len() == 0 {
             return false;
@@ -102,10 +103,10 @@ impl Shard {
         let (locks, stats, now_ms) = (&self.locks, &self.stats, self.now_ms);
         let (effects, lazy_free) = (&mut self.effects, self.config.lazyfree_lazy_expire);
         let observers = &mut self.observers;
-        // A key is alive through the millisecond of its expiry.
+        // A key exists until the end of the millisecond of its expiry.
         let progress = self.dbs[db].expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
             let key = Key { bytes: entry.key(), hash: hash_key(entry.key()) };
-            // A key that a transaction has locked is left to the next cycle.
+            // A locked key is left to the next cycle.
             let free = !is_locked(locks, key);
             if free {
                 signal_expired(stats, effects, observers, lazy_free, db as u32, key);

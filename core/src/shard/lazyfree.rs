@@ -1,8 +1,8 @@
-//! Lazy freeing: what FLUSHALL ASYNC removes gives its memory back afterwards, a slice a turn, and so does every value
-//! that takes long to free, however it was removed.
+//! Lazy freeing: the memory of keys that FLUSHALL ASYNC removes, and of every value that takes long to free, is freed
+//! after the reply, one slice a turn.
 //!
-//! Redis hands it to another thread. Here memory stays with the thread that allocated it, whose allocator caches and
-//! accounts for it; a slice is short enough that nobody waits for it.
+//! Redis hands this to another thread. Here the thread that allocated the memory frees it, because its allocator caches
+//! it and accounts for it. A slice is short enough not to delay commands noticeably.
 
 use super::Shard;
 use crate::types::DetachedTable;
@@ -11,25 +11,25 @@ use std::collections::VecDeque;
 /// Entries whose memory is freed in one turn.
 const SLICE_ENTRIES: usize = 256;
 
-/// What is to be freed now is freed in slices, too, where it is more than so many entries: nobody else is to wait for it
-/// longer.
+/// How many entries of a database FLUSHALL SYNC frees before its reply. The rest is freed in slices, so that other
+/// clients do not wait longer than that.
 const NOW_ENTRIES_MAX: usize = 64 * SLICE_ENTRIES;
 
-/// When memory is given back.
+/// When memory is freed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Freeing {
     Now,
     Later,
 }
 
-/// The tables that are yet to be freed, and how many keys each counts in INFO's lazy freeing.
+/// The tables that are still to be freed, and how many keys each counts for in INFO's lazyfree fields.
 #[derive(Default)]
 pub struct LazyFree {
     tables: VecDeque<(DetachedTable, u64)>,
 }
 
 impl Shard {
-    /// Removes all keys of a database. Returns how many there were. Counts no change.
+    /// Removes all keys of a database. Returns how many there were. Does not count as a change.
     pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
         self.will_replace(db, None);
         let db = &mut self.dbs[db as usize];
@@ -50,13 +50,13 @@ impl Shard {
         key_count
     }
 
-    /// Whether there is memory to be freed.
+    /// Whether there is memory left to free.
     #[inline]
     pub fn is_freeing(&self) -> bool {
         !self.lazyfree.tables.is_empty() || self.dbs.iter().any(|db| db.garbage_len() > 0)
     }
 
-    /// Frees a slice of it.
+    /// Frees a slice of that memory.
     pub fn free_slice(&mut self) {
         if let Some(db) = self.dbs.iter_mut().find(|db| db.garbage_len() > 0) {
             db.free_garbage(SLICE_ENTRIES);

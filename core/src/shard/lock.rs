@@ -1,15 +1,16 @@
-//! The lock table of one shard: who holds or waits for which keys, in order of arrival.
+//! The lock table of one shard: which requests hold which keys or wait for them, in order of arrival.
 //!
-//! Only work that spans several shards holds locks for longer than its own run, so the table is empty
-//! nearly always, and a command of one shard pays one branch to see that. What finds its keys locked waits
-//! here too, in the same order, so that nobody is overtaken.
+//! Only work that spans several shards holds locks for longer than its own run, so the table is nearly always empty,
+//! and a command of one shard pays one branch to see that. A command that finds its keys locked waits here too, in the
+//! same order, so that no request is overtaken.
 //!
-//! A request takes its place on all its keys at once. On a key, requests stand in order of arrival; one is
-//! granted there when nothing stands before it, or when it and all before it are shared. A request for the
-//! whole keyspace is granted when every earlier request has been released, and later ones line up behind it.
+//! A request is queued on all its keys at once. On a key, requests are queued in order of arrival. A request is
+//! granted there when it is the first, or when it and all before it are shared. A request for the whole keyspace is
+//! granted when every earlier request has been released, and later ones queue up behind it.
 //!
-//! What a request holds can go on as a request of its own ([`LockTable::split`]): it keeps its place, so nobody
-//! gets in between when the rest is released. That is how a key is kept for those who block on it.
+//! A key that a request holds can be split off into a request of its own ([`LockTable::split`]). The new request
+//! keeps the place in the queue, so no other request gets the key when the rest is released. That is how a changed
+//! key is kept for the clients blocked on it.
 
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -20,8 +21,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 /// Number of a request at one shard, ascending with its arrival.
 pub type LockRequestId = u64;
 
-/// One key a request wants, and how. `id` is the key's hash, in all databases: two keys of one hash share a
-/// lock, which is only stricter.
+/// A key that a request wants, shared or exclusively. `id` is the key's hash, whatever its database: two keys of one
+/// hash share a lock, which is stricter than needed but never wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyLock {
     pub id: u64,
@@ -43,11 +44,11 @@ struct Intent {
     granted: bool,
 }
 
-/// Who stands on a key, in order of arrival: somebody always does. Nearly always that is one alone, who costs no
-/// allocation, and little room in the table.
+/// The requests on a key, in order of arrival; there is at least one. Nearly always there is only one, which costs no
+/// allocation and little room in the table.
 struct Line {
     first: Intent,
-    #[allow(clippy::box_collection, reason = "nearly always there is none, and that is to be small")]
+    #[allow(clippy::box_collection, reason = "nearly always None, which a Box keeps small")]
     others: Option<Box<VecDeque<Intent>>>,
 }
 
@@ -64,12 +65,13 @@ impl Line {
         self.others.as_ref().and_then(|others| others.back()).unwrap_or(&self.first)
     }
 
-    /// Whether a request can have the key beside those who stand there.
+    /// Whether a request can share the key with those that are queued on it.
     fn lets_share(&self, exclusive: bool) -> bool {
         !exclusive && self.iter().all(|intent| !intent.exclusive)
     }
 
-    /// Takes `lock_request` out, which stands here. Returns whether anybody is left; if not, the line is to be thrown away.
+    /// Removes `lock_request`, which is queued here. Returns whether any request is left; if not, the caller removes
+    /// the line.
     fn remove(&mut self, lock_request: LockRequestId) -> bool {
         if self.first.lock_request == lock_request {
             return match self.others.as_mut().and_then(|others| others.pop_front()) {
@@ -80,14 +82,14 @@ impl Line {
                 None => false,
             };
         }
-        let others = self.others.as_mut().expect("a request stands on each of its keys");
+        let others = self.others.as_mut().expect("a request is queued on each of its keys");
         let at = others.iter().position(|intent| intent.lock_request == lock_request);
-        others.remove(at.expect("a request stands on each of its keys"));
+        others.remove(at.expect("a request is queued on each of its keys"));
         true
     }
 }
 
-/// Finds a key's line by its hash, which is spread already.
+/// The lines by their keys' hashes, which need no further hashing.
 type Lines = HashMap<u64, Line, BuildHasherDefault<AsItIs>>;
 
 /// A hasher for numbers that are hashes.
@@ -121,36 +123,36 @@ pub struct LockTable {
     next_request_id: LockRequestId,
     keys: Lines,
     requests: AHashMap<LockRequestId, Request>,
-    /// The request for the whole keyspace that is held, or waits for the requests before it.
+    /// The first request for the whole keyspace, and whether it is granted or still waits for the requests before it.
     barrier: Option<(LockRequestId, bool)>,
-    /// What arrived behind the barrier.
+    /// The requests that arrived behind the barrier.
     deferred: VecDeque<(LockRequestId, LockSet)>,
 }
 
 impl LockTable {
-    /// Whether nobody holds or waits for anything: the one branch on the fast path.
+    /// Whether nothing is locked or waited for: the one branch on the fast path.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty() && self.barrier.is_none()
     }
 
-    /// Requests that are held or wait.
+    /// How many requests are granted or wait.
     pub fn len(&self) -> usize {
         self.requests.len() + usize::from(self.barrier.is_some()) + self.deferred.len()
     }
 
-    /// Whether work that would hold `keys` for an instant has to queue up instead.
+    /// Whether a command that wants `keys` only for the moment of its run has to queue up instead.
     pub fn conflicts(&self, keys: &[KeyLock]) -> bool {
         self.barrier.is_some() || !keys.iter().all(|key| self.is_free(key))
     }
 
-    /// Whether nobody stands on the key who is in the way of `wanted`.
+    /// Whether no request on the key conflicts with `wanted`.
     fn is_free(&self, wanted: &KeyLock) -> bool {
         self.keys.get(&wanted.id).is_none_or(|line| line.lets_share(wanted.exclusive))
     }
 
-    /// Queues a request. Returns its ticket and whether it is granted at once; if not, a later
-    /// [`LockTable::release`] names the ticket.
+    /// Queues a request. Returns its id and whether it is granted at once; if not, a later [`LockTable::release`]
+    /// returns the id.
     pub fn request(&mut self, set: LockSet) -> (LockRequestId, bool) {
         let lock_request = self.next_request_id;
         self.next_request_id += 1;
@@ -172,7 +174,7 @@ impl LockTable {
             LockSet::Keys(mut keys) => {
                 let blocked_on = self.stand_on_all(lock_request, &keys).unwrap_or_else(|| {
                     keys = merged(std::mem::take(&mut keys));
-                    self.stand_on_all(lock_request, &keys).expect("every key is named once now")
+                    self.stand_on_all(lock_request, &keys).expect("every key occurs once now")
                 });
                 self.requests.insert(lock_request, Request { keys, blocked_on });
                 blocked_on == 0
@@ -180,7 +182,7 @@ impl LockTable {
         }
     }
 
-    /// A request that is granted at once, or not made. Returns its ticket; `Err`: the keys, somebody is in the way.
+    /// Makes a request only if it is granted at once. Returns its id; `Err`: the keys, one of which is locked.
     pub fn request_now(
         &mut self,
         keys: SmallVec<[KeyLock; 4]>,
@@ -189,12 +191,12 @@ impl LockTable {
             return Err(keys);
         }
         let (lock_request, granted) = self.request(LockSet::Keys(keys));
-        debug_assert!(granted, "nobody is in the way");
+        debug_assert!(granted, "there is no conflict");
         Ok(lock_request)
     }
 
-    /// Puts `lock_request` at the ends of the lines of all `keys`. Returns on how many it has to wait. `None`, and nothing has
-    /// happened: a key is named twice.
+    /// Puts `lock_request` at the ends of the lines of all `keys`. Returns for how many keys it has to wait. `None`:
+    /// a key occurs twice, and nothing was done.
     fn stand_on_all(&mut self, lock_request: LockRequestId, keys: &[KeyLock]) -> Option<usize> {
         let mut blocked_on = 0;
         for (n, key) in keys.iter().enumerate() {
@@ -209,7 +211,8 @@ impl LockTable {
         Some(blocked_on)
     }
 
-    /// Puts `lock_request` at the end of a key's line. Returns whether it is granted there; `None`: it stands there already.
+    /// Puts `lock_request` at the end of a key's line. Returns whether it is granted there; `None`: it is there
+    /// already.
     fn stand(&mut self, id: u64, lock_request: LockRequestId, exclusive: bool) -> Option<bool> {
         match self.keys.entry(id) {
             Entry::Vacant(free) => {
@@ -228,55 +231,56 @@ impl LockTable {
         }
     }
 
-    /// Takes `lock_request` from the end of a line, where nobody waits behind it.
+    /// Removes `lock_request` from the end of a line, where no request waits behind it.
     fn step_back(&mut self, id: u64, lock_request: LockRequestId) {
-        let line = self.keys.get_mut(&id).expect("it stood there");
+        let line = self.keys.get_mut(&id).expect("it was queued there");
         if !line.remove(lock_request) {
             self.keys.remove(&id);
         }
     }
 
-    /// Whether `lock_request` holds or waits for something.
+    /// Whether `lock_request` exists: it is granted, or it waits and is not behind a barrier.
     pub fn knows(&self, lock_request: LockRequestId) -> bool {
         self.requests.contains_key(&lock_request)
             || self.barrier.is_some_and(|(holder, _)| holder == lock_request)
     }
 
-    /// The keys that the granted `lock_request` holds; of the whole keyspace, none.
+    /// The keys that the granted `lock_request` holds; empty for the whole keyspace.
     pub fn held_by(&self, lock_request: LockRequestId) -> &[KeyLock] {
         self.requests.get(&lock_request).map_or(&[], |request| &request.keys)
     }
 
-    /// Makes the exclusive lock on `id` that the granted `lock_request` holds, by itself or as a part of the whole keyspace,
-    /// a request of its own, which is granted and outlives `lock_request`. `None`, and nothing happens, where `lock_request` does
-    /// not hold it, not exclusively, or no more.
+    /// Splits the exclusive lock on `id` off the granted `lock_request`, which holds it by itself or as a part of the
+    /// whole keyspace: it becomes a granted request of its own, which outlives `lock_request`. `None`, and nothing is
+    /// done, if `lock_request` does not hold the lock exclusively, or not any more.
     pub fn split(&mut self, lock_request: LockRequestId, id: u64) -> Option<LockRequestId> {
         let new = self.next_request_id;
         let key = KeyLock { id, exclusive: true };
         if self.barrier == Some((lock_request, true)) {
-            // Whoever else stands on the key was split off before.
+            // If there is a request on the key, it was split off before.
             if self.keys.contains_key(&id) {
                 return None;
             }
             let granted = self.stand(id, new, true);
-            debug_assert_eq!(granted, Some(true), "nobody stands there");
+            debug_assert_eq!(granted, Some(true), "the key is free");
         } else {
             let request = self.requests.get_mut(&lock_request).filter(|request| request.blocked_on == 0)?;
             let at = request.keys.iter().position(|held| *held == key)?;
             request.keys.remove(at);
-            // Who holds it exclusively stands first.
-            self.keys.get_mut(&id).expect("a request stands on each of its keys").first.lock_request = new;
+            // The holder of an exclusive lock is the first in its line.
+            self.keys.get_mut(&id).expect("a request is queued on each of its keys").first.lock_request = new;
         }
         self.next_request_id += 1;
         self.requests.insert(new, Request { keys: SmallVec::from_slice(&[key]), blocked_on: 0 });
         Some(new)
     }
 
-    /// Adds `keys` to what the granted `lock_request` holds, if nobody who holds or waits for one of them is in the way. All
-    /// or, with `false`, none. Nobody waits longer for it: a request for the whole keyspace behind `lock_request` waits anyway.
+    /// Adds `keys` to what the granted `lock_request` holds, if no request that holds or awaits one of them
+    /// conflicts. Adds all of them and returns true, or none and returns false. This is fair: the keys were free, and
+    /// a request for the whole keyspace that is queued behind `lock_request` has to wait for its release anyway.
     pub fn extend(&mut self, lock_request: LockRequestId, keys: &[KeyLock]) -> bool {
-        let request = self.requests.get(&lock_request).expect("an extended ticket was requested");
-        debug_assert_eq!(request.blocked_on, 0, "only what is granted is extended");
+        let request = self.requests.get(&lock_request).expect("a request that is extended exists");
+        debug_assert_eq!(request.blocked_on, 0, "only granted requests are extended");
         let wanted: SmallVec<[KeyLock; 4]> = merged(SmallVec::from_slice(keys));
         let whole_is_held = self.barrier.is_some_and(|(_, held)| held);
         if whole_is_held || !wanted.iter().all(|key| self.is_free(key)) {
@@ -292,14 +296,14 @@ impl LockTable {
         true
     }
 
-    /// Gives up what `lock_request` holds, and appends to `granted` the tickets that now hold all they want, in
-    /// order of arrival.
+    /// Releases the granted `lock_request`, and appends to `granted` the requests that are granted thereby, in order of
+    /// arrival.
     pub fn release(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         let first_new = granted.len();
         if self.barrier.is_some_and(|(holder, _)| holder == lock_request) {
             self.barrier = None;
         } else {
-            let request = self.requests.remove(&lock_request).expect("a released ticket was requested");
+            let request = self.requests.remove(&lock_request).expect("a request that is released exists");
             for key in &request.keys {
                 self.leave(key.id, lock_request, granted);
             }
@@ -310,7 +314,7 @@ impl LockTable {
 
     fn leave(&mut self, id: u64, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         let Entry::Occupied(mut line) = self.keys.entry(id) else {
-            panic!("a request stands on each of its keys");
+            panic!("a request is queued on each of its keys");
         };
         if !line.get_mut().remove(lock_request) {
             line.remove();
@@ -352,7 +356,7 @@ impl LockTable {
     }
 }
 
-/// A key named twice is wanted once, exclusively if either wants it so.
+/// Merges repeated keys: a key that occurs twice is wanted once, exclusively if one of the two is.
 fn merged(mut keys: SmallVec<[KeyLock; 4]>) -> SmallVec<[KeyLock; 4]> {
     keys.sort_unstable_by_key(|key| (key.id, !key.exclusive));
     keys.dedup_by_key(|key| key.id);

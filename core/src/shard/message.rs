@@ -1,4 +1,4 @@
-//! What shards say to each other: plain data, so that it can be bounded, logged, replayed and simulated.
+//! The messages between shards. They are plain data, so that they can be bounded, logged, replayed and simulated.
 
 use crate::call::Call;
 use crate::call::ClientId;
@@ -16,20 +16,20 @@ use std::sync::Arc;
 pub enum Message {
     /// Commands whose keys you own, gathered over one turn from all connections of the sender.
     Commands(Box<Batch>),
-    /// What came of them.
+    /// The replies to a batch of commands.
     Replies(Box<Batch>),
     Txn(TxnMessage),
     Wait(Box<WaitMessage>),
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),
-    /// Listen on these sockets, in place of those for TCP so far: for the accepting shard.
+    /// To the accepting shard: listen on these sockets in place of the present TCP sockets.
     Listen(Vec<OwnedFd>),
     /// A command of your client was slow here.
     Slow {
         client: ClientId,
         entry: Box<SlowLogEntry>,
     },
-    /// What my writes did: for the shard that merges the effect stream.
+    /// To the shard that merges the effect stream: the effects of the sender's writes.
     Effects(Box<EffectBatch>),
     Stream(StreamMessage),
     /// This client watches none of your keys any more.
@@ -38,22 +38,22 @@ pub enum Message {
     },
 }
 
-/// The rings between the shards are made of these: see [`mesh`](crate::runtime::mesh) for what they take.
+/// The rings between the shards store messages in place: see [`mesh`](crate::runtime::mesh) for their memory.
 const _: () = assert!(size_of::<Message>() <= 48);
 
 /// About the effect stream and its readers.
 pub enum StreamMessage {
-    /// It goes on: for the readers you serve.
+    /// The next bytes of the stream, for the readers that you serve.
     Bytes(Arc<Vec<u8>>),
-    /// Your client reads what follows. `offset`: how long the stream was before.
+    /// Your client reads the stream from here on. `offset`: how many bytes it had before.
     Attach { client: ClientId, offset: u64 },
-    /// Your client has fallen behind too far, and gets nothing more.
+    /// Your client has fallen too far behind, and is cut off.
     Cut { client: ClientId },
-    /// A reader is gone: for all shards.
+    /// To all shards: a reader has detached.
     Detach { client: ClientId },
 }
 
-/// A reply's place: a connection of the sender's, and the place in its queue of replies.
+/// Identifies a reply that is awaited: a connection of the sender's, and the place in its queue of replies.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ReplyId {
     pub conn: u32,
@@ -74,26 +74,27 @@ pub struct BatchedCommand {
 /// What an EXEC in a [`Batch`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchedExec {
-    /// It has so many commands, which stand behind it and have no reply of their own.
+    /// How many commands it runs. They follow it in the batch, and have no replies of their own.
     pub len: u32,
     /// Its client watches keys.
     pub watches: bool,
 }
 
-/// Commands with their arguments, and later, in the same allocation on its way back, their replies.
+/// Commands with their arguments; on the way back, in the same allocation, their replies.
 #[derive(Default)]
 pub struct Batch {
     bytes: Vec<u8>,
     ranges: Vec<ArgRange>,
     pub commands: Vec<BatchedCommand>,
-    /// Replies one behind the other, and where each ends.
+    /// The replies, concatenated.
     pub replies: Vec<u8>,
+    /// Which reply each is, and where it ends in `replies`.
     pub answered: Vec<(ReplyId, usize)>,
     /// When the batch left, on the sender's monotonic clock.
     pub sent_at_nanos: u64,
 }
 
-/// A batch is sent on when its arguments or replies have grown to this many bytes.
+/// A batch is sent before the end of the turn when its arguments or replies have this many bytes.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes between two arguments of a request, at most: `\r\n$536870912\r\n`.
@@ -117,11 +118,11 @@ fn dense_span(args: Argv<'_>) -> Option<(u32, &[u8])> {
 
 const CACHE_LINE: usize = 64;
 
-/// Of a batch's commands so much is fetched ahead; the processor sees by itself that it goes on.
+/// How much of a batch's commands is prefetched. The processor recognises the sequential access and fetches the rest.
 const PREFETCH_BYTES_MAX: usize = 8 * CACHE_LINE;
 
 impl Batch {
-    /// Whether arguments of so many bytes can be added: offsets are of 32 bits.
+    /// Whether arguments of this many bytes can be added: offsets have 32 bits.
     #[inline]
     pub fn has_room(&self, args_len_bytes: usize) -> bool {
         self.bytes.len() + args_len_bytes <= u32::MAX as usize
@@ -146,7 +147,7 @@ impl Batch {
         self.commands.push(BatchedCommand { reply_id, call, args, exec: None });
     }
 
-    /// Adds an EXEC with all that it is to run.
+    /// Adds an EXEC with the commands that it runs.
     pub fn push_exec(&mut self, reply_id: ReplyId, call: Call, queue: &Queue, watches: bool) {
         let (offset, mut start) = (self.bytes.len() as u32, self.ranges.len() as u32);
         let exec = Some(BatchedExec { len: queue.len() as u32, watches });
@@ -174,7 +175,7 @@ impl Batch {
         commands.iter().map(|command| (&command.call, self.args(&command.args)))
     }
 
-    /// First stage of taking in several batches: fetches this one's header from memory.
+    /// First step of reading several batches: prefetches this one's header.
     #[inline]
     pub fn prefetch_header(self: &Box<Batch>) {
         let header: *const Batch = &raw const **self;
@@ -183,7 +184,7 @@ impl Batch {
             .for_each(|at| prefetch(header.cast::<u8>().wrapping_add(at)));
     }
 
-    /// Second stage: fetches where its commands and replies begin, which another core has written.
+    /// Second step: prefetches the beginnings of its commands and replies, which another core has written.
     #[inline]
     pub fn prefetch_contents(&self) {
         let len_bytes = size_of_val(&self.commands[..]).min(PREFETCH_BYTES_MAX);
@@ -207,14 +208,14 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Forgets commands and arguments; replies stay.
+    /// Removes commands and arguments, and keeps the replies.
     pub fn clear_commands(&mut self) {
         self.bytes.clear();
         self.ranges.clear();
         self.commands.clear();
     }
 
-    /// Empties the batch for its next use; an outsized buffer is not kept.
+    /// Empties the batch for reuse. An oversized buffer is not kept.
     pub fn clear(&mut self) {
         self.clear_commands();
         self.replies.clear();
@@ -228,7 +229,7 @@ impl Batch {
     }
 }
 
-/// An accepted connection on its way to its shard.
+/// An accepted connection on its way to the shard that will serve it.
 pub struct NewConnection {
     pub fd: OwnedFd,
     pub addr: String,
@@ -236,7 +237,7 @@ pub struct NewConnection {
     pub unix_socket: bool,
 }
 
-/// A command that waits for a lock, kept with all it needs to run later.
+/// A command that waits for a lock, with everything it needs to run later.
 pub struct ParkedCommand {
     /// The shard of its client.
     pub home: usize,

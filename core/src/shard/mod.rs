@@ -40,18 +40,19 @@ use std::sync::Arc;
 pub struct Shard {
     pub index: usize,
     pub shard_count: usize,
-    /// Changed by the door in `change` alone, and by what stands beside it: see `db`.
+    /// Commands change them through the `change` module alone. `db` lists the few other modules that do.
     dbs: Vec<Db>,
     /// The keys whose entries are checked out to other shards: databases and hashes.
     checked_out: AHashSet<(u32, u64)>,
     pub locks: LockTable,
-    /// What its writes did, for the readers of the effect stream.
+    /// The effects of its writes, for the readers of the effect stream.
     pub effects: EffectLog,
-    /// Who wants to know which of its keys change.
+    /// The observers of its keys: watching and blocked clients.
     pub observers: Observers,
-    /// The locks under which commands run at present; `None` for a command of this shard alone, which needs none.
+    /// The lock request under which commands run at present; `None` for a command of this shard alone, which needs
+    /// none.
     pub running: Option<LockRequestId>,
-    /// Who waits for which key.
+    /// The commands that are blocked on its keys.
     pub blocking: Blocking,
     pub config: Arc<Config>,
     pub stats: Arc<ShardStats>,
@@ -61,7 +62,7 @@ pub struct Shard {
     pub access: Access,
     pub expire: expire::ActiveExpire,
     lazyfree: lazyfree::LazyFree,
-    /// Whether keys disappear when their time is up (CLIENT PAUSE WRITE keeps them, logically expired).
+    /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
     random: u64,
 }
@@ -112,12 +113,12 @@ impl Shard {
         slot::shard_of(key, self.shard_count) == self.index
     }
 
-    /// The next of the shard's random numbers.
+    /// The shard's next random number.
     pub fn random(&mut self) -> u64 {
         splitmix64(&mut self.random)
     }
 
-    /// Looks a key up to read it: counts a hit or a miss, and notes the access.
+    /// Looks a key up to read it: counts a hit or a miss, and records the access.
     #[inline]
     pub fn lookup_read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
         let db = &mut self.dbs[call.db as usize];
@@ -139,13 +140,13 @@ impl Shard {
         Some(entry)
     }
 
-    /// Looks a key up to learn about it without an access: counts a hit or a miss only (EXISTS, TYPE, TTL, OBJECT).
+    /// Looks a key up without recording an access, but counts a hit or a miss (EXISTS, TYPE, TTL, OBJECT).
     #[inline]
     pub fn lookup_read_notouch(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
         self.lookup_read(&Call { no_touch: true, ..*call }, key)
     }
 
-    /// Looks a key up without a trace in hits, misses or access clocks.
+    /// Looks a key up without counting a hit or a miss, or recording an access.
     #[inline]
     pub fn lookup_silent(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
         let number = db;
@@ -162,14 +163,14 @@ impl Shard {
         }
     }
 
-    /// Looks a key up without any trace, and also finds one whose time is up (MEMORY USAGE, DEBUG OBJECT).
+    /// Looks a key up without any side effect, and also finds an expired one that is still stored (MEMORY USAGE, DEBUG
+    /// OBJECT).
     pub fn lookup_stored(&self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
         self.dbs[db as usize].table().get(key.hash, key.bytes)
     }
 
-    /// Fetches from memory what look-ups, each of a hash in a database, will need. In loops of their own, one a level of the
-    /// table, because only so many instructions can be under way: between other work fewer misses, also those of address
-    /// translation, would overlap.
+    /// Prefetches what look-ups, each of a hash in a database, will need. A loop of its own for each level of the table
+    /// lets more cache and TLB misses overlap, because the processor can have only so many instructions in flight.
     #[inline]
     pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)> + Clone) {
         for (db, hash) in lookups.clone() {
@@ -180,7 +181,7 @@ impl Shard {
         }
     }
 
-    /// Whether the key is there. One whose time is up is removed on the way, here as in all look-ups.
+    /// Whether the key exists. As every look-up, it removes the key if that has expired.
     #[inline]
     pub fn exists(&mut self, db: u32, key: Key<'_>) -> bool {
         self.lookup_silent(db, key).is_some()
@@ -191,24 +192,24 @@ impl Shard {
         self.dbs.len()
     }
 
-    /// How many keys of this shard a database has. Those count whose time is up but which are still there, and those that
-    /// are checked out to another shard just now.
+    /// How many keys of this shard a database has, including expired ones that are still stored, and those that are
+    /// checked out to another shard.
     pub fn key_count(&self, db: u32) -> usize {
         self.dbs[db as usize].len()
     }
 
-    /// Visits all keys of a database, also those whose time is up, in no order.
+    /// Visits all keys of a database, also expired ones that are still stored, in no particular order.
     pub fn for_each_key(&self, db: u32, visit: &mut dyn FnMut(Entry<'_>)) {
         self.dbs[db as usize].table().for_each(visit);
     }
 
-    /// Visits the keys at a place in a database, also those whose time is up. Returns the place behind it; 0 is both the
-    /// first and the end.
+    /// Visits the keys at a scan cursor, also expired ones that are still stored. Returns the next cursor; 0 is both
+    /// the beginning and the end.
     pub fn scan(&self, db: u32, place: u64, visit: &mut dyn FnMut(Entry<'_>)) -> u64 {
         self.dbs[db as usize].table().scan(place, visit)
     }
 
-    /// Sets the time: all that follows happens at `now_ms`.
+    /// Sets the clock: everything that follows happens at `now_ms`.
     #[inline]
     pub fn set_now(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
@@ -229,27 +230,28 @@ impl Shard {
         self.dbs.iter_mut().for_each(|db| db.set_new_access(access, is_lfu));
     }
 
-    /// What the tables take beside the entries: the index and free room.
+    /// The memory of the tables besides the entries: the index and free space.
     pub fn table_memory_bytes(&self) -> u64 {
         self.dbs.iter().map(|db| db.table().memory().overhead() as u64).sum()
     }
 
-    /// Whether a table has asked for memory since this was called last.
+    /// Whether a table has allocated memory since the last call.
     pub fn take_growth(&mut self) -> bool {
         self.dbs.iter_mut().fold(false, |grown, db| grown | db.take_growth())
     }
 
-    /// [`Table::back_by_huge_page`] for the first table that has something to do.
+    /// Calls [`Table::back_by_huge_page`](crate::types::Table::back_by_huge_page) on the first table that has something
+    /// to do.
     pub fn back_by_huge_page(&mut self) -> bool {
         self.dbs.iter_mut().any(|db| db.back_by_huge_page())
     }
 
-    /// Room for more entries that the tables hold.
+    /// Free space in the tables for further entries.
     pub fn table_free_bytes(&self) -> u64 {
         self.dbs.iter().filter(|db| !db.table().is_empty()).map(|db| db.table().memory().free() as u64).sum()
     }
 
-    /// Writes what INFO keyspace shows. Called once a turn, before replies leave.
+    /// Publishes the counters that INFO keyspace shows. Called once a turn, before replies leave.
     pub fn publish(&self) {
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {
             let keys = db.len() as u64;

@@ -1,14 +1,15 @@
-//! Who wants to know which keys change.
+//! The observers of a shard's keys, which are notified of changes.
 //!
-//! Whatever happens to a key is told here, in [`Audience::notify`]: changes by the door ([`change`](super::change)), keys
-//! that are removed because their time is up, and databases that are emptied or swapped. Nearly always nobody wants to
-//! know, which is one branch to see.
+//! Changes made through [`change`](super::change) are reported in [`Audience::notify`], the removal of expired keys
+//! in [`Observers::expired`], and databases that are emptied or swapped in [`Shard::will_replace`]. Nearly always
+//! there are no observers, which costs one branch to see.
 //!
-//! Observers are those who watch a key for their EXEC, and those who wait for one ([`blocking`](super::blocking)). What
-//! happens to a key on its way out of the tables concerns only the former.
+//! Observers are clients that WATCH a key, and clients that are blocked on one ([`blocking`](super::blocking)). The
+//! latter are notified only of keys that exist after the change, and not of keys that expire.
 //!
-//! A guest, the key of another shard that is checked out to this one, has its observers at home. While guests are here,
-//! what happens to keys is written down instead, and its owner is told with the check-in.
+//! A checked-out entry is in the tables of its transaction's home for a while, but its observers are on the shard that
+//! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
+//! owner.
 
 use super::event::Event;
 use super::lock::{LockRequestId, LockTable};
@@ -21,13 +22,14 @@ use crate::call::{Call, ClientId, Key};
 pub enum KeyEvent {
     /// It has another value or expiry, is new, or was deleted.
     Modified,
-    /// Its time was up, and it was removed.
+    /// It had expired, and was removed.
     Expired,
-    /// Another name for what was told as a change, or will be in a moment (`expire` behind `set`): for notifications only.
+    /// A further event of a change that is reported as `Modified` separately (`expire` after `set`): for
+    /// notifications only.
     Notified,
 }
 
-/// What happened to a key, and who did it.
+/// What happened to a key, and which client did it.
 #[derive(Clone, Copy)]
 pub struct KeyChange<'a> {
     pub db: u32,
@@ -38,7 +40,7 @@ pub struct KeyChange<'a> {
     pub kind: KeyEvent,
 }
 
-/// What happened to a guest.
+/// What happened to a key while its entry was checked out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckedOutEvent {
     pub db: u32,
@@ -53,11 +55,11 @@ pub struct CheckedOutEvent {
 #[derive(Default)]
 pub struct Observers {
     watch: Watch,
-    /// Commands wait for keys, or have.
+    /// Whether commands are blocked on keys. Stays set after the last one has gone, until the next change of a key.
     blocks: bool,
-    /// While guests are here: what happened to them.
+    /// While checked-out entries of other shards are here: what happened to them.
     checked_out: Option<Vec<CheckedOutEvent>>,
-    /// Whether there is anybody to tell.
+    /// Whether there are observers, or events are recorded.
     is_on: bool,
 }
 
@@ -66,28 +68,28 @@ impl Observers {
         &self.watch
     }
 
-    /// Changes who watches what.
+    /// Changes the watched keys.
     pub fn change_watch<T>(&mut self, change: impl FnOnce(&mut Watch) -> T) -> T {
         let result = change(&mut self.watch);
         self.set_on();
         result
     }
 
-    /// Guests are here from now on.
+    /// Begins to record events: checked-out entries of other shards are here from now on.
     pub fn begin_checked_out(&mut self) {
-        debug_assert!(self.checked_out.is_none(), "one transaction's guests at a time");
+        debug_assert!(self.checked_out.is_none(), "one transaction's checked-out entries at a time");
         self.checked_out = Some(Vec::new());
         self.set_on();
     }
 
-    /// The guests go home. Returns what happened to them, in order.
+    /// Ends the recording: the checked-out entries go back. Returns what happened to them, in order.
     pub fn end_checked_out(&mut self) -> Vec<CheckedOutEvent> {
-        let events = self.checked_out.take().expect("they came");
+        let events = self.checked_out.take().expect("recording was begun");
         self.set_on();
         events
     }
 
-    /// Whether there is anybody to tell: the one branch of those who change keys.
+    /// Whether a change has to be reported: the one branch that every change of a key pays.
     #[inline]
     pub(super) fn is_on(&self) -> bool {
         self.is_on
@@ -97,18 +99,18 @@ impl Observers {
         self.is_on = self.checked_out.is_some() || self.blocks || !self.watch.is_empty();
     }
 
-    /// A command waits for a key.
+    /// Sets whether commands are blocked on keys.
     pub(super) fn set_blocks(&mut self, blocks: bool) {
         self.blocks = blocks;
         self.set_on();
     }
 
-    /// Whether a key that has changed is to be offered to those who wait for it.
+    /// Whether a changed key is to be offered to the commands blocked on it.
     fn offers(&self) -> bool {
         self.blocks && self.checked_out.is_none()
     }
 
-    /// A key whose time is up was removed.
+    /// An expired key was removed.
     #[inline]
     pub(super) fn expired(&mut self, db: u32, key: Key<'_>) {
         if self.is_on {
@@ -116,7 +118,8 @@ impl Observers {
         }
     }
 
-    /// Keyspace notifications and tracking begin here, too, as soon as there are some.
+    /// Notifies the watching clients, or records the event. Keyspace notifications and client tracking will start
+    /// here too.
     #[cold]
     fn note(&mut self, change: &KeyChange<'_>) {
         let KeyChange { db, key, event, client, kind } = *change;
@@ -139,7 +142,7 @@ impl Observers {
     }
 }
 
-/// All who may have to be told, apart from the tables: an entry may be borrowed meanwhile.
+/// The parts of a shard that a change of a key concerns, without its tables: the caller may still borrow the entry.
 pub(super) struct Audience<'a> {
     pub(super) observers: &'a mut Observers,
     pub(super) blocking: &'a mut Blocking,
@@ -148,7 +151,7 @@ pub(super) struct Audience<'a> {
 }
 
 impl Audience<'_> {
-    /// Something has happened to a key. `is_there`: it is there now.
+    /// Something has happened to a key. `is_there`: it exists now.
     #[cold]
     pub(super) fn notify(&mut self, change: &KeyChange<'_>, is_there: bool) {
         self.observers.note(change);
@@ -171,7 +174,7 @@ impl Shard {
         }
     }
 
-    /// Tells whoever observes the key that it has changed. Counts nothing.
+    /// Notifies the key's observers that it has changed. Does not count the change.
     #[inline]
     pub(super) fn signal_modified(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
@@ -185,7 +188,7 @@ impl Shard {
         }
     }
 
-    /// Tells another event of a key, which was told to have changed.
+    /// Reports a further event of a key that is reported as changed separately.
     #[inline]
     pub(super) fn notify_event(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
@@ -207,7 +210,7 @@ impl Shard {
         self.audience().notify(change, is_there);
     }
 
-    /// Tells the observers of keys of this shard what happened to them while they were guests of another one.
+    /// Notifies the observers of keys of this shard of what happened to them while they were checked out.
     pub(super) fn tell_checked_out_events(&mut self, events: &[CheckedOutEvent]) {
         for CheckedOutEvent { db, hash, key, event, client, kind } in events {
             let key = Key { bytes: key, hash: *hash };
@@ -236,7 +239,8 @@ impl Shard {
         self.observers.watch.is_unchanged(client, find)
     }
 
-    /// Tells the observers that a database is about to have other keys: those of database `by`, or none.
+    /// Notifies the watching clients that the keys of a database are about to be replaced: by those of database `by`,
+    /// or none.
     pub(super) fn will_replace(&mut self, db: u32, by: Option<u32>) {
         if !self.observers.is_on {
             return;

@@ -1,4 +1,4 @@
-//! The slow log of one shard: what ran here for longer than slowlog-log-slower-than.
+//! The slow log of one shard: the commands that ran here for longer than slowlog-log-slower-than.
 
 use crate::protocol::Argv;
 use std::collections::VecDeque;
@@ -13,7 +13,7 @@ pub struct SlowLogEntry {
     pub id: u64,
     /// When it ran, unix time in seconds.
     pub at_s: i64,
-    /// Time in the handler, without waiting.
+    /// Time in the handler, without the time for which it was blocked or queued.
     pub micros: u64,
     pub args: Vec<Vec<u8>>,
     pub client_addr: String,
@@ -21,7 +21,7 @@ pub struct SlowLogEntry {
 }
 
 impl SlowLogEntry {
-    /// Copies the arguments, shortened and redacted with Redis' words where they are long or secret.
+    /// Copies the arguments. Long ones are shortened and secret ones redacted, with Redis' texts.
     pub fn new(id: u64, at_s: i64, micros: u64, args: Argv<'_>, secrets: &[usize]) -> SlowLogEntry {
         let kept = args.len().min(ARGS_MAX);
         let args: Vec<Vec<u8>> = (0..kept)
@@ -45,7 +45,7 @@ impl SlowLogEntry {
     }
 }
 
-/// Newest first.
+/// The entries, newest first.
 pub struct SlowLog {
     entries: VecDeque<SlowLogEntry>,
     len_max: usize,

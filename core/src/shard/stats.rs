@@ -1,8 +1,8 @@
-//! Counters of one shard. Only its own thread writes them; anyone may read them at any time.
+//! Counters of one shard. Only its own thread writes them; any thread may read them at any time.
 //!
-//! A [`Counter`] is an atomic that is written by plain load and store: a single writer needs no locked
-//! instruction, so counting costs what a plain integer costs, and INFO or a scrape reads the counters of all
-//! shards without asking the shards.
+//! A [`Counter`] is an atomic that is written by plain load and store: a single writer needs no locked instruction.
+//! So counting costs as much as with a plain integer, and INFO or a scrape reads the counters of all shards without
+//! sending them messages.
 
 use crate::call::CommandId;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl Counter {
     }
 }
 
-/// Latencies of one command on one shard: log-linear buckets of nanoseconds, 16 steps a doubling.
+/// Latencies of one command on one shard: log-linear buckets of nanoseconds, 16 for each power of two.
 pub struct LatencyHistogram([Counter; LATENCY_BUCKETS]);
 
 const LATENCY_BUCKETS: usize = 16 * 36;
@@ -47,7 +47,7 @@ impl LatencyHistogram {
         LatencyHistogram([const { Counter(AtomicU64::new(0)) }; LATENCY_BUCKETS])
     }
 
-    /// Nanoseconds -> bucket.
+    /// The bucket of a latency in nanoseconds.
     #[inline]
     fn bucket(nanos: u64) -> usize {
         if nanos < 16 {
@@ -132,18 +132,19 @@ pub struct DbStats {
 
 macro_rules! shard_stats {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// Everything one shard counts. One allocation a shard, written by its thread alone.
+        /// All counters of one shard, written by its thread alone.
         #[repr(align(128))]
         pub struct ShardStats {
             $($(#[$doc])* pub $name: Counter,)*
-            /// By id: the commands that were there at the start.
+            /// The commands that existed at the start, by id.
             commands: Vec<CommandStats>,
-            /// Those that came later: pages by id, made when they are asked for.
+            /// Commands that were added later: pages by id, allocated at the first use.
             late_commands: [OnceLock<Box<[CommandStats]>>; COMMANDS_MAX / COMMANDS_PAGE_LEN],
             pub dbs: Vec<DbStats>,
             /// Error replies by code. Locked on errors only.
             errors: Mutex<BTreeMap<String, u64>>,
-            /// Allocated minus freed bytes of the shard's thread: may be negative where it frees others' memory.
+            /// Allocated minus freed bytes of the shard's thread. May be negative, because a thread may free memory
+            /// that another has allocated.
             used_memory: AtomicI64,
         }
 
@@ -169,14 +170,14 @@ shard_stats! {
     /// Clients connected now.
     clients,
     blocked_clients,
-    /// Keys that have changed, and whose waiting clients are being asked still.
+    /// Handoffs under way: changed keys whose blocked clients have not all been asked yet.
     handoffs,
-    /// Check-ins with changed keys that left this shard as a home, and those that reached it as an owner.
+    /// Check-ins with changed keys: those that this shard sent as home, and those that it received as owner.
     check_ins_sent,
     check_ins_taken,
     /// Commands run on this shard, wherever their clients are.
     commands_processed,
-    /// Of those, how many came from another shard's clients.
+    /// How many of these came from another shard's clients.
     commands_remote,
     input_bytes,
     output_bytes,
@@ -184,21 +185,21 @@ shard_stats! {
     keyspace_misses,
     expired_keys,
     expired_time_cap_reached,
-    /// Percent of keys already expired that are still there, times 100, estimated.
+    /// Estimated percentage of keys that have expired but are still stored, times 100.
     expired_stale_perc_x100,
     expire_cycle_micros,
     dirty,
     error_replies,
     reads_processed,
     writes_processed,
-    /// How often the room for a client's replies was made smaller or bigger.
+    /// How often a client's reply buffer was shrunk or expanded.
     reply_buffer_shrinks,
     reply_buffer_expands,
-    /// Memory of the connections, as last walked over.
+    /// Memory of the connections, as of the last walk over them.
     clients_bytes,
     client_output_limit_disconnections,
     client_query_limit_disconnections,
-    /// Largest query buffer and output buffer among the clients lately.
+    /// The largest query buffer and output buffer of a client recently.
     client_input_max_bytes,
     client_output_max_bytes,
     turns,
@@ -206,32 +207,33 @@ shard_stats! {
     mesh_batches,
     mesh_commands,
     mesh_queue_depth,
-    /// Round trips of batches: sum and count.
+    /// Round trips of batches: total time and count.
     hop_nanos,
     hops,
-    /// Transactions begun here: EXECs, and commands over several shards. How many shards they took, together.
+    /// Transactions begun here (EXECs, and commands over several shards), and the sum of their numbers of shards.
     transactions,
     transaction_shards,
-    /// Of these transactions, those over 1, 2, 3 and 4, 5 to 8, and more shards.
+    /// How many of these transactions were over 1, 2, 3 or 4, 5 to 8, and more shards.
     transactions_of_1,
     transactions_of_2,
     transactions_of_3_4,
     transactions_of_5_8,
     transactions_of_more,
-    /// EXECs that did not run: a watched key had changed; a command could not be queued, or EXEC not be run.
+    /// EXECs that did not run because a watched key had changed, and those that failed because a command could not be
+    /// queued or EXEC itself was refused.
     exec_aborted_by_watch,
     exec_aborted_by_error,
-    /// What transactions over several shards were under way without running.
+    /// How long transactions over several shards took in which they did not run: total and maximum.
     transaction_wait_nanos,
     transaction_wait_max_nanos,
-    /// What had to be done anew: a command that was woken for a key and found it taken, a coalesced pipeline that was refused, locks
-    /// that home took ahead and had to give up.
+    /// Work that had to be repeated: a command that was woken for a key and found it taken, a coalesced pipeline that
+    /// was refused, locks that home took ahead and had to release.
     transaction_retries,
-    /// Commands and transactions that found a key locked; how long they waited for it, and the longest of them.
+    /// Commands and transactions that found a key locked, and how long they waited for it: total and maximum.
     lock_waits,
     lock_wait_nanos,
     lock_wait_max_nanos,
-    /// The longest that a transaction has held its locks on this shard.
+    /// The longest time for which a transaction has held its locks on this shard.
     lock_held_max_nanos,
     lock_queue_len,
     lazyfreed_objects,
@@ -242,10 +244,10 @@ shard_stats! {
     input_bytes_per_sec,
     output_bytes_per_sec,
     peak_memory_bytes,
-    /// Clients that asked for the effect stream, and those among them that had a part of it already.
+    /// Clients that asked for the effect stream, and those among them whose PSYNC for a part of it was refused.
     sync_full,
     sync_partial_err,
-    /// What was noted for the effect stream.
+    /// Bytes recorded for the effect stream.
     effect_bytes,
 }
 
@@ -357,14 +359,14 @@ impl ShardStats {
     }
 }
 
-/// Commands and subcommands that a process can have, those that came at run time and those that went included.
+/// How many commands and subcommands a process can have, including those that were added at run time or removed.
 pub const COMMANDS_MAX: usize = 1 << 14;
-/// Commands that came at run time and are counted in one allocation.
+/// How many commands that were added at run time share one allocation of counters.
 const COMMANDS_PAGE_LEN: usize = 128;
 
 const _: () = assert!(COMMANDS_MAX.is_multiple_of(COMMANDS_PAGE_LEN) && COMMANDS_MAX < u16::MAX as usize);
 
-/// How many different error codes are counted; scripts can invent new ones without end.
+/// How many different error codes are counted. The number is bounded because scripts can return any code.
 const ERROR_CODES_MAX: usize = 128;
 
 #[cfg(test)]

@@ -1,49 +1,52 @@
-//! Work over keys of several shards: how it is ordered, and the messages it takes.
+//! Transactions over keys of several shards: how they are ordered, and the messages they take.
 //!
 //! # The algorithm: ordered two-phase locking along a chain
 //!
 //! A transaction is one command, or one EXEC, over keys that live on shards `s1 < s2 < ... < sk`. Its *home*, the shard
 //! of its client, sends one [`TxnMessage::Lock`] to `s1`. A shard that receives it puts the transaction into its [lock
-//! table](crate::shard::lock) on all its keys at once; when it is granted there, the shard passes the message on to the
+//! table](crate::shard::lock) on all its keys at once. When it is granted there, the shard passes the message on to the
 //! next one. When the last shard has granted it, all locks are held: that is the *lock point*, the moment at which the
-//! transaction takes effect. Now the last shard tells the others ([`TxnMessage::Go`]), and all do their work: each runs a
-//! list of commands over its own keys, releases its locks, and sends the replies home ([`TxnMessage::Done`]).
+//! transaction takes effect. The last shard then tells the others ([`TxnMessage::Go`]), and every shard does its share:
+//! it runs a list of commands over its own keys, releases its locks, and sends the replies home ([`TxnMessage::Done`]).
 //!
-//! Two things spare messages and work where nobody is in the way, which is nearly always:
+//! Two optimisations save messages and work when the keys are free, which is nearly always the case:
 //!
-//! - *Home goes ahead.* If its own keys are free, home locks them before it sends the message, and the chain leaves it out.
-//!   If the transaction then has to wait at a shard before home, it must not hold what comes later in order: home is told
-//!   to give its locks up ([`TxnMessage::Yield`]), and is locked in its turn.
-//! - *The last shard locks nothing.* If its keys are free, it does its work at once, as it would for a command of its own.
+//! - *Home locks ahead.* If its own keys are free, home locks them before it sends the message, and the chain skips it.
+//!   If the transaction then has to wait at a shard before home, it must not hold locks of a shard that comes later in
+//!   order: home is told to release them ([`TxnMessage::Yield`]), and locks its keys again when its turn comes.
+//! - *The last shard locks nothing.* If its keys are free and it has no work in a later stage, it does its share at
+//!   once, as it would run a command of its own.
 //!
-//! So a transaction over two shards, one of them home, is two messages: there, and back with the last shard's outcome.
+//! So a transaction over two shards, one of them home, takes two messages: one to the other shard, and one back with
+//! its outcome.
 //!
-//! A transaction with all its keys on one shard needs none of this: it runs there at once, or stands in the lock table
-//! until it is its turn. That costs a command one branch, to see that the table is empty.
+//! A transaction with all its keys on one shard needs none of this: it runs there at once, or waits in the lock table
+//! for its turn. That costs a command one branch, which checks that the table is empty.
 //!
 //! # What runs where
 //!
-//! A command over keys of one shard stands in that shard's list; a *fan-out* (MGET, DEL, FLUSHALL) in the lists of all
-//! its shards, with each shard's keys, and home makes one reply of theirs by the row's merge rule. So a command over
-//! several shards is an EXEC of one command, and costs nothing for it.
+//! A command over keys of one shard is in that shard's list. A *fan-out* (MGET, DEL, FLUSHALL) is in the lists of all
+//! its shards, with each shard's keys, and home merges their replies into one by the row's merge rule. So a command
+//! over several shards is handled as an EXEC of one command, at no extra cost.
 //!
 //! Any other command over keys of several shards (RENAME, COPY, MSETNX) is a *check-out*: each shard takes the locked
-//! entries out of its tables and sends them home as owned values. Home puts them into its own tables, runs the ordinary
-//! handler over them, takes out what is then there under these keys, and sends it back with word of what changed
-//! ([`TxnMessage::CheckIn`]). Between put and take nothing else runs at home, so nobody sees the guests.
+//! entries out of its tables and sends them home as owned values. Home puts them into its own tables, runs the
+//! ordinary handler over them, takes out what is then there under these keys, and sends it back with a list of what
+//! changed ([`TxnMessage::CheckIn`]). Between putting them in and taking them out nothing else runs at home, so no
+//! other command sees the checked-out entries.
 //!
-//! An EXEC with a check-out in its midst, or with a command over its session, is cut into *stages* there. The first one
-//! starts at the lock point, the others when home has what came of the one before ([`TxnMessage::Step`]); a shard keeps
+//! An EXEC that contains a check-out, or a command over its session, is cut into *stages* there. The first stage starts
+//! at the lock point, each later one when home has the outcomes of the one before ([`TxnMessage::Step`]). A shard keeps
 //! its locks until it has done its share of the last stage in which it has one.
 //!
-//! What a client sends ahead without waiting, several commands and EXECs over several shards, may go as one transaction:
-//! a [convoy](crate::worker).
+//! Several commands and EXECs over several shards that a client sends without waiting for replies may run as one
+//! transaction: a [coalesced pipeline](crate::worker).
 //!
-//! # How a handler over keys of several shards looks
+//! # What a handler over keys of several shards looks like
 //!
 //! Like any other. It is written against [`Ctx`](crate::command::Ctx): the keys that its row declares are in
-//! `ctx.shard` when it runs, wherever they live. A command that reads two keys and writes a third, as SUNIONSTORE, is
-//! this, and there is nothing in it, or in its row, about shards:
+//! `ctx.shard` when it runs, whichever shard owns them. This is a command that reads two keys and writes a third, as
+//! SUNIONSTORE does. Neither the handler nor its row mentions shards:
 //!
 //! ```text
 //! const JOIN: Command =
@@ -63,18 +66,19 @@
 //! }
 //! ```
 //!
-//! `words_at` is `ctx.shard.lookup_read(ctx.call, ctx.key(at))` and a conversion, `store` is `ctx.shard.set` or, for nothing,
-//! `ctx.shard.delete`. (A value that changes in place is held by the guard of `ctx.shard.change` meanwhile: see
-//! [`change`](crate::shard::change).) Effects, notifications, WATCH and those who wait for the written key are served by
-//! these calls, on whichever shard the key is at home. (The tests have these commands, in `core/tests/sim/rows.rs`, and
-//! run them over one shard and several, alone, in EXEC, and under WATCH.)
+//! `words_at` is `ctx.shard.lookup_read(ctx.call, ctx.key(at))` and a conversion. `store` is `ctx.shard.set` or, if
+//! there is nothing to store, `ctx.shard.delete`. (A value is changed in place through the guard that
+//! `ctx.shard.change` returns: see [`change`](crate::shard::change).) These calls take care of effects,
+//! notifications, WATCH, and clients blocked on the written key, on the shard that owns the key. (The tests have
+//! these commands, in `core/tests/sim/rows.rs`, and run them over one shard and several, alone, in EXEC, and under
+//! WATCH.)
 //!
-//! What a handler must not do is to touch a key which its row does not declare: it would not be there. And only a row
-//! whose work on one key does not depend on the others says a merge rule other than
-//! [`Merge::CheckOut`](crate::command::table::Merge), and then runs where its keys are.
+//! A handler must not touch a key that its row does not declare: the key would not be there. Only a command whose
+//! work on one key does not depend on the others may have a merge rule other than
+//! [`Merge::CheckOut`](crate::command::table::Merge); it then runs on the shards that own its keys.
 //!
-//! One that waits (BLPOP, BLMOVE) says so where it has found nothing, and says what it would wait for; whether it waits
-//! then, on which shards, and who serves it, is not its concern:
+//! A blocking command (BLPOP, BLMOVE) that has found nothing returns what it wants to wait for. Whether it then
+//! blocks, on which shards, and how it is served is not the handler's concern:
 //!
 //! ```text
 //! const BTAKE: Command = Command::blocking("btake", -3, btake)
@@ -100,43 +104,48 @@
 //! }
 //! ```
 //!
-//! [`Ctx::takes_from`](crate::command::Ctx::takes_from) is all keys at the first run, and the one that is there when it
-//! is woken. Its [effect](crate::command::Ctx::effect) names the key that it took from: at another time another one may
-//! be the first that is there. What it returns by [`Ctx::block`](crate::command::Ctx::block) says also what the client gets
-//! when the time is up, and in EXEC, where nobody waits, at once. A row that would not take whatever is there (BLPOP of a string) has a
-//! [`ready`](crate::command::table::Command::ready) of its own. A mover (BMOVE in the tests) differs in one more key spec.
-//! The way of a wait is [`blocking`](crate::shard::blocking)'s.
+//! [`Ctx::takes_from`](crate::command::Ctx::takes_from) gives all keys at the first run, and when the command is
+//! woken the one key that it was woken for. Its [effect](crate::command::Ctx::effect) names the key that it took
+//! from, because on a replica another of the keys might be the first that exists. What it returns by
+//! [`Ctx::block`](crate::command::Ctx::block) also says what the client gets at the timeout, and at once in EXEC,
+//! where commands never block. A command that cannot use every value (BLPOP cannot pop from a string) has its own
+//! [`ready`](crate::command::table::Command::ready). A mover (BMOVE in the tests) differs in one more key spec. What
+//! happens while the command is blocked is described in [`blocking`](crate::shard::blocking).
 //!
 //! # WATCH
 //!
 //! Watched keys are [registered](crate::shard::watch) on their shards, and an EXEC takes these shards into its chain
-//! with shared locks on the watched keys. Each says, when it grants, whether the keys are as they were; what they said
-//! so far travels with the plan. If one says no, the last shard says so to all, and nothing runs anywhere.
+//! with shared locks on the watched keys. When a shard grants its locks, it checks whether its watched keys are
+//! unchanged; the result so far travels with the plan. If a key has changed on any shard, the last shard tells all
+//! others so, and nothing runs on any of them.
 //!
-//! # Why this is right
+//! # Why this is correct
 //!
-//! *No deadlock.* A transaction that waits at shard `s` waits for transactions which arrived at `s` before it.
-//! Each of these runs, or waits at `s` for still earlier ones, or holds `s` and waits at a shard behind `s`.
-//! At the highest shard where anybody waits, the first in order waits for nobody; so somebody always moves. What has
-//! passed its lock point waits for nobody any more: home drives it on by messages alone, also when its client has left.
-//! A claim to the whole keyspace of a shard stands in the same order. There are two exceptions to the order. One is a
-//! command that is woken for a key and takes over its lock; why that is harmless stands in
-//! [`blocking`](crate::shard::blocking). The other is what home has locked ahead of its turn, for no longer than a message
-//! takes: a transaction that has to wait at an earlier shard has sent word to give it up. (It may come to home in its
-//! turn before that word does. Then it keeps what it has, and the word is not for it any more.)
+//! *No deadlock.* A transaction that waits at shard `s` waits for transactions that arrived at `s` before it. Each of
+//! these runs, or waits at `s` for still earlier ones, or holds its locks at `s` and waits at a shard behind `s`. At
+//! the highest shard where any transaction waits, the first in order of arrival holds its locks and waits at no later
+//! shard, so it can run: some transaction always makes progress. A transaction past its lock point waits for no other
+//! any more: home moves it on by messages alone, even if its client has disconnected. A request for a shard's whole
+//! keyspace takes its place in the same order. There are two exceptions to the order. One is a command that is woken
+//! for a key and takes over its lock; [`blocking`](crate::shard::blocking) says why that is harmless. The other is
+//! the locks that home takes ahead of its turn. They are held out of order for no longer than a message takes: an
+//! earlier shard at which the transaction has to wait tells home to release them. (The transaction may reach home in
+//! its turn before that message does. Then home keeps the locks, which are now held in order, and ignores the
+//! message.)
 //!
-//! *No starvation.* On every shard the order of arrival decides, and nobody is overtaken. Nothing is run again because
-//! of others' locks: a transaction gives up its place at home once at most, and only before its turn there. A coalesced pipeline that is
-//! refused goes on as single transactions, which are not; a command that was woken and found its key taken keeps its place
-//! among those who wait.
+//! *No starvation.* Every shard grants in order of arrival, and no request is overtaken. Nothing is retried because
+//! of other transactions' locks, with one exception: the locks that home took ahead are released and requested again
+//! once at most, and only before its turn. A coalesced pipeline that is refused continues as single transactions,
+//! which are never refused for that reason. A command that was woken and found its key taken keeps its place among
+//! the waiters.
 //!
-//! *No reordering.* A shard's share runs while all locks of the transaction are held, and every other command
-//! that touches one of these keys queues up behind them, so the order of the lock points is a serial order. A shard
-//! that releases its locks before others have done their shares breaks nothing: nothing is locked after a release.
-//! It is strict: the lock point lies between the client's call and the reply. Within one connection a
-//! transaction starts when all earlier replies of the connection are there, and nothing of the connection
-//! starts before it has ended, so it cannot overtake, or be overtaken by, its own client's commands, though
-//! its locks travel on other ways than these.
+//! *No reordering.* A shard's share runs while all locks of the transaction are held, and every other command that
+//! touches one of these keys queues up behind them, so the order of the lock points is a serial order. A shard may
+//! release its locks before other shards have done their shares, because nothing is locked after a release. The order
+//! is also strict: the lock point lies between the client's call and the reply. Within one connection a transaction
+//! starts when all earlier replies of the connection are there, and nothing else of the connection starts before it
+//! has ended. So it cannot overtake its own client's other commands or be overtaken by them, although the messages
+//! that lock its keys and those that carry such commands travel separately.
 
 use crate::call::ClientId;
 use crate::call::queue::Queue;
@@ -146,44 +155,44 @@ use crate::shard::observe::CheckedOutEvent;
 use crate::types::OwnedEntry;
 use smallvec::SmallVec;
 
-/// A transaction's name: its home shard, and that shard's running number.
+/// Identifies a transaction: its home shard, and that shard's running number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct TxnId {
     pub home: u32,
     pub number: u64,
 }
 
-/// The commands that a shard runs, and later, on its way back, what came of them.
+/// The commands that a shard runs in a stage; on the way back, with their replies.
 #[derive(Default)]
 pub struct ShardBatch {
     pub queue: Queue,
     /// Hashes of the commands' keys: see [`Queued::hash_count`](crate::call::queue::Queued::hash_count).
     pub hashes: Vec<u64>,
-    /// The replies, one behind the other.
+    /// The replies, concatenated.
     pub replies: Vec<u8>,
     /// For each command: where its reply ends, and how many nanoseconds it ran.
     pub ran: Vec<(usize, u64)>,
-    /// The client has closed its connection by the command at this place (CLIENT KILL of itself): of those behind it, it
-    /// gets no reply.
+    /// The command at this place has closed the client's connection (CLIENT KILL of itself): the client gets no replies
+    /// to the commands behind it.
     pub closed_by: Option<u32>,
 }
 
 impl ShardBatch {
-    /// What its commands look up: databases and hashes.
+    /// What its commands look up, for prefetching: databases and hashes.
     pub fn look_ups(&self) -> impl Iterator<Item = (u32, u64)> + Clone {
-        // Mostly they are of one database, and it is but a hint.
+        // Nearly always all commands use one database, and a wrong one only makes the prefetch useless.
         let db = self.queue.commands().first().map_or(0, |queued| queued.call.db);
         self.hashes.iter().map(move |&hash| (db, hash))
     }
 
-    /// Notes the hashes of the next keys of the last command.
+    /// Adds the hashes of the next keys of the last command.
     pub fn push_hashes(&mut self, hashes: impl ExactSizeIterator<Item = u64>) {
         let last = self.queue.commands_mut().last_mut().expect("a command was begun");
         last.hash_count += hashes.len() as u32;
         self.hashes.extend(hashes);
     }
 
-    /// Empties it for its next use.
+    /// Empties the batch for reuse.
     pub fn clear(&mut self) {
         self.queue.clear();
         self.hashes.clear();
@@ -194,7 +203,7 @@ impl ShardBatch {
     }
 }
 
-/// A portion that is kept for reuse has no more room for replies than this.
+/// A batch that is kept for reuse keeps no larger reply buffer than this.
 const REPLY_BYTES_KEPT_MAX: usize = 64 << 10;
 
 /// A key that is checked out: database, hash, key.
@@ -202,50 +211,52 @@ pub type CheckedOutKey = (u32, u64, Vec<u8>);
 
 /// What a shard does in a stage.
 pub enum Work {
-    /// Nothing but hold its locks.
+    /// Only holds its locks.
     Nothing,
     /// Runs these commands.
     Run(Box<ShardBatch>),
-    /// Hands over the entries of these keys, which will be checked in.
+    /// Hands over the entries of these keys, which will be checked in later.
     CheckOut(Vec<CheckedOutKey>),
 }
 
-/// The part of one shard in a transaction: its locks, and its share of the first stage.
+/// One shard's role in a transaction: its locks, and its share of the first stage.
 pub struct Participant {
     pub locks: LockSet,
-    /// The client watches keys there: they are locked, too, and must be as they were.
+    /// The client watches keys there: these are locked too, and must be unchanged.
     pub watches: bool,
     pub work: Work,
-    /// There is more to do after this work, or it is to be checked in: the locks stay.
+    /// The locks are kept after this work: the shard has work in a later stage, or a check-in will follow.
     pub keeps_locks: bool,
 }
 
 /// A transaction on its way along its shards.
 pub struct Plan {
     pub id: TxnId,
-    /// Whose WATCHes are asked for.
+    /// The client whose watched keys are checked.
     pub client: ClientId,
-    /// In ascending order of shards. A part is taken out by its shard when it is granted.
+    /// In ascending order of shards. Each shard takes its own out when it has locked it.
     pub participants: Vec<Option<Participant>>,
-    /// The shards of the parts.
+    /// The shards of the participants.
     pub shards: SmallVec<[u16; 8]>,
-    /// The part to be locked next.
+    /// The participant that is to be locked next.
     pub next: usize,
     /// Home holds its locks, whether its turn has come or not.
     pub is_home_ahead: bool,
-    /// It may run: what is watched is as it was, on all shards so far, and nobody is in the way of a coalesced pipeline.
+    /// The transaction may run: on all shards so far the watched keys are unchanged and, if it is a coalesced pipeline,
+    /// no client is blocked on a key that it changes.
     pub may_run: bool,
-    /// Commands of a pipeline that go together. Who waits for a key of theirs would have to be served between them: then
-    /// they do not.
+    /// It is a coalesced pipeline. A client blocked on a key that it changes would have to be served between its
+    /// commands, so in that case it is refused.
     pub is_coalesced: bool,
-    /// How many pieces its [effects](crate::shard::effects) have, if they are noted; 0: it has none.
+    /// How many pieces its [effects](crate::shard::effects) have if they are recorded; 0: it has no effects.
     pub pieces: u32,
-    /// For a command that has waited: the key that was offered to it. See [`blocking`](crate::shard::blocking).
+    /// For a blocked command that is being served: the key that was offered to it. See
+    /// [`blocking`](crate::shard::blocking).
     pub offer: Option<OfferId>,
 }
 
 impl Plan {
-    /// The part to be locked behind the one whose turn it is; `None`: there is none.
+    /// The participant to be locked after the current one; `None`: the current one is the last.
     pub fn next_shard(&self) -> Option<usize> {
         let mut behind = self.next + 1..self.shards.len();
         behind.find(|&at| !self.is_home_ahead || u32::from(self.shards[at]) != self.id.home)
@@ -255,7 +266,7 @@ impl Plan {
 /// The entries that a shard hands over, in the order of its keys.
 pub struct CheckedOutEntries {
     pub entries: Vec<Option<OwnedEntry>>,
-    /// How many pieces the effects have; 0: they are not noted.
+    /// How many pieces the transaction's effects have; 0: they are not recorded.
     pub pieces: u32,
 }
 
@@ -263,38 +274,41 @@ pub struct CheckedOutEntries {
 pub struct CheckIn {
     pub id: TxnId,
     pub entries: Vec<Option<OwnedEntry>>,
-    /// For the observers of the keys.
+    /// What happened to the keys, for their observers.
     pub events: Vec<CheckedOutEvent>,
-    /// The command has found nothing, and waits.
+    /// The command has found nothing, and its client blocks on keys of this shard.
     pub wait: Option<NewWait>,
     pub keeps_locks: bool,
 }
 
-/// What a shard returned of its share in a stage.
+/// The result of a shard's share of a stage.
 pub enum Outcome {
     /// It had nothing to do but to hold its locks.
     Nothing,
     /// It has run its commands.
     Ran(Box<ShardBatch>),
+    /// It hands over checked-out entries.
     Entries(Box<CheckedOutEntries>),
-    /// It does not hold, here or elsewhere: nothing was done, and all is over.
+    /// The transaction may not run (see [`Plan::may_run`]): nothing was done on any shard, and it is over.
     Refused,
 }
 
 pub enum TxnMessage {
-    /// Lock your part, then pass it on.
+    /// Lock your keys, then pass the plan on.
     Lock(Box<Plan>),
-    /// To home: what you have locked ahead is waited for at an earlier shard. Give it up, and lock it in its turn.
+    /// To home: the transaction has to wait at an earlier shard. Release the locks that you took ahead, and take them
+    /// again when the plan comes to you.
     Yield { id: TxnId },
-    /// All locks are held: do your share of the first stage, or, if it does not `hold`, let go. `pieces`: of the effects;
-    /// 0: they are not noted, on no shard. `done`, to home: that shard has done its share.
+    /// All locks are held: do your share of the first stage or, without `may_run`, release your locks. `pieces`: how
+    /// many pieces the effects have; 0: no shard records them. `done`, to home alone: the share that the sender has
+    /// done.
     Go { id: TxnId, may_run: bool, pieces: u32, done: Option<(usize, Outcome)> },
-    /// Do this; if nothing more `stays` to be done, release your locks behind it.
+    /// Do this, and release your locks afterwards unless `keeps_locks`.
     Step { id: TxnId, work: Work, keeps_locks: bool },
     /// Shard `shard` has done its share.
     Done { id: TxnId, shard: usize, outcome: Outcome },
-    /// Put these back under their keys, and tell the keys' observers. Then as `Step`.
+    /// Put these entries back under their keys, and notify the keys' observers. Then release your locks as for `Step`.
     CheckIn(Box<CheckIn>),
-    /// Run this without any lock and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
+    /// Run this without any lock, and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
     Run { id: TxnId, shard_batch: Box<ShardBatch> },
 }

@@ -1,11 +1,12 @@
-//! WATCH, as far as one shard goes: which clients watch which of its keys, and whose keys have changed.
+//! WATCH on one shard: which clients watch which of its keys, and which clients' keys have changed.
 //!
-//! Keys are watched themselves, and not by a version of their bucket, so nobody's EXEC fails because of another key. A
-//! client whose keys have changed is marked and its keys are forgotten: one change is enough.
+//! Keys are watched themselves, and not by a version of their bucket, so no EXEC fails because of another key. When a
+//! key has changed, its watching clients are marked and their keys are forgotten: one change is enough to fail the
+//! EXEC.
 //!
-//! A key that is there but whose time is up when it is watched counts as not there, as it does for every command: that
-//! it is removed later is no change. A key whose time comes up later has changed, removed or not; so the time is asked
-//! for when the client wants to know.
+//! A key that has expired but is still stored when it is watched counts as missing, as it does for every command: its
+//! removal later is no change. A key that expires after it is watched has changed, whether it is removed already or
+//! not, so the check before EXEC also compares expiry times with the clock.
 
 use super::observe::KeyEvent;
 use crate::call::ClientId;
@@ -15,11 +16,11 @@ use crate::types::Table;
 use ahash::AHashMap;
 use smallvec::SmallVec;
 
-/// A key that is in its table.
+/// The state of a key that is stored in its table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found {
     Alive,
-    /// Its time is up.
+    /// It has expired.
     Stale,
 }
 
@@ -29,7 +30,7 @@ pub(super) fn state(table: &Table, key: Key<'_>, now_ms: i64) -> Option<Found> {
     Some(if entry.is_expired(now_ms) { Found::Stale } else { Found::Alive })
 }
 
-/// A key, and who watches it.
+/// A key, and the clients that watch it.
 struct Watched {
     db: u32,
     key: Box<[u8]>,
@@ -38,11 +39,11 @@ struct Watched {
 
 struct Watcher {
     client: ClientId,
-    /// The key's time was up already when it was watched.
+    /// The key had expired already when it was watched.
     was_stale: bool,
 }
 
-/// What a client watches.
+/// The keys that a client watches.
 #[derive(Default)]
 struct Watches {
     has_changed: bool,
@@ -63,17 +64,17 @@ impl Watch {
         self.keys.is_empty()
     }
 
-    /// How many clients watch keys here, or did until these changed.
+    /// How many clients watch keys here, including those whose keys have changed since.
     pub fn client_count(&self) -> usize {
         self.clients.len()
     }
 
-    /// The clients that watch a key here which has changed. One whose time is up counts when it is removed.
+    /// The clients that watch a key here that has changed. A key that expires counts only when it is removed.
     pub fn clients_of_changed(&self) -> impl Iterator<Item = ClientId> {
         self.clients.iter().filter(|(_, watches)| watches.has_changed).map(|(&client, _)| client)
     }
 
-    /// A client watches a key from now on. `found`: what there is of it.
+    /// A client watches a key from now on. `found`: the key's present state.
     pub fn add(&mut self, client: ClientId, db: u32, key: Key<'_>, found: Option<Found>) {
         let watches = self.clients.entry(client).or_default();
         let is_known =
@@ -92,7 +93,7 @@ impl Watch {
         }
     }
 
-    /// A client watches nothing any more.
+    /// A client watches no keys any more.
     pub fn remove(&mut self, client: ClientId) {
         if let Some(watches) = self.clients.remove(&client) {
             self.forget(client, &watches.keys);
@@ -114,7 +115,7 @@ impl Watch {
         }
     }
 
-    /// Whether nothing that the client watches here has changed. `find` tells what there is of a key.
+    /// Whether none of the keys that the client watches here has changed. `find` returns a key's present state.
     pub fn is_unchanged(&self, client: ClientId, find: impl Fn(u32, Key<'_>) -> Option<Found>) -> bool {
         let Some(watches) = self.clients.get(&client) else { return true };
         let expired_since = |(db, hash, bytes): &(u32, u64, Box<[u8]>)| {
@@ -131,7 +132,7 @@ impl Watch {
         watchers.any(|watcher| watcher.client == client && watcher.was_stale)
     }
 
-    /// The locks which keep what the client watches as it is.
+    /// The shared locks that keep the client's watched keys unchanged.
     pub fn locks(&self, client: ClientId) -> impl Iterator<Item = KeyLock> {
         let keys = self.clients.get(&client).map_or(&[][..], |watches| &watches.keys);
         keys.iter().map(|&(_, hash, _)| KeyLock { id: hash, exclusive: false })
@@ -155,8 +156,8 @@ impl Watch {
         changed.into_iter().for_each(|client| self.has_changed(client));
     }
 
-    /// All keys of a database are about to be replaced by others, or by none. `old` and `new` tell what there is of a
-    /// key before and after.
+    /// All keys of a database are about to be replaced by others, or by none. `old` and `new` return the state of a key
+    /// before and after.
     pub(super) fn replace(
         &mut self,
         db: u32,
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_watches_the_key_in_its_database_is_told() {
+    fn only_watchers_of_the_key_in_its_database_are_marked() {
         let mut watch = Watch::default();
         watch.add(1, 0, key(b"a"), Some(Found::Alive));
         watch.add(2, 1, key(b"a"), Some(Found::Alive));
@@ -222,26 +223,26 @@ mod tests {
         assert_eq!((watch.locks(1).count(), watch.locks(3).count()), (0, 1));
         [1, 2, 3].into_iter().for_each(|client| watch.remove(client));
         assert!(watch.is_empty() && watch.client_count() == 0);
-        assert!(watch.is_unchanged(1, alive), "who watches nothing has nothing changed");
+        assert!(watch.is_unchanged(1, alive), "a client without watched keys sees no change");
     }
 
     #[test]
-    fn a_key_that_expires_has_changed_unless_its_time_was_up_before() {
+    fn a_key_that_expires_has_changed_unless_it_had_expired_when_it_was_watched() {
         let mut watch = Watch::default();
         watch.add(1, 0, key(b"a"), Some(Found::Alive));
         watch.add(2, 0, key(b"a"), Some(Found::Stale));
-        assert!(!watch.is_unchanged(1, stale), "also before it is removed");
+        assert!(!watch.is_unchanged(1, stale), "even before it is removed");
         assert!(watch.is_unchanged(2, stale));
 
         watch.note(0, key(b"a"), KeyEvent::Expired);
         assert!(!watch.is_unchanged(1, alive) && watch.is_unchanged(2, |_, _| None));
 
         watch.note(0, key(b"a"), KeyEvent::Modified);
-        assert!(!watch.is_unchanged(2, alive), "now it is there");
+        assert!(!watch.is_unchanged(2, alive), "now it exists");
     }
 
     #[test]
-    fn of_keys_that_are_replaced_those_have_changed_that_were_or_are_there() {
+    fn a_replaced_key_has_changed_if_it_existed_before_or_exists_now() {
         use Found::{Alive, Stale};
         for (watched, old, new, holds) in [
             (None, None, None, true),

@@ -1,4 +1,4 @@
-//! Waits on one shard: services by hand, and at random against a list of who waits.
+//! Waits on one shard: single handoffs step by step, and random ones against a model of who is blocked on what.
 
 use super::*;
 use crate::config::Config;
@@ -33,7 +33,7 @@ fn wait(shard: &mut Shard, place: u64, db: u32, keys: &[&str]) {
     shard.wait(id(place), Wait { call: call(db), args, positions });
 }
 
-/// A key that is there has changed.
+/// Sets a key and signals the change.
 fn change(shard: &mut Shard, db: u32, name: &str) {
     shard.set_uncounted(&call(db), key(name), NewValue::Int(1), Event::SET);
     shard.signal(db, key(name));
@@ -48,7 +48,7 @@ fn is_locked(shard: &Shard, name: &str) -> bool {
 }
 
 #[test]
-fn a_key_that_has_changed_is_locked_and_goes_to_who_came_first() {
+fn a_changed_key_is_locked_and_offered_to_the_first_waiter() {
     let mut shard = shard();
     wait(&mut shard, 1, 0, &["a", "b"]);
     wait(&mut shard, 2, 0, &["b", "a", "b"]);
@@ -65,17 +65,17 @@ fn a_key_that_has_changed_is_locked_and_goes_to_who_came_first() {
     assert_eq!(due(&mut shard), Some(lock));
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(2), position: 1 });
     shard.blocking.pass(lock, id(2));
-    let Next::End(lock_request) = shard.blocking.next(lock) else { panic!("nobody is left") };
+    let Next::End(lock_request) = shard.blocking.next(lock) else { panic!("no waiter is left to ask") };
     shard.locks.release(lock_request, &mut Vec::new());
 
     assert_eq!(shard.blocking.waits_on(0, b"a"), [id(2)]);
-    assert_eq!(shard.blocking.waits_on(0, b"b"), [id(2)], "who is passed over stays");
+    assert_eq!(shard.blocking.waits_on(0, b"b"), [id(2)], "a wait that is passed over keeps its place");
     shard.blocking.forget(id(2));
     assert!(shard.blocking.is_empty() && shard.locks.is_empty());
 }
 
 #[test]
-fn what_is_not_there_or_awaited_in_another_database_is_given_to_nobody() {
+fn a_key_that_is_missing_or_awaited_in_another_database_is_not_offered() {
     let mut shard = shard();
     wait(&mut shard, 1, 3, &["a"]);
     change(&mut shard, 0, "a");
@@ -89,7 +89,7 @@ fn what_is_not_there_or_awaited_in_another_database_is_given_to_nobody() {
 }
 
 #[test]
-fn nobody_gets_between_a_transaction_and_those_who_wait_for_what_it_changed() {
+fn no_request_gets_between_a_transaction_and_the_waiters_for_a_key_it_changed() {
     let mut shard = shard();
     wait(&mut shard, 1, 0, &["a"]);
     let exclusive = |name| KeyLock { id: key(name).hash, exclusive: true };
@@ -100,22 +100,22 @@ fn nobody_gets_between_a_transaction_and_those_who_wait_for_what_it_changed() {
     change(&mut shard, 0, "a");
     change(&mut shard, 0, "a");
     shard.running = None;
-    assert_eq!(due(&mut shard), None, "it has not ended");
+    assert_eq!(due(&mut shard), None, "the transaction has not ended");
     let mut granted = Vec::new();
     shard.locks.release(transaction, &mut granted);
     assert_eq!(granted, []);
 
-    let lock = due(&mut shard).expect("it has ended");
-    assert_eq!(due(&mut shard), None, "once for both changes");
+    let lock = due(&mut shard).expect("the transaction has ended");
+    assert_eq!(due(&mut shard), None, "one handoff for both changes");
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(1), position: 1 });
     shard.blocking.pass(lock, id(1));
-    let Next::End(lock_request) = shard.blocking.next(lock) else { panic!("nobody is left") };
+    let Next::End(lock_request) = shard.blocking.next(lock) else { panic!("no waiter is left to ask") };
     shard.locks.release(lock_request, &mut granted);
     assert_eq!(granted, [behind]);
 }
 
 #[test]
-fn a_lent_lock_comes_back_out_of_the_transaction_that_took_the_key() {
+fn a_lent_lock_is_split_off_the_transaction_that_took_the_key() {
     let mut shard = shard();
     wait(&mut shard, 1, 0, &["a"]);
     wait(&mut shard, 2, 0, &["a"]);
@@ -124,10 +124,10 @@ fn a_lent_lock_comes_back_out_of_the_transaction_that_took_the_key() {
     let number = shard.blocking.offer(lock, id(1));
     let offer = OfferId { shard: 0, lock, number, position: 1 };
     let stale = OfferId { number: number + 1, ..offer };
-    assert_eq!(shard.blocking.lend(stale), None, "another offer");
+    assert_eq!(shard.blocking.lend(stale), None, "not the pending offer");
 
-    let lock_request = shard.blocking.lend(offer).expect("it is held");
-    assert_eq!(shard.blocking.lend(offer), None, "once");
+    let lock_request = shard.blocking.lend(offer).expect("the lock is held");
+    assert_eq!(shard.blocking.lend(offer), None, "it is lent already");
     assert!(shard.locks.extend(lock_request, &[KeyLock { id: key("b").hash, exclusive: true }]));
     shard.take_back(lock, lock_request);
     shard.blocking.end_offer(offer);
@@ -135,10 +135,10 @@ fn a_lent_lock_comes_back_out_of_the_transaction_that_took_the_key() {
     assert!(is_locked(&shard, "a") && !is_locked(&shard, "b"));
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(2), position: 1 }, "the first is passed over");
 
-    // Given up meanwhile, and somebody else has it.
+    // This time the lock is released early, and another request gets it.
     let number = shard.blocking.offer(lock, id(2));
     let offer = OfferId { number, ..offer };
-    let lock_request = shard.blocking.lend(offer).expect("it is held");
+    let lock_request = shard.blocking.lend(offer).expect("the lock is held");
     shard.locks.release(lock_request, &mut Vec::new());
     let own = LockSet::Keys(smallvec![KeyLock { id: lock, exclusive: true }]);
     let (other, _) = shard.locks.request(own.clone());
@@ -151,7 +151,7 @@ fn a_lent_lock_comes_back_out_of_the_transaction_that_took_the_key() {
 }
 
 #[test]
-fn a_service_waits_for_its_lock_where_it_cannot_have_it_at_once() {
+fn a_handoff_waits_for_its_lock_if_that_is_not_free() {
     let mut shard = shard();
     wait(&mut shard, 1, 0, &["a"]);
     let reading = LockSet::Keys(smallvec![KeyLock { id: key("a").hash, exclusive: false }]);
@@ -166,7 +166,7 @@ fn a_service_waits_for_its_lock_where_it_cannot_have_it_at_once() {
     assert_eq!(shard.blocking.next(lock), Next::Ask { wait: id(1), position: 1 });
 }
 
-/// Who waits, with his keys, in order of arrival; and which keys have changed, with who has been asked since.
+/// The waits with their keys, in order of arrival, and the changed keys with the waits that have been asked since.
 #[derive(Default)]
 struct Model {
     waits: Vec<(WaitId, u32, Vec<&'static str>)>,
@@ -179,7 +179,7 @@ impl Model {
         self.waits.iter().filter(on_key).map(|(id, ..)| *id)
     }
 
-    /// Who is to be asked next about a key.
+    /// The wait that is to be asked next about a key.
     fn next(&self, db: u32, key: &str) -> Option<WaitId> {
         let (.., asked) =
             self.changed.iter().find(|(other_db, other, _)| *other_db == db && *other == key)?;
@@ -188,7 +188,7 @@ impl Model {
 }
 
 #[test]
-fn everybody_is_asked_in_order_after_each_change() {
+fn every_waiter_is_asked_in_order_after_each_change() {
     const KEYS: [&str; 4] = ["a", "b", "c", "d"];
     for seed in 1..200u64 {
         let mut rng = Rng::new(seed);
@@ -199,7 +199,7 @@ fn everybody_is_asked_in_order_after_each_change() {
             match random(5) {
                 0 | 1 => {
                     let mut keys: Vec<&str> = (0..1 + random(3)).map(|_| KEYS[random(KEYS.len())]).collect();
-                    // Nobody comes to a key that is being given away.
+                    // A key in a handoff is locked, so no new command can have run and blocked on it.
                     keys.retain(|name| !is_locked(&shard, name));
                     wait(&mut shard, place, db, &keys);
                     model.waits.push((id(place), db, keys));
@@ -238,7 +238,7 @@ fn everybody_is_asked_in_order_after_each_change() {
     }
 }
 
-/// Asks up to `count` of those who wait for the keys of a lock; half of them take the key, and are gone.
+/// Asks up to `count` of the waiters for the keys of a lock. Half of them take the key, and their waits end.
 fn ask_some(shard: &mut Shard, model: &mut Model, lock: u64, count: usize, seed: u64) {
     let of_lock = |name: &str| key(name).hash == lock;
     for n in 0..count {
@@ -247,9 +247,9 @@ fn ask_some(shard: &mut Shard, model: &mut Model, lock: u64, count: usize, seed:
             changed.filter_map(|(db, name, _)| model.next(*db, name)).collect::<Vec<_>>()
         };
         match shard.blocking.next(lock) {
-            Next::Pause => panic!("seed {seed}: nothing holds the service up"),
+            Next::Pause => panic!("seed {seed}: nothing delays the handoff"),
             Next::End(lock_request) => {
-                assert_eq!(expected(model), [], "seed {seed}: somebody is forgotten");
+                assert_eq!(expected(model), [], "seed {seed}: a waiter was not asked");
                 model.changed.retain(|(_, name, _)| !of_lock(name));
                 shard.locks.release(lock_request, &mut Vec::new());
                 return;
@@ -261,10 +261,11 @@ fn ask_some(shard: &mut Shard, model: &mut Model, lock: u64, count: usize, seed:
                     shard.blocking.forget(wait);
                     model.waits.retain(|(id, ..)| *id != wait);
                 } else {
-                    let (_, db, keys) = model.waits.iter().find(|(id, ..)| *id == wait).expect("it waits");
+                    let (_, db, keys) =
+                        model.waits.iter().find(|(id, ..)| *id == wait).expect("the wait exists");
                     let name = keys[position as usize - 1];
                     let asked = model.changed.iter_mut().find(|(other, key, _)| other == db && *key == name);
-                    asked.expect("it has changed").2.push(wait);
+                    asked.expect("the key has changed").2.push(wait);
                 }
                 shard.blocking.end_offer(OfferId { shard: 0, lock, number, position });
                 assert_eq!(shard.blocking.due.pop_back(), Some(lock));

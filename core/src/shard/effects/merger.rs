@@ -1,35 +1,37 @@
-//! Makes one stream of the effects of all shards.
+//! Merges the effects of all shards into one stream.
 //!
 //! # The order
 //!
-//! Batches are taken in the order of their tickets, the items of a batch in the order in which they stand: that is one
-//! row of all items of all shards. They are written in this order. A transaction over several shards is written whole
-//! where its first piece stands; until the others have come, nothing goes on, which is not long: when there is a first
-//! piece, all locks are held, and nothing is in the way of the others.
+//! Batches are taken in the order of their sequence numbers, and the items of a batch in their order within it. That
+//! gives one row of all items of all shards, and they are written in this order. A transaction over several shards is
+//! written as a whole in the place of its first piece. Until its other pieces have arrived, nothing after it is
+//! written. That does not take long: when there is a first piece, the transaction holds all its locks, and nothing
+//! delays its other pieces.
 //!
-//! *Effects of a shard keep their order*, but that a piece may be written before what stands before it on its shard,
-//! when another piece of its transaction stands further in front.
+//! *Effects of a shard keep their order*, with one exception: a piece may be written before items that precede it on
+//! its shard, if another piece of its transaction is further ahead in the row.
 //!
-//! *That changes nothing.* Let the first piece of transaction T stand in the row before item X, and the piece of T on X's
-//! shard behind X. When T left its first piece it had passed its lock point, so it held its locks on X's shard since then
-//! at the latest, and until its piece there. If X ran there after the lock point, it ran while T held its locks, so
-//! it touches none of T's keys, and the two may be swapped. X did not run before the lock point. For then the message by
-//! which the lock passed on from X's shard left behind X's ticket (on the last shard of the chain: the word that T may
-//! run), the first piece came after this message, and X would have the earlier ticket.
+//! *The exception does no harm.* Let the first piece of transaction T precede item X in the row, and let T's piece on
+//! X's shard follow X. T held its locks on X's shard from their grant until it left its piece there. If X ran after
+//! the grant, it ran while T held these locks. So X touches none of T's keys, and the two may be swapped. X cannot
+//! have run before the grant: in that case X's sequence number was drawn before X's shard sent T's next message (the
+//! plan passed on or, from the last shard of the chain, the message that T may run). T left its first piece after
+//! that message, so X would precede that piece in the row. (What home runs over checked-out entries belongs to keys
+//! of their owners, for which the owners' pieces count.)
 //!
-//! *Transactions stand in the order of their lock points if they conflict.* The later one got the lock that both want
-//! after the earlier one had released it, so after the earlier one's piece there. Its lock point, and with it all its
-//! pieces, come after that, and have later tickets, or stand later in the same batch.
+//! *Conflicting transactions are in the order of their lock points.* The later one got the lock that both want after
+//! the earlier one had released it, so after the earlier one had left its piece on that shard. The later one's lock
+//! point, and so all its pieces, come after that: they have later sequence numbers, or come later in the same batch.
 //!
-//! *The stream respects cause and effect.* A reply leaves its shard after the ticket of all that led to it. What anybody
-//! does upon the reply has a later ticket. So every prefix of the stream is a state which a client could have
-//! seen, also one with several connections to several shards.
+//! *The stream respects causality.* A reply leaves its shard after the sequence numbers of all effects that led to it
+//! were drawn. Whatever a client does because of that reply gets a later number. So every prefix of the stream is a
+//! state that a client could have seen, even a client with several connections to several shards.
 //!
 //! # Readers
 //!
-//! A reader begins where the first of the shards says so. The transaction that brings him in holds all keys, so what ran
-//! before its lock point stands before that place, and what ran after it behind. Without readers nothing is kept: items
-//! are counted and dropped.
+//! A reader's stream begins at the first shard's item that attaches it. The transaction that attaches a reader locks
+//! all keys, so everything that ran before its lock point precedes that item, and everything that ran after it
+//! follows. Without readers nothing is kept: pieces are counted, and all items are dropped.
 
 use super::{EffectBatch, Kind, Reader};
 use crate::call::ClientId;
@@ -39,26 +41,26 @@ use ahash::AHashMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 
-/// What the stream brings, in order.
+/// What the merger hands out, in order.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Delivery {
     /// Requests in the wire format, for all readers attached so far.
     Bytes(Vec<u8>),
-    /// What follows is also for this reader. `offset`: how many bytes were there before.
+    /// What follows is also for this reader. `offset`: how many bytes the stream had before.
     Attach { reader: Reader, offset: u64 },
-    /// Nothing more comes for this reader.
+    /// This reader is cut off, and gets nothing more.
     Cut(Reader),
 }
 
-/// A batch in its place in the row.
+/// A batch whose turn has come, in the row.
 struct Taken {
     batch: EffectBatch,
-    /// The item that is next.
+    /// The next item to be written.
     next_item: usize,
     len_bytes: usize,
 }
 
-/// Where a piece lies: the batch, counted from the first ever, and its effects there.
+/// Where a piece is: the sequence number of its batch, and its effects there.
 #[derive(Clone, Copy)]
 struct Piece {
     seq: u64,
@@ -66,20 +68,21 @@ struct Piece {
     end: usize,
 }
 
-/// A transaction of which pieces are there.
+/// A transaction some of whose pieces have arrived.
 #[derive(Default)]
 struct Transaction {
     pieces: Vec<Piece>,
-    /// It has been written, or dropped; so many of its pieces have been passed.
+    /// How many of its pieces have been passed in the row. With the first one it is written, or dropped if there are no
+    /// readers.
     passed: usize,
 }
 
-/// A reader, until he is gone and all shards have spoken of him.
+/// A reader, kept until it has detached and the items of all shards that attach it have been passed.
 struct ReaderState {
     client: ClientId,
-    /// So many shards have.
+    /// How many shards' items that attach it have been passed.
     spoken: u32,
-    /// The shard that serves him, while he reads.
+    /// The shard that serves it, while it reads.
     reads_at: Option<usize>,
     is_gone: bool,
 }
@@ -88,24 +91,24 @@ struct ReaderState {
 #[derive(Default)]
 pub struct Merger {
     shard_count: u32,
-    /// The ticket that the row goes on with.
+    /// The sequence number of the next batch in the row.
     next_seq: u64,
-    /// Batches whose time has not come.
+    /// Batches that arrived before one with a smaller number.
     early: BTreeMap<u64, EffectBatch>,
     row: VecDeque<Taken>,
     /// Bytes in `early` and `row`.
     held_bytes: usize,
     transactions: AHashMap<TxnId, Transaction>,
     readers: Vec<ReaderState>,
-    /// How many read.
+    /// How many readers read.
     reading: usize,
     out: Vec<u8>,
     deliveries: Vec<Delivery>,
-    /// The database that the end of the stream has selected.
+    /// The database that is selected at the end of the stream.
     db: Option<u32>,
-    /// Bytes of the stream, ever.
+    /// How many bytes the stream has had so far.
     offset: u64,
-    /// For a transaction's effects: (order, ticket, effect).
+    /// Reused to sort a transaction's effects: (order, sequence number of the batch, effect).
     sorting: Vec<(u32, u64, usize)>,
 }
 
@@ -114,7 +117,7 @@ impl Merger {
         Merger { shard_count: shard_count as u32, ..Merger::default() }
     }
 
-    /// Takes a batch, and writes what can be written.
+    /// Takes a batch, and writes as many items as can be written.
     pub fn push(&mut self, batch: EffectBatch) {
         self.held_bytes += batch.len_bytes();
         self.early.insert(batch.seq, batch);
@@ -147,7 +150,7 @@ impl Merger {
         std::mem::take(&mut self.deliveries)
     }
 
-    /// A reader is gone.
+    /// Detaches a reader.
     pub fn detach(&mut self, client: ClientId) {
         let at = self.reader(client);
         let state = &mut self.readers[at];
@@ -156,11 +159,11 @@ impl Merger {
             self.reading -= 1;
         }
         self.forget_if_over(at);
-        // Without readers nothing waits.
+        // Without readers no item waits for missing pieces.
         self.advance();
     }
 
-    /// Cuts off the readers that are served by the shards of which `is_cut` says so.
+    /// Cuts off the readers that are served by the shards for which `is_cut` returns true.
     pub fn cut(&mut self, is_cut: impl Fn(usize) -> bool) {
         self.cut_readers(is_cut);
         self.advance();
@@ -175,22 +178,22 @@ impl Merger {
         }
     }
 
-    /// Whether somebody reads.
+    /// Whether the stream has a reader.
     pub fn is_read(&self) -> bool {
         self.reading > 0
     }
 
-    /// Bytes that wait for others to come before them.
+    /// Bytes of batches that wait for earlier batches or for pieces.
     pub fn held_bytes(&self) -> usize {
         self.held_bytes
     }
 
-    /// How many bytes the stream has had, ever.
+    /// How many bytes the stream has had so far.
     pub fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Nothing waits.
+    /// Whether nothing waits.
     pub fn is_idle(&self) -> bool {
         self.row.is_empty() && self.early.is_empty() && self.transactions.is_empty()
     }
@@ -206,7 +209,7 @@ impl Merger {
         }
     }
 
-    /// Goes along the row, as far as it is complete.
+    /// Writes items of the row up to the first one that has to wait.
     fn advance(&mut self) {
         while let Some(front) = self.row.front() {
             let Some(item) = front.batch.items.get(front.next_item) else {
@@ -226,7 +229,7 @@ impl Merger {
                 Kind::Attach(reader) => self.attach(reader),
                 Kind::Lost => self.cut_readers(|_| true),
             }
-            self.row.front_mut().expect("it was there just now").next_item += 1;
+            self.row.front_mut().expect("found just now").next_item += 1;
         }
     }
 
@@ -237,7 +240,7 @@ impl Merger {
         if state.spoken == 1 && !state.is_gone {
             state.reads_at = Some(reader.home);
             self.reading += 1;
-            // Who begins here has not seen the last SELECT.
+            // The new reader has not seen the last SELECT.
             self.db = None;
             self.cut_bytes();
             self.deliveries.push(Delivery::Attach { reader, offset: self.offset });
@@ -245,7 +248,7 @@ impl Merger {
         self.forget_if_over(at);
     }
 
-    /// Where the reader is in the list, also one of whom nobody has spoken yet.
+    /// The reader's place in the list, to which it is added if it is new.
     fn reader(&mut self, client: ClientId) -> usize {
         self.readers.iter().position(|state| state.client == client).unwrap_or_else(|| {
             self.readers.push(ReaderState { client, spoken: 0, reads_at: None, is_gone: false });
@@ -253,7 +256,7 @@ impl Merger {
         })
     }
 
-    /// Forgets a reader who is gone and of whom nobody will speak any more.
+    /// Forgets a reader that has detached and that no further item will attach.
     fn forget_if_over(&mut self, at: usize) {
         let state = &self.readers[at];
         if state.is_gone && state.spoken == self.shard_count {
@@ -277,12 +280,12 @@ impl Merger {
         }
     }
 
-    /// Writes effects `start..end` of the first batch. `whole`: they are one unit.
+    /// Writes effects `start..end` of the first batch in the row. `whole`: they are one unit.
     fn write_front(&mut self, start: usize, end: usize, whole: bool) {
         if self.reading == 0 {
             return;
         }
-        let front = self.row.front().expect("the caller has looked at it");
+        let front = self.row.front().expect("the caller found it");
         let mut writer = Writer { out: &mut self.out, db: &mut self.db };
         let len_before = writer.out.len();
         let effects = &front.batch.effects;
@@ -298,10 +301,10 @@ impl Merger {
         self.offset += (self.out.len() - len_before) as u64;
     }
 
-    /// Passes a piece: the first one stands for its transaction, the others have been written with it. False if pieces
-    /// are missing for that.
+    /// Passes a piece. The first piece of a transaction writes all its pieces, and the others then write nothing.
+    /// Returns false, and does nothing, if the transaction cannot be written yet because pieces are missing.
     fn pass_piece(&mut self, id: TxnId, pieces: usize) -> bool {
-        let transaction = self.transactions.get_mut(&id).expect("its pieces were noted as they came");
+        let transaction = self.transactions.get_mut(&id).expect("its pieces were recorded when they arrived");
         if transaction.passed == 0 && self.reading > 0 {
             if transaction.pieces.len() < pieces {
                 return false;
@@ -309,7 +312,7 @@ impl Merger {
             let parts = std::mem::take(&mut transaction.pieces);
             self.write_transaction(&parts);
         }
-        let transaction = self.transactions.get_mut(&id).expect("it was there just now");
+        let transaction = self.transactions.get_mut(&id).expect("found just now");
         transaction.passed += 1;
         if transaction.passed == pieces {
             self.transactions.remove(&id);
@@ -324,7 +327,8 @@ impl Merger {
             let batch = &self.row[(piece.seq - first_ticket) as usize].batch;
             sorting.extend((piece.start..piece.end).map(|at| (batch.effects.list[at].order, piece.seq, at)));
         }
-        // Stable: what a command did on one shard stays in order; on several shards it did different things.
+        // The sort is stable: effects of one command on one shard keep their order. Those on different shards concern
+        // different keys, and may come in any order.
         sorting.sort_by_key(|&(order, ..)| order);
         let mut writer = Writer { out: &mut self.out, db: &mut self.db };
         let len_before = writer.out.len();

@@ -1,4 +1,4 @@
-//! The log on its own: what is a unit, what is noted and what not.
+//! The log on its own: which effects it records, and which of them are a unit.
 
 use super::merger::Delivery;
 use super::*;
@@ -23,7 +23,7 @@ impl Stream {
         stream
     }
 
-    /// A command that changes so much.
+    /// Runs a command that counts as `changes` changes.
     fn command(&mut self, words: &str, changes: u64) {
         let args = OwnedArgv::from_slices(&words.split(' ').collect::<Vec<_>>());
         self.changes += changes;
@@ -41,7 +41,7 @@ impl Stream {
         self.merger.take()
     }
 
-    /// What has come, a word each: requests' words are joined by blanks, without SELECT.
+    /// The new requests of the stream but for SELECT, each with its words joined by blanks.
     fn requests(&mut self) -> Vec<String> {
         let deliveries = self.pump();
         let bytes: Vec<u8> = deliveries
@@ -55,7 +55,7 @@ impl Stream {
     }
 }
 
-/// The requests of a stream, their words joined by blanks.
+/// The requests of a stream, each with its words joined by blanks.
 pub(in crate::shard::effects) fn requests(bytes: &[u8]) -> Vec<String> {
     let text = std::str::from_utf8(bytes).expect("the effects here are text");
     let mut lines = text.split("\r\n");
@@ -69,7 +69,7 @@ pub(in crate::shard::effects) fn requests(bytes: &[u8]) -> Vec<String> {
 }
 
 #[test]
-fn the_arguments_are_the_effect_of_what_changed_something() {
+fn a_command_that_changed_something_has_its_arguments_as_effect() {
     let mut stream = Stream::new();
     stream.command("SET a 1", 1);
     stream.command("GET a", 0);
@@ -81,7 +81,7 @@ fn the_arguments_are_the_effect_of_what_changed_something() {
 }
 
 #[test]
-fn what_the_handler_says_takes_the_arguments_place_once() {
+fn effects_that_the_handler_names_replace_the_arguments_of_that_command_only() {
     let mut stream = Stream::new();
     stream.log.replace(0, &[b"SREM", b"s", b"x"]);
     stream.log.replace(0, &[b"SREM", b"s", b"y"]);
@@ -109,7 +109,7 @@ fn a_transaction_on_one_shard_is_one_unit() {
 }
 
 #[test]
-fn a_piece_is_kept_while_the_shard_does_other_things() {
+fn a_piece_is_kept_while_the_shard_runs_other_commands() {
     let mut stream = Stream::new();
     let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_checked_out: false };
     stream.log.resume_piece(id, stream.changes);
@@ -127,7 +127,7 @@ fn a_piece_is_kept_while_the_shard_does_other_things() {
 }
 
 #[test]
-fn a_transaction_that_is_noted_is_noted_also_where_nothing_else_is() {
+fn a_recorded_transaction_is_recorded_even_on_a_shard_that_records_nothing_else() {
     let mut stream = Stream::new();
     stream.log.detach(READER.client);
     stream.command("SET a 1", 1);
@@ -141,7 +141,7 @@ fn a_transaction_that_is_noted_is_noted_also_where_nothing_else_is() {
 }
 
 #[test]
-fn a_reader_may_be_gone_before_he_came() {
+fn a_reader_may_detach_before_it_attaches() {
     let mut stream = Stream::new();
     let early = Reader { client: 8, home: 0 };
     stream.log.detach(early.client);
@@ -153,11 +153,11 @@ fn a_reader_may_be_gone_before_he_came() {
     stream.log.detach(READER.client);
     assert!(!stream.log.is_on());
     stream.log.attach(early, stream.changes);
-    assert!(stream.log.is_on(), "the word that he is gone was for the first time only");
+    assert!(stream.log.is_on(), "the early detach applied to one attach only");
 }
 
 #[test]
-fn who_has_lost_something_is_cut_off_and_who_comes_later_reads() {
+fn a_reader_that_misses_effects_is_cut_off_and_one_that_attaches_later_reads() {
     let mut stream = Stream::new();
     stream.command("SET a 1", 1);
     stream.log.lose();

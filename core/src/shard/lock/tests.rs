@@ -1,4 +1,4 @@
-//! The lock table against a model that recomputes from the order of arrival who is granted.
+//! The lock table against a model that recomputes from the order of arrival which requests are granted.
 
 use super::*;
 use crate::testing::Rng;
@@ -15,7 +15,7 @@ fn release(table: &mut LockTable, lock_request: LockRequestId) -> Vec<LockReques
 }
 
 #[test]
-fn shared_requests_stand_together_and_an_exclusive_one_waits_for_all_of_them() {
+fn shared_requests_are_granted_together_and_an_exclusive_one_waits_for_all_of_them() {
     let mut table = LockTable::default();
     let (a, a_now) = table.request(keys(&[(1, false)]));
     let (b, b_now) = table.request(keys(&[(1, false)]));
@@ -30,7 +30,7 @@ fn shared_requests_stand_together_and_an_exclusive_one_waits_for_all_of_them() {
 }
 
 #[test]
-fn a_key_named_twice_is_locked_once_and_exclusively() {
+fn a_key_that_occurs_twice_is_locked_once_and_exclusively() {
     let mut table = LockTable::default();
     let (a, now) = table.request(keys(&[(1, false), (1, true), (1, false)]));
     assert!(now);
@@ -40,7 +40,7 @@ fn a_key_named_twice_is_locked_once_and_exclusively() {
 }
 
 #[test]
-fn the_whole_keyspace_waits_for_the_earlier_and_holds_back_the_later() {
+fn a_request_for_the_whole_keyspace_waits_for_earlier_ones_and_delays_later_ones() {
     let mut table = LockTable::default();
     let (a, _) = table.request(keys(&[(1, true)]));
     let (whole, now) = table.request(LockSet::Whole);
@@ -64,7 +64,7 @@ fn a_lock_that_is_split_off_keeps_its_place_when_the_rest_is_released() {
     let (b, _) = table.request(keys(&[(1, true)]));
     let (c, _) = table.request(keys(&[(2, true)]));
     let kept = table.split(a, 1).expect("a holds it");
-    assert_eq!(table.split(a, 1), None, "it has gone");
+    assert_eq!(table.split(a, 1), None, "a does not hold it any more");
     assert_eq!(release(&mut table, a), vec![c]);
     assert!(!table.knows(a) && table.knows(kept));
     assert_eq!(release(&mut table, c), vec![]);
@@ -74,14 +74,14 @@ fn a_lock_that_is_split_off_keeps_its_place_when_the_rest_is_released() {
 }
 
 #[test]
-fn a_key_can_be_kept_when_the_whole_keyspace_is_released() {
+fn a_key_can_be_split_off_the_whole_keyspace() {
     let mut table = LockTable::default();
     let (whole, _) = table.request(LockSet::Whole);
     let (a, _) = table.request(keys(&[(1, true)]));
     let (b, _) = table.request(keys(&[(2, true)]));
     let (second, _) = table.request(LockSet::Whole);
     let kept = table.split(whole, 1).expect("the whole keyspace is held");
-    assert_eq!(table.split(whole, 1), None, "once");
+    assert_eq!(table.split(whole, 1), None, "it was split off before");
     assert_eq!(release(&mut table, whole), vec![b]);
     assert_eq!(release(&mut table, b), vec![]);
     assert_eq!(release(&mut table, kept), vec![a]);
@@ -91,7 +91,7 @@ fn a_key_can_be_kept_when_the_whole_keyspace_is_released() {
 }
 
 #[test]
-fn what_is_not_held_exclusively_cannot_be_split_off() {
+fn a_lock_that_is_not_held_exclusively_cannot_be_split_off() {
     let mut table = LockTable::default();
     let (a, _) = table.request(keys(&[(1, false), (2, true)]));
     let (b, _) = table.request(keys(&[(2, true), (3, true)]));
@@ -108,7 +108,7 @@ fn a_request_is_extended_by_free_keys_only() {
     let (a, _) = table.request(keys(&[(1, true)]));
     let (b, _) = table.request(keys(&[(2, false)]));
     let exclusive = |id| KeyLock { id, exclusive: true };
-    assert!(!table.extend(a, &[exclusive(3), exclusive(2)]), "one of them is held");
+    assert!(!table.extend(a, &[exclusive(3), exclusive(2)]), "one of them is locked");
     assert!(!table.conflicts(&[exclusive(3)]), "so none was taken");
     assert!(table.extend(a, &[KeyLock { id: 2, exclusive: false }, exclusive(3), exclusive(3)]));
     assert!(table.conflicts(&[exclusive(3)]));
@@ -117,8 +117,8 @@ fn a_request_is_extended_by_free_keys_only() {
     assert!(table.is_empty());
 }
 
-/// Random requests against a model that recomputes from scratch who is granted: whoever conflicts with
-/// nobody that arrived before him and has not left. What is split off or added stands where its request stands.
+/// Random requests against a model that recomputes from scratch which are granted: those that conflict with no earlier
+/// request that still exists. Keys that are split off or added have the place of the request they belong to.
 #[test]
 fn grants_are_those_of_the_arrival_order_model() {
     for seed in 1..200u64 {
@@ -126,7 +126,7 @@ fn grants_are_those_of_the_arrival_order_model() {
         let mut random = |n: u64| rng.below(n as usize) as u64;
         let mut table = LockTable::default();
         let mut alive: Vec<(LockRequestId, LockSet, bool)> = Vec::new();
-        // What was split off, and from which request at first.
+        // The requests that were split off, each with the request it was originally a part of.
         let mut splits: Vec<(LockRequestId, LockRequestId)> = Vec::new();
         for _ in 0..300 {
             if random(4) == 0 && !alive.is_empty() {
@@ -143,10 +143,11 @@ fn grants_are_those_of_the_arrival_order_model() {
                 alive.push((lock_request, set, granted));
             } else {
                 let held: Vec<usize> = (0..alive.len()).filter(|&n| alive[n].2).collect();
-                assert!(!held.is_empty(), "seed {seed}: nobody is granted: deadlock");
+                assert!(!held.is_empty(), "seed {seed}: no request is granted: deadlock");
                 let (lock_request, ..) = alive.remove(held[random(held.len() as u64) as usize]);
                 for granted in release(&mut table, lock_request) {
-                    let entry = alive.iter_mut().find(|entry| entry.0 == granted).expect("granted is alive");
+                    let entry =
+                        alive.iter_mut().find(|entry| entry.0 == granted).expect("a granted request exists");
                     assert!(!entry.2, "seed {seed}: granted twice");
                     entry.2 = true;
                 }
@@ -162,8 +163,8 @@ fn grants_are_those_of_the_arrival_order_model() {
     }
 }
 
-/// Splits a random key off a random request, or adds one, in the table and in the model. Returns what was split off,
-/// and from what.
+/// Splits a random key off the request at `at`, or adds one to it, in the table and in the model. Returns the request
+/// that was split off, and the one it was split from.
 fn alter(
     table: &mut LockTable,
     alive: &mut Vec<(LockRequestId, LockSet, bool)>,
@@ -178,7 +179,7 @@ fn alter(
         let holds = granted
             && match &set {
                 LockSet::Keys(keys) => keys.contains(&key),
-                // Another split may have been first.
+                // The key may have been split off before.
                 LockSet::Whole => alive[..at].iter().all(|(_, earlier, _)| !conflict(earlier, &only_key)),
             };
         let split = table.split(lock_request, key.id);
@@ -194,7 +195,7 @@ fn alter(
         && granted
         && keys.iter().all(|held| held.id != key.id)
     {
-        // What stands behind a request for the whole keyspace that waits is not in the way.
+        // Requests behind a waiting one for the whole keyspace are not granted yet, so they do not conflict.
         let is_waiting =
             |(_, set, granted): &(LockRequestId, LockSet, bool)| *set == LockSet::Whole && !granted;
         let end = alive.iter().position(is_waiting).unwrap_or(alive.len());

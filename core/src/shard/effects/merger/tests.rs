@@ -1,12 +1,12 @@
-//! The merger under random schedules: a small world of shards with real logs and real lock tables, messages that take
-//! any time between different pairs of shards, clients that write one key or several, in one stage or in two, read
-//! the stream and leave it. What comes out is held against what was done: on every key the same writes in the same
-//! order, every transaction whole, every answered write before those that began after the answer, and for each reader
-//! just what happened since he came. A failure prints its seed.
+//! The merger under random schedules: a small world of shards with real logs and real lock tables, with random
+//! message delays for each pair of shards, and with clients that write one key or several, in one stage or in two,
+//! and attach to the stream or detach. The stream is compared with what was done: for every key the same writes in
+//! the same order, every transaction whole, every answered write before those that began after the answer, and
+//! for each reader exactly what happened since it attached. A failure prints its seed.
 //!
-//! That the check can fail was seen: seed 1 finds a shard that releases its locks before it has left its piece, seed 4 a
-//! merger that takes batches as they come, and seed 181 a home that leaves no piece because it has not heard yet that
-//! somebody reads.
+//! The check was seen to fail: seed 1 finds a shard that releases its locks before it has left its piece, seed 4 a
+//! merger that takes batches in the order of arrival, and seed 181 a home that leaves no piece because it does not
+//! know of the reader yet.
 
 use super::super::tests::requests;
 use super::*;
@@ -16,23 +16,24 @@ use crate::shard::lock::{KeyLock, LockRequestId, LockSet, LockTable};
 use crate::testing::Rng;
 use std::collections::{BTreeMap, HashMap};
 
-/// The shard, and which of its keys.
+/// A shard, and the number of a key on it.
 type Key = (usize, u64);
 
 const KEYS_PER_SHARD: u64 = 3;
 
-/// Each write has its own number; it is what is written.
+/// The number of a write, which is also the value written.
 type Op = usize;
 
-/// What a transaction is to do.
+/// What a transaction does.
 #[derive(Clone)]
 enum Plan {
-    /// Writes these keys. `stages`: on each shard half of them first, the rest when all shards have done that. `guest`:
-    /// in between home writes this one of them, in place of its owner.
+    /// Writes these keys. With two `stages`, half of them on each shard first, and the rest when all shards have done
+    /// that. `checked_out`: one of the keys, which is checked out: home writes it between the stages, in place of its
+    /// owner.
     Write {
         keys: Vec<Key>,
         stages: usize,
-        guest: Option<Key>,
+        checked_out: Option<Key>,
     },
     Attach(Reader),
 }
@@ -43,7 +44,7 @@ struct Txn {
     home: usize,
     plan: Plan,
     shards: Vec<usize>,
-    /// The effects are noted: settled at the lock point.
+    /// The effects are recorded: decided at the lock point.
     is_noted: bool,
     /// Shards that home waits for in this stage.
     missing: usize,
@@ -52,7 +53,7 @@ struct Txn {
 
 impl Txn {
     fn is_checked_out_here(&self, key: Key) -> bool {
-        matches!(self.plan, Plan::Write { guest: Some(guest), .. } if guest == key)
+        matches!(self.plan, Plan::Write { checked_out: Some(checked_out), .. } if checked_out == key)
     }
 
     fn piece(&self, over_checked_out: bool) -> PieceId {
@@ -80,13 +81,13 @@ struct Shard {
     changes: u64,
     waiting: HashMap<LockRequestId, Waiter>,
     held: HashMap<Op, LockRequestId>,
-    /// What leaves at the end of the turn.
+    /// The messages that are sent at the end of the turn.
     outbox: Vec<(usize, Message)>,
     local: VecDeque<Message>,
     to_merger: VecDeque<EffectBatch>,
 }
 
-/// A reader of the stream, and what was there before him.
+/// A reader of the stream, and how many writes each key had before it attached.
 struct Follower {
     reader: Reader,
     before: BTreeMap<Key, usize>,
@@ -139,7 +140,7 @@ impl World {
         }
     }
 
-    /// Something new begins on a shard.
+    /// Begins a random write or transaction on a shard.
     fn begin(&mut self, home: usize) {
         let op = self.next_op;
         self.next_op += 1;
@@ -160,8 +161,9 @@ impl World {
             keys.sort_unstable();
             keys.dedup();
             let stages = 1 + self.random.below(2);
-            let guest = (stages == 2 && self.random.one_in(2)).then(|| keys[self.random.below(keys.len())]);
-            Plan::Write { keys, stages, guest }
+            let checked_out =
+                (stages == 2 && self.random.one_in(2)).then(|| keys[self.random.below(keys.len())]);
+            Plan::Write { keys, stages, checked_out }
         };
         let mut shards: Vec<usize> = match &plan {
             Plan::Write { keys, .. } => keys.iter().map(|key| key.0).collect(),
@@ -213,7 +215,7 @@ impl World {
     }
 
     fn granted(&mut self, at: usize, seq: LockRequestId) {
-        match self.shards[at].waiting.remove(&seq).expect("somebody waits") {
+        match self.shards[at].waiting.remove(&seq).expect("a request has a waiter") {
             Waiter::Write { op, key, home } => {
                 self.write_alone(at, op, key, home);
                 self.release(at, seq);
@@ -252,7 +254,7 @@ impl World {
         granted.into_iter().for_each(|seq| self.granted(at, seq));
     }
 
-    /// The write itself, on whatever shard it is done.
+    /// Does a write on shard `at`, which may not be the key's own.
     fn write(&mut self, at: usize, op: Op, key: Key) {
         self.history.entry(key).or_default().push(op);
         let shard = &mut self.shards[at];
@@ -269,7 +271,7 @@ impl World {
         self.send(at, home, Message::Done { op });
     }
 
-    /// A write in a transaction; its place there is that of its key.
+    /// Does a write of a transaction, whose place in it is that of its key.
     fn write_in(&mut self, at: usize, txn: &Txn, order: usize, key: Key) {
         let changes = self.shards[at].changes;
         if txn.is_noted {
@@ -284,14 +286,14 @@ impl World {
     }
 
     fn end_piece(&mut self, at: usize, txn: &Txn, over_checked_out: bool) {
-        let Plan::Write { guest, .. } = txn.plan else { return };
-        let pieces = txn.shards.len() + usize::from(guest.is_some());
+        let Plan::Write { checked_out, .. } = txn.plan else { return };
+        let pieces = txn.shards.len() + usize::from(checked_out.is_some());
         if txn.is_noted {
             self.shards[at].log.end_piece(txn.piece(over_checked_out), pieces as u32);
         }
     }
 
-    /// All shards hold their locks: one of them does what it has to do in this stage.
+    /// All locks are held: one shard does its share of the stage.
     fn run_part(&mut self, at: usize, op: Op) {
         let txn = self.txns[&op].clone();
         let is_last = match &txn.plan {
@@ -300,9 +302,9 @@ impl World {
                 self.shards[at].log.attach(*reader, changes);
                 true
             }
-            Plan::Write { keys, stages, guest } => {
+            Plan::Write { keys, stages, checked_out } => {
                 for (order, &key) in keys.iter().enumerate() {
-                    let is_now = order % stages == txn.stage && Some(key) != *guest;
+                    let is_now = order % stages == txn.stage && Some(key) != *checked_out;
                     if key.0 == at && is_now {
                         self.write_in(at, &txn, order, key);
                     }
@@ -335,22 +337,23 @@ impl World {
         txn.stage += 1;
         let txn = txn.clone();
         if txn.stage == stages {
-            if let Plan::Write { guest: Some(_), .. } = txn.plan {
+            if let Plan::Write { checked_out: Some(_), .. } = txn.plan {
                 self.end_piece(at, &txn, true);
             }
             self.answered.insert(op, self.turn);
             return;
         }
-        if let Plan::Write { ref keys, guest: Some(guest), .. } = txn.plan {
-            let order = keys.iter().position(|key| *key == guest).expect("it is one of them");
-            self.write_in(at, &txn, order, guest);
+        if let Plan::Write { ref keys, checked_out: Some(checked_out), .. } = txn.plan {
+            let order = keys.iter().position(|key| *key == checked_out).expect("it is one of them");
+            self.write_in(at, &txn, order, checked_out);
         }
         for &shard in &txn.shards {
             self.send(at, shard, Message::Go { op });
         }
     }
 
-    /// One turn of a shard: some of its messages, perhaps something new, and then all that leaves.
+    /// One turn of a shard: it handles some of its messages, may begin something new, and sends its batch and its
+    /// messages.
     fn turn(&mut self, at: usize, may_begin: bool) {
         self.turn += 1;
         for from in 0..self.shards.len() {
@@ -376,7 +379,7 @@ impl World {
         }
     }
 
-    /// A batch reaches the merger, and readers get what that brings.
+    /// A batch reaches the merger, and the readers get what it writes.
     fn merge(&mut self, from: usize) {
         let Some(batch) = self.shards[from].to_merger.pop_front() else { return };
         self.merger.push(batch);
@@ -388,14 +391,14 @@ impl World {
                 }
                 Delivery::Attach { reader, .. } => {
                     let follower = self.followers.iter_mut().find(|follower| follower.reader == reader);
-                    follower.expect("he came at his lock point").is_attached = true;
+                    follower.expect("it was added at the lock point").is_attached = true;
                 }
-                Delivery::Cut(_) => panic!("nobody lost anything"),
+                Delivery::Cut(_) => panic!("no effects were lost"),
             }
         }
     }
 
-    /// A reader leaves; the shards learn of it some time.
+    /// Detaches a random reader; the shards learn of it later.
     fn leave(&mut self) {
         let mut reading: Vec<&mut Follower> =
             self.followers.iter_mut().filter(|follower| follower.is_attached && !follower.has_left).collect();
@@ -425,7 +428,7 @@ impl World {
             if step >= 150 && is_quiet {
                 return;
             }
-            assert!(step < 20_000, "it does not come to rest");
+            assert!(step < 20_000, "messages never stop");
         }
     }
 
@@ -442,7 +445,8 @@ impl World {
         assert!(self.shards.iter().all(|shard| shard.log.is_on() == reads && shard.locks.is_empty()));
     }
 
-    /// Every key has the writes since the reader came, in the order in which they were done. Returns all writes.
+    /// Checks that the stream has each key's writes since the reader attached, in the order in which they were done.
+    /// Returns all writes.
     fn check_order(&self, follower: &Follower, requests: &[String]) -> Vec<Op> {
         let mut seen: BTreeMap<Key, Vec<Op>> = BTreeMap::new();
         let mut writes = Vec::new();
@@ -463,7 +467,8 @@ impl World {
         writes
     }
 
-    /// Transactions are whole, in the order of their commands, and nothing else stands in MULTI and EXEC.
+    /// Checks that transactions are complete, in the order of their commands, and that MULTI and EXEC contain nothing
+    /// else.
     fn check_transactions(&self, requests: &[String]) {
         let mut rest = requests.iter().filter(|request| !request.starts_with("SELECT")).peekable();
         while let Some(request) = rest.next() {
@@ -484,14 +489,14 @@ impl World {
         }
     }
 
-    /// What was answered before something else began stands before it.
+    /// Checks that a write that was answered before another one began precedes it.
     fn check_causes(&self, writes: &[Op]) {
         let mut latest_begin = 0;
         for (n, op) in writes.iter().enumerate() {
             if n == 0 || writes[n - 1] != *op {
                 latest_begin = latest_begin.max(self.begun[op]);
                 let answered = self.answered[op];
-                assert!(answered >= latest_begin, "{op} was answered before one began that stands before it");
+                assert!(answered >= latest_begin, "{op} was answered before a write began that precedes it");
             }
         }
     }
@@ -514,5 +519,5 @@ fn random_schedules_merge_into_an_order_that_explains_them() {
         let Ok(world) = world else { panic!("seed {seed}: see above") };
         units += world.followers.iter().map(|follower| requests(&follower.stream).len()).sum::<usize>();
     }
-    assert!(units as u64 > count * 20, "hardly anything was read: {units} requests");
+    assert!(units as u64 > count * 20, "only {units} requests were read");
 }

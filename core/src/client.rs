@@ -1,4 +1,4 @@
-//! One connection's session: what Redis' CLIENT commands show and set.
+//! The session of one connection: the state that Redis' CLIENT commands show and set.
 
 use crate::command::Call;
 use crate::command::admission::Caller;
@@ -16,45 +16,45 @@ pub use crate::call::ClientId;
 pub enum ReplyMode {
     On,
     Off,
-    /// The reply to the next command is left out (CLIENT REPLY SKIP).
+    /// The next command gets no reply (CLIENT REPLY SKIP).
     SkipNext,
-    /// The reply to the command that runs now is left out.
+    /// The running command gets no reply.
     Skip,
 }
 
-/// What a client that is a replica, or is about to become one, has said of itself (REPLCONF), and how far it is.
+/// What a client that is a replica, or is about to become one, has told by REPLCONF, and the phase it is in.
 #[derive(Clone, Default, Debug)]
 pub struct ReplicaSession {
     pub listening_port: u16,
-    /// The address it wants to be known by; empty: its own.
+    /// The address under which it wants to be listed; empty: that of its connection.
     pub ip: String,
     pub phase: ReplicaPhase,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ReplicaPhase {
-    /// It has not asked for the stream.
+    /// It has not asked for the effect stream.
     #[default]
     Stranger,
-    /// It has asked, by SYNC or PSYNC.
-    Asked {
-        psync: bool,
-    },
+    /// It has asked for it, by SYNC or PSYNC.
+    Asked { psync: bool },
+    /// It reads the stream.
     Reading,
 }
 
-/// On which shards the keys of queued commands live.
+/// The shards that own the keys of queued commands.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum ShardSpan {
     /// No command has keys so far.
     #[default]
     None,
+    /// One shard owns them all.
     One(usize),
     Many,
 }
 
 impl ShardSpan {
-    /// With a command over keys of `shard`.
+    /// The span after a further command over keys of `shard`.
     pub fn with(self, shard: usize) -> ShardSpan {
         match self {
             ShardSpan::None => ShardSpan::One(shard),
@@ -64,28 +64,29 @@ impl ShardSpan {
     }
 }
 
-/// What a client has queued since MULTI.
+/// The commands that a client has queued since MULTI. Also used for a single command over several shards, and for a
+/// coalesced pipeline.
 #[derive(Default, Debug)]
 pub struct CommandQueue {
     pub queue: Queue,
-    /// Where the queue's commands run. Of the last ones, if each is over one key and all are on one shard, that may not have
-    /// been noted: nearly always nobody asks. See [`CommandQueue::complete_routes`].
+    /// Where the queue's commands run. The last ones may be missing if each is over one key and all keys are on one
+    /// shard, because then they are nearly always not needed. See [`CommandQueue::complete_routes`].
     pub routes: Routes,
-    /// A request was refused, so EXEC will be.
+    /// A command could not be queued, so EXEC will fail.
     pub has_failed: bool,
-    /// The flags of all queued commands' rows together.
+    /// The flags of all queued commands, combined by OR.
     pub flags: u64,
     pub reach: ShardSpan,
-    /// A command over the session is among them.
+    /// One of them is over the session.
     pub has_session: bool,
-    /// A command over every shard is among them.
+    /// One of them runs on every shard.
     pub has_every: bool,
-    /// The database that the next queued command works on.
+    /// The database of the next queued command.
     pub db: u32,
 }
 
 impl CommandQueue {
-    /// Queues a command. `known`: hash and shard of its key, if it is one of one key and they are known.
+    /// Queues a command. `known`: the hash and the shard of its key, if it has a single key and they are known.
     pub fn add(
         &mut self,
         table: &CommandTable,
@@ -117,7 +118,7 @@ impl CommandQueue {
         self.queue.push(call, self.queue.len() as u32, args);
     }
 
-    /// Notes the routes that have not been.
+    /// Adds the routes that are missing: see [`CommandQueue::routes`].
     pub fn complete_routes(&mut self, table: &CommandTable, shards: Shards) {
         let ShardSpan::One(shard) = self.reach else { return };
         for at in self.routes.len()..self.queue.len() {
@@ -127,7 +128,7 @@ impl CommandQueue {
         }
     }
 
-    /// Makes it as new, but for the room it has.
+    /// Resets it to its initial state, and keeps its memory for reuse.
     pub fn clear(&mut self) {
         let mut queue = std::mem::take(&mut self.queue);
         let mut routes = std::mem::take(&mut self.routes);
@@ -169,7 +170,7 @@ pub struct Client {
     /// The accepted socket, as CLIENT LIST shows it.
     pub fd: i32,
     pub unix_socket: bool,
-    /// On this machine: a loopback address or a unix socket.
+    /// It is connected from this machine: by a loopback address or a unix socket.
     pub is_local: bool,
     pub reply_mode: ReplyMode,
     pub no_touch: bool,
@@ -184,14 +185,15 @@ pub struct Client {
     pub command_count: u64,
     /// Between MULTI and EXEC.
     pub multi: Option<Box<CommandQueue>>,
-    /// While its EXEC is under way: what that runs.
+    /// While its EXEC runs: the size of the queue.
     pub executing: Option<QueueSize>,
+    /// Where it watches keys.
     pub watching: WatchedShards,
     pub replica: Option<Box<ReplicaSession>>,
 }
 
 impl Client {
-    /// A client that has just been accepted. `authenticated`: no password is asked for.
+    /// A client whose connection has just been accepted. `authenticated`: it needs no password.
     pub fn new(id: ClientId, now_ms: i64, authenticated: bool) -> Client {
         Client {
             id,
@@ -225,17 +227,17 @@ impl Client {
 }
 
 impl Client {
-    /// Whether the client reads the effect stream, or has asked for it: it gets no replies any more.
+    /// Whether the client reads the effect stream or has asked for it. It gets no replies any more.
     pub fn is_replica(&self) -> bool {
         self.replica.as_deref().is_some_and(|replica| replica.phase != ReplicaPhase::Stranger)
     }
 
-    /// What is queued since MULTI, also while EXEC runs it.
+    /// The size of what is queued since MULTI, also while EXEC runs it.
     pub fn queued(&self) -> Option<QueueSize> {
         self.multi.as_deref().map(QueueSize::of).or(self.executing)
     }
 
-    /// What is the same for all its commands, for the time being. `home`: the shard that serves it.
+    /// A call with what all its commands have in common at present. `home`: the shard that serves it.
     #[inline]
     pub fn call(&self, home: usize) -> Call {
         Call {
@@ -248,7 +250,7 @@ impl Client {
         }
     }
 
-    /// What admission asks of it.
+    /// The facts about it that admission needs.
     #[inline(always)]
     pub fn caller(&self) -> Caller {
         Caller {
@@ -258,7 +260,7 @@ impl Client {
         }
     }
 
-    /// Notes where the client is: its address as CLIENT LIST shows it, and whether it came over a unix socket.
+    /// Sets its address as CLIENT LIST shows it, and whether it is connected by a unix socket.
     pub fn set_peer(&mut self, addr: String, unix_socket: bool) {
         self.is_local = unix_socket || addr.starts_with("127.0.0.1:") || addr.starts_with("[::1]:");
         (self.addr, self.unix_socket) = (addr, unix_socket);

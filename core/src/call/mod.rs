@@ -1,12 +1,12 @@
-//! What travels with a command from its client to the shard that runs it: the call, its keys, and several of them one
-//! behind the other. Plain data.
+//! What travels with a command from its client to the shard that runs it: the call and its keys, and queues of such
+//! commands. Plain data.
 
 pub mod queue;
 pub mod slot;
 
 use crate::protocol::reply::Resp;
 
-/// Number of a client, unique in the process, ascending with its arrival.
+/// Number of a client, unique in the process, ascending in the order in which clients connected.
 pub type ClientId = u64;
 
 /// Dense number of a command or subcommand in the process' command table.
@@ -35,12 +35,12 @@ pub struct Call {
     pub resp: Resp,
     /// CLIENT NO-TOUCH: reads do not refresh the keys' access clocks.
     pub no_touch: bool,
-    /// It runs within an EXEC: it must not make its client wait.
+    /// It runs in an EXEC, so it must not block its client.
     pub in_exec: bool,
     pub client: ClientId,
     /// The shard that serves the client.
     pub home: u32,
-    /// Hash of the argument at `hashed_arg` (its first key), computed once by the router.
+    /// Hash of the argument at `hashed_arg` (its first key), computed once when the command is routed.
     pub hash: u64,
     /// Which argument `hash` belongs to; 0: none.
     pub hashed_arg: u32,

@@ -1,7 +1,7 @@
-//! Commands one behind the other: what MULTI gathers, and what a transaction runs on a shard.
+//! Queues of commands: those that are queued after MULTI, and those that a transaction runs on a shard.
 //!
-//! All arguments lie in one buffer, as ranges of it, so that queueing a command is two copies, and a queue that is
-//! reused allocates nothing.
+//! All arguments are ranges of one buffer, so that queueing a command takes two copies, and a reused queue allocates
+//! nothing.
 
 use crate::call::Call;
 use crate::protocol::{ArgRange, Argv};
@@ -10,11 +10,11 @@ use crate::protocol::{ArgRange, Argv};
 #[derive(Clone, Copy, Debug)]
 pub struct Queued {
     pub call: Call,
-    /// Its place in the transaction, of which this queue may be a part.
+    /// Its place in the transaction, of which this queue may hold only some commands.
     pub place: u32,
-    /// In a part of a transaction: how many keys it has there, whose hashes came along.
+    /// In a shard's batch of a transaction: how many of the batch's key hashes belong to this command.
     pub hash_count: u32,
-    /// Where its arguments end in the queue's ranges; they begin where those of the command before end.
+    /// Where its arguments end in the queue's ranges; they begin where those of the previous command end.
     end: u32,
 }
 
@@ -32,7 +32,8 @@ pub const KEPT_BYTES_MAX: usize = 64 << 10;
 impl Queue {
     /// Appends a command. The queue's bytes stay below 4 GiB: see [`Queue::has_room`].
     pub fn push(&mut self, call: Call, place: u32, args: Argv<'_>) {
-        // One copy of the request as it was received, with what stands between its arguments.
+        // The request is copied as it was received, with the bytes between its arguments: one copy is cheaper than
+        // many.
         let offset = self.bytes.len() as u32;
         self.bytes.extend_from_slice(args.bytes());
         self.ranges.extend(
@@ -41,7 +42,7 @@ impl Queue {
         self.commands.push(Queued { call, place, hash_count: 0, end: self.ranges.len() as u32 });
     }
 
-    /// Appends a command whose arguments lie among much else.
+    /// Appends a command whose arguments are far apart in their buffer.
     pub fn push_args(&mut self, call: Call, place: u32, args: Argv<'_>) {
         self.begin(call, place);
         args.iter().for_each(|arg| self.push_arg(arg));
@@ -59,8 +60,8 @@ impl Queue {
         self.end_last();
     }
 
-    /// Appends arguments to the last command, which lie one behind the other with little in between, as they do in a
-    /// request: in one copy.
+    /// Appends arguments to the last command, in one copy: they must be in order with little between them, as in a
+    /// request.
     #[inline]
     pub fn push_span(&mut self, args: Argv<'_>) {
         let [first, .., last] = args.ranges() else {
@@ -87,7 +88,7 @@ impl Queue {
         last.end = self.ranges.len() as u32;
     }
 
-    /// Whether a request of so many bytes can be queued.
+    /// Whether a request of this many bytes can be queued.
     pub fn has_room(&self, request_len_bytes: usize) -> bool {
         u32::try_from(self.bytes.len() + request_len_bytes).is_ok()
     }
@@ -130,12 +131,12 @@ impl Queue {
         self.iter().map(|(queued, args)| (&queued.call, args))
     }
 
-    /// All arguments, and the bytes they lie in.
+    /// All arguments, and the buffer that contains them.
     pub fn all_args(&self) -> Argv<'_> {
         Argv::new(&self.bytes, &self.ranges)
     }
 
-    /// Empties the queue. Its room is kept, unless it is outsized.
+    /// Empties the queue. Its memory is kept for reuse, unless that is more than [`KEPT_BYTES_MAX`].
     pub fn clear(&mut self) {
         if self.heap_len_bytes() > KEPT_BYTES_MAX {
             *self = Queue::default();
@@ -146,12 +147,12 @@ impl Queue {
         self.commands.clear();
     }
 
-    /// Bytes that the arguments take.
+    /// Bytes of the arguments, with those between them.
     pub fn args_len_bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The heap bytes behind it, for memory accounting.
+    /// Its heap bytes, for memory accounting.
     pub fn heap_len_bytes(&self) -> usize {
         self.bytes.capacity()
             + self.ranges.capacity() * size_of::<ArgRange>()
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_arguments_are_copied_with_what_stands_between_them() {
+    fn spans_of_arguments_are_copied_with_the_bytes_between_them() {
         let request = b"*4\r\n$4\r\nMSET\r\n$1\r\na\r\n$3\r\none\r\n$0\r\n\r\n";
         let ranges = [(8, 4), (18, 1), (25, 3), (34, 0)].map(|(start, len)| ArgRange { start, len });
         let args = Argv::new(request, &ranges);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn clearing_keeps_the_room_unless_it_is_outsized() {
+    fn clearing_keeps_memory_for_reuse_unless_it_is_oversized() {
         let mut queue = Queue::default();
         queue.begin(Call::default(), 0);
         queue.push_arg(b"GET");

@@ -5,12 +5,12 @@
 
 pub const SLOT_COUNT: u32 = 16_384;
 
-/// Bytes that go in one step. More would save nothing with keys of usual length, and cost more of the first-level cache.
+/// Bytes that one step takes. More would not be faster for keys of usual length, and take more of the L1 cache.
 const STEP_LEN: usize = 4;
 
 static CRC16: [[u16; 256]; STEP_LEN] = crc16_tables();
 
-/// `[n]`: one byte followed by `n` zero bytes.
+/// The CRCs of each byte; in table `n`, of the byte followed by `n` zero bytes.
 const fn crc16_tables() -> [[u16; 256]; STEP_LEN] {
     let mut tables = [[0u16; 256]; STEP_LEN];
     let mut byte = 0;
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_of_several_bytes_give_what_single_bytes_do() {
+    fn steps_of_several_bytes_give_the_same_as_single_bytes() {
         let bytes: Vec<u8> = (0..64u32).map(|n| (n * 89 + 7) as u8).collect();
         for len in 0..bytes.len() {
             let one_by_one = bytes[..len]

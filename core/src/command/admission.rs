@@ -1,47 +1,48 @@
 //! Admission: whether a command may run now, and whether it must wait for the replies to earlier commands of its
-//! connection. Decided here and nowhere else, for commands alone, in pipelines that run as one, queued behind MULTI, in EXEC, and
-//! called by programs.
+//! connection. This is decided here and nowhere else: for single commands, in coalesced pipelines, for commands queued
+//! after MULTI, in EXEC, and for commands that programs call.
 //!
-//! What may stand in a command's way is a [`Reason`]. Each concerns commands with certain flags, and only under certain
-//! conditions of the client and the process. [`checked_flags`] gives the flags that are concerned at present: a command
-//! without them may run, which is all that the fast path asks. A command with one of them is looked at by [`admit`].
+//! A [`Reason`] is a ground on which a command is refused. Each concerns commands with certain flags, and only under
+//! certain conditions of the client and the process. [`checked_flags`] gives the flags that are concerned at present: a
+//! command without them may run, which is all that the fast path checks. A command with one of them is checked by
+//! [`admit`].
 //!
-//! A new reason is a line in [`reasons`] and an arm in [`Reason::judge`]. What a batch brings from another shard has been
-//! admitted there.
+//! A new reason takes a line in [`reasons`] and an arm in [`Reason::judge`]. Commands that arrive in a batch from
+//! another shard were admitted there.
 
 use crate::command::CommandError;
 use crate::command::route::Route;
 use crate::command::table::{Command, Scope, flag};
 use crate::config::{Config, ProtectedAccess};
 
-/// Which commands CLIENT PAUSE holds back.
+/// Which commands CLIENT PAUSE delays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PauseKind {
     Write,
     All,
 }
 
-/// Who calls.
+/// The client that calls a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
     pub authenticated: bool,
-    /// On this machine: a loopback address or a unix socket.
+    /// It is connected from this machine: by a loopback address or a unix socket.
     pub is_local: bool,
-    /// Between MULTI and EXEC: the flags of the commands that are queued, together.
+    /// Between MULTI and EXEC: the flags of the queued commands, combined by OR.
     pub queued_flags: Option<u64>,
 }
 
-/// What the process is like at present.
+/// The present conditions of the process.
 #[derive(Clone, Copy)]
 pub struct Conditions<'a> {
     pub config: &'a Config,
     pub pause: Option<PauseKind>,
 }
 
-/// What is found out only where it matters.
+/// Values that are costly to determine, and so are asked for only when a reason depends on them.
 pub trait Measures {
     fn used_memory_bytes(&self) -> u64;
-    /// Replicas that lag no more than min-replicas-max-lag.
+    /// The number of replicas whose lag is at most min-replicas-max-lag.
     fn good_replicas(&self) -> usize;
 }
 
@@ -49,11 +50,11 @@ pub trait Measures {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Error(CommandError),
-    /// It runs when the pause is over.
+    /// The command is delayed until the pause is over.
     Paused,
 }
 
-/// What may stand in the way of a command.
+/// A ground on which a command may be refused or delayed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Reason {
     NotAuthenticated,
@@ -65,7 +66,8 @@ enum Reason {
 
 const REASON_COUNT: usize = 5;
 
-/// The reasons in Redis' order, each with the flags of the commands that it concerns at present.
+/// The reasons in the order in which Redis checks them, each with the flags of the commands that it concerns at
+/// present.
 #[inline(always)]
 fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUNT] {
     let config = now.config;
@@ -85,7 +87,7 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
 }
 
 impl Reason {
-    /// Whether a command that the reason concerns may run all the same.
+    /// Decides about a command that the reason concerns.
     fn judge(
         self,
         row: &Command,
@@ -114,7 +116,8 @@ impl Reason {
     }
 }
 
-/// The flags of the commands that [`admit`] has to look at; all others may run. (Not between MULTI and EXEC.)
+/// The flags of the commands that [`admit`] has to check. All others may run, unless the client is between MULTI and
+/// EXEC.
 #[inline(always)]
 pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
     reasons(caller, now).iter().fold(0, |all, (_, flags)| all | flags)
@@ -139,7 +142,7 @@ pub fn admit(
     Ok(())
 }
 
-/// Whether a program may call a command now. A pause holds back programs as a whole, and never their calls.
+/// Whether a program may call a command now. A pause delays programs as a whole, but never the commands that they call.
 ///
 /// # Errors
 /// Those of [`admit`].
@@ -152,12 +155,12 @@ pub fn admit_call(
     match admit(row, caller, &Conditions { pause: None, ..*now }, measures) {
         Ok(()) => Ok(()),
         Err(Refusal::Error(error)) => Err(error),
-        Err(Refusal::Paused) => unreachable!("there is no pause for it"),
+        Err(Refusal::Paused) => unreachable!("the conditions have no pause"),
     }
 }
 
-/// The flags of a command. Those of an EXEC are the flags of all that it runs, too. To be queued takes memory, whatever
-/// the command.
+/// The flags of a command as admission sees them. An EXEC also has the flags of all commands that it runs. A command
+/// that is queued has DENYOOM, because queueing takes memory.
 fn flags_with_queue(row: &Command, caller: &Caller) -> u64 {
     match caller.queued_flags {
         None => row.flags,
@@ -167,14 +170,14 @@ fn flags_with_queue(row: &Command, caller: &Caller) -> u64 {
     }
 }
 
-/// Whether a caller has to log in first. A password that has been taken away is not asked for, also of those who came
-/// while there was one.
+/// Whether a caller has to authenticate first. When requirepass is removed, clients that connected before need not
+/// authenticate either.
 #[inline(always)]
 pub fn must_authenticate(caller: &Caller, config: &Config) -> bool {
     !caller.authenticated && !config.requirepass.is_empty()
 }
 
-/// Whether writes are refused without replicas.
+/// Whether writes are refused when there are too few replicas.
 #[inline(always)]
 pub fn needs_replicas(config: &Config) -> bool {
     config.min_replicas_to_write != 0 && config.min_replicas_max_lag_s != 0
@@ -198,10 +201,11 @@ fn not_allowed(name: &str) -> CommandError {
     ))
 }
 
-/// Whether a command that takes this route starts only when its connection has all earlier replies. Commands over one
-/// shard's keys need not: their replies wait for their turn. What locks keys of several shards, and what may wait for
-/// a key, is alone in its connection's pipeline; a command over the session that takes its time would overtake what was
-/// sent before it.
+/// Whether a command that takes this route starts only when its connection has all earlier replies. Commands over
+/// keys of one shard need not wait: their replies are kept until it is their turn. A command that locks keys of
+/// several shards, or that may block, runs alone in its connection's pipeline. A command over the session that is not
+/// fast has to wait because it runs at home, and would overtake earlier commands that are still on their way to other
+/// shards.
 #[inline]
 pub fn waits_for_replies(row: &Command, route: &Route) -> bool {
     match route {
@@ -211,7 +215,7 @@ pub fn waits_for_replies(row: &Command, route: &Route) -> bool {
     }
 }
 
-/// The same for an EXEC. `is_over_shards`: it runs on several; `has_session`: it runs commands over the session.
+/// The same for an EXEC. `is_over_shards`: it runs on several shards; `has_session`: it runs commands over the session.
 pub fn exec_waits_for_replies(is_over_shards: bool, has_session: bool) -> bool {
     is_over_shards || has_session
 }
@@ -243,10 +247,10 @@ mod tests {
     }
 
     fn row(name: &str) -> &'static Command {
-        rows().into_iter().find(|row| row.name == name).expect("there is such a command")
+        rows().into_iter().find(|row| row.name == name).expect("the command exists")
     }
 
-    /// Under every combination of conditions.
+    /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
         for bits in 0..64 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
@@ -275,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn reasons_come_in_the_order_of_redis() {
+    fn reasons_are_checked_in_the_order_of_redis() {
         let config = Config {
             requirepass: (&b"secret"[..]).into(),
             maxmemory_bytes: 1,
@@ -296,7 +300,7 @@ mod tests {
         assert_eq!(admit(set, &caller, &now, &healthy), Err(Refusal::Paused));
         now.pause = None;
         assert_eq!(admit(set, &caller, &now, &healthy), Ok(()));
-        // To be queued takes memory, whatever the command; an EXEC takes what its queue takes.
+        // Queueing any command takes memory; an EXEC needs memory only if a queued command does.
         assert_eq!(admit(row("get"), &caller, &now, &SCARCE), Ok(()));
         caller.queued_flags = Some(flag::READONLY);
         assert_eq!(admit(row("get"), &caller, &now, &SCARCE), refused(CommandError::OUT_OF_MEMORY));

@@ -1,4 +1,4 @@
-//! Arguments as handlers read them: numbers and keywords, with the errors that Redis gives for them.
+//! Parsing of arguments: numbers and keywords, with Redis' errors for them.
 
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::{parse_f64, parse_i64};
@@ -15,7 +15,7 @@ pub fn integer(arg: &[u8]) -> CommandResult<i64> {
 /// A strict decimal integer of 32 bits.
 ///
 /// # Errors
-/// Not an integer of 64 bits; one beyond 32 bits.
+/// Not a 64-bit integer; beyond 32 bits.
 pub fn integer_32(arg: &[u8]) -> CommandResult<i32> {
     i32::try_from(integer(arg)?).map_err(|_| {
         CommandError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647")
@@ -31,11 +31,11 @@ pub fn database(arg: &[u8], db_count: usize) -> CommandResult<u32> {
     index.filter(|&index| (index as usize) < db_count).ok_or(CommandError::DB_OUT_OF_RANGE)
 }
 
-/// A blocking command's timeout in seconds, with fractions, from `now_ms` on: unix time in milliseconds, rounded up, or
-/// `None` for 0, which means for ever.
+/// The deadline of a blocking command, whose timeout argument is a number of seconds with fractions: unix time in
+/// milliseconds, rounded up, or `None` for a timeout of 0, which means that it never times out.
 ///
 /// # Errors
-/// Not a number; a negative one; a time beyond 64 bits of milliseconds.
+/// Not a number; negative; a deadline beyond 64 bits of milliseconds.
 pub fn deadline_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
     let seconds = parse_f64(arg).ok_or(CommandError::fixed("ERR timeout is not a float or out of range"))?;
     let ms = (seconds * 1000.0).ceil();
@@ -52,7 +52,7 @@ pub fn deadline_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
     }
 }
 
-/// Whether an argument is `keyword`, in any case. It is read as C's strings are: up to a NUL.
+/// Whether an argument is `keyword`, in upper or lower case. The argument ends at a NUL, as a C string.
 #[inline]
 pub fn is(arg: &[u8], keyword: &str) -> bool {
     let (len, keyword) = (keyword.len(), keyword.as_bytes());

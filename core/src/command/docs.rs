@@ -1,4 +1,4 @@
-//! What COMMAND DOCS tells about a command: plain data in its row.
+//! The documentation that COMMAND DOCS returns for a command: plain data in its row.
 
 /// Documentation of a command. The sentences are ours, the facts Redis'.
 #[derive(Clone, Copy)]
@@ -18,7 +18,7 @@ pub struct Docs {
     pub history: &'static [(&'static str, &'static str)],
     /// (since which version, what to use instead), for deprecated commands.
     pub deprecated: Option<(&'static str, &'static str)>,
-    /// Not for users: between servers, or for their developers.
+    /// Not for users: used between servers, or by developers of the server.
     pub is_internal: bool,
 }
 

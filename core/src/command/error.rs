@@ -1,4 +1,4 @@
-//! What a command answers when it refuses: Redis' exact text, which may quote bytes that the client sent.
+//! Error replies of commands: Redis' exact texts, which may quote bytes that the client sent.
 
 use crate::protocol::until_nul;
 use std::borrow::Cow;
@@ -28,27 +28,27 @@ impl CommandError {
     pub const NO_REPLICAS: CommandError =
         CommandError::fixed("NOREPLICAS Not enough good replicas to write.");
 
-    /// A text that is always the same. It starts with its code.
+    /// A constant text. It starts with its code.
     pub const fn fixed(text: &'static str) -> CommandError {
         CommandError(Cow::Borrowed(text.as_bytes()))
     }
 
-    /// A text made for the occasion. It starts with its code.
+    /// A text composed at run time. It starts with its code.
     pub fn new(text: impl Into<Vec<u8>>) -> CommandError {
         CommandError(Cow::Owned(text.into()))
     }
 
-    /// A text that quotes what the client sent, as `%s` does in C: byte for byte, up to a NUL.
+    /// A text that quotes bytes that the client sent, up to a NUL, as `%s` does in C.
     pub fn quoting(before: &str, sent: &[u8], after: &str) -> CommandError {
         CommandError::new([before.as_bytes(), until_nul(sent), after.as_bytes()].concat())
     }
 
-    /// `command` as COMMAND knows it: `get`, `client|list`.
+    /// `command`: the name as COMMAND shows it: `get`, `client|list`.
     pub fn wrong_arity(command: &str) -> CommandError {
         CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))
     }
 
-    /// A subcommand that is not there, or not with this number of arguments, where its row does not tell.
+    /// A subcommand that does not exist, or not with this number of arguments, where the row does not check that.
     pub fn wrong_subcommand(container: &str, sub: &[u8]) -> CommandError {
         const SHOWN_BYTES_MAX: usize = 128;
         CommandError::quoting(
@@ -58,7 +58,8 @@ impl CommandError {
         )
     }
 
-    /// A time that is zero or negative where it must not be, or too far away. `command` as COMMAND knows it.
+    /// An expiry that is zero or negative where that is not allowed, or too large. `command`: the name as COMMAND
+    /// shows it.
     pub fn invalid_expire_time(command: &str) -> CommandError {
         CommandError::new(format!("ERR invalid expire time in '{command}' command"))
     }
@@ -67,18 +68,18 @@ impl CommandError {
         &self.0
     }
 
-    /// For people: bytes that are not UTF-8 are replaced.
+    /// The text as UTF-8: bytes that are not are replaced.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.0)
     }
 
-    /// The code: what INFO errorstats counts under (`ERR`, `WRONGTYPE`).
+    /// The code under which INFO errorstats counts the error (`ERR`, `WRONGTYPE`).
     pub fn code(&self) -> &str {
         code_of(&self.0)
     }
 }
 
-/// The code of an error's text. A word that is no text is no code: it counts as ERR.
+/// The code of an error's text: its first word, or ERR if that is not UTF-8.
 pub fn code_of(text: &[u8]) -> &str {
     let word = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     std::str::from_utf8(word).unwrap_or("ERR")
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_client_sent_is_quoted_byte_for_byte_up_to_a_nul() {
+    fn bytes_from_the_client_are_quoted_unchanged_up_to_a_nul() {
         let error = CommandError::quoting("ERR Unsupported option '", b"a\xffb\0c", "'");
         assert_eq!(error.as_bytes(), b"ERR Unsupported option 'a\xffb'");
         assert_eq!(error.text(), "ERR Unsupported option 'a\u{fffd}b'");

@@ -1,4 +1,4 @@
-//! Which row a request calls, and Redis' errors where it calls none.
+//! Finds the row that a request calls, with Redis' errors for requests that call none.
 
 use crate::command::CommandError;
 use crate::command::table::{CommandEntry, CommandTable, Resolved, Run};
@@ -7,7 +7,7 @@ use crate::protocol::{Argv, until_nul};
 /// How much of an unknown command's name, and of its arguments together, the error repeats.
 const UNKNOWN_ECHO_BYTES_MAX: usize = 128;
 
-/// The row which a request calls.
+/// The row that a request calls.
 ///
 /// # Errors
 /// Unknown command or subcommand, a container without subcommand, wrong number of arguments.
@@ -29,7 +29,7 @@ pub fn resolve<'t>(table: &'t CommandTable, args: Argv<'_>) -> Result<&'t Comman
     Ok(entry)
 }
 
-/// The row that a request names, be it called rightly or not.
+/// The row that a request names, whether the request is valid or not.
 pub fn named<'t>(table: &'t CommandTable, args: Argv<'_>) -> Option<&'t CommandEntry> {
     match table.resolve(args) {
         Resolved::Command(entry) => Some(entry),

@@ -1,7 +1,7 @@
-//! Key specifications: where in a request its keys are, and what is done to them.
+//! Key specifications: which arguments of a request are keys, and what the command does to them.
 //!
-//! The same specs serve the router, ACL, COMMAND INFO and COMMAND GETKEYS. Their shape is Redis 7's: a
-//! search for the first key, then a way to find the others.
+//! The same specs serve routing, ACL, COMMAND INFO and COMMAND GETKEYS. As in Redis 7, a spec says how to find the
+//! first key, and then how to find the others.
 
 use crate::command::table::{Command, KeyShape, Scope};
 use crate::protocol::Argv;
@@ -26,7 +26,7 @@ pub mod key_flag {
 #[derive(Clone, Copy, Debug)]
 pub enum BeginSearch {
     Index(usize),
-    /// The argument behind `keyword`, looked for from argument `from` (negative: from the end, backwards).
+    /// The argument after `keyword`, which is searched for from argument `from` on (negative: from the end, backwards).
     Keyword {
         keyword: &'static str,
         from: isize,
@@ -34,7 +34,7 @@ pub enum BeginSearch {
     Unknown,
 }
 
-/// How the others follow it.
+/// How the other keys are found.
 #[derive(Clone, Copy, Debug)]
 pub enum FindKeys {
     /// `last` counts from the first key; negative: from the end of the arguments. `limit`: with `last` -1,
@@ -44,7 +44,7 @@ pub enum FindKeys {
         step: usize,
         limit: usize,
     },
-    /// The argument `at` behind the begin says how many keys follow, from `first` on.
+    /// The argument `at` places after the begin is the number of keys, which follow from `first` on.
     KeyNum {
         at: usize,
         first: usize,
@@ -82,7 +82,7 @@ impl KeySpec {
 /// Positions of keys among the arguments, with the flags of their spec.
 pub type KeyPositions = SmallVec<[(usize, u32); 4]>;
 
-/// The keys of a request, in order. Specs that do not match find nothing.
+/// The keys of a request, in order. A spec that does not match the request finds no keys.
 pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     let mut found = KeyPositions::new();
     each(row, args, |at, flags| found.push((at, flags)));
@@ -104,7 +104,7 @@ pub fn each(row: &Command, args: Argv<'_>, mut found: impl FnMut(usize, u32)) {
     }
 }
 
-/// The same for all keys that a request reads or changes, also those that its key specs do not tell.
+/// The same for all keys that a request reads or changes, including those that its key specs do not name.
 pub fn each_locked(row: &Command, args: Argv<'_>, mut found: impl FnMut(usize, u32)) {
     each(row, args, &mut found);
     if let Some(unlisted) = row.unlisted_key {
@@ -168,7 +168,7 @@ fn find_keyword(keyword: &str, from: isize, args: Argv<'_>) -> Option<usize> {
     }
 }
 
-/// The router's short form of a row's key specs.
+/// The short form of a row's key specs that routing uses.
 pub(crate) fn shape(row: &Command) -> KeyShape {
     if !matches!(row.scope, Scope::Keys) {
         return KeyShape::Complex;

@@ -1,9 +1,9 @@
-//! Commands: rows and handlers, and the straight line a request takes to them.
+//! Commands: their rows and handlers, and how a request gets to them.
 //!
-//! `table` says what there is, `gate` whether it may run, `route` where; `handlers/` holds the rows over keys
-//! with their functions, a file a family. A handler over keys gets a [`Ctx`], a program a
-//! [`ProgramCtx`](program::ProgramCtx). It replies, or returns a [`CommandError`] having changed nothing. Commands over
-//! connections stand in the session room.
+//! `table` has the rows, `gate` finds the one that a request calls, `admission` decides whether it may run, and
+//! `route` on which shards. `handlers/` has the rows and functions of commands over keys, one file a family. A
+//! handler over keys gets a [`Ctx`], a program a [`ProgramCtx`](program::ProgramCtx). It replies, or returns a
+//! [`CommandError`] and has changed nothing. Commands over connections are in the `session` room.
 
 pub mod admission;
 pub mod args;
@@ -30,14 +30,14 @@ use crate::types::hash::hash_key;
 use smallvec::SmallVec;
 use std::ops::Range;
 
-/// What a command over keys sees: the shard that holds them, its arguments, and where to reply.
+/// What the handler of a command over keys gets: the shard that holds the keys, the arguments, and the reply to write.
 pub struct Ctx<'a> {
     pub shard: &'a mut Shard,
     pub call: &'a Call,
     pub args: Argv<'a>,
-    /// The hashes of its keys, in order, if these have been fetched from memory already; else none.
+    /// The hashes of its keys, in order, if these have been prefetched already; else empty.
     pub fetched: &'a [u64],
-    /// For a blocking command that has waited: the argument that is the key it is served from.
+    /// For a blocked command that is being served: the argument that is the key it is served from.
     pub served_from: Option<u32>,
     pub reply: Reply<'a>,
 }
@@ -61,26 +61,27 @@ impl<'a> Ctx<'a> {
         Key { bytes, hash }
     }
 
-    /// Argument `index`; panics past the end, so only behind an arity or length check.
+    /// Argument `index`. Panics past the end, so it is called only after an arity or length check.
     #[inline]
     pub fn arg(&self, index: usize) -> &'a [u8] {
         self.args.arg(index)
     }
 
-    /// Whether anybody wants to know effects: see [`Ctx::effect`].
+    /// Whether effects are recorded: see [`Ctx::effect`].
     #[inline]
     pub fn notes_effects(&self) -> bool {
         self.shard.effects.is_on()
     }
 
-    /// Says what the command has done, where its arguments would not do the same at another time or place. Each call
-    /// adds an effect; the first one takes the arguments' place. Not before something has changed.
+    /// Records an effect of the command, for commands whose arguments would not do the same at another time or on a
+    /// replica. Each call adds an effect; together they replace the arguments. Call it only after something has
+    /// changed.
     pub fn effect(&mut self, args: &[&[u8]]) {
         self.shard.effects.replace(self.call.db, args);
     }
 
-    /// Where a blocking command may look for something to take. `keys`: the arguments that are the keys it waits for.
-    /// That is all of them, or, if it has waited and one of them is there for it now, that one.
+    /// The keys from which a blocking command may take something. `keys`: the arguments that are the keys it waits for.
+    /// At the first run that is all of them, and when it is served the one key that it is served from.
     pub fn takes_from(&self, keys: Range<usize>) -> Range<usize> {
         match self.served_from {
             Some(position) => position as usize..position as usize + 1,
@@ -88,9 +89,10 @@ impl<'a> Ctx<'a> {
         }
     }
 
-    /// What a blocking command returns that has found nothing to take, changed nothing and replied nothing: it waits
-    /// until one of `keys` (arguments) is there, at most until `deadline_ms`. Its client gets `on_timeout` when the time is
-    /// up, and at once where a command must not wait (in EXEC).
+    /// Blocks the client: the return value of a blocking command that has found nothing to take, and has changed
+    /// nothing and replied nothing. It waits until one of `keys` (arguments) can be used, at most until
+    /// `deadline_ms`. The client gets `on_timeout` at the timeout, and at once where commands must not block (in
+    /// EXEC).
     pub fn block(
         &self,
         keys: Range<usize>,
@@ -101,25 +103,25 @@ impl<'a> Ctx<'a> {
     }
 }
 
-/// The keys of a command with many, in order. Unless that has been done, they are hashed, and fetched from memory, a
-/// block at a time, so that looking one up does not wait for memory while nothing is under way for the others.
+/// The keys of a command with many keys, in order. Unless that was done before, they are hashed and prefetched a
+/// block at a time, so that the cache misses of several look-ups overlap.
 pub struct KeyRun<'a> {
     args: Argv<'a>,
-    /// As [`Ctx::fetched`], of the keys to come.
+    /// As [`Ctx::fetched`], of the remaining keys.
     fetched: &'a [u64],
     db: u32,
-    /// The argument of the next block's first key, and how far the keys are apart.
+    /// The argument that is the first key of the next block, and the distance between keys.
     next: usize,
     step: usize,
     block: SmallVec<[(usize, Key<'a>); KEY_BLOCK_LEN]>,
-    /// How many of the block have been given out.
+    /// How many keys of the block have been returned.
     given: usize,
 }
 
 const KEY_BLOCK_LEN: usize = 16;
 
 impl<'a> KeyRun<'a> {
-    /// The next key and its argument's place.
+    /// The next key, and which argument it is.
     #[inline]
     pub fn next(&mut self, shard: &Shard) -> Option<(usize, Key<'a>)> {
         if let Some((&hash, rest)) = self.fetched.split_first() {

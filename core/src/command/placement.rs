@@ -1,6 +1,6 @@
-//! Where the commands of a transaction run, and what they need there. This is worked out once at its home, when a
-//! command is queued or when the transaction begins, and then only read: to find a key's shard and hash costs more than
-//! most of what is done with them.
+//! Where the commands of a transaction run, and which keys they lock there. This is computed once, at the
+//! transaction's home, when a command is queued or when the transaction begins: to find a key's shard and hash costs
+//! more than most of what is then done with the key.
 
 use crate::command::keys::{self, KeyPositions, key_flag};
 use crate::command::queue::{KEPT_BYTES_MAX, Queue};
@@ -18,19 +18,19 @@ use smallvec::SmallVec;
 /// Where a command of a transaction runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Placement {
-    /// It has no keys: on any shard that takes part.
+    /// It has no keys: on any participant.
     Anywhere,
-    /// Whole, on one shard.
+    /// On one shard.
     One(usize),
-    /// On the shards of its keys, each with its own.
+    /// On the shards of its keys, on each with that shard's keys.
     Split,
     /// On every shard.
     Every(KeyspaceLock),
-    /// At home, over keys that are checked out to there.
+    /// At home, over keys that are checked out to home.
     CheckOut,
     /// At home, over the session.
     Session,
-    /// At home, over the session; what it changes is known before it runs (SELECT).
+    /// At home, over the session; what it changes there is known before it runs (SELECT).
     SessionPrecomputed,
 }
 
@@ -40,21 +40,22 @@ pub struct RoutedKey {
     pub hash: u64,
     /// Which argument it is.
     pub arg: u32,
-    /// Where it is locked: on its shard, or, where the command runs on another because it will be refused, there.
+    /// The shard on which it is locked: its own, or, for a command that runs elsewhere because it will fail, the
+    /// shard where that runs.
     pub shard: u16,
     pub exclusive: bool,
 }
 
-/// Where the commands of a transaction run, and their keys; by their places in the queue.
+/// Where the commands of a transaction run, and their keys, by their places in the queue.
 #[derive(Default, Debug)]
 pub struct Routes {
     placements: Vec<Placement>,
-    /// For each command: where its keys end. They begin where those of the command before end.
+    /// For each command: where its keys end. They begin where those of the previous command end.
     ends: Vec<u32>,
     keys: Vec<RoutedKey>,
 }
 
-/// The shards of a process, and which of them the transaction's client is on.
+/// The number of shards of the process, and the home of the transaction's client.
 #[derive(Clone, Copy, Debug)]
 pub struct Shards {
     pub home: usize,
@@ -62,7 +63,7 @@ pub struct Shards {
 }
 
 impl Routes {
-    /// Adds a command. `known`: hash and shard of its key, if it is one of one key and they are known.
+    /// Adds a command. `known`: the hash and the shard of its key, if it has a single key and they are known.
     pub fn add(
         &mut self,
         entry: &CommandEntry,
@@ -95,19 +96,19 @@ impl Routes {
                     Placement::SessionPrecomputed
                 }
                 Scope::Session | Scope::Multi | Scope::Exec => Placement::Session,
-                // Within a transaction, it has one moment on all shards.
+                // In a transaction it must run at the same moment on all shards.
                 Scope::Every(_) if row.has(flag::AFTER_HANDOFFS) => Placement::Every(KeyspaceLock::All),
                 Scope::Every(lock) => Placement::Every(lock),
                 Scope::Shard(shard) | Scope::Walk { shard, .. } => self.add_keys_on(shard, row, args),
                 Scope::Keys | Scope::Watch => self.add_keys(row, args, shards),
-                Scope::Custom(_) => unreachable!("a custom scope names a plain one"),
+                Scope::Custom(_) => unreachable!("a custom scope chooses a plain one"),
             },
         };
         self.end(placement);
         placement
     }
 
-    /// Adds a command that is run over checked out keys, but only over those at `positions`.
+    /// Adds a command that runs over checked-out keys, but only over those at `positions`.
     pub fn add_check_out(&mut self, args: Argv<'_>, positions: &KeyPositions, shards: Shards) {
         for &(at, _) in positions {
             self.add_key(args, at, shards.count, true);
@@ -131,7 +132,7 @@ impl Routes {
         self.keys.push(RoutedKey { hash: hash_key(key), arg: at as u32, shard, exclusive });
     }
 
-    /// Adds the keys of a command that runs where they are.
+    /// Adds the keys of a command that runs on their shards.
     fn add_keys(&mut self, row: &Command, args: Argv<'_>, shards: Shards) -> Placement {
         let first = self.keys.len();
         keys::each(row, args, |at, flags| {
@@ -143,7 +144,7 @@ impl Routes {
         match row.merge {
             _ if is_one => Placement::One(usize::from(shard)),
             Merge::CheckOut => {
-                // A key that is checked out is away for the time being: nobody else may even read it.
+                // A checked-out key is missing on its shard, so other commands must not even read it.
                 added.iter_mut().for_each(|key| key.exclusive = true);
                 Placement::CheckOut
             }
@@ -153,7 +154,7 @@ impl Routes {
         }
     }
 
-    /// Adds the keys of a command that runs on `shard`, wherever they are.
+    /// Adds the keys of a command that runs on `shard`, whichever shard owns them.
     fn add_keys_on(&mut self, shard: usize, row: &Command, args: Argv<'_>) -> Placement {
         keys::each_locked(row, args, |at, flags| {
             self.keys.push(RoutedKey {
@@ -195,14 +196,14 @@ impl Routes {
         &self.keys[start..end]
     }
 
-    /// Forgets all commands but the first `len`.
+    /// Removes all commands but the first `len`.
     pub fn truncate(&mut self, len: usize) {
         self.placements.truncate(len);
         self.ends.truncate(len);
         self.keys.truncate(self.ends.last().map_or(0, |&end| end as usize));
     }
 
-    /// Forgets all commands. The room is kept, unless it is outsized, as that of their queue.
+    /// Removes all commands. The memory is kept for reuse unless it is oversized, as in their queue.
     pub fn clear(&mut self) {
         if self.heap_len_bytes() > KEPT_BYTES_MAX {
             *self = Routes::default();
@@ -210,14 +211,14 @@ impl Routes {
         self.truncate(0);
     }
 
-    /// The heap bytes behind it, for memory accounting.
+    /// Its heap bytes, for memory accounting.
     pub fn heap_len_bytes(&self) -> usize {
         self.placements.capacity() * size_of::<Placement>()
             + self.ends.capacity() * size_of::<u32>()
             + self.keys.capacity() * size_of::<RoutedKey>()
     }
 
-    /// What the commands, which are those of `queue`, need of each shard.
+    /// What the commands need of each shard. `queue` must have the same commands.
     pub fn needs(&self, table: &CommandTable, queue: &Queue, shard_count: usize) -> Vec<Need> {
         let mut needs = vec![Need::default(); shard_count];
         if self.keys.len() > needs[0].locks.inline_size() {
@@ -253,7 +254,7 @@ impl Routes {
 #[derive(Clone, Default)]
 pub struct Need {
     pub takes_part: bool,
-    /// All of its keys.
+    /// It locks the shard's whole keyspace.
     pub whole: bool,
     pub locks: SmallVec<[KeyLock; 4]>,
 }
@@ -266,7 +267,7 @@ impl Need {
 
 /// The shards of keys, in ascending order, each once.
 pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
-    // Nearly always there are few shards: a bit for each.
+    // Nearly always there are at most 64 shards: a bit for each.
     let (mut low, mut high) = (0u64, SmallVec::<[u16; 4]>::new());
     for key in keys {
         match key.shard {
@@ -285,8 +286,8 @@ pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
     shards
 }
 
-/// The keys that a command has checked out, by shard: `keys` are all that it needs. (One that waits for several keys and
-/// is served by one of them leaves the others where they are.)
+/// The keys that have to be checked out for a command, by shard. `keys`: all that it needs. (A blocked command that is
+/// served from one of its keys does not need the others that it waits for.)
 pub fn check_out_keys(
     row: &Command,
     args: Argv<'_>,
@@ -312,7 +313,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn clearing_keeps_the_room_unless_it_is_outsized() {
+    fn clearing_keeps_memory_for_reuse_unless_it_is_oversized() {
         let mut routes = Routes::default();
         routes.add_every(KeyspaceLock::None);
         routes.clear();
@@ -323,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_come_in_order_and_once_however_many_there_are() {
+    fn shards_are_ordered_and_unique_however_many_there_are() {
         let keys = |shards: &[u16]| {
             let key = |&shard| RoutedKey { hash: 0, arg: 1, shard, exclusive: false };
             shards.iter().map(key).collect::<Vec<_>>()

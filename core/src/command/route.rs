@@ -1,4 +1,4 @@
-//! Keys -> plan: on which shard or shards a command runs. Computed once, where the client is.
+//! Routing: on which shard or shards a command runs, by its keys. Decided once, at the client's home.
 
 use crate::command::Call;
 use crate::command::keys::{self, key_flag};
@@ -13,19 +13,19 @@ use smallvec::SmallVec;
 pub enum Route {
     /// At home, over the session.
     Session,
-    /// Whole, on one shard.
+    /// On one shard.
     One(usize),
     /// Over keys of several shards, as a transaction.
     Many,
     /// On every shard.
     Every(KeyspaceLock),
-    /// Whole, on one shard, unless it is worth while to run on all: see [`Scope::Walk`].
+    /// On one shard, unless the database is so small that it runs on all: see [`Scope::Walk`].
     Walk { shard: usize, keys_max: u64 },
-    /// Where its keys are, and home notes where.
+    /// On the shards of its keys, which home remembers (WATCH).
     Watch,
 }
 
-/// Where this request runs.
+/// Where a request runs.
 #[inline]
 pub fn route(entry: &CommandEntry, args: Argv<'_>, home: usize, shard_count: usize) -> Route {
     match entry.shape {
@@ -45,8 +45,8 @@ pub fn route(entry: &CommandEntry, args: Argv<'_>, home: usize, shard_count: usi
     }
 }
 
-/// Whether a command whose keys recur in steps has complete ones. A key without its value: the handler refuses it, which
-/// must be before any shard has set a key.
+/// Whether a command with a repeated group of arguments, such as key and value, has only complete groups. If not, its
+/// handler will fail, and must do so before any shard has set a key.
 pub fn range_fits(entry: &CommandEntry, args: Argv<'_>) -> bool {
     let KeyShape::Range { first, last, step } = entry.shape else { return true };
     let end = args.len().saturating_add_signed(last + 1);
@@ -69,7 +69,7 @@ fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Ro
         Scope::Shard(shard) => Route::One(shard),
         Scope::Walk { shard, .. } if shard_count == 1 => Route::One(shard),
         Scope::Walk { shard, keys_max } => Route::Walk { shard, keys_max },
-        Scope::Custom(_) => unreachable!("a custom scope names a plain one"),
+        Scope::Custom(_) => unreachable!("a custom scope chooses a plain one"),
         Scope::Keys => {
             let keys = keys::positions(row, args);
             one_or_many(keys.iter().map(|&(at, _)| args.arg(at)), home, shard_count)
@@ -87,7 +87,7 @@ fn one_or_many<'a>(mut keys: impl Iterator<Item = &'a [u8]>, home: usize, shard_
     }
 }
 
-/// The locks a command needs on a shard which runs it whole, for the moment of its run.
+/// The locks that a command which runs on a single shard needs there while it runs.
 pub fn lock_set(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> LockSet {
     if needs_whole_shard(entry, args, shard_count) {
         return LockSet::Whole;

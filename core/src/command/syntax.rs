@@ -1,4 +1,4 @@
-//! The notation in which a row writes down its arguments, and the tree COMMAND DOCS makes of it.
+//! The notation in which a row describes its arguments, and the tree that COMMAND DOCS makes of it.
 //!
 //! ```text
 //! key#0                a key, found by key spec 0
@@ -13,7 +13,7 @@
 //! AUTH{user password}  a block that a word announces
 //! ```
 //!
-//! The notation is parsed when somebody asks; a test parses all rows.
+//! The notation is parsed when a client asks for it; a test parses that of all rows.
 
 use crate::protocol::Reply;
 
@@ -62,7 +62,7 @@ impl Kind {
     }
 }
 
-/// Reads the notation. Errors: where it breaks, for the test that reads all rows.
+/// Parses the notation. Errors: where it is invalid, for the test that parses all rows.
 pub fn parse(text: &str) -> Result<Vec<Argument>, String> {
     let mut parser = Parser { text: text.as_bytes(), at: 0 };
     let items = parser.sequence()?;
@@ -107,7 +107,7 @@ impl Parser<'_> {
         Ok(announced(items))
     }
 
-    /// What stands in brackets: one thing, one of several, or several together.
+    /// The contents of brackets: one item, one of several, or several together.
     fn group(&mut self, name: Option<String>) -> Result<Argument, String> {
         let mut choices = vec![block(self.sequence()?)];
         while self.peek() == Some(b'|') {
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn the_arguments_of_set_become_redis_tree() {
         let arguments = parse("key#0 value [condition(NX | XX)@2.6.12] [EX seconds:int | KEEPTTL@6.0.0]")
-            .expect("it is sound");
+            .expect("it is valid");
         let names: Vec<_> =
             arguments.iter().map(|argument| (argument.name.as_str(), argument.kind)).collect();
         assert_eq!(
@@ -340,7 +340,7 @@ mod tests {
     fn blocks_repeat_and_brackets_nest() {
         let arguments =
             parse("key_value{key#0 value}... [protover [AUTH{username password}] [SETNAME name]]");
-        let arguments = arguments.expect("it is sound");
+        let arguments = arguments.expect("it is valid");
         assert_eq!((arguments[0].kind, arguments[0].multiple), (Kind::Block, true));
         let hello = &arguments[1].arguments;
         assert_eq!(hello[1].token.as_deref(), Some("AUTH"));

@@ -1,18 +1,18 @@
-//! The command table: one immutable [`Command`] row a command, written beside its handler.
+//! The command table: one immutable [`Command`] row a command, written next to its handler.
 //!
-//! A row says everything that is not the handler itself: name, arity, flags, ACL categories, where the keys
-//! are, on which shards it runs, how the replies of several shards become one, and its documentation. The
-//! gate, the router, COMMAND, ACL and the metrics read rows; none of them knows a command by name.
+//! A row contains everything but the handler itself: name, arity, flags, ACL categories, which arguments are keys, on
+//! which shards it runs, how the replies of several shards are merged, and its documentation. Admission, routing,
+//! COMMAND, ACL and the metrics read rows; none of them knows a command by name.
 //!
-//! [`CommandTable`] is the process's view of the rows: names resolved (also renamed ones) and a dense
-//! [`CommandId`] each, by which the shards count calls.
+//! [`CommandTable`] is the process' view of the rows: names, which rename-command may have changed, and for each row a
+//! dense [`CommandId`], by which the shards count calls.
 //!
-//! *Growth.* A table never changes. Commands that come or go at run time (modules) make a new one, which is published as
-//! the configuration is: each worker takes it over at the beginning of a turn, so a look-up is that in a plain array,
-//! without a lock. Ids are never given to another command: they travel in messages and count statistics. A command that
-//! has gone keeps its id and its row, because calls of it may be under way; it just cannot be found by its name any more.
-//! If it comes again and is called in the same way, it gets its id back. Tables, and the rows of loaded commands, are
-//! leaked: some 100 KiB each time a module is loaded or unloaded.
+//! *Commands of modules.* A table never changes. When commands are added or removed at run time, a new table is made
+//! and published like a new configuration: each worker takes it over at the beginning of a turn, so that a look-up
+//! needs no lock. An id is never reused for another command, because ids travel in messages and index statistics. A
+//! removed command keeps its id and its row, because calls of it may still be under way; it only cannot be found by
+//! its name any more. If the same command with the same arity, flags and keys is added again, it gets its id back.
+//! Tables, and the rows of loaded commands, are leaked: about 100 KiB each time a module is loaded or unloaded.
 
 pub use crate::call::CommandId;
 use crate::command::docs::Docs;
@@ -51,14 +51,14 @@ pub mod flag {
     pub const NO_MULTI: u64 = 1 << 21;
     pub const MOVABLEKEYS: u64 = 1 << 22;
     pub const ALLOW_BUSY: u64 = 1 << 23;
-    /// RANDOMKEY and SCAN: keys that no argument names.
+    /// Uses keys that no argument names: RANDOMKEY and SCAN.
     pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 24;
-    /// Runs at once also after MULTI. This flag, as those that follow, is not shown by COMMAND INFO.
+    /// Is not queued after MULTI but runs at once. COMMAND INFO does not show this flag and those that follow.
     pub const RUNS_IN_MULTI: u64 = 1 << 32;
-    /// Runs on every shard without locks, and shows or ends what the serving of waiting clients changes (CLIENT UNBLOCK, CLIENT
-    /// KILL, DBSIZE): while clients are being served anywhere it runs under the lock of the whole keyspace, behind them.
+    /// Runs on every shard without locks, and shows or ends what a handoff changes (CLIENT UNBLOCK, CLIENT KILL,
+    /// DBSIZE). While handoffs are under way on any shard, it locks the whole keyspace, and so runs after them.
     pub const AFTER_HANDOFFS: u64 = 1 << 33;
-    /// Every row has it: what concerns all commands concerns this flag.
+    /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }
 
@@ -94,34 +94,34 @@ pub mod acl {
     ];
 }
 
-/// Where a command's work lies.
+/// Where a command runs.
 #[derive(Clone, Copy)]
 pub enum Scope {
-    /// On the shards that own its keys, found by its key specs. Without keys: at home.
+    /// On the shards that own its keys, which its key specs name. Without keys: at home.
     Keys,
-    /// On the shard of the client's connection, with its session at hand.
+    /// At home, with access to the client's session.
     Session,
-    /// On every shard, under the keyspace lock of the given mode; replies are merged.
+    /// On every shard, under the keyspace lock of the given mode; the replies are merged.
     Every(KeyspaceLock),
-    /// On one given shard.
+    /// On the given shard.
     Shard(usize),
-    /// On one given shard (SCAN's cursor names it), or, if the database has no more keys than that, on every shard with all
-    /// keys locked.
+    /// On the given shard (SCAN's cursor names it) or, if the database has at most `keys_max` keys, on every shard
+    /// with all keys locked.
     Walk { shard: usize, keys_max: u64 },
-    /// Where its keys are, as [`Scope::Keys`]; home notes where that is (WATCH).
+    /// On the shards of its keys, as [`Scope::Keys`]; home remembers these shards (WATCH).
     Watch,
-    /// As [`Scope::Session`]; the commands behind it are queued (MULTI).
+    /// As [`Scope::Session`]; the commands after it are queued (MULTI).
     Multi,
-    /// Where the commands run that were queued since MULTI. Without any, as [`Scope::Session`].
+    /// Where the commands that were queued since MULTI run. Without any, as [`Scope::Session`].
     Exec,
-    /// On the shards which the function names after reading the arguments: it returns one of the above.
+    /// Depends on the arguments: the function returns one of the above.
     Custom(fn(args: Argv<'_>, shard_count: usize) -> Scope),
 }
 
-/// How much of a shard's keyspace a [`Scope::Every`] command holds while it runs.
+/// How much of a shard's keyspace a [`Scope::Every`] command locks while it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyspaceLock {
-    /// Nothing: the command reads no keys (CLIENT LIST), or needs no common moment.
+    /// Nothing: the command reads no keys (CLIENT LIST), or need not run at the same moment on all shards.
     None,
     /// All keys, on all shards at once.
     All,
@@ -130,41 +130,42 @@ pub enum KeyspaceLock {
 /// How the replies of several shards become the client's reply.
 #[derive(Clone, Copy)]
 pub enum Merge {
-    /// The keys are checked out to one shard and the command runs there, once.
+    /// They do not: the keys are checked out to home, and the command runs there once.
     CheckOut,
-    /// Integers, added up.
+    /// Integers are added up.
     Sum,
-    /// Array elements, put back in the order of the keys.
+    /// Array elements are put in the order of the keys.
     Gather,
-    /// All shards answer +OK; the first error wins.
+    /// All shards reply +OK, or the first error is the reply.
     AllOk,
-    /// Arrays, one behind the other.
+    /// Arrays are concatenated.
     ConcatArrays,
-    /// Any other rule: complete replies in shard order -> one reply, RESP bytes appended to `out`.
+    /// Any other rule: merges the complete replies, in shard order, into one, whose RESP bytes it appends to `out`.
     With(fn(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>)),
 }
 
-/// The function behind a row.
+/// The handler of a row.
 #[derive(Clone, Copy)]
 pub enum Run {
-    /// Over keys: runs where they live, knows no connection.
+    /// A command over keys: runs on their shard, and has no access to the connection.
     Keys(fn(&mut Ctx<'_>) -> CommandResult),
-    /// Over keys, and it may wait for one: see [`Ctx::block`].
+    /// A command over keys that may block on them: see [`Ctx::block`].
     Blocking(fn(&mut Ctx<'_>) -> CommandResult<Option<BlockRequest>>),
-    /// Where its keys live, and it calls other commands.
+    /// A command over keys that calls other commands.
     Program(fn(&mut ProgramCtx<'_>) -> CommandResult),
-    /// Over the connection or the whole worker. What that is stands in rooms above this one: it holds a
-    /// [`SessionHandler`](crate::worker::SessionHandler).
+    /// A command over the connection or the whole worker. It contains a
+    /// [`SessionHandler`](crate::worker::SessionHandler), whose type this room cannot name, because rooms above it
+    /// define it.
     Session(&'static (dyn Any + Send + Sync)),
     /// A container (CLIENT, CONFIG): only its subcommands run.
     Container,
 }
 
-/// One row. Built by the `const fn`s below, so that a row is read like a sentence.
+/// One row. It is built by the `const fn`s below.
 pub struct Command {
     /// Lower case, without the container's name.
     pub name: &'static str,
-    /// Number of arguments with the name (and the container's); negative: at least that many.
+    /// Number of arguments, including the name (and the container's); negative: at least that many.
     pub arity: i32,
     pub flags: u64,
     /// Explicit ACL categories; [`Command::acl_categories`] adds those that follow from the flags.
@@ -172,24 +173,24 @@ pub struct Command {
     pub keys: &'static [KeySpec],
     pub scope: Scope,
     pub merge: Merge,
-    /// Finds the keys where the key specs do not say all about them (what SET does to its key, where SORT
-    /// stores); instead of the specs.
+    /// Finds the keys, instead of the key specs, where these are not sufficient (what SET does to its key, where SORT
+    /// stores).
     pub find_keys: Option<fn(args: Argv<'_>, found: &mut KeyPositions)>,
-    /// The argument that is a key which it reads, though its key specs do not say so (DEBUG OBJECT): for locks alone.
+    /// The argument that is a key it reads although its key specs do not name it (DEBUG OBJECT). Used for locks only.
     pub unlisted_key: Option<fn(args: Argv<'_>) -> Option<usize>>,
-    /// The database of the key at an argument, where it is not the selected one (COPY's DB option), one of
-    /// `db_count`. Bad input gives any database that exists: the handler will refuse it.
+    /// The database of the key at an argument, one of `db_count`: for most commands the selected one (not so with
+    /// COPY's DB option). For invalid arguments it may be any existing database, because the handler will fail.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
-    /// For SELECT: the database that it selects, one of `db_count`. A transaction knows beforehand where the commands
-    /// behind it will work.
+    /// For SELECT: the database that it selects, one of `db_count`. So a transaction knows the database of the commands
+    /// after it before it runs.
     pub selects: Option<fn(args: Argv<'_>, db_count: usize) -> CommandResult<u32>>,
     pub run: Run,
-    /// For a blocking command that waits: whether it would take something from the key at an argument, which has
-    /// changed. What it says of a key that is there must be what the handler does then.
+    /// For a blocked command: whether it could use the changed key at an argument. It must agree with what the
+    /// handler does with that key.
     pub ready: fn(ctx: &mut Ctx<'_>, position: usize) -> bool,
-    /// Which arguments are secrets, and must not be seen in logs. A log line costs more than asking.
+    /// The arguments that are secret, and must not appear in logs. Called only when something is logged.
     pub secrets: fn(args: Argv<'_>) -> SmallVec<[usize; 2]>,
-    /// Takes about as long as any other such command, whatever its arguments.
+    /// It takes constant time, whatever its arguments.
     pub is_constant_time: bool,
     pub docs: Docs,
     pub subcommands: &'static [Command],
@@ -213,7 +214,7 @@ impl Command {
         Command::row(name, arity, Scope::Keys, Run::Keys(run))
     }
 
-    /// A command over keys that may wait for one.
+    /// A command over keys that may block on them.
     pub const fn blocking(
         name: &'static str,
         arity: i32,
@@ -265,7 +266,7 @@ impl Command {
         }
     }
 
-    /// For a command which also runs without a subcommand (COMMAND).
+    /// Adds subcommands to a command that also runs without one (COMMAND).
     pub const fn with_subcommands(mut self, subcommands: &'static [Command]) -> Command {
         self.subcommands = subcommands;
         self
@@ -340,12 +341,12 @@ impl Command {
         self.flags & flag != 0
     }
 
-    /// Whether it runs beside its connection, or over a whole worker, and not over keys alone.
+    /// Whether it has access to its connection or the whole worker, and not to keys alone.
     pub const fn is_over_session(&self) -> bool {
         matches!(self.run, Run::Session(_) | Run::Container)
     }
 
-    /// Explicit categories and those that Redis derives from the flags.
+    /// The explicit categories, and those that Redis derives from the flags.
     pub const fn acl_categories(&self) -> u32 {
         let mut all = self.categories;
         if self.has(flag::WRITE) {
@@ -377,57 +378,58 @@ impl Command {
 pub struct CommandEntry {
     pub id: CommandId,
     pub row: &'static Command,
-    /// Lower case, `container|subcommand` for subcommands; Redis' name even where renamed.
+    /// Lower case, `container|subcommand` for subcommands. Redis' name even if the command was renamed.
     pub full_name: String,
     /// The container of a subcommand.
     pub parent: Option<CommandId>,
     first_subcommand: u16,
-    /// Where the keys are, resolved once for the common shapes.
+    /// Which arguments are keys, precomputed for the common cases.
     pub shape: KeyShape,
-    /// It was there, and is no more.
+    /// It was removed at run time.
     is_removed: bool,
 }
 
-/// Where the keys are, for the router's quick decision.
+/// Which arguments are keys, in a form that allows fast routing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyShape {
     None,
     /// Exactly one key, argument 1.
     First,
-    /// Arguments `first ..= argc + last` in steps.
+    /// Arguments `first ..= argc + last`, every `step`th.
     Range {
         first: usize,
         last: isize,
         step: usize,
     },
-    /// Ask the key specs.
+    /// The key specs have to be evaluated.
     Complex,
 }
 
-/// Name -> row. Only read once it was built.
+/// Finds rows by name. Immutable once it is built.
 #[derive(Clone)]
 pub struct CommandTable {
     entries: Vec<CommandEntry>,
     /// Open addressing by [`NameHash`].
     slots: Vec<NameSlot>,
-    /// Names as clients say them (rename-command changes them), by id; empty: cannot be called.
+    /// The names by which clients call the commands (rename-command changes them), by id; empty: cannot be called.
     names: Vec<Vec<u8>>,
 }
 
 const EMPTY: u16 = u16::MAX;
 
-/// The place of a name.
+/// A slot of the hash table of names.
 #[derive(Clone, Copy)]
 struct NameSlot {
     hash: NameHash,
-    /// `EMPTY` where free.
+    /// `EMPTY` if the slot is free.
     id: u16,
-    /// Whether a name of this hash is this name, without a look at it: it has up to eight bytes, all of them letters.
+    /// Equal hashes mean equal names, which need not be compared: the name has at most eight bytes, all of them
+    /// letters.
     is_exact: bool,
 }
 
-/// A name's length, its lower-cased first eight bytes, and a mixture of both with its last byte, which tells nearly all
-/// names apart.
+/// A name's length, its first eight bytes in lower case, and a hash of both and its last byte, which distinguishes
+/// nearly all names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct NameHash {
     mixed: u32,
@@ -440,7 +442,7 @@ impl NameHash {
     fn of(name: &[u8]) -> NameHash {
         let word =
             |at: usize| u64::from(u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]));
-        // In pieces of fixed length that overlap, because a copy of any length is a call.
+        // Overlapping reads of fixed length, because a copy of variable length is a function call.
         let first = match name.len() {
             0 => 0,
             len @ 1..4 => {
@@ -452,7 +454,7 @@ impl NameHash {
             len @ 4..8 => word(0) | word(len - 4) << (8 * (len - 4)),
             _ => word(0) | word(4) << 32,
         };
-        // Of all bytes this makes a lower-case letter of letters only.
+        // This maps letters, and no other bytes, to lower-case letters.
         let folded = first | 0x2020_2020_2020_2020;
         let last = u64::from(name.last().copied().unwrap_or(0) | 0x20);
         let mixed = (folded ^ (last << 56) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -464,7 +466,7 @@ impl CommandTable {
     /// `families`: the rows of every handler file. `renames`: (command, new name; empty removes it).
     ///
     /// # Errors
-    /// Redis' text for a command in `renames` which does not exist or a new name that is taken.
+    /// Redis' text for a command in `renames` that does not exist, or a new name that is taken.
     pub fn new(
         families: &[&'static [Command]],
         renames: &[(String, String)],
@@ -480,7 +482,7 @@ impl CommandTable {
         Ok(table)
     }
 
-    /// This table and more commands, whose names are in lower case.
+    /// A copy of this table with further commands, whose names are in lower case.
     ///
     /// # Errors
     /// A name is taken, or there are too many commands.
@@ -506,7 +508,7 @@ impl CommandTable {
         Ok(table)
     }
 
-    /// This table without some of its commands.
+    /// A copy of this table without some of its commands.
     pub fn without(&self, ids: &[CommandId]) -> CommandTable {
         let mut table = self.clone();
         for &id in ids {
@@ -519,7 +521,7 @@ impl CommandTable {
         table
     }
 
-    /// Adds rows, and behind them their subcommands.
+    /// Adds rows, and after them their subcommands.
     fn add(&mut self, rows: &[&'static Command]) {
         let first = self.entries.len();
         for row in rows {
@@ -534,7 +536,7 @@ impl CommandTable {
         }
     }
 
-    /// Puts a row in the place of one that was removed and is called alike.
+    /// Puts a row in the place of a removed one that is called alike.
     fn revive(&mut self, at: usize, row: &'static Command) {
         let first = usize::from(self.entries[at].first_subcommand);
         let places = std::iter::once((at, row)).chain((first..).zip(row.subcommands));
@@ -546,7 +548,7 @@ impl CommandTable {
     }
 
     fn push(&mut self, row: &'static Command, full_name: String, parent: Option<CommandId>) {
-        assert!(self.entries.len() < COMMANDS_MAX, "the callers have counted");
+        assert!(self.entries.len() < COMMANDS_MAX, "the callers check the number");
         let id = CommandId(self.entries.len() as u16);
         self.names.push(row.name.as_bytes().to_vec());
         let shape = crate::command::keys::shape(row);
@@ -594,7 +596,7 @@ impl CommandTable {
         }
     }
 
-    /// The top-level command of that name, in any case. O(1).
+    /// The top-level command of this name, in upper or lower case. O(1).
     #[inline]
     pub fn lookup(&self, name: &[u8]) -> Option<&CommandEntry> {
         let mask = self.slots.len() - 1;
@@ -613,7 +615,7 @@ impl CommandTable {
         }
     }
 
-    /// The row that `args` calls: a container's subcommand if it has one of that name.
+    /// The row that `args` calls: of a container, the subcommand.
     #[inline]
     pub fn resolve(&self, args: Argv<'_>) -> Resolved<'_> {
         let Some(entry) = args.get(0).and_then(|name| self.lookup(name)) else { return Resolved::Unknown };
@@ -627,7 +629,7 @@ impl CommandTable {
         }
     }
 
-    /// The subcommand of a container, in any case.
+    /// The subcommand of a container, in upper or lower case.
     pub fn subcommand(&self, container: &CommandEntry, name: &[u8]) -> Option<&CommandEntry> {
         self.subcommands(container).iter().find(|entry| entry.row.name.as_bytes().eq_ignore_ascii_case(name))
     }
@@ -651,30 +653,31 @@ impl CommandTable {
         &self.entries[id.index()]
     }
 
-    /// All commands that can be called, without subcommands: by name, and behind them those that came at run time.
+    /// All commands that can be called, without subcommands: ordered by name, and then those that were added at run
+    /// time.
     pub fn top_level(&self) -> impl Iterator<Item = &CommandEntry> {
         let can_be_called =
             |entry: &&CommandEntry| entry.parent.is_none() && !self.names[entry.id.index()].is_empty();
         self.entries.iter().filter(can_be_called)
     }
 
-    /// All commands and subcommands, also those that were renamed to nothing, but not those that were removed.
+    /// All commands and subcommands, including those that were renamed to the empty string, but not removed ones.
     pub fn all(&self) -> impl Iterator<Item = &CommandEntry> {
         self.entries.iter().filter(|entry| !entry.is_removed)
     }
 
-    /// The name clients say: differs from the row's where rename-command changed it.
+    /// The name by which clients call it, which differs from the row's if rename-command changed it.
     pub fn name(&self, id: CommandId) -> &[u8] {
         &self.names[id.index()]
     }
 
-    /// How many ids there are, those of subcommands and of removed commands included.
+    /// How many ids there are, including those of subcommands and of removed commands.
     pub fn id_count(&self) -> usize {
         self.entries.len()
     }
 }
 
-/// Whether whoever has read the one row can call the other: a call that is under way was checked and routed by the first.
+/// Whether a call that was checked and routed by row `a` can run by row `b`.
 fn is_called_alike(a: &Command, b: &Command) -> bool {
     a.name == b.name
         && a.arity == b.arity
@@ -684,7 +687,7 @@ fn is_called_alike(a: &Command, b: &Command) -> bool {
         && a.subcommands.iter().zip(b.subcommands).all(|(a, b)| is_called_alike(a, b))
 }
 
-/// What a request's name means.
+/// The result of resolving the name in a request.
 pub enum Resolved<'t> {
     Command(&'t CommandEntry),
     UnknownSubcommand(&'t CommandEntry),

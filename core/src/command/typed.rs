@@ -1,25 +1,25 @@
-//! Values by type: every WRONGTYPE comes from here.
+//! Access to values by type: every WRONGTYPE error is made here.
 
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Reply;
 use crate::protocol::number::parse_i64;
 use crate::types::{Entry, NewValue, OwnedValue, StringEncoding, ValueRef};
 
-/// What TYPE says of a value, and SCAN's TYPE option takes.
+/// The name of a value's type, as TYPE returns and SCAN's TYPE option takes it.
 pub fn type_name(value: ValueRef<'_>) -> &'static str {
     match value {
         ValueRef::Int(_) | ValueRef::Str(_) => "string",
     }
 }
 
-/// A value that is a string: kept as bytes, or as the number they spell.
+/// A string value: stored as bytes, or as an integer if the bytes are its decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StringRef<'a> {
     Int(i64),
     Bytes(&'a [u8]),
 }
 
-/// Room for the digits of a string that is kept as a number.
+/// A buffer for the digits of a string that is stored as an integer.
 pub type Digits = itoa::Buffer;
 
 impl<'a> StringRef<'a> {
@@ -48,10 +48,10 @@ impl<'a> StringRef<'a> {
         self.bytes(&mut Digits::new()).len()
     }
 
-    /// The number that the string spells.
+    /// The integer whose decimal digits the string is.
     ///
     /// # Errors
-    /// It is none, or beyond 64 bits.
+    /// It is not an integer, or beyond 64 bits.
     #[inline]
     pub fn integer(self) -> CommandResult<i64> {
         match self {
@@ -80,7 +80,7 @@ pub fn duplicate(entry: Entry<'_>) -> OwnedValue {
     }
 }
 
-/// A client's string as it is stored: as a number if that gives the same bytes back.
+/// A client's string as it is stored: as an integer if that gives the same bytes back.
 #[inline]
 pub fn encode(bytes: &[u8]) -> NewValue<'_> {
     match parse_i64(bytes) {

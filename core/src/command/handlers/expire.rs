@@ -1,6 +1,6 @@
-//! Times to live: EXPIRE and its kin.
+//! Expiry: EXPIRE and related commands.
 //!
-//! A key is alive through the millisecond of its expiry. What is given an expiry that has come already is deleted at
+//! A key exists until the end of the millisecond of its expiry. A key that is given an expiry in the past is deleted at
 //! once.
 
 use crate::command::args;
@@ -89,7 +89,7 @@ fn pexpireat(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 /// Sets the expiry of the key at argument 1 to the time at argument 2, counted in `unit_ms` from `from_ms`, if the
-/// options from argument 3 on allow it. Reply: 1, or 0 without a key or where the options prevent it. Errors: the
+/// options from argument 3 on allow it. Reply: 1, or 0 without a key or if the options prevent it. Errors: invalid
 /// options; not an integer; beyond 64 bits of milliseconds, with the name of the command.
 fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> CommandResult {
     let key = ctx.key(1);
@@ -123,7 +123,7 @@ fn expire_at(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64, command: &str) -> Co
     Ok(())
 }
 
-/// Whatever the command, noted is the point in time that it means.
+/// Records the effect: PEXPIREAT with the absolute time, whichever the command.
 fn record_effect(ctx: &mut Ctx<'_>, at_ms: i64) {
     let mut digits = itoa::Buffer::new();
     let head = [b"PEXPIREAT", ctx.arg(1), digits.format(at_ms).as_bytes()];
@@ -131,16 +131,16 @@ fn record_effect(ctx: &mut Ctx<'_>, at_ms: i64) {
     ctx.effect(&words);
 }
 
-/// When EXPIRE sets.
+/// The condition under which EXPIRE sets.
 #[derive(Clone, Copy, Default)]
 struct Options {
-    /// NX: only where there is no expiry.
+    /// NX: only if there is no expiry.
     absent: bool,
-    /// XX: only where there is one.
+    /// XX: only if there is one.
     present: bool,
-    /// GT: only later than the old one; none is later than all.
+    /// GT: only if it is later than the present one; no expiry counts as infinitely late.
     later: bool,
-    /// LT: only sooner than the old one.
+    /// LT: only if it is earlier than the present one.
     sooner: bool,
 }
 
@@ -191,7 +191,7 @@ const PERSIST: Command = Command::keys("persist", 2, persist)
             .arguments("key#0"),
     );
 
-/// PERSIST key. Reply: 1 if the key had an expiry, which is gone now, else 0. O(1).
+/// PERSIST key. Removes the expiry. Reply: 1 if the key had one, else 0. O(1).
 fn persist(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
@@ -279,7 +279,7 @@ fn reply_time(ctx: &mut Ctx<'_>, unit_ms: i64, from_ms: i64) -> CommandResult {
     let time = match ctx.shard.lookup_read_notouch(ctx.call, key).map(|entry| entry.expire_at_ms()) {
         None => -2,
         Some(None) => -1,
-        // Unsigned, so that rounding the last representable moment up does not overflow.
+        // Unsigned, so that rounding up the last representable time does not overflow.
         Some(Some(at_ms)) => {
             let ms = at_ms.saturating_sub(from_ms).max(0) as u64;
             ((ms + unit_ms as u64 / 2) / unit_ms as u64) as i64

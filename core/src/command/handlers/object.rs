@@ -1,4 +1,4 @@
-//! OBJECT: how a value is kept.
+//! OBJECT: how a value is stored.
 
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
@@ -16,7 +16,7 @@ const SUBCOMMANDS: &[Command] = &[ENCODING, FREQ, HELP, IDLETIME, REFCOUNT];
 
 const KEY: &[KeySpec] = &[KeySpec::one(2, key_flag::RO)];
 
-/// The entry that is asked about. The question is no access.
+/// The entry of the key at argument 2. The look-up is not an access.
 fn subject<'a>(ctx: &'a mut Ctx<'_>) -> Option<Entry<'a>> {
     let key = ctx.key(2);
     ctx.shard.lookup_read_notouch(ctx.call, key)
@@ -132,7 +132,7 @@ fn refcount(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// An eviction policy that notes the access of each key cannot have keys share a value.
+/// With an eviction policy that records accesses in the value, keys cannot share values.
 fn shares_integers(ctx: &Ctx<'_>) -> bool {
     let config = &ctx.shard.config;
     let notes_access = match config.maxmemory_policy {

@@ -1,4 +1,4 @@
-//! The rows as they stand together, and a table that grows.
+//! Checks over all rows, and tables to which commands are added or from which they are removed.
 
 use super::*;
 use crate::session::FAMILIES;
@@ -24,7 +24,7 @@ fn constant_time_is_what_the_documentation_says() {
 }
 
 #[test]
-fn commands_come_and_go_and_the_others_keep_their_ids() {
+fn other_commands_keep_their_ids_when_commands_are_added_and_removed() {
     let first = CommandTable::new(FAMILIES, &[]).unwrap();
     let table = first.with(&[made("late.a", 1, SUBCOMMANDS), made("late.b", 1, &[])]).unwrap();
     for entry in first.all() {
@@ -49,7 +49,7 @@ fn commands_come_and_go_and_the_others_keep_their_ids() {
 }
 
 #[test]
-fn a_name_that_is_taken_is_refused_and_one_that_was_renamed_is_free() {
+fn a_taken_name_is_refused_and_the_old_name_of_a_renamed_command_is_free() {
     let renames = [("get".to_string(), "fetch".to_string())];
     let table = CommandTable::new(FAMILIES, &renames).unwrap();
     assert!(table.with(&[made("fetch", 1, &[])]).is_err());
@@ -60,7 +60,7 @@ fn a_name_that_is_taken_is_refused_and_one_that_was_renamed_is_free() {
 }
 
 #[test]
-fn more_commands_than_can_be_counted_are_refused() {
+fn more_than_the_maximum_of_commands_is_refused() {
     let table = CommandTable::new(FAMILIES, &[]).unwrap();
     let room = COMMANDS_MAX - table.id_count();
     let rows: Vec<_> = (0..=room).map(|number| made(&format!("late{number}"), 1, &[])).collect();

@@ -1,4 +1,4 @@
-//! Commands over keys whatever their type.
+//! Commands over keys of any type.
 
 mod flush;
 mod relocate;
@@ -54,8 +54,8 @@ const UNLINK: Command = Command::keys("unlink", -2, del)
             .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
     );
 
-/// DEL key [key ...], also as UNLINK: a value of one allocation is freed at once, whoever asks. Reply: integer, how many
-/// keys were there. O(keys).
+/// DEL key [key ...], also as UNLINK: either frees a value of one allocation at once. Reply: integer, how many keys
+/// existed. O(keys).
 fn del(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
     let mut keys = ctx.key_run(1);
@@ -80,7 +80,7 @@ const EXISTS: Command = Command::keys("exists", -2, exists)
             .history(&[("3.0.3", "Takes several keys")]),
     );
 
-/// EXISTS key [key ...]. Reply: integer, how many of the keys are there; one named twice counts twice. O(keys).
+/// EXISTS key [key ...]. Reply: integer, how many of the keys exist; one that is named twice counts twice. O(keys).
 fn exists(ctx: &mut Ctx<'_>) -> CommandResult {
     let mut count = 0;
     let mut keys = ctx.key_run(1);
@@ -104,7 +104,7 @@ const TOUCH: Command = Command::keys("touch", -2, touch)
             .tips(&["request_policy:multi_shard", "response_policy:agg_sum"]),
     );
 
-/// TOUCH key [key ...]. Notes an access, CLIENT NO-TOUCH or not. Reply: integer, how many keys were there. O(keys).
+/// TOUCH key [key ...]. Records an access, even with CLIENT NO-TOUCH. Reply: integer, how many keys existed. O(keys).
 fn touch(ctx: &mut Ctx<'_>) -> CommandResult {
     let call = Call { no_touch: false, ..*ctx.call };
 

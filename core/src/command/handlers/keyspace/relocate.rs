@@ -1,4 +1,4 @@
-//! Keys that go elsewhere with all they have: RENAME, COPY, MOVE, SWAPDB.
+//! Commands that move keys with their values and expiry: RENAME, COPY, MOVE, SWAPDB.
 
 use crate::command::args;
 use crate::command::docs::Docs;
@@ -24,7 +24,8 @@ pub(super) const RENAME: Command = Command::keys("rename", 3, rename)
             .arguments("key#0 newkey#1"),
     );
 
-/// RENAME key newkey. Replaces what is under the new name; the expiry goes along. Reply: OK. Errors: no such key. O(1).
+/// RENAME key newkey. Replaces the key of the new name, if any; the expiry is kept. Reply: OK. Errors: no such key.
+/// O(1).
 fn rename(ctx: &mut Ctx<'_>) -> CommandResult {
     rename_key(ctx, |_| true)?;
 
@@ -47,7 +48,8 @@ pub(super) const RENAMENX: Command = Command::keys("renamenx", 3, renamenx)
             .history(&[("3.2.0", "A key may be renamed to its own name")]),
     );
 
-/// RENAMENX key newkey. Reply: 1, or 0 if there is a key of the new name, be it the same. Errors: no such key. O(1).
+/// RENAMENX key newkey. Reply: 1, or 0 if a key of the new name exists, even if it is the same. Errors: no such key.
+/// O(1).
 fn renamenx(ctx: &mut Ctx<'_>) -> CommandResult {
     let renamed = rename_key(ctx, |ctx| !ctx.shard.exists(ctx.call.db, ctx.key(2)))?;
 
@@ -55,8 +57,8 @@ fn renamenx(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Moves the key at argument 1 to the name at argument 2, if `may` it. Answers whether it did; a key renamed to its own
-/// name stays, and its access is noted all the same.
+/// Moves the key at argument 1 to the name at argument 2, if `may` allows it. Returns whether it did. A key that is
+/// renamed to its own name is not changed, but its access is recorded.
 fn rename_key(ctx: &mut Ctx<'_>, may: impl FnOnce(&mut Ctx<'_>) -> bool) -> CommandResult<bool> {
     let (from, to) = (ctx.key(1), ctx.key(2));
     if ctx.shard.change(ctx.call, from, Event::RENAME_FROM).is_none() {
@@ -83,9 +85,9 @@ pub(super) const COPY: Command = Command::keys("copy", -3, copy)
             .arguments("source#0 destination#1 [DB destination-db:int] [REPLACE]"),
     );
 
-/// COPY source destination [DB destination-db] [REPLACE]. The expiry is copied too. Reply: 1, or 0 without a source, or
-/// with a destination but not REPLACE. Errors: syntax; no such database; source and destination are the same key.
-/// O(size of the value).
+/// COPY source destination [DB destination-db] [REPLACE]. The expiry is copied too. Reply: 1, or 0 if there is no
+/// source, or there is a destination and no REPLACE. Errors: syntax; no such database; source and destination are the
+/// same key. O(size of the value).
 fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
     let (source, destination) = (ctx.key(1), ctx.key(2));
     let mut db = ctx.call.db;
@@ -143,8 +145,8 @@ pub(super) const MOVE: Command = Command::keys("move", 3, move_key)
             .arguments("key#0 db:int"),
     );
 
-/// MOVE key db. Reply: 1, or 0 without the key here or with one of its name there. Errors: no such database; it is the
-/// selected one. O(1).
+/// MOVE key db. Reply: 1, or 0 if the key does not exist or the other database has it. Errors: no such database; it
+/// is the selected one. O(1).
 fn move_key(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let db = args::database(ctx.arg(2), ctx.shard.db_count())?;
@@ -176,8 +178,8 @@ pub(super) const SWAPDB: Command = Command::keys("swapdb", 3, swapdb)
             .arguments("index1:int index2:int"),
     );
 
-/// SWAPDB db1 db2. Every client sees the other database from here on. Reply: OK. Errors: not an integer, told for each;
-/// no such database. O(1).
+/// SWAPDB db1 db2. Clients of each database see the other from here on. Reply: OK. Errors: not an integer, a text for
+/// each; no such database. O(1).
 fn swapdb(ctx: &mut Ctx<'_>) -> CommandResult {
     let first =
         args::integer_32(ctx.arg(1)).map_err(|_| CommandError::fixed("ERR invalid first DB index"))?;
@@ -190,7 +192,7 @@ fn swapdb(ctx: &mut Ctx<'_>) -> CommandResult {
     };
 
     ctx.shard.swap_dbs(first, second);
-    // Every shard swaps, and it is one change.
+    // Every shard swaps, but it counts as one change.
     ctx.shard.changed(u64::from(ctx.shard.index == 0));
 
     ctx.reply.ok();

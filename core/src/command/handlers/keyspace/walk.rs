@@ -1,4 +1,4 @@
-//! Keys that nobody names: KEYS, SCAN, RANDOMKEY, DBSIZE.
+//! Commands over keys that no argument names: KEYS, SCAN, RANDOMKEY, DBSIZE.
 
 use crate::command::args;
 use crate::command::docs::Docs;
@@ -73,10 +73,10 @@ pub(super) const SCAN: Command = Command::keys("scan", -2, scan)
             .history(&[("6.0.0", "Option `TYPE`")]),
     );
 
-/// Where a scan is: a shard, and the place in its table. Shards are walked one behind the other.
+/// SCAN's cursor: a shard, and a place in its table. Shards are scanned one after the other.
 ///
-/// The number a client sees has the shard above the place, and is 0 at the beginning, so also at the end. A call that
-/// begins a scan of no more keys than it is to return walks all shards at once.
+/// The number that a client sees has the shard in the bits above the place; it is 0 at the beginning, and so also at
+/// the end. If the database has no more keys than the first call is to return, that call scans all shards at once.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Cursor {
     shard: usize,
@@ -84,7 +84,8 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Any unsigned number, read as C's `strtoul` does but without blanks: up to a NUL, nothing is 0, and signs are taken.
+    /// Parses an unsigned number up to a NUL, as C's `strtoul` does but without blanks: an empty string is 0, and
+    /// signs are accepted.
     fn parse(text: &[u8]) -> CommandResult<Cursor> {
         let text = until_nul(text);
         let (negative, digits) = match text {
@@ -112,14 +113,14 @@ impl Cursor {
         (self.shard as u64) << SCAN_CURSOR_BITS | self.place
     }
 
-    /// Where the scan goes on behind this shard's last place: at the next shard, or at the end.
+    /// Where the scan continues after this shard's last place: at the next shard, or at the end.
     fn next_shard(self, shard_count: usize) -> Cursor {
         let shard = self.shard + 1;
         Cursor { shard: if shard < shard_count { shard } else { 0 }, place: 0 }
     }
 }
 
-/// A cursor that names no shard never came from here: any shard says that the scan has ended.
+/// A cursor of a shard that does not exist was not returned by SCAN: on any shard, the scan ends.
 fn scan_scope(args: Argv<'_>, shard_count: usize) -> Scope {
     let Ok(cursor) = Cursor::parse(args.arg(1)) else { return Scope::Shard(0) };
     if cursor.is_beginning()
@@ -130,7 +131,7 @@ fn scan_scope(args: Argv<'_>, shard_count: usize) -> Scope {
     Scope::Shard(if cursor.shard < shard_count { cursor.shard } else { 0 })
 }
 
-/// The shards' replies as one, up to the first that has not come to its end: there the scan goes on.
+/// Merges the shards' replies up to the first shard that has not been scanned to its end; there the scan continues.
 fn merge_scans(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     let mut next: &[u8] = b"$1\r\n0\r\n";
     let mut keys: Vec<&[u8]> = Vec::new();
@@ -152,10 +153,10 @@ fn merge_scans(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     keys.into_iter().for_each(|key| out.extend_from_slice(key));
 }
 
-/// How many keys a call of SCAN is to return at least, if it is not told.
+/// COUNT if it is not given: how many keys a call of SCAN tries to return.
 const SCAN_COUNT: u64 = 10;
 
-/// A call looks at no more than this many buckets for every key that it is to return.
+/// A call visits at most this many buckets for every key that it is to return.
 const SCAN_BUCKETS_PER_KEY: u64 = 10;
 
 struct ScanOptions<'a> {
@@ -191,9 +192,9 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]. Returns every key that is there from the first call to the
-/// last, and a key seldom twice; a call may return none and not be the last. Keys whose time is up are removed when
-/// they are met. Reply: the next cursor, 0 at the end, and an array of keys. Errors: invalid cursor; syntax. O(COUNT).
+/// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]. Returns every key that exists from the first call to the
+/// last; a key may be returned twice, and a call that is not the last may return none. Expired keys that it meets are
+/// removed. Reply: the next cursor, 0 at the end, and an array of keys. Errors: invalid cursor; syntax. O(COUNT).
 fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
     let cursor = Cursor::parse(ctx.arg(1))?;
     let options = ScanOptions::parse(ctx.args.slice(2..))?;
@@ -233,7 +234,7 @@ fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
         }
     }
     if options.type_name.is_some() {
-        // Who asks for a type looks each key up to learn its own.
+        // With TYPE, Redis looks each key up to compare its type.
         ctx.shard.stats.keyspace_hits.add(alive);
         ctx.shard.stats.keyspace_misses.add(expired.len() as u64);
     }
@@ -262,10 +263,10 @@ pub(super) const RANDOMKEY: Command = Command::keys("randomkey", 1, randomkey)
             .tips(&["request_policy:all_shards", "nondeterministic_output"]),
     );
 
-/// RANDOMKEY. Reply, of all shards together: a key, each as likely as any other, or null. Of one shard, for
-/// [`choose_key`]: how many keys it has, a random number, and its choice. It holds up no transaction, so each shard makes
-/// its choice at a moment of its own, behind what this client has done before; a key that is on its way between two shards
-/// just then is not chosen. In EXEC all shards' moments are the same. O(1).
+/// RANDOMKEY. Reply, of all shards together: a uniformly distributed random key, or null. Of one shard, for
+/// [`choose_key`]: how many keys it has, a random number, and its choice. It takes no locks, so each shard chooses at
+/// a different moment, after the client's earlier commands; a key that is checked out then is not chosen. In EXEC all
+/// shards choose at the same moment. O(1).
 fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
     let db = ctx.call.db;
 
@@ -274,7 +275,7 @@ fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
     let len = if chosen.is_some() { ctx.shard.key_count(db) } else { 0 };
     ctx.reply.array(3);
     ctx.reply.integer(len as i64);
-    // 63 bits, to be no negative number.
+    // 63 bits, so that it is not negative as an integer reply.
     ctx.reply.integer((ctx.shard.random() >> 1) as i64);
     match chosen {
         Some(key) => ctx.reply.bulk(&key),
@@ -283,7 +284,7 @@ fn randomkey(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Makes the choice among the shards' choices: each shard's by its share of the keys.
+/// Chooses one of the shards' choices, with a probability proportional to the shard's number of keys.
 fn choose_key(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     let mut total = 0;
     let mut random = 0u64;
@@ -302,7 +303,7 @@ fn choose_key(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
         at = at.saturating_sub(*len);
         is_here
     });
-    // Without any key the shards' nulls are all the same.
+    // Without any key all shards return null, so any reply will do.
     let (_, key) = chosen.unwrap_or(&choices[0]);
     out.extend_from_slice(key);
 }
@@ -325,9 +326,9 @@ pub(super) const DBSIZE: Command = Command::keys("dbsize", 1, dbsize)
             .tips(&["request_policy:all_shards", "response_policy:agg_sum"]),
     );
 
-/// DBSIZE. Reply: integer, the number of keys, those included whose time is up but which are still there. It holds up no
-/// transaction, so each shard counts at a moment of its own, behind what this client has done before; a key that is on its
-/// way to another shard's command counts where it belongs. In EXEC all shards' moments are the same. O(1).
+/// DBSIZE. Reply: integer, the number of keys, including expired ones that are still stored. It takes no locks, so
+/// each shard counts at a different moment, after the client's earlier commands; a checked-out key counts on the
+/// shard that owns it. In EXEC all shards count at the same moment. O(1).
 fn dbsize(ctx: &mut Ctx<'_>) -> CommandResult {
     let len = ctx.shard.key_count(ctx.call.db);
 

@@ -1,4 +1,4 @@
-//! Reading whole strings: GET and its kin.
+//! Reading whole strings: GET and related commands.
 
 use super::set::{Conditions, Expiry, Options};
 use crate::command::docs::Docs;
@@ -43,7 +43,7 @@ pub(super) const MGET: Command = Command::keys("mget", -2, mget)
             .tips(&["request_policy:multi_shard"]),
     );
 
-/// MGET key [key ...]. Reply: array of a string or null a key; null also where the value is no string. O(keys).
+/// MGET key [key ...]. Reply: array of a string or null a key; null also if the value is not a string. O(keys).
 fn mget(ctx: &mut Ctx<'_>) -> CommandResult {
     ctx.reply.array(ctx.args.len() - 1);
     let mut keys = ctx.key_run(1);
@@ -158,10 +158,10 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Gives the key at argument 1, which was read, another expiry or none.
+/// Sets or removes the expiry of the key at argument 1, which was read before.
 fn set_expire(ctx: &mut Ctx<'_>, at_ms: Option<i64>, event: Event) {
     let key = ctx.key(1);
-    // Its access was noted when it was read.
+    // The access was recorded when the key was read.
     let call = Call { no_touch: true, ..*ctx.call };
     if let Some(mut string) = ctx.shard.change(&call, key, event) {
         string.set_expire(at_ms);

@@ -1,4 +1,4 @@
-//! Strings that are numbers: INCR and its kin.
+//! Strings that are numbers: INCR and related commands.
 
 use crate::command::args;
 use crate::command::docs::Docs;
@@ -131,7 +131,7 @@ fn incrbyfloat(ctx: &mut Ctx<'_>) -> CommandResult {
         sum
     };
 
-    // The sum, so that nobody has to add in this format to get the same.
+    // The effect is the sum, because a replica may not have this format to compute the same.
     ctx.effect(&[b"SET", key.bytes, sum.as_bytes(), b"KEEPTTL"]);
     ctx.reply.bulk(sum.as_bytes());
     Ok(())

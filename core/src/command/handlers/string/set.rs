@@ -88,7 +88,7 @@ pub(super) struct Options<'a> {
 
 impl<'a> Options<'a> {
     /// Reads the options that follow the key, or the value. They stand in any order and may be repeated; only what
-    /// contradicts each other may not stand together.
+    /// contradicts each other may not be combined.
     ///
     /// # Errors
     /// Syntax.
@@ -164,8 +164,8 @@ pub(super) const SET: Command = Command::keys("set", -3, set)
     );
 
 /// SET key value [NX | XX] [GET] [EX seconds | PX ms | EXAT seconds | PXAT ms | KEEPTTL]. Without KEEPTTL the key's
-/// expiry goes. Reply: OK, or null where NX or XX prevent it; with GET the old value or null. Errors: syntax; invalid
-/// expire time; WRONGTYPE with GET. O(1).
+/// expiry is removed. Reply: OK, or null if NX or XX prevent it; with GET the old value or null. Errors: syntax;
+/// invalid expire time; WRONGTYPE with GET. O(1).
 fn set(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     if ctx.args.len() == 3 {
@@ -222,7 +222,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
     Ok(())
 }
 
-/// A time to live is noted as the point in time that it means; GET is for the client alone.
+/// Records the effect: a time to live as an absolute time, and without GET, which concerns only the reply.
 fn record_effect(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, expire: SetExpire) {
     let key = ctx.arg(1);
     match expire {
@@ -261,7 +261,7 @@ pub(super) const SETNX: Command = Command::keys("setnx", 3, setnx)
             .arguments("key#0 value"),
     );
 
-/// SETNX key value. Reply: 1 if it was set, 0 if the key was there. O(1).
+/// SETNX key value. Reply: 1 if it was set, 0 if the key existed. O(1).
 fn setnx(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
@@ -368,7 +368,7 @@ pub(super) const MSETNX: Command = Command::keys("msetnx", -3, msetnx)
             .tips(&["request_policy:multi_shard", "response_policy:agg_min"]),
     );
 
-/// MSETNX key value [key value ...]. Sets all, or none if one of the keys is there. Reply: 1 or 0. Errors: a key
+/// MSETNX key value [key value ...]. Sets all, or none if one of the keys exists. Reply: 1 or 0. Errors: a key
 /// without a value. O(keys).
 fn msetnx(ctx: &mut Ctx<'_>) -> CommandResult {
     let argc = ctx.args.len();

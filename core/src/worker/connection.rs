@@ -1,4 +1,4 @@
-//! A connection as its worker sees it: the session, the bytes in and out, and the replies still awaited.
+//! A connection: its client's session, its input and output buffers, and its pending replies.
 
 use crate::client::{Client, ReplyMode};
 use crate::protocol::request::RequestParser;
@@ -7,31 +7,32 @@ use crate::shard::message::ReplyId;
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// The place of one reply in a connection's output order.
+/// An entry in a connection's queue of replies that cannot be sent yet.
 pub(super) enum PendingReply {
-    /// Another shard, or a lock, still has the command. `discard`: CLIENT REPLY left its reply out.
+    /// The command runs on another shard, or waits for a lock or a key. `discard`: the client does not get the reply
+    /// (CLIENT REPLY).
     Waiting { discard: bool },
-    /// Replies that are complete and wait for those before them: these bytes of the connection's `ready`. No bytes may
-    /// be anywhere, for its reply, which CLIENT REPLY left out, does not keep the buffer.
+    /// Complete replies that must be sent after those before them: this range of the connection's `ready`. An empty
+    /// range (a discarded reply) may lie outside of it, as it does not keep the buffer alive.
     Ready(Range<usize>),
 }
 
-/// Why a connection's requests are not executed at present. They stay in its query buffer.
+/// Why a connection's requests are not executed at present. They remain in its query buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StallReason {
-    /// A command over several shards runs; it is alone in its connection's pipeline.
+    /// A command or EXEC over several shards is running. No other request of the connection runs at the same time.
     Transaction,
-    /// A command that may wait for a key runs elsewhere, or stands behind a lock.
+    /// A blocking command runs on another shard, or waits for a lock.
     Blocking,
-    /// It waits for a key.
+    /// The client is blocked on keys.
     Blocked,
-    /// The next command starts when all earlier replies are there.
+    /// The next command must not start before all earlier replies have come.
     Pending,
     /// CLIENT PAUSE.
     Paused,
-    /// The driver reads a big argument straight into the query buffer.
+    /// The driver reads a big argument directly into the query buffer.
     Filling,
-    /// Its replies of this turn are many bytes: see [`Worker::watch_output`](super::Worker).
+    /// It has produced much output in this turn: see [`Worker::watch_output`](super::Worker).
     Output,
 }
 
@@ -44,32 +45,34 @@ const PENDING_MIN: usize = 16;
 const BIG_REPLY_BYTES: usize = 16 << 10;
 const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
-/// A connection has about so many bytes of replies in a turn: a pipeline of small requests may have any amount of them.
+/// A connection stops executing requests in a turn after about this many bytes of replies: a pipeline of small requests
+/// may have replies of any length.
 pub(super) const OUTPUT_TURN_BYTES: usize = 256 << 10;
 
-/// In `ready` there may be so many bytes besides twice those that wait, before they are moved together.
+/// `ready` is compacted when it is longer than this plus twice the bytes that are still waiting.
 const READY_SLACK_BYTES: usize = 64 << 10;
 
-/// The buffer that a busy connection gets for its next replies, and the least that any gets.
+/// The largest and the smallest reply buffer of a connection.
 pub const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
 pub(super) const REPLY_BUFFER_BYTES_MIN: usize = 1 << 10;
 
-/// What Redis' reply blocks hold (PROTO_REPLY_CHUNK_BYTES and what its allocator adds), and what their heads take.
+/// The capacity of one of Redis' reply blocks (PROTO_REPLY_CHUNK_BYTES, rounded up by its allocator), and the size of
+/// its header.
 const REPLY_BLOCK_BYTES: usize = (20 << 10) - 16;
 const REPLY_BLOCK_HEAD_BYTES: usize = 40;
 
-/// What a connection that is active may count on in the driver's receive buffers, which all connections share.
+/// The share of the driver's receive buffers, which all connections use, that is accounted to an active connection.
 const RECEIVE_SHARE_BYTES: usize = 16 << 10;
 
-/// A connection counts as active for so long after its last request.
+/// A connection counts as active for this long after its last input.
 pub(super) const ACTIVE_MS: i64 = 2000;
 
-/// How far the other side has ended a connection.
+/// Which directions of a connection its peer has ended.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Peer {
-    /// It sends nothing any more; all that it has sent is here.
+    /// It sends no more; everything that it has sent has been received.
     pub(super) has_ended_input: bool,
-    /// It takes nothing any more.
+    /// It takes no more output.
     pub(super) is_deaf: bool,
 }
 
@@ -84,44 +87,44 @@ pub struct Connection {
     pub client: Client,
     /// Bytes received and not yet executed; begins with a request's first byte.
     pub(super) query: Vec<u8>,
-    /// The most that `query` held since the cron looked last.
+    /// The maximal length of `query` since the cron last looked at the connection.
     pub(super) query_peak_bytes: usize,
-    /// Bytes that are being executed from: they lie in the driver's buffer, or were taken out of `query`.
+    /// Length of the input being executed, which is in the driver's buffer or was taken out of `query`.
     pub(super) in_hand_bytes: usize,
     pub(super) parser: RequestParser,
-    /// Replies in order, ready to leave.
+    /// Replies in order, ready to be sent.
     pub(super) out: Vec<u8>,
-    /// How much room `out` is given when there is no spare buffer. The cron fits it to the replies.
+    /// The capacity of a new `out` when there is no spare buffer. The cron adapts it to the length of the output.
     pub(super) reply_buffer_bytes: usize,
-    /// The longest output lately, and since when.
+    /// The peak of the output's length, and since when it is measured.
     pub(super) reply_peak_bytes: usize,
     pub(super) reply_peak_since_ms: i64,
-    /// Of the output that there is, so much is of earlier turns.
+    /// How much of the present output is from earlier turns.
     pub(super) earlier_output_bytes: usize,
-    /// Bytes the driver has and has not sent yet.
+    /// Bytes that were passed to the driver and have not been sent yet.
     pub(super) sending_bytes: usize,
     pub(super) pending: VecDeque<PendingReply>,
-    /// The replies in `pending` that are complete, one behind the other in the order in which they came, and some that
-    /// have left. Lent by the worker, while there are any.
+    /// The complete replies in `pending`, in the order in which they came, and some that were moved to `out` already. A
+    /// buffer from the worker's pool while there are any.
     pub(super) ready: Vec<u8>,
-    /// How many of these bytes have not left.
+    /// How many of these bytes were not moved to `out`.
     ready_bytes: usize,
-    /// Running number of the next slot.
+    /// The number of the next entry of `pending`.
     pub(super) next_place: u64,
     pub(super) pending_max: usize,
     pub(super) stall: Option<StallReason>,
-    /// While filling: how long `query` is when the big argument is complete.
+    /// While the driver reads a big argument: the length of `query` at which the read ends.
     pub(super) fill_to_bytes: usize,
-    /// Receiving is suspended because requests pile up while they are held.
+    /// Receiving is suspended because too many bytes have piled up while requests are stalled.
     pub(super) receiving_paused: bool,
     pub(super) peer: Peer,
     /// Close when everything has been sent.
     pub(super) close_after_reply: bool,
-    /// In the worker's list of connections with something to send.
+    /// It is in the worker's list of connections with output to send.
     pub(super) is_dirty: bool,
-    /// In the group of inputs under way.
+    /// Its input is part of the group that is being gathered.
     pub(super) is_gathered: bool,
-    /// Its output is held back until then, for the replies that come behind it; monotonic clock.
+    /// Its output is deferred until then, to be sent together with pending replies; monotonic clock.
     pub(super) deferred_until_nanos: Option<u64>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
@@ -159,19 +162,18 @@ impl Connection {
         }
     }
 
-    /// A connection outside any driver, to be looked at.
+    /// A connection without a driver.
     #[cfg(test)]
     pub fn for_test(client: Client) -> Connection {
         Connection::new(ConnId::new(0, 1), client)
     }
 
-    /// Bytes received and not done with; while a command runs, those it came with are among them.
+    /// Bytes received and not executed yet, including the input that is being executed.
     pub fn query_len_bytes(&self) -> usize {
         self.query.len() + self.in_hand_bytes
     }
 
-    /// Room for more input that is kept for the connection: in its own buffer, and, while it is active, in the
-    /// driver's.
+    /// Free space for input: in the connection's own buffer and, while it is active, its share of the driver's.
     pub fn query_free_bytes(&self, now_ms: i64) -> usize {
         let own = self.query.capacity() - self.query.len();
         let is_active = now_ms - self.client.active_at_ms < ACTIVE_MS;
@@ -179,32 +181,32 @@ impl Connection {
         own + share
     }
 
-    /// Room that the connection gets for its next replies.
+    /// The capacity that the connection gets for its next replies.
     pub fn reply_buffer_bytes(&self) -> usize {
         self.reply_buffer_bytes
     }
 
-    /// The most of that room that was used lately.
+    /// The peak use of that capacity.
     pub fn reply_peak_bytes(&self) -> usize {
         self.reply_peak_bytes.min(self.reply_buffer_bytes)
     }
 
-    /// Whether CLIENT PAUSE holds one of its commands.
+    /// Whether one of its commands is stalled by CLIENT PAUSE.
     pub fn is_paused(&self) -> bool {
         self.stall == Some(StallReason::Paused)
     }
 
-    /// The requests that CLIENT PAUSE holds; the first of them is whole.
+    /// The requests that are stalled by CLIENT PAUSE; the first of them is complete.
     pub fn paused_query(&self) -> Option<&[u8]> {
         self.is_paused().then_some(&self.query)
     }
 
-    /// Whether one of its commands waits for a key.
+    /// Whether its client is blocked on keys.
     pub fn is_blocked(&self) -> bool {
         self.stall == Some(StallReason::Blocked)
     }
 
-    /// Whether it ends when its replies are sent.
+    /// Whether it will be closed when its replies have been sent.
     pub fn is_closing(&self) -> bool {
         self.close_after_reply
     }
@@ -217,24 +219,24 @@ impl Connection {
         self.sending_bytes > 0
     }
 
-    /// Bytes of replies that are ready and have not reached the socket, those that wait for earlier ones included.
+    /// Bytes of complete replies that were not sent yet, including those that wait for earlier replies.
     pub fn output_len_bytes(&self) -> usize {
         self.out.len() + self.sending_bytes + self.ready_bytes
     }
 
-    /// Bytes of replies that could be sent and have not reached the socket.
+    /// Bytes of replies that could be sent and were not sent yet.
     pub(super) fn unsent_len_bytes(&self) -> usize {
         self.out.len() + self.sending_bytes
     }
 
-    /// With so much output the connection is looked at after every command: see `Worker::watch_output`.
+    /// The length of output from which on the connection is checked after every command: see `Worker::watch_output`.
     #[inline]
     pub(super) fn watched_bytes(&self, limit_near_bytes: usize) -> usize {
         limit_near_bytes.min(self.earlier_output_bytes + OUTPUT_TURN_BYTES)
     }
 
-    /// What Redis would count of the replies against client-output-buffer-limit: not those in the fixed reply buffer, but
-    /// what does not fit there any more, in blocks.
+    /// What Redis would count against client-output-buffer-limit: not the replies in the static reply buffer, but the
+    /// blocks of the reply list, for what does not fit there.
     pub fn output_list_bytes(&self) -> usize {
         let beyond = self.output_len_bytes().saturating_sub(self.reply_buffer_bytes);
         beyond.div_ceil(REPLY_BLOCK_BYTES) * (REPLY_BLOCK_BYTES + REPLY_BLOCK_HEAD_BYTES)
@@ -251,20 +253,21 @@ impl Connection {
             + self.client.queued().map_or(0, |queued| queued.memory_bytes)
     }
 
-    /// The peer takes nothing any more: neither what is ready nor what will be.
+    /// Drops all output, present and future, because the peer takes no more.
     pub(super) fn drop_output(&mut self) {
         self.peer.is_deaf = true;
         self.out = Vec::new();
         self.sending_bytes = 0;
     }
 
-    /// Reserves the next place in the reply order.
+    /// Adds a pending reply as the next one in order, and returns its id.
     pub(super) fn await_reply(&mut self, index: usize) -> ReplyId {
         let discard = !self.takes_reply();
         self.reserve(index, discard)
     }
 
-    /// The same for one that holds only what the client is to get, whatever it says now.
+    /// The same for a reply that is sent as it comes, whatever CLIENT REPLY says now: the transaction leaves out the
+    /// parts that the client must not get.
     pub(super) fn await_cut_reply(&mut self, index: usize) -> ReplyId {
         self.reserve(index, false)
     }
@@ -276,14 +279,14 @@ impl Connection {
         ReplyId { conn: index as u32, generation: self.conn.generation(), place }
     }
 
-    /// Whether the running command's reply goes to the client.
+    /// Whether CLIENT REPLY lets the client get the reply to the running command.
     #[inline]
     pub(super) fn takes_reply(&self) -> bool {
         matches!(self.client.reply_mode, ReplyMode::On | ReplyMode::SkipNext)
     }
 
-    /// Lends `ready` a buffer, if it has none. It goes back when all that is in it has left: see
-    /// [`fulfil`](Self::fulfil).
+    /// Gives `ready` a buffer from the pool, if it has none. [`fulfil`](Self::fulfil) returns it when it is empty
+    /// again.
     #[inline]
     pub(super) fn make_ready_room(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.ready.capacity() == 0 {
@@ -291,7 +294,7 @@ impl Connection {
         }
     }
 
-    /// Lends `out` a buffer, if it has none: replies from elsewhere grow it piece by piece.
+    /// Gives `out` a buffer from the pool, if it has none, as replies of other shards are appended piece by piece.
     #[inline]
     pub(super) fn make_output_room(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.out.capacity() == 0 {
@@ -299,14 +302,14 @@ impl Connection {
         }
     }
 
-    /// Appends a reply that is already complete, behind those that are awaited.
+    /// Adds a complete reply after all pending ones.
     pub(super) fn queue_ready(&mut self, reply: &[u8]) {
         let start = self.ready.len();
         self.ready.extend_from_slice(reply);
         self.record_ready(start);
     }
 
-    /// What stands in `ready` from `start` on are complete replies that go behind all others.
+    /// Records that the bytes of `ready` from `start` on are complete replies, which come after all pending ones.
     pub(super) fn record_ready(&mut self, start: usize) {
         let end = self.ready.len();
         self.ready_bytes += end - start;
@@ -319,8 +322,8 @@ impl Connection {
         }
     }
 
-    /// Fills an awaited place. Everything at the head that is now complete moves to the output. Returns the buffer of
-    /// complete replies when nothing is left in it.
+    /// Completes a pending reply. All complete replies at the head of the queue move to the output. Returns the buffer
+    /// of complete replies when it is empty.
     pub(super) fn fulfil(&mut self, place: u64, reply: &[u8]) -> Option<Vec<u8>> {
         let head = self.next_place - self.pending.len() as u64;
         let index = (place - head) as usize;
@@ -356,7 +359,7 @@ impl Connection {
         })
     }
 
-    /// Moves the replies in `ready` together when most of it has left.
+    /// Compacts `ready` when most of it was moved to the output.
     fn compact_ready(&mut self) {
         if self.ready.len() <= 2 * self.ready_bytes + READY_SLACK_BYTES {
             return;
@@ -380,7 +383,7 @@ mod tests {
     use super::*;
     use crate::testing::Rng;
 
-    /// Replies leave in the order of their places, whatever the order in which they come.
+    /// Replies are sent in the order of the requests, whatever the order in which they come.
     #[test]
     fn replies_leave_in_order_and_the_room_for_those_that_wait_is_bounded() {
         let mut rng = Rng::new(1);

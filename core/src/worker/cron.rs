@@ -1,4 +1,4 @@
-//! What time demands of a worker: expiry, idle clients, sampled rates, the end of a pause.
+//! The worker's periodic and time-driven work: expiry, idle clients, sampled rates, the end of a pause.
 
 use super::Worker;
 use super::connection::{ACTIVE_MS, Connection, REPLY_BUFFER_BYTES_MAX, REPLY_BUFFER_BYTES_MIN, StallReason};
@@ -15,37 +15,37 @@ const SAMPLE_INTERVAL_MS: i64 = 100;
 /// A rate is the mean of this many samples.
 const SAMPLES: usize = 16;
 
-/// A query buffer beyond this is given back when it is much bigger than what came lately.
+/// A query buffer larger than this is shrunk when it is much larger than the recent input.
 const QUERY_BUFFER_KEPT_BYTES: usize = 32 << 10;
 
-/// INFO tells the longest buffers among the clients since at most so long.
+/// INFO shows the largest client buffers of at most this recent past.
 const RECENT_MS: i64 = 8000;
 
-/// Tables that have not grown for so long are moved to huge pages.
+/// Tables that have not grown for this long are moved to huge pages.
 const GROWTH_REST_MS: i64 = 2000;
 
-/// At most one part in so many of the time goes into that while no command comes, ...
+/// At most one in this many parts of the time is spent on that while there are no commands, ...
 const HUGE_PAGE_SHARE_IDLE: u64 = 2;
-/// ... while some do, which it keeps waiting, ...
+/// ... while there are commands, which have to wait for it, ...
 const HUGE_PAGE_SHARE_BUSY: u64 = 50;
-/// ... and while some do and each move stalls them for long: a machine whose memory is hard to get.
+/// ... and while there are commands and each move takes long, as contiguous memory is hard to get.
 const HUGE_PAGE_SHARE_STALLING: u64 = 5000;
 const HUGE_PAGE_STALL_NANOS: u64 = 1_500_000;
 
 #[derive(Default)]
 pub(super) struct Cron {
     next_at_ms: i64,
-    /// Where the walk over the connections goes on.
+    /// The connection that was looked at last.
     next_client: usize,
-    /// Memory of the connections that this walk has passed.
+    /// Memory of the connections looked at since the start of this round.
     walked_bytes: u64,
-    /// When the longest buffers of clients are forgotten next.
+    /// When the statistics of the largest client buffers are reset next.
     recent_until_ms: i64,
     sampled_at_ms: i64,
-    /// When a table asked for memory last.
+    /// When a table last allocated memory.
     grown_at_ms: i64,
-    /// When to see about the next chunk that could be moved to a huge page, when clients may be kept waiting for it,
-    /// and how many commands had been processed when that was looked at last.
+    /// When the next chunk may be moved to a huge page if there are no commands, when even if there are, and how many
+    /// commands had been processed at the last check.
     huge_page_at_ms: i64,
     huge_page_stall_at_ms: i64,
     commands_at_huge_page: u64,
@@ -73,7 +73,7 @@ impl Rate {
 }
 
 impl Worker {
-    /// When the worker wants its next turn even if nothing happens, in milliseconds from now.
+    /// In how many milliseconds the worker needs its next turn even if no event comes.
     pub fn idle_ms(&self) -> i64 {
         if self.shard.is_freeing() {
             return 0;
@@ -134,7 +134,7 @@ impl Worker {
         }
     }
 
-    /// Moves a chunk of a table that has come to rest to a huge page, and says when to see about the next one.
+    /// Moves a chunk of the tables to a huge page if these have stopped growing, and schedules the next one.
     fn use_huge_pages(&mut self) {
         let now_ms = self.shard.now_ms;
         self.cron.huge_page_at_ms = now_ms + TURN_INTERVAL_MS_MAX;
@@ -174,8 +174,8 @@ impl Worker {
         stats.output_bytes_per_sec.set(self.cron.output.sample(stats.output_bytes.get(), elapsed_ms));
     }
 
-    /// Looks at a share of the connections, so that each is seen once a second: idle ones are closed, and
-    /// buffers of those that have gone quiet are given back.
+    /// Looks at a share of the connections, so that each is visited once a second: closes idle ones and shrinks unused
+    /// buffers.
     fn check_clients(&mut self, interval_ms: i64) {
         let count = self.connections.len();
         if count == 0 {
@@ -214,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Sleeps as long as DEBUG SLEEP wants no shard to do anything.
+    /// Sleeps until the time that DEBUG SLEEP has set for all shards.
     pub(super) fn sit_out_stall(&mut self) {
         let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.shard.now_ms;
         if left_ms > 0 {
@@ -224,10 +224,11 @@ impl Worker {
         }
     }
 
-    /// Writes what others see of this shard. Called once a turn, before replies leave.
+    /// Publishes this shard's statistics for other shards. Called once a turn, before replies are sent.
     pub fn publish(&mut self) {
         self.shard.publish();
-        // Room that tables have in reserve is not in use: it shows as the difference between this and the allocator's.
+        // Free space in the tables does not count as used memory: INFO shows it in the difference to the allocator's
+        // numbers.
         let free_bytes = self.shard.table_free_bytes();
         self.shard.stats.set_used_memory(self.time.clock.thread_allocated_bytes() - free_bytes as i64);
         self.publish_services();
@@ -247,7 +248,7 @@ impl Worker {
         }
     }
 
-    /// Lets the clients go on that CLIENT PAUSE held, as far as it does not hold them any more.
+    /// Executes the requests again that CLIENT PAUSE has stalled. Those that are still paused are stalled again.
     pub(super) fn wake_paused(&mut self) {
         for at in std::mem::take(&mut self.paused) {
             let at = at as usize;
@@ -260,7 +261,7 @@ impl Worker {
     }
 }
 
-/// Frees an idle connection's query buffer, and shrinks a big one to what came lately.
+/// Frees an idle connection's query buffer, and shrinks a big one to the peak of the recent input.
 fn give_query_room_back(connection: &mut Connection, idle_ms: i64) {
     let capacity = connection.query.capacity();
     if connection.query.is_empty() && idle_ms > ACTIVE_MS {
@@ -271,8 +272,8 @@ fn give_query_room_back(connection: &mut Connection, idle_ms: i64) {
     connection.query_peak_bytes = connection.query.len();
 }
 
-/// Halves or doubles, roughly, the room for replies, by the longest output of the last `peak_reset_ms` (negative:
-/// ever).
+/// Grows or shrinks the capacity for replies by the peak of the output, which is reset every `peak_reset_ms` (negative:
+/// never).
 fn fit_reply_buffer(connection: &mut Connection, now_ms: i64, peak_reset_ms: i64, stats: &ShardStats) {
     let (room, peak) = (connection.reply_buffer_bytes, connection.reply_peak_bytes);
     if room > REPLY_BUFFER_BYTES_MIN && peak < room / 2 {
@@ -304,7 +305,7 @@ mod tests {
         let mut connection = Connection::for_test(Client::new(1, 0, true));
         assert_eq!(connection.reply_buffer_bytes(), REPLY_BUFFER_BYTES_MAX);
 
-        // The first look only forgets the peak of the beginning, the next one acts on it.
+        // The first call only resets the initial peak; the second one shrinks the buffer.
         fit_reply_buffer(&mut connection, 200, 100, &stats);
         assert_eq!(connection.reply_buffer_bytes(), REPLY_BUFFER_BYTES_MAX);
         fit_reply_buffer(&mut connection, 300, 100, &stats);
@@ -325,7 +326,7 @@ mod tests {
         connection.query_peak_bytes = 400_000;
 
         give_query_room_back(&mut connection, 0);
-        assert!(connection.query.capacity() >= 400_000, "it was in use since the last look");
+        assert!(connection.query.capacity() >= 400_000, "it was in use since the last call");
         connection.query_peak_bytes = 5_000;
         give_query_room_back(&mut connection, 0);
         assert!((5_000..100_000).contains(&connection.query.capacity()));
@@ -333,8 +334,8 @@ mod tests {
         assert_eq!(connection.query.capacity(), 0);
     }
 
-    /// How long after its last growth all chunks of a table have had their turn to go to a huge page, if each of them
-    /// takes so long, and commands come until then and not any more.
+    /// How long it takes, from `GROWTH_REST_MS` after the last growth on, until all chunks of a table were moved to
+    /// huge pages, if each move takes `move_nanos` and commands come until `busy_ms`.
     fn moved_after_ms(move_nanos: u64, busy_ms: i64) -> i64 {
         let (mut worker, clock) = worker_alone();
         clock.look_nanos.store(move_nanos, Ordering::Relaxed);
@@ -358,15 +359,15 @@ mod tests {
     }
 
     #[test]
-    fn a_table_at_rest_goes_to_huge_pages_and_sooner_where_nobody_is_kept_waiting() {
-        // There are at least three.
+    fn a_table_at_rest_is_moved_to_huge_pages_and_sooner_without_commands() {
+        // There are at least three chunks.
         let (idle_ms, busy_ms) = (moved_after_ms(1_000_000, 0), moved_after_ms(1_000_000, 100_000));
         assert!((0..200).contains(&idle_ms), "{idle_ms}");
         assert!((2 * 49..2000).contains(&busy_ms), "{busy_ms}");
         let (idle_ms, busy_ms) = (moved_after_ms(6_000_000, 0), moved_after_ms(6_000_000, 100_000));
         assert!((0..600).contains(&idle_ms), "{idle_ms}");
         assert!((2 * 29_000..).contains(&busy_ms), "{busy_ms}");
-        // What is idle after all does not wait for when it could stall clients.
+        // When no more commands come, the moves continue at once, without waiting for the time set for a busy server.
         let interrupted_ms = moved_after_ms(6_000_000, 5000);
         assert!((3000..3600).contains(&interrupted_ms), "{interrupted_ms}");
     }

@@ -1,4 +1,4 @@
-//! What the driver tells the worker: connections come, send, and go.
+//! The driver's events: a connection is opened, has sent bytes, has taken bytes, or has ended.
 
 use super::connection::{Connection, StallReason};
 use super::stream::pile_bytes_max;
@@ -141,18 +141,18 @@ testing, restart it with the '--protected-mode no' option. 4) Setup a an authent
 user. NOTE: You only need to do one of the above things in order for the server to start accepting connections \
 from the outside.\r\n";
 
-/// Output that has grown to this much, or has waited for so long, is sent although more will follow.
+/// Output of at least this length, or that has been deferred for this long, is sent even if more replies are pending.
 const DEFERRED_BYTES_MAX: usize = 32 << 10;
 const DEFERRED_NANOS_MAX: u64 = 1_000_000;
 
 impl Worker {
-    /// Whether the connection is still the one at its index.
+    /// Whether the connection is still open, and its index was not given to another one.
     pub(super) fn is_current(&self, conn: ConnId) -> bool {
         let slot = self.connections.get(conn.index()).and_then(|slot| slot.as_deref());
         slot.is_some_and(|connection| connection.conn == conn)
     }
 
-    /// The driver serves this connection from now on, under the name `conn`.
+    /// A new connection of this shard, which its driver identifies as `conn`.
     pub fn connected(&mut self, conn: ConnId, fd: i32, new: NewConnectionInfo) {
         let at = conn.index();
         if self.connections.len() <= at {
@@ -168,7 +168,7 @@ impl Worker {
         self.shard.stats.clients.add(1);
     }
 
-    /// Ends a connection at once. Replies that are still awaited for it will find nobody.
+    /// Closes a connection at once. Replies that are still pending are dropped when they come.
     pub fn close_now(&mut self, at: usize) {
         self.unwatch_all(at);
         let Some(connection) = self.connections[at].take() else { return };
@@ -184,8 +184,9 @@ impl Worker {
         }
     }
 
-    /// A connection's peer sends no more, or takes no more. What it had sent before runs to its end, as Redis has run
-    /// it by the time it learns of that, and its replies are sent as long as the peer takes them.
+    /// The peer of a connection has ended its input, or takes no more output. Requests that it sent before are still
+    /// executed, as Redis would have executed them before it noticed the end, and replies are sent as long as the peer
+    /// takes them.
     fn end_of_peer(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.client.is_replica() || connection.close_after_reply && connection.peer.is_deaf {
@@ -193,14 +194,14 @@ impl Worker {
             return;
         }
         if connection.stall == Some(StallReason::Filling) {
-            // Either all of the big argument is here, or it never will be.
+            // No more bytes of the big argument will come, so there is nothing to wait for.
             connection.stall = None;
         }
         self.release_output_stall(at);
         self.runnable.push(at as u32);
     }
 
-    /// Goes on with the end of a connection whose peer has ended it, if nothing that it sent is held any more.
+    /// Closes a connection whose peer has ended it, as soon as none of its requests is stalled any more.
     pub(super) fn end_if_done(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref() else { return };
         if !connection.peer.has_ended() {
@@ -208,7 +209,7 @@ impl Worker {
         }
         let is_deaf = connection.peer.is_deaf;
         match connection.stall {
-            // Who waits for a key and has left takes nothing, unless it is being served already.
+            // A blocked client whose peer has ended the connection gets nothing, unless it is being served already.
             Some(StallReason::Blocked) => match self.wait_of(at) {
                 Some((_, true)) => {}
                 Some((wait, false)) if !is_deaf => {
@@ -223,7 +224,7 @@ impl Worker {
         }
     }
 
-    /// Ends a connection when all its replies have been sent.
+    /// Closes a connection when all its replies have been sent.
     pub fn close_after_reply(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         connection.close_after_reply = true;
@@ -231,7 +232,7 @@ impl Worker {
         self.mark_dirty(at);
     }
 
-    /// Sends what is ready, one send a connection, within the output buffer limits.
+    /// Sends the output of all connections that have some, by one send each, and enforces the output buffer limits.
     pub(super) fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.append(&mut self.deferred);
@@ -239,7 +240,7 @@ impl Worker {
         let mut now_nanos = None;
         for &at in &dirty {
             let at = at as usize;
-            // First of all, because a client that is over its limit gets nothing at all.
+            // First, because a client that is over its limit gets nothing at all.
             if self.check_output_limit(at) {
                 continue;
             }
@@ -252,8 +253,8 @@ impl Worker {
                 }
                 continue;
             }
-            // Replies from other shards are on their way: one send for all of them, if they come soon. A send costs
-            // more than all else that is done for a short pipeline.
+            // Replies from other shards are pending: if they come soon, one send is enough for all of them. For a short
+            // pipeline, a send costs more than everything else.
             if !connection.pending.is_empty()
                 && connection.out.len() < DEFERRED_BYTES_MAX
                 && !connection.is_blocked()
@@ -288,13 +289,13 @@ impl Worker {
         self.dirty = dirty;
     }
 
-    /// Closes a client whose unsent replies exceed the limits of its class. Returns whether it is gone.
+    /// Closes a client whose unsent replies exceed the limits of its class. Returns whether it is closed.
     pub(super) fn check_output_limit(&mut self, at: usize) -> bool {
         let limits = &self.shard.config.client_output_buffer_limit;
         let now_ms = self.shard.now_ms;
         let Some(connection) = self.connections[at].as_deref_mut() else { return true };
         if connection.peer.is_deaf {
-            // What it had sent runs all the same.
+            // Its requests still run, but their replies are dropped.
             connection.out.clear();
             return false;
         }
@@ -331,7 +332,7 @@ impl Worker {
         (0..self.assigned.len()).map(|shard| self.connected_to(shard)).sum()
     }
 
-    /// Connections of a shard, those on their way to it included.
+    /// How many connections a shard has, including those that were assigned to it and have not arrived yet.
     fn connected_to(&self, shard: usize) -> u64 {
         self.assigned[shard].saturating_sub(self.globals.stats[shard].connections_closed.get())
     }
@@ -350,7 +351,7 @@ impl Worker {
         remote && config.protected_mode && config.requirepass.is_empty()
     }
 
-    /// Best effort: the client may not take it.
+    /// Best effort: the write may fail.
     fn refuse(&mut self, fd: OwnedFd, reply: &[u8]) {
         self.shard.stats.rejected_connections.add(1);
         crate::runtime::listener::send_and_drop(fd, reply);
@@ -368,7 +369,7 @@ impl Worker {
     }
 }
 
-/// What is known of a connection when its driver takes it over.
+/// What is known of a connection when it is accepted.
 pub struct NewConnectionInfo {
     pub addr: String,
     pub laddr: String,
@@ -376,7 +377,7 @@ pub struct NewConnectionInfo {
 }
 
 impl NewConnectionInfo {
-    /// Splits off the socket, which goes to the driver.
+    /// Splits off the socket, for the driver.
     pub fn split(new: NewConnection) -> (OwnedFd, i32, NewConnectionInfo) {
         let fd = new.fd.as_raw_fd();
         (new.fd, fd, NewConnectionInfo { addr: new.addr, laddr: new.laddr, unix_socket: new.unix_socket })

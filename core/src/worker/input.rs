@@ -1,21 +1,20 @@
-//! What a connection has sent and what has not been executed of it: the query buffer, and the reasons for which its
-//! requests are held.
+//! The input of connections: the query buffer, which keeps what was not executed yet, and the end of stalls.
 
 use super::IoRequest;
 use super::Worker;
 use super::connection::StallReason;
 
-/// An argument of which at least this much is missing is read by the driver straight into place.
+/// If at least this much of an argument is missing, the driver reads it directly into the query buffer.
 const BIG_ARG_BYTES: usize = 32 << 10;
 
-/// The first step of such a read; each further one may be as long as what is there already.
+/// The length of the first such read. Each further one may be as long as what has arrived so far.
 const FILL_STEP_BYTES_MIN: usize = 256 << 10;
 
-/// While requests are held, receiving stops at this much in the query buffer.
+/// While requests are stalled, receiving is suspended when the query buffer is longer than this.
 pub(super) const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
 
 impl Worker {
-    /// Bytes from a client. `bytes` are copied only as far as they do not make complete requests.
+    /// Takes bytes from a client. Only those that are not executed at once are copied to the query buffer.
     pub(super) fn take_input(&mut self, at: usize, bytes: &[u8]) {
         if self.record_input(at, bytes) {
             let consumed = self.process(at, bytes);
@@ -33,7 +32,7 @@ impl Worker {
         self.after_input(at);
     }
 
-    /// Counts bytes that came in. Returns whether their requests may be executed from where they lie.
+    /// Counts received bytes. Returns whether their requests can be executed in place, from the driver's buffer.
     #[inline]
     pub(super) fn record_input(&mut self, at: usize, bytes: &[u8]) -> bool {
         let Some(connection) = self.connections[at].as_deref_mut() else { return false };
@@ -49,7 +48,7 @@ impl Worker {
         direct
     }
 
-    /// Keeps what does not make a complete request yet, or may not run.
+    /// Keeps bytes that are not a complete request yet, or must not run yet, in the query buffer.
     #[inline]
     pub(super) fn keep_rest(&mut self, at: usize, rest: &[u8]) {
         if let Some(connection) = self.connections[at].as_deref_mut() {
@@ -60,7 +59,7 @@ impl Worker {
         }
     }
 
-    /// Executes what the query buffer holds.
+    /// Executes the requests in the query buffer.
     pub(super) fn process_query(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let mut query = std::mem::take(&mut connection.query);
@@ -69,12 +68,12 @@ impl Worker {
         let consumed = self.process(at, &query);
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         connection.in_hand_bytes = 0;
-        // The room stays, for the next big argument; the cron takes it back if none comes.
+        // The buffer keeps its capacity, for the next big argument; the cron frees it if none comes.
         query.drain(..consumed);
         connection.query = query;
     }
 
-    /// Limits what a connection may pile up, and lets the driver read big arguments into place.
+    /// Enforces the limits on the length of the query buffer.
     pub(super) fn after_input(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.query.is_empty() {
@@ -92,7 +91,8 @@ impl Worker {
             self.close_now(at);
             return;
         }
-        // As Redis does, so that the end of a client that waits for a key is seen behind all that it has sent.
+        // The input of a blocked client is still read, as in Redis, so that the end of the connection is noticed even
+        // after much more input.
         let holds_back = connection
             .stall
             .is_some_and(|stall| !matches!(stall, StallReason::Filling | StallReason::Blocked));
@@ -105,8 +105,8 @@ impl Worker {
         }
     }
 
-    /// Lets the driver read the rest of big arguments straight into place. At the end of a turn, because
-    /// until then it may still deliver bytes the ordinary way.
+    /// Lets the driver read the rest of big arguments directly into the query buffers. At the end of a turn, because
+    /// until then the driver may still deliver received bytes in the ordinary way.
     pub(super) fn start_fills(&mut self) {
         for at in std::mem::take(&mut self.fills) {
             let Some(connection) = self.connections[at as usize].as_deref_mut() else { continue };
@@ -132,19 +132,19 @@ impl Worker {
             return;
         }
         connection.stall = Some(StallReason::Filling);
-        // In steps that follow what has arrived: a client that only announces a length costs next to nothing.
+        // In steps as long as what has arrived, so that a client that only announces a big length takes little memory.
         connection.fill_to_bytes = arrived + missing.min(arrived.max(FILL_STEP_BYTES_MIN));
         self.fills.push(at as u32);
     }
 
-    /// Puts a connection on the list of those whose held requests are tried again this turn.
+    /// Ends a connection's stall: its requests are tried again in this turn.
     pub(super) fn release_stall(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         connection.stall = None;
         self.runnable.push(at as u32);
     }
 
-    /// Goes on with the requests of connections that are no longer held.
+    /// Executes the requests of connections whose stall has ended.
     pub(super) fn resume_runnable(&mut self) {
         loop {
             if self.shard.blocking.has_due() {

@@ -94,7 +94,7 @@ pub struct Worker {
     runnable: Vec<u32>,
     /// Connections stalled by CLIENT PAUSE.
     paused: Vec<u32>,
-    /// Connections that had much output in this turn.
+    /// Connections stalled because they had much output in this turn.
     yielded: Vec<u32>,
     /// Connections whose big argument the driver starts to read at the end of this turn.
     fills: Vec<u32>,
@@ -107,8 +107,8 @@ pub struct Worker {
     config_version: u64,
     table_version: u64,
     time: Timing,
-    /// A connection with this much output is near its limit: it is looked at after every command, so that nothing runs
-    /// behind the one that goes beyond.
+    /// A connection with this much output is near its limit, and is checked after every command, so that no further
+    /// command runs after the one that exceeds the limit.
     output_limit_near_bytes: usize,
     /// On the accepting shard: how many connections it has assigned to each shard.
     assigned: Vec<u64>,

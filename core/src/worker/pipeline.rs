@@ -1,14 +1,15 @@
-//! From received bytes to executed commands: the request path.
+//! The request path, from received bytes to executed commands.
 //!
-//! A connection's requests are taken in groups: all complete ones are parsed, looked up and routed first,
-//! and their table buckets prefetched; then they run in order. So the cache misses of a pipeline overlap, and those of
-//! short inputs of several connections, which are gathered to one group as far as parsing and prefetching go.
+//! A connection's requests are processed in groups: first, all complete ones are parsed, looked up in the command table
+//! and routed, and their table buckets are prefetched; then they run in order. So the cache misses of a pipeline
+//! overlap. Short inputs of several connections are gathered into one group for parsing and prefetching, so theirs
+//! overlap, too.
 //!
-//! There are two ways to run a request, with the same outcome. `execute` is the general one; requests for one key
-//! on a connection with nothing special about it are run by [`fast_path`](super::fast_path).
+//! There are two ways to run a request, with the same outcome. `execute` is the general one; requests with one key, on
+//! a connection in its ordinary state, are run by [`fast_path`](super::fast_path).
 //!
-//! A request that cannot run yet (CLIENT PAUSE, work over several shards under way) holds the connection:
-//! the bytes from there on stay in its query buffer.
+//! A request that cannot run yet (CLIENT PAUSE, a transaction over several shards) stalls the connection: the bytes
+//! from there on remain in its query buffer.
 
 use super::Worker;
 use super::coalesce::Ahead;
@@ -23,7 +24,7 @@ use crate::runtime::driver::ConnId;
 use crate::shard::slot::shard_of;
 use crate::types::hash::hash_key;
 
-/// Requests parsed ahead of execution. As many cache misses overlap.
+/// How many requests are parsed before they are executed, and so how many cache misses overlap.
 const GROUP_MAX: usize = 32;
 
 /// A parsed request of the current group.
@@ -33,58 +34,58 @@ pub(super) struct Prepared {
     /// Where it begins and ends in the buffer.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// The command, if a plain lookup by name settles it.
+    /// The command, if its name is known and it has no subcommands.
     pub(super) command: Option<CommandId>,
-    /// Hash and shard of the key, for commands of one key, and the database selected at that time.
+    /// Hash and shard of the key, for commands whose only key is the first argument, and the selected database.
     pub(super) hash: u64,
     pub(super) shard: u32,
     pub(super) db: u32,
-    /// A complete command over one key.
+    /// It has one key and the right number of arguments, and its handler is a plain function over keys.
     pub(super) is_fast_path: bool,
 }
 
 impl Prepared {
-    /// Its arguments. `buf` and `args` are what it was parsed from and to.
+    /// Its arguments. It was parsed from `buf`, and `args` has the positions.
     pub(super) fn argv<'a>(&self, buf: &'a [u8], args: &'a [ArgRange]) -> Argv<'a> {
         Argv::new(&buf[self.start..self.end], &args[self.args.start as usize..self.args.end as usize])
     }
 
-    /// Hash and shard of its key, where these are known.
+    /// Hash and shard of its key, if these are known.
     pub(super) fn key(&self) -> Option<(u64, usize)> {
         self.shard().map(|shard| (self.hash, shard))
     }
 
-    /// The shard of its key, where that is known.
+    /// The shard of its key, if that is known.
     pub(super) fn shard(&self) -> Option<usize> {
         (self.shard != u32::MAX).then_some(self.shard as usize)
     }
 }
 
-/// A connection whose input is part of the group under way.
+/// A connection whose input is part of the present group.
 pub(super) struct Gathered {
     at: usize,
-    /// Which of the inputs.
+    /// The index of its input.
     input: usize,
     /// Its requests in the group.
     prepared: std::ops::Range<usize>,
-    /// Where they end; None if its bytes go behind what it has in its query buffer.
+    /// The end of its requests; `None`: its input is to be appended to its query buffer first.
     group: Option<Group>,
 }
 
-/// What became of a request.
+/// How a connection continues after a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It ran, or is on its way: go on with the next.
+    /// The request has run or was sent to another shard: execute the next one.
     Next,
-    /// It is on its way, and the following ones must wait.
+    /// The request has run or was started, and the following ones must wait.
     Stop,
-    /// It could not start yet: it must be executed again later.
+    /// The request could not start yet: it must be executed again later.
     Retry,
 }
 
 impl Worker {
-    /// Bytes from several clients: a first group of requests of each is parsed and prefetched before any of them runs.
-    /// Takes as many inputs as make a group, at least one, and returns how many.
+    /// Takes bytes from several clients: the first group of requests of each is parsed and prefetched before any of
+    /// them runs. Takes as many inputs as form a group, at least one, and returns how many.
     pub(super) fn take_inputs(&mut self, inputs: &[(ConnId, &[u8])]) -> usize {
         let mut gathered = std::mem::take(&mut self.gathered);
         let (mut prepared, mut args) = self.pools.take_group();
@@ -114,7 +115,7 @@ impl Worker {
         self.prefetch(&prepared);
         for Gathered { at, input, prepared: range, group } in gathered.drain(..) {
             let (conn, bytes) = inputs[input];
-            // A request of a connection before this one may have closed it.
+            // A request of another connection may have closed this one.
             if !self.is_current(conn) {
                 continue;
             }
@@ -147,8 +148,8 @@ impl Worker {
         taken
     }
 
-    /// Executes the complete requests at the start of `buf`, as far as nothing holds them. Returns how many
-    /// bytes of `buf` are done with.
+    /// Executes the complete requests at the start of `buf`, up to one that stalls the connection. Returns how many
+    /// bytes of `buf` were consumed.
     pub(super) fn process(&mut self, at: usize, buf: &[u8]) -> usize {
         self.process_from(at, buf, 0)
     }
@@ -175,15 +176,15 @@ impl Worker {
         consumed
     }
 
-    /// Fetches what the requests' keys need from memory.
+    /// Prefetches what the requests' keys need from memory.
     fn prefetch(&self, requests: &[Prepared]) {
         let home = self.shard.index as u32;
         let here = requests.iter().filter(|request| request.shard == home);
         self.shard.prefetch(here.map(|request| (request.db, request.hash)));
     }
 
-    /// Executes a parsed group. Returns how many bytes of `buf` are done with, or, if there may be more requests in it,
-    /// None, and `done` says from where on.
+    /// Executes a parsed group. Returns how many bytes of `buf` were consumed; or `None` if there may be more requests
+    /// in it, from `done` on.
     fn execute_group(
         &mut self,
         at: usize,
@@ -257,7 +258,7 @@ impl Worker {
         None
     }
 
-    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]`, behind what is in `prepared` and `args` already.
+    /// Parses up to [`GROUP_MAX`] requests from `buf[from..]`, and appends them to `prepared` and `args`.
     fn parse_group(
         &mut self,
         at: usize,
@@ -271,7 +272,7 @@ impl Worker {
         let authenticated = !admission::must_authenticate(&connection.client.caller(), config);
         let bulk_len_max = config.proto_max_bulk_len_bytes;
         let limits = Limits { bulk_len_max, authenticated, ..Limits::default() };
-        // Until a client has logged in, every request may change what the next one may be.
+        // Before a client has authenticated, shorter limits apply, and each request may change that for the next one.
         let group_max = if authenticated { GROUP_MAX } else { 1 };
         let db = connection.client.db;
         let len_max = prepared.len() + group_max;
@@ -323,8 +324,8 @@ impl Worker {
         Group { end, then: Then::Parse }
     }
 
-    /// Parses a group of requests behind those that are about to run. Nothing is settled by it: they may be parsed
-    /// again. Returns where there may be more.
+    /// Parses a group of requests beyond those that are about to run, without consuming them: they may be parsed again.
+    /// Returns where more requests may follow.
     pub(super) fn parse_ahead(
         &mut self,
         at: usize,
@@ -350,7 +351,7 @@ impl Worker {
         self.close_after_reply(at);
     }
 
-    /// Runs one request of a connection, or sends it where it runs.
+    /// Runs one request of a connection, or sends it to the shards where it runs.
     fn execute(&mut self, at: usize, argv: Argv<'_>, prepared: Option<&Prepared>) -> Flow {
         let table = self.table;
         let entry = match prepared.and_then(|request| request.command) {
@@ -421,10 +422,10 @@ impl Worker {
         self.end_request(at, flow)
     }
 
-    /// Where a request runs, by what is going on in the process.
+    /// The route of a request, which for some commands depends on the state of the server.
     fn route(&self, entry: &CommandEntry, argv: Argv<'_>, db: u32) -> Route {
         match route::route(entry, argv, self.shard.index, self.shard.shard_count) {
-            // A database that is small enough for one call is walked at one go, as in Redis: many rely on it.
+            // A database that fits into one call of SCAN is scanned at once, as in Redis: many clients rely on that.
             Route::Walk { keys_max, .. } if self.globals.key_count(db) <= keys_max => {
                 Route::Every(KeyspaceLock::All)
             }
@@ -438,12 +439,13 @@ impl Worker {
         }
     }
 
-    /// Whether keys are being handed to clients that wait: here, which others hear of at the end of the turn, or anywhere.
+    /// Whether keys are being handed off to blocked clients on any shard. This shard's own handoffs are checked
+    /// directly, as they are published only at the end of the turn.
     fn has_handoffs(&self) -> bool {
         self.shard.blocking.handoff_count() != 0 || self.globals.has_handoffs()
     }
 
-    /// A request is not admitted: it gets an error, or waits until it is.
+    /// A request is not admitted: replies with an error, or stalls the connection until it is.
     #[cold]
     fn stall_or_reject(&mut self, at: usize, entry: &CommandEntry, argv: Argv<'_>, refusal: Refusal) -> Flow {
         match refusal {
@@ -461,7 +463,7 @@ impl Worker {
         }
     }
 
-    /// A request has run, or is on its way. Returns how its connection goes on.
+    /// To be called after each request that has run or was started. Returns how its connection continues.
     #[inline]
     pub(super) fn end_request(&mut self, at: usize, flow: Flow) -> Flow {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
@@ -471,14 +473,14 @@ impl Worker {
         if connection.close_after_reply { Flow::Stop } else { flow }
     }
 
-    /// Answers a request that is not run.
+    /// Replies with an error to a request that is not run.
     pub(super) fn reject(&mut self, at: usize, argv: Argv<'_>, error: &CommandError) -> Flow {
         let instead = self.fail_multi(at, argv, error);
         let error = instead.as_ref().unwrap_or(error);
         self.shard.stats.error(error.code());
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let name = argv.arg(0);
-        // A browser that was lured here, not a client: nothing else it sends may be executed.
+        // This is a web browser that was tricked into connecting, not a client: none of its input may be executed.
         if name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:") {
             crate::runtime::log::warning(format_args!(
                 "Possible SECURITY ATTACK detected. It looks like somebody is sending POST or Host: commands \
@@ -494,7 +496,7 @@ impl Worker {
     }
 }
 
-/// A request is about to run, or to be sent where it runs.
+/// To be called before each request that runs or is started.
 #[inline]
 pub(super) fn begin_request(connection: &mut Connection, id: CommandId) {
     let client = &mut connection.client;
@@ -511,18 +513,18 @@ pub(super) fn arity_fits(entry: &CommandEntry, argv: Argv<'_>) -> bool {
     if arity >= 0 { argv.len() == arity as usize } else { argv.len() >= arity.unsigned_abs() as usize }
 }
 
-/// A parsed group: where it ends, and what comes behind it.
+/// A parsed group: where it ends, and what follows it.
 struct Group {
     end: usize,
     then: Then,
 }
 
 enum Then {
-    /// Perhaps more requests.
+    /// There may be more requests.
     Parse,
-    /// An incomplete request, or nothing.
+    /// An incomplete request, with the missing length of its argument if that is known; or nothing.
     Wait(Option<usize>),
-    /// A request whose arguments are not in the buffer, and where it ends there.
+    /// An inline request, whose arguments are not in the buffer, and where it ends there.
     Inline(OwnedArgv, usize),
     Fail(ProtocolError),
 }

@@ -1,4 +1,4 @@
-//! Replies in the order of their requests: to the output, or behind those that are still awaited.
+//! Replies in the order of the requests: they go to the output, or wait behind pending replies.
 
 use super::Worker;
 use super::connection::{OUTPUT_TURN_BYTES, StallReason};
@@ -8,7 +8,7 @@ use crate::protocol::reply::Reply;
 use crate::shard::message::ReplyId;
 
 impl Worker {
-    /// A connection's output, or a new buffer if it has none, to be put back in its place.
+    /// Takes a connection's output buffer, or a new one if it has none. The caller puts it back.
     #[inline]
     pub(super) fn take_output(&mut self, at: usize) -> Vec<u8> {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Vec::new() };
@@ -16,7 +16,7 @@ impl Worker {
         std::mem::take(&mut connection.out)
     }
 
-    /// Writes a reply in its place: to the output, or behind the replies that are still awaited.
+    /// Writes a reply in its place: to the output, or behind the pending replies.
     pub(super) fn reply_now(&mut self, at: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if !connection.takes_reply() {
@@ -34,7 +34,8 @@ impl Worker {
         self.mark_dirty(at);
     }
 
-    /// A buffer for the reply to a connection's request: its output, if the reply goes there directly.
+    /// A buffer for the reply to a connection's request. It is the connection's output if the reply can go there
+    /// directly.
     #[inline]
     pub(super) fn lend_output(&mut self, at: usize) -> (bool, Vec<u8>) {
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
@@ -43,7 +44,7 @@ impl Worker {
         (direct, out)
     }
 
-    /// Puts the buffer back without a reply.
+    /// Returns the buffer without a reply in it.
     pub(super) fn put_output_back(&mut self, at: usize, direct: bool, out: Vec<u8>) {
         match self.connections[at].as_deref_mut() {
             Some(connection) if direct => connection.out = out,
@@ -51,7 +52,7 @@ impl Worker {
         }
     }
 
-    /// Puts the buffer back, with a reply from `start` on.
+    /// Returns the buffer, with a reply from `start` on.
     #[inline]
     pub(super) fn take_back_output(
         &mut self,
@@ -65,7 +66,7 @@ impl Worker {
             out.truncate(start);
         }
         if direct {
-            // What the handler itself pushed to its connection stands behind its reply.
+            // Output that the handler itself has added to its connection comes after the reply.
             if !connection.out.is_empty() {
                 out.extend_from_slice(&connection.out);
             }
@@ -82,9 +83,9 @@ impl Worker {
         if is_watched && !self.watch_output(at) { Flow::Stop } else { Flow::Next }
     }
 
-    /// For a connection with much output, after each command: closes it if that is over its limit; else it goes on in a
-    /// later turn, so that others come to their turn, and, if nobody would miss it, when that output has been sent, so that
-    /// it does not pile up. Returns whether it may go on at once.
+    /// For a connection with much output, after each command: closes it if the output is over its limit. Otherwise,
+    /// stalls it after much output in this turn, so that other connections are served and output does not pile up; see
+    /// [`release_output_stall`](Self::release_output_stall). Returns whether it may execute further requests at once.
     pub(super) fn watch_output(&mut self, at: usize) -> bool {
         if self.check_output_limit(at) {
             return false;
@@ -99,17 +100,19 @@ impl Worker {
         false
     }
 
-    /// Lets those go on in the next turn that had much output in this one.
+    /// At the end of a turn: lets the connections that were stalled for their output in it continue in the next turn,
+    /// where possible.
     pub(super) fn release_yielded(&mut self) {
         let mut yielded = std::mem::take(&mut self.yielded);
         yielded.drain(..).for_each(|at| self.release_output_stall(at as usize));
         self.yielded = yielded;
     }
 
-    /// Lets a connection with much output go on, unless it is to wait until that is sent.
+    /// Resumes a connection that was stalled for its output, unless it has to wait until that has been sent.
     pub(super) fn release_output_stall(&mut self, at: usize) {
         let limit = &self.shard.config.client_output_buffer_limit.normal;
-        // Redis cuts a client off that asks for more than it takes. It would never be if it were to wait.
+        // With a limit, Redis disconnects a client that requests more than it reads. If the client were stalled, its
+        // output would never reach the limit.
         let is_limited = limit.hard_bytes != 0 || limit.soft_bytes != 0;
         let Some(connection) = self.connections[at].as_deref() else { return };
         if connection.stall != Some(StallReason::Output) {
@@ -118,10 +121,10 @@ impl Worker {
         let may_go_on = is_limited
             || connection.peer.has_ended()
             || connection.unsent_len_bytes() < OUTPUT_TURN_BYTES
-            // A client that first sends all its requests and then reads would wait for us, and we for it.
+            // A client that reads only after it has sent all its requests would wait for us while we wait for it.
             || connection.query.len() > HELD_QUERY_BYTES_MAX;
         if may_go_on {
-            let connection = self.connections[at].as_deref_mut().expect("it is held");
+            let connection = self.connections[at].as_deref_mut().expect("it was there just now");
             connection.earlier_output_bytes = connection.output_len_bytes();
             self.release_stall(at);
         }
@@ -136,7 +139,7 @@ impl Worker {
         }
     }
 
-    /// The connection that awaits a reply, if it is still there.
+    /// The connection that waits for a reply, if it is still open.
     #[inline]
     pub(super) fn connection_of(&self, reply_id: ReplyId) -> Option<usize> {
         let at = reply_id.conn as usize;
@@ -144,7 +147,7 @@ impl Worker {
         (connection.conn.generation() == reply_id.generation).then_some(at)
     }
 
-    /// A reply from elsewhere for a connection of this shard. The connection may have left meanwhile.
+    /// Completes a pending reply of a connection of this shard. The connection may have been closed since.
     pub(super) fn fulfil(&mut self, reply_id: ReplyId, reply: &[u8]) {
         let Some(at) = self.connection_of(reply_id) else { return };
         let Some(connection) = self.connections[at].as_deref_mut() else { return };

@@ -63,7 +63,7 @@
 //! | an EXEC fails because of keys that an earlier one of its client watches, which runs (`begin_exec_here`) | 1239 |
 //! | pipelined commands run as one unit, and a blocked client is served after all of them (`hold_participant`) | 500 |
 //! | a checked-out key counts as missing when it is to be offered to a client again (`signal_again`) | 418 |
-//! | CLIENT UNBLOCK ends a wait while the key for it is being checked in on another shard (`has_handoffs`) | a new one |
+//! | CLIENT UNBLOCK ends a wait while the key for it is being checked in on another shard (`has_handoffs`) | new |
 
 mod cluster;
 mod history;

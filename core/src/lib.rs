@@ -15,30 +15,32 @@
 //!
 //! One thread a shard; a shard owns the keys of a range of hash slots, and the connections it was given.
 //!
-//! # The way of a request
+//! # How a request is processed
 //!
 //! A GET that comes in a pipeline, or with requests of other connections, takes the *fast path*:
 //!
 //! 1. The driver hands over what it received from several connections (`Worker::received_many`, `worker/events.rs`).
-//! 2. `Worker::parse_group` (`worker/pipeline.rs`) parses up to 32 requests ([`protocol::request`]), looks each command up
-//!    ([`command::table`]), hashes its key and finds the key's shard; the table's buckets are fetched from memory.
-//! 3. `Worker::run_straight` (`worker/straight.rs`) asks once for all requests of a connection what may stand in their way
-//!    ([`command::admission`]) and goes through those over one key. A key of this shard: `Worker::run_untimed`
-//!    (`worker/run.rs`) calls the handler, which writes its reply into the connection's output. A key of another shard: the
-//!    request is added to the batch that leaves for that shard at the end of the turn (`worker/remote.rs`); there it runs in
-//!    the same manner, and its reply comes back in the same allocation and takes its place in the order of replies.
+//! 2. `Worker::parse_group` (`worker/pipeline.rs`) parses up to 32 requests ([`protocol::request`]), looks each
+//!    command up ([`command::table`]), hashes its key and finds the key's shard; the table's buckets are fetched from
+//!    memory.
+//! 3. `Worker::run_fast_path` (`worker/fast_path.rs`) determines once for all requests of a connection which of them
+//!    admission has to check ([`command::admission`]), and runs the others that are over one key. For a key of this
+//!    shard, `Worker::run_untimed` (`worker/run.rs`) calls the handler, which writes its reply into the connection's
+//!    output. A request over a key of another shard is added to the batch that leaves for that shard at the end of
+//!    the turn (`worker/remote.rs`). There it runs in the same way, and its reply comes back in the same allocation
+//!    and takes its place in the order of replies.
 //! 4. At the end of the turn each connection's output leaves by one send.
 //!
-//! Everything else goes one by one through `Worker::execute` (`worker/pipeline.rs`): admission, route ([`command::route`]),
-//! then here (`Worker::start`, behind locks if there are any), to another shard, or, over several shards, as a
-//! transaction ([`shard::txn`], `worker/transact/`). Requests over several shards that stand one behind the other in a
-//! pipeline go together (`worker/convoy.rs`).
+//! Everything else goes one by one through `Worker::execute` (`worker/pipeline.rs`): admission, route
+//! ([`command::route`]), and then it runs here (`Worker::start`, behind locks if there are any), on another shard or,
+//! over several shards, as a transaction ([`shard::txn`], `worker/transact/`). Consecutive requests over several
+//! shards in a pipeline may run together (`worker/coalesce.rs`).
 //!
 //! # Rooms
 //!
-//! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`; `config`,
-//! `call`; `runtime`, `shard`; `command`; `client`; `worker`; `session`; `server`. (Within `shard/`, files add to `Shard`
-//! each in an `impl` of its own, and name each other.)
+//! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`;
+//! `config`, `call`; `runtime`, `shard`; `command`; `client`; `worker`; `session`; `server`. (Within `shard/`, files
+//! add to `Shard` each in an `impl` of its own, and name each other.)
 //!
 //! # Invariants
 //!
@@ -52,16 +54,16 @@
 //! | term | meaning |
 //! |---|---|
 //! | home | of a client or a transaction: the shard that serves the connection |
-//! | fast path | requests over one key, run in a tight loop without the questions that are the same for all of them |
+//! | fast path | a tight loop over requests of one key each, which makes the checks they have in common only once |
 //! | batch | the commands of a turn for one other shard, in one message |
-//! | coalesced pipeline | requests over several shards that one connection sent ahead, run as one transaction |
-//! | unit | what runs as one on a shard: a command by itself, or an EXEC; in the effect stream, what stays together |
-//! | transaction | what locks keys of several shards: an EXEC, or one command over several keys |
+//! | coalesced pipeline | pipelined requests of one connection over several shards, run as one transaction |
+//! | unit | what runs atomically on a shard: a command by itself, or an EXEC; its effects stay together in the stream |
+//! | transaction | an EXEC, or one command, that locks keys of several shards |
 //! | participant | a shard that takes part in a transaction |
-//! | stage | commands of a transaction that its participants run without hearing from each other in between |
+//! | stage | commands of a transaction that its participants run without messages to each other in between |
 //! | check-out | the entries of a command's keys move to home, as owned values; the command runs there, and they move back |
-//! | effect | a command that does again what a write did; replicas read the merged stream of all shards' effects |
-//! | service | the giving away of a key that changed to the clients that wait for it, in order of arrival |
+//! | effect | a command that repeats what a write did; replicas read the merged stream of all shards' effects |
+//! | handoff | the offering of a changed key to the clients blocked on it, in order of arrival |
 //! | program | a command that calls other commands |
 
 /// The version of Redis whose behaviour this is.

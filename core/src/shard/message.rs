@@ -97,11 +97,11 @@ pub struct Batch {
 /// A batch is sent before the end of the turn when its arguments or replies have this many bytes.
 pub const BATCH_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes between two arguments of a request, at most: `\r\n$536870912\r\n`.
+/// The most bytes between two arguments of a request: `\r\n$536870912\r\n`.
 const ARG_GAP_BYTES_MAX: usize = 14;
 
-/// Where these arguments begin in the bytes that they lie in, and all from there to the end of the last, if they lie one
-/// behind the other with little between: then one copy takes them all.
+/// If the arguments follow each other closely in their buffer, as in a request: where the first begins, and all bytes
+/// from there to the end of the last, which can then be copied at once.
 #[inline]
 fn dense_span(args: Argv<'_>) -> Option<(u32, &[u8])> {
     let start = args.ranges().first()?.start;

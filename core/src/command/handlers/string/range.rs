@@ -28,7 +28,7 @@ pub(super) const APPEND: Command = Command::keys("append", 3, append)
             .arguments("key#0 value"),
     );
 
-/// APPEND key value. Sets the key where there is none; the expiry stays. Reply: integer, the new length in bytes.
+/// APPEND key value. Sets the key if it does not exist; the expiry is kept. Reply: integer, the new length in bytes.
 /// Errors: WRONGTYPE; result > proto-max-bulk-len. O(len(value)) amortised.
 fn append(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);

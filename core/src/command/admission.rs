@@ -127,6 +127,7 @@ pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
 ///
 /// # Errors
 /// NOAUTH; a protected command that the configuration does not allow this client; OOM; NOREPLICAS; a pause.
+#[inline]
 pub fn admit(
     row: &Command,
     caller: &Caller,
@@ -134,6 +135,18 @@ pub fn admit(
     measures: &impl Measures,
 ) -> Result<(), Refusal> {
     let flags = flags_with_queue(row, caller);
+    if flags & checked_flags(caller, now) == 0 { Ok(()) } else { judge(flags, row, caller, now, measures) }
+}
+
+/// Asks each reason that concerns a command with these flags.
+#[cold]
+fn judge(
+    flags: u64,
+    row: &Command,
+    caller: &Caller,
+    now: &Conditions<'_>,
+    measures: &impl Measures,
+) -> Result<(), Refusal> {
     for (reason, concerned) in reasons(caller, now) {
         if flags & concerned != 0 {
             reason.judge(row, caller, now, measures)?;
@@ -161,6 +174,7 @@ pub fn admit_call(
 
 /// The flags of a command as admission sees them. An EXEC also has the flags of all commands that it runs. A command
 /// that is queued has DENYOOM, because queueing takes memory.
+#[inline]
 fn flags_with_queue(row: &Command, caller: &Caller) -> u64 {
     match caller.queued_flags {
         None => row.flags,

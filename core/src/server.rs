@@ -259,10 +259,16 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners)
         let bells = bells.clone();
         entries.push(Box::new(move || {
             let worker = Worker::new(index, globals, SystemClock::get());
-            match backend {
-                Backend::Uring => shard_loop(UringDriver::new(bell)?, end, worker, listeners, &bells),
-                Backend::Epoll => shard_loop(EpollDriver::new(bell)?, end, worker, listeners, &bells),
-            }
+            let outcome = match backend {
+                Backend::Uring => {
+                    UringDriver::new(bell).and_then(|driver| shard_loop(driver, end, worker, listeners))
+                }
+                Backend::Epoll => {
+                    EpollDriver::new(bell).and_then(|driver| shard_loop(driver, end, worker, listeners))
+                }
+            };
+            end_together(globals, index, &outcome, &bells);
+            outcome
         }));
     }
     let shards = threads::start(backend, entries)?;
@@ -279,13 +285,22 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners)
     Ok(())
 }
 
+/// A shard has ended: all others do so, too. Whoever stopped the server did so on one shard, and a server without one of
+/// its shards would leave clients waiting for its keys.
+fn end_together(globals: &Globals, index: usize, outcome: &io::Result<()>, bells: &[BellHandle]) {
+    if let Err(error) = outcome {
+        log::warning(format_args!("Shard {index} cannot go on: {error}. The server stops."));
+        globals.stop();
+    }
+    bells.iter().for_each(BellHandle::ring);
+}
+
 /// Runs one shard until the server stops.
 fn shard_loop<D: Driver>(
     mut driver: D,
     mut mesh: MeshEnd<Message>,
     mut worker: Worker,
     listeners: Listeners,
-    bells: &[BellHandle],
 ) -> io::Result<()> {
     let mut tcp: Vec<usize> = listeners.tcp.into_iter().map(|listener| driver.listen(listener)).collect();
     listeners.unix.into_iter().for_each(|listener| {
@@ -316,8 +331,6 @@ fn shard_loop<D: Driver>(
             worker.globals.stop();
         }
     }
-    // Whoever stopped the server did so on one shard: the others may be asleep.
-    bells.iter().for_each(BellHandle::ring);
     Ok(())
 }
 
@@ -347,4 +360,89 @@ fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker, tcp: &mut Vec<usize
     }
     debug_assert!(worker.requests.is_empty());
     worker.requests = requests;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::driver::{CloseReason, ConnId, Events, PeerAddr};
+
+    /// A driver that does not work any more.
+    struct Broken;
+
+    impl Driver for Broken {
+        fn listen(&mut self, _: OwnedFd) -> usize {
+            0
+        }
+        fn unlisten(&mut self, _: usize) {}
+        fn add(&mut self, _: OwnedFd) -> ConnId {
+            ConnId::new(0, 0)
+        }
+        fn send(&mut self, _: ConnId, _: Vec<u8>) {}
+        fn recv_exact(&mut self, _: ConnId, _: Vec<u8>, _: usize) {}
+        fn pause(&mut self, _: ConnId) {}
+        fn resume(&mut self, _: ConnId) {}
+        fn close(&mut self, _: ConnId) {}
+        fn turn<E: Events>(&mut self, _: Option<Duration>, _: &mut E) -> io::Result<usize> {
+            Err(io::Error::from_raw_os_error(libc::ENOMEM))
+        }
+        fn pending_out(&self, _: ConnId) -> usize {
+            0
+        }
+        fn filling(&self, _: ConnId) -> usize {
+            0
+        }
+        fn conn_count(&self) -> usize {
+            0
+        }
+        fn bell_handle(&self) -> BellHandle {
+            BellHandle::new().expect("an eventfd")
+        }
+        fn name(&self) -> &'static str {
+            "broken"
+        }
+    }
+
+    #[derive(Default)]
+    struct Bells(usize);
+
+    impl Events for Bells {
+        fn accepted(&mut self, _: usize, _: OwnedFd, _: PeerAddr) {}
+        fn accept_failed(&mut self, _: usize, _: io::Error) {}
+        fn received(&mut self, _: ConnId, _: &[u8]) {}
+        fn filled(&mut self, _: ConnId, _: Vec<u8>) {}
+        fn sent(&mut self, _: ConnId, _: Vec<u8>) {}
+        fn input_ended(&mut self, _: ConnId, _: CloseReason) {}
+        fn send_failed(&mut self, _: ConnId, _: i32) {}
+        fn bell(&mut self) {
+            self.0 += 1;
+        }
+    }
+
+    /// It used to end alone and without a word, and the server hung for its keys.
+    #[test]
+    fn a_shard_whose_driver_fails_ends_the_server() {
+        let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
+            table: CommandTable::new(FAMILIES, &[]).expect("nothing is renamed"),
+            shard_count: 2,
+            seed: 1,
+            run_id: String::new(),
+            started_at_ms: 0,
+            io_backend: "broken",
+            executable: String::new(),
+            config: Config::default(),
+        })));
+        let bells = [(); 2].map(|()| BellHandle::new().expect("an eventfd"));
+        let mesh = mesh::build::<Message>(&bells, 4).remove(1);
+        let worker = Worker::new(1, globals, SystemClock::get());
+
+        let outcome = shard_loop(Broken, mesh, worker, Listeners::default());
+        end_together(globals, 1, &outcome, &bells);
+        assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+        assert!(globals.is_stopping());
+        let mut heard = Bells::default();
+        let mut other = EpollDriver::new(bells[0].clone()).expect("an epoll set");
+        other.turn(Some(Duration::ZERO), &mut heard).expect("it works");
+        assert_eq!(heard.0, 1, "the other shard is woken");
+    }
 }

@@ -41,13 +41,20 @@ static IMAGE_BASE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(NO_SHARD) };
-    static COMMAND: Cell<&'static str> = const { Cell::new("") };
+    static COMMAND: Cell<Option<&'static String>> = const { Cell::new(None) };
 }
 
-/// Notes what this thread executes now, for a report. "" is nothing. As cheap as a store.
+/// Notes the command that this thread executes from now on, for a report. One store.
+#[inline(always)]
+#[allow(clippy::ptr_arg, reason = "a thin pointer, which can be stored without a look at the name")]
+pub fn set_current_command(name: &'static String) {
+    COMMAND.set(Some(name));
+}
+
+/// This thread executes no command any more.
 #[inline]
-pub fn set_current_command(name: &'static str) {
-    COMMAND.set(name);
+pub fn clear_current_command() {
+    COMMAND.set(None);
 }
 
 /// Prepares this thread for being reported: a name for it, and a stack for signal handlers, without which a stack
@@ -101,8 +108,7 @@ fn install_alt_stack() {
 
 /// What this thread is, for a person.
 fn whereabouts() -> (Whereabouts, &'static str) {
-    let command = COMMAND.get();
-    (Whereabouts(SHARD.get()), if command.is_empty() { "none" } else { command })
+    (Whereabouts(SHARD.get()), COMMAND.get().map_or("none", String::as_str))
 }
 
 struct Whereabouts(usize);

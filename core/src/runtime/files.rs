@@ -9,11 +9,19 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Descriptors beside those of clients: listeners, log, data files, rings, bells.
-const RESERVED_FDS: u64 = 32;
+/// Descriptors beside those of clients, as in Redis, if these are enough: see [`reserved_fds`].
+const RESERVED_FDS_MIN: u64 = 32;
 
-/// The descriptors of one shard's own: its rings, bell, glommio's notifiers and event descriptors.
-const FDS_PER_SHARD: u64 = 16;
+/// Those of the process: standard streams, listeners, log, data files.
+const PROCESS_FDS: u64 = 16;
+
+/// Those of one shard: under io_uring seven, its rings, event descriptors and bell.
+const FDS_PER_SHARD: u64 = 8;
+
+/// Descriptors that are kept free of clients.
+fn reserved_fds(shard_count: usize) -> u64 {
+    RESERVED_FDS_MIN.max(PROCESS_FDS + FDS_PER_SHARD * shard_count as u64)
+}
 
 /// The file system, as the configuration's loader asks for it.
 pub struct SystemFiles;
@@ -137,7 +145,7 @@ pub fn daemonize() -> io::Result<()> {
 /// Makes room for `maxclients` connections in the process' limit on open files. Returns the clients there is room for,
 /// having logged it if those are fewer. The error is the operator's line.
 pub fn raise_open_files_limit(maxclients: u32, shard_count: usize) -> Result<u32, String> {
-    let reserved = RESERVED_FDS + FDS_PER_SHARD * shard_count as u64;
+    let reserved = reserved_fds(shard_count);
     let wanted = u64::from(maxclients) + reserved;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: getrlimit writes one rlimit, the local.

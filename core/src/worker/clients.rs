@@ -11,6 +11,6 @@ impl Worker {
 
     /// The index of the connection of a client, if it is connected to this shard.
     pub fn find_client(&self, id: ClientId) -> Option<usize> {
-        self.clients().find(|(_, connection)| connection.client.id == id).map(|(at, _)| at)
+        self.by_client.get(&id).map(|&at| at as usize)
     }
 }

@@ -37,12 +37,13 @@ pub(super) enum StallReason {
 }
 
 /// A connection waits with further requests when it awaits `pending_max` replies from other shards. That begins
-/// here, grows by one with each reply up to the maximum, and falls to the minimum with a big one: what a client
+/// here, grows by one with each reply up to the maximum, and falls to the minimum with a big one, or a big request: what a client
 /// that does not read has under way stays bounded in bytes, although nobody knows a reply's length beforehand.
 const PENDING_START: usize = 16;
 const PENDING_MAX: usize = 1024;
-const PENDING_MIN: usize = 16;
+pub(super) const PENDING_MIN: usize = 16;
 const BIG_REPLY_BYTES: usize = 16 << 10;
+pub(super) const BIG_REQUEST_BYTES: usize = 16 << 10;
 const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
 
 /// A connection stops executing requests in a turn after about this many bytes of replies: a pipeline of small requests

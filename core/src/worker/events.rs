@@ -163,6 +163,7 @@ impl Worker {
         client.set_peer(new.addr, new.unix_socket);
         client.laddr = new.laddr;
         client.fd = fd;
+        self.by_client.insert(client.id, at as u32);
         self.connections[at] = Some(Box::new(Connection::new(conn, client)));
         self.shard.stats.connections_received.add(1);
         self.shard.stats.clients.add(1);
@@ -172,6 +173,7 @@ impl Worker {
     pub fn close_now(&mut self, at: usize) {
         self.unwatch_all(at);
         let Some(connection) = self.connections[at].take() else { return };
+        self.by_client.remove(&connection.client.id);
         self.requests.push(IoRequest::Close(connection.conn));
         self.end_wait(at);
         if connection.is_paused() {

@@ -49,13 +49,16 @@ pub use stream::{ReplicaInfo, StreamGlobals};
 
 use self::pools::Pools;
 use self::timing::Timing;
+use crate::client::ClientId;
 use crate::command::admission::Conditions;
 use crate::command::table::CommandTable;
 use crate::runtime::clock::Clock;
+use crate::runtime::crash;
 use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
 use crate::shard::message::Message;
 use crate::shard::slowlog::SlowLog;
+use ahash::AHashMap;
 use std::os::fd::OwnedFd;
 
 /// What the worker asks of its driver.
@@ -82,6 +85,8 @@ pub struct Worker {
     pub table: &'static CommandTable,
     /// Indexed by [`ConnId::index`].
     pub connections: Vec<Option<Box<Connection>>>,
+    /// Where each client's connection is.
+    by_client: AHashMap<ClientId, u32>,
     pub requests: Vec<IoRequest>,
     pub outbox: Outbox,
     pub(crate) slowlog: SlowLog,
@@ -135,6 +140,7 @@ impl Worker {
             globals,
             table,
             connections: Vec::new(),
+            by_client: AHashMap::new(),
             requests: Vec::new(),
             outbox: Outbox::new(index, shard_count),
             slowlog: SlowLog::new(slowlog_len_max),
@@ -175,6 +181,7 @@ impl Worker {
     /// The driver is about to wait for events, so the next event needs a new reading of the clock.
     pub fn before_wait(&mut self) {
         self.time.turn_begun = false;
+        crash::clear_current_command();
     }
 
     /// Reads the clock, and the configuration if it has changed, at the first event or message of a turn.

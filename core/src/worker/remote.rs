@@ -2,6 +2,7 @@
 //! one message with the replies back.
 
 use super::Worker;
+use super::connection::{BIG_REQUEST_BYTES, PENDING_MIN};
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
@@ -14,6 +15,11 @@ impl Worker {
     pub(super) fn batch(&mut self, shard: usize, reply_id: ReplyId, call: Call, args: Argv<'_>) {
         if self.outbox.growing_batch(shard).is_some_and(|batch| !batch.has_room(args.bytes().len())) {
             self.flush_batch(shard);
+        }
+        if args.bytes().len() > BIG_REQUEST_BYTES
+            && let Some(connection) = self.connections[reply_id.conn as usize].as_deref_mut()
+        {
+            connection.pending_max = PENDING_MIN;
         }
         let batch = self.outbox.batch(shard);
         batch.push(reply_id, call, args);

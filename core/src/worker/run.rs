@@ -16,6 +16,7 @@ use crate::command::table::{CommandEntry, Run, Scope, flag};
 use crate::command::{Call, CommandError, Ctx, gate, keys};
 use crate::protocol::reply::{Reply, Resp};
 use crate::protocol::{Argv, OwnedArgv};
+use crate::runtime::crash;
 use crate::shard::blocking::BlockRequest;
 use crate::shard::lock::LockSet;
 use crate::shard::message::{ParkedCommand, ReplyId};
@@ -189,6 +190,7 @@ impl Worker {
     #[inline(always)]
     pub(super) fn run_untimed(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
         let Invocation { entry, call, args, fetched, .. } = command;
+        crash::set_current_command(&entry.full_name);
         let Run::Keys(run) = entry.row.run else { return self.run_otherwise(command, out) };
         let start = out.len();
         let reply = Reply::new(out, call.resp);
@@ -271,7 +273,7 @@ impl Measures for Worker {
     }
 
     fn good_replicas(&self) -> usize {
-        self.globals.stream.good_replicas(&self.shard.config, self.shard.now_ms)
+        Worker::good_replicas(self)
     }
 }
 

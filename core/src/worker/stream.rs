@@ -15,6 +15,7 @@ use crate::protocol::Argv;
 use crate::shard::effects::merger::Delivery;
 use crate::shard::effects::{EffectBatch, Merger};
 use crate::shard::message::{Message, StreamMessage};
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -32,6 +33,8 @@ pub struct StreamGlobals {
     delivered_bytes: Vec<AtomicU64>,
     /// The readers. Written when one attaches, disconnects, or acknowledges an offset.
     replicas: Mutex<Vec<ReplicaInfo>>,
+    /// Rises with every change of `replicas`.
+    replicas_version: AtomicU64,
 }
 
 /// A replica as INFO and ROLE show it.
@@ -57,6 +60,7 @@ impl StreamGlobals {
             merged_bytes: counters(),
             delivered_bytes: counters(),
             replicas: Mutex::new(Vec::new()),
+            replicas_version: AtomicU64::new(0),
         }
     }
 
@@ -77,21 +81,36 @@ impl StreamGlobals {
     }
 
     pub fn add_replica(&self, replica: ReplicaInfo) {
-        self.replicas.lock().expect("no holder of the replicas panics").push(replica);
+        self.change_replicas(|replicas| replicas.push(replica));
+    }
+
+    fn change_replicas(&self, change: impl FnOnce(&mut Vec<ReplicaInfo>)) {
+        let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
+        change(&mut replicas);
+        self.replicas_version.fetch_add(1, Ordering::Release);
     }
 
     /// Changes the record of a replica, if it is still connected.
     pub fn change_replica(&self, client: ClientId, change: impl FnOnce(&mut ReplicaInfo)) {
-        let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
-        if let Some(replica) = replicas.iter_mut().find(|replica| replica.client == client) {
-            change(replica);
-        }
+        self.change_replicas(|replicas| {
+            if let Some(replica) = replicas.iter_mut().find(|replica| replica.client == client) {
+                change(replica);
+            }
+        });
     }
 
     fn forget_replica(&self, client: ClientId) {
-        let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
-        replicas.retain(|replica| replica.client != client);
+        self.change_replicas(|replicas| replicas.retain(|replica| replica.client != client));
     }
+}
+
+/// What a worker knows of the replicas that read the stream: asked for by every write where min-replicas-to-write is set,
+/// so without the lock, but when something has changed.
+#[derive(Default)]
+struct KnownReplicas {
+    version: u64,
+    /// When those that are online have acknowledged last.
+    ack_at_ms: Vec<i64>,
 }
 
 /// A worker's own state of the stream.
@@ -107,6 +126,7 @@ pub(super) struct Stream {
     passed_bytes: Vec<u64>,
     /// On the merging shard: when the readers were last sent a PING.
     pinged_at_ms: i64,
+    known_replicas: RefCell<KnownReplicas>,
 }
 
 impl Stream {
@@ -125,6 +145,23 @@ pub(super) fn pile_bytes_max(config: &Config) -> u64 {
 }
 
 impl Worker {
+    /// How many replicas read the stream and sent an acknowledgement within min-replicas-max-lag.
+    pub(super) fn good_replicas(&self) -> usize {
+        let globals = &self.globals.stream;
+        let mut known = self.stream.known_replicas.borrow_mut();
+        // Read before the list: if that changes meanwhile it is read again.
+        let version = globals.replicas_version.load(Ordering::Acquire);
+        if version != known.version {
+            let replicas = globals.replicas.lock().expect("no holder of the replicas panics");
+            let online = replicas.iter().filter(|replica| replica.is_online);
+            known.ack_at_ms = online.map(|replica| replica.ack_at_ms).collect();
+            known.version = version;
+        }
+        let lag_max_ms = i64::from(self.shard.config.min_replicas_max_lag_s) * 1000;
+        let now_ms = self.shard.now_ms;
+        known.ack_at_ms.iter().filter(|&&ack_at_ms| now_ms - ack_at_ms <= lag_max_ms).count()
+    }
+
     /// Records the effect of a command that has run. Called only while there are readers.
     #[cold]
     pub(super) fn record_effects(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {

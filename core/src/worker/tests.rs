@@ -6,6 +6,7 @@ use crate::command::admission::PauseKind;
 use crate::config::Config;
 use crate::runtime::driver::Events;
 use crate::session::FAMILIES;
+use crate::shard::slot::shard_of;
 use crate::worker::GlobalsInit;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -44,10 +45,15 @@ impl Clock for Sleeper {
 }
 
 pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
+    first_of(1)
+}
+
+/// The first of so many shards; the others are not there.
+fn first_of(shard_count: usize) -> (Worker, &'static Sleeper) {
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
         config: Config::default(),
         table: CommandTable::new(FAMILIES, &[]).expect("nothing is renamed"),
-        shard_count: 1,
+        shard_count,
         seed: 1,
         run_id: String::new(),
         started_at_ms: 0,
@@ -92,4 +98,23 @@ fn a_shard_sleeps_through_a_stall_before_it_does_anything_else() {
     worker.before_wait();
     worker.begin_turn();
     assert_eq!(worker.shard.now_ms, 500, "a stall is slept through once");
+}
+
+/// What a client has under way at other shards is bounded in bytes, too.
+#[test]
+fn fewer_big_requests_than_small_ones_are_under_way_to_other_shards() {
+    for (value_len, under_way) in [(10, 1024), (20_000, 16)] {
+        let (mut worker, _) = first_of(2);
+        let conn = ConnId::new(0, 0);
+        let info = NewConnectionInfo { addr: String::new(), laddr: String::new(), unix_socket: false };
+        worker.connected(conn, 0, info);
+        let elsewhere = (0..).map(|n| format!("key:{n}")).filter(|key| shard_of(key.as_bytes(), 2) == 1);
+        let value = "x".repeat(value_len);
+        let requests: String = elsewhere.take(2_000).map(|key| format!("SET {key} {value}\r\n")).collect();
+        worker.connections[0].as_deref_mut().unwrap().pending_max = 1024;
+        worker.begin_turn();
+        worker.received(conn, requests.as_bytes());
+        let connection = worker.connections[0].as_deref().unwrap();
+        assert_eq!(connection.pending.len(), under_way, "values of {value_len} bytes");
+    }
 }

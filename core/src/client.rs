@@ -91,7 +91,7 @@ impl CommandQueue {
         &mut self,
         table: &CommandTable,
         entry: &CommandEntry,
-        call: Call,
+        call: &Call,
         args: Argv<'_>,
         known: Option<(u64, usize)>,
         shards: Shards,
@@ -114,7 +114,7 @@ impl CommandQueue {
             Placement::Session | Placement::SessionPrecomputed => self.has_session = true,
         }
         self.flags |= entry.row.flags;
-        let call = Call { db: self.db, in_exec: true, ..call };
+        let call = Call { db: self.db, in_exec: true, ..*call };
         self.queue.push(call, self.queue.len() as u32, args);
     }
 

@@ -43,5 +43,5 @@ pub struct Call {
     /// Hash of the argument at `hashed_arg` (its first key), computed once when the command is routed.
     pub hash: u64,
     /// Which argument `hash` belongs to; 0: none.
-    pub hashed_arg: u32,
+    pub hashed_arg: u8,
 }

@@ -254,6 +254,7 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Replaces value, access bits and, unless it is [`SetExpire::Keep`], the expiry.
+    #[inline]
     pub fn overwrite(mut self, value: NewValue<'_>, expire: SetExpire, access: u32) {
         let at_ms = match expire {
             SetExpire::Keep => self.ptr.expire_at_ms(),

@@ -217,7 +217,7 @@ impl Worker {
                 Scope::Exec => call.in_exec = false,
                 _ => {
                     let place = multi.queue.len();
-                    let hashed_arg = u32::from(request.shard().is_some());
+                    let hashed_arg = u8::from(request.shard().is_some());
                     let call = Call { command: requested.id, hash: request.hash, hashed_arg, ..call };
                     multi.queue.push(call, place as u32, argv);
                     if !call.in_exec && multi.routes.placement(place) == Placement::Split {

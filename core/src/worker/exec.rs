@@ -45,7 +45,7 @@ impl Worker {
         &mut self,
         at: usize,
         entry: &'static CommandEntry,
-        call: Call,
+        call: &Call,
         argv: Argv<'_>,
     ) -> Flow {
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
@@ -53,7 +53,7 @@ impl Worker {
         if multi.has_failed {
             // EXEC's own handler replies EXECABORT and discards the transaction.
             self.record_request(at, entry.id);
-            let flow = self.run_here(at, entry, &call, argv);
+            let flow = self.run_here(at, entry, call, argv);
             return self.end_request(at, flow);
         }
         let route = self.exec_route(connection, multi);
@@ -70,17 +70,17 @@ impl Worker {
         let watches = !watching.is_empty();
         self.record_request(at, entry.id);
         let flow = match route {
-            ExecRoute::Local => self.exec_here(at, &call, watches, multi),
+            ExecRoute::Local => self.exec_here(at, call, watches, multi),
             ExecRoute::Remote(shard) => {
                 self.shard.stats.count_transaction(1);
                 let connection = self.connections[at].as_deref_mut().expect("it was there just now");
                 let reply_id = connection.await_reply(at);
-                self.batch_exec(shard, reply_id, call, &multi.queue, watches);
+                self.batch_exec(shard, reply_id, *call, &multi.queue, watches);
                 self.give_command_queue(multi);
                 Flow::Next
             }
             ExecRoute::MultiShard => {
-                self.begin_exec(at, entry, call, multi, &watching);
+                self.begin_exec(at, entry, *call, multi, &watching);
                 Flow::Stop
             }
         };

@@ -26,7 +26,7 @@ impl Worker {
         &mut self,
         at: usize,
         entry: &'static CommandEntry,
-        call: Call,
+        call: &Call,
         argv: Argv<'_>,
         prepared: Option<&Prepared>,
     ) -> Flow {
@@ -60,7 +60,7 @@ impl Worker {
         &mut self,
         at: usize,
         entry: &CommandEntry,
-        call: Call,
+        call: &Call,
         argv: Argv<'_>,
         known: Option<(u64, usize)>,
     ) -> bool {

@@ -381,11 +381,11 @@ impl Worker {
         let call = Call {
             command: entry.id,
             hash: prepared.map_or(0, |request| request.hash),
-            hashed_arg: u32::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
+            hashed_arg: u8::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
             ..connection.client.call(self.shard.index)
         };
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
-            return self.execute_in_multi(at, entry, call, argv, prepared);
+            return self.execute_in_multi(at, entry, &call, argv, prepared);
         }
         let (home, db) = (self.shard.index, call.db);
         let route = match prepared {

@@ -573,6 +573,8 @@ impl Run {
     }
 
     fn come_to_quiet(&mut self) {
+        // Replies to a client that sends no more may be there already.
+        self.step();
         while self.cluster.is_busy() {
             self.step();
         }

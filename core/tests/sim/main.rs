@@ -52,9 +52,9 @@
 //!
 //! | mistake | seed |
 //! |---|---|
-//! | a command runs before the clients blocked on what the last one changed are served (`serve_due_first`) | 5 |
+//! | a command runs before the clients blocked on what the last one changed are served (`serve_due_first`) | 15 |
 //! | CLIENT UNBLOCK and CLIENT KILL do not wait for handoffs on other shards (`AFTER_HANDOFFS`) | 50 |
-//! | DEBUG OBJECT does not look at the lock of its key (`unlisted_key`) | 10 |
+//! | DEBUG OBJECT does not look at the lock of its key (`unlisted_key`) | 51 |
 //!
 //! It also found four unintended bugs, each of which has a test now:
 //!

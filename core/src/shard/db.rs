@@ -40,7 +40,7 @@ impl Db {
     }
 
     /// As [`Db::live`], for changes: the caller calls [`EntryMut::will_change`] before it changes the entry.
-    #[inline]
+    #[inline(always)]
     pub(super) fn live_mut(
         &mut self,
         hash: u64,

@@ -254,7 +254,7 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Replaces value, access bits and, unless it is [`SetExpire::Keep`], the expiry.
-    #[inline]
+    #[inline(always)]
     pub fn overwrite(mut self, value: NewValue<'_>, expire: SetExpire, access: u32) {
         let at_ms = match expire {
             SetExpire::Keep => self.ptr.expire_at_ms(),
@@ -270,8 +270,14 @@ impl<'a> EntryMut<'a> {
             }
             return;
         }
+        self.overwrite_unlike(value, at_ms, access);
+    }
+
+    /// Replaces the value by one of another length or kind.
+    #[inline(never)]
+    fn overwrite_unlike(&mut self, value: NewValue<'_>, expire_at_ms: Option<i64>, access: u32) {
         let mut keep = Vec::new();
-        self.rewrite(Body::choose(value, self.ptr.key(), &mut keep), at_ms, access);
+        self.rewrite(Body::choose(value, self.ptr.key(), &mut keep), expire_at_ms, access);
     }
 
     /// Removes the entry. Returns its table.
@@ -440,7 +446,7 @@ impl Table {
         unsafe { (*self.directory.segment(hash)).find(hash, key).map(Entry::new) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<EntryMut<'_>> {
         debug_assert_eq!(hash, hash_key(key));
         if self.directory.is_empty() {

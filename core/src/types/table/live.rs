@@ -52,17 +52,22 @@ impl Table {
         Live::Entry(entry)
     }
 
-    /// As [`Table::live`], for changing the entry.
-    #[inline]
+    /// As [`Table::live`], for changing the entry. Inline, because an [`EntryMut`] is too big to be handed over.
+    #[inline(always)]
     pub fn live_mut(&mut self, hash: u64, key: &[u8], now_ms: i64, remove: bool) -> Live<EntryMut<'_>> {
-        let Some(mut entry) = self.get_mut(hash, key) else { return Live::Missing };
+        let Some(entry) = self.get_mut(hash, key) else { return Live::Missing };
         if entry.entry().is_expired(now_ms) {
             if remove {
-                entry.will_change();
-                entry.remove().reported();
+                remove_expired(entry);
             }
             return Live::Expired { removed: remove };
         }
         Live::Entry(entry)
     }
+}
+
+#[cold]
+fn remove_expired(mut entry: EntryMut<'_>) {
+    entry.will_change();
+    entry.remove().reported();
 }

@@ -22,7 +22,7 @@
 //! ```text
 //! cargo test -p shardis-core --test sim                                        # 2,200 seeds, some seconds
 //! SHARDIS_SIM_SEED=1239 cargo test -p shardis-core --test sim random           # this one alone
-//! SHARDIS_SIM_SEEDS=100000 cargo test -p shardis-core --test sim random        # two and a half minutes on one core
+//! SHARDIS_SIM_SEEDS=100000 cargo test -p shardis-core --test sim random        # some minutes
 //! ```
 //!
 //! # What it finds

@@ -18,10 +18,10 @@
 //! No other way for a command leads to an entry, and builds with debug assertions check after each command that all
 //! writes to the tables were made here ([`Shard::assert_all_signalled`]).
 
+use super::Shard;
 use super::event::Event;
 use super::expire::signal_expired;
 use super::observe::{Audience, KeyChange, KeyEvent};
-use super::{ClientId, Shard};
 use crate::call::{Call, Key};
 use crate::shard::stats::ShardStats;
 use crate::types::table::Live;
@@ -31,17 +31,19 @@ use crate::types::{EntryMut, NewValue, OwnedEntry, SetExpire, ValueRef};
 pub struct ChangeGuard<'a> {
     /// `None` only while the guard is dropped.
     entry: Option<EntryMut<'a>>,
-    db: u32,
+    call: &'a Call,
     key: Key<'a>,
     event: Event,
-    client: ClientId,
     /// How many changes it counts as; 0: nothing has changed so far.
     changes: u64,
     now_ms: i64,
     stats: &'a ShardStats,
-    /// The observers to notify; `None`: the shard has none.
-    audience: Option<Audience<'a>>,
+    /// The observers to notify; `None`: the shard has none. Boxed, because nearly always there are none, and a guard that
+    /// is handed over is copied.
+    audience: Option<Box<Audience<'a>>>,
 }
+
+const _: () = assert!(size_of::<ChangeGuard<'_>>() <= 120);
 
 impl ChangeGuard<'_> {
     #[inline]
@@ -92,7 +94,7 @@ impl ChangeGuard<'_> {
     #[cold]
     fn notify(&mut self, event: Event, kind: KeyEvent, is_there: bool) {
         if let Some(audience) = &mut self.audience {
-            let change = KeyChange { db: self.db, key: self.key, event, client: self.client, kind };
+            let change = KeyChange { db: self.call.db, key: self.key, event, client: self.call.client, kind };
             audience.notify(&change, is_there);
         }
     }
@@ -138,25 +140,26 @@ impl Drop for ChangeGuard<'_> {
 impl Shard {
     /// Looks a key up to change its value in place. Records the access, unless the client has set CLIENT NO-TOUCH.
     #[inline]
-    pub fn change<'a>(&'a mut self, call: &Call, key: Key<'a>, event: Event) -> Option<ChangeGuard<'a>> {
+    pub fn change<'a>(&'a mut self, call: &'a Call, key: Key<'a>, event: Event) -> Option<ChangeGuard<'a>> {
         let db = &mut self.dbs[call.db as usize];
         match db.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(entry) => {
                 if !call.no_touch && entry.entry().access() != self.access.unchanged() {
                     entry.touch(self.access.touched(entry.entry().access()));
                 }
-                let audience = self.observers.is_on().then_some(Audience {
-                    observers: &mut self.observers,
-                    blocking: &mut self.blocking,
-                    locks: &mut self.locks,
-                    running: self.running,
+                let audience = self.observers.is_on().then(|| {
+                    Box::new(Audience {
+                        observers: &mut self.observers,
+                        blocking: &mut self.blocking,
+                        locks: &mut self.locks,
+                        running: self.running,
+                    })
                 });
                 Some(ChangeGuard {
                     entry: Some(entry),
-                    db: call.db,
+                    call,
                     key,
                     event,
-                    client: call.client,
                     changes: 0,
                     now_ms: self.now_ms,
                     stats: &self.stats,

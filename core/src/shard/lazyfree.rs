@@ -26,6 +26,8 @@ pub enum Freeing {
 #[derive(Default)]
 pub struct LazyFree {
     tables: VecDeque<(DetachedTable, u64)>,
+    /// Whether a table had garbage at the end of the last turn.
+    pub(super) has_garbage: bool,
 }
 
 impl Shard {
@@ -53,7 +55,7 @@ impl Shard {
     /// Whether there is memory left to free.
     #[inline]
     pub fn is_freeing(&self) -> bool {
-        !self.lazyfree.tables.is_empty() || self.dbs.iter().any(|db| db.garbage_len() > 0)
+        !self.lazyfree.tables.is_empty() || self.lazyfree.has_garbage
     }
 
     /// Frees a slice of that memory.

@@ -21,7 +21,7 @@ pub mod txn;
 pub mod watch;
 
 pub use crate::call::slot;
-use crate::call::{Call, ClientId, Key};
+use crate::call::{Call, Key};
 use crate::config::Config;
 use crate::shard::access::Access;
 use crate::shard::blocking::Blocking;
@@ -246,13 +246,11 @@ impl Shard {
         self.dbs.iter_mut().any(|db| db.back_by_huge_page())
     }
 
-    /// Free space in the tables for further entries.
-    pub fn table_free_bytes(&self) -> u64 {
-        self.dbs.iter().filter(|db| !db.table().is_empty()).map(|db| db.table().memory().free() as u64).sum()
-    }
-
-    /// Publishes the counters that INFO keyspace shows. Called once a turn, before replies leave.
-    pub fn publish(&self) {
+    /// Publishes the counters that INFO keyspace shows, and looks for garbage. Called once a turn, before replies leave.
+    /// Returns the bytes that the tables hold for more entries.
+    pub fn publish(&mut self) -> u64 {
+        let mut free_bytes = 0;
+        let mut has_garbage = false;
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {
             let keys = db.len() as u64;
             if keys != 0 || stats.keys.get() != 0 {
@@ -260,6 +258,12 @@ impl Shard {
                 stats.expires.set(db.table().expires_len() as u64);
                 stats.avg_ttl_ms.set(db.avg_ttl_ms);
             }
+            if !db.table().is_empty() {
+                free_bytes += db.table().memory().free() as u64;
+            }
+            has_garbage |= db.garbage_len() > 0;
         }
+        self.lazyfree.has_garbage = has_garbage;
+        free_bytes
     }
 }

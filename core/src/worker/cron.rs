@@ -226,10 +226,9 @@ impl Worker {
 
     /// Publishes this shard's statistics for other shards. Called once a turn, before replies are sent.
     pub fn publish(&mut self) {
-        self.shard.publish();
         // Free space in the tables does not count as used memory: INFO shows it in the difference to the allocator's
         // numbers.
-        let free_bytes = self.shard.table_free_bytes();
+        let free_bytes = self.shard.publish();
         self.shard.stats.set_used_memory(self.time.clock.thread_allocated_bytes() - free_bytes as i64);
         self.publish_services();
         let waiting_count = self.blocked.waiting_count();

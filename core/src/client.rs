@@ -76,7 +76,7 @@ pub struct CommandQueue {
     pub has_failed: bool,
     /// The flags of all queued commands, combined by OR.
     pub flags: u64,
-    pub reach: ShardSpan,
+    pub span: ShardSpan,
     /// One of them is over the session.
     pub has_session: bool,
     /// One of them runs on every shard.
@@ -97,7 +97,7 @@ impl CommandQueue {
         shards: Shards,
     ) {
         let placement = match known {
-            Some((_, shard)) if self.reach.with(shard) == ShardSpan::One(shard) => Placement::One(shard),
+            Some((_, shard)) if self.span.with(shard) == ShardSpan::One(shard) => Placement::One(shard),
             _ => {
                 self.complete_routes(table, shards);
                 self.routes.add(entry, args, known, shards)
@@ -105,11 +105,11 @@ impl CommandQueue {
         };
         match placement {
             Placement::Anywhere => {}
-            Placement::One(shard) => self.reach = self.reach.with(shard),
-            Placement::Split | Placement::CheckOut => self.reach = ShardSpan::Many,
+            Placement::One(shard) => self.span = self.span.with(shard),
+            Placement::Split | Placement::CheckOut => self.span = ShardSpan::Many,
             Placement::Every(_) => {
                 self.has_every = true;
-                self.reach = if shards.count == 1 { ShardSpan::One(0) } else { ShardSpan::Many };
+                self.span = if shards.count == 1 { ShardSpan::One(0) } else { ShardSpan::Many };
             }
             Placement::Session | Placement::SessionPrecomputed => self.has_session = true,
         }
@@ -120,7 +120,7 @@ impl CommandQueue {
 
     /// Adds the routes that are missing: see [`CommandQueue::routes`].
     pub fn complete_routes(&mut self, table: &CommandTable, shards: Shards) {
-        let ShardSpan::One(shard) = self.reach else { return };
+        let ShardSpan::One(shard) = self.span else { return };
         for at in self.routes.len()..self.queue.len() {
             let call = &self.queue.commands()[at].call;
             let known = Some((call.hash, shard));

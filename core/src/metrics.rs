@@ -2,7 +2,7 @@
 //!
 //! Nothing is collected for it: a scrape reads the counters that INFO reads, labels them with their shard, and has the
 //! exporter of the `metrics` crate write them down. One thread answers one scrape after the other; a request may take
-//! neither much time nor much room, so nobody can keep the next one out for long.
+//! neither much time nor much room, so no request keeps the next one out for long.
 
 use crate::config::Config;
 use crate::runtime::{host, log};

@@ -56,7 +56,7 @@ fn executable_path(called: &OsStr) -> String {
     path.map_or(called.to_string_lossy().into_owned(), |path| path.to_string_lossy().into_owned())
 }
 
-/// Serves until somebody stops the server. `is_configured`: by a file or by arguments. The error is the operator's line.
+/// Serves until the server is stopped. `is_configured`: by a file or by arguments. The error is the operator's line.
 fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<(), String> {
     log::set_level(config.loglevel.into());
     if !config.logfile.is_empty() {

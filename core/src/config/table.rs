@@ -181,7 +181,7 @@ macro_rules! directives {
     )*) => {
         /// Every directive's value, plus what has no value to show: renamed commands and where all this came from.
         ///
-        /// A `Config` is a snapshot that nobody changes once it is shared: CONFIG SET makes another one.
+        /// A `Config` is a snapshot that does not change once it is shared: CONFIG SET makes another one.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
             $($(#[doc = $doc])* pub $field: $type,)*

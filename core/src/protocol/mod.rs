@@ -1,7 +1,7 @@
 //! RESP, both ways: requests become argument vectors, replies become bytes. This room knows no command.
 //!
 //! The way in: [`RequestParser`] finds the requests of a client's bytes and describes each as [`ArgRange`]s over them,
-//! so an argument is copied by the one who keeps it and by nobody before. [`Argv`] is what a handler reads;
+//! so an argument is copied only where it is kept. [`Argv`] is what a handler reads;
 //! [`OwnedArgv`] is the same request once it must outlive the buffer (MULTI's queue, another shard, the AOF).
 //!
 //! The way out: [`Reply`] writes values of one RESP version to the end of a byte buffer. [`skip_reply`] and

@@ -1,6 +1,6 @@
 //! Accepting, for both drivers.
 //!
-//! Drivers watch listeners edge-triggered and `notice` them; here each is accepted from until it has nobody left, a
+//! Drivers watch listeners edge-triggered and `notice` them; here connections are accepted from each until none is left, a
 //! turn's share is reached, or the process runs out of descriptors. In the last case the listener rests: what is in
 //! its queue would be reported again and again, and could not be taken.
 
@@ -18,9 +18,9 @@ const REST: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Nobody waits, as far as is known.
+    /// No connection waits, as far as is known.
     Quiet,
-    /// Somebody may wait.
+    /// A connection may wait.
     Due,
     RestingUntil(Instant),
 }
@@ -39,7 +39,7 @@ pub(super) struct Listeners {
 }
 
 impl Listeners {
-    /// Takes a listener, and as due: somebody may have come before it was watched.
+    /// Takes a listener, as due: a connection may have come before it was watched.
     pub(super) fn insert(&mut self, fd: OwnedFd) -> usize {
         self.listeners.push(Some(Listener { fd, state: State::Due }));
         self.is_busy = true;
@@ -58,13 +58,13 @@ impl Listeners {
         listener.expect("asked for right after it was inserted").fd.as_raw_fd()
     }
 
-    /// Somebody came to one of the listeners.
+    /// A connection came to one of the listeners.
     pub(super) fn notice_all(&mut self) {
         self.listeners.iter_mut().flatten().for_each(Listener::notice);
         self.is_busy = true;
     }
 
-    /// Somebody came to this listener.
+    /// A connection came to this listener.
     pub(super) fn notice(&mut self, number: usize) {
         if let Some(Some(listener)) = self.listeners.get_mut(number) {
             listener.notice();
@@ -72,7 +72,7 @@ impl Listeners {
         }
     }
 
-    /// How long a driver may wait without missing somebody. `None`: without limit.
+    /// How long a driver may wait without missing a connection. `None`: without limit.
     pub(super) fn wait_limit(&self) -> Option<Duration> {
         if !self.is_busy {
             return None;
@@ -149,7 +149,7 @@ impl Listener {
 
 fn accept_one(listener: RawFd) -> io::Result<(OwnedFd, PeerAddr)> {
     // SAFETY: all-zeroes is a valid sockaddr_storage, and accept4 writes at most its length; a non-negative result is
-    // a descriptor that nobody else owns.
+    // a descriptor without another owner.
     unsafe {
         let mut storage: libc::sockaddr_storage = mem::zeroed();
         let mut len = mem::size_of_val(&storage) as libc::socklen_t;

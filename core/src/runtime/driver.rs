@@ -40,7 +40,7 @@ use super::slots::{SLOTS_MAX, SlotName};
 pub struct ConnId(pub(super) SlotName);
 
 impl ConnId {
-    /// A name made by whoever plays the driver's part: a simulator.
+    /// A name made by what takes the driver's place: a simulator.
     pub fn new(index: u32, generation: u32) -> ConnId {
         ConnId(SlotName { index, generation })
     }
@@ -101,7 +101,7 @@ pub trait Events {
     fn received(&mut self, conn: ConnId, bytes: &[u8]);
 
     /// Bytes arrived on several connections, in this order; one may be among them twice. For drivers that know of them
-    /// together: whoever executes what came can fetch for one what it needs from memory while it works for another.
+    /// together, so that memory for one can be fetched while another is executed.
     fn received_many(&mut self, inputs: &[(ConnId, &[u8])]) {
         for &(conn, bytes) in inputs {
             self.received(conn, bytes);
@@ -123,7 +123,7 @@ pub trait Events {
     /// is dropped, and further sends do nothing. Comes at most once.
     fn send_failed(&mut self, conn: ConnId, errno: i32);
 
-    /// Somebody rang this driver's bell, once or more often, since the last such event.
+    /// This driver's bell was rung, once or more often, since the last such event.
     fn bell(&mut self);
 }
 
@@ -193,7 +193,7 @@ impl BellHandle {
     pub fn new() -> io::Result<BellHandle> {
         // Non-blocking, so that ringing can never block: the drivers watch it edge-triggered and never read it, and
         // its counter does not reach its end (2^64 - 2 rings) in anybody's lifetime.
-        // SAFETY: eventfd takes no pointers; a non-negative result is a descriptor that nobody else owns.
+        // SAFETY: eventfd takes no pointers; a non-negative result is a descriptor without another owner.
         unsafe {
             let fd = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
             if fd < 0 {

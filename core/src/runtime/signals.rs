@@ -1,7 +1,7 @@
 //! Signals that ask the server to stop, and those it does not care about.
 //!
 //! SIGTERM and SIGINT set a flag and ring a bell; the shard behind that bell looks at the flag and shuts down in
-//! order. A second SIGINT, from somebody who cannot wait, ends the process at once.
+//! order. A second SIGINT ends the process at once.
 
 use super::driver::{BellHandle, ring_fd};
 use super::log;

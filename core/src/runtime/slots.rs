@@ -1,6 +1,6 @@
 //! A slab whose entries are named by index and generation.
 //!
-//! The index is dense (freed places are taken again, the last freed first), so that whoever keeps something beside a
+//! The index is dense (freed places are taken again, the last freed first), so that code which keeps something beside a
 //! connection can keep it in a plain vector. The generation counts how often a place was emptied: a name that
 //! outlived its entry finds nothing, never the successor.
 

@@ -38,7 +38,7 @@ pub(super) enum StallReason {
 
 /// A connection waits with further requests when it awaits `pending_max` replies from other shards. That begins
 /// here, grows by one with each reply up to the maximum, and falls to the minimum with a big one, or a big request: what a client
-/// that does not read has under way stays bounded in bytes, although nobody knows a reply's length beforehand.
+/// that does not read has under way stays bounded in bytes, although a reply's length is not known beforehand.
 const PENDING_START: usize = 16;
 const PENDING_MAX: usize = 1024;
 pub(super) const PENDING_MIN: usize = 16;

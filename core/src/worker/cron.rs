@@ -215,7 +215,7 @@ impl Worker {
     }
 
     /// Sleeps until the time that DEBUG SLEEP has set for all shards.
-    pub(super) fn sit_out_stall(&mut self) {
+    pub(super) fn wait_out_stall(&mut self) {
         let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.shard.now_ms;
         if left_ms > 0 {
             self.time.clock.sleep(Duration::from_millis(left_ms as u64));
@@ -230,7 +230,7 @@ impl Worker {
         // numbers.
         let free_bytes = self.shard.publish();
         self.shard.stats.set_used_memory(self.time.clock.thread_allocated_bytes() - free_bytes as i64);
-        self.publish_services();
+        self.publish_handoffs();
         let waiting_count = self.blocked.waiting_count();
         if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {
             let paused = self.paused.iter().filter(|&&at| {
@@ -240,7 +240,7 @@ impl Worker {
         }
     }
 
-    pub(super) fn publish_services(&mut self) {
+    pub(super) fn publish_handoffs(&mut self) {
         let handoffs = self.shard.blocking.handoff_count() as u64;
         if self.shard.stats.handoffs.get() != handoffs {
             self.shard.stats.handoffs.set(handoffs);

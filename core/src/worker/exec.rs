@@ -90,7 +90,7 @@ impl Worker {
     fn exec_route(&self, connection: &Connection, multi: &CommandQueue) -> ExecRoute {
         let home = self.shard.index;
         let watching = &connection.client.watching;
-        let target = match multi.reach {
+        let target = match multi.span {
             ShardSpan::One(shard) => shard,
             ShardSpan::None => watching.first().map_or(home, |&shard| usize::from(shard)),
             ShardSpan::Many => return ExecRoute::MultiShard,
@@ -181,7 +181,7 @@ impl Worker {
     ) {
         let start = out.len();
         let begins = self.begin_exec_here(exec, watches, len, out);
-        self.leave_out_unheard(caller, false, start, out);
+        self.drop_unwanted_reply(caller, false, start, out);
         if !begins {
             return;
         }
@@ -221,12 +221,12 @@ impl Worker {
                 self.run(command, out);
             }
         }
-        self.leave_out_unheard(ExecCaller::Session(at), was_closing, start, out);
+        self.drop_unwanted_reply(ExecCaller::Session(at), was_closing, start, out);
     }
 
     /// Removes a reply that the client does not get because of an earlier command of the same EXEC: CLIENT REPLY, or a
     /// CLIENT KILL of itself.
-    fn leave_out_unheard(&self, caller: ExecCaller, was_closing: bool, start: usize, out: &mut Vec<u8>) {
+    fn drop_unwanted_reply(&self, caller: ExecCaller, was_closing: bool, start: usize, out: &mut Vec<u8>) {
         if let ExecCaller::Session(at) = caller
             && (was_closing || !self.wants_reply_at(at))
         {

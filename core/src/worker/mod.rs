@@ -220,7 +220,7 @@ impl Worker {
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         self.wake_paused();
-        self.sit_out_stall();
+        self.wait_out_stall();
     }
 
     #[cold]

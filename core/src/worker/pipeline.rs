@@ -211,13 +211,13 @@ impl Worker {
                     }
                 }
             }
-            let convoy = if self.shard.shard_count > 1 && request.shard().is_none() {
+            let coalesced = if self.shard.shard_count > 1 && request.shard().is_none() {
                 let behind = matches!(group.then, Then::Parse).then_some(group.end);
                 self.begin_coalesced(at, buf, left, args, behind)
             } else {
                 None
             };
-            let flow = match convoy {
+            let flow = match coalesced {
                 Some((flow, end)) => {
                     *done = end;
                     flow

@@ -72,7 +72,7 @@ pub struct KillFilter<'a> {
     class: Option<ClientType>,
     user: Option<&'a [u8]>,
     skip_me: bool,
-    /// `CLIENT KILL addr`, which must find somebody, and answers OK.
+    /// `CLIENT KILL addr`, which must find a client, and answers OK.
     pub is_old_form: bool,
 }
 

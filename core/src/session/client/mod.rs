@@ -301,7 +301,7 @@ fn parse_unblock(args: Argv<'_>) -> CommandResult<(ClientId, bool)> {
         }
     };
     let id = parse_i64(args.arg(2)).ok_or(CommandError::NOT_INTEGER)?;
-    // A negative one is nobody's.
+    // No client has a negative one.
     Ok((ClientId::try_from(id).unwrap_or(0), with_error))
 }
 

@@ -62,7 +62,7 @@ fn max_clients(worker: &Worker, to: &Config) -> Result<(), Why> {
 
 /// Tells the kernel how willingly this process may be killed to win memory. Also done at the start.
 pub fn oom_score(config: &Config) -> Result<(), Why> {
-    // The first value is that of a server which is nobody's replica.
+    // The first value is that of a server which is no replica.
     let value = config.oom_score_adj_values.0[0];
     let score = match config.oom_score_adj {
         OomScoreAdj::No => OomScore::Original,

@@ -53,9 +53,9 @@ impl Worker {
             Work::Nothing => Outcome::Nothing,
             Work::Run(mut shard_batch) => {
                 let held = self.transact.held.get(&id).expect("a transaction that runs holds its locks");
-                let is_noted = held.pieces != 0;
+                let is_recorded = held.pieces != 0;
                 self.shard.running = Some(held.lock_request);
-                self.run_share(id, &mut shard_batch, is_noted);
+                self.run_share(id, &mut shard_batch, is_recorded);
                 self.shard.running = None;
                 Outcome::Ran(shard_batch)
             }
@@ -73,13 +73,13 @@ impl Worker {
         outcome
     }
 
-    /// Runs this shard's commands of a stage. `is_noted`: their effects are recorded.
-    pub(super) fn run_share(&mut self, id: TxnId, shard_batch: &mut ShardBatch, is_noted: bool) {
-        if is_noted {
+    /// Runs this shard's commands of a stage. `is_recorded`: their effects are recorded.
+    pub(super) fn run_share(&mut self, id: TxnId, shard_batch: &mut ShardBatch, is_recorded: bool) {
+        if is_recorded {
             self.resume_piece(id, false);
         }
         self.run_shard_batch(id, shard_batch);
-        if is_noted {
+        if is_recorded {
             self.shard.effects.suspend_piece();
         }
     }
@@ -119,7 +119,7 @@ impl Worker {
         self.shard.check_in(&keys, entries, &events);
         self.shard.running = None;
         if !events.is_empty() {
-            self.publish_services();
+            self.publish_handoffs();
             fence(Ordering::Release);
             self.shard.stats.check_ins_taken.add(1);
         }

@@ -45,7 +45,7 @@ struct Txn {
     plan: Plan,
     shards: Vec<usize>,
     /// The effects are recorded: decided at the lock point.
-    is_noted: bool,
+    is_recorded: bool,
     /// Shards that home waits for in this stage.
     missing: usize,
     stage: usize,
@@ -172,7 +172,7 @@ impl World {
         shards.dedup();
         let first = shards[0];
         let missing = shards.len();
-        self.txns.insert(op, Txn { op, home, plan, shards, is_noted: false, missing, stage: 0 });
+        self.txns.insert(op, Txn { op, home, plan, shards, is_recorded: false, missing, stage: 0 });
         self.send(home, first, Message::Lock { op, next: 0 });
     }
 
@@ -239,7 +239,7 @@ impl World {
     fn lock_point(&mut self, at: usize, op: Op) {
         let is_on = self.shards[at].log.is_on();
         let txn = self.txns.get_mut(&op).expect("it is under way");
-        txn.is_noted = is_on;
+        txn.is_recorded = is_on;
         if let Plan::Attach(reader) = txn.plan {
             let before = self.history.iter().map(|(&key, ops)| (key, ops.len())).collect();
             let follower =
@@ -274,13 +274,13 @@ impl World {
     /// Does a write of a transaction, whose place in it is that of its key.
     fn write_in(&mut self, at: usize, txn: &Txn, order: usize, key: Key) {
         let changes = self.shards[at].changes;
-        if txn.is_noted {
+        if txn.is_recorded {
             let log = &mut self.shards[at].log;
             log.resume_piece(txn.piece(txn.is_checked_out_here(key)), changes);
             log.set_order(order as u32);
         }
         self.write(at, txn.op, key);
-        if txn.is_noted {
+        if txn.is_recorded {
             self.shards[at].log.suspend_piece();
         }
     }
@@ -288,7 +288,7 @@ impl World {
     fn end_piece(&mut self, at: usize, txn: &Txn, over_checked_out: bool) {
         let Plan::Write { checked_out, .. } = txn.plan else { return };
         let pieces = txn.shards.len() + usize::from(checked_out.is_some());
-        if txn.is_noted {
+        if txn.is_recorded {
             self.shards[at].log.end_piece(txn.piece(over_checked_out), pieces as u32);
         }
     }

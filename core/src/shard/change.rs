@@ -94,7 +94,7 @@ impl ChangeGuard<'_> {
     #[cold]
     fn notify(&mut self, event: Event, kind: KeyEvent, is_there: bool) {
         if let Some(audience) = &mut self.audience {
-            let change = KeyChange { db: self.call.db, key: self.key, event, client: self.call.client, kind };
+            let change = KeyChange::by(self.call, self.call.db, self.key, event, kind);
             audience.notify(&change, is_there);
         }
     }

@@ -15,8 +15,10 @@ impl Shard {
     pub fn check_out(&mut self, keys: &[CheckedOutKey]) -> Vec<Option<OwnedEntry>> {
         let take = |(db, hash, key): &CheckedOutKey| {
             let entry = self.take_unchanged(*db, *hash, key)?;
-            self.dbs[*db as usize].checked_out_len += 1;
-            self.checked_out.insert((*db, *hash));
+            // Two keys of one hash share a lock and count once, as at their return.
+            if self.checked_out.insert((*db, *hash)) {
+                self.dbs[*db as usize].checked_out_len += 1;
+            }
             Some(entry)
         };
         keys.iter().map(take).collect()

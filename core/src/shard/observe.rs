@@ -40,6 +40,13 @@ pub struct KeyChange<'a> {
     pub kind: KeyEvent,
 }
 
+impl<'a> KeyChange<'a> {
+    /// A change by the client of a call.
+    pub(super) fn by(call: &Call, db: u32, key: Key<'a>, event: Event, kind: KeyEvent) -> KeyChange<'a> {
+        KeyChange { db, key, event, client: call.client, kind }
+    }
+}
+
 /// What happened to a key while its entry was checked out.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CheckedOutEvent {
@@ -178,13 +185,7 @@ impl Shard {
     #[inline]
     pub(super) fn signal_modified(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
-            self.notify_observers(&KeyChange {
-                db,
-                key,
-                event,
-                client: call.client,
-                kind: KeyEvent::Modified,
-            });
+            self.notify_observers(&KeyChange::by(call, db, key, event, KeyEvent::Modified));
         }
     }
 
@@ -192,13 +193,7 @@ impl Shard {
     #[inline]
     pub(super) fn notify_event(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
-            self.notify_observers(&KeyChange {
-                db,
-                key,
-                event,
-                client: call.client,
-                kind: KeyEvent::Notified,
-            });
+            self.notify_observers(&KeyChange::by(call, db, key, event, KeyEvent::Notified));
         }
     }
 

@@ -235,7 +235,6 @@ shard_stats! {
     lock_wait_max_nanos,
     /// The longest time for which a transaction has held its locks on this shard.
     lock_held_max_nanos,
-    lock_queue_len,
     lazyfreed_objects,
     lazyfree_pending_objects,
     table_bytes,
@@ -243,7 +242,6 @@ shard_stats! {
     ops_per_sec,
     input_bytes_per_sec,
     output_bytes_per_sec,
-    peak_memory_bytes,
     /// Clients that asked for the effect stream, and those among them whose PSYNC for a part of it was refused.
     sync_full,
     sync_partial_err,
@@ -330,7 +328,6 @@ impl ShardStats {
             &self.client_output_limit_disconnections,
             &self.client_query_limit_disconnections,
             &self.lazyfreed_objects,
-            &self.peak_memory_bytes,
             &self.transactions,
             &self.transaction_shards,
             &self.transactions_of_1,

@@ -92,38 +92,17 @@ impl Events for Worker {
     }
 
     fn input_ended(&mut self, conn: ConnId, reason: CloseReason) {
-        self.begin_turn();
-        if !self.is_current(conn) {
-            return;
-        }
-        let at = conn.index();
-        let connection = self.connections[at].as_deref_mut().expect("it is current");
-        crate::runtime::log::verbose(format_args!(
-            "{reason} id={} addr={}",
-            connection.client.id, connection.client.addr
-        ));
-        connection.peer.has_ended_input = true;
-        if reason != CloseReason::Eof {
-            connection.drop_output();
-        }
-        self.end_of_peer(at);
+        self.peer_ended(conn, format_args!("{reason}"), |connection| {
+            connection.peer.has_ended_input = true;
+            if reason != CloseReason::Eof {
+                connection.drop_output();
+            }
+        });
     }
 
     fn send_failed(&mut self, conn: ConnId, errno: i32) {
-        self.begin_turn();
-        if !self.is_current(conn) {
-            return;
-        }
-        let at = conn.index();
-        let connection = self.connections[at].as_deref_mut().expect("it is current");
-        crate::runtime::log::verbose(format_args!(
-            "Error writing to client: {} id={} addr={}",
-            io::Error::from_raw_os_error(errno),
-            connection.client.id,
-            connection.client.addr
-        ));
-        connection.drop_output();
-        self.end_of_peer(at);
+        let error = io::Error::from_raw_os_error(errno);
+        self.peer_ended(conn, format_args!("Error writing to client: {error}"), Connection::drop_output);
     }
 
     fn bell(&mut self) {}
@@ -184,6 +163,27 @@ impl Worker {
         if connection.client.is_replica() {
             self.end_reader(at, connection.client.id);
         }
+    }
+
+    /// Logs that a connection's peer has ended it in a direction, which `record` notes in the connection.
+    fn peer_ended(
+        &mut self,
+        conn: ConnId,
+        what: std::fmt::Arguments<'_>,
+        record: impl FnOnce(&mut Connection),
+    ) {
+        self.begin_turn();
+        if !self.is_current(conn) {
+            return;
+        }
+        let at = conn.index();
+        let connection = self.connections[at].as_deref_mut().expect("it is current");
+        crate::runtime::log::verbose(format_args!(
+            "{what} id={} addr={}",
+            connection.client.id, connection.client.addr
+        ));
+        record(connection);
+        self.end_of_peer(at);
     }
 
     /// The peer of a connection has ended its input, or takes no more output. Requests that it sent before are still

@@ -4,10 +4,12 @@
 //! - `garbage`: removed values that are freed in slices
 //! - `hash`: the hash of a key
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
+//! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
 pub mod entry;
 pub mod glob;
 pub mod hash;
+pub mod lzf;
 pub mod table;
 
 mod directory;

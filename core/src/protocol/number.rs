@@ -5,35 +5,9 @@
 use std::io::Write;
 
 use super::extended::parse_magnitude;
+pub use crate::types::decimal::parse_i64;
 use rustc_apfloat::Float;
 use rustc_apfloat::ieee::Double;
-
-/// So many digits are less than `u64::MAX`, whatever they are.
-const DIGITS_WITHOUT_OVERFLOW: usize = 19;
-
-/// A strict decimal integer: no blanks, no `+`, no leading zeros, no `-0`. Printing it gives `text` back byte for byte,
-/// so a string that is one may be kept as the number.
-#[inline]
-pub fn parse_i64(text: &[u8]) -> Option<i64> {
-    let (negative, digits) = match text {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    match digits {
-        [b'0'] if !negative => return Some(0),
-        [b'1'..=b'9', ..] if digits.len() <= DIGITS_WITHOUT_OVERFLOW => {}
-        _ => return None,
-    }
-    let mut magnitude = 0u64;
-    for &byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        magnitude = magnitude * 10 + u64::from(digit);
-    }
-    if negative { 0i64.checked_sub_unsigned(magnitude) } else { i64::try_from(magnitude).ok() }
-}
 
 /// A double as C's `strtod` reads it, the whole text, no blank before it: decimal or hexadecimal, `inf`, `infinity`.
 /// Not one: `nan`, a number too big for a double, and one so small that it would become zero.

@@ -7,4 +7,5 @@ pub mod expire;
 pub mod help;
 pub mod keyspace;
 pub mod object;
+mod scan;
 pub mod string;

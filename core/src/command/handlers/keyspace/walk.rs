@@ -1,14 +1,12 @@
 //! Commands over keys that no argument names: KEYS, SCAN, RANDOMKEY, DBSIZE.
 
-use crate::command::args;
 use crate::command::docs::Docs;
+use crate::command::handlers::scan::{Pattern, ScanOptions, TypeOption, parse_cursor};
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
-use crate::command::typed::type_name;
-use crate::command::{CommandError, CommandResult, Ctx, Key};
+use crate::command::{CommandResult, Ctx, Key};
 use crate::protocol::number::parse_i64;
-use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
-use crate::types::glob::glob_matches;
-use crate::types::{Entry, SCAN_CURSOR_BITS, hash_key};
+use crate::protocol::{Argv, Reply, Resp, split_array};
+use crate::types::{SCAN_CURSOR_BITS, hash_key};
 
 pub(super) const KEYS: Command = Command::keys("keys", 2, keys)
     .flags(flag::READONLY)
@@ -40,26 +38,6 @@ fn keys(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// A glob pattern, or the one that matches everything.
-#[derive(Clone, Copy)]
-enum Pattern<'a> {
-    All,
-    Glob(&'a [u8]),
-}
-
-impl<'a> Pattern<'a> {
-    fn new(pattern: &'a [u8]) -> Pattern<'a> {
-        if pattern == b"*" { Pattern::All } else { Pattern::Glob(pattern) }
-    }
-
-    fn matches(self, key: &[u8]) -> bool {
-        match self {
-            Pattern::All => true,
-            Pattern::Glob(pattern) => glob_matches(pattern, key),
-        }
-    }
-}
-
 pub(super) const SCAN: Command = Command::keys("scan", -2, scan)
     .flags(flag::READONLY | flag::TOUCHES_ARBITRARY_KEYS)
     .acl(acl::KEYSPACE)
@@ -84,21 +62,8 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// Parses an unsigned number up to a NUL, as C's `strtoul` does but without blanks: an empty string is 0, and
-    /// signs are accepted.
     fn parse(text: &[u8]) -> CommandResult<Cursor> {
-        let text = until_nul(text);
-        let (negative, digits) = match text {
-            [b'-', digits @ ..] => (true, digits),
-            [b'+', digits @ ..] => (false, digits),
-            digits => (false, digits),
-        };
-        let only_digits = digits.iter().all(u8::is_ascii_digit) && (text.is_empty() || !digits.is_empty());
-        let number = digits.iter().try_fold(0u64, |number, digit| {
-            number.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')))
-        });
-        let number = number.filter(|_| only_digits).ok_or(CommandError::fixed("ERR invalid cursor"))?;
-        let number = if negative { number.wrapping_neg() } else { number };
+        let number = parse_cursor(text)?;
         Ok(Cursor {
             shard: (number >> SCAN_CURSOR_BITS) as usize,
             place: number & ((1 << SCAN_CURSOR_BITS) - 1),
@@ -124,7 +89,7 @@ impl Cursor {
 fn scan_scope(args: Argv<'_>, shard_count: usize) -> Scope {
     let Ok(cursor) = Cursor::parse(args.arg(1)) else { return Scope::Shard(0) };
     if cursor.is_beginning()
-        && let Ok(options) = ScanOptions::parse(args.slice(2..))
+        && let Ok(options) = ScanOptions::parse(args.slice(2..), TypeOption::Taken)
     {
         return Scope::Walk { shard: 0, keys_max: options.count };
     }
@@ -153,51 +118,15 @@ fn merge_scans(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
     keys.into_iter().for_each(|key| out.extend_from_slice(key));
 }
 
-/// COUNT if it is not given: how many keys a call of SCAN tries to return.
-const SCAN_COUNT: u64 = 10;
-
 /// A call visits at most this many buckets for every key that it is to return.
 const SCAN_BUCKETS_PER_KEY: u64 = 10;
-
-struct ScanOptions<'a> {
-    pattern: Pattern<'a>,
-    count: u64,
-    type_name: Option<&'a [u8]>,
-}
-
-impl<'a> ScanOptions<'a> {
-    fn parse(args: Argv<'a>) -> CommandResult<ScanOptions<'a>> {
-        let mut options = ScanOptions { pattern: Pattern::All, count: SCAN_COUNT, type_name: None };
-        let mut rest = args.iter();
-        while let Some(option) = rest.next() {
-            let value = rest.next().ok_or(CommandError::SYNTAX)?;
-            if args::is(option, "count") {
-                options.count = u64::try_from(args::integer(value)?)
-                    .ok()
-                    .filter(|&count| count > 0)
-                    .ok_or(CommandError::SYNTAX)?;
-            } else if args::is(option, "match") {
-                options.pattern = Pattern::new(value);
-            } else if args::is(option, "type") {
-                options.type_name = Some(value);
-            } else {
-                return Err(CommandError::SYNTAX);
-            }
-        }
-        Ok(options)
-    }
-
-    fn admits(&self, entry: Entry<'_>) -> bool {
-        self.type_name.is_none_or(|name| args::is(name, type_name(entry.value())))
-    }
-}
 
 /// SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]. Returns every key that exists from the first call to the
 /// last; a key may be returned twice, and a call that is not the last may return none. Expired keys that it meets are
 /// removed. Reply: the next cursor, 0 at the end, and an array of keys. Errors: invalid cursor; syntax. O(COUNT).
 fn scan(ctx: &mut Ctx<'_>) -> CommandResult {
     let cursor = Cursor::parse(ctx.arg(1))?;
-    let options = ScanOptions::parse(ctx.args.slice(2..))?;
+    let options = ScanOptions::parse(ctx.args.slice(2..), TypeOption::Taken)?;
 
     if cursor.shard != ctx.shard.index && !cursor.is_beginning() {
         ctx.reply.array(2);

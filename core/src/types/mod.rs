@@ -4,6 +4,7 @@
 //! - `garbage`: removed values that are freed in slices
 //! - `hash`: the hash of a key
 //! - `blob`: bytes that change in place, and over them `listpack`: a sequence of strings and integers in one allocation
+//! - `intset`: a sorted array of integers in one allocation
 //! - `decimal`: strings that are integers
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
@@ -13,6 +14,7 @@ pub mod decimal;
 pub mod entry;
 pub mod glob;
 pub mod hash;
+pub mod intset;
 pub mod listpack;
 pub mod lzf;
 pub mod table;

@@ -4,8 +4,8 @@ use crate::command::args;
 use crate::command::typed::type_name;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::{Argv, until_nul};
-use crate::types::glob::glob_matches;
 use crate::types::Entry;
+use crate::types::glob::glob_matches;
 
 /// Parses a cursor: an unsigned number up to a NUL, as C's `strtoul` does but without blanks. An empty string is 0, and
 /// signs are accepted.

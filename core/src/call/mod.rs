@@ -19,7 +19,7 @@ impl CommandId {
     }
 }
 
-/// A key and its hash ([`hash_key`](crate::types::hash::hash_key)).
+/// A key and its hash ([`hash_key`](crate::types::hashing::hash_key)).
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
     pub bytes: &'a [u8],

@@ -26,7 +26,7 @@ use crate::protocol::Argv;
 use crate::protocol::reply::Reply;
 use crate::shard::Shard;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
-use crate::types::hash::hash_key;
+use crate::types::hashing::hash_key;
 use smallvec::SmallVec;
 use std::ops::Range;
 

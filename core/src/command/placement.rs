@@ -12,7 +12,7 @@ use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
 use crate::shard::txn::CheckedOutKey;
-use crate::types::hash::hash_key;
+use crate::types::hashing::hash_key;
 use smallvec::SmallVec;
 
 /// Where a command of a transaction runs.

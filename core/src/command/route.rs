@@ -6,7 +6,7 @@ use crate::command::table::{Command, CommandEntry, CommandTable, KeyShape, Keysp
 use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
-use crate::types::hash::hash_key;
+use crate::types::hashing::hash_key;
 use smallvec::SmallVec;
 
 /// Where a command runs.

@@ -3,14 +3,7 @@
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Reply;
 use crate::protocol::number::parse_i64;
-use crate::types::{Entry, NewValue, OwnedValue, StringEncoding, ValueRef};
-
-/// The name of a value's type, as TYPE returns and SCAN's TYPE option takes it.
-pub fn type_name(value: ValueRef<'_>) -> &'static str {
-    match value {
-        ValueRef::Int(_) | ValueRef::Str(_) => "string",
-    }
-}
+use crate::types::{Collection, Encoding, Entry, NewValue, OwnedValue, ValueRef};
 
 /// A string value: stored as bytes, or as an integer if the bytes are its decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +23,7 @@ impl<'a> StringRef<'a> {
         match value {
             ValueRef::Int(number) => Ok(StringRef::Int(number)),
             ValueRef::Str(bytes) => Ok(StringRef::Bytes(bytes)),
+            ValueRef::Packed(..) | ValueRef::Object(_) => Err(CommandError::WRONG_TYPE),
         }
     }
 
@@ -71,12 +65,12 @@ impl<'a> StringRef<'a> {
 
 /// A copy of a value, for another key.
 pub fn duplicate(entry: Entry<'_>) -> OwnedValue {
-    match (entry.value(), entry.encoding()) {
-        (ValueRef::Int(number), _) => OwnedValue::Int(number),
-        (ValueRef::Str(bytes), StringEncoding::Raw) => OwnedValue::Raw(bytes.to_vec()),
-        (ValueRef::Str(bytes), StringEncoding::Int | StringEncoding::Embstr) => {
-            OwnedValue::Str(bytes.to_vec())
-        }
+    match entry.value() {
+        ValueRef::Int(number) => OwnedValue::Int(number),
+        ValueRef::Str(bytes) if entry.encoding() == Encoding::Raw => OwnedValue::Raw(bytes.to_vec()),
+        ValueRef::Str(bytes) => OwnedValue::Str(bytes.to_vec()),
+        ValueRef::Packed(kind, bytes) => OwnedValue::Packed(kind, bytes.to_vec()),
+        ValueRef::Object(object) => OwnedValue::Object(Box::new(object.duplicate())),
     }
 }
 

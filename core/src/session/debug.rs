@@ -17,8 +17,8 @@ use crate::session::session;
 use crate::shard::event::Event;
 use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
-use crate::types::hash::hash_key;
-use crate::types::{NewValue, ValueRef};
+use crate::types::hashing::hash_key;
+use crate::types::{Collection, NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
 use crate::worker::{SessionCtx, SessionHandler};
 use std::ops::RangeInclusive;
@@ -170,6 +170,8 @@ fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
             (if SHARED_INTEGERS.contains(&number) { i32::MAX } else { 1 }, serialized_integer_len(number))
         }
         ValueRef::Str(text) => (1, serialized_string_len(text)),
+        ValueRef::Packed(_, bytes) => (1, serialized_string_len(bytes)),
+        ValueRef::Object(object) => (1, object.heap_bytes()),
     };
     let idle_s = shard.access.idle_s(entry.access());
     let text = format!(

@@ -38,6 +38,7 @@ impl Digest {
         match entry.value() {
             ValueRef::Int(number) => self.mix_string(itoa::Buffer::new().format(number).as_bytes()),
             ValueRef::Str(text) => self.mix_string(text),
+            ValueRef::Packed(..) | ValueRef::Object(_) => self.mix_number(TYPE_STRING),
         }
         if entry.expire_at_ms().is_some() {
             self.xor(b"!!expire!!");

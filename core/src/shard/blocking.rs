@@ -49,7 +49,7 @@ use crate::call::{Call, Key};
 use crate::protocol::{OwnedArgv, Reply};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet, LockTable};
 use crate::shard::message::ReplyId;
-use crate::types::hash::hash_key;
+use crate::types::hashing::hash_key;
 use ahash::AHashMap;
 use smallvec::{SmallVec, smallvec};
 use std::collections::VecDeque;

@@ -10,10 +10,13 @@
 //! }
 //! ```
 //!
+//! A command that may create its key gets the guard from [`Shard::change_or_add`]. A collection is changed through
+//! [`ChangeGuard::value_mut`].
+//!
 //! Before the change the entry's bucket is stamped for snapshots. When the guard is dropped, and if something was
 //! changed, the change is counted and the key's observers are notified ([`observe`](super::observe)). A collection
 //! that has become empty is removed, which is an event of its own (`del`). If nothing was changed, dropping the guard
-//! does nothing.
+//! does nothing, except that a key that it was to create is removed again.
 //!
 //! No other way for a command leads to an entry, and builds with debug assertions check after each command that all
 //! writes to the tables were made here ([`Shard::assert_all_signalled`]).
@@ -24,8 +27,8 @@ use super::expire::signal_expired;
 use super::observe::{Audience, KeyChange, KeyEvent};
 use crate::call::{Call, Key};
 use crate::shard::stats::ShardStats;
-use crate::types::table::Live;
-use crate::types::{EntryMut, NewValue, OwnedEntry, SetExpire, ValueRef};
+use crate::types::table::{Found, Live};
+use crate::types::{EntryMut, NewValue, Object, OwnedEntry, PackedKind, SetExpire, ValueMut, ValueRef};
 
 /// A value that is being changed in place. See the module's documentation.
 pub struct ChangeGuard<'a> {
@@ -35,7 +38,9 @@ pub struct ChangeGuard<'a> {
     key: Key<'a>,
     event: Event,
     /// How many changes it counts as; 0: nothing has changed so far.
-    changes: u64,
+    changes: u32,
+    /// The key was added for this change.
+    is_new: bool,
     now_ms: i64,
     stats: &'a ShardStats,
     /// The observers to notify; `None`: the shard has none. Boxed, because nearly always there are none, and a guard that
@@ -45,7 +50,7 @@ pub struct ChangeGuard<'a> {
 
 const _: () = assert!(size_of::<ChangeGuard<'_>>() <= 120);
 
-impl ChangeGuard<'_> {
+impl<'a> ChangeGuard<'a> {
     #[inline]
     fn entry(&self) -> &EntryMut<'_> {
         self.entry.as_ref().expect("the entry exists until the guard is dropped")
@@ -74,6 +79,23 @@ impl ChangeGuard<'_> {
         change(&mut self.entry, &mut self.changes).set(value);
     }
 
+    /// The value as a collection that can be changed in place. If it turns out that there is nothing to change, the
+    /// caller tells so by [`ChangeGuard::count`].
+    #[inline]
+    pub fn value_mut(&mut self) -> ValueMut<'_, 'a> {
+        ValueMut::new(change(&mut self.entry, &mut self.changes))
+    }
+
+    /// Changes which event the change is.
+    pub fn set_event(&mut self, event: Event) {
+        self.event = event;
+    }
+
+    /// Whether the key was added for this change.
+    pub fn is_new(&self) -> bool {
+        self.is_new
+    }
+
     /// The value as a string that can be changed in place: see [`EntryMut::string_mut`].
     #[inline]
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
@@ -82,8 +104,8 @@ impl ChangeGuard<'_> {
 
     /// Sets how many changes it counts as, if that is not one: the members that SADD has added. With 0, observers are
     /// not notified.
-    pub fn count(&mut self, changes: u64) {
-        self.changes = changes;
+    pub fn count(&mut self, changes: usize) {
+        self.changes = u32::try_from(changes).unwrap_or(u32::MAX);
     }
 
     /// Sets or clears the expiry.
@@ -99,9 +121,20 @@ impl ChangeGuard<'_> {
         }
     }
 
+    /// Removes a key that was added for a change that did not happen.
+    #[cold]
+    fn remove_unused(&mut self) {
+        if let Some(entry) = self.entry.take() {
+            entry.remove().take_writes();
+        }
+    }
+
     /// Removes a collection that has become empty.
     #[cold]
     fn remove_emptied(&mut self) {
+        if self.is_new {
+            self.notify(Event::NEW, KeyEvent::Notified, true);
+        }
         self.notify(self.event, KeyEvent::Modified, false);
         if let Some(entry) = self.entry.take() {
             entry.remove().take_writes();
@@ -112,7 +145,7 @@ impl ChangeGuard<'_> {
 
 /// The entry, of which at least one change counts from here on.
 #[inline]
-fn change<'b, 'a>(entry: &'b mut Option<EntryMut<'a>>, changes: &mut u64) -> &'b mut EntryMut<'a> {
+fn change<'b, 'a>(entry: &'b mut Option<EntryMut<'a>>, changes: &mut u32) -> &'b mut EntryMut<'a> {
     *changes = (*changes).max(1);
     let entry = entry.as_mut().expect("the entry exists until the guard is dropped");
     entry.will_change();
@@ -125,13 +158,19 @@ impl Drop for ChangeGuard<'_> {
         let Some(entry) = &mut self.entry else { return };
         entry.take_writes();
         if self.changes == 0 {
+            if self.is_new {
+                self.remove_unused();
+            }
             return;
         }
-        self.stats.dirty.add(self.changes);
+        self.stats.dirty.add(u64::from(self.changes));
         if entry.is_emptied() {
             self.remove_emptied();
         } else if self.audience.is_some() {
             let is_there = !entry.entry().is_expired(self.now_ms);
+            if self.is_new {
+                self.notify(Event::NEW, KeyEvent::Notified, is_there);
+            }
             self.notify(self.event, KeyEvent::Modified, is_there);
         }
     }
@@ -161,6 +200,7 @@ impl Shard {
                     key,
                     event,
                     changes: 0,
+                    is_new: false,
                     now_ms: self.now_ms,
                     stats: &self.stats,
                     audience,
@@ -173,6 +213,69 @@ impl Shard {
                 }
                 None
             }
+        }
+    }
+
+    /// Looks a key up to change its value in place, and adds it with an empty collection if it does not exist. As for
+    /// [`Shard::change`], a key of another type is returned too: the caller looks at its type before the change.
+    #[inline]
+    pub fn change_or_add<'a>(
+        &'a mut self,
+        call: &'a Call,
+        key: Key<'a>,
+        event: Event,
+        kind: PackedKind,
+    ) -> ChangeGuard<'a> {
+        self.change_or_add_with(call, key, event, || NewValue::Packed(kind, kind.empty()))
+    }
+
+    /// As [`Shard::change_or_add`], with an object.
+    pub fn change_or_add_object<'a>(
+        &'a mut self,
+        call: &'a Call,
+        key: Key<'a>,
+        event: Event,
+        new: impl FnOnce() -> Box<Object>,
+    ) -> ChangeGuard<'a> {
+        self.change_or_add_with(call, key, event, || NewValue::Object(new()))
+    }
+
+    #[inline]
+    fn change_or_add_with<'a>(
+        &'a mut self,
+        call: &'a Call,
+        key: Key<'a>,
+        event: Event,
+        new: impl FnOnce() -> NewValue<'static>,
+    ) -> ChangeGuard<'a> {
+        let db = &mut self.dbs[call.db as usize];
+        let (entry, found) = db.get_or_add(key.hash, key.bytes, self.now_ms, new);
+        // While expired keys are kept (CLIENT PAUSE), the expired one is replaced without an effect of its own.
+        if found == Found::AddedAfterExpiry && !self.expire_paused {
+            let lazy = self.config.lazyfree_lazy_expire;
+            signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
+        }
+        if found == Found::Existing && !call.no_touch && entry.entry().access() != self.access.unchanged() {
+            entry.touch(self.access.touched(entry.entry().access()));
+        }
+        let audience = self.observers.is_on().then(|| {
+            Box::new(Audience {
+                observers: &mut self.observers,
+                blocking: &mut self.blocking,
+                locks: &mut self.locks,
+                running: self.running,
+            })
+        });
+        ChangeGuard {
+            entry: Some(entry),
+            call,
+            key,
+            event,
+            changes: 0,
+            is_new: found != Found::Existing,
+            now_ms: self.now_ms,
+            stats: &self.stats,
+            audience,
         }
     }
 
@@ -316,6 +419,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::types::Blob;
     use std::sync::Arc;
 
     fn shard() -> Shard {
@@ -343,6 +447,36 @@ mod tests {
         drop(guard);
         assert_eq!(shard.stats.dirty.get(), 6);
         assert!(shard.change(&call, key("b"), Event::INCRBY).is_none());
+        shard.assert_all_signalled();
+    }
+
+    /// The bytes of a list of one element, `a`.
+    const ONE: [u8; 10] = [10, 0, 0, 0, 1, 0, 0x81, b'a', 2, 0xFF];
+
+    #[test]
+    fn a_collection_is_added_by_its_first_change_and_removed_by_its_last() {
+        let (mut shard, call) = (shard(), Call::default());
+        // Nothing is put in: the key does not come to be.
+        let mut guard = shard.change_or_add(&call, key("a"), Event::SET, PackedKind::List);
+        assert!(guard.is_new());
+        guard.value_mut();
+        guard.count(0);
+        drop(guard);
+        drop(shard.change_or_add(&call, key("a"), Event::SET, PackedKind::List));
+        assert_eq!((shard.key_count(0), shard.stats.dirty.get()), (0, 0));
+
+        let mut guard = shard.change_or_add(&call, key("a"), Event::SET, PackedKind::List);
+        guard.value_mut().packed().splice(0..7, 10).copy_from_slice(&ONE);
+        guard.count(3);
+        drop(guard);
+        assert_eq!((shard.key_count(0), shard.stats.dirty.get()), (1, 3));
+
+        let mut guard = shard.change_or_add(&call, key("a"), Event::SET, PackedKind::List);
+        assert!(!guard.is_new());
+        assert_eq!(guard.value(), ValueRef::Packed(PackedKind::List, &ONE));
+        guard.value_mut().packed().splice(0..10, 7).copy_from_slice(PackedKind::List.empty());
+        drop(guard);
+        assert_eq!((shard.key_count(0), shard.stats.dirty.get()), (0, 4));
         shard.assert_all_signalled();
     }
 

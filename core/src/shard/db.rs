@@ -7,7 +7,7 @@
 //! [`change`](super::change). Besides it, only [`checkout`](super::checkout), which moves entries without changing
 //! them, and [`expire`](super::expire), which removes expired ones, change the table.
 
-use crate::types::table::Live;
+use crate::types::table::{Found, Live};
 use crate::types::{DetachedTable, Entry, EntryMut, ExpireProgress, NewValue, OwnedEntry, SetExpire, Table};
 
 /// A database. See the module's documentation.
@@ -49,6 +49,18 @@ impl Db {
         remove: bool,
     ) -> Live<EntryMut<'_>> {
         self.table.live_mut(hash, key, now_ms, remove)
+    }
+
+    /// [`Table::get_or_add`]. The caller calls [`EntryMut::will_change`] before it changes an entry that existed.
+    #[inline]
+    pub(super) fn get_or_add<'v>(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        now_ms: i64,
+        new: impl FnOnce() -> NewValue<'v>,
+    ) -> (EntryMut<'_>, Found) {
+        self.table.get_or_add(hash, key, now_ms, new)
     }
 
     /// The key of this hash is about to be added, changed or removed.

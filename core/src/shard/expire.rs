@@ -10,7 +10,7 @@ use crate::shard::effects::EffectLog;
 use crate::shard::lock::{KeyLock, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
-use crate::types::hash::hash_key;
+use crate::types::hashing::hash_key;
 
 /// A cycle takes at most this percentage of the time between two cycles.
 const CYCLE_PERCENT_MAX: u64 = 25;

@@ -34,6 +34,7 @@ use crate::shard::stats::ShardStats;
 use crate::types::Entry;
 use crate::types::table::Live;
 use ahash::AHashSet;
+use smallvec::SmallVec;
 use std::sync::Arc;
 
 /// One shard's state.
@@ -138,6 +139,14 @@ impl Shard {
             entry.touch(self.access.touched(entry.access()));
         }
         Some(entry)
+    }
+
+    /// Looks several keys up, each as [`Shard::lookup_read`] does, for commands that read them together.
+    pub fn lookup_read_all(&mut self, call: &Call, keys: &[Key<'_>]) -> SmallVec<[Option<Entry<'_>>; 8]> {
+        let is_there: SmallVec<[bool; 8]> =
+            keys.iter().map(|&key| self.lookup_read(call, key).is_some()).collect();
+        let stored = |(&key, is_there)| self.lookup_stored(call.db, key).filter(|_| is_there);
+        keys.iter().zip(is_there).map(stored).collect()
     }
 
     /// Looks a key up without recording an access, but counts a hit or a miss (EXISTS, TYPE, TTL, OBJECT).

@@ -11,19 +11,24 @@
 //! - a string, inline if the entry is no longer than `SLAB_SIZE_MAX`: `Str` (`embstr` or `raw` by its length), or `Raw`
 //!   (`raw` whatever its length: the result of APPEND and SETRANGE),
 //! - an integer of 1, 2, 4 or 8 bytes, with no value length,
-//! - a big string: pointer, length and capacity of an allocation of its own, so that APPEND is amortised O(1).
+//! - a big string: pointer, length and capacity of an allocation of its own, so that APPEND is amortised O(1),
+//! - a *packed* collection, in Redis' listpack or intset layout: inline like a string, or like a big string,
+//! - an *object*, the big form of a collection: an 8-byte owned pointer.
 //!
-//! The header reserves kinds for the other data types already: a small collection is inline like a string, a big one is
-//! an 8-byte owned pointer. What a value owns outside of its entry is written and taken only by `EntryPtr::put_outside`
-//! and `EntryPtr::take_outside`, which count its bytes.
+//! What a value owns outside of its entry is written and taken only by `EntryPtr::put_outside`, `EntryPtr::take_outside`
+//! and their counterparts for objects, which count its bytes.
 
+mod collection;
 mod header;
 
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
+use super::object::{Collection, Object, ValueType};
 use super::slab::{SLAB_SIZE_MAX, rounded};
-use header::{BIG_STRING_LEN, HEADER_LEN_MAX, Header, KEY_LEN_AT, Kind};
+use header::{BIG_STRING_LEN, HEADER_LEN_MAX, Header, KEY_LEN_AT, Kind, OBJECT_LEN};
+
+pub use header::PackedKind;
 
 /// Longest string that OBJECT ENCODING calls `embstr`.
 const EMBSTR_LEN_MAX: usize = 44;
@@ -37,13 +42,18 @@ const _: () = assert!(size_of::<BigString>() == BIG_STRING_LEN);
 
 /// Bytes that the values of a table own outside of their entries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OutsideBytes(usize);
+pub(in crate::types) struct OutsideBytes(usize);
 
 impl OutsideBytes {
     pub(super) const NONE: Self = Self(0);
 
     pub(super) fn get(self) -> usize {
         self.0
+    }
+
+    /// Something that was counted with `counted` bytes has `bytes` now.
+    pub(super) fn recount(&mut self, counted: usize, bytes: usize) {
+        self.0 = self.0 - counted + bytes;
     }
 }
 
@@ -52,6 +62,22 @@ impl OutsideBytes {
 pub enum ValueRef<'a> {
     Int(i64),
     Str(&'a [u8]),
+    /// A small collection: a listpack or an intset.
+    Packed(PackedKind, &'a [u8]),
+    Object(&'a Object),
+}
+
+impl ValueRef<'_> {
+    pub fn value_type(self) -> ValueType {
+        match self {
+            ValueRef::Int(_) | ValueRef::Str(_) => ValueType::String,
+            ValueRef::Packed(PackedKind::List, _) => ValueType::List,
+            ValueRef::Packed(PackedKind::Hash, _) => ValueType::Hash,
+            ValueRef::Packed(PackedKind::ZSet, _) => ValueType::ZSet,
+            ValueRef::Packed(PackedKind::IntSet | PackedKind::Set, _) => ValueType::Set,
+            ValueRef::Object(object) => object.value_type(),
+        }
+    }
 }
 
 /// A value to store. The caller decides whether a string is a canonical integer.
@@ -66,6 +92,10 @@ pub enum NewValue<'a> {
     Owned(Vec<u8>),
     /// As `Raw`, without a copy when it is long.
     OwnedRaw(Vec<u8>),
+    Packed(PackedKind, &'a [u8]),
+    /// As `Packed`, without a copy when it is long.
+    OwnedPacked(PackedKind, Vec<u8>),
+    Object(Box<Object>),
 }
 
 /// A value that was taken out of its table.
@@ -75,6 +105,8 @@ pub enum OwnedValue {
     Str(Vec<u8>),
     /// Reports `raw`, whatever its length.
     Raw(Vec<u8>),
+    Packed(PackedKind, Vec<u8>),
+    Object(Box<Object>),
 }
 
 impl From<OwnedValue> for NewValue<'_> {
@@ -83,6 +115,8 @@ impl From<OwnedValue> for NewValue<'_> {
             OwnedValue::Int(number) => NewValue::Int(number),
             OwnedValue::Str(bytes) => NewValue::Owned(bytes),
             OwnedValue::Raw(bytes) => NewValue::OwnedRaw(bytes),
+            OwnedValue::Packed(kind, bytes) => NewValue::OwnedPacked(kind, bytes),
+            OwnedValue::Object(object) => NewValue::Object(object),
         }
     }
 }
@@ -96,20 +130,32 @@ pub struct OwnedEntry {
     pub access: u32,
 }
 
-/// What OBJECT ENCODING reports of a string.
+/// What OBJECT ENCODING reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StringEncoding {
+pub enum Encoding {
     Int,
     Embstr,
     Raw,
+    Quicklist,
+    Listpack,
+    Hashtable,
+    Intset,
+    Skiplist,
+    Stream,
 }
 
-impl StringEncoding {
+impl Encoding {
     pub fn name(self) -> &'static str {
         match self {
             Self::Int => "int",
             Self::Embstr => "embstr",
             Self::Raw => "raw",
+            Self::Quicklist => "quicklist",
+            Self::Listpack => "listpack",
+            Self::Hashtable => "hashtable",
+            Self::Intset => "intset",
+            Self::Skiplist => "skiplist",
+            Self::Stream => "stream",
         }
     }
 }
@@ -155,7 +201,16 @@ pub(super) enum Body<'a> {
         bytes: &'a [u8],
         len: usize,
     },
-    Big(BigString),
+    /// The bytes of a packed collection with `gap` bytes between `before` and `after`, to be written later.
+    Spliced {
+        kind: PackedKind,
+        before: &'a [u8],
+        gap: usize,
+        after: &'a [u8],
+    },
+    /// A big string or a big packed collection.
+    Big(Kind, BigString),
+    Object(Box<Object>),
 }
 
 impl<'a> Body<'a> {
@@ -168,6 +223,9 @@ impl<'a> Body<'a> {
             NewValue::Raw(bytes) => Self::choose_borrowed(bytes, key, Kind::Raw),
             NewValue::Owned(bytes) => Self::choose_owned(bytes, key, Kind::Str, keep),
             NewValue::OwnedRaw(bytes) => Self::choose_owned(bytes, key, Kind::Raw, keep),
+            NewValue::Packed(kind, bytes) => Self::choose_borrowed(bytes, key, Kind::Packed(kind)),
+            NewValue::OwnedPacked(kind, bytes) => Self::choose_owned(bytes, key, Kind::Packed(kind), keep),
+            NewValue::Object(object) => Body::Object(object),
         }
     }
 
@@ -175,7 +233,7 @@ impl<'a> Body<'a> {
         if fits_inline(key.len(), bytes.len()) {
             Body::Inline { kind, bytes, len: bytes.len() }
         } else {
-            Body::Big(BigString::from_vec(bytes.to_vec()))
+            Body::Big(big_kind(kind), BigString::from_vec(bytes.to_vec()))
         }
     }
 
@@ -184,7 +242,7 @@ impl<'a> Body<'a> {
             *keep = bytes;
             Body::Inline { kind, bytes: keep, len: keep.len() }
         } else {
-            Body::Big(BigString::from_vec(bytes))
+            Body::Big(big_kind(kind), BigString::from_vec(bytes))
         }
     }
 
@@ -197,7 +255,17 @@ impl<'a> Body<'a> {
         let mut big = Vec::with_capacity(grown_capacity(len));
         big.extend_from_slice(bytes);
         big.resize(len, 0);
-        Body::Big(BigString::from_grown_vec(big))
+        Body::Big(Kind::BigString, BigString::from_grown_vec(big))
+    }
+}
+
+/// The kind of a value that would be inline if it were not too long.
+fn big_kind(kind: Kind) -> Kind {
+    match kind {
+        Kind::Packed(packed) => Kind::BigPacked(packed),
+        Kind::Int | Kind::Str | Kind::Raw | Kind::BigString | Kind::Object | Kind::BigPacked(_) => {
+            Kind::BigString
+        }
     }
 }
 
@@ -230,7 +298,12 @@ impl Shape {
                 (header, 1 << header.int_width())
             }
             Body::Inline { kind, len, .. } => (Header::of_inline(*kind, *len, key_len, has_expire), *len),
-            Body::Big(_) => (Header::of_big_string(key_len, has_expire), BIG_STRING_LEN),
+            Body::Spliced { kind, before, gap, after } => {
+                let len = before.len() + gap + after.len();
+                (Header::of_inline(Kind::Packed(*kind), len, key_len, has_expire), len)
+            }
+            Body::Big(kind, _) => (Header::of_pointer(*kind, key_len, has_expire), BIG_STRING_LEN),
+            Body::Object(_) => (Header::of_pointer(Kind::Object, key_len, has_expire), OBJECT_LEN),
         };
         Self { header, len: header.key_at() + key_len + value_len }
     }
@@ -345,7 +418,15 @@ impl EntryPtr {
                     value.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
                     value.add(bytes.len()).write_bytes(0, len - bytes.len());
                 }
-                Body::Big(big) => Self::put_outside(value, big, outside),
+                Body::Spliced { before, gap, after, .. } => {
+                    let len = before.len() + gap + after.len();
+                    self.write_len(header.value_len_at(), header.value_width(), len);
+                    value.copy_from_nonoverlapping(before.as_ptr(), before.len());
+                    value.add(before.len()).write_bytes(0, gap);
+                    value.add(before.len() + gap).copy_from_nonoverlapping(after.as_ptr(), after.len());
+                }
+                Body::Big(_, big) => Self::put_outside(value, big, outside),
+                Body::Object(object) => Self::put_object(value, object, outside),
             }
         }
     }
@@ -470,8 +551,8 @@ impl EntryPtr {
     }
 
     fn big(self) -> BigString {
-        debug_assert_eq!(self.header().kind(), Kind::BigString);
-        // SAFETY: called for big strings only.
+        debug_assert!(matches!(self.header().kind(), Kind::BigString | Kind::BigPacked(_)));
+        // SAFETY: called for these kinds only.
         unsafe { self.value_at().cast::<BigString>().read_unaligned() }
     }
 
@@ -485,12 +566,19 @@ impl EntryPtr {
         match header.kind() {
             Kind::Int => ValueRef::Int(self.int(header)),
             Kind::Str | Kind::Raw => ValueRef::Str(self.inline_bytes()),
-            Kind::BigString => {
-                let big = self.big();
-                // SAFETY: the parts are those of a Vec<u8> that lives as long as the entry.
-                ValueRef::Str(unsafe { std::slice::from_raw_parts(big.ptr, big.len) })
-            }
+            Kind::BigString => ValueRef::Str(self.big_bytes()),
+            Kind::Packed(kind) => ValueRef::Packed(kind, self.inline_bytes()),
+            Kind::BigPacked(kind) => ValueRef::Packed(kind, self.big_bytes()),
+            // SAFETY: the entry owns the object, which changes only with the table borrowed exclusively.
+            Kind::Object => ValueRef::Object(unsafe { &*self.object_ptr() }),
         }
+    }
+
+    /// The bytes of a big string or a big packed collection.
+    fn big_bytes<'a>(self) -> &'a [u8] {
+        let big = self.big();
+        // SAFETY: the parts are those of a Vec<u8> that lives as long as the entry.
+        unsafe { std::slice::from_raw_parts(big.ptr, big.len) }
     }
 
     fn int(self, header: Header) -> i64 {
@@ -506,11 +594,14 @@ impl EntryPtr {
         }
     }
 
-    pub(super) fn encoding(self) -> StringEncoding {
+    pub(super) fn encoding(self) -> Encoding {
         match self.header().kind() {
-            Kind::Int => StringEncoding::Int,
-            Kind::Str if self.inline_len() <= EMBSTR_LEN_MAX => StringEncoding::Embstr,
-            Kind::Str | Kind::Raw | Kind::BigString => StringEncoding::Raw,
+            Kind::Int => Encoding::Int,
+            Kind::Str if self.inline_len() <= EMBSTR_LEN_MAX => Encoding::Embstr,
+            Kind::Str | Kind::Raw | Kind::BigString => Encoding::Raw,
+            Kind::Packed(kind) | Kind::BigPacked(kind) => kind.encoding(),
+            // SAFETY: the entry owns the object.
+            Kind::Object => unsafe { &*self.object_ptr() }.encoding(),
         }
     }
 
@@ -581,8 +672,10 @@ impl EntryPtr {
     /// Bytes outside the entry.
     pub(super) fn outside_bytes(self) -> usize {
         match self.header().kind() {
-            Kind::Int | Kind::Str | Kind::Raw => 0,
-            Kind::BigString => self.big().capacity,
+            Kind::Int | Kind::Str | Kind::Raw | Kind::Packed(_) => 0,
+            Kind::BigString | Kind::BigPacked(_) => self.big().capacity,
+            // SAFETY: the entry owns the object.
+            Kind::Object => unsafe { &*self.object_ptr() }.heap_bytes(),
         }
     }
 
@@ -594,12 +687,16 @@ impl EntryPtr {
         let header = self.header();
         match header.kind() {
             Kind::Int => Body::Int(self.int(header)),
-            kind @ (Kind::Str | Kind::Raw) => {
+            kind @ (Kind::Str | Kind::Raw | Kind::Packed(_)) => {
                 let bytes = self.inline_bytes();
                 Body::Inline { kind, bytes, len: bytes.len() }
             }
             // SAFETY: by the caller's promise the value is not read again.
-            Kind::BigString => Body::Big(unsafe { self.take_outside(outside) }),
+            kind @ (Kind::BigString | Kind::BigPacked(_)) => {
+                Body::Big(kind, unsafe { self.take_outside(outside) })
+            }
+            // SAFETY: as above.
+            Kind::Object => Body::Object(unsafe { self.take_object(outside) }),
         }
     }
 
@@ -660,9 +757,13 @@ impl EntryPtr {
     /// The entry's value is not read again; the entry is freed or overwritten next.
     pub(super) unsafe fn take_garbage(self, outside: &mut OutsideBytes) -> Option<OwnedValue> {
         match self.header().kind() {
-            Kind::Int | Kind::Str | Kind::Raw => None,
+            Kind::Int | Kind::Str | Kind::Raw | Kind::Packed(_) => None,
             // SAFETY: by the caller's promise, the parts in the entry are not used again.
-            Kind::BigString => Some(OwnedValue::Str(unsafe { self.take_outside(outside).into_vec() })),
+            Kind::BigString | Kind::BigPacked(_) => {
+                Some(OwnedValue::Str(unsafe { self.take_outside(outside).into_vec() }))
+            }
+            // SAFETY: as above.
+            Kind::Object => Some(OwnedValue::Object(unsafe { self.take_object(outside) })),
         }
     }
 
@@ -676,8 +777,15 @@ impl EntryPtr {
             Kind::Int => OwnedValue::Int(self.int(header)),
             Kind::Str => OwnedValue::Str(self.inline_bytes().to_vec()),
             Kind::Raw => OwnedValue::Raw(self.inline_bytes().to_vec()),
+            Kind::Packed(kind) => OwnedValue::Packed(kind, self.inline_bytes().to_vec()),
             // SAFETY: the caller makes the same promise.
             Kind::BigString => OwnedValue::Str(unsafe { self.take_outside(outside).into_vec() }),
+            Kind::BigPacked(kind) => {
+                // SAFETY: as above.
+                OwnedValue::Packed(kind, unsafe { self.take_outside(outside).into_vec() })
+            }
+            // SAFETY: as above.
+            Kind::Object => OwnedValue::Object(unsafe { self.take_object(outside) }),
         }
     }
 }

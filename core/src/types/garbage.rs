@@ -9,6 +9,7 @@
 //! removal that adds garbage frees about as much as it adds, but for no longer than a few milliseconds.
 
 use super::entry::OwnedValue;
+use super::object::Collection;
 use std::collections::VecDeque;
 
 /// Values up to this cost are freed at once. In units of [`OwnedValue::free_cost`].
@@ -27,7 +28,10 @@ impl OwnedValue {
     pub(super) fn free_cost(&self) -> usize {
         match self {
             OwnedValue::Int(_) => 1,
-            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => 1 + bytes.capacity() / BYTES_PER_COST,
+            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) | OwnedValue::Packed(_, bytes) => {
+                1 + bytes.capacity() / BYTES_PER_COST
+            }
+            OwnedValue::Object(object) => 1 + object.free_cost(),
         }
     }
 
@@ -42,7 +46,10 @@ impl OwnedValue {
         }
         match self {
             OwnedValue::Int(_) => {}
-            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => {
+            OwnedValue::Object(object) => {
+                object.free_some(budget);
+            }
+            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) | OwnedValue::Packed(_, bytes) => {
                 // The allocator frees the end of a big allocation without moving its beginning.
                 bytes.clear();
                 bytes.shrink_to(bytes.capacity() - *budget * BYTES_PER_COST);
@@ -90,9 +97,9 @@ impl Garbage {
         while *budget > 0
             && let Some(value) = self.values.front_mut()
         {
-            let before = *budget;
+            let cost = value.free_cost();
             let is_freed = value.free_some(budget);
-            self.cost -= before - *budget;
+            self.cost -= cost - if is_freed { 0 } else { value.free_cost().min(cost) };
             if is_freed {
                 self.values.pop_front();
             }

@@ -1,10 +1,11 @@
 //! Pure data structures: no RESP, no argv, no clock.
 //!
 //! - `table`: a keyspace, with `directory`, `segment`, `entry` and `slab` below it
+//! - `object`: what a table needs to know of big collections; `value_mut`: how values are changed in place
+//! - `blob`: bytes that are edited in the middle
 //! - `garbage`: removed values that are freed in slices
-//! - `hash`: the hash of a key
-//! - `blob`: bytes that change in place, and over them `listpack`: a sequence of strings and integers in one allocation
-//! - `intset`: a sorted array of integers in one allocation
+//! - `hashing`: the hash of a key
+//! - over `blob`: `listpack`, a sequence of strings and integers in one allocation, and `intset`, a sorted array of integers
 //! - `decimal`: strings that are integers
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
@@ -13,22 +14,28 @@ pub mod blob;
 pub mod decimal;
 pub mod entry;
 pub mod glob;
-pub mod hash;
+pub mod hashing;
 pub mod intset;
 pub mod listpack;
 pub mod lzf;
+pub mod object;
 pub mod table;
+pub mod value_mut;
 
 mod directory;
 mod garbage;
 mod segment;
 mod slab;
 
-pub use entry::{ACCESS_MAX, NewValue, OwnedEntry, OwnedValue, StringEncoding, ValueRef};
-pub use hash::{fix_hash_seed, hash_key};
+pub use blob::Blob;
+pub use entry::{ACCESS_MAX, Encoding, NewValue, OwnedEntry, OwnedValue, PackedKind, ValueRef};
+pub use hashing::{fix_hash_seed, hash_key};
 pub use table::{
     DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
 };
+
+pub use object::{Collection, Object, ValueType};
+pub use value_mut::{ObjectMut, PackedMut, ValueMut};
 
 /// Prefetches the cache line at `address`, which need not be valid.
 #[inline(always)]

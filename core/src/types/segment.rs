@@ -21,7 +21,7 @@
 //! So the expiry cycle reads two cache lines to find out which of some 350 entries to look at.
 
 use super::entry::EntryPtr;
-use super::hash::hash_key;
+use super::hashing::hash_key;
 use std::mem::MaybeUninit;
 
 /// Entries in a bucket.

@@ -8,7 +8,7 @@
 //! more than a segment's entries, and there is never a second table to look into, as during Redis' rehashing.
 //!
 //! *Load.* A segment splits when an insertion finds no room, at about .95, and its halves start at half of that. As
-//! hashes are slanted (see `hash`), segments are in all stages between at any time, and the load of the whole table
+//! hashes are slanted (see `hashing`), segments are in all stages between at any time, and the load of the whole table
 //! stays near its mean of .69 whatever the number of keys.
 //!
 //! *Versions.* While a snapshot is taken, a home bucket (see `segment`) carries the snapshot's version from its first
@@ -20,20 +20,22 @@
 //! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
 //! written through a shared [`Entry`]: a GET that updates its key's clock is still a read.
 
+mod collections;
 mod expire;
 mod live;
 mod scan;
 mod strings;
 
+pub use collections::Found;
 pub use live::Live;
 
 use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
 use super::directory::Directory;
-use super::entry::{Body, EntryPtr, NewValue, OutsideBytes, OwnedEntry, Shape, StringEncoding, ValueRef};
+use super::entry::{Body, Encoding, EntryPtr, NewValue, OutsideBytes, OwnedEntry, Shape, ValueRef};
 use super::garbage::{BYTES_PER_COST, Garbage};
-use super::hash::hash_key;
+use super::hashing::hash_key;
 use super::segment::{NEVER, Place, SEGMENT_SLOTS, Segment, home_of};
 use super::slab::{CHUNK_LEN, Slab, rounded};
 
@@ -138,7 +140,7 @@ impl<'a> Entry<'a> {
         self.ptr.value()
     }
 
-    pub fn encoding(&self) -> StringEncoding {
+    pub fn encoding(&self) -> Encoding {
         self.ptr.encoding()
     }
 
@@ -248,9 +250,7 @@ impl<'a> EntryMut<'a> {
     /// Whether nothing is left of a collection. A string is never empty in this sense.
     #[inline]
     pub fn is_emptied(&self) -> bool {
-        match self.ptr.value() {
-            ValueRef::Int(_) | ValueRef::Str(_) => false,
-        }
+        self.ptr.is_emptied()
     }
 
     /// Replaces value, access bits and, unless it is [`SetExpire::Keep`], the expiry.

@@ -22,7 +22,7 @@ use crate::command::{Call, CommandError, gate};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
 use crate::shard::slot::shard_of;
-use crate::types::hash::hash_key;
+use crate::types::hashing::hash_key;
 
 /// How many requests are parsed before they are executed, and so how many cache misses overlap.
 const GROUP_MAX: usize = 32;

@@ -32,7 +32,7 @@ const KEPT: [(&str, &str, &str); 19] = [
     ),
     ("core/src/shard/blocking.rs", "waits_on", "the simulator watches who is served first"),
     ("core/src/shard/watch.rs", "client_count", "tests see that nothing is left"),
-    ("core/src/types/hash.rs", "fix_hash_seed", "the simulator repeats its runs"),
+    ("core/src/types/hashing.rs", "fix_hash_seed", "the simulator repeats its runs"),
     (
         "core/src/types/table.rs",
         "set_snapshot",

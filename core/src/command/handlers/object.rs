@@ -122,7 +122,7 @@ fn refcount(ctx: &mut Ctx<'_>) -> CommandResult {
     let shares = shares_integers(ctx);
     let count = subject(ctx).map(|entry| match entry.value() {
         ValueRef::Int(number) if shares && SHARED_INTEGERS.contains(&number) => SHARED_REFCOUNT,
-        ValueRef::Int(_) | ValueRef::Str(_) => 1,
+        ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Packed(..) | ValueRef::Object(_) => 1,
     });
 
     match count {

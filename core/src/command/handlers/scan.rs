@@ -1,7 +1,6 @@
 //! What the arguments of SCAN, HSCAN, SSCAN and ZSCAN have in common: a cursor, MATCH, COUNT and TYPE.
 
 use crate::command::args;
-use crate::command::typed::type_name;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::{Argv, until_nul};
 use crate::types::Entry;
@@ -90,6 +89,6 @@ impl<'a> ScanOptions<'a> {
     }
 
     pub(super) fn admits(&self, entry: Entry<'_>) -> bool {
-        self.type_name.is_none_or(|name| args::is(name, type_name(entry.value())))
+        self.type_name.is_none_or(|name| args::is(name, entry.value().value_type().name()))
     }
 }

@@ -12,34 +12,51 @@
 //! | 2       | string: `embstr` or `raw` by its length             | its bytes                                      |
 //! | 3       | string that is `raw` whatever its length            | its bytes                                      |
 //! | 4       | big string                                          | pointer, length, capacity                      |
-//! | 5       | object: big list, hash, set, sorted set, stream, module value | owned pointer to a boxed enum        |
-//! | 6       | list, `listpack`                                    | its bytes                                      |
+//! | 5       | object: big list, hash, set or sorted set; stream   | owned pointer to a boxed enum                  |
+//! | 6       | list, one listpack and reported `quicklist`         | its bytes                                      |
 //! | 7       | hash, `listpack`                                    | its bytes                                      |
 //! | 8       | sorted set, `listpack`                              | its bytes                                      |
 //! | 9       | set, `intset`                                       | its bytes                                      |
 //! | 10      | set of few strings, kept as a listpack and reported `hashtable` | its bytes                          |
-//! | 11 to 15 | free                                               |                                                |
+//! | 11 to 15 | as 6 to 10, too long for the entry                 | pointer, length, capacity                      |
 //!
 //! A value of "its bytes" has a length field before the expiry: 1 byte, 2 if wide. That is enough, because a value that
-//! does not fit into a cell of the slab is stored elsewhere: in a big string, or in the object that a small collection
-//! becomes.
-//!
-//! Only integers and strings exist yet. The numbers of the others are reserved. When they are added as variants of
-//! [`Kind`], the compiler points out every match that has to handle them.
+//! does not fit into a cell of the slab is stored elsewhere: in an allocation beside its entry (kinds 4 and 11 to 15), or
+//! in the object that a small collection becomes.
 
 /// Kind, place and widths of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Header(pub(super) u8);
 
+/// What a packed collection is: its type, and whether its bytes are a listpack or an intset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PackedKind {
+    List,
+    /// Fields, each followed by its value.
+    Hash,
+    /// Members in order, each followed by its score.
+    ZSet,
+    /// A set of integers.
+    IntSet,
+    /// A set of few strings.
+    Set,
+}
+
+impl PackedKind {
+    const ALL: [PackedKind; 5] =
+        [PackedKind::List, PackedKind::Hash, PackedKind::ZSet, PackedKind::IntSet, PackedKind::Set];
+}
+
 /// The type and the representation of an entry's value.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[repr(u8)]
 pub(in crate::types) enum Kind {
-    /// Of 1 or 2 bytes; the number after it is taken by integers of 4 or 8.
-    Int = 0,
-    Str = 2,
-    Raw = 3,
-    BigString = 4,
+    Int,
+    Str,
+    Raw,
+    BigString,
+    Object,
+    Packed(PackedKind),
+    BigPacked(PackedKind),
 }
 
 /// What an entry contains of a value, by the number of its kind.
@@ -51,28 +68,32 @@ enum Place {
     Inline,
     /// This many bytes, which point at the value.
     Pointer(usize),
-    Free,
 }
 
 /// Length of a big string's pointer, length and capacity.
 pub(super) const BIG_STRING_LEN: usize = 24;
-const OBJECT_LEN: usize = size_of::<*mut u8>();
+pub(super) const OBJECT_LEN: usize = size_of::<*mut u8>();
+
+/// The numbers of [`Kind::Packed`] and [`Kind::BigPacked`] begin here.
+const PACKED: u8 = 6;
+const BIG_PACKED: u8 = PACKED + PackedKind::ALL.len() as u8;
 
 const PLACES: [Place; 16] = {
-    let mut places = [Place::Free; 16];
+    let mut places = [Place::Pointer(BIG_STRING_LEN); 16];
     places[0] = Place::Int(1);
     places[1] = Place::Int(4);
     places[2] = Place::Inline;
     places[3] = Place::Inline;
-    places[4] = Place::Pointer(BIG_STRING_LEN);
     places[5] = Place::Pointer(OBJECT_LEN);
-    let mut collection = 6;
-    while collection <= 10 {
-        places[collection] = Place::Inline;
-        collection += 1;
+    let mut packed = PACKED;
+    while packed < BIG_PACKED {
+        places[packed as usize] = Place::Inline;
+        packed += 1;
     }
     places
 };
+
+const _: () = assert!(BIG_PACKED as usize + PackedKind::ALL.len() == PLACES.len());
 
 const WIDE: u8 = 1;
 const KIND_SHIFT: u32 = 1;
@@ -114,8 +135,21 @@ static KEY_AT: [u8; 256] = {
 };
 
 impl Kind {
+    const fn number(self) -> u8 {
+        match self {
+            // The number after it is taken by integers of 4 or 8 bytes.
+            Kind::Int => 0,
+            Kind::Str => 2,
+            Kind::Raw => 3,
+            Kind::BigString => 4,
+            Kind::Object => 5,
+            Kind::Packed(kind) => PACKED + kind as u8,
+            Kind::BigPacked(kind) => BIG_PACKED + kind as u8,
+        }
+    }
+
     const fn bits(self) -> u8 {
-        (self as u8) << KIND_SHIFT
+        self.number() << KIND_SHIFT
     }
 }
 
@@ -137,7 +171,7 @@ impl Header {
 
     #[inline]
     pub(super) fn of_inline(kind: Kind, len: usize, key_len: usize, has_expire: bool) -> Header {
-        debug_assert!(matches!(PLACES[kind as usize], Place::Inline));
+        debug_assert!(matches!(PLACES[kind.number() as usize], Place::Inline));
         Header::inline(kind.bits(), len).with(key_len, has_expire)
     }
 
@@ -148,8 +182,9 @@ impl Header {
     }
 
     #[inline]
-    pub(super) fn of_big_string(key_len: usize, has_expire: bool) -> Header {
-        Header(Kind::BigString.bits()).with(key_len, has_expire)
+    pub(super) fn of_pointer(kind: Kind, key_len: usize, has_expire: bool) -> Header {
+        debug_assert!(matches!(PLACES[kind.number() as usize], Place::Pointer(_)));
+        Header(kind.bits()).with(key_len, has_expire)
     }
 
     #[inline]
@@ -183,7 +218,9 @@ impl Header {
             2 => Kind::Str,
             3 => Kind::Raw,
             4 => Kind::BigString,
-            number @ 5.. => unknown_kind(number),
+            5 => Kind::Object,
+            number @ PACKED..BIG_PACKED => Kind::Packed(PackedKind::ALL[usize::from(number - PACKED)]),
+            number => Kind::BigPacked(PackedKind::ALL[usize::from(number - BIG_PACKED)]),
         }
     }
 
@@ -249,15 +286,14 @@ impl Header {
             Place::Int(len) => len << self.value_width(),
             Place::Inline => inline_len(),
             Place::Pointer(len) => len,
-            Place::Free => unknown_kind(self.number()),
         }
     }
-}
 
-#[cold]
-#[inline(never)]
-fn unknown_kind(number: u8) -> ! {
-    panic!("there is no entry of kind {number}")
+    /// Whether the value is a packed collection or an object.
+    #[inline]
+    pub(super) fn is_collection(self) -> bool {
+        self.number() >= Kind::Object.number()
+    }
 }
 
 #[cfg(test)]
@@ -266,7 +302,6 @@ mod tests {
 
     const KEY_LENS: [usize; 7] = [0, 1, 255, 256, 65_535, 65_536, 1 << 31];
 
-    /// All kind numbers in use or reserved: the entries of reserved kinds have a fixed layout already.
     #[test]
     fn every_kind_in_every_shape_has_a_header_of_its_own_that_tells_the_widths() {
         let mut seen = std::collections::BTreeMap::new();
@@ -281,7 +316,6 @@ mod tests {
                     (Header::inline(bits, 65_535), 65_535),
                 ],
                 Place::Pointer(len) => &[(Header(bits), *len)],
-                Place::Free => &[],
             };
             for &(value, value_len) in values {
                 for key_len in KEY_LENS {
@@ -294,8 +328,8 @@ mod tests {
                 }
             }
         }
-        // Integers of 4 widths, 7 inline kinds of 2, and 2 pointers; each with 3 widths of key and maybe an expiry.
-        assert_eq!(seen.len(), (4 + 7 * 2 + 2) * 3 * 2);
+        // Integers of 4 widths, 7 inline kinds of 2, and 7 pointers; each with 3 widths of key and maybe an expiry.
+        assert_eq!(seen.len(), (4 + 7 * 2 + 7) * 3 * 2);
     }
 
     fn check(
@@ -313,7 +347,7 @@ mod tests {
         assert!((key_len as u128) < 1u128 << (8 * key_width), "{key_len} in {key_width} bytes");
         let value_width = match place {
             Place::Inline => 1usize << header.value_width(),
-            Place::Int(_) | Place::Pointer(_) | Place::Free => 0,
+            Place::Int(_) | Place::Pointer(_) => 0,
         };
         assert!(value_width == 0 || (value_len as u128) < 1u128 << (8 * value_width));
         assert_eq!(header.value_len_at(), KEY_LEN_AT + key_width);
@@ -339,16 +373,18 @@ mod tests {
             let header = Header::of_int(number, 3, false);
             assert_eq!((header.kind(), header.is_inline_string()), (Kind::Int, false));
         }
-        let header = Header::of_big_string(3, false);
-        assert_eq!((header.kind(), header.is_inline_string()), (Kind::BigString, false));
-        assert_eq!(Header::of_inline(Kind::Str, 300, 3, true).with_kind(Kind::Raw).kind(), Kind::Raw);
-    }
-
-    #[test]
-    fn a_kind_that_does_not_exist_is_not_taken_for_another() {
-        for number in 5..16 {
-            let kind = std::panic::catch_unwind(|| Header(number << KIND_SHIFT).kind());
-            assert!(kind.is_err(), "{number} is {kind:?}");
+        for kind in PackedKind::ALL {
+            let header = Header::of_inline(Kind::Packed(kind), 300, 3, true);
+            assert_eq!((header.kind(), header.is_inline_string()), (Kind::Packed(kind), false));
+            let header = Header::of_pointer(Kind::BigPacked(kind), 3, true);
+            assert_eq!((header.kind(), header.is_inline_string()), (Kind::BigPacked(kind), false));
+            assert!(header.is_collection());
         }
+        for kind in [Kind::BigString, Kind::Object] {
+            let header = Header::of_pointer(kind, 3, false);
+            assert_eq!((header.kind(), header.is_inline_string()), (kind, false));
+            assert_eq!(header.is_collection(), kind == Kind::Object);
+        }
+        assert_eq!(Header::of_inline(Kind::Str, 300, 3, true).with_kind(Kind::Raw).kind(), Kind::Raw);
     }
 }

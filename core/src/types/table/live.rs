@@ -22,7 +22,7 @@ impl<E> Live<E> {
 impl Table {
     /// The last write need not be accounted for by [`Table::take_writes`]: the look-up's result reports it.
     #[inline]
-    fn reported(&mut self) {
+    pub(super) fn reported(&mut self) {
         #[cfg(debug_assertions)]
         {
             self.writes -= 1;

@@ -7,7 +7,7 @@
 //! merge it may return some keys of the merged segment again.
 
 use super::super::directory::{DEPTH_MAX, end_of_prefix};
-use super::super::hash::slanted;
+use super::super::hashing::slanted;
 use super::super::segment::{HOME_COUNT, SEGMENT_SLOTS};
 use super::{Entry, Table};
 

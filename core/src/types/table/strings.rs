@@ -6,6 +6,9 @@ use super::EntryMut;
 impl EntryMut<'_> {
     /// The value as a mutable string, zero-padded to at least `len_min`. Its encoding is `raw` from here on, an integer
     /// becomes its digits, and the expiry is kept. O(1) amortised over the bytes added.
+    ///
+    /// # Panics
+    /// The value is a collection.
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
         self.table.record_write(self.hash);
         if self.ptr.is_big() {
@@ -23,6 +26,7 @@ impl EntryMut<'_> {
                 }
                 bytes
             }
+            ValueRef::Packed(..) | ValueRef::Object(_) => unreachable!("the caller has seen a string"),
         };
         let body = Body::grown(self.ptr.key().len(), old, old.len().max(len_min));
         // SAFETY: the old value is an integer or an inline string, which point at nothing.

@@ -61,6 +61,7 @@ fn append(table: &mut Table, key: &[u8], bytes: &[u8]) -> Option<usize> {
     let len = match get(table, key)?.value() {
         ValueRef::Int(number) => number.to_string().len(),
         ValueRef::Str(bytes) => bytes.len(),
+        ValueRef::Packed(..) | ValueRef::Object(_) => unreachable!("the caller has seen a string"),
     };
     set_range(table, key, len, bytes)
 }
@@ -135,7 +136,7 @@ fn integers_of_every_width_come_back_and_can_be_overwritten() {
         table.get_mut(hash, b"n").unwrap().set_int(number);
         let entry = table.get(hash, b"n").unwrap();
         assert_eq!(entry.value(), ValueRef::Int(number));
-        assert_eq!((entry.encoding(), entry.expire_at_ms()), (StringEncoding::Int, Some(9)));
+        assert_eq!((entry.encoding(), entry.expire_at_ms()), (Encoding::Int, Some(9)));
     }
 }
 

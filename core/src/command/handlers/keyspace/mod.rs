@@ -7,7 +7,6 @@ mod walk;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, Merge, acl, flag};
-use crate::command::typed::type_name;
 use crate::command::{Call, CommandResult, Ctx};
 use crate::shard::event::Event;
 
@@ -133,7 +132,10 @@ const TYPE: Command = Command::keys("type", 2, type_of)
 fn type_of(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    let name = ctx.shard.lookup_read_notouch(ctx.call, key).map_or("none", |entry| type_name(entry.value()));
+    let name = ctx
+        .shard
+        .lookup_read_notouch(ctx.call, key)
+        .map_or("none", |entry| entry.value().value_type().name());
 
     ctx.reply.simple(name);
     Ok(())

@@ -1,6 +1,7 @@
 //! The table compared with a BTreeMap by random operations.
 
 use super::*;
+use crate::types::{Blob, PackedKind, ValueMut};
 
 /// A key's value and metadata in the model.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,8 +52,10 @@ impl Model {
     }
 
     fn value(&mut self) -> OwnedValue {
-        match self.random.below(4) {
+        match self.random.below(5) {
             0 => OwnedValue::Int(self.int()),
+            // The table does not look into the bytes.
+            4 => OwnedValue::Packed(PackedKind::Hash, self.bytes()),
             1 => OwnedValue::Raw(self.bytes()),
             _ => OwnedValue::Str(self.bytes()),
         }
@@ -83,6 +86,9 @@ impl Model {
                     }
                     (OwnedValue::Raw(bytes), false) => {
                         self.table.set(hash, &key, NewValue::Raw(bytes), expire)
+                    }
+                    (OwnedValue::Packed(kind, bytes), false) => {
+                        self.table.set(hash, &key, NewValue::Packed(*kind, bytes), expire)
                     }
                     _ => self.table.set(hash, &key, value.clone().into(), expire),
                 };
@@ -121,6 +127,9 @@ impl Model {
                     entry.set_int(number);
                     self.known.get_mut(&key).unwrap().value = OwnedValue::Int(number);
                 }
+            }
+            15..=17 if matches!(self.known.get(&key), Some(Known { value: OwnedValue::Packed(..), .. })) => {
+                self.splice(&key);
             }
             15..=16 => {
                 let more = self.bytes();
@@ -162,6 +171,17 @@ impl Model {
         }
     }
 
+    /// Replaces a random range of a packed value by random bytes.
+    fn splice(&mut self, key: &[u8]) {
+        let new = self.bytes();
+        let Some(Known { value: OwnedValue::Packed(_, known), .. }) = self.known.get_mut(key) else { return };
+        let start = self.random.below(known.len() as u64 + 1) as usize;
+        let end = start + self.random.below((known.len() - start) as u64 + 1) as usize;
+        known.splice(start..end, new.iter().copied());
+        let mut entry = self.table.get_mut(hash_key(key), key).expect("the model has it");
+        ValueMut::new(&mut entry).packed().splice(start..end, new.len()).copy_from_slice(&new);
+    }
+
     fn check(&self) {
         assert_eq!(self.table.len(), self.known.len());
         let expires = self.known.values().filter(|known| known.expire_at_ms.is_some()).count();
@@ -190,7 +210,8 @@ impl Model {
 fn as_string(value: &OwnedValue) -> Vec<u8> {
     match value {
         OwnedValue::Int(number) => number.to_string().into_bytes(),
-        OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => bytes.clone(),
+        OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) | OwnedValue::Packed(_, bytes) => bytes.clone(),
+        OwnedValue::Object(_) => unreachable!("the model has none"),
     }
 }
 
@@ -198,9 +219,11 @@ fn assert_same(entry: &Entry<'_>, key: &[u8], known: &Known) {
     assert_eq!(entry.key(), key);
     assert_eq!(entry.expire_at_ms(), known.expire_at_ms);
     let (value, encoding) = match &known.value {
-        OwnedValue::Int(number) => (ValueRef::Int(*number), StringEncoding::Int),
-        OwnedValue::Str(bytes) if bytes.len() <= 44 => (ValueRef::Str(bytes), StringEncoding::Embstr),
-        OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => (ValueRef::Str(bytes), StringEncoding::Raw),
+        OwnedValue::Int(number) => (ValueRef::Int(*number), Encoding::Int),
+        OwnedValue::Str(bytes) if bytes.len() <= 44 => (ValueRef::Str(bytes), Encoding::Embstr),
+        OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) => (ValueRef::Str(bytes), Encoding::Raw),
+        OwnedValue::Packed(kind, bytes) => (ValueRef::Packed(*kind, bytes), Encoding::Listpack),
+        OwnedValue::Object(_) => unreachable!("the model has none"),
     };
     assert_eq!((entry.value(), entry.encoding()), (value, encoding), "of {key:?}");
 }

@@ -1,0 +1,149 @@
+//! Object: the big form of a collection, in an allocation of its own.
+//!
+//! A small collection is *packed*: bytes in Redis' listpack or intset layout, within its entry. When it grows past the
+//! limits of its type it becomes an object, which its entry points at. Tables know an object by what [`Collection`]
+//! says: how much memory it takes, and how it is freed in slices.
+
+use super::entry::Encoding;
+use std::fmt;
+
+/// A type of values, as TYPE names it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ValueType {
+    String,
+    List,
+    Set,
+    ZSet,
+    Hash,
+    Stream,
+}
+
+impl ValueType {
+    /// The name that TYPE returns and SCAN's TYPE option takes.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ValueType::String => "string",
+            ValueType::List => "list",
+            ValueType::Set => "set",
+            ValueType::ZSet => "zset",
+            ValueType::Hash => "hash",
+            ValueType::Stream => "stream",
+        }
+    }
+}
+
+/// What a table needs to know of an object.
+pub trait Collection {
+    /// How many elements it has.
+    fn len(&self) -> usize;
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes it takes, its own struct and all that it owns included. O(1).
+    fn heap_bytes(&self) -> usize;
+
+    /// How much work it is to free it: about 1 for each allocation or element that has to be visited.
+    fn free_cost(&self) -> usize;
+
+    /// Frees a part that costs no more than `budget`, and subtracts its cost. Returns whether nothing is left. It can only
+    /// be freed further after this.
+    fn free_some(&mut self, budget: &mut usize) -> bool;
+
+    /// A copy of it: COPY.
+    fn duplicate(&self) -> Self
+    where
+        Self: Sized;
+
+    /// What OBJECT ENCODING reports.
+    fn encoding(&self) -> Encoding;
+}
+
+/// Declares the variants of [`Object`]: a name, which is that of its [`ValueType`], and the structure.
+macro_rules! objects {
+    ($($variant:ident($structure:ty),)*) => {
+        /// A big collection. Two of them are equal only if they are the same.
+        pub enum Object {
+            $($variant($structure),)*
+        }
+
+        impl Object {
+            pub fn value_type(&self) -> ValueType {
+                match *self {
+                    $(Object::$variant(_) => ValueType::$variant,)*
+                }
+            }
+        }
+
+        impl Collection for Object {
+            fn len(&self) -> usize {
+                match *self {
+                    $(Object::$variant(ref inner) => inner.len(),)*
+                }
+            }
+
+            fn heap_bytes(&self) -> usize {
+                // An object is as long as the longest of its variants.
+                match *self {
+                    $(Object::$variant(ref inner) => {
+                        inner.heap_bytes() + size_of::<Object>() - size_of::<$structure>()
+                    })*
+                }
+            }
+
+            fn free_cost(&self) -> usize {
+                match *self {
+                    $(Object::$variant(ref inner) => inner.free_cost(),)*
+                }
+            }
+
+            fn free_some(&mut self, budget: &mut usize) -> bool {
+                match *self {
+                    $(Object::$variant(ref mut inner) => inner.free_some(budget),)*
+                }
+            }
+
+            fn duplicate(&self) -> Object {
+                match *self {
+                    $(Object::$variant(ref inner) => Object::$variant(inner.duplicate()),)*
+                }
+            }
+
+            fn encoding(&self) -> Encoding {
+                match *self {
+                    $(Object::$variant(ref inner) => inner.encoding(),)*
+                }
+            }
+        }
+    };
+}
+
+objects! {}
+
+impl Object {
+    /// Whether nothing is left of it, so that its key is removed. A stream may be empty.
+    pub fn is_emptied(&self) -> bool {
+        self.value_type() != ValueType::Stream && self.is_empty()
+    }
+}
+
+impl Clone for Object {
+    fn clone(&self) -> Object {
+        self.duplicate()
+    }
+}
+
+impl PartialEq for Object {
+    fn eq(&self, other: &Object) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Object {}
+
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} of {} elements", self.value_type(), self.len())
+    }
+}

@@ -792,7 +792,7 @@ impl EntryPtr {
 
 /// Whether two strings are equal. Keys are mostly short, and a call to memcmp costs more than comparing them.
 #[inline]
-fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     let len = a.len();
     if len != b.len() {
         return false;

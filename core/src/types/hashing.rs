@@ -22,9 +22,15 @@ static SEED: OnceLock<RandomState> = OnceLock::new();
 /// Hashes a key, in the same way on all shards for the life of the process.
 #[inline]
 pub fn hash_key(key: &[u8]) -> u64 {
+    slanted(hash_bytes(key))
+}
+
+/// Hashes a string with the same seed, evenly: for the elements of collections.
+#[inline]
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
     let mut hasher = SEED.get_or_init(RandomState::new).build_hasher();
-    hasher.write(key);
-    slanted(hasher.finish())
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 /// Maps an evenly distributed 64-bit number to the distribution of hashes. x + x(1 - x)/3 has the slopes 4/3 and 2/3 at

@@ -6,12 +6,14 @@
 //! - `garbage`: removed values that are freed in slices
 //! - `hashing`: the hash of a key
 //! - over `blob`: `listpack`, a sequence of strings and integers in one allocation, and `intset`, a sorted array of integers
+//! - `dict`: the big form of hashes and sets
 //! - `decimal`: strings that are integers
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
 pub mod blob;
 pub mod decimal;
+pub mod dict;
 pub mod entry;
 pub mod glob;
 pub mod hashing;
@@ -29,7 +31,7 @@ mod slab;
 
 pub use blob::Blob;
 pub use entry::{ACCESS_MAX, Encoding, NewValue, OwnedEntry, OwnedValue, PackedKind, ValueRef};
-pub use hashing::{fix_hash_seed, hash_key};
+pub use hashing::{fix_hash_seed, hash_bytes, hash_key};
 pub use table::{
     DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
 };

@@ -6,14 +6,34 @@
 //! each database that has keys, its number, and then xors the digests of its keys.
 
 use crate::protocol::Reply;
-use crate::types::{Entry, ValueRef};
+use crate::protocol::number::{F64Text, parse_f64};
+use crate::types::intset::IntSet;
+use crate::types::listpack::{Digits, Item, Listpack};
+use crate::types::{Entry, PackedKind, ValueRef, ValueType};
 use sha1_smol::Sha1;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Digest([u8; 20]);
 
-/// Redis' numbers for types.
-const TYPE_STRING: u32 = 0;
+/// Redis' number of a type.
+fn type_number(value_type: ValueType) -> u32 {
+    match value_type {
+        ValueType::String => 0,
+        ValueType::List => 1,
+        ValueType::Set => 2,
+        ValueType::ZSet => 3,
+        ValueType::Hash => 4,
+        ValueType::Stream => 6,
+    }
+}
+
+/// The score of a packed sorted set's member.
+fn packed_score(score: Item<'_>) -> f64 {
+    match score {
+        Item::Int(number) => number as f64,
+        Item::Str(text) => parse_f64(text).expect("a score is a number"),
+    }
+}
 
 impl Digest {
     fn combine(&mut self, other: Digest) {
@@ -35,19 +55,55 @@ impl Digest {
 
     /// An entry's type, value and whether it has a time to live; not its encoding.
     fn add_value(&mut self, entry: Entry<'_>) {
-        match entry.value() {
-            ValueRef::Int(number) => self.mix_string(itoa::Buffer::new().format(number).as_bytes()),
-            ValueRef::Str(text) => self.mix_string(text),
-            ValueRef::Packed(..) | ValueRef::Object(_) => self.mix_number(TYPE_STRING),
+        let value = entry.value();
+        self.mix_number(type_number(value.value_type()));
+        match value {
+            ValueRef::Int(number) => self.mix(itoa::Buffer::new().format(number).as_bytes()),
+            ValueRef::Str(text) => self.mix(text),
+            ValueRef::Packed(kind, bytes) => self.add_packed(kind, bytes),
+            ValueRef::Object(object) => match *object {},
         }
         if entry.expire_at_ms().is_some() {
             self.xor(b"!!expire!!");
         }
     }
 
-    fn mix_string(&mut self, text: &[u8]) {
-        self.mix_number(TYPE_STRING);
-        self.mix(text);
+    fn add_packed(&mut self, kind: PackedKind, bytes: &[u8]) {
+        let mut digits = [Digits::new(), Digits::new()];
+        let mut items = || Listpack::new(bytes).iter().map(|(_, item)| item);
+        match kind {
+            PackedKind::List => items().for_each(|item| self.mix(item.bytes(&mut digits[0]))),
+            PackedKind::Set => items().for_each(|item| self.xor(item.bytes(&mut digits[0]))),
+            PackedKind::IntSet => {
+                IntSet::new(bytes).iter().for_each(|number| self.xor(digits[0].format(number).as_bytes()));
+            }
+            PackedKind::Hash => {
+                let mut items = items();
+                while let (Some(field), Some(value)) = (items.next(), items.next()) {
+                    let [first, second] = &mut digits;
+                    self.add_pair(field.bytes(first), value.bytes(second));
+                }
+            }
+            PackedKind::ZSet => {
+                let mut items = items();
+                while let (Some(member), Some(score)) = (items.next(), items.next()) {
+                    self.add_member(member.bytes(&mut digits[0]), packed_score(score));
+                }
+            }
+        }
+    }
+
+    /// A field and its value, which stand at no place.
+    fn add_pair(&mut self, field: &[u8], value: &[u8]) {
+        let mut pair = Digest::default();
+        pair.mix(field);
+        pair.mix(value);
+        self.xor(&pair.0);
+    }
+
+    /// A member of a sorted set.
+    fn add_member(&mut self, member: &[u8], score: f64) {
+        self.add_pair(member, F64Text::new(score).as_bytes());
     }
 
     /// Shares of shards, all but one of which are zero, add up to a key's digest.
@@ -122,6 +178,8 @@ pub fn of_databases(dbs: &[DbDigest]) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::intset::IntSetMut;
+    use crate::types::listpack::{self, ListpackMut};
     use crate::types::{NewValue, SetExpire, Table, hash_key};
 
     fn hex(digest: Digest) -> String {
@@ -165,5 +223,30 @@ mod tests {
             hex(of_databases(&[first, none, none, fourth])),
             "62c674503be933e076455593ec8abc26c1ada492"
         );
+    }
+
+    /// Redis 7.0.15's, after RPUSH l a 12 bb; HSET h f v 5 6; SADD s x y zz; SADD i 1 2 300; ZADD z 1 a 2.5 b -3 5.
+    #[test]
+    fn digests_of_collections_are_those_of_redis() {
+        let pack = |elements: &[&[u8]]| {
+            let mut bytes = listpack::EMPTY.to_vec();
+            ListpackMut::new(&mut bytes).append_many(elements.iter().copied());
+            bytes
+        };
+        let mut integers = PackedKind::IntSet.empty().to_vec();
+        for number in [1, 2, 300] {
+            IntSetMut::new(&mut integers).insert(number);
+        }
+        let zset: &[&[u8]] = &[b"5", b"-3", b"a", b"1", b"b", b"2.5"];
+        for (kind, bytes, digest) in [
+            (PackedKind::List, pack(&[b"a", b"12", b"bb"]), "43e2e1f9f32151eb1940b4c2b3c590af47cc6a47"),
+            (PackedKind::Hash, pack(&[b"f", b"v", b"5", b"6"]), "923355216bda754102f5e0ed4e85a2b30919cfed"),
+            (PackedKind::Set, pack(&[b"x", b"y", b"zz"]), "e15ea5685b9353e2e2f3facf4e86c3b220c28269"),
+            (PackedKind::IntSet, integers, "bff1310353f341fe4488c7323df3673679c04f02"),
+            (PackedKind::ZSet, pack(zset), "4f0f4815196d69ced7704c600e71783cd91434a9"),
+        ] {
+            let value = NewValue::Packed(kind, &bytes);
+            assert_eq!(hex(with_entry(b"k", value, SetExpire::Clear, Digest::of_value)), digest, "{kind:?}");
+        }
     }
 }

@@ -122,6 +122,16 @@ pub fn kill_everything() {
     }
 }
 
+/// From now on [`kill_everything`] kills this process group, too.
+pub fn watch_group(group: u32) {
+    groups().insert(group as i32);
+}
+
+/// The group has ended: its number may become another's.
+pub fn forget_group(group: u32) {
+    groups().remove(&(group as i32));
+}
+
 /// Kills every process whose working directory is `dir` or below it. Servers of the suite work in their own
 /// directory below the lane's, wherever their process group is.
 pub fn kill_processes_below(dir: &Path) {

@@ -1,8 +1,9 @@
-//! Judges a server binary by the official Redis 7.0.15 test suite, from outside: it links nothing of Shardis.
+//! Judges a server binary from outside, by the official Redis 7.0.15 test suite and by comparison with a real Redis: it
+//! links nothing of Shardis.
 //!
 //! ```text
-//!  cargo conformance                                    cargo verify
-//!        |                                                   |  (the workspace's own tests first)
+//!  cargo conformance                                    cargo verify            cargo differ
+//!        |                                                   |  (the workspace's own tests, then `differ`)
 //!        +------------------------+--------------------------+
 //!                                 v
 //!   suite      gets the pristine 7.0.15 tests (REDIS_SRC, else Debian's source package), checks their hash
@@ -16,7 +17,9 @@
 //!   report     a table a file, the problems, one closing line
 //! ```
 //!
-//! A run is clean when every test of the catalogue did what was expected of it. An unexpected failure, an
+//! `differ` sends random commands to a real Redis and to ours, and compares.
+//!
+//! A run of the suite is clean when every test of the catalogue did what was expected of it. An unexpected failure, an
 //! unexpected pass, a test that never reported, a name that real Redis does not have, a reason nobody wrote and a
 //! broken harness are each a problem, and one problem fails the run: the list of what does not work can only shrink.
 //!
@@ -25,6 +28,7 @@
 
 pub mod catalogue;
 pub mod command;
+pub mod differ;
 pub mod expect;
 pub mod harness;
 pub mod interrupt;

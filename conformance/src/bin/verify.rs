@@ -1,13 +1,17 @@
-//! `cargo verify`: everything that has to hold, in one number. The workspace's own tests, then the official suite with
-//! one shard and with several, on both I/O backends. Ends with the line `N passed, N failed`.
+//! `cargo verify`: everything that has to hold, in one number. The workspace's own tests, then random commands compared with
+//! a real Redis, then the official suite with one shard and with several, on both I/O backends. Ends with the line
+//! `N passed, N failed`.
 //!
 //! A test of the official suite that the expectations list counts neither as passed nor as failed; one that does
 //! otherwise than listed counts as failed.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use shardis_conformance::catalogue::Catalogue;
+use shardis_conformance::differ::fleet::Fleet;
+use shardis_conformance::differ::{self, Plan};
 use shardis_conformance::expect::Expectations;
 use shardis_conformance::place::Place;
 use shardis_conformance::report::{self, Tally};
@@ -24,7 +28,7 @@ use shardis_conformance::{Result, interrupt, lane};
 #[derive(Parser)]
 #[command(name = "verify", bin_name = "cargo verify", version)]
 struct Arguments {
-    /// First port of the first lane of the official suite.
+    /// First port of the first lane of the official suite; what else needs ports takes some below it.
     #[arg(long, value_name = "PORT", default_value_t = lane::BASEPORT)]
     baseport: u16,
 }
@@ -41,7 +45,7 @@ fn main() -> ExitCode {
     interrupt::kill_everything_on_signals();
     let arguments = Arguments::parse();
     let mut sum = Sum::default();
-    for part in [own_tests, official_suite] {
+    for part in [own_tests, differential, official_suite] {
         match part(&arguments) {
             Ok(more) => {
                 sum.passed += more.passed;
@@ -61,6 +65,36 @@ fn main() -> ExitCode {
 fn own_tests(_: &Arguments) -> Result<Sum> {
     let place = Place::of_this_program()?;
     workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)
+}
+
+/// Random commands to a real Redis and to ours with 1 and with 4 shards. A difference is a failure; a seed without one is
+/// not counted as a test.
+fn differential(arguments: &Arguments) -> Result<Sum> {
+    let place = Place::of_this_program()?;
+    let server = Server::build(&place.workspace, &place.target_dir, SERVER_PROFILE)?;
+    // What the suite needs includes a redis-server.
+    Suite::get(&place.cache())?;
+    let reference = differ::reference(None)?;
+    let dir = place.target_dir.join("differ-runs");
+    let port = arguments.baseport - (lane::BASEPORT - differ::PORT);
+    let mut fleet = Fleet::start(&reference, &server, &[1, 4], port, &dir)?;
+    let families = differ::families(&fleet, &[])?;
+    let fixed =
+        Plan { first_seed: 1, sequence_count: differ::FIXED_SEQUENCES, time_max: None, failures_max: 10 };
+    let fresh = Plan {
+        first_seed: differ::fresh_seed(),
+        sequence_count: u64::MAX,
+        time_max: Some(Duration::from_secs(differ::FRESH_SECS)),
+        failures_max: 10,
+    };
+    let mut sum = Sum::default();
+    for plan in [fixed, fresh] {
+        let outcome = differ::judge(&mut fleet, &families, &plan)?;
+        report::say(&format!("differential, seeds from {}: {}", plan.first_seed, outcome.closing()));
+        sum.failed += outcome.failure_count as u32;
+        sum.passed += u32::from(outcome.failure_count == 0);
+    }
+    Ok(sum)
 }
 
 fn official_suite(arguments: &Arguments) -> Result<Sum> {

@@ -1,0 +1,202 @@
+//! When two replies to the same command count as equal: byte for byte, but for what has no order or is a moment.
+
+use std::collections::BTreeSet;
+
+use super::resp::{Body, Reply};
+
+/// How the replies to a command are compared. Errors are always compared byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    Exact,
+    /// The elements have no order.
+    Unordered,
+    /// Fields and values in turn (or a map), in no order.
+    Pairs,
+    /// A cursor, and elements that need not be the same.
+    Scan,
+    /// A scan that takes everything at once: the same elements, if both say that they are all.
+    Whole,
+    /// Times that go on between the two calls: integers that are near each other.
+    Time,
+    /// Streams' replies with times since something happened.
+    Stream,
+    /// Elements chosen at random: the same shape here, and `pick.rs` checks the rest.
+    Pick,
+    /// Only the same RESP type.
+    Kind,
+}
+
+/// How far apart two times may be, in whatever unit.
+const TIME_DIFFERENCE_MAX: i64 = 5_000;
+/// What `XINFO` tells that is a moment, or is about the inside of Redis' radix tree.
+const MOMENTS: [&[u8]; 5] = [b"idle", b"seen-time", b"active-time", b"inactive", b"radix-tree-nodes"];
+/// Unix times in milliseconds lie above: delivery times.
+const UNIX_MS_MIN: i64 = 1_600_000_000_000;
+
+impl How {
+    pub fn named(word: &str) -> Option<How> {
+        Some(match word {
+            "unordered" => How::Unordered,
+            "pairs" => How::Pairs,
+            "scan" => How::Scan,
+            "whole" => How::Whole,
+            "time" => How::Time,
+            "stream" => How::Stream,
+            "pick" => How::Pick,
+            "kind" => How::Kind,
+            _ => return None,
+        })
+    }
+
+    pub fn same(self, a: &Reply, b: &Reply) -> bool {
+        if a == b {
+            return true;
+        }
+        if a.is_error() || b.is_error() || a.kind != b.kind {
+            return false;
+        }
+        match self {
+            How::Exact => false,
+            How::Unordered => sorted(a) == sorted(b),
+            How::Pairs => sorted_pairs(a) == sorted_pairs(b),
+            How::Scan => match (a.items(), b.items()) {
+                (Some([_, a]), Some([_, b])) => a.kind == b.kind,
+                _ => false,
+            },
+            How::Whole => match (a.items(), b.items()) {
+                (Some([a_cursor, a]), Some([b_cursor, b])) => {
+                    let is_whole = [a_cursor, b_cursor].iter().all(|cursor| cursor.text() == Some(b"0"));
+                    !is_whole || sorted(a) == sorted(b)
+                }
+                _ => false,
+            },
+            How::Time => match (a.integer(), b.integer()) {
+                (Some(a), Some(b)) => (a - b).abs() <= TIME_DIFFERENCE_MAX && (a < 0) == (b < 0),
+                _ => false,
+            },
+            How::Stream => without_moments(a) == without_moments(b),
+            How::Pick => match (&a.body, &b.body) {
+                (Body::Items(a), Body::Items(b)) => a.len() == b.len(),
+                (Body::Text(_), Body::Text(_)) => true,
+                _ => false,
+            },
+            How::Kind => matches!(a.body, Body::Nil) == matches!(b.body, Body::Nil),
+        }
+    }
+}
+
+fn sorted(reply: &Reply) -> Vec<&Reply> {
+    let mut items: Vec<&Reply> = reply.items().unwrap_or_default().iter().collect();
+    items.sort();
+    items
+}
+
+fn sorted_pairs(reply: &Reply) -> Vec<&[Reply]> {
+    let items = reply.items().unwrap_or_default();
+    // Pairs may be arrays of their own (ZRANDMEMBER in RESP3).
+    let nested = items.iter().all(|item| item.items().is_some());
+    let mut pairs: Vec<&[Reply]> = items.chunks(if nested { 1 } else { 2 }).collect();
+    pairs.sort();
+    pairs
+}
+
+/// The reply with times since an event, and delivery times, made equal.
+fn without_moments(reply: &Reply) -> Reply {
+    let masked = Reply { kind: b':', body: Body::Text(b"moment".to_vec()) };
+    let Some(items) = reply.items() else {
+        let is_moment =
+            reply.integer().is_some_and(|number| number > UNIX_MS_MIN && number < 4 * UNIX_MS_MIN);
+        return if is_moment { masked } else { reply.clone() };
+    };
+    let mut result: Vec<Reply> = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        let named = at > 0 && items[at - 1].text().is_some_and(|name| MOMENTS.contains(&name));
+        // An entry of XPENDING: its ID, its consumer, the milliseconds since its delivery, its deliveries.
+        let pending = items.len() == 4 && at == 2 && items[0].kind == b'$' && items[1].kind == b'$';
+        let is_moment = item.integer().is_some() && (named || pending);
+        result.push(if is_moment { masked.clone() } else { without_moments(item) });
+    }
+    Reply { kind: reply.kind, body: Body::Items(result) }
+}
+
+/// What elements the picks of one call may have: `source` is the whole collection (SMEMBERS, HKEYS, ...), with values if
+/// `values`. Gives what is wrong with `reply`.
+pub fn wrong_pick(reply: &Reply, source: &[Reply], distinct: bool, values: bool) -> Option<String> {
+    if reply.is_error() || reply.kind == b'_' || matches!(reply.body, Body::Nil) {
+        return None;
+    }
+    let single = std::slice::from_ref(reply);
+    let items = reply.items().unwrap_or(single);
+    let flat: Vec<&Reply> =
+        items.iter().flat_map(|item| item.items().unwrap_or(std::slice::from_ref(item))).collect();
+    let text = |reply: &Reply| reply.text().unwrap_or_default().to_vec();
+    let width = if values { 2 } else { 1 };
+    let all: BTreeSet<Vec<Vec<u8>>> =
+        source.chunks(width).map(|chunk| chunk.iter().map(text).collect()).collect();
+    let mut seen = BTreeSet::new();
+    for pick in flat.chunks(width) {
+        let pick: Vec<Vec<u8>> = pick.iter().map(|part| text(part)).collect();
+        if !all.contains(&pick) {
+            return Some("an element that the collection does not have".to_owned());
+        }
+        if !seen.insert(pick) && distinct {
+            return Some("an element twice".to_owned());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bulk(text: &str) -> Reply {
+        Reply { kind: b'$', body: Body::Text(text.as_bytes().to_vec()) }
+    }
+
+    fn int(number: i64) -> Reply {
+        Reply { kind: b':', body: Body::Text(number.to_string().into_bytes()) }
+    }
+
+    fn array(items: &[Reply]) -> Reply {
+        Reply { kind: b'*', body: Body::Items(items.to_vec()) }
+    }
+
+    #[test]
+    fn order_counts_unless_it_is_said_not_to() {
+        let (a, b) = (array(&[bulk("a"), bulk("b"), bulk("b")]), array(&[bulk("b"), bulk("a"), bulk("b")]));
+
+        assert!(!How::Exact.same(&a, &b));
+        assert!(How::Unordered.same(&a, &b));
+        assert!(!How::Unordered.same(&a, &array(&[bulk("a"), bulk("b"), bulk("a")])));
+    }
+
+    #[test]
+    fn pairs_stay_together() {
+        let a = array(&[bulk("f"), bulk("1"), bulk("g"), bulk("2")]);
+
+        assert!(How::Pairs.same(&a, &array(&[bulk("g"), bulk("2"), bulk("f"), bulk("1")])));
+        assert!(!How::Pairs.same(&a, &array(&[bulk("g"), bulk("1"), bulk("f"), bulk("2")])));
+    }
+
+    #[test]
+    fn moments_of_streams_are_not_compared() {
+        let pending = |idle, count| array(&[array(&[bulk("1-1"), bulk("c"), int(idle), int(count)])]);
+
+        assert!(How::Stream.same(&pending(3, 1), &pending(5, 1)));
+        assert!(!How::Stream.same(&pending(3, 1), &pending(3, 2)));
+        assert!(!How::Stream.same(&array(&[bulk("lag"), int(3)]), &array(&[bulk("lag"), int(4)])));
+        assert!(How::Stream.same(&array(&[bulk("idle"), int(3)]), &array(&[bulk("idle"), int(4)])));
+    }
+
+    #[test]
+    fn picks_are_of_the_collection_and_distinct_where_they_have_to_be() {
+        let source = [bulk("a"), bulk("b")];
+
+        assert_eq!(wrong_pick(&bulk("a"), &source, true, false), None);
+        assert_eq!(wrong_pick(&array(&[bulk("a"), bulk("a")]), &source, false, false), None);
+        assert!(wrong_pick(&array(&[bulk("a"), bulk("a")]), &source, true, false).is_some());
+        assert!(wrong_pick(&bulk("c"), &source, true, false).is_some());
+        assert!(wrong_pick(&array(&[bulk("b"), bulk("a")]), &source, false, true).is_some());
+    }
+}

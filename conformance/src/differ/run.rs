@@ -1,0 +1,435 @@
+//! Sends a sequence to all servers at the same time and compares what they answer, and what is left in the end.
+
+use std::time::{Duration, Instant};
+
+use super::compare::{How, wrong_pick};
+use super::fleet::Fleet;
+use super::resp::{Broken, Client, Reply, encode};
+use super::sequence::{Call, Over, SETTINGS, Sequence};
+use super::state;
+
+/// The first difference of a sequence.
+#[derive(Debug, Clone)]
+pub struct Difference {
+    /// The index of the call; the number of calls if it is in what is left in the end.
+    pub at: usize,
+    /// What was compared.
+    pub what: String,
+    /// Whose answers, and the answers.
+    pub answers: [(String, String); 2],
+}
+
+impl Difference {
+    pub fn new(at: usize, what: String, reference: String, label: &str, other: String) -> Difference {
+        Difference { at, what, answers: [("redis".to_owned(), reference), (label.to_owned(), other)] }
+    }
+}
+
+/// Clients that may be blocked at the same time.
+const WAITERS_MAX: usize = 3;
+/// How long a server may take to serve, or to block, whom the reference did.
+const SETTLE_MS_MAX: u64 = 3_000;
+const SETTLE_POLL_MS: u64 = 1;
+
+/// One server's connections.
+pub struct Session {
+    pub label: String,
+    pub port: u16,
+    main: Client,
+    other: Option<Client>,
+    waiters: Vec<Option<Client>>,
+    /// For questions between the calls.
+    pub admin: Client,
+}
+
+impl Session {
+    fn client(&mut self, over: Over, waiter: usize, resp: u8) -> Result<&mut Client, Broken> {
+        let slot = match over {
+            Over::Main => return Ok(&mut self.main),
+            Over::Other => &mut self.other,
+            Over::Waiter => &mut self.waiters[waiter],
+        };
+        if slot.is_none() {
+            *slot = Some(connect(self.port, resp)?);
+        }
+        slot.as_mut().ok_or_else(|| Broken("no connection".to_owned()))
+    }
+
+    fn blocked_count(&mut self) -> Result<usize, Broken> {
+        let reply = self.admin.ask(&["INFO", "clients"])?;
+        let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
+        let count = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
+        count
+            .and_then(|count| count.parse().ok())
+            .ok_or_else(|| Broken("INFO without blocked_clients".to_owned()))
+    }
+
+    /// Waits until `count` clients are blocked. Gives how many are.
+    fn wait_for_blocked(&mut self, count: usize) -> Result<usize, Broken> {
+        let deadline = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
+        loop {
+            let blocked = self.blocked_count()?;
+            if blocked == count || Instant::now() > deadline {
+                return Ok(blocked);
+            }
+            std::thread::sleep(Duration::from_millis(SETTLE_POLL_MS));
+        }
+    }
+}
+
+fn connect(port: u16, resp: u8) -> Result<Client, Broken> {
+    let mut client = Client::connect(port).map_err(|error| Broken(format!("connecting failed: {error}")))?;
+    if resp == 3 {
+        client.ask(&["HELLO", "3"])?;
+    }
+    Ok(client)
+}
+
+/// Runs `sequence`; with `one_by_one`, without pipelines.
+pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Difference> {
+    let mut sessions = Vec::new();
+    for member in &fleet.members {
+        match open(&member.label, member.port, sequence) {
+            Ok(session) => sessions.push(session),
+            Err(Broken(what)) => return Some(broken(0, &member.label, what)),
+        }
+    }
+    let mut run = Run {
+        sessions,
+        resp: sequence.resp,
+        queued: [None, None],
+        busy: [None; WAITERS_MAX],
+        calls: &sequence.calls,
+    };
+    let mut start = 0;
+    while start < sequence.calls.len() {
+        let first = &sequence.calls[start];
+        let mut end = start + 1;
+        let joins = |at: usize| {
+            let (before, next) = (&sequence.calls[at - 1], &sequence.calls[at]);
+            !one_by_one && !before.ends_batch && next.over == first.over && !next.alone
+        };
+        while end < sequence.calls.len() && joins(end) {
+            end += 1;
+        }
+        let difference = match first.over {
+            Over::Waiter => run.wait_with(start),
+            _ if first.alone => run.alone(start),
+            _ => run.batch(start, end),
+        };
+        if let Some(difference) = difference.or_else(|| run.settle(end - 1)) {
+            return Some(difference);
+        }
+        start = end;
+    }
+    let end = sequence.calls.len();
+    state::compare(&mut run.sessions)
+        .unwrap_or_else(|(label, Broken(what))| Some(broken(end, &label, what)))
+        .map(|mut difference| {
+            difference.at = end;
+            difference
+        })
+}
+
+fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> {
+    let mut admin = connect(port, 2)?;
+    admin.ask(&["FLUSHALL"])?;
+    let mut settings = vec!["CONFIG", "SET"];
+    for (name, [default, ..]) in SETTINGS {
+        let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);
+        settings.extend([name, chosen.map_or(default, |&(_, value)| value)]);
+    }
+    let reply = admin.ask(&settings)?;
+    if reply.is_error() {
+        return Err(Broken(format!("{}: {reply}", settings.join(" "))));
+    }
+    let mut session = Session {
+        label: label.to_owned(),
+        port,
+        main: connect(port, sequence.resp)?,
+        other: None,
+        waiters: (0..WAITERS_MAX).map(|_| None).collect(),
+        admin,
+    };
+    // Those whom the sequence before left blocked have to be gone.
+    session.wait_for_blocked(0)?;
+    Ok(session)
+}
+
+fn broken(at: usize, label: &str, what: String) -> Difference {
+    Difference::new(at, "the connection".to_owned(), "(goes on)".to_owned(), label, what)
+}
+
+struct Run<'a> {
+    sessions: Vec<Session>,
+    resp: u8,
+    /// How the replies of an EXEC are compared, of Main and Other while they are in a transaction.
+    queued: [Option<Vec<How>>; 2],
+    /// The call that each waiter waits with.
+    busy: [Option<usize>; WAITERS_MAX],
+    calls: &'a [Call],
+}
+
+impl Run<'_> {
+    /// Sends the calls of a range and compares their replies.
+    fn batch(&mut self, start: usize, end: usize) -> Option<Difference> {
+        let calls = &self.calls[start..end];
+        let bytes: Vec<u8> = calls.iter().flat_map(|call| encode(&call.args)).collect();
+        let replies = match self.exchange(start, calls[0].over, &bytes, calls.len()) {
+            Ok(replies) => replies,
+            Err(difference) => return Some(difference),
+        };
+        calls.iter().enumerate().find_map(|(offset, call)| {
+            let of_call: Vec<&Reply> = replies.iter().map(|replies| &replies[offset]).collect();
+            self.compare(start + offset, call, &of_call)
+        })
+    }
+
+    /// Sends `bytes` to all and reads `count` replies of each.
+    fn exchange(
+        &mut self,
+        at: usize,
+        over: Over,
+        bytes: &[u8],
+        count: usize,
+    ) -> Result<Vec<Vec<Reply>>, Difference> {
+        let resp = self.resp;
+        for session in &mut self.sessions {
+            let sent = session.client(over, 0, resp).and_then(|client| client.send(bytes));
+            sent.map_err(|Broken(what)| broken(at, &session.label, what))?;
+        }
+        let mut all = Vec::with_capacity(self.sessions.len());
+        for session in &mut self.sessions {
+            let mut replies = Vec::with_capacity(count);
+            for offset in 0..count {
+                let reply = session.client(over, 0, resp).and_then(Client::read);
+                replies.push(reply.map_err(|Broken(what)| broken(at + offset, &session.label, what))?);
+            }
+            all.push(replies);
+        }
+        Ok(all)
+    }
+
+    fn compare(&mut self, at: usize, call: &Call, replies: &[&Reply]) -> Option<Difference> {
+        let queued = &mut self.queued[usize::from(call.over == Over::Other)];
+        let hows = match call.name().as_slice() {
+            b"EXEC" => queued.take(),
+            b"DISCARD" => {
+                *queued = None;
+                None
+            }
+            b"MULTI" if replies[0].kind == b'+' => {
+                *queued = Some(Vec::new());
+                None
+            }
+            _ => {
+                if let Some(hows) = queued
+                    && replies[0].text() == Some(b"QUEUED")
+                {
+                    hows.push(call.how);
+                }
+                None
+            }
+        };
+        let same = |other: &Reply| match (&hows, replies[0].items(), other.items()) {
+            (Some(hows), Some(a), Some(b)) if a.len() == hows.len() && b.len() == hows.len() => {
+                hows.iter().zip(a.iter().zip(b)).all(|(how, (a, b))| how.same(a, b))
+            }
+            _ => call.how.same(replies[0], other),
+        };
+        let other = (1..replies.len()).find(|&other| !same(replies[other]))?;
+        let label = &self.sessions[other].label;
+        Some(Difference::new(
+            at,
+            "the reply".to_owned(),
+            replies[0].to_string(),
+            label,
+            replies[other].to_string(),
+        ))
+    }
+
+    /// A call that is checked against what the reference held before it, and after which all hold the same again.
+    fn alone(&mut self, at: usize) -> Option<Difference> {
+        let call = &self.calls[at];
+        if self.queued[0].is_some() {
+            return None;
+        }
+        let source = if call.how == How::Pick { self.source(call) } else { Ok(None) };
+        let source = match source {
+            Ok(source) => source,
+            Err(Broken(what)) => return Some(broken(at, "redis", what)),
+        };
+        let replies = match self.exchange(at, call.over, &encode(&call.args), 1) {
+            Ok(replies) => replies,
+            Err(difference) => return Some(difference),
+        };
+        let of_call: Vec<&Reply> = replies.iter().map(|replies| &replies[0]).collect();
+        if let Some(difference) = self.compare(at, call, &of_call) {
+            return Some(difference);
+        }
+        let source = source?;
+        let flag = |word: &[u8]| call.args.iter().any(|arg| arg.eq_ignore_ascii_case(word));
+        let values = flag(b"WITHVALUES") || flag(b"WITHSCORES");
+        let count = call.args.get(2).and_then(|arg| std::str::from_utf8(arg).ok()?.parse::<i64>().ok());
+        let distinct = count.is_none_or(|count| count >= 0);
+        for (index, reply) in of_call.iter().enumerate() {
+            if let Some(what) = wrong_pick(reply, &source, distinct, values) {
+                let label = &self.sessions[index].label;
+                return Some(Difference::new(at, what, of_call[0].to_string(), label, reply.to_string()));
+            }
+        }
+        if call.name() == b"SPOP" {
+            return self.pop_alike(at, &of_call);
+        }
+        None
+    }
+
+    /// All that a random pick can be of, from the reference. None if there is no such collection.
+    fn source(&mut self, call: &Call) -> Result<Option<Vec<Reply>>, Broken> {
+        let key = call.args.get(1).cloned().unwrap_or_default();
+        let flag = |word: &[u8]| call.args.iter().any(|arg| arg.eq_ignore_ascii_case(word));
+        let mut question: Vec<Vec<u8>> = match call.name().as_slice() {
+            b"RANDOMKEY" => vec![b"KEYS".to_vec(), b"*".to_vec()],
+            b"HRANDFIELD" if flag(b"WITHVALUES") => vec![b"HGETALL".to_vec(), key],
+            b"HRANDFIELD" => vec![b"HKEYS".to_vec(), key],
+            b"ZRANDMEMBER" => vec![b"ZRANGE".to_vec(), key, b"0".to_vec(), b"-1".to_vec()],
+            _ => vec![b"SMEMBERS".to_vec(), key],
+        };
+        if flag(b"WITHSCORES") {
+            question.push(b"WITHSCORES".to_vec());
+        }
+        let reply = self.sessions[0].client(Over::Main, 0, self.resp)?.ask(&question)?;
+        let flat = |item: &Reply| item.items().map_or_else(|| vec![item.clone()], <[Reply]>::to_vec);
+        Ok(reply.items().map(|items| items.iter().flat_map(flat).collect()))
+    }
+
+    /// Gives back what the others' SPOP took, and takes what the reference's took.
+    fn pop_alike(&mut self, at: usize, replies: &[&Reply]) -> Option<Difference> {
+        let key = &self.calls[at].args[1];
+        let members = |reply: &Reply| -> Vec<Vec<u8>> {
+            let items = reply.items().unwrap_or(std::slice::from_ref(reply));
+            items.iter().filter_map(|item| item.text().map(<[u8]>::to_vec)).collect()
+        };
+        let taken = members(replies[0]);
+        for (index, reply) in replies.iter().enumerate().skip(1) {
+            if *reply == replies[0] || reply.is_error() || taken.is_empty() {
+                continue;
+            }
+            let session = &mut self.sessions[index];
+            // Where all were taken nothing is given back.
+            let asked = session.main.ask(&[b"EXISTS", key.as_slice()]).and_then(|exists| {
+                if exists.integer() == Some(1) {
+                    session.main.ask(&[vec![b"SADD".to_vec(), key.clone()], members(reply)].concat())?;
+                    session.main.ask(&[vec![b"SREM".to_vec(), key.clone()], taken.clone()].concat())?;
+                }
+                Ok(())
+            });
+            if let Err(Broken(what)) = asked {
+                return Some(broken(at, &session.label, what));
+            }
+        }
+        None
+    }
+
+    /// Sends a call over a free waiter and sees whether it is blocked with all servers or with none.
+    fn wait_with(&mut self, at: usize) -> Option<Difference> {
+        let waiter = self.busy.iter().position(Option::is_none)?;
+        let blocked_before = self.busy.iter().flatten().count();
+        let call = &self.calls[at];
+        let resp = self.resp;
+        let mut replies: Vec<Option<Reply>> = Vec::new();
+        for session in &mut self.sessions {
+            let sent = session
+                .client(Over::Waiter, waiter, resp)
+                .and_then(|client| client.send(&encode(&call.args)));
+            let reply = sent.and_then(|()| {
+                loop {
+                    if session
+                        .client(Over::Waiter, waiter, resp)?
+                        .is_ready(Duration::from_millis(SETTLE_POLL_MS))?
+                    {
+                        return session.client(Over::Waiter, waiter, resp)?.read().map(Some);
+                    }
+                    if session.blocked_count()? > blocked_before {
+                        return Ok(None);
+                    }
+                }
+            });
+            match reply {
+                Ok(reply) => replies.push(reply),
+                Err(Broken(what)) => return Some(broken(at, &session.label, what)),
+            }
+        }
+        if replies[0].is_none() {
+            self.busy[waiter] = Some(at);
+        }
+        self.compare_served(at, &replies)
+    }
+
+    /// After a call: whoever the reference served must have been served by the others, with the same reply.
+    fn settle(&mut self, at: usize) -> Option<Difference> {
+        if self.busy.iter().all(Option::is_none) {
+            return None;
+        }
+        let mut expected = 0;
+        for index in 0..self.sessions.len() {
+            let session = &mut self.sessions[index];
+            let blocked =
+                if index == 0 { session.blocked_count() } else { session.wait_for_blocked(expected) };
+            match blocked {
+                Ok(blocked) if index == 0 => expected = blocked,
+                Ok(blocked) if blocked == expected => {}
+                Ok(blocked) => {
+                    let what = "the number of blocked clients".to_owned();
+                    let label = &session.label;
+                    return Some(Difference::new(at, what, expected.to_string(), label, blocked.to_string()));
+                }
+                Err(Broken(what)) => return Some(broken(at, &session.label, what)),
+            }
+        }
+        let resp = self.resp;
+        let mut served = self.busy.iter().flatten().count() - expected;
+        let deadline = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
+        while served > 0 && Instant::now() < deadline {
+            for waiter in 0..WAITERS_MAX {
+                let Some(call_at) = self.busy[waiter] else { continue };
+                let patience = Duration::from_millis(SETTLE_POLL_MS);
+                match self.sessions[0]
+                    .client(Over::Waiter, waiter, resp)
+                    .and_then(|client| client.is_ready(patience))
+                {
+                    Ok(false) => continue,
+                    Ok(true) => {}
+                    Err(Broken(what)) => return Some(broken(at, "redis", what)),
+                }
+                self.busy[waiter] = None;
+                served -= 1;
+                let mut replies = Vec::new();
+                for session in &mut self.sessions {
+                    match session.client(Over::Waiter, waiter, resp).and_then(Client::read) {
+                        Ok(reply) => replies.push(Some(reply)),
+                        Err(Broken(what)) => return Some(broken(call_at, &session.label, what)),
+                    }
+                }
+                if let Some(mut difference) = self.compare_served(call_at, &replies) {
+                    difference.at = at;
+                    difference.what = format!("the reply to the waiting {}", self.calls[call_at].line());
+                    return Some(difference);
+                }
+            }
+        }
+        None
+    }
+
+    fn compare_served(&self, at: usize, replies: &[Option<Reply>]) -> Option<Difference> {
+        let text = |reply: &Option<Reply>| reply.as_ref().map_or("(blocked)".to_owned(), Reply::to_string);
+        let how = self.calls[at].how;
+        let same = |other: &Option<Reply>| match (&replies[0], other) {
+            (Some(a), Some(b)) => how.same(a, b),
+            (a, b) => a.is_none() == b.is_none(),
+        };
+        let other = (1..replies.len()).find(|&other| !same(&replies[other]))?;
+        let label = &self.sessions[other].label;
+        Some(Difference::new(at, "the reply".to_owned(), text(&replies[0]), label, text(&replies[other])))
+    }
+}

@@ -1,0 +1,168 @@
+//! What is sent in one go from empty servers: settings, and calls over a few connections. All of it follows from a seed.
+
+use super::compare::How;
+use super::grammar::{Family, Pattern};
+use super::random::Random;
+use super::resp::quoted;
+use super::values::JUNK;
+
+#[derive(Debug, Clone)]
+pub struct Sequence {
+    pub seed: u64,
+    pub resp: u8,
+    /// Directives, set before.
+    pub settings: Vec<(&'static str, &'static str)>,
+    pub calls: Vec<Call>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub args: Vec<Vec<u8>>,
+    pub how: How,
+    pub over: Over,
+    /// The replies up to this one are read before the next call is sent.
+    pub ends_batch: bool,
+    /// Left out inside MULTI.
+    pub alone: bool,
+}
+
+/// Which connection a call goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Main,
+    /// A second client, whose writes make WATCH fail.
+    Other,
+    /// One of several that may be blocked.
+    Waiter,
+}
+
+impl Call {
+    /// The command in upper case.
+    pub fn name(&self) -> Vec<u8> {
+        self.args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default()
+    }
+
+    /// As a line for redis-cli.
+    pub fn line(&self) -> String {
+        let words: Vec<String> = self.args.iter().map(|arg| quoted(arg)).collect();
+        match self.over {
+            Over::Main => words.join(" "),
+            Over::Other => format!("# another client: {}", words.join(" ")),
+            Over::Waiter => format!("# a client that waits: {}", words.join(" ")),
+        }
+    }
+}
+
+/// Calls of a sequence.
+const CALLS_MAX: usize = 80;
+/// Families of a sequence besides `keys`.
+const FAMILIES_MAX: usize = 2;
+
+/// Redis' defaults, and values so small that collections outgrow them at once.
+pub const SETTINGS: [(&str, [&str; 4]); 9] = [
+    ("list-max-listpack-size", ["-2", "-2", "3", "1"]),
+    ("list-compress-depth", ["0", "0", "1", "2"]),
+    ("hash-max-listpack-entries", ["512", "512", "4", "0"]),
+    ("hash-max-listpack-value", ["64", "64", "64", "8"]),
+    ("set-max-intset-entries", ["512", "512", "3", "0"]),
+    ("zset-max-listpack-entries", ["128", "128", "4", "0"]),
+    ("zset-max-listpack-value", ["64", "64", "64", "8"]),
+    ("stream-node-max-entries", ["100", "100", "3", "1"]),
+    ("stream-node-max-bytes", ["4096", "4096", "64", "0"]),
+];
+
+/// The sequence of `seed` out of what `families` can call.
+pub fn generate(seed: u64, families: &[Family]) -> Sequence {
+    let mut random = Random::new(seed);
+    let resp = if random.chance(50) { 2 } else { 3 };
+    let settings = SETTINGS.map(|(name, values)| (name, values[random.below(values.len())])).to_vec();
+    let chosen = choose_families(&mut random, families);
+    let batch_len_max = [1, 2, 5, 20, 60][random.below(5)];
+    let call_count = 10 + random.below(CALLS_MAX - 10);
+
+    let mut maker = Maker { families, chosen, batch_len_max, in_multi: false };
+    let mut calls: Vec<Call> = Vec::with_capacity(call_count);
+    while calls.len() < call_count {
+        calls.extend(maker.next(&mut random));
+    }
+    Sequence { seed, resp, settings, calls }
+}
+
+/// Indexes into `families`. Keys always take part, and one or two others.
+fn choose_families(random: &mut Random, families: &[Family]) -> Vec<usize> {
+    let data = |family: &Family| !matches!(family.name.as_str(), "keys" | "transactions" | "dump");
+    let others: Vec<usize> = (0..families.len()).filter(|&at| data(&families[at])).collect();
+    let rest = (0..families.len()).filter(|&at| !data(&families[at]));
+    let mut chosen: Vec<usize> =
+        rest.filter(|&at| families[at].name == "keys" || random.chance(50)).collect();
+    if !others.is_empty() {
+        for _ in 0..1 + random.below(FAMILIES_MAX) {
+            // Twice, so that most calls are theirs.
+            let at = others[random.below(others.len())];
+            chosen.extend([at, at, at]);
+        }
+    }
+    chosen
+}
+
+struct Maker<'a> {
+    families: &'a [Family],
+    chosen: Vec<usize>,
+    batch_len_max: usize,
+    in_multi: bool,
+}
+
+impl Maker<'_> {
+    /// The next call, unless it would have to be alone in a transaction.
+    fn next(&mut self, random: &mut Random) -> Option<Call> {
+        let family = &self.families[self.chosen[random.below(self.chosen.len())]];
+        let weights: Vec<u32> = family.patterns.iter().map(|pattern| pattern.weight).collect();
+        let pattern = &family.patterns[random.weighted(&weights)];
+        let over = match pattern {
+            Pattern { waits: true, .. } => Over::Waiter,
+            Pattern { alone: false, .. } if random.chance(7) => Over::Other,
+            _ => Over::Main,
+        };
+        let mut args = pattern.call(random, &mut |random| self.key(family, random));
+        match pattern.name.as_str() {
+            _ if over != Over::Main => {}
+            "multi" => self.in_multi = true,
+            "exec" | "discard" => self.in_multi = false,
+            _ if pattern.alone && self.in_multi => return None,
+            _ => {}
+        }
+        if over == Over::Main && !pattern.alone && !pattern.fixed && random.chance(3) {
+            disturb(&mut args, random);
+        }
+        let ends_batch = over != Over::Main || pattern.alone || random.below(self.batch_len_max) == 0;
+        Some(Call { args, how: pattern.how, over, ends_batch, alone: pattern.alone })
+    }
+
+    /// Mostly one of the family's own keys; often enough one of another's that wrong types are met.
+    fn key(&self, own: &Family, random: &mut Random) -> Vec<u8> {
+        let any = &self.families[self.chosen[random.below(self.chosen.len())]];
+        let strays = !own.keeps_apart && !any.keeps_apart;
+        let family = if own.keys.is_empty() && strays || strays && random.chance(12) { any } else { own };
+        if family.keys.is_empty() {
+            b"a".to_vec()
+        } else {
+            family.keys[random.below(family.keys.len())].clone()
+        }
+    }
+}
+
+/// An argument goes away, comes twice, or becomes another.
+fn disturb(args: &mut Vec<Vec<u8>>, random: &mut Random) {
+    if args.len() < 2 {
+        return;
+    }
+    let at = 1 + random.below(args.len() - 1);
+    match random.below(4) {
+        0 => {
+            args.remove(at);
+        }
+        1 => args.insert(at, args[at].clone()),
+        2 => args[at] = random.pick(&JUNK).as_bytes().to_vec(),
+        _ => args.push(random.pick(&JUNK).as_bytes().to_vec()),
+    }
+}

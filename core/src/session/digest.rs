@@ -9,7 +9,7 @@ use crate::protocol::Reply;
 use crate::protocol::number::{F64Text, parse_f64};
 use crate::types::intset::IntSet;
 use crate::types::listpack::{Digits, Item, Listpack};
-use crate::types::{Entry, PackedKind, ValueRef, ValueType};
+use crate::types::{Collection, Entry, Object, PackedKind, ValueRef, ValueType};
 use sha1_smol::Sha1;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -61,7 +61,7 @@ impl Digest {
             ValueRef::Int(number) => self.mix(itoa::Buffer::new().format(number).as_bytes()),
             ValueRef::Str(text) => self.mix(text),
             ValueRef::Packed(kind, bytes) => self.add_packed(kind, bytes),
-            ValueRef::Object(object) => match *object {},
+            ValueRef::Object(object) => self.add_object(object),
         }
         if entry.expire_at_ms().is_some() {
             self.xor(b"!!expire!!");
@@ -89,6 +89,14 @@ impl Digest {
                 while let (Some(member), Some(score)) = (items.next(), items.next()) {
                     self.add_member(member.bytes(&mut digits[0]), packed_score(score));
                 }
+            }
+        }
+    }
+
+    fn add_object(&mut self, object: &Object) {
+        match object {
+            Object::ZSet(set) => {
+                set.iter(0..set.len()).for_each(|(member, score)| self.add_member(member, score));
             }
         }
     }

@@ -7,13 +7,15 @@
 //! - `hashing`: the hash of a key
 //! - over `blob`: `listpack`, a sequence of strings and integers in one allocation, and `intset`, a sorted array of integers
 //! - `dict`: the big form of hashes and sets
-//! - `decimal`: strings that are integers
+//! - `decimal`: strings that are integers; `double`: the text of doubles
+//! - `zset`: sorted sets
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
 pub mod blob;
 pub mod decimal;
 pub mod dict;
+pub mod double;
 pub mod entry;
 pub mod glob;
 pub mod hashing;
@@ -23,6 +25,7 @@ pub mod lzf;
 pub mod object;
 pub mod table;
 pub mod value_mut;
+pub mod zset;
 
 mod directory;
 mod garbage;

@@ -119,7 +119,9 @@ macro_rules! objects {
     };
 }
 
-objects! {}
+objects! {
+    ZSet(super::zset::ZSet),
+}
 
 impl Object {
     /// Whether nothing is left of it, so that its key is removed. A stream may be empty.

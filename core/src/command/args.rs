@@ -2,6 +2,7 @@
 
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::{parse_f64, parse_i64};
+use std::ops::RangeInclusive;
 
 /// A strict decimal integer of 64 bits.
 ///
@@ -12,14 +13,25 @@ pub fn integer(arg: &[u8]) -> CommandResult<i64> {
     parse_i64(arg).ok_or(CommandError::NOT_INTEGER)
 }
 
+/// A strict decimal integer of a range.
+///
+/// # Errors
+/// Not a 64-bit integer; beyond the range.
+pub fn integer_in(arg: &[u8], range: RangeInclusive<i64>) -> CommandResult<i64> {
+    let value = integer(arg)?;
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (min, max) = range.into_inner();
+    Err(CommandError::new(format!("ERR value is out of range, value must between {min} and {max}")))
+}
+
 /// A strict decimal integer of 32 bits.
 ///
 /// # Errors
 /// Not a 64-bit integer; beyond 32 bits.
 pub fn integer_32(arg: &[u8]) -> CommandResult<i32> {
-    i32::try_from(integer(arg)?).map_err(|_| {
-        CommandError::fixed("ERR value is out of range, value must between -2147483648 and 2147483647")
-    })
+    integer_in(arg, i64::from(i32::MIN)..=i64::from(i32::MAX)).map(|value| value as i32)
 }
 
 /// The number of a database.

@@ -3,6 +3,7 @@
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Reply;
 use crate::protocol::number::parse_i64;
+use crate::types::set::SetRef;
 use crate::types::{Collection, Encoding, Entry, NewValue, OwnedValue, ValueRef};
 
 /// A string value: stored as bytes, or as an integer if the bytes are its decimal digits.
@@ -61,6 +62,15 @@ impl<'a> StringRef<'a> {
             StringRef::Bytes(bytes) => reply.bulk(bytes),
         }
     }
+}
+
+/// A value as a set.
+///
+/// # Errors
+/// WRONGTYPE for a value of another type.
+#[inline]
+pub fn set_of(value: ValueRef<'_>) -> CommandResult<SetRef<'_>> {
+    SetRef::of(value).ok_or(CommandError::WRONG_TYPE)
 }
 
 /// A copy of a value, for another key.

@@ -95,6 +95,7 @@ impl Digest {
 
     fn add_object(&mut self, object: &Object) {
         match object {
+            Object::Set(members) => members.iter().for_each(|(member, _)| self.xor(member)),
             Object::ZSet(set) => {
                 set.iter(0..set.len()).for_each(|(member, score)| self.add_member(member, score));
             }

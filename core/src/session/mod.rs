@@ -16,7 +16,7 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{expire, keyspace, object, string};
+use crate::command::handlers::{expire, keyspace, object, set, string};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
@@ -35,6 +35,7 @@ pub const FAMILIES: &[&[Command]] = &[
     replication::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
+    set::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
 ];

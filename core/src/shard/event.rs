@@ -9,6 +9,7 @@ pub enum EventClass {
     /// Events of keys of any type.
     Generic,
     String,
+    Set,
     /// A key expired.
     Expired,
     /// A key was added. The letter `A` does not include this class.
@@ -21,6 +22,7 @@ impl EventClass {
         match self {
             EventClass::Generic => b'g',
             EventClass::String => b'$',
+            EventClass::Set => b's',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
         }
@@ -59,6 +61,12 @@ events! {
     INCRBYFLOAT = String "incrbyfloat";
     SET = String "set";
     SETRANGE = String "setrange";
+    SADD = Set "sadd";
+    SDIFFSTORE = Set "sdiffstore";
+    SINTERSTORE = Set "sinterstore";
+    SPOP = Set "spop";
+    SREM = Set "srem";
+    SUNIONSTORE = Set "sunionstore";
     EXPIRED = Expired "expired";
     NEW = New "new";
 }

@@ -119,6 +119,12 @@ impl Shard {
         splitmix64(&mut self.random)
     }
 
+    /// Random numbers that can be drawn while the shard is borrowed.
+    pub fn random_numbers(&mut self) -> impl FnMut() -> u64 + use<> {
+        let mut state = self.random();
+        move || splitmix64(&mut state)
+    }
+
     /// Looks a key up to read it: counts a hit or a miss, and records the access.
     #[inline]
     pub fn lookup_read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {

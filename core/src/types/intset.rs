@@ -9,6 +9,7 @@
 //! would have, and DUMP copies them.
 
 use super::blob::Blob;
+use std::cmp::Ordering;
 use std::fmt;
 
 const HEADER_LEN: usize = 8;
@@ -94,6 +95,28 @@ impl<'a> IntSet<'a> {
     #[inline]
     pub fn contains(self, value: i64) -> bool {
         Width::of(value) <= self.width && self.position(value).is_ok()
+    }
+
+    /// Looks for a value among the items from rank `from` on, in steps that double: the rank where it is, or else where
+    /// it would be. For values that are looked for in ascending order. O(log distance).
+    #[inline]
+    pub fn search_from(self, from: usize, value: i64) -> Result<usize, usize> {
+        let len = self.len();
+        let (mut low, mut step) = (from, 1);
+        while low + step <= len && self.get(low + step - 1) < value {
+            low += step;
+            step *= 2;
+        }
+        let mut high = len.min(low + step);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(middle).cmp(&value) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Equal => return Ok(middle),
+                Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
     }
 
     /// The item of a rank. Panics if there are not so many.

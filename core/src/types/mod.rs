@@ -8,7 +8,7 @@
 //! - over `blob`: `listpack`, a sequence of strings and integers in one allocation, and `intset`, a sorted array of integers
 //! - `dict`: the big form of hashes and sets
 //! - `decimal`: strings that are integers; `double`: the text of doubles
-//! - `zset`: sorted sets
+//! - `set`, `zset`: sets and sorted sets in all their forms
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
@@ -23,6 +23,7 @@ pub mod intset;
 pub mod listpack;
 pub mod lzf;
 pub mod object;
+pub mod set;
 pub mod table;
 pub mod value_mut;
 pub mod zset;

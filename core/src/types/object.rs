@@ -120,6 +120,7 @@ macro_rules! objects {
 }
 
 objects! {
+    Set(super::dict::DictSet),
     ZSet(super::zset::ZSet),
 }
 

@@ -75,6 +75,53 @@ fn each_command_has_the_same_events_and_changes_as_in_redis() {
 }
 
 #[test]
+fn each_set_command_has_the_same_events_and_changes_as_in_redis() {
+    let mut server = Server::new(1);
+    for (words, expected, changes) in [
+        ("sadd s 1 2 3", "new s, sadd s", 3),
+        ("sadd s 1", "", 0),
+        ("sadd s a", "sadd s", 1),
+        ("srem s 9", "", 0),
+        ("srem s 1 2 9", "srem s", 2),
+        ("srem s 3 a", "srem s, del s", 2),
+        ("sadd s 1 2 3", "new s, sadd s", 3),
+        ("sadd t 4", "new t, sadd t", 1),
+        ("smove s t 1", "srem s, sadd t", 2),
+        ("smove s t 9", "", 0),
+        ("sadd s 4", "sadd s", 1),
+        ("smove s t 4", "srem s", 1),
+        ("smove s s 2", "", 0),
+        ("smove s new 2", "srem s, new new, sadd new", 2),
+        ("smove s new 3", "srem s, del s, sadd new", 2),
+        ("sadd s 1", "new s, sadd s", 1),
+        ("spop s", "spop s, del s", 1),
+        ("sadd s 1 2 3 4 5", "new s, sadd s", 5),
+        ("spop s", "spop s", 1),
+        ("spop s 0", "", 0),
+        ("spop s 2", "spop s", 2),
+        ("spop s 10", "spop s, del s", 2),
+        ("spop s 10", "", 0),
+        ("sadd a 1 2 3", "new a, sadd a", 3),
+        ("sadd b 2 3 4", "new b, sadd b", 3),
+        ("set x v", "new x, set x", 1),
+        ("sinterstore d a b", "new d, sinterstore d", 1),
+        ("sinterstore d a none", "del d", 1),
+        ("sinterstore d a none", "", 0),
+        ("sinterstore a a b", "sinterstore a", 1),
+        ("sinterstore x a b", "sinterstore x", 1),
+        ("sunionstore d a b", "new d, sunionstore d", 1),
+        ("sunionstore d none", "del d", 1),
+        ("sdiffstore d b a", "new d, sdiffstore d", 1),
+        ("sdiffstore d a a", "del d", 1),
+        ("sdiffstore d a a", "", 0),
+        ("smembers b", "", 0),
+        ("srandmember b 2", "", 0),
+    ] {
+        assert_eq!(events(&mut server, words), (expected.into(), changes), "{words}");
+    }
+}
+
+#[test]
 fn a_command_that_overwrites_an_expired_key_removes_it_first() {
     for (words, expected, changes) in [
         ("set a 2", "expired a, new a, set a", 1),
@@ -103,6 +150,7 @@ fn a_command_that_overwrites_an_expired_key_removes_it_first() {
 
 #[test]
 fn classes_are_those_of_the_letters_in_notify_keyspace_events() {
-    let letters = [Event::DEL, Event::SET, Event::EXPIRED, Event::NEW].map(|event| event.class().letter());
-    assert_eq!(&letters, b"g$xn");
+    let letters =
+        [Event::DEL, Event::SET, Event::SADD, Event::EXPIRED, Event::NEW].map(|event| event.class().letter());
+    assert_eq!(&letters, b"g$sxn");
 }

@@ -14,6 +14,7 @@ mod keyspace;
 mod object;
 mod program;
 mod session;
+mod set;
 mod string;
 mod table;
 mod transaction;

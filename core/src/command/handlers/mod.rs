@@ -8,4 +8,5 @@ pub mod help;
 pub mod keyspace;
 pub mod object;
 mod scan;
+pub mod set;
 pub mod string;

@@ -404,7 +404,12 @@ impl Dict<false> {
     /// Adds a member. Returns whether it is new.
     #[inline]
     pub fn insert(&mut self, member: &[u8]) -> bool {
-        let hash = dict_hash(member);
+        self.insert_hashed(dict_hash(member), member)
+    }
+
+    /// The same with the member's [`dict_hash`].
+    #[inline]
+    pub fn insert_hashed(&mut self, hash: u64, member: &[u8]) -> bool {
         let is_new = self.place(hash, member).is_none();
         if is_new {
             self.add(hash, member, &[]);

@@ -57,6 +57,13 @@ fn it_holds_what_a_tree_holds_in_the_same_order() {
             assert_eq!(validate(&bytes, true).is_ok(), !model.is_empty(), "seed {seed}");
         }
         assert!(IntSet::new(&bytes).iter().eq(model.iter().copied()), "seed {seed}");
+        let mut from = 0;
+        for value in -40..40 {
+            let found = IntSet::new(&bytes).search_from(from, value);
+            let before = model.range(..value).count();
+            assert_eq!(found, if model.contains(&value) { Ok(before) } else { Err(before) }, "seed {seed}");
+            from = before;
+        }
         assert!(IntSet::new(&bytes).iter().rev().eq(model.iter().rev().copied()), "seed {seed}");
     }
 }

@@ -3,6 +3,8 @@
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Reply;
 use crate::protocol::number::parse_i64;
+use crate::types::hash::HashRef;
+use crate::types::listpack::Item;
 use crate::types::set::SetRef;
 use crate::types::{Collection, Encoding, Entry, NewValue, OwnedValue, ValueRef};
 
@@ -64,6 +66,16 @@ impl<'a> StringRef<'a> {
     }
 }
 
+impl<'a> From<Item<'a>> for StringRef<'a> {
+    #[inline]
+    fn from(item: Item<'a>) -> StringRef<'a> {
+        match item {
+            Item::Int(number) => StringRef::Int(number),
+            Item::Str(bytes) => StringRef::Bytes(bytes),
+        }
+    }
+}
+
 /// A value as a set.
 ///
 /// # Errors
@@ -71,6 +83,15 @@ impl<'a> StringRef<'a> {
 #[inline]
 pub fn set_of(value: ValueRef<'_>) -> CommandResult<SetRef<'_>> {
     SetRef::of(value).ok_or(CommandError::WRONG_TYPE)
+}
+
+/// A value as a hash.
+///
+/// # Errors
+/// WRONGTYPE for a value of another type.
+#[inline]
+pub fn hash_of(value: ValueRef<'_>) -> CommandResult<HashRef<'_>> {
+    HashRef::of(value).ok_or(CommandError::WRONG_TYPE)
 }
 
 /// A copy of a value, for another key.

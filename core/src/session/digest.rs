@@ -7,6 +7,7 @@
 
 use crate::protocol::Reply;
 use crate::protocol::number::{F64Text, parse_f64};
+use crate::types::hash::HashRef;
 use crate::types::intset::IntSet;
 use crate::types::listpack::{Digits, Item, Listpack};
 use crate::types::{Collection, Entry, Object, PackedKind, ValueRef, ValueType};
@@ -96,6 +97,12 @@ impl Digest {
     fn add_object(&mut self, object: &Object) {
         match object {
             Object::Set(members) => members.iter().for_each(|(member, _)| self.xor(member)),
+            Object::Hash(hash) => {
+                let [mut first, mut second] = [Digits::new(), Digits::new()];
+                HashRef::Big(hash).for_each(&mut |field, value| {
+                    self.add_pair(field.bytes(&mut first), value.bytes(&mut second));
+                });
+            }
             Object::ZSet(set) => {
                 set.iter(0..set.len()).for_each(|(member, score)| self.add_member(member, score));
             }

@@ -16,7 +16,7 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{expire, keyspace, object, set, string};
+use crate::command::handlers::{expire, hash, keyspace, object, set, string};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
@@ -28,6 +28,7 @@ pub const FAMILIES: &[&[Command]] = &[
     connection::COMMANDS,
     debug::COMMANDS,
     expire::COMMANDS,
+    hash::COMMANDS,
     info::COMMANDS,
     keyspace::COMMANDS,
     memory::COMMANDS,

@@ -10,6 +10,7 @@ pub enum EventClass {
     Generic,
     String,
     Set,
+    Hash,
     /// A key expired.
     Expired,
     /// A key was added. The letter `A` does not include this class.
@@ -23,6 +24,7 @@ impl EventClass {
             EventClass::Generic => b'g',
             EventClass::String => b'$',
             EventClass::Set => b's',
+            EventClass::Hash => b'h',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
         }
@@ -67,6 +69,10 @@ events! {
     SPOP = Set "spop";
     SREM = Set "srem";
     SUNIONSTORE = Set "sunionstore";
+    HDEL = Hash "hdel";
+    HINCRBY = Hash "hincrby";
+    HINCRBYFLOAT = Hash "hincrbyfloat";
+    HSET = Hash "hset";
     EXPIRED = Expired "expired";
     NEW = New "new";
 }

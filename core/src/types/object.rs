@@ -122,6 +122,7 @@ macro_rules! objects {
 objects! {
     Set(super::dict::DictSet),
     ZSet(super::zset::ZSet),
+    Hash(super::hash::BigHash),
 }
 
 impl Object {

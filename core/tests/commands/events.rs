@@ -69,6 +69,19 @@ fn each_command_has_the_same_events_and_changes_as_in_redis() {
         ("swapdb 0 1", "", 1),
         ("swapdb 0 0", "", 1),
         ("flushdb", "", 1),
+        ("hset h a 1 b 2", "new h, hset h", 2),
+        ("hset h a 1", "hset h", 1),
+        ("hmset h a 1 a 2", "hset h", 2),
+        ("hsetnx h a 1", "", 0),
+        ("hsetnx h c 1", "hset h", 1),
+        ("hincrby h n 1", "hincrby h", 1),
+        ("hincrbyfloat h n 1", "hincrbyfloat h", 1),
+        ("hincrby h n x", "", 0),
+        ("hincrbyfloat none n inf", "", 0),
+        ("hdel h none", "", 0),
+        ("hdel h a b none", "hdel h", 2),
+        ("hdel h c n", "hdel h, del h", 2),
+        ("hincrbyfloat h n 1", "new h, hincrbyfloat h", 1),
     ] {
         assert_eq!(events(&mut server, words), (expected.into(), changes), "{words}");
     }

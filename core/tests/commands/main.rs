@@ -10,6 +10,7 @@ mod effects;
 mod errors;
 mod events;
 mod expire;
+mod hash;
 mod keyspace;
 mod object;
 mod program;

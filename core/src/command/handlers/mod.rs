@@ -4,6 +4,7 @@
 //! nothing. It says nothing about shards: its keys are there when it runs.
 
 pub mod expire;
+pub mod hash;
 pub mod help;
 pub mod keyspace;
 pub mod object;

@@ -39,7 +39,7 @@
 //! # Rooms
 //!
 //! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`;
-//! `config`, `call`; `runtime`, `shard`; `command`; `client`; `worker`; `session`; `server`. (Within `shard/`, files
+//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`; `worker`; `session`; `server`. (Within `shard/`, files
 //! add to `Shard` each in an `impl` of its own, and name each other.)
 //!
 //! # Invariants
@@ -78,6 +78,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod metrics;
+pub mod persist;
 pub mod protocol;
 pub mod runtime;
 pub mod server;

@@ -9,18 +9,21 @@ use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
 use crate::runtime::epoll::EpollDriver;
 use crate::runtime::mesh::{self, MeshEnd};
+use crate::runtime::signals::StopSignal;
 use crate::runtime::threads::{self, Backend};
 use crate::runtime::uring::UringDriver;
 use crate::runtime::{crash, files, listener, log, probe, signals, title};
 use crate::session::FAMILIES;
 use crate::session::config::effects;
 use crate::shard::message::Message;
-use crate::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
+use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
+use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Messages taken from each peer in one turn, so that sockets are looked at in between.
@@ -107,7 +110,8 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         config,
     })));
     metrics::serve(globals, metrics_listeners)?;
-    let outcome = run_shards(globals, backend, listeners);
+    let data_set = DataSet::open(globals)?;
+    let outcome = run_shards(globals, backend, listeners, data_set);
 
     if let Some(path) = &pidfile {
         log::notice(format_args!("Removing the pid file."));
@@ -241,7 +245,12 @@ impl EntropySeed {
 }
 
 /// Starts a thread a shard and waits until all have ended.
-fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners) -> Result<(), String> {
+fn run_shards(
+    globals: &'static Globals,
+    backend: Backend,
+    listeners: Listeners,
+    data_set: Option<DataSet>,
+) -> Result<(), String> {
     let count = globals.stats.len();
     let bells: Vec<BellHandle> = (0..count)
         .map(|_| BellHandle::new())
@@ -254,18 +263,21 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners)
         .unwrap_or_else(|never| match never {});
     let mut listeners = Some(Listeners { tcp, unix: listeners.unix });
     let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
+    let (queues, mut incoming, done) = load_queues(&bells);
     for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
+        let incoming = incoming.next().filter(|_| data_set.is_some());
         let listeners = listeners.take().unwrap_or_default();
         let bells = bells.clone();
         entries.push(Box::new(move || {
-            let worker = Worker::new(index, globals, SystemClock::get());
+            let mut worker = Worker::new(index, globals, SystemClock::get());
+            if let Some(incoming) = incoming {
+                worker.load_from(incoming);
+            }
             let outcome = match backend {
-                Backend::Uring => {
-                    UringDriver::new(bell).and_then(|driver| shard_loop(driver, end, worker, listeners))
-                }
-                Backend::Epoll => {
-                    EpollDriver::new(bell).and_then(|driver| shard_loop(driver, end, worker, listeners))
-                }
+                Backend::Uring => UringDriver::new(bell)
+                    .and_then(|driver| shard_loop(driver, end, worker, listeners, &bells)),
+                Backend::Epoll => EpollDriver::new(bell)
+                    .and_then(|driver| shard_loop(driver, end, worker, listeners, &bells)),
             };
             end_together(globals, index, &outcome, &bells);
             outcome
@@ -274,6 +286,16 @@ fn run_shards(globals: &'static Globals, backend: Backend, listeners: Listeners)
     let shards = threads::start(backend, entries)?;
     globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
     log::notice(format_args!("Shards: {count}"));
+    if let Some(data_set) = data_set {
+        let outcome = data_set.load(globals, queues, &done);
+        globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
+        if let Err(line) = outcome {
+            globals.stop();
+            bells.iter().for_each(BellHandle::ring);
+            shards.into_iter().for_each(|shard| drop(shard.join()));
+            return Err(line);
+        }
+    }
     log::notice(format_args!("Ready to accept connections"));
     for (index, shard) in shards.into_iter().enumerate() {
         match shard.join() {
@@ -301,6 +323,7 @@ fn shard_loop<D: Driver>(
     mut mesh: MeshEnd<Message>,
     mut worker: Worker,
     listeners: Listeners,
+    bells: &[BellHandle],
 ) -> io::Result<()> {
     let mut tcp: Vec<usize> = listeners.tcp.into_iter().map(|listener| driver.listen(listener)).collect();
     listeners.unix.into_iter().for_each(|listener| {
@@ -308,7 +331,8 @@ fn shard_loop<D: Driver>(
     });
     let mut inbox = Vec::new();
     while !worker.globals.is_stopping() {
-        let timeout = if mesh.prepare_sleep() {
+        let has_loaded = worker.is_loading() && worker.load_next();
+        let timeout = if mesh.prepare_sleep() && !has_loaded {
             Duration::from_millis(worker.idle_ms() as u64)
         } else {
             Duration::ZERO
@@ -326,12 +350,139 @@ fn shard_loop<D: Driver>(
         }
         mesh.flush();
         worker.shard.stats.mesh_queue_depth.set(mesh.overflow_len() as u64);
-        if worker.shard.index == 0 && signals::stop_requested().is_some() {
-            log::warning(format_args!("User requested shutdown..."));
-            worker.globals.stop();
+        if worker.shard.index == 0
+            && let Some(signal) = signals::stop_requested()
+        {
+            stop_by(signal, &mut worker);
+        }
+        if worker.is_server_closing() {
+            bells.iter().for_each(BellHandle::ring);
+            if worker.close(&mut MeshExchange(&mut mesh)) {
+                break;
+            }
+            signals::withdraw_stop();
+            carry_out(&mut driver, &mut worker, &mut tcp);
         }
     }
     Ok(())
+}
+
+/// A signal asks the server to stop.
+fn stop_by(signal: StopSignal, worker: &mut Worker) {
+    let config = &worker.shard.config;
+    let options = match signal {
+        StopSignal::Term => config.shutdown_on_sigterm,
+        StopSignal::Int => config.shutdown_on_sigint,
+    };
+    if worker.is_server_closing() {
+        return;
+    }
+    log::warning(format_args!("User requested shutdown..."));
+    if worker.saves_at_end(options.save, options.nosave) {
+        worker.ask_to_close(None, options.force);
+    } else {
+        worker.globals.stop();
+    }
+}
+
+/// The mesh of a shard that stands still.
+struct MeshExchange<'a>(&'a mut MeshEnd<Message>);
+
+impl Exchange for MeshExchange<'_> {
+    fn receive(&mut self, inbox: &mut Vec<(usize, Message)>) {
+        self.0.woke();
+        self.0.drain(MESH_DRAIN_MAX, |from, message| inbox.push((from, message)));
+    }
+
+    fn send(&mut self, to: usize, message: Message) {
+        self.0.send(to, message);
+    }
+
+    fn flush(&mut self) -> bool {
+        self.0.flush();
+        self.0.overflow_len() > 0
+    }
+}
+
+/// The file that has the data set, which is loaded once the shards run.
+struct DataSet {
+    file: std::fs::File,
+    path: String,
+}
+
+impl DataSet {
+    /// `None`: there is none. From here on the server counts as loading.
+    fn open(globals: &Globals) -> Result<Option<DataSet>, String> {
+        let (_, config) = globals.config();
+        let name = config.dbfilename.as_path();
+        let path = config.dir.as_path().join(name).to_string_lossy().into_owned();
+        match files::open_if_there(name) {
+            Ok(None) => Ok(None),
+            Ok(Some((file, len_bytes))) => {
+                globals.persistence.loading.begin(len_bytes, SystemClock::get().wall_ms());
+                Ok(Some(DataSet { file, path }))
+            }
+            Err(why) => Err(format!("Fatal error loading the DB: {path}: {why}. Exiting.")),
+        }
+    }
+
+    /// Loads the file. The error is the operator's line.
+    fn load(
+        mut self,
+        globals: &Globals,
+        queues: Vec<LoadQueue>,
+        done: &mpsc::Receiver<Result<(), LoadError>>,
+    ) -> Result<(), String> {
+        let clock = SystemClock::get();
+        let (_, config) = globals.config();
+        let loading = &globals.persistence.loading;
+        let (started_us, shard_count) = (clock.wall_us(), queues.len());
+        let pacing = load::Pacing { delay_us: config.key_load_delay_us, clock };
+        let check_checksum = config.rdbchecksum;
+        let mut outcome =
+            load::distribute(&mut self.file, check_checksum, loading, queues, pacing, clock.wall_ms());
+        // A shard that gives up ends its queue, which is all that the reader sees of it.
+        let shards = done.iter().take(shard_count);
+        for of_shard in
+            shards.filter(|_| matches!(outcome, Ok(()) | Err(LoadError::Stopped))).collect::<Vec<_>>()
+        {
+            if of_shard.is_err() {
+                outcome = of_shard;
+            }
+        }
+        match outcome {
+            Ok(()) => {}
+            Err(LoadError::Stopped) if globals.is_stopping() => return Ok(()),
+            Err(error) => {
+                return Err(format!(
+                    "Fatal error loading the DB: {}: {error}. Check the file with shardis --check-rdb, put another \
+                     one in its place, or move it away to start without data. Exiting.",
+                    self.path
+                ));
+            }
+        }
+        loading.log_counts();
+        let elapsed_s = (clock.wall_us() - started_us) as f64 / 1e6;
+        log::notice(format_args!("DB loaded from disk: {elapsed_s:.3} seconds"));
+        globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
+        loading.end();
+        Ok(())
+    }
+}
+
+/// What the shards load, and where they say how that has ended.
+type LoadEnds = (Vec<LoadQueue>, std::vec::IntoIter<Incoming>, mpsc::Receiver<Result<(), LoadError>>);
+
+fn load_queues(bells: &[BellHandle]) -> LoadEnds {
+    let (done, outcomes) = mpsc::channel();
+    let mut incoming = Vec::new();
+    let mut queues = Vec::new();
+    for bell in bells.iter().cloned() {
+        let (batches, inbox) = mpsc::sync_channel(load::BATCHES_WAITING_MAX);
+        queues.push(LoadQueue { batches, wake: Box::new(move || bell.ring()) });
+        incoming.push(Incoming { batches: inbox, done: done.clone() });
+    }
+    (queues, incoming.into_iter(), outcomes)
 }
 
 /// Does what the worker asked of its driver. `tcp`: the driver's numbers of the TCP listeners.
@@ -436,7 +587,7 @@ mod tests {
         let mesh = mesh::build::<Message>(&bells, 4).remove(1);
         let worker = Worker::new(1, globals, SystemClock::get());
 
-        let outcome = shard_loop(Broken, mesh, worker, Listeners::default());
+        let outcome = shard_loop(Broken, mesh, worker, Listeners::default(), &[]);
         end_together(globals, 1, &outcome, &bells);
         assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::ENOMEM));
         assert!(globals.is_stopping());

@@ -36,6 +36,8 @@ pub struct Caller {
 #[derive(Clone, Copy)]
 pub struct Conditions<'a> {
     pub config: &'a Config,
+    /// The data set is being loaded.
+    pub is_loading: bool,
     pub pause: Option<PauseKind>,
 }
 
@@ -61,10 +63,11 @@ enum Reason {
     Protected,
     OutOfMemory,
     TooFewReplicas,
+    Loading,
     Paused,
 }
 
-const REASON_COUNT: usize = 5;
+const REASON_COUNT: usize = 6;
 
 /// The reasons in the order in which Redis checks them, each with the flags of the commands that it concerns at
 /// present.
@@ -82,6 +85,7 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         (Reason::Protected, flag::PROTECTED),
         (Reason::OutOfMemory, concerns(config.maxmemory_bytes != 0, flag::DENYOOM)),
         (Reason::TooFewReplicas, concerns(needs_replicas(config), flag::WRITE)),
+        (Reason::Loading, concerns(now.is_loading, flag::ANY)),
         (Reason::Paused, paused),
     ]
 }
@@ -111,6 +115,7 @@ impl Reason {
                 measures.good_replicas() < config.min_replicas_to_write as usize,
                 CommandError::NO_REPLICAS,
             ),
+            Reason::Loading => refuse(!row.has(flag::LOADING), CommandError::LOADING),
             Reason::Paused => Err(Refusal::Paused),
         }
     }
@@ -126,7 +131,7 @@ pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
 /// Whether a caller may call a command now.
 ///
 /// # Errors
-/// NOAUTH; a protected command that the configuration does not allow this client; OOM; NOREPLICAS; a pause.
+/// NOAUTH; a protected command that the configuration does not allow this client; OOM; NOREPLICAS; LOADING; a pause.
 #[inline]
 pub fn admit(
     row: &Command,
@@ -266,7 +271,7 @@ mod tests {
 
     /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
-        for bits in 0..64 {
+        for bits in 0..128 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
             let config = Config {
                 requirepass: if is_set(0) { (&b"secret"[..]).into() } else { Default::default() },
@@ -276,7 +281,7 @@ mod tests {
             };
             let caller = Caller { authenticated: is_set(3), is_local: true, queued_flags: None };
             let pause = is_set(4).then_some(if is_set(5) { PauseKind::All } else { PauseKind::Write });
-            check(&caller, &Conditions { config: &config, pause });
+            check(&caller, &Conditions { config: &config, is_loading: is_set(6), pause });
         }
     }
 
@@ -301,7 +306,7 @@ mod tests {
             ..Config::default()
         };
         let mut caller = Caller { authenticated: false, is_local: false, queued_flags: None };
-        let mut now = Conditions { config: &config, pause: Some(PauseKind::All) };
+        let mut now = Conditions { config: &config, is_loading: true, pause: Some(PauseKind::All) };
         let refused = |error| Err(Refusal::Error(error));
         let set = row("set");
         assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::NO_AUTH));
@@ -311,6 +316,9 @@ mod tests {
         let roomy = Measured { used_memory_bytes: 0, ..SCARCE };
         assert_eq!(admit(set, &caller, &now, &roomy), refused(CommandError::NO_REPLICAS));
         let healthy = Measured { good_replicas: 1, ..roomy };
+        assert_eq!(admit(set, &caller, &now, &healthy), refused(CommandError::LOADING));
+        assert_eq!(admit(row("info"), &caller, &now, &healthy), Err(Refusal::Paused));
+        now.is_loading = false;
         assert_eq!(admit(set, &caller, &now, &healthy), Err(Refusal::Paused));
         now.pause = None;
         assert_eq!(admit(set, &caller, &now, &healthy), Ok(()));

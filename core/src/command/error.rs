@@ -25,6 +25,7 @@ impl CommandError {
     pub const NO_AUTH: CommandError = CommandError::fixed("NOAUTH Authentication required.");
     pub const OUT_OF_MEMORY: CommandError =
         CommandError::fixed("OOM command not allowed when used memory > 'maxmemory'.");
+    pub const LOADING: CommandError = CommandError::fixed("LOADING Redis is loading the dataset in memory");
     pub const NO_REPLICAS: CommandError =
         CommandError::fixed("NOREPLICAS Not enough good replicas to write.");
 

@@ -318,8 +318,8 @@ directives! {
     proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
         check check::proc_title_template, effect SideEffect::ProcTitle;
     shutdown_timeout_s: u32 = 10; "shutdown-timeout", COUNT, NONE, REPLICATION;
-    shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LATER;
-    shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LATER;
+    shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LIVE;
+    shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LIVE;
     oom_score_adj: OomScoreAdj = OomScoreAdj::No; "oom-score-adj", TYPE, NONE, LIVE, effect SideEffect::OomScoreAdj;
     oom_score_adj_values: OomScoreAdjValues = OomScoreAdjValues([0, 200, 800]); "oom-score-adj-values", TYPE, MULTI, LIVE,
         effect SideEffect::OomScoreAdj;
@@ -403,18 +403,18 @@ directives! {
     busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, SCRIPTS;
 
     // Persistence.
-    save: SavePoints = SavePoints::default(); "save", TYPE, MULTI, PERSISTENCE;
+    save: SavePoints = SavePoints::default(); "save", TYPE, MULTI, LIVE;
     stop_writes_on_bgsave_error: bool = true; "stop-writes-on-bgsave-error", TYPE, NONE, PERSISTENCE;
-    rdbcompression: bool = true; "rdbcompression", TYPE, NONE, PERSISTENCE;
-    rdbchecksum: bool = true; "rdbchecksum", TYPE, IMMUTABLE, PERSISTENCE;
-    dbfilename: Text = Text::from("dump.rdb"); "dbfilename", TYPE, Flags::PROTECTED, PERSISTENCE, check check::dbfilename;
+    rdbcompression: bool = true; "rdbcompression", TYPE, NONE, LIVE;
+    rdbchecksum: bool = true; "rdbchecksum", TYPE, IMMUTABLE, LIVE;
+    dbfilename: Text = Text::from("dump.rdb"); "dbfilename", TYPE, Flags::PROTECTED, LIVE, check check::dbfilename;
     rdb_del_sync_files: bool = false; "rdb-del-sync-files", TYPE, NONE, REPLICATION;
     rdb_save_incremental_fsync: bool = true; "rdb-save-incremental-fsync", TYPE, NONE, PERSISTENCE;
     rdb_key_save_delay_us: i32 = 0; "rdb-key-save-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, PERSISTENCE;
-    key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, PERSISTENCE;
+    key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
     loading_process_events_interval_bytes: u32 = 2 << 20; "loading-process-events-interval-bytes", int(1024, I32_MAX),
         HIDDEN, PERSISTENCE;
-    sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No; "sanitize-dump-payload", TYPE, NONE, PERSISTENCE;
+    sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No; "sanitize-dump-payload", TYPE, NONE, LIVE;
     appendonly: bool = false; "appendonly", TYPE, Flags::DENY_LOADING, Status::Refused(Feature::Persistence);
     appendfilename: Text = Text::from("appendonly.aof"); "appendfilename", TYPE, IMMUTABLE, PERSISTENCE,
         check check::appendfilename;

@@ -7,13 +7,13 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     if !config.save.0.is_empty() {
         lines.push(
-            "WARNING nothing is saved to disk: this version of Shardis has no persistence, so the data set is gone when \
-             the server stops. The 'save' points are accepted and ignored."
+            "WARNING this version of Shardis saves the data set on SAVE and when it stops. It does not look at the \
+             'save' points in between."
                 .to_owned(),
         );
     }
     let mut by_feature: Vec<(Feature, Vec<&str>)> = Vec::new();
-    for row in DIRECTIVES.iter().filter(|row| row.name != "save" && !row.is_default(config)) {
+    for row in DIRECTIVES.iter().filter(|row| !row.is_default(config)) {
         let feature = match row.status {
             Status::Inert(feature) => feature,
             // What is refused is at its default.

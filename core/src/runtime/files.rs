@@ -78,32 +78,73 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// Puts a file of these bytes in a file's place, with its permissions, in one step: whoever looks, now or after a crash,
-/// finds the old one or the new one. A symbolic link stays one.
+/// A file that takes another one's place when it is complete, in one step: whoever looks, now or after a crash, finds the
+/// old one or the new one. Dropped before that, it leaves nothing behind.
+pub struct Replacement {
+    file: std::fs::File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Replacement {
+    /// An empty file, at present at `temporary`, which is to take the place of `path`, in the same directory.
+    pub fn create(path: &Path, temporary: &Path) -> io::Result<Replacement> {
+        // What a process of the same id left behind when it was killed.
+        let _ = std::fs::remove_file(temporary);
+        let file = std::fs::File::create_new(temporary)?;
+        Ok(Replacement { file, temporary: temporary.to_owned(), path: path.to_owned() })
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)
+    }
+
+    /// Puts the file in its place when it is on disk.
+    pub fn commit(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)?;
+        // The new name is on disk when its directory is.
+        let dir = self.path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        std::fs::File::open(dir)?.sync_all()
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        // Not there any more if it has taken its place.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+/// Puts a file of these bytes in a file's place, with its permissions, as [`Replacement`] does. A symbolic link stays one.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let target = std::fs::canonicalize(path);
     let path = target.as_deref().unwrap_or(path);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".tmp-{}", std::process::id()));
-    let temporary = path.with_file_name(name);
     let write = || -> io::Result<()> {
-        // What a process of the same id left behind when it was killed.
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = std::fs::File::create_new(&temporary)?;
+        let mut new = Replacement::create(path, &path.with_file_name(name))?;
         if let Ok(old) = std::fs::metadata(path) {
-            file.set_permissions(old.permissions())?;
+            new.file.set_permissions(old.permissions())?;
         }
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        // The new name is on disk when its directory is.
-        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::File::open(dir)?.sync_all()
+        new.write(bytes)?;
+        new.commit()
     };
-    write().map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        error_text(&error)
-    })
+    write().map_err(|error| error_text(&error))
+}
+
+/// A file to be read from its beginning, and its length. `None`: there is none.
+pub fn open_if_there(path: &Path) -> Result<Option<(std::fs::File, u64)>, String> {
+    let open = || -> io::Result<(std::fs::File, u64)> {
+        let file = std::fs::File::open(path)?;
+        let len_bytes = file.metadata()?.len();
+        Ok((file, len_bytes))
+    };
+    match open() {
+        Ok(opened) => Ok(Some(opened)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error_text(&error)),
+    }
 }
 
 /// Writes the process id to a file.

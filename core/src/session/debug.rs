@@ -10,17 +10,20 @@ use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, Key};
 use crate::config::Append;
+use crate::persist::rdb::file::FileReader;
 use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
-use crate::runtime::{host, log};
+use crate::runtime::{files, host, log};
 use crate::session::session;
 use crate::shard::event::Event;
+use crate::shard::lazyfree::Freeing;
 use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hashing::hash_key;
 use crate::types::{Collection, NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
-use crate::worker::{SessionCtx, SessionHandler};
+use crate::worker::load::{Duplicates, LoadError};
+use crate::worker::{SessionCtx, SessionHandler, Worker};
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -66,7 +69,7 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 18] = [
+static VERBS: [Verb; 20] = [
     verb("assert", 2..=2, Place::Home, assert),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
     verb("digest", 2..=2, Place::AllShards, digest_keyspace),
@@ -79,9 +82,11 @@ static VERBS: [Verb; 18] = [
     verb("pause-cron", 3..=3, Place::Home, pause_cron),
     verb("populate", 3..=5, Place::AllShards, populate),
     verb("protocol", 3..=3, Place::Home, protocol),
+    verb("reload", 2..=usize::MAX, Place::AllShards, reload),
     verb("replybuffer", 4..=4, Place::Home, replybuffer),
     verb("segfault", 2..=2, Place::Home, segfault),
     verb("set-active-expire", 3..=3, Place::Home, set_active_expire),
+    verb("set-skip-checksum-validation", 3..=3, Place::AllShards, set_skip_checksum_validation),
     verb("sleep", 3..=3, Place::Home, sleep),
     verb("stringmatch-test", 2..=2, Place::Home, stringmatch_test),
     verb("structsize", 2..=2, Place::Home, structsize),
@@ -100,7 +105,11 @@ fn unknown(name: &[u8]) -> CommandError {
 fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {
     match find_verb(args).map(|verb| verb.place) {
         Ok(Place::KeysShard) => Scope::Shard(shard_of(args.arg(2), shard_count)),
-        Ok(Place::AllShards) if Population::parse_if_meant(args).is_ok() => Scope::Every(KeyspaceLock::All),
+        Ok(Place::AllShards)
+            if Population::parse_if_meant(args).is_ok() && Reload::parse_if_meant(args).is_ok() =>
+        {
+            Scope::Every(KeyspaceLock::All)
+        }
         // Also what is wrong: it is refused once, at home.
         Ok(Place::AllShards | Place::Home) | Err(_) => Scope::Session,
     }
@@ -132,7 +141,8 @@ fn merge_debug(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
         reply.array(sums.len());
         sums.iter().for_each(|sum| sum.write(&mut reply));
     } else {
-        reply.raw(replies[0]);
+        // The same of all shards, unless one has failed.
+        reply.raw(replies.iter().find(|reply| reply.starts_with(b"-")).unwrap_or(&replies[0]));
     }
 }
 
@@ -272,6 +282,89 @@ fn populate(ctx: &mut SessionCtx<'_>) -> CommandResult {
         }
     }
 
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// What RELOAD is to do.
+struct Reload {
+    saves: bool,
+    flushes: bool,
+    duplicates: Duplicates,
+}
+
+impl Reload {
+    fn parse(args: Argv<'_>) -> CommandResult<Reload> {
+        let mut wanted = Reload { saves: true, flushes: true, duplicates: Duplicates::Refused };
+        for option in args.iter().skip(2) {
+            if args::is(option, "merge") {
+                wanted.duplicates = Duplicates::Replaced;
+            } else if args::is(option, "noflush") {
+                wanted.flushes = false;
+            } else if args::is(option, "nosave") {
+                wanted.saves = false;
+            } else {
+                return Err(CommandError::fixed(
+                    "ERR DEBUG RELOAD only supports the MERGE, NOFLUSH and NOSAVE options.",
+                ));
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Whether the arguments are fit for the verb, as far as they are RELOAD's.
+    fn parse_if_meant(args: Argv<'_>) -> CommandResult {
+        if args::is(args.arg(1), "reload") {
+            Reload::parse(args)?;
+        }
+        Ok(())
+    }
+}
+
+/// RELOAD [NOSAVE] [NOFLUSH] [MERGE]. Saves, and loads what was saved in place of what is there; each shard its own keys. With
+/// NOSAVE the present file is loaded, with NOFLUSH what is there stays, with MERGE keys of the file replace such. Reply: OK.
+/// Errors: options; the file cannot be written or read. O(bytes).
+fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let wanted = Reload::parse(ctx.args)?;
+
+    let mut chunks = Vec::new();
+    if wanted.saves
+        && let Some(Err(_)) = ctx.worker.save_part(&mut |chunk| chunks.push(chunk.to_vec()))
+    {
+        return Err(CommandError::fixed("ERR"));
+    }
+    if wanted.flushes {
+        for db in 0..ctx.worker.shard.db_count() as u32 {
+            ctx.worker.shard.flush_db(db, Freeing::Now);
+        }
+    }
+    let outcome = if wanted.saves {
+        chunks.iter().try_for_each(|chunk| ctx.worker.reload_chunk(chunk, wanted.duplicates))
+    } else {
+        reload_file(ctx.worker, wanted.duplicates)
+    };
+
+    outcome.map_err(|why| {
+        log::warning(format_args!("DEBUG RELOAD: {why}"));
+        CommandError::fixed("ERR Error trying to load the RDB dump")
+    })?;
+    log::warning(format_args!("DB reloaded by DEBUG RELOAD"));
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn reload_file(worker: &mut Worker, duplicates: Duplicates) -> Result<(), LoadError> {
+    let config = &worker.shard.config;
+    let mut reader = FileReader::new(config.rdbchecksum);
+    let not_read = |why: String| LoadError::Io(std::io::Error::other(why));
+    let opened = files::open_if_there(config.dbfilename.as_path()).map_err(not_read)?;
+    let (mut file, _) = opened.ok_or_else(|| not_read("there is no such file".to_owned()))?;
+    worker.reload(&mut file, &mut reader, duplicates)
+}
+
+/// SET-SKIP-CHECKSUM-VALIDATION 0|1. Whether RESTORE takes payloads whatever their checksum. Reply: OK.
+fn set_skip_checksum_validation(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.worker.shard.skips_checksums = switch(ctx.arg(2));
     ctx.reply.ok();
     Ok(())
 }
@@ -523,6 +616,9 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "PROTOCOL <type>",
             "    Reply with a sample of: string, integer, double, bignum, null, array, set, map,",
             "    attrib, push, verbatim, true, false.",
+            "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
+            "    Save, and load what was saved in place of what is there. With NOSAVE, load the",
+            "    file as it is; with NOFLUSH, keep what is there; with MERGE, replace such keys.",
             "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
             "    Forget clients' longest replies after so many milliseconds, never, or after the",
             "    default time.",
@@ -532,6 +628,8 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "    Crash by a signal.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Whether keys expire that nobody asks for.",
+            "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
+            "    Whether RESTORE takes payloads with a wrong checksum.",
             "SLEEP <seconds>",
             "    Stop all shards for so long. Fractions are fine.",
             "STRINGMATCH-TEST",

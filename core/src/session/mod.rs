@@ -12,11 +12,12 @@ mod digest;
 pub mod info;
 pub mod memory;
 pub mod replication;
+pub mod save;
 pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{expire, hash, keyspace, object, set, string};
+use crate::command::handlers::{dump, expire, hash, keyspace, object, set, string};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
@@ -27,6 +28,7 @@ pub const FAMILIES: &[&[Command]] = &[
     config::COMMANDS,
     connection::COMMANDS,
     debug::COMMANDS,
+    dump::COMMANDS,
     expire::COMMANDS,
     hash::COMMANDS,
     info::COMMANDS,
@@ -34,6 +36,7 @@ pub const FAMILIES: &[&[Command]] = &[
     memory::COMMANDS,
     object::COMMANDS,
     replication::COMMANDS,
+    save::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
     set::COMMANDS,

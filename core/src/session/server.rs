@@ -70,20 +70,21 @@ fn parse_shutdown(args: Argv<'_>) -> CommandResult<Shutdown> {
     if contradicts_itself { Err(CommandError::SYNTAX) } else { Ok(wanted) }
 }
 
-/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. No reply: the connection ends with the server. Errors: ABORT, as no
-/// shutdown takes time here; SAVE without FORCE, as this version cannot save.
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. Saves if it is told so, or if there are save points. No reply: the
+/// connection ends with the server. Errors: ABORT, as no shutdown takes time here; the file cannot be written, without
+/// FORCE.
 fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let wanted = parse_shutdown(ctx.args)?;
     if wanted.abort {
         return Err(CommandError::fixed("ERR No shutdown in progress."));
     }
-    if wanted.save && !wanted.force {
-        log::warning(format_args!("SHUTDOWN SAVE was refused: this version cannot save the data set."));
-        return Err(CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
-    }
 
     log::warning(format_args!("User requested shutdown..."));
-    ctx.worker.globals.stop();
+    if ctx.worker.saves_at_end(wanted.save, wanted.nosave) {
+        ctx.worker.ask_to_close(ctx.conn, wanted.force);
+    } else {
+        ctx.worker.globals.stop();
+    }
     Ok(())
 }
 

@@ -114,6 +114,17 @@ impl Access {
         // The clock wraps around.
         self.clock.wrapping_sub(access) & ACCESS_MAX
     }
+
+    /// The access bits of a key that was touched so many seconds ago, if no LFU policy is selected.
+    pub fn idle_since(&self, idle_s: u64) -> u32 {
+        let idle_s = idle_s.min(u64::from(ACCESS_MAX)) as u32;
+        self.clock.wrapping_sub(idle_s) & ACCESS_MAX
+    }
+
+    /// The access bits of a key with this counter, under an LFU policy.
+    pub fn with_frequency(&self, counter: u8) -> u32 {
+        self.minutes << 8 | u32::from(counter)
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +157,16 @@ mod tests {
         bits = always.of_new();
         (0..1000).for_each(|_| bits = always.touched(bits));
         assert_eq!(always.frequency(bits), 255);
+    }
+
+    #[test]
+    fn bits_can_be_made_of_what_a_file_says() {
+        let mut lru = Access::new(&Config::default(), 7);
+        lru.set_now(1_700_000_000_000);
+        assert_eq!(lru.idle_s(lru.idle_since(3600)), 3600);
+        assert_eq!(lru.idle_s(lru.idle_since(u64::MAX)), ACCESS_MAX);
+        let lfu = lfu(10, 1);
+        assert_eq!(lfu.frequency(lfu.with_frequency(200)), 200);
     }
 
     #[test]

@@ -58,6 +58,7 @@ events! {
     PERSIST = Generic "persist";
     RENAME_FROM = Generic "rename_from";
     RENAME_TO = Generic "rename_to";
+    RESTORE = Generic "restore";
     APPEND = String "append";
     INCRBY = String "incrby";
     INCRBYFLOAT = String "incrbyfloat";

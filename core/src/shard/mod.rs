@@ -12,6 +12,7 @@ pub mod effects;
 pub mod event;
 pub mod expire;
 pub mod lazyfree;
+pub mod load;
 pub mod lock;
 pub mod message;
 pub mod observe;
@@ -65,6 +66,8 @@ pub struct Shard {
     lazyfree: lazyfree::LazyFree,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
+    /// RESTORE takes payloads whatever their checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
+    pub skips_checksums: bool,
     random: u64,
 }
 
@@ -105,6 +108,7 @@ impl Shard {
             expire: expire::ActiveExpire::default(),
             lazyfree: lazyfree::LazyFree::default(),
             expire_paused: false,
+            skips_checksums: false,
             random: seed,
         }
     }

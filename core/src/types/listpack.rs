@@ -252,6 +252,11 @@ pub fn entry_len(element: &[u8]) -> usize {
     Encoded::of(Item::of(element)).len()
 }
 
+/// The bytes that an element takes, in its shortest encoding.
+pub fn item_len(item: Item<'_>) -> usize {
+    Encoded::of(item).len()
+}
+
 /// A listpack to read. Elements are named by their positions, which are offsets into the bytes.
 #[derive(Clone, Copy)]
 pub struct Listpack<'a>(&'a [u8]);

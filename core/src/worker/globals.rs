@@ -5,7 +5,8 @@ use crate::command::admission::PauseKind;
 use crate::command::table::CommandTable;
 use crate::config::Config;
 use crate::shard::stats::ShardStats;
-use crate::worker::StreamGlobals;
+use crate::worker::persistence::Persistence;
+use crate::worker::{Closing, StreamGlobals};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex};
@@ -34,6 +35,8 @@ pub struct Globals {
     pause_all: AtomicBool,
     pub active_expire: AtomicBool,
     pub stream: StreamGlobals,
+    pub persistence: Persistence,
+    pub closing: Closing,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
     /// Allocated bytes once all shards had started; 0 before that is known.
@@ -91,6 +94,8 @@ impl Globals {
             pause_all: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
             stream: StreamGlobals::new(init.shard_count),
+            persistence: Persistence::new(init.started_at_ms),
+            closing: Closing::default(),
             stopping: AtomicBool::new(false),
             next_slowlog_id: AtomicU64::new(0),
             startup_memory_bytes: AtomicU64::new(0),

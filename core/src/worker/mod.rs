@@ -18,6 +18,7 @@
 
 mod blocked;
 mod clients;
+mod closing;
 mod coalesce;
 mod connection;
 mod cron;
@@ -26,8 +27,10 @@ mod exec;
 mod fast_path;
 mod globals;
 mod input;
+pub mod load;
 mod multi;
 mod outbox;
+pub mod persistence;
 mod pipeline;
 mod pools;
 mod remote;
@@ -39,6 +42,7 @@ mod stream;
 mod timing;
 mod transact;
 
+pub use closing::{Closing, Exchange};
 pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
@@ -56,7 +60,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::crash;
 use crate::runtime::driver::ConnId;
 use crate::shard::Shard;
-use crate::shard::message::Message;
+use crate::shard::message::{Message, ReplyId};
 use crate::shard::slowlog::SlowLog;
 use ahash::AHashMap;
 use std::os::fd::OwnedFd;
@@ -106,6 +110,12 @@ pub struct Worker {
     transact: transact::Transactions,
     blocked: blocked::BlockedClients,
     stream: stream::Stream,
+    /// While the shard is loading: what is to be loaded.
+    incoming: Option<load::Incoming>,
+    /// How many snapshots the shard has begun to write its part of.
+    snapshots_begun: u64,
+    /// The replies that SHUTDOWN owes if it fails.
+    shutdowns: Vec<ReplyId>,
     cron: cron::Cron,
     gathered: Vec<pipeline::Gathered>,
     ahead: coalesce::Ahead,
@@ -154,6 +164,9 @@ impl Worker {
             transact: transact::Transactions::default(),
             blocked: blocked::BlockedClients::default(),
             stream: stream::Stream::new(shard_count),
+            incoming: None,
+            snapshots_begun: 0,
+            shutdowns: Vec::new(),
             cron: cron::Cron::default(),
             gathered: Vec::new(),
             ahead: coalesce::Ahead::default(),
@@ -175,7 +188,11 @@ impl Worker {
     /// The server's state that [`admission`](crate::command::admission) depends on.
     #[inline(always)]
     fn conditions(&self) -> Conditions<'_> {
-        Conditions { config: &self.shard.config, pause: self.globals.pause(self.shard.now_ms) }
+        Conditions {
+            config: &self.shard.config,
+            is_loading: self.globals.persistence.loading.is_on(),
+            pause: self.globals.pause(self.shard.now_ms),
+        }
     }
 
     /// The driver is about to wait for events, so the next event needs a new reading of the clock.

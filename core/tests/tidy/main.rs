@@ -33,17 +33,24 @@ const UNSAFE_ROOMS: [&str; 5] = [
 
 /// Each room of the server, and which others it may name. What is not listed sees all: the composition (server, main),
 /// and who reports on all rooms (metrics).
-const ROOMS: [(&str, &[&str]); 10] = [
+const ROOMS: [(&str, &[&str]); 11] = [
     ("types", &[]),
     ("protocol", &["types"]),
     ("config", &["protocol", "types"]),
     ("call", &["protocol", "types"]),
     ("runtime", &["config"]),
-    ("shard", &["call", "config", "protocol", "types"]),
-    ("command", &["call", "config", "protocol", "shard", "types"]),
+    ("persist", &["protocol", "types"]),
+    ("shard", &["call", "config", "persist", "protocol", "types"]),
+    ("command", &["call", "config", "persist", "protocol", "shard", "types"]),
     ("client", &["call", "command", "protocol"]),
-    ("worker", &["call", "client", "command", "config", "protocol", "runtime", "shard", "types"]),
-    ("session", &["call", "client", "command", "config", "protocol", "runtime", "shard", "types", "worker"]),
+    ("worker", &["call", "client", "command", "config", "persist", "protocol", "runtime", "shard", "types"]),
+    (
+        "session",
+        &[
+            "call", "client", "command", "config", "persist", "protocol", "runtime", "shard", "types",
+            "worker",
+        ],
+    ),
 ];
 
 /// What only some files may name: (name, where it may stand, below the workspace's root).

@@ -3,6 +3,7 @@
 //! A handler has four beats: parse, look up, act, reply. It returns an error only when it has changed
 //! nothing. It says nothing about shards: its keys are there when it runs.
 
+pub mod dump;
 pub mod expire;
 pub mod hash;
 pub mod help;

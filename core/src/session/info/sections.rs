@@ -148,8 +148,10 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
 }
 
 pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
+    let persistence = &source.globals.persistence;
+    let loading = &persistence.loading;
+    lines.field("loading", u8::from(loading.is_on()));
     lines.fixed(&[
-        ("loading", "0"),
         ("async_loading", "0"),
         ("current_cow_peak", "0"),
         ("current_cow_size", "0"),
@@ -158,17 +160,17 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
         ("current_save_keys_processed", "0"),
         ("current_save_keys_total", "0"),
     ]);
-    lines.field("rdb_changes_since_last_save", source.sum(|shard| shard.dirty.get()));
+    let changes = source.sum(|shard| shard.dirty.get());
+    lines.field("rdb_changes_since_last_save", persistence.unsaved_changes(changes));
     lines.field("rdb_bgsave_in_progress", 0);
-    lines.field("rdb_last_save_time", source.globals.started_at_ms / 1000);
+    lines.field("rdb_last_save_time", persistence.last_save_at_s());
+    lines.field("rdb_last_bgsave_status", if persistence.has_last_save_failed() { "err" } else { "ok" });
+    lines.fixed(&[("rdb_last_bgsave_time_sec", "-1"), ("rdb_current_bgsave_time_sec", "-1")]);
+    lines.field("rdb_saves", persistence.save_count());
+    lines.field("rdb_last_cow_size", 0);
+    lines.field("rdb_last_load_keys_expired", loading.keys_expired());
+    lines.field("rdb_last_load_keys_loaded", loading.keys_loaded());
     lines.fixed(&[
-        ("rdb_last_bgsave_status", "ok"),
-        ("rdb_last_bgsave_time_sec", "-1"),
-        ("rdb_current_bgsave_time_sec", "-1"),
-        ("rdb_saves", "0"),
-        ("rdb_last_cow_size", "0"),
-        ("rdb_last_load_keys_expired", "0"),
-        ("rdb_last_load_keys_loaded", "0"),
         ("aof_enabled", "0"),
         ("aof_rewrite_in_progress", "0"),
         ("aof_rewrite_scheduled", "0"),
@@ -182,6 +184,31 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
         ("module_fork_in_progress", "0"),
         ("module_fork_last_cow_size", "0"),
     ]);
+    if loading.is_on() {
+        loading_fields(source, lines);
+    }
+}
+
+/// How far loading is.
+fn loading_fields(source: &Source<'_>, lines: &mut Lines) {
+    let loading = &source.globals.persistence.loading;
+    let (total_bytes, loaded_bytes) = (loading.total_bytes(), loading.loaded_bytes());
+    let elapsed_s = source.now_ms / 1000 - loading.started_at_s();
+    let share = loaded_bytes as f64 / total_bytes.max(1) as f64;
+    let eta_s = match elapsed_s {
+        0 => 1,
+        _ if loaded_bytes == 0 => -1,
+        _ => {
+            (elapsed_s as f64 * (total_bytes - loaded_bytes.min(total_bytes)) as f64 / loaded_bytes as f64)
+                as i64
+        }
+    };
+    lines.field("loading_start_time", loading.started_at_s());
+    lines.field("loading_total_bytes", total_bytes);
+    lines.field("loading_rdb_used_mem", loading.used_mem_bytes());
+    lines.field("loading_loaded_bytes", loaded_bytes);
+    lines.field("loading_loaded_perc", format_args!("{:.2}", share * 100.0));
+    lines.field("loading_eta_seconds", eta_s);
 }
 
 pub fn stats(source: &Source<'_>, lines: &mut Lines) {

@@ -53,6 +53,11 @@ impl SetLimits {
     pub fn new(set_max_intset_entries: u64) -> SetLimits {
         SetLimits { ints_max: set_max_intset_entries.min(INTSET_LEN_MAX) as usize }
     }
+
+    /// Whether so many integers may be an intset.
+    pub fn allow_ints(self, len: usize) -> bool {
+        len <= self.ints_max
+    }
 }
 
 /// A member as it is stored.

@@ -1,0 +1,168 @@
+//! Builds collections of their elements: packed up to the limits, and big ones beyond.
+
+use super::packed::has_duplicates;
+use super::value::{Limits, PackedLimits};
+use crate::types::hash::BigHash;
+use crate::types::listpack::{self, Digits, Item, Listpack, ListpackMut};
+use crate::types::{Object, OwnedValue, PackedKind, zset};
+use std::ops::Range;
+
+/// Collections whose elements have more bytes are not packed, whatever the limits say.
+const PACKED_BYTES_MAX: usize = listpack::LEN_BYTES_MAX / 4;
+
+/// A hash.
+pub enum HashBuilder {
+    Few { bytes: Vec<u8>, limits: PackedLimits },
+    Many(BigHash),
+}
+
+impl HashBuilder {
+    /// Of `count` fields that are to come.
+    pub fn new(limits: &Limits, count: usize) -> HashBuilder {
+        if count as u64 > limits.hash.entries {
+            HashBuilder::Many(BigHash::default())
+        } else {
+            HashBuilder::Few { bytes: listpack::EMPTY.to_vec(), limits: limits.hash }
+        }
+    }
+
+    /// Adds a field. Returns false if it is known to be there already.
+    pub fn add(&mut self, field: &[u8], value: &[u8]) -> bool {
+        match self {
+            HashBuilder::Many(hash) => hash.set(field, value),
+            HashBuilder::Few { bytes, limits } => {
+                let len_bytes = field.len() + value.len();
+                let is_small = field.len().max(value.len()) as u64 <= limits.value_bytes
+                    && bytes.len() + len_bytes <= PACKED_BYTES_MAX;
+                if is_small {
+                    ListpackMut::new(bytes).append_many([field, value].into_iter());
+                    return true;
+                }
+                let mut hash = BigHash::default();
+                let (mut digits, mut value_digits) = (Digits::new(), Digits::new());
+                let mut items = Listpack::new(bytes).iter().map(|(_, item)| item);
+                while let (Some(field), Some(value)) = (items.next(), items.next()) {
+                    if !hash.set(field.bytes(&mut digits), value.bytes(&mut value_digits)) {
+                        return false;
+                    }
+                }
+                let is_new = hash.set(field, value);
+                *self = HashBuilder::Many(hash);
+                is_new
+            }
+        }
+    }
+
+    /// `None`: there is a field twice.
+    pub fn finish(self) -> Option<OwnedValue> {
+        match self {
+            HashBuilder::Many(hash) => Some(OwnedValue::Object(Box::new(Object::Hash(hash)))),
+            HashBuilder::Few { bytes, .. } => {
+                let is_sound = !has_duplicates(Listpack::new(&bytes), 2);
+                is_sound.then_some(OwnedValue::Packed(PackedKind::Hash, bytes))
+            }
+        }
+    }
+}
+
+/// A sorted set. Small ones are put in order at the end, as elements come in any order.
+pub struct ZSetBuilder {
+    limits: PackedLimits,
+    few: Few,
+    many: Option<zset::Builder>,
+}
+
+/// The elements of a small sorted set, in the order in which they came.
+#[derive(Default)]
+struct Few {
+    members: Vec<u8>,
+    elements: Vec<(f64, Range<usize>)>,
+}
+
+impl Few {
+    fn iter(&self) -> impl Iterator<Item = (f64, &[u8])> {
+        self.elements.iter().map(|(score, member)| (*score, &self.members[member.clone()]))
+    }
+}
+
+impl ZSetBuilder {
+    /// Of `count` members that are to come.
+    pub fn new(limits: &Limits, count: usize) -> ZSetBuilder {
+        let many = (count as u64 > limits.zset.entries).then(zset::Builder::new);
+        ZSetBuilder { limits: limits.zset, few: Few::default(), many }
+    }
+
+    /// Adds a member. Returns false if it is known to be there already.
+    pub fn add(&mut self, member: &[u8], score: f64) -> bool {
+        if self.many.is_none() {
+            let is_small = member.len() as u64 <= self.limits.value_bytes
+                && self.few.members.len() + member.len() <= PACKED_BYTES_MAX;
+            if is_small {
+                let start = self.few.members.len();
+                self.few.members.extend_from_slice(member);
+                self.few.elements.push((score, start..self.few.members.len()));
+                return true;
+            }
+            let mut many = zset::Builder::new();
+            let few = std::mem::take(&mut self.few);
+            if !few.iter().all(|(score, member)| add_to_many(&mut many, member, score)) {
+                return false;
+            }
+            self.many = Some(many);
+        }
+        self.many.as_mut().is_some_and(|many| add_to_many(many, member, score))
+    }
+
+    /// `None`: there is a member twice.
+    pub fn finish(self) -> Option<OwnedValue> {
+        if let Some(many) = self.many {
+            return Some(OwnedValue::Object(Box::new(Object::ZSet(many.finish()))));
+        }
+        let mut elements: Vec<(f64, &[u8])> = self.few.iter().collect();
+        elements.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(b.1)));
+        let mut bytes = listpack::EMPTY.to_vec();
+        for (score, member) in elements {
+            zset::packed::PackedMut::new(&mut bytes).push(Item::of(member), score);
+        }
+        let is_sound = !has_duplicates(Listpack::new(&bytes), 2);
+        is_sound.then_some(OwnedValue::Packed(PackedKind::ZSet, bytes))
+    }
+}
+
+fn add_to_many(many: &mut zset::Builder, member: &[u8], score: f64) -> bool {
+    let spot = many.find(member);
+    if spot.is_present() {
+        return false;
+    }
+    many.set(spot, member, score);
+    true
+}
+
+/// A list.
+pub struct ListBuilder(Vec<u8>);
+
+impl ListBuilder {
+    pub fn new(_limits: &Limits) -> ListBuilder {
+        ListBuilder(listpack::EMPTY.to_vec())
+    }
+
+    pub fn push(&mut self, element: &[u8]) {
+        ListpackMut::new(&mut self.0).push_back(element);
+    }
+
+    /// Appends the elements of a listpack.
+    pub fn push_listpack(&mut self, node: Vec<u8>) {
+        ListpackMut::new(&mut self.0).append_many(Listpack::new(&node).iter().map(|(_, item)| item));
+    }
+
+    /// Appends a big element.
+    pub fn push_plain(&mut self, element: Vec<u8>) {
+        self.push(&element);
+    }
+
+    /// `None`: it has no element.
+    pub fn finish(self) -> Option<OwnedValue> {
+        let is_empty = Listpack::new(&self.0).is_empty();
+        (!is_empty).then_some(OwnedValue::Packed(PackedKind::List, self.0))
+    }
+}

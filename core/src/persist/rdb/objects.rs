@@ -1,0 +1,38 @@
+//! Writing big collections.
+
+use super::ValueKind;
+use super::write::Writer;
+use crate::types::hash::HashRef;
+use crate::types::listpack::Digits;
+use crate::types::{Collection, Object};
+
+/// Writes a big collection without its kind, which is returned.
+pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
+    match object {
+        Object::Set(members) => {
+            writer.length(members.len() as u64);
+            members.iter().for_each(|(member, _)| writer.string(member));
+            ValueKind::Set
+        }
+        Object::Hash(hash) => {
+            writer.length(hash.len() as u64);
+            let (mut field_digits, mut value_digits) = (Digits::new(), Digits::new());
+            HashRef::Big(hash).for_each(&mut |field, value| {
+                writer.string(field.bytes(&mut field_digits));
+                writer.string(value.bytes(&mut value_digits));
+            });
+            ValueKind::Hash
+        }
+        Object::ZSet(zset) => {
+            writer.length(zset.len() as u64);
+            // The greatest first, as Redis does: so each is inserted before all others.
+            for (member, score) in zset.iter(0..zset.len()).rev() {
+                writer.string(member);
+                writer.double(score);
+            }
+            ValueKind::ZSet2
+        }
+        #[allow(unreachable_patterns, reason = "the other types come")]
+        other => panic!("{other:?} cannot be written yet"),
+    }
+}

@@ -1,0 +1,86 @@
+//! Finds the end of a value without reading it: whoever takes a file apart hands the values over as they are.
+
+use super::read::{ReadResult, Reader};
+use super::{ValueKind, container};
+
+/// Moves behind a value. Only what is needed to find its end is checked.
+pub fn skip_value(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<()> {
+    match kind {
+        ValueKind::String
+        | ValueKind::HashZipmap
+        | ValueKind::ListZiplist
+        | ValueKind::SetIntset
+        | ValueKind::ZSetZiplist
+        | ValueKind::HashZiplist
+        | ValueKind::HashListpack
+        | ValueKind::ZSetListpack
+        | ValueKind::SetListpack => skip_strings(reader, 1),
+        ValueKind::List | ValueKind::Set | ValueKind::ListQuicklist => {
+            let count = reader.length()?;
+            skip_strings(reader, count)
+        }
+        ValueKind::Hash => {
+            let count = reader.length()?;
+            skip_strings(reader, count)?;
+            skip_strings(reader, count)
+        }
+        ValueKind::ZSet => repeat(reader, |reader| {
+            skip_strings(reader, 1)?;
+            reader.text_double().map(drop)
+        }),
+        ValueKind::ZSet2 => repeat(reader, |reader| {
+            skip_strings(reader, 1)?;
+            reader.double().map(drop)
+        }),
+        ValueKind::ListQuicklist2 => repeat(reader, |reader| match reader.length()? {
+            container::PLAIN | container::PACKED => skip_strings(reader, 1),
+            _ => Err(reader.damaged("an unknown container of a list's node")),
+        }),
+        ValueKind::Stream | ValueKind::Stream2 | ValueKind::Stream3 => skip_stream(reader, kind),
+    }
+}
+
+fn skip_strings(reader: &mut Reader<'_>, count: u64) -> ReadResult<()> {
+    for _ in 0..count {
+        reader.string()?;
+    }
+    Ok(())
+}
+
+fn skip_lengths(reader: &mut Reader<'_>, count: usize) -> ReadResult<()> {
+    for _ in 0..count {
+        reader.length()?;
+    }
+    Ok(())
+}
+
+/// Skips what a count says is there.
+fn repeat(
+    reader: &mut Reader<'_>,
+    mut skip: impl FnMut(&mut Reader<'_>) -> ReadResult<()>,
+) -> ReadResult<()> {
+    for _ in 0..reader.length()? {
+        skip(reader)?;
+    }
+    Ok(())
+}
+
+/// As `stream` describes it.
+fn skip_stream(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<()> {
+    let (has_counters, has_active_time) = (kind != ValueKind::Stream, kind == ValueKind::Stream3);
+    repeat(reader, |reader| skip_strings(reader, 2))?;
+    skip_lengths(reader, if has_counters { 8 } else { 3 })?;
+    repeat(reader, |reader| {
+        skip_strings(reader, 1)?;
+        skip_lengths(reader, if has_counters { 3 } else { 2 })?;
+        repeat(reader, |reader| {
+            reader.take(16 + 8)?;
+            skip_lengths(reader, 1)
+        })?;
+        repeat(reader, |reader| {
+            skip_strings(reader, 1)?;
+            reader.take(if has_active_time { 16 } else { 8 })?;
+            repeat(reader, |reader| reader.take(16).map(drop))
+        })
+    })
+}

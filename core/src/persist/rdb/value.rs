@@ -1,0 +1,342 @@
+//! Reading values. What a file has in the layout of today is checked and copied, everything else is built anew; and what
+//! is beyond the limits of a small collection becomes a big one, as in Redis.
+
+use super::build::{HashBuilder, ListBuilder, ZSetBuilder};
+use super::packed::{from_ziplist, from_zipmap, has_duplicates, sound_listpack};
+use super::read::{RdbString, ReadError, ReadResult, Reader};
+use super::stream::read_stream;
+use super::{ValueKind, container, ziplist};
+use crate::protocol::number::parse_i64;
+use crate::types::intset::{self, IntSet};
+use crate::types::listpack::{Digits, Item, Listpack};
+use crate::types::set::{Member, SetBuilder, SetLimits};
+use crate::types::{OwnedValue, PackedKind};
+
+/// How many elements a packed collection may have, and how long they may be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PackedLimits {
+    pub entries: u64,
+    pub value_bytes: u64,
+}
+
+/// Up to where collections are packed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// list-max-listpack-size
+    pub list_node_size: i32,
+    pub list_compress_depth: u32,
+    pub hash: PackedLimits,
+    pub zset: PackedLimits,
+    pub set: SetLimits,
+}
+
+impl Default for Limits {
+    /// Redis' defaults.
+    fn default() -> Limits {
+        Limits {
+            list_node_size: -2,
+            list_compress_depth: 0,
+            hash: PackedLimits { entries: 512, value_bytes: 64 },
+            zset: PackedLimits { entries: 128, value_bytes: 64 },
+            set: SetLimits::new(512),
+        }
+    }
+}
+
+/// Reads a value.
+///
+/// # Errors
+/// Damage; a collection without elements.
+pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> ReadResult<OwnedValue> {
+    match kind {
+        ValueKind::String => read_string(reader),
+        ValueKind::List => read_list(reader, limits),
+        ValueKind::ListQuicklist | ValueKind::ListQuicklist2 => read_quicklist(reader, kind, limits),
+        ValueKind::ListZiplist => {
+            let (blob, offset) = read_blob(reader)?;
+            let mut list = ListBuilder::new(limits);
+            let mut digits = Digits::new();
+            ziplist::for_each(&blob, &mut |item| list.push(item.bytes(&mut digits)))
+                .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a list" })?;
+            list.finish().ok_or(ReadError::EmptyKey)
+        }
+        ValueKind::Set => read_set(reader, limits),
+        ValueKind::SetIntset => {
+            let (blob, offset) = read_blob(reader)?;
+            intset_value(blob, offset, limits)
+        }
+        ValueKind::SetListpack => {
+            let (blob, offset) = read_blob(reader)?;
+            set_of_listpack(sound_listpack(blob, offset)?, offset, limits)
+        }
+        ValueKind::Hash => read_hash(reader, limits),
+        ValueKind::HashZipmap => {
+            let (blob, offset) = read_blob(reader)?;
+            let listpack =
+                from_zipmap(&blob).ok_or(ReadError::Damaged { offset, what: "an invalid zipmap" })?;
+            let is_short = Listpack::new(&listpack)
+                .iter()
+                .all(|(_, item)| item.len_bytes() as u64 <= limits.hash.value_bytes);
+            hash_of_listpack(listpack, offset, limits, is_short)
+        }
+        ValueKind::HashZiplist => {
+            let (blob, offset) = read_blob(reader)?;
+            let listpack = from_ziplist(&blob)
+                .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a hash" })?;
+            hash_of_listpack(listpack, offset, limits, true)
+        }
+        ValueKind::HashListpack => {
+            let (blob, offset) = read_blob(reader)?;
+            hash_of_listpack(sound_listpack(blob, offset)?, offset, limits, true)
+        }
+        ValueKind::ZSet => read_zset(reader, limits, |reader| reader.text_double()),
+        ValueKind::ZSet2 => read_zset(reader, limits, |reader| reader.double()),
+        ValueKind::ZSetZiplist => {
+            let (blob, offset) = read_blob(reader)?;
+            let listpack = from_ziplist(&blob)
+                .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a sorted set" })?;
+            zset_of_listpack(listpack, offset, limits)
+        }
+        ValueKind::ZSetListpack => {
+            let (blob, offset) = read_blob(reader)?;
+            zset_of_listpack(sound_listpack(blob, offset)?, offset, limits)
+        }
+        ValueKind::Stream | ValueKind::Stream2 | ValueKind::Stream3 => read_stream(reader, kind),
+    }
+}
+
+/// A blob, and where it lies.
+fn read_blob(reader: &mut Reader<'_>) -> ReadResult<(Vec<u8>, u64)> {
+    let offset = reader.offset();
+    Ok((reader.string()?.into_vec()?, offset))
+}
+
+fn read_string(reader: &mut Reader<'_>) -> ReadResult<OwnedValue> {
+    let bytes = match reader.string()? {
+        RdbString::Int(number) => return Ok(OwnedValue::Int(number)),
+        string => string.into_vec()?,
+    };
+    Ok(match parse_i64(&bytes) {
+        Some(number) => OwnedValue::Int(number),
+        None => OwnedValue::Str(bytes),
+    })
+}
+
+/// A count of elements; none at all is an empty key.
+fn read_count(reader: &mut Reader<'_>) -> ReadResult<usize> {
+    match reader.count()? {
+        0 => Err(ReadError::EmptyKey),
+        count => Ok(count),
+    }
+}
+
+fn read_list(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> {
+    let count = read_count(reader)?;
+    let mut list = ListBuilder::new(limits);
+    let mut unpacked = Vec::new();
+    for _ in 0..count {
+        list.push(reader.bytes(&mut unpacked)?);
+    }
+    list.finish().ok_or(ReadError::EmptyKey)
+}
+
+fn read_quicklist(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> ReadResult<OwnedValue> {
+    let count = read_count(reader)?;
+    let mut list = ListBuilder::new(limits);
+    for _ in 0..count {
+        let container = match kind {
+            ValueKind::ListQuicklist2 => reader.length()?,
+            _ => container::PACKED,
+        };
+        let (node, offset) = read_blob(reader)?;
+        if node.is_empty() {
+            return Err(ReadError::Damaged { offset, what: "an empty node of a list" });
+        }
+        match container {
+            container::PLAIN => list.push_plain(node),
+            container::PACKED if kind == ValueKind::ListQuicklist2 => {
+                list.push_listpack(sound_listpack(node, offset)?);
+            }
+            container::PACKED => list.push_listpack(
+                from_ziplist(&node)
+                    .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a list" })?,
+            ),
+            _ => return Err(ReadError::Damaged { offset, what: "an unknown container of a list's node" }),
+        }
+    }
+    list.finish().ok_or(ReadError::EmptyKey)
+}
+
+fn read_set(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> {
+    let count = read_count(reader)?;
+    let mut set = SetBuilder::new(limits.set);
+    let mut unpacked = Vec::new();
+    for _ in 0..count {
+        if !set.add(Member::Bytes(reader.bytes(&mut unpacked)?)) {
+            return Err(reader.damaged("a member of a set that is there twice"));
+        }
+    }
+    Ok(set.into_value())
+}
+
+fn intset_value(blob: Vec<u8>, offset: u64, limits: &Limits) -> ReadResult<OwnedValue> {
+    if intset::validate(&blob, true).is_err() {
+        return Err(ReadError::Damaged { offset, what: "an invalid intset" });
+    }
+    let members = IntSet::new(&blob);
+    if limits.set.allow_ints(members.len()) {
+        return Ok(OwnedValue::Packed(PackedKind::IntSet, blob));
+    }
+    let mut set = SetBuilder::new_table();
+    for number in members.iter() {
+        set.add(Member::Int(number));
+    }
+    Ok(set.into_value())
+}
+
+fn set_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits) -> ReadResult<OwnedValue> {
+    let listpack = Listpack::new(&blob);
+    if listpack.is_empty() {
+        return Err(ReadError::EmptyKey);
+    }
+    let mut set = SetBuilder::new(limits.set);
+    for (_, item) in listpack.iter() {
+        let member = match item {
+            Item::Int(number) => Member::Int(number),
+            Item::Str(string) => Member::Bytes(string),
+        };
+        if !set.add(member) {
+            return Err(ReadError::Damaged { offset, what: "a member of a set that is there twice" });
+        }
+    }
+    Ok(set.into_value())
+}
+
+const DUPLICATE_FIELD: &str = "a field of a hash that is there twice";
+
+fn read_hash(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> {
+    let count = read_count(reader)?;
+    let mut hash = HashBuilder::new(limits, count);
+    let (mut field, mut value) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        if !hash.add(reader.bytes(&mut field)?, reader.bytes(&mut value)?) {
+            return Err(reader.damaged(DUPLICATE_FIELD));
+        }
+    }
+    hash.finish().ok_or_else(|| reader.damaged(DUPLICATE_FIELD))
+}
+
+/// `fits`: nothing but the number of fields speaks against a packed hash.
+fn hash_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits, fits: bool) -> ReadResult<OwnedValue> {
+    let damaged = |what| Err(ReadError::Damaged { offset, what });
+    let listpack = Listpack::new(&blob);
+    let len = listpack.len();
+    if len % 2 != 0 {
+        return damaged("a hash with a field without a value");
+    }
+    if len == 0 {
+        return Err(ReadError::EmptyKey);
+    }
+    if has_duplicates(listpack, 2) {
+        return damaged(DUPLICATE_FIELD);
+    }
+    if fits && (len / 2) as u64 <= limits.hash.entries {
+        return Ok(OwnedValue::Packed(PackedKind::Hash, blob));
+    }
+    let mut hash = HashBuilder::new(limits, len / 2);
+    let (mut field, mut value) = (Digits::new(), Digits::new());
+    let mut items = listpack.iter().map(|(_, item)| item);
+    while let (Some(name), Some(content)) = (items.next(), items.next()) {
+        hash.add(name.bytes(&mut field), content.bytes(&mut value));
+    }
+    hash.finish().map_or_else(|| damaged(DUPLICATE_FIELD), Ok)
+}
+
+const DUPLICATE_MEMBER: &str = "a member of a sorted set that is there twice";
+const NOT_A_SCORE: &str = "a score that is no number";
+
+fn read_zset(
+    reader: &mut Reader<'_>,
+    limits: &Limits,
+    read_score: fn(&mut Reader<'_>) -> ReadResult<f64>,
+) -> ReadResult<OwnedValue> {
+    let count = read_count(reader)?;
+    let mut zset = ZSetBuilder::new(limits, count);
+    let mut member = Vec::new();
+    for _ in 0..count {
+        let member = reader.bytes(&mut member)?;
+        let score = read_score(reader)?;
+        if score.is_nan() {
+            return Err(reader.damaged(NOT_A_SCORE));
+        }
+        if !zset.add(member, score) {
+            return Err(reader.damaged(DUPLICATE_MEMBER));
+        }
+    }
+    zset.finish().ok_or_else(|| reader.damaged(DUPLICATE_MEMBER))
+}
+
+fn zset_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits) -> ReadResult<OwnedValue> {
+    let damaged = |what| Err(ReadError::Damaged { offset, what });
+    let listpack = Listpack::new(&blob);
+    let len = listpack.len();
+    if len % 2 != 0 {
+        return damaged("a sorted set with a member without a score");
+    }
+    if len == 0 {
+        return Err(ReadError::EmptyKey);
+    }
+    if has_duplicates(listpack, 2) {
+        return damaged(DUPLICATE_MEMBER);
+    }
+    let is_packed = (len / 2) as u64 <= limits.zset.entries;
+    let mut zset = (!is_packed).then(|| ZSetBuilder::new(limits, len / 2));
+    let mut member = Digits::new();
+    let mut items = listpack.iter().map(|(_, item)| item);
+    // The order is that of the scores, and of the members where these are equal.
+    let mut before: Option<(f64, Item<'_>)> = None;
+    let mut is_ordered = true;
+    while let (Some(name), Some(score)) = (items.next(), items.next()) {
+        let Some(score) = score_of(score) else { return damaged(NOT_A_SCORE) };
+        if let Some((before_score, before_name)) = before
+            && (score < before_score || score == before_score && !is_before(before_name, name))
+        {
+            is_ordered = false;
+        }
+        before = Some((score, name));
+        if let Some(zset) = &mut zset {
+            zset.add(name.bytes(&mut member), score);
+        }
+    }
+    match zset {
+        Some(zset) => zset.finish().map_or_else(|| damaged(DUPLICATE_MEMBER), Ok),
+        None if is_ordered => Ok(OwnedValue::Packed(PackedKind::ZSet, blob)),
+        None => in_order(listpack, limits).map_or_else(|| damaged(DUPLICATE_MEMBER), Ok),
+    }
+}
+
+/// A packed sorted set whose elements came in another order than theirs.
+fn in_order(listpack: Listpack<'_>, limits: &Limits) -> Option<OwnedValue> {
+    let mut zset = ZSetBuilder::new(limits, listpack.len() / 2);
+    let mut member = Digits::new();
+    let mut items = listpack.iter().map(|(_, item)| item);
+    while let (Some(name), Some(score)) = (items.next(), items.next()) {
+        zset.add(name.bytes(&mut member), score_of(score)?);
+    }
+    zset.finish()
+}
+
+/// A score as a packed sorted set has it: an integer, or the text of a double.
+fn score_of(item: Item<'_>) -> Option<f64> {
+    match item {
+        Item::Int(number) => Some(number as f64),
+        Item::Str(text) => {
+            let score: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
+            (!score.is_nan()).then_some(score)
+        }
+    }
+}
+
+fn is_before(a: Item<'_>, b: Item<'_>) -> bool {
+    a.bytes(&mut Digits::new()) < b.bytes(&mut Digits::new())
+}

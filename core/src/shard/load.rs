@@ -1,0 +1,66 @@
+//! Keys from an RDB file: they enter the tables without events, effects, or a count of changes.
+
+use super::Shard;
+use crate::call::Key;
+use crate::config::{Config, MaxmemoryPolicy};
+use crate::persist::rdb::file::SavedAccess;
+use crate::persist::rdb::value::{Limits, PackedLimits};
+use crate::types::set::SetLimits;
+use crate::types::{Entry, OwnedEntry};
+
+/// Up to where the configuration wants collections packed.
+pub fn limits(config: &Config) -> Limits {
+    Limits {
+        list_node_size: config.list_max_listpack_size,
+        list_compress_depth: config.list_compress_depth,
+        hash: PackedLimits {
+            entries: config.hash_max_listpack_entries,
+            value_bytes: config.hash_max_listpack_value_bytes,
+        },
+        zset: PackedLimits {
+            entries: config.zset_max_listpack_entries,
+            value_bytes: config.zset_max_listpack_value_bytes,
+        },
+        set: SetLimits::new(config.set_max_intset_entries),
+    }
+}
+
+impl Shard {
+    /// Puts an entry in, and replaces what is there.
+    pub fn load(&mut self, db: u32, hash: u64, entry: OwnedEntry) {
+        self.dbs[db as usize].put(hash, entry);
+        self.dbs[db as usize].mark_signalled();
+    }
+
+    /// Whether a key is stored, be it an expired one.
+    pub fn is_stored(&self, db: u32, key: Key<'_>) -> bool {
+        self.lookup_stored(db, key).is_some()
+    }
+
+    /// What a file says of an entry's last access: what the policy for eviction goes by.
+    pub fn saved_access(&self, entry: &Entry<'_>) -> SavedAccess {
+        match self.config.maxmemory_policy {
+            MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu => {
+                SavedAccess::Frequency(self.access.frequency(entry.access()) as u8)
+            }
+            MaxmemoryPolicy::VolatileLru | MaxmemoryPolicy::AllkeysLru => {
+                SavedAccess::IdleSeconds(u64::from(self.access.idle_s(entry.access())))
+            }
+            MaxmemoryPolicy::VolatileRandom
+            | MaxmemoryPolicy::VolatileTtl
+            | MaxmemoryPolicy::AllkeysRandom
+            | MaxmemoryPolicy::Noeviction => SavedAccess::None,
+        }
+    }
+
+    /// The access bits of a key of which a file, or RESTORE, says this.
+    pub fn loaded_access(&self, saved: SavedAccess) -> u32 {
+        match saved {
+            SavedAccess::IdleSeconds(idle_s) if !self.access.is_lfu() => self.access.idle_since(idle_s),
+            SavedAccess::Frequency(counter) if self.access.is_lfu() => self.access.with_frequency(counter),
+            SavedAccess::None | SavedAccess::IdleSeconds(_) | SavedAccess::Frequency(_) => {
+                self.access.of_new()
+            }
+        }
+    }
+}

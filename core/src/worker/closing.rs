@@ -1,0 +1,186 @@
+//! The end of a server that saves its data set first: by SHUTDOWN or a signal.
+//!
+//! All shards stand still for it. They read nothing from their clients any more, and exchange messages, round by round,
+//! until none is under way: so every transaction that has begun has ended, and no entry is checked out. Then each writes
+//! its part of the snapshot. If the file cannot be written, they go on as if nothing had happened. What they replied
+//! meanwhile has not been sent: a client knows of no change that the file does not have.
+
+use super::Worker;
+use crate::protocol::{Reply, Resp};
+use crate::runtime::log;
+use crate::shard::message::Message;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
+
+const NOT_ASKED_FOR: u8 = 0;
+const ASKED_FOR: u8 = 1;
+/// It ends even if the file cannot be written.
+const FORCED: u8 = 2;
+
+/// A shard that waits for the others looks this often whether the server has been stopped meanwhile.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What the shards agree on.
+#[derive(Default)]
+pub struct Closing {
+    request: AtomicU8,
+    /// How many shards wait, and how often all have come together.
+    meeting: Mutex<(usize, u64)>,
+    met: Condvar,
+    /// A shard had something to do in this round.
+    is_busy: AtomicBool,
+    has_failed: AtomicBool,
+}
+
+impl Closing {
+    /// Asks all shards to stand still, save and stop.
+    pub fn ask(&self, forced: bool) {
+        self.request.fetch_max(if forced { FORCED } else { ASKED_FOR }, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub fn is_asked_for(&self) -> bool {
+        self.request.load(Ordering::Relaxed) != NOT_ASKED_FOR
+    }
+
+    /// Waits until all shards have come here. Returns false if the server stops instead.
+    fn meet(&self, shard_count: usize, is_stopping: impl Fn() -> bool) -> bool {
+        let mut meeting = self.meeting.lock().expect("no holder of the meeting panics");
+        meeting.0 += 1;
+        let number = meeting.1;
+        if meeting.0 == shard_count {
+            *meeting = (0, number + 1);
+            self.met.notify_all();
+            return true;
+        }
+        while meeting.1 == number {
+            if is_stopping() {
+                return false;
+            }
+            (meeting, _) =
+                self.met.wait_timeout(meeting, LOOK_INTERVAL).expect("no holder of the meeting panics");
+        }
+        true
+    }
+}
+
+/// What a shard that stands still needs of its mesh.
+pub trait Exchange {
+    /// Hands over what has arrived.
+    fn receive(&mut self, inbox: &mut Vec<(usize, Message)>);
+    fn send(&mut self, to: usize, message: Message);
+    /// Sends what has not found room. Returns whether something is left.
+    fn flush(&mut self) -> bool;
+}
+
+impl Worker {
+    /// Whether the server is to save and stop. All shards then call [`Worker::close`].
+    #[inline]
+    pub fn is_server_closing(&self) -> bool {
+        self.globals.closing.is_asked_for()
+    }
+
+    /// Whether a shutdown saves: as it says itself, or else if there are save points. While the data set is being loaded
+    /// there is nothing to save that is not in the file.
+    pub fn saves_at_end(&self, save: bool, nosave: bool) -> bool {
+        let wants_it = save || !nosave && !self.shard.config.save.0.is_empty();
+        wants_it && !self.globals.persistence.loading.is_on()
+    }
+
+    /// Starts the shutdown that saves. If it fails, the client at `conn` gets an error.
+    pub fn ask_to_close(&mut self, conn: Option<usize>, forced: bool) {
+        if let Some(at) = conn {
+            let connection = self.connections[at].as_deref_mut().expect("it has called");
+            let reply_id = connection.await_reply(at);
+            self.shutdowns.push(reply_id);
+        }
+        self.globals.closing.ask(forced);
+    }
+
+    /// Stands still with all other shards, and saves. Returns whether the server stops.
+    pub fn close(&mut self, mesh: &mut dyn Exchange) -> bool {
+        let globals = self.globals;
+        let closing = &globals.closing;
+        let shard_count = self.shard.shard_count;
+        let meet = || closing.meet(shard_count, || globals.is_stopping());
+        if !meet() || !self.finish_transactions(mesh, &meet) {
+            return true;
+        }
+        if self.shard.index == 0 {
+            log::notice(format_args!("Saving the final RDB snapshot before exiting."));
+        }
+        if let Some(Err(_)) = self.save_part(&mut |_| {}) {
+            closing.has_failed.store(true, Ordering::SeqCst);
+        }
+        if !meet() {
+            return true;
+        }
+        let has_failed = closing.has_failed.load(Ordering::SeqCst);
+        let stops = !has_failed || closing.request.load(Ordering::SeqCst) == FORCED;
+        // The others have read the outcome before it is reset.
+        if !meet() {
+            return true;
+        }
+        if self.shard.index == 0 {
+            if has_failed {
+                let consequence = if stops { ". Exit anyway." } else { ", can't exit." };
+                log::warning(format_args!("Error trying to save the DB{consequence}"));
+            }
+            if stops {
+                globals.stop();
+            } else {
+                closing.has_failed.store(false, Ordering::SeqCst);
+                closing.request.store(NOT_ASKED_FOR, Ordering::SeqCst);
+            }
+        }
+        if !meet() || stops {
+            return true;
+        }
+        self.begin_turn();
+        for reply_id in std::mem::take(&mut self.shutdowns) {
+            let mut reply = Vec::new();
+            Reply::new(&mut reply, Resp::V2).error(b"ERR Errors trying to SHUTDOWN. Check logs.");
+            self.fulfil(reply_id, &reply);
+        }
+        false
+    }
+
+    /// Exchanges messages until none is under way. Returns false if the server stops.
+    fn finish_transactions(&mut self, mesh: &mut dyn Exchange, meet: &dyn Fn() -> bool) -> bool {
+        let closing = &self.globals.closing;
+        let mut inbox = Vec::new();
+        loop {
+            self.before_wait();
+            self.begin_turn();
+            mesh.receive(&mut inbox);
+            let mut is_busy = !inbox.is_empty();
+            self.deliver_all(&mut inbox);
+            self.end_turn();
+            for (to, message) in self.outbox.drain() {
+                is_busy = true;
+                mesh.send(to, message);
+            }
+            is_busy |= mesh.flush();
+            if is_busy {
+                closing.is_busy.store(true, Ordering::SeqCst);
+            }
+            if !meet() {
+                return false;
+            }
+            let was_busy = closing.is_busy.load(Ordering::SeqCst);
+            if !meet() {
+                return false;
+            }
+            if self.shard.index == 0 {
+                closing.is_busy.store(false, Ordering::SeqCst);
+            }
+            if !meet() {
+                return false;
+            }
+            if !was_busy {
+                return true;
+            }
+        }
+    }
+}

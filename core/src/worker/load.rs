@@ -1,0 +1,495 @@
+//! Loading an RDB file: one thread takes it apart, and the shards build their keys' values.
+//!
+//! The thread that reads the file finds out where each key's value ends and which shard it belongs to, and copies it into
+//! the shard's next batch as it stands in the file. So the work that costs most, to decompress, check and build values, is
+//! done by all shards at once, and each allocates its own memory. The queues are bounded: the reader waits for the slowest
+//! shard.
+//!
+//! DEBUG RELOAD does both on each shard, with the keys that are its own ([`Worker::reload`]).
+
+use super::Worker;
+use crate::call::Key;
+use crate::persist::rdb::ValueKind;
+use crate::persist::rdb::file::{FileReader, Item, Record, SavedAccess};
+use crate::persist::rdb::read::{RdbString, ReadError};
+use crate::persist::rdb::value::Limits;
+use crate::persist::rdb::write::end_of_file;
+use crate::runtime::clock::Clock;
+use crate::runtime::log;
+use crate::shard::load::limits;
+use crate::shard::slot::shard_of;
+use crate::types::{OwnedEntry, hash_key};
+use std::fmt;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::time::Duration;
+
+/// A batch is handed over when it has this many bytes.
+pub const BATCH_LEN: usize = 256 << 10;
+/// How many batches may wait for a shard.
+pub const BATCHES_WAITING_MAX: usize = 4;
+/// How much of the file is read at once.
+const READ_LEN: usize = 1 << 20;
+/// How many empty keys are named in the log.
+const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
+
+/// How far loading is, for INFO.
+#[derive(Default)]
+pub struct Loading {
+    is_on: AtomicBool,
+    started_at_s: AtomicI64,
+    total_bytes: AtomicU64,
+    loaded_bytes: AtomicU64,
+    /// The memory that the server which wrote the file used.
+    used_mem_bytes: AtomicU64,
+    /// Of the last file that was loaded.
+    keys_loaded: AtomicU64,
+    keys_expired: AtomicU64,
+    keys_empty: AtomicU64,
+}
+
+impl Loading {
+    #[inline(always)]
+    pub fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// Loading begins: commands are refused from here on.
+    pub fn begin(&self, total_bytes: u64, now_ms: i64) {
+        self.started_at_s.store(now_ms / 1000, Ordering::Relaxed);
+        self.total_bytes.store(total_bytes, Ordering::Relaxed);
+        self.reset_counts();
+        self.is_on.store(true, Ordering::Relaxed);
+    }
+
+    fn reset_counts(&self) {
+        self.loaded_bytes.store(0, Ordering::Relaxed);
+        self.keys_loaded.store(0, Ordering::Relaxed);
+        self.keys_expired.store(0, Ordering::Relaxed);
+        self.keys_empty.store(0, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.is_on.store(false, Ordering::Relaxed);
+    }
+
+    pub fn started_at_s(&self) -> i64 {
+        self.started_at_s.load(Ordering::Relaxed)
+    }
+
+    pub fn total_bytes(&self) -> u64 {
+        self.total_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn loaded_bytes(&self) -> u64 {
+        self.loaded_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn used_mem_bytes(&self) -> u64 {
+        self.used_mem_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn keys_loaded(&self) -> u64 {
+        self.keys_loaded.load(Ordering::Relaxed)
+    }
+
+    pub fn keys_expired(&self) -> u64 {
+        self.keys_expired.load(Ordering::Relaxed)
+    }
+
+    /// The line that says what was loaded.
+    pub fn log_counts(&self) {
+        let (loaded, expired) = (self.keys_loaded(), self.keys_expired());
+        let empty = self.keys_empty.load(Ordering::Relaxed);
+        let skipped = if empty > 0 { format!(", empty keys skipped: {empty}") } else { String::new() };
+        log::notice(format_args!(
+            "Done loading RDB, keys loaded: {loaded}, keys expired: {expired}{skipped}."
+        ));
+    }
+}
+
+/// Why a file cannot be loaded.
+#[derive(Debug)]
+pub enum LoadError {
+    Io(io::Error),
+    Read(ReadError),
+    /// The file ends at this offset, within an item.
+    Truncated {
+        offset: u64,
+    },
+    DuplicateKey {
+        key: Vec<u8>,
+        db: u32,
+    },
+    /// A key of a database that the configuration does not have.
+    NoSuchDb {
+        db_count: usize,
+    },
+    /// The server stops.
+    Stopped,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Io(error) => write!(f, "{error}"),
+            LoadError::Read(ReadError::Damaged { what, .. }) if what.contains("checksum") => {
+                write!(f, "RDB CRC error: the file has a checksum that is not that of its contents")
+            }
+            LoadError::Read(error) => write!(f, "{error}"),
+            LoadError::Truncated { offset } => {
+                write!(f, "the file ends within what begins at byte {offset}: it is cut off")
+            }
+            LoadError::DuplicateKey { key, db } => {
+                write!(f, "RDB has duplicated key '{}' in DB {db}", key.escape_ascii())
+            }
+            LoadError::NoSuchDb { db_count } => write!(
+                f,
+                "Data file was created with a Redis server configured to handle more than {db_count} databases"
+            ),
+            LoadError::Stopped => write!(f, "the server stops"),
+        }
+    }
+}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> LoadError {
+        LoadError::Io(error)
+    }
+}
+
+impl From<ReadError> for LoadError {
+    fn from(error: ReadError) -> LoadError {
+        LoadError::Read(error)
+    }
+}
+
+/// A window that moves along a file.
+struct Window<'f> {
+    source: &'f mut dyn Read,
+    bytes: Vec<u8>,
+    /// What lies before it has been read.
+    start: usize,
+    is_at_end: bool,
+}
+
+impl<'f> Window<'f> {
+    fn new(source: &'f mut dyn Read) -> Window<'f> {
+        Window { source, bytes: Vec::new(), start: 0, is_at_end: false }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Lengthens it to at least `len_min` bytes, if the file has as many. Memory is allocated as the bytes come in.
+    fn lengthen(&mut self, len_min: usize) -> io::Result<()> {
+        self.bytes.drain(..self.start);
+        self.start = 0;
+        while self.bytes.len() < len_min && !self.is_at_end {
+            let wanted = (len_min - self.bytes.len()).clamp(READ_LEN, READ_LEN.max(self.bytes.len()));
+            let read = (&mut *self.source).take(wanted as u64).read_to_end(&mut self.bytes)?;
+            self.is_at_end = read < wanted;
+        }
+        Ok(())
+    }
+}
+
+/// What a file says of itself, for the log.
+struct Origin {
+    now_ms: i64,
+}
+
+impl Origin {
+    fn log(&self, name: &[u8], value: &[u8], loading: &Loading) {
+        let text = value.escape_ascii();
+        let number = || std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
+        match name {
+            b"redis-ver" => log::notice(format_args!("Loading RDB produced by version {text}")),
+            b"valkey-ver" => log::notice(format_args!("Loading RDB produced by Valkey version {text}")),
+            b"ctime" => {
+                let age_s = (self.now_ms / 1000 - number().unwrap_or(0)).max(0);
+                log::notice(format_args!("RDB age {age_s} seconds"));
+            }
+            b"used-mem" => {
+                let used_bytes = number().unwrap_or(0);
+                let used_mib = used_bytes as f64 / (1024.0 * 1024.0);
+                log::notice(format_args!("RDB memory usage when created {used_mib:.2} Mb"));
+                loading.used_mem_bytes.store(used_bytes.max(0) as u64, Ordering::Relaxed);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What is done with a key that was read.
+type EachRecord<'a> = dyn FnMut(&Record<'_>, &[u8]) -> Result<(), LoadError> + 'a;
+
+/// Reads a file to its end. Keys whose time is up at `now_ms` are left out, and counted.
+fn read_items(
+    source: &mut dyn Read,
+    reader: &mut FileReader,
+    loading: &Loading,
+    origin: Option<&Origin>,
+    now_ms: i64,
+    each: &mut EachRecord<'_>,
+) -> Result<(), LoadError> {
+    let mut window = Window::new(source);
+    let (mut key, mut unpacked) = (Vec::new(), Vec::new());
+    loop {
+        match reader.next(window.bytes()) {
+            Ok((item, len)) => {
+                match item {
+                    Item::End => {
+                        loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
+                        return Ok(());
+                    }
+                    Item::Record(record) if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms) => {
+                        loading.keys_expired.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Item::Record(record) => each(&record, record.key.bytes(&mut key)?)?,
+                    Item::Aux { name, value } => {
+                        if let Some(origin) = origin {
+                            origin.log(name.bytes(&mut key)?, value.bytes(&mut unpacked)?, loading);
+                        }
+                    }
+                    Item::Header { .. } | Item::SelectDb | Item::ResizeDb { .. } | Item::SlotInfo => {}
+                }
+                window.start += len;
+            }
+            Err(ReadError::Incomplete { len_min }) if !window.is_at_end => {
+                loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
+                window.lengthen(len_min)?;
+            }
+            Err(ReadError::Incomplete { .. }) => {
+                return Err(LoadError::Truncated { offset: reader.offset() });
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Keys with their values, as they stand in a file.
+#[derive(Default)]
+pub struct LoadBatch {
+    bytes: Vec<u8>,
+    records: Vec<LoadRecord>,
+}
+
+/// One of them: what a [`Record`] is, with ranges of the batch's bytes.
+struct LoadRecord {
+    db: u64,
+    expire_at_ms: Option<i64>,
+    access: SavedAccess,
+    kind: ValueKind,
+    key: Range<usize>,
+    value: Range<usize>,
+    offset: u64,
+}
+
+impl LoadBatch {
+    fn push(&mut self, record: &Record<'_>, key: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let middle = self.bytes.len();
+        self.bytes.extend_from_slice(record.value);
+        let &Record { db, expire_at_ms, access, kind, offset, .. } = record;
+        let (key, value) = (start..middle, middle..self.bytes.len());
+        self.records.push(LoadRecord { db, expire_at_ms, access, kind, key, value, offset });
+    }
+
+    /// The keys with their values.
+    fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        self.records.iter().map(|record| Record {
+            db: record.db,
+            expire_at_ms: record.expire_at_ms,
+            access: record.access,
+            key: RdbString::Bytes(&self.bytes[record.key.clone()]),
+            kind: record.kind,
+            value: &self.bytes[record.value.clone()],
+            offset: record.offset,
+        })
+    }
+}
+
+/// Where a shard's batches go.
+pub struct LoadQueue {
+    pub batches: SyncSender<Box<LoadBatch>>,
+    /// Wakes the shard.
+    pub wake: Box<dyn Fn() + Send>,
+}
+
+impl LoadQueue {
+    fn send(&self, batch: LoadBatch) -> Result<(), LoadError> {
+        self.batches.send(Box::new(batch)).map_err(|_| LoadError::Stopped)?;
+        (self.wake)();
+        Ok(())
+    }
+}
+
+/// key-load-delay, which tests use to have a load that takes long.
+pub struct Pacing {
+    /// Microseconds for each key, or, if negative, a microsecond for so many keys.
+    pub delay_us: i32,
+    pub clock: &'static dyn Clock,
+}
+
+impl Pacing {
+    fn pause(&self, key_number: u64) {
+        let micros = match self.delay_us {
+            0 => return,
+            delay_us @ 1.. => u64::from(delay_us.unsigned_abs()),
+            per_keys => u64::from(key_number.is_multiple_of(u64::from(per_keys.unsigned_abs()))),
+        };
+        if micros > 0 {
+            self.clock.sleep(Duration::from_micros(micros));
+        }
+    }
+}
+
+/// Reads a file and hands its keys to the shards that own them.
+///
+/// # Errors
+/// Those of reading; a shard that has given up says why itself.
+pub fn distribute(
+    source: &mut dyn Read,
+    check_checksum: bool,
+    loading: &Loading,
+    queues: Vec<LoadQueue>,
+    pacing: Pacing,
+    now_ms: i64,
+) -> Result<(), LoadError> {
+    let mut batches: Vec<LoadBatch> = queues.iter().map(|_| LoadBatch::default()).collect();
+    let mut reader = FileReader::new(check_checksum);
+    let origin = Origin { now_ms };
+    let mut key_count = 0;
+    read_items(source, &mut reader, loading, Some(&origin), now_ms, &mut |record, key| {
+        key_count += 1;
+        pacing.pause(key_count);
+        let shard = shard_of(key, queues.len());
+        let batch = &mut batches[shard];
+        batch.push(record, key);
+        if batch.bytes.len() >= BATCH_LEN {
+            queues[shard].send(std::mem::take(batch))?;
+        }
+        Ok(())
+    })?;
+    for (queue, batch) in queues.iter().zip(batches) {
+        queue.send(batch)?;
+    }
+    let wakes: Vec<_> = queues.into_iter().map(|queue| queue.wake).collect();
+    // The queues have ended: the shards see that when they are woken.
+    wakes.iter().for_each(|wake| wake());
+    Ok(())
+}
+
+/// What a shard is to load, and where it says how that ended.
+pub struct Incoming {
+    pub batches: Receiver<Box<LoadBatch>>,
+    pub done: Sender<Result<(), LoadError>>,
+}
+
+/// Whether a key that is there already is an error.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Duplicates {
+    Refused,
+    Replaced,
+}
+
+impl Worker {
+    /// From here on, the shard loads what comes in.
+    pub fn load_from(&mut self, incoming: Incoming) {
+        self.incoming = Some(incoming);
+    }
+
+    pub fn is_loading(&self) -> bool {
+        self.incoming.is_some()
+    }
+
+    /// Loads the next batch, if there is one. Returns whether there was.
+    pub fn load_next(&mut self) -> bool {
+        let Some(incoming) = &self.incoming else { return false };
+        let outcome = match incoming.batches.try_recv() {
+            Ok(batch) => {
+                let limits = limits(&self.shard.config);
+                batch
+                    .records()
+                    .try_for_each(|record| self.load_record(&record, &limits, Duplicates::Refused))
+                    .map(|()| true)
+            }
+            Err(TryRecvError::Empty) => return false,
+            Err(TryRecvError::Disconnected) => Ok(false),
+        };
+        if let Ok(true) = outcome {
+            return true;
+        }
+        let incoming = self.incoming.take().expect("it was there just now");
+        // If nobody listens, the server stops.
+        let _ = incoming.done.send(outcome.map(drop));
+        false
+    }
+
+    /// Builds a key's value and puts it in.
+    fn load_record(
+        &mut self,
+        record: &Record<'_>,
+        limits: &Limits,
+        duplicates: Duplicates,
+    ) -> Result<(), LoadError> {
+        let RdbString::Bytes(bytes) = record.key else { unreachable!("keys come unpacked") };
+        let loading = &self.globals.persistence.loading;
+        let db_count = self.shard.db_count();
+        let db = u32::try_from(record.db).ok().filter(|&db| (db as usize) < db_count);
+        let db = db.ok_or(LoadError::NoSuchDb { db_count })?;
+        let value = match record.read_value(limits) {
+            Ok(value) => value,
+            Err(ReadError::EmptyKey) => {
+                if loading.keys_empty.fetch_add(1, Ordering::Relaxed) < EMPTY_KEYS_LOGGED_MAX {
+                    log::warning(format_args!("skipping empty key: {}", bytes.escape_ascii()));
+                }
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let key = Key { bytes, hash: hash_key(bytes) };
+        if duplicates == Duplicates::Refused && self.shard.is_stored(db, key) {
+            return Err(LoadError::DuplicateKey { key: bytes.to_vec(), db });
+        }
+        let access = self.shard.loaded_access(record.access);
+        let entry = OwnedEntry { key: bytes.into(), value, expire_at_ms: record.expire_at_ms, access };
+        self.shard.load(db, key.hash, entry);
+        loading.keys_loaded.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Loads those keys of a file that are this shard's: DEBUG RELOAD.
+    ///
+    /// # Errors
+    /// The file is damaged, or has a key that is there already.
+    pub fn reload(
+        &mut self,
+        source: &mut dyn Read,
+        reader: &mut FileReader,
+        duplicates: Duplicates,
+    ) -> Result<(), LoadError> {
+        let limits = limits(&self.shard.config);
+        let (globals, now_ms) = (self.globals, self.shard.now_ms);
+        read_items(source, reader, &globals.persistence.loading, None, now_ms, &mut |record, key| {
+            if !self.shard.owns(key) {
+                return Ok(());
+            }
+            self.load_record(&Record { key: RdbString::Bytes(key), ..*record }, &limits, duplicates)
+        })
+    }
+
+    /// Loads a chunk of a snapshot, as [`write_shard`](super::persistence::write_shard) makes them.
+    ///
+    /// # Errors
+    /// Those of [`Worker::reload`].
+    pub fn reload_chunk(&mut self, chunk: &[u8], duplicates: Duplicates) -> Result<(), LoadError> {
+        let end = end_of_file(None);
+        self.reload(&mut chunk.chain(&end[..]), &mut FileReader::behind_header(), duplicates)
+    }
+}

@@ -1,0 +1,237 @@
+//! Snapshots of all shards in one file, and what the process knows of them.
+//!
+//! A snapshot is taken while all shards have their whole keyspace locked (SAVE), or stand still (a shutdown), so it is of
+//! one moment. Each shard writes its own part, in chunks, to a thread that writes the file; the chunks of several shards
+//! mix, so each begins with its database. The shard that is the last one to be done waits for the file to be on disk, and
+//! has the outcome. A shard waits for nobody but the writing thread, which waits for no shard but to get chunks.
+
+use super::Worker;
+use crate::REDIS_VERSION;
+use crate::persist::crc64::Crc64;
+use crate::persist::rdb::write::{Writer, end_of_file};
+use crate::runtime::files::Replacement;
+use crate::runtime::log;
+use crate::shard::Shard;
+use crate::worker::Globals;
+use crate::worker::load::Loading;
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+/// A chunk is handed over when it has this many bytes. A value that is longer makes a longer chunk.
+const CHUNK_LEN: usize = 1 << 20;
+/// How many chunks may wait for the writing thread.
+const CHUNKS_WAITING_MAX: usize = 8;
+
+/// What the process knows of its snapshots.
+pub struct Persistence {
+    pub loading: Loading,
+    /// Unix time in seconds; at first the time of the start.
+    last_save_at_s: AtomicI64,
+    last_save_failed: AtomicBool,
+    save_count: AtomicU64,
+    /// The changes of all shards up to the last save: their sum of `dirty`.
+    saved_changes: AtomicU64,
+    /// Those that are being written, by their numbers. A shard may begin with the next one while others are still busy
+    /// with one.
+    snapshots: Mutex<BTreeMap<u64, Snapshot>>,
+}
+
+/// A snapshot that is being written.
+struct Snapshot {
+    chunks: SyncSender<Vec<u8>>,
+    writer: JoinHandle<io::Result<()>>,
+    temporary: PathBuf,
+    /// The shards whose parts are missing.
+    parts_missing: usize,
+    /// The sum of their `dirty`, of the shards that have written theirs.
+    changes: u64,
+}
+
+impl Persistence {
+    pub fn new(started_at_ms: i64) -> Persistence {
+        Persistence {
+            loading: Loading::default(),
+            last_save_at_s: AtomicI64::new(started_at_ms / 1000),
+            last_save_failed: AtomicBool::new(false),
+            save_count: AtomicU64::new(0),
+            saved_changes: AtomicU64::new(0),
+            snapshots: Mutex::new(BTreeMap::new()),
+        }
+    }
+
+    pub fn last_save_at_s(&self) -> i64 {
+        self.last_save_at_s.load(Ordering::Relaxed)
+    }
+
+    pub fn has_last_save_failed(&self) -> bool {
+        self.last_save_failed.load(Ordering::Relaxed)
+    }
+
+    pub fn save_count(&self) -> u64 {
+        self.save_count.load(Ordering::Relaxed)
+    }
+
+    /// The changes since the last save, if there have been `changes` in all.
+    pub fn unsaved_changes(&self, changes: u64) -> u64 {
+        changes.saturating_sub(self.saved_changes.load(Ordering::Relaxed))
+    }
+
+    /// From here on the data set is as the file has it: it was loaded.
+    pub fn count_as_saved(&self, changes: u64) {
+        self.saved_changes.store(changes, Ordering::Relaxed);
+    }
+
+    /// Where the chunks of snapshot `number` go. The first shard that asks opens its file.
+    fn chunks_of(&self, number: u64, globals: &Globals, now_ms: i64) -> SyncSender<Vec<u8>> {
+        let mut snapshots = self.snapshots.lock().expect("no holder of the snapshots panics");
+        let snapshot = snapshots.entry(number).or_insert_with(|| Snapshot::begin(number, globals, now_ms));
+        snapshot.chunks.clone()
+    }
+
+    /// A shard has handed over its part of snapshot `number`. Returns the snapshot if that was the last part.
+    fn end_part(&self, number: u64, changes: u64) -> Option<Snapshot> {
+        let mut snapshots = self.snapshots.lock().expect("no holder of the snapshots panics");
+        let snapshot = snapshots.get_mut(&number).expect("it is there until its last part");
+        snapshot.changes += changes;
+        snapshot.parts_missing -= 1;
+        if snapshot.parts_missing > 0 { None } else { snapshots.remove(&number) }
+    }
+
+    /// Takes in how a snapshot has ended.
+    fn record(&self, outcome: &io::Result<()>, changes: u64, now_ms: i64) {
+        self.last_save_failed.store(outcome.is_err(), Ordering::Relaxed);
+        if outcome.is_ok() {
+            self.last_save_at_s.store(now_ms / 1000, Ordering::Relaxed);
+            self.saved_changes.store(changes, Ordering::Relaxed);
+            self.save_count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Snapshot {
+    fn begin(number: u64, globals: &Globals, now_ms: i64) -> Snapshot {
+        let (_, config) = globals.config();
+        let path = config.dbfilename.as_path().to_owned();
+        let temporary = PathBuf::from(format!("temp-{}-{number}.rdb", std::process::id()));
+        let (chunks, inbox) = sync_channel(CHUNKS_WAITING_MAX);
+        let header = header(globals, config.rdbcompression, now_ms);
+        let (with_checksum, file) = (config.rdbchecksum, temporary.clone());
+        let writer = std::thread::Builder::new()
+            .name("rdb-writer".to_owned())
+            .spawn(move || write_file(&path, &file, &header, &inbox, with_checksum))
+            .expect("the system can start a thread");
+        Snapshot { chunks, writer, temporary, parts_missing: globals.stats.len(), changes: 0 }
+    }
+
+    /// Waits until the file is on disk.
+    fn end(self) -> io::Result<()> {
+        drop(self.chunks);
+        let outcome = self.writer.join().expect("the writing thread does not panic");
+        match &outcome {
+            Ok(()) => log::notice(format_args!("DB saved on disk")),
+            Err(error) => log::warning(format_args!(
+                "Write error saving DB on disk, to the temporary file {}: {error}",
+                self.temporary.display()
+            )),
+        }
+        outcome
+    }
+}
+
+/// Writes what comes, and puts the file in its place.
+fn write_file(
+    path: &Path,
+    temporary: &Path,
+    header: &[u8],
+    chunks: &Receiver<Vec<u8>>,
+    with_checksum: bool,
+) -> io::Result<()> {
+    let mut file = Replacement::create(path, temporary)?;
+    let mut checksum = with_checksum.then(Crc64::new);
+    let mut write = |bytes: &[u8]| {
+        if let Some(checksum) = &mut checksum {
+            checksum.update(bytes);
+        }
+        file.write(bytes)
+    };
+    write(header)?;
+    for chunk in chunks {
+        write(&chunk)?;
+    }
+    file.write(&end_of_file(checksum))?;
+    file.commit()
+}
+
+/// The beginning of a file: its version, what Redis says of itself there, and the sizes of the databases.
+fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
+    let mut header = Vec::new();
+    let mut writer = Writer::new(&mut header, compress);
+    writer.header();
+    writer.aux("redis-ver", REDIS_VERSION);
+    writer.aux("redis-bits", &usize::BITS.to_string());
+    writer.aux("ctime", &(now_ms / 1000).to_string());
+    writer.aux("used-mem", &globals.used_memory().to_string());
+    writer.aux("aof-base", "0");
+    let db_count = globals.stats.first().map_or(0, |stats| stats.dbs.len());
+    for db in 0..db_count {
+        let keys = globals.sum(|stats| stats.dbs[db].keys.get());
+        if keys > 0 {
+            writer.select_db(db as u32);
+            writer.resize_db(keys, globals.sum(|stats| stats.dbs[db].expires.get()));
+        }
+    }
+    header
+}
+
+/// Writes a shard's keys in chunks, each of which can be read by itself.
+pub fn write_shard(shard: &Shard, each: &mut dyn FnMut(Vec<u8>)) {
+    let compress = shard.config.rdbcompression;
+    for db in 0..shard.db_count() as u32 {
+        let mut chunk = Vec::new();
+        shard.for_each_key(db, &mut |entry| {
+            if chunk.is_empty() {
+                Writer::new(&mut chunk, compress).select_db(db);
+            }
+            let access = shard.saved_access(&entry);
+            Writer::new(&mut chunk, compress).record(
+                entry.key(),
+                entry.value(),
+                entry.expire_at_ms(),
+                access,
+            );
+            if chunk.len() >= CHUNK_LEN {
+                each(std::mem::take(&mut chunk));
+            }
+        });
+        if !chunk.is_empty() {
+            each(chunk);
+        }
+    }
+}
+
+impl Worker {
+    /// Writes this shard's part of the next snapshot. All shards do so, in the same order of snapshots. The one that is
+    /// done last returns the outcome. `each` gets a look at each chunk.
+    pub fn save_part(&mut self, each: &mut dyn FnMut(&[u8])) -> Option<io::Result<()>> {
+        let persistence = &self.globals.persistence;
+        let number = self.snapshots_begun;
+        self.snapshots_begun += 1;
+        let chunks = persistence.chunks_of(number, self.globals, self.shard.now_ms);
+        write_shard(&self.shard, &mut |chunk| {
+            each(&chunk);
+            // If it has failed, the thread is gone, and says so in the end.
+            let _ = chunks.send(chunk);
+        });
+        drop(chunks);
+        let snapshot = persistence.end_part(number, self.shard.stats.dirty.get())?;
+        let changes = snapshot.changes;
+        let outcome = snapshot.end();
+        persistence.record(&outcome, changes, self.shard.now_ms);
+        Some(outcome)
+    }
+}

@@ -253,6 +253,7 @@ pub fn entry_len(element: &[u8]) -> usize {
 }
 
 /// The bytes that an element takes, in its shortest encoding.
+#[inline]
 pub fn item_len(item: Item<'_>) -> usize {
     Encoded::of(item).len()
 }
@@ -458,6 +459,12 @@ impl<'a> Listpack<'a> {
     #[inline]
     pub fn iter_from(self, from: usize) -> Iter<'a> {
         Iter { listpack: self, front: from, back: self.end() }
+    }
+
+    /// The elements up to the one at `to`.
+    #[inline]
+    pub fn iter_to(self, to: usize) -> Iter<'a> {
+        Iter { listpack: self, front: HEADER_LEN, back: self.after(to) }
     }
 }
 

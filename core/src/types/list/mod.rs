@@ -1,0 +1,264 @@
+//! Lists. A small one is a single listpack; a big one is a [`List`], a sequence of nodes, each of which is a listpack of
+//! limited length. This is Redis' quicklist, but for how the nodes are held: see `nodes`.
+//!
+//! With a compress depth of d, the first d and the last d nodes are as they are, and those between them are compressed
+//! with LZF where that gains something. A node that is to be changed is decompressed, and compressed again at the end
+//! of the change.
+//!
+//! [`ListRef`] reads a list of either form.
+
+mod edit;
+mod node;
+mod nodes;
+
+pub use node::{End, Limits, NodeRef};
+
+use crate::types::listpack::{Item, Listpack};
+use node::Node;
+use nodes::{Nodes, Place};
+
+/// A change in the middle of a list makes at most so many nodes more.
+const NEW_NODES_MAX: usize = 2;
+
+/// A big list.
+#[derive(Clone)]
+pub struct List {
+    nodes: Nodes,
+    /// As they were when it was made.
+    limits: Limits,
+}
+
+impl List {
+    pub fn new(limits: Limits) -> List {
+        List { nodes: Nodes::default(), limits }
+    }
+
+    /// The list of a listpack's elements.
+    pub fn from_listpack(listpack: Listpack<'_>, limits: Limits) -> List {
+        let mut list = List::new(limits);
+        if !listpack.is_empty() {
+            list.append_listpack(listpack.as_bytes().to_vec());
+        }
+        list
+    }
+
+    /// How many elements it has.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub fn node_count(&self) -> usize {
+        self.nodes.count()
+    }
+
+    /// Bytes that it takes, its own struct included. O(1).
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<List>() + self.nodes.heap_bytes()
+    }
+
+    /// Frees nodes, at most `budget` of them, and subtracts them from it. Returns whether none is left.
+    pub fn free_some(&mut self, budget: &mut usize) -> bool {
+        while *budget > 0 && self.remove_end_node(End::Tail) {
+            *budget -= 1;
+        }
+        self.is_empty()
+    }
+
+    /// Appends a node: a valid listpack that is not empty. It may be longer than the limits allow.
+    pub fn append_listpack(&mut self, bytes: Vec<u8>) {
+        self.push_node(End::Tail, Node::packed(bytes));
+    }
+
+    /// Appends an element that is a node by itself.
+    pub fn append_plain(&mut self, bytes: Vec<u8>) {
+        self.push_node(End::Tail, Node::plain(bytes));
+    }
+
+    /// Calls `visit` with the contents of all nodes, in order.
+    pub fn visit_nodes(&self, mut visit: impl FnMut(NodeRef<'_>)) {
+        let mut buffer = Vec::new();
+        self.nodes.iter().for_each(|node| visit(node.read(&mut buffer)));
+    }
+
+    /// Calls `visit` with the elements from `index` on, until it returns false.
+    pub fn walk(&self, index: usize, mut visit: impl FnMut(Item<'_>) -> bool) {
+        let Some((mut place, mut index)) = self.nodes.locate(index) else { return };
+        let mut buffer = Vec::new();
+        while self.nodes.at(place).read(&mut buffer).walk(index, &mut visit) {
+            let Some(next) = self.nodes.next(place) else { return };
+            (place, index) = (next, 0);
+        }
+    }
+
+    /// The same backwards, from `index` to the first one.
+    pub fn walk_back(&self, index: usize, mut visit: impl FnMut(Item<'_>) -> bool) {
+        let Some((mut place, mut index)) = self.nodes.locate(index) else { return };
+        let mut buffer = Vec::new();
+        while self.nodes.at(place).read(&mut buffer).walk_back(index, &mut visit) {
+            let Some(prev) = self.nodes.prev(place) else { return };
+            (place, index) = (prev, self.nodes.at(prev).len() - 1);
+        }
+    }
+
+    /// The element at an end.
+    pub fn peek(&self, end: End) -> Option<Item<'_>> {
+        // The nodes at the ends are never compressed.
+        self.nodes.end(end).and_then(|place| self.nodes.at(place).contents().end(end))
+    }
+
+    /// Adds an element at an end.
+    #[inline]
+    pub fn push(&mut self, end: End, item: Item<'_>) {
+        if let Some(place) = self.nodes.end(end) {
+            if self.nodes.at(place).accepts(item, &self.limits) {
+                let limits = &self.limits;
+                self.nodes.change(place, |node| node.push(end, item, limits));
+                return;
+            }
+            self.nodes.change(place, Node::shrink);
+        }
+        self.push_node(end, Node::of(item, &self.limits));
+    }
+
+    fn push_node(&mut self, end: End, node: Node) {
+        self.nodes.push(end, node);
+        self.compress_inner();
+    }
+
+    /// Removes `count` elements, or as many as there are, at an end.
+    pub fn remove(&mut self, end: End, mut count: usize) {
+        while count > 0 {
+            let Some(place) = self.nodes.end(end) else { return };
+            let len = self.nodes.at(place).len();
+            if count < len {
+                self.nodes.change(place, |node| node.remove_at(end, count));
+                return;
+            }
+            self.remove_end_node(end);
+            count -= len;
+        }
+    }
+
+    /// Returns whether there was one.
+    fn remove_end_node(&mut self, end: End) -> bool {
+        let Some(place) = self.nodes.end(end) else { return false };
+        self.nodes.remove(place);
+        self.compress_inner();
+        true
+    }
+
+    /// Decompresses the nodes at either end, and compresses those behind them that may have been among them.
+    fn compress_inner(&mut self) {
+        let depth = self.limits.compress_depth;
+        if depth == 0 {
+            return;
+        }
+        for end in [End::Head, End::Tail] {
+            let mut place = self.nodes.end(end);
+            for _ in 0..depth {
+                let Some(at) = place else { break };
+                self.decompress(at);
+                place = self.nodes.away_from(end, at);
+            }
+            for _ in 0..NEW_NODES_MAX {
+                let Some(at) = place else { break };
+                self.compress(at);
+                place = self.nodes.away_from(end, at);
+            }
+        }
+    }
+
+    fn decompress(&mut self, place: Place) {
+        if self.nodes.at(place).is_compressed() {
+            self.nodes.change(place, Node::decompress);
+        }
+    }
+
+    /// Compresses a node if it is not one of those at the ends.
+    fn compress(&mut self, place: Place) {
+        let depth = self.limits.compress_depth;
+        if depth == 0 || [End::Head, End::Tail].iter().any(|&end| self.is_near(end, place, depth)) {
+            return;
+        }
+        self.nodes.change(place, Node::compress);
+    }
+
+    /// Whether a node is one of the `depth` at an end.
+    fn is_near(&self, end: End, place: Place, depth: usize) -> bool {
+        let mut at = self.nodes.end(end);
+        for _ in 0..depth {
+            match at {
+                Some(near) if near == place => return true,
+                Some(near) => at = self.nodes.away_from(end, near),
+                None => return true,
+            }
+        }
+        false
+    }
+}
+
+/// A list of either form, to be read.
+#[derive(Clone, Copy)]
+pub enum ListRef<'a> {
+    Packed(Listpack<'a>),
+    Big(&'a List),
+}
+
+impl<'a> ListRef<'a> {
+    #[inline]
+    pub fn len(self) -> usize {
+        match self {
+            ListRef::Packed(listpack) => listpack.len(),
+            ListRef::Big(list) => list.len(),
+        }
+    }
+
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// The element at an end.
+    #[inline]
+    pub fn peek(self, end: End) -> Option<Item<'a>> {
+        match self {
+            ListRef::Packed(listpack) => NodeRef::Packed(listpack).end(end),
+            ListRef::Big(list) => list.peek(end),
+        }
+    }
+
+    /// Calls `visit` with the elements from `index` on, until it returns false.
+    #[inline]
+    pub fn walk(self, index: usize, visit: impl FnMut(Item<'_>) -> bool) {
+        match self {
+            ListRef::Packed(listpack) => {
+                NodeRef::Packed(listpack).walk(index, visit);
+            }
+            ListRef::Big(list) => list.walk(index, visit),
+        }
+    }
+
+    /// The same backwards, from `index` to the first one.
+    pub fn walk_back(self, index: usize, visit: impl FnMut(Item<'_>) -> bool) {
+        match self {
+            ListRef::Packed(listpack) => {
+                NodeRef::Packed(listpack).walk_back(index, visit);
+            }
+            ListRef::Big(list) => list.walk_back(index, visit),
+        }
+    }
+
+    /// The index of an argument that counts from the end if it is negative. `None`: there is no such element.
+    pub fn index(self, index: i64) -> Option<usize> {
+        let len = self.len();
+        let index = if index < 0 { len.checked_sub(index.unsigned_abs() as usize)? } else { index as usize };
+        (index < len).then_some(index)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::Reply;
 use crate::protocol::number::parse_i64;
 use crate::types::hash::HashRef;
+use crate::types::list::ListRef;
 use crate::types::listpack::Item;
 use crate::types::set::SetRef;
 use crate::types::{Collection, Encoding, Entry, NewValue, OwnedValue, ValueRef};
@@ -92,6 +93,15 @@ pub fn set_of(value: ValueRef<'_>) -> CommandResult<SetRef<'_>> {
 #[inline]
 pub fn hash_of(value: ValueRef<'_>) -> CommandResult<HashRef<'_>> {
     HashRef::of(value).ok_or(CommandError::WRONG_TYPE)
+}
+
+/// A value as a list.
+///
+/// # Errors
+/// WRONGTYPE for a value of another type.
+#[inline]
+pub fn list_of(value: ValueRef<'_>) -> CommandResult<ListRef<'_>> {
+    ListRef::of(value).ok_or(CommandError::WRONG_TYPE)
 }
 
 /// A copy of a value, for another key.

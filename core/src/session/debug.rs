@@ -9,7 +9,7 @@ use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, Key};
-use crate::config::Append;
+use crate::config::{Append, parse_memory};
 use crate::persist::rdb::file::FileReader;
 use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
@@ -20,6 +20,7 @@ use crate::shard::lazyfree::Freeing;
 use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hashing::hash_key;
+use crate::types::list::Limits;
 use crate::types::{Collection, NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
 use crate::worker::load::{Duplicates, LoadError};
@@ -69,7 +70,7 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 20] = [
+static VERBS: [Verb; 21] = [
     verb("assert", 2..=2, Place::Home, assert),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
     verb("digest", 2..=2, Place::AllShards, digest_keyspace),
@@ -82,6 +83,7 @@ static VERBS: [Verb; 20] = [
     verb("pause-cron", 3..=3, Place::Home, pause_cron),
     verb("populate", 3..=5, Place::AllShards, populate),
     verb("protocol", 3..=3, Place::Home, protocol),
+    verb("quicklist-packed-threshold", 3..=3, Place::AllShards, quicklist_packed_threshold),
     verb("reload", 2..=usize::MAX, Place::AllShards, reload),
     verb("replybuffer", 4..=4, Place::Home, replybuffer),
     verb("segfault", 2..=2, Place::Home, segfault),
@@ -105,14 +107,26 @@ fn unknown(name: &[u8]) -> CommandError {
 fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {
     match find_verb(args).map(|verb| verb.place) {
         Ok(Place::KeysShard) => Scope::Shard(shard_of(args.arg(2), shard_count)),
-        Ok(Place::AllShards)
-            if Population::parse_if_meant(args).is_ok() && Reload::parse_if_meant(args).is_ok() =>
-        {
-            Scope::Every(KeyspaceLock::All)
-        }
+        Ok(Place::AllShards) if check_arguments(args).is_ok() => Scope::Every(KeyspaceLock::All),
         // Also what is wrong: it is refused once, at home.
         Ok(Place::AllShards | Place::Home) | Err(_) => Scope::Session,
     }
+}
+
+/// Checks the arguments of a verb that runs on all shards.
+///
+/// # Errors
+/// Those of the verb.
+fn check_arguments(args: Argv<'_>) -> CommandResult {
+    let verb = args.arg(1);
+    if args::is(verb, "populate") {
+        Population::parse(args)?;
+    } else if args::is(verb, "quicklist-packed-threshold") {
+        packed_threshold(args.arg(2))?;
+    } else if args::is(verb, "reload") {
+        Reload::parse(args)?;
+    }
+    Ok(())
 }
 
 /// The key that a verb reads.
@@ -160,6 +174,30 @@ fn sleep(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     ctx.worker.globals.stall(ctx.worker.shard.now_ms.saturating_add(duration_ms));
     ctx.worker.clock().sleep(duration);
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// The longest list element that is kept in a listpack. 0: Redis' default.
+///
+/// # Errors
+/// The threshold is no size, or too big.
+fn packed_threshold(arg: &[u8]) -> CommandResult<usize> {
+    const THRESHOLD_MAX: u64 = (1 << 32) - (1 << 20);
+    match parse_memory(arg) {
+        Some(0) => Ok(Limits::ELEMENT_BYTES_MAX),
+        Some(threshold @ 1..=THRESHOLD_MAX) => Ok(threshold as usize - 1),
+        Some(_) | None => {
+            Err(CommandError::fixed("ERR argument must be a memory value bigger than 1 and smaller than 4gb"))
+        }
+    }
+}
+
+/// QUICKLIST-PACKED-THRESHOLD size. Elements of new big lists that have so many bytes are nodes by themselves. Reply:
+/// OK. Errors: no size.
+fn quicklist_packed_threshold(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.worker.shard.list_element_bytes_max = packed_threshold(ctx.arg(2))?;
 
     ctx.reply.ok();
     Ok(())
@@ -238,14 +276,6 @@ impl<'a> Population<'a> {
         Ok(Population { count, prefix, value_len })
     }
 
-    /// Whether the arguments are fit for the verb, as far as they are POPULATE's.
-    fn parse_if_meant(args: Argv<'_>) -> CommandResult {
-        if args::is(args.arg(1), "populate") {
-            Population::parse(args)?;
-        }
-        Ok(())
-    }
-
     fn key(&self, n: u64, key: &mut Vec<u8>) {
         key.clear();
         key.extend_from_slice(self.prefix);
@@ -310,14 +340,6 @@ impl Reload {
             }
         }
         Ok(wanted)
-    }
-
-    /// Whether the arguments are fit for the verb, as far as they are RELOAD's.
-    fn parse_if_meant(args: Argv<'_>) -> CommandResult {
-        if args::is(args.arg(1), "reload") {
-            Reload::parse(args)?;
-        }
-        Ok(())
     }
 }
 
@@ -616,6 +638,8 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "PROTOCOL <type>",
             "    Reply with a sample of: string, integer, double, bignum, null, array, set, map,",
             "    attrib, push, verbatim, true, false.",
+            "QUICKLIST-PACKED-THRESHOLD <size>",
+            "    Set from which length on list elements are nodes by themselves. 0: default.",
             "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
             "    Save, and load what was saved in place of what is there. With NOSAVE, load the",
             "    file as it is; with NOFLUSH, keep what is there; with MERGE, replace such keys.",

@@ -71,7 +71,7 @@ impl Digest {
 
     fn add_packed(&mut self, kind: PackedKind, bytes: &[u8]) {
         let mut digits = [Digits::new(), Digits::new()];
-        let mut items = || Listpack::new(bytes).iter().map(|(_, item)| item);
+        let items = || Listpack::new(bytes).iter().map(|(_, item)| item);
         match kind {
             PackedKind::List => items().for_each(|item| self.mix(item.bytes(&mut digits[0]))),
             PackedKind::Set => items().for_each(|item| self.xor(item.bytes(&mut digits[0]))),
@@ -96,6 +96,10 @@ impl Digest {
 
     fn add_object(&mut self, object: &Object) {
         match object {
+            Object::List(list) => list.walk(0, |item| {
+                self.mix(item.bytes(&mut Digits::new()));
+                true
+            }),
             Object::Set(members) => members.iter().for_each(|(member, _)| self.xor(member)),
             Object::Hash(hash) => {
                 let [mut first, mut second] = [Digits::new(), Digits::new()];

@@ -17,7 +17,7 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{dump, expire, hash, keyspace, object, set, string};
+use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, string};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
@@ -33,6 +33,7 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     info::COMMANDS,
     keyspace::COMMANDS,
+    list::COMMANDS,
     memory::COMMANDS,
     object::COMMANDS,
     replication::COMMANDS,

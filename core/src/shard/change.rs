@@ -41,6 +41,8 @@ pub struct ChangeGuard<'a> {
     changes: u32,
     /// The key was added for this change.
     is_new: bool,
+    /// Observers are notified although no change is counted.
+    is_uncounted: bool,
     now_ms: i64,
     stats: &'a ShardStats,
     /// The observers to notify; `None`: the shard has none. Boxed, because nearly always there are none, and a guard that
@@ -108,6 +110,13 @@ impl<'a> ChangeGuard<'a> {
         self.changes = u32::try_from(changes).unwrap_or(u32::MAX);
     }
 
+    /// Counts no change, but notifies observers: of a change that is counted for another key (LMOVE), or that may change
+    /// nothing (LTRIM).
+    pub fn count_none(&mut self) {
+        self.changes = self.changes.max(1);
+        self.is_uncounted = true;
+    }
+
     /// Sets or clears the expiry.
     pub fn set_expire(&mut self, at_ms: Option<i64>) {
         change(&mut self.entry, &mut self.changes).set_expire(at_ms);
@@ -163,7 +172,9 @@ impl Drop for ChangeGuard<'_> {
             }
             return;
         }
-        self.stats.dirty.add(u64::from(self.changes));
+        if !self.is_uncounted {
+            self.stats.dirty.add(u64::from(self.changes));
+        }
         if entry.is_emptied() {
             self.remove_emptied();
         } else if self.audience.is_some() {
@@ -201,6 +212,7 @@ impl Shard {
                     event,
                     changes: 0,
                     is_new: false,
+                    is_uncounted: false,
                     now_ms: self.now_ms,
                     stats: &self.stats,
                     audience,
@@ -273,6 +285,7 @@ impl Shard {
             event,
             changes: 0,
             is_new: found != Found::Existing,
+            is_uncounted: false,
             now_ms: self.now_ms,
             stats: &self.stats,
             audience,

@@ -11,6 +11,7 @@ pub enum EventClass {
     String,
     Set,
     Hash,
+    List,
     /// A key expired.
     Expired,
     /// A key was added. The letter `A` does not include this class.
@@ -25,6 +26,7 @@ impl EventClass {
             EventClass::String => b'$',
             EventClass::Set => b's',
             EventClass::Hash => b'h',
+            EventClass::List => b'l',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
         }
@@ -74,6 +76,14 @@ events! {
     HINCRBY = Hash "hincrby";
     HINCRBYFLOAT = Hash "hincrbyfloat";
     HSET = Hash "hset";
+    LINSERT = List "linsert";
+    LPOP = List "lpop";
+    LPUSH = List "lpush";
+    LREM = List "lrem";
+    LSET = List "lset";
+    LTRIM = List "ltrim";
+    RPOP = List "rpop";
+    RPUSH = List "rpush";
     EXPIRED = Expired "expired";
     NEW = New "new";
 }

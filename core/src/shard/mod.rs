@@ -33,6 +33,7 @@ use crate::shard::lock::{LockRequestId, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::Entry;
+use crate::types::list::Limits;
 use crate::types::table::Live;
 use ahash::AHashSet;
 use smallvec::SmallVec;
@@ -68,6 +69,8 @@ pub struct Shard {
     pub expire_paused: bool,
     /// RESTORE takes payloads whatever their checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
     pub skips_checksums: bool,
+    /// A list element longer than this is a node by itself: DEBUG QUICKLIST-PACKED-THRESHOLD.
+    pub list_element_bytes_max: usize,
     random: u64,
 }
 
@@ -109,6 +112,7 @@ impl Shard {
             lazyfree: lazyfree::LazyFree::default(),
             expire_paused: false,
             skips_checksums: false,
+            list_element_bytes_max: Limits::ELEMENT_BYTES_MAX,
             random: seed,
         }
     }

@@ -695,6 +695,11 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
         self.insert_many_before(self.as_ref().end(), elements);
     }
 
+    /// Prepends elements, which keep their order, with one change of the length.
+    pub fn prepend_many<'e, E: Into<Item<'e>>>(&mut self, elements: impl Iterator<Item = E> + Clone) {
+        self.insert_many_before(HEADER_LEN, elements);
+    }
+
     /// Inserts elements, in their order, before the one at `pos`, which may be the end, with one change of the length.
     pub fn insert_many_before<'e, E: Into<Item<'e>>>(
         &mut self,

@@ -8,7 +8,7 @@
 //! - over `blob`: `listpack`, a sequence of strings and integers in one allocation, and `intset`, a sorted array of integers
 //! - `dict`: the big form of hashes and sets
 //! - `decimal`: strings that are integers; `double`: the text of doubles
-//! - `hash`, `set`, `zset`: hashes, sets and sorted sets in all their forms
+//! - `hash`, `list`, `set`, `zset`: hashes, lists, sets and sorted sets in all their forms
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
@@ -21,6 +21,7 @@ pub mod glob;
 pub mod hash;
 pub mod hashing;
 pub mod intset;
+pub mod list;
 pub mod listpack;
 pub mod lzf;
 pub mod object;

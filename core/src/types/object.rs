@@ -120,6 +120,7 @@ macro_rules! objects {
 }
 
 objects! {
+    List(super::list::List),
     Set(super::dict::DictSet),
     ZSet(super::zset::ZSet),
     Hash(super::hash::BigHash),

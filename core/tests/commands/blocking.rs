@@ -10,37 +10,37 @@ const ON_SHARDS: [&str; 3] = ["b", "c", "a"];
 const ALSO_ON_SHARDS: [&str; 3] = ["{b}2", "{c}2", "{a}2"];
 
 impl Server {
-    fn connect(&mut self, n: usize) -> usize {
+    pub(super) fn connect(&mut self, n: usize) -> usize {
         let shard = n % self.cluster.workers.len();
         self.cluster.connect(shard)
     }
 
     /// A new client calls a command that blocks.
     #[track_caller]
-    fn wait(&mut self, n: usize, words: &str) -> usize {
+    pub(super) fn wait(&mut self, n: usize, words: &str) -> usize {
         let client = self.connect(n);
         assert_eq!(self.ask(client, words), "", "{words} waits");
         client
     }
 
-    fn ask(&mut self, client: usize, words: &str) -> String {
+    pub(super) fn ask(&mut self, client: usize, words: &str) -> String {
         let words: Vec<&str> = words.split(' ').collect();
         self.cluster.call(client, &words)
     }
 
-    fn received(&mut self, client: usize) -> String {
+    pub(super) fn received(&mut self, client: usize) -> String {
         self.cluster.settle();
         String::from_utf8(self.cluster.received(client)).expect("replies here are text")
     }
 
-    fn wait_out_ms(&mut self, ms: i64) {
+    pub(super) fn wait_out_ms(&mut self, ms: i64) {
         self.wait_ms(ms);
         self.cluster.tick();
         self.cluster.settle();
     }
 
     #[track_caller]
-    fn expect_rest(&mut self) {
+    pub(super) fn expect_rest(&mut self) {
         self.cluster.settle();
         assert!(self.cluster.is_at_rest(), "a lock or a blocked client is left");
         assert_eq!(self.sum(|stats| stats.blocked_clients.get()), 0);

@@ -88,6 +88,52 @@ fn each_command_has_the_same_events_and_changes_as_in_redis() {
 }
 
 #[test]
+fn each_list_command_has_the_same_events_and_changes_as_in_redis() {
+    let mut server = Server::new(1);
+    for (words, expected, changes) in [
+        ("rpush l a b c", "new l, rpush l", 3),
+        ("lpush l z", "lpush l", 1),
+        ("rpushx l d", "rpush l", 1),
+        ("lpushx nokey d", "", 0),
+        ("linsert l before b x", "linsert l", 1),
+        ("linsert l before nosuch x", "", 0),
+        ("lset l 0 y", "lset l", 1),
+        ("lset l 99 y", "", 0),
+        ("lrem l 0 nosuch", "", 0),
+        ("lrem l 1 x", "lrem l", 1),
+        ("ltrim l 0 -1", "ltrim l", 0),
+        ("ltrim l 1 -1", "ltrim l", 1),
+        ("lpop l", "lpop l", 1),
+        ("rpop l 0", "", 0),
+        ("rpop l 1", "rpop l", 1),
+        ("lpop nokey", "", 0),
+        ("lpop l 99", "lpop l, del l", 2),
+        ("rpush l a b c d e f", "new l, rpush l", 6),
+        ("lmove l l left right", "rpush l, lpop l", 1),
+        ("lmove l m left left", "new m, lpush m, lpop l", 1),
+        ("rpoplpush l m", "lpush m, rpop l", 1),
+        ("lmove m m right left", "lpush m, rpop m", 1),
+        ("lmove nokey m right left", "", 0),
+        ("lmpop 2 nokey l left count 2", "lpop l", 2),
+        ("lmpop 1 nokey left", "", 0),
+        ("blpop nokey l 0", "lpop l", 1),
+        ("brpop l 0", "rpop l, del l", 1),
+        ("rpush l a", "new l, rpush l", 1),
+        ("lmove l l left left", "lpush l, lpop l", 1),
+        ("blmove l m left right 0", "rpush m, lpop l, del l", 1),
+        ("rpush l a", "new l, rpush l", 1),
+        ("brpoplpush l m 0", "lpush m, rpop l, del l", 1),
+        ("blmpop 0 1 m left count 9", "lpop m, del m", 4),
+        ("rpush l a a", "new l, rpush l", 2),
+        ("lrem l 0 a", "lrem l, del l", 2),
+        ("rpush l a b", "new l, rpush l", 2),
+        ("ltrim l 5 9", "ltrim l, del l", 2),
+    ] {
+        assert_eq!(events(&mut server, words), (expected.into(), changes), "{words}");
+    }
+}
+
+#[test]
 fn each_set_command_has_the_same_events_and_changes_as_in_redis() {
     let mut server = Server::new(1);
     for (words, expected, changes) in [

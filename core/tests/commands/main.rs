@@ -12,6 +12,7 @@ mod events;
 mod expire;
 mod hash;
 mod keyspace;
+mod list;
 mod object;
 mod program;
 mod session;

@@ -8,6 +8,7 @@ pub mod expire;
 pub mod hash;
 pub mod help;
 pub mod keyspace;
+pub mod list;
 pub mod object;
 mod scan;
 pub mod set;

@@ -1,14 +1,29 @@
 //! Writing big collections.
 
-use super::ValueKind;
 use super::write::Writer;
+use super::{ValueKind, container};
 use crate::types::hash::HashRef;
+use crate::types::list::NodeRef;
 use crate::types::listpack::Digits;
 use crate::types::{Collection, Object};
 
 /// Writes a big collection without its kind, which is returned.
 pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
     match object {
+        Object::List(list) => {
+            writer.length(list.node_count() as u64);
+            list.visit_nodes(|node| match node {
+                NodeRef::Packed(listpack) => {
+                    writer.length(container::PACKED);
+                    writer.string(listpack.as_bytes());
+                }
+                NodeRef::Plain(element) => {
+                    writer.length(container::PLAIN);
+                    writer.string(element);
+                }
+            });
+            ValueKind::ListQuicklist2
+        }
         Object::Set(members) => {
             writer.length(members.len() as u64);
             members.iter().for_each(|(member, _)| writer.string(member));

@@ -3,6 +3,7 @@
 use super::node::{End, Node};
 use super::nodes::Place;
 use super::{Limits, List, NEW_NODES_MAX};
+use crate::types::Collection;
 use crate::types::listpack::Item;
 
 impl List {
@@ -131,19 +132,6 @@ impl List {
             let Some(next) = self.nodes.next(place) else { return };
             place = next;
         }
-    }
-
-    /// The index of the first element that equals `pivot`.
-    pub fn position(&self, pivot: &[u8]) -> Option<usize> {
-        let pivot = Item::of(pivot);
-        let mut index = 0;
-        let mut is_found = false;
-        self.walk(0, |item| {
-            is_found = item == pivot;
-            index += usize::from(!is_found);
-            !is_found
-        });
-        is_found.then_some(index)
     }
 
     /// Removes the first `count` elements, from an end, that equal `element`. Returns how many there were.

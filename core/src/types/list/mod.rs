@@ -5,15 +5,18 @@
 //! with LZF where that gains something. A node that is to be changed is decompressed, and compressed again at the end
 //! of the change.
 //!
-//! [`ListRef`] reads a list of either form.
+//! [`ListRef`] reads a list of either form, and [`ListMut`] changes one in its entry.
 
 mod edit;
 mod node;
 mod nodes;
+mod value;
 
 pub use node::{End, Limits, NodeRef};
+pub use value::ListMut;
 
 use crate::types::listpack::{Item, Listpack};
+use crate::types::{Collection, Encoding, Object, OwnedValue, PackedKind};
 use node::Node;
 use nodes::{Nodes, Place};
 
@@ -36,42 +39,38 @@ impl List {
     /// The list of a listpack's elements.
     pub fn from_listpack(listpack: Listpack<'_>, limits: Limits) -> List {
         let mut list = List::new(limits);
-        if !listpack.is_empty() {
-            list.append_listpack(listpack.as_bytes().to_vec());
-        }
+        list.append_listpack(listpack.as_bytes().to_vec());
         list
     }
 
-    /// How many elements it has.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// The list as a value: packed, if it is short enough. `None`: it has no elements.
+    pub fn into_value(self) -> Option<OwnedValue> {
+        let first = self.nodes.end(End::Head)?;
+        let node = self.nodes.at(first);
+        if let Some(listpack) =
+            node.listpack().filter(|_| self.node_count() == 1 && node.is_within(&self.limits))
+        {
+            return Some(OwnedValue::Packed(PackedKind::List, listpack.as_bytes().to_vec()));
+        }
+        Some(OwnedValue::Object(Box::new(Object::List(self))))
     }
 
     pub fn node_count(&self) -> usize {
         self.nodes.count()
     }
 
-    /// Bytes that it takes, its own struct included. O(1).
-    pub fn heap_bytes(&self) -> usize {
-        size_of::<List>() + self.nodes.heap_bytes()
+    /// Its only node, if that is far from the limits.
+    fn as_small(&self) -> Option<Listpack<'_>> {
+        let place = self.nodes.end(End::Head).filter(|_| self.node_count() == 1)?;
+        let listpack = self.nodes.at(place).listpack()?;
+        self.limits.allow(4 * listpack.bytes_len(), 4 * listpack.len()).then_some(listpack)
     }
 
-    /// Frees nodes, at most `budget` of them, and subtracts them from it. Returns whether none is left.
-    pub fn free_some(&mut self, budget: &mut usize) -> bool {
-        while *budget > 0 && self.remove_end_node(End::Tail) {
-            *budget -= 1;
-        }
-        self.is_empty()
-    }
-
-    /// Appends a node: a valid listpack that is not empty. It may be longer than the limits allow.
+    /// Appends the elements of a valid listpack, as a node, which may be longer than the limits allow.
     pub fn append_listpack(&mut self, bytes: Vec<u8>) {
-        self.push_node(End::Tail, Node::packed(bytes));
+        if !Listpack::new(&bytes).is_empty() {
+            self.push_node(End::Tail, Node::packed(bytes));
+        }
     }
 
     /// Appends an element that is a node by itself.
@@ -202,6 +201,36 @@ impl List {
     }
 }
 
+impl Collection for List {
+    #[inline]
+    fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        size_of::<List>() + self.nodes.heap_bytes()
+    }
+
+    fn free_cost(&self) -> usize {
+        self.node_count()
+    }
+
+    fn free_some(&mut self, budget: &mut usize) -> bool {
+        while *budget > 0 && self.remove_end_node(End::Tail) {
+            *budget -= 1;
+        }
+        self.is_empty()
+    }
+
+    fn duplicate(&self) -> List {
+        self.clone()
+    }
+
+    fn encoding(&self) -> Encoding {
+        Encoding::Quicklist
+    }
+}
+
 /// A list of either form, to be read.
 #[derive(Clone, Copy)]
 pub enum ListRef<'a> {
@@ -250,6 +279,18 @@ impl<'a> ListRef<'a> {
             }
             ListRef::Big(list) => list.walk_back(index, visit),
         }
+    }
+
+    /// The index of the first element that equals `element`.
+    pub fn position(self, element: &[u8]) -> Option<usize> {
+        let element = Item::of(element);
+        let (mut index, mut is_found) = (0, false);
+        self.walk(0, |item| {
+            is_found = item == element;
+            index += usize::from(!is_found);
+            !is_found
+        });
+        is_found.then_some(index)
     }
 
     /// The index of an argument that counts from the end if it is negative. `None`: there is no such element.

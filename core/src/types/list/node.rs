@@ -26,7 +26,7 @@ impl Limits {
     const LEN_MAX: i32 = i16::MAX as i32;
 
     /// The element length beyond which it is not kept in a listpack. Redis' packed threshold.
-    pub const ELEMENT_BYTES_MAX: usize = listpack::LEN_BYTES_MAX;
+    pub const ELEMENT_BYTES_MAX: usize = listpack::LEN_BYTES_MAX - 1;
 
     /// `node_size` is a number of elements, or if it is -1 to -5 a number of bytes: 4, 8, 16, 32 or 64 KiB. Others
     /// mean the nearest one.
@@ -129,7 +129,9 @@ impl<'a> NodeRef<'a> {
     /// Whether one of the elements equals `element`.
     pub(super) fn has(self, element: &[u8]) -> bool {
         match self {
-            NodeRef::Packed(listpack) => listpack.first().is_some_and(|first| listpack.find(element, first, 0).is_some()),
+            NodeRef::Packed(listpack) => {
+                listpack.first().is_some_and(|first| listpack.find(element, first, 0).is_some())
+            }
             NodeRef::Plain(bytes) => bytes == element,
         }
     }
@@ -355,7 +357,7 @@ impl Node {
 }
 
 /// Removes the first `count` elements that equal `element`.
-pub fn remove_first_equal<B: Blob + ?Sized>(
+pub(super) fn remove_first_equal<B: Blob + ?Sized>(
     listpack: &mut ListpackMut<'_, B>,
     element: &[u8],
     count: usize,
@@ -370,7 +372,7 @@ pub fn remove_first_equal<B: Blob + ?Sized>(
 }
 
 /// Removes the last `count` elements that equal `element`.
-pub fn remove_last_equal<B: Blob + ?Sized>(
+pub(super) fn remove_last_equal<B: Blob + ?Sized>(
     listpack: &mut ListpackMut<'_, B>,
     element: &[u8],
     count: usize,

@@ -1,5 +1,7 @@
 //! The command line: `shardis [redis.conf | -] [--directive value ...]`.
 //!
+//! Called `redis-check-rdb`, by a link, it checks an RDB file, as `--check-rdb` does.
+//!
 //! A few options are for this program; everything else is directives, by the rules of Redis 7.0. `--name` begins a
 //! directive, and what follows are its values, up to the next argument that begins with `--`. Directly behind a bare
 //! `--name` even that is a value (`--requirepass --secret`), but for `--save`, whose missing value is the empty one. Name
@@ -7,7 +9,7 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
@@ -36,6 +38,10 @@ struct Options {
     #[arg(short = 'v', long)]
     version: bool,
 
+    /// Check an RDB file, and end
+    #[arg(long, value_name = "FILE")]
+    check_rdb: Option<OsString>,
+
     /// Not available
     #[arg(long, num_args = 0..=1, value_name = "MEGABYTES", hide = true)]
     test_memory: Option<Option<OsString>>,
@@ -53,6 +59,8 @@ struct Options {
 #[derive(Debug, PartialEq)]
 pub enum Invocation {
     Serve(Box<Config>),
+    /// Check an RDB file and end.
+    CheckRdb(PathBuf),
     /// Print something and end.
     Exit {
         status: i32,
@@ -92,6 +100,12 @@ pub fn interpret(
     if program.file_name().is_some_and(|name| name == "redis-sentinel") {
         return no_sentinel();
     }
+    if program.file_name().is_some_and(|name| name == "redis-check-rdb") {
+        return match args {
+            [_, file] => Invocation::CheckRdb(file.into()),
+            _ => Invocation::fail(format!("Usage: {} <rdb-file-name>", program.display())),
+        };
+    }
     let options = match Options::try_parse_from(args) {
         Ok(options) => options,
         Err(answer) if answer.use_stderr() => return Invocation::fail(answer.to_string()),
@@ -99,6 +113,9 @@ pub fn interpret(
     };
     if options.version {
         return Invocation::print(version_line() + "\n");
+    }
+    if let Some(file) = options.check_rdb {
+        return Invocation::CheckRdb(file.into());
     }
     if options.test_memory.is_some() {
         return Invocation::fail("Shardis has no memory test: --test-memory is not available.".to_owned());

@@ -5,6 +5,7 @@ use crate::cli::{self, Invocation};
 use crate::command::table::CommandTable;
 use crate::config::{Config, IoBackend, warnings};
 use crate::metrics;
+use crate::persist::rdb::check::check;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
 use crate::runtime::epoll::EpollDriver;
@@ -22,6 +23,7 @@ use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -37,6 +39,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let is_command = |name: &[u8]| table.lookup(name).is_some();
     let config = match cli::interpret(&args, &files::SystemFiles, &mut files::read_stdin, &is_command) {
         Invocation::Serve(config) => *config,
+        Invocation::CheckRdb(path) => return check_rdb(&path),
         Invocation::Exit { status, stdout, stderr } => {
             print!("{stdout}");
             eprint!("{stderr}");
@@ -50,6 +53,25 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Checks an RDB file, in place of serving.
+fn check_rdb(path: &Path) -> ExitCode {
+    let name = path.display().to_string();
+    let why = match files::open_if_there(path) {
+        Ok(Some((mut file, _))) => {
+            let now_ms = SystemClock::get().wall_ms();
+            match check(&mut file, &name, now_ms, &mut io::stdout().lock()) {
+                Ok(true) => return ExitCode::SUCCESS,
+                Ok(false) => return ExitCode::FAILURE,
+                Err(error) => error.to_string(),
+            }
+        }
+        Ok(None) => "No such file or directory".to_owned(),
+        Err(why) => why,
+    };
+    eprintln!("Cannot open file {name}: {why}");
+    ExitCode::FAILURE
 }
 
 /// The path by which the program was called, made absolute while the working directory is still that of the call.

@@ -33,12 +33,13 @@ fn config(args: &[&str]) -> Config {
     match run_as("shardis", args) {
         Invocation::Serve(config) => *config,
         Invocation::Exit { stderr, .. } => panic!("{args:?}: {stderr}"),
+        Invocation::CheckRdb(path) => panic!("{args:?}: {path:?} is checked"),
     }
 }
 
 fn stderr(args: &[&str]) -> String {
     match run_as("shardis", args) {
-        Invocation::Serve(_) => panic!("{args:?} is served"),
+        Invocation::Serve(_) | Invocation::CheckRdb(_) => panic!("{args:?} is no error"),
         Invocation::Exit { status, stdout, stderr } => {
             assert_eq!((status, stdout.as_str()), (1, ""), "{args:?}");
             stderr
@@ -248,4 +249,16 @@ fn what_is_not_available_says_so() {
     let Invocation::Exit { status: 1, .. } = run_as("/usr/bin/redis-sentinel", &["x.conf"]) else { panic!() };
     // As a value it is no option.
     assert_eq!(config(&["--requirepass", "--sentinel"]).requirepass, Text::from("--sentinel"));
+}
+
+#[test]
+fn a_file_is_checked_by_an_option_or_by_the_name_of_the_program() {
+    let checked = Invocation::CheckRdb(PathBuf::from("dump.rdb"));
+    assert_eq!(run_as("shardis", &["--check-rdb", "dump.rdb"]), checked);
+    assert_eq!(run_as("/usr/bin/redis-check-rdb", &["dump.rdb"]), checked);
+    let usage = "Usage: redis-check-rdb <rdb-file-name>\n".to_owned();
+    assert_eq!(
+        run_as("redis-check-rdb", &[]),
+        Invocation::Exit { status: 1, stdout: String::new(), stderr: usage }
+    );
 }

@@ -11,6 +11,7 @@ use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, Key};
 use crate::config::{Append, parse_memory};
 use crate::persist::rdb::file::FileReader;
+use crate::persist::rdb::window::FileError;
 use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
 use crate::runtime::{files, host, log};
@@ -378,7 +379,7 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
 fn reload_file(worker: &mut Worker, duplicates: Duplicates) -> Result<(), LoadError> {
     let config = &worker.shard.config;
     let mut reader = FileReader::new(config.rdbchecksum);
-    let not_read = |why: String| LoadError::Io(std::io::Error::other(why));
+    let not_read = |why: String| LoadError::File(FileError::Io(std::io::Error::other(why)));
     let opened = files::open_if_there(config.dbfilename.as_path()).map_err(not_read)?;
     let (mut file, _) = opened.ok_or_else(|| not_read("there is no such file".to_owned()))?;
     worker.reload(&mut file, &mut reader, duplicates)

@@ -2,30 +2,34 @@
 
 use super::Shard;
 use crate::call::Key;
-use crate::config::{Config, MaxmemoryPolicy};
+use crate::config::MaxmemoryPolicy;
 use crate::persist::rdb::file::SavedAccess;
 use crate::persist::rdb::value::{Limits, PackedLimits};
 use crate::types::set::SetLimits;
-use crate::types::{Entry, OwnedEntry};
-
-/// Up to where the configuration wants collections packed.
-pub fn limits(config: &Config) -> Limits {
-    Limits {
-        list_node_size: config.list_max_listpack_size,
-        list_compress_depth: config.list_compress_depth,
-        hash: PackedLimits {
-            entries: config.hash_max_listpack_entries,
-            value_bytes: config.hash_max_listpack_value_bytes,
-        },
-        zset: PackedLimits {
-            entries: config.zset_max_listpack_entries,
-            value_bytes: config.zset_max_listpack_value_bytes,
-        },
-        set: SetLimits::new(config.set_max_intset_entries),
-    }
-}
+use crate::types::{Entry, OwnedEntry, list};
 
 impl Shard {
+    /// Up to where collections that are read are packed.
+    pub fn limits(&self) -> Limits {
+        let config = &self.config;
+        Limits {
+            list: list::Limits::new(
+                config.list_max_listpack_size,
+                config.list_compress_depth,
+                self.list_element_bytes_max,
+            ),
+            hash: PackedLimits {
+                entries: config.hash_max_listpack_entries,
+                value_bytes: config.hash_max_listpack_value_bytes,
+            },
+            zset: PackedLimits {
+                entries: config.zset_max_listpack_entries,
+                value_bytes: config.zset_max_listpack_value_bytes,
+            },
+            set: SetLimits::new(config.set_max_intset_entries),
+        }
+    }
+
     /// Puts an entry in, and replaces what is there.
     pub fn load(&mut self, db: u32, hash: u64, entry: OwnedEntry) {
         self.dbs[db as usize].put(hash, entry);

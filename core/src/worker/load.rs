@@ -13,14 +13,14 @@ use crate::persist::rdb::ValueKind;
 use crate::persist::rdb::file::{FileReader, Item, Record, SavedAccess};
 use crate::persist::rdb::read::{RdbString, ReadError};
 use crate::persist::rdb::value::Limits;
+use crate::persist::rdb::window::{FileError, for_each_item};
 use crate::persist::rdb::write::end_of_file;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
-use crate::shard::load::limits;
 use crate::shard::slot::shard_of;
 use crate::types::{OwnedEntry, hash_key};
 use std::fmt;
-use std::io::{self, Read};
+use std::io::Read;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
@@ -30,8 +30,6 @@ use std::time::Duration;
 pub const BATCH_LEN: usize = 256 << 10;
 /// How many batches may wait for a shard.
 pub const BATCHES_WAITING_MAX: usize = 4;
-/// How much of the file is read at once.
-const READ_LEN: usize = 1 << 20;
 /// How many empty keys are named in the log.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
 
@@ -113,12 +111,7 @@ impl Loading {
 /// Why a file cannot be loaded.
 #[derive(Debug)]
 pub enum LoadError {
-    Io(io::Error),
-    Read(ReadError),
-    /// The file ends at this offset, within an item.
-    Truncated {
-        offset: u64,
-    },
+    File(FileError),
     DuplicateKey {
         key: Vec<u8>,
         db: u32,
@@ -134,66 +127,27 @@ pub enum LoadError {
 impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            LoadError::Io(error) => write!(f, "{error}"),
-            LoadError::Read(ReadError::Damaged { what, .. }) if what.contains("checksum") => {
-                write!(f, "RDB CRC error: the file has a checksum that is not that of its contents")
-            }
-            LoadError::Read(error) => write!(f, "{error}"),
-            LoadError::Truncated { offset } => {
-                write!(f, "the file ends within what begins at byte {offset}: it is cut off")
-            }
+            LoadError::File(error) => write!(f, "{error}"),
             LoadError::DuplicateKey { key, db } => {
                 write!(f, "RDB has duplicated key '{}' in DB {db}", key.escape_ascii())
             }
-            LoadError::NoSuchDb { db_count } => write!(
-                f,
-                "Data file was created with a Redis server configured to handle more than {db_count} databases"
-            ),
+            LoadError::NoSuchDb { db_count } => {
+                write!(f, "the file has keys of more databases than the {db_count} that are configured")
+            }
             LoadError::Stopped => write!(f, "the server stops"),
         }
     }
 }
 
-impl From<io::Error> for LoadError {
-    fn from(error: io::Error) -> LoadError {
-        LoadError::Io(error)
+impl From<FileError> for LoadError {
+    fn from(error: FileError) -> LoadError {
+        LoadError::File(error)
     }
 }
 
 impl From<ReadError> for LoadError {
     fn from(error: ReadError) -> LoadError {
-        LoadError::Read(error)
-    }
-}
-
-/// A window that moves along a file.
-struct Window<'f> {
-    source: &'f mut dyn Read,
-    bytes: Vec<u8>,
-    /// What lies before it has been read.
-    start: usize,
-    is_at_end: bool,
-}
-
-impl<'f> Window<'f> {
-    fn new(source: &'f mut dyn Read) -> Window<'f> {
-        Window { source, bytes: Vec::new(), start: 0, is_at_end: false }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[self.start..]
-    }
-
-    /// Lengthens it to at least `len_min` bytes, if the file has as many. Memory is allocated as the bytes come in.
-    fn lengthen(&mut self, len_min: usize) -> io::Result<()> {
-        self.bytes.drain(..self.start);
-        self.start = 0;
-        while self.bytes.len() < len_min && !self.is_at_end {
-            let wanted = (len_min - self.bytes.len()).clamp(READ_LEN, READ_LEN.max(self.bytes.len()));
-            let read = (&mut *self.source).take(wanted as u64).read_to_end(&mut self.bytes)?;
-            self.is_at_end = read < wanted;
-        }
-        Ok(())
+        LoadError::File(FileError::Read(error))
     }
 }
 
@@ -236,39 +190,28 @@ fn read_items(
     now_ms: i64,
     each: &mut EachRecord<'_>,
 ) -> Result<(), LoadError> {
-    let mut window = Window::new(source);
     let (mut key, mut unpacked) = (Vec::new(), Vec::new());
-    loop {
-        match reader.next(window.bytes()) {
-            Ok((item, len)) => {
-                match item {
-                    Item::End => {
-                        loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
-                        return Ok(());
-                    }
-                    Item::Record(record) if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms) => {
-                        loading.keys_expired.fetch_add(1, Ordering::Relaxed);
-                    }
-                    Item::Record(record) => each(&record, record.key.bytes(&mut key)?)?,
-                    Item::Aux { name, value } => {
-                        if let Some(origin) = origin {
-                            origin.log(name.bytes(&mut key)?, value.bytes(&mut unpacked)?, loading);
-                        }
-                    }
-                    Item::Header { .. } | Item::SelectDb | Item::ResizeDb { .. } | Item::SlotInfo => {}
+    for_each_item(source, reader, |item, offset| {
+        loading.loaded_bytes.store(offset, Ordering::Relaxed);
+        match item {
+            Item::Record(record) if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms) => {
+                loading.keys_expired.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+            Item::Record(record) => each(&record, record.key.bytes(&mut key)?),
+            Item::Aux { name, value } => {
+                if let Some(origin) = origin {
+                    origin.log(name.bytes(&mut key)?, value.bytes(&mut unpacked)?, loading);
                 }
-                window.start += len;
+                Ok(())
             }
-            Err(ReadError::Incomplete { len_min }) if !window.is_at_end => {
-                loading.loaded_bytes.store(reader.offset(), Ordering::Relaxed);
-                window.lengthen(len_min)?;
-            }
-            Err(ReadError::Incomplete { .. }) => {
-                return Err(LoadError::Truncated { offset: reader.offset() });
-            }
-            Err(error) => return Err(error.into()),
+            Item::Header { .. }
+            | Item::SelectDb { .. }
+            | Item::ResizeDb { .. }
+            | Item::SlotInfo
+            | Item::End => Ok(()),
         }
-    }
+    })
 }
 
 /// Keys with their values, as they stand in a file.
@@ -413,7 +356,7 @@ impl Worker {
         let Some(incoming) = &self.incoming else { return false };
         let outcome = match incoming.batches.try_recv() {
             Ok(batch) => {
-                let limits = limits(&self.shard.config);
+                let limits = self.shard.limits();
                 batch
                     .records()
                     .try_for_each(|record| self.load_record(&record, &limits, Duplicates::Refused))
@@ -474,7 +417,7 @@ impl Worker {
         reader: &mut FileReader,
         duplicates: Duplicates,
     ) -> Result<(), LoadError> {
-        let limits = limits(&self.shard.config);
+        let limits = self.shard.limits();
         let (globals, now_ms) = (self.globals, self.shard.now_ms);
         read_items(source, reader, &globals.persistence.loading, None, now_ms, &mut |record, key| {
             if !self.shard.owns(key) {

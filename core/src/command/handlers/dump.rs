@@ -10,7 +10,6 @@ use crate::persist::rdb::file::SavedAccess;
 use crate::persist::rdb::write::Writer;
 use crate::shard::effects::removal;
 use crate::shard::event::Event;
-use crate::shard::load::limits;
 use crate::types::OwnedEntry;
 
 pub const COMMANDS: &[Command] = &[DUMP, RESTORE];
@@ -53,8 +52,8 @@ const RESTORE: Command = Command::keys("restore", -4, restore)
                 "O(1) to create the key, and O(N*M) for N elements of the mean length M; O(N*M*log(N)) for a sorted set",
             )
             .arguments(
-                "key#0 ttl:int serialized-value:string [replace(REPLACE)@3.0.0] [absttl(ABSTTL)@5.0.0] \
-                 [IDLETIME seconds:int@5.0.0] [FREQ frequency:int@5.0.0]",
+                "key#0 ttl:int serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME seconds:int@5.0.0] \
+                 [FREQ frequency:int@5.0.0]",
             )
             .history(&[
                 ("3.0.0", "Option `REPLACE`"),
@@ -114,8 +113,8 @@ fn restore(ctx: &mut Ctx<'_>) -> CommandResult {
     }
     let value = dump::open(ctx.arg(3), !ctx.shard.skips_checksums)
         .ok_or(CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
-    let value = dump::read(value, &limits(&ctx.shard.config))
-        .map_err(|_| CommandError::fixed("ERR Bad data format"))?;
+    let value =
+        dump::read(value, &ctx.shard.limits()).map_err(|_| CommandError::fixed("ERR Bad data format"))?;
 
     let now_ms = ctx.shard.now_ms;
     let expire_at_ms = match ttl_ms {

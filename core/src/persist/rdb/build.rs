@@ -3,7 +3,6 @@
 use super::packed::has_duplicates;
 use super::value::{Limits, PackedLimits};
 use crate::types::hash::BigHash;
-use crate::types::list::{self, End, List};
 use crate::types::listpack::{self, Digits, Item, Listpack, ListpackMut};
 use crate::types::{Object, OwnedValue, PackedKind, zset};
 use std::ops::Range;
@@ -137,33 +136,4 @@ fn add_to_many(many: &mut zset::Builder, member: &[u8], score: f64) -> bool {
     }
     many.set(spot, member, score);
     true
-}
-
-/// A list.
-pub struct ListBuilder(List);
-
-impl ListBuilder {
-    pub fn new(limits: &Limits) -> ListBuilder {
-        let (node_size, compress_depth) = (limits.list_node_size, limits.list_compress_depth);
-        ListBuilder(List::new(list::Limits::new(node_size, compress_depth, list::Limits::ELEMENT_BYTES_MAX)))
-    }
-
-    pub fn push(&mut self, element: &[u8]) {
-        self.0.push(End::Tail, Item::of(element));
-    }
-
-    /// Appends the elements of a listpack.
-    pub fn push_listpack(&mut self, node: Vec<u8>) {
-        self.0.append_listpack(node);
-    }
-
-    /// Appends a big element.
-    pub fn push_plain(&mut self, element: Vec<u8>) {
-        self.0.append_plain(element);
-    }
-
-    /// `None`: it has no element.
-    pub fn finish(self) -> Option<OwnedValue> {
-        self.0.into_value()
-    }
 }

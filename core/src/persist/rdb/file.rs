@@ -14,7 +14,7 @@ use crate::types::OwnedValue;
 /// The magic and the version, in 9 bytes.
 const HEADER_LEN: usize = 9;
 /// From this version on there is a checksum at the end.
-const CHECKSUM_VERSION_MIN: u16 = 5;
+pub(super) const CHECKSUM_VERSION_MIN: u16 = 5;
 
 /// What stands in a file.
 #[derive(Debug)]
@@ -29,7 +29,9 @@ pub enum Item<'w> {
         value: RdbString<'w>,
     },
     /// The following keys are of another database.
-    SelectDb,
+    SelectDb {
+        db: u64,
+    },
     /// How many keys, and how many with an expiry, the database has.
     ResizeDb {
         keys: u64,
@@ -154,7 +156,7 @@ impl FileReader {
                 opcode::EOF => return self.end(reader),
                 opcode::SELECT_DB => {
                     self.db = reader.length()?;
-                    return Ok(Item::SelectDb);
+                    return Ok(Item::SelectDb { db: self.db });
                 }
                 opcode::RESIZE_DB => {
                     let (keys, expires) = (reader.length()?, reader.length()?);
@@ -216,7 +218,7 @@ impl FileReader {
             checksum.update(until_checksum);
             // Zero: the server that wrote it was told to make none.
             if expected != 0 && checksum.value() != expected {
-                return Err(reader.damaged("a checksum that is not the file's"));
+                return Err(ReadError::Checksum);
             }
         }
         Ok(Item::End)

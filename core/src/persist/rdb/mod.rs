@@ -7,9 +7,9 @@
 //!
 //! - [`read`]: the primitives (lengths, strings, doubles), over a slice
 //! - [`value`]: values, with [`packed`] for those that are one blob ([`ziplist`] and [`zipmap`] for blobs of old
-//!   versions) and [`stream`]
+//!   versions), [`build`] for those that are made of elements, and [`stream`]
 //! - [`skip`]: finds where a value ends, without reading it
-//! - [`file`]: the items of a file
+//! - [`file`]: the items of a file, read over a [`window`]; [`check`]: what redis-check-rdb says of one
 //! - [`write`]: the primitives, values and the frame of a file
 //! - [`dump`]: the payload of DUMP
 //!
@@ -20,6 +20,7 @@
 //! one in the file.
 
 pub mod build;
+pub mod check;
 pub mod dump;
 pub mod file;
 mod objects;
@@ -28,9 +29,13 @@ pub mod read;
 pub mod skip;
 pub mod stream;
 pub mod value;
+pub mod window;
 pub mod write;
 pub mod ziplist;
 pub mod zipmap;
+
+#[cfg(test)]
+mod tests;
 
 pub use file::{FileReader, Item, Record};
 pub use read::{ReadError, Reader};

@@ -12,6 +12,8 @@ pub enum ReadError {
     Incomplete { len_min: usize },
     /// What no server writes. `offset`: where.
     Damaged { offset: u64, what: &'static str },
+    /// The checksum at the end of the file is not that of its contents.
+    Checksum,
     /// A file or payload of a version that is not read.
     Version { version: u16 },
     /// What this version does not read.
@@ -25,6 +27,7 @@ impl fmt::Display for ReadError {
         match self {
             ReadError::Incomplete { .. } => write!(f, "it ends too early"),
             ReadError::Damaged { offset, what } => write!(f, "{what}, at byte {offset}"),
+            ReadError::Checksum => write!(f, "RDB CRC error: its checksum is not that of its contents"),
             ReadError::Version { version } => write!(f, "RDB version {version}, which is not read here"),
             ReadError::Unsupported { offset, what } => {
                 write!(f, "{what}, which this version does not read, at byte {offset}")

@@ -1,13 +1,14 @@
 //! Reading values. What a file has in the layout of today is checked and copied, everything else is built anew; and what
 //! is beyond the limits of a small collection becomes a big one, as in Redis.
 
-use super::build::{HashBuilder, ListBuilder, ZSetBuilder};
+use super::build::{HashBuilder, ZSetBuilder};
 use super::packed::{from_ziplist, from_zipmap, has_duplicates, sound_listpack};
 use super::read::{RdbString, ReadError, ReadResult, Reader};
 use super::stream::read_stream;
 use super::{ValueKind, container, ziplist};
 use crate::protocol::number::parse_i64;
 use crate::types::intset::{self, IntSet};
+use crate::types::list::{self, End, List};
 use crate::types::listpack::{Digits, Item, Listpack};
 use crate::types::set::{Member, SetBuilder, SetLimits};
 use crate::types::{OwnedValue, PackedKind};
@@ -22,9 +23,7 @@ pub struct PackedLimits {
 /// Up to where collections are packed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// list-max-listpack-size
-    pub list_node_size: i32,
-    pub list_compress_depth: u32,
+    pub list: list::Limits,
     pub hash: PackedLimits,
     pub zset: PackedLimits,
     pub set: SetLimits,
@@ -34,8 +33,7 @@ impl Default for Limits {
     /// Redis' defaults.
     fn default() -> Limits {
         Limits {
-            list_node_size: -2,
-            list_compress_depth: 0,
+            list: list::Limits::new(-2, 0, list::Limits::ELEMENT_BYTES_MAX),
             hash: PackedLimits { entries: 512, value_bytes: 64 },
             zset: PackedLimits { entries: 128, value_bytes: 64 },
             set: SetLimits::new(512),
@@ -54,11 +52,10 @@ pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> 
         ValueKind::ListQuicklist | ValueKind::ListQuicklist2 => read_quicklist(reader, kind, limits),
         ValueKind::ListZiplist => {
             let (blob, offset) = read_blob(reader)?;
-            let mut list = ListBuilder::new(limits);
-            let mut digits = Digits::new();
-            ziplist::for_each(&blob, &mut |item| list.push(item.bytes(&mut digits)))
+            let mut list = List::new(limits.list);
+            ziplist::for_each(&blob, &mut |item| list.push(End::Tail, item))
                 .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a list" })?;
-            list.finish().ok_or(ReadError::EmptyKey)
+            list.into_value().ok_or(ReadError::EmptyKey)
         }
         ValueKind::Set => read_set(reader, limits),
         ValueKind::SetIntset => {
@@ -132,39 +129,45 @@ fn read_count(reader: &mut Reader<'_>) -> ReadResult<usize> {
 
 fn read_list(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> {
     let count = read_count(reader)?;
-    let mut list = ListBuilder::new(limits);
+    let mut list = List::new(limits.list);
     let mut unpacked = Vec::new();
     for _ in 0..count {
-        list.push(reader.bytes(&mut unpacked)?);
+        list.push(End::Tail, Item::of(reader.bytes(&mut unpacked)?));
     }
-    list.finish().ok_or(ReadError::EmptyKey)
+    list.into_value().ok_or(ReadError::EmptyKey)
 }
 
 fn read_quicklist(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> ReadResult<OwnedValue> {
     let count = read_count(reader)?;
-    let mut list = ListBuilder::new(limits);
+    let mut list = List::new(limits.list);
     for _ in 0..count {
         let container = match kind {
             ValueKind::ListQuicklist2 => reader.length()?,
             _ => container::PACKED,
         };
         let (node, offset) = read_blob(reader)?;
+        let damaged = |what| ReadError::Damaged { offset, what };
         if node.is_empty() {
-            return Err(ReadError::Damaged { offset, what: "an empty node of a list" });
+            return Err(damaged("an empty node of a list"));
         }
-        match container {
-            container::PLAIN => list.push_plain(node),
-            container::PACKED if kind == ValueKind::ListQuicklist2 => {
-                list.push_listpack(sound_listpack(node, offset)?);
+        let node = match container {
+            container::PLAIN => {
+                list.append_plain(node);
+                continue;
             }
-            container::PACKED => list.push_listpack(
-                from_ziplist(&node)
-                    .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a list" })?,
-            ),
-            _ => return Err(ReadError::Damaged { offset, what: "an unknown container of a list's node" }),
+            container::PACKED if kind == ValueKind::ListQuicklist2 => sound_listpack(node, offset)?,
+            container::PACKED => from_ziplist(&node).ok_or(damaged("an invalid ziplist of a list"))?,
+            _ => return Err(damaged("an unknown container of a list's node")),
+        };
+        let elements = Listpack::new(&node);
+        if count == 1 && !elements.is_empty() && limits.list.allow(node.len(), elements.len()) {
+            return Ok(OwnedValue::Packed(PackedKind::List, node));
+        }
+        if !elements.is_empty() {
+            list.append_listpack(node);
         }
     }
-    list.finish().ok_or(ReadError::EmptyKey)
+    list.into_value().ok_or(ReadError::EmptyKey)
 }
 
 fn read_set(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> {

@@ -101,9 +101,6 @@ fn pattern(line: &str) -> std::result::Result<Pattern, String> {
     };
     let name = tokens.last().ok_or("no command")?.to_ascii_lowercase();
     let items = sequence(&mut tokens, &[])?;
-    if let Some(token) = tokens.last() {
-        return Err(format!("unexpected {token}"));
-    }
     let mut pattern =
         Pattern { weight, name, items, how: How::Exact, alone: false, fixed: false, waits: false };
     for word in hows.split_whitespace() {
@@ -146,6 +143,7 @@ fn sequence(tokens: &mut Vec<String>, ends: &[&str]) -> std::result::Result<Vec<
             "{" => Item::Any(alternatives(tokens, "}")?),
             "..." => Item::Repeated(Box::new(items.pop().ok_or("nothing to repeat")?)),
             "k" => Item::Key,
+            ")" | "]" | "}" | "|" => return Err(format!("unexpected {token}")),
             word => match word.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
                 Some(literal) => Item::Word(literal.as_bytes().to_vec()),
                 None if word.starts_with(|first: char| first.is_ascii_lowercase()) => {

@@ -28,6 +28,11 @@ pub enum Placement {
     Every(KeyspaceLock),
     /// At home, over keys that are checked out to home.
     CheckOut,
+    /// The same, but some of the keys are known only after a look at the others ([`DerivedKeys`]): every shard takes part
+    /// with all its keys locked.
+    ///
+    /// [`DerivedKeys`]: crate::command::table::DerivedKeys
+    CheckOutDerived,
     /// At home, over the session.
     Session,
     /// At home, over the session; what it changes there is known before it runs (SELECT).
@@ -100,6 +105,10 @@ impl Routes {
                 Scope::Every(_) if row.has(flag::AFTER_HANDOFFS) => Placement::Every(KeyspaceLock::All),
                 Scope::Every(lock) => Placement::Every(lock),
                 Scope::Shard(shard) | Scope::Walk { shard, .. } => self.add_keys_on(shard, row, args),
+                Scope::Keys if shards.count > 1 && row.derives_keys(args) => {
+                    self.add_keys(row, args, shards);
+                    Placement::CheckOutDerived
+                }
                 Scope::Keys | Scope::Watch => self.add_keys(row, args, shards),
                 Scope::Custom(_) => unreachable!("a custom scope chooses a plain one"),
             },
@@ -232,11 +241,16 @@ impl Routes {
                 Placement::One(shard) => {
                     let row = table.entry(queued.call.command).row;
                     needs[shard].takes_part = true;
-                    needs[shard].whole |= row.has(flag::TOUCHES_ARBITRARY_KEYS);
+                    needs[shard].whole |=
+                        row.has(flag::TOUCHES_ARBITRARY_KEYS) || row.derives_keys(queue.args(at));
                 }
                 Placement::Every(lock) => needs.iter_mut().for_each(|need| {
                     need.takes_part = true;
                     need.whole |= lock == KeyspaceLock::All;
+                }),
+                Placement::CheckOutDerived => needs.iter_mut().for_each(|need| {
+                    need.takes_part = true;
+                    need.whole = true;
                 }),
                 Placement::Split | Placement::CheckOut => {}
             }

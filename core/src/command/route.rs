@@ -70,6 +70,7 @@ fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Ro
         Scope::Walk { shard, .. } if shard_count == 1 => Route::One(shard),
         Scope::Walk { shard, keys_max } => Route::Walk { shard, keys_max },
         Scope::Custom(_) => unreachable!("a custom scope chooses a plain one"),
+        Scope::Keys if shard_count > 1 && row.derives_keys(args) => Route::Many,
         Scope::Keys => {
             let keys = keys::positions(row, args);
             one_or_many(keys.iter().map(|&(at, _)| args.arg(at)), home, shard_count)
@@ -116,6 +117,7 @@ pub fn queue_locks<'a>(
 /// Whether a command reads or changes keys that none of its arguments names.
 fn needs_whole_shard(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> bool {
     entry.row.has(flag::TOUCHES_ARBITRARY_KEYS)
+        || entry.row.derives_keys(args)
         || entry.shape == KeyShape::Complex
             && matches!(complex(entry.row, args, 0, shard_count), Route::Every(KeyspaceLock::All))
 }

@@ -161,6 +161,15 @@ pub enum Run {
     Container,
 }
 
+/// Keys that only a look at other keys tells: SORT's BY and GET name one for every element of its list.
+#[derive(Clone, Copy)]
+pub struct DerivedKeys {
+    /// Whether these arguments may ask for any.
+    pub are_asked: fn(args: Argv<'_>) -> bool,
+    /// Their names. It runs where the keys are that the arguments name, and changes nothing.
+    pub find: fn(ctx: &mut Ctx<'_>) -> Vec<Vec<u8>>,
+}
+
 /// One row. It is built by the `const fn`s below.
 pub struct Command {
     /// Lower case, without the container's name.
@@ -178,6 +187,9 @@ pub struct Command {
     pub find_keys: Option<fn(args: Argv<'_>, found: &mut KeyPositions)>,
     /// The argument that is a key it reads although its key specs do not name it (DEBUG OBJECT). Used for locks only.
     pub unlisted_key: Option<fn(args: Argv<'_>) -> Option<usize>>,
+    /// Keys of the selected database that it reads besides. It locks whole shards for them, because they are not known
+    /// when it is to be locked.
+    pub derived_keys: Option<DerivedKeys>,
     /// The database of the key at an argument, one of `db_count`: for most commands the selected one (not so with
     /// COPY's DB option). For invalid arguments it may be any existing database, because the handler will fail.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
@@ -255,6 +267,7 @@ impl Command {
             merge: Merge::CheckOut,
             find_keys: None,
             unlisted_key: None,
+            derived_keys: None,
             key_db: selected_db,
             selects: None,
             run,
@@ -307,6 +320,11 @@ impl Command {
         self
     }
 
+    pub const fn derived_keys(mut self, derived_keys: DerivedKeys) -> Command {
+        self.derived_keys = Some(derived_keys);
+        self
+    }
+
     pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32, usize) -> u32) -> Command {
         self.key_db = key_db;
         self
@@ -339,6 +357,11 @@ impl Command {
 
     pub const fn has(&self, flag: u64) -> bool {
         self.flags & flag != 0
+    }
+
+    /// Whether a request may read keys that only a look at others tells: see [`DerivedKeys`].
+    pub fn derives_keys(&self, args: Argv<'_>) -> bool {
+        self.derived_keys.is_some_and(|derived| (derived.are_asked)(args))
     }
 
     /// Whether it has access to its connection or the whole worker, and not to keys alone.

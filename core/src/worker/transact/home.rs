@@ -2,7 +2,7 @@
 
 use super::stage::{self, StageKind};
 use super::{Block, HomeTxn, SPARE_SHARD_BATCHES_MAX, SerialFallback, Start, merge};
-use crate::command::Call;
+use crate::command::{Call, Ctx};
 use crate::command::error::code_of;
 use crate::command::placement::Placement;
 use crate::command::table::{CommandId, Scope, flag};
@@ -11,11 +11,13 @@ use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::slot::shard_of;
-use crate::shard::txn::{CheckIn, Outcome, ShardBatch, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckIn, CheckedOutKey, Outcome, ShardBatch, TxnId, TxnMessage, Work};
+use crate::types::{OwnedEntry, hash_key};
 use crate::worker::Worker;
 use crate::worker::blocked::CheckedOutWaits;
 use crate::worker::run::Invocation;
 use smallvec::SmallVec;
+use std::collections::HashSet;
 
 /// Reads the replies of a shard batch in order.
 struct Replies<'a> {
@@ -30,6 +32,18 @@ impl<'a> Replies<'a> {
         let (end, nanos) = self.shard_batch.ran[self.next];
         self.next += 1;
         (&self.shard_batch.replies[start..end], nanos)
+    }
+}
+
+/// The entries that a shard has checked out.
+fn entries_of(outcome: &mut Option<Outcome>, pieces: &mut u32) -> Vec<Option<OwnedEntry>> {
+    match outcome.take() {
+        Some(Outcome::Entries(checked_out)) => {
+            *pieces = checked_out.pieces;
+            checked_out.entries
+        }
+        Some(Outcome::Nothing) | None => Vec::new(),
+        Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
     }
 }
 
@@ -67,6 +81,10 @@ impl Worker {
                 Reply::new(&mut txn.reply, txn.call.resp).null_array();
             }
             self.finish(id, txn);
+            return;
+        }
+        if txn.derives_keys && self.check_out_derived(id, &mut txn) {
+            self.transact.home.insert(id.number, txn);
             return;
         }
         self.end_stage(id, &mut txn);
@@ -254,19 +272,63 @@ impl Worker {
         txn.ran_nanos += self.run(command, &mut txn.reply).nanos;
     }
 
+    /// The first keys of a check-out have arrived: asks the command which others it needs, checks these out, and has the
+    /// shards without any release their locks. Returns whether there is anything to wait for.
+    fn check_out_derived(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
+        txn.derives_keys = false;
+        txn.held_entries = txn.outcomes.iter_mut().map(|outcome| entries_of(outcome, &mut txn.pieces)).collect();
+        for (keys, entries) in txn.keys.iter().zip(&mut txn.held_entries) {
+            self.shard.receive_checked_out(keys, std::mem::take(entries));
+        }
+        let names = self.derived_keys(txn);
+        // Not left in the tables: a shard shows only its own keys while it waits.
+        for (keys, entries) in txn.keys.iter().zip(&mut txn.held_entries) {
+            *entries = self.shard.send_checked_out_back(keys);
+        }
+
+        let db = txn.multi.queue.commands()[txn.stage.commands.start].call.db;
+        let mut seen: HashSet<(u32, &[u8]), ahash::RandomState> = HashSet::default();
+        seen.extend(txn.keys.iter().flatten().map(|(db, _, key)| (*db, key.as_slice())));
+        let mut more: Vec<Vec<CheckedOutKey>> = vec![Vec::new(); txn.shards.len()];
+        for name in names.iter().filter(|name| seen.insert((db, name))) {
+            let place = stage::place_of(&txn.shards, shard_of(name, self.shard.shard_count) as u16);
+            more[place].push((db, hash_key(name), name.clone()));
+        }
+        drop(seen);
+        txn.outcomes = txn.shards.iter().map(|_| None).collect();
+        for (n, more) in more.into_iter().enumerate() {
+            txn.keys[n].extend_from_slice(&more);
+            let work = match more.is_empty() {
+                true if txn.keys[n].is_empty() => Work::Nothing,
+                true => continue,
+                false => Work::CheckOut(more),
+            };
+            txn.missing += 1;
+            let step = TxnMessage::Step { id, work, keeps_locks: txn.keeps_locks(n) };
+            self.send(usize::from(txn.shards[n]), Message::Txn(step));
+        }
+        txn.missing > 0
+    }
+
+    /// The names of the keys that the command of the present stage needs besides those that were checked out.
+    fn derived_keys(&mut self, txn: &HomeTxn) -> Vec<Vec<u8>> {
+        let at = txn.stage.commands.start;
+        let call = &txn.multi.queue.commands()[at].call;
+        let derived = self.table.entry(call.command).row.derived_keys.expect("its placement says so");
+        let args = txn.multi.queue.args(at);
+        let mut unused = Vec::new();
+        let reply = Reply::new(&mut unused, call.resp);
+        (derived.find)(&mut Ctx { shard: &mut self.shard, call, args, fetched: &[], served_from: None, reply })
+    }
+
     /// All entries have arrived: runs the handler over them, and sends the keys back as it left them.
     fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let keys = std::mem::take(&mut txn.keys);
         self.shard.observers.begin_checked_out();
+        let mut held_entries = std::mem::take(&mut txn.held_entries).into_iter();
         for (keys, outcome) in keys.iter().zip(&mut txn.outcomes) {
-            let entries = match outcome.take() {
-                Some(Outcome::Entries(checked_out)) => {
-                    txn.pieces = checked_out.pieces;
-                    checked_out.entries
-                }
-                Some(Outcome::Nothing) | None => Vec::new(),
-                Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
-            };
+            let mut entries = held_entries.next().unwrap_or_default();
+            entries.append(&mut entries_of(outcome, &mut txn.pieces));
             self.shard.receive_checked_out(keys, entries);
         }
         let at = txn.stage.commands.start;

@@ -25,6 +25,7 @@ use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::txn::{CheckedOutKey, Outcome, Participant, Plan, ShardBatch, TxnId, TxnMessage, Work};
 use ahash::AHashMap;
+use crate::types::OwnedEntry;
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
 use std::collections::VecDeque;
@@ -52,6 +53,10 @@ struct HomeTxn {
     missing: usize,
     /// For each shard: the keys that are checked out.
     keys: Vec<Vec<CheckedOutKey>>,
+    /// The command of the present stage has yet to say which further keys it needs.
+    derives_keys: bool,
+    /// For each shard: the entries of its first keys, while the further ones are checked out.
+    held_entries: Vec<Vec<Option<OwnedEntry>>>,
     /// The reply so far.
     reply: Vec<u8>,
     /// How many transactions it is in the statistics.
@@ -347,6 +352,8 @@ impl Worker {
             outcomes: shards.iter().map(|_| None).collect(),
             missing: shards.len(),
             keys: Vec::new(),
+            derives_keys: false,
+            held_entries: Vec::new(),
             shards,
             reply: self.pools.take_buffer(),
             ran_nanos: 0,
@@ -378,6 +385,7 @@ impl Worker {
                 let (db_count, shard_count) = (self.shard.db_count(), self.shard.shard_count);
                 let keys = routes.keys(at);
                 let mut keys = check_out_keys(row, queue.args(at), keys, call.db, db_count, shard_count);
+                txn.derives_keys = routes.placement(at) == Placement::CheckOutDerived;
                 txn.keys =
                     txn.shards.iter().map(|&shard| std::mem::take(&mut keys[usize::from(shard)])).collect();
                 let work = |keys: &Vec<CheckedOutKey>| match keys.is_empty() {
@@ -432,7 +440,9 @@ impl HomeTxn {
         if !commands.any(|queued| table.entry(queued.call.command).row.flags & WRITES != 0) {
             return 0;
         }
-        let over_checked_out = self.multi.routes.placements().contains(&Placement::CheckOut);
+        let is_checked_out =
+            |placement: &Placement| matches!(placement, Placement::CheckOut | Placement::CheckOutDerived);
+        let over_checked_out = self.multi.routes.placements().iter().any(is_checked_out);
         (self.shards.len() + usize::from(over_checked_out)) as u32
     }
 
@@ -444,6 +454,6 @@ impl HomeTxn {
     /// Whether the `n`th shard keeps its locks after its share of the present stage.
     fn keeps_locks(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
-        later || self.keys.get(n).is_some_and(|keys| !keys.is_empty())
+        later || self.derives_keys || self.keys.get(n).is_some_and(|keys| !keys.is_empty())
     }
 }

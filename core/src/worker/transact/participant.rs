@@ -62,7 +62,7 @@ impl Worker {
             Work::CheckOut(keys) => {
                 let entries = self.shard.check_out(&keys);
                 let held = self.transact.held.get_mut(&id).expect("checked-out keys are locked");
-                held.checked_out = keys;
+                held.checked_out.extend(keys);
                 let pieces = held.pieces;
                 return Outcome::Entries(Box::new(CheckedOutEntries { entries, pieces }));
             }

@@ -27,7 +27,7 @@ pub struct Stage {
 /// The stage that begins with command `from`; `None` after the last one.
 pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
     let kind = match placements.get(from)? {
-        Placement::CheckOut => StageKind::CheckOut,
+        Placement::CheckOut | Placement::CheckOutDerived => StageKind::CheckOut,
         Placement::Session => StageKind::Session,
         _ => StageKind::Lists,
     };
@@ -37,7 +37,7 @@ pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
     let mut ends_lists = |placement: &Placement| {
         has_settled |= *placement == Placement::SessionPrecomputed;
         match placement {
-            Placement::CheckOut | Placement::Session => true,
+            Placement::CheckOut | Placement::CheckOutDerived | Placement::Session => true,
             Placement::Every(_) => has_settled,
             Placement::Anywhere | Placement::One(_) | Placement::Split | Placement::SessionPrecomputed => {
                 false
@@ -59,7 +59,7 @@ pub fn command_shards(placement: Placement, keys: &[RoutedKey], shards: &[u16]) 
     match placement {
         Placement::Anywhere => SmallVec::from_slice(&shards[..1]),
         Placement::One(shard) => SmallVec::from_slice(&[shard as u16]),
-        Placement::Every(_) => SmallVec::from_slice(shards),
+        Placement::Every(_) | Placement::CheckOutDerived => SmallVec::from_slice(shards),
         Placement::Split | Placement::CheckOut => shards_of(keys),
         Placement::Session | Placement::SessionPrecomputed => SmallVec::new(),
     }

@@ -106,7 +106,9 @@ impl CommandQueue {
         match placement {
             Placement::Anywhere => {}
             Placement::One(shard) => self.span = self.span.with(shard),
-            Placement::Split | Placement::CheckOut | Placement::CheckOutDerived => self.span = ShardSpan::Many,
+            Placement::Split | Placement::CheckOut | Placement::CheckOutDerived => {
+                self.span = ShardSpan::Many
+            }
             Placement::Every(_) => {
                 self.has_every = true;
                 self.span = if shards.count == 1 { ShardSpan::One(0) } else { ShardSpan::Many };

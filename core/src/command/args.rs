@@ -64,6 +64,19 @@ pub fn deadline_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
     }
 }
 
+/// The same of a command whose timeout argument is an integer of milliseconds.
+///
+/// # Errors
+/// Not an integer; negative; a deadline beyond 64 bits.
+pub fn deadline_of_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
+    let not_integer = CommandError::fixed("ERR timeout is not an integer or out of range");
+    match parse_i64(arg).ok_or(not_integer)? {
+        0 => Ok(None),
+        ..0 => Err(CommandError::fixed("ERR timeout is negative")),
+        ms => now_ms.checked_add(ms).map(Some).ok_or(CommandError::fixed("ERR timeout is out of range")),
+    }
+}
+
 /// Whether an argument is `keyword`, in upper or lower case. The argument ends at a NUL, as a C string.
 #[inline]
 pub fn is(arg: &[u8], keyword: &str) -> bool {

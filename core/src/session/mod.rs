@@ -4,6 +4,7 @@
 //! Their functions have four beats, as those over keys: parse, look up, act, reply.
 
 pub mod client;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod connection;
@@ -17,13 +18,14 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, string};
+use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, string};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
 /// All rows of this build, those over keys included.
 pub const FAMILIES: &[&[Command]] = &[
     client::COMMANDS,
+    cluster::COMMANDS,
     command::COMMANDS,
     config::COMMANDS,
     connection::COMMANDS,
@@ -41,6 +43,7 @@ pub const FAMILIES: &[&[Command]] = &[
     server::COMMANDS,
     slowlog::COMMANDS,
     set::COMMANDS,
+    sort::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
 ];

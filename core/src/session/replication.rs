@@ -1,4 +1,4 @@
-//! Commands of replicas and about them: SYNC and PSYNC, REPLCONF, ROLE.
+//! Commands of replicas and about them: SYNC and PSYNC, REPLCONF, ROLE, WAIT.
 //!
 //! A replica gets a snapshot of the data set, and then the effect stream from there on, for ever. The snapshot is of no
 //! keys: this version does not write any to RDB yet. Each PSYNC gets it anew, as no past of the stream is kept.
@@ -6,14 +6,15 @@
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
-use crate::command::{CommandError, CommandResult};
+use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
 use crate::session::session;
+use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::shard::effects::Reader;
 use crate::worker::{SessionCtx, SessionHandler};
 
-pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC];
+pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC, WAIT];
 
 const SYNC_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NO_MULTI | flag::NOSCRIPT;
 
@@ -164,4 +165,26 @@ fn role(ctx: &mut SessionCtx<'_>) -> CommandResult {
         ctx.reply.bulk_display(replica.ack_offset);
     }
     Ok(())
+}
+
+const WAIT: Command = Command::blocking("wait", 3, wait).flags(flag::NOSCRIPT).acl(acl::CONNECTION).docs(
+    Docs::new("generic", "3.0.0", "Waits until replicas have the client's writes")
+        .complexity("O(1)")
+        .arguments("numreplicas:int timeout:int")
+        .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
+);
+
+/// WAIT numreplicas timeout. Waits until that many replicas have acknowledged all that this client wrote, at most `timeout`
+/// milliseconds, 0: for ever; in EXEC it does not wait. No replica acknowledges anything in this version. Reply: integer,
+/// the number of replicas that have. Errors: not integers; a negative timeout. O(1).
+fn wait(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
+    let wanted = args::integer(ctx.arg(1))?;
+    let deadline_ms = args::deadline_of_ms(ctx.arg(2), ctx.shard.now_ms)?;
+
+    let acknowledged = 0;
+    if wanted <= acknowledged {
+        ctx.reply.integer(acknowledged);
+        return Ok(None);
+    }
+    ctx.block(0..0, deadline_ms, TimeoutReply::Integer(acknowledged))
 }

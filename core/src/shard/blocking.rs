@@ -87,6 +87,7 @@ pub struct BlockRequest {
 pub enum TimeoutReply {
     Null,
     NullArray,
+    Integer(i64),
 }
 
 impl TimeoutReply {
@@ -94,6 +95,7 @@ impl TimeoutReply {
         match self {
             TimeoutReply::Null => reply.null(),
             TimeoutReply::NullArray => reply.null_array(),
+            TimeoutReply::Integer(number) => reply.integer(number),
         }
     }
 }

@@ -84,6 +84,7 @@ events! {
     LTRIM = List "ltrim";
     RPOP = List "rpop";
     RPUSH = List "rpush";
+    SORTSTORE = List "sortstore";
     EXPIRED = Expired "expired";
     NEW = New "new";
 }

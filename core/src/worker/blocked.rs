@@ -141,8 +141,11 @@ impl Worker {
         request: BlockRequest,
     ) {
         let id = WaitId { home: home as u32, reply_id };
-        let positions = request.keys.clone().collect();
-        self.shard.wait(id, Wait { call, args: OwnedArgv::from_argv(args), positions });
+        // WAIT is blocked on no key.
+        if !request.keys.is_empty() {
+            let positions = request.keys.clone().collect();
+            self.shard.wait(id, Wait { call, args: OwnedArgv::from_argv(args), positions });
+        }
         if home == self.shard.index {
             self.record_wait(home, reply_id, request);
         } else {

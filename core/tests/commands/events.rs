@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 /// The events of a command, as `name key`, and how many changes it counted as. The events are collected in the same way
 /// as those of checked-out keys.
-fn events(server: &mut Server, words: &str) -> (String, u64) {
+pub(super) fn events(server: &mut Server, words: &str) -> (String, u64) {
     let changes = server.changes();
     server.cluster.workers[0].shard.observers.begin_checked_out();
     server.call(words);

@@ -17,6 +17,7 @@ mod object;
 mod program;
 mod session;
 mod set;
+mod sort;
 mod string;
 mod table;
 mod transaction;

@@ -235,3 +235,37 @@ fn keywords_and_cursors_end_at_a_nul() {
         server.expect(&[("GET k", &bulk("v")), ("TTL {k}2", ":10")]);
     });
 }
+
+#[test]
+fn wait_without_replicas_waits_for_its_timeout() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("WAIT 0 0", ":0"),
+            ("WAIT -1 1000", ":0"),
+            ("WAIT x 0", "-ERR value is not an integer or out of range"),
+            ("WAIT 1 x", "-ERR timeout is not an integer or out of range"),
+            ("WAIT 1 -1", "-ERR timeout is negative"),
+            ("MULTI", "+OK"),
+            ("WAIT 1 1000", "+QUEUED"),
+            ("EXEC", "*1\r\n:0"),
+        ]);
+        let cluster = &mut server.cluster;
+        let other = cluster.connect(0);
+        cluster.request(other, &["WAIT", "2", "50"]);
+        cluster.settle();
+        assert_eq!(cluster.received(other), b"");
+        cluster.clock.advance_ms(51);
+        cluster.tick();
+        cluster.settle();
+        assert_eq!(cluster.received(other), b":0\r\n");
+    });
+}
+
+#[test]
+fn what_clients_ask_of_a_cluster_is_refused() {
+    on_one_and_three_shards(|server| {
+        for request in ["ASKING", "READONLY", "READWRITE"] {
+            server.expect(&[(request, "-ERR This instance has cluster support disabled")]);
+        }
+    });
+}

@@ -6,7 +6,7 @@ use shardis_core::command::table::{Command, Merge, Run, Scope, acl, flag};
 use shardis_core::session::FAMILIES;
 
 /// The groups that redis-cli's help knows.
-const GROUPS: [&str; 15] = [
+const GROUPS: [&str; 16] = [
     "generic",
     "string",
     "list",
@@ -19,6 +19,7 @@ const GROUPS: [&str; 15] = [
     "server",
     "scripting",
     "hyperloglog",
+    "cluster",
     "geo",
     "stream",
     "bitmap",

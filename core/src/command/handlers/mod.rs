@@ -12,4 +12,5 @@ pub mod list;
 pub mod object;
 mod scan;
 pub mod set;
+pub mod sort;
 pub mod string;

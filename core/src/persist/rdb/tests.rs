@@ -91,7 +91,7 @@ fn pairs(value: &OwnedValue) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     let text = |bytes: &[u8]| bytes.escape_ascii().to_string();
     if let Some(hash) = HashRef::of(value_ref(value)) {
-        hash.for_each(&mut |field, content| {
+        hash.for_each(|field, content| {
             found.insert(text(&field.to_vec()), text(&content.to_vec()));
         });
     } else if let OwnedValue::Packed(PackedKind::ZSet, bytes) = value {

@@ -2,10 +2,10 @@
 
 use super::stage::{self, StageKind};
 use super::{Block, HomeTxn, SPARE_SHARD_BATCHES_MAX, SerialFallback, Start, merge};
-use crate::command::{Call, Ctx};
 use crate::command::error::code_of;
 use crate::command::placement::Placement;
 use crate::command::table::{CommandId, Scope, flag};
+use crate::command::{Call, Ctx};
 use crate::protocol::{Reply, Resp};
 use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
@@ -276,7 +276,8 @@ impl Worker {
     /// shards without any release their locks. Returns whether there is anything to wait for.
     fn check_out_derived(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
         txn.derives_keys = false;
-        txn.held_entries = txn.outcomes.iter_mut().map(|outcome| entries_of(outcome, &mut txn.pieces)).collect();
+        txn.held_entries =
+            txn.outcomes.iter_mut().map(|outcome| entries_of(outcome, &mut txn.pieces)).collect();
         for (keys, entries) in txn.keys.iter().zip(&mut txn.held_entries) {
             self.shard.receive_checked_out(keys, std::mem::take(entries));
         }
@@ -318,7 +319,14 @@ impl Worker {
         let args = txn.multi.queue.args(at);
         let mut unused = Vec::new();
         let reply = Reply::new(&mut unused, call.resp);
-        (derived.find)(&mut Ctx { shard: &mut self.shard, call, args, fetched: &[], served_from: None, reply })
+        (derived.find)(&mut Ctx {
+            shard: &mut self.shard,
+            call,
+            args,
+            fetched: &[],
+            served_from: None,
+            reply,
+        })
     }
 
     /// All entries have arrived: runs the handler over them, and sends the keys back as it left them.

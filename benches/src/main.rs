@@ -55,7 +55,7 @@ enum Bench {
     Builds(builds::BuildsArgs),
     /// Operations a second with more and more shards
     Scale(shards::ScaleArgs),
-    /// Resident bytes a key
+    /// Resident bytes a key, or an element of a collection
     Memory(memory::MemoryArgs),
     /// Longest wait while keys go in
     Growth(growth::GrowthArgs),

@@ -1,4 +1,5 @@
-//! Bytes a key: growth of resident memory while a fresh server takes a million keys of 16 bytes.
+//! Bytes a key: growth of resident memory while a fresh server takes a million keys of 16 bytes, or a collection of a
+//! million elements, or a million small hashes.
 //!
 //! Resident memory is what the operator pays; what the server itself reports is shown beside it. Every variant starts a
 //! fresh server, so nothing is reused from the one before. Values are text that cannot be stored as a number; integers,
@@ -11,7 +12,7 @@ use clap::Args;
 
 use crate::bench::{CommonArgs, Contender, Setup, load_keys};
 use crate::error::{BenchError, Result};
-use crate::load::workload::Stored;
+use crate::load::workload::{Collection, Stored};
 use crate::report::{Table, Verdict, figure, grouped};
 use crate::resp::info_field;
 use crate::server::Server;
@@ -20,9 +21,12 @@ use crate::server::Server;
 pub struct MemoryArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Numbers of keys; the bars hold for 1000000
+    /// Numbers of keys, or of elements; the bars hold for 1000000
     #[arg(long, value_delimiter = ',', default_value = "1000000")]
     pub keys: Vec<u64>,
+    /// Only the variants whose names contain this
+    #[arg(long, default_value = "")]
+    pub only: String,
 }
 
 struct Variant {
@@ -32,11 +36,21 @@ struct Variant {
     bar: Option<f64>,
 }
 
-const VARIANTS: [Variant; 4] = [
+const VARIANTS: [Variant; 10] = [
     Variant { name: "8 B", stored: Stored::Text { len_bytes: 8 }, bar: Some(52.0) },
     Variant { name: "64 B", stored: Stored::Text { len_bytes: 64 }, bar: Some(105.0) },
     Variant { name: "64 B and a TTL", stored: Stored::TextWithTtl { len_bytes: 64 }, bar: Some(115.0) },
     Variant { name: "8-digit integer", stored: Stored::Integer { digits: 8 }, bar: None },
+    Variant { name: "hash of 5 fields", stored: Stored::SmallHash, bar: Some(150.0) },
+    Variant { name: "field of a hash", stored: Stored::Element(Collection::Hash), bar: Some(48.0) },
+    Variant { name: "item of a list", stored: Stored::Element(Collection::List), bar: Some(17.8) },
+    Variant { name: "member of a set", stored: Stored::Element(Collection::Set), bar: Some(38.0) },
+    Variant {
+        name: "member of a sorted set",
+        stored: Stored::Element(Collection::SortedSet),
+        bar: Some(54.0),
+    },
+    Variant { name: "entry of a stream", stored: Stored::Element(Collection::Stream), bar: Some(21.9) },
 ];
 const BAR_KEYS: u64 = 1_000_000;
 
@@ -47,9 +61,10 @@ struct Growth {
 
 pub fn run(args: &MemoryArgs) -> Result<Verdict> {
     let mut setup = Setup::new(&args.common, "memory", "Memory of a key")?;
-    let mut table = Table::new(["value", "keys", "server", "RSS B/key", "used_memory B/key", "bar", ""]);
+    let mut table =
+        Table::new(["value", "keys or elements", "server", "RSS B/key", "used_memory B/key", "bar", ""]);
     for &keys in &args.keys {
-        for variant in &VARIANTS {
+        for variant in VARIANTS.iter().filter(|variant| variant.name.contains(&args.only)) {
             for contender in setup.contenders.clone() {
                 let growth = measure(&mut setup, &contender, variant.stored, keys)?;
                 let rss = growth.rss_bytes_per_key;
@@ -77,7 +92,7 @@ pub fn run(args: &MemoryArgs) -> Result<Verdict> {
             }
         }
     }
-    setup.report.table("Growth of memory over keys of 16 B", &table);
+    setup.report.table("Growth of memory over keys of 16 B, or elements of a collection", &table);
     setup.report.finish(&args.common.results)
 }
 
@@ -92,7 +107,8 @@ fn measure(setup: &mut Setup, contender: &Contender, stored: Stored, keys: u64) 
 
     load_keys(&server, stored, keys, &setup.generator)?;
     let count = server.ask(&["DBSIZE"])?;
-    if count != keys.to_string() {
+    let is_collection = matches!(stored, Stored::Element(_));
+    if count != if is_collection { 1 } else { keys }.to_string() {
         let text = format!("{}: {count} keys are there after loading {keys}", contender.program.name);
         return Err(BenchError::new(text));
     }

@@ -324,12 +324,57 @@ pub enum Stored {
     },
     /// Keys of INCR, which live apart.
     Counter,
+    /// Elements of one collection.
+    Element(Collection),
+    /// A key with a hash of few short fields.
+    SmallHash,
+}
+
+/// Types of collections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Collection {
+    Hash,
+    List,
+    Set,
+    SortedSet,
+    Stream,
+}
+
+/// Fields of [`Stored::SmallHash`].
+const SMALL_HASH_FIELDS: u64 = 5;
+
+/// Adds element `number` to a collection.
+fn write_element(out: &mut Vec<u8>, collection: Collection, number: u64) {
+    let member = format!("member:{number:010}");
+    let value = format!("value{:06}", number % 1_000_000);
+    match collection {
+        Collection::Hash => {
+            let field = format!("field:{number:010}");
+            write_command(out, &[b"HSET", b"hash", field.as_bytes(), value.as_bytes()]);
+        }
+        Collection::List => write_command(out, &[b"RPUSH", b"list", format!("item:{number:010}").as_bytes()]),
+        Collection::Set => write_command(out, &[b"SADD", b"set", member.as_bytes()]),
+        Collection::SortedSet => {
+            write_command(out, &[b"ZADD", b"zset", number.to_string().as_bytes(), member.as_bytes()]);
+        }
+        Collection::Stream => write_command(out, &[b"XADD", b"stream", b"*", b"field", value.as_bytes()]),
+    }
+}
+
+fn write_small_hash(out: &mut Vec<u8>, number: u64) {
+    let key = format!("user:{number:011}");
+    let pairs: Vec<(String, String)> = (0..SMALL_HASH_FIELDS)
+        .map(|n| (format!("field{n}"), format!("value{:06}", (number + n) % 1_000_000)))
+        .collect();
+    let mut args: Vec<&[u8]> = vec![b"HSET", key.as_bytes()];
+    args.extend(pairs.iter().flat_map(|(field, value)| [field.as_bytes(), value.as_bytes()]));
+    write_command(out, &args);
 }
 
 /// Seconds of the TTL that `TextWithTtl` sets: beyond any run.
 const TTL_S: &[u8] = b"1000000";
 
-/// SETs of the keys 0..end, each once, in order.
+/// SETs of the keys 0..end, or additions of so many elements, each once, in order.
 pub struct SetSequence {
     stored: Stored,
     next: u64,
@@ -344,7 +389,7 @@ impl SetSequence {
         let value_len_bytes = match stored {
             Stored::Text { len_bytes } | Stored::TextWithTtl { len_bytes } => len_bytes,
             Stored::Integer { digits } => digits,
-            Stored::Counter => 1,
+            Stored::Counter | Stored::Element(_) | Stored::SmallHash => 1,
         };
         SetSequence {
             stored,
@@ -380,6 +425,8 @@ impl Source for SetSequence {
                     write_command(scratch, &[b"SET", &key_of(number), &self.value]);
                 }
                 Stored::Counter => write_command(scratch, &[b"SET", &counter_key_of(number), b"0"]),
+                Stored::Element(collection) => write_element(scratch, collection, number),
+                Stored::SmallHash => write_small_hash(scratch, number),
             }
         }
         self.next = last;

@@ -67,6 +67,17 @@ impl<'a> Ctx<'a> {
         self.args.arg(index)
     }
 
+    /// The length from which on a reply is of no use, because its client is disconnected for it: the limit of
+    /// `client-output-buffer-limit`, and the output buffer that does not count for it. A handler whose reply may be of
+    /// any length may end it early then.
+    pub fn reply_bytes_max(&self) -> usize {
+        const BUFFER_BYTES_MAX: usize = 64 << 10;
+        match self.shard.config.client_output_buffer_limit.normal.hard_bytes {
+            0 => usize::MAX,
+            hard_bytes => (hard_bytes as usize).saturating_add(BUFFER_BYTES_MAX),
+        }
+    }
+
     /// Whether effects are recorded: see [`Ctx::effect`].
     #[inline]
     pub fn notes_effects(&self) -> bool {

@@ -103,7 +103,7 @@ impl Digest {
             Object::Set(members) => members.iter().for_each(|(member, _)| self.xor(member)),
             Object::Hash(hash) => {
                 let [mut first, mut second] = [Digits::new(), Digits::new()];
-                HashRef::Big(hash).for_each(&mut |field, value| {
+                HashRef::Big(hash).for_each(|field, value| {
                     self.add_pair(field.bytes(&mut first), value.bytes(&mut second));
                 });
             }

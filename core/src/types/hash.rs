@@ -36,7 +36,7 @@ impl BigHash {
     fn from_packed(packed: Listpack<'_>) -> BigHash {
         let mut hash = BigHash::default();
         let (mut field_digits, mut value_digits) = (Digits::new(), Digits::new());
-        for_each_packed(packed, &mut |field, value| {
+        for_each_packed(packed, |field, value| {
             hash.set(field.bytes(&mut field_digits), value.bytes(&mut value_digits));
         });
         hash
@@ -113,7 +113,7 @@ impl<'a> HashRef<'a> {
 
     /// Visits all fields.
     #[inline]
-    pub fn for_each(self, visit: Visit<'_>) {
+    pub fn for_each(self, mut visit: impl FnMut(Item<'a>, Item<'a>)) {
         match self {
             HashRef::Packed(packed) => for_each_packed(packed, visit),
             HashRef::Big(hash) => {
@@ -137,7 +137,7 @@ impl<'a> HashRef<'a> {
     }
 
     /// Visits `count` random fields, each time any with equal probability. The hash is not empty.
-    pub fn draw(self, count: u64, random: &mut dyn FnMut() -> u64, visit: Visit<'_>) {
+    pub fn draw(self, count: usize, random: &mut dyn FnMut() -> u64, visit: Visit<'_>) {
         match self {
             HashRef::Packed(packed) => {
                 let positions: Vec<usize> = packed.iter().step_by(2).map(|(pos, _)| pos).collect();
@@ -156,8 +156,8 @@ impl<'a> HashRef<'a> {
         }
     }
 
-    /// Visits `count` different fields, each such choice with equal probability, in no particular order. There are more
-    /// than `count`.
+    /// Visits `count` different fields, or all if there are no more, each such choice with equal probability, in no
+    /// particular order.
     pub fn sample(self, count: usize, random: &mut dyn FnMut() -> u64, visit: Visit<'_>) {
         // To walk over all fields costs less than to draw again and again what was drawn already.
         const WALK_FROM: usize = 3;
@@ -175,7 +175,7 @@ impl<'a> HashRef<'a> {
             }
             HashRef::Big(_) | HashRef::Packed(_) => {
                 let (mut wanted, mut left) = (count, self.len());
-                self.for_each(&mut |field, value| {
+                self.for_each(|field, value| {
                     if below(left, random()) < wanted {
                         wanted -= 1;
                         visit(field, value);
@@ -193,7 +193,7 @@ fn below(bound: usize, random: u64) -> usize {
 }
 
 #[inline]
-fn for_each_packed(packed: Listpack<'_>, visit: Visit<'_>) {
+fn for_each_packed<'a>(packed: Listpack<'a>, mut visit: impl FnMut(Item<'a>, Item<'a>)) {
     let mut items = packed.iter();
     while let (Some((_, field)), Some((_, value))) = (items.next(), items.next()) {
         visit(field, value);

@@ -32,7 +32,7 @@ pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
         Object::Hash(hash) => {
             writer.length(hash.len() as u64);
             let (mut field_digits, mut value_digits) = (Digits::new(), Digits::new());
-            HashRef::Big(hash).for_each(&mut |field, value| {
+            HashRef::Big(hash).for_each(|field, value| {
                 writer.string(field.bytes(&mut field_digits));
                 writer.string(value.bytes(&mut value_digits));
             });

@@ -29,7 +29,7 @@ impl Random {
     }
 }
 
-const STEPS: usize = if cfg!(miri) { 300 } else { 20_000 };
+const STEPS: usize = if cfg!(miri) { 80 } else { 20_000 };
 
 /// Fixed seeds, and a fresh one, which is printed when a test fails.
 fn seeds() -> Vec<u64> {

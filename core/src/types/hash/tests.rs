@@ -49,7 +49,7 @@ impl OneHash {
 
 fn contents(hash: HashRef<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
     let mut contents = BTreeMap::new();
-    hash.for_each(&mut |field, value| assert!(contents.insert(field.to_vec(), value.to_vec()).is_none()));
+    hash.for_each(|field, value| assert!(contents.insert(field.to_vec(), value.to_vec()).is_none()));
     contents
 }
 
@@ -107,7 +107,7 @@ fn fields_are_drawn_and_sampled_evenly() {
             let (mut drawn, mut sampled) = (BTreeMap::new(), BTreeMap::new());
             let rounds = 20_000 / count;
             for _ in 0..rounds {
-                hash.draw(count as u64, &mut || random.next(), &mut |field, _| {
+                hash.draw(count, &mut || random.next(), &mut |field, _| {
                     *drawn.entry(field.to_vec()).or_insert(0) += 1;
                 });
                 let mut seen = BTreeMap::new();

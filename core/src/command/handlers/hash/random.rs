@@ -8,8 +8,10 @@ use crate::command::table::{Command, acl, flag};
 use crate::command::typed::{Digits, StringRef, hash_of};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::{Reply, Resp};
-use crate::shard::splitmix64;
 use crate::types::listpack::Item;
+
+/// So many fields are drawn before the length of the reply is looked at.
+const DRAWN_AT_ONCE: usize = 1000;
 
 pub(super) const HRANDFIELD: Command =
     Command::keys("hrandfield", -2, hrandfield).flags(flag::READONLY).acl(acl::HASH).at(READ_KEY).docs(
@@ -29,27 +31,20 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CommandResult {
         return hrandfield_count(ctx);
     }
 
-    let mut random = ctx.shard.random();
+    let mut random = ctx.shard.random_numbers();
     let entry = ctx.shard.lookup_read(ctx.call, key);
     let hash = entry.map(|entry| hash_of(entry.value())).transpose()?;
 
     let reply = &mut ctx.reply;
     match hash {
-        Some(hash) => hash.draw(1, &mut || splitmix64(&mut random), &mut |field, _| {
-            StringRef::from(field).reply(reply);
-        }),
+        Some(hash) => hash.draw(1, &mut random, &mut |field, _| StringRef::from(field).reply(reply)),
         None => reply.null(),
     }
     Ok(())
 }
 
 fn hrandfield_count(ctx: &mut Ctx<'_>) -> CommandResult {
-    let count = args::integer(ctx.arg(2))?;
-    if count == i64::MIN {
-        return Err(CommandError::fixed(
-            "ERR value is out of range, value must between -9223372036854775807 and 9223372036854775807",
-        ));
-    }
+    let count = args::integer_in(ctx.arg(2), -i64::MAX..=i64::MAX)?;
     let with_values = ctx.args.len() > 3;
     if ctx.args.len() > 4 || (with_values && !args::is(ctx.arg(3), "withvalues")) {
         return Err(CommandError::SYNTAX);
@@ -60,20 +55,16 @@ fn hrandfield_count(ctx: &mut Ctx<'_>) -> CommandResult {
     }
 
     let key = ctx.key(1);
-    let mut random = ctx.shard.random();
+    let (mut random, reply_bytes_max) = (ctx.shard.random_numbers(), ctx.reply_bytes_max());
     let entry = ctx.shard.lookup_read(ctx.call, key);
     let Some(hash) = entry.map(|entry| hash_of(entry.value())).transpose()? else {
         ctx.reply.empty_array();
         return Ok(());
     };
 
-    let wanted = count.unsigned_abs() as usize;
-    let replied = if count < 0 { wanted } else { wanted.min(hash.len()) };
-    let (reply, resp) = (&mut ctx.reply, ctx.call.resp);
-    reply.array(if with_values && resp == Resp::V2 { replied * 2 } else { replied });
-    let mut random = || splitmix64(&mut random);
-    let mut visit = |field: Item<'_>, value: Item<'_>| {
-        if with_values && resp == Resp::V3 {
+    let is_nested = with_values && ctx.call.resp == Resp::V3;
+    let reply_field = |reply: &mut Reply<'_>, field: Item<'_>, value: Item<'_>| {
+        if is_nested {
             reply.array(2);
         }
         StringRef::from(field).reply(reply);
@@ -81,13 +72,22 @@ fn hrandfield_count(ctx: &mut Ctx<'_>) -> CommandResult {
             StringRef::from(value).reply(reply);
         }
     };
-    if count < 0 {
-        hash.draw(wanted as u64, &mut random, &mut visit);
-    } else if replied == hash.len() {
-        hash.for_each(&mut visit);
-    } else {
-        hash.sample(wanted, &mut random, &mut visit);
+    let reply_len = |fields: usize| if with_values && !is_nested { fields * 2 } else { fields };
+    let wanted = count.unsigned_abs() as usize;
+    let reply = &mut ctx.reply;
+    if count >= 0 {
+        reply.array(reply_len(wanted.min(hash.len())));
+        hash.sample(wanted, &mut random, &mut |field, value| reply_field(reply, field, value));
+        return Ok(());
     }
+    let mark = reply.begin_about(reply_len(wanted));
+    let mut drawn = 0;
+    while drawn < wanted && reply.out.len() < reply_bytes_max {
+        let block = DRAWN_AT_ONCE.min(wanted - drawn);
+        hash.draw(block, &mut random, &mut |field, value| reply_field(reply, field, value));
+        drawn += block;
+    }
+    reply.end_array(mark, reply_len(drawn));
     Ok(())
 }
 

@@ -141,7 +141,7 @@ fn hgetall(ctx: &mut Ctx<'_>) -> CommandResult {
     ctx.reply.map(hash.map_or(0, HashRef::len));
     let reply = &mut ctx.reply;
     if let Some(hash) = hash {
-        hash.for_each(&mut |field, value| {
+        hash.for_each(|field, value| {
             StringRef::from(field).reply(reply);
             StringRef::from(value).reply(reply);
         });
@@ -167,7 +167,7 @@ fn hkeys(ctx: &mut Ctx<'_>) -> CommandResult {
     ctx.reply.array(hash.map_or(0, HashRef::len));
     let reply = &mut ctx.reply;
     if let Some(hash) = hash {
-        hash.for_each(&mut |field, _| StringRef::from(field).reply(reply));
+        hash.for_each(|field, _| StringRef::from(field).reply(reply));
     }
     Ok(())
 }
@@ -190,7 +190,7 @@ fn hvals(ctx: &mut Ctx<'_>) -> CommandResult {
     ctx.reply.array(hash.map_or(0, HashRef::len));
     let reply = &mut ctx.reply;
     if let Some(hash) = hash {
-        hash.for_each(&mut |_, value| StringRef::from(value).reply(reply));
+        hash.for_each(|_, value| StringRef::from(value).reply(reply));
     }
     Ok(())
 }

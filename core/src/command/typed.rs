@@ -7,6 +7,7 @@ use crate::types::hash::HashRef;
 use crate::types::list::ListRef;
 use crate::types::listpack::Item;
 use crate::types::set::SetRef;
+use crate::types::zset::ZSetView;
 use crate::types::{Collection, Encoding, Entry, NewValue, OwnedValue, ValueRef};
 
 /// A string value: stored as bytes, or as an integer if the bytes are its decimal digits.
@@ -93,6 +94,15 @@ pub fn set_of(value: ValueRef<'_>) -> CommandResult<SetRef<'_>> {
 #[inline]
 pub fn hash_of(value: ValueRef<'_>) -> CommandResult<HashRef<'_>> {
     HashRef::of(value).ok_or(CommandError::WRONG_TYPE)
+}
+
+/// A value as a sorted set.
+///
+/// # Errors
+/// WRONGTYPE for a value of another type.
+#[inline]
+pub fn zset_of(value: ValueRef<'_>) -> CommandResult<ZSetView<'_>> {
+    ZSetView::of(value).ok_or(CommandError::WRONG_TYPE)
 }
 
 /// A value as a list.

@@ -18,7 +18,7 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, string};
+use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, string, zset};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
@@ -46,6 +46,7 @@ pub const FAMILIES: &[&[Command]] = &[
     sort::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
+    zset::COMMANDS,
 ];
 
 /// A command over its connection or its worker.

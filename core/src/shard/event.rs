@@ -12,6 +12,7 @@ pub enum EventClass {
     Set,
     Hash,
     List,
+    ZSet,
     /// A key expired.
     Expired,
     /// A key was added. The letter `A` does not include this class.
@@ -27,6 +28,7 @@ impl EventClass {
             EventClass::Set => b's',
             EventClass::Hash => b'h',
             EventClass::List => b'l',
+            EventClass::ZSet => b'z',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
         }
@@ -85,6 +87,18 @@ events! {
     RPOP = List "rpop";
     RPUSH = List "rpush";
     SORTSTORE = List "sortstore";
+    ZADD = ZSet "zadd";
+    ZDIFFSTORE = ZSet "zdiffstore";
+    ZINCR = ZSet "zincr";
+    ZINTERSTORE = ZSet "zinterstore";
+    ZPOPMAX = ZSet "zpopmax";
+    ZPOPMIN = ZSet "zpopmin";
+    ZRANGESTORE = ZSet "zrangestore";
+    ZREM = ZSet "zrem";
+    ZREMRANGEBYLEX = ZSet "zremrangebylex";
+    ZREMRANGEBYRANK = ZSet "zremrangebyrank";
+    ZREMRANGEBYSCORE = ZSet "zremrangebyscore";
+    ZUNIONSTORE = ZSet "zunionstore";
     EXPIRED = Expired "expired";
     NEW = New "new";
 }

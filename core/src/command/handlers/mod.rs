@@ -14,3 +14,4 @@ mod scan;
 pub mod set;
 pub mod sort;
 pub mod string;
+pub mod zset;

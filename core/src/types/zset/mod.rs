@@ -13,6 +13,7 @@
 
 mod arena;
 mod build;
+mod edit;
 mod index;
 mod inner;
 mod iter;
@@ -20,6 +21,7 @@ mod leaf;
 mod long;
 mod order;
 pub mod packed;
+mod random;
 mod tree;
 mod view;
 
@@ -27,6 +29,7 @@ mod view;
 mod tests;
 
 pub use build::Builder;
+pub use edit::{Outcome, ZSetLimits, ZSetMut, into_value};
 pub use index::CURSOR_BITS;
 pub use iter::Iter;
 pub use view::{ViewIter, ZSetView};
@@ -153,16 +156,14 @@ impl ZSet {
         true
     }
 
-    /// Removes the elements of some ranks, in order. `removed` gets each before it goes.
-    pub fn remove_ranks(&mut self, ranks: Range<usize>, mut removed: impl FnMut(&[u8], f64)) {
-        for _ in ranks.clone() {
-            let (leaf, at) = self.tree.leaf_at(ranks.start);
-            let handle = leaf.handles()[at];
-            let member = self.arena.member(handle);
-            removed(member, self.arena.score(handle));
-            let place = Place::of(member);
-            self.remove_element(place, handle);
-        }
+    /// Removes the element of a rank that exists. `removed` gets it before it goes.
+    pub fn remove_rank(&mut self, rank: usize, removed: impl FnOnce(&[u8], f64)) {
+        let (leaf, at) = self.tree.leaf_at(rank);
+        let handle = leaf.handles()[at];
+        let member = self.arena.member(handle);
+        removed(member, self.arena.score(handle));
+        let place = Place::of(member);
+        self.remove_element(place, handle);
     }
 
     /// A member's rank and score.

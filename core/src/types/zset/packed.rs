@@ -172,6 +172,16 @@ impl<'a> Packed<'a> {
     }
 }
 
+impl<'a> Packed<'a> {
+    /// Calls `visit` with all members and scores, as they are stored.
+    pub fn each_stored(self, mut visit: impl FnMut(Item<'a>, Item<'a>)) {
+        let mut items = self.0.iter().map(|(_, item)| item);
+        while let (Some(member), Some(score)) = (items.next(), items.next()) {
+            visit(member, score);
+        }
+    }
+}
+
 /// The elements of a small set, in order.
 pub struct Iter<'a> {
     packed: Packed<'a>,

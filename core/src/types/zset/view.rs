@@ -3,7 +3,8 @@
 use super::packed::{Packed, PackedMut};
 use super::{Builder, ZSet, packed};
 use crate::types::listpack::{self, Item};
-use crate::types::object::Collection;
+use crate::types::entry::{PackedKind, ValueRef};
+use crate::types::object::{Collection, Object};
 use std::ops::Range;
 
 /// A sorted set to read. Members are numbers where a small set stores them as such.
@@ -20,6 +21,16 @@ pub enum ViewIter<'a> {
 }
 
 impl<'a> ZSetView<'a> {
+    /// `None` if the value is of another type.
+    #[inline]
+    pub fn of(value: ValueRef<'a>) -> Option<ZSetView<'a>> {
+        match value {
+            ValueRef::Packed(PackedKind::ZSet, bytes) => Some(ZSetView::Packed(Packed::new(bytes))),
+            ValueRef::Object(Object::ZSet(set)) => Some(ZSetView::Big(set)),
+            ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Packed(..) | ValueRef::Object(_) => None,
+        }
+    }
+
     #[inline]
     pub fn len(self) -> usize {
         match self {

@@ -181,6 +181,64 @@ fn each_set_command_has_the_same_events_and_changes_as_in_redis() {
 }
 
 #[test]
+fn each_sorted_set_command_has_the_same_events_and_changes_as_in_redis() {
+    let mut server = Server::new(1);
+    for (words, expected, changes) in [
+        ("zadd z 1 a 2 b 3 c", "new z, zadd z", 3),
+        ("zadd z 1 a", "", 0),
+        ("zadd z 2 a 4 d", "zadd z", 2),
+        ("zadd z xx 9 x", "", 0),
+        ("zadd none xx 9 x", "", 0),
+        ("zadd z nx 9 a", "", 0),
+        ("zadd z gt 1 a", "", 0),
+        ("zadd z incr 1 a", "zincr z", 1),
+        ("zincrby z 0 a", "", 0),
+        ("zincrby z 2 a", "zincr z", 1),
+        ("zrem z x", "", 0),
+        ("zrem z a x", "zrem z", 1),
+        ("zrem none a", "", 0),
+        ("zremrangebyrank z 0 0", "zremrangebyrank z", 1),
+        ("zremrangebyrank z 5 9", "", 0),
+        ("zremrangebyscore z 4 4", "zremrangebyscore z", 1),
+        ("zremrangebyscore z 9 9", "", 0),
+        ("zremrangebylex z [c [c", "zremrangebylex z, del z", 1),
+        ("zadd z 1 a 2 b 3 c 4 d", "new z, zadd z", 4),
+        ("zpopmin z", "zpopmin z", 1),
+        ("zpopmax z 2", "zpopmax z", 2),
+        ("zpopmin z 0", "", 0),
+        ("zpopmin z 9", "zpopmin z, del z", 1),
+        ("zpopmin z", "", 0),
+        ("zadd z 1 a 2 b 3 c 4 d", "new z, zadd z", 4),
+        ("zmpop 2 none z min count 2", "zpopmin z", 2),
+        ("zmpop 1 z max count 9", "zpopmax z, del z", 2),
+        ("zmpop 1 z max", "", 0),
+        ("zadd z 1 a 2 b 3 c 4 d", "new z, zadd z", 4),
+        ("bzpopmin none z 0", "zpopmin z", 1),
+        ("bzmpop 0 1 z max count 2", "zpopmax z", 2),
+        ("bzpopmax z 0", "zpopmax z, del z", 1),
+        ("zadd z 1 a 2 b", "new z, zadd z", 2),
+        ("zadd y 1 a", "new y, zadd y", 1),
+        ("set x v", "new x, set x", 1),
+        ("zrangestore d z 0 -1", "new d, zrangestore d", 1),
+        ("zrangestore d z 5 9", "del d", 1),
+        ("zrangestore d z 5 9", "", 0),
+        ("zrangestore z z 0 -1", "zrangestore z", 1),
+        ("zunionstore d 2 z y", "new d, zunionstore d", 1),
+        ("zunionstore x 2 z y", "zunionstore x", 1),
+        ("zinterstore d 2 z y", "zinterstore d", 1),
+        ("zinterstore d 2 z none", "del d", 1),
+        ("zinterstore d 2 z none", "", 0),
+        ("zdiffstore d 2 z y", "new d, zdiffstore d", 1),
+        ("zdiffstore d 2 z z", "del d", 1),
+        ("zrange z 0 -1", "", 0),
+        ("zrandmember z 2", "", 0),
+        ("zrem z a b", "zrem z, del z", 2),
+    ] {
+        assert_eq!(events(&mut server, words), (expected.into(), changes), "{words}");
+    }
+}
+
+#[test]
 fn a_command_that_overwrites_an_expired_key_removes_it_first() {
     for (words, expected, changes) in [
         ("set a 2", "expired a, new a, set a", 1),

@@ -21,6 +21,7 @@ mod sort;
 mod string;
 mod table;
 mod transaction;
+mod zset;
 
 use cluster::Cluster;
 

@@ -50,12 +50,7 @@ impl<'a> ZSetView<'a> {
     }
 
     /// Calls `visit` with `count` random elements, each chosen from all. The set is not empty.
-    pub fn draw(
-        self,
-        count: u64,
-        random: &mut impl FnMut() -> u64,
-        mut visit: impl FnMut(Item<'a>, f64),
-    ) {
+    pub fn draw(self, count: u64, random: &mut impl FnMut() -> u64, mut visit: impl FnMut(Item<'a>, f64)) {
         let elements: Vec<(Item<'a>, f64)> = match self {
             ZSetView::Packed(packed) => packed.iter(0..packed.len()).collect(),
             ZSetView::Big(_) => Vec::new(),

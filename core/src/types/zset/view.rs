@@ -2,8 +2,8 @@
 
 use super::packed::{Packed, PackedMut};
 use super::{Builder, ZSet, packed};
-use crate::types::listpack::{self, Item};
 use crate::types::entry::{PackedKind, ValueRef};
+use crate::types::listpack::{self, Item};
 use crate::types::object::{Collection, Object};
 use std::ops::Range;
 

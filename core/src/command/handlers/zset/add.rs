@@ -140,7 +140,8 @@ fn add(ctx: &mut Ctx<'_>, options: Options, first: usize) -> CommandResult {
     let key = ctx.key(1);
     let limits = limits(ctx);
     let parse = |at: usize| parse_f64(ctx.args.arg(at)).ok_or(CommandError::NOT_FLOAT);
-    let scores = (first..ctx.args.len()).step_by(2).map(parse).collect::<CommandResult<SmallVec<[f64; 8]>>>()?;
+    let scores =
+        (first..ctx.args.len()).step_by(2).map(parse).collect::<CommandResult<SmallVec<[f64; 8]>>>()?;
     let event = if options.increment { Event::ZINCR } else { Event::ZADD };
 
     let guard = if options.present {

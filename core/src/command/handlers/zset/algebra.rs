@@ -26,10 +26,8 @@ const INPUTS: KeySpec = KeySpec {
     notes: "",
 };
 const READ_KEYS: &[KeySpec] = &[INPUTS];
-const STORE_KEYS: &[KeySpec] = &[
-    KeySpec::one(1, key_flag::OW | key_flag::UPDATE),
-    KeySpec { begin: BeginSearch::Index(2), ..INPUTS },
-];
+const STORE_KEYS: &[KeySpec] =
+    &[KeySpec::one(1, key_flag::OW | key_flag::UPDATE), KeySpec { begin: BeginSearch::Index(2), ..INPUTS }];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Operation {
@@ -142,7 +140,8 @@ impl Options {
             let left = ctx.args.len() - at - 1;
             if takes.weights && left >= numkeys && args::is(option, "weights") {
                 for (weight, text) in options.weights.iter_mut().zip(ctx.args.iter().skip(at + 1)) {
-                    *weight = parse_f64(text).ok_or(CommandError::fixed("ERR weight value is not a float"))?;
+                    *weight =
+                        parse_f64(text).ok_or(CommandError::fixed("ERR weight value is not a float"))?;
                 }
                 at += numkeys;
             } else if takes.weights && left >= 1 && args::is(option, "aggregate") {
@@ -286,8 +285,7 @@ fn reply_result(ctx: &mut Ctx<'_>, (result, scores): (Builder, Scores)) {
     let set = result.finish();
     let reply = &mut ctx.reply;
     reply_elements_header(reply, set.len(), scores);
-    set.iter(0..set.len())
-        .for_each(|(member, score)| reply_element(reply, Item::Str(member), score, scores));
+    set.iter(0..set.len()).for_each(|(member, score)| reply_element(reply, Item::Str(member), score, scores));
 }
 
 const READ: Takes = Takes { weights: true, withscores: true, limit: false };
@@ -298,10 +296,8 @@ const COUNT: Takes = Takes { weights: false, withscores: false, limit: true };
 
 const UNION_COMPLEXITY: &str =
     "O(N)+O(M*log(M)), where N is the number of members of all sets and M that of the result";
-const INTERSECTION_COMPLEXITY: &str =
-    "O(N*K)+O(M*log(M)), where N is the size of the smallest set, K the number of sets and M the size of the result";
-const DIFFERENCE_COMPLEXITY: &str =
-    "O(N*K)+O(M*log(M)), where N is the size of the first set, K the number of sets and M the size of the result";
+const INTERSECTION_COMPLEXITY: &str = "O(N*K)+O(M*log(M)), where N is the size of the smallest set, K the number of sets and M the size of the result";
+const DIFFERENCE_COMPLEXITY: &str = "O(N*K)+O(M*log(M)), where N is the size of the first set, K the number of sets and M the size of the result";
 
 pub(super) const ZUNION: Command = Command::keys("zunion", -3, zunion)
     .flags(flag::READONLY | flag::MOVABLEKEYS)

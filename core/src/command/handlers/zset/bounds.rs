@@ -89,10 +89,9 @@ impl<'a> Bounds<'a> {
                 let end = from_start(last).saturating_add(1).max(0) as u64;
                 (first.min(len as u64) as usize, end.min(len as u64) as usize)
             }
-            Bounds::Score(ScoreRange { min, max }) => (
-                set.count_to_score(min.score, min.exclusive),
-                set.count_to_score(max.score, !max.exclusive),
-            ),
+            Bounds::Score(ScoreRange { min, max }) => {
+                (set.count_to_score(min.score, min.exclusive), set.count_to_score(max.score, !max.exclusive))
+            }
             Bounds::Member(MemberRange { min, max }) => {
                 let start = match min {
                     MemberEnd::At { member, exclusive } => set.count_to_member(member, exclusive),
@@ -209,6 +208,8 @@ mod tests {
         assert_eq!(limit(2, 3, true), 15..18);
         assert_eq!(limit(8, 3, false), 18..20);
         assert_eq!(limit(8, -1, true), 10..12);
-        assert!(limit(-1, 3, false).is_empty() && limit(11, 3, true).is_empty() && limit(0, 0, false).is_empty());
+        assert!(
+            limit(-1, 3, false).is_empty() && limit(11, 3, true).is_empty() && limit(0, 0, false).is_empty()
+        );
     }
 }

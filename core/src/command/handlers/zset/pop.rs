@@ -280,7 +280,11 @@ const fn waiting(
 pub(super) const BZPOPMIN: Command = waiting(
     "bzpopmin",
     bzpopmin,
-    Docs::new("sorted-set", "5.0.0", "Waits for a member of several sorted sets, and pops that of the lowest score"),
+    Docs::new(
+        "sorted-set",
+        "5.0.0",
+        "Waits for a member of several sorted sets, and pops that of the lowest score",
+    ),
 );
 
 /// BZPOPMIN key [key ...] timeout. Pops from the first key that exists, or waits until one does. Reply: array of key,
@@ -293,7 +297,11 @@ fn bzpopmin(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
 pub(super) const BZPOPMAX: Command = waiting(
     "bzpopmax",
     bzpopmax,
-    Docs::new("sorted-set", "5.0.0", "Waits for a member of several sorted sets, and pops that of the highest score"),
+    Docs::new(
+        "sorted-set",
+        "5.0.0",
+        "Waits for a member of several sorted sets, and pops that of the highest score",
+    ),
 );
 
 /// BZPOPMAX key [key ...] timeout: as BZPOPMIN, from the other end. O(keys + log N).

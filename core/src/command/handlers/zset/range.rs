@@ -53,8 +53,10 @@ impl<'a> Request<'a> {
             if form.takes_withscores && args::is(option, "withscores") {
                 scores = Scores::With;
             } else if args::is(option, "limit") && at + 2 < args.len() {
-                limit =
-                    Limit { offset: args::integer(args.arg(at + 1))?, count: args::integer(args.arg(at + 2))? };
+                limit = Limit {
+                    offset: args::integer(args.arg(at + 1))?,
+                    count: args::integer(args.arg(at + 2))?,
+                };
                 at += 2;
             } else if form.reverse.is_none() && args::is(option, "rev") {
                 reverse = Some(true);
@@ -191,8 +193,11 @@ fn zrangebylex(ctx: &mut Ctx<'_>) -> CommandResult {
     range(ctx, Form { by: Some(By::Member), reverse: Some(false), takes_withscores: true })
 }
 
-pub(super) const ZREVRANGEBYLEX: Command =
-    Command::keys("zrevrangebylex", -4, zrevrangebylex).flags(flag::READONLY).acl(acl::SORTEDSET).at(KEY).docs(
+pub(super) const ZREVRANGEBYLEX: Command = Command::keys("zrevrangebylex", -4, zrevrangebylex)
+    .flags(flag::READONLY)
+    .acl(acl::SORTEDSET)
+    .at(KEY)
+    .docs(
         Docs::new("sorted-set", "2.8.9", "Returns the members between two strings, from the highest on")
             .complexity(COMPLEXITY)
             .arguments("key#0 max min [LIMIT{offset:int count:int}]")
@@ -207,16 +212,11 @@ fn zrevrangebylex(ctx: &mut Ctx<'_>) -> CommandResult {
 pub(super) const ZRANGESTORE: Command = Command::keys("zrangestore", -5, zrangestore)
     .flags(flag::WRITE | flag::DENYOOM)
     .acl(acl::SORTEDSET)
-    .at(&[
-        KeySpec::one(1, key_flag::OW | key_flag::UPDATE),
-        KeySpec::one(2, key_flag::RO | key_flag::ACCESS),
-    ])
+    .at(&[KeySpec::one(1, key_flag::OW | key_flag::UPDATE), KeySpec::one(2, key_flag::RO | key_flag::ACCESS)])
     .docs(
         Docs::new("sorted-set", "6.2.0", "Stores a range of members in another key")
             .complexity(COMPLEXITY)
-            .arguments(
-                "dst#0 src#1 min max [sortby(BYSCORE | BYLEX)] [REV] [LIMIT{offset:int count:int}]",
-            ),
+            .arguments("dst#0 src#1 min max [sortby(BYSCORE | BYLEX)] [REV] [LIMIT{offset:int count:int}]"),
     );
 
 /// ZRANGESTORE dst src min max [BYSCORE | BYLEX] [REV] [LIMIT offset count]. Replaces dst by the range of src, or

@@ -108,8 +108,11 @@ fn zrank(ctx: &mut Ctx<'_>) -> CommandResult {
     rank(ctx, "zrank", false)
 }
 
-pub(super) const ZREVRANK: Command =
-    Command::keys("zrevrank", -3, zrevrank).flags(flag::READONLY | flag::FAST).acl(acl::SORTEDSET).at(KEY).docs(
+pub(super) const ZREVRANK: Command = Command::keys("zrevrank", -3, zrevrank)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::SORTEDSET)
+    .at(KEY)
+    .docs(
         Docs::new("sorted-set", "2.0.0", "Returns the rank of a member, from the highest score on")
             .complexity("O(log(N))")
             .arguments("key#0 member [WITHSCORE@7.2.0]")
@@ -165,8 +168,11 @@ fn zcount(ctx: &mut Ctx<'_>) -> CommandResult {
     count_range(ctx, By::Score)
 }
 
-pub(super) const ZLEXCOUNT: Command =
-    Command::keys("zlexcount", 4, zlexcount).flags(flag::READONLY | flag::FAST).acl(acl::SORTEDSET).at(KEY).docs(
+pub(super) const ZLEXCOUNT: Command = Command::keys("zlexcount", 4, zlexcount)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::SORTEDSET)
+    .at(KEY)
+    .docs(
         Docs::new("sorted-set", "2.8.9", "Returns how many members lie between two strings")
             .complexity("O(log(N)), where N is the number of members")
             .arguments("key#0 min max"),

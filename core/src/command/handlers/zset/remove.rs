@@ -11,11 +11,8 @@ use crate::types::zset::ZSetMut;
 
 const KEY: &[KeySpec] = &[KeySpec::one(1, key_flag::RW | key_flag::DELETE)];
 
-pub(super) const ZREM: Command = Command::keys("zrem", -3, zrem)
-    .flags(flag::WRITE | flag::FAST)
-    .acl(acl::SORTEDSET)
-    .at(KEY)
-    .docs(
+pub(super) const ZREM: Command =
+    Command::keys("zrem", -3, zrem).flags(flag::WRITE | flag::FAST).acl(acl::SORTEDSET).at(KEY).docs(
         Docs::new("sorted-set", "1.2.0", "Removes members from a sorted set")
             .complexity(
                 "O(M*log(N)), where N is the number of members and M the number of those that are removed",
@@ -41,11 +38,8 @@ fn zrem(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-pub(super) const ZREMRANGEBYRANK: Command = Command::keys("zremrangebyrank", 4, zremrangebyrank)
-    .flags(flag::WRITE)
-    .acl(acl::SORTEDSET)
-    .at(KEY)
-    .docs(
+pub(super) const ZREMRANGEBYRANK: Command =
+    Command::keys("zremrangebyrank", 4, zremrangebyrank).flags(flag::WRITE).acl(acl::SORTEDSET).at(KEY).docs(
         Docs::new("sorted-set", "2.0.0", "Removes the members of a range of ranks")
             .complexity("O(log(N)+M), where N is the number of members and M the number of those removed")
             .arguments("key#0 start:int stop:int"),
@@ -73,11 +67,8 @@ fn zremrangebyscore(ctx: &mut Ctx<'_>) -> CommandResult {
     remove_range(ctx, By::Score, Event::ZREMRANGEBYSCORE)
 }
 
-pub(super) const ZREMRANGEBYLEX: Command = Command::keys("zremrangebylex", 4, zremrangebylex)
-    .flags(flag::WRITE)
-    .acl(acl::SORTEDSET)
-    .at(KEY)
-    .docs(
+pub(super) const ZREMRANGEBYLEX: Command =
+    Command::keys("zremrangebylex", 4, zremrangebylex).flags(flag::WRITE).acl(acl::SORTEDSET).at(KEY).docs(
         Docs::new("sorted-set", "2.8.9", "Removes the members between two strings")
             .complexity("O(log(N)+M), where N is the number of members and M the number of those removed")
             .arguments("key#0 min max"),

@@ -13,7 +13,9 @@ use crate::shard::lock::{KeyLock, LockSet};
 use crate::shard::slot::shard_of;
 use crate::shard::txn::CheckedOutKey;
 use crate::types::hashing::hash_key;
+use ahash::AHashSet;
 use smallvec::SmallVec;
+use std::ops::Range;
 
 /// Where a command of a transaction runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,6 +60,13 @@ pub struct Routes {
     /// For each command: where its keys end. They begin where those of the previous command end.
     ends: Vec<u32>,
     keys: Vec<RoutedKey>,
+}
+
+impl Placement {
+    /// Whether it runs at home over checked-out keys.
+    pub fn is_checked_out(self) -> bool {
+        matches!(self, Placement::CheckOut | Placement::CheckOutDerived)
+    }
 }
 
 /// The number of shards of the process, and the home of the transaction's client.
@@ -123,6 +132,45 @@ impl Routes {
             self.add_key(args, at, shards.count, true);
         }
         self.end(Placement::CheckOut);
+    }
+
+    /// For commands that all run in one stage: if any of them runs over checked-out keys, so do those of the others that
+    /// use one of its keys, those that use a key of these, and so on. `queue` must have the same commands.
+    pub fn check_out_overlapping(&mut self, queue: &Queue, shard_count: usize) {
+        let is_checked_out = |placement: &Placement| *placement == Placement::CheckOut;
+        if !self.placements.iter().any(is_checked_out) {
+            return;
+        }
+        let mut hashes: AHashSet<u64> = AHashSet::new();
+        for at in (0..self.len()).filter(|&at| is_checked_out(&self.placements[at])) {
+            hashes.extend(self.keys(at).iter().map(|key| key.hash));
+        }
+        loop {
+            let mut has_changed = false;
+            for at in 0..self.len() {
+                if is_checked_out(&self.placements[at])
+                    || !self.keys(at).iter().any(|key| hashes.contains(&key.hash))
+                {
+                    continue;
+                }
+                let args = queue.args(at);
+                let is_with_owner = |key: &RoutedKey| {
+                    shard_of(args.arg(key.arg as usize), shard_count) == usize::from(key.shard)
+                };
+                if !self.keys(at).iter().all(is_with_owner) {
+                    // It runs elsewhere because it will fail, whatever its keys are.
+                    continue;
+                }
+                self.placements[at] = Placement::CheckOut;
+                let (start, end) = self.range_of(at..at + 1);
+                self.keys[start..end].iter_mut().for_each(|key| key.exclusive = true);
+                hashes.extend(self.keys[start..end].iter().map(|key| key.hash));
+                has_changed = true;
+            }
+            if !has_changed {
+                return;
+            }
+        }
     }
 
     /// Adds a command that runs on every shard.
@@ -198,11 +246,15 @@ impl Routes {
     }
 
     /// The keys of several commands, in order.
-    pub fn keys_of(&self, commands: std::ops::Range<usize>) -> &[RoutedKey] {
-        let end_of = |at: usize| self.ends[at] as usize;
-        let start = commands.start.checked_sub(1).map_or(0, end_of);
-        let end = commands.end.checked_sub(1).map_or(0, end_of);
+    pub fn keys_of(&self, commands: Range<usize>) -> &[RoutedKey] {
+        let (start, end) = self.range_of(commands);
         &self.keys[start..end]
+    }
+
+    /// Where the keys of several commands begin and end.
+    fn range_of(&self, commands: Range<usize>) -> (usize, usize) {
+        let end_of = |at: usize| self.ends[at] as usize;
+        (commands.start.checked_sub(1).map_or(0, end_of), commands.end.checked_sub(1).map_or(0, end_of))
     }
 
     /// Removes all commands but the first `len`.
@@ -300,26 +352,21 @@ pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
     shards
 }
 
-/// The keys that have to be checked out for a command, by shard. `keys`: all that it needs. (A blocked command that is
-/// served from one of its keys does not need the others that it waits for.)
-pub fn check_out_keys(
+/// Adds the keys that have to be checked out for a command, by shard; some may be there already. `keys`: all that it
+/// needs. (A blocked command that is served from one of its keys does not need the others that it waits for.)
+pub fn add_check_out_keys(
     row: &Command,
     args: Argv<'_>,
     keys: &[RoutedKey],
     db: u32,
     db_count: usize,
-    shard_count: usize,
-) -> Vec<Vec<CheckedOutKey>> {
-    let mut shards: Vec<Vec<CheckedOutKey>> = vec![Vec::new(); shard_count];
+    shards: &mut [Vec<CheckedOutKey>],
+) {
     for routed in keys {
-        let (at, key) = (routed.arg as usize, args.arg(routed.arg as usize));
+        let at = routed.arg as usize;
         let db = (row.key_db)(args, at, db, db_count);
-        let checked_out = &mut shards[usize::from(routed.shard)];
-        if !checked_out.iter().any(|(other_db, _, other)| *other_db == db && other == key) {
-            checked_out.push((db, routed.hash, key.to_vec()));
-        }
+        shards[usize::from(routed.shard)].push((db, routed.hash, args.arg(at).to_vec()));
     }
-    shards
 }
 
 #[cfg(test)]

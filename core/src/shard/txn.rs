@@ -40,7 +40,11 @@
 //! its locks until it has done its share of the last stage in which it has one.
 //!
 //! Several commands and EXECs over several shards that a client sends without waiting for replies may run as one
-//! transaction: a [coalesced pipeline](crate::worker).
+//! transaction: a [coalesced pipeline](crate::worker). It is a single stage, also if check-outs are among its commands.
+//! Then the keys of all of these are checked out together, and home runs one after the other. A command that uses one
+//! of these keys although it could run on its own shard runs at home as well, with all of its keys, and so does one
+//! that uses a key of such a command. The remaining commands have no key in common with those that run at home, so
+//! every shard can run its own of them at any time while the locks are held.
 //!
 //! # What a handler over keys of several shards looks like
 //!
@@ -215,8 +219,15 @@ pub enum Work {
     Nothing,
     /// Runs these commands.
     Run(Box<ShardBatch>),
-    /// Hands over the entries of these keys, which will be checked in later.
-    CheckOut(Vec<CheckedOutKey>),
+    /// Runs the commands of the list, if there is one, and hands over entries, which will be checked in later.
+    CheckOut(Box<CheckOut>),
+}
+
+/// The entries that a shard hands over, and what else it does in the same stage.
+pub struct CheckOut {
+    pub keys: Vec<CheckedOutKey>,
+    /// None of these commands uses one of the keys.
+    pub list: Option<Box<ShardBatch>>,
 }
 
 /// One shard's role in a transaction: its locks, and its share of the first stage.
@@ -266,6 +277,8 @@ impl Plan {
 /// The entries that a shard hands over, in the order of its keys.
 pub struct CheckedOutEntries {
     pub entries: Vec<Option<OwnedEntry>>,
+    /// The commands that it has run besides.
+    pub ran: Option<Box<ShardBatch>>,
     /// How many pieces the transaction's effects have; 0: they are not recorded.
     pub pieces: u32,
 }

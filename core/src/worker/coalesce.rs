@@ -4,7 +4,8 @@
 //! take another way than the batches of single-key commands, so they could overtake each other. In a pipeline of such
 //! requests each would cost a round of messages through the shards. But it is correct to let all of them take effect at
 //! one moment: their order is kept, and every reply is the one that the client would have got otherwise. So they are
-//! locked, run and answered together like the queue of an EXEC, along with single-key commands between them.
+//! locked, run and answered together like the queue of an EXEC, along with single-key commands between them. For what
+//! runs where, see [`crate::shard::txn`].
 //!
 //! A MULTI joins a coalesced pipeline only as a whole: everything up to its EXEC has arrived, the client watches
 //! nothing, and no command of it is refused. Then no difference can be seen from commands that were queued first.
@@ -88,7 +89,7 @@ impl Candidates<'_> {
                     return false;
                 }
                 let placement = self.routes.add(entry, argv, request.key(), self.shards);
-                matches!(placement, Placement::One(_) | Placement::Split)
+                matches!(placement, Placement::One(_) | Placement::Split | Placement::CheckOut)
                     && (self.open.is_some() || self.join())
             }
         }
@@ -220,7 +221,9 @@ impl Worker {
                     let hashed_arg = u8::from(request.shard().is_some());
                     let call = Call { command: requested.id, hash: request.hash, hashed_arg, ..call };
                     multi.queue.push(call, place as u32, argv);
-                    if !call.in_exec && multi.routes.placement(place) == Placement::Split {
+                    let is_wide =
+                        matches!(multi.routes.placement(place), Placement::Split | Placement::CheckOut);
+                    if !call.in_exec && is_wide {
                         self.shard.stats.count_transaction(shards_of(multi.routes.keys(place)).len());
                         counted += 1;
                     }
@@ -233,6 +236,7 @@ impl Worker {
             counted += 1;
         }
         let entry = entry.expect("there is a request");
+        multi.routes.check_out_overlapping(&multi.queue, self.shard.shard_count);
         let single_count = multi.queue.len() - blocks.iter().map(|block| block.len).sum::<usize>();
         let is_coalesced = single_count + blocks.len() > 1;
         self.begin(at, Start { entry, call, multi, blocks, is_coalesced, counted }, &[]);

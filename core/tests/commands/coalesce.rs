@@ -1,6 +1,7 @@
 //! Coalesced pipelines: commands and transactions over several shards get the same replies as if each had run alone.
 
 use super::Server;
+use super::effects::Replica;
 use crate::cluster::{Cluster, Random, request_bytes};
 
 /// Requests, given as words, in RESP.
@@ -27,7 +28,7 @@ fn key(random: &mut Random) -> &'static str {
 fn command(random: &mut Random) -> String {
     let n = random.below(100);
     let (one, two, three) = (key(random), key(random), key(random));
-    match random.below(20) {
+    match random.below(30) {
         0..=3 => format!("SET {one} {n}"),
         4 | 5 => format!("GET {one}"),
         6 | 7 => format!("INCR {one}"),
@@ -40,6 +41,13 @@ fn command(random: &mut Random) -> String {
         16 => format!("RENAME {one} {two}"),
         17 => format!("GETRANGE {one} 0 {two}"),
         18 => format!("MSET {one} {n} {two}"),
+        19..=21 => format!("COPY {one} {two} REPLACE"),
+        22 => format!("COPY {one} {two} DB 1"),
+        23 => format!("RENAMENX {one} {two}"),
+        24 => format!("SADD {one} {n} {}", n + 1),
+        25 => format!("SMOVE {one} {two} {n}"),
+        26 => format!("SUNIONSTORE {one} {two} {three}"),
+        27 => format!("SCARD {one}"),
         _ => format!("MGET {one}"),
     }
 }
@@ -145,7 +153,16 @@ fn coalesced_pipelines_are_answered_as_on_one_shard() {
         servers
             .iter_mut()
             .for_each(|server| assert!(!call_all(server, &["DISCARD", "CLIENT REPLY ON"]).is_empty()));
-        let end = ["SELECT 1", "MGET a b c d e f g h", "SELECT 0", "MGET a b c d e f g h"];
+        let end = [
+            "SELECT 1",
+            "MGET a b c d e f g h",
+            "SELECT 0",
+            "MGET a b c d e f g h",
+            "SINTERCARD 1 a",
+            "SINTERCARD 1 b",
+            "SINTERCARD 1 c",
+            "SINTERCARD 1 d",
+        ];
         let [expected, data] = servers.each_mut().map(|server| call_all(server, &end));
         assert_eq!(data, expected, "seed {seed}");
         assert!(servers[1].cluster.is_at_rest(), "seed {seed}");
@@ -244,5 +261,58 @@ fn a_transaction_beyond_the_bounds_of_a_coalesced_pipeline_runs_alone() {
             [1, 3].map(|shard_count| call_all(&mut Server::new(shard_count), &requests));
         assert_eq!(replies, expected);
         assert!(replies.ends_with(":2\r\n:2\r\n"), "{replies}");
+    }
+}
+
+/// Commands over checked-out keys run together, and those that could run on one shard join them only where they use the
+/// same keys.
+#[test]
+fn check_outs_of_a_pipeline_take_one_transaction() {
+    let mut server = Server::new(3);
+    let requests = [
+        "SET a 1",
+        "COPY a b",
+        "GET b",
+        "COPY b c",
+        "MGET a b c",
+        "APPEND c x",
+        "SET d 4",
+        "COPY d e REPLACE",
+        "GET f",
+        "RENAME c g",
+        "EXISTS a b c d e f g",
+    ];
+    let waits = |server: &Server| server.sum(|stats| stats.check_ins_sent.get());
+    let before = waits(&server);
+    let replies = call_all(&mut server, &requests);
+    let expected = "+OK\r\n:1\r\n$1\r\n1\r\n:1\r\n*3\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n:2\r\n+OK\r\n\
+                    :1\r\n$-1\r\n+OK\r\n:5\r\n";
+    assert_eq!(replies, expected);
+    // At most one check-in for each shard.
+    assert!(waits(&server) - before <= 3, "{}", waits(&server) - before);
+    assert!(server.cluster.is_at_rest());
+    server.expect(&[("MGET a b d e g", "*5\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n4\r\n$1\r\n4\r\n$2\r\n1x")]);
+}
+
+/// The effects of a coalesced pipeline are those of its commands in their order, whichever shard ran them.
+#[test]
+fn the_effects_of_coalesced_check_outs_come_in_the_order_of_the_commands() {
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let shard_count = 2 + random.below(3);
+        let mut server = Server::new(shard_count);
+        server.cluster.random = Random::new(seed);
+        let mut replica = Replica::attach(&mut server);
+        let mut copy = Server::new(1);
+        for _ in 0..3 {
+            let requests: Vec<String> = (0..12).map(|_| command(&mut random)).collect();
+            call_all(&mut server, &requests);
+        }
+        for effect in replica.read(&mut server) {
+            copy.call(&effect);
+        }
+        for end in ["MGET a b c d e f g h", "DEBUG DIGEST"] {
+            assert_eq!(server.call(end), copy.call(end), "seed {seed}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::slot::shard_of;
-use crate::shard::txn::{CheckIn, CheckedOutKey, Outcome, ShardBatch, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckIn, CheckOut, CheckedOutKey, Outcome, ShardBatch, TxnId, TxnMessage, Work};
 use crate::types::{OwnedEntry, hash_key};
 use crate::worker::Worker;
 use crate::worker::blocked::CheckedOutWaits;
@@ -35,16 +35,29 @@ impl<'a> Replies<'a> {
     }
 }
 
-/// The entries that a shard has checked out.
-fn entries_of(outcome: &mut Option<Outcome>, pieces: &mut u32) -> Vec<Option<OwnedEntry>> {
-    match outcome.take() {
-        Some(Outcome::Entries(checked_out)) => {
-            *pieces = checked_out.pieces;
-            checked_out.entries
+/// For each shard: the commands that it has run.
+type ShardBatches = SmallVec<[Option<Box<ShardBatch>>; 8]>;
+
+/// What the shards have done in a stage: the commands that they have run, and the entries that they hand over.
+fn take_outcomes(txn: &mut HomeTxn) -> (ShardBatches, Vec<Vec<Option<OwnedEntry>>>) {
+    let mut shard_batches = ShardBatches::new();
+    let mut all_entries = Vec::new();
+    for outcome in std::mem::take(&mut txn.outcomes) {
+        let (shard_batch, entries) = match outcome {
+            Some(Outcome::Ran(shard_batch)) => (Some(shard_batch), Vec::new()),
+            Some(Outcome::Entries(checked_out)) => {
+                txn.pieces = checked_out.pieces;
+                (checked_out.ran, checked_out.entries)
+            }
+            Some(Outcome::Nothing) | None => (None, Vec::new()),
+            Some(Outcome::Refused) => unreachable!("nothing of a refused transaction runs"),
+        };
+        shard_batches.push(shard_batch);
+        if txn.stage.kind == StageKind::CheckOut {
+            all_entries.push(entries);
         }
-        Some(Outcome::Nothing) | None => Vec::new(),
-        Some(Outcome::Ran(_) | Outcome::Refused) => unreachable!("a check-out yields entries"),
     }
+    (shard_batches, all_entries)
 }
 
 impl Worker {
@@ -127,7 +140,10 @@ impl Worker {
         let start = txn.reply.len();
         let was_closed = txn.is_closed;
         match txn.stage.kind {
-            StageKind::Lists => self.merge_lists(txn),
+            StageKind::Lists => {
+                let (shard_batches, _) = take_outcomes(txn);
+                self.make_replies(txn, shard_batches);
+            }
             StageKind::CheckOut => self.run_checked_out(id, txn),
             StageKind::Session => self.run_session(txn, txn.stage.commands.start),
         }
@@ -142,16 +158,10 @@ impl Worker {
         !txn.multi.has_session || self.caller(txn).is_none_or(|at| self.wants_reply_at(at))
     }
 
-    fn merge_lists(&mut self, txn: &mut HomeTxn) {
-        let outcomes = std::mem::take(&mut txn.outcomes);
-        let shard_batches: SmallVec<[Option<Box<ShardBatch>>; 8]> = outcomes
-            .into_iter()
-            .map(|outcome| match outcome {
-                Some(Outcome::Ran(shard_batch)) => Some(shard_batch),
-                Some(Outcome::Nothing) | None => None,
-                Some(Outcome::Entries(_) | Outcome::Refused) => unreachable!("lists yield replies"),
-            })
-            .collect();
+    /// Makes the replies of the stage's commands in order: merges those of the shards that have run them, and runs the
+    /// others, whose keys are here. Returns what a blocking command among these waits for.
+    fn make_replies(&mut self, txn: &mut HomeTxn, shard_batches: ShardBatches) -> CheckedOutWaits {
+        let mut waits = CheckedOutWaits::default();
         let mut replies: SmallVec<[Option<Replies<'_>>; 8]> = shard_batches
             .iter()
             .map(|shard_batch| shard_batch.as_deref().map(|shard_batch| Replies { shard_batch, next: 0 }))
@@ -169,7 +179,11 @@ impl Worker {
                 self.begin_block(block, &mut txn.reply);
                 block_began_nanos = txn.ran_nanos;
             }
-            self.merge_command(txn, at, &mut replies);
+            if txn.multi.routes.placement(at).is_checked_out() {
+                waits = self.run_over_entries(txn, at);
+            } else {
+                self.merge_command(txn, at, &mut replies);
+            }
             if closed_by.is_some_and(|place| at > place as usize) {
                 txn.reply.truncate(start);
             }
@@ -188,6 +202,7 @@ impl Worker {
                 self.transact.spare_shard_batches.push(shard_batch);
             }
         }
+        waits
     }
 
     /// Writes the replies to MULTI and to the commands that follow it, and the header of the reply to EXEC.
@@ -276,8 +291,7 @@ impl Worker {
     /// shards without any release their locks. Returns whether there is anything to wait for.
     fn check_out_derived(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
         txn.derives_keys = false;
-        txn.held_entries =
-            txn.outcomes.iter_mut().map(|outcome| entries_of(outcome, &mut txn.pieces)).collect();
+        (_, txn.held_entries) = take_outcomes(txn);
         for (keys, entries) in txn.keys.iter().zip(&mut txn.held_entries) {
             self.shard.receive_checked_out(keys, std::mem::take(entries));
         }
@@ -302,7 +316,7 @@ impl Worker {
             let work = match more.is_empty() {
                 true if txn.keys[n].is_empty() => Work::Nothing,
                 true => continue,
-                false => Work::CheckOut(more),
+                false => Work::CheckOut(Box::new(CheckOut { keys: more, list: None })),
             };
             txn.missing += 1;
             let step = TxnMessage::Step { id, work, keeps_locks: txn.keeps_locks(n) };
@@ -329,37 +343,24 @@ impl Worker {
         })
     }
 
-    /// All entries have arrived: runs the handler over them, and sends the keys back as it left them.
+    /// All entries have arrived: runs the handlers over them, and sends the keys back as these left them.
     fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let keys = std::mem::take(&mut txn.keys);
+        let (shard_batches, entries) = take_outcomes(txn);
         self.shard.observers.begin_checked_out();
         let mut held_entries = std::mem::take(&mut txn.held_entries).into_iter();
-        for (keys, outcome) in keys.iter().zip(&mut txn.outcomes) {
-            let mut entries = held_entries.next().unwrap_or_default();
-            entries.append(&mut entries_of(outcome, &mut txn.pieces));
-            self.shard.receive_checked_out(keys, entries);
+        for (keys, mut entries) in keys.iter().zip(entries) {
+            let mut first = held_entries.next().unwrap_or_default();
+            first.append(&mut entries);
+            self.shard.receive_checked_out(keys, first);
         }
-        let at = txn.stage.commands.start;
-        let call = txn.multi.queue.commands()[at].call;
-        let entry = self.table.entry(call.command);
-        let args = txn.multi.queue.args(at);
-        let started_at_ticks = self.time.ticks;
         if txn.pieces != 0 {
             self.resume_piece(id, true);
-            self.shard.effects.set_order(at as u32);
         }
-        let mut waits = if txn.is_exec {
-            self.run(Invocation::new(entry, &call, args, None), &mut txn.reply);
-            CheckedOutWaits::default()
-        } else {
-            let run = self.run_over_checked_out(entry, &call, args, txn.reply_id, txn.offer, &mut txn.reply);
-            txn.waits = !run.has_replied;
-            run.waits
-        };
+        let mut waits = self.make_replies(txn, shard_batches);
         if txn.pieces != 0 {
             self.shard.effects.suspend_piece();
         }
-        txn.ran_nanos += self.time.nanos_since(started_at_ticks);
         let events = self.shard.observers.end_checked_out();
         for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
             let shard = usize::from(txn.shards[n]);
@@ -375,6 +376,25 @@ impl Worker {
             let returned = CheckIn { id, entries, events, wait, keeps_locks };
             self.send(shard, Message::Txn(TxnMessage::CheckIn(Box::new(returned))));
         }
+    }
+
+    /// Runs a command over checked-out entries.
+    fn run_over_entries(&mut self, txn: &mut HomeTxn, at: usize) -> CheckedOutWaits {
+        let call = txn.multi.queue.commands()[at].call;
+        let entry = self.table.entry(call.command);
+        let args = txn.multi.queue.args(at);
+        if txn.pieces != 0 {
+            self.shard.effects.set_order(at as u32);
+        }
+        if txn.is_coalesced || call.in_exec {
+            txn.ran_nanos += self.run(Invocation::new(entry, &call, args, None), &mut txn.reply).nanos;
+            return CheckedOutWaits::default();
+        }
+        let started_at_ticks = self.time.ticks;
+        let run = self.run_over_checked_out(entry, &call, args, txn.reply_id, txn.offer, &mut txn.reply);
+        txn.ran_nanos += self.time.nanos_since(started_at_ticks);
+        txn.waits = !run.has_replied;
+        run.waits
     }
 
     /// Ends a transaction: sends the reply, if the client is still connected, or continues with the serial fallback.
@@ -439,6 +459,7 @@ impl Worker {
             multi.queue.push_args(queued.call, (at - first) as u32, args);
             multi.routes.add(self.table.entry(queued.call.command), args, None, self.shards());
         }
+        multi.routes.check_out_overlapping(&multi.queue, self.shard.shard_count);
         let call = behind.multi.queue.commands()[first].call;
         let entry = self.table.entry(block.map_or(call.command, |block| block.multi));
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();

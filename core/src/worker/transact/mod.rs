@@ -16,14 +16,16 @@ use super::connection::StallReason;
 use crate::client::{CommandQueue, WatchedShards};
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
-use crate::command::placement::{Need, Placement, Shards, check_out_keys};
+use crate::command::placement::{Need, Placement, Shards, add_check_out_keys};
 use crate::command::queue::Queue;
 use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Scope, flag};
 use crate::protocol::{Argv, Reply};
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
-use crate::shard::txn::{CheckedOutKey, Outcome, Participant, Plan, ShardBatch, TxnId, TxnMessage, Work};
+use crate::shard::txn::{
+    CheckOut, CheckedOutKey, Outcome, Participant, Plan, ShardBatch, TxnId, TxnMessage, Work,
+};
 use crate::types::OwnedEntry;
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -331,7 +333,10 @@ impl Worker {
         let number = self.transact.next_number;
         self.transact.next_number += 1;
         let is_exec = matches!(entry.row.scope, Scope::Exec);
-        let first = stage::stage_from(multi.routes.placements(), 0);
+        let placements = multi.routes.placements();
+        let has_one_stage = is_coalesced || !blocks.is_empty();
+        let first =
+            if has_one_stage { Some(stage::only_stage(placements)) } else { stage::stage_from(placements, 0) };
         let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
         let last_stages = if is_only_stage {
             vec![Some(0); shards.len()]
@@ -375,34 +380,42 @@ impl Worker {
     /// For each shard its share of the present stage.
     fn stage_works(&mut self, txn: &mut HomeTxn) -> Vec<Work> {
         let works = txn.shards.iter().map(|_| Work::Nothing).collect();
+        if txn.stage.kind == StageKind::Session {
+            return works;
+        }
         let CommandQueue { queue, routes, .. } = &*txn.multi;
-        match txn.stage.kind {
-            StageKind::Session => works,
-            StageKind::CheckOut => {
-                let at = txn.stage.commands.start;
+        let mut keys = Vec::new();
+        if txn.stage.kind == StageKind::CheckOut {
+            keys.resize_with(self.shard.shard_count, Vec::new);
+        }
+        let spare = &mut self.transact.spare_shard_batches;
+        let mut lists = Lists { shards: &txn.shards, works, spare };
+        for at in txn.stage.commands.clone() {
+            if routes.placement(at).is_checked_out() {
+                txn.derives_keys = routes.placement(at) == Placement::CheckOutDerived;
                 let call = queue.commands()[at].call;
                 let row = self.table.entry(call.command).row;
-                let (db_count, shard_count) = (self.shard.db_count(), self.shard.shard_count);
-                let keys = routes.keys(at);
-                let mut keys = check_out_keys(row, queue.args(at), keys, call.db, db_count, shard_count);
-                txn.derives_keys = routes.placement(at) == Placement::CheckOutDerived;
-                txn.keys =
-                    txn.shards.iter().map(|&shard| std::mem::take(&mut keys[usize::from(shard)])).collect();
-                let work = |keys: &Vec<CheckedOutKey>| match keys.is_empty() {
-                    true => Work::Nothing,
-                    false => Work::CheckOut(keys.clone()),
-                };
-                txn.keys.iter().map(work).collect()
-            }
-            StageKind::Lists => {
-                let spare = &mut self.transact.spare_shard_batches;
-                let mut lists = Lists { shards: &txn.shards, works, spare };
-                for at in txn.stage.commands.clone() {
-                    lists.add(queue, routes, at);
-                }
-                lists.works
+                let db_count = self.shard.db_count();
+                add_check_out_keys(row, queue.args(at), routes.keys(at), call.db, db_count, &mut keys);
+            } else {
+                lists.add(queue, routes, at);
             }
         }
+        let mut works = lists.works;
+        if txn.stage.kind == StageKind::CheckOut {
+            txn.keys =
+                txn.shards.iter().map(|&shard| std::mem::take(&mut keys[usize::from(shard)])).collect();
+            for (work, keys) in works.iter_mut().zip(&mut txn.keys).filter(|(_, keys)| !keys.is_empty()) {
+                keys.sort_unstable();
+                keys.dedup();
+                let list = match std::mem::replace(work, Work::Nothing) {
+                    Work::Run(list) => Some(list),
+                    Work::Nothing | Work::CheckOut(_) => None,
+                };
+                *work = Work::CheckOut(Box::new(CheckOut { keys: keys.clone(), list }));
+            }
+        }
+        works
     }
 
     /// Handles a message about a transaction, from any shard.
@@ -440,9 +453,7 @@ impl HomeTxn {
         if !commands.any(|queued| table.entry(queued.call.command).row.flags & WRITES != 0) {
             return 0;
         }
-        let is_checked_out =
-            |placement: &Placement| matches!(placement, Placement::CheckOut | Placement::CheckOutDerived);
-        let over_checked_out = self.multi.routes.placements().iter().any(is_checked_out);
+        let over_checked_out = self.multi.routes.placements().iter().any(|at| at.is_checked_out());
         (self.shards.len() + usize::from(over_checked_out)) as u32
     }
 

@@ -8,7 +8,7 @@ use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::shard::effects::PieceId;
 use crate::shard::lock::{LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::txn::{CheckIn, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work};
+use crate::shard::txn::{CheckIn, CheckOut, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work};
 use std::sync::atomic::{Ordering, fence};
 
 /// More keys than this are not prefetched: the first ones would be evicted from the caches again before their look-up.
@@ -51,26 +51,31 @@ impl Worker {
     pub(super) fn step(&mut self, id: TxnId, work: Work, keeps_locks: bool) -> Outcome {
         let outcome = match work {
             Work::Nothing => Outcome::Nothing,
-            Work::Run(mut shard_batch) => {
-                let held = self.transact.held.get(&id).expect("a transaction that runs holds its locks");
-                let is_recorded = held.pieces != 0;
-                self.shard.running = Some(held.lock_request);
-                self.run_share(id, &mut shard_batch, is_recorded);
-                self.shard.running = None;
-                Outcome::Ran(shard_batch)
-            }
-            Work::CheckOut(keys) => {
+            Work::Run(list) => Outcome::Ran(self.run_list(id, list)),
+            Work::CheckOut(check_out) => {
+                let CheckOut { keys, list } = *check_out;
+                let ran = list.map(|list| self.run_list(id, list));
                 let entries = self.shard.check_out(&keys);
                 let held = self.transact.held.get_mut(&id).expect("checked-out keys are locked");
                 held.checked_out.extend(keys);
                 let pieces = held.pieces;
-                return Outcome::Entries(Box::new(CheckedOutEntries { entries, pieces }));
+                return Outcome::Entries(Box::new(CheckedOutEntries { entries, ran, pieces }));
             }
         };
         if !keeps_locks {
             self.release_participant(id);
         }
         outcome
+    }
+
+    /// Runs this shard's commands of a stage, under the locks of their transaction.
+    fn run_list(&mut self, id: TxnId, mut list: Box<ShardBatch>) -> Box<ShardBatch> {
+        let held = self.transact.held.get(&id).expect("a transaction that runs holds its locks");
+        let is_recorded = held.pieces != 0;
+        self.shard.running = Some(held.lock_request);
+        self.run_share(id, &mut list, is_recorded);
+        self.shard.running = None;
+        list
     }
 
     /// Runs this shard's commands of a stage. `is_recorded`: their effects are recorded.

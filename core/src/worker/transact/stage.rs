@@ -11,7 +11,8 @@ use std::ops::Range;
 pub enum StageKind {
     /// Each shard runs its list of commands over its own keys.
     Lists,
-    /// One command runs at home over keys of other shards.
+    /// One command runs at home over keys of other shards. In a coalesced pipeline: several, and of the others each
+    /// shard runs its list.
     CheckOut,
     /// One command runs at home over the session.
     Session,
@@ -52,6 +53,13 @@ pub fn stage_from(placements: &[Placement], from: usize) -> Option<Stage> {
         StageKind::CheckOut | StageKind::Session => 1,
     };
     Some(Stage { kind, commands: from..from + len })
+}
+
+/// The stage of a coalesced pipeline, or of a part of it that runs alone: there is no other.
+pub fn only_stage(placements: &[Placement]) -> Stage {
+    let checks_out = placements.contains(&Placement::CheckOut);
+    let kind = if checks_out { StageKind::CheckOut } else { StageKind::Lists };
+    Stage { kind, commands: 0..placements.len() }
 }
 
 /// The shards on which a command of a stage runs or has keys, in ascending order. `shards` are those that take part.

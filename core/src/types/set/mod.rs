@@ -27,14 +27,20 @@ use super::entry::{Encoding, NewValue, PackedKind, ValueRef};
 use super::intset::{IntSet, IntSetMut};
 use super::listpack::{self, Digits, Item, Listpack, ListpackMut};
 use super::object::{Collection, Object};
+use super::prefetch;
 use super::value_mut::ValueMut;
 use std::ops::ControlFlow;
 
 pub use builder::SetBuilder;
 
-/// A listpack with more members, or more bytes, becomes a dict: see the module's documentation.
-pub const FEW_LEN_MAX: usize = 64;
+/// A listpack with more members, or more bytes, becomes a dict. Measured with members of 16 bytes: a listpack takes 18
+/// bytes a member at any length, a dict 38 at 10 members, 25 at 32 and 23 at 128. A look-up of a member that is not there
+/// takes 20 ns, 77 ns and 340 ns in a listpack of 10, 32 and 128 members that is cached, and at 32 as many cache misses
+/// as in a dict.
+pub const FEW_LEN_MAX: usize = 32;
 pub const FEW_BYTES_MAX: usize = 1024;
+
+const CACHE_LINE_LEN: usize = 64;
 
 /// An intset has no more integers than this, whatever `set-max-intset-entries` says, as in Redis.
 const INTSET_LEN_MAX: u64 = 1 << 30;
@@ -178,6 +184,9 @@ impl<'a> SetRef<'a> {
 /// Where a listpack has a member.
 #[inline]
 fn find(list: Listpack<'_>, member: &[u8]) -> Option<usize> {
+    // The walk reads one cache line after the other, and finds out where the next one begins only there.
+    let bytes = list.as_bytes();
+    (CACHE_LINE_LEN..bytes.len()).step_by(CACHE_LINE_LEN).for_each(|at| prefetch(&raw const bytes[at]));
     list.first().and_then(|first| list.find(member, first, 0))
 }
 

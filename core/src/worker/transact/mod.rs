@@ -335,8 +335,11 @@ impl Worker {
         let is_exec = matches!(entry.row.scope, Scope::Exec);
         let placements = multi.routes.placements();
         let has_one_stage = is_coalesced || !blocks.is_empty();
-        let first =
-            if has_one_stage { Some(stage::only_stage(placements)) } else { stage::stage_from(placements, 0) };
+        let first = if has_one_stage {
+            Some(stage::only_stage(placements))
+        } else {
+            stage::stage_from(placements, 0)
+        };
         let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
         let last_stages = if is_only_stage {
             vec![Some(0); shards.len()]

@@ -1,6 +1,7 @@
 //! Parsing of arguments: numbers and keywords, with Redis' errors for them.
 
 use crate::command::{CommandError, CommandResult};
+use crate::protocol::extended::Extended;
 use crate::protocol::number::{parse_f64, parse_i64};
 use std::ops::RangeInclusive;
 
@@ -44,23 +45,22 @@ pub fn database(arg: &[u8], db_count: usize) -> CommandResult<u32> {
 }
 
 /// The deadline of a blocking command, whose timeout argument is a number of seconds with fractions: unix time in
-/// milliseconds, rounded up, or `None` for a timeout of 0, which means that it never times out.
+/// milliseconds, rounded up, or `None` for a timeout of 0, which means that it never times out. Redis 7.0 does not look
+/// at overflows: milliseconds beyond 64 bits become negative, and a deadline beyond 64 bits never comes.
 ///
 /// # Errors
-/// Not a number; negative; a deadline beyond 64 bits of milliseconds.
+/// Not a number; negative, or beyond 64 bits of milliseconds.
 pub fn deadline_ms(arg: &[u8], now_ms: i64) -> CommandResult<Option<i64>> {
-    let seconds = parse_f64(arg).ok_or(CommandError::fixed("ERR timeout is not a float or out of range"))?;
+    let seconds = parse_f64(arg).or_else(|| Extended::parse(arg).map(Extended::to_f64));
+    let seconds = seconds.ok_or(CommandError::fixed("ERR timeout is not a float or out of range"))?;
     let ms = (seconds * 1000.0).ceil();
     // The first double beyond 64 bits is 2^63.
-    if ms >= i64::MAX as f64 {
-        return Err(CommandError::fixed("ERR timeout is out of range"));
-    }
-    if seconds < 0.0 {
+    if ms < 0.0 || ms >= i64::MAX as f64 {
         return Err(CommandError::fixed("ERR timeout is negative"));
     }
     match ms as i64 {
         0 => Ok(None),
-        ms => now_ms.checked_add(ms).map(Some).ok_or(CommandError::fixed("ERR timeout is out of range")),
+        ms => Ok(now_ms.checked_add(ms)),
     }
 }
 
@@ -108,9 +108,11 @@ mod tests {
         let text = |arg: &[u8]| deadline_ms(arg, 1000).unwrap_err().text().to_string();
         assert_eq!(text(b"soon"), "ERR timeout is not a float or out of range");
         assert_eq!(text(b"-1"), "ERR timeout is negative");
-        assert_eq!(text(b"0x7FFFFFFFFFFFFF"), "ERR timeout is out of range");
-        assert_eq!(text(b"inf"), "ERR timeout is out of range");
-        assert_eq!(text(b"9223372036854775.8"), "ERR timeout is out of range");
+        for too_long in [&b"0x7FFFFFFFFFFFFF"[..], b"inf", b"9223372036854775807", b"1e400", b"-1e4000"] {
+            assert_eq!(text(too_long), "ERR timeout is negative");
+        }
+        assert_eq!(text(b"1e5000"), "ERR timeout is not a float or out of range");
+        assert_eq!(deadline_ms(b"9223372036854775", 1000), Ok(None));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::cmp::Ordering;
 use std::fmt::Write;
 
-use rustc_apfloat::ieee::X87DoubleExtended;
-use rustc_apfloat::{Float, Round, Status};
+use rustc_apfloat::ieee::{Double, X87DoubleExtended};
+use rustc_apfloat::{Float, FloatConvert, Round, Status};
 
 /// A text as long as this or longer is no number to Redis, whatever it says.
 const TEXT_LEN_MAX: usize = 5 * 1024;
@@ -40,6 +40,12 @@ impl Extended {
             parse_magnitude(unsigned)?
         };
         Some(Self(if is_negative { -magnitude } else { magnitude }))
+    }
+
+    /// The nearest double, which may be infinite.
+    pub fn to_f64(self) -> f64 {
+        let double: Double = self.0.convert(&mut false).value;
+        f64::from_bits(double.to_bits() as u64)
     }
 
     pub fn is_finite(self) -> bool {

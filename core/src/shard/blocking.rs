@@ -360,7 +360,8 @@ impl Blocking {
         let made = handoff.offer.take().filter(|made| made.0 == offer.number);
         let (_, id) = made.expect("an offer is answered once");
         self.pass(offer.lock, id);
-        self.due.push_back(offer.lock);
+        // As in Redis, all clients that can be served from a key are served before the next key is offered.
+        self.due.push_front(offer.lock);
     }
 
     /// Lends the lock of a handoff to the transaction that accepted this offer. `None` if the lock was released before,

@@ -268,7 +268,7 @@ fn ask_some(shard: &mut Shard, model: &mut Model, lock: u64, count: usize, seed:
                     asked.expect("the key has changed").2.push(wait);
                 }
                 shard.blocking.end_offer(OfferId { shard: 0, lock, number, position });
-                assert_eq!(shard.blocking.due.pop_back(), Some(lock));
+                assert_eq!(shard.blocking.due.pop_front(), Some(lock));
             }
         }
     }

@@ -20,7 +20,7 @@ use shardis_core::session::FAMILIES;
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::message::Message;
 use shardis_core::shard::slot::shard_of;
-use shardis_core::types::{fix_hash_seed, hash_key};
+use shardis_core::types::{ValueType, fix_hash_seed, hash_key};
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -248,6 +248,14 @@ impl Cluster {
         let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
         let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
         shard.lookup_stored(db as u32, key).is_some()
+    }
+
+    /// Whether a key exists and is a list.
+    pub fn has_list(&self, db: usize, key: &str) -> bool {
+        let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
+        let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
+        let entry = shard.lookup_stored(db as u32, key);
+        entry.is_some_and(|entry| entry.value().value_type() == ValueType::List)
     }
 
     /// Runs a turn of all workers, without events.

@@ -71,6 +71,10 @@ impl Operation {
     /// The key that it was served by. `None`: by none, or that is unknown.
     fn served_by(&self) -> Option<&str> {
         let reply = self.reply().filter(|_| !self.request.awaited().is_empty())?;
+        if reply.starts_with('$') {
+            // Of BLMOVE, which has one key to take from.
+            return self.request.awaited().first().map(String::as_str);
+        }
         reply.strip_prefix("*2\r\n").and_then(|rest| rest.split("\r\n").nth(1))
     }
 
@@ -81,9 +85,13 @@ impl Operation {
             "GET" | "MGET" | "EXISTS" | "DBSIZE" | "KEYS" | "SCAN" | "RANDOMKEY" | "DEBUG" | "SELECT" => true,
             "DEL" | "MSETNX" | "COPY" | "MOVE" => reply.starts_with('-') || reply == ":0\r\n",
             "RENAME" => reply.starts_with('-'),
-            "TTAKE" => reply == "$-1\r\n",
+            "LRANGE" => true,
+            "TTAKE" | "LPOP" | "LMOVE" => reply == "$-1\r\n" || reply.starts_with('-'),
+            "TPUSH" | "TJOIN" | "RPUSH" => reply.starts_with('-'),
             // With `AtOnce` it joins the queue of waiters, which is a change of the state.
-            "BTAKE" | "BMOVE" => reply == "*-1\r\n" && waiting == Waiting::SomeTime,
+            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" => {
+                (reply == "*-1\r\n" || reply.starts_with('-')) && waiting == Waiting::SomeTime
+            }
             _ => false,
         }
     }
@@ -116,7 +124,6 @@ impl Operation {
                 models.push(next);
             }
         };
-        let is_there = |key: &&String| model.has(self.db, key);
         match &self.request {
             // Over several shards these read each shard at a different moment, so any reply is accepted.
             Request::One(command)
@@ -129,7 +136,8 @@ impl Operation {
                 model.names(self.db).iter().for_each(|key| consider(&|_| bulk(Some(key))));
             }
             Request::One(command) if self.awaits_what_is_in(model) => {
-                for key in self.request.awaited().iter().filter(is_there) {
+                // It may be its call that takes effect now, or it is served from one of its keys.
+                for key in self.request.awaited().iter().filter(|key| model.has(self.db, key)) {
                     consider(&|model| model.apply_to(self.db, command, std::slice::from_ref(key)));
                 }
             }
@@ -138,8 +146,15 @@ impl Operation {
         models
     }
 
+    /// Whether it finds one of its keys, even if that has a value that it cannot use.
     fn awaits_what_is_in(&self, model: &Model) -> bool {
         self.request.awaited().iter().any(|key| model.has(self.db, key))
+    }
+
+    /// Whether it is served if it is blocked.
+    fn is_served_by(&self, model: &Model) -> bool {
+        let Request::One(command) = &self.request else { return false };
+        self.request.awaited().iter().any(|key| model.has_for(command, self.db, key))
     }
 
     /// Whether it unblocks `other`, if it takes effect now and that one is blocked. `None`: their replies contradict
@@ -400,8 +415,8 @@ impl Search<'_> {
 
     /// Serves the blocked operations whose keys exist, in order. `None`: their replies contradict that.
     fn serve(&self, mut state: State) -> Option<State> {
-        let is_there = |state: &State, n: usize| self.operations[n].awaits_what_is_in(&state.model);
-        while let Some(place) = (0..state.queue.len()).find(|&place| is_there(&state, state.queue[place])) {
+        let is_served = |state: &State, n: usize| self.operations[n].is_served_by(&state.model);
+        while let Some(place) = (0..state.queue.len()).find(|&place| is_served(&state, state.queue[place])) {
             let n = state.queue.remove(place);
             state.model = self.operations[n].effects(&state.model).pop()?;
         }

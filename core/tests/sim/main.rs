@@ -6,6 +6,7 @@
 //! reordered between different pairs of shards, the clock is advanced now and then, and clients disconnect at any
 //! moment. Runs about the whole server ([`Topic::Server`]) also use a single shard; their clients select, flush, swap
 //! and scan databases, call programs, look at keys by session commands, and unblock, kill and half-close connections.
+//! Others ([`Topic::Lists`]) do all that with Redis' list commands, over keys of two types.
 //! Each run checks:
 //!
 //! - that there is one order of all operations that agrees with the times of calls and replies and with a plain map
@@ -74,8 +75,8 @@ use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use history::{Fifo, Operation, Waiting, linearize};
 use model::{
-    DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, program_command, random_command,
-    whole_command,
+    DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, over_lists, program_command, random_command,
+    timeout, whole_command,
 };
 use shardis_core::protocol::skip::skip_reply;
 use std::collections::VecDeque;
@@ -117,6 +118,8 @@ enum Topic {
     Keys,
     /// Also other databases, the whole keyspace, the session and other clients, on one shard or several.
     Server,
+    /// As `Server`, with Redis' commands over lists, and values of two types.
+    Lists,
 }
 
 /// The kinds of runs, in turn.
@@ -169,7 +172,7 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match topic {
             Topic::Keys => 2 + random.below(4),
-            Topic::Server => 1 + random.below(4),
+            Topic::Server | Topic::Lists => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -347,8 +350,7 @@ impl Run {
             && reply == "*-1\r\n"
             && !is_unblocked
         {
-            let timeout = command.last().expect("it has a timeout");
-            let timeout_ms = timeout.parse::<f64>().expect("it is a number") * 1000.0;
+            let timeout_ms = timeout(command).parse::<f64>().expect("it is a number") * 1000.0;
             let waited_ms = self.cluster.now_ms() - caller.called_at_ms;
             assert!(timeout_ms > 0.0 && waited_ms as f64 >= timeout_ms, "it waited for {waited_ms} ms");
         }
@@ -361,7 +363,7 @@ impl Run {
 
     /// Random requests to be sent in one piece.
     fn random_requests(&mut self, n: usize) -> Vec<Request> {
-        if self.topic == Topic::Server && self.random.below(3) == 0 {
+        if self.topic != Topic::Keys && self.random.below(3) == 0 {
             return self.random_race(n);
         }
         let share = match self.kind {
@@ -386,14 +388,20 @@ impl Run {
         let Some(operation) = waits else { return vec![self.server_request(n)] };
         let Operation { db, request, .. } = &self.operations[operation];
         let (db, key) = (*db, request.awaited()[0].clone());
-        self.unique += 1;
-        let push = vec!["TPUSH".into(), key, format!("v{}", self.unique)];
+        let push = self.push(key);
         let select = vec!["SELECT".into(), db.to_string()];
         let mut requests = vec![Request::One(push), self.server_request_about(who, n)];
         if self.callers[n].db != db {
             requests.insert(0, Request::One(select));
         }
         requests
+    }
+
+    /// A command that adds a word to a key.
+    fn push(&mut self, key: String) -> Vec<String> {
+        self.unique += 1;
+        let command = if self.topic == Topic::Lists { "RPUSH" } else { "TPUSH" };
+        vec![command.into(), key, format!("v{}", self.unique)]
     }
 
     /// A request about the whole server.
@@ -416,10 +424,13 @@ impl Run {
     }
 
     fn random_request(&mut self, n: usize) -> Request {
-        if self.topic == Topic::Server {
+        if self.topic != Topic::Keys {
             match self.random.below(10) {
                 0 | 1 => return self.server_request(n),
-                2 => return Request::One(program_command(&mut self.random, &mut self.unique)),
+                2 => {
+                    let program = program_command(&mut self.random, &mut self.unique);
+                    return Request::One(self.of_topic(program));
+                }
                 _ => {}
             }
         }
@@ -448,14 +459,23 @@ impl Run {
             Kind::Crowd => crowd_command(&mut self.random, &mut self.unique),
         };
         if awaited(&command).is_empty() {
-            return command;
+            return self.of_topic(command);
         }
         let (key, word) = (command[1].clone(), format!("v{}", self.unique));
-        match (self.kind, n) {
+        let command = match (self.kind, n) {
             // The first client never blocks, or all of them could be blocked for ever.
             (Kind::Simple | Kind::Crowd, 0) => vec!["TPUSH".into(), key, word],
             (Kind::Simple, _) => vec!["BTAKE".into(), key, "0".into()],
             _ => command,
+        };
+        self.of_topic(command)
+    }
+
+    /// The command, or what it is over lists.
+    fn of_topic(&mut self, command: Vec<String>) -> Vec<String> {
+        match self.topic {
+            Topic::Lists => over_lists(&mut self.random, command, false),
+            Topic::Keys | Topic::Server => command,
         }
     }
 
@@ -463,12 +483,16 @@ impl Run {
         let watched = std::mem::take(&mut self.callers[n].watches);
         // Short ones sometimes have all their keys on one shard.
         let count = self.random.below(if self.kind == Kind::Transactions { 3 } else { 5 });
-        let mut commands: Vec<Vec<String>> =
-            (0..count).map(|_| random_command(&mut self.random, &mut self.unique)).collect();
-        if self.topic == Topic::Server && count > 0 && self.random.below(2) == 0 {
+        let mut commands = Vec::new();
+        for _ in 0..count {
+            let command = random_command(&mut self.random, &mut self.unique);
+            commands.push(self.of_topic(command));
+        }
+        if self.topic != Topic::Keys && count > 0 && self.random.below(2) == 0 {
             let select = |db: usize| vec!["SELECT".to_string(), db.to_string()];
             commands.insert(self.random.below(count), select(self.random.below(DB_COUNT)));
-            commands[count] = program_command(&mut self.random, &mut self.unique);
+            let program = program_command(&mut self.random, &mut self.unique);
+            commands[count] = self.of_topic(program);
             // The transaction may not run. Selecting the client's database at the end leaves it selected in any case.
             commands.push(select(self.callers[n].db));
         }
@@ -480,7 +504,7 @@ impl Run {
     fn ends_input(&mut self, n: usize) -> bool {
         let waits = |&operation: &usize| !self.operations[operation].request.awaited().is_empty();
         let may = self.kind != Kind::Simple || !self.callers[n].unanswered.iter().any(waits);
-        self.topic == Topic::Server && may && self.random.below(30) == 0
+        self.topic != Topic::Keys && may && self.random.below(30) == 0
     }
 
     /// Whether a client with an open operation is to be disconnected now.
@@ -533,14 +557,18 @@ impl Run {
             let Request::One(command) = &self.operations[waiting].request else {
                 unreachable!("check_replies: only blocked clients have no reply");
             };
-            if command.last().is_some_and(|timeout| timeout != "0") {
+            if timeout(command) != "0" {
                 self.cluster.clock.advance_ms(1000);
                 self.cluster.tick();
             } else {
-                self.unique += 1;
-                let push = vec!["TPUSH".into(), awaited(command)[0].clone(), format!("v{}", self.unique)];
+                let key = awaited(command)[0].clone();
                 let (db, feeder_db) = (self.operations[waiting].db, self.callers[feeder].db);
-                let mut requests = vec![Request::One(push)];
+                // The key may hold a value of another type.
+                let delete = vec!["DEL".into(), key.clone()];
+                let mut requests = vec![Request::One(self.push(key))];
+                if self.topic == Topic::Lists {
+                    requests.insert(0, Request::One(delete));
+                }
                 if feeder_db != db {
                     requests.insert(0, Request::One(vec!["SELECT".into(), db.to_string()]));
                 }
@@ -567,7 +595,11 @@ impl Run {
             let Some(operation) = self.calls(n).filter(|_| waits) else { continue };
             let Operation { db, request, .. } = &self.operations[operation];
             for key in request.awaited() {
-                assert!(!self.cluster.has_key(*db, key), "client {n} is blocked on {key}, which exists");
+                let is_there = match self.topic {
+                    Topic::Lists => self.cluster.has_list(*db, key),
+                    Topic::Keys | Topic::Server => self.cluster.has_key(*db, key),
+                };
+                assert!(!is_there, "client {n} is blocked on {key}, which exists");
             }
         }
     }
@@ -638,6 +670,11 @@ fn seeds(count: u64) -> Vec<u64> {
 #[test]
 fn random_schedules_of_several_shards_are_linearizable() {
     run_seeds(Topic::Keys);
+}
+
+#[test]
+fn random_requests_over_lists_are_linearizable() {
+    run_seeds(Topic::Lists);
 }
 
 #[test]

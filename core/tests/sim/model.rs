@@ -1,5 +1,8 @@
 //! The sequential model that histories are checked against: the effect of each command on plain maps, one per database,
 //! and on the clients that watch its keys. Also generates random commands.
+//!
+//! Values are strings and lists. The commands of `rows.rs` take strings for lists of words; [`over_lists`] makes Redis' list
+//! commands of them.
 
 use super::cluster::Random;
 use shardis_core::shard::slot::shard_of;
@@ -148,9 +151,67 @@ fn database(text: &str) -> usize {
 /// The keys that a command may block on.
 pub fn awaited(command: &[String]) -> &[String] {
     match command[0].as_str() {
-        "BTAKE" => &command[1..command.len() - 1],
+        "BTAKE" | "BLPOP" => &command[1..command.len() - 1],
         "BMOVE" => &command[1..command.len() - 2],
+        "BLMOVE" => &command[1..2],
+        "BLMPOP" => counted_keys(&command[2..]),
         _ => &[],
+    }
+}
+
+/// The timeout of a command that may block, in seconds.
+pub fn timeout(command: &[String]) -> &str {
+    if command[0] == "BLMPOP" { &command[1] } else { &command[command.len() - 1] }
+}
+
+/// A number of keys, and the keys.
+fn counted_keys(words: &[String]) -> &[String] {
+    let count: usize = words[0].parse().expect("the number of keys");
+    &words[1..=count]
+}
+
+/// Whether a command takes and blocks on lists, and not on strings of words.
+pub fn is_over_lists(command: &[String]) -> bool {
+    matches!(command[0].as_str(), "RPUSH" | "LPOP" | "LRANGE" | "LMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP")
+}
+
+/// The command of Redis that does to a list what a command does to a string of words; often also a list in place of a
+/// string. A program may not call all of those.
+pub fn over_lists(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
+    let words = |name: &str, args: &[String], more: &[&str]| {
+        let more = more.iter().map(|word| word.to_string());
+        std::iter::once(name.to_string()).chain(args.iter().cloned()).chain(more).collect::<Vec<_>>()
+    };
+    let is_often = random.below(2) == 0;
+    match command[0].as_str() {
+        "TPROGRAM" => {
+            let mut parts = command.split(|word| word == "/");
+            let mut mapped = parts.next().expect("a command has words").to_vec();
+            for call in parts {
+                mapped.push("/".to_string());
+                mapped.extend(over_lists(random, call.to_vec(), true));
+            }
+            mapped
+        }
+        "SET" if is_often => words("RPUSH", &command[1..], &[]),
+        "GET" if is_often => words("LRANGE", &command[1..], &["0", "-1"]),
+        "TPUSH" => words("RPUSH", &command[1..], &[]),
+        "TTAKE" => words("LPOP", &command[1..], &[]),
+        "TJOIN" => words("LMOVE", &[command[1].clone(), command[3].clone()], &["LEFT", "RIGHT"]),
+        "BTAKE" if is_often || is_in_program => {
+            let keys = awaited(&command);
+            let head = [timeout(&command).to_string(), keys.len().to_string()];
+            words("BLMPOP", &[&head[..], keys].concat(), &["LEFT", "COUNT", "2"])
+        }
+        "BTAKE" => words("BLPOP", &command[1..], &[]),
+        "BMOVE" => {
+            let pair = [command[1].clone(), command[command.len() - 2].clone()];
+            match is_in_program {
+                true => words("LMOVE", &pair, &["LEFT", "RIGHT"]),
+                false => words("BLMOVE", &pair, &["LEFT", "RIGHT", timeout(&command)]),
+            }
+        }
+        _ => command,
     }
 }
 
@@ -158,10 +219,12 @@ pub fn awaited(command: &[String]) -> &[String] {
 fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
     let words = &command[1..];
     let keys: Vec<&String> = match command[0].as_str() {
-        "GET" | "SET" | "TPUSH" | "TTAKE" => vec![&words[0]],
+        "GET" | "SET" | "TPUSH" | "TTAKE" | "RPUSH" | "LPOP" | "LRANGE" => vec![&words[0]],
+        "LMOVE" | "BLMOVE" => words[..2].iter().collect(),
+        "BLMPOP" => counted_keys(&words[1..]).iter().collect(),
         "MGET" | "DEL" | "EXISTS" | "RENAME" | "TJOIN" => words.iter().collect(),
         "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
-        "BTAKE" | "BMOVE" => words[..words.len() - 1].iter().collect(),
+        "BTAKE" | "BMOVE" | "BLPOP" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
         "SELECT" => Vec::new(),
@@ -192,20 +255,41 @@ struct Watch {
     is_broken: bool,
 }
 
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Value {
+    Text(String),
+    List(Vec<String>),
+}
+
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Model {
-    values: BTreeMap<Key, String>,
+    values: BTreeMap<Key, Value>,
     /// By client.
     watches: BTreeMap<usize, Watch>,
 }
 
 impl Model {
     pub fn has(&self, db: usize, key: &str) -> bool {
-        self.get(db, key).is_some()
+        self.values.contains_key(&(db, key.to_string()))
     }
 
+    /// Whether a command that blocks on a key could use it.
+    pub fn has_for(&self, command: &[String], db: usize, key: &str) -> bool {
+        let is_list = |value: &Value| matches!(value, Value::List(_));
+        self.values.get(&(db, key.to_string())).is_some_and(|value| is_list(value) == is_over_lists(command))
+    }
+
+    /// Whether a list command finds a string, or a command of strings a list.
+    fn is_wrong(&self, command: &[String], db: usize, key: &str) -> bool {
+        self.has(db, key) && !self.has_for(command, db, key)
+    }
+
+    /// A string.
     fn get(&self, db: usize, key: &str) -> Option<&String> {
-        self.values.get(&(db, key.to_string()))
+        match self.values.get(&(db, key.to_string())) {
+            Some(Value::Text(text)) => Some(text),
+            Some(Value::List(_)) | None => None,
+        }
     }
 
     /// The names of a database's keys, sorted.
@@ -234,7 +318,9 @@ impl Model {
                 let mut replies = String::new();
                 for command in commands {
                     db = selected(command, db);
-                    replies += &self.apply(db, command);
+                    let reply = self.apply(db, command);
+                    let finds_nothing = command[0] == "BLMOVE" && reply == "*-1\r\n";
+                    replies += if finds_nothing { "$-1\r\n" } else { &reply };
                 }
                 format!("*{}\r\n{replies}", commands.len())
             }
@@ -247,8 +333,12 @@ impl Model {
     /// Applies a command and returns its reply. A blocking command that finds nothing replies as after a timeout.
     pub fn apply(&mut self, db: usize, command: &[String]) -> String {
         let keys = &command[1..];
+        let is_of_one_type =
+            matches!(command[0].as_str(), "GET" | "TPUSH" | "TTAKE" | "TJOIN" | "BTAKE" | "BMOVE");
+        if is_of_one_type || is_over_lists(command) {
+            return self.apply_to_type(db, command);
+        }
         match command[0].as_str() {
-            "GET" => bulk(self.get(db, &keys[0])),
             "MGET" => {
                 let values: String = keys.iter().map(|key| bulk(self.get(db, key))).collect();
                 format!("*{}\r\n{values}", keys.len())
@@ -274,22 +364,50 @@ impl Model {
                 None => NO_SUCH_KEY.to_string(),
             },
             "COPY" | "MOVE" => self.relocate(db, command),
-            "TPUSH" => {
-                let pushed = self.words(db, &keys[0]).into_iter().chain(keys[1..].iter().cloned()).collect();
-                self.store(db, &keys[0], pushed)
-            }
-            "TTAKE" => bulk(self.take(db, &keys[0]).as_ref()),
-            "TJOIN" => {
-                let joined = [self.words(db, &keys[0]), self.words(db, &keys[1])].concat();
-                self.store(db, &keys[2], joined)
-            }
-            "BTAKE" | "BMOVE" => self.apply_to(db, command, awaited(command)),
             "TPROGRAM" => {
                 let calls = command.split(|word| word == "/").skip(1);
                 let replies: Vec<String> = calls.map(|call| self.apply(db, call)).collect();
                 format!("*{}\r\n{}", replies.len(), replies.concat())
             }
             _ => self.apply_to_all(db, command),
+        }
+    }
+
+    /// The same for commands that take values of one type.
+    fn apply_to_type(&mut self, db: usize, command: &[String]) -> String {
+        let keys = &command[1..];
+        let is_wrong = |at: usize| self.is_wrong(command, db, &keys[at]);
+        let wrong = match command[0].as_str() {
+            "TJOIN" => is_wrong(0) || is_wrong(1),
+            "LMOVE" => is_wrong(0) || self.has(db, &keys[0]) && is_wrong(1),
+            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" => {
+                return self.apply_to(db, command, awaited(command));
+            }
+            _ => is_wrong(0),
+        };
+        if wrong {
+            return WRONG_TYPE.to_string();
+        }
+        match command[0].as_str() {
+            "GET" => bulk(self.get(db, &keys[0])),
+            "TPUSH" | "RPUSH" => {
+                let pushed = self.words(db, &keys[0]).into_iter().chain(keys[1..].iter().cloned()).collect();
+                self.store(command, db, &keys[0], pushed)
+            }
+            "TTAKE" | "LPOP" => bulk(self.take(command, db, &keys[0]).as_ref()),
+            "LRANGE" => bulks(&self.words(db, &keys[0])),
+            "TJOIN" => {
+                let joined = [self.words(db, &keys[0]), self.words(db, &keys[1])].concat();
+                self.store(command, db, &keys[2], joined)
+            }
+            "LMOVE" => match self.take(command, db, &keys[0]) {
+                Some(word) => {
+                    self.append(command, db, &keys[1], &word);
+                    bulk(Some(&word))
+                }
+                None => bulk(None),
+            },
+            other => panic!("the model does not know {other}"),
         }
     }
 
@@ -323,13 +441,28 @@ impl Model {
     /// Applies a blocking command that takes from the first of `keys` that exists.
     pub fn apply_to(&mut self, db: usize, command: &[String], keys: &[String]) -> String {
         let Some(key) = keys.iter().find(|key| self.has(db, key)) else { return "*-1\r\n".to_string() };
-        let word = self.take(db, key).expect("a key that exists has a word");
-        if command[0] == "BMOVE" {
-            let destination = &command[command.len() - 2];
-            let moved = [self.words(db, destination), vec![word.clone()]].concat();
-            self.store(db, destination, moved);
+        let destination = match command[0].as_str() {
+            "BMOVE" => Some(&command[command.len() - 2]),
+            "BLMOVE" => Some(&command[2]),
+            _ => None,
+        };
+        let is_wrong = |key: &String| self.is_wrong(command, db, key);
+        if is_wrong(key) || destination.is_some_and(is_wrong) {
+            return WRONG_TYPE.to_string();
         }
-        format!("*2\r\n{}{}", bulk(Some(key)), bulk(Some(&word)))
+        let word = self.take(command, db, key).expect("a key that exists has a word");
+        if let Some(destination) = destination {
+            self.append(command, db, destination, &word);
+        }
+        match command[0].as_str() {
+            "BLMOVE" => bulk(Some(&word)),
+            "BLMPOP" => {
+                let words: Vec<String> =
+                    [Some(word), self.take(command, db, key)].into_iter().flatten().collect();
+                format!("*2\r\n{}{}", bulk(Some(key)), bulks(&words))
+            }
+            _ => format!("*2\r\n{}{}", bulk(Some(key)), bulk(Some(&word))),
+        }
     }
 
     /// COPY and MOVE.
@@ -348,16 +481,16 @@ impl Model {
         integer(1)
     }
 
-    fn put(&mut self, db: usize, key: &str, value: String) {
+    fn put(&mut self, db: usize, key: &str, value: Value) {
         self.values.insert((db, key.to_string()), value);
         self.touch(db, key);
     }
 
     fn put_pairs(&mut self, db: usize, pairs: &[String]) {
-        pairs.chunks(2).for_each(|pair| self.put(db, &pair[0], pair[1].clone()));
+        pairs.chunks(2).for_each(|pair| self.put(db, &pair[0], Value::Text(pair[1].clone())));
     }
 
-    fn remove(&mut self, db: usize, key: &str) -> Option<String> {
+    fn remove(&mut self, db: usize, key: &str) -> Option<Value> {
         let value = self.values.remove(&(db, key.to_string()))?;
         self.touch(db, key);
         Some(value)
@@ -372,32 +505,45 @@ impl Model {
         }
     }
 
-    /// A value of the commands in `rows.rs`: words separated by commas.
+    /// The words of a list, or of a string as the commands in `rows.rs` have it: separated by commas.
     fn words(&self, db: usize, key: &str) -> Vec<String> {
-        self.get(db, key).map_or(Vec::new(), |value| value.split(',').map(str::to_string).collect())
+        match self.values.get(&(db, key.to_string())) {
+            Some(Value::Text(text)) => text.split(',').map(str::to_string).collect(),
+            Some(Value::List(words)) => words.clone(),
+            None => Vec::new(),
+        }
     }
 
-    fn store(&mut self, db: usize, key: &str, words: Vec<String>) -> String {
+    fn store(&mut self, command: &[String], db: usize, key: &str, words: Vec<String>) -> String {
+        let len = words.len();
         if words.is_empty() {
             self.remove(db, key);
+        } else if is_over_lists(command) {
+            self.put(db, key, Value::List(words));
         } else {
-            self.put(db, key, words.join(","));
+            self.put(db, key, Value::Text(words.join(",")));
         }
-        integer(words.len())
+        integer(len)
     }
 
-    fn take(&mut self, db: usize, key: &str) -> Option<String> {
+    fn append(&mut self, command: &[String], db: usize, key: &str, word: &str) {
+        let words = [self.words(db, key), vec![word.to_string()]].concat();
+        self.store(command, db, key, words);
+    }
+
+    fn take(&mut self, command: &[String], db: usize, key: &str) -> Option<String> {
         let mut left = self.words(db, key);
         if left.is_empty() {
             return None;
         }
         let first = left.remove(0);
-        self.store(db, key, left);
+        self.store(command, db, key, left);
         Some(first)
     }
 }
 
 const NO_SUCH_KEY: &str = "-ERR no such key\r\n";
+const WRONG_TYPE: &str = "-WRONGTYPE Operation against a key holding the wrong kind of value\r\n";
 
 fn ok() -> String {
     "+OK\r\n".to_string()

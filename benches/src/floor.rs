@@ -1,4 +1,5 @@
-//! The floor: a server that stores nothing. It reads, knows GET and SET by their bytes, and answers from a constant.
+//! The floor: a server that stores nothing. It reads, knows GET and SET by their bytes, and answers from a constant. What it
+//! answers to other commands it is told before they are measured ([`ANSWER`]).
 //!
 //! What it costs is what the kernel's TCP and a bare epoll loop cost on this machine, whatever a server does behind
 //! them: no server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
@@ -12,6 +13,9 @@ use crate::sys::{Epoll, Event};
 
 /// The name that it goes by, and the subcommand that starts it.
 pub const NAME: &str = "floor";
+
+/// `ANSWER command reply`: what it answers to a command from then on.
+pub const ANSWER: &str = "ANSWER";
 
 const LISTENER: usize = usize::MAX;
 const READ_BUFFER_LEN_BYTES: usize = 64 * 1024;
@@ -61,6 +65,8 @@ fn accept_all(listener: &TcpListener, epoll: &Epoll, peers: &mut Vec<Option<Peer
 struct Answers {
     get: Vec<u8>,
     value_len_bytes: usize,
+    /// Commands and their answers.
+    told: Vec<(Vec<u8>, Vec<u8>)>,
     reply: Vec<u8>,
     buffer: Box<[u8]>,
 }
@@ -68,7 +74,13 @@ struct Answers {
 impl Default for Answers {
     fn default() -> Answers {
         let buffer = vec![0; READ_BUFFER_LEN_BYTES].into_boxed_slice();
-        Answers { get: b"$0\r\n\r\n".to_vec(), value_len_bytes: 0, reply: Vec::new(), buffer }
+        Answers {
+            get: b"$0\r\n\r\n".to_vec(),
+            value_len_bytes: 0,
+            told: Vec::new(),
+            reply: Vec::new(),
+            buffer,
+        }
     }
 }
 
@@ -165,7 +177,7 @@ fn parse(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::Result
             reply.extend_from_slice(b"+OK\r\n");
             at += SET.len() + KEY_AND_CRLF_LEN_BYTES + end;
         } else {
-            match parse_question(rest, reply)? {
+            match parse_other(rest, answers, reply)? {
                 Some(len) => at += len,
                 None => return Ok(at),
             }
@@ -181,19 +193,29 @@ fn bulk_header(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
     Ok(Some((line_len + 1, number.ok_or(io::ErrorKind::InvalidData)?)))
 }
 
-/// What the benches ask outside the measured windows. Anything else is answered with OK, as it changes nothing here.
-fn parse_question(bytes: &[u8], reply: &mut Vec<u8>) -> io::Result<Option<usize>> {
+/// What it was told the answer of, and what the benches ask outside the measured windows. Anything else is answered with
+/// OK, as it changes nothing here.
+fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::Result<Option<usize>> {
     let Some((mut at, args)) = bulk_header(bytes)? else { return Ok(None) };
-    let mut name: &[u8] = b"";
+    let mut first: [&[u8]; 3] = [b""; 3];
     for index in 0..args {
         let Some((header_len, len)) = bulk_header(&bytes[at..])? else { return Ok(None) };
         let Some(arg) = bytes.get(at + header_len..at + header_len + len + 2) else { return Ok(None) };
-        if index == 0 {
-            name = &arg[..len];
+        if let Some(place) = first.get_mut(index) {
+            *place = &arg[..len];
         }
         at += header_len + len + 2;
     }
+    let [name, command, answer] = first;
+    if let Some((_, answer)) = answers.told.iter().find(|(told, _)| told == name) {
+        reply.extend_from_slice(answer);
+        return Ok(Some(at));
+    }
     match name {
+        name if name == ANSWER.as_bytes() => {
+            answers.told.push((command.to_vec(), answer.to_vec()));
+            reply.extend_from_slice(b"+OK\r\n");
+        }
         b"PING" => reply.extend_from_slice(b"+PONG\r\n"),
         b"INFO" => {
             let info = format!("process_id:{}\r\nfloor_version:1\r\n", std::process::id());
@@ -253,6 +275,14 @@ mod tests {
         assert_eq!(parsed, bytes.len());
         assert!(reply.starts_with(b"+PONG\r\n$"));
         assert_eq!(ReplyScanner::default().scan(&reply).unwrap(), 2);
+    }
+
+    #[test]
+    fn a_command_is_answered_as_it_was_told() {
+        let mut bytes = Vec::new();
+        write_command(&mut bytes, &[ANSWER.as_bytes(), b"LLEN", b":7\r\n"]);
+        write_command(&mut bytes, &[b"LLEN", b"col:000000000001"]);
+        assert_eq!(answer(&bytes), (bytes.len(), b"+OK\r\n:7\r\n".to_vec()));
     }
 
     #[test]

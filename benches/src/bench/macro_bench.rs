@@ -14,6 +14,8 @@ use crate::bench::{
     CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys,
 };
 use crate::error::{BenchError, Result};
+use crate::floor;
+use crate::load::named::{Arg, NAMED};
 use crate::load::workload::{Op, Pool, Stored};
 use crate::report::{Report, Table, Verdict, figure, grouped};
 use crate::server::Server;
@@ -29,10 +31,11 @@ pub struct MacroArgs {
     #[arg(long, conflicts_with_all = ["ops", "pipelines", "connections", "values"])]
     pub bars: bool,
     /// Measures a server that does nothing as well, and so own costs: what servers cost beyond the kernel and a bare
-    /// epoll loop. It knows get and set only
+    /// epoll loop. It knows get, set and the operations over collections only
     #[arg(long)]
     pub floor: bool,
-    /// get, set, get:set, incr, mget10, mset10, exec5, copy
+    /// get, set, get:set, incr, mget10, mset10, exec5, copy, and the operations over collections of `named.rs`: lpush,
+    /// lpush:rpop, lrange100 ...
     #[arg(long, value_delimiter = ',', default_value = "get,set,incr,mget10,mset10")]
     pub ops: Vec<Op>,
     /// Requests that a connection has under way
@@ -86,6 +89,11 @@ const BAR_CONNECTIONS: usize = 50;
 const IN_FLIGHT_BYTES_MAX: usize = 128 << 20;
 
 fn bar_of(cell: Cell) -> Option<Bar> {
+    if let Some(named) = cell.op.named() {
+        let (pipeline, limit) = named.bar;
+        let is_it = cell.connections == BAR_CONNECTIONS && cell.pipeline == pipeline;
+        return is_it.then_some(Bar::OwnToBestPeer(limit));
+    }
     if cell.value_len_bytes != BAR_VALUE_LEN_BYTES || cell.connections != BAR_CONNECTIONS {
         return None;
     }
@@ -101,7 +109,13 @@ fn cells_of(args: &MacroArgs) -> (Vec<Cell>, Vec<Cell>) {
             connections: BAR_CONNECTIONS,
             pipeline,
         };
-        return (BARS.map(cell).to_vec(), Vec::new());
+        let named = (0..NAMED.len()).map(|row| Cell {
+            op: Op::Named(row),
+            value_len_bytes: BAR_VALUE_LEN_BYTES,
+            connections: BAR_CONNECTIONS,
+            pipeline: NAMED[row].bar.0,
+        });
+        return (BARS.map(cell).into_iter().chain(named).collect(), Vec::new());
     }
     let mut cells = Vec::new();
     for (at, &value_len_bytes) in args.values.iter().enumerate() {
@@ -124,10 +138,10 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
     let (cells, left_out) = cells_of(args);
     // The bars are judged by it.
     let with_floor = args.floor || args.bars;
-    let beyond_floor = |cell: &&Cell| !matches!(cell.op, Op::Get | Op::Set | Op::GetSet);
+    let beyond_floor = |cell: &&Cell| !matches!(cell.op, Op::Get | Op::Set | Op::GetSet | Op::Named(_));
     if let Some(cell) = cells.iter().find(beyond_floor).filter(|_| with_floor) {
         return Err(BenchError::new(format!(
-            "--floor cannot answer {}: give --ops get,set,get:set",
+            "--floor cannot answer {}: give --ops get,set,get:set, or operations over collections",
             cell.op
         )));
     }
@@ -188,7 +202,10 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
     ]);
     let mut loaded_value_len = None;
     for (at, &cell) in cells.iter().enumerate() {
-        if loaded_value_len != Some(cell.value_len_bytes) {
+        if let Op::Named(row) = cell.op {
+            load_collections(&setup, &servers, row)?;
+            loaded_value_len = None;
+        } else if loaded_value_len != Some(cell.value_len_bytes) {
             let with_counters = loaded_value_len.is_none() && cells.iter().any(|cell| cell.op == Op::Incr);
             load(&setup, &servers, args.rounds.keyspace, cell.value_len_bytes, with_counters)?;
             loaded_value_len = Some(cell.value_len_bytes);
@@ -229,6 +246,26 @@ fn load(
             load_keys(server, Stored::Counter, keyspace, &setup.generator)?;
         }
         load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keyspace, &setup.generator)?;
+    }
+    Ok(())
+}
+
+/// Fills the servers anew with the collections of a named operation, and tells the floor what to answer to its requests.
+fn load_collections(setup: &Setup, servers: &[(Contender, Server)], row: usize) -> Result<()> {
+    let named = &NAMED[row];
+    for (contender, server) in servers {
+        if contender.role == Role::Floor {
+            for request in named.requests {
+                let Arg::Word(command) = request.args[0] else {
+                    unreachable!("a command begins with its name")
+                };
+                let answer = String::from_utf8(request.answer.bytes()).expect("answers are text");
+                server.ask(&[floor::ANSWER, command, &answer])?;
+            }
+        } else {
+            server.ask(&["FLUSHALL"])?;
+            load_keys(server, Stored::Named(row), named.keys, &setup.generator)?;
+        }
     }
     Ok(())
 }
@@ -412,7 +449,7 @@ mod tests {
     #[test]
     fn the_bar_rows_are_the_rows_with_a_bar() {
         let (cells, left_out) = cells_of(&args(&["--bars"]));
-        assert_eq!((cells.len(), left_out.len()), (BARS.len(), 0));
+        assert_eq!((cells.len(), left_out.len()), (BARS.len() + NAMED.len(), 0));
         assert!(cells.iter().all(|&cell| bar_of(cell).is_some()));
         assert_eq!(bar_of(Cell { connections: 1000, ..cells[0] }), None);
     }

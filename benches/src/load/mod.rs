@@ -7,6 +7,7 @@
 //! in which it found nothing to do.
 
 pub mod driver;
+pub mod named;
 pub mod workload;
 
 use std::io;

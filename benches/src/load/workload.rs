@@ -10,6 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::load::named::{MEMBER_PREFIX, NAMED, Named};
 use crate::resp::write_command;
 use fastrand::Rng;
 
@@ -33,6 +34,8 @@ pub enum Op {
     Exec,
     /// COPY of a key: where source and destination are on different shards, one of them is checked out.
     Copy,
+    /// An operation over collections: a row of [`NAMED`].
+    Named(usize),
 }
 
 impl Op {
@@ -48,19 +51,38 @@ impl Op {
             Op::Mset => "mset10",
             Op::Exec => "exec5",
             Op::Copy => "copy",
+            Op::Named(row) => NAMED[row].name,
         }
+    }
+
+    /// The row of an operation over collections.
+    pub fn named(self) -> Option<&'static Named> {
+        match self {
+            Op::Named(row) => Some(&NAMED[row]),
+            _ => None,
+        }
+    }
+
+    /// Every operation that there is.
+    pub fn all() -> impl Iterator<Item = Op> {
+        Op::ALL.into_iter().chain((0..NAMED.len()).map(Op::Named))
+    }
+
+    /// Whether a reply may be null: a list may be empty for a while.
+    pub fn may_miss(self) -> bool {
+        self.named().is_some()
     }
 
     fn replies(self) -> usize {
         match self {
-            Op::Get | Op::Set | Op::GetSet | Op::Incr | Op::Mget | Op::Mset | Op::Copy => 1,
+            Op::Get | Op::Set | Op::GetSet | Op::Incr | Op::Mget | Op::Mset | Op::Copy | Op::Named(_) => 1,
             Op::Exec => SETS_PER_EXEC + 2,
         }
     }
 
     /// Whether the size of values makes a difference.
     pub fn has_values(self) -> bool {
-        !matches!(self, Op::Incr)
+        !matches!(self, Op::Incr | Op::Named(_))
     }
 
     /// About how many bytes one operation and its reply put on the wire.
@@ -71,6 +93,7 @@ impl Op {
             Op::Mget | Op::Mset => (KEYS_PER_MULTI_KEY_OP, KEYS_PER_MULTI_KEY_OP),
             Op::Exec => (SETS_PER_EXEC, SETS_PER_EXEC),
             Op::Copy => (2, 0),
+            Op::Named(row) => return NAMED[row].wire_len_bytes(),
         };
         keys * (KEY_LEN_BYTES + 20) + values * (value_len_bytes + 10)
     }
@@ -86,8 +109,8 @@ impl FromStr for Op {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Op, String> {
-        let names = || Op::ALL.map(Op::name).join(", ");
-        Op::ALL.into_iter().find(|op| op.name() == text).ok_or_else(|| format!("expected one of {}", names()))
+        let names = || Op::all().map(Op::name).collect::<Vec<_>>().join(", ");
+        Op::all().find(|op| op.name() == text).ok_or_else(|| format!("expected one of {}", names()))
     }
 }
 
@@ -104,7 +127,7 @@ const DIGIT_PAIRS: [[u8; 2]; 100] = {
 
 /// Fills `digits`, an even number of them, with `number` and leading zeroes.
 #[inline]
-fn write_digits(number: u64, digits: &mut [u8]) {
+pub fn write_digits(number: u64, digits: &mut [u8]) {
     let mut rest = number;
     for pair in digits.rchunks_exact_mut(2) {
         pair.copy_from_slice(&DIGIT_PAIRS[(rest % 100) as usize]);
@@ -185,9 +208,8 @@ pub struct Pool {
     bytes: Vec<u8>,
     /// Where each operation starts, and which is its first key; one more at the end.
     ops: Vec<(usize, usize)>,
-    /// Where each key starts.
-    keys: Vec<usize>,
-    keyspace: u64,
+    /// Where each key or member starts, and from how many it is drawn.
+    keys: Vec<(usize, u64)>,
     pipeline: usize,
     seed: u64,
 }
@@ -199,13 +221,20 @@ impl Pool {
         let ops = ops.max(POOL_PIPELINES_MIN * pipeline);
         let mut rng = Rng::with_seed(seed);
         let mut value = vec![0; value_len_bytes];
-        let mut pool =
-            Pool { op, bytes: Vec::new(), ops: Vec::new(), keys: Vec::new(), keyspace, pipeline, seed };
-        for _ in 0..ops {
+        let keyspace = op.named().map_or(keyspace, |named| named.keys);
+        let mut pool = Pool { op, bytes: Vec::new(), ops: Vec::new(), keys: Vec::new(), pipeline, seed };
+        for turn in 0..ops {
             let start = pool.bytes.len();
             pool.ops.push((start, pool.keys.len()));
-            write_op(&mut pool.bytes, op, keyspace, &mut value, &mut rng);
+            match op.named() {
+                Some(named) => named.write(&mut pool.bytes, turn, &mut rng),
+                None => write_op(&mut pool.bytes, op, keyspace, &mut value, &mut rng),
+            }
+            let members = op.named().map_or(0, |named| named.members);
             let keys = key_starts(&pool.bytes[start..]).map(|at| start + at);
+            let range =
+                |at: usize| if pool.bytes[at..].starts_with(MEMBER_PREFIX) { members } else { keyspace };
+            let keys: Vec<(usize, u64)> = keys.map(|at| (at, range(at))).collect();
             pool.keys.extend(keys);
         }
         pool.ops.push((pool.bytes.len(), pool.keys.len()));
@@ -220,12 +249,18 @@ impl Pool {
     pub fn replies_per_op(&self) -> usize {
         self.op.replies()
     }
+
+    /// Whether a reply may be null.
+    pub fn may_miss(&self) -> bool {
+        self.op.may_miss()
+    }
 }
 
 /// Where the keys of some requests start: behind the header of an argument of a key's length and with a key's prefix.
 /// (A value that by chance is such an argument gets other digits as well, which does no harm.)
 fn key_starts(requests: &[u8]) -> impl Iterator<Item = usize> {
-    const HEADERS: [&[u8]; 3] = [b"$16\r\nkey:", b"$16\r\nctr:", b"$16\r\ncpy:"];
+    const HEADERS: [&[u8]; 5] =
+        [b"$16\r\nkey:", b"$16\r\nctr:", b"$16\r\ncpy:", b"$16\r\ncol:", b"$16\r\nmem:"];
     let header_len = HEADERS[0].len();
     let is_key = |window: &[u8]| HEADERS.contains(&window);
     let windows = requests.windows(header_len).enumerate();
@@ -274,6 +309,7 @@ fn write_op(out: &mut Vec<u8>, op: Op, keyspace: u64, value: &mut [u8], rng: &mu
             let (source, destination) = (key_of(rng.u64(..keyspace)), copy_key_of(rng.u64(..keyspace)));
             write_command(out, &[b"COPY", &source, &destination, b"REPLACE"]);
         }
+        Op::Named(_) => unreachable!("its row writes it"),
     }
 }
 
@@ -302,9 +338,9 @@ impl Source for PoolSource {
         let (start, first_key) = pool.ops[self.next];
         let (end, end_key) = pool.ops[self.next + pool.pipeline];
         self.next += pool.pipeline;
-        for &key in &pool.keys[first_key..end_key] {
+        for &(key, range) in &pool.keys[first_key..end_key] {
             let digits = &mut pool.bytes[key + KEY_PREFIX_LEN_BYTES..key + KEY_LEN_BYTES];
-            write_digits(self.rng.u64(..pool.keyspace), digits);
+            write_digits(self.rng.u64(..range), digits);
         }
         Some(Batch { bytes: &pool.bytes[start..end], replies: pool.pipeline * pool.op.replies() })
     }
@@ -328,6 +364,8 @@ pub enum Stored {
     Element(Collection),
     /// A key with a hash of few short fields.
     SmallHash,
+    /// The collections of a named operation.
+    Named(usize),
 }
 
 /// Types of collections.
@@ -389,7 +427,7 @@ impl SetSequence {
         let value_len_bytes = match stored {
             Stored::Text { len_bytes } | Stored::TextWithTtl { len_bytes } => len_bytes,
             Stored::Integer { digits } => digits,
-            Stored::Counter | Stored::Element(_) | Stored::SmallHash => 1,
+            Stored::Counter | Stored::Element(_) | Stored::SmallHash | Stored::Named(_) => 1,
         };
         SetSequence {
             stored,
@@ -427,6 +465,7 @@ impl Source for SetSequence {
                 Stored::Counter => write_command(scratch, &[b"SET", &counter_key_of(number), b"0"]),
                 Stored::Element(collection) => write_element(scratch, collection, number),
                 Stored::SmallHash => write_small_hash(scratch, number),
+                Stored::Named(row) => NAMED[row].write_load(scratch, number, &mut self.rng),
             }
         }
         self.next = last;

@@ -1,0 +1,187 @@
+//! Named operations: one command, or a few in turn, over keys that hold collections. A row of the table is all that an
+//! operation is.
+//!
+//! The keys are `col:` and twelve digits, and members `mem:` and twelve digits, 16 bytes both, drawn anew for each
+//! pipeline like those of the other operations. Values are text of 16 bytes that is no integer.
+
+use crate::load::workload::{fill_text_value, write_digits};
+use crate::resp::write_command;
+use fastrand::Rng;
+
+pub const KEY_PREFIX: &[u8; 4] = b"col:";
+pub const MEMBER_PREFIX: &[u8; 4] = b"mem:";
+const TEXT_LEN_BYTES: usize = 16;
+
+/// An argument of a command.
+#[derive(Clone, Copy, Debug)]
+pub enum Arg {
+    Word(&'static str),
+    /// One of the operation's keys.
+    Key,
+    /// One of the operation's members.
+    Member,
+    /// Text of 16 bytes.
+    Value,
+}
+
+/// What replies look like: the floor answers with as many bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Answer {
+    Integer,
+    /// So many strings of 16 bytes, as an array.
+    Texts(usize),
+    /// A string of 16 bytes.
+    Text,
+}
+
+impl Answer {
+    pub fn bytes(self) -> Vec<u8> {
+        let text = "$16\r\nabcdefghijklmnop\r\n";
+        match self {
+            Answer::Integer => b":10\r\n".to_vec(),
+            Answer::Text => text.as_bytes().to_vec(),
+            Answer::Texts(count) => format!("*{count}\r\n{}", text.repeat(count)).into_bytes(),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    /// The first one is the command's name, a word.
+    pub args: &'static [Arg],
+    pub answer: Answer,
+}
+
+/// How the collection of a key is made: a command with its key, and elements of the given arguments. Members are
+/// 0, 1, 2 ...
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    pub command: &'static str,
+    pub element: &'static [Arg],
+    pub count: u64,
+}
+
+#[derive(Debug)]
+pub struct Named {
+    pub name: &'static str,
+    /// In turn.
+    pub requests: &'static [Request],
+    pub load: Load,
+    pub keys: u64,
+    /// Members are drawn from so many.
+    pub members: u64,
+    /// The pipeline of its bar, and our own cost to the best peer's.
+    pub bar: (usize, f64),
+}
+
+use Arg::{Key, Value, Word};
+
+const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10 };
+const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
+const RPOP: Request = Request { args: &[Word("RPOP"), Key], answer: Answer::Text };
+
+/// The operations, and their bars. Pushes and pops alternate, or lists would grow, or be empty, while a server is measured.
+pub const NAMED: &[Named] = &[
+    Named {
+        name: "lpush:rpop",
+        requests: &[LPUSH, RPOP],
+        load: LIST_OF_10,
+        keys: 100_000,
+        members: 0,
+        bar: (16, 0.40),
+    },
+    Named { name: "lpush", requests: &[LPUSH], load: LIST_OF_10, keys: 100_000, members: 0, bar: (16, 0.40) },
+    Named {
+        name: "lrange100",
+        requests: &[Request {
+            args: &[Word("LRANGE"), Key, Word("0"), Word("99")],
+            answer: Answer::Texts(100),
+        }],
+        load: Load { command: "RPUSH", element: &[Value], count: 100 },
+        keys: 10_000,
+        members: 0,
+        bar: (4, 0.60),
+    },
+];
+
+fn numbered(prefix: &[u8; 4], number: u64) -> [u8; TEXT_LEN_BYTES] {
+    let mut text = [0; TEXT_LEN_BYTES];
+    text[..4].copy_from_slice(prefix);
+    write_digits(number, &mut text[4..]);
+    text
+}
+
+/// An argument's bytes.
+fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
+    match arg {
+        Word(word) => word.as_bytes().to_vec(),
+        Key => numbered(KEY_PREFIX, key).to_vec(),
+        Arg::Member => numbered(MEMBER_PREFIX, member).to_vec(),
+        Value => {
+            let mut value = vec![0; TEXT_LEN_BYTES];
+            fill_text_value(rng, &mut value);
+            value
+        }
+    }
+}
+
+impl Named {
+    /// Appends the request of turn `turn`.
+    pub fn write(&self, out: &mut Vec<u8>, turn: usize, rng: &mut Rng) {
+        let request = &self.requests[turn % self.requests.len()];
+        let args: Vec<Vec<u8>> = request
+            .args
+            .iter()
+            .map(|&arg| arg_bytes(arg, rng.u64(..self.keys), rng.u64(..self.members.max(1)), rng))
+            .collect();
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        write_command(out, &args);
+    }
+
+    /// Appends the command that makes the collection of key `key`.
+    pub fn write_load(&self, out: &mut Vec<u8>, key: u64, rng: &mut Rng) {
+        let Load { command, element, count } = self.load;
+        let mut args = vec![command.as_bytes().to_vec(), numbered(KEY_PREFIX, key).to_vec()];
+        for member in 0..count {
+            args.extend(element.iter().map(|&arg| arg_bytes(arg, key, member, rng)));
+        }
+        let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        write_command(out, &args);
+    }
+
+    /// About how many bytes one request and its reply put on the wire.
+    pub fn wire_len_bytes(&self) -> usize {
+        let len =
+            |request: &Request| request.args.len() * (TEXT_LEN_BYTES + 10) + request.answer.bytes().len();
+        self.requests.iter().map(len).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_requests_begin_with_their_command() {
+        let names: BTreeSet<&str> = NAMED.iter().map(|named| named.name).collect();
+        assert_eq!(names.len(), NAMED.len());
+        for named in NAMED {
+            assert!(
+                named.requests.iter().all(|request| matches!(request.args[0], Word(_))),
+                "{}",
+                named.name
+            );
+        }
+    }
+
+    #[test]
+    fn the_requests_of_an_operation_come_in_turn() {
+        let mut out = Vec::new();
+        NAMED[0].write(&mut out, 0, &mut Rng::with_seed(1));
+        NAMED[0].write(&mut out, 1, &mut Rng::with_seed(1));
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("*3\r\n$5\r\nLPUSH\r\n$16\r\ncol:"), "{text}");
+        assert!(text.contains("*2\r\n$4\r\nRPOP\r\n$16\r\ncol:"), "{text}");
+    }
+}

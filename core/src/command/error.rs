@@ -44,6 +44,12 @@ impl CommandError {
         CommandError::new([before.as_bytes(), until_nul(sent), after.as_bytes()].concat())
     }
 
+    /// A text that quotes two such strings.
+    pub fn quoting_two(text: [&str; 3], sent: [&[u8]; 2]) -> CommandError {
+        let [before, between, after] = text.map(str::as_bytes);
+        CommandError::new([before, until_nul(sent[0]), between, until_nul(sent[1]), after].concat())
+    }
+
     /// `command`: the name as COMMAND shows it: `get`, `client|list`.
     pub fn wrong_arity(command: &str) -> CommandError {
         CommandError::new(format!("ERR wrong number of arguments for '{command}' command"))

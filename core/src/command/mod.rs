@@ -91,6 +91,11 @@ impl<'a> Ctx<'a> {
         self.shard.effects.replace(self.call.db, args);
     }
 
+    /// Nothing that the command changes is an effect, besides what [`Ctx::effect`] records.
+    pub fn no_effect(&mut self) {
+        self.shard.effects.omit();
+    }
+
     /// The keys from which a blocking command may take something. `keys`: the arguments that are the keys it waits for.
     /// At the first run that is all of them, and when it is served the one key that it is served from.
     pub fn takes_from(&self, keys: Range<usize>) -> Range<usize> {
@@ -110,7 +115,8 @@ impl<'a> Ctx<'a> {
         deadline_ms: Option<i64>,
         on_timeout: TimeoutReply,
     ) -> CommandResult<Option<BlockRequest>> {
-        Ok(Some(BlockRequest { keys: keys.start as u32..keys.end as u32, deadline_ms, on_timeout }))
+        let keys = keys.start as u32..keys.end as u32;
+        Ok(Some(BlockRequest { keys, deadline_ms, on_timeout, args: None, ends_with_key: false }))
     }
 }
 

@@ -6,6 +6,7 @@
 //! value@6.2.0          since that version
 //! key#0...             once or more; `...+`: its token is repeated with it
 //! NX                   a word that stands for itself (upper case)
+//! auto_id'*'           the same, with a name of its own
 //! EX seconds:int       a word and the argument it announces
 //! [ ... ]              optional
 //! < a | b >, name(a | b)   one of these
@@ -166,6 +167,9 @@ impl Parser<'_> {
                 String::from_utf8_lossy(self.text)
             ));
         }
+        if self.text.get(self.at) == Some(&b'\'') {
+            return self.named_token(word);
+        }
         let is_token = !word.bytes().any(|byte| byte.is_ascii_lowercase());
         match self.text.get(self.at) {
             Some(b'(') => {
@@ -191,6 +195,24 @@ impl Parser<'_> {
             }),
             _ => Ok(Argument { name: word, ..Argument::default() }),
         }
+    }
+
+    /// A word in quotes, which stands for itself and may announce a block, behind its name.
+    fn named_token(&mut self, name: String) -> Result<Argument, String> {
+        self.at += 1;
+        let start = self.at;
+        while self.text.get(self.at).is_some_and(|&byte| byte != b'\'') {
+            self.at += 1;
+        }
+        let token = Some(String::from_utf8_lossy(&self.text[start..self.at]).into_owned());
+        self.expect(b'\'')?;
+        if self.text.get(self.at) != Some(&b'{') {
+            return Ok(Argument { name, kind: Kind::PureToken, token, ..Argument::default() });
+        }
+        self.at += 1;
+        let arguments = self.sequence()?;
+        self.expect(b'}')?;
+        Ok(Argument { name, kind: Kind::Block, token, arguments, ..Argument::default() })
     }
 
     fn suffixes(&mut self, argument: &mut Argument) -> Result<(), String> {

@@ -7,8 +7,9 @@ use crate::types::hash::HashRef;
 use crate::types::list::ListRef;
 use crate::types::listpack::Item;
 use crate::types::set::SetRef;
+use crate::types::stream::Stream;
 use crate::types::zset::ZSetView;
-use crate::types::{Collection, Encoding, Entry, NewValue, OwnedValue, ValueRef};
+use crate::types::{Collection, Encoding, Entry, NewValue, Object, OwnedValue, ValueRef};
 
 /// A string value: stored as bytes, or as an integer if the bytes are its decimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,6 +113,27 @@ pub fn zset_of(value: ValueRef<'_>) -> CommandResult<ZSetView<'_>> {
 #[inline]
 pub fn list_of(value: ValueRef<'_>) -> CommandResult<ListRef<'_>> {
     ListRef::of(value).ok_or(CommandError::WRONG_TYPE)
+}
+
+/// A value as a stream.
+///
+/// # Errors
+/// WRONGTYPE for a value of another type.
+#[inline]
+pub fn stream_of(value: ValueRef<'_>) -> CommandResult<&Stream> {
+    match value {
+        ValueRef::Object(Object::Stream(stream)) => Ok(stream),
+        _ => Err(CommandError::WRONG_TYPE),
+    }
+}
+
+/// The stream that an object is: the caller has called [`stream_of`].
+#[inline]
+pub fn stream_mut(object: &mut Object) -> &mut Stream {
+    match object {
+        Object::Stream(stream) => stream,
+        _ => unreachable!("the caller has seen a stream"),
+    }
 }
 
 /// A copy of a value, for another key.

@@ -10,6 +10,7 @@ use crate::protocol::number::{F64Text, parse_f64};
 use crate::types::hash::HashRef;
 use crate::types::intset::IntSet;
 use crate::types::listpack::{Digits, Item, Listpack};
+use crate::types::stream::{Stream, StreamId};
 use crate::types::{Collection, Entry, Object, PackedKind, ValueRef, ValueType};
 use sha1_smol::Sha1;
 
@@ -69,6 +70,18 @@ impl Digest {
         }
     }
 
+    /// The entries of a stream; its consumer groups are no part of the digest.
+    fn add_stream(&mut self, stream: &Stream) {
+        let [mut name_digits, mut value_digits] = [Digits::new(), Digits::new()];
+        for entry in stream.log.range(StreamId::MIN, StreamId::MAX) {
+            self.mix(format!("{}.{}", entry.id.ms, entry.id.seq).as_bytes());
+            for (name, value) in entry.fields() {
+                self.mix(name.bytes(&mut name_digits));
+                self.mix(value.bytes(&mut value_digits));
+            }
+        }
+    }
+
     fn add_packed(&mut self, kind: PackedKind, bytes: &[u8]) {
         let mut digits = [Digits::new(), Digits::new()];
         let items = || Listpack::new(bytes).iter().map(|(_, item)| item);
@@ -110,6 +123,7 @@ impl Digest {
             Object::ZSet(set) => {
                 set.iter(0..set.len()).for_each(|(member, score)| self.add_member(member, score));
             }
+            Object::Stream(stream) => self.add_stream(stream),
         }
     }
 

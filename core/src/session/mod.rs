@@ -18,7 +18,7 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
-use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, string, zset};
+use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, stream, string, zset};
 use crate::command::table::Command;
 use crate::worker::SessionHandler;
 
@@ -44,6 +44,7 @@ pub const FAMILIES: &[&[Command]] = &[
     slowlog::COMMANDS,
     set::COMMANDS,
     sort::COMMANDS,
+    stream::COMMANDS,
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,

@@ -23,6 +23,20 @@
 //! 4. Home then ends the wait, and the other shards forget it. The handoff continues with the next wait, and releases
 //!    the lock when no waiter is left that could use the key.
 //!
+//! # Waits that only read
+//!
+//! XREAD takes nothing, so its waiters need no order among them, and nobody else has to wait for them. When a handoff
+//! comes to such a wait, the command runs at once, on the shard of the key, and the wait is forgotten there. The replies
+//! go to their homes, in one message for each shard ([`WaitMessage::Read`]). Home passes a reply on if the client still
+//! waits. If it does not, nothing is lost: the command has changed nothing.
+//!
+//! # Keys that go
+//!
+//! XREADGROUP waits for a consumer group, and so ends with an error when its key is removed or replaced by another type.
+//! Such waits (`ends_with_key`) are offered a key that does not exist any more, too. All others wait on.
+//!
+//! # Why this is correct
+//!
 //! *Exactly once.* Only home accepts offers, and it accepts one at a time: the next one only after it knows that the
 //! first one came to nothing.
 //!
@@ -73,13 +87,18 @@ pub struct OfferId {
 }
 
 /// What a blocking command that found nothing to take wants to wait for.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct BlockRequest {
     /// The arguments that are the awaited keys.
     pub keys: Range<u32>,
     /// When it times out; unix time in milliseconds. `None`: never.
     pub deadline_ms: Option<i64>,
     pub on_timeout: TimeoutReply,
+    /// What the command waits with instead of its arguments, if they mean something else later (`$` of XREAD). The keys
+    /// are the same.
+    pub args: Option<OwnedArgv>,
+    /// It also ends when a key is removed.
+    pub ends_with_key: bool,
 }
 
 /// What the client of a blocking command gets at the timeout.
@@ -119,6 +138,8 @@ pub enum WaitMessage {
     Offer { wait: WaitId, offer: OfferId },
     /// To the shard that made the offer.
     Answer { wait: WaitId, offer: OfferId, verdict: Verdict },
+    /// To home: what waits that only read have read.
+    Read(ReadReplies),
     /// To home: you accepted, but there was nothing to take. The client stays blocked.
     Nothing { wait: WaitId },
     /// To a shard that was told `Busy`: offer the wait its keys again.
@@ -130,12 +151,38 @@ pub enum WaitMessage {
     Yield { offer: OfferId },
 }
 
+/// The replies to commands that have waited and only read.
+#[derive(Default)]
+pub struct ReadReplies {
+    bytes: Vec<u8>,
+    /// Each reply ends at this offset.
+    ends: Vec<(ReplyId, usize)>,
+}
+
+impl ReadReplies {
+    pub fn push(&mut self, reply_id: ReplyId, reply: &[u8]) {
+        self.bytes.extend_from_slice(reply);
+        self.ends.push((reply_id, self.bytes.len()));
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (ReplyId, &[u8])> {
+        let mut start = 0;
+        self.ends.iter().map(move |&(reply_id, end)| {
+            let reply = &self.bytes[start..end];
+            start = end;
+            (reply_id, reply)
+        })
+    }
+}
+
 /// A command that is blocked on keys of this shard.
 pub struct Wait {
     pub call: Call,
     pub args: OwnedArgv,
     /// The awaited arguments that are keys of this shard.
     pub positions: SmallVec<[u32; 2]>,
+    /// See [`BlockRequest`].
+    pub ends_with_key: bool,
 }
 
 /// A wait on its way to a shard.
@@ -146,6 +193,8 @@ struct Queue {
     db: u32,
     key: Box<[u8]>,
     waits: VecDeque<WaitId>,
+    /// How many of the waits end when the key is removed.
+    ends_with_key: usize,
     /// The key has changed, and not all waits have been asked since.
     is_signalled: bool,
     /// How many waits at the front have been passed over since the change.
@@ -226,6 +275,7 @@ impl Blocking {
             // BLPOP k k waits for k once.
             if queue.waits.back() != Some(&id) {
                 queue.waits.push_back(id);
+                queue.ends_with_key += usize::from(wait.ends_with_key);
             }
         }
         let earlier = self.waits.insert(id, wait);
@@ -240,7 +290,8 @@ impl Blocking {
             let lock = hash_key(key);
             let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { continue };
             if let Some(queue) = waiters.queues.iter_mut().find(|queue| queue.is(wait.call.db, key)) {
-                queue.remove(id);
+                let is_removed = queue.remove(id);
+                queue.ends_with_key -= usize::from(is_removed && wait.ends_with_key);
             }
             self.tidy(lock);
         }
@@ -290,12 +341,15 @@ impl Blocking {
         self.due.remove(at)
     }
 
-    /// Records that a key has changed. Returns whether a handoff has to begin for it.
-    fn record_change(&mut self, db: u32, key: Key<'_>) -> bool {
+    /// Records that a key has changed, or (unless `is_there`) was removed. Returns whether a handoff has to begin for it.
+    fn record_change(&mut self, db: u32, key: Key<'_>, is_there: bool) -> bool {
         let Some(waiters) = self.waiters_by_lock.get_mut(&key.hash) else { return false };
         let Some(queue) = waiters.queues.iter_mut().find(|queue| queue.is(db, key.bytes)) else {
             return false;
         };
+        if !is_there && queue.ends_with_key == 0 {
+            return false;
+        }
         queue.is_signalled = true;
         queue.passed = 0;
         waiters.handoff.is_none()
@@ -415,7 +469,8 @@ impl KeyWaiters {
     fn queue(&mut self, db: u32, key: &[u8]) -> &mut Queue {
         let at = self.queues.iter().position(|queue| queue.is(db, key)).unwrap_or_else(|| {
             let waits = VecDeque::new();
-            self.queues.push(Queue { db, key: key.into(), waits, is_signalled: false, passed: 0 });
+            let key = key.into();
+            self.queues.push(Queue { db, key, waits, ends_with_key: 0, is_signalled: false, passed: 0 });
             self.queues.len() - 1
         });
         &mut self.queues[at]
@@ -427,12 +482,13 @@ impl Queue {
         self.db == db && *self.key == *key
     }
 
-    fn remove(&mut self, id: WaitId) {
+    /// Returns whether it was there.
+    fn remove(&mut self, id: WaitId) -> bool {
         // It is nearly always at the front, because the first wait is served first.
-        if let Some(at) = self.waits.iter().position(|&other| other == id) {
-            self.waits.remove(at);
-            self.passed -= usize::from(at < self.passed);
-        }
+        let Some(at) = self.waits.iter().position(|&other| other == id) else { return false };
+        self.waits.remove(at);
+        self.passed -= usize::from(at < self.passed);
+        true
     }
 }
 
@@ -443,16 +499,35 @@ impl Shard {
         self.observers.set_blocks(true);
     }
 
-    /// A key has changed on which commands may be blocked. If some are, and the key exists, it is locked for them,
+    /// A key has changed on which commands may be blocked. If some are that the change concerns, it is locked for them,
     /// and its handoff begins as soon as what runs now has ended.
     #[cold]
     fn signal(&mut self, db: u32, key: Key<'_>) {
-        if self.exists(db, key) {
-            self.audience().serve_waits(db, key);
+        let is_there = self.exists(db, key);
+        self.audience().serve_waits(db, key, is_there);
+    }
+
+    /// For a change that observers are not told of: has the key offered to the commands blocked on it.
+    pub fn signal_waits(&mut self, db: u32, key: Key<'_>) {
+        if !self.blocking.is_empty() {
+            self.signal(db, key);
         }
     }
 
-    /// The contents of `db` were swapped with those of another database: each awaited key that exists now counts as
+    /// Whether keys may have to be handed off.
+    #[inline]
+    pub fn has_due_waits(&self) -> bool {
+        self.blocking.has_due() || self.observers.has_expired_awaited()
+    }
+
+    /// Tells the commands blocked on keys that have expired of that.
+    pub fn signal_expired_keys(&mut self) {
+        for (db, key) in self.observers.take_expired_awaited() {
+            self.signal(db, Key { bytes: &key, hash: hash_key(&key) });
+        }
+    }
+
+    /// The contents of `db` were swapped with those of another database, or removed: each awaited key counts as
     /// changed.
     pub fn signal_all(&mut self, db: u32) {
         if self.blocking.is_empty() {
@@ -470,7 +545,7 @@ impl Shard {
         let (db, args, positions) = (wait.call.db, wait.args.clone(), wait.positions.clone());
         for position in positions {
             let key = args.as_argv().arg(position as usize);
-            self.audience().serve_waits(db, Key { bytes: key, hash: hash_key(key) });
+            self.audience().serve_waits(db, Key { bytes: key, hash: hash_key(key) }, true);
         }
     }
 
@@ -485,8 +560,8 @@ impl Shard {
 
 impl Audience<'_> {
     /// Begins the handoff of a changed key to the commands blocked on it, unless there are none or it has one already.
-    pub(super) fn serve_waits(&mut self, db: u32, key: Key<'_>) {
-        if !self.blocking.record_change(db, key) {
+    pub(super) fn serve_waits(&mut self, db: u32, key: Key<'_>, is_there: bool) {
+        if !self.blocking.record_change(db, key, is_there) {
             return;
         }
         let kept = self

@@ -292,6 +292,14 @@ impl Shard {
         }
     }
 
+    /// Looks a key up to change what does not concern those who observe its value: WATCH and blocked clients see nothing
+    /// of the consumer groups of a stream. Notifications are up to the caller.
+    pub fn change_unobserved<'a>(&'a mut self, call: &'a Call, key: Key<'a>) -> Option<ChangeGuard<'a>> {
+        let mut guard = self.change(call, key, Event::XGROUP_SETID)?;
+        guard.audience = None;
+        Some(guard)
+    }
+
     /// Sets a key, whether it exists or not. Counts one change. An expiry set with it is an event of its own. Returns
     /// whether the key is new.
     #[inline]

@@ -238,6 +238,11 @@ impl EffectLog {
         }
     }
 
+    /// The arguments of the running command are no effect.
+    pub fn omit(&mut self) {
+        self.is_replaced = self.is_on;
+    }
+
     /// Has the arguments of the running command recorded even if it changes nothing.
     pub fn force(&mut self) {
         self.is_forced = self.is_on;

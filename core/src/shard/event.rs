@@ -13,6 +13,7 @@ pub enum EventClass {
     Hash,
     List,
     ZSet,
+    Stream,
     /// A key expired.
     Expired,
     /// A key was added. The letter `A` does not include this class.
@@ -29,6 +30,7 @@ impl EventClass {
             EventClass::Hash => b'h',
             EventClass::List => b'l',
             EventClass::ZSet => b'z',
+            EventClass::Stream => b't',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
         }
@@ -99,6 +101,15 @@ events! {
     ZREMRANGEBYRANK = ZSet "zremrangebyrank";
     ZREMRANGEBYSCORE = ZSet "zremrangebyscore";
     ZUNIONSTORE = ZSet "zunionstore";
+    XADD = Stream "xadd";
+    XDEL = Stream "xdel";
+    XGROUP_CREATE = Stream "xgroup-create";
+    XGROUP_CREATECONSUMER = Stream "xgroup-createconsumer";
+    XGROUP_DELCONSUMER = Stream "xgroup-delconsumer";
+    XGROUP_DESTROY = Stream "xgroup-destroy";
+    XGROUP_SETID = Stream "xgroup-setid";
+    XSETID = Stream "xsetid";
+    XTRIM = Stream "xtrim";
     EXPIRED = Expired "expired";
     NEW = New "new";
 }

@@ -34,6 +34,7 @@ impl Shard {
     /// Removes all keys of a database. Returns how many there were. Does not count as a change.
     pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
         self.will_replace(db, None);
+        let number = db;
         let db = &mut self.dbs[db as usize];
         let key_count = db.table().len() as u64;
         let mut detached = db.detach();
@@ -49,6 +50,7 @@ impl Shard {
                 }
             }
         }
+        self.signal_all(number);
         key_count
     }
 

@@ -66,6 +66,8 @@ pub struct Observers {
     blocks: bool,
     /// While checked-out entries of other shards are here: what happened to them.
     checked_out: Option<Vec<CheckedOutEvent>>,
+    /// Keys that have expired while commands were blocked on keys, until these are told.
+    expired_awaited: Vec<(u32, Box<[u8]>)>,
     /// Whether there are observers, or events are recorded.
     is_on: bool,
 }
@@ -122,7 +124,19 @@ impl Observers {
     pub(super) fn expired(&mut self, db: u32, key: Key<'_>) {
         if self.is_on {
             self.note(&KeyChange { db, key, event: Event::EXPIRED, client: 0, kind: KeyEvent::Expired });
+            if self.offers() {
+                self.expired_awaited.push((db, key.bytes.into()));
+            }
         }
+    }
+
+    #[inline]
+    pub(super) fn has_expired_awaited(&self) -> bool {
+        !self.expired_awaited.is_empty()
+    }
+
+    pub(super) fn take_expired_awaited(&mut self) -> Vec<(u32, Box<[u8]>)> {
+        std::mem::take(&mut self.expired_awaited)
     }
 
     /// Notifies the watching clients, or records the event. Keyspace notifications and client tracking will start
@@ -162,10 +176,8 @@ impl Audience<'_> {
     #[cold]
     pub(super) fn notify(&mut self, change: &KeyChange<'_>, is_there: bool) {
         self.observers.note(change);
-        if change.kind == KeyEvent::Modified && self.observers.offers() {
-            if is_there {
-                self.serve_waits(change.db, change.key);
-            }
+        if change.kind != KeyEvent::Notified && self.observers.offers() {
+            self.serve_waits(change.db, change.key, is_there);
             self.observers.set_blocks(!self.blocking.is_empty());
         }
     }
@@ -191,7 +203,7 @@ impl Shard {
 
     /// Reports a further event of a key that is reported as changed separately.
     #[inline]
-    pub(super) fn notify_event(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
+    pub fn notify_event(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
             self.notify_observers(&KeyChange::by(call, db, key, event, KeyEvent::Notified));
         }

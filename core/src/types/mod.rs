@@ -9,6 +9,7 @@
 //! - `dict`: the big form of hashes and sets
 //! - `decimal`: strings that are integers; `double`: the text of doubles
 //! - `hash`, `list`, `set`, `zset`: hashes, lists, sets and sorted sets in all their forms
+//! - `stream`: a log of entries, and its consumer groups
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
@@ -26,6 +27,7 @@ pub mod listpack;
 pub mod lzf;
 pub mod object;
 pub mod set;
+pub mod stream;
 pub mod table;
 pub mod value_mut;
 pub mod zset;

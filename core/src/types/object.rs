@@ -124,6 +124,7 @@ objects! {
     Set(super::dict::DictSet),
     ZSet(super::zset::ZSet),
     Hash(super::hash::BigHash),
+    Stream(super::stream::Stream),
 }
 
 impl Object {

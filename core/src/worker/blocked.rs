@@ -6,19 +6,19 @@ use super::connection::StallReason;
 use super::pipeline::Flow;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
-use crate::command::table::CommandEntry;
+use crate::command::table::{CommandEntry, flag};
 use crate::command::{Call, Ctx, keys};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::blocking::{
-    BlockRequest, NewWait, Next, OfferId, TimeoutReply, Verdict, Wait, WaitId, WaitMessage,
+    BlockRequest, NewWait, Next, OfferId, ReadReplies, TimeoutReply, Verdict, Wait, WaitId, WaitMessage,
 };
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::slot::shard_of;
 use ahash::AHashMap;
 use smallvec::SmallVec;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// The reply to a blocking command that CLIENT UNBLOCK ... ERROR ends.
@@ -138,13 +138,14 @@ impl Worker {
         reply_id: ReplyId,
         call: Call,
         args: Argv<'_>,
-        request: BlockRequest,
+        mut request: BlockRequest,
     ) {
         let id = WaitId { home: home as u32, reply_id };
         // WAIT is blocked on no key.
         if !request.keys.is_empty() {
             let positions = request.keys.clone().collect();
-            self.shard.wait(id, Wait { call, args: OwnedArgv::from_argv(args), positions });
+            let args = request.args.take().unwrap_or_else(|| OwnedArgv::from_argv(args));
+            self.shard.wait(id, Wait { call, args, positions, ends_with_key: request.ends_with_key });
         }
         if home == self.shard.index {
             self.record_wait(home, reply_id, request);
@@ -206,7 +207,7 @@ impl Worker {
                 reply,
             ));
         }
-        let Some(request) = self.run(Invocation::new(entry, call, argv, None), reply).waits else {
+        let Some(mut request) = self.run(Invocation::new(entry, call, argv, None), reply).waits else {
             return CheckedOutRun::without_waits(true);
         };
         let generation = self.connections[reply_id.conn as usize].as_deref().map(|c| c.conn.generation());
@@ -216,7 +217,8 @@ impl Worker {
         let home = self.shard.index;
         let id = WaitId { home: home as u32, reply_id };
         let keys = request.keys.clone();
-        let args = OwnedArgv::from_argv(argv);
+        let ends_with_key = request.ends_with_key;
+        let args = request.args.take().unwrap_or_else(|| OwnedArgv::from_argv(argv));
         self.stall_for_blocking(entry, *call, reply_id, args.clone());
         self.record_wait(home, reply_id, request);
         let shard_count = self.shard.shard_count;
@@ -225,7 +227,7 @@ impl Worker {
         let shards = waiting.map(|waiting| waiting.shards.clone()).unwrap_or_default();
         let waits = shards.into_iter().map(|shard| {
             let positions = keys.clone().filter(|&position| owner(position) == shard).collect();
-            (shard, Box::new((id, Wait { call: *call, args: args.clone(), positions })))
+            (shard, Box::new((id, Wait { call: *call, args: args.clone(), positions, ends_with_key })))
         });
         CheckedOutRun { has_replied: false, waits: CheckedOutWaits(waits.collect()) }
     }
@@ -254,6 +256,7 @@ impl Worker {
         match message {
             WaitMessage::Waits { reply_id, request } => self.record_wait(from, reply_id, request),
             WaitMessage::Offer { wait, offer } => self.take_offer(wait, offer),
+            WaitMessage::Read(replies) => self.take_read(&replies),
             WaitMessage::Nothing { wait } => self.came_to_nothing(wait.reply_id),
             WaitMessage::Answer { wait, offer, verdict } => self.end_offer(wait, offer, verdict),
             WaitMessage::Again { wait } => self.shard.signal_again(wait),
@@ -288,6 +291,16 @@ impl Worker {
             offer.shard as usize,
             Message::Wait(Box::new(WaitMessage::Answer { wait, offer, verdict })),
         );
+    }
+
+    /// Ends the waits of commands that have read something elsewhere.
+    fn take_read(&mut self, replies: &ReadReplies) {
+        for (reply_id, reply) in replies.iter() {
+            // Another key may have served it meanwhile, or it has ended in another way.
+            if self.blocked.get(reply_id).is_some_and(|blocked| blocked.waiting.is_some()) {
+                self.fulfil(reply_id, reply);
+            }
+        }
     }
 
     /// If the command needs further keys besides the one on offer (BLMOVE its destination), starts a transaction over
@@ -413,6 +426,7 @@ impl Worker {
 impl Worker {
     /// Hands off the keys that have changed to the clients blocked on them, as far as that is possible at once.
     pub(super) fn serve_due(&mut self) {
+        self.shard.signal_expired_keys();
         while let Some(lock) = self.shard.blocking.next_due(&self.shard.locks) {
             self.serve(lock);
             self.deliver_local();
@@ -420,7 +434,18 @@ impl Worker {
     }
 
     /// Offers the key of a lock to the next waiter that would take something, or releases the lock if there is none.
+    /// Waiters that only read are served on the way.
     fn serve(&mut self, lock: u64) {
+        // In the order of the shards: simulations must be repeatable.
+        let mut read = BTreeMap::new();
+        self.offer_next(lock, &mut read);
+        for (home, replies) in read {
+            self.send(home as usize, Message::Wait(Box::new(WaitMessage::Read(replies))));
+        }
+    }
+
+    /// As `serve`, but leaves the replies of those that only read to be sent, by home.
+    fn offer_next(&mut self, lock: u64, read: &mut BTreeMap<u32, ReadReplies>) {
         loop {
             match self.shard.blocking.next(lock) {
                 Next::Pause => return,
@@ -431,6 +456,10 @@ impl Worker {
                 Next::Ask { wait, position } => {
                     if !self.is_ready(wait, position) {
                         self.shard.blocking.pass(lock, wait);
+                        continue;
+                    }
+                    if self.only_reads(wait) {
+                        self.serve_reader(lock, wait, position, read.entry(wait.home).or_default());
                         continue;
                     }
                     let number = self.shard.blocking.offer(lock, wait);
@@ -457,6 +486,33 @@ impl Worker {
         // No command has run, but the look-up may have found an expired key and removed it.
         self.shard.effects.end_apart();
         is_ready
+    }
+
+    /// Whether a waiting command only reads.
+    fn only_reads(&self, id: WaitId) -> bool {
+        let wait = self.shard.blocking.get(id).expect("only waits are asked");
+        !self.table.entry(wait.call.command).row.has(flag::WRITE)
+    }
+
+    /// Runs a waiting command that only reads, and forgets its wait.
+    fn serve_reader(&mut self, lock: u64, id: WaitId, position: u32, replies: &mut ReadReplies) {
+        let wait = self.shard.blocking.get(id).expect("only waits are asked");
+        let (call, args) = (wait.call, wait.args.clone());
+        let entry = self.table.entry(call.command);
+        let mut reply = self.pools.take_buffer();
+        // It was counted when it was called.
+        let command = Invocation {
+            served_from: Some(position),
+            is_counted: false,
+            ..Invocation::new(entry, &call, args.as_argv(), None)
+        };
+        if self.run(command, &mut reply).waits.is_none() {
+            self.shard.blocking.forget(id);
+            replies.push(id.reply_id, &reply);
+        } else {
+            self.shard.blocking.pass(lock, id);
+        }
+        self.pools.give_buffer(reply);
     }
 
     /// Handles home's answer to an offer.

@@ -147,7 +147,7 @@ impl Worker {
     /// Executes the requests of connections whose stall has ended.
     pub(super) fn resume_runnable(&mut self) {
         loop {
-            if self.shard.blocking.has_due() {
+            if self.shard.has_due_waits() {
                 self.serve_due();
             }
             let Some(at) = self.runnable.pop() else { return };

@@ -78,7 +78,7 @@ impl Worker {
     /// To be called before each unit: hands the keys that the last unit changed off to the clients blocked on them.
     #[inline]
     pub(super) fn serve_due_first(&mut self) {
-        if self.shard.blocking.has_due() {
+        if self.shard.has_due_waits() {
             self.serve_due();
         }
     }

@@ -18,6 +18,7 @@ mod program;
 mod session;
 mod set;
 mod sort;
+mod stream;
 mod string;
 mod table;
 mod transaction;

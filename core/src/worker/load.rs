@@ -357,10 +357,13 @@ impl Worker {
         let outcome = match incoming.batches.try_recv() {
             Ok(batch) => {
                 let limits = self.shard.limits();
-                batch
-                    .records()
-                    .try_for_each(|record| self.load_record(&record, &limits, Duplicates::Refused))
-                    .map(|()| true)
+                let mut loaded = 0;
+                let outcome = batch.records().try_for_each(|record| {
+                    loaded += self.load_record(&record, &limits, Duplicates::Refused)?;
+                    Ok(())
+                });
+                self.globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
+                outcome.map(|()| true)
             }
             Err(TryRecvError::Empty) => return false,
             Err(TryRecvError::Disconnected) => Ok(false),
@@ -374,13 +377,13 @@ impl Worker {
         false
     }
 
-    /// Builds a key's value and puts it in.
+    /// Builds a key's value and puts it in. Returns how many keys that makes: none if it is a collection without elements.
     fn load_record(
         &mut self,
         record: &Record<'_>,
         limits: &Limits,
         duplicates: Duplicates,
-    ) -> Result<(), LoadError> {
+    ) -> Result<u64, LoadError> {
         let RdbString::Bytes(bytes) = record.key else { unreachable!("keys come unpacked") };
         let loading = &self.globals.persistence.loading;
         let db_count = self.shard.db_count();
@@ -392,7 +395,7 @@ impl Worker {
                 if loading.keys_empty.fetch_add(1, Ordering::Relaxed) < EMPTY_KEYS_LOGGED_MAX {
                     log::warning(format_args!("skipping empty key: {}", bytes.escape_ascii()));
                 }
-                return Ok(());
+                return Ok(0);
             }
             Err(error) => return Err(error.into()),
         };
@@ -403,8 +406,7 @@ impl Worker {
         let access = self.shard.loaded_access(record.access);
         let entry = OwnedEntry { key: bytes.into(), value, expire_at_ms: record.expire_at_ms, access };
         self.shard.load(db, key.hash, entry);
-        loading.keys_loaded.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        Ok(1)
     }
 
     /// Loads those keys of a file that are this shard's: DEBUG RELOAD.
@@ -423,7 +425,10 @@ impl Worker {
             if !self.shard.owns(key) {
                 return Ok(());
             }
-            self.load_record(&Record { key: RdbString::Bytes(key), ..*record }, &limits, duplicates)
+            let record = Record { key: RdbString::Bytes(key), ..*record };
+            let loaded = self.load_record(&record, &limits, duplicates)?;
+            globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
+            Ok(())
         })
     }
 

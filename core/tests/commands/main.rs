@@ -6,6 +6,7 @@ mod cluster;
 
 mod blocking;
 mod coalesce;
+mod dump;
 mod effects;
 mod errors;
 mod events;

@@ -10,5 +10,6 @@ mod process;
 #[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../common/random.rs"]
 mod random;
+mod rdb;
 mod sharding;
 mod stream;

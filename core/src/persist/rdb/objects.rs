@@ -47,7 +47,6 @@ pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
             }
             ValueKind::ZSet2
         }
-        #[allow(unreachable_patterns, reason = "the other types come")]
-        other => panic!("{other:?} cannot be written yet"),
+        Object::Stream(stream) => super::stream::write_stream(writer, stream),
     }
 }

@@ -9,12 +9,156 @@
 //!          consumers { name, seen at (ms), active at (ms, from the third version on)
 //!                      pending { ID (16 bytes) } } }
 //! ```
+//!
+//! The second version is written, as Redis 7.0 does.
 
 use super::ValueKind;
+use super::packed::sound_listpack;
 use super::read::{ReadError, ReadResult, Reader};
-use crate::types::OwnedValue;
+use super::write::Writer;
+use crate::types::stream::{GroupMut, Pending, Stream, StreamId};
+use crate::types::{Object, OwnedValue};
+use std::collections::BTreeMap;
 
 /// Reads a stream.
-pub fn read_stream(reader: &mut Reader<'_>, _kind: ValueKind) -> ReadResult<OwnedValue> {
-    Err(ReadError::Unsupported { offset: reader.offset(), what: "a stream" })
+///
+/// # Errors
+/// Damage.
+pub fn read_stream(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<OwnedValue> {
+    let has_counters = kind != ValueKind::Stream;
+    let mut stream = Stream::default();
+    for _ in 0..reader.length()? {
+        let offset = reader.offset();
+        let key = reader.string()?.into_vec()?;
+        let key = key
+            .try_into()
+            .map_err(|_| ReadError::Damaged { offset, what: "a node of a stream whose key is no ID" })?;
+        let offset = reader.offset();
+        let bytes = sound_listpack(reader.string()?.into_vec()?, offset)?;
+        stream
+            .log
+            .push_node(StreamId::from_bytes(key), bytes, true)
+            .map_err(|damage| ReadError::Damaged { offset, what: damage.what })?;
+    }
+    if reader.length()? != stream.log.len() {
+        return Err(reader.damaged("a stream of another length than its nodes have together"));
+    }
+    stream.log.last_id = read_id(reader)?;
+    stream.log.entries_added = stream.log.len();
+    if has_counters {
+        // The first ID is that of the first entry.
+        read_id(reader)?;
+        stream.log.max_deleted_id = read_id(reader)?;
+        stream.log.entries_added = reader.length()?;
+    }
+    for _ in 0..reader.length()? {
+        read_group(reader, kind, &mut stream)?;
+    }
+    Ok(OwnedValue::Object(Box::new(Object::Stream(stream))))
+}
+
+/// An ID that is written as two lengths.
+fn read_id(reader: &mut Reader<'_>) -> ReadResult<StreamId> {
+    Ok(StreamId { ms: reader.length()?, seq: reader.length()? })
+}
+
+/// An ID in 16 bytes.
+fn read_raw_id(reader: &mut Reader<'_>) -> ReadResult<StreamId> {
+    let bytes = reader.take(size_of::<StreamId>())?;
+    Ok(StreamId::from_bytes(bytes.try_into().expect("so many were taken")))
+}
+
+fn read_group(reader: &mut Reader<'_>, kind: ValueKind, stream: &mut Stream) -> ReadResult<()> {
+    let mut unpacked = Vec::new();
+    let name = reader.bytes(&mut unpacked)?;
+    let last_id = read_id(reader)?;
+    let entries_read = match kind {
+        ValueKind::Stream => stream.log.count_up_to(last_id),
+        // Minus one means that it is not known.
+        _ => Some(reader.length()? as i64).filter(|&count| count != -1),
+    };
+    let Some(mut group) = stream.groups.create(name, last_id, entries_read) else {
+        return Err(reader.damaged("a consumer group that is there twice"));
+    };
+    let mut pending = BTreeMap::new();
+    for _ in 0..reader.length()? {
+        let id = read_raw_id(reader)?;
+        let delivery = (reader.milliseconds()?, reader.length()?);
+        if pending.insert(id, delivery).is_some() {
+            return Err(reader.damaged("a pending entry of a group that is there twice"));
+        }
+    }
+    for _ in 0..reader.length()? {
+        read_consumer(reader, kind, &mut group, &mut pending)?;
+    }
+    if pending.is_empty() { Ok(()) } else { Err(reader.damaged("a pending entry of no consumer")) }
+}
+
+/// `pending`: the entries of the group whose consumers have not come yet, with time and number of deliveries.
+fn read_consumer(
+    reader: &mut Reader<'_>,
+    kind: ValueKind,
+    group: &mut GroupMut<'_>,
+    pending: &mut BTreeMap<StreamId, (i64, u64)>,
+) -> ReadResult<()> {
+    let mut unpacked = Vec::new();
+    let name = reader.bytes(&mut unpacked)?;
+    let seen_time_ms = reader.milliseconds()?;
+    if kind == ValueKind::Stream3 {
+        // The time of its last success is not kept.
+        reader.milliseconds()?;
+    }
+    let Some(consumer) = group.create_consumer(name, seen_time_ms) else {
+        return Err(reader.damaged("a consumer that is there twice"));
+    };
+    for _ in 0..reader.length()? {
+        let id = read_raw_id(reader)?;
+        let Some((delivery_time_ms, delivery_count)) = pending.remove(&id) else {
+            return Err(reader.damaged("a pending entry of a consumer that its group does not have"));
+        };
+        group.set_pending(id, Pending { consumer, delivery_time_ms, delivery_count });
+    }
+    Ok(())
+}
+
+/// Writes a stream without its kind, which is returned.
+pub(super) fn write_stream(writer: &mut Writer<'_>, stream: &Stream) -> ValueKind {
+    let log = &stream.log;
+    writer.length(log.node_count() as u64);
+    for (key, node) in log.nodes() {
+        writer.string(&key.to_bytes());
+        writer.string(node.as_bytes());
+    }
+    writer.length(log.len());
+    write_id(writer, log.last_id);
+    write_id(writer, log.first_id());
+    write_id(writer, log.max_deleted_id);
+    writer.length(log.entries_added);
+    writer.length(stream.groups.len() as u64);
+    for (name, group) in stream.groups.iter() {
+        writer.string(name);
+        write_id(writer, group.last_id());
+        writer.length(group.entries_read().unwrap_or(-1) as u64);
+        writer.length(group.pending_count() as u64);
+        for (id, pending) in group.pending_range(StreamId::MIN, StreamId::MAX) {
+            writer.bytes(&id.to_bytes());
+            writer.milliseconds(pending.delivery_time_ms);
+            writer.length(pending.delivery_count);
+        }
+        writer.length(group.consumer_count() as u64);
+        for (id, consumer) in group.consumers() {
+            writer.string(consumer.name());
+            writer.milliseconds(consumer.seen_time_ms);
+            writer.length(consumer.pending_count() as u64);
+            for (id, _) in group.pending_of(id, StreamId::MIN, StreamId::MAX) {
+                writer.bytes(&id.to_bytes());
+            }
+        }
+    }
+    ValueKind::Stream2
+}
+
+fn write_id(writer: &mut Writer<'_>, id: StreamId) {
+    writer.length(id.ms);
+    writer.length(id.seq);
 }

@@ -362,3 +362,158 @@ fn random_collections(rng: &mut Rng) {
         assert_eq!(pairs(&round(&zset, &limits)), wanted);
     }
 }
+
+/// Values of all kinds and forms, as a file has them.
+fn samples() -> Vec<(ValueKind, Vec<u8>)> {
+    let zset = |count: u64| {
+        let mut bytes = Vec::new();
+        Writer::new(&mut bytes, false).length(count);
+        for n in 0..count {
+            let mut writer = Writer::new(&mut bytes, true);
+            writer.string(format!("member{n}").as_bytes());
+            writer.double(n as f64 / 3.0);
+        }
+        bytes
+    };
+    let names: Vec<String> = (0..600).map(|n| format!("name{n}")).collect();
+    let many: Vec<&str> = names.iter().map(String::as_str).collect();
+    let listpack = listpack(&[b"\x81a\x02", b"\x01\x01", b"\x81b\x02", b"\xC0\xFF\x02"]);
+    let ziplist = ziplist(&[b"\0\x01a", b"\x03\xF2", b"\x02\x01b", b"\x03\xC0\x10\x27"]);
+    vec![
+        (ValueKind::String, string("compressible ".repeat(30).as_bytes())),
+        (ValueKind::List, strings(3, &["a", "1", "b"])),
+        (ValueKind::Set, strings(600, &many)),
+        (ValueKind::Hash, strings(300, &many)),
+        (ValueKind::Hash, strings(2, &["a", "1", "b", "2"])),
+        (ValueKind::ZSet2, zset(3)),
+        (ValueKind::ZSet2, zset(300)),
+        (ValueKind::HashZipmap, string(b"\x02\x01a\x01\x001\x01b\x02\x01xy-\xFF")),
+        (ValueKind::ListZiplist, ziplist.clone()),
+        (ValueKind::HashZiplist, ziplist.clone()),
+        (ValueKind::ZSetZiplist, ziplist.clone()),
+        (ValueKind::ListQuicklist, [&[2][..], &ziplist, &ziplist].concat()),
+        (ValueKind::ListQuicklist2, [&[2, 2][..], &listpack, &[1], &string(b"plain")].concat()),
+        (ValueKind::HashListpack, listpack.clone()),
+        (ValueKind::ZSetListpack, listpack.clone()),
+        (ValueKind::SetListpack, listpack),
+        (ValueKind::SetIntset, string(b"\x02\0\0\0\x03\0\0\0\x01\0\x02\0\x03\0")),
+        (ValueKind::Stream, stream(ValueKind::Stream)),
+        (ValueKind::Stream2, stream(ValueKind::Stream2)),
+        (ValueKind::Stream3, stream(ValueKind::Stream3)),
+    ]
+}
+
+#[test]
+fn whatever_the_bytes_nothing_panics_and_what_is_read_is_sound() {
+    with_seed(|rng| {
+        let samples = samples();
+        for (kind, bytes) in &samples {
+            read(*kind, bytes).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        }
+        for _ in 0..20_000 {
+            let (kind, sound) = rng.pick(&samples);
+            let mut damaged = sound.clone();
+            for _ in 0..1 + rng.below(3) {
+                let at = rng.below(damaged.len());
+                match rng.below(4) {
+                    0 => damaged.truncate(at.max(1)),
+                    1 => damaged.insert(at, rng.next() as u8),
+                    2 => damaged[at] ^= 1 << rng.below(8),
+                    _ => damaged[at] = rng.next() as u8,
+                }
+            }
+            let mut reader = Reader::new(&damaged, 0);
+            if let Ok(value) = read_value(&mut reader, *kind, &Limits::default()) {
+                let again = round(&value, &Limits::default());
+                assert_eq!(value_ref(&again).value_type(), value_ref(&value).value_type());
+                let mut skipper = Reader::new(&damaged, 0);
+                assert_eq!(super::skip::skip_value(&mut skipper, *kind), Ok(()));
+                assert_eq!(skipper.position(), reader.position());
+            }
+        }
+    });
+}
+
+/// A stream of a node of two entries, one of them pending, as the versions have it.
+fn stream(kind: ValueKind) -> Vec<u8> {
+    // Two entries, none deleted, one field `f`; then the entries 5-1 and 6-0 with values 1 and `x`.
+    let node = listpack(&[
+        b"\x02\x01",
+        b"\x00\x01",
+        b"\x01\x01",
+        b"\x81f\x02",
+        b"\x00\x01", // master entry
+        b"\x02\x01",
+        b"\x00\x01",
+        b"\x00\x01",
+        b"\x01\x01",
+        b"\x04\x01", // 5-1
+        b"\x02\x01",
+        b"\x01\x01",
+        b"\xDF\xFF\x02",
+        b"\x81x\x02",
+        b"\x04\x01", // 6-0
+    ]);
+    let id = |ms: u64, seq: u64| [ms.to_be_bytes(), seq.to_be_bytes()].concat();
+    let mut bytes = [&[1][..], &string(&id(5, 1)), &node, &[2, 6, 0]].concat();
+    if kind != ValueKind::Stream {
+        bytes.extend_from_slice(&[5, 1, 4, 0, 3]);
+    }
+    bytes.extend_from_slice(&[&[1][..], &string(b"group"), &[5, 1]].concat());
+    if kind != ValueKind::Stream {
+        bytes.push(1);
+    }
+    bytes.extend_from_slice(&[&[1][..], &id(5, 1), &1000i64.to_le_bytes(), &[1]].concat());
+    bytes.extend_from_slice(&[&[1][..], &string(b"alice"), &2000i64.to_le_bytes()].concat());
+    if kind == ValueKind::Stream3 {
+        bytes.extend_from_slice(&2000i64.to_le_bytes());
+    }
+    bytes.extend_from_slice(&[&[1][..], &id(5, 1)].concat());
+    bytes
+}
+
+#[test]
+fn streams_of_all_versions_are_the_same() {
+    for kind in [ValueKind::Stream, ValueKind::Stream2, ValueKind::Stream3] {
+        let value = read(kind, &stream(kind)).unwrap_or_else(|error| panic!("{kind:?}: {error}"));
+        let OwnedValue::Object(object) = &value else { panic!("a stream is an object") };
+        let Object::Stream(found) = &**object else { panic!("it is a stream") };
+        assert_eq!((found.log.len(), found.log.first_id().ms, found.log.last_id.ms), (2, 5, 6));
+        assert_eq!(found.log.entries_added, if kind == ValueKind::Stream { 2 } else { 3 });
+        let group = found.groups.get(b"group").expect("it is there");
+        assert_eq!((group.pending_count(), group.consumer_count()), (1, 1));
+        let (_, alice) = group.consumers().next().expect("she is there");
+        assert_eq!((alice.name(), alice.seen_time_ms, alice.pending_count()), (&b"alice"[..], 2000, 1));
+        let mut written = Vec::new();
+        assert_eq!(
+            super::stream::write_stream(&mut Writer::new(&mut written, false), found),
+            ValueKind::Stream2
+        );
+        if kind == ValueKind::Stream2 {
+            assert_eq!(written, stream(kind));
+        }
+    }
+}
+
+#[test]
+fn a_stream_that_contradicts_itself_is_damage() {
+    let sound = stream(ValueKind::Stream2);
+    let is_damaged = |bytes: &[u8]| {
+        let outcome = read(ValueKind::Stream2, bytes);
+        assert!(outcome.is_err(), "{outcome:?}");
+    };
+    // Another length; a pending entry of no consumer; a consumer's that the group does not have.
+    let mut longer = sound.clone();
+    let len_at = sound.windows(3).position(|bytes| bytes == [2, 6, 0]).expect("the length and the last ID");
+    longer[len_at] = 3;
+    is_damaged(&longer);
+    let mut unowned = sound.clone();
+    let last = unowned.len() - 17;
+    unowned.truncate(last);
+    unowned.push(0);
+    is_damaged(&unowned);
+    let mut foreign = sound.clone();
+    let last = foreign.len() - 1;
+    foreign[last] = 9;
+    is_damaged(&foreign);
+}

@@ -1,6 +1,6 @@
 //! SORT and SORT_RO.
 
-use crate::Server;
+use crate::{Server, on_one_and_three_shards};
 
 /// `SADD s ...` and its weights, on as many shards as there are.
 fn with_weights(shard_count: usize) -> Server {
@@ -173,4 +173,22 @@ fn its_events_and_changes_are_those_of_redis() {
     ] {
         assert_eq!(super::events::events(&mut server, words), (expected.into(), changes), "{words}");
     }
+}
+
+/// Lists of many nodes, which SORT reads and stores.
+#[test]
+fn long_lists_are_sorted_and_stored() {
+    on_one_and_three_shards(|server| {
+        let words: Vec<String> = (0..3000).map(|n| (n * 7 % 3000).to_string()).collect();
+        server.call(&format!("rpush l {}", words.join(" ")));
+        expect_arrays(
+            server,
+            &[
+                ("SORT l LIMIT 2500 2", &["2500", "2501"]),
+                ("SORT l BY nosort DESC LIMIT 0 2", &[&words[2999], &words[2998]]),
+                ("SORT l BY nosort LIMIT 2000 2", &[&words[2000], &words[2001]]),
+            ],
+        );
+        server.expect(&[("SORT l STORE m", ":3000"), ("LINDEX m 1234", "$4\r\n1234"), ("LLEN m", ":3000")]);
+    });
 }

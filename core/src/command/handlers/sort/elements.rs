@@ -7,7 +7,8 @@ use super::options::How;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_f64;
 use crate::types::decimal::parse_i64;
-use crate::types::listpack::{Digits, Item, Listpack};
+use crate::types::list::ListRef;
+use crate::types::listpack::{Digits, Item};
 use crate::types::set::SetRef;
 use crate::types::zset::{ZSetView, packed};
 use crate::types::{Object, PackedKind, ValueRef};
@@ -117,14 +118,18 @@ impl Elements {
         let mut elements = Elements::default();
         let reverses = !how.sorts && how.is_descending;
         let mut digits = Digits::new();
-        if let ValueRef::Packed(PackedKind::List, bytes) = value {
-            let listpack = Listpack::new(bytes);
-            let range = elements.cut(listpack.len(), how);
-            let items = listpack.iter().map(|(_, item)| item);
-            let mut push = |item: Item<'_>| elements.push(item.bytes(&mut digits));
-            match reverses {
-                true => items.rev().skip(range.start).take(range.len()).for_each(&mut push),
-                false => items.skip(range.start).take(range.len()).for_each(&mut push),
+        if let Some(list) = ListRef::of(value) {
+            let range = elements.cut(list.len(), how);
+            let mut left = range.len();
+            let mut push = |item: Item<'_>| {
+                elements.push(item.bytes(&mut digits));
+                left -= 1;
+                left > 0
+            };
+            match (range.is_empty(), reverses) {
+                (true, _) => {}
+                (false, true) => list.walk_back(list.len() - 1 - range.start, &mut push),
+                (false, false) => list.walk(range.start, &mut push),
             }
         } else if let Some(set) = SetRef::of(value) {
             set.each(|member| elements.push(member.bytes(&mut digits)));

@@ -11,13 +11,15 @@ mod options;
 mod pattern;
 
 use crate::command::docs::Docs;
+use crate::command::handlers::list::limits;
 use crate::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
 use crate::command::table::{Command, DerivedKeys, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::event::Event;
-use crate::types::listpack::{self, ListpackMut};
-use crate::types::{NewValue, PackedKind, SetExpire, ValueRef, ValueType};
+use crate::types::list::{End, Limits, List};
+use crate::types::listpack::Item;
+use crate::types::{NewValue, SetExpire, ValueRef, ValueType};
 use elements::{Elements, Weights};
 use options::{Options, Storing};
 use pattern::Pattern;
@@ -236,16 +238,16 @@ fn store(
     if list.is_empty() {
         ctx.shard.delete(ctx.call, key, Event::DEL);
     } else {
-        let value = new_list(&list);
+        let value = new_list(&list, limits(ctx.shard));
         ctx.shard.set(ctx.call, key, value, SetExpire::Clear, Event::SORTSTORE);
         ctx.shard.changed(list.len() as u64 - 1);
     }
     ctx.reply.integer(list.len() as i64);
 }
 
-/// A list of these elements.
-fn new_list(elements: &[Vec<u8>]) -> NewValue<'static> {
-    let mut bytes = listpack::EMPTY.to_vec();
-    ListpackMut::new(&mut bytes).append_many(elements.iter().map(Vec::as_slice));
-    NewValue::OwnedPacked(PackedKind::List, bytes)
+/// A list of these elements, of which there are some.
+fn new_list(elements: &[Vec<u8>], limits: Limits) -> NewValue<'static> {
+    let mut list = List::new(limits);
+    elements.iter().for_each(|element| list.push(End::Tail, Item::of(element)));
+    list.into_value().expect("it has elements").into()
 }

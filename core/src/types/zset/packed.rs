@@ -118,22 +118,40 @@ impl<'a> Packed<'a> {
         self.0.seek(2 * rank as isize).expect("the rank exists")
     }
 
+    /// Whether the element at a position belongs before one of this score and member.
+    #[inline]
+    fn is_before(self, pos: usize, score: f64, member: &[u8]) -> bool {
+        let other = self.score_at(pos);
+        other < score || (other == score && compare(self.0.at(pos), member) == Ordering::Less)
+    }
+
     /// The position before which an element of this score and member belongs.
     fn place(self, score: f64, member: &[u8]) -> usize {
-        let is_behind = |pos: usize| {
-            let order = self.score_at(pos).partial_cmp(&score).expect("scores are numbers");
-            order.then_with(|| compare(self.0.at(pos), member)) == Ordering::Less
-        };
         let end = self.0.end();
         // Many scores come in order.
-        if self.before(end).is_none_or(is_behind) {
+        if self.before(end).is_none_or(|last| self.is_before(last, score, member)) {
             return end;
         }
-        let mut pos = self.0.first();
-        while let Some(at) = pos.filter(|&at| is_behind(at)) {
-            pos = self.0.next(self.score_behind(at).1);
+        self.place_from(self.0.first().unwrap_or(end), score, member)
+    }
+
+    /// The same, if it belongs at a position from `pos` on.
+    fn place_from(self, mut pos: usize, score: f64, member: &[u8]) -> usize {
+        let end = self.0.end();
+        while pos < end && self.is_before(pos, score, member) {
+            pos = self.0.next(self.score_behind(pos).1).unwrap_or(end);
         }
-        pos.unwrap_or(end)
+        pos
+    }
+
+    /// The same, if it belongs at a position up to `pos`.
+    fn place_up_to(self, mut pos: usize, score: f64, member: &[u8]) -> usize {
+        while let Some(before) = self.before(pos)
+            && !self.is_before(before, score, member)
+        {
+            pos = before;
+        }
+        pos
     }
 
     fn count_while(self, mut is_counted: impl FnMut(usize) -> bool) -> usize {
@@ -249,23 +267,24 @@ impl<'b, B: Blob + ?Sized> PackedMut<'b, B> {
     /// Changes the score of the member at a position, where `member` was found.
     pub fn set_score(&mut self, pos: usize, member: &[u8], score: f64) {
         let packed = self.as_ref();
-        let at = packed.score_behind(pos).1;
-        let keeps_place = {
-            let is_less = |left: (f64, Item<'_>), right: (f64, Item<'_>)| {
-                left.0 < right.0
-                    || left.0 == right.0
-                        && compare(left.1, right.1.bytes(&mut Digits::new())) == Ordering::Less
-            };
-            let element = |pos: usize| (packed.score_at(pos), packed.0.at(pos));
-            let new = (score, packed.0.at(pos));
-            packed.before(pos).is_none_or(|before| is_less(element(before), new))
-                && packed.0.next(at).is_none_or(|after| is_less(new, element(after)))
-        };
-        if keeps_place {
-            ListpackMut::new(self.0).replace(at, Stored::of(score).item());
+        let (old, at) = packed.score_behind(pos);
+        let after = packed.0.next(at).unwrap_or(packed.0.end());
+        let place = if score > old {
+            packed.place_from(after, score, member)
         } else {
-            self.remove(pos);
-            self.insert(member, score);
+            packed.place_up_to(pos, score, member)
+        };
+        let stored = Stored::of(score);
+        let pair = [Item::of(member), stored.item()];
+        let mut listpack = ListpackMut::new(self.0);
+        if place == pos || place == after {
+            listpack.replace(at, stored.item());
+        } else if place > pos {
+            listpack.insert_many_before(place, pair.into_iter());
+            listpack.remove(pos, 2);
+        } else {
+            listpack.remove(pos, 2);
+            listpack.insert_many_before(place, pair.into_iter());
         }
     }
 

@@ -4,7 +4,10 @@ use crate::command::args;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_f64;
 use crate::protocol::until_nul;
+use crate::types::listpack::Digits;
 use crate::types::zset::ZSetView;
+use crate::types::zset::packed::Packed;
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// By what a range is given.
@@ -79,34 +82,62 @@ impl<'a> Bounds<'a> {
         }
     }
 
-    /// The ranks of the elements in the range.
-    pub(super) fn ranks(self, set: ZSetView<'_>) -> Range<usize> {
+    /// The ranks of the elements in the range. With `reverse` it is walked from its end: ranks that are given count
+    /// from the highest.
+    pub(super) fn ranks(self, set: ZSetView<'_>, reverse: bool) -> Range<usize> {
         let len = set.len();
-        let (start, end) = match self {
+        match self {
             Bounds::Rank(first, last) => {
                 let from_start = |rank: i64| if rank < 0 { rank.saturating_add(len as i64) } else { rank };
-                let first = from_start(first).max(0) as u64;
-                let end = from_start(last).saturating_add(1).max(0) as u64;
-                (first.min(len as u64) as usize, end.min(len as u64) as usize)
+                let start = from_start(first).clamp(0, len as i64) as usize;
+                let end = from_start(last).saturating_add(1).clamp(0, len as i64) as usize;
+                let start = start.min(end);
+                if reverse { len - end..len - start } else { start..end }
             }
             Bounds::Score(ScoreRange { min, max }) => {
-                (set.count_to_score(min.score, min.exclusive), set.count_to_score(max.score, !max.exclusive))
+                let end = set.count_to_score(max.score, !max.exclusive);
+                set.count_to_score(min.score, min.exclusive).min(end)..end
             }
-            Bounds::Member(MemberRange { min, max }) => {
-                let start = match min {
-                    MemberEnd::At { member, exclusive } => set.count_to_member(member, exclusive),
-                    MemberEnd::Lowest => 0,
-                    MemberEnd::Highest => len,
-                };
-                let end = match max {
-                    MemberEnd::At { member, exclusive } => set.count_to_member(member, !exclusive),
-                    MemberEnd::Lowest => 0,
-                    MemberEnd::Highest => len,
-                };
-                (start, end)
-            }
+            Bounds::Member(range) => match set {
+                ZSetView::Packed(packed) => range.walk(packed, reverse),
+                ZSetView::Big(_) => range.ranks(set),
+            },
+        }
+    }
+}
+
+impl MemberRange<'_> {
+    fn ranks(self, set: ZSetView<'_>) -> Range<usize> {
+        let count = |end, is_lower| match end {
+            MemberEnd::At { member, exclusive } => set.count_to_member(member, exclusive == is_lower),
+            MemberEnd::Lowest => 0,
+            MemberEnd::Highest => set.len(),
         };
-        start.min(end)..end
+        let end = count(self.max, false);
+        count(self.min, true).min(end)..end
+    }
+
+    /// The ranks in a small set. If scores differ, members are not in order, and the range is the one that Redis finds,
+    /// which walks until a member does not belong to it.
+    fn walk(self, set: Packed<'_>, reverse: bool) -> Range<usize> {
+        let mut digits = Digits::new();
+        let sides: SmallVec<[(bool, bool); 16]> = set
+            .iter(0..set.len())
+            .map(|(member, _)| {
+                let member = member.bytes(&mut digits);
+                (self.min.admits_as_min(member), self.max.admits_as_max(member))
+            })
+            .collect();
+        let (Some((_, true)), Some((true, _))) = (sides.first(), sides.last()) else { return 0..0 };
+        if reverse {
+            let end = sides.iter().rposition(|side| side.1).map_or(0, |last| last + 1);
+            let start = sides[..end].iter().rposition(|side| !side.0).map_or(0, |outside| outside + 1);
+            start..end
+        } else {
+            let start = sides.iter().position(|side| side.0).unwrap_or(sides.len());
+            let end = sides[start..].iter().position(|side| !side.1).map_or(sides.len(), |len| start + len);
+            start..end
+        }
     }
 }
 
@@ -137,6 +168,26 @@ fn parse_end(text: &[u8]) -> Option<f64> {
 }
 
 impl<'a> MemberEnd<'a> {
+    /// Whether a range whose lower end it is may have a member.
+    fn admits_as_min(self, other: &[u8]) -> bool {
+        match self {
+            MemberEnd::Lowest => true,
+            MemberEnd::Highest => false,
+            MemberEnd::At { member, exclusive: true } => other > member,
+            MemberEnd::At { member, exclusive: false } => other >= member,
+        }
+    }
+
+    /// Whether a range whose upper end it is may have a member.
+    fn admits_as_max(self, other: &[u8]) -> bool {
+        match self {
+            MemberEnd::Lowest => false,
+            MemberEnd::Highest => true,
+            MemberEnd::At { member, exclusive: true } => other < member,
+            MemberEnd::At { member, exclusive: false } => other <= member,
+        }
+    }
+
     fn parse(text: &'a [u8]) -> Option<MemberEnd<'a>> {
         match text {
             b"-" => Some(MemberEnd::Lowest),

@@ -58,7 +58,7 @@ impl<'a> Request<'a> {
                     count: args::integer(args.arg(at + 2))?,
                 };
                 at += 2;
-            } else if form.reverse.is_none() && args::is(option, "rev") {
+            } else if reverse.is_none() && args::is(option, "rev") {
                 reverse = Some(true);
             } else if by.is_none() && args::is(option, "bylex") {
                 by = Some(By::Member);
@@ -89,14 +89,7 @@ impl<'a> Request<'a> {
 
     /// The ranks of what is asked for, in a set.
     fn ranks(&self, set: ZSetView<'_>) -> Range<usize> {
-        let ranks = match self.bounds {
-            Bounds::Rank(..) if self.reverse => {
-                let (len, ranks) = (set.len(), self.bounds.ranks(set));
-                len - ranks.end..len - ranks.start
-            }
-            _ => self.bounds.ranks(set),
-        };
-        self.limit.apply(ranks, self.reverse)
+        self.limit.apply(self.bounds.ranks(set, self.reverse), self.reverse)
     }
 }
 

@@ -189,7 +189,7 @@ fn count_range(ctx: &mut Ctx<'_>, by: By) -> CommandResult {
     let bounds = Bounds::parse(by, ctx.args.arg(2), ctx.args.arg(3))?;
 
     let count = match ctx.shard.lookup_read(ctx.call, key) {
-        Some(entry) => bounds.ranks(zset_of(entry.value())?).len(),
+        Some(entry) => bounds.ranks(zset_of(entry.value())?, false).len(),
         None => 0,
     };
 

@@ -86,7 +86,7 @@ fn remove_range(ctx: &mut Ctx<'_>, by: By, event: Event) -> CommandResult {
 
     let mut removed = 0;
     if let Some(mut guard) = ctx.shard.change(ctx.call, key, event) {
-        let ranks = bounds.ranks(zset_of(guard.value())?);
+        let ranks = bounds.ranks(zset_of(guard.value())?, false);
         removed = ranks.len();
         if removed > 0 {
             ZSetMut::new(&mut guard.value_mut()).remove_ranks(ranks, false, |_, _| {});

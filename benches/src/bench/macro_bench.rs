@@ -264,7 +264,7 @@ fn load_collections(setup: &Setup, servers: &[(Contender, Server)], row: usize) 
             }
         } else {
             server.ask(&["FLUSHALL"])?;
-            load_keys(server, Stored::Named(row), named.keys, &setup.generator)?;
+            load_keys(server, Stored::Named(row), named.load_count(), &setup.generator)?;
         }
     }
     Ok(())

@@ -22,6 +22,8 @@ pub enum Arg {
     Member,
     /// Text of 16 bytes.
     Value,
+    /// A number of six digits.
+    Score,
 }
 
 /// What replies look like: the floor answers with as many bytes.
@@ -32,15 +34,23 @@ pub enum Answer {
     Texts(usize),
     /// A string of 16 bytes.
     Text,
+    /// A number of six digits, as a string.
+    Score,
+    /// So many strings of 16 bytes, each with a number behind it, as an array.
+    Scored(usize),
 }
 
 impl Answer {
     pub fn bytes(self) -> Vec<u8> {
-        let text = "$16\r\nabcdefghijklmnop\r\n";
+        let (text, score) = ("$16\r\nabcdefghijklmnop\r\n", "$6\r\n123456\r\n");
         match self {
             Answer::Integer => b":10\r\n".to_vec(),
             Answer::Text => text.as_bytes().to_vec(),
             Answer::Texts(count) => format!("*{count}\r\n{}", text.repeat(count)).into_bytes(),
+            Answer::Score => score.as_bytes().to_vec(),
+            Answer::Scored(count) => {
+                format!("*{}\r\n{}", 2 * count, [text, score].concat().repeat(count)).into_bytes()
+            }
         }
     }
 }
@@ -53,7 +63,7 @@ pub struct Request {
 }
 
 /// How the collection of a key is made: a command with its key, and elements of the given arguments. Members are
-/// 0, 1, 2 ...
+/// 0, 1, 2 ... If there is a single key, such commands make a collection of all the operation's members.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub command: &'static str,
@@ -74,11 +84,14 @@ pub struct Named {
     pub bar: (usize, f64),
 }
 
-use Arg::{Key, Value, Word};
+use Arg::{Key, Score, Value, Word};
 
 const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10 };
 const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
 const RPOP: Request = Request { args: &[Word("RPOP"), Key], answer: Answer::Text };
+
+const ZSET_OF_10: Load = Load { command: "ZADD", element: &[Score, Arg::Member], count: 10 };
+const ZADD: Request = Request { args: &[Word("ZADD"), Key, Score, Arg::Member], answer: Answer::Integer };
 
 /// The operations, and their bars. Pushes and pops alternate, or lists would grow, or be empty, while a server is measured.
 pub const NAMED: &[Named] = &[
@@ -102,6 +115,61 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: (4, 0.60),
     },
+    Named { name: "zadd", requests: &[ZADD], load: ZSET_OF_10, keys: 100_000, members: 10, bar: (16, 0.40) },
+    Named {
+        name: "zscore",
+        requests: &[Request { args: &[Word("ZSCORE"), Key, Arg::Member], answer: Answer::Score }],
+        load: ZSET_OF_10,
+        keys: 100_000,
+        members: 10,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "zpopmin:zadd",
+        requests: &[Request { args: &[Word("ZPOPMIN"), Key], answer: Answer::Scored(1) }, ZADD],
+        load: ZSET_OF_10,
+        keys: 100_000,
+        members: 20,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "zincrby",
+        requests: &[Request { args: &[Word("ZINCRBY"), Key, Word("1"), Arg::Member], answer: Answer::Score }],
+        load: ZSET_OF_10,
+        keys: 100_000,
+        members: 10,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "zrange100",
+        requests: &[Request {
+            args: &[Word("ZRANGE"), Key, Word("0"), Word("99"), Word("WITHSCORES")],
+            answer: Answer::Scored(100),
+        }],
+        load: Load { count: 100, ..ZSET_OF_10 },
+        keys: 10_000,
+        members: 0,
+        bar: (4, 0.60),
+    },
+    Named {
+        name: "zunionstore10k",
+        requests: &[Request {
+            args: &[Word("ZUNIONSTORE"), Word("union"), Word("2"), Key, Key],
+            answer: Answer::Integer,
+        }],
+        load: Load { count: 10_000, ..ZSET_OF_10 },
+        keys: 100,
+        members: 0,
+        bar: (1, 0.60),
+    },
+    Named {
+        name: "zadd1m",
+        requests: &[ZADD],
+        load: Load { count: 10_000, ..ZSET_OF_10 },
+        keys: 1,
+        members: 1_000_000,
+        bar: (16, 0.60),
+    },
 ];
 
 fn numbered(prefix: &[u8; 4], number: u64) -> [u8; TEXT_LEN_BYTES] {
@@ -122,6 +190,7 @@ fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
             fill_text_value(rng, &mut value);
             value
         }
+        Score => rng.u64(100_000..1_000_000).to_string().into_bytes(),
     }
 }
 
@@ -138,11 +207,17 @@ impl Named {
         write_command(out, &args);
     }
 
-    /// Appends the command that makes the collection of key `key`.
-    pub fn write_load(&self, out: &mut Vec<u8>, key: u64, rng: &mut Rng) {
+    /// How many commands make the collections.
+    pub fn load_count(&self) -> u64 {
+        if self.keys == 1 { self.members.div_ceil(self.load.count).max(1) } else { self.keys }
+    }
+
+    /// Appends command `number` of those that make the collections.
+    pub fn write_load(&self, out: &mut Vec<u8>, number: u64, rng: &mut Rng) {
         let Load { command, element, count } = self.load;
+        let (key, first) = if self.keys == 1 { (0, number * count) } else { (number, 0) };
         let mut args = vec![command.as_bytes().to_vec(), numbered(KEY_PREFIX, key).to_vec()];
-        for member in 0..count {
+        for member in first..first + count {
             args.extend(element.iter().map(|&arg| arg_bytes(arg, key, member, rng)));
         }
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();

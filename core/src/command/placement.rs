@@ -365,7 +365,10 @@ pub fn add_check_out_keys(
     for routed in keys {
         let at = routed.arg as usize;
         let db = (row.key_db)(args, at, db, db_count);
-        shards[usize::from(routed.shard)].push((db, routed.hash, args.arg(at).to_vec()));
+        let other_db = row.other_db.and_then(|other_db| other_db(args, db_count));
+        for db in std::iter::once(db).chain(other_db) {
+            shards[usize::from(routed.shard)].push((db, routed.hash, args.arg(at).to_vec()));
+        }
     }
 }
 

@@ -193,6 +193,8 @@ pub struct Command {
     /// The database of the key at an argument, one of `db_count`: for most commands the selected one (not so with
     /// COPY's DB option). For invalid arguments it may be any existing database, because the handler will fail.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
+    /// For MOVE: the other database, one of `db_count`, in which it uses its key as well.
+    pub other_db: Option<fn(args: Argv<'_>, db_count: usize) -> Option<u32>>,
     /// For SELECT: the database that it selects, one of `db_count`. So a transaction knows the database of the commands
     /// after it before it runs.
     pub selects: Option<fn(args: Argv<'_>, db_count: usize) -> CommandResult<u32>>,
@@ -269,6 +271,7 @@ impl Command {
             unlisted_key: None,
             derived_keys: None,
             key_db: selected_db,
+            other_db: None,
             selects: None,
             run,
             ready: key_exists,
@@ -327,6 +330,11 @@ impl Command {
 
     pub const fn key_db(mut self, key_db: fn(Argv<'_>, usize, u32, usize) -> u32) -> Command {
         self.key_db = key_db;
+        self
+    }
+
+    pub const fn other_db(mut self, other_db: fn(Argv<'_>, usize) -> Option<u32>) -> Command {
+        self.other_db = Some(other_db);
         self
     }
 

@@ -316,3 +316,18 @@ fn the_effects_of_coalesced_check_outs_come_in_the_order_of_the_commands() {
         }
     }
 }
+
+/// MOVE was run at home over its checked-out key, and what it put into the other database stayed there: its owner did not
+/// have it, though KEYS showed it.
+#[test]
+fn a_key_that_is_moved_among_check_outs_comes_home_in_both_databases() {
+    for shard_count in [1, 3] {
+        let mut server = Server::new(shard_count);
+        let requests = ["RENAME a c", "SET a 5", "MOVE a 2", "COPY a b", "SELECT 2", "GET a", "APPEND a x"];
+        let replies = call_all(&mut server, &requests);
+        assert_eq!(replies, "-ERR no such key\r\n+OK\r\n:1\r\n:0\r\n+OK\r\n$1\r\n5\r\n:2\r\n");
+        let other = server.cluster.connect(0);
+        assert_eq!(server.cluster.call(other, &["SELECT", "2"]), "+OK\r\n");
+        assert_eq!(server.cluster.call(other, &["GET", "a"]), "$2\r\n5x\r\n");
+    }
+}

@@ -138,6 +138,7 @@ pub(super) const MOVE: Command = Command::keys("move", 3, move_key)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::KEYSPACE)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)])
+    .other_db(|args, db_count| args::database(args.arg(2), db_count).ok())
     .constant_time()
     .docs(
         Docs::new("generic", "1.0.0", "Moves a key to another database")

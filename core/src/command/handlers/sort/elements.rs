@@ -7,11 +7,11 @@ use super::options::How;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_f64;
 use crate::types::decimal::parse_i64;
+use crate::types::ValueRef;
 use crate::types::list::ListRef;
 use crate::types::listpack::{Digits, Item};
 use crate::types::set::SetRef;
-use crate::types::zset::{ZSetView, packed};
-use crate::types::{Object, PackedKind, ValueRef};
+use crate::types::zset::ZSetView;
 use std::cmp::Ordering;
 use std::ops::Range;
 
@@ -90,14 +90,6 @@ fn number(text: &[u8]) -> CommandResult<f64> {
         .ok_or(CommandError::fixed("ERR One or more scores can't be converted into double"))
 }
 
-fn sorted_set(value: ValueRef<'_>) -> Option<ZSetView<'_>> {
-    match value {
-        ValueRef::Packed(PackedKind::ZSet, bytes) => Some(ZSetView::Packed(packed::Packed::new(bytes))),
-        ValueRef::Object(Object::ZSet(set)) => Some(ZSetView::Big(set)),
-        ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Packed(..) | ValueRef::Object(_) => None,
-    }
-}
-
 /// Bits that compare as the doubles do. Both zeros are the same.
 fn ordered_bits(number: f64) -> u64 {
     let bits = (number + 0.0).to_bits();
@@ -119,21 +111,22 @@ impl Elements {
         let reverses = !how.sorts && how.is_descending;
         let mut digits = Digits::new();
         if let Some(list) = ListRef::of(value) {
-            let range = elements.cut(list.len(), how);
+            let len = list.len();
+            let range = elements.cut(len, how);
             let mut left = range.len();
-            let mut push = |item: Item<'_>| {
+            let push = |item: Item<'_>| {
                 elements.push(item.bytes(&mut digits));
                 left -= 1;
                 left > 0
             };
-            match (range.is_empty(), reverses) {
-                (true, _) => {}
-                (false, true) => list.walk_back(list.len() - 1 - range.start, &mut push),
-                (false, false) => list.walk(range.start, &mut push),
+            match reverses {
+                _ if range.is_empty() => {}
+                true => list.walk_back(len - 1 - range.start, push),
+                false => list.walk(range.start, push),
             }
         } else if let Some(set) = SetRef::of(value) {
             set.each(|member| elements.push(member.bytes(&mut digits)));
-        } else if let Some(set) = sorted_set(value) {
+        } else if let Some(set) = ZSetView::of(value) {
             elements.load_sorted_set(set, how);
         }
         elements

@@ -11,15 +11,14 @@ mod options;
 mod pattern;
 
 use crate::command::docs::Docs;
-use crate::command::handlers::list::limits;
 use crate::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
 use crate::command::table::{Command, DerivedKeys, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::event::Event;
-use crate::types::list::{End, Limits, List};
+use crate::types::list::{End, List};
 use crate::types::listpack::Item;
-use crate::types::{NewValue, SetExpire, ValueRef, ValueType};
+use crate::types::{Collection, SetExpire, ValueRef, ValueType};
 use elements::{Elements, Weights};
 use options::{Options, Storing};
 use pattern::Pattern;
@@ -221,33 +220,29 @@ fn store(
     get: &[Pattern<'_>],
     destination: usize,
 ) {
-    let mut list = Vec::with_capacity(window.len() * get.len().max(1));
+    let mut list = List::new(super::list::limits(ctx.shard));
     let mut name = Vec::new();
     for at in window {
         let element = elements.text(at);
         if get.is_empty() {
-            list.push(element.to_vec());
+            list.push(End::Tail, Item::of(element));
         }
         for pattern in get {
             // What is not there is stored as an empty element.
-            let value = |value: Option<&[u8]>| value.unwrap_or_default().to_vec();
-            list.push(pattern.look_up(ctx.shard, ctx.call, element, &mut name, value));
+            let push = |value: Option<&[u8]>| list.push(End::Tail, Item::of(value.unwrap_or_default()));
+            pattern.look_up(ctx.shard, ctx.call, element, &mut name, push);
         }
     }
     let key = ctx.key(destination);
-    if list.is_empty() {
-        ctx.shard.delete(ctx.call, key, Event::DEL);
-    } else {
-        let value = new_list(&list, limits(ctx.shard));
-        ctx.shard.set(ctx.call, key, value, SetExpire::Clear, Event::SORTSTORE);
-        ctx.shard.changed(list.len() as u64 - 1);
+    let len = list.len();
+    match list.into_value() {
+        Some(value) => {
+            ctx.shard.set(ctx.call, key, value.into(), SetExpire::Clear, Event::SORTSTORE);
+            ctx.shard.changed(len as u64 - 1);
+        }
+        None => {
+            ctx.shard.delete(ctx.call, key, Event::DEL);
+        }
     }
-    ctx.reply.integer(list.len() as i64);
-}
-
-/// A list of these elements, of which there are some.
-fn new_list(elements: &[Vec<u8>], limits: Limits) -> NewValue<'static> {
-    let mut list = List::new(limits);
-    elements.iter().for_each(|element| list.push(End::Tail, Item::of(element)));
-    list.into_value().expect("it has elements").into()
+    ctx.reply.integer(len as i64);
 }

@@ -86,6 +86,9 @@ impl LatencyHistogram {
     }
 }
 
+/// No command holds its shard for longer, unless it walks a million elements.
+pub const LONG_NANOS: u64 = 1_000_000;
+
 /// One command's calls on one shard.
 #[derive(Default)]
 pub struct CommandStats {
@@ -94,6 +97,9 @@ pub struct CommandStats {
     pub nanos: Counter,
     pub rejected: Counter,
     pub failed: Counter,
+    /// How many calls held their shards for longer than [`LONG_NANOS`], and the longest of them.
+    pub long_calls: Counter,
+    pub longest_nanos: Counter,
     latency: OnceLock<Box<LatencyHistogram>>,
 }
 
@@ -102,9 +108,18 @@ impl CommandStats {
     pub fn record(&self, nanos: u64, track_latency: bool) {
         self.calls.add(1);
         self.nanos.add(nanos);
+        if nanos > LONG_NANOS {
+            self.record_long(nanos);
+        }
         if track_latency {
             self.latency.get_or_init(|| Box::new(LatencyHistogram::new())).record(nanos);
         }
+    }
+
+    #[cold]
+    fn record_long(&self, nanos: u64) {
+        self.long_calls.add(1);
+        self.longest_nanos.max(nanos);
     }
 
     /// `None` until the first recorded call.
@@ -113,7 +128,8 @@ impl CommandStats {
     }
 
     fn reset(&self) {
-        for counter in [&self.calls, &self.nanos, &self.rejected, &self.failed] {
+        let Self { calls, nanos, rejected, failed, long_calls, longest_nanos, latency: _ } = self;
+        for counter in [calls, nanos, rejected, failed, long_calls, longest_nanos] {
             counter.set(0);
         }
         if let Some(latency) = self.latency.get() {

@@ -3,7 +3,7 @@
 //! Names, order and formats are those of Redis 7.0; what monitors compute from these lines depends on all three. Values
 //! are sums over the shards' counters, which can be read without asking the shards. Of features that this version lacks,
 //! the fields have the values which Redis shows while the feature is idle. Our own fields stand at the end of Server
-//! and in sections of their own, Transactions and Shards.
+//! and in sections of their own, Transactions, Shards and Holds.
 
 mod memory;
 mod sections;
@@ -51,7 +51,7 @@ struct Section {
 }
 
 /// In the order in which they are shown.
-static SECTIONS: [Section; 15] = [
+static SECTIONS: [Section; 16] = [
     Section { name: "Server", shown: Shown::Default, write: sections::server },
     Section { name: "Clients", shown: Shown::Default, write: sections::clients },
     Section { name: "Memory", shown: Shown::Default, write: sections::memory },
@@ -67,6 +67,7 @@ static SECTIONS: [Section; 15] = [
     Section { name: "Keyspace", shown: Shown::Default, write: sections::keyspace },
     Section { name: "Transactions", shown: Shown::Everything, write: sections::transactions },
     Section { name: "Shards", shown: Shown::Everything, write: sections::shards },
+    Section { name: "Holds", shown: Shown::Everything, write: sections::holds },
 ];
 
 /// The sections that INFO's arguments ask for, each once. Unknown names ask for nothing.
@@ -151,7 +152,7 @@ mod tests {
         assert_eq!(names(&["INFO"]), DEFAULT);
         assert_eq!(names(&["INFO", "default"]), DEFAULT);
         assert_eq!(names(&["INFO", "ALL"]), ALL);
-        assert_eq!(names(&["INFO", "everything"]), format!("{ALL} Transactions Shards"));
+        assert_eq!(names(&["INFO", "everything"]), format!("{ALL} Transactions Shards Holds"));
         assert_eq!(names(&["INFO", "keyspace", "cpu", "CPU", "sentinel"]), "CPU Keyspace");
         assert_eq!(names(&["INFO", "cpu", "default"]), DEFAULT);
         assert_eq!(names(&["INFO", "all", "default"]), ALL);

@@ -448,6 +448,21 @@ pub fn shards(source: &Source<'_>, lines: &mut Lines) {
     }
 }
 
+/// Commands that held their shards for more than a millisecond: how often, and the longest time.
+pub fn holds(source: &Source<'_>, lines: &mut Lines) {
+    for entry in source.worker.table.all() {
+        let of = |counter: fn(&CommandStats) -> u64| {
+            source.globals.stats.iter().map(move |shard| counter(shard.command(entry.id)))
+        };
+        let calls: u64 = of(|stats| stats.long_calls.get()).sum();
+        if calls == 0 {
+            continue;
+        }
+        let usec_max = of(|stats| stats.longest_nanos.get()).max().unwrap_or(0) / 1000;
+        lines.field(format_args!("hold_{}", entry.full_name), format_args!("calls={calls},usec_max={usec_max}"));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,8 @@
 //! {A | B c}      up to three of them in any order, perhaps one of them twice
 //! ITEM...        the item once to four times
 //! HOW            how replies are compared (`compare.rs`); `alone`: neither in an EXEC nor in a pipeline; `fixed`: its
-//!                arguments are never disturbed; `waits`: it goes over a connection of its own, which may be blocked
+//!                arguments are never disturbed; `waits`: it goes over a connection of its own, which may be blocked;
+//!                `errno`: what clears Redis' error number goes before it
 //! ```
 //!
 //! A line `family NAME KEY... [: apart]` begins a family and names the keys that its commands mostly use; only these, and
@@ -43,6 +44,7 @@ pub struct Pattern {
     pub alone: bool,
     pub fixed: bool,
     pub waits: bool,
+    pub clears_errno: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -101,13 +103,22 @@ fn pattern(line: &str) -> std::result::Result<Pattern, String> {
     };
     let name = tokens.last().ok_or("no command")?.to_ascii_lowercase();
     let items = sequence(&mut tokens, &[])?;
-    let mut pattern =
-        Pattern { weight, name, items, how: How::Exact, alone: false, fixed: false, waits: false };
+    let mut pattern = Pattern {
+        weight,
+        name,
+        items,
+        how: How::Exact,
+        alone: false,
+        fixed: false,
+        waits: false,
+        clears_errno: false,
+    };
     for word in hows.split_whitespace() {
         match word {
             "alone" => pattern.alone = true,
             "fixed" => pattern.fixed = true,
             "waits" => pattern.waits = true,
+            "errno" => pattern.clears_errno = true,
             _ => pattern.how = How::named(word).ok_or_else(|| format!("unknown way of comparing {word}"))?,
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::compare::{How, wrong_pick};
 use super::fleet::Fleet;
 use super::resp::{Broken, Client, Reply, encode};
-use super::sequence::{Call, Over, SETTINGS, Sequence};
+use super::sequence::{CLEARING, Call, Over, SETTINGS, Sequence};
 use super::state;
 
 /// The first difference of a sequence.
@@ -123,7 +123,8 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
         start = end;
     }
     let end = sequence.calls.len();
-    state::compare(&mut run.sessions)
+    let sorts = sequence.calls.iter().any(|call| call.name().starts_with(b"SORT"));
+    state::compare(&mut run.sessions, sorts)
         .unwrap_or_else(|(label, Broken(what))| Some(broken(end, &label, what)))
         .map(|mut difference| {
             difference.at = end;
@@ -174,8 +175,7 @@ impl Run<'_> {
     /// Sends the calls of a range and compares their replies.
     fn batch(&mut self, start: usize, end: usize) -> Option<Difference> {
         let calls = &self.calls[start..end];
-        let bytes: Vec<u8> = calls.iter().flat_map(|call| encode(&call.args)).collect();
-        let replies = match self.exchange(start, calls[0].over, &bytes, calls.len()) {
+        let replies = match self.exchange(start, calls) {
             Ok(replies) => replies,
             Err(difference) => return Some(difference),
         };
@@ -185,24 +185,26 @@ impl Run<'_> {
         })
     }
 
-    /// Sends `bytes` to all and reads `count` replies of each.
-    fn exchange(
-        &mut self,
-        at: usize,
-        over: Over,
-        bytes: &[u8],
-        count: usize,
-    ) -> Result<Vec<Vec<Reply>>, Difference> {
-        let resp = self.resp;
+    /// Sends `calls` to all and reads a reply of each to each of them.
+    fn exchange(&mut self, at: usize, calls: &[Call]) -> Result<Vec<Vec<Reply>>, Difference> {
+        let (resp, over) = (self.resp, calls[0].over);
+        let clearing = |call: &Call| if call.clears_errno { encode(&CLEARING) } else { Vec::new() };
+        let bytes: Vec<u8> =
+            calls.iter().flat_map(|call| [clearing(call), encode(&call.args)].concat()).collect();
         for session in &mut self.sessions {
-            let sent = session.client(over, 0, resp).and_then(|client| client.send(bytes));
+            let sent = session.client(over, 0, resp).and_then(|client| client.send(&bytes));
             sent.map_err(|Broken(what)| broken(at, &session.label, what))?;
         }
         let mut all = Vec::with_capacity(self.sessions.len());
         for session in &mut self.sessions {
-            let mut replies = Vec::with_capacity(count);
-            for offset in 0..count {
-                let reply = session.client(over, 0, resp).and_then(Client::read);
+            let mut replies = Vec::with_capacity(calls.len());
+            for (offset, call) in calls.iter().enumerate() {
+                let reply = session.client(over, 0, resp).and_then(|client| {
+                    if call.clears_errno {
+                        client.read()?;
+                    }
+                    client.read()
+                });
                 replies.push(reply.map_err(|Broken(what)| broken(at + offset, &session.label, what))?);
             }
             all.push(replies);
@@ -226,6 +228,7 @@ impl Run<'_> {
                 if let Some(hows) = queued
                     && replies[0].text() == Some(b"QUEUED")
                 {
+                    hows.extend(call.clears_errno.then_some(How::Scan));
                     hows.push(call.how);
                 }
                 None
@@ -259,7 +262,7 @@ impl Run<'_> {
             Ok(source) => source,
             Err(Broken(what)) => return Some(broken(at, "redis", what)),
         };
-        let replies = match self.exchange(at, call.over, &encode(&call.args), 1) {
+        let replies = match self.exchange(at, std::slice::from_ref(call)) {
             Ok(replies) => replies,
             Err(difference) => return Some(difference),
         };
@@ -303,24 +306,30 @@ impl Run<'_> {
         Ok(reply.items().map(|items| items.iter().flat_map(flat).collect()))
     }
 
-    /// Gives back what the others' SPOP took, and takes what the reference's took.
+    /// Gives back what the others' SPOP took, and takes what the reference's took. Where several were taken the key is
+    /// deleted: the encoding may depend on which these were.
     fn pop_alike(&mut self, at: usize, replies: &[&Reply]) -> Option<Difference> {
-        let key = &self.calls[at].args[1];
+        let key = self.calls[at].args[1].as_slice();
         let members = |reply: &Reply| -> Vec<Vec<u8>> {
             let items = reply.items().unwrap_or(std::slice::from_ref(reply));
             items.iter().filter_map(|item| item.text().map(<[u8]>::to_vec)).collect()
         };
+        let differs = replies.iter().any(|reply| reply != &replies[0]);
+        if !differs || replies[0].is_error() {
+            return None;
+        }
         let taken = members(replies[0]);
-        for (index, reply) in replies.iter().enumerate().skip(1) {
-            if *reply == replies[0] || reply.is_error() || taken.is_empty() {
-                continue;
-            }
-            let session = &mut self.sessions[index];
-            // Where all were taken nothing is given back.
-            let asked = session.main.ask(&[b"EXISTS", key.as_slice()]).and_then(|exists| {
-                if exists.integer() == Some(1) {
-                    session.main.ask(&[vec![b"SADD".to_vec(), key.clone()], members(reply)].concat())?;
-                    session.main.ask(&[vec![b"SREM".to_vec(), key.clone()], taken.clone()].concat())?;
+        for (session, reply) in self.sessions.iter_mut().zip(replies) {
+            let with_key = |name: &str, more: Vec<Vec<u8>>| {
+                [vec![name.as_bytes().to_vec(), key.to_vec()], more].concat()
+            };
+            let asked = session.main.ask(&[b"EXISTS", key]).and_then(|exists| {
+                // Where all were taken nothing is given back.
+                if exists.integer() == Some(1) && taken.len() == 1 {
+                    session.main.ask(&with_key("SADD", members(reply)))?;
+                    session.main.ask(&with_key("SREM", taken.clone()))?;
+                } else {
+                    session.main.ask(&[b"DEL", key])?;
                 }
                 Ok(())
             });

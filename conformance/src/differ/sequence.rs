@@ -24,7 +24,12 @@ pub struct Call {
     pub ends_batch: bool,
     /// Left out inside MULTI.
     pub alone: bool,
+    /// [`CLEARING`] goes before it.
+    pub clears_errno: bool,
 }
+
+/// Redis' SORT takes an error number that an earlier command has left for one of its own. SCAN leaves none.
+pub const CLEARING: [&str; 2] = ["SCAN", "0"];
 
 /// Which connection a call goes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +51,7 @@ impl Call {
     pub fn line(&self) -> String {
         let words: Vec<String> = self.args.iter().map(|arg| quoted(arg)).collect();
         match self.over {
+            Over::Main if self.clears_errno => format!("{}\n    {}", CLEARING.join(" "), words.join(" ")),
             Over::Main => words.join(" "),
             Over::Other => format!("# another client: {}", words.join(" ")),
             Over::Waiter => format!("# a client that waits: {}", words.join(" ")),
@@ -71,16 +77,37 @@ pub const SETTINGS: [(&str, [&str; 4]); 9] = [
     ("stream-node-max-bytes", ["4096", "4096", "64", "0"]),
 ];
 
+/// Whether clients wait in a sequence. Which of several keys on several shards that change at one moment serves a client
+/// is not laid down, nor is the order in which several shards run what a client has sent ahead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Nobody,
+    /// On keys that share a hash tag. There are no pipelines.
+    OnOneShard,
+    /// On any keys, while these change one by one: there are no transactions either.
+    OneByOne,
+}
+
+/// The tag of the keys of [`Waiting::OnOneShard`].
+const TAG: &[u8] = b"{w}";
+
 /// The sequence of `seed` out of what `families` can call.
 pub fn generate(seed: u64, families: &[Family]) -> Sequence {
     let mut random = Random::new(seed);
     let resp = if random.chance(50) { 2 } else { 3 };
     let settings = SETTINGS.map(|(name, values)| (name, values[random.below(values.len())])).to_vec();
-    let chosen = choose_families(&mut random, families);
-    let batch_len_max = [1, 2, 5, 20, 60][random.below(5)];
+    let waiting = [Waiting::Nobody, Waiting::Nobody, Waiting::OnOneShard, Waiting::OneByOne][random.below(4)];
+    let mut chosen = choose_families(&mut random, families);
+    let mut batch_len_max = [1, 2, 5, 20, 60][random.below(5)];
+    if waiting != Waiting::Nobody {
+        batch_len_max = 1;
+    }
+    if waiting == Waiting::OneByOne {
+        chosen.retain(|&at| families[at].name != "transactions");
+    }
     let call_count = 10 + random.below(CALLS_MAX - 10);
 
-    let mut maker = Maker { families, chosen, batch_len_max, in_multi: false };
+    let mut maker = Maker { families, chosen, batch_len_max, waiting, in_multi: false };
     let mut calls: Vec<Call> = Vec::with_capacity(call_count);
     while calls.len() < call_count {
         calls.extend(maker.next(&mut random));
@@ -97,7 +124,7 @@ fn choose_families(random: &mut Random, families: &[Family]) -> Vec<usize> {
         rest.filter(|&at| families[at].name == "keys" || random.chance(50)).collect();
     if !others.is_empty() {
         for _ in 0..1 + random.below(FAMILIES_MAX) {
-            // Twice, so that most calls are theirs.
+            // Several times, so that most calls are theirs.
             let at = others[random.below(others.len())];
             chosen.extend([at, at, at]);
         }
@@ -109,6 +136,7 @@ struct Maker<'a> {
     families: &'a [Family],
     chosen: Vec<usize>,
     batch_len_max: usize,
+    waiting: Waiting,
     in_multi: bool,
 }
 
@@ -118,6 +146,9 @@ impl Maker<'_> {
         let family = &self.families[self.chosen[random.below(self.chosen.len())]];
         let weights: Vec<u32> = family.patterns.iter().map(|pattern| pattern.weight).collect();
         let pattern = &family.patterns[random.weighted(&weights)];
+        if pattern.waits && self.waiting == Waiting::Nobody {
+            return None;
+        }
         let over = match pattern {
             Pattern { waits: true, .. } => Over::Waiter,
             Pattern { alone: false, .. } if random.chance(7) => Over::Other,
@@ -129,13 +160,16 @@ impl Maker<'_> {
             "multi" => self.in_multi = true,
             "exec" | "discard" => self.in_multi = false,
             _ if pattern.alone && self.in_multi => return None,
+            // It changes all keys at one moment.
+            "swapdb" if self.waiting != Waiting::Nobody => return None,
             _ => {}
         }
         if over == Over::Main && !pattern.alone && !pattern.fixed && random.chance(3) {
             disturb(&mut args, random);
         }
         let ends_batch = over != Over::Main || pattern.alone || random.below(self.batch_len_max) == 0;
-        Some(Call { args, how: pattern.how, over, ends_batch, alone: pattern.alone })
+        let Pattern { how, alone, clears_errno, .. } = *pattern;
+        Some(Call { args, how, over, ends_batch, alone, clears_errno })
     }
 
     /// Mostly one of the family's own keys; often enough one of another's that wrong types are met.
@@ -143,11 +177,9 @@ impl Maker<'_> {
         let any = &self.families[self.chosen[random.below(self.chosen.len())]];
         let strays = !own.keeps_apart && !any.keeps_apart;
         let family = if own.keys.is_empty() && strays || strays && random.chance(12) { any } else { own };
-        if family.keys.is_empty() {
-            b"a".to_vec()
-        } else {
-            family.keys[random.below(family.keys.len())].clone()
-        }
+        let key: &[u8] =
+            if family.keys.is_empty() { b"a" } else { &family.keys[random.below(family.keys.len())] };
+        if self.waiting == Waiting::OnOneShard { [TAG, key].concat() } else { key.to_vec() }
     }
 }
 

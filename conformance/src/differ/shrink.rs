@@ -114,7 +114,7 @@ mod tests {
 
     fn call(line: &str) -> Call {
         let args = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-        Call { args, how: How::Exact, over: Over::Main, ends_batch: true, alone: false }
+        Call { args, how: How::Exact, over: Over::Main, ends_batch: true, alone: false, clears_errno: false }
     }
 
     #[test]

@@ -459,7 +459,10 @@ pub fn holds(source: &Source<'_>, lines: &mut Lines) {
             continue;
         }
         let usec_max = of(|stats| stats.longest_nanos.get()).max().unwrap_or(0) / 1000;
-        lines.field(format_args!("hold_{}", entry.full_name), format_args!("calls={calls},usec_max={usec_max}"));
+        lines.field(
+            format_args!("hold_{}", entry.full_name),
+            format_args!("calls={calls},usec_max={usec_max}"),
+        );
     }
 }
 

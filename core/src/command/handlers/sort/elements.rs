@@ -6,8 +6,8 @@
 use super::options::How;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_f64;
-use crate::types::decimal::parse_i64;
 use crate::types::ValueRef;
+use crate::types::decimal::parse_i64;
 use crate::types::list::ListRef;
 use crate::types::listpack::{Digits, Item};
 use crate::types::set::SetRef;

@@ -245,10 +245,6 @@ impl Segment {
         usize::from(self.len)
     }
 
-    pub(super) fn expires_len(&self) -> usize {
-        usize::from(self.expires_len)
-    }
-
     #[inline]
     pub(super) fn depth(&self) -> u32 {
         u32::from(self.depth)
@@ -427,20 +423,24 @@ impl Segment {
         Err(Full)
     }
 
-    /// Points a slot at the rewritten entry, whose expiry may have been set or removed.
+    /// Points a slot at the rewritten entry, whose expiry may have been set or removed. Returns by how much the number of
+    /// entries with an expiry has changed; if it has not, the segment's first line is not read, which is seldom in a cache.
     #[inline]
-    pub(super) fn replace(&mut self, place: Place, entry: EntryPtr) {
+    pub(super) fn replace(&mut self, place: Place, entry: EntryPtr) -> isize {
         let bucket = &mut self.buckets[place.bucket];
         let old = bucket.get(place.slot);
         let expires = if entry.has_expire() { EXPIRES } else { 0 };
         let new = entry.address() as u64 | (old & DISPLACED) | expires;
         if new == old {
-            return;
+            return 0;
         }
         assert!(entry.address() as u64 >> SLOT_BITS == 0, "user space addresses have 48 bits");
         bucket.set(place.slot, new);
-        self.expires_len -= u16::from(old & EXPIRES != 0);
-        self.expires_len += u16::from(expires != 0);
+        let change = i16::from(expires != 0) - i16::from(old & EXPIRES != 0);
+        if change != 0 {
+            self.expires_len = self.expires_len.wrapping_add_signed(change);
+        }
+        change.into()
     }
 
     /// Empties a slot. The entry is the caller's to free.

@@ -329,9 +329,8 @@ impl<'a> EntryMut<'a> {
     fn replaced(&mut self, expire_at_ms: Option<i64>) {
         // SAFETY: the segment is the table's, which is borrowed exclusively.
         let segment = unsafe { &mut *self.segment };
-        let expires_before = segment.expires_len();
-        segment.replace(self.place, self.ptr);
-        self.table.expires_len = self.table.expires_len + segment.expires_len() - expires_before;
+        let expires_change = segment.replace(self.place, self.ptr);
+        self.table.expires_len = self.table.expires_len.wrapping_add_signed(expires_change);
         self.table.record_write(self.hash);
         if let Some(at_ms) = expire_at_ms {
             self.table.record_expiry(self.hash, self.segment, at_ms);

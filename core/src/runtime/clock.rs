@@ -18,6 +18,10 @@ pub trait Clock: Send + Sync {
     fn cycle_rate(&self) -> Option<CycleRate> {
         None
     }
+    /// How long the calling thread has run: without what other threads had of its core in the meantime.
+    fn thread_cpu_nanos(&self) -> u64 {
+        self.ticks_to_nanos(self.ticks())
+    }
     /// Bytes the calling thread has allocated, less those it has freed.
     fn thread_allocated_bytes(&self) -> i64;
     fn sleep(&self, duration: Duration);
@@ -139,6 +143,13 @@ impl Clock for SystemClock {
 
     fn cycle_rate(&self) -> Option<CycleRate> {
         self.counts_cycles.then_some(self.rate)
+    }
+
+    fn thread_cpu_nanos(&self) -> u64 {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: it writes one timespec, the local above. Of this thread's own clock it knows, so that it cannot fail.
+        unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
     }
 
     fn thread_allocated_bytes(&self) -> i64 {

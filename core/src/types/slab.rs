@@ -42,8 +42,9 @@ pub(super) const BLOCK_LAYOUT: Layout = match Layout::from_size_align(4096, 64) 
 };
 const PAGE_LEN: usize = 16 * 1024;
 pub(super) const CHUNK_LEN: usize = 2 * 1024 * 1024;
-/// A slab of fewer chunks stays on small pages: the caches and the translation buffers are large enough for it.
-const HUGE_FROM_CHUNKS: usize = 4;
+/// A slab of fewer chunks stays on small pages. The translation buffers of a core are large enough for some chunks more, but
+/// shards that share a core share these, too.
+const HUGE_FROM_CHUNKS: usize = 2;
 const PAGE_COUNT: usize = CHUNK_LEN / PAGE_LEN;
 /// Cell positions are counted in steps, to fit 16 bits.
 const PAGE_STEPS: u16 = (PAGE_LEN / SLAB_STEP) as u16;

@@ -149,9 +149,10 @@ impl Worker {
         {
             return;
         }
-        let started = self.time.clock.ticks();
+        // Where other threads have their share of the core, a move that they interrupt must not look like a stall.
+        let started = self.time.clock.thread_cpu_nanos();
         if self.shard.back_by_huge_page() {
-            let spent_nanos = self.time.clock.ticks_to_nanos(self.time.clock.ticks().saturating_sub(started));
+            let spent_nanos = self.time.clock.thread_cpu_nanos().saturating_sub(started);
             let busy_share = match spent_nanos {
                 HUGE_PAGE_STALL_NANOS.. => HUGE_PAGE_SHARE_STALLING,
                 _ => HUGE_PAGE_SHARE_BUSY,

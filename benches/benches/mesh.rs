@@ -9,15 +9,26 @@ use shardis_core::command::Call;
 use shardis_core::protocol::OwnedArgv;
 use shardis_core::runtime::driver::{BellHandle, CloseReason, ConnId, Driver, Events, PeerAddr};
 use shardis_core::runtime::epoll::EpollDriver;
-use shardis_core::runtime::mesh::{MeshEnd, build};
+use shardis_core::runtime::mesh::{MeshEnd, Parcel, build};
 use shardis_core::shard::message::{Batch, ReplyId};
 use std::os::fd::OwnedFd;
 
 /// Messages a ring holds.
 const CAPACITY: usize = 1024;
 
-/// A message as big as those of the server, which are boxes and a word beside.
+/// A message; it is made anew for each sending, which the server's are not.
 type Letter = [u64; 4];
+type End = MeshEnd<Letter, Letter>;
+
+fn parcel(letter: Letter) -> Parcel<Letter, Letter> {
+    Parcel::There(Box::new(letter))
+}
+
+fn letter(parcel: Parcel<Letter, Letter>) -> Letter {
+    match parcel {
+        Parcel::There(letter) | Parcel::Back(letter) | Parcel::Other(letter) => *letter,
+    }
+}
 
 /// Commands in a batch.
 const BATCH_LEN: usize = 64;
@@ -28,7 +39,7 @@ const ROUNDS_MIN: u64 = 1000;
 /// How long a sleeper waits for its bell, which is always rung before.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-fn mesh(shard_count: usize) -> (Vec<MeshEnd<Letter>>, Vec<BellHandle>) {
+fn mesh(shard_count: usize) -> (Vec<End>, Vec<BellHandle>) {
     let bells: Vec<BellHandle> =
         (0..shard_count).map(|_| BellHandle::new().expect("there are descriptors left")).collect();
     (build(&bells, CAPACITY), bells)
@@ -42,9 +53,9 @@ fn bench_rings(criterion: &mut Criterion) {
         group.throughput(Throughput::Elements(count as u64));
         group.bench_function(format!("send_and_drain_{count}"), |bencher| {
             bencher.iter(|| {
-                (0..count).for_each(|n| sender.send(1, black_box([n as u64; 4])));
+                (0..count).for_each(|n| sender.send(1, black_box(parcel([n as u64; 4]))));
                 sender.flush();
-                receiver.drain(CAPACITY, |_, letter| assert_ne!(black_box(letter)[0], u64::MAX))
+                receiver.drain(CAPACITY, |_, parcel| assert_ne!(letter(black_box(parcel))[0], u64::MAX))
             });
         });
     }
@@ -55,7 +66,7 @@ fn bench_rings(criterion: &mut Criterion) {
         group.bench_function(format!("idle_turn_of_{shard_count}"), |bencher| {
             bencher.iter(|| {
                 end.flush();
-                end.drain(CAPACITY, |_, letter| assert_ne!(black_box(letter)[0], u64::MAX))
+                end.drain(CAPACITY, |_, parcel| assert_ne!(letter(black_box(parcel))[0], u64::MAX))
             });
         });
     }
@@ -76,11 +87,11 @@ impl Events for BellOnly {
 }
 
 /// One side of a round trip: waits for the letter that says `awaited`.
-fn await_letter(end: &mut MeshEnd<Letter>, driver: Option<&mut EpollDriver>, awaited: u64) {
+fn await_letter(end: &mut End, driver: Option<&mut EpollDriver>, awaited: u64) {
     let mut heard = 0;
     let mut driver = driver;
     loop {
-        end.drain(CAPACITY, |_, letter| heard = letter[0]);
+        end.drain(CAPACITY, |_, parcel| heard = letter(parcel)[0]);
         if heard == awaited {
             return;
         }
@@ -106,14 +117,14 @@ fn round_trips(rounds: u64, asleep: bool) -> Duration {
         let mut driver = driver(pong_bell);
         for round in 1..=rounds {
             await_letter(&mut pong, driver.as_mut(), round);
-            pong.send(0, [round; 4]);
+            pong.send(0, parcel([round; 4]));
             pong.flush();
         }
     });
     let mut driver = driver(ping_bell);
     let started = Instant::now();
     for round in 1..=rounds {
-        ping.send(1, [round; 4]);
+        ping.send(1, parcel([round; 4]));
         ping.flush();
         await_letter(&mut ping, driver.as_mut(), round);
     }

@@ -9,14 +9,14 @@ use crate::persist::rdb::check::check;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
 use crate::runtime::epoll::EpollDriver;
-use crate::runtime::mesh::{self, MeshEnd};
+use crate::runtime::mesh::{self, MeshEnd, Parcel};
 use crate::runtime::signals::StopSignal;
 use crate::runtime::threads::{self, Backend};
 use crate::runtime::uring::UringDriver;
 use crate::runtime::{crash, files, listener, log, probe, signals, title};
 use crate::session::FAMILIES;
 use crate::session::config::effects;
-use crate::shard::message::Message;
+use crate::shard::message::{Batch, Message};
 use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
 use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
@@ -279,7 +279,7 @@ fn run_shards(
         .collect::<io::Result<_>>()
         .map_err(|error| format!("Can't create the shards' bells: {error}"))?;
     signals::install(&bells[0]).map_err(|error| format!("Can't install signal handlers: {error}"))?;
-    let ends = mesh::build::<Message>(&bells, mesh::capacity(count));
+    let ends = mesh::build::<Batch, Message>(&bells, mesh::capacity(count));
     let tcp = globals
         .change_listeners(|_| Ok::<_, std::convert::Infallible>(listeners.tcp))
         .unwrap_or_else(|never| match never {});
@@ -342,7 +342,7 @@ fn end_together(globals: &Globals, index: usize, outcome: &io::Result<()>, bells
 /// Runs one shard until the server stops.
 fn shard_loop<D: Driver>(
     mut driver: D,
-    mut mesh: MeshEnd<Message>,
+    mut mesh: MeshEnd<Batch, Message>,
     mut worker: Worker,
     listeners: Listeners,
     bells: &[BellHandle],
@@ -363,12 +363,12 @@ fn shard_loop<D: Driver>(
         driver.turn(Some(timeout), &mut worker)?;
         mesh.woke();
         worker.begin_turn();
-        mesh.drain(MESH_DRAIN_MAX, |from, message| inbox.push((from, message)));
+        mesh.drain(MESH_DRAIN_MAX, |from, parcel| inbox.push((from, unpack(parcel))));
         worker.deliver_all(&mut inbox);
         worker.end_turn();
         carry_out(&mut driver, &mut worker, &mut tcp);
         for (to, message) in worker.outbox.drain() {
-            mesh.send(to, message);
+            mesh.send(to, pack(message));
         }
         mesh.flush();
         worker.shard.stats.mesh_queue_depth.set(mesh.overflow_len() as u64);
@@ -408,16 +408,16 @@ fn stop_by(signal: StopSignal, worker: &mut Worker) {
 }
 
 /// The mesh of a shard that stands still.
-struct MeshExchange<'a>(&'a mut MeshEnd<Message>);
+struct MeshExchange<'a>(&'a mut MeshEnd<Batch, Message>);
 
 impl Exchange for MeshExchange<'_> {
     fn receive(&mut self, inbox: &mut Vec<(usize, Message)>) {
         self.0.woke();
-        self.0.drain(MESH_DRAIN_MAX, |from, message| inbox.push((from, message)));
+        self.0.drain(MESH_DRAIN_MAX, |from, parcel| inbox.push((from, unpack(parcel))));
     }
 
     fn send(&mut self, to: usize, message: Message) {
-        self.0.send(to, message);
+        self.0.send(to, pack(message));
     }
 
     fn flush(&mut self) -> bool {
@@ -505,6 +505,23 @@ fn load_queues(bells: &[BellHandle]) -> LoadEnds {
         incoming.push(Incoming { batches: inbox, done: done.clone() });
     }
     (queues, incoming.into_iter(), outcomes)
+}
+
+/// A message in the form in which it travels: batches, which are most of them, as they are.
+fn pack(message: Message) -> Parcel<Batch, Message> {
+    match message {
+        Message::Commands(batch) => Parcel::There(batch),
+        Message::Replies(batch) => Parcel::Back(batch),
+        other => Parcel::Other(Box::new(other)),
+    }
+}
+
+fn unpack(parcel: Parcel<Batch, Message>) -> Message {
+    match parcel {
+        Parcel::There(batch) => Message::Commands(batch),
+        Parcel::Back(batch) => Message::Replies(batch),
+        Parcel::Other(other) => *other,
+    }
 }
 
 /// Does what the worker asked of its driver. `tcp`: the driver's numbers of the TCP listeners.
@@ -606,7 +623,7 @@ mod tests {
             config: Config::default(),
         })));
         let bells = [(); 2].map(|()| BellHandle::new().expect("an eventfd"));
-        let mesh = mesh::build::<Message>(&bells, 4).remove(1);
+        let mesh = mesh::build::<Batch, Message>(&bells, 4).remove(1);
         let worker = Worker::new(1, globals, SystemClock::get());
 
         let outcome = shard_loop(Broken, mesh, worker, Listeners::default(), &[]);

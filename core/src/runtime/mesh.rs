@@ -16,25 +16,102 @@
 //! - *New room.* A sender with messages that did not fit may sleep. The receiver takes messages out and reads
 //!   `starving` and `asleep`; the sender sets both and looks for room.
 //!
-//! N shards have N (N - 1) rings. The more there are, the shorter is each ([`capacity`]), so that the rings together grow
-//! with the shards and not with their square: messages of 48 bytes take 0.6 MiB at 4 shards, 3 MiB at 16, 12 MiB at 64.
+//! What goes through a ring are the addresses of messages, eight in a cache line. A slot says itself whether it is in use, so
+//! that a message costs both sides no other line: no shared head or tail.
+//!
+//! N shards have N (N - 1) rings. The more there are, the shorter is each ([`capacity`]), so that all of them stay in the
+//! caches: 24 KiB at 2 shards, 120 KiB at 16, 1 MiB at 64.
 
 use crate::runtime::driver::BellHandle;
-use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, fence};
 
 /// Messages that the rings to one shard hold together, about.
-const CAPACITY_PER_SHARD: usize = 4096;
+const CAPACITY_PER_SHARD: usize = 1024;
 
 /// Messages that a ring holds at least, and at most. More wait at their sender.
-const CAPACITY_MIN: usize = 64;
-const CAPACITY_MAX: usize = 1024;
+const CAPACITY_MIN: usize = 32;
+const CAPACITY_MAX: usize = 512;
 
-/// How many messages each ring between so many shards holds.
+/// How many messages each ring between so many shards holds. A power of two.
 pub fn capacity(shard_count: usize) -> usize {
-    (CAPACITY_PER_SHARD / shard_count.max(1)).clamp(CAPACITY_MIN, CAPACITY_MAX)
+    let share = CAPACITY_PER_SHARD / shard_count.max(1).next_power_of_two();
+    share.clamp(CAPACITY_MIN, CAPACITY_MAX)
+}
+
+/// A message, as it travels: a slot holds its address, and in the address's lowest bits which of these it is.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Parcel<B, M> {
+    /// Goes to another shard,
+    There(Box<B>),
+    /// and comes back from it, in the same allocation.
+    Back(Box<B>),
+    Other(Box<M>),
+}
+
+const THERE: usize = 1;
+const BACK: usize = 2;
+const KIND: usize = 3;
+
+impl<B, M> Parcel<B, M> {
+    #[inline]
+    fn into_address(self) -> *mut () {
+        const { assert!(align_of::<B>() > KIND && align_of::<M>() > KIND) };
+        match self {
+            Parcel::There(bulk) => Box::into_raw(bulk).cast::<()>().map_addr(|address| address | THERE),
+            Parcel::Back(bulk) => Box::into_raw(bulk).cast::<()>().map_addr(|address| address | BACK),
+            Parcel::Other(message) => Box::into_raw(message).cast(),
+        }
+    }
+
+    /// # Safety
+    /// `address` came from `into_address`, and has not been turned back before.
+    #[inline]
+    unsafe fn from_address(address: *mut ()) -> Parcel<B, M> {
+        let whole = address.map_addr(|address| address & !KIND);
+        // SAFETY: the lowest bits say which box this is, and the caller that it is nobody else's.
+        unsafe {
+            match address.addr() & KIND {
+                THERE => Parcel::There(Box::from_raw(whole.cast())),
+                BACK => Parcel::Back(Box::from_raw(whole.cast())),
+                _ => Parcel::Other(Box::from_raw(whole.cast())),
+            }
+        }
+    }
+}
+
+/// The slots between one writer and one reader. Each side knows for itself at which slot it goes on; an empty one is null.
+struct Ring<B, M> {
+    slots: Box<[AtomicPtr<()>]>,
+    _holds: PhantomData<Parcel<B, M>>,
+}
+
+impl<B, M> Ring<B, M> {
+    fn new(capacity: usize) -> Ring<B, M> {
+        assert!(capacity.is_power_of_two());
+        let slots = (0..capacity).map(|_| AtomicPtr::new(ptr::null_mut())).collect();
+        Ring { slots, _holds: PhantomData }
+    }
+
+    #[inline]
+    fn slot(&self, number: usize) -> &AtomicPtr<()> {
+        &self.slots[number & (self.slots.len() - 1)]
+    }
+}
+
+impl<B, M> Drop for Ring<B, M> {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            let address = *slot.get_mut();
+            if !address.is_null() {
+                // SAFETY: nobody has taken it out of its slot, and nobody else has a reference to the ring any more.
+                drop(unsafe { Parcel::<B, M>::from_address(address) });
+            }
+        }
+    }
 }
 
 /// A set of shards, as bits of one word. Beyond 64 shards several share a bit: a set may hold more than was put in.
@@ -89,19 +166,27 @@ impl Door {
     }
 }
 
-struct Outgoing<M> {
-    ring: Producer<M>,
+struct Outgoing<B, M> {
+    ring: Arc<Ring<B, M>>,
+    /// The number of the next slot to fill.
+    next: usize,
     /// What did not fit into the ring.
-    overflow: VecDeque<M>,
+    overflow: VecDeque<Parcel<B, M>>,
     /// It is in the list of those with something new.
     is_listed: bool,
 }
 
+struct Incoming<B, M> {
+    ring: Arc<Ring<B, M>>,
+    /// The number of the next slot to empty.
+    next: usize,
+}
+
 /// One shard's end of the mesh.
-pub struct MeshEnd<M> {
+pub struct MeshEnd<B, M> {
     index: usize,
-    out: Vec<Option<Outgoing<M>>>,
-    incoming: Vec<Option<Consumer<M>>>,
+    out: Vec<Option<Outgoing<B, M>>>,
+    incoming: Vec<Option<Incoming<B, M>>>,
     doors: Arc<[Door]>,
     /// Those to which something was published since their doors were last looked after.
     unannounced: Vec<u16>,
@@ -111,11 +196,11 @@ pub struct MeshEnd<M> {
     unread: ShardBits,
 }
 
-/// Builds the rings between `bells.len()` shards, each of `capacity` messages. `bells[i]` wakes shard `i`.
-pub fn build<M>(bells: &[BellHandle], capacity: usize) -> Vec<MeshEnd<M>> {
+/// Builds the rings between `bells.len()` shards, each of `capacity` messages, a power of two. `bells[i]` wakes shard `i`.
+pub fn build<B: Send, M: Send>(bells: &[BellHandle], capacity: usize) -> Vec<MeshEnd<B, M>> {
     let count = bells.len();
     let doors: Arc<[Door]> = bells.iter().map(|bell| Door::new(bell.clone())).collect();
-    let mut ends: Vec<MeshEnd<M>> = (0..count)
+    let mut ends: Vec<MeshEnd<B, M>> = (0..count)
         .map(|index| MeshEnd {
             index,
             out: (0..count).map(|_| None).collect(),
@@ -128,28 +213,27 @@ pub fn build<M>(bells: &[BellHandle], capacity: usize) -> Vec<MeshEnd<M>> {
         .collect();
     for from in 0..count {
         for to in (0..count).filter(|&to| to != from) {
-            let (producer, consumer) = RingBuffer::new(capacity);
+            let ring = Arc::new(Ring::new(capacity));
+            ends[to].incoming[from] = Some(Incoming { ring: Arc::clone(&ring), next: 0 });
             ends[from].out[to] =
-                Some(Outgoing { ring: producer, overflow: VecDeque::new(), is_listed: false });
-            ends[to].incoming[from] = Some(consumer);
+                Some(Outgoing { ring, next: 0, overflow: VecDeque::new(), is_listed: false });
         }
     }
     ends
 }
 
-impl<M> MeshEnd<M> {
+impl<B, M> MeshEnd<B, M> {
     /// Queues a message for another shard. Never blocks, keeps the order.
-    pub fn send(&mut self, to: usize, message: M) {
+    pub fn send(&mut self, to: usize, message: Parcel<B, M>) {
         let out = self.out[to].as_mut().expect("a shard does not send to itself through the mesh");
         if !std::mem::replace(&mut out.is_listed, true) {
             self.unannounced.push(to as u16);
         }
-        if !out.overflow.is_empty() {
+        if !out.overflow.is_empty() || !out.has_room() {
             out.overflow.push_back(message);
             self.overflow_len += 1;
-        } else if let Err(PushError::Full(message)) = out.ring.push(message) {
-            out.overflow.push_back(message);
-            self.overflow_len += 1;
+        } else {
+            out.push(message);
         }
     }
 
@@ -184,15 +268,15 @@ impl<M> MeshEnd<M> {
     }
 
     /// Takes up to `limit` messages from each peer. Returns how many there were.
-    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(usize, M)) -> usize {
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(usize, Parcel<B, M>)) -> usize {
         self.take_mail();
         let senders = std::mem::take(&mut self.unread);
         let mut total = 0;
         for from in shards_of(senders, self.incoming.len()) {
-            let Some(ring) = &mut self.incoming[from] else { continue };
+            let Some(incoming) = &mut self.incoming[from] else { continue };
             let mut taken = 0;
             while taken < limit {
-                let Ok(message) = ring.pop() else { break };
+                let Some(message) = incoming.pop() else { break };
                 taken += 1;
                 each(from, message);
             }
@@ -236,7 +320,7 @@ impl<M> MeshEnd<M> {
         self.unread != 0
             || self.doors[self.index].mail.load(Ordering::Relaxed) != 0
             || self.overflow_len > 0
-                && self.out.iter().flatten().any(|out| !out.overflow.is_empty() && !out.ring.is_full())
+                && self.out.iter().flatten().any(|out| !out.overflow.is_empty() && out.has_room())
     }
 
     /// Announces that this shard is about to wait for its bell. False: there is something to do first.
@@ -264,18 +348,45 @@ impl<M> MeshEnd<M> {
     }
 }
 
-impl<M> Outgoing<M> {
+impl<B, M> Outgoing<B, M> {
+    #[inline]
+    fn has_room(&self) -> bool {
+        self.ring.slot(self.next).load(Ordering::Relaxed).is_null()
+    }
+
+    /// Fills the next slot, which is empty. Its last message is in the reader's hands, and no concern of this one.
+    #[inline]
+    fn push(&mut self, message: Parcel<B, M>) {
+        debug_assert!(self.has_room());
+        self.ring.slot(self.next).store(message.into_address(), Ordering::Release);
+        self.next = self.next.wrapping_add(1);
+    }
+
     /// Moves what there is room for; returns how many messages.
     fn push_overflow(&mut self) -> usize {
         let mut moved = 0;
-        while let Some(message) = self.overflow.pop_front() {
-            if let Err(PushError::Full(message)) = self.ring.push(message) {
-                self.overflow.push_front(message);
-                break;
-            }
+        while self.has_room()
+            && let Some(message) = self.overflow.pop_front()
+        {
+            self.push(message);
             moved += 1;
         }
         moved
+    }
+}
+
+impl<B, M> Incoming<B, M> {
+    #[inline]
+    fn pop(&mut self) -> Option<Parcel<B, M>> {
+        let slot = self.ring.slot(self.next);
+        let address = slot.load(Ordering::Acquire);
+        if address.is_null() {
+            return None;
+        }
+        slot.store(ptr::null_mut(), Ordering::Release);
+        self.next = self.next.wrapping_add(1);
+        // SAFETY: the only writer has put it there, and this is the only reader, which has emptied the slot.
+        Some(unsafe { Parcel::from_address(address) })
     }
 }
 
@@ -304,7 +415,27 @@ mod tests {
         fn bell(&mut self) {}
     }
 
-    fn ends(count: usize, capacity: usize) -> Vec<(MeshEnd<u64>, BellHandle)> {
+    type End = MeshEnd<u64, u64>;
+
+    /// Messages of all kinds.
+    fn parcel(number: u64) -> Parcel<u64, u64> {
+        match number % 3 {
+            0 => Parcel::There(Box::new(number)),
+            1 => Parcel::Back(Box::new(number)),
+            _ => Parcel::Other(Box::new(number)),
+        }
+    }
+
+    /// The number of a message of the right kind.
+    fn number_of(message: Parcel<u64, u64>) -> u64 {
+        let number = match &message {
+            Parcel::There(number) | Parcel::Back(number) | Parcel::Other(number) => **number,
+        };
+        assert_eq!(message, parcel(number));
+        number
+    }
+
+    fn ends(count: usize, capacity: usize) -> Vec<(End, BellHandle)> {
         let bells: Vec<_> = (0..count).map(|_| BellHandle::new().expect("an eventfd")).collect();
         build(&bells, capacity).into_iter().zip(bells).collect()
     }
@@ -317,7 +448,7 @@ mod tests {
     }
 
     /// The loop of a shard that has nothing but its mesh. `turn` flushes what it sends.
-    fn run_shard(mut end: MeshEnd<u64>, bell: BellHandle, mut turn: impl FnMut(&mut MeshEnd<u64>) -> Next) {
+    fn run_shard(mut end: End, bell: BellHandle, mut turn: impl FnMut(&mut End) -> Next) {
         let mut driver = EpollDriver::new(bell).expect("an epoll set");
         loop {
             match turn(&mut end) {
@@ -335,11 +466,10 @@ mod tests {
 
     #[test]
     fn the_rings_of_many_shards_take_little_memory() {
-        let message_bytes = size_of::<crate::shard::message::Message>();
-        let ring_bytes = |shards: usize| shards * (shards - 1) * capacity(shards) * message_bytes;
-        assert!(ring_bytes(4) <= 600 << 10, "{}", ring_bytes(4));
-        assert!(ring_bytes(16) <= 3 << 20, "{}", ring_bytes(16));
-        assert!(ring_bytes(64) <= 12 << 20, "{}", ring_bytes(64));
+        let ring_bytes = |shards: usize| shards * (shards - 1) * capacity(shards) * size_of::<*mut u64>();
+        assert!(ring_bytes(2) <= 24 << 10, "{}", ring_bytes(2));
+        assert!(ring_bytes(16) <= 120 << 10, "{}", ring_bytes(16));
+        assert!(ring_bytes(64) <= 1 << 20, "{}", ring_bytes(64));
     }
 
     #[test]
@@ -352,7 +482,7 @@ mod tests {
             let mut next = 0;
             run_shard(receiver, receiver_bell, |end| {
                 end.drain(16, |from, message| {
-                    assert_eq!((from, message), (0, next));
+                    assert_eq!((from, number_of(message)), (0, next));
                     next += 1;
                 });
                 if next < COUNT { Next::Sleep } else { Next::End }
@@ -362,7 +492,7 @@ mod tests {
         run_shard(sender, sender_bell, |end| {
             for _ in 0..7 {
                 if sent < COUNT {
-                    end.send(1, sent);
+                    end.send(1, parcel(sent));
                     sent += 1;
                 }
             }
@@ -387,9 +517,9 @@ mod tests {
         let answering = thread::spawn(move || {
             run_shard(pong, pong_bell, |end| {
                 let mut last = 0;
-                end.drain(8, |_, message| last = message);
+                end.drain(8, |_, message| last = number_of(message));
                 if last > 0 {
-                    end.send(0, last);
+                    end.send(0, parcel(last));
                     end.flush();
                 }
                 if last < ROUNDS { Next::Sleep } else { Next::End }
@@ -398,10 +528,10 @@ mod tests {
         let mut answered = 0;
         let mut asked = 0;
         run_shard(ping, ping_bell, |end| {
-            end.drain(8, |_, message| answered = message);
+            end.drain(8, |_, message| answered = number_of(message));
             if answered == asked && asked < ROUNDS {
                 asked += 1;
-                end.send(1, asked);
+                end.send(1, parcel(asked));
                 end.flush();
             }
             if answered < ROUNDS { Next::Sleep } else { Next::End }
@@ -424,12 +554,12 @@ mod tests {
                     run_shard(end, bell, |end| {
                         for _ in 0..5 {
                             if sent < COUNT && end.overflow_len() < 100 {
-                                (0..SHARDS).filter(|&to| to != me).for_each(|to| end.send(to, sent));
+                                (0..SHARDS).filter(|&to| to != me).for_each(|to| end.send(to, parcel(sent)));
                                 sent += 1;
                             }
                         }
                         end.drain(3, |from, message| {
-                            assert_eq!(message, next[from]);
+                            assert_eq!(number_of(message), next[from]);
                             next[from] += 1;
                         });
                         end.flush();
@@ -465,12 +595,12 @@ mod tests {
         let (mut last, _) = ends.remove(66);
         let (mut receiver, _) = ends.remove(5);
         for n in 0..5 {
-            last.send(5, n);
+            last.send(5, parcel(n));
         }
         last.flush();
         let mut taken = Vec::new();
         for left in [true, true, false] {
-            receiver.drain(2, |from, message| taken.push((from, message)));
+            receiver.drain(2, |from, message| taken.push((from, number_of(message))));
             assert_eq!(receiver.has_work(), left);
         }
         assert_eq!(taken, [(66, 0), (66, 1), (66, 2), (66, 3), (66, 4)]);
@@ -482,7 +612,7 @@ mod tests {
         let (mut receiver, _bell) = ends.pop().expect("two ends");
         let (mut sender, sender_bell) = ends.pop().expect("two ends");
         for n in 0..5 {
-            sender.send(1, n);
+            sender.send(1, parcel(n));
         }
         sender.flush();
         assert_eq!(sender.overflow_len(), 3);
@@ -507,7 +637,7 @@ mod tests {
         let mut driver = EpollDriver::new(third_bell).expect("an epoll set");
         let mut heard = || driver.turn(Some(Duration::ZERO), &mut BellOnly).expect("it works");
 
-        first.send(2, 1);
+        first.send(2, parcel(1));
         first.flush();
         assert_eq!(heard(), 0, "it is awake");
         assert!(!third.prepare_sleep(), "there is a message");
@@ -516,12 +646,12 @@ mod tests {
         let mut third = third;
         third.drain(8, |_, _| {});
         assert!(third.prepare_sleep());
-        first.send(2, 2);
+        first.send(2, parcel(2));
         first.flush();
         assert_eq!(heard(), 1);
-        second.send(2, 3);
+        second.send(2, parcel(3));
         second.flush();
-        first.send(2, 4);
+        first.send(2, parcel(4));
         first.flush();
         assert_eq!(heard(), 0, "it was woken already");
     }

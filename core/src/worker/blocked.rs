@@ -111,7 +111,7 @@ impl Worker {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let reply_id = connection.await_reply(at);
         self.stall_for_blocking(entry, call, reply_id, OwnedArgv::from_argv(args));
-        self.batch(shard, reply_id, call, args);
+        self.batch(shard, reply_id, &call, args);
         Flow::Stop
     }
 

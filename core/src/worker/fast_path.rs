@@ -67,9 +67,9 @@ impl Worker {
             if !request.is_fast_path || entry.row.flags & other_flags != 0 {
                 break;
             }
-            call.command = id;
-            call.hash = request.hash;
             if request.shard == home {
+                call.command = id;
+                call.hash = request.hash;
                 if !entry.row.is_constant_time {
                     self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
                     timed = count;
@@ -100,7 +100,8 @@ impl Worker {
                     break;
                 }
                 let reply_id = connection.await_reply(at);
-                self.batch(request.shard as usize, reply_id, call, request.argv(buf, args));
+                let argv = request.argv(buf, args);
+                self.batch_alike(request.shard as usize, reply_id, &shared, id, request.hash, argv);
                 count += 1;
             }
         }

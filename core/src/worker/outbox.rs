@@ -68,7 +68,10 @@ impl Outbox {
         let (spare, open) = (&mut self.spare, &mut self.open);
         self.batches[shard].get_or_insert_with(|| {
             open.push(shard as u16);
-            spare.pop().unwrap_or_default()
+            let batch = spare.pop().unwrap_or_default();
+            // As a rule the next one is begun soon.
+            spare.last().into_iter().for_each(Batch::prefetch_header);
+            batch
         })
     }
 

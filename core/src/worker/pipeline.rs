@@ -404,7 +404,7 @@ impl Worker {
             Route::One(shard) if row.has(flag::BLOCKING) => self.send_blocking(at, entry, call, argv, shard),
             Route::One(shard) => {
                 let reply_id = connection.await_reply(at);
-                self.batch(shard, reply_id, call, argv);
+                self.batch(shard, reply_id, &call, argv);
                 Flow::Next
             }
             Route::Every(lock) if self.shard.shard_count > 1 => {

@@ -6,25 +6,47 @@ use super::connection::{BIG_REQUEST_BYTES, PENDING_MIN};
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
-use crate::command::table::{CommandEntry, Run};
+use crate::command::table::{CommandEntry, CommandId, Run};
 use crate::protocol::Argv;
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, ReplyId};
 
 impl Worker {
     /// Adds a command to the batch for `shard`.
-    pub(super) fn batch(&mut self, shard: usize, reply_id: ReplyId, call: Call, args: Argv<'_>) {
-        if self.outbox.growing_batch(shard).is_some_and(|batch| !batch.has_room(args.bytes().len())) {
-            self.flush_batch(shard);
-        }
-        if args.bytes().len() > BIG_REQUEST_BYTES
-            && let Some(connection) = self.connections[reply_id.conn as usize].as_deref_mut()
-        {
-            connection.pending_max = PENDING_MIN;
+    pub(super) fn batch(&mut self, shard: usize, reply_id: ReplyId, call: &Call, args: Argv<'_>) {
+        self.batch_alike(shard, reply_id, call, call.command, call.hash, args);
+    }
+
+    /// As [`Batch::push_alike`].
+    #[inline]
+    pub(super) fn batch_alike(
+        &mut self,
+        shard: usize,
+        reply_id: ReplyId,
+        alike: &Call,
+        command: CommandId,
+        hash: u64,
+        args: Argv<'_>,
+    ) {
+        let len_bytes = args.bytes().len();
+        if len_bytes > BIG_REQUEST_BYTES {
+            self.prepare_big_request(shard, reply_id, len_bytes);
         }
         let batch = self.outbox.batch(shard);
-        batch.push(reply_id, call, args);
+        batch.push_alike(reply_id, alike, command, hash, args);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
+        }
+    }
+
+    /// To be called before a request of so many bytes is added to a batch. Makes room for it, and has its connection wait
+    /// for replies earlier. A smaller one has room: a batch with many bytes is sent at once.
+    #[cold]
+    fn prepare_big_request(&mut self, shard: usize, reply_id: ReplyId, len_bytes: usize) {
+        if self.outbox.growing_batch(shard).is_some_and(|batch| !batch.has_room(len_bytes)) {
+            self.flush_batch(shard);
+        }
+        if let Some(connection) = self.connections[reply_id.conn as usize].as_deref_mut() {
+            connection.pending_max = PENDING_MIN;
         }
     }
 

@@ -37,14 +37,46 @@ pub(super) enum StallReason {
 }
 
 /// A connection waits with further requests when it awaits `pending_max` replies from other shards. That begins
-/// here, grows by one with each reply up to the maximum, and falls to the minimum with a big one, or a big request: what a client
-/// that does not read has under way stays bounded in bytes, although a reply's length is not known beforehand.
+/// here, grows by one with each reply up to the maximum, and falls to the minimum or below with a big one, or a big request: what a
+/// client that does not read has under way stays bounded in bytes, although a reply's length is not known beforehand.
 const PENDING_START: usize = 16;
 const PENDING_MAX: usize = 1024;
-pub(super) const PENDING_MIN: usize = 16;
-const BIG_REPLY_BYTES: usize = 16 << 10;
+const PENDING_MIN: usize = 16;
+pub(super) const BIG_REPLY_BYTES: usize = 16 << 10;
 pub(super) const BIG_REQUEST_BYTES: usize = 16 << 10;
 const _: () = assert!(PENDING_MIN <= PENDING_START && PENDING_START <= PENDING_MAX);
+
+/// The bytes of big requests, or of big replies, that a connection has under way between the shards, about; a single one
+/// may be longer.
+const UNDER_WAY_BYTES: usize = 4 << 20;
+
+/// The `pending_max` of a connection whose last request or reply was so long.
+fn pending_max_of_big(len_bytes: usize) -> usize {
+    (UNDER_WAY_BYTES / len_bytes.max(1)).clamp(1, PENDING_MIN)
+}
+
+/// A reply from another shard.
+pub(super) enum ReplyBytes<'a> {
+    Lent(&'a [u8]),
+    /// In a buffer of its own, which the connection may keep.
+    Given(Vec<u8>),
+}
+
+impl ReplyBytes<'_> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            ReplyBytes::Lent(bytes) => bytes,
+            ReplyBytes::Given(bytes) => bytes,
+        }
+    }
+
+    fn append_to(self, out: &mut Vec<u8>) {
+        match self {
+            ReplyBytes::Given(bytes) if out.is_empty() => *out = bytes,
+            other => out.extend_from_slice(other.as_slice()),
+        }
+    }
+}
 
 /// A connection stops executing requests in a turn after about this many bytes of replies: a pipeline of small requests
 /// may have replies of any length.
@@ -54,7 +86,7 @@ pub(super) const OUTPUT_TURN_BYTES: usize = 256 << 10;
 const READY_SLACK_BYTES: usize = 64 << 10;
 
 /// The largest and the smallest reply buffer of a connection.
-pub const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
+pub(super) const REPLY_BUFFER_BYTES_MAX: usize = 16 << 10;
 pub(super) const REPLY_BUFFER_BYTES_MIN: usize = 1 << 10;
 
 /// The capacity of one of Redis' reply blocks (PROTO_REPLY_CHUNK_BYTES, rounded up by its allocator), and the size of
@@ -239,8 +271,12 @@ impl Connection {
     /// What Redis would count against client-output-buffer-limit: not the replies in the static reply buffer, but the
     /// blocks of the reply list, for what does not fit there.
     pub fn output_list_bytes(&self) -> usize {
-        let beyond = self.output_len_bytes().saturating_sub(self.reply_buffer_bytes);
-        beyond.div_ceil(REPLY_BLOCK_BYTES) * (REPLY_BLOCK_BYTES + REPLY_BLOCK_HEAD_BYTES)
+        self.output_list_len() * (REPLY_BLOCK_BYTES + REPLY_BLOCK_HEAD_BYTES)
+    }
+
+    /// The blocks of Redis' reply list that the output would fill.
+    pub fn output_list_len(&self) -> usize {
+        self.output_len_bytes().saturating_sub(self.reply_buffer_bytes).div_ceil(REPLY_BLOCK_BYTES)
     }
 
     /// Memory of the connection's buffers.
@@ -278,6 +314,11 @@ impl Connection {
         let place = self.next_place;
         self.next_place += 1;
         ReplyId { conn: index as u32, generation: self.conn.generation(), place }
+    }
+
+    /// It has sent a request of so many bytes, more than [`BIG_REQUEST_BYTES`], for another shard.
+    pub(super) fn record_big_request(&mut self, len_bytes: usize) {
+        self.pending_max = pending_max_of_big(len_bytes);
     }
 
     /// Whether CLIENT REPLY lets the client get the reply to the running command.
@@ -325,23 +366,26 @@ impl Connection {
 
     /// Completes a pending reply. All complete replies at the head of the queue move to the output. Returns the buffer
     /// of complete replies when it is empty.
-    pub(super) fn fulfil(&mut self, place: u64, reply: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn fulfil(&mut self, place: u64, reply: ReplyBytes<'_>) -> Option<Vec<u8>> {
         let head = self.next_place - self.pending.len() as u64;
         let index = (place - head) as usize;
         let PendingReply::Waiting { discard } = self.pending[index] else {
             panic!("place {place} was fulfilled twice");
         };
-        self.pending_max =
-            if reply.len() > BIG_REPLY_BYTES { PENDING_MIN } else { (self.pending_max + 1).min(PENDING_MAX) };
-        let reply = if discard { &[] } else { reply };
+        let len_bytes = reply.as_slice().len();
+        self.pending_max = match len_bytes {
+            0..=BIG_REPLY_BYTES => (self.pending_max + 1).min(PENDING_MAX),
+            _ => pending_max_of_big(len_bytes),
+        };
+        let reply = if discard { ReplyBytes::Lent(&[]) } else { reply };
         if index > 0 {
             let start = self.ready.len();
-            self.ready.extend_from_slice(reply);
-            self.ready_bytes += reply.len();
+            reply.append_to(&mut self.ready);
+            self.ready_bytes += self.ready.len() - start;
             self.pending[index] = PendingReply::Ready(start..self.ready.len());
             return None;
         }
-        self.out.extend_from_slice(reply);
+        reply.append_to(&mut self.out);
         self.pending.pop_front();
         while let Some(PendingReply::Ready(range)) = self.pending.front() {
             self.ready_bytes -= range.len();
@@ -404,7 +448,7 @@ mod tests {
             let is_last = n == 19_999;
             while awaited.len() > 20 || is_last && !awaited.is_empty() {
                 let (place, reply) = awaited.remove(below(awaited.len()));
-                returned += u32::from(connection.fulfil(place, &reply).is_some());
+                returned += u32::from(connection.fulfil(place, ReplyBytes::Lent(&reply)).is_some());
             }
             assert!(connection.ready.len() <= 2 * connection.ready_bytes + READY_SLACK_BYTES + 2 * 1500);
         }

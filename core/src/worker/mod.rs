@@ -43,7 +43,7 @@ mod timing;
 mod transact;
 
 pub use closing::{Closing, Exchange};
-pub use connection::{Connection, REPLY_BUFFER_BYTES_MAX};
+pub use connection::Connection;
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};

@@ -2,7 +2,7 @@
 //! one message with the replies back.
 
 use super::Worker;
-use super::connection::{BIG_REQUEST_BYTES, PENDING_MIN};
+use super::connection::{BIG_REPLY_BYTES, BIG_REQUEST_BYTES};
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
@@ -46,7 +46,7 @@ impl Worker {
             self.flush_batch(shard);
         }
         if let Some(connection) = self.connections[reply_id.conn as usize].as_deref_mut() {
-            connection.pending_max = PENDING_MIN;
+            connection.record_big_request(len_bytes);
         }
     }
 
@@ -175,6 +175,13 @@ impl Worker {
             self.shard.stats.hop_nanos.add(now.saturating_sub(batch.sent_at_nanos));
             self.shard.stats.hops.add(1);
             batch.sent_at_nanos = 0;
+        }
+        if let [(reply_id, len_bytes @ BIG_REPLY_BYTES..)] = batch.answered[..]
+            && len_bytes == batch.replies.len()
+        {
+            self.fulfil_owned(reply_id, std::mem::take(&mut batch.replies));
+            self.outbox.give_batch(batch);
+            return;
         }
         let mut start = 0;
         for &(reply_id, end) in &batch.answered {

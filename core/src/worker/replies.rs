@@ -1,7 +1,7 @@
 //! Replies in the order of the requests: they go to the output, or wait behind pending replies.
 
 use super::Worker;
-use super::connection::{OUTPUT_TURN_BYTES, StallReason};
+use super::connection::{OUTPUT_TURN_BYTES, ReplyBytes, StallReason};
 use super::input::HELD_QUERY_BYTES_MAX;
 use super::pipeline::Flow;
 use crate::protocol::reply::Reply;
@@ -149,11 +149,23 @@ impl Worker {
 
     /// Completes a pending reply of a connection of this shard. The connection may have been closed since.
     pub(super) fn fulfil(&mut self, reply_id: ReplyId, reply: &[u8]) {
+        self.fulfil_by(reply_id, ReplyBytes::Lent(reply));
+    }
+
+    /// The same with a reply in a buffer of its own, which is handed on if possible.
+    pub(super) fn fulfil_owned(&mut self, reply_id: ReplyId, reply: Vec<u8>) {
+        self.fulfil_by(reply_id, ReplyBytes::Given(reply));
+    }
+
+    #[inline(always)]
+    fn fulfil_by(&mut self, reply_id: ReplyId, reply: ReplyBytes<'_>) {
         let Some(at) = self.connection_of(reply_id) else { return };
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        connection.make_output_room(&mut self.pools.buffers);
-        if connection.pending.len() > 1 {
-            connection.make_ready_room(&mut self.pools.buffers);
+        if matches!(reply, ReplyBytes::Lent(_)) {
+            connection.make_output_room(&mut self.pools.buffers);
+            if connection.pending.len() > 1 {
+                connection.make_ready_room(&mut self.pools.buffers);
+            }
         }
         let emptied = connection.fulfil(reply_id.place, reply);
         let was_waiting = matches!(connection.stall, Some(StallReason::Blocking | StallReason::Blocked));

@@ -7,14 +7,15 @@
 //! - `qbuf`: bytes received and not done with. `qbuf-free`: room for more that is kept for the connection: its own
 //!   buffer's, and while it is active its share of the receive buffers.
 //! - `rbs`: the size of the buffer it gets for its next replies; `rbp`: the most it has filled lately.
-//! - `obl`: unsent reply bytes up to one such buffer; `oll`, `omem`: what exceeds it, in buffers and in bytes.
+//! - `obl`: unsent reply bytes up to one such buffer; `oll`, `omem`: what exceeds it, as Redis would keep it: in blocks of
+//!   its reply list.
 
 use std::io::Write;
 
 use crate::command::gate;
 use crate::command::table::{CommandEntry, CommandTable};
 use crate::protocol::{Argv, Limits, Parsed, RequestParser, Resp};
-use crate::worker::{Connection, REPLY_BUFFER_BYTES_MAX};
+use crate::worker::Connection;
 
 /// A request that CLIENT PAUSE holds.
 struct HeldRequest<'t> {
@@ -50,8 +51,6 @@ pub fn write_line(
     running_args_bytes: usize,
 ) {
     let client = &connection.client;
-    let output = connection.output_len_bytes();
-    let overflow = output.saturating_sub(REPLY_BUFFER_BYTES_MAX);
     let held = held_request(connection, table);
     let args_len_bytes = held.as_ref().map_or(running_args_bytes, |held| held.args_len_bytes);
     let command = held.as_ref().and_then(|held| held.command);
@@ -80,9 +79,10 @@ pub fn write_line(
         connection.reply_peak_bytes(),
     ));
     write(format_args!(
-        " obl={} oll={} omem={overflow} tot-mem={} events={} cmd={command} user={} redir=-1 resp={}",
-        output - overflow,
-        overflow.div_ceil(REPLY_BUFFER_BYTES_MAX),
+        " obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={}",
+        connection.output_len_bytes().min(connection.reply_buffer_bytes()),
+        connection.output_list_len(),
+        connection.output_list_bytes(),
         connection.memory_bytes() + args_len_bytes,
         events(connection),
         client.user,

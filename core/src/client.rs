@@ -27,7 +27,7 @@ pub enum ReplyMode {
 pub struct ReplicaSession {
     pub listening_port: u16,
     /// The address under which it wants to be listed; empty: that of its connection.
-    pub ip: String,
+    pub ip: Vec<u8>,
     pub phase: ReplicaPhase,
 }
 

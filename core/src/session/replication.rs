@@ -9,6 +9,7 @@ use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
+use crate::protocol::until_nul;
 use crate::session::session;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::shard::effects::Reader;
@@ -99,8 +100,7 @@ fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
                     value.len()
                 )));
             }
-            let ip = String::from_utf8_lossy(value).into_owned();
-            ctx.client().replica.get_or_insert_default().ip = ip;
+            ctx.client().replica.get_or_insert_default().ip = until_nul(value).to_vec();
         } else if args::is(option, "ack") {
             acknowledge(ctx, value);
             return Ok(());
@@ -160,7 +160,7 @@ fn role(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.reply.array(online().count());
     for replica in online() {
         ctx.reply.array(3);
-        ctx.reply.bulk(replica.ip.as_bytes());
+        ctx.reply.bulk(&replica.ip);
         ctx.reply.bulk_display(replica.port);
         ctx.reply.bulk_display(replica.ack_offset);
     }

@@ -41,7 +41,8 @@ pub struct StreamGlobals {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReplicaInfo {
     pub client: ClientId,
-    pub ip: String,
+    /// As it was told by REPLCONF ip-address: any bytes.
+    pub ip: Vec<u8>,
     pub port: u16,
     /// It gets the stream; before that it waits for the stream to begin.
     pub is_online: bool,
@@ -301,11 +302,12 @@ impl Worker {
         let replica = client.replica.get_or_insert_default();
         replica.phase = ReplicaPhase::Asked { psync };
         let port = replica.listening_port;
-        let ip = match replica.ip.as_str() {
-            "" => client.addr.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']'])).to_string(),
-            ip => ip.to_string(),
+        let ip = match &replica.ip[..] {
+            b"" => client.addr.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']'])).into(),
+            ip => ip.to_vec(),
         };
-        crate::runtime::log::notice(format_args!("Replica {ip}:{port} asks for synchronization"));
+        let shown = String::from_utf8_lossy(&ip);
+        crate::runtime::log::notice(format_args!("Replica {shown}:{port} asks for synchronization"));
         let ack_at_ms = self.shard.now_ms;
         let replica = ReplicaInfo { client: client.id, ip, port, is_online: false, ack_offset: 0, ack_at_ms };
         self.globals.stream.add_replica(replica);

@@ -97,33 +97,40 @@ fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
     // What this turn has changed so far; other shards' changes are published by now.
     ctx.worker.publish();
     let source = Source::new(ctx.worker);
-    let mut lines = Lines(String::new());
+    let mut lines = Lines(Vec::new());
 
     for section in chosen(ctx.args) {
         lines.heading(section.name);
         (section.write)(&source, &mut lines);
     }
 
-    ctx.reply.verbatim("txt", lines.0.as_bytes());
+    ctx.reply.verbatim("txt", &lines.0);
     Ok(())
 }
 
 /// INFO's text as it grows.
-struct Lines(String);
+struct Lines(Vec<u8>);
 
 impl Lines {
     fn heading(&mut self, name: &str) {
         if !self.0.is_empty() {
-            self.0.push_str("\r\n");
+            self.0.extend_from_slice(b"\r\n");
         }
-        self.0.push_str("# ");
-        self.0.push_str(name);
-        self.0.push_str("\r\n");
+        self.0.extend_from_slice(b"# ");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\r\n");
     }
 
     fn field(&mut self, name: impl std::fmt::Display, value: impl std::fmt::Display) {
-        use std::fmt::Write;
-        write!(self.0, "{name}:{value}\r\n").expect("a String takes what is written");
+        use std::io::Write;
+        write!(self.0, "{name}:{value}\r\n").expect("memory takes all");
+    }
+
+    /// A field whose value has bytes of a client.
+    fn field_of_bytes(&mut self, name: impl std::fmt::Display, value: &[u8]) {
+        self.field(name, "");
+        let end = self.0.len() - b"\r\n".len();
+        self.0.splice(end..end, value.iter().copied());
     }
 
     /// Fields of features that are idle, or not there yet.
@@ -161,11 +168,11 @@ mod tests {
 
     #[test]
     fn sections_are_apart_by_an_empty_line() {
-        let mut lines = Lines(String::new());
+        let mut lines = Lines(Vec::new());
         lines.heading("A");
         lines.field("x", 1);
         lines.heading("B");
         lines.fixed(&[("y", "z")]);
-        assert_eq!(lines.0, "# A\r\nx:1\r\n\r\n# B\r\ny:z\r\n");
+        assert_eq!(lines.0, b"# A\r\nx:1\r\n\r\n# B\r\ny:z\r\n");
     }
 }

@@ -282,10 +282,9 @@ pub fn replication(source: &Source<'_>, lines: &mut Lines) {
             true => ("online", (source.now_ms - replica.ack_at_ms).max(0) / 1000),
             false => ("wait_bgsave", 0),
         };
-        lines.field(
-            format_args!("slave{n}"),
-            format_args!("ip={ip},port={port},state={state},offset={ack_offset},lag={lag_s}"),
-        );
+        let rest = format!(",port={port},state={state},offset={ack_offset},lag={lag_s}");
+        let value = [b"ip=", &ip[..], rest.as_bytes()].concat();
+        lines.field_of_bytes(format_args!("slave{n}"), &value);
     }
     lines.field("master_failover_state", "no-failover");
     lines.field("master_replid", source.globals.replication_id());

@@ -104,6 +104,12 @@ pub fn rss_bytes(pid: u32) -> io::Result<u64> {
     parse_status_bytes(&status, "VmRSS").ok_or_else(|| malformed("status"))
 }
 
+/// Bytes of a process on huge pages.
+pub fn huge_page_bytes(pid: u32) -> io::Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    parse_status_bytes(&rollup, "AnonHugePages").ok_or_else(|| malformed("smaps_rollup"))
+}
+
 /// "0-2,5" as [0, 1, 2, 5]. None if it is not such a list.
 pub fn parse_core_list(text: &str) -> Option<Vec<usize>> {
     let mut cores = Vec::new();

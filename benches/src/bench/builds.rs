@@ -10,9 +10,10 @@ use clap::Args;
 
 use crate::bench::shards::{our_contender, placements_on};
 use crate::bench::{
-    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_for,
+    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_for, placement_on,
 };
 use crate::error::{BenchError, Context, Result};
+use crate::load::Placement;
 use crate::load::workload::{Op, Pool};
 use crate::report::{Table, Verdict, figure};
 use crate::server::Program;
@@ -40,7 +41,7 @@ pub struct BuildsArgs {
     pub ops: Vec<Op>,
     #[arg(long, value_delimiter = ',', default_value = "1,16,64", value_parser = at_least_one)]
     pub pipelines: Vec<usize>,
-    /// Numbers of shards, each on its core
+    /// Numbers of shards, each on its core; more than there are cores share the first one
     #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = at_least_one)]
     pub shards: Vec<usize>,
     #[arg(long, default_value_t = 50, value_parser = at_least_one)]
@@ -106,11 +107,7 @@ fn run_start<'a>(
     cells: impl Iterator<Item = &'a mut Cell>,
 ) -> Result<()> {
     let allowed = sys::allowed_cores().context(|| "cores of this process".to_string())?;
-    if allowed.len() < shard_count {
-        let text = format!("{shard_count} shards need as many cores; there are {}", allowed.len());
-        return Err(BenchError::new(text));
-    }
-    let (cores, generator) = placements_on(&allowed, shard_count);
+    let (cores, generator) = places_for(&allowed, shard_count)?;
     let [base, new] = contenders;
     let servers = [setup.start(base, shard_count, &cores)?, setup.start(new, shard_count, &cores)?];
     for server in &servers {
@@ -129,13 +126,31 @@ fn run_start<'a>(
     Ok(())
 }
 
+/// Cores for the shards and for the generator. More shards than there are cores share the first one.
+fn places_for(allowed: &[usize], shard_count: usize) -> Result<(Vec<usize>, Placement)> {
+    match allowed {
+        [] | [_] if shard_count > allowed.len() => Err(BenchError::new("there is one core only")),
+        [first, others @ ..] if shard_count > allowed.len() => {
+            Ok((vec![*first], placement_on(vec![others[0]], &[*first])))
+        }
+        _ => Ok(placements_on(allowed, shard_count)),
+    }
+}
+
+/// The median of the rounds' CPU us/op, and how much of it was spent in user space: the kernel samples that at its ticks,
+/// so its share is the mean over the rounds.
+fn whole_and_user_us(rounds: &Rounds) -> (f64, f64) {
+    let whole = stats::median(&rounds.cpu_us_per_op);
+    (whole, whole * (1.0 - stats::mean(&rounds.kernel_share)))
+}
+
 fn report(setup: &mut Setup, args: &BuildsArgs, per_start: &RoundArgs, cells: &[Cell]) {
     let allowed = sys::allowed_cores().unwrap_or_default();
     let places: Vec<String> = args
         .shards
         .iter()
         .map(|&shard_count| {
-            let (cores, generator) = placements_on(&allowed, shard_count);
+            let Ok((cores, generator)) = places_for(&allowed, shard_count) else { return String::new() };
             format!("{shard_count} shards on cores {cores:?} driven from cores {:?}", generator.cores)
         })
         .collect();
@@ -151,8 +166,17 @@ fn report(setup: &mut Setup, args: &BuildsArgs, per_start: &RoundArgs, cells: &[
         args.starts
     ));
 
-    let mut table =
-        Table::new(["op", "shards", "pipeline", "base us/op", "new us/op", "ratio", "rounds (min-max)", ""]);
+    let mut table = Table::new([
+        "op",
+        "shards",
+        "pipeline",
+        "base us/op",
+        "new us/op",
+        "ratio",
+        "rounds (min-max)",
+        "",
+        "in user space",
+    ]);
     let mut medians = Vec::new();
     for cell in cells {
         let by_round = cell.ratios();
@@ -164,15 +188,18 @@ fn report(setup: &mut Setup, args: &BuildsArgs, per_start: &RoundArgs, cells: &[
             &format!("{}, {} shards, pipeline {}", cell.op, cell.shard_count, cell.pipeline),
             verdict,
         );
+        let ((base_us, base_user_us), (new_us, new_user_us)) =
+            (whole_and_user_us(&cell.base), whole_and_user_us(&cell.new));
         table.row([
             cell.op.to_string(),
             cell.shard_count.to_string(),
             cell.pipeline.to_string(),
-            figure(stats::median(&cell.base.cpu_us_per_op)),
-            figure(stats::median(&cell.new.cpu_us_per_op)),
+            figure(base_us),
+            figure(new_us),
             format!("{ratio:.3}"),
             format!("({low:.2}-{high:.2})"),
             verdict.text().to_string(),
+            format!("{} to {}", figure(new_user_us), figure(base_user_us)),
         ]);
     }
     setup.report.table("Server CPU an operation", &table);

@@ -11,7 +11,7 @@
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys,
+    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys, settle,
 };
 use crate::error::{BenchError, Result};
 use crate::floor;
@@ -247,7 +247,7 @@ fn load(
         }
         load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keyspace, &setup.generator)?;
     }
-    Ok(())
+    servers.iter().try_for_each(|(_, server)| settle(server))
 }
 
 /// Fills the servers anew with the collections of a named operation, and tells the floor what to answer to its requests.

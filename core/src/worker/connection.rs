@@ -456,4 +456,31 @@ mod tests {
         assert_eq!((connection.ready.len(), connection.ready_bytes), (0, 0));
         assert!(returned > 0);
     }
+
+    #[test]
+    fn a_reply_in_a_buffer_of_its_own_keeps_it() {
+        let mut connection = Connection::for_test(Client::new(1, 0, true));
+        let places: Vec<u64> = (0..3).map(|_| connection.await_reply(0).place).collect();
+        let (first, second) = (vec![b'a'; 20_000], vec![b'b'; 30_000]);
+        let addresses = (first.as_ptr(), second.as_ptr());
+        connection.fulfil(places[1], ReplyBytes::Given(second));
+        assert_eq!(connection.ready.as_ptr(), addresses.1);
+        connection.fulfil(places[0], ReplyBytes::Given(first));
+        assert_eq!((connection.out.len(), connection.ready.len()), (50_000, 0));
+        connection.fulfil(places[2], ReplyBytes::Given(b"c".to_vec()));
+        assert!(connection.out.ends_with(b"bc") && connection.out.starts_with(b"a"));
+
+        connection.out = Vec::new();
+        let only = connection.await_reply(0).place;
+        let reply = vec![b'd'; 20_000];
+        let address = reply.as_ptr();
+        connection.fulfil(only, ReplyBytes::Given(reply));
+        assert_eq!(connection.out.as_ptr(), address);
+    }
+
+    #[test]
+    fn the_longer_requests_and_replies_are_the_fewer_are_under_way() {
+        let allowed = [16 << 10, 256 << 10, 1 << 20, 4 << 20, 512 << 20].map(pending_max_of_big);
+        assert_eq!(allowed, [16, 16, 4, 1, 1]);
+    }
 }

@@ -34,6 +34,8 @@ pub enum Answer {
     Texts(usize),
     /// A string of 16 bytes.
     Text,
+    /// So many entries of a stream, with one field each.
+    Entries(usize),
     /// A number of six digits, as a string.
     Score,
     /// So many strings of 16 bytes, each with a number behind it, as an array.
@@ -46,6 +48,10 @@ impl Answer {
         match self {
             Answer::Integer => b":10\r\n".to_vec(),
             Answer::Text => text.as_bytes().to_vec(),
+            Answer::Entries(count) => {
+                let entry = format!("*2\r\n$15\r\n1700000000000-0\r\n*2\r\n$5\r\nfield\r\n{text}");
+                format!("*{count}\r\n{}", entry.repeat(count)).into_bytes()
+            }
             Answer::Texts(count) => format!("*{count}\r\n{}", text.repeat(count)).into_bytes(),
             Answer::Score => score.as_bytes().to_vec(),
             Answer::Scored(count) => {
@@ -71,6 +77,13 @@ pub struct Load {
     pub count: u64,
 }
 
+impl Load {
+    /// Whether a command adds a single element: XADD. The keys get theirs in turn.
+    fn is_one_by_one(&self) -> bool {
+        self.command == "XADD"
+    }
+}
+
 #[derive(Debug)]
 pub struct Named {
     pub name: &'static str,
@@ -92,6 +105,8 @@ const RPOP: Request = Request { args: &[Word("RPOP"), Key], answer: Answer::Text
 
 const ZSET_OF_10: Load = Load { command: "ZADD", element: &[Score, Arg::Member], count: 10 };
 const ZADD: Request = Request { args: &[Word("ZADD"), Key, Score, Arg::Member], answer: Answer::Integer };
+
+const ENTRY: &[Arg] = &[Word("*"), Word("field"), Value];
 
 /// The operations, and their bars. Pushes and pops alternate, or lists would grow, or be empty, while a server is measured.
 pub const NAMED: &[Named] = &[
@@ -170,6 +185,28 @@ pub const NAMED: &[Named] = &[
         members: 1_000_000,
         bar: (16, 0.60),
     },
+    Named {
+        name: "xadd",
+        requests: &[Request {
+            args: &[Word("XADD"), Key, Word("*"), Word("field"), Value],
+            answer: Answer::Text,
+        }],
+        load: Load { command: "XADD", element: ENTRY, count: 10 },
+        keys: 1000,
+        members: 0,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "xrange100",
+        requests: &[Request {
+            args: &[Word("XRANGE"), Key, Word("-"), Word("+"), Word("COUNT"), Word("100")],
+            answer: Answer::Entries(100),
+        }],
+        load: Load { command: "XADD", element: ENTRY, count: 100 },
+        keys: 10_000,
+        members: 0,
+        bar: (4, 0.60),
+    },
 ];
 
 fn numbered(prefix: &[u8; 4], number: u64) -> [u8; TEXT_LEN_BYTES] {
@@ -209,15 +246,23 @@ impl Named {
 
     /// How many commands make the collections.
     pub fn load_count(&self) -> u64 {
-        if self.keys == 1 { self.members.div_ceil(self.load.count).max(1) } else { self.keys }
+        match self.keys {
+            keys if self.load.is_one_by_one() => keys * self.load.count,
+            1 => self.members.div_ceil(self.load.count).max(1),
+            keys => keys,
+        }
     }
 
     /// Appends command `number` of those that make the collections.
     pub fn write_load(&self, out: &mut Vec<u8>, number: u64, rng: &mut Rng) {
         let Load { command, element, count } = self.load;
-        let (key, first) = if self.keys == 1 { (0, number * count) } else { (number, 0) };
+        let (key, members) = match self.keys {
+            keys if self.load.is_one_by_one() => (number % keys, 0..1),
+            1 => (0, number * count..(number + 1) * count),
+            _ => (number, 0..count),
+        };
         let mut args = vec![command.as_bytes().to_vec(), numbered(KEY_PREFIX, key).to_vec()];
-        for member in first..first + count {
+        for member in members {
             args.extend(element.iter().map(|&arg| arg_bytes(arg, key, member, rng)));
         }
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();

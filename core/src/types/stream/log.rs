@@ -1,7 +1,7 @@
 //! The entries of a stream, and what it remembers of those that are gone.
 
 use super::StreamId;
-use super::node::{Entry, LEN_BYTES_MAX, NewEntry, Node, NodeLimits};
+use super::node::{Entry, LEN_BYTES_MAX, NewEntry, Node, NodeLimits, NodeRef};
 use super::nodes::{Nodes, Range, RangeBack};
 use crate::types::listpack::Damage;
 
@@ -112,10 +112,18 @@ impl Log {
             return Err(AppendError::TooLarge);
         }
 
-        if !self.nodes.last().is_some_and(|(_, node)| node.has_room_for(entry, limits)) {
-            self.nodes.push(id, Node::with_names_of(entry));
+        let push = |first_id, node: &mut Node| {
+            let fits = node.has_room_for(entry, limits);
+            if fits {
+                node.push(first_id, id, entry);
+            }
+            fits
+        };
+        if self.nodes.change_last(push) != Some(true) {
+            let mut node = Node::with_names_of(entry);
+            node.push(id, id, entry);
+            self.nodes.push(id, node);
         }
-        self.nodes.change_last(|first_id, node| node.push(first_id, id, entry));
 
         self.entries_added = self.entries_added.wrapping_add(1);
         self.last_id = id;
@@ -163,12 +171,11 @@ impl Log {
     }
 
     fn delete_one(&mut self, id: StreamId) -> bool {
-        let Some(key) = self.nodes.key_at(id) else { return false };
-        if !self.nodes.change(key, |node| node.delete(key, id)) {
-            return false;
-        }
-        if self.nodes.change(key, |node| node.len()) == 0 {
+        let Some((key, node)) = self.nodes.find(id) else { return false };
+        if node.count() == 1 && node.entries(key).next().is_some_and(|only| only.id == id) {
             self.nodes.remove(key);
+        } else if !self.nodes.change(key, |node| node.delete(key, id)) {
+            return false;
         }
         self.len -= 1;
         true
@@ -192,7 +199,7 @@ impl Log {
         };
         let mut removed = 0;
         while let Some((key, node)) = self.nodes.first() {
-            let entries = node.len();
+            let entries = node.count();
             let is_whole = match to {
                 TrimTo::Len(len) if self.len <= len => break,
                 TrimTo::Len(len) => self.len - entries >= len,
@@ -232,7 +239,7 @@ impl Log {
     }
 
     /// The nodes with their keys, in order, for DUMP and RDB files.
-    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (StreamId, &Node)> {
+    pub fn nodes(&self) -> impl DoubleEndedIterator<Item = (StreamId, NodeRef<'_>)> {
         self.nodes.iter()
     }
 
@@ -240,34 +247,21 @@ impl Log {
         self.nodes.len()
     }
 
-    /// Adds a node that was read from a file. `deep`: see [`Node::from_listpack`].
+    /// Adds a node that was read from a file. Without `deep`, only its master entry is looked at.
     ///
     /// # Errors
-    /// It is damaged, or does not follow the nodes so far.
+    /// It is damaged, has no entry, or does not follow the nodes so far.
     pub fn push_node(&mut self, key: StreamId, bytes: Vec<u8>, deep: bool) -> Result<(), Damage> {
         let (node, entries) = Node::from_listpack(bytes, key, deep)?;
         if self.nodes.last().is_some_and(|(last_key, _)| last_key >= key) {
             return Err(Damage { offset: 0, what: "a stream node that is not behind the one before" });
         }
         if self.nodes.last().is_none() {
-            self.first_id = node.entries(key).next().map_or(key, |entry| entry.id);
+            self.first_id = node.as_ref().entries(key).next().map_or(key, |entry| entry.id);
         }
         self.nodes.push(key, node);
         self.len += entries;
         Ok(())
-    }
-
-    /// Frees nodes, as many as `budget` allows, and subtracts their cost. Returns whether none is left.
-    pub(super) fn free_some(&mut self, budget: &mut usize) -> bool {
-        while let Some((key, _)) = self.nodes.first() {
-            if *budget == 0 {
-                return false;
-            }
-            *budget -= 1;
-            self.nodes.remove(key);
-        }
-        self.nodes.clear();
-        true
     }
 
     pub(super) fn duplicate(&self) -> Log {

@@ -2,7 +2,7 @@
 //!
 //! - `id`: the IDs of entries
 //! - `node`: consecutive entries in one listpack, in Redis' layout
-//! - `nodes`: the nodes of a stream, in order
+//! - `run`: several nodes in one allocation; `nodes`: the nodes of a stream, in order
 //! - `log`: the entries, with the rules of adding, deleting and trimming
 //! - `groups`: consumer groups, their consumers and pending entries
 //! - `lag`: how far a group is behind
@@ -15,11 +15,12 @@ mod log;
 mod node;
 mod nodes;
 mod radix;
+mod run;
 
 pub use groups::{Consumer, ConsumerId, Group, GroupMut, Groups, Pending};
 pub use id::{IdText, StreamId};
 pub use log::{AppendError, Log, NewId, Precision, TrimTo};
-pub use node::{Entry, Fields, NewEntry, Node, NodeLimits};
+pub use node::{Entry, Fields, NewEntry, NodeLimits, NodeRef};
 pub use nodes::{Range, RangeBack};
 
 use crate::types::{Collection, Encoding};
@@ -41,11 +42,11 @@ impl Collection for Stream {
     }
 
     fn free_cost(&self) -> usize {
-        1 + self.log.node_count() + self.groups.free_cost()
+        1 + self.log.nodes.free_cost() + self.groups.free_cost()
     }
 
     fn free_some(&mut self, budget: &mut usize) -> bool {
-        self.log.free_some(budget) && self.groups.free_some(budget)
+        self.log.nodes.free_some(budget) && self.groups.free_some(budget)
     }
 
     fn duplicate(&self) -> Stream {

@@ -67,12 +67,16 @@ impl<'a> NewEntry<'a> {
     }
 }
 
-/// A node. See the module's documentation.
+/// A node that can be changed.
 #[derive(Clone)]
-pub struct Node {
+pub(super) struct Node {
     listpack: Vec<u8>,
-    /// For snapshots: in which of them the node was written.
-    pub version: u32,
+}
+
+/// A node to read.
+#[derive(Clone, Copy)]
+pub struct NodeRef<'a> {
+    listpack: Listpack<'a>,
 }
 
 /// The master entry, and where its parts are.
@@ -126,7 +130,7 @@ impl Master {
 impl Node {
     /// A node whose master entry has the names of `entry`. It contains no entry yet.
     pub(super) fn with_names_of(entry: &NewEntry<'_>) -> Node {
-        let mut node = Node { listpack: listpack::EMPTY.to_vec(), version: 0 };
+        let mut node = Node { listpack: listpack::EMPTY.to_vec() };
         let mut items: SmallVec<[Item<'_>; 16]> = SmallVec::new();
         items.extend([Item::Int(0), Item::Int(0), Item::Int(entry.items.len() as i64 / 2)]);
         items.extend(entry.names());
@@ -139,15 +143,28 @@ impl Node {
     ///
     /// # Errors
     /// They are not a node, or it has no entry. Without `deep`, only the master entry is looked at.
-    pub fn from_listpack(bytes: Vec<u8>, first_id: StreamId, deep: bool) -> Result<(Node, u64), Damage> {
+    pub(super) fn from_listpack(
+        bytes: Vec<u8>,
+        first_id: StreamId,
+        deep: bool,
+    ) -> Result<(Node, u64), Damage> {
         listpack::validate(&bytes, deep)?;
         let count = validate(Listpack::new(&bytes), first_id, deep)?;
-        Ok((Node { listpack: bytes, version: 0 }, count))
+        Ok((Node::of(bytes), count))
+    }
+
+    /// `listpack` is a node.
+    pub(super) fn of(listpack: Vec<u8>) -> Node {
+        Node { listpack }
     }
 
     #[inline]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.listpack
+    pub(super) fn as_ref(&self) -> NodeRef<'_> {
+        NodeRef { listpack: self.listpack() }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.listpack
     }
 
     #[inline]
@@ -158,17 +175,6 @@ impl Node {
     #[inline]
     pub(super) fn capacity(&self) -> usize {
         self.listpack.capacity()
-    }
-
-    /// Gives back what is allocated for further entries.
-    pub(super) fn shrink_to_fit(&mut self) {
-        self.listpack.shrink_to_fit();
-    }
-
-    /// How many entries there are, not counting deleted ones.
-    #[inline]
-    pub fn len(&self) -> u64 {
-        integer(self.listpack(), COUNT_AT) as u64
     }
 
     /// Whether the entry fits.
@@ -226,15 +232,9 @@ impl Node {
         }
     }
 
-    /// The ID of the last entry, whether it is deleted or not.
-    pub(super) fn last_id(&self, first_id: StreamId) -> StreamId {
-        let entries = self.entries(first_id);
-        entries.entry_at(entries.last_at()).0.id
-    }
-
     /// Marks an entry as deleted. Returns whether it was there.
     pub(super) fn delete(&mut self, first_id: StreamId, id: StreamId) -> bool {
-        let mut entries = self.entries(first_id);
+        let mut entries = self.as_ref().entries(first_id);
         let found = entries.find(|entry| entry.id >= id).filter(|entry| entry.id == id);
         let Some(flags_at) = found.map(|entry| entry.flags_at) else { return false };
         self.mark(flags_at);
@@ -262,7 +262,7 @@ impl Node {
         mut trims: impl FnMut(StreamId, u64) -> bool,
     ) -> u64 {
         let mut found = Vec::new();
-        for entry in self.entries(first_id) {
+        for entry in self.as_ref().entries(first_id) {
             if !trims(entry.id, found.len() as u64) {
                 break;
             }
@@ -278,10 +278,36 @@ impl Node {
         found.len() as u64
     }
 
+}
+
+impl<'a> NodeRef<'a> {
+    /// `bytes` are a node.
+    #[inline]
+    pub(super) fn of(bytes: &'a [u8]) -> NodeRef<'a> {
+        NodeRef { listpack: Listpack::new(bytes) }
+    }
+
+    #[inline]
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.listpack.as_bytes()
+    }
+
+    /// How many entries there are, not counting deleted ones.
+    #[inline]
+    pub(super) fn count(self) -> u64 {
+        integer(self.listpack, COUNT_AT) as u64
+    }
+
+    /// The ID of the last entry, whether it is deleted or not.
+    pub(super) fn last_id(self, first_id: StreamId) -> StreamId {
+        let entries = self.entries(first_id);
+        entries.entry_at(entries.last_at()).0.id
+    }
+
     /// The entries that are not deleted.
     #[inline]
-    pub(super) fn entries(&self, first_id: StreamId) -> NodeEntries<'_> {
-        let listpack = self.listpack();
+    pub(super) fn entries(self, first_id: StreamId) -> NodeEntries<'a> {
+        let listpack = self.listpack;
         let master = Master::of(listpack);
         let front = master.end(listpack);
         NodeEntries { listpack, master, first_id, front, back: listpack.end() }

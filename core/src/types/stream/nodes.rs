@@ -1,17 +1,25 @@
 //! The nodes of a stream, ordered by their keys: the ID of the first entry that was added to each.
 //!
-//! The last node is kept apart from the tree, because XADD adds to it.
+//! The last node is kept apart from the others, because XADD adds to it. These are put together to runs, which a tree
+//! orders by the key that the first node of each has, or had.
 
 use super::StreamId;
-use super::node::{Entry, Node, NodeEntries};
+use super::node::{Entry, Node, NodeEntries, NodeRef};
+use super::run::{Run, Slot};
 use std::collections::{BTreeMap, btree_map};
+use std::slice;
 
 #[derive(Default)]
 pub(super) struct Nodes {
-    before_last: BTreeMap<StreamId, Node>,
+    runs: BTreeMap<StreamId, Run>,
+    /// The last node, with its key.
     last: Option<(StreamId, Node)>,
-    /// Bytes allocated by the listpacks.
-    listpack_bytes: usize,
+    /// The version of the last node: see [`Slot`].
+    last_version: u32,
+    /// How many nodes there are in runs.
+    in_runs: usize,
+    /// Bytes allocated by the nodes.
+    node_bytes: usize,
 }
 
 /// The bytes of a B-tree for each of its elements: its nodes are a little more than half full if elements are added in
@@ -20,52 +28,70 @@ pub(super) const fn tree_bytes<K, V>() -> usize {
     2 * (size_of::<K>() + size_of::<V>())
 }
 
-/// What a node costs besides its listpack.
-const NODE_BYTES: usize = tree_bytes::<StreamId, Node>();
+/// The cost of freeing a run, for each of these bytes: a page.
+const BYTES_PER_COST: usize = 4 << 10;
 
 impl Nodes {
     pub(super) fn len(&self) -> usize {
-        self.before_last.len() + usize::from(self.last.is_some())
+        self.in_runs + usize::from(self.last.is_some())
     }
 
     pub(super) fn heap_bytes(&self) -> usize {
-        self.listpack_bytes + self.before_last.len() * NODE_BYTES
+        self.node_bytes + self.runs.len() * tree_bytes::<StreamId, Run>()
     }
 
     /// All nodes with their keys, in order.
-    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (StreamId, &Node)> {
-        let last = self.last.iter().map(|(key, node)| (*key, node));
-        self.before_last.iter().map(|(&key, node)| (key, node)).chain(last)
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (StreamId, NodeRef<'_>)> {
+        let in_runs = self.runs.values().flat_map(|run| {
+            run.slots().iter().map(|slot| (slot.key, slot.node(run.bytes())))
+        });
+        in_runs.chain(self.last())
     }
 
-    pub(super) fn first(&self) -> Option<(StreamId, &Node)> {
-        let first = self.before_last.first_key_value().map(|(&key, node)| (key, node));
+    pub(super) fn first(&self) -> Option<(StreamId, NodeRef<'_>)> {
+        let first = self.runs.first_key_value().map(|(_, run)| (run.slots()[0].key, run.node(0)));
         first.or_else(|| self.last())
     }
 
     #[inline]
-    pub(super) fn last(&self) -> Option<(StreamId, &Node)> {
-        self.last.as_ref().map(|(key, node)| (*key, node))
+    pub(super) fn last(&self) -> Option<(StreamId, NodeRef<'_>)> {
+        self.last.as_ref().map(|(key, node)| (*key, node.as_ref()))
     }
 
-    /// The key of the last node that begins at `id` or before it.
-    pub(super) fn key_at(&self, id: StreamId) -> Option<StreamId> {
-        match self.last() {
-            Some((key, _)) if key <= id => Some(key),
-            _ => self.before_last.range(..=id).next_back().map(|(&key, _)| key),
+    /// The last node that begins at `id` or before it.
+    pub(super) fn find(&self, id: StreamId) -> Option<(StreamId, NodeRef<'_>)> {
+        if let Some(last) = self.last().filter(|(key, _)| *key <= id) {
+            return Some(last);
         }
+        let (_, run) = self.runs.range(..=id).next_back()?;
+        let at = run.find(id)?;
+        Some((run.slots()[at].key, run.node(at)))
     }
 
     /// Adds a node behind all others, whose keys are smaller.
     pub(super) fn push(&mut self, key: StreamId, node: Node) {
-        self.listpack_bytes += node.capacity();
-        if let Some((key, mut node)) = self.last.replace((key, node)) {
-            // What it had allocated for further entries.
-            let capacity = node.capacity();
-            node.shrink_to_fit();
-            self.listpack_bytes -= capacity - node.capacity();
-            self.before_last.insert(key, node);
+        self.node_bytes += node.capacity();
+        let version = std::mem::take(&mut self.last_version);
+        if let Some((key, node)) = self.last.replace((key, node)) {
+            self.node_bytes -= node.capacity();
+            self.push_to_run(key, node.as_ref(), version);
         }
+    }
+
+    fn push_to_run(&mut self, key: StreamId, node: NodeRef<'_>, version: u32) {
+        self.in_runs += 1;
+        let len = node.as_bytes().len();
+        if let Some(mut run) = self.runs.last_entry().filter(|run| run.get().has_room_for(len)) {
+            let run = run.get_mut();
+            self.node_bytes -= run.heap_bytes();
+            run.push(key, node, version);
+            self.node_bytes += run.heap_bytes();
+            return;
+        }
+        let mut run = Run::default();
+        run.push(key, node, version);
+        self.node_bytes += run.heap_bytes();
+        self.runs.insert(key, run);
     }
 
     /// Changes the last node.
@@ -74,75 +100,170 @@ impl Nodes {
         let (key, node) = self.last.as_mut()?;
         let capacity = node.capacity();
         let result = change(*key, node);
-        self.listpack_bytes = self.listpack_bytes - capacity + node.capacity();
+        self.node_bytes = self.node_bytes - capacity + node.capacity();
         Some(result)
     }
 
     /// Changes the node of a key, which exists.
     pub(super) fn change<T>(&mut self, key: StreamId, change: impl FnOnce(&mut Node) -> T) -> T {
-        let node = match &mut self.last {
-            Some((last_key, node)) if *last_key == key => node,
-            _ => self.before_last.get_mut(&key).expect("the caller found the node"),
-        };
-        let capacity = node.capacity();
-        let result = change(node);
-        self.listpack_bytes = self.listpack_bytes - capacity + node.capacity();
+        if self.is_last(key) {
+            return self.change_last(|_, node| change(node)).expect("there is a last node");
+        }
+        let (run_key, at) = self.place(key);
+        let run = self.runs.get_mut(&run_key).expect("found just now");
+        self.node_bytes -= run.heap_bytes();
+        let result = run.change(at, change);
+        self.node_bytes += run.heap_bytes();
         result
     }
 
-    pub(super) fn remove(&mut self, key: StreamId) {
-        let removed = match &self.last {
-            Some((last_key, _)) if *last_key == key => {
-                std::mem::replace(&mut self.last, self.before_last.pop_last())
-            }
-            _ => self.before_last.remove_entry(&key),
-        };
-        let (_, node) = removed.expect("the caller found the node");
-        self.listpack_bytes -= node.capacity();
+    fn is_last(&self, key: StreamId) -> bool {
+        self.last.as_ref().is_some_and(|(last_key, _)| *last_key == key)
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Nodes::default();
+    /// The run of a key that exists there, and its place in it.
+    fn place(&self, key: StreamId) -> (StreamId, usize) {
+        let found = self.runs.range(..=key).next_back();
+        let (run_key, run) = found.expect("the caller found the node");
+        (*run_key, run.find(key).expect("the caller found the node"))
+    }
+
+    /// Removes the node of a key, which exists.
+    pub(super) fn remove(&mut self, key: StreamId) {
+        if self.is_last(key) {
+            self.remove_last();
+        } else {
+            let (run_key, at) = self.place(key);
+            self.remove_from_run(run_key, at);
+        }
+    }
+
+    fn remove_from_run(&mut self, run_key: StreamId, at: usize) {
+        let run = self.runs.get_mut(&run_key).expect("the caller found the run");
+        self.in_runs -= 1;
+        self.node_bytes -= run.heap_bytes();
+        run.remove(at);
+        if run.is_empty() {
+            self.runs.remove(&run_key);
+        } else {
+            self.node_bytes += run.heap_bytes();
+        }
+    }
+
+    /// Removes the last node. The one before becomes the last one.
+    fn remove_last(&mut self) {
+        self.node_bytes -= self.last.take().map_or(0, |(_, node)| node.capacity());
+        let Some((&run_key, run)) = self.runs.last_key_value() else { return };
+        let at = run.len() - 1;
+        let (slot, node) = (run.slots()[at], Node::of(run.node(at).as_bytes().to_vec()));
+        self.remove_from_run(run_key, at);
+        self.node_bytes += node.capacity();
+        self.last = Some((slot.key, node));
+        self.last_version = slot.version;
+    }
+
+    /// How much work it is to free them.
+    pub(super) fn free_cost(&self) -> usize {
+        self.runs.len() + self.node_bytes / BYTES_PER_COST
+    }
+
+    /// Frees as much as `budget` allows, and subtracts the cost. Returns whether nothing is left.
+    pub(super) fn free_some(&mut self, budget: &mut usize) -> bool {
+        while *budget > 0
+            && let Some((_, run)) = self.runs.pop_first()
+        {
+            self.in_runs -= run.len();
+            self.node_bytes -= run.heap_bytes();
+            *budget = budget.saturating_sub(1 + run.heap_bytes() / BYTES_PER_COST);
+        }
+        if self.runs.is_empty() {
+            *self = Nodes::default();
+        }
+        self.runs.is_empty()
     }
 
     pub(super) fn duplicate(&self) -> Nodes {
-        let mut copy = Nodes::default();
-        for (key, node) in self.iter() {
-            // A clone allocates no more than it needs.
-            copy.push(key, node.clone());
-        }
-        copy
+        let runs: BTreeMap<StreamId, Run> = self.runs.iter().map(|(&key, run)| (key, run.duplicate())).collect();
+        let last = self.last.clone();
+        let last_bytes = last.as_ref().map_or(0, |(_, node)| node.capacity());
+        let node_bytes = runs.values().map(Run::heap_bytes).sum::<usize>() + last_bytes;
+        Nodes { runs, last, last_version: self.last_version, in_runs: self.in_runs, node_bytes }
     }
 
     /// The entries from `start` to `end`.
     #[inline]
     pub(super) fn range(&self, start: StreamId, end: StreamId) -> Range<'_> {
         let last = self.last();
-        let is_in_last = last.is_some_and(|(key, _)| key <= start);
+        if last.is_some_and(|(key, _)| key <= start) {
+            let runs = self.runs.range(StreamId::MAX..);
+            return Range { runs, slots: RunSlots::none(), last, current: None, start, end };
+        }
         // The first node may begin before `start`.
-        let first_key = if is_in_last { None } else { self.key_at(start) };
-        let before_last = match (is_in_last, first_key) {
-            (true, _) => self.before_last.range(StreamId::MAX..),
-            (false, Some(key)) => self.before_last.range(key..),
-            (false, None) => self.before_last.range(StreamId::MIN..),
+        let first_run = self.runs.range(..=start).next_back();
+        let mut runs = self.runs.range(first_run.map_or(StreamId::MIN, |(&key, _)| key)..);
+        let slots = match first_run {
+            Some((_, run)) => {
+                runs.next();
+                RunSlots { bytes: run.bytes(), slots: run.slots()[run.find(start).unwrap_or(0)..].iter() }
+            }
+            None => RunSlots::none(),
         };
-        Range { before_last, last, current: None, start, end }
+        Range { runs, slots, last, current: None, start, end }
     }
 
     /// The entries from `end` back to `start`.
     pub(super) fn range_back(&self, start: StreamId, end: StreamId) -> RangeBack<'_> {
         let last = self.last().filter(|(key, _)| *key <= end);
-        RangeBack { before_last: self.before_last.range(..=end), last, current: None, start, end }
+        RangeBack { runs: self.runs.range(..=end), slots: RunSlots::none(), last, current: None, start, end }
+    }
+}
+
+/// Nodes of a run.
+struct RunSlots<'a> {
+    bytes: &'a [u8],
+    slots: slice::Iter<'a, Slot>,
+}
+
+impl<'a> RunSlots<'a> {
+    fn none() -> RunSlots<'a> {
+        RunSlots { bytes: &[], slots: [].iter() }
+    }
+
+    fn of(run: &'a Run) -> RunSlots<'a> {
+        RunSlots { bytes: run.bytes(), slots: run.slots().iter() }
+    }
+
+    fn next(&mut self) -> Option<(StreamId, NodeRef<'a>)> {
+        self.slots.next().map(|slot| (slot.key, slot.node(self.bytes)))
+    }
+
+    fn next_back(&mut self) -> Option<(StreamId, NodeRef<'a>)> {
+        self.slots.next_back().map(|slot| (slot.key, slot.node(self.bytes)))
     }
 }
 
 /// Entries in the order of their IDs.
 pub struct Range<'a> {
-    before_last: btree_map::Range<'a, StreamId, Node>,
-    last: Option<(StreamId, &'a Node)>,
+    runs: btree_map::Range<'a, StreamId, Run>,
+    slots: RunSlots<'a>,
+    last: Option<(StreamId, NodeRef<'a>)>,
     current: Option<NodeEntries<'a>>,
     start: StreamId,
     end: StreamId,
+}
+
+impl<'a> Range<'a> {
+    fn next_node(&mut self) -> Option<(StreamId, NodeRef<'a>)> {
+        loop {
+            if let Some(node) = self.slots.next() {
+                return Some(node);
+            }
+            match self.runs.next() {
+                Some((_, run)) => self.slots = RunSlots::of(run),
+                None => return self.last.take(),
+            }
+        }
+    }
 }
 
 impl<'a> Iterator for Range<'a> {
@@ -159,8 +280,7 @@ impl<'a> Iterator for Range<'a> {
                     return Some(entry);
                 }
             }
-            let next = self.before_last.next().map(|(&key, node)| (key, node));
-            let (key, node) = next.or_else(|| self.last.take())?;
+            let (key, node) = self.next_node()?;
             self.current = Some(node.entries(key));
         }
     }
@@ -168,11 +288,26 @@ impl<'a> Iterator for Range<'a> {
 
 /// Entries in the reverse order of their IDs.
 pub struct RangeBack<'a> {
-    before_last: btree_map::Range<'a, StreamId, Node>,
-    last: Option<(StreamId, &'a Node)>,
+    runs: btree_map::Range<'a, StreamId, Run>,
+    slots: RunSlots<'a>,
+    last: Option<(StreamId, NodeRef<'a>)>,
     current: Option<NodeEntries<'a>>,
     start: StreamId,
     end: StreamId,
+}
+
+impl<'a> RangeBack<'a> {
+    fn next_node(&mut self) -> Option<(StreamId, NodeRef<'a>)> {
+        if let Some(last) = self.last.take() {
+            return Some(last);
+        }
+        loop {
+            if let Some(node) = self.slots.next_back() {
+                return Some(node);
+            }
+            self.slots = RunSlots::of(self.runs.next_back()?.1);
+        }
+    }
 }
 
 impl<'a> Iterator for RangeBack<'a> {
@@ -189,10 +324,21 @@ impl<'a> Iterator for RangeBack<'a> {
                     return Some(entry);
                 }
             }
-            let next = self.last.take();
-            let (key, node) =
-                next.or_else(|| self.before_last.next_back().map(|(&key, node)| (key, node)))?;
-            self.current = Some(node.entries(key));
+            let (key, node) = self.next_node()?;
+            // Nodes of the last run that begin behind the end.
+            if key <= self.end {
+                self.current = Some(node.entries(key));
+            }
         }
+    }
+}
+
+#[cfg(test)]
+impl Nodes {
+    /// As `heap_bytes`, counted anew.
+    pub(super) fn counted_heap_bytes(&self) -> usize {
+        let last = self.last.as_ref().map_or(0, |(_, node)| node.capacity());
+        let runs: usize = self.runs.values().map(Run::heap_bytes).sum();
+        last + runs + self.runs.len() * tree_bytes::<StreamId, Run>()
     }
 }

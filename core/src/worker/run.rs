@@ -260,7 +260,8 @@ impl Worker {
     fn fail(&self, command: Invocation<'_>, error: &CommandError, start: usize, out: &mut Vec<u8>) {
         out.truncate(start);
         Reply::new(out, command.call.resp).error(error.as_bytes());
-        if command.is_counted {
+        // A command that has waited was counted when it was called, but its error was not.
+        if command.is_counted || command.served_from.is_some() {
             self.shard.stats.command(command.entry.id).failed.add(1);
             self.shard.stats.error(error.code());
         }

@@ -277,7 +277,6 @@ impl Node {
         }
         found.len() as u64
     }
-
 }
 
 impl<'a> NodeRef<'a> {

@@ -42,9 +42,10 @@ impl Nodes {
 
     /// All nodes with their keys, in order.
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = (StreamId, NodeRef<'_>)> {
-        let in_runs = self.runs.values().flat_map(|run| {
-            run.slots().iter().map(|slot| (slot.key, slot.node(run.bytes())))
-        });
+        let in_runs = self
+            .runs
+            .values()
+            .flat_map(|run| run.slots().iter().map(|slot| (slot.key, slot.node(run.bytes()))));
         in_runs.chain(self.last())
     }
 
@@ -183,7 +184,8 @@ impl Nodes {
     }
 
     pub(super) fn duplicate(&self) -> Nodes {
-        let runs: BTreeMap<StreamId, Run> = self.runs.iter().map(|(&key, run)| (key, run.duplicate())).collect();
+        let runs: BTreeMap<StreamId, Run> =
+            self.runs.iter().map(|(&key, run)| (key, run.duplicate())).collect();
         let last = self.last.clone();
         let last_bytes = last.as_ref().map_or(0, |(_, node)| node.capacity());
         let node_bytes = runs.values().map(Run::heap_bytes).sum::<usize>() + last_bytes;

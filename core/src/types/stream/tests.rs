@@ -196,8 +196,8 @@ fn run(rng: &mut Rng, operations: usize) {
 
 #[test]
 fn a_stream_behaves_as_a_map_of_entries() {
-    let operations = if cfg!(miri) { 60 } else { 600 };
-    for seed in 1..if cfg!(miri) { 4 } else { 30 } {
+    let operations = if cfg!(miri) { 30 } else { 600 };
+    for seed in 1..if cfg!(miri) { 2 } else { 30 } {
         run(&mut Rng::new(seed), operations);
     }
     with_seed(|rng| run(rng, operations));
@@ -240,7 +240,9 @@ fn a_node_that_was_changed_at_random_is_refused_or_read_without_a_panic() {
             let at = rng.below(bytes.len());
             bytes[at] = rng.next() as u8;
             match Node::from_listpack(bytes, key, true) {
-                Ok((node, count)) => assert_eq!(node.as_ref().entries(key).map(|e| fields(&e)).count() as u64, count),
+                Ok((node, count)) => {
+                    assert_eq!(node.as_ref().entries(key).map(|e| fields(&e)).count() as u64, count)
+                }
                 Err(_) => refused += 1,
             }
         }

@@ -175,6 +175,9 @@ fn sleep(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let duration_ms = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     ctx.worker.globals.stall(ctx.worker.shard.now_ms.saturating_add(duration_ms));
     ctx.worker.clock().sleep(duration);
+    // What it delayed in an EXEC may have expired when the keys are offered to blocked clients.
+    let now_ms = ctx.worker.clock().wall_ms();
+    ctx.worker.shard.set_now(now_ms);
 
     ctx.reply.ok();
     Ok(())

@@ -503,7 +503,8 @@ impl Shard {
     /// and its handoff begins as soon as what runs now has ended.
     #[cold]
     fn signal(&mut self, db: u32, key: Key<'_>) {
-        let is_there = self.exists(db, key);
+        // One that has expired is removed when it is looked at for the first wait, after the command that signals it.
+        let is_there = self.lookup_stored(db, key).is_some();
         self.audience().serve_waits(db, key, is_there);
     }
 

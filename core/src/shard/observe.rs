@@ -213,7 +213,7 @@ impl Shard {
     fn notify_observers(&mut self, change: &KeyChange<'_>) {
         let is_there = change.kind == KeyEvent::Modified
             && self.observers.offers()
-            && self.exists(change.db, change.key);
+            && self.lookup_stored(change.db, change.key).is_some();
         self.audience().notify(change, is_there);
     }
 

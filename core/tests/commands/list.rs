@@ -468,3 +468,50 @@ fn long_lists_are_kept_in_nodes() {
         }
     });
 }
+
+/// A SWAPDB puts a key in the way of a blocked client that has expired meanwhile: the client stays blocked, and the key is
+/// deleted after the SWAPDB.
+#[test]
+fn an_expired_key_that_is_swapped_in_serves_nobody() {
+    on_one_and_three_shards(|server| {
+        server.call("debug set-active-expire 0");
+        let mut replica = Replica::attach(server);
+        server.expect(&[("select 1", "+OK"), ("rpush k hello", ":1"), ("pexpire k 100", ":1")]);
+        let client = server.connect(1);
+        assert_eq!(server.ask(client, "select 9"), "+OK\r\n");
+        assert_eq!(server.ask(client, "brpop k 1"), "");
+        server.wait_ms(101);
+        server.expect(&[("swapdb 1 9", "+OK")]);
+        assert_eq!(server.received(client), "");
+        let effects = replica.read(server);
+        assert_eq!(effects[..2], ["SELECT 1", "rpush k hello"]);
+        assert!(effects[2].starts_with("PEXPIREAT k "), "{effects:?}");
+        assert_eq!(effects[3..], ["swapdb 1 9", "SELECT 9", "DEL k"]);
+        server.wait_out_ms(1000);
+        assert_eq!(server.received(client), "*-1\r\n");
+        server.expect_rest();
+    });
+}
+
+/// The same for a key that has expired when the EXEC that added it ends. (Over several shards, the key's shard is done with the
+/// EXEC before home sleeps.)
+#[test]
+fn a_key_that_expires_within_its_transaction_serves_nobody() {
+    let mut server = Server::new(1);
+    server.call("debug set-active-expire 0");
+    let mut replica = Replica::attach(&mut server);
+    let client = server.wait(1, "brpop k 1");
+    server.call("multi");
+    server.call("rpush k hello");
+    server.call("pexpire k 100");
+    server.call("debug sleep 0.2");
+    server.expect(&[("exec", "*3\r\n:1\r\n:1\r\n+OK")]);
+    assert_eq!(server.received(client), "");
+    let effects = replica.read(&mut server);
+    assert_eq!(effects[..3], ["SELECT 0", "MULTI", "rpush k hello"]);
+    assert!(effects[3].starts_with("PEXPIREAT k "), "{effects:?}");
+    assert_eq!(effects[4..], ["EXEC", "DEL k"]);
+    server.wait_out_ms(1000);
+    assert_eq!(server.received(client), "*-1\r\n");
+    server.expect_rest();
+}

@@ -23,6 +23,9 @@ use nodes::{Nodes, Place};
 /// A change in the middle of a list makes at most so many nodes more.
 const NEW_NODES_MAX: usize = 2;
 
+/// A list of so many nodes is expected to grow by further ones, which get all their memory at once.
+const LONG_FROM_NODES: usize = 8;
+
 /// A big list.
 #[derive(Clone)]
 pub struct List {
@@ -121,7 +124,11 @@ impl List {
             }
             self.nodes.change(place, Node::shrink);
         }
-        self.push_node(end, Node::of(item, &self.limits));
+        let mut node = Node::of(item, &self.limits);
+        if self.node_count() >= LONG_FROM_NODES {
+            node.reserve_all(&self.limits);
+        }
+        self.push_node(end, node);
     }
 
     fn push_node(&mut self, end: End, node: Node) {

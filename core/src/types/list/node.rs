@@ -281,6 +281,13 @@ impl Node {
         }
     }
 
+    /// Makes room for as many elements as the limits allow.
+    pub(super) fn reserve_all(&mut self, limits: &Limits) {
+        if self.form == Form::Packed && self.bytes.len() < limits.node_bytes_max {
+            self.bytes.reserve_exact(limits.node_bytes_max - self.bytes.len());
+        }
+    }
+
     #[inline]
     pub(super) fn push(&mut self, end: End, item: Item<'_>, limits: &Limits) {
         self.reserve(item, limits);

@@ -27,8 +27,15 @@ use crate::catalogue::{Catalogue, SuiteFile, columns, rows};
 use crate::{Result, Trouble};
 
 /// How a reason may begin. What ends in a space wants the particulars after it.
-pub const REASONS: [&str; 6] =
-    ["not-yet: ", "fork-model: ", "allocator: ", "tls: ", "flaky-timing: ", "large-memory"];
+pub const REASONS: [&str; 7] = [
+    "not-yet: ",
+    "fork-model: ",
+    "allocator: ",
+    "tls: ",
+    "flaky-timing: ",
+    "large-memory",
+    "always-checked: ",
+];
 
 /// What `--update` writes for a test whose reason nobody has looked for. Every run fails while one is left.
 pub const UNEXPLAINED: &str = "unexplained";

@@ -476,6 +476,8 @@ impl DataSet {
             Ok(()) => {}
             Err(LoadError::Stopped) if globals.is_stopping() => return Ok(()),
             Err(error) => {
+                log::warning(format_args!("Internal error in RDB reading: {error}"));
+                log::warning(format_args!("Terminating server after rdb file reading failure."));
                 return Err(format!(
                     "Fatal error loading the DB: {}: {error}. Check the file with shardis --check-rdb, put another \
                      one in its place, or move it away to start without data. Exiting.",

@@ -67,6 +67,8 @@ pub struct Shard {
     lazyfree: lazyfree::LazyFree,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
+    /// Lines for the log, as a shard has none. The worker writes them at the end of the turn.
+    pub warnings: Vec<String>,
     /// RESTORE takes payloads whatever their checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
     pub skips_checksums: bool,
     /// A list element longer than this is a node by itself: DEBUG QUICKLIST-PACKED-THRESHOLD.
@@ -110,6 +112,7 @@ impl Shard {
             expire: expire::ActiveExpire::default(),
             lazyfree: lazyfree::LazyFree::default(),
             expire_paused: false,
+            warnings: Vec::new(),
             skips_checksums: false,
             list_element_bytes_max: Limits::ELEMENT_BYTES_MAX,
             random: seed,

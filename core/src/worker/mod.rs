@@ -57,8 +57,8 @@ use crate::client::ClientId;
 use crate::command::admission::Conditions;
 use crate::command::table::CommandTable;
 use crate::runtime::clock::Clock;
-use crate::runtime::crash;
 use crate::runtime::driver::ConnId;
+use crate::runtime::{crash, log};
 use crate::shard::Shard;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::slowlog::SlowLog;
@@ -253,9 +253,17 @@ impl Worker {
         self.resume_runnable();
         self.flush_batches();
         self.publish();
+        self.log_warnings();
         self.flush_effects();
         self.flush_dirty();
         self.release_yielded();
+    }
+
+    /// Writes what the shard has for the log.
+    fn log_warnings(&mut self) {
+        for line in self.shard.warnings.drain(..) {
+            log::warning(format_args!("{line}"));
+        }
     }
 
     /// Handles the messages of a turn from other shards, in the order of `inbox`, which is emptied.

@@ -225,7 +225,7 @@ fn a_damaged_file_is_named_and_the_server_does_not_start() {
     }
     let sound = fs::read(dir.file()).expect("it was saved");
     let mut random = Random::new(7);
-    let mut refused = |bytes: &[u8], what: &str| {
+    let refused = |bytes: &[u8], what: &str| {
         fs::write(dir.file(), bytes).expect("it can be replaced");
         for setup in [SETUPS[0], SETUPS[1]] {
             let mut server = Server::spawn(setup, free_port(), &["--dir", dir.path()]);
@@ -240,7 +240,7 @@ fn a_damaged_file_is_named_and_the_server_does_not_start() {
         assert!(!check.0 && check.1.contains("RDB ERROR DETECTED"), "{}", check.1);
     };
     refused(b"", "at byte 0");
-    refused(b"not an RDB file at all", "signature");
+    refused(b"not an RDB file at all", "Wrong signature");
     refused(&sound[..sound.len() / 2], "a part is missing");
     let mut flipped = sound.clone();
     let last = flipped.len() - 1;

@@ -113,8 +113,10 @@ fn restore(ctx: &mut Ctx<'_>) -> CommandResult {
     }
     let value = dump::open(ctx.arg(3), !ctx.shard.skips_checksums)
         .ok_or(CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
-    let value =
-        dump::read(value, &ctx.shard.limits()).map_err(|_| CommandError::fixed("ERR Bad data format"))?;
+    let value = dump::read(value, &ctx.shard.limits()).map_err(|damage| {
+        ctx.shard.warnings.push(format!("Bad payload of RESTORE: {damage}"));
+        CommandError::fixed("ERR Bad data format")
+    })?;
 
     let now_ms = ctx.shard.now_ms;
     let expire_at_ms = match ttl_ms {

@@ -127,7 +127,7 @@ impl FileReader {
         let header = reader.take(HEADER_LEN)?;
         let number =
             |digits: &[u8]| std::str::from_utf8(digits).ok().and_then(|text| text.parse::<u16>().ok());
-        let signature = ReadError::Damaged { offset: 0, what: "a file with another signature than RDB's" };
+        let signature = ReadError::Damaged { offset: 0, what: "Wrong signature trying to load DB from file" };
         let (version, is_known) = if let Some(digits) = header.strip_prefix(b"REDIS") {
             let version = number(digits).ok_or(signature)?;
             (version, (1..=REDIS_VERSION_MAX).contains(&version))
@@ -201,7 +201,7 @@ impl FileReader {
             _ => match ValueKind::of(byte) {
                 Ok(kind) => Ok(kind),
                 Err(Some(what)) => unsupported(what),
-                Err(None) => Err(start.damaged("an unknown type of value or opcode")),
+                Err(None) => Err(start.damaged("Unknown RDB type or opcode")),
             },
         }
     }

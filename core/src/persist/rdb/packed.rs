@@ -13,9 +13,9 @@ const COMPARED_MAX: usize = 8;
 /// way, for the structures rely on that.
 ///
 /// # Errors
-/// Damage. `offset`: where it lies in the file.
-pub fn sound_listpack(bytes: Vec<u8>, offset: u64) -> ReadResult<Vec<u8>> {
-    listpack::validate(&bytes, true).map_err(|damage| ReadError::Damaged { offset, what: damage.what })?;
+/// Damage: `what`. `offset`: where it lies in the file.
+pub fn sound_listpack(bytes: Vec<u8>, offset: u64, what: &'static str) -> ReadResult<Vec<u8>> {
+    listpack::validate(&bytes, true).map_err(|_| ReadError::Damaged { offset, what })?;
     if is_canonical(Listpack::new(&bytes)) {
         return Ok(bytes);
     }
@@ -83,14 +83,15 @@ pub fn from_ziplist(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(made)
 }
 
-/// The listpack that a zipmap's fields and values make, or `None` if the bytes are not a zipmap.
+/// The listpack that a zipmap's fields and values make, or `None` if the bytes are not a zipmap, or an empty one:
+/// Redis never wrote these.
 pub fn from_zipmap(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut made = listpack::EMPTY.to_vec();
     made.reserve(bytes.len());
-    zipmap::for_each(bytes, &mut |field, value| {
+    let count = zipmap::for_each(bytes, &mut |field, value| {
         let mut made = ListpackMut::new(&mut made);
         made.push_back(field);
         made.push_back(value);
     })?;
-    Some(made)
+    (count > 0).then_some(made)
 }

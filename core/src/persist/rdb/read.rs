@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
             length::ENCODED => Err(first & 0x3F),
             _ if first == length::BITS_32 => Ok(u64::from(u32::from_be_bytes(self.take_array()?))),
             _ if first == length::BITS_64 => Ok(u64::from_be_bytes(self.take_array()?)),
-            _ => return Err(self.damaged("an unknown encoding of a length")),
+            _ => return Err(self.damaged("Unknown length encoding")),
         })
     }
 
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub fn length(&mut self) -> ReadResult<u64> {
         let length = self.length_or_encoding()?;
-        length.map_err(|_| self.damaged("an encoded string in place of a length"))
+        length.map_err(|_| self.damaged("An encoded string in place of a length"))
     }
 
     /// A number of things that follow, each of at least one byte.
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
                 let offset = self.offset();
                 Ok(RdbString::Compressed { packed: self.take(packed_len)?, len, offset })
             }
-            Err(_) => Err(self.damaged("an unknown encoding of a string")),
+            Err(_) => Err(self.damaged("Unknown RDB string encoding type")),
         }
     }
 
@@ -187,7 +187,7 @@ impl<'a> Reader<'a> {
             len => {
                 let text = std::str::from_utf8(self.take(usize::from(len))?).ok();
                 let number = text.and_then(|text| text.trim_start().parse().ok());
-                number.ok_or_else(|| self.damaged("a score that is no number"))
+                number.ok_or_else(|| self.damaged("A score that is no number"))
             }
         }
     }
@@ -238,7 +238,7 @@ impl<'a> RdbString<'a> {
             }
             RdbString::Compressed { packed, len, offset } => {
                 if !lzf::decompress(packed, len, output) {
-                    return Err(ReadError::Damaged { offset, what: "an invalid LZF compressed string" });
+                    return Err(ReadError::Damaged { offset, what: "Invalid LZF compressed string" });
                 }
             }
         }

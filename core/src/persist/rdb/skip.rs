@@ -34,7 +34,7 @@ pub fn skip_value(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<()> {
         }),
         ValueKind::ListQuicklist2 => repeat(reader, |reader| match reader.length()? {
             container::PLAIN | container::PACKED => skip_strings(reader, 1),
-            _ => Err(reader.damaged("an unknown container of a list's node")),
+            _ => Err(reader.damaged("Quicklist integrity check failed: an unknown container")),
         }),
         ValueKind::Stream | ValueKind::Stream2 | ValueKind::Stream3 => skip_stream(reader, kind),
     }

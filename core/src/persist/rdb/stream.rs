@@ -30,18 +30,20 @@ pub fn read_stream(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<Owned
     for _ in 0..reader.length()? {
         let offset = reader.offset();
         let key = reader.string()?.into_vec()?;
-        let key = key
-            .try_into()
-            .map_err(|_| ReadError::Damaged { offset, what: "a node of a stream whose key is no ID" })?;
+        let key = key.try_into().map_err(|_| ReadError::Damaged {
+            offset,
+            what: "Stream node key entry is not the size of a stream ID",
+        })?;
         let offset = reader.offset();
-        let bytes = sound_listpack(reader.string()?.into_vec()?, offset)?;
+        const UNSOUND: &str = "Stream listpack integrity check failed.";
+        let bytes = sound_listpack(reader.string()?.into_vec()?, offset, UNSOUND)?;
         stream
             .log
             .push_node(StreamId::from_bytes(key), bytes, true)
-            .map_err(|damage| ReadError::Damaged { offset, what: damage.what })?;
+            .map_err(|_| ReadError::Damaged { offset, what: UNSOUND })?;
     }
     if reader.length()? != stream.log.len() {
-        return Err(reader.damaged("a stream of another length than its nodes have together"));
+        return Err(reader.damaged("Stream length inconsistent with the number of valid entries"));
     }
     stream.log.last_id = read_id(reader)?;
     stream.log.entries_added = stream.log.len();
@@ -78,20 +80,20 @@ fn read_group(reader: &mut Reader<'_>, kind: ValueKind, stream: &mut Stream) -> 
         _ => Some(reader.length()? as i64).filter(|&count| count != -1),
     };
     let Some(mut group) = stream.groups.create(name, last_id, entries_read) else {
-        return Err(reader.damaged("a consumer group that is there twice"));
+        return Err(reader.damaged("Duplicated consumer group name"));
     };
     let mut pending = BTreeMap::new();
     for _ in 0..reader.length()? {
         let id = read_raw_id(reader)?;
         let delivery = (reader.milliseconds()?, reader.length()?);
         if pending.insert(id, delivery).is_some() {
-            return Err(reader.damaged("a pending entry of a group that is there twice"));
+            return Err(reader.damaged("Duplicated global PEL entry loading stream consumer group"));
         }
     }
     for _ in 0..reader.length()? {
         read_consumer(reader, kind, &mut group, &mut pending)?;
     }
-    if pending.is_empty() { Ok(()) } else { Err(reader.damaged("a pending entry of no consumer")) }
+    if pending.is_empty() { Ok(()) } else { Err(reader.damaged("Stream CG PEL entry without consumer")) }
 }
 
 /// `pending`: the entries of the group whose consumers have not come yet, with time and number of deliveries.
@@ -109,12 +111,12 @@ fn read_consumer(
         reader.milliseconds()?;
     }
     let Some(consumer) = group.create_consumer(name, seen_time_ms) else {
-        return Err(reader.damaged("a consumer that is there twice"));
+        return Err(reader.damaged("Duplicate stream consumer detected."));
     };
     for _ in 0..reader.length()? {
         let id = read_raw_id(reader)?;
         let Some((delivery_time_ms, delivery_count)) = pending.remove(&id) else {
-            return Err(reader.damaged("a pending entry of a consumer that its group does not have"));
+            return Err(reader.damaged("Consumer entry not found in group global PEL"));
         };
         group.set_pending(id, Pending { consumer, delivery_time_ms, delivery_count });
     }

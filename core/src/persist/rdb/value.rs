@@ -54,7 +54,7 @@ pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> 
             let (blob, offset) = read_blob(reader)?;
             let mut list = List::new(limits.list);
             ziplist::for_each(&blob, &mut |item| list.push(End::Tail, item))
-                .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a list" })?;
+                .ok_or(ReadError::Damaged { offset, what: "List ziplist integrity check failed." })?;
             list.into_value().ok_or(ReadError::EmptyKey)
         }
         ValueKind::Set => read_set(reader, limits),
@@ -64,13 +64,17 @@ pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> 
         }
         ValueKind::SetListpack => {
             let (blob, offset) = read_blob(reader)?;
-            set_of_listpack(sound_listpack(blob, offset)?, offset, limits)
+            set_of_listpack(
+                sound_listpack(blob, offset, "Set listpack integrity check failed.")?,
+                offset,
+                limits,
+            )
         }
         ValueKind::Hash => read_hash(reader, limits),
         ValueKind::HashZipmap => {
             let (blob, offset) = read_blob(reader)?;
-            let listpack =
-                from_zipmap(&blob).ok_or(ReadError::Damaged { offset, what: "an invalid zipmap" })?;
+            let listpack = from_zipmap(&blob)
+                .ok_or(ReadError::Damaged { offset, what: "Zipmap integrity check failed." })?;
             let is_short = Listpack::new(&listpack)
                 .iter()
                 .all(|(_, item)| item.len_bytes() as u64 <= limits.hash.value_bytes);
@@ -79,24 +83,33 @@ pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> 
         ValueKind::HashZiplist => {
             let (blob, offset) = read_blob(reader)?;
             let listpack = from_ziplist(&blob)
-                .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a hash" })?;
+                .ok_or(ReadError::Damaged { offset, what: "Hash ziplist integrity check failed." })?;
             hash_of_listpack(listpack, offset, limits, true)
         }
         ValueKind::HashListpack => {
             let (blob, offset) = read_blob(reader)?;
-            hash_of_listpack(sound_listpack(blob, offset)?, offset, limits, true)
+            hash_of_listpack(
+                sound_listpack(blob, offset, "Hash listpack integrity check failed.")?,
+                offset,
+                limits,
+                true,
+            )
         }
         ValueKind::ZSet => read_zset(reader, limits, |reader| reader.text_double()),
         ValueKind::ZSet2 => read_zset(reader, limits, |reader| reader.double()),
         ValueKind::ZSetZiplist => {
             let (blob, offset) = read_blob(reader)?;
             let listpack = from_ziplist(&blob)
-                .ok_or(ReadError::Damaged { offset, what: "an invalid ziplist of a sorted set" })?;
+                .ok_or(ReadError::Damaged { offset, what: "Zset ziplist integrity check failed." })?;
             zset_of_listpack(listpack, offset, limits)
         }
         ValueKind::ZSetListpack => {
             let (blob, offset) = read_blob(reader)?;
-            zset_of_listpack(sound_listpack(blob, offset)?, offset, limits)
+            zset_of_listpack(
+                sound_listpack(blob, offset, "Set listpack integrity check failed.")?,
+                offset,
+                limits,
+            )
         }
         ValueKind::Stream | ValueKind::Stream2 | ValueKind::Stream3 => read_stream(reader, kind),
     }
@@ -148,16 +161,18 @@ fn read_quicklist(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> 
         let (node, offset) = read_blob(reader)?;
         let damaged = |what| ReadError::Damaged { offset, what };
         if node.is_empty() {
-            return Err(damaged("an empty node of a list"));
+            return Err(damaged("Quicklist integrity check failed: an empty node"));
         }
         let node = match container {
             container::PLAIN => {
                 list.append_plain(node);
                 continue;
             }
-            container::PACKED if kind == ValueKind::ListQuicklist2 => sound_listpack(node, offset)?,
-            container::PACKED => from_ziplist(&node).ok_or(damaged("an invalid ziplist of a list"))?,
-            _ => return Err(damaged("an unknown container of a list's node")),
+            container::PACKED if kind == ValueKind::ListQuicklist2 => {
+                sound_listpack(node, offset, "Listpack integrity check failed.")?
+            }
+            container::PACKED => from_ziplist(&node).ok_or(damaged("Ziplist integrity check failed."))?,
+            _ => return Err(damaged("Quicklist integrity check failed: an unknown container")),
         };
         let elements = Listpack::new(&node);
         if count == 1 && !elements.is_empty() && limits.list.allow(node.len(), elements.len()) {
@@ -176,7 +191,7 @@ fn read_set(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> 
     let mut unpacked = Vec::new();
     for _ in 0..count {
         if !set.add(Member::Bytes(reader.bytes(&mut unpacked)?)) {
-            return Err(reader.damaged("a member of a set that is there twice"));
+            return Err(reader.damaged("Duplicate set members detected"));
         }
     }
     Ok(set.into_value())
@@ -184,7 +199,7 @@ fn read_set(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> 
 
 fn intset_value(blob: Vec<u8>, offset: u64, limits: &Limits) -> ReadResult<OwnedValue> {
     if intset::validate(&blob, true).is_err() {
-        return Err(ReadError::Damaged { offset, what: "an invalid intset" });
+        return Err(ReadError::Damaged { offset, what: "Intset integrity check failed." });
     }
     let members = IntSet::new(&blob);
     if limits.set.allow_ints(members.len()) {
@@ -209,13 +224,14 @@ fn set_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits) -> ReadResult<Ow
             Item::Str(string) => Member::Bytes(string),
         };
         if !set.add(member) {
-            return Err(ReadError::Damaged { offset, what: "a member of a set that is there twice" });
+            return Err(ReadError::Damaged { offset, what: "Duplicate set members detected" });
         }
     }
     Ok(set.into_value())
 }
 
-const DUPLICATE_FIELD: &str = "a field of a hash that is there twice";
+const DUPLICATE_FIELD: &str =
+    "Duplicate hash fields detected: hash integrity check failed, listpack with dup elements";
 
 fn read_hash(reader: &mut Reader<'_>, limits: &Limits) -> ReadResult<OwnedValue> {
     let count = read_count(reader)?;
@@ -235,7 +251,7 @@ fn hash_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits, fits: bool) -> 
     let listpack = Listpack::new(&blob);
     let len = listpack.len();
     if len % 2 != 0 {
-        return damaged("a hash with a field without a value");
+        return damaged("Hash integrity check failed: a field without a value");
     }
     if len == 0 {
         return Err(ReadError::EmptyKey);
@@ -255,8 +271,8 @@ fn hash_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits, fits: bool) -> 
     hash.finish().map_or_else(|| damaged(DUPLICATE_FIELD), Ok)
 }
 
-const DUPLICATE_MEMBER: &str = "a member of a sorted set that is there twice";
-const NOT_A_SCORE: &str = "a score that is no number";
+const DUPLICATE_MEMBER: &str = "Duplicate zset fields detected: zset integrity check failed";
+const NOT_A_SCORE: &str = "Zset with NAN score detected";
 
 fn read_zset(
     reader: &mut Reader<'_>,
@@ -284,7 +300,7 @@ fn zset_of_listpack(blob: Vec<u8>, offset: u64, limits: &Limits) -> ReadResult<O
     let listpack = Listpack::new(&blob);
     let len = listpack.len();
     if len % 2 != 0 {
-        return damaged("a sorted set with a member without a score");
+        return damaged("Zset integrity check failed: a member without a score");
     }
     if len == 0 {
         return Err(ReadError::EmptyKey);

@@ -250,12 +250,12 @@ impl Cluster {
         shard.lookup_stored(db as u32, key).is_some()
     }
 
-    /// Whether a key exists and is a list.
-    pub fn has_list(&self, db: usize, key: &str) -> bool {
+    /// Whether a key exists and has a value of a type.
+    pub fn has_value_of(&self, value_type: ValueType, db: usize, key: &str) -> bool {
         let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
         let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
         let entry = shard.lookup_stored(db as u32, key);
-        entry.is_some_and(|entry| entry.value().value_type() == ValueType::List)
+        entry.is_some_and(|entry| entry.value().value_type() == value_type)
     }
 
     /// Runs a turn of all workers, without events.

@@ -6,7 +6,8 @@
 //! reordered between different pairs of shards, the clock is advanced now and then, and clients disconnect at any
 //! moment. Runs about the whole server ([`Topic::Server`]) also use a single shard; their clients select, flush, swap
 //! and scan databases, call programs, look at keys by session commands, and unblock, kill and half-close connections.
-//! Others ([`Topic::Lists`]) do all that with Redis' list commands, over keys of two types.
+//! Others ([`Topic::Lists`], [`Topic::ZSets`]) do all that with Redis' commands over lists or sorted sets, over keys of two
+//! types.
 //! Each run checks:
 //!
 //! - that there is one order of all operations that agrees with the times of calls and replies and with a plain map
@@ -75,10 +76,11 @@ use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use history::{Fifo, Operation, Waiting, linearize};
 use model::{
-    DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, over_lists, program_command, random_command,
-    timeout, whole_command,
+    DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, over_lists, over_zsets, program_command,
+    random_command, timeout, whole_command, zadd,
 };
 use shardis_core::protocol::skip::skip_reply;
+use shardis_core::types::ValueType;
 use std::collections::VecDeque;
 
 /// Seeds of random runs, from 1 on, unless the environment says otherwise.
@@ -120,6 +122,8 @@ enum Topic {
     Server,
     /// As `Server`, with Redis' commands over lists, and values of two types.
     Lists,
+    /// The same with sorted sets.
+    ZSets,
 }
 
 /// The kinds of runs, in turn.
@@ -172,7 +176,7 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match topic {
             Topic::Keys => 2 + random.below(4),
-            Topic::Server | Topic::Lists => 1 + random.below(4),
+            Topic::Server | Topic::Lists | Topic::ZSets => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -400,8 +404,12 @@ impl Run {
     /// A command that adds a word to a key.
     fn push(&mut self, key: String) -> Vec<String> {
         self.unique += 1;
-        let command = if self.topic == Topic::Lists { "RPUSH" } else { "TPUSH" };
-        vec![command.into(), key, format!("v{}", self.unique)]
+        let word = format!("v{}", self.unique);
+        match self.topic {
+            Topic::Keys | Topic::Server => vec!["TPUSH".into(), key, word],
+            Topic::Lists => vec!["RPUSH".into(), key, word],
+            Topic::ZSets => zadd(&key, &[word]),
+        }
     }
 
     /// A request about the whole server.
@@ -471,10 +479,11 @@ impl Run {
         self.of_topic(command)
     }
 
-    /// The command, or what it is over lists.
+    /// The command, or what it is over lists or sorted sets.
     fn of_topic(&mut self, command: Vec<String>) -> Vec<String> {
         match self.topic {
             Topic::Lists => over_lists(&mut self.random, command, false),
+            Topic::ZSets => over_zsets(&mut self.random, command, false),
             Topic::Keys | Topic::Server => command,
         }
     }
@@ -566,7 +575,7 @@ impl Run {
                 // The key may hold a value of another type.
                 let delete = vec!["DEL".into(), key.clone()];
                 let mut requests = vec![Request::One(self.push(key))];
-                if self.topic == Topic::Lists {
+                if matches!(self.topic, Topic::Lists | Topic::ZSets) {
                     requests.insert(0, Request::One(delete));
                 }
                 if feeder_db != db {
@@ -596,7 +605,8 @@ impl Run {
             let Operation { db, request, .. } = &self.operations[operation];
             for key in request.awaited() {
                 let is_there = match self.topic {
-                    Topic::Lists => self.cluster.has_list(*db, key),
+                    Topic::Lists => self.cluster.has_value_of(ValueType::List, *db, key),
+                    Topic::ZSets => self.cluster.has_value_of(ValueType::ZSet, *db, key),
                     Topic::Keys | Topic::Server => self.cluster.has_key(*db, key),
                 };
                 assert!(!is_there, "client {n} is blocked on {key}, which exists");
@@ -675,6 +685,11 @@ fn random_schedules_of_several_shards_are_linearizable() {
 #[test]
 fn random_requests_over_lists_are_linearizable() {
     run_seeds(Topic::Lists);
+}
+
+#[test]
+fn random_requests_over_sorted_sets_are_linearizable() {
+    run_seeds(Topic::ZSets);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The sequential model that histories are checked against: the effect of each command on plain maps, one per database,
 //! and on the clients that watch its keys. Also generates random commands.
 //!
-//! Values are strings and lists. The commands of `rows.rs` take strings for lists of words; [`over_lists`] makes Redis' list
-//! commands of them.
+//! Values are strings, lists and sorted sets. The commands of `rows.rs` take strings for lists of words; [`over_lists`] makes
+//! Redis' list commands of them, and [`over_zsets`] commands over sorted sets.
 
 use super::cluster::Random;
 use shardis_core::shard::slot::shard_of;
@@ -151,17 +151,20 @@ fn database(text: &str) -> usize {
 /// The keys that a command may block on.
 pub fn awaited(command: &[String]) -> &[String] {
     match command[0].as_str() {
-        "BTAKE" | "BLPOP" => &command[1..command.len() - 1],
+        "BTAKE" | "BLPOP" | "BZPOPMIN" => &command[1..command.len() - 1],
         "BMOVE" => &command[1..command.len() - 2],
         "BLMOVE" => &command[1..2],
-        "BLMPOP" => counted_keys(&command[2..]),
+        "BLMPOP" | "BZMPOP" => counted_keys(&command[2..]),
         _ => &[],
     }
 }
 
 /// The timeout of a command that may block, in seconds.
 pub fn timeout(command: &[String]) -> &str {
-    if command[0] == "BLMPOP" { &command[1] } else { &command[command.len() - 1] }
+    match command[0].as_str() {
+        "BLMPOP" | "BZMPOP" => &command[1],
+        _ => &command[command.len() - 1],
+    }
 }
 
 /// A number of keys, and the keys.
@@ -170,18 +173,75 @@ fn counted_keys(words: &[String]) -> &[String] {
     &words[1..=count]
 }
 
-/// Whether a command takes and blocks on lists, and not on strings of words.
-pub fn is_over_lists(command: &[String]) -> bool {
-    matches!(command[0].as_str(), "RPUSH" | "LPOP" | "LRANGE" | "LMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP")
+/// A type of values.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Type {
+    Text,
+    List,
+    ZSet,
+}
+
+/// The type of the values that a command takes and blocks on.
+fn type_of(command: &[String]) -> Type {
+    match command[0].as_str() {
+        "RPUSH" | "LPOP" | "LRANGE" | "LMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" => Type::List,
+        "ZADD" | "ZPOPMIN" | "ZRANGE" | "ZUNIONSTORE" | "BZPOPMIN" | "BZMPOP" => Type::ZSet,
+        _ => Type::Text,
+    }
+}
+
+/// The score of a member, by which it is named: so a member has the same score in all sets.
+fn score_of(member: &str) -> u32 {
+    let digits: String = member.chars().filter(char::is_ascii_digit).collect();
+    digits.parse::<u32>().expect("a member has digits") % 5
+}
+
+/// A command and its arguments.
+fn words(name: &str, args: &[String], more: &[&str]) -> Vec<String> {
+    let more = more.iter().map(|word| word.to_string());
+    std::iter::once(name.to_string()).chain(args.iter().cloned()).chain(more).collect()
+}
+
+/// ZADD of some members.
+pub fn zadd(key: &str, members: &[String]) -> Vec<String> {
+    let pairs = members.iter().flat_map(|member| [score_of(member).to_string(), member.clone()]);
+    ["ZADD".to_string(), key.to_string()].into_iter().chain(pairs).collect()
+}
+
+/// The command of Redis over sorted sets that is like one over strings of words; often also a set in place of a string.
+pub fn over_zsets(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
+    let is_often = random.below(2) == 0;
+    match command[0].as_str() {
+        "TPROGRAM" => {
+            let mut parts = command.split(|word| word == "/");
+            let mut mapped = parts.next().expect("a command has words").to_vec();
+            for call in parts {
+                mapped.push("/".to_string());
+                mapped.extend(over_zsets(random, call.to_vec(), true));
+            }
+            mapped
+        }
+        "SET" if is_often => zadd(&command[1], &command[2..]),
+        "GET" if is_often => words("ZRANGE", &command[1..], &["0", "-1"]),
+        "TPUSH" => zadd(&command[1], &command[2..]),
+        "TTAKE" => words("ZPOPMIN", &command[1..], &[]),
+        "TJOIN" => {
+            let args = [command[3].clone(), "2".to_string(), command[1].clone(), command[2].clone()];
+            words("ZUNIONSTORE", &args, &["AGGREGATE", "MAX"])
+        }
+        "BTAKE" | "BMOVE" if is_often || is_in_program => {
+            let keys = awaited(&command);
+            let head = [timeout(&command).to_string(), keys.len().to_string()];
+            words("BZMPOP", &[&head[..], keys].concat(), &["MIN", "COUNT", "2"])
+        }
+        "BTAKE" | "BMOVE" => words("BZPOPMIN", awaited(&command), &[timeout(&command)]),
+        _ => command,
+    }
 }
 
 /// The command of Redis that does to a list what a command does to a string of words; often also a list in place of a
 /// string. A program may not call all of those.
 pub fn over_lists(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
-    let words = |name: &str, args: &[String], more: &[&str]| {
-        let more = more.iter().map(|word| word.to_string());
-        std::iter::once(name.to_string()).chain(args.iter().cloned()).chain(more).collect::<Vec<_>>()
-    };
     let is_often = random.below(2) == 0;
     match command[0].as_str() {
         "TPROGRAM" => {
@@ -219,12 +279,15 @@ pub fn over_lists(random: &mut Random, command: Vec<String>, is_in_program: bool
 fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
     let words = &command[1..];
     let keys: Vec<&String> = match command[0].as_str() {
-        "GET" | "SET" | "TPUSH" | "TTAKE" | "RPUSH" | "LPOP" | "LRANGE" => vec![&words[0]],
+        "GET" | "SET" | "TPUSH" | "TTAKE" | "RPUSH" | "LPOP" | "LRANGE" | "ZADD" | "ZPOPMIN" | "ZRANGE" => {
+            vec![&words[0]]
+        }
+        "ZUNIONSTORE" => [&words[0]].into_iter().chain(counted_keys(&words[1..])).collect(),
         "LMOVE" | "BLMOVE" => words[..2].iter().collect(),
-        "BLMPOP" => counted_keys(&words[1..]).iter().collect(),
+        "BLMPOP" | "BZMPOP" => counted_keys(&words[1..]).iter().collect(),
         "MGET" | "DEL" | "EXISTS" | "RENAME" | "TJOIN" => words.iter().collect(),
         "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
-        "BTAKE" | "BMOVE" | "BLPOP" => words[..words.len() - 1].iter().collect(),
+        "BTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
         "SELECT" => Vec::new(),
@@ -259,6 +322,18 @@ struct Watch {
 enum Value {
     Text(String),
     List(Vec<String>),
+    /// The members, in order.
+    ZSet(Vec<String>),
+}
+
+impl Value {
+    fn type_of(&self) -> Type {
+        match self {
+            Value::Text(_) => Type::Text,
+            Value::List(_) => Type::List,
+            Value::ZSet(_) => Type::ZSet,
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -275,11 +350,11 @@ impl Model {
 
     /// Whether a command that blocks on a key could use it.
     pub fn has_for(&self, command: &[String], db: usize, key: &str) -> bool {
-        let is_list = |value: &Value| matches!(value, Value::List(_));
-        self.values.get(&(db, key.to_string())).is_some_and(|value| is_list(value) == is_over_lists(command))
+        let value = self.values.get(&(db, key.to_string()));
+        value.is_some_and(|value| value.type_of() == type_of(command))
     }
 
-    /// Whether a list command finds a string, or a command of strings a list.
+    /// Whether a command finds a value of another type.
     fn is_wrong(&self, command: &[String], db: usize, key: &str) -> bool {
         self.has(db, key) && !self.has_for(command, db, key)
     }
@@ -288,7 +363,7 @@ impl Model {
     fn get(&self, db: usize, key: &str) -> Option<&String> {
         match self.values.get(&(db, key.to_string())) {
             Some(Value::Text(text)) => Some(text),
-            Some(Value::List(_)) | None => None,
+            Some(Value::List(_) | Value::ZSet(_)) | None => None,
         }
     }
 
@@ -335,7 +410,7 @@ impl Model {
         let keys = &command[1..];
         let is_of_one_type =
             matches!(command[0].as_str(), "GET" | "TPUSH" | "TTAKE" | "TJOIN" | "BTAKE" | "BMOVE");
-        if is_of_one_type || is_over_lists(command) {
+        if is_of_one_type || type_of(command) != Type::Text {
             return self.apply_to_type(db, command);
         }
         match command[0].as_str() {
@@ -380,7 +455,8 @@ impl Model {
         let wrong = match command[0].as_str() {
             "TJOIN" => is_wrong(0) || is_wrong(1),
             "LMOVE" => is_wrong(0) || self.has(db, &keys[0]) && is_wrong(1),
-            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" => {
+            "ZUNIONSTORE" => is_wrong(2) || is_wrong(3),
+            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "BZPOPMIN" | "BZMPOP" => {
                 return self.apply_to(db, command, awaited(command));
             }
             _ => is_wrong(0),
@@ -395,7 +471,25 @@ impl Model {
                 self.store(command, db, &keys[0], pushed)
             }
             "TTAKE" | "LPOP" => bulk(self.take(command, db, &keys[0]).as_ref()),
-            "LRANGE" => bulks(&self.words(db, &keys[0])),
+            "LRANGE" | "ZRANGE" => bulks(&self.words(db, &keys[0])),
+            "ZADD" => {
+                let old = self.words(db, &keys[0]);
+                let members = keys[1..].chunks(2).map(|pair| pair[1].clone());
+                let new: Vec<String> = members.filter(|member| !old.contains(member)).collect();
+                let added = new.len();
+                self.store(command, db, &keys[0], [old, new].concat());
+                integer(added)
+            }
+            "ZPOPMIN" => match self.take(command, db, &keys[0]) {
+                Some(member) => bulks(&scored(member)),
+                None => bulks(&[]),
+            },
+            "ZUNIONSTORE" => {
+                let mut joined = [self.words(db, &keys[2]), self.words(db, &keys[3])].concat();
+                joined.sort();
+                joined.dedup();
+                self.store(command, db, &keys[0], joined)
+            }
             "TJOIN" => {
                 let joined = [self.words(db, &keys[0]), self.words(db, &keys[1])].concat();
                 self.store(command, db, &keys[2], joined)
@@ -461,6 +555,12 @@ impl Model {
                     [Some(word), self.take(command, db, key)].into_iter().flatten().collect();
                 format!("*2\r\n{}{}", bulk(Some(key)), bulks(&words))
             }
+            "BZPOPMIN" => bulks(&[&[key.clone()][..], &scored(word)].concat()),
+            "BZMPOP" => {
+                let members = [Some(word), self.take(command, db, key)].into_iter().flatten();
+                let pairs: Vec<String> = members.map(|member| bulks(&scored(member))).collect();
+                format!("*2\r\n{}*{}\r\n{}", bulk(Some(key)), pairs.len(), pairs.concat())
+            }
             _ => format!("*2\r\n{}{}", bulk(Some(key)), bulk(Some(&word))),
         }
     }
@@ -509,19 +609,25 @@ impl Model {
     fn words(&self, db: usize, key: &str) -> Vec<String> {
         match self.values.get(&(db, key.to_string())) {
             Some(Value::Text(text)) => text.split(',').map(str::to_string).collect(),
-            Some(Value::List(words)) => words.clone(),
+            Some(Value::List(words) | Value::ZSet(words)) => words.clone(),
             None => Vec::new(),
         }
     }
 
-    fn store(&mut self, command: &[String], db: usize, key: &str, words: Vec<String>) -> String {
+    fn store(&mut self, command: &[String], db: usize, key: &str, mut words: Vec<String>) -> String {
         let len = words.len();
-        if words.is_empty() {
+        let value = match type_of(command) {
+            Type::Text => Value::Text(words.join(",")),
+            Type::List => Value::List(words),
+            Type::ZSet => {
+                words.sort_by_key(|member| (score_of(member), member.clone()));
+                Value::ZSet(words)
+            }
+        };
+        if len == 0 {
             self.remove(db, key);
-        } else if is_over_lists(command) {
-            self.put(db, key, Value::List(words));
         } else {
-            self.put(db, key, Value::Text(words.join(",")));
+            self.put(db, key, value);
         }
         integer(len)
     }
@@ -540,6 +646,12 @@ impl Model {
         self.store(command, db, key, left);
         Some(first)
     }
+}
+
+/// A member and its score.
+fn scored(member: String) -> [String; 2] {
+    let score = score_of(&member).to_string();
+    [member, score]
 }
 
 const NO_SUCH_KEY: &str = "-ERR no such key\r\n";

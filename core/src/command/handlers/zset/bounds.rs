@@ -6,7 +6,6 @@ use crate::protocol::number::parse_f64;
 use crate::protocol::until_nul;
 use crate::types::listpack::Digits;
 use crate::types::zset::ZSetView;
-use crate::types::zset::packed::Packed;
 use smallvec::SmallVec;
 use std::ops::Range;
 
@@ -98,12 +97,15 @@ impl<'a> Bounds<'a> {
                 let end = set.count_to_score(max.score, !max.exclusive);
                 set.count_to_score(min.score, min.exclusive).min(end)..end
             }
-            Bounds::Member(range) => match set {
-                ZSetView::Packed(packed) => range.walk(packed, reverse),
-                ZSetView::Big(_) => range.ranks(set),
-            },
+            Bounds::Member(range) if has_one_score(set) => range.ranks(set),
+            Bounds::Member(range) => range.walk(set, reverse),
         }
     }
+}
+
+/// Whether all scores are the same, so that members are in order.
+fn has_one_score(set: ZSetView<'_>) -> bool {
+    set.is_empty() || set.at(0).1 == set.at(set.len() - 1).1
 }
 
 impl MemberRange<'_> {
@@ -117,9 +119,9 @@ impl MemberRange<'_> {
         count(self.min, true).min(end)..end
     }
 
-    /// The ranks in a small set. If scores differ, members are not in order, and the range is the one that Redis finds,
-    /// which walks until a member does not belong to it.
-    fn walk(self, set: Packed<'_>, reverse: bool) -> Range<usize> {
+    /// The ranks in a set whose scores differ. Members are in no order there, and the range is the one that Redis finds,
+    /// which walks until a member does not belong to it. O(N).
+    fn walk(self, set: ZSetView<'_>, reverse: bool) -> Range<usize> {
         let mut digits = Digits::new();
         let sides: SmallVec<[(bool, bool); 16]> = set
             .iter(0..set.len())

@@ -108,6 +108,8 @@ const ZADD: Request = Request { args: &[Word("ZADD"), Key, Score, Arg::Member], 
 
 const ENTRY: &[Arg] = &[Word("*"), Word("field"), Value];
 
+const HASH_OF_10: Load = Load { command: "HSET", element: &[Arg::Member, Value], count: 10 };
+
 /// The operations, and their bars. Pushes and pops alternate, or lists would grow, or be empty, while a server is measured.
 pub const NAMED: &[Named] = &[
     Named {
@@ -203,6 +205,30 @@ pub const NAMED: &[Named] = &[
             answer: Answer::Entries(100),
         }],
         load: Load { command: "XADD", element: ENTRY, count: 100 },
+        keys: 10_000,
+        members: 0,
+        bar: (4, 0.60),
+    },
+    Named {
+        name: "hset",
+        requests: &[Request { args: &[Word("HSET"), Key, Arg::Member, Value], answer: Answer::Integer }],
+        load: HASH_OF_10,
+        keys: 100_000,
+        members: 10,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "hget",
+        requests: &[Request { args: &[Word("HGET"), Key, Arg::Member], answer: Answer::Text }],
+        load: HASH_OF_10,
+        keys: 100_000,
+        members: 10,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "hgetall20",
+        requests: &[Request { args: &[Word("HGETALL"), Key], answer: Answer::Texts(40) }],
+        load: Load { count: 20, ..HASH_OF_10 },
         keys: 10_000,
         members: 0,
         bar: (4, 0.60),

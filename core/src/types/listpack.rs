@@ -663,6 +663,10 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
     pub fn replace<'e>(&mut self, pos: usize, element: impl Into<Item<'e>>) -> usize {
         let end = self.as_ref().after(pos);
         let encoded = Encoded::of(element.into());
+        if encoded.len() == end - pos {
+            encoded.write(&mut self.0.bytes_mut()[pos..end]);
+            return pos;
+        }
         encoded.write(self.0.splice(pos..end, encoded.len()));
         self.count_changed(0);
         pos

@@ -447,17 +447,23 @@ impl Table {
 
     #[inline(always)]
     pub fn get_mut(&mut self, hash: u64, key: &[u8]) -> Option<EntryMut<'_>> {
+        let (segment, place, ptr) = self.locate(hash, key)?;
+        Some(EntryMut { table: self, segment, place, hash, ptr })
+    }
+
+    /// Where a key is, and its entry.
+    #[inline(always)]
+    fn locate(&self, hash: u64, key: &[u8]) -> Option<(*mut Segment, Place, EntryPtr)> {
         debug_assert_eq!(hash, hash_key(key));
         if self.directory.is_empty() {
             return None;
         }
         let segment = self.directory.segment(hash);
         // SAFETY: the directory's segments are live.
-        let (place, ptr) = unsafe {
+        unsafe {
             let place = (*segment).find_place(hash, key)?;
-            (place, (*segment).entry(place))
-        };
-        Some(EntryMut { table: self, segment, place, hash, ptr })
+            Some((segment, place, (*segment).entry(place)))
+        }
     }
 
     /// Sets the value of a key, whether it exists or not. Returns whether it is new.

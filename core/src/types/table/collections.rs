@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{EntryMut, SetExpire, Table};
+use super::{Entry, EntryMut, SetExpire, Table};
 use crate::types::entry::NewValue;
 use crate::types::value_mut::ObjectMut;
 
@@ -31,6 +31,9 @@ impl EntryMut<'_> {
     #[inline]
     pub(in crate::types) fn splice_packed(&mut self, range: Range<usize>, len: usize) -> &mut [u8] {
         let start = range.start;
+        if range.len() == len {
+            return &mut self.packed_bytes_mut()[range];
+        }
         if self.ptr.is_big_packed() {
             // SAFETY: that is the kind of the value, and the table is borrowed exclusively.
             unsafe { self.ptr.splice_big(range, len, &mut self.table.outside) };
@@ -76,19 +79,20 @@ impl Table {
         now_ms: i64,
         new: impl FnOnce() -> NewValue<'v>,
     ) -> (EntryMut<'_>, Found) {
-        let found = match self.get_mut(hash, key) {
-            Some(entry) if !entry.entry().is_expired(now_ms) => Found::Existing,
-            Some(mut entry) => {
+        let found = match self.locate(hash, key) {
+            Some((segment, place, ptr)) if !Entry::new(ptr).is_expired(now_ms) => {
+                return (EntryMut { table: self, segment, place, hash, ptr }, Found::Existing);
+            }
+            Some((segment, place, ptr)) => {
+                let mut entry = EntryMut { table: self, segment, place, hash, ptr };
                 entry.will_change();
                 entry.remove().reported();
                 Found::AddedAfterExpiry
             }
             None => Found::Added,
         };
-        if found != Found::Existing {
-            self.will_change(hash);
-            self.add(hash, key, new(), SetExpire::Clear);
-        }
-        (self.get_mut(hash, key).expect("the key exists or was added"), found)
+        self.will_change(hash);
+        self.add(hash, key, new(), SetExpire::Clear);
+        (self.get_mut(hash, key).expect("it was added"), found)
     }
 }

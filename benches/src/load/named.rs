@@ -103,6 +103,11 @@ const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10 }
 const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
 const RPOP: Request = Request { args: &[Word("RPOP"), Key], answer: Answer::Text };
 
+const SET_OF_10: Load = Load { command: "SADD", element: &[Arg::Member], count: 10 };
+const SADD: Request = Request { args: &[Word("SADD"), Key, Arg::Member], answer: Answer::Integer };
+const SREM: Request = Request { args: &[Word("SREM"), Key, Arg::Member], answer: Answer::Integer };
+const SISMEMBER: Request = Request { args: &[Word("SISMEMBER"), Key, Arg::Member], answer: Answer::Integer };
+
 const ZSET_OF_10: Load = Load { command: "ZADD", element: &[Score, Arg::Member], count: 10 };
 const ZADD: Request = Request { args: &[Word("ZADD"), Key, Score, Arg::Member], answer: Answer::Integer };
 
@@ -131,6 +136,39 @@ pub const NAMED: &[Named] = &[
         keys: 10_000,
         members: 0,
         bar: (4, 0.60),
+    },
+    // Half of the members are there.
+    Named {
+        name: "sadd:srem",
+        requests: &[SADD, SREM],
+        load: SET_OF_10,
+        keys: 100_000,
+        members: 20,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "sismember",
+        requests: &[SISMEMBER],
+        load: SET_OF_10,
+        keys: 100_000,
+        members: 20,
+        bar: (16, 0.40),
+    },
+    Named {
+        name: "smembers50",
+        requests: &[Request { args: &[Word("SMEMBERS"), Key], answer: Answer::Texts(50) }],
+        load: Load { count: 50, ..SET_OF_10 },
+        keys: 10_000,
+        members: 0,
+        bar: (4, 0.60),
+    },
+    Named {
+        name: "sinter10k",
+        requests: &[Request { args: &[Word("SINTER"), Key, Key], answer: Answer::Texts(10_000) }],
+        load: Load { count: 10_000, ..SET_OF_10 },
+        keys: 100,
+        members: 0,
+        bar: (1, 0.60),
     },
     Named { name: "zadd", requests: &[ZADD], load: ZSET_OF_10, keys: 100_000, members: 10, bar: (16, 0.40) },
     Named {

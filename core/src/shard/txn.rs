@@ -32,7 +32,7 @@
 //! Any other command over keys of several shards (RENAME, COPY, MSETNX) is a *check-out*: each shard takes the locked
 //! entries out of its tables and sends them home as owned values. Home puts them into its own tables, runs the
 //! ordinary handler over them, takes out what is then there under these keys, and sends it back with a list of what
-//! changed ([`TxnMessage::CheckIn`]). Between putting them in and taking them out nothing else runs at home, so no
+//! changed ([`TxnMessage::CheckIn`]). Home's own entries stay where they are, locked. Between putting them in and taking them out nothing else runs at home, so no
 //! other command sees the checked-out entries.
 //!
 //! An EXEC that contains a check-out, or a command over its session, is cut into *stages* there. The first stage starts

@@ -38,6 +38,11 @@ impl<'a> Replies<'a> {
 /// For each shard: the commands that it has run.
 type ShardBatches = SmallVec<[Option<Box<ShardBatch>>; 8]>;
 
+/// The keys of a shard that were moved here.
+fn moved(keys: &Option<Vec<CheckedOutKey>>) -> &[CheckedOutKey] {
+    keys.as_deref().unwrap_or_default()
+}
+
 /// What the shards have done in a stage: the commands that they have run, and the entries that they hand over.
 fn take_outcomes(txn: &mut HomeTxn) -> (ShardBatches, Vec<Vec<Option<OwnedEntry>>>) {
     let mut shard_batches = ShardBatches::new();
@@ -293,17 +298,17 @@ impl Worker {
         txn.derives_keys = false;
         (_, txn.held_entries) = take_outcomes(txn);
         for (keys, entries) in txn.keys.iter().zip(&mut txn.held_entries) {
-            self.shard.receive_checked_out(keys, std::mem::take(entries));
+            self.shard.receive_checked_out(moved(keys), std::mem::take(entries));
         }
         let names = self.derived_keys(txn);
         // Not left in the tables: a shard shows only its own keys while it waits.
         for (keys, entries) in txn.keys.iter().zip(&mut txn.held_entries) {
-            *entries = self.shard.send_checked_out_back(keys);
+            *entries = self.shard.send_checked_out_back(moved(keys));
         }
 
         let db = txn.multi.queue.commands()[txn.stage.commands.start].call.db;
         let mut seen: HashSet<(u32, &[u8]), ahash::RandomState> = HashSet::default();
-        seen.extend(txn.keys.iter().flatten().map(|(db, _, key)| (*db, key.as_slice())));
+        seen.extend(txn.keys.iter().flatten().flatten().map(|(db, _, key)| (*db, key.as_slice())));
         let mut more: Vec<Vec<CheckedOutKey>> = vec![Vec::new(); txn.shards.len()];
         for name in names.iter().filter(|name| seen.insert((db, name))) {
             let place = stage::place_of(&txn.shards, shard_of(name, self.shard.shard_count) as u16);
@@ -312,11 +317,13 @@ impl Worker {
         drop(seen);
         txn.outcomes = txn.shards.iter().map(|_| None).collect();
         for (n, more) in more.into_iter().enumerate() {
-            txn.keys[n].extend_from_slice(&more);
-            let work = match more.is_empty() {
-                true if txn.keys[n].is_empty() => Work::Nothing,
-                true => continue,
-                false => Work::CheckOut(Box::new(CheckOut { keys: more, list: None })),
+            let work = match &mut txn.keys[n] {
+                None if more.is_empty() => Work::Nothing,
+                Some(_) if more.is_empty() => continue,
+                keys => {
+                    keys.get_or_insert_default().extend_from_slice(&more);
+                    Work::CheckOut(Box::new(CheckOut { keys: more, list: None }))
+                }
             };
             txn.missing += 1;
             let step = TxnMessage::Step { id, work, keeps_locks: txn.keeps_locks(n) };
@@ -352,7 +359,7 @@ impl Worker {
         for (keys, mut entries) in keys.iter().zip(entries) {
             let mut first = held_entries.next().unwrap_or_default();
             first.append(&mut entries);
-            self.shard.receive_checked_out(keys, first);
+            self.shard.receive_checked_out(moved(keys), first);
         }
         if txn.pieces != 0 {
             self.resume_piece(id, true);
@@ -362,7 +369,8 @@ impl Worker {
             self.shard.effects.suspend_piece();
         }
         let events = self.shard.observers.end_checked_out();
-        for (n, keys) in keys.iter().enumerate().filter(|(_, keys)| !keys.is_empty()) {
+        for (n, keys) in keys.iter().enumerate() {
+            let Some(keys) = keys else { continue };
             let shard = usize::from(txn.shards[n]);
             let entries = self.shard.send_checked_out_back(keys);
             let is_there = |event: &&CheckedOutEvent| shard_of(&event.key, self.shard.shard_count) == shard;

@@ -53,8 +53,8 @@ struct HomeTxn {
     /// The shards' outcomes of the present stage, and how many are missing.
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
-    /// For each shard: the keys that are checked out.
-    keys: Vec<Vec<CheckedOutKey>>,
+    /// For each shard whose keys are checked out in this stage: those that have to be moved. Home's own do not.
+    keys: Vec<Option<Vec<CheckedOutKey>>>,
     /// The command of the present stage has yet to say which further keys it needs.
     derives_keys: bool,
     /// For each shard: the entries of its first keys, while the further ones are checked out.
@@ -406,11 +406,22 @@ impl Worker {
         }
         let mut works = lists.works;
         if txn.stage.kind == StageKind::CheckOut {
-            txn.keys =
-                txn.shards.iter().map(|&shard| std::mem::take(&mut keys[usize::from(shard)])).collect();
-            for (work, keys) in works.iter_mut().zip(&mut txn.keys).filter(|(_, keys)| !keys.is_empty()) {
+            let keys_of = |&shard: &u16| {
+                let mut keys = std::mem::take(&mut keys[usize::from(shard)]);
+                if keys.is_empty() {
+                    return None;
+                }
+                if usize::from(shard) == self.shard.index {
+                    // They stay where they are, locked.
+                    return Some(Vec::new());
+                }
                 keys.sort_unstable();
                 keys.dedup();
+                Some(keys)
+            };
+            txn.keys = txn.shards.iter().map(keys_of).collect();
+            for (work, keys) in works.iter_mut().zip(&txn.keys) {
+                let Some(keys) = keys else { continue };
                 let list = match std::mem::replace(work, Work::Nothing) {
                     Work::Run(list) => Some(list),
                     Work::Nothing | Work::CheckOut(_) => None,
@@ -468,6 +479,6 @@ impl HomeTxn {
     /// Whether the `n`th shard keeps its locks after its share of the present stage.
     fn keeps_locks(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
-        later || self.derives_keys || self.keys.get(n).is_some_and(|keys| !keys.is_empty())
+        later || self.derives_keys || self.keys.get(n).is_some_and(Option::is_some)
     }
 }

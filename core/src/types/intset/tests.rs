@@ -1,3 +1,5 @@
+//! Intsets against a tree, their bytes against Redis', and damaged ones.
+
 use super::*;
 use crate::testing::{Rng, with_seed};
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+//! Sets in all forms against trees: building, algebra, random members.
+
 use super::*;
 use crate::testing::Rng;
 use std::collections::BTreeSet;

@@ -35,6 +35,7 @@ fn spop(ctx: &mut Ctx<'_>) -> CommandResult {
     }
 }
 
+/// SPOP key. Reply: a random member, or null. Errors: WRONGTYPE. O(1).
 fn pop_one(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let mut random = ctx.shard.random_numbers();
@@ -55,6 +56,8 @@ fn pop_one(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
+/// SPOP key count. Reply: set of so many members, or of all. Errors: count negative or not an integer; WRONGTYPE.
+/// O(count).
 fn pop_several(ctx: &mut Ctx<'_>) -> CommandResult {
     let (key, limits) = (ctx.key(1), limits(ctx));
     let count = args::integer(ctx.arg(2)).ok().and_then(|count| usize::try_from(count).ok());

@@ -122,7 +122,8 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CommandResult {
         3 => Some(args::integer_in(ctx.arg(2), -i64::MAX..=i64::MAX)?),
         _ => return Err(CommandError::SYNTAX),
     };
-    let random = &mut ctx.shard.random_numbers();
+    let (mut random, reply_bytes_max) = (ctx.shard.random_numbers(), ctx.reply_bytes_max());
+    let random = &mut random;
 
     let Some(entry) = ctx.shard.lookup_read(ctx.call, key) else {
         match count {
@@ -142,11 +143,19 @@ fn srandmember(ctx: &mut Ctx<'_>) -> CommandResult {
             set.sample(count, random, |member| reply_member(reply, member));
         }
         Some(count) => {
-            reply.array(count.unsigned_abs() as usize);
-            let _: ControlFlow<()> = set.draw(count.unsigned_abs(), random, |member| {
+            let mark = reply.begin_about(count.unsigned_abs() as usize);
+            let mut drawn = 0;
+            let _ = set.draw(count.unsigned_abs(), random, |member| {
+                drawn += 1;
                 reply_member(reply, member);
-                ControlFlow::Continue(())
+                // With a reply beyond this length the client is disconnected anyway.
+                if reply.out.len() < reply_bytes_max {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
             });
+            reply.end_array(mark, drawn);
         }
     }
     Ok(())

@@ -27,9 +27,10 @@ use crate::catalogue::{Catalogue, SuiteFile, columns, rows};
 use crate::{Result, Trouble};
 
 /// How a reason may begin. What ends in a space wants the particulars after it.
-pub const REASONS: [&str; 7] = [
+pub const REASONS: [&str; 8] = [
     "not-yet: ",
     "fork-model: ",
+    "dict-internals: ",
     "allocator: ",
     "tls: ",
     "flaky-timing: ",

@@ -12,6 +12,7 @@ use crate::command::{CommandError, CommandResult, Key};
 use crate::config::{Append, parse_memory};
 use crate::persist::rdb::file::FileReader;
 use crate::persist::rdb::window::FileError;
+use crate::persist::rdb::write::Writer;
 use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::{Argv, Reply, Resp, split_array, until_nul};
 use crate::runtime::{files, host, log};
@@ -22,7 +23,7 @@ use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hashing::hash_key;
 use crate::types::list::Limits;
-use crate::types::{Collection, NewValue, ValueRef};
+use crate::types::{NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
 use crate::worker::load::{Duplicates, LoadError};
 use crate::worker::{SessionCtx, SessionHandler, Worker};
@@ -217,14 +218,11 @@ fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
     // Redis shares the objects of small integers among all keys, and shows how many references it counts then.
     const SHARED_INTEGERS: std::ops::Range<i64> = 0..10_000;
-    let (refcount, serialized_len_bytes) = match entry.value() {
-        ValueRef::Int(number) => {
-            (if SHARED_INTEGERS.contains(&number) { i32::MAX } else { 1 }, serialized_integer_len(number))
-        }
-        ValueRef::Str(text) => (1, serialized_string_len(text)),
-        ValueRef::Packed(_, bytes) => (1, serialized_string_len(bytes)),
-        ValueRef::Object(object) => (1, object.heap_bytes()),
+    let refcount = match entry.value() {
+        ValueRef::Int(number) if SHARED_INTEGERS.contains(&number) => i32::MAX,
+        ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Packed(..) | ValueRef::Object(_) => 1,
     };
+    let serialized_len_bytes = serialized_len(entry.value(), shard.config.rdbcompression);
     let idle_s = shard.access.idle_s(entry.access());
     let text = format!(
         "Value at:{:p} refcount:{refcount} encoding:{} serializedlength:{serialized_len_bytes} lru:{} \
@@ -238,27 +236,11 @@ fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Length of an integer in a dump: one byte of type, and the integer in one, two or four bytes, or as a string.
-fn serialized_integer_len(number: i64) -> usize {
-    if i8::try_from(number).is_ok() {
-        2
-    } else if i16::try_from(number).is_ok() {
-        3
-    } else if i32::try_from(number).is_ok() {
-        5
-    } else {
-        serialized_string_len(number.to_string().as_bytes())
-    }
-}
-
-/// Length of a string in a dump, uncompressed: its length in one, two or five bytes, and itself.
-fn serialized_string_len(text: &[u8]) -> usize {
-    let prefix = match text.len() {
-        0..64 => 1,
-        64..16_384 => 2,
-        _ => 5,
-    };
-    prefix + text.len()
+/// Length of a value in a file, without its type.
+fn serialized_len(value: ValueRef<'_>, compress: bool) -> usize {
+    let mut bytes = Vec::new();
+    Writer::new(&mut bytes, compress).value(value);
+    bytes.len() - 1
 }
 
 /// What POPULATE is to create.
@@ -726,7 +708,9 @@ mod tests {
 
     #[test]
     fn serialized_lengths_are_those_of_a_dump() {
-        assert_eq!([5, 300, 70_000, 5_000_000_000].map(serialized_integer_len), [2, 3, 5, 11]);
-        assert_eq!([3, 64, 20_000].map(|len| serialized_string_len(&vec![b'x'; len])), [4, 66, 20_005]);
+        let integers = [5, 300, 70_000, 5_000_000_000].map(ValueRef::Int);
+        assert_eq!(integers.map(|value| serialized_len(value, true)), [2, 3, 5, 11]);
+        let strings = [3, 64, 20_000].map(|len| serialized_len(ValueRef::Str(&vec![b'x'; len]), false));
+        assert_eq!(strings, [4, 66, 20_005]);
     }
 }

@@ -1,13 +1,31 @@
 //! SAVE and LASTSAVE: snapshots of all shards, in one file.
 
 use crate::command::docs::Docs;
-use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::{Argv, Reply, Resp};
 use crate::session::session;
 use crate::worker::{SessionCtx, SessionHandler};
 
-pub const COMMANDS: &[Command] = &[SAVE];
+pub const COMMANDS: &[Command] = &[LASTSAVE, SAVE];
+
+const LASTSAVE: Command = session("lastsave", 1, &(lastsave as SessionHandler))
+    .flags(flag::LOADING | flag::STALE | flag::FAST)
+    .acl(acl::ADMIN | acl::DANGEROUS)
+    .constant_time()
+    .docs(
+        Docs::new("server", "1.0.0", "Tells when the data set was saved last")
+            .complexity("O(1)")
+            .tips(&["nondeterministic_output"]),
+    );
+
+/// LASTSAVE. Reply: integer, the unix time in seconds of the last successful save, or of the start. O(1).
+fn lastsave(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let saved_at_s = ctx.worker.globals.persistence.last_save_at_s();
+
+    ctx.reply.integer(saved_at_s);
+    Ok(())
+}
 
 const SAVE: Command = session("save", 1, &(save as SessionHandler))
     .flags(flag::ADMIN | flag::NOSCRIPT | flag::NO_ASYNC_LOADING | flag::NO_MULTI)

@@ -109,7 +109,7 @@ fn damaged_payloads_are_refused() {
         let mut flipped = OF_HELLO.to_vec();
         flipped[2] ^= 1;
         refused(server, "restore a 0", &flipped, "", wrong);
-        refused(server, "restore a 0", &OF_HELLO[1..], "", wrong);
+        refused(server, "restore a 0", &OF_HELLO[2..], "", wrong);
         server.expect(&[("debug set-skip-checksum-validation 1", "+OK")]);
         restored(server, "restore a 0", &flipped, "");
         let mut bad = OF_HELLO.to_vec();

@@ -82,6 +82,8 @@ fn what_was_saved_is_there_after_a_restart_with_any_number_of_shards() {
             assert_eq!(client.call(&["SAVE"]), "+OK\r\n");
             assert_eq!(client.info("persistence", "rdb_changes_since_last_save"), "0");
             assert_eq!(client.info("persistence", "rdb_saves"), "1");
+            let saved_at = client.call(&["LASTSAVE"]);
+            assert_eq!(saved_at, format!(":{}\r\n", client.info("persistence", "rdb_last_save_time")));
             digest(&mut client)
         };
         let server = dir.start(next, &[]);

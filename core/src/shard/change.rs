@@ -88,16 +88,6 @@ impl<'a> ChangeGuard<'a> {
         ValueMut::new(change(&mut self.entry, &mut self.changes))
     }
 
-    /// Changes which event the change is.
-    pub fn set_event(&mut self, event: Event) {
-        self.event = event;
-    }
-
-    /// Whether the key was added for this change.
-    pub fn is_new(&self) -> bool {
-        self.is_new
-    }
-
     /// The value as a string that can be changed in place: see [`EntryMut::string_mut`].
     #[inline]
     pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
@@ -479,7 +469,7 @@ mod tests {
         let (mut shard, call) = (shard(), Call::default());
         // Nothing is put in: the key does not come to be.
         let mut guard = shard.change_or_add(&call, key("a"), Event::SET, PackedKind::List);
-        assert!(guard.is_new());
+        assert!(guard.is_new);
         guard.value_mut();
         guard.count(0);
         drop(guard);
@@ -493,7 +483,7 @@ mod tests {
         assert_eq!((shard.key_count(0), shard.stats.dirty.get()), (1, 3));
 
         let mut guard = shard.change_or_add(&call, key("a"), Event::SET, PackedKind::List);
-        assert!(!guard.is_new());
+        assert!(!guard.is_new);
         assert_eq!(guard.value(), ValueRef::Packed(PackedKind::List, &ONE));
         guard.value_mut().packed().splice(0..10, 7).copy_from_slice(PackedKind::List.empty());
         drop(guard);

@@ -691,8 +691,8 @@ impl EntryPtr {
                 let bytes = self.inline_bytes();
                 Body::Inline { kind, bytes, len: bytes.len() }
             }
-            // SAFETY: by the caller's promise the value is not read again.
             kind @ (Kind::BigString | Kind::BigPacked(_)) => {
+                // SAFETY: by the caller's promise the value is not read again.
                 Body::Big(kind, unsafe { self.take_outside(outside) })
             }
             // SAFETY: as above.
@@ -758,8 +758,8 @@ impl EntryPtr {
     pub(super) unsafe fn take_garbage(self, outside: &mut OutsideBytes) -> Option<OwnedValue> {
         match self.header().kind() {
             Kind::Int | Kind::Str | Kind::Raw | Kind::Packed(_) => None,
-            // SAFETY: by the caller's promise, the parts in the entry are not used again.
             Kind::BigString | Kind::BigPacked(_) => {
+                // SAFETY: by the caller's promise, the parts in the entry are not used again.
                 Some(OwnedValue::Str(unsafe { self.take_outside(outside).into_vec() }))
             }
             // SAFETY: as above.

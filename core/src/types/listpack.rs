@@ -113,14 +113,6 @@ impl<'a> Item<'a> {
         }
     }
 
-    #[inline]
-    pub fn eq_bytes(self, other: &[u8]) -> bool {
-        match self {
-            Item::Int(number) => parse_i64(other) == Some(number),
-            Item::Str(bytes) => bytes == other,
-        }
-    }
-
     pub fn to_vec(self) -> Vec<u8> {
         self.bytes(&mut Digits::new()).to_vec()
     }

@@ -6,30 +6,16 @@ use super::{files, has_word, read};
 use std::collections::{HashMap, HashSet};
 
 /// What the product itself does not name, and why it is there: (file, item, reason).
-const KEPT: [(&str, &str, &str); 19] = [
-    (
-        "core/src/command/error.rs",
-        "WRONG_TYPE",
-        "the error for values of another type, and there is one type yet",
-    ),
-    ("core/src/command/mod.rs", "takes_from", BLOCKING_ROWS),
+const KEPT: [(&str, &str, &str); 13] = [
     ("core/src/command/table.rs", "SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "ONLY_SENTINEL", NUMBERED_AS_IN_REDIS),
-    ("core/src/command/table.rs", "SORTEDSET", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "BITMAP", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "HYPERLOGLOG", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "GEO", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "without", CHANGED_AT_RUN_TIME),
     ("core/src/worker/globals.rs", "update_table", CHANGED_AT_RUN_TIME),
     ("core/src/config/set.rs", "set_many", "CONFIG SET without a server, for the tests and the fuzz target"),
-    ("core/src/protocol/argv.rs", "from_slices", "arguments for tests, those of a test-only row among them"),
-    ("core/src/protocol/reply.rs", "end_set", "of sets counted afterwards, beside those of arrays and maps"),
     ("core/src/runtime/log.rs", "set_role", "of replicas, which come with replication"),
-    (
-        "core/src/runtime/signals.rs",
-        "withdraw_stop",
-        "of a shutdown that may fail or be aborted: when there is something to save, or to wait for",
-    ),
     ("core/src/shard/blocking.rs", "waits_on", "the simulator watches who is served first"),
     ("core/src/shard/watch.rs", "client_count", "tests see that nothing is left"),
     ("core/src/types/hashing.rs", "fix_hash_seed", "the simulator repeats its runs"),
@@ -40,7 +26,6 @@ const KEPT: [(&str, &str, &str); 19] = [
     ),
 ];
 
-const BLOCKING_ROWS: &str = "of blocking commands, of which only the tests have some yet";
 const NUMBERED_AS_IN_REDIS: &str = "a flag or category of Redis, in its place among the others";
 const CHANGED_AT_RUN_TIME: &str = "of tables that change at run time; the tests have the only caller yet";
 

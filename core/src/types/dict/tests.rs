@@ -1,3 +1,5 @@
+//! A dict compared with a map, its scans, its random elements and its memory.
+
 use super::*;
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,3 +1,5 @@
+//! Both forms of a hash compared with a map.
+
 use super::*;
 use crate::types::{Table, hash_key};
 use std::collections::BTreeMap;

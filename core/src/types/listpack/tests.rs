@@ -82,7 +82,7 @@ fn change(rng: &mut Rng, blob: &mut Vec<u8>, model: &mut Vec<Vec<u8>>) {
         }
         (4, Some(pos)) => {
             let at = listpack.insert_after(pos, &new[..]);
-            assert!(listpack.as_ref().at(at).eq_bytes(&new));
+            assert_eq!(listpack.as_ref().at(at), Item::of(&new));
             model.insert(index + 1, new);
         }
         (5, Some(pos)) => {
@@ -127,7 +127,7 @@ fn look(rng: &mut Rng, listpack: Listpack<'_>, model: &[Vec<u8>]) {
     let index = (from..model.len()).step_by(skip + 1).find(|&index| model[index] == needle);
     assert_eq!(found, index.and_then(|index| listpack.seek(index as isize)));
     if let Some(pos) = found {
-        assert!(listpack.at(pos).eq_bytes(&needle));
+        assert_eq!(listpack.at(pos), Item::of(&needle));
     }
 }
 

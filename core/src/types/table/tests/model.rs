@@ -61,40 +61,39 @@ impl Model {
         }
     }
 
+    fn set(&mut self, key: Vec<u8>) {
+        let hash = hash_key(&key);
+        let value = self.value();
+        let at_ms = self.random.below(100_000) as i64;
+        let expire = match self.random.below(3) {
+            0 => SetExpire::Keep,
+            1 => SetExpire::Clear,
+            _ => SetExpire::At(at_ms),
+        };
+        let before = self.known.get(&key);
+        let expire_at_ms = match expire {
+            SetExpire::Keep => before.and_then(|known| known.expire_at_ms),
+            SetExpire::Clear => None,
+            SetExpire::At(at_ms) => Some(at_ms),
+        };
+        let owned = self.random.below(2) == 0;
+        let is_new = match (&value, owned) {
+            (OwnedValue::Str(bytes), false) => self.table.set(hash, &key, NewValue::Str(bytes), expire),
+            (OwnedValue::Raw(bytes), false) => self.table.set(hash, &key, NewValue::Raw(bytes), expire),
+            (OwnedValue::Packed(kind, bytes), false) => {
+                self.table.set(hash, &key, NewValue::Packed(*kind, bytes), expire)
+            }
+            _ => self.table.set(hash, &key, value.clone().into(), expire),
+        };
+        assert_eq!(is_new, before.is_none());
+        self.known.insert(key, Known { value, expire_at_ms });
+    }
+
     fn step(&mut self) {
         let key = self.key();
         let hash = hash_key(&key);
         match self.random.below(20) {
-            0..=5 => {
-                let value = self.value();
-                let at_ms = self.random.below(100_000) as i64;
-                let expire = match self.random.below(3) {
-                    0 => SetExpire::Keep,
-                    1 => SetExpire::Clear,
-                    _ => SetExpire::At(at_ms),
-                };
-                let before = self.known.get(&key);
-                let expire_at_ms = match expire {
-                    SetExpire::Keep => before.and_then(|known| known.expire_at_ms),
-                    SetExpire::Clear => None,
-                    SetExpire::At(at_ms) => Some(at_ms),
-                };
-                let owned = self.random.below(2) == 0;
-                let is_new = match (&value, owned) {
-                    (OwnedValue::Str(bytes), false) => {
-                        self.table.set(hash, &key, NewValue::Str(bytes), expire)
-                    }
-                    (OwnedValue::Raw(bytes), false) => {
-                        self.table.set(hash, &key, NewValue::Raw(bytes), expire)
-                    }
-                    (OwnedValue::Packed(kind, bytes), false) => {
-                        self.table.set(hash, &key, NewValue::Packed(*kind, bytes), expire)
-                    }
-                    _ => self.table.set(hash, &key, value.clone().into(), expire),
-                };
-                assert_eq!(is_new, before.is_none());
-                self.known.insert(key, Known { value, expire_at_ms });
-            }
+            0..=5 => self.set(key),
             6..=9 => assert_eq!(self.table.remove(hash, &key), self.known.remove(&key).is_some()),
             10 => {
                 let taken = self.table.take(hash, &key);

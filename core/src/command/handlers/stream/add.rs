@@ -213,7 +213,7 @@ pub(super) const XSETID: Command = Command::keys("xsetid", -3, xsetid)
     );
 
 /// XSETID key last-id [ENTRIESADDED count] [MAXDELETEDID id]. Reply: OK. Errors: syntax; no such key; WRONGTYPE; an ID
-/// that is smaller than that of an entry or of a deleted one; fewer entries added than there are. O(1).
+/// that is smaller than that of an entry or the given one of a deleted entry; fewer entries added than there are. O(1).
 fn xsetid(ctx: &mut Ctx<'_>) -> CommandResult {
     let last_id = ids::strict(ctx.arg(2), 0)?;
     let (mut entries_added, mut max_deleted_id) = (None, StreamId::MIN);
@@ -242,11 +242,6 @@ fn xsetid(ctx: &mut Ctx<'_>) -> CommandResult {
         return Err(CommandError::NO_SUCH_KEY);
     };
     let log = &stream_of(guard.value())?.log;
-    if last_id < log.max_deleted_id {
-        return Err(CommandError::fixed(
-            "ERR The ID specified in XSETID is smaller than current max_deleted_entry_id",
-        ));
-    }
     if log.last().is_some_and(|last| last_id < last.id) {
         return Err(CommandError::fixed(
             "ERR The ID specified in XSETID is smaller than the target stream top item",

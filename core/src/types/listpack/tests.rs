@@ -215,3 +215,17 @@ fn damage_is_found_or_does_no_harm() {
         }
     });
 }
+
+#[test]
+fn extending_by_elements_is_appending_them() {
+    let long = vec![b'x'; 5000];
+    let strings: [&[u8]; 7] = [b"", b"a", b"127", b"128", b"-5", &long[..63], &long];
+    let items: Vec<Item<'_>> = strings.iter().map(|&string| Item::of(string)).collect();
+    let (mut extended, mut appended) = (EMPTY.to_vec(), EMPTY.to_vec());
+    for _ in 0..2 {
+        ListpackMut::new(&mut extended).extend(&items);
+        ListpackMut::new(&mut appended).append_many(items.iter().copied());
+        assert_eq!(extended, appended);
+    }
+    assert_eq!(validate(&extended, true), Ok(()));
+}

@@ -112,17 +112,9 @@ impl Log {
             return Err(AppendError::TooLarge);
         }
 
-        let push = |first_id, node: &mut Node| {
-            let fits = node.has_room_for(entry, limits);
-            if fits {
-                node.push(first_id, id, entry);
-            }
-            fits
-        };
+        let push = |first_id, node: &mut Node| node.push_if_fits(first_id, id, entry, limits);
         if self.nodes.change_last(push) != Some(true) {
-            let mut node = Node::with_names_of(entry);
-            node.push(id, id, entry);
-            self.nodes.push(id, node);
+            self.nodes.push(id, Node::of_one(id, entry));
         }
 
         self.entries_added = self.entries_added.wrapping_add(1);

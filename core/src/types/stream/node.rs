@@ -128,14 +128,16 @@ impl Master {
 }
 
 impl Node {
-    /// A node whose master entry has the names of `entry`. It contains no entry yet.
-    pub(super) fn with_names_of(entry: &NewEntry<'_>) -> Node {
+    /// A node of one entry, whose names the master entry has.
+    pub(super) fn of_one(id: StreamId, entry: &NewEntry<'_>) -> Node {
         let mut node = Node { listpack: listpack::EMPTY.to_vec() };
         let mut items: SmallVec<[Item<'_>; 16]> = SmallVec::new();
         items.extend([Item::Int(0), Item::Int(0), Item::Int(entry.items.len() as i64 / 2)]);
         items.extend(entry.names());
         items.push(Item::Int(0));
-        ListpackMut::new(&mut node.listpack).append_many(items.iter().copied());
+        ListpackMut::new(&mut node.listpack).extend(&items);
+        let master = Master::of(node.listpack());
+        node.push(&master, id, id, entry);
         node
     }
 
@@ -179,7 +181,7 @@ impl Node {
 
     /// Whether the entry fits.
     #[inline]
-    pub(super) fn has_room_for(&self, entry: &NewEntry<'_>, limits: NodeLimits) -> bool {
+    fn has_room_for(&self, master: &Master, entry: &NewEntry<'_>, limits: NodeLimits) -> bool {
         let max_bytes = match limits.max_bytes {
             1..=0x4000_0000 => limits.max_bytes as usize,
             _ => LEN_BYTES_MAX,
@@ -187,15 +189,29 @@ impl Node {
         if self.listpack.len() + entry.len_bytes >= max_bytes {
             return false;
         }
-        let master = Master::of(self.listpack());
         limits.max_entries == 0 || ((master.count + master.deleted) as u64) < limits.max_entries
     }
 
-    /// Adds an entry at the end. `first_id`: the node's key.
+    /// Adds an entry at the end, if it fits. `first_id`: the node's key. Returns whether it did.
     #[inline]
-    pub(super) fn push(&mut self, first_id: StreamId, id: StreamId, entry: &NewEntry<'_>) {
+    pub(super) fn push_if_fits(
+        &mut self,
+        first_id: StreamId,
+        id: StreamId,
+        entry: &NewEntry<'_>,
+        limits: NodeLimits,
+    ) -> bool {
+        let master = Master::of(self.listpack());
+        let fits = self.has_room_for(&master, entry, limits);
+        if fits {
+            self.push(&master, first_id, id, entry);
+        }
+        fits
+    }
+
+    #[inline]
+    fn push(&mut self, master: &Master, first_id: StreamId, id: StreamId, entry: &NewEntry<'_>) {
         let listpack = self.listpack();
-        let master = Master::of(listpack);
         let field_count = entry.items.len() / 2;
         let is_same = master.field_count == field_count && {
             let mut pos = master.names_at;
@@ -217,7 +233,7 @@ impl Node {
             items.extend(entry.items.iter().copied());
         }
         items.push(Item::Int(items.len() as i64));
-        ListpackMut::new(&mut self.listpack).append_many(items.iter().copied());
+        ListpackMut::new(&mut self.listpack).extend(&items);
         self.set_integer(COUNT_AT, master.count + 1);
     }
 

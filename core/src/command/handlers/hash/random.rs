@@ -43,6 +43,7 @@ fn hrandfield(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
+/// HRANDFIELD with a count: see [`hrandfield`].
 fn hrandfield_count(ctx: &mut Ctx<'_>) -> CommandResult {
     let count = args::integer_in(ctx.arg(2), -i64::MAX..=i64::MAX)?;
     let with_values = ctx.args.len() > 3;

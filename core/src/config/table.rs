@@ -69,7 +69,7 @@ pub enum Feature {
     Tracking,
     KeyspaceEvents,
     LatencyMonitor,
-    Collections,
+    HyperLogLog,
     Syslog,
     Supervision,
     SocketMark,
@@ -81,7 +81,7 @@ impl Feature {
         match self {
             Feature::Design => "no use for some directives",
             Feature::Unfinished => "no support for some directives",
-            Feature::Persistence => "no persistence to disk",
+            Feature::Persistence => "no append-only file and no background saving",
             Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS",
@@ -94,7 +94,7 @@ impl Feature {
             Feature::Tracking => "no client-side caching",
             Feature::KeyspaceEvents => "no keyspace notifications",
             Feature::LatencyMonitor => "no latency monitor",
-            Feature::Collections => "no values but strings",
+            Feature::HyperLogLog => "no HyperLogLog",
             Feature::Syslog => "no logging to syslog",
             Feature::Supervision => "no notification of supervisors",
             Feature::SocketMark => "no socket marks",
@@ -267,7 +267,7 @@ const DEFRAGMENTATION: Status = Status::Inert(Feature::Defragmentation);
 const TRACKING: Status = Status::Inert(Feature::Tracking);
 const EVENTS: Status = Status::Inert(Feature::KeyspaceEvents);
 const LATENCY: Status = Status::Inert(Feature::LatencyMonitor);
-const COLLECTIONS: Status = Status::Inert(Feature::Collections);
+const HYPERLOGLOG: Status = Status::Inert(Feature::HyperLogLog);
 const SYSLOG: Status = Status::Inert(Feature::Syslog);
 
 directives! {
@@ -373,21 +373,21 @@ directives! {
 
     // Compact encodings.
     hash_max_listpack_entries: u64 = 512; "hash-max-listpack-entries" | "hash-max-ziplist-entries", int(0, I64_MAX), NONE,
-        COLLECTIONS;
+        LIVE;
     hash_max_listpack_value_bytes: u64 = 64; "hash-max-listpack-value" | "hash-max-ziplist-value", memory(0, I64_MAX), NONE,
-        COLLECTIONS;
+        LIVE;
     /// Entries a node if positive; -1 to -5: 4 to 64 KiB a node.
     list_max_listpack_size: i32 = -2; "list-max-listpack-size" | "list-max-ziplist-size", int(i32::MIN as i128, I32_MAX),
-        NONE, COLLECTIONS;
-    list_compress_depth: u32 = 0; "list-compress-depth", COUNT, NONE, COLLECTIONS;
-    set_max_intset_entries: u64 = 512; "set-max-intset-entries", int(0, I64_MAX), NONE, COLLECTIONS;
+        NONE, LIVE;
+    list_compress_depth: u32 = 0; "list-compress-depth", COUNT, NONE, LIVE;
+    set_max_intset_entries: u64 = 512; "set-max-intset-entries", int(0, I64_MAX), NONE, LIVE;
     zset_max_listpack_entries: u64 = 128; "zset-max-listpack-entries" | "zset-max-ziplist-entries", int(0, I64_MAX), NONE,
-        COLLECTIONS;
+        LIVE;
     zset_max_listpack_value_bytes: u64 = 64; "zset-max-listpack-value" | "zset-max-ziplist-value", memory(0, I64_MAX), NONE,
-        COLLECTIONS;
-    hll_sparse_max_bytes: u64 = 3000; "hll-sparse-max-bytes", memory(0, I64_MAX), NONE, COLLECTIONS;
-    stream_node_max_bytes: u64 = 4096; "stream-node-max-bytes", memory(0, I64_MAX), NONE, COLLECTIONS;
-    stream_node_max_entries: i64 = 100; "stream-node-max-entries", int(0, I64_MAX), NONE, COLLECTIONS;
+        LIVE;
+    hll_sparse_max_bytes: u64 = 3000; "hll-sparse-max-bytes", memory(0, I64_MAX), NONE, HYPERLOGLOG;
+    stream_node_max_bytes: u64 = 4096; "stream-node-max-bytes", memory(0, I64_MAX), NONE, LIVE;
+    stream_node_max_entries: i64 = 100; "stream-node-max-entries", int(0, I64_MAX), NONE, LIVE;
 
     // What the server tells about itself.
     /// Negative: nothing is slow.
@@ -414,7 +414,7 @@ directives! {
     key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
     loading_process_events_interval_bytes: u32 = 2 << 20; "loading-process-events-interval-bytes", int(1024, I32_MAX),
         HIDDEN, PERSISTENCE;
-    sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No; "sanitize-dump-payload", TYPE, NONE, LIVE;
+    sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No; "sanitize-dump-payload", TYPE, NONE, DESIGN;
     appendonly: bool = false; "appendonly", TYPE, Flags::DENY_LOADING, Status::Refused(Feature::Persistence);
     appendfilename: Text = Text::from("appendonly.aof"); "appendfilename", TYPE, IMMUTABLE, PERSISTENCE,
         check check::appendfilename;

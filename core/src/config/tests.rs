@@ -134,7 +134,7 @@ fn a_quoted_value_is_read_back_byte_for_byte() {
 #[test]
 fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
     let refusals = [
-        ("appendonly", "yes", "no persistence to disk"),
+        ("appendonly", "yes", "no append-only file and no background saving"),
         ("cluster-enabled", "yes", "no cluster mode"),
         ("tls-port", "6380", "no TLS"),
         ("replicaof", "127.0.0.1 6379", "no replication"),
@@ -200,7 +200,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
         config.assign(lookup(name.as_bytes()).unwrap(), &[value.as_bytes()], Origin::Set).unwrap();
     };
     assert_eq!(warnings(&config).len(), 1, "the default save points");
-    assert!(warnings(&config)[0].contains("nothing is saved to disk"));
+    assert!(warnings(&config)[0].contains("does not look at the 'save' points in between"));
 
     assign(&mut config, "save", "");
     assert_eq!(warnings(&config), Vec::<String>::new());
@@ -213,8 +213,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
         warnings(&config),
         [
             "WARNING this version of Shardis has no use for some directives: set without effect: io-threads",
-            "WARNING this version of Shardis has no persistence to disk: set without effect: rdbcompression, \
-             appendfsync",
+            "WARNING this version of Shardis has no append-only file and no background saving: set without effect: appendfsync",
         ]
     );
 }

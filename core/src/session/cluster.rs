@@ -8,8 +8,11 @@ use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[ASKING, READONLY, READWRITE];
 
-const ASKING: Command =
-    session("asking", 1, &(no_cluster as SessionHandler)).flags(flag::FAST).acl(acl::CONNECTION).docs(
+const ASKING: Command = session("asking", 1, &(no_cluster as SessionHandler))
+    .flags(flag::FAST)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("cluster", "3.0.0", "Announces a request for a slot that is being migrated")
             .complexity("O(1)"),
     );
@@ -17,11 +20,13 @@ const ASKING: Command =
 const READONLY: Command = session("readonly", 1, &(no_cluster as SessionHandler))
     .flags(flag::FAST | flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(Docs::new("cluster", "3.0.0", "Allows reading from a replica of a cluster").complexity("O(1)"));
 
 const READWRITE: Command = session("readwrite", 1, &(no_cluster as SessionHandler))
     .flags(flag::FAST | flag::LOADING | flag::STALE)
     .acl(acl::CONNECTION)
+    .constant_time()
     .docs(Docs::new("cluster", "3.0.0", "Takes back READONLY").complexity("O(1)"));
 
 /// ASKING, READONLY, READWRITE. Errors: always, as this server is no node of a cluster.

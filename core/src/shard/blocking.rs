@@ -235,6 +235,8 @@ pub struct Blocking {
     waits: AHashMap<WaitId, Wait>,
     /// Locks whose handoff may be able to continue.
     due: VecDeque<u64>,
+    /// Locks whose handoff comes behind that of another: see [`Blocking::next`].
+    paused: Vec<u64>,
     next_offer: u64,
     /// How many handoffs there are.
     handoff_count: usize,
@@ -363,6 +365,10 @@ impl Blocking {
     }
 
     /// What the handoff of a lock does next. [`Next::End`] ends the handoff.
+    ///
+    /// As in Redis, all clients that can be served from a key are served before the next key is offered. So a handoff pauses
+    /// while another one has a pending offer, if the next wait is for both keys. (The answer comes at once. A handoff whose
+    /// lock is lent to a transaction is not waited for.)
     pub fn next(&mut self, lock: u64) -> Next {
         let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return Next::Pause };
         let Some(handoff) = waiters.handoff.as_ref() else { return Next::Pause };
@@ -370,21 +376,51 @@ impl Blocking {
         if handoff.offer.is_some() {
             return Next::Pause;
         }
+        let mut found = None;
         for queue in waiters.queues.iter_mut().filter(|queue| queue.is_signalled) {
             if let Some(&id) = queue.waits.get(queue.passed) {
                 let wait = &self.waits[&id];
                 let args = wait.args.as_argv();
                 let is_it = |&position: &u32| args.arg(position as usize) == &*queue.key;
                 let position = wait.positions.iter().copied().find(is_it).expect("the wait is for this key");
-                return Next::Ask { wait: id, position };
+                found = Some((id, position));
+                break;
             }
             queue.is_signalled = false;
             queue.passed = 0;
         }
+        if let Some((wait, position)) = found {
+            if self.comes_behind_another(lock, wait) {
+                self.paused.push(lock);
+                return Next::Pause;
+            }
+            return Next::Ask { wait, position };
+        }
+        let waiters = self.waiters_by_lock.get_mut(&lock).expect("it was there just now");
         waiters.handoff = None;
         self.handoff_count -= 1;
         self.tidy(lock);
         Next::End(lock_request)
+    }
+
+    /// Whether a wait is also for another key of this shard, and that is on offer to some client.
+    fn comes_behind_another(&self, lock: u64, id: WaitId) -> bool {
+        let wait = &self.waits[&id];
+        let args = wait.args.as_argv();
+        let is_on_offer = |&position: &u32| {
+            let other = hash_key(args.arg(position as usize));
+            let handoff = self.waiters_by_lock.get(&other).and_then(|waiters| waiters.handoff.as_ref());
+            let is_pending = |handoff: &Handoff| {
+                handoff.offer.is_some() && matches!(handoff.lock_state, LockState::Held(_))
+            };
+            other != lock && handoff.is_some_and(is_pending)
+        };
+        wait.positions.len() > 1 && wait.positions.iter().any(is_on_offer)
+    }
+
+    /// Lets the handoffs continue that came behind another, which has no pending offer any more.
+    fn resume_paused(&mut self) {
+        self.due.extend(self.paused.drain(..));
     }
 
     /// Passes the wait that [`Blocking::next`] named over, if it still exists.
@@ -414,8 +450,8 @@ impl Blocking {
         let made = handoff.offer.take().filter(|made| made.0 == offer.number);
         let (_, id) = made.expect("an offer is answered once");
         self.pass(offer.lock, id);
-        // As in Redis, all clients that can be served from a key are served before the next key is offered.
         self.due.push_front(offer.lock);
+        self.resume_paused();
     }
 
     /// Lends the lock of a handoff to the transaction that accepted this offer. `None` if the lock was released before,
@@ -427,6 +463,7 @@ impl Blocking {
             return None;
         }
         handoff.lock_state = LockState::Lent;
+        self.resume_paused();
         Some(lock_request)
     }
 

@@ -329,27 +329,29 @@ fn a_blocked_client_is_served_by_a_list_alone() {
     });
 }
 
-/// On one shard, all clients that can be served from a key are served before the next key is looked at.
+/// All clients that can be served from a key are served before the next key of that shard is looked at, wherever the clients
+/// are.
 #[test]
 fn keys_of_a_transaction_serve_one_after_the_other() {
-    let mut server = Server::new(1);
-    let clients: Vec<usize> = ["left count 1", "right count 10", "left count 10"]
-        .into_iter()
-        .enumerate()
-        .map(|(n, how)| server.wait(n, &format!("blmpop 0 2 a b {how}")))
-        .collect();
-    server.call("multi");
-    server.call("lpush a 1 2 3");
-    server.call("lpush b 4");
-    server.call("exec");
-    for (client, reply) in clients.into_iter().zip([
-        "*2\r\n$1\r\na\r\n*1\r\n$1\r\n3\r\n",
-        "*2\r\n$1\r\na\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n",
-        "*2\r\n$1\r\nb\r\n*1\r\n$1\r\n4\r\n",
-    ]) {
-        assert_eq!(server.received(client), reply);
-    }
-    server.expect_rest();
+    on_one_and_three_shards(|server| {
+        let clients: Vec<usize> = ["left count 1", "right count 10", "left count 10"]
+            .into_iter()
+            .enumerate()
+            .map(|(n, how)| server.wait(n, &format!("blmpop 0 2 a {{a}}2 {how}")))
+            .collect();
+        server.call("multi");
+        server.call("lpush a 1 2 3");
+        server.call("lpush {a}2 4");
+        server.call("exec");
+        for (client, reply) in clients.into_iter().zip([
+            "*2\r\n$1\r\na\r\n*1\r\n$1\r\n3\r\n",
+            "*2\r\n$1\r\na\r\n*2\r\n$1\r\n1\r\n$1\r\n2\r\n",
+            "*2\r\n$4\r\n{a}2\r\n*1\r\n$1\r\n4\r\n",
+        ]) {
+            assert_eq!(server.received(client), reply);
+        }
+        server.expect_rest();
+    });
 }
 
 #[test]

@@ -148,8 +148,17 @@ impl<'a> Reply<'a> {
     }
 
     /// A double with its 17 significant digits: scores.
+    #[inline]
     pub fn double(&mut self, value: f64) {
-        self.number(F64Text::new(value).as_bytes());
+        /// Integers below this have so few digits that they are printed whole.
+        const WHOLE_MAX: u64 = 10u64.pow(15);
+        let whole = value as i64;
+        // Most scores are integers. Minus zero is not one.
+        if self.resp == Resp::V2 && whole as f64 == value && whole != 0 && whole.unsigned_abs() < WHOLE_MAX {
+            self.bulk_i64(whole);
+        } else {
+            self.number(F64Text::new(value).as_bytes());
+        }
     }
 
     /// An integer of any size, in decimal digits.

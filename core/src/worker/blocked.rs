@@ -6,6 +6,7 @@ use super::connection::StallReason;
 use super::pipeline::Flow;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
+use crate::command::error::code_of;
 use crate::command::table::{CommandEntry, flag};
 use crate::command::{Call, Ctx, keys};
 use crate::protocol::reply::Reply;
@@ -385,13 +386,15 @@ impl Worker {
     pub fn unblock(&mut self, client: ClientId, with_error: bool) -> bool {
         let Some(at) = self.find_client(client) else { return false };
         let Some(blocked) = self.blocked.by_connection.get_mut(&(at as u32)) else { return false };
-        let reply_id = blocked.reply_id;
+        let (reply_id, command) = (blocked.reply_id, blocked.entry.id);
         match &blocked.waiting {
             Some(waiting) if !waiting.is_being_served => {}
             // It is being served, or its command has not found out yet whether it has to wait.
             Some(_) | None => return false,
         }
         if with_error {
+            self.shard.stats.command(command).failed.add(1);
+            self.shard.stats.error(code_of(&UNBLOCKED[1..]));
             self.fulfil(reply_id, UNBLOCKED);
         } else {
             self.end_by_time(reply_id);

@@ -63,7 +63,9 @@ impl Shard {
     /// Frees a slice of that memory.
     pub fn free_slice(&mut self) {
         if let Some(db) = self.dbs.iter_mut().find(|db| db.garbage_len() > 0) {
+            let before = db.garbage_len();
             db.free_garbage(SLICE_ENTRIES);
+            self.stats.lazyfreed_objects.add((before - db.garbage_len()) as u64);
             return;
         }
         let Some((table, key_count)) = self.lazyfree.tables.front_mut() else { return };

@@ -276,7 +276,7 @@ impl Shard {
     /// Returns the bytes that the tables hold for more entries.
     pub fn publish(&mut self) -> u64 {
         let mut free_bytes = 0;
-        let mut has_garbage = false;
+        let mut garbage_len = 0;
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {
             let keys = db.len() as u64;
             if keys != 0 || stats.keys.get() != 0 {
@@ -287,9 +287,10 @@ impl Shard {
             if !db.table().is_empty() {
                 free_bytes += db.table().memory().free() as u64;
             }
-            has_garbage |= db.garbage_len() > 0;
+            garbage_len += db.garbage_len() as u64;
         }
-        self.lazyfree.has_garbage = has_garbage;
+        self.lazyfree.has_garbage = garbage_len > 0;
+        self.stats.garbage_objects.set(garbage_len);
         free_bytes
     }
 }

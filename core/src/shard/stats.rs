@@ -252,7 +252,10 @@ shard_stats! {
     /// The longest time for which a transaction has held its locks on this shard.
     lock_held_max_nanos,
     lazyfreed_objects,
+    /// Keys of flushed databases that are still to be freed.
     lazyfree_pending_objects,
+    /// Big values of removed keys that are still to be freed.
+    garbage_objects,
     table_bytes,
     /// Operations in the last sampled second.
     ops_per_sec,

@@ -8,6 +8,9 @@ use crate::protocol::ArgRange;
 const BUFFERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
+/// The number of arguments up to which a group's vector of them is kept: SADD with 100,000 members would keep megabytes.
+const GROUP_ARGS_MAX: usize = 4096;
+
 /// How many command queues are kept.
 const MULTIS_MAX: usize = 64;
 
@@ -55,6 +58,7 @@ impl Pools {
     pub(super) fn give_group(&mut self, mut prepared: Vec<Prepared>, mut args: Vec<ArgRange>) {
         prepared.clear();
         args.clear();
+        args.shrink_to(GROUP_ARGS_MAX);
         self.groups.push((prepared, args));
     }
 }

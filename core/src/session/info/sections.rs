@@ -143,7 +143,8 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
     lines.fixed(&[("mem_cluster_links", 0), ("mem_aof_buffer", 0)]);
     lines.field("mem_allocator", allocator_name());
     lines.field("active_defrag_running", 0);
-    lines.field("lazyfree_pending_objects", source.sum(|shard| shard.lazyfree_pending_objects.get()));
+    let pending = |shard: &ShardStats| shard.lazyfree_pending_objects.get() + shard.garbage_objects.get();
+    lines.field("lazyfree_pending_objects", source.sum(pending));
     lines.field("lazyfreed_objects", source.sum(|shard| shard.lazyfreed_objects.get()));
 }
 

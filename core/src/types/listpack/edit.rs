@@ -7,7 +7,7 @@ use crate::types::blob::Blob;
 /// [`Item`].
 ///
 /// # Panics
-/// A listpack longer than 4 GiB: callers stay below [`LEN_BYTES_MAX`].
+/// A listpack longer than 4 GiB: callers stay below [`super::LEN_BYTES_MAX`].
 pub struct ListpackMut<'b, B: Blob + ?Sized>(&'b mut B);
 
 impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {

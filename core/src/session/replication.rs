@@ -167,12 +167,13 @@ fn role(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-const WAIT: Command = Command::blocking("wait", 3, wait).flags(flag::NOSCRIPT).acl(acl::CONNECTION).docs(
-    Docs::new("generic", "3.0.0", "Waits until replicas have the client's writes")
-        .complexity("O(1)")
-        .arguments("numreplicas:int timeout:int")
-        .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
-);
+const WAIT: Command =
+    Command::blocking("wait", 3, wait).flags(flag::NOSCRIPT).acl(acl::CONNECTION).constant_time().docs(
+        Docs::new("generic", "3.0.0", "Waits until replicas have the client's writes")
+            .complexity("O(1)")
+            .arguments("numreplicas:int timeout:int")
+            .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
+    );
 
 /// WAIT numreplicas timeout. Waits until that many replicas have acknowledged all that this client wrote, at most `timeout`
 /// milliseconds, 0: for ever; in EXEC it does not wait. No replica acknowledges anything in this version. Reply: integer,

@@ -1,6 +1,7 @@
 //! The binary from outside, on both backends, with one shard and several: what the official suite cannot see.
 
 mod admin;
+mod application;
 mod crowds;
 mod ends;
 mod faults;

@@ -158,7 +158,12 @@ fn process(connection: &mut Connection, stream: &str, entries: &Entries) {
             cmd("XACK").arg(stream).arg("workers").arg(id).query(connection).expect("XACK");
         if acknowledged == 1 {
             let mut note = cmd("HINCRBY");
-            let _: i64 = note.arg("processed").arg(format!("{stream}:{number}")).arg(1).query(connection).expect("HINCRBY");
+            let _: i64 = note
+                .arg("processed")
+                .arg(format!("{stream}:{number}"))
+                .arg(1)
+                .query(connection)
+                .expect("HINCRBY");
         }
     }
 }

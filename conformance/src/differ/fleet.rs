@@ -62,12 +62,13 @@ impl Fleet {
         let dir = dir.join(port.to_string());
         fs::create_dir_all(&dir).map_err(Trouble::doing(format!("making {}", dir.display())))?;
         let (port_text, dir_text) = (port.to_string(), dir.display().to_string());
+        let log = dir.join("server.log").display().to_string();
         let directives = [
             ("port", port_text.as_str()),
             ("dir", &dir_text),
             ("save", ""),
             ("enable-debug-command", "yes"),
-            ("logfile", "server.log"),
+            ("logfile", &log),
             ("loglevel", "warning"),
         ];
         let directives =

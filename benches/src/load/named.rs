@@ -38,6 +38,8 @@ pub enum Answer {
     Entries(usize),
     /// A number of six digits, as a string.
     Score,
+    /// So many numbers of six digits, as an array.
+    Scores(usize),
     /// So many strings of 16 bytes, each with a number behind it, as an array.
     Scored(usize),
 }
@@ -54,6 +56,7 @@ impl Answer {
             }
             Answer::Texts(count) => format!("*{count}\r\n{}", text.repeat(count)).into_bytes(),
             Answer::Score => score.as_bytes().to_vec(),
+            Answer::Scores(count) => format!("*{count}\r\n{}", score.repeat(count)).into_bytes(),
             Answer::Scored(count) => {
                 format!("*{}\r\n{}", 2 * count, [text, score].concat().repeat(count)).into_bytes()
             }
@@ -136,6 +139,14 @@ pub const NAMED: &[Named] = &[
         keys: 10_000,
         members: 0,
         bar: (4, 0.60),
+    },
+    Named {
+        name: "sort10k",
+        requests: &[Request { args: &[Word("SORT"), Key], answer: Answer::Scores(10_000) }],
+        load: Load { command: "RPUSH", element: &[Score], count: 10_000 },
+        keys: 100,
+        members: 0,
+        bar: (1, 0.60),
     },
     // Half of the members are there.
     Named {

@@ -156,12 +156,14 @@ impl Maker<'_> {
         };
         let mut args = pattern.call(random, &mut |random| self.key(family, random));
         match pattern.name.as_str() {
+            // It changes all keys at one moment.
+            "swapdb" if self.waiting != Waiting::Nobody => return None,
+            // Once served they change a key of another shard, whose clients may be served first.
+            "blmove" | "brpoplpush" if pattern.waits && self.waiting == Waiting::OneByOne => return None,
             _ if over != Over::Main => {}
             "multi" => self.in_multi = true,
             "exec" | "discard" => self.in_multi = false,
             _ if pattern.alone && self.in_multi => return None,
-            // It changes all keys at one moment.
-            "swapdb" if self.waiting != Waiting::Nobody => return None,
             _ => {}
         }
         if over == Over::Main && !pattern.alone && !pattern.fixed && random.chance(3) {

@@ -116,6 +116,7 @@ pub fn named(name: &str) -> Option<Generator> {
         "v" => value,
         "m" => member,
         "num" => number,
+        "word" => |r| if r.chance(60) { text(r, &TEXTS) } else { int(r, 0, 30) },
         "long" => long_text,
         "i" => |r| int_or_odd(r, -5, 40, 12),
         "idx" => |r| int_or_odd(r, -8, 12, 8),

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! A line `family NAME KEY... [: apart]` begins a family and names the keys that its commands mostly use; only these, and
-//! nobody else uses them, if it keeps apart.
+//! nobody else uses them, if it keeps apart. Then no argument of its commands is disturbed.
 
 use std::collections::BTreeMap;
 

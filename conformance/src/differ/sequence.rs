@@ -168,7 +168,8 @@ impl Maker<'_> {
             _ if pattern.alone && self.in_multi => return None,
             _ => {}
         }
-        if over == Over::Main && !pattern.alone && !pattern.fixed && random.chance(3) {
+        let is_fixed = pattern.alone || pattern.fixed || family.keeps_apart;
+        if over == Over::Main && !is_fixed && random.chance(3) {
             disturb(&mut args, random);
         }
         let ends_batch = over != Over::Main || pattern.alone || random.below(self.batch_len_max) == 0;

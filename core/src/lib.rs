@@ -53,6 +53,8 @@
 //!
 //! | term | meaning |
 //! |---|---|
+//! | packed | of a small collection: a listpack or an intset, which lies in its key's entry or beside it |
+//! | object | the big form of a collection, which its key's entry points at |
 //! | home | of a client or a transaction: the shard that serves the connection |
 //! | fast path | a tight loop over requests of one key each, which makes the checks they have in common only once |
 //! | batch | the commands of a turn for one other shard, in one message |
@@ -83,7 +85,6 @@ pub mod protocol;
 pub mod runtime;
 pub mod server;
 pub mod session;
-
 pub mod shard;
 #[cfg(test)]
 mod testing;

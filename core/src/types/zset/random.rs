@@ -3,6 +3,7 @@
 use super::ZSetView;
 use crate::types::listpack::Item;
 use ahash::AHashSet;
+use std::ops::ControlFlow;
 
 /// If more than one in so many elements is to be chosen, all are walked over.
 const WALKED_SHARE: usize = 4;
@@ -49,8 +50,13 @@ impl<'a> ZSetView<'a> {
         }
     }
 
-    /// Calls `visit` with `count` random elements, each chosen from all. The set is not empty.
-    pub fn draw(self, count: u64, random: &mut impl FnMut() -> u64, mut visit: impl FnMut(Item<'a>, f64)) {
+    /// Calls `visit` with `count` random elements, each chosen from all, until it breaks. The set is not empty.
+    pub fn draw(
+        self,
+        count: u64,
+        random: &mut impl FnMut() -> u64,
+        mut visit: impl FnMut(Item<'a>, f64) -> ControlFlow<()>,
+    ) {
         let elements: Vec<(Item<'a>, f64)> = match self {
             ZSetView::Packed(packed) => packed.iter(0..packed.len()).collect(),
             ZSetView::Big(_) => Vec::new(),
@@ -60,7 +66,9 @@ impl<'a> ZSetView<'a> {
                 ZSetView::Packed(_) => elements[below(random, elements.len())],
                 ZSetView::Big(_) => self.random(random),
             };
-            visit(member, score);
+            if visit(member, score).is_break() {
+                return;
+            }
         }
     }
 }

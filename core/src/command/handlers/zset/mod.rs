@@ -80,8 +80,13 @@ enum Scores {
 /// The header of an array of elements. With scores, RESP2 has them between the members, RESP3 an array for each
 /// element, as maps would lose the order.
 fn reply_elements_header(reply: &mut Reply<'_>, len: usize, scores: Scores) {
-    let each = if scores == Scores::With && reply.resp == Resp::V2 { 2 } else { 1 };
-    reply.array(len * each);
+    let len = elements_len(reply, len, scores);
+    reply.array(len);
+}
+
+/// How many elements a reply has for `len` members, with their scores or without.
+fn elements_len(reply: &Reply<'_>, len: usize, scores: Scores) -> usize {
+    if scores == Scores::With && reply.resp == Resp::V2 { 2 * len } else { len }
 }
 
 /// One of these elements.

@@ -1,12 +1,13 @@
 //! ZRANDMEMBER.
 
-use super::{Scores, reply_element, reply_elements_header, reply_member};
+use super::{Scores, elements_len, reply_element, reply_elements_header, reply_member};
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::zset_of;
 use crate::command::{CommandError, CommandResult, Ctx};
+use std::ops::ControlFlow;
 
 pub(super) const ZRANDMEMBER: Command = Command::keys("zrandmember", -2, zrandmember)
     .flags(flag::READONLY)
@@ -26,7 +27,7 @@ pub(super) const ZRANDMEMBER: Command = Command::keys("zrandmember", -2, zrandme
 fn zrandmember(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let request = if ctx.args.len() > 2 { Some(parse(ctx)?) } else { None };
-    let mut random = ctx.shard.random_numbers();
+    let (mut random, reply_bytes_max) = (ctx.shard.random_numbers(), ctx.reply_bytes_max());
 
     let Some(entry) = ctx.shard.lookup_read(ctx.call, key) else {
         match request {
@@ -47,8 +48,19 @@ fn zrandmember(ctx: &mut Ctx<'_>) -> CommandResult {
         }
         Some((count, scores)) => {
             let count = count.unsigned_abs();
-            reply_elements_header(reply, count as usize, scores);
-            set.draw(count, &mut random, |member, score| reply_element(reply, member, score, scores));
+            let mark = reply.begin_about(count as usize);
+            let mut drawn = 0;
+            set.draw(count, &mut random, |member, score| {
+                drawn += 1;
+                reply_element(reply, member, score, scores);
+                // With a reply beyond this length the client is disconnected anyway.
+                if reply.out.len() < reply_bytes_max {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            });
+            reply.end_array(mark, elements_len(reply, drawn, scores));
         }
     }
     Ok(())

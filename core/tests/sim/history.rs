@@ -75,7 +75,9 @@ impl Operation {
             // Of BLMOVE, which has one key to take from.
             return self.request.awaited().first().map(String::as_str);
         }
-        reply.strip_prefix("*2\r\n").and_then(|rest| rest.split("\r\n").nth(1))
+        // BZPOPMIN returns a key, a member and a score, the others a key and what was taken.
+        let rest = reply.strip_prefix("*2\r\n").or_else(|| reply.strip_prefix("*3\r\n"));
+        rest.and_then(|rest| rest.split("\r\n").nth(1))
     }
 
     /// Whether it changes nothing in any state in which its reply is possible.

@@ -1,1 +1,7 @@
-//! The script engine: Lua 5.1 with Redis' sandbox and API, behind a host that runs the commands.
+//! The script engine: Lua 5.1 with Redis' sandbox and API, behind a [`Host`] that runs the commands.
+//!
+//! The crate knows nothing of shards, connections or keys.
+
+mod host;
+
+pub use host::{CallOptions, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};

@@ -36,17 +36,26 @@ pub enum LogLevel {
     Warning,
 }
 
+/// What a script does after the host had control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Control {
+    GoOn,
+    /// It has to end now, with this error: it was killed, or its run must not count. Whatever it catches, it gets this
+    /// again at every tick and call.
+    Stop(&'static str),
+}
+
 /// The server, as a run of a script sees it.
 ///
 /// All methods are called on the stack on which the script runs. The host may suspend that stack within `call` and
-/// `tick`, resume it later, or abandon it for good: nothing on it needs to be dropped.
+/// `tick` and resume it later.
 pub trait Host {
     /// Runs a command and appends its reply in RESP to `reply`; an error begins with `-`. What programs may not call, and commands that
     /// do not exist, are errors as well. `args` has at least one element.
-    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>);
+    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control;
 
     /// Called every [`TICK_INSTRUCTIONS`] instructions of the virtual machine.
-    fn tick(&mut self);
+    fn tick(&mut self) -> Control;
 
     /// Writes a message to the server's log.
     fn log(&mut self, level: LogLevel, message: &[u8]);

@@ -4,4 +4,4 @@
 
 mod host;
 
-pub use host::{CallOptions, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
+pub use host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};

@@ -1,0 +1,331 @@
+//! One virtual machine, and the scripts that it holds.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
+use std::rc::Rc;
+
+use crate::ffi::*;
+use crate::host::{Host, Resp};
+use crate::random::Random;
+use crate::run::{Run, anchor_chunk_name, one_line};
+use crate::{alloc, chunk, sandbox};
+
+/// What a VM is made with.
+#[derive(Clone, Debug)]
+pub struct VmOptions {
+    /// The generator behind `math.random`. VMs that are given clones of one go on from each other, as Redis' VM for
+    /// EVAL and its VM for functions do.
+    pub random: Random,
+    /// `redis.REDIS_VERSION`, of three numbers with points between them.
+    pub redis_version: &'static str,
+    /// How many bytes a run may add to what the VM holds before it fails.
+    pub run_limit_bytes: usize,
+}
+
+/// How a script or function is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RunOptions {
+    /// The client's protocol version, which its reply is written in. What the script sees starts as RESP2.
+    pub client_resp: Resp,
+}
+
+/// A script that does not compile.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CompileError {
+    /// The line of the error reply without `-`, as EVAL and SCRIPT LOAD answer it.
+    pub text: Vec<u8>,
+}
+
+/// An error as the reply of a script or function.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScriptError {
+    /// The line of the error reply without `-`.
+    pub text: Vec<u8>,
+    /// The error is that of a command which the script called: it stands in the error statistics already.
+    pub already_counted: bool,
+}
+
+/// What a run is of: the two have other globals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kind {
+    Script,
+    Function,
+}
+
+/// A virtual machine with the sandbox of scripts and that of functions.
+///
+/// It belongs to one thread. All methods take `&self`, and may be called while runs are suspended in their host, also
+/// on other stacks of the thread. Not from within [`Host::log`] and [`Host::may_call`]. Scripts and libraries keep the
+/// VM alive; they may be dropped at any time but while they run.
+pub struct Vm {
+    shared: Rc<Shared>,
+}
+
+/// What the VM, its scripts and libraries share. Lua's allocator is handed its address.
+pub(crate) struct Shared {
+    pub(crate) main: Cell<*mut lua_State>,
+    pub(crate) memory_bytes: Cell<usize>,
+    pub(crate) run_limit_bytes: Cell<usize>,
+    /// The run that is on, or null.
+    pub(crate) current: Cell<*mut Run>,
+    pub(crate) random: Random,
+    pub(crate) refs: Cell<sandbox::Refs>,
+    pub(crate) stock: Cell<crate::base::Stock>,
+    /// What `collectgarbage` was told; it has no effect.
+    pub(crate) gc_pause: Cell<i64>,
+    pub(crate) gc_step_multiplier: Cell<i64>,
+    idle_scripts: RefCell<Vec<Box<Run>>>,
+    idle_functions: RefCell<Vec<Box<Run>>>,
+}
+
+/// How many idle runs, with their threads and buffers, are kept.
+const KEPT_RUNS: usize = 16;
+
+impl Vm {
+    pub fn new(options: VmOptions) -> Vm {
+        let shared = Rc::new(Shared {
+            main: Cell::new(std::ptr::null_mut()),
+            memory_bytes: Cell::new(0),
+            run_limit_bytes: Cell::new(options.run_limit_bytes),
+            current: Cell::new(std::ptr::null_mut()),
+            random: options.random,
+            refs: Cell::new(sandbox::Refs::default()),
+            stock: Cell::new(crate::base::Stock::default()),
+            gc_pause: Cell::new(200),
+            gc_step_multiplier: Cell::new(200),
+            idle_scripts: RefCell::default(),
+            idle_functions: RefCell::default(),
+        });
+        // SAFETY: `Shared` does not move, and closes the state when it is dropped.
+        unsafe {
+            let main = lua_newstate(alloc::allocate, Rc::as_ptr(&shared).cast_mut().cast());
+            shared.main.set(main);
+            lua_atpanic(main, panic);
+            sandbox::build(main, &shared, options.redis_version);
+        }
+        Vm { shared }
+    }
+
+    /// The bytes that the VM holds: scripts, libraries, and what they made.
+    pub fn memory_bytes(&self) -> usize {
+        self.shared.memory_bytes.get()
+    }
+
+    /// How many bytes a run that begins from now on may add to what the VM holds.
+    pub fn set_run_limit_bytes(&self, limit_bytes: usize) {
+        self.shared.run_limit_bytes.set(limit_bytes);
+    }
+
+    /// Compiles a script. A first line that begins with `#!` is passed over; lines are counted from it all the same.
+    pub fn compile(&self, body: &[u8]) -> Result<Script, CompileError> {
+        let main = self.shared.main.get();
+        // SAFETY: no run is on in the main thread; the stack is left as it was.
+        unsafe {
+            anchor_chunk_name(main, c"@user_script".as_ptr());
+            let loaded = chunk::load(main, chunk::without_shebang(body), c"@user_script");
+            let result = match loaded {
+                Ok(()) => Ok(Script {
+                    shared: self.shared.clone(),
+                    original: luaL_ref(main, LUA_REGISTRYINDEX),
+                    idle: RefCell::new(Vec::new()),
+                    original_is_idle: Cell::new(true),
+                }),
+                Err(text) => Err(CompileError {
+                    text: one_line(
+                        [b"ERR Error compiling script (new function): ".as_slice(), &text].concat(),
+                    ),
+                }),
+            };
+            lua_settop(main, 0);
+            result
+        }
+    }
+
+    /// Runs `script` with `keys` and `args` and appends the reply in the client's version. `name` is what errors call
+    /// it: its SHA1 in hexadecimal digits.
+    ///
+    /// An error that the script raises or returns is `Err`, and nothing is appended; one within an array is part of the reply.
+    #[allow(clippy::too_many_arguments)]
+    pub fn run(
+        &self,
+        script: &Script,
+        name: &[u8],
+        keys: &[&[u8]],
+        args: &[&[u8]],
+        options: RunOptions,
+        host: &mut dyn Host,
+        reply: &mut Vec<u8>,
+    ) -> Result<(), ScriptError> {
+        assert!(Rc::ptr_eq(&self.shared, &script.shared), "a script runs in the VM that compiled it");
+        let shared = &*self.shared;
+        let mut run = shared.take_run(Kind::Script);
+        let closure = script.take_closure();
+        // SAFETY: the thread of an idle run holds the handler alone.
+        let result = unsafe {
+            let lua = run.thread;
+            let refs = shared.refs.get();
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.real_globals_ref);
+            for (name_ref, values) in [(refs.keys_name, keys), (refs.argv_name, args)] {
+                lua_rawgeti_(lua, LUA_REGISTRYINDEX, name_ref);
+                push_list(lua, values);
+                lua_rawset(lua, -3);
+            }
+            lua_settop(lua, 1);
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, closure);
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.globals_ref);
+            lua_setfenv(lua, -2);
+            shared.execute(&mut run, 0, name, options, host, reply)
+        };
+        script.put_closure(closure);
+        shared.put_run(run);
+        result
+    }
+
+    pub(crate) fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+}
+
+/// A compiled script. Dropping it releases it.
+///
+/// Several runs of one script may be under way; each has a closure of its own, because globals belong to a closure in
+/// Lua 5.1 and every run has its own KEYS and ARGV.
+pub struct Script {
+    shared: Rc<Shared>,
+    /// The registry's reference to the closure that was compiled.
+    original: c_int,
+    original_is_idle: Cell<bool>,
+    /// Copies of it that are in no run.
+    idle: RefCell<Vec<c_int>>,
+}
+
+impl Script {
+    fn take_closure(&self) -> c_int {
+        if self.original_is_idle.replace(false) {
+            return self.original;
+        }
+        if let Some(copy) = self.idle.borrow_mut().pop() {
+            return copy;
+        }
+        let main = self.shared.main.get();
+        // SAFETY: the main thread's stack is left as it was.
+        unsafe {
+            lua_rawgeti_(main, LUA_REGISTRYINDEX, self.original);
+            anchor_chunk_name(main, c"@user_script".as_ptr());
+            lua_insert(main, 1);
+            chunk::copy_function(main);
+            let copy = luaL_ref(main, LUA_REGISTRYINDEX);
+            lua_settop(main, 0);
+            copy
+        }
+    }
+
+    fn put_closure(&self, closure: c_int) {
+        if closure == self.original {
+            self.original_is_idle.set(true);
+        } else {
+            self.idle.borrow_mut().push(closure);
+        }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.shared.release(self.original);
+        for copy in self.idle.get_mut().drain(..) {
+            self.shared.release(copy);
+        }
+    }
+}
+
+impl Shared {
+    /// The VM that a thread belongs to.
+    #[inline]
+    pub(crate) unsafe fn of<'a>(lua: *mut lua_State) -> &'a Shared {
+        let mut shared = std::ptr::null_mut();
+        // SAFETY: `Vm::new` set it, and it lives as long as its threads do.
+        unsafe {
+            lua_getallocf(lua, &mut shared);
+            &*shared.cast::<Shared>()
+        }
+    }
+
+    #[inline]
+    pub(crate) fn count_memory(&self, old_len: usize, new_len: usize) {
+        self.memory_bytes.set(self.memory_bytes.get() + new_len - old_len);
+        let run = self.current.get();
+        if !run.is_null() {
+            // SAFETY: the run that is on lives, and its memory counters are touched here alone while it runs.
+            unsafe { (*run).count_memory(old_len, new_len) }
+        }
+    }
+
+    /// Gives up a reference of the registry.
+    pub(crate) fn release(&self, reference: c_int) {
+        // SAFETY: the main thread's stack has room; the slot of the registry exists, so nothing is allocated.
+        unsafe { luaL_unref(self.main.get(), LUA_REGISTRYINDEX, reference) }
+    }
+
+    fn idle(&self, kind: Kind) -> &RefCell<Vec<Box<Run>>> {
+        match kind {
+            Kind::Script => &self.idle_scripts,
+            Kind::Function => &self.idle_functions,
+        }
+    }
+
+    pub(crate) fn take_run(&self, kind: Kind) -> Box<Run> {
+        let idle = self.idle(kind).borrow_mut().pop();
+        idle.unwrap_or_else(|| {
+            // SAFETY: the main thread's stack is left as it was.
+            unsafe { sandbox::new_run(self, kind) }
+        })
+    }
+
+    pub(crate) fn put_run(&self, run: Box<Run>) {
+        let mut idle = self.idle(run.kind).borrow_mut();
+        if idle.len() < KEPT_RUNS {
+            idle.push(run);
+        } else {
+            for reference in [run.thread_ref, run.globals_ref, run.real_globals_ref] {
+                self.release(reference);
+            }
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // SAFETY: no run is on, and nobody else has the state.
+        unsafe { lua_close(self.main.get()) }
+    }
+}
+
+/// Pushes a table with `values` at 1, 2, ...
+pub(crate) unsafe fn push_list(lua: *mut lua_State, values: &[&[u8]]) {
+    // SAFETY: the stack has room for two values.
+    unsafe {
+        lua_createtable(lua, values.len() as c_int, 0);
+        for (index, value) in values.iter().enumerate() {
+            push_bytes(lua, value);
+            lua_rawseti_(lua, -2, index as c_int + 1);
+        }
+    }
+}
+
+/// Pushes an error object: a table with the text, which begins with a code.
+pub(crate) unsafe fn push_error(lua: *mut lua_State, text: &[u8], already_counted: bool) {
+    // SAFETY: the stack has room for three values.
+    unsafe {
+        lua_createtable(lua, 0, if already_counted { 4 } else { 3 });
+        push_bytes(lua, text);
+        set_raw_field(lua, c"err");
+        if already_counted {
+            lua_pushboolean(lua, 1);
+            set_raw_field(lua, c"ignore_error_stats_update");
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn panic(_: *mut lua_State) -> c_int {
+    panic!("a Lua error outside of a protected call")
+}

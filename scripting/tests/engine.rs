@@ -1,0 +1,143 @@
+//! The engine as its host sees it.
+
+mod common;
+
+use common::{SCRIPT_NAME, Server, eval, eval_with, fcall, vm};
+use shardis_scripting::{FunctionFlags, LogLevel, ReplTargets, Resp, RunOptions};
+
+#[test]
+fn a_script_gets_keys_and_args_and_calls_commands() {
+    let vm = vm();
+    let mut server = Server::default();
+
+    let reply = eval_with(
+        &vm,
+        &mut server,
+        b"redis.call('SET', KEYS[1], ARGV[1]) return {redis.call('GET', KEYS[1]), #KEYS, #ARGV}",
+        &[b"a"],
+        &[b"b", b"c"],
+        Resp::V2,
+    );
+
+    assert_eq!(reply, "*3\r\n$1\r\nb\r\n:1\r\n:2\r\n");
+    assert_eq!(server.strings.get(b"a".as_slice()), Some(&b"b".to_vec()));
+}
+
+#[test]
+fn keys_and_args_of_one_run_are_not_those_of_the_next() {
+    let vm = vm();
+    let script = vm.compile(b"return {KEYS[1] or 'none', ARGV[1] or 'none'}").unwrap();
+    let run = |keys: &[&[u8]], args: &[&[u8]]| {
+        let mut reply = Vec::new();
+        vm.run(&script, b"", keys, args, RunOptions::default(), &mut Server::default(), &mut reply).unwrap();
+        String::from_utf8(reply).unwrap()
+    };
+
+    assert_eq!(run(&[b"a"], &[b"b"]), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+    assert_eq!(run(&[], &[]), "*2\r\n$4\r\nnone\r\n$4\r\nnone\r\n");
+}
+
+#[test]
+fn an_error_names_the_script_and_its_line() {
+    let vm = vm();
+
+    let reply = eval(&vm, &mut Server::default(), "#!lua\n\nerror('boom')", Resp::V2);
+
+    assert_eq!(reply, format!("-ERR user_script:3: boom script: {SCRIPT_NAME}, on @user_script:3.\r\n"));
+}
+
+#[test]
+fn an_error_of_a_command_is_counted_already() {
+    let vm = vm();
+    let count = |body: &str| {
+        let script = vm.compile(body.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        vm.run(&script, b"x", &[], &[], RunOptions::default(), &mut Server::default(), &mut reply)
+            .unwrap_err()
+    };
+
+    let raised = count("redis.call('lpush', 'a', 'b')");
+    let returned = count("return redis.pcall('lpush', 'a', 'b')");
+    let own = count("return redis.error_reply('MINE it is')");
+
+    assert!(raised.already_counted && returned.already_counted && !own.already_counted);
+    assert_eq!(returned.text, b"WRONGTYPE Operation against a key holding the wrong kind of value");
+    assert_eq!(
+        raised.text,
+        b"WRONGTYPE Operation against a key holding the wrong kind of value script: x, on @user_script:1."
+    );
+    assert_eq!(own.text, b"MINE it is");
+}
+
+#[test]
+fn a_command_is_called_with_what_the_script_set() {
+    let vm = vm();
+    let mut server = Server::default();
+
+    eval(
+        &vm,
+        &mut server,
+        "redis.call('get', 'a') redis.setresp(3) redis.set_repl(redis.REPL_AOF) redis.call('get', 'a')",
+        Resp::V3,
+    );
+    eval(&vm, &mut server, "redis.call('get', 'a')", Resp::V3);
+
+    let seen: Vec<_> = server.options.iter().map(|options| (options.resp, options.repl)).collect();
+    assert_eq!(
+        seen,
+        [(Resp::V2, ReplTargets::ALL), (Resp::V3, ReplTargets::AOF), (Resp::V2, ReplTargets::ALL)]
+    );
+}
+
+#[test]
+fn a_script_logs() {
+    let vm = vm();
+    let mut server = Server::default();
+
+    eval(&vm, &mut server, "redis.log(redis.LOG_WARNING, 'a', 3, {}, 'b')", Resp::V2);
+
+    assert_eq!(server.logged, [(LogLevel::Warning, "a 3 b".to_owned())]);
+}
+
+#[test]
+fn a_library_registers_functions_with_their_flags() {
+    let vm = vm();
+    let mut server = Server::default();
+
+    let library = vm
+        .load_library(
+            b"#!lua name=x\nlocal count = 0\n\
+              redis.register_function('plain', function(keys, args) count = count + 1 return {count, keys[1], args[1]} end)\n\
+              redis.register_function{function_name='named', callback=function() return redis.call('get', 'a') end, \
+              flags={'no-writes', 'allow-stale'}, description='what it does'}",
+            &mut server,
+        )
+        .unwrap();
+
+    let functions = library.functions();
+    assert_eq!(functions[0].name, b"plain");
+    assert_eq!(functions[0].description, None);
+    assert_eq!(functions[1].description.as_deref(), Some(b"what it does".as_slice()));
+    assert_eq!(functions[1].flags, FunctionFlags::NO_WRITES.union(FunctionFlags::ALLOW_STALE));
+    assert_eq!(functions[1].flags.names().collect::<Vec<_>>(), ["no-writes", "allow-stale"]);
+    for count in [1, 2] {
+        let reply = fcall(&vm, &mut server, &library, "plain", &[b"k"], &[b"a"]);
+        assert_eq!(reply, format!("*3\r\n:{count}\r\n$1\r\nk\r\n$1\r\na\r\n"));
+    }
+    assert_eq!(fcall(&vm, &mut server, &library, "named", &[], &[]), "$-1\r\n");
+}
+
+#[test]
+fn memory_that_a_script_took_is_given_back_when_it_is_dropped() {
+    let vm = vm();
+    let body = format!("return '{}'", "x".repeat(100_000));
+
+    let before = vm.memory_bytes();
+    let script = vm.compile(body.as_bytes()).unwrap();
+    let with_script = vm.memory_bytes();
+    drop(script);
+    eval(&vm, &mut Server::default(), "collectgarbage() collectgarbage()", Resp::V2);
+
+    assert!(with_script > before + 100_000);
+    assert!(vm.memory_bytes() < before + 50_000, "{} of {before}", vm.memory_bytes());
+}

@@ -20,6 +20,7 @@ mod ffi;
 mod host;
 mod keys;
 mod library;
+pub mod libs;
 mod random;
 mod readonly;
 mod reply;

@@ -11,6 +11,7 @@ pub mod docs;
 pub mod error;
 pub mod gate;
 pub mod handlers;
+pub mod key_use;
 pub mod keys;
 pub mod placement;
 pub mod program;

@@ -4,7 +4,7 @@ use crate::command::Call;
 use crate::command::admission::Caller;
 use crate::command::placement::{Placement, Routes, Shards};
 use crate::command::queue::Queue;
-use crate::command::table::{CommandEntry, CommandId, CommandTable};
+use crate::command::table::{CommandEntry, CommandId, CommandTable, Run};
 use crate::protocol::Argv;
 use crate::protocol::reply::Resp;
 use smallvec::SmallVec;
@@ -96,8 +96,11 @@ impl CommandQueue {
         known: Option<(u64, usize)>,
         shards: Shards,
     ) {
+        let is_program = matches!(entry.row.run, Run::Program(_));
         let placement = match known {
-            Some((_, shard)) if self.span.with(shard) == ShardSpan::One(shard) => Placement::One(shard),
+            Some((_, shard)) if !is_program && self.span.with(shard) == ShardSpan::One(shard) => {
+                Placement::One(shard)
+            }
             _ => {
                 self.complete_routes(table, shards);
                 self.routes.add(entry, args, known, shards)
@@ -111,7 +114,7 @@ impl CommandQueue {
             }
             Placement::Every(_) => {
                 self.has_every = true;
-                self.span = if shards.count == 1 { ShardSpan::One(0) } else { ShardSpan::Many };
+                self.span = if shards.count == 1 { self.span.with(0) } else { ShardSpan::Many };
             }
             Placement::Session | Placement::SessionPrecomputed => self.has_session = true,
         }

@@ -160,17 +160,42 @@ fn judge(
     Ok(())
 }
 
+/// A program that calls a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ProgramCall {
+    /// It may not change anything.
+    pub is_read_only: bool,
+    /// It may call commands with DENYOOM although memory is full.
+    pub allows_oom: bool,
+    /// It has called a command that writes. From then on it must be able to end its work.
+    pub has_written: bool,
+}
+
 /// Whether a program may call a command now. A pause delays programs as a whole, but never the commands that they call.
 ///
 /// # Errors
-/// Those of [`admit`].
+/// A write of a read-only program; OOM and NOREPLICAS, unless the program has written already; LOADING.
 pub fn admit_call(
     row: &Command,
-    caller: &Caller,
+    program: ProgramCall,
     now: &Conditions<'_>,
     measures: &impl Measures,
 ) -> Result<(), CommandError> {
-    match admit(row, caller, &Conditions { pause: None, ..*now }, measures) {
+    if program.is_read_only && row.has(flag::WRITE | flag::MAY_REPLICATE) {
+        return Err(CommandError::fixed("ERR Write commands are not allowed from read-only scripts."));
+    }
+    let mut flags = row.flags;
+    if program.has_written {
+        flags &= !(flag::WRITE | flag::DENYOOM);
+    } else if program.allows_oom {
+        flags &= !flag::DENYOOM;
+    }
+    let caller = Caller { authenticated: true, is_local: false, queued_flags: None };
+    let now = Conditions { pause: None, ..*now };
+    if flags & checked_flags(&caller, &now) == 0 {
+        return Ok(());
+    }
+    match judge(flags, row, &caller, &now, measures) {
         Ok(()) => Ok(()),
         Err(Refusal::Error(error)) => Err(error),
         Err(Refusal::Paused) => unreachable!("the conditions have no pause"),

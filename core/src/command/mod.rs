@@ -2,8 +2,8 @@
 //!
 //! `table` has the rows, `gate` finds the one that a request calls, `admission` decides whether it may run, and
 //! `route` on which shards. `handlers/` has the rows and functions of commands over keys, one file a family. A
-//! handler over keys gets a [`Ctx`], a program a [`ProgramCtx`](program::ProgramCtx). It replies, or returns a
-//! [`CommandError`] and has changed nothing. Commands over connections are in the `session` room.
+//! handler over keys gets a [`Ctx`]. It replies, or returns a [`CommandError`] and has changed nothing. Commands over
+//! connections, and programs, are in the `session` room.
 
 pub mod admission;
 pub mod args;
@@ -14,7 +14,6 @@ pub mod handlers;
 pub mod key_use;
 pub mod keys;
 pub mod placement;
-pub mod program;
 pub mod route;
 pub mod syntax;
 pub mod table;

@@ -6,7 +6,7 @@ use crate::command::keys::{self, KeyPositions, key_flag};
 use crate::command::queue::{KEPT_BYTES_MAX, Queue};
 use crate::command::route;
 use crate::command::table::{
-    Command, CommandEntry, CommandTable, KeyShape, KeyspaceLock, Merge, Scope, flag,
+    Command, CommandEntry, CommandTable, KeyShape, KeyspaceLock, Merge, Run, Scope, flag,
 };
 use crate::protocol::Argv;
 use crate::shard::lock::{KeyLock, LockSet};
@@ -28,7 +28,7 @@ pub enum Placement {
     Split,
     /// On every shard.
     Every(KeyspaceLock),
-    /// At home, over keys that are checked out to home.
+    /// At home, over keys that are checked out to home. A program may have no keys.
     CheckOut,
     /// The same, but some of the keys are known only after a look at the others ([`DerivedKeys`]): every shard takes part
     /// with all its keys locked.
@@ -86,6 +86,10 @@ impl Routes {
         shards: Shards,
     ) -> Placement {
         let row = entry.row;
+        if matches!(row.run, Run::Program(_)) {
+            self.add_program(row, args, shards);
+            return Placement::CheckOut;
+        }
         let placement = match entry.shape {
             KeyShape::None => Placement::Anywhere,
             KeyShape::First => {
@@ -124,6 +128,12 @@ impl Routes {
         };
         self.end(placement);
         placement
+    }
+
+    /// Adds a program. It runs at home, wherever its keys are, because it may be suspended.
+    fn add_program(&mut self, row: &Command, args: Argv<'_>, shards: Shards) {
+        keys::each(row, args, |at, _| self.add_key(args, at, shards.count, true));
+        self.end(Placement::CheckOut);
     }
 
     /// Adds a command that runs over checked-out keys, but only over those at `positions`.

@@ -88,9 +88,12 @@ fn one_or_many<'a>(mut keys: impl Iterator<Item = &'a [u8]>, home: usize, shard_
     }
 }
 
-/// The locks that a command which runs on a single shard needs there while it runs.
-pub fn lock_set(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> LockSet {
-    if needs_whole_shard(entry, args, shard_count) {
+/// The locks that a command which runs on a single shard needs there while it runs. `has_programs`: programs are suspended
+/// on the shard.
+pub fn lock_set(entry: &CommandEntry, args: Argv<'_>, shard_count: usize, has_programs: bool) -> LockSet {
+    // On the only shard DBSIZE counts the keys of one moment, and so not what a program has done halfway.
+    let counts_keys = entry.row.has(flag::AFTER_HANDOFFS) && !entry.row.is_over_session();
+    if needs_whole_shard(entry, args, shard_count) || has_programs && shard_count == 1 && counts_keys {
         return LockSet::Whole;
     }
     let mut locks = SmallVec::new();
@@ -103,10 +106,11 @@ pub fn queue_locks<'a>(
     table: &CommandTable,
     commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
     shard_count: usize,
+    has_programs: bool,
 ) -> LockSet {
     let mut locks = SmallVec::new();
     for (call, args) in commands {
-        match lock_set(table.entry(call.command), args, shard_count) {
+        match lock_set(table.entry(call.command), args, shard_count, has_programs) {
             LockSet::Whole => return LockSet::Whole,
             LockSet::Keys(keys) => locks.extend(keys),
         }

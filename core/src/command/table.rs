@@ -17,7 +17,6 @@
 pub use crate::call::CommandId;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeyPositions, KeySpec};
-use crate::command::program::ProgramCtx;
 use crate::command::{CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::blocking::BlockRequest;
@@ -151,11 +150,12 @@ pub enum Run {
     Keys(fn(&mut Ctx<'_>) -> CommandResult),
     /// A command over keys that may block on them: see [`Ctx::block`].
     Blocking(fn(&mut Ctx<'_>) -> CommandResult<Option<BlockRequest>>),
-    /// A command over keys that calls other commands.
-    Program(fn(&mut ProgramCtx<'_>) -> CommandResult),
+    /// A command over keys that calls other commands. It contains a
+    /// [`ProgramHandler`](crate::worker::program::ProgramHandler), whose type this room cannot name, because rooms above
+    /// it define it.
+    Program(&'static (dyn Any + Send + Sync)),
     /// A command over the connection or the whole worker. It contains a
-    /// [`SessionHandler`](crate::worker::SessionHandler), whose type this room cannot name, because rooms above it
-    /// define it.
+    /// [`SessionHandler`](crate::worker::SessionHandler).
     Session(&'static (dyn Any + Send + Sync)),
     /// A container (CLIENT, CONFIG): only its subcommands run.
     Container,
@@ -238,11 +238,7 @@ impl Command {
     }
 
     /// A command over keys that calls other commands.
-    pub const fn program(
-        name: &'static str,
-        arity: i32,
-        run: fn(&mut ProgramCtx<'_>) -> CommandResult,
-    ) -> Command {
+    pub const fn program(name: &'static str, arity: i32, run: &'static (dyn Any + Send + Sync)) -> Command {
         Command::row(name, arity, Scope::Keys, Run::Program(run))
     }
 

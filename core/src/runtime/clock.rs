@@ -22,10 +22,17 @@ pub trait Clock: Send + Sync {
     fn thread_cpu_nanos(&self) -> u64 {
         self.ticks_to_nanos(self.ticks())
     }
+    /// Whether a program that has had its shard for so long gives way to the shard's other work.
+    fn ends_slice(&self, ran_nanos: u64) -> bool {
+        ran_nanos >= SLICE_NANOS
+    }
     /// Bytes the calling thread has allocated, less those it has freed.
     fn thread_allocated_bytes(&self) -> i64;
     fn sleep(&self, duration: Duration);
 }
+
+/// How long a program has its shard at a time.
+const SLICE_NANOS: u64 = 1_000_000;
 
 /// How long a cycle of the processor's counter is.
 #[derive(Clone, Copy, Debug)]

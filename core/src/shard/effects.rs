@@ -142,6 +142,10 @@ impl EffectBatch {
     }
 }
 
+/// The effects of a transaction on one shard that is interrupted.
+#[derive(Default, Debug)]
+pub struct OpenUnit(Effects);
+
 /// Identifies a piece: a shard's own share of a transaction, or (`over_checked_out`) what home runs over checked-out
 /// entries.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -171,6 +175,8 @@ pub struct EffectLog {
     is_replaced: bool,
     /// The command's arguments are an effect whether they changed anything or not.
     is_forced: bool,
+    /// The commands that run leave no effects of their own.
+    is_muted: bool,
     /// The shard's count of changes when the last command ended.
     changes_seen: u64,
     scope: Scope,
@@ -234,7 +240,9 @@ impl EffectLog {
     pub fn replace(&mut self, db: u32, args: &[&[u8]]) {
         if self.is_on {
             self.is_replaced = true;
-            self.open.push(db, self.order, args.iter().copied());
+            if !self.is_muted {
+                self.open.push(db, self.order, args.iter().copied());
+            }
         }
     }
 
@@ -246,6 +254,12 @@ impl EffectLog {
     /// Has the arguments of the running command recorded even if it changes nothing.
     pub fn force(&mut self) {
         self.is_forced = self.is_on;
+    }
+
+    /// While muted, the commands that run leave no effects: a program does not want its writes recorded. Keys that expire
+    /// do all the same.
+    pub fn mute(&mut self, is_muted: bool) {
+        self.is_muted = is_muted;
     }
 
     /// Records the removal of an expired key.
@@ -263,6 +277,7 @@ impl EffectLog {
         let forced = std::mem::take(&mut self.is_forced);
         if !std::mem::take(&mut self.is_replaced)
             && (changed || forced)
+            && !self.is_muted
             && let Some(args) = args
         {
             self.open.push(db, self.order, args.iter());
@@ -310,6 +325,20 @@ impl EffectLog {
         debug_assert_eq!(self.scope, Scope::Local);
         self.scope = Scope::Command;
         self.close(Kind::Unit);
+    }
+
+    /// Interrupts a transaction on this shard alone, while the shard goes on with other work. Returns its effects so far,
+    /// for [`EffectLog::resume_local`].
+    pub fn suspend_local(&mut self) -> OpenUnit {
+        debug_assert_eq!(self.scope, Scope::Local);
+        self.scope = Scope::Command;
+        OpenUnit(std::mem::take(&mut self.open))
+    }
+
+    pub fn resume_local(&mut self, unit: OpenUnit) {
+        debug_assert_eq!(self.scope, Scope::Command, "transactions do not nest");
+        self.scope = Scope::Local;
+        self.open = unit.0;
     }
 
     /// Everything up to [`EffectLog::suspend_piece`] belongs to a transaction over several shards that is recorded,

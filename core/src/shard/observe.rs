@@ -84,10 +84,11 @@ impl Observers {
         result
     }
 
-    /// Begins to record events: checked-out entries of other shards are here from now on.
-    pub fn begin_checked_out(&mut self) {
+    /// Begins to record events: checked-out entries of other shards are here from now on. `earlier`: what happened to them
+    /// when they were here before.
+    pub fn begin_checked_out(&mut self, earlier: Vec<CheckedOutEvent>) {
         debug_assert!(self.checked_out.is_none(), "one transaction's checked-out entries at a time");
-        self.checked_out = Some(Vec::new());
+        self.checked_out = Some(earlier);
         self.set_on();
     }
 

@@ -233,8 +233,8 @@ impl Worker {
         CheckedOutRun { has_replied: false, waits: CheckedOutWaits(waits.collect()) }
     }
 
-    /// Runs a command that has waited for its locks.
-    pub(super) fn run_parked(&mut self, lock_request: LockRequestId, command: ParkedCommand) {
+    /// Runs a command that has waited for its locks. Returns whether these are to be released.
+    pub(super) fn run_parked(&mut self, lock_request: LockRequestId, command: ParkedCommand) -> bool {
         let ParkedCommand { home, reply_id, call, args } = command;
         let entry = self.table.entry(call.command);
         let conn = if home == self.shard.index { self.connection_of(reply_id) } else { None };
@@ -247,6 +247,7 @@ impl Worker {
             self.answer(home, reply_id, &reply);
         }
         self.pools.give_buffer(reply);
+        started != Started::Suspended
     }
 }
 

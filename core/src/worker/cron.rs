@@ -78,7 +78,7 @@ impl Worker {
         if self.shard.is_freeing() {
             return 0;
         }
-        if !self.runnable.is_empty() {
+        if !self.runnable.is_empty() || self.has_ready_programs() {
             return 0;
         }
         if !self.deferred.is_empty() {

@@ -81,7 +81,10 @@ impl Worker {
             }
             ExecRoute::MultiShard => {
                 self.begin_exec(at, entry, *call, multi, &watching);
-                Flow::Stop
+                // One that needed only this shard may have ended.
+                let connection = self.connections[at].as_deref();
+                let is_stalled = connection.is_none_or(|connection| connection.stall.is_some());
+                if is_stalled { Flow::Stop } else { Flow::Next }
             }
         };
         self.end_request(at, flow)
@@ -119,7 +122,8 @@ impl Worker {
         if self.shard.locks.is_empty() {
             return None;
         }
-        let mut locks = route::queue_locks(self.table, commands, self.shard.shard_count);
+        let mut locks =
+            route::queue_locks(self.table, commands, self.shard.shard_count, self.has_ready_programs());
         let conflicts = match &mut locks {
             LockSet::Whole => true,
             LockSet::Keys(keys) => {

@@ -9,6 +9,7 @@
 //! - `remote` gathers commands for other shards into one batch a turn, and runs the batches of others;
 //! - `multi` queues transactions, `exec` runs them, `transact` runs commands and transactions over several shards,
 //!   `coalesce` turns a pipeline of these into one transaction;
+//! - `program` runs programs, a slice at a time;
 //! - `blocked` handles blocked clients, `stream` the readers of the effect stream, `cron` periodic work and timeouts.
 //!
 //! The same code runs under io_uring, under epoll and in a simulator.
@@ -33,6 +34,7 @@ mod outbox;
 pub mod persistence;
 mod pipeline;
 mod pools;
+pub mod program;
 mod remote;
 mod replies;
 mod run;
@@ -108,6 +110,7 @@ pub struct Worker {
     /// Connections whose big argument the driver starts to read at the end of this turn.
     fills: Vec<u32>,
     transact: transact::Transactions,
+    programs: program::Programs,
     blocked: blocked::BlockedClients,
     stream: stream::Stream,
     /// While the shard is loading: what is to be loaded.
@@ -162,6 +165,7 @@ impl Worker {
             yielded: Vec::new(),
             fills: Vec::new(),
             transact: transact::Transactions::default(),
+            programs: program::Programs::default(),
             blocked: blocked::BlockedClients::default(),
             stream: stream::Stream::new(shard_count),
             incoming: None,
@@ -245,10 +249,11 @@ impl Worker {
         (self.table_version, self.table) = self.globals.table();
     }
 
-    /// Finishes a turn: resumes stalled requests, does time-driven work, then sends everything that the turn produced.
+    /// Finishes a turn: runs a slice of a program, resumes stalled requests, does time-driven work, then sends everything that the turn produced.
     pub fn end_turn(&mut self) {
         self.resume_runnable();
         self.run_cron();
+        self.run_ready_program();
         self.start_fills();
         self.resume_runnable();
         self.flush_batches();

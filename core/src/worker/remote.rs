@@ -144,7 +144,7 @@ impl Worker {
             self.serve_due_first();
             let invocation = Invocation::new(entry, &command.call, batch.args(&command.args), None);
             let to = ReplyTo::Place { home: from, reply_id: command.reply_id };
-            if self.start(invocation, to, &mut replies) == Started::Later {
+            if self.start(invocation, to, &mut replies) != Started::Replied {
                 continue;
             }
             batch.answered.push((command.reply_id, replies.len()));

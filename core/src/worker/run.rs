@@ -1,5 +1,6 @@
 //! Runs commands on this shard. All of them run through [`Worker::run_untimed`], whoever calls them: a client of this
 //! shard or of another, an EXEC, a transaction over several shards, a program, or a key handed off to a blocked client.
+//! A program itself runs by [`program`](super::program).
 //!
 //! A *unit* is what runs without interruption: a single command, or an EXEC. Before each unit, the keys that the last
 //! one changed are handed off to the clients blocked on them ([`Worker::serve_due_first`]). A unit whose keys are
@@ -9,12 +10,11 @@
 use super::pipeline::Flow;
 use super::transact::merge;
 use super::{SessionCtx, SessionHandler, Worker};
-use crate::command::admission::{self, Caller, Measures};
-use crate::command::program::{ProgramCtx, ProgramHost};
+use crate::command::admission::Measures;
 use crate::command::route;
 use crate::command::table::{CommandEntry, Run, Scope, flag};
-use crate::command::{Call, CommandError, Ctx, gate, keys};
-use crate::protocol::reply::{Reply, Resp};
+use crate::command::{Call, CommandError, Ctx};
+use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::runtime::crash;
 use crate::shard::blocking::BlockRequest;
@@ -71,6 +71,8 @@ pub(super) enum Started {
     Replied,
     /// It waits for locks or for a key: the reply comes later.
     Later,
+    /// It is a program that was suspended, and keeps its locks: the reply comes later.
+    Suspended,
 }
 
 // Units.
@@ -84,11 +86,11 @@ impl Worker {
     }
 
     /// The locks that a command needs on this shard if it has to wait for them; `None`: it can run now.
-    pub(super) fn locks_in_the_way(&self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockSet> {
+    pub(super) fn locks_in_the_way(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockSet> {
         if self.shard.locks.is_empty() {
             return None;
         }
-        let locks = route::lock_set(entry, args, self.shard.shard_count);
+        let locks = self.locks_of(entry, args);
         let conflicts = match &locks {
             // SCAN must not miss a key that is checked out to another shard at the moment.
             LockSet::Whole => true,
@@ -116,6 +118,9 @@ impl Worker {
             self.run_every(command, out);
             return Started::Replied;
         }
+        if matches!(entry.row.run, Run::Program(_)) {
+            return self.start_program(command, to, out);
+        }
         let Some(request) = self.run(command, out).waits else { return Started::Replied };
         let (home, reply_id) = self.place_of_reply(&command, to);
         self.wait_here(home, reply_id, *call, args, request);
@@ -123,7 +128,7 @@ impl Worker {
     }
 
     /// For a reply that comes later: its home and id, pending from now on.
-    fn place_of_reply(&mut self, command: &Invocation<'_>, to: ReplyTo) -> (usize, ReplyId) {
+    pub(super) fn place_of_reply(&mut self, command: &Invocation<'_>, to: ReplyTo) -> (usize, ReplyId) {
         match to {
             ReplyTo::Place { home, reply_id } => (home, reply_id),
             ReplyTo::Connection(at) => {
@@ -159,7 +164,7 @@ impl Worker {
         let start = out.len();
         let command = Invocation::new(entry, call, args, Some(at));
         let started = self.start(command, ReplyTo::Connection(at), &mut out);
-        if started == Started::Later {
+        if started != Started::Replied {
             self.put_output_back(at, direct, out);
             return if entry.row.has(flag::BLOCKING) { Flow::Stop } else { Flow::Next };
         }
@@ -230,15 +235,7 @@ impl Worker {
                 let run = run.downcast_ref::<SessionHandler>().expect("a session row holds its handler");
                 run(&mut SessionCtx { worker: self, conn, call, args, reply }).map(|()| None)
             }
-            Run::Program(run) => {
-                let is_outermost = self.shard.effects.begin_nested();
-                let reply = Reply::new(out, call.resp);
-                let result = run(&mut ProgramCtx { host: self, call, args, reply });
-                if is_outermost {
-                    self.shard.effects.end_local();
-                }
-                result.map(|()| None)
-            }
+            Run::Program(_) => unreachable!("programs run on frames of their own"),
             Run::Keys(_) => unreachable!("run_untimed runs these itself"),
             Run::Container => unreachable!("gate::resolve returns a subcommand, never its container"),
         };
@@ -275,59 +272,5 @@ impl Measures for Worker {
 
     fn good_replicas(&self) -> usize {
         Worker::good_replicas(self)
-    }
-}
-
-impl ProgramHost for Worker {
-    fn call(&mut self, program: &Call, declared: Argv<'_>, args: Argv<'_>, reply: &mut Vec<u8>) {
-        match self.callee(program, declared, args) {
-            Ok(entry) => {
-                let call = Call {
-                    command: entry.id,
-                    resp: Resp::V2,
-                    in_exec: true,
-                    hash: 0,
-                    hashed_arg: 0,
-                    ..*program
-                };
-                self.run(Invocation::new(entry, &call, args, None), reply);
-            }
-            Err(error) => {
-                self.shard.stats.error(error.code());
-                Reply::new(reply, Resp::V2).error(error.as_bytes());
-            }
-        }
-    }
-}
-
-impl Worker {
-    /// The command that a program calls, if it may.
-    ///
-    /// # Errors
-    /// No such command; one that programs may not call; what admission refuses; keys that the program has not declared.
-    fn callee(
-        &self,
-        program: &Call,
-        declared: Argv<'_>,
-        args: Argv<'_>,
-    ) -> Result<&'static CommandEntry, CommandError> {
-        let entry = gate::resolve(self.table, args)?;
-        // A program may call only commands over keys: not over the session, and not for every shard.
-        let is_over_its_keys = matches!(route::scope(entry.row, args, self.shard.shard_count), Scope::Keys);
-        if entry.row.has(flag::NOSCRIPT) || entry.row.is_over_session() || !is_over_its_keys {
-            self.shard.stats.command(entry.id).rejected.add(1);
-            return Err(CommandError::fixed("ERR This Redis command is not allowed from script"));
-        }
-        let caller = Caller { authenticated: true, is_local: false, queued_flags: None };
-        admission::admit_call(entry.row, &caller, &self.conditions(), self).inspect_err(|_| {
-            self.shard.stats.command(entry.id).rejected.add(1);
-        })?;
-        let program_row = self.table.entry(program.command).row;
-        let in_hand = keys::positions(program_row, declared);
-        let is_in_hand = |key: &[u8]| in_hand.iter().any(|&(at, _)| declared.arg(at) == key);
-        if keys::positions(entry.row, args).iter().any(|&(at, _)| !is_in_hand(args.arg(at))) {
-            return Err(CommandError::fixed("ERR The program has not declared all keys of the command"));
-        }
-        Ok(entry)
     }
 }

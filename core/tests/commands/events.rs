@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 /// as those of checked-out keys.
 pub(super) fn events(server: &mut Server, words: &str) -> (String, u64) {
     let changes = server.changes();
-    server.cluster.workers[0].shard.observers.begin_checked_out();
+    server.cluster.workers[0].shard.observers.begin_checked_out(Vec::new());
     server.call(words);
     let events = server.cluster.workers[0].shard.observers.end_checked_out();
     for event in &events {

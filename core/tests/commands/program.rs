@@ -23,8 +23,8 @@ fn a_command_that_a_program_may_not_call_is_an_error_among_its_replies() {
     on_one_and_three_shards(|server| {
         server.expect(&[
             ("TPROGRAM 1 a / NOSUCH / GET / SET a 1", {
-                "*3\r\n-ERR unknown command 'NOSUCH', with args beginning with: \r\n\
-                 -ERR wrong number of arguments for 'get' command\r\n+OK"
+                "*3\r\n-ERR Unknown Redis command called from script\r\n\
+                 -ERR Wrong number of args calling Redis command from script\r\n+OK"
             }),
             ("TPROGRAM 1 a / GET b", "*1\r\n-ERR The program has not declared all keys of the command"),
             ("TPROGRAM 1 a / FLUSHALL / MULTI / CLIENT ID", {

@@ -23,12 +23,13 @@ use shardis_core::shard::slot::shard_of;
 use shardis_core::types::{ValueType, fix_hash_seed, hash_key};
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A clock that only the test advances.
+/// A clock that only the test advances. It ends the slices of programs at random.
 pub struct ManualClock {
     now_us: AtomicI64,
+    random: AtomicU64,
 }
 
 impl ManualClock {
@@ -52,6 +53,13 @@ impl Clock for ManualClock {
 
     fn ticks_to_nanos(&self, ticks: u64) -> u64 {
         ticks * 1000
+    }
+
+    fn ends_slice(&self, _ran_nanos: u64) -> bool {
+        let mut random = Random::new(self.random.load(Ordering::Relaxed));
+        let ends = random.below(3) == 0;
+        self.random.fetch_add(1, Ordering::Relaxed);
+        ends
     }
 
     fn thread_allocated_bytes(&self) -> i64 {
@@ -121,7 +129,10 @@ impl Cluster {
         // The same for all clusters of the process: otherwise SCAN and RANDOMKEY would differ from run to run of a
         // seed.
         fix_hash_seed(1);
-        let clock = Box::into_raw(Box::new(ManualClock { now_us: AtomicI64::new(1_700_000_000_000_000) }));
+        let clock = Box::into_raw(Box::new(ManualClock {
+            now_us: AtomicI64::new(1_700_000_000_000_000),
+            random: AtomicU64::new(seed.wrapping_mul(1 << 20)),
+        }));
         // SAFETY: it was allocated just now, is only used by shared reference, and `Leaked` frees it after the
         // borrowers.
         let borrowed_clock: &'static ManualClock = unsafe { &*clock };
@@ -219,9 +230,10 @@ impl Cluster {
         self.clock.wall_ms()
     }
 
-    /// Whether messages or input of clients are under way.
+    /// Whether messages or input of clients are under way, or programs.
     pub fn is_busy(&self) -> bool {
-        self.wires.values().any(|queue| !queue.is_empty())
+        self.workers.iter().any(Worker::has_ready_programs)
+            || self.wires.values().any(|queue| !queue.is_empty())
             || self.peers.iter().any(|peer| !peer.unsent.is_empty())
     }
 
@@ -286,7 +298,8 @@ impl Cluster {
         self.peers[client].is_open
     }
 
-    /// One random step: messages or input of clients arrive at a shard. False if nothing is under way.
+    /// One random step: messages or input of clients arrive at a shard, or it only takes a turn because it has programs
+    /// to run. False if nothing is under way.
     pub fn step(&mut self) -> bool {
         let mut wires: Vec<(usize, usize)> =
             self.wires.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&wire, _)| wire).collect();
@@ -294,11 +307,16 @@ impl Cluster {
         wires.sort_unstable();
         let senders: Vec<usize> =
             (0..self.peers.len()).filter(|&client| !self.peers[client].unsent.is_empty()).collect();
-        if wires.is_empty() && senders.is_empty() {
+        let running: Vec<usize> =
+            (0..self.workers.len()).filter(|&shard| self.workers[shard].has_ready_programs()).collect();
+        let choices = wires.len() + senders.len() + running.len();
+        if choices == 0 {
             return false;
         }
-        let choice = self.random.below(wires.len() + senders.len());
-        if let Some(&(from, to)) = wires.get(choice) {
+        let choice = self.random.below(choices);
+        if let Some(&shard) = running.get(choice.wrapping_sub(wires.len() + senders.len())) {
+            self.turn(shard, |_| {});
+        } else if let Some(&(from, to)) = wires.get(choice) {
             let queue = self.wires.get_mut(&(from, to)).expect("it was listed");
             let count = 1 + self.random.below(queue.len());
             let messages: Vec<Message> = queue.drain(..count).collect();

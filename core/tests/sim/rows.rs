@@ -4,14 +4,14 @@
 //! A value here is a list of words separated by commas, so that several clients can take from one key.
 
 use shardis_core::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
-use shardis_core::command::program::ProgramCtx;
 use shardis_core::command::table::{Command, acl, flag};
 use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandError, CommandResult, Ctx, args};
-use shardis_core::protocol::{Argv, OwnedArgv};
+use shardis_core::protocol::{Argv, Resp};
 use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
 use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
+use shardis_core::worker::program::{CallOptions, Control, ProgramCtx, ProgramHandler, ProgramKind, Reach};
 
 pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE];
 
@@ -151,7 +151,7 @@ fn take_first(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Option<Vec<u8>>> {
     Ok(Some(first))
 }
 
-const PROGRAM: Command = Command::program("tprogram", -3, program)
+const PROGRAM: Command = Command::program("tprogram", -3, &NARROW)
     .flags(flag::WRITE | flag::DENYOOM | flag::MOVABLEKEYS)
     .acl(acl::SCRIPTING)
     .at(&[KeySpec {
@@ -161,8 +161,12 @@ const PROGRAM: Command = Command::program("tprogram", -3, program)
         notes: "",
     }]);
 
-/// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which may use only these keys. Reply:
-/// array of their replies, including errors. Errors: a bad numkeys.
+const NARROW: ProgramHandler =
+    ProgramHandler { kind: ProgramKind::Script, reach: |_, _| Reach::Declared, run: program };
+
+/// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which may use only these keys. It computes
+/// a little between them, so that it may be suspended at any moment. Reply: array of their replies, including errors.
+/// Errors: a bad numkeys; the program is stopped.
 fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let numkeys = args::integer(ctx.arg(1))?;
     let first = 2 + usize::try_from(numkeys).map_err(|_| CommandError::SYNTAX)?;
@@ -171,10 +175,23 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
         return Err(CommandError::SYNTAX);
     }
 
-    let calls: Vec<OwnedArgv> = words[1..].split(|word| *word == b"/").map(OwnedArgv::from_slices).collect();
-    let replies: Vec<Vec<u8>> = calls.iter().map(|call| ctx.call(call.as_argv())).collect();
+    let options = CallOptions { resp: Resp::V2, is_recorded: true, is_read_only: false, allows_oom: false };
+    let mut replies = Vec::new();
+    let mut count = 0;
+    for call in words[1..].split(|word| *word == b"/") {
+        go_on(ctx.tick())?;
+        go_on(ctx.call(call, options, &mut replies))?;
+        count += 1;
+    }
 
-    ctx.reply.array(replies.len());
-    replies.iter().for_each(|reply| ctx.reply.raw(reply));
+    ctx.reply.array(count);
+    ctx.reply.raw(&replies);
     Ok(())
+}
+
+fn go_on(control: Control) -> CommandResult {
+    match control {
+        Control::GoOn => Ok(()),
+        Control::Stop(text) => Err(CommandError::new(text)),
+    }
 }

@@ -21,11 +21,12 @@ const FUNCTION_LINES_MAX: usize = 104;
 /// How far the innermost line of a function may be indented within it, in steps.
 const NESTING_MAX: usize = 7;
 
-/// Where `unsafe` may stand: pure structures, the machine's interface, what calls Lua, what the tests and benches need of
-/// libc, and where the simulator frees what a process keeps for ever.
-const UNSAFE_ROOMS: [&str; 7] = [
+/// Where `unsafe` may stand: pure structures, the machine's interface, the stacks of programs, what calls Lua, what the
+/// tests and benches need of libc, and where the simulator frees what a process keeps for ever.
+const UNSAFE_ROOMS: [&str; 8] = [
     "core/src/types/",
     "core/src/runtime/",
+    "core/src/worker/program/stack.rs",
     "core/tests/server/harness.rs",
     "core/tests/sim/cluster.rs",
     "benches/src/sys.rs",
@@ -56,9 +57,10 @@ const ROOMS: [(&str, &[&str]); 11] = [
 ];
 
 /// What only some files may name: (name, where it may stand, below the workspace's root).
-const CONFINED: [(&str, &[&str]); 12] = [
+const CONFINED: [(&str, &[&str]); 13] = [
     ("glommio::", &["core/src/runtime/"]),
     ("io_uring::", &["core/src/runtime/"]),
+    ("corosensei::", &["core/src/worker/program/stack.rs"]),
     // The slab asks the kernel for huge pages, and nothing else.
     ("libc::", &["core/src/runtime/", "core/src/types/slab.rs"]),
     ("Instant::now", &["core/src/runtime/", "core/src/metrics.rs"]),

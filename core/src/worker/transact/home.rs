@@ -4,7 +4,7 @@ use super::stage::{self, StageKind};
 use super::{Block, HomeTxn, SPARE_SHARD_BATCHES_MAX, SerialFallback, Start, merge};
 use crate::command::error::code_of;
 use crate::command::placement::Placement;
-use crate::command::table::{CommandId, Scope, flag};
+use crate::command::table::{CommandId, Run, Scope, flag};
 use crate::command::{Call, Ctx};
 use crate::protocol::{Reply, Resp};
 use crate::shard::effects::PieceId;
@@ -15,6 +15,7 @@ use crate::shard::txn::{CheckIn, CheckOut, CheckedOutKey, Outcome, ShardBatch, T
 use crate::types::{OwnedEntry, hash_key};
 use crate::worker::Worker;
 use crate::worker::blocked::CheckedOutWaits;
+use crate::worker::program::{CheckedOut, EndedStage};
 use crate::worker::run::Invocation;
 use smallvec::SmallVec;
 use std::collections::HashSet;
@@ -105,14 +106,21 @@ impl Worker {
             self.transact.home.insert(id.number, txn);
             return;
         }
-        self.end_stage(id, &mut txn);
+        if self.end_stage(id, &mut txn) {
+            self.begin_next_stage(id, txn);
+        } else {
+            self.transact.home.insert(id.number, txn);
+        }
+    }
+
+    /// A stage has ended: begins the next ones, up to one that does not end at once.
+    fn begin_next_stage(&mut self, id: TxnId, mut txn: Box<HomeTxn>) {
         while let Some(stage) = stage::stage_from(txn.multi.routes.placements(), txn.stage.commands.end) {
             txn.stage = stage;
-            if self.begin_stage(id, &mut txn) {
+            if self.begin_stage(id, &mut txn) || !self.end_stage(id, &mut txn) {
                 self.transact.home.insert(id.number, txn);
                 return;
             }
-            self.end_stage(id, &mut txn);
         }
         self.finish(id, txn);
     }
@@ -140,10 +148,15 @@ impl Worker {
         txn.missing > 0
     }
 
-    /// All shards have done their shares of the stage: makes the replies of its commands.
-    fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
+    /// All shards have done their shares of the stage: makes the replies of its commands. False: its program was
+    /// suspended, and the stage ends later.
+    fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
         let start = txn.reply.len();
         let was_closed = txn.is_closed;
+        if txn.stage.kind == StageKind::CheckOut && self.is_program(txn) {
+            let ended = self.run_program_stage(id, txn);
+            return ended.map(|ended| self.end_program_stage(txn, ended)).is_some();
+        }
         match txn.stage.kind {
             StageKind::Lists => {
                 let (shard_batches, _) = take_outcomes(txn);
@@ -155,6 +168,46 @@ impl Worker {
         if was_closed || !self.wants_reply(txn) {
             txn.reply.truncate(start);
         }
+        true
+    }
+
+    /// Whether the present stage is a program, which is always alone in its stage.
+    fn is_program(&self, txn: &HomeTxn) -> bool {
+        let call = &txn.multi.queue.commands()[txn.stage.commands.start].call;
+        matches!(self.table.entry(call.command).row.run, Run::Program(_))
+    }
+
+    /// All entries that a program needs have arrived: runs it over them. `None`: it was suspended.
+    fn run_program_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> Option<EndedStage> {
+        let at = txn.stage.commands.start;
+        let keys = std::mem::take(&mut txn.keys);
+        let (_, entries) = take_outcomes(txn);
+        let is_recorded = txn.pieces != 0;
+        let checked_out =
+            Box::new(CheckedOut { txn: id, at, is_recorded, keys, entries, events: Vec::new() });
+        let call = txn.multi.queue.commands()[at].call;
+        let entry = self.table.entry(call.command);
+        self.start_stage_program(Invocation::new(entry, &call, txn.multi.queue.args(at), None), checked_out)
+    }
+
+    /// A program has ended that was a stage: its reply is that of the stage, and the keys go back.
+    fn end_program_stage(&mut self, txn: &mut HomeTxn, ended: EndedStage) {
+        let EndedStage { checked_out, reply, ran_nanos } = ended;
+        if !txn.is_closed && self.wants_reply(txn) {
+            txn.reply.extend_from_slice(&reply);
+        }
+        self.pools.give_buffer(reply);
+        txn.ran_nanos += ran_nanos;
+        let CheckedOut { txn: id, keys, entries, events, .. } = *checked_out;
+        self.check_in_all(id, txn, &keys, entries, &events, CheckedOutWaits::default());
+    }
+
+    /// A program has ended that was suspended as a stage of a transaction, which goes on.
+    pub(in crate::worker) fn program_stage_ended(&mut self, ended: EndedStage) {
+        let id = ended.checked_out.txn;
+        let mut txn = self.transact.home.remove(&id.number).expect("a transaction waits for its program");
+        self.end_program_stage(&mut txn, ended);
+        self.begin_next_stage(id, txn);
     }
 
     /// Whether the client gets the transaction's replies at this point. Always true if no session command in it can
@@ -354,7 +407,7 @@ impl Worker {
     fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let keys = std::mem::take(&mut txn.keys);
         let (shard_batches, entries) = take_outcomes(txn);
-        self.shard.observers.begin_checked_out();
+        self.shard.observers.begin_checked_out(Vec::new());
         let mut held_entries = std::mem::take(&mut txn.held_entries).into_iter();
         for (keys, mut entries) in keys.iter().zip(entries) {
             let mut first = held_entries.next().unwrap_or_default();
@@ -364,15 +417,30 @@ impl Worker {
         if txn.pieces != 0 {
             self.resume_piece(id, true);
         }
-        let mut waits = self.make_replies(txn, shard_batches);
+        let waits = self.make_replies(txn, shard_batches);
         if txn.pieces != 0 {
             self.shard.effects.suspend_piece();
         }
         let events = self.shard.observers.end_checked_out();
-        for (n, keys) in keys.iter().enumerate() {
-            let Some(keys) = keys else { continue };
+        let entries = keys.iter().map(|keys| self.shard.send_checked_out_back(moved(keys))).collect();
+        self.check_in_all(id, txn, &keys, entries, &events, waits);
+    }
+
+    /// Sends the checked-out keys back to their shards. `keys` and `entries`: for each shard that takes part.
+    fn check_in_all(
+        &mut self,
+        id: TxnId,
+        txn: &HomeTxn,
+        keys: &[Option<Vec<CheckedOutKey>>],
+        entries: Vec<Vec<Option<OwnedEntry>>>,
+        events: &[CheckedOutEvent],
+        mut waits: CheckedOutWaits,
+    ) {
+        for (n, (keys, entries)) in keys.iter().zip(entries).enumerate() {
+            if keys.is_none() {
+                continue;
+            }
             let shard = usize::from(txn.shards[n]);
-            let entries = self.shard.send_checked_out_back(keys);
             let is_there = |event: &&CheckedOutEvent| shard_of(&event.key, self.shard.shard_count) == shard;
             let events: Vec<CheckedOutEvent> = events.iter().filter(is_there).cloned().collect();
             if !events.is_empty() {

@@ -257,6 +257,12 @@ impl Worker {
     /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
     pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
         let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
+        if self.shard.shard_count == 1 {
+            needs[0].whole |= start.multi.queue.iter().any(|(queued, args)| {
+                let entry = self.table.entry(queued.call.command);
+                self.is_wide(entry, args)
+            });
+        }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
@@ -420,6 +426,10 @@ impl Worker {
                 Some(keys)
             };
             txn.keys = txn.shards.iter().map(keys_of).collect();
+            if txn.keys.iter().all(Option::is_none) {
+                // A program without keys.
+                txn.keys[0] = Some(Vec::new());
+            }
             for (work, keys) in works.iter_mut().zip(&txn.keys) {
                 let Some(keys) = keys else { continue };
                 let list = match std::mem::replace(work, Work::Nothing) {

@@ -141,7 +141,7 @@ impl Worker {
     }
 
     /// From here on, effects are recorded in this shard's piece of the transaction's effects.
-    pub(super) fn resume_piece(&mut self, txn: TxnId, over_checked_out: bool) {
+    pub(in crate::worker) fn resume_piece(&mut self, txn: TxnId, over_checked_out: bool) {
         let changes = self.shard.stats.dirty.get();
         self.shard.effects.resume_piece(PieceId { txn, over_checked_out }, changes);
     }
@@ -187,8 +187,9 @@ impl Worker {
             match waiter {
                 Waiter::Plan(plan) => self.plan_granted(lock_request, plan),
                 Waiter::Command(command) => {
-                    self.run_parked(lock_request, *command);
-                    self.release(lock_request);
+                    if self.run_parked(lock_request, *command) {
+                        self.release(lock_request);
+                    }
                 }
                 Waiter::Queue(parked) => {
                     let ParkedQueue { home, reply_id, call, queue, watches } = *parked;

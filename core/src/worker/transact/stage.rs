@@ -68,6 +68,8 @@ pub fn command_shards(placement: Placement, keys: &[RoutedKey], shards: &[u16]) 
         Placement::Anywhere => SmallVec::from_slice(&shards[..1]),
         Placement::One(shard) => SmallVec::from_slice(&[shard as u16]),
         Placement::Every(_) | Placement::CheckOutDerived => SmallVec::from_slice(shards),
+        // A program without keys takes its turn in the transaction on one of the shards, as a command without keys does.
+        Placement::CheckOut if keys.is_empty() => SmallVec::from_slice(&shards[..1]),
         Placement::Split | Placement::CheckOut => shards_of(keys),
         Placement::Session | Placement::SessionPrecomputed => SmallVec::new(),
     }

@@ -1,0 +1,411 @@
+//! A frame: the run of a program, from its start to its end, over any number of slices.
+
+use super::stack::{Fiber, Stopped};
+use super::{ProgramCtx, ProgramHandler, Reach};
+use crate::command::table::{CommandEntry, Run, flag};
+use crate::command::{Call, CommandResult, route};
+use crate::protocol::{Argv, OwnedArgv, Reply};
+use crate::runtime::crash;
+use crate::shard::effects::OpenUnit;
+use crate::shard::lock::{LockRequestId, LockSet};
+use crate::shard::message::ReplyId;
+use crate::shard::observe::CheckedOutEvent;
+use crate::shard::txn::{CheckedOutKey, TxnId};
+use crate::types::OwnedEntry;
+use crate::worker::Worker;
+use crate::worker::run::{Invocation, ReplyTo, Started};
+use smallvec::SmallVec;
+
+/// A program under way.
+pub(in crate::worker) struct Frame {
+    /// `None` while it runs, and when it has ended.
+    fiber: Option<Fiber<Done>>,
+    pub(super) entry: &'static CommandEntry,
+    pub(super) reach: Reach,
+    /// The call that started it. The database is the one that the program has selected.
+    pub(super) call: Call,
+    /// The hashes of the keys that it declares, once they were needed.
+    pub(super) declared: Option<SmallVec<[u64; 8]>>,
+    /// It has called a command that writes.
+    pub(super) has_written: bool,
+    /// It has to end, with this error.
+    pub(super) stopped: Option<&'static str>,
+    role: Role,
+    /// The locks of its keys, if it is a unit and was suspended or may have to hand off keys.
+    lock_request: Option<LockRequestId>,
+    /// It releases those itself. Until its first suspension, locks that were waited for are its starter's.
+    owns_locks: bool,
+    /// All that it does happens at this time.
+    now_ms: i64,
+    slice_began_ticks: u64,
+    ran_nanos: u64,
+    /// For a unit whose effects are recorded: those so far, while it is suspended.
+    is_recorded: bool,
+    open_unit: OpenUnit,
+}
+
+/// What a frame is to its shard.
+enum Role {
+    /// A unit, in its first slice: who has started it takes its reply.
+    Starting,
+    /// A unit that was suspended. It owes its reply to a connection of shard `home`.
+    Unit { home: usize, reply_id: ReplyId },
+    /// A stage of a transaction of this shard. The starter takes its result if it ends in its first slice.
+    Stage { checked_out: Box<CheckedOut>, is_starting: bool },
+}
+
+/// The keys of a stage of transaction `txn` that were moved here. Their entries are in the tables only while the program
+/// runs.
+pub(in crate::worker) struct CheckedOut {
+    pub(in crate::worker) txn: TxnId,
+    /// Which command of the transaction the program is.
+    pub(in crate::worker) at: usize,
+    /// Its effects are a piece of the transaction's.
+    pub(in crate::worker) is_recorded: bool,
+    /// For each shard that takes part: the keys that were moved here; `None`: it has no keys in the stage.
+    pub(in crate::worker) keys: Vec<Option<Vec<CheckedOutKey>>>,
+    /// The entries of these.
+    pub(in crate::worker) entries: Vec<Vec<Option<OwnedEntry>>>,
+    /// What has happened to them.
+    pub(in crate::worker) events: Vec<CheckedOutEvent>,
+}
+
+/// What a program leaves behind.
+pub(super) struct Done {
+    args: OwnedArgv,
+    reply: Vec<u8>,
+    result: CommandResult,
+}
+
+/// The outcome of a program that was a stage of a transaction.
+pub(in crate::worker) struct EndedStage {
+    pub(in crate::worker) checked_out: Box<CheckedOut>,
+    pub(in crate::worker) reply: Vec<u8>,
+    pub(in crate::worker) ran_nanos: u64,
+}
+
+/// A frame after a slice.
+enum AfterSlice {
+    Ended(Box<Frame>, Done),
+    /// It is the last of those that are ready.
+    Suspended,
+}
+
+/// The handler of a program's row.
+pub(super) fn handler_of(entry: &CommandEntry) -> Option<&'static ProgramHandler> {
+    match entry.row.run {
+        Run::Program(handler) => {
+            Some(handler.downcast_ref::<ProgramHandler>().expect("a program's row holds its handler"))
+        }
+        Run::Keys(_) | Run::Blocking(_) | Run::Session(_) | Run::Container => None,
+    }
+}
+
+impl Worker {
+    /// Whether a command is a program that may touch keys that it does not declare.
+    pub(in crate::worker) fn is_wide(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
+        let Some(handler) = handler_of(entry) else { return false };
+        match (handler.reach)(self, args) {
+            Reach::Declared => false,
+            Reach::Any { .. } => true,
+        }
+    }
+
+    /// The locks that a command needs on this shard. On a server of one shard a wide program locks the whole keyspace.
+    pub(in crate::worker) fn locks_of(&mut self, entry: &CommandEntry, args: Argv<'_>) -> LockSet {
+        let shard_count = self.shard.shard_count;
+        if shard_count == 1 && self.is_wide(entry, args) {
+            return LockSet::Whole;
+        }
+        route::lock_set(entry, args, shard_count, self.has_ready_programs())
+    }
+
+    /// Runs a program as a unit, whose keys are free or locked by itself.
+    pub(in crate::worker) fn start_program(
+        &mut self,
+        command: Invocation<'_>,
+        to: ReplyTo,
+        out: &mut Vec<u8>,
+    ) -> Started {
+        let waited_for = self.shard.running.take();
+        let mut frame = self.new_frame(command, Role::Starting, waited_for);
+        if waited_for.is_none() && !self.shard.blocking.is_empty() {
+            // What it changes may have to be handed off, but not before its end.
+            (frame.lock_request, frame.owns_locks) = (self.lock_unit(command.entry, command.args), true);
+        }
+        let after = self.run_slice(frame);
+        self.shard.running = waited_for;
+        match after {
+            AfterSlice::Ended(frame, done) => {
+                out.extend_from_slice(&done.reply);
+                let reply = self.end_unit(frame, done);
+                self.pools.give_buffer(reply);
+                Started::Replied
+            }
+            AfterSlice::Suspended => {
+                let (home, reply_id) = self.place_of_reply(&command, to);
+                let frame = self.programs.ready.back_mut().expect("it was suspended just now");
+                frame.role = Role::Unit { home, reply_id };
+                frame.owns_locks = true;
+                Started::Suspended
+            }
+        }
+    }
+
+    /// Runs a program as a stage of a transaction. `None`: it was suspended, and
+    /// [`program_stage_ended`](Worker::program_stage_ended) will be told.
+    pub(in crate::worker) fn start_stage_program(
+        &mut self,
+        command: Invocation<'_>,
+        checked_out: Box<CheckedOut>,
+    ) -> Option<EndedStage> {
+        let frame = self.new_frame(command, Role::Stage { checked_out, is_starting: true }, None);
+        match self.run_slice(frame) {
+            AfterSlice::Ended(frame, done) => Some(self.end_stage_frame(frame, done)),
+            AfterSlice::Suspended => {
+                let frame = self.programs.ready.back_mut().expect("it was suspended just now");
+                if let Role::Stage { is_starting, .. } = &mut frame.role {
+                    *is_starting = false;
+                }
+                None
+            }
+        }
+    }
+
+    fn new_frame(
+        &mut self,
+        command: Invocation<'_>,
+        role: Role,
+        lock_request: Option<LockRequestId>,
+    ) -> Box<Frame> {
+        let Invocation { entry, call, args, .. } = command;
+        let handler = handler_of(entry).expect("the caller has seen that it is a program");
+        let reach = (handler.reach)(self, args);
+        let call = *call;
+        let args = self.programs.copy_args(args.iter());
+        let reply = self.pools.take_buffer();
+        let fiber = Fiber::new(self.programs.stacks.take(), move |lent| {
+            let mut reply = reply;
+            let mut ctx = ProgramCtx {
+                call: &call,
+                args: args.as_argv(),
+                reply: Reply::new(&mut reply, call.resp),
+                lent,
+            };
+            let result = (handler.run)(&mut ctx);
+            if let Err(error) = &result {
+                reply.clear();
+                Reply::new(&mut reply, call.resp).error(error.as_bytes());
+            }
+            Done { args, reply, result }
+        });
+        let frame = Frame {
+            fiber: Some(fiber),
+            entry,
+            reach,
+            call,
+            declared: None,
+            has_written: false,
+            stopped: None,
+            role,
+            lock_request,
+            owns_locks: false,
+            now_ms: self.shard.now_ms,
+            slice_began_ticks: 0,
+            ran_nanos: 0,
+            is_recorded: false,
+            open_unit: OpenUnit::default(),
+        };
+        match self.programs.spare_frames.pop() {
+            Some(mut spare) => {
+                *spare = frame;
+                spare
+            }
+            None => Box::new(frame),
+        }
+    }
+
+    /// Locks the keys of the running frame, which are free, unless they are locked for it already. `declared`: its
+    /// arguments.
+    pub(super) fn hold_frame(&mut self, declared: Argv<'_>) {
+        let frame = self.programs.running();
+        if frame.lock_request.is_some() || matches!(frame.role, Role::Stage { .. }) {
+            return;
+        }
+        let entry = frame.entry;
+        let lock_request = self.lock_unit(entry, declared);
+        let frame = self.programs.running();
+        (frame.lock_request, frame.owns_locks) = (lock_request, true);
+    }
+
+    /// Locks the keys of a program, which are free. `None`: it has none.
+    fn lock_unit(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockRequestId> {
+        let locks = self.locks_of(entry, args);
+        if matches!(&locks, LockSet::Keys(keys) if keys.is_empty()) {
+            return None;
+        }
+        let (lock_request, granted) = self.shard.locks.request(locks);
+        assert!(granted, "the keys of a unit are free until others run");
+        Some(lock_request)
+    }
+
+    /// Runs a slice of the first frame that is ready. Called once a turn.
+    pub(in crate::worker) fn run_ready_program(&mut self) {
+        let Some(frame) = self.programs.ready.pop_front() else { return };
+        self.serve_due_first();
+        // What the turn has done so far is not the program's time.
+        self.read_program_clock();
+        if let AfterSlice::Ended(frame, done) = self.run_slice(frame) {
+            match frame.role {
+                Role::Stage { .. } => {
+                    let ended = self.end_stage_frame(frame, done);
+                    self.program_stage_ended(ended);
+                }
+                Role::Starting | Role::Unit { .. } => self.end_suspended_unit(frame, done),
+            }
+        }
+        self.deliver_local();
+    }
+
+    /// Runs a frame until it is suspended or ends.
+    fn run_slice(&mut self, mut frame: Box<Frame>) -> AfterSlice {
+        crash::set_current_command(&frame.entry.full_name);
+        let fiber = frame.fiber.take().expect("a frame that does not run has its fiber");
+        let now_ms = self.shard.now_ms;
+        if now_ms != frame.now_ms {
+            self.shard.set_now(frame.now_ms);
+        }
+        frame.slice_began_ticks = self.time.ticks;
+        self.enter(&mut frame);
+        self.programs.running = Some(frame);
+        let stopped = fiber.resume(self);
+        let mut frame = self.programs.running.take().expect("it ran");
+        self.shard.assert_all_signalled();
+        let has_ended = matches!(stopped, Stopped::Ended(..));
+        self.leave(&mut frame, has_ended);
+        self.read_program_clock();
+        frame.ran_nanos += self.time.nanos_since(frame.slice_began_ticks);
+        if now_ms != frame.now_ms {
+            self.shard.set_now(now_ms);
+        }
+        match stopped {
+            Stopped::Ended(done, stack) => {
+                self.programs.stacks.give(stack);
+                AfterSlice::Ended(frame, done)
+            }
+            Stopped::Suspended(fiber) => {
+                frame.fiber = Some(fiber);
+                self.programs.ready.push_back(frame);
+                AfterSlice::Suspended
+            }
+        }
+    }
+
+    /// Before a slice: what the frame works on is where commands look for it.
+    fn enter(&mut self, frame: &mut Frame) {
+        match &mut frame.role {
+            Role::Starting => frame.is_recorded = self.shard.effects.begin_nested(),
+            Role::Unit { .. } if frame.is_recorded => {
+                self.shard.effects.resume_local(std::mem::take(&mut frame.open_unit));
+            }
+            Role::Unit { .. } => {}
+            Role::Stage { checked_out, .. } => {
+                let CheckedOut { txn, at, is_recorded, keys, entries, events } = &mut **checked_out;
+                for (keys, entries) in keys.iter().zip(std::mem::take(entries)) {
+                    self.shard.receive_checked_out(keys.as_deref().unwrap_or_default(), entries);
+                }
+                self.shard.observers.begin_checked_out(std::mem::take(events));
+                if *is_recorded {
+                    let (txn, at) = (*txn, *at as u32);
+                    self.resume_piece(txn, true);
+                    self.shard.effects.set_order(at);
+                }
+            }
+        }
+        self.shard.running = frame.lock_request;
+    }
+
+    /// After a slice: the shard is as for other work.
+    fn leave(&mut self, frame: &mut Frame, has_ended: bool) {
+        self.shard.running = None;
+        match &mut frame.role {
+            Role::Starting | Role::Unit { .. } if !frame.is_recorded => {}
+            Role::Starting | Role::Unit { .. } if has_ended => self.shard.effects.end_local(),
+            Role::Starting | Role::Unit { .. } => frame.open_unit = self.shard.effects.suspend_local(),
+            Role::Stage { checked_out, .. } => {
+                if checked_out.is_recorded {
+                    self.shard.effects.suspend_piece();
+                }
+                checked_out.events = self.shard.observers.end_checked_out();
+                let give_back = |keys: &Option<Vec<CheckedOutKey>>| {
+                    self.shard.send_checked_out_back(keys.as_deref().unwrap_or_default())
+                };
+                checked_out.entries = checked_out.keys.iter().map(give_back).collect();
+            }
+        }
+    }
+
+    /// Whether the running program has had the shard for long enough. The clock was read just now.
+    pub(super) fn ends_slice(&mut self) -> bool {
+        let began_ticks = self.programs.running().slice_began_ticks;
+        self.time.clock.ends_slice(self.time.nanos_since(began_ticks))
+    }
+
+    /// Reads the clock: what follows is not the time of what was before.
+    #[inline]
+    pub(super) fn read_program_clock(&mut self) {
+        self.time.ticks = self.time.now_ticks();
+    }
+
+    /// Counts a program that has ended.
+    fn count_program(&mut self, frame: &Frame, done: &Done) {
+        let entry = frame.entry;
+        let stats = &self.shard.stats;
+        let command = stats.command(entry.id);
+        command.record(frame.ran_nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if let Err(error) = &done.result {
+            command.failed.add(1);
+            stats.error(error.code());
+        }
+        if frame.ran_nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+            self.record_slow(done.args.as_argv(), frame.ran_nanos / 1000, &frame.call, entry);
+        }
+    }
+
+    /// Ends a unit. Returns its reply.
+    fn end_unit(&mut self, frame: Box<Frame>, done: Done) -> Vec<u8> {
+        self.count_program(&frame, &done);
+        if frame.owns_locks
+            && let Some(lock_request) = frame.lock_request
+        {
+            self.release(lock_request);
+        }
+        self.programs.give_frame(frame);
+        let Done { args, reply, .. } = done;
+        self.programs.give_args(args);
+        reply
+    }
+
+    fn end_suspended_unit(&mut self, frame: Box<Frame>, done: Done) {
+        let Role::Unit { home, reply_id } = frame.role else {
+            unreachable!("a unit that was suspended knows its client");
+        };
+        self.answer(home, reply_id, &done.reply);
+        let reply = self.end_unit(frame, done);
+        self.pools.give_buffer(reply);
+    }
+
+    fn end_stage_frame(&mut self, mut frame: Box<Frame>, done: Done) -> EndedStage {
+        self.count_program(&frame, &done);
+        let role = std::mem::replace(&mut frame.role, Role::Starting);
+        let Role::Stage { checked_out, .. } = role else {
+            unreachable!("the caller has seen that it is a stage")
+        };
+        let ran_nanos = frame.ran_nanos;
+        self.programs.give_frame(frame);
+        let Done { args, reply, .. } = done;
+        self.programs.give_args(args);
+        EndedStage { checked_out, reply, ran_nanos }
+    }
+}

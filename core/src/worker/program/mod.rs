@@ -1,0 +1,144 @@
+//! Programs: commands that call other commands, as scripts, functions and module commands do.
+//!
+//! A program runs on the shard of its keys, like any command over keys; keys of several shards are checked out to the
+//! client's home. The commands that it calls go through the same table, admission and handlers as a client's, and their
+//! effects are one unit.
+//!
+//! # Frames
+//!
+//! A program has a [stack of its own](stack), so that it can stop in the middle: it is suspended, its shard does other
+//! work, and it is resumed later. Its run is a [`Frame`](frame::Frame). Nearly always a frame ends within the unit that
+//! started it; then it has taken no lock and no allocation (stacks and buffers are pooled), and its reply is where a plain
+//! command's would be.
+//!
+//! A frame is either a unit of its shard (a program by itself), or a stage of a transaction (a program with keys on
+//! several shards, or any program in an EXEC: see [`Placement::CheckOut`]). A program does not join a coalesced pipeline.
+//!
+//! # Slices
+//!
+//! A program has the shard for about a millisecond at a time ([`Clock::ends_slice`](crate::runtime::clock::Clock::ends_slice)).
+//! It is asked at every [`ProgramCtx::tick`] and after each command that it has called. Then it is suspended, and goes to
+//! the end of the shard's queue of ready frames. A turn runs one slice, of the first frame in the queue, between messages
+//! and clients; the driver does not sleep while there is any.
+//!
+//! # Why nobody sees half a program
+//!
+//! *Its keys are locked.* A unit runs only if its keys are free, or locked for it. Until its first suspension nothing else
+//! runs on the shard. At that moment the frame takes the locks of its keys, which are free still, and keeps them to its
+//! end. Whoever wants one of them, or the whole keyspace, waits in the [lock table](crate::shard::lock). A frame that is a
+//! stage runs under its transaction's locks. While it is suspended the checked-out entries lie in the frame and not in the
+//! tables, so the shard shows only its own keys, and those that are checked out count where they belong.
+//!
+//! *It sees one moment.* All slices of a frame run at the time at which it began: a key that expires while it is under way
+//! does so after its end. (Locked keys are not expired by others.) As the keys are locked from the beginning to the end,
+//! the frame takes effect at the moment of its beginning; so the later requests of its connection, which need not wait for
+//! it, are behind it in any order.
+//!
+//! *Its effects are one unit.* They are taken out of the shard's effects at a suspension and put back at the next slice.
+//! Nobody attaches to the stream meanwhile, because that locks the whole keyspace.
+//!
+//! *Its keys are handed off after its end.* If clients are blocked on keys of the shard, a frame takes its locks at its
+//! beginning. A key that it changes is locked for the clients blocked on it by a part that is split off those locks, and is
+//! offered to them only when the rest has been released (see [`blocking`](crate::shard::blocking)).
+//!
+//! # Why there is no deadlock
+//!
+//! A frame waits for nothing: it holds all locks that it will ever need, and is ready to run at any time. Who waits for
+//! its locks waits for its end, as for the end of a transaction past its lock point.
+//!
+//! [`Placement::CheckOut`]: crate::command::placement::Placement::CheckOut
+
+mod call;
+mod ctx;
+mod frame;
+mod stack;
+
+pub use ctx::{CallOptions, Control, ProgramCtx};
+
+pub(in crate::worker) use frame::{CheckedOut, EndedStage};
+
+use super::Worker;
+use crate::command::CommandResult;
+use crate::protocol::{Argv, OwnedArgv};
+use frame::Frame;
+use std::collections::VecDeque;
+
+/// The handler of a program, as [`Run::Program`](crate::command::table::Run) holds it.
+pub struct ProgramHandler {
+    pub kind: ProgramKind,
+    /// What is known before a run about the keys that it may touch.
+    pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
+    pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,
+}
+
+/// What a program is, for those who look at the programs under way or end them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ProgramKind {
+    /// EVAL and the like.
+    Script,
+    /// FCALL.
+    Function,
+    /// A command of a module.
+    Module,
+}
+
+/// Which keys a program may touch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Those that it declares, and no others: it is *narrow*.
+    Declared,
+    /// Any: it is *wide*. `is_read_only`: it changes nothing.
+    Any { is_read_only: bool },
+}
+
+/// The programs of a worker.
+#[derive(Default)]
+pub(super) struct Programs {
+    /// The frame that runs at the moment.
+    running: Option<Box<Frame>>,
+    /// The frames that are suspended, in the order in which they run next.
+    ready: VecDeque<Box<Frame>>,
+    stacks: stack::Stacks,
+    #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]
+    spare_frames: Vec<Box<Frame>>,
+    spare_args: Vec<OwnedArgv>,
+}
+
+/// How many frames, and how many vectors of arguments, are kept for reuse.
+const SPARES_MAX: usize = 8;
+
+/// Arguments with more bytes than this are not kept for reuse.
+const SPARE_ARGS_BYTES_MAX: usize = 64 << 10;
+
+impl Programs {
+    fn running(&mut self) -> &mut Frame {
+        self.running.as_deref_mut().expect("a program runs")
+    }
+
+    /// A copy of arguments, in reused memory.
+    fn copy_args<'a>(&mut self, args: impl Iterator<Item = &'a [u8]>) -> OwnedArgv {
+        let mut copy = self.spare_args.pop().unwrap_or_default();
+        args.for_each(|arg| copy.push_arg(arg));
+        copy
+    }
+
+    fn give_args(&mut self, mut args: OwnedArgv) {
+        if self.spare_args.len() < SPARES_MAX && args.heap_len_bytes() <= SPARE_ARGS_BYTES_MAX {
+            args.clear();
+            self.spare_args.push(args);
+        }
+    }
+
+    fn give_frame(&mut self, frame: Box<Frame>) {
+        if self.spare_frames.len() < SPARES_MAX {
+            self.spare_frames.push(frame);
+        }
+    }
+}
+
+impl Worker {
+    /// Whether programs were suspended that run on in the next turns.
+    pub fn has_ready_programs(&self) -> bool {
+        !self.programs.ready.is_empty()
+    }
+}

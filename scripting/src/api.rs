@@ -2,7 +2,7 @@
 
 // Every function here is called by Lua with a valid state; what it calls is the C API, on values that it has checked.
 // Nothing in them has a destructor when a Lua error may cross them.
-#![allow(unsafe_op_in_unsafe_fn)]
+#![allow(unsafe_op_in_unsafe_fn, reason = "nearly every line calls the C API; the contract stands above")]
 
 use std::ffi::c_int;
 
@@ -135,7 +135,7 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
         if run.ending != Ending::None {
             check_ending(lua, shared);
         }
-        reply::push(lua, &*(&raw const run.reply[..]));
+        reply::push(lua, &*(&raw const run.reply[..]), run.resp);
         if run.reply.first() != Some(&b'-') {
             return 1;
         }
@@ -164,10 +164,7 @@ unsafe extern "C-unwind" fn error_reply(lua: *mut lua_State) -> c_int {
         return 1;
     }
     let mut text = bytes_at(lua, 1).unwrap_or_default();
-    text = text.strip_prefix(b"-").unwrap_or(text);
-    while let [rest @ .., b'\r' | b'\n'] = text {
-        text = rest;
-    }
+    text = reply::trim_line_end(text.strip_prefix(b"-").unwrap_or(text));
     lua_createtable(lua, 0, 1);
     // A text without a space has no code.
     if text.contains(&b' ') {

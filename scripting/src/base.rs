@@ -5,7 +5,7 @@
 
 // Every function here is called by Lua with a valid state, or with the contract of its caller; what it calls is the
 // C API, on values that it has checked.
-#![allow(unsafe_op_in_unsafe_fn)]
+#![allow(unsafe_op_in_unsafe_fn, reason = "nearly every line calls the C API; the contract stands above")]
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
@@ -207,11 +207,12 @@ unsafe extern "C-unwind" fn pcall(lua: *mut lua_State) -> c_int {
         push_bytes(lua, b"attempt to call a boolean value");
         return 2;
     }
+    luaL_checkstack_(lua, 1, c"too many arguments".as_ptr());
+    lua_pushboolean(lua, 1);
+    lua_insert(lua, 1);
     let status = lua_pcall(lua, argc - 1, LUA_MULTRET, 0);
     check_ending(lua, Shared::of(lua));
     if status == LUA_OK {
-        lua_pushboolean(lua, 1);
-        lua_insert(lua, 1);
         return lua_gettop(lua);
     }
     if lua_type(lua, -1) == LUA_TTABLE {
@@ -223,7 +224,7 @@ unsafe extern "C-unwind" fn pcall(lua: *mut lua_State) -> c_int {
         }
     }
     lua_pushboolean(lua, 0);
-    lua_insert(lua, 1);
+    lua_replace(lua, 1);
     lua_gettop(lua)
 }
 

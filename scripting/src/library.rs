@@ -152,7 +152,7 @@ impl Vm {
     }
 
     /// Runs the function at `position` of `library` and appends the reply, as [`Vm::run`] does.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what a command has, and where its reply goes")]
     pub fn call_function(
         &self,
         library: &Library,

@@ -4,7 +4,7 @@
 //! `set`, `big_number`, `verbatim_string`; any other is an array up to its first nil.
 
 // The functions are called by the engine or by Lua with a valid state whose stack they leave as their docs say.
-#![allow(unsafe_op_in_unsafe_fn)]
+#![allow(unsafe_op_in_unsafe_fn, reason = "nearly every line calls the C API; the contract stands above")]
 
 use std::ffi::{CStr, c_int};
 
@@ -21,6 +21,7 @@ const REPLY_DEPTH_MAX: u32 = 128;
 /// A reply that is being read. It owns nothing, because a Lua error may cross its reader.
 struct Reader<'a> {
     rest: &'a [u8],
+    resp: Resp,
 }
 
 impl<'a> Reader<'a> {
@@ -47,8 +48,8 @@ fn integer(line: &[u8]) -> i64 {
 }
 
 /// Pushes the value of the whole reply `reply`, which is RESP2 or RESP3. An error is a table with `err` that is marked as counted.
-pub(crate) unsafe fn push(lua: *mut lua_State, reply: &[u8]) {
-    let mut reader = Reader { rest: reply };
+pub(crate) unsafe fn push(lua: *mut lua_State, reply: &[u8], resp: Resp) {
+    let mut reader = Reader { rest: reply, resp };
     push_value(lua, &mut reader, 0);
 }
 
@@ -69,7 +70,8 @@ unsafe fn push_value(lua: *mut lua_State, reader: &mut Reader, depth: u32) {
         b'-' => push_error(lua, line, true),
         b'*' => match c_int::try_from(integer(line)) {
             Ok(len) if len >= 0 => {
-                lua_createtable(lua, len, 0);
+                // In RESP3 a null is nil, and then room that is made for it would show in the array's length.
+                lua_createtable(lua, if reader.resp == Resp::V2 { len } else { 0 }, 0);
                 for index in 1..=len {
                     push_value(lua, reader, depth + 1);
                     lua_rawseti_(lua, -2, index);
@@ -167,7 +169,11 @@ pub(crate) unsafe fn returned_error(lua: *mut lua_State) -> Option<ScriptError> 
         return None;
     }
     raw_field(lua, top, c"err");
-    let text = if lua_type(lua, -1) == LUA_TSTRING { bytes_at(lua, -1).map(<[u8]>::to_vec) } else { None };
+    let text = if lua_type(lua, -1) == LUA_TSTRING {
+        bytes_at(lua, -1).map(|text| trim_line_end(text).to_vec())
+    } else {
+        None
+    };
     raw_field(lua, top, c"ignore_error_stats_update");
     let already_counted = lua_toboolean(lua, -1) != 0;
     lua_settop(lua, top);
@@ -252,7 +258,7 @@ unsafe fn append_value(lua: *mut lua_State, versions: Versions, frames: &mut Vec
 unsafe fn append_table(lua: *mut lua_State, client: Resp, frames: &mut Vec<Frame>, out: &mut Vec<u8>) {
     let table = lua_gettop(lua);
     if push_field(lua, table, c"err", LUA_TSTRING) {
-        append_text(out, b'-', bytes_at(lua, -1).unwrap_or_default());
+        append_text(out, b'-', trim_line_end(bytes_at(lua, -1).unwrap_or_default()));
     } else if push_field(lua, table, c"ok", LUA_TSTRING) {
         append_text(out, b'+', bytes_at(lua, -1).unwrap_or_default());
     } else if push_field(lua, table, c"double", LUA_TNUMBER) {
@@ -386,6 +392,14 @@ fn append_text(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.push(kind);
     out.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
     out.extend_from_slice(b"\r\n");
+}
+
+/// The text of an error without the line ends after it.
+pub(crate) fn trim_line_end(mut text: &[u8]) -> &[u8] {
+    while let [rest @ .., b'\r' | b'\n'] = text {
+        text = rest;
+    }
+    text
 }
 
 fn append_bulk(out: &mut Vec<u8>, bytes: &[u8]) {

@@ -5,7 +5,7 @@
 //! of its own, because KEYS and ARGV are globals; functions share one table, for they get KEYS and ARGV as arguments.
 
 // The functions are called with the main thread of a VM whose stack has room; no run is on, so nothing raises.
-#![allow(unsafe_op_in_unsafe_fn)]
+#![allow(unsafe_op_in_unsafe_fn, reason = "nearly every line calls the C API; the contract stands above")]
 
 use std::ffi::{CStr, c_int};
 
@@ -13,7 +13,7 @@ use crate::api::{self, Stage};
 use crate::ffi::*;
 use crate::run::{Run, anchor_chunk_name};
 use crate::vm::{Kind, Shared};
-use crate::{base, chunk, readonly};
+use crate::{base, chunk, libs, readonly};
 
 /// What the registry keeps.
 #[derive(Clone, Copy, Default)]
@@ -73,6 +73,9 @@ pub(crate) unsafe fn build(main: *mut lua_State, shared: &Shared, redis_version:
         push_bytes(main, b"");
         lua_call(main, 1, 0);
     }
+    for open in [libs::cjson::open, libs::cmsgpack::open, libs::structlib::open, libs::bit::open] {
+        open(main);
+    }
     lua_pushvalue(main, LUA_GLOBALSINDEX);
     refs.error_handler = load_error_handler(main);
     base::amend_base(main, &mut stock);
@@ -88,6 +91,10 @@ pub(crate) unsafe fn build(main: *mut lua_State, shared: &Shared, redis_version:
         (c"table", Library::Table),
         (c"math", Library::Math),
         (c"coroutine", Library::Coroutine),
+        (c"cjson", Library::Unchanged),
+        (c"cmsgpack", Library::Unchanged),
+        (c"struct", Library::Unchanged),
+        (c"bit", Library::Unchanged),
     ] {
         raw_field(main, 1, name);
         match amend {
@@ -95,6 +102,7 @@ pub(crate) unsafe fn build(main: *mut lua_State, shared: &Shared, redis_version:
             Library::Table => base::amend_table(main, &mut stock),
             Library::Math => base::amend_math(main),
             Library::Coroutine => base::amend_coroutine(main),
+            Library::Unchanged => {}
         }
         readonly::protect(main);
         set_raw_field(main, name);
@@ -148,6 +156,7 @@ enum Library {
     Table,
     Math,
     Coroutine,
+    Unchanged,
 }
 
 /// A reference to the string.

@@ -145,7 +145,7 @@ impl Vm {
     /// it: its SHA1 in hexadecimal digits.
     ///
     /// An error that the script raises or returns is `Err`, and nothing is appended; one within an array is part of the reply.
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, reason = "what a command has, and where its reply goes")]
     pub fn run(
         &self,
         script: &Script,

@@ -19,7 +19,7 @@ fn a_script_gets_keys_and_args_and_calls_commands() {
         Resp::V2,
     );
 
-    assert_eq!(reply, "*3\r\n$1\r\nb\r\n:1\r\n:2\r\n");
+    assert_eq!(reply, b"*3\r\n$1\r\nb\r\n:1\r\n:2\r\n");
     assert_eq!(server.strings.get(b"a".as_slice()), Some(&b"b".to_vec()));
 }
 
@@ -43,7 +43,10 @@ fn an_error_names_the_script_and_its_line() {
 
     let reply = eval(&vm, &mut Server::default(), "#!lua\n\nerror('boom')", Resp::V2);
 
-    assert_eq!(reply, format!("-ERR user_script:3: boom script: {SCRIPT_NAME}, on @user_script:3.\r\n"));
+    assert_eq!(
+        String::from_utf8(reply).unwrap(),
+        format!("-ERR user_script:3: boom script: {SCRIPT_NAME}, on @user_script:3.\r\n")
+    );
 }
 
 #[test]
@@ -122,9 +125,9 @@ fn a_library_registers_functions_with_their_flags() {
     assert_eq!(functions[1].flags.names().collect::<Vec<_>>(), ["no-writes", "allow-stale"]);
     for count in [1, 2] {
         let reply = fcall(&vm, &mut server, &library, "plain", &[b"k"], &[b"a"]);
-        assert_eq!(reply, format!("*3\r\n:{count}\r\n$1\r\nk\r\n$1\r\na\r\n"));
+        assert_eq!(reply, format!("*3\r\n:{count}\r\n$1\r\nk\r\n$1\r\na\r\n").into_bytes());
     }
-    assert_eq!(fcall(&vm, &mut server, &library, "named", &[], &[]), "$-1\r\n");
+    assert_eq!(fcall(&vm, &mut server, &library, "named", &[], &[]), b"$-1\r\n");
 }
 
 #[test]

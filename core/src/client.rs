@@ -86,11 +86,12 @@ pub struct CommandQueue {
 }
 
 impl CommandQueue {
-    /// Queues a command. `known`: the hash and the shard of its key, if it has a single key and they are known.
+    /// Queues a command. `flags`: those by which admission judges it. `known`: the hash and the shard of its key, if it has a single key and they are known.
     pub fn add(
         &mut self,
         table: &CommandTable,
         entry: &CommandEntry,
+        flags: u64,
         call: &Call,
         args: Argv<'_>,
         known: Option<(u64, usize)>,
@@ -118,7 +119,7 @@ impl CommandQueue {
             }
             Placement::Session | Placement::SessionPrecomputed => self.has_session = true,
         }
-        self.flags |= entry.row.flags;
+        self.flags |= flags;
         let call = Call { db: self.db, in_exec: true, ..*call };
         self.queue.push(call, self.queue.len() as u32, args);
     }

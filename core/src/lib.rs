@@ -39,7 +39,7 @@
 //! # Rooms
 //!
 //! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`;
-//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`; `worker`; `session`; `server`. (Within `shard/`, files
+//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`, `script`; `worker`; `session`; `server`. (Within `shard/`, files
 //! add to `Shard` each in an `impl` of its own, and name each other.)
 //!
 //! # Invariants
@@ -67,6 +67,7 @@
 //! | effect | a command that repeats what a write did; replicas read the merged stream of all shards' effects |
 //! | handoff | the offering of a changed key to the clients blocked on it, in order of arrival |
 //! | program | a command that calls other commands |
+//! | script, library | Lua code that EVAL runs; Lua code that has registered functions, which FCALL runs |
 
 /// The version of Redis whose behaviour this is.
 pub const REDIS_VERSION: &str = "7.0.15";
@@ -83,6 +84,7 @@ pub mod metrics;
 pub mod persist;
 pub mod protocol;
 pub mod runtime;
+pub mod script;
 pub mod server;
 pub mod session;
 pub mod shard;

@@ -37,9 +37,12 @@ impl FunctionFlags {
         FunctionFlags(self.0 | other.0)
     }
 
-    /// The flag that is written `name` in a library or in a script's shebang.
+    /// The flag that is written `name` in a library, in any case.
     pub fn from_name(name: &[u8]) -> Option<FunctionFlags> {
-        FLAG_NAMES.iter().find(|(flag_name, _)| flag_name.as_bytes() == name).map(|&(_, flag)| flag)
+        FLAG_NAMES
+            .iter()
+            .find(|(flag_name, _)| flag_name.as_bytes().eq_ignore_ascii_case(name))
+            .map(|&(_, flag)| flag)
     }
 
     /// The names of the flags that are set, in the order of `FUNCTION LIST`.

@@ -128,18 +128,19 @@ pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
     reasons(caller, now).iter().fold(0, |all, (_, flags)| all | flags)
 }
 
-/// Whether a caller may call a command now.
+/// Whether a caller may call a command now. `flags`: the row's, or those of what a program is to run.
 ///
 /// # Errors
 /// NOAUTH; a protected command that the configuration does not allow this client; OOM; NOREPLICAS; LOADING; a pause.
 #[inline]
 pub fn admit(
     row: &Command,
+    flags: u64,
     caller: &Caller,
     now: &Conditions<'_>,
     measures: &impl Measures,
 ) -> Result<(), Refusal> {
-    let flags = flags_with_queue(row, caller);
+    let flags = flags_with_queue(row, flags, caller);
     if flags & checked_flags(caller, now) == 0 { Ok(()) } else { judge(flags, row, caller, now, measures) }
 }
 
@@ -205,12 +206,12 @@ pub fn admit_call(
 /// The flags of a command as admission sees them. An EXEC also has the flags of all commands that it runs. A command
 /// that is queued has DENYOOM, because queueing takes memory.
 #[inline]
-fn flags_with_queue(row: &Command, caller: &Caller) -> u64 {
+fn flags_with_queue(row: &Command, flags: u64, caller: &Caller) -> u64 {
     match caller.queued_flags {
-        None => row.flags,
-        Some(queued) if matches!(row.scope, Scope::Exec) => row.flags | queued,
-        Some(_) if row.has(flag::RUNS_IN_MULTI) => row.flags,
-        Some(_) => row.flags | flag::DENYOOM,
+        None => flags,
+        Some(queued) if matches!(row.scope, Scope::Exec) => flags | queued,
+        Some(_) if row.has(flag::RUNS_IN_MULTI) => flags,
+        Some(_) => flags | flag::DENYOOM,
     }
 }
 
@@ -285,6 +286,15 @@ mod tests {
     }
 
     const SCARCE: Measured = Measured { used_memory_bytes: u64::MAX, good_replicas: 0 };
+
+    fn admit(
+        row: &Command,
+        caller: &Caller,
+        now: &Conditions<'_>,
+        measured: &Measured,
+    ) -> Result<(), Refusal> {
+        super::admit(row, row.flags, caller, now, measured)
+    }
 
     fn rows() -> Vec<&'static Command> {
         FAMILIES.iter().flat_map(|family| family.iter()).collect()

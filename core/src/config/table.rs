@@ -514,4 +514,6 @@ directives! {
     io_backend: IoBackend = IoBackend::Auto; "io-backend", TYPE, IMMUTABLE.and(HIDDEN), LIVE;
     /// Where Prometheus finds the metrics; 0: nowhere.
     metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE.and(HIDDEN), LIVE;
+    /// What one run of a script may allocate; 0: see [`Config::script_limit_bytes`].
+    script_memory_limit_bytes: u64 = 0; "script-memory-limit", memory(0, I64_MAX), HIDDEN, LIVE;
 }

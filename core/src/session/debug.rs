@@ -347,8 +347,16 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
         }
     }
     let outcome = if wanted.saves {
-        chunks.iter().try_for_each(|chunk| ctx.worker.reload_chunk(chunk, wanted.duplicates))
+        let outcome = chunks.iter().try_for_each(|chunk| ctx.worker.reload_chunk(chunk, wanted.duplicates));
+        // Those that were flushed would come back as they were.
+        outcome.and_then(|()| match wanted.flushes {
+            true => Ok(()),
+            false => ctx.worker.reload_libraries(wanted.duplicates),
+        })
     } else {
+        if wanted.flushes {
+            ctx.worker.drop_libraries();
+        }
         reload_file(ctx.worker, wanted.duplicates)
     };
 

@@ -89,9 +89,11 @@ fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
         bytes(reply, nothing_yet, 0);
     }
     bytes(reply, "clients.normal", figures.clients as i64);
-    for nothing_yet in ["cluster.links", "aof.buffer", "lua.caches", "functions.caches"] {
+    for nothing_yet in ["cluster.links", "aof.buffer"] {
         bytes(reply, nothing_yet, 0);
     }
+    bytes(reply, "lua.caches", figures.scripts as i64);
+    bytes(reply, "functions.caches", figures.functions as i64);
     let mut pair_count = len;
     // The index belongs to the shards, not to single databases; it is shown with each by its share of the keys.
     for &(db, db_keys) in &dbs {
@@ -256,7 +258,19 @@ mod tests {
 
     fn figures(used: u64, rss: u64) -> MemoryFigures {
         let allocator = AllocatorStats { allocated: used, active: used, resident: used };
-        MemoryFigures { used, rss, peak: used, startup: 1 << 20, tables: 0, clients: 0, allocator }
+        MemoryFigures {
+            used,
+            rss,
+            peak: used,
+            startup: 1 << 20,
+            tables: 0,
+            clients: 0,
+            scripts: 0,
+            functions: 0,
+            script_vms: 0,
+            function_vms: 0,
+            allocator,
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod info;
 pub mod memory;
 pub mod replication;
 pub mod save;
+pub mod script;
 pub mod server;
 pub mod slowlog;
 pub mod transaction;
@@ -40,6 +41,7 @@ pub const FAMILIES: &[&[Command]] = &[
     object::COMMANDS,
     replication::COMMANDS,
     save::COMMANDS,
+    script::COMMANDS,
     server::COMMANDS,
     slowlog::COMMANDS,
     set::COMMANDS,

@@ -257,6 +257,9 @@ shard_stats! {
     /// Big values of removed keys that are still to be freed.
     garbage_objects,
     table_bytes,
+    /// What its virtual machines take.
+    script_vm_bytes,
+    function_vm_bytes,
     /// Operations in the last sampled second.
     ops_per_sec,
     input_bytes_per_sec,

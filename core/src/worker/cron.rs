@@ -231,6 +231,9 @@ impl Worker {
         // numbers.
         let free_bytes = self.shard.publish();
         self.shard.stats.set_used_memory(self.time.clock.thread_allocated_bytes() - free_bytes as i64);
+        let (script_vm_bytes, function_vm_bytes) = self.scripts.vm_bytes();
+        self.shard.stats.script_vm_bytes.set(script_vm_bytes as u64);
+        self.shard.stats.function_vm_bytes.set(function_vm_bytes as u64);
         self.publish_handoffs();
         let waiting_count = self.blocked.waiting_count();
         if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {

@@ -4,6 +4,7 @@ use crate::client::ClientId;
 use crate::command::admission::PauseKind;
 use crate::command::table::CommandTable;
 use crate::config::Config;
+use crate::script::Registry;
 use crate::shard::stats::ShardStats;
 use crate::worker::persistence::Persistence;
 use crate::worker::{Closing, StreamGlobals};
@@ -36,6 +37,8 @@ pub struct Globals {
     pub active_expire: AtomicBool,
     pub stream: StreamGlobals,
     pub persistence: Persistence,
+    /// Scripts and libraries of functions.
+    pub scripts: Registry,
     pub closing: Closing,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
@@ -95,6 +98,7 @@ impl Globals {
             active_expire: AtomicBool::new(true),
             stream: StreamGlobals::new(init.shard_count),
             persistence: Persistence::new(init.started_at_ms),
+            scripts: Registry::default(),
             closing: Closing::default(),
             stopping: AtomicBool::new(false),
             next_slowlog_id: AtomicU64::new(0),

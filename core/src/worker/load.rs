@@ -17,6 +17,7 @@ use crate::persist::rdb::window::{FileError, for_each_item};
 use crate::persist::rdb::write::end_of_file;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
+use crate::script::shebang::LibraryHeader;
 use crate::shard::slot::shard_of;
 use crate::types::{OwnedEntry, hash_key};
 use std::fmt;
@@ -32,6 +33,8 @@ pub const BATCH_LEN: usize = 256 << 10;
 pub const BATCHES_WAITING_MAX: usize = 4;
 /// How many empty keys are named in the log.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
+/// The shard that loads the libraries of functions, which all shards share.
+const LIBRARIES_SHARD: usize = 0;
 
 /// How far loading is, for INFO.
 #[derive(Default)]
@@ -120,6 +123,10 @@ pub enum LoadError {
     NoSuchDb {
         db_count: usize,
     },
+    /// A library of functions cannot be loaded, or is there already.
+    Library {
+        error: String,
+    },
     /// The server stops.
     Stopped,
 }
@@ -134,6 +141,7 @@ impl fmt::Display for LoadError {
             LoadError::NoSuchDb { db_count } => {
                 write!(f, "the file has keys of more databases than the {db_count} that are configured")
             }
+            LoadError::Library { error } => write!(f, "Failed creating the library: {error}"),
             LoadError::Stopped => write!(f, "the server stops"),
         }
     }
@@ -178,8 +186,13 @@ impl Origin {
     }
 }
 
-/// What is done with a key that was read.
-type EachRecord<'a> = dyn FnMut(&Record<'_>, &[u8]) -> Result<(), LoadError> + 'a;
+/// What was read.
+enum Loaded<'a> {
+    /// A key, with its name.
+    Key(&'a Record<'a>, &'a [u8]),
+    /// The text of a library of functions.
+    Library(Vec<u8>),
+}
 
 /// Reads a file to its end. Keys whose time is up at `now_ms` are left out, and counted.
 fn read_items(
@@ -188,7 +201,7 @@ fn read_items(
     loading: &Loading,
     origin: Option<&Origin>,
     now_ms: i64,
-    each: &mut EachRecord<'_>,
+    each: &mut dyn FnMut(Loaded<'_>) -> Result<(), LoadError>,
 ) -> Result<(), LoadError> {
     let (mut key, mut unpacked) = (Vec::new(), Vec::new());
     for_each_item(source, reader, |item, offset| {
@@ -198,7 +211,8 @@ fn read_items(
                 loading.keys_expired.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Item::Record(record) => each(&record, record.key.bytes(&mut key)?),
+            Item::Record(record) => each(Loaded::Key(&record, record.key.bytes(&mut key)?)),
+            Item::Library { text } => each(Loaded::Library(text.into_vec()?)),
             Item::Aux { name, value } => {
                 if let Some(origin) = origin {
                     origin.log(name.bytes(&mut key)?, value.bytes(&mut unpacked)?, loading);
@@ -214,11 +228,13 @@ fn read_items(
     })
 }
 
-/// Keys with their values, as they stand in a file.
+/// Keys with their values, as they stand in a file, and, for one shard, libraries of functions.
 #[derive(Default)]
 pub struct LoadBatch {
     bytes: Vec<u8>,
     records: Vec<LoadRecord>,
+    /// By their texts.
+    libraries: Vec<Vec<u8>>,
 }
 
 /// One of them: what a [`Record`] is, with ranges of the batch's bytes.
@@ -308,7 +324,14 @@ pub fn distribute(
     let mut reader = FileReader::new(check_checksum);
     let origin = Origin { now_ms };
     let mut key_count = 0;
-    read_items(source, &mut reader, loading, Some(&origin), now_ms, &mut |record, key| {
+    read_items(source, &mut reader, loading, Some(&origin), now_ms, &mut |loaded| {
+        let (record, key) = match loaded {
+            Loaded::Key(record, key) => (record, key),
+            Loaded::Library(text) => {
+                batches[LIBRARIES_SHARD].libraries.push(text);
+                return Ok(());
+            }
+        };
         key_count += 1;
         pacing.pause(key_count);
         let shard = shard_of(key, queues.len());
@@ -358,9 +381,12 @@ impl Worker {
             Ok(batch) => {
                 let limits = self.shard.limits();
                 let mut loaded = 0;
-                let outcome = batch.records().try_for_each(|record| {
-                    loaded += self.load_record(&record, &limits, Duplicates::Refused)?;
-                    Ok(())
+                let outcome = self.load_libraries(&batch.libraries, Duplicates::Refused);
+                let outcome = outcome.and_then(|()| {
+                    batch.records().try_for_each(|record| {
+                        loaded += self.load_record(&record, &limits, Duplicates::Refused)?;
+                        Ok(())
+                    })
                 });
                 self.globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
                 outcome.map(|()| true)
@@ -409,7 +435,40 @@ impl Worker {
         Ok(1)
     }
 
-    /// Loads those keys of a file that are this shard's: DEBUG RELOAD.
+    /// Loads the libraries of functions that are there once more, on one of the shards.
+    ///
+    /// # Errors
+    /// There are any, and they are not to be replaced.
+    pub fn reload_libraries(&mut self, duplicates: Duplicates) -> Result<(), LoadError> {
+        if self.shard.index != LIBRARIES_SHARD {
+            return Ok(());
+        }
+        let (_, set) = self.globals.scripts.functions.get();
+        let texts: Vec<_> = set.libraries().map(|library| library.text.to_vec()).collect();
+        self.load_libraries(&texts, duplicates)
+    }
+
+    /// Removes all libraries of functions, on one of the shards, before others are loaded.
+    pub fn drop_libraries(&mut self) {
+        if self.shard.index == LIBRARIES_SHARD {
+            self.globals.scripts.functions.clear();
+        }
+    }
+
+    /// Adds libraries of functions, by their texts.
+    fn load_libraries(&mut self, texts: &[Vec<u8>], duplicates: Duplicates) -> Result<(), LoadError> {
+        for text in texts {
+            let outcome = LibraryHeader::parse(text).and_then(|header| {
+                let library = self.load_library(header, text)?;
+                let functions = &self.globals.scripts.functions;
+                functions.update(|set| set.with(library, duplicates == Duplicates::Replaced))
+            });
+            outcome.map_err(|error| LoadError::Library { error: error.text().into_owned() })?;
+        }
+        Ok(())
+    }
+
+    /// Loads those keys of a file that are this shard's: DEBUG RELOAD. One of the shards loads the libraries.
     ///
     /// # Errors
     /// The file is damaged, or has a key that is there already.
@@ -421,10 +480,14 @@ impl Worker {
     ) -> Result<(), LoadError> {
         let limits = self.shard.limits();
         let (globals, now_ms) = (self.globals, self.shard.now_ms);
-        read_items(source, reader, &globals.persistence.loading, None, now_ms, &mut |record, key| {
-            if !self.shard.owns(key) {
-                return Ok(());
-            }
+        read_items(source, reader, &globals.persistence.loading, None, now_ms, &mut |loaded| {
+            let (record, key) = match loaded {
+                Loaded::Key(record, key) if self.shard.owns(key) => (record, key),
+                Loaded::Library(text) if self.shard.index == LIBRARIES_SHARD => {
+                    return self.load_libraries(&[text], duplicates);
+                }
+                Loaded::Key(..) | Loaded::Library(_) => return Ok(()),
+            };
             let record = Record { key: RdbString::Bytes(key), ..*record };
             let loaded = self.load_record(&record, &limits, duplicates)?;
             globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);

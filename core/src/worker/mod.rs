@@ -38,6 +38,7 @@ pub mod program;
 mod remote;
 mod replies;
 mod run;
+pub mod scripts;
 mod session;
 mod slow;
 mod stream;
@@ -61,6 +62,7 @@ use crate::command::table::CommandTable;
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
 use crate::runtime::{crash, log};
+use crate::script::Scripts;
 use crate::shard::Shard;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::slowlog::SlowLog;
@@ -96,6 +98,7 @@ pub struct Worker {
     pub requests: Vec<IoRequest>,
     pub outbox: Outbox,
     pub(crate) slowlog: SlowLog,
+    pub scripts: Scripts,
     pools: Pools,
     /// Connections with output to send.
     dirty: Vec<u32>,
@@ -157,6 +160,7 @@ impl Worker {
             requests: Vec::new(),
             outbox: Outbox::new(index, shard_count),
             slowlog: SlowLog::new(slowlog_len_max),
+            scripts: scripts::new_scripts(globals, globals.seed.wrapping_add(index as u64)),
             pools: Pools::default(),
             dirty: Vec::new(),
             deferred: Vec::new(),
@@ -222,6 +226,7 @@ impl Worker {
 
     /// Updates the values that are derived from the configuration.
     fn track_config(&mut self) {
+        self.limit_scripts();
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         self.time.slow_from_nanos =
             u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));

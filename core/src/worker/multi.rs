@@ -65,6 +65,7 @@ impl Worker {
         known: Option<(u64, usize)>,
     ) -> bool {
         let shards = self.shards();
+        let flags = self.call_flags(entry, argv);
         let db_count = self.shard.db_count();
         let len_bytes_max = self.shard.config.client_query_buffer_limit_bytes;
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
@@ -79,7 +80,7 @@ impl Worker {
             self.shard.stats.client_query_limit_disconnections.add(1);
             return false;
         }
-        multi.add(self.table, entry, call, argv, known, shards);
+        multi.add(self.table, entry, flags, call, argv, known, shards);
         if let Some(selects) = entry.row.selects
             && let Ok(db) = selects(argv, db_count)
         {

@@ -167,7 +167,8 @@ fn write_file(
     file.commit()
 }
 
-/// The beginning of a file: its version, what Redis says of itself there, and the sizes of the databases.
+/// The beginning of a file: its version, what Redis says of itself there, the libraries of functions, and the sizes of the
+/// databases.
 fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
     let mut header = Vec::new();
     let mut writer = Writer::new(&mut header, compress);
@@ -177,6 +178,8 @@ fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
     writer.aux("ctime", &(now_ms / 1000).to_string());
     writer.aux("used-mem", &globals.used_memory().to_string());
     writer.aux("aof-base", "0");
+    let (_, functions) = globals.scripts.functions.get();
+    functions.libraries().for_each(|library| writer.library(&library.text));
     let db_count = globals.stats.first().map_or(0, |stats| stats.dbs.len());
     for db in 0..db_count {
         let keys = globals.sum(|stats| stats.dbs[db].keys.get());

@@ -370,7 +370,8 @@ impl Worker {
         self.serve_due_first();
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let caller = connection.client.caller();
-        if let Err(refusal) = admission::admit(row, &caller, &self.conditions(), self) {
+        let flags = self.call_flags(entry, argv);
+        if let Err(refusal) = admission::admit(row, flags, &caller, &self.conditions(), self) {
             return self.stall_or_reject(at, entry, argv, refusal);
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");

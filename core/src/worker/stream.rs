@@ -170,6 +170,8 @@ impl Worker {
             // A command that every shard runs is one effect: only one shard records it.
             (Run::Keys(_) | Run::Blocking(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
             (Run::Keys(_) | Run::Blocking(_), _) => true,
+            // Libraries of functions have changed.
+            (Run::Session(_), Scope::Session) => entry.row.has(flag::WRITE),
             // These change keys only through other commands, which are recorded.
             (Run::Session(_) | Run::Program(_) | Run::Container, _) => false,
         };

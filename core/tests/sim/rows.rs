@@ -161,8 +161,12 @@ const PROGRAM: Command = Command::program("tprogram", -3, &NARROW)
         notes: "",
     }]);
 
-const NARROW: ProgramHandler =
-    ProgramHandler { kind: ProgramKind::Script, reach: |_, _| Reach::Declared, run: program };
+const NARROW: ProgramHandler = ProgramHandler {
+    kind: ProgramKind::Script,
+    flags: |_, flags, _| flags,
+    reach: |_, _| Reach::Declared,
+    run: program,
+};
 
 /// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which may use only these keys. It computes
 /// a little between them, so that it may be suspended at any moment. Reply: array of their replies, including errors.

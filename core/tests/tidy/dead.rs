@@ -6,12 +6,11 @@ use super::{files, has_word, read};
 use std::collections::{HashMap, HashSet};
 
 /// What the product itself does not name, and why it is there: (file, item, reason).
-const KEPT: [(&str, &str, &str); 13] = [
+const KEPT: [(&str, &str, &str); 12] = [
     ("core/src/command/table.rs", "SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "ONLY_SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "BITMAP", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "GEO", NUMBERED_AS_IN_REDIS),
-    ("core/src/command/table.rs", "without", CHANGED_AT_RUN_TIME),
     ("core/src/worker/globals.rs", "update_table", CHANGED_AT_RUN_TIME),
     ("core/src/config/set.rs", "set_many", "CONFIG SET without a server, for the tests and the fuzz target"),
     ("core/src/runtime/log.rs", "set_role", "of replicas, which come with replication"),

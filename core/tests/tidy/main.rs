@@ -36,7 +36,7 @@ const UNSAFE_ROOMS: [&str; 8] = [
 
 /// Each room of the server, and which others it may name. What is not listed sees all: the composition (server, main),
 /// and who reports on all rooms (metrics).
-const ROOMS: [(&str, &[&str]); 11] = [
+const ROOMS: [(&str, &[&str]); 12] = [
     ("types", &[]),
     ("protocol", &["types"]),
     ("config", &["protocol", "types"]),
@@ -46,12 +46,19 @@ const ROOMS: [(&str, &[&str]); 11] = [
     ("shard", &["call", "config", "persist", "protocol", "types"]),
     ("command", &["call", "config", "persist", "protocol", "shard", "types"]),
     ("client", &["call", "command", "protocol"]),
-    ("worker", &["call", "client", "command", "config", "persist", "protocol", "runtime", "shard", "types"]),
+    ("script", &["command", "config", "persist", "protocol", "types"]),
+    (
+        "worker",
+        &[
+            "call", "client", "command", "config", "persist", "protocol", "runtime", "script", "shard",
+            "types",
+        ],
+    ),
     (
         "session",
         &[
-            "call", "client", "command", "config", "persist", "protocol", "runtime", "shard", "types",
-            "worker",
+            "call", "client", "command", "config", "persist", "protocol", "runtime", "script", "shard",
+            "types", "worker",
         ],
     ),
 ];

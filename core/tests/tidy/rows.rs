@@ -45,7 +45,10 @@ fn faults(row: &Command) -> Vec<&'static str> {
         (writes && row.has(flag::READONLY), "a command writes or it does not"),
         (row.has(flag::DENYOOM) && !writes && row.keys.is_empty(), "who may need memory writes"),
         (
-            !row.keys.is_empty() && !writes && !row.has(flag::READONLY) && touches_values(row),
+            !row.keys.is_empty()
+                && !writes
+                && !row.has(flag::READONLY | flag::MAY_REPLICATE)
+                && touches_values(row),
             "a command over keys reads or writes",
         ),
         (!row.keys.is_empty() && matches!(row.scope, Scope::Session), "a session command has no keys"),

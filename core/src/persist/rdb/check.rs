@@ -73,7 +73,7 @@ pub fn check(source: &mut dyn Read, name: &str, now_ms: i64, out: &mut dyn Write
                 writeln!(out, "[offset {offset}] \\o/ RDB looks OK! \\o/")?;
             }
             Item::Header { version } => has_checksum = version >= CHECKSUM_VERSION_MIN,
-            Item::ResizeDb { .. } | Item::SlotInfo => {}
+            Item::ResizeDb { .. } | Item::SlotInfo | Item::Library { .. } => {}
         }
         Ok(())
     });

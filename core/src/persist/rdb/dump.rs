@@ -1,8 +1,9 @@
-//! The payload of DUMP: a value as in a file, the version in two bytes, and the checksum of both.
+//! The payload of DUMP: a value as in a file, the version in two bytes, and the checksum of both. That of FUNCTION DUMP has
+//! libraries of functions instead of the value.
 
 use super::read::{ReadError, ReadResult, Reader};
 use super::value::{Limits, read_value};
-use super::{REDIS_VERSION_MAX, VALKEY_VERSION, VERSION, ValueKind};
+use super::{REDIS_VERSION_MAX, VALKEY_VERSION, VERSION, ValueKind, opcode};
 use crate::persist::crc64::crc64;
 use crate::types::OwnedValue;
 
@@ -39,4 +40,34 @@ pub fn read(value: &[u8], limits: &Limits) -> ReadResult<OwnedValue> {
         None => reader.damaged("an unknown type of value"),
     })?;
     read_value(&mut reader, kind, limits)
+}
+
+/// What a payload of FUNCTION DUMP is instead of libraries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NoLibrary {
+    /// Something else, such as a value.
+    Other,
+    /// A library in the format of release candidates of Redis 7.0.
+    OldFormat,
+    Damaged,
+}
+
+/// The texts of the libraries of a payload.
+///
+/// # Errors
+/// It has something else besides.
+pub fn read_libraries(libraries: &[u8]) -> Result<Vec<Vec<u8>>, NoLibrary> {
+    let mut reader = Reader::new(libraries, 0);
+    let mut texts = Vec::new();
+    while !reader.is_at_end() {
+        match reader.byte() {
+            Ok(opcode::LIBRARY) => {}
+            Ok(opcode::LIBRARY_PRE_GA) => return Err(NoLibrary::OldFormat),
+            Ok(_) => return Err(NoLibrary::Other),
+            Err(_) => return Err(NoLibrary::Damaged),
+        }
+        let text = reader.string().and_then(|text| text.into_vec());
+        texts.push(text.map_err(|_| NoLibrary::Damaged)?);
+    }
+    Ok(texts)
 }

@@ -39,6 +39,10 @@ pub enum Item<'w> {
     },
     /// How many keys of a slot follow. Of no use here.
     SlotInfo,
+    /// A library of functions.
+    Library {
+        text: RdbString<'w>,
+    },
     Record(Record<'w>),
     /// Its end. The checksum was right, if there was one.
     End,
@@ -166,6 +170,7 @@ impl FileReader {
                     let (name, value) = (reader.string()?, reader.string()?);
                     return Ok(Item::Aux { name, value });
                 }
+                opcode::LIBRARY => return Ok(Item::Library { text: reader.string()? }),
                 opcode::SLOT_INFO if self.version >= REDIS_VERSION_MAX => {
                     for _ in 0..3 {
                         reader.length()?;
@@ -196,7 +201,7 @@ impl FileReader {
     fn kind(&self, start: &Reader<'_>, byte: u8) -> ReadResult<ValueKind> {
         let unsupported = |what| Err(ReadError::Unsupported { offset: start.offset(), what });
         match byte {
-            opcode::FUNCTION | opcode::FUNCTION_PRE_GA => unsupported("a library of functions"),
+            opcode::LIBRARY_PRE_GA => unsupported("a library of functions of a version before 7.0"),
             opcode::MODULE_AUX => unsupported("data of a module"),
             _ => match ValueKind::of(byte) {
                 Ok(kind) => Ok(kind),

@@ -11,7 +11,7 @@
 //! - [`skip`]: finds where a value ends, without reading it
 //! - [`file`]: the items of a file, read over a [`window`]; [`check`]: what redis-check-rdb says of one
 //! - [`write`]: the primitives, values and the frame of a file
-//! - [`dump`]: the payload of DUMP
+//! - [`dump`]: the payloads of DUMP and of FUNCTION DUMP
 //!
 //! Versions 1 to 11 of Redis are read, and version 80 of Valkey. Version 10 is written, as Redis 7.0 does.
 //!
@@ -141,8 +141,10 @@ impl ValueKind {
 pub(super) mod opcode {
     /// Hints of how many keys of a slot follow: of servers in cluster mode.
     pub(crate) const SLOT_INFO: u8 = 244;
-    pub(crate) const FUNCTION: u8 = 245;
-    pub(crate) const FUNCTION_PRE_GA: u8 = 246;
+    /// A library of functions.
+    pub(crate) const LIBRARY: u8 = 245;
+    /// The same, as release candidates of Redis 7.0 wrote it.
+    pub(crate) const LIBRARY_PRE_GA: u8 = 246;
     pub(crate) const MODULE_AUX: u8 = 247;
     /// Seconds since the next key was last used.
     pub(crate) const IDLE: u8 = 248;

@@ -305,7 +305,7 @@ fn versions_are_read_or_refused_by_name() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    for (byte, what) in [(245, "functions"), (247, "module"), (7, "module"), (22, "time to live")] {
+    for (byte, what) in [(246, "functions"), (247, "module"), (7, "module"), (22, "time to live")] {
         let bytes = [b"REDIS0010".as_slice(), &[byte, 0, 0, 0]].concat();
         match items(&bytes) {
             Err(FileError::Read(ReadError::Unsupported { offset: 9, what: said })) => {
@@ -516,4 +516,30 @@ fn a_stream_that_contradicts_itself_is_damage() {
     let last = foreign.len() - 1;
     foreign[last] = 9;
     is_damaged(&foreign);
+}
+
+#[test]
+fn libraries_of_functions_stand_among_the_items_and_in_a_payload_of_their_own() {
+    let texts = [&b"#!lua name=a\n"[..], b"#!lua name=b\nredis.register_function('f', redis.error_reply)"];
+    let mut libraries = Vec::new();
+    texts.iter().for_each(|text| Writer::new(&mut libraries, true).library(text));
+
+    let file = [b"REDIS0004", &libraries[..], &[255]].concat();
+    let mut found = Vec::new();
+    let outcome = for_each_item(&mut &file[..], &mut FileReader::new(true), |item, _| {
+        if let Item::Library { text } = item {
+            found.push(text.into_vec()?);
+        }
+        Ok::<(), FileError>(())
+    });
+    assert!(outcome.is_ok() && found == texts, "{outcome:?} {found:?}");
+
+    let mut payload = libraries.clone();
+    dump::seal(&mut payload, 0);
+    assert_eq!(dump::read_libraries(dump::open(&payload, true).unwrap()).unwrap(), texts);
+    assert_eq!(dump::read_libraries(b""), Ok(Vec::new()));
+    assert_eq!(dump::read_libraries(&[0, 1, b'x']), Err(dump::NoLibrary::Other));
+    assert_eq!(dump::read_libraries(&[246, 1, b'x']), Err(dump::NoLibrary::OldFormat));
+    let damaged = dump::read_libraries(&libraries[..libraries.len() - 1]);
+    assert_eq!(damaged, Err(dump::NoLibrary::Damaged));
 }

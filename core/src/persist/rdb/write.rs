@@ -143,6 +143,12 @@ impl<'a> Writer<'a> {
         self.length(expires);
     }
 
+    /// A library of functions, by its text.
+    pub fn library(&mut self, text: &[u8]) {
+        self.out.push(opcode::LIBRARY);
+        self.string(text);
+    }
+
     /// A key with its value.
     pub fn record(
         &mut self,

@@ -96,6 +96,7 @@ const RESETSTAT: Command = session("resetstat", 2, &(resetstat as SessionHandler
 /// CONFIG RESETSTAT. Reply: OK. O(commands).
 fn resetstat(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.shard.stats.reset();
+    ctx.worker.globals.scripts.scripts.reset_evicted();
     ctx.reply.ok();
     Ok(())
 }

@@ -17,6 +17,12 @@ pub struct MemoryFigures {
     pub tables: u64,
     /// The connections and their buffers.
     pub clients: u64,
+    /// The scripts that the process knows, and its libraries of functions.
+    pub scripts: u64,
+    pub functions: u64,
+    /// The shards' virtual machines.
+    pub script_vms: u64,
+    pub function_vms: u64,
     pub allocator: AllocatorStats,
     /// Of the process.
     pub rss: u64,
@@ -32,6 +38,10 @@ impl MemoryFigures {
             startup: globals.startup_memory_bytes(),
             tables: globals.sum(|shard| shard.table_bytes.get()),
             clients: globals.sum(|shard| shard.clients_bytes.get()),
+            scripts: globals.scripts.scripts.len_bytes() as u64,
+            functions: globals.scripts.functions.get().1.len_bytes() as u64,
+            script_vms: globals.sum(|shard| shard.script_vm_bytes.get()),
+            function_vms: globals.sum(|shard| shard.function_vm_bytes.get()),
             allocator: allocator_stats(),
             rss: host::rss_bytes(),
         }
@@ -39,7 +49,7 @@ impl MemoryFigures {
 
     /// What is not keys and values.
     pub fn overhead(&self) -> u64 {
-        self.startup + self.tables + self.clients
+        self.startup + self.tables + self.clients + self.scripts + self.functions
     }
 
     pub fn dataset(&self) -> u64 {
@@ -145,6 +155,10 @@ mod tests {
             startup: 100,
             tables: 50,
             clients: 30,
+            scripts: 0,
+            functions: 0,
+            script_vms: 0,
+            function_vms: 0,
             allocator,
             rss: 3000,
         };

@@ -108,21 +108,7 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
     lines.field("allocator_active", figures.allocator.active);
     lines.field("allocator_resident", figures.allocator.resident);
     with_human(lines, "total_system_memory", total);
-    lines.fixed(&[
-        ("used_memory_lua", "0"),
-        ("used_memory_vm_eval", "0"),
-        ("used_memory_lua_human", "0B"),
-        ("used_memory_scripts_eval", "0"),
-        ("number_of_cached_scripts", "0"),
-        ("number_of_functions", "0"),
-        ("number_of_libraries", "0"),
-        ("used_memory_vm_functions", "0"),
-        ("used_memory_vm_total", "0"),
-        ("used_memory_vm_total_human", "0B"),
-        ("used_memory_functions", "0"),
-        ("used_memory_scripts", "0"),
-        ("used_memory_scripts_human", "0B"),
-    ]);
+    script_memory(source, &figures, lines);
     with_human(lines, "maxmemory", source.config.maxmemory_bytes);
     lines.field("maxmemory_policy", source.config.maxmemory_policy.as_str());
     lines.field("allocator_frag_ratio", format_args!("{:.2}", figures.frag_ratio()));
@@ -146,6 +132,24 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
     let pending = |shard: &ShardStats| shard.lazyfree_pending_objects.get() + shard.garbage_objects.get();
     lines.field("lazyfree_pending_objects", source.sum(pending));
     lines.field("lazyfreed_objects", source.sum(|shard| shard.lazyfreed_objects.get()));
+}
+
+fn script_memory(source: &Source<'_>, figures: &MemoryFigures, lines: &mut Lines) {
+    let (_, functions) = source.globals.scripts.functions.get();
+    let vms = figures.script_vms + figures.function_vms;
+    lines.field("used_memory_lua", figures.script_vms);
+    lines.field("used_memory_vm_eval", figures.script_vms);
+    lines.field("used_memory_lua_human", Human(figures.script_vms));
+    lines.field("used_memory_scripts_eval", figures.scripts);
+    lines.field("number_of_cached_scripts", source.globals.scripts.scripts.len());
+    lines.field("number_of_functions", functions.function_count());
+    lines.field("number_of_libraries", functions.libraries().len());
+    lines.field("used_memory_vm_functions", figures.function_vms);
+    lines.field("used_memory_vm_total", vms);
+    lines.field("used_memory_vm_total_human", Human(vms));
+    lines.field("used_memory_functions", figures.functions);
+    lines.field("used_memory_scripts", figures.scripts + figures.functions);
+    lines.field("used_memory_scripts_human", Human(figures.scripts + figures.functions));
 }
 
 pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
@@ -233,12 +237,9 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.field("expired_stale_perc", format_args!("{stale_percent:.2}"));
     lines.field("expired_time_cap_reached_count", source.sum(|shard| shard.expired_time_cap_reached.get()));
     lines.field("expire_cycle_cpu_milliseconds", source.sum(|shard| shard.expire_cycle_micros.get()) / 1000);
-    lines.fixed(&[
-        ("evicted_keys", 0),
-        ("evicted_clients", 0),
-        ("total_eviction_exceeded_time", 0),
-        ("current_eviction_exceeded_time", 0),
-    ]);
+    lines.fixed(&[("evicted_keys", 0), ("evicted_clients", 0)]);
+    lines.field("evicted_scripts", source.globals.scripts.scripts.count_evicted());
+    lines.fixed(&[("total_eviction_exceeded_time", 0), ("current_eviction_exceeded_time", 0)]);
     lines.field("keyspace_hits", source.sum(|shard| shard.keyspace_hits.get()));
     lines.field("keyspace_misses", source.sum(|shard| shard.keyspace_misses.get()));
     lines.fixed(&[

@@ -102,6 +102,15 @@ pub(super) fn handler_of(entry: &CommandEntry) -> Option<&'static ProgramHandler
 }
 
 impl Worker {
+    /// The flags by which admission judges a command.
+    #[inline]
+    pub(in crate::worker) fn call_flags(&mut self, entry: &CommandEntry, args: Argv<'_>) -> u64 {
+        match handler_of(entry) {
+            Some(handler) => (handler.flags)(self, entry.row.flags, args),
+            None => entry.row.flags,
+        }
+    }
+
     /// Whether a command is a program that may touch keys that it does not declare.
     pub(in crate::worker) fn is_wide(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
         let Some(handler) = handler_of(entry) else { return false };

@@ -66,6 +66,9 @@ use std::collections::VecDeque;
 /// The handler of a program, as [`Run::Program`](crate::command::table::Run) holds it.
 pub struct ProgramHandler {
     pub kind: ProgramKind,
+    /// The flags by which [admission](crate::command::admission) judges a call: the row's, which it gets, unless what is to
+    /// run has others.
+    pub flags: fn(worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64,
     /// What is known before a run about the keys that it may touch.
     pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
     pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,

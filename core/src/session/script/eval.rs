@@ -1,0 +1,229 @@
+//! EVAL, EVALSHA, FCALL, and their forms that only read.
+//!
+//! All of them have the same arguments: what is to run, how many keys, the keys, and further arguments. What runs is found
+//! and judged in the order of Redis, so that a request with several faults gets the same error.
+
+use super::run::{Permissions, run};
+use crate::command::docs::Docs;
+use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::table::{Command, acl, flag};
+use crate::command::{CommandError, CommandResult};
+use crate::protocol::Argv;
+use crate::protocol::number::parse_i64;
+use crate::script::compiled::{CompiledScript, NO_SCRIPT};
+use crate::script::registry::Keep;
+use crate::script::shebang::ScriptHeader;
+use crate::script::{ScriptFlags, Sha};
+use crate::worker::Worker;
+use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
+
+/// The keys behind their number, which is argument 2.
+const fn counted(flags: u32, notes: &'static str) -> KeySpec {
+    KeySpec {
+        flags,
+        begin: BeginSearch::Index(2),
+        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
+        notes,
+    }
+}
+
+const ANY_USE: u32 = key_flag::RW | key_flag::ACCESS | key_flag::UPDATE;
+const READS: u32 = key_flag::RO | key_flag::ACCESS;
+const ANY_USE_NOTES: &str = "We cannot tell how the keys will be used so we assume the worst, RW and UPDATE";
+const READS_NOTES: &str = "We cannot tell how the keys will be used so we assume the worst, RO and ACCESS";
+
+const COMMON: u64 =
+    flag::NOSCRIPT | flag::STALE | flag::SKIP_MONITOR | flag::NO_MANDATORY_KEYS | flag::MOVABLEKEYS;
+
+const fn program(name: &'static str, keys: &'static [KeySpec], handler: &'static ProgramHandler) -> Command {
+    Command::program(name, -3, handler).acl(acl::SCRIPTING).at(keys)
+}
+
+pub(super) const EVAL: Command = program("eval", &[counted(ANY_USE, ANY_USE_NOTES)], &EVAL_HANDLER)
+    .flags(COMMON | flag::MAY_REPLICATE)
+    .docs(
+        Docs::new("scripting", "2.6.0", "Runs a script")
+            .complexity("Depends on the script that is executed.")
+            .arguments("script numkeys:int [key#0...] [arg...]"),
+    );
+
+pub(super) const EVAL_RO: Command =
+    program("eval_ro", &[counted(READS, READS_NOTES)], &EVAL_RO_HANDLER).flags(COMMON | flag::READONLY).docs(
+        Docs::new("scripting", "7.0.0", "Runs a script that writes nothing")
+            .complexity("Depends on the script that is executed.")
+            .arguments("script numkeys:int [key#0...] [arg...]"),
+    );
+
+pub(super) const EVALSHA: Command =
+    program("evalsha", &[counted(ANY_USE, "")], &EVALSHA_HANDLER).flags(COMMON | flag::MAY_REPLICATE).docs(
+        Docs::new("scripting", "2.6.0", "Runs a script that is known, by its SHA-1")
+            .complexity("Depends on the script that is executed.")
+            .arguments("sha1 numkeys:int [key#0...] [arg...]"),
+    );
+
+pub(super) const EVALSHA_RO: Command =
+    program("evalsha_ro", &[counted(READS, "")], &EVALSHA_RO_HANDLER).flags(COMMON | flag::READONLY).docs(
+        Docs::new("scripting", "7.0.0", "Runs a script that is known and writes nothing, by its SHA-1")
+            .complexity("Depends on the script that is executed.")
+            .arguments("sha1 numkeys:int [key#0...] [arg...]"),
+    );
+
+pub(super) const FCALL: Command = program("fcall", &[counted(ANY_USE, ANY_USE_NOTES)], &FCALL_HANDLER)
+    .flags(COMMON | flag::MAY_REPLICATE)
+    .docs(
+        Docs::new("scripting", "7.0.0", "Calls a function")
+            .complexity("Depends on the function that is executed.")
+            .arguments("function numkeys:int [key#0...] [arg...]"),
+    );
+
+pub(super) const FCALL_RO: Command = program("fcall_ro", &[counted(READS, READS_NOTES)], &FCALL_RO_HANDLER)
+    .flags(COMMON | flag::READONLY)
+    .docs(
+        Docs::new("scripting", "7.0.0", "Calls a function that writes nothing")
+            .complexity("Depends on the function that is executed.")
+            .arguments("function numkeys:int [key#0...] [arg...]"),
+    );
+
+const EVAL_HANDLER: ProgramHandler = text_handler(eval);
+const EVAL_RO_HANDLER: ProgramHandler = text_handler(eval_ro);
+const EVALSHA_HANDLER: ProgramHandler = sha_handler(evalsha);
+const EVALSHA_RO_HANDLER: ProgramHandler = sha_handler(evalsha_ro);
+const FCALL_HANDLER: ProgramHandler = function_handler(fcall);
+const FCALL_RO_HANDLER: ProgramHandler = function_handler(fcall_ro);
+
+/// What runs may touch any key.
+fn reach_of_any(_worker: &mut Worker, _args: Argv<'_>) -> Reach {
+    Reach::Any { is_read_only: false }
+}
+
+type Run = fn(&mut ProgramCtx<'_>) -> CommandResult;
+
+const fn text_handler(run: Run) -> ProgramHandler {
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, reach: reach_of_any, run }
+}
+
+const fn sha_handler(run: Run) -> ProgramHandler {
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, reach: reach_of_any, run }
+}
+
+const fn function_handler(run: Run) -> ProgramHandler {
+    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, reach: reach_of_any, run }
+}
+
+/// The flags of a call of EVAL. What cannot run is judged as what has no shebang.
+fn flags_of_text(_worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64 {
+    let header = ScriptHeader::parse(args.arg(1));
+    header.map_or(row_flags, |header| flags_with(header.flags, row_flags))
+}
+
+fn flags_of_sha(worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64 {
+    let script = Sha::parse(args.arg(1)).and_then(|sha| worker.scripts.find(&sha).ok());
+    script.map_or(row_flags, |script| flags_with(script.script.header.flags, row_flags))
+}
+
+fn flags_of_function(worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64 {
+    let function = worker.scripts.function(args.arg(1));
+    function.map_or(row_flags, |function| flags_with(function.function().flags, row_flags))
+}
+
+/// The flags of a command that runs what has declared these.
+fn flags_with(declared: ScriptFlags, row_flags: u64) -> u64 {
+    if declared.has(ScriptFlags::COMPATIBLE) {
+        return row_flags;
+    }
+    let mut flags = row_flags & !(flag::STALE | flag::DENYOOM | flag::WRITE | flag::MAY_REPLICATE);
+    if !declared.is_read_only() {
+        flags |= flag::WRITE;
+        if !declared.has(ScriptFlags::ALLOW_OOM) {
+            flags |= flag::DENYOOM;
+        }
+    }
+    if declared.has(ScriptFlags::ALLOW_STALE) {
+        flags |= flag::STALE;
+    }
+    flags
+}
+
+/// EVAL script numkeys [key ...] [arg ...]. Runs a script, which is known by its SHA-1 from then on. Reply: what it returns.
+/// Errors: the number of keys; a bad shebang; code that cannot be compiled; what the script does. O(the script).
+fn eval(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    eval_text(ctx, false)
+}
+
+/// EVAL_RO script numkeys [key ...] [arg ...]. As EVAL, of a script that writes nothing.
+fn eval_ro(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    eval_text(ctx, true)
+}
+
+/// EVALSHA sha1 numkeys [key ...] [arg ...]. As EVAL, of a script that is known. Errors besides: NOSCRIPT.
+fn evalsha(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    eval_sha(ctx, false)
+}
+
+/// EVALSHA_RO sha1 numkeys [key ...] [arg ...]. As EVALSHA, of a script that writes nothing.
+fn evalsha_ro(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    eval_sha(ctx, true)
+}
+
+fn eval_text(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
+    let key_count = key_count(ctx.args, CommandError::NOT_INTEGER)?;
+
+    let text = ctx.arg(1);
+    let script = ctx.worker().scripts.add(Sha::of(text), text, Keep::UntilEvicted)?;
+
+    run_script(ctx, &script, key_count, is_read_only)
+}
+
+fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
+    let key_count = key_count(ctx.args, CommandError::NOT_INTEGER)?;
+
+    let sha = Sha::parse(ctx.arg(1)).ok_or(NO_SCRIPT)?;
+    let script = ctx.worker().scripts.find(&sha)?;
+
+    run_script(ctx, &script, key_count, is_read_only)
+}
+
+fn run_script(
+    ctx: &mut ProgramCtx<'_>,
+    script: &CompiledScript,
+    key_count: usize,
+    is_read_only: bool,
+) -> CommandResult {
+    let permissions = Permissions::new(script.script.header.flags, is_read_only)?;
+    let vm = ctx.worker().scripts.script_vm();
+    run(ctx, permissions, key_count, |[keys, args], options, host, reply| {
+        vm.run(&script.code, &script.hex, keys, args, options, host, reply)
+    })
+}
+
+/// FCALL function numkeys [key ...] [arg ...]. Calls a function of a library. Reply: what it returns. Errors: no such
+/// function; the number of keys; what the function does. O(the function).
+fn fcall(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    call_function(ctx, false)
+}
+
+/// FCALL_RO function numkeys [key ...] [arg ...]. As FCALL, of a function that writes nothing.
+fn fcall_ro(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    call_function(ctx, true)
+}
+
+fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
+    let name = ctx.arg(1);
+    let function = ctx.worker().callable_function(name)?;
+    let key_count = key_count(ctx.args, CommandError::fixed("ERR Bad number of keys provided"))?;
+
+    let permissions = Permissions::new(function.entry.function().flags, is_read_only)?;
+    let vm = ctx.worker().scripts.function_vm();
+    run(ctx, permissions, key_count, |[keys, args], options, host, reply| {
+        vm.call_function(&function.library, function.position, keys, args, options, host, reply)
+    })
+}
+
+/// How many keys stand behind argument 2. `not_integer`: the error if that is no integer.
+fn key_count(argv: Argv<'_>, not_integer: CommandError) -> CommandResult<usize> {
+    let count = parse_i64(argv.arg(2)).ok_or(not_integer)?;
+    if count > (argv.len() - 3) as i64 {
+        return Err(CommandError::fixed("ERR Number of keys can't be greater than number of args"));
+    }
+    usize::try_from(count).map_err(|_| CommandError::fixed("ERR Number of keys can't be negative"))
+}

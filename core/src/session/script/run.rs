@@ -1,0 +1,109 @@
+//! How a script or function runs: what it may do, and how the engine calls commands for it.
+
+use crate::command::{CommandError, CommandResult};
+use crate::protocol::reply::Resp;
+use crate::script::ScriptFlags;
+use crate::worker::program::{self, ProgramCtx};
+use crate::worker::scripts::log_for_script;
+use shardis_scripting::{CallOptions, Control, Host, LogLevel, ReplTargets, RunOptions, ScriptError};
+use smallvec::SmallVec;
+
+/// What a script or a function may do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Permissions {
+    is_read_only: bool,
+    allows_oom: bool,
+}
+
+impl Permissions {
+    /// What follows from the flags of what is to run. `is_read_only_call`: the command is EVAL_RO or the like.
+    ///
+    /// # Errors
+    /// A command that only reads is to run what may write.
+    pub(super) fn new(flags: ScriptFlags, is_read_only_call: bool) -> CommandResult<Permissions> {
+        let is_compatible = flags.has(ScriptFlags::COMPATIBLE);
+        if is_read_only_call && !is_compatible && !flags.is_read_only() {
+            return Err(CommandError::fixed(
+                "ERR Can not execute a script with write flag using *_ro command.",
+            ));
+        }
+        Ok(Permissions {
+            is_read_only: is_read_only_call || flags.is_read_only(),
+            allows_oom: flags.has(ScriptFlags::ALLOW_OOM),
+        })
+    }
+}
+
+/// The server, as the engine sees it.
+pub(super) struct Server<'c, 'a> {
+    pub(super) ctx: &'c mut ProgramCtx<'a>,
+    pub(super) permissions: Permissions,
+}
+
+impl Host for Server<'_, '_> {
+    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
+        let options = program::CallOptions {
+            resp: match options.resp {
+                shardis_scripting::Resp::V2 => Resp::V2,
+                shardis_scripting::Resp::V3 => Resp::V3,
+            },
+            is_recorded: options.repl.0 & ReplTargets::REPLICAS.0 != 0,
+            is_read_only: self.permissions.is_read_only,
+            allows_oom: self.permissions.allows_oom,
+        };
+        control(self.ctx.call(args, options, reply))
+    }
+
+    fn tick(&mut self) -> Control {
+        control(self.ctx.tick())
+    }
+
+    fn log(&mut self, level: LogLevel, message: &[u8]) {
+        log_for_script(level, message);
+    }
+
+    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
+        self.ctx.worker().knows_command(args).then_some(true)
+    }
+}
+
+fn control(control: program::Control) -> Control {
+    match control {
+        program::Control::GoOn => Control::GoOn,
+        program::Control::Stop(text) => Control::Stop(text),
+    }
+}
+
+/// Runs what `start` begins, with the keys and the other arguments of the command, and replies.
+///
+/// # Errors
+/// Those of what runs. An error of a command that it called stands in the statistics already.
+pub(super) fn run(
+    ctx: &mut ProgramCtx<'_>,
+    permissions: Permissions,
+    key_count: usize,
+    start: impl FnOnce([&[&[u8]]; 2], RunOptions, &mut dyn Host, &mut Vec<u8>) -> Result<(), ScriptError>,
+) -> CommandResult {
+    let args: SmallVec<[&[u8]; 8]> = ctx.args.iter().skip(3).collect();
+    let client_resp = match ctx.reply.resp {
+        Resp::V2 => shardis_scripting::Resp::V2,
+        Resp::V3 => shardis_scripting::Resp::V3,
+    };
+
+    let (keys, values) = args.split_at(key_count);
+    let mut reply = std::mem::take(ctx.reply.out);
+    let mut server = Server { ctx, permissions };
+    let outcome = start([keys, values], RunOptions { client_resp }, &mut server, &mut reply);
+
+    *ctx.reply.out = reply;
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(error) if error.already_counted => {
+            ctx.reply.error(&error.text);
+            let command = ctx.call.command;
+            ctx.worker().shard.stats.command(command).failed.add(1);
+            Ok(())
+        }
+        Err(error) => Err(CommandError::new(error.text)),
+    }
+}

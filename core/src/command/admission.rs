@@ -38,7 +38,20 @@ pub struct Conditions<'a> {
     pub config: &'a Config,
     /// The data set is being loaded.
     pub is_loading: bool,
+    /// A program of this kind is over busy-reply-threshold.
+    pub busy: Option<ProgramKind>,
     pub pause: Option<PauseKind>,
+}
+
+/// What a program is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ProgramKind {
+    /// EVAL and the like.
+    Script,
+    /// FCALL.
+    Function,
+    /// A command of a module.
+    Module,
 }
 
 /// Values that are costly to determine, and so are asked for only when a reason depends on them.
@@ -64,10 +77,11 @@ enum Reason {
     OutOfMemory,
     TooFewReplicas,
     Loading,
+    Busy,
     Paused,
 }
 
-const REASON_COUNT: usize = 6;
+const REASON_COUNT: usize = 7;
 
 /// The reasons in the order in which Redis checks them, each with the flags of the commands that it concerns at
 /// present.
@@ -86,6 +100,7 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         (Reason::OutOfMemory, concerns(config.maxmemory_bytes != 0, flag::DENYOOM)),
         (Reason::TooFewReplicas, concerns(needs_replicas(config), flag::WRITE)),
         (Reason::Loading, concerns(now.is_loading, flag::ANY)),
+        (Reason::Busy, concerns(now.busy.is_some(), flag::ANY)),
         (Reason::Paused, paused),
     ]
 }
@@ -116,6 +131,10 @@ impl Reason {
                 CommandError::NO_REPLICAS,
             ),
             Reason::Loading => refuse(!row.has(flag::LOADING), CommandError::LOADING),
+            Reason::Busy => {
+                let error = busy_error(now.busy.unwrap_or(ProgramKind::Script));
+                refuse(!row.has(flag::ALLOW_BUSY), error)
+            }
             Reason::Paused => Err(Refusal::Paused),
         }
     }
@@ -172,7 +191,21 @@ pub struct ProgramCall {
     pub has_written: bool,
 }
 
-/// Whether a program may call a command now. A pause delays programs as a whole, but never the commands that they call.
+/// The error for other commands while a program of this kind is over busy-reply-threshold.
+pub fn busy_error(kind: ProgramKind) -> CommandError {
+    CommandError::fixed(match kind {
+        ProgramKind::Script => {
+            "BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+        }
+        ProgramKind::Function => {
+            "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
+        }
+        ProgramKind::Module => "BUSY Redis is busy running a module command.",
+    })
+}
+
+/// Whether a program may call a command now. A pause, or another program that is busy, delays programs as a whole, but never
+/// the commands that they call.
 ///
 /// # Errors
 /// A write of a read-only program; OOM and NOREPLICAS, unless the program has written already; LOADING.
@@ -192,7 +225,7 @@ pub fn admit_call(
         flags &= !flag::DENYOOM;
     }
     let caller = Caller { authenticated: true, is_local: false, queued_flags: None };
-    let now = Conditions { pause: None, ..*now };
+    let now = Conditions { pause: None, busy: None, ..*now };
     if flags & checked_flags(&caller, &now) == 0 {
         return Ok(());
     }
@@ -306,7 +339,7 @@ mod tests {
 
     /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
-        for bits in 0..128 {
+        for bits in 0..256 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
             let config = Config {
                 requirepass: if is_set(0) { (&b"secret"[..]).into() } else { Default::default() },
@@ -316,7 +349,8 @@ mod tests {
             };
             let caller = Caller { authenticated: is_set(3), is_local: true, queued_flags: None };
             let pause = is_set(4).then_some(if is_set(5) { PauseKind::All } else { PauseKind::Write });
-            check(&caller, &Conditions { config: &config, is_loading: is_set(6), pause });
+            let busy = is_set(7).then_some(ProgramKind::Script);
+            check(&caller, &Conditions { config: &config, is_loading: is_set(6), busy, pause });
         }
     }
 
@@ -341,7 +375,8 @@ mod tests {
             ..Config::default()
         };
         let mut caller = Caller { authenticated: false, is_local: false, queued_flags: None };
-        let mut now = Conditions { config: &config, is_loading: true, pause: Some(PauseKind::All) };
+        let busy = Some(ProgramKind::Function);
+        let mut now = Conditions { config: &config, is_loading: true, busy, pause: Some(PauseKind::All) };
         let refused = |error| Err(Refusal::Error(error));
         let set = row("set");
         assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::NO_AUTH));
@@ -352,8 +387,11 @@ mod tests {
         assert_eq!(admit(set, &caller, &now, &roomy), refused(CommandError::NO_REPLICAS));
         let healthy = Measured { good_replicas: 1, ..roomy };
         assert_eq!(admit(set, &caller, &now, &healthy), refused(CommandError::LOADING));
-        assert_eq!(admit(row("info"), &caller, &now, &healthy), Err(Refusal::Paused));
+        assert_eq!(admit(row("info"), &caller, &now, &healthy), refused(busy_error(ProgramKind::Function)));
         now.is_loading = false;
+        assert_eq!(admit(set, &caller, &now, &healthy), refused(busy_error(ProgramKind::Function)));
+        assert_eq!(admit(row("shutdown"), &caller, &now, &healthy), Err(Refusal::Paused));
+        now.busy = None;
         assert_eq!(admit(set, &caller, &now, &healthy), Err(Refusal::Paused));
         now.pause = None;
         assert_eq!(admit(set, &caller, &now, &healthy), Ok(()));

@@ -400,7 +400,7 @@ directives! {
     notify_keyspace_events: NotifyEvents = NotifyEvents::default(); "notify-keyspace-events", TYPE, NONE, EVENTS;
     tracking_table_max_keys: u64 = 1_000_000; "tracking-table-max-keys", int(0, I64_MAX), NONE, TRACKING;
     lua_enable_deprecated_api: bool = false; "lua-enable-deprecated-api", TYPE, IMMUTABLE.and(HIDDEN), SCRIPTS;
-    busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, SCRIPTS;
+    busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, LIVE;
 
     // Persistence.
     save: SavePoints = SavePoints::default(); "save", TYPE, MULTI, LIVE;
@@ -512,6 +512,7 @@ directives! {
     /// 0: one a core.
     shards: u32 = 0; "shards", int(0, SHARD_COUNT_MAX as i128), IMMUTABLE.and(HIDDEN), LIVE;
     io_backend: IoBackend = IoBackend::Auto; "io-backend", TYPE, IMMUTABLE.and(HIDDEN), LIVE;
+    busy_script_scope: BusyScriptScope = BusyScriptScope::Server; "busy-script-scope", TYPE, HIDDEN, LIVE;
     /// Where Prometheus finds the metrics; 0: nowhere.
     metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE.and(HIDDEN), LIVE;
     /// What one run of a script may allocate; 0: see [`Config::script_limit_bytes`].

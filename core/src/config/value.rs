@@ -325,6 +325,16 @@ words! {
 }
 
 words! {
+    /// Who waits for a program that is over busy-reply-threshold.
+    pub enum BusyScriptScope {
+        /// All commands are refused, as Redis does.
+        Server = "server",
+        /// Those that need its keys wait.
+        Keys = "keys",
+    }
+}
+
+words! {
     pub enum LogLevel {
         Debug = "debug",
         Verbose = "verbose",

@@ -1,5 +1,6 @@
 //! Commands to the server as a whole: the time, its end, and its picture.
 
+use crate::command::admission::busy_error;
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
@@ -71,14 +72,19 @@ fn parse_shutdown(args: Argv<'_>) -> CommandResult<Shutdown> {
 }
 
 /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. Saves if it is told so, or if there are save points. No reply: the
-/// connection ends with the server. Errors: ABORT, as no shutdown takes time here; the file cannot be written, without
-/// FORCE.
+/// connection ends with the server. Errors: ABORT, as no shutdown takes time here; BUSY, without NOSAVE; the file cannot be
+/// written, without FORCE.
 fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let wanted = parse_shutdown(ctx.args)?;
     if wanted.abort {
         return Err(CommandError::fixed("ERR No shutdown in progress."));
     }
 
+    if !wanted.nosave
+        && let Some(kind) = ctx.worker.busy_program()
+    {
+        return Err(busy_error(kind));
+    }
     log::warning(format_args!("User requested shutdown..."));
     if ctx.worker.saves_at_end(wanted.save, wanted.nosave) {
         ctx.worker.ask_to_close(ctx.conn, wanted.force);

@@ -1,8 +1,9 @@
 //! The end of a server that saves its data set first: by SHUTDOWN or a signal.
 //!
 //! All shards stand still for it. They read nothing from their clients any more, and exchange messages, round by round,
-//! until none is under way: so every transaction that has begun has ended, and no entry is checked out. Then each writes
-//! its part of the snapshot. If the file cannot be written, they go on as if nothing had happened. What they replied
+//! until none is under way: so every transaction and program that has begun has ended, and no entry is checked out. Then
+//! each writes its part of the snapshot. If the file cannot be written, or a program is over busy-reply-threshold and may
+//! never end, they go on as if nothing had happened. What they replied
 //! meanwhile has not been sent: a client knows of no change that the file does not have.
 
 use super::Worker;
@@ -104,13 +105,14 @@ impl Worker {
         let closing = &globals.closing;
         let shard_count = self.shard.shard_count;
         let meet = || closing.meet(shard_count, || globals.is_stopping());
-        if !meet() || !self.finish_transactions(mesh, &meet) {
+        if !meet() {
             return true;
         }
+        let Some(is_quiet) = self.finish_transactions(mesh, &meet) else { return true };
         if self.shard.index == 0 {
             log::notice(format_args!("Saving the final RDB snapshot before exiting."));
         }
-        if let Some(Err(_)) = self.save_part(&mut |_| {}) {
+        if is_quiet && let Some(Err(_)) = self.save_part(&mut |_| {}) {
             closing.has_failed.store(true, Ordering::SeqCst);
         }
         if !meet() {
@@ -146,8 +148,9 @@ impl Worker {
         false
     }
 
-    /// Exchanges messages until none is under way. Returns false if the server stops.
-    fn finish_transactions(&mut self, mesh: &mut dyn Exchange, meet: &dyn Fn() -> bool) -> bool {
+    /// Exchanges messages until none is under way. Returns whether that is so: not if a program is busy. `None`: the
+    /// server stops.
+    fn finish_transactions(&mut self, mesh: &mut dyn Exchange, meet: &dyn Fn() -> bool) -> Option<bool> {
         let closing = &self.globals.closing;
         let mut inbox = Vec::new();
         loop {
@@ -161,25 +164,30 @@ impl Worker {
                 is_busy = true;
                 mesh.send(to, message);
             }
-            is_busy |= mesh.flush();
+            is_busy |= mesh.flush() || self.has_ready_programs();
             if is_busy {
                 closing.is_busy.store(true, Ordering::SeqCst);
             }
-            if !meet() {
-                return false;
+            if self.busy_program().is_some() {
+                // It might never end.
+                closing.has_failed.store(true, Ordering::SeqCst);
             }
-            let was_busy = closing.is_busy.load(Ordering::SeqCst);
             if !meet() {
-                return false;
+                return None;
+            }
+            let has_failed = closing.has_failed.load(Ordering::SeqCst);
+            let was_busy = !has_failed && closing.is_busy.load(Ordering::SeqCst);
+            if !meet() {
+                return None;
             }
             if self.shard.index == 0 {
                 closing.is_busy.store(false, Ordering::SeqCst);
             }
             if !meet() {
-                return false;
+                return None;
             }
             if !was_busy {
-                return true;
+                return Some(!has_failed);
             }
         }
     }

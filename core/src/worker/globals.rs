@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::script::Registry;
 use crate::shard::stats::ShardStats;
 use crate::worker::persistence::Persistence;
+use crate::worker::program::BusyPrograms;
 use crate::worker::{Closing, StreamGlobals};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
@@ -40,6 +41,7 @@ pub struct Globals {
     /// Scripts and libraries of functions.
     pub scripts: Registry,
     pub closing: Closing,
+    pub busy_programs: BusyPrograms,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
     /// Allocated bytes once all shards had started; 0 before that is known.
@@ -100,6 +102,7 @@ impl Globals {
             persistence: Persistence::new(init.started_at_ms),
             scripts: Registry::default(),
             closing: Closing::default(),
+            busy_programs: BusyPrograms::default(),
             stopping: AtomicBool::new(false),
             next_slowlog_id: AtomicU64::new(0),
             startup_memory_bytes: AtomicU64::new(0),

@@ -59,6 +59,7 @@ use self::timing::Timing;
 use crate::client::ClientId;
 use crate::command::admission::Conditions;
 use crate::command::table::CommandTable;
+use crate::config::BusyScriptScope;
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
 use crate::runtime::{crash, log};
@@ -131,6 +132,8 @@ pub struct Worker {
     /// A connection with this much output is near its limit, and is checked after every command, so that no further
     /// command runs after the one that exceeds the limit.
     output_limit_near_bytes: usize,
+    /// Whether commands are refused while a program is over busy-reply-threshold (busy-script-scope).
+    refuses_while_busy: bool,
     /// On the accepting shard: how many connections it has assigned to each shard.
     assigned: Vec<u64>,
 }
@@ -182,6 +185,7 @@ impl Worker {
             table_version,
             time: Timing::new(clock),
             output_limit_near_bytes: 0,
+            refuses_while_busy: true,
             assigned: vec![0; shard_count],
         };
         worker.track_config();
@@ -199,6 +203,7 @@ impl Worker {
         Conditions {
             config: &self.shard.config,
             is_loading: self.globals.persistence.loading.is_on(),
+            busy: self.globals.busy_programs.kind().filter(|_| self.refuses_while_busy),
             pause: self.globals.pause(self.shard.now_ms),
         }
     }
@@ -230,6 +235,7 @@ impl Worker {
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         self.time.slow_from_nanos =
             u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        self.refuses_while_busy = self.shard.config.busy_script_scope == BusyScriptScope::Server;
         self.output_limit_near_bytes = match self.shard.config.client_output_buffer_limit.normal.hard_bytes {
             0 => usize::MAX,
             hard_bytes => (hard_bytes as usize / 4 * 3).max(connection::REPLY_BUFFER_BYTES_MIN),

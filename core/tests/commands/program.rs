@@ -82,3 +82,114 @@ fn a_program_is_atomic_also_in_exec_and_serves_blocked_clients_at_its_end() {
         );
     });
 }
+
+/// Starts a program that computes for a long time, and runs it until it is over the threshold. Returns its client.
+fn make_busy(server: &mut Server, program: &str) -> usize {
+    server.expect(&[("CONFIG SET busy-reply-threshold 10", "+OK")]);
+    let client = server.cluster.connect(0);
+    server.cluster.request(client, &program.split(' ').collect::<Vec<_>>());
+    while server.cluster.workers[0].busy_program().is_none() {
+        assert!(server.cluster.step(), "it is under way");
+    }
+    client
+}
+
+/// Has a request arrive while a program runs. Returns what the client has got at once.
+fn call_meanwhile(server: &mut Server, client: usize, request: &str) -> String {
+    server.cluster.request(client, &request.split(' ').collect::<Vec<_>>());
+    server.cluster.hand_over(client);
+    String::from_utf8(server.cluster.received(client)).expect("it is text")
+}
+
+/// The same for a request that other shards have to answer.
+fn answer_meanwhile(server: &mut Server, client: usize, request: &str) -> String {
+    let mut reply = call_meanwhile(server, client, request);
+    while reply.is_empty() {
+        assert!(server.cluster.step(), "it is under way");
+        reply = String::from_utf8(server.cluster.received(client)).expect("it is text");
+    }
+    reply
+}
+
+const NOT_BUSY: &str = "-NOTBUSY No scripts in execution right now.";
+const BUSY: &str =
+    "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.\r\n";
+
+#[test]
+fn while_a_program_is_busy_commands_are_refused_until_it_is_killed() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("SCRIPT KILL", NOT_BUSY), ("FUNCTION KILL", NOT_BUSY)]);
+        let slow = make_busy(server, "TPROGRAM 1 a / GET a / SPIN 10000");
+        let other = server.cluster.connect(server.cluster.workers.len() - 1);
+        assert_eq!(call_meanwhile(server, other, "GET c"), BUSY);
+        assert_eq!(call_meanwhile(server, other, "SHUTDOWN SAVE"), BUSY);
+        assert_eq!(call_meanwhile(server, other, "MULTI"), "+OK\r\n");
+        assert_eq!(call_meanwhile(server, other, "GET c"), BUSY);
+        assert!(call_meanwhile(server, other, "EXEC").starts_with("-EXECABORT"));
+
+        assert_eq!(answer_meanwhile(server, other, "FUNCTION KILL"), BUSY);
+        assert_eq!(answer_meanwhile(server, other, "SCRIPT KILL"), "+OK\r\n");
+
+        server.cluster.settle();
+        let reply = String::from_utf8(server.cluster.received(slow)).expect("it is text");
+        assert_eq!(reply, "-Script killed by user with SCRIPT KILL.\r\n");
+        assert_eq!(server.cluster.call(other, &["GET", "c"]), "$-1\r\n");
+        assert!(server.cluster.is_at_rest());
+    });
+}
+
+#[test]
+fn a_busy_program_that_has_written_runs_to_its_end() {
+    on_one_and_three_shards(|server| {
+        let slow = make_busy(server, "TPROGRAM 1 a / SET a 1 / SPIN 1000 / GET a");
+        let other = server.cluster.connect(0);
+        assert!(answer_meanwhile(server, other, "SCRIPT KILL").starts_with("-UNKILLABLE "));
+
+        server.cluster.settle();
+
+        assert_eq!(server.cluster.received(slow), b"*2\r\n+OK\r\n$1\r\n1\r\n");
+        server.expect(&[("GET a", "$1\r\n1"), ("SCRIPT KILL", NOT_BUSY)]);
+    });
+}
+
+#[test]
+fn with_the_scope_keys_nobody_is_refused_for_a_busy_program() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET busy-script-scope keys", "+OK")]);
+        server.cluster.tick();
+        let client = server.cluster.connect(0);
+        server.expect(&[("CONFIG SET busy-reply-threshold 10", "+OK")]);
+        server.cluster.request(client, &["TPROGRAM", "1", "a", "/", "SPIN", "1000", "/", "SET", "a", "1"]);
+        let began_ms = server.cluster.now_ms();
+        while server.cluster.now_ms() < began_ms + 100 {
+            assert!(server.cluster.step(), "it is under way");
+        }
+        // It is on the shard of the keys.
+        let other = server.cluster.connect(server.cluster.workers.len() - 1);
+        assert_eq!(call_meanwhile(server, other, "GET {a}2"), "$-1\r\n");
+        assert_eq!(call_meanwhile(server, other, "GET a"), "", "it waits for the program");
+
+        server.cluster.settle();
+
+        assert_eq!(server.cluster.received(client), b"*1\r\n+OK\r\n");
+        assert_eq!(server.cluster.received(other), b"$1\r\n1\r\n");
+    });
+}
+
+#[test]
+fn time_stands_still_while_a_program_is_under_way() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("SET a 1 PX 100", "+OK"),
+            ("TPROGRAM 1 a / GET a / SPIN 200 / GET a / PTTL a", { "*3\r\n$1\r\n1\r\n$1\r\n1\r\n:100" }),
+            ("GET a", "$-1"),
+            // In an EXEC, with keys of several shards.
+            ("SET b 1 PX 100", "+OK"),
+            ("MULTI", "+OK"),
+            ("SET c 1", "+QUEUED"),
+            ("TPROGRAM 2 a b / EXISTS b / SPIN 200 / EXISTS b", "+QUEUED"),
+            ("EXEC", "*2\r\n+OK\r\n*2\r\n:1\r\n:1"),
+            ("EXISTS b", ":0"),
+        ]);
+    });
+}

@@ -12,6 +12,7 @@ use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
 use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
 use shardis_core::worker::program::{CallOptions, Control, ProgramCtx, ProgramHandler, ProgramKind, Reach};
+use std::time::Duration;
 
 pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE];
 
@@ -183,6 +184,10 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let mut replies = Vec::new();
     let mut count = 0;
     for call in words[1..].split(|word| *word == b"/") {
+        if let [b"SPIN", times] = call {
+            spin(ctx, args::integer(times)?)?;
+            continue;
+        }
         go_on(ctx.tick())?;
         go_on(ctx.call(call, options, &mut replies))?;
         count += 1;
@@ -191,6 +196,14 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     ctx.reply.array(count);
     ctx.reply.raw(&replies);
     Ok(())
+}
+
+/// SPIN times, among the commands: computes for so many milliseconds of the clock, which it moves.
+fn spin(ctx: &mut ProgramCtx<'_>, times: i64) -> CommandResult {
+    (0..times).try_for_each(|_| {
+        ctx.worker().clock().sleep(Duration::from_millis(1));
+        go_on(ctx.tick())
+    })
 }
 
 fn go_on(control: Control) -> CommandResult {

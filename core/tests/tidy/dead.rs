@@ -6,7 +6,7 @@ use super::{files, has_word, read};
 use std::collections::{HashMap, HashSet};
 
 /// What the product itself does not name, and why it is there: (file, item, reason).
-const KEPT: [(&str, &str, &str); 12] = [
+const KEPT: [(&str, &str, &str); 11] = [
     ("core/src/command/table.rs", "SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "ONLY_SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "BITMAP", NUMBERED_AS_IN_REDIS),
@@ -16,7 +16,6 @@ const KEPT: [(&str, &str, &str); 12] = [
     ("core/src/runtime/log.rs", "set_role", "of replicas, which come with replication"),
     ("core/src/shard/blocking.rs", "waits_on", "the simulator watches who is served first"),
     ("core/src/shard/watch.rs", "client_count", "tests see that nothing is left"),
-    ("core/src/worker/program/ctx.rs", "tick", "of programs that compute; the tests have the only one yet"),
     ("core/src/types/hashing.rs", "fix_hash_seed", "the simulator repeats its runs"),
     (
         "core/src/types/table.rs",

@@ -7,13 +7,15 @@ use crate::command::{CommandError, CommandResult, args};
 use crate::protocol::Argv;
 use crate::script::Sha;
 use crate::script::registry::Keep;
+use crate::session::script::kill::SCRIPT_KILL;
 use crate::session::session;
 use crate::worker::{SessionCtx, SessionHandler};
 
-pub(super) const SCRIPT: Command = Command::container("script", &[DEBUG, EXISTS, FLUSH, HELP, LOAD]).docs(
-    Docs::new("scripting", "2.6.0", "A container for the commands over scripts")
-        .complexity("Depends on subcommand."),
-);
+pub(super) const SCRIPT: Command =
+    Command::container("script", &[DEBUG, EXISTS, FLUSH, HELP, SCRIPT_KILL, LOAD]).docs(
+        Docs::new("scripting", "2.6.0", "A container for the commands over scripts")
+            .complexity("Depends on subcommand."),
+    );
 
 const LOAD: Command = session("load", 3, &(load as SessionHandler))
     .flags(flag::NOSCRIPT | flag::STALE)

@@ -11,13 +11,14 @@ use crate::protocol::{Argv, Reply};
 use crate::script::library::RestorePolicy;
 use crate::script::shebang::LibraryHeader;
 use crate::script::{FunctionSet, Library};
+use crate::session::script::kill::FUNCTION_KILL;
 use crate::session::session;
 use crate::types::glob::glob_matches_nocase;
 use crate::worker::{SessionCtx, SessionHandler};
 use std::sync::Arc;
 
 pub(super) const FUNCTION: Command =
-    Command::container("function", &[DELETE, DUMP, FLUSH, HELP, LIST, LOAD, RESTORE]).docs(
+    Command::container("function", &[DELETE, DUMP, FLUSH, HELP, FUNCTION_KILL, LIST, LOAD, RESTORE]).docs(
         Docs::new("scripting", "7.0.0", "A container for the commands over functions")
             .complexity("Depends on subcommand."),
     );

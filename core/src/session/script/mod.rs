@@ -4,10 +4,12 @@
 //! - [`run`]: how the engine's [`Host`](shardis_scripting::Host) calls commands
 //! - [`cache`]: SCRIPT
 //! - [`function`]: FUNCTION
+//! - [`kill`]: their subcommand KILL
 
 mod cache;
 mod eval;
 mod function;
+mod kill;
 mod run;
 
 use crate::command::table::Command;

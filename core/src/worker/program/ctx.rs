@@ -81,7 +81,7 @@ impl<'a> ProgramCtx<'a> {
 
     fn suspend(&mut self) {
         let declared = self.args;
-        self.lent.worker().hold_frame(declared);
+        self.lent.worker().want_locks(declared);
         self.lent.suspend();
     }
 }

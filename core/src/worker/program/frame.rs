@@ -1,7 +1,7 @@
 //! A frame: the run of a program, from its start to its end, over any number of slices.
 
 use super::stack::{Fiber, Stopped};
-use super::{ProgramCtx, ProgramHandler, Reach};
+use super::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
 use crate::command::table::{CommandEntry, Run, flag};
 use crate::command::{Call, CommandResult, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
@@ -21,6 +21,7 @@ pub(in crate::worker) struct Frame {
     /// `None` while it runs, and when it has ended.
     fiber: Option<Fiber<Done>>,
     pub(super) entry: &'static CommandEntry,
+    pub(super) kind: ProgramKind,
     pub(super) reach: Reach,
     /// The call that started it. The database is the one that the program has selected.
     pub(super) call: Call,
@@ -28,12 +29,16 @@ pub(in crate::worker) struct Frame {
     pub(super) declared: Option<SmallVec<[u64; 8]>>,
     /// It has called a command that writes.
     pub(super) has_written: bool,
+    /// It is over busy-reply-threshold.
+    pub(super) is_busy: bool,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
     /// The locks of its keys, if it is a unit and was suspended or may have to hand off keys.
     lock_request: Option<LockRequestId>,
-    /// It releases those itself. Until its first suspension, locks that were waited for are its starter's.
+    /// The locks that it takes as soon as its stack has been left.
+    wanted: Option<LockSet>,
+    /// It releases its locks itself. Until its first suspension, locks that were waited for are its starter's.
     owns_locks: bool,
     /// All that it does happens at this time.
     now_ms: i64,
@@ -140,7 +145,8 @@ impl Worker {
         let mut frame = self.new_frame(command, Role::Starting, waited_for);
         if waited_for.is_none() && !self.shard.blocking.is_empty() {
             // What it changes may have to be handed off, but not before its end.
-            (frame.lock_request, frame.owns_locks) = (self.lock_unit(command.entry, command.args), true);
+            let locks = self.locks_of(command.entry, command.args);
+            (frame.lock_request, frame.owns_locks) = (self.lock_unit(locks), true);
         }
         let after = self.run_slice(frame);
         self.shard.running = waited_for;
@@ -155,7 +161,7 @@ impl Worker {
                 let (home, reply_id) = self.place_of_reply(&command, to);
                 let frame = self.programs.ready.back_mut().expect("it was suspended just now");
                 frame.role = Role::Unit { home, reply_id };
-                frame.owns_locks = true;
+                self.hold_suspended_unit();
                 Started::Suspended
             }
         }
@@ -211,13 +217,16 @@ impl Worker {
         let frame = Frame {
             fiber: Some(fiber),
             entry,
+            kind: handler.kind,
             reach,
             call,
             declared: None,
             has_written: false,
+            is_busy: false,
             stopped: None,
             role,
             lock_request,
+            wanted: None,
             owns_locks: false,
             now_ms: self.shard.now_ms,
             slice_began_ticks: 0,
@@ -234,22 +243,31 @@ impl Worker {
         }
     }
 
-    /// Locks the keys of the running frame, which are free, unless they are locked for it already. `declared`: its
-    /// arguments.
-    pub(super) fn hold_frame(&mut self, declared: Argv<'_>) {
+    /// The running frame is about to be suspended: notes which locks it needs, if it has none. They are taken when its
+    /// stack has been left, because that may let others run. `declared`: its arguments.
+    pub(super) fn want_locks(&mut self, declared: Argv<'_>) {
         let frame = self.programs.running();
-        if frame.lock_request.is_some() || matches!(frame.role, Role::Stage { .. }) {
-            return;
+        if frame.lock_request.is_none() && matches!(frame.role, Role::Starting) {
+            let entry = frame.entry;
+            let locks = self.locks_of(entry, declared);
+            self.programs.running().wanted = Some(locks);
         }
-        let entry = frame.entry;
-        let lock_request = self.lock_unit(entry, declared);
-        let frame = self.programs.running();
-        (frame.lock_request, frame.owns_locks) = (lock_request, true);
+    }
+
+    /// A unit has been suspended for the first time, the last of those that are ready: locks its keys, which are free,
+    /// unless they are locked for it already.
+    fn hold_suspended_unit(&mut self) {
+        let frame = self.programs.ready.back_mut().expect("it was suspended just now");
+        frame.owns_locks = true;
+        if let Some(locks) = frame.wanted.take() {
+            let lock_request = self.lock_unit(locks);
+            let frame = self.programs.ready.back_mut().expect("it was there just now");
+            frame.lock_request = lock_request;
+        }
     }
 
     /// Locks the keys of a program, which are free. `None`: it has none.
-    fn lock_unit(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockRequestId> {
-        let locks = self.locks_of(entry, args);
+    fn lock_unit(&mut self, locks: LockSet) -> Option<LockRequestId> {
         if matches!(&locks, LockSet::Keys(keys) if keys.is_empty()) {
             return None;
         }
@@ -356,8 +374,9 @@ impl Worker {
 
     /// Whether the running program has had the shard for long enough. The clock was read just now.
     pub(super) fn ends_slice(&mut self) -> bool {
-        let began_ticks = self.programs.running().slice_began_ticks;
-        self.time.clock.ends_slice(self.time.nanos_since(began_ticks))
+        let &mut Frame { slice_began_ticks, ran_nanos, .. } = self.programs.running();
+        let slice_nanos = self.time.nanos_since(slice_began_ticks);
+        self.becomes_busy(ran_nanos + slice_nanos) || self.time.clock.ends_slice(slice_nanos)
     }
 
     /// Reads the clock: what follows is not the time of what was before.
@@ -368,6 +387,9 @@ impl Worker {
 
     /// Counts a program that has ended.
     fn count_program(&mut self, frame: &Frame, done: &Done) {
+        if frame.is_busy {
+            self.ends_busy(frame.kind);
+        }
         let entry = frame.entry;
         let stats = &self.shard.stats;
         let command = stats.command(entry.id);

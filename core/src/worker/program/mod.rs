@@ -48,11 +48,14 @@
 //!
 //! [`Placement::CheckOut`]: crate::command::placement::Placement::CheckOut
 
+mod busy;
 mod call;
 mod ctx;
 mod frame;
 mod stack;
 
+pub use crate::command::admission::ProgramKind;
+pub use busy::{BusyPrograms, Killed, merge_killed};
 pub use ctx::{CallOptions, Control, ProgramCtx};
 
 pub(in crate::worker) use frame::{CheckedOut, EndedStage};
@@ -72,17 +75,6 @@ pub struct ProgramHandler {
     /// What is known before a run about the keys that it may touch.
     pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
     pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,
-}
-
-/// What a program is, for those who look at the programs under way or end them.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProgramKind {
-    /// EVAL and the like.
-    Script,
-    /// FCALL.
-    Function,
-    /// A command of a module.
-    Module,
 }
 
 /// Which keys a program may touch.

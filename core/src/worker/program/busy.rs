@@ -1,0 +1,209 @@
+//! Programs that run for longer than busy-reply-threshold: from then on other commands are refused, and the program may be
+//! ended.
+//!
+//! Only the time counts in which a program runs, not that in which it waits for its next slice. How many are over the
+//! threshold is counted for the whole process ([`BusyPrograms`]), so that every shard refuses commands: see
+//! [`admission`](crate::command::admission).
+
+use super::ProgramKind;
+use crate::command::CommandError;
+use crate::command::admission::busy_error;
+use crate::protocol::{Argv, Reply, Resp};
+use crate::runtime::log;
+use crate::worker::Worker;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The programs of the process that are over the threshold, by kind: a count in some bits of one word.
+#[derive(Default)]
+pub struct BusyPrograms(AtomicU64);
+
+const COUNT_BITS: u32 = 20;
+
+/// In this order a kind is named if programs of several are busy.
+const KINDS: [ProgramKind; 3] = [ProgramKind::Script, ProgramKind::Function, ProgramKind::Module];
+
+/// One program of a kind.
+fn one(kind: ProgramKind) -> u64 {
+    match kind {
+        ProgramKind::Script => 1,
+        ProgramKind::Function => 1 << COUNT_BITS,
+        ProgramKind::Module => 1 << (2 * COUNT_BITS),
+    }
+}
+
+impl BusyPrograms {
+    /// What the programs over the threshold are; `None`: there are none.
+    #[inline(always)]
+    pub fn kind(&self) -> Option<ProgramKind> {
+        let counts = self.0.load(Ordering::Relaxed);
+        if counts == 0 { None } else { first_kind(counts) }
+    }
+
+    fn add(&self, kind: ProgramKind) {
+        self.0.fetch_add(one(kind), Ordering::Relaxed);
+    }
+
+    fn remove(&self, kind: ProgramKind) {
+        self.0.fetch_sub(one(kind), Ordering::Relaxed);
+    }
+}
+
+#[cold]
+fn first_kind(counts: u64) -> Option<ProgramKind> {
+    KINDS.into_iter().find(|&kind| counts / one(kind) % (1 << COUNT_BITS) != 0)
+}
+
+/// What came of ending the programs of a kind. Of the outcomes of several shards the greatest one counts.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Killed {
+    /// No program is over the threshold.
+    NoneIsBusy,
+    /// Only programs of this other kind are.
+    Other(ProgramKind),
+    /// All have written.
+    AllWrote,
+    Some,
+}
+
+const NOT_BUSY: CommandError = CommandError::fixed("NOTBUSY No scripts in execution right now.");
+const UNKILLABLE: CommandError = CommandError::fixed(
+    "UNKILLABLE Sorry the script already executed write commands against the dataset. You can either wait the script \
+     termination or kill the server in a hard way using the SHUTDOWN NOSAVE command.",
+);
+
+impl Killed {
+    /// The outcomes, by their numbers in the shards' replies.
+    const ALL: [Killed; 6] = [
+        Killed::NoneIsBusy,
+        Killed::Other(ProgramKind::Script),
+        Killed::Other(ProgramKind::Function),
+        Killed::Other(ProgramKind::Module),
+        Killed::AllWrote,
+        Killed::Some,
+    ];
+
+    /// Writes one shard's outcome for [`merge_killed`].
+    pub fn write(self, reply: &mut Reply<'_>) {
+        let number = Killed::ALL.iter().position(|&outcome| outcome == self).expect("all are listed");
+        reply.integer(number as i64);
+    }
+}
+
+/// The rule by which the shards' outcomes become the reply to SCRIPT KILL or FUNCTION KILL.
+pub fn merge_killed(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
+    let outcome_of = |reply: &&[u8]| {
+        let digit = reply.get(1).copied().unwrap_or(b'0');
+        Killed::ALL[usize::from(digit.wrapping_sub(b'0')).min(Killed::ALL.len() - 1)]
+    };
+    let mut reply = Reply::new(out, Resp::V2);
+    match replies.iter().map(outcome_of).max() {
+        Some(Killed::Some) => reply.ok(),
+        Some(Killed::AllWrote) => reply.error(UNKILLABLE.as_bytes()),
+        Some(Killed::Other(kind)) => reply.error(busy_error(kind).as_bytes()),
+        Some(Killed::NoneIsBusy) | None => reply.error(NOT_BUSY.as_bytes()),
+    }
+}
+
+impl Worker {
+    /// Whether the running program, which has run for `ran_nanos`, has just passed the threshold.
+    pub(super) fn becomes_busy(&mut self, ran_nanos: u64) -> bool {
+        let threshold_ms = self.shard.config.busy_reply_threshold_ms as u64;
+        if threshold_ms == 0 || ran_nanos / 1_000_000 < threshold_ms {
+            return false;
+        }
+        let frame = self.programs.running();
+        if std::mem::replace(&mut frame.is_busy, true) {
+            return false;
+        }
+        let (kind, name) = (frame.kind, &frame.entry.full_name);
+        let killer = match kind {
+            ProgramKind::Script => "SCRIPT KILL",
+            ProgramKind::Function => "FUNCTION KILL",
+            ProgramKind::Module => "no",
+        };
+        log::warning(format_args!(
+            "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the \
+             {killer} command. It was called by {name}.",
+            ran_nanos / 1_000_000
+        ));
+        self.globals.busy_programs.add(kind);
+        true
+    }
+
+    /// A program has ended that was over the threshold.
+    pub(super) fn ends_busy(&self, kind: ProgramKind) {
+        self.globals.busy_programs.remove(kind);
+    }
+
+    /// What the programs are for which other commands are refused.
+    pub fn busy_program(&self) -> Option<ProgramKind> {
+        self.conditions().busy
+    }
+
+    /// Ends the programs of a kind on this shard that are over the threshold and have not written.
+    pub fn kill_programs(&mut self, kind: ProgramKind) -> Killed {
+        let text = match kind {
+            ProgramKind::Script => "Script killed by user with SCRIPT KILL.",
+            ProgramKind::Function => "Script killed by user with FUNCTION KILL.",
+            ProgramKind::Module => return Killed::NoneIsBusy,
+        };
+        let mut outcome = Killed::NoneIsBusy;
+        for frame in self.programs.ready.iter_mut().filter(|frame| frame.is_busy) {
+            outcome = outcome.max(if frame.kind != kind {
+                Killed::Other(frame.kind)
+            } else if frame.has_written {
+                Killed::AllWrote
+            } else {
+                frame.stopped = Some(text);
+                Killed::Some
+            });
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    #[test]
+    fn programs_are_counted_by_kind() {
+        let busy = BusyPrograms::default();
+        assert_eq!(busy.kind(), None);
+        busy.add(ProgramKind::Function);
+        busy.add(ProgramKind::Function);
+        busy.add(ProgramKind::Script);
+        assert_eq!(busy.kind(), Some(ProgramKind::Script));
+        busy.remove(ProgramKind::Script);
+        busy.remove(ProgramKind::Function);
+        assert_eq!(busy.kind(), Some(ProgramKind::Function));
+        busy.remove(ProgramKind::Function);
+        assert_eq!(busy.kind(), None);
+    }
+
+    #[test]
+    fn one_shard_that_has_killed_a_program_is_enough() {
+        let merged = |outcomes: &[Killed]| {
+            let replies: Vec<Vec<u8>> = outcomes
+                .iter()
+                .map(|outcome| {
+                    let mut bytes = Vec::new();
+                    outcome.write(&mut Reply::new(&mut bytes, Resp::V2));
+                    bytes
+                })
+                .collect();
+            let replies: Vec<&[u8]> = replies.iter().map(Vec::as_slice).collect();
+            let mut out = Vec::new();
+            merge_killed(&replies, OwnedArgv::new().as_argv(), &mut out);
+            String::from_utf8(out).expect("it is text")
+        };
+        assert_eq!(merged(&[Killed::NoneIsBusy, Killed::Some, Killed::AllWrote]), "+OK\r\n");
+        assert!(
+            merged(&[Killed::AllWrote, Killed::Other(ProgramKind::Function)]).starts_with("-UNKILLABLE ")
+        );
+        assert!(merged(&[Killed::NoneIsBusy, Killed::NoneIsBusy]).starts_with("-NOTBUSY "));
+        let other = merged(&[Killed::NoneIsBusy, Killed::Other(ProgramKind::Function)]);
+        assert!(other.contains("FUNCTION KILL"), "{other}");
+    }
+}

@@ -460,7 +460,7 @@ fn the_other_files_hold_nothing_unfinished_either() {
 #[test]
 fn every_member_of_the_workspace_takes_its_lints() {
     let members = files(&["Cargo.toml"]);
-    for path in members.iter().filter(|path| *path != "Cargo.toml" && !path.starts_with("core/fuzz/")) {
+    for path in members.iter().filter(|path| *path != "Cargo.toml" && !path.ends_with("fuzz/Cargo.toml")) {
         assert!(
             read(path).contains("\n[lints]\nworkspace = true\n"),
             "{path} does not take the workspace's lints"

@@ -1,7 +1,7 @@
 //! A bare Lua state with the libraries, whose memory is counted and limited, and the script that runs a case in it or on a
 //! server.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::ptr;
 
 use mlua::ffi;
@@ -42,6 +42,7 @@ impl Vm {
     }
 
     /// What `RUNNER` tells of a chunk.
+    #[allow(dead_code, reason = "not every user of this file asks")]
     pub fn run(&mut self, chunk: &[u8]) -> Vec<u8> {
         // SAFETY: the state has room for these values.
         unsafe {
@@ -55,13 +56,26 @@ impl Vm {
 
     /// The string that a script returns, or its error.
     pub fn eval(&mut self, script: &[u8], name: &CStr) -> Result<Vec<u8>, Vec<u8>> {
+        self.load_and_call(script, name, &[])
+    }
+
+    /// As [`Vm::eval`], with `input` as `...`.
+    #[allow(dead_code, reason = "of the users of this file, only fuzz targets call it")]
+    pub fn call(&mut self, script: &[u8], input: &[u8]) -> Result<Vec<u8>, Vec<u8>> {
+        self.load_and_call(script, c"@check", &[input])
+    }
+
+    fn load_and_call(&mut self, script: &[u8], name: &CStr, args: &[&[u8]]) -> Result<Vec<u8>, Vec<u8>> {
         // SAFETY: the state has room for these values; errors are caught by `lua_pcall`. The string is copied while it is on
         // the stack.
         unsafe {
             let mut status =
                 ffi::luaL_loadbuffer(self.state, script.as_ptr().cast(), script.len(), name.as_ptr());
             if status == 0 {
-                status = ffi::lua_pcall(self.state, 0, 1, 0);
+                for arg in args {
+                    ffi::lua_pushlstring_(self.state, arg.as_ptr().cast(), arg.len());
+                }
+                status = ffi::lua_pcall(self.state, args.len() as c_int, 1, 0);
             }
             let mut len = 0;
             let start = ffi::lua_tolstring(self.state, -1, &raw mut len);
@@ -78,8 +92,11 @@ impl Vm {
     /// What is in use when all garbage is gone.
     #[allow(dead_code, reason = "not every user of this file asks")]
     pub fn used_bytes(&mut self) -> usize {
-        // SAFETY: the state is valid and no function of it is running.
-        unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
+        // At each collection Lua halves the buffer in which it concatenates.
+        for _ in 0..20 {
+            // SAFETY: the state is valid and no function of it is running.
+            unsafe { ffi::lua_gc(self.state, ffi::LUA_GCCOLLECT, 0) };
+        }
         self.memory.used_bytes
     }
 

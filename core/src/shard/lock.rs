@@ -11,7 +11,12 @@
 //! A key that a request holds can be split off into a request of its own ([`LockTable::split`]). The new request
 //! keeps the place in the queue, so no other request gets the key when the rest is released. That is how a changed
 //! key is kept for the clients blocked on it.
+//!
+//! A program may hold its keys for long, and behind its requests nobody queues up: see [`programs`].
 
+pub mod programs;
+
+use self::programs::{Grant, LockEvent, Outside, Owner};
 use ahash::AHashMap;
 use smallvec::SmallVec;
 use std::collections::hash_map::Entry;
@@ -42,6 +47,8 @@ struct Intent {
     lock_request: LockRequestId,
     exclusive: bool,
     granted: bool,
+    /// The request is a program's.
+    is_program: bool,
 }
 
 /// The requests on a key, in order of arrival; there is at least one. Nearly always there is only one, which costs no
@@ -116,6 +123,24 @@ struct Request {
     keys: SmallVec<[KeyLock; 4]>,
     /// How many of `keys` are not granted yet.
     blocked_on: usize,
+    owner: Owner,
+    /// The request that it was split off.
+    split_off: Option<LockRequestId>,
+}
+
+/// The first request for the whole keyspace.
+struct Barrier {
+    id: LockRequestId,
+    /// If not, it still waits for the requests before it.
+    granted: bool,
+    owner: Owner,
+}
+
+/// A request that arrived behind the barrier.
+struct Deferred {
+    id: LockRequestId,
+    set: LockSet,
+    owner: Owner,
 }
 
 #[derive(Default)]
@@ -123,22 +148,26 @@ pub struct LockTable {
     next_request_id: LockRequestId,
     keys: Lines,
     requests: AHashMap<LockRequestId, Request>,
-    /// The first request for the whole keyspace, and whether it is granted or still waits for the requests before it.
-    barrier: Option<(LockRequestId, bool)>,
-    /// The requests that arrived behind the barrier.
-    deferred: VecDeque<(LockRequestId, LockSet)>,
+    barrier: Option<Barrier>,
+    deferred: VecDeque<Deferred>,
+    /// How many of the requests, the barrier included, are programs'.
+    program_count: usize,
+    /// The requests that wait outside the lines until programs have ended, in order of arrival.
+    outside: Vec<Outside>,
+    /// What the owners of requests have to be told.
+    events: Vec<LockEvent>,
 }
 
 impl LockTable {
     /// Whether nothing is locked or waited for: the one branch on the fast path.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.barrier.is_none()
+        self.requests.is_empty() && self.barrier.is_none() && self.outside.is_empty()
     }
 
     /// How many requests are granted or wait.
     pub fn len(&self) -> usize {
-        self.requests.len() + usize::from(self.barrier.is_some()) + self.deferred.len()
+        self.requests.len() + usize::from(self.barrier.is_some()) + self.deferred.len() + self.outside.len()
     }
 
     /// Whether a command that wants `keys` only for the moment of its run has to queue up instead.
@@ -151,24 +180,26 @@ impl LockTable {
         self.keys.get(&wanted.id).is_none_or(|line| line.lets_share(wanted.exclusive))
     }
 
-    /// Queues a request. Returns its id and whether it is granted at once; if not, a later [`LockTable::release`]
-    /// returns the id.
+    /// Queues a request, which stays in its lines whatever it meets there, as a handoff's does. Returns its id and whether
+    /// it is granted at once; if not, a later [`LockTable::release`] returns the id.
     pub fn request(&mut self, set: LockSet) -> (LockRequestId, bool) {
-        let lock_request = self.next_request_id;
-        self.next_request_id += 1;
-        if self.barrier.is_some() {
-            self.deferred.push_back((lock_request, set));
-            return (lock_request, false);
-        }
-        let granted = self.admit(lock_request, set);
-        (lock_request, granted)
+        let (lock_request, grant) = self.request_by(set, Owner::Handoff);
+        (lock_request, grant == Grant::Now)
     }
 
-    fn admit(&mut self, lock_request: LockRequestId, set: LockSet) -> bool {
+    fn next_id(&mut self) -> LockRequestId {
+        let lock_request = self.next_request_id;
+        self.next_request_id += 1;
+        lock_request
+    }
+
+    /// Puts a request into its lines, or makes it the barrier. Returns whether it is granted.
+    fn admit(&mut self, lock_request: LockRequestId, set: LockSet, owner: Owner) -> bool {
+        debug_assert!(self.barrier.is_none());
         match set {
             LockSet::Whole => {
                 let granted = self.requests.is_empty();
-                self.barrier = Some((lock_request, granted));
+                self.barrier = Some(Barrier { id: lock_request, granted, owner });
                 granted
             }
             LockSet::Keys(mut keys) => {
@@ -176,7 +207,7 @@ impl LockTable {
                     keys = merged(std::mem::take(&mut keys));
                     self.stand_on_all(lock_request, &keys).expect("every key occurs once now")
                 });
-                self.requests.insert(lock_request, Request { keys, blocked_on });
+                self.requests.insert(lock_request, Request { keys, blocked_on, owner, split_off: None });
                 blocked_on == 0
             }
         }
@@ -190,8 +221,8 @@ impl LockTable {
         if self.conflicts(&keys) {
             return Err(keys);
         }
-        let (lock_request, granted) = self.request(LockSet::Keys(keys));
-        debug_assert!(granted, "there is no conflict");
+        let (lock_request, grant) = self.request_by(LockSet::Keys(keys), Owner::Plan);
+        debug_assert!(grant == Grant::Now, "there is no conflict");
         Ok(lock_request)
     }
 
@@ -216,7 +247,8 @@ impl LockTable {
     fn stand(&mut self, id: u64, lock_request: LockRequestId, exclusive: bool) -> Option<bool> {
         match self.keys.entry(id) {
             Entry::Vacant(free) => {
-                free.insert(Line { first: Intent { lock_request, exclusive, granted: true }, others: None });
+                let first = Intent { lock_request, exclusive, granted: true, is_program: false };
+                free.insert(Line { first, others: None });
                 Some(true)
             }
             Entry::Occupied(mut line) => {
@@ -225,7 +257,8 @@ impl LockTable {
                     return None;
                 }
                 let granted = line.lets_share(exclusive);
-                line.others.get_or_insert_default().push_back(Intent { lock_request, exclusive, granted });
+                let intent = Intent { lock_request, exclusive, granted, is_program: false };
+                line.others.get_or_insert_default().push_back(intent);
                 Some(granted)
             }
         }
@@ -241,8 +274,7 @@ impl LockTable {
 
     /// Whether `lock_request` exists: it is granted, or it waits and is not behind a barrier.
     pub fn knows(&self, lock_request: LockRequestId) -> bool {
-        self.requests.contains_key(&lock_request)
-            || self.barrier.is_some_and(|(holder, _)| holder == lock_request)
+        self.requests.contains_key(&lock_request) || self.is_barrier(lock_request)
     }
 
     /// The keys that the granted `lock_request` holds; empty for the whole keyspace.
@@ -250,28 +282,56 @@ impl LockTable {
         self.requests.get(&lock_request).map_or(&[], |request| &request.keys)
     }
 
+    /// What `lock_request` holds or waits for in its lines.
+    pub fn set_of(&self, lock_request: LockRequestId) -> LockSet {
+        if self.is_barrier(lock_request) {
+            LockSet::Whole
+        } else {
+            LockSet::Keys(self.held_by(lock_request).into())
+        }
+    }
+
+    fn is_barrier(&self, lock_request: LockRequestId) -> bool {
+        self.barrier.as_ref().is_some_and(|barrier| barrier.id == lock_request)
+    }
+
     /// Splits the exclusive lock on `id` off the granted `lock_request`, which holds it by itself or as a part of the
     /// whole keyspace: it becomes a granted request of its own, which outlives `lock_request`. `None`, and nothing is
     /// done, if `lock_request` does not hold the lock exclusively, or not any more.
     pub fn split(&mut self, lock_request: LockRequestId, id: u64) -> Option<LockRequestId> {
-        let new = self.next_request_id;
         let key = KeyLock { id, exclusive: true };
-        if self.barrier == Some((lock_request, true)) {
+        let new = self.next_request_id;
+        let request = self.requests.get_mut(&lock_request).filter(|request| request.blocked_on == 0);
+        let held = request.and_then(|request| {
+            let at = request.keys.iter().position(|held| *held == key)?;
+            request.keys.swap_remove(at);
+            Some(request.owner)
+        });
+        let of = if let Some(of) = held {
+            // The holder of an exclusive lock is the first in its line.
+            self.keys.get_mut(&id).expect("a request is queued on each of its keys").first.lock_request = new;
+            of
+        } else {
+            let barrier = self.barrier.as_ref();
+            let barrier = barrier.filter(|barrier| barrier.id == lock_request && barrier.granted)?;
+            let of = barrier.owner;
             // If there is a request on the key, it was split off before.
             if self.keys.contains_key(&id) {
                 return None;
             }
             let granted = self.stand(id, new, true);
             debug_assert_eq!(granted, Some(true), "the key is free");
-        } else {
-            let request = self.requests.get_mut(&lock_request).filter(|request| request.blocked_on == 0)?;
-            let at = request.keys.iter().position(|held| *held == key)?;
-            request.keys.remove(at);
-            // The holder of an exclusive lock is the first in its line.
-            self.keys.get_mut(&id).expect("a request is queued on each of its keys").first.lock_request = new;
-        }
+            let line = self.keys.get_mut(&id).expect("it stands there now");
+            line.first.is_program = of == Owner::Program;
+            of
+        };
+        // The handoff waits for the end of the program.
+        let owner = if of == Owner::Program { of } else { Owner::Handoff };
         self.next_request_id += 1;
-        self.requests.insert(new, Request { keys: SmallVec::from_slice(&[key]), blocked_on: 0 });
+        self.program_count += usize::from(owner == Owner::Program);
+        let split_off = Some(lock_request);
+        let keys = SmallVec::from_slice(&[key]);
+        self.requests.insert(new, Request { keys, blocked_on: 0, owner, split_off });
         Some(new)
     }
 
@@ -282,7 +342,7 @@ impl LockTable {
         let request = self.requests.get(&lock_request).expect("a request that is extended exists");
         debug_assert_eq!(request.blocked_on, 0, "only granted requests are extended");
         let wanted: SmallVec<[KeyLock; 4]> = merged(SmallVec::from_slice(keys));
-        let whole_is_held = self.barrier.is_some_and(|(_, held)| held);
+        let whole_is_held = self.barrier.as_ref().is_some_and(|barrier| barrier.granted);
         if whole_is_held || !wanted.iter().all(|key| self.is_free(key)) {
             return false;
         }
@@ -297,30 +357,49 @@ impl LockTable {
     }
 
     /// Releases the granted `lock_request`, and appends to `granted` the requests that are granted thereby, in order of
-    /// arrival.
+    /// arrival. If it was a program's, see [`LockTable::take_events`].
     pub fn release(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         let first_new = granted.len();
-        if self.barrier.is_some_and(|(holder, _)| holder == lock_request) {
-            self.barrier = None;
-        } else {
-            let request = self.requests.remove(&lock_request).expect("a request that is released exists");
+        let mut is_program = false;
+        if let Some(barrier) = self.barrier.take_if(|barrier| barrier.id == lock_request) {
+            is_program = barrier.owner == Owner::Program;
+        }
+        if let Some(request) = self.requests.remove(&lock_request) {
+            is_program = request.owner == Owner::Program;
             for key in &request.keys {
-                self.leave(key.id, lock_request, granted);
+                if self.leave(key.id, lock_request) {
+                    self.grant(key.id, granted);
+                }
             }
         }
         self.open_barrier(granted);
+        if is_program {
+            self.program_count -= 1;
+            self.program_ended(lock_request);
+        }
+        if !self.outside.is_empty() {
+            self.let_in(granted);
+        }
         granted[first_new..].sort_unstable();
     }
 
-    fn leave(&mut self, id: u64, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
+    /// Removes a request from a line. Returns whether any other is left there.
+    fn leave(&mut self, id: u64, lock_request: LockRequestId) -> bool {
         let Entry::Occupied(mut line) = self.keys.entry(id) else {
             panic!("a request is queued on each of its keys");
         };
-        if !line.get_mut().remove(lock_request) {
+        let is_left = line.get_mut().remove(lock_request);
+        if !is_left {
             line.remove();
-            return;
         }
-        for (place, intent) in line.get_mut().iter_mut().enumerate() {
+        is_left
+    }
+
+    /// Grants what can be granted in a line, from which a request was removed, and appends the requests that hold all
+    /// their keys now to `granted`.
+    fn grant(&mut self, id: u64, granted: &mut Vec<LockRequestId>) {
+        let Some(line) = self.keys.get_mut(&id) else { return };
+        for (place, intent) in line.iter_mut().enumerate() {
             if intent.exclusive && place > 0 {
                 break;
             }
@@ -340,18 +419,25 @@ impl LockTable {
     }
 
     fn open_barrier(&mut self, granted: &mut Vec<LockRequestId>) {
-        if let Some((lock_request, held)) = &mut self.barrier {
-            if !*held && self.requests.is_empty() {
-                *held = true;
-                granted.push(*lock_request);
+        if let Some(barrier) = &self.barrier {
+            let id = barrier.id;
+            let is_free = match barrier.owner {
+                Owner::Program => !self.is_held_by_other(id),
+                Owner::Plan | Owner::Unit(_) | Owner::Handoff => self.requests.is_empty(),
+            };
+            if let Some(barrier) = self.barrier.as_mut().filter(|barrier| is_free && !barrier.granted) {
+                barrier.granted = true;
+                granted.push(id);
             }
             return;
         }
         while self.barrier.is_none() {
-            let Some((lock_request, set)) = self.deferred.pop_front() else { return };
-            if self.admit(lock_request, set) {
-                granted.push(lock_request);
-            }
+            let Some(Deferred { id, set, owner }) = self.deferred.pop_front() else { return };
+            let grant = match owner {
+                Owner::Program => self.place_first(id, set, granted),
+                Owner::Plan | Owner::Unit(_) | Owner::Handoff => self.admit_or_defer(id, set, owner),
+            };
+            self.note_deferred(id, owner, grant, granted);
         }
     }
 }

@@ -7,6 +7,7 @@ use crate::protocol::{ArgRange, Argv, OwnedArgv};
 use crate::shard::blocking::WaitMessage;
 use crate::shard::effects::EffectBatch;
 use crate::shard::slowlog::SlowLogEntry;
+use crate::shard::token::TokenMessage;
 use crate::shard::txn::TxnMessage;
 use crate::types::prefetch;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,7 @@ pub enum Message {
     /// The replies to a batch of commands.
     Replies(Box<Batch>),
     Txn(TxnMessage),
+    Token(TokenMessage),
     Wait(Box<WaitMessage>),
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),

@@ -18,6 +18,7 @@ pub mod message;
 pub mod observe;
 pub mod slowlog;
 pub mod stats;
+pub mod token;
 pub mod txn;
 pub mod watch;
 

@@ -116,6 +116,11 @@
 //! [`ready`](crate::command::table::Command::ready). A mover (BMOVE in the tests) differs in one more key spec. What
 //! happens while the command is blocked is described in [`blocking`](crate::shard::blocking).
 //!
+//! # Programs
+//!
+//! A program may hold its keys for long, or ask for more while it holds some. How transactions give way to it, and why
+//! that is correct, is described in [`token`](crate::shard::token).
+//!
 //! # WATCH
 //!
 //! Watched keys are [registered](crate::shard::watch) on their shards, and an EXEC takes these shards into its chain
@@ -264,6 +269,10 @@ pub struct Plan {
     /// For a blocked command that is being served: the key that was offered to it. See
     /// [`blocking`](crate::shard::blocking).
     pub offer: Option<OfferId>,
+    /// How often it has met a program, given back all its locks, and started anew.
+    pub round: u32,
+    /// It holds the token, up to its lock point.
+    pub has_token: bool,
 }
 
 impl Plan {
@@ -312,6 +321,11 @@ pub enum TxnMessage {
     /// To home: the transaction has to wait at an earlier shard. Release the locks that you took ahead, and take them
     /// again when the plan comes to you.
     Yield { id: TxnId },
+    /// The transaction has met a program at another shard in this round of its plan: release the locks that it holds on
+    /// your shard, and take them again when the plan comes to you.
+    GiveBack { id: TxnId, round: u32 },
+    /// The transaction is suspended in the midst of a program: who waits for its locks gives way.
+    Mark { id: TxnId },
     /// All locks are held: do your share of the first stage or, without `may_run`, release your locks. `pieces`: how
     /// many pieces the effects have; 0: no shard records them. `done`, to home alone: the share that the sender has
     /// done.

@@ -103,20 +103,22 @@ impl Worker {
         }
         // A queue that needs the session can neither wait in the lock table nor be sent to another shard while the
         // connection's later requests run, so it is a transaction, which stalls the connection.
-        let watcher = (!watching.is_empty()).then_some(connection.client.id);
+        let client = connection.client.id;
         if (multi.has_session || multi.has_every)
-            && (target != home || self.exec_locks(watcher, multi.queue.calls()).is_some())
+            && (target != home
+                || self.exec_locks(client, !watching.is_empty(), multi.queue.calls()).is_some())
         {
             return ExecRoute::MultiShard;
         }
         if target == home { ExecRoute::Local } else { ExecRoute::Remote(target) }
     }
 
-    /// The locks that an EXEC needs on this shard if it has to wait for them; `None`: it can run now. `watcher`: its
-    /// client, if that watches keys.
+    /// The locks that an EXEC needs on this shard if it has to wait for them; `None`: it can run now. `watches`:
+    /// its client watches keys.
     fn exec_locks<'a>(
         &self,
-        watcher: Option<ClientId>,
+        client: ClientId,
+        watches: bool,
         commands: impl Iterator<Item = (&'a Call, Argv<'a>)>,
     ) -> Option<LockSet> {
         if self.shard.locks.is_empty() {
@@ -127,10 +129,10 @@ impl Worker {
         let conflicts = match &mut locks {
             LockSet::Whole => true,
             LockSet::Keys(keys) => {
-                keys.extend(
-                    watcher.into_iter().flat_map(|client| self.shard.observers.watch().locks(client)),
-                );
-                self.shard.locks.conflicts(keys)
+                if watches {
+                    keys.extend(self.shard.observers.watch().locks(client));
+                }
+                self.shard.locks.is_in_the_way(keys, client)
             }
         };
         conflicts.then_some(locks)
@@ -139,7 +141,7 @@ impl Worker {
     /// Runs an EXEC at home, at once unless its keys are locked.
     fn exec_here(&mut self, at: usize, call: &Call, watches: bool, multi: Box<CommandQueue>) -> Flow {
         self.shard.stats.count_transaction(1);
-        if let Some(locks) = self.exec_locks(watches.then_some(call.client), multi.queue.calls()) {
+        if let Some(locks) = self.exec_locks(call.client, watches, multi.queue.calls()) {
             let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
             let reply_id = connection.await_reply(at);
             let home = self.shard.index;
@@ -294,7 +296,7 @@ impl Worker {
     ) -> bool {
         self.serve_due_first();
         let BatchedCommand { reply_id, call, .. } = exec;
-        if let Some(locks) = self.exec_locks(watches.then_some(call.client), batch.calls(commands)) {
+        if let Some(locks) = self.exec_locks(call.client, watches, batch.calls(commands)) {
             let mut queue = Queue::default();
             for (place, (call, args)) in batch.calls(commands).enumerate() {
                 queue.push_args(*call, place as u32, args);

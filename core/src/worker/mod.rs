@@ -306,6 +306,7 @@ impl Worker {
             Message::Commands(batch) => self.execute_batch(from, batch),
             Message::Replies(batch) => self.take_replies(batch),
             Message::Txn(message) => self.handle_txn(message),
+            Message::Token(message) => self.handle_token(message),
             Message::Wait(message) => self.handle_wait(from, *message),
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
             Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),

@@ -99,7 +99,7 @@ impl Worker {
     ) -> Flow {
         let shards = route::key_shards(entry.row, argv, self.shard.shard_count);
         let is_home = shards.iter().all(|&shard| usize::from(shard) == self.shard.index);
-        let is_free = self.locks_in_the_way(entry, argv).is_none();
+        let is_free = self.locks_in_the_way(entry, argv, call.client).is_none();
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let is_queueing = connection.client.multi.is_some();
         let call = Call { in_exec: is_queueing, ..call };

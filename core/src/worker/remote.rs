@@ -95,6 +95,7 @@ impl Worker {
         let batches = messages.iter().filter_map(|(_, message)| match message {
             Message::Commands(batch) | Message::Replies(batch) => Some(batch),
             Message::Txn(_)
+            | Message::Token(_)
             | Message::Wait(_)
             | Message::Adopt(_)
             | Message::Listen(_)

@@ -10,6 +10,7 @@
 use super::pipeline::Flow;
 use super::transact::merge;
 use super::{SessionCtx, SessionHandler, Worker};
+use crate::client::ClientId;
 use crate::command::admission::Measures;
 use crate::command::route;
 use crate::command::table::{CommandEntry, Run, Scope, flag};
@@ -86,7 +87,12 @@ impl Worker {
     }
 
     /// The locks that a command needs on this shard if it has to wait for them; `None`: it can run now.
-    pub(super) fn locks_in_the_way(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Option<LockSet> {
+    pub(super) fn locks_in_the_way(
+        &mut self,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        client: ClientId,
+    ) -> Option<LockSet> {
         if self.shard.locks.is_empty() {
             return None;
         }
@@ -94,7 +100,7 @@ impl Worker {
         let conflicts = match &locks {
             // SCAN must not miss a key that is checked out to another shard at the moment.
             LockSet::Whole => true,
-            LockSet::Keys(keys) => !keys.is_empty() && self.shard.locks.conflicts(keys),
+            LockSet::Keys(keys) => !keys.is_empty() && self.shard.locks.is_in_the_way(keys, client),
         };
         conflicts.then_some(locks)
     }
@@ -102,7 +108,7 @@ impl Worker {
     /// Runs a command as a unit; if its keys are locked, parks it until its own locks are granted. The caller has
     /// called [`serve_due_first`](Self::serve_due_first).
     pub(super) fn start(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
-        if let Some(locks) = self.locks_in_the_way(command.entry, command.args) {
+        if let Some(locks) = self.locks_in_the_way(command.entry, command.args, command.call.client) {
             let (home, reply_id) = self.place_of_reply(&command, to);
             let args = OwnedArgv::from_argv(command.args);
             self.park(locks, ParkedCommand { home, reply_id, call: *command.call, args });

@@ -18,10 +18,12 @@ use shardis_core::runtime::clock::Clock;
 use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
 use shardis_core::session::FAMILIES;
 use shardis_core::shard::blocking::WaitId;
+use shardis_core::shard::lock::{KeyLock, LockRequestId};
 use shardis_core::shard::message::Message;
 use shardis_core::shard::slot::shard_of;
 use shardis_core::types::{ValueType, fix_hash_seed, hash_key};
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
+use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
@@ -273,6 +275,23 @@ impl Cluster {
     /// Runs a turn of all workers, without events.
     pub fn tick(&mut self) {
         (0..self.workers.len()).for_each(|shard| self.turn(shard, |_| {}));
+    }
+
+    /// Has a shard hold keys as a suspended program does, if they are free there. They are read, or changed (`exclusive`).
+    pub fn suspend_program(&mut self, shard: usize, keys: &[&str], exclusive: bool) -> Option<LockRequestId> {
+        let locks: SmallVec<[KeyLock; 4]> =
+            keys.iter().map(|key| KeyLock { id: hash_key(key.as_bytes()), exclusive }).collect();
+        if self.workers[shard].shard.locks.conflicts(&locks) {
+            return None;
+        }
+        let mut held = None;
+        self.turn(shard, |worker| held = Some(worker.hold_for_program(locks)));
+        held
+    }
+
+    /// Ends what `suspend_program` has begun.
+    pub fn end_program(&mut self, shard: usize, held: LockRequestId) {
+        self.turn(shard, |worker| worker.end_program_hold(held));
     }
 
     /// Whether there are no locks, no lock requests and no blocked clients.

@@ -80,6 +80,8 @@ use model::{
     random_command, timeout, whole_command, zadd,
 };
 use shardis_core::protocol::skip::skip_reply;
+use shardis_core::shard::lock::LockRequestId;
+use shardis_core::shard::slot::shard_of;
 use shardis_core::types::ValueType;
 use std::collections::VecDeque;
 
@@ -95,6 +97,9 @@ const OPERATIONS: usize = 60;
 /// When more operations than this are open whose clients disconnected, the run continues only when nothing is under
 /// way.
 const ABANDONED_MAX: usize = 4;
+
+/// So many suspended programs there are at a time.
+const SUSPENDED_MAX: usize = 3;
 
 /// A run that takes this many steps makes no progress.
 const STEPS_MAX: usize = 100_000;
@@ -169,6 +174,8 @@ struct Run {
     fifo: Fifo,
     unique: u32,
     step: usize,
+    /// Keys that are held as suspended programs hold theirs.
+    suspended: Vec<(usize, LockRequestId)>,
 }
 
 impl Run {
@@ -192,6 +199,7 @@ impl Run {
             fifo: Fifo::new(&KEYS),
             unique: 0,
             step: 0,
+            suspended: Vec::new(),
         };
         for _ in 0..caller_count {
             let caller = run.connect();
@@ -284,7 +292,8 @@ impl Run {
             }
         }
         self.fifo.look(&self.cluster);
-        if !self.cluster.is_busy() {
+        // What waits for a suspended program is still under way.
+        if !self.cluster.is_busy() && self.suspended.is_empty() {
             for operation in self.abandoned.drain(..) {
                 self.operations[operation].over_at = Some(self.step);
             }
@@ -550,7 +559,28 @@ impl Run {
                 self.cluster.clock.advance_ms(ms);
                 self.cluster.tick();
             }
+            self.suspend_programs();
             self.step();
+        }
+    }
+
+    /// Now and then holds keys as a suspended program does, or ends that.
+    fn suspend_programs(&mut self) {
+        if self.random.below(8) == 0 && self.suspended.len() < SUSPENDED_MAX {
+            let first = KEYS[self.random.below(KEYS.len())];
+            let shard_count = self.cluster.workers.len();
+            let shard = shard_of(first.as_bytes(), shard_count);
+            let count = self.random.below(3);
+            let others = KEYS.into_iter().filter(|key| shard_of(key.as_bytes(), shard_count) == shard);
+            let keys: Vec<&str> = std::iter::once(first).chain(others.take(count)).collect();
+            let exclusive = self.random.below(3) > 0;
+            let held = self.cluster.suspend_program(shard, &keys, exclusive);
+            self.suspended.extend(held.map(|held| (shard, held)));
+        }
+        if self.random.below(12) == 0 && !self.suspended.is_empty() {
+            let at = self.random.below(self.suspended.len());
+            let (shard, held) = self.suspended.swap_remove(at);
+            self.cluster.end_program(shard, held);
         }
     }
 
@@ -615,6 +645,9 @@ impl Run {
     }
 
     fn come_to_quiet(&mut self) {
+        for (shard, held) in std::mem::take(&mut self.suspended) {
+            self.cluster.end_program(shard, held);
+        }
         // Replies to a client that sends no more may be there already.
         self.step();
         while self.cluster.is_busy() {

@@ -179,8 +179,10 @@ impl Worker {
             AfterSlice::Ended(frame, done) => Some(self.end_stage_frame(frame, done)),
             AfterSlice::Suspended => {
                 let frame = self.programs.ready.back_mut().expect("it was suspended just now");
-                if let Role::Stage { is_starting, .. } = &mut frame.role {
+                if let Role::Stage { checked_out, is_starting } = &mut frame.role {
                     *is_starting = false;
+                    let txn = checked_out.txn;
+                    self.mark_transaction(txn);
                 }
                 None
             }
@@ -255,7 +257,7 @@ impl Worker {
     }
 
     /// A unit has been suspended for the first time, the last of those that are ready: locks its keys, which are free,
-    /// unless they are locked for it already.
+    /// unless they are locked for it already, and has those who wait for them give way.
     fn hold_suspended_unit(&mut self) {
         let frame = self.programs.ready.back_mut().expect("it was suspended just now");
         frame.owns_locks = true;
@@ -263,6 +265,10 @@ impl Worker {
             let lock_request = self.lock_unit(locks);
             let frame = self.programs.ready.back_mut().expect("it was there just now");
             frame.lock_request = lock_request;
+        }
+        let frame = self.programs.ready.back_mut().expect("it was there just now");
+        if let Some(lock_request) = frame.lock_request {
+            self.mark_as_program(lock_request);
         }
     }
 

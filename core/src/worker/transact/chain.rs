@@ -6,6 +6,7 @@ use super::{HeldParticipant, Waiter};
 use crate::shard::Shard;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::PieceId;
+use crate::shard::lock::programs::{Grant, Owner};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
 use crate::shard::txn::{Outcome, Participant, Plan, TxnId, TxnMessage, Work};
@@ -50,8 +51,11 @@ impl Worker {
         else {
             // Home still holds its locks, and the message to release them (`Yield`) is late. It is void now: this is
             // the transaction's turn at home.
+            // The same goes for locks of an earlier round (`GiveBack`).
             let held = self.transact.held.get_mut(&plan.id);
-            held.expect("locks taken ahead are held, or were released").is_ahead = false;
+            let held = held.expect("locks taken ahead are held, or were released");
+            held.is_ahead = false;
+            held.round = plan.round;
             self.pass_plan_on(plan);
             return;
         };
@@ -77,22 +81,44 @@ impl Worker {
             self.run_at_once(plan, participant, keys);
             return;
         }
-        let (lock_request, granted) = self.shard.locks.request(locks);
-        if granted {
+        let (lock_request, grant) = if plan.has_token {
+            let (lock_request, is_granted) =
+                self.shard.locks.request_first(locks, &mut self.transact.granted);
+            (lock_request, if is_granted { Grant::Now } else { Grant::Later })
+        } else {
+            self.shard.locks.request_by(locks, Owner::Plan)
+        };
+        if grant == Grant::Now {
             self.participant_granted(lock_request, plan, participant);
-            return;
+        } else {
+            self.plan_waits(lock_request, plan, participant, grant);
         }
+        self.resume_granted();
+    }
+
+    /// A plan has to wait on this shard for its locks.
+    fn plan_waits(
+        &mut self,
+        lock_request: LockRequestId,
+        mut plan: Box<Plan>,
+        participant: Participant,
+        grant: Grant,
+    ) {
         self.shard.stats.lock_waits.add(1);
-        if let Some(offer) = plan.offer {
-            self.yield_offer(offer);
-        }
-        let home = plan.id.home as usize;
-        if plan.is_home_ahead && home > self.shard.index {
-            plan.is_home_ahead = false;
-            self.send(home, Message::Txn(TxnMessage::Yield { id: plan.id }));
-        }
         let at = plan.next;
         plan.participants[at] = Some(participant);
+        if grant == Grant::Outside {
+            self.give_way(&mut plan);
+        } else {
+            if let Some(offer) = plan.offer {
+                self.yield_offer(offer);
+            }
+            let home = plan.id.home as usize;
+            if plan.is_home_ahead && home > self.shard.index {
+                plan.is_home_ahead = false;
+                self.send(home, Message::Txn(TxnMessage::Yield { id: plan.id }));
+            }
+        }
         self.transact.waiting.insert(lock_request, (Waiter::Plan(plan), self.time.ticks));
     }
 
@@ -130,10 +156,10 @@ impl Worker {
         self.pass_plan_on(plan);
     }
 
-    fn ask_watches(&mut self, plan: &mut Plan, participant: &Participant) {
+    /// Checks whether the keys that the client watches here are unchanged. It watches them up to the lock point.
+    fn ask_watches(&self, plan: &mut Plan, participant: &Participant) {
         if participant.watches {
             plan.may_run &= self.shard.watched_keys_unchanged(plan.client);
-            self.shard.observers.change_watch(|watch| watch.remove(plan.client));
         }
     }
 
@@ -149,6 +175,8 @@ impl Worker {
         let held = HeldParticipant {
             lock_request,
             granted_at_ticks: self.time.ticks,
+            watcher: participant.watches.then_some(plan.client),
+            round: plan.round,
             work: participant.work,
             keeps_locks: participant.keeps_locks,
             is_ahead,
@@ -180,6 +208,9 @@ impl Worker {
     /// before anything else runs here, so, as for any command of this shard alone, there is no need to lock the keys.
     fn run_at_once(&mut self, mut plan: Box<Plan>, participant: Participant, keys: &[KeyLock]) {
         self.ask_watches(&mut plan, &participant);
+        if participant.watches {
+            self.shard.observers.change_watch(|watch| watch.remove(plan.client));
+        }
         plan.may_run &= !(plan.is_coalesced && is_any_awaited(keys, &self.shard.blocking));
         let pieces = self.announce(&plan);
         let outcome = match participant.work {
@@ -199,6 +230,9 @@ impl Worker {
     /// not recorded.
     fn announce(&mut self, plan: &Plan) -> u32 {
         let (id, may_run) = (plan.id, plan.may_run);
+        if plan.has_token {
+            self.return_token();
+        }
         let pieces = if may_run && self.shard.effects.is_on() { plan.pieces } else { 0 };
         for shard in plan.shards.iter().map(|&shard| usize::from(shard)) {
             if shard != self.shard.index && shard != id.home as usize {

@@ -8,12 +8,13 @@ mod home;
 mod merge;
 mod participant;
 mod stage;
+mod yielding;
 
 pub(super) use merge::merge;
 
 use super::Worker;
 use super::connection::StallReason;
-use crate::client::{CommandQueue, WatchedShards};
+use crate::client::{ClientId, CommandQueue, WatchedShards};
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, add_check_out_keys};
@@ -23,11 +24,12 @@ use crate::protocol::{Argv, Reply};
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
+use crate::shard::token::Token;
 use crate::shard::txn::{
     CheckOut, CheckedOutKey, Outcome, Participant, Plan, ShardBatch, TxnId, TxnMessage, Work,
 };
 use crate::types::OwnedEntry;
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
 use std::collections::VecDeque;
@@ -121,6 +123,10 @@ struct SerialFallback {
 struct HeldParticipant {
     lock_request: LockRequestId,
     granted_at_ticks: u64,
+    /// The client whose watched keys it has locked here. It watches them until the lock point.
+    watcher: Option<ClientId>,
+    /// The round of its plan: see [`Plan::round`].
+    round: u32,
     /// This shard's share of the first stage.
     work: Work,
     keeps_locks: bool,
@@ -152,18 +158,33 @@ enum Waiter {
     Queue(Box<ParkedQueue>),
 }
 
+/// What the token is wanted for.
+enum Wish {
+    /// A transaction that has met programs too often.
+    Plan(Box<Plan>),
+    /// A command or EXEC of this shard that has.
+    Unit(LockRequestId),
+}
+
 #[derive(Default)]
 pub(super) struct Transactions {
     next_number: u64,
     home: AHashMap<u64, Box<HomeTxn>>,
     held: AHashMap<TxnId, HeldParticipant>,
-    /// Home's share of transactions for which it locked ahead and released the locks again, until their turn comes.
+    /// This shard's share of transactions whose locks it has released again, until their turn comes.
     yielded: AHashMap<TxnId, Participant>,
     /// What waits for each lock request, and since when, in ticks.
     waiting: AHashMap<LockRequestId, (Waiter, u64)>,
     /// While locks are released: the requests granted so far, in order. Emptied when all of them were resumed.
     granted: Vec<LockRequestId>,
     is_releasing: bool,
+    /// At the shard that keeps it.
+    token: Token,
+    /// What this shard wants the token for.
+    wishes: AHashMap<u64, Wish>,
+    next_ticket: u64,
+    /// Units that hold the token until they are granted their locks.
+    units_with_token: AHashSet<LockRequestId>,
     #[allow(clippy::vec_box, reason = "they travel in their boxes")]
     spare_shard_batches: Vec<Box<ShardBatch>>,
 }
@@ -321,6 +342,8 @@ impl Worker {
             is_coalesced,
             pieces,
             offer,
+            round: 0,
+            has_token: false,
         });
         self.lock_ahead(&mut plan);
         self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
@@ -447,6 +470,8 @@ impl Worker {
         match message {
             TxnMessage::Lock(plan) => self.lock_participant(plan),
             TxnMessage::Yield { id } => self.yield_participant(id),
+            TxnMessage::GiveBack { id, round } => self.give_back(id, round),
+            TxnMessage::Mark { id } => self.mark_participant(id),
             TxnMessage::Go { id, may_run, pieces, done } => {
                 let outcome = self.go(id, may_run, pieces);
                 self.done(id, outcome);

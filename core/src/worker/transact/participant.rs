@@ -5,7 +5,9 @@ use super::super::Worker;
 use super::super::exec::ExecCaller;
 use super::super::run::Invocation;
 use super::{ParkedCommand, ParkedQueue, Waiter};
+use crate::client::ClientId;
 use crate::shard::effects::PieceId;
+use crate::shard::lock::programs::{Grant, Owner};
 use crate::shard::lock::{LockRequestId, LockSet};
 use crate::shard::message::Message;
 use crate::shard::txn::{CheckIn, CheckOut, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work};
@@ -17,19 +19,23 @@ const FETCHED_KEYS_MAX: usize = 128;
 impl Worker {
     /// Queues a command behind the locks on its keys.
     pub(in crate::worker) fn park(&mut self, locks: LockSet, command: ParkedCommand) {
-        self.wait(locks, Waiter::Command(Box::new(command)));
+        self.wait(locks, command.call.client, Waiter::Command(Box::new(command)));
     }
 
     /// Queues an EXEC behind the locks on its keys.
     pub(in crate::worker) fn park_queue(&mut self, locks: LockSet, parked: ParkedQueue) {
-        self.wait(locks, Waiter::Queue(Box::new(parked)));
+        self.wait(locks, parked.call.client, Waiter::Queue(Box::new(parked)));
     }
 
-    fn wait(&mut self, locks: LockSet, waiter: Waiter) {
-        let (lock_request, granted) = self.shard.locks.request(locks);
-        assert!(!granted, "a command is parked only if its locks conflict with others");
+    fn wait(&mut self, locks: LockSet, client: ClientId, waiter: Waiter) {
+        let (lock_request, grant) = self.shard.locks.request_by(locks, Owner::Unit(client));
         self.shard.stats.lock_waits.add(1);
         self.transact.waiting.insert(lock_request, (waiter, self.time.ticks));
+        // It may have been parked only because others wait outside the lines.
+        if grant == Grant::Now {
+            self.transact.granted.push(lock_request);
+            self.resume_granted();
+        }
     }
 
     /// The lock point is reached: does this shard's share of the first stage, or, if the transaction must not run,
@@ -37,8 +43,12 @@ impl Worker {
     pub(super) fn go(&mut self, id: TxnId, may_run: bool, pieces: u32) -> Outcome {
         let held = self.transact.held.get_mut(&id).expect("Go is sent after all locks were granted");
         held.pieces = pieces;
+        let watcher = held.watcher.take();
         let work = std::mem::replace(&mut held.work, Work::Nothing);
         let keeps_locks = held.keeps_locks;
+        if let Some(client) = watcher {
+            self.shard.observers.change_watch(|watch| watch.remove(client));
+        }
         if may_run {
             self.step(id, work, keeps_locks)
         } else {
@@ -167,16 +177,25 @@ impl Worker {
         self.release(held.lock_request);
     }
 
-    /// Releases locks and resumes the waiters that are granted theirs. Those may release their own locks at once, and
-    /// so on without bound: waiters that are granted in a nested call are resumed by the outermost one.
+    /// Releases locks, and resumes the waiters that are granted theirs.
     pub(in crate::worker) fn release(&mut self, lock_request: LockRequestId) {
         self.shard.locks.release(lock_request, &mut self.transact.granted);
+        self.resume_granted();
+    }
+
+    /// Resumes the waiters that were granted their locks. Those may release them at once, and so on without bound:
+    /// waiters that are granted in a nested call are resumed by the outermost one.
+    pub(super) fn resume_granted(&mut self) {
         if std::mem::replace(&mut self.transact.is_releasing, true) {
             return;
         }
         let mut next = 0;
-        while let Some(&lock_request) = self.transact.granted.get(next) {
+        loop {
+            self.take_lock_events();
+            let Some(&lock_request) = self.transact.granted.get(next) else { break };
             next += 1;
+            // What ran before may have changed keys that clients are blocked on.
+            self.serve_due_first();
             let Some((waiter, since_ticks)) = self.transact.waiting.remove(&lock_request) else {
                 self.shard.blocking.granted(lock_request);
                 continue;
@@ -184,6 +203,9 @@ impl Worker {
             let waited_nanos = self.time.nanos_since(since_ticks);
             self.shard.stats.lock_wait_nanos.add(waited_nanos);
             self.shard.stats.lock_wait_max_nanos.max(waited_nanos);
+            if self.transact.units_with_token.remove(&lock_request) {
+                self.return_token();
+            }
             match waiter {
                 Waiter::Plan(plan) => self.plan_granted(lock_request, plan),
                 Waiter::Command(command) => {

@@ -1,0 +1,131 @@
+//! Programs and locks: how others give way to programs, and the token.
+//!
+//! A transaction past its lock point ends after a few messages, and so does everything that it is to wait in line for.
+//! Programs are different: one that runs for long is suspended while it holds its keys. Two rules keep the argument of
+//! [`txn`](super::txn) valid: nobody waits in line behind a program, and only one transaction at a time, the holder of the
+//! token, waits for keys while it holds others out of order.
+//!
+//! # Giving way
+//!
+//! The lock requests of suspended programs, and all those of the token's holder, are marked as *programs'* in the
+//! [lock table](super::lock::programs). A request that would have to wait in a line in which a program's request stands
+//! has *met* that program. It does not wait there, but outside the lines, until all programs that it has met here have
+//! released their requests:
+//!
+//! - *A command or an EXEC of one shard* holds nothing anyway, and now keeps nobody from its other keys either; one for
+//!   the whole keyspace holds up nobody. Later commands of its client on this shard follow it outside, so a connection's
+//!   requests keep their order.
+//! - *The plan of a transaction* has all shards on which it holds locks release them ([`GiveBack`]). Each of them, and
+//!   home if it has locked ahead, keeps its share and locks it again when the plan comes by. The plan itself waits at the
+//!   shard where it has met the program, and then starts anew at its first shard, in its next *round*. A `GiveBack` that
+//!   is overtaken by the plan of a later round is void, because the lock it is about is now held in its turn. Nothing of
+//!   the transaction has run before its lock point, so there is nothing else to undo. (Watched keys are checked again at
+//!   each lock, and no longer watched only from the lock point on.)
+//! - *The transaction of a woken command* (BLMOVE) also releases the key on offer, and its client keeps its place among
+//!   the waiters. Others may take from the key meanwhile; then the command finds nothing, and its client stays blocked.
+//! - *A coalesced pipeline, and what it falls back to,* are plans as any other. A client's stalled connection notices
+//!   nothing, and one that has disconnected changes nothing: the transaction is driven by messages alone.
+//!
+//! A request can become a program's later, when its owner is suspended; at its other shards this takes a message
+//! ([`Mark`]). Whoever waits behind it at that moment is sent outside as if it had just arrived. A key that is split off
+//! such a request for the clients blocked on it is marked as well, because its handoff waits for the program's end.
+//!
+//! # The token
+//!
+//! There is one token for the process, first in, first out; the first shard keeps it. Its holder may wait for keys while
+//! it holds others, in any order. Its requests go before all that are not granted in whole, which are sent outside, and
+//! before a request for the whole keyspace that waits. So it waits only for requests that are granted. Whoever has met programs too often ([`MEETINGS_MAX`](super::lock::programs::MEETINGS_MAX)) takes the token before it
+//! starts again, and returns it when it holds all its locks.
+//!
+//! # Why this is correct
+//!
+//! *No deadlock.* Let those be *ordinary* that have no request marked as a program's. (1) An ordinary request that waits
+//! in lines does not wait for a program, at whatever distance: no program's request stands in its lines, or it would have
+//! met it, and the same holds for all requests before it in these lines, since they wait in lines too. A handoff's
+//! request is the exception: it waits behind a program's. But it is for one key only, and in that key's line the
+//! program's request stands, too, so whoever would have to wait behind it has met the program. (Between the suspension of
+//! a program and the arrival of `Mark` at another shard this does not hold; that lasts for the time of a message.) Hence
+//! ordinary requests wait for ordinary ones alone, by the order of shards, and the argument of [`txn`](super::txn) applies:
+//! each of them is granted, and released, in the end. (2) A suspended program without the token asks for nothing more, and
+//! so ends by itself. (3) The holder of the token waits for requests that are granted: ordinary ones, which end by (1),
+//! because an ordinary transaction that waits elsewhere and meets the holder there gives its locks back; suspended
+//! programs, which end by (2); earlier holders, which are past their lock point. It does not wait for a
+//! handoff that waits for its own end: what is split off its requests is in its hand, and does not count against its
+//! request for the whole keyspace. So the holder ends. (4) Who waits outside waits for programs, which end by (2) and (3),
+//! or for the token, or for an earlier command of its client that waits outside; and it holds nothing that anyone could
+//! wait for.
+//!
+//! *No starvation.* Among ordinary requests, those in line are granted in order of arrival; the holder of the token
+//! overtakes, but there is one at a time. Whoever waits outside starts anew when the programs have ended that were there
+//! when it came, so newer ones do not prolong that wait. After `MEETINGS_MAX` of those it gets the token in its turn, and
+//! with it all its locks.
+//!
+//! *Nothing is seen half.* A transaction that gives way has done nothing.
+//!
+//! *No client is lost.* What waits outside keeps its waiter or its plan, and each of these is started again by the release
+//! of a program's request on the shard where it waits, or by the token.
+//!
+//! [`GiveBack`]: super::txn::TxnMessage::GiveBack
+//! [`Mark`]: super::txn::TxnMessage::Mark
+
+use std::collections::VecDeque;
+
+/// The shard that keeps the token.
+pub const TOKEN_SHARD: usize = 0;
+
+/// Messages about the token.
+pub enum TokenMessage {
+    /// To the shard that keeps it: `shard` wants it for what it calls `ticket`.
+    Ask { shard: usize, ticket: u64 },
+    /// You have it, for this ticket. Return it afterwards.
+    Granted { ticket: u64 },
+    /// To the shard that keeps it: the holder needs it no more.
+    Return,
+}
+
+/// At the shard that keeps it: who holds the token, and who waits for it.
+#[derive(Default)]
+pub struct Token {
+    is_held: bool,
+    queue: VecDeque<(usize, u64)>,
+}
+
+impl Token {
+    /// A shard asks for it. Returns who is to be told that it has it now.
+    pub fn ask(&mut self, shard: usize, ticket: u64) -> Option<(usize, u64)> {
+        self.queue.push_back((shard, ticket));
+        self.pass_on()
+    }
+
+    /// Its holder returns it. Returns who is to be told that it has it now.
+    pub fn give_back(&mut self) -> Option<(usize, u64)> {
+        assert!(std::mem::take(&mut self.is_held), "the token is returned once");
+        self.pass_on()
+    }
+
+    fn pass_on(&mut self) -> Option<(usize, u64)> {
+        if self.is_held {
+            return None;
+        }
+        let next = self.queue.pop_front()?;
+        self.is_held = true;
+        Some(next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_goes_from_one_to_the_next_in_the_order_of_asking() {
+        let mut token = Token::default();
+        assert_eq!(token.ask(1, 10), Some((1, 10)));
+        assert_eq!(token.ask(2, 20), None);
+        assert_eq!(token.ask(0, 30), None);
+        assert_eq!(token.give_back(), Some((2, 20)));
+        assert_eq!(token.give_back(), Some((0, 30)));
+        assert_eq!(token.give_back(), None);
+        assert_eq!(token.ask(2, 40), Some((2, 40)));
+    }
+}

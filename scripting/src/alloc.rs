@@ -1,8 +1,8 @@
 //! Lua's memory: one allocator function for a VM. It counts what the VM holds, and what the run that is on adds to
 //! it, so that one script that allocates without end fails without the server.
 //!
-//! A refused allocation is Lua's own "not enough memory" error. The run is marked as ended with it: what catches the
-//! error gets it again (see [`crate::run`]). While no run is on, nothing is refused, so that the engine itself may
+//! A refused allocation is Lua's own "not enough memory" error. A run that wants too much is marked to end with it: what
+//! catches the error gets it again ([`crate::run`]). While no run is on, nothing is refused, so that the engine itself may
 //! allocate outside of a protected call.
 
 use std::alloc::Layout;
@@ -32,9 +32,18 @@ pub(crate) unsafe extern "C" fn allocate(
             return std::ptr::null_mut();
         }
         let run = shared.current.get();
-        if new_len > old_len && !run.is_null() && (*run).exceeds(new_len - old_len) {
-            (*run).ending = Ending::Memory;
-            return std::ptr::null_mut();
+        if new_len > old_len && !run.is_null() {
+            if (*run).refuses_next {
+                (*run).refuses_next = false;
+                return std::ptr::null_mut();
+            }
+            if (*run).exceeds(new_len - old_len) {
+                // If it is ending already, it is so for that reason.
+                if (*run).ending == Ending::None {
+                    (*run).ending = Ending::Memory;
+                }
+                return std::ptr::null_mut();
+            }
         }
         let new_block = if block.is_null() {
             std::alloc::alloc(layout(new_len))

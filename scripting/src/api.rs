@@ -9,7 +9,7 @@ use std::ffi::c_int;
 use crate::ffi::*;
 use crate::host::{LogLevel, ReplTargets, Resp};
 use crate::reply::{self, NUMBER_LEN_MAX};
-use crate::run::{Ending, Run, check_ending};
+use crate::run::{Run, check_ending};
 use crate::vm::{Shared, push_error};
 
 /// Which `redis` table is built.
@@ -72,13 +72,13 @@ fn version_number(version: &str) -> u32 {
         .fold(0, |number, part| (number << 8) | part.parse::<u32>().expect("a version is of numbers"))
 }
 
-/// The run that is on. Raises an error where there is none.
-unsafe fn current_run<'a>(lua: *mut lua_State, shared: &Shared) -> &'a mut Run {
+/// The run that is on. Raises an error where there is none. A pointer, because Lua's allocator counts in the run too.
+unsafe fn current_run(lua: *mut lua_State, shared: &Shared) -> *mut Run {
     let run = shared.current.get();
     if run.is_null() {
         raise(lua, b"ERR redis functions can only be called by a script that runs");
     }
-    &mut *run
+    run
 }
 
 /// Raises an error object.
@@ -97,26 +97,26 @@ unsafe extern "C-unwind" fn pcall(lua: *mut lua_State) -> c_int {
 }
 
 /// Takes the arguments of the Lua function as those of a command. The error otherwise.
-unsafe fn take_args(lua: *mut lua_State, run: &mut Run) -> Result<(), &'static [u8]> {
+unsafe fn take_args(lua: *mut lua_State, run: *mut Run) -> Result<(), &'static [u8]> {
     let argc = lua_gettop(lua);
     if argc == 0 {
         return Err(b"ERR Please specify at least one argument for this redis lib call");
     }
+    let run = &mut *run;
     run.args.clear();
     run.numbers.clear();
-    let mut reserved = false;
     for index in 1..=argc {
         match lua_type(lua, index) {
             LUA_TSTRING => run.args.push(bytes_at(lua, index).unwrap_or_default()),
             LUA_TNUMBER => {
-                if !reserved {
+                if run.numbers.is_empty() {
                     // What was appended must not move.
                     run.numbers.reserve((argc - index + 1) as usize * NUMBER_LEN_MAX);
-                    reserved = true;
                 }
                 let start = run.numbers.len();
                 reply::append_number(&mut run.numbers, lua_tonumber(lua, index));
-                run.args.push(&*(&raw const run.numbers[start..]));
+                let digits = run.numbers.as_ptr().add(start);
+                run.args.push(std::slice::from_raw_parts(digits, run.numbers.len() - start));
             }
             _ => return Err(b"ERR Lua redis lib command arguments must be strings or integers"),
         }
@@ -131,12 +131,11 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
     if let Err(text) = take_args(lua, run) {
         push_error(lua, text, false);
     } else {
-        run.call(shared);
-        if run.ending != Ending::None {
-            check_ending(lua, shared);
-        }
-        reply::push(lua, &*(&raw const run.reply[..]), run.resp);
-        if run.reply.first() != Some(&b'-') {
+        (*run).call(shared);
+        check_ending(lua, shared);
+        let reply: &[u8] = &(*run).reply;
+        reply::push(lua, reply, (*run).resp);
+        if reply.first() != Some(&b'-') {
             return 1;
         }
     }
@@ -209,6 +208,7 @@ unsafe extern "C-unwind" fn log(lua: *mut lua_State) -> c_int {
     };
     let shared = Shared::of(lua);
     let run = current_run(lua, shared);
+    let run = &mut *run;
     // The buffer is not used here otherwise: a reply is read before the script goes on.
     run.reply.clear();
     let mut is_first = true;
@@ -221,8 +221,7 @@ unsafe extern "C-unwind" fn log(lua: *mut lua_State) -> c_int {
             run.reply.extend_from_slice(text);
         }
     }
-    let message = &*(&raw const run.reply[..]);
-    run.host().log(level, message);
+    run.log(level);
     0
 }
 
@@ -231,7 +230,7 @@ unsafe extern "C-unwind" fn setresp(lua: *mut lua_State) -> c_int {
         raise(lua, b"ERR redis.setresp() requires one argument.");
     }
     let run = current_run(lua, Shared::of(lua));
-    run.resp = match lua_tonumber(lua, 1) as i64 {
+    (*run).resp = match lua_tonumber(lua, 1) as i64 {
         2 => Resp::V2,
         3 => Resp::V3,
         _ => raise(lua, b"ERR RESP version must be 2 or 3."),
@@ -248,7 +247,7 @@ unsafe extern "C-unwind" fn set_repl(lua: *mut lua_State) -> c_int {
     if targets & !i64::from(ReplTargets::ALL.0) != 0 {
         raise(lua, b"ERR Invalid replication flags. Use REPL_AOF, REPL_REPLICA, REPL_ALL or REPL_NONE.");
     }
-    run.repl = ReplTargets(targets as u8);
+    (*run).repl = ReplTargets(targets as u8);
     0
 }
 
@@ -274,8 +273,7 @@ unsafe extern "C-unwind" fn acl_check_cmd(lua: *mut lua_State) -> c_int {
     if let Err(text) = take_args(lua, run) {
         raise(lua, text);
     }
-    let args = &*(&raw const run.args[..]);
-    match run.host().may_call(args) {
+    match (*run).may_call() {
         Some(may_call) => lua_pushboolean(lua, c_int::from(may_call)),
         None => raise(lua, b"ERR Invalid command passed to redis.acl_check_cmd()"),
     }

@@ -468,7 +468,7 @@ unsafe fn resume(lua: *mut lua_State, coroutine: *mut lua_State, argc: c_int) ->
     let run = shared.current.get();
     if !run.is_null() {
         (*run).resumes += 1;
-        if (*run).resumes % RESUMES_PER_TICK == 0 {
+        if (*run).resumes.is_multiple_of(RESUMES_PER_TICK) {
             (*run).tick(shared);
         }
     }

@@ -5,12 +5,14 @@
 //! ([`Shared::current`]), and that is set anew whenever the host gives control back.
 //!
 //! **A run that has to end ends.** [`Ending`] says why; every way by which a script can catch an error (pcall, xpcall,
-//! coroutine.resume, load) and every tick and call raises it again, until the script has unwound.
+//! coroutine.resume, load) and every tick and call raises it again, until the script has unwound. It is raised as Lua's
+//! "not enough memory", by an allocation that is refused, because that is the one error which calls no handler: an
+//! xpcall's handler for an error out of a hook would run with hooks off, and could not be stopped.
 
-use std::ffi::{c_char, c_int};
+use std::ffi::{CStr, c_char, c_int};
 
 use crate::ffi::*;
-use crate::host::{CallOptions, Control, Host, ReplTargets, Resp, TICK_INSTRUCTIONS};
+use crate::host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
 use crate::library::Loading;
 use crate::vm::{Kind, ScriptError, Shared};
 use crate::{reply, vm};
@@ -50,6 +52,10 @@ pub(crate) struct Run {
     pub(crate) resp: Resp,
     pub(crate) repl: ReplTargets,
     pub(crate) ending: Ending,
+    /// Where the script was when its end was raised first, as in the text of an error.
+    ending_place: Vec<u8>,
+    /// The next allocation is refused.
+    pub(crate) refuses_next: bool,
     /// What it allocated less what was freed while it was on.
     used_bytes: isize,
     limit_bytes: isize,
@@ -77,6 +83,8 @@ impl Run {
             resp: Resp::V2,
             repl: ReplTargets::ALL,
             ending: Ending::None,
+            ending_place: Vec::new(),
+            refuses_next: false,
             used_bytes: 0,
             limit_bytes: isize::MAX,
             resumes: 0,
@@ -105,6 +113,8 @@ impl Run {
         self.resp = Resp::V2;
         self.repl = ReplTargets::ALL;
         self.ending = Ending::None;
+        self.ending_place.clear();
+        self.refuses_next = false;
         self.used_bytes = 0;
         self.limit_bytes = isize::try_from(limit_bytes).unwrap_or(isize::MAX);
         self.resumes = 0;
@@ -124,19 +134,29 @@ impl Run {
     }
 
     /// The host of a run that is on.
-    pub(crate) fn host(&mut self) -> &mut dyn Host {
-        let host = self.host.expect("a run that is on has a host");
+    fn host(&self) -> *mut dyn Host {
+        self.host.expect("a run that is on has a host")
+    }
+
+    /// Logs what lies in `self.reply`.
+    pub(crate) fn log(&mut self, level: LogLevel) {
         // SAFETY: the host is borrowed exclusively by `Shared::execute` from `begin` to `end`.
-        unsafe { &mut *host }
+        unsafe { (*self.host()).log(level, &self.reply) }
+    }
+
+    /// Whether the user may run the command `self.args`.
+    pub(crate) fn may_call(&mut self) -> Option<bool> {
+        // SAFETY: as in `log`.
+        unsafe { (*self.host()).may_call(&self.args) }
     }
 
     /// Runs the command `self.args`, whose reply is then in `self.reply`.
     pub(crate) fn call(&mut self, shared: &Shared) {
         self.reply.clear();
         let options = CallOptions { resp: self.resp, repl: self.repl };
-        let host = self.host.expect("a run that is on has a host");
+        let host = self.host();
         shared.current.set(std::ptr::null_mut());
-        // SAFETY: as in `host`.
+        // SAFETY: as in `log`.
         let control = unsafe { (*host).call(&self.args, options, &mut self.reply) };
         shared.current.set(self);
         self.obey(control);
@@ -148,7 +168,8 @@ impl Run {
             return;
         }
         shared.current.set(std::ptr::null_mut());
-        let control = self.host().tick();
+        // SAFETY: as in `log`.
+        let control = unsafe { (*self.host()).tick() };
         shared.current.set(self);
         self.obey(control);
     }
@@ -171,18 +192,43 @@ pub(crate) unsafe fn check_ending(lua: *mut lua_State, shared: &Shared) {
     // SAFETY: the run that is on lives until it ends.
     unsafe {
         if !run.is_null() && (*run).ending != Ending::None {
-            raise_ending(lua, (*run).ending);
+            raise_ending(lua, run);
         }
     }
 }
 
 #[cold]
-unsafe fn raise_ending(lua: *mut lua_State, ending: Ending) -> ! {
+unsafe fn raise_ending(lua: *mut lua_State, run: *mut Run) -> ! {
     // SAFETY: as for `check_ending`.
     unsafe {
-        lua_checkstack(lua, 4);
-        vm::push_error(lua, ending.text().unwrap_or_default().as_bytes(), false);
-        lua_error(lua)
+        if (*run).ending_place.is_empty() {
+            append_place(lua, &mut (*run).ending_place);
+        }
+        (*run).refuses_next = true;
+        lua_newuserdata(lua, 1);
+    }
+    unreachable!("the allocation was refused");
+}
+
+/// Appends the source and line of the Lua function that runs, which may have called a C function.
+unsafe fn append_place(lua: *mut lua_State, text: &mut Vec<u8>) {
+    let mut frame = std::mem::MaybeUninit::<lua_Debug>::uninit();
+    for level in 0..2 {
+        // SAFETY: Lua fills in the frame, and its strings live as long as the function.
+        unsafe {
+            if lua_getstack(lua, level, frame.as_mut_ptr()) == 0
+                || lua_getinfo(lua, c"Sl".as_ptr(), frame.as_mut_ptr()) == 0
+            {
+                return;
+            }
+            let frame = frame.assume_init_ref();
+            if *frame.what.cast::<u8>() != b'C' {
+                text.extend_from_slice(CStr::from_ptr(frame.source).to_bytes());
+                text.push(b':');
+                reply::append_integer(text, i64::from(frame.currentline));
+                return;
+            }
+        }
     }
 }
 
@@ -219,7 +265,7 @@ impl Shared {
             let lua = run.thread;
             let failed = self.protected_call(run, argc, host);
             let result = if failed || run.ending != Ending::None {
-                Err(error_of(lua, run.ending, name))
+                Err(error_of(lua, run, name))
             } else if let Some(error) = reply::returned_error(lua) {
                 Err(error)
             } else {
@@ -234,6 +280,10 @@ impl Shared {
                 Ok(())
             };
             lua_settop(lua, 1);
+            if run.ending == Ending::Memory {
+                // What it took may be most of the memory there is; the collector would let it lie until it doubles.
+                lua_gc(self.main.get(), LUA_GCCOLLECT, 0);
+            }
             run.end();
             result
         }
@@ -301,27 +351,34 @@ unsafe fn error_text(lua: *mut lua_State) -> (Vec<u8>, bool) {
     }
 }
 
-/// What the client gets for the error on top of the stack.
+/// What the client gets for the run that failed with the error on top of the stack.
 #[cold]
-unsafe fn error_of(lua: *mut lua_State, ending: Ending, name: &[u8]) -> ScriptError {
-    // SAFETY: as for `error_text`.
-    unsafe {
-        let (mut text, already_counted) = error_text(lua);
-        if let Some(ending) = ending.text() {
-            text = ending.as_bytes().to_vec();
-        }
-        let top = lua_gettop(lua);
-        if lua_type(lua, top) == LUA_TTABLE {
-            raw_field(lua, top, c"source");
-            raw_field(lua, top, c"line");
-            if let (Some(source), Some(line)) = (bytes_at(lua, -2), bytes_at(lua, -1)) {
-                for part in [b" script: ".as_slice(), name, b", on ", source, b":", line, b"."] {
-                    text.extend_from_slice(part);
+unsafe fn error_of(lua: *mut lua_State, run: &Run, name: &[u8]) -> ScriptError {
+    let mut already_counted = false;
+    let mut text = Vec::new();
+    let mut place = run.ending_place.clone();
+    if let Some(ending) = run.ending.text() {
+        text.extend_from_slice(ending.as_bytes());
+    } else {
+        // SAFETY: as for `error_text`.
+        unsafe {
+            (text, already_counted) = error_text(lua);
+            let top = lua_gettop(lua);
+            if lua_type(lua, top) == LUA_TTABLE {
+                raw_field(lua, top, c"source");
+                raw_field(lua, top, c"line");
+                if let (Some(source), Some(line)) = (bytes_at(lua, -2), bytes_at(lua, -1)) {
+                    place = [source, b":", line].concat();
                 }
             }
         }
-        ScriptError { text: one_line(text), already_counted }
     }
+    if !place.is_empty() {
+        for part in [b" script: ".as_slice(), name, b", on ", &place, b"."] {
+            text.extend_from_slice(part);
+        }
+    }
+    ScriptError { text: one_line(text), already_counted }
 }
 
 /// A reply's line has no line ends in it.

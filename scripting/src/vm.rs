@@ -74,7 +74,9 @@ pub(crate) struct Shared {
     /// What `collectgarbage` was told; it has no effect.
     pub(crate) gc_pause: Cell<i64>,
     pub(crate) gc_step_multiplier: Cell<i64>,
+    #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
     idle_scripts: RefCell<Vec<Box<Run>>>,
+    #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
     idle_functions: RefCell<Vec<Box<Run>>>,
 }
 
@@ -266,6 +268,7 @@ impl Shared {
         unsafe { luaL_unref(self.main.get(), LUA_REGISTRYINDEX, reference) }
     }
 
+    #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
     fn idle(&self, kind: Kind) -> &RefCell<Vec<Box<Run>>> {
         match kind {
             Kind::Script => &self.idle_scripts,

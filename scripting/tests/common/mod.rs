@@ -12,7 +12,7 @@ pub mod table;
 
 pub use table::SCRIPT_NAME;
 
-pub const RUN_LIMIT_BYTES: usize = 64 << 20;
+pub const RUN_LIMIT_BYTES: usize = 16 << 20;
 
 pub fn vm() -> Vm {
     Vm::new(VmOptions {

@@ -1,0 +1,105 @@
+//! What a run of a script costs with a host that does nothing: nanoseconds of this thread's CPU time a run, the best
+//! of several rounds.
+//!
+//!     cargo run --release -p shardis-scripting --example run_cost
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use corosensei::stack::DefaultStack;
+use corosensei::{Coroutine, CoroutineResult};
+use shardis_scripting::{
+    CallOptions, Control, Host, LogLevel, Random, RunOptions, STACK_BYTES, Script, Vm, VmOptions,
+};
+
+struct Idle;
+
+impl Host for Idle {
+    fn call(&mut self, args: &[&[u8]], _: CallOptions, reply: &mut Vec<u8>) -> Control {
+        black_box(args);
+        reply.extend_from_slice(b"$5\r\nvalue\r\n");
+        Control::GoOn
+    }
+
+    fn tick(&mut self) -> Control {
+        Control::GoOn
+    }
+
+    fn log(&mut self, _: LogLevel, _: &[u8]) {}
+
+    fn may_call(&mut self, _: &[&[u8]]) -> Option<bool> {
+        None
+    }
+}
+
+fn cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the struct is writable.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn best(runs: u32, mut run: impl FnMut()) -> f64 {
+    (0..7)
+        .map(|_| {
+            let start = cpu_time();
+            for _ in 0..runs {
+                run();
+            }
+            (cpu_time() - start).as_secs_f64() * 1e9 / f64::from(runs)
+        })
+        .fold(f64::INFINITY, f64::min)
+}
+
+fn once(vm: &Vm, script: &Script, reply: &mut Vec<u8>) {
+    reply.clear();
+    vm.run(
+        script,
+        b"0123456789012345678901234567890123456789",
+        &[b"key:1"],
+        &[],
+        RunOptions::default(),
+        &mut Idle,
+        reply,
+    )
+    .expect("the script runs");
+    black_box(reply);
+}
+
+fn main() {
+    let vm = Vm::new(VmOptions {
+        random: Random::from_state(1),
+        redis_version: "7.0.15",
+        run_limit_bytes: usize::MAX,
+    });
+    for (name, body, runs) in [
+        ("return 1", "return 1", 500_000),
+        ("GET", "return redis.call('GET', KEYS[1])", 500_000),
+        (
+            "INCR, EXPIRE",
+            "local n = redis.call('INCR', KEYS[1]) if n then redis.call('EXPIRE', KEYS[1], 60) end return n",
+            300_000,
+        ),
+        ("100 calls", "for i = 1, 100 do redis.call('SET', KEYS[1], i) end return 1", 20_000),
+        ("cjson", "return #cjson.encode({a = {1, 2, 3}, b = 'text', c = true})", 100_000),
+    ] {
+        let script = vm.compile(body.as_bytes()).expect("the script compiles");
+        let mut reply = Vec::new();
+        println!("{name:14} {:8.0} ns", best(runs, || once(&vm, &script, &mut reply)));
+    }
+    let script = vm.compile(b"return redis.call('GET', KEYS[1])").expect("the script compiles");
+    let mut stack = Some(DefaultStack::new(STACK_BYTES).expect("there is memory"));
+    let vm = &vm;
+    let script = &script;
+    let cost = best(500_000, || {
+        let mut reply = Vec::new();
+        let reply = &mut reply;
+        let own = stack.take().expect("the stack came back");
+        // SAFETY: the coroutine ends before what it borrows.
+        let mut coroutine: Coroutine<(), (), (), DefaultStack> =
+            unsafe { Coroutine::with_stack_unchecked(own, move |_, ()| once(vm, script, reply)) };
+        assert!(matches!(coroutine.resume(()), CoroutineResult::Return(())));
+        stack = Some(coroutine.into_stack());
+    });
+    println!("GET, own stack {cost:7.0} ns");
+}

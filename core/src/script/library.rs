@@ -6,11 +6,14 @@
 
 use super::flags::ScriptFlags;
 use super::shebang::LibraryHeader;
+use crate::command::table::CommandTable;
 use crate::command::{CommandError, CommandResult};
 use ahash::AHashMap;
+use shardis_scripting::{KeyUse, LibraryKeyUse, library_key_use};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// A function as its library has registered it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -21,23 +24,33 @@ pub struct Function {
 }
 
 /// A library: its text, and what that has registered.
-#[derive(PartialEq, Eq, Debug)]
 pub struct Library {
     pub header: LibraryHeader,
     /// With its shebang.
     pub text: Box<[u8]>,
     /// At least one, in the order of their names.
     pub functions: Vec<Function>,
+    key_use: OnceLock<LibraryKeyUse>,
+}
+
+impl fmt::Debug for Library {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Library").field("header", &self.header).finish_non_exhaustive()
+    }
 }
 
 impl Library {
     pub fn new(header: LibraryHeader, text: &[u8], mut functions: Vec<Function>) -> Library {
         functions.sort_by(|a, b| a.name.cmp(&b.name));
-        Library { header, text: text.into(), functions }
+        Library { header, text: text.into(), functions, key_use: OnceLock::new() }
     }
 
     pub fn name(&self) -> &[u8] {
         &self.header.name
+    }
+
+    fn key_use(&self, table: &CommandTable) -> &LibraryKeyUse {
+        self.key_use.get_or_init(|| library_key_use(&self.text, table))
     }
 
     fn len_bytes(&self) -> usize {
@@ -63,6 +76,11 @@ pub struct FunctionRef {
 impl FunctionRef {
     pub fn function(&self) -> &Function {
         &self.library.functions[self.at]
+    }
+
+    /// What is known of the keys that it uses. It is found out when it is first asked for: O(bytes of the library).
+    pub fn key_use(&self, table: &CommandTable) -> &KeyUse {
+        self.library.key_use(table).function(&self.function().name)
     }
 }
 

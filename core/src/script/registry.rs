@@ -10,12 +10,14 @@
 //! lets shards that run the same script over and over leave it alone.
 
 use super::shebang::ScriptHeader;
+use crate::command::table::CommandTable;
 use ahash::AHashMap;
 use sha1_smol::Sha1;
+use shardis_scripting::{KeyUse, script_key_use};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 
 /// How many scripts that came by EVAL alone are kept.
 pub const EVALED_MAX: usize = 500;
@@ -74,12 +76,18 @@ pub struct Script {
     pub sha: Sha,
     pub text: Box<[u8]>,
     pub header: ScriptHeader,
+    key_use: OnceLock<KeyUse>,
     is_forgotten: AtomicBool,
     /// How many scripts had come when it was run last. `u64::MAX`: it is not evicted.
     used_at: AtomicU64,
 }
 
 impl Script {
+    /// What is known of the keys that it uses. It is found out when it is first asked for: O(bytes).
+    pub fn key_use(&self, table: &CommandTable) -> &KeyUse {
+        self.key_use.get_or_init(|| script_key_use(&self.text, table))
+    }
+
     /// Whether it may be run by its SHA: it was not flushed or evicted.
     #[inline]
     pub fn is_known(&self) -> bool {
@@ -164,7 +172,14 @@ impl ScriptRegistry {
         let listed_at = (keep == Keep::UntilEvicted).then_some(now);
         let used_at = AtomicU64::new(listed_at.unwrap_or(u64::MAX));
         let is_forgotten = AtomicBool::new(false);
-        let script = Arc::new(Script { sha, text: text.into(), header, is_forgotten, used_at });
+        let script = Arc::new(Script {
+            sha,
+            text: text.into(),
+            header,
+            key_use: OnceLock::new(),
+            is_forgotten,
+            used_at,
+        });
         inner.len_bytes += script.len_bytes();
         inner.by_sha.insert(sha, Entry { script: Arc::clone(&script), listed_at });
         inner.evictable.extend(listed_at.map(|at| (at, sha)));

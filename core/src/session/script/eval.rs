@@ -16,6 +16,7 @@ use crate::script::shebang::ScriptHeader;
 use crate::script::{ScriptFlags, Sha};
 use crate::worker::Worker;
 use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
+use shardis_scripting::KeyUse;
 
 /// The keys behind their number, which is argument 2.
 const fn counted(flags: u32, notes: &'static str) -> KeySpec {
@@ -84,30 +85,67 @@ pub(super) const FCALL_RO: Command = program("fcall_ro", &[counted(READS, READS_
             .arguments("function numkeys:int [key#0...] [arg...]"),
     );
 
-const EVAL_HANDLER: ProgramHandler = text_handler(eval);
-const EVAL_RO_HANDLER: ProgramHandler = text_handler(eval_ro);
-const EVALSHA_HANDLER: ProgramHandler = sha_handler(evalsha);
-const EVALSHA_RO_HANDLER: ProgramHandler = sha_handler(evalsha_ro);
-const FCALL_HANDLER: ProgramHandler = function_handler(fcall);
-const FCALL_RO_HANDLER: ProgramHandler = function_handler(fcall_ro);
+const EVAL_HANDLER: ProgramHandler = text_handler(|worker, args| reach_of_text(worker, false, args), eval);
+const EVAL_RO_HANDLER: ProgramHandler =
+    text_handler(|worker, args| reach_of_text(worker, true, args), eval_ro);
+const EVALSHA_HANDLER: ProgramHandler =
+    sha_handler(|worker, args| reach_of_sha(worker, false, args), evalsha);
+const EVALSHA_RO_HANDLER: ProgramHandler =
+    sha_handler(|worker, args| reach_of_sha(worker, true, args), evalsha_ro);
+const FCALL_HANDLER: ProgramHandler =
+    function_handler(|worker, args| reach_of_function(worker, false, args), fcall);
+const FCALL_RO_HANDLER: ProgramHandler =
+    function_handler(|worker, args| reach_of_function(worker, true, args), fcall_ro);
 
-/// What runs may touch any key.
-fn reach_of_any(_worker: &mut Worker, _args: Argv<'_>) -> Reach {
-    Reach::Any { is_read_only: false }
+/// What is known of the keys of a call of EVAL. What cannot run touches none.
+fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
+    let text = args.arg(1);
+    match worker.scripts.add(Sha::of(text), text, Keep::UntilEvicted) {
+        Ok(script) => reach_of_script(worker, is_read_only, &script),
+        Err(_) => Reach::Declared,
+    }
 }
 
+fn reach_of_sha(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
+    match Sha::parse(args.arg(1)).map(|sha| worker.scripts.find(&sha)) {
+        Some(Ok(script)) => reach_of_script(worker, is_read_only, &script),
+        Some(Err(_)) | None => Reach::Declared,
+    }
+}
+
+fn reach_of_script(worker: &Worker, is_read_only: bool, compiled: &CompiledScript) -> Reach {
+    let flags = compiled.script.header.flags;
+    reach(compiled.script.key_use(worker.table), is_read_only || flags.is_read_only())
+}
+
+fn reach_of_function(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
+    let table = worker.table;
+    let Some(function) = worker.scripts.function(args.arg(1)) else { return Reach::Declared };
+    let is_read_only = is_read_only || function.function().flags.is_read_only();
+    reach(function.key_use(table), is_read_only)
+}
+
+fn reach(keys: &KeyUse, is_read_only: bool) -> Reach {
+    if keys.is_narrow() {
+        Reach::Declared
+    } else {
+        Reach::Any { is_read_only: is_read_only || !keys.may_write }
+    }
+}
+
+type ReachOf = fn(&mut Worker, Argv<'_>) -> Reach;
 type Run = fn(&mut ProgramCtx<'_>) -> CommandResult;
 
-const fn text_handler(run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, reach: reach_of_any, run }
+const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, reach, run }
 }
 
-const fn sha_handler(run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, reach: reach_of_any, run }
+const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, reach, run }
 }
 
-const fn function_handler(run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, reach: reach_of_any, run }
+const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
+    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, reach, run }
 }
 
 /// The flags of a call of EVAL. What cannot run is judged as what has no shebang.

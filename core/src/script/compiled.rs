@@ -201,7 +201,7 @@ impl Scripts {
                 library
             }
         };
-        let position = library.position(name).ok_or(NOT_FOUND)?;
+        let position = library.position(&entry.function().name).ok_or(NOT_FOUND)?;
         Ok(CompiledFunction { library, entry, position })
     }
 

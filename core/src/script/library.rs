@@ -10,7 +10,9 @@ use crate::command::table::CommandTable;
 use crate::command::{CommandError, CommandResult};
 use ahash::AHashMap;
 use shardis_scripting::{KeyUse, LibraryKeyUse, library_key_use};
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -98,12 +100,18 @@ pub enum RestorePolicy {
 #[derive(Clone, Default, Debug)]
 pub struct FunctionSet {
     libraries: BTreeMap<Box<[u8]>, Arc<Library>>,
+    /// By their names in lower case.
     functions: AHashMap<Box<[u8]>, FunctionRef>,
+}
+
+/// A function's name in lower case: functions, unlike libraries, are called by their names in any case.
+fn folded(name: &[u8]) -> SmallVec<[u8; 64]> {
+    name.iter().map(u8::to_ascii_lowercase).collect()
 }
 
 impl FunctionSet {
     pub fn function(&self, name: &[u8]) -> Option<&FunctionRef> {
-        self.functions.get(name)
+        self.functions.get(folded(name).as_slice())
     }
 
     pub fn library(&self, name: &[u8]) -> Option<&Arc<Library>> {
@@ -142,9 +150,15 @@ impl FunctionSet {
     fn insert(&mut self, library: Arc<Library>) -> CommandResult {
         self.remove(library.name());
         for (at, function) in library.functions.iter().enumerate() {
-            let entry = FunctionRef { library: Arc::clone(&library), at };
-            if self.functions.insert(function.name.clone(), entry).is_some() {
-                return Err(CommandError::quoting("ERR Function ", &function.name, " already exists"));
+            match self.functions.entry(folded(&function.name).as_slice().into()) {
+                Entry::Vacant(free) => {
+                    free.insert(FunctionRef { library: Arc::clone(&library), at });
+                }
+                // Of functions of one library whose names differ in case alone the first one is called.
+                Entry::Occupied(taken) if Arc::ptr_eq(&taken.get().library, &library) => {}
+                Entry::Occupied(_) => {
+                    return Err(CommandError::quoting("ERR Function ", &function.name, " already exists"));
+                }
             }
         }
         self.libraries.insert(library.name().into(), library);
@@ -154,7 +168,7 @@ impl FunctionSet {
     fn remove(&mut self, name: &[u8]) -> bool {
         let Some(library) = self.libraries.remove(name) else { return false };
         library.functions.iter().for_each(|function| {
-            self.functions.remove(&function.name);
+            self.functions.remove(folded(&function.name).as_slice());
         });
         true
     }
@@ -270,7 +284,7 @@ mod tests {
             .functions
             .iter()
             .map(|(name, function)| {
-                assert_eq!(*name, function.function().name);
+                assert!(name.eq_ignore_ascii_case(&function.function().name));
                 let library = String::from_utf8_lossy(function.library.name()).into_owned();
                 format!("{library}.{}", String::from_utf8_lossy(name))
             })
@@ -293,10 +307,18 @@ mod tests {
     fn functions_of_two_libraries_have_different_names() {
         let functions = Functions::default();
         functions.update(|_| Ok(set(&[library("a", &["x"])]))).unwrap();
-        let error = functions.update(|set| set.with(library("b", &["w", "x"]), true)).unwrap_err();
-        assert_eq!(error.text(), "ERR Function x already exists");
+        let error = functions.update(|set| set.with(library("b", &["w", "X"]), true)).unwrap_err();
+        assert_eq!(error.text(), "ERR Function X already exists");
         let (version, now) = functions.get();
         assert_eq!((version, now.libraries().len(), now.function_count()), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_function_is_found_in_any_case() {
+        let set = set(&[library("a", &["x", "X"])]);
+        assert_eq!((set.libraries().len(), set.function_count()), (1, 1));
+        assert!(set.function(b"X").is_some() && set.function(b"x").is_some() && set.function(b"y").is_none());
+        assert!(set.library(b"a").is_some() && set.library(b"A").is_none());
     }
 
     #[test]

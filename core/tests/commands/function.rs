@@ -229,6 +229,11 @@ fn changes_of_libraries_are_effects() {
 fn statistics_count_libraries_and_functions() {
     let mut server = Server::new(2);
     expect(&mut server, &["FUNCTION", "LOAD", SETS], "$4\r\nsets");
+    let nobody = "*4\r\n$14\r\nrunning_script\r\n$-1\r\n$7\r\nengines\r\n*2\r\n$3\r\nLUA\r\n*4\r\n\
+                  $15\r\nlibraries_count\r\n:1\r\n$15\r\nfunctions_count\r\n:3";
+    expect(&mut server, &["FUNCTION", "STATS"], nobody);
     let memory = server.call("INFO memory");
     assert!(memory.contains("number_of_functions:3\r\nnumber_of_libraries:1\r\n"), "{memory}");
+    expect(&mut server, &["FUNCTION", "KILL"], "-NOTBUSY No scripts in execution right now.");
+    expect(&mut server, &["SCRIPT", "KILL"], "-NOTBUSY No scripts in execution right now.");
 }

@@ -1,27 +1,31 @@
 //! FUNCTION: the libraries of functions that the process has, and the functions that run.
 
 use super::cache::is_flush_mode;
+use crate::command::admission::busy_error;
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use crate::command::{CommandError, CommandResult, args};
 use crate::persist::rdb::dump::{self, NoLibrary};
 use crate::persist::rdb::write::Writer;
-use crate::protocol::{Argv, Reply};
+use crate::protocol::number::parse_i64;
+use crate::protocol::{Argv, Reply, split_array};
 use crate::script::library::RestorePolicy;
 use crate::script::shebang::LibraryHeader;
 use crate::script::{FunctionSet, Library};
 use crate::session::script::kill::FUNCTION_KILL;
 use crate::session::session;
 use crate::types::glob::glob_matches_nocase;
+use crate::worker::program::ProgramKind;
 use crate::worker::{SessionCtx, SessionHandler};
 use std::sync::Arc;
 
 pub(super) const FUNCTION: Command =
-    Command::container("function", &[DELETE, DUMP, FLUSH, HELP, FUNCTION_KILL, LIST, LOAD, RESTORE]).docs(
-        Docs::new("scripting", "7.0.0", "A container for the commands over functions")
-            .complexity("Depends on subcommand."),
-    );
+    Command::container("function", &[DELETE, DUMP, FLUSH, HELP, FUNCTION_KILL, LIST, LOAD, RESTORE, STATS])
+        .docs(
+            Docs::new("scripting", "7.0.0", "A container for the commands over functions")
+                .complexity("Depends on subcommand."),
+        );
 
 /// The engine of all libraries, as users read it.
 const ENGINE: &[u8] = b"LUA";
@@ -292,4 +296,71 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
         ],
     );
     Ok(())
+}
+
+const STATS: Command = session("stats", 2, &(stats as SessionHandler))
+    .flags(flag::NOSCRIPT | flag::ALLOW_BUSY)
+    .acl(acl::SCRIPTING)
+    .scope(Scope::Every(KeyspaceLock::None))
+    .merge(Merge::With(merge_stats))
+    .docs(
+        Docs::new("scripting", "7.0.0", "Shows the function that runs, and counts libraries and functions")
+            .complexity("O(1)")
+            .tips(&["nondeterministic_output", "request_policy:all_shards", "response_policy:special"]),
+    );
+
+/// FUNCTION STATS. Reply: map of the function that has run for the longest time, null without one, and of the engines with
+/// their numbers of libraries and functions. Errors: a script is busy. O(shards x programs under way).
+fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if ctx.worker.busy_program() == Some(ProgramKind::Script) {
+        return Err(busy_error(ProgramKind::Script));
+    }
+    let (_, set) = ctx.worker.globals.scripts.functions.get();
+
+    // For the merge: how long the function has run, then what the client gets of it.
+    let reply = &mut ctx.reply;
+    let running = ctx.worker.running_program(ProgramKind::Function);
+    reply.array(2);
+    reply.integer(running.as_ref().map_or(-1, |program| program.ran_ms as i64));
+    reply.map(2);
+    reply.bulk(b"running_script");
+    match running {
+        None => reply.null(),
+        Some(program) => {
+            reply.map(3);
+            reply.bulk(b"name");
+            reply.bulk(program.args.arg(1));
+            reply.bulk(b"command");
+            reply.array(program.args.len());
+            program.args.iter().for_each(|arg| reply.bulk(arg));
+            reply.bulk(b"duration_ms");
+            reply.integer(program.ran_ms as i64);
+        }
+    }
+    reply.bulk(b"engines");
+    reply.map(1);
+    reply.bulk(ENGINE);
+    reply.map(2);
+    reply.bulk(b"libraries_count");
+    reply.integer(set.libraries().len() as i64);
+    reply.bulk(b"functions_count");
+    reply.integer(set.function_count() as i64);
+    Ok(())
+}
+
+/// What the shard says whose function has run for the longest time; or an error.
+fn merge_stats(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
+    let mut longest: Option<(i64, &[u8])> = None;
+    for reply in replies {
+        let Some(mut parts) = split_array(reply) else {
+            out.extend_from_slice(reply);
+            return;
+        };
+        let ran_ms = parts.next().and_then(|ran| parse_i64(ran.strip_prefix(b":")?.strip_suffix(b"\r\n")?));
+        let (ran_ms, shown) = ran_ms.zip(parts.next()).expect("a shard answers with a time and a map");
+        if longest.is_none_or(|(other_ms, _)| ran_ms > other_ms) {
+            longest = Some((ran_ms, shown));
+        }
+    }
+    out.extend(longest.into_iter().flat_map(|(_, shown)| shown));
 }

@@ -81,6 +81,7 @@ impl<'a> ProgramCtx<'a> {
 
     fn suspend(&mut self) {
         let declared = self.args;
+        self.lent.worker().show_program(declared);
         self.lent.worker().want_locks(declared);
         self.lent.suspend();
     }

@@ -31,6 +31,8 @@ pub(in crate::worker) struct Frame {
     pub(super) has_written: bool,
     /// It is over busy-reply-threshold.
     pub(super) is_busy: bool,
+    /// Its arguments, for those who look at the programs under way: from its first suspension on.
+    pub(super) shown_args: Option<OwnedArgv>,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
@@ -43,7 +45,7 @@ pub(in crate::worker) struct Frame {
     /// All that it does happens at this time.
     now_ms: i64,
     slice_began_ticks: u64,
-    ran_nanos: u64,
+    pub(super) ran_nanos: u64,
     /// For a unit whose effects are recorded: those so far, while it is suspended.
     is_recorded: bool,
     open_unit: OpenUnit,
@@ -225,6 +227,7 @@ impl Worker {
             declared: None,
             has_written: false,
             is_busy: false,
+            shown_args: None,
             stopped: None,
             role,
             lock_request,

@@ -52,6 +52,7 @@ mod busy;
 mod call;
 mod ctx;
 mod frame;
+mod shown;
 mod stack;
 
 pub use crate::command::admission::ProgramKind;

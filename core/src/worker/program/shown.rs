@@ -1,0 +1,28 @@
+//! The programs under way, as FUNCTION STATS shows them.
+
+use super::ProgramKind;
+use crate::protocol::{Argv, OwnedArgv};
+use crate::worker::Worker;
+
+/// A program under way.
+pub struct RunningProgram<'a> {
+    /// Its own arguments, its command's name included.
+    pub args: Argv<'a>,
+    /// How long it has run.
+    pub ran_ms: u64,
+}
+
+impl Worker {
+    /// The running program is about to be suspended: from now on others may look at it.
+    pub(super) fn show_program(&mut self, args: Argv<'_>) {
+        self.programs.running().shown_args.get_or_insert_with(|| OwnedArgv::from_argv(args));
+    }
+
+    /// Of the programs of a kind that are under way on this shard, the one that has run for the longest time.
+    pub fn running_program(&self, kind: ProgramKind) -> Option<RunningProgram<'_>> {
+        let of_kind = self.programs.ready.iter().filter(|frame| frame.kind == kind);
+        let longest = of_kind.max_by_key(|frame| frame.ran_nanos)?;
+        let args = longest.shown_args.as_ref()?.as_argv();
+        Some(RunningProgram { args, ran_ms: longest.ran_nanos / 1_000_000 })
+    }
+}

@@ -133,6 +133,8 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
     } else {
         (*run).call(shared);
         check_ending(lua, shared);
+        // Thousands of arguments leave no room for the reply.
+        lua_settop(lua, 0);
         let reply: &[u8] = &(*run).reply;
         reply::push(lua, reply, (*run).resp);
         if reply.first() != Some(&b'-') {

@@ -17,11 +17,13 @@ pub(super) struct Db {
     pub(super) avg_ttl_ms: u64,
     /// How many of its entries are checked out to other shards.
     pub(super) checked_out_len: usize,
+    /// How many more keys than before suspended programs have made of it; they count only after their ends.
+    pub(super) hidden_len: isize,
 }
 
 impl Db {
     pub(super) fn new() -> Db {
-        Db { table: Table::new(), avg_ttl_ms: 0, checked_out_len: 0 }
+        Db { table: Table::new(), avg_ttl_ms: 0, checked_out_len: 0, hidden_len: 0 }
     }
 
     #[inline]
@@ -29,9 +31,9 @@ impl Db {
         &self.table
     }
 
-    /// How many keys it has, including those that are checked out.
+    /// How many keys it has, including those that are checked out, and as if suspended programs had not begun.
     pub(super) fn len(&self) -> usize {
-        self.table.len() + self.checked_out_len
+        (self.table.len() + self.checked_out_len).saturating_add_signed(-self.hidden_len)
     }
 
     #[inline]

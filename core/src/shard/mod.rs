@@ -225,6 +225,11 @@ impl Shard {
         self.dbs[db as usize].len()
     }
 
+    /// Has so many keys of a database not counted: those by which a program that is suspended has made it grow.
+    pub fn hide_growth(&mut self, db: u32, len: isize) {
+        self.dbs[db as usize].hidden_len += len;
+    }
+
     /// Visits all keys of a database, also expired ones that are still stored, in no particular order.
     pub fn for_each_key(&self, db: u32, visit: &mut dyn FnMut(Entry<'_>)) {
         self.dbs[db as usize].table().for_each(visit);

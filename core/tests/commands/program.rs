@@ -193,3 +193,42 @@ fn time_stands_still_while_a_program_is_under_way() {
         ]);
     });
 }
+
+#[test]
+fn the_keys_of_a_program_that_is_under_way_are_not_counted() {
+    let mut server = Server::new(3);
+    server.expect(&[("SET a 1", "+OK"), ("SET {a}1 1", "+OK"), ("CONFIG SET busy-reply-threshold 0", "+OK")]);
+    let slow = server.cluster.connect(0);
+    let program = "TPROGRAM 4 a {a}2 {a}3 {a}4 / DEL a / SPIN 9 / MSET {a}2 1 {a}3 1 {a}4 1 / COPY {a}2 a DB 1 / SPIN 9";
+    server.cluster.request(slow, &program.split(' ').collect::<Vec<_>>());
+    let mut counts = Vec::new();
+    while server.cluster.is_busy() {
+        server.cluster.step();
+        let replied = !server.cluster.received(slow).is_empty();
+        counts.push((server.cluster.workers[2].shard.key_count(0), replied));
+        let in_other = server.cluster.workers[2].shard.key_count(1);
+        assert!(in_other == 0 || counts.iter().any(|&(count, _)| count == 4), "{counts:?}");
+    }
+    assert!(counts.iter().all(|&(count, _)| count == 2 || count == 4), "{counts:?}");
+    assert!(counts.len() > 5, "it is suspended: {counts:?}");
+    server.expect(&[("DBSIZE", ":4")]);
+}
+
+#[test]
+fn keys_that_a_program_moves_to_home_are_counted_where_they_belong() {
+    let mut server = Server::new(3);
+    server.expect(&[("MSET a 1 b 1 c 1", "+OK")]);
+    let slow = server.cluster.connect(0);
+    let program = "TPROGRAM 3 a b c / DEL a / SPIN 9 / SET a 1 / DEL b / SPIN 9 / SET b 1 / SPIN 9";
+    server.cluster.request(slow, &program.split(' ').collect::<Vec<_>>());
+    let mut suspended = 0;
+    while server.cluster.is_busy() {
+        server.cluster.step();
+        let counts: Vec<usize> =
+            server.cluster.workers.iter().map(|worker| worker.shard.key_count(0)).collect();
+        assert_eq!(counts, [1, 1, 1]);
+        suspended += usize::from(server.cluster.workers[0].has_ready_programs());
+    }
+    assert!(suspended > 3, "{suspended}");
+    assert_eq!(server.cluster.received(slow), b"*4\r\n:1\r\n+OK\r\n:1\r\n+OK\r\n");
+}

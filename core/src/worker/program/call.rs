@@ -47,8 +47,11 @@ impl Worker {
         options: &CallOptions,
         reply: &mut Vec<u8>,
     ) {
+        if entry.row.has(flag::WRITE) {
+            self.programs.running().has_written = true;
+            self.note_growing_dbs(entry, args);
+        }
         let frame = self.programs.running();
-        frame.has_written |= entry.row.has(flag::WRITE);
         let call = Call {
             command: entry.id,
             resp: options.resp,
@@ -79,6 +82,26 @@ impl Worker {
             }
         }
         self.shard.effects.mute(false);
+    }
+
+    /// Notes the databases whose number of keys a command may change.
+    fn note_growing_dbs(&mut self, entry: &CommandEntry, args: Argv<'_>) {
+        let (selected, db_count) = (self.programs.running().call.db, self.shard.db_count());
+        self.note_growing(selected);
+        let row = entry.row;
+        if matches!(row.scope, Scope::Every(_)) {
+            (0..db_count as u32).for_each(|db| self.note_growing(db));
+        }
+        if let Some(other_db) = row.other_db
+            && let Some(db) = other_db(args, db_count)
+        {
+            self.note_growing(db);
+        }
+        if entry.shape != KeyShape::First {
+            for (at, _) in keys::positions(row, args) {
+                self.note_growing((row.key_db)(args, at, selected, db_count));
+            }
+        }
     }
 
     /// SELECT: the program selects a database for itself, and not for its client.

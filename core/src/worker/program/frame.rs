@@ -46,9 +46,20 @@ pub(in crate::worker) struct Frame {
     now_ms: i64,
     slice_began_ticks: u64,
     pub(super) ran_nanos: u64,
+    /// The databases that it may have changed.
+    growths: SmallVec<[Growth; 1]>,
     /// For a unit whose effects are recorded: those so far, while it is suspended.
     is_recorded: bool,
     open_unit: OpenUnit,
+}
+
+/// How a program has changed the number of this shard's keys in a database. DBSIZE shows it only after its end.
+struct Growth {
+    db: u32,
+    /// The number of keys when its slice began.
+    len: usize,
+    /// By how much it has grown in the earlier slices.
+    earlier: isize,
 }
 
 /// What a frame is to its shard.
@@ -236,6 +247,7 @@ impl Worker {
             now_ms: self.shard.now_ms,
             slice_began_ticks: 0,
             ran_nanos: 0,
+            growths: SmallVec::new(),
             is_recorded: false,
             open_unit: OpenUnit::default(),
         };
@@ -337,8 +349,26 @@ impl Worker {
         }
     }
 
+    /// The running program may change the number of keys of a database.
+    pub(super) fn note_growing(&mut self, db: u32) {
+        let len = self.shard.key_count(db);
+        let growths = &mut self.programs.running().growths;
+        if growths.iter().all(|growth| growth.db != db) {
+            growths.push(Growth { db, len, earlier: 0 });
+        }
+    }
+
     /// Before a slice: what the frame works on is where commands look for it.
     fn enter(&mut self, frame: &mut Frame) {
+        if matches!(frame.role, Role::Stage { is_starting: true, .. }) {
+            // While moved keys are in the tables, the shard's own cannot be counted.
+            let growth = |db| Growth { db, len: 0, earlier: 0 };
+            frame.growths.extend((0..self.shard.db_count() as u32).map(growth));
+        }
+        for growth in &mut frame.growths {
+            self.shard.hide_growth(growth.db, -growth.earlier);
+            growth.len = self.shard.key_count(growth.db);
+        }
         match &mut frame.role {
             Role::Starting => frame.is_recorded = self.shard.effects.begin_nested(),
             Role::Unit { .. } if frame.is_recorded => {
@@ -378,6 +408,13 @@ impl Worker {
                 };
                 checked_out.entries = checked_out.keys.iter().map(give_back).collect();
             }
+        }
+        if has_ended {
+            return;
+        }
+        for growth in &mut frame.growths {
+            growth.earlier += self.shard.key_count(growth.db) as isize - growth.len as isize;
+            self.shard.hide_growth(growth.db, growth.earlier);
         }
     }
 

@@ -10,6 +10,8 @@ pub enum How {
     Exact,
     /// The elements have no order.
     Unordered,
+    /// The elements of no array within have an order.
+    Nested,
     /// Fields and values in turn (or a map), in no order.
     Pairs,
     /// A cursor, and elements that need not be the same.
@@ -37,6 +39,7 @@ impl How {
     pub fn named(word: &str) -> Option<How> {
         Some(match word {
             "unordered" => How::Unordered,
+            "nested" => How::Nested,
             "pairs" => How::Pairs,
             "scan" => How::Scan,
             "whole" => How::Whole,
@@ -58,6 +61,7 @@ impl How {
         match self {
             How::Exact => false,
             How::Unordered => sorted(a) == sorted(b),
+            How::Nested => sorted_within(a) == sorted_within(b),
             How::Pairs => sorted_pairs(a) == sorted_pairs(b),
             How::Scan => match (a.items(), b.items()) {
                 (Some([_, a]), Some([_, b])) => a.kind == b.kind,
@@ -89,6 +93,13 @@ fn sorted(reply: &Reply) -> Vec<&Reply> {
     let mut items: Vec<&Reply> = reply.items().unwrap_or_default().iter().collect();
     items.sort();
     items
+}
+
+fn sorted_within(reply: &Reply) -> Reply {
+    let Some(items) = reply.items() else { return reply.clone() };
+    let mut items: Vec<Reply> = items.iter().map(sorted_within).collect();
+    items.sort();
+    Reply { kind: reply.kind, body: Body::Items(items) }
 }
 
 fn sorted_pairs(reply: &Reply) -> Vec<&[Reply]> {
@@ -169,6 +180,15 @@ mod tests {
         assert!(!How::Exact.same(&a, &b));
         assert!(How::Unordered.same(&a, &b));
         assert!(!How::Unordered.same(&a, &array(&[bulk("a"), bulk("b"), bulk("a")])));
+    }
+
+    #[test]
+    fn nested_arrays_have_no_order_either() {
+        let of = |inner: [Reply; 2]| array(&[bulk("x"), array(&inner)]);
+        let (a, b) = (of([bulk("a"), bulk("b")]), of([bulk("b"), bulk("a")]));
+
+        assert!(!How::Unordered.same(&a, &b) && How::Nested.same(&a, &b));
+        assert!(!How::Nested.same(&a, &of([bulk("a"), bulk("c")])));
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //!
 //! SET 0 'k'      a literal: what has no lower-case letter in front, or is quoted
 //! k score        an argument made by the generator of that name (`values.rs`)
+//! script         a script and its keys and arguments; `parameters`: those of a function; `library`: a library's source
+//!                (`scripts.rs`); `sha`, `knownscript`, `payload`: what is known of some of them
 //! (A b | C)      one of them
 //! [A b | C]      one of them, or nothing
 //! {A | B c}      up to three of them in any order, perhaps one of them twice
@@ -21,6 +23,7 @@ use std::collections::BTreeMap;
 
 use super::compare::How;
 use super::random::Random;
+use super::scripts::{self, Inner};
 use super::values::{self, Generator};
 use crate::{Result, Trouble};
 
@@ -31,6 +34,13 @@ pub struct Family {
     /// Its keys are only its own commands', which have no others.
     pub keeps_apart: bool,
     pub patterns: Vec<Pattern>,
+}
+
+impl Family {
+    /// Its commands run scripts, which call commands of the others.
+    pub fn has_programs(&self) -> bool {
+        matches!(self.name.as_str(), "scripts" | "functions")
+    }
 }
 
 /// One line: what calls of a command look like.
@@ -52,6 +62,9 @@ enum Item {
     Word(Vec<u8>),
     Key,
     Value(Generator),
+    Script,
+    Parameters,
+    Library,
     OneOf(Vec<Vec<Item>>),
     Perhaps(Vec<Vec<Item>>),
     Any(Vec<Vec<Item>>),
@@ -154,6 +167,9 @@ fn sequence(tokens: &mut Vec<String>, ends: &[&str]) -> std::result::Result<Vec<
             "{" => Item::Any(alternatives(tokens, "}")?),
             "..." => Item::Repeated(Box::new(items.pop().ok_or("nothing to repeat")?)),
             "k" => Item::Key,
+            "script" => Item::Script,
+            "parameters" => Item::Parameters,
+            "library" => Item::Library,
             ")" | "]" | "}" | "|" => return Err(format!("unexpected {token}")),
             word => match word.strip_prefix('\'').and_then(|rest| rest.strip_suffix('\'')) {
                 Some(literal) => Item::Word(literal.as_bytes().to_vec()),
@@ -180,40 +196,46 @@ fn alternatives(tokens: &mut Vec<String>, end: &str) -> std::result::Result<Vec<
     }
 }
 
+/// What calls are made of.
+pub trait World {
+    fn key(&self, random: &mut Random) -> Vec<u8>;
+
+    /// A call that a script can make; `None`: the chosen one is none.
+    fn inner(&self, random: &mut Random) -> Option<Inner>;
+}
+
 impl Pattern {
-    /// A call. `key` gives keys.
-    pub fn call(&self, random: &mut Random, key: &mut dyn FnMut(&mut Random) -> Vec<u8>) -> Vec<Vec<u8>> {
+    pub fn call(&self, random: &mut Random, world: &dyn World) -> Vec<Vec<u8>> {
         let mut args = Vec::new();
-        expand(&self.items, random, key, &mut args);
+        expand(&self.items, random, world, &mut args);
         args
     }
 }
 
-fn expand(
-    items: &[Item],
-    random: &mut Random,
-    key: &mut dyn FnMut(&mut Random) -> Vec<u8>,
-    args: &mut Vec<Vec<u8>>,
-) {
+fn expand(items: &[Item], random: &mut Random, world: &dyn World, args: &mut Vec<Vec<u8>>) {
+    let mut calls = |random: &mut Random| world.inner(random);
     for item in items {
         match item {
             Item::Word(word) => args.push(random_case(word, random)),
-            Item::Key => args.push(key(random)),
+            Item::Key => args.push(world.key(random)),
             Item::Value(generator) => args.push(generator(random)),
-            Item::OneOf(all) => expand(&all[random.below(all.len())], random, key, args),
+            Item::Script => args.extend(scripts::script(random, &mut calls)),
+            Item::Parameters => args.extend(scripts::parameters(random, &mut calls)),
+            Item::Library => args.push(scripts::library(random, &mut calls)),
+            Item::OneOf(all) => expand(&all[random.below(all.len())], random, world, args),
             Item::Perhaps(all) => {
                 if random.chance(50) {
-                    expand(&all[random.below(all.len())], random, key, args);
+                    expand(&all[random.below(all.len())], random, world, args);
                 }
             }
             Item::Any(all) => {
                 for _ in 0..random.below(PICKS_MAX + 1) {
-                    expand(&all[random.below(all.len())], random, key, args);
+                    expand(&all[random.below(all.len())], random, world, args);
                 }
             }
             Item::Repeated(item) => {
                 for _ in 0..1 + random.below(REPEATS_MAX) {
-                    expand(std::slice::from_ref(item), random, key, args);
+                    expand(std::slice::from_ref(item), random, world, args);
                 }
             }
         }
@@ -228,12 +250,24 @@ fn random_case(word: &[u8], random: &mut Random) -> Vec<u8> {
 mod tests {
     use super::*;
 
+    struct OneKey;
+
+    impl World for OneKey {
+        fn key(&self, _random: &mut Random) -> Vec<u8> {
+            b"key".to_vec()
+        }
+
+        fn inner(&self, _random: &mut Random) -> Option<Inner> {
+            None
+        }
+    }
+
     fn calls(line: &str) -> Vec<String> {
         let pattern = pattern(line).expect("a pattern");
         let mut random = Random::new(1);
         let mut all: Vec<String> = (0..200)
             .map(|_| {
-                let args = pattern.call(&mut random, &mut |_| b"key".to_vec());
+                let args = pattern.call(&mut random, &OneKey);
                 String::from_utf8(args.join(&b' ')).expect("ASCII").to_ascii_uppercase()
             })
             .collect();

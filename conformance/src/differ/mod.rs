@@ -3,6 +3,7 @@
 //! ```text
 //!   commands.txt   what calls look like, a line a command     values    arguments
 //!   grammar        the language of its lines                  random    from a seed
+//!   scripts        scripts that call them                     lua       the expressions in these
 //!   sequence       calls over some connections, from a seed
 //!   fleet          the servers                                resp      a client that keeps replies as they came
 //!   run            a sequence to all of them at once          compare   when replies count as equal
@@ -17,9 +18,11 @@
 pub mod compare;
 pub mod fleet;
 pub mod grammar;
+pub mod lua;
 pub mod random;
 pub mod resp;
 pub mod run;
+pub mod scripts;
 pub mod sequence;
 pub mod shrink;
 pub mod state;

@@ -135,6 +135,9 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
 fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> {
     let mut admin = connect(port, 2)?;
     admin.ask(&["FLUSHALL"])?;
+    // Who does not have these has none either.
+    admin.ask(&["SCRIPT", "FLUSH"])?;
+    admin.ask(&["FUNCTION", "FLUSH"])?;
     let mut settings = vec!["CONFIG", "SET"];
     for (name, [default, ..]) in SETTINGS {
         let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);

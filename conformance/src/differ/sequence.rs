@@ -1,9 +1,12 @@
 //! What is sent in one go from empty servers: settings, and calls over a few connections. All of it follows from a seed.
 
+use std::cell::RefCell;
+
 use super::compare::How;
-use super::grammar::{Family, Pattern};
+use super::grammar::{Family, Pattern, World};
 use super::random::Random;
 use super::resp::quoted;
+use super::scripts::Inner;
 use super::values::JUNK;
 
 #[derive(Debug, Clone)]
@@ -103,7 +106,8 @@ pub fn generate(seed: u64, families: &[Family]) -> Sequence {
         batch_len_max = 1;
     }
     if waiting == Waiting::OneByOne {
-        chosen.retain(|&at| families[at].name != "transactions");
+        let one_by_one = |family: &Family| !family.has_programs() && family.name != "transactions";
+        chosen.retain(|&at| one_by_one(&families[at]));
     }
     let call_count = 10 + random.below(CALLS_MAX - 10);
 
@@ -117,7 +121,9 @@ pub fn generate(seed: u64, families: &[Family]) -> Sequence {
 
 /// Indexes into `families`. Keys always take part, and one or two others.
 fn choose_families(random: &mut Random, families: &[Family]) -> Vec<usize> {
-    let data = |family: &Family| !matches!(family.name.as_str(), "keys" | "transactions" | "dump");
+    let data = |family: &Family| {
+        !family.has_programs() && !matches!(family.name.as_str(), "keys" | "transactions" | "dump")
+    };
     let others: Vec<usize> = (0..families.len()).filter(|&at| data(&families[at])).collect();
     let rest = (0..families.len()).filter(|&at| !data(&families[at]));
     let mut chosen: Vec<usize> =
@@ -154,7 +160,7 @@ impl Maker<'_> {
             Pattern { alone: false, .. } if random.chance(7) => Over::Other,
             _ => Over::Main,
         };
-        let mut args = pattern.call(random, &mut |random| self.key(family, random));
+        let mut args = pattern.call(random, &Within { maker: self, family });
         match pattern.name.as_str() {
             // It changes all keys at one moment.
             "swapdb" if self.waiting != Waiting::Nobody => return None,
@@ -185,6 +191,62 @@ impl Maker<'_> {
         let key: &[u8] =
             if family.keys.is_empty() { b"a" } else { &family.keys[random.below(family.keys.len())] };
         if self.waiting == Waiting::OnOneShard { [TAG, key].concat() } else { key.to_vec() }
+    }
+}
+
+/// Names of commands that a script may not call, or that are of no interest in one.
+const NOT_INNER: [&str; 7] = ["multi", "exec", "discard", "watch", "unwatch", "junk", "debug"];
+
+/// Where a call of a family gets its keys, and a script the calls that it makes.
+struct Within<'a> {
+    maker: &'a Maker<'a>,
+    family: &'a Family,
+}
+
+impl World for Within<'_> {
+    fn key(&self, random: &mut Random) -> Vec<u8> {
+        self.maker.key(self.family, random)
+    }
+
+    fn inner(&self, random: &mut Random) -> Option<Inner> {
+        let Maker { families, chosen, waiting, .. } = self.maker;
+        let family = &families[chosen[random.below(chosen.len())]];
+        let weights: Vec<u32> = family.patterns.iter().map(|pattern| pattern.weight).collect();
+        let pattern = &family.patterns[random.weighted(&weights)];
+        let is_inner = !family.has_programs()
+            && !pattern.alone
+            && !pattern.waits
+            && !pattern.clears_errno
+            && !NOT_INNER.contains(&pattern.name.as_str());
+        let disturbs_who_waits =
+            matches!(pattern.name.as_str(), "swapdb" | "xsetid") && *waiting != Waiting::Nobody;
+        if !is_inner || disturbs_who_waits {
+            return None;
+        }
+        let keys = Keys { within: Within { maker: self.maker, family }, given: RefCell::default() };
+        let mut args = pattern.call(random, &keys);
+        if !pattern.fixed && !family.keeps_apart && random.chance(3) {
+            disturb(&mut args, random);
+        }
+        Some(Inner { args, keys: keys.given.into_inner(), how: pattern.how })
+    }
+}
+
+/// Remembers the keys that it gives.
+struct Keys<'a> {
+    within: Within<'a>,
+    given: RefCell<Vec<Vec<u8>>>,
+}
+
+impl World for Keys<'_> {
+    fn key(&self, random: &mut Random) -> Vec<u8> {
+        let key = self.within.key(random);
+        self.given.borrow_mut().push(key.clone());
+        key
+    }
+
+    fn inner(&self, _random: &mut Random) -> Option<Inner> {
+        None
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::random::Random;
+use super::scripts;
 
 pub type Generator = fn(&mut Random) -> Vec<u8>;
 
@@ -211,7 +212,7 @@ pub fn named(name: &str) -> Option<Generator> {
         "weightkey" => |r| format!("w_{}", r.below(8)).into_bytes(),
         "weighthash" => |r| format!("wh_{}", r.below(8)).into_bytes(),
         "element" => |r| int(r, 0, 7),
-        _ => return None,
+        _ => return scripts::generator(name),
     })
 }
 

@@ -170,7 +170,7 @@ pub(crate) unsafe fn returned_error(lua: *mut lua_State) -> Option<ScriptError> 
     }
     raw_field(lua, top, c"err");
     let text = if lua_type(lua, -1) == LUA_TSTRING {
-        bytes_at(lua, -1).map(|text| trim_line_end(text).to_vec())
+        bytes_at(lua, -1).map(|text| trim_line_end(until_nul(text)).to_vec())
     } else {
         None
     };
@@ -258,9 +258,9 @@ unsafe fn append_value(lua: *mut lua_State, versions: Versions, frames: &mut Vec
 unsafe fn append_table(lua: *mut lua_State, client: Resp, frames: &mut Vec<Frame>, out: &mut Vec<u8>) {
     let table = lua_gettop(lua);
     if push_field(lua, table, c"err", LUA_TSTRING) {
-        append_text(out, b'-', trim_line_end(bytes_at(lua, -1).unwrap_or_default()));
+        append_text(out, b'-', trim_line_end(until_nul(bytes_at(lua, -1).unwrap_or_default())));
     } else if push_field(lua, table, c"ok", LUA_TSTRING) {
-        append_text(out, b'+', bytes_at(lua, -1).unwrap_or_default());
+        append_text(out, b'+', until_nul(bytes_at(lua, -1).unwrap_or_default()));
     } else if push_field(lua, table, c"double", LUA_TNUMBER) {
         append_double(out, lua_tonumber(lua, -1), client);
     } else if push_field(lua, table, c"map", LUA_TTABLE) {
@@ -395,6 +395,11 @@ fn append_text(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
 }
 
 /// The text of an error without the line ends after it.
+/// Redis takes statuses and errors for strings of C.
+pub(crate) fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|&byte| byte == 0).next().unwrap_or_default()
+}
+
 pub(crate) fn trim_line_end(mut text: &[u8]) -> &[u8] {
     while let [rest @ .., b'\r' | b'\n'] = text {
         text = rest;

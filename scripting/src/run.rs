@@ -14,6 +14,7 @@ use std::ffi::{CStr, c_char, c_int};
 use crate::ffi::*;
 use crate::host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
 use crate::library::Loading;
+use crate::reply::until_nul;
 use crate::vm::{Kind, ScriptError, Shared};
 use crate::{reply, vm};
 
@@ -340,10 +341,10 @@ unsafe fn error_text(lua: *mut lua_State) -> (Vec<u8>, bool) {
         let top = lua_gettop(lua);
         if lua_type(lua, top) != LUA_TTABLE {
             let text = bytes_at(lua, top).unwrap_or(b"execution failure");
-            return ([b"ERR ".as_slice(), text].concat(), false);
+            return ([b"ERR ".as_slice(), until_nul(text)].concat(), false);
         }
         raw_field(lua, top, c"err");
-        let text = bytes_at(lua, -1).unwrap_or(b"ERR unknown error").to_vec();
+        let text = until_nul(bytes_at(lua, -1).unwrap_or(b"ERR unknown error")).to_vec();
         raw_field(lua, top, c"ignore_error_stats_update");
         let already_counted = lua_toboolean(lua, -1) != 0;
         lua_settop(lua, top);

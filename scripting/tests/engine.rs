@@ -50,6 +50,22 @@ fn an_error_names_the_script_and_its_line() {
 }
 
 #[test]
+fn a_status_or_an_error_ends_at_a_zero_byte() {
+    let vm = vm();
+    let mut server = Server::default();
+    let mut run = |body: &str| {
+        String::from_utf8(eval(&vm, &mut server, body, Resp::V2)).expect("the replies are ASCII")
+    };
+
+    assert_eq!(run("return {ok='a\\0b'}"), "+a\r\n");
+    assert_eq!(run("return {{err='E a\\0b'}, {ok='a\\0b'}}"), "*2\r\n-E a\r\n+a\r\n");
+    assert_eq!(run("return redis.error_reply('a\\0b')"), "-ERR a\r\n");
+    let place = format!(" script: {SCRIPT_NAME}, on @user_script:1.\r\n");
+    assert_eq!(run("error('a\\0b')"), format!("-ERR user_script:1: a{place}"));
+    assert_eq!(run("error({err='E a\\0b'})"), format!("-E a{place}"));
+}
+
+#[test]
 fn an_error_of_a_command_is_counted_already() {
     let vm = vm();
     let count = |body: &str| {

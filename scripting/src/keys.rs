@@ -81,6 +81,7 @@ impl KeyUse {
 }
 
 /// What is known of the functions of a library.
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LibraryKeyUse {
     functions: Vec<(Vec<u8>, KeyUse)>,
     other: KeyUse,

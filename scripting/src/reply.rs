@@ -27,7 +27,7 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     /// The line up to its CRLF, which is passed over.
     fn line(&mut self) -> &'a [u8] {
-        let end = self.rest.windows(2).position(|pair| pair == b"\r\n").expect("the host's reply is whole");
+        let end = self.rest.iter().position(|&byte| byte == b'\r').expect("the host's reply is whole");
         let line = &self.rest[..end];
         self.rest = &self.rest[end + 2..];
         line
@@ -41,10 +41,13 @@ impl<'a> Reader<'a> {
 }
 
 fn integer(line: &[u8]) -> i64 {
-    std::str::from_utf8(line)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .expect("the host's reply has a number there")
+    let (digits, is_negative) = line.strip_prefix(b"-").map_or((line, false), |digits| (digits, true));
+    // Summed up below zero, where the least integer has room.
+    let sum = digits.iter().fold(0_i64, |sum, digit| {
+        assert!(digit.is_ascii_digit(), "the host's reply has a number there");
+        sum * 10 - i64::from(digit - b'0')
+    });
+    if is_negative { sum } else { -sum }
 }
 
 /// Pushes the value of the whole reply `reply`, which is RESP2 or RESP3. An error is a table with `err` that is marked as counted.

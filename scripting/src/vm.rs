@@ -66,6 +66,7 @@ pub(crate) struct Shared {
     pub(crate) main: Cell<*mut lua_State>,
     pub(crate) memory_bytes: Cell<usize>,
     pub(crate) run_limit_bytes: Cell<usize>,
+    pub(crate) blocks: alloc::SmallBlocks,
     /// The run that is on, or null.
     pub(crate) current: Cell<*mut Run>,
     pub(crate) random: Random,
@@ -89,6 +90,7 @@ impl Vm {
             main: Cell::new(std::ptr::null_mut()),
             memory_bytes: Cell::new(0),
             run_limit_bytes: Cell::new(options.run_limit_bytes),
+            blocks: alloc::SmallBlocks::default(),
             current: Cell::new(std::ptr::null_mut()),
             random: options.random,
             refs: Cell::new(sandbox::Refs::default()),

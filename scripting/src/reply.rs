@@ -123,6 +123,14 @@ unsafe fn push_value(lua: *mut lua_State, reader: &mut Reader, depth: u32) {
             set_raw_field(lua, c"string");
             set_raw_field(lua, c"verbatim_string");
         }
+        b'|' => {
+            // An attribute stands before the value that it is of, and is left out.
+            for _ in 0..2 * integer(line) {
+                push_value(lua, reader, depth + 1);
+                lua_settop(lua, -2);
+            }
+            push_value(lua, reader, depth);
+        }
         other => panic!("the host's reply has the type {other}"),
     }
 }

@@ -76,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) gc_pause: Cell<i64>,
     pub(crate) gc_step_multiplier: Cell<i64>,
     #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
+    pub(crate) runs_since_step: Cell<u32>,
     idle_scripts: RefCell<Vec<Box<Run>>>,
     #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
     idle_functions: RefCell<Vec<Box<Run>>>,
@@ -97,6 +98,7 @@ impl Vm {
             stock: Cell::new(crate::base::Stock::default()),
             gc_pause: Cell::new(200),
             gc_step_multiplier: Cell::new(200),
+            runs_since_step: Cell::new(0),
             idle_scripts: RefCell::default(),
             idle_functions: RefCell::default(),
         });

@@ -37,6 +37,8 @@ pub struct Call {
     pub no_touch: bool,
     /// It runs in an EXEC, so it must not block its client.
     pub in_exec: bool,
+    /// A script or a function has called it.
+    pub in_script: bool,
     pub client: ClientId,
     /// The shard that serves the client.
     pub home: u32,

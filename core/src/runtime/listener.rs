@@ -248,6 +248,14 @@ fn set_keepalive(fd: RawFd, secs: u32) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3)
 }
 
+/// From now on the system refuses connections to these sockets, of which other threads may have duplicates.
+pub fn refuse(listeners: &[OwnedFd]) {
+    for listener in listeners {
+        // SAFETY: shutting a socket down touches no memory, and the descriptor is open.
+        unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
+    }
+}
+
 /// The log line for a backlog that the kernel will not grant.
 pub fn backlog_warning(backlog: i32) -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;

@@ -72,7 +72,7 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 21] = [
+static VERBS: [Verb; 22] = [
     verb("assert", 2..=2, Place::Home, assert),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
     verb("digest", 2..=2, Place::AllShards, digest_keyspace),
@@ -90,6 +90,7 @@ static VERBS: [Verb; 21] = [
     verb("replybuffer", 4..=4, Place::Home, replybuffer),
     verb("segfault", 2..=2, Place::Home, segfault),
     verb("set-active-expire", 3..=3, Place::Home, set_active_expire),
+    verb("set-disable-deny-scripts", 3..=3, Place::Home, set_disable_deny_scripts),
     verb("set-skip-checksum-validation", 3..=3, Place::AllShards, set_skip_checksum_validation),
     verb("sleep", 3..=3, Place::Home, sleep),
     verb("stringmatch-test", 2..=2, Place::Home, stringmatch_test),
@@ -385,6 +386,13 @@ fn set_skip_checksum_validation(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
+/// SET-DISABLE-DENY-SCRIPTS 0|1. Whether scripts may call commands that they must not call otherwise. Reply: OK.
+fn set_disable_deny_scripts(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    ctx.worker.globals.scripts_are_trusted.store(switch(ctx.arg(2)), Ordering::Relaxed);
+    ctx.reply.ok();
+    Ok(())
+}
+
 /// SET-ACTIVE-EXPIRE 0|1. Reply: OK.
 fn set_active_expire(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.globals.active_expire.store(switch(ctx.arg(2)), Ordering::Relaxed);
@@ -646,6 +654,8 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "    Crash by a signal.",
             "SET-ACTIVE-EXPIRE <0|1>",
             "    Whether keys expire that nobody asks for.",
+            "SET-DISABLE-DENY-SCRIPTS <0|1>",
+            "    Whether scripts may call all commands.",
             "SET-SKIP-CHECKSUM-VALIDATION <0|1>",
             "    Whether RESTORE takes payloads with a wrong checksum.",
             "SLEEP <seconds>",

@@ -168,6 +168,7 @@ impl Batch {
             resp: alike.resp,
             no_touch: alike.no_touch,
             in_exec: alike.in_exec,
+            in_script: alike.in_script,
             client: alike.client,
             home: alike.home,
             hashed_arg: alike.hashed_arg,

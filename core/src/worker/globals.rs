@@ -4,6 +4,7 @@ use crate::client::ClientId;
 use crate::command::admission::PauseKind;
 use crate::command::table::CommandTable;
 use crate::config::Config;
+use crate::runtime::listener;
 use crate::script::Registry;
 use crate::shard::stats::ShardStats;
 use crate::worker::persistence::Persistence;
@@ -51,6 +52,8 @@ pub struct Globals {
     other_memory_bytes: AtomicI64,
     /// All shards sleep until then (DEBUG SLEEP); unix time in milliseconds.
     pub stall_until_ms: AtomicI64,
+    /// Scripts may call commands that they must not call otherwise (DEBUG SET-DISABLE-DENY-SCRIPTS).
+    pub scripts_are_trusted: AtomicBool,
     /// DEBUG PAUSE-CRON.
     cron_paused: AtomicBool,
     /// How often a client's peak output length is reset; negative: never (DEBUG REPLYBUFFER).
@@ -109,6 +112,7 @@ impl Globals {
             peak_memory_bytes: AtomicU64::new(0),
             other_memory_bytes: AtomicI64::new(0),
             stall_until_ms: AtomicI64::new(0),
+            scripts_are_trusted: AtomicBool::new(false),
             cron_paused: AtomicBool::new(false),
             reply_peak_reset_ms: AtomicI64::new(REPLY_PEAK_RESET_MS),
             reply_buffers_resize: AtomicBool::new(true),
@@ -256,8 +260,10 @@ impl Globals {
         Ok(new)
     }
 
+    /// The process ends. Nobody connects any more, so whoever sees its connection closed finds no server.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
+        listener::refuse(&self.listeners.lock().expect("no holder of the listeners panics"));
     }
 
     #[inline]

@@ -1,5 +1,6 @@
 //! The commands that programs call: which of them may run, and over which keys.
 
+use super::ProgramKind;
 use super::Reach;
 use super::ctx::CallOptions;
 use crate::command::admission::{self, ProgramCall};
@@ -10,6 +11,7 @@ use crate::types::hashing::hash_key;
 use crate::worker::Worker;
 use crate::worker::run::Invocation;
 use smallvec::SmallVec;
+use std::sync::atomic::Ordering;
 
 const NOT_ALLOWED: CommandError = CommandError::fixed("ERR This Redis command is not allowed from script");
 const UNDECLARED: CommandError =
@@ -56,6 +58,7 @@ impl Worker {
             command: entry.id,
             resp: options.resp,
             in_exec: true,
+            in_script: frame.kind != ProgramKind::Module,
             hash: hash.unwrap_or_default(),
             hashed_arg: u8::from(hash.is_some()),
             ..frame.call
@@ -157,7 +160,9 @@ impl Worker {
         if if arity >= 0 { len != arity } else { len < -arity } || matches!(entry.row.run, Run::Container) {
             return reject(CommandError::fixed("ERR Wrong number of args calling Redis command from script"));
         }
-        if entry.row.has(flag::NOSCRIPT) || matches!(entry.row.run, Run::Program(_)) {
+        let is_denied =
+            entry.row.has(flag::NOSCRIPT) && !self.globals.scripts_are_trusted.load(Ordering::Relaxed);
+        if is_denied || matches!(entry.row.run, Run::Program(_)) {
             return reject(NOT_ALLOWED);
         }
         let program = ProgramCall {

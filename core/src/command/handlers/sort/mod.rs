@@ -102,7 +102,7 @@ fn derived_keys(ctx: &mut Ctx<'_>, options: &Options<'_>) -> Vec<Vec<u8>> {
     let Some(value) = entry.map(|entry| entry.value()).filter(|&value| is_sortable(value)) else {
         return Vec::new();
     };
-    let how = options.how(value.value_type());
+    let how = options.how(value.value_type(), ctx.call.in_script);
     let mut elements = Elements::load(value, &how);
     let weights = options.by.filter(|by| how.sorts && !how.by_element && by.names_keys());
     // Without weights of other keys the order is known already, and so is which elements are returned.
@@ -155,7 +155,7 @@ fn run(ctx: &mut Ctx<'_>, options: &Options<'_>) -> CommandResult {
     if value.is_some_and(|value| !is_sortable(value)) {
         return Err(CommandError::WRONG_TYPE);
     }
-    let how = options.how(value.map_or(ValueType::List, ValueRef::value_type));
+    let how = options.how(value.map_or(ValueType::List, ValueRef::value_type), ctx.call.in_script);
     let mut elements = value.map_or_else(Elements::default, |value| Elements::load(value, &how));
 
     if how.sorts {

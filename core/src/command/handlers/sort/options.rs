@@ -90,9 +90,11 @@ impl<'a> Options<'a> {
             || self.get.iter().any(Pattern::names_keys)
     }
 
-    pub(super) fn how(&self, value_type: ValueType) -> How {
-        // A set has no order of its own, and what is stored must be the same on a replica.
-        let by_element = self.is_unsorted && value_type == ValueType::Set && self.store.is_some();
+    /// `in_script`: a script calls SORT.
+    pub(super) fn how(&self, value_type: ValueType, in_script: bool) -> How {
+        // A set has no order of its own, and what is stored must be the same on a replica. Scripts rely on an order, too.
+        let needs_order = self.store.is_some() || in_script;
+        let by_element = self.is_unsorted && value_type == ValueType::Set && needs_order;
         How {
             sorts: !self.is_unsorted || by_element,
             by_element: by_element || self.by.is_none(),

@@ -111,6 +111,10 @@ impl<'a> Options<'a> {
             let (option, next) = ReadOption::at(args, at).ok_or(CommandError::SYNTAX)?;
             at = next;
             match option {
+                ReadOption::Block(_) if ctx.call.in_script => {
+                    let text = " command is not allowed with BLOCK option from scripts";
+                    return Err(CommandError::quoting("ERR ", args.arg(0), text));
+                }
                 ReadOption::Block(timeout) => {
                     deadline_ms(timeout, ctx.shard.now_ms)?;
                     options.block = Some(timeout);

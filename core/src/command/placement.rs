@@ -336,6 +336,11 @@ pub struct Need {
 }
 
 impl Need {
+    /// Makes all its locks exclusive.
+    pub fn make_exclusive(&mut self) {
+        self.locks.iter_mut().for_each(|lock| lock.exclusive = true);
+    }
+
     pub fn into_lock_set(self) -> LockSet {
         if self.whole { LockSet::Whole } else { LockSet::Keys(self.locks) }
     }

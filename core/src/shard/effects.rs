@@ -43,8 +43,8 @@ pub use merger::Merger;
 struct Effect {
     /// The database it applies to.
     db: u32,
-    /// The place of its command within the transaction.
-    order: u32,
+    /// The place of its command within the transaction, and which of the commands that this one has called it is.
+    order: (u32, u32),
     /// Where it ends in the bytes; it begins where the previous one ends.
     end: usize,
 }
@@ -57,7 +57,7 @@ struct Effects {
 }
 
 impl Effects {
-    fn push<'a>(&mut self, db: u32, order: u32, args: impl ExactSizeIterator<Item = &'a [u8]>) {
+    fn push<'a>(&mut self, db: u32, order: (u32, u32), args: impl ExactSizeIterator<Item = &'a [u8]>) {
         let mut request = Reply::new(&mut self.bytes, Resp::V2);
         request.array(args.len());
         args.for_each(|arg| request.bulk(arg));
@@ -182,6 +182,8 @@ pub struct EffectLog {
     scope: Scope,
     /// The place of the running command in its transaction.
     order: u32,
+    /// Its number among the commands that a program has called.
+    call_number: u32,
     /// The effects of the open unit so far.
     open: Effects,
     /// Pieces of transactions that have not ended here and do not run at the moment.
@@ -241,7 +243,7 @@ impl EffectLog {
         if self.is_on {
             self.is_replaced = true;
             if !self.is_muted {
-                self.open.push(db, self.order, args.iter().copied());
+                self.open.push(db, (self.order, self.call_number), args.iter().copied());
             }
         }
     }
@@ -265,7 +267,7 @@ impl EffectLog {
     /// Records the removal of an expired key.
     pub fn expired(&mut self, db: u32, key: &[u8], lazy_free: bool) {
         if self.is_on {
-            self.open.push(db, self.order, [removal(lazy_free), key].into_iter());
+            self.open.push(db, (self.order, self.call_number), [removal(lazy_free), key].into_iter());
         }
     }
 
@@ -280,7 +282,7 @@ impl EffectLog {
             && !self.is_muted
             && let Some(args) = args
         {
-            self.open.push(db, self.order, args.iter());
+            self.open.push(db, (self.order, self.call_number), args.iter());
         }
         if self.scope == Scope::Command {
             self.close(if apart { Kind::Apart } else { Kind::Unit });
@@ -356,15 +358,20 @@ impl EffectLog {
     }
 
     /// Command `order` of the transaction runs next.
-    pub fn set_order(&mut self, order: u32) {
-        self.order = order;
+    pub fn set_order(&mut self, place: u32) {
+        self.order = place;
+    }
+
+    /// Call `number` of the running command, a program, runs next.
+    pub fn set_call_number(&mut self, number: u32) {
+        self.call_number = number;
     }
 
     /// The commands of the piece have run for now, and the shard goes on with other work.
     pub fn suspend_piece(&mut self) {
         let Scope::Piece { id, was_on } = self.scope else { panic!("no piece is open") };
         self.scope = Scope::Command;
-        self.order = 0;
+        (self.order, self.call_number) = (0, 0);
         self.is_on = was_on;
         if !self.open.list.is_empty() {
             self.suspended.insert(id, std::mem::take(&mut self.open));

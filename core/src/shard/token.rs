@@ -1,9 +1,10 @@
 //! Programs and locks: how others give way to programs, and the token.
 //!
 //! A transaction past its lock point ends after a few messages, and so does everything that it is to wait in line for.
-//! Programs are different: one that runs for long is suspended while it holds its keys. Two rules keep the argument of
-//! [`txn`](super::txn) valid: nobody waits in line behind a program, and only one transaction at a time, the holder of the
-//! token, waits for keys while it holds others out of order.
+//! Programs are different. One that runs for long is suspended while it holds its keys, and one that is *wide* (it touches
+//! keys that it has not declared) asks for keys while it holds others. Two rules keep the argument of
+//! [`txn`](super::txn) valid: nobody waits in line behind a program, and only one wide transaction is under way at a
+//! time.
 //!
 //! # Giving way
 //!
@@ -34,8 +35,32 @@
 //!
 //! There is one token for the process, first in, first out; the first shard keeps it. Its holder may wait for keys while
 //! it holds others, in any order. Its requests go before all that are not granted in whole, which are sent outside, and
-//! before a request for the whole keyspace that waits. So it waits only for requests that are granted. Whoever has met programs too often ([`MEETINGS_MAX`](super::lock::programs::MEETINGS_MAX)) takes the token before it
-//! starts again, and returns it when it holds all its locks.
+//! before a request for the whole keyspace that waits. So it waits only for requests that are granted. The token is
+//! taken by
+//!
+//! - a wide transaction, before its first lock, up to its end;
+//! - whoever has met programs too often ([`MEETINGS_MAX`](super::lock::programs::MEETINGS_MAX)), before it starts again,
+//!   and up to the moment when it holds all its locks.
+//!
+//! # Wide transactions
+//!
+//! A wide transaction is a program by itself, with nothing locked but an empty request at its home, or an EXEC that
+//! contains one, with the keys of its queue. Its program runs at home, and declared keys are not checked out for it. A
+//! command that it calls runs at once if its keys are home's, and in its hand or free. Any other is a *call*: a
+//! transaction of that one command, whose plan goes along its shards and adds its locks to those that the wide transaction
+//! holds there, waiting where it must. Then it runs like any transaction, as a list on one shard, on several, on all, or
+//! over checked-out entries at home; only its locks stay. At the end home has all shards release them ([`End`]), and then
+//! returns the token. A server of one shard needs none of this: there a wide program holds the whole keyspace while it is
+//! suspended.
+//!
+//! The effects are pieces of one unit, ordered by the number of the call. A shard leaves its piece when it releases its
+//! locks, so when all locks of the transaction are held; the number of pieces is known by then. Whether they are recorded
+//! is decided at the transaction's lock point (of the locks that it starts with). A reader of the stream cannot attach
+//! between that and the end: it locks the whole keyspace of all shards, home's included.
+//!
+//! A key that a call changes is split off for the clients blocked on it, as for any transaction, and is still in the
+//! program's hand; its handoff begins when the transaction has ended on that shard. What a program changes among home's
+//! keys is reported to their observers at the end, as with checked-out keys.
 //!
 //! # Why this is correct
 //!
@@ -49,7 +74,7 @@
 //! each of them is granted, and released, in the end. (2) A suspended program without the token asks for nothing more, and
 //! so ends by itself. (3) The holder of the token waits for requests that are granted: ordinary ones, which end by (1),
 //! because an ordinary transaction that waits elsewhere and meets the holder there gives its locks back; suspended
-//! programs, which end by (2); earlier holders, which are past their lock point. It does not wait for a
+//! programs, which end by (2); earlier holders, which are past their lock point or at their end. It does not wait for a
 //! handoff that waits for its own end: what is split off its requests is in its hand, and does not count against its
 //! request for the whole keyspace. So the holder ends. (4) Who waits outside waits for programs, which end by (2) and (3),
 //! or for the token, or for an earlier command of its client that waits outside; and it holds nothing that anyone could
@@ -60,13 +85,16 @@
 //! when it came, so newer ones do not prolong that wait. After `MEETINGS_MAX` of those it gets the token in its turn, and
 //! with it all its locks.
 //!
-//! *Nothing is seen half.* A transaction that gives way has done nothing.
+//! *Nothing is seen half.* A transaction that gives way has done nothing. A wide transaction keeps every lock to its end,
+//! so it takes effect at one moment: when it holds the last of them. Its calls run under locks as those of any
+//! transaction.
 //!
 //! *No client is lost.* What waits outside keeps its waiter or its plan, and each of these is started again by the release
 //! of a program's request on the shard where it waits, or by the token.
 //!
 //! [`GiveBack`]: super::txn::TxnMessage::GiveBack
 //! [`Mark`]: super::txn::TxnMessage::Mark
+//! [`End`]: super::txn::TxnMessage::End
 
 use std::collections::VecDeque;
 

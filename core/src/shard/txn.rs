@@ -273,6 +273,40 @@ pub struct Plan {
     pub round: u32,
     /// It holds the token, up to its lock point.
     pub has_token: bool,
+    /// It is part of a wide transaction: see [`token`](crate::shard::token).
+    pub wide: PartOfWide,
+}
+
+/// What a plan has to do with a wide transaction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PartOfWide {
+    No,
+    /// It begins one, which keeps the token to its end.
+    Beginning,
+    /// It adds the locks of a call to those of one.
+    Call(CallOf),
+}
+
+impl PartOfWide {
+    pub fn call(self) -> Option<CallOf> {
+        match self {
+            PartOfWide::Call(call) => Some(call),
+            PartOfWide::No | PartOfWide::Beginning => None,
+        }
+    }
+}
+
+/// A call: a command that a program of a wide transaction calls on other shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CallOf {
+    /// The wide transaction.
+    pub txn: TxnId,
+    /// Its place among the commands that are called. The effects are in this order.
+    pub number: u32,
+    /// The transaction's effects are recorded.
+    pub is_recorded: bool,
+    /// The command leaves no effects.
+    pub is_muted: bool,
 }
 
 impl Plan {
@@ -326,6 +360,9 @@ pub enum TxnMessage {
     GiveBack { id: TxnId, round: u32 },
     /// The transaction is suspended in the midst of a program: who waits for its locks gives way.
     Mark { id: TxnId },
+    /// The wide transaction has ended: release its locks. `pieces`: how many pieces its effects have; 0: no shard records
+    /// them.
+    End { id: TxnId, pieces: u32 },
     /// All locks are held: do your share of the first stage or, without `may_run`, release your locks. `pieces`: how
     /// many pieces the effects have; 0: no shard records them. `done`, to home alone: the share that the sender has
     /// done.

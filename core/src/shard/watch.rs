@@ -48,6 +48,9 @@ struct Watcher {
 struct Watches {
     has_changed: bool,
     keys: Vec<(u32, u64, Box<[u8]>)>,
+    /// The hashes of the keys, when one has changed: an EXEC locks them all the same, so that it fails behind what has
+    /// changed them, and not while that is still under way.
+    changed: Vec<u64>,
 }
 
 /// The watched keys of one shard.
@@ -134,8 +137,11 @@ impl Watch {
 
     /// The shared locks that keep the client's watched keys unchanged.
     pub fn locks(&self, client: ClientId) -> impl Iterator<Item = KeyLock> {
-        let keys = self.clients.get(&client).map_or(&[][..], |watches| &watches.keys);
-        keys.iter().map(|&(_, hash, _)| KeyLock { id: hash, exclusive: false })
+        let watches = self.clients.get(&client).into_iter();
+        let hashes = watches.flat_map(|watches| {
+            watches.keys.iter().map(|&(_, hash, _)| hash).chain(watches.changed.iter().copied())
+        });
+        hashes.map(|id| KeyLock { id, exclusive: false })
     }
 
     /// Something has happened to a key.
@@ -186,6 +192,7 @@ impl Watch {
         let Some(watches) = self.clients.get_mut(&client) else { return };
         watches.has_changed = true;
         let keys = std::mem::take(&mut watches.keys);
+        watches.changed.extend(keys.iter().map(|(_, hash, _)| hash));
         self.forget(client, &keys);
     }
 }

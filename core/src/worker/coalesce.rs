@@ -25,6 +25,7 @@ use crate::command::route::Route;
 use crate::command::table::{CommandEntry, CommandTable, Run, Scope, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
+use crate::shard::txn::PartOfWide;
 
 /// The length of a coalesced pipeline's requests. Bounded because all its keys are locked until it has run.
 const COALESCED_BYTES_MAX: usize = 64 << 10;
@@ -239,7 +240,8 @@ impl Worker {
         multi.routes.check_out_overlapping(&multi.queue, self.shard.shard_count);
         let single_count = multi.queue.len() - blocks.iter().map(|block| block.len).sum::<usize>();
         let is_coalesced = single_count + blocks.len() > 1;
-        self.begin(at, Start { entry, call, multi, blocks, is_coalesced, counted }, &[]);
+        let wide = PartOfWide::No;
+        self.begin(at, Start { entry, call, multi, blocks, is_coalesced, counted, wide }, &[]);
         let flow = self.end_request(at, Flow::Stop);
         debug_assert!(flow == Flow::Stop);
         end

@@ -389,7 +389,9 @@ impl Worker {
             return self.execute_in_multi(at, entry, &call, argv, prepared);
         }
         let (home, db) = (self.shard.index, call.db);
+        let is_wide = self.shard.shard_count > 1 && self.is_wide(entry, argv);
         let route = match prepared {
+            _ if is_wide => Route::Many,
             Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
             _ => self.route(entry, argv, db),
         };
@@ -413,6 +415,10 @@ impl Worker {
                 Flow::Stop
             }
             Route::Every(_) => self.run_here(at, entry, &call, argv),
+            Route::Many if is_wide => {
+                self.begin_wide(at, entry, call, argv);
+                Flow::Stop
+            }
             Route::Many => {
                 self.begin_transaction(at, entry, call, argv);
                 Flow::Stop

@@ -4,9 +4,10 @@
 //! Clients on random shards send random commands over one key or several, alone, in pipelines and in transactions over
 //! any number of shards, with and without WATCH; some block, with and without a timeout. Messages are delayed and
 //! reordered between different pairs of shards, the clock is advanced now and then, and clients disconnect at any
-//! moment. Runs about the whole server ([`Topic::Server`]) also use a single shard; their clients select, flush, swap
-//! and scan databases, call programs, look at keys by session commands, and unblock, kill and half-close connections.
-//! Others ([`Topic::Lists`], [`Topic::ZSets`]) do all that with Redis' commands over lists or sorted sets, over keys of two
+//! moment; keys are held as suspended programs hold theirs. Runs about the whole server ([`Topic::Server`]) also use a
+//! single shard; their clients select, flush, swap and scan databases, call programs (narrow and wide ones, also in
+//! EXEC, suspended at any call), look at keys by session commands, and unblock, kill and half-close connections. Others
+//! ([`Topic::Lists`], [`Topic::ZSets`]) do all that with Redis' commands over lists or sorted sets, over keys of two
 //! types.
 //! Each run checks:
 //!
@@ -66,6 +67,17 @@
 //! | pipelined commands run as one unit, and a blocked client is served after all of them (`hold_participant`) | 500 |
 //! | a checked-out key counts as missing when it is to be offered to a client again (`signal_again`) | 418 |
 //! | CLIENT UNBLOCK ends a wait while the key for it is being checked in on another shard (`has_handoffs`) | new |
+//!
+//! And these while transactions learnt to give way to programs, and programs to call for keys of other shards:
+//!
+//! | bug | seed |
+//! |---|---|
+//! | the next call of a program overtakes the entries that the last one has checked out (`lock_for_call`) | stream: 25 |
+//! | the same with those of an earlier command of its EXEC | 127 |
+//! | an EXEC fails because of a program that is still under way (`Watch::locks`) | 1510 of lists |
+//! | a plan that starts anew does not see that a client is blocked on its key (`start_anew`) | new |
+//! | a command that waited runs before the clients blocked on what the last one changed (`resume_granted`) | 548 |
+//! | the token's holder waits for a handoff that waits for it (`is_held_by_other`; the lock table's own test) | 1 |
 
 mod cluster;
 mod history;

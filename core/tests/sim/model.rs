@@ -212,7 +212,7 @@ pub fn zadd(key: &str, members: &[String]) -> Vec<String> {
 pub fn over_zsets(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
     let is_often = random.below(2) == 0;
     match command[0].as_str() {
-        "TPROGRAM" => {
+        "TPROGRAM" | "TWIDE" => {
             let mut parts = command.split(|word| word == "/");
             let mut mapped = parts.next().expect("a command has words").to_vec();
             for call in parts {
@@ -244,7 +244,7 @@ pub fn over_zsets(random: &mut Random, command: Vec<String>, is_in_program: bool
 pub fn over_lists(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
     let is_often = random.below(2) == 0;
     match command[0].as_str() {
-        "TPROGRAM" => {
+        "TPROGRAM" | "TWIDE" => {
             let mut parts = command.split(|word| word == "/");
             let mut mapped = parts.next().expect("a command has words").to_vec();
             for call in parts {
@@ -290,6 +290,13 @@ fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
         "BTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
+        "TWIDE" => {
+            let mut keys = Vec::new();
+            for call in command.split(|word| word == "/").skip(1) {
+                keys.extend(keys_of(db, call)?);
+            }
+            return Some(keys);
+        }
         "SELECT" => Vec::new(),
         "COPY" | "MOVE" => {
             let (from, to) = relocation(db, command);
@@ -439,7 +446,7 @@ impl Model {
                 None => NO_SUCH_KEY.to_string(),
             },
             "COPY" | "MOVE" => self.relocate(db, command),
-            "TPROGRAM" => {
+            "TPROGRAM" | "TWIDE" => {
                 let calls = command.split(|word| word == "/").skip(1);
                 let replies: Vec<String> = calls.map(|call| self.apply(db, call)).collect();
                 format!("*{}\r\n{}", replies.len(), replies.concat())
@@ -745,8 +752,30 @@ pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     }
 }
 
-/// A random TPROGRAM, which calls other commands.
+/// A random TWIDE, which calls other commands. It declares some key or none.
+fn wide_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    let mut command = vec!["TWIDE".to_string(), random.below(2).to_string()];
+    if command[1] == "1" {
+        command.push(KEYS[random.below(KEYS.len())].to_string());
+    }
+    for _ in 0..1 + random.below(4) {
+        let call = match random.below(6) {
+            0 => WHOLE_CALLS[random.below(WHOLE_CALLS.len())].split(' ').map(str::to_string).collect(),
+            _ => random_command(random, unique),
+        };
+        command.extend(std::iter::once("/".to_string()).chain(call));
+    }
+    command
+}
+
+/// Commands about the whole keyspace whose replies programs pass on as the model has them.
+const WHOLE_CALLS: [&str; 4] = ["FLUSHDB", "SWAPDB 0 1", "DBSIZE", "FLUSHALL"];
+
+/// A random program, which calls other commands: TPROGRAM or TWIDE.
 pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    if random.below(2) == 0 {
+        return wide_command(random, unique);
+    }
     let mut calls = Vec::new();
     let mut keys = BTreeSet::new();
     for _ in 0..1 + random.below(3) {

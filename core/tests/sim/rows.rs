@@ -14,7 +14,7 @@ use shardis_core::types::{NewValue, SetExpire};
 use shardis_core::worker::program::{CallOptions, Control, ProgramCtx, ProgramHandler, ProgramKind, Reach};
 use std::time::Duration;
 
-pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE];
+pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE, WIDE];
 
 const TAKEN: u32 = key_flag::RW | key_flag::ACCESS | key_flag::DELETE;
 const ADDED: u32 = key_flag::RW | key_flag::INSERT;
@@ -166,6 +166,24 @@ const NARROW: ProgramHandler = ProgramHandler {
     kind: ProgramKind::Script,
     flags: |_, flags, _| flags,
     reach: |_, _| Reach::Declared,
+    run: program,
+};
+
+/// TWIDE is the same, but may use any keys.
+const WIDE: Command = Command::program("twide", -3, &ANY_KEYS)
+    .flags(flag::WRITE | flag::DENYOOM | flag::MOVABLEKEYS)
+    .acl(acl::SCRIPTING)
+    .at(&[KeySpec {
+        flags: key_flag::RW | key_flag::ACCESS | key_flag::UPDATE,
+        begin: BeginSearch::Index(1),
+        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
+        notes: "",
+    }]);
+
+const ANY_KEYS: ProgramHandler = ProgramHandler {
+    kind: ProgramKind::Script,
+    flags: |_, flags, _| flags,
+    reach: |_, _| Reach::Any { is_read_only: false },
     run: program,
 };
 

@@ -94,6 +94,16 @@ fn run_seed(seed: u64) -> usize {
                 together.insert(value.clone(), n);
             }
         }
+        if random.below(3) == 0 {
+            // A program that touches keys of any shard.
+            let mut program = vec!["TWIDE", "0"];
+            for command in &commands {
+                program.push("/");
+                program.extend(command.iter().map(String::as_str));
+            }
+            cluster.request(client, &program);
+            continue;
+        }
         if count > 1 {
             cluster.request(client, &["MULTI"]);
         }
@@ -186,7 +196,12 @@ fn a_reader_that_attaches_in_the_middle_gets_all_that_follows() {
             }
             let (from, to) = (KEYS[random.below(KEYS.len())], KEYS[random.below(KEYS.len())]);
             let client = clients[random.below(clients.len())];
-            match random.below(4) {
+            match random.below(5) {
+                4 => {
+                    let value = format!("v{n}");
+                    cluster
+                        .request(client, &["TWIDE", "0", "/", "SET", from, &value, "/", "SET", to, &value]);
+                }
                 0 => cluster.request(client, &["MSET", from, &format!("v{n}"), to, &format!("v{n}")]),
                 1 => cluster.request(client, &["COPY", from, to]),
                 _ => cluster.request(client, &["RENAME", from, to]),

@@ -6,7 +6,7 @@ use super::{files, has_word, read};
 use std::collections::{HashMap, HashSet};
 
 /// What the product itself does not name, and why it is there: (file, item, reason).
-const KEPT: [(&str, &str, &str); 14] = [
+const KEPT: [(&str, &str, &str); 13] = [
     ("core/src/command/table.rs", "SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "ONLY_SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "BITMAP", NUMBERED_AS_IN_REDIS),
@@ -14,7 +14,6 @@ const KEPT: [(&str, &str, &str); 14] = [
     ("core/src/worker/globals.rs", "update_table", CHANGED_AT_RUN_TIME),
     ("core/src/config/set.rs", "set_many", "CONFIG SET without a server, for the tests and the fuzz target"),
     ("core/src/runtime/log.rs", "set_role", "of replicas, which come with replication"),
-    ("core/src/shard/lock/programs.rs", "extend_first", "of programs that ask for keys as they go"),
     ("core/src/worker/transact/yielding.rs", "hold_for_program", HELD_IN_SIMULATOR),
     ("core/src/worker/transact/yielding.rs", "end_program_hold", HELD_IN_SIMULATOR),
     ("core/src/shard/blocking.rs", "waits_on", "the simulator watches who is served first"),

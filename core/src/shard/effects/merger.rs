@@ -109,7 +109,7 @@ pub struct Merger {
     /// How many bytes the stream has had so far.
     offset: u64,
     /// Reused to sort a transaction's effects: (order, sequence number of the batch, effect).
-    sorting: Vec<(u32, u64, usize)>,
+    sorting: Vec<((u32, u32), u64, usize)>,
 }
 
 impl Merger {

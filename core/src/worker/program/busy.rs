@@ -148,7 +148,8 @@ impl Worker {
             ProgramKind::Module => return Killed::NoneIsBusy,
         };
         let mut outcome = Killed::NoneIsBusy;
-        for frame in self.programs.ready.iter_mut().filter(|frame| frame.is_busy) {
+        let suspended = self.programs.ready.iter_mut().chain(self.programs.calling.values_mut());
+        for frame in suspended.filter(|frame| frame.is_busy) {
             outcome = outcome.max(if frame.kind != kind {
                 Killed::Other(frame.kind)
             } else if frame.has_written {

@@ -10,6 +10,7 @@ use crate::protocol::{Argv, Reply};
 use crate::types::hashing::hash_key;
 use crate::worker::Worker;
 use crate::worker::run::Invocation;
+use crate::worker::transact::{CallPlace, WideCaller};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 
@@ -66,6 +67,13 @@ impl Worker {
         if entry.row.selects.is_some() {
             self.select_for_program(entry, args, options, reply);
             return;
+        }
+        if let Some(caller) = self.wide_caller() {
+            let caller = WideCaller { is_muted: !options.is_recorded, ..caller };
+            if self.place_call(caller, entry, call, args) == CallPlace::Elsewhere {
+                self.programs.running().awaits_call = true;
+                return;
+            }
         }
         if !options.is_recorded {
             self.shard.effects.mute(true);
@@ -179,8 +187,8 @@ impl Worker {
         Ok((entry, hash))
     }
 
-    /// Checks that all keys of a command are in the running program's hand. On a server of one shard a wide program has
-    /// all keys in hand.
+    /// Checks that all keys of a command are in the running program's hand. A wide program may call
+    /// for any: on a server of one shard it has all keys in hand.
     ///
     /// # Errors
     /// A key that the program has not declared, or a command over the whole keyspace.
@@ -192,7 +200,8 @@ impl Worker {
         hash: Option<u64>,
     ) -> Result<(), CommandError> {
         let shard_count = self.shard.shard_count;
-        if shard_count == 1 && self.programs.running().reach != Reach::Declared {
+        let has_all = shard_count == 1 && self.programs.running().reach != Reach::Declared;
+        if has_all || self.wide_caller().is_some() {
             return Ok(());
         }
         match route::scope(entry.row, args, shard_count) {

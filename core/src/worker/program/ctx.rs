@@ -56,7 +56,12 @@ impl<'a> ProgramCtx<'a> {
             return Control::Stop(text);
         }
         worker.call_for_program(declared, args, options, reply);
-        if worker.ends_slice() {
+        if worker.programs.running().awaits_call {
+            self.suspend();
+            let frame = self.lent.worker().programs.running();
+            frame.awaits_call = false;
+            reply.append(&mut frame.called_reply);
+        } else if worker.ends_slice() {
             self.suspend();
         }
         self.control()

@@ -14,6 +14,7 @@ use crate::shard::txn::{CheckedOutKey, TxnId};
 use crate::types::OwnedEntry;
 use crate::worker::Worker;
 use crate::worker::run::{Invocation, ReplyTo, Started};
+use crate::worker::transact::WideCaller;
 use smallvec::SmallVec;
 
 /// A program under way.
@@ -33,6 +34,9 @@ pub(in crate::worker) struct Frame {
     pub(super) is_busy: bool,
     /// Its arguments, for those who look at the programs under way: from its first suspension on.
     pub(super) shown_args: Option<OwnedArgv>,
+    /// It waits for the reply to a command that it has called on other shards; and the reply, when that is there.
+    pub(super) awaits_call: bool,
+    pub(super) called_reply: Vec<u8>,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
@@ -68,8 +72,8 @@ enum Role {
     Starting,
     /// A unit that was suspended. It owes its reply to a connection of shard `home`.
     Unit { home: usize, reply_id: ReplyId },
-    /// A stage of a transaction of this shard. The starter takes its result if it ends in its first slice.
-    Stage { checked_out: Box<CheckedOut>, is_starting: bool },
+    /// A stage of a transaction of this shard.
+    Stage { checked_out: Box<CheckedOut> },
 }
 
 /// The keys of a stage of transaction `txn` that were moved here. Their entries are in the tables only while the program
@@ -80,6 +84,8 @@ pub(in crate::worker) struct CheckedOut {
     pub(in crate::worker) at: usize,
     /// Its effects are a piece of the transaction's.
     pub(in crate::worker) is_recorded: bool,
+    /// The transaction is wide: the program may touch any key.
+    pub(in crate::worker) is_wide: bool,
     /// For each shard that takes part: the keys that were moved here; `None`: it has no keys in the stage.
     pub(in crate::worker) keys: Vec<Option<Vec<CheckedOutKey>>>,
     /// The entries of these.
@@ -187,14 +193,13 @@ impl Worker {
         command: Invocation<'_>,
         checked_out: Box<CheckedOut>,
     ) -> Option<EndedStage> {
-        let frame = self.new_frame(command, Role::Stage { checked_out, is_starting: true }, None);
+        let narrow = (!checked_out.is_wide).then_some(checked_out.txn);
+        let frame = self.new_frame(command, Role::Stage { checked_out }, None);
         match self.run_slice(frame) {
             AfterSlice::Ended(frame, done) => Some(self.end_stage_frame(frame, done)),
             AfterSlice::Suspended => {
-                let frame = self.programs.ready.back_mut().expect("it was suspended just now");
-                if let Role::Stage { checked_out, is_starting } = &mut frame.role {
-                    *is_starting = false;
-                    let txn = checked_out.txn;
+                // The locks of a wide transaction are marked from the beginning.
+                if let Some(txn) = narrow {
                     self.mark_transaction(txn);
                 }
                 None
@@ -239,6 +244,8 @@ impl Worker {
             has_written: false,
             is_busy: false,
             shown_args: None,
+            awaits_call: false,
+            called_reply: Vec::new(),
             stopped: None,
             role,
             lock_request,
@@ -343,7 +350,12 @@ impl Worker {
             }
             Stopped::Suspended(fiber) => {
                 frame.fiber = Some(fiber);
-                self.programs.ready.push_back(frame);
+                match (&frame.role, frame.awaits_call) {
+                    (Role::Stage { checked_out }, true) => {
+                        self.programs.calling.insert(checked_out.txn, frame);
+                    }
+                    _ => self.programs.ready.push_back(frame),
+                }
                 AfterSlice::Suspended
             }
         }
@@ -360,7 +372,7 @@ impl Worker {
 
     /// Before a slice: what the frame works on is where commands look for it.
     fn enter(&mut self, frame: &mut Frame) {
-        if matches!(frame.role, Role::Stage { is_starting: true, .. }) {
+        if matches!(frame.role, Role::Stage { .. }) && frame.growths.is_empty() {
             // While moved keys are in the tables, the shard's own cannot be counted.
             let growth = |db| Growth { db, len: 0, earlier: 0 };
             frame.growths.extend((0..self.shard.db_count() as u32).map(growth));
@@ -376,7 +388,7 @@ impl Worker {
             }
             Role::Unit { .. } => {}
             Role::Stage { checked_out, .. } => {
-                let CheckedOut { txn, at, is_recorded, keys, entries, events } = &mut **checked_out;
+                let CheckedOut { txn, at, is_recorded, keys, entries, events, .. } = &mut **checked_out;
                 for (keys, entries) in keys.iter().zip(std::mem::take(entries)) {
                     self.shard.receive_checked_out(keys.as_deref().unwrap_or_default(), entries);
                 }
@@ -413,9 +425,33 @@ impl Worker {
             return;
         }
         for growth in &mut frame.growths {
+            if frame.awaits_call {
+                // A command that it has called, and that counts keys, counts its own, too.
+                growth.earlier = 0;
+                continue;
+            }
             growth.earlier += self.shard.key_count(growth.db) as isize - growth.len as isize;
             self.shard.hide_growth(growth.db, growth.earlier);
         }
+    }
+
+    /// For a program of a wide transaction: as whom it calls commands.
+    pub(super) fn wide_caller(&mut self) -> Option<WideCaller> {
+        match &self.programs.running().role {
+            Role::Stage { checked_out } if checked_out.is_wide => {
+                let CheckedOut { txn, at, is_recorded, .. } = **checked_out;
+                Some(WideCaller { txn, place: at as u32, is_recorded, is_muted: false })
+            }
+            Role::Stage { .. } | Role::Starting | Role::Unit { .. } => None,
+        }
+    }
+
+    /// The reply has come to a command that a program of transaction `txn` has called. The program goes on before others,
+    /// because they may wait for it.
+    pub(in crate::worker) fn program_called(&mut self, txn: TxnId, reply: Vec<u8>) {
+        let mut frame = self.programs.calling.remove(&txn).expect("a program waits for the call");
+        frame.called_reply = reply;
+        self.programs.ready.push_front(frame);
     }
 
     /// Whether the running program has had the shard for long enough. The clock was read just now.

@@ -64,6 +64,8 @@ pub(in crate::worker) use frame::{CheckedOut, EndedStage};
 use super::Worker;
 use crate::command::CommandResult;
 use crate::protocol::{Argv, OwnedArgv};
+use crate::shard::txn::TxnId;
+use ahash::AHashMap;
 use frame::Frame;
 use std::collections::VecDeque;
 
@@ -94,6 +96,8 @@ pub(super) struct Programs {
     running: Option<Box<Frame>>,
     /// The frames that are suspended, in the order in which they run next.
     ready: VecDeque<Box<Frame>>,
+    /// The frames that wait for the reply to a call, by their transactions.
+    calling: AHashMap<TxnId, Box<Frame>>,
     stacks: stack::Stacks,
     #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]
     spare_frames: Vec<Box<Frame>>,

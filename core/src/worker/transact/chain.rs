@@ -9,7 +9,7 @@ use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::{Grant, Owner};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::txn::{Outcome, Participant, Plan, TxnId, TxnMessage, Work};
+use crate::shard::txn::{Outcome, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work};
 
 /// Whether a client is blocked on one of the keys that a transaction locks exclusively.
 fn is_any_awaited(keys: &[KeyLock], blocking: &Blocking) -> bool {
@@ -25,6 +25,7 @@ impl Worker {
         // offer is locked already.
         if at == 0
             || plan.offer.is_some()
+            || plan.has_token
             || plan.participants[at].as_ref().is_none_or(|participant| participant.watches)
         {
             return;
@@ -59,6 +60,10 @@ impl Worker {
             self.pass_plan_on(plan);
             return;
         };
+        if let PartOfWide::Call(call) = plan.wide {
+            self.lock_for_call(plan, participant, call);
+            return;
+        }
         let mut locks = std::mem::replace(&mut participant.locks, LockSet::Whole);
         if participant.watches
             && let LockSet::Keys(keys) = &mut locks
@@ -73,6 +78,7 @@ impl Worker {
         }
         if plan.next_shard().is_none()
             && plan.offer.is_none()
+            && plan.wide == PartOfWide::No
             && !participant.keeps_locks
             && let LockSet::Keys(keys) = &locks
             && matches!(participant.work, Work::Run(_))
@@ -97,7 +103,7 @@ impl Worker {
     }
 
     /// A plan has to wait on this shard for its locks.
-    fn plan_waits(
+    pub(super) fn plan_waits(
         &mut self,
         lock_request: LockRequestId,
         mut plan: Box<Plan>,
@@ -145,7 +151,7 @@ impl Worker {
     }
 
     /// This shard's locks are granted: checks the watched keys and passes the plan on.
-    fn participant_granted(
+    pub(super) fn participant_granted(
         &mut self,
         lock_request: LockRequestId,
         mut plan: Box<Plan>,
@@ -183,7 +189,13 @@ impl Worker {
             checked_out: Vec::new(),
             pieces: 0,
             offer: plan.offer.filter(|offer| offer.shard as usize == self.shard.index),
+            call: plan.wide.call(),
+            has_open_call: false,
+            next_call: None,
         };
+        if let PartOfWide::Call(call) = plan.wide {
+            self.hold_for_call(lock_request, call);
+        }
         self.transact.held.insert(plan.id, held);
     }
 
@@ -230,10 +242,12 @@ impl Worker {
     /// not recorded.
     fn announce(&mut self, plan: &Plan) -> u32 {
         let (id, may_run) = (plan.id, plan.may_run);
-        if plan.has_token {
+        if plan.has_token && plan.wide == PartOfWide::No {
             self.return_token();
         }
-        let pieces = if may_run && self.shard.effects.is_on() { plan.pieces } else { 0 };
+        // Those of a call are recorded if those of its transaction are.
+        let is_recorded = plan.wide.call().is_some() || self.shard.effects.is_on();
+        let pieces = if may_run && is_recorded { plan.pieces } else { 0 };
         for shard in plan.shards.iter().map(|&shard| usize::from(shard)) {
             if shard != self.shard.index && shard != id.home as usize {
                 self.send(shard, Message::Txn(TxnMessage::Go { id, may_run, pieces, done: None }));

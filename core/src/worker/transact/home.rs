@@ -11,7 +11,9 @@ use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::slot::shard_of;
-use crate::shard::txn::{CheckIn, CheckOut, CheckedOutKey, Outcome, ShardBatch, TxnId, TxnMessage, Work};
+use crate::shard::txn::{
+    CheckIn, CheckOut, CheckedOutKey, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
+};
 use crate::types::{OwnedEntry, hash_key};
 use crate::worker::Worker;
 use crate::worker::blocked::CheckedOutWaits;
@@ -94,6 +96,7 @@ impl Worker {
                 self.fall_back_to_serial(*txn);
                 return;
             }
+            self.refuse_wide(id);
             self.shard.stats.exec_aborted_by_watch.add(1);
             if self.wants_reply(&txn) {
                 txn.reply.clear();
@@ -182,9 +185,9 @@ impl Worker {
         let at = txn.stage.commands.start;
         let keys = std::mem::take(&mut txn.keys);
         let (_, entries) = take_outcomes(txn);
-        let is_recorded = txn.pieces != 0;
-        let checked_out =
-            Box::new(CheckedOut { txn: id, at, is_recorded, keys, entries, events: Vec::new() });
+        let (is_recorded, is_wide) = (txn.pieces != 0, txn.wide == PartOfWide::Beginning);
+        let events = Vec::new();
+        let checked_out = Box::new(CheckedOut { txn: id, at, is_recorded, is_wide, keys, entries, events });
         let call = txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
         self.start_stage_program(Invocation::new(entry, &call, txn.multi.queue.args(at), None), checked_out)
@@ -414,12 +417,16 @@ impl Worker {
             first.append(&mut entries);
             self.shard.receive_checked_out(moved(keys), first);
         }
-        if txn.pieces != 0 {
-            self.resume_piece(id, true);
+        match txn.wide.call() {
+            Some(call) => self.begin_effects_of_call(call, true),
+            None if txn.pieces != 0 => self.resume_piece(id, true),
+            None => {}
         }
         let waits = self.make_replies(txn, shard_batches);
-        if txn.pieces != 0 {
-            self.shard.effects.suspend_piece();
+        match txn.wide.call() {
+            Some(call) => self.end_effects_of_call(call),
+            None if txn.pieces != 0 => self.shard.effects.suspend_piece(),
+            None => {}
         }
         let events = self.shard.observers.end_checked_out();
         let entries = keys.iter().map(|keys| self.shard.send_checked_out_back(moved(keys))).collect();
@@ -460,7 +467,7 @@ impl Worker {
         let entry = self.table.entry(call.command);
         let args = txn.multi.queue.args(at);
         if txn.pieces != 0 {
-            self.shard.effects.set_order(at as u32);
+            self.shard.effects.set_order(txn.multi.queue.commands()[at].place);
         }
         if txn.is_coalesced || call.in_exec {
             txn.ran_nanos += self.run(Invocation::new(entry, &call, args, None), &mut txn.reply).nanos;
@@ -475,7 +482,13 @@ impl Worker {
 
     /// Ends a transaction: sends the reply, if the client is still connected, or continues with the serial fallback.
     fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
-        if txn.pieces != 0 {
+        if let PartOfWide::Call(call) = txn.wide {
+            self.end_call(call, *txn);
+            return;
+        }
+        if txn.wide == PartOfWide::Beginning {
+            self.end_wide(id, txn.pieces);
+        } else if txn.pieces != 0 {
             self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: true }, txn.pieces);
         }
         let waited = self.waited_by(&txn);
@@ -541,7 +554,8 @@ impl Worker {
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();
         let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
         // It was counted with the coalesced pipeline.
-        let start = Start { entry, call, multi, blocks, is_coalesced: false, counted: 1 };
+        let start =
+            Start { entry, call, multi, blocks, is_coalesced: false, counted: 1, wide: PartOfWide::No };
         let id = self.send_plan(reply_id, start, needs, &[], None);
         let txn = self.transact.home.get_mut(&id.number).expect("it was registered just now");
         txn.behind = Some(behind);

@@ -8,9 +8,11 @@ mod home;
 mod merge;
 mod participant;
 mod stage;
+mod wide;
 mod yielding;
 
 pub(super) use merge::merge;
+pub(super) use wide::{CallPlace, WideCaller};
 
 use super::Worker;
 use super::connection::StallReason;
@@ -19,20 +21,22 @@ use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, add_check_out_keys};
 use crate::command::queue::Queue;
-use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Scope, flag};
+use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Run, Scope, flag};
 use crate::protocol::{Argv, Reply};
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::token::Token;
 use crate::shard::txn::{
-    CheckOut, CheckedOutKey, Outcome, Participant, Plan, ShardBatch, TxnId, TxnMessage, Work,
+    CallOf, CheckOut, CheckedOutKey, Outcome, PartOfWide, Participant, Plan, ShardBatch, TxnId, TxnMessage,
+    Work,
 };
 use crate::types::OwnedEntry;
 use ahash::{AHashMap, AHashSet};
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
 use std::collections::VecDeque;
+use wide::{Wide, WideStart};
 
 /// The state of a transaction at its home.
 struct HomeTxn {
@@ -42,6 +46,8 @@ struct HomeTxn {
     is_exec: bool,
     /// It is a [coalesced pipeline](super::coalesce).
     is_coalesced: bool,
+    /// It is a wide transaction, or a call of one.
+    wide: PartOfWide,
     reply_id: ReplyId,
     /// The queued commands and their routes.
     multi: Box<CommandQueue>,
@@ -101,11 +107,20 @@ pub(super) struct Start {
     pub(super) is_coalesced: bool,
     /// As how many transactions it has been counted; 0: it has not been, and counts as one.
     pub(super) counted: u64,
+    pub(super) wide: PartOfWide,
 }
 
 impl Start {
     fn one(entry: &'static CommandEntry, call: Call, multi: Box<CommandQueue>) -> Start {
-        Start { entry, call, multi, blocks: Vec::new(), is_coalesced: false, counted: 0 }
+        Start {
+            entry,
+            call,
+            multi,
+            blocks: Vec::new(),
+            is_coalesced: false,
+            counted: 0,
+            wide: PartOfWide::No,
+        }
     }
 }
 
@@ -138,6 +153,13 @@ struct HeldParticipant {
     /// The key of this shard that was offered to it. The lock on it belongs to the handoff and is given back in the
     /// end.
     offer: Option<OfferId>,
+    /// It is a call: the locks belong to the wide transaction.
+    call: Option<CallOf>,
+    /// It is a wide transaction, one of whose calls has not ended here: entries that it has checked out are on their way
+    /// back.
+    has_open_call: bool,
+    /// The next call, which has come before those entries.
+    next_call: Option<Box<Plan>>,
 }
 
 /// An EXEC that waits for its locks, with all that it needs to run later.
@@ -164,12 +186,16 @@ enum Wish {
     Plan(Box<Plan>),
     /// A command or EXEC of this shard that has.
     Unit(LockRequestId),
+    /// A wide transaction.
+    Start(Box<WideStart>),
 }
 
 #[derive(Default)]
 pub(super) struct Transactions {
     next_number: u64,
     home: AHashMap<u64, Box<HomeTxn>>,
+    /// The wide transactions of this shard's clients.
+    wide: AHashMap<TxnId, Wide>,
     held: AHashMap<TxnId, HeldParticipant>,
     /// This shard's share of transactions whose locks it has released again, until their turn comes.
     yielded: AHashMap<TxnId, Participant>,
@@ -272,7 +298,16 @@ impl Worker {
     ) {
         multi.complete_routes(self.table, self.shards());
         self.set_executing(at, Some(&multi));
-        self.begin(at, Start::one(entry, call, multi), watching);
+        let mut start = Start::one(entry, call, multi);
+        let is_wide = self.shard.shard_count > 1
+            && start.multi.queue.iter().any(|(queued, args)| {
+                let entry = self.table.entry(queued.call.command);
+                self.is_wide(entry, args)
+            });
+        if is_wide {
+            start.wide = PartOfWide::Beginning;
+        }
+        self.begin(at, start, watching);
     }
 
     /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
@@ -291,7 +326,11 @@ impl Worker {
         let reply_id = self.stall_for_transaction(at, start.multi.has_session);
         // Earlier commands of this connection must arrive at the shards before the transaction does.
         self.flush_batches();
-        self.send_plan(reply_id, start, needs, watching, None);
+        if start.wide == PartOfWide::Beginning {
+            self.await_token(reply_id, start, needs, watching);
+        } else {
+            self.send_plan(reply_id, start, needs, watching, None);
+        }
         self.deliver_local();
     }
 
@@ -312,7 +351,7 @@ impl Worker {
         watching: &[u16],
         offer: Option<OfferId>,
     ) -> TxnId {
-        let client = start.call.client;
+        let (client, wide) = (start.call.client, start.wide);
         let shards: SmallVec<[u16; 8]> =
             (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16).collect();
         if start.counted == 0 {
@@ -320,7 +359,10 @@ impl Worker {
         }
         let (id, works) = self.register(reply_id, start, shards.clone(), offer);
         let txn = &self.transact.home[&id.number];
-        let pieces = txn.pieces_of_effects(self.table);
+        let pieces = match wide {
+            PartOfWide::Call(call) => u32::from(call.is_recorded),
+            PartOfWide::No | PartOfWide::Beginning => txn.pieces_of_effects(self.table),
+        };
         let participants = shards.iter().zip(works).enumerate().map(|(n, (&shard, work))| {
             Some(Participant {
                 locks: std::mem::take(&mut needs[usize::from(shard)]).into_lock_set(),
@@ -343,7 +385,8 @@ impl Worker {
             pieces,
             offer,
             round: 0,
-            has_token: false,
+            has_token: wide != PartOfWide::No,
+            wide,
         });
         self.lock_ahead(&mut plan);
         self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
@@ -358,7 +401,7 @@ impl Worker {
         shards: SmallVec<[u16; 8]>,
         offer: Option<OfferId>,
     ) -> (TxnId, Vec<Work>) {
-        let Start { entry, call, multi, blocks, is_coalesced, counted } = start;
+        let Start { entry, call, multi, blocks, is_coalesced, counted, wide } = start;
         let number = self.transact.next_number;
         self.transact.next_number += 1;
         let is_exec = matches!(entry.row.scope, Scope::Exec);
@@ -380,6 +423,7 @@ impl Worker {
             call,
             is_exec,
             is_coalesced,
+            wide,
             reply_id,
             multi,
             blocks,
@@ -428,7 +472,10 @@ impl Worker {
                 let call = queue.commands()[at].call;
                 let row = self.table.entry(call.command).row;
                 let db_count = self.shard.db_count();
-                add_check_out_keys(row, queue.args(at), routes.keys(at), call.db, db_count, &mut keys);
+                // A program of a wide transaction comes to its keys, even to those that it declares.
+                if txn.wide != PartOfWide::Beginning || !matches!(row.run, Run::Program(_)) {
+                    add_check_out_keys(row, queue.args(at), routes.keys(at), call.db, db_count, &mut keys);
+                }
             } else {
                 lists.add(queue, routes, at);
             }
@@ -450,8 +497,10 @@ impl Worker {
             };
             txn.keys = txn.shards.iter().map(keys_of).collect();
             if txn.keys.iter().all(Option::is_none) {
-                // A program without keys.
-                txn.keys[0] = Some(Vec::new());
+                // A program without keys; or in a wide transaction, in which home takes part.
+                let is_wide = txn.wide == PartOfWide::Beginning;
+                let home = txn.shards.iter().position(|&shard| usize::from(shard) == self.shard.index);
+                txn.keys[home.filter(|_| is_wide).unwrap_or(0)] = Some(Vec::new());
             }
             for (work, keys) in works.iter_mut().zip(&txn.keys) {
                 let Some(keys) = keys else { continue };
@@ -472,6 +521,7 @@ impl Worker {
             TxnMessage::Yield { id } => self.yield_participant(id),
             TxnMessage::GiveBack { id, round } => self.give_back(id, round),
             TxnMessage::Mark { id } => self.mark_participant(id),
+            TxnMessage::End { id, pieces } => self.end_participant(id, pieces),
             TxnMessage::Go { id, may_run, pieces, done } => {
                 let outcome = self.go(id, may_run, pieces);
                 self.done(id, outcome);
@@ -508,12 +558,16 @@ impl HomeTxn {
 
     /// Whether it takes locks. A command that runs on every shard without locks (CLIENT LIST) counts as no transaction.
     fn is_transaction(&self) -> bool {
-        self.is_exec || self.multi.routes.placements() != [Placement::Every(KeyspaceLock::None)]
+        self.wide.call().is_none()
+            && (self.is_exec || self.multi.routes.placements() != [Placement::Every(KeyspaceLock::None)])
     }
 
     /// Whether the `n`th shard keeps its locks after its share of the present stage.
     fn keeps_locks(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
-        later || self.derives_keys || self.keys.get(n).is_some_and(Option::is_some)
+        later
+            || self.wide == PartOfWide::Beginning
+            || self.derives_keys
+            || self.keys.get(n).is_some_and(Option::is_some)
     }
 }

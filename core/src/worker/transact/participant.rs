@@ -10,7 +10,9 @@ use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::{Grant, Owner};
 use crate::shard::lock::{LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::txn::{CheckIn, CheckOut, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work};
+use crate::shard::txn::{
+    CallOf, CheckIn, CheckOut, CheckedOutEntries, Outcome, ShardBatch, TxnId, TxnMessage, Work,
+};
 use std::sync::atomic::{Ordering, fence};
 
 /// More keys than this are not prefetched: the first ones would be evicted from the caches again before their look-up.
@@ -81,9 +83,12 @@ impl Worker {
     /// Runs this shard's commands of a stage, under the locks of their transaction.
     fn run_list(&mut self, id: TxnId, mut list: Box<ShardBatch>) -> Box<ShardBatch> {
         let held = self.transact.held.get(&id).expect("a transaction that runs holds its locks");
-        let is_recorded = held.pieces != 0;
+        let (is_recorded, call) = (held.pieces != 0, held.call);
         self.shard.running = Some(held.lock_request);
-        self.run_share(id, &mut list, is_recorded);
+        match call {
+            Some(call) => self.run_call(call, id, &mut list),
+            None => self.run_share(id, &mut list, is_recorded),
+        }
         self.shard.running = None;
         list
     }
@@ -145,7 +150,9 @@ impl Worker {
         if let Some(offer) = offer {
             self.take_offer_back(offer, lock_request);
         }
-        if !keeps_locks {
+        if keeps_locks {
+            self.resume_next_call(id);
+        } else {
             self.release_participant(id);
         }
     }
@@ -166,9 +173,20 @@ impl Worker {
         }
     }
 
+    /// Runs this shard's share of a call.
+    fn run_call(&mut self, call: CallOf, id: TxnId, list: &mut ShardBatch) {
+        self.begin_effects_of_call(call, false);
+        self.run_shard_batch(id, list);
+        self.end_effects_of_call(call);
+    }
+
     /// Releases this shard's locks: it has no more work for the transaction.
-    fn release_participant(&mut self, id: TxnId) {
+    pub(super) fn release_participant(&mut self, id: TxnId) {
         let held = self.transact.held.remove(&id).expect("only granted locks are released");
+        if let Some(call) = held.call {
+            self.end_call_here(call);
+            return;
+        }
         if held.pieces != 0 {
             self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: false }, held.pieces);
         }

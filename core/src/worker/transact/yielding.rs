@@ -174,6 +174,7 @@ impl Worker {
                 }
                 self.resume_granted();
             }
+            Wish::Start(start) => self.start_wide(*start),
         }
     }
 }

@@ -1,0 +1,295 @@
+//! Wide transactions: those with a program that may touch keys which it has not declared. Why they cannot deadlock, and
+//! what they look like to others, is described in [`crate::shard::token`].
+//!
+//! A wide transaction holds the token from before its first lock to its end. Its program runs at home. A command that it
+//! calls runs there at once if all its keys are home's and free, or in the transaction's hand. Otherwise it is a *call*: a
+//! transaction of one command, whose locks are added on each shard to those of the wide transaction. The program is
+//! suspended until the reply is there. All locks are kept to the end ([`TxnMessage::End`]).
+
+use super::super::Worker;
+use super::{HeldParticipant, HomeTxn, Start, Wish};
+use crate::command::Call;
+use crate::command::keys::KeyPositions;
+use crate::command::placement::{Need, Placement};
+use crate::command::table::{CommandEntry, KeyspaceLock, flag};
+use crate::protocol::Argv;
+use crate::shard::effects::PieceId;
+use crate::shard::lock::programs::Grant;
+use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
+use crate::shard::message::{Message, ReplyId};
+use crate::shard::txn::{CallOf, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work};
+use smallvec::SmallVec;
+use std::sync::atomic::{Ordering, fence};
+
+/// Home's side of a wide transaction.
+pub(super) struct Wide {
+    reply_id: ReplyId,
+    /// The shards that hold locks for it: those that take part, and those of its calls.
+    shards: SmallVec<[u16; 8]>,
+    /// How many commands its programs have called.
+    call_count: u32,
+}
+
+/// What is needed to start a wide transaction when the token is there.
+pub(super) struct WideStart {
+    pub(super) reply_id: ReplyId,
+    pub(super) start: Start,
+    pub(super) needs: Vec<Need>,
+    pub(super) watching: SmallVec<[u16; 8]>,
+}
+
+/// Where a command runs that a program calls.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::worker) enum CallPlace {
+    /// Its keys are here, and in the program's hand: it can run at once.
+    Here,
+    /// It was sent to where its keys are. [`Worker::program_called`] will have the reply.
+    Elsewhere,
+}
+
+/// A program that calls a command: which transaction it belongs to, and as which of its commands.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::worker) struct WideCaller {
+    pub(in crate::worker) txn: TxnId,
+    pub(in crate::worker) place: u32,
+    /// The transaction's effects are recorded.
+    pub(in crate::worker) is_recorded: bool,
+    /// The command leaves no effects.
+    pub(in crate::worker) is_muted: bool,
+}
+
+// At home.
+impl Worker {
+    /// Starts a program of a connection that may touch any key. The connection is stalled until it has ended.
+    pub(in crate::worker) fn begin_wide(
+        &mut self,
+        at: usize,
+        entry: &'static CommandEntry,
+        call: Call,
+        args: Argv<'_>,
+    ) {
+        let mut multi = self.take_command_queue();
+        multi.queue.push(call, 0, args);
+        // Its keys are locked as it comes to them.
+        multi.routes.add_check_out(args, &KeyPositions::new(), self.shards());
+        self.begin(at, Start { wide: PartOfWide::Beginning, ..Start::one(entry, call, multi) }, &[]);
+    }
+
+    /// Has a wide transaction start as soon as it has the token.
+    pub(super) fn await_token(
+        &mut self,
+        reply_id: ReplyId,
+        start: Start,
+        mut needs: Vec<Need>,
+        watching: &[u16],
+    ) {
+        // Home holds a lock, if only on no key, as long as the transaction lasts. So a reader of the effects attaches
+        // before all of its writes or after them.
+        needs[self.shard.index].takes_part = true;
+        let watching = SmallVec::from_slice(watching);
+        self.ask_for_token(Wish::Start(Box::new(WideStart { reply_id, start, needs, watching })));
+    }
+
+    /// The token is there.
+    pub(super) fn start_wide(&mut self, start: WideStart) {
+        let WideStart { reply_id, start, needs, watching } = start;
+        let takes_part = |shard: &usize| needs[*shard].takes_part;
+        let shards = (0..needs.len()).filter(takes_part).map(|shard| shard as u16).collect();
+        let id = self.send_plan(reply_id, start, needs, &watching, None);
+        self.transact.wide.insert(id, Wide { reply_id, shards, call_count: 0 });
+    }
+
+    /// A program of a wide transaction calls a command, which is over keys. Locks its keys and returns [`CallPlace::Here`] if
+    /// that is possible at once, or sends it to where its keys are.
+    pub(in crate::worker) fn place_call(
+        &mut self,
+        caller: WideCaller,
+        entry: &'static CommandEntry,
+        call: Call,
+        args: Argv<'_>,
+    ) -> CallPlace {
+        let wide = self.transact.wide.get_mut(&caller.txn).expect("it lasts as long as its program");
+        wide.call_count += 1;
+        let call_number = wide.call_count;
+        self.shard.effects.set_call_number(call_number);
+        let mut multi = self.take_command_queue();
+        let placement = multi.routes.add(entry, args, None, self.shards());
+        let is_here = match placement {
+            Placement::Anywhere | Placement::Session | Placement::SessionPrecomputed => true,
+            Placement::One(shard) if shard == self.shard.index => {
+                let keys = multi.routes.keys(0).iter();
+                let locks = keys.map(|key| KeyLock { id: key.hash, exclusive: true }).collect();
+                let needs_all = entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) || entry.row.derives_keys(args);
+                !needs_all && self.take_in_hand(caller.txn, locks)
+            }
+            Placement::Every(KeyspaceLock::None) => {
+                multi.routes.clear();
+                multi.routes.add_every(KeyspaceLock::All);
+                false
+            }
+            Placement::One(_)
+            | Placement::Every(KeyspaceLock::All)
+            | Placement::Split
+            | Placement::CheckOut
+            | Placement::CheckOutDerived => false,
+        };
+        if is_here {
+            self.give_command_queue(multi);
+            return CallPlace::Here;
+        }
+        multi.queue.push_args(call, caller.place, args);
+        let mut needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
+        needs.iter_mut().for_each(Need::make_exclusive);
+        let wide = self.transact.wide.get_mut(&caller.txn).expect("it was there just now");
+        for shard in (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16) {
+            if !wide.shards.contains(&shard) {
+                wide.shards.push(shard);
+            }
+        }
+        let reply_id = wide.reply_id;
+        let WideCaller { txn, is_recorded, is_muted, .. } = caller;
+        let wide = PartOfWide::Call(CallOf { txn, number: call_number, is_recorded, is_muted });
+        let start = Start { wide, counted: 1, ..Start::one(entry, call, multi) };
+        self.send_plan(reply_id, start, needs, &[], None);
+        CallPlace::Elsewhere
+    }
+
+    /// Locks keys of this shard for a wide transaction of it, if they are free.
+    fn take_in_hand(&mut self, txn: TxnId, mut keys: SmallVec<[KeyLock; 4]>) -> bool {
+        let lock_request = self.transact.held[&txn].lock_request;
+        keys.retain(|key| !self.shard.locks.is_in_hand(lock_request, *key));
+        if keys.is_empty() {
+            return true;
+        }
+        if self.shard.locks.conflicts(&keys) {
+            return false;
+        }
+        let (set, granted) = (LockSet::Keys(keys), &mut self.transact.granted);
+        let is_granted = self.shard.locks.extend_first(lock_request, set, granted);
+        debug_assert!(is_granted, "the keys are free");
+        true
+    }
+
+    /// A call has ended.
+    pub(super) fn end_call(&mut self, call: CallOf, txn: HomeTxn) {
+        self.give_command_queue(txn.multi);
+        self.program_called(call.txn, txn.reply);
+    }
+
+    /// A wide transaction has ended: releases its locks on all shards, and returns the token.
+    pub(super) fn end_wide(&mut self, id: TxnId, pieces: u32) {
+        let Some(wide) = self.transact.wide.remove(&id) else { return };
+        let is_recorded = pieces != 0;
+        let pieces = if is_recorded { wide.shards.len() as u32 + 1 } else { 0 };
+        if is_recorded {
+            self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: true }, pieces);
+        }
+        for shard in wide.shards {
+            self.shard.stats.check_ins_sent.add(1);
+            self.send(usize::from(shard), Message::Txn(TxnMessage::End { id, pieces }));
+        }
+        self.return_token();
+    }
+
+    /// A wide transaction may not run: no shard has done anything.
+    pub(super) fn refuse_wide(&mut self, id: TxnId) {
+        if self.transact.wide.remove(&id).is_some() {
+            self.return_token();
+        }
+    }
+}
+
+// At the shards of the keys.
+impl Worker {
+    /// The plan of a call arrives at this shard: adds its locks to those of the wide transaction.
+    pub(super) fn lock_for_call(&mut self, mut plan: Box<Plan>, mut participant: Participant, call: CallOf) {
+        // The entries that the last call or stage has checked out come back from home, and the plan may come from another
+        // shard.
+        let waits_for_entries =
+            |held: &&mut HeldParticipant| held.has_open_call || !held.checked_out.is_empty();
+        if let Some(held) = self.transact.held.get_mut(&call.txn).filter(waits_for_entries) {
+            let at = plan.next;
+            plan.participants[at] = Some(participant);
+            held.next_call = Some(plan);
+            return;
+        }
+        let locks = std::mem::replace(&mut participant.locks, LockSet::Whole);
+        let granted = &mut self.transact.granted;
+        let (lock_request, is_granted) = match self.transact.held.get(&call.txn) {
+            Some(held) => {
+                let lock_request = held.lock_request;
+                (lock_request, self.shard.locks.extend_first(lock_request, locks, granted))
+            }
+            None => self.shard.locks.request_first(locks, granted),
+        };
+        if is_granted {
+            self.participant_granted(lock_request, plan, participant);
+        } else {
+            self.plan_waits(lock_request, plan, participant, Grant::Later);
+        }
+        self.resume_granted();
+    }
+
+    /// The locks of a call are granted here: they are the wide transaction's.
+    pub(super) fn hold_for_call(&mut self, lock_request: LockRequestId, call: CallOf) {
+        let granted_at_ticks = self.time.ticks;
+        let held = self.transact.held.entry(call.txn).or_insert_with(|| HeldParticipant {
+            lock_request,
+            granted_at_ticks,
+            watcher: None,
+            round: 0,
+            work: Work::Nothing,
+            keeps_locks: true,
+            is_ahead: false,
+            checked_out: Vec::new(),
+            pieces: 0,
+            offer: None,
+            call: None,
+            has_open_call: false,
+            next_call: None,
+        });
+        held.has_open_call = true;
+    }
+
+    /// A call has ended on this shard.
+    pub(super) fn end_call_here(&mut self, call: CallOf) {
+        let held = self.transact.held.get_mut(&call.txn).expect("it holds its locks to its end");
+        held.has_open_call = false;
+        self.resume_next_call(call.txn);
+    }
+
+    /// The entries of a transaction are back: a call that has come before them goes on.
+    pub(super) fn resume_next_call(&mut self, id: TxnId) {
+        let plan = self.transact.held.get_mut(&id).and_then(|held| held.next_call.take());
+        if let Some(plan) = plan {
+            self.send(self.shard.index, Message::Txn(TxnMessage::Lock(plan)));
+        }
+    }
+
+    /// From here on, effects are recorded for a call: in this shard's piece of the wide transaction's effects, or in the
+    /// piece of what home runs over checked-out entries.
+    pub(super) fn begin_effects_of_call(&mut self, call: CallOf, over_checked_out: bool) {
+        if call.is_recorded {
+            self.resume_piece(call.txn, over_checked_out);
+            self.shard.effects.set_call_number(call.number);
+        }
+        self.shard.effects.mute(call.is_muted);
+    }
+
+    pub(super) fn end_effects_of_call(&mut self, call: CallOf) {
+        self.shard.effects.mute(false);
+        if call.is_recorded {
+            self.shard.effects.suspend_piece();
+        }
+    }
+
+    /// A wide transaction has ended.
+    pub(super) fn end_participant(&mut self, id: TxnId, pieces: u32) {
+        let held = self.transact.held.get_mut(&id).expect("it holds its locks to its end");
+        held.pieces = pieces;
+        self.publish_handoffs();
+        self.release_participant(id);
+        fence(Ordering::Release);
+        self.shard.stats.check_ins_taken.add(1);
+    }
+}

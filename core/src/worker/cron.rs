@@ -96,6 +96,9 @@ impl Worker {
         if self.blocked.next_deadline_ms().is_some() {
             self.end_waits_in_time();
         }
+        if let Some(kind) = self.busy_program() {
+            self.refuse_waiting(kind);
+        }
         if !self.paused.is_empty() && self.globals.pause(self.shard.now_ms).is_none() {
             self.wake_paused();
         }

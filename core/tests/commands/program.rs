@@ -232,3 +232,41 @@ fn keys_that_a_program_moves_to_home_are_counted_where_they_belong() {
     assert!(suspended > 3, "{suspended}");
     assert_eq!(server.cluster.received(slow), b"*4\r\n:1\r\n+OK\r\n:1\r\n+OK\r\n");
 }
+
+#[test]
+fn what_waits_for_a_program_is_refused_when_that_is_busy() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET busy-reply-threshold 1000", "+OK")]);
+        let slow = server.cluster.connect(0);
+        server.cluster.request(slow, &["TPROGRAM", "1", "a", "/", "SPIN", "10000"]);
+        while !server.cluster.workers.iter().any(|worker| worker.has_ready_programs()) {
+            assert!(server.cluster.step(), "it is under way");
+        }
+        let clients: Vec<usize> = (0..3).map(|_| server.cluster.connect(0)).collect();
+        call_meanwhile(server, clients[0], "GET a");
+        call_meanwhile(server, clients[1], "BTAKE a 0");
+        call_meanwhile(server, clients[2], "MULTI");
+        call_meanwhile(server, clients[2], "SET a 1");
+        call_meanwhile(server, clients[2], "EXEC");
+        let is_answered = |server: &mut Server, reply: &str| {
+            let received = clients.iter().map(|&client| server.cluster.received(client));
+            let received = received.map(|bytes| String::from_utf8(bytes).expect("it is text"));
+            received.filter(|received| received.ends_with(reply)).count()
+        };
+        while server.cluster.workers[0].busy_program().is_none() {
+            assert!(server.cluster.step(), "it is under way");
+            assert_eq!(is_answered(server, BUSY), 0, "it is not busy yet");
+        }
+
+        let mut refused = 0;
+        while refused < clients.len() {
+            assert!(server.cluster.step(), "it is under way");
+            refused += is_answered(server, &BUSY[1..]);
+        }
+
+        assert_eq!(answer_meanwhile(server, clients[1], "SCRIPT KILL"), "+OK\r\n");
+        server.cluster.settle();
+        server.expect(&[("GET a", "$-1")]);
+        assert!(server.cluster.is_at_rest());
+    });
+}

@@ -451,6 +451,23 @@ impl LockTable {
         }
     }
 
+    /// Takes back a unit's request that is not granted. Appends the requests that are granted thereby to `granted`. False,
+    /// and nothing is done, if it waits for the token.
+    pub fn withdraw(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) -> bool {
+        if let Some(at) = self.outside.iter().position(|other| other.id == lock_request) {
+            if self.outside[at].awaits_token {
+                return false;
+            }
+            self.outside.remove(at);
+            self.let_in(granted);
+        } else if let Some(at) = self.deferred.iter().position(|other| other.id == lock_request) {
+            self.deferred.remove(at);
+        } else {
+            self.release(lock_request, granted);
+        }
+        true
+    }
+
     /// Takes what the owners of requests have to be told, in order. To be called after each change of the table.
     pub fn take_events(&mut self) -> Vec<LockEvent> {
         std::mem::take(&mut self.events)

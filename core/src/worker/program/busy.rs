@@ -3,7 +3,8 @@
 //!
 //! Only the time counts in which a program runs, not that in which it waits for its next slice. How many are over the
 //! threshold is counted for the whole process ([`BusyPrograms`]), so that every shard refuses commands: see
-//! [`admission`](crate::command::admission).
+//! [`admission`](crate::command::admission). Those that wait for locks already are refused in the next turn of their shard,
+//! which comes within [`TURN_INTERVAL_MS_MAX`](crate::worker::TURN_INTERVAL_MS_MAX).
 
 use super::ProgramKind;
 use crate::command::CommandError;

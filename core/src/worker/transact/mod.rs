@@ -7,6 +7,7 @@ mod chain;
 mod home;
 mod merge;
 mod participant;
+mod refuse;
 mod stage;
 mod wide;
 mod yielding;

@@ -11,11 +11,12 @@
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_keys, settle,
+    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_collections,
+    load_keys, settle,
 };
 use crate::error::{BenchError, Result};
 use crate::floor;
-use crate::load::named::{Arg, NAMED};
+use crate::load::named::{self, Arg, Judged, NAMED};
 use crate::load::workload::{Op, Pool, Stored};
 use crate::report::{Report, Table, Verdict, figure, grouped};
 use crate::server::Server;
@@ -90,8 +91,10 @@ const IN_FLIGHT_BYTES_MAX: usize = 128 << 20;
 
 fn bar_of(cell: Cell) -> Option<Bar> {
     if let Some(named) = cell.op.named() {
-        let (pipeline, limit) = named.bar;
-        let is_it = cell.connections == BAR_CONNECTIONS && cell.pipeline == pipeline;
+        let named::Bar { pipeline, judged, limit } = named.bar;
+        let is_it = judged == Judged::OwnToBestPeer
+            && cell.connections == BAR_CONNECTIONS
+            && cell.pipeline == pipeline;
         return is_it.then_some(Bar::OwnToBestPeer(limit));
     }
     if cell.value_len_bytes != BAR_VALUE_LEN_BYTES || cell.connections != BAR_CONNECTIONS {
@@ -109,11 +112,12 @@ fn cells_of(args: &MacroArgs) -> (Vec<Cell>, Vec<Cell>) {
             connections: BAR_CONNECTIONS,
             pipeline,
         };
-        let named = (0..NAMED.len()).map(|row| Cell {
+        let rows = NAMED.iter().enumerate().filter(|(_, named)| named.bar.judged == Judged::OwnToBestPeer);
+        let named = rows.map(|(row, named)| Cell {
             op: Op::Named(row),
             value_len_bytes: BAR_VALUE_LEN_BYTES,
             connections: BAR_CONNECTIONS,
-            pipeline: NAMED[row].bar.0,
+            pipeline: named.bar.pipeline,
         });
         return (BARS.map(cell).into_iter().chain(named).collect(), Vec::new());
     }
@@ -203,7 +207,7 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
     let mut loaded_value_len = None;
     for (at, &cell) in cells.iter().enumerate() {
         if let Op::Named(row) = cell.op {
-            load_collections(&setup, &servers, row)?;
+            prepare_named(&setup, &servers, row)?;
             loaded_value_len = None;
         } else if loaded_value_len != Some(cell.value_len_bytes) {
             let with_counters = loaded_value_len.is_none() && cells.iter().any(|cell| cell.op == Op::Incr);
@@ -251,7 +255,7 @@ fn load(
 }
 
 /// Fills the servers anew with the collections of a named operation, and tells the floor what to answer to its requests.
-fn load_collections(setup: &Setup, servers: &[(Contender, Server)], row: usize) -> Result<()> {
+fn prepare_named(setup: &Setup, servers: &[(Contender, Server)], row: usize) -> Result<()> {
     let named = &NAMED[row];
     for (contender, server) in servers {
         if contender.role == Role::Floor {
@@ -263,8 +267,7 @@ fn load_collections(setup: &Setup, servers: &[(Contender, Server)], row: usize) 
                 server.ask(&[floor::ANSWER, command, &answer])?;
             }
         } else {
-            server.ask(&["FLUSHALL"])?;
-            load_keys(server, Stored::Named(row), named.load_count(), &setup.generator)?;
+            load_collections(server, row, &setup.generator)?;
         }
     }
     Ok(())

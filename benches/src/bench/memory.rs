@@ -54,6 +54,9 @@ const VARIANTS: [Variant; 10] = [
 ];
 const BAR_KEYS: u64 = 1_000_000;
 
+/// Enough to use all buffers that requests are received in.
+const FIRST_LOAD_KEYS: u64 = 20_000;
+
 struct Growth {
     rss_bytes_per_key: f64,
     used_memory_bytes_per_key: Option<f64>,
@@ -99,9 +102,11 @@ pub fn run(args: &MemoryArgs) -> Result<Verdict> {
 fn measure(setup: &mut Setup, contender: &Contender, stored: Stored, keys: u64) -> Result<Growth> {
     let cores = setup.server_cores.clone();
     let server = setup.start(contender, 1, &cores)?;
-    // A first small load and its removal bring the connections' buffers and the allocator's arenas into the baseline.
-    load_keys(&server, Stored::Counter, 1_000, &setup.generator)?;
+    // A first small load of the same kind and its removal bring the connections' buffers, the program's code and the
+    // allocator's arenas into the baseline.
+    load_keys(&server, stored, FIRST_LOAD_KEYS, &setup.generator)?;
     server.ask(&["FLUSHALL"])?;
+    server.ask(&["MEMORY", "PURGE"])?;
     let rss_before = settled_rss_bytes(&server)?;
     let used_before = used_memory_bytes(&server)?;
 

@@ -18,6 +18,7 @@ use clap::Args;
 use crate::error::{BenchError, Context, Result};
 use crate::floor;
 use crate::load::driver::{Driver, NoObserver, Window};
+use crate::load::named::NAMED;
 use crate::load::workload::{Op, Pool, SetSequence, Stored};
 use crate::load::{Generator, Placement, Sample, Wait};
 use crate::proc;
@@ -308,6 +309,12 @@ pub fn load_for(
     }
     load_keys(server, Stored::Text { len_bytes: value_len_bytes }, keys, placement)?;
     settle(server)
+}
+
+/// Fills a server anew with the collections of a named operation.
+pub fn load_collections(server: &Server, row: usize, placement: &Placement) -> Result<()> {
+    server.ask(&["FLUSHALL"])?;
+    load_keys(server, Stored::Named(row), NAMED[row].load_count(), placement)
 }
 
 /// Runs `work` on a thread of its own: drivers pin the thread they run on, and the main thread starts servers.

@@ -9,11 +9,12 @@
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, crowd, interleaved, load_for,
-    placement_on,
+    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, crowd, interleaved,
+    load_collections, load_for, placement_on,
 };
 use crate::error::{BenchError, Context, Result};
 use crate::load::Placement;
+use crate::load::named::{Judged, NAMED};
 use crate::load::workload::{Op, Pool};
 use crate::report::{Table, Verdict, figure, grouped};
 use crate::server::Server;
@@ -24,7 +25,14 @@ use crate::sys;
 const SHARDS_BARS: [(Op, usize, f64); 4] =
     [(Op::GetSet, 16, 1.35), (Op::Mget, 4, 1.6), (Op::Mset, 4, 1.6), (Op::Exec, 8, 2.5)];
 
+/// On windows of an ordinary length there would be few operations that take long.
+const LONG_SECONDS: f64 = 6.0;
+
 fn bar_of(op: Op, pipeline: usize) -> Option<f64> {
+    if let Some(named) = op.named() {
+        let is_it = named.bar.judged == Judged::SeveralToOne && named.bar.pipeline == pipeline;
+        return is_it.then_some(named.bar.limit);
+    }
     let bar = SHARDS_BARS.iter().find(|bar| (bar.0, bar.1) == (op, pipeline))?;
     Some(bar.2)
 }
@@ -41,8 +49,9 @@ pub struct ShardsArgs {
     /// Measures servers with so many shards, all on the same cores: those of --server-cores [default: the first one]
     #[arg(long, value_delimiter = ',', value_parser = at_least_one, conflicts_with = "shards")]
     pub counts: Option<Vec<usize>>,
-    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, and exec5 at 8
-    /// [default: get:set,get,set,mget10,mset10; with --counts: get]
+    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, exec5 at 8, lmove, sunion1m and zunionstore1m.
+    /// Operations over collections run at the pipeline of their bar, without --pipelines
+    /// [default: get:set,get,set,mget10,mset10,lmove,sunion1m,zunionstore1m; with --counts: get]
     #[arg(long, value_delimiter = ',')]
     pub ops: Option<Vec<Op>>,
     /// Requests that a connection has under way [default: 16; with --counts: 1,16,64]
@@ -79,9 +88,9 @@ fn run_several_to_one(args: &ShardsArgs) -> Result<Verdict> {
             allowed.len()
         )));
     }
-    let all_ops = vec![Op::GetSet, Op::Get, Op::Set, Op::Mget, Op::Mset];
-    let ops = args.ops.clone().unwrap_or(all_ops);
-    let pipelines = args.pipelines.clone().unwrap_or_else(|| vec![16]);
+    let all_ops =
+        [Op::GetSet, Op::Get, Op::Set, Op::Mget, Op::Mset].into_iter().chain(Op::judged_by_shards());
+    let ops = args.ops.clone().unwrap_or_else(|| all_ops.collect());
     let mut setup = Setup::new(&args.common, "shards", &format!("{shard_count} shards to one"))?;
     let ours = our_contender(&setup)?;
 
@@ -116,8 +125,11 @@ fn run_several_to_one(args: &ShardsArgs) -> Result<Verdict> {
         args.rounds.seconds
     );
     setup.report.paragraph(&conditions);
-    for server in [&one, &many] {
-        load_for(server, &ops, args.value, args.rounds.keyspace, &many_generator)?;
+    let (collections, strings): (Vec<Op>, Vec<Op>) = ops.into_iter().partition(|op| op.named().is_some());
+    if !strings.is_empty() {
+        for server in [&one, &many] {
+            load_for(server, &strings, args.value, args.rounds.keyspace, &many_generator)?;
+        }
     }
 
     let mut table = Table::new([
@@ -131,15 +143,13 @@ fn run_several_to_one(args: &ShardsArgs) -> Result<Verdict> {
         "bar",
         "",
     ]);
-    let cells = ops.iter().flat_map(|&op| pipelines.iter().map(move |&pipeline| (op, pipeline)));
+    let cells = strings.into_iter().chain(collections).flat_map(|op| {
+        let usual = op.named().map_or(16, |named| named.bar.pipeline);
+        args.pipelines.clone().unwrap_or_else(|| vec![usual]).into_iter().map(move |pipeline| (op, pipeline))
+    });
     for (op, pipeline) in cells {
-        let pool = Pool::build(op, pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
-        let mut lanes = vec![
-            Lane::connect(&one, args.connections, &one_generator)?,
-            Lane::connect(&one, args.connections, &one_as_many)?,
-            Lane::connect(&many, args.connections, &many_generator)?,
-        ];
-        let rounds = interleaved(&mut lanes, &pool, &args.rounds)?;
+        let lanes = [(&one, &one_generator), (&one, &one_as_many), (&many, &many_generator)];
+        let rounds = measure_cell(args, op, pipeline, lanes)?;
         let cpu: Vec<f64> = rounds.iter().map(|rounds| stats::median(&rounds.cpu_us_per_op)).collect();
         let ratio = cpu[2] / cpu[0];
         let bar = bar_of(op, pipeline);
@@ -161,6 +171,29 @@ fn run_several_to_one(args: &ShardsArgs) -> Result<Verdict> {
     }
     setup.report.table("Server CPU an operation", &table);
     setup.report.finish(&args.common.results)
+}
+
+/// Drives servers from their placements. Collections are loaded from the last of these.
+fn measure_cell(
+    args: &ShardsArgs,
+    op: Op,
+    pipeline: usize,
+    driven: [(&Server, &Placement); 3],
+) -> Result<Vec<Rounds>> {
+    let pool = Pool::build(op, pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
+    let (mut connections, mut round_args) = (args.connections, args.rounds.clone());
+    if let Op::Named(row) = op {
+        let [_, (one, _), (many, loader)] = driven;
+        for server in [one, many] {
+            load_collections(server, row, loader)?;
+        }
+        if NAMED[row].is_long {
+            connections = 1;
+            round_args.seconds = round_args.seconds.max(LONG_SECONDS);
+        }
+    }
+    let lanes = driven.iter().map(|(server, placement)| Lane::connect(server, connections, placement));
+    interleaved(&mut lanes.collect::<Result<Vec<_>>>()?, &pool, &round_args)
 }
 
 #[derive(Args, Clone, Debug)]

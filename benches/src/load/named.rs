@@ -72,12 +72,14 @@ pub struct Request {
 }
 
 /// How the collection of a key is made: a command with its key, and elements of the given arguments. Members are
-/// 0, 1, 2 ... If there is a single key, such commands make a collection of all the operation's members.
+/// 0, 1, 2 ... If there is a single key, or keys with names of their own, such commands make collections of all the
+/// operation's members; of two named keys, the second one has the upper half of the first one's members, and as many more.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
     pub command: &'static str,
     pub element: &'static [Arg],
     pub count: u64,
+    pub named_keys: &'static [&'static str],
 }
 
 impl Load {
@@ -96,27 +98,56 @@ pub struct Named {
     pub keys: u64,
     /// Members are drawn from so many.
     pub members: u64,
-    /// The pipeline of its bar, and our own cost to the best peer's.
-    pub bar: (usize, f64),
+    pub bar: Bar,
+    /// An operation takes a good part of a second, and its reply may have megabytes: it is measured on one connection,
+    /// and longer.
+    pub is_long: bool,
+}
+
+/// What an operation may cost at most.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub struct Bar {
+    pub pipeline: usize,
+    pub judged: Judged,
+    pub limit: f64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Judged {
+    /// Our own cost to the best peer's: by the macro bench.
+    OwnToBestPeer,
+    /// Our CPU with two shards to that with one: by `shards`.
+    SeveralToOne,
+}
+
+const fn own(pipeline: usize, limit: f64) -> Bar {
+    Bar { pipeline, judged: Judged::OwnToBestPeer, limit }
+}
+
+const fn several(pipeline: usize, limit: f64) -> Bar {
+    Bar { pipeline, judged: Judged::SeveralToOne, limit }
 }
 
 use Arg::{Key, Score, Value, Word};
 
-const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10 };
+const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10, named_keys: &[] };
 const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
 const RPOP: Request = Request { args: &[Word("RPOP"), Key], answer: Answer::Text };
 
-const SET_OF_10: Load = Load { command: "SADD", element: &[Arg::Member], count: 10 };
+const SET_OF_10: Load = Load { command: "SADD", element: &[Arg::Member], count: 10, named_keys: &[] };
 const SADD: Request = Request { args: &[Word("SADD"), Key, Arg::Member], answer: Answer::Integer };
 const SREM: Request = Request { args: &[Word("SREM"), Key, Arg::Member], answer: Answer::Integer };
 const SISMEMBER: Request = Request { args: &[Word("SISMEMBER"), Key, Arg::Member], answer: Answer::Integer };
 
-const ZSET_OF_10: Load = Load { command: "ZADD", element: &[Score, Arg::Member], count: 10 };
+const ZSET_OF_10: Load = Load { command: "ZADD", element: &[Score, Arg::Member], count: 10, named_keys: &[] };
 const ZADD: Request = Request { args: &[Word("ZADD"), Key, Score, Arg::Member], answer: Answer::Integer };
 
 const ENTRY: &[Arg] = &[Word("*"), Word("field"), Value];
 
-const HASH_OF_10: Load = Load { command: "HSET", element: &[Arg::Member, Value], count: 10 };
+const HASH_OF_10: Load = Load { command: "HSET", element: &[Arg::Member, Value], count: 10, named_keys: &[] };
+
+/// Keys that lie on different shards, if there are two: their slots differ in the highest bit.
+const TWO_SHARDS: [&str; 2] = ["side:a", "side:c"];
 
 /// The operations, and their bars. Pushes and pops alternate, or lists would grow, or be empty, while a server is measured.
 pub const NAMED: &[Named] = &[
@@ -126,27 +157,38 @@ pub const NAMED: &[Named] = &[
         load: LIST_OF_10,
         keys: 100_000,
         members: 0,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
-    Named { name: "lpush", requests: &[LPUSH], load: LIST_OF_10, keys: 100_000, members: 0, bar: (16, 0.40) },
+    Named {
+        name: "lpush",
+        requests: &[LPUSH],
+        load: LIST_OF_10,
+        keys: 100_000,
+        members: 0,
+        bar: own(16, 0.40),
+        is_long: false,
+    },
     Named {
         name: "lrange100",
         requests: &[Request {
             args: &[Word("LRANGE"), Key, Word("0"), Word("99")],
             answer: Answer::Texts(100),
         }],
-        load: Load { command: "RPUSH", element: &[Value], count: 100 },
+        load: Load { command: "RPUSH", element: &[Value], count: 100, named_keys: &[] },
         keys: 10_000,
         members: 0,
-        bar: (4, 0.60),
+        bar: own(4, 0.60),
+        is_long: false,
     },
     Named {
         name: "sort10k",
         requests: &[Request { args: &[Word("SORT"), Key], answer: Answer::Scores(10_000) }],
-        load: Load { command: "RPUSH", element: &[Score], count: 10_000 },
+        load: Load { command: "RPUSH", element: &[Score], count: 10_000, named_keys: &[] },
         keys: 100,
         members: 0,
-        bar: (1, 0.60),
+        bar: own(1, 0.60),
+        is_long: false,
     },
     // Half of the members are there.
     Named {
@@ -155,7 +197,8 @@ pub const NAMED: &[Named] = &[
         load: SET_OF_10,
         keys: 100_000,
         members: 20,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "sismember",
@@ -163,7 +206,8 @@ pub const NAMED: &[Named] = &[
         load: SET_OF_10,
         keys: 100_000,
         members: 20,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "smembers50",
@@ -171,7 +215,8 @@ pub const NAMED: &[Named] = &[
         load: Load { count: 50, ..SET_OF_10 },
         keys: 10_000,
         members: 0,
-        bar: (4, 0.60),
+        bar: own(4, 0.60),
+        is_long: false,
     },
     Named {
         name: "sinter10k",
@@ -179,16 +224,26 @@ pub const NAMED: &[Named] = &[
         load: Load { count: 10_000, ..SET_OF_10 },
         keys: 100,
         members: 0,
-        bar: (1, 0.60),
+        bar: own(1, 0.60),
+        is_long: false,
     },
-    Named { name: "zadd", requests: &[ZADD], load: ZSET_OF_10, keys: 100_000, members: 10, bar: (16, 0.40) },
+    Named {
+        name: "zadd",
+        requests: &[ZADD],
+        load: ZSET_OF_10,
+        keys: 100_000,
+        members: 10,
+        bar: own(16, 0.40),
+        is_long: false,
+    },
     Named {
         name: "zscore",
         requests: &[Request { args: &[Word("ZSCORE"), Key, Arg::Member], answer: Answer::Score }],
         load: ZSET_OF_10,
         keys: 100_000,
         members: 10,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "zpopmin:zadd",
@@ -196,7 +251,8 @@ pub const NAMED: &[Named] = &[
         load: ZSET_OF_10,
         keys: 100_000,
         members: 20,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "zincrby",
@@ -204,7 +260,8 @@ pub const NAMED: &[Named] = &[
         load: ZSET_OF_10,
         keys: 100_000,
         members: 10,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "zrange100",
@@ -215,7 +272,8 @@ pub const NAMED: &[Named] = &[
         load: Load { count: 100, ..ZSET_OF_10 },
         keys: 10_000,
         members: 0,
-        bar: (4, 0.60),
+        bar: own(4, 0.60),
+        is_long: false,
     },
     Named {
         name: "zunionstore10k",
@@ -226,7 +284,8 @@ pub const NAMED: &[Named] = &[
         load: Load { count: 10_000, ..ZSET_OF_10 },
         keys: 100,
         members: 0,
-        bar: (1, 0.60),
+        bar: own(1, 0.60),
+        is_long: false,
     },
     Named {
         name: "zadd1m",
@@ -234,7 +293,8 @@ pub const NAMED: &[Named] = &[
         load: Load { count: 10_000, ..ZSET_OF_10 },
         keys: 1,
         members: 1_000_000,
-        bar: (16, 0.60),
+        bar: own(16, 0.60),
+        is_long: false,
     },
     Named {
         name: "xadd",
@@ -242,10 +302,11 @@ pub const NAMED: &[Named] = &[
             args: &[Word("XADD"), Key, Word("*"), Word("field"), Value],
             answer: Answer::Text,
         }],
-        load: Load { command: "XADD", element: ENTRY, count: 10 },
+        load: Load { command: "XADD", element: ENTRY, count: 10, named_keys: &[] },
         keys: 1000,
         members: 0,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "xrange100",
@@ -253,10 +314,11 @@ pub const NAMED: &[Named] = &[
             args: &[Word("XRANGE"), Key, Word("-"), Word("+"), Word("COUNT"), Word("100")],
             answer: Answer::Entries(100),
         }],
-        load: Load { command: "XADD", element: ENTRY, count: 100 },
+        load: Load { command: "XADD", element: ENTRY, count: 100, named_keys: &[] },
         keys: 10_000,
         members: 0,
-        bar: (4, 0.60),
+        bar: own(4, 0.60),
+        is_long: false,
     },
     Named {
         name: "hset",
@@ -264,7 +326,8 @@ pub const NAMED: &[Named] = &[
         load: HASH_OF_10,
         keys: 100_000,
         members: 10,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "hget",
@@ -272,7 +335,8 @@ pub const NAMED: &[Named] = &[
         load: HASH_OF_10,
         keys: 100_000,
         members: 10,
-        bar: (16, 0.40),
+        bar: own(16, 0.40),
+        is_long: false,
     },
     Named {
         name: "hgetall20",
@@ -280,7 +344,45 @@ pub const NAMED: &[Named] = &[
         load: Load { count: 20, ..HASH_OF_10 },
         keys: 10_000,
         members: 0,
-        bar: (4, 0.60),
+        bar: own(4, 0.60),
+        is_long: false,
+    },
+    // Of two shards, half of the pairs are on both.
+    Named {
+        name: "lmove",
+        requests: &[Request {
+            args: &[Word("LMOVE"), Key, Key, Word("LEFT"), Word("RIGHT")],
+            answer: Answer::Text,
+        }],
+        load: LIST_OF_10,
+        keys: 100_000,
+        members: 0,
+        bar: several(16, 2.5),
+        is_long: false,
+    },
+    Named {
+        name: "sunion1m",
+        requests: &[Request {
+            args: &[Word("SUNION"), Word(TWO_SHARDS[0]), Word(TWO_SHARDS[1])],
+            answer: Answer::Texts(1_500_000),
+        }],
+        load: Load { count: 10_000, named_keys: &TWO_SHARDS, ..SET_OF_10 },
+        keys: 2,
+        members: 1_000_000,
+        bar: several(1, 1.5),
+        is_long: true,
+    },
+    Named {
+        name: "zunionstore1m",
+        requests: &[Request {
+            args: &[Word("ZUNIONSTORE"), Word("union"), Word("2"), Word(TWO_SHARDS[0]), Word(TWO_SHARDS[1])],
+            answer: Answer::Integer,
+        }],
+        load: Load { count: 10_000, named_keys: &TWO_SHARDS, ..ZSET_OF_10 },
+        keys: 2,
+        members: 1_000_000,
+        bar: several(1, 1.5),
+        is_long: true,
     },
 ];
 
@@ -323,6 +425,7 @@ impl Named {
     pub fn load_count(&self) -> u64 {
         match self.keys {
             keys if self.load.is_one_by_one() => keys * self.load.count,
+            keys if !self.load.named_keys.is_empty() => keys * self.members.div_ceil(self.load.count),
             1 => self.members.div_ceil(self.load.count).max(1),
             keys => keys,
         }
@@ -330,13 +433,21 @@ impl Named {
 
     /// Appends command `number` of those that make the collections.
     pub fn write_load(&self, out: &mut Vec<u8>, number: u64, rng: &mut Rng) {
-        let Load { command, element, count } = self.load;
+        let Load { command, element, count, named_keys } = self.load;
         let (key, members) = match self.keys {
             keys if self.load.is_one_by_one() => (number % keys, 0..1),
+            keys if !named_keys.is_empty() => {
+                let (key, first) = (number % keys, number / keys * count + number % keys * self.members / 2);
+                (key, first..first + count)
+            }
             1 => (0, number * count..(number + 1) * count),
             _ => (number, 0..count),
         };
-        let mut args = vec![command.as_bytes().to_vec(), numbered(KEY_PREFIX, key).to_vec()];
+        let name = match named_keys.get(key as usize) {
+            Some(name) => name.as_bytes().to_vec(),
+            None => numbered(KEY_PREFIX, key).to_vec(),
+        };
+        let mut args = vec![command.as_bytes().to_vec(), name];
         for member in members {
             args.extend(element.iter().map(|&arg| arg_bytes(arg, key, member, rng)));
         }

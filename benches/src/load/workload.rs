@@ -10,7 +10,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::load::named::{MEMBER_PREFIX, NAMED, Named};
+use crate::load::named::{Judged, MEMBER_PREFIX, NAMED, Named};
 use crate::resp::write_command;
 use fastrand::Rng;
 
@@ -66,6 +66,12 @@ impl Op {
     /// Every operation that there is.
     pub fn all() -> impl Iterator<Item = Op> {
         Op::ALL.into_iter().chain((0..NAMED.len()).map(Op::Named))
+    }
+
+    /// The operations over collections whose bar is one of two shards to one.
+    pub fn judged_by_shards() -> impl Iterator<Item = Op> {
+        let rows = (0..NAMED.len()).filter(|&row| NAMED[row].bar.judged == Judged::SeveralToOne);
+        rows.map(Op::Named)
     }
 
     /// Whether a reply may be null: a list may be empty for a while.

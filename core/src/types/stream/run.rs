@@ -2,7 +2,8 @@
 //!
 //! A node has some two kilobytes, and the allocator's sizes lie a quarter apart there, so nodes with allocations of their
 //! own would waste a tenth of the memory. A run grows from one of these sizes to the next, up to [`RUN_BYTES_MAX`], where
-//! it wastes less than a node.
+//! it wastes less than a node, and the page that the allocator adds to long allocations (jemalloc lets them begin at
+//! different places of a page, for the caches' sake) is a small share of it.
 //!
 //! Removing a node leaves a hole. When the holes make up a quarter of a run, what is left is copied to a new allocation.
 
@@ -10,7 +11,7 @@ use super::StreamId;
 use super::node::{Node, NodeRef};
 
 /// A run gets no longer than this, unless it is a single node: a size of the allocator.
-const RUN_BYTES_MAX: usize = 128 << 10;
+const RUN_BYTES_MAX: usize = 512 << 10;
 
 /// The share of a run that holes may take.
 const HOLES_MAX: (usize, usize) = (1, 4);

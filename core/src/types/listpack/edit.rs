@@ -2,6 +2,7 @@
 
 use super::{COUNT_UNKNOWN, END, Encoded, HEADER_LEN, Item, Listpack, STR_6, count_in_header};
 use crate::types::blob::Blob;
+use std::ops::Range;
 
 /// A listpack to change, in any [`Blob`]. Elements are `&[u8]`, which are stored as integers if they are one, `i64`, or
 /// [`Item`].
@@ -60,6 +61,16 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
         encoded.write(self.0.splice(pos..end, encoded.len()));
         self.count_changed(0);
         pos
+    }
+
+    /// Moves the elements of a range before the one at `to`, which may be the end, and is not among them.
+    pub fn move_before(&mut self, range: Range<usize>, to: usize) {
+        let bytes = self.0.bytes_mut();
+        if to > range.start {
+            bytes[range.start..to].rotate_left(range.len());
+        } else {
+            bytes[to..range.end].rotate_right(range.len());
+        }
     }
 
     /// Removes `count` elements, or as many as there are, from the one at `pos` on. Returns the position of the element

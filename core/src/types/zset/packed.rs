@@ -118,10 +118,9 @@ impl<'a> Packed<'a> {
         self.0.seek(2 * rank as isize).expect("the rank exists")
     }
 
-    /// Whether the element at a position belongs before one of this score and member.
+    /// Whether the element of a member at a position and a score belongs before one of this score and member.
     #[inline]
-    fn is_before(self, pos: usize, score: f64, member: &[u8]) -> bool {
-        let other = self.score_at(pos);
+    fn is_before(self, pos: usize, other: f64, score: f64, member: &[u8]) -> bool {
         other < score || (other == score && compare(self.0.at(pos), member) == Ordering::Less)
     }
 
@@ -129,26 +128,34 @@ impl<'a> Packed<'a> {
     fn place(self, score: f64, member: &[u8]) -> usize {
         let end = self.0.end();
         // Many scores come in order.
-        if self.before(end).is_none_or(|last| self.is_before(last, score, member)) {
-            return end;
-        }
-        self.place_from(self.0.first().unwrap_or(end), score, member)
+        let last = self.place_up_to(end, score, member, 1);
+        if last == end { end } else { self.place_from(self.0.first().unwrap_or(end), score, member) }
     }
 
     /// The same, if it belongs at a position from `pos` on.
+    #[inline]
     fn place_from(self, mut pos: usize, score: f64, member: &[u8]) -> usize {
         let end = self.0.end();
-        while pos < end && self.is_before(pos, score, member) {
-            pos = self.0.next(self.score_behind(pos).1).unwrap_or(end);
+        while pos < end {
+            let (other, at) = self.score_behind(pos);
+            if !self.is_before(pos, other, score, member) {
+                break;
+            }
+            pos = self.0.next(at).unwrap_or(end);
         }
         pos
     }
 
-    /// The same, if it belongs at a position up to `pos`.
-    fn place_up_to(self, mut pos: usize, score: f64, member: &[u8]) -> usize {
-        while let Some(before) = self.before(pos)
-            && !self.is_before(before, score, member)
-        {
+    /// The same, if it belongs at a position up to `pos`. No more than `steps` elements are passed over.
+    #[inline]
+    fn place_up_to(self, mut pos: usize, score: f64, member: &[u8], steps: usize) -> usize {
+        for _ in 0..steps {
+            let Some(at) = self.0.prev(pos) else { break };
+            let before = self.0.prev(at).expect("a member precedes its score");
+            let other = parse_score(self.0.at(at)).expect("a score is a number");
+            if self.is_before(before, other, score, member) {
+                break;
+            }
             pos = before;
         }
         pos
@@ -272,19 +279,19 @@ impl<'b, B: Blob + ?Sized> PackedMut<'b, B> {
         let place = if score > old {
             packed.place_from(after, score, member)
         } else {
-            packed.place_up_to(pos, score, member)
+            packed.place_up_to(pos, score, member, usize::MAX)
         };
         let stored = Stored::of(score);
-        let pair = [Item::of(member), stored.item()];
         let mut listpack = ListpackMut::new(self.0);
-        if place == pos || place == after {
-            listpack.replace(at, stored.item());
-        } else if place > pos {
-            listpack.insert_many_before(place, pair.into_iter());
-            listpack.remove(pos, 2);
-        } else {
-            listpack.remove(pos, 2);
-            listpack.insert_many_before(place, pair.into_iter());
+        let len_before = listpack.as_ref().bytes_len();
+        listpack.replace(at, stored.item());
+        let len = listpack.as_ref().bytes_len();
+        // What lies behind the score has moved if that is longer or shorter now.
+        let moved = |behind: usize| behind + len - len_before;
+        if place > after {
+            listpack.move_before(pos..moved(after), moved(place));
+        } else if place < pos {
+            listpack.move_before(pos..moved(after), place);
         }
     }
 

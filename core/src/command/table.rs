@@ -21,6 +21,7 @@ use crate::command::{CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::blocking::BlockRequest;
 use crate::shard::stats::COMMANDS_MAX;
+use crate::types::fetch::Sought;
 use smallvec::SmallVec;
 use std::any::Any;
 
@@ -170,6 +171,15 @@ pub struct DerivedKeys {
     pub find: fn(ctx: &mut Ctx<'_>) -> Vec<Vec<u8>>,
 }
 
+/// The element that a request looks up in the collection of its first key, if it is worth fetching before the command
+/// runs. A hint: the arguments may be invalid, and the value of any type.
+pub type Seeks = for<'a> fn(args: Argv<'a>) -> Option<(&'a [u8], Sought)>;
+
+/// [`Seeks`] of commands whose element follows the key.
+pub fn seeks_element(args: Argv<'_>) -> Option<(&[u8], Sought)> {
+    (args.len() > 2).then(|| (args.arg(2), Sought::Element))
+}
+
 /// One row. It is built by the `const fn`s below.
 pub struct Command {
     /// Lower case, without the container's name.
@@ -204,6 +214,7 @@ pub struct Command {
     pub ready: fn(ctx: &mut Ctx<'_>, position: usize) -> bool,
     /// The arguments that are secret, and must not appear in logs. Called only when something is logged.
     pub secrets: fn(args: Argv<'_>) -> SmallVec<[usize; 2]>,
+    pub seeks: Option<Seeks>,
     /// It takes constant time, whatever its arguments.
     pub is_constant_time: bool,
     pub docs: Docs,
@@ -272,6 +283,7 @@ impl Command {
             run,
             ready: key_exists,
             secrets: no_secrets,
+            seeks: None,
             is_constant_time: false,
             docs: Docs::NONE,
             subcommands: &[],
@@ -346,6 +358,11 @@ impl Command {
 
     pub const fn secrets(mut self, secrets: fn(Argv<'_>) -> SmallVec<[usize; 2]>) -> Command {
         self.secrets = secrets;
+        self
+    }
+
+    pub const fn seeks(mut self, seeks: Seeks) -> Command {
+        self.seeks = Some(seeks);
         self
     }
 

@@ -5,7 +5,7 @@
 //!
 //! A value is given out as an [`Item`]: that of a big hash is always a string, also if it is the digits of an integer.
 
-use super::dict::{DictMap, Place};
+use super::dict::{self, DictMap, Place};
 use super::entry::{Encoding, NewValue, PackedKind, ValueRef};
 use super::listpack::{Digits, Item, LEN_BYTES_MAX, Listpack, ListpackMut};
 use super::object::{Collection, Object};
@@ -31,6 +31,11 @@ impl BigHash {
     /// Sets a field. Returns whether it is new.
     pub fn set(&mut self, field: &[u8], value: &[u8]) -> bool {
         self.fields.set(field, value)
+    }
+
+    #[inline]
+    pub(super) fn fetch(&self, field: &[u8]) -> dict::Fetch<'_, true> {
+        dict::Fetch::new(&self.fields, field)
     }
 
     fn from_packed(packed: Listpack<'_>) -> BigHash {

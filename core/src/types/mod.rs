@@ -10,6 +10,7 @@
 //! - `decimal`: strings that are integers; `double`: the text of doubles
 //! - `hash`, `list`, `set`, `zset`: hashes, lists, sets and sorted sets in all their forms
 //! - `stream`: a log of entries, and its consumer groups
+//! - `fetch`: look-ups of elements that are about to be made
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
@@ -18,6 +19,7 @@ pub mod decimal;
 pub mod dict;
 pub mod double;
 pub mod entry;
+pub mod fetch;
 pub mod glob;
 pub mod hash;
 pub mod hashing;
@@ -46,6 +48,15 @@ pub use table::{
 
 pub use object::{Collection, Object, ValueType};
 pub use value_mut::{ObjectMut, PackedMut, ValueMut};
+
+pub(crate) const CACHE_LINE_LEN: usize = 64;
+
+/// Prefetches all cache lines of a value.
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(value: &T) {
+    let start = (&raw const *value).cast::<u8>();
+    (0..size_of::<T>()).step_by(CACHE_LINE_LEN).for_each(|at| prefetch(start.wrapping_add(at)));
+}
 
 /// Prefetches the cache line at `address`, which need not be valid.
 #[inline(always)]

@@ -5,7 +5,7 @@
 //!
 //! - `input` keeps what a connection sent, `pipeline` parses and executes it, most of it by `fast_path`; `replies`
 //!   puts replies in the order of the requests;
-//! - `run` runs commands, whoever calls them;
+//! - `run` runs commands, whoever calls them; `fetch` fetches the elements that they will look up in big collections;
 //! - `remote` gathers commands for other shards into one batch a turn, and runs the batches of others;
 //! - `multi` queues transactions, `exec` runs them, `transact` runs commands and transactions over several shards,
 //!   `coalesce` turns a pipeline of these into one transaction;
@@ -26,6 +26,7 @@ mod cron;
 mod events;
 mod exec;
 mod fast_path;
+mod fetch;
 mod globals;
 mod input;
 pub mod load;
@@ -125,6 +126,8 @@ pub struct Worker {
     shutdowns: Vec<ReplyId>,
     cron: cron::Cron,
     gathered: Vec<pipeline::Gathered>,
+    /// Groups to come that are not examined for look-ups in big collections.
+    unexamined_groups: u32,
     ahead: coalesce::Ahead,
     config_version: u64,
     table_version: u64,
@@ -180,6 +183,7 @@ impl Worker {
             shutdowns: Vec::new(),
             cron: cron::Cron::default(),
             gathered: Vec::new(),
+            unexamined_groups: 0,
             ahead: coalesce::Ahead::default(),
             config_version,
             table_version,

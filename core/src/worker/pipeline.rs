@@ -14,6 +14,7 @@
 use super::Worker;
 use super::coalesce::Ahead;
 use super::connection::{Connection, StallReason};
+use super::fetch::Upcoming;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
@@ -113,6 +114,11 @@ impl Worker {
             taken += 1;
         }
         self.prefetch(&prepared);
+        let home = self.shard.index as u32;
+        self.prefetch_elements(gathered.iter().flat_map(|gathered| {
+            let here = prepared[gathered.prepared.clone()].iter().filter(|request| request.shard == home);
+            here.filter_map(|request| Upcoming::of_request(request, inputs[gathered.input].1, &args))
+        }));
         for Gathered { at, input, prepared: range, group } in gathered.drain(..) {
             let (conn, bytes) = inputs[input];
             // A request of another connection may have closed this one.
@@ -167,6 +173,9 @@ impl Worker {
             let group = self.parse_group(at, buf, done, &mut prepared, &mut args);
             if prepared.len() > 1 {
                 self.prefetch(&prepared);
+                let home = self.shard.index as u32;
+                let here = prepared.iter().filter(|request| request.shard == home);
+                self.prefetch_elements(here.filter_map(|request| Upcoming::of_request(request, buf, &args)));
             }
             if let Some(consumed) = self.execute_group(at, buf, &prepared, &args, group, &mut done) {
                 break consumed;

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::connection::{BIG_REPLY_BYTES, BIG_REQUEST_BYTES};
+use super::fetch::Upcoming;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
@@ -91,7 +92,7 @@ impl Worker {
     /// [`Shard::prefetch`] does.
     ///
     /// [`Shard::prefetch`]: crate::shard::Shard::prefetch
-    pub(super) fn prefetch_messages(&self, messages: &[(usize, Message)]) {
+    pub(super) fn prefetch_messages(&mut self, messages: &[(usize, Message)]) {
         let batches = messages.iter().filter_map(|(_, message)| match message {
             Message::Commands(batch) | Message::Replies(batch) => Some(batch),
             Message::Txn(_)
@@ -108,8 +109,12 @@ impl Worker {
             batches.clone().for_each(Batch::prefetch_header);
             batches.clone().for_each(|batch| batch.prefetch_contents());
         }
-        let hashed = batches.flat_map(|batch| &batch.commands).filter(|command| command.call.hashed_arg != 0);
+        let hashed =
+            batches.clone().flat_map(|batch| &batch.commands).filter(|command| command.call.hashed_arg != 0);
         self.shard.prefetch(hashed.map(|command| (command.call.db, command.call.hash)));
+        self.prefetch_elements(batches.flat_map(|batch| {
+            batch.calls(&batch.commands).filter_map(|(call, args)| Upcoming::of_call(call, args))
+        }));
     }
 
     /// Runs another shard's commands over this shard's keys and sends the replies back.

@@ -78,6 +78,35 @@ pub struct Dict<const VALUES: bool> {
     count_max: usize,
 }
 
+/// An element that is about to be looked up.
+pub(super) struct Fetch<'a, const VALUES: bool> {
+    dict: &'a Dict<VALUES>,
+    hash: u64,
+    is_page_fetched: bool,
+}
+
+impl<'a, const VALUES: bool> Fetch<'a, VALUES> {
+    #[inline]
+    pub(super) fn new(dict: &'a Dict<VALUES>, key: &[u8]) -> Self {
+        let hash = dict_hash(key);
+        prefetch((&raw const *dict.page(dict.page_index(hash))).cast());
+        Fetch { dict, hash, is_page_fetched: false }
+    }
+
+    /// Fetches what is needed next, by what has been fetched before. Returns whether there is more.
+    #[inline]
+    pub(super) fn step(&mut self) -> bool {
+        let goes_on = !self.is_page_fetched;
+        if goes_on {
+            self.dict.prefetch(self.hash);
+            self.is_page_fetched = true;
+        } else {
+            self.dict.page(self.dict.page_index(self.hash)).prefetch_first(tag_of(self.hash));
+        }
+        goes_on
+    }
+}
+
 /// Where an element is. Valid until an element is added or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {

@@ -17,6 +17,8 @@
 //!
 //! The version is for snapshots, which are not there yet.
 
+use crate::types::prefetch;
+
 const VERSION_LEN: usize = 4;
 const COUNT_AT: usize = VERSION_LEN;
 const TAGS_AT: usize = COUNT_AT + 2;
@@ -194,6 +196,17 @@ impl Page {
             first += GROUP_LEN;
         }
         None
+    }
+
+    /// Fetches the first element with this tag.
+    #[inline]
+    pub(super) fn prefetch_first(&self, tag: u8) {
+        self.find(tag, |stored| {
+            if let Stored::Inline(bytes) = stored {
+                prefetch(bytes.as_ptr());
+            }
+            true
+        });
     }
 
     /// Adds an element of `len` bytes, and returns these to be written. There is [`Page::has_room`] for it.

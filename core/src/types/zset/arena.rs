@@ -14,7 +14,7 @@
 //! that chunk can be given back. So the arena shrinks with its set, and no call does much work.
 
 use super::long::LongMembers;
-use crate::types::prefetch;
+use crate::types::{CACHE_LINE_LEN, prefetch};
 
 /// Names an element. It is valid until the element is removed or moved.
 pub(super) type Handle = u32;
@@ -129,7 +129,12 @@ impl Arena {
     /// Fetches an element into the cache.
     #[inline]
     pub(super) fn prefetch(&self, handle: Handle) {
-        prefetch(self.slot(handle).as_ptr());
+        let slot = self.slot(handle).as_ptr();
+        prefetch(slot);
+        // An element of usual length reaches into the next line from here.
+        if slot.addr() % CACHE_LINE_LEN > CACHE_LINE_LEN / 2 {
+            prefetch(slot.wrapping_add(CACHE_LINE_LEN));
+        }
     }
 
     /// Adds an element.

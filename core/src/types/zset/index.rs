@@ -15,6 +15,7 @@
 
 use super::arena::{Arena, Handle};
 use crate::types::hashing::hash_bytes;
+use crate::types::{CACHE_LINE_LEN, prefetch};
 
 const TAG_STEP: u32 = 4;
 /// Elements for each segment, on average.
@@ -131,6 +132,32 @@ impl Index {
         let from = lower_bound(segment, tag, depth);
         let found = segment[from..].iter().take_while(|slot| slot.tag == tag);
         found.map(|slot| slot.handle()).find(|&handle| arena.member(handle) == member)
+    }
+
+    /// Fetches a hash's segment: first step of [`Index::find`].
+    #[inline]
+    pub(super) fn prefetch_segment(&self, place: Place) {
+        let (segment, _) = self.find_segment(place.hash);
+        prefetch((&raw const *self.segment(segment)).cast());
+    }
+
+    /// Second step: fetches the slots about the place where the hash's is expected.
+    #[inline]
+    pub(super) fn prefetch_slots(&self, place: Place) {
+        let (segment, depth) = self.find_segment(place.hash);
+        let segment = self.segment(segment);
+        let at = segment.as_ptr().wrapping_add(expected_at(segment, place.tag(depth), depth)).cast::<u8>();
+        prefetch(at.wrapping_sub(CACHE_LINE_LEN / 2));
+        prefetch(at.wrapping_add(CACHE_LINE_LEN / 2));
+    }
+
+    /// Third step: the element that is probably the hash's. Nothing is compared.
+    #[inline]
+    pub(super) fn probable(&self, place: Place) -> Option<Handle> {
+        let (segment, depth) = self.find_segment(place.hash);
+        let (segment, tag) = (self.segment(segment), place.tag(depth));
+        let slot = segment.get(lower_bound(segment, tag, depth))?;
+        (slot.tag == tag).then(|| slot.handle())
     }
 
     /// Adds an element that is not there yet.
@@ -290,12 +317,18 @@ impl Index {
     }
 }
 
-/// The first slot whose tag is not less than `tag`. Hashes are evenly distributed, so it is near the place that the tag
-/// has between the lowest and the highest possible one.
+/// About where a tag is: the place that it has between the lowest and the highest possible one. Hashes are evenly
+/// distributed.
+#[inline]
+fn expected_at(segment: &[Slot], tag: u16, depth: u32) -> usize {
+    let share = usize::from(tag << (depth % TAG_STEP));
+    (share * segment.len()) >> u16::BITS
+}
+
+/// The first slot whose tag is not less than `tag`.
 #[inline]
 fn lower_bound(segment: &[Slot], tag: u16, depth: u32) -> usize {
-    let share = usize::from(tag << (depth % TAG_STEP));
-    let mut at = (share * segment.len()) >> u16::BITS;
+    let mut at = expected_at(segment, tag, depth);
     while at > 0 && segment[at - 1].tag >= tag {
         at -= 1;
     }

@@ -4,6 +4,7 @@ use super::arena::{Arena, Handle};
 use super::leaf::{LEAF_LEN, Leaf};
 use super::order::Bound;
 use super::tree::{Edge, First, Node};
+use crate::types::{prefetch, prefetch_all};
 
 pub(super) const FANOUT: usize = 32;
 
@@ -88,6 +89,25 @@ impl Inner {
         let equal = keys[start..].partition_point(|&other| other == key);
         let handles = &self.handles[1 + start..1 + start + equal];
         start + handles.partition_point(|&handle| bound.is_behind_equal(handle, arena))
+    }
+
+    /// About where [`Inner::child_of`] leads to, by the keys alone.
+    #[inline]
+    pub(super) fn child_near(&self, key: u64) -> usize {
+        self.keys[1..self.len()].partition_point(|&other| other < key)
+    }
+
+    /// Fetches what tells the child of a score.
+    pub(super) fn prefetch_keys(&self) {
+        prefetch_all(&self.keys);
+        prefetch(&raw const self.len);
+    }
+
+    /// Fetches what is known of a child, which may be changed.
+    pub(super) fn prefetch_child(&self, at: usize) {
+        prefetch((&raw const self.children[at]).cast());
+        prefetch((&raw const self.counts[at]).cast());
+        prefetch((&raw const self.handles[at]).cast());
     }
 
     /// The child with the element of a rank, and how many elements lie in those before it.

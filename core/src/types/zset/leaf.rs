@@ -9,6 +9,7 @@
 
 use super::arena::{Arena, Handle};
 use super::order::{Bound, order_key};
+use crate::types::prefetch_all;
 use std::ops::Range;
 
 /// 512 bytes, of which the four that are unused are there for the version of a snapshot.
@@ -88,6 +89,20 @@ impl Leaf {
         let run_start = run.start + self.handles[run.clone()].partition_point(|&handle| key_of(handle) < key);
         let equal = self.handles[run_start..run.end].partition_point(|&handle| key_of(handle) == key);
         run_start..run_start + equal
+    }
+
+    /// Fetches all of it.
+    pub(super) fn prefetch(&self) {
+        prefetch_all(self);
+    }
+
+    /// Fetches some of the elements whose scores are equal to this one, or seem to be.
+    pub(super) fn prefetch_equal(&self, key: u64, arena: &Arena) {
+        let Some(distance) = self.distance(key) else { return };
+        let distances = self.distances();
+        let start = distances.partition_point(|&other| other < distance);
+        let equal = distances[start..].iter().take_while(|&&other| other == distance);
+        equal.zip(&self.handles[start..]).take(SHORT_RUN).for_each(|(_, &handle)| arena.prefetch(handle));
     }
 
     /// How many elements lie before a bound.

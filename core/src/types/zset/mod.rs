@@ -14,6 +14,7 @@
 mod arena;
 mod build;
 mod edit;
+mod fetch;
 mod index;
 mod inner;
 mod iter;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use build::Builder;
 pub use edit::{Outcome, ZSetLimits, ZSetMut, into_value};
+pub(super) use fetch::Fetch;
 pub use index::CURSOR_BITS;
 pub use iter::Iter;
 pub use view::{ViewIter, ZSetView};
@@ -107,13 +109,11 @@ impl ZSet {
             return;
         };
         let key = order_key(self.arena.score(handle));
-        if key == new_key || self.tree.change_within(key, handle, new_key, &self.arena) {
-            self.arena.set_score(handle, score);
-            return;
-        }
-        self.tree.remove(key, handle, &self.arena);
+        let keeps_place = key == new_key || self.tree.keep_or_remove(key, handle, new_key, &self.arena);
         self.arena.set_score(handle, score);
-        self.tree.insert(new_key, handle, &self.arena);
+        if !keeps_place {
+            self.tree.insert(new_key, handle, &self.arena);
+        }
     }
 
     /// Adds a member, or changes its score. Returns whether it is new.

@@ -68,24 +68,43 @@ impl Node {
         }
     }
 
-    /// Removes an element that is there. Returns how many bytes of nodes were freed by it.
-    fn remove(&mut self, key: u64, handle: Handle, arena: &Arena) -> usize {
+    /// Removes an element that is there, unless it keeps its place with a score of `new_key`, and that is seen at once:
+    /// then it gets the score.
+    fn take_out(&mut self, key: u64, handle: Handle, new_key: Option<u64>, arena: &Arena) -> TakenOut {
         let inner = match self {
             Node::Leaf(leaf) => {
                 let at = leaf.find(key, handle, arena);
+                if new_key.is_some_and(|new_key| leaf.change_within(at, new_key)) {
+                    return TakenOut::Kept;
+                }
                 leaf.remove(at);
-                return 0;
+                return TakenOut::Removed { freed_bytes: 0 };
             }
             Node::Inner(inner) => inner,
         };
         let at = inner.child_of(Bound::Element { key, member: arena.member(handle) }, arena);
-        let freed = inner.child_mut(at).remove(key, handle, arena);
+        let taken_out = inner.child_mut(at).take_out(key, handle, new_key, arena);
+        let TakenOut::Removed { freed_bytes } = taken_out else { return taken_out };
         inner.removed_from(at, (key, handle), arena);
-        match inner.merge_around(at, arena) {
-            Some(dropped) => freed + dropped.bytes(),
-            None => freed,
+        let dropped_bytes = inner.merge_around(at, arena).map_or(0, |dropped| dropped.bytes());
+        TakenOut::Removed { freed_bytes: freed_bytes + dropped_bytes }
+    }
+
+    /// Fetches what a descent through it reads first.
+    pub(super) fn prefetch(&self) {
+        match self {
+            Node::Leaf(leaf) => leaf.prefetch(),
+            Node::Inner(inner) => inner.prefetch_keys(),
         }
     }
+}
+
+/// What became of an element that was to be taken out.
+enum TakenOut {
+    /// It has its new score where it is.
+    Kept,
+    /// So many bytes of nodes are no longer needed.
+    Removed { freed_bytes: usize },
 }
 
 #[derive(Clone)]
@@ -107,6 +126,10 @@ impl Tree {
 
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+
+    pub(super) fn root(&self) -> &Node {
+        &self.root
     }
 
     /// Adds an element that is not there yet.
@@ -144,10 +167,23 @@ impl Tree {
 
     /// Removes an element that is there. The arena still has it, with this score.
     pub(super) fn remove(&mut self, key: u64, handle: Handle, arena: &Arena) {
+        self.take_out(key, handle, None, arena);
+    }
+
+    /// Changes the score of an element from `key` to `new_key` if it is seen at once that it keeps its place; removes it
+    /// otherwise. Returns whether it keeps its place. The arena still has it, with the old score.
+    pub(super) fn keep_or_remove(&mut self, key: u64, handle: Handle, new_key: u64, arena: &Arena) -> bool {
+        self.take_out(key, handle, Some(new_key), arena)
+    }
+
+    fn take_out(&mut self, key: u64, handle: Handle, new_key: Option<u64>, arena: &Arena) -> bool {
+        let TakenOut::Removed { freed_bytes } = self.root.take_out(key, handle, new_key, arena) else {
+            return true;
+        };
         self.len -= 1;
-        self.bytes -= self.root.remove(key, handle, arena);
+        self.bytes -= freed_bytes;
         loop {
-            let Node::Inner(inner) = &mut self.root else { return };
+            let Node::Inner(inner) = &mut self.root else { return false };
             match inner.len() {
                 0 => {
                     self.root = Node::Leaf(Leaf::new());
@@ -157,28 +193,9 @@ impl Tree {
                     let child = inner.pop_child();
                     self.root = child;
                 }
-                _ => return,
+                _ => return false,
             }
             self.bytes -= size_of::<Inner>();
-        }
-    }
-
-    /// Changes the score of an element from `key` to `new_key` if it is seen at once that it keeps its place. Returns
-    /// whether that is so.
-    pub(super) fn change_within(&mut self, key: u64, handle: Handle, new_key: u64, arena: &Arena) -> bool {
-        let bound = Bound::Element { key, member: arena.member(handle) };
-        let mut node = &mut self.root;
-        loop {
-            match node {
-                Node::Inner(inner) => {
-                    let at = inner.child_of(bound, arena);
-                    node = inner.child_mut(at);
-                }
-                Node::Leaf(leaf) => {
-                    let at = leaf.find(key, handle, arena);
-                    return leaf.change_within(at, new_key);
-                }
-            }
         }
     }
 

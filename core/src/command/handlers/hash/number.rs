@@ -4,7 +4,7 @@ use super::limits;
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, acl, flag, seeks_element};
 use crate::command::typed::{Digits, StringRef, hash_of};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::extended::Extended;
@@ -21,6 +21,7 @@ pub(super) const HINCRBY: Command = Command::keys("hincrby", 4, hincrby)
     .acl(acl::HASH)
     .at(COUNTER_KEY)
     .constant_time()
+    .seeks(seeks_element)
     .docs(
         Docs::new("hash", "2.0.0", "Increments the integer value of a field of a hash by a number")
             .complexity("O(1)")

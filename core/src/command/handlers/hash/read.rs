@@ -2,15 +2,20 @@
 
 use super::{LOOKED_AT_KEY, READ_KEY};
 use crate::command::docs::Docs;
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, acl, flag, seeks_element};
 use crate::command::typed::{StringRef, hash_of};
 use crate::command::{CommandResult, Ctx};
 use crate::types::hash::HashRef;
 
 const ONE_FIELD_FLAGS: u64 = flag::READONLY | flag::FAST;
 
-pub(super) const HGET: Command =
-    Command::keys("hget", 3, hget).flags(ONE_FIELD_FLAGS).acl(acl::HASH).at(READ_KEY).constant_time().docs(
+pub(super) const HGET: Command = Command::keys("hget", 3, hget)
+    .flags(ONE_FIELD_FLAGS)
+    .acl(acl::HASH)
+    .at(READ_KEY)
+    .constant_time()
+    .seeks(seeks_element)
+    .docs(
         Docs::new("hash", "2.0.0", "Returns the value of a field of a hash")
             .complexity("O(1)")
             .arguments("key#0 field"),
@@ -60,6 +65,7 @@ pub(super) const HEXISTS: Command = Command::keys("hexists", 3, hexists)
     .acl(acl::HASH)
     .at(LOOKED_AT_KEY)
     .constant_time()
+    .seeks(seeks_element)
     .docs(
         Docs::new("hash", "2.0.0", "Tells whether a hash has a field")
             .complexity("O(1)")
@@ -83,6 +89,7 @@ pub(super) const HSTRLEN: Command = Command::keys("hstrlen", 3, hstrlen)
     .acl(acl::HASH)
     .at(LOOKED_AT_KEY)
     .constant_time()
+    .seeks(seeks_element)
     .docs(
         Docs::new("hash", "3.2.0", "Returns the length of the value of a field of a hash")
             .complexity("O(1)")

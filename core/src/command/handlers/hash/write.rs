@@ -3,7 +3,7 @@
 use super::limits;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, acl, flag, seeks_element};
 use crate::command::typed::hash_of;
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::shard::event::Event;
@@ -14,7 +14,7 @@ const SET_FLAGS: u64 = flag::WRITE | flag::DENYOOM | flag::FAST;
 const SET_KEY: &[KeySpec] = &[KeySpec::one(1, key_flag::RW | key_flag::UPDATE)];
 
 pub(super) const HSET: Command =
-    Command::keys("hset", -4, hset).flags(SET_FLAGS).acl(acl::HASH).at(SET_KEY).docs(
+    Command::keys("hset", -4, hset).flags(SET_FLAGS).acl(acl::HASH).at(SET_KEY).seeks(seeks_element).docs(
         Docs::new("hash", "2.0.0", "Sets fields of a hash")
             .complexity("O(N), where N is the number of fields to set")
             .arguments("key#0 field_value{field value}...")
@@ -70,6 +70,7 @@ pub(super) const HSETNX: Command = Command::keys("hsetnx", 4, hsetnx)
     .acl(acl::HASH)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::INSERT)])
     .constant_time()
+    .seeks(seeks_element)
     .docs(
         Docs::new("hash", "2.0.0", "Sets a field of a hash if the field does not exist")
             .complexity("O(1)")
@@ -96,6 +97,7 @@ pub(super) const HDEL: Command = Command::keys("hdel", -3, hdel)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::HASH)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::DELETE)])
+    .seeks(seeks_element)
     .docs(
         Docs::new("hash", "2.0.0", "Removes fields of a hash")
             .complexity("O(N), where N is the number of fields to remove")

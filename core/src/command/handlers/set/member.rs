@@ -3,7 +3,7 @@
 use super::limits;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, acl, flag, seeks_element};
 use crate::command::typed::set_of;
 use crate::command::{CommandResult, Ctx};
 use crate::shard::event::Event;
@@ -13,6 +13,7 @@ pub(super) const SADD: Command = Command::keys("sadd", -3, sadd)
     .flags(flag::WRITE | flag::DENYOOM | flag::FAST)
     .acl(acl::SET)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::INSERT)])
+    .seeks(seeks_element)
     .docs(
         Docs::new("set", "1.0.0", "Adds members to a set")
             .complexity("O(N), where N is the number of members to add")
@@ -39,6 +40,7 @@ pub(super) const SREM: Command = Command::keys("srem", -3, srem)
     .flags(flag::WRITE | flag::FAST)
     .acl(acl::SET)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::DELETE)])
+    .seeks(seeks_element)
     .docs(
         Docs::new("set", "1.0.0", "Removes members from a set, and the set with its last member")
             .complexity("O(N), where N is the number of members to remove")

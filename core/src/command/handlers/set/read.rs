@@ -4,7 +4,7 @@ use super::reply_member;
 use crate::command::docs::Docs;
 use crate::command::handlers::scan::{ScanOptions, TypeOption, parse_cursor};
 use crate::command::keys::{KeySpec, key_flag};
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, acl, flag, seeks_element};
 use crate::command::typed::set_of;
 use crate::command::{CommandResult, Ctx};
 use crate::protocol::Reply;
@@ -15,6 +15,7 @@ pub(super) const SISMEMBER: Command = Command::keys("sismember", 3, sismember)
     .acl(acl::SET)
     .at(&[KeySpec::one(1, key_flag::RO)])
     .constant_time()
+    .seeks(seeks_element)
     .docs(
         Docs::new("set", "1.0.0", "Tells whether a set has a member")
             .complexity("O(1)")

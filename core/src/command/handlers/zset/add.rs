@@ -7,9 +7,11 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::zset_of;
 use crate::command::{CommandError, CommandResult, Ctx};
+use crate::protocol::Argv;
 use crate::protocol::number::parse_f64;
 use crate::shard::event::Event;
 use crate::types::PackedKind;
+use crate::types::fetch::Sought;
 use crate::types::zset::{Outcome, ZSetMut};
 use smallvec::SmallVec;
 
@@ -90,6 +92,7 @@ pub(super) const ZADD: Command = Command::keys("zadd", -4, zadd)
     .flags(flag::WRITE | flag::DENYOOM | flag::FAST)
     .acl(acl::SORTEDSET)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::UPDATE)])
+    .seeks(zadd_seeks)
     .docs(
         Docs::new("sorted-set", "1.2.0", "Adds members to a sorted set, or changes their scores")
             .complexity("O(log(N)) for each member, where N is the number of members")
@@ -103,6 +106,14 @@ pub(super) const ZADD: Command = Command::keys("zadd", -4, zadd)
                 ("6.2.0", "Options `GT` and `LT`"),
             ]),
     );
+
+/// The member of a request without options and with one pair.
+fn zadd_seeks(args: Argv<'_>) -> Option<(&[u8], Sought)> {
+    if args.len() != 4 {
+        return None;
+    }
+    parse_f64(args.arg(2)).map(|score| (args.arg(3), Sought::NewScore(score)))
+}
 
 /// ZADD key [NX | XX] [GT | LT] [CH] [INCR] score member [score member ...]. Reply: integer, how many members are new,
 /// with CH also those with another score; with INCR the new score, or null if the options prevent it. Errors: syntax;
@@ -123,11 +134,16 @@ pub(super) const ZINCRBY: Command = Command::keys("zincrby", 4, zincrby)
     .flags(flag::WRITE | flag::DENYOOM | flag::FAST)
     .acl(acl::SORTEDSET)
     .at(&[KeySpec::one(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)])
+    .seeks(zincrby_seeks)
     .docs(
         Docs::new("sorted-set", "1.2.0", "Adds a number to the score of a member")
             .complexity("O(log(N)), where N is the number of members")
             .arguments("key#0 increment:int member"),
     );
+
+fn zincrby_seeks(args: Argv<'_>) -> Option<(&[u8], Sought)> {
+    (args.len() > 3).then(|| (args.arg(3), Sought::Order))
+}
 
 /// ZINCRBY key increment member: ZADD with INCR. A member that is not there gets the increment as its score. Reply:
 /// the new score. Errors: not a number; NaN as the sum; WRONGTYPE. O(log N).

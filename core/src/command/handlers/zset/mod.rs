@@ -12,7 +12,8 @@ mod scan;
 
 use crate::command::Ctx;
 use crate::command::table::Command;
-use crate::protocol::{Reply, Resp};
+use crate::protocol::{Argv, Reply, Resp};
+use crate::types::fetch::Sought;
 use crate::types::listpack::Item;
 use crate::types::zset::ZSetLimits;
 
@@ -60,6 +61,11 @@ fn limits(ctx: &Ctx<'_>) -> ZSetLimits {
         len_max: config.zset_max_listpack_entries,
         member_len_max: config.zset_max_listpack_value_bytes,
     }
+}
+
+/// [`Seeks`](crate::command::table::Seeks) of commands whose member follows the key, and whose place they look up, too.
+fn seeks_order(args: Argv<'_>) -> Option<(&[u8], Sought)> {
+    (args.len() > 2).then(|| (args.arg(2), Sought::Order))
 }
 
 #[inline]

@@ -1,10 +1,11 @@
 //! Reading: the number of members, scores, ranks, and the sizes of ranges.
 
 use super::bounds::{Bounds, By};
+use super::seeks_order;
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, acl, flag, seeks_element};
 use crate::command::typed::zset_of;
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Reply;
@@ -40,6 +41,7 @@ pub(super) const ZSCORE: Command = Command::keys("zscore", 3, zscore)
     .acl(acl::SORTEDSET)
     .at(KEY)
     .constant_time()
+    .seeks(seeks_element)
     .docs(
         Docs::new("sorted-set", "1.2.0", "Returns the score of a member")
             .complexity("O(1)")
@@ -94,8 +96,12 @@ fn zmscore(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-pub(super) const ZRANK: Command =
-    Command::keys("zrank", -3, zrank).flags(flag::READONLY | flag::FAST).acl(acl::SORTEDSET).at(KEY).docs(
+pub(super) const ZRANK: Command = Command::keys("zrank", -3, zrank)
+    .flags(flag::READONLY | flag::FAST)
+    .acl(acl::SORTEDSET)
+    .at(KEY)
+    .seeks(seeks_order)
+    .docs(
         Docs::new("sorted-set", "2.0.0", "Returns the rank of a member, from the lowest score on")
             .complexity("O(log(N))")
             .arguments("key#0 member [WITHSCORE@7.2.0]")
@@ -112,6 +118,7 @@ pub(super) const ZREVRANK: Command = Command::keys("zrevrank", -3, zrevrank)
     .flags(flag::READONLY | flag::FAST)
     .acl(acl::SORTEDSET)
     .at(KEY)
+    .seeks(seeks_order)
     .docs(
         Docs::new("sorted-set", "2.0.0", "Returns the rank of a member, from the highest score on")
             .complexity("O(log(N))")

@@ -1,6 +1,7 @@
 //! Removing members: by name, rank, score or order.
 
 use super::bounds::{Bounds, By};
+use super::seeks_order;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
@@ -11,8 +12,12 @@ use crate::types::zset::ZSetMut;
 
 const KEY: &[KeySpec] = &[KeySpec::one(1, key_flag::RW | key_flag::DELETE)];
 
-pub(super) const ZREM: Command =
-    Command::keys("zrem", -3, zrem).flags(flag::WRITE | flag::FAST).acl(acl::SORTEDSET).at(KEY).docs(
+pub(super) const ZREM: Command = Command::keys("zrem", -3, zrem)
+    .flags(flag::WRITE | flag::FAST)
+    .acl(acl::SORTEDSET)
+    .at(KEY)
+    .seeks(seeks_order)
+    .docs(
         Docs::new("sorted-set", "1.2.0", "Removes members from a sorted set")
             .complexity(
                 "O(M*log(N)), where N is the number of members and M the number of those that are removed",

@@ -19,9 +19,10 @@ const CHECK: &str = "
             or string.find(text, 'Start offset')
     end
     pcall(cmsgpack.unpack_limit, packed, 2, offset)
-    local all = { pcall(cmsgpack.unpack, packed) }
-    if not all[1] then
-        assert(known(all[2]), all[2])
+    -- Lua's own `pcall` is not made for so many results.
+    local succeeded, all = pcall(function() return { cmsgpack.unpack(packed) } end)
+    if not succeeded then
+        assert(known(all), all)
         return 'ok'
     end
     local at, count = 0, 0
@@ -39,7 +40,7 @@ const CHECK: &str = "
         for key, element in pairs(value) do most = math.max(most, depth(key), depth(element)) end
         return 1 + most
     end
-    for index = 2, math.min(#all, 20) do
+    for index = 1, math.min(#all, 20) do
         -- Deeper tables are written as nil.
         local again = depth(all[index]) <= 16 and cmsgpack.pack(all[index]) or ''
         assert(#cmsgpack.pack(cmsgpack.unpack(again)) == #again, 'another length')

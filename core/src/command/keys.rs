@@ -77,6 +77,16 @@ impl KeySpec {
             notes: "",
         }
     }
+
+    /// The keys behind argument `index`, which is their number.
+    pub const fn counted(index: usize, flags: u32) -> KeySpec {
+        KeySpec {
+            flags,
+            begin: BeginSearch::Index(index),
+            find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
+            notes: "",
+        }
+    }
 }
 
 /// Positions of keys among the arguments, with the flags of their spec.
@@ -87,6 +97,13 @@ pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     let mut found = KeyPositions::new();
     each(row, args, |at, flags| found.push((at, flags)));
     found
+}
+
+/// The same for COMMAND GETKEYS. `None`: a spec does not match the request.
+pub fn exact_positions(row: &Command, args: Argv<'_>) -> Option<KeyPositions> {
+    let mut unused = |_, _| {};
+    let matches = |spec: &KeySpec| spec.flags & key_flag::NOT_KEY != 0 || find(spec, args, &mut unused);
+    (row.find_keys.is_some() || row.keys.iter().all(matches)).then(|| positions(row, args))
 }
 
 /// Calls `found` with the position of each key of a request, in order, and the flags of its spec.
@@ -112,18 +129,19 @@ pub fn each_locked(row: &Command, args: Argv<'_>, mut found: impl FnMut(usize, u
     }
 }
 
-fn find(spec: &KeySpec, args: Argv<'_>, found: &mut impl FnMut(usize, u32)) {
+/// Returns whether the spec matches the request.
+fn find(spec: &KeySpec, args: Argv<'_>, found: &mut impl FnMut(usize, u32)) -> bool {
     let argc = args.len();
     let begin = match spec.begin {
         BeginSearch::Index(index) => index,
         BeginSearch::Keyword { keyword, from } => match find_keyword(keyword, from, args) {
             Some(at) => at + 1,
-            None => return,
+            None => return false,
         },
-        BeginSearch::Unknown => return,
+        BeginSearch::Unknown => return false,
     };
     if begin >= argc {
-        return;
+        return false;
     }
     match spec.find {
         FindKeys::Range { last, step, limit } => {
@@ -132,7 +150,7 @@ fn find(spec: &KeySpec, args: Argv<'_>, found: &mut impl FnMut(usize, u32)) {
             } else if limit <= 1 || last != -1 {
                 match argc.checked_add_signed(last) {
                     Some(last) => last,
-                    None => return,
+                    None => return false,
                 }
             } else {
                 begin + ((argc - begin) / limit).saturating_sub(step)
@@ -142,19 +160,19 @@ fn find(spec: &KeySpec, args: Argv<'_>, found: &mut impl FnMut(usize, u32)) {
                 found(at, spec.flags);
                 at += step;
             }
+            true
         }
         FindKeys::KeyNum { at, first, step } => {
             let count = args.get(begin + at).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
             let count: usize = count.unwrap_or(0);
-            for n in 0..count.min(argc) {
-                let position = begin + first + n * step;
-                if position >= argc {
-                    break;
-                }
-                found(position, spec.flags);
+            let positions = (0..count.min(argc)).map(|n| begin + first + n * step);
+            if count > argc || positions.clone().next_back().is_none_or(|last| last >= argc) {
+                return false;
             }
+            positions.for_each(|position| found(position, spec.flags));
+            true
         }
-        FindKeys::Unknown => {}
+        FindKeys::Unknown => false,
     }
 }
 

@@ -390,6 +390,11 @@ impl Command {
         matches!(self.run, Run::Session(_) | Run::Container)
     }
 
+    /// Whether COMMAND INFO and the categories call it blocking: not WAIT, which waits for no key.
+    pub const fn is_blocking_by_name(&self) -> bool {
+        self.has(flag::BLOCKING) && !self.keys.is_empty()
+    }
+
     /// The explicit categories, and those that Redis derives from the flags.
     pub const fn acl_categories(&self) -> u32 {
         let mut all = self.categories;
@@ -405,7 +410,7 @@ impl Command {
         if self.has(flag::PUBSUB) {
             all |= acl::PUBSUB;
         }
-        if self.has(flag::BLOCKING) {
+        if self.is_blocking_by_name() {
             all |= acl::BLOCKING;
         }
         if self.has(flag::FAST) {

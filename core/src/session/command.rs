@@ -156,7 +156,7 @@ fn keys_of(ctx: &SessionCtx<'_>) -> CommandResult<(keys::KeyPositions, usize)> {
     if !fits {
         return Err(CommandError::fixed("ERR Invalid number of arguments specified for command"));
     }
-    let positions = keys::positions(row, inner);
+    let positions = keys::exact_positions(row, inner).unwrap_or_default();
     if positions.is_empty() {
         if row.has(flag::NO_MANDATORY_KEYS) {
             return Ok((positions, 2));
@@ -269,7 +269,8 @@ fn describe(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
     reply.array(10);
     reply.bulk(name);
     reply.integer(row.arity.into());
-    write_flags(row.flags, FLAGS, reply);
+    let hidden = if row.is_blocking_by_name() { 0 } else { flag::BLOCKING };
+    write_flags(row.flags & !hidden, FLAGS, reply);
     reply.integer(first);
     reply.integer(last);
     reply.integer(step);

@@ -6,11 +6,12 @@
 //! each database that has keys, its number, and then xors the digests of its keys.
 
 use crate::protocol::Reply;
-use crate::protocol::number::{F64Text, parse_f64};
+use crate::protocol::number::F64Text;
 use crate::types::hash::HashRef;
 use crate::types::intset::IntSet;
-use crate::types::listpack::{Digits, Item, Listpack};
+use crate::types::listpack::{Digits, Listpack};
 use crate::types::stream::{Stream, StreamId};
+use crate::types::zset::packed::Packed;
 use crate::types::{Collection, Entry, Object, PackedKind, ValueRef, ValueType};
 use sha1_smol::Sha1;
 
@@ -26,14 +27,6 @@ fn type_number(value_type: ValueType) -> u32 {
         ValueType::ZSet => 3,
         ValueType::Hash => 4,
         ValueType::Stream => 6,
-    }
-}
-
-/// The score of a packed sorted set's member.
-fn packed_score(score: Item<'_>) -> f64 {
-    match score {
-        Item::Int(number) => number as f64,
-        Item::Str(text) => parse_f64(text).expect("a score is a number"),
     }
 }
 
@@ -99,10 +92,10 @@ impl Digest {
                 }
             }
             PackedKind::ZSet => {
-                let mut items = items();
-                while let (Some(member), Some(score)) = (items.next(), items.next()) {
-                    self.add_member(member.bytes(&mut digits[0]), packed_score(score));
-                }
+                let set = Packed::new(bytes);
+                set.iter(0..set.len()).for_each(|(member, score)| {
+                    self.add_member(member.bytes(&mut digits[0]), score);
+                });
             }
         }
     }

@@ -25,6 +25,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::object::{Collection, Object, ValueType};
+use super::same_bytes;
 use super::slab::{SLAB_SIZE_MAX, rounded};
 use header::{BIG_STRING_LEN, HEADER_LEN_MAX, Header, KEY_LEN_AT, Kind, OBJECT_LEN};
 
@@ -788,22 +789,4 @@ impl EntryPtr {
             Kind::Object => OwnedValue::Object(unsafe { self.take_object(outside) }),
         }
     }
-}
-
-/// Whether two strings are equal. Keys are mostly short, and a call to memcmp costs more than comparing them.
-#[inline]
-pub(super) fn same_bytes(a: &[u8], b: &[u8]) -> bool {
-    let len = a.len();
-    if len != b.len() {
-        return false;
-    }
-    if !(8..=32).contains(&len) {
-        return a == b;
-    }
-    let word = |bytes: &[u8], at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 bytes"));
-    let mut difference = (word(a, 0) ^ word(b, 0)) | (word(a, len - 8) ^ word(b, len - 8));
-    if len > 16 {
-        difference |= (word(a, 8) ^ word(b, 8)) | (word(a, len - 16) ^ word(b, len - 16));
-    }
-    difference == 0
 }

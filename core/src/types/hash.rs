@@ -5,6 +5,7 @@
 //!
 //! A value is given out as an [`Item`]: that of a big hash is always a string, also if it is the digits of an integer.
 
+use super::below;
 use super::dict::{self, DictMap, Place};
 use super::entry::{Encoding, NewValue, PackedKind, ValueRef};
 use super::listpack::{Digits, Item, LEN_BYTES_MAX, Listpack, ListpackMut};
@@ -190,11 +191,6 @@ impl<'a> HashRef<'a> {
             }
         }
     }
-}
-
-/// A number below `bound`, from a random one.
-fn below(bound: usize, random: u64) -> usize {
-    ((u128::from(random) * bound as u128) >> 64) as usize
 }
 
 #[inline]

@@ -30,6 +30,7 @@ pub use check::{Damage, validate};
 pub use edit::ListpackMut;
 
 use crate::types::decimal::parse_i64;
+use crate::types::same_bytes;
 
 /// The listpack without elements.
 pub const EMPTY: [u8; 7] = [7, 0, 0, 0, 0, 0, END];
@@ -461,22 +462,6 @@ impl<'a> Listpack<'a> {
     #[inline]
     pub fn iter_to(self, to: usize) -> Iter<'a> {
         Iter { listpack: self, front: HEADER_LEN, back: self.after(to) }
-    }
-}
-
-/// Whether two strings of the same length are equal. They are mostly short, and a call to memcmp costs more than
-/// comparing them. The last bytes come first: names mostly begin alike.
-#[inline]
-fn same_bytes(a: &[u8], b: &[u8]) -> bool {
-    let len = a.len();
-    debug_assert_eq!(len, b.len());
-    let word = |bytes: &[u8], at: usize| u64::from_ne_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
-    let half = |bytes: &[u8], at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().expect("4 bytes"));
-    match len {
-        8..=16 => word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
-        4..8 => half(a, len - 4) == half(b, len - 4) && half(a, 0) == half(b, 0),
-        ..4 => a.iter().zip(b).all(|(a, b)| a == b),
-        _ => word(a, len - 8) == word(b, len - 8) && a == b,
     }
 }
 

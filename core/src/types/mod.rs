@@ -58,6 +58,34 @@ pub(crate) fn prefetch_all<T>(value: &T) {
     (0..size_of::<T>()).step_by(CACHE_LINE_LEN).for_each(|at| prefetch(start.wrapping_add(at)));
 }
 
+/// A number below `bound` of a random one: all of them are equally likely but for less than one part in 2^32.
+#[inline]
+fn below(bound: usize, random: u64) -> usize {
+    ((u128::from(random) * bound as u128) >> u64::BITS) as usize
+}
+
+/// Whether two strings are equal. They are mostly short, and a call to memcmp costs more than comparing them. The last bytes
+/// come first: names mostly begin alike.
+#[inline]
+fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let len = a.len();
+    if len != b.len() {
+        return false;
+    }
+    let word = |bytes: &[u8], at: usize| u64::from_ne_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
+    let half = |bytes: &[u8], at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().expect("4 bytes"));
+    match len {
+        8..=16 => word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
+        17..=32 => {
+            let differs = |at: usize| word(a, at) ^ word(b, at);
+            differs(len - 8) | differs(len - 16) | differs(8) | differs(0) == 0
+        }
+        4..8 => half(a, len - 4) == half(b, len - 4) && half(a, 0) == half(b, 0),
+        ..4 => a.iter().zip(b).all(|(a, b)| a == b),
+        _ => word(a, len - 8) == word(b, len - 8) && a == b,
+    }
+}
+
 /// Prefetches the cache line at `address`, which need not be valid.
 #[inline(always)]
 pub(crate) fn prefetch(address: *const u8) {

@@ -9,6 +9,7 @@ pub mod hash;
 pub mod help;
 pub mod keyspace;
 pub mod list;
+mod multi_pop;
 pub mod object;
 mod scan;
 pub mod set;

@@ -97,6 +97,7 @@ fn contents(bytes: &[u8]) -> Option<(Item<'_>, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Rng;
 
     /// The entries, written down by hand, in a ziplist.
     fn ziplist(entries: &[&[u8]]) -> Vec<u8> {
@@ -170,13 +171,12 @@ mod tests {
     #[test]
     fn whatever_the_bytes_it_does_not_panic() {
         let sound = sample();
-        let mut state = 1u64;
+        let mut random = Rng::new(1);
         for _ in 0..20_000 {
             let mut damaged = sound.clone();
             for _ in 0..3 {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                let at = (state >> 40) as usize % damaged.len();
-                damaged[at] = (state >> 32) as u8;
+                let at = random.below(damaged.len());
+                damaged[at] = random.next() as u8;
             }
             let _ = read(&damaged);
         }

@@ -36,8 +36,7 @@ mod page;
 mod tests;
 
 use super::directory::end_of_prefix;
-use super::entry::same_bytes;
-use super::{hash_key, prefetch};
+use super::{below, hash_key, prefetch, same_bytes};
 use outside::Outside;
 use page::{DATA_LEN_MAX, OUTSIDE_LEN, Page, Stored};
 use smallvec::SmallVec;
@@ -123,12 +122,6 @@ pub fn dict_hash(key: &[u8]) -> u64 {
 #[inline]
 fn tag_of(hash: u64) -> u8 {
     hash as u8
-}
-
-/// A number below `bound`, from a random one.
-#[inline]
-fn below(bound: usize, random: u64) -> usize {
-    ((u128::from(random) * bound as u128) >> 64) as usize
 }
 
 /// An element outside: see the module's documentation.

@@ -1,34 +1,17 @@
 //! A dict compared with a map, its scans, its random elements and its memory.
 
 use super::*;
+use crate::testing::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A small generator of random numbers, the same on every run for a seed.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        below(bound, self.next())
-    }
-
-    /// A string of random length, mostly short.
-    fn bytes(&mut self) -> Vec<u8> {
-        let len = match self.below(20) {
-            0 => self.below(600),
-            1 => 200 + self.below(100),
-            _ => self.below(24),
-        };
-        let byte = self.next() as u8;
-        vec![byte; len]
-    }
+/// A string of random length, mostly short.
+fn string(random: &mut Rng) -> Vec<u8> {
+    let len = match random.below(20) {
+        0 => random.below(600),
+        1 => 200 + random.below(100),
+        _ => random.below(24),
+    };
+    vec![random.next() as u8; len]
 }
 
 const STEPS: usize = if cfg!(miri) { 80 } else { 20_000 };
@@ -62,15 +45,15 @@ impl<const VALUES: bool> Dict<VALUES> {
 fn a_map_does_what_a_model_does() {
     for seed in seeds() {
         println!("seed {seed}");
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let (mut dict, mut model) = (DictMap::new(), BTreeMap::new());
         // Grows, shrinks to nothing, and grows again.
         for (phase, adds) in [7, 3, 1, 7, 1].into_iter().enumerate() {
             for step in 0..STEPS {
-                let mut key = random.bytes();
+                let mut key = string(&mut random);
                 key.extend_from_slice(&random.below(STEPS / 4).to_le_bytes()[..2]);
                 if random.below(8) < adds {
-                    let value = random.bytes();
+                    let value = string(&mut random);
                     assert_eq!(dict.set(&key, &value), model.insert(key.clone(), value).is_none());
                 } else if random.below(2) == 0 {
                     assert_eq!(dict.remove(&key), model.remove(&key).is_some());
@@ -79,7 +62,7 @@ fn a_map_does_what_a_model_does() {
                     dict.remove_at(place);
                     assert!(model.remove(&key).is_some());
                 }
-                let probe = random.bytes();
+                let probe = string(&mut random);
                 assert_eq!(dict.get(&probe), model.get(&probe).map(Vec::as_slice));
                 assert_eq!(dict.len(), model.len());
                 if step % (STEPS / 10) == 0 {
@@ -108,18 +91,18 @@ fn a_map_does_what_a_model_does() {
 fn a_set_does_what_a_model_does() {
     for seed in seeds() {
         println!("seed {seed}");
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let (mut dict, mut model) = (DictSet::new(), BTreeSet::new());
         for adds in [7, 1, 5] {
             for _ in 0..STEPS {
-                let mut member = random.bytes();
+                let mut member = string(&mut random);
                 member.extend_from_slice(&random.below(STEPS / 4).to_le_bytes()[..2]);
                 if random.below(8) < adds {
                     assert_eq!(dict.insert(&member), model.insert(member.clone()));
                 } else {
                     assert_eq!(dict.remove(&member), model.remove(&member));
                 }
-                let probe = random.bytes();
+                let probe = string(&mut random);
                 assert_eq!(dict.contains(&probe), model.contains(&probe));
             }
             dict.check();
@@ -133,7 +116,7 @@ fn a_set_does_what_a_model_does() {
 fn a_scan_returns_what_is_there_throughout_while_the_dict_grows_and_shrinks() {
     for seed in seeds() {
         println!("seed {seed}");
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         for case in 0..if cfg!(miri) { 2 } else { 200 } {
             let mut dict = DictSet::new();
             let stays = random.below(if cfg!(miri) { 100 } else { 500 });
@@ -198,7 +181,7 @@ fn random_elements_are_evenly_distributed() {
     (0..1000u32).for_each(|n| assert!(dict.insert(&n.to_le_bytes())));
     (0..800u32).for_each(|n| assert!(dict.remove(&n.to_le_bytes())));
     let mut counts = BTreeMap::new();
-    let mut random = Random(7);
+    let mut random = Rng::new(7);
     for _ in 0..200 * 1000 {
         let place = dict.random(&mut || random.next()).expect("it is not empty");
         *counts.entry(dict.at(place).0.to_vec()).or_insert(0u32) += 1;

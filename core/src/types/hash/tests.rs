@@ -1,31 +1,19 @@
 //! Both forms of a hash compared with a map.
 
 use super::*;
+use crate::testing::Rng;
 use crate::types::{Table, hash_key};
 use std::collections::BTreeMap;
 
 const LIMITS: HashLimits = HashLimits { len: 16, string_len_bytes: 32 };
 
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        self.0 ^ (self.0 >> 29)
+/// A number or a text, now and then one that is too long to be packed.
+fn string(random: &mut Rng, long_one_in: usize) -> Vec<u8> {
+    if random.one_in(long_one_in) {
+        return vec![b'x'; 33 + random.below(500)];
     }
-
-    fn below(&mut self, bound: usize) -> usize {
-        below(bound, self.next())
-    }
-
-    /// A number or a text, now and then one that is too long to be packed.
-    fn string(&mut self, long_one_in: usize) -> Vec<u8> {
-        if self.below(long_one_in) == 0 {
-            return vec![b'x'; 33 + self.below(500)];
-        }
-        let number = self.below(40).to_string();
-        if self.below(2) == 0 { number.into_bytes() } else { format!("text:{number}").into_bytes() }
-    }
+    let number = random.below(40).to_string();
+    if random.one_in(2) { number.into_bytes() } else { format!("text:{number}").into_bytes() }
 }
 
 /// A table whose only key is a hash.
@@ -59,17 +47,17 @@ fn contents(hash: HashRef<'_>) -> BTreeMap<Vec<u8>, Vec<u8>> {
 fn a_hash_does_what_a_model_does_packed_and_big() {
     for seed in [1, 2, 3, std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos() as u64)] {
         println!("seed {seed}");
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         for long_one_in in [1000, 20] {
             let (mut hash, mut model) = (OneHash::new(), BTreeMap::new());
             let mut is_big = false;
             for _ in 0..2000 {
-                let field = random.string(long_one_in);
+                let field = string(&mut random, long_one_in);
                 if random.below(3) == 0 {
                     let is_removed = hash.change(|hash| hash.remove(&field));
                     assert_eq!(is_removed, model.remove(&field).is_some());
                 } else {
-                    let value = random.string(long_one_in);
+                    let value = string(&mut random, long_one_in);
                     is_big |= field.len().max(value.len()) > LIMITS.string_len_bytes;
                     let is_new = hash.change(|hash| hash.set(&field, &value));
                     assert_eq!(is_new, model.insert(field, value).is_none());
@@ -79,7 +67,7 @@ fn a_hash_does_what_a_model_does_packed_and_big() {
                 assert_eq!(matches!(read, HashRef::Big(_)), is_big);
                 assert_eq!(read.len(), model.len());
                 assert_eq!(hash.change(|hash| hash.len()), model.len());
-                let probe = random.string(long_one_in);
+                let probe = string(&mut random, long_one_in);
                 assert_eq!(hash.read().get(&probe).map(Item::to_vec), model.get(&probe).cloned());
             }
             assert_eq!(contents(hash.read()), model);
@@ -104,7 +92,7 @@ fn fields_are_drawn_and_sampled_evenly() {
         let mut hash = OneHash::new();
         (0..len).for_each(|n| assert!(hash.change(|hash| hash.set(format!("f{n}").as_bytes(), b"v"))));
         let hash = hash.read();
-        let mut random = Random(5);
+        let mut random = Rng::new(5);
         for count in [1, 3, len / 2, len - 1] {
             let (mut drawn, mut sampled) = (BTreeMap::new(), BTreeMap::new());
             let rounds = 20_000 / count;

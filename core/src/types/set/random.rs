@@ -1,14 +1,9 @@
 //! Random members: one, several different ones, or several that may repeat. Each member is as likely as any other.
 
 use super::{Member, SetRef};
+use crate::types::below;
 use ahash::AHashSet;
 use std::ops::ControlFlow;
-
-/// A number below `bound`, from a random one.
-#[inline]
-fn below(bound: usize, random: u64) -> usize {
-    ((u128::from(random) * bound as u128) >> 64) as usize
-}
 
 /// A part of less than one in so many members is drawn member by member; for a larger one, all members are visited.
 const DRAWN_PART: usize = 4;

@@ -10,6 +10,7 @@ use super::super::directory::{DEPTH_MAX, end_of_prefix};
 use super::super::hashing::slanted;
 use super::super::segment::{HOME_COUNT, SEGMENT_SLOTS};
 use super::{Entry, Table};
+use crate::types::below;
 
 const BUCKET_BITS: u32 = 6;
 /// Cursors stay below 2^SCAN_CURSOR_BITS: the bits above are the caller's, for the number of a shard.
@@ -59,7 +60,6 @@ impl Table {
             // SAFETY: the directory's segments are live.
             let segment = unsafe { &*self.directory.segment(hash) };
             if segment.len() > 0 {
-                let below = |bound: usize, random: u64| ((u128::from(random) * bound as u128) >> 64) as usize;
                 for _ in 0..RANDOM_TRIES {
                     if let Some(entry) = segment.slot(below(SEGMENT_SLOTS, random())) {
                         return Some(Entry::new(entry));

@@ -1,6 +1,7 @@
 //! Random elements.
 
 use super::ZSetView;
+use crate::types::below;
 use crate::types::listpack::Item;
 use ahash::AHashSet;
 use std::ops::ControlFlow;
@@ -8,16 +9,11 @@ use std::ops::ControlFlow;
 /// If more than one in so many elements is to be chosen, all are walked over.
 const WALKED_SHARE: usize = 4;
 
-/// A random number below `end`, evenly distributed but for less than one part in 2^32.
-fn below(random: &mut impl FnMut() -> u64, end: usize) -> usize {
-    ((u128::from(random()) * end as u128) >> u64::BITS) as usize
-}
-
 /// `random` returns random numbers.
 impl<'a> ZSetView<'a> {
     /// A random element. The set is not empty.
     pub fn random(self, random: &mut impl FnMut() -> u64) -> (Item<'a>, f64) {
-        self.at(below(random, self.len()))
+        self.at(below(self.len(), random()))
     }
 
     /// Calls `visit` with `count` different random elements; there are as many.
@@ -32,7 +28,7 @@ impl<'a> ZSetView<'a> {
             // Knuth's algorithm S: each element is chosen with the probability that the rest of the choice leaves it.
             let (mut left, mut wanted) = (len, count);
             self.for_each(0..len, false, |member, score| {
-                if below(random, left) < wanted {
+                if below(left, random()) < wanted {
                     visit(member, score);
                     wanted -= 1;
                 }
@@ -42,7 +38,7 @@ impl<'a> ZSetView<'a> {
         }
         let mut chosen = AHashSet::with_capacity(count);
         while chosen.len() < count {
-            let rank = below(random, len);
+            let rank = below(len, random());
             if chosen.insert(rank) {
                 let (member, score) = self.at(rank);
                 visit(member, score);
@@ -63,7 +59,7 @@ impl<'a> ZSetView<'a> {
         };
         for _ in 0..count {
             let (member, score) = match self {
-                ZSetView::Packed(_) => elements[below(random, elements.len())],
+                ZSetView::Packed(_) => elements[below(elements.len(), random())],
                 ZSetView::Big(_) => self.random(random),
             };
             if visit(member, score).is_break() {

@@ -1,24 +1,8 @@
 //! Sorted sets against a model, on random operations.
 
 use super::*;
+use crate::testing::Rng;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Deterministic random numbers (splitmix64).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
 
 /// A map, and a set in the order of scores.
 #[derive(Default)]
@@ -80,7 +64,7 @@ enum Scores {
 }
 
 impl Scores {
-    fn draw(self, random: &mut Random) -> f64 {
+    fn draw(self, random: &mut Rng) -> f64 {
         match self {
             Scores::Few => random.below(10) as f64 - 5.0,
             Scores::Unit => random.next() as f64 / u64::MAX as f64,
@@ -94,16 +78,13 @@ impl Scores {
                     if score.is_nan() { 1.0 } else { score }
                 }
             },
-            Scores::Times => {
-                random.0 = random.0.wrapping_add(1);
-                1.7e12 + random.below(1_000_000) as f64
-            }
+            Scores::Times => 1.7e12 + random.below(1_000_000) as f64,
             Scores::Same => 0.0,
         }
     }
 }
 
-fn member(random: &mut Random, count: usize) -> Vec<u8> {
+fn member(random: &mut Rng, count: usize) -> Vec<u8> {
     let n = random.below(count);
     // Some are long, and one in a while is too long for the arena.
     let mut member = format!("m{n}").into_bytes();
@@ -114,7 +95,7 @@ fn member(random: &mut Random, count: usize) -> Vec<u8> {
 }
 
 fn run(seed: u64, steps: usize, keys: usize, scores: Scores) {
-    let mut random = Random(seed);
+    let mut random = Rng::new(seed);
     let (mut set, mut model) = (ZSet::new(), Model::default());
     let what = format!("seed {seed}, {scores:?}");
     for step in 0..steps {
@@ -193,7 +174,7 @@ fn a_sorted_set_is_what_its_model_is() {
 #[test]
 fn a_set_that_is_built_at_once_is_what_its_model_is() {
     for count in [0, 1, 2, 61, 62, 63, 200, 2000, 5000] {
-        let mut random = Random(count as u64);
+        let mut random = Rng::new(count as u64);
         let (mut builder, mut model) = (Builder::new(), Model::default());
         for _ in 0..count {
             let (member, score) = (member(&mut random, count), Scores::Few.draw(&mut random));
@@ -217,7 +198,7 @@ fn a_set_that_is_built_at_once_is_what_its_model_is() {
 fn a_scan_visits_all_that_is_there_while_the_set_changes() {
     let rounds = if cfg!(miri) { 1 } else { 20 };
     for seed in 0..rounds {
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let mut set = ZSet::new();
         let stays = |n: usize| n % 3 == 0;
         let mut len = if seed % 2 == 0 { 300 } else { 6000 };
@@ -290,7 +271,7 @@ fn the_arena_shrinks_with_its_set() {
         set.insert(member.as_bytes(), n as f64);
     }
     let full = set.heap_bytes();
-    let mut random = Random(1);
+    let mut random = Rng::new(1);
     while set.len() > count / 100 {
         let rank = random.below(set.len());
         set.remove_rank(rank, |_, _| {});
@@ -309,7 +290,7 @@ fn unpacked(bytes: &[u8]) -> Vec<(Vec<u8>, f64)> {
 fn a_small_set_is_what_its_model_is() {
     let (seeds, steps) = if cfg!(miri) { (1, 200) } else { (20, 2000) };
     for seed in 0..seeds {
-        let mut random = Random(seed);
+        let mut random = Rng::new(seed);
         let (mut bytes, mut model) = (crate::types::listpack::EMPTY.to_vec(), Model::default());
         let kinds = [Scores::Few, Scores::Unit, Scores::Wide, Scores::Times, Scores::Same];
         let scores = kinds[seed as usize % kinds.len()];

@@ -10,7 +10,7 @@ mod read;
 mod transfer;
 
 use crate::command::table::Command;
-use crate::command::{CommandError, CommandResult, Ctx, args};
+use crate::command::{Ctx, args};
 use crate::protocol::Reply;
 use crate::shard::Shard;
 use crate::shard::event::Event;
@@ -52,16 +52,13 @@ pub(super) fn limits(shard: &Shard) -> Limits {
 }
 
 /// LEFT or RIGHT.
-///
-/// # Errors
-/// Syntax.
-fn end(arg: &[u8]) -> CommandResult<End> {
+fn end(arg: &[u8]) -> Option<End> {
     if args::is(arg, "left") {
-        Ok(End::Head)
+        Some(End::Head)
     } else if args::is(arg, "right") {
-        Ok(End::Tail)
+        Some(End::Tail)
     } else {
-        Err(CommandError::SYNTAX)
+        None
     }
 }
 

@@ -2,13 +2,13 @@
 
 use super::{end, is_list, limits, pop_event, reply_item, reply_popped};
 use crate::command::docs::Docs;
-use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::handlers::multi_pop::MultiPop;
+use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::list_of;
 use crate::command::{CommandError, CommandResult, Ctx, args};
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::types::list::{End, ListMut};
-use std::ops::Range;
 
 const POPPED: u32 = key_flag::RW | key_flag::ACCESS | key_flag::DELETE;
 
@@ -52,7 +52,9 @@ fn pop(ctx: &mut Ctx<'_>, end: End, command: &str) -> CommandResult {
     let limits = limits(ctx.shard);
     let count = match ctx.args.len() {
         2 => None,
-        3 => Some(at_least(ctx.arg(2), 0).ok_or(NEGATIVE)?),
+        3 => Some(
+            args::integer(ctx.arg(2)).ok().and_then(|count| usize::try_from(count).ok()).ok_or(NEGATIVE)?,
+        ),
         _ => return Err(CommandError::wrong_arity(command)),
     };
 
@@ -76,12 +78,6 @@ fn pop(ctx: &mut Ctx<'_>, end: End, command: &str) -> CommandResult {
         guard.count(popped);
     }
     Ok(())
-}
-
-/// An integer of at least `min`.
-fn at_least(arg: &[u8], min: usize) -> Option<usize> {
-    let number = args::integer(arg).ok().and_then(|number| usize::try_from(number).ok());
-    number.filter(|&number| number >= min)
 }
 
 /// Takes from the list at argument `at`, if there is one, and replies with its key and what was taken: an element, or
@@ -120,45 +116,10 @@ fn pop_with_key(ctx: &mut Ctx<'_>, at: usize, end: End, count: Option<usize>) ->
     Ok(true)
 }
 
-/// The arguments of LMPOP and BLMPOP.
-struct MultiPop {
-    keys: Range<usize>,
-    end: End,
-    count: usize,
-}
-
-impl MultiPop {
-    /// `at`: the argument that is the number of keys.
-    ///
-    /// # Errors
-    /// A bad number of keys or of elements; syntax.
-    fn parse(ctx: &Ctx<'_>, at: usize) -> CommandResult<MultiPop> {
-        let key_count = at_least(ctx.arg(at), 1);
-        let key_count = key_count.ok_or(CommandError::fixed("ERR numkeys should be greater than 0"))?;
-        let end_at = key_count.saturating_add(at + 1);
-        let end = end(ctx.args.get(end_at).ok_or(CommandError::SYNTAX)?)?;
-
-        let mut count = None;
-        let mut rest = ctx.args.iter().skip(end_at + 1);
-        while let Some(option) = rest.next() {
-            let value = rest.next().filter(|_| count.is_none() && args::is(option, "count"));
-            let value = value.ok_or(CommandError::SYNTAX)?;
-            let number = at_least(value, 1);
-            count = Some(number.ok_or(CommandError::fixed("ERR count should be greater than 0"))?);
-        }
-        Ok(MultiPop { keys: at + 1..end_at, end, count: count.unwrap_or(1) })
-    }
-}
-
 pub(super) const LMPOP: Command = Command::keys("lmpop", -4, lmpop)
     .flags(flag::WRITE | flag::MOVABLEKEYS)
     .acl(acl::LIST)
-    .at(&[KeySpec {
-        flags: POPPED,
-        begin: BeginSearch::Index(1),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }])
+    .at(&[KeySpec::counted(1, POPPED)])
     .docs(
         Docs::new("list", "7.0.0", "Removes elements of the first list that exists and returns them")
             .complexity(
@@ -170,7 +131,7 @@ pub(super) const LMPOP: Command = Command::keys("lmpop", -4, lmpop)
 /// LMPOP numkeys key [key ...] LEFT | RIGHT [COUNT count]. Reply: array of the key and an array of elements, or null.
 /// Errors: numkeys or count < 1; syntax; WRONGTYPE. O(keys + count).
 fn lmpop(ctx: &mut Ctx<'_>) -> CommandResult {
-    let MultiPop { keys, end, count } = MultiPop::parse(ctx, 1)?;
+    let MultiPop { keys, end, count } = MultiPop::parse(ctx.args, 1, end)?;
 
     for at in keys {
         if pop_with_key(ctx, at, end, Some(count))? {
@@ -234,12 +195,7 @@ fn blocking_pop(ctx: &mut Ctx<'_>, end: End) -> CommandResult<Option<BlockReques
 pub(super) const BLMPOP: Command = Command::blocking("blmpop", -5, blmpop)
     .flags(flag::WRITE | flag::MOVABLEKEYS)
     .acl(acl::LIST)
-    .at(&[KeySpec {
-        flags: POPPED,
-        begin: BeginSearch::Index(2),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }])
+    .at(&[KeySpec::counted(2, POPPED)])
     .ready(is_list)
     .docs(
         Docs::new("list", "7.0.0", "Removes elements of a list and returns them, once there are some")
@@ -253,7 +209,7 @@ pub(super) const BLMPOP: Command = Command::blocking("blmpop", -5, blmpop)
 /// until there is one. Reply: array of the key and an array of elements, or null after the timeout. Errors: numkeys or
 /// count < 1; syntax; a bad timeout; WRONGTYPE. O(keys + count).
 fn blmpop(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
-    let MultiPop { keys, end, count } = MultiPop::parse(ctx, 2)?;
+    let MultiPop { keys, end, count } = MultiPop::parse(ctx.args, 2, end)?;
     let deadline_ms = args::deadline_ms(ctx.arg(1), ctx.shard.now_ms)?;
 
     for at in ctx.takes_from(keys.clone()) {

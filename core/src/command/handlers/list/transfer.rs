@@ -5,7 +5,7 @@ use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::{Digits, list_of};
-use crate::command::{CommandResult, Ctx, args};
+use crate::command::{CommandError, CommandResult, Ctx, args};
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::types::PackedKind;
 use crate::types::list::{End, ListMut};
@@ -34,10 +34,18 @@ pub(super) const LMOVE: Command = Command::keys("lmove", 5, lmove)
         .arguments("source#0 destination#1 wherefrom(LEFT | RIGHT) whereto(LEFT | RIGHT)"),
     );
 
+/// From and to which end LMOVE and BLMOVE move an element.
+///
+/// # Errors
+/// Syntax.
+fn ends(ctx: &Ctx<'_>) -> CommandResult<(End, End)> {
+    end(ctx.arg(3)).zip(end(ctx.arg(4))).ok_or(CommandError::SYNTAX)
+}
+
 /// LMOVE source destination LEFT | RIGHT LEFT | RIGHT. Reply: the element, or null if there is no source. Errors:
 /// syntax; WRONGTYPE. O(1).
 fn lmove(ctx: &mut Ctx<'_>) -> CommandResult {
-    let (from, to) = (end(ctx.arg(3))?, end(ctx.arg(4))?);
+    let (from, to) = ends(ctx)?;
 
     if !transfer(ctx, from, to)? {
         ctx.reply.null();
@@ -114,7 +122,7 @@ pub(super) const BLMOVE: Command = Command::blocking("blmove", 6, blmove)
 /// BLMOVE source destination LEFT | RIGHT LEFT | RIGHT timeout. Blocks while there is no source. Reply: the element, or
 /// null after the timeout. Errors: syntax; a bad timeout; WRONGTYPE. O(1).
 fn blmove(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
-    let (from, to) = (end(ctx.arg(3))?, end(ctx.arg(4))?);
+    let (from, to) = ends(ctx)?;
     let deadline_ms = args::deadline_ms(ctx.arg(5), ctx.shard.now_ms)?;
 
     if transfer(ctx, from, to)? {

@@ -3,7 +3,7 @@
 use super::{limits, reply_member};
 use crate::command::args;
 use crate::command::docs::Docs;
-use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::set_of;
 use crate::command::{Call, CommandError, CommandResult, Ctx, Key};
@@ -113,12 +113,7 @@ fn sinter(ctx: &mut Ctx<'_>) -> CommandResult {
 pub(super) const SINTERCARD: Command = Command::keys("sintercard", -3, sintercard)
     .flags(flag::READONLY | flag::MOVABLEKEYS)
     .acl(acl::SET)
-    .at(&[KeySpec {
-        flags: key_flag::RO | key_flag::ACCESS,
-        begin: BeginSearch::Index(1),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }])
+    .at(&[KeySpec::counted(1, key_flag::RO | key_flag::ACCESS)])
     .docs(
         Docs::new("set", "7.0.0", "Returns the size of the intersection of sets")
             .complexity("O(N*M), where N is the size of the smallest set and M the number of sets")

@@ -97,7 +97,7 @@ pub(super) const ZADD: Command = Command::keys("zadd", -4, zadd)
         Docs::new("sorted-set", "1.2.0", "Adds members to a sorted set, or changes their scores")
             .complexity("O(log(N)) for each member, where N is the number of members")
             .arguments(
-                "key#0 [condition(NX | XX)@3.0.2] [comparison(GT | LT)@6.2.0] [CH@3.0.2] [INCR@3.0.2] \
+                "key#0 [condition(NX | XX)@3.0.2] [comparison(GT | LT)@6.2.0] [change'CH'@3.0.2] [increment'INCR'@3.0.2] \
                  score_member{score:double member}...",
             )
             .history(&[

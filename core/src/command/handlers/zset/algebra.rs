@@ -5,7 +5,7 @@ use super::range::store;
 use super::{Scores, reply_element, reply_elements_header};
 use crate::command::args;
 use crate::command::docs::Docs;
-use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::{set_of, zset_of};
 use crate::command::{CommandError, CommandResult, Ctx, Key};
@@ -19,15 +19,10 @@ use crate::types::zset::{Builder, ZSetView};
 use smallvec::SmallVec;
 use std::ops::ControlFlow;
 
-const INPUTS: KeySpec = KeySpec {
-    flags: key_flag::RO | key_flag::ACCESS,
-    begin: BeginSearch::Index(1),
-    find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-    notes: "",
-};
-const READ_KEYS: &[KeySpec] = &[INPUTS];
+const INPUT: u32 = key_flag::RO | key_flag::ACCESS;
+const READ_KEYS: &[KeySpec] = &[KeySpec::counted(1, INPUT)];
 const STORE_KEYS: &[KeySpec] =
-    &[KeySpec::one(1, key_flag::OW | key_flag::UPDATE), KeySpec { begin: BeginSearch::Index(2), ..INPUTS }];
+    &[KeySpec::one(1, key_flag::OW | key_flag::UPDATE), KeySpec::counted(2, INPUT)];
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Operation {

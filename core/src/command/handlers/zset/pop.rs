@@ -4,7 +4,8 @@
 use super::{Scores, reply_element, reply_elements_header, reply_member};
 use crate::command::args;
 use crate::command::docs::Docs;
-use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::handlers::multi_pop::MultiPop;
+use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::zset_of;
 use crate::command::{CommandError, CommandResult, Ctx};
@@ -24,6 +25,16 @@ enum End {
 }
 
 impl End {
+    fn parse(arg: &[u8]) -> Option<End> {
+        if args::is(arg, "min") {
+            Some(End::Min)
+        } else if args::is(arg, "max") {
+            Some(End::Max)
+        } else {
+            None
+        }
+    }
+
     fn event(self) -> Event {
         match self {
             End::Min => Event::ZPOPMIN,
@@ -69,14 +80,14 @@ fn pop(
     ctx: &mut Ctx<'_>,
     keys: Range<usize>,
     end: End,
-    count: u64,
+    count: usize,
     form: Form,
 ) -> CommandResult<Option<Popped>> {
     for at in keys {
         let key = ctx.key(at);
         let Some(mut guard) = ctx.shard.change(ctx.call, key, end.event()) else { continue };
         let len = zset_of(guard.value())?.len();
-        let popped = count.min(len as u64) as usize;
+        let popped = count.min(len);
         let reply = &mut ctx.reply;
         match form {
             Form::Flat => reply.array(popped * 2),
@@ -159,7 +170,7 @@ fn pop_some(ctx: &mut Ctx<'_>, end: End) -> CommandResult {
     let count = match ctx.args.len() {
         2 => None,
         3 => {
-            let count = args::integer(ctx.arg(2)).ok().and_then(|count| u64::try_from(count).ok());
+            let count = args::integer(ctx.arg(2)).ok().and_then(|count| usize::try_from(count).ok());
             Some(count.ok_or(CommandError::fixed("ERR value is out of range, must be positive"))?)
         }
         _ => return Err(CommandError::SYNTAX),
@@ -177,69 +188,18 @@ fn pop_some(ctx: &mut Ctx<'_>, end: End) -> CommandResult {
 pub(super) const ZMPOP: Command = Command::keys("zmpop", -4, zmpop)
     .flags(flag::WRITE | flag::MOVABLEKEYS)
     .acl(acl::SORTEDSET)
-    .at(&[KeySpec {
-        flags: POPPED,
-        begin: BeginSearch::Index(1),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }])
+    .at(&[KeySpec::counted(1, POPPED)])
     .docs(
         Docs::new("sorted-set", "7.0.0", "Removes and returns members of the first sorted set that exists")
             .complexity("O(K) + O(M*log(N)), where K is the number of keys, N that of members and M that of popped ones")
             .arguments("numkeys:int key#0... where(MIN | MAX) [COUNT count:int]"),
     );
 
-/// The arguments of ZMPOP and BZMPOP, from the number of keys on.
-struct ManyKeys {
-    /// The arguments that are keys.
-    keys: Range<usize>,
-    end: End,
-    count: u64,
-}
-
-impl ManyKeys {
-    /// `at`: the argument that is the number of keys.
-    ///
-    /// # Errors
-    /// A number of keys, or a count, that is not positive; syntax.
-    fn parse(ctx: &Ctx<'_>, at: usize) -> CommandResult<ManyKeys> {
-        let positive = |at: usize, error: &'static str| {
-            let number = args::integer(ctx.arg(at)).ok().filter(|&number| number > 0);
-            number.map(|number| number as u64).ok_or(CommandError::fixed(error))
-        };
-        let numkeys = positive(at, "ERR numkeys should be greater than 0")?;
-        let argc = ctx.args.len();
-        let keys_end = usize::try_from(numkeys).ok().and_then(|count| count.checked_add(at + 1));
-        let end_at = keys_end.filter(|&end| end < argc).ok_or(CommandError::SYNTAX)?;
-        let end = if args::is(ctx.arg(end_at), "min") {
-            End::Min
-        } else if args::is(ctx.arg(end_at), "max") {
-            End::Max
-        } else {
-            return Err(CommandError::SYNTAX);
-        };
-        let count = match argc - end_at - 1 {
-            0 => 1,
-            rest => {
-                if rest < 2 || !args::is(ctx.arg(end_at + 1), "count") {
-                    return Err(CommandError::SYNTAX);
-                }
-                let count = positive(end_at + 2, "ERR count should be greater than 0")?;
-                if rest > 2 {
-                    return Err(CommandError::SYNTAX);
-                }
-                count
-            }
-        };
-        Ok(ManyKeys { keys: at + 1..end_at, end, count })
-    }
-}
-
 /// ZMPOP numkeys key [key ...] MIN | MAX [COUNT count]. Reply: array of the first key that exists and an array of pairs
 /// of member and score, or a null array. Errors: numkeys or count not positive; syntax; WRONGTYPE. Effects: ZPOPMIN or
 /// ZPOPMAX with a count. O(keys + count * log N).
 fn zmpop(ctx: &mut Ctx<'_>) -> CommandResult {
-    let ManyKeys { keys, end, count } = ManyKeys::parse(ctx, 1)?;
+    let MultiPop { keys, end, count } = MultiPop::parse(ctx.args, 1, End::parse)?;
 
     match pop(ctx, keys, end, count, Form::KeyAndPairs)? {
         Some(popped) => record_effect(ctx, end, &popped),
@@ -327,12 +287,7 @@ fn pop_or_wait(ctx: &mut Ctx<'_>, end: End) -> CommandResult<Option<BlockRequest
 pub(super) const BZMPOP: Command = Command::blocking("bzmpop", -5, bzmpop)
     .flags(flag::WRITE | flag::MOVABLEKEYS)
     .acl(acl::SORTEDSET)
-    .at(&[KeySpec {
-        flags: POPPED,
-        begin: BeginSearch::Index(2),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }])
+    .at(&[KeySpec::counted(2, POPPED)])
     .ready(is_zset)
     .docs(
         Docs::new("sorted-set", "7.0.0", "Waits for members of several sorted sets, and pops them")
@@ -343,7 +298,7 @@ pub(super) const BZMPOP: Command = Command::blocking("bzmpop", -5, bzmpop)
 /// BZMPOP timeout numkeys key [key ...] MIN | MAX [COUNT count]: ZMPOP that waits until one of the keys exists, if none
 /// does. Reply: as ZMPOP, a null array after the timeout. Errors: as ZMPOP; timeout. O(keys + count * log N).
 fn bzmpop(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
-    let ManyKeys { keys, end, count } = ManyKeys::parse(ctx, 2)?;
+    let MultiPop { keys, end, count } = MultiPop::parse(ctx.args, 2, End::parse)?;
     let deadline_ms = args::deadline_ms(ctx.arg(1), ctx.shard.now_ms)?;
 
     let from = ctx.takes_from(keys.clone());

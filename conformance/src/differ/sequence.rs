@@ -164,8 +164,6 @@ impl Maker<'_> {
         match pattern.name.as_str() {
             // It changes all keys at one moment.
             "swapdb" if self.waiting != Waiting::Nobody => return None,
-            // XREAD takes a later last ID for new entries, but Redis looks at it only after XADD.
-            "xsetid" if self.waiting != Waiting::Nobody => return None,
             // Once served they change a key of another shard, whose clients may be served first.
             "blmove" | "brpoplpush" if pattern.waits && self.waiting == Waiting::OneByOne => return None,
             _ if over != Over::Main => {}

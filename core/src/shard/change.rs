@@ -172,7 +172,9 @@ impl Drop for ChangeGuard<'_> {
             if self.is_new {
                 self.notify(Event::NEW, KeyEvent::Notified, is_there);
             }
-            self.notify(self.event, KeyEvent::Modified, is_there);
+            let is_for_waits = self.is_new || !is_there || self.event == Event::XADD;
+            let kind = if is_for_waits { KeyEvent::Modified } else { KeyEvent::Edited };
+            self.notify(self.event, kind, is_there);
         }
     }
 }

@@ -5,7 +5,8 @@
 //! there are no observers, which costs one branch to see.
 //!
 //! Observers are clients that WATCH a key, and clients that are blocked on one ([`blocking`](super::blocking)). The
-//! latter are notified only of keys that exist after the change, and not of keys that expire.
+//! latter are notified, as in Redis, when a key comes to be, is replaced or removed, and when a stream gets an entry. They
+//! could have used a value that was there before: what else changes it (XSETID and then XTRIM) is not for them.
 //!
 //! A checked-out entry is in the tables of its transaction's home for a while, but its observers are on the shard that
 //! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
@@ -20,8 +21,11 @@ use crate::call::{Call, ClientId, Key};
 /// What an event means to those who observe the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyEvent {
-    /// It has another value or expiry, is new, or was deleted.
+    /// It is new, has another value, has got a new entry (XADD), or was deleted: clients that are blocked on it may have
+    /// something to get.
     Modified,
+    /// It has changed in another way: a value that nobody was served from is still there.
+    Edited,
     /// It had expired, and was removed.
     Expired,
     /// A further event of a change that is reported as `Modified` separately (`expire` after `set`): for
@@ -177,9 +181,12 @@ impl Audience<'_> {
     #[cold]
     pub(super) fn notify(&mut self, change: &KeyChange<'_>, is_there: bool) {
         self.observers.note(change);
-        if change.kind != KeyEvent::Notified && self.observers.offers() {
-            self.serve_waits(change.db, change.key, is_there);
-            self.observers.set_blocks(!self.blocking.is_empty());
+        match change.kind {
+            KeyEvent::Modified | KeyEvent::Expired if self.observers.offers() => {
+                self.serve_waits(change.db, change.key, is_there);
+                self.observers.set_blocks(!self.blocking.is_empty());
+            }
+            KeyEvent::Modified | KeyEvent::Expired | KeyEvent::Edited | KeyEvent::Notified => {}
         }
     }
 }

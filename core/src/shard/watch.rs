@@ -155,7 +155,7 @@ impl Watch {
         for watcher in &mut watched.watchers {
             match event {
                 KeyEvent::Expired if watcher.was_stale => watcher.was_stale = false,
-                KeyEvent::Expired | KeyEvent::Modified => changed.push(watcher.client),
+                KeyEvent::Expired | KeyEvent::Modified | KeyEvent::Edited => changed.push(watcher.client),
                 KeyEvent::Notified => {}
             }
         }

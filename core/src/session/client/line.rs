@@ -43,12 +43,14 @@ fn held_request<'t>(connection: &Connection, table: &'t CommandTable) -> Option<
 }
 
 /// Appends the line of a connection, with its line end. `running_args_bytes`: the arguments of the command it is running.
+/// `is_served`: it is getting what it was blocked for.
 pub fn write_line(
     out: &mut Vec<u8>,
     connection: &Connection,
     table: &CommandTable,
     now_ms: i64,
     running_args_bytes: usize,
+    is_served: bool,
 ) {
     let client = &connection.client;
     let held = held_request(connection, table);
@@ -66,7 +68,7 @@ pub fn write_line(
         " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={}",
         (now_ms - client.created_at_ms).max(0) / 1000,
         (now_ms - client.active_at_ms).max(0) / 1000,
-        flags(connection),
+        flags(connection, is_served),
         client.db,
         client.queued().map_or(-1, |queued| queued.commands as i64),
     ));
@@ -104,12 +106,12 @@ impl std::fmt::Display for Ascii<'_> {
 }
 
 /// One letter for each peculiarity, in Redis' order; `N` for none.
-fn flags(connection: &Connection) -> String {
+fn flags(connection: &Connection, is_served: bool) -> String {
     let client = &connection.client;
     let letters: String = [
         (client.is_replica(), 'S'),
         (client.queued().is_some(), 'x'),
-        (connection.is_paused() || connection.is_blocked(), 'b'),
+        (connection.is_paused() || connection.is_blocked() && !is_served, 'b'),
         (connection.is_closing(), 'c'),
         (client.unix_socket, 'U'),
         (client.no_evict, 'e'),
@@ -165,7 +167,7 @@ mod tests {
         let connection = Connection::for_test(client);
         let mut out = Vec::new();
 
-        write_line(&mut out, &connection, &table, 4_500, 10);
+        write_line(&mut out, &connection, &table, 4_500, 10, false);
 
         let line = String::from_utf8(out).unwrap();
         let names: Vec<&str> =
@@ -189,11 +191,11 @@ mod tests {
         let mut client = Client::new(1, 0, true);
         client.unix_socket = true;
         client.no_evict = true;
-        assert_eq!(flags(&Connection::for_test(client)), "Ue");
-        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true))), "N");
+        assert_eq!(flags(&Connection::for_test(client), false), "Ue");
+        assert_eq!(flags(&Connection::for_test(Client::new(1, 0, true)), false), "N");
         let mut client = Client::new(1, 0, true);
         client.multi = Some(Box::default());
-        assert_eq!(flags(&Connection::for_test(client)), "x");
+        assert_eq!(flags(&Connection::for_test(client), false), "x");
     }
 
     #[test]

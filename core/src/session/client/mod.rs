@@ -317,7 +317,7 @@ fn unblock(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const LIST: Command = session("list", -2, &(list as SessionHandler))
-    .flags(ADMIN)
+    .flags(ADMIN | flag::AFTER_HANDOFFS)
     .acl(acl::CONNECTION)
     .scope(Scope::Custom(list_scope))
     .merge(Merge::With(merge_lists))
@@ -358,10 +358,11 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
 fn reply_lines(ctx: &mut SessionCtx<'_>, filter: &ListFilter) {
     let now_ms = ctx.worker.shard.now_ms;
     let mut lines = Vec::new();
-    for (_, connection) in ctx.worker.clients().filter(|(_, connection)| filter.takes(&connection.client)) {
+    for (at, connection) in ctx.worker.clients().filter(|(_, connection)| filter.takes(&connection.client)) {
         let is_caller = connection.client.id == ctx.call.client;
         let running_args_bytes = if is_caller { ctx.args.total_len_bytes() } else { 0 };
-        write_line(&mut lines, connection, ctx.worker.table, now_ms, running_args_bytes);
+        let is_served = ctx.worker.wait_of(at).is_some_and(|(_, is_served)| is_served);
+        write_line(&mut lines, connection, ctx.worker.table, now_ms, running_args_bytes, is_served);
     }
     let changed: Vec<ClientId> = ctx.worker.shard.observers.watch().clients_of_changed().collect();
 

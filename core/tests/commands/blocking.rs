@@ -344,6 +344,46 @@ fn client_unblock_waits_for_keys_that_are_being_checked_in() {
     }
 }
 
+/// As in Redis, a client that was served by an earlier command is not blocked any more, though it may not know yet.
+#[test]
+fn client_list_shows_who_is_blocked_after_the_command_before() {
+    for seed in 0..40 {
+        let mut cluster = Cluster::new(3, seed);
+        let (waiting, client) = (cluster.connect(0), cluster.connect(0));
+        assert_eq!(cluster.call(waiting, &["BTAKE", ON_SHARDS[1], "0"]), "");
+        let id = cluster.client_id(waiting).to_string();
+        assert!(cluster.call(client, &["CLIENT", "LIST", "ID", &id]).contains(" flags=b "));
+        cluster.request(client, &["MSETNX", ON_SHARDS[1], "x", ON_SHARDS[2], "x"]);
+        cluster.request(client, &["CLIENT", "LIST", "ID", &id]);
+        cluster.settle();
+        let replies = String::from_utf8(cluster.received(client)).expect("text");
+        assert!(replies.starts_with(":1\r\n") && replies.contains(" flags=N "), "seed {seed}: {replies}");
+    }
+}
+
+/// XSETID makes the last ID greater, but there is nothing to read: Redis looks only when an entry is added.
+#[test]
+fn a_stream_that_loses_entries_wakes_nobody() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("xadd x 1-1 f v", "$3\r\n1-1"), ("xgroup create x g $", "+OK")]);
+        let reader = server.wait(0, "xread block 0 streams x 1-1");
+        let consumer = server.wait(1, "xreadgroup group g c block 0 streams x >");
+        server.expect(&[
+            ("xsetid x 5-0", "+OK"),
+            ("xdel x 1-1", ":1"),
+            ("xtrim x maxlen 0", ":0"),
+            ("expire x 100", ":1"),
+            ("persist x", ":1"),
+        ]);
+        assert_eq!([server.received(reader), server.received(consumer)], ["", ""]);
+
+        server.expect(&[("xadd x 6-0 f v", "$3\r\n6-0")]);
+        let entry = "*1\r\n*2\r\n$1\r\nx\r\n*1\r\n*2\r\n$3\r\n6-0\r\n*2\r\n$1\r\nf\r\n$1\r\nv\r\n";
+        assert_eq!([server.received(reader), server.received(consumer)], [entry, entry]);
+        server.expect_rest();
+    });
+}
+
 /// It replied that there is no such key: it is a session command, and those did not look at locks.
 #[test]
 fn debug_object_waits_for_a_key_that_is_checked_out() {

@@ -332,6 +332,38 @@ fn with_redis(dir: &Dir, run: impl FnOnce(&mut Connection)) -> bool {
     true
 }
 
+/// The bytes of a file in hexadecimal digits, with comments.
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.lines().filter(|line| !line.starts_with('#')).flat_map(str::bytes).collect();
+    let digit = |byte: u8| char::from(byte).to_digit(16).expect("hexadecimal digits") as u8;
+    digits.chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+}
+
+#[test]
+fn a_file_of_valkey_is_loaded() {
+    for setup in SETUPS {
+        let dir = Dir::new("valkey");
+        fs::write(dir.file(), from_hex(include_str!("valkey-9.1.2.rdb.hex"))).expect("it can be written");
+        let server = dir.start(setup, &[]);
+        let mut client = server.connect();
+        // What Redis 7.0.15 says after the commands by which the file came to be.
+        assert_eq!(digest(&mut client), "+937742039ad2c549a9c9837b523acad10b39f36d\r\n", "{setup:?}");
+        assert_eq!(client.call(&["DBSIZE"]), ":23\r\n");
+        assert_eq!(
+            client.call(&["XPENDING", "stream:120:0", "g1"]),
+            "*4\r\n:4\r\n$6\r\n1000-3\r\n$6\r\n1002-7\r\n*2\r\n*2\r\n$5\r\nalice\r\n$1\r\n2\r\n*2\r\n$3\r\nbob\r\n$1\r\n2\r\n"
+        );
+        let groups = client.call(&["XINFO", "GROUPS", "stream:120:0"]);
+        for field in
+            ["$9\r\nconsumers\r\n:3", "$6\r\n1002-7", "$12\r\nentries-read\r\n:120", "$3\r\nlag\r\n:0"]
+        {
+            assert!(groups.contains(field), "{field:?}: {groups}");
+        }
+        let stream = client.call(&["XINFO", "STREAM", "stream:120:0"]);
+        assert!(stream.contains("$20\r\nmax-deleted-entry-id\r\n$6\r\n1001-5\r\n"), "{stream}");
+    }
+}
+
 #[test]
 fn files_go_both_ways_between_redis_and_this_server() {
     let dir = Dir::new("redis");

@@ -394,7 +394,7 @@ fn debug_object_waits_for_a_key_that_is_checked_out() {
     cluster.hold(2, 0);
     cluster.request(copier, &["COPY", "a", "b"]);
     cluster.settle();
-    assert!(!cluster.has_key(0, "a"));
+    assert!(cluster.see(0, "a", |value| value.is_none()));
     assert_eq!(cluster.call(reader, &["DEBUG", "OBJECT", "a"]), "");
 
     cluster.release(2, 0);

@@ -480,7 +480,7 @@ fn dbsize_and_randomkey_wait_for_no_transaction_and_dbsize_counts_checked_out_ke
     cluster.hold(2, 0);
     cluster.request(mover, &["RENAME", "a", "b"]);
     cluster.settle();
-    assert!(!cluster.has_key(0, "a"));
+    assert!(cluster.see(0, "a", |value| value.is_none()));
 
     assert_eq!(cluster.call(reader, &["DBSIZE"]), ":3\r\n");
     let reply = cluster.call(reader, &["RANDOMKEY"]);

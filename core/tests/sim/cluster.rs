@@ -13,7 +13,8 @@ pub use random::Random;
 
 use shardis_core::call::Key;
 use shardis_core::command::table::CommandTable;
-use shardis_core::config::{Config, ProtectedAccess};
+
+use shardis_core::config::{Config, ProtectedAccess, SavePoints};
 use shardis_core::runtime::clock::Clock;
 use shardis_core::runtime::driver::{CloseReason, ConnId, Events};
 use shardis_core::session::FAMILIES;
@@ -21,7 +22,7 @@ use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::lock::{KeyLock, LockRequestId};
 use shardis_core::shard::message::Message;
 use shardis_core::shard::slot::shard_of;
-use shardis_core::types::{ValueType, fix_hash_seed, hash_key};
+use shardis_core::types::{ValueRef, fix_hash_seed, hash_key};
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -143,6 +144,8 @@ impl Cluster {
             config: Config {
                 latency_tracking: false,
                 enable_debug_command: ProtectedAccess::Yes,
+                // FLUSHALL would write a file.
+                save: SavePoints(Vec::new()),
                 ..Config::default()
             },
             table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
@@ -257,19 +260,12 @@ impl Cluster {
         connection.expect("it is open").client.id
     }
 
-    /// Whether a key exists.
-    pub fn has_key(&self, db: usize, key: &str) -> bool {
-        let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
-        let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
-        shard.lookup_stored(db as u32, key).is_some()
-    }
-
-    /// Whether a key exists and has a value of a type.
-    pub fn has_value_of(&self, value_type: ValueType, db: usize, key: &str) -> bool {
+    /// Looks at the value of a key, if it exists.
+    pub fn see<T>(&self, db: usize, key: &str, see: impl FnOnce(Option<ValueRef<'_>>) -> T) -> T {
         let shard = &self.workers[shard_of(key.as_bytes(), self.workers.len())].shard;
         let key = Key { bytes: key.as_bytes(), hash: hash_key(key.as_bytes()) };
         let entry = shard.lookup_stored(db as u32, key);
-        entry.is_some_and(|entry| entry.value().value_type() == value_type)
+        see(entry.as_ref().map(|entry| entry.value()))
     }
 
     /// Runs a turn of all workers, without events.

@@ -18,6 +18,8 @@
 //!
 //! *CLIENT UNBLOCK and CLIENT KILL* must behave as in Redis where commands take effect [`Waiting::AtOnce`]: a client
 //! that is blocked at that moment is unblocked, and one that has been served before remains served.
+//! Except XREAD on several shards: what it has read is on its way to it for a moment, in which CLIENT UNBLOCK still ends
+//! its wait. Nothing is lost by that, as it takes nothing.
 //!
 //! *Disconnected clients.* An operation whose client disconnected before the reply may have taken effect or not. But it
 //! cannot take effect after a moment at which nothing is under way. It has no effect if the server had not received it
@@ -33,7 +35,9 @@
 //! later.) A test compares the results with those of a search that tries everything.
 
 use super::cluster::Cluster;
-use super::model::{DB_COUNT, KEYS, Model, Request, bulk};
+use super::commands::{DB_COUNT, KEYS};
+use super::model::{Model, bulk};
+use super::request::Request;
 use shardis_core::shard::blocking::WaitId;
 use shardis_core::shard::slot::shard_of;
 use std::collections::{HashMap, HashSet};
@@ -75,6 +79,12 @@ impl Operation {
             // Of BLMOVE, which has one key to take from.
             return self.request.awaited().first().map(String::as_str);
         }
+        if let Request::One(command) = &self.request
+            && matches!(command[0].as_str(), "XREAD" | "XREADGROUP")
+        {
+            let place = reply.strip_prefix("*1\r\n*2\r\n").and_then(|rest| rest.split("\r\n").nth(1));
+            return place.filter(|_| command[0] == "XREADGROUP");
+        }
         // BZPOPMIN returns a key, a member and a score, the others a key and what was taken.
         let rest = reply.strip_prefix("*2\r\n").or_else(|| reply.strip_prefix("*3\r\n"));
         rest.and_then(|rest| rest.split("\r\n").nth(1))
@@ -87,11 +97,13 @@ impl Operation {
             "GET" | "MGET" | "EXISTS" | "DBSIZE" | "KEYS" | "SCAN" | "RANDOMKEY" | "DEBUG" | "SELECT" => true,
             "DEL" | "MSETNX" | "COPY" | "MOVE" => reply.starts_with('-') || reply == ":0\r\n",
             "RENAME" => reply.starts_with('-'),
-            "LRANGE" => true,
+            "LRANGE" | "SMEMBERS" | "SINTER" | "HGETALL" | "XRANGE" | "XPENDING" => true,
+            // Whether it blocks or not.
+            "XREAD" => waiting == Waiting::SomeTime || self.request.awaited().is_empty(),
             "TTAKE" | "LPOP" | "LMOVE" => reply == "$-1\r\n" || reply.starts_with('-'),
             "TPUSH" | "TJOIN" | "RPUSH" => reply.starts_with('-'),
             // With `AtOnce` it joins the queue of waiters, which is a change of the state.
-            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" => {
+            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "XREADGROUP" => {
                 (reply == "*-1\r\n" || reply.starts_with('-')) && waiting == Waiting::SomeTime
             }
             _ => false,
@@ -122,7 +134,7 @@ impl Operation {
         let mut consider = |effect: &dyn Fn(&mut Model) -> String| {
             let mut next = model.clone();
             let reply = effect(&mut next);
-            if self.reply().is_none_or(|expected| expected == reply) {
+            if self.reply().is_none_or(|expected| expected == reply) && !models.contains(&next) {
                 models.push(next);
             }
         };
@@ -137,10 +149,12 @@ impl Operation {
             Request::One(command) if command[0] == "RANDOMKEY" && !model.names(self.db).is_empty() => {
                 model.names(self.db).iter().for_each(|key| consider(&|_| bulk(Some(key))));
             }
-            Request::One(command) if self.awaits_what_is_in(model) => {
+            Request::One(command) if !self.request.awaited().is_empty() => {
                 // It may be its call that takes effect now, or it is served from one of its keys.
-                for key in self.request.awaited().iter().filter(|key| model.has(self.db, key)) {
-                    consider(&|model| model.apply_to(self.db, command, std::slice::from_ref(key)));
+                consider(&|model| model.request(self.client, self.db, &self.request));
+                let keys = self.request.awaited().iter();
+                for key in keys.filter(|key| model.may_serve(command, self.db, key)) {
+                    consider(&|model| model.serve(self.db, command, key));
                 }
             }
             request => consider(&|model| model.request(self.client, self.db, request)),
@@ -148,15 +162,29 @@ impl Operation {
         models
     }
 
-    /// Whether it finds one of its keys, even if that has a value that it cannot use.
-    fn awaits_what_is_in(&self, model: &Model) -> bool {
-        self.request.awaited().iter().any(|key| model.has(self.db, key))
+    /// Whether it blocks if it is called now.
+    fn finds_nothing(&self, model: &Model) -> bool {
+        let may_block = !self.request.awaited().is_empty();
+        may_block && model.clone().request(self.client, self.db, &self.request) == "*-1\r\n"
     }
 
-    /// Whether it is served if it is blocked.
-    fn is_served_by(&self, model: &Model) -> bool {
-        let Request::One(command) = &self.request else { return false };
-        self.request.awaited().iter().any(|key| model.has_for(command, self.db, key))
+    /// The key that serves it if it is blocked.
+    fn is_served_by(&self, model: &Model) -> Option<&String> {
+        let Request::One(command) = &self.request else { return None };
+        let is_overtaken = command[0] == "XREAD" && self.reply().is_some_and(|reply| reply == "*-1\r\n");
+        if is_overtaken && !self.is_on_one_shard {
+            return None;
+        }
+        let serves = |key: &&String| model.is_signalled(self.db, key) && model.serves(command, self.db, key);
+        self.request.awaited().iter().find(serves)
+    }
+
+    /// The model after it, if it is blocked and served from a key now. `None`: its reply contradicts that.
+    fn served(&self, model: &Model, key: &String) -> Option<Model> {
+        let Request::One(command) = &self.request else { return None };
+        let mut next = model.clone();
+        let reply = next.serve(self.db, command, key);
+        self.reply().is_none_or(|expected| expected == reply).then_some(next)
     }
 
     /// Whether it unblocks `other`, if it takes effect now and that one is blocked. `None`: their replies contradict
@@ -379,9 +407,7 @@ impl Search<'_> {
     fn place(&self, state: &State, n: usize) -> Vec<State> {
         let operation = &self.operations[n];
         let placed = state.placed | 1 << n | self.given_up[n];
-        let finds_nothing =
-            !operation.request.awaited().is_empty() && !operation.awaits_what_is_in(&state.model);
-        if self.waiting == Waiting::AtOnce && finds_nothing {
+        if self.waiting == Waiting::AtOnce && operation.finds_nothing(&state.model) {
             let queue = [&state.queue[..], &[n]].concat();
             return vec![State { placed, queue, model: state.model.clone() }];
         }
@@ -417,11 +443,15 @@ impl Search<'_> {
 
     /// Serves the blocked operations whose keys exist, in order. `None`: their replies contradict that.
     fn serve(&self, mut state: State) -> Option<State> {
-        let is_served = |state: &State, n: usize| self.operations[n].is_served_by(&state.model);
-        while let Some(place) = (0..state.queue.len()).find(|&place| is_served(&state, state.queue[place])) {
+        let next = |state: &State| {
+            let by = |place: usize| self.operations[state.queue[place]].is_served_by(&state.model);
+            (0..state.queue.len()).find_map(|place| by(place).map(|key| (place, key)))
+        };
+        while let Some((place, key)) = next(&state) {
             let n = state.queue.remove(place);
-            state.model = self.operations[n].effects(&state.model).pop()?;
+            state.model = self.operations[n].served(&state.model, key)?;
         }
+        state.model.forget_signals();
         Some(state)
     }
 }
@@ -492,8 +522,16 @@ impl Fifo {
             if operations[*who].served_by() != Some(key) || operations[*who].db != *db {
                 continue;
             }
+            let name = |operation: &Operation| match &operation.request {
+                Request::One(command) => command[0].clone(),
+                _ => unreachable!("only commands block"),
+            };
             let is_elsewhere = |other: usize| {
                 let other = &operations[other];
+                // XREAD takes nothing, and waits for another ID.
+                if name(other) == "XREAD" {
+                    return true;
+                }
                 let by_other = other.served_by().is_some_and(|by| by != *key);
                 let moves = matches!(&other.request, Request::One(command) if command[0] == "BMOVE");
                 by_other || (other.replied.is_none() || moves) && other.request.awaited().len() > 1

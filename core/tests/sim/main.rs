@@ -7,8 +7,8 @@
 //! moment; keys are held as suspended programs hold theirs. Runs about the whole server ([`Topic::Server`]) also use a
 //! single shard; their clients select, flush, swap and scan databases, call programs (narrow and wide ones, also in
 //! EXEC, suspended at any call), look at keys by session commands, and unblock, kill and half-close connections. Others
-//! ([`Topic::Lists`], [`Topic::ZSets`]) do all that with Redis' commands over lists or sorted sets, over keys of two
-//! types.
+//! ([`Topic::Type`]) do all that with Redis' commands over lists, hashes, sets, sorted sets or streams with a consumer
+//! group, over keys of two types or three.
 //! Each run checks:
 //!
 //! - that there is one order of all operations that agrees with the times of calls and replies and with a plain map
@@ -80,21 +80,26 @@
 //! | the token's holder waits for a handoff that waits for it (`is_held_by_other`; the lock table's own test) | 1 |
 
 mod cluster;
+mod commands;
 mod history;
 mod model;
+mod replay;
+mod request;
 mod stream;
 
 use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
-use history::{Fifo, Operation, Waiting, linearize};
-use model::{
-    DB_COUNT, KEYS, Key, Model, Request, awaited, crowd_command, over_lists, over_zsets, program_command,
-    random_command, timeout, whole_command, zadd,
+use commands::{
+    DB_COUNT, KEYS, crowd_command, of_type, program_command, random_command, whole_command, xadd, zadd,
 };
+use history::{Fifo, Operation, Waiting, linearize};
+use model::Model;
+use request::{Key, Request, awaited, streams, timeout_ms, type_of};
 use shardis_core::protocol::skip::skip_reply;
 use shardis_core::shard::lock::LockRequestId;
 use shardis_core::shard::slot::shard_of;
-use shardis_core::types::ValueType;
+use shardis_core::types::stream::{Group, StreamId};
+use shardis_core::types::{Object, ValueRef, ValueType};
 use std::collections::VecDeque;
 
 /// Seeds of random runs, from 1 on, unless the environment says otherwise.
@@ -137,10 +142,9 @@ enum Topic {
     Keys,
     /// Also other databases, the whole keyspace, the session and other clients, on one shard or several.
     Server,
-    /// As `Server`, with Redis' commands over lists, and values of two types.
-    Lists,
-    /// The same with sorted sets.
-    ZSets,
+    /// As `Server`, with Redis' commands over values of this type beside strings. With sets and hashes, clients block on
+    /// lists.
+    Type(ValueType),
 }
 
 /// The kinds of runs, in turn.
@@ -195,7 +199,7 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match topic {
             Topic::Keys => 2 + random.below(4),
-            Topic::Server | Topic::Lists | Topic::ZSets => 1 + random.below(4),
+            Topic::Server | Topic::Type(_) => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -356,7 +360,7 @@ impl Run {
 
     fn take_reply(&mut self, n: usize, mut reply: String) {
         let is_unblocked = self.is_unblocked(n, false);
-        if reply.starts_with("-UNBLOCKED") {
+        if reply.starts_with("-UNBLOCKED client") {
             assert!(self.is_unblocked(n, true), "no CLIENT UNBLOCK was called for it");
             reply = "*-1\r\n".to_string();
         }
@@ -375,7 +379,7 @@ impl Run {
             && reply == "*-1\r\n"
             && !is_unblocked
         {
-            let timeout_ms = timeout(command).parse::<f64>().expect("it is a number") * 1000.0;
+            let timeout_ms = timeout_ms(command);
             let waited_ms = self.cluster.now_ms() - caller.called_at_ms;
             assert!(timeout_ms > 0.0 && waited_ms as f64 >= timeout_ms, "it waited for {waited_ms} ms");
         }
@@ -427,9 +431,12 @@ impl Run {
         self.unique += 1;
         let word = format!("v{}", self.unique);
         match self.topic {
-            Topic::Keys | Topic::Server => vec!["TPUSH".into(), key, word],
-            Topic::Lists => vec!["RPUSH".into(), key, word],
-            Topic::ZSets => zadd(&key, &[word]),
+            Topic::Keys | Topic::Server | Topic::Type(ValueType::String) => vec!["TPUSH".into(), key, word],
+            Topic::Type(ValueType::List | ValueType::Set | ValueType::Hash) => {
+                vec!["RPUSH".into(), key, word]
+            }
+            Topic::Type(ValueType::ZSet) => zadd(&key, &[word]),
+            Topic::Type(ValueType::Stream) => xadd(&key, self.unique),
         }
     }
 
@@ -500,11 +507,10 @@ impl Run {
         self.of_topic(command)
     }
 
-    /// The command, or what it is over lists or sorted sets.
+    /// The command, or what it is over values of the topic's type.
     fn of_topic(&mut self, command: Vec<String>) -> Vec<String> {
         match self.topic {
-            Topic::Lists => over_lists(&mut self.random, command, false),
-            Topic::ZSets => over_zsets(&mut self.random, command, false),
+            Topic::Type(value_type) => of_type(value_type, &mut self.random, self.unique, command, false),
             Topic::Keys | Topic::Server => command,
         }
     }
@@ -608,7 +614,7 @@ impl Run {
             let Request::One(command) = &self.operations[waiting].request else {
                 unreachable!("check_replies: only blocked clients have no reply");
             };
-            if timeout(command) != "0" {
+            if timeout_ms(command) > 0.0 {
                 self.cluster.clock.advance_ms(1000);
                 self.cluster.tick();
             } else {
@@ -617,7 +623,7 @@ impl Run {
                 // The key may hold a value of another type.
                 let delete = vec!["DEL".into(), key.clone()];
                 let mut requests = vec![Request::One(self.push(key))];
-                if matches!(self.topic, Topic::Lists | Topic::ZSets) {
+                if matches!(self.topic, Topic::Type(_)) {
                     requests.insert(0, Request::One(delete));
                 }
                 if feeder_db != db {
@@ -644,14 +650,14 @@ impl Run {
         for n in 0..self.callers.len() {
             let waits = self.cluster.wait_of(self.callers[n].client).is_some();
             let Some(operation) = self.calls(n).filter(|_| waits) else { continue };
-            let Operation { db, request, .. } = &self.operations[operation];
-            for key in request.awaited() {
-                let is_there = match self.topic {
-                    Topic::Lists => self.cluster.has_value_of(ValueType::List, *db, key),
-                    Topic::ZSets => self.cluster.has_value_of(ValueType::ZSet, *db, key),
-                    Topic::Keys | Topic::Server => self.cluster.has_key(*db, key),
-                };
-                assert!(!is_there, "client {n} is blocked on {key}, which exists");
+            let Operation { db, request: Request::One(command), .. } = &self.operations[operation] else {
+                unreachable!("only commands block");
+            };
+            for key in awaited(command) {
+                assert!(
+                    !serves(&self.cluster, command, *db, key),
+                    "client {n} is blocked on {key}, which serves it"
+                );
             }
         }
     }
@@ -689,6 +695,26 @@ impl Run {
         linearize(&self.operations, self.kind.waiting())
             .expect("one order of all operations explains this history");
     }
+}
+
+/// Whether a command that is blocked on a key has something to get for it.
+fn serves(cluster: &Cluster, command: &[String], db: usize, key: &str) -> bool {
+    cluster.see(db, key, |value| match (type_of(command), value) {
+        (ValueType::String, value) => value.is_some(),
+        (ValueType::Stream, Some(ValueRef::Object(Object::Stream(stream)))) => {
+            let (keys, ids) = streams(command);
+            let at = keys.iter().position(|other| other == key).expect("it waits for this key");
+            let after = match ids[at].split_once('-') {
+                Some((ms, _)) => Some(StreamId { ms: ms.parse().expect("the ID of an entry"), seq: 0 }),
+                None => stream.groups.get(b"g").map(Group::last_id),
+            };
+            after.is_none_or(|after| stream.log.last().is_some_and(|last| last.id > after))
+        }
+        // Without its key it ends with an error.
+        (ValueType::Stream, _) => command[0] == "XREADGROUP",
+        (value_type, Some(value)) => value.value_type() == value_type,
+        (_, None) => false,
+    })
 }
 
 /// Prints the seed and the history of a run that fails.
@@ -729,12 +755,27 @@ fn random_schedules_of_several_shards_are_linearizable() {
 
 #[test]
 fn random_requests_over_lists_are_linearizable() {
-    run_seeds(Topic::Lists);
+    run_seeds(Topic::Type(ValueType::List));
 }
 
 #[test]
 fn random_requests_over_sorted_sets_are_linearizable() {
-    run_seeds(Topic::ZSets);
+    run_seeds(Topic::Type(ValueType::ZSet));
+}
+
+#[test]
+fn random_requests_over_sets_are_linearizable() {
+    run_seeds(Topic::Type(ValueType::Set));
+}
+
+#[test]
+fn random_requests_over_hashes_are_linearizable() {
+    run_seeds(Topic::Type(ValueType::Hash));
+}
+
+#[test]
+fn random_requests_over_streams_are_linearizable() {
+    run_seeds(Topic::Type(ValueType::Stream));
 }
 
 #[test]

@@ -1,322 +1,13 @@
 //! The sequential model that histories are checked against: the effect of each command on plain maps, one per database,
-//! and on the clients that watch its keys. Also generates random commands.
-//!
-//! Values are strings, lists and sorted sets. The commands of `rows.rs` take strings for lists of words; [`over_lists`] makes
-//! Redis' list commands of them, and [`over_zsets`] commands over sorted sets.
+//! and on the clients that watch its keys. The commands of `rows.rs` take strings for lists of words separated by commas.
 
-use super::cluster::Random;
-use shardis_core::shard::slot::shard_of;
+mod streams;
+
+use super::commands::DB_COUNT;
+use super::request::{Key, Request, VALUE, awaited, relocation, selected, type_of};
+use shardis_core::types::ValueType;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// A key and its database.
-pub type Key = (usize, String);
-
-/// One operation of a client: a command, or a transaction with its MULTI and EXEC.
-#[derive(Clone, Debug)]
-pub enum Request {
-    One(Vec<String>),
-    Watch(Vec<String>),
-    /// MULTI, these commands, EXEC.
-    Exec {
-        commands: Vec<Vec<String>>,
-        /// The keys that its client watches.
-        watched: Vec<Key>,
-    },
-    /// CLIENT UNBLOCK of a client; `id` is its client id.
-    Unblock {
-        client: usize,
-        id: u64,
-        with_error: bool,
-    },
-    /// CLIENT KILL of a client.
-    Kill {
-        client: usize,
-        id: u64,
-    },
-}
-
-impl Request {
-    /// The commands that are sent for it.
-    pub fn commands(&self) -> Vec<Vec<String>> {
-        let words = |words: &[&str]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
-        match self {
-            Request::One(command) => vec![command.clone()],
-            Request::Watch(keys) => vec![[words(&["WATCH"]), keys.clone()].concat()],
-            Request::Exec { commands, .. } => {
-                [&[words(&["MULTI"])], &commands[..], &[words(&["EXEC"])]].concat()
-            }
-            Request::Unblock { id, with_error, .. } => {
-                let how = if *with_error { "ERROR" } else { "TIMEOUT" };
-                vec![words(&["CLIENT", "UNBLOCK", &id.to_string(), how])]
-            }
-            Request::Kill { id, .. } => vec![words(&["CLIENT", "KILL", "ID", &id.to_string()])],
-        }
-    }
-
-    /// The keys that it may block on.
-    pub fn awaited(&self) -> &[String] {
-        match self {
-            Request::One(command) => awaited(command),
-            // In a transaction commands do not block.
-            Request::Watch(_) | Request::Exec { .. } | Request::Unblock { .. } | Request::Kill { .. } => &[],
-        }
-    }
-
-    /// The client that it unblocks or kills.
-    pub fn ends_wait_of(&self) -> Option<usize> {
-        match self {
-            Request::Unblock { client, .. } | Request::Kill { client, .. } => Some(*client),
-            Request::One(_) | Request::Watch(_) | Request::Exec { .. } => None,
-        }
-    }
-
-    /// The database that is selected after it, if `db` is selected before.
-    pub fn selects(&self, db: usize) -> usize {
-        match self {
-            Request::One(command) => selected(command, db),
-            _ => db,
-        }
-    }
-
-    /// All keys that it depends on or changes, if `db` is selected. `None`: it is about the whole keyspace.
-    pub fn keys(&self, mut db: usize) -> Option<Vec<Key>> {
-        match self {
-            Request::One(command) => keys_of(db, command),
-            Request::Watch(keys) => Some(keys.iter().map(|key| (db, key.clone())).collect()),
-            Request::Exec { commands, watched } => {
-                let mut keys = watched.clone();
-                for command in commands {
-                    db = selected(command, db);
-                    keys.extend(keys_of(db, command)?);
-                }
-                Some(keys)
-            }
-            Request::Unblock { .. } | Request::Kill { .. } => Some(Vec::new()),
-        }
-    }
-
-    /// Whether no other request of its connection runs at the same time.
-    fn is_alone(&self, shard_count: usize) -> bool {
-        let Some(keys) = self.keys(0) else { return true };
-        let shards: BTreeSet<usize> =
-            keys.into_iter().map(|(_, key)| shard_of(key.as_bytes(), shard_count)).collect();
-        shards.len() > 1
-            || !self.awaited().is_empty()
-            || self.ends_wait_of().is_some()
-            || matches!(self, Request::Watch(_))
-    }
-
-    /// Whether a connection keeps the order of this request, with `db` selected, and the later request `other`, with
-    /// `other_db` selected: not if each is about a single shard and they share no key, as the README says of pipelines.
-    /// (An empty EXEC is about no shard at all.) A server with one shard keeps all requests in order.
-    pub fn is_before(&self, db: usize, (other_db, other): (usize, &Request), shard_count: usize) -> bool {
-        let (mine, others) = (self.keys(db).unwrap_or_default(), other.keys(other_db).unwrap_or_default());
-        shard_count == 1
-            || self.is_alone(shard_count)
-            || other.is_alone(shard_count)
-            || mine.iter().any(|key| others.contains(key))
-    }
-
-    /// Its reply in the form that the model produces: names sorted, and no addresses.
-    pub fn canonical(&self, reply: String) -> String {
-        let Request::One(command) = self else { return reply };
-        let sorted = |names: &str| {
-            let mut names: Vec<String> = names.split("\r\n").skip(2).step_by(2).map(str::to_string).collect();
-            names.sort();
-            bulks(&names)
-        };
-        match command[0].as_str() {
-            "KEYS" => sorted(&reply),
-            "SCAN" => {
-                sorted(reply.strip_prefix("*2\r\n$1\r\n0\r\n").expect("so few keys are scanned at once"))
-            }
-            "DEBUG" if reply.starts_with("+Value at:") => VALUE.to_string(),
-            _ => reply,
-        }
-    }
-}
-
-/// What is left of the reply to DEBUG OBJECT.
-const VALUE: &str = "+Value\r\n";
-
-/// The database that is selected after a command.
-fn selected(command: &[String], db: usize) -> usize {
-    if command[0] == "SELECT" { database(&command[1]) } else { db }
-}
-
-fn database(text: &str) -> usize {
-    text.parse().expect("the number of a database")
-}
-
-/// The keys that a command may block on.
-pub fn awaited(command: &[String]) -> &[String] {
-    match command[0].as_str() {
-        "BTAKE" | "BLPOP" | "BZPOPMIN" => &command[1..command.len() - 1],
-        "BMOVE" => &command[1..command.len() - 2],
-        "BLMOVE" => &command[1..2],
-        "BLMPOP" | "BZMPOP" => counted_keys(&command[2..]),
-        _ => &[],
-    }
-}
-
-/// The timeout of a command that may block, in seconds.
-pub fn timeout(command: &[String]) -> &str {
-    match command[0].as_str() {
-        "BLMPOP" | "BZMPOP" => &command[1],
-        _ => &command[command.len() - 1],
-    }
-}
-
-/// A number of keys, and the keys.
-fn counted_keys(words: &[String]) -> &[String] {
-    let count: usize = words[0].parse().expect("the number of keys");
-    &words[1..=count]
-}
-
-/// A type of values.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Type {
-    Text,
-    List,
-    ZSet,
-}
-
-/// The type of the values that a command takes and blocks on.
-fn type_of(command: &[String]) -> Type {
-    match command[0].as_str() {
-        "RPUSH" | "LPOP" | "LRANGE" | "LMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" => Type::List,
-        "ZADD" | "ZPOPMIN" | "ZRANGE" | "ZUNIONSTORE" | "BZPOPMIN" | "BZMPOP" => Type::ZSet,
-        _ => Type::Text,
-    }
-}
-
-/// The score of a member, by which it is named: so a member has the same score in all sets.
-fn score_of(member: &str) -> u32 {
-    let digits: String = member.chars().filter(char::is_ascii_digit).collect();
-    digits.parse::<u32>().expect("a member has digits") % 5
-}
-
-/// A command and its arguments.
-fn words(name: &str, args: &[String], more: &[&str]) -> Vec<String> {
-    let more = more.iter().map(|word| word.to_string());
-    std::iter::once(name.to_string()).chain(args.iter().cloned()).chain(more).collect()
-}
-
-/// ZADD of some members.
-pub fn zadd(key: &str, members: &[String]) -> Vec<String> {
-    let pairs = members.iter().flat_map(|member| [score_of(member).to_string(), member.clone()]);
-    ["ZADD".to_string(), key.to_string()].into_iter().chain(pairs).collect()
-}
-
-/// The command of Redis over sorted sets that is like one over strings of words; often also a set in place of a string.
-pub fn over_zsets(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
-    let is_often = random.below(2) == 0;
-    match command[0].as_str() {
-        "TPROGRAM" | "TWIDE" => {
-            let mut parts = command.split(|word| word == "/");
-            let mut mapped = parts.next().expect("a command has words").to_vec();
-            for call in parts {
-                mapped.push("/".to_string());
-                mapped.extend(over_zsets(random, call.to_vec(), true));
-            }
-            mapped
-        }
-        "SET" if is_often => zadd(&command[1], &command[2..]),
-        "GET" if is_often => words("ZRANGE", &command[1..], &["0", "-1"]),
-        "TPUSH" => zadd(&command[1], &command[2..]),
-        "TTAKE" => words("ZPOPMIN", &command[1..], &[]),
-        "TJOIN" => {
-            let args = [command[3].clone(), "2".to_string(), command[1].clone(), command[2].clone()];
-            words("ZUNIONSTORE", &args, &["AGGREGATE", "MAX"])
-        }
-        "BTAKE" | "BMOVE" if is_often || is_in_program => {
-            let keys = awaited(&command);
-            let head = [timeout(&command).to_string(), keys.len().to_string()];
-            words("BZMPOP", &[&head[..], keys].concat(), &["MIN", "COUNT", "2"])
-        }
-        "BTAKE" | "BMOVE" => words("BZPOPMIN", awaited(&command), &[timeout(&command)]),
-        _ => command,
-    }
-}
-
-/// The command of Redis that does to a list what a command does to a string of words; often also a list in place of a
-/// string. A program may not call all of those.
-pub fn over_lists(random: &mut Random, command: Vec<String>, is_in_program: bool) -> Vec<String> {
-    let is_often = random.below(2) == 0;
-    match command[0].as_str() {
-        "TPROGRAM" | "TWIDE" => {
-            let mut parts = command.split(|word| word == "/");
-            let mut mapped = parts.next().expect("a command has words").to_vec();
-            for call in parts {
-                mapped.push("/".to_string());
-                mapped.extend(over_lists(random, call.to_vec(), true));
-            }
-            mapped
-        }
-        "SET" if is_often => words("RPUSH", &command[1..], &[]),
-        "GET" if is_often => words("LRANGE", &command[1..], &["0", "-1"]),
-        "TPUSH" => words("RPUSH", &command[1..], &[]),
-        "TTAKE" => words("LPOP", &command[1..], &[]),
-        "TJOIN" => words("LMOVE", &[command[1].clone(), command[3].clone()], &["LEFT", "RIGHT"]),
-        "BTAKE" if is_often || is_in_program => {
-            let keys = awaited(&command);
-            let head = [timeout(&command).to_string(), keys.len().to_string()];
-            words("BLMPOP", &[&head[..], keys].concat(), &["LEFT", "COUNT", "2"])
-        }
-        "BTAKE" => words("BLPOP", &command[1..], &[]),
-        "BMOVE" => {
-            let pair = [command[1].clone(), command[command.len() - 2].clone()];
-            match is_in_program {
-                true => words("LMOVE", &pair, &["LEFT", "RIGHT"]),
-                false => words("BLMOVE", &pair, &["LEFT", "RIGHT", timeout(&command)]),
-            }
-        }
-        _ => command,
-    }
-}
-
-/// The keys of a command. `None`: it is about the whole keyspace.
-fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
-    let words = &command[1..];
-    let keys: Vec<&String> = match command[0].as_str() {
-        "GET" | "SET" | "TPUSH" | "TTAKE" | "RPUSH" | "LPOP" | "LRANGE" | "ZADD" | "ZPOPMIN" | "ZRANGE" => {
-            vec![&words[0]]
-        }
-        "ZUNIONSTORE" => [&words[0]].into_iter().chain(counted_keys(&words[1..])).collect(),
-        "LMOVE" | "BLMOVE" => words[..2].iter().collect(),
-        "BLMPOP" | "BZMPOP" => counted_keys(&words[1..]).iter().collect(),
-        "MGET" | "DEL" | "EXISTS" | "RENAME" | "TJOIN" => words.iter().collect(),
-        "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
-        "BTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
-        "DEBUG" => vec![&words[1]],
-        "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
-        "TWIDE" => {
-            let mut keys = Vec::new();
-            for call in command.split(|word| word == "/").skip(1) {
-                keys.extend(keys_of(db, call)?);
-            }
-            return Some(keys);
-        }
-        "SELECT" => Vec::new(),
-        "COPY" | "MOVE" => {
-            let (from, to) = relocation(db, command);
-            return Some(vec![from, to]);
-        }
-        "DBSIZE" | "FLUSHALL" | "FLUSHDB" | "KEYS" | "RANDOMKEY" | "SCAN" | "SWAPDB" => return None,
-        other => panic!("the model does not know {other}"),
-    };
-    Some(keys.into_iter().map(|key| (db, key.clone())).collect())
-}
-
-/// Source and destination of COPY and MOVE.
-fn relocation(db: usize, command: &[String]) -> (Key, Key) {
-    let from = (db, command[1].clone());
-    match (command[0].as_str(), command.len()) {
-        ("MOVE", _) => (from, (database(&command[2]), command[1].clone())),
-        (_, 3) => (from, (db, command[2].clone())),
-        _ => (from, (database(&command[4]), command[2].clone())),
-    }
-}
+use streams::Stream;
 
 /// What a client watches.
 #[derive(Clone, PartialEq, Eq, Hash, Default, Debug)]
@@ -331,14 +22,20 @@ enum Value {
     List(Vec<String>),
     /// The members, in order.
     ZSet(Vec<String>),
+    Set(BTreeSet<String>),
+    Hash(BTreeMap<String, String>),
+    Stream(Stream),
 }
 
 impl Value {
-    fn type_of(&self) -> Type {
+    fn type_of(&self) -> ValueType {
         match self {
-            Value::Text(_) => Type::Text,
-            Value::List(_) => Type::List,
-            Value::ZSet(_) => Type::ZSet,
+            Value::Text(_) => ValueType::String,
+            Value::List(_) => ValueType::List,
+            Value::ZSet(_) => ValueType::ZSet,
+            Value::Set(_) => ValueType::Set,
+            Value::Hash(_) => ValueType::Hash,
+            Value::Stream(_) => ValueType::Stream,
         }
     }
 }
@@ -348,6 +45,8 @@ pub struct Model {
     values: BTreeMap<Key, Value>,
     /// By client.
     watches: BTreeMap<usize, Watch>,
+    /// The keys whose change blocked clients have not been told of yet.
+    signalled: BTreeSet<Key>,
 }
 
 impl Model {
@@ -361,6 +60,39 @@ impl Model {
         value.is_some_and(|value| value.type_of() == type_of(command))
     }
 
+    /// Whether a blocked command is served from a key, or ended by what has happened to it.
+    pub fn serves(&self, command: &[String], db: usize, key: &str) -> bool {
+        match type_of(command) {
+            ValueType::Stream => self.has_unread(db, command, key),
+            _ => self.has_for(command, db, key),
+        }
+    }
+
+    /// Whether a command may take effect as one that has waited for this key.
+    pub fn may_serve(&self, command: &[String], db: usize, key: &str) -> bool {
+        match type_of(command) {
+            ValueType::Stream => self.has_unread(db, command, key),
+            _ => self.has(db, key),
+        }
+    }
+
+    /// Applies a command that has waited, and takes from this key.
+    pub fn serve(&mut self, db: usize, command: &[String], key: &String) -> String {
+        match type_of(command) {
+            ValueType::Stream => self.read_after_wait(db, command, key),
+            _ => self.apply_to(db, command, std::slice::from_ref(key)),
+        }
+    }
+
+    /// Whether a key has changed since the last [`Model::forget_signals`].
+    pub fn is_signalled(&self, db: usize, key: &str) -> bool {
+        self.signalled.contains(&(db, key.to_string()))
+    }
+
+    pub fn forget_signals(&mut self) {
+        self.signalled.clear();
+    }
+
     /// Whether a command finds a value of another type.
     fn is_wrong(&self, command: &[String], db: usize, key: &str) -> bool {
         self.has(db, key) && !self.has_for(command, db, key)
@@ -370,7 +102,7 @@ impl Model {
     fn get(&self, db: usize, key: &str) -> Option<&String> {
         match self.values.get(&(db, key.to_string())) {
             Some(Value::Text(text)) => Some(text),
-            Some(Value::List(_) | Value::ZSet(_)) | None => None,
+            Some(_) | None => None,
         }
     }
 
@@ -417,7 +149,10 @@ impl Model {
         let keys = &command[1..];
         let is_of_one_type =
             matches!(command[0].as_str(), "GET" | "TPUSH" | "TTAKE" | "TJOIN" | "BTAKE" | "BMOVE");
-        if is_of_one_type || type_of(command) != Type::Text {
+        if type_of(command) == ValueType::Stream {
+            return self.apply_to_streams(db, command);
+        }
+        if is_of_one_type || type_of(command) != ValueType::String {
             return self.apply_to_type(db, command);
         }
         match command[0].as_str() {
@@ -461,7 +196,9 @@ impl Model {
         let is_wrong = |at: usize| self.is_wrong(command, db, &keys[at]);
         let wrong = match command[0].as_str() {
             "TJOIN" => is_wrong(0) || is_wrong(1),
-            "LMOVE" => is_wrong(0) || self.has(db, &keys[0]) && is_wrong(1),
+            "LMOVE" | "SMOVE" => is_wrong(0) || self.has(db, &keys[0]) && is_wrong(1),
+            "SINTER" => is_wrong(0) || is_wrong(1),
+            "SUNIONSTORE" | "SINTERSTORE" | "SDIFFSTORE" => is_wrong(1) || is_wrong(2),
             "ZUNIONSTORE" => is_wrong(2) || is_wrong(3),
             "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "BZPOPMIN" | "BZMPOP" => {
                 return self.apply_to(db, command, awaited(command));
@@ -501,6 +238,8 @@ impl Model {
                 let joined = [self.words(db, &keys[0]), self.words(db, &keys[1])].concat();
                 self.store(command, db, &keys[2], joined)
             }
+            "HSET" | "HSETNX" | "HDEL" | "HGETALL" | "HINCRBY" => self.apply_to_hash(db, command),
+            name if name.starts_with('S') => self.apply_to_sets(db, command),
             "LMOVE" => match self.take(command, db, &keys[0]) {
                 Some(word) => {
                     self.append(command, db, &keys[1], &word);
@@ -510,6 +249,83 @@ impl Model {
             },
             other => panic!("the model does not know {other}"),
         }
+    }
+
+    /// The same for commands over sets, which have the right type.
+    fn apply_to_sets(&mut self, db: usize, command: &[String]) -> String {
+        let keys = &command[1..];
+        let set = |model: &Model, at: usize| -> BTreeSet<String> {
+            model.words(db, &keys[at]).into_iter().collect()
+        };
+        let old = set(self, 0);
+        let mut new = old.clone();
+        match command[0].as_str() {
+            "SADD" => new.extend(keys[1..].iter().cloned()),
+            "SREM" => new.retain(|member| !keys[1..].contains(member)),
+            "SMOVE" if keys[0] != keys[1] && new.remove(&keys[2]) => {
+                if !set(self, 1).contains(&keys[2]) {
+                    self.append(command, db, &keys[1], &keys[2]);
+                }
+            }
+            "SMOVE" => return integer(usize::from(new.contains(&keys[2]))),
+            "SMEMBERS" => return bulks(&self.words(db, &keys[0])),
+            "SINTER" => return bulks(&old.intersection(&set(self, 1)).cloned().collect::<Vec<_>>()),
+            name => {
+                let (first, second) = (set(self, 1), set(self, 2));
+                let result: Vec<String> = match name {
+                    "SUNIONSTORE" => first.union(&second).cloned().collect(),
+                    "SINTERSTORE" => first.intersection(&second).cloned().collect(),
+                    "SDIFFSTORE" => first.difference(&second).cloned().collect(),
+                    other => panic!("the model does not know {other}"),
+                };
+                return self.store(command, db, &keys[0], result);
+            }
+        }
+        let changed = new.len().abs_diff(old.len());
+        if changed > 0 {
+            self.store(command, db, &keys[0], new.into_iter().collect());
+        }
+        integer(changed)
+    }
+
+    /// The same for commands over a hash, which has the right type.
+    fn apply_to_hash(&mut self, db: usize, command: &[String]) -> String {
+        let (key, args) = (&command[1], &command[2..]);
+        let old = match self.values.get(&(db, key.clone())) {
+            Some(Value::Hash(hash)) => hash.clone(),
+            Some(_) | None => BTreeMap::new(),
+        };
+        let mut new = old.clone();
+        let reply = match command[0].as_str() {
+            "HGETALL" => {
+                return bulks(&old.into_iter().flat_map(|(field, value)| [field, value]).collect::<Vec<_>>());
+            }
+            "HSETNX" if old.contains_key(&args[0]) => return integer(0),
+            "HSET" | "HSETNX" => {
+                new.extend(args.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())));
+                integer(new.len() - old.len())
+            }
+            "HDEL" => {
+                new.retain(|field, _| !args.contains(field));
+                if new.len() == old.len() {
+                    return integer(0);
+                }
+                integer(old.len() - new.len())
+            }
+            "HINCRBY" => {
+                let number = |text: &String| text.parse::<usize>().expect("only this command sets it");
+                let sum = old.get(&args[0]).map_or(0, number) + number(&args[1]);
+                new.insert(args[0].clone(), sum.to_string());
+                integer(sum)
+            }
+            other => panic!("the model does not know {other}"),
+        };
+        if new.is_empty() {
+            self.remove(db, key);
+        } else {
+            self.put(db, key, Value::Hash(new));
+        }
+        reply
     }
 
     /// The same for commands about the session or about whole databases.
@@ -603,7 +419,14 @@ impl Model {
         Some(value)
     }
 
+    /// A key has changed.
     fn touch(&mut self, db: usize, key: &str) {
+        self.signalled.insert((db, key.to_string()));
+        self.touch_watches(db, key);
+    }
+
+    /// The same, if that concerns no client that is blocked on the key.
+    fn touch_watches(&mut self, db: usize, key: &str) {
         let key = (db, key.to_string());
         for watch in self.watches.values_mut() {
             if watch.keys.contains(&key) {
@@ -617,6 +440,8 @@ impl Model {
         match self.values.get(&(db, key.to_string())) {
             Some(Value::Text(text)) => text.split(',').map(str::to_string).collect(),
             Some(Value::List(words) | Value::ZSet(words)) => words.clone(),
+            Some(Value::Set(members)) => members.iter().cloned().collect(),
+            Some(Value::Hash(_) | Value::Stream(_)) => unreachable!("the type was checked"),
             None => Vec::new(),
         }
     }
@@ -624,9 +449,11 @@ impl Model {
     fn store(&mut self, command: &[String], db: usize, key: &str, mut words: Vec<String>) -> String {
         let len = words.len();
         let value = match type_of(command) {
-            Type::Text => Value::Text(words.join(",")),
-            Type::List => Value::List(words),
-            Type::ZSet => {
+            ValueType::String => Value::Text(words.join(",")),
+            ValueType::List => Value::List(words),
+            ValueType::Set => Value::Set(words.into_iter().collect()),
+            ValueType::Hash | ValueType::Stream => unreachable!("these are stored otherwise"),
+            ValueType::ZSet => {
                 words.sort_by_key(|member| (score_of(member), member.clone()));
                 Value::ZSet(words)
             }
@@ -655,6 +482,12 @@ impl Model {
     }
 }
 
+/// The score of a member, by which it is named: so a member has the same score in all sets.
+pub fn score_of(member: &str) -> u32 {
+    let digits: String = member.chars().filter(char::is_ascii_digit).collect();
+    digits.parse::<u32>().expect("a member has digits") % 5
+}
+
 /// A member and its score.
 fn scored(member: String) -> [String; 2] {
     let score = score_of(&member).to_string();
@@ -679,138 +512,7 @@ pub fn bulk(value: Option<&String>) -> String {
     }
 }
 
-fn bulks(values: &[String]) -> String {
+pub fn bulks(values: &[String]) -> String {
     let bulks: String = values.iter().map(|value| bulk(Some(value))).collect();
     format!("*{}\r\n{bulks}", values.len())
-}
-
-/// How many databases are used.
-pub const DB_COUNT: usize = 2;
-
-pub const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
-
-/// A random command of Redis. `unique` numbers the values, so that each value identifies the command that wrote it.
-fn plain_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
-    let mut key = || KEYS[random.below(KEYS.len())].to_string();
-    let (first, second, third) = (key(), key(), key());
-    *unique += 1;
-    let value = format!("v{unique}");
-    match random.below(16) {
-        0..=2 => vec!["GET".into(), first],
-        3..=5 => vec!["SET".into(), first, value],
-        6..=7 => vec!["MGET".into(), first, second, third],
-        8..=9 => vec!["MSET".into(), first, value.clone(), second, value],
-        10 => vec!["MSETNX".into(), first, value.clone(), second, value],
-        11 => vec!["DEL".into(), first, second],
-        12 => vec!["EXISTS".into(), first, second, third],
-        13 if first != second => vec!["RENAME".into(), first, second],
-        14 if first != second => vec!["COPY".into(), first, second],
-        13 | 14 => vec!["GET".into(), first],
-        _ => match random.below(6) {
-            0 => vec!["FLUSHALL".into()],
-            _ => vec!["DBSIZE".into()],
-        },
-    }
-}
-
-/// A random command over few keys, many of them blocking.
-pub fn crowd_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
-    let timeout = ["0", "0", "0.005", "0.02"][random.below(4)].to_string();
-    let mut key = || KEYS[random.below(3)].to_string();
-    let (first, second, third) = (key(), key(), key());
-    *unique += 1;
-    match random.below(20) {
-        0..=3 => vec!["BTAKE".into(), first, timeout],
-        4..=6 => vec!["BTAKE".into(), first, second, timeout],
-        7 => vec!["BMOVE".into(), first, second, timeout],
-        8..=11 => vec!["BMOVE".into(), first, second, third, timeout],
-        12..=13 => vec!["TPUSH".into(), first, format!("v{unique}")],
-        14..=15 => vec!["TPUSH".into(), first, format!("v{unique}a"), format!("v{unique}b")],
-        16..=17 if first != second => vec!["RENAME".into(), first, second],
-        18 => vec!["MSET".into(), first, format!("v{unique}"), second, format!("v{unique}")],
-        _ => vec!["TTAKE".into(), first],
-    }
-}
-
-/// A random command, blocking or not.
-pub fn random_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
-    if random.below(7) < 4 {
-        return plain_command(random, unique);
-    }
-    let timeout = ["0", "0", "0.005", "0.02", "0.1"][random.below(5)].to_string();
-    let mut key = || KEYS[random.below(KEYS.len())].to_string();
-    let (first, second, third) = (key(), key(), key());
-    *unique += 1;
-    match random.below(12) {
-        0..=3 => vec!["TPUSH".into(), first, format!("v{unique}a"), format!("v{unique}b")],
-        4 => vec!["TTAKE".into(), first],
-        5 => vec!["TJOIN".into(), first, second, third],
-        6..=7 => vec!["BTAKE".into(), first, timeout],
-        8..=9 => vec!["BTAKE".into(), first, second, third, timeout],
-        10 => vec!["BMOVE".into(), first, second, timeout],
-        _ => vec!["BMOVE".into(), first, second, third, timeout],
-    }
-}
-
-/// A random TWIDE, which calls other commands. It declares some key or none.
-fn wide_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
-    let mut command = vec!["TWIDE".to_string(), random.below(2).to_string()];
-    if command[1] == "1" {
-        command.push(KEYS[random.below(KEYS.len())].to_string());
-    }
-    for _ in 0..1 + random.below(4) {
-        let call = match random.below(6) {
-            0 => WHOLE_CALLS[random.below(WHOLE_CALLS.len())].split(' ').map(str::to_string).collect(),
-            _ => random_command(random, unique),
-        };
-        command.extend(std::iter::once("/".to_string()).chain(call));
-    }
-    command
-}
-
-/// Commands about the whole keyspace whose replies programs pass on as the model has them.
-const WHOLE_CALLS: [&str; 4] = ["FLUSHDB", "SWAPDB 0 1", "DBSIZE", "FLUSHALL"];
-
-/// A random program, which calls other commands: TPROGRAM or TWIDE.
-pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
-    if random.below(2) == 0 {
-        return wide_command(random, unique);
-    }
-    let mut calls = Vec::new();
-    let mut keys = BTreeSet::new();
-    for _ in 0..1 + random.below(3) {
-        let call = random_command(random, unique);
-        // A program must not call commands about the whole keyspace.
-        if let Some(of_call) = keys_of(0, &call) {
-            keys.extend(of_call.into_iter().map(|(_, key)| key));
-            calls.extend(std::iter::once("/".to_string()).chain(call));
-        }
-    }
-    if calls.is_empty() {
-        return vec!["GET".to_string(), KEYS[0].to_string()];
-    }
-    let head = vec!["TPROGRAM".to_string(), keys.len().to_string()];
-    head.into_iter().chain(keys).chain(calls).collect()
-}
-
-/// A random command about the whole keyspace or another database, or a session command about a key. Some of them create
-/// keys in databases where clients are blocked.
-pub fn whole_command(random: &mut Random) -> Vec<String> {
-    let db = random.below(DB_COUNT).to_string();
-    let mut key = || KEYS[random.below(KEYS.len())].to_string();
-    let (first, second) = (key(), key());
-    let command = match random.below(14) {
-        0 => "FLUSHALL",
-        1 => "FLUSHDB",
-        2 | 3 => "SWAPDB 0 1",
-        4 => "DBSIZE",
-        5 => "KEYS *",
-        6 => "RANDOMKEY",
-        7 => "SCAN 0 COUNT 100",
-        8 | 9 => &format!("DEBUG OBJECT {first}"),
-        10 => &format!("COPY {first} {second} DB {db}"),
-        11 => &format!("MOVE {first} {db}"),
-        _ => &format!("SELECT {db}"),
-    };
-    command.split(' ').map(str::to_string).collect()
 }

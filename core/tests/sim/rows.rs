@@ -3,7 +3,7 @@
 //!
 //! A value here is a list of words separated by commas, so that several clients can take from one key.
 
-use shardis_core::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
+use shardis_core::command::keys::{KeyPositions, KeySpec, key_flag};
 use shardis_core::command::table::{Command, acl, flag};
 use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandError, CommandResult, Ctx, args};
@@ -155,12 +155,7 @@ fn take_first(ctx: &mut Ctx<'_>, at: usize) -> CommandResult<Option<Vec<u8>>> {
 const PROGRAM: Command = Command::program("tprogram", -3, &NARROW)
     .flags(flag::WRITE | flag::DENYOOM | flag::MOVABLEKEYS)
     .acl(acl::SCRIPTING)
-    .at(&[KeySpec {
-        flags: key_flag::RW | key_flag::ACCESS | key_flag::UPDATE,
-        begin: BeginSearch::Index(1),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }]);
+    .at(&[KeySpec::counted(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)]);
 
 const NARROW: ProgramHandler = ProgramHandler {
     kind: ProgramKind::Script,
@@ -173,12 +168,7 @@ const NARROW: ProgramHandler = ProgramHandler {
 const WIDE: Command = Command::program("twide", -3, &ANY_KEYS)
     .flags(flag::WRITE | flag::DENYOOM | flag::MOVABLEKEYS)
     .acl(acl::SCRIPTING)
-    .at(&[KeySpec {
-        flags: key_flag::RW | key_flag::ACCESS | key_flag::UPDATE,
-        begin: BeginSearch::Index(1),
-        find: FindKeys::KeyNum { at: 0, first: 1, step: 1 },
-        notes: "",
-    }]);
+    .at(&[KeySpec::counted(1, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)]);
 
 const ANY_KEYS: ProgramHandler = ProgramHandler {
     kind: ProgramKind::Script,

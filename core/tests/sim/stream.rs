@@ -2,30 +2,31 @@
 //! contain in the end, and it is the same for all readers.
 
 use crate::cluster::{Cluster, Random};
-use crate::model::{KEYS, Model, random_command};
+use crate::commands::{KEYS, random_command};
+use crate::model::Model;
 use crate::seeds;
 use shardis_core::shard::slot::shard_of;
 use std::collections::BTreeMap;
 
 /// A client that reads the stream.
-struct Reader {
+pub struct Reader {
     client: usize,
     received: Vec<u8>,
 }
 
 impl Reader {
-    fn begin(cluster: &mut Cluster, shard: usize) -> Reader {
+    pub fn begin(cluster: &mut Cluster, shard: usize) -> Reader {
         let client = cluster.connect(shard);
         cluster.request(client, &["SYNC"]);
         Reader { client, received: Vec::new() }
     }
 
-    fn receive(&mut self, cluster: &mut Cluster) {
+    pub fn receive(&mut self, cluster: &mut Cluster) {
         self.received.extend(cluster.received(self.client));
     }
 
     /// The units received so far, each a list of requests; without SELECT, as all writes here are to one database.
-    fn units(&self) -> Vec<Vec<Vec<String>>> {
+    pub fn units(&self) -> Vec<Vec<Vec<String>>> {
         let start = self.received.iter().position(|&byte| byte == b'\n').expect("a length") + 1;
         let digits = std::str::from_utf8(&self.received[1..start - 2]).expect("a line of text");
         let len: usize = digits.parse().expect("the snapshot's length");

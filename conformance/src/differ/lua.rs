@@ -344,8 +344,8 @@ fn basic(random: &mut Random, value: &str) -> String {
     }
 }
 
-/// What ends a script with an error, or would if the sandbox let it.
-const FAULTS: [&str; 46] = [
+/// What ends a script with an error (but `error({})`, at which Redis 7.0.15 crashes), or would if the sandbox let it.
+const FAULTS: [&str; 45] = [
     "return x",
     "x = 1",
     "KEYS.a.b = 1",
@@ -360,7 +360,6 @@ const FAULTS: [&str; 46] = [
     "error('plain', 2)",
     "error({err='My Err'})",
     "error({err='CODE My Err'})",
-    "error({})",
     "error()",
     "error(nil)",
     "error(5)",

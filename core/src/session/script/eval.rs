@@ -16,7 +16,7 @@ use crate::script::shebang::ScriptHeader;
 use crate::script::{ScriptFlags, Sha};
 use crate::worker::Worker;
 use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
-use shardis_scripting::KeyUse;
+use shardis_scripting::{KeyUse, script_key_use};
 
 /// The keys behind their number, which is argument 2.
 const fn counted(flags: u32, notes: &'static str) -> KeySpec {
@@ -27,6 +27,9 @@ const fn counted(flags: u32, notes: &'static str) -> KeySpec {
         notes,
     }
 }
+
+/// The length of a SHA-1 in hexadecimal digits.
+const HEX_LEN: usize = 40;
 
 const ANY_USE: u32 = key_flag::RW | key_flag::ACCESS | key_flag::UPDATE;
 const READS: u32 = key_flag::RO | key_flag::ACCESS;
@@ -97,12 +100,12 @@ const FCALL_HANDLER: ProgramHandler =
 const FCALL_RO_HANDLER: ProgramHandler =
     function_handler(|worker, args| reach_of_function(worker, true, args), fcall_ro);
 
-/// What is known of the keys of a call of EVAL. What cannot run touches none.
+/// What is known of the keys of a call of EVAL. The script is not kept before it runs: it may be that it never does.
 fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
     let text = args.arg(1);
-    match worker.scripts.add(Sha::of(text), text, Keep::UntilEvicted) {
+    match worker.scripts.find(&Sha::of(text)) {
         Ok(script) => reach_of_script(worker, is_read_only, &script),
-        Err(_) => Reach::Declared,
+        Err(_) => reach(&script_key_use(text, worker.table), is_read_only),
     }
 }
 
@@ -213,6 +216,10 @@ fn eval_text(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
 }
 
 fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
+    // What cannot be a SHA is unknown, however many keys there are.
+    if ctx.arg(1).len() != HEX_LEN {
+        return Err(NO_SCRIPT);
+    }
     let key_count = key_count(ctx.args, CommandError::NOT_INTEGER)?;
 
     let sha = Sha::parse(ctx.arg(1)).ok_or(NO_SCRIPT)?;

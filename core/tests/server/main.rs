@@ -12,5 +12,9 @@ mod process;
 #[path = "../common/random.rs"]
 mod random;
 mod rdb;
+mod scripts;
+mod scripts_data;
+mod scripts_jobs;
+mod scripts_limits;
 mod sharding;
 mod stream;

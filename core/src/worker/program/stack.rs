@@ -10,9 +10,9 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::ptr::NonNull;
 
-/// The size of a stack in bytes of address space. Only the pages that a program has touched take memory. Below it lies a
-/// guard page, so that a program that needs more ends the process and corrupts nothing.
-const STACK_BYTES: usize = 2 << 20;
+/// The size of a stack in bytes of address space: what a script needs at most. Only the pages that a program has touched
+/// take memory. Below it lies a guard page, so that a program that needs more ends the process and corrupts nothing.
+const STACK_BYTES: usize = shardis_scripting::STACK_BYTES;
 
 /// How many stacks are kept for the next programs.
 const SPARE_STACKS_MAX: usize = 8;

@@ -515,6 +515,6 @@ directives! {
     busy_script_scope: BusyScriptScope = BusyScriptScope::Server; "busy-script-scope", TYPE, HIDDEN, LIVE;
     /// Where Prometheus finds the metrics; 0: nowhere.
     metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE.and(HIDDEN), LIVE;
-    /// What one run of a script may allocate; 0: see [`Config::script_limit_bytes`].
+    /// What one run of a script may allocate; 0: a quarter of maxmemory or of the machine's memory.
     script_memory_limit_bytes: u64 = 0; "script-memory-limit", memory(0, I64_MAX), HIDDEN, LIVE;
 }

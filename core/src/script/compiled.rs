@@ -36,6 +36,8 @@ pub struct CompiledFunction {
     pub position: usize,
 }
 
+pub const FUNCTION_NOT_FOUND: CommandError = CommandError::fixed("ERR Function not found");
+
 pub const NO_SCRIPT: CommandError = CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
 
 /// How many forgotten scripts a shard keeps at most before it looks for them.
@@ -189,8 +191,7 @@ impl Scripts {
     /// # Errors
     /// There is none; its library fails on this shard, although it was loaded by another.
     pub fn callable(&mut self, name: &[u8], host: &mut dyn engine::Host) -> CommandResult<CompiledFunction> {
-        const NOT_FOUND: CommandError = CommandError::fixed("ERR Function not found");
-        let entry = self.function(name).ok_or(NOT_FOUND)?.clone();
+        let entry = self.function(name).ok_or(FUNCTION_NOT_FOUND)?.clone();
         let library_name = entry.library.name();
         let library = match self.libraries.get(library_name) {
             Some((of, library)) if Arc::ptr_eq(of, &entry.library) => Rc::clone(library),
@@ -201,7 +202,7 @@ impl Scripts {
                 library
             }
         };
-        let position = library.position(&entry.function().name).ok_or(NOT_FOUND)?;
+        let position = library.position(&entry.function().name).ok_or(FUNCTION_NOT_FOUND)?;
         Ok(CompiledFunction { library, entry, position })
     }
 

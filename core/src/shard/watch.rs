@@ -227,7 +227,7 @@ mod tests {
         assert!(
             !watch.is_unchanged(1, alive) && watch.is_unchanged(2, alive) && watch.is_unchanged(3, alive)
         );
-        assert_eq!((watch.locks(1).count(), watch.locks(3).count()), (0, 1));
+        assert_eq!((watch.locks(1).count(), watch.locks(3).count()), (1, 1));
         [1, 2, 3].into_iter().for_each(|client| watch.remove(client));
         assert!(watch.is_empty() && watch.client_count() == 0);
         assert!(watch.is_unchanged(1, alive), "a client without watched keys sees no change");

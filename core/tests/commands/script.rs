@@ -32,11 +32,15 @@ fn a_script_gets_its_keys_and_arguments() {
 fn what_is_wrong_with_a_request_is_said_in_the_order_of_redis() {
     on_one_and_three_shards(|server| {
         for command in ["EVAL", "EVAL_RO", "EVALSHA", "EVALSHA_RO"] {
-            expect(server, &[command, "x y", "one"], "-ERR value is not an integer or out of range");
+            let unknown = sha("x y");
+            let what = if command.contains("SHA") { &unknown } else { "x y" };
+            expect(server, &[command, what, "one"], "-ERR value is not an integer or out of range");
             let too_many = "-ERR Number of keys can't be greater than number of args";
-            expect(server, &[command, "x y", "2", "a"], too_many);
-            expect(server, &[command, "x y", "-1"], "-ERR Number of keys can't be negative");
+            expect(server, &[command, what, "2", "a"], too_many);
+            expect(server, &[command, what, "-1"], "-ERR Number of keys can't be negative");
         }
+        // What cannot be a SHA is unknown before anything else is looked at.
+        expect(server, &["EVALSHA", "x y", "one"], "-NOSCRIPT No matching script. Please use EVAL.");
         let unknown = "-NOSCRIPT No matching script. Please use EVAL.";
         expect(server, &["EVALSHA", "x", "0"], unknown);
         expect(server, &["EVALSHA", &sha("return 1"), "0"], unknown);

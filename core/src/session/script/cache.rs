@@ -91,8 +91,11 @@ pub(super) fn is_flush_mode(argv: Argv<'_>) -> bool {
     }
 }
 
-const DEBUG: Command =
-    session("debug", 3, &(debug as SessionHandler)).flags(flag::NOSCRIPT).acl(acl::SCRIPTING).docs(
+const DEBUG: Command = session("debug", 3, &(debug as SessionHandler))
+    .constant_time()
+    .flags(flag::NOSCRIPT)
+    .acl(acl::SCRIPTING)
+    .docs(
         Docs::new("scripting", "3.2.0", "Turns the debugger of scripts off; there is none here")
             .complexity("O(1)")
             .arguments("mode<YES | SYNC | NO>"),

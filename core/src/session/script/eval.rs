@@ -10,7 +10,7 @@ use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Argv;
 use crate::protocol::number::parse_i64;
-use crate::script::compiled::{CompiledScript, NO_SCRIPT};
+use crate::script::compiled::{CompiledScript, FUNCTION_NOT_FOUND, NO_SCRIPT};
 use crate::script::registry::Keep;
 use crate::script::shebang::ScriptHeader;
 use crate::script::{ScriptFlags, Sha};
@@ -222,6 +222,9 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     }
     let key_count = key_count(ctx.args, CommandError::NOT_INTEGER)?;
 
+    if ctx.is_misplaced() {
+        return Err(NO_SCRIPT);
+    }
     let sha = Sha::parse(ctx.arg(1)).ok_or(NO_SCRIPT)?;
     let script = ctx.worker().scripts.find(&sha)?;
 
@@ -253,6 +256,9 @@ fn fcall_ro(ctx: &mut ProgramCtx<'_>) -> CommandResult {
 }
 
 fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
+    if ctx.is_misplaced() {
+        return Err(FUNCTION_NOT_FOUND);
+    }
     let name = ctx.arg(1);
     let function = ctx.worker().callable_function(name)?;
     let key_count = key_count(ctx.args, CommandError::fixed("ERR Bad number of keys provided"))?;

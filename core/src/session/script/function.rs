@@ -72,6 +72,7 @@ fn note_change(ctx: &mut SessionCtx<'_>) {
 }
 
 const DELETE: Command = session("delete", 3, &(delete as SessionHandler))
+    .constant_time()
     .flags(flag::WRITE | flag::NOSCRIPT)
     .acl(acl::SCRIPTING)
     .docs(
@@ -299,6 +300,7 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const STATS: Command = session("stats", 2, &(stats as SessionHandler))
+    .constant_time()
     .flags(flag::NOSCRIPT | flag::ALLOW_BUSY)
     .acl(acl::SCRIPTING)
     .scope(Scope::Every(KeyspaceLock::None))

@@ -23,6 +23,7 @@ const fn kill(run: &'static SessionHandler, docs: Docs) -> Command {
         .merge(Merge::With(merge_killed))
         .flags(flag::NOSCRIPT | flag::ALLOW_BUSY)
         .acl(acl::SCRIPTING)
+        .constant_time()
         .docs(docs.complexity("O(1)").tips(&["request_policy:all_shards", "response_policy:one_succeeded"]))
 }
 

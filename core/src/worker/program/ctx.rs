@@ -1,5 +1,6 @@
 //! What the handler of a program sees.
 
+use super::Reach;
 use super::stack::Lent;
 use crate::command::Call;
 use crate::protocol::{Argv, Reply, Resp};
@@ -45,6 +46,16 @@ impl<'a> ProgramCtx<'a> {
     /// The worker. What is kept of it does not outlive the next call or tick, in which other work may run.
     pub fn worker(&mut self) -> &mut Worker {
         self.lent.worker()
+    }
+
+    /// Whether what is to run came to be after its call was placed, when there was nothing of this name, or something that
+    /// keeps to its declared keys. It must not run then, because not all of its keys are within reach. To be answered as
+    /// if there were nothing yet: that was so at a moment after the call.
+    pub fn is_misplaced(&mut self) -> bool {
+        let worker = self.lent.worker();
+        worker.shard.shard_count > 1
+            && worker.programs.running().reach != Reach::Declared
+            && worker.wide_caller().is_none()
     }
 
     /// Calls the command `args`, which has at least a name, and appends its reply to `reply`. It may be an error: also of a

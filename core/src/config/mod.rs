@@ -36,6 +36,16 @@ impl Config {
         DEFAULTS.get_or_init(Config::default)
     }
 
+    /// How many bytes one run of a script may allocate without a script-memory-limit: a quarter of maxmemory, or else of the
+    /// machine's memory. A small maxmemory keeps no script from running.
+    pub fn default_script_limit_bytes(&self, machine_bytes: u64) -> u64 {
+        const BY_MAXMEMORY_MIN: u64 = 16 << 20;
+        match self.maxmemory_bytes {
+            0 => machine_bytes / 4,
+            maxmemory_bytes => (maxmemory_bytes / 4).max(BY_MAXMEMORY_MIN),
+        }
+    }
+
     /// Gives a directive a value, judged by all its rules. Errors: why the value cannot be, in Redis' words where Redis
     /// has any; this configuration is then fit to be thrown away only.
     pub fn assign(&mut self, directive: &Directive, args: &[&[u8]], origin: Origin) -> Result<(), Why> {

@@ -4,7 +4,6 @@ use super::Worker;
 use crate::REDIS_VERSION;
 use crate::command::CommandResult;
 use crate::command::table::Resolved;
-use crate::config::Config;
 use crate::protocol::OwnedArgv;
 use crate::runtime::clock::Clock;
 use crate::runtime::{host, log};
@@ -25,21 +24,14 @@ pub(super) fn new_scripts(globals: &'static Globals, seed: u64) -> Scripts {
     Scripts::new(&globals.scripts, options)
 }
 
-/// How many bytes one run of a script may allocate: script-memory-limit, or else a quarter of maxmemory, or else of the
-/// machine's memory. A small maxmemory keeps no script from running.
-fn run_limit_bytes(config: &Config, machine_bytes: u64) -> u64 {
-    const BY_MAXMEMORY_MIN: u64 = 16 << 20;
-    match (config.script_memory_limit_bytes, config.maxmemory_bytes) {
-        (0, 0) => machine_bytes / 4,
-        (0, maxmemory_bytes) => (maxmemory_bytes / 4).max(BY_MAXMEMORY_MIN),
-        (limit_bytes, _) => limit_bytes,
-    }
-}
-
 impl Worker {
     /// Takes over what the configuration says of scripts.
     pub(super) fn limit_scripts(&mut self) {
-        let limit_bytes = run_limit_bytes(&self.shard.config, host::total_memory_bytes());
+        let config = &self.shard.config;
+        let limit_bytes = match config.script_memory_limit_bytes {
+            0 => config.default_script_limit_bytes(host::total_memory_bytes()),
+            limit_bytes => limit_bytes,
+        };
         self.scripts.set_run_limit_bytes(usize::try_from(limit_bytes).unwrap_or(usize::MAX));
     }
 

@@ -222,11 +222,13 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     }
     let key_count = key_count(ctx.args, CommandError::NOT_INTEGER)?;
 
-    if ctx.is_misplaced() {
+    let sha = Sha::parse(ctx.arg(1)).ok_or(NO_SCRIPT)?;
+    let worker = ctx.worker();
+    let script = worker.scripts.find(&sha)?;
+    let reach = reach_of_script(worker, is_read_only, &script);
+    if !ctx.reaches(reach) {
         return Err(NO_SCRIPT);
     }
-    let sha = Sha::parse(ctx.arg(1)).ok_or(NO_SCRIPT)?;
-    let script = ctx.worker().scripts.find(&sha)?;
 
     run_script(ctx, &script, key_count, is_read_only)
 }
@@ -256,11 +258,13 @@ fn fcall_ro(ctx: &mut ProgramCtx<'_>) -> CommandResult {
 }
 
 fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
-    if ctx.is_misplaced() {
+    let name = ctx.arg(1);
+    let worker = ctx.worker();
+    let function = worker.callable_function(name)?;
+    let reach = reach(function.entry.key_use(worker.table), is_read_only);
+    if !ctx.reaches(reach) {
         return Err(FUNCTION_NOT_FOUND);
     }
-    let name = ctx.arg(1);
-    let function = ctx.worker().callable_function(name)?;
     let key_count = key_count(ctx.args, CommandError::fixed("ERR Bad number of keys provided"))?;
 
     let permissions = Permissions::new(function.entry.function().flags, is_read_only)?;

@@ -48,14 +48,12 @@ impl<'a> ProgramCtx<'a> {
         self.lent.worker()
     }
 
-    /// Whether what is to run came to be after its call was placed, when there was nothing of this name, or something that
-    /// keeps to its declared keys. It must not run then, because not all of its keys are within reach. To be answered as
-    /// if there were nothing yet: that was so at a moment after the call.
-    pub fn is_misplaced(&mut self) -> bool {
+    /// Whether what has this reach may run here. If not, it came to be after the call was placed, when there was nothing of
+    /// its name, or something that keeps to its declared keys: its keys are not all there. The caller answers as if there
+    /// were nothing yet, which was so at a moment after the call.
+    pub fn reaches(&mut self, reach: Reach) -> bool {
         let worker = self.lent.worker();
-        worker.shard.shard_count > 1
-            && worker.programs.running().reach != Reach::Declared
-            && worker.wide_caller().is_none()
+        reach == Reach::Declared || worker.shard.shard_count == 1 || worker.wide_caller().is_some()
     }
 
     /// Calls the command `args`, which has at least a name, and appends its reply to `reply`. It may be an error: also of a

@@ -39,15 +39,16 @@
 //! # Rooms
 //!
 //! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`;
-//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`, `script`; `worker`; `session`; `server`. (Within `shard/`, files
-//! add to `Shard` each in an `impl` of its own, and name each other.)
+//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`, `script`; `worker`; `session`; `server`.
+//! (Within `shard/`, files add to `Shard` each in an `impl` of its own, and name each other.)
 //!
 //! # Invariants
 //!
 //! - No shard reads another's memory, but for counters ([`shard::stats`]) and the configuration.
 //! - A worker and a shard never wait, never ask for the time, never touch a socket: they are handed all that.
 //! - A handler over keys knows neither its client nor its shard's number.
-//! - Whether a command may run is decided in [`command::admission`] alone; every command runs by `worker/run.rs`.
+//! - Whether a command may run is decided in [`command::admission`] alone; every command runs by `worker/run.rs`,
+//!   and a program on a frame of `worker/program`.
 //!
 //! # Glossary
 //!
@@ -67,6 +68,10 @@
 //! | effect | a command that repeats what a write did; replicas read the merged stream of all shards' effects |
 //! | handoff | the offering of a changed key to the clients blocked on it, in order of arrival |
 //! | program | a command that calls other commands |
+//! | frame | a program under way, on a stack of its own |
+//! | slice | what a frame runs at a time, about a millisecond; then it is suspended |
+//! | narrow, wide | of a program: it provably touches only its declared keys; it may touch any |
+//! | token | whoever holds it, one in the process, may wait for keys in any order while it holds others |
 //! | script, library | Lua code that EVAL runs; Lua code that has registered functions, which FCALL runs |
 
 /// The version of Redis whose behaviour this is.

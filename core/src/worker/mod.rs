@@ -264,7 +264,8 @@ impl Worker {
         (self.table_version, self.table) = self.globals.table();
     }
 
-    /// Finishes a turn: runs a slice of a program, resumes stalled requests, does time-driven work, then sends everything that the turn produced.
+    /// Finishes a turn: runs a slice of a program, resumes stalled requests, does time-driven work, then sends everything
+    /// that the turn produced.
     pub fn end_turn(&mut self) {
         self.resume_runnable();
         self.run_cron();

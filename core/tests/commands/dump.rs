@@ -17,15 +17,7 @@ fn call(server: &mut Server, before: &str, payload: &[u8], after: &str) -> Vec<u
     let mut args: Vec<&[u8]> = before.split(' ').map(str::as_bytes).collect();
     args.push(payload);
     args.extend(after.split_whitespace().map(str::as_bytes));
-    let mut request = format!("*{}\r\n", args.len()).into_bytes();
-    for arg in args {
-        request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        request.extend_from_slice(arg);
-        request.extend_from_slice(b"\r\n");
-    }
-    server.cluster.send(server.client, &request);
-    server.cluster.settle();
-    server.cluster.received(server.client)
+    server.call_bytes(&args)
 }
 
 #[track_caller]

@@ -159,23 +159,10 @@ fn libraries_are_listed_in_the_order_of_their_names() {
     }
 }
 
-/// The reply to a request with bytes that are no text.
-fn call(server: &mut Server, args: &[&[u8]]) -> Vec<u8> {
-    let mut request = format!("*{}\r\n", args.len()).into_bytes();
-    for arg in args {
-        request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
-        request.extend_from_slice(arg);
-        request.extend_from_slice(b"\r\n");
-    }
-    server.cluster.send(server.client, &request);
-    server.cluster.settle();
-    server.cluster.received(server.client)
-}
-
 #[track_caller]
 fn restore(server: &mut Server, payload: &[u8], policy: &[&[u8]], reply: &str) {
     let args = [&[&b"FUNCTION"[..], b"RESTORE", payload], policy].concat();
-    assert_eq!(call(server, &args).escape_ascii().to_string(), format!("{reply}\\r\\n"));
+    assert_eq!(server.call_bytes(&args).escape_ascii().to_string(), format!("{reply}\\r\\n"));
 }
 
 #[test]
@@ -189,7 +176,7 @@ fn libraries_are_dumped_and_restored_by_policy() {
         expect(server, &["FCALL", "abc", "1", "a"], ":2");
         restore(server, DUMPED, &[], "-ERR Library A already exists");
         restore(server, DUMPED, &[b"replace"], "+OK");
-        let dumped = call(server, &[b"FUNCTION", b"DUMP"]);
+        let dumped = server.call_bytes(&[b"FUNCTION", b"DUMP"]);
         let payload = [format!("${}\r\n", DUMPED.len()).as_bytes(), DUMPED, b"\r\n"].concat();
         assert_eq!(dumped.escape_ascii().to_string(), payload.escape_ascii().to_string());
 

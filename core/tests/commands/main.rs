@@ -47,6 +47,19 @@ impl Server {
         self.call_args(&words.split(' ').collect::<Vec<_>>())
     }
 
+    /// The reply to a request with bytes that are no text.
+    fn call_bytes(&mut self, args: &[&[u8]]) -> Vec<u8> {
+        let mut request = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            request.extend_from_slice(arg);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.cluster.send(self.client, &request);
+        self.cluster.settle();
+        self.cluster.received(self.client)
+    }
+
     /// The reply to a request of any arguments.
     fn call_args(&mut self, args: &[&str]) -> String {
         self.cluster.call(self.client, args)

@@ -1,0 +1,195 @@
+//! The context of a call: what a command may do besides looking at its arguments.
+
+use crate::abi::{
+    REDISMODULE_CTX_FLAGS_DENY_BLOCKING, REDISMODULE_CTX_FLAGS_LUA, REDISMODULE_CTX_FLAGS_MULTI,
+    REDISMODULE_CTX_FLAGS_REPLICATED, REDISMODULE_CTX_FLAGS_RESP3, REDISMODULE_NOTIFY_GENERIC,
+    REDISMODULE_NOTIFY_HASH, REDISMODULE_NOTIFY_LIST, REDISMODULE_NOTIFY_MODULE, REDISMODULE_NOTIFY_SET,
+    REDISMODULE_NOTIFY_STREAM, REDISMODULE_NOTIFY_STRING, REDISMODULE_NOTIFY_ZSET, REDISMODULE_READ,
+    REDISMODULE_WRITE, RedisModuleCtx,
+};
+use crate::api::api;
+use crate::command::{Row, may_open};
+use crate::error::Error;
+use crate::key::{Key, WriteKey};
+use crate::reply::Reply;
+use crate::string::{Args, ModuleStr};
+use std::ffi::{CStr, CString, c_int};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+/// What a callback may do with the server, for as long as the callback runs.
+///
+/// Keys are opened through it, and hold on to it: any number of keys may be open for reading, or one for writing and no
+/// other. So bytes that were read in place are never changed below their reader.
+pub struct Context<'c> {
+    ctx: NonNull<RedisModuleCtx>,
+    /// The command's row and arguments; none in other callbacks.
+    command: Option<(&'static Row, Args<'c>)>,
+    _call: PhantomData<&'c RedisModuleCtx>,
+}
+
+/// Classes of keyspace notifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(i32)]
+pub enum NotifyClass {
+    Generic = REDISMODULE_NOTIFY_GENERIC,
+    String = REDISMODULE_NOTIFY_STRING,
+    List = REDISMODULE_NOTIFY_LIST,
+    Set = REDISMODULE_NOTIFY_SET,
+    Hash = REDISMODULE_NOTIFY_HASH,
+    Zset = REDISMODULE_NOTIFY_ZSET,
+    Stream = REDISMODULE_NOTIFY_STREAM,
+    Module = REDISMODULE_NOTIFY_MODULE,
+}
+
+/// Levels of the server's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    Debug,
+    Verbose,
+    Notice,
+    Warning,
+}
+
+impl LogLevel {
+    pub(crate) fn name(self) -> &'static CStr {
+        match self {
+            LogLevel::Debug => c"debug",
+            LogLevel::Verbose => c"verbose",
+            LogLevel::Notice => c"notice",
+            LogLevel::Warning => c"warning",
+        }
+    }
+}
+
+impl<'c> Context<'c> {
+    /// # Safety
+    /// The context lives and is this thread's to use during `'c`.
+    pub(crate) unsafe fn of_callback(ctx: NonNull<RedisModuleCtx>) -> Context<'c> {
+        Context { ctx, command: None, _call: PhantomData }
+    }
+
+    /// # Safety
+    /// As for `of_callback`; the arguments are those of the command.
+    pub(crate) unsafe fn of_command(
+        ctx: NonNull<RedisModuleCtx>,
+        row: &'static Row,
+        args: Args<'c>,
+    ) -> Context<'c> {
+        Context { ctx, command: Some((row, args)), _call: PhantomData }
+    }
+
+    /// The pointer that the ABI knows it by.
+    pub fn as_ptr(&self) -> *mut RedisModuleCtx {
+        self.ctx.as_ptr()
+    }
+
+    /// What writes the reply.
+    #[inline]
+    pub fn reply(&self) -> Reply<'c> {
+        Reply::new(self.ctx)
+    }
+
+    /// Opens a key for reading. There may be nothing in it.
+    /// Errors: the command does not declare this key.
+    #[inline]
+    pub fn open<'k>(&'k self, key: &ModuleStr<'_>) -> Result<Key<'k>, Error> {
+        self.check_declared(key)?;
+        // SAFETY: the context is that of the callback under way, and the name lives. `'k` borrows the context, so that the
+        // key is closed before anything is opened for writing.
+        unsafe { Ok(Key::from_raw(api!(OpenKey)(self.as_ptr(), key.as_ptr(), REDISMODULE_READ))) }
+    }
+
+    /// Opens a key for reading and writing. There may be nothing in it.
+    /// Errors: the command does not declare this key.
+    #[inline]
+    pub fn open_for_writing<'k>(&'k mut self, key: &ModuleStr<'_>) -> Result<WriteKey<'k>, Error> {
+        self.check_declared(key)?;
+        let mode = REDISMODULE_READ | REDISMODULE_WRITE;
+        // SAFETY: as for `open`. `'k` borrows the context mutably, so that no other key is open.
+        unsafe { Ok(WriteKey::from_raw(api!(OpenKey)(self.as_ptr(), key.as_ptr(), mode))) }
+    }
+
+    #[inline]
+    fn check_declared(&self, key: &ModuleStr<'_>) -> Result<(), Error> {
+        match self.command {
+            Some((row, args)) if !may_open(row, args, key) => Err(undeclared(row)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Has the command, as it was called, propagated to replicas and to the append-only file: it changed something.
+    #[inline]
+    pub fn replicate_verbatim(&self) {
+        // SAFETY: the context is that of the callback under way.
+        unsafe { api!(ReplicateVerbatim)(self.as_ptr()) };
+    }
+
+    /// Has another command propagated instead.
+    pub fn replicate(&self, name: &CStr, arguments: &[ModuleStr<'_>]) {
+        // SAFETY: "v" takes an array of strings and its length.
+        unsafe {
+            api!(Replicate)(self.as_ptr(), name.as_ptr(), c"v".as_ptr(), arguments.as_ptr(), arguments.len())
+        };
+    }
+
+    /// Tells those who watch the keyspace what happened to a key. Modules among them may change keys at once, so no key is
+    /// open meanwhile.
+    #[inline]
+    pub fn notify(&mut self, class: NotifyClass, event: &CStr, key: &ModuleStr<'_>) {
+        // SAFETY: the context is that of the callback under way, the name of the event and the key live.
+        unsafe { api!(NotifyKeyspaceEvent)(self.as_ptr(), class as c_int, event.as_ptr(), key.as_ptr()) };
+    }
+
+    /// Writes a line to the server's log.
+    pub fn log(&self, level: LogLevel, text: &str) {
+        log(self.as_ptr(), level, text);
+    }
+
+    /// The number of the database that the client has selected.
+    pub fn selected_db(&self) -> i32 {
+        // SAFETY: the context is that of the callback under way.
+        unsafe { api!(GetSelectedDb)(self.as_ptr()) }
+    }
+
+    /// The id of the client, or 0 if there is none.
+    pub fn client_id(&self) -> u64 {
+        // SAFETY: the context is that of the callback under way.
+        unsafe { api!(GetClientId)(self.as_ptr()) }
+    }
+
+    /// What is so about this call, `REDISMODULE_CTX_FLAGS_*`.
+    pub fn flags(&self) -> c_int {
+        // SAFETY: the context is that of the callback under way.
+        unsafe { api!(GetContextFlags)(self.as_ptr()) }
+    }
+
+    /// Whether the client speaks RESP3.
+    pub fn is_resp3(&self) -> bool {
+        self.flags() & REDISMODULE_CTX_FLAGS_RESP3 != 0
+    }
+
+    /// Whether the command stands in a script, a transaction or another command, and so cannot wait.
+    pub fn may_not_block(&self) -> bool {
+        let inside =
+            REDISMODULE_CTX_FLAGS_DENY_BLOCKING | REDISMODULE_CTX_FLAGS_LUA | REDISMODULE_CTX_FLAGS_MULTI;
+        self.flags() & inside != 0
+    }
+
+    /// Whether the command came from a master or from the append-only file.
+    pub fn is_replicated(&self) -> bool {
+        self.flags() & REDISMODULE_CTX_FLAGS_REPLICATED != 0
+    }
+}
+
+/// Writes a line to the server's log; the context may be NULL.
+pub(crate) fn log(ctx: *mut RedisModuleCtx, level: LogLevel, text: &str) {
+    let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+    // SAFETY: "%s" takes a string of C.
+    unsafe { api!(Log)(ctx, level.name().as_ptr(), c"%s".as_ptr(), text.as_ptr()) };
+}
+
+#[cold]
+fn undeclared(row: &Row) -> Error {
+    Error::new(format!("ERR the command '{}' opens a key that it does not declare", row.name))
+}

@@ -1,0 +1,298 @@
+//! The SDK against a real server: the module of `examples/tour.rs`, loaded into redis-server 7.0.
+//!
+//! Without a redis-server on PATH, or where REDIS_SERVER says, there is nothing to test against, and the tests say so.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    /// None if there is no redis-server.
+    fn start(arguments: &[&str]) -> Option<Server> {
+        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_string());
+        let port = {
+            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+            listener.local_addr().expect("an address").port()
+        };
+        let mut command = Command::new(program);
+        command.args(["--port", &port.to_string(), "--save", "", "--enable-module-command", "yes"]);
+        command.arg("--loadmodule").arg(library());
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
+        let process = match command.spawn() {
+            Ok(process) => process,
+            Err(error) => {
+                eprintln!("nothing was tested, for redis-server does not start: {error}");
+                return None;
+            }
+        };
+        let server = Server { process, port };
+        let started = Instant::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20), "redis-server does not listen");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Some(server)
+    }
+
+    fn connect(&self) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
+        Client { stream: BufReader::new(stream) }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// The example's library. `cargo test --test redis` alone would not build it.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let test = std::env::current_exe().expect("a path");
+        let target = test.ancestors().nth(2).expect("target/profile/deps");
+        let profile = match target.file_name().and_then(|name| name.to_str()) {
+            Some("debug") => "dev",
+            Some(name) => name,
+            None => panic!("{} has no name", target.display()),
+        };
+        let built = Command::new(env!("CARGO"))
+            .args([
+                "build",
+                "--quiet",
+                "--package",
+                "shardis-modules-api",
+                "--example",
+                "tour",
+                "--profile",
+                profile,
+            ])
+            .arg("--target-dir")
+            .arg(target.parent().expect("target"))
+            .status();
+        assert!(built.expect("cargo runs").success(), "the example does not compile");
+        target.join("examples/libtour.so")
+    })
+}
+
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// The reply as text: a simple string as it stands, errors with their `-`, integers with `:`, collections in brackets.
+    fn call(&mut self, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
+        }
+        self.stream.get_mut().write_all(request.as_bytes()).expect("the server reads");
+        self.read()
+    }
+
+    fn read(&mut self) -> String {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).expect("the server replies");
+        let line = line.trim_end();
+        let Some((kind, rest)) = line.split_at_checked(1) else { return "(closed)".to_string() };
+        match kind {
+            "$" | "=" if rest != "-1" => {
+                let mut bytes = vec![0; rest.parse::<usize>().expect("a length") + 2];
+                self.stream.read_exact(&mut bytes).expect("as long as it said");
+                bytes.truncate(bytes.len() - 2);
+                let text = String::from_utf8_lossy(&bytes).replace('\0', "\\0").replace("\r\n", "\\r\\n");
+                if kind == "=" { format!("={text}") } else { text }
+            }
+            "*" | "~" | "%" if rest != "-1" => {
+                let count: usize = rest.parse().expect("a length");
+                let count = if kind == "%" { 2 * count } else { count };
+                let elements: Vec<String> = (0..count).map(|_| self.read()).collect();
+                let mark = if kind == "*" { "" } else { kind };
+                format!("{mark}[{}]", elements.join(", "))
+            }
+            "+" => rest.to_string(),
+            _ => line.to_string(),
+        }
+    }
+
+    fn expect(&mut self, dialog: &[(&str, &str)]) {
+        for (request, reply) in dialog {
+            assert_eq!(self.call(request), *reply, "{request}");
+        }
+    }
+}
+
+#[test]
+fn replies_are_what_the_client_speaks() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.connect();
+    // The digits of the double: 17 behind the point, as C writes a long double.
+    let human = "13.36138933897018433";
+    client.expect(&[(
+        "tour.replies",
+        &format!(
+            "[:-3, bulk\\0\\r\\n, OK, -ERR syntax error, $-1, *-1, [pi, 3.25, human, {human}], [:1], \
+             123456789012345678901234567890, shown as it is, -0.10000000000000001, -inf, []]"
+        ),
+    )]);
+
+    client.call("HELLO 3");
+    client.expect(&[(
+        "tour.replies",
+        &format!(
+            "[:-3, bulk\\0\\r\\n, OK, -ERR syntax error, _, _, %[pi, ,3.25, human, ,{human}], ~[#t], \
+             (123456789012345678901234567890, =txt:shown as it is, ,-0.10000000000000001, ,-inf, []]"
+        ),
+    )]);
+}
+
+#[test]
+fn arguments_are_checked_with_the_texts_of_redis() {
+    let Some(server) = Server::start(&[]) else { return };
+    server.connect().expect(&[
+        ("tour.numbers 7 1.5", "[:7, 1.5]"),
+        ("tour.numbers 7 -inf", "[:7, -inf]"),
+        ("tour.numbers 07 1", "-ERR value is not an integer or out of range"),
+        ("tour.numbers 7 1x", "-ERR value is not a valid float"),
+        ("tour.numbers 7 nan", "-ERR value is not a valid float"),
+        ("tour.numbers 7", "-ERR wrong number of arguments for 'tour.numbers' command"),
+        ("tour.stray a b", "-ERR the command 'tour.stray' opens a key that it does not declare"),
+        ("tour.stray a a", "OK"),
+    ]);
+}
+
+#[test]
+fn strings_are_changed_in_place() {
+    let Some(server) = Server::start(&["--notify-keyspace-events", "KA"]) else { return };
+    let mut client = server.connect();
+    let mut watcher = server.connect();
+    watcher.call("SUBSCRIBE __keyspace@0__:s");
+    client.expect(&[
+        ("tour.setbyte s 2 120", ":0"),
+        ("GET s", "\\0\\0x"),
+        ("tour.setbyte s 0 65", ":0"),
+        ("tour.setbyte s 0 66", ":65"),
+        ("GET s", "B\\0x"),
+        ("SET n 1234", "OK"),
+        ("tour.setbyte n 1 57", ":50"),
+        ("INCR n", ":1935"),
+        ("tour.concat n n s none n", ":11"),
+        ("GET n", "1935B\\0x1935"),
+        ("tour.concat n none", ":0"),
+        ("EXISTS n", ":0"),
+        ("LPUSH l x", ":1"),
+        ("tour.setbyte l 0 1", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("tour.concat s l", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+    ]);
+    assert_eq!(watcher.read(), "[message, __keyspace@0__:s, tour.setbyte]");
+}
+
+#[test]
+fn sorted_sets_are_read_in_order() {
+    let Some(server) = Server::start(&[]) else { return };
+    server.connect().expect(&[
+        ("tour.scores z RANGE -inf inf", "[]"),
+        ("tour.scores z ADD 1 a", "New"),
+        ("tour.scores z ADD 2 b", "New"),
+        ("tour.scores z ADD 3 c", "New"),
+        ("tour.scores z ADD 3 c", "Unchanged"),
+        ("tour.scores z ADD 4 c", "Updated"),
+        ("tour.scores z ADD nan c", "-ERR value is not a valid float"),
+        ("tour.scores z GET b", "2"),
+        ("tour.scores z GET x", "$-1"),
+        ("tour.scores z RANGE 1 4", "[a, 1, b, 2]"),
+        ("tour.scores z REVRANGE 1 5", "[c, 4, b, 2, a, 1]"),
+        ("tour.scores z RANGE 7 8", "[]"),
+        ("tour.scores z REM b", ":1"),
+        ("tour.scores z REM b", ":0"),
+        ("ZRANGE z 0 -1 WITHSCORES", "[a, 1, c, 4]"),
+        ("SET s x", "OK"),
+        ("tour.scores s GET b", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+    ]);
+}
+
+#[test]
+fn lists_hashes_and_streams_are_read_and_written() {
+    let Some(server) = Server::start(&[]) else { return };
+    server.connect().expect(&[
+        (
+            "tour.collections l h s",
+            r#"[[c, c], [[true, false, true] [true, false], :1, c, :1, :0], 2 true [(5, [("a", "b"), ("b", "c")])]]"#,
+        ),
+        ("LRANGE l 0 -1", "[c]"),
+        ("HGETALL h", "[a, c]"),
+        ("XLEN s", ":2"),
+    ]);
+}
+
+#[test]
+fn other_commands_are_called() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.connect();
+    client.expect(&[
+        ("tour.call SET k v", "OK"),
+        ("tour.call GET k", "v"),
+        ("tour.call STRLEN k", ":1"),
+        ("tour.call MGET k none", "[v, $-1]"),
+        ("tour.call LPUSH k v", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+        ("tour.call NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with:"),
+    ]);
+    client.call("HELLO 3");
+    client.expect(&[("tour.call HSET h f v", ":1"), ("tour.call HGETALL h", "%[f, v]")]);
+}
+
+#[test]
+fn commands_are_described() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.connect();
+    let docs = client.call("COMMAND DOCS tour.setbyte");
+    for part in [
+        "summary, Sets a byte of a string.",
+        "since, 1.0.0",
+        "complexity, O(1)",
+        "history, [[1.0.1, It is there.]]",
+        "[name, key, type, key, key_spec_index, :0]",
+        "[name, nx, type, pure-token, token, NX]",
+        "flags, [optional]",
+    ] {
+        assert!(docs.contains(part), "{part} in {docs}");
+    }
+    let info = client.call("COMMAND INFO tour.setbyte");
+    for part in ["[tour.setbyte, :4, [write, denyoom, module], :1, :1, :1,", "[RW, access, update]"] {
+        assert!(info.contains(part), "{part} in {info}");
+    }
+    client.expect(&[("COMMAND GETKEYS tour.concat a b c", "[a, b, c]")]);
+}
+
+#[test]
+fn a_module_takes_arguments_and_refuses_others() {
+    let Some(server) = Server::start(&["PREFIX", "my."]) else { return };
+    let mut client = server.connect();
+    client.expect(&[("my.tour.numbers 1 2", "[:1, 2]"), ("MODULE UNLOAD tour", "OK")]);
+    let load = format!("MODULE LOADEX {} ARGS WRONG", library().display());
+    let refused = client.call(&load);
+    assert!(refused.starts_with("-ERR"), "{refused}");
+}
+
+#[test]
+fn a_panic_ends_the_server_and_names_module_and_command() {
+    let Some(mut server) = Server::start(&[]) else { return };
+    assert_eq!(server.connect().call("tour.panic"), "(closed)");
+
+    let mut log = String::new();
+    let stderr = server.process.stderr.as_mut().expect("it is piped");
+    stderr.read_to_string(&mut log).expect("text");
+    assert!(log.contains("module tour, in \"tour.panic\""), "{log}");
+    assert!(log.contains("as it was told"), "{log}");
+}

@@ -47,16 +47,13 @@ fn main() -> ExitCode {
     let mut sum = Sum::default();
     for part in [own_tests, differential, official_suite] {
         match part(&arguments) {
-            Ok(more) => {
-                sum.passed += more.passed;
-                sum.failed += more.failed;
-            }
+            Ok(more) => sum.add(more),
             // What could not be run did not hold.
-            Err(trouble) => {
-                eprintln!("verify: {trouble}");
-                sum.failed += 1;
-            }
+            Err(trouble) => sum.add(Sum { passed: 0, failed: 1, failures: format!("verify: {trouble}\n") }),
         }
+    }
+    if sum.failed > 0 {
+        report::say(&format!("What failed:\n{}", sum.failures));
     }
     report::say(&format!("{} passed, {} failed", sum.passed, sum.failed));
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -93,6 +90,7 @@ fn differential(arguments: &Arguments) -> Result<Sum> {
         report::say(&format!("differential, seeds from {}: {}", plan.first_seed, outcome.closing()));
         sum.failed += outcome.failure_count as u32;
         sum.passed += u32::from(outcome.failure_count == 0);
+        sum.failures.push_str(&outcome.failures);
     }
     Ok(sum)
 }
@@ -139,8 +137,11 @@ fn official_suite(arguments: &Arguments) -> Result<Sum> {
             problems.push_str(&report::problems(done));
             tally.add(done);
         }
-        report::say(&format!("\nofficial suite, {}:", configuration.label()));
-        report::say(&format!("{problems}{}{}", tally.listed(), tally.closing()));
+        let heading = format!("official suite, {}:", configuration.label());
+        report::say(&format!("\n{heading}\n{problems}{}{}", tally.listed(), tally.closing()));
+        if !problems.is_empty() {
+            sum.failures.push_str(&format!("{heading}\n{problems}"));
+        }
         sum.passed += tally.counts.passed - tally.unexpected_passes;
         sum.failed += tally.problem_count;
     }

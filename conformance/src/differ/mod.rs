@@ -72,11 +72,13 @@ pub struct Outcome {
     pub failure_count: u64,
     /// Failures that did not show again: the clock's, mostly. They are printed, and no more.
     pub unsteady_count: u64,
+    /// The failures, as they were printed.
+    pub failures: String,
 }
 
 impl Outcome {
     pub fn closing(&self) -> String {
-        let Outcome { call_count, sequence_count, failure_count, unsteady_count } = self;
+        let Outcome { call_count, sequence_count, failure_count, unsteady_count, .. } = self;
         format!(
             "{call_count} commands in {sequence_count} sequences, {failure_count} of which failed, {unsteady_count} only once"
         )
@@ -187,9 +189,12 @@ pub fn judge(fleet: &mut Fleet, families: &[Family], plan: &Plan) -> Result<Outc
                 format!("{}  It did not show again.\n", shown(&whole))
             }
         };
+        let deaths: String = died.iter().map(|label| format!("\n  died: {label}")).collect();
+        let text = format!("{text}{deaths}");
         report::say(&text);
-        for label in died {
-            report::say(&format!("  died: {label}"));
+        if is_steady {
+            outcome.failures.push_str(&text);
+            outcome.failures.push('\n');
         }
     }
     Ok(outcome)

@@ -96,7 +96,15 @@ mod tests {
     #[test]
     fn what_a_test_program_says_about_failed_tests_is_kept() {
         let mut reader = Reader::default();
-        for line in ["running 2 tests", "test a ... FAILED", "failures:", "---- a stdout ----", "seed 7", "failures:", "    a"] {
+        for line in [
+            "running 2 tests",
+            "test a ... FAILED",
+            "failures:",
+            "---- a stdout ----",
+            "seed 7",
+            "failures:",
+            "    a",
+        ] {
             reader.add(line);
         }
         reader.add("test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out");

@@ -25,6 +25,7 @@ impl Module for Tour {
         loader.command::<Scores>()?;
         loader.command::<Collections>()?;
         loader.command::<Call>()?;
+        loader.command::<Second>()?;
         loader.command::<Stray>()?;
         loader.command::<Panic>()
     }
@@ -119,10 +120,16 @@ impl Command for SetByte {
         if bytes.len() <= offset {
             bytes.resize(offset + 1)?;
         }
-        let old = std::mem::replace(&mut bytes[offset], byte);
+        // To borrow it mutably is to change it.
+        let old = bytes[offset];
+        if old != byte {
+            bytes[offset] = byte;
+        }
         drop(key);
-        ctx.replicate_verbatim();
-        ctx.notify(NotifyClass::String, c"tour.setbyte", &args[1]);
+        if old != byte {
+            ctx.replicate_verbatim();
+            ctx.notify(NotifyClass::String, c"tour.setbyte", &args[1]);
+        }
 
         ctx.reply().integer(old.into());
         Ok(())
@@ -140,22 +147,29 @@ impl Command for Concat {
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-        let mut all = Vec::new();
-        for source in &args[2..] {
-            let key = ctx.open(source)?;
-            all.extend_from_slice(key.string()?.unwrap_or_default());
-        }
-
-        let mut key = ctx.open_for_writing(&args[1])?;
-        if all.is_empty() {
-            key.delete();
+        let len = if args[2..].contains(&args[1]) {
+            let mut all = Vec::new();
+            for source in &args[2..] {
+                let key = ctx.open(source)?;
+                all.extend_from_slice(key.string()?.unwrap_or_default());
+            }
+            ctx.open_for_writing(&args[1])?.set_string(&all);
+            all.len()
         } else {
-            key.set_string(&all);
-        }
-        drop(key);
+            let (mut key, sources) = ctx.open_for_writing_beside(&args[1], &args[2..])?;
+            key.delete();
+            let mut bytes = key.string_mut()?;
+            for source in &sources {
+                let source = source.string()?.unwrap_or_default();
+                let len = bytes.len();
+                bytes.resize(len + source.len())?;
+                bytes[len..].copy_from_slice(source);
+            }
+            bytes.len()
+        };
         ctx.replicate_verbatim();
 
-        ctx.reply().integer(i64::try_from(all.len()).expect("it is in memory"));
+        ctx.reply().integer(i64::try_from(len).expect("it is in memory"));
         Ok(())
     }
 }
@@ -299,6 +313,27 @@ impl Command for Call {
             }
             _ => ctx.reply().call_reply(&called),
         }
+        Ok(())
+    }
+}
+
+/// TOUR.SECOND word key [word key ...]. Reply: integer, how many of the keys are there.
+struct Second;
+
+impl Command for Second {
+    const ROW: Row = Row {
+        flags: "readonly getkeys-api",
+        find_keys: Some(|args, key| (2..args.len()).step_by(2).for_each(|at| key(at, KeyFlags::RO))),
+        ..Row::new("tour.second", -3)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let mut count = 0;
+        for name in args.iter().skip(2).step_by(2) {
+            count += i64::from(!ctx.open(name)?.is_empty());
+        }
+
+        ctx.reply().integer(count);
         Ok(())
     }
 }

@@ -23,6 +23,9 @@ pub trait Command: 'static {
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult;
 }
 
+/// Calls its second argument with the index of each key, and what the command does with it.
+pub type FindKeys = fn(Args<'_>, &mut dyn FnMut(usize, KeyFlags));
+
 /// What is known about a command. `Row { flags: "readonly fast", ..Row::new("getbit", 3) }`
 #[derive(Debug, Clone, Copy)]
 pub struct Row {
@@ -35,6 +38,8 @@ pub struct Row {
     pub flags: &'static str,
     /// Where its keys are. It can open no others.
     pub keys: &'static [KeySpec],
+    /// Finds keys that no spec can: calls its second argument with the index of each. The flags have `getkeys-api` then.
+    pub find_keys: Option<FindKeys>,
     /// The group in COMMAND DOCS, "module" if empty. Only Shardis knows it from us.
     pub group: &'static str,
     /// Categories of permissions besides those that follow from the flags, separated by spaces. Not in Redis before 7.2.
@@ -42,6 +47,8 @@ pub struct Row {
     pub summary: &'static str,
     pub complexity: &'static str,
     pub since: &'static str,
+    /// If it is deprecated, since when, and what is to be used instead. Only Shardis knows it from us.
+    pub deprecated: Option<(&'static str, &'static str)>,
     /// Separated by spaces.
     pub tips: &'static str,
     /// Versions and what changed in them.
@@ -56,11 +63,13 @@ impl Row {
             arity,
             flags: "",
             keys: &[],
+            find_keys: None,
             group: "",
             acl_categories: "",
             summary: "",
             complexity: "",
             since: "",
+            deprecated: None,
             tips: "",
             history: &[],
             arguments: &[],
@@ -73,7 +82,14 @@ impl Row {
 
     /// Whether the argument at this index is a key by one of the key specs.
     pub(crate) fn declares(&self, args: Args<'_>, index: usize) -> bool {
-        self.keys.iter().any(|spec| spec.covers(args, index))
+        if self.keys.iter().any(|spec| spec.covers(args, index)) {
+            return true;
+        }
+        let mut is_found = false;
+        if let Some(find_keys) = self.find_keys {
+            find_keys(args, &mut |at, _| is_found |= at == index);
+        }
+        is_found
     }
 }
 
@@ -269,6 +285,17 @@ pub(crate) unsafe extern "C" fn entry<C: Command>(
 ) -> c_int {
     const { assert!(!C::ROW.name.is_empty(), "a command has a name") };
     let _callback = current::Callback::enter(C::ROW.name);
+    if let Some(find_keys) = C::ROW.find_keys {
+        // SAFETY: context and arguments are those of the call.
+        unsafe {
+            if api!(IsKeysPositionRequest)(ctx) != 0 {
+                find_keys(Args::from_raw(argv, argc), &mut |at, flags| {
+                    api!(KeyAtPosWithFlags)(ctx, at as c_int, flags.0 as c_int);
+                });
+                return REDISMODULE_OK;
+            }
+        }
+    }
     if !C::ROW.takes(argc) {
         // SAFETY: the context is that of the call.
         return unsafe { api!(WrongArity)(ctx) };

@@ -103,11 +103,39 @@ impl<'c> Context<'c> {
     /// Opens a key for reading and writing. There may be nothing in it.
     /// Errors: the command does not declare this key.
     #[inline]
-    pub fn open_for_writing<'k>(&'k mut self, key: &ModuleStr<'_>) -> Result<WriteKey<'k>, Error> {
+    pub fn open_for_writing<'k>(&'k mut self, key: &ModuleStr<'k>) -> Result<WriteKey<'k>, Error> {
         self.check_declared(key)?;
         let mode = REDISMODULE_READ | REDISMODULE_WRITE;
         // SAFETY: as for `open`. `'k` borrows the context mutably, so that no other key is open.
-        unsafe { Ok(WriteKey::from_raw(api!(OpenKey)(self.as_ptr(), key.as_ptr(), mode))) }
+        unsafe { Ok(WriteKey::from_raw(self.ctx, *key, api!(OpenKey)(self.as_ptr(), key.as_ptr(), mode))) }
+    }
+
+    /// Opens a key for writing and others for reading, all at once, so that bytes may go from these to that one without a
+    /// copy in between.
+    /// Errors: the key is among the others, whose bytes would change below their reader; the command does not declare one of
+    /// these keys.
+    pub fn open_for_writing_beside<'k>(
+        &'k mut self,
+        key: &ModuleStr<'k>,
+        others: &[ModuleStr<'_>],
+    ) -> Result<(WriteKey<'k>, Vec<Key<'k>>), Error> {
+        if others.contains(key) {
+            return Err(Error::from_text(c"ERR a key is opened for reading and for writing"));
+        }
+        for name in others.iter().chain([key]) {
+            self.check_declared(name)?;
+        }
+        let open = |name: &ModuleStr<'_>| {
+            // SAFETY: as for `open`. What is opened for writing below is another key: a server keeps the bytes of a key
+            // where they are until that key is written or closed.
+            unsafe { Key::from_raw(api!(OpenKey)(self.as_ptr(), name.as_ptr(), REDISMODULE_READ)) }
+        };
+        let others = others.iter().map(open).collect();
+        let mode = REDISMODULE_READ | REDISMODULE_WRITE;
+        // SAFETY: as for `open_for_writing`, and the others have other names.
+        let key =
+            unsafe { WriteKey::from_raw(self.ctx, *key, api!(OpenKey)(self.as_ptr(), key.as_ptr(), mode)) };
+        Ok((key, others))
     }
 
     #[inline]

@@ -70,6 +70,8 @@
 //! reading, or one for writing, so that bytes that are read in place cannot change below their reader; the compiler sees to
 //! it.
 //!
+//! A key that was changed says so to those who watch or track it when it is closed; one that was only opened does not.
+//!
 //! A command that changed something says how that is to be repeated elsewhere, mostly with
 //! [`Context::replicate_verbatim`], and tells watchers of the keyspace with [`Context::notify`].
 //!
@@ -95,7 +97,7 @@ mod reply;
 mod string;
 
 pub use call::{CallOptions, CallReply, CallValue, Elements, Entries};
-pub use command::{Argument, ArgumentKind, Begin, Command, Find, KeyFlags, KeySpec, Row};
+pub use command::{Argument, ArgumentKind, Begin, Command, Find, FindKeys, KeyFlags, KeySpec, Row};
 pub use context::{Context, LogLevel, NotifyClass};
 pub use current::{current_callback, name_module_in_panics};
 pub use error::{CommandResult, Error};
@@ -104,5 +106,6 @@ pub use key::{
     StreamMut, StreamRange, StringMut, WriteKey, Zset, ZsetMut, ZsetRange,
 };
 pub use module::{Loader, Module, load, unload};
+pub use number::parse_integer;
 pub use reply::Reply;
 pub use string::{Args, ModuleStr, ModuleString};

@@ -1,7 +1,8 @@
 //! A module: its name, what it registers when it is loaded, and the functions that its library exports.
 
 use crate::abi::{
-    REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK, RedisModuleCtx, RedisModuleString, signature,
+    REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED,
+    RedisModuleCtx, RedisModuleString, signature,
 };
 use crate::api::{API, api, api_if_there};
 use crate::command::{Begin, Command, Find, Row, entry};
@@ -46,8 +47,9 @@ impl<'c> Loader<'c> {
         self.prefix = prefix.to_string();
     }
 
-    pub fn context(&self) -> &Context<'c> {
-        &self.ctx
+    /// What else may be done while the module is loaded: calling commands, above all.
+    pub fn context(&mut self) -> &mut Context<'c> {
+        &mut self.ctx
     }
 
     /// Registers a command.
@@ -87,6 +89,15 @@ impl<'c> Loader<'c> {
             // SAFETY: the command was just created.
             if unsafe { set_group(command, group.as_ptr()) } != REDISMODULE_OK {
                 return Err(Error::new(format!("ERR the group of {name:?} was refused")));
+            }
+        }
+        if let Some((since, replaced_by)) = C::ROW.deprecated
+            && let Some(set_deprecated) = api_if_there!(SetCommandDeprecated)
+        {
+            let (since, replaced_by) = (c_string(since)?, c_string(replaced_by)?);
+            // SAFETY: the command was just created.
+            if unsafe { set_deprecated(command, since.as_ptr(), replaced_by.as_ptr()) } != REDISMODULE_OK {
+                return Err(Error::new(format!("ERR {name:?} cannot be deprecated")));
             }
         }
         Ok(())
@@ -129,6 +140,8 @@ pub unsafe fn load<M: Module>(
         }
         // Redis keeps the name's pointer no longer than this call.
         api!(SetModuleAttribs)(ctx.as_ptr(), name.as_ptr(), M::VERSION, REDISMODULE_APIVER_1);
+        // Keys say themselves whether they were changed.
+        api!(SetModuleOptions)(ctx.as_ptr(), REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED);
         if M::SHARD_SAFE
             && let Some(declare) = api_if_there!(DeclareShardSafe)
         {

@@ -1,7 +1,8 @@
 //! Numbers as Redis reads them, and the `long double` that it writes some with.
 
-/// The integer that these bytes stand for, if they are what Redis itself would write for it.
-pub(crate) fn parse_integer(text: &[u8]) -> Option<i64> {
+/// The integer that these bytes stand for, if they are what Redis itself would write for it: decimal digits without leading
+/// zeros, spaces or a plus sign.
+pub fn parse_integer(text: &[u8]) -> Option<i64> {
     let (is_negative, digits) = match text {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),

@@ -80,6 +80,15 @@ impl<'a> ModuleStr<'a> {
     }
 }
 
+/// By their bytes.
+impl PartialEq for ModuleStr<'_> {
+    fn eq(&self, other: &ModuleStr<'_>) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for ModuleStr<'_> {}
+
 impl fmt::Debug for ModuleStr<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", String::from_utf8_lossy(self.as_bytes()))

@@ -191,11 +191,36 @@ fn strings_are_changed_in_place() {
         ("GET n", "1935B\\0x1935"),
         ("tour.concat n none", ":0"),
         ("EXISTS n", ":0"),
+        ("tour.concat n s s", ":6"),
+        ("GET n", "B\\0xB\\0x"),
         ("LPUSH l x", ":1"),
         ("tour.setbyte l 0 1", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
         ("tour.concat s l", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
     ]);
     assert_eq!(watcher.read(), "[message, __keyspace@0__:s, tour.setbyte]");
+}
+
+#[test]
+fn watchers_learn_of_changes_alone() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.connect();
+    let mut other = server.connect();
+    for (request, is_change) in [
+        ("tour.setbyte s 0 1", true),
+        ("tour.setbyte s 0 1", false),
+        ("tour.setbyte s 1 0", true),
+        ("tour.scores z ADD 1 a", true),
+        ("tour.scores z ADD 1 a", false),
+        ("tour.scores z REM b", false),
+        ("tour.scores z REM a", true),
+        ("tour.concat s none", true),
+    ] {
+        client.expect(&[("WATCH s z", "OK")]);
+        other.call(request);
+        client.expect(&[("MULTI", "OK"), ("PING", "QUEUED")]);
+        let expected = if is_change { "*-1" } else { "[PONG]" };
+        assert_eq!(client.call("EXEC"), expected, "{request}");
+    }
 }
 
 #[test]
@@ -272,7 +297,12 @@ fn commands_are_described() {
     for part in ["[tour.setbyte, :4, [write, denyoom, module], :1, :1, :1,", "[RW, access, update]"] {
         assert!(info.contains(part), "{part} in {info}");
     }
-    client.expect(&[("COMMAND GETKEYS tour.concat a b c", "[a, b, c]")]);
+    client.expect(&[
+        ("COMMAND GETKEYS tour.concat a b c", "[a, b, c]"),
+        ("COMMAND GETKEYS tour.second w a x b", "[a, b]"),
+        ("SET b 1", "OK"),
+        ("tour.second w a x b", ":1"),
+    ]);
 }
 
 #[test]

@@ -60,12 +60,12 @@ fn get(key: NonNull<RedisModuleKey>, field: ModuleStr<'_>) -> Option<ModuleStrin
 /// A hash, for writing.
 pub struct HashMut<'a> {
     key: NonNull<RedisModuleKey>,
-    _key: PhantomData<&'a mut ()>,
+    is_changed: &'a mut bool,
 }
 
 impl HashMut<'_> {
-    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>) -> HashMut<'a> {
-        HashMut { key, _key: PhantomData }
+    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>, is_changed: &'a mut bool) -> HashMut<'a> {
+        HashMut { key, is_changed }
     }
 
     /// A copy of a field's value.
@@ -89,9 +89,11 @@ impl HashMut<'_> {
     fn change(&mut self, field: ModuleStr<'_>, value: *mut RedisModuleString) -> c_int {
         // SAFETY: the key is open for writing and holds a hash or nothing. Each field is followed by its value; NULL ends
         // them.
-        unsafe {
+        let changed = unsafe {
             let end = std::ptr::null::<RedisModuleString>();
             api!(HashSet)(self.key.as_ptr(), REDISMODULE_HASH_COUNT_ALL, field.as_ptr(), value, end)
-        }
+        };
+        *self.is_changed |= changed > 0;
+        changed
     }
 }

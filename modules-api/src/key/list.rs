@@ -51,12 +51,12 @@ fn get(key: NonNull<RedisModuleKey>, index: i64) -> Option<ModuleString> {
 /// A list, for writing.
 pub struct ListMut<'a> {
     key: NonNull<RedisModuleKey>,
-    _key: PhantomData<&'a mut ()>,
+    is_changed: &'a mut bool,
 }
 
 impl ListMut<'_> {
-    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>) -> ListMut<'a> {
-        ListMut { key, _key: PhantomData }
+    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>, is_changed: &'a mut bool) -> ListMut<'a> {
+        ListMut { key, is_changed }
     }
 
     /// A copy of an element.
@@ -67,29 +67,39 @@ impl ListMut<'_> {
     pub fn push(&mut self, end: End, element: ModuleStr<'_>) {
         // SAFETY: the key is open for writing and holds a list or nothing; the element lives.
         unsafe { api!(ListPush)(self.key.as_ptr(), end as c_int, element.as_ptr()) };
+        *self.is_changed = true;
     }
 
     pub fn pop(&mut self, end: End) -> Option<ModuleString> {
         // SAFETY: the key is open for writing. The element is ours.
         let element = unsafe { api!(ListPop)(self.key.as_ptr(), end as c_int) };
+        *self.is_changed |= !element.is_null();
         (!element.is_null()).then(|| ModuleString::from_server(element))
     }
 
     /// Replaces an element. Says whether there was one.
     pub fn set(&mut self, index: i64, element: ModuleStr<'_>) -> bool {
         // SAFETY: as for `push`.
-        unsafe { api!(ListSet)(self.key.as_ptr(), index as c_long, element.as_ptr()) == REDISMODULE_OK }
+        let result = unsafe { api!(ListSet)(self.key.as_ptr(), index as c_long, element.as_ptr()) };
+        self.changed(result)
     }
 
     /// Inserts an element, so that it has this index then. Says whether the list is long enough for that.
     pub fn insert(&mut self, index: i64, element: ModuleStr<'_>) -> bool {
         // SAFETY: as for `push`.
-        unsafe { api!(ListInsert)(self.key.as_ptr(), index as c_long, element.as_ptr()) == REDISMODULE_OK }
+        let result = unsafe { api!(ListInsert)(self.key.as_ptr(), index as c_long, element.as_ptr()) };
+        self.changed(result)
     }
 
     /// Removes an element. Says whether there was one.
     pub fn remove(&mut self, index: i64) -> bool {
         // SAFETY: as for `push`.
-        unsafe { api!(ListDelete)(self.key.as_ptr(), index as c_long) == REDISMODULE_OK }
+        let result = unsafe { api!(ListDelete)(self.key.as_ptr(), index as c_long) };
+        self.changed(result)
+    }
+
+    fn changed(&mut self, result: c_int) -> bool {
+        *self.is_changed |= result == REDISMODULE_OK;
+        result == REDISMODULE_OK
     }
 }

@@ -20,11 +20,11 @@ use crate::abi::{
     REDISMODULE_KEYTYPE_EMPTY, REDISMODULE_KEYTYPE_HASH, REDISMODULE_KEYTYPE_LIST,
     REDISMODULE_KEYTYPE_MODULE, REDISMODULE_KEYTYPE_SET, REDISMODULE_KEYTYPE_STREAM,
     REDISMODULE_KEYTYPE_STRING, REDISMODULE_KEYTYPE_ZSET, REDISMODULE_NO_EXPIRE, REDISMODULE_OK,
-    REDISMODULE_READ, RedisModuleKey,
+    REDISMODULE_READ, RedisModuleCtx, RedisModuleKey,
 };
 use crate::api::api;
 use crate::error::Error;
-use crate::string::{ModuleString, slice_of};
+use crate::string::{ModuleStr, ModuleString, slice_of};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -156,10 +156,13 @@ impl Drop for Key<'_> {
     }
 }
 
-/// A key, open for reading and writing. Clients that wait for it, and transactions that watch it, learn of a change when it
-/// is closed.
+/// A key, open for reading and writing. If it was changed, the transactions that watch it and the clients that track it learn
+/// of that when it is closed.
 pub struct WriteKey<'k> {
     key: Key<'k>,
+    ctx: NonNull<RedisModuleCtx>,
+    name: ModuleStr<'k>,
+    is_changed: bool,
 }
 
 impl<'k> Deref for WriteKey<'k> {
@@ -172,17 +175,27 @@ impl<'k> Deref for WriteKey<'k> {
 
 impl<'k> WriteKey<'k> {
     /// # Safety
-    /// `key` is a key that is open for writing, ours to close, and no other key is open during `'k`.
-    pub(crate) unsafe fn from_raw(key: *mut RedisModuleKey) -> WriteKey<'k> {
+    /// `key` is the key of that name, open for writing and ours to close. During `'k` no key is opened by this context; what
+    /// else is open is of other names and for reading.
+    pub(crate) unsafe fn from_raw(
+        ctx: NonNull<RedisModuleCtx>,
+        name: ModuleStr<'k>,
+        key: *mut RedisModuleKey,
+    ) -> WriteKey<'k> {
         assert!(!key.is_null(), "the server opens any key for writing");
         // SAFETY: as promised.
-        WriteKey { key: unsafe { Key::from_raw(key) } }
+        WriteKey { key: unsafe { Key::from_raw(key) }, ctx, name, is_changed: false }
+    }
+
+    /// Says that nothing is changed after all, though it looks so: its bytes were borrowed to be changed, and were not.
+    pub fn set_unchanged(&mut self) {
+        self.is_changed = false;
     }
 
     /// The bytes of a string, to be changed in place; no bytes if the key holds nothing. Errors: WRONGTYPE.
     #[inline]
     pub fn string_mut(&mut self) -> Result<StringMut<'_>, Error> {
-        StringMut::of(self.raw())
+        StringMut::of(self.raw(), &mut self.is_changed)
     }
 
     /// Makes it a string, whatever it was; its time to live goes.
@@ -190,54 +203,71 @@ impl<'k> WriteKey<'k> {
         let string = ModuleString::new(bytes);
         // SAFETY: the key is open for writing, and nobody iterates over it. The server takes a reference of its own.
         unsafe { api!(StringSet)(self.raw().as_ptr(), string.as_str().as_ptr()) };
+        self.is_changed = true;
     }
 
     /// A list. Errors: WRONGTYPE.
     pub fn list_mut(&mut self) -> Result<ListMut<'_>, Error> {
         self.key.typed(KeyKind::List)?;
-        Ok(ListMut::new(self.raw()))
+        Ok(ListMut::new(self.raw(), &mut self.is_changed))
     }
 
     /// A hash. Errors: WRONGTYPE.
     pub fn hash_mut(&mut self) -> Result<HashMut<'_>, Error> {
         self.key.typed(KeyKind::Hash)?;
-        Ok(HashMut::new(self.raw()))
+        Ok(HashMut::new(self.raw(), &mut self.is_changed))
     }
 
     /// A sorted set. Errors: WRONGTYPE.
     pub fn zset_mut(&mut self) -> Result<ZsetMut<'_>, Error> {
         self.key.typed(KeyKind::Zset)?;
-        Ok(ZsetMut::new(self.raw()))
+        Ok(ZsetMut::new(self.raw(), &mut self.is_changed))
     }
 
     /// A stream. Errors: WRONGTYPE.
     pub fn stream_mut(&mut self) -> Result<StreamMut<'_>, Error> {
         self.key.typed(KeyKind::Stream)?;
-        Ok(StreamMut::new(self.raw()))
+        Ok(StreamMut::new(self.raw(), &mut self.is_changed))
     }
 
     /// Deletes it. Says whether there was something.
     pub fn delete(&mut self) -> bool {
         let is_there = !self.is_empty();
         // SAFETY: the key is open for writing.
-        is_there && unsafe { api!(DeleteKey)(self.raw().as_ptr()) } == REDISMODULE_OK
+        let is_deleted = is_there && unsafe { api!(DeleteKey)(self.raw().as_ptr()) } == REDISMODULE_OK;
+        self.is_changed |= is_deleted;
+        is_deleted
     }
 
     /// Deletes it, and has its value freed in the background if that is much work.
     pub fn unlink(&mut self) -> bool {
         let is_there = !self.is_empty();
         // SAFETY: the key is open for writing.
-        is_there && unsafe { api!(UnlinkKey)(self.raw().as_ptr()) } == REDISMODULE_OK
+        let is_deleted = is_there && unsafe { api!(UnlinkKey)(self.raw().as_ptr()) } == REDISMODULE_OK;
+        self.is_changed |= is_deleted;
+        is_deleted
     }
 
     /// Has it expire in so many milliseconds, or never. Says whether there is something that could.
     pub fn set_expire_ms(&mut self, expire_ms: Option<i64>) -> bool {
         let expire = expire_ms.unwrap_or(REDISMODULE_NO_EXPIRE);
         // SAFETY: the key is open for writing.
-        unsafe { api!(SetExpire)(self.raw().as_ptr(), expire) == REDISMODULE_OK }
+        let is_set = unsafe { api!(SetExpire)(self.raw().as_ptr(), expire) } == REDISMODULE_OK;
+        self.is_changed |= is_set;
+        is_set
     }
 
     pub(crate) fn raw(&mut self) -> NonNull<RedisModuleKey> {
         self.key.key.expect("a key for writing is not NULL")
+    }
+}
+
+impl Drop for WriteKey<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_changed {
+            // SAFETY: the context is that of the callback under way, and the name lives.
+            unsafe { api!(SignalModifiedKey)(self.ctx.as_ptr(), self.name.as_ptr()) };
+        }
     }
 }

@@ -120,12 +120,12 @@ impl Drop for StreamRange<'_> {
 /// A stream, for writing.
 pub struct StreamMut<'a> {
     key: NonNull<RedisModuleKey>,
-    _key: PhantomData<&'a mut ()>,
+    is_changed: &'a mut bool,
 }
 
 impl StreamMut<'_> {
-    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>) -> StreamMut<'a> {
-        StreamMut { key, _key: PhantomData }
+    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>, is_changed: &'a mut bool) -> StreamMut<'a> {
+        StreamMut { key, is_changed }
     }
 
     /// Adds an entry with these fields, each followed by its value. Without an id, the server makes one. Gives its id.
@@ -148,7 +148,10 @@ impl StreamMut<'_> {
             api!(StreamAdd)(self.key.as_ptr(), flags, &raw mut id, fields, pairs)
         };
         match result {
-            REDISMODULE_OK => Ok(id),
+            REDISMODULE_OK => {
+                *self.is_changed = true;
+                Ok(id)
+            }
             _ => Err(Error::from_text(
                 c"ERR The ID specified in XADD is equal or smaller than the target stream top item",
             )),
@@ -159,7 +162,9 @@ impl StreamMut<'_> {
     pub fn remove(&mut self, id: RedisModuleStreamID) -> bool {
         let mut id = id;
         // SAFETY: the key is open for writing.
-        unsafe { api!(StreamDelete)(self.key.as_ptr(), &raw mut id) == REDISMODULE_OK }
+        let is_removed = unsafe { api!(StreamDelete)(self.key.as_ptr(), &raw mut id) } == REDISMODULE_OK;
+        *self.is_changed |= is_removed;
+        is_removed
     }
 
     /// Leaves the last `len` entries, or some more if it may be approximate, which is cheaper. Gives how many went.
@@ -168,6 +173,7 @@ impl StreamMut<'_> {
         let len = c_longlong::try_from(len).unwrap_or(c_longlong::MAX);
         // SAFETY: the key is open for writing.
         let removed = unsafe { api!(StreamTrimByLength)(self.key.as_ptr(), flags, len) };
+        *self.is_changed |= removed > 0;
         usize::try_from(removed).unwrap_or(0)
     }
 }

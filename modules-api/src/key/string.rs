@@ -6,17 +6,22 @@ use crate::error::Error;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// The bytes of a string in its key: a slice that can be changed, and made longer or shorter.
+/// The bytes of a string in its key: a slice that can be changed, and made longer or shorter. Borrowing it mutably counts as
+/// a change.
 pub struct StringMut<'a> {
     key: NonNull<RedisModuleKey>,
     bytes: &'a mut [u8],
+    is_changed: &'a mut bool,
 }
 
 impl StringMut<'_> {
     /// The key is open for writing, and borrowed for as long as this lives.
     #[inline]
-    pub(super) fn of<'a>(key: NonNull<RedisModuleKey>) -> Result<StringMut<'a>, Error> {
-        Ok(StringMut { key, bytes: bytes_of(key).ok_or(Error::WRONG_TYPE)? })
+    pub(super) fn of<'a>(
+        key: NonNull<RedisModuleKey>,
+        is_changed: &'a mut bool,
+    ) -> Result<StringMut<'a>, Error> {
+        Ok(StringMut { key, bytes: bytes_of(key).ok_or(Error::WRONG_TYPE)?, is_changed })
     }
 
     /// Makes it so long, with zeros behind what was there or without its end. A key that held nothing holds a string then,
@@ -28,7 +33,10 @@ impl StringMut<'_> {
         let result = unsafe { api!(StringTruncate)(self.key.as_ptr(), len) };
         self.bytes = bytes_of(self.key).unwrap_or_default();
         match result {
-            REDISMODULE_OK => Ok(()),
+            REDISMODULE_OK => {
+                *self.is_changed = true;
+                Ok(())
+            }
             _ => Err(Error::from_text(c"ERR string exceeds maximum allowed size (proto-max-bulk-len)")),
         }
     }
@@ -60,6 +68,7 @@ impl Deref for StringMut<'_> {
 
 impl DerefMut for StringMut<'_> {
     fn deref_mut(&mut self) -> &mut [u8] {
+        *self.is_changed = true;
         self.bytes
     }
 }

@@ -198,12 +198,12 @@ impl Added {
 /// A sorted set, for writing.
 pub struct ZsetMut<'a> {
     key: NonNull<RedisModuleKey>,
-    _key: PhantomData<&'a mut ()>,
+    is_changed: &'a mut bool,
 }
 
 impl ZsetMut<'_> {
-    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>) -> ZsetMut<'a> {
-        ZsetMut { key, _key: PhantomData }
+    pub(super) fn new<'a>(key: NonNull<RedisModuleKey>, is_changed: &'a mut bool) -> ZsetMut<'a> {
+        ZsetMut { key, is_changed }
     }
 
     /// The score of an element.
@@ -217,7 +217,7 @@ impl ZsetMut<'_> {
         let mut flags = options.flags();
         // SAFETY: the key is open for writing and holds a sorted set or nothing; the element lives.
         match unsafe { api!(ZsetAdd)(self.key.as_ptr(), score, element.as_ptr(), &raw mut flags) } {
-            REDISMODULE_OK => Ok(Added::of(flags)),
+            REDISMODULE_OK => Ok(self.note(Added::of(flags))),
             _ => Err(Error::NOT_A_FLOAT),
         }
     }
@@ -236,7 +236,7 @@ impl ZsetMut<'_> {
             api!(ZsetIncrby)(self.key.as_ptr(), increment, element.as_ptr(), &raw mut flags, &raw mut new)
         };
         match result {
-            REDISMODULE_OK => Ok((Added::of(flags), new)),
+            REDISMODULE_OK => Ok((self.note(Added::of(flags)), new)),
             _ => Err(Error::from_text(c"ERR resulting score is not a number (NaN)")),
         }
     }
@@ -246,6 +246,12 @@ impl ZsetMut<'_> {
         let mut deleted = 0;
         // SAFETY: as for `add`.
         unsafe { api!(ZsetRem)(self.key.as_ptr(), element.as_ptr(), &raw mut deleted) };
+        *self.is_changed |= deleted != 0;
         deleted != 0
+    }
+
+    fn note(&mut self, added: Added) -> Added {
+        *self.is_changed |= matches!(added, Added::New | Added::Updated);
+        added
     }
 }

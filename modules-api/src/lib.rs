@@ -58,7 +58,7 @@
 //! ```
 //!
 //! Its `Cargo.toml` has `crate-type = ["cdylib"]`. The server wants the library's file to be executable; cargo makes it so.
-//! `examples/tour.rs` of this crate is a module that uses most of what there is.
+//! `examples/tour` in this crate is a module that uses most of what there is.
 //!
 //! # Commands
 //!
@@ -84,23 +84,38 @@ pub mod abi;
 pub mod host;
 
 mod api;
+mod blocked;
 mod call;
+mod callback;
 mod command;
+mod config;
 mod context;
 mod current;
+mod data_type;
 mod docs;
 mod error;
+mod events;
+mod info;
+mod io;
 mod key;
 mod module;
 mod number;
 mod reply;
+mod scan;
 mod string;
+mod timer;
 
+pub use blocked::{BlockedClient, LockedContext, ThreadContext};
 pub use call::{CallOptions, CallReply, CallValue, Elements, Entries};
 pub use command::{Argument, ArgumentKind, Begin, Command, Find, FindKeys, KeyFlags, KeySpec, Row};
+pub use config::{BoolConfig, Config, ConfigFlags, EnumConfig, NumericConfig, StringConfig};
 pub use context::{Context, LogLevel, NotifyClass};
 pub use current::{current_callback, name_module_in_panics};
+pub use data_type::{DataType, TypeHandle};
 pub use error::{CommandResult, Error};
+pub use events::{Event, EventKind};
+pub use info::Info;
+pub use io::{Aof, Defrag, Digest, Loading, Saver};
 pub use key::{
     AddOptions, Added, End, Hash, HashMut, Key, KeyKind, List, ListMut, ScoreBound, ScoreRange, Stream,
     StreamMut, StreamRange, StringMut, WriteKey, Zset, ZsetMut, ZsetRange,
@@ -109,3 +124,4 @@ pub use module::{Loader, Module, load, unload};
 pub use number::parse_integer;
 pub use reply::Reply;
 pub use string::{Args, ModuleStr, ModuleString};
+pub use timer::Timer;

@@ -2,7 +2,7 @@
 
 use crate::abi::{
     REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED,
-    RedisModuleCtx, RedisModuleString, signature,
+    REDISMODULE_OPTIONS_HANDLE_IO_ERRORS, RedisModuleCtx, RedisModuleString, signature,
 };
 use crate::api::{API, api, api_if_there};
 use crate::command::{Begin, Command, Find, Row, entry};
@@ -38,6 +38,7 @@ pub trait Module: 'static {
 pub struct Loader<'c> {
     ctx: Context<'c>,
     prefix: String,
+    has_configs: bool,
 }
 
 impl<'c> Loader<'c> {
@@ -45,6 +46,10 @@ impl<'c> Loader<'c> {
     /// commands of the same names.
     pub fn set_prefix(&mut self, prefix: &str) {
         self.prefix = prefix.to_string();
+    }
+
+    pub(crate) fn set_has_configs(&mut self) {
+        self.has_configs = true;
     }
 
     /// What else may be done while the module is loaded: calling commands, above all.
@@ -140,8 +145,9 @@ pub unsafe fn load<M: Module>(
         }
         // Redis keeps the name's pointer no longer than this call.
         api!(SetModuleAttribs)(ctx.as_ptr(), name.as_ptr(), M::VERSION, REDISMODULE_APIVER_1);
-        // Keys say themselves whether they were changed.
-        api!(SetModuleOptions)(ctx.as_ptr(), REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED);
+        // Keys say themselves whether they were changed, and types whether what they load is there.
+        let options = REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED | REDISMODULE_OPTIONS_HANDLE_IO_ERRORS;
+        api!(SetModuleOptions)(ctx.as_ptr(), options);
         if M::SHARD_SAFE
             && let Some(declare) = api_if_there!(DeclareShardSafe)
         {
@@ -150,8 +156,10 @@ pub unsafe fn load<M: Module>(
         (Context::of_callback(ctx), Args::from_raw(argv, argc))
     };
 
-    let mut loader = Loader { ctx: context, prefix: String::new() };
+    let mut loader = Loader { ctx: context, prefix: String::new(), has_configs: false };
     match M::load(&mut loader, args) {
+        // SAFETY: the context is that of OnLoad. What the configuration says is refused if it is wrong.
+        Ok(()) if loader.has_configs => unsafe { api!(LoadConfigs)(ctx.as_ptr()) },
         Ok(()) => REDISMODULE_OK,
         Err(error) => {
             loader.ctx.log(LogLevel::Warning, &format!("module {} does not load: {error}", M::NAME));

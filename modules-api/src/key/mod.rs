@@ -187,6 +187,10 @@ impl<'k> WriteKey<'k> {
         WriteKey { key: unsafe { Key::from_raw(key) }, ctx, name, is_changed: false }
     }
 
+    pub(crate) fn set_changed(&mut self) {
+        self.is_changed = true;
+    }
+
     /// Says that nothing is changed after all, though it looks so: its bytes were borrowed to be changed, and were not.
     pub fn set_unchanged(&mut self) {
         self.is_changed = false;

@@ -1,40 +1,9 @@
-//! A tour of the SDK: a module with a command for most of what there is. `tests/redis.rs` loads it into a Redis server.
+//! Commands: replies, arguments, and keys of every type.
 
 use shardis_modules_api::*;
 
-struct Tour;
-
-impl Module for Tour {
-    const NAME: &'static str = "tour";
-    const VERSION: i32 = 3;
-    // TOUR.CALL calls commands with keys that it does not declare.
-    const SHARD_SAFE: bool = false;
-
-    fn load(loader: &mut Loader<'_>, args: Args<'_>) -> Result<(), Error> {
-        match args.as_slice() {
-            [] => {}
-            [word, prefix] if word.is_word("PREFIX") => {
-                loader.set_prefix(&String::from_utf8_lossy(prefix.as_bytes()));
-            }
-            _ => return Err(Error::new("ERR arguments are [PREFIX prefix]")),
-        }
-        loader.command::<Replies>()?;
-        loader.command::<Numbers>()?;
-        loader.command::<SetByte>()?;
-        loader.command::<Concat>()?;
-        loader.command::<Scores>()?;
-        loader.command::<Collections>()?;
-        loader.command::<Call>()?;
-        loader.command::<Second>()?;
-        loader.command::<Stray>()?;
-        loader.command::<Panic>()
-    }
-}
-
-module!(export Tour);
-
 /// TOUR.REPLIES. Reply: one of each type.
-struct Replies;
+pub struct Replies;
 
 impl Command for Replies {
     const ROW: Row = Row { flags: "fast", ..Row::new("tour.replies", 1) };
@@ -67,7 +36,7 @@ impl Command for Replies {
 }
 
 /// TOUR.NUMBERS integer float. Reply: array, both. Errors: either is none.
-struct Numbers;
+pub struct Numbers;
 
 impl Command for Numbers {
     const ROW: Row = Row::new("tour.numbers", 3);
@@ -83,7 +52,7 @@ impl Command for Numbers {
 }
 
 /// TOUR.SETBYTE key offset byte. Reply: integer, the byte that was there. Errors: WRONGTYPE.
-struct SetByte;
+pub struct SetByte;
 
 impl Command for SetByte {
     const ROW: Row = Row {
@@ -137,7 +106,7 @@ impl Command for SetByte {
 }
 
 /// TOUR.CONCAT destination source [source ...]. Reply: integer, the length. Errors: WRONGTYPE.
-struct Concat;
+pub struct Concat;
 
 impl Command for Concat {
     const ROW: Row = Row {
@@ -175,7 +144,7 @@ impl Command for Concat {
 }
 
 /// TOUR.SCORES key (ADD score element | GET element | REM element | RANGE min max | REVRANGE min max).
-struct Scores;
+pub struct Scores;
 
 impl Command for Scores {
     const ROW: Row = Row {
@@ -234,7 +203,7 @@ impl Command for Scores {
 }
 
 /// TOUR.COLLECTIONS list hash stream. Makes one of each, and replies with what is in them.
-struct Collections;
+pub struct Collections;
 
 impl Command for Collections {
     const ROW: Row = Row {
@@ -294,7 +263,7 @@ impl Command for Collections {
 }
 
 /// TOUR.CALL command [argument ...]. Reply: what that command replied.
-struct Call;
+pub struct Call;
 
 impl Command for Call {
     const ROW: Row = Row { flags: "write", ..Row::new("tour.call", -2) };
@@ -318,7 +287,7 @@ impl Command for Call {
 }
 
 /// TOUR.SECOND word key [word key ...]. Reply: integer, how many of the keys are there.
-struct Second;
+pub struct Second;
 
 impl Command for Second {
     const ROW: Row = Row {
@@ -339,7 +308,7 @@ impl Command for Second {
 }
 
 /// TOUR.STRAY key other. Opens a key that it does not declare.
-struct Stray;
+pub struct Stray;
 
 impl Command for Stray {
     const ROW: Row =
@@ -354,7 +323,7 @@ impl Command for Stray {
 }
 
 /// TOUR.PANIC. Ends the server.
-struct Panic;
+pub struct Panic;
 
 impl Command for Panic {
     const ROW: Row = Row::new("tour.panic", 1);

@@ -1,0 +1,187 @@
+//! What happens outside of commands: directives, events, fields of INFO, timers, clients that wait, threads, scans.
+
+use shardis_modules_api::*;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+static LIMIT: NumericConfig = NumericConfig::new("limit", 10, 0, 1 << 40, ConfigFlags::MEMORY);
+static IS_LOUD: BoolConfig = BoolConfig::new("loud", false, ConfigFlags::NONE);
+static COLOUR: EnumConfig = EnumConfig::new("colour", 1, &[("red", 1), ("green", 2)], ConfigFlags::NONE);
+static NAME: StringConfig = StringConfig::new("name", "nobody", ConfigFlags::NONE);
+
+static FIRED: AtomicI64 = AtomicI64::new(0);
+static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+fn see(what: String) {
+    SEEN.lock().expect("nothing panics with the lock").push(what);
+}
+
+pub fn load(loader: &mut Loader<'_>) -> Result<(), Error> {
+    loader.config(&LIMIT)?;
+    loader.config(&IS_LOUD)?;
+    loader.config(&COLOUR)?;
+    loader.config(&NAME)?;
+    loader.on_event(EventKind::Config, |_ctx, event| see(format!("{event:?}")))?;
+    loader.on_event(EventKind::FlushDb, |_ctx, event| see(format!("{event:?}")))?;
+    loader.on_keyspace_event(abi::REDISMODULE_NOTIFY_STRING, |_ctx, class, event, key| {
+        see(format!("{class} {event:?} {key:?}"));
+    })?;
+    loader.on_info(|info| {
+        if info.section(c"") {
+            info.integer(c"fired", FIRED.load(Ordering::Relaxed));
+            info.text(c"motto", "keep it simple");
+            info.group(c"parts", |info| {
+                info.double(c"half", 0.5);
+                info.integer(c"one", 1);
+            });
+        }
+    })?;
+    loader.command::<Seen>()?;
+    loader.command::<Configs>()?;
+    loader.command::<Timers>()?;
+    loader.command::<Wait>()?;
+    loader.command::<Thread>()?;
+    loader.command::<Scan>()
+}
+
+/// TOUR.SEEN. Reply: array, what happened since the last time.
+pub struct Seen;
+
+impl Command for Seen {
+    const ROW: Row = Row::new("tour.seen", 1);
+
+    fn run(ctx: &mut Context<'_>, _args: Args<'_>) -> CommandResult {
+        let seen = std::mem::take(&mut *SEEN.lock().expect("nothing panics with the lock"));
+        ctx.reply().array(seen.len());
+        for what in seen {
+            ctx.reply().bytes(what.as_bytes());
+        }
+        Ok(())
+    }
+}
+
+/// TOUR.CONFIGS. Reply: the values of the directives.
+pub struct Configs;
+
+impl Command for Configs {
+    const ROW: Row = Row::new("tour.configs", 1);
+
+    fn run(ctx: &mut Context<'_>, _args: Args<'_>) -> CommandResult {
+        let name = NAME.get();
+        let name = String::from_utf8_lossy(&name);
+        let all = format!("{} {} {} {name}", LIMIT.get(), IS_LOUD.get(), COLOUR.get());
+        ctx.reply().bytes(all.as_bytes());
+        Ok(())
+    }
+}
+
+/// TOUR.TIMERS ms. Starts two timers, and stops one of them. Reply: whether it was running, and then.
+pub struct Timers;
+
+impl Command for Timers {
+    const ROW: Row = Row::new("tour.timers", 2);
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let in_ms = args[1].to_integer()?;
+
+        ctx.start_timer(in_ms, |ctx| {
+            FIRED.fetch_add(1, Ordering::Relaxed);
+            ctx.log(LogLevel::Notice, "the timer fired");
+        });
+        let other = ctx.start_timer(in_ms, |_ctx| see("the stopped timer fired".to_string()));
+        let were_running = [ctx.stop_timer(other), ctx.stop_timer(other)];
+
+        ctx.reply().bytes(format!("{were_running:?}").as_bytes());
+        Ok(())
+    }
+}
+
+/// TOUR.WAIT timeout-ms (ANSWER text | FAIL | DROP | SLEEP ms). A thread decides what becomes of the client.
+pub struct Wait;
+
+impl Command for Wait {
+    const ROW: Row = Row { flags: "blocking", ..Row::new("tour.wait", -3) };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let timeout_ms = Some(args[1].to_integer()?).filter(|timeout_ms| *timeout_ms > 0);
+        let text = args.get(3).map_or_else(Vec::new, |text| text.as_bytes().to_vec());
+        let action = args[2].as_bytes().to_ascii_uppercase();
+
+        let client = ctx.block_client(timeout_ms, |ctx| {
+            ctx.reply().simple(c"it took too long");
+            Ok(())
+        })?;
+
+        std::thread::spawn(move || match &action[..] {
+            b"ANSWER" => client.unblock(move |ctx| {
+                ctx.reply().bytes(&text);
+                Ok(())
+            }),
+            b"FAIL" => client.unblock(|_ctx| Err(Error::SYNTAX)),
+            b"SLEEP" => {
+                let ms = String::from_utf8_lossy(&text).parse().unwrap_or(0);
+                std::thread::sleep(std::time::Duration::from_millis(ms));
+                client.unblock(|_ctx| Ok(()));
+            }
+            _ => drop(client),
+        });
+        Ok(())
+    }
+}
+
+/// TOUR.THREAD key. A thread increments the key, as a command would, and answers what became of it.
+pub struct Thread;
+
+impl Command for Thread {
+    const ROW: Row = Row {
+        flags: "write blocking",
+        keys: &[KeySpec::at(1, KeyFlags::RW.and(KeyFlags::UPDATE))],
+        ..Row::new("tour.thread", 2)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let key = args[1].as_bytes().to_vec();
+        let client = ctx.block_client(None, |_ctx| Ok(()))?;
+
+        std::thread::spawn(move || {
+            let mut context = client.thread_context();
+            let result = {
+                let mut ctx = context.lock();
+                let key = ModuleString::new(&key);
+                match ctx.call(c"INCR", &[key.as_str()], CallOptions::default()) {
+                    Ok(reply) => Ok(format!("{:?}", reply.value())),
+                    Err(error) => Err(error),
+                }
+            };
+            drop(context);
+            client.unblock(move |ctx| {
+                ctx.reply().bytes(result?.as_bytes());
+                Ok(())
+            });
+        });
+        Ok(())
+    }
+}
+
+/// TOUR.SCAN [key]. Reply: array, the names of all keys, or the elements of one, in order.
+pub struct Scan;
+
+impl Command for Scan {
+    const ROW: Row =
+        Row { flags: "readonly", keys: &[KeySpec::from(1, KeyFlags::RO)], ..Row::new("tour.scan", -1) };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let mut found = Vec::new();
+        match args.get(1) {
+            None => ctx.scan(|name| found.push(format!("{name:?}"))),
+            Some(key) => {
+                let key = ctx.open(key)?;
+                key.scan(|field, value| found.push(format!("{field:?} {value:?}")));
+            }
+        }
+
+        found.sort();
+        ctx.reply().bytes(found.join(", ").as_bytes());
+        Ok(())
+    }
+}

@@ -1,0 +1,195 @@
+//! Clients that wait for a reply while a module works on it elsewhere, and threads that use the server meanwhile.
+
+use crate::abi::{REDISMODULE_OK, RedisModuleBlockedClient, RedisModuleCtx, RedisModuleString};
+use crate::api::api;
+use crate::callback::only_value;
+use crate::context::Context;
+use crate::current;
+use crate::error::{CommandResult, Error};
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+
+type Answer = Box<dyn FnOnce(&mut Context<'_>) -> CommandResult + Send>;
+
+/// A client that waits. Whoever has it answers, on whatever thread; if it is dropped, the client gets an error.
+pub struct BlockedClient {
+    client: NonNull<RedisModuleBlockedClient>,
+}
+
+// SAFETY: the server lets any thread unblock a client.
+unsafe impl Send for BlockedClient {}
+
+impl Context<'_> {
+    /// Has the client wait, at most so many milliseconds if it is said. `on_timeout`, which captures nothing, replies when these
+    /// are over. The command replies nothing then.
+    /// Errors: the client cannot wait, within a transaction or a script.
+    pub fn block_client<F>(&mut self, timeout_ms: Option<i64>, _on_timeout: F) -> Result<BlockedClient, Error>
+    where
+        F: Fn(&mut Context<'_>) -> CommandResult + Copy + 'static,
+    {
+        if self.may_not_block() {
+            return Err(Error::from_text(c"ERR the command cannot wait here"));
+        }
+        // SAFETY: the context is that of the command under way; the functions are those for its client, and `free_answer`
+        // takes what `unblock` gives.
+        let client = unsafe {
+            api!(BlockClient)(
+                self.as_ptr(),
+                Some(answer),
+                Some(time_out::<F>),
+                Some(free_answer),
+                timeout_ms.unwrap_or(0),
+            )
+        };
+        match NonNull::new(client) {
+            Some(client) => Ok(BlockedClient { client }),
+            None => Err(Error::from_text(c"ERR the client cannot wait")),
+        }
+    }
+}
+
+impl BlockedClient {
+    /// Has the client answered: `answer` replies, soon, on the client's thread. If the client has gone or its time is over,
+    /// it is dropped.
+    pub fn unblock(self, answer: impl FnOnce(&mut Context<'_>) -> CommandResult + Send + 'static) {
+        let answer: Answer = Box::new(answer);
+        let data = Box::into_raw(Box::new(Some(answer)));
+        // SAFETY: the client was not unblocked yet. `answer` and `free_answer` take such data.
+        let result = unsafe { api!(UnblockClient)(self.client.as_ptr(), data.cast::<c_void>()) };
+        if result != REDISMODULE_OK {
+            // SAFETY: the server did not take it.
+            drop(unsafe { Box::from_raw(data) });
+        }
+        std::mem::forget(self);
+    }
+
+    /// A context for a thread that works on the answer.
+    pub fn thread_context(&self) -> ThreadContext {
+        // SAFETY: the client waits.
+        ThreadContext::from_server(unsafe { api!(GetThreadSafeContext)(self.client.as_ptr()) })
+    }
+}
+
+impl Drop for BlockedClient {
+    fn drop(&mut self) {
+        let client = BlockedClient { client: self.client };
+        client.unblock(|_ctx| Err(Error::from_text(c"ERR the module gave no answer")));
+    }
+}
+
+/// # Safety
+/// The server calls it for a client that was unblocked.
+unsafe extern "C" fn answer(
+    ctx: *mut RedisModuleCtx,
+    _argv: *mut *mut RedisModuleString,
+    _argc: c_int,
+) -> c_int {
+    let _callback = current::Callback::enter("answer of a blocked client");
+    // SAFETY: the context is there until this returns, and the data is that of `unblock`.
+    unsafe {
+        let data = api!(GetBlockedClientPrivateData)(ctx).cast::<Option<Answer>>();
+        let mut context = Context::of_callback(NonNull::new(ctx).expect("a client has a context"));
+        if let Some(answer) = data.as_mut().and_then(Option::take)
+            && let Err(error) = answer(&mut context)
+        {
+            context.reply().error(&error);
+        }
+    }
+    REDISMODULE_OK
+}
+
+/// # Safety
+/// The server calls it for a client whose time is over.
+unsafe extern "C" fn time_out<F>(
+    ctx: *mut RedisModuleCtx,
+    _argv: *mut *mut RedisModuleString,
+    _argc: c_int,
+) -> c_int
+where
+    F: Fn(&mut Context<'_>) -> CommandResult + Copy + 'static,
+{
+    let _callback = current::Callback::enter("timeout of a blocked client");
+    let ctx = NonNull::new(ctx).expect("a client has a context");
+    // SAFETY: the context is there until this returns, and `block_client` was given an `F`.
+    let (mut context, on_timeout) = unsafe { (Context::of_callback(ctx), only_value::<F>()) };
+    if let Err(error) = on_timeout(&mut context) {
+        context.reply().error(&error);
+    }
+    REDISMODULE_OK
+}
+
+/// # Safety
+/// The server calls it with what `unblock` gave, once.
+unsafe extern "C" fn free_answer(_ctx: *mut RedisModuleCtx, data: *mut c_void) {
+    if !data.is_null() {
+        // SAFETY: as promised.
+        drop(unsafe { Box::from_raw(data.cast::<Option<Answer>>()) });
+    }
+}
+
+/// The context of a thread that the module started.
+pub struct ThreadContext {
+    ctx: NonNull<RedisModuleCtx>,
+}
+
+// SAFETY: it is made for a thread other than the one that it was made on, and what it can do without the lock is nothing.
+unsafe impl Send for ThreadContext {}
+
+impl Context<'_> {
+    /// A context for a thread that works for no client.
+    pub fn thread_context(&self) -> ThreadContext {
+        // SAFETY: the context is that of the callback under way.
+        ThreadContext::from_server(unsafe { api!(GetDetachedThreadSafeContext)(self.as_ptr()) })
+    }
+}
+
+impl ThreadContext {
+    fn from_server(ctx: *mut RedisModuleCtx) -> ThreadContext {
+        ThreadContext { ctx: NonNull::new(ctx).expect("the server gives a context") }
+    }
+
+    /// Waits for the server's lock: while it is held, this thread uses the server as a command does, and commands wait.
+    pub fn lock(&mut self) -> LockedContext<'_> {
+        // SAFETY: the context is ours, and not locked: the lock borrows it.
+        unsafe {
+            api!(ThreadSafeContextLock)(self.ctx.as_ptr());
+            LockedContext { context: Context::of_callback(self.ctx), _thread: PhantomData }
+        }
+    }
+}
+
+impl Drop for ThreadContext {
+    fn drop(&mut self) {
+        // SAFETY: the context is ours, and not locked.
+        unsafe { api!(FreeThreadSafeContext)(self.ctx.as_ptr()) };
+    }
+}
+
+/// The server, while this thread has its lock. It stays on this thread.
+pub struct LockedContext<'t> {
+    context: Context<'t>,
+    _thread: PhantomData<*mut ()>,
+}
+
+impl<'t> Deref for LockedContext<'t> {
+    type Target = Context<'t>;
+
+    fn deref(&self) -> &Context<'t> {
+        &self.context
+    }
+}
+
+impl<'t> DerefMut for LockedContext<'t> {
+    fn deref_mut(&mut self) -> &mut Context<'t> {
+        &mut self.context
+    }
+}
+
+impl Drop for LockedContext<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the lock was taken, and what borrows the context is gone.
+        unsafe { api!(ThreadSafeContextUnlock)(self.context.as_ptr()) };
+    }
+}

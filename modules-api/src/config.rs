@@ -4,6 +4,7 @@
 
 use crate::abi::*;
 use crate::api::api;
+use crate::context::Context;
 use crate::error::Error;
 use crate::module::{Loader, c_string};
 use crate::string::{ModuleStr, ModuleString};
@@ -134,7 +135,7 @@ impl StringConfig {
 pub trait Config: Sync + 'static {
     /// Registers it with the server; a directive of a name that is taken is refused.
     #[doc(hidden)]
-    fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<c_int, Error>;
+    fn register(&'static self, ctx: &Context<'_>) -> Result<c_int, Error>;
     #[doc(hidden)]
     fn name(&self) -> &'static str;
 }
@@ -143,8 +144,7 @@ impl Loader<'_> {
     /// Registers a directive. Its value is what the configuration says, once the module is loaded.
     /// Errors: the server refuses it.
     pub fn config(&mut self, config: &'static dyn Config) -> Result<(), Error> {
-        let ctx = self.context().as_ptr();
-        match config.register(ctx)? {
+        match config.register(self.context())? {
             REDISMODULE_OK => {
                 self.set_has_configs();
                 Ok(())
@@ -159,7 +159,7 @@ fn data_of<T>(config: &'static T) -> *mut c_void {
 }
 
 impl Config for NumericConfig {
-    fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<c_int, Error> {
+    fn register(&'static self, ctx: &Context<'_>) -> Result<c_int, Error> {
         unsafe extern "C" fn get(_name: *const c_char, config: *mut c_void) -> c_longlong {
             // SAFETY: it was registered with a static of this type.
             unsafe { (*config.cast::<NumericConfig>()).get() }
@@ -178,7 +178,7 @@ impl Config for NumericConfig {
         // SAFETY: the context is that of OnLoad, and the server copies the name.
         Ok(unsafe {
             api!(RegisterNumericConfig)(
-                ctx,
+                ctx.as_ptr(),
                 name.as_ptr(),
                 self.default,
                 self.flags.0,
@@ -198,7 +198,7 @@ impl Config for NumericConfig {
 }
 
 impl Config for BoolConfig {
-    fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<c_int, Error> {
+    fn register(&'static self, ctx: &Context<'_>) -> Result<c_int, Error> {
         unsafe extern "C" fn get(_name: *const c_char, config: *mut c_void) -> c_int {
             // SAFETY: it was registered with a static of this type.
             unsafe { c_int::from((*config.cast::<BoolConfig>()).get()) }
@@ -217,7 +217,16 @@ impl Config for BoolConfig {
         // SAFETY: the context is that of OnLoad, and the server copies the name.
         Ok(unsafe {
             let register = api!(RegisterBoolConfig);
-            register(ctx, name.as_ptr(), default, self.flags.0, Some(get), Some(set), None, data_of(self))
+            register(
+                ctx.as_ptr(),
+                name.as_ptr(),
+                default,
+                self.flags.0,
+                Some(get),
+                Some(set),
+                None,
+                data_of(self),
+            )
         })
     }
 
@@ -227,7 +236,7 @@ impl Config for BoolConfig {
 }
 
 impl Config for EnumConfig {
-    fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<c_int, Error> {
+    fn register(&'static self, ctx: &Context<'_>) -> Result<c_int, Error> {
         unsafe extern "C" fn get(_name: *const c_char, config: *mut c_void) -> c_int {
             // SAFETY: it was registered with a static of this type.
             unsafe { (*config.cast::<EnumConfig>()).get() }
@@ -251,7 +260,7 @@ impl Config for EnumConfig {
         // SAFETY: the context is that of OnLoad. The server copies the name and the arrays.
         Ok(unsafe {
             api!(RegisterEnumConfig)(
-                ctx,
+                ctx.as_ptr(),
                 name.as_ptr(),
                 self.default,
                 self.flags.0,
@@ -272,7 +281,7 @@ impl Config for EnumConfig {
 }
 
 impl Config for StringConfig {
-    fn register(&'static self, ctx: *mut RedisModuleCtx) -> Result<c_int, Error> {
+    fn register(&'static self, ctx: &Context<'_>) -> Result<c_int, Error> {
         unsafe extern "C" fn get(_name: *const c_char, config: *mut c_void) -> *mut RedisModuleString {
             // SAFETY: it was registered with a static of this type.
             let config = unsafe { &*config.cast::<StringConfig>() };
@@ -301,7 +310,7 @@ impl Config for StringConfig {
         Ok(unsafe {
             let register = api!(RegisterStringConfig);
             let (name, default) = (name.as_ptr(), default.as_ptr());
-            register(ctx, name, default, self.flags.0, Some(get), Some(set), None, data_of(self))
+            register(ctx.as_ptr(), name, default, self.flags.0, Some(get), Some(set), None, data_of(self))
         })
     }
 

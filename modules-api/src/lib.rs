@@ -6,6 +6,7 @@
 //!
 //! - [`abi`]: the C types, the constants, and one table of all functions with their signatures.
 //! - `host` (with the feature of that name): what a server needs to fill that table.
+//! - `fake` (with the feature of that name): a server for unit tests of modules.
 //! - Everything else is for modules: a safe interface over the table.
 //!
 //! This crate depends on no other crate of Shardis, and modules depend on this crate alone.
@@ -75,6 +76,19 @@
 //! A command that changed something says how that is to be repeated elsewhere, mostly with
 //! [`Context::replicate_verbatim`], and tells watchers of the keyspace with [`Context::notify`].
 //!
+//! # Values, directives, events, threads
+//!
+//! A [`DataType`] says how values of a module's own type are saved, loaded, copied and freed; a static [`TypeHandle`] stands for
+//! the type, and [`Key::value`] and [`WriteKey::value_mut`] find values by it. Directives are statics, too
+//! ([`NumericConfig`] and others). [`Loader`] registers all of that, and what is called at events of the server
+//! ([`Loader::on_event`]), when keys change ([`Loader::on_keyspace_event`]) and for INFO ([`Loader::on_info`]). A command may
+//! start a timer ([`Context::start_timer`]), or have its client wait for an answer from a thread ([`Context::block_client`]).
+//!
+//! # Tests
+//!
+//! With the feature `fake`, for `[dev-dependencies]`, there is a server in the test's own process, `fake::FakeHost`: it calls a
+//! command and gives the reply and what the command did.
+//!
 //! # Panics
 //!
 //! A panic ends the server: there is no way to go on with half a command. The message names the module and the command.
@@ -95,6 +109,8 @@ mod data_type;
 mod docs;
 mod error;
 mod events;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
 mod info;
 mod io;
 mod key;

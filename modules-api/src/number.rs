@@ -47,6 +47,23 @@ pub(crate) fn to_x87(value: f64) -> [u8; 10] {
     bytes
 }
 
+/// The double nearest to an x87 `long double` that came from one; others are not rounded well.
+#[cfg(all(target_arch = "x86_64", any(test, feature = "fake")))]
+pub(crate) fn from_x87(bytes: [u8; 10]) -> f64 {
+    let significand = u64::from_le_bytes(std::array::from_fn(|at| bytes[at]));
+    let sign_and_exponent = u16::from_le_bytes([bytes[8], bytes[9]]);
+    let sign = if sign_and_exponent >> 15 == 0 { 1.0 } else { -1.0 };
+    match sign_and_exponent & 0x7fff {
+        0x7fff if significand << 1 == 0 => sign * f64::INFINITY,
+        0x7fff => f64::NAN,
+        // In two steps, for a power of two that takes a subnormal number to its place is none itself.
+        exponent => {
+            let power = i32::from(exponent) - 16383 - 63;
+            sign * significand as f64 * 2_f64.powi(power / 2) * 2_f64.powi(power - power / 2)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +107,9 @@ mod tests {
         assert_eq!(text(f64::MAX), "43fefffffffffffff800");
         assert_eq!(text(f64::MIN_POSITIVE), "3c018000000000000000");
         assert_eq!(text(f64::from_bits(1)), "3bcd8000000000000000");
+        for value in [0.0, 1.0, -1.5, 0.1, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE, f64::from_bits(1)]
+        {
+            assert_eq!(from_x87(to_x87(value)), value);
+        }
     }
 }

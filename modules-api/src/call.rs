@@ -8,7 +8,7 @@ use crate::abi::{
 use crate::api::api;
 use crate::context::Context;
 use crate::error::Error;
-use crate::string::{ModuleStr, slice_of};
+use crate::string::{ModuleStr, ModuleString, slice_of};
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -72,6 +72,23 @@ impl Context<'_> {
             return Err(Error::new(String::from_utf8_lossy(text)));
         }
         Ok(reply)
+    }
+}
+
+impl Context<'_> {
+    /// The value of a directive of the server's configuration, as CONFIG GET shows it. None if there is no such directive.
+    /// Errors: what CONFIG GET answers.
+    pub fn directive(&mut self, name: &str) -> Result<Option<String>, Error> {
+        let arguments = [ModuleString::new(b"GET"), ModuleString::new(name.as_bytes())];
+        let arguments = arguments.each_ref().map(ModuleString::as_str);
+        let reply = self.call(c"CONFIG", &arguments, CallOptions::default())?;
+        // The name and the value.
+        let CallValue::Array(elements) = reply.value() else { return Ok(None) };
+        let value = elements.last();
+        Ok(value.and_then(|value| match value.value() {
+            CallValue::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            _ => None,
+        }))
     }
 }
 

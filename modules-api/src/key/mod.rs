@@ -48,6 +48,8 @@ pub enum KeyKind {
 pub struct Key<'k> {
     /// None if there is nothing in it.
     key: Option<NonNull<RedisModuleKey>>,
+    /// The bytes, if it is a string and open for reading only.
+    bytes: Option<NonNull<[u8]>>,
     _context: PhantomData<&'k ()>,
 }
 
@@ -55,7 +57,13 @@ impl<'k> Key<'k> {
     /// # Safety
     /// `key` is NULL or an open key, ours to close, and nothing is open for writing during `'k`.
     pub(crate) unsafe fn from_raw(key: *mut RedisModuleKey) -> Key<'k> {
-        Key { key: NonNull::new(key), _context: PhantomData }
+        let mut key = Key { key: NonNull::new(key), bytes: None, _context: PhantomData };
+        // Asked for at once: Redis puts another value in place of one that it cannot lend the bytes of, and if the key is
+        // open a second time, that one would be left with the value that is gone.
+        if key.key.is_some() && key.kind() == KeyKind::String {
+            key.bytes = key.string().ok().flatten().map(NonNull::from);
+        }
+        key
     }
 
     /// The pointer that the ABI knows it by; NULL if there is nothing in it.
@@ -99,6 +107,10 @@ impl<'k> Key<'k> {
     #[inline]
     pub fn string(&self) -> Result<Option<&[u8]>, Error> {
         let Some(key) = self.key else { return Ok(None) };
+        if let Some(bytes) = self.bytes {
+            // SAFETY: the bytes stay as they are while the key is borrowed: nothing is open for writing.
+            return Ok(Some(unsafe { bytes.as_ref() }));
+        }
         let mut len = 0;
         // SAFETY: the key is open. Its bytes stay as they are while it is borrowed: nothing is open for writing.
         unsafe {
@@ -183,8 +195,8 @@ impl<'k> WriteKey<'k> {
         key: *mut RedisModuleKey,
     ) -> WriteKey<'k> {
         assert!(!key.is_null(), "the server opens any key for writing");
-        // SAFETY: as promised.
-        WriteKey { key: unsafe { Key::from_raw(key) }, ctx, name, is_changed: false }
+        let key = Key { key: NonNull::new(key), bytes: None, _context: PhantomData };
+        WriteKey { key, ctx, name, is_changed: false }
     }
 
     pub(crate) fn set_changed(&mut self) {

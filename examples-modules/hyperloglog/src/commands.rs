@@ -1,0 +1,208 @@
+//! PFADD, PFCOUNT and PFMERGE.
+
+use crate::registers::{self, REGISTER_COUNT};
+use crate::string::{self, Growable, Refusal};
+use crate::{GROUP, estimate, settings};
+use shardis_modules_api::{
+    Args, Argument, ArgumentKind, Command, CommandResult, Context, Error, KeyFlags, KeySpec, ModuleStr,
+    NotifyClass, Row, StringMut, WriteKey,
+};
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        match refusal {
+            Refusal::Foreign => Error::from_text(c"WRONGTYPE Key is not a valid HyperLogLog string value."),
+            Refusal::Corrupted => Error::from_text(c"INVALIDOBJ Corrupted HLL object detected"),
+        }
+    }
+}
+
+/// The string of a key, in place.
+pub struct InKey<'k>(StringMut<'k>);
+
+impl Growable for InKey<'_> {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+
+    fn resize(&mut self, len_bytes: usize) {
+        // The least limit that a server can be given is 1 MB.
+        self.0.resize(len_bytes).expect("a HyperLogLog is shorter than any limit on strings");
+    }
+}
+
+impl InKey<'_> {
+    /// Errors: WRONGTYPE.
+    pub fn of<'k>(key: &'k mut WriteKey<'_>) -> Result<InKey<'k>, Error> {
+        Ok(InKey(key.string_mut()?))
+    }
+
+    /// The string of a key, with a HyperLogLog without elements put there if there is none. Gives whether that was so.
+    /// Errors: WRONGTYPE.
+    fn made<'k>(key: &'k mut WriteKey<'_>) -> Result<(InKey<'k>, bool), Error> {
+        let is_new = key.is_empty();
+        let mut string = InKey::of(key)?;
+        if is_new {
+            let empty = string::empty();
+            string.resize(empty.len());
+            string.bytes_mut().copy_from_slice(&empty);
+        }
+        Ok((string, is_new))
+    }
+}
+
+/// PFADD key [element ...]. Makes the key if there is none. Reply: integer, 1 if the key was made or a register raised.
+/// Nothing is propagated otherwise. Errors: WRONGTYPE, also of a string that is no HyperLogLog; INVALIDOBJ.
+/// O(elements), and O(bytes of the string) in the sparse form.
+pub struct PfAdd;
+
+impl Command for PfAdd {
+    const ROW: Row = Row {
+        flags: "write deny-oom fast",
+        keys: &[KeySpec::at(1, KeyFlags::RW.and(KeyFlags::INSERT))],
+        group: GROUP,
+        acl_categories: "hyperloglog",
+        summary: "Adds the specified elements to the specified HyperLogLog.",
+        complexity: "O(1) to add every element.",
+        since: "2.8.9",
+        arguments: &[
+            Argument::new("key", ArgumentKind::Key(0)),
+            Argument {
+                is_optional: true,
+                is_multiple: true,
+                ..Argument::new("element", ArgumentKind::String)
+            },
+        ],
+        ..Row::new("pfadd", -2)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let elements = args[2..].iter().map(|element| element.as_bytes());
+
+        let mut key = ctx.open_for_writing(&args[1])?;
+        let (mut string, is_new) = InKey::made(&mut key)?;
+
+        let is_changed = string::add(&mut string, elements, settings::sparse_len_max_bytes())? || is_new;
+        if is_changed {
+            string::mark_stale(string.bytes_mut());
+        }
+        drop(key);
+        if is_changed {
+            ctx.replicate_verbatim();
+            ctx.notify(NotifyClass::String, c"pfadd", &args[1]);
+        }
+
+        ctx.reply().integer(is_changed.into());
+        Ok(())
+    }
+}
+
+/// PFCOUNT key [key ...]. Reply: integer, the estimated number of different elements of all keys together. Of a single key
+/// it is kept in the string's header, which is propagated. Errors: WRONGTYPE, also of a string that is no HyperLogLog;
+/// INVALIDOBJ. O(keys).
+pub struct PfCount;
+
+impl Command for PfCount {
+    const ROW: Row = Row {
+        flags: "readonly may-replicate",
+        keys: &[KeySpec {
+            notes: "RW because it may change the internal representation of the key, and propagate to replicas",
+            ..KeySpec::from(1, KeyFlags::RW.and(KeyFlags::ACCESS))
+        }],
+        group: GROUP,
+        acl_categories: "hyperloglog",
+        summary: "Return the approximated cardinality of the set(s) observed by the HyperLogLog at key(s).",
+        complexity: "O(1) with a very small average constant time when called with a single key. O(N) with N \
+                     being the number of keys, and much bigger constant times, when called with multiple keys.",
+        since: "2.8.9",
+        arguments: &[Argument { is_multiple: true, ..Argument::new("key", ArgumentKind::Key(0)) }],
+        ..Row::new("pfcount", -2)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let cardinality = match &args[1..] {
+            [key] => cardinality_of_one(ctx, key)?,
+            keys => {
+                let mut registers = [0; REGISTER_COUNT];
+                for key in keys {
+                    let key = ctx.open(key)?;
+                    if let Some(bytes) = key.string()? {
+                        string::open(bytes)?.merge_into(&mut registers);
+                    }
+                }
+                estimate::cardinality(&registers::histogram(&registers))
+            }
+        };
+
+        ctx.reply().integer(cardinality as i64);
+        Ok(())
+    }
+}
+
+fn cardinality_of_one(ctx: &mut Context<'_>, name: &ModuleStr<'_>) -> Result<u64, Error> {
+    let key = ctx.open(name)?;
+    let Some(bytes) = key.string()? else { return Ok(0) };
+    let content = string::open(bytes)?;
+    if let Some(cardinality) = string::cached_cardinality(bytes) {
+        return Ok(cardinality);
+    }
+    let cardinality = content.cardinality();
+    drop(key);
+
+    let mut key = ctx.open_for_writing(name)?;
+    string::cache_cardinality(InKey::of(&mut key)?.bytes_mut(), cardinality);
+    drop(key);
+    ctx.replicate_verbatim();
+    Ok(cardinality)
+}
+
+/// PFMERGE destkey [sourcekey ...]. Raises each register of destkey, which is made if there is none, to the greatest of all
+/// keys. Reply: OK. Errors: WRONGTYPE, also of a string that is no HyperLogLog; INVALIDOBJ. O(keys).
+pub struct PfMerge;
+
+impl Command for PfMerge {
+    const ROW: Row = Row {
+        flags: "write deny-oom",
+        keys: &[
+            KeySpec::at(1, KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::INSERT)),
+            KeySpec::from(2, KeyFlags::RO.and(KeyFlags::ACCESS)),
+        ],
+        group: GROUP,
+        acl_categories: "hyperloglog",
+        summary: "Merge N different HyperLogLogs into a single one.",
+        complexity: "O(N) to merge N HyperLogLogs, but with high constant times.",
+        since: "2.8.9",
+        arguments: &[
+            Argument::new("destkey", ArgumentKind::Key(0)),
+            Argument { is_multiple: true, ..Argument::new("sourcekey", ArgumentKind::Key(1)) },
+        ],
+        ..Row::new("pfmerge", -2)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let (mut registers, mut is_any_dense) = ([0; REGISTER_COUNT], false);
+        for key in &args[1..] {
+            let key = ctx.open(key)?;
+            if let Some(bytes) = key.string()? {
+                let content = string::open(bytes)?;
+                is_any_dense |= content.is_dense();
+                content.merge_into(&mut registers);
+            }
+        }
+
+        let mut key = ctx.open_for_writing(&args[1])?;
+        let (mut string, _) = InKey::made(&mut key)?;
+        string::raise_all(&mut string, &registers, is_any_dense, settings::sparse_len_max_bytes())?;
+        drop(key);
+        ctx.replicate_verbatim();
+        // An event of its own for merging does not exist: it adds many elements.
+        ctx.notify(NotifyClass::String, c"pfadd", &args[1]);
+
+        ctx.reply().ok();
+        Ok(())
+    }
+}

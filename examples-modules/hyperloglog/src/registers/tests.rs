@@ -1,0 +1,70 @@
+use super::*;
+use crate::testing::Random;
+
+fn random_registers(random: &mut Random) -> Registers {
+    let (least, spread) = (random.below(40) as u8, random.below(23) as u8 + 1);
+    std::array::from_fn(|_| least + random.below(u64::from(spread)) as u8)
+}
+
+fn unpacked_by_get(dense: &Dense) -> Registers {
+    std::array::from_fn(|index| get(dense, index))
+}
+
+#[test]
+fn packed_registers_are_read_one_by_one_as_they_were() {
+    let mut random = Random::new("packed_registers_are_read_one_by_one_as_they_were");
+    for _ in 0..50 {
+        let registers = random_registers(&mut random);
+        let mut dense = [0xff; DENSE_LEN_BYTES];
+        pack(&registers, &mut dense);
+        assert_eq!(unpacked_by_get(&dense), registers);
+
+        let mut by_set = [0xff; DENSE_LEN_BYTES];
+        registers.iter().enumerate().for_each(|(index, value)| set(&mut by_set, index, *value));
+        assert_eq!(by_set, dense);
+    }
+}
+
+#[test]
+fn merging_takes_the_greater_of_each() {
+    let mut random = Random::new("merging_takes_the_greater_of_each");
+    for _ in 0..50 {
+        let (mut left, right) = (random_registers(&mut random), random_registers(&mut random));
+        let mut dense = [0; DENSE_LEN_BYTES];
+        pack(&right, &mut dense);
+        let expected: Registers = std::array::from_fn(|at| left[at].max(right[at]));
+        merge(&mut left, &dense);
+        assert_eq!(left, expected);
+    }
+}
+
+#[test]
+fn all_registers_are_counted_once() {
+    let mut random = Random::new("all_registers_are_counted_once");
+    for _ in 0..50 {
+        let registers = random_registers(&mut random);
+        let mut expected: Histogram = [0; _];
+        registers.iter().for_each(|value| expected[usize::from(*value)] += 1);
+        assert_eq!(histogram(&registers), expected);
+    }
+}
+
+#[test]
+fn the_kernels_with_avx2_do_what_the_portable_ones_do() {
+    let mut random = Random::new("the_kernels_with_avx2_do_what_the_portable_ones_do");
+    for _ in 0..50 {
+        let registers = random_registers(&mut random);
+        let other: Dense = std::array::from_fn(|_| random.below(256) as u8);
+
+        let (mut packed, mut expected) = ([0xff; DENSE_LEN_BYTES], [0; DENSE_LEN_BYTES]);
+        pack(&registers, &mut packed);
+        portable::pack(&registers, &mut expected);
+        assert_eq!(packed, expected);
+
+        let (mut merged, mut expected) = (registers, registers);
+        merge(&mut merged, &other);
+        portable::merge(&mut expected, &other);
+        assert_eq!(merged, expected);
+        assert_eq!(histogram(&merged), portable::histogram(&merged));
+    }
+}

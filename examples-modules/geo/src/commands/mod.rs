@@ -5,6 +5,8 @@ mod arguments;
 mod options;
 mod points;
 mod search;
+#[cfg(test)]
+mod tests;
 
 use crate::grid::Position;
 use crate::search::Members;

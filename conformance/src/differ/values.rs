@@ -212,6 +212,10 @@ pub fn named(name: &str) -> Option<Generator> {
         "weightkey" => |r| format!("w_{}", r.below(8)).into_bytes(),
         "weighthash" => |r| format!("wh_{}", r.below(8)).into_bytes(),
         "element" => |r| int(r, 0, 7),
+        "lon" => |r| coordinate(r, 180.0),
+        "lat" => |r| coordinate(r, 85.0),
+        "length" => length,
+        "unit" => |r| text(r, &["m", "km", "km", "km", "KM", "ft", "mi", "Mi", "cm"]),
         _ => return scripts::generator(name),
     })
 }
@@ -276,6 +280,28 @@ fn score(random: &mut Random) -> Vec<u8> {
     match random.weighted(&[8, 6, 1]) {
         0 => int(random, -10, 20),
         1 => text(random, &FLOATS),
+        _ => text(random, &ODD),
+    }
+}
+
+/// Degrees in -max..=max: near zero, so that members lie near each other, or anywhere.
+fn coordinate(random: &mut Random, max: f64) -> Vec<u8> {
+    let degrees = (random.below(2_000_001) as f64 / 1_000_000.0 - 1.0) * max;
+    match random.weighted(&[8, 6, 4, 2, 1]) {
+        0 => format!("{:.4}", degrees / 100.0).into_bytes(),
+        1 => degrees.to_string().into_bytes(),
+        2 => int(random, -2, 2),
+        3 => text(random, &["180", "-180", "85.05112878", "-85.05112878", "85.06", "180.1", "1e-5"]),
+        _ => text(random, &ODD),
+    }
+}
+
+/// Of any order of magnitude up to the earth's.
+fn length(random: &mut Random) -> Vec<u8> {
+    let magnitude = 10i64.pow(random.below(6) as u32);
+    match random.weighted(&[16, 4, 1]) {
+        0 => int(random, 0, 10 * magnitude),
+        1 => format!("{:.3}", random.between(0, 1_000 * magnitude) as f64 / 1_000.0).into_bytes(),
         _ => text(random, &ODD),
     }
 }

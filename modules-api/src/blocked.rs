@@ -1,11 +1,14 @@
 //! Clients that wait for a reply while a module works on it elsewhere, and threads that use the server meanwhile.
 
-use crate::abi::{REDISMODULE_OK, RedisModuleBlockedClient, RedisModuleCtx, RedisModuleString};
+use crate::abi::{
+    REDISMODULE_ERR, REDISMODULE_OK, RedisModuleBlockedClient, RedisModuleCtx, RedisModuleString,
+};
 use crate::api::api;
 use crate::callback::only_value;
 use crate::context::Context;
 use crate::current;
 use crate::error::{CommandResult, Error};
+use crate::string::ModuleStr;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -48,6 +51,94 @@ impl Context<'_> {
             None => Err(Error::from_text(c"ERR the client cannot wait")),
         }
     }
+}
+
+impl Context<'_> {
+    /// Has the client wait until `serve` can serve it, at most so many milliseconds if it is said. `serve` is called whenever
+    /// something was put into one of the keys, with that key and with `data`: it replies and gives true, or gives false and
+    /// the client waits on. Neither function captures anything.
+    /// Errors: the client cannot wait, within a transaction or a script.
+    pub fn block_client_on_keys<T, S, F>(
+        &mut self,
+        keys: &[ModuleStr<'_>],
+        timeout_ms: Option<i64>,
+        data: T,
+        _serve: S,
+        _on_timeout: F,
+    ) -> Result<(), Error>
+    where
+        T: Send + Sync + 'static,
+        S: Fn(&mut Context<'_>, ModuleStr<'_>, &T) -> Result<bool, Error> + Copy + 'static,
+        F: Fn(&mut Context<'_>) -> CommandResult + Copy + 'static,
+    {
+        if self.may_not_block() {
+            return Err(Error::from_text(c"ERR the command cannot wait here"));
+        }
+        let data = Box::into_raw(Box::new(data));
+        let count = c_int::try_from(keys.len()).map_err(|_| Error::SYNTAX)?;
+        // SAFETY: as for `block_client`; the server does not change the array of keys, and the functions take such data.
+        let client = unsafe {
+            api!(BlockClientOnKeys)(
+                self.as_ptr(),
+                Some(serve::<T, S>),
+                Some(time_out::<F>),
+                Some(free_data::<T>),
+                timeout_ms.unwrap_or(0),
+                keys.as_ptr().cast_mut().cast(),
+                count,
+                data.cast::<c_void>(),
+            )
+        };
+        if client.is_null() {
+            // SAFETY: the server did not take it.
+            drop(unsafe { Box::from_raw(data) });
+            return Err(Error::from_text(c"ERR the client cannot wait"));
+        }
+        Ok(())
+    }
+
+    /// Says that something was put into a key of a module's type, for clients that wait for it. For the server's own types it
+    /// says so itself.
+    pub fn signal_key_as_ready(&self, key: &ModuleStr<'_>) {
+        // SAFETY: the context is that of the callback under way, and the key's name lives.
+        unsafe { api!(SignalKeyAsReady)(self.as_ptr(), key.as_ptr()) };
+    }
+}
+
+/// # Safety
+/// The server calls it for a client that waits for keys, when one of them is ready.
+unsafe extern "C" fn serve<T, S>(
+    ctx: *mut RedisModuleCtx,
+    _argv: *mut *mut RedisModuleString,
+    _argc: c_int,
+) -> c_int
+where
+    T: Send + Sync + 'static,
+    S: Fn(&mut Context<'_>, ModuleStr<'_>, &T) -> Result<bool, Error> + Copy + 'static,
+{
+    let _callback = current::Callback::enter("client that waits for keys");
+    // SAFETY: the context, the key's name and the data are there until this returns, and `block_client_on_keys` was given an
+    // `S` and a `T`.
+    unsafe {
+        let key = NonNull::new(api!(GetBlockedClientReadyKey)(ctx)).expect("a key is ready");
+        let data = &*api!(GetBlockedClientPrivateData)(ctx).cast::<T>();
+        let mut context = Context::of_callback(NonNull::new(ctx).expect("a client has a context"));
+        match only_value::<S>()(&mut context, ModuleStr::from_raw(key), data) {
+            Ok(true) => REDISMODULE_OK,
+            Ok(false) => REDISMODULE_ERR,
+            Err(error) => {
+                context.reply().error(&error);
+                REDISMODULE_OK
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The server calls it with what `block_client_on_keys` gave, once.
+unsafe extern "C" fn free_data<T>(_ctx: *mut RedisModuleCtx, data: *mut c_void) {
+    // SAFETY: as promised.
+    drop(unsafe { Box::from_raw(data.cast::<T>()) });
 }
 
 impl BlockedClient {

@@ -82,7 +82,8 @@
 //! the type, and [`Key::value`] and [`WriteKey::value_mut`] find values by it. Directives are statics, too
 //! ([`NumericConfig`] and others). [`Loader`] registers all of that, and what is called at events of the server
 //! ([`Loader::on_event`]), when keys change ([`Loader::on_keyspace_event`]) and for INFO ([`Loader::on_info`]). A command may
-//! start a timer ([`Context::start_timer`]), or have its client wait for an answer from a thread ([`Context::block_client`]).
+//! start a timer ([`Context::start_timer`]), or have its client wait for an answer from a thread ([`Context::block_client`]) or for
+//! keys ([`Context::block_client_on_keys`]).
 //!
 //! # Tests
 //!

@@ -2,7 +2,7 @@
 
 use crate::abi::{
     REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED,
-    REDISMODULE_OPTIONS_HANDLE_IO_ERRORS, RedisModuleCtx, RedisModuleString, signature,
+    REDISMODULE_OPTIONS_HANDLE_IO_ERRORS, RedisModuleCmdFunc, RedisModuleCtx, RedisModuleString, signature,
 };
 use crate::api::{API, api, api_if_there};
 use crate::command::{Begin, Command, Find, Row, entry};
@@ -11,7 +11,7 @@ use crate::current;
 use crate::docs::Docs;
 use crate::error::Error;
 use crate::string::Args;
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
 
 /// A module. Give it to [`module!`](crate::module).
@@ -60,50 +60,81 @@ impl<'c> Loader<'c> {
     /// Registers a command.
     /// Errors: there is one of this name, or the server does not know one of the flags.
     pub fn command<C: Command>(&mut self) -> Result<(), Error> {
-        let name = c_string(&format!("{}{}", self.prefix, C::ROW.name))?;
-        let (flags, (first, last, step)) = (c_string(C::ROW.flags)?, legacy_range(&C::ROW));
-        // SAFETY: the context is that of OnLoad, the server copies the texts, and `entry` is a command's function.
+        self.create(&C::ROW, Some(entry::<C>))
+    }
+
+    /// Registers a command that does nothing itself, and has subcommands.
+    /// Errors: as for `command`.
+    pub fn container(&mut self, row: &Row) -> Result<(), Error> {
+        self.create(row, None)
+    }
+
+    fn create(&mut self, row: &Row, run: RedisModuleCmdFunc) -> Result<(), Error> {
+        let name = c_string(&format!("{}{}", self.prefix, row.name))?;
+        let (flags, (first, last, step)) = (c_string(row.flags)?, legacy_range(row));
+        // SAFETY: the context is that of OnLoad, the server copies the texts, and `run` is a command's function.
         let result = unsafe {
-            let run = Some(entry::<C> as _);
             api!(CreateCommand)(self.ctx.as_ptr(), name.as_ptr(), run, flags.as_ptr(), first, last, step)
         };
         if result != REDISMODULE_OK {
             return Err(Error::new(format!("ERR the command {name:?} cannot be created")));
         }
+        self.describe(&name, row)
+    }
+
+    /// Registers a subcommand of a container. The name in its row is that of the subcommand alone; its arity counts both.
+    /// Errors: as for `command`; there is no such container.
+    pub fn subcommand<C: Command>(&mut self, container: &Row) -> Result<(), Error> {
+        let parent = c_string(&format!("{}{}", self.prefix, container.name))?;
+        let name = c_string(C::ROW.name)?;
+        let (flags, (first, last, step)) = (c_string(C::ROW.flags)?, legacy_range(&C::ROW));
+        // SAFETY: the context is that of OnLoad; the server copies the texts, and `entry` is a command's function.
+        let result = unsafe {
+            let parent = api!(GetCommand)(self.ctx.as_ptr(), parent.as_ptr());
+            if parent.is_null() {
+                return Err(Error::new(format!("ERR there is no command {:?}", container.name)));
+            }
+            let run = Some(entry::<C> as _);
+            api!(CreateSubcommand)(parent, name.as_ptr(), run, flags.as_ptr(), first, last, step)
+        };
+        if result != REDISMODULE_OK {
+            return Err(Error::new(format!("ERR the subcommand {name:?} cannot be created")));
+        }
+        let full_name = c_string(&format!("{}|{}", parent.to_string_lossy(), C::ROW.name))?;
+        self.describe(&full_name, &C::ROW)
+    }
+
+    /// Tells the server what the row says besides name, flags and function.
+    fn describe(&self, name: &CStr, row: &Row) -> Result<(), Error> {
         // SAFETY: the context is that of OnLoad.
         let command = unsafe { api!(GetCommand)(self.ctx.as_ptr(), name.as_ptr()) };
-        let docs = Docs::of(&C::ROW)?;
+        let check = |result: c_int, what: &str| match result {
+            REDISMODULE_OK => Ok(()),
+            _ => Err(Error::new(format!("ERR the {what} of {name:?} is refused"))),
+        };
+        let docs = Docs::of(row)?;
         // SAFETY: the command was just created. The server copies what the docs point to.
-        let result = unsafe { api!(SetCommandInfo)(command, docs.as_ptr()) };
-        if result != REDISMODULE_OK {
-            return Err(Error::new(format!("ERR the description of {name:?} was refused")));
-        }
-        if !C::ROW.acl_categories.is_empty()
+        check(unsafe { api!(SetCommandInfo)(command, docs.as_ptr()) }, "description")?;
+        if !row.acl_categories.is_empty()
             && let Some(set_categories) = api_if_there!(SetCommandACLCategories)
         {
-            let categories = c_string(C::ROW.acl_categories)?;
+            let categories = c_string(row.acl_categories)?;
             // SAFETY: the command was just created.
-            if unsafe { set_categories(command, categories.as_ptr()) } != REDISMODULE_OK {
-                return Err(Error::new(format!("ERR the ACL categories of {name:?} were refused")));
-            }
+            check(unsafe { set_categories(command, categories.as_ptr()) }, "categories")?;
         }
-        if !C::ROW.group.is_empty()
+        if !row.group.is_empty()
             && let Some(set_group) = api_if_there!(SetCommandGroup)
         {
-            let group = c_string(C::ROW.group)?;
+            let group = c_string(row.group)?;
             // SAFETY: the command was just created.
-            if unsafe { set_group(command, group.as_ptr()) } != REDISMODULE_OK {
-                return Err(Error::new(format!("ERR the group of {name:?} was refused")));
-            }
+            check(unsafe { set_group(command, group.as_ptr()) }, "group")?;
         }
-        if let Some((since, replaced_by)) = C::ROW.deprecated
+        if let Some((since, replaced_by)) = row.deprecated
             && let Some(set_deprecated) = api_if_there!(SetCommandDeprecated)
         {
             let (since, replaced_by) = (c_string(since)?, c_string(replaced_by)?);
             // SAFETY: the command was just created.
-            if unsafe { set_deprecated(command, since.as_ptr(), replaced_by.as_ptr()) } != REDISMODULE_OK {
-                return Err(Error::new(format!("ERR {name:?} cannot be deprecated")));
-            }
+            check(unsafe { set_deprecated(command, since.as_ptr(), replaced_by.as_ptr()) }, "deprecation")?;
         }
         Ok(())
     }

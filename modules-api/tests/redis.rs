@@ -93,13 +93,17 @@ struct Client {
 impl Client {
     /// The reply as text: a simple string as it stands, errors with their `-`, integers with `:`, collections in brackets.
     fn call(&mut self, line: &str) -> String {
+        self.send(line);
+        self.read()
+    }
+
+    fn send(&mut self, line: &str) {
         let words: Vec<&str> = line.split(' ').collect();
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
         }
         self.stream.get_mut().write_all(request.as_bytes()).expect("the server reads");
-        self.read()
     }
 
     fn read(&mut self) -> String {
@@ -384,6 +388,36 @@ fn a_client_waits_for_a_thread() {
         ("tour.wait 0 ANSWER hello", "QUEUED"),
         ("EXEC", "[-ERR the command cannot wait here]"),
     ]);
+}
+
+#[test]
+fn a_client_waits_for_keys() {
+    let Some(server) = Server::start(&[]) else { return };
+    let (mut waiting, mut other) = (server.connect(), server.connect());
+    waiting.send("tour.pop l 60000 got:");
+    while !other.call("INFO clients").contains("blocked_clients:1") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    other.expect(&[("RPUSH l a b", ":2")]);
+    assert_eq!(waiting.read(), "got:a");
+    waiting.expect(&[
+        ("tour.pop l 0 ", "b"),
+        ("tour.pop l 1 ", "$-1"),
+        ("SET s x", "OK"),
+        ("tour.pop s 1 ", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
+    ]);
+}
+
+#[test]
+fn commands_have_subcommands() {
+    let Some(server) = Server::start(&[]) else { return };
+    let mut client = server.connect();
+    client.expect(&[
+        ("tour.group HELLO you", "hello you"),
+        ("tour.group hello", "-ERR wrong number of arguments for 'tour.group|hello' command"),
+    ]);
+    let docs = client.call("COMMAND DOCS tour.group");
+    assert!(docs.contains("subcommands, [tour.group|hello, [summary, Greets."), "{docs}");
 }
 
 #[test]

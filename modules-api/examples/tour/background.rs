@@ -41,7 +41,10 @@ pub fn load(loader: &mut Loader<'_>) -> Result<(), Error> {
     loader.command::<Timers>()?;
     loader.command::<Wait>()?;
     loader.command::<Thread>()?;
-    loader.command::<Scan>()
+    loader.command::<Scan>()?;
+    loader.command::<Pop>()?;
+    loader.container(&GROUP)?;
+    loader.subcommand::<GroupHello>(&GROUP)
 }
 
 /// TOUR.SEEN. Reply: array, what happened since the last time.
@@ -159,6 +162,55 @@ impl Command for Thread {
                 Ok(())
             });
         });
+        Ok(())
+    }
+}
+
+/// TOUR.POP key timeout-ms prefix. Waits for an element of a list, and takes it. Reply: the element behind the prefix.
+pub struct Pop;
+
+impl Command for Pop {
+    const ROW: Row = Row {
+        flags: "write blocking",
+        keys: &[KeySpec::at(1, KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::DELETE))],
+        ..Row::new("tour.pop", 4)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        fn pop(ctx: &mut Context<'_>, key: ModuleStr<'_>, prefix: &Vec<u8>) -> Result<bool, Error> {
+            let mut open = ctx.open_for_writing(&key)?;
+            let popped = open.list_mut()?.pop(End::Head);
+            drop(open);
+            let Some(element) = popped else { return Ok(false) };
+            ctx.replicate(c"LPOP", &[key]);
+            ctx.reply().bytes(&[&prefix[..], element.as_bytes()].concat());
+            Ok(true)
+        }
+
+        let timeout_ms = args[2].to_integer()?;
+        let prefix = args[3].as_bytes().to_vec();
+
+        if pop(ctx, args[1], &prefix)? {
+            return Ok(());
+        }
+        ctx.block_client_on_keys(&args[1..2], Some(timeout_ms), prefix, pop, |ctx| {
+            ctx.reply().null();
+            Ok(())
+        })
+    }
+}
+
+/// TOUR.GROUP, a command that has subcommands.
+const GROUP: Row = Row::new("tour.group", -2);
+
+/// TOUR.GROUP HELLO name. Reply: a greeting.
+pub struct GroupHello;
+
+impl Command for GroupHello {
+    const ROW: Row = Row { summary: "Greets.", ..Row::new("hello", 3) };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        ctx.reply().bytes(&[b"hello ", args[2].as_bytes()].concat());
         Ok(())
     }
 }

@@ -5,10 +5,6 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_longlong, c_uchar, c_uint, c_ulong
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-/// Stands for a `long double` that goes by value, for which Rust has no type. The signature of a function with one says
-/// nothing but that: it is defined in C (see `host`) and not called through that signature.
-pub enum LongDouble {}
-
 /// Since when a function is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
@@ -243,7 +239,8 @@ functions! {
         fn CreateStringFromLongLong(ctx: *mut RedisModuleCtx, ll: c_longlong) -> *mut RedisModuleString;
         fn CreateStringFromULongLong(ctx: *mut RedisModuleCtx, ull: c_ulonglong) -> *mut RedisModuleString;
         fn CreateStringFromDouble(ctx: *mut RedisModuleCtx, d: f64) -> *mut RedisModuleString;
-        fn CreateStringFromLongDouble() -> LongDouble;
+        // A `long double` goes by value there, for which Rust has no type: the signature is not that of C.
+        fn CreateStringFromLongDouble();
         fn CreateStringFromString(
             ctx: *mut RedisModuleCtx, string: *const RedisModuleString,
         ) -> *mut RedisModuleString;
@@ -292,7 +289,8 @@ functions! {
         ) -> c_int;
         fn ReplyWithNull(ctx: *mut RedisModuleCtx) -> c_int;
         fn ReplyWithBool(ctx: *mut RedisModuleCtx, b: c_int) -> c_int;
-        fn ReplyWithLongDouble() -> LongDouble;
+        // A `long double` goes by value there, for which Rust has no type: the signature is not that of C.
+        fn ReplyWithLongDouble();
         fn ReplyWithDouble(ctx: *mut RedisModuleCtx, d: f64) -> c_int;
         fn ReplyWithBigNumber(ctx: *mut RedisModuleCtx, bignum: *const c_char, len: usize) -> c_int;
         fn ReplyWithCallReply(ctx: *mut RedisModuleCtx, reply: *mut RedisModuleCallReply) -> c_int;
@@ -459,8 +457,9 @@ functions! {
         fn LoadDouble(io: *mut RedisModuleIO) -> f64;
         fn SaveFloat(io: *mut RedisModuleIO, value: f32);
         fn LoadFloat(io: *mut RedisModuleIO) -> f32;
-        fn SaveLongDouble() -> LongDouble;
-        fn LoadLongDouble() -> LongDouble;
+        // A `long double` goes by value there, for which Rust has no type: the signature is not that of C.
+        fn SaveLongDouble();
+        fn LoadLongDouble();
         fn LoadDataTypeFromString(string: *const RedisModuleString, mt: *const RedisModuleType) -> *mut c_void;
         fn LoadDataTypeFromStringEncver(
             string: *const RedisModuleString, mt: *const RedisModuleType, encver: c_int,

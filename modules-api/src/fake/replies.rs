@@ -163,7 +163,7 @@ type LongDoubleFn = unsafe extern "C" fn(*mut RedisModuleCtx, OnStack) -> c_int;
 const LONG_DOUBLE: signature::ReplyWithLongDouble = unsafe { transmute(long_double as LongDoubleFn) };
 
 #[cfg(not(target_arch = "x86_64"))]
-unsafe extern "C" fn no_long_double() -> LongDouble {
+unsafe extern "C" fn no_long_double() {
     panic!("there is no long double here")
 }
 

@@ -97,13 +97,13 @@ mod entry {
         #[link_name = "shardis_module_HashGet"]
         pub fn HashGet(key: *mut RedisModuleKey, flags: c_int, ...) -> c_int;
         #[link_name = "shardis_module_CreateStringFromLongDouble"]
-        pub fn CreateStringFromLongDouble() -> LongDouble;
+        pub fn CreateStringFromLongDouble();
         #[link_name = "shardis_module_ReplyWithLongDouble"]
-        pub fn ReplyWithLongDouble() -> LongDouble;
+        pub fn ReplyWithLongDouble();
         #[link_name = "shardis_module_SaveLongDouble"]
-        pub fn SaveLongDouble() -> LongDouble;
+        pub fn SaveLongDouble();
         #[link_name = "shardis_module_LoadLongDouble"]
-        pub fn LoadLongDouble() -> LongDouble;
+        pub fn LoadLongDouble();
     }
 }
 

@@ -265,6 +265,44 @@ fn fields_of_hashes_end_with_null() {
     assert_eq!(calls, ["4 f v", "0"]);
 }
 
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn long_doubles_go_by_value() {
+    /// A `long double` is passed in 16 bytes of the stack, aligned to 16. So is the beginning of this.
+    #[repr(C, align(16))]
+    struct OnStack([u8; 32]);
+    type Create = unsafe extern "C" fn(*mut RedisModuleCtx, OnStack, c_int) -> *mut RedisModuleString;
+    type ReplyWith = unsafe extern "C" fn(*mut RedisModuleCtx, OnStack) -> c_int;
+    let one_third = || {
+        let third = LongDoubleBytes::parse(b"0.33333333333333333333").expect("a number");
+        OnStack(std::array::from_fn(|at| if at < 16 { third.0[at] } else { 0 }))
+    };
+
+    let calls = calls_of(|| {
+        let ctx = 8 as *mut RedisModuleCtx;
+        // SAFETY: these are the signatures in C.
+        unsafe {
+            let create = std::mem::transmute::<*const c_void, Create>(served(
+                c"RedisModule_CreateStringFromLongDouble",
+            ));
+            assert_eq!(create(ctx, one_third(), 1).addr(), ctx.addr());
+            let reply_with =
+                std::mem::transmute::<*const c_void, ReplyWith>(served(c"RedisModule_ReplyWithLongDouble"));
+            assert_eq!(reply_with(ctx, one_third()), REDISMODULE_OK);
+            let save = std::mem::transmute::<*const c_void, ReplyWith>(served(c"RedisModule_SaveLongDouble"));
+            save(ctx, one_third());
+        }
+    });
+
+    assert_eq!(calls, ["0.33333333333333333"; 3]);
+}
+
+fn served(name: &CStr) -> *const c_void {
+    let served = SERVED.iter().find(|served| served.name == name).expect("it is served");
+    // The compiler is not to see which function it is: it knows a signature of it that is not the one in C.
+    std::hint::black_box(served.pointer)
+}
+
 #[test]
 fn long_doubles_keep_what_a_double_would_lose() {
     let third = LongDoubleBytes::parse(b"0.33333333333333333333").expect("a number");

@@ -461,8 +461,17 @@ impl DataSet {
         let (started_us, shard_count) = (clock.wall_us(), queues.len());
         let pacing = load::Pacing { delay_us: config.key_load_delay_us, clock };
         let check_checksum = config.rdbchecksum;
-        let mut outcome =
-            load::distribute(&mut self.file, check_checksum, loading, queues, pacing, clock.wall_ms());
+        let (mut outcome, after_keys) = match load::distribute(
+            &mut self.file,
+            check_checksum,
+            globals,
+            queues,
+            pacing,
+            clock.wall_ms(),
+        ) {
+            Ok(after_keys) => (Ok(()), after_keys),
+            Err(error) => (Err(error), load::AuxAfterKeys::default()),
+        };
         // A shard that gives up ends its queue, which is all that the reader sees of it.
         let shards = done.iter().take(shard_count);
         for of_shard in
@@ -471,6 +480,9 @@ impl DataSet {
             if of_shard.is_err() {
                 outcome = of_shard;
             }
+        }
+        if outcome.is_ok() {
+            outcome = after_keys.read(&globals.module_types);
         }
         match outcome {
             Ok(()) => {}

@@ -7,6 +7,7 @@
 use libfuzzer_sys::fuzz_target;
 use shardis_core::persist::rdb::dump;
 use shardis_core::persist::rdb::file::{FileReader, Item};
+use shardis_core::persist::rdb::module::Modules;
 use shardis_core::persist::rdb::read::ReadError;
 use shardis_core::persist::rdb::value::Limits;
 use shardis_core::persist::rdb::window::{FileError, for_each_item};
@@ -31,7 +32,7 @@ fn written(value: &OwnedValue) -> Vec<u8> {
 /// What was read is written, and read again, without a change.
 fn check_identity(value: &OwnedValue) {
     let once = written(value);
-    let again = dump::read(&once, &Limits::default()).expect("what was written can be read");
+    let again = dump::read(&once, &Limits::default(), &Modules::none()).expect("what was written can be read");
     assert_eq!(value_ref(value).value_type(), value_ref(&again).value_type());
     // The order of a big collection's elements may be another one.
     assert_eq!(once.len(), written(&again).len());
@@ -43,9 +44,9 @@ fn read_file(header: &[u8], rest: &[u8]) {
     let outcome = for_each_item(&mut &bytes[..], &mut reader, |item, _| {
         if let Item::Record(record) = item {
             record.key.into_vec().map_err(FileError::Read)?;
-            match record.read_value(&Limits::default()) {
+            match record.read_value(&Limits::default(), &Modules::none()) {
                 Ok(value) => check_identity(&value),
-                Err(ReadError::EmptyKey) => {}
+                Err(ReadError::EmptyKey | ReadError::NoModule { .. }) => {}
                 Err(error) => return Err(FileError::Read(error)),
             }
         }
@@ -61,7 +62,7 @@ fuzz_target!(|input: &[u8]| {
         1 => read_file(b"REDIS0003", rest),
         2 => read_file(b"VALKEY080", rest),
         _ => {
-            if let Ok(value) = dump::read(rest, &Limits::default()) {
+            if let Ok(value) = dump::read(rest, &Limits::default(), &Modules::none()) {
                 check_identity(&value);
             }
         }

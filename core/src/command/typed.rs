@@ -6,6 +6,7 @@ use crate::protocol::number::parse_i64;
 use crate::types::hash::HashRef;
 use crate::types::list::ListRef;
 use crate::types::listpack::Item;
+use crate::types::module::{KeyPlace, NotCopied};
 use crate::types::set::SetRef;
 use crate::types::stream::Stream;
 use crate::types::zset::ZSetView;
@@ -136,15 +137,25 @@ pub fn stream_mut(object: &mut Object) -> &mut Stream {
     }
 }
 
-/// A copy of a value, for another key.
-pub fn duplicate(entry: Entry<'_>) -> OwnedValue {
-    match entry.value() {
+/// A copy of the value of a key in database `db`, for another key.
+///
+/// # Errors
+/// It is a module's, which does not copy it.
+pub fn duplicate(entry: Entry<'_>, db: u32, to: KeyPlace<'_>) -> CommandResult<OwnedValue> {
+    Ok(match entry.value() {
         ValueRef::Int(number) => OwnedValue::Int(number),
         ValueRef::Str(bytes) if entry.encoding() == Encoding::Raw => OwnedValue::Raw(bytes.to_vec()),
         ValueRef::Str(bytes) => OwnedValue::Str(bytes.to_vec()),
         ValueRef::Packed(kind, bytes) => OwnedValue::Packed(kind, bytes.to_vec()),
+        ValueRef::Object(Object::Module(value)) => {
+            let copy = value.copy(KeyPlace::of(db, entry.key()), to).map_err(|why| match why {
+                NotCopied::NotSupported => CommandError::fixed("ERR not supported for this module key"),
+                NotCopied::Failed => CommandError::fixed("ERR module key failed to copy"),
+            })?;
+            OwnedValue::Object(Box::new(Object::Module(copy)))
+        }
         ValueRef::Object(object) => OwnedValue::Object(Box::new(object.duplicate())),
-    }
+    })
 }
 
 /// A client's string as it is stored: as an integer if that gives the same bytes back.

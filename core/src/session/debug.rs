@@ -23,6 +23,7 @@ use crate::shard::slot::shard_of;
 use crate::types::glob::glob_matches;
 use crate::types::hashing::hash_key;
 use crate::types::list::Limits;
+use crate::types::module::{AuxPlace, KeyPlace};
 use crate::types::{NewValue, ValueRef};
 use crate::worker::REPLY_PEAK_RESET_MS;
 use crate::worker::load::{Duplicates, LoadError};
@@ -223,7 +224,8 @@ fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
         ValueRef::Int(number) if SHARED_INTEGERS.contains(&number) => i32::MAX,
         ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Packed(..) | ValueRef::Object(_) => 1,
     };
-    let serialized_len_bytes = serialized_len(entry.value(), shard.config.rdbcompression);
+    let place = KeyPlace::of(ctx.call.db, key);
+    let serialized_len_bytes = serialized_len(entry.value(), place, shard.config.rdbcompression);
     let idle_s = shard.access.idle_s(entry.access());
     let text = format!(
         "Value at:{:p} refcount:{refcount} encoding:{} serializedlength:{serialized_len_bytes} lru:{} \
@@ -238,9 +240,9 @@ fn object(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// Length of a value in a file, without its type.
-fn serialized_len(value: ValueRef<'_>, compress: bool) -> usize {
+fn serialized_len(value: ValueRef<'_>, place: KeyPlace<'_>, compress: bool) -> usize {
     let mut bytes = Vec::new();
-    Writer::new(&mut bytes, compress).value(value);
+    Writer::new(&mut bytes, compress).at(place).value(value);
     bytes.len() - 1
 }
 
@@ -337,10 +339,16 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let wanted = Reload::parse(ctx.args)?;
 
     let mut chunks = Vec::new();
+    if wanted.saves {
+        chunks.push(ctx.worker.save_aux(AuxPlace::BeforeKeys));
+    }
     if wanted.saves
         && let Some(Err(_)) = ctx.worker.save_part(&mut |chunk| chunks.push(chunk.to_vec()))
     {
         return Err(CommandError::fixed("ERR"));
+    }
+    if wanted.saves {
+        chunks.push(ctx.worker.save_aux(AuxPlace::AfterKeys));
     }
     if wanted.flushes {
         for db in 0..ctx.worker.shard.db_count() as u32 {
@@ -445,7 +453,7 @@ fn digest_keyspace(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let mut shares = Vec::new();
     for db in 0..shard.db_count() as u32 {
         let mut sum = DbDigest::default();
-        shard.for_each_key(db, &mut |entry| sum.add_key(entry));
+        shard.for_each_key(db, &mut |entry| sum.add_key(db, entry));
         shares.extend(sum.share().map(|share| (db, share)));
     }
 
@@ -482,7 +490,7 @@ fn digest_value(ctx: &mut SessionCtx<'_>) -> CommandResult {
         } else {
             None
         };
-        entry.map_or(Digest::default(), Digest::of_value).write(&mut ctx.reply);
+        entry.map_or(Digest::default(), |entry| Digest::of_value(ctx.call.db, entry)).write(&mut ctx.reply);
     }
     Ok(())
 }
@@ -727,8 +735,9 @@ mod tests {
     #[test]
     fn serialized_lengths_are_those_of_a_dump() {
         let integers = [5, 300, 70_000, 5_000_000_000].map(ValueRef::Int);
-        assert_eq!(integers.map(|value| serialized_len(value, true)), [2, 3, 5, 11]);
-        let strings = [3, 64, 20_000].map(|len| serialized_len(ValueRef::Str(&vec![b'x'; len]), false));
+        assert_eq!(integers.map(|value| serialized_len(value, KeyPlace::default(), true)), [2, 3, 5, 11]);
+        let strings = [3, 64, 20_000]
+            .map(|len| serialized_len(ValueRef::Str(&vec![b'x'; len]), KeyPlace::default(), false));
         assert_eq!(strings, [4, 66, 20_005]);
     }
 }

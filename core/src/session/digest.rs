@@ -10,6 +10,7 @@ use crate::protocol::number::F64Text;
 use crate::types::hash::HashRef;
 use crate::types::intset::IntSet;
 use crate::types::listpack::{Digits, Listpack};
+use crate::types::module::{DigestSink, KeyPlace};
 use crate::types::stream::{Stream, StreamId};
 use crate::types::zset::packed::Packed;
 use crate::types::{Collection, Entry, Object, PackedKind, ValueRef, ValueType};
@@ -26,6 +27,7 @@ fn type_number(value_type: ValueType) -> u32 {
         ValueType::Set => 2,
         ValueType::ZSet => 3,
         ValueType::Hash => 4,
+        ValueType::Module(_) => 5,
         ValueType::Stream => 6,
     }
 }
@@ -49,14 +51,14 @@ impl Digest {
     }
 
     /// An entry's type, value and whether it has a time to live; not its encoding.
-    fn add_value(&mut self, entry: Entry<'_>) {
+    fn add_value(&mut self, db: u32, entry: Entry<'_>) {
         let value = entry.value();
         self.mix_number(type_number(value.value_type()));
         match value {
             ValueRef::Int(number) => self.mix(itoa::Buffer::new().format(number).as_bytes()),
             ValueRef::Str(text) => self.mix(text),
             ValueRef::Packed(kind, bytes) => self.add_packed(kind, bytes),
-            ValueRef::Object(object) => self.add_object(object),
+            ValueRef::Object(object) => self.add_object(object, KeyPlace::of(db, entry.key())),
         }
         if entry.expire_at_ms().is_some() {
             self.xor(b"!!expire!!");
@@ -100,7 +102,7 @@ impl Digest {
         }
     }
 
-    fn add_object(&mut self, object: &Object) {
+    fn add_object(&mut self, object: &Object, place: KeyPlace<'_>) {
         match object {
             Object::List(list) => list.walk(0, |item| {
                 self.mix(item.bytes(&mut Digits::new()));
@@ -117,6 +119,12 @@ impl Digest {
                 set.iter(0..set.len()).for_each(|(member, score)| self.add_member(member, score));
             }
             Object::Stream(stream) => self.add_stream(stream),
+            Object::Module(value) => {
+                let mut of_module = ModuleDigest::default();
+                if value.digest(place, &mut of_module) {
+                    self.xor(&of_module.all.0);
+                }
+            }
         }
     }
 
@@ -139,17 +147,17 @@ impl Digest {
     }
 
     /// DIGEST-VALUE's of an entry.
-    pub fn of_value(entry: Entry<'_>) -> Digest {
+    pub fn of_value(db: u32, entry: Entry<'_>) -> Digest {
         let mut digest = Digest::default();
-        digest.add_value(entry);
+        digest.add_value(db, entry);
         digest
     }
 
     /// Of a key with its value.
-    fn of_key(entry: Entry<'_>) -> Digest {
+    fn of_key(db: u32, entry: Entry<'_>) -> Digest {
         let mut digest = Digest::default();
         digest.mix(entry.key());
-        digest.add_value(entry);
+        digest.add_value(db, entry);
         digest
     }
 
@@ -168,6 +176,23 @@ impl Digest {
     }
 }
 
+/// What a module tells of its value: sequences of elements.
+#[derive(Default)]
+struct ModuleDigest {
+    sequence: Digest,
+    all: Digest,
+}
+
+impl DigestSink for ModuleDigest {
+    fn element(&mut self, bytes: &[u8]) {
+        self.sequence.mix(bytes);
+    }
+
+    fn end_of_sequence(&mut self) {
+        self.all.xor(&std::mem::take(&mut self.sequence).0);
+    }
+}
+
 /// The keys of one database, or of one shard's part of it.
 #[derive(Clone, Copy, Default)]
 pub struct DbDigest {
@@ -176,9 +201,9 @@ pub struct DbDigest {
 }
 
 impl DbDigest {
-    pub fn add_key(&mut self, entry: Entry<'_>) {
+    pub fn add_key(&mut self, db: u32, entry: Entry<'_>) {
         self.has_keys = true;
-        self.keys.xor(&Digest::of_key(entry).0);
+        self.keys.xor(&Digest::of_key(db, entry).0);
     }
 
     /// A shard's part that has keys, as one digest. `None`: it has none.
@@ -225,23 +250,25 @@ mod tests {
     fn digests_are_those_of_redis() {
         let (mut first, mut fourth) = (DbDigest::default(), DbDigest::default());
         assert_eq!(hex(of_databases(&[first; 16])), "0".repeat(40));
-        let value = with_entry(b"key:0", NewValue::Str(b"value:0"), SetExpire::Clear, Digest::of_value);
+        let value = with_entry(b"key:0", NewValue::Str(b"value:0"), SetExpire::Clear, |entry| {
+            Digest::of_value(0, entry)
+        });
         assert_eq!(hex(value), "c15f34c747bf411833c10208c03e1da1bb7da7cf");
         let share = with_entry(b"key:0", NewValue::Str(b"value:0"), SetExpire::Clear, |entry| {
             let mut db = DbDigest::default();
-            db.add_key(entry);
+            db.add_key(0, entry);
             db.share().expect("it has a key")
         });
         first.add_share(share);
         assert_eq!(hex(of_databases(&[first])), "0f7053e02980da31a84b3242f00dfef0a32f9f32");
 
         for value in [NewValue::Int(12), NewValue::Raw(b"12")] {
-            let digest = with_entry(b"key:1", value, SetExpire::At(1), Digest::of_value);
+            let digest = with_entry(b"key:1", value, SetExpire::At(1), |entry| Digest::of_value(0, entry));
             assert_eq!(hex(digest), "83df3a94c43338a2db2a05ddb5dbb794b842c619");
         }
         let share = with_entry(b"key:1", NewValue::Int(12), SetExpire::At(1), |entry| {
             let mut db = DbDigest::default();
-            db.add_key(entry);
+            db.add_key(0, entry);
             db.share().expect("it has a key")
         });
         fourth.add_share(share);
@@ -273,7 +300,11 @@ mod tests {
             (PackedKind::ZSet, pack(zset), "4f0f4815196d69ced7704c600e71783cd91434a9"),
         ] {
             let value = NewValue::Packed(kind, &bytes);
-            assert_eq!(hex(with_entry(b"k", value, SetExpire::Clear, Digest::of_value)), digest, "{kind:?}");
+            assert_eq!(
+                hex(with_entry(b"k", value, SetExpire::Clear, |entry| Digest::of_value(0, entry))),
+                digest,
+                "{kind:?}"
+            );
         }
     }
 }

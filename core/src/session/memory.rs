@@ -10,6 +10,8 @@ use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::number::parse_i64;
 use crate::runtime::allocator;
 use crate::session::session;
+use crate::types::module::KeyPlace;
+use crate::types::{Object, ValueRef};
 use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[MEMORY];
@@ -33,21 +35,31 @@ const USAGE: Command =
 /// A key's share of the index: a slot of 8 bytes in a segment that is two thirds full, as it is on average.
 const INDEX_SHARE_BYTES: usize = 12;
 
-/// MEMORY USAGE key [SAMPLES count]. Reply: integer, bytes; null if there is no such key. Strings need no sampling.
-/// Errors: a bad option or count. O(1).
+/// How many elements of a module's value are looked at unless a number is given.
+const SAMPLES_DEFAULT: usize = 5;
+
+/// MEMORY USAGE key [SAMPLES count]. Reply: integer, bytes; null if there is no such key. Only modules sample.
+/// Errors: a bad option or count. O(1), and what a module does.
 fn usage(ctx: &mut Ctx<'_>) -> CommandResult {
+    let mut samples = SAMPLES_DEFAULT;
     let mut at = 3;
     while at < ctx.args.len() {
         let count = ctx.args.get(at + 1).filter(|_| args::is(ctx.arg(at), "samples"));
         let count = parse_i64(count.ok_or(CommandError::SYNTAX)?).ok_or(CommandError::NOT_INTEGER)?;
-        if count < 0 {
-            return Err(CommandError::SYNTAX);
-        }
+        samples = usize::try_from(count).map_err(|_| CommandError::SYNTAX)?;
         at += 2;
     }
     let (db, key) = (ctx.call.db, ctx.key(2));
 
-    let bytes = ctx.shard.lookup_stored(db, key).map(|entry| entry.alloc_size() + INDEX_SHARE_BYTES);
+    let bytes = ctx.shard.lookup_stored(db, key).map(|entry| {
+        let of_module = match entry.value() {
+            ValueRef::Object(Object::Module(value)) => {
+                value.memory_usage(KeyPlace::of(db, key.bytes), samples)
+            }
+            ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Packed(..) | ValueRef::Object(_) => 0,
+        };
+        entry.alloc_size() + of_module + INDEX_SHARE_BYTES
+    });
 
     match bytes {
         Some(bytes) => ctx.reply.integer(bytes as i64),

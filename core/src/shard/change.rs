@@ -27,8 +27,11 @@ use super::expire::signal_expired;
 use super::observe::{Audience, KeyChange, KeyEvent};
 use crate::call::{Call, Key};
 use crate::shard::stats::ShardStats;
+use crate::types::module::KeyPlace;
 use crate::types::table::{Found, Live};
-use crate::types::{EntryMut, NewValue, Object, OwnedEntry, PackedKind, SetExpire, ValueMut, ValueRef};
+use crate::types::{
+    EntryMut, NewValue, Object, OwnedEntry, OwnedValue, PackedKind, SetExpire, ValueMut, ValueRef,
+};
 
 /// A value that is being changed in place. See the module's documentation.
 pub struct ChangeGuard<'a> {
@@ -380,6 +383,11 @@ impl Shard {
         }
         let Some(entry) = self.dbs[from_db as usize].take(from.hash, from.bytes) else { return false };
         self.dbs[from_db as usize].mark_signalled();
+        if let OwnedValue::Object(object) = &entry.value
+            && let Object::Module(module) = &**object
+        {
+            module.moved_from(KeyPlace::of(from_db, from.bytes));
+        }
         self.exists(to_db, to);
         self.dbs[to_db as usize].put(to.hash, OwnedEntry { key: to.bytes.into(), ..entry });
         self.dbs[to_db as usize].mark_signalled();

@@ -22,8 +22,15 @@ pub(super) struct Db {
 }
 
 impl Db {
-    pub(super) fn new() -> Db {
-        Db { table: Table::new(), avg_ttl_ms: 0, checked_out_len: 0, hidden_len: 0 }
+    pub(super) fn new(number: u32) -> Db {
+        let mut db = Db { table: Table::new(), avg_ttl_ms: 0, checked_out_len: 0, hidden_len: 0 };
+        db.set_number(number);
+        db
+    }
+
+    /// Sets its number, which SWAPDB changes.
+    pub(super) fn set_number(&mut self, number: u32) {
+        self.table.set_number(number);
     }
 
     #[inline]

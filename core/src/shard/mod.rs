@@ -35,6 +35,7 @@ use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::Entry;
 use crate::types::list::Limits;
+use crate::types::module::ModuleTypes;
 use crate::types::table::Live;
 use ahash::AHashSet;
 use smallvec::SmallVec;
@@ -70,6 +71,8 @@ pub struct Shard {
     pub expire_paused: bool,
     /// Lines for the log, as a shard has none. The worker writes them at the end of the turn.
     pub warnings: Vec<String>,
+    /// The types of values that modules have registered, on all shards the same.
+    pub module_types: Arc<ModuleTypes>,
     /// RESTORE takes payloads whatever their checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
     pub skips_checksums: bool,
     /// A list element longer than this is a node by itself: DEBUG QUICKLIST-PACKED-THRESHOLD.
@@ -99,7 +102,7 @@ impl Shard {
         Shard {
             index,
             shard_count,
-            dbs: (0..config.databases).map(|_| Db::new()).collect(),
+            dbs: (0..config.databases as u32).map(Db::new).collect(),
             checked_out: AHashSet::default(),
             locks: LockTable::default(),
             effects: EffectLog::default(),
@@ -114,6 +117,7 @@ impl Shard {
             lazyfree: lazyfree::LazyFree::default(),
             expire_paused: false,
             warnings: Vec::new(),
+            module_types: Arc::default(),
             skips_checksums: false,
             list_element_bytes_max: Limits::ELEMENT_BYTES_MAX,
             random: seed,

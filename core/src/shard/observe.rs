@@ -274,6 +274,7 @@ impl Shard {
             self.will_replace(second, Some(first));
         }
         self.dbs.swap(first as usize, second as usize);
+        [first, second].into_iter().for_each(|db| self.dbs[db as usize].set_number(db));
         [first, second].into_iter().for_each(|db| self.signal_all(db));
     }
 }

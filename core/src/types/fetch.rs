@@ -46,7 +46,7 @@ impl<'a> Fetches<'a> {
             Object::Set(set) => Fetch::Set(dict::Fetch::new(set, element)),
             Object::Hash(hash) => Fetch::Hash(hash.fetch(element)),
             Object::ZSet(set) => Fetch::ZSet(zset::Fetch::new(set, element, sought)),
-            Object::List(_) | Object::Stream(_) => return,
+            Object::List(_) | Object::Stream(_) | Object::Module(_) => return,
         });
     }
 

@@ -13,7 +13,7 @@ use super::object::Collection;
 use std::collections::VecDeque;
 
 /// Values up to this cost are freed at once. In units of [`OwnedValue::free_cost`].
-const FREE_AT_ONCE_MAX: usize = 64;
+pub(super) const FREE_AT_ONCE_MAX: usize = 64;
 
 /// Bytes of an allocation that cost as much to free as one element: a page.
 pub(super) const BYTES_PER_COST: usize = 4 << 10;

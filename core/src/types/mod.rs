@@ -9,6 +9,7 @@
 //! - `dict`: the big form of hashes and sets
 //! - `decimal`: strings that are integers; `double`: the text of doubles
 //! - `hash`, `list`, `set`, `zset`: hashes, lists, sets and sorted sets in all their forms
+//! - `module`: values that only a module understands
 //! - `stream`: a log of entries, and its consumer groups
 //! - `fetch`: look-ups of elements that are about to be made
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
@@ -27,6 +28,7 @@ pub mod intset;
 pub mod list;
 pub mod listpack;
 pub mod lzf;
+pub mod module;
 pub mod object;
 pub mod set;
 pub mod stream;

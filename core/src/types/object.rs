@@ -16,6 +16,8 @@ pub enum ValueType {
     ZSet,
     Hash,
     Stream,
+    /// A module's, by its name.
+    Module(&'static str),
 }
 
 impl ValueType {
@@ -28,6 +30,7 @@ impl ValueType {
             ValueType::ZSet => "zset",
             ValueType::Hash => "hash",
             ValueType::Stream => "stream",
+            ValueType::Module(name) => name,
         }
     }
 }
@@ -60,20 +63,12 @@ pub trait Collection {
     fn encoding(&self) -> Encoding;
 }
 
-/// Declares the variants of [`Object`]: a name, which is that of its [`ValueType`], and the structure.
+/// Declares the variants of [`Object`]: a name and the structure.
 macro_rules! objects {
     ($($variant:ident($structure:ty),)*) => {
-        /// A big collection. Two of them are equal only if they are the same.
+        /// A big collection, or what a module makes of a value. Two of them are equal only if they are the same.
         pub enum Object {
             $($variant($structure),)*
-        }
-
-        impl Object {
-            pub fn value_type(&self) -> ValueType {
-                match *self {
-                    $(Object::$variant(_) => ValueType::$variant,)*
-                }
-            }
         }
 
         impl Collection for Object {
@@ -125,12 +120,27 @@ objects! {
     ZSet(super::zset::ZSet),
     Hash(super::hash::BigHash),
     Stream(super::stream::Stream),
+    Module(super::module::ModuleValue),
 }
 
 impl Object {
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Object::List(_) => ValueType::List,
+            Object::Set(_) => ValueType::Set,
+            Object::ZSet(_) => ValueType::ZSet,
+            Object::Hash(_) => ValueType::Hash,
+            Object::Stream(_) => ValueType::Stream,
+            Object::Module(value) => ValueType::Module(value.module_type().name()),
+        }
+    }
+
     /// Whether nothing is left of it, so that its key is removed. A stream may be empty.
     pub fn is_emptied(&self) -> bool {
-        self.value_type() != ValueType::Stream && self.is_empty()
+        match self {
+            Object::List(_) | Object::Set(_) | Object::ZSet(_) | Object::Hash(_) => self.is_empty(),
+            Object::Stream(_) | Object::Module(_) => false,
+        }
     }
 }
 

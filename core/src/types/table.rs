@@ -33,9 +33,13 @@ use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
 use super::directory::Directory;
-use super::entry::{Body, Encoding, EntryPtr, NewValue, OutsideBytes, OwnedEntry, Shape, ValueRef};
+use super::entry::{
+    Body, Encoding, EntryPtr, NewValue, OutsideBytes, OwnedEntry, OwnedValue, Shape, ValueRef,
+};
 use super::garbage::{BYTES_PER_COST, Garbage};
 use super::hashing::hash_key;
+use super::module::KeyPlace;
+use super::object::Object;
 use super::segment::{NEVER, Place, SEGMENT_SLOTS, Segment, home_of};
 use super::slab::{CHUNK_LEN, Slab, rounded};
 
@@ -71,6 +75,8 @@ pub struct Table {
     snapshot_version: u16,
     new_access: u32,
     overwrite_keeps_access: bool,
+    /// The database's number, which modules are told.
+    number: u32,
     /// Writes that were not accounted for yet: see [`Table::take_writes`].
     #[cfg(debug_assertions)]
     writes: u64,
@@ -307,7 +313,7 @@ impl<'a> EntryMut<'a> {
         let table = &mut *self.table;
         // SAFETY: the old value is read no more: the entry is overwritten or freed below.
         if let Some(value) = unsafe { old.take_garbage(&mut table.outside) } {
-            table.garbage.discard(value);
+            table.discard(value, key);
         }
         if rounded(shape.len) == rounded(old_len) {
             // SAFETY: the cell has room, as both lengths round to the same; the old value was taken.
@@ -378,6 +384,7 @@ impl Table {
             snapshot_version: 0,
             new_access: 0,
             overwrite_keeps_access: false,
+            number: 0,
             #[cfg(debug_assertions)]
             writes: 0,
         }
@@ -403,6 +410,11 @@ impl Table {
     pub fn set_new_access(&mut self, access: u32, overwrite_keeps: bool) {
         self.new_access = access;
         self.overwrite_keeps_access = overwrite_keeps;
+    }
+
+    /// Sets the database's number: 0 if it is not set.
+    pub fn set_number(&mut self, number: u32) {
+        self.number = number;
     }
 
     /// First stage of a batch: fetches the cache lines in which a look-up of `hash` starts.
@@ -641,15 +653,22 @@ impl Table {
     /// Frees an entry that is out of the index.
     fn free_entry(&mut self, entry: EntryPtr) {
         let len = entry.len();
-        // SAFETY: nothing points at the entry any more, and it was allocated with its length.
-        let value = unsafe {
-            let value = entry.take_garbage(&mut self.outside);
-            self.slab.free(entry.cell(), len);
-            value
-        };
-        if let Some(value) = value {
-            self.garbage.discard(value);
+        // SAFETY: nothing points at the entry any more, and its value is not read again.
+        if let Some(value) = unsafe { entry.take_garbage(&mut self.outside) } {
+            self.discard(value, entry.key());
         }
+        // SAFETY: as above, and it was allocated with its length.
+        unsafe { self.slab.free(entry.cell(), len) };
+    }
+
+    /// Frees a value that was removed from its key, now or later.
+    fn discard(&mut self, mut value: OwnedValue, key: &[u8]) {
+        if let OwnedValue::Object(object) = &mut value
+            && let Object::Module(module) = &mut **object
+        {
+            module.removed_from(KeyPlace::of(self.number, key));
+        }
+        self.garbage.discard(value);
     }
 
     /// After a removal: merges the segment of `hash` with its buddy if both have become small enough.
@@ -676,6 +695,7 @@ impl Table {
         let mut empty = Self::new();
         empty.last_now_ms = self.last_now_ms;
         empty.snapshot_version = self.snapshot_version;
+        empty.number = self.number;
         empty.set_new_access(self.new_access, self.overwrite_keeps_access);
         #[cfg(test)]
         {

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::runtime::listener;
 use crate::script::Registry;
 use crate::shard::stats::ShardStats;
+use crate::types::module::ModuleTypes;
 use crate::worker::persistence::Persistence;
 use crate::worker::program::BusyPrograms;
 use crate::worker::{Closing, StreamGlobals};
@@ -41,6 +42,8 @@ pub struct Globals {
     pub persistence: Persistence,
     /// Scripts and libraries of functions.
     pub scripts: Registry,
+    /// The types of values that modules have registered.
+    pub module_types: Arc<ModuleTypes>,
     pub closing: Closing,
     pub busy_programs: BusyPrograms,
     stopping: AtomicBool,
@@ -104,6 +107,7 @@ impl Globals {
             stream: StreamGlobals::new(init.shard_count),
             persistence: Persistence::new(init.started_at_ms),
             scripts: Registry::default(),
+            module_types: Arc::default(),
             closing: Closing::default(),
             busy_programs: BusyPrograms::default(),
             stopping: AtomicBool::new(false),

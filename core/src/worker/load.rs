@@ -7,10 +7,11 @@
 //!
 //! DEBUG RELOAD does both on each shard, with the keys that are its own ([`Worker::reload`]).
 
-use super::Worker;
+use super::{Globals, Worker};
 use crate::call::Key;
 use crate::persist::rdb::ValueKind;
 use crate::persist::rdb::file::{FileReader, Item, Record, SavedAccess};
+use crate::persist::rdb::module::{AuxData, Modules, read_aux, write_aux};
 use crate::persist::rdb::read::{RdbString, ReadError};
 use crate::persist::rdb::value::Limits;
 use crate::persist::rdb::window::{FileError, for_each_item};
@@ -19,6 +20,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::log;
 use crate::script::shebang::LibraryHeader;
 use crate::shard::slot::shard_of;
+use crate::types::module::{AuxPlace, KeyPlace, ModuleTypeId, ModuleTypes};
 use crate::types::{OwnedEntry, hash_key};
 use std::fmt;
 use std::io::Read;
@@ -33,8 +35,8 @@ pub const BATCH_LEN: usize = 256 << 10;
 pub const BATCHES_WAITING_MAX: usize = 4;
 /// How many empty keys are named in the log.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
-/// The shard that loads the libraries of functions, which all shards share.
-const LIBRARIES_SHARD: usize = 0;
+/// The shard that loads what all shards share: the libraries of functions and, in DEBUG RELOAD, modules' own data.
+const SHARED_SHARD: usize = 0;
 
 /// How far loading is, for INFO.
 #[derive(Default)]
@@ -192,6 +194,8 @@ enum Loaded<'a> {
     Key(&'a Record<'a>, &'a [u8]),
     /// The text of a library of functions.
     Library(Vec<u8>),
+    /// A module's data that belongs to no key.
+    Aux(AuxData<'a>),
 }
 
 /// Reads a file to its end. Keys whose time is up at `now_ms` are left out, and counted.
@@ -213,6 +217,7 @@ fn read_items(
             }
             Item::Record(record) => each(Loaded::Key(&record, record.key.bytes(&mut key)?)),
             Item::Library { text } => each(Loaded::Library(text.into_vec()?)),
+            Item::ModuleAux(aux) => each(Loaded::Aux(aux)),
             Item::Aux { name, value } => {
                 if let Some(origin) = origin {
                     origin.log(name.bytes(&mut key)?, value.bytes(&mut unpacked)?, loading);
@@ -308,18 +313,39 @@ impl Pacing {
     }
 }
 
-/// Reads a file and hands its keys to the shards that own them.
+/// What modules have in a file after the keys, to be read when all shards have loaded these.
+#[derive(Default)]
+pub struct AuxAfterKeys(Vec<(ModuleTypeId, Vec<u8>, u64)>);
+
+impl AuxAfterKeys {
+    fn push(&mut self, aux: &AuxData<'_>) {
+        self.0.push((aux.id, aux.bytes.to_vec(), aux.offset));
+    }
+
+    /// # Errors
+    /// A module does not accept what it gets.
+    pub fn read(self, types: &ModuleTypes) -> Result<(), LoadError> {
+        for (id, bytes, offset) in self.0 {
+            read_aux(&AuxData { id, when: AuxPlace::AfterKeys, bytes: &bytes, offset }, types)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a file and hands its keys to the shards that own them. What modules have before the keys is read here.
 ///
 /// # Errors
 /// Those of reading; a shard that has given up says why itself.
 pub fn distribute(
     source: &mut dyn Read,
     check_checksum: bool,
-    loading: &Loading,
+    globals: &Globals,
     queues: Vec<LoadQueue>,
     pacing: Pacing,
     now_ms: i64,
-) -> Result<(), LoadError> {
+) -> Result<AuxAfterKeys, LoadError> {
+    let loading = &globals.persistence.loading;
+    let mut after_keys = AuxAfterKeys::default();
     let mut batches: Vec<LoadBatch> = queues.iter().map(|_| LoadBatch::default()).collect();
     let mut reader = FileReader::new(check_checksum);
     let origin = Origin { now_ms };
@@ -328,7 +354,14 @@ pub fn distribute(
         let (record, key) = match loaded {
             Loaded::Key(record, key) => (record, key),
             Loaded::Library(text) => {
-                batches[LIBRARIES_SHARD].libraries.push(text);
+                batches[SHARED_SHARD].libraries.push(text);
+                return Ok(());
+            }
+            Loaded::Aux(aux) => {
+                match aux.when {
+                    AuxPlace::BeforeKeys => read_aux(&aux, &globals.module_types)?,
+                    AuxPlace::AfterKeys => after_keys.push(&aux),
+                }
                 return Ok(());
             }
         };
@@ -348,7 +381,7 @@ pub fn distribute(
     let wakes: Vec<_> = queues.into_iter().map(|queue| queue.wake).collect();
     // The queues have ended: the shards see that when they are woken.
     wakes.iter().for_each(|wake| wake());
-    Ok(())
+    Ok(after_keys)
 }
 
 /// What a shard is to load, and where it says how that ended.
@@ -415,7 +448,8 @@ impl Worker {
         let db_count = self.shard.db_count();
         let db = u32::try_from(record.db).ok().filter(|&db| (db as usize) < db_count);
         let db = db.ok_or(LoadError::NoSuchDb { db_count })?;
-        let value = match record.read_value(limits) {
+        let modules = Modules { types: &self.globals.module_types, place: KeyPlace::of(db, bytes) };
+        let value = match record.read_value(limits, &modules) {
             Ok(value) => value,
             Err(ReadError::EmptyKey) => {
                 if loading.keys_empty.fetch_add(1, Ordering::Relaxed) < EMPTY_KEYS_LOGGED_MAX {
@@ -440,7 +474,7 @@ impl Worker {
     /// # Errors
     /// There are any, and they are not to be replaced.
     pub fn reload_libraries(&mut self, duplicates: Duplicates) -> Result<(), LoadError> {
-        if self.shard.index != LIBRARIES_SHARD {
+        if self.shard.index != SHARED_SHARD {
             return Ok(());
         }
         let (_, set) = self.globals.scripts.functions.get();
@@ -450,7 +484,7 @@ impl Worker {
 
     /// Removes all libraries of functions, on one of the shards, before others are loaded.
     pub fn drop_libraries(&mut self) {
-        if self.shard.index == LIBRARIES_SHARD {
+        if self.shard.index == SHARED_SHARD {
             self.globals.scripts.functions.clear();
         }
     }
@@ -483,16 +517,29 @@ impl Worker {
         read_items(source, reader, &globals.persistence.loading, None, now_ms, &mut |loaded| {
             let (record, key) = match loaded {
                 Loaded::Key(record, key) if self.shard.owns(key) => (record, key),
-                Loaded::Library(text) if self.shard.index == LIBRARIES_SHARD => {
+                Loaded::Library(text) if self.shard.index == SHARED_SHARD => {
                     return self.load_libraries(&[text], duplicates);
                 }
-                Loaded::Key(..) | Loaded::Library(_) => return Ok(()),
+                Loaded::Aux(aux) if self.shard.index == SHARED_SHARD => {
+                    return Ok(read_aux(&aux, &globals.module_types)?);
+                }
+                Loaded::Key(..) | Loaded::Library(_) | Loaded::Aux(_) => return Ok(()),
             };
             let record = Record { key: RdbString::Bytes(key), ..*record };
             let loaded = self.load_record(&record, &limits, duplicates)?;
             globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
             Ok(())
         })
+    }
+
+    /// What modules have in a file before or after its keys, on one of the shards: a chunk for
+    /// [`Worker::reload_chunk`].
+    pub fn save_aux(&self, when: AuxPlace) -> Vec<u8> {
+        let mut chunk = Vec::new();
+        if self.shard.index == SHARED_SHARD {
+            write_aux(&self.globals.module_types, when, self.shard.config.rdbcompression, &mut chunk);
+        }
+        chunk
     }
 
     /// Loads a chunk of a snapshot, as [`write_shard`](super::persistence::write_shard) makes them.

@@ -150,13 +150,14 @@ impl Worker {
         let (config_version, config) = globals.config();
         let (table_version, table) = globals.table();
         let slowlog_len_max = config.slowlog_max_len as usize;
-        let shard = Shard::new(
+        let mut shard = Shard::new(
             index,
             shard_count,
             config,
             std::sync::Arc::clone(&globals.stats[index]),
             globals.seed,
         );
+        shard.module_types = std::sync::Arc::clone(&globals.module_types);
         let mut worker = Worker {
             shard,
             globals,

@@ -8,10 +8,12 @@
 use super::Worker;
 use crate::REDIS_VERSION;
 use crate::persist::crc64::Crc64;
+use crate::persist::rdb::module::write_aux;
 use crate::persist::rdb::write::{Writer, end_of_file};
 use crate::runtime::files::Replacement;
 use crate::runtime::log;
 use crate::shard::Shard;
+use crate::types::module::{AuxPlace, KeyPlace};
 use crate::worker::Globals;
 use crate::worker::load::Loading;
 use std::collections::BTreeMap;
@@ -50,6 +52,8 @@ struct Snapshot {
     parts_missing: usize,
     /// The sum of their `dirty`, of the shards that have written theirs.
     changes: u64,
+    /// rdbcompression
+    compresses: bool,
 }
 
 impl Persistence {
@@ -125,7 +129,8 @@ impl Snapshot {
             .name("rdb-writer".to_owned())
             .spawn(move || write_file(&path, &file, &header, &inbox, with_checksum))
             .expect("the system can start a thread");
-        Snapshot { chunks, writer, temporary, parts_missing: globals.stats.len(), changes: 0 }
+        let (parts_missing, compresses) = (globals.stats.len(), config.rdbcompression);
+        Snapshot { chunks, writer, temporary, parts_missing, changes: 0, compresses }
     }
 
     /// Waits until the file is on disk.
@@ -167,8 +172,8 @@ fn write_file(
     file.commit()
 }
 
-/// The beginning of a file: its version, what Redis says of itself there, the libraries of functions, and the sizes of the
-/// databases.
+/// The beginning of a file: its version, what Redis says of itself there, what modules have to be before the keys, the
+/// libraries of functions, and the sizes of the databases.
 fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
     let mut header = Vec::new();
     let mut writer = Writer::new(&mut header, compress);
@@ -178,6 +183,8 @@ fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
     writer.aux("ctime", &(now_ms / 1000).to_string());
     writer.aux("used-mem", &globals.used_memory().to_string());
     writer.aux("aof-base", "0");
+    write_aux(&globals.module_types, AuxPlace::BeforeKeys, compress, &mut header);
+    let mut writer = Writer::new(&mut header, compress);
     let (_, functions) = globals.scripts.functions.get();
     functions.libraries().for_each(|library| writer.library(&library.text));
     let db_count = globals.stats.first().map_or(0, |stats| stats.dbs.len());
@@ -201,7 +208,7 @@ pub fn write_shard(shard: &Shard, each: &mut dyn FnMut(Vec<u8>)) {
                 Writer::new(&mut chunk, compress).select_db(db);
             }
             let access = shard.saved_access(&entry);
-            Writer::new(&mut chunk, compress).record(
+            Writer::new(&mut chunk, compress).at(KeyPlace::of(db, entry.key())).record(
                 entry.key(),
                 entry.value(),
                 entry.expire_at_ms(),
@@ -233,6 +240,12 @@ impl Worker {
         drop(chunks);
         let snapshot = persistence.end_part(number, self.shard.stats.dirty.get())?;
         let changes = snapshot.changes;
+        let mut aux = Vec::new();
+        write_aux(&self.globals.module_types, AuxPlace::AfterKeys, snapshot.compresses, &mut aux);
+        if !aux.is_empty() {
+            // As above.
+            let _ = snapshot.chunks.send(aux);
+        }
         let outcome = snapshot.end();
         persistence.record(&outcome, changes, self.shard.now_ms);
         Some(outcome)

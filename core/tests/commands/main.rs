@@ -3,6 +3,8 @@
 #[allow(dead_code, reason = "the simulator uses more of it")]
 #[path = "../sim/cluster.rs"]
 mod cluster;
+#[path = "../common/stub_type.rs"]
+mod stub_type;
 
 mod blocking;
 mod coalesce;
@@ -15,6 +17,7 @@ mod function;
 mod hash;
 mod keyspace;
 mod list;
+mod module_values;
 mod object;
 mod program;
 mod script;
@@ -28,6 +31,8 @@ mod transaction;
 mod zset;
 
 use cluster::Cluster;
+// The stub of a module's type names it as within the crate.
+use shardis_core::types;
 
 /// A server and its one client.
 struct Server {

@@ -43,6 +43,7 @@ pub fn of_type(
         ValueType::Set => over_sets(random, command, is_in_program),
         ValueType::Hash => over_hashes(random, command, is_in_program),
         ValueType::Stream => over_streams(random, unique, &command, is_in_program).unwrap_or(command),
+        ValueType::Module(_) => unreachable!("no command here makes values of modules"),
     }
 }
 

@@ -437,6 +437,7 @@ impl Run {
             }
             Topic::Type(ValueType::ZSet) => zadd(&key, &[word]),
             Topic::Type(ValueType::Stream) => xadd(&key, self.unique),
+            Topic::Type(ValueType::Module(_)) => unreachable!("no command here makes values of modules"),
         }
     }
 

@@ -452,7 +452,9 @@ impl Model {
             ValueType::String => Value::Text(words.join(",")),
             ValueType::List => Value::List(words),
             ValueType::Set => Value::Set(words.into_iter().collect()),
-            ValueType::Hash | ValueType::Stream => unreachable!("these are stored otherwise"),
+            ValueType::Hash | ValueType::Stream | ValueType::Module(_) => {
+                unreachable!("these are stored otherwise")
+            }
             ValueType::ZSet => {
                 words.sort_by_key(|member| (score_of(member), member.clone()));
                 Value::ZSet(words)

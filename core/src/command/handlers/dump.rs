@@ -7,10 +7,12 @@ use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::persist::rdb::dump;
 use crate::persist::rdb::file::SavedAccess;
+use crate::persist::rdb::module::Modules;
 use crate::persist::rdb::write::Writer;
 use crate::shard::effects::removal;
 use crate::shard::event::Event;
 use crate::types::OwnedEntry;
+use crate::types::module::KeyPlace;
 
 pub const COMMANDS: &[Command] = &[DUMP, RESTORE];
 
@@ -35,7 +37,7 @@ fn dump(ctx: &mut Ctx<'_>) -> CommandResult {
         return Ok(());
     };
     let mut payload = Vec::new();
-    Writer::new(&mut payload, compress).value(entry.value());
+    Writer::new(&mut payload, compress).at(KeyPlace::of(ctx.call.db, key.bytes)).value(entry.value());
     dump::seal(&mut payload, 0);
 
     ctx.reply.bulk(&payload);
@@ -113,7 +115,8 @@ fn restore(ctx: &mut Ctx<'_>) -> CommandResult {
     }
     let value = dump::open(ctx.arg(3), !ctx.shard.skips_checksums)
         .ok_or(CommandError::fixed("ERR DUMP payload version or checksum are wrong"))?;
-    let value = dump::read(value, &ctx.shard.limits()).map_err(|damage| {
+    let modules = Modules { types: &ctx.shard.module_types, place: KeyPlace::of(ctx.call.db, key.bytes) };
+    let value = dump::read(value, &ctx.shard.limits(), &modules).map_err(|damage| {
         ctx.shard.warnings.push(format!("Bad payload of RESTORE: {damage}"));
         CommandError::fixed("ERR Bad data format")
     })?;

@@ -1,6 +1,7 @@
 //! The payload of DUMP: a value as in a file, the version in two bytes, and the checksum of both. That of FUNCTION DUMP has
 //! libraries of functions instead of the value.
 
+use super::module::Modules;
 use super::read::{ReadError, ReadResult, Reader};
 use super::value::{Limits, read_value};
 use super::{REDIS_VERSION_MAX, VALKEY_VERSION, VERSION, ValueKind, opcode};
@@ -33,13 +34,13 @@ pub fn open(payload: &[u8], check_checksum: bool) -> Option<&[u8]> {
 /// # Errors
 /// Damage, a type that is not read, and a collection without elements. What stands behind the value is not looked at, as in
 /// Redis.
-pub fn read(value: &[u8], limits: &Limits) -> ReadResult<OwnedValue> {
+pub fn read(value: &[u8], limits: &Limits, modules: &Modules<'_>) -> ReadResult<OwnedValue> {
     let mut reader = Reader::new(value, 0);
     let kind = ValueKind::of(reader.byte()?).map_err(|what| match what {
         Some(what) => ReadError::Unsupported { offset: 0, what },
         None => reader.damaged("an unknown type of value"),
     })?;
-    read_value(&mut reader, kind, limits)
+    read_value(&mut reader, kind, limits, modules)
 }
 
 /// What a payload of FUNCTION DUMP is instead of libraries.

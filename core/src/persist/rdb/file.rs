@@ -4,6 +4,7 @@
 //! chunks, and an item is looked at again only when the window has grown to what it takes. Values are not read, but
 //! found and handed over as they stand there: whoever owns the key reads them with [`Record::read_value`].
 
+use super::module::{AuxData, Modules, find_aux};
 use super::read::{RdbString, ReadError, ReadResult, Reader};
 use super::skip::skip_value;
 use super::value::{Limits, read_value};
@@ -43,6 +44,8 @@ pub enum Item<'w> {
     Library {
         text: RdbString<'w>,
     },
+    /// Data of a module that belongs to no key.
+    ModuleAux(AuxData<'w>),
     Record(Record<'w>),
     /// Its end. The checksum was right, if there was one.
     End,
@@ -74,10 +77,10 @@ pub enum SavedAccess {
 
 impl Record<'_> {
     /// # Errors
-    /// Damage; a collection without elements.
-    pub fn read_value(&self, limits: &Limits) -> ReadResult<OwnedValue> {
+    /// Damage; a collection without elements; a module's value that is not read.
+    pub fn read_value(&self, limits: &Limits, modules: &Modules<'_>) -> ReadResult<OwnedValue> {
         let mut reader = Reader::new(self.value, self.offset);
-        read_value(&mut reader, self.kind, limits)
+        read_value(&mut reader, self.kind, limits, modules)
     }
 }
 
@@ -171,6 +174,7 @@ impl FileReader {
                     return Ok(Item::Aux { name, value });
                 }
                 opcode::LIBRARY => return Ok(Item::Library { text: reader.string()? }),
+                opcode::MODULE_AUX => return Ok(Item::ModuleAux(find_aux(reader)?)),
                 opcode::SLOT_INFO if self.version >= REDIS_VERSION_MAX => {
                     for _ in 0..3 {
                         reader.length()?;
@@ -202,7 +206,6 @@ impl FileReader {
         let unsupported = |what| Err(ReadError::Unsupported { offset: start.offset(), what });
         match byte {
             opcode::LIBRARY_PRE_GA => unsupported("a library of functions of a version before 7.0"),
-            opcode::MODULE_AUX => unsupported("data of a module"),
             _ => match ValueKind::of(byte) {
                 Ok(kind) => Ok(kind),
                 Err(Some(what)) => unsupported(what),

@@ -7,7 +7,7 @@
 //!
 //! - [`read`]: the primitives (lengths, strings, doubles), over a slice
 //! - [`value`]: values, with [`packed`] for those that are one blob ([`ziplist`] and [`zipmap`] for blobs of old
-//!   versions), [`build`] for those that are made of elements, and [`stream`]
+//!   versions), [`build`] for those that are made of elements, [`stream`], and [`module`] for those of modules
 //! - [`skip`]: finds where a value ends, without reading it
 //! - [`file`]: the items of a file, read over a [`window`]; [`check`]: what redis-check-rdb says of one
 //! - [`write`]: the primitives, values and the frame of a file
@@ -23,6 +23,7 @@ pub mod build;
 pub mod check;
 pub mod dump;
 pub mod file;
+pub mod module;
 mod objects;
 pub mod packed;
 pub mod read;
@@ -60,6 +61,8 @@ pub enum ValueKind {
     Hash = 4,
     /// Scores are doubles.
     ZSet2 = 5,
+    /// Of a module, which says what follows.
+    Module2 = 7,
     HashZipmap = 9,
     ListZiplist = 10,
     SetIntset = 11,
@@ -92,7 +95,9 @@ impl ValueKind {
             3 => Self::ZSet,
             4 => Self::Hash,
             5 => Self::ZSet2,
-            6 | 7 => return Err(Some("a value of a module")),
+            // Only release candidates of Redis 4.0 wrote it.
+            6 => return Err(Some("a value of a module without tags")),
+            7 => Self::Module2,
             9 => Self::HashZipmap,
             10 => Self::ListZiplist,
             11 => Self::SetIntset,
@@ -120,6 +125,7 @@ impl ValueKind {
             Self::ZSet => "zset-v1",
             Self::Hash => "hash-hashtable",
             Self::ZSet2 => "zset-v2",
+            Self::Module2 => "module-v2",
             Self::HashZipmap => "hash-zipmap",
             Self::ListZiplist => "list-ziplist",
             Self::SetIntset => "set-intset",

@@ -48,5 +48,6 @@ pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
             ValueKind::ZSet2
         }
         Object::Stream(stream) => super::stream::write_stream(writer, stream),
+        Object::Module(value) => super::module::write_value(writer, value),
     }
 }

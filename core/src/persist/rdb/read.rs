@@ -3,6 +3,7 @@
 
 use super::{encoding, length};
 use crate::types::lzf;
+use crate::types::module::ModuleTypeId;
 use std::fmt;
 
 /// Why something cannot be read.
@@ -20,6 +21,24 @@ pub enum ReadError {
     Unsupported { offset: u64, what: &'static str },
     /// A collection without elements, which older versions have written at times.
     EmptyKey,
+    /// No module that is loaded has registered this type.
+    NoModule { name: ModuleTypeName, data: ModuleData },
+    /// The module that has registered this type does not load what the file has.
+    ModuleRefused { name: ModuleTypeName, data: ModuleData },
+    /// The module has read less than it once wrote.
+    ModuleLeftSome { name: ModuleTypeName, data: ModuleData },
+}
+
+/// The name of a module's type.
+pub type ModuleTypeName = [u8; ModuleTypeId::NAME_LEN];
+
+/// What a file has of a module.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ModuleData {
+    /// The value of a key.
+    Value,
+    /// What belongs to no key.
+    Aux,
 }
 
 impl fmt::Display for ReadError {
@@ -33,6 +52,40 @@ impl fmt::Display for ReadError {
                 write!(f, "{what}, which this version does not read, at byte {offset}")
             }
             ReadError::EmptyKey => write!(f, "a collection without elements"),
+            ReadError::NoModule { name, data: ModuleData::Value } => write!(
+                f,
+                "The RDB file contains module data I can't load: no matching module type '{}'",
+                name.escape_ascii()
+            ),
+            ReadError::NoModule { name, data: ModuleData::Aux } => write!(
+                f,
+                "The RDB file contains AUX module data I can't load: no matching module '{}'",
+                name.escape_ascii()
+            ),
+            ReadError::ModuleRefused { name, data: ModuleData::Value } => write!(
+                f,
+                "The RDB file contains module data for the module type '{}', that the responding module is not able to \
+                 load. Check for modules log above for additional clues.",
+                name.escape_ascii()
+            ),
+            ReadError::ModuleRefused { name, data: ModuleData::Aux } => write!(
+                f,
+                "The RDB file contains module AUX data for the module type '{}', that the responding module is not able \
+                 to load. Check for modules log above for additional clues.",
+                name.escape_ascii()
+            ),
+            ReadError::ModuleLeftSome { name, data: ModuleData::Value } => write!(
+                f,
+                "The RDB file contains module data for the module '{}' that is not terminated by the proper module value \
+                 EOF marker",
+                name.escape_ascii()
+            ),
+            ReadError::ModuleLeftSome { name, data: ModuleData::Aux } => write!(
+                f,
+                "The RDB file contains module AUX data for the module '{}' that is not terminated by the proper module \
+                 value EOF marker",
+                name.escape_ascii()
+            ),
         }
     }
 }
@@ -171,6 +224,11 @@ impl<'a> Reader<'a> {
         'a: 's,
     {
         self.string()?.bytes(unpacked)
+    }
+
+    /// A float in 4 bytes.
+    pub fn float(&mut self) -> ReadResult<f32> {
+        Ok(f32::from_le_bytes(self.take_array()?))
     }
 
     /// A double in 8 bytes.

@@ -37,6 +37,7 @@ pub fn skip_value(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<()> {
             _ => Err(reader.damaged("Quicklist integrity check failed: an unknown container")),
         }),
         ValueKind::Stream | ValueKind::Stream2 | ValueKind::Stream3 => skip_stream(reader, kind),
+        ValueKind::Module2 => super::module::skip_value(reader),
     }
 }
 

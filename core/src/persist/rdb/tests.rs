@@ -1,6 +1,7 @@
 //! Files and payloads, written down byte by byte where the writer is another server.
 
 use super::file::{FileReader, Item, SavedAccess};
+use super::module::Modules;
 use super::read::{ReadError, ReadResult, Reader};
 use super::value::{Limits, PackedLimits, read_value};
 use super::window::{FileError, for_each_item};
@@ -19,7 +20,7 @@ fn read(kind: ValueKind, bytes: &[u8]) -> ReadResult<OwnedValue> {
 
 fn read_with(kind: ValueKind, bytes: &[u8], limits: &Limits) -> ReadResult<OwnedValue> {
     let mut reader = Reader::new(bytes, 0);
-    let value = read_value(&mut reader, kind, limits)?;
+    let value = read_value(&mut reader, kind, limits, &Modules::none())?;
     assert!(reader.is_at_end(), "all of it was read");
     Ok(value)
 }
@@ -40,7 +41,7 @@ fn round(value: &OwnedValue, limits: &Limits) -> OwnedValue {
     Writer::new(&mut payload, true).value(value_ref(value));
     dump::seal(&mut payload, 0);
     let opened = dump::open(&payload, true).expect("its own payload");
-    dump::read(opened, limits).expect("its own payload")
+    dump::read(opened, limits, &Modules::none()).expect("its own payload")
 }
 
 /// A string as a file has it.
@@ -267,7 +268,7 @@ fn items(bytes: &[u8]) -> Result<Vec<String>, FileError> {
     for_each_item(&mut &bytes[..], &mut reader, |item, _| {
         found.push(match item {
             Item::Record(record) => {
-                let value = record.read_value(&Limits::default())?;
+                let value = record.read_value(&Limits::default(), &Modules::none())?;
                 let key = record.key.into_vec()?;
                 let key = key.escape_ascii();
                 format!("{} {key} {value:?} {:?} {:?}", record.db, record.expire_at_ms, record.access)
@@ -423,7 +424,7 @@ fn whatever_the_bytes_nothing_panics_and_what_is_read_is_sound() {
                 }
             }
             let mut reader = Reader::new(&damaged, 0);
-            if let Ok(value) = read_value(&mut reader, *kind, &Limits::default()) {
+            if let Ok(value) = read_value(&mut reader, *kind, &Limits::default(), &Modules::none()) {
                 let again = round(&value, &Limits::default());
                 assert_eq!(value_ref(&again).value_type(), value_ref(&value).value_type());
                 let mut skipper = Reader::new(&damaged, 0);

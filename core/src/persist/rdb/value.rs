@@ -2,6 +2,7 @@
 //! is beyond the limits of a small collection becomes a big one, as in Redis.
 
 use super::build::{HashBuilder, ZSetBuilder};
+use super::module::Modules;
 use super::packed::{from_ziplist, from_zipmap, has_duplicates, sound_listpack};
 use super::read::{RdbString, ReadError, ReadResult, Reader};
 use super::stream::read_stream;
@@ -44,8 +45,13 @@ impl Default for Limits {
 /// Reads a value.
 ///
 /// # Errors
-/// Damage; a collection without elements.
-pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> ReadResult<OwnedValue> {
+/// Damage; a collection without elements; a module's value that is not read.
+pub fn read_value(
+    reader: &mut Reader<'_>,
+    kind: ValueKind,
+    limits: &Limits,
+    modules: &Modules<'_>,
+) -> ReadResult<OwnedValue> {
     match kind {
         ValueKind::String => read_string(reader),
         ValueKind::List => read_list(reader, limits),
@@ -112,6 +118,7 @@ pub fn read_value(reader: &mut Reader<'_>, kind: ValueKind, limits: &Limits) -> 
             )
         }
         ValueKind::Stream | ValueKind::Stream2 | ValueKind::Stream3 => read_stream(reader, kind),
+        ValueKind::Module2 => super::module::read_value(reader, modules),
     }
 }
 

@@ -5,6 +5,7 @@ use super::{VERSION, ValueKind, container, encoding, length, opcode};
 use crate::persist::crc64::Crc64;
 use crate::protocol::number::parse_i64;
 use crate::types::lzf;
+use crate::types::module::KeyPlace;
 use crate::types::{PackedKind, ValueRef};
 
 /// The longest string of digits that is written as an integer.
@@ -18,11 +19,19 @@ pub struct Writer<'a> {
     out: &'a mut Vec<u8>,
     /// rdbcompression
     compress: bool,
+    /// Of the value that is written next. Only modules ask for it.
+    pub(super) place: KeyPlace<'a>,
 }
 
 impl<'a> Writer<'a> {
     pub fn new(out: &'a mut Vec<u8>, compress: bool) -> Writer<'a> {
-        Writer { out, compress }
+        Writer { out, compress, place: KeyPlace::default() }
+    }
+
+    /// Tells where the value is that is written next.
+    #[must_use]
+    pub fn at(self, place: KeyPlace<'a>) -> Writer<'a> {
+        Writer { place, ..self }
     }
 
     pub fn byte(&mut self, byte: u8) {

@@ -12,7 +12,7 @@
 //! | 2       | string: `embstr` or `raw` by its length             | its bytes                                      |
 //! | 3       | string that is `raw` whatever its length            | its bytes                                      |
 //! | 4       | big string                                          | pointer, length, capacity                      |
-//! | 5       | object: big list, hash, set or sorted set; stream   | owned pointer to a boxed enum                  |
+//! | 5       | object: big list, hash, set or sorted set; stream; a module's | owned pointer to a boxed enum        |
 //! | 6       | list, one listpack and reported `quicklist`         | its bytes                                      |
 //! | 7       | hash, `listpack`                                    | its bytes                                      |
 //! | 8       | sorted set, `listpack`                              | its bytes                                      |

@@ -9,6 +9,7 @@ use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::event::Event;
 use crate::types::OwnedEntry;
+use crate::types::module::KeyPlace;
 
 pub(super) const RENAME: Command = Command::keys("rename", 3, rename)
     .flags(flag::WRITE)
@@ -106,12 +107,14 @@ fn copy(ctx: &mut Ctx<'_>) -> CommandResult {
         return Err(CommandError::SAME_OBJECT);
     }
 
-    let copied =
-        ctx.shard.lookup_read(ctx.call, source).map(|entry| (duplicate(entry), entry.expire_at_ms()));
-    let Some((value, expire_at_ms)) = copied.filter(|_| replace || !ctx.shard.exists(db, destination)) else {
+    let may =
+        ctx.shard.lookup_read(ctx.call, source).is_some() && (replace || !ctx.shard.exists(db, destination));
+    let Some(entry) = ctx.shard.lookup_stored(ctx.call.db, source).filter(|_| may) else {
         ctx.reply.integer(0);
         return Ok(());
     };
+    let value = duplicate(entry, ctx.call.db, KeyPlace::of(db, destination.bytes))?;
+    let expire_at_ms = entry.expire_at_ms();
 
     let access = ctx.shard.access.of_new();
     let entry = OwnedEntry { key: destination.bytes.into(), value, expire_at_ms, access };

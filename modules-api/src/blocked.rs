@@ -246,7 +246,7 @@ impl ThreadContext {
         // SAFETY: the context is ours, and not locked: the lock borrows it.
         unsafe {
             api!(ThreadSafeContextLock)(self.ctx.as_ptr());
-            LockedContext { context: Context::of_callback(self.ctx), _thread: PhantomData }
+            LockedContext { context: Context::of_thread(self.ctx), _thread: PhantomData }
         }
     }
 }

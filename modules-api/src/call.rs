@@ -60,6 +60,13 @@ impl Context<'_> {
             (false, true) => c"v3E",
             (true, true) => c"v!3E",
         };
+        // The server may keep these strings, and then counts references to them when this thread has given the lock back.
+        let copies: Vec<ModuleString> = match self.is_of_thread() {
+            true => arguments.iter().map(|argument| ModuleString::new(argument.as_bytes())).collect(),
+            false => Vec::new(),
+        };
+        let copied: Vec<ModuleStr<'_>> = copies.iter().map(ModuleString::as_str).collect();
+        let arguments = if self.is_of_thread() { &copied } else { arguments };
         // SAFETY: "v" takes an array of strings and its length. No key is open, for `self` is borrowed mutably.
         let reply = unsafe {
             api!(Call)(self.as_ptr(), name.as_ptr(), format.as_ptr(), arguments.as_ptr(), arguments.len())

@@ -118,6 +118,10 @@ struct StringValues {
     _before: Option<ModuleString>,
 }
 
+// SAFETY: a string's references are counted by the server where it sets the directive, and by nobody else: what was given
+// away is read and not kept. Elsewhere only the bytes are read.
+unsafe impl Send for StringValues {}
+
 impl StringConfig {
     pub const fn new(name: &'static str, default: &'static str, flags: ConfigFlags) -> StringConfig {
         let values = Mutex::new(StringValues { now: None, _before: None });

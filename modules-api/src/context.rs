@@ -25,6 +25,8 @@ pub struct Context<'c> {
     ctx: NonNull<RedisModuleCtx>,
     /// The command's row and arguments; none in other callbacks.
     command: Option<(&'static Row, Args<'c>)>,
+    /// It is that of a thread of the module, which holds the server's lock.
+    is_of_thread: bool,
     _call: PhantomData<&'c RedisModuleCtx>,
 }
 
@@ -66,7 +68,17 @@ impl<'c> Context<'c> {
     /// # Safety
     /// The context lives and is this thread's to use during `'c`.
     pub(crate) unsafe fn of_callback(ctx: NonNull<RedisModuleCtx>) -> Context<'c> {
-        Context { ctx, command: None, _call: PhantomData }
+        Context { ctx, command: None, is_of_thread: false, _call: PhantomData }
+    }
+
+    /// # Safety
+    /// The context was made for a thread, which holds the server's lock during `'c`.
+    pub(crate) unsafe fn of_thread(ctx: NonNull<RedisModuleCtx>) -> Context<'c> {
+        Context { ctx, command: None, is_of_thread: true, _call: PhantomData }
+    }
+
+    pub(crate) fn is_of_thread(&self) -> bool {
+        self.is_of_thread
     }
 
     /// # Safety
@@ -76,7 +88,7 @@ impl<'c> Context<'c> {
         row: &'static Row,
         args: Args<'c>,
     ) -> Context<'c> {
-        Context { ctx, command: Some((row, args)), _call: PhantomData }
+        Context { ctx, command: Some((row, args)), is_of_thread: false, _call: PhantomData }
     }
 
     /// The pointer that the ABI knows it by.

@@ -95,14 +95,11 @@ impl fmt::Debug for ModuleStr<'_> {
     }
 }
 
-/// A string of the server that this module holds a reference to.
+/// A string of the server that this module holds a reference to. It stays on its thread: the server counts references to it,
+/// too, and not atomically.
 pub struct ModuleString {
     string: NonNull<RedisModuleString>,
 }
-
-// SAFETY: a string that a module made belongs to no thread; its reference count is touched with the server's lock held, or
-// atomically.
-unsafe impl Send for ModuleString {}
 
 impl ModuleString {
     /// A copy of these bytes.

@@ -177,23 +177,26 @@ impl Command for Pop {
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-        fn pop(ctx: &mut Context<'_>, key: ModuleStr<'_>, prefix: &Vec<u8>) -> Result<bool, Error> {
+        struct Waiting {
+            prefix: Vec<u8>,
+        }
+        fn pop(ctx: &mut Context<'_>, key: ModuleStr<'_>, waiting: &Waiting) -> Result<bool, Error> {
             let mut open = ctx.open_for_writing(&key)?;
             let popped = open.list_mut()?.pop(End::Head);
             drop(open);
             let Some(element) = popped else { return Ok(false) };
             ctx.replicate(c"LPOP", &[key]);
-            ctx.reply().bytes(&[&prefix[..], element.as_bytes()].concat());
+            ctx.reply().bytes(&[&waiting.prefix[..], element.as_bytes()].concat());
             Ok(true)
         }
 
         let timeout_ms = args[2].to_integer()?;
-        let prefix = args[3].as_bytes().to_vec();
+        let waiting = Waiting { prefix: args[3].as_bytes().to_vec() };
 
-        if pop(ctx, args[1], &prefix)? {
+        if pop(ctx, args[1], &waiting)? {
             return Ok(());
         }
-        ctx.block_client_on_keys(&args[1..2], Some(timeout_ms), prefix, pop, |ctx| {
+        ctx.block_client_on_keys(&args[1..2], Some(timeout_ms), waiting, pop, |ctx| {
             ctx.reply().null();
             Ok(())
         })

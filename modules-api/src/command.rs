@@ -82,7 +82,11 @@ impl Row {
 
     /// Whether the argument at this index is a key by one of the key specs.
     pub(crate) fn declares(&self, args: Args<'_>, index: usize) -> bool {
-        if self.keys.iter().any(|spec| spec.covers(args, index)) {
+        // The first of one spec, at a fixed place: most commands open no other.
+        let is_first = |spec: &KeySpec| {
+            spec.begin == Begin::Index(index as i32) && matches!(spec.find, Find::Range { last: 0 | -1, .. })
+        };
+        if self.keys.first().is_some_and(is_first) || self.keys.iter().any(|spec| spec.covers(args, index)) {
             return true;
         }
         let mut is_found = false;

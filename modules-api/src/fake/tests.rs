@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    AddOptions, Args, Command, CommandResult, Context, End, Error, KeyFlags, KeySpec, Loader, LogLevel,
-    NotifyClass, Row, ScoreRange,
+    AddOptions, Args, Begin, Command, CommandResult, Context, End, Error, Find, KeyFlags, KeySpec, Loader,
+    LogLevel, NotifyClass, Row, ScoreRange,
 };
 
 struct Sample;
@@ -18,7 +18,8 @@ impl Module for Sample {
         }
         loader.command::<Bit>()?;
         loader.command::<Ranks>()?;
-        loader.command::<Everything>()
+        loader.command::<Everything>()?;
+        loader.command::<Keys>()
     }
 }
 
@@ -110,6 +111,71 @@ impl Command for Everything {
         hash.remove(args[1]);
         reply.human_double(-13.361389338970184);
         Ok(())
+    }
+}
+
+/// keys ...: Reply: the arguments that it may open, by its many key specs.
+struct Keys;
+
+impl Command for Keys {
+    const ROW: Row = Row {
+        keys: &[
+            KeySpec::at(1, KeyFlags::RO),
+            KeySpec::behind("STORE", 2, KeyFlags::OW),
+            KeySpec::behind("LAST", -1, KeyFlags::OW),
+            KeySpec::counted(2, KeyFlags::RO),
+            KeySpec {
+                begin: Begin::Keyword("PAIRS", 2),
+                find: Find::Range { last: -2, step: 2 },
+                flags: KeyFlags::RW,
+                notes: "",
+            },
+        ],
+        find_keys: Some(|args, key| {
+            (3..args.len())
+                .filter(|at| args[*at].as_bytes().starts_with(b"!"))
+                .for_each(|at| key(at, KeyFlags::RO));
+        }),
+        ..Row::new("keys", -2)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        let reply = ctx.reply();
+        reply.begin_array();
+        let mut count = 0;
+        for argument in &args[1..] {
+            if ctx.open(argument).is_ok() {
+                reply.string(*argument);
+                count += 1;
+            }
+        }
+        reply.end_array(count);
+        Ok(())
+    }
+}
+
+#[test]
+fn keys_are_those_that_the_row_declares() {
+    let mut host = FakeHost::load::<Sample>(&[]);
+    for (line, expected) in [
+        ("keys a", "a"),
+        ("keys a b c", "a"),
+        ("keys a 2 b c d", "a b c"),
+        ("keys a 9 b c", "a b c"),
+        ("keys a 0 b c", "a"),
+        ("keys a -1 b c", "a"),
+        ("keys a x store b c", "a b"),
+        ("keys a x store", "a"),
+        ("keys a STORE b STORE c", "a b"),
+        ("keys a x LAST b y LAST c", "a c"),
+        ("keys a PAIRS b 1 c 2", "a b c"),
+        ("keys a x !b c !d", "a !b !d"),
+        // A string with the bytes of a key is that key.
+        ("keys a x a", "a a"),
+    ] {
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let expected = expected.split(' ').map(FakeReply::bytes).collect();
+        assert_eq!(host.call(&arguments), FakeReply::Array(expected), "{line}");
     }
 }
 

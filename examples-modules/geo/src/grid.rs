@@ -138,7 +138,7 @@ fn fraction_to_index(coordinate: f64, max: f64, step: u32) -> u32 {
 fn score_bits(score: f64) -> u64 {
     const HIGHEST_BIT: f64 = 9_223_372_036_854_775_808.0;
     let converted = |value: f64| {
-        if value >= -HIGHEST_BIT && value < HIGHEST_BIT { value as i64 } else { i64::MIN }
+        if (-HIGHEST_BIT..HIGHEST_BIT).contains(&value) { value as i64 } else { i64::MIN }
     };
     if score < HIGHEST_BIT {
         converted(score) as u64

@@ -122,6 +122,7 @@ callbacks! {
     RedisModuleScanKeyCB = fn(
         key: *mut RedisModuleKey, field: *mut RedisModuleString, value: *mut RedisModuleString, privdata: *mut c_void
     );
+    ShardisZsetVisitor = fn(data: *mut c_void, element: *const c_char, len: usize, score: f64) -> c_int;
     RedisModuleUserChangedFunc = fn(client_id: u64, privdata: *mut c_void);
     RedisModuleDefragFunc = fn(ctx: *mut RedisModuleDefragCtx) -> c_int;
     RedisModuleConfigGetStringFunc = fn(name: *const c_char, privdata: *mut c_void) -> *mut RedisModuleString;

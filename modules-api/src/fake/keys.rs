@@ -4,7 +4,7 @@ use super::strings::{self, bytes};
 use super::{State, Value, state};
 use crate::abi::*;
 use crate::served;
-use std::ffi::{c_char, c_int, c_long};
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::mem::transmute;
 
 /// An open key.
@@ -345,6 +345,31 @@ unsafe extern "C" fn zset_current(
     }
 }
 
+unsafe extern "C" fn zset_visit(
+    key: *mut RedisModuleKey,
+    min: f64,
+    max: f64,
+    min_excluded: c_int,
+    max_excluded: c_int,
+    visitor: ShardisZsetVisitor,
+    data: *mut c_void,
+) -> c_int {
+    let visitor = visitor.expect("there is a visitor");
+    // SAFETY: the key is open, and the visitor takes its data and each element.
+    unsafe {
+        if zset_first(key, min, max, min_excluded, max_excluded) != REDISMODULE_OK {
+            return REDISMODULE_ERR;
+        }
+        let range = fake(key).range.take();
+        for (element, score) in range.iter().flat_map(|range| &range.elements) {
+            if visitor(data, element.as_ptr().cast(), element.len(), *score) == 0 {
+                break;
+            }
+        }
+        REDISMODULE_OK
+    }
+}
+
 unsafe extern "C" fn list_push(
     key: *mut RedisModuleKey,
     end: c_int,
@@ -470,6 +495,7 @@ pub(super) static SERVED: &[Served] = served! {
     ZsetRangeNext = zset_next,
     ZsetRangePrev = zset_prev,
     ZsetRangeCurrentBuffer = zset_current,
+    ZsetVisitScoreRange = zset_visit,
     ListPush = list_push,
     ListPop = list_pop,
     ListGet = list_get,

@@ -7,8 +7,9 @@ use crate::abi::{
 use crate::api::{api, api_if_there};
 use crate::error::Error;
 use crate::string::{ModuleStr, ModuleString, slice_of};
-use std::ffi::c_int;
+use std::ffi::{c_char, c_int, c_void};
 use std::marker::PhantomData;
+use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 /// A sorted set, for reading.
@@ -73,10 +74,44 @@ impl Zset<'_> {
         ZsetRange::start(self.key, range, false)
     }
 
+    /// Calls a function with each element whose score is in a range and its score, from the lowest, until it breaks off.
+    pub fn visit<F: FnMut(&[u8], f64) -> ControlFlow<()>>(&mut self, range: ScoreRange, mut visitor: F) {
+        let Some(visit) = api_if_there!(ZsetVisitScoreRange) else {
+            let mut elements = self.range(range);
+            while let Some((element, score)) = elements.next() {
+                if visitor(element, score).is_break() {
+                    return;
+                }
+            }
+            return;
+        };
+        let ((min, min_excluded), (max, max_excluded)) = (range.min.parts(), range.max.parts());
+        let data = (&raw mut visitor).cast::<c_void>();
+        // SAFETY: the key is open and borrowed, so that the visitor cannot use it. `data` is the visitor that `visit_with`
+        // expects, and outlives the call.
+        unsafe {
+            let key = self.key.as_ptr();
+            visit(key, min, max, min_excluded, max_excluded, Some(visit_with::<F>), data);
+        }
+    }
+
     /// The elements with scores in a range, from the highest.
     pub fn range_backwards(&mut self, range: ScoreRange) -> ZsetRange<'_> {
         ZsetRange::start(self.key, range, true)
     }
+}
+
+/// # Safety
+/// `data` is a visitor of this type that nothing else uses, and `element` points to `len` bytes.
+unsafe extern "C" fn visit_with<F: FnMut(&[u8], f64) -> ControlFlow<()>>(
+    data: *mut c_void,
+    element: *const c_char,
+    len: usize,
+    score: f64,
+) -> c_int {
+    // SAFETY: as promised.
+    let (visitor, element) = unsafe { (&mut *data.cast::<F>(), slice_of(element, len)) };
+    c_int::from(visitor(element, score).is_continue())
 }
 
 fn score(key: NonNull<RedisModuleKey>, element: ModuleStr<'_>) -> Option<f64> {

@@ -33,15 +33,9 @@ pub fn register(loader: &mut Loader<'_>) -> Result<(), Error> {
 
 impl Members for Zset<'_> {
     fn for_each_in(&mut self, scores: Range<f64>, mut visit: impl FnMut(f64, &[u8]) -> ControlFlow<()>) {
-        let mut members = self.range(ScoreRange {
-            min: ScoreBound::Inclusive(scores.start),
-            max: ScoreBound::Exclusive(scores.end),
-        });
-        while let Some((member, score)) = members.next() {
-            if visit(score, member).is_break() {
-                return;
-            }
-        }
+        let range =
+            ScoreRange { min: ScoreBound::Inclusive(scores.start), max: ScoreBound::Exclusive(scores.end) };
+        self.visit(range, |member, score| visit(score, member));
     }
 }
 

@@ -2,6 +2,10 @@
 //! of several rounds.
 //!
 //!     cargo run --release -p shardis-scripting --example run_cost
+//!
+//! With the name of a script and a number, that script alone runs so many times and nothing is timed: for a profiler.
+//!
+//!     valgrind --tool=callgrind target/release/examples/run_cost GET 10000
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -51,13 +55,36 @@ fn best(runs: u32, mut run: impl FnMut()) -> f64 {
         .fold(f64::INFINITY, f64::min)
 }
 
-fn once(vm: &Vm, script: &Script, reply: &mut Vec<u8>) {
+const SCRIPTS: [(&str, &str, u32); 5] = [
+    ("return 1", "return 1", 500_000),
+    ("GET", "return redis.call('GET', KEYS[1])", 500_000),
+    (
+        "INCR, EXPIRE",
+        "local n = redis.call('INCR', KEYS[1]) if n then redis.call('EXPIRE', KEYS[1], 60) end return n",
+        300_000,
+    ),
+    ("100 calls", "for i = 1, 100 do redis.call('SET', KEYS[1], i) end return 1", 20_000),
+    ("cjson", "return #cjson.encode(cjson.decode(ARGV[1]))", 20_000),
+];
+
+/// A JSON document of about 1 KB.
+fn document() -> String {
+    let item = |n: u32| {
+        format!(
+            r#"{{"id":{n},"name":"item number {n}","price":{n}.25,"tags":["new","sale"],"in_stock":true,"note":null}}"#
+        )
+    };
+    let items: Vec<String> = (1..=10).map(item).collect();
+    format!(r#"{{"order":123456,"customer":"c-000042","items":[{}]}}"#, items.join(","))
+}
+
+fn once(vm: &Vm, script: &Script, args: &[&[u8]], reply: &mut Vec<u8>) {
     reply.clear();
     vm.run(
         script,
         b"0123456789012345678901234567890123456789",
         &[b"key:1"],
-        &[],
+        args,
         RunOptions::default(),
         &mut Idle,
         reply,
@@ -72,22 +99,24 @@ fn main() {
         redis_version: "7.0.15",
         run_limit_bytes: usize::MAX,
     });
-    for (name, body, runs) in [
-        ("return 1", "return 1", 500_000),
-        ("GET", "return redis.call('GET', KEYS[1])", 500_000),
-        (
-            "INCR, EXPIRE",
-            "local n = redis.call('INCR', KEYS[1]) if n then redis.call('EXPIRE', KEYS[1], 60) end return n",
-            300_000,
-        ),
-        ("100 calls", "for i = 1, 100 do redis.call('SET', KEYS[1], i) end return 1", 20_000),
-        ("cjson", "return #cjson.encode({a = {1, 2, 3}, b = 'text', c = true})", 100_000),
-    ] {
-        let script = vm.compile(body.as_bytes()).expect("the script compiles");
-        let mut reply = Vec::new();
-        println!("{name:14} {:8.0} ns", best(runs, || once(&vm, &script, &mut reply)));
+    let document = document();
+    let args = [document.as_bytes()];
+    let compile = |body: &str| vm.compile(body.as_bytes()).expect("the script compiles");
+    let mut reply = Vec::new();
+    let asked: Vec<String> = std::env::args().skip(1).collect();
+    if let [name, runs] = &asked[..] {
+        let (_, body, _) = SCRIPTS.iter().find(|(script, ..)| script == name).expect("one of the scripts");
+        let script = compile(body);
+        for _ in 0..runs.parse::<u32>().expect("a number of runs") {
+            once(&vm, &script, &args, &mut reply);
+        }
+        return;
     }
-    let script = vm.compile(b"return redis.call('GET', KEYS[1])").expect("the script compiles");
+    for (name, body, runs) in SCRIPTS {
+        let script = compile(body);
+        println!("{name:14} {:8.0} ns", best(runs, || once(&vm, &script, &args, &mut reply)));
+    }
+    let script = compile("return redis.call('GET', KEYS[1])");
     let mut stack = Some(DefaultStack::new(STACK_BYTES).expect("there is memory"));
     let vm = &vm;
     let script = &script;
@@ -97,7 +126,7 @@ fn main() {
         let own = stack.take().expect("the stack came back");
         // SAFETY: the coroutine ends before what it borrows.
         let mut coroutine: Coroutine<(), (), (), DefaultStack> =
-            unsafe { Coroutine::with_stack_unchecked(own, move |_, ()| once(vm, script, reply)) };
+            unsafe { Coroutine::with_stack_unchecked(own, move |_, ()| once(vm, script, &[], reply)) };
         assert!(matches!(coroutine.resume(()), CoroutineResult::Return(())));
         stack = Some(coroutine.into_stack());
     });

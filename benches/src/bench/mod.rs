@@ -311,9 +311,12 @@ pub fn load_for(
     settle(server)
 }
 
-/// Fills a server anew with the collections of a named operation.
+/// Fills a server anew with the collections of a named operation, and loads its scripts.
 pub fn load_collections(server: &Server, row: usize, placement: &Placement) -> Result<()> {
     server.ask(&["FLUSHALL"])?;
+    for script in NAMED[row].scripts() {
+        server.ask(&["SCRIPT", "LOAD", script])?;
+    }
     load_keys(server, Stored::Named(row), NAMED[row].load_count(), placement)
 }
 

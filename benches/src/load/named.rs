@@ -1,12 +1,15 @@
 //! Named operations: one command, or a few in turn, over keys that hold collections. A row of the table is all that an
 //! operation is.
 //!
+//! Scripts are such operations as well: what is in their keys may be strings.
+//!
 //! The keys are `col:` and twelve digits, and members `mem:` and twelve digits, 16 bytes both, drawn anew for each
 //! pipeline like those of the other operations. Values are text of 16 bytes that is no integer.
 
 use crate::load::workload::{fill_text_value, write_digits};
 use crate::resp::write_command;
 use fastrand::Rng;
+use sha1_smol::Sha1;
 
 pub const KEY_PREFIX: &[u8; 4] = b"col:";
 pub const MEMBER_PREFIX: &[u8; 4] = b"mem:";
@@ -24,6 +27,8 @@ pub enum Arg {
     Value,
     /// A number of six digits.
     Score,
+    /// The SHA-1 of a script, which the servers have loaded.
+    Script(&'static str),
 }
 
 /// What replies look like: the floor answers with as many bytes.
@@ -128,7 +133,7 @@ const fn several(pipeline: usize, limit: f64) -> Bar {
     Bar { pipeline, judged: Judged::SeveralToOne, limit }
 }
 
-use Arg::{Key, Score, Value, Word};
+use Arg::{Key, Score, Script, Value, Word};
 
 const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10, named_keys: &[] };
 const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
@@ -145,6 +150,12 @@ const ZADD: Request = Request { args: &[Word("ZADD"), Key, Score, Arg::Member], 
 const ENTRY: &[Arg] = &[Word("*"), Word("field"), Value];
 
 const HASH_OF_10: Load = Load { command: "HSET", element: &[Arg::Member, Value], count: 10, named_keys: &[] };
+
+const STRING: Load = Load { command: "SET", element: &[Value], count: 1, named_keys: &[] };
+const NUMBER: Load = Load { element: &[Word("1")], ..STRING };
+
+/// A JSON document of about 1 KB.
+const DOCUMENT: &str = include_str!("document.json");
 
 /// Keys that lie on different shards, if there are two: their slots differ in the highest bit.
 const TWO_SHARDS: [&str; 2] = ["side:a", "side:c"];
@@ -347,6 +358,72 @@ pub const NAMED: &[Named] = &[
         bar: own(4, 0.60),
         is_long: false,
     },
+    Named {
+        name: "script-get",
+        requests: &[Request {
+            args: &[Word("EVALSHA"), Script("return redis.call('GET', KEYS[1])"), Word("1"), Key],
+            answer: Answer::Text,
+        }],
+        load: STRING,
+        keys: 100_000,
+        members: 0,
+        bar: own(16, 0.35),
+        is_long: false,
+    },
+    Named {
+        name: "script-limiter",
+        requests: &[Request {
+            args: &[
+                Word("EVALSHA"),
+                Script(
+                    "local count = redis.call('INCR', KEYS[1]) redis.call('EXPIRE', KEYS[1], ARGV[1]) return count",
+                ),
+                Word("1"),
+                Key,
+                Word("1000"),
+            ],
+            answer: Answer::Integer,
+        }],
+        load: NUMBER,
+        keys: 100_000,
+        members: 0,
+        bar: own(16, 0.40),
+        is_long: false,
+    },
+    Named {
+        name: "script-100-calls",
+        requests: &[Request {
+            args: &[
+                Word("EVALSHA"),
+                Script("for _ = 1, 100 do redis.call('INCR', KEYS[1]) end return redis.call('GET', KEYS[1])"),
+                Word("1"),
+                Key,
+            ],
+            answer: Answer::Score,
+        }],
+        load: NUMBER,
+        keys: 10_000,
+        members: 0,
+        bar: own(16, 0.40),
+        is_long: false,
+    },
+    Named {
+        name: "script-cjson",
+        requests: &[Request {
+            args: &[
+                Word("EVALSHA"),
+                Script("return #cjson.encode(cjson.decode(redis.call('GET', KEYS[1])))"),
+                Word("1"),
+                Key,
+            ],
+            answer: Answer::Integer,
+        }],
+        load: Load { element: &[Word(DOCUMENT)], ..STRING },
+        keys: 1000,
+        members: 0,
+        bar: own(16, 1.0),
+        is_long: false,
+    },
     // Of two shards, half of the pairs are on both.
     Named {
         name: "lmove",
@@ -405,6 +482,7 @@ fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
             value
         }
         Score => rng.u64(100_000..1_000_000).to_string().into_bytes(),
+        Script(text) => Sha1::from(text).digest().to_string().into_bytes(),
     }
 }
 
@@ -419,6 +497,15 @@ impl Named {
             .collect();
         let args: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
         write_command(out, &args);
+    }
+
+    /// The scripts that its requests run by their SHA-1.
+    pub fn scripts(&self) -> impl Iterator<Item = &'static str> {
+        let args = self.requests.iter().flat_map(|request| request.args);
+        args.filter_map(|arg| match arg {
+            Script(text) => Some(*text),
+            Word(_) | Key | Arg::Member | Value | Score => None,
+        })
     }
 
     /// How many commands make the collections.
@@ -479,6 +566,17 @@ mod tests {
                 named.name
             );
         }
+    }
+
+    #[test]
+    fn a_script_is_asked_for_by_its_sha() {
+        let named = NAMED.iter().find(|named| named.name == "script-get").unwrap();
+        assert_eq!(named.scripts().collect::<Vec<_>>(), ["return redis.call('GET', KEYS[1])"]);
+        let mut out = Vec::new();
+        named.write(&mut out, 0, &mut Rng::with_seed(1));
+        let text = String::from_utf8(out).unwrap();
+        let beginning = "*4\r\n$7\r\nEVALSHA\r\n$40\r\nd3c21d0c2b9ca22f82737626a27bcaf5d288f99f\r\n$1\r\n1\r\n";
+        assert!(text.starts_with(beginning), "{text}");
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! catches the error gets it again ([`crate::run`]). While no run is on, nothing is refused, so that the engine itself may
 //! allocate outside of a protected call.
 //!
-//! Freed small blocks are kept for the next of their size, a few of each: a run makes and drops a dozen.
+//! Freed small blocks are kept for the next of their size: a run makes a dozen, and a cycle of the collector frees those of
+//! some hundred runs.
 
 use std::alloc::Layout;
 use std::cell::Cell;
@@ -19,8 +20,8 @@ const BLOCK_ALIGN_BYTES: usize = 16;
 /// Longer blocks are not kept.
 const SMALL_BYTES_MAX: usize = 256;
 const CLASS_COUNT: usize = SMALL_BYTES_MAX / BLOCK_ALIGN_BYTES;
-/// How many freed blocks of a size are kept.
-const KEPT_BLOCKS: u32 = 64;
+/// How many bytes of freed blocks of a size are kept.
+const KEPT_BYTES: usize = 32 << 10;
 
 /// Freed blocks of a few lengths: a list through the blocks themselves, for each length that is a multiple of 16.
 #[derive(Default)]
@@ -56,7 +57,7 @@ impl SmallBlocks {
         if len <= SMALL_BYTES_MAX {
             let class = (len - 1) / BLOCK_ALIGN_BYTES;
             let count = self.count[class].get();
-            if count < KEPT_BLOCKS {
+            if count < (KEPT_BYTES / ((class + 1) * BLOCK_ALIGN_BYTES)) as u32 {
                 let kept: *mut Kept = block.cast();
                 // SAFETY: the block has at least 16 bytes, is aligned, and belongs to nobody.
                 unsafe { kept.write(Kept { next: self.first[class].get() }) };

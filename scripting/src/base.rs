@@ -48,7 +48,7 @@ pub(crate) unsafe fn amend_base(lua: *mut lua_State, stock: &mut Stock) {
     stock.getmetatable = stock_function(lua, c"getmetatable");
     stock.xpcall = stock_function(lua, c"xpcall");
     stock.unpack = stock_function(lua, c"unpack");
-    let functions: [(&CStr, lua_CFunction); 11] = [
+    let functions: [(&CStr, lua_CFunction); 12] = [
         (c"next", next),
         (c"rawget", rawget),
         (c"rawset", rawset),
@@ -60,6 +60,7 @@ pub(crate) unsafe fn amend_base(lua: *mut lua_State, stock: &mut Stock) {
         (c"load", load),
         (c"loadstring", loadstring),
         (c"collectgarbage", collectgarbage),
+        (c"gcinfo", gcinfo),
     ];
     for (name, function) in functions {
         set_function(lua, name, function);
@@ -355,7 +356,7 @@ unsafe extern "C-unwind" fn collectgarbage(lua: *mut lua_State) -> c_int {
             lua_gc(lua, LUA_GCCOLLECT, 0);
             lua_pushnumber(lua, 0.0);
         }
-        3 => lua_pushnumber(lua, shared.memory_bytes.get() as f64 / 1024.0),
+        3 => lua_pushnumber(lua, shared.held_bytes() as f64 / 1024.0),
         4 => {
             let finished = lua_gc(lua, LUA_GCSTEP, argument as c_int);
             lua_pushboolean(lua, finished);
@@ -364,6 +365,12 @@ unsafe extern "C-unwind" fn collectgarbage(lua: *mut lua_State) -> c_int {
         6 => lua_pushnumber(lua, shared.gc_step_multiplier.replace(argument) as f64),
         _ => lua_pushnumber(lua, 0.0),
     }
+    1
+}
+
+/// The kibibytes that the VM holds.
+unsafe extern "C-unwind" fn gcinfo(lua: *mut lua_State) -> c_int {
+    lua_pushnumber(lua, (Shared::of(lua).held_bytes() >> 10) as f64);
     1
 }
 

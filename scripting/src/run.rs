@@ -285,20 +285,8 @@ impl Shared {
                 // What it took may be most of the memory there is; the collector would let it lie until it doubles.
                 lua_gc(self.main.get(), LUA_GCCOLLECT, 0);
             }
-            self.collect_some();
             run.end();
             result
-        }
-    }
-
-    /// Every so many runs the collector does some work, so that what short scripts leave does not lie until it has doubled.
-    fn collect_some(&self) {
-        const RUNS: u32 = 50;
-        let runs = self.runs_since_step.get() + 1;
-        self.runs_since_step.set(runs % RUNS);
-        if runs == RUNS {
-            // SAFETY: no run is on in the main thread.
-            unsafe { lua_gc(self.main.get(), LUA_GCSTEP, RUNS as c_int) };
         }
     }
 

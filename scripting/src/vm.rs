@@ -64,6 +64,7 @@ pub struct Vm {
 /// What the VM, its scripts and libraries share. Lua's allocator is handed its address.
 pub(crate) struct Shared {
     pub(crate) main: Cell<*mut lua_State>,
+    /// Of all blocks that the allocator has handed out.
     pub(crate) memory_bytes: Cell<usize>,
     pub(crate) run_limit_bytes: Cell<usize>,
     pub(crate) blocks: alloc::SmallBlocks,
@@ -76,11 +77,15 @@ pub(crate) struct Shared {
     pub(crate) gc_pause: Cell<i64>,
     pub(crate) gc_step_multiplier: Cell<i64>,
     #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
-    pub(crate) runs_since_step: Cell<u32>,
     idle_scripts: RefCell<Vec<Box<Run>>>,
     #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
     idle_functions: RefCell<Vec<Box<Run>>>,
 }
+
+/// The length of a block that is never touched, and so takes no memory. The collector begins a cycle whenever what it left the
+/// last time has doubled. A VM that holds little would have a cycle every hundred runs, each of which goes over
+/// all libraries; so there is always this much to double.
+const BALLAST_BYTES: usize = 128 << 10;
 
 /// How many idle runs, with their threads and buffers, are kept.
 const KEPT_RUNS: usize = 16;
@@ -98,7 +103,6 @@ impl Vm {
             stock: Cell::new(crate::base::Stock::default()),
             gc_pause: Cell::new(200),
             gc_step_multiplier: Cell::new(200),
-            runs_since_step: Cell::new(0),
             idle_scripts: RefCell::default(),
             idle_functions: RefCell::default(),
         });
@@ -108,13 +112,17 @@ impl Vm {
             shared.main.set(main);
             lua_atpanic(main, panic);
             sandbox::build(main, &shared, options.redis_version);
+            lua_newuserdata(main, BALLAST_BYTES);
+            luaL_ref(main, LUA_REGISTRYINDEX);
+            // From here on the collector reckons with it.
+            lua_gc(main, LUA_GCCOLLECT, 0);
         }
         Vm { shared }
     }
 
     /// The bytes that the VM holds: scripts, libraries, and what they made.
     pub fn memory_bytes(&self) -> usize {
-        self.shared.memory_bytes.get()
+        self.shared.held_bytes()
     }
 
     /// How many bytes a run that begins from now on may add to what the VM holds.
@@ -264,6 +272,11 @@ impl Shared {
             // SAFETY: the run that is on lives, and its memory counters are touched here alone while it runs.
             unsafe { (*run).count_memory(old_len, new_len) }
         }
+    }
+
+    /// The bytes that the VM holds.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.memory_bytes.get() - BALLAST_BYTES
     }
 
     /// Gives up a reference of the registry.

@@ -21,7 +21,7 @@ const BLOCK_ALIGN_BYTES: usize = 16;
 const SMALL_BYTES_MAX: usize = 256;
 const CLASS_COUNT: usize = SMALL_BYTES_MAX / BLOCK_ALIGN_BYTES;
 /// How many bytes of freed blocks of a size are kept.
-const KEPT_BYTES: usize = 32 << 10;
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Freed blocks of a few lengths: a list through the blocks themselves, for each length that is a multiple of 16.
 #[derive(Default)]

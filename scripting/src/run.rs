@@ -40,8 +40,14 @@ impl Ending {
 
 /// What belongs to one run, and buffers that are used by the next one again.
 pub(crate) struct Run {
-    /// The Lua thread, with the error handler at index 1.
+    /// Each run has another number, from 1.
+    pub(crate) id: u64,
+    /// The Lua thread. While the run is not on, its stack has `kept_slots` values: the error handler, and for a script KEYS and
+    /// ARGV.
     pub(crate) thread: *mut lua_State,
+    pub(crate) kept_slots: c_int,
+    /// For how many values KEYS and ARGV were made.
+    pub(crate) list_lens: [usize; 2],
     /// The registry's reference to the thread, and to the globals of a script with its own KEYS and ARGV: what the
     /// script sees, and the table behind it. `LUA_NOREF` for a function's.
     pub(crate) thread_ref: c_int,
@@ -73,9 +79,15 @@ pub(crate) struct Run {
 const KEPT_BUFFER_BYTES: usize = 64 << 10;
 
 impl Run {
-    pub(crate) fn new(kind: Kind, thread: *mut lua_State, thread_ref: c_int) -> Run {
+    pub(crate) fn new(id: u64, kind: Kind, thread: *mut lua_State, thread_ref: c_int) -> Run {
         Run {
+            id,
             thread,
+            kept_slots: match kind {
+                Kind::Script => 3,
+                Kind::Function => 1,
+            },
+            list_lens: [0; 2],
             thread_ref,
             globals_ref: LUA_NOREF,
             real_globals_ref: LUA_NOREF,
@@ -251,7 +263,7 @@ impl Shared {
     /// the error that it ended with.
     ///
     /// # Safety
-    /// `run` is of this VM and not on; its thread holds the handler, the function and the arguments, and nothing else.
+    /// `run` is of this VM and not on; its thread holds what a run keeps there, the function and the arguments, and nothing else.
     pub(crate) unsafe fn execute(
         &self,
         run: &mut Run,
@@ -270,17 +282,22 @@ impl Shared {
             } else if let Some(error) = reply::returned_error(lua) {
                 Err(error)
             } else {
+                // How deep a reply may be nested depends on where in the stack it lies: at 2, as in Redis.
+                let main = self.main.get();
+                lua_pushnil(main);
+                lua_xmove(lua, main, 1);
                 let mut frames = std::mem::take(&mut run.frames);
                 reply::append(
-                    lua,
+                    main,
                     reply::Versions { client: options.client_resp, script: run.resp },
                     &mut frames,
                     out,
                 );
                 run.frames = frames;
+                lua_settop(main, 0);
                 Ok(())
             };
-            lua_settop(lua, 1);
+            lua_settop(lua, run.kept_slots);
             if run.ending == Ending::Memory {
                 // What it took may be most of the memory there is; the collector would let it lie until it doubles.
                 lua_gc(self.main.get(), LUA_GCCOLLECT, 0);

@@ -231,7 +231,9 @@ pub(crate) unsafe fn new_run(shared: &Shared, kind: Kind) -> Box<Run> {
     let main = shared.main.get();
     let refs = shared.refs.get();
     let thread = lua_newthread(main);
-    let mut run = Box::new(Run::new(kind, thread, luaL_ref(main, LUA_REGISTRYINDEX)));
+    let id = shared.runs_made.get() + 1;
+    shared.runs_made.set(id);
+    let mut run = Box::new(Run::new(id, kind, thread, luaL_ref(main, LUA_REGISTRYINDEX)));
     match kind {
         Kind::Script => {
             lua_rawgeti_(main, LUA_REGISTRYINDEX, refs.script_globals);
@@ -247,6 +249,7 @@ pub(crate) unsafe fn new_run(shared: &Shared, kind: Kind) -> Box<Run> {
     lua_xmove(main, thread, 1);
     lua_replace(thread, LUA_GLOBALSINDEX);
     lua_rawgeti_(thread, LUA_REGISTRYINDEX, refs.error_handler);
+    lua_settop(thread, run.kept_slots);
     lua_settop(main, 0);
     run
 }

@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     /// What `collectgarbage` was told; it has no effect.
     pub(crate) gc_pause: Cell<i64>,
     pub(crate) gc_step_multiplier: Cell<i64>,
+    /// How many runs were made.
+    pub(crate) runs_made: Cell<u64>,
     #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
     idle_scripts: RefCell<Vec<Box<Run>>>,
     #[expect(clippy::vec_box, reason = "the address of a run is kept while it runs")]
@@ -103,6 +105,7 @@ impl Vm {
             stock: Cell::new(crate::base::Stock::default()),
             gc_pause: Cell::new(200),
             gc_step_multiplier: Cell::new(200),
+            runs_made: Cell::new(0),
             idle_scripts: RefCell::default(),
             idle_functions: RefCell::default(),
         });
@@ -138,12 +141,16 @@ impl Vm {
             anchor_chunk_name(main, c"@user_script".as_ptr());
             let loaded = chunk::load(main, chunk::without_shebang(body), c"@user_script");
             let result = match loaded {
-                Ok(()) => Ok(Script {
-                    shared: self.shared.clone(),
-                    original: luaL_ref(main, LUA_REGISTRYINDEX),
-                    idle: RefCell::new(Vec::new()),
-                    original_is_idle: Cell::new(true),
-                }),
+                Ok(()) => {
+                    let assigns_globals = chunk::assigns_globals(main);
+                    let original = Closure { reference: luaL_ref(main, LUA_REGISTRYINDEX), globals_of: 0 };
+                    Ok(Script {
+                        shared: self.shared.clone(),
+                        original: original.reference,
+                        idle: RefCell::new(vec![original]),
+                        assigns_globals,
+                    })
+                }
                 Err(text) => Err(CompileError {
                     text: one_line(
                         [b"ERR Error compiling script (new function): ".as_slice(), &text].concat(),
@@ -173,22 +180,24 @@ impl Vm {
         assert!(Rc::ptr_eq(&self.shared, &script.shared), "a script runs in the VM that compiled it");
         let shared = &*self.shared;
         let mut run = shared.take_run(Kind::Script);
-        let closure = script.take_closure();
-        // SAFETY: the thread of an idle run holds the handler alone.
+        let mut closure = script.take_closure();
+        // SAFETY: the thread of an idle run holds what a run keeps there alone.
         let result = unsafe {
             let lua = run.thread;
             let refs = shared.refs.get();
-            lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.real_globals_ref);
-            for (name_ref, values) in [(refs.keys_name, keys), (refs.argv_name, args)] {
-                lua_rawgeti_(lua, LUA_REGISTRYINDEX, name_ref);
-                push_list(lua, values);
-                lua_rawset(lua, -3);
+            set_list(&mut run, KEYS_SLOT, refs.keys_name, keys);
+            set_list(&mut run, ARGV_SLOT, refs.argv_name, args);
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, closure.reference);
+            if closure.globals_of != run.id {
+                closure.globals_of = run.id;
+                let globals = if script.assigns_globals { run.globals_ref } else { run.real_globals_ref };
+                lua_rawgeti_(lua, LUA_REGISTRYINDEX, globals);
+                lua_setfenv(lua, -2);
             }
-            lua_settop(lua, 1);
-            lua_rawgeti_(lua, LUA_REGISTRYINDEX, closure);
-            lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.globals_ref);
-            lua_setfenv(lua, -2);
-            shared.execute(&mut run, 0, name, options, host, reply)
+            let result = shared.execute(&mut run, 0, name, options, host, reply);
+            clear_list(lua, KEYS_SLOT, keys.len());
+            clear_list(lua, ARGV_SLOT, args.len());
+            result
         };
         script.put_closure(closure);
         shared.put_run(run);
@@ -204,22 +213,31 @@ impl Vm {
 ///
 /// Several runs of one script may be under way; each has a closure of its own, because globals belong to a closure in
 /// Lua 5.1 and every run has its own KEYS and ARGV.
+///
+/// A script sees its globals through a proxy, which refuses assignments ([`crate::readonly`]). Most scripts assign none: their
+/// closures get the globals themselves, and find `redis` and `KEYS` at the first look-up. They cannot get hold of that
+/// table otherwise, for their `_G` is the proxy.
 pub struct Script {
     shared: Rc<Shared>,
     /// The registry's reference to the closure that was compiled.
     original: c_int,
-    original_is_idle: Cell<bool>,
-    /// Copies of it that are in no run.
-    idle: RefCell<Vec<c_int>>,
+    /// The closures that are in no run.
+    idle: RefCell<Vec<Closure>>,
+    assigns_globals: bool,
+}
+
+/// A closure of a script.
+struct Closure {
+    /// The registry's.
+    reference: c_int,
+    /// The run ([`Run::id`]) whose globals it has; 0: of none.
+    globals_of: u64,
 }
 
 impl Script {
-    fn take_closure(&self) -> c_int {
-        if self.original_is_idle.replace(false) {
-            return self.original;
-        }
-        if let Some(copy) = self.idle.borrow_mut().pop() {
-            return copy;
+    fn take_closure(&self) -> Closure {
+        if let Some(closure) = self.idle.borrow_mut().pop() {
+            return closure;
         }
         let main = self.shared.main.get();
         // SAFETY: the main thread's stack is left as it was.
@@ -230,24 +248,19 @@ impl Script {
             chunk::copy_function(main);
             let copy = luaL_ref(main, LUA_REGISTRYINDEX);
             lua_settop(main, 0);
-            copy
+            Closure { reference: copy, globals_of: 0 }
         }
     }
 
-    fn put_closure(&self, closure: c_int) {
-        if closure == self.original {
-            self.original_is_idle.set(true);
-        } else {
-            self.idle.borrow_mut().push(closure);
-        }
+    fn put_closure(&self, closure: Closure) {
+        self.idle.borrow_mut().push(closure);
     }
 }
 
 impl Drop for Script {
     fn drop(&mut self) {
-        self.shared.release(self.original);
-        for copy in self.idle.get_mut().drain(..) {
-            self.shared.release(copy);
+        for closure in self.idle.get_mut().drain(..) {
+            self.shared.release(closure.reference);
         }
     }
 }
@@ -317,6 +330,68 @@ impl Drop for Shared {
     fn drop(&mut self) {
         // SAFETY: no run is on, and nobody else has the state.
         unsafe { lua_close(self.main.get()) }
+    }
+}
+
+/// Where the thread of a script's run keeps KEYS and ARGV, which the next run fills again.
+const KEYS_SLOT: c_int = 2;
+const ARGV_SLOT: c_int = 3;
+/// A longer KEYS or ARGV is not filled again.
+const REFILLED_LEN_MAX: usize = 8;
+
+/// Makes `values` the list that the script finds by the name `name_ref`. The list of the last run is filled again if it looks
+/// as new. No script can have kept it: nothing that a script can reach outlives its run.
+unsafe fn set_list(run: &mut Run, slot: c_int, name_ref: c_int, values: &[&[u8]]) {
+    let lua = run.thread;
+    let len = &mut run.list_lens[(slot - KEYS_SLOT) as usize];
+    // SAFETY: the caller has an idle run with its lists, and room for three values.
+    unsafe {
+        let is_as_new = *len == values.len() && *len <= REFILLED_LEN_MAX && is_empty_and_plain(lua, slot);
+        if !is_as_new {
+            *len = values.len();
+            lua_createtable(lua, values.len() as c_int, 0);
+            lua_pushvalue(lua, -1);
+            lua_replace(lua, slot);
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.real_globals_ref);
+            lua_insert(lua, -2);
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, name_ref);
+            lua_insert(lua, -2);
+            lua_rawset(lua, -3);
+            lua_settop(lua, -2);
+        }
+        for (index, value) in values.iter().enumerate() {
+            push_bytes(lua, value);
+            lua_rawseti_(lua, slot, index as c_int + 1);
+        }
+    }
+}
+
+/// Whether the table in `slot` has nothing in it and no metatable.
+unsafe fn is_empty_and_plain(lua: *mut lua_State, slot: c_int) -> bool {
+    // SAFETY: as for `set_list`. To begin a traversal raises nothing.
+    unsafe {
+        if lua_type(lua, slot) != LUA_TTABLE || lua_getmetatable(lua, slot) != 0 {
+            lua_settop(lua, ARGV_SLOT);
+            return false;
+        }
+        lua_pushnil(lua);
+        let is_empty = lua_next(lua, slot) == 0;
+        lua_settop(lua, ARGV_SLOT);
+        is_empty
+    }
+}
+
+/// Takes the values out of a list that may be filled again. What the script has added stays, and shows that it was there.
+unsafe fn clear_list(lua: *mut lua_State, slot: c_int, len: usize) {
+    if len > REFILLED_LEN_MAX {
+        return;
+    }
+    for index in 1..=len as c_int {
+        // SAFETY: as for `set_list`.
+        unsafe {
+            lua_pushnil(lua);
+            lua_rawseti_(lua, slot, index);
+        }
     }
 }
 

@@ -38,6 +38,70 @@ fn keys_and_args_of_one_run_are_not_those_of_the_next() {
 }
 
 #[test]
+fn what_a_script_does_to_keys_and_argv_does_not_show_in_the_next_run() {
+    let vm = vm();
+    let look = vm
+        .compile(
+            b"local names = {} for k in pairs(KEYS) do names[#names + 1] = tostring(k) end
+            return {#KEYS, table.concat(names, ','), getmetatable(KEYS) and 1 or 0, #ARGV, KEYS[1], rawget(ARGV, 1)}",
+        )
+        .unwrap();
+    let run = |body: &str| {
+        let script = vm.compile(body.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        let _ =
+            vm.run(&script, b"", &[b"a"], &[b"b"], RunOptions::default(), &mut Server::default(), &mut reply);
+        reply.clear();
+        vm.run(&look, b"", &[b"k"], &[b"v"], RunOptions::default(), &mut Server::default(), &mut reply)
+            .unwrap();
+        String::from_utf8(reply).unwrap()
+    };
+
+    let as_new = "*6\r\n:1\r\n$1\r\n1\r\n:0\r\n:1\r\n$1\r\nk\r\n$1\r\nv\r\n";
+    for body in [
+        "return 1",
+        "KEYS[1] = nil",
+        "KEYS[2] = 'more' ARGV[2] = 'more'",
+        "KEYS[1] = nil KEYS.name = 'x'",
+        "for i = 1, 100 do KEYS[i] = i end",
+        "setmetatable(KEYS, {__index = function() return 'x' end}) setmetatable(ARGV, {})",
+        "KEYS[0] = 'zero' KEYS[-1] = 'below' KEYS[1.5] = 'between' error('no')",
+        "table.insert(KEYS, 1, 'first') table.remove(ARGV)",
+    ] {
+        assert_eq!(run(body), as_new, "{body}");
+    }
+}
+
+#[test]
+fn a_script_that_assigns_a_global_anywhere_is_refused_and_leaves_the_globals_alone() {
+    let vm = vm();
+    let mut server = Server::default();
+    let mut run = |body: &str| String::from_utf8_lossy(&eval(&vm, &mut server, body, Resp::V2)).into_owned();
+
+    for body in [
+        "KEYS = {}",
+        "redis = nil",
+        "function tostring() end",
+        "local f = function() return function() redis = 1 end end f()()",
+        "local ok, why = pcall(function() string = nil end) error(why)",
+        "_G.redis = 1",
+        "loadstring('redis = 1')()",
+        "load(coroutine.wrap(function() coroutine.yield('ARGV = 1') end))()",
+        "coroutine.wrap(function() type = nil end)()",
+    ] {
+        let reply = run(body);
+        assert!(reply.contains("Attempt to modify a readonly table"), "{body}: {reply}");
+    }
+    assert_eq!(
+        run("return {type(redis), type(KEYS), tostring(1), type(_G), _G.redis == redis and 1 or 0}"),
+        "*5\r\n$5\r\ntable\r\n$5\r\ntable\r\n$1\r\n1\r\n$5\r\ntable\r\n:1\r\n"
+    );
+    assert!(
+        run("return missing").contains("Script attempted to access nonexistent global variable 'missing'")
+    );
+}
+
+#[test]
 fn an_error_names_the_script_and_its_line() {
     let vm = vm();
 

@@ -130,6 +130,32 @@ fn a_chunk_name_stays_while_its_chunk_is_parsed() {
     );
 }
 
+/// CVE-2025-46819: the lexer read beyond its source after a long bracket that it had miscounted.
+#[test]
+fn long_brackets_of_any_level_are_read_or_refused() {
+    let vm = vm();
+    for level in [0, 1, 2, 100, 70_000, 1 << 20] {
+        let e = "=".repeat(level);
+        assert_eq!(reply(&vm, &format!("--[{e}[ a comment ]{e}] return [{e}[text]{e}]")), "$4\r\ntext\r\n");
+        for body in [
+            format!("return [{e}[text]{e}"),
+            format!("return [{e}[text]{e}=]"),
+            format!("return [{e}"),
+            format!("return [{e}x"),
+            format!("--[{e}[ a comment"),
+        ] {
+            let refused = reply(&vm, &body);
+            assert!(refused.starts_with("-ERR Error compiling script"), "level {level}: {:.80}", refused);
+        }
+    }
+    let body = "local e = string.rep('=', 100000)
+        for _, source in ipairs({'return [' .. e, '[' .. e .. '[x]' .. e, '--[' .. e .. '[', 'x = [' .. e .. 'x'}) do
+            if loadstring(source) then return source end
+        end
+        return loadstring('return [' .. e .. '[text]' .. e .. ']')()";
+    assert_eq!(reply(&vm, body), "$4\r\ntext\r\n");
+}
+
 /// CVE-2025-46817: the number of elements was computed in an `int`.
 #[test]
 fn unpack_of_a_huge_range_is_an_error() {

@@ -575,7 +575,8 @@ mod tests {
         let mut out = Vec::new();
         named.write(&mut out, 0, &mut Rng::with_seed(1));
         let text = String::from_utf8(out).unwrap();
-        let beginning = "*4\r\n$7\r\nEVALSHA\r\n$40\r\nd3c21d0c2b9ca22f82737626a27bcaf5d288f99f\r\n$1\r\n1\r\n";
+        let beginning =
+            "*4\r\n$7\r\nEVALSHA\r\n$40\r\nd3c21d0c2b9ca22f82737626a27bcaf5d288f99f\r\n$1\r\n1\r\n";
         assert!(text.starts_with(beginning), "{text}");
     }
 

@@ -70,7 +70,8 @@ fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Ro
         Scope::Walk { shard, .. } if shard_count == 1 => Route::One(shard),
         Scope::Walk { shard, keys_max } => Route::Walk { shard, keys_max },
         Scope::Custom(_) => unreachable!("a custom scope chooses a plain one"),
-        Scope::Keys if shard_count > 1 && row.derives_keys(args) => Route::Many,
+        Scope::Keys if shard_count == 1 => Route::One(home),
+        Scope::Keys if row.derives_keys(args) => Route::Many,
         Scope::Keys => {
             let keys = keys::positions(row, args);
             one_or_many(keys.iter().map(|&(at, _)| args.arg(at)), home, shard_count)
@@ -81,11 +82,7 @@ fn complex(row: &Command, args: Argv<'_>, home: usize, shard_count: usize) -> Ro
 fn one_or_many<'a>(mut keys: impl Iterator<Item = &'a [u8]>, home: usize, shard_count: usize) -> Route {
     let Some(first) = keys.next() else { return Route::One(home) };
     let shard = shard_of(first, shard_count);
-    if shard_count == 1 || keys.all(|key| shard_of(key, shard_count) == shard) {
-        Route::One(shard)
-    } else {
-        Route::Many
-    }
+    if keys.all(|key| shard_of(key, shard_count) == shard) { Route::One(shard) } else { Route::Many }
 }
 
 /// The locks that a command which runs on a single shard needs there while it runs. `has_programs`: programs are suspended

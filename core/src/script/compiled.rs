@@ -40,6 +40,9 @@ pub const FUNCTION_NOT_FOUND: CommandError = CommandError::fixed("ERR Function n
 
 pub const NO_SCRIPT: CommandError = CommandError::fixed("NOSCRIPT No matching script. Please use EVAL.");
 
+/// How many scripts are found again by comparing their digits, without reading and hashing these.
+const RECENT_COUNT: usize = 16;
+
 /// How many forgotten scripts a shard keeps at most before it looks for them.
 const FORGOTTEN_MAX: usize = 100;
 
@@ -50,6 +53,8 @@ pub struct Scripts {
     script_vm: Rc<Vm>,
     function_vm: Rc<Vm>,
     scripts: AHashMap<Sha, Rc<CompiledScript>>,
+    /// Some of the scripts that were asked for by their digits: each in the place that its first digit gives.
+    recent: [Option<Rc<CompiledScript>>; RECENT_COUNT],
     /// How often the process' scripts had been flushed when this shard looked last.
     flushes: u64,
     /// The libraries that this shard goes by.
@@ -68,6 +73,7 @@ impl Scripts {
             function_vm: new_vm(),
             options,
             scripts: AHashMap::new(),
+            recent: Default::default(),
             flushes: registry.scripts.count_flushes(),
             functions,
             functions_version,
@@ -107,6 +113,7 @@ impl Scripts {
         if flushes != self.flushes {
             self.flushes = flushes;
             self.scripts.clear();
+            self.recent = Default::default();
             self.script_vm = Rc::new(Vm::new(self.options.clone()));
         }
         let found = self.scripts.get(sha)?;
@@ -130,6 +137,25 @@ impl Scripts {
         script.touch(&self.registry.scripts);
         let code = self.compile(&script.text)?;
         Ok(self.keep(script, code))
+    }
+
+    /// The script of the SHA that `hex` has the digits of.
+    ///
+    /// # Errors
+    /// NOSCRIPT, also if it is no SHA.
+    #[inline]
+    pub fn find_hex(&mut self, hex: &[u8]) -> CommandResult<Rc<CompiledScript>> {
+        let place = usize::from(hex.first().copied().unwrap_or_default()) % RECENT_COUNT;
+        if let Some(recent) = &self.recent[place]
+            && recent.hex == hex
+            && recent.script.is_known()
+        {
+            recent.script.touch(&self.registry.scripts);
+            return Ok(Rc::clone(recent));
+        }
+        let found = self.find(&Sha::parse(hex).ok_or(NO_SCRIPT)?)?;
+        self.recent[place] = Some(Rc::clone(&found));
+        Ok(found)
     }
 
     /// The script of this text, which the process knows from now on.

@@ -110,9 +110,9 @@ fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Rea
 }
 
 fn reach_of_sha(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
-    match Sha::parse(args.arg(1)).map(|sha| worker.scripts.find(&sha)) {
-        Some(Ok(script)) => reach_of_script(worker, is_read_only, &script),
-        Some(Err(_)) | None => Reach::Declared,
+    match worker.scripts.find_hex(args.arg(1)) {
+        Ok(script) => reach_of_script(worker, is_read_only, &script),
+        Err(_) => Reach::Declared,
     }
 }
 
@@ -158,7 +158,7 @@ fn flags_of_text(_worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64 {
 }
 
 fn flags_of_sha(worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64 {
-    let script = Sha::parse(args.arg(1)).and_then(|sha| worker.scripts.find(&sha).ok());
+    let script = worker.scripts.find_hex(args.arg(1));
     script.map_or(row_flags, |script| flags_with(script.script.header.flags, row_flags))
 }
 
@@ -222,9 +222,9 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     }
     let key_count = key_count(ctx.args, CommandError::NOT_INTEGER)?;
 
-    let sha = Sha::parse(ctx.arg(1)).ok_or(NO_SCRIPT)?;
+    let sha = ctx.arg(1);
     let worker = ctx.worker();
-    let script = worker.scripts.find(&sha)?;
+    let script = worker.scripts.find_hex(sha)?;
     let reach = reach_of_script(worker, is_read_only, &script);
     if !ctx.reaches(reach) {
         return Err(NO_SCRIPT);

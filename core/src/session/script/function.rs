@@ -72,7 +72,6 @@ fn note_change(ctx: &mut SessionCtx<'_>) {
 }
 
 const DELETE: Command = session("delete", 3, &(delete as SessionHandler))
-    .constant_time()
     .flags(flag::WRITE | flag::NOSCRIPT)
     .acl(acl::SCRIPTING)
     .docs(

@@ -363,11 +363,11 @@ impl Worker {
 
     /// The running program may change the number of keys of a database.
     pub(super) fn note_growing(&mut self, db: u32) {
-        let len = self.shard.key_count(db);
-        let growths = &mut self.programs.running().growths;
-        if growths.iter().all(|growth| growth.db != db) {
-            growths.push(Growth { db, len, earlier: 0 });
+        if self.programs.running().growths.iter().any(|growth| growth.db == db) {
+            return;
         }
+        let len = self.shard.key_count(db);
+        self.programs.running().growths.push(Growth { db, len, earlier: 0 });
     }
 
     /// Before a slice: what the frame works on is where commands look for it.

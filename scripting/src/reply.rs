@@ -52,6 +52,10 @@ fn integer(line: &[u8]) -> i64 {
 
 /// Pushes the value of the whole reply `reply`, which is RESP2 or RESP3. An error is a table with `err` that is marked as counted.
 pub(crate) unsafe fn push(lua: *mut lua_State, reply: &[u8], resp: Resp) {
+    // Counters are called for most.
+    if let [b':', digits @ .., b'\r', b'\n'] = reply {
+        return lua_pushnumber(lua, integer(digits) as f64);
+    }
     let mut reader = Reader { rest: reply, resp };
     push_value(lua, &mut reader, 0);
 }

@@ -102,6 +102,24 @@ fn a_script_that_assigns_a_global_anywhere_is_refused_and_leaves_the_globals_alo
 }
 
 #[test]
+fn libraries_serialise_with_their_fields() {
+    let vm = vm();
+    let run = |body: &str| {
+        String::from_utf8(eval(&vm, &mut Server::default(), body, Resp::V2)).expect("the replies are ASCII")
+    };
+
+    // As many bytes as Redis makes of them; the order of fields is Lua's.
+    assert_eq!(
+        run("return {#cmsgpack.pack(bit), #cmsgpack.pack(math), #cmsgpack.pack({{redis}})}"),
+        "*3\r\n:80\r\n:200\r\n:282\r\n"
+    );
+    for table in ["redis", "{cjson}", "_G", "getmetatable('')"] {
+        let reply = run(&format!("return cjson.encode({table})"));
+        assert!(reply.contains("Cannot serialise function: type not supported"), "{table}: {reply}");
+    }
+}
+
+#[test]
 fn an_error_names_the_script_and_its_line() {
     let vm = vm();
 

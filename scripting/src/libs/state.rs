@@ -7,6 +7,8 @@ use std::marker::PhantomData;
 
 use mlua::ffi;
 
+use crate::readonly;
+
 /// A function that Lua can call.
 pub type Function = ffi::lua_CFunction;
 
@@ -126,6 +128,12 @@ impl<'c> State<'c> {
         let bytes = self.bytes(index);
         // SAFETY: Lua ends its strings with a zero, which is not counted in their length.
         unsafe { std::slice::from_raw_parts(bytes.as_ptr(), bytes.len() + 1) }
+    }
+
+    /// If the table at the top is one that scripts cannot change, puts the table in its place that it shows the fields of.
+    pub fn resolve_read_only(self) {
+        // SAFETY: `new`; the table is there.
+        unsafe { readonly::resolve(self.raw, self.top()) }
     }
 
     /// The number of elements of the table at `index`, without metamethods.

@@ -100,6 +100,7 @@ impl Encoder<'_> {
             let depth = Decimal::new(depth);
             self.state.error(&[b"Cannot serialise, excessive nesting (", depth.as_bytes(), b")"]);
         }
+        self.state.resolve_read_only();
         let count = self.array_len();
         let is_map = count <= 0;
         self.json.push(if is_map { b'{' } else { b'[' });

@@ -99,6 +99,7 @@ fn write_fraction(packed: &mut Buffer<'_, u8>, value: f64) {
 
 /// As an array if its keys are 1 to n, also for n = 0.
 fn write_table(state: State<'_>, packed: &mut Buffer<'_, u8>, depth: usize) {
+    state.resolve_read_only();
     if is_array(state) {
         let len = state.raw_len(-1);
         write_count(packed, len, 0x90, 0xdc);

@@ -5,12 +5,18 @@
 use super::extended::parse_magnitude;
 pub use crate::types::decimal::parse_i64;
 pub use crate::types::double::F64Text;
+use crate::types::double::parse_short_f64;
 use rustc_apfloat::Float;
 use rustc_apfloat::ieee::Double;
 
 /// A double as C's `strtod` reads it, the whole text, no blank before it: decimal or hexadecimal, `inf`, `infinity`.
 /// Not one: `nan`, a number too big for a double, and one so small that it would become zero.
+#[inline]
 pub fn parse_f64(text: &[u8]) -> Option<f64> {
+    parse_short_f64(text).or_else(|| parse_long_f64(text))
+}
+
+fn parse_long_f64(text: &[u8]) -> Option<f64> {
     let unsigned = text.strip_prefix(b"-").or_else(|| text.strip_prefix(b"+")).unwrap_or(text);
     match unsigned {
         [b'0', b'x' | b'X', ..] => {

@@ -3,6 +3,40 @@
 use super::decimal::parse_i64;
 use std::io::Write;
 
+/// The double of a short text of digits, with or without a point and a sign, as most scores are written. `None`: another
+/// text, which may be a double all the same.
+///
+/// Both the digits as an integer and the power of ten that they are divided by are exact, so that the quotient is the double
+/// that is nearest to the text.
+#[inline]
+pub fn parse_short_f64(text: &[u8]) -> Option<f64> {
+    /// Integers of so many digits are exact.
+    const DIGITS_MAX: usize = 15;
+    const POWERS: [f64; DIGITS_MAX + 1] =
+        [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    let (is_negative, unsigned) = match text {
+        [b'-', unsigned @ ..] => (true, unsigned),
+        unsigned => (false, unsigned),
+    };
+    if unsigned.len() > DIGITS_MAX {
+        return None;
+    }
+    let (mut number, mut point_at) = (0u64, None);
+    for (at, &byte) in unsigned.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => number = number * 10 + u64::from(byte - b'0'),
+            b'.' if point_at.is_none() => point_at = Some(at),
+            _ => return None,
+        }
+    }
+    let decimals = point_at.map_or(0, |at| unsigned.len() - 1 - at);
+    if unsigned.len() == usize::from(point_at.is_some()) {
+        return None;
+    }
+    let magnitude = number as f64 / POWERS[decimals];
+    Some(if is_negative { -magnitude } else { magnitude })
+}
+
 /// The text of a double as `%.17g` gives it, which is how Redis shows scores and RESP3 doubles. Infinities are `inf` and
 /// `-inf`; NaN is `nan` whatever its sign.
 #[derive(Clone)]

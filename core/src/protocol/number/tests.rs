@@ -49,6 +49,28 @@ fn random_integers_are_read_back() {
 }
 
 #[test]
+fn a_short_text_of_digits_is_the_same_double_as_by_the_long_way() {
+    for text in ["", "-", ".", "-.", "1.2.3", "1-", "+1", "1e3", "12345678901234.5", "1234567890123456"] {
+        assert_eq!(parse_short_f64(text.as_bytes()), None, "{text:?}");
+    }
+    with_seed(|rng| {
+        for _ in 0..20_000 {
+            let mut text: Vec<u8> = (0..1 + rng.below(15)).map(|_| b'0' + rng.below(10) as u8).collect();
+            if rng.one_in(2) {
+                let at = rng.below(text.len());
+                text[at] = b'.';
+            }
+            if rng.one_in(3) {
+                text.insert(0, b'-');
+            }
+            let by_long_way = parse_long_f64(&text).map(f64::to_bits);
+            let text = String::from_utf8_lossy(&text).into_owned();
+            assert_eq!(parse_short_f64(text.as_bytes()).map(f64::to_bits), by_long_way, "{text:?}");
+        }
+    });
+}
+
+#[test]
 fn doubles_are_what_strtod_takes_whole() {
     let cases: &[(&str, f64)] = &[
         ("0", 0.0),

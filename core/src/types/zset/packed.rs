@@ -3,7 +3,7 @@
 //! This is Redis' layout, byte for byte: a score is an integer if it is one, and else the text that `%.17g` prints.
 
 use crate::types::blob::Blob;
-use crate::types::double::F64Text;
+use crate::types::double::{F64Text, parse_short_f64};
 use crate::types::listpack::{self, Digits, Item, Listpack, ListpackMut};
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -43,10 +43,10 @@ impl Stored {
 fn parse_score(item: Item<'_>) -> Option<f64> {
     match item {
         Item::Int(number) => Some(number as f64),
-        Item::Str(text) => {
+        Item::Str(text) => parse_short_f64(text).or_else(|| {
             let score: f64 = std::str::from_utf8(text).ok()?.parse().ok()?;
             (!score.is_nan()).then_some(score)
-        }
+        }),
     }
 }
 

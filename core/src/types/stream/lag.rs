@@ -5,9 +5,10 @@
 use super::{Group, Log, StreamId};
 
 impl Log {
-    /// Whether an entry was deleted from `start` on, as far as that is known.
+    /// Whether an entry was deleted from `start` on, as far as that is known. As in Redis 7.0, those before the first entry
+    /// do not count, so that they count as not read.
     fn has_deleted_from(&self, start: StreamId) -> bool {
-        !self.is_empty() && self.max_deleted_id != StreamId::MIN && start <= self.max_deleted_id
+        !self.is_empty() && self.first_id() <= self.max_deleted_id && start <= self.max_deleted_id
     }
 
     /// How many entries were ever added up to `id`; `None`: that is not known.

@@ -126,6 +126,10 @@ fn the_lag_is_known_unless_an_unread_entry_was_deleted() {
     assert_eq!(lag_at(&mut stream, 3, None), None);
     assert_eq!(lag_at(&mut stream, 3, Some(3)), Some(2));
     assert_eq!(lag_at(&mut stream, 5, None), Some(0));
+    // As in Redis 7.0, what was deleted before the first entry counts as not read.
+    stream.log.delete([id(1, 0)].into_iter());
+    assert_eq!(lag_at(&mut stream, 0, Some(0)), Some(5));
+    assert_eq!(lag_at(&mut stream, 0, None), Some(4));
     stream.log.delete([id(4, 0)].into_iter());
     assert_eq!(lag_at(&mut stream, 3, Some(3)), None);
     assert_eq!(lag_at(&mut stream, 4, Some(4)), None);

@@ -45,7 +45,10 @@ pub fn read_stream(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<Owned
     if reader.length()? != stream.log.len() {
         return Err(reader.damaged("Stream length inconsistent with the number of valid entries"));
     }
-    stream.log.last_id = read_id(reader)?;
+    // As Redis, it takes a stream whose last ID is less than that of its last entry; but what is added later must be behind
+    // that.
+    let last_entry_id = stream.log.last().map_or(StreamId::MIN, |entry| entry.id);
+    stream.log.last_id = read_id(reader)?.max(last_entry_id);
     stream.log.entries_added = stream.log.len();
     if has_counters {
         // The first ID is that of the first entry.

@@ -10,6 +10,7 @@ use super::{ValueKind, dump};
 use crate::persist::crc64::Crc64;
 use crate::testing::{Rng, with_seed};
 use crate::types::set::SetRef;
+use crate::types::stream::StreamId;
 use crate::types::zset::ZSet;
 use crate::types::{Collection, Object, OwnedValue, PackedKind, ValueRef};
 use std::collections::BTreeMap;
@@ -494,6 +495,19 @@ fn streams_of_all_versions_are_the_same() {
             assert_eq!(written, stream(kind));
         }
     }
+}
+
+/// Found by restoring damaged payloads: an entry that was added later came before the others, in a node of its own, and
+/// the stream could not be restored from its own payload.
+#[test]
+fn the_last_id_of_a_stream_is_not_less_than_that_of_its_last_entry() {
+    let mut bytes = stream(ValueKind::Stream2);
+    let len_at = bytes.windows(3).position(|bytes| bytes == [2, 6, 0]).expect("the length and the last ID");
+    bytes[len_at + 1] = 3;
+    let value = read(ValueKind::Stream2, &bytes).expect("Redis takes it, too");
+    let OwnedValue::Object(object) = &value else { panic!("a stream is an object") };
+    let Object::Stream(found) = &**object else { panic!("it is a stream") };
+    assert_eq!(found.log.last_id, StreamId { ms: 6, seq: 0 });
 }
 
 #[test]

@@ -99,6 +99,7 @@ fn the_options_of_zadd_decide_which_scores_are_set() {
             ("ZADD z x a", "-ERR value is not a valid float"),
             ("ZADD z 1 a nan b", "-ERR value is not a valid float"),
             ("ZINCRBY z x a", "-ERR value is not a valid float"),
+            ("ZINCRBY z GT a", "-ERR syntax error"),
             ("ZRANGE z 0 -1 WITHSCORES", "[a 0 c 1 new 2.5 b 3]"),
         ]);
     });

@@ -40,6 +40,10 @@ impl Options {
         let mut options = Options::default();
         let mut count = 0;
         for option in args {
+            // A score, nearly always.
+            if !option.first().is_some_and(u8::is_ascii_alphabetic) {
+                break;
+            }
             let flag = if args::is(option, "nx") {
                 &mut options.absent
             } else if args::is(option, "xx") {
@@ -148,7 +152,13 @@ fn zincrby_seeks(args: Argv<'_>) -> Option<(&[u8], Sought)> {
 /// ZINCRBY key increment member: ZADD with INCR. A member that is not there gets the increment as its score. Reply:
 /// the new score. Errors: not a number; NaN as the sum; WRONGTYPE. O(log N).
 fn zincrby(ctx: &mut Ctx<'_>) -> CommandResult {
-    add(ctx, Options { increment: true, ..Options::default() }, 2)
+    let added = add(ctx, Options { increment: true, ..Options::default() }, 2);
+
+    // As in Redis, an option of ZADD is no number, but one that leaves no pair of score and member behind it.
+    added.map_err(|error| match Options::parse(ctx.args.iter().skip(2)) {
+        (_, 0) => error,
+        _ => CommandError::SYNTAX,
+    })
 }
 
 /// Sets the scores of the pairs of score and member from argument `first` on.

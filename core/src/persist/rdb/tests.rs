@@ -307,7 +307,7 @@ fn versions_are_read_or_refused_by_name() {
 
 #[test]
 fn what_is_not_there_yet_is_refused_by_name() {
-    for (byte, what) in [(246, "functions"), (247, "module"), (7, "module"), (22, "time to live")] {
+    for (byte, what) in [(246, "functions"), (6, "module"), (22, "time to live")] {
         let bytes = [b"REDIS0010".as_slice(), &[byte, 0, 0, 0]].concat();
         match items(&bytes) {
             Err(FileError::Read(ReadError::Unsupported { offset: 9, what: said })) => {

@@ -248,6 +248,15 @@ impl EffectLog {
         }
     }
 
+    /// Records an effect beside what the running command and those that it calls leave: a module says itself what is to be
+    /// recorded of its command. `changes`: the shard's count of changes, those for this effect included.
+    pub fn add<'a>(&mut self, db: u32, args: impl ExactSizeIterator<Item = &'a [u8]>, changes: u64) {
+        if self.is_on {
+            self.open.push(db, (self.order, self.call_number), args);
+            self.changes_seen = changes;
+        }
+    }
+
     /// The arguments of the running command are no effect.
     pub fn omit(&mut self) {
         self.is_replaced = self.is_on;

@@ -307,6 +307,9 @@ pub struct CallOf {
     pub is_recorded: bool,
     /// The command leaves no effects.
     pub is_muted: bool,
+    /// There is no command: the entries of its keys are checked out to home, and stay there until the program ends or calls a
+    /// command on other shards.
+    pub stays: bool,
 }
 
 impl Plan {

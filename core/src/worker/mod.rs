@@ -265,6 +265,19 @@ impl Worker {
         (self.table_version, self.table) = self.globals.table();
     }
 
+    /// Adds or removes commands: see [`Globals::update_table`].
+    ///
+    /// # Errors
+    /// Those of `change`; the table is then as before.
+    pub fn update_table<E>(
+        &mut self,
+        change: impl FnOnce(&CommandTable) -> Result<CommandTable, E>,
+    ) -> Result<(), E> {
+        self.globals.update_table(change)?;
+        self.adopt_table();
+        Ok(())
+    }
+
     /// Finishes a turn: runs a slice of a program, resumes stalled requests, does time-driven work, then sends everything
     /// that the turn produced.
     pub fn end_turn(&mut self) {

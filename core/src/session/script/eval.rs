@@ -140,15 +140,15 @@ type ReachOf = fn(&mut Worker, Argv<'_>) -> Reach;
 type Run = fn(&mut ProgramCtx<'_>) -> CommandResult;
 
 const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, reach, run }
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, reach, run, data: &() }
 }
 
 const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, reach, run }
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, reach, run, data: &() }
 }
 
 const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, reach, run }
+    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, reach, run, data: &() }
 }
 
 /// The flags of a call of EVAL. What cannot run is judged as what has no shebang.

@@ -50,6 +50,7 @@ impl Host for Server<'_, '_> {
             is_recorded: options.repl.0 & ReplTargets::REPLICAS.0 != 0,
             is_read_only: self.permissions.is_read_only,
             allows_oom: self.permissions.allows_oom,
+            is_as_script: true,
         };
         control(self.ctx.call(args, options, reply))
     }

@@ -3,10 +3,11 @@
 use super::ProgramKind;
 use super::Reach;
 use super::ctx::CallOptions;
+use super::frame::handler_of;
 use crate::command::admission::{self, ProgramCall};
 use crate::command::table::{CommandEntry, KeyShape, Resolved, Run, Scope, flag};
-use crate::command::{Call, CommandError, keys, route};
-use crate::protocol::{Argv, Reply};
+use crate::command::{Call, CommandError, CommandResult, keys, route};
+use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
 use crate::types::hashing::hash_key;
 use crate::worker::Worker;
 use crate::worker::run::Invocation;
@@ -14,32 +15,119 @@ use crate::worker::transact::{CallPlace, WideCaller};
 use smallvec::SmallVec;
 use std::sync::atomic::Ordering;
 
-const NOT_ALLOWED: CommandError = CommandError::fixed("ERR This Redis command is not allowed from script");
-const UNDECLARED: CommandError =
-    CommandError::fixed("ERR The program has not declared all keys of the command");
+/// So many programs may be under way that have called one another, besides the first: they share a stack.
+const DEPTH_MAX: u32 = 16;
+
+/// Why a program could not call a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotCalled {
+    /// There is no such command.
+    Unknown,
+    /// The number of arguments is wrong, or it is a container without a subcommand.
+    Arity,
+    /// It is not for programs, or not for this one.
+    NotAllowed,
+    /// The program has not declared all its keys.
+    Undeclared,
+    /// It could not run now, or not in a script.
+    Refused(CommandError),
+}
+
+impl NotCalled {
+    /// The error that a script gets.
+    pub(super) fn into_script_error(self) -> CommandError {
+        match self {
+            NotCalled::Unknown => CommandError::fixed("ERR Unknown Redis command called from script"),
+            NotCalled::Arity => {
+                CommandError::fixed("ERR Wrong number of args calling Redis command from script")
+            }
+            NotCalled::NotAllowed => CommandError::fixed("ERR This Redis command is not allowed from script"),
+            NotCalled::Undeclared => {
+                CommandError::fixed("ERR The program has not declared all keys of the command")
+            }
+            NotCalled::Refused(error) => error,
+        }
+    }
+}
+
+/// A program that a program calls: it is to be run on the same frame.
+pub(super) struct Callee {
+    pub(super) entry: &'static CommandEntry,
+    pub(super) args: OwnedArgv,
+}
+
+/// What a frame has of a program that calls another, while that one runs.
+pub(super) struct Caller {
+    kind: ProgramKind,
+    call: Call,
+    began_ticks: u64,
+}
 
 impl Worker {
     /// Runs a command for the running program, whose own arguments are `declared`. Appends its reply, which may be an
-    /// error.
+    /// error. If it is a program, it is returned and has not run.
+    ///
+    /// # Errors
+    /// The command was not called.
     pub(super) fn call_for_program(
         &mut self,
         declared: Argv<'_>,
         args: &[&[u8]],
         options: CallOptions,
         reply: &mut Vec<u8>,
-    ) {
+    ) -> Result<Option<Callee>, NotCalled> {
         // What the program did before is not the command's time.
         self.read_program_clock();
         let copy = self.programs.copy_args(args.iter().copied());
         let argv = copy.as_argv();
-        match self.callee(declared, argv, &options) {
-            Ok((entry, hash)) => self.run_callee(entry, hash, argv, &options, reply),
-            Err(error) => {
-                self.shard.stats.error(error.code());
-                Reply::new(reply, options.resp).error(error.as_bytes());
+        let found = self.callee(declared, argv, &options);
+        if let Ok((entry, hash)) = found {
+            if matches!(entry.row.run, Run::Program(_)) {
+                return Ok(Some(Callee { entry, args: copy }));
             }
+            self.run_callee(entry, hash, argv, &options, reply);
         }
         self.programs.give_args(copy);
+        found.map(|_| None)
+    }
+
+    /// The running program has called another, which runs on its frame from here on. Returns the call of that one.
+    pub(super) fn enter_called(
+        &mut self,
+        entry: &CommandEntry,
+        kind: ProgramKind,
+        resp: Resp,
+    ) -> (Call, Caller) {
+        self.read_program_clock();
+        let began_ticks = self.time.ticks;
+        let frame = self.programs.running();
+        let in_script = frame.kind != ProgramKind::Module;
+        let (hash, hashed_arg) = (0, 0);
+        let call = Call { command: entry.id, resp, in_exec: true, in_script, hash, hashed_arg, ..frame.call };
+        frame.depth += 1;
+        let caller = Caller {
+            kind: std::mem::replace(&mut frame.kind, kind),
+            call: std::mem::replace(&mut frame.call, call),
+            began_ticks,
+        };
+        (call, caller)
+    }
+
+    /// It has ended.
+    pub(super) fn leave_called(&mut self, entry: &CommandEntry, caller: Caller, result: &CommandResult) {
+        self.read_program_clock();
+        let nanos = self.time.nanos_since(caller.began_ticks);
+        let frame = self.programs.running();
+        (frame.kind, frame.call) = (caller.kind, caller.call);
+        frame.depth -= 1;
+        let stats = &self.shard.stats;
+        let command = stats.command(entry.id);
+        command.record(nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if let Err(error) = result {
+            command.failed.add(1);
+            stats.error(error.code());
+        }
     }
 
     fn run_callee(
@@ -93,6 +181,11 @@ impl Worker {
             }
         }
         self.shard.effects.mute(false);
+    }
+
+    /// The running program waits for what was sent to other shards.
+    pub(in crate::worker) fn await_call(&mut self) {
+        self.programs.running().awaits_call = true;
     }
 
     /// Notes the databases whose number of keys a command may change.
@@ -151,40 +244,63 @@ impl Worker {
         declared: Argv<'_>,
         args: Argv<'_>,
         options: &CallOptions,
-    ) -> Result<(&'static CommandEntry, Option<u64>), CommandError> {
+    ) -> Result<(&'static CommandEntry, Option<u64>), NotCalled> {
         let table = self.table;
         let entry = match table.resolve(args) {
             Resolved::Command(entry) => entry,
-            Resolved::UnknownSubcommand(_) | Resolved::Unknown => {
-                return Err(CommandError::fixed("ERR Unknown Redis command called from script"));
-            }
+            Resolved::UnknownSubcommand(_) | Resolved::Unknown => return Err(NotCalled::Unknown),
         };
-        let reject = |error: CommandError| {
+        let reject = |why: NotCalled| {
             self.shard.stats.command(entry.id).rejected.add(1);
-            Err(error)
+            Err(why)
         };
         let arity = entry.row.arity;
         let len = args.len() as i32;
         if if arity >= 0 { len != arity } else { len < -arity } || matches!(entry.row.run, Run::Container) {
-            return reject(CommandError::fixed("ERR Wrong number of args calling Redis command from script"));
+            return reject(NotCalled::Arity);
         }
-        let is_denied =
-            entry.row.has(flag::NOSCRIPT) && !self.globals.scripts_are_trusted.load(Ordering::Relaxed);
-        if is_denied || matches!(entry.row.run, Run::Program(_)) {
-            return reject(NOT_ALLOWED);
-        }
-        let program = ProgramCall {
-            is_read_only: options.is_read_only,
-            allows_oom: options.allows_oom,
-            has_written: self.programs.running().has_written,
-        };
-        if let Err(error) = admission::admit_call(entry.row, program, &self.conditions(), self) {
+        if !self.is_for_program(entry, options) {
             self.shard.stats.command(entry.id).rejected.add(1);
-            return Err(error);
+            return Err(NotCalled::NotAllowed);
+        }
+        let has_written = self.programs.running().has_written && options.is_as_script;
+        if options.is_as_script || !options.allows_oom {
+            let program = ProgramCall {
+                is_read_only: options.is_read_only,
+                allows_oom: options.allows_oom,
+                has_written,
+            };
+            if let Err(error) = admission::admit_call(entry.row, program, &self.conditions(), self) {
+                self.shard.stats.command(entry.id).rejected.add(1);
+                return Err(NotCalled::Refused(error));
+            }
         }
         let hash = (entry.shape == KeyShape::First).then(|| hash_key(args.arg(1)));
         self.check_in_hand(declared, entry, args, hash)?;
         Ok((entry, hash))
+    }
+
+    /// Whether the running program may call a command, whatever its arguments.
+    fn is_for_program(&mut self, entry: &CommandEntry, options: &CallOptions) -> bool {
+        let row = entry.row;
+        let frame = self.programs.running();
+        let (caller, depth) = (frame.kind, frame.depth);
+        let is_called_by_module = caller == ProgramKind::Module;
+        if let Some(called) = handler_of(entry) {
+            let is_of_module = called.kind == ProgramKind::Module;
+            let is_all_in_hand = self.shard.shard_count == 1 || self.wide_caller().is_some();
+            if !(is_of_module || is_called_by_module) || depth >= DEPTH_MAX || !is_all_in_hand {
+                return false;
+            }
+        }
+        if !row.has(flag::NOSCRIPT) {
+            return true;
+        }
+        if options.is_as_script || !is_called_by_module {
+            return self.globals.scripts_are_trusted.load(Ordering::Relaxed);
+        }
+        // What concerns a connection needs one that the program could have for itself.
+        !matches!(row.run, Run::Session(_)) || (row.has(flag::ADMIN) && !row.has(flag::NO_MULTI))
     }
 
     /// Checks that all keys of a command are in the running program's hand. A wide program may call
@@ -198,7 +314,7 @@ impl Worker {
         entry: &CommandEntry,
         args: Argv<'_>,
         hash: Option<u64>,
-    ) -> Result<(), CommandError> {
+    ) -> Result<(), NotCalled> {
         let shard_count = self.shard.shard_count;
         let has_all = shard_count == 1 && self.programs.running().reach != Reach::Declared;
         if has_all || self.wide_caller().is_some() {
@@ -215,7 +331,7 @@ impl Worker {
             | Scope::Watch
             | Scope::Multi
             | Scope::Exec
-            | Scope::Custom(_) => return Err(NOT_ALLOWED),
+            | Scope::Custom(_) => return Err(NotCalled::NotAllowed),
         }
         let frame = self.programs.running();
         let in_hand = frame.declared.get_or_insert_with(|| {
@@ -224,10 +340,10 @@ impl Worker {
             hashes
         });
         if let Some(hash) = hash {
-            return if in_hand.contains(&hash) { Ok(()) } else { Err(UNDECLARED) };
+            return if in_hand.contains(&hash) { Ok(()) } else { Err(NotCalled::Undeclared) };
         }
         let mut is_in_hand = true;
         keys::each(entry.row, args, |at, _| is_in_hand &= in_hand.contains(&hash_key(args.arg(at))));
-        if is_in_hand { Ok(()) } else { Err(UNDECLARED) }
+        if is_in_hand { Ok(()) } else { Err(NotCalled::Undeclared) }
     }
 }

@@ -1,16 +1,24 @@
 //! What the handler of a program sees.
 
-use super::Reach;
+use super::call::{Callee, NotCalled};
+use super::frame::handler_of;
 use super::stack::Lent;
+use super::{ProgramKind, Reach};
 use crate::command::Call;
-use crate::protocol::{Argv, Reply, Resp};
+use crate::command::table::CommandEntry;
+use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
 use crate::worker::Worker;
+use std::any::Any;
 
 /// What a program gets: its arguments, the reply to write, the worker, and a way to call commands.
 pub struct ProgramCtx<'a> {
     pub call: &'a Call,
     pub args: Argv<'a>,
     pub reply: Reply<'a>,
+    /// That of its [`ProgramHandler`](super::ProgramHandler).
+    pub data: &'static (dyn Any + Send + Sync),
+    /// The arguments of the program that the frame was made for: its own, unless another program has called it.
+    pub(super) outermost: Argv<'a>,
     pub(super) lent: Lent<'a>,
 }
 
@@ -25,6 +33,8 @@ pub struct CallOptions {
     pub is_read_only: bool,
     /// The command may run when memory is full.
     pub allows_oom: bool,
+    /// The command is refused if scripts may not call it, or if it could not run in a script now.
+    pub is_as_script: bool,
 }
 
 /// Whether a program may go on.
@@ -59,31 +69,105 @@ impl<'a> ProgramCtx<'a> {
     /// Calls the command `args`, which has at least a name, and appends its reply to `reply`. It may be an error: also of a
     /// command that does not exist, or that the program may not call. The program may be suspended meanwhile.
     pub fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
-        let declared = self.args;
+        match self.try_call(args, options, reply) {
+            Ok(control) => control,
+            Err(refused) => {
+                let error = refused.into_script_error();
+                self.lent.worker().shard.stats.error(error.code());
+                Reply::new(reply, options.resp).error(error.as_bytes());
+                self.end_slice();
+                self.control()
+            }
+        }
+    }
+
+    /// As [`call`](ProgramCtx::call), for callers that say in their own words why a command was not called.
+    ///
+    /// # Errors
+    /// The command was not called.
+    pub fn try_call(
+        &mut self,
+        args: &[&[u8]],
+        options: CallOptions,
+        reply: &mut Vec<u8>,
+    ) -> Result<Control, NotCalled> {
+        let outermost = self.outermost;
         let worker = self.lent.worker();
         if let Some(text) = worker.programs.running().stopped {
-            return Control::Stop(text);
+            return Ok(Control::Stop(text));
         }
-        worker.call_for_program(declared, args, options, reply);
-        if worker.programs.running().awaits_call {
+        if let Some(Callee { entry, args }) = worker.call_for_program(outermost, args, options, reply)? {
+            self.run_called(entry, args, options, reply);
+        }
+        if self.lent.worker().programs.running().awaits_call {
             self.suspend();
             let frame = self.lent.worker().programs.running();
             frame.awaits_call = false;
             reply.append(&mut frame.called_reply);
-        } else if worker.ends_slice() {
-            self.suspend();
+        } else {
+            self.end_slice();
         }
-        self.control()
+        Ok(self.control())
+    }
+
+    /// Runs a program that this one has called, on the same stack.
+    fn run_called(
+        &mut self,
+        entry: &'static CommandEntry,
+        args: OwnedArgv,
+        options: CallOptions,
+        reply: &mut Vec<u8>,
+    ) {
+        let handler = handler_of(entry).expect("the caller has seen that it is a program");
+        let (call, caller) = self.lent.worker().enter_called(entry, handler.kind, options.resp);
+        let start = reply.len();
+        let mut called = ProgramCtx {
+            call: &call,
+            args: args.as_argv(),
+            reply: Reply::new(reply, options.resp),
+            data: handler.data,
+            outermost: self.outermost,
+            lent: self.lent.relend(),
+        };
+        let result = (handler.run)(&mut called);
+        let lent = called.lent;
+        self.lent.take_back(lent);
+        if let Err(error) = &result {
+            reply.truncate(start);
+            Reply::new(reply, options.resp).error(error.as_bytes());
+        }
+        let worker = self.lent.worker();
+        worker.leave_called(entry, caller, &result);
+        worker.programs.give_args(args);
+    }
+
+    /// Selects a database for the program, and not for its client.
+    pub fn select(&mut self, db: u32) {
+        self.lent.worker().programs.running().call.db = db;
+    }
+
+    /// Has a key here, if it is of another shard: see [`Worker::bring_key`].
+    pub fn bring(&mut self, db: u32, key: &[u8]) {
+        if self.lent.worker().shard.shard_count > 1 && self.lent.worker().bring_key(db, key) {
+            self.suspend();
+            self.lent.worker().programs.running().awaits_call = false;
+        }
     }
 
     /// To be called now and then by a program that computes. The program may be suspended meanwhile.
     pub fn tick(&mut self) -> Control {
+        self.lent.worker().read_program_clock();
+        self.end_slice();
+        self.control()
+    }
+
+    /// Suspends the program if it has had the shard for long enough. Code of modules is not suspended for that: it may rely
+    /// on nothing else of its module running meanwhile.
+    fn end_slice(&mut self) {
         let worker = self.lent.worker();
-        worker.read_program_clock();
-        if worker.ends_slice() {
+        if worker.programs.running().kind != ProgramKind::Module && worker.ends_slice() {
             self.suspend();
         }
-        self.control()
     }
 
     fn control(&mut self) -> Control {
@@ -94,9 +178,9 @@ impl<'a> ProgramCtx<'a> {
     }
 
     fn suspend(&mut self) {
-        let declared = self.args;
-        self.lent.worker().show_program(declared);
-        self.lent.worker().want_locks(declared);
+        let outermost = self.outermost;
+        self.lent.worker().show_program(outermost);
+        self.lent.worker().want_locks(outermost);
         self.lent.suspend();
     }
 }

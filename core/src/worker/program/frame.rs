@@ -22,12 +22,15 @@ pub(in crate::worker) struct Frame {
     /// `None` while it runs, and when it has ended.
     fiber: Option<Fiber<Done>>,
     pub(super) entry: &'static CommandEntry,
+    /// That of the program that runs on it at the moment, which another may have called.
     pub(super) kind: ProgramKind,
     pub(super) reach: Reach,
     /// The call that started it. The database is the one that the program has selected.
     pub(super) call: Call,
     /// The hashes of the keys that it declares, once they were needed.
     pub(super) declared: Option<SmallVec<[u64; 8]>>,
+    /// How many programs it is in that have called one another, besides the first.
+    pub(super) depth: u32,
     /// It has called a command that writes.
     pub(super) has_written: bool,
     /// It is over busy-reply-threshold.
@@ -92,6 +95,15 @@ pub(in crate::worker) struct CheckedOut {
     pub(in crate::worker) entries: Vec<Vec<Option<OwnedEntry>>>,
     /// What has happened to them.
     pub(in crate::worker) events: Vec<CheckedOutEvent>,
+    /// Keys of a wide transaction that were brought here while the program ran: for each shard that owns any.
+    pub(in crate::worker) brought: Vec<Brought>,
+}
+
+/// Keys of one shard that were brought to a program, and their entries while these are not in the tables.
+pub(in crate::worker) struct Brought {
+    pub(in crate::worker) shard: usize,
+    pub(in crate::worker) keys: Vec<CheckedOutKey>,
+    pub(in crate::worker) entries: Vec<Option<OwnedEntry>>,
 }
 
 /// What a program leaves behind.
@@ -121,7 +133,7 @@ pub(super) fn handler_of(entry: &CommandEntry) -> Option<&'static ProgramHandler
         Run::Program(handler) => {
             Some(handler.downcast_ref::<ProgramHandler>().expect("a program's row holds its handler"))
         }
-        Run::Keys(_) | Run::Blocking(_) | Run::Session(_) | Run::Container => None,
+        Run::Keys(_) | Run::Native(_) | Run::Blocking(_) | Run::Session(_) | Run::Container => None,
     }
 }
 
@@ -225,6 +237,8 @@ impl Worker {
                 call: &call,
                 args: args.as_argv(),
                 reply: Reply::new(&mut reply, call.resp),
+                data: handler.data,
+                outermost: args.as_argv(),
                 lent,
             };
             let result = (handler.run)(&mut ctx);
@@ -241,6 +255,7 @@ impl Worker {
             reach,
             call,
             declared: None,
+            depth: 0,
             has_written: false,
             is_busy: false,
             shown_args: None,
@@ -388,9 +403,13 @@ impl Worker {
             }
             Role::Unit { .. } => {}
             Role::Stage { checked_out, .. } => {
-                let CheckedOut { txn, at, is_recorded, keys, entries, events, .. } = &mut **checked_out;
+                let CheckedOut { txn, at, is_recorded, keys, entries, events, brought, .. } =
+                    &mut **checked_out;
                 for (keys, entries) in keys.iter().zip(std::mem::take(entries)) {
                     self.shard.receive_checked_out(keys.as_deref().unwrap_or_default(), entries);
+                }
+                for Brought { keys, entries, .. } in brought {
+                    self.shard.receive_checked_out(keys, std::mem::take(entries));
                 }
                 self.shard.observers.begin_checked_out(std::mem::take(events));
                 if *is_recorded {
@@ -419,6 +438,9 @@ impl Worker {
                     self.shard.send_checked_out_back(keys.as_deref().unwrap_or_default())
                 };
                 checked_out.entries = checked_out.keys.iter().map(give_back).collect();
+                for Brought { keys, entries, .. } in &mut checked_out.brought {
+                    *entries = self.shard.send_checked_out_back(keys);
+                }
             }
         }
         if has_ended {
@@ -435,8 +457,25 @@ impl Worker {
         }
     }
 
+    /// For a program of a wide transaction: the keys that were brought to it.
+    pub(in crate::worker) fn brought(&mut self) -> Option<&mut Vec<Brought>> {
+        match &mut self.programs.running().role {
+            Role::Stage { checked_out } if checked_out.is_wide => Some(&mut checked_out.brought),
+            Role::Stage { .. } | Role::Starting | Role::Unit { .. } => None,
+        }
+    }
+
+    /// Entries have come for the program of a wide transaction, which waits for them.
+    pub(in crate::worker) fn program_got(&mut self, txn: TxnId, brought: Vec<Brought>) {
+        let frame = self.programs.calling.get_mut(&txn).expect("a program waits for the entries");
+        let Role::Stage { checked_out } = &mut frame.role else {
+            unreachable!("a program of a transaction is a stage of it");
+        };
+        checked_out.brought = brought;
+    }
+
     /// For a program of a wide transaction: as whom it calls commands.
-    pub(super) fn wide_caller(&mut self) -> Option<WideCaller> {
+    pub(in crate::worker) fn wide_caller(&mut self) -> Option<WideCaller> {
         match &self.programs.running().role {
             Role::Stage { checked_out } if checked_out.is_wide => {
                 let CheckedOut { txn, at, is_recorded, .. } = **checked_out;

@@ -14,10 +14,15 @@
 //! A frame is either a unit of its shard (a program by itself), or a stage of a transaction (a program with keys on
 //! several shards, or any program in an EXEC: see [`Placement::CheckOut`]). A program does not join a coalesced pipeline.
 //!
+//! # Programs that call programs
+//!
+//! A module's command may call scripts, and commands of modules, and a script may call a module's command. The one that is
+//! called runs on the caller's frame and stack. What it touches was the caller's to touch, so such a caller is wide.
+//!
 //! # Slices
 //!
 //! A program has the shard for about a millisecond at a time ([`Clock::ends_slice`](crate::runtime::clock::Clock::ends_slice)).
-//! It is asked at every [`ProgramCtx::tick`] and after each command that it has called. Then it is suspended, and goes to
+//! It is asked at every [`ProgramCtx::tick`] and after each command that a script has called. Then it is suspended, and goes to
 //! the end of the shard's queue of ready frames. A turn runs one slice, of the first frame in the queue, between messages
 //! and clients; the driver does not sleep while there is any.
 //!
@@ -57,9 +62,10 @@ mod stack;
 
 pub use crate::command::admission::ProgramKind;
 pub use busy::{BusyPrograms, Killed, merge_killed};
+pub use call::NotCalled;
 pub use ctx::{CallOptions, Control, ProgramCtx};
 
-pub(in crate::worker) use frame::{CheckedOut, EndedStage};
+pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage};
 
 use super::Worker;
 use crate::command::CommandResult;
@@ -67,6 +73,7 @@ use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
 use frame::Frame;
+use std::any::Any;
 use std::collections::VecDeque;
 
 /// The handler of a program, as [`Run::Program`](crate::command::table::Run) holds it.
@@ -78,6 +85,8 @@ pub struct ProgramHandler {
     /// What is known before a run about the keys that it may touch.
     pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
     pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,
+    /// What distinguishes it from other programs with the same functions: [`ProgramCtx::data`].
+    pub data: &'static (dyn Any + Send + Sync),
 }
 
 /// Which keys a program may touch.

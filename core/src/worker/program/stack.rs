@@ -10,9 +10,18 @@ use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 use std::ptr::NonNull;
 
-/// The size of a stack in bytes of address space: what a script needs at most. Only the pages that a program has touched
+/// The size of a stack in bytes of address space: what a script or a module needs at most. Only the pages that a program has touched
 /// take memory. Below it lies a guard page, so that a program that needs more ends the process and corrupts nothing.
-const STACK_BYTES: usize = shardis_scripting::STACK_BYTES;
+const STACK_BYTES: usize = {
+    if shardis_scripting::STACK_BYTES > MODULE_STACK_BYTES {
+        shardis_scripting::STACK_BYTES
+    } else {
+        MODULE_STACK_BYTES
+    }
+};
+
+/// What code of modules may count on: as much as a thread of a C program has.
+const MODULE_STACK_BYTES: usize = 8 << 20;
 
 /// How many stacks are kept for the next programs.
 const SPARE_STACKS_MAX: usize = 8;
@@ -82,12 +91,22 @@ impl<T> Drop for Fiber<T> {
     }
 }
 
-impl Lent<'_> {
+impl<'a> Lent<'a> {
     #[inline]
     pub(super) fn worker(&mut self) -> &mut Worker {
         // SAFETY: it was made from an exclusive reference, which `Fiber::resume` borrows until the program is suspended
         // or ends. The reference made here borrows `self`, and so has ended when the program is suspended.
         unsafe { self.worker.as_mut() }
+    }
+
+    /// Lends the worker to a program that runs on the same stack, until [`take_back`](Lent::take_back).
+    pub(super) fn relend(&mut self) -> Lent<'a> {
+        Lent { yielder: self.yielder, worker: self.worker }
+    }
+
+    /// The program has ended to which the worker was lent. It may have been suspended in between.
+    pub(super) fn take_back(&mut self, lent: Lent<'_>) {
+        self.worker = lent.worker;
     }
 
     /// Suspends the program until it is resumed.

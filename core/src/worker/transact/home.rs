@@ -187,7 +187,9 @@ impl Worker {
         let (_, entries) = take_outcomes(txn);
         let (is_recorded, is_wide) = (txn.pieces != 0, txn.wide == PartOfWide::Beginning);
         let events = Vec::new();
-        let checked_out = Box::new(CheckedOut { txn: id, at, is_recorded, is_wide, keys, entries, events });
+        let brought = Vec::new();
+        let checked_out =
+            Box::new(CheckedOut { txn: id, at, is_recorded, is_wide, keys, entries, events, brought });
         let call = txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
         self.start_stage_program(Invocation::new(entry, &call, txn.multi.queue.args(at), None), checked_out)
@@ -201,7 +203,8 @@ impl Worker {
         }
         self.pools.give_buffer(reply);
         txn.ran_nanos += ran_nanos;
-        let CheckedOut { txn: id, keys, entries, events, .. } = *checked_out;
+        let CheckedOut { txn: id, keys, entries, events, brought, .. } = *checked_out;
+        self.send_brought_back(id, brought, &events);
         self.check_in_all(id, txn, &keys, entries, &events, CheckedOutWaits::default());
     }
 
@@ -410,6 +413,10 @@ impl Worker {
     fn run_checked_out(&mut self, id: TxnId, txn: &mut HomeTxn) {
         let keys = std::mem::take(&mut txn.keys);
         let (shard_batches, entries) = take_outcomes(txn);
+        if let Some(call) = txn.wide.call().filter(|call| call.stays) {
+            self.keep_brought(call, &txn.shards, keys, entries);
+            return;
+        }
         self.shard.observers.begin_checked_out(Vec::new());
         let mut held_entries = std::mem::take(&mut txn.held_entries).into_iter();
         for (keys, mut entries) in keys.iter().zip(entries) {

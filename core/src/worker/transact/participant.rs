@@ -69,8 +69,16 @@ impl Worker {
                 let ran = list.map(|list| self.run_list(id, list));
                 let entries = self.shard.check_out(&keys);
                 let held = self.transact.held.get_mut(&id).expect("checked-out keys are locked");
-                held.checked_out.extend(keys);
-                let pieces = held.pieces;
+                let (pieces, call) = (held.pieces, held.call);
+                match call.filter(|call| call.stays) {
+                    None => held.checked_out.extend(keys),
+                    Some(call) => {
+                        // They come back to the wide transaction.
+                        self.release_participant(id);
+                        let wide = self.transact.held.get_mut(&call.txn);
+                        wide.expect("it holds its locks to its end").checked_out.extend(keys);
+                    }
+                }
                 return Outcome::Entries(Box::new(CheckedOutEntries { entries, ran, pieces }));
             }
         };

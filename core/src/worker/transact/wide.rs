@@ -8,18 +8,30 @@
 
 use super::super::Worker;
 use super::{HeldParticipant, HomeTxn, Start, Wish};
+use crate::client::CommandQueue;
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement};
 use crate::command::table::{CommandEntry, KeyspaceLock, flag};
 use crate::protocol::Argv;
+use crate::protocol::OwnedArgv;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::{Message, ReplyId};
-use crate::shard::txn::{CallOf, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work};
+use crate::shard::observe::CheckedOutEvent;
+use crate::shard::slot::shard_of;
+use crate::shard::txn::{
+    CallOf, CheckIn, CheckedOutKey, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work,
+};
+use crate::types::OwnedEntry;
+use crate::types::hashing::hash_key;
+use crate::worker::program::Brought;
 use smallvec::SmallVec;
 use std::sync::atomic::{Ordering, fence};
+
+/// The row under which keys are brought to a program.
+const BRINGING_ROW: &[u8] = b"exists";
 
 /// Home's side of a wide transaction.
 pub(super) struct Wide {
@@ -116,6 +128,16 @@ impl Worker {
         let placement = multi.routes.add(entry, args, None, self.shards());
         let is_here = match placement {
             Placement::Anywhere | Placement::Session | Placement::SessionPrecomputed => true,
+            Placement::One(_) | Placement::CheckOut | Placement::Split
+                if !entry.row.has(flag::TOUCHES_ARBITRARY_KEYS)
+                    && !entry.row.derives_keys(args)
+                    && self.are_brought(&multi, args, call.db, entry) =>
+            {
+                let home = self.shard.index as u16;
+                let keys = multi.routes.keys(0).iter().filter(|key| key.shard == home);
+                let locks = keys.map(|key| KeyLock { id: key.hash, exclusive: true }).collect();
+                self.take_in_hand(caller.txn, locks)
+            }
             Placement::One(shard) if shard == self.shard.index => {
                 let keys = multi.routes.keys(0).iter();
                 let locks = keys.map(|key| KeyLock { id: key.hash, exclusive: true }).collect();
@@ -138,9 +160,26 @@ impl Worker {
             return CallPlace::Here;
         }
         multi.queue.push_args(call, caller.place, args);
+        self.give_brought_back(caller.txn);
+        self.send_call(caller, entry, call, multi, false);
+        CallPlace::Elsewhere
+    }
+
+    /// Sends a call to the shards of its keys. `stays`: see [`CallOf`].
+    fn send_call(
+        &mut self,
+        caller: WideCaller,
+        entry: &'static CommandEntry,
+        call: Call,
+        multi: Box<CommandQueue>,
+        stays: bool,
+    ) {
         let mut needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
         needs.iter_mut().for_each(Need::make_exclusive);
-        let wide = self.transact.wide.get_mut(&caller.txn).expect("it was there just now");
+        let wide = self.transact.wide.get_mut(&caller.txn).expect("it lasts as long as its program");
+        if stays {
+            wide.call_count += 1;
+        }
         for shard in (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16) {
             if !wide.shards.contains(&shard) {
                 wide.shards.push(shard);
@@ -148,10 +187,126 @@ impl Worker {
         }
         let reply_id = wide.reply_id;
         let WideCaller { txn, is_recorded, is_muted, .. } = caller;
-        let wide = PartOfWide::Call(CallOf { txn, number: call_number, is_recorded, is_muted });
+        let number = wide.call_count;
+        let wide = PartOfWide::Call(CallOf { txn, number, is_recorded, is_muted, stays });
         let start = Start { wide, counted: 1, ..Start::one(entry, call, multi) };
         self.send_plan(reply_id, start, needs, &[], None);
-        CallPlace::Elsewhere
+    }
+
+    /// Has a key of another shard here for the running program: see [`ProgramCtx::bring`]. Returns whether the program has to
+    /// be suspended until it is.
+    ///
+    /// [`ProgramCtx::bring`]: crate::worker::program::ProgramCtx::bring
+    pub(in crate::worker) fn bring_key(&mut self, db: u32, key: &[u8]) -> bool {
+        let Some(caller) = self.wide_caller() else { return false };
+        let hash = hash_key(key);
+        let shard = shard_of(key, self.shard.shard_count);
+        if shard == self.shard.index {
+            let lock = KeyLock { id: hash, exclusive: true };
+            if self.take_in_hand(caller.txn, SmallVec::from_slice(&[lock])) {
+                return false;
+            }
+        } else if self.has_brought(db, hash, key) {
+            return false;
+        }
+        // Those that are here already go back first, and come again with the new one: a shard hands over what it does only
+        // while nothing of it is away. Those of another database come when they are used again.
+        let mut keys = vec![key.to_vec()];
+        for Brought { keys: brought, .. } in self.brought().into_iter().flatten() {
+            keys.extend(brought.iter().filter(|(other, ..)| *other == db).map(|(_, _, key)| key.clone()));
+        }
+        self.give_brought_back(caller.txn);
+        self.send_for(caller, db, &keys);
+        self.await_call();
+        true
+    }
+
+    /// Whether all keys of a command that are not this shard's were brought to the running program, and there are any.
+    fn are_brought(&mut self, multi: &CommandQueue, args: Argv<'_>, db: u32, entry: &CommandEntry) -> bool {
+        let home = self.shard.index as u16;
+        if self.brought().is_none_or(|brought| brought.is_empty()) || entry.row.other_db.is_some() {
+            return false;
+        }
+        let db_count = self.shard.db_count();
+        multi.routes.keys(0).iter().filter(|key| key.shard != home).all(|key| {
+            let at = key.arg as usize;
+            let db = (entry.row.key_db)(args, at, db, db_count);
+            self.has_brought(db, key.hash, args.arg(at))
+        })
+    }
+
+    /// Whether a key of another shard was brought to the running program.
+    fn has_brought(&mut self, db: u32, hash: u64, key: &[u8]) -> bool {
+        let is_it = |other: &CheckedOutKey| other.0 == db && other.1 == hash && other.2 == key;
+        self.brought().is_some_and(|brought| brought.iter().any(|brought| brought.keys.iter().any(is_it)))
+    }
+
+    /// Sends a call that brings keys here.
+    fn send_for(&mut self, caller: WideCaller, db: u32, keys: &[Vec<u8>]) {
+        // Any row over several keys will do: it does not run.
+        let entry =
+            self.table.by_full_name(BRINGING_ROW).expect("it is one of ours, and nobody renames it away");
+        let call = Call { command: entry.id, db, in_exec: true, ..Call::default() };
+        let mut multi = self.take_command_queue();
+        let words: Vec<&[u8]> = std::iter::once(BRINGING_ROW).chain(keys.iter().map(Vec::as_slice)).collect();
+        let args = OwnedArgv::from_slices(&words);
+        let positions: KeyPositions = (1..args.len()).map(|at| (at, 0)).collect();
+        multi.queue.push_args(call, caller.place, args.as_argv());
+        multi.routes.add_check_out(args.as_argv(), &positions, self.shards());
+        self.send_call(caller, entry, call, multi, true);
+    }
+
+    /// The entries that a program has sent for are here: it keeps them. Those of this shard stay in the tables.
+    pub(super) fn keep_brought(
+        &mut self,
+        call: CallOf,
+        shards: &[u16],
+        keys: Vec<Option<Vec<CheckedOutKey>>>,
+        entries: Vec<Vec<Option<OwnedEntry>>>,
+    ) {
+        let home = self.shard.index;
+        let places = shards.iter().map(|&shard| usize::from(shard)).zip(keys).zip(entries);
+        let brought = places.filter(|((shard, keys), _)| *shard != home && keys.is_some());
+        let brought = brought.map(|((shard, keys), entries)| {
+            let keys = keys.expect("the others are filtered out");
+            Brought { shard, keys, entries }
+        });
+        let brought = brought.collect();
+        self.program_got(call.txn, brought);
+    }
+
+    /// The running program calls a command on other shards: what was brought to it goes back there first.
+    fn give_brought_back(&mut self, txn: TxnId) {
+        let Some(brought) = self.brought().map(std::mem::take).filter(|brought| !brought.is_empty()) else {
+            return;
+        };
+        let with_entries = |brought: Brought| {
+            let entries = self.shard.send_checked_out_back(&brought.keys);
+            Brought { entries, ..brought }
+        };
+        let brought: Vec<Brought> = brought.into_iter().map(with_entries).collect();
+        let events = self.shard.observers.end_checked_out();
+        let shard_count = self.shard.shard_count;
+        let goes = |event: &CheckedOutEvent| {
+            let shard = shard_of(&event.key, shard_count);
+            brought.iter().any(|brought| brought.shard == shard)
+        };
+        let (going, staying): (Vec<_>, Vec<_>) = events.into_iter().partition(goes);
+        self.send_brought_back(txn, brought, &going);
+        self.shard.observers.begin_checked_out(staying);
+    }
+
+    /// Sends brought keys back to their shards, which keep them locked for the wide transaction.
+    pub(super) fn send_brought_back(&mut self, id: TxnId, brought: Vec<Brought>, events: &[CheckedOutEvent]) {
+        for Brought { shard, entries, .. } in brought {
+            let is_there = |event: &&CheckedOutEvent| shard_of(&event.key, self.shard.shard_count) == shard;
+            let events: Vec<CheckedOutEvent> = events.iter().filter(is_there).cloned().collect();
+            if !events.is_empty() {
+                self.shard.stats.check_ins_sent.add(1);
+            }
+            let returned = CheckIn { id, entries, events, wait: None, keeps_locks: true };
+            self.send(shard, Message::Txn(TxnMessage::CheckIn(Box::new(returned))));
+        }
     }
 
     /// Locks keys of this shard for a wide transaction of it, if they are free.

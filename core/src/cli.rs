@@ -42,6 +42,10 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     check_rdb: Option<OsString>,
 
+    /// List the functions of Redis' module API, and which are served
+    #[arg(long)]
+    module_api: bool,
+
     /// Not available
     #[arg(long, num_args = 0..=1, value_name = "MEGABYTES", hide = true)]
     test_memory: Option<Option<OsString>>,
@@ -61,6 +65,8 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Check an RDB file and end.
     CheckRdb(PathBuf),
+    /// List the functions of the module API and end.
+    ModuleApi,
     /// Print something and end.
     Exit {
         status: i32,
@@ -116,6 +122,9 @@ pub fn interpret(
     }
     if let Some(file) = options.check_rdb {
         return Invocation::CheckRdb(file.into());
+    }
+    if options.module_api {
+        return Invocation::ModuleApi;
     }
     if options.test_memory.is_some() {
         return Invocation::fail("Shardis has no memory test: --test-memory is not available.".to_owned());

@@ -39,7 +39,8 @@
 //! # Rooms
 //!
 //! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`;
-//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`, `script`; `worker`; `session`; `server`.
+//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`, `script`; `worker`; `modules`;
+//! `session`; `server`.
 //! (Within `shard/`, files add to `Shard` each in an `impl` of its own, and name each other.)
 //!
 //! # Invariants
@@ -72,6 +73,8 @@
 //! | slice | what a frame runs at a time, about a millisecond; then it is suspended |
 //! | narrow, wide | of a program: it provably touches only its declared keys; it may touch any |
 //! | token | whoever holds it, one in the process, may wait for keys in any order while it holds others |
+//! | foreign module | one that knows nothing of several threads: its commands are wide programs |
+//! | shard-safe module | one whose commands keep to their declared keys, and so run like our own |
 //! | script, library | Lua code that EVAL runs; Lua code that has registered functions, which FCALL runs |
 
 /// The version of Redis whose behaviour this is.
@@ -86,6 +89,7 @@ pub mod client;
 pub mod command;
 pub mod config;
 pub mod metrics;
+pub mod modules;
 pub mod persist;
 pub mod protocol;
 pub mod runtime;

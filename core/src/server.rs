@@ -2,9 +2,8 @@
 //! ends in order.
 
 use crate::cli::{self, Invocation};
-use crate::command::table::CommandTable;
+use crate::command::table::{Command, CommandTable};
 use crate::config::{Config, IoBackend, warnings};
-use crate::metrics;
 use crate::persist::rdb::check::check;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
@@ -20,6 +19,7 @@ use crate::shard::message::{Batch, Message};
 use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
 use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
+use crate::{metrics, modules};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -36,10 +36,14 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     title::prepare();
     // The names that rename-command may use, before anything is renamed.
     let table = CommandTable::new(FAMILIES, &[]).expect("the rows fit together");
-    let is_command = |name: &[u8]| table.lookup(name).is_some();
+    let is_command = |name: &[u8]| table.lookup(name).is_some() || modules::builtin::has_command(name);
     let config = match cli::interpret(&args, &files::SystemFiles, &mut files::read_stdin, &is_command) {
         Invocation::Serve(config) => *config,
         Invocation::CheckRdb(path) => return check_rdb(&path),
+        Invocation::ModuleApi => {
+            print!("{}", modules::abi::describe());
+            return ExitCode::SUCCESS;
+        }
         Invocation::Exit { status, stdout, stderr } => {
             print!("{stdout}");
             eprint!("{stderr}");
@@ -121,8 +125,14 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         .map(|rename| (rename.from.to_str_lossy().into_owned(), rename.to.to_str_lossy().into_owned()))
         .collect();
     let socket_path = (!config.unixsocket.is_empty()).then(|| config.unixsocket.as_path().to_owned());
+    let families = [FAMILIES, &modules::builtin::rows(&config)].concat();
+    let mut table = CommandTable::new(&families, &renames)?;
+    let loaded: &'static [Command] = Vec::leak(modules::load_configured(&config)?);
+    if !loaded.is_empty() {
+        table = table.with(&loaded.iter().collect::<Vec<_>>())?;
+    }
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
-        table: CommandTable::new(FAMILIES, &renames)?,
+        table,
         shard_count,
         seed: entropy.seed,
         run_id: entropy.run_id,
@@ -131,6 +141,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         executable: executable.to_string(),
         config,
     })));
+    modules::server::serve(globals);
     metrics::serve(globals, metrics_listeners)?;
     let data_set = DataSet::open(globals)?;
     let outcome = run_shards(globals, backend, listeners, data_set);

@@ -33,13 +33,16 @@ fn config(args: &[&str]) -> Config {
     match run_as("shardis", args) {
         Invocation::Serve(config) => *config,
         Invocation::Exit { stderr, .. } => panic!("{args:?}: {stderr}"),
+        Invocation::ModuleApi => panic!("{args:?}: the module API is listed"),
         Invocation::CheckRdb(path) => panic!("{args:?}: {path:?} is checked"),
     }
 }
 
 fn stderr(args: &[&str]) -> String {
     match run_as("shardis", args) {
-        Invocation::Serve(_) | Invocation::CheckRdb(_) => panic!("{args:?} is no error"),
+        Invocation::Serve(_) | Invocation::CheckRdb(_) | Invocation::ModuleApi => {
+            panic!("{args:?} is no error")
+        }
         Invocation::Exit { status, stdout, stderr } => {
             assert_eq!((status, stdout.as_str()), (1, ""), "{args:?}");
             stderr

@@ -121,8 +121,13 @@ impl Reason {
         };
         match self {
             Reason::NotAuthenticated => refuse(!row.has(flag::NO_AUTH), CommandError::NO_AUTH),
-            Reason::Protected if protected_allowed(config.enable_debug_command, caller) => Ok(()),
-            Reason::Protected => Err(Refusal::Error(not_allowed(row.name))),
+            Reason::Protected => {
+                let (access, name) = match row.has(flag::LOADS_CODE) {
+                    true => (config.enable_module_command, "module"),
+                    false => (config.enable_debug_command, "debug"),
+                };
+                refuse(!protected_allowed(access, caller), not_allowed(name))
+            }
             Reason::OutOfMemory => {
                 refuse(measures.used_memory_bytes() > config.maxmemory_bytes, CommandError::OUT_OF_MEMORY)
             }

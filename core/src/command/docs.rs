@@ -1,5 +1,7 @@
 //! The documentation that COMMAND DOCS returns for a command: plain data in its row.
 
+use crate::command::syntax::Argument;
+
 /// Documentation of a command. The sentences are ours, the facts Redis'.
 #[derive(Clone, Copy)]
 pub struct Docs {
@@ -12,6 +14,8 @@ pub struct Docs {
     pub complexity: &'static str,
     /// The arguments in the notation of [`crate::command::syntax`].
     pub arguments: &'static str,
+    /// The same, already taken apart: for commands of modules, which have no such notation.
+    pub argument_tree: &'static [Argument],
     /// `request_policy:all_shards`, `nondeterministic_output`, ...
     pub tips: &'static [&'static str],
     /// (version, change).
@@ -29,6 +33,7 @@ impl Docs {
         group: "",
         complexity: "",
         arguments: "",
+        argument_tree: &[],
         tips: &[],
         history: &[],
         deprecated: None,

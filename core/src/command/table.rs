@@ -58,6 +58,8 @@ pub mod flag {
     /// Runs on every shard without locks, and shows or ends what a handoff changes (CLIENT UNBLOCK, CLIENT KILL,
     /// DBSIZE). While handoffs are under way on any shard, it locks the whole keyspace, and so runs after them.
     pub const AFTER_HANDOFFS: u64 = 1 << 33;
+    /// With [`flag::PROTECTED`]: it is guarded by enable-module-command, and not by enable-debug-command.
+    pub const LOADS_CODE: u64 = 1 << 34;
     /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }
@@ -149,6 +151,8 @@ pub enum Merge {
 pub enum Run {
     /// A command over keys: runs on their shard, and has no access to the connection.
     Keys(fn(&mut Ctx<'_>) -> CommandResult),
+    /// The same, for a handler that is made at run time: a command of a module that keeps to its declared keys.
+    Native(Native),
     /// A command over keys that may block on them: see [`Ctx::block`].
     Blocking(fn(&mut Ctx<'_>) -> CommandResult<Option<BlockRequest>>),
     /// A command over keys that calls other commands. It contains a
@@ -160,6 +164,28 @@ pub enum Run {
     Session(&'static (dyn Any + Send + Sync)),
     /// A container (CLIENT, CONFIG): only its subcommands run.
     Container,
+}
+
+impl Run {
+    /// Whether it is a plain function over keys: it does not block, calls no commands but over its own keys, and sees no
+    /// connection.
+    #[inline]
+    pub const fn is_over_keys(&self) -> bool {
+        matches!(self, Run::Keys(_) | Run::Native(_))
+    }
+}
+
+/// A handler that is made at run time.
+#[derive(Clone, Copy)]
+pub struct Native {
+    /// `table` is that of the worker that runs it.
+    pub run: fn(
+        ctx: &mut Ctx<'_>,
+        table: &'static CommandTable,
+        data: &'static (dyn Any + Send + Sync),
+    ) -> CommandResult,
+    /// What distinguishes it from other handlers with the same function.
+    pub data: &'static (dyn Any + Send + Sync),
 }
 
 /// Keys that only a look at other keys tells: SORT's BY and GET name one for every element of its list.
@@ -396,8 +422,12 @@ impl Command {
     }
 
     /// The explicit categories, and those that Redis derives from the flags.
+    /// A module names all categories of its commands.
     pub const fn acl_categories(&self) -> u32 {
         let mut all = self.categories;
+        if self.has(flag::MODULE) {
+            return all;
+        }
         if self.has(flag::WRITE) {
             all |= acl::WRITE;
         }

@@ -180,7 +180,9 @@ impl Loader<'_> {
             // What Redis 2.6 knew and later versions still let pass.
             (b"list-max-ziplist-entries" | b"list-max-ziplist-value", [_]) => {}
             (b"user", [_, ..]) => return Err(Feature::Acl.refusal()),
-            (b"loadmodule", [_, ..]) => return Err(Feature::Modules.refusal()),
+            (b"loadmodule", [_, ..]) => {
+                self.config.loaded_modules.push(args.iter().map(|arg| arg.to_vec()).collect());
+            }
             (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
             // A module's directive.
             (name, []) if name.contains(&b'.') => return Err("Module config specified without value".into()),

@@ -36,6 +36,16 @@ impl Config {
         DEFAULTS.get_or_init(Config::default)
     }
 
+    /// Whether memory is limited.
+    pub fn has_maxmemory(&self) -> bool {
+        self.maxmemory_bytes != 0
+    }
+
+    /// How much of maxmemory so many bytes are, as a part of 1; 0 without a limit.
+    pub fn maxmemory_ratio(&self, used_bytes: u64) -> f32 {
+        if self.maxmemory_bytes == 0 { 0.0 } else { (used_bytes as f64 / self.maxmemory_bytes as f64) as f32 }
+    }
+
     /// How many bytes one run of a script may allocate without a script-memory-limit: a quarter of maxmemory, or else of the
     /// machine's memory. A small maxmemory keeps no script from running.
     pub fn default_script_limit_bytes(&self, machine_bytes: u64) -> u64 {

@@ -86,7 +86,7 @@ impl Feature {
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS",
             Feature::Acl => "no ACL users",
-            Feature::Modules => "no modules",
+            Feature::Modules => "no directives of modules",
             Feature::Scripts => "no scripts",
             Feature::Eviction => "no eviction of keys",
             Feature::ClientEviction => "no eviction of clients",
@@ -187,6 +187,8 @@ macro_rules! directives {
             $($(#[doc = $doc])* pub $field: $type,)*
             /// rename-command lines, in order.
             pub renamed_commands: Vec<RenamedCommand>,
+            /// loadmodule lines, in order: the path, and the arguments.
+            pub loaded_modules: Vec<Vec<Vec<u8>>>,
             /// The absolute path of the file the server was started with; empty without one.
             pub config_file: Text,
         }
@@ -196,6 +198,7 @@ macro_rules! directives {
                 Config {
                     $($field: $default,)*
                     renamed_commands: Vec::new(),
+                    loaded_modules: Vec::new(),
                     config_file: Text::default(),
                 }
             }
@@ -259,7 +262,6 @@ const REPLICATION: Status = Status::Inert(Feature::Replication);
 const CLUSTER: Status = Status::Inert(Feature::Cluster);
 const TLS: Status = Status::Inert(Feature::Tls);
 const ACL: Status = Status::Inert(Feature::Acl);
-const MODULES: Status = Status::Inert(Feature::Modules);
 const SCRIPTS: Status = Status::Inert(Feature::Scripts);
 const EVICTION: Status = Status::Inert(Feature::Eviction);
 const CLIENT_EVICTION: Status = Status::Inert(Feature::ClientEviction);
@@ -336,7 +338,7 @@ directives! {
     requirepass: Text = Text::default(); "requirepass", Kind::Bytes, SECRET, LIVE;
     enable_protected_configs: ProtectedAccess = ProtectedAccess::No; "enable-protected-configs", TYPE, IMMUTABLE, LIVE;
     enable_debug_command: ProtectedAccess = ProtectedAccess::No; "enable-debug-command", TYPE, IMMUTABLE, LIVE;
-    enable_module_command: ProtectedAccess = ProtectedAccess::No; "enable-module-command", TYPE, IMMUTABLE, MODULES;
+    enable_module_command: ProtectedAccess = ProtectedAccess::No; "enable-module-command", TYPE, IMMUTABLE, LIVE;
     aclfile: Text = Text::default(); "aclfile", TYPE, IMMUTABLE, Status::Refused(Feature::Acl);
     acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels; "acl-pubsub-default", TYPE, NONE, ACL;
     acllog_max_len: u64 = 128; "acllog-max-len", int(0, I64_MAX), NONE, ACL;
@@ -510,6 +512,8 @@ directives! {
     // Shardis' own. Hidden from patterns: tools, and the official tests, set again what `CONFIG GET *` shows, and know
     // only Redis' directives as those which cannot be.
     /// 0: one a core.
+    /// The built-in modules whose commands there are.
+    builtin_modules: Text = Text::from("geo hyperloglog bitmap"); "builtin-modules", TYPE, IMMUTABLE.and(HIDDEN), LIVE;
     shards: u32 = 0; "shards", int(0, SHARD_COUNT_MAX as i128), IMMUTABLE.and(HIDDEN), LIVE;
     io_backend: IoBackend = IoBackend::Auto; "io-backend", TYPE, IMMUTABLE.and(HIDDEN), LIVE;
     busy_script_scope: BusyScriptScope = BusyScriptScope::Server; "busy-script-scope", TYPE, HIDDEN, LIVE;

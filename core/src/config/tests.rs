@@ -15,7 +15,7 @@ const REDIS_DIRECTIVES: &str = include_str!("tests/redis-7.0.15.tsv");
 /// enable-protected-configs, each at its default before.
 const REDIS_CONFIG_SET: &str = include_str!("tests/config-set-7.0.15.tsv");
 
-const OURS: &[&str] = &["shards", "io-backend", "metrics-port", "script-memory-limit"];
+const OURS: &[&str] = &["shards", "io-backend", "metrics-port", "script-memory-limit", "builtin-modules"];
 
 const MAY_ALL: Caller = Caller { may_set_protected: true, is_loading: false };
 

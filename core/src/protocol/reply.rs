@@ -239,6 +239,11 @@ impl<'a> Reply<'a> {
         self.end(mark, prefix, len as i64);
     }
 
+    pub fn end_attribute(&mut self, mark: Mark, len: usize) {
+        assert_eq!(self.resp, Resp::V3, "attributes are RESP3");
+        self.end(mark, b'|', len as i64);
+    }
+
     fn end(&mut self, mark: Mark, prefix: u8, len: i64) {
         let (text, text_len) = header_text(prefix, len);
         let values = mark.at + mark.gap_len..self.out.len();

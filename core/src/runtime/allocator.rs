@@ -52,6 +52,52 @@ pub fn purge() {
     }
 }
 
+/// Memory for C code, or NULL.
+pub fn allocate(bytes: usize) -> *mut c_void {
+    // SAFETY: any size may be asked for. jemalloc is the process' malloc.
+    unsafe { libc::malloc(bytes.max(1)) }
+}
+
+/// The same, filled with zeros.
+pub fn allocate_zeroed(count: usize, size: usize) -> *mut c_void {
+    // SAFETY: any size may be asked for, and an overflow gives NULL.
+    unsafe { libc::calloc(count.max(1), size.max(1)) }
+}
+
+/// Changes the size of an allocation.
+///
+/// # Safety
+/// `memory` comes from these functions, or is NULL.
+pub unsafe fn reallocate(memory: *mut c_void, bytes: usize) -> *mut c_void {
+    // SAFETY: as promised.
+    unsafe { libc::realloc(memory, bytes.max(1)) }
+}
+
+/// # Safety
+/// `memory` comes from these functions, or is NULL, and is not used any more.
+pub unsafe fn free(memory: *mut c_void) {
+    // SAFETY: as promised.
+    unsafe { libc::free(memory) };
+}
+
+/// How much memory an allocation takes.
+///
+/// # Safety
+/// `memory` comes from these functions, or is NULL.
+pub unsafe fn usable_bytes(memory: *mut c_void) -> usize {
+    // SAFETY: as promised.
+    if memory.is_null() { 0 } else { unsafe { libc::malloc_usable_size(memory) } }
+}
+
+/// Memory that is there.
+///
+/// # Panics
+/// There is none.
+pub fn or_abort(memory: *mut c_void, bytes: usize) -> *mut c_void {
+    assert!(!memory.is_null(), "out of memory: a module has asked for {bytes} bytes");
+    memory
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -57,6 +57,12 @@ impl Files for SystemFiles {
     }
 }
 
+/// Whether the owner, the group or others may execute a file.
+pub fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o111 != 0)
+}
+
 /// All of standard input.
 pub fn read_stdin() -> Result<Vec<u8>, String> {
     let mut text = Vec::new();

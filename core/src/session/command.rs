@@ -6,6 +6,7 @@ use crate::command::handlers::help::reply_help;
 use crate::command::keys::{self, BeginSearch, FindKeys, KeySpec, key_flag};
 use crate::command::table::{Command, CommandEntry, CommandTable, Resolved, acl, flag};
 use crate::command::{CommandError, CommandResult, syntax};
+use crate::modules::owner;
 use crate::protocol::Reply;
 use crate::session::session;
 use crate::types::glob::glob_matches_nocase;
@@ -118,7 +119,10 @@ fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
         5 if args::is(ctx.arg(2), "filterby") => {
             let value = ctx.arg(4);
             if args::is(ctx.arg(3), "module") {
-                Box::new(|_| false)
+                let name = String::from_utf8_lossy(value).into_owned();
+                Box::new(move |entry| {
+                    owner(&entry.full_name).is_some_and(|module| module.name().to_string_lossy() == name)
+                })
             } else if args::is(ctx.arg(3), "aclcat") {
                 let category = acl::NAMES.iter().position(|name| args::is(value, name));
                 Box::new(move |entry| {
@@ -145,7 +149,7 @@ fn keys_of(ctx: &SessionCtx<'_>) -> CommandResult<(keys::KeyPositions, usize)> {
         return Err(CommandError::fixed("ERR Invalid command specified"));
     };
     let row = entry.row;
-    if row.keys.is_empty() {
+    if row.keys.is_empty() && row.find_keys.is_none() {
         return Err(CommandError::fixed("ERR The command has no key arguments"));
     }
     let fits = if row.arity >= 0 {
@@ -364,12 +368,19 @@ fn describe_keys(spec: &KeySpec, reply: &mut Reply<'_>) {
 /// One command as COMMAND DOCS has it: its name, then a map.
 fn document(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
     let docs = &entry.row.docs;
-    let arguments = syntax::parse(docs.arguments).expect("a test parses all rows");
+    let arguments = match docs.argument_tree {
+        [] => syntax::parse(docs.arguments).expect("a test parses all rows"),
+        tree => tree.to_vec(),
+    };
     let subcommands = table.subcommands(entry);
     let name = if entry.parent.is_none() { table.name(entry.id) } else { entry.full_name.as_bytes() };
     reply.bulk(name);
-    let field_count = 3
+    let module = owner(&entry.full_name);
+    let field_count = 1
+        + usize::from(!docs.summary.is_empty())
+        + usize::from(!docs.since.is_empty())
         + usize::from(!docs.complexity.is_empty())
+        + usize::from(module.is_some())
         + usize::from(docs.is_internal)
         + 3 * usize::from(docs.deprecated.is_some())
         + usize::from(!docs.history.is_empty())
@@ -380,11 +391,18 @@ fn document(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
     };
-    text(reply, "summary", docs.summary);
-    text(reply, "since", docs.since);
+    if !docs.summary.is_empty() {
+        text(reply, "summary", docs.summary);
+    }
+    if !docs.since.is_empty() {
+        text(reply, "since", docs.since);
+    }
     text(reply, "group", docs.group);
     if !docs.complexity.is_empty() {
         text(reply, "complexity", docs.complexity);
+    }
+    if let Some(module) = module {
+        text(reply, "module", &module.name().to_string_lossy());
     }
     let doc_flag = |reply: &mut Reply<'_>, name: &'static str| {
         reply.bulk(b"doc_flags");

@@ -21,6 +21,7 @@ pub mod transaction;
 
 use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, stream, string, zset};
 use crate::command::table::Command;
+use crate::modules;
 use crate::worker::SessionHandler;
 
 /// All rows of this build, those over keys included.
@@ -38,6 +39,7 @@ pub const FAMILIES: &[&[Command]] = &[
     keyspace::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
+    modules::COMMANDS,
     object::COMMANDS,
     replication::COMMANDS,
     save::COMMANDS,

@@ -110,6 +110,13 @@ impl<'a> ChangeGuard<'a> {
         self.is_uncounted = true;
     }
 
+    /// Counts no change, and notifies no observers, because the caller does both: a module says itself when it has changed
+    /// a key.
+    pub fn be_unobserved(&mut self) {
+        self.audience = None;
+        self.is_uncounted = true;
+    }
+
     /// Sets or clears the expiry.
     pub fn set_expire(&mut self, at_ms: Option<i64>) {
         change(&mut self.entry, &mut self.changes).set_expire(at_ms);
@@ -322,6 +329,12 @@ impl Shard {
         }
     }
 
+    /// Sets a key as [`Shard::set`] does, but counts no change and notifies no observers: see
+    /// [`ChangeGuard::be_unobserved`].
+    pub fn set_unobserved(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) {
+        self.store(call, key, value, expire);
+    }
+
     /// Sets a key. Returns whether it is new.
     #[inline]
     fn store(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) -> bool {
@@ -400,6 +413,16 @@ impl Shard {
 
     /// Deletes a key. Counts one change if it existed and had not expired, and returns whether that was so.
     pub fn delete(&mut self, call: &Call, key: Key<'_>, event: Event) -> bool {
+        if !self.delete_unobserved(call, key) {
+            return false;
+        }
+        self.changed(1);
+        self.signal_modified(call, call.db, key, event);
+        true
+    }
+
+    /// The same, but counts no change and notifies no observers: see [`ChangeGuard::be_unobserved`].
+    pub fn delete_unobserved(&mut self, call: &Call, key: Key<'_>) -> bool {
         let db = &mut self.dbs[call.db as usize];
         match db.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(mut entry) => {
@@ -414,8 +437,6 @@ impl Shard {
                 return false;
             }
         }
-        self.changed(1);
-        self.signal_modified(call, call.db, key, event);
         true
     }
 

@@ -3,6 +3,8 @@
 //! Each change of a key names its [`Event`], so that observers of the key can be told what happened. The classes are
 //! those that `notify-keyspace-events` selects by letters.
 
+use std::sync::Mutex;
+
 /// A class of events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventClass {
@@ -18,6 +20,8 @@ pub enum EventClass {
     Expired,
     /// A key was added. The letter `A` does not include this class.
     New,
+    /// What a module calls an event of its own.
+    Module,
 }
 
 impl EventClass {
@@ -33,6 +37,7 @@ impl EventClass {
             EventClass::Stream => b't',
             EventClass::Expired => b'x',
             EventClass::New => b'n',
+            EventClass::Module => b'd',
         }
     }
 }
@@ -112,10 +117,24 @@ events! {
     XTRIM = Stream "xtrim";
     EXPIRED = Expired "expired";
     NEW = New "new";
+    // A module has changed the key. What it calls that is an event of its own, if it says so.
+    UNNAMED = Module "";
 }
 
 impl Event {
-    /// The name in a notification.
+    /// An event that a module reports. The name is kept for ever, once for each class: modules have few.
+    pub fn of_module(class: EventClass, name: &str) -> Event {
+        static NAMED: Mutex<Vec<&'static Named>> = Mutex::new(Vec::new());
+        let mut named = NAMED.lock().expect("no holder of the names panics");
+        if let Some(known) = named.iter().find(|known| known.class == class && known.name == name) {
+            return Event(known);
+        }
+        let new: &'static Named = Box::leak(Box::new(Named { name: Box::leak(name.into()), class }));
+        named.push(new);
+        Event(new)
+    }
+
+    /// The name in a notification; empty: there is no notification.
     pub const fn name(self) -> &'static str {
         self.0.name
     }

@@ -105,7 +105,7 @@ impl Observers {
 
     /// Whether a change has to be reported: the one branch that every change of a key pays.
     #[inline]
-    pub(super) fn is_on(&self) -> bool {
+    pub fn is_on(&self) -> bool {
         self.is_on
     }
 
@@ -203,7 +203,7 @@ impl Shard {
 
     /// Notifies the key's observers that it has changed. Does not count the change.
     #[inline]
-    pub(super) fn signal_modified(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
+    pub fn signal_modified(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
             self.notify_observers(&KeyChange::by(call, db, key, event, KeyEvent::Modified));
         }

@@ -22,7 +22,7 @@ use super::transact::{Block, Start};
 use crate::client::{CommandQueue, ReplyMode};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
 use crate::command::route::Route;
-use crate::command::table::{CommandEntry, CommandTable, Run, Scope, flag};
+use crate::command::table::{CommandEntry, CommandTable, Scope, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 use crate::shard::txn::PartOfWide;
@@ -110,7 +110,7 @@ impl Candidates<'_> {
 
 /// Whether a command can join a coalesced pipeline, wherever its keys are.
 fn is_plain(entry: &CommandEntry, alone: u64) -> bool {
-    matches!(entry.row.run, Run::Keys(_)) && entry.row.flags & alone == 0
+    entry.row.run.is_over_keys() && entry.row.flags & alone == 0
 }
 
 fn is_wide(keys: &[RoutedKey]) -> bool {

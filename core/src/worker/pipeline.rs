@@ -18,7 +18,7 @@ use super::fetch::Upcoming;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
-use crate::command::table::{CommandEntry, CommandId, KeyShape, KeyspaceLock, Run, flag};
+use crate::command::table::{CommandEntry, CommandId, KeyShape, KeyspaceLock, flag};
 use crate::command::{Call, CommandError, gate};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
@@ -313,8 +313,7 @@ impl Worker {
                             let key = argv.arg(1);
                             request.hash = hash_key(key);
                             request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            request.is_fast_path =
-                                matches!(entry.row.run, Run::Keys(_)) && arity_fits(entry, argv);
+                            request.is_fast_path = entry.row.run.is_over_keys() && arity_fits(entry, argv);
                         }
                     }
                     prepared.push(request);

@@ -7,7 +7,7 @@ use super::fetch::Upcoming;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
 use crate::command::queue::Queue;
-use crate::command::table::{CommandEntry, CommandId, Run};
+use crate::command::table::{CommandEntry, CommandId};
 use crate::protocol::Argv;
 use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, ReplyId};
 
@@ -213,5 +213,5 @@ impl Worker {
 /// Whether a command of a batch can take the fast path: see `fast_path`.
 #[inline]
 fn is_fast_path(command: &BatchedCommand, entry: &CommandEntry) -> bool {
-    command.exec.is_none() && matches!(entry.row.run, Run::Keys(_))
+    command.exec.is_none() && entry.row.run.is_over_keys()
 }

@@ -13,7 +13,7 @@ use super::{SessionCtx, SessionHandler, Worker};
 use crate::client::ClientId;
 use crate::command::admission::Measures;
 use crate::command::route;
-use crate::command::table::{CommandEntry, Run, Scope, flag};
+use crate::command::table::{CommandEntry, Native, Run, Scope, flag};
 use crate::command::{Call, CommandError, Ctx};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
@@ -223,6 +223,11 @@ impl Worker {
         let Invocation { entry, call, args, fetched, conn, served_from, .. } = command;
         let start = out.len();
         let result = match entry.row.run {
+            Run::Native(Native { run, data }) => {
+                let reply = Reply::new(out, call.resp);
+                let mut ctx = Ctx { shard: &mut self.shard, call, args, fetched, served_from, reply };
+                run(&mut ctx, self.table, data).map(|()| None)
+            }
             Run::Blocking(run) => {
                 let reply = Reply::new(out, call.resp);
                 let mut ctx = Ctx { shard: &mut self.shard, call, args, fetched, served_from, reply };

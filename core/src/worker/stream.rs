@@ -168,8 +168,10 @@ impl Worker {
     pub(super) fn record_effects(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {
         let has_effect = match (entry.row.run, entry.row.scope) {
             // A command that every shard runs is one effect: only one shard records it.
-            (Run::Keys(_) | Run::Blocking(_), Scope::Every(_)) => self.shard.index == STREAM_SHARD,
-            (Run::Keys(_) | Run::Blocking(_), _) => true,
+            (Run::Keys(_) | Run::Native(_) | Run::Blocking(_), Scope::Every(_)) => {
+                self.shard.index == STREAM_SHARD
+            }
+            (Run::Keys(_) | Run::Native(_) | Run::Blocking(_), _) => true,
             // Libraries of functions have changed.
             (Run::Session(_), Scope::Session) => entry.row.has(flag::WRITE),
             // These change keys only through other commands, which are recorded.

@@ -6,6 +6,7 @@ mod crowds;
 mod ends;
 mod faults;
 mod harness;
+mod modules;
 mod output;
 mod process;
 #[allow(dead_code, reason = "the simulator uses more of it")]

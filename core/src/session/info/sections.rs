@@ -4,6 +4,7 @@ use super::Lines;
 use super::memory::{Human, MemoryFigures};
 use crate::command::admission;
 use crate::config::{Config, Percentiles};
+use crate::modules::loaded;
 use crate::runtime::allocator::allocator_name;
 use crate::runtime::host::{self, CpuScope};
 use crate::shard::stats::{CommandStats, DbStats, LatencyHistogram, ShardStats};
@@ -309,7 +310,11 @@ pub fn cpu(_source: &Source<'_>, lines: &mut Lines) {
     }
 }
 
-pub fn modules(_source: &Source<'_>, _lines: &mut Lines) {}
+pub fn modules(_source: &Source<'_>, lines: &mut Lines) {
+    for module in loaded() {
+        lines.field("module", module.info_line());
+    }
+}
 
 pub fn commandstats(source: &Source<'_>, lines: &mut Lines) {
     for entry in source.worker.table.all() {

@@ -134,6 +134,19 @@ impl List {
         }
     }
 
+    /// Removes element `index`, which exists.
+    pub fn remove_at(&mut self, index: usize) {
+        let (place, at) = self.nodes.locate(index).expect("the caller has looked at the length");
+        self.decompress(place);
+        let place = self.isolate(place, at);
+        let before = self.nodes.prev(place);
+        self.nodes.remove(place);
+        if let Some(before) = before {
+            self.merge_next(before);
+        }
+        self.compress_near(index);
+    }
+
     /// Removes the first `count` elements, from an end, that equal `element`. Returns how many there were.
     pub fn remove_equal(&mut self, element: &[u8], from: End, count: usize) -> usize {
         let mut left = count;

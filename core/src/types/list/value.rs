@@ -147,6 +147,16 @@ impl<'b, 'a> ListMut<'b, 'a> {
         self.change_big(|list| list.insert(index, item));
     }
 
+    /// Removes element `index`, which exists.
+    pub fn remove_at(&mut self, index: usize) {
+        if self.packed().is_some() {
+            ListpackMut::new(&mut self.value.packed()).remove_range(index as isize, 1);
+        } else {
+            self.change_big(|list| list.remove_at(index));
+            self.pack_if_small();
+        }
+    }
+
     /// Removes the first `count` elements, from an end, that equal `element`. Returns how many there were.
     pub fn remove_equal(&mut self, element: &[u8], from: End, count: usize) -> usize {
         if self.packed().is_some() {

@@ -46,7 +46,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// The limits of packed lists, and of the nodes of lists that become big.
 #[inline]
-pub(super) fn limits(shard: &Shard) -> Limits {
+pub fn limits(shard: &Shard) -> Limits {
     let config = &shard.config;
     Limits::new(config.list_max_listpack_size, config.list_compress_depth, shard.list_element_bytes_max)
 }

@@ -8,7 +8,7 @@ mod info;
 mod pending;
 mod range;
 mod read;
-mod trim;
+pub mod trim;
 
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::Command;

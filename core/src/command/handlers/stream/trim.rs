@@ -109,7 +109,7 @@ impl TrimOptions {
 }
 
 /// How many entries are removed at most if LIMIT does not tell: those of a hundred nodes.
-fn default_limit(config: &Config) -> u64 {
+pub fn default_limit(config: &Config) -> u64 {
     const LIMIT_MAX: i64 = 1_000_000;
     match config.stream_node_max_entries.saturating_mul(100) {
         ..=0 => 10_000,

@@ -1,0 +1,103 @@
+//! Clients. A callback knows those that are connected to the shard where it runs.
+
+use super::fail_with;
+use super::given::{Ctx, Str, abi_functions};
+use crate::client::Client;
+use crate::modules::context::with_current;
+use crate::modules::string::ModuleString;
+use crate::runtime::os_error;
+use crate::worker::Worker;
+use shardis_modules_api::abi::*;
+use shardis_modules_api::served;
+use std::ffi::{c_char, c_int, c_void};
+
+pub(super) const SERVED: &[Served] = served! {
+    GetClientInfoById = get_client_info_by_id,
+    GetClientNameById = get_client_name_by_id,
+    GetClientUserNameById = get_client_user_name_by_id,
+    SetClientNameById = set_client_name_by_id,
+    RedactClientCommandArgument = redact_client_command_argument,
+};
+
+fn client(worker: &mut Worker, id: u64) -> Option<&mut Client> {
+    let at = worker.find_client(id)?;
+    worker.connections[at].as_deref_mut().map(|connection| &mut connection.client)
+}
+
+abi_functions! {
+    /// Describes a client; without a place to write to, it only says whether the client is connected.
+    fn get_client_info_by_id(place: *mut c_void, id: u64) -> c_int {
+        let described = with_current(|ctx| {
+            let worker = ctx.worker()?;
+            let described = describe(client(worker, id)?);
+            Some(described)
+        });
+        let Some(described) = described.flatten() else { return REDISMODULE_ERR };
+        // SAFETY: the module passes NULL or the place of the structure, whose version it has written.
+        let Some(place) = (unsafe { place.cast::<RedisModuleClientInfo>().as_mut() }) else { return REDISMODULE_OK };
+        if place.version != described.version {
+            return REDISMODULE_ERR;
+        }
+        *place = described;
+        REDISMODULE_OK
+    }
+
+    fn get_client_name_by_id(ctx: Ctx, id: u64) -> *mut RedisModuleString {
+        let name = ctx.worker().and_then(|worker| client(worker, id)).map(|client| client.name.clone());
+        match name {
+            Some(name) if !name.is_empty() => ctx.keep_string(ModuleString::new(&name)),
+            Some(_) => std::ptr::null_mut(),
+            None => {
+                fail_with(os_error::NO_ENTRY);
+                std::ptr::null_mut()
+            }
+        }
+    }
+
+    fn get_client_user_name_by_id(ctx: Ctx, id: u64) -> *mut RedisModuleString {
+        let user = ctx.worker().and_then(|worker| client(worker, id)).map(|client| client.user.clone());
+        match user {
+            Some(user) => ctx.keep_string(ModuleString::new(user.as_bytes())),
+            None => {
+                fail_with(os_error::NO_ENTRY);
+                std::ptr::null_mut()
+            }
+        }
+    }
+
+    fn set_client_name_by_id(id: u64, name: Str) -> c_int {
+        if !name.bytes().iter().all(|byte| matches!(byte, b'!'..=b'~')) {
+            return fail_with(os_error::INVALID);
+        }
+        let is_set = with_current(|ctx| {
+            let client = ctx.worker().and_then(|worker| client(worker, id))?;
+            client.name = name.bytes().to_vec();
+            Some(())
+        });
+        if is_set.flatten().is_some() { REDISMODULE_OK } else { fail_with(os_error::NO_ENTRY) }
+    }
+
+    /// There is nothing that shows the arguments of a command while it runs, so nothing has to be hidden.
+    fn redact_client_command_argument(ctx: Ctx, position: c_int) -> c_int {
+        let is_argument = usize::try_from(position).is_ok_and(|at| at > 0 && at < ctx.args.len());
+        super::status(is_argument)
+    }
+}
+
+fn describe(client: &Client) -> RedisModuleClientInfo {
+    let set = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
+    let (host, port) = client.addr.rsplit_once(':').unwrap_or((&client.addr, "0"));
+    let mut addr: [c_char; 46] = [0; 46];
+    for (place, byte) in addr.iter_mut().take(45).zip(host.bytes()) {
+        *place = byte as c_char;
+    }
+    RedisModuleClientInfo {
+        version: 1,
+        flags: set(client.unix_socket, REDISMODULE_CLIENTINFO_FLAG_UNIXSOCKET)
+            | set(client.multi.is_some(), REDISMODULE_CLIENTINFO_FLAG_MULTI),
+        id: client.id,
+        addr,
+        port: port.parse().unwrap_or(0),
+        db: client.db as u16,
+    }
+}

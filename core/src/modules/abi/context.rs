@@ -1,0 +1,220 @@
+//! What a callback is told of its call, its client and the server.
+
+use super::given::{Ctx, Str, Text, abi_functions};
+use crate::config::MaxmemoryPolicy;
+use crate::modules::server;
+use crate::modules::string::ModuleString;
+use crate::protocol::reply::Resp;
+use crate::runtime::clock::{Clock, SystemClock};
+use crate::shard::event::{Event, EventClass};
+use crate::types::hashing::hash_key;
+use crate::{REDIS_VERSION, call};
+use shardis_modules_api::abi::*;
+use shardis_modules_api::served;
+use std::ffi::{c_char, c_int, c_longlong, c_uchar, c_ulonglong};
+
+pub(super) const SERVED: &[Served] = served! {
+    AutoMemory = auto_memory,
+    GetSelectedDb = get_selected_db,
+    SelectDb = select_db,
+    GetContextFlags = get_context_flags,
+    GetContextFlagsAll = get_context_flags_all,
+    AvoidReplicaTraffic = avoid_replica_traffic,
+    GetServerVersion = get_server_version,
+    IsKeysPositionRequest = is_keys_position_request,
+    KeyAtPos = key_at_pos,
+    KeyAtPosWithFlags = key_at_pos_with_flags,
+    IsChannelsPositionRequest = is_channels_position_request,
+    ChannelAtPosWithFlags = channel_at_pos_with_flags,
+    GetCurrentCommandName = get_current_command_name,
+    GetClientId = get_client_id,
+    Milliseconds = milliseconds,
+    Microseconds = microseconds,
+    CachedMicroseconds = cached_microseconds,
+    MonotonicMicroseconds = monotonic_microseconds,
+    GetRandomBytes = get_random_bytes,
+    GetRandomHexChars = get_random_hex_chars,
+    GetOpenKeyModesAll = get_open_key_modes_all,
+    NotifyKeyspaceEvent = notify_keyspace_event,
+    GetKeyspaceNotificationFlagsAll = get_keyspace_notification_flags_all,
+    GetCurrentUserName = get_current_user_name,
+};
+
+/// `7.0.15` as 0x00070015 would read: a byte for each number.
+const VERSION: c_int = {
+    let text = REDIS_VERSION.as_bytes();
+    let (mut at, mut number, mut version) = (0, 0, 0);
+    while at < text.len() {
+        if text[at] == b'.' {
+            version = (version | number) << 8;
+            number = 0;
+        } else {
+            number = number * 10 + (text[at] - b'0') as c_int;
+        }
+        at += 1;
+    }
+    version | number
+};
+
+abi_functions! {
+    /// Has what the callback gets freed when it has ended.
+    fn auto_memory(ctx: Ctx) {
+        ctx.automatic.get_or_insert_default();
+    }
+
+    fn get_selected_db(ctx: Ctx) -> c_int {
+        ctx.call.db as c_int
+    }
+
+    fn select_db(ctx: Ctx, db: c_int) -> c_int {
+        let count = ctx.shard().map_or(0, |shard| shard.db_count());
+        let Some(db) = usize::try_from(db).ok().filter(|&db| db < count) else { return REDISMODULE_ERR };
+        ctx.call.db = db as u32;
+        if let Some(program) = ctx.program() {
+            program.select(db as u32);
+        }
+        REDISMODULE_OK
+    }
+
+    fn get_context_flags(ctx: Option<Ctx>) -> c_int {
+        let mut flags = REDISMODULE_CTX_FLAGS_MASTER;
+        let Some(mut ctx) = ctx else { return flags };
+        let mut set = |is_set: bool, flag: c_int| flags |= if is_set { flag } else { 0 };
+        set(ctx.call.in_script, REDISMODULE_CTX_FLAGS_LUA);
+        set(ctx.call.in_exec && !ctx.call.in_script, REDISMODULE_CTX_FLAGS_MULTI);
+        set(ctx.call.in_exec || ctx.call.in_script, REDISMODULE_CTX_FLAGS_DENY_BLOCKING);
+        set(ctx.resp() == Resp::V3, REDISMODULE_CTX_FLAGS_RESP3);
+        if let Some(shard) = ctx.shard() {
+            let config = &shard.config;
+            set(!config.save.0.is_empty(), REDISMODULE_CTX_FLAGS_RDB);
+            let is_limited = config.has_maxmemory();
+            set(is_limited, REDISMODULE_CTX_FLAGS_MAXMEMORY);
+            let evicts = config.maxmemory_policy != MaxmemoryPolicy::Noeviction;
+            set(is_limited && evicts, REDISMODULE_CTX_FLAGS_EVICT);
+        }
+        if let Some(worker) = ctx.worker() {
+            let used_ratio = server::used_memory_ratio();
+            set(used_ratio > 1.0, REDISMODULE_CTX_FLAGS_OOM);
+            set(used_ratio > 0.75, REDISMODULE_CTX_FLAGS_OOM_WARNING);
+            set(worker.globals.persistence.loading.is_on(), REDISMODULE_CTX_FLAGS_LOADING);
+        }
+        flags
+    }
+
+    fn get_context_flags_all() -> c_int {
+        REDISMODULE_CTX_FLAGS_ASYNC_LOADING | (REDISMODULE_CTX_FLAGS_ASYNC_LOADING - 1)
+    }
+
+    /// Whether replicas should get no more than they must: during CLIENT PAUSE.
+    fn avoid_replica_traffic() -> c_int {
+        c_int::from(server::is_paused())
+    }
+
+    fn get_server_version() -> c_int {
+        VERSION
+    }
+
+    fn is_keys_position_request(ctx: Ctx) -> c_int {
+        c_int::from(ctx.key_positions.is_some())
+    }
+
+    fn key_at_pos(ctx: Ctx, position: c_int) {
+        add_key(ctx, position, REDISMODULE_CMD_KEY_RW | REDISMODULE_CMD_KEY_ACCESS | REDISMODULE_CMD_KEY_UPDATE);
+    }
+
+    fn key_at_pos_with_flags(ctx: Ctx, position: c_int, flags: c_int) {
+        add_key(ctx, position, flags as u64);
+    }
+
+    fn is_channels_position_request(_ctx: Ctx) -> c_int {
+        0
+    }
+
+    fn channel_at_pos_with_flags(_ctx: Ctx, _position: c_int, _flags: c_int) {}
+
+    /// The name of the command that runs, with its container's.
+    fn get_current_command_name(ctx: Ctx) -> *const c_char {
+        ctx.command.map_or(std::ptr::null(), |command| command.full_name.as_ptr())
+    }
+
+    fn get_client_id(ctx: Ctx) -> c_ulonglong {
+        ctx.call.client
+    }
+
+    fn milliseconds() -> c_longlong {
+        SystemClock::get().wall_ms()
+    }
+
+    fn microseconds() -> ustime_t {
+        SystemClock::get().wall_us()
+    }
+
+    fn cached_microseconds() -> ustime_t {
+        SystemClock::get().wall_us()
+    }
+
+    fn monotonic_microseconds() -> u64 {
+        let clock = SystemClock::get();
+        clock.ticks_to_nanos(clock.ticks()) / 1000
+    }
+
+    fn get_random_bytes(place: *mut c_uchar, len: usize) {
+        // SAFETY: the module passes room for so many bytes.
+        let place = unsafe { std::slice::from_raw_parts_mut(place, len) };
+        super::info::fill_randomly(place);
+    }
+
+    fn get_random_hex_chars(place: *mut c_char, len: usize) {
+        // SAFETY: the module passes room for so many bytes.
+        let place = unsafe { std::slice::from_raw_parts_mut(place.cast::<u8>(), len) };
+        super::info::fill_randomly(place);
+        place.iter_mut().for_each(|byte| *byte = b"0123456789abcdef"[usize::from(*byte & 15)]);
+    }
+
+    fn get_open_key_modes_all() -> c_int {
+        REDISMODULE_READ | REDISMODULE_WRITE | REDISMODULE_OPEN_KEY_NOTOUCH
+    }
+
+    /// Reports an event of a key to those who observe it.
+    fn notify_keyspace_event(ctx: Ctx, class: c_int, event: Text, key: Str) -> c_int {
+        let call = ctx.call;
+        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
+        if shard.observers.is_on() {
+            let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
+            let event = Event::of_module(event_class(class), &event.to_str());
+            shard.notify_event(&call, call.db, key, event);
+        }
+        REDISMODULE_OK
+    }
+
+    fn get_keyspace_notification_flags_all() -> c_int {
+        REDISMODULE_NOTIFY_NEW | (REDISMODULE_NOTIFY_NEW - 1)
+    }
+
+    fn get_current_user_name(ctx: Ctx) -> *mut RedisModuleString {
+        ctx.keep_string(ModuleString::new(b"default"))
+    }
+}
+
+fn event_class(class: c_int) -> EventClass {
+    match class {
+        REDISMODULE_NOTIFY_GENERIC => EventClass::Generic,
+        REDISMODULE_NOTIFY_STRING => EventClass::String,
+        REDISMODULE_NOTIFY_LIST => EventClass::List,
+        REDISMODULE_NOTIFY_SET => EventClass::Set,
+        REDISMODULE_NOTIFY_HASH => EventClass::Hash,
+        REDISMODULE_NOTIFY_ZSET => EventClass::ZSet,
+        REDISMODULE_NOTIFY_STREAM => EventClass::Stream,
+        REDISMODULE_NOTIFY_EXPIRED => EventClass::Expired,
+        REDISMODULE_NOTIFY_NEW => EventClass::New,
+        _ => EventClass::Module,
+    }
+}
+
+fn add_key(mut ctx: Ctx, position: c_int, flags: u64) {
+    let argc = ctx.args.len();
+    let position = usize::try_from(position).ok().filter(|&at| at > 0 && at < argc);
+    if let (Some(positions), Some(position)) = (&mut ctx.key_positions, position) {
+        positions.push((position, flags as u32));
+    }
+}

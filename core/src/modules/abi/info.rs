@@ -1,0 +1,126 @@
+//! What modules ask of the server as a whole, and of its configuration.
+
+use super::given::{Ctx, Out, Text, abi_functions};
+use crate::config::Config;
+use crate::modules::string::ModuleString;
+use crate::protocol::number::{parse_f64, parse_i64};
+use crate::protocol::{Reply, Resp};
+use shardis_modules_api::abi::*;
+use shardis_modules_api::served;
+use std::ffi::{CString, c_char, c_int, c_longlong, c_ulonglong};
+use std::io::Read;
+
+pub(super) const SERVED: &[Served] = served! {
+    GetServerInfo = get_server_info,
+    FreeServerInfo = free_server_info,
+    ServerInfoGetField = server_info_get_field,
+    ServerInfoGetFieldC = server_info_get_field_c,
+    ServerInfoGetFieldSigned = server_info_get_field_signed,
+    ServerInfoGetFieldUnsigned = server_info_get_field_unsigned,
+    ServerInfoGetFieldDouble = server_info_get_field_double,
+};
+
+/// The server's INFO, taken apart.
+struct ServerInfo(Vec<(String, CString)>);
+
+impl ServerInfo {
+    fn field(&self, name: &str) -> Option<&CString> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+    }
+}
+
+abi_functions! {
+    /// A section of INFO; all of it without a name.
+    fn get_server_info(ctx: Option<Ctx>, section: Text) -> *mut RedisModuleServerInfoData {
+        let mut args: Vec<&[u8]> = vec![b"INFO"];
+        if !section.bytes().is_empty() {
+            args.push(section.bytes());
+        }
+        let text = ctx.and_then(|mut ctx| ctx.ask(&args)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let fields = text.lines().filter_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            Some((name.to_string(), CString::new(value).ok()?))
+        });
+        Box::into_raw(Box::new(ServerInfo(fields.collect()))).cast()
+    }
+
+    fn free_server_info(_ctx: Option<Ctx>, info: *mut RedisModuleServerInfoData) {
+        // SAFETY: the module passes what it was given, and does not use it any more.
+        drop(unsafe { Box::from_raw(info.cast::<ServerInfo>()) });
+    }
+
+    fn server_info_get_field(
+        ctx: Option<Ctx>, info: *mut RedisModuleServerInfoData, name: Text,
+    ) -> *mut RedisModuleString {
+        // SAFETY: the module passes what it was given.
+        let info = unsafe { &*info.cast::<ServerInfo>() };
+        let Some(value) = info.field(&name.to_str()) else { return std::ptr::null_mut() };
+        let string = ModuleString::new(value.to_bytes());
+        match ctx {
+            Some(mut ctx) => ctx.keep_string(string),
+            None => ModuleString::as_abi(string),
+        }
+    }
+
+    fn server_info_get_field_c(info: *mut RedisModuleServerInfoData, name: Text) -> *const c_char {
+        // SAFETY: the module passes what it was given.
+        let info = unsafe { &*info.cast::<ServerInfo>() };
+        info.field(&name.to_str()).map_or(std::ptr::null(), |value| value.as_ptr())
+    }
+
+    fn server_info_get_field_signed(
+        info: *mut RedisModuleServerInfoData, name: Text, error: Out<c_int>,
+    ) -> c_longlong {
+        number(info, &name, &error, parse_i64).unwrap_or(0)
+    }
+
+    fn server_info_get_field_unsigned(
+        info: *mut RedisModuleServerInfoData, name: Text, error: Out<c_int>,
+    ) -> c_ulonglong {
+        let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok();
+        number(info, &name, &error, parse).unwrap_or(0)
+    }
+
+    fn server_info_get_field_double(
+        info: *mut RedisModuleServerInfoData, name: Text, error: Out<c_int>,
+    ) -> f64 {
+        number(info, &name, &error, parse_f64).unwrap_or(0.0)
+    }
+}
+
+/// A field as a number. `error` is set to whether it is there and one.
+fn number<T>(
+    info: *mut RedisModuleServerInfoData,
+    name: &Text,
+    error: &Out<c_int>,
+    parse: impl FnOnce(&[u8]) -> Option<T>,
+) -> Option<T> {
+    // SAFETY: the module passes what it was given.
+    let info = unsafe { &*info.cast::<ServerInfo>() };
+    let parsed = info.field(&name.to_str()).and_then(|value| parse(value.to_bytes()));
+    error.set(if parsed.is_some() { REDISMODULE_OK } else { REDISMODULE_ERR });
+    parsed
+}
+
+/// Answers CONFIG GET for callbacks that cannot call commands over the server. `None`: it is another command.
+pub(super) fn ask_configuration(config: &Config, args: &[&[u8]], out: &mut Vec<u8>) -> Option<()> {
+    let [name, sub, patterns @ ..] = args else { return None };
+    if !name.eq_ignore_ascii_case(b"config") || !sub.eq_ignore_ascii_case(b"get") || patterns.is_empty() {
+        return None;
+    }
+    let found = config.get_matching(patterns);
+    let mut reply = Reply::new(out, Resp::V2);
+    reply.map(found.len());
+    for (name, value) in &found {
+        reply.bulk(name);
+        reply.bulk(value);
+    }
+    Some(())
+}
+
+/// Fills a place with bytes that cannot be guessed.
+pub(super) fn fill_randomly(place: &mut [u8]) {
+    let source = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(place));
+    source.expect("the system has random bytes");
+}

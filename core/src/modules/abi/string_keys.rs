@@ -1,0 +1,83 @@
+//! Keys that hold strings.
+
+use super::given::{Key, Out, Str, abi_functions};
+use crate::command::typed::encode;
+use crate::types::{NewValue, ValueRef, ValueType};
+use shardis_modules_api::abi::*;
+use shardis_modules_api::served;
+use std::ffi::{c_char, c_int};
+
+pub(super) const SERVED: &[Served] = served! {
+    StringSet = string_set,
+    StringDMA = string_dma,
+    StringTruncate = string_truncate,
+};
+
+/// What an empty string points to. Nothing is written there, because it has no bytes.
+static EMPTY: [u8; 1] = [0];
+
+abi_functions! {
+    /// Sets the key to a string. Its expiry is removed.
+    fn string_set(key: Option<Key>, string: Str) -> c_int {
+        let Some(mut key) = key.filter(|key| key.is_writable()) else { return REDISMODULE_ERR };
+        key.stop_walk();
+        key.set(encode(string.bytes()));
+        REDISMODULE_OK
+    }
+
+    /// The bytes of the string, which may be changed in place if the key is open for that. They stay where they are until
+    /// the key is changed otherwise. NULL for a value of another type.
+    fn string_dma(key: Option<Key>, len: Out<usize>, mode: c_int) -> *mut c_char {
+        let Some(mut key) = key else { return std::ptr::null_mut() };
+        let (current_len, number) = match key.value() {
+            None => {
+                len.set(0);
+                return EMPTY.as_ptr().cast_mut().cast();
+            }
+            Some(ValueRef::Int(number)) => (itoa::Buffer::new().format(number).len(), Some(number)),
+            Some(ValueRef::Str(bytes)) => (bytes.len(), None),
+            Some(ValueRef::Packed(..) | ValueRef::Object(_)) => return std::ptr::null_mut(),
+        };
+        len.set(current_len);
+        if current_len == 0 {
+            return EMPTY.as_ptr().cast_mut().cast();
+        }
+        if mode & REDISMODULE_WRITE != 0 && key.is_writable() {
+            let mut guard = key.change().expect("the key was there just now");
+            return guard.string_mut(current_len).as_mut_ptr().cast();
+        }
+        if let Some(number) = number {
+            return key.keep_digits(number).as_ptr().cast_mut().cast();
+        }
+        match key.value() {
+            Some(ValueRef::Str(bytes)) => bytes.as_ptr().cast_mut().cast(),
+            _ => std::ptr::null_mut(),
+        }
+    }
+
+    /// Makes the string so long: cuts it, or fills it up with zeros. Length 0 removes no key that is there, and adds none.
+    fn string_truncate(key: Option<Key>, new_len: usize) -> c_int {
+        let Some(mut key) = key.filter(|key| key.is_writable()) else { return REDISMODULE_ERR };
+        match key.value_type() {
+            Some(ValueType::String) => {}
+            None if new_len == 0 => return REDISMODULE_OK,
+            None => {
+                key.set(NewValue::OwnedRaw(vec![0; new_len]));
+                return REDISMODULE_OK;
+            }
+            Some(_) => return REDISMODULE_ERR,
+        }
+        if key.parts().0.config.proto_max_bulk_len_bytes < new_len as u64 {
+            return REDISMODULE_ERR;
+        }
+        let mut guard = key.change().expect("the key was there just now");
+        let len = guard.string_mut(0).len();
+        if new_len > len {
+            guard.string_mut(new_len);
+        } else if new_len < len {
+            let shorter = guard.string_mut(0)[..new_len].to_vec();
+            guard.set(NewValue::OwnedRaw(shorter));
+        }
+        REDISMODULE_OK
+    }
+}

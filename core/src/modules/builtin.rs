@@ -1,0 +1,53 @@
+//! The modules that are linked into the server: families of commands that clients do not know to be modules.
+
+use super::load::{OnLoad, load_linked};
+use crate::command::table::Command;
+use crate::config::Config;
+use std::sync::OnceLock;
+
+/// Their names, and their entries.
+const LINKED: &[(&str, OnLoad)] = &[("geo", shardis_geo::on_load)];
+
+/// The names of their commands, for rename-command, which is read before they are loaded.
+const COMMANDS: &[&str] = &[
+    "geoadd",
+    "geodist",
+    "geohash",
+    "geopos",
+    "georadius",
+    "georadius_ro",
+    "georadiusbymember",
+    "georadiusbymember_ro",
+    "geosearch",
+    "geosearchstore",
+];
+
+/// Whether a built-in module has a command of this name.
+pub fn has_command(name: &[u8]) -> bool {
+    COMMANDS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// The rows of the built-in modules that the configuration names. The modules are loaded once in a process, with the
+/// configuration of its first server.
+pub fn rows(config: &Config) -> Vec<&'static [Command]> {
+    static LOADED: OnceLock<Vec<(&str, Vec<Command>)>> = OnceLock::new();
+    let loaded = LOADED.get_or_init(|| {
+        LINKED.iter().map(|(name, on_load)| (*name, load_linked(*on_load, config))).collect()
+    });
+    let wanted = config.builtin_modules.to_str_lossy();
+    let is_wanted = |name: &str| wanted.split([' ', ',']).any(|wanted| wanted == name);
+    loaded.iter().filter(|(name, _)| is_wanted(name)).map(|(_, rows)| rows.as_slice()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_that_may_be_renamed_are_those_that_there_are() {
+        let rows = rows(Config::defaults());
+        let mut names: Vec<&str> = rows.iter().flat_map(|rows| rows.iter()).map(|row| row.name).collect();
+        names.sort_unstable();
+        assert_eq!(names, COMMANDS);
+    }
+}

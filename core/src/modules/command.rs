@@ -1,0 +1,200 @@
+//! A command of a module: what the module says of it while it is loaded, and the row that is made of that.
+
+use super::module::Module;
+use super::run::{KEYS_BY_CALLBACK, register_key_finder, run_foreign, run_native};
+use crate::command::docs::Docs;
+use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::table::{Command, Native, Run, acl, flag};
+use crate::worker::program::{ProgramHandler, ProgramKind, Reach};
+use shardis_modules_api::abi::RedisModuleCmdFunc;
+use std::any::Any;
+use std::ffi::CString;
+use std::sync::Mutex;
+
+/// A command of a module. It is never freed, because calls of it may be under way.
+pub struct ModuleCommand {
+    pub(super) module: &'static Module,
+    /// In lower case, without the container's name.
+    pub(super) name: String,
+    /// `container|subcommand` for a subcommand.
+    pub(super) full_name: CString,
+    pub(super) function: RedisModuleCmdFunc,
+    pub(super) is_subcommand: bool,
+    pub(super) declared: Mutex<Declared>,
+}
+
+/// What the module says of a command. Final when the module is loaded.
+pub(super) struct Declared {
+    pub(super) arity: i32,
+    pub(super) flags: CommandFlags,
+    pub(super) categories: u32,
+    pub(super) keys: Vec<KeySpec>,
+    pub(super) docs: Docs,
+    pub(super) subcommands: Vec<&'static ModuleCommand>,
+    /// `SetCommandInfo` was called.
+    pub(super) has_info: bool,
+}
+
+/// The flags of `CreateCommand`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct CommandFlags {
+    /// Those of [`flag`].
+    pub(super) row: u64,
+    /// The callback itself says which arguments are keys.
+    pub(super) finds_keys: bool,
+}
+
+/// The words that `CreateCommand` takes, with their flags.
+const FLAG_WORDS: &[(&str, u64)] = &[
+    ("write", flag::WRITE),
+    ("readonly", flag::READONLY),
+    ("admin", flag::ADMIN),
+    ("deny-oom", flag::DENYOOM),
+    ("deny-script", flag::NOSCRIPT),
+    ("allow-loading", flag::LOADING),
+    ("pubsub", flag::PUBSUB),
+    ("random", 0),
+    ("blocking", flag::BLOCKING),
+    ("allow-stale", flag::STALE),
+    ("no-monitor", flag::SKIP_MONITOR),
+    ("no-slowlog", flag::SKIP_SLOWLOG),
+    ("fast", flag::FAST),
+    ("no-auth", flag::NO_AUTH),
+    ("may-replicate", flag::MAY_REPLICATE),
+    ("getkeys-api", 0),
+    ("getchannels-api", 0),
+    ("no-cluster", 0),
+    ("no-mandatory-keys", flag::NO_MANDATORY_KEYS),
+    ("allow-busy", flag::ALLOW_BUSY),
+];
+
+impl CommandFlags {
+    /// Parses the words of `CreateCommand`. `None`: one is unknown.
+    pub(super) fn parse(words: &str) -> Option<CommandFlags> {
+        let mut flags = CommandFlags { row: flag::MODULE, finds_keys: false };
+        for word in words.split_ascii_whitespace() {
+            let (_, bit) = FLAG_WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name))?;
+            flags.row |= bit;
+            if word.eq_ignore_ascii_case("getkeys-api") {
+                flags.finds_keys = true;
+                flags.row |= flag::MOVABLEKEYS;
+            }
+        }
+        Some(flags)
+    }
+}
+
+/// The keys of a command for which `CreateCommand` gives a first and a last one, and a step.
+pub(super) fn legacy_keys(first: i32, last: i32, step: i32, flags: CommandFlags) -> Vec<KeySpec> {
+    let Ok(begin) = usize::try_from(first) else { return Vec::new() };
+    if begin == 0 {
+        return Vec::new();
+    }
+    let last = if last >= 0 { last - first } else { last };
+    // What the callback says of a key may be something else.
+    let varies = if flags.finds_keys { key_flag::VARIABLE_FLAGS } else { 0 };
+    let step = usize::try_from(step).unwrap_or(1).max(1);
+    vec![KeySpec {
+        flags: key_flag::RW | key_flag::ACCESS | key_flag::UPDATE | varies,
+        begin: BeginSearch::Index(begin),
+        find: FindKeys::Range { last: last as isize, step, limit: 0 },
+        notes: "",
+    }]
+}
+
+impl ModuleCommand {
+    /// The row of the command. It, and what it refers to, is never freed.
+    pub(super) fn row(&'static self) -> Command {
+        let declared = self.declared.lock().expect("no holder of a declaration panics");
+        let is_container = self.function.is_none() || !declared.subcommands.is_empty();
+        let mut row = self.handler_row(declared.arity, is_container && self.function.is_none());
+        let hidden = if self.module.is_builtin() { flag::MODULE } else { 0 };
+        row.flags |= declared.flags.row & !hidden;
+        row.categories |= declared.categories;
+        row.keys = Vec::leak(declared.keys.clone());
+        if !is_one_range(row.keys) {
+            row.flags |= flag::MOVABLEKEYS;
+        }
+        row.docs = declared.docs;
+        if declared.flags.finds_keys {
+            row.find_keys = Some(KEYS_BY_CALLBACK);
+            register_key_finder(self);
+        }
+        let subcommands: Vec<Command> = declared.subcommands.iter().map(|sub| sub.row()).collect();
+        row.subcommands = Vec::leak(subcommands);
+        row
+    }
+
+    fn handler_row(&'static self, arity: i32, only_subcommands_run: bool) -> Command {
+        let name: &'static str = &self.name;
+        let data: &'static (dyn Any + Send + Sync) = self;
+        if only_subcommands_run {
+            return Command::container(name, &[]);
+        }
+        if self.module.is_shard_safe() {
+            let mut row = Command::keys(name, arity, |_| Ok(()));
+            row.run = Run::Native(Native { run: run_native, data });
+            return row;
+        }
+        let handler = ProgramHandler {
+            kind: ProgramKind::Module,
+            flags: |_, row_flags, _| row_flags,
+            reach: |_, _| Reach::Any { is_read_only: false },
+            run: run_foreign,
+            data,
+        };
+        Command::program(name, arity, Box::leak(Box::new(handler)))
+    }
+}
+
+/// Whether clients before Redis 7 can find the keys, by a first and a last one and a step.
+fn is_one_range(keys: &[KeySpec]) -> bool {
+    let mut end = None;
+    keys.iter().all(|spec| {
+        let (BeginSearch::Index(begin), FindKeys::Range { last, step, limit: 0 | 1 }) =
+            (spec.begin, spec.find)
+        else {
+            return false;
+        };
+        let follows = end.is_none_or(|end| end + 1 == begin && step == 1 && last >= 0);
+        end = Some(begin.saturating_add_signed(last.max(0)));
+        follows && spec.flags & key_flag::INCOMPLETE == 0
+    })
+}
+
+/// The ACL categories of these names, separated by blanks. `None`: one is unknown.
+pub(super) fn categories(names: &str) -> Option<u32> {
+    names.split_ascii_whitespace().try_fold(0, |all, name| {
+        let at = acl::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name))?;
+        Some(all | 1 << at)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_words_and_an_unknown_one_is_refused() {
+        let flags = CommandFlags::parse("Write  deny-oom").expect("both are known");
+        assert_eq!(flags.row, flag::MODULE | flag::WRITE | flag::DENYOOM);
+        assert!(!flags.finds_keys);
+        assert!(CommandFlags::parse("getkeys-api").expect("it is known").finds_keys);
+        assert_eq!(CommandFlags::parse("write nonsense"), None);
+        assert_eq!(categories("geo write"), Some(acl::GEO | acl::WRITE));
+        assert_eq!(categories("nonsense"), None);
+    }
+
+    #[test]
+    fn a_range_of_keys_becomes_a_key_spec_relative_to_its_first() {
+        let flags = CommandFlags { row: 0, finds_keys: false };
+        assert!(legacy_keys(0, 0, 0, flags).is_empty());
+        let spec = &legacy_keys(2, 4, 2, flags)[0];
+        assert!(matches!(spec.begin, BeginSearch::Index(2)));
+        assert!(matches!(spec.find, FindKeys::Range { last: 2, step: 2, limit: 0 }));
+        assert!(matches!(
+            legacy_keys(1, -1, 1, flags)[0].find,
+            FindKeys::Range { last: -1, step: 1, limit: 0 }
+        ));
+    }
+}

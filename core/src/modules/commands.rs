@@ -1,0 +1,167 @@
+//! MODULE: loading modules, unloading them, and what is loaded.
+
+use super::load::{self, load};
+use super::module::{self, Module};
+use crate::command::docs::Docs;
+use crate::command::handlers::help::reply_help;
+use crate::command::table::{Command, CommandTable, flag};
+use crate::command::{CommandError, CommandResult, args};
+use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
+use crate::worker::{SessionCtx, SessionHandler};
+
+pub const COMMANDS: &[Command] = &[Command::container("module", &[HELP, LIST, LOAD, LOADEX, UNLOAD]).docs(
+    Docs::new("server", "4.0.0", "A container for module commands").complexity("Depends on subcommand."),
+)];
+
+/// The flags of what changes which modules are loaded.
+const CHANGES: u64 =
+    flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED | flag::LOADS_CODE;
+
+const fn handler(run: fn(&mut ProgramCtx<'_>) -> CommandResult) -> ProgramHandler {
+    ProgramHandler {
+        kind: ProgramKind::Module,
+        flags: |_, row_flags, _| row_flags,
+        reach: |_, _| Reach::Any { is_read_only: false },
+        run,
+        data: &(),
+    }
+}
+
+const LOAD: Command = Command::program("load", -3, &handler(load_command))
+    .flags(CHANGES)
+    .docs(Docs::new("server", "4.0.0", "Loads a module").complexity("O(1)").arguments("path [arg...]"));
+
+/// MODULE LOAD path [arg ...]. Runs the module's OnLoad, and adds its commands. Reply: OK. Errors: the module does not load;
+/// the log says why. O(the module).
+fn load_command(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let arguments = ctx.args.iter().skip(3).map(<[u8]>::to_vec).collect();
+    let path = ctx.arg(2);
+
+    load_and_publish(ctx, path, arguments)?;
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+const LOADEX: Command = Command::program("loadex", -3, &handler(loadex)).flags(CHANGES).docs(
+    Docs::new("server", "7.0.0", "Loads a module with configuration parameters")
+        .complexity("O(1)")
+        .arguments("path [configs'CONFIG'{name value}...+] [args'ARGS'...]"),
+);
+
+/// MODULE LOADEX path [CONFIG name value ...] [ARGS arg ...]. As MODULE LOAD. Errors besides: words that are not understood.
+/// O(the module).
+fn loadex(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let path = ctx.arg(2);
+    let mut at = 3;
+    let mut arguments = Vec::new();
+    while at < ctx.args.len() {
+        let word = ctx.arg(at);
+        if args::is(word, "args") {
+            arguments = ctx.args.iter().skip(at + 1).map(<[u8]>::to_vec).collect();
+            break;
+        }
+        return Err(CommandError::fixed("ERR syntax error"));
+    }
+    at += arguments.len();
+    debug_assert!(at <= ctx.args.len());
+
+    load_and_publish(ctx, path, arguments)?;
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn load_and_publish(ctx: &mut ProgramCtx<'_>, path: &[u8], arguments: Vec<Vec<u8>>) -> CommandResult {
+    const NOT_LOADED: CommandError =
+        CommandError::fixed("ERR Error loading the extension. Please check the server logs.");
+    let (module, rows) = load(ctx, path, arguments).ok_or(NOT_LOADED)?;
+    let rows: &'static [Command] = Vec::leak(rows);
+    let rows: Vec<&'static Command> = rows.iter().collect();
+    if ctx.worker().update_table(|table| table.with(&rows)).is_err() {
+        // A command of another module has come to have one of the names.
+        load::close(module);
+        return Err(NOT_LOADED);
+    }
+    Ok(())
+}
+
+const UNLOAD: Command = Command::program("unload", 3, &handler(unload))
+    .flags(CHANGES)
+    .docs(Docs::new("server", "4.0.0", "Unloads a module").complexity("O(1)").arguments("name"));
+
+/// MODULE UNLOAD name. Reply: OK. Errors: no such module; it has data types, is used by others, has blocked clients, or
+/// refuses. O(its commands).
+fn unload(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let name = ctx.arg(2);
+
+    let module = load::unload(ctx, name).map_err(|why| {
+        let text = why.text();
+        CommandError::new(format!("ERR Error unloading module: {text}"))
+    })?;
+    ctx.worker()
+        .update_table(|table| Ok::<_, String>(without_commands(table, module)))
+        .map_err(|text| CommandError::new(format!("ERR Error unloading module: {text}")))?;
+    load::close(module);
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// A table without the commands of a module.
+fn without_commands(table: &CommandTable, module: &'static Module) -> CommandTable {
+    let entries = module.commands().into_iter().filter(|command| !command.is_subcommand);
+    let ids: Vec<_> =
+        entries.filter_map(|command| table.lookup(command.name.as_bytes())).map(|entry| entry.id).collect();
+    table.without(&ids)
+}
+
+const LIST: Command =
+    Command::session("list", 2, &(list as SessionHandler)).flags(flag::ADMIN | flag::NOSCRIPT).docs(
+        Docs::new("server", "4.0.0", "Lists the loaded modules")
+            .complexity("O(N) where N is the number of loaded modules.")
+            .tips(&["nondeterministic_output_order"]),
+    );
+
+/// MODULE LIST. Reply: array of maps: name, version, path and arguments. Built-in modules are not shown. O(modules).
+fn list(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let modules = module::loaded();
+
+    ctx.reply.array(modules.len());
+    for module in modules {
+        ctx.reply.map(4);
+        ctx.reply.bulk(b"name");
+        ctx.reply.bulk(module.name().to_bytes());
+        ctx.reply.bulk(b"ver");
+        ctx.reply.integer(module.version().into());
+        ctx.reply.bulk(b"path");
+        ctx.reply.bulk(&module.path);
+        ctx.reply.bulk(b"args");
+        ctx.reply.bulk_array(&module.args);
+    }
+    Ok(())
+}
+
+const HELP: Command = Command::session("help", 2, &(help as SessionHandler))
+    .flags(flag::LOADING | flag::STALE)
+    .constant_time()
+    .docs(Docs::new("server", "5.0.0", "Explains the subcommands").complexity("O(1)"));
+
+/// MODULE HELP. Reply: array of lines. O(1).
+fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    reply_help(
+        &mut ctx.reply,
+        "MODULE",
+        &[
+            "LIST",
+            "    Show the loaded modules.",
+            "LOAD <path> [<arg> ...]",
+            "    Load a module, and pass it these arguments.",
+            "LOADEX <path> [[CONFIG NAME VALUE] [CONFIG NAME VALUE]] [ARGS ...]",
+            "    Load a module, and set its configuration before.",
+            "UNLOAD <name>",
+            "    Unload a module.",
+        ],
+    );
+    Ok(())
+}

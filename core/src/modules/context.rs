@@ -1,0 +1,288 @@
+//! The context that a module's callback gets: what it may do, and on whose behalf.
+
+use super::abi::get_api;
+use super::call_reply::CallReply;
+use super::command::ModuleCommand;
+use super::key::ModuleKey;
+use super::module::Module;
+use super::string::ModuleString;
+use crate::call::{Call, Key};
+use crate::command::Ctx;
+use crate::command::keys::KeyPositions;
+use crate::command::table::CommandTable;
+use crate::config::Config;
+use crate::protocol::reply::{Mark, Resp};
+use crate::protocol::{Argv, Reply};
+use crate::shard::Shard;
+use crate::shard::event::Event;
+use crate::types::hashing::hash_key;
+use crate::worker::Worker;
+use crate::worker::program::{CallOptions, ProgramCtx};
+use shardis_modules_api::abi::{RedisModuleCtx, RedisModuleString, signature};
+use smallvec::SmallVec;
+use std::cell::Cell;
+use std::ffi::c_int;
+use std::ptr::NonNull;
+
+/// A context. A module knows its first field, and nothing else.
+#[repr(C)]
+pub struct Context<'a> {
+    get_api: signature::GetApi,
+    pub(super) module: &'static Module,
+    /// The command that runs; `None`: it is another callback.
+    pub(super) command: Option<&'static ModuleCommand>,
+    access: Access<'a>,
+    /// The call of the command. The database is the one that the module has selected.
+    pub(super) call: Call,
+    /// The arguments of the command.
+    pub(super) args: Argv<'a>,
+    /// Where replies go; `None`: they are dropped.
+    reply: Option<NonNull<Vec<u8>>>,
+    resp: Resp,
+    /// The headers of aggregates whose lengths are still to be set.
+    pub(super) open_lengths: SmallVec<[Mark; 4]>,
+    /// What is freed when the callback has ended, if the module wants that.
+    pub(super) automatic: Option<Box<Automatic>>,
+    /// Memory that is freed when the callback has ended.
+    pub(super) pool: Vec<Box<[u8]>>,
+    /// The callback is only asked for the positions of the command's keys: they go there.
+    pub(super) key_positions: Option<&'a mut KeyPositions>,
+}
+
+/// What a callback can reach.
+#[derive(Clone, Copy)]
+pub(super) enum Access<'a> {
+    /// It is, or runs within, a program: everything.
+    Program(NonNull<ProgramCtx<'a>>),
+    /// It is a handler over keys: its own keys.
+    Native { ctx: NonNull<Ctx<'a>>, table: &'static CommandTable },
+    /// The server is about to start with this configuration.
+    Starting(&'a Config),
+    /// Only the command's arguments are to be looked at.
+    Nothing,
+}
+
+/// Strings and other things of a context that are freed with it.
+#[derive(Default)]
+pub(super) struct Automatic {
+    pub(super) strings: Vec<*mut ModuleString>,
+    pub(super) keys: Vec<*mut ModuleKey>,
+    pub(super) replies: Vec<*mut CallReply>,
+}
+
+/// The arguments of a command, as the module gets them.
+pub(super) struct Arguments(SmallVec<[*mut ModuleString; 8]>);
+
+impl Arguments {
+    pub(super) fn new<'b>(module: &Module, args: impl Iterator<Item = &'b [u8]>) -> Arguments {
+        let is_read_by_len = module.is_shard_safe();
+        Arguments(args.map(|arg| ModuleString::lend(arg, is_read_by_len)).collect())
+    }
+
+    /// A vector for the callback, which may change it.
+    pub(super) fn vector(&self) -> SmallVec<[*mut RedisModuleString; 8]> {
+        self.0.iter().map(|&string| ModuleString::as_abi(string)).collect()
+    }
+
+    pub(super) fn len(&self) -> c_int {
+        self.0.len() as c_int
+    }
+
+    /// The callback has ended.
+    pub(super) fn give_back(self) {
+        for string in self.0 {
+            // SAFETY: the strings were lent in `new`, and the arguments outlive this.
+            unsafe { ModuleString::give_back(string) };
+        }
+    }
+}
+
+impl<'a> Context<'a> {
+    /// A context without a client.
+    pub(super) fn new(module: &'static Module, access: Access<'a>) -> Context<'a> {
+        Context {
+            get_api,
+            module,
+            command: None,
+            access,
+            call: Call::default(),
+            args: Argv::new(&[], &[]),
+            reply: None,
+            resp: Resp::V2,
+            open_lengths: SmallVec::new(),
+            automatic: None,
+            pool: Vec::new(),
+            key_positions: None,
+        }
+    }
+
+    /// Lets the callback reply.
+    pub(super) fn reply_to(&mut self, out: &mut Vec<u8>, resp: Resp) {
+        self.reply = Some(NonNull::from(out));
+        self.resp = resp;
+    }
+
+    pub(super) fn as_abi(&mut self) -> *mut RedisModuleCtx {
+        std::ptr::from_mut(self).cast()
+    }
+
+    pub(super) fn access(&self) -> Access<'a> {
+        self.access
+    }
+
+    /// The reply to write, if there is anyone to reply to.
+    pub(super) fn reply(&mut self) -> Option<Reply<'_>> {
+        let mut out = self.reply?;
+        // SAFETY: whoever made the context keeps the buffer for as long as the callback runs, and leaves it alone meanwhile.
+        Some(Reply::new(unsafe { out.as_mut() }, self.resp))
+    }
+
+    pub(super) fn resp(&self) -> Resp {
+        self.resp
+    }
+
+    /// The shard of the keys that the callback may use.
+    #[inline]
+    pub(super) fn shard(&mut self) -> Option<&mut Shard> {
+        // SAFETY (of both): whoever made the context lends what it points to for as long as the callback runs, and does
+        // not use it meanwhile. The reference that is returned borrows the context.
+        match self.access {
+            Access::Program(mut program) => Some(&mut unsafe { program.as_mut() }.worker().shard),
+            // SAFETY: as above.
+            Access::Native { mut ctx, .. } => Some(unsafe { ctx.as_mut() }.shard),
+            Access::Starting(_) | Access::Nothing => None,
+        }
+    }
+
+    /// The configuration.
+    pub(super) fn config(&mut self) -> Option<&Config> {
+        if let Access::Starting(config) = self.access {
+            return Some(config);
+        }
+        self.shard().map(|shard| &*shard.config)
+    }
+
+    /// The worker, if the callback may use it.
+    pub(super) fn worker(&mut self) -> Option<&mut Worker> {
+        match self.access {
+            // SAFETY: as in `shard`.
+            Access::Program(mut program) => Some(unsafe { program.as_mut() }.worker()),
+            Access::Native { .. } | Access::Starting(_) | Access::Nothing => None,
+        }
+    }
+
+    /// The program in which the callback runs.
+    pub(super) fn program(&mut self) -> Option<&mut ProgramCtx<'a>> {
+        match self.access {
+            // SAFETY: as in `shard`.
+            Access::Program(mut program) => Some(unsafe { program.as_mut() }),
+            Access::Native { .. } | Access::Starting(_) | Access::Nothing => None,
+        }
+    }
+
+    /// The command table, if there is one yet.
+    pub(super) fn table(&mut self) -> Option<&'static CommandTable> {
+        match self.access {
+            Access::Native { table, .. } => Some(table),
+            Access::Program(_) | Access::Starting(_) | Access::Nothing => {
+                self.worker().map(|worker| worker.table)
+            }
+        }
+    }
+
+    /// Has a key here, if it is of another shard: from now on, until the program ends or calls a command for it there.
+    pub(super) fn bring(&mut self, db: u32, key: &[u8]) {
+        if let Some(program) = self.program() {
+            program.bring(db, key);
+        }
+    }
+
+    /// Tells the observers of a key that it has changed.
+    pub(super) fn signal_modified(&mut self, key: &[u8]) {
+        let call = self.call;
+        let key = Key { bytes: key, hash: hash_key(key) };
+        if let Some(shard) = self.shard() {
+            shard.signal_modified(&call, call.db, key, Event::UNNAMED);
+        }
+    }
+
+    /// Calls a command whose reply is an integer or a string, and returns its text.
+    pub(super) fn ask(&mut self, args: &[&[u8]]) -> Option<Vec<u8>> {
+        let mut reply = Vec::new();
+        let options = CallOptions {
+            resp: Resp::V2,
+            is_recorded: false,
+            is_read_only: false,
+            allows_oom: true,
+            is_as_script: false,
+        };
+        let _ = self.program()?.try_call(args, options, &mut reply).ok()?;
+        CallReply::new(reply).text()
+    }
+
+    /// Has a string freed with the context, if the module wants that. Returns it.
+    pub(super) fn keep_string(&mut self, string: *mut ModuleString) -> *mut RedisModuleString {
+        if let Some(automatic) = &mut self.automatic {
+            automatic.strings.push(string);
+        }
+        ModuleString::as_abi(string)
+    }
+
+    /// The module frees a string itself.
+    pub(super) fn forget_string(&mut self, string: *mut ModuleString) {
+        if let Some(automatic) = &mut self.automatic {
+            forget(&mut automatic.strings, string);
+        }
+    }
+
+    pub(super) fn forget_key(&mut self, key: *mut ModuleKey) {
+        if let Some(automatic) = &mut self.automatic {
+            forget(&mut automatic.keys, key);
+        }
+    }
+
+    pub(super) fn forget_reply(&mut self, reply: *mut CallReply) {
+        if let Some(automatic) = &mut self.automatic {
+            forget(&mut automatic.replies, reply);
+        }
+    }
+
+    /// Frees what the callback has left to be freed. To be called when it has ended.
+    pub(super) fn finish(&mut self) {
+        let Some(automatic) = self.automatic.take() else { return };
+        let Automatic { strings, keys, replies } = *automatic;
+        // SAFETY (of all three): the module has not freed them, or they would not be in the lists.
+        keys.into_iter().for_each(|key| unsafe { ModuleKey::close(key) });
+        // SAFETY: as above.
+        replies.into_iter().for_each(|reply| unsafe { CallReply::free(reply) });
+        // SAFETY: as above.
+        strings.into_iter().for_each(|string| unsafe { ModuleString::release(string) });
+    }
+}
+
+thread_local! {
+    /// The context of the callback that runs on this thread.
+    static CURRENT: Cell<Option<NonNull<Context<'static>>>> = const { Cell::new(None) };
+}
+
+/// Runs a callback of a module, for which functions of the ABI that get no context use this one.
+pub(super) fn run_with<T>(ctx: &mut Context<'_>, callback: impl FnOnce(*mut RedisModuleCtx) -> T) -> T {
+    let pointer = ctx.as_abi();
+    let outer = CURRENT.replace(NonNull::new(pointer.cast()));
+    let result = callback(pointer);
+    CURRENT.set(outer);
+    result
+}
+
+/// The context of the callback that runs on this thread, for functions of the ABI that get none.
+pub(super) fn with_current<T>(act: impl FnOnce(&mut Context<'static>) -> T) -> Option<T> {
+    // SAFETY: it is there while the callback runs, which has called this.
+    CURRENT.get().map(|mut ctx| act(unsafe { ctx.as_mut() }))
+}
+
+/// Removes something that was probably added last.
+fn forget<T>(list: &mut Vec<*mut T>, item: *mut T) {
+    if let Some(at) = list.iter().rposition(|&other| std::ptr::eq(other, item)) {
+        list.swap_remove(at);
+    }
+}

@@ -1,0 +1,192 @@
+//! Loading and unloading modules.
+
+use super::command::ModuleCommand;
+use super::context::{Access, Arguments, Context, run_with};
+use super::module::{Module, loaded_name};
+use crate::command::table::Command;
+use crate::config::Config;
+use crate::runtime::{files, log};
+use crate::worker::program::ProgramCtx;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use shardis_modules_api::abi::{REDISMODULE_ERR, RedisModuleOnLoadFunc, RedisModuleOnUnloadFunc};
+use std::path::Path;
+use std::ptr::NonNull;
+
+/// Why a module cannot be unloaded: Redis' words.
+pub(super) enum NotUnloaded {
+    NoSuchModule,
+    HasTypes,
+    IsUsed,
+    HasBlockedClients,
+    Refused,
+}
+
+impl NotUnloaded {
+    pub(super) fn text(&self) -> &'static str {
+        match self {
+            NotUnloaded::NoSuchModule => "no such module with that name",
+            NotUnloaded::HasTypes => "the module exports one or more module-side data types, can't unload",
+            NotUnloaded::IsUsed => {
+                "the module exports APIs used by other modules. Please unload them first and try again"
+            }
+            NotUnloaded::HasBlockedClients => {
+                "the module has blocked clients. Please wait them unblocked and try again"
+            }
+            NotUnloaded::Refused => "operation not possible.",
+        }
+    }
+}
+
+/// The entry of a module that is linked into the server.
+pub type OnLoad = RedisModuleOnLoadFunc;
+
+/// Loads a module that is linked into the server. Returns its rows.
+///
+/// # Panics
+/// It does not load: that is a bug.
+pub(super) fn load_linked(on_load: OnLoad, config: &Config) -> Vec<Command> {
+    let module = Module::new(b"", Vec::new(), None);
+    let is_loaded = run_on_load(module, on_load, Access::Starting(config));
+    assert!(is_loaded, "a module that is linked into the server loads");
+    module.publish();
+    rows(module)
+}
+
+/// Loads the modules that the configuration names, before the server has clients. Returns their rows.
+///
+/// # Errors
+/// The operator's line for a module that does not load.
+pub fn load_configured(config: &Config) -> Result<Vec<Command>, String> {
+    let mut all = Vec::new();
+    for words in &config.loaded_modules {
+        let (path, args) = words.split_first().expect("a directive without a path is refused");
+        let load = |on_load, module| run_on_load(module, on_load, Access::Starting(config));
+        match open(path, args.to_vec(), load) {
+            Some(module) => all.extend(rows(module)),
+            None => {
+                let path = String::from_utf8_lossy(path);
+                return Err(format!("Can't load module from {path}: server aborting"));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Loads a module for a running server. Returns it, and its rows, which the caller publishes.
+pub(super) fn load(
+    program: &mut ProgramCtx<'_>,
+    path: &[u8],
+    args: Vec<Vec<u8>>,
+) -> Option<(&'static Module, Vec<Command>)> {
+    let access = Access::Program(NonNull::from(program).cast());
+    let module = open(path, args, |on_load, module| run_on_load(module, on_load, access))?;
+    Some((module, rows(module)))
+}
+
+/// Opens a library and has it loaded. `None`: that fails, and the log says why.
+fn open(
+    path: &[u8],
+    args: Vec<Vec<u8>>,
+    load: impl FnOnce(OnLoad, &'static Module) -> bool,
+) -> Option<&'static Module> {
+    let shown = String::from_utf8_lossy(path).into_owned();
+    if !files::is_executable(Path::new(&shown)) {
+        log::warning(format_args!("Module {shown} failed to load: It does not have execute permissions."));
+        return None;
+    }
+    // SAFETY: the operator asks for the code of the library to be run.
+    let library = match unsafe { Library::open(Some(&shown), RTLD_NOW | RTLD_LOCAL) } {
+        Ok(library) => library,
+        Err(error) => {
+            log::warning(format_args!("Module {shown} failed to load: {error}"));
+            return None;
+        }
+    };
+    // SAFETY: the symbol of this name has this type in every module.
+    let on_load = match unsafe { library.get::<OnLoad>(b"RedisModule_OnLoad\0") } {
+        Ok(on_load) => *on_load,
+        Err(_) => {
+            log::warning(format_args!(
+                "Module {shown} does not export RedisModule_OnLoad() symbol. Module not loaded."
+            ));
+            return None;
+        }
+    };
+    let module = Module::new(path, args, Some(library));
+    if !load(on_load, module) {
+        log::warning(format_args!("Module {shown} initialization failed. Module not loaded"));
+        close(module);
+        return None;
+    }
+    module.publish();
+    let name = module.name().to_string_lossy();
+    log::notice(format_args!("Module '{name}' loaded from {shown}"));
+    Some(module)
+}
+
+/// Runs a module's `OnLoad`. Returns whether it succeeded.
+fn run_on_load(module: &'static Module, on_load: OnLoad, access: Access<'_>) -> bool {
+    let mut ctx = Context::new(module, access);
+    let arguments = Arguments::new(module, module.args.iter().map(Vec::as_slice));
+    let mut argv = arguments.vector();
+    // SAFETY: it is the entry of a module, and the context and the arguments last until it returns.
+    let status = run_with(&mut ctx, |ctx| unsafe { on_load(ctx, argv.as_mut_ptr(), arguments.len()) });
+    ctx.finish();
+    arguments.give_back();
+    status != REDISMODULE_ERR
+}
+
+/// The rows of a module's commands.
+fn rows(module: &'static Module) -> Vec<Command> {
+    let is_own = |command: &&'static ModuleCommand| !command.is_subcommand;
+    module.commands().into_iter().filter(is_own).map(ModuleCommand::row).collect()
+}
+
+/// Unloads a module. The caller has removed its commands if it succeeds.
+///
+/// # Errors
+/// It cannot be unloaded now, or refuses.
+pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'static Module, NotUnloaded> {
+    let module = loaded_name(name).filter(|module| !module.is_builtin()).ok_or(NotUnloaded::NoSuchModule)?;
+    if module.has_types() {
+        return Err(NotUnloaded::HasTypes);
+    }
+    if !module.used_by().is_empty() {
+        return Err(NotUnloaded::IsUsed);
+    }
+    if module.blocked_clients.load(std::sync::atomic::Ordering::Relaxed) > 0 {
+        return Err(NotUnloaded::HasBlockedClients);
+    }
+    let on_unload = {
+        let library = module.library.lock().expect("no holder of a library panics");
+        let library = library.as_ref().expect("a module that is not built in has a library");
+        // SAFETY: the symbol of this name has this type in every module.
+        unsafe { library.get::<RedisModuleOnUnloadFunc>(b"RedisModule_OnUnload\0") }
+            .ok()
+            .map(|symbol| *symbol)
+    };
+    if let Some(on_unload) = on_unload {
+        let mut ctx = Context::new(module, Access::Program(NonNull::from(program).cast()));
+        // SAFETY: it is a function of the module, and the context lasts until it returns.
+        let status = unsafe { on_unload(ctx.as_abi()) };
+        ctx.finish();
+        if status == REDISMODULE_ERR {
+            let name = String::from_utf8_lossy(name);
+            log::notice(format_args!("Module {name} OnUnload failed.  Unload canceled."));
+            return Err(NotUnloaded::Refused);
+        }
+    }
+    module.withdraw();
+    Ok(module)
+}
+
+/// Closes a module's library. Nothing of it runs any more, and nothing will.
+pub(super) fn close(module: &'static Module) {
+    module.withdraw();
+    let library = module.library.lock().expect("no holder of a library panics").take();
+    if let Some(library) = library
+        && let Err(error) = library.close()
+    {
+        log::warning(format_args!("Error when trying to close the module: {error}"));
+    }
+}

@@ -1,0 +1,46 @@
+//! Modules: libraries in C or Rust that add commands, loaded by the ABI of `redismodule.h`.
+//!
+//! A module gets a context, whose first field is a pointer to `GetApi`, and asks that for every function that it knows
+//! ([`abi`]). The types of the ABI and the list of its functions are in the crate `shardis-modules-api`; what the functions
+//! do is here.
+//!
+//! # Two kinds of modules
+//!
+//! *A foreign module* does not know of several threads: it relies on its callbacks running one at a time, and its commands
+//! may open any key and call any command. A command of it is a wide program ([`crate::worker::program`]): on several
+//! shards it takes the token before it starts, so that no two run at the same time in the process. Its code runs on a
+//! stack of its own, and is suspended only where it waits for something: for a key of another shard that it opens, or for
+//! the reply to a command that it calls there.
+//!
+//! *A shard-safe module* has declared (`Shardis_DeclareShardSafe`, which our SDK does) that its commands keep to the keys
+//! that they declare, and that its callbacks may run on several threads. A command of it is a plain handler over keys
+//! ([`Run::Native`](crate::command::table::Run)): it runs on the shard of its keys, or over checked-out ones, as our own
+//! do, and at about their cost.
+//!
+//! # Built-in modules
+//!
+//! Some families of commands are shard-safe modules that are linked into the server ([`builtin`]). They are loaded through
+//! the same entry as others when the process starts. Clients do not see that they are modules.
+//!
+//! # Life
+//!
+//! Loading a module ([`load`]) runs its `OnLoad`, which registers what the module has. Only when that has succeeded, its
+//! commands are published, all at once, in a new command table. What is registered is never freed, because calls of it may
+//! be under way on any shard; the library itself is closed when it is unloaded.
+
+pub mod abi;
+pub mod builtin;
+mod call_reply;
+mod command;
+mod commands;
+mod context;
+mod key;
+mod load;
+mod module;
+mod run;
+pub mod server;
+mod string;
+
+pub use commands::COMMANDS;
+pub use load::load_configured;
+pub use module::{Module, loaded, owner};

@@ -1,0 +1,110 @@
+//! How a module's command runs: as a handler over its keys if the module is shard-safe, else as a program.
+
+use super::command::ModuleCommand;
+use super::context::{Access, Arguments, Context, run_with};
+use crate::command::keys::KeyPositions;
+use crate::command::table::CommandTable;
+use crate::command::{CommandResult, Ctx};
+use crate::protocol::Argv;
+use crate::worker::program::ProgramCtx;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ptr::NonNull;
+use std::sync::RwLock;
+
+/// Runs a command of a foreign module: see [`ProgramHandler`](crate::worker::program::ProgramHandler).
+pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
+    let command = command_of(program.data);
+    let (call, args, resp) = (*program.call, program.args, program.reply.resp);
+    let mut reply = std::mem::take(program.reply.out);
+
+    let access = Access::Program(NonNull::from(&mut *program).cast());
+    let mut ctx = Context::new(command.module, access);
+    ctx.command = Some(command);
+    ctx.call = call;
+    ctx.args = args;
+    ctx.reply_to(&mut reply, resp);
+    run(&mut ctx, command, args);
+
+    drop(ctx);
+    *program.reply.out = reply;
+    Ok(())
+}
+
+/// Runs a command of a shard-safe module: see [`Native`](crate::command::table::Native).
+pub(super) fn run_native(
+    handler: &mut Ctx<'_>,
+    table: &'static CommandTable,
+    data: &'static (dyn Any + Send + Sync),
+) -> CommandResult {
+    let command = command_of(data);
+    let (call, args, resp) = (*handler.call, handler.args, handler.reply.resp);
+    let mut reply = std::mem::take(handler.reply.out);
+
+    let access = Access::Native { ctx: NonNull::from(&mut *handler).cast(), table };
+    let mut ctx = Context::new(command.module, access);
+    ctx.command = Some(command);
+    ctx.call = call;
+    ctx.args = args;
+    ctx.reply_to(&mut reply, resp);
+    run(&mut ctx, command, args);
+
+    drop(ctx);
+    *handler.reply.out = reply;
+    // The module says itself what is to be recorded.
+    handler.no_effect();
+    Ok(())
+}
+
+fn command_of(data: &'static (dyn Any + Send + Sync)) -> &'static ModuleCommand {
+    data.downcast_ref::<ModuleCommand>().expect("a module's row holds its command")
+}
+
+/// Calls the command's callback.
+fn run(ctx: &mut Context<'_>, command: &'static ModuleCommand, args: Argv<'_>) {
+    let function = command.function.expect("a command without a callback is a container");
+    let arguments = Arguments::new(command.module, args.iter());
+    let mut argv = arguments.vector();
+    // SAFETY: the module has registered the function as the callback of this command; the context and the arguments last
+    // until it returns.
+    run_with(ctx, |ctx| unsafe { function(ctx, argv.as_mut_ptr(), arguments.len()) });
+    ctx.finish();
+    arguments.give_back();
+}
+
+/// Finds the keys of a command whose callback says which they are. It is asked on any thread, and, like in Redis, does
+/// nothing but name positions then.
+pub(super) const KEYS_BY_CALLBACK: fn(Argv<'_>, &mut KeyPositions) = |args, found| {
+    let Some(command) = find(args) else { return };
+    let Some(function) = command.function else { return };
+    let mut ctx = Context::new(command.module, Access::Nothing);
+    ctx.command = Some(command);
+    ctx.args = args;
+    ctx.key_positions = Some(found);
+    let arguments = Arguments::new(command.module, args.iter());
+    let mut argv = arguments.vector();
+    // SAFETY: as in `run`.
+    unsafe { function(ctx.as_abi(), argv.as_mut_ptr(), arguments.len()) };
+    ctx.finish();
+    arguments.give_back();
+};
+
+/// The commands whose callbacks find their keys, by their names.
+static KEY_FINDERS: RwLock<BTreeMap<Vec<u8>, &'static ModuleCommand>> = RwLock::new(BTreeMap::new());
+
+/// From now on the command is asked for its keys. One that was loaded again replaces its predecessor.
+pub(super) fn register_key_finder(command: &'static ModuleCommand) {
+    let mut finders = KEY_FINDERS.write().expect("no holder of the list panics");
+    finders.insert(command.full_name.to_bytes().to_vec(), command);
+}
+
+/// The command that a request calls, among those.
+fn find(args: Argv<'_>) -> Option<&'static ModuleCommand> {
+    let finders = KEY_FINDERS.read().expect("no holder of the list panics");
+    let name = args.get(0)?.to_ascii_lowercase();
+    if let Some(command) = finders.get(&name) {
+        return Some(command);
+    }
+    let full_name = [&name, args.get(1)?.to_ascii_lowercase().as_slice()].join(&b'|');
+    finders.get(&full_name).copied()
+}

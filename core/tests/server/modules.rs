@@ -1,0 +1,178 @@
+//! Modules in C, compiled here and loaded into the server: on one shard and on several.
+
+use crate::harness::{Connection, SETUPS, Server, Setup};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Compiles `modules/probe.c` once for this test. Returns where the library is.
+fn probe(name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/modules/probe.c");
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{name}.so"));
+    let status = Command::new("cc")
+        .args(["-std=gnu99", "-Wall", "-Wextra", "-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status()
+        .expect("there is a C compiler");
+    assert!(status.success());
+    library
+}
+
+const ENABLED: [&str; 2] = ["--enable-module-command", "yes"];
+
+#[track_caller]
+fn expect(connection: &mut Connection, args: &[&str], reply: &str) {
+    assert_eq!(connection.call(args), reply, "{args:?}");
+}
+
+/// Keys whose shards differ on three shards.
+fn keys_of_different_shards(connection: &mut Connection) -> Vec<String> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for number in 0.. {
+        let key = format!("key{number}");
+        let shard = connection.call(&["CLUSTER", "KEYSLOT", &key]);
+        let slot: usize = shard.trim_end().trim_start_matches(':').parse().expect("a slot");
+        let shard = (slot * 3 / 16384).to_string();
+        if found.iter().all(|(other, _)| *other != shard) {
+            found.push((shard, key));
+        }
+        if found.len() == 3 {
+            break;
+        }
+    }
+    found.into_iter().map(|(_, key)| key).collect()
+}
+
+#[test]
+fn a_c_module_is_loaded_runs_its_commands_and_is_unloaded() {
+    let path = probe("life");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &ENABLED);
+        let mut client = server.connect();
+        expect(&mut client, &["MODULE", "LIST"], "*0\r\n");
+        expect(&mut client, &["MODULE", "LOAD", path], "+OK\r\n");
+        assert!(client.call(&["MODULE", "LIST"]).contains("probe"));
+        expect(&mut client, &["PROBE.PING"], "+PONG\r\n");
+        expect(
+            &mut client,
+            &["probe.ping", "x"],
+            "-ERR wrong number of arguments for 'probe.ping' command\r\n",
+        );
+        expect(&mut client, &["PROBE.LIST", "a", "b"], "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
+        expect(
+            &mut client,
+            &["PROBE.CALL", "NOSUCH"],
+            "-ERR unknown command 'NOSUCH', with args beginning with: \r\n",
+        );
+        let twice = "-ERR Error loading the extension. Please check the server logs.\r\n";
+        expect(&mut client, &["MODULE", "LOAD", path], twice);
+
+        expect(&mut client, &["MODULE", "UNLOAD", "probe"], "+OK\r\n");
+        assert!(client.call(&["PROBE.PING"]).starts_with("-ERR unknown command"));
+        let missing = "-ERR Error unloading module: no such module with that name\r\n";
+        expect(&mut client, &["MODULE", "UNLOAD", "probe"], missing);
+        expect(&mut client, &["MODULE", "LOAD", path], "+OK\r\n");
+        expect(&mut client, &["PROBE.PING"], "+PONG\r\n");
+    }
+}
+
+#[test]
+fn a_module_opens_keys_of_any_shard_and_calls_commands_for_them() {
+    let path = probe("keys");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &["--loadmodule", path]);
+        let mut client = server.connect();
+        let keys = keys_of_different_shards(&mut client);
+        let [a, b, c] = [&keys[0], &keys[1], &keys[2]].map(String::as_str);
+        for (from, to) in [(a, b), (b, c), (c, a), (a, c)] {
+            expect(&mut client, &["SET", from, "twelve bytes"], "+OK\r\n");
+            expect(&mut client, &["PROBE.COPY", from, to], ":12\r\n");
+            expect(&mut client, &["GET", to], "$12\r\ntwelve bytes\r\n");
+            expect(&mut client, &["GET", from], "$12\r\ntwelve bytes\r\n");
+            expect(&mut client, &["DBSIZE"], ":2\r\n");
+            expect(&mut client, &["FLUSHALL"], "+OK\r\n");
+        }
+        expect(&mut client, &["PROBE.COPY", a, b], "$-1\r\n");
+
+        expect(&mut client, &["PROBE.PUSH", "x", a, b, c, a], ":4\r\n");
+        expect(&mut client, &["LLEN", a], ":2\r\n");
+        expect(&mut client, &["LLEN", c], ":1\r\n");
+        expect(&mut client, &["PROBE.CALL", "LPOP", b], "$1\r\nx\r\n");
+        expect(&mut client, &["EXISTS", a, b, c], ":2\r\n");
+        expect(&mut client, &["PROBE.CALL", "RENAME", c, b], "+OK\r\n");
+        expect(&mut client, &["PROBE.CALL", "PROBE.CALL", "LLEN", b], ":1\r\n");
+        expect(
+            &mut client,
+            &["EVAL", "return redis.call('probe.push', 'y', KEYS[1], ARGV[1])", "1", a, b],
+            ":2\r\n",
+        );
+        expect(&mut client, &["LRANGE", b, "0", "-1"], "*2\r\n$1\r\nx\r\n$1\r\ny\r\n");
+        expect(&mut client, &["MULTI"], "+OK\r\n");
+        expect(&mut client, &["PROBE.PUSH", "z", b, c], "+QUEUED\r\n");
+        expect(&mut client, &["LLEN", b], "+QUEUED\r\n");
+        expect(&mut client, &["EXEC"], "*2\r\n:2\r\n:3\r\n");
+    }
+}
+
+/// A client that is blocked on a list is served by what a module pushes on it, and a watched key that a module writes
+/// fails the EXEC.
+#[test]
+fn what_a_module_writes_is_seen_by_those_who_wait_for_it_or_watch_it() {
+    let path = probe("observers");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &["--loadmodule", path]);
+        let (mut client, mut waiting) = (server.connect(), server.connect());
+        for key in keys_of_different_shards(&mut client) {
+            waiting.request(&[b"BLPOP", key.as_bytes(), b"0"]);
+            crate::harness::wait_until("the client blocks", || {
+                client.info("clients", "blocked_clients") == "1"
+            });
+            expect(&mut client, &["PROBE.PUSH", "x", &key], ":1\r\n");
+            let served = String::from_utf8(waiting.reply()).expect("it is text");
+            assert_eq!(served, format!("*2\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len()));
+
+            expect(&mut client, &["WATCH", &key], "+OK\r\n");
+            expect(&mut waiting, &["PROBE.PUSH", "y", &key], ":1\r\n");
+            expect(&mut client, &["MULTI"], "+OK\r\n");
+            expect(&mut client, &["PING"], "+QUEUED\r\n");
+            expect(&mut client, &["EXEC"], "*-1\r\n");
+        }
+    }
+}
+
+#[test]
+fn a_module_that_does_not_load_leaves_nothing() {
+    let path = probe("hostile");
+    let path = path.to_str().expect("a path in UTF-8");
+    for shards in [1, 3] {
+        let server = Server::start_with(Setup { shards, io_backend: "epoll" }, &ENABLED);
+        let mut client = server.connect();
+        let failed = "-ERR Error loading the extension. Please check the server logs.\r\n";
+        for wish in ["fail", "flags", "taken"] {
+            expect(&mut client, &["MODULE", "LOAD", path, wish], failed);
+        }
+        let no_code = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server/modules/probe.c");
+        expect(&mut client, &["MODULE", "LOAD", no_code], failed);
+        expect(&mut client, &["MODULE", "LOAD", "/nonexistent.so"], failed);
+        expect(&mut client, &["MODULE", "LIST"], "*0\r\n");
+        assert!(client.call(&["PROBE.PING"]).starts_with("-ERR unknown command"));
+        expect(&mut client, &["GET", "x"], "$-1\r\n");
+    }
+}
+
+#[test]
+fn modules_are_loaded_only_where_the_configuration_allows_it() {
+    let path = probe("guarded");
+    let path = path.to_str().expect("a path in UTF-8");
+    let server = Server::start_with(Setup { shards: 2, io_backend: "epoll" }, &[]);
+    let mut client = server.connect();
+    let reply = client.call(&["MODULE", "LOAD", path]);
+    assert!(
+        reply.starts_with("-ERR MODULE command not allowed. If the enable-module-command option"),
+        "{reply}"
+    );
+    expect(&mut client, &["MODULE", "LIST"], "*0\r\n");
+}

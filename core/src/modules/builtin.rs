@@ -6,10 +6,19 @@ use crate::config::Config;
 use std::sync::OnceLock;
 
 /// Their names, and their entries.
-const LINKED: &[(&str, OnLoad)] = &[("geo", shardis_geo::on_load)];
+const LINKED: &[(&str, OnLoad)] = &[
+    ("bitmap", shardis_bitmap::on_load),
+    ("geo", shardis_geo::on_load),
+    ("hyperloglog", shardis_hyperloglog::on_load),
+];
 
 /// The names of their commands, for rename-command, which is read before they are loaded.
 const COMMANDS: &[&str] = &[
+    "bitcount",
+    "bitfield",
+    "bitfield_ro",
+    "bitop",
+    "bitpos",
     "geoadd",
     "geodist",
     "geohash",
@@ -20,6 +29,13 @@ const COMMANDS: &[&str] = &[
     "georadiusbymember_ro",
     "geosearch",
     "geosearchstore",
+    "getbit",
+    "pfadd",
+    "pfcount",
+    "pfdebug",
+    "pfmerge",
+    "pfselftest",
+    "setbit",
 ];
 
 /// Whether a built-in module has a command of this name.

@@ -77,6 +77,7 @@ abi_functions! {
             Some(ValueType::Set) => REDISMODULE_KEYTYPE_SET,
             Some(ValueType::ZSet) => REDISMODULE_KEYTYPE_ZSET,
             Some(ValueType::Stream) => REDISMODULE_KEYTYPE_STREAM,
+            Some(ValueType::Module(_)) => REDISMODULE_KEYTYPE_MODULE,
         }
     }
 
@@ -214,12 +215,9 @@ fn length(value: ValueRef<'_>) -> usize {
             ValueType::Hash => HashRef::of(value).map_or(0, HashRef::len),
             ValueType::Set => SetRef::of(value).map_or(0, SetRef::len),
             ValueType::ZSet => ZSetView::of(value).map_or(0, ZSetView::len),
-            ValueType::String | ValueType::Stream => 0,
+            ValueType::String | ValueType::Stream | ValueType::Module(_) => 0,
         },
-        ValueRef::Object(object) => object_length(object),
+        ValueRef::Object(Object::Module(_)) => 0,
+        ValueRef::Object(object) => object.len(),
     }
-}
-
-fn object_length(object: &Object) -> usize {
-    object.len()
 }

@@ -103,7 +103,8 @@ fn library(package: &str) -> PathBuf {
     let dir: &Path = target.parent().expect("target");
     let dir = dir.join("loadable");
     let built = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", package, "--features", "loadable", "--profile", profile])
+        .args(["rustc", "--quiet", "--package", package, "--features", "loadable", "--profile", profile])
+        .args(["--crate-type", "cdylib"])
         .arg("--target-dir")
         .arg(&dir)
         .status();

@@ -69,7 +69,6 @@ pub enum Feature {
     Tracking,
     KeyspaceEvents,
     LatencyMonitor,
-    HyperLogLog,
     Syslog,
     Supervision,
     SocketMark,
@@ -94,7 +93,6 @@ impl Feature {
             Feature::Tracking => "no client-side caching",
             Feature::KeyspaceEvents => "no keyspace notifications",
             Feature::LatencyMonitor => "no latency monitor",
-            Feature::HyperLogLog => "no HyperLogLog",
             Feature::Syslog => "no logging to syslog",
             Feature::Supervision => "no notification of supervisors",
             Feature::SocketMark => "no socket marks",
@@ -269,7 +267,6 @@ const DEFRAGMENTATION: Status = Status::Inert(Feature::Defragmentation);
 const TRACKING: Status = Status::Inert(Feature::Tracking);
 const EVENTS: Status = Status::Inert(Feature::KeyspaceEvents);
 const LATENCY: Status = Status::Inert(Feature::LatencyMonitor);
-const HYPERLOGLOG: Status = Status::Inert(Feature::HyperLogLog);
 const SYSLOG: Status = Status::Inert(Feature::Syslog);
 
 directives! {
@@ -387,7 +384,7 @@ directives! {
         LIVE;
     zset_max_listpack_value_bytes: u64 = 64; "zset-max-listpack-value" | "zset-max-ziplist-value", memory(0, I64_MAX), NONE,
         LIVE;
-    hll_sparse_max_bytes: u64 = 3000; "hll-sparse-max-bytes", memory(0, I64_MAX), NONE, HYPERLOGLOG;
+    hll_sparse_max_bytes: u64 = 3000; "hll-sparse-max-bytes", memory(0, I64_MAX), NONE, LIVE;
     stream_node_max_bytes: u64 = 4096; "stream-node-max-bytes", memory(0, I64_MAX), NONE, LIVE;
     stream_node_max_entries: i64 = 100; "stream-node-max-entries", int(0, I64_MAX), NONE, LIVE;
 

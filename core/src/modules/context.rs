@@ -56,6 +56,8 @@ pub(super) enum Access<'a> {
     Program(NonNull<ProgramCtx<'a>>),
     /// It is a handler over keys: its own keys.
     Native { ctx: NonNull<Ctx<'a>>, table: &'static CommandTable },
+    /// It runs for a command over the server.
+    Worker(NonNull<Worker>),
     /// The server is about to start with this configuration.
     Starting(&'a Config),
     /// Only the command's arguments are to be looked at.
@@ -144,12 +146,14 @@ impl<'a> Context<'a> {
     /// The shard of the keys that the callback may use.
     #[inline]
     pub(super) fn shard(&mut self) -> Option<&mut Shard> {
-        // SAFETY (of both): whoever made the context lends what it points to for as long as the callback runs, and does
+        // SAFETY (of all three): whoever made the context lends what it points to for as long as the callback runs, and does
         // not use it meanwhile. The reference that is returned borrows the context.
         match self.access {
             Access::Program(mut program) => Some(&mut unsafe { program.as_mut() }.worker().shard),
             // SAFETY: as above.
             Access::Native { mut ctx, .. } => Some(unsafe { ctx.as_mut() }.shard),
+            // SAFETY: as above.
+            Access::Worker(mut worker) => Some(&mut unsafe { worker.as_mut() }.shard),
             Access::Starting(_) | Access::Nothing => None,
         }
     }
@@ -167,6 +171,8 @@ impl<'a> Context<'a> {
         match self.access {
             // SAFETY: as in `shard`.
             Access::Program(mut program) => Some(unsafe { program.as_mut() }.worker()),
+            // SAFETY: as in `shard`.
+            Access::Worker(mut worker) => Some(unsafe { worker.as_mut() }),
             Access::Native { .. } | Access::Starting(_) | Access::Nothing => None,
         }
     }
@@ -176,7 +182,7 @@ impl<'a> Context<'a> {
         match self.access {
             // SAFETY: as in `shard`.
             Access::Program(mut program) => Some(unsafe { program.as_mut() }),
-            Access::Native { .. } | Access::Starting(_) | Access::Nothing => None,
+            Access::Native { .. } | Access::Worker(_) | Access::Starting(_) | Access::Nothing => None,
         }
     }
 
@@ -184,7 +190,7 @@ impl<'a> Context<'a> {
     pub(super) fn table(&mut self) -> Option<&'static CommandTable> {
         match self.access {
             Access::Native { table, .. } => Some(table),
-            Access::Program(_) | Access::Starting(_) | Access::Nothing => {
+            Access::Program(_) | Access::Worker(_) | Access::Starting(_) | Access::Nothing => {
                 self.worker().map(|worker| worker.table)
             }
         }

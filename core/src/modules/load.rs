@@ -2,6 +2,7 @@
 
 use super::command::ModuleCommand;
 use super::context::{Access, Arguments, Context, run_with};
+use super::events;
 use super::module::{Module, loaded_name};
 use crate::command::table::Command;
 use crate::config::Config;
@@ -183,6 +184,7 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
 /// Closes a module's library. Nothing of it runs any more, and nothing will.
 pub(super) fn close(module: &'static Module) {
     module.withdraw();
+    events::unsubscribe(module);
     let library = module.library.lock().expect("no holder of a library panics").take();
     if let Some(library) = library
         && let Err(error) = library.close()

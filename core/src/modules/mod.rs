@@ -34,6 +34,7 @@ mod call_reply;
 mod command;
 mod commands;
 mod context;
+pub mod events;
 mod key;
 mod load;
 mod module;

@@ -101,7 +101,8 @@ fn library() -> &'static Path {
         };
         let directory = target.parent().expect("target").join("loadable");
         let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "shardis-geo", "--features", "loadable"])
+            .args(["rustc", "--quiet", "--package", "shardis-geo", "--features", "loadable"])
+            .args(["--crate-type", "cdylib"])
             .args(["--profile", profile, "--target-dir"])
             .arg(&directory)
             .status();

@@ -304,7 +304,7 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
             // SAFETY: as in `Context::shard`.
             call_natively(unsafe { ctx.as_mut() }, table, owned, options, out).map(|()| Control::GoOn)
         }
-        Access::Starting(_) | Access::Nothing => Err(NotCalled::NotAllowed),
+        Access::Worker(_) | Access::Starting(_) | Access::Nothing => Err(NotCalled::NotAllowed),
     };
     match result {
         Ok(Control::GoOn) => Ok(()),

@@ -2,8 +2,8 @@
 
 use super::given::{Ctx, Str, Text, abi_functions};
 use crate::config::MaxmemoryPolicy;
-use crate::modules::server;
 use crate::modules::string::ModuleString;
+use crate::modules::{events, server};
 use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::shard::event::{Event, EventClass};
@@ -38,6 +38,7 @@ pub(super) const SERVED: &[Served] = served! {
     NotifyKeyspaceEvent = notify_keyspace_event,
     GetKeyspaceNotificationFlagsAll = get_keyspace_notification_flags_all,
     GetCurrentUserName = get_current_user_name,
+    SubscribeToServerEvent = subscribe_to_server_event,
 };
 
 /// `7.0.15` as 0x00070015 would read: a byte for each number.
@@ -189,6 +190,12 @@ abi_functions! {
 
     fn get_keyspace_notification_flags_all() -> c_int {
         REDISMODULE_NOTIFY_NEW | (REDISMODULE_NOTIFY_NEW - 1)
+    }
+
+    fn subscribe_to_server_event(
+        ctx: Ctx, event: RedisModuleEvent, callback: RedisModuleEventCallback,
+    ) -> c_int {
+        super::status(events::subscribe(ctx.module, event, callback))
     }
 
     fn get_current_user_name(ctx: Ctx) -> *mut RedisModuleString {

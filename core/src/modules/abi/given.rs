@@ -40,6 +40,8 @@ plain!(
     c_int,
     c_long,
     c_ulonglong,
+    RedisModuleEvent,
+    RedisModuleEventCallback,
     usize,
     f64,
     RedisModuleCmdFunc,

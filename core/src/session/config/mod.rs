@@ -11,6 +11,7 @@ use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::config::{Append, Caller, Config, Flags, lookup, rewrite};
+use crate::modules::events::config_changed;
 use crate::protocol::Argv;
 use crate::runtime::{files, log};
 use crate::session::session;
@@ -81,6 +82,8 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     changed.map_err(|error| CommandError::new(error.reply()))?;
     // What this client sends next, even in the same packet, finds the new values.
     worker.adopt_config();
+    let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| *name).collect();
+    config_changed(worker, &names);
 
     ctx.reply.ok();
     Ok(())

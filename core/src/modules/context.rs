@@ -146,9 +146,9 @@ impl<'a> Context<'a> {
     /// The shard of the keys that the callback may use.
     #[inline]
     pub(super) fn shard(&mut self) -> Option<&mut Shard> {
-        // SAFETY (of all three): whoever made the context lends what it points to for as long as the callback runs, and does
-        // not use it meanwhile. The reference that is returned borrows the context.
         match self.access {
+            // SAFETY: whoever made the context lends what it points to for as long as the callback runs, and does not use it
+            // meanwhile. The reference that is returned borrows the context.
             Access::Program(mut program) => Some(&mut unsafe { program.as_mut() }.worker().shard),
             // SAFETY: as above.
             Access::Native { mut ctx, .. } => Some(unsafe { ctx.as_mut() }.shard),
@@ -257,7 +257,7 @@ impl<'a> Context<'a> {
     pub(super) fn finish(&mut self) {
         let Some(automatic) = self.automatic.take() else { return };
         let Automatic { strings, keys, replies } = *automatic;
-        // SAFETY (of all three): the module has not freed them, or they would not be in the lists.
+        // SAFETY: the module has not freed them, or they would not be in the lists.
         keys.into_iter().for_each(|key| unsafe { ModuleKey::close(key) });
         // SAFETY: as above.
         replies.into_iter().for_each(|reply| unsafe { CallReply::free(reply) });

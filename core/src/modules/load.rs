@@ -16,9 +16,7 @@ use std::ptr::NonNull;
 /// Why a module cannot be unloaded: Redis' words.
 pub(super) enum NotUnloaded {
     NoSuchModule,
-    HasTypes,
     IsUsed,
-    HasBlockedClients,
     Refused,
 }
 
@@ -26,12 +24,8 @@ impl NotUnloaded {
     pub(super) fn text(&self) -> &'static str {
         match self {
             NotUnloaded::NoSuchModule => "no such module with that name",
-            NotUnloaded::HasTypes => "the module exports one or more module-side data types, can't unload",
             NotUnloaded::IsUsed => {
                 "the module exports APIs used by other modules. Please unload them first and try again"
-            }
-            NotUnloaded::HasBlockedClients => {
-                "the module has blocked clients. Please wait them unblocked and try again"
             }
             NotUnloaded::Refused => "operation not possible.",
         }
@@ -149,14 +143,8 @@ fn rows(module: &'static Module) -> Vec<Command> {
 /// It cannot be unloaded now, or refuses.
 pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'static Module, NotUnloaded> {
     let module = loaded_name(name).filter(|module| !module.is_builtin()).ok_or(NotUnloaded::NoSuchModule)?;
-    if module.has_types() {
-        return Err(NotUnloaded::HasTypes);
-    }
     if !module.used_by().is_empty() {
         return Err(NotUnloaded::IsUsed);
-    }
-    if module.blocked_clients.load(std::sync::atomic::Ordering::Relaxed) > 0 {
-        return Err(NotUnloaded::HasBlockedClients);
     }
     let on_unload = {
         let library = module.library.lock().expect("no holder of a library panics");

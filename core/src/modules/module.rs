@@ -10,7 +10,7 @@ use shardis_modules_api::abi::{
 };
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A module that is loaded, or was: it is never freed.
@@ -28,10 +28,6 @@ pub struct Module {
     /// `REDISMODULE_OPTION*`.
     options: AtomicI32,
     commands: Mutex<Vec<&'static ModuleCommand>>,
-    /// It has registered a data type, and so cannot be unloaded.
-    has_types: AtomicBool,
-    /// What keeps it from being unloaded: clients that it has blocked, and so on.
-    pub(super) blocked_clients: AtomicUsize,
     /// The functions that it exports for other modules.
     exports: Mutex<HashMap<CString, Export>>,
     /// The modules whose exports it uses.
@@ -81,8 +77,6 @@ impl Module {
             is_shard_safe: AtomicBool::new(false),
             options: AtomicI32::new(0),
             commands: Mutex::new(Vec::new()),
-            has_types: AtomicBool::new(false),
-            blocked_clients: AtomicUsize::new(0),
             exports: Mutex::new(HashMap::new()),
             uses: Mutex::new(Vec::new()),
         }))
@@ -142,15 +136,6 @@ impl Module {
 
     pub(super) fn set_options(&self, options: c_int) {
         self.options.store(options, Ordering::Relaxed);
-    }
-
-    pub fn has_types(&self) -> bool {
-        self.has_types.load(Ordering::Relaxed)
-    }
-
-    /// It has registered a data type.
-    pub fn note_type(&self) {
-        self.has_types.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn commands(&self) -> Vec<&'static ModuleCommand> {

@@ -24,13 +24,7 @@ pub const DOMAIN: i32 = libc::EDOM;
 pub const BAD_FILE: i32 = libc::EBADF;
 pub const FILE_TOO_BIG: i32 = libc::EFBIG;
 pub const ILLEGAL_SEEK: i32 = libc::ESPIPE;
-pub const READ_ONLY: i32 = libc::EROFS;
 pub const EXISTS: i32 = libc::EEXIST;
-pub const AGAIN: i32 = libc::EAGAIN;
-pub const IN_PROGRESS: i32 = libc::EINPROGRESS;
-pub const ALREADY: i32 = libc::EALREADY;
-pub const BUSY: i32 = libc::EBUSY;
-pub const NETWORK_DOWN: i32 = libc::ENETDOWN;
 
 /// Sets the error number of this thread, which C code reads.
 pub fn set(errno: i32) {

@@ -11,7 +11,7 @@ const KEPT: [(&str, &str, &str); 13] = [
     ("core/src/command/table.rs", "ONLY_SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "BITMAP", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "GEO", NUMBERED_AS_IN_REDIS),
-    ("core/src/worker/globals.rs", "update_table", CHANGED_AT_RUN_TIME),
+    ("core/src/command/table.rs", "HYPERLOGLOG", NUMBERED_AS_IN_REDIS),
     ("core/src/config/set.rs", "set_many", "CONFIG SET without a server, for the tests and the fuzz target"),
     ("core/src/runtime/log.rs", "set_role", "of replicas, which come with replication"),
     ("core/src/worker/transact/yielding.rs", "hold_for_program", HELD_IN_SIMULATOR),
@@ -28,7 +28,6 @@ const KEPT: [(&str, &str, &str); 13] = [
 
 const HELD_IN_SIMULATOR: &str = "the simulator holds keys as suspended programs do";
 const NUMBERED_AS_IN_REDIS: &str = "a flag or category of Redis, in its place among the others";
-const CHANGED_AT_RUN_TIME: &str = "of tables that change at run time; the tests have the only caller yet";
 
 /// A public item: where its definition is, and how far it goes.
 struct Item<'s> {

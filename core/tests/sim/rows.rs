@@ -3,11 +3,11 @@
 //!
 //! A value here is a list of words separated by commas, so that several clients can take from one key.
 
-use shardis_core::command::keys::{self, KeyPositions, KeySpec, key_flag};
-use shardis_core::command::table::{Command, Resolved, acl, flag};
+use shardis_core::command::keys::{KeyPositions, KeySpec, key_flag};
+use shardis_core::command::table::{Command, acl, flag};
 use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandError, CommandResult, Ctx, args};
-use shardis_core::protocol::{Argv, OwnedArgv, Resp};
+use shardis_core::protocol::{Argv, Resp};
 use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
 use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
@@ -205,7 +205,6 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
             continue;
         }
         go_on(ctx.tick())?;
-        bring_some(ctx, call);
         go_on(ctx.call(call, options, &mut replies))?;
         count += 1;
     }
@@ -213,18 +212,6 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     ctx.reply.array(count);
     ctx.reply.raw(&replies);
     Ok(())
-}
-
-/// Has the keys of some calls brought here before, as a module does that opens them. It changes no reply.
-fn bring_some(ctx: &mut ProgramCtx<'_>, call: &[&[u8]]) {
-    if call.iter().map(|word| word.len()).sum::<usize>() % 3 == 0 {
-        return;
-    }
-    let args = OwnedArgv::from_slices(call);
-    let Resolved::Command(entry) = ctx.worker().table.resolve(args.as_argv()) else { return };
-    for (at, _) in keys::positions(entry.row, args.as_argv()) {
-        ctx.bring(ctx.call.db, args.as_argv().arg(at));
-    }
 }
 
 /// SPIN times, among the commands: computes for so many milliseconds of the clock, which it moves.

@@ -1,3 +1,5 @@
+//! Bits against looking at each of them.
+
 use super::*;
 use crate::testing::Random;
 

@@ -1,3 +1,5 @@
+//! Integers against their bits.
+
 use super::*;
 use crate::bits;
 use crate::testing::Random;

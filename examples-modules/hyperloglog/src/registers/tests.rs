@@ -1,3 +1,5 @@
+//! The kernels against single registers, and against each other.
+
 use super::*;
 use crate::testing::Random;
 

@@ -1,3 +1,5 @@
+//! Strings against a model of their registers, and strings that are none.
+
 use super::*;
 use crate::testing::Random;
 

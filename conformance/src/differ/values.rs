@@ -212,11 +212,18 @@ pub fn named(name: &str) -> Option<Generator> {
         "weightkey" => |r| format!("w_{}", r.below(8)).into_bytes(),
         "weighthash" => |r| format!("wh_{}", r.below(8)).into_bytes(),
         "element" => |r| int(r, 0, 7),
+        _ => return of_places(name).or_else(|| scripts::generator(name)),
+    })
+}
+
+/// The generators of what geo commands take.
+fn of_places(name: &str) -> Option<Generator> {
+    Some(match name {
         "lon" => |r| coordinate(r, 180.0),
         "lat" => |r| coordinate(r, 85.0),
         "length" => length,
         "unit" => |r| text(r, &["m", "km", "km", "km", "KM", "ft", "mi", "Mi", "cm"]),
-        _ => return scripts::generator(name),
+        _ => return None,
     })
 }
 

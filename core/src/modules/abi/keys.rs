@@ -140,7 +140,7 @@ abi_functions! {
         let Some(mut key) = key else { return REDISMODULE_ERR };
         let clock = &key.parts().0.access;
         if clock.is_lfu() || idle_ms < 0 {
-            return REDISMODULE_OK;
+            return REDISMODULE_ERR;
         }
         let access = clock.idle_since(idle_ms as u64 / 1000);
         touch(&mut key, access)
@@ -161,7 +161,7 @@ abi_functions! {
     fn set_lfu(key: Option<Key>, frequency: c_longlong) -> c_int {
         let Some(mut key) = key else { return REDISMODULE_ERR };
         let clock = &key.parts().0.access;
-        let Some(counter) = u8::try_from(frequency).ok().filter(|_| clock.is_lfu()) else { return REDISMODULE_OK };
+        let Some(counter) = u8::try_from(frequency).ok().filter(|_| clock.is_lfu()) else { return REDISMODULE_ERR };
         let access = clock.with_frequency(counter);
         touch(&mut key, access)
     }

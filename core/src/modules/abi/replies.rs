@@ -222,7 +222,6 @@ abi_functions! {
 
 /// Replies with an error, and counts it by its code.
 fn reply_error(mut ctx: Ctx, text: &[u8]) -> c_int {
-    let text = text.strip_prefix(b"-").unwrap_or(text);
     let command = ctx.call.command;
     let is_call = ctx.command.is_some();
     if let Some(shard) = ctx.shard().filter(|_| is_call) {

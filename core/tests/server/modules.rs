@@ -25,23 +25,8 @@ fn expect(connection: &mut Connection, args: &[&str], reply: &str) {
     assert_eq!(connection.call(args), reply, "{args:?}");
 }
 
-/// Keys whose shards differ on three shards.
-fn keys_of_different_shards(connection: &mut Connection) -> Vec<String> {
-    let mut found: Vec<(String, String)> = Vec::new();
-    for number in 0.. {
-        let key = format!("key{number}");
-        let shard = connection.call(&["CLUSTER", "KEYSLOT", &key]);
-        let slot: usize = shard.trim_end().trim_start_matches(':').parse().expect("a slot");
-        let shard = (slot * 3 / 16384).to_string();
-        if found.iter().all(|(other, _)| *other != shard) {
-            found.push((shard, key));
-        }
-        if found.len() == 3 {
-            break;
-        }
-    }
-    found.into_iter().map(|(_, key)| key).collect()
-}
+/// Keys that are on three different shards of three: of slots in each third of the range.
+const KEYS: [&str; 3] = ["key0", "key1", "key2"];
 
 #[test]
 fn a_c_module_is_loaded_runs_its_commands_and_is_unloaded() {
@@ -84,8 +69,7 @@ fn a_module_opens_keys_of_any_shard_and_calls_commands_for_them() {
     for setup in SETUPS {
         let server = Server::start_with(setup, &["--loadmodule", path]);
         let mut client = server.connect();
-        let keys = keys_of_different_shards(&mut client);
-        let [a, b, c] = [&keys[0], &keys[1], &keys[2]].map(String::as_str);
+        let [a, b, c] = KEYS;
         for (from, to) in [(a, b), (b, c), (c, a), (a, c)] {
             expect(&mut client, &["SET", from, "twelve bytes"], "+OK\r\n");
             expect(&mut client, &["PROBE.COPY", from, to], ":12\r\n");
@@ -125,17 +109,17 @@ fn what_a_module_writes_is_seen_by_those_who_wait_for_it_or_watch_it() {
     for setup in SETUPS {
         let server = Server::start_with(setup, &["--loadmodule", path]);
         let (mut client, mut waiting) = (server.connect(), server.connect());
-        for key in keys_of_different_shards(&mut client) {
+        for key in KEYS {
             waiting.request(&[b"BLPOP", key.as_bytes(), b"0"]);
             crate::harness::wait_until("the client blocks", || {
                 client.info("clients", "blocked_clients") == "1"
             });
-            expect(&mut client, &["PROBE.PUSH", "x", &key], ":1\r\n");
+            expect(&mut client, &["PROBE.PUSH", "x", key], ":1\r\n");
             let served = String::from_utf8(waiting.reply()).expect("it is text");
             assert_eq!(served, format!("*2\r\n${}\r\n{key}\r\n$1\r\nx\r\n", key.len()));
 
-            expect(&mut client, &["WATCH", &key], "+OK\r\n");
-            expect(&mut waiting, &["PROBE.PUSH", "y", &key], ":1\r\n");
+            expect(&mut client, &["WATCH", key], "+OK\r\n");
+            expect(&mut waiting, &["PROBE.PUSH", "y", key], ":1\r\n");
             expect(&mut client, &["MULTI"], "+OK\r\n");
             expect(&mut client, &["PING"], "+QUEUED\r\n");
             expect(&mut client, &["EXEC"], "*-1\r\n");

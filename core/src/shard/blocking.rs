@@ -30,6 +30,10 @@
 //! go to their homes, in one message for each shard ([`WaitMessage::Read`]). Home passes a reply on if the client still
 //! waits. If it does not, nothing is lost: the command has changed nothing.
 //!
+//! Until the other shards have taken these messages, requests for the whole keyspace are held off on the shard of the key
+//! ([`LockTable::hold_off_whole`]), and the handoff counts as under way. So CLIENT UNBLOCK, which locks the whole keyspace
+//! while any handoff is under way, does not end a wait that has been served already.
+//!
 //! # Keys that go
 //!
 //! XREADGROUP waits for a consumer group, and so ends with an error when its key is removed or replaced by another type.
@@ -138,8 +142,11 @@ pub enum WaitMessage {
     Offer { wait: WaitId, offer: OfferId },
     /// To the shard that made the offer.
     Answer { wait: WaitId, offer: OfferId, verdict: Verdict },
-    /// To home: what waits that only read have read.
-    Read(ReadReplies),
+    /// To home: what waits that only read have read. `hold`: what is to be named when it is taken, unless home is the shard
+    /// that has sent it.
+    Read { replies: ReadReplies, hold: Option<LockRequestId> },
+    /// To the shard that has sent them: these replies were taken.
+    Taken { hold: LockRequestId },
     /// To home: you accepted, but there was nothing to take. The client stays blocked.
     Nothing { wait: WaitId },
     /// To a shard that was told `Busy`: offer the wait its keys again.
@@ -240,6 +247,9 @@ pub struct Blocking {
     next_offer: u64,
     /// How many handoffs there are.
     handoff_count: usize,
+    /// Replies of waits that only read, on their way: what holds off requests for the whole keyspace meanwhile, and how
+    /// many shards have not taken theirs.
+    on_their_way: Vec<(LockRequestId, usize)>,
 }
 
 /// What a handoff does next.
@@ -260,9 +270,22 @@ impl Blocking {
         self.waiters_by_lock.is_empty()
     }
 
-    /// How many handoffs are under way: changed keys whose blocked clients have not all been asked yet.
+    /// How many handoffs are under way: changed keys whose blocked clients have not all been asked yet, or whose readers'
+    /// shards have not all taken what was read for them.
     pub fn handoff_count(&self) -> usize {
-        self.handoff_count
+        self.handoff_count + self.on_their_way.len()
+    }
+
+    /// One more shard has taken its readers' replies. Returns whether it was the last one.
+    pub fn take_read(&mut self, hold: LockRequestId) -> bool {
+        let at = self.on_their_way.iter().position(|(other, _)| *other == hold);
+        let at = at.expect("each shard takes its replies once");
+        self.on_their_way[at].1 -= 1;
+        let is_last = self.on_their_way[at].1 == 0;
+        if is_last {
+            self.on_their_way.swap_remove(at);
+        }
+        is_last
     }
 
     /// How many commands are blocked on keys of this shard.
@@ -550,6 +573,14 @@ impl Shard {
         if !self.blocking.is_empty() {
             self.signal(db, key);
         }
+    }
+
+    /// Replies of waits that only read are about to leave for other shards, so many, under the lock of a handoff. Holds
+    /// off requests for the whole keyspace until these have taken them.
+    pub fn hold_for_readers(&mut self, shards: usize) -> LockRequestId {
+        let hold = self.locks.hold_off_whole();
+        self.blocking.on_their_way.push((hold, shards));
+        hold
     }
 
     /// Whether keys may have to be handed off.

@@ -335,6 +335,17 @@ impl LockTable {
         Some(new)
     }
 
+    /// Makes a granted request without keys, which keeps nothing but requests for the whole keyspace waiting. The caller
+    /// holds another request, so that none of these is granted now.
+    pub fn hold_off_whole(&mut self) -> LockRequestId {
+        debug_assert!(self.barrier.as_ref().is_none_or(|barrier| !barrier.granted));
+        let lock_request = self.next_id();
+        let keys = SmallVec::new();
+        let request = Request { keys, blocked_on: 0, owner: Owner::Handoff, split_off: None };
+        self.requests.insert(lock_request, request);
+        lock_request
+    }
+
     /// Adds `keys` to what the granted `lock_request` holds, if no request that holds or awaits one of them
     /// conflicts. Adds all of them and returns true, or none and returns false. This is fair: the keys were free, and
     /// a request for the whole keyspace that is queued behind `lock_request` has to wait for its release anyway.

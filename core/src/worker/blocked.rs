@@ -258,7 +258,17 @@ impl Worker {
         match message {
             WaitMessage::Waits { reply_id, request } => self.record_wait(from, reply_id, request),
             WaitMessage::Offer { wait, offer } => self.take_offer(wait, offer),
-            WaitMessage::Read(replies) => self.take_read(&replies),
+            WaitMessage::Read { replies, hold } => {
+                self.take_read(&replies);
+                if let Some(hold) = hold {
+                    self.send(from, Message::Wait(Box::new(WaitMessage::Taken { hold })));
+                }
+            }
+            WaitMessage::Taken { hold } => {
+                if self.shard.blocking.take_read(hold) {
+                    self.release(hold);
+                }
+            }
             WaitMessage::Nothing { wait } => self.came_to_nothing(wait.reply_id),
             WaitMessage::Answer { wait, offer, verdict } => self.end_offer(wait, offer, verdict),
             WaitMessage::Again { wait } => self.shard.signal_again(wait),
@@ -442,21 +452,31 @@ impl Worker {
     fn serve(&mut self, lock: u64) {
         // In the order of the shards: simulations must be repeatable.
         let mut read = BTreeMap::new();
-        self.offer_next(lock, &mut read);
-        for (home, replies) in read {
-            self.send(home as usize, Message::Wait(Box::new(WaitMessage::Read(replies))));
+        let ended = self.offer_next(lock, &mut read);
+        self.send_read(read);
+        if let Some(lock_request) = ended {
+            self.release(lock_request);
         }
     }
 
-    /// As `serve`, but leaves the replies of those that only read to be sent, by home.
-    fn offer_next(&mut self, lock: u64, read: &mut BTreeMap<u32, ReadReplies>) {
+    /// Sends the replies of waits that only read to their homes. The lock of their handoff is still held.
+    fn send_read(&mut self, read: BTreeMap<u32, ReadReplies>) {
+        let here = self.shard.index as u32;
+        let others = read.keys().filter(|&&home| home != here).count();
+        let hold = (others > 0).then(|| self.shard.hold_for_readers(others));
+        for (home, replies) in read {
+            let hold = hold.filter(|_| home != here);
+            self.send(home as usize, Message::Wait(Box::new(WaitMessage::Read { replies, hold })));
+        }
+    }
+
+    /// As `serve`, but leaves the replies of those that only read to be sent, by home, and the lock to be released, which it
+    /// returns if the handoff has ended.
+    fn offer_next(&mut self, lock: u64, read: &mut BTreeMap<u32, ReadReplies>) -> Option<LockRequestId> {
         loop {
             match self.shard.blocking.next(lock) {
-                Next::Pause => return,
-                Next::End(lock_request) => {
-                    self.release(lock_request);
-                    return;
-                }
+                Next::Pause => return None,
+                Next::End(lock_request) => return Some(lock_request),
                 Next::Ask { wait, position } => {
                     if !self.is_ready(wait, position) {
                         self.shard.blocking.pass(lock, wait);
@@ -470,7 +490,7 @@ impl Worker {
                     let offer = OfferId { shard: self.shard.index as u32, lock, number, position };
                     let message = WaitMessage::Offer { wait, offer };
                     self.send(wait.home as usize, Message::Wait(Box::new(message)));
-                    return;
+                    return None;
                 }
             }
         }

@@ -18,8 +18,6 @@
 //!
 //! *CLIENT UNBLOCK and CLIENT KILL* must behave as in Redis where commands take effect [`Waiting::AtOnce`]: a client
 //! that is blocked at that moment is unblocked, and one that has been served before remains served.
-//! Except XREAD on several shards: what it has read is on its way to it for a moment, in which CLIENT UNBLOCK still ends
-//! its wait. Nothing is lost by that, as it takes nothing.
 //!
 //! *Disconnected clients.* An operation whose client disconnected before the reply may have taken effect or not. But it
 //! cannot take effect after a moment at which nothing is under way. It has no effect if the server had not received it
@@ -171,10 +169,6 @@ impl Operation {
     /// The key that serves it if it is blocked.
     fn is_served_by(&self, model: &Model) -> Option<&String> {
         let Request::One(command) = &self.request else { return None };
-        let is_overtaken = command[0] == "XREAD" && self.reply().is_some_and(|reply| reply == "*-1\r\n");
-        if is_overtaken && !self.is_on_one_shard {
-            return None;
-        }
         let serves = |key: &&String| model.is_signalled(self.db, key) && model.serves(command, self.db, key);
         self.request.awaited().iter().find(serves)
     }

@@ -44,6 +44,9 @@ fn save(ctx: &mut SessionCtx<'_>) -> CommandResult {
     match outcome {
         Some(Err(_)) => Err(CommandError::fixed("ERR")),
         Some(Ok(())) | None => {
+            if outcome.is_some() {
+                ctx.worker.globals.persistence.count_save();
+            }
             ctx.reply.ok();
             Ok(())
         }

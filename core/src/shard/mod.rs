@@ -75,6 +75,8 @@ pub struct Shard {
     pub module_types: Arc<ModuleTypes>,
     /// RESTORE takes payloads whatever their checksum (DEBUG SET-SKIP-CHECKSUM-VALIDATION).
     pub skips_checksums: bool,
+    /// FLUSHALL has emptied the databases, and what the worker does then has not been done yet.
+    pub has_flushed_all: bool,
     /// A list element longer than this is a node by itself: DEBUG QUICKLIST-PACKED-THRESHOLD.
     pub list_element_bytes_max: usize,
     random: u64,
@@ -119,6 +121,7 @@ impl Shard {
             warnings: Vec::new(),
             module_types: Arc::default(),
             skips_checksums: false,
+            has_flushed_all: false,
             list_element_bytes_max: Limits::ELEMENT_BYTES_MAX,
             random: seed,
         }

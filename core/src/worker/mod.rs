@@ -281,6 +281,7 @@ impl Worker {
     /// Finishes a turn: runs a slice of a program, resumes stalled requests, does time-driven work, then sends everything
     /// that the turn produced.
     pub fn end_turn(&mut self) {
+        debug_assert!(!self.shard.has_flushed_all, "whoever runs a command calls `end_flush`");
         self.resume_runnable();
         self.run_cron();
         self.run_ready_program();

@@ -41,6 +41,16 @@ pub struct Persistence {
     /// Those that are being written, by their numbers. A shard may begin with the next one while others are still busy
     /// with one.
     snapshots: Mutex<BTreeMap<u64, Snapshot>>,
+    /// FLUSHALLs that not all shards have run yet, numbered with the snapshots.
+    flushes: Mutex<BTreeMap<u64, Flush>>,
+}
+
+/// A FLUSHALL under way.
+#[derive(Default)]
+struct Flush {
+    shards_emptied: usize,
+    /// The sum of `dirty` of these shards, when they had been emptied.
+    changes: u64,
 }
 
 /// A snapshot that is being written.
@@ -65,6 +75,7 @@ impl Persistence {
             save_count: AtomicU64::new(0),
             saved_changes: AtomicU64::new(0),
             snapshots: Mutex::new(BTreeMap::new()),
+            flushes: Mutex::new(BTreeMap::new()),
         }
     }
 
@@ -80,6 +91,11 @@ impl Persistence {
         self.save_count.load(Ordering::Relaxed)
     }
 
+    /// A client had a snapshot saved. As in Redis, those that FLUSHALL and DEBUG RELOAD write do not count.
+    pub fn count_save(&self) {
+        self.save_count.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The changes since the last save, if there have been `changes` in all.
     pub fn unsaved_changes(&self, changes: u64) -> u64 {
         changes.saturating_sub(self.saved_changes.load(Ordering::Relaxed))
@@ -93,7 +109,8 @@ impl Persistence {
     /// Where the chunks of snapshot `number` go. The first shard that asks opens its file.
     fn chunks_of(&self, number: u64, globals: &Globals, now_ms: i64) -> SyncSender<Vec<u8>> {
         let mut snapshots = self.snapshots.lock().expect("no holder of the snapshots panics");
-        let snapshot = snapshots.entry(number).or_insert_with(|| Snapshot::begin(number, globals, now_ms));
+        let begin = || Snapshot::begin(number, globals, now_ms, &db_sizes(globals));
+        let snapshot = snapshots.entry(number).or_insert_with(begin);
         snapshot.chunks.clone()
     }
 
@@ -106,24 +123,35 @@ impl Persistence {
         if snapshot.parts_missing > 0 { None } else { snapshots.remove(&number) }
     }
 
+    /// FLUSHALL number `number` has emptied a shard. Returns the changes of all shards if that was the last of `shard_count`.
+    fn end_flush(&self, number: u64, changes: u64, shard_count: usize) -> Option<u64> {
+        let mut flushes = self.flushes.lock().expect("no holder of the flushes panics");
+        let flush = flushes.entry(number).or_default();
+        flush.shards_emptied += 1;
+        flush.changes += changes;
+        if flush.shards_emptied < shard_count {
+            return None;
+        }
+        flushes.remove(&number).map(|flush| flush.changes)
+    }
+
     /// Takes in how a snapshot has ended.
     fn record(&self, outcome: &io::Result<()>, changes: u64, now_ms: i64) {
         self.last_save_failed.store(outcome.is_err(), Ordering::Relaxed);
         if outcome.is_ok() {
             self.last_save_at_s.store(now_ms / 1000, Ordering::Relaxed);
             self.saved_changes.store(changes, Ordering::Relaxed);
-            self.save_count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
 impl Snapshot {
-    fn begin(number: u64, globals: &Globals, now_ms: i64) -> Snapshot {
+    fn begin(number: u64, globals: &Globals, now_ms: i64, sizes: &[DbSize]) -> Snapshot {
         let (_, config) = globals.config();
         let path = config.dbfilename.as_path().to_owned();
         let temporary = PathBuf::from(format!("temp-{}-{number}.rdb", std::process::id()));
         let (chunks, inbox) = sync_channel(CHUNKS_WAITING_MAX);
-        let header = header(globals, config.rdbcompression, now_ms);
+        let header = header(globals, config.rdbcompression, now_ms, sizes);
         let (with_checksum, file) = (config.rdbchecksum, temporary.clone());
         let writer = std::thread::Builder::new()
             .name("rdb-writer".to_owned())
@@ -133,8 +161,14 @@ impl Snapshot {
         Snapshot { chunks, writer, temporary, parts_missing, changes: 0, compresses }
     }
 
-    /// Waits until the file is on disk.
-    fn end(self) -> io::Result<()> {
+    /// Writes what modules have to be behind the keys, and waits until the file is on disk.
+    fn end(self, globals: &Globals) -> io::Result<()> {
+        let mut aux = Vec::new();
+        write_aux(&globals.module_types, AuxPlace::AfterKeys, self.compresses, &mut aux);
+        if !aux.is_empty() {
+            // If it has failed, the thread is gone, and says so below.
+            let _ = self.chunks.send(aux);
+        }
         drop(self.chunks);
         let outcome = self.writer.join().expect("the writing thread does not panic");
         match &outcome {
@@ -174,7 +208,7 @@ fn write_file(
 
 /// The beginning of a file: its version, what Redis says of itself there, what modules have to be before the keys, the
 /// libraries of functions, and the sizes of the databases.
-fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
+fn header(globals: &Globals, compress: bool, now_ms: i64, sizes: &[DbSize]) -> Vec<u8> {
     let mut header = Vec::new();
     let mut writer = Writer::new(&mut header, compress);
     writer.header();
@@ -187,15 +221,29 @@ fn header(globals: &Globals, compress: bool, now_ms: i64) -> Vec<u8> {
     let mut writer = Writer::new(&mut header, compress);
     let (_, functions) = globals.scripts.functions.get();
     functions.libraries().for_each(|library| writer.library(&library.text));
-    let db_count = globals.stats.first().map_or(0, |stats| stats.dbs.len());
-    for db in 0..db_count {
-        let keys = globals.sum(|stats| stats.dbs[db].keys.get());
-        if keys > 0 {
-            writer.select_db(db as u32);
-            writer.resize_db(keys, globals.sum(|stats| stats.dbs[db].expires.get()));
-        }
+    for size in sizes {
+        writer.select_db(size.db);
+        writer.resize_db(size.keys, size.expires);
     }
     header
+}
+
+/// The numbers of keys of a database, and of those with a time to live.
+struct DbSize {
+    db: u32,
+    keys: u64,
+    expires: u64,
+}
+
+/// The sizes of the databases that have keys.
+fn db_sizes(globals: &Globals) -> Vec<DbSize> {
+    let db_count = globals.stats.first().map_or(0, |stats| stats.dbs.len());
+    let size = |db: usize| DbSize {
+        db: db as u32,
+        keys: globals.sum(|stats| stats.dbs[db].keys.get()),
+        expires: globals.sum(|stats| stats.dbs[db].expires.get()),
+    };
+    (0..db_count).map(size).filter(|size| size.keys > 0).collect()
 }
 
 /// Writes a shard's keys in chunks, each of which can be read by itself.
@@ -240,14 +288,27 @@ impl Worker {
         drop(chunks);
         let snapshot = persistence.end_part(number, self.shard.stats.dirty.get())?;
         let changes = snapshot.changes;
-        let mut aux = Vec::new();
-        write_aux(&self.globals.module_types, AuxPlace::AfterKeys, snapshot.compresses, &mut aux);
-        if !aux.is_empty() {
-            // As above.
-            let _ = snapshot.chunks.send(aux);
-        }
-        let outcome = snapshot.end();
+        let outcome = snapshot.end(self.globals);
         persistence.record(&outcome, changes, self.shard.now_ms);
         Some(outcome)
+    }
+
+    /// Does what FLUSHALL does besides, once it has emptied this shard: where there are save points, the shard that is the
+    /// last one writes a file without keys, as otherwise those in the file would come back at the next start.
+    #[cold]
+    pub(super) fn end_flush(&mut self) {
+        let persistence = &self.globals.persistence;
+        self.shard.has_flushed_all = false;
+        let number = self.snapshots_begun;
+        self.snapshots_begun += 1;
+        let changes = self.shard.stats.dirty.get();
+        let Some(changes) = persistence.end_flush(number, changes, self.shard.shard_count) else { return };
+        // Not this shard's own configuration, which another shard may not have yet.
+        let (_, config) = self.globals.config();
+        if !config.save.0.is_empty() {
+            let snapshot = Snapshot::begin(number, self.globals, self.shard.now_ms, &[]);
+            let outcome = snapshot.end(self.globals);
+            persistence.record(&outcome, changes, self.shard.now_ms);
+        }
     }
 }

@@ -183,6 +183,9 @@ impl Worker {
     /// Runs a command and appends its reply, or its error, to `out`. Times it, and counts it if `is_counted`.
     pub(super) fn run(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Ran {
         let waits = self.run_untimed(command, out);
+        if self.shard.has_flushed_all {
+            self.end_flush();
+        }
         let nanos = self.time.take_nanos();
         let Invocation { entry, call, args, .. } = command;
         if command.is_counted {
@@ -196,7 +199,7 @@ impl Worker {
         Ran { nanos, waits }
     }
 
-    /// As `run`, but leaves timing and counting to the caller. Returns what the command blocks on, if it has not
+    /// As `run`, but leaves timing and counting to the caller, and [`end_flush`](Self::end_flush). Returns what the command blocks on, if it has not
     /// replied.
     #[inline(always)]
     pub(super) fn run_untimed(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {

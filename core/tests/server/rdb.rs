@@ -216,6 +216,50 @@ fn a_server_that_cannot_save_goes_on() {
     }
 }
 
+/// Otherwise the keys of the file would come back at the next start. On several shards the one that is the last to be
+/// emptied writes it, whichever way FLUSHALL gets there.
+#[test]
+fn flushall_empties_the_file_where_there_are_save_points() {
+    for setup in SETUPS {
+        let dir = Dir::new("flush");
+        let server = dir.start(setup, &["--save", "3600 1"]);
+        let mut client = server.connect();
+        let flushes: [&[&[&str]]; 4] = [
+            &[&["FLUSHALL"]],
+            &[&["FLUSHALL", "ASYNC"]],
+            &[&["MULTI"], &["SET", "b", "1"], &["FLUSHALL"], &["INCR", "c"], &["EXEC"]],
+            &[&[
+                "EVAL",
+                "redis.call('SET', 'x', 1) redis.call('FLUSHALL') return redis.call('INCR', 'c')",
+                "0",
+            ]],
+        ];
+        for flush in flushes {
+            assert_eq!(client.call(&["MSET", "a", "1", "b", "2", "c", "3"]), "+OK\r\n");
+            assert_eq!(client.call(&["SAVE"]), "+OK\r\n");
+            assert_eq!(client.call(&["SET", "d", "4"]), "+OK\r\n");
+            let full = fs::read(dir.file()).expect("it was saved");
+            for command in flush {
+                let reply = client.call(command);
+                assert!(!reply.contains('-'), "{reply}");
+            }
+            let changes_after = if flush.len() > 1 || flush[0][0] == "EVAL" { "1" } else { "0" };
+            assert_eq!(client.info("persistence", "rdb_changes_since_last_save"), changes_after, "{flush:?}");
+            assert!(fs::read(dir.file()).expect("it was saved") != full, "{setup:?} {flush:?}");
+            let checked = check_rdb(&dir.file());
+            assert!(checked.0 && checked.1.contains("0 keys read"), "{}", checked.1);
+        }
+        assert_eq!(client.info("persistence", "rdb_saves"), "4", "these were by SAVE");
+        // Without save points the file stays, and so do the changes.
+        assert_eq!(client.call(&["SAVE"]), "+OK\r\n");
+        let kept = fs::read(dir.file()).expect("it was saved");
+        assert_eq!(client.call(&["CONFIG", "SET", "save", ""]), "+OK\r\n");
+        assert_eq!(client.call(&["FLUSHALL"]), "+OK\r\n");
+        assert_eq!(fs::read(dir.file()).expect("it was saved"), kept);
+        assert_eq!(client.info("persistence", "rdb_changes_since_last_save"), "1");
+    }
+}
+
 #[test]
 fn a_damaged_file_is_named_and_the_server_does_not_start() {
     let dir = Dir::new("damage");

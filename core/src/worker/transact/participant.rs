@@ -127,6 +127,9 @@ impl Worker {
             self.shard.effects.set_order(queued.place);
             let command = Invocation::new(entry, &queued.call, args, conn);
             self.run_untimed(Invocation { fetched, is_counted: false, ..command }, replies);
+            if self.shard.has_flushed_all {
+                self.end_flush();
+            }
             ran.push((replies.len(), self.time.take_nanos()));
             if entry.row.is_over_session()
                 && closed_by.is_none()

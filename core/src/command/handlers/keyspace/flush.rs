@@ -45,13 +45,15 @@ pub(super) const FLUSHALL: Command = Command::keys("flushall", -1, flushall)
             .history(&[("4.0.0", "Option `ASYNC`"), ("6.2.0", "Option `SYNC`")]),
     );
 
-/// FLUSHALL [ASYNC | SYNC]. Empties all databases. Reply: OK. Errors: syntax. O(keys), with ASYNC behind the reply.
+/// FLUSHALL [ASYNC | SYNC]. Empties all databases, and the RDB file, too, if there are save points. Reply: OK. Errors: syntax.
+/// O(keys), with ASYNC behind the reply.
 fn flushall(ctx: &mut Ctx<'_>) -> CommandResult {
     let freeing = freeing(ctx)?;
 
     let removed = (0..ctx.shard.db_count() as u32).map(|db| ctx.shard.flush_db(db, freeing)).sum();
 
     ctx.shard.changed(removed);
+    ctx.shard.has_flushed_all = true;
     ctx.shard.effects.force();
     ctx.reply.ok();
     Ok(())

@@ -344,6 +344,28 @@ fn client_unblock_waits_for_keys_that_are_being_checked_in() {
     }
 }
 
+/// What XREAD has read may still be on its way to its client's shard when the reply to XADD has come.
+#[test]
+fn client_unblock_and_kill_wait_for_what_was_read_on_another_shard() {
+    for (words, reply) in [("CLIENT UNBLOCK <id> ERROR", ":0\r\n"), ("CLIENT KILL ID <id>", ":1\r\n")] {
+        let mut cluster = Cluster::new(3, 1);
+        let (waiting, client) = (cluster.connect(0), cluster.connect(2));
+        assert_eq!(cluster.call(waiting, &["XREAD", "BLOCK", "0", "STREAMS", ON_SHARDS[1], "0"]), "");
+        let words = words.replace("<id>", &cluster.client_id(waiting).to_string());
+        cluster.hold(1, 0);
+        assert_eq!(cluster.call(client, &["XADD", ON_SHARDS[1], "1-1", "f", "v"]), "$3\r\n1-1\r\n");
+        // Commands over keys go on, also over this one.
+        assert_eq!(cluster.call(client, &["XLEN", ON_SHARDS[1]]), ":1\r\n");
+        let words: Vec<&str> = words.split(' ').collect();
+        assert_eq!(cluster.call(client, &words), "", "what was read has not been taken");
+        cluster.release(1, 0);
+        cluster.settle();
+        assert_eq!(cluster.received(client), reply.as_bytes());
+        let read = String::from_utf8(cluster.received(waiting)).expect("text");
+        assert!(read.starts_with("*1\r\n*2\r\n") && read.ends_with("$1\r\nv\r\n"), "{read}");
+    }
+}
+
 /// As in Redis, a client that was served by an earlier command is not blocked any more, though it may not know yet.
 #[test]
 fn client_list_shows_who_is_blocked_after_the_command_before() {

@@ -51,7 +51,8 @@ plain!(
     RedisModuleConfigSetNumericFunc,
     RedisModuleConfigGetBoolFunc,
     RedisModuleConfigSetBoolFunc,
-    RedisModuleConfigApplyFunc
+    RedisModuleConfigApplyFunc,
+    ShardisZsetVisitor
 );
 const _: () = assert!(size_of::<c_long>() == size_of::<c_longlong>(), "one implementation stands for both");
 

@@ -12,7 +12,7 @@ use crate::types::zset::{Outcome, ZSetLimits, ZSetMut, ZSetView};
 use crate::types::{PackedKind, ValueType};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
-use std::ffi::{c_char, c_int};
+use std::ffi::{c_char, c_int, c_void};
 use std::ops::Range;
 
 pub(super) const SERVED: &[Served] = served! {
@@ -30,6 +30,7 @@ pub(super) const SERVED: &[Served] = served! {
     ZsetRangeNext = zset_range_next,
     ZsetRangePrev = zset_range_prev,
     ZsetRangeEndReached = zset_range_end_reached,
+    ZsetVisitScoreRange = zset_visit_score_range,
 };
 
 fn limits(key: &mut ModuleKey) -> ZSetLimits {
@@ -167,6 +168,25 @@ abi_functions! {
         let text = key.keep_digits(number);
         len.set(text.len());
         text.as_ptr().cast()
+    }
+
+    /// Calls a function with each element of a range, until it returns 0. It must not use the key.
+    fn zset_visit_score_range(
+        key: Option<Key>, min: f64, max: f64, min_ex: c_int, max_ex: c_int, visitor: ShardisZsetVisitor,
+        data: *mut c_void,
+    ) -> c_int {
+        let (Some(mut key), Some(visitor)) = (key, visitor) else { return REDISMODULE_ERR };
+        let Some(set) = view(&mut key) else { return REDISMODULE_ERR };
+        let Some(ranks) = score_range(set, min, max, min_ex != 0, max_ex != 0) else { return REDISMODULE_ERR };
+        let mut digits = Digits::new();
+        for (member, score) in set.iter(ranks) {
+            let bytes = StringRef::from(member).bytes(&mut digits);
+            // SAFETY: the module gave the function and its data; the bytes live until it returns.
+            if unsafe { visitor(data, bytes.as_ptr().cast(), bytes.len(), score) } == 0 {
+                break;
+            }
+        }
+        REDISMODULE_OK
     }
 
     fn zset_range_next(key: Option<Key>) -> c_int {

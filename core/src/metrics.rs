@@ -6,6 +6,7 @@
 
 use crate::config::Config;
 use crate::runtime::{host, log};
+use crate::shard::program_stats::{ProgramCounts, dearest};
 use crate::shard::stats::ShardStats;
 use crate::worker::Globals;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
@@ -127,9 +128,62 @@ impl Exporter {
             metrics::describe_counter!("shardis_stream_bytes_total", "Length of the effect stream");
             metrics::counter!("shardis_stream_bytes_total").absolute(self.globals.stream.offset());
         });
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.add_programs(&mut text);
+        text
+    }
+
+    /// The programs that cost most. Not by the recorder, which would keep every name for ever.
+    fn add_programs(&self, text: &mut String) {
+        let shards = self.globals.stats.iter().map(|shard| &shard.programs);
+        let programs = dearest(shards);
+        for figure in PROGRAM_COUNTERS {
+            if !programs.is_empty() {
+                let ProgramFigure { name, help, .. } = figure;
+                text.push_str(&format!("# HELP {name} {help}\n# TYPE {name} counter\n"));
+            }
+            for (program, counts) in &programs {
+                let (name, value) = (figure.name, (figure.read)(counts));
+                text.push_str(&format!("{name}{{program=\"{program}\"}} {value}\n"));
+            }
+        }
     }
 }
+
+/// A figure of one program, the sum over the shards.
+struct ProgramFigure {
+    name: &'static str,
+    help: &'static str,
+    read: fn(&ProgramCounts) -> u64,
+}
+
+static PROGRAM_COUNTERS: &[ProgramFigure] = &[
+    ProgramFigure {
+        name: "shardis_program_left_keys_total",
+        help: "Runs of a script or function that used keys which they had not declared",
+        read: |counts| counts.left_keys,
+    },
+    ProgramFigure {
+        name: "shardis_program_calls_elsewhere_total",
+        help: "Commands that it called on other shards, or for whose keys it waited",
+        read: |counts| counts.calls_elsewhere,
+    },
+    ProgramFigure {
+        name: "shardis_program_restarts_total",
+        help: "How often it gave back its locks and started anew",
+        read: |counts| counts.restarts,
+    },
+    ProgramFigure {
+        name: "shardis_program_token_waits_total",
+        help: "Runs that waited for the token",
+        read: |counts| counts.token_waits,
+    },
+    ProgramFigure {
+        name: "shardis_program_token_wait_nanoseconds_total",
+        help: "Time that those waited, summed up",
+        read: |counts| counts.token_wait_nanos,
+    },
+];
 
 /// A figure of one shard.
 struct Figure {
@@ -235,6 +289,9 @@ static GAUGES: &[Figure] = &[
     }),
     figure("shardis_lock_held_nanoseconds_max", "The longest that a transaction held its locks", |shard| {
         shard.lock_held_max_nanos.get()
+    }),
+    figure("shardis_token_waiting", "Programs and transactions that wait for the token", |shard| {
+        shard.token_waiting.get()
     }),
     figure("shardis_mesh_queue_depth", "Messages that wait for room in the mesh", |shard| {
         shard.mesh_queue_depth.get()

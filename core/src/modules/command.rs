@@ -139,6 +139,7 @@ impl ModuleCommand {
         let handler = ProgramHandler {
             kind: ProgramKind::Module,
             flags: |_, row_flags, _| row_flags,
+            name: |_| None,
             reach: |_, _| Reach::Any { is_read_only: false },
             run: run_foreign,
             data,

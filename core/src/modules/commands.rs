@@ -21,6 +21,7 @@ const fn handler(run: fn(&mut ProgramCtx<'_>) -> CommandResult) -> ProgramHandle
     ProgramHandler {
         kind: ProgramKind::Module,
         flags: |_, row_flags, _| row_flags,
+        name: |_| None,
         reach: |_, _| Reach::Any { is_read_only: false },
         run,
         data: &(),

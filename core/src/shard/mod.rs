@@ -16,6 +16,7 @@ pub mod load;
 pub mod lock;
 pub mod message;
 pub mod observe;
+pub mod program_stats;
 pub mod slowlog;
 pub mod stats;
 pub mod token;

@@ -4,6 +4,7 @@
 //! So counting costs as much as with a plain integer, and INFO or a scrape reads the counters of all shards without
 //! sending them messages.
 
+use super::program_stats::ProgramStats;
 use crate::call::CommandId;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -157,6 +158,7 @@ macro_rules! shard_stats {
             /// Commands that were added later: pages by id, allocated at the first use.
             late_commands: [OnceLock<Box<[CommandStats]>>; COMMANDS_MAX / COMMANDS_PAGE_LEN],
             pub dbs: Vec<DbStats>,
+            pub programs: ProgramStats,
             /// Error replies by code. Locked on errors only.
             errors: Mutex<BTreeMap<String, u64>>,
             /// Allocated minus freed bytes of the shard's thread. May be negative, because a thread may free memory
@@ -171,6 +173,7 @@ macro_rules! shard_stats {
                     commands: (0..command_count).map(|_| CommandStats::default()).collect(),
                     late_commands: [const { OnceLock::new() }; COMMANDS_MAX / COMMANDS_PAGE_LEN],
                     dbs: (0..db_count).map(|_| DbStats::default()).collect(),
+                    programs: ProgramStats::default(),
                     errors: Mutex::new(BTreeMap::new()),
                     used_memory: AtomicI64::new(0),
                 }
@@ -251,6 +254,8 @@ shard_stats! {
     lock_wait_max_nanos,
     /// The longest time for which a transaction has held its locks on this shard.
     lock_held_max_nanos,
+    /// What waits for the token now.
+    token_waiting,
     lazyfreed_objects,
     /// Keys of flushed databases that are still to be freed.
     lazyfree_pending_objects,
@@ -375,6 +380,7 @@ impl ShardStats {
         let late = self.late_commands.iter().filter_map(OnceLock::get);
         late.flat_map(|page| page.iter()).for_each(CommandStats::reset);
         self.errors.lock().expect("no holder of the error counts panics").clear();
+        self.programs.reset();
     }
 }
 

@@ -105,8 +105,8 @@ pub const TOKEN_SHARD: usize = 0;
 pub enum TokenMessage {
     /// To the shard that keeps it: `shard` wants it for what it calls `ticket`.
     Ask { shard: usize, ticket: u64 },
-    /// You have it, for this ticket. Return it afterwards.
-    Granted { ticket: u64 },
+    /// You have it, for this ticket. Return it afterwards. `was_held`: it was another's when you asked.
+    Granted { ticket: u64, was_held: bool },
     /// To the shard that keeps it: the holder needs it no more.
     Return,
 }

@@ -361,6 +361,8 @@ pub enum TxnMessage {
     /// The transaction has met a program at another shard in this round of its plan: release the locks that it holds on
     /// your shard, and take them again when the plan comes to you.
     GiveBack { id: TxnId, round: u32 },
+    /// To home: the transaction has given back its locks, and starts anew.
+    Restarted { id: TxnId },
     /// The transaction is suspended in the midst of a program: who waits for its locks gives way.
     Mark { id: TxnId },
     /// The wide transaction has ended: release its locks. `pieces`: how many pieces its effects have; 0: no shard records

@@ -270,3 +270,39 @@ fn what_waits_for_a_program_is_refused_when_that_is_busy() {
         assert!(server.cluster.is_at_rest());
     });
 }
+
+#[test]
+fn info_names_the_programs_that_leave_their_keys_and_the_one_that_holds_the_token() {
+    let mut server = Server::new(3);
+    server.expect(&[
+        ("TWIDE 2 a b / SET a 1 / SET b 1", "*2\r\n+OK\r\n+OK"),
+        ("CONFIG SET busy-reply-threshold 0", "+OK"),
+    ]);
+    assert!(!server.call("INFO programs").contains("left_keys=1"), "it has declared its keys");
+    server.expect(&[("TWIDE 1 a / SET a 1 / SET b 1", "*2\r\n+OK\r\n+OK")]);
+    let info = server.call("INFO programs");
+    assert!(info.contains("token_holder:\r\ntoken_waiting:0\r\nprogram_command_twide:left_keys=1,"), "{info}");
+    assert!(info.contains(",restarts=0,token_waits=0,token_wait_usec=0\r\n"), "{info}");
+
+    // One runs, and another one waits for it.
+    let clients = [server.cluster.connect(0), server.cluster.connect(2)];
+    let program = "TWIDE 0 / SET a 1 / SPIN 1000";
+    for &client in &clients {
+        server.cluster.request(client, &program.split(' ').collect::<Vec<_>>());
+        server.cluster.hand_over(client);
+    }
+    let observer = server.cluster.connect(1);
+    loop {
+        let info = call_meanwhile(&mut server, observer, "INFO programs");
+        if info.contains("token_holder:command_twide\r\ntoken_waiting:1\r\n") {
+            break;
+        }
+        assert!(server.cluster.step(), "{info}");
+    }
+    server.cluster.settle();
+    let info = server.call("INFO programs");
+    assert!(info.contains("token_holder:\r\ntoken_waiting:0\r\n"), "{info}");
+    assert!(info.contains(",restarts=0,token_waits=1,token_wait_usec=1"), "{info}");
+    server.expect(&[("CONFIG RESETSTAT", "+OK")]);
+    assert!(!server.call("INFO programs").contains("program_"));
+}

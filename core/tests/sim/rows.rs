@@ -160,6 +160,7 @@ const PROGRAM: Command = Command::program("tprogram", -3, &NARROW)
 const NARROW: ProgramHandler = ProgramHandler {
     kind: ProgramKind::Script,
     flags: |_, flags, _| flags,
+    name: |_| None,
     reach: |_, _| Reach::Declared,
     run: program,
     data: &(),
@@ -174,6 +175,7 @@ const WIDE: Command = Command::program("twide", -3, &ANY_KEYS)
 const ANY_KEYS: ProgramHandler = ProgramHandler {
     kind: ProgramKind::Script,
     flags: |_, flags, _| flags,
+    name: |_| None,
     reach: |_, _| Reach::Any { is_read_only: false },
     run: program,
     data: &(),

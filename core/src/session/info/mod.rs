@@ -3,7 +3,7 @@
 //! Names, order and formats are those of Redis 7.0; what monitors compute from these lines depends on all three. Values
 //! are sums over the shards' counters, which can be read without asking the shards. Of features that this version lacks,
 //! the fields have the values which Redis shows while the feature is idle. Our own fields stand at the end of Server
-//! and in sections of their own, Transactions, Shards and Holds.
+//! and in sections of their own, Transactions, Programs, Shards and Holds.
 
 mod memory;
 mod sections;
@@ -51,7 +51,7 @@ struct Section {
 }
 
 /// In the order in which they are shown.
-static SECTIONS: [Section; 16] = [
+static SECTIONS: [Section; 17] = [
     Section { name: "Server", shown: Shown::Default, write: sections::server },
     Section { name: "Clients", shown: Shown::Default, write: sections::clients },
     Section { name: "Memory", shown: Shown::Default, write: sections::memory },
@@ -66,6 +66,7 @@ static SECTIONS: [Section; 16] = [
     Section { name: "Cluster", shown: Shown::Default, write: sections::cluster },
     Section { name: "Keyspace", shown: Shown::Default, write: sections::keyspace },
     Section { name: "Transactions", shown: Shown::Everything, write: sections::transactions },
+    Section { name: "Programs", shown: Shown::Everything, write: sections::programs },
     Section { name: "Shards", shown: Shown::Everything, write: sections::shards },
     Section { name: "Holds", shown: Shown::Everything, write: sections::holds },
 ];

@@ -7,6 +7,7 @@ use crate::config::{Config, Percentiles};
 use crate::modules::loaded;
 use crate::runtime::allocator::allocator_name;
 use crate::runtime::host::{self, CpuScope};
+use crate::shard::program_stats::{ProgramCounts, dearest};
 use crate::shard::stats::{CommandStats, DbStats, LatencyHistogram, ShardStats};
 use crate::worker::{Globals, ReplicaInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
@@ -427,6 +428,26 @@ pub fn transactions(source: &Source<'_>, lines: &mut Lines) {
     lines.field("lock_wait_usec", source.sum(|shard| shard.lock_wait_nanos.get()) / 1000);
     lines.field("lock_wait_usec_max", max(|shard| shard.lock_wait_max_nanos.get()) / 1000);
     lines.field("lock_held_usec_max", max(|shard| shard.lock_held_max_nanos.get()) / 1000);
+}
+
+/// Who holds the token, and how many wait for it; and the programs that wait for it longest, or leave their declared keys most:
+/// scripts by their SHA-1, and functions. Times are in microseconds.
+pub fn programs(source: &Source<'_>, lines: &mut Lines) {
+    let mut holders = source.globals.stats.iter().filter_map(|shard| shard.programs.token_holder());
+    lines.field("token_holder", holders.next().map_or(String::new(), |name| name.to_string()));
+    lines.field("token_waiting", source.sum(|shard| shard.token_waiting.get()));
+    let shards = source.globals.stats.iter().map(|shard| &shard.programs);
+    for (name, counts) in dearest(shards) {
+        let ProgramCounts { left_keys, calls_elsewhere, restarts, token_waits, token_wait_nanos } = counts;
+        let token_wait_usec = token_wait_nanos / 1000;
+        lines.field(
+            format_args!("program_{name}"),
+            format_args!(
+                "left_keys={left_keys},calls_elsewhere={calls_elsewhere},restarts={restarts},\
+                 token_waits={token_waits},token_wait_usec={token_wait_usec}"
+            ),
+        );
+    }
 }
 
 pub fn shards(source: &Source<'_>, lines: &mut Lines) {

@@ -15,7 +15,7 @@ use crate::script::registry::Keep;
 use crate::script::shebang::ScriptHeader;
 use crate::script::{ScriptFlags, Sha};
 use crate::worker::Worker;
-use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
+use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use shardis_scripting::{KeyUse, script_key_use};
 
 /// The keys behind their number, which is argument 2.
@@ -140,15 +140,30 @@ type ReachOf = fn(&mut Worker, Argv<'_>) -> Reach;
 type Run = fn(&mut ProgramCtx<'_>) -> CommandResult;
 
 const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, reach, run, data: &() }
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, name: name_of_text, reach, run, data: &() }
 }
 
 const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, reach, run, data: &() }
+    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, name: name_of_sha, reach, run, data: &() }
 }
 
 const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, reach, run, data: &() }
+    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, name: name_of_function, reach, run, data: &() }
+}
+
+fn name_of_text(args: Argv<'_>) -> Option<ProgramName> {
+    Some(ProgramName::Script(Sha::of(args.arg(1)).0))
+}
+
+fn name_of_sha(args: Argv<'_>) -> Option<ProgramName> {
+    Sha::parse(args.arg(1)).map(|sha| ProgramName::Script(sha.0))
+}
+
+fn name_of_function(args: Argv<'_>) -> Option<ProgramName> {
+    // No other names exist; what a client sends may be anything.
+    let name = args.arg(1);
+    let is_plain = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
+    is_plain.then(|| ProgramName::Function(name.into()))
 }
 
 /// The flags of a call of EVAL. What cannot run is judged as what has no shebang.

@@ -7,6 +7,7 @@
 //! which comes within [`TURN_INTERVAL_MS_MAX`](crate::worker::TURN_INTERVAL_MS_MAX).
 
 use super::ProgramKind;
+use super::frame::program_name;
 use crate::command::CommandError;
 use crate::command::admission::busy_error;
 use crate::protocol::{Argv, Reply, Resp};
@@ -107,7 +108,8 @@ pub fn merge_killed(replies: &[&[u8]], _args: Argv<'_>, out: &mut Vec<u8>) {
 
 impl Worker {
     /// Whether the running program, which has run for `ran_nanos`, has just passed the threshold.
-    pub(super) fn becomes_busy(&mut self, ran_nanos: u64) -> bool {
+    /// `args`: its own arguments.
+    pub(super) fn becomes_busy(&mut self, ran_nanos: u64, args: Argv<'_>) -> bool {
         let threshold_ms = self.shard.config.busy_reply_threshold_ms as u64;
         if threshold_ms == 0 || ran_nanos / 1_000_000 < threshold_ms {
             return false;
@@ -116,7 +118,8 @@ impl Worker {
         if std::mem::replace(&mut frame.is_busy, true) {
             return false;
         }
-        let (kind, name) = (frame.kind, &frame.entry.full_name);
+        let kind = frame.kind;
+        let name = program_name(frame.entry, args).in_log();
         let killer = match kind {
             ProgramKind::Script => "SCRIPT KILL",
             ProgramKind::Function => "FUNCTION KILL",
@@ -124,7 +127,7 @@ impl Worker {
         };
         log::warning(format_args!(
             "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the \
-             {killer} command. It was called by {name}.",
+             {killer} command. Script name is: {name}.",
             ran_nanos / 1_000_000
         ));
         self.globals.busy_programs.add(kind);

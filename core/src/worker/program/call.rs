@@ -85,7 +85,7 @@ impl Worker {
             if matches!(entry.row.run, Run::Program(_)) {
                 return Ok(Some(Callee { entry, args: copy }));
             }
-            self.run_callee(entry, hash, argv, &options, reply);
+            self.run_callee(declared, entry, hash, argv, &options, reply);
         }
         self.programs.give_args(copy);
         found.map(|_| None)
@@ -132,6 +132,7 @@ impl Worker {
 
     fn run_callee(
         &mut self,
+        declared: Argv<'_>,
         entry: &'static CommandEntry,
         hash: Option<u64>,
         args: Argv<'_>,
@@ -158,8 +159,14 @@ impl Worker {
         }
         if let Some(caller) = self.wide_caller() {
             let caller = WideCaller { is_muted: !options.is_recorded, ..caller };
+            if !self.programs.running().has_left_keys {
+                let keeps_to_keys = self.declares_keys_of(declared, entry, args, hash);
+                self.programs.running().has_left_keys = !keeps_to_keys;
+            }
             if self.place_call(caller, entry, call, args) == CallPlace::Elsewhere {
-                self.programs.running().awaits_call = true;
+                let frame = self.programs.running();
+                frame.awaits_call = true;
+                frame.calls_elsewhere += 1;
                 return;
             }
         }
@@ -320,18 +327,22 @@ impl Worker {
         if has_all || self.wide_caller().is_some() {
             return Ok(());
         }
-        match route::scope(entry.row, args, shard_count) {
-            Scope::Keys if hash.is_some() => {}
-            Scope::Keys if !entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) && !entry.row.derives_keys(args) => {}
-            Scope::Session => {}
-            Scope::Keys
-            | Scope::Every(_)
-            | Scope::Shard(_)
-            | Scope::Walk { .. }
-            | Scope::Watch
-            | Scope::Multi
-            | Scope::Exec
-            | Scope::Custom(_) => return Err(NotCalled::NotAllowed),
+        if self.declares_keys_of(declared, entry, args, hash) {
+            return Ok(());
+        }
+        Err(if names_its_keys(entry, args, shard_count) { NotCalled::Undeclared } else { NotCalled::NotAllowed })
+    }
+
+    /// Whether the running program has declared all keys that a command touches.
+    fn declares_keys_of(
+        &mut self,
+        declared: Argv<'_>,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        hash: Option<u64>,
+    ) -> bool {
+        if !names_its_keys(entry, args, self.shard.shard_count) {
+            return false;
         }
         let frame = self.programs.running();
         let in_hand = frame.declared.get_or_insert_with(|| {
@@ -340,10 +351,26 @@ impl Worker {
             hashes
         });
         if let Some(hash) = hash {
-            return if in_hand.contains(&hash) { Ok(()) } else { Err(NotCalled::Undeclared) };
+            return in_hand.contains(&hash);
         }
         let mut is_in_hand = true;
         keys::each(entry.row, args, |at, _| is_in_hand &= in_hand.contains(&hash_key(args.arg(at))));
-        if is_in_hand { Ok(()) } else { Err(NotCalled::Undeclared) }
+        is_in_hand
+    }
+}
+
+/// Whether a command touches no other keys than those that its arguments name.
+fn names_its_keys(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> bool {
+    match route::scope(entry.row, args, shard_count) {
+        Scope::Keys if entry.shape == KeyShape::First => true,
+        Scope::Keys => !entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) && !entry.row.derives_keys(args),
+        Scope::Session => true,
+        Scope::Every(_)
+        | Scope::Shard(_)
+        | Scope::Walk { .. }
+        | Scope::Watch
+        | Scope::Multi
+        | Scope::Exec
+        | Scope::Custom(_) => false,
     }
 }

@@ -164,8 +164,9 @@ impl<'a> ProgramCtx<'a> {
     /// Suspends the program if it has had the shard for long enough. Code of modules is not suspended for that: it may rely
     /// on nothing else of its module running meanwhile.
     fn end_slice(&mut self) {
+        let declared = self.args;
         let worker = self.lent.worker();
-        if worker.programs.running().kind != ProgramKind::Module && worker.ends_slice() {
+        if worker.programs.running().kind != ProgramKind::Module && worker.ends_slice(declared) {
             self.suspend();
         }
     }

@@ -1,7 +1,7 @@
 //! A frame: the run of a program, from its start to its end, over any number of slices.
 
 use super::stack::{Fiber, Stopped};
-use super::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
+use super::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use crate::command::table::{CommandEntry, Run, flag};
 use crate::command::{Call, CommandResult, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
@@ -10,6 +10,7 @@ use crate::shard::effects::OpenUnit;
 use crate::shard::lock::{LockRequestId, LockSet};
 use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
+use crate::shard::program_stats::ProgramCounts;
 use crate::shard::txn::{CheckedOutKey, TxnId};
 use crate::types::OwnedEntry;
 use crate::worker::Worker;
@@ -31,6 +32,10 @@ pub(in crate::worker) struct Frame {
     pub(super) declared: Option<SmallVec<[u64; 8]>>,
     /// How many programs it is in that have called one another, besides the first.
     pub(super) depth: u32,
+    /// It has called a command over keys that it does not declare.
+    pub(super) has_left_keys: bool,
+    /// How many of its calls ran on other shards, or waited for their keys.
+    pub(super) calls_elsewhere: u32,
     /// It has called a command that writes.
     pub(super) has_written: bool,
     /// It is over busy-reply-threshold.
@@ -135,6 +140,12 @@ pub(super) fn handler_of(entry: &CommandEntry) -> Option<&'static ProgramHandler
         }
         Run::Keys(_) | Run::Native(_) | Run::Blocking(_) | Run::Session(_) | Run::Container => None,
     }
+}
+
+/// What a program is called in statistics and logs. `args`: its own.
+pub(in crate::worker) fn program_name(entry: &'static CommandEntry, args: Argv<'_>) -> ProgramName {
+    let name = handler_of(entry).and_then(|handler| (handler.name)(args));
+    name.unwrap_or(ProgramName::Command(&entry.full_name))
 }
 
 impl Worker {
@@ -256,6 +267,8 @@ impl Worker {
             call,
             declared: None,
             depth: 0,
+            has_left_keys: false,
+            calls_elsewhere: 0,
             has_written: false,
             is_busy: false,
             shown_args: None,
@@ -494,10 +507,11 @@ impl Worker {
     }
 
     /// Whether the running program has had the shard for long enough. The clock was read just now.
-    pub(super) fn ends_slice(&mut self) -> bool {
+    /// `declared`: its arguments.
+    pub(super) fn ends_slice(&mut self, declared: Argv<'_>) -> bool {
         let &mut Frame { slice_began_ticks, ran_nanos, .. } = self.programs.running();
         let slice_nanos = self.time.nanos_since(slice_began_ticks);
-        self.becomes_busy(ran_nanos + slice_nanos) || self.time.clock.ends_slice(slice_nanos)
+        self.becomes_busy(ran_nanos + slice_nanos, declared) || self.time.clock.ends_slice(slice_nanos)
     }
 
     /// Reads the clock: what follows is not the time of what was before.
@@ -513,6 +527,14 @@ impl Worker {
         }
         let entry = frame.entry;
         let stats = &self.shard.stats;
+        if frame.has_left_keys || frame.calls_elsewhere > 0 {
+            let counts = ProgramCounts {
+                left_keys: u64::from(frame.has_left_keys),
+                calls_elsewhere: u64::from(frame.calls_elsewhere),
+                ..ProgramCounts::default()
+            };
+            stats.programs.count(program_name(entry, done.args.as_argv()), &counts);
+        }
         let command = stats.command(entry.id);
         command.record(frame.ran_nanos, self.shard.config.latency_tracking);
         stats.commands_processed.add(1);

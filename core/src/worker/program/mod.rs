@@ -61,11 +61,12 @@ mod shown;
 mod stack;
 
 pub use crate::command::admission::ProgramKind;
+pub use crate::shard::program_stats::ProgramName;
 pub use busy::{BusyPrograms, Killed, merge_killed};
 pub use call::NotCalled;
 pub use ctx::{CallOptions, Control, ProgramCtx};
 
-pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage};
+pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage, program_name};
 
 use super::Worker;
 use crate::command::CommandResult;
@@ -82,6 +83,8 @@ pub struct ProgramHandler {
     /// The flags by which [admission](crate::command::admission) judges a call: the row's, which it gets, unless what is to
     /// run has others.
     pub flags: fn(worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64,
+    /// What it is called in statistics and logs; `None`: by the name of its command.
+    pub name: fn(args: Argv<'_>) -> Option<ProgramName>,
     /// What is known before a run about the keys that it may touch.
     pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
     pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,

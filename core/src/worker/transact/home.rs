@@ -10,6 +10,7 @@ use crate::protocol::{Reply, Resp};
 use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
+use crate::shard::program_stats::ProgramCounts;
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{
     CheckIn, CheckOut, CheckedOutKey, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
@@ -487,6 +488,13 @@ impl Worker {
         run.waits
     }
 
+    /// A transaction has started anew. If it has ended meanwhile, that is not counted.
+    pub(super) fn count_restart(&mut self, id: TxnId) {
+        if let Some(txn) = self.transact.home.get_mut(&id.number) {
+            txn.restarts += 1;
+        }
+    }
+
     /// Ends a transaction: sends the reply, if the client is still connected, or continues with the serial fallback.
     fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
         if let PartOfWide::Call(call) = txn.wide {
@@ -500,6 +508,12 @@ impl Worker {
         }
         let waited = self.waited_by(&txn);
         let stats = &self.shard.stats;
+        if txn.restarts > 0
+            && let Some(name) = self.first_program(&txn.multi.queue)
+        {
+            let counts = ProgramCounts { restarts: txn.restarts, ..ProgramCounts::default() };
+            stats.programs.count(name, &counts);
+        }
         if txn.is_transaction() {
             stats.transaction_wait_nanos.add(waited * txn.count);
             stats.transaction_wait_max_nanos.max(waited);

@@ -76,6 +76,8 @@ struct HomeTxn {
     started_at_ticks: u64,
     /// For a blocked command: the key that was offered to it.
     offer: Option<OfferId>,
+    /// How often it has given back its locks and started anew.
+    restarts: u64,
     /// The command has found nothing and blocks: there is no reply.
     waits: bool,
     /// One of the commands has closed the client's connection: those behind it get no reply.
@@ -441,6 +443,7 @@ impl Worker {
             ran_nanos: 0,
             started_at_ticks: self.time.ticks,
             offer,
+            restarts: 0,
             waits: false,
             is_closed: false,
             behind: None,
@@ -521,6 +524,7 @@ impl Worker {
             TxnMessage::Lock(plan) => self.lock_participant(plan),
             TxnMessage::Yield { id } => self.yield_participant(id),
             TxnMessage::GiveBack { id, round } => self.give_back(id, round),
+            TxnMessage::Restarted { id } => self.count_restart(id),
             TxnMessage::Mark { id } => self.mark_participant(id),
             TxnMessage::End { id, pieces } => self.end_participant(id, pieces),
             TxnMessage::Go { id, may_run, pieces, done } => {

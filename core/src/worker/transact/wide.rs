@@ -7,12 +7,14 @@
 //! suspended until the reply is there. All locks are kept to the end ([`TxnMessage::End`]).
 
 use super::super::Worker;
+use super::super::program::program_name;
 use super::{HeldParticipant, HomeTxn, Start, Wish};
 use crate::client::CommandQueue;
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement};
-use crate::command::table::{CommandEntry, KeyspaceLock, flag};
+use crate::command::queue::Queue;
+use crate::command::table::{CommandEntry, KeyspaceLock, Run, flag};
 use crate::protocol::Argv;
 use crate::protocol::OwnedArgv;
 use crate::shard::effects::PieceId;
@@ -20,6 +22,7 @@ use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
+use crate::shard::program_stats::{ProgramCounts, ProgramName};
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{
     CallOf, CheckIn, CheckedOutKey, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work,
@@ -48,6 +51,7 @@ pub(super) struct WideStart {
     pub(super) start: Start,
     pub(super) needs: Vec<Need>,
     pub(super) watching: SmallVec<[u16; 8]>,
+    asked_at_ticks: u64,
 }
 
 /// Where a command runs that a program calls.
@@ -99,16 +103,33 @@ impl Worker {
         // before all of its writes or after them.
         needs[self.shard.index].takes_part = true;
         let watching = SmallVec::from_slice(watching);
-        self.ask_for_token(Wish::Start(Box::new(WideStart { reply_id, start, needs, watching })));
+        let asked_at_ticks = self.time.ticks;
+        let start = WideStart { reply_id, start, needs, watching, asked_at_ticks };
+        self.ask_for_token(Wish::Start(Box::new(start)));
     }
 
-    /// The token is there.
-    pub(super) fn start_wide(&mut self, start: WideStart) {
-        let WideStart { reply_id, start, needs, watching } = start;
+    /// The token is there. `was_held`: it was another's when it was asked for.
+    pub(super) fn start_wide(&mut self, start: WideStart, was_held: bool) {
+        let WideStart { reply_id, start, needs, watching, asked_at_ticks } = start;
+        let name = self.first_program(&start.multi.queue);
+        if let Some(name) = name.clone().filter(|_| was_held) {
+            let token_wait_nanos = self.time.nanos_since(asked_at_ticks);
+            let counts = ProgramCounts { token_waits: 1, token_wait_nanos, ..ProgramCounts::default() };
+            self.shard.stats.programs.count(name, &counts);
+        }
+        self.shard.stats.programs.set_token_holder(name);
         let takes_part = |shard: &usize| needs[*shard].takes_part;
         let shards = (0..needs.len()).filter(takes_part).map(|shard| shard as u16).collect();
         let id = self.send_plan(reply_id, start, needs, &watching, None);
         self.transact.wide.insert(id, Wide { reply_id, shards, call_count: 0 });
+    }
+
+    /// What the first program of a queue is called.
+    pub(super) fn first_program(&self, queue: &Queue) -> Option<ProgramName> {
+        queue.iter().find_map(|(queued, args)| {
+            let entry = self.table.entry(queued.call.command);
+            matches!(entry.row.run, Run::Program(_)).then(|| program_name(entry, args))
+        })
     }
 
     /// A program of a wide transaction calls a command, which is over keys. Locks its keys and returns [`CallPlace::Here`] if
@@ -343,12 +364,14 @@ impl Worker {
             self.shard.stats.check_ins_sent.add(1);
             self.send(usize::from(shard), Message::Txn(TxnMessage::End { id, pieces }));
         }
+        self.shard.stats.programs.set_token_holder(None);
         self.return_token();
     }
 
     /// A wide transaction may not run: no shard has done anything.
     pub(super) fn refuse_wide(&mut self, id: TxnId) {
         if self.transact.wide.remove(&id).is_some() {
+            self.shard.stats.programs.set_token_holder(None);
             self.return_token();
         }
     }

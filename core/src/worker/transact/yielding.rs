@@ -52,6 +52,7 @@ impl Worker {
             locks;
         plan.round += 1;
         plan.next = 0;
+        self.send(plan.id.home as usize, Message::Txn(TxnMessage::Restarted { id: plan.id }));
         if plan.round >= MEETINGS_MAX {
             self.ask_for_token(Wish::Plan(plan));
         } else {
@@ -136,6 +137,7 @@ impl Worker {
         let ticket = self.transact.next_ticket;
         self.transact.next_ticket += 1;
         self.transact.wishes.insert(ticket, wish);
+        self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
         let shard = self.shard.index;
         self.send(TOKEN_SHARD, Message::Token(TokenMessage::Ask { shard, ticket }));
     }
@@ -147,21 +149,24 @@ impl Worker {
 
     /// Handles a message about the token.
     pub(in crate::worker) fn handle_token(&mut self, message: TokenMessage) {
+        let is_returned = matches!(message, TokenMessage::Return);
         let next = match message {
             TokenMessage::Ask { shard, ticket } => self.transact.token.ask(shard, ticket),
             TokenMessage::Return => self.transact.token.give_back(),
-            TokenMessage::Granted { ticket } => {
+            TokenMessage::Granted { ticket, was_held } => {
                 let wish = self.transact.wishes.remove(&ticket).expect("it was asked for");
-                self.use_token(wish);
+                self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
+                self.use_token(wish, was_held);
                 None
             }
         };
         if let Some((shard, ticket)) = next {
-            self.send(shard, Message::Token(TokenMessage::Granted { ticket }));
+            let granted = TokenMessage::Granted { ticket, was_held: is_returned };
+            self.send(shard, Message::Token(granted));
         }
     }
 
-    fn use_token(&mut self, wish: Wish) {
+    fn use_token(&mut self, wish: Wish, was_held: bool) {
         match wish {
             Wish::Plan(mut plan) => {
                 plan.has_token = true;
@@ -174,7 +179,7 @@ impl Worker {
                 }
                 self.resume_granted();
             }
-            Wish::Start(start) => self.start_wide(*start),
+            Wish::Start(start) => self.start_wide(*start, was_held),
         }
     }
 }

@@ -310,6 +310,8 @@ pub struct CallOf {
     /// There is no command: the entries of its keys are checked out to home, and stay there until the program ends or calls a
     /// command on other shards.
     pub stays: bool,
+    /// It happens at the time of the program, on all shards.
+    pub now_ms: i64,
 }
 
 impl Plan {

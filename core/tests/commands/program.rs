@@ -190,6 +190,13 @@ fn time_stands_still_while_a_program_is_under_way() {
             ("TPROGRAM 2 a b / EXISTS b / SPIN 200 / EXISTS b", "+QUEUED"),
             ("EXEC", "*2\r\n+OK\r\n*2\r\n:1\r\n:1"),
             ("EXISTS b", ":0"),
+            // Over keys of all shards that it has not declared.
+            ("MSET b 1 c 1", "+OK"),
+            ("PEXPIRE c 100", ":1"),
+            ("TWIDE 0 / SET a 1 PX 100 / PEXPIRE b 150 / SPIN 200 / MGET a b c / PTTL a / PTTL b / PTTL c", {
+                "*6\r\n+OK\r\n:1\r\n*3\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n1\r\n:100\r\n:150\r\n:100"
+            }),
+            ("MGET a b c", "*3\r\n$-1\r\n$-1\r\n$-1"),
         ]);
     });
 }

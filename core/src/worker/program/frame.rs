@@ -489,10 +489,12 @@ impl Worker {
 
     /// For a program of a wide transaction: as whom it calls commands.
     pub(in crate::worker) fn wide_caller(&mut self) -> Option<WideCaller> {
-        match &self.programs.running().role {
+        let frame = self.programs.running();
+        match &frame.role {
             Role::Stage { checked_out } if checked_out.is_wide => {
                 let CheckedOut { txn, at, is_recorded, .. } = **checked_out;
-                Some(WideCaller { txn, place: at as u32, is_recorded, is_muted: false })
+                let (place, now_ms) = (at as u32, frame.now_ms);
+                Some(WideCaller { txn, place, is_recorded, is_muted: false, now_ms })
             }
             Role::Stage { .. } | Role::Starting | Role::Unit { .. } => None,
         }

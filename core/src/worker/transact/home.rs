@@ -425,14 +425,13 @@ impl Worker {
             first.append(&mut entries);
             self.shard.receive_checked_out(moved(keys), first);
         }
-        match txn.wide.call() {
-            Some(call) => self.begin_effects_of_call(call, true),
-            None if txn.pieces != 0 => self.resume_piece(id, true),
-            None => {}
+        let now_ms = txn.wide.call().map(|call| self.begin_effects_of_call(call, true));
+        if now_ms.is_none() && txn.pieces != 0 {
+            self.resume_piece(id, true);
         }
         let waits = self.make_replies(txn, shard_batches);
-        match txn.wide.call() {
-            Some(call) => self.end_effects_of_call(call),
+        match txn.wide.call().zip(now_ms) {
+            Some((call, now_ms)) => self.end_effects_of_call(call, now_ms),
             None if txn.pieces != 0 => self.shard.effects.suspend_piece(),
             None => {}
         }

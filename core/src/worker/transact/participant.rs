@@ -186,9 +186,9 @@ impl Worker {
 
     /// Runs this shard's share of a call.
     fn run_call(&mut self, call: CallOf, id: TxnId, list: &mut ShardBatch) {
-        self.begin_effects_of_call(call, false);
+        let now_ms = self.begin_effects_of_call(call, false);
         self.run_shard_batch(id, list);
-        self.end_effects_of_call(call);
+        self.end_effects_of_call(call, now_ms);
     }
 
     /// Releases this shard's locks: it has no more work for the transaction.

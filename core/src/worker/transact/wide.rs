@@ -72,6 +72,8 @@ pub(in crate::worker) struct WideCaller {
     pub(in crate::worker) is_recorded: bool,
     /// The command leaves no effects.
     pub(in crate::worker) is_muted: bool,
+    /// The program's time.
+    pub(in crate::worker) now_ms: i64,
 }
 
 // At home.
@@ -207,9 +209,9 @@ impl Worker {
             }
         }
         let reply_id = wide.reply_id;
-        let WideCaller { txn, is_recorded, is_muted, .. } = caller;
+        let WideCaller { txn, is_recorded, is_muted, now_ms, place: _ } = caller;
         let number = wide.call_count;
-        let wide = PartOfWide::Call(CallOf { txn, number, is_recorded, is_muted, stays });
+        let wide = PartOfWide::Call(CallOf { txn, number, is_recorded, is_muted, stays, now_ms });
         let start = Start { wide, counted: 1, ..Start::one(entry, call, multi) };
         self.send_plan(reply_id, start, needs, &[], None);
     }
@@ -444,17 +446,22 @@ impl Worker {
         }
     }
 
-    /// From here on, effects are recorded for a call: in this shard's piece of the wide transaction's effects, or in the
-    /// piece of what home runs over checked-out entries.
-    pub(super) fn begin_effects_of_call(&mut self, call: CallOf, over_checked_out: bool) {
+    /// From here on, it is the time of a call, and effects are recorded for it: in this shard's piece of the wide transaction's
+    /// effects, or in the piece of what home runs over checked-out entries. Returns this shard's time, for
+    /// [`end_effects_of_call`](Self::end_effects_of_call).
+    pub(super) fn begin_effects_of_call(&mut self, call: CallOf, over_checked_out: bool) -> i64 {
+        let now_ms = self.shard.now_ms;
+        self.shard.set_now(call.now_ms);
         if call.is_recorded {
             self.resume_piece(call.txn, over_checked_out);
             self.shard.effects.set_call_number(call.number);
         }
         self.shard.effects.mute(call.is_muted);
+        now_ms
     }
 
-    pub(super) fn end_effects_of_call(&mut self, call: CallOf) {
+    pub(super) fn end_effects_of_call(&mut self, call: CallOf, now_ms: i64) {
+        self.shard.set_now(now_ms);
         self.shard.effects.mute(false);
         if call.is_recorded {
             self.shard.effects.suspend_piece();

@@ -156,10 +156,12 @@
 //! has ended. So it cannot overtake its own client's other commands or be overtaken by them, although the messages
 //! that lock its keys and those that carry such commands travel separately.
 
-use crate::call::ClientId;
 use crate::call::queue::Queue;
+use crate::call::{Call, ClientId};
+use crate::protocol::OwnedArgv;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
+use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
 use crate::types::OwnedEntry;
 use smallvec::SmallVec;
@@ -354,6 +356,13 @@ pub enum Outcome {
     Refused,
 }
 
+/// A call of a program that was sent to the shard of its declared keys, where it turned out that it may touch others.
+pub struct Misplaced {
+    pub reply_id: ReplyId,
+    pub call: Call,
+    pub args: OwnedArgv,
+}
+
 pub enum TxnMessage {
     /// Lock your keys, then pass the plan on.
     Lock(Box<Plan>),
@@ -380,6 +389,8 @@ pub enum TxnMessage {
     Done { id: TxnId, shard: usize, outcome: Outcome },
     /// Put these entries back under their keys, and notify the keys' observers. Then release your locks as for `Step`.
     CheckIn(Box<CheckIn>),
+    /// To the client's home: this program has turned out to be wide.
+    PlaceAgain(Box<Misplaced>),
     /// Run this without any lock, and answer with `Done` (CLIENT LIST, CONFIG RESETSTAT).
     Run { id: TxnId, shard_batch: Box<ShardBatch> },
 }

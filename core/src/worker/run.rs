@@ -172,7 +172,8 @@ impl Worker {
         let started = self.start(command, ReplyTo::Connection(at), &mut out);
         if started != Started::Replied {
             self.put_output_back(at, direct, out);
-            return if entry.row.has(flag::BLOCKING) { Flow::Stop } else { Flow::Next };
+            let is_stalled = self.connections[at].as_deref().is_none_or(|connection| connection.stall.is_some());
+            return if entry.row.has(flag::BLOCKING) || is_stalled { Flow::Stop } else { Flow::Next };
         }
         self.take_back_output(at, direct, start, out)
     }

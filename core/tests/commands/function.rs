@@ -224,3 +224,39 @@ fn statistics_count_libraries_and_functions() {
     expect(&mut server, &["FUNCTION", "KILL"], "-NOTBUSY No scripts in execution right now.");
     expect(&mut server, &["SCRIPT", "KILL"], "-NOTBUSY No scripts in execution right now.");
 }
+
+/// Its call is under way to the shards of its keys when the library is replaced: it was placed as one that keeps to its
+/// declared keys, and comes to others now.
+#[test]
+fn a_function_that_is_replaced_while_its_call_is_under_way_runs_as_it_is_then() {
+    let narrow = "#!lua name=lib
+redis.register_function('f', function(keys) return redis.call('get', keys[1]) end)";
+    let wide = "#!lua name=lib
+redis.register_function('f', function(keys) return redis.call('mget', keys[1], 'b', 'c') end)";
+    for keys in [&["1", "a"][..], &["3", "a", "b", "c"]] {
+        for with_next in [false, true] {
+            let mut server = Server::new(3);
+            expect(&mut server, &["FUNCTION", "LOAD", narrow], "$3\r\nlib");
+            expect(&mut server, &["MSET", "a", "1", "b", "2", "c", "3"], "+OK");
+            let caller = server.cluster.connect(0);
+            let calls = [&["FCALL", "f"][..], keys].concat();
+            (1..3).for_each(|to| server.cluster.hold(0, to));
+            server.cluster.request(caller, &calls);
+            if with_next {
+                server.cluster.request(caller, &["PING"]);
+            }
+            server.cluster.hand_over(caller);
+            assert_eq!(server.cluster.received(caller), b"", "it is under way");
+            let loader = server.cluster.connect(1);
+            server.cluster.request(loader, &["FUNCTION", "LOAD", "REPLACE", wide]);
+            server.cluster.hand_over(loader);
+            (1..3).for_each(|to| server.cluster.release(0, to));
+            server.cluster.settle();
+            assert_eq!(server.cluster.received(loader), b"$3\r\nlib\r\n");
+            let reply = String::from_utf8(server.cluster.received(caller)).expect("it is text");
+            let next = if with_next { "+PONG\r\n" } else { "" };
+            assert_eq!(reply, format!("*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n{next}"), "{keys:?}");
+            assert!(server.cluster.is_at_rest());
+        }
+    }
+}

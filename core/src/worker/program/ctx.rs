@@ -59,11 +59,15 @@ impl<'a> ProgramCtx<'a> {
     }
 
     /// Whether what has this reach may run here. If not, it came to be after the call was placed, when there was nothing of
-    /// its name, or something that keeps to its declared keys: its keys are not all there. The caller answers as if there
-    /// were nothing yet, which was so at a moment after the call.
+    /// its name, or something that keeps to its declared keys: its keys are not all here. The caller ends, and the call is
+    /// placed again. In an EXEC, whose other commands may have run, its error is the reply: as if there were nothing yet.
     pub fn reaches(&mut self, reach: Reach) -> bool {
         let worker = self.lent.worker();
-        reach == Reach::Declared || worker.shard.shard_count == 1 || worker.wide_caller().is_some()
+        let reaches = reach == Reach::Declared || worker.shard.shard_count == 1 || worker.wide_caller().is_some();
+        if !reaches && !self.call.in_exec {
+            worker.programs.running().is_misplaced = true;
+        }
+        reaches
     }
 
     /// Calls the command `args`, which has at least a name, and appends its reply to `reply`. It may be an error: also of a

@@ -45,6 +45,8 @@ pub(in crate::worker) struct Frame {
     /// It waits for the reply to a command that it has called on other shards; and the reply, when that is there.
     pub(super) awaits_call: bool,
     pub(super) called_reply: Vec<u8>,
+    /// It turned out that it may touch keys which are not here: nothing has run, and the call has to be placed again.
+    pub(super) is_misplaced: bool,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
@@ -123,6 +125,8 @@ pub(in crate::worker) struct EndedStage {
     pub(in crate::worker) checked_out: Box<CheckedOut>,
     pub(in crate::worker) reply: Vec<u8>,
     pub(in crate::worker) ran_nanos: u64,
+    /// It has not run, and the transaction has to be placed again as a wide one.
+    pub(in crate::worker) is_misplaced: bool,
 }
 
 /// A frame after a slice.
@@ -194,9 +198,17 @@ impl Worker {
         self.shard.running = waited_for;
         match after {
             AfterSlice::Ended(frame, done) => {
-                out.extend_from_slice(&done.reply);
+                let is_misplaced = frame.is_misplaced;
+                if !is_misplaced {
+                    out.extend_from_slice(&done.reply);
+                }
                 let reply = self.end_unit(frame, done);
                 self.pools.give_buffer(reply);
+                if is_misplaced {
+                    let (home, reply_id) = self.place_of_reply(&command, to);
+                    self.send_to_place_again(home, reply_id, &command);
+                    return Started::Later;
+                }
                 Started::Replied
             }
             AfterSlice::Suspended => {
@@ -274,6 +286,7 @@ impl Worker {
             shown_args: None,
             awaits_call: false,
             called_reply: Vec::new(),
+            is_misplaced: false,
             stopped: None,
             role,
             lock_request,
@@ -524,6 +537,9 @@ impl Worker {
 
     /// Counts a program that has ended.
     fn count_program(&mut self, frame: &Frame, done: &Done) {
+        if frame.is_misplaced {
+            return;
+        }
         if frame.is_busy {
             self.ends_busy(frame.kind);
         }
@@ -578,10 +594,10 @@ impl Worker {
         let Role::Stage { checked_out, .. } = role else {
             unreachable!("the caller has seen that it is a stage")
         };
-        let ran_nanos = frame.ran_nanos;
+        let (ran_nanos, is_misplaced) = (frame.ran_nanos, frame.is_misplaced);
         self.programs.give_frame(frame);
         let Done { args, reply, .. } = done;
         self.programs.give_args(args);
-        EndedStage { checked_out, reply, ran_nanos }
+        EndedStage { checked_out, reply, ran_nanos, is_misplaced }
     }
 }

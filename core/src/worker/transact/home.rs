@@ -6,14 +6,14 @@ use crate::command::error::code_of;
 use crate::command::placement::Placement;
 use crate::command::table::{CommandId, Run, Scope, flag};
 use crate::command::{Call, Ctx};
-use crate::protocol::{Reply, Resp};
+use crate::protocol::{OwnedArgv, Reply, Resp};
 use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::ProgramCounts;
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{
-    CheckIn, CheckOut, CheckedOutKey, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
+    CheckIn, CheckOut, CheckedOutKey, Misplaced, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
 };
 use crate::types::{OwnedEntry, hash_key};
 use crate::worker::Worker;
@@ -198,8 +198,9 @@ impl Worker {
 
     /// A program has ended that was a stage: its reply is that of the stage, and the keys go back.
     fn end_program_stage(&mut self, txn: &mut HomeTxn, ended: EndedStage) {
-        let EndedStage { checked_out, reply, ran_nanos } = ended;
-        if !txn.is_closed && self.wants_reply(txn) {
+        let EndedStage { checked_out, reply, ran_nanos, is_misplaced } = ended;
+        txn.is_misplaced = is_misplaced;
+        if !is_misplaced && !txn.is_closed && self.wants_reply(txn) {
             txn.reply.extend_from_slice(&reply);
         }
         self.pools.give_buffer(reply);
@@ -527,7 +528,13 @@ impl Worker {
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
             self.unwatch(txn.call.client, &txn.shards);
         }
-        let HomeTxn { reply_id, mut reply, multi, waits, behind, .. } = *txn;
+        if txn.is_misplaced {
+            let call = txn.multi.queue.commands()[0].call;
+            let args = OwnedArgv::from_argv(txn.multi.queue.args(0));
+            self.place_again(Misplaced { reply_id: txn.reply_id, call, args });
+        }
+        let HomeTxn { reply_id, mut reply, multi, mut waits, behind, is_misplaced, .. } = *txn;
+        waits |= is_misplaced;
         self.give_command_queue(multi);
         if let Some(mut behind) = behind {
             behind.reply.append(&mut reply);

@@ -78,6 +78,8 @@ struct HomeTxn {
     offer: Option<OfferId>,
     /// How often it has given back its locks and started anew.
     restarts: u64,
+    /// It is a program that has not run, and is to be placed again as a wide one.
+    is_misplaced: bool,
     /// The command has found nothing and blocks: there is no reply.
     waits: bool,
     /// One of the commands has closed the client's connection: those behind it get no reply.
@@ -444,6 +446,7 @@ impl Worker {
             started_at_ticks: self.time.ticks,
             offer,
             restarts: 0,
+            is_misplaced: false,
             waits: false,
             is_closed: false,
             behind: None,
@@ -540,6 +543,7 @@ impl Worker {
             }
             TxnMessage::Done { id, shard, outcome } => self.collect(id, shard, outcome),
             TxnMessage::CheckIn(returned) => self.check_in(*returned),
+            TxnMessage::PlaceAgain(misplaced) => self.place_again(*misplaced),
             TxnMessage::Run { id, mut shard_batch } => {
                 self.serve_due_first();
                 self.run_shard_batch(id, &mut shard_batch);

@@ -7,7 +7,9 @@
 //! suspended until the reply is there. All locks are kept to the end ([`TxnMessage::End`]).
 
 use super::super::Worker;
+use super::super::connection::StallReason;
 use super::super::program::program_name;
+use super::super::run::Invocation;
 use super::{HeldParticipant, HomeTxn, Start, Wish};
 use crate::client::CommandQueue;
 use crate::command::Call;
@@ -15,8 +17,7 @@ use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement};
 use crate::command::queue::Queue;
 use crate::command::table::{CommandEntry, KeyspaceLock, Run, flag};
-use crate::protocol::Argv;
-use crate::protocol::OwnedArgv;
+use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
@@ -25,7 +26,7 @@ use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::{ProgramCounts, ProgramName};
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{
-    CallOf, CheckIn, CheckedOutKey, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work,
+    CallOf, CheckIn, CheckedOutKey, Misplaced, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work,
 };
 use crate::types::OwnedEntry;
 use crate::types::hashing::hash_key;
@@ -86,11 +87,42 @@ impl Worker {
         call: Call,
         args: Argv<'_>,
     ) {
+        let start = self.wide_start(entry, call, args);
+        self.begin(at, start, &[]);
+    }
+
+    fn wide_start(&mut self, entry: &'static CommandEntry, call: Call, args: Argv<'_>) -> Start {
         let mut multi = self.take_command_queue();
         multi.queue.push(call, 0, args);
         // Its keys are locked as it comes to them.
         multi.routes.add_check_out(args, &KeyPositions::new(), self.shards());
-        self.begin(at, Start { wide: PartOfWide::Beginning, ..Start::one(entry, call, multi) }, &[]);
+        Start { wide: PartOfWide::Beginning, ..Start::one(entry, call, multi) }
+    }
+
+    /// Sends a program home that has turned out to be wide: it has not run.
+    pub(in crate::worker) fn send_to_place_again(
+        &mut self,
+        home: usize,
+        reply_id: ReplyId,
+        command: &Invocation<'_>,
+    ) {
+        let misplaced =
+            Misplaced { reply_id, call: *command.call, args: OwnedArgv::from_argv(command.args) };
+        self.send(home, Message::Txn(TxnMessage::PlaceAgain(Box::new(misplaced))));
+    }
+
+    /// Starts a program as a wide one. The connection that waits for its reply executes no further requests until that is
+    /// there.
+    pub(super) fn place_again(&mut self, misplaced: Misplaced) {
+        let Misplaced { reply_id, call, args } = misplaced;
+        if let Some(at) = self.connection_of(reply_id)
+            && let Some(connection) = self.connections[at].as_deref_mut()
+        {
+            connection.stall.get_or_insert(StallReason::Transaction);
+        }
+        let start = self.wide_start(self.table.entry(call.command), call, args.as_argv());
+        let needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
+        self.await_token(reply_id, start, needs, &[]);
     }
 
     /// Has a wide transaction start as soon as it has the token.

@@ -39,6 +39,7 @@
 //! taken by
 //!
 //! - a wide transaction, before its first lock, up to its end;
+//! - a wide unit, with its first lock, up to its end;
 //! - whoever has met programs too often ([`MEETINGS_MAX`](super::lock::programs::MEETINGS_MAX)), before it starts again,
 //!   and up to the moment when it holds all its locks.
 //!
@@ -50,8 +51,7 @@
 //! transaction of that one command, whose plan goes along its shards and adds its locks to those that the wide transaction
 //! holds there, waiting where it must. Then it runs like any transaction, as a list on one shard, on several, on all, or
 //! over checked-out entries at home; only its locks stay. At the end home has all shards release them ([`End`]), and then
-//! returns the token. A server of one shard needs none of this: there a wide program holds the whole keyspace while it is
-//! suspended.
+//! returns the token.
 //!
 //! The effects are pieces of one unit, ordered by the number of the call. A shard leaves its piece when it releases its
 //! locks, so when all locks of the transaction are held; the number of pieces is known by then. Whether they are recorded
@@ -61,6 +61,17 @@
 //! A key that a call changes is split off for the clients blocked on it, as for any transaction, and is still in the
 //! program's hand; its handoff begins when the transaction has ended on that shard. What a program changes among home's
 //! keys is reported to their observers at the end, as with checked-out keys.
+//!
+//! # Wide units
+//!
+//! On a server of one shard a wide program by itself is a unit. If nothing is locked when it is called, it begins at once,
+//! without the token and without locks: nothing else runs until it is suspended for the first time. At that moment it locks
+//! the keys that it has declared or touched, which are free still, and takes the token, which is free because whoever holds
+//! it holds locks. If something is locked when it is called, it first asks for the token, and then for its declared keys.
+//! From then on it is what a wide transaction is: it locks the keys of each command that it calls, and waits where it must.
+//! It calls the command when it is granted them, so there are no plans and no pieces of effects.
+//!
+//! Its client's other requests wait for its end, as for a transaction's: it may come to their keys.
 //!
 //! # Why this is correct
 //!
@@ -123,6 +134,11 @@ impl Token {
     pub fn ask(&mut self, shard: usize, ticket: u64) -> Option<(usize, u64)> {
         self.queue.push_back((shard, ticket));
         self.pass_on()
+    }
+
+    /// Takes it for what need not ask, because it is free.
+    pub fn take_free(&mut self) {
+        assert!(!std::mem::replace(&mut self.is_held, true), "the token is free");
     }
 
     /// Its holder returns it. Returns who is to be told that it has it now.

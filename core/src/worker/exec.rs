@@ -125,7 +125,7 @@ impl Worker {
             return None;
         }
         let mut locks =
-            route::queue_locks(self.table, commands, self.shard.shard_count, self.has_ready_programs());
+            route::queue_locks(self.table, commands, self.shard.shard_count, self.has_suspended_programs());
         let conflicts = match &mut locks {
             LockSet::Whole => true,
             LockSet::Keys(keys) => {

@@ -403,8 +403,11 @@ impl Worker {
             Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
             _ => self.route(entry, argv, db),
         };
+        let connection = self.connections[at].as_deref().expect("its requests are being executed");
+        let waits = !connection.pending.is_empty()
+            && (admission::waits_for_replies(row, &route) || self.is_wide_unit(entry, argv));
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
-        if !connection.pending.is_empty() && admission::waits_for_replies(row, &route) {
+        if waits {
             connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }

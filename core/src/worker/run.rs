@@ -88,7 +88,7 @@ impl Worker {
 
     /// The locks that a command needs on this shard if it has to wait for them; `None`: it can run now.
     pub(super) fn locks_in_the_way(
-        &mut self,
+        &self,
         entry: &CommandEntry,
         args: Argv<'_>,
         client: ClientId,
@@ -108,6 +108,10 @@ impl Worker {
     /// Runs a command as a unit; if its keys are locked, parks it until its own locks are granted. The caller has
     /// called [`serve_due_first`](Self::serve_due_first).
     pub(super) fn start(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
+        if !self.shard.locks.is_empty() && self.is_wide_unit(command.entry, command.args) {
+            self.await_token_as_unit(&command, to);
+            return Started::Later;
+        }
         if let Some(locks) = self.locks_in_the_way(command.entry, command.args, command.call.client) {
             let (home, reply_id) = self.place_of_reply(&command, to);
             let args = OwnedArgv::from_argv(command.args);
@@ -173,6 +177,10 @@ impl Worker {
         if started != Started::Replied {
             self.put_output_back(at, direct, out);
             let is_stalled = self.connections[at].as_deref().is_none_or(|connection| connection.stall.is_some());
+            if is_stalled {
+                // It may wait for nothing but the token, which is free.
+                self.deliver_local();
+            }
             return if entry.row.has(flag::BLOCKING) || is_stalled { Flow::Stop } else { Flow::Next };
         }
         self.take_back_output(at, direct, start, out)

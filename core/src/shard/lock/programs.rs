@@ -270,13 +270,15 @@ impl LockTable {
                     if self.is_in_hand(lock_request, key) {
                         continue;
                     }
-                    // It may be held shared.
-                    match held.iter_mut().find(|held| held.id == key.id) {
-                        Some(held) => {
-                            held.exclusive = true;
-                            self.leave(key.id, lock_request);
-                        }
-                        None => held.push(key),
+                    let line = self.keys.get(&key.id);
+                    let is_shared = line
+                        .is_some_and(|line| line.iter().any(|intent| intent.lock_request == lock_request));
+                    if is_shared {
+                        let held = held.iter_mut().find(|held| held.id == key.id);
+                        held.expect("an intent belongs to a request").exclusive = true;
+                        self.leave(key.id, lock_request);
+                    } else {
+                        held.push(key);
                     }
                     blocked_on += usize::from(!self.insert_first(lock_request, key));
                 }

@@ -139,6 +139,9 @@ impl Worker {
         options: &CallOptions,
         reply: &mut Vec<u8>,
     ) {
+        if self.programs.running().is_wide_unit(self.shard.shard_count) && !self.take_for_unit(entry, args, hash) {
+            return;
+        }
         if entry.row.has(flag::WRITE) {
             self.programs.running().has_written = true;
             self.note_growing_dbs(entry, args);
@@ -360,7 +363,7 @@ impl Worker {
 }
 
 /// Whether a command touches no other keys than those that its arguments name.
-fn names_its_keys(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> bool {
+pub(super) fn names_its_keys(entry: &CommandEntry, args: Argv<'_>, shard_count: usize) -> bool {
     match route::scope(entry.row, args, shard_count) {
         Scope::Keys if entry.shape == KeyShape::First => true,
         Scope::Keys => !entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) && !entry.row.derives_keys(args),

@@ -100,7 +100,15 @@ impl<'a> ProgramCtx<'a> {
         if let Some(text) = worker.programs.running().stopped {
             return Ok(Control::Stop(text));
         }
-        if let Some(Callee { entry, args }) = worker.call_for_program(outermost, args, options, reply)? {
+        let mut callee = worker.call_for_program(outermost, args, options, reply)?;
+        while self.lent.worker().programs.running().awaits_locks {
+            self.suspend();
+            if let Control::Stop(text) = self.control() {
+                return Ok(Control::Stop(text));
+            }
+            callee = self.lent.worker().call_for_program(outermost, args, options, reply)?;
+        }
+        if let Some(Callee { entry, args }) = callee {
             self.run_called(entry, args, options, reply);
         }
         if self.lent.worker().programs.running().awaits_call {

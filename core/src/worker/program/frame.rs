@@ -1,5 +1,6 @@
 //! A frame: the run of a program, from its start to its end, over any number of slices.
 
+use super::call::names_its_keys;
 use super::stack::{Fiber, Stopped};
 use super::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use crate::command::table::{CommandEntry, Run, flag};
@@ -7,7 +8,7 @@ use crate::command::{Call, CommandResult, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::runtime::crash;
 use crate::shard::effects::OpenUnit;
-use crate::shard::lock::{LockRequestId, LockSet};
+use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::ProgramCounts;
@@ -47,15 +48,21 @@ pub(in crate::worker) struct Frame {
     pub(super) called_reply: Vec<u8>,
     /// It turned out that it may touch keys which are not here: nothing has run, and the call has to be placed again.
     pub(super) is_misplaced: bool,
+    /// It waits for the locks of a command that it calls: `wanted`.
+    pub(super) awaits_locks: bool,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
     /// The locks of its keys, if it is a unit and was suspended or may have to hand off keys.
     lock_request: Option<LockRequestId>,
-    /// The locks that it takes as soon as its stack has been left.
+    /// The locks that it takes, or has to wait for, as soon as its stack has been left.
     wanted: Option<LockSet>,
     /// It releases its locks itself. Until its first suspension, locks that were waited for are its starter's.
     owns_locks: bool,
+    /// It holds the token, up to its end: it is a wide unit, and has locks.
+    holds_token: bool,
+    /// The keys that a wide unit has touched while it had no locks.
+    touched: Touched,
     /// All that it does happens at this time.
     now_ms: i64,
     slice_began_ticks: u64,
@@ -66,6 +73,17 @@ pub(in crate::worker) struct Frame {
     is_recorded: bool,
     open_unit: OpenUnit,
 }
+
+/// Keys that a wide unit has touched.
+#[derive(Default)]
+struct Touched {
+    hashes: SmallVec<[u64; 8]>,
+    /// It has touched keys that no argument names.
+    all: bool,
+}
+
+/// A wide unit that has touched more keys takes the whole keyspace.
+const TOUCHED_MAX: usize = 100_000;
 
 /// How a program has changed the number of this shard's keys in a database. DBSIZE shows it only after its end.
 struct Growth {
@@ -113,6 +131,14 @@ pub(in crate::worker) struct Brought {
     pub(in crate::worker) entries: Vec<Option<OwnedEntry>>,
 }
 
+impl Frame {
+    /// Whether it is a wide unit: see [`Worker::is_wide_unit`].
+    pub(super) fn is_wide_unit(&self, shard_count: usize) -> bool {
+        let is_unit = matches!(self.role, Role::Starting | Role::Unit { .. });
+        shard_count == 1 && is_unit && self.reach != Reach::Declared
+    }
+}
+
 /// What a program leaves behind.
 pub(super) struct Done {
     args: OwnedArgv,
@@ -132,8 +158,7 @@ pub(in crate::worker) struct EndedStage {
 /// A frame after a slice.
 enum AfterSlice {
     Ended(Box<Frame>, Done),
-    /// It is the last of those that are ready.
-    Suspended,
+    Suspended(Box<Frame>),
 }
 
 /// The handler of a program's row.
@@ -144,6 +169,11 @@ pub(super) fn handler_of(entry: &CommandEntry) -> Option<&'static ProgramHandler
         }
         Run::Keys(_) | Run::Native(_) | Run::Blocking(_) | Run::Session(_) | Run::Container => None,
     }
+}
+
+/// What a command touches that a wide unit calls.
+fn locks_of_call(entry: &CommandEntry, args: Argv<'_>) -> LockSet {
+    if names_its_keys(entry, args, 1) { route::lock_set(entry, args, 1, false) } else { LockSet::Whole }
 }
 
 /// What a program is called in statistics and logs. `args`: its own.
@@ -171,13 +201,14 @@ impl Worker {
         }
     }
 
-    /// The locks that a command needs on this shard. On a server of one shard a wide program locks the whole keyspace.
-    pub(in crate::worker) fn locks_of(&mut self, entry: &CommandEntry, args: Argv<'_>) -> LockSet {
-        let shard_count = self.shard.shard_count;
-        if shard_count == 1 && self.is_wide(entry, args) {
-            return LockSet::Whole;
-        }
-        route::lock_set(entry, args, shard_count, self.has_ready_programs())
+    /// The locks that a command needs on this shard, as far as its arguments tell.
+    pub(in crate::worker) fn locks_of(&self, entry: &CommandEntry, args: Argv<'_>) -> LockSet {
+        route::lock_set(entry, args, self.shard.shard_count, self.has_suspended_programs())
+    }
+
+    /// Whether a command is a *wide unit*: a program that may touch any key, on a server of one shard.
+    pub(in crate::worker) fn is_wide_unit(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
+        self.shard.shard_count == 1 && matches!(entry.row.run, Run::Program(_)) && self.is_wide(entry, args)
     }
 
     /// Runs a program as a unit, whose keys are free or locked by itself.
@@ -189,10 +220,24 @@ impl Worker {
     ) -> Started {
         let waited_for = self.shard.running.take();
         let mut frame = self.new_frame(command, Role::Starting, waited_for);
+        let is_wide = frame.is_wide_unit(self.shard.shard_count);
+        if is_wide && let Some(lock_request) = waited_for {
+            frame.holds_token = self.transact.take_program_with_token(lock_request);
+            if !frame.holds_token {
+                // It was narrow when it began to wait.
+                self.programs.give_frame(frame);
+                self.shard.running = waited_for;
+                self.await_token_as_unit(&command, to);
+                return Started::Later;
+            }
+        }
         if waited_for.is_none() && !self.shard.blocking.is_empty() {
             // What it changes may have to be handed off, but not before its end.
             let locks = self.locks_of(command.entry, command.args);
-            (frame.lock_request, frame.owns_locks) = (self.lock_unit(locks), true);
+            (frame.lock_request, frame.owns_locks) = (self.lock_unit(locks, is_wide), true);
+            if is_wide {
+                self.hold_token_for(&mut frame, command.args);
+            }
         }
         let after = self.run_slice(frame);
         self.shard.running = waited_for;
@@ -211,11 +256,16 @@ impl Worker {
                 }
                 Started::Replied
             }
-            AfterSlice::Suspended => {
+            AfterSlice::Suspended(mut frame) => {
                 let (home, reply_id) = self.place_of_reply(&command, to);
-                let frame = self.programs.ready.back_mut().expect("it was suspended just now");
                 frame.role = Role::Unit { home, reply_id };
-                self.hold_suspended_unit();
+                if is_wide {
+                    self.stall_for_program(reply_id);
+                    if !frame.holds_token {
+                        self.hold_token_for(&mut frame, command.args);
+                    }
+                }
+                self.hold_suspended_unit(frame, is_wide);
                 Started::Suspended
             }
         }
@@ -232,7 +282,8 @@ impl Worker {
         let frame = self.new_frame(command, Role::Stage { checked_out }, None);
         match self.run_slice(frame) {
             AfterSlice::Ended(frame, done) => Some(self.end_stage_frame(frame, done)),
-            AfterSlice::Suspended => {
+            AfterSlice::Suspended(frame) => {
+                self.put_aside(frame);
                 // The locks of a wide transaction are marked from the beginning.
                 if let Some(txn) = narrow {
                     self.mark_transaction(txn);
@@ -287,11 +338,14 @@ impl Worker {
             awaits_call: false,
             called_reply: Vec::new(),
             is_misplaced: false,
+            awaits_locks: false,
             stopped: None,
             role,
             lock_request,
             wanted: None,
             owns_locks: false,
+            holds_token: false,
+            touched: Touched::default(),
             now_ms: self.shard.now_ms,
             slice_began_ticks: 0,
             ran_nanos: 0,
@@ -313,36 +367,130 @@ impl Worker {
     pub(super) fn want_locks(&mut self, declared: Argv<'_>) {
         let frame = self.programs.running();
         if frame.lock_request.is_none() && matches!(frame.role, Role::Starting) {
+            let Touched { hashes, all } = std::mem::take(&mut frame.touched);
             let entry = frame.entry;
-            let locks = self.locks_of(entry, declared);
+            let mut locks = if all { LockSet::Whole } else { self.locks_of(entry, declared) };
+            if let LockSet::Keys(keys) = &mut locks {
+                keys.extend(hashes.into_iter().map(|id| KeyLock { id, exclusive: true }));
+            }
             self.programs.running().wanted = Some(locks);
         }
     }
 
-    /// A unit has been suspended for the first time, the last of those that are ready: locks its keys, which are free,
-    /// unless they are locked for it already, and has those who wait for them give way.
-    fn hold_suspended_unit(&mut self) {
-        let frame = self.programs.ready.back_mut().expect("it was suspended just now");
-        frame.owns_locks = true;
-        if let Some(locks) = frame.wanted.take() {
-            let lock_request = self.lock_unit(locks);
-            let frame = self.programs.ready.back_mut().expect("it was there just now");
-            frame.lock_request = lock_request;
+    /// Notes what a command touches that the running wide unit calls, or locks it. False: the program has to wait for it,
+    /// and to call the command again then. `hash`: of its only key.
+    pub(super) fn take_for_unit(
+        &mut self,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        hash: Option<u64>,
+    ) -> bool {
+        let frame = self.programs.running();
+        let Some(lock_request) = frame.lock_request else {
+            let Touched { hashes, all } = &mut frame.touched;
+            match hash {
+                Some(hash) if hashes.last() != Some(&hash) => hashes.push(hash),
+                Some(_) => {}
+                None => match locks_of_call(entry, args) {
+                    LockSet::Whole => *all = true,
+                    LockSet::Keys(keys) => hashes.extend(keys.iter().map(|key| key.id)),
+                },
+            }
+            *all |= hashes.len() > TOUCHED_MAX;
+            return true;
+        };
+        let mut set = match hash {
+            Some(id) => LockSet::Keys(SmallVec::from_slice(&[KeyLock { id, exclusive: true }])),
+            None => locks_of_call(entry, args),
+        };
+        let locks = &mut self.shard.locks;
+        match &mut set {
+            LockSet::Whole if locks.set_of(lock_request) == LockSet::Whole => return true,
+            LockSet::Whole => {}
+            LockSet::Keys(keys) => {
+                keys.iter_mut().for_each(|key| key.exclusive = true);
+                keys.retain(|key| !locks.is_in_hand(lock_request, *key));
+                if keys.is_empty() {
+                    return true;
+                }
+            }
         }
-        let frame = self.programs.ready.back_mut().expect("it was there just now");
-        if let Some(lock_request) = frame.lock_request {
+        if let LockSet::Keys(keys) = &set {
+            if locks.held_by(lock_request).len() + keys.len() > TOUCHED_MAX {
+                set = LockSet::Whole;
+            } else if !locks.conflicts(keys) {
+                let is_granted = locks.extend_first(lock_request, set, &mut self.transact.granted);
+                debug_assert!(is_granted, "the keys are free");
+                return true;
+            }
+        }
+        let frame = self.programs.running();
+        (frame.wanted, frame.awaits_locks) = (Some(set), true);
+        false
+    }
+
+    /// A unit has been suspended for the first time: locks its keys, which are free, unless they are locked for it already,
+    /// and has those who wait for them give way.
+    fn hold_suspended_unit(&mut self, mut frame: Box<Frame>, is_wide: bool) {
+        frame.owns_locks = true;
+        if frame.lock_request.is_none()
+            && let Some(locks) = frame.wanted.take()
+        {
+            frame.lock_request = self.lock_unit(locks, is_wide);
+        }
+        let lock_request = frame.lock_request;
+        self.put_aside(frame);
+        if let Some(lock_request) = lock_request {
             self.mark_as_program(lock_request);
         }
     }
 
-    /// Locks the keys of a program, which are free. `None`: it has none.
-    fn lock_unit(&mut self, locks: LockSet) -> Option<LockRequestId> {
-        if matches!(&locks, LockSet::Keys(keys) if keys.is_empty()) {
+    /// Locks the keys of a program, which are free. `None`: it has none, and will have none.
+    fn lock_unit(&mut self, locks: LockSet, is_wide: bool) -> Option<LockRequestId> {
+        if !is_wide && matches!(&locks, LockSet::Keys(keys) if keys.is_empty()) {
             return None;
         }
         let (lock_request, granted) = self.shard.locks.request(locks);
         assert!(granted, "the keys of a unit are free until others run");
         Some(lock_request)
+    }
+
+    /// A wide unit takes the token, which is free, because no other program has locks.
+    fn hold_token_for(&mut self, frame: &mut Frame, args: Argv<'_>) {
+        self.transact.take_free_token();
+        frame.holds_token = true;
+        self.shard.stats.programs.set_token_holder(Some(program_name(frame.entry, args)));
+        if let Some(lock_request) = frame.lock_request {
+            self.mark_as_program(lock_request);
+        }
+    }
+
+    /// Puts a suspended frame where it waits: for its next slice, for the reply to a call, or for locks.
+    fn put_aside(&mut self, mut frame: Box<Frame>) {
+        match (&frame.role, frame.lock_request) {
+            (Role::Stage { checked_out }, _) if frame.awaits_call => {
+                self.programs.calling.insert(checked_out.txn, frame);
+            }
+            (Role::Starting | Role::Unit { .. }, Some(lock_request)) if frame.awaits_locks => {
+                let wanted = frame.wanted.take().expect("it knows what it waits for");
+                self.programs.awaiting_locks.insert(lock_request, frame);
+                let granted = &mut self.transact.granted;
+                if self.shard.locks.extend_first(lock_request, wanted, granted) {
+                    granted.push(lock_request);
+                }
+                self.resume_granted();
+            }
+            _ => self.programs.ready.push_back(frame),
+        }
+    }
+
+    /// A lock request was granted. If a program has waited for that, it goes on, before others, because they may wait for it.
+    /// Returns whether one has.
+    pub(in crate::worker) fn program_is_granted(&mut self, lock_request: LockRequestId) -> bool {
+        let Some(mut frame) = self.programs.awaiting_locks.remove(&lock_request) else { return false };
+        frame.awaits_locks = false;
+        self.programs.ready.push_front(frame);
+        true
     }
 
     /// Runs a slice of the first frame that is ready. Called once a turn.
@@ -351,14 +499,15 @@ impl Worker {
         self.serve_due_first();
         // What the turn has done so far is not the program's time.
         self.read_program_clock();
-        if let AfterSlice::Ended(frame, done) = self.run_slice(frame) {
-            match frame.role {
+        match self.run_slice(frame) {
+            AfterSlice::Ended(frame, done) => match frame.role {
                 Role::Stage { .. } => {
                     let ended = self.end_stage_frame(frame, done);
                     self.program_stage_ended(ended);
                 }
                 Role::Starting | Role::Unit { .. } => self.end_suspended_unit(frame, done),
-            }
+            },
+            AfterSlice::Suspended(frame) => self.put_aside(frame),
         }
         self.deliver_local();
     }
@@ -391,13 +540,7 @@ impl Worker {
             }
             Stopped::Suspended(fiber) => {
                 frame.fiber = Some(fiber);
-                match (&frame.role, frame.awaits_call) {
-                    (Role::Stage { checked_out }, true) => {
-                        self.programs.calling.insert(checked_out.txn, frame);
-                    }
-                    _ => self.programs.ready.push_back(frame),
-                }
-                AfterSlice::Suspended
+                AfterSlice::Suspended(frame)
             }
         }
     }
@@ -572,6 +715,10 @@ impl Worker {
             && let Some(lock_request) = frame.lock_request
         {
             self.release(lock_request);
+        }
+        if frame.holds_token {
+            self.shard.stats.programs.set_token_holder(None);
+            self.return_token();
         }
         self.programs.give_frame(frame);
         let Done { args, reply, .. } = done;

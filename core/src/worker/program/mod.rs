@@ -30,14 +30,15 @@
 //!
 //! *Its keys are locked.* A unit runs only if its keys are free, or locked for it. Until its first suspension nothing else
 //! runs on the shard. At that moment the frame takes the locks of its keys, which are free still, and keeps them to its
-//! end. Whoever wants one of them, or the whole keyspace, waits in the [lock table](crate::shard::lock). A frame that is a
+//! end. If it is wide, these are the keys that it has touched so far, and later ones are locked as it comes to them: see
+//! [`token`](crate::shard::token). Whoever wants one of them, or the whole keyspace, waits in the [lock table](crate::shard::lock). A frame that is a
 //! stage runs under its transaction's locks. While it is suspended the checked-out entries lie in the frame and not in the
 //! tables, so the shard shows only its own keys, and those that are checked out count where they belong.
 //!
 //! *It sees one moment.* All slices of a frame run at the time at which it began: a key that expires while it is under way
-//! does so after its end. (Locked keys are not expired by others.) As the keys are locked from the beginning to the end,
-//! the frame takes effect at the moment of its beginning; so the later requests of its connection, which need not wait for
-//! it, are behind it in any order.
+//! does so after its end. (Locked keys are not expired by others.) As the keys of a narrow program are locked from the
+//! beginning to the end, it takes effect at the moment of its beginning; so the later requests of its connection, which need
+//! not wait for it, are behind it in any order. A wide one takes effect when it holds the last of its locks, and they wait.
 //!
 //! *Its effects are one unit.* They are taken out of the shard's effects at a suspension and put back at the next slice.
 //! Nobody attaches to the stream meanwhile, because that locks the whole keyspace.
@@ -48,8 +49,9 @@
 //!
 //! # Why there is no deadlock
 //!
-//! A frame waits for nothing: it holds all locks that it will ever need, and is ready to run at any time. Who waits for
-//! its locks waits for its end, as for the end of a transaction past its lock point.
+//! A narrow frame waits for nothing: it holds all locks that it will ever need, and is ready to run at any time. Who waits
+//! for its locks waits for its end, as for the end of a transaction past its lock point. A wide one may wait for locks while
+//! it holds others, because it has the token.
 //!
 //! [`Placement::CheckOut`]: crate::command::placement::Placement::CheckOut
 
@@ -71,6 +73,7 @@ pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage, program_name}
 use super::Worker;
 use crate::command::CommandResult;
 use crate::protocol::{Argv, OwnedArgv};
+use crate::shard::lock::LockRequestId;
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
 use frame::Frame;
@@ -110,6 +113,8 @@ pub(super) struct Programs {
     ready: VecDeque<Box<Frame>>,
     /// The frames that wait for the reply to a call, by their transactions.
     calling: AHashMap<TxnId, Box<Frame>>,
+    /// The wide units that wait for locks: see [`token`](crate::shard::token).
+    awaiting_locks: AHashMap<LockRequestId, Box<Frame>>,
     stacks: stack::Stacks,
     #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]
     spare_frames: Vec<Box<Frame>>,
@@ -152,5 +157,11 @@ impl Worker {
     /// Whether programs were suspended that run on in the next turns.
     pub fn has_ready_programs(&self) -> bool {
         !self.programs.ready.is_empty()
+    }
+
+    /// Whether there are suspended programs, ready or not.
+    pub fn has_suspended_programs(&self) -> bool {
+        let Programs { ready, calling, awaiting_locks, .. } = &self.programs;
+        !(ready.is_empty() && calling.is_empty() && awaiting_locks.is_empty())
     }
 }

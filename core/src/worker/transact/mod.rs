@@ -193,6 +193,8 @@ enum Wish {
     Unit(LockRequestId),
     /// A wide transaction.
     Start(Box<WideStart>),
+    /// A wide unit, and since when it waits, in ticks.
+    Program(Box<ParkedCommand>, u64),
 }
 
 #[derive(Default)]
@@ -216,8 +218,22 @@ pub(super) struct Transactions {
     next_ticket: u64,
     /// Units that hold the token until they are granted their locks.
     units_with_token: AHashSet<LockRequestId>,
+    /// The wide unit that holds the token, until it starts.
+    program_with_token: Option<LockRequestId>,
     #[allow(clippy::vec_box, reason = "they travel in their boxes")]
     spare_shard_batches: Vec<Box<ShardBatch>>,
+}
+
+impl Transactions {
+    /// Whether a wide unit that is about to start under these locks holds the token, which is its own from then on.
+    pub(super) fn take_program_with_token(&mut self, lock_request: LockRequestId) -> bool {
+        self.program_with_token.take_if(|waiting| *waiting == lock_request).is_some()
+    }
+
+    /// On the only shard: takes the token, which is free.
+    pub(super) fn take_free_token(&mut self) {
+        self.token.take_free();
+    }
 }
 
 /// How many shard batches are kept for reuse.
@@ -304,11 +320,10 @@ impl Worker {
         multi.complete_routes(self.table, self.shards());
         self.set_executing(at, Some(&multi));
         let mut start = Start::one(entry, call, multi);
-        let is_wide = self.shard.shard_count > 1
-            && start.multi.queue.iter().any(|(queued, args)| {
-                let entry = self.table.entry(queued.call.command);
-                self.is_wide(entry, args)
-            });
+        let is_wide = start.multi.queue.iter().any(|(queued, args)| {
+            let entry = self.table.entry(queued.call.command);
+            self.is_wide(entry, args)
+        });
         if is_wide {
             start.wide = PartOfWide::Beginning;
         }
@@ -318,12 +333,6 @@ impl Worker {
     /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
     pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
         let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
-        if self.shard.shard_count == 1 {
-            needs[0].whole |= start.multi.queue.iter().any(|(queued, args)| {
-                let entry = self.table.entry(queued.call.command);
-                self.is_wide(entry, args)
-            });
-        }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;

@@ -226,7 +226,9 @@ impl Worker {
             // What ran before may have changed keys that clients are blocked on.
             self.serve_due_first();
             let Some((waiter, since_ticks)) = self.transact.waiting.remove(&lock_request) else {
-                self.shard.blocking.granted(lock_request);
+                if !self.program_is_granted(lock_request) {
+                    self.shard.blocking.granted(lock_request);
+                }
                 continue;
             };
             let waited_nanos = self.time.nanos_since(since_ticks);

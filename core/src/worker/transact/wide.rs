@@ -9,19 +9,20 @@
 use super::super::Worker;
 use super::super::connection::StallReason;
 use super::super::program::program_name;
-use super::super::run::Invocation;
-use super::{HeldParticipant, HomeTxn, Start, Wish};
+use super::super::run::{Invocation, ReplyTo};
+use super::{HeldParticipant, HomeTxn, Start, Waiter, Wish};
 use crate::client::CommandQueue;
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement};
 use crate::command::queue::Queue;
-use crate::command::table::{CommandEntry, KeyspaceLock, Run, flag};
+use crate::command::route;
+use crate::command::table::{CommandEntry, KeyspaceLock, Run, Scope, flag};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
-use crate::shard::message::{Message, ReplyId};
+use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::{ProgramCounts, ProgramName};
 use crate::shard::slot::shard_of;
@@ -115,11 +116,7 @@ impl Worker {
     /// there.
     pub(super) fn place_again(&mut self, misplaced: Misplaced) {
         let Misplaced { reply_id, call, args } = misplaced;
-        if let Some(at) = self.connection_of(reply_id)
-            && let Some(connection) = self.connections[at].as_deref_mut()
-        {
-            connection.stall.get_or_insert(StallReason::Transaction);
-        }
+        self.stall_for_program(reply_id);
         let start = self.wide_start(self.table.entry(call.command), call, args.as_argv());
         let needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
         self.await_token(reply_id, start, needs, &[]);
@@ -181,6 +178,9 @@ impl Worker {
         self.shard.effects.set_call_number(call_number);
         let mut multi = self.take_command_queue();
         let placement = multi.routes.add(entry, args, None, self.shards());
+        let walks = matches!(route::scope(entry.row, args, self.shard.shard_count), Scope::Walk { .. });
+        let needs_all =
+            walks || entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) || entry.row.derives_keys(args);
         let is_here = match placement {
             Placement::Anywhere | Placement::Session | Placement::SessionPrecomputed => true,
             Placement::One(_) | Placement::CheckOut | Placement::Split
@@ -196,7 +196,6 @@ impl Worker {
             Placement::One(shard) if shard == self.shard.index => {
                 let keys = multi.routes.keys(0).iter();
                 let locks = keys.map(|key| KeyLock { id: key.hash, exclusive: true }).collect();
-                let needs_all = entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) || entry.row.derives_keys(args);
                 !needs_all && self.take_in_hand(caller.txn, locks)
             }
             Placement::Every(KeyspaceLock::None) => {
@@ -231,6 +230,13 @@ impl Worker {
     ) {
         let mut needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
         needs.iter_mut().for_each(Need::make_exclusive);
+        if let Placement::One(shard) = multi.routes.placement(0) {
+            let walks = matches!(
+                route::scope(entry.row, multi.queue.args(0), self.shard.shard_count),
+                Scope::Walk { .. }
+            );
+            needs[shard].whole |= walks;
+        }
         let wide = self.transact.wide.get_mut(&caller.txn).expect("it lasts as long as its program");
         if stays {
             wide.call_count += 1;
@@ -408,6 +414,52 @@ impl Worker {
             self.shard.stats.programs.set_token_holder(None);
             self.return_token();
         }
+    }
+}
+
+// On a server of one shard.
+impl Worker {
+    /// A wide unit finds locks on the shard: it waits for the token, and then for its declared keys. Its connection is
+    /// stalled until it has ended.
+    pub(in crate::worker) fn await_token_as_unit(&mut self, command: &Invocation<'_>, to: ReplyTo) {
+        let (home, reply_id) = self.place_of_reply(command, to);
+        self.stall_for_program(reply_id);
+        let args = OwnedArgv::from_argv(command.args);
+        let parked = ParkedCommand { home, reply_id, call: *command.call, args };
+        self.shard.stats.lock_waits.add(1);
+        self.ask_for_token(Wish::Program(Box::new(parked), self.time.ticks));
+    }
+
+    /// The connection that waits for the reply to a wide program executes no further requests until that is there: the
+    /// program may come to their keys.
+    pub(in crate::worker) fn stall_for_program(&mut self, reply_id: ReplyId) {
+        if let Some(at) = self.connection_of(reply_id)
+            && let Some(connection) = self.connections[at].as_deref_mut()
+        {
+            connection.stall.get_or_insert(StallReason::Transaction);
+        }
+    }
+
+    /// The token is there.
+    pub(super) fn start_wide_unit(&mut self, command: Box<ParkedCommand>, since_ticks: u64, was_held: bool) {
+        let entry = self.table.entry(command.call.command);
+        let args = command.args.as_argv();
+        let name = program_name(entry, args);
+        if was_held {
+            let token_wait_nanos = self.time.nanos_since(since_ticks);
+            let counts = ProgramCounts { token_waits: 1, token_wait_nanos, ..ProgramCounts::default() };
+            self.shard.stats.programs.count(name.clone(), &counts);
+        }
+        self.shard.stats.programs.set_token_holder(Some(name));
+        let locks = self.locks_of(entry, args);
+        let granted = &mut self.transact.granted;
+        let (lock_request, is_granted) = self.shard.locks.request_first(locks, granted);
+        self.transact.waiting.insert(lock_request, (Waiter::Command(command), since_ticks));
+        self.transact.program_with_token = Some(lock_request);
+        if is_granted {
+            self.transact.granted.push(lock_request);
+        }
+        self.resume_granted();
     }
 }
 

@@ -180,6 +180,7 @@ impl Worker {
                 self.resume_granted();
             }
             Wish::Start(start) => self.start_wide(*start, was_held),
+            Wish::Program(command, since_ticks) => self.start_wide_unit(command, since_ticks, was_held),
         }
     }
 }

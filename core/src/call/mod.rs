@@ -47,3 +47,14 @@ pub struct Call {
     /// Which argument `hash` belongs to; 0: none.
     pub hashed_arg: u8,
 }
+
+/// What a program is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum ProgramKind {
+    /// EVAL and the like.
+    Script,
+    /// FCALL.
+    Function,
+    /// A command of a module.
+    Module,
+}

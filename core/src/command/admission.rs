@@ -10,6 +10,7 @@
 //! A new reason takes a line in [`reasons`] and an arm in [`Reason::judge`]. Commands that arrive in a batch from
 //! another shard were admitted there.
 
+pub use crate::call::ProgramKind;
 use crate::command::CommandError;
 use crate::command::route::Route;
 use crate::command::table::{Command, Scope, flag};
@@ -41,17 +42,6 @@ pub struct Conditions<'a> {
     /// A program of this kind is over busy-reply-threshold.
     pub busy: Option<ProgramKind>,
     pub pause: Option<PauseKind>,
-}
-
-/// What a program is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum ProgramKind {
-    /// EVAL and the like.
-    Script,
-    /// FCALL.
-    Function,
-    /// A command of a module.
-    Module,
 }
 
 /// Values that are costly to determine, and so are asked for only when a reason depends on them.

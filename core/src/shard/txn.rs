@@ -157,7 +157,7 @@
 //! that lock its keys and those that carry such commands travel separately.
 
 use crate::call::queue::Queue;
-use crate::call::{Call, ClientId};
+use crate::call::{Call, ClientId, ProgramKind};
 use crate::protocol::OwnedArgv;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
@@ -277,6 +277,8 @@ pub struct Plan {
     pub has_token: bool,
     /// It is part of a wide transaction: see [`token`](crate::shard::token).
     pub wide: PartOfWide,
+    /// It is refused if it waits while a program is over busy-reply-threshold.
+    pub is_refused_while_busy: bool,
 }
 
 /// What a plan has to do with a wide transaction.
@@ -372,6 +374,11 @@ pub enum TxnMessage {
     /// The transaction has met a program at another shard in this round of its plan: release the locks that it holds on
     /// your shard, and take them again when the plan comes to you.
     GiveBack { id: TxnId, round: u32 },
+    /// The transaction is refused before its lock point: release the locks that it holds on your shard, and forget it. `client`
+    /// watches keys no more.
+    Cancel { id: TxnId, client: ClientId },
+    /// To home: the same, because a program of this kind is over busy-reply-threshold.
+    Busy { id: TxnId, kind: ProgramKind },
     /// To home: the transaction has given back its locks, and starts anew.
     Restarted { id: TxnId },
     /// The transaction is suspended in the midst of a program: who waits for its locks gives way.

@@ -313,3 +313,138 @@ fn info_names_the_programs_that_leave_their_keys_and_the_one_that_holds_the_toke
     server.expect(&[("CONFIG RESETSTAT", "+OK")]);
     assert!(!server.call("INFO programs").contains("program_"));
 }
+
+#[test]
+fn what_waits_for_a_wide_program_or_for_the_token_is_refused_when_that_is_busy() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET busy-reply-threshold 1000", "+OK")]);
+        let slow = server.cluster.connect(0);
+        let program = "TWIDE 1 a / GET a / GET b / SPIN 20000";
+        server.cluster.request(slow, &program.split(' ').collect::<Vec<_>>());
+        let began_ms = server.cluster.now_ms();
+        while server.cluster.now_ms() == began_ms {
+            assert!(server.cluster.step(), "it is under way");
+        }
+        let last = server.cluster.workers.len() - 1;
+        let requests: [&[&str]; 8] = [
+            &["MGET a b c"],
+            &["RENAME b c"],
+            &["FLUSHALL"],
+            &["MULTI", "SET a 1", "SET b 2", "EXEC"],
+            &["WATCH a b", "MULTI", "SET b 2", "SET c 2", "EXEC"],
+            &["TWIDE 0 / SET c 1"],
+            &["TPROGRAM 2 b c / SET b 1"],
+            &["MULTI", "TWIDE 0 / SET c 1", "EXEC"],
+        ];
+        let mut waiting: Vec<usize> = Vec::new();
+        for requests in requests {
+            let client = server.cluster.connect(last);
+            for request in requests {
+                server.cluster.request(client, &request.split(' ').collect::<Vec<_>>());
+            }
+            server.cluster.hand_over(client);
+            waiting.push(client);
+        }
+        // It has not been for long enough yet.
+        while server.cluster.workers[0].busy_program().is_none() {
+            for &client in &waiting {
+                let received = server.cluster.received(client);
+                assert!(!String::from_utf8_lossy(&received).contains("BUSY"), "it is not busy yet");
+            }
+            assert!(server.cluster.step(), "it is under way");
+        }
+
+        while !waiting.is_empty() {
+            assert!(server.cluster.step(), "it is under way: {waiting:?}");
+            waiting.retain(|&client| {
+                let received = String::from_utf8(server.cluster.received(client)).expect("it is text");
+                !received.ends_with(&BUSY[1..])
+            });
+        }
+
+        let other = server.cluster.connect(last);
+        assert_eq!(answer_meanwhile(server, other, "SCRIPT KILL"), "+OK\r\n");
+        server.cluster.settle();
+        let reply = String::from_utf8(server.cluster.received(slow)).expect("it is text");
+        assert_eq!(reply, "-Script killed by user with SCRIPT KILL.\r\n");
+        server.expect(&[
+            ("MGET a b c", "*3\r\n$-1\r\n$-1\r\n$-1"),
+            ("TWIDE 0 / MSET a 1 b 1 c 1", "*1\r\n+OK"),
+            ("FLUSHALL", "+OK"),
+        ]);
+        assert!(server.cluster.is_at_rest());
+    });
+}
+
+/// It waits for the keys of another program, and both are over the threshold.
+#[test]
+fn a_program_that_waits_for_a_key_is_killed_at_once() {
+    let mut server = Server::new(1);
+    server.expect(&[("CONFIG SET busy-reply-threshold 1000", "+OK")]);
+    let clients = [server.cluster.connect(0), server.cluster.connect(0)];
+    let programs = ["TPROGRAM 1 a / SET a 1 / SPIN 3000", "TWIDE 0 / SPIN 1500 / GET a / SET a 2"];
+    for (client, program) in clients.into_iter().zip(programs) {
+        server.cluster.request(client, &program.split(' ').collect::<Vec<_>>());
+        server.cluster.hand_over(client);
+    }
+    let began_ms = server.cluster.now_ms();
+    while server.cluster.now_ms() < began_ms + 3500 {
+        assert!(server.cluster.step(), "they are under way");
+    }
+
+    let other = server.cluster.connect(0);
+    assert_eq!(answer_meanwhile(&mut server, other, "SCRIPT KILL"), "+OK\r\n");
+    let mut received = String::new();
+    while received.is_empty() {
+        assert_eq!(server.cluster.received(clients[0]), b"", "the other one has written, and goes on");
+        assert!(server.cluster.step(), "it ends");
+        received = String::from_utf8(server.cluster.received(clients[1])).expect("it is text");
+    }
+
+    assert_eq!(received, "-Script killed by user with SCRIPT KILL.\r\n");
+    server.cluster.settle();
+    assert_eq!(server.cluster.received(clients[0]), b"*1\r\n+OK\r\n");
+    server.expect(&[("GET a", "$1\r\n1")]);
+    assert!(server.cluster.is_at_rest());
+}
+
+/// On the only shard it holds what it has touched, and its client's next requests wait for it.
+#[test]
+fn others_go_on_while_a_wide_program_is_under_way() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET busy-reply-threshold 0", "+OK"), ("MSET a 1 b 1 c 1 d 1", "+OK")]);
+        for program in ["TWIDE 0 / GET a / SPIN 2000 / INCR b / INCR a", "MULTI"] {
+            let slow = server.cluster.connect(0);
+            if program == "MULTI" {
+                for request in ["MULTI", "INCR d", "TWIDE 0 / GET a / SPIN 2000 / INCR b / INCR a", "EXEC"] {
+                    server.cluster.request(slow, &request.split(' ').collect::<Vec<_>>());
+                }
+            } else {
+                server.cluster.request(slow, &program.split(' ').collect::<Vec<_>>());
+            }
+            server.cluster.request(slow, &["MGET", "a", "b"]);
+            server.cluster.hand_over(slow);
+            let began_ms = server.cluster.now_ms();
+            while server.cluster.now_ms() < began_ms + 100 {
+                assert!(server.cluster.step(), "it is under way");
+            }
+
+            let other = server.cluster.connect(server.cluster.workers.len() - 1);
+            let whole = server.cluster.connect(0);
+            assert_eq!(call_meanwhile(server, whole, "FLUSHALL"), "", "it waits for the program");
+            assert_eq!(answer_meanwhile(server, other, "GET b"), "$1\r\n1\r\n");
+            assert_eq!(answer_meanwhile(server, other, "MSET b 5 c 5"), "+OK\r\n");
+            assert_eq!(answer_meanwhile(server, other, "TPROGRAM 1 c / INCR c"), "*1\r\n:6\r\n");
+            let reader = server.cluster.connect(0);
+            assert_eq!(call_meanwhile(server, reader, "GET a"), "", "it waits for the program");
+            assert!(server.cluster.now_ms() < began_ms + 1900, "the program is under way still");
+
+            server.cluster.settle();
+            let reply = String::from_utf8(server.cluster.received(slow)).expect("it is text");
+            assert!(reply.contains("$1\r\n1\r\n:6\r\n:2\r\n"), "{reply}");
+            assert_eq!(server.cluster.received(whole), b"+OK\r\n");
+            server.expect(&[("MSET a 1 b 1 c 1 d 1", "+OK")]);
+            assert!(server.cluster.is_at_rest());
+        }
+    });
+}

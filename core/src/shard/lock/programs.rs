@@ -453,13 +453,9 @@ impl LockTable {
         }
     }
 
-    /// Takes back a unit's request that is not granted. Appends the requests that are granted thereby to `granted`. False,
-    /// and nothing is done, if it waits for the token.
-    pub fn withdraw(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) -> bool {
+    /// Takes back a request that is not granted. Appends the requests that are granted thereby to `granted`.
+    pub fn withdraw(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         if let Some(at) = self.outside.iter().position(|other| other.id == lock_request) {
-            if self.outside[at].awaits_token {
-                return false;
-            }
             self.outside.remove(at);
             self.let_in(granted);
         } else if let Some(at) = self.deferred.iter().position(|other| other.id == lock_request) {
@@ -467,7 +463,6 @@ impl LockTable {
         } else {
             self.release(lock_request, granted);
         }
-        true
     }
 
     /// Takes what the owners of requests have to be told, in order. To be called after each change of the table.

@@ -6,7 +6,7 @@
 //! [`admission`](crate::command::admission). Those that wait for locks already are refused in the next turn of their shard,
 //! which comes within [`TURN_INTERVAL_MS_MAX`](crate::worker::TURN_INTERVAL_MS_MAX).
 
-use super::ProgramKind;
+use super::{ProgramKind, Programs};
 use super::frame::program_name;
 use crate::command::CommandError;
 use crate::command::admission::busy_error;
@@ -152,7 +152,8 @@ impl Worker {
             ProgramKind::Module => return Killed::NoneIsBusy,
         };
         let mut outcome = Killed::NoneIsBusy;
-        let suspended = self.programs.ready.iter_mut().chain(self.programs.calling.values_mut());
+        let Programs { ready, calling, awaiting_locks, .. } = &mut self.programs;
+        let suspended = ready.iter_mut().chain(calling.values_mut()).chain(awaiting_locks.values_mut());
         for frame in suspended.filter(|frame| frame.is_busy) {
             outcome = outcome.max(if frame.kind != kind {
                 Killed::Other(frame.kind)
@@ -163,6 +164,7 @@ impl Worker {
                 Killed::Some
             });
         }
+        self.resume_killed();
         outcome
     }
 }

@@ -484,10 +484,24 @@ impl Worker {
         }
     }
 
+    /// Has the killed programs that wait for locks go on, to end.
+    pub(super) fn resume_killed(&mut self) {
+        let awaiting = &mut self.programs.awaiting_locks;
+        let mut killed: Vec<LockRequestId> =
+            awaiting.iter().filter(|(_, frame)| frame.stopped.is_some()).map(|(&id, _)| id).collect();
+        killed.sort_unstable();
+        for lock_request in killed {
+            self.program_is_granted(lock_request);
+        }
+    }
+
     /// A lock request was granted. If a program has waited for that, it goes on, before others, because they may wait for it.
     /// Returns whether one has.
     pub(in crate::worker) fn program_is_granted(&mut self, lock_request: LockRequestId) -> bool {
-        let Some(mut frame) = self.programs.awaiting_locks.remove(&lock_request) else { return false };
+        let Some(mut frame) = self.programs.awaiting_locks.remove(&lock_request) else {
+            // It may have been killed while it waited, and has to end.
+            return self.programs.ready.iter().any(|frame| frame.lock_request == Some(lock_request));
+        };
         frame.awaits_locks = false;
         self.programs.ready.push_front(frame);
         true

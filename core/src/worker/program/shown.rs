@@ -1,6 +1,6 @@
 //! The programs under way, as FUNCTION STATS shows them.
 
-use super::ProgramKind;
+use super::{ProgramKind, Programs};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::worker::Worker;
 
@@ -20,7 +20,9 @@ impl Worker {
 
     /// Of the programs of a kind that are under way on this shard, the one that has run for the longest time.
     pub fn running_program(&self, kind: ProgramKind) -> Option<RunningProgram<'_>> {
-        let of_kind = self.programs.ready.iter().filter(|frame| frame.kind == kind);
+        let Programs { ready, calling, awaiting_locks, .. } = &self.programs;
+        let suspended = ready.iter().chain(calling.values()).chain(awaiting_locks.values());
+        let of_kind = suspended.filter(|frame| frame.kind == kind);
         let longest = of_kind.max_by_key(|frame| frame.ran_nanos)?;
         let args = longest.shown_args.as_ref()?.as_argv();
         Some(RunningProgram { args, ran_ms: longest.ran_nanos / 1_000_000 })

@@ -496,7 +496,7 @@ impl Worker {
     }
 
     /// Ends a transaction: sends the reply, if the client is still connected, or continues with the serial fallback.
-    fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
+    pub(super) fn finish(&mut self, id: TxnId, txn: Box<HomeTxn>) {
         if let PartOfWide::Call(call) = txn.wide {
             self.end_call(call, *txn);
             return;
@@ -549,7 +549,7 @@ impl Worker {
     }
 
     /// Runs the commands and EXECs of a refused coalesced pipeline one by one.
-    fn fall_back_to_serial(&mut self, txn: HomeTxn) {
+    pub(super) fn fall_back_to_serial(&mut self, txn: HomeTxn) {
         let HomeTxn { reply_id, multi, blocks, reply, .. } = txn;
         self.shard.stats.transaction_retries.add(1);
         self.run_serially(

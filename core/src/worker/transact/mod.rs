@@ -386,7 +386,7 @@ impl Worker {
             })
         });
         let participants = participants.collect();
-        let is_coalesced = txn.is_coalesced;
+        let (is_coalesced, txn_entry) = (txn.is_coalesced, txn.entry);
         let mut plan = Box::new(Plan {
             id,
             client,
@@ -401,6 +401,10 @@ impl Worker {
             round: 0,
             has_token: wide != PartOfWide::No,
             wide,
+            // A client that waits for a key goes on waiting, and a program that is under way has been admitted.
+            is_refused_while_busy: offer.is_none()
+                && wide.call().is_none()
+                && !txn_entry.row.has(flag::ALLOW_BUSY),
         });
         self.lock_ahead(&mut plan);
         self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
@@ -536,6 +540,8 @@ impl Worker {
             TxnMessage::Lock(plan) => self.lock_participant(plan),
             TxnMessage::Yield { id } => self.yield_participant(id),
             TxnMessage::GiveBack { id, round } => self.give_back(id, round),
+            TxnMessage::Cancel { id, client } => self.cancel_participant(id, client),
+            TxnMessage::Busy { id, kind } => self.refuse_transaction(id, kind),
             TxnMessage::Restarted { id } => self.count_restart(id),
             TxnMessage::Mark { id } => self.mark_participant(id),
             TxnMessage::End { id, pieces } => self.end_participant(id, pieces),

@@ -154,9 +154,11 @@ impl Worker {
             TokenMessage::Ask { shard, ticket } => self.transact.token.ask(shard, ticket),
             TokenMessage::Return => self.transact.token.give_back(),
             TokenMessage::Granted { ticket, was_held } => {
-                let wish = self.transact.wishes.remove(&ticket).expect("it was asked for");
-                self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
-                self.use_token(wish, was_held);
+                match self.take_wish(ticket) {
+                    Some(wish) => self.use_token(wish, was_held),
+                    // What has wanted it was refused meanwhile.
+                    None => self.return_token(),
+                }
                 None
             }
         };
@@ -164,6 +166,12 @@ impl Worker {
             let granted = TokenMessage::Granted { ticket, was_held: is_returned };
             self.send(shard, Message::Token(granted));
         }
+    }
+
+    pub(super) fn take_wish(&mut self, ticket: u64) -> Option<Wish> {
+        let wish = self.transact.wishes.remove(&ticket);
+        self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
+        wish
     }
 
     fn use_token(&mut self, wish: Wish, was_held: bool) {

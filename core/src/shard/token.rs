@@ -33,7 +33,9 @@
 //!
 //! # The token
 //!
-//! There is one token for the process, first in, first out; the first shard keeps it. Its holder may wait for keys while
+//! There is one token for the process; the first shard keeps it, and lends it to the shards in the order in which they ask.
+//! A shard uses it for what waits for it there, first in, first out, and for [`RUN_MAX`] of these at most before it is another
+//! shard's turn: handing it on takes two messages, and a hold by itself may be shorter. Its holder may wait for keys while
 //! it holds others, in any order. Its requests go before all that are not granted in whole, which are sent outside, and
 //! before a request for the whole keyspace that waits. So it waits only for requests that are granted. The token is
 //! taken by
@@ -112,27 +114,30 @@ use std::collections::VecDeque;
 /// The shard that keeps the token.
 pub const TOKEN_SHARD: usize = 0;
 
+/// So many holders on one shard may follow one another before the token is offered to other shards.
+pub const RUN_MAX: u32 = 32;
+
 /// Messages about the token.
 pub enum TokenMessage {
-    /// To the shard that keeps it: `shard` wants it for what it calls `ticket`.
-    Ask { shard: usize, ticket: u64 },
-    /// You have it, for this ticket. Return it afterwards. `was_held`: it was another's when you asked.
-    Granted { ticket: u64, was_held: bool },
-    /// To the shard that keeps it: the holder needs it no more.
-    Return,
+    /// To the shard that keeps it: `shard` wants it.
+    Ask { shard: usize },
+    /// You have it. Return it afterwards. `was_held`: it was another's when you asked.
+    Granted { was_held: bool },
+    /// To the shard that keeps it: the holder needs it no more. `again`: this shard wants it again, in its turn.
+    Return { again: Option<usize> },
 }
 
-/// At the shard that keeps it: who holds the token, and who waits for it.
+/// At the shard that keeps it: whether it is held, and which shards wait for it.
 #[derive(Default)]
 pub struct Token {
     is_held: bool,
-    queue: VecDeque<(usize, u64)>,
+    queue: VecDeque<usize>,
 }
 
 impl Token {
     /// A shard asks for it. Returns who is to be told that it has it now.
-    pub fn ask(&mut self, shard: usize, ticket: u64) -> Option<(usize, u64)> {
-        self.queue.push_back((shard, ticket));
+    pub fn ask(&mut self, shard: usize) -> Option<usize> {
+        self.queue.push_back(shard);
         self.pass_on()
     }
 
@@ -142,12 +147,13 @@ impl Token {
     }
 
     /// Its holder returns it. Returns who is to be told that it has it now.
-    pub fn give_back(&mut self) -> Option<(usize, u64)> {
+    pub fn give_back(&mut self, again: Option<usize>) -> Option<usize> {
         assert!(std::mem::take(&mut self.is_held), "the token is returned once");
+        self.queue.extend(again);
         self.pass_on()
     }
 
-    fn pass_on(&mut self) -> Option<(usize, u64)> {
+    fn pass_on(&mut self) -> Option<usize> {
         if self.is_held {
             return None;
         }
@@ -162,14 +168,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_goes_from_one_to_the_next_in_the_order_of_asking() {
+    fn the_token_goes_from_one_shard_to_the_next_in_the_order_of_asking() {
         let mut token = Token::default();
-        assert_eq!(token.ask(1, 10), Some((1, 10)));
-        assert_eq!(token.ask(2, 20), None);
-        assert_eq!(token.ask(0, 30), None);
-        assert_eq!(token.give_back(), Some((2, 20)));
-        assert_eq!(token.give_back(), Some((0, 30)));
-        assert_eq!(token.give_back(), None);
-        assert_eq!(token.ask(2, 40), Some((2, 40)));
+        assert_eq!(token.ask(1), Some(1));
+        assert_eq!(token.ask(2), None);
+        assert_eq!(token.ask(0), None);
+        assert_eq!(token.give_back(Some(1)), Some(2));
+        assert_eq!(token.give_back(None), Some(0));
+        assert_eq!(token.give_back(None), Some(1));
+        assert_eq!(token.give_back(None), None);
+        token.take_free();
+        assert_eq!(token.ask(2), None);
+        assert_eq!(token.give_back(None), Some(2));
     }
 }

@@ -243,7 +243,7 @@ impl Worker {
     fn announce(&mut self, plan: &Plan) -> u32 {
         let (id, may_run) = (plan.id, plan.may_run);
         if plan.has_token && plan.wide == PartOfWide::No {
-            self.return_token();
+            self.return_token_of_plan();
         }
         // Those of a call are recorded if those of its transaction are.
         let is_recorded = plan.wide.call().is_some() || self.shard.effects.is_on();

@@ -213,9 +213,12 @@ pub(super) struct Transactions {
     is_releasing: bool,
     /// At the shard that keeps it.
     token: Token,
-    /// What this shard wants the token for.
-    wishes: AHashMap<u64, Wish>,
-    next_ticket: u64,
+    /// What this shard wants the token for, in order.
+    wishes: VecDeque<Wish>,
+    /// This shard has the token, or has asked for it. (A plan that has taken it along does not count.)
+    is_token_ours: bool,
+    /// For how many holders it was here since it came.
+    token_uses: u32,
     /// Units that hold the token until they are granted their locks.
     units_with_token: AHashSet<LockRequestId>,
     /// The wide unit that holds the token, until it starts.
@@ -232,6 +235,8 @@ impl Transactions {
 
     /// On the only shard: takes the token, which is free.
     pub(super) fn take_free_token(&mut self) {
+        assert!(!std::mem::replace(&mut self.is_token_ours, true), "nobody waits for the token");
+        self.token_uses = 1;
         self.token.take_free();
     }
 }

@@ -15,6 +15,7 @@ use crate::protocol::{Reply, Resp};
 use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::txn::{PartOfWide, Plan, TxnId, TxnMessage};
+use std::collections::VecDeque;
 
 impl Worker {
     /// Replies BUSY to what waits on this shard. Called in each turn while a program of this kind is busy: the last of them were
@@ -62,14 +63,14 @@ impl Worker {
     /// What waits for the token outside the lines was refused, and wants it no more.
     fn refuse_wish_of(&mut self, lock_request: LockRequestId) {
         let is_its = |wish: &Wish| matches!(wish, Wish::Unit(waiting) if *waiting == lock_request);
-        let ticket = self.transact.wishes.iter().find(|(_, wish)| is_its(wish)).map(|(&ticket, _)| ticket);
-        if let Some(ticket) = ticket {
-            self.take_wish(ticket);
+        if let Some(at) = self.transact.wishes.iter().position(is_its) {
+            self.transact.wishes.remove(at);
         }
     }
 
     /// Refuses what waits for the token, and holds nothing.
     fn refuse_wishes(&mut self, kind: ProgramKind) {
+        let wishes = std::mem::take(&mut self.transact.wishes);
         let is_refused = |wish: &Wish| match wish {
             Wish::Plan(plan) => plan.is_refused_while_busy,
             Wish::Start(_) => true,
@@ -77,15 +78,15 @@ impl Worker {
             // It is in the lock table, and was refused there.
             Wish::Unit(_) => false,
         };
-        let wishes = self.transact.wishes.iter().filter(|(_, wish)| is_refused(wish));
-        let mut tickets: Vec<u64> = wishes.map(|(&ticket, _)| ticket).collect();
-        tickets.sort_unstable();
-        for ticket in tickets {
-            match self.take_wish(ticket) {
-                Some(Wish::Plan(plan)) => self.cancel_plan(&plan, kind),
-                Some(Wish::Start(start)) => self.refuse_start(*start, kind),
-                Some(Wish::Program(command, _)) => self.refuse_command(&command, kind),
-                Some(Wish::Unit(_)) | None => unreachable!("it was found just now"),
+        let (refused, kept): (VecDeque<Wish>, VecDeque<Wish>) = wishes.into_iter().partition(is_refused);
+        self.transact.wishes = kept;
+        self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
+        for wish in refused {
+            match wish {
+                Wish::Plan(plan) => self.cancel_plan(&plan, kind),
+                Wish::Start(start) => self.refuse_start(*start, kind),
+                Wish::Program(command, _) => self.refuse_command(&command, kind),
+                Wish::Unit(_) => unreachable!("it is not refused here"),
             }
         }
     }
@@ -121,7 +122,7 @@ impl Worker {
         }
         // That of a wide transaction is home's.
         if plan.has_token && plan.wide == PartOfWide::No {
-            self.return_token();
+            self.return_token_of_plan();
         }
         self.send(id.home as usize, Message::Txn(TxnMessage::Busy { id, kind }));
     }

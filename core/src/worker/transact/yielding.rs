@@ -5,7 +5,7 @@ use super::{Waiter, Wish};
 use crate::shard::lock::programs::{Grant, LockEvent, MEETINGS_MAX, Owner};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
-use crate::shard::token::{TOKEN_SHARD, TokenMessage};
+use crate::shard::token::{RUN_MAX, TOKEN_SHARD, TokenMessage};
 use crate::shard::txn::{Participant, Plan, TxnId, TxnMessage};
 use smallvec::SmallVec;
 
@@ -134,61 +134,78 @@ impl Worker {
 impl Worker {
     /// Asks for the token; [`Worker::use_token`] goes on when it is there.
     pub(super) fn ask_for_token(&mut self, wish: Wish) {
-        let ticket = self.transact.next_ticket;
-        self.transact.next_ticket += 1;
-        self.transact.wishes.insert(ticket, wish);
+        self.transact.wishes.push_back(wish);
         self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
-        let shard = self.shard.index;
-        self.send(TOKEN_SHARD, Message::Token(TokenMessage::Ask { shard, ticket }));
+        self.ask_if_wanted();
     }
 
-    /// The holder of the token needs it no more.
-    pub(super) fn return_token(&mut self) {
-        self.send(TOKEN_SHARD, Message::Token(TokenMessage::Return));
+    /// Asks for the token if anything wants it and it was not asked for.
+    fn ask_if_wanted(&mut self) {
+        if !self.transact.is_token_ours && !self.transact.wishes.is_empty() {
+            self.transact.is_token_ours = true;
+            let shard = self.shard.index;
+            self.send(TOKEN_SHARD, Message::Token(TokenMessage::Ask { shard }));
+        }
+    }
+
+    /// What held the token on this shard needs it no more: it is for the next that wants it here, or returned.
+    pub(in crate::worker) fn return_token(&mut self) {
+        if self.transact.token_uses < RUN_MAX && !self.transact.wishes.is_empty() {
+            self.use_token(true);
+            return;
+        }
+        self.transact.is_token_ours = !self.transact.wishes.is_empty();
+        let again = self.transact.is_token_ours.then_some(self.shard.index);
+        self.send(TOKEN_SHARD, Message::Token(TokenMessage::Return { again }));
+    }
+
+    /// Returns the token for a transaction whose plan has brought it here.
+    pub(super) fn return_token_of_plan(&mut self) {
+        self.send(TOKEN_SHARD, Message::Token(TokenMessage::Return { again: None }));
     }
 
     /// Handles a message about the token.
     pub(in crate::worker) fn handle_token(&mut self, message: TokenMessage) {
-        let is_returned = matches!(message, TokenMessage::Return);
-        let next = match message {
-            TokenMessage::Ask { shard, ticket } => self.transact.token.ask(shard, ticket),
-            TokenMessage::Return => self.transact.token.give_back(),
-            TokenMessage::Granted { ticket, was_held } => {
-                match self.take_wish(ticket) {
-                    Some(wish) => self.use_token(wish, was_held),
-                    // What has wanted it was refused meanwhile.
-                    None => self.return_token(),
-                }
-                None
+        let (next, was_held) = match message {
+            TokenMessage::Ask { shard } => (self.transact.token.ask(shard), false),
+            TokenMessage::Return { again } => (self.transact.token.give_back(again), true),
+            TokenMessage::Granted { was_held } => {
+                self.transact.token_uses = 0;
+                self.use_token(was_held);
+                return;
             }
         };
-        if let Some((shard, ticket)) = next {
-            let granted = TokenMessage::Granted { ticket, was_held: is_returned };
-            self.send(shard, Message::Token(granted));
+        if let Some(shard) = next {
+            self.send(shard, Message::Token(TokenMessage::Granted { was_held }));
         }
     }
 
-    pub(super) fn take_wish(&mut self, ticket: u64) -> Option<Wish> {
-        let wish = self.transact.wishes.remove(&ticket);
+    /// This shard has the token, for what has wanted it first. `was_held`: it was another's when that asked.
+    fn use_token(&mut self, was_held: bool) {
+        let wish = self.transact.wishes.pop_front();
         self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
-        wish
-    }
-
-    fn use_token(&mut self, wish: Wish, was_held: bool) {
+        self.transact.token_uses += 1;
         match wish {
-            Wish::Plan(mut plan) => {
+            // All that wanted it was refused meanwhile.
+            None => self.return_token(),
+            Some(Wish::Plan(mut plan)) => {
+                // It takes the token along.
                 plan.has_token = true;
                 self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
+                self.transact.is_token_ours = false;
+                self.ask_if_wanted();
             }
-            Wish::Unit(lock_request) => {
+            Some(Wish::Unit(lock_request)) => {
                 self.transact.units_with_token.insert(lock_request);
                 if self.shard.locks.admit_with_token(lock_request, &mut self.transact.granted) {
                     self.transact.granted.push(lock_request);
                 }
                 self.resume_granted();
             }
-            Wish::Start(start) => self.start_wide(*start, was_held),
-            Wish::Program(command, since_ticks) => self.start_wide_unit(command, since_ticks, was_held),
+            Some(Wish::Start(start)) => self.start_wide(*start, was_held),
+            Some(Wish::Program(command, since_ticks)) => {
+                self.start_wide_unit(command, since_ticks, was_held);
+            }
         }
     }
 }

@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::{builds, growth, idle, macro_bench, memory, shards, verify};
+use crate::bench::{builds, growth, idle, macro_bench, memory, shards, slow_script, verify};
 use crate::error::Context;
 use crate::report::Verdict;
 
@@ -59,6 +59,8 @@ enum Bench {
     Memory(memory::MemoryArgs),
     /// Longest wait while keys go in
     Growth(growth::GrowthArgs),
+    /// The longest wait of plain commands while a script runs for seconds
+    SlowScript(slow_script::SlowScriptArgs),
     /// CPU of a server that nobody asks anything
     Idle(idle::IdleArgs),
     /// The load generator against redis-benchmark
@@ -82,6 +84,7 @@ fn main() -> ExitCode {
         Bench::Scale(args) => shards::run_scale(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Growth(args) => growth::run(&args),
+        Bench::SlowScript(args) => slow_script::run(&args),
         Bench::Idle(args) => idle::run(&args),
         Bench::Verify(args) => verify::run(&args),
         Bench::Floor { port, ignored: _ } => {

@@ -7,6 +7,7 @@ pub mod idle;
 pub mod macro_bench;
 pub mod memory;
 pub mod shards;
+pub mod slow_script;
 pub mod verify;
 
 use std::path::PathBuf;

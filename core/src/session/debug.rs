@@ -73,7 +73,7 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 22] = [
+static VERBS: [Verb; 23] = [
     verb("assert", 2..=2, Place::Home, assert),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
     verb("digest", 2..=2, Place::AllShards, digest_keyspace),
@@ -81,6 +81,7 @@ static VERBS: [Verb; 22] = [
     verb("error", 3..=3, Place::Home, error),
     verb("help", 2..=2, Place::Home, help),
     verb("log", 3..=3, Place::Home, write_log),
+    verb("longest-wait", 2..=2, Place::Home, longest_wait),
     verb("object", 3..=3, Place::KeysShard, object),
     verb("panic", 2..=2, Place::Home, panic),
     verb("pause-cron", 3..=3, Place::Home, pause_cron),
@@ -408,6 +409,15 @@ fn set_active_expire(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
+/// LONGEST-WAIT. Reply: integer, microseconds.
+fn longest_wait(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let clock = ctx.worker.clock();
+    let connection = ctx.conn.and_then(|at| ctx.worker.connections[at].as_deref_mut());
+    let ticks = connection.map_or(0, |connection| connection.take_longest_wait_ticks());
+    ctx.reply.integer((clock.ticks_to_nanos(ticks) / 1000) as i64);
+    Ok(())
+}
+
 /// PAUSE-CRON 0|1. Reply: OK.
 fn pause_cron(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.globals.pause_cron(switch(ctx.arg(2)));
@@ -636,6 +646,9 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "    Reply with an error of this text, for tests of clients.",
             "LOG <message>",
             "    Write <message> to the log.",
+            "LONGEST-WAIT",
+            "    Show the longest time, in microseconds, from the receipt of a request of this",
+            "    connection to its reply, since this was asked last.",
             "OBJECT <key>",
             "    Describe how <key> and its value are stored.",
             "PANIC",

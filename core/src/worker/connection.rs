@@ -109,6 +109,27 @@ pub(super) struct Peer {
     pub(super) is_deaf: bool,
 }
 
+/// The longest time between the receipt of a request and the moment when its reply, and all before it, are handed to the driver.
+#[derive(Clone, Copy, Default, Debug)]
+pub(super) struct WaitMeter {
+    /// When the first of the requests came whose replies are still owed, in ticks.
+    owed_since_ticks: Option<u64>,
+    longest_ticks: u64,
+}
+
+impl WaitMeter {
+    pub(super) fn begin(&mut self, now_ticks: u64) {
+        self.owed_since_ticks.get_or_insert(now_ticks);
+    }
+
+    /// Nothing is owed any more.
+    pub(super) fn end(&mut self, now_ticks: u64) {
+        if let Some(since_ticks) = self.owed_since_ticks.take() {
+            self.longest_ticks = self.longest_ticks.max(now_ticks.saturating_sub(since_ticks));
+        }
+    }
+}
+
 impl Peer {
     pub(super) fn has_ended(self) -> bool {
         self.has_ended_input || self.is_deaf
@@ -159,6 +180,8 @@ pub struct Connection {
     pub(super) is_gathered: bool,
     /// Its output is deferred until then, to be sent together with pending replies; monotonic clock.
     pub(super) deferred_until_nanos: Option<u64>,
+    /// How long its requests take, from when that is asked for the first time (DEBUG LONGEST-WAIT).
+    pub(super) wait_meter: Option<WaitMeter>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
 }
@@ -191,6 +214,7 @@ impl Connection {
             is_dirty: false,
             is_gathered: false,
             deferred_until_nanos: None,
+            wait_meter: None,
             over_soft_limit_since_ms: None,
         }
     }
@@ -222,6 +246,11 @@ impl Connection {
     /// The peak use of that capacity.
     pub fn reply_peak_bytes(&self) -> usize {
         self.reply_peak_bytes.min(self.reply_buffer_bytes)
+    }
+
+    /// The longest time that a request has taken since this was asked last, in ticks. It is measured from the first time on.
+    pub fn take_longest_wait_ticks(&mut self) -> u64 {
+        std::mem::take(&mut self.wait_meter.get_or_insert_default().longest_ticks)
     }
 
     /// Whether one of its commands is stalled by CLIENT PAUSE.

@@ -280,6 +280,12 @@ impl Worker {
                 }
                 continue;
             }
+            if let Some(meter) = &mut connection.wait_meter
+                && connection.pending.is_empty()
+                && connection.query.is_empty()
+            {
+                meter.end(clock.ticks());
+            }
             connection.sending_bytes = connection.out.len();
             connection.reply_peak_bytes = connection.reply_peak_bytes.max(connection.sending_bytes);
             let out = std::mem::take(&mut connection.out);

@@ -38,6 +38,9 @@ impl Worker {
         let Some(connection) = self.connections[at].as_deref_mut() else { return false };
         connection.client.input_total_bytes += bytes.len() as u64;
         connection.client.active_at_ms = self.shard.now_ms;
+        if let Some(meter) = &mut connection.wait_meter {
+            meter.begin(self.time.ticks);
+        }
         self.shard.stats.input_bytes.add(bytes.len() as u64);
         self.shard.stats.reads_processed.add(1);
         let direct =

@@ -6,7 +6,7 @@
 //! disconnected when more bytes pile up than client-output-buffer-limit allows for replicas.
 
 use super::Worker;
-use crate::REDIS_VERSION;
+use super::persistence::snapshot_without_keys;
 use crate::client::{ClientId, ReplicaPhase, ReplyMode};
 use crate::command::Call;
 use crate::command::table::{CommandEntry, Run, Scope, flag};
@@ -335,7 +335,7 @@ impl Worker {
             connection.out.extend_from_slice(line.as_bytes());
         }
         replica.phase = ReplicaPhase::Reading;
-        let snapshot = empty_snapshot(now_ms);
+        let snapshot = snapshot_without_keys(self.globals, self.shard.config.rdbcompression, now_ms);
         connection.out.extend_from_slice(format!("${}\r\n", snapshot.len()).as_bytes());
         connection.out.extend_from_slice(&snapshot);
         self.globals.stream.change_replica(client, |replica| {
@@ -372,23 +372,4 @@ impl Worker {
             self.stream.merger.write(&[b"PING"]);
         }
     }
-}
-
-/// An RDB file without keys. Its checksum is 0, which means that none is checked.
-fn empty_snapshot(now_ms: i64) -> Vec<u8> {
-    let mut rdb = b"REDIS0010".to_vec();
-    let mut field = |name: &str, value: &str| {
-        rdb.push(0xFA);
-        for text in [name, value] {
-            rdb.push(u8::try_from(text.len()).ok().filter(|&len| len < 64).expect("a short text"));
-            rdb.extend_from_slice(text.as_bytes());
-        }
-    };
-    field("redis-ver", REDIS_VERSION);
-    field("redis-bits", "64");
-    field("ctime", &(now_ms / 1000).to_string());
-    field("aof-base", "0");
-    rdb.push(0xFF);
-    rdb.extend_from_slice(&[0; 8]);
-    rdb
 }

@@ -260,3 +260,42 @@ redis.register_function('f', function(keys) return redis.call('mget', keys[1], '
         }
     }
 }
+
+#[test]
+fn a_library_that_an_exec_loads_is_part_of_its_effects_and_of_what_a_replica_gets_first() {
+    on_one_and_three_shards(|server| {
+        expect(server, &["CONFIG", "SET", "rdbcompression", "no"], "+OK");
+        let mut replica = Replica::attach(server);
+        let text = library("lib", &["f"]);
+        let second = library("other", &["g"]);
+        for command in [
+            &["MULTI"][..],
+            &["SET", "a", "1"],
+            &["FUNCTION", "LOAD", &text],
+            &["MSET", "b", "2", "c", "3"],
+            &["FUNCTION", "LOAD", &second],
+        ] {
+            server.call_args(command);
+        }
+        expect(server, &["EXEC"], "*4\r\n+OK\r\n$3\r\nlib\r\n+OK\r\n$5\r\nother");
+        let read = replica.read(server);
+        let shown: Vec<&str> =
+            read.iter().map(|line| line.split("#!lua").next().unwrap_or(line).trim_end()).collect();
+        assert_eq!(shown[..4], ["SELECT 0", "MULTI", "SET a 1", "FUNCTION LOAD"], "{read:?}");
+        assert_eq!(shown[shown.len() - 2..], ["FUNCTION LOAD", "EXEC"], "{read:?}");
+        assert!(server.cluster.is_at_rest());
+
+        for commands in [&["FUNCTION", "DELETE", "lib"][..], &["FUNCTION", "DELETE", "other"]] {
+            server.call_args(&["MULTI"]);
+            server.call_args(commands);
+            expect(server, &["EXEC"], "*1\r\n+OK");
+        }
+        expect(server, &["FUNCTION", "LOAD", &text], "$3\r\nlib");
+        let client = server.cluster.connect(0);
+        server.cluster.request(client, &["SYNC"]);
+        server.cluster.settle();
+        let snapshot = server.cluster.received(client);
+        let has = |part: &str| snapshot.windows(part.len()).any(|window| window == part.as_bytes());
+        assert!(has("REDIS0010") && has(&text) && !has(&second));
+    });
+}

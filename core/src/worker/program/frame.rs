@@ -419,8 +419,7 @@ impl Worker {
             if locks.held_by(lock_request).len() + keys.len() > TOUCHED_MAX {
                 set = LockSet::Whole;
             } else if !locks.conflicts(keys) {
-                let is_granted = locks.extend_first(lock_request, set, &mut self.transact.granted);
-                debug_assert!(is_granted, "the keys are free");
+                self.extend_free(lock_request, set);
                 return true;
             }
         }
@@ -474,11 +473,7 @@ impl Worker {
             (Role::Starting | Role::Unit { .. }, Some(lock_request)) if frame.awaits_locks => {
                 let wanted = frame.wanted.take().expect("it knows what it waits for");
                 self.programs.awaiting_locks.insert(lock_request, frame);
-                let granted = &mut self.transact.granted;
-                if self.shard.locks.extend_first(lock_request, wanted, granted) {
-                    granted.push(lock_request);
-                }
-                self.resume_granted();
+                self.extend_waiting(lock_request, wanted);
             }
             _ => self.programs.ready.push_back(frame),
         }

@@ -380,10 +380,23 @@ impl Worker {
         if self.shard.locks.conflicts(&keys) {
             return false;
         }
-        let (set, granted) = (LockSet::Keys(keys), &mut self.transact.granted);
-        let is_granted = self.shard.locks.extend_first(lock_request, set, granted);
-        debug_assert!(is_granted, "the keys are free");
+        self.extend_free(lock_request, LockSet::Keys(keys));
         true
+    }
+
+    /// Adds keys that are free to what a program holds.
+    pub(in crate::worker) fn extend_free(&mut self, lock_request: LockRequestId, keys: LockSet) {
+        let is_granted = self.shard.locks.extend_first(lock_request, keys, &mut self.transact.granted);
+        debug_assert!(is_granted, "the keys are free");
+    }
+
+    /// Has a suspended program, which holds the token, wait for further locks: [`Worker::program_is_granted`].
+    pub(in crate::worker) fn extend_waiting(&mut self, lock_request: LockRequestId, locks: LockSet) {
+        let granted = &mut self.transact.granted;
+        if self.shard.locks.extend_first(lock_request, locks, granted) {
+            granted.push(lock_request);
+        }
+        self.resume_granted();
     }
 
     /// A call has ended.

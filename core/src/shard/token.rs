@@ -135,6 +135,10 @@ pub struct Token {
 }
 
 impl Token {
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// A shard asks for it. Returns who is to be told that it has it now.
     pub fn ask(&mut self, shard: usize) -> Option<usize> {
         self.queue.push_back(shard);

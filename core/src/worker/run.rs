@@ -108,7 +108,7 @@ impl Worker {
     /// Runs a command as a unit; if its keys are locked, parks it until its own locks are granted. The caller has
     /// called [`serve_due_first`](Self::serve_due_first).
     pub(super) fn start(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
-        if !self.shard.locks.is_empty() && self.is_wide_unit(command.entry, command.args) {
+        if self.must_await_token() && self.is_wide_unit(command.entry, command.args) {
             self.await_token_as_unit(&command, to);
             return Started::Later;
         }

@@ -437,9 +437,10 @@ impl Worker {
         {
             frame.lock_request = self.lock_unit(locks, is_wide);
         }
-        let lock_request = frame.lock_request;
+        // One that waits for more locks has been marked already, because it has the token.
+        let to_mark = frame.lock_request.filter(|_| !frame.awaits_locks);
         self.put_aside(frame);
-        if let Some(lock_request) = lock_request {
+        if let Some(lock_request) = to_mark {
             self.mark_as_program(lock_request);
         }
     }

@@ -235,6 +235,12 @@ impl Transactions {
         self.program_with_token.take_if(|waiting| *waiting == lock_request).is_some()
     }
 
+    /// On the only shard: whether anything has the token, or wants it.
+    #[inline]
+    fn is_token_wanted(&self) -> bool {
+        self.is_token_ours || self.token.is_held()
+    }
+
     /// On the only shard: takes the token, which is free.
     pub(super) fn take_free_token(&mut self) {
         assert!(!std::mem::replace(&mut self.is_token_ours, true), "nobody waits for the token");

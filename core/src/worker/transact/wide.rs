@@ -432,6 +432,12 @@ impl Worker {
 
 // On a server of one shard.
 impl Worker {
+    /// Whether a wide unit that comes now has to wait for the token: if not, it may begin without.
+    #[inline]
+    pub(in crate::worker) fn must_await_token(&self) -> bool {
+        !self.shard.locks.is_empty() || self.transact.is_token_wanted()
+    }
+
     /// A wide unit finds locks on the shard: it waits for the token, and then for its declared keys. Its connection is
     /// stalled until it has ended.
     pub(in crate::worker) fn await_token_as_unit(&mut self, command: &Invocation<'_>, to: ReplyTo) {

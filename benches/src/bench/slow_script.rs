@@ -37,7 +37,10 @@ const TRIAL_CALLS: u64 = 200_000;
 /// A script over the key `slow`, which calls GET so many times, in two forms.
 const SCRIPTS: [(&str, &str); 2] = [
     ("declared", "for i = 1, tonumber(ARGV[1]) do redis.call('get', KEYS[1]) end return 1"),
-    ("undeclared", "local key = 'sl'..'ow' for i = 1, tonumber(ARGV[1]) do redis.call('get', key) end return 1"),
+    (
+        "undeclared",
+        "local key = 'sl'..'ow' for i = 1, tonumber(ARGV[1]) do redis.call('get', key) end return 1",
+    ),
 ];
 
 #[derive(Args, Clone, Debug)]

@@ -176,7 +176,8 @@ impl Worker {
         let started = self.start(command, ReplyTo::Connection(at), &mut out);
         if started != Started::Replied {
             self.put_output_back(at, direct, out);
-            let is_stalled = self.connections[at].as_deref().is_none_or(|connection| connection.stall.is_some());
+            let is_stalled =
+                self.connections[at].as_deref().is_none_or(|connection| connection.stall.is_some());
             if is_stalled {
                 // It may wait for nothing but the token, which is free.
                 self.deliver_local();

@@ -1,6 +1,6 @@
 //! Histories of the real server, four shards on either backend, checked for strict serializability.
 //!
-//! Clients call random commands, alone and in transactions with and without WATCH, over few keys in two databases.
+//! Clients call random commands, alone, in scripts and in transactions with and without WATCH, over few keys in two databases.
 //! Every call and every reply is recorded with its moment on one monotonic clock; then [`linear`] looks for one order of
 //! all of it that a sequential server could have had. Between rounds nobody calls anything and the whole keyspace is
 //! read, so each round begins with a known state.
@@ -164,8 +164,25 @@ impl Client {
         }
     }
 
-    /// One command, or a transaction, perhaps with what leads to it.
+    /// A script.
+    fn script(&mut self) -> Command {
+        if self.random.below(3) == 0 {
+            let (from, to) = self.two_keys();
+            return Command::CountTo(from, to);
+        }
+        let commands = (0..1 + self.random.below(4)).map(|_| self.command()).collect();
+        // Some are suspended on the way.
+        let loops = if self.random.below(4) == 0 { 150_000 } else { 0 };
+        Command::Script(commands, loops)
+    }
+
+    /// One command, a script, or a transaction, perhaps with what leads to it.
     fn act(&mut self) {
+        if self.random.below(6) == 0 {
+            let script = self.script();
+            self.call(script);
+            return;
+        }
         if self.random.below(4) > 0 {
             let command = match self.command() {
                 // On its own it sees each shard at a moment of its own.
@@ -183,7 +200,10 @@ impl Client {
                 self.call(Command::Unwatch);
             }
         }
-        let commands = (0..self.random.below(5)).map(|_| self.command()).collect();
+        let mut commands: Vec<Command> = (0..self.random.below(5)).map(|_| self.command()).collect();
+        if self.random.below(4) == 0 {
+            commands.push(self.script());
+        }
         self.call(Command::Exec(commands));
     }
 }

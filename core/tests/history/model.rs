@@ -37,7 +37,28 @@ pub enum Command {
     Unwatch,
     /// MULTI, these, EXEC.
     Exec(Vec<Command>),
+    /// A script that calls these, and computes a while before the first one and the last one. It declares no keys.
+    Script(Vec<Command>, u32),
+    /// A script that keeps to its declared keys: it counts the first one up, and stores that in the second one.
+    CountTo(Key, Key),
 }
+
+/// Calls the commands that are in its arguments, separated by slashes, and returns their replies.
+const SCRIPT: &str = "local function compute() for _ = 1, tonumber(ARGV[1]) do end end
+local calls, call = {}, {}
+for n = 2, #ARGV do
+    if ARGV[n] == '/' then calls[#calls + 1] = call call = {} else call[#call + 1] = ARGV[n] end
+end
+local replies = {}
+for n, words in ipairs(calls) do
+    if n == 1 or n == #calls then compute() end
+    replies[n] = redis.pcall(unpack(words))
+end
+return replies";
+
+const COUNT_TO: &str = "local count = redis.call('incr', KEYS[1])
+redis.call('set', KEYS[2], count)
+return count";
 
 /// A client's watched keys, a bit for each key of each database.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -133,6 +154,15 @@ impl State {
                     return "*-1\r\n".to_string();
                 }
                 array(commands.iter().map(|command| self.apply(client, db, command)))
+            }
+            Command::Script(commands, _) => {
+                array(commands.iter().map(|command| self.apply(client, db, command)))
+            }
+            Command::CountTo(from, to) => {
+                let count = self.values[db][*from].unwrap_or(0) + 1;
+                self.put(db, *from, Some(count));
+                self.put(db, *to, Some(count));
+                integer(count)
             }
         }
     }
@@ -254,6 +284,18 @@ impl Command {
             Command::Dbsize => vec![word("DBSIZE")],
             Command::Watch(keys) => with_keys("WATCH", keys),
             Command::Unwatch => vec![word("UNWATCH")],
+            Command::Script(commands, loops) => {
+                let head = [word("EVAL"), word(SCRIPT), word("0"), loops.to_string()];
+                let calls = commands.iter().flat_map(|command| {
+                    let mut words = command.words(db);
+                    words.push("/".to_string());
+                    words
+                });
+                head.into_iter().chain(calls).collect()
+            }
+            Command::CountTo(from, to) => {
+                vec![word("EVAL"), word(COUNT_TO), word("2"), name(from), name(to)]
+            }
             Command::Exec(_) => unreachable!("these are several requests"),
         }
     }

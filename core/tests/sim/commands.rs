@@ -310,6 +310,19 @@ pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     head.into_iter().chain(keys).chain(calls).collect()
 }
 
+/// The program with pauses between its calls, in which it computes for so long that it may be over busy-reply-threshold.
+pub fn with_pauses(random: &mut Random, program: Vec<String>) -> Vec<String> {
+    let mut words = Vec::new();
+    for word in program {
+        if word == "/" && random.below(2) == 0 {
+            let ms = 1 + random.below(6);
+            words.extend(["/".to_string(), "SPIN".to_string(), ms.to_string()]);
+        }
+        words.push(word);
+    }
+    words
+}
+
 /// A random command about the whole keyspace or another database, or a session command about a key. Some of them create
 /// keys in databases where clients are blocked.
 pub fn whole_command(random: &mut Random) -> Vec<String> {

@@ -92,7 +92,8 @@ impl Operation {
     fn only_reads(&self, waiting: Waiting) -> bool {
         let (Request::One(command), Some(reply)) = (&self.request, self.reply()) else { return false };
         match command[0].as_str() {
-            "GET" | "MGET" | "EXISTS" | "DBSIZE" | "KEYS" | "SCAN" | "RANDOMKEY" | "DEBUG" | "SELECT" => true,
+            "GET" | "MGET" | "EXISTS" | "DBSIZE" | "KEYS" | "SCAN" | "RANDOMKEY" | "DEBUG" | "SELECT"
+            | "SCRIPT" => true,
             "DEL" | "MSETNX" | "COPY" | "MOVE" => reply.starts_with('-') || reply == ":0\r\n",
             "RENAME" => reply.starts_with('-'),
             "LRANGE" | "SMEMBERS" | "SINTER" | "HGETALL" | "XRANGE" | "XPENDING" => true,

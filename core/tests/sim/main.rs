@@ -90,11 +90,12 @@ mod stream;
 use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use commands::{
-    DB_COUNT, KEYS, crowd_command, of_type, program_command, random_command, whole_command, xadd, zadd,
+    DB_COUNT, KEYS, crowd_command, of_type, program_command, random_command, whole_command, with_pauses,
+    xadd, zadd,
 };
 use history::{Fifo, Operation, Waiting, linearize};
 use model::Model;
-use request::{Key, Request, awaited, streams, timeout_ms, type_of};
+use request::{KILLED_REPLY, Key, Request, awaited, replace_killed, streams, timeout_ms, type_of};
 use shardis_core::protocol::skip::skip_reply;
 use shardis_core::shard::lock::LockRequestId;
 use shardis_core::shard::slot::shard_of;
@@ -145,6 +146,9 @@ enum Topic {
     /// As `Server`, with Redis' commands over values of this type beside strings. With sets and hashes, clients block on
     /// lists.
     Type(ValueType),
+    /// Programs that are over busy-reply-threshold, so that other requests are refused, and SCRIPT KILL. Nobody blocks, watches
+    /// keys or selects a database.
+    Busy,
 }
 
 /// The kinds of runs, in turn.
@@ -192,6 +196,8 @@ struct Run {
     step: usize,
     /// Keys that are held as suspended programs hold theirs.
     suspended: Vec<(usize, LockRequestId)>,
+    /// How many requests were refused, and programs killed.
+    refused: usize,
 }
 
 impl Run {
@@ -199,7 +205,7 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match topic {
             Topic::Keys => 2 + random.below(4),
-            Topic::Server | Topic::Type(_) => 1 + random.below(4),
+            Topic::Server | Topic::Type(_) | Topic::Busy => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -216,7 +222,14 @@ impl Run {
             unique: 0,
             step: 0,
             suspended: Vec::new(),
+            refused: 0,
         };
+        if topic == Topic::Busy {
+            let admin = run.cluster.connect(0);
+            let threshold_ms = (1 + run.random.below(5)).to_string();
+            run.cluster.call(admin, &["CONFIG", "SET", "busy-reply-threshold", &threshold_ms]);
+            run.cluster.tick();
+        }
         for _ in 0..caller_count {
             let caller = run.connect();
             run.callers.push(caller);
@@ -284,7 +297,14 @@ impl Run {
         // more.
         let waits = self.cluster.wait_of(caller.client).is_some_and(|(_, is_being_served)| !is_being_served);
         let is_void = waits || self.cluster.is_sending(caller.client);
-        caller.unanswered.iter().for_each(|&operation| self.operations[operation].is_void = is_void);
+        for &operation in &caller.unanswered {
+            let operation = &mut self.operations[operation];
+            operation.is_void = is_void;
+            // Those before it may have been refused, which nobody sees.
+            if self.topic == Topic::Busy {
+                operation.behind.clear();
+            }
+        }
         self.cluster.disconnect(caller.client);
         self.replace(n);
     }
@@ -371,6 +391,9 @@ impl Run {
         caller.replies_missing -= 1;
         if caller.replies_missing > 0 {
             let is_first = caller.replies_missing + 1 == operation.request.commands().len();
+            if self.topic == Topic::Busy && !is_first && reply.starts_with("-BUSY ") {
+                return;
+            }
             assert_eq!(reply, if is_first { "+OK\r\n" } else { "+QUEUED\r\n" });
             return;
         }
@@ -383,6 +406,15 @@ impl Run {
             let waited_ms = self.cluster.now_ms() - caller.called_at_ms;
             assert!(timeout_ms > 0.0 && waited_ms as f64 >= timeout_ms, "it waited for {waited_ms} ms");
         }
+        if self.topic == Topic::Busy {
+            // Refused, or killed before it has written.
+            operation.is_void =
+                ["-BUSY ", "-EXECABORT ", KILLED_REPLY].iter().any(|text| reply.starts_with(text));
+            self.refused += usize::from(operation.is_void);
+            if let Request::Exec { commands, .. } = &mut operation.request {
+                replace_killed(commands, &reply);
+            }
+        }
         operation.replied = Some((self.step, operation.request.canonical(reply)));
         caller.unanswered.pop_front();
         if let Some(&next) = caller.unanswered.front() {
@@ -392,6 +424,10 @@ impl Run {
 
     /// Random requests to be sent in one piece.
     fn random_requests(&mut self, n: usize) -> Vec<Request> {
+        if self.topic == Topic::Busy {
+            let count = 1 + self.random.below(3) / 2;
+            return (0..count).map(|_| self.request_beside_programs()).collect();
+        }
         if self.topic != Topic::Keys && self.random.below(3) == 0 {
             return self.random_race(n);
         }
@@ -407,6 +443,39 @@ impl Run {
             self.callers[n].db = requests[requests.len() - 1].selects(self.callers[n].db);
         }
         requests
+    }
+
+    /// A request of a run about busy programs.
+    fn request_beside_programs(&mut self) -> Request {
+        match self.random.below(8) {
+            0..3 => Request::One(self.program_with_pauses()),
+            3 => {
+                let count = 1 + self.random.below(3);
+                let mut commands: Vec<Vec<String>> = (0..count).map(|_| self.command_at_once()).collect();
+                // If its client has disconnected, nobody sees whether it was killed in the midst of the EXEC.
+                if self.kind == Kind::Simple && self.random.below(2) == 0 {
+                    commands[count - 1] = self.program_with_pauses();
+                }
+                Request::Exec { commands, watched: Vec::new() }
+            }
+            4 => Request::One(vec!["SCRIPT".into(), "KILL".into()]),
+            _ => Request::One(self.command_at_once()),
+        }
+    }
+
+    fn program_with_pauses(&mut self) -> Vec<String> {
+        let program = program_command(&mut self.random, &mut self.unique);
+        with_pauses(&mut self.random, program)
+    }
+
+    /// A command that does not block.
+    fn command_at_once(&mut self) -> Vec<String> {
+        loop {
+            let command = random_command(&mut self.random, &mut self.unique);
+            if awaited(&command).is_empty() {
+                return command;
+            }
+        }
     }
 
     /// A push to a key that a client is blocked on, if there is one, and directly after it a request whose reply
@@ -431,7 +500,9 @@ impl Run {
         self.unique += 1;
         let word = format!("v{}", self.unique);
         match self.topic {
-            Topic::Keys | Topic::Server | Topic::Type(ValueType::String) => vec!["TPUSH".into(), key, word],
+            Topic::Keys | Topic::Server | Topic::Busy | Topic::Type(ValueType::String) => {
+                vec!["TPUSH".into(), key, word]
+            }
             Topic::Type(ValueType::List | ValueType::Set | ValueType::Hash) => {
                 vec!["RPUSH".into(), key, word]
             }
@@ -512,7 +583,7 @@ impl Run {
     fn of_topic(&mut self, command: Vec<String>) -> Vec<String> {
         match self.topic {
             Topic::Type(value_type) => of_type(value_type, &mut self.random, self.unique, command, false),
-            Topic::Keys | Topic::Server => command,
+            Topic::Keys | Topic::Server | Topic::Busy => command,
         }
     }
 
@@ -725,10 +796,11 @@ impl Drop for Run {
             return;
         }
         for (n, operation) in self.operations.iter().enumerate() {
-            let Operation { client, db, request, called_at, replied, waits_at, .. } = operation;
+            let Operation { client, db, request, called_at, replied, waits_at, over_at, .. } = operation;
             let waits_at = waits_at.map_or(String::new(), |step| format!("waits from {step}"));
+            let over_at = over_at.map_or(String::new(), |step| format!("over at {step}"));
             eprintln!(
-                "{n:3}: client {client}, db {db}, {called_at:4}: {request:?} -> {replied:?} {waits_at}"
+                "{n:3}: client {client}, db {db}, {called_at:4}: {request:?} -> {replied:?} {waits_at}{over_at}"
             );
         }
         let (seed, shard_count) = (self.seed, self.cluster.workers.len());
@@ -784,17 +856,24 @@ fn random_requests_about_the_whole_server_are_linearizable() {
     run_seeds(Topic::Server);
 }
 
+#[test]
+fn random_requests_beside_busy_programs_are_linearizable() {
+    run_seeds(Topic::Busy);
+}
+
 fn run_seeds(topic: Topic) {
-    let mut waited = 0;
+    let (mut waited, mut refused) = (0, 0);
     let seeds = seeds(SEEDS);
     for &seed in &seeds {
         let mut run = Run::new(seed, topic);
         run.run(OPERATIONS);
         run.finish();
         run.check();
+        refused += run.refused;
         waited += run.operations.iter().filter(|operation| operation.waits_at.is_some()).count();
     }
-    assert!(waited > 0 || seeds.len() < 10, "no command has blocked");
+    assert!(waited > 0 || topic == Topic::Busy || seeds.len() < 10, "no command has blocked");
+    assert!(refused > 0 || topic != Topic::Busy || seeds.len() < 10, "nothing was refused");
 }
 
 #[test]

@@ -4,7 +4,9 @@
 mod streams;
 
 use super::commands::DB_COUNT;
-use super::request::{Key, Request, VALUE, awaited, relocation, selected, type_of};
+use super::request::{
+    KILLED, KILLED_REPLY, Key, Request, VALUE, awaited, calls_of, relocation, selected, type_of,
+};
 use shardis_core::types::ValueType;
 use std::collections::{BTreeMap, BTreeSet};
 use streams::Stream;
@@ -182,10 +184,11 @@ impl Model {
             },
             "COPY" | "MOVE" => self.relocate(db, command),
             "TPROGRAM" | "TWIDE" => {
-                let calls = command.split(|word| word == "/").skip(1);
-                let replies: Vec<String> = calls.map(|call| self.apply(db, call)).collect();
+                let replies: Vec<String> = calls_of(command).map(|call| self.apply(db, call)).collect();
                 format!("*{}\r\n{}", replies.len(), replies.concat())
             }
+            "SCRIPT" => ok(),
+            KILLED => KILLED_REPLY.to_string(),
             _ => self.apply_to_all(db, command),
         }
     }

@@ -134,8 +134,9 @@ fn canonical(command: &[String], reply: String) -> String {
             sorted(reply.strip_prefix("*2\r\n$1\r\n0\r\n").expect("so few keys are scanned at once"), 1)
         }
         "DEBUG" if reply.starts_with("+Value at:") => VALUE.to_string(),
+        "SCRIPT" if !reply.starts_with("-BUSY") => "+OK\r\n".to_string(),
         "TPROGRAM" | "TWIDE" => {
-            let calls = command.split(|word| word == "/").skip(1).map(<[String]>::to_vec);
+            let calls = calls_of(command).map(<[String]>::to_vec);
             canonical_each(&calls.collect::<Vec<_>>(), reply)
         }
         _ => reply,
@@ -160,6 +161,29 @@ fn sorted(reply: &str, group: usize) -> String {
     let mut groups: Vec<&[String]> = names.chunks(group).collect();
     groups.sort();
     bulks(&groups.concat())
+}
+
+/// The commands that a program calls.
+pub fn calls_of(program: &[String]) -> impl Iterator<Item = &[String]> {
+    program.split(|word| word == "/").skip(1).filter(|call| call[0] != "SPIN")
+}
+
+/// What stands in a history for a program that was killed before it wrote anything.
+pub const KILLED: &str = "killed";
+
+/// The reply to it.
+pub const KILLED_REPLY: &str = "-Script killed by user with SCRIPT KILL.\r\n";
+
+/// Replaces the programs of an EXEC that were killed, by its reply.
+pub fn replace_killed(commands: &mut [Vec<String>], reply: &str) {
+    let Some(mut rest) = reply.strip_prefix(&format!("*{}\r\n", commands.len())) else { return };
+    for command in commands {
+        let (first, others) = rest.split_at(skip_reply(rest.as_bytes()).expect("a reply to each command"));
+        if first == KILLED_REPLY {
+            *command = vec![KILLED.to_string()];
+        }
+        rest = others;
+    }
 }
 
 /// What is left of the reply to DEBUG OBJECT.
@@ -254,12 +278,12 @@ pub fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
         "TWIDE" => {
             let mut keys = Vec::new();
-            for call in command.split(|word| word == "/").skip(1) {
+            for call in calls_of(command) {
                 keys.extend(keys_of(db, call)?);
             }
             return Some(keys);
         }
-        "SELECT" => Vec::new(),
+        "SELECT" | "SCRIPT" | KILLED => Vec::new(),
         "COPY" | "MOVE" => {
             let (from, to) = relocation(db, command);
             return Some(vec![from, to]);

@@ -148,7 +148,14 @@ const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
 }
 
 const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Function, flags: flags_of_function, name: name_of_function, reach, run, data: &() }
+    ProgramHandler {
+        kind: ProgramKind::Function,
+        flags: flags_of_function,
+        name: name_of_function,
+        reach,
+        run,
+        data: &(),
+    }
 }
 
 fn name_of_text(args: Argv<'_>) -> Option<ProgramName> {

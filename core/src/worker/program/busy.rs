@@ -6,8 +6,8 @@
 //! [`admission`](crate::command::admission). Those that wait for locks already are refused in the next turn of their shard,
 //! which comes within [`TURN_INTERVAL_MS_MAX`](crate::worker::TURN_INTERVAL_MS_MAX).
 
-use super::{ProgramKind, Programs};
 use super::frame::program_name;
+use super::{ProgramKind, Programs};
 use crate::command::CommandError;
 use crate::command::admission::busy_error;
 use crate::protocol::{Argv, Reply, Resp};

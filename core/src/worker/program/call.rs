@@ -139,7 +139,9 @@ impl Worker {
         options: &CallOptions,
         reply: &mut Vec<u8>,
     ) {
-        if self.programs.running().is_wide_unit(self.shard.shard_count) && !self.take_for_unit(entry, args, hash) {
+        if self.programs.running().is_wide_unit(self.shard.shard_count)
+            && !self.take_for_unit(entry, args, hash)
+        {
             return;
         }
         if entry.row.has(flag::WRITE) {

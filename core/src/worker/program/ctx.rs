@@ -63,7 +63,8 @@ impl<'a> ProgramCtx<'a> {
     /// placed again. In an EXEC, whose other commands may have run, its error is the reply: as if there were nothing yet.
     pub fn reaches(&mut self, reach: Reach) -> bool {
         let worker = self.lent.worker();
-        let reaches = reach == Reach::Declared || worker.shard.shard_count == 1 || worker.wide_caller().is_some();
+        let reaches =
+            reach == Reach::Declared || worker.shard.shard_count == 1 || worker.wide_caller().is_some();
         if !reaches && !self.call.in_exec {
             worker.programs.running().is_misplaced = true;
         }

@@ -379,12 +379,7 @@ impl Worker {
 
     /// Notes what a command touches that the running wide unit calls, or locks it. False: the program has to wait for it,
     /// and to call the command again then. `hash`: of its only key.
-    pub(super) fn take_for_unit(
-        &mut self,
-        entry: &CommandEntry,
-        args: Argv<'_>,
-        hash: Option<u64>,
-    ) -> bool {
+    pub(super) fn take_for_unit(&mut self, entry: &CommandEntry, args: Argv<'_>, hash: Option<u64>) -> bool {
         let frame = self.programs.running();
         let Some(lock_request) = frame.lock_request else {
             let Touched { hashes, all } = &mut frame.touched;

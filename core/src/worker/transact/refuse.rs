@@ -65,6 +65,7 @@ impl Worker {
         let is_its = |wish: &Wish| matches!(wish, Wish::Unit(waiting) if *waiting == lock_request);
         if let Some(at) = self.transact.wishes.iter().position(is_its) {
             self.transact.wishes.remove(at);
+            self.shard.stats.token_waiting.set(self.transact.wishes.len() as u64);
         }
     }
 

@@ -107,8 +107,10 @@ impl Worker {
         reply_id: ReplyId,
         command: &Invocation<'_>,
     ) {
-        let misplaced =
-            Misplaced { reply_id, call: *command.call, args: OwnedArgv::from_argv(command.args) };
+        if home == self.shard.index {
+            self.stall_for_program(reply_id);
+        }
+        let misplaced = Misplaced { reply_id, call: *command.call, args: OwnedArgv::from_argv(command.args) };
         self.send(home, Message::Txn(TxnMessage::PlaceAgain(Box::new(misplaced))));
     }
 
@@ -179,8 +181,7 @@ impl Worker {
         let mut multi = self.take_command_queue();
         let placement = multi.routes.add(entry, args, None, self.shards());
         let walks = matches!(route::scope(entry.row, args, self.shard.shard_count), Scope::Walk { .. });
-        let needs_all =
-            walks || entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) || entry.row.derives_keys(args);
+        let needs_all = walks || entry.row.has(flag::TOUCHES_ARBITRARY_KEYS) || entry.row.derives_keys(args);
         let is_here = match placement {
             Placement::Anywhere | Placement::Session | Placement::SessionPrecomputed => true,
             Placement::One(_) | Placement::CheckOut | Placement::Split

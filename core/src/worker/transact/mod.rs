@@ -401,7 +401,10 @@ impl Worker {
             })
         });
         let participants = participants.collect();
-        let (is_coalesced, txn_entry) = (txn.is_coalesced, txn.entry);
+        let is_coalesced = txn.is_coalesced;
+        // EXEC may be called while a program is busy, but not what it runs.
+        let is_one = !txn.is_exec && !is_coalesced && txn.blocks.is_empty();
+        let is_refusable = !is_one || !txn.entry.row.has(flag::ALLOW_BUSY);
         let mut plan = Box::new(Plan {
             id,
             client,
@@ -417,9 +420,7 @@ impl Worker {
             has_token: wide != PartOfWide::No,
             wide,
             // A client that waits for a key goes on waiting, and a program that is under way has been admitted.
-            is_refused_while_busy: offer.is_none()
-                && wide.call().is_none()
-                && !txn_entry.row.has(flag::ALLOW_BUSY),
+            is_refused_while_busy: is_refusable && offer.is_none() && wide.call().is_none(),
         });
         self.lock_ahead(&mut plan);
         self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));

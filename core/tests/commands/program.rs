@@ -417,7 +417,9 @@ fn a_program_that_waits_for_a_key_is_killed_at_once() {
 fn others_go_on_while_a_wide_program_is_under_way() {
     on_one_and_three_shards(|server| {
         server.expect(&[("CONFIG SET busy-reply-threshold 0", "+OK"), ("MSET a 1 b 1 c 1 d 1", "+OK")]);
-        for program in ["TWIDE 0 / GET a / SPIN 2000 / INCR b / INCR a", "MULTI"] {
+        // On the only shard a program in an EXEC holds all keys.
+        let count = if server.cluster.workers.len() == 1 { 1 } else { 2 };
+        for program in ["TWIDE 0 / GET a / SPIN 2000 / INCR b / INCR a", "MULTI"].into_iter().take(count) {
             let slow = server.cluster.connect(0);
             if program == "MULTI" {
                 for request in ["MULTI", "INCR d", "TWIDE 0 / GET a / SPIN 2000 / INCR b / INCR a", "EXEC"] {

@@ -140,11 +140,25 @@ type ReachOf = fn(&mut Worker, Argv<'_>) -> Reach;
 type Run = fn(&mut ProgramCtx<'_>) -> CommandResult;
 
 const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_text, name: name_of_text, reach, run, data: &() }
+    ProgramHandler {
+        kind: ProgramKind::Script,
+        flags: flags_of_text,
+        name: name_of_text,
+        reach,
+        run,
+        data: &(),
+    }
 }
 
 const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
-    ProgramHandler { kind: ProgramKind::Script, flags: flags_of_sha, name: name_of_sha, reach, run, data: &() }
+    ProgramHandler {
+        kind: ProgramKind::Script,
+        flags: flags_of_sha,
+        name: name_of_sha,
+        reach,
+        run,
+        data: &(),
+    }
 }
 
 const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {

@@ -83,6 +83,11 @@ impl Worker {
         let found = self.callee(declared, argv, &options);
         if let Ok((entry, hash)) = found {
             if matches!(entry.row.run, Run::Program(_)) {
+                let is_wide_unit = self.programs.running().is_wide_unit(self.shard.shard_count);
+                if is_wide_unit && !self.take_for_unit(entry, argv, hash) {
+                    self.programs.give_args(copy);
+                    return Ok(None);
+                }
                 return Ok(Some(Callee { entry, args: copy }));
             }
             self.run_callee(declared, entry, hash, argv, &options, reply);
@@ -335,7 +340,11 @@ impl Worker {
         if self.declares_keys_of(declared, entry, args, hash) {
             return Ok(());
         }
-        Err(if names_its_keys(entry, args, shard_count) { NotCalled::Undeclared } else { NotCalled::NotAllowed })
+        Err(if names_its_keys(entry, args, shard_count) {
+            NotCalled::Undeclared
+        } else {
+            NotCalled::NotAllowed
+        })
     }
 
     /// Whether the running program has declared all keys that a command touches.

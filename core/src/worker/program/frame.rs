@@ -173,7 +173,16 @@ pub(super) fn handler_of(entry: &CommandEntry) -> Option<&'static ProgramHandler
 
 /// What a command touches that a wide unit calls.
 fn locks_of_call(entry: &CommandEntry, args: Argv<'_>) -> LockSet {
-    if names_its_keys(entry, args, 1) { route::lock_set(entry, args, 1, false) } else { LockSet::Whole }
+    if names_its_keys(entry, args, 1) && !is_of_module(entry) {
+        route::lock_set(entry, args, 1, false)
+    } else {
+        LockSet::Whole
+    }
+}
+
+/// Whether a command is a module's that is run as a program.
+fn is_of_module(entry: &CommandEntry) -> bool {
+    handler_of(entry).is_some_and(|handler| handler.kind == ProgramKind::Module)
 }
 
 /// What a program is called in statistics and logs. `args`: its own.
@@ -206,6 +215,11 @@ impl Worker {
         route::lock_set(entry, args, self.shard.shard_count, self.has_suspended_programs())
     }
 
+    /// The locks that a wide unit needs to begin with. A module opens keys without calling commands, so it gets them all.
+    pub(in crate::worker) fn locks_of_unit(&self, entry: &CommandEntry, args: Argv<'_>) -> LockSet {
+        if is_of_module(entry) { LockSet::Whole } else { self.locks_of(entry, args) }
+    }
+
     /// Whether a command is a *wide unit*: a program that may touch any key, on a server of one shard.
     pub(in crate::worker) fn is_wide_unit(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
         self.shard.shard_count == 1 && matches!(entry.row.run, Run::Program(_)) && self.is_wide(entry, args)
@@ -233,7 +247,11 @@ impl Worker {
         }
         if waited_for.is_none() && !self.shard.blocking.is_empty() {
             // What it changes may have to be handed off, but not before its end.
-            let locks = self.locks_of(command.entry, command.args);
+            let locks = if is_wide {
+                self.locks_of_unit(command.entry, command.args)
+            } else {
+                self.locks_of(command.entry, command.args)
+            };
             (frame.lock_request, frame.owns_locks) = (self.lock_unit(locks, is_wide), true);
             if is_wide {
                 self.hold_token_for(&mut frame, command.args);
@@ -368,7 +386,8 @@ impl Worker {
         let frame = self.programs.running();
         if frame.lock_request.is_none() && matches!(frame.role, Role::Starting) {
             let Touched { hashes, all } = std::mem::take(&mut frame.touched);
-            let entry = frame.entry;
+            let (entry, is_wide) = (frame.entry, frame.is_wide_unit(self.shard.shard_count));
+            let all = all || is_wide && is_of_module(entry);
             let mut locks = if all { LockSet::Whole } else { self.locks_of(entry, declared) };
             if let LockSet::Keys(keys) = &mut locks {
                 keys.extend(hashes.into_iter().map(|id| KeyLock { id, exclusive: true }));
@@ -383,7 +402,7 @@ impl Worker {
         let frame = self.programs.running();
         let Some(lock_request) = frame.lock_request else {
             let Touched { hashes, all } = &mut frame.touched;
-            match hash {
+            match hash.filter(|_| !is_of_module(entry)) {
                 Some(hash) if hashes.last() != Some(&hash) => hashes.push(hash),
                 Some(_) => {}
                 None => match locks_of_call(entry, args) {
@@ -394,7 +413,7 @@ impl Worker {
             *all |= hashes.len() > TOUCHED_MAX;
             return true;
         };
-        let mut set = match hash {
+        let mut set = match hash.filter(|_| !is_of_module(entry)) {
             Some(id) => LockSet::Keys(SmallVec::from_slice(&[KeyLock { id, exclusive: true }])),
             None => locks_of_call(entry, args),
         };

@@ -346,6 +346,10 @@ impl Worker {
     /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
     pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
         let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
+        // A program in an EXEC may call a module's, which opens keys of the only shard without locking them.
+        if self.shard.shard_count == 1 && start.wide == PartOfWide::Beginning {
+            needs[0].whole = true;
+        }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
         // Its effects are part of home's.
         needs[self.shard.index].takes_part |= self.session_writes(&start.multi).next().is_some();

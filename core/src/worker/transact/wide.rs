@@ -471,7 +471,7 @@ impl Worker {
             self.shard.stats.programs.count(name.clone(), &counts);
         }
         self.shard.stats.programs.set_token_holder(Some(name));
-        let locks = self.locks_of(entry, args);
+        let locks = self.locks_of_unit(entry, args);
         let granted = &mut self.transact.granted;
         let (lock_request, is_granted) = self.shard.locks.request_first(locks, granted);
         self.transact.waiting.insert(lock_request, (Waiter::Command(command), since_ticks));

@@ -71,7 +71,15 @@ impl Command for BitCount {
         let (start, end, unit) = match &args[2..] {
             [] => (0, -1, Unit::Byte),
             [start, end] => (start.to_integer()?, end.to_integer()?, Unit::Byte),
-            [start, end, unit] => (start.to_integer()?, end.to_integer()?, parse_unit(unit)?),
+            [start, end, unit] => {
+                let (start, end) = (start.to_integer()?, end.to_integer()?);
+                // Redis sees that such a range is empty before it looks at the unit.
+                if start < 0 && end < start {
+                    ctx.reply().integer(0);
+                    return Ok(());
+                }
+                (start, end, parse_unit(unit)?)
+            }
             _ => return Err(Error::SYNTAX),
         };
         // Both are cut off to the begin otherwise, where there may be something to count.

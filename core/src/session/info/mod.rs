@@ -160,7 +160,7 @@ mod tests {
         assert_eq!(names(&["INFO"]), DEFAULT);
         assert_eq!(names(&["INFO", "default"]), DEFAULT);
         assert_eq!(names(&["INFO", "ALL"]), ALL);
-        assert_eq!(names(&["INFO", "everything"]), format!("{ALL} Transactions Shards Holds"));
+        assert_eq!(names(&["INFO", "everything"]), format!("{ALL} Transactions Programs Shards Holds"));
         assert_eq!(names(&["INFO", "keyspace", "cpu", "CPU", "sentinel"]), "CPU Keyspace");
         assert_eq!(names(&["INFO", "cpu", "default"]), DEFAULT);
         assert_eq!(names(&["INFO", "all", "default"]), ALL);

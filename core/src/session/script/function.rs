@@ -72,6 +72,7 @@ fn note_change(ctx: &mut SessionCtx<'_>) {
 }
 
 const DELETE: Command = session("delete", 3, &(delete as SessionHandler))
+    .constant_time()
     .flags(flag::WRITE | flag::NOSCRIPT)
     .acl(acl::SCRIPTING)
     .docs(

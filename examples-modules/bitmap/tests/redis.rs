@@ -20,9 +20,7 @@ fn integer(random: &mut Random) -> String {
 fn offset(random: &mut Random) -> String {
     // The last valid one, 4294967295, makes strings of 512 MiB, which take minutes to compare: it has a test of its own.
     match random.below(30) {
-        0 => random
-            .pick(&["-1", "x", "4294967296", "", "1.5", "9223372036854775807"])
-            .to_string(),
+        0 => random.pick(&["-1", "x", "4294967296", "", "1.5", "9223372036854775807"]).to_string(),
         1 => (random.below(10_000)).to_string(),
         _ => random.below(300).to_string(),
     }

@@ -19,7 +19,9 @@ const SUBCOMMANDS: &[Command] = &[Command::keys("one", 2, nothing), Command::key
 fn constant_time_is_what_the_documentation_says() {
     let table = CommandTable::new(FAMILIES, &[]).unwrap();
     for entry in table.all() {
-        assert_eq!(entry.row.is_constant_time, entry.row.docs.complexity == "O(1)", "{}", entry.full_name);
+        // What a program does is not known beforehand.
+        let is_documented = entry.row.docs.complexity == "O(1)" && !matches!(entry.row.run, Run::Program(_));
+        assert_eq!(entry.row.is_constant_time, is_documented, "{}", entry.full_name);
     }
 }
 

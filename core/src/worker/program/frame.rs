@@ -215,6 +215,11 @@ impl Worker {
         route::lock_set(entry, args, self.shard.shard_count, self.has_suspended_programs())
     }
 
+    /// Whether modules are loaded whose commands are run as programs.
+    pub(in crate::worker) fn has_programs_of_modules(&self) -> bool {
+        self.table.all().any(|entry| entry.row.has(flag::MODULE) && is_of_module(entry))
+    }
+
     /// The locks that a wide unit needs to begin with. A module opens keys without calling commands, so it gets them all.
     pub(in crate::worker) fn locks_of_unit(&self, entry: &CommandEntry, args: Argv<'_>) -> LockSet {
         if is_of_module(entry) { LockSet::Whole } else { self.locks_of(entry, args) }

@@ -347,7 +347,10 @@ impl Worker {
     pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
         let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
         // A program in an EXEC may call a module's, which opens keys of the only shard without locking them.
-        if self.shard.shard_count == 1 && start.wide == PartOfWide::Beginning {
+        if self.shard.shard_count == 1
+            && start.wide == PartOfWide::Beginning
+            && self.has_programs_of_modules()
+        {
             needs[0].whole = true;
         }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);

@@ -164,17 +164,17 @@ unsafe extern "C-unwind" fn error_reply(lua: *mut lua_State) -> c_int {
         push_error(lua, b"ERR wrong number or type of arguments", false);
         return 1;
     }
-    let mut text = bytes_at(lua, 1).unwrap_or_default();
-    text = reply::trim_line_end(text.strip_prefix(b"-").unwrap_or(text));
+    let text = bytes_at(lua, 1).unwrap_or_default();
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    // The code ends with the first space; a text without one has no code.
+    let (code, message) = match text.iter().position(|&byte| byte == b' ') {
+        Some(at) => text.split_at(at + 1),
+        None => (&b"ERR "[..], text),
+    };
     lua_createtable(lua, 0, 1);
-    // A text without a space has no code.
-    if text.contains(&b' ') {
-        push_bytes(lua, text);
-    } else {
-        push_bytes(lua, b"ERR ");
-        push_bytes(lua, text);
-        lua_concat(lua, 2);
-    }
+    push_bytes(lua, code);
+    push_bytes(lua, reply::trim_line_ends(message));
+    lua_concat(lua, 2);
     set_raw_field(lua, c"err");
     1
 }

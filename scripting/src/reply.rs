@@ -409,14 +409,23 @@ fn append_text(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// The text of an error without the line ends after it.
 /// Redis takes statuses and errors for strings of C.
 pub(crate) fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
+/// The text of an error without the line ends after it.
 pub(crate) fn trim_line_end(mut text: &[u8]) -> &[u8] {
     while let [rest @ .., b'\r' | b'\n'] = text {
+        text = rest;
+    }
+    text
+}
+
+/// The same without those before it, too.
+pub(crate) fn trim_line_ends(text: &[u8]) -> &[u8] {
+    let mut text = trim_line_end(text);
+    while let [b'\r' | b'\n', rest @ ..] = text {
         text = rest;
     }
     text

@@ -35,6 +35,9 @@ pub struct Server {
     lines: Mutex<Receiver<String>>,
 }
 
+/// How many ports a server is started on until it gets one.
+const PORTS_TRIED_MAX: usize = 5;
+
 /// A port that was free just now.
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -95,10 +98,14 @@ impl Server {
 
     /// Starts a server with further arguments and waits until it accepts connections.
     pub fn start_with(setup: Setup, extra: &[&str]) -> Server {
-        let port = free_port();
-        let mut server = Server::spawn(setup, port, extra);
-        server.wait_for_line("Ready to accept");
-        server
+        for _ in 0..PORTS_TRIED_MAX {
+            let mut server = Server::spawn(setup, free_port(), extra);
+            // Somebody else may have taken the port meanwhile.
+            if server.wait_for_one_of(&["Ready to accept", "Address already in use"]).contains("Ready") {
+                return server;
+            }
+        }
+        panic!("{PORTS_TRIED_MAX} free ports were taken by others");
     }
 
     /// Starts a server on a given port without waiting for it.
@@ -122,15 +129,20 @@ impl Server {
 
     /// Waits for a line of the log that contains `text`. Panics if the log ends first.
     pub fn wait_for_line(&mut self, text: &str) -> String {
+        self.wait_for_one_of(&[text])
+    }
+
+    /// The same for the first line that contains one of several texts.
+    fn wait_for_one_of(&mut self, texts: &[&str]) -> String {
         let mut seen = Vec::new();
         let lines = self.lines.get_mut().expect("no other thread has panicked with it");
         while let Ok(line) = lines.recv_timeout(PATIENCE) {
-            if line.contains(text) {
+            if texts.iter().any(|text| line.contains(text)) {
                 return line;
             }
             seen.push(line);
         }
-        panic!("no line with '{text}' in the log:\n{}", seen.join("\n"));
+        panic!("no line with one of {texts:?} in the log:\n{}", seen.join("\n"));
     }
 
     pub fn connect(&self) -> Connection {

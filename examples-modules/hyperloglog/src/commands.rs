@@ -38,6 +38,10 @@ impl Growable for InKey<'_> {
 impl InKey<'_> {
     /// Errors: WRONGTYPE.
     pub fn of<'k>(key: &'k mut WriteKey<'_>) -> Result<InKey<'k>, Error> {
+        // Bytes to write to change the encoding of a number, and a command that fails changes nothing.
+        if key.string()?.is_some_and(|string| !string::has_header(string)) {
+            return Err(Refusal::Foreign.into());
+        }
         Ok(InKey(key.string_mut()?))
     }
 

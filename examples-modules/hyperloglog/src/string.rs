@@ -83,6 +83,11 @@ pub fn empty() -> [u8; HEADER_LEN_BYTES + sparse::EMPTY.len()] {
     string
 }
 
+/// Whether a string begins as a HyperLogLog does.
+pub fn has_header(string: &[u8]) -> bool {
+    string.len() >= HEADER_LEN_BYTES && string.starts_with(&MAGIC)
+}
+
 /// Checks a string as a whole.
 pub fn open(string: &[u8]) -> Result<Content<'_>, Refusal> {
     let (header, registers) = string.split_first_chunk::<HEADER_LEN_BYTES>().ok_or(Refusal::Foreign)?;

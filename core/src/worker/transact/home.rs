@@ -167,7 +167,7 @@ impl Worker {
                 self.make_replies(txn, shard_batches);
             }
             StageKind::CheckOut => self.run_checked_out(id, txn),
-            StageKind::Session => self.run_session_stage(id, txn),
+            StageKind::Session => self.run_session(txn, txn.stage.commands.start),
         }
         if was_closed || !self.wants_reply(txn) {
             txn.reply.truncate(start);
@@ -338,29 +338,6 @@ impl Worker {
         }
         if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             self.record_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
-        }
-    }
-
-    /// Runs the command of a stage over the session. What it writes is part of home's effects.
-    fn run_session_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
-        let at = txn.stage.commands.start;
-        if !txn.session_writes.contains(&at) {
-            self.run_session(txn, at);
-            return;
-        }
-        let held = self.transact.held.get(&id).expect("home holds its locks during such a stage");
-        let is_recorded = held.pieces != 0;
-        if is_recorded {
-            self.resume_piece(id, false);
-            self.shard.effects.set_order(at as u32);
-        }
-        self.run_session(txn, at);
-        if is_recorded {
-            self.shard.effects.suspend_piece();
-        }
-        let home = stage::place_of(&txn.shards, self.shard.index as u16);
-        if txn.last_stages[home].is_none_or(|last| last <= at) {
-            self.release_participant(id);
         }
     }
 

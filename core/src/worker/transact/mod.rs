@@ -58,8 +58,6 @@ struct HomeTxn {
     shards: SmallVec<[u16; 8]>,
     /// For each shard: the first command of the last stage in which it has work.
     last_stages: Vec<Option<usize>>,
-    /// The commands over the session that write, each of which is a stage (FUNCTION LOAD). Home holds its locks during it.
-    session_writes: Vec<usize>,
     stage: Stage,
     /// The shards' outcomes of the present stage, and how many are missing.
     outcomes: Vec<Option<Outcome>>,
@@ -354,8 +352,6 @@ impl Worker {
             needs[0].whole = true;
         }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
-        // Its effects are part of home's.
-        needs[self.shard.index].takes_part |= self.session_writes(&start.multi).next().is_some();
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
         }
@@ -453,17 +449,12 @@ impl Worker {
         } else {
             stage::stage_from(placements, 0)
         };
-        let writes: Vec<usize> = self.session_writes(&multi).collect();
         let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
-        let mut last_stages = if is_only_stage {
+        let last_stages = if is_only_stage {
             vec![Some(0); shards.len()]
         } else {
             stage::last_stages(&multi.routes, &shards)
         };
-        let home = shards.iter().position(|&shard| usize::from(shard) == self.shard.index);
-        if let Some((home, last)) = home.zip(writes.last()) {
-            last_stages[home] = last_stages[home].max(Some(*last));
-        }
         let mut txn = Box::new(HomeTxn {
             entry,
             call,
@@ -475,7 +466,6 @@ impl Worker {
             blocks,
             count: counted.max(1),
             last_stages,
-            session_writes: writes,
             stage: first.unwrap_or(Stage { kind: StageKind::Lists, commands: 0..0 }),
             outcomes: shards.iter().map(|_| None).collect(),
             missing: shards.len(),
@@ -500,15 +490,6 @@ impl Worker {
         let works = self.stage_works(&mut txn);
         self.transact.home.insert(number, txn);
         (TxnId { home: self.shard.index as u32, number }, works)
-    }
-
-    /// The commands of a queue that are over the session, and write.
-    fn session_writes(&self, multi: &CommandQueue) -> impl Iterator<Item = usize> {
-        let commands = multi.queue.commands().iter().zip(multi.routes.placements()).enumerate();
-        commands.filter_map(|(at, (queued, &placement))| {
-            let writes = self.table.entry(queued.call.command).row.has(flag::WRITE);
-            (placement == Placement::Session && writes).then_some(at)
-        })
     }
 
     /// For each shard its share of the present stage.
@@ -627,9 +608,7 @@ impl HomeTxn {
     /// Whether the `n`th shard keeps its locks after its share of the present stage.
     fn keeps_locks(&self, n: usize) -> bool {
         let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
-        let is_homes = u32::from(self.shards[n]) == self.call.home;
         later
-            || is_homes && self.session_writes.contains(&self.stage.commands.start)
             || self.wide == PartOfWide::Beginning
             || self.derives_keys
             || self.keys.get(n).is_some_and(Option::is_some)

@@ -26,6 +26,8 @@ pub struct Request {
     pub dialect: Dialect,
     /// The position to search around. If there is no sorted set, a member's may be any.
     pub centre: Option<Position>,
+    /// The centre is a member's position.
+    pub is_from_member: bool,
     /// How far around, and the unit in metres.
     pub extent: Option<(Extent, f64)>,
     pub direction: Option<Direction>,
@@ -46,6 +48,7 @@ impl Request {
         Self {
             dialect,
             centre: None,
+            is_from_member: false,
             extent: None,
             direction: None,
             count: None,
@@ -78,7 +81,9 @@ impl Request {
         let is_search = matches!(self.dialect, Dialect::Search | Dialect::SearchStore);
         let has_no_circle = !matches!(self.extent, Some((Extent::Radius(_), _)));
         let has_no_box = !matches!(self.extent, Some((Extent::Box { .. }, _)));
-        // A second FROMMEMBER is as wrong as a FROMLONLAT after it; BYRADIUS may be said twice, but not with BYBOX.
+        // FROMMEMBER may be said twice, but not with FROMLONLAT; so may BYRADIUS, but not with BYBOX.
+        let has_no_point = self.centre.is_none() || self.is_from_member;
+        let has_no_member = self.centre.is_none() || !self.is_from_member;
         match values {
             _ if word.is_word("withdist") => self.with_distance = true,
             _ if word.is_word("withhash") => self.with_number = true,
@@ -98,11 +103,11 @@ impl Request {
                 (self.destination, self.stores_distances) = (Some(at + 1), true);
                 return Ok(2);
             }
-            [member, ..] if is_search && self.centre.is_none() && word.is_word("frommember") => {
-                self.centre = Some(position_of(*member, zset)?);
+            [member, ..] if is_search && has_no_point && word.is_word("frommember") => {
+                (self.centre, self.is_from_member) = (Some(position_of(*member, zset)?), true);
                 return Ok(2);
             }
-            [longitude, latitude, ..] if is_search && self.centre.is_none() && word.is_word("fromlonlat") => {
+            [longitude, latitude, ..] if is_search && has_no_member && word.is_word("fromlonlat") => {
                 self.centre = Some(position(*longitude, *latitude)?);
                 return Ok(3);
             }

@@ -198,13 +198,20 @@ impl Worker {
         }
         let nanos = self.time.take_nanos();
         let Invocation { entry, call, args, .. } = command;
+        let stats = &self.shard.stats;
+        // A blocking command that waited was counted when it was called, but the slow log has a command once it has replied.
+        let is_served = command.served_from.is_some() && waits.is_none();
         if command.is_counted {
-            let stats = &self.shard.stats;
             stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
             stats.commands_processed.add(1);
-            if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-                self.record_slow(args, nanos / 1000, call, entry);
-            }
+        } else if is_served {
+            stats.command(entry.id).nanos.add(nanos);
+        }
+        if nanos >= self.time.slow_from_nanos
+            && (is_served || command.is_counted && waits.is_none())
+            && !entry.row.has(flag::SKIP_SLOWLOG)
+        {
+            self.record_slow(args, nanos / 1000, call, entry);
         }
         Ran { nanos, waits }
     }

@@ -219,6 +219,32 @@ fn commands_over_all_shards_count_once_and_slow_ones_are_logged_with_their_clien
 }
 
 #[test]
+fn a_blocked_command_is_logged_when_it_is_served_and_not_when_it_blocks_or_times_out() {
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &["--slowlog-log-slower-than", "0"]);
+        let mut client = server.connect();
+        let logged = |client: &mut Connection| {
+            client.call(&["SLOWLOG", "GET", "-1"]).matches("\r\n$5\r\nBLPOP\r\n").count()
+        };
+        let calls = |client: &mut Connection| client.call(&["INFO", "commandstats"]);
+
+        let mut blocked = server.connect();
+        blocked.request(&[b"BLPOP", b"list", b"0"]);
+        wait_until("it is blocked", || client.call(&["INFO", "clients"]).contains("blocked_clients:1\r\n"));
+        assert_eq!(logged(&mut client), 0, "{setup:?}: it has not replied");
+        assert!(calls(&mut client).contains("cmdstat_blpop:calls=1,"), "{setup:?}: but it was called");
+
+        assert_eq!(client.call(&["LPUSH", "list", "a"]), ":1\r\n");
+        assert_eq!(blocked.reply(), b"*2\r\n$4\r\nlist\r\n$1\r\na\r\n");
+        assert_eq!(logged(&mut client), 1, "{setup:?}: it was served");
+
+        assert_eq!(blocked.call(&["BLPOP", "list", "0.01"]), "*-1\r\n");
+        assert_eq!(logged(&mut client), 1, "{setup:?}: it timed out");
+        assert!(calls(&mut client).contains("cmdstat_blpop:calls=2,"), "{setup:?}");
+    }
+}
+
+#[test]
 fn passwords_do_not_get_into_the_slow_log() {
     let server = Server::start_with(SETUPS[1], &["--slowlog-log-slower-than", "0"]);
     let mut client = server.connect();

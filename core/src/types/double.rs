@@ -88,23 +88,29 @@ impl F64Text {
         /// Integers below this have no more than [`F64_DIGITS`] digits themselves.
         const WHOLE_MAX: f64 = 1e17;
         let magnitude = value.abs();
-        let whole = magnitude.trunc();
-        if whole >= WHOLE_MAX || (whole != magnitude && (whole >= SCALED_WHOLE_MAX || magnitude < 1.0)) {
+        if magnitude >= WHOLE_MAX {
+            return false;
+        }
+        // By integers, because rounding is a call into the C library where the processor is any x86-64.
+        let whole = magnitude as i64;
+        let rest = magnitude - whole as f64;
+        if rest != 0.0 && (magnitude >= SCALED_WHOLE_MAX || magnitude < 1.0) {
             return false;
         }
         // The fraction in 256ths is exact, and whole if it has no more than eight binary places.
-        let fraction = (magnitude - whole) * (1u64 << DECIMALS_MAX) as f64;
-        if fraction != fraction.trunc() {
+        let scaled = rest * f64::from(1 << DECIMALS_MAX);
+        let fraction = scaled as i64;
+        if fraction as f64 != scaled {
             return false;
         }
 
         if value < 0.0 {
             self.push(b"-");
         }
-        self.push(itoa::Buffer::new().format(whole as u64).as_bytes());
-        if fraction != 0.0 {
+        self.push(itoa::Buffer::new().format(whole).as_bytes());
+        if fraction != 0 {
             // n / 2^8 = n * 5^8 / 10^8.
-            let mut decimals = fraction as u64 * 5u64.pow(DECIMALS_MAX);
+            let mut decimals = fraction * 5i64.pow(DECIMALS_MAX);
             let mut digits = [b'0'; DECIMALS_MAX as usize];
             for digit in digits.iter_mut().rev() {
                 *digit = b'0' + (decimals % 10) as u8;

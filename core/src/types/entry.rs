@@ -738,7 +738,7 @@ impl EntryPtr {
         let len = old_len.max(len_min);
         let entry_len = self.len();
         let has_room = fits_inline(self.key_len(), len)
-            && Header::of_inline(Kind::Raw, len, self.key_len(), header.has_expire()) == header
+            && header.has_room_for_len(len)
             && rounded(entry_len - old_len + len) == rounded(entry_len);
         if !has_room {
             return None;

@@ -35,7 +35,7 @@ impl<'b, 'a> ValueMut<'b, 'a> {
     /// The value is none.
     #[inline]
     pub fn packed(&mut self) -> PackedMut<'_, 'a> {
-        assert!(matches!(self.value(), ValueRef::Packed(..)), "the caller has seen a packed collection");
+        assert!(self.entry.is_packed(), "the caller has seen a packed collection");
         PackedMut { entry: self.entry }
     }
 
@@ -62,10 +62,7 @@ pub struct PackedMut<'b, 'a> {
 impl Blob for PackedMut<'_, '_> {
     #[inline]
     fn bytes(&self) -> &[u8] {
-        match self.entry.value() {
-            ValueRef::Packed(_, bytes) => bytes,
-            ValueRef::Int(_) | ValueRef::Str(_) | ValueRef::Object(_) => unreachable!("it stays packed"),
-        }
+        self.entry.packed_bytes()
     }
 
     #[inline]

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::header::{Header, Kind, PackedKind};
-use super::{BigString, Body, Encoding, EntryPtr, OutsideBytes, ValueRef, fits_inline};
+use super::header::{Kind, PackedKind};
+use super::{BigString, Body, Encoding, EntryPtr, OutsideBytes, fits_inline};
 use crate::types::blob::Blob;
 use crate::types::object::{Collection, Object};
 use crate::types::slab::rounded;
@@ -67,15 +67,28 @@ impl EntryPtr {
     }
 
     fn is_empty_collection(self) -> bool {
-        match self.value() {
-            ValueRef::Int(_) | ValueRef::Str(_) => false,
-            ValueRef::Packed(kind, bytes) => bytes.len() == kind.empty().len(),
-            ValueRef::Object(object) => object.is_emptied(),
+        match self.header().kind() {
+            Kind::Int | Kind::Str | Kind::Raw | Kind::BigString => false,
+            Kind::Packed(kind) => self.inline_len() == kind.empty().len(),
+            Kind::BigPacked(kind) => self.big().len == kind.empty().len(),
+            // SAFETY: the entry owns the object, which changes only with the table borrowed exclusively.
+            Kind::Object => unsafe { &*self.object_ptr() }.is_emptied(),
         }
     }
 
     pub(in crate::types) fn is_object(self) -> bool {
         self.header().kind() == Kind::Object
+    }
+
+    #[inline]
+    pub(in crate::types) fn is_packed(self) -> bool {
+        self.header().is_packed()
+    }
+
+    /// The bytes of a packed collection.
+    #[inline]
+    pub(in crate::types) fn packed_bytes<'a>(self) -> &'a [u8] {
+        if self.is_big_packed() { self.big_bytes() } else { self.inline_bytes() }
     }
 
     /// What kind of packed collection the value is, if it is one.
@@ -90,6 +103,7 @@ impl EntryPtr {
     ///
     /// # Safety
     /// The value is a packed collection, and nothing else refers to it for 'a.
+    #[inline]
     pub(in crate::types) unsafe fn packed_mut<'a>(self) -> &'a mut [u8] {
         let (start, len) = if self.is_big_packed() {
             let big = self.big();
@@ -102,8 +116,9 @@ impl EntryPtr {
         unsafe { std::slice::from_raw_parts_mut(start, len) }
     }
 
+    #[inline]
     pub(in crate::types) fn is_big_packed(self) -> bool {
-        matches!(self.header().kind(), Kind::BigPacked(_))
+        self.header().is_big_packed()
     }
 
     /// [`Blob::splice`] of a packed collection in an allocation of its own. Afterwards the bytes of the range are
@@ -125,31 +140,36 @@ impl EntryPtr {
         }
     }
 
-    /// [`Blob::splice`] of a packed collection within its entry, if its cell has room for the result. Returns whether it
-    /// had. Afterwards the bytes of the range are unspecified.
+    /// [`Blob::splice`] of a packed collection within its entry. `None`, and nothing is changed, if its cell has no room for
+    /// the result.
     ///
     /// # Safety
-    /// The value is such a collection, and nothing else refers to it.
+    /// The value is such a collection, and nothing else refers to it for 'a.
     #[inline]
-    pub(in crate::types) unsafe fn splice_inline(self, range: &Range<usize>, len: usize) -> bool {
+    pub(in crate::types) unsafe fn splice_inline<'a>(
+        self,
+        range: &Range<usize>,
+        len: usize,
+    ) -> Option<&'a mut [u8]> {
         let header = self.header();
-        let old_len = self.inline_len();
+        let (key_len, old_len) = (self.key_len(), self.inline_len());
         assert!(range.start <= range.end && range.end <= old_len, "{range:?} of {old_len} bytes");
         let new_len = old_len - range.len() + len;
-        let entry_len = self.len();
-        let has_room = fits_inline(self.key_len(), new_len)
-            && Header::of_inline(header.kind(), new_len, self.key_len(), header.has_expire()) == header
-            && rounded(entry_len - old_len + new_len) == rounded(entry_len);
-        if has_room {
-            // SAFETY: the cell is as long as its rounded length, which stays the same, so both places of the bytes after
-            // the range are within it.
-            unsafe {
-                let value = self.value_at();
-                self.write_len(header.value_len_at(), header.value_width(), new_len);
-                value.add(range.start + len).copy_from(value.add(range.end), old_len - range.end);
-            }
+        let value_at = header.key_at() + key_len;
+        let has_room = fits_inline(key_len, new_len)
+            && header.has_room_for_len(new_len)
+            && rounded(value_at + old_len) == rounded(value_at + new_len);
+        if !has_room {
+            return None;
         }
-        has_room
+        // SAFETY: the cell is as long as its rounded length, which stays the same, so both places of the bytes after the
+        // range are within it, and so are the bytes in between.
+        unsafe {
+            let value = self.at(value_at);
+            self.write_len(header.value_len_at(), header.value_width(), new_len);
+            value.add(range.start + len).copy_from(value.add(range.end), old_len - range.end);
+            Some(std::slice::from_raw_parts_mut(value.add(range.start), len))
+        }
     }
 
     /// The body of a packed collection whose `range` is replaced by `len` bytes, to be written to another cell. It

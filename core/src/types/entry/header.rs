@@ -256,6 +256,12 @@ impl Header {
         self.0 & WIDE
     }
 
+    /// Whether a value of another length would have the same header, if it is inline and has a length field.
+    #[inline]
+    pub(super) const fn has_room_for_len(self, len: usize) -> bool {
+        (len > 0xff) == (self.value_width() != 0)
+    }
+
     /// The logarithm of an integer's width.
     #[inline]
     pub(super) const fn int_width(self) -> u8 {
@@ -287,6 +293,18 @@ impl Header {
             Place::Inline => inline_len(),
             Place::Pointer(len) => len,
         }
+    }
+
+    /// Whether the value is a packed collection, in the entry or outside of it.
+    #[inline]
+    pub(super) fn is_packed(self) -> bool {
+        self.number() >= PACKED
+    }
+
+    /// Whether the value is a packed collection in an allocation of its own.
+    #[inline]
+    pub(super) fn is_big_packed(self) -> bool {
+        self.number() >= BIG_PACKED
     }
 
     /// Whether the value is a packed collection or an object.
@@ -376,14 +394,18 @@ mod tests {
         for kind in PackedKind::ALL {
             let header = Header::of_inline(Kind::Packed(kind), 300, 3, true);
             assert_eq!((header.kind(), header.is_inline_string()), (Kind::Packed(kind), false));
+            assert_eq!((header.is_packed(), header.is_big_packed()), (true, false));
+            assert_eq!((header.has_room_for_len(256), header.has_room_for_len(255)), (true, false));
             let header = Header::of_pointer(Kind::BigPacked(kind), 3, true);
             assert_eq!((header.kind(), header.is_inline_string()), (Kind::BigPacked(kind), false));
+            assert_eq!((header.is_packed(), header.is_big_packed()), (true, true));
             assert!(header.is_collection());
         }
         for kind in [Kind::BigString, Kind::Object] {
             let header = Header::of_pointer(kind, 3, false);
             assert_eq!((header.kind(), header.is_inline_string()), (kind, false));
             assert_eq!(header.is_collection(), kind == Kind::Object);
+            assert!(!header.is_packed());
         }
         assert_eq!(Header::of_inline(Kind::Str, 300, 3, true).with_kind(Kind::Raw).kind(), Kind::Raw);
     }

@@ -38,8 +38,7 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
     #[inline]
     pub fn insert_before<'e>(&mut self, pos: usize, element: impl Into<Item<'e>>) -> usize {
         let encoded = Encoded::of(element.into());
-        encoded.write(self.0.splice(pos..pos, encoded.len()));
-        self.count_changed(1);
+        encoded.write(self.splice(pos..pos, encoded.len(), 1));
         pos
     }
 
@@ -50,17 +49,19 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
         self.insert_before(next, element)
     }
 
-    /// Replaces the element at `pos`. Returns the position of the new one, which is `pos`.
-    pub fn replace<'e>(&mut self, pos: usize, element: impl Into<Item<'e>>) -> usize {
-        let end = self.as_ref().after(pos);
+    /// Replaces the element at `pos`. Returns how many bytes longer the new one is.
+    #[inline]
+    pub fn replace<'e>(&mut self, pos: usize, element: impl Into<Item<'e>>) -> isize {
         let encoded = Encoded::of(element.into());
-        if encoded.len() == end - pos {
-            encoded.write(&mut self.0.bytes_mut()[pos..end]);
-            return pos;
+        let bytes = self.0.bytes_mut();
+        let end = Listpack::new(bytes).after(pos);
+        let grown = encoded.len() as isize - (end - pos) as isize;
+        if grown == 0 {
+            encoded.write(&mut bytes[pos..end]);
+        } else {
+            encoded.write(self.splice(pos..end, encoded.len(), 0));
         }
-        encoded.write(self.0.splice(pos..end, encoded.len()));
-        self.count_changed(0);
-        pos
+        grown
     }
 
     /// Moves the elements of a range before the one at `to`, which may be the end, and is not among them.
@@ -82,8 +83,7 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
             end = listpack.after(end);
             removed += 1;
         }
-        self.0.splice(pos..end, 0);
-        self.count_changed(-(removed as isize));
+        self.splice(pos..end, 0, -(removed as isize));
         (pos < self.as_ref().end()).then_some(pos)
     }
 
@@ -112,15 +112,13 @@ impl<'b, B: Blob + ?Sized> ListpackMut<'b, B> {
         elements: impl Iterator<Item = E> + Clone,
     ) {
         let encoded = elements.map(|element| Encoded::of(element.into()));
-        let len = encoded.clone().map(|encoded| encoded.len()).sum();
-        let mut rest = self.0.splice(pos..pos, len);
-        let mut count = 0;
+        let (len, count) =
+            encoded.clone().fold((0, 0), |(len, count), encoded| (len + encoded.len(), count + 1));
+        let mut rest = self.splice(pos..pos, len, count);
         for encoded in encoded {
             let written = encoded.write(rest);
             rest = &mut rest[written..];
-            count += 1;
         }
-        self.count_changed(count);
     }
 }
 
@@ -149,21 +147,31 @@ impl ListpackMut<'_, Vec<u8>> {
             }
         }
         bytes.push(END);
-        self.count_changed(elements.len() as isize);
+        let len = bytes.len();
+        write_header(bytes, len, elements.len() as isize);
     }
 }
 
 impl<B: Blob + ?Sized> ListpackMut<'_, B> {
-    /// Writes the header after a change.
+    /// Replaces the elements of a range by `len` bytes, which are returned to be written, with `count_by` elements more than
+    /// there were. The header is written first, while its bytes are at hand.
     #[inline]
-    fn count_changed(&mut self, by: isize) {
+    fn splice(&mut self, range: Range<usize>, len: usize, count_by: isize) -> &mut [u8] {
         let bytes = self.0.bytes_mut();
-        let len = u32::try_from(bytes.len()).expect("a listpack is shorter than 4 GiB");
-        bytes[..4].copy_from_slice(&len.to_le_bytes());
-        let count = count_in_header(bytes);
-        if count != COUNT_UNKNOWN {
-            let count = count.checked_add_signed(by).expect("no more elements are removed than there are");
-            bytes[4..6].copy_from_slice(&(count.min(COUNT_UNKNOWN) as u16).to_le_bytes());
-        }
+        let new_len = bytes.len() - range.len() + len;
+        write_header(bytes, new_len, count_by);
+        self.0.splice(range, len)
+    }
+}
+
+/// Writes the header of a listpack that gets so many bytes, and `count_by` elements more.
+#[inline]
+fn write_header(bytes: &mut [u8], len: usize, count_by: isize) {
+    let len = u32::try_from(len).expect("a listpack is shorter than 4 GiB");
+    bytes[..4].copy_from_slice(&len.to_le_bytes());
+    let count = count_in_header(bytes);
+    if count != COUNT_UNKNOWN {
+        let count = count.checked_add_signed(count_by).expect("no more elements are removed than there are");
+        bytes[4..6].copy_from_slice(&(count.min(COUNT_UNKNOWN) as u16).to_le_bytes());
     }
 }

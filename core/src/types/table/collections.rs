@@ -16,10 +16,22 @@ pub enum Found {
 }
 
 impl EntryMut<'_> {
+    #[inline]
+    pub(in crate::types) fn is_packed(&self) -> bool {
+        self.ptr.is_packed()
+    }
+
     /// The bytes of a packed collection.
     #[inline]
+    pub(in crate::types) fn packed_bytes(&self) -> &[u8] {
+        debug_assert!(self.is_packed());
+        self.ptr.packed_bytes()
+    }
+
+    /// The bytes of a packed collection, mutable.
+    #[inline]
     pub(in crate::types) fn packed_bytes_mut(&mut self) -> &mut [u8] {
-        debug_assert!(self.ptr.packed_kind().is_some());
+        debug_assert!(self.is_packed());
         self.table.record_write(self.hash);
         // SAFETY: the callers have seen a packed collection, and the table is borrowed exclusively for the result's
         // lifetime.
@@ -30,20 +42,22 @@ impl EntryMut<'_> {
     /// cell if it has to.
     #[inline]
     pub(in crate::types) fn splice_packed(&mut self, range: Range<usize>, len: usize) -> &mut [u8] {
-        let start = range.start;
         if range.len() == len {
             return &mut self.packed_bytes_mut()[range];
         }
+        let start = range.start;
         if self.ptr.is_big_packed() {
             // SAFETY: that is the kind of the value, and the table is borrowed exclusively.
             unsafe { self.ptr.splice_big(range, len, &mut self.table.outside) };
-        } else {
-            // SAFETY: the callers have seen a packed collection, and the other kind was excluded.
-            let is_done = unsafe { self.ptr.splice_inline(&range, len) };
-            if !is_done {
-                self.move_spliced(range, len);
-            }
+            return &mut self.packed_bytes_mut()[start..start + len];
         }
+        // SAFETY: the callers have seen a packed collection, and the other kind was excluded; the table is borrowed
+        // exclusively for the result's lifetime.
+        if let Some(bytes) = unsafe { self.ptr.splice_inline(&range, len) } {
+            self.table.record_write(self.hash);
+            return bytes;
+        }
+        self.move_spliced(range, len);
         &mut self.packed_bytes_mut()[start..start + len]
     }
 

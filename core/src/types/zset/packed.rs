@@ -24,8 +24,9 @@ enum Stored {
 impl Stored {
     #[inline]
     fn of(score: f64) -> Stored {
-        if score.abs() <= INTEGER_MAX && score.trunc() == score {
-            return Stored::Integer(score as i64);
+        let integer = score as i64;
+        if score.abs() <= INTEGER_MAX && integer as f64 == score {
+            return Stored::Integer(integer);
         }
         Stored::Text(F64Text::new(score))
     }
@@ -273,7 +274,9 @@ impl<'b, B: Blob + ?Sized> PackedMut<'b, B> {
 
     /// Changes the score of the member at a position, where `member` was found.
     pub fn set_score(&mut self, pos: usize, member: &[u8], score: f64) {
-        let packed = self.as_ref();
+        let stored = Stored::of(score);
+        let mut listpack = ListpackMut::new(self.0);
+        let packed = Packed(listpack.as_ref());
         let (old, at) = packed.score_behind(pos);
         let after = packed.0.next(at).unwrap_or(packed.0.end());
         let place = if score > old {
@@ -281,13 +284,9 @@ impl<'b, B: Blob + ?Sized> PackedMut<'b, B> {
         } else {
             packed.place_up_to(pos, score, member, usize::MAX)
         };
-        let stored = Stored::of(score);
-        let mut listpack = ListpackMut::new(self.0);
-        let len_before = listpack.as_ref().bytes_len();
-        listpack.replace(at, stored.item());
-        let len = listpack.as_ref().bytes_len();
-        // What lies behind the score has moved if that is longer or shorter now.
-        let moved = |behind: usize| behind + len - len_before;
+        // What lies behind the score moves if that becomes longer or shorter.
+        let grown = listpack.replace(at, stored.item());
+        let moved = |behind: usize| behind.wrapping_add_signed(grown);
         if place > after {
             listpack.move_before(pos..moved(after), moved(place));
         } else if place < pos {

@@ -12,8 +12,6 @@ mod field;
 mod range;
 mod setbit;
 mod settings;
-#[cfg(test)]
-mod testing;
 
 use shardis_modules_api::{Args, Error, Loader, Module, module, parse_integer};
 

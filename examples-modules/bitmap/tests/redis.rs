@@ -1,9 +1,14 @@
 //! The module against Redis' own commands.
 
-#[path = "../../tests/against_redis.rs"]
-mod against_redis;
+use shardis_modules_testing::{
+    Library, Outcome, PREFIX, Pair, Random, Request, Server, from_environment, request,
+};
 
-use against_redis::{Outcome, Pair, Random, Request, Server, request};
+/// A server with the module. None if there is none to compare with.
+fn start() -> Option<Server> {
+    let library = Library::Package("shardis-bitmap");
+    Server::start(library, &["PREFIX", PREFIX], &["--notify-keyspace-events", "EA"])
+}
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -130,10 +135,10 @@ fn settle(theirs: &mut Outcome, ours: &mut Outcome) {
 
 #[test]
 fn random_commands_do_what_they_do_in_redis() {
-    let Some(server) = Server::start("shardis-bitmap") else { return };
+    let Some(server) = start() else { return };
     let mut pair = Pair::new(&server);
     let mut random = Random::new("random_commands_do_what_they_do_in_redis");
-    let count = std::env::var("COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(1500);
+    let count = from_environment("COUNT").unwrap_or(1500);
     for number in 1..=count {
         pair.check(&random_request(&mut random), &KEYS, settle);
         if number % 50 == 0 {
@@ -144,7 +149,7 @@ fn random_commands_do_what_they_do_in_redis() {
 
 #[test]
 fn offsets_go_as_far_as_strings_may() {
-    let Some(server) = Server::start("shardis-bitmap") else { return };
+    let Some(server) = start() else { return };
     let mut pair = Pair::new(&server);
     for text in [
         "getbit a 4294967295",
@@ -170,7 +175,7 @@ fn offsets_go_as_far_as_strings_may() {
 /// left with the number that was gone.
 #[test]
 fn a_number_may_be_a_source_several_times() {
-    let Some(server) = Server::start("shardis-bitmap") else { return };
+    let Some(server) = start() else { return };
     let mut pair = Pair::new(&server);
     for text in ["SET a 22975", "bitop and a a a", "SET a 22975", "bitop xor b a a a", "bitop not a a"] {
         pair.check(&request(text), &["a", "b"], |_, _| {});

@@ -18,8 +18,6 @@ mod grid;
 mod order;
 mod search;
 mod shape;
-#[cfg(test)]
-mod testing;
 mod text;
 
 use shardis_modules_api::{Args, Error, Loader, Module, module};

@@ -152,11 +152,11 @@ fn partition<T>(elements: &mut [T], compare: &impl Fn(&T, &T) -> Ordering) -> (u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use shardis_modules_testing::Random;
 
     #[test]
     fn the_first_elements_are_the_least_in_order() {
-        let mut random = Random::fresh("the_first_elements_are_the_least_in_order");
+        let mut random = Random::new("the_first_elements_are_the_least_in_order");
         for _ in 0..3_000 {
             let len = random.below(120) as usize;
             let values = 1 + random.below(60);

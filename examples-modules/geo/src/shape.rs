@@ -147,11 +147,11 @@ impl Quick {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use shardis_modules_testing::Random;
 
     #[test]
     fn what_is_sorted_out_quickly_is_outside() {
-        let mut random = Random::fresh("what_is_sorted_out_quickly_is_outside");
+        let mut random = Random::new("what_is_sorted_out_quickly_is_outside");
         let mut between = |low: f64, high: f64| low + random.unit() * (high - low);
         let (mut inside, mut sorted_out) = (0, 0);
         for round in 0..200_000 {

@@ -96,7 +96,7 @@ fn push_fixed(text: &mut Vec<u8>, value: f64, decimals: u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::Random;
+    use shardis_modules_testing::Random;
 
     fn text(push: fn(&mut Vec<u8>, f64), value: f64) -> String {
         let mut text = Vec::new();
@@ -133,12 +133,12 @@ mod tests {
 
     #[test]
     fn digits_are_those_of_the_exact_value() {
-        let mut random = Random::fresh("digits_are_those_of_the_exact_value");
+        let mut random = Random::new("digits_are_those_of_the_exact_value");
         for _ in 0..5_000 {
             let value = match random.below(3) {
-                0 => f64::from_bits(random.next()),
+                0 => f64::from_bits(random.bits()),
                 1 => (random.unit() - 0.5) * 1e8,
-                _ => (random.next() as i64 >> random.below(60)) as f64 / f64::from(1u32 << random.below(31)),
+                _ => (random.bits() as i64 >> random.below(60)) as f64 / f64::from(1u32 << random.below(31)),
             };
             if value.is_nan() {
                 continue;

@@ -1,24 +1,9 @@
 //! The module in redis-server 7.0, beside Redis' own geo commands: random commands go to both, and the replies are compared
-//! byte for byte.
-//!
-//! Without a redis-server of 7.0 on PATH, or where REDIS_SERVER says, there is nothing to compare with, and the tests say so.
-//! GEO_SEED is the seed of the random commands, GEO_COMMANDS their number.
+//! byte for byte. SEED is the seed of the random commands, COUNT their number.
 
+use shardis_modules_testing::{Library, PREFIX, Random, Server, from_environment};
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
-#[path = "../src/testing.rs"]
-mod testing;
-
-use testing::Random;
-
-/// Commands of the module begin with this here.
-const PREFIX: &str = "x.";
 const COMMANDS: [&str; 10] = [
     "geoadd",
     "geodist",
@@ -32,128 +17,9 @@ const COMMANDS: [&str; 10] = [
     "georadiusbymember_ro",
 ];
 
-struct Server {
-    process: Child,
-    port: u16,
-    directory: PathBuf,
-}
-
-impl Server {
-    /// None if there is no redis-server of 7.0.
-    fn start(name: &str, arguments: &[&str]) -> Option<Server> {
-        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_string());
-        let version = Command::new(&program).arg("--version").output().ok();
-        if !version.is_some_and(|output| String::from_utf8_lossy(&output.stdout).contains("v=7.0.")) {
-            eprintln!("nothing was tested, for {program} is no redis-server of 7.0");
-            return None;
-        }
-        let port = {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            listener.local_addr().expect("an address").port()
-        };
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{port}"));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).expect("a directory for the server");
-        let process = Command::new(program)
-            .args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"])
-            .arg("--dir")
-            .arg(&directory)
-            .arg("--loadmodule")
-            .arg(library())
-            .args(["PREFIX", PREFIX])
-            .args(arguments)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("redis-server starts");
-        let server = Server { process, port, directory };
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(server)
-    }
-
-    fn connect(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        Client { stream: BufReader::new(stream) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
-}
-
-/// The module's library with the names by which a server loads it, in a directory of its own.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("a path");
-        let target = test.ancestors().nth(2).expect("target/profile/deps");
-        let profile = match target.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(name) => name,
-            None => panic!("{} has no name", target.display()),
-        };
-        let directory = target.parent().expect("target").join("loadable");
-        let built = Command::new(env!("CARGO"))
-            .args(["rustc", "--quiet", "--package", "shardis-geo", "--features", "loadable"])
-            .args(["--crate-type", "cdylib"])
-            .args(["--profile", profile, "--target-dir"])
-            .arg(&directory)
-            .status();
-        assert!(built.expect("cargo runs").success(), "the module does not compile");
-        directory.join(target.file_name().expect("a name")).join("libshardis_geo.so")
-    })
-}
-
-struct Client {
-    stream: BufReader<TcpStream>,
-}
-
-impl Client {
-    fn call(&mut self, words: &[String]) -> Vec<u8> {
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        self.stream.get_mut().write_all(request.as_bytes()).expect("the server reads");
-        let mut reply = Vec::new();
-        self.read(&mut reply);
-        reply
-    }
-
-    fn line(&mut self, line: &str) -> String {
-        let words: Vec<String> = line.split(' ').map(str::to_string).collect();
-        String::from_utf8_lossy(&self.call(&words)).into_owned()
-    }
-
-    /// Appends a reply, as it is.
-    fn read(&mut self, reply: &mut Vec<u8>) {
-        let start = reply.len();
-        self.stream.read_until(b'\n', reply).expect("the server replies");
-        let line = String::from_utf8_lossy(&reply[start..]).into_owned();
-        let (kind, rest) = line.trim_end().split_at(1);
-        let len: usize = rest.parse().unwrap_or(0);
-        match kind {
-            "$" | "=" if rest != "-1" => {
-                let mut bytes = vec![0; len + 2];
-                self.stream.read_exact(&mut bytes).expect("as long as it said");
-                reply.extend_from_slice(&bytes);
-            }
-            "*" | "~" | "%" | ">" => {
-                let count = if kind == "%" { 2 * len } else { len };
-                for _ in 0..count {
-                    self.read(reply);
-                }
-            }
-            _ => {}
-        }
-    }
+/// A server with the module. None if there is none to compare with.
+fn start(options: &[&str]) -> Option<Server> {
+    Server::start(Library::Package("shardis-geo"), &["PREFIX", PREFIX], options)
 }
 
 /// Makes commands, many of which are wrong in some way.
@@ -358,11 +224,11 @@ fn without_prefix(reply: &[u8]) -> String {
 
 #[test]
 fn replies_and_keys_are_those_of_the_commands_of_redis() {
-    let Some(server) = Server::start("replies", &[]) else { return };
-    let count = std::env::var("GEO_COMMANDS").ok().and_then(|count| count.parse().ok()).unwrap_or(10_000);
+    let Some(server) = start(&[]) else { return };
+    let count = from_environment("COUNT").unwrap_or(10_000);
     let (mut redis, mut module) = (server.connect(), server.connect());
     module.line("SELECT 1");
-    let mut commands = Commands(Random::fresh("replies_and_keys_are_those_of_the_commands_of_redis"));
+    let mut commands = Commands(Random::new("replies_and_keys_are_those_of_the_commands_of_redis"));
     let (mut answered, mut refused) = (0, 0);
     for at in 0..count {
         if at % 1000 == 0 {
@@ -390,7 +256,7 @@ fn replies_and_keys_are_those_of_the_commands_of_redis() {
 
 #[test]
 fn descriptions_are_those_of_the_commands_of_redis() {
-    let Some(server) = Server::start("descriptions", &[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     for command in COMMANDS {
         // What only Shardis takes from a module: group, deprecation, and, until 7.2, ACL categories.
@@ -461,7 +327,7 @@ const WRITES: [&str; 14] = [
 
 #[test]
 fn watchers_of_the_keyspace_see_the_same_events() {
-    let Some(server) = Server::start("events", &["--notify-keyspace-events", "EA"]) else { return };
+    let Some(server) = start(&["--notify-keyspace-events", "EA"]) else { return };
     let mut client = server.connect();
     let mut events = |db: &str, prefix: &str| {
         let mut watcher = server.connect();
@@ -473,9 +339,7 @@ fn watchers_of_the_keyspace_see_the_same_events() {
         client.line("SET last x");
         let mut seen = Vec::new();
         loop {
-            let mut message = Vec::new();
-            watcher.read(&mut message);
-            let message = String::from_utf8_lossy(&message).replace(&format!("@{db}_"), "@_");
+            let message = watcher.read().replace(&format!("@{db}_"), "@_");
             let is_last = message.contains("last");
             seen.push(message);
             if is_last {
@@ -490,7 +354,7 @@ fn watchers_of_the_keyspace_see_the_same_events() {
 
 #[test]
 fn the_append_only_file_has_the_same_effects() {
-    let Some(server) = Server::start("effects", &["--appendonly", "yes", "--appendfsync", "always"]) else {
+    let Some(server) = start(&["--appendonly", "yes", "--appendfsync", "always"]) else {
         return;
     };
     let mut client = server.connect();
@@ -501,7 +365,7 @@ fn the_append_only_file_has_the_same_effects() {
         }
     }
     let mut effects = String::new();
-    for entry in fs::read_dir(server.directory.join("appendonlydir")).expect("it is there") {
+    for entry in fs::read_dir(server.directory().join("appendonlydir")).expect("it is there") {
         let path = entry.expect("an entry").path();
         if path.to_string_lossy().ends_with(".incr.aof") {
             effects = String::from_utf8_lossy(&fs::read(path).expect("a file")).into_owned();

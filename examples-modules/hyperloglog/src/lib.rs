@@ -18,8 +18,6 @@ mod registers;
 mod settings;
 mod sparse;
 pub mod string;
-#[cfg(test)]
-mod testing;
 
 use shardis_modules_api::{Args, Error, Loader, Module, module};
 

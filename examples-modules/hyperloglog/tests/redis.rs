@@ -1,9 +1,12 @@
 //! The module against Redis' own commands.
 
-#[path = "../../tests/against_redis.rs"]
-mod against_redis;
+use shardis_modules_testing::{Library, Outcome, PREFIX, Pair, Random, Request, Server, from_environment};
 
-use against_redis::{Outcome, Pair, Random, Request, Server};
+/// A server with the module. None if there is none to compare with.
+fn start() -> Option<Server> {
+    let library = Library::Package("shardis-hyperloglog");
+    Server::start(library, &["PREFIX", PREFIX], &["--notify-keyspace-events", "EA"])
+}
 
 const KEYS: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -62,10 +65,10 @@ fn settle(theirs: &mut Outcome, ours: &mut Outcome) {
 
 #[test]
 fn random_commands_do_what_they_do_in_redis() {
-    let Some(server) = Server::start("shardis-hyperloglog") else { return };
+    let Some(server) = start() else { return };
     let mut pair = Pair::new(&server);
     let mut random = Random::new("random_commands_do_what_they_do_in_redis");
-    let count = std::env::var("COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(1500);
+    let count = from_environment("COUNT").unwrap_or(1500);
     let mut different = 10;
     for number in 1..=count {
         if random.below(200) == 0 {

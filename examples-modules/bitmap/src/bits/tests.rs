@@ -1,7 +1,7 @@
 //! Bits against looking at each of them.
 
 use super::*;
-use crate::testing::Random;
+use shardis_modules_testing::Random;
 
 /// Mostly runs of equal bytes: others are where searches end.
 fn random_bytes(random: &mut Random) -> Vec<u8> {
@@ -28,7 +28,7 @@ fn a_bit_is_what_it_was_set_to() {
         let (before, is_on) = (get(&bytes, bit), random.below(2) == 1);
         assert_eq!(set(&mut bytes, bit, is_on), before);
         assert_eq!(get(&bytes, bit), is_on);
-        assert_eq!(get(&bytes, bytes.len() as u64 * 8 + bit), false);
+        assert!(!get(&bytes, bytes.len() as u64 * 8 + bit));
     }
     assert!(get(&[0x80], 0) && get(&[0x00, 0x01], 15));
 }

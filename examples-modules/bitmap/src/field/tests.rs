@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::bits;
-use crate::testing::Random;
+use shardis_modules_testing::Random;
 
 fn decimal(text: &[u8]) -> Option<i64> {
     std::str::from_utf8(text).ok()?.parse().ok()
@@ -34,7 +34,7 @@ fn an_integer_is_read_bit_by_bit_as_it_was_written() {
         let mut bytes: Vec<u8> = (0..20).map(|_| random.below(256) as u8).collect();
         let before = bytes.clone();
         let offset = random.below(20 * 8 - field.bits() + 1);
-        let value = field.truncated(i128::from(random.any()));
+        let value = field.truncated(i128::from(random.bits() as i64));
         field.set(&mut bytes, offset, value);
 
         assert_eq!(field.get(&bytes, offset), value, "{field:?} at {offset}");

@@ -1,7 +1,7 @@
 //! The kernels against single registers, and against each other.
 
 use super::*;
-use crate::testing::Random;
+use shardis_modules_testing::Random;
 
 fn random_registers(random: &mut Random) -> Registers {
     let (least, spread) = (random.below(40) as u8, random.below(23) as u8 + 1);

@@ -1,7 +1,7 @@
 //! Strings against a model of their registers, and strings that are none.
 
 use super::*;
-use crate::testing::Random;
+use shardis_modules_testing::Random;
 
 const SPARSE_LEN_MAX: usize = 3000;
 

@@ -9,16 +9,29 @@ use crate::context::Context;
 use crate::current;
 use crate::error::{CommandResult, Error};
 use crate::string::ModuleStr;
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::sync::Mutex;
 
 type Answer = Box<dyn FnOnce(&mut Context<'_>) -> CommandResult + Send>;
 
 /// A client that waits. Whoever has it answers, on whatever thread; if it is dropped, the client gets an error.
 pub struct BlockedClient {
     client: NonNull<RedisModuleBlockedClient>,
+}
+
+type Disconnected = Box<dyn FnOnce() + Send>;
+
+/// What is called when a client that waits disconnects, by the server's pointer to the client. It is taken out before the
+/// client is unblocked, so that a later client at the same address has none of it.
+static DISCONNECTED: Mutex<BTreeMap<usize, Disconnected>> = Mutex::new(BTreeMap::new());
+
+fn take_disconnected(client: NonNull<RedisModuleBlockedClient>) -> Option<Disconnected> {
+    let mut waiting = DISCONNECTED.lock().expect("nothing panics with the lock");
+    waiting.remove(&client.addr().get())
 }
 
 // SAFETY: the server lets any thread unblock a client.
@@ -137,6 +150,7 @@ where
 /// # Safety
 /// The server calls it with what `block_client_on_keys` gave, once.
 unsafe extern "C" fn free_data<T>(_ctx: *mut RedisModuleCtx, data: *mut c_void) {
+    let _callback = current::Callback::enter("end of a client that waits for keys");
     // SAFETY: as promised.
     drop(unsafe { Box::from_raw(data.cast::<T>()) });
 }
@@ -147,6 +161,7 @@ impl BlockedClient {
     pub fn unblock(self, answer: impl FnOnce(&mut Context<'_>) -> CommandResult + Send + 'static) {
         let answer: Answer = Box::new(answer);
         let data = Box::into_raw(Box::new(Some(answer)));
+        drop(take_disconnected(self.client));
         // SAFETY: the client was not unblocked yet. `answer` and `free_answer` take such data.
         let result = unsafe { api!(UnblockClient)(self.client.as_ptr(), data.cast::<c_void>()) };
         if result != REDISMODULE_OK {
@@ -154,6 +169,28 @@ impl BlockedClient {
             drop(unsafe { Box::from_raw(data) });
         }
         std::mem::forget(self);
+    }
+
+    /// Has a function called if the client disconnects while it waits: there is nobody to work for then. The client is to be
+    /// unblocked all the same. The context stands for the server's lock.
+    pub fn on_disconnect(&mut self, _ctx: &Context<'_>, action: impl FnOnce() + Send + 'static) {
+        let mut waiting = DISCONNECTED.lock().expect("nothing panics with the lock");
+        waiting.insert(self.client.addr().get(), Box::new(action));
+        // SAFETY: the client waits, the server does nothing else meanwhile, and `disconnected` is a function for that.
+        unsafe { api!(SetDisconnectCallback)(self.client.as_ptr(), Some(disconnected)) };
+    }
+
+    /// What happens from here to [`stop_measuring`](Self::stop_measuring) counts as the command's time, in SLOWLOG and in
+    /// INFO's commandstats.
+    pub fn start_measuring(&mut self) {
+        // SAFETY: the client waits.
+        unsafe { api!(BlockedClientMeasureTimeStart)(self.client.as_ptr()) };
+    }
+
+    /// Ends what [`start_measuring`](Self::start_measuring) began. Several such times are added.
+    pub fn stop_measuring(&mut self) {
+        // SAFETY: the client waits.
+        unsafe { api!(BlockedClientMeasureTimeEnd)(self.client.as_ptr()) };
     }
 
     /// A context for a thread that works on the answer.
@@ -167,6 +204,15 @@ impl Drop for BlockedClient {
     fn drop(&mut self) {
         let client = BlockedClient { client: self.client };
         client.unblock(|_ctx| Err(Error::from_text(c"ERR the module gave no answer")));
+    }
+}
+
+/// # Safety
+/// The server calls it for a client that waits and disconnects.
+unsafe extern "C" fn disconnected(_ctx: *mut RedisModuleCtx, client: *mut RedisModuleBlockedClient) {
+    let _callback = current::Callback::enter("disconnection of a blocked client");
+    if let Some(action) = NonNull::new(client).and_then(take_disconnected) {
+        action();
     }
 }
 
@@ -214,6 +260,7 @@ where
 /// # Safety
 /// The server calls it with what `unblock` gave, once.
 unsafe extern "C" fn free_answer(_ctx: *mut RedisModuleCtx, data: *mut c_void) {
+    let _callback = current::Callback::enter("end of a blocked client");
     if !data.is_null() {
         // SAFETY: as promised.
         drop(unsafe { Box::from_raw(data.cast::<Option<Answer>>()) });
@@ -247,6 +294,16 @@ impl ThreadContext {
         unsafe {
             api!(ThreadSafeContextLock)(self.ctx.as_ptr());
             LockedContext { context: Context::of_thread(self.ctx), _thread: PhantomData }
+        }
+    }
+
+    /// The same, without waiting: None if something else has the lock.
+    pub fn try_lock(&mut self) -> Option<LockedContext<'_>> {
+        // SAFETY: as for `lock`.
+        unsafe {
+            let is_locked = api!(ThreadSafeContextTryLock)(self.ctx.as_ptr()) == REDISMODULE_OK;
+            let context = || LockedContext { context: Context::of_thread(self.ctx), _thread: PhantomData };
+            is_locked.then(context)
         }
     }
 }

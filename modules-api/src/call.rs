@@ -20,6 +20,31 @@ pub struct CallOptions {
     pub replicate: bool,
     /// Have the reply in RESP3's types.
     pub resp3: bool,
+    /// Refuse commands that write.
+    pub refuse_writes: bool,
+    /// Refuse commands that use memory when the server has no more (`deny-oom`).
+    pub refuse_when_out_of_memory: bool,
+    /// Refuse what scripts may not call, and what a script could not at this time.
+    pub as_script: bool,
+}
+
+impl CallOptions {
+    /// The letters of `Call`'s format, behind the one that stands for the arguments. Errors are replies ("E").
+    fn format(self) -> [u8; 8] {
+        let mut format = *b"vE\0\0\0\0\0\0";
+        let letters = [
+            (self.replicate, b'!'),
+            (self.resp3, b'3'),
+            (self.refuse_writes, b'W'),
+            (self.refuse_when_out_of_memory, b'M'),
+            (self.as_script, b'S'),
+        ];
+        let wanted = letters.into_iter().filter(|(is_wanted, _)| *is_wanted);
+        for (place, (_, letter)) in format[2..].iter_mut().zip(wanted) {
+            *place = letter;
+        }
+        format
+    }
 }
 
 /// The reply of a called command, or a part of one.
@@ -54,12 +79,7 @@ impl Context<'_> {
         arguments: &[ModuleStr<'_>],
         options: CallOptions,
     ) -> Result<CallReply<'static>, Error> {
-        let format = match (options.replicate, options.resp3) {
-            (false, false) => c"vE",
-            (true, false) => c"v!E",
-            (false, true) => c"v3E",
-            (true, true) => c"v!3E",
-        };
+        let format = options.format();
         // The server may keep these strings, and then counts references to them when this thread has given the lock back.
         let copies: Vec<ModuleString> = match self.is_of_thread() {
             true => arguments.iter().map(|argument| ModuleString::new(argument.as_bytes())).collect(),
@@ -67,9 +87,11 @@ impl Context<'_> {
         };
         let copied: Vec<ModuleStr<'_>> = copies.iter().map(ModuleString::as_str).collect();
         let arguments = if self.is_of_thread() { &copied } else { arguments };
-        // SAFETY: "v" takes an array of strings and its length. No key is open, for `self` is borrowed mutably.
+        // SAFETY: "v" takes an array of strings and its length, and the format ends with a zero, for there are fewer letters
+        // than places. No key is open, for `self` is borrowed mutably.
         let reply = unsafe {
-            api!(Call)(self.as_ptr(), name.as_ptr(), format.as_ptr(), arguments.as_ptr(), arguments.len())
+            let format = format.as_ptr().cast::<c_char>();
+            api!(Call)(self.as_ptr(), name.as_ptr(), format, arguments.as_ptr(), arguments.len())
         };
         let Some(reply) = NonNull::new(reply) else {
             return Err(Error::from_text(c"ERR the command cannot be called"));
@@ -79,23 +101,6 @@ impl Context<'_> {
             return Err(Error::new(String::from_utf8_lossy(text)));
         }
         Ok(reply)
-    }
-}
-
-impl Context<'_> {
-    /// The value of a directive of the server's configuration, as CONFIG GET shows it. None if there is no such directive.
-    /// Errors: what CONFIG GET answers.
-    pub fn directive(&mut self, name: &str) -> Result<Option<String>, Error> {
-        let arguments = [ModuleString::new(b"GET"), ModuleString::new(name.as_bytes())];
-        let arguments = arguments.each_ref().map(ModuleString::as_str);
-        let reply = self.call(c"CONFIG", &arguments, CallOptions::default())?;
-        // The name and the value.
-        let CallValue::Array(elements) = reply.value() else { return Ok(None) };
-        let value = elements.last();
-        Ok(value.and_then(|value| match value.value() {
-            CallValue::Bytes(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-            _ => None,
-        }))
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Row {
     pub summary: &'static str,
     pub complexity: &'static str,
     pub since: &'static str,
+    /// It is for the server itself and its tests: `syscmd` in COMMAND DOCS. Only Shardis knows it from us.
+    pub is_internal: bool,
     /// If it is deprecated, since when, and what is to be used instead. Only Shardis knows it from us.
     pub deprecated: Option<(&'static str, &'static str)>,
     /// Separated by spaces.
@@ -69,6 +71,7 @@ impl Row {
             summary: "",
             complexity: "",
             since: "",
+            is_internal: false,
             deprecated: None,
             tips: "",
             history: &[],
@@ -288,7 +291,7 @@ pub(crate) unsafe extern "C" fn entry<C: Command>(
     argc: c_int,
 ) -> c_int {
     const { assert!(!C::ROW.name.is_empty(), "a command has a name") };
-    let _callback = current::Callback::enter(C::ROW.name);
+    let _callback = current::Callback::enter_for(C::ROW.name, "command");
     if let Some(find_keys) = C::ROW.find_keys {
         // SAFETY: context and arguments are those of the call.
         unsafe {

@@ -2,10 +2,11 @@
 
 use crate::abi::{
     REDISMODULE_CTX_FLAGS_DENY_BLOCKING, REDISMODULE_CTX_FLAGS_LUA, REDISMODULE_CTX_FLAGS_MULTI,
-    REDISMODULE_CTX_FLAGS_REPLICATED, REDISMODULE_CTX_FLAGS_RESP3, REDISMODULE_NOTIFY_GENERIC,
-    REDISMODULE_NOTIFY_HASH, REDISMODULE_NOTIFY_LIST, REDISMODULE_NOTIFY_MODULE, REDISMODULE_NOTIFY_SET,
-    REDISMODULE_NOTIFY_STREAM, REDISMODULE_NOTIFY_STRING, REDISMODULE_NOTIFY_ZSET, REDISMODULE_READ,
-    REDISMODULE_WRITE, RedisModuleCtx,
+    REDISMODULE_CTX_FLAGS_REPLICATED, REDISMODULE_CTX_FLAGS_RESP3, REDISMODULE_NOTIFY_ALL,
+    REDISMODULE_NOTIFY_EVICTED, REDISMODULE_NOTIFY_EXPIRED, REDISMODULE_NOTIFY_GENERIC,
+    REDISMODULE_NOTIFY_HASH, REDISMODULE_NOTIFY_KEY_MISS, REDISMODULE_NOTIFY_LIST, REDISMODULE_NOTIFY_LOADED,
+    REDISMODULE_NOTIFY_MODULE, REDISMODULE_NOTIFY_NEW, REDISMODULE_NOTIFY_SET, REDISMODULE_NOTIFY_STREAM,
+    REDISMODULE_NOTIFY_STRING, REDISMODULE_NOTIFY_ZSET, REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx,
 };
 use crate::api::api;
 use crate::command::{Row, may_open};
@@ -15,6 +16,7 @@ use crate::reply::Reply;
 use crate::string::{Args, ModuleStr};
 use std::ffi::{CStr, CString, c_int};
 use std::marker::PhantomData;
+use std::ops::BitOr;
 use std::ptr::NonNull;
 
 /// What a callback may do with the server, for as long as the callback runs.
@@ -30,7 +32,7 @@ pub struct Context<'c> {
     _call: PhantomData<&'c RedisModuleCtx>,
 }
 
-/// Classes of keyspace notifications.
+/// A class of keyspace notifications.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i32)]
 pub enum NotifyClass {
@@ -40,8 +42,73 @@ pub enum NotifyClass {
     Set = REDISMODULE_NOTIFY_SET,
     Hash = REDISMODULE_NOTIFY_HASH,
     Zset = REDISMODULE_NOTIFY_ZSET,
+    Expired = REDISMODULE_NOTIFY_EXPIRED,
+    Evicted = REDISMODULE_NOTIFY_EVICTED,
     Stream = REDISMODULE_NOTIFY_STREAM,
+    /// A key was looked for that is not there. It is in no set of classes unless it is named.
+    KeyMiss = REDISMODULE_NOTIFY_KEY_MISS,
+    /// A key was loaded from a file. Only modules are told.
+    Loaded = REDISMODULE_NOTIFY_LOADED,
     Module = REDISMODULE_NOTIFY_MODULE,
+    /// A key that was not there was made. It is in no set of classes unless it is named.
+    New = REDISMODULE_NOTIFY_NEW,
+}
+
+impl NotifyClass {
+    /// The first class among these bits.
+    pub(crate) fn of_bits(bits: c_int) -> Option<NotifyClass> {
+        const ALL: [NotifyClass; 13] = [
+            NotifyClass::Generic,
+            NotifyClass::String,
+            NotifyClass::List,
+            NotifyClass::Set,
+            NotifyClass::Hash,
+            NotifyClass::Zset,
+            NotifyClass::Expired,
+            NotifyClass::Evicted,
+            NotifyClass::Stream,
+            NotifyClass::KeyMiss,
+            NotifyClass::Loaded,
+            NotifyClass::Module,
+            NotifyClass::New,
+        ];
+        ALL.into_iter().find(|class| bits & *class as c_int != 0)
+    }
+}
+
+/// Classes of keyspace notifications: `NotifyClass::String | NotifyClass::Hash`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotifyClasses(c_int);
+
+impl NotifyClasses {
+    /// All that clients can be notified of, but for misses and new keys.
+    pub const ALL: NotifyClasses = NotifyClasses(REDISMODULE_NOTIFY_ALL);
+
+    pub(crate) fn bits(self) -> c_int {
+        self.0
+    }
+}
+
+impl From<NotifyClass> for NotifyClasses {
+    fn from(class: NotifyClass) -> NotifyClasses {
+        NotifyClasses(class as c_int)
+    }
+}
+
+impl<C: Into<NotifyClasses>> BitOr<C> for NotifyClasses {
+    type Output = NotifyClasses;
+
+    fn bitor(self, other: C) -> NotifyClasses {
+        NotifyClasses(self.0 | other.into().0)
+    }
+}
+
+impl<C: Into<NotifyClasses>> BitOr<C> for NotifyClass {
+    type Output = NotifyClasses;
+
+    fn bitor(self, other: C) -> NotifyClasses {
+        NotifyClasses::from(self) | other
+    }
 }
 
 /// Levels of the server's log.

@@ -3,23 +3,40 @@
 use std::cell::Cell;
 
 thread_local! {
-    static CURRENT: Cell<&'static str> = const { Cell::new("") };
+    static CURRENT: Cell<Current> = const { Cell::new(Current { of: "", what: "" }) };
 }
 
-/// The command, or the kind of callback, of an SDK module that runs on this thread; empty if none does.
-pub fn current_callback() -> &'static str {
-    CURRENT.get()
+/// A callback: of which command, type or directive it is, if it is of one, and what it does.
+#[derive(Clone, Copy)]
+struct Current {
+    of: &'static str,
+    what: &'static str,
+}
+
+/// The callback of an SDK module that runs on this thread ("geoadd: command"); empty if none does.
+pub fn current_callback() -> String {
+    match CURRENT.get() {
+        Current { of: "", what } => what.to_string(),
+        Current { of, what } => format!("{of}: {what}"),
+    }
 }
 
 /// While it lives, a callback runs.
 pub(crate) struct Callback {
-    outer: &'static str,
+    outer: Current,
 }
 
 impl Callback {
+    /// A callback of the module.
     #[inline]
-    pub(crate) fn enter(name: &'static str) -> Callback {
-        Callback { outer: CURRENT.replace(name) }
+    pub(crate) fn enter(what: &'static str) -> Callback {
+        Callback::enter_for("", what)
+    }
+
+    /// A callback of a command, a type or a directive.
+    #[inline]
+    pub(crate) fn enter_for(of: &'static str, what: &'static str) -> Callback {
+        Callback { outer: CURRENT.replace(Current { of, what }) }
     }
 }
 

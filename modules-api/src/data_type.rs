@@ -29,8 +29,9 @@ pub trait DataType: Send + Sync + Sized + 'static {
     /// Reads what `save` of this or an earlier version wrote. None refuses the data.
     fn load(from: &mut Loading<'_>, version: i32) -> Option<Self>;
 
-    /// Emits commands that make the value, for a rewrite of the append-only file.
-    fn rewrite(&self, _key: ModuleStr<'_>, _aof: &mut Aof<'_>) {}
+    /// Emits commands that make the value, for a rewrite of the append-only file: what it emits is all that is left of the
+    /// value there.
+    fn rewrite(&self, key: ModuleStr<'_>, aof: &mut Aof<'_>);
 
     /// How much memory it takes, for MEMORY USAGE.
     fn memory_bytes(&self) -> usize {
@@ -193,7 +194,7 @@ unsafe fn name_of<'k>(key: *mut RedisModuleString) -> Option<ModuleStr<'k>> {
 // signature in `RedisModuleTypeMethods` says.
 
 unsafe extern "C" fn load<T: DataType>(rdb: *mut RedisModuleIO, version: c_int) -> *mut c_void {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "load");
     // SAFETY: the file is open until this returns.
     let mut from = unsafe { Loading::from_raw(rdb) };
     if version > T::VERSION {
@@ -208,13 +209,13 @@ unsafe extern "C" fn load<T: DataType>(rdb: *mut RedisModuleIO, version: c_int) 
 }
 
 unsafe extern "C" fn save<T: DataType>(rdb: *mut RedisModuleIO, value: *mut c_void) {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "save");
     // SAFETY: the file is open and the value stays until this returns.
     unsafe { value_of::<T>(value).save(&mut Saver::from_raw(rdb)) };
 }
 
 unsafe extern "C" fn load_aux<T: DataType>(rdb: *mut RedisModuleIO, version: c_int, when: c_int) -> c_int {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "load of auxiliary data");
     // SAFETY: the file is open until this returns.
     let mut from = unsafe { Loading::from_raw(rdb) };
     match T::load_aux(&mut from, version, when == REDISMODULE_AUX_BEFORE_RDB) {
@@ -224,7 +225,7 @@ unsafe extern "C" fn load_aux<T: DataType>(rdb: *mut RedisModuleIO, version: c_i
 }
 
 unsafe extern "C" fn save_aux<T: DataType>(rdb: *mut RedisModuleIO, when: c_int) {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "save of auxiliary data");
     // SAFETY: the file is open until this returns.
     let mut to = unsafe { Saver::from_raw(rdb) };
     T::save_aux(&mut to, when == REDISMODULE_AUX_BEFORE_RDB);
@@ -235,7 +236,7 @@ unsafe extern "C" fn rewrite<T: DataType>(
     key: *mut RedisModuleString,
     value: *mut c_void,
 ) {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "rewrite");
     // SAFETY: all of it is there until this returns.
     unsafe {
         if let Some(key) = name_of(key) {
@@ -245,31 +246,31 @@ unsafe extern "C" fn rewrite<T: DataType>(
 }
 
 unsafe extern "C" fn memory_usage<T: DataType>(value: *const c_void) -> usize {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "memory usage");
     // SAFETY: the value stays until this returns.
     unsafe { value_of::<T>(value).memory_bytes() }
 }
 
 unsafe extern "C" fn digest<T: DataType>(digest: *mut RedisModuleDigest, value: *mut c_void) {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "digest");
     // SAFETY: both are there until this returns.
     unsafe { value_of::<T>(value).digest(&mut Digest::from_raw(digest)) };
 }
 
 unsafe extern "C" fn free<T: DataType>(value: *mut c_void) {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "free");
     // SAFETY: the server gives the value back, which was made by `Box::into_raw`.
     drop(unsafe { Box::from_raw(value.cast::<T>()) });
 }
 
 unsafe extern "C" fn free_effort<T: DataType>(_key: *mut RedisModuleString, value: *const c_void) -> usize {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "free effort");
     // SAFETY: the value stays until this returns.
     unsafe { value_of::<T>(value).free_effort() }
 }
 
 unsafe extern "C" fn unlink<T: DataType>(key: *mut RedisModuleString, value: *const c_void) {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "unlink");
     // SAFETY: both are there until this returns.
     unsafe {
         if let Some(key) = name_of(key) {
@@ -283,7 +284,7 @@ unsafe extern "C" fn copy<T: DataType>(
     _to: *mut RedisModuleString,
     value: *const c_void,
 ) -> *mut c_void {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "copy");
     // SAFETY: the value stays until this returns.
     match unsafe { value_of::<T>(value).copy() } {
         Some(copy) => Box::into_raw(Box::new(copy)).cast(),
@@ -296,7 +297,7 @@ unsafe extern "C" fn defrag<T: DataType>(
     _key: *mut RedisModuleString,
     value: *mut *mut c_void,
 ) -> c_int {
-    let _callback = current::Callback::enter(T::NAME);
+    let _callback = current::Callback::enter_for(T::NAME, "defragmentation");
     // SAFETY: the server has nobody else use the value until this returns.
     let is_done = unsafe { (*(*value).cast::<T>()).defrag(&mut Defrag::from_raw(ctx)) };
     c_int::from(!is_done)

@@ -3,13 +3,15 @@
 use crate::abi::*;
 use crate::api::api;
 use crate::callback::only_value;
-use crate::context::Context;
+use crate::context::{Context, NotifyClass, NotifyClasses};
 use crate::current;
 use crate::error::Error;
-use crate::module::Loader;
+use crate::module::{Loader, Module};
 use crate::string::ModuleStr;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::NonNull;
+use std::sync::{Arc, Mutex};
 
 /// What a module can be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,30 +76,50 @@ pub enum Event<'e> {
     },
 }
 
+/// What is called at events of a kind.
+pub(crate) type Listener = (EventKind, Arc<dyn Fn(&mut Context<'_>, &Event<'_>) + Send + Sync>);
+
+/// The listeners of each module, by its name: a library may have several modules, and a server takes but one function for
+/// each kind of event of a module.
+static LISTENERS: Mutex<BTreeMap<&'static str, Vec<Listener>>> = Mutex::new(BTreeMap::new());
+
+/// From now on, these are the listeners of a module.
+pub(crate) fn set_listeners(module: &'static str, listeners: Vec<Listener>) {
+    LISTENERS.lock().expect("no listener is called with the lock").insert(module, listeners);
+}
+
 impl Loader<'_> {
-    /// Has a function called at each event of a kind. The function captures nothing.
+    /// Has a function called at each event of a kind. There may be several for one kind; they are called in this order.
     /// Errors: the server does not know the event.
-    pub fn on_event<F>(&mut self, kind: EventKind, _callback: F) -> Result<(), Error>
+    pub fn on_event<F>(&mut self, kind: EventKind, callback: F) -> Result<(), Error>
     where
-        F: Fn(&mut Context<'_>, &Event<'_>) + Copy + 'static,
+        F: Fn(&mut Context<'_>, &Event<'_>) + Send + Sync + 'static,
     {
         let event = RedisModuleEvent { id: kind as u64, dataver: REDISMODULE_EVENT_DATA_VERSION };
-        let ctx = self.context().as_ptr();
-        // SAFETY: the context is that of OnLoad, and `entry` is a function for events.
-        match unsafe { api!(SubscribeToServerEvent)(ctx, event, Some(on_event::<F>)) } {
-            REDISMODULE_OK => Ok(()),
+        let (ctx, entry) = (self.context().as_ptr(), self.event_entry());
+        // SAFETY: the context is that of OnLoad, and `entry` is a function for events. It takes the place of itself, if there
+        // is another listener.
+        match unsafe { api!(SubscribeToServerEvent)(ctx, event, entry) } {
+            REDISMODULE_OK => {
+                self.listeners().push((kind, Arc::new(callback)));
+                Ok(())
+            }
             _ => Err(Error::new(format!("ERR the server has no event {kind:?}"))),
         }
     }
 
-    /// Has a function called when something happens to a key, for these classes of notifications (`REDISMODULE_NOTIFY_*`).
-    /// The function captures nothing. It is called within what changed the key, and is to read it only.
-    pub fn on_keyspace_event<F>(&mut self, classes: c_int, _callback: F) -> Result<(), Error>
+    /// Has a function called when something happens to a key, for these classes of notifications: the class, the event
+    /// ("hset") and the key. The function captures nothing. It is called within what changed the key, and is to read it only.
+    pub fn on_keyspace_event<F>(
+        &mut self,
+        classes: impl Into<NotifyClasses>,
+        _callback: F,
+    ) -> Result<(), Error>
     where
-        F: Fn(&mut Context<'_>, c_int, &CStr, ModuleStr<'_>) + Copy + 'static,
+        F: Fn(&mut Context<'_>, NotifyClass, &CStr, ModuleStr<'_>) + Copy + 'static,
     {
-        let ctx = self.context().as_ptr();
-        // SAFETY: the context is that of OnLoad, and `entry` is a function for notifications.
+        let (ctx, classes) = (self.context().as_ptr(), classes.into().bits());
+        // SAFETY: the context is that of OnLoad, and `on_keyspace_event` is a function for notifications.
         match unsafe { api!(SubscribeToKeyspaceEvents)(ctx, classes, Some(on_keyspace_event::<F>)) } {
             REDISMODULE_OK => Ok(()),
             _ => Err(Error::new("ERR the server does not notify of these classes")),
@@ -106,21 +128,42 @@ impl Loader<'_> {
 }
 
 /// # Safety
-/// The server calls it, as a function for events.
-unsafe extern "C" fn on_event<F>(
+/// The server calls it, as the function for events of the module `M`.
+pub(crate) unsafe extern "C" fn on_event<M: Module>(
     ctx: *mut RedisModuleCtx,
     event: RedisModuleEvent,
     subevent: u64,
     data: *mut c_void,
-) where
-    F: Fn(&mut Context<'_>, &Event<'_>) + Copy + 'static,
-{
+) {
     let _callback = current::Callback::enter("server event");
     let ctx = NonNull::new(ctx).expect("an event has a context");
-    // SAFETY: the context and the data are there until this returns, and `on_event` was given an `F`.
-    unsafe {
+    // SAFETY: the context and the data are there until this returns.
+    let (mut context, event) = unsafe {
         let Some(event) = event_of(event.id, subevent, data) else { return };
-        only_value::<F>()(&mut Context::of_callback(ctx), &event);
+        (Context::of_callback(ctx), event)
+    };
+    let listeners = {
+        let all = LISTENERS.lock().expect("no listener is called with the lock");
+        all.get(M::NAME).cloned().unwrap_or_default()
+    };
+    for (_, listener) in listeners.iter().filter(|(kind, _)| *kind == event.kind()) {
+        listener(&mut context, &event);
+    }
+}
+
+impl Event<'_> {
+    /// What kind of event it is.
+    pub fn kind(&self) -> EventKind {
+        match self {
+            Event::Config { .. } => EventKind::Config,
+            Event::FlushDb { .. } => EventKind::FlushDb,
+            Event::SwapDb { .. } => EventKind::SwapDb,
+            Event::Client { .. } => EventKind::ClientChange,
+            Event::Module { .. } => EventKind::ModuleChange,
+            Event::Cron { .. } => EventKind::CronLoop,
+            Event::LoadingProgress { .. } => EventKind::LoadingProgress,
+            Event::Other { kind, .. } => *kind,
+        }
     }
 }
 
@@ -211,11 +254,11 @@ unsafe extern "C" fn on_keyspace_event<F>(
     key: *mut RedisModuleString,
 ) -> c_int
 where
-    F: Fn(&mut Context<'_>, c_int, &CStr, ModuleStr<'_>) + Copy + 'static,
+    F: Fn(&mut Context<'_>, NotifyClass, &CStr, ModuleStr<'_>) + Copy + 'static,
 {
     let _callback = current::Callback::enter("keyspace event");
-    let (ctx, key) = (NonNull::new(ctx), NonNull::new(key));
-    let (Some(ctx), Some(key)) = (ctx, key) else { return REDISMODULE_OK };
+    let (ctx, key, class) = (NonNull::new(ctx), NonNull::new(key), NotifyClass::of_bits(class));
+    let (Some(ctx), Some(key), Some(class)) = (ctx, key, class) else { return REDISMODULE_OK };
     // SAFETY: all of it is there until this returns, and `on_keyspace_event` was given an `F`.
     unsafe {
         let (event, key) = (CStr::from_ptr(event), ModuleStr::from_raw(key));

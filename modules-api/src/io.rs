@@ -2,6 +2,7 @@
 
 use crate::abi::{RedisModuleDefragCtx, RedisModuleDigest, RedisModuleIO};
 use crate::api::api;
+use crate::memory::ServerBytes;
 use crate::string::{ModuleStr, ModuleString, slice_of};
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
@@ -152,12 +153,16 @@ impl Defrag<'_> {
         cursor
     }
 
-    /// Moves a string.
-    pub fn string(&mut self, string: &mut ModuleString) {
-        // SAFETY: the string is ours, and borrowed by nobody else. The server gives NULL if it stays where it is.
+    /// Moves bytes to where memory is less fragmented, if the server finds that worth while.
+    pub fn bytes(&mut self, bytes: &mut ServerBytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        // SAFETY: the block is the bytes' own, and they are borrowed by nobody else. The server gives NULL if it stays where
+        // it is; if not, it has moved what was in it, and freed it.
         unsafe {
-            let moved = api!(DefragRedisModuleString)(self.raw, string.as_str().as_ptr());
-            string.moved_to(moved);
+            let moved = api!(DefragAlloc)(self.raw, bytes.block());
+            bytes.moved_to(moved);
         }
     }
 }

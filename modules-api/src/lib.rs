@@ -76,23 +76,132 @@
 //! A command that changed something says how that is to be repeated elsewhere, mostly with
 //! [`Context::replicate_verbatim`], and tells watchers of the keyspace with [`Context::notify`].
 //!
-//! # Values, directives, events, threads
+//! # Keys and their values
 //!
-//! A [`DataType`] says how values of a module's own type are saved, loaded, copied and freed; a static [`TypeHandle`] stands for
-//! the type, and [`Key::value`] and [`WriteKey::value_mut`] find values by it. Directives are statics, too
-//! ([`NumericConfig`] and others). [`Loader`] registers all of that, and what is called at events of the server
-//! ([`Loader::on_event`]), when keys change ([`Loader::on_keyspace_event`]) and for INFO ([`Loader::on_info`]). A command may
-//! start a timer ([`Context::start_timer`]), or have its client wait for an answer from a thread ([`Context::block_client`]) or for
-//! keys ([`Context::block_client_on_keys`]).
+//! | In the key | To read | To change | Besides |
+//! |---|---|---|---|
+//! | string | [`Key::string`]: its bytes, in place | [`WriteKey::string_mut`], [`WriteKey::set_string`] | |
+//! | list | [`Key::list`] | [`WriteKey::list_mut`] | |
+//! | hash | [`Key::hash`] | [`WriteKey::hash_mut`] | [`Key::scan`] gives all fields |
+//! | set | [`Key::scan`] gives all elements | [`Context::call`] | the API of modules has no functions for sets |
+//! | sorted set | [`Key::zset`], by element or by [`ScoreRange`] | [`WriteKey::zset_mut`] | |
+//! | stream | [`Key::stream`], by ids | [`WriteKey::stream_mut`] | |
+//! | a module's own type | [`Key::value`] | [`WriteKey::value_mut`], [`WriteKey::set_value`] | [`DataType`] |
+//!
+//! # Types of values
+//!
+//! A type is a struct that implements [`DataType`]: how a value is saved and loaded, how it is made again by commands, how
+//! much memory it takes, how it is copied. A static [`TypeHandle`] stands for it. Keys hold such values as they hold strings:
+//! they expire, are dumped, copied and deleted.
+//!
+//! ```
+//! use shardis_modules_api::*;
+//!
+//! /// The highest number that was seen.
+//! struct Peak(i64);
+//!
+//! static PEAK: TypeHandle<Peak> = TypeHandle::new();
+//!
+//! impl DataType for Peak {
+//!     const NAME: &'static str = "doc--peak";
+//!     const VERSION: i32 = 0;
+//!
+//!     fn save(&self, to: &mut Saver<'_>) {
+//!         to.signed(self.0);
+//!     }
+//!
+//!     fn load(from: &mut Loading<'_>, _version: i32) -> Option<Peak> {
+//!         Some(Peak(from.signed()?))
+//!     }
+//!
+//!     fn rewrite(&self, key: ModuleStr<'_>, aof: &mut Aof<'_>) {
+//!         aof.emit(c"doc.peak", &[key.as_bytes(), self.0.to_string().as_bytes()]);
+//!     }
+//! }
+//!
+//! /// DOC.PEAK key number. Reply: integer, the highest number so far. Errors: WRONGTYPE.
+//! struct See;
+//!
+//! impl Command for See {
+//!     const ROW: Row = Row {
+//!         flags: "write deny-oom fast",
+//!         keys: &[KeySpec::at(1, KeyFlags::RW.and(KeyFlags::UPDATE))],
+//!         ..Row::new("doc.peak", 3)
+//!     };
+//!
+//!     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+//!         let number = args[2].to_integer()?;
+//!
+//!         let mut key = ctx.open_for_writing(&args[1])?;
+//!         let before = key.value(&PEAK)?.map(|peak| peak.0);
+//!         let peak = before.map_or(number, |before| before.max(number));
+//!         if before != Some(peak) {
+//!             key.set_value(&PEAK, Peak(peak))?;
+//!         }
+//!         drop(key);
+//!         if before != Some(peak) {
+//!             ctx.replicate_verbatim();
+//!         }
+//!
+//!         ctx.reply().integer(peak);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # struct Doc;
+//! # impl Module for Doc {
+//! #     const NAME: &'static str = "doc";
+//! #     const VERSION: i32 = 1;
+//! #     fn load(loader: &mut Loader<'_>, _args: Args<'_>) -> Result<(), Error> {
+//! #         loader.data_type(&PEAK)?;
+//! #         loader.command::<See>()
+//! #     }
+//! # }
+//! # #[cfg(feature = "fake")]
+//! # {
+//! use shardis_modules_api::fake::{FakeHost, FakeReply, Item};
+//!
+//! let mut host = FakeHost::load::<Doc>(&[]);
+//! assert_eq!(host.call(&["doc.peak", "k", "3"]), FakeReply::Integer(3));
+//! assert_eq!(host.call(&["doc.peak", "k", "2"]), FakeReply::Integer(3));
+//! assert_eq!(host.save("k"), [Item::Signed(3)]);
+//! # }
+//! ```
+//!
+//! # The configuration
+//!
+//! Directives of a module are statics: [`NumericConfig`], [`BoolConfig`], [`EnumConfig`], [`StringConfig`]. The module reads
+//! them whenever it wants; a check may refuse values, and a function may be called when one was set. Directives of the server
+//! are read by [`Context::directive`], and followed by a [`ServerNumber`].
+//!
+//! # What happens in the server
+//!
+//! While it is loaded, a module says what it wants to be told of: events of the server ([`Loader::on_event`]), changes of
+//! keys ([`Loader::on_keyspace_event`]), and that a client asks for INFO ([`Loader::on_info`]).
+//!
+//! # Other commands
+//!
+//! [`Context::call`] calls any command; its reply is a [`CallValue`], which is matched by its type. A command that is run in
+//! parallel with others calls only with keys that it declares itself; a module that does not keep to that says so
+//! ([`Module::SHARD_SAFE`]), and its commands run one at a time.
+//!
+//! # Time and threads
+//!
+//! [`Context::start_timer`] has a function called once. [`Context::block_client`] has the client wait: the [`BlockedClient`]
+//! goes to a thread, which answers whenever it can. A thread that needs the server meanwhile has a [`ThreadContext`], whose
+//! lock makes a [`Context`] of it. [`Context::block_client_on_keys`] has the client wait for something to be put into a key.
+//! All of that is `Send` or is not as the server's rules say, so the compiler knows what may go to a thread.
 //!
 //! # Tests
 //!
-//! With the feature `fake`, for `[dev-dependencies]`, there is a server in the test's own process, `fake::FakeHost`: it calls a
-//! command and gives the reply and what the command did.
+//! With the feature `fake`, for `[dev-dependencies]`, there is a server in the test's own process, `fake::FakeHost`: it calls
+//! commands, saves and loads values, sets directives, lets time pass, and tells what the module did.
 //!
 //! # Panics
 //!
-//! A panic ends the server: there is no way to go on with half a command. The message names the module and the command.
+//! A panic ends the server: there is no way to go on with half a command. It does not unwind into the server. The message
+//! names the module, the callback, and the command, type or directive that it is of. A panic on a thread that the module has
+//! started ends that thread; a client that it was to answer gets an error.
 
 pub mod abi;
 #[cfg(feature = "host")]
@@ -107,6 +216,7 @@ mod config;
 mod context;
 mod current;
 mod data_type;
+mod directive;
 mod docs;
 mod error;
 mod events;
@@ -115,6 +225,7 @@ pub mod fake;
 mod info;
 mod io;
 mod key;
+mod memory;
 mod module;
 mod number;
 mod reply;
@@ -126,9 +237,10 @@ pub use blocked::{BlockedClient, LockedContext, ThreadContext};
 pub use call::{CallOptions, CallReply, CallValue, Elements, Entries};
 pub use command::{Argument, ArgumentKind, Begin, Command, Find, FindKeys, KeyFlags, KeySpec, Row};
 pub use config::{BoolConfig, Config, ConfigFlags, EnumConfig, NumericConfig, StringConfig};
-pub use context::{Context, LogLevel, NotifyClass};
+pub use context::{Context, LogLevel, NotifyClass, NotifyClasses};
 pub use current::{current_callback, name_module_in_panics};
 pub use data_type::{DataType, TypeHandle};
+pub use directive::ServerNumber;
 pub use error::{CommandResult, Error};
 pub use events::{Event, EventKind};
 pub use info::Info;
@@ -137,6 +249,7 @@ pub use key::{
     AddOptions, Added, End, Hash, HashMut, Key, KeyKind, List, ListMut, ScoreBound, ScoreRange, Stream,
     StreamMut, StreamRange, StringMut, WriteKey, Zset, ZsetMut, ZsetRange,
 };
+pub use memory::ServerBytes;
 pub use module::{Loader, Module, load, unload};
 pub use number::parse_integer;
 pub use reply::Reply;

@@ -2,7 +2,8 @@
 
 use crate::abi::{
     REDISMODULE_APIVER_1, REDISMODULE_ERR, REDISMODULE_OK, REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED,
-    REDISMODULE_OPTIONS_HANDLE_IO_ERRORS, RedisModuleCmdFunc, RedisModuleCtx, RedisModuleString, signature,
+    REDISMODULE_OPTIONS_HANDLE_IO_ERRORS, RedisModuleCmdFunc, RedisModuleCtx, RedisModuleEventCallback,
+    RedisModuleString, signature,
 };
 use crate::api::{API, api, api_if_there};
 use crate::command::{Begin, Command, Find, Row, entry};
@@ -10,6 +11,7 @@ use crate::context::{Context, LogLevel};
 use crate::current;
 use crate::docs::Docs;
 use crate::error::Error;
+use crate::events::{self, Listener};
 use crate::string::Args;
 use std::ffi::{CStr, CString, c_int};
 use std::ptr::NonNull;
@@ -37,6 +39,9 @@ pub trait Module: 'static {
 /// Registers what a module has, while it is loaded.
 pub struct Loader<'c> {
     ctx: Context<'c>,
+    /// The module's function for events, and what that calls.
+    event_entry: RedisModuleEventCallback,
+    listeners: Vec<Listener>,
     prefix: String,
     has_configs: bool,
 }
@@ -46,6 +51,14 @@ impl<'c> Loader<'c> {
     /// commands of the same names.
     pub fn set_prefix(&mut self, prefix: &str) {
         self.prefix = prefix.to_string();
+    }
+
+    pub(crate) fn listeners(&mut self) -> &mut Vec<Listener> {
+        &mut self.listeners
+    }
+
+    pub(crate) fn event_entry(&self) -> RedisModuleEventCallback {
+        self.event_entry
     }
 
     pub(crate) fn set_has_configs(&mut self) {
@@ -129,6 +142,12 @@ impl<'c> Loader<'c> {
             // SAFETY: the command was just created.
             check(unsafe { set_group(command, group.as_ptr()) }, "group")?;
         }
+        if row.is_internal
+            && let Some(set_internal) = api_if_there!(SetCommandInternal)
+        {
+            // SAFETY: the command was just created.
+            check(unsafe { set_internal(command) }, "documentation")?;
+        }
         if let Some((since, replaced_by)) = row.deprecated
             && let Some(set_deprecated) = api_if_there!(SetCommandDeprecated)
         {
@@ -187,16 +206,23 @@ pub unsafe fn load<M: Module>(
         (Context::of_callback(ctx), Args::from_raw(argv, argc))
     };
 
-    let mut loader = Loader { ctx: context, prefix: String::new(), has_configs: false };
-    match M::load(&mut loader, args) {
-        // SAFETY: the context is that of OnLoad. What the configuration says is refused if it is wrong.
-        Ok(()) if loader.has_configs => unsafe { api!(LoadConfigs)(ctx.as_ptr()) },
-        Ok(()) => REDISMODULE_OK,
-        Err(error) => {
-            loader.ctx.log(LogLevel::Warning, &format!("module {} does not load: {error}", M::NAME));
-            REDISMODULE_ERR
-        }
+    let mut loader = Loader {
+        ctx: context,
+        event_entry: Some(events::on_event::<M>),
+        listeners: Vec::new(),
+        prefix: String::new(),
+        has_configs: false,
+    };
+    if let Err(error) = M::load(&mut loader, args) {
+        loader.ctx.log(LogLevel::Warning, &format!("module {} does not load: {error}", M::NAME));
+        return REDISMODULE_ERR;
     }
+    events::set_listeners(M::NAME, std::mem::take(&mut loader.listeners));
+    // SAFETY: the context is that of OnLoad. What the configuration says is refused if it is wrong.
+    if loader.has_configs && unsafe { api!(LoadConfigs)(ctx.as_ptr()) } != REDISMODULE_OK {
+        return REDISMODULE_ERR;
+    }
+    REDISMODULE_OK
 }
 
 /// What `RedisModule_OnUnload` does.
@@ -210,7 +236,10 @@ pub unsafe fn unload<M: Module>(ctx: *mut RedisModuleCtx) -> c_int {
     // SAFETY: the context lives until OnUnload returns.
     let mut context = unsafe { Context::of_callback(ctx) };
     match M::unload(&mut context) {
-        Ok(()) => REDISMODULE_OK,
+        Ok(()) => {
+            events::set_listeners(M::NAME, Vec::new());
+            REDISMODULE_OK
+        }
         Err(error) => {
             context.log(LogLevel::Warning, &format!("module {} stays: {error}", M::NAME));
             REDISMODULE_ERR

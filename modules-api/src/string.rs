@@ -115,13 +115,6 @@ impl ModuleString {
         ModuleString { string: NonNull::new(string).expect("the server gives a string") }
     }
 
-    /// The server moved the string, unless this is NULL.
-    pub(crate) fn moved_to(&mut self, string: *mut RedisModuleString) {
-        if let Some(string) = NonNull::new(string) {
-            self.string = string;
-        }
-    }
-
     pub fn as_str(&self) -> ModuleStr<'_> {
         ModuleStr { string: self.string, _borrow: PhantomData }
     }

@@ -37,6 +37,17 @@ impl Context<'_> {
     }
 }
 
+impl Context<'_> {
+    /// In how many milliseconds a timer is going to fire. None if it has fired or was stopped.
+    pub fn timer_remaining_ms(&self, timer: Timer) -> Option<u64> {
+        let (mut remaining_ms, mut data) = (0, std::ptr::null_mut());
+        // SAFETY: the context is that of the callback under way, and there is room for both.
+        let result =
+            unsafe { api!(GetTimerInfo)(self.as_ptr(), timer.0, &raw mut remaining_ms, &raw mut data) };
+        (result == REDISMODULE_OK).then_some(remaining_ms)
+    }
+}
+
 /// # Safety
 /// The server calls it, as a timer's function with data of `start_timer`.
 unsafe extern "C" fn fire(ctx: *mut RedisModuleCtx, data: *mut c_void) {

@@ -1,146 +1,18 @@
 //! The SDK against a real server: the module of `examples/tour`, loaded into redis-server 7.0.
-//!
-//! Without a redis-server on PATH, or where REDIS_SERVER says, there is nothing to test against, and the tests say so.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use shardis_modules_testing::{Library, Server};
+use std::time::Duration;
 
-struct Server {
-    process: Child,
-    port: u16,
-}
+const TOUR: Library = Library::Example("shardis-modules-api", "tour");
 
-impl Server {
-    /// None if there is no redis-server.
-    fn start(arguments: &[&str]) -> Option<Server> {
-        let program = std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_string());
-        let port = {
-            let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-            listener.local_addr().expect("an address").port()
-        };
-        let mut command = Command::new(program);
-        command.args(["--port", &port.to_string(), "--save", "", "--enable-module-command", "yes"]);
-        command.args(["--enable-debug-command", "yes"]);
-        command.arg("--loadmodule").arg(library());
-        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());
-        let process = match command.spawn() {
-            Ok(process) => process,
-            Err(error) => {
-                eprintln!("nothing was tested, for redis-server does not start: {error}");
-                return None;
-            }
-        };
-        let server = Server { process, port };
-        let started = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "redis-server does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Some(server)
-    }
-
-    fn connect(&self) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).expect("the server listens");
-        Client { stream: BufReader::new(stream) }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// The example's library. `cargo test --test redis` alone would not build it.
-fn library() -> &'static Path {
-    static LIBRARY: OnceLock<Option<PathBuf>> = OnceLock::new();
-    let library = LIBRARY.get_or_init(|| {
-        let test = std::env::current_exe().expect("a path");
-        let target = test.ancestors().nth(2).expect("target/profile/deps");
-        let profile = match target.file_name().and_then(|name| name.to_str()) {
-            Some("debug") => "dev",
-            Some(name) => name,
-            None => panic!("{} has no name", target.display()),
-        };
-        let built = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--package",
-                "shardis-modules-api",
-                "--example",
-                "tour",
-                "--profile",
-                profile,
-            ])
-            .arg("--target-dir")
-            .arg(target.parent().expect("target"))
-            .status();
-        built.expect("cargo runs").success().then(|| target.join("examples/libtour.so"))
-    });
-    library.as_deref().expect("the example compiles")
-}
-
-struct Client {
-    stream: BufReader<TcpStream>,
-}
-
-impl Client {
-    /// The reply as text: a simple string as it stands, errors with their `-`, integers with `:`, collections in brackets.
-    fn call(&mut self, line: &str) -> String {
-        self.send(line);
-        self.read()
-    }
-
-    fn send(&mut self, line: &str) {
-        let words: Vec<&str> = line.split(' ').collect();
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request.push_str(&format!("${}\r\n{word}\r\n", word.len()));
-        }
-        self.stream.get_mut().write_all(request.as_bytes()).expect("the server reads");
-    }
-
-    fn read(&mut self) -> String {
-        let mut line = String::new();
-        self.stream.read_line(&mut line).expect("the server replies");
-        let line = line.trim_end();
-        let Some((kind, rest)) = line.split_at_checked(1) else { return "(closed)".to_string() };
-        match kind {
-            "$" | "=" if rest != "-1" => {
-                let mut bytes = vec![0; rest.parse::<usize>().expect("a length") + 2];
-                self.stream.read_exact(&mut bytes).expect("as long as it said");
-                bytes.truncate(bytes.len() - 2);
-                let text = String::from_utf8_lossy(&bytes).replace('\0', "\\0").replace("\r\n", "\\r\\n");
-                if kind == "=" { format!("={text}") } else { text }
-            }
-            "*" | "~" | "%" if rest != "-1" => {
-                let count: usize = rest.parse().expect("a length");
-                let count = if kind == "%" { 2 * count } else { count };
-                let elements: Vec<String> = (0..count).map(|_| self.read()).collect();
-                let mark = if kind == "*" { "" } else { kind };
-                format!("{mark}[{}]", elements.join(", "))
-            }
-            "+" => rest.to_string(),
-            _ => line.to_string(),
-        }
-    }
-
-    fn expect(&mut self, dialog: &[(&str, &str)]) {
-        for (request, reply) in dialog {
-            assert_eq!(self.call(request), *reply, "{request}");
-        }
-    }
+/// A server with the module. None if there is none to test with.
+fn start(options: &[&str]) -> Option<Server> {
+    Server::start(TOUR, &[], options)
 }
 
 #[test]
 fn replies_are_what_the_client_speaks() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     // The digits of the double: 17 behind the point, as C writes a long double.
     let human = "13.36138933897018433";
@@ -152,7 +24,7 @@ fn replies_are_what_the_client_speaks() {
         ),
     )]);
 
-    client.call("HELLO 3");
+    client.ask("HELLO 3");
     client.expect(&[(
         "tour.replies",
         &format!(
@@ -164,7 +36,7 @@ fn replies_are_what_the_client_speaks() {
 
 #[test]
 fn arguments_are_checked_with_the_texts_of_redis() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     server.connect().expect(&[
         ("tour.numbers 7 1.5", "[:7, 1.5]"),
         ("tour.numbers 7 -inf", "[:7, -inf]"),
@@ -179,10 +51,10 @@ fn arguments_are_checked_with_the_texts_of_redis() {
 
 #[test]
 fn strings_are_changed_in_place() {
-    let Some(server) = Server::start(&["--notify-keyspace-events", "KA"]) else { return };
+    let Some(server) = start(&["--notify-keyspace-events", "KA"]) else { return };
     let mut client = server.connect();
     let mut watcher = server.connect();
-    watcher.call("SUBSCRIBE __keyspace@0__:s");
+    watcher.ask("SUBSCRIBE __keyspace@0__:s");
     client.expect(&[
         ("tour.setbyte s 2 120", ":0"),
         ("GET s", "\\0\\0x"),
@@ -207,7 +79,7 @@ fn strings_are_changed_in_place() {
 
 #[test]
 fn watchers_learn_of_changes_alone() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     let mut other = server.connect();
     for (request, is_change) in [
@@ -221,16 +93,16 @@ fn watchers_learn_of_changes_alone() {
         ("tour.concat s none", true),
     ] {
         client.expect(&[("WATCH s z", "OK")]);
-        other.call(request);
+        other.ask(request);
         client.expect(&[("MULTI", "OK"), ("PING", "QUEUED")]);
         let expected = if is_change { "*-1" } else { "[PONG]" };
-        assert_eq!(client.call("EXEC"), expected, "{request}");
+        assert_eq!(client.ask("EXEC"), expected, "{request}");
     }
 }
 
 #[test]
 fn sorted_sets_are_read_in_order() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     server.connect().expect(&[
         ("tour.scores z RANGE -inf inf", "[]"),
         ("tour.scores z ADD 1 a", "New"),
@@ -254,7 +126,7 @@ fn sorted_sets_are_read_in_order() {
 
 #[test]
 fn lists_hashes_and_streams_are_read_and_written() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     server.connect().expect(&[
         (
             "tour.collections l h s",
@@ -268,7 +140,7 @@ fn lists_hashes_and_streams_are_read_and_written() {
 
 #[test]
 fn other_commands_are_called() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     client.expect(&[
         ("tour.call SET k v", "OK"),
@@ -276,19 +148,15 @@ fn other_commands_are_called() {
         ("tour.call STRLEN k", ":1"),
         ("tour.call MGET k none", "[v, $-1]"),
         ("tour.call LPUSH k v", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
-        ("tour.call NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with:"),
+        ("tour.call NOSUCH", "-ERR unknown command 'NOSUCH', with args beginning with: "),
     ]);
-    client.call("HELLO 3");
+    client.ask("HELLO 3");
     client.expect(&[("tour.call HSET h f v", ":1"), ("tour.call HGETALL h", "%[f, v]")]);
 }
 
 #[test]
 fn values_of_a_type_are_saved_copied_and_counted() {
-    let dir = std::env::temp_dir().join(format!("tour-{}", std::process::id()));
-    std::fs::create_dir_all(&dir).expect("a directory");
-    let dir_name = dir.to_str().expect("a name").to_string();
-    let start = || Server::start(&["--dir", &dir_name, "--dbfilename", "tour.rdb"]);
-    let Some(server) = start() else { return };
+    let Some(mut server) = start(&[]) else { return };
     let mut client = server.connect();
     client.expect(&[
         ("tour.look b", "$-1"),
@@ -306,74 +174,114 @@ fn values_of_a_type_are_saved_copied_and_counted() {
         ("tour.put s a 1", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
         ("GET b", "-WRONGTYPE Operation against a key holding the wrong kind of value"),
     ]);
-    let bytes: usize = client.call("MEMORY USAGE b").trim_start_matches(':').parse().expect("a number");
+    let bytes: usize = client.ask("MEMORY USAGE b").trim_start_matches(':').parse().expect("a number");
     assert!((2000..3000).contains(&bytes), "{bytes}");
-    let digest = client.call("DEBUG DIGEST-VALUE b c");
-    client.expect(&[("UNLINK c", ":1"), ("BGREWRITEAOF", "Background append only file rewriting started")]);
-    client.expect(&[("SAVE", "OK")]);
-    drop(server);
+    let digest = client.ask("DEBUG DIGEST-VALUE b c");
+    client.ask("tour.seen");
+    client.expect(&[("UNLINK c", ":1"), ("tour.seen", r#"[unlinked "c"]"#), ("SAVE", "OK")]);
 
-    let server = start().expect("it started before");
+    server.restart();
     let mut client = server.connect();
     client.expect(&[("tour.look b", "[other, :1, word, :5]")]);
-    let again = client.call("DEBUG DIGEST-VALUE b");
+    let again = client.ask("DEBUG DIGEST-VALUE b");
     assert_eq!(digest.split(',').next(), again.strip_suffix(']'), "{digest} {again}");
-    std::fs::remove_dir_all(dir).expect("it was made");
+}
+
+#[test]
+fn values_are_made_again_by_commands() {
+    let options = ["--appendonly", "yes", "--appendfsync", "always", "--aof-use-rdb-preamble", "no"];
+    let Some(mut server) = start(&options) else { return };
+    let mut client = server.connect();
+    client.expect(&[
+        ("tour.put b word 2", ":2"),
+        ("tour.put b word 3", ":5"),
+        ("BGREWRITEAOF", "Background append only file rewriting started"),
+    ]);
+    while !client.ask("INFO persistence").contains("aof_rewrite_in_progress:0") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let info = client.ask("INFO persistence");
+    assert!(info.contains("aof_last_bgrewrite_status:ok"), "{info}");
+
+    server.restart();
+    server.connect().expect(&[("tour.look b", "[word, :5]")]);
+    let files = std::fs::read_dir(server.directory().join("appendonlydir")).expect("there are files");
+    let base = files
+        .map(|file| file.expect("a file has a name").path())
+        .find(|path| path.to_string_lossy().contains(".base."))
+        .expect("the rewrite made a base file");
+    let base = std::fs::read_to_string(base).expect("it is text");
+    assert!(base.contains("tour.put\r\n$1\r\nb\r\n$4\r\nword\r\n$1\r\n5\r\n"), "{base}");
 }
 
 #[test]
 fn directives_are_set_like_those_of_the_server() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     client.expect(&[
-        ("tour.configs", "10 false 1 nobody"),
+        ("tour.configs", "10 false 1 nobody 5"),
         ("CONFIG GET tour.limit", "[tour.limit, 10]"),
         ("CONFIG GET tour.loud", "[tour.loud, no]"),
         ("CONFIG GET tour.colour", "[tour.colour, red]"),
         ("CONFIG GET tour.name", "[tour.name, nobody]"),
         ("CONFIG SET tour.limit 1kb tour.loud yes tour.colour green tour.name me", "OK"),
-        ("tour.configs", "1024 true 2 me"),
+        ("tour.configs", "1024 true 2 me 5"),
+        ("tour.seen", "[the limit is 1024, Config { names: [\"tour.limit\", \"tour.loud\", \"tour.colour\", \"tour.name\"] }]"),
+        ("CONFIG SET maxmemory-samples 7", "OK"),
+        ("tour.configs", "1024 true 2 me 7"),
         ("CONFIG SET tour.name you", "OK"),
         ("CONFIG GET tour.name", "[tour.name, you]"),
     ]);
-    let refused = client.call("CONFIG SET tour.colour blue");
+    let refused = client.ask("CONFIG SET tour.colour blue");
     assert!(refused.starts_with("-ERR CONFIG SET failed"), "{refused}");
+    client.expect(&[
+        (
+            "CONFIG SET tour.limit 3",
+            "-ERR CONFIG SET failed (possibly related to argument 'tour.limit') - the limit is to be even",
+        ),
+        (
+            "CONFIG SET tour.name ",
+            "-ERR CONFIG SET failed (possibly related to argument 'tour.name') - everybody has a name",
+        ),
+        ("tour.configs", "1024 true 2 you 7"),
+    ]);
 }
 
 #[test]
 fn events_and_notifications_arrive() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
-    client.call("tour.seen");
+    client.ask("tour.seen");
     client.expect(&[
         ("CONFIG SET maxmemory-samples 6 hz 20", "OK"),
         ("SET k v", "OK"),
         ("LPUSH l v", ":1"),
+        ("HSET h f v", ":1"),
         ("FLUSHDB", "OK"),
         (
             "tour.seen",
-            r#"[Config { names: ["maxmemory-samples", "hz"] }, 8 "set" "k", FlushDb { is_over: false, is_synchronous: true, db: Some(0) }, FlushDb { is_over: true, is_synchronous: true, db: Some(0) }]"#,
+            r#"[Config { names: ["maxmemory-samples", "hz"] }, String "set" "k", Hash "hset" "h", FlushDb { is_over: false, is_synchronous: true, db: Some(0) }, FlushDb { is_over: true, is_synchronous: true, db: Some(0) }]"#,
         ),
     ]);
 }
 
 #[test]
 fn timers_fire_once_unless_they_are_stopped() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
-    client.expect(&[("tour.timers 1", "[true, false]")]);
-    while !client.call("INFO tour").contains("tour_fired:1") {
+    client.expect(&[("tour.timers 1", "[true, true, false]")]);
+    while !client.ask("INFO tour").contains("tour_fired:1") {
         std::thread::sleep(Duration::from_millis(5));
     }
     client.expect(&[("tour.seen", "[]")]);
-    let info = client.call("INFO modules");
+    let info = client.ask("INFO modules");
     assert!(info.contains("tour_motto:keep it simple"), "{info}");
     assert!(info.contains("tour_parts:half=0.5,one=1"), "{info}");
 }
 
 #[test]
 fn a_client_waits_for_a_thread() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     client.expect(&[
         ("tour.wait 0 ANSWER hello", "hello"),
@@ -391,11 +299,39 @@ fn a_client_waits_for_a_thread() {
 }
 
 #[test]
+fn a_module_learns_that_a_client_has_gone() {
+    let Some(server) = start(&[]) else { return };
+    let (mut waiting, mut other) = (server.connect(), server.connect());
+    waiting.send("tour.wait 0 SLEEP 300");
+    while !other.ask("INFO clients").contains("blocked_clients:1") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    other.expect(&[("tour.seen", "[]")]);
+    drop(waiting);
+    loop {
+        let seen = other.ask("tour.seen");
+        if seen != "[]" {
+            assert_eq!(seen, "[a client has gone]");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn time_in_threads_counts_as_the_commands() {
+    let Some(server) = start(&["--slowlog-log-slower-than", "100000"]) else { return };
+    let mut client = server.connect();
+    client.expect(&[("tour.wait 0 SLEEP 300", "OK")]);
+    assert!(client.ask("SLOWLOG GET").contains("tour.wait"));
+}
+
+#[test]
 fn a_client_waits_for_keys() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let (mut waiting, mut other) = (server.connect(), server.connect());
     waiting.send("tour.pop l 60000 got:");
-    while !other.call("INFO clients").contains("blocked_clients:1") {
+    while !other.ask("INFO clients").contains("blocked_clients:1") {
         std::thread::sleep(Duration::from_millis(5));
     }
     other.expect(&[("RPUSH l a b", ":2")]);
@@ -410,19 +346,19 @@ fn a_client_waits_for_keys() {
 
 #[test]
 fn commands_have_subcommands() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
     client.expect(&[
         ("tour.group HELLO you", "hello you"),
         ("tour.group hello", "-ERR wrong number of arguments for 'tour.group|hello' command"),
     ]);
-    let docs = client.call("COMMAND DOCS tour.group");
+    let docs = client.ask("COMMAND DOCS tour.group");
     assert!(docs.contains("subcommands, [tour.group|hello, [summary, Greets."), "{docs}");
 }
 
 #[test]
 fn keys_and_their_elements_are_scanned() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     server.connect().expect(&[
         ("tour.scan", ""),
         ("MSET a 1 b 2", "OK"),
@@ -440,9 +376,9 @@ fn keys_and_their_elements_are_scanned() {
 
 #[test]
 fn commands_are_described() {
-    let Some(server) = Server::start(&[]) else { return };
+    let Some(server) = start(&[]) else { return };
     let mut client = server.connect();
-    let docs = client.call("COMMAND DOCS tour.setbyte");
+    let docs = client.ask("COMMAND DOCS tour.setbyte");
     for part in [
         "summary, Sets a byte of a string.",
         "since, 1.0.0",
@@ -454,7 +390,7 @@ fn commands_are_described() {
     ] {
         assert!(docs.contains(part), "{part} in {docs}");
     }
-    let info = client.call("COMMAND INFO tour.setbyte");
+    let info = client.ask("COMMAND INFO tour.setbyte");
     for part in ["[tour.setbyte, :4, [write, denyoom, module], :1, :1, :1,", "[RW, access, update]"] {
         assert!(info.contains(part), "{part} in {info}");
     }
@@ -468,22 +404,19 @@ fn commands_are_described() {
 
 #[test]
 fn a_module_takes_arguments_and_refuses_others() {
-    let Some(server) = Server::start(&["PREFIX", "my."]) else { return };
+    let Some(server) = Server::start(TOUR, &["PREFIX", "my."], &[]) else { return };
     let mut client = server.connect();
     client.expect(&[("my.tour.numbers 1 2", "[:1, 2]"), ("MODULE UNLOAD tour", "OK")]);
-    let load = format!("MODULE LOADEX {} ARGS WRONG", library().display());
-    let refused = client.call(&load);
+    let refused = client.ask(&format!("MODULE LOADEX {} ARGS WRONG", TOUR.path().display()));
     assert!(refused.starts_with("-ERR"), "{refused}");
 }
 
 #[test]
 fn a_panic_ends_the_server_and_names_module_and_command() {
-    let Some(mut server) = Server::start(&[]) else { return };
-    assert_eq!(server.connect().call("tour.panic"), "(closed)");
+    let Some(mut server) = start(&[]) else { return };
+    assert_eq!(server.connect().ask("tour.panic"), "(closed)");
 
-    let mut log = String::new();
-    let stderr = server.process.stderr.as_mut().expect("it is piped");
-    stderr.read_to_string(&mut log).expect("text");
-    assert!(log.contains("module tour, in \"tour.panic\""), "{log}");
+    let log = server.last_words();
+    assert!(log.contains("module tour, in \"tour.panic: command\""), "{log}");
     assert!(log.contains("as it was told"), "{log}");
 }

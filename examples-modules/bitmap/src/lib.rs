@@ -11,9 +11,8 @@ mod bits;
 mod field;
 mod range;
 mod setbit;
-mod settings;
 
-use shardis_modules_api::{Args, Error, Loader, Module, module, parse_integer};
+use shardis_modules_api::{Args, Error, Loader, Module, ServerNumber, module, parse_integer};
 
 /// The module. Argument when loaded: `PREFIX text`, with which the names of all commands begin then.
 pub struct Bitmap;
@@ -30,7 +29,7 @@ impl Module for Bitmap {
             }
             _ => return Err(Error::from_text(c"ERR the one argument of this module is: PREFIX text")),
         }
-        settings::follow(loader)?;
+        loader.follow(&STRING_LEN_MAX_BYTES)?;
         loader.command::<setbit::SetBit>()?;
         loader.command::<setbit::GetBit>()?;
         loader.command::<bitcount::BitCount>()?;
@@ -42,6 +41,9 @@ impl Module for Bitmap {
 }
 
 module!(Bitmap);
+
+/// No string is made longer.
+static STRING_LEN_MAX_BYTES: ServerNumber = ServerNumber::new("proto-max-bulk-len", 512 << 20);
 
 const GROUP: &str = "bitmap";
 
@@ -56,5 +58,5 @@ fn parse_bit_offset(text: &[u8], field_bits: Option<u64>) -> Result<u64, Error> 
     };
     let number = parse_integer(digits).and_then(|number| u64::try_from(number).ok());
     let bit = number.and_then(|number| number.checked_mul(unit));
-    bit.filter(|bit| bit / 8 < settings::string_len_max_bytes()).ok_or(NOT_A_BIT_OFFSET)
+    bit.filter(|bit| bit / 8 < STRING_LEN_MAX_BYTES.get()).ok_or(NOT_A_BIT_OFFSET)
 }

@@ -2,7 +2,7 @@
 
 use crate::registers::{self, REGISTER_COUNT};
 use crate::string::{self, Growable, Refusal};
-use crate::{GROUP, estimate, settings};
+use crate::{GROUP, estimate, sparse_len_max_bytes};
 use shardis_modules_api::{
     Args, Argument, ArgumentKind, Command, CommandResult, Context, Error, KeyFlags, KeySpec, ModuleStr,
     NotifyClass, Row, StringMut, WriteKey,
@@ -90,7 +90,7 @@ impl Command for PfAdd {
         let mut key = ctx.open_for_writing(&args[1])?;
         let (mut string, is_new) = InKey::made(&mut key)?;
 
-        let is_changed = string::add(&mut string, elements, settings::sparse_len_max_bytes())? || is_new;
+        let is_changed = string::add(&mut string, elements, sparse_len_max_bytes())? || is_new;
         if is_changed {
             string::mark_stale(string.bytes_mut());
         }
@@ -200,7 +200,7 @@ impl Command for PfMerge {
 
         let mut key = ctx.open_for_writing(&args[1])?;
         let (mut string, _) = InKey::made(&mut key)?;
-        string::raise_all(&mut string, &registers, is_any_dense, settings::sparse_len_max_bytes())?;
+        string::raise_all(&mut string, &registers, is_any_dense, sparse_len_max_bytes())?;
         drop(key);
         ctx.replicate_verbatim();
         // An event of its own for merging does not exist: it adds many elements.

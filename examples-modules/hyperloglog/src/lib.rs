@@ -15,11 +15,10 @@ mod debug;
 mod estimate;
 mod hash;
 mod registers;
-mod settings;
 mod sparse;
 pub mod string;
 
-use shardis_modules_api::{Args, Error, Loader, Module, module};
+use shardis_modules_api::{Args, Error, Loader, Module, ServerNumber, module};
 
 /// The module. Argument when loaded: `PREFIX text`, with which the names of all commands begin then.
 pub struct HyperLogLog;
@@ -36,7 +35,7 @@ impl Module for HyperLogLog {
             }
             _ => return Err(Error::from_text(c"ERR the one argument of this module is: PREFIX text")),
         }
-        settings::follow(loader)?;
+        loader.follow(&SPARSE_LEN_MAX_BYTES)?;
         loader.command::<commands::PfAdd>()?;
         loader.command::<commands::PfCount>()?;
         loader.command::<commands::PfMerge>()?;
@@ -46,5 +45,12 @@ impl Module for HyperLogLog {
 }
 
 module!(HyperLogLog);
+
+static SPARSE_LEN_MAX_BYTES: ServerNumber = ServerNumber::new("hll-sparse-max-bytes", 3000);
+
+/// The longest string, with its header, that keeps the sparse form.
+fn sparse_len_max_bytes() -> usize {
+    usize::try_from(SPARSE_LEN_MAX_BYTES.get()).unwrap_or(usize::MAX)
+}
 
 const GROUP: &str = "hyperloglog";

@@ -4,15 +4,27 @@ use shardis_modules_api::*;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-static LIMIT: NumericConfig = NumericConfig::new("limit", 10, 0, 1 << 40, ConfigFlags::MEMORY);
+static LIMIT: NumericConfig = NumericConfig::new("limit", 10, 0, 1 << 40, ConfigFlags::MEMORY)
+    .checked(|limit| match limit % 2 {
+        0 => Ok(()),
+        _ => Err(Error::new("ERR the limit is to be even")),
+    })
+    .applied(|_ctx| see(format!("the limit is {}", LIMIT.get())));
 static IS_LOUD: BoolConfig = BoolConfig::new("loud", false, ConfigFlags::NONE);
 static COLOUR: EnumConfig = EnumConfig::new("colour", 1, &[("red", 1), ("green", 2)], ConfigFlags::NONE);
-static NAME: StringConfig = StringConfig::new("name", "nobody", ConfigFlags::NONE);
+static NAME: StringConfig =
+    StringConfig::new("name", "nobody", ConfigFlags::NONE).checked(|name| match name.is_empty() {
+        false => Ok(()),
+        true => Err(Error::new("ERR everybody has a name")),
+    });
+
+/// A directive of the server that the module goes by.
+static SAMPLES: ServerNumber = ServerNumber::new("maxmemory-samples", 0);
 
 static FIRED: AtomicI64 = AtomicI64::new(0);
 static SEEN: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-fn see(what: String) {
+pub fn see(what: String) {
     SEEN.lock().expect("nothing panics with the lock").push(what);
 }
 
@@ -21,10 +33,11 @@ pub fn load(loader: &mut Loader<'_>) -> Result<(), Error> {
     loader.config(&IS_LOUD)?;
     loader.config(&COLOUR)?;
     loader.config(&NAME)?;
+    loader.follow(&SAMPLES)?;
     loader.on_event(EventKind::Config, |_ctx, event| see(format!("{event:?}")))?;
     loader.on_event(EventKind::FlushDb, |_ctx, event| see(format!("{event:?}")))?;
-    loader.on_keyspace_event(abi::REDISMODULE_NOTIFY_STRING, |_ctx, class, event, key| {
-        see(format!("{class} {event:?} {key:?}"));
+    loader.on_keyspace_event(NotifyClass::String | NotifyClass::Hash, |_ctx, class, event, key| {
+        see(format!("{class:?} {event:?} {key:?}"));
     })?;
     loader.on_info(|info| {
         if info.section(c"") {
@@ -72,13 +85,13 @@ impl Command for Configs {
     fn run(ctx: &mut Context<'_>, _args: Args<'_>) -> CommandResult {
         let name = NAME.get();
         let name = String::from_utf8_lossy(&name);
-        let all = format!("{} {} {} {name}", LIMIT.get(), IS_LOUD.get(), COLOUR.get());
+        let all = format!("{} {} {} {name} {}", LIMIT.get(), IS_LOUD.get(), COLOUR.get(), SAMPLES.get());
         ctx.reply().bytes(all.as_bytes());
         Ok(())
     }
 }
 
-/// TOUR.TIMERS ms. Starts two timers, and stops one of them. Reply: whether it was running, and then.
+/// TOUR.TIMERS ms. Starts two timers, and stops one of them twice. Reply: whether it was going to fire, and was running.
 pub struct Timers;
 
 impl Command for Timers {
@@ -92,7 +105,9 @@ impl Command for Timers {
             ctx.log(LogLevel::Notice, "the timer fired");
         });
         let other = ctx.start_timer(in_ms, |_ctx| see("the stopped timer fired".to_string()));
-        let were_running = [ctx.stop_timer(other), ctx.stop_timer(other)];
+        let is_to_fire =
+            ctx.timer_remaining_ms(other).is_some_and(|remaining_ms| remaining_ms <= in_ms as u64);
+        let were_running = [is_to_fire, ctx.stop_timer(other), ctx.stop_timer(other)];
 
         ctx.reply().bytes(format!("{were_running:?}").as_bytes());
         Ok(())
@@ -110,10 +125,11 @@ impl Command for Wait {
         let text = args.get(3).map_or_else(Vec::new, |text| text.as_bytes().to_vec());
         let action = args[2].as_bytes().to_ascii_uppercase();
 
-        let client = ctx.block_client(timeout_ms, |ctx| {
+        let mut client = ctx.block_client(timeout_ms, |ctx| {
             ctx.reply().simple(c"it took too long");
             Ok(())
         })?;
+        client.on_disconnect(ctx, || see("a client has gone".to_string()));
 
         std::thread::spawn(move || match &action[..] {
             b"ANSWER" => client.unblock(move |ctx| {
@@ -123,8 +139,13 @@ impl Command for Wait {
             b"FAIL" => client.unblock(|_ctx| Err(Error::SYNTAX)),
             b"SLEEP" => {
                 let ms = String::from_utf8_lossy(&text).parse().unwrap_or(0);
+                client.start_measuring();
                 std::thread::sleep(std::time::Duration::from_millis(ms));
-                client.unblock(|_ctx| Ok(()));
+                client.stop_measuring();
+                client.unblock(|ctx| {
+                    ctx.reply().ok();
+                    Ok(())
+                });
             }
             _ => drop(client),
         });

@@ -270,7 +270,7 @@ impl Command for Call {
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let name = std::ffi::CString::new(args[1].as_bytes()).map_err(|_| Error::SYNTAX)?;
-        let options = CallOptions { replicate: true, resp3: ctx.is_resp3() };
+        let options = CallOptions { replicate: true, resp3: ctx.is_resp3(), ..CallOptions::default() };
         let called = ctx.call(&name, &args[2..], options)?;
 
         match called.value() {

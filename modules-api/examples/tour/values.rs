@@ -1,11 +1,29 @@
 //! A type of values: a bag of words with a count.
 
+use crate::background::see;
 use shardis_modules_api::*;
-use std::collections::BTreeMap;
 
 #[derive(Clone, Default)]
 struct Bag {
-    words: BTreeMap<Vec<u8>, u64>,
+    /// In the order of their texts.
+    words: Vec<Word>,
+}
+
+#[derive(Clone)]
+struct Word {
+    text: ServerBytes,
+    count: u64,
+}
+
+impl Bag {
+    /// How many there are of a word, which may be changed.
+    fn count_mut(&mut self, text: &[u8]) -> &mut u64 {
+        let at = self.words.binary_search_by(|word| (*word.text).cmp(text)).unwrap_or_else(|at| {
+            self.words.insert(at, Word { text: ServerBytes::new(text), count: 0 });
+            at
+        });
+        &mut self.words[at].count
+    }
 }
 
 static BAG: TypeHandle<Bag> = TypeHandle::new();
@@ -22,8 +40,8 @@ impl DataType for Bag {
 
     fn save(&self, to: &mut Saver<'_>) {
         to.unsigned(self.words.len() as u64);
-        for (word, count) in &self.words {
-            to.bytes(word);
+        for Word { text, count } in &self.words {
+            to.bytes(text);
             to.unsigned(*count);
         }
         to.signed(-1);
@@ -33,25 +51,26 @@ impl DataType for Bag {
     fn load(from: &mut Loading<'_>, version: i32) -> Option<Bag> {
         let mut bag = Bag::default();
         for _ in 0..from.unsigned()? {
-            bag.words.insert(from.bytes()?, from.unsigned()?);
+            let (text, count) = (from.bytes()?, from.unsigned()?);
+            *bag.count_mut(&text) = count;
         }
         let is_whole = from.signed()? == -1 && from.double()? == 0.5;
         (is_whole && version == 1).then_some(bag)
     }
 
     fn rewrite(&self, key: ModuleStr<'_>, aof: &mut Aof<'_>) {
-        for (word, count) in &self.words {
-            aof.emit(c"tour.put", &[key.as_bytes(), word, count.to_string().as_bytes()]);
+        for Word { text, count } in &self.words {
+            aof.emit(c"tour.put", &[key.as_bytes(), text, count.to_string().as_bytes()]);
         }
     }
 
     fn memory_bytes(&self) -> usize {
-        size_of::<Bag>() + self.words.keys().map(|word| word.len() + 1000).sum::<usize>()
+        size_of::<Bag>() + self.words.iter().map(|word| word.text.len() + 1000).sum::<usize>()
     }
 
     fn digest(&self, digest: &mut Digest<'_>) {
-        for (word, count) in &self.words {
-            digest.bytes(word);
+        for Word { text, count } in &self.words {
+            digest.bytes(text);
             digest.integer(*count as i64);
             digest.end_sequence();
         }
@@ -63,6 +82,22 @@ impl DataType for Bag {
 
     fn free_effort(&self) -> usize {
         self.words.len()
+    }
+
+    fn unlinked(&self, key: ModuleStr<'_>) {
+        see(format!("unlinked {key:?}"));
+    }
+
+    fn defrag(&mut self, defrag: &mut Defrag<'_>) -> bool {
+        let first = usize::try_from(defrag.cursor()).unwrap_or(0);
+        for at in first..self.words.len() {
+            if at > first && defrag.should_stop() {
+                defrag.set_cursor(at as u64);
+                return false;
+            }
+            defrag.bytes(&mut self.words[at].text);
+        }
+        true
     }
 
     const HAS_AUX: bool = true;
@@ -88,14 +123,13 @@ impl Command for Put {
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let count = u64::try_from(args[3].to_integer()?).map_err(|_| Error::NOT_AN_INTEGER)?;
-        let word = args[2].as_bytes().to_vec();
 
         let mut key = ctx.open_for_writing(&args[1])?;
         if key.value(&BAG)?.is_none() {
             key.set_value(&BAG, Bag::default())?;
         }
         let bag = key.value_mut(&BAG)?.expect("it was just set");
-        let total = bag.words.entry(word).or_default();
+        let total = bag.count_mut(args[2].as_bytes());
         *total += count;
         let total = *total;
         drop(key);
@@ -126,8 +160,8 @@ impl Command for Look {
             return Ok(());
         };
         reply.map(bag.words.len());
-        for (word, count) in &bag.words {
-            reply.bytes(word);
+        for Word { text, count } in &bag.words {
+            reply.bytes(text);
             reply.integer(*count as i64);
         }
         Ok(())

@@ -31,6 +31,7 @@ pub(super) const SERVED: &[Served] = served! {
     SetCommandACLCategories = set_command_acl_categories,
     SetCommandGroup = set_command_group,
     SetCommandDeprecated = set_command_deprecated,
+    SetCommandInternal = set_command_internal,
     DeclareShardSafe = declare_shard_safe,
     GetCommandKeys = get_command_keys,
     GetCommandKeysWithFlags = get_command_keys_with_flags,
@@ -139,7 +140,8 @@ abi_functions! {
         }
         declared.has_info = true;
         let NewInfo { arity, keys, docs } = new;
-        declared.docs = Docs { group: declared.docs.group, deprecated: declared.docs.deprecated, ..docs };
+        let Docs { group, deprecated, is_internal, .. } = declared.docs;
+        declared.docs = Docs { group, deprecated, is_internal, ..docs };
         if arity != 0 {
             declared.arity = arity;
         }
@@ -162,6 +164,12 @@ abi_functions! {
         let group = GROUPS.iter().find(|group| group.as_bytes() == name.bytes());
         let (Some(command), Some(group)) = (command, group) else { return REDISMODULE_ERR };
         command.declared.lock().expect("no holder of a declaration panics").docs.group = group;
+        REDISMODULE_OK
+    }
+
+    fn set_command_internal(command: Option<Cmd>) -> c_int {
+        let Some(command) = command else { return REDISMODULE_ERR };
+        command.declared.lock().expect("no holder of a declaration panics").docs.is_internal = true;
         REDISMODULE_OK
     }
 

@@ -1,5 +1,6 @@
 //! The keys of a fake server.
 
+use super::streams::Walk;
 use super::strings::{self, bytes};
 use super::{State, Value, state};
 use crate::abi::*;
@@ -12,11 +13,17 @@ struct FakeKey {
     state: *mut State,
     name: Vec<u8>,
     is_writable: bool,
-    range: Option<Range>,
+    iterated: Option<Iterated>,
+}
+
+/// What is walked over in a key.
+pub(super) enum Iterated {
+    Zset(Range),
+    Stream(Walk),
 }
 
 /// Elements of a sorted set with their scores, and which of them is the current one.
-struct Range {
+pub(super) struct Range {
     elements: Vec<(Vec<u8>, f64)>,
     at: usize,
 }
@@ -42,7 +49,21 @@ impl FakeKey {
     fn remove(&mut self) -> Option<Value> {
         assert!(self.is_writable, "a key that is open for reading is deleted");
         let name = self.name.clone();
+        self.state().expire_at_ms.remove(&name);
         self.state().keys.remove(&name)
+    }
+
+    /// Something was put into it, which clients may wait for.
+    fn set_ready(&mut self) {
+        let name = self.name.clone();
+        self.state().clients.set_ready(&name);
+    }
+
+    fn range(&mut self) -> Option<&mut Range> {
+        match &mut self.iterated {
+            Some(Iterated::Zset(range)) => Some(range),
+            Some(Iterated::Stream(_)) | None => None,
+        }
     }
 
     /// A collection without elements is no key.
@@ -50,8 +71,9 @@ impl FakeKey {
         let is_empty = match self.value() {
             Some(Value::List(list)) => list.is_empty(),
             Some(Value::Hash(hash)) => hash.is_empty(),
+            Some(Value::Set(set)) => set.is_empty(),
             Some(Value::Zset(zset)) => zset.is_empty(),
-            Some(Value::String(_)) | None => false,
+            Some(Value::String(_) | Value::Stream(_) | Value::Module(_)) | None => false,
         };
         if is_empty {
             self.remove();
@@ -64,6 +86,50 @@ impl FakeKey {
 unsafe fn fake<'a>(key: *mut RedisModuleKey) -> &'a mut FakeKey {
     // SAFETY: as promised; functions of the server run one at a time and keep no references.
     unsafe { &mut *key.cast::<FakeKey>() }
+}
+
+// What other types of values need of an open key. It was opened here, and is not closed meanwhile; what is given is used before
+// the next function of the server is called.
+
+pub(super) unsafe fn value<'a>(key: *mut RedisModuleKey) -> Option<&'a mut Value> {
+    // SAFETY: see above.
+    unsafe { fake(key) }.value()
+}
+
+/// The value to be written; made if there is none.
+pub(super) unsafe fn value_or<'a>(key: *mut RedisModuleKey, empty: Value) -> &'a mut Value {
+    // SAFETY: see above.
+    unsafe { fake(key) }.value_or(empty)
+}
+
+pub(super) unsafe fn replace(key: *mut RedisModuleKey, value: Value) {
+    // SAFETY: see above.
+    let key = unsafe { fake(key) };
+    assert!(key.is_writable, "a key that is open for reading is written");
+    let name = key.name.clone();
+    key.state().replace(&name, value);
+}
+
+pub(super) unsafe fn set_ready(key: *mut RedisModuleKey) {
+    // SAFETY: see above.
+    unsafe { fake(key) }.set_ready();
+}
+
+pub(super) unsafe fn start_iteration(key: *mut RedisModuleKey, iterated: Iterated) {
+    // SAFETY: see above.
+    let key = unsafe { fake(key) };
+    assert!(key.iterated.is_none(), "an iteration was started and not stopped");
+    key.iterated = Some(iterated);
+}
+
+pub(super) unsafe fn iterated<'a>(key: *mut RedisModuleKey) -> Option<&'a mut Iterated> {
+    // SAFETY: see above.
+    unsafe { fake(key) }.iterated.as_mut()
+}
+
+pub(super) unsafe extern "C" fn stop_iteration(key: *mut RedisModuleKey) {
+    // SAFETY: see above.
+    unsafe { fake(key) }.iterated = None;
 }
 
 unsafe extern "C" fn open_key(
@@ -80,7 +146,7 @@ unsafe extern "C" fn open_key(
         return std::ptr::null_mut();
     }
     state.open_keys.push((name.clone(), is_writable));
-    Box::into_raw(Box::new(FakeKey { state, name, is_writable, range: None })).cast()
+    Box::into_raw(Box::new(FakeKey { state, name, is_writable, iterated: None })).cast()
 }
 
 unsafe extern "C" fn close_key(key: *mut RedisModuleKey) {
@@ -102,7 +168,10 @@ unsafe extern "C" fn key_type(key: *mut RedisModuleKey) -> c_int {
         Some(Value::String(_)) => REDISMODULE_KEYTYPE_STRING,
         Some(Value::List(_)) => REDISMODULE_KEYTYPE_LIST,
         Some(Value::Hash(_)) => REDISMODULE_KEYTYPE_HASH,
+        Some(Value::Set(_)) => REDISMODULE_KEYTYPE_SET,
         Some(Value::Zset(_)) => REDISMODULE_KEYTYPE_ZSET,
+        Some(Value::Stream(_)) => REDISMODULE_KEYTYPE_STREAM,
+        Some(Value::Module(_)) => REDISMODULE_KEYTYPE_MODULE,
     }
 }
 
@@ -116,23 +185,36 @@ unsafe extern "C" fn value_length(key: *mut RedisModuleKey) -> usize {
         Some(Value::String(bytes)) => bytes.len(),
         Some(Value::List(list)) => list.len(),
         Some(Value::Hash(hash)) => hash.len(),
+        Some(Value::Set(set)) => set.len(),
         Some(Value::Zset(zset)) => zset.len(),
+        Some(Value::Stream(stream)) => stream.entries.len(),
+        Some(Value::Module(_)) => 1,
     }
 }
 
 unsafe extern "C" fn delete_key(key: *mut RedisModuleKey) -> c_int {
     // SAFETY: the key is open.
-    unsafe { fake(key) }.remove();
+    let key = unsafe { fake(key) };
+    assert!(key.is_writable, "a key that is open for reading is deleted");
+    let name = key.name.clone();
+    key.state().delete(&name);
     REDISMODULE_OK
 }
 
-unsafe extern "C" fn get_expire(_key: *mut RedisModuleKey) -> mstime_t {
-    REDISMODULE_NO_EXPIRE
+unsafe extern "C" fn get_expire(key: *mut RedisModuleKey) -> mstime_t {
+    // SAFETY: the key is open.
+    let key = unsafe { fake(key) };
+    let name = key.name.clone();
+    let state = key.state();
+    state.expire_at_ms.get(&name).map_or(REDISMODULE_NO_EXPIRE, |at_ms| at_ms - state.now_ms)
 }
 
-unsafe extern "C" fn set_expire(key: *mut RedisModuleKey, _expire: mstime_t) -> c_int {
+unsafe extern "C" fn set_expire(key: *mut RedisModuleKey, expire_ms: mstime_t) -> c_int {
     // SAFETY: the key is open.
-    if unsafe { fake(key) }.value().is_some() { REDISMODULE_OK } else { REDISMODULE_ERR }
+    let key = unsafe { fake(key) };
+    let name = key.name.clone();
+    let in_ms = (expire_ms != REDISMODULE_NO_EXPIRE).then_some(expire_ms);
+    if key.state().set_expire(&name, in_ms) { REDISMODULE_OK } else { REDISMODULE_ERR }
 }
 
 unsafe extern "C" fn string_dma(key: *mut RedisModuleKey, len: *mut usize, mode: c_int) -> *mut c_char {
@@ -175,8 +257,7 @@ unsafe extern "C" fn string_truncate(key: *mut RedisModuleKey, len: usize) -> c_
 
 unsafe extern "C" fn string_set(key: *mut RedisModuleKey, string: *mut RedisModuleString) -> c_int {
     // SAFETY: the key is open, and the string lives.
-    let (key, value) = unsafe { (fake(key), bytes(string).to_vec()) };
-    *key.value_or(Value::String(Vec::new())) = Value::String(value);
+    unsafe { replace(key, Value::String(bytes(string).to_vec())) };
     REDISMODULE_OK
 }
 
@@ -209,9 +290,28 @@ unsafe extern "C" fn zset_add(
     };
     if *flags & (REDISMODULE_ZADD_ADDED | REDISMODULE_ZADD_UPDATED) != 0 {
         zset.insert(element, score);
+        key.set_ready();
     }
     key.remove_if_empty();
     REDISMODULE_OK
+}
+
+unsafe extern "C" fn zset_incr(
+    key: *mut RedisModuleKey,
+    increment: f64,
+    element: *mut RedisModuleString,
+    flags: *mut c_int,
+    new_score: *mut f64,
+) -> c_int {
+    // SAFETY: the key is open, the element lives, and flags and score are there.
+    unsafe {
+        let mut old = 0.0;
+        if zset_score(key, element, &raw mut old) != REDISMODULE_OK {
+            old = 0.0;
+        }
+        *new_score = old + increment;
+        zset_add(key, *new_score, element, flags)
+    }
 }
 
 unsafe extern "C" fn zset_score(
@@ -267,8 +367,8 @@ fn start_range(key: &mut FakeKey, min: f64, max: f64, min_excluded: c_int, max_e
         .collect();
     // Elements of one score stay in the order of their bytes.
     elements.sort_by(|a, b| a.1.total_cmp(&b.1));
-    assert!(key.range.is_none(), "a range was started and not stopped");
-    key.range = Some(Range { elements, at: 0 });
+    assert!(key.iterated.is_none(), "an iteration was started and not stopped");
+    key.iterated = Some(Iterated::Zset(Range { elements, at: 0 }));
 }
 
 unsafe extern "C" fn zset_first(
@@ -293,20 +393,15 @@ unsafe extern "C" fn zset_last(
     // SAFETY: the key is open.
     let key = unsafe { fake(key) };
     start_range(key, min, max, min_excluded, max_excluded);
-    if let Some(range) = &mut key.range {
+    if let Some(range) = key.range() {
         range.at = range.elements.len().wrapping_sub(1);
     }
     REDISMODULE_OK
 }
 
-unsafe extern "C" fn zset_stop(key: *mut RedisModuleKey) {
-    // SAFETY: the key is open.
-    unsafe { fake(key) }.range = None;
-}
-
 unsafe extern "C" fn zset_next(key: *mut RedisModuleKey) -> c_int {
     // SAFETY: the key is open.
-    match &mut unsafe { fake(key) }.range {
+    match unsafe { fake(key) }.range() {
         Some(range) => {
             range.at = range.at.wrapping_add(1);
             c_int::from(range.at < range.elements.len())
@@ -317,7 +412,7 @@ unsafe extern "C" fn zset_next(key: *mut RedisModuleKey) -> c_int {
 
 unsafe extern "C" fn zset_prev(key: *mut RedisModuleKey) -> c_int {
     // SAFETY: the key is open.
-    match &mut unsafe { fake(key) }.range {
+    match unsafe { fake(key) }.range() {
         Some(range) => {
             range.at = range.at.wrapping_sub(1);
             c_int::from(range.at < range.elements.len())
@@ -333,8 +428,7 @@ unsafe extern "C" fn zset_current(
 ) -> *const c_char {
     // SAFETY: the key is open, and there is room for length and score.
     unsafe {
-        let range = &fake(key).range;
-        match range.as_ref().and_then(|range| range.elements.get(range.at)) {
+        match fake(key).range().and_then(|range| range.elements.get(range.at)) {
             Some((element, found)) => {
                 *len = element.len();
                 *score = *found;
@@ -360,8 +454,8 @@ unsafe extern "C" fn zset_visit(
         if zset_first(key, min, max, min_excluded, max_excluded) != REDISMODULE_OK {
             return REDISMODULE_ERR;
         }
-        let range = fake(key).range.take();
-        for (element, score) in range.iter().flat_map(|range| &range.elements) {
+        let Some(Iterated::Zset(range)) = fake(key).iterated.take() else { return REDISMODULE_ERR };
+        for (element, score) in &range.elements {
             if visitor(data, element.as_ptr().cast(), element.len(), *score) == 0 {
                 break;
             }
@@ -383,7 +477,66 @@ unsafe extern "C" fn list_push(
     } else {
         list.push_back(element);
     }
+    key.set_ready();
     REDISMODULE_OK
+}
+
+/// The place of an element; negative indices count from the tail.
+fn place(len: usize, index: c_long) -> Option<usize> {
+    let len = c_long::try_from(len).expect("a length of what is in memory");
+    usize::try_from(if index < 0 { index + len } else { index }).ok()
+}
+
+unsafe extern "C" fn list_set(
+    key: *mut RedisModuleKey,
+    index: c_long,
+    element: *mut RedisModuleString,
+) -> c_int {
+    // SAFETY: the key is open, and the element lives.
+    unsafe {
+        let Some(Value::List(list)) = value(key) else { return REDISMODULE_ERR };
+        match place(list.len(), index).and_then(|at| list.get_mut(at)) {
+            Some(old) => {
+                *old = bytes(element).to_vec();
+                REDISMODULE_OK
+            }
+            None => REDISMODULE_ERR,
+        }
+    }
+}
+
+/// The element has this index then: -1 is the tail.
+unsafe extern "C" fn list_insert(
+    key: *mut RedisModuleKey,
+    index: c_long,
+    element: *mut RedisModuleString,
+) -> c_int {
+    // SAFETY: the key is open, and the element lives.
+    unsafe {
+        let Value::List(list) = value_or(key, Value::List(Default::default())) else {
+            return REDISMODULE_ERR;
+        };
+        match place(list.len() + 1, index).filter(|at| *at <= list.len()) {
+            Some(at) => {
+                list.insert(at, bytes(element).to_vec());
+                REDISMODULE_OK
+            }
+            None => {
+                fake(key).remove_if_empty();
+                REDISMODULE_ERR
+            }
+        }
+    }
+}
+
+unsafe extern "C" fn list_delete(key: *mut RedisModuleKey, index: c_long) -> c_int {
+    // SAFETY: the key is open.
+    unsafe {
+        let Some(Value::List(list)) = value(key) else { return REDISMODULE_ERR };
+        let removed = place(list.len(), index).and_then(|at| list.remove(at));
+        fake(key).remove_if_empty();
+        if removed.is_some() { REDISMODULE_OK } else { REDISMODULE_ERR }
+    }
 }
 
 unsafe extern "C" fn list_pop(key: *mut RedisModuleKey, end: c_int) -> *mut RedisModuleString {
@@ -402,8 +555,7 @@ unsafe extern "C" fn list_pop(key: *mut RedisModuleKey, end: c_int) -> *mut Redi
 unsafe extern "C" fn list_get(key: *mut RedisModuleKey, index: c_long) -> *mut RedisModuleString {
     // SAFETY: the key is open.
     let Some(Value::List(list)) = unsafe { fake(key) }.value() else { return std::ptr::null_mut() };
-    let index = if index < 0 { index + list.len() as c_long } else { index };
-    let element = usize::try_from(index).ok().and_then(|index| list.get(index));
+    let element = place(list.len(), index).and_then(|at| list.get(at));
     element.map_or(std::ptr::null_mut(), |element| strings::make(element))
 }
 
@@ -487,11 +639,12 @@ pub(super) static SERVED: &[Served] = served! {
     StringTruncate = string_truncate,
     StringSet = string_set,
     ZsetAdd = zset_add,
+    ZsetIncrby = zset_incr,
     ZsetScore = zset_score,
     ZsetRem = zset_rem,
     ZsetFirstInScoreRange = zset_first,
     ZsetLastInScoreRange = zset_last,
-    ZsetRangeStop = zset_stop,
+    ZsetRangeStop = stop_iteration,
     ZsetRangeNext = zset_next,
     ZsetRangePrev = zset_prev,
     ZsetRangeCurrentBuffer = zset_current,
@@ -499,6 +652,9 @@ pub(super) static SERVED: &[Served] = served! {
     ListPush = list_push,
     ListPop = list_pop,
     ListGet = list_get,
+    ListSet = list_set,
+    ListInsert = list_insert,
+    ListDelete = list_delete,
     HashGet = HASH_GET,
     HashSet = HASH_SET,
 };

@@ -1,8 +1,8 @@
 //! A server in the test's own process, for unit tests of modules: [`FakeHost`].
 //!
-//! It keeps strings, lists, hashes and sorted sets in plain collections, and remembers what the module's commands replied and
-//! did. It serves what commands over such keys need; any other function of the server is missing, and a module that calls it
-//! panics. It checks more than a server does: a key that is left open, or opened in two ways at once, is a panic.
+//! It keeps values in plain collections, and remembers what the module's commands replied and did. It checks more than a
+//! server does: a key that is left open, or opened in two ways at once, is a panic. What the SDK asks of a server is all
+//! there; a module that asks for more through [`abi`](crate::abi) panics.
 //!
 //! ```
 //! use shardis_modules_api::fake::{FakeHost, FakeReply};
@@ -27,32 +27,68 @@
 //! let mut host = FakeHost::load::<Echo>(&[]);
 //! assert_eq!(host.call(&["echo.say", "hello"]), FakeReply::bytes("hello"));
 //! ```
+//!
+//! # What happens outside of commands
+//!
+//! - Time stands still until [`advance_ms`](FakeHost::advance_ms): then timers fire, keys expire, and clients wait too long.
+//! - A client that waits is a [`FakeClient`]: [`start`](FakeHost::start) begins a command, [`wait`](FakeHost::wait) gives its
+//!   reply, however a thread, another command or the time brings it about.
+//! - Values of the module's types are saved, loaded, copied, freed and so on one by one: [`save`](FakeHost::save) gives what
+//!   was written, as [`Item`]s, which [`load_value`](FakeHost::load_value) takes, as they are or damaged.
+//! - [`set_directive`](FakeHost::set_directive) is CONFIG SET, [`fire`](FakeHost::fire) an event of the server,
+//!   [`info`](FakeHost::info) INFO.
+//! - Other commands that the module calls are the module's own, CONFIG GET, and what the test makes of them
+//!   ([`on_call`](FakeHost::on_call)).
+//!
+//! A module's statics (its directives, for one) are shared by all hosts of a process, that is, by all tests that run at once.
 
+mod calls;
+mod clients;
+mod context;
+mod directives;
+mod events;
 mod keys;
+mod memory;
 mod replies;
+mod scans;
+mod streams;
 mod strings;
+mod timers;
+mod values;
 
+pub use clients::FakeClient;
 pub use replies::FakeReply;
+pub use values::Item;
 
 use crate::abi::*;
 use crate::module::{Module, load};
-use crate::served;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use clients::{Clients, Server};
+use context::FakeContext;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::mem::transmute;
+use std::sync::Arc;
 
-/// A server for one module, on one thread.
+/// A server for one module.
 pub struct FakeHost {
-    state: Box<State>,
+    server: Arc<Server>,
 }
 
-/// What the server knows.
+/// What the server knows. Whoever holds the server's lock uses it.
 #[derive(Default)]
 struct State {
     commands: HashMap<String, FakeCommand>,
     /// The database.
     keys: BTreeMap<Vec<u8>, Value>,
+    /// When keys expire, in milliseconds.
+    expire_at_ms: BTreeMap<Vec<u8>, i64>,
     open_keys: Vec<(Vec<u8>, bool)>,
+    now_ms: i64,
+    types: Vec<&'static values::FakeType>,
+    directives: directives::Directives,
+    subscribers: events::Subscribers,
+    timers: timers::Timers,
+    clients: Clients,
+    answer_call: Option<calls::AnswerCall>,
     done: Done,
 }
 
@@ -70,132 +106,169 @@ pub struct Done {
     pub notified: Vec<(String, Vec<u8>)>,
     /// Keys that were signalled as modified.
     pub modified: Vec<Vec<u8>>,
+    /// Commands that were called, with their arguments.
+    pub called: Vec<Vec<Vec<u8>>>,
     pub log: Vec<String>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
 enum Value {
     String(Vec<u8>),
     List(VecDeque<Vec<u8>>),
     Hash(BTreeMap<Vec<u8>, Vec<u8>>),
+    Set(BTreeSet<Vec<u8>>),
     Zset(BTreeMap<Vec<u8>, f64>),
-}
-
-/// A context: the first field is the ABI's.
-#[repr(C)]
-struct FakeContext {
-    get_api: signature::GetApi,
-    state: *mut State,
-    arguments: Vec<*mut RedisModuleString>,
-    replies: replies::Builder,
+    Stream(streams::Stream),
+    Module(values::ModuleValue),
 }
 
 impl FakeHost {
     /// A server with this module. Panics if the module does not load.
     pub fn load<M: Module>(arguments: &[&str]) -> FakeHost {
-        let mut host = FakeHost { state: Box::default() };
-        let result = host.with_context(arguments, |ctx, argv, argc| {
-            // SAFETY: the context and the arguments are as a server gives them.
-            unsafe { load::<M>(ctx, argv, argc) }
-        });
-        assert_eq!(result.0, REDISMODULE_OK, "the module does not load: {:?}", host.state.done.log);
-        host.state.done = Done::default();
-        host
+        match FakeHost::try_load::<M>(arguments) {
+            Ok(host) => host,
+            Err(log) => panic!("the module does not load: {log:?}"),
+        }
     }
 
-    /// Calls a command of the module. Panics if there is none of this name.
+    /// A server with this module, or the log if it does not load.
+    pub fn try_load<M: Module>(arguments: &[&str]) -> Result<FakeHost, Vec<String>> {
+        let host = FakeHost { server: Arc::default() };
+        host.locked(|state| state.directives.module = M::NAME);
+        let result = host.in_context(arguments, |ctx| {
+            // SAFETY: the context and the arguments are as a server gives them.
+            unsafe { load::<M>(ctx, context::argv(ctx), context::argc(ctx)) }
+        });
+        let done = host.locked(|state| std::mem::take(&mut state.done));
+        if result.0 == REDISMODULE_OK { Ok(host) } else { Err(done.log) }
+    }
+
+    /// Calls a command of the module. If its client waits, so does this, for 10 seconds at most.
+    /// Panics if there is no command of this name, or no reply.
     pub fn call<A: AsRef<[u8]>>(&mut self, arguments: &[A]) -> FakeReply {
-        let name = String::from_utf8_lossy(arguments[0].as_ref()).to_ascii_lowercase();
-        let command = self.state.commands.get(&name).unwrap_or_else(|| panic!("no command {name}"));
-        let run = command.run.expect("a command has a function");
-        self.state.done = Done::default();
-        let (_, mut replies) = self.with_context(arguments, |ctx, argv, argc| {
-            // SAFETY: the context and the arguments are as a server gives them.
-            unsafe { run(ctx, argv, argc) }
-        });
-        assert!(self.state.open_keys.is_empty(), "keys were left open: {:?}", self.state.open_keys);
-        replies.finish()
+        let client = self.start(arguments);
+        self.wait(&client)
     }
 
-    /// What the last call did besides replying.
-    pub fn done(&self) -> &Done {
-        &self.state.done
+    /// What the last call did besides replying, and what happened since.
+    pub fn done(&self) -> Done {
+        self.locked(|state| state.done.clone())
     }
 
     /// The arity that the module gave a command.
     pub fn arity(&self, name: &str) -> Option<i32> {
-        self.state.commands.get(name).map(|command| command.arity)
+        self.locked(|state| state.commands.get(name).map(|command| command.arity))
     }
 
     pub fn set_string(&mut self, key: &str, bytes: &[u8]) {
-        self.state.keys.insert(key.into(), Value::String(bytes.to_vec()));
+        self.set(key, Value::String(bytes.to_vec()));
     }
 
     /// None if the key holds something else, or nothing.
-    pub fn string(&self, key: &str) -> Option<&[u8]> {
-        match self.state.keys.get(key.as_bytes())? {
-            Value::String(bytes) => Some(bytes),
+    pub fn string(&self, key: &str) -> Option<Vec<u8>> {
+        self.locked(|state| match state.keys.get(key.as_bytes())? {
+            Value::String(bytes) => Some(bytes.clone()),
             _ => None,
-        }
+        })
     }
 
     pub fn set_zset(&mut self, key: &str, elements: &[(&str, f64)]) {
         let elements = elements.iter().map(|(element, score)| (element.as_bytes().to_vec(), *score));
-        self.state.keys.insert(key.into(), Value::Zset(elements.collect()));
+        self.set(key, Value::Zset(elements.collect()));
     }
 
     /// The elements in order of their bytes. None if the key holds something else, or nothing.
     pub fn zset(&self, key: &str) -> Option<Vec<(String, f64)>> {
-        let Value::Zset(elements) = self.state.keys.get(key.as_bytes())? else { return None };
-        Some(
-            elements
-                .iter()
-                .map(|(name, score)| (String::from_utf8_lossy(name).into_owned(), *score))
-                .collect(),
-        )
+        self.locked(|state| {
+            let Value::Zset(elements) = state.keys.get(key.as_bytes())? else { return None };
+            let element =
+                |(name, score): (&Vec<u8>, &f64)| (String::from_utf8_lossy(name).into_owned(), *score);
+            Some(elements.iter().map(element).collect())
+        })
     }
 
     pub fn set_list(&mut self, key: &str, elements: &[&str]) {
         let elements = elements.iter().map(|element| element.as_bytes().to_vec()).collect();
-        self.state.keys.insert(key.into(), Value::List(elements));
+        self.set(key, Value::List(elements));
+    }
+
+    pub fn set_hash(&mut self, key: &str, fields: &[(&str, &str)]) {
+        let fields =
+            fields.iter().map(|(field, value)| (field.as_bytes().to_vec(), value.as_bytes().to_vec()));
+        self.set(key, Value::Hash(fields.collect()));
+    }
+
+    pub fn set_set(&mut self, key: &str, elements: &[&str]) {
+        let elements = elements.iter().map(|element| element.as_bytes().to_vec()).collect();
+        self.set(key, Value::Set(elements));
     }
 
     pub fn is_there(&self, key: &str) -> bool {
-        self.state.keys.contains_key(key.as_bytes())
+        self.locked(|state| state.keys.contains_key(key.as_bytes()))
     }
 
-    fn with_context<A: AsRef<[u8]>, R>(
-        &mut self,
+    /// In how many milliseconds a key expires.
+    pub fn expires_in_ms(&self, key: &str) -> Option<i64> {
+        self.locked(|state| Some(state.expire_at_ms.get(key.as_bytes())? - state.now_ms))
+    }
+
+    /// As DEL: it says whether there was something. A value of a module's type is unlinked, and freed.
+    pub fn delete(&mut self, key: &str) -> bool {
+        self.locked(|state| state.delete(key.as_bytes()))
+    }
+
+    fn set(&mut self, key: &str, value: Value) {
+        self.locked(|state| {
+            state.delete(key.as_bytes());
+            state.keys.insert(key.into(), value);
+        });
+    }
+
+    /// What needs the server's lock, which no thread of the module has meanwhile.
+    fn locked<R>(&self, run: impl FnOnce(&mut State) -> R) -> R {
+        self.server.lock();
+        // SAFETY: the lock is held, and functions of the server keep no references to the state.
+        let result = run(unsafe { self.server.state() });
+        self.server.unlock();
+        result
+    }
+
+    /// Runs a callback of the module, with a context of its own and the server's lock.
+    fn in_context<A: AsRef<[u8]>, R>(
+        &self,
         arguments: &[A],
-        run: impl FnOnce(*mut RedisModuleCtx, *mut *mut RedisModuleString, c_int) -> R,
-    ) -> (R, replies::Builder) {
-        let arguments = arguments.iter().map(|argument| strings::make(argument.as_ref())).collect();
-        let state = std::ptr::from_mut(&mut *self.state);
-        let mut context = FakeContext { get_api, state, arguments, replies: replies::Builder::default() };
-        // The arguments are reached through the context, too, so this is a pointer to them and no borrow.
-        let (argv, argc) = (context.arguments.as_ptr().cast_mut(), context.arguments.len());
-        let ctx = (&raw mut context).cast::<RedisModuleCtx>();
-        let result = run(ctx, argv, c_int::try_from(argc).expect("few arguments"));
-        for argument in &context.arguments {
-            // SAFETY: they were made above.
-            unsafe { strings::free(*argument) };
+        run: impl FnOnce(*mut RedisModuleCtx) -> R,
+    ) -> (R, FakeContext) {
+        self.server.lock();
+        let mut context = FakeContext::new(&self.server, arguments);
+        let result = run(context.as_ptr());
+        self.server.unlock();
+        (result, context)
+    }
+}
+
+impl State {
+    fn delete(&mut self, key: &[u8]) -> bool {
+        self.expire_at_ms.remove(key);
+        let Some(value) = self.keys.remove(key) else { return false };
+        if let Value::Module(value) = &value {
+            value.unlink(key);
         }
-        (result, context.replies)
+        true
     }
 }
 
 /// # Safety
-/// `ctx` is a context of `with_context`.
+/// `ctx` is a context of this server.
 unsafe fn context<'a>(ctx: *mut RedisModuleCtx) -> &'a mut FakeContext {
     // SAFETY: as promised; functions of the server run one at a time and keep no references.
     unsafe { &mut *ctx.cast::<FakeContext>() }
 }
 
 /// # Safety
-/// As for `context`.
+/// As for `context`, and the lock is held.
 unsafe fn state<'a>(ctx: *mut RedisModuleCtx) -> &'a mut State {
-    // SAFETY: as promised; the host outlives its contexts.
-    unsafe { &mut *context(ctx).state }
+    // SAFETY: as promised.
+    unsafe { context(ctx).server.state() }
 }
 
 /// # Safety
@@ -215,13 +288,26 @@ unsafe fn all_bytes(strings: *const *mut RedisModuleString, count: usize) -> Vec
     }
 }
 
-// The functions of the server. They are called as the ABI says: with the context of the call under way, with strings and keys
-// that this server gave, and with strings of C.
-
+/// # Safety
+/// A module calls it: `name` is a string of C, and there is room for a pointer.
 unsafe extern "C" fn get_api(name: *const c_char, place: *mut c_void) -> c_int {
-    // SAFETY: see above.
+    // SAFETY: as promised.
     let (name, place) = unsafe { (CStr::from_ptr(name), &mut *place.cast::<*const c_void>()) };
-    let tables = [SERVED, keys::SERVED, replies::SERVED, strings::SERVED];
+    let tables = [
+        calls::SERVED,
+        clients::SERVED,
+        context::SERVED,
+        directives::SERVED,
+        events::SERVED,
+        keys::SERVED,
+        memory::SERVED,
+        replies::SERVED,
+        scans::SERVED,
+        streams::SERVED,
+        strings::SERVED,
+        timers::SERVED,
+        values::SERVED,
+    ];
     match tables.into_iter().flatten().find(|served| served.name == name) {
         Some(served) => {
             *place = served.pointer;
@@ -230,178 +316,6 @@ unsafe extern "C" fn get_api(name: *const c_char, place: *mut c_void) -> c_int {
         None => REDISMODULE_ERR,
     }
 }
-
-unsafe extern "C" fn is_module_name_busy(_name: *const c_char) -> c_int {
-    0
-}
-
-unsafe extern "C" fn set_module_attribs(
-    _ctx: *mut RedisModuleCtx,
-    _name: *const c_char,
-    _version: c_int,
-    _api_version: c_int,
-) {
-}
-
-unsafe extern "C" fn set_module_options(_ctx: *mut RedisModuleCtx, _options: c_int) {}
-
-unsafe extern "C" fn create_command(
-    ctx: *mut RedisModuleCtx,
-    name: *const c_char,
-    run: RedisModuleCmdFunc,
-    _flags: *const c_char,
-    _first: c_int,
-    _last: c_int,
-    _step: c_int,
-) -> c_int {
-    // SAFETY: see above.
-    let (state, name) = unsafe { (state(ctx), text(name)) };
-    if state.commands.contains_key(&name) {
-        return REDISMODULE_ERR;
-    }
-    state.commands.insert(name, FakeCommand { run, arity: 0 });
-    REDISMODULE_OK
-}
-
-unsafe extern "C" fn get_command(ctx: *mut RedisModuleCtx, name: *const c_char) -> *mut RedisModuleCommand {
-    // SAFETY: see above.
-    let command = unsafe { state(ctx).commands.get_mut(&text(name)) };
-    command.map_or(std::ptr::null_mut(), |command| std::ptr::from_mut(command).cast())
-}
-
-unsafe extern "C" fn set_command_info(
-    command: *mut RedisModuleCommand,
-    info: *const RedisModuleCommandInfo,
-) -> c_int {
-    // SAFETY: the command is one of `get_command`, which nobody removed.
-    unsafe { (*command.cast::<FakeCommand>()).arity = (*info).arity };
-    REDISMODULE_OK
-}
-
-unsafe extern "C" fn wrong_arity(ctx: *mut RedisModuleCtx) -> c_int {
-    // SAFETY: see above.
-    let context = unsafe { context(ctx) };
-    // SAFETY: see above; the name is the first argument.
-    let name = unsafe { String::from_utf8_lossy(strings::bytes(context.arguments[0])).to_ascii_lowercase() };
-    let error = format!("ERR wrong number of arguments for '{name}' command");
-    context.replies.add(FakeReply::Error(error));
-    REDISMODULE_OK
-}
-
-unsafe extern "C" fn is_keys_position_request(_ctx: *mut RedisModuleCtx) -> c_int {
-    0
-}
-
-unsafe extern "C" fn replicate_verbatim(ctx: *mut RedisModuleCtx) -> c_int {
-    // SAFETY: see above.
-    unsafe {
-        let arguments = &context(ctx).arguments;
-        let command = all_bytes(arguments.as_ptr(), arguments.len());
-        state(ctx).done.replicated.push(command);
-    }
-    REDISMODULE_OK
-}
-
-/// `Replicate` with the format "v", as the SDK calls it.
-unsafe extern "C" fn replicate(
-    ctx: *mut RedisModuleCtx,
-    name: *const c_char,
-    format: *const c_char,
-    arguments: *const *mut RedisModuleString,
-    count: usize,
-) -> c_int {
-    // SAFETY: see above.
-    unsafe {
-        assert_eq!(CStr::from_ptr(format), c"v");
-        let mut command = vec![CStr::from_ptr(name).to_bytes().to_vec()];
-        command.extend(all_bytes(arguments, count));
-        state(ctx).done.replicated.push(command);
-    }
-    REDISMODULE_OK
-}
-
-/// `Log` with the format "%s", as the SDK calls it.
-unsafe extern "C" fn log(
-    ctx: *mut RedisModuleCtx,
-    level: *const c_char,
-    _format: *const c_char,
-    line: *const c_char,
-) {
-    // SAFETY: see above; the log has no place without a context.
-    unsafe {
-        if !ctx.is_null() {
-            let line = format!("{}: {}", text(level), text(line));
-            state(ctx).done.log.push(line);
-        }
-    }
-}
-
-unsafe extern "C" fn notify(
-    ctx: *mut RedisModuleCtx,
-    _class: c_int,
-    event: *const c_char,
-    key: *mut RedisModuleString,
-) -> c_int {
-    // SAFETY: see above.
-    unsafe {
-        let event = (text(event), strings::bytes(key).to_vec());
-        state(ctx).done.notified.push(event);
-    }
-    REDISMODULE_OK
-}
-
-unsafe extern "C" fn signal_modified_key(ctx: *mut RedisModuleCtx, key: *mut RedisModuleString) -> c_int {
-    // SAFETY: see above.
-    unsafe { state(ctx).done.modified.push(strings::bytes(key).to_vec()) };
-    REDISMODULE_OK
-}
-
-unsafe extern "C" fn get_selected_db(_ctx: *mut RedisModuleCtx) -> c_int {
-    0
-}
-
-unsafe extern "C" fn get_client_id(_ctx: *mut RedisModuleCtx) -> u64 {
-    1
-}
-
-/// A client that speaks RESP3 and cannot wait.
-unsafe extern "C" fn get_context_flags(_ctx: *mut RedisModuleCtx) -> c_int {
-    REDISMODULE_CTX_FLAGS_MASTER | REDISMODULE_CTX_FLAGS_RESP3 | REDISMODULE_CTX_FLAGS_DENY_BLOCKING
-}
-
-type NoVariadics5 = unsafe extern "C" fn(
-    *mut RedisModuleCtx,
-    *const c_char,
-    *const c_char,
-    *const *mut RedisModuleString,
-    usize,
-) -> c_int;
-type NoVariadics4 = unsafe extern "C" fn(*mut RedisModuleCtx, *const c_char, *const c_char, *const c_char);
-
-// SAFETY: on Linux, the first integers and pointers of a call go into registers, whether the function declares them or has
-// `...` for them. The SDK calls it with exactly these.
-const REPLICATE: signature::Replicate = unsafe { transmute(replicate as NoVariadics5) };
-// SAFETY: as above.
-const LOG: signature::Log = unsafe { transmute(log as NoVariadics4) };
-
-static SERVED: &[Served] = served! {
-    IsModuleNameBusy = is_module_name_busy,
-    SetModuleAttribs = set_module_attribs,
-    SetModuleOptions = set_module_options,
-    CreateCommand = create_command,
-    GetCommand = get_command,
-    SetCommandInfo = set_command_info,
-    WrongArity = wrong_arity,
-    IsKeysPositionRequest = is_keys_position_request,
-    ReplicateVerbatim = replicate_verbatim,
-    Replicate = REPLICATE,
-    Log = LOG,
-    NotifyKeyspaceEvent = notify,
-    SignalModifiedKey = signal_modified_key,
-    GetSelectedDb = get_selected_db,
-    GetClientId = get_client_id,
-    GetContextFlags = get_context_flags,
-};
 
 #[cfg(test)]
 mod tests;

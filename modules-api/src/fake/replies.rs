@@ -77,6 +77,10 @@ impl Builder {
         }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty() && self.whole.is_empty()
+    }
+
     pub(super) fn finish(&mut self) -> FakeReply {
         assert!(self.open.is_empty(), "a collection lacks elements");
         assert_eq!(self.whole.len(), 1, "a command replies once: {:?}", self.whole);

@@ -86,10 +86,29 @@ unsafe extern "C" fn string_to_double(string: *const RedisModuleString, value: *
     }
 }
 
+/// Ids as "ms-seq", without the shorter forms that commands take.
+unsafe extern "C" fn string_to_stream_id(
+    string: *const RedisModuleString,
+    id: *mut RedisModuleStreamID,
+) -> c_int {
+    // SAFETY: the string was made here, and there is room for the id.
+    unsafe {
+        let parts = std::str::from_utf8(bytes(string)).ok().and_then(|text| text.split_once('-'));
+        match parts.map(|(ms, seq)| (ms.parse(), seq.parse())) {
+            Some((Ok(ms), Ok(seq))) => {
+                *id = RedisModuleStreamID { ms, seq };
+                REDISMODULE_OK
+            }
+            _ => REDISMODULE_ERR,
+        }
+    }
+}
+
 pub(super) static SERVED: &[Served] = served! {
     CreateString = create_string,
     FreeString = free_string,
     HoldString = hold_string,
     StringPtrLen = string_ptr_len,
     StringToDouble = string_to_double,
+    StringToStreamID = string_to_stream_id,
 };

@@ -52,7 +52,7 @@ fn what_changes_nothing_is_propagated_to_nobody() {
         "GEORADIUS none 15 37 200 km STORE nowhere",
     ] {
         assert_eq!(call(&mut host, line), FakeReply::Integer(0), "{line}");
-        assert_eq!(*host.done(), Default::default(), "{line}");
+        assert_eq!(host.done(), Default::default(), "{line}");
         assert!(!host.is_there("none") && !host.is_there("nowhere"), "{line}");
     }
 }

@@ -20,6 +20,9 @@ const ADDED_ANY: (&str, &str) = ("6.2.0", "Added the `ANY` option for `COUNT`.")
 const READ: KeyFlags = KeyFlags::RO.and(KeyFlags::ACCESS);
 const OVERWRITTEN: KeyFlags = KeyFlags::OW.and(KeyFlags::UPDATE);
 
+/// The keys of a command that reads one sorted set and does nothing else.
+const SOURCE: &[KeySpec] = &[KeySpec::at(1, READ)];
+
 /// GEOSEARCH key FROMMEMBER member|FROMLONLAT longitude latitude BYRADIUS radius unit|BYBOX width height unit [ASC|DESC]
 /// [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]. Reply: array of the members inside, each one in an array with
 /// what was asked for of distance, number and position. Errors: WRONGTYPE; the member to search around is not there;
@@ -29,7 +32,7 @@ pub struct GeoSearch;
 impl Command for GeoSearch {
     const ROW: Row = Row {
         flags: "readonly",
-        keys: &[KeySpec::at(1, READ)],
+        keys: SOURCE,
         group: GROUP,
         acl_categories: GROUP,
         summary: "Query a sorted set representing a geospatial index to fetch members inside an area of a box or a circle.",
@@ -91,26 +94,13 @@ pub struct GeoRadius;
 
 impl Command for GeoRadius {
     const ROW: Row = Row {
-        flags: "write deny-oom getkeys-api",
         keys: &radius_keys(6),
-        find_keys: Some(find_radius_keys),
-        deprecated: Some(("6.2.0", "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument")),
         history: &[ADDED_ANY, UPPERCASE_UNITS],
-        arguments: &[
-            KEY,
-            LONGITUDE,
-            LATITUDE,
-            RADIUS,
-            UNIT,
-            WITH_COORD,
-            WITH_DIST,
-            WITH_HASH,
-            COUNT_SINCE,
-            ORDER,
-            STORE,
-            STORE_DIST,
-        ],
-        ..around_position("georadius")
+        arguments: &and_store::<10, 12>(AROUND_POSITION),
+        ..storing(
+            around_position("georadius"),
+            "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` argument",
+        )
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -123,25 +113,10 @@ pub struct GeoRadiusRo;
 
 impl Command for GeoRadiusRo {
     const ROW: Row = Row {
-        flags: "readonly",
-        keys: &[KeySpec::at(1, READ)],
-        since: "3.2.10",
-        deprecated: Some(("6.2.0", "`GEOSEARCH` with the `BYRADIUS` argument")),
         history: &[ADDED_ANY],
-        arguments: &[
-            KEY,
-            LONGITUDE,
-            LATITUDE,
-            RADIUS,
-            UNIT,
-            WITH_COORD,
-            WITH_DIST,
-            WITH_HASH,
-            COUNT_SINCE,
-            ORDER,
-        ],
+        arguments: &AROUND_POSITION,
         summary: "A read-only variant for GEORADIUS",
-        ..around_position("georadius_ro")
+        ..read_only(around_position("georadius_ro"), "`GEOSEARCH` with the `BYRADIUS` argument")
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -154,18 +129,13 @@ pub struct GeoRadiusByMember;
 
 impl Command for GeoRadiusByMember {
     const ROW: Row = Row {
-        flags: "write deny-oom getkeys-api",
         keys: &radius_keys(5),
-        find_keys: Some(find_radius_keys),
-        deprecated: Some((
-            "6.2.0",
-            "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
-        )),
         history: &[UPPERCASE_UNITS],
-        arguments: &[
-            KEY, MEMBER, RADIUS, UNIT, WITH_COORD, WITH_DIST, WITH_HASH, COUNT, ORDER, STORE, STORE_DIST,
-        ],
-        ..around_member("georadiusbymember")
+        arguments: &and_store::<9, 11>(AROUND_MEMBER),
+        ..storing(
+            around_member("georadiusbymember"),
+            "`GEOSEARCH` and `GEOSEARCHSTORE` with the `BYRADIUS` and `FROMMEMBER` arguments",
+        )
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -178,13 +148,12 @@ pub struct GeoRadiusByMemberRo;
 
 impl Command for GeoRadiusByMemberRo {
     const ROW: Row = Row {
-        flags: "readonly",
-        keys: &[KeySpec::at(1, READ)],
-        since: "3.2.10",
-        deprecated: Some(("6.2.0", "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments")),
-        arguments: &[KEY, MEMBER, RADIUS, UNIT, WITH_COORD, WITH_DIST, WITH_HASH, COUNT, ORDER],
+        arguments: &AROUND_MEMBER,
         summary: "A read-only variant for GEORADIUSBYMEMBER",
-        ..around_member("georadiusbymember_ro")
+        ..read_only(
+            around_member("georadiusbymember_ro"),
+            "`GEOSEARCH` with the `BYRADIUS` and `FROMMEMBER` arguments",
+        )
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
@@ -195,12 +164,8 @@ impl Command for GeoRadiusByMemberRo {
 /// What the rows of GEORADIUS have in common.
 const fn around_position(name: &'static str) -> Row {
     Row {
-        group: GROUP,
-        acl_categories: GROUP,
         summary: "Query a sorted set representing a geospatial index to fetch members matching a given maximum distance \
                   from a point",
-        complexity: RADIUS_COMPLEXITY,
-        since: "3.2.0",
         ..Row::new(name, -6)
     }
 }
@@ -208,13 +173,34 @@ const fn around_position(name: &'static str) -> Row {
 /// What the rows of GEORADIUSBYMEMBER have in common.
 const fn around_member(name: &'static str) -> Row {
     Row {
-        group: GROUP,
-        acl_categories: GROUP,
         summary: "Query a sorted set representing a geospatial index to fetch members matching a given maximum distance \
                   from a member",
-        complexity: RADIUS_COMPLEXITY,
-        since: "3.2.0",
         ..Row::new(name, -5)
+    }
+}
+
+/// What the rows of the commands have in common that may store. `instead` is what to use instead of them.
+const fn storing(row: Row, instead: &'static str) -> Row {
+    Row {
+        flags: "write deny-oom getkeys-api",
+        find_keys: Some(find_radius_keys),
+        since: "3.2.0",
+        ..of_radius(row, instead)
+    }
+}
+
+/// What the rows of the commands have in common that only read.
+const fn read_only(row: Row, instead: &'static str) -> Row {
+    Row { flags: "readonly", keys: SOURCE, since: "3.2.10", ..of_radius(row, instead) }
+}
+
+const fn of_radius(row: Row, instead: &'static str) -> Row {
+    Row {
+        group: GROUP,
+        acl_categories: GROUP,
+        complexity: RADIUS_COMPLEXITY,
+        deprecated: Some(("6.2.0", instead)),
+        ..row
     }
 }
 
@@ -406,6 +392,24 @@ const COUNT_SINCE: Argument = optional(Argument {
 const WITH_COORD: Argument = optional(token("withcoord", "WITHCOORD"));
 const WITH_DIST: Argument = optional(token("withdist", "WITHDIST"));
 const WITH_HASH: Argument = optional(token("withhash", "WITHHASH"));
+const AROUND_POSITION: [Argument; 10] =
+    [KEY, LONGITUDE, LATITUDE, RADIUS, UNIT, WITH_COORD, WITH_DIST, WITH_HASH, COUNT_SINCE, ORDER];
+const AROUND_MEMBER: [Argument; 9] =
+    [KEY, MEMBER, RADIUS, UNIT, WITH_COORD, WITH_DIST, WITH_HASH, COUNT, ORDER];
+
+/// These arguments, and the two of commands that may store.
+const fn and_store<const N: usize, const ALL: usize>(arguments: [Argument; N]) -> [Argument; ALL] {
+    assert!(ALL == N + 2);
+    let mut all = [STORE; ALL];
+    let mut at = 0;
+    while at < N {
+        all[at] = arguments[at];
+        at += 1;
+    }
+    all[N + 1] = STORE_DIST;
+    all
+}
+
 const STORE: Argument = optional(Argument { token: "STORE", ..Argument::new("key", ArgumentKind::Key(1)) });
 const STORE_DIST: Argument =
     optional(Argument { token: "STOREDIST", ..Argument::new("key", ArgumentKind::Key(2)) });

@@ -15,6 +15,9 @@ pub const KEY_PREFIX: &[u8; 4] = b"col:";
 pub const MEMBER_PREFIX: &[u8; 4] = b"mem:";
 const TEXT_LEN_BYTES: usize = 16;
 
+/// Where a circle of some radius, among places whose degrees are drawn at random, has about as many of them as at the equator.
+const LATITUDE_MAX: f64 = 45.0;
+
 /// An argument of a command.
 #[derive(Clone, Copy, Debug)]
 pub enum Arg {
@@ -27,6 +30,13 @@ pub enum Arg {
     Value,
     /// A number of six digits.
     Score,
+    /// A number from 0 to one less than this.
+    Below(u64),
+    /// Degrees, with six digits behind the point. Latitudes are those of [`LATITUDE_MAX`] and less.
+    Longitude,
+    Latitude,
+    /// A string of 1 MiB, half of whose bits are set.
+    Mebibyte,
     /// The SHA-1 of a script, which the servers have loaded.
     Script(&'static str),
 }
@@ -35,6 +45,7 @@ pub enum Arg {
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     Integer,
+    Ok,
     /// So many strings of 16 bytes, as an array.
     Texts(usize),
     /// A string of 16 bytes.
@@ -54,6 +65,7 @@ impl Answer {
         let (text, score) = ("$16\r\nabcdefghijklmnop\r\n", "$6\r\n123456\r\n");
         match self {
             Answer::Integer => b":10\r\n".to_vec(),
+            Answer::Ok => b"+OK\r\n".to_vec(),
             Answer::Text => text.as_bytes().to_vec(),
             Answer::Entries(count) => {
                 let entry = format!("*2\r\n$15\r\n1700000000000-0\r\n*2\r\n$5\r\nfield\r\n{text}");
@@ -133,7 +145,7 @@ const fn several(pipeline: usize, limit: f64) -> Bar {
     Bar { pipeline, judged: Judged::SeveralToOne, limit }
 }
 
-use Arg::{Key, Score, Script, Value, Word};
+use Arg::{Below, Key, Latitude, Longitude, Mebibyte, Score, Script, Value, Word};
 
 const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10, named_keys: &[] };
 const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
@@ -153,6 +165,11 @@ const HASH_OF_10: Load = Load { command: "HSET", element: &[Arg::Member, Value],
 
 const STRING: Load = Load { command: "SET", element: &[Value], count: 1, named_keys: &[] };
 const NUMBER: Load = Load { element: &[Word("1")], ..STRING };
+
+const GEO_OF_10: Load =
+    Load { command: "GEOADD", element: &[Longitude, Latitude, Arg::Member], count: 10, named_keys: &[] };
+const HYPERLOGLOG_OF_10: Load = Load { command: "PFADD", ..SET_OF_10 };
+const STRING_OF_1_MIB: Load = Load { element: &[Mebibyte], ..STRING };
 
 /// A JSON document of about 1 KB.
 const DOCUMENT: &str = include_str!("document.json");
@@ -359,6 +376,98 @@ pub const NAMED: &[Named] = &[
         is_long: false,
     },
     Named {
+        name: "setbit",
+        requests: &[Request { args: &[Word("SETBIT"), Key, Below(128), Word("1")], answer: Answer::Integer }],
+        load: STRING,
+        keys: 100_000,
+        members: 0,
+        bar: own(16, 0.50),
+        is_long: false,
+    },
+    Named {
+        name: "getbit",
+        requests: &[Request { args: &[Word("GETBIT"), Key, Below(128)], answer: Answer::Integer }],
+        load: STRING,
+        keys: 100_000,
+        members: 0,
+        bar: own(16, 0.50),
+        is_long: false,
+    },
+    Named {
+        name: "bitcount1mb",
+        requests: &[Request { args: &[Word("BITCOUNT"), Key], answer: Answer::Integer }],
+        load: STRING_OF_1_MIB,
+        keys: 16,
+        members: 0,
+        bar: own(16, 1.0),
+        is_long: false,
+    },
+    Named {
+        name: "bitop-and1mb",
+        requests: &[Request {
+            args: &[Word("BITOP"), Word("AND"), Word("both"), Key, Key],
+            answer: Answer::Integer,
+        }],
+        load: STRING_OF_1_MIB,
+        keys: 16,
+        members: 0,
+        bar: own(16, 1.0),
+        is_long: false,
+    },
+    Named {
+        name: "geoadd",
+        requests: &[Request {
+            args: &[Word("GEOADD"), Key, Longitude, Latitude, Arg::Member],
+            answer: Answer::Integer,
+        }],
+        load: GEO_OF_10,
+        keys: 100_000,
+        members: 10,
+        bar: own(16, 0.50),
+        is_long: false,
+    },
+    // Of a million places, about a hundred are in such a circle.
+    Named {
+        name: "geosearch100",
+        requests: &[Request {
+            args: &[
+                Word("GEOSEARCH"),
+                Key,
+                Word("FROMLONLAT"),
+                Longitude,
+                Latitude,
+                Word("BYRADIUS"),
+                Word("107"),
+                Word("km"),
+            ],
+            answer: Answer::Texts(100),
+        }],
+        load: Load { count: 10_000, ..GEO_OF_10 },
+        keys: 1,
+        members: 1_000_000,
+        bar: own(16, 0.80),
+        is_long: false,
+    },
+    // Most of the members are there, or nothing would keep the strings as short as they are.
+    Named {
+        name: "pfadd",
+        requests: &[Request { args: &[Word("PFADD"), Key, Arg::Member], answer: Answer::Integer }],
+        load: HYPERLOGLOG_OF_10,
+        keys: 100_000,
+        members: 100,
+        bar: own(16, 1.0),
+        is_long: false,
+    },
+    Named {
+        name: "pfmerge-dense",
+        requests: &[Request { args: &[Word("PFMERGE"), Word("union"), Key, Key], answer: Answer::Ok }],
+        load: Load { count: 10_000, ..HYPERLOGLOG_OF_10 },
+        keys: 100,
+        members: 0,
+        bar: own(16, 1.0),
+        is_long: false,
+    },
+    Named {
         name: "script-get",
         requests: &[Request {
             args: &[Word("EVALSHA"), Script("return redis.call('GET', KEYS[1])"), Word("1"), Key],
@@ -482,8 +591,21 @@ fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
             value
         }
         Score => rng.u64(100_000..1_000_000).to_string().into_bytes(),
+        Below(end) => rng.u64(..end).to_string().into_bytes(),
+        Longitude => degrees(180.0, rng),
+        Latitude => degrees(LATITUDE_MAX, rng),
+        Mebibyte => {
+            let mut bytes = vec![0; 1 << 20];
+            rng.fill(&mut bytes);
+            bytes
+        }
         Script(text) => Sha1::from(text).digest().to_string().into_bytes(),
     }
+}
+
+/// Degrees in -max..max.
+fn degrees(max: f64, rng: &mut Rng) -> Vec<u8> {
+    format!("{:.6}", (2.0 * rng.f64() - 1.0) * max).into_bytes()
 }
 
 impl Named {
@@ -504,7 +626,7 @@ impl Named {
         let args = self.requests.iter().flat_map(|request| request.args);
         args.filter_map(|arg| match arg {
             Script(text) => Some(*text),
-            Word(_) | Key | Arg::Member | Value | Score => None,
+            Word(_) | Key | Arg::Member | Value | Score | Below(_) | Longitude | Latitude | Mebibyte => None,
         })
     }
 

@@ -14,8 +14,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 
 use crate::REDIS_VERSION;
-use crate::config::{Config, Files, Sources, quote};
-use crate::protocol::inline::split_words;
+use crate::config::{Config, Files, Sources, directive_lines};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -168,35 +167,6 @@ pub fn interpret(
 
 fn no_sentinel() -> Invocation {
     Invocation::fail("Shardis has no Sentinel mode: use redis-sentinel.".to_owned())
-}
-
-/// Makes configuration lines of arguments. Values are quoted, so that they are read as they were given; a name is not,
-/// so that it may bring values along.
-pub fn directive_lines(args: &[&[u8]]) -> Vec<Vec<u8>> {
-    let mut lines: Vec<Vec<u8>> = Vec::new();
-    // The directive before has no value yet.
-    let mut takes_anything = false;
-    for arg in args {
-        match arg.strip_prefix(b"--").filter(|_| !takes_anything) {
-            Some(directive) => {
-                let word_count = split_words(directive).map_or(usize::MAX, |words| words.len());
-                takes_anything = word_count <= 1 && !directive.eq_ignore_ascii_case(b"save");
-                lines.push(directive.to_vec());
-            }
-            None => {
-                if lines.is_empty() {
-                    lines.push(Vec::new());
-                }
-                let line = lines.last_mut().expect("one was pushed");
-                if !line.is_empty() {
-                    line.push(b' ');
-                }
-                line.extend_from_slice(&quote(arg));
-                takes_anything = false;
-            }
-        }
-    }
-    lines
 }
 
 #[cfg(test)]

@@ -77,8 +77,7 @@
 //! | shard-safe module | one whose commands keep to their declared keys, and so run like our own |
 //! | script, library | Lua code that EVAL runs; Lua code that has registered functions, which FCALL runs |
 
-/// The version of Redis whose behaviour this is.
-pub const REDIS_VERSION: &str = "7.0.15";
+pub use config::REDIS_VERSION;
 
 /// Our own version.
 pub const SHARDIS_VERSION: &str = env!("CARGO_PKG_VERSION");

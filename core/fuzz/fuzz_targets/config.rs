@@ -8,8 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use libfuzzer_sys::fuzz_target;
-use shardis_core::cli::directive_lines;
-use shardis_core::config::{Append, Caller, Config, Files, Sources, rewrite};
+use shardis_pure::config::{Append, Caller, Config, Files, Sources, directive_lines, rewrite};
 
 /// A file system where `self` is the configuration and nothing else is a file.
 struct OneFile<'a>(&'a [u8]);

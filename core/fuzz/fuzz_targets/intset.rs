@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_core::types::intset::{IntSet, IntSetMut, validate};
+use shardis_pure::types::intset::{IntSet, IntSetMut, validate};
 
 fuzz_target!(|input: (bool, Vec<i64>, Vec<u8>)| {
     let (deep, values, mut bytes) = input;

@@ -5,14 +5,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_core::persist::rdb::dump;
-use shardis_core::persist::rdb::file::{FileReader, Item};
-use shardis_core::persist::rdb::module::Modules;
-use shardis_core::persist::rdb::read::ReadError;
-use shardis_core::persist::rdb::value::Limits;
-use shardis_core::persist::rdb::window::{FileError, for_each_item};
-use shardis_core::persist::rdb::write::Writer;
-use shardis_core::types::{OwnedValue, ValueRef};
+use shardis_pure::persist::rdb::dump;
+use shardis_pure::persist::rdb::file::{FileReader, Item};
+use shardis_pure::persist::rdb::module::Modules;
+use shardis_pure::persist::rdb::read::ReadError;
+use shardis_pure::persist::rdb::value::Limits;
+use shardis_pure::persist::rdb::window::{FileError, for_each_item};
+use shardis_pure::persist::rdb::write::Writer;
+use shardis_pure::types::{OwnedValue, ValueRef};
 
 fn value_ref(value: &OwnedValue) -> ValueRef<'_> {
     match value {

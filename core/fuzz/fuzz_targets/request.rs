@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use shardis_core::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError, RequestParser};
+use shardis_pure::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError, RequestParser};
 
 /// A stream's requests in order, the error it ended in, if it did, and how much of it they take.
 #[derive(Debug, PartialEq, Eq)]

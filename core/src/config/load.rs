@@ -9,8 +9,9 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Config, DIRECTIVES, Directive, Feature, Origin, RenamedCommand, Text, Why, lookup};
-use crate::REDIS_VERSION;
+use super::{
+    Config, DIRECTIVES, Directive, Feature, Origin, REDIS_VERSION, RenamedCommand, Text, Why, lookup, quote,
+};
 use crate::protocol::inline::split_words;
 
 /// An include in an include in an include: deeper than this it is a file that includes itself.
@@ -99,6 +100,35 @@ impl Config {
         }
         Ok(loader.config)
     }
+}
+
+/// Makes configuration lines of arguments. Values are quoted, so that they are read as they were given; a name is not,
+/// so that it may bring values along.
+pub fn directive_lines(args: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut lines: Vec<Vec<u8>> = Vec::new();
+    // The directive before has no value yet.
+    let mut takes_anything = false;
+    for arg in args {
+        match arg.strip_prefix(b"--").filter(|_| !takes_anything) {
+            Some(directive) => {
+                let word_count = split_words(directive).map_or(usize::MAX, |words| words.len());
+                takes_anything = word_count <= 1 && !directive.eq_ignore_ascii_case(b"save");
+                lines.push(directive.to_vec());
+            }
+            None => {
+                if lines.is_empty() {
+                    lines.push(Vec::new());
+                }
+                let line = lines.last_mut().expect("one was pushed");
+                if !line.is_empty() {
+                    line.push(b' ');
+                }
+                line.extend_from_slice(&quote(arg));
+                takes_anything = false;
+            }
+        }
+    }
+    lines
 }
 
 struct Loader<'a> {

@@ -12,7 +12,7 @@ mod warning;
 
 use std::sync::OnceLock;
 
-pub use load::{Files, LoadError, Sources};
+pub use load::{Files, LoadError, Sources, directive_lines};
 pub use rewrite::{Append, rewrite};
 pub use set::{Caller, Change, SetError, Update};
 pub use special::*;
@@ -23,6 +23,9 @@ pub use warning::warnings;
 
 use crate::protocol::OwnedArgv;
 use crate::protocol::inline::{UnbalancedQuotes, split_words};
+
+/// The version of Redis whose behaviour this is.
+pub const REDIS_VERSION: &str = "7.0.15";
 
 /// The row of a directive, by either of its names, in any case.
 pub fn lookup(name: &[u8]) -> Option<&'static Directive> {

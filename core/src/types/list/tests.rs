@@ -197,6 +197,7 @@ fn a_list_packs_its_elements_densely() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes long")]
 fn inner_nodes_are_compressed() {
     let limits = Limits::new(-1, 1, Limits::ELEMENT_BYTES_MAX);
     let mut list = List::new(limits);

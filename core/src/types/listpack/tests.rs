@@ -143,6 +143,7 @@ fn the_layout_is_that_of_redis() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "takes long")]
 fn more_elements_than_the_header_can_count_are_counted_by_walking() {
     let count = 70_000;
     let mut blob = EMPTY.to_vec();

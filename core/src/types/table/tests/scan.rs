@@ -86,9 +86,9 @@ fn a_scan_of_a_table_that_grows_and_shrinks_in_turns_returns_the_keys_that_remai
 fn any_number_is_a_cursor() {
     let mut table = Table::new();
     assert_eq!(table.scan(u64::MAX, &mut |_| {}), 0);
-    fill(&mut table, 0..2_000);
+    fill(&mut table, 0..rounds(20_000));
     let mut random = Random::new(11);
-    for _ in 0..1_000 {
+    for _ in 0..rounds(10_000) {
         table.scan(random.next(), &mut |_| {});
         assert!(table.scan(random.next() >> 18, &mut |_| {}) < 1 << SCAN_CURSOR_BITS);
     }
@@ -115,8 +115,9 @@ fn random_entries_are_about_evenly_distributed() {
 #[test]
 fn a_random_entry_is_found_when_nearly_all_were_removed() {
     let mut table = Table::new();
-    fill(&mut table, 0..20_000);
-    drain(&mut table, 1..20_000);
+    let count = rounds(20_000);
+    fill(&mut table, 0..count);
+    drain(&mut table, 1..count);
     let mut random = Random::new(13);
     for _ in 0..100 {
         assert_eq!(table.random(&mut || random.next()).unwrap().value(), ValueRef::Int(0));

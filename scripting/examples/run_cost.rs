@@ -31,6 +31,8 @@ impl Host for Idle {
 
     fn log(&mut self, _: LogLevel, _: &[u8]) {}
 
+    fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
+
     fn may_call(&mut self, _: &[&[u8]]) -> Option<bool> {
         None
     }

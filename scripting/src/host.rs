@@ -60,6 +60,10 @@ pub trait Host {
     /// Writes a message to the server's log.
     fn log(&mut self, level: LogLevel, message: &[u8]);
 
+    /// The reply of the run has an error in it. One that is the whole reply is returned as such and not told here.
+    /// `already_counted`: see [`ScriptError`](crate::ScriptError).
+    fn replied_error(&mut self, text: &[u8], already_counted: bool);
+
     /// Whether the user of the script may run the command `args` on its keys. `None`: there is no such command.
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool>;
 }

@@ -9,7 +9,7 @@
 use std::ffi::{CStr, c_int};
 
 use crate::ffi::*;
-use crate::host::Resp;
+use crate::host::{Host, Resp};
 use crate::run::one_line;
 use crate::vm::{ScriptError, push_error};
 
@@ -195,15 +195,16 @@ pub(crate) unsafe fn returned_error(lua: *mut lua_State) -> Option<ScriptError> 
     text.map(|text| ScriptError { text: one_line(text), already_counted })
 }
 
-/// Appends the value on top, which is popped. Nothing here raises an error: no run is on, so no allocation is refused.
+/// Appends the value on top, which is popped, and tells the host of the errors in it. Nothing here raises an error: no run is on, so no allocation is refused.
 pub(crate) unsafe fn append(
     lua: *mut lua_State,
     versions: Versions,
     frames: &mut Vec<Frame>,
+    host: &mut dyn Host,
     out: &mut Vec<u8>,
 ) {
     frames.clear();
-    append_value(lua, versions, frames, out);
+    append_value(lua, versions, frames, host, out);
     while let Some(frame) = frames.last_mut() {
         match frame {
             Frame::Array { next, len } => {
@@ -214,16 +215,16 @@ pub(crate) unsafe fn append(
                 }
                 lua_rawgeti_(lua, -1, *next);
                 *next += 1;
-                append_value(lua, versions, frames, out);
+                append_value(lua, versions, frames, host, out);
             }
             Frame::Map { value_is_next } => {
                 if *value_is_next {
                     *value_is_next = false;
-                    append_value(lua, versions, frames, out);
+                    append_value(lua, versions, frames, host, out);
                 } else if lua_next(lua, -2) != 0 {
                     *value_is_next = true;
                     lua_pushvalue(lua, -2);
-                    append_value(lua, versions, frames, out);
+                    append_value(lua, versions, frames, host, out);
                 } else {
                     // The table, and the one that has it as a field.
                     frames.pop();
@@ -234,7 +235,7 @@ pub(crate) unsafe fn append(
                 if lua_next(lua, -2) != 0 {
                     lua_settop(lua, -2);
                     lua_pushvalue(lua, -1);
-                    append_value(lua, versions, frames, out);
+                    append_value(lua, versions, frames, host, out);
                 } else {
                     frames.pop();
                     lua_settop(lua, -3);
@@ -245,7 +246,13 @@ pub(crate) unsafe fn append(
 }
 
 /// Appends the value on top: whole, and pops it; or the header of an aggregate, whose frame and tables then lie on top.
-unsafe fn append_value(lua: *mut lua_State, versions: Versions, frames: &mut Vec<Frame>, out: &mut Vec<u8>) {
+unsafe fn append_value(
+    lua: *mut lua_State,
+    versions: Versions,
+    frames: &mut Vec<Frame>,
+    host: &mut dyn Host,
+    out: &mut Vec<u8>,
+) {
     let client = versions.client;
     if lua_gettop(lua) + 4 > LUA_STACK_SLOTS_MAX || lua_checkstack(lua, 4) == 0 {
         out.extend_from_slice(b"-ERR reached lua stack limit\r\n");
@@ -264,16 +271,25 @@ unsafe fn append_value(lua: *mut lua_State, versions: Versions, frames: &mut Vec
                 (Resp::V3, Resp::V3) => out.extend_from_slice(if value { b"#t\r\n" } else { b"#f\r\n" }),
             }
         }
-        LUA_TTABLE => return append_table(lua, client, frames, out),
+        LUA_TTABLE => return append_table(lua, client, frames, host, out),
         _ => append_null(out, client),
     }
     lua_settop(lua, -2);
 }
 
-unsafe fn append_table(lua: *mut lua_State, client: Resp, frames: &mut Vec<Frame>, out: &mut Vec<u8>) {
+unsafe fn append_table(
+    lua: *mut lua_State,
+    client: Resp,
+    frames: &mut Vec<Frame>,
+    host: &mut dyn Host,
+    out: &mut Vec<u8>,
+) {
     let table = lua_gettop(lua);
     if push_field(lua, table, c"err", LUA_TSTRING) {
-        append_text(out, b'-', trim_line_end(until_nul(bytes_at(lua, -1).unwrap_or_default())));
+        let text = trim_line_end(until_nul(bytes_at(lua, -1).unwrap_or_default()));
+        append_text(out, b'-', text);
+        raw_field(lua, table, c"ignore_error_stats_update");
+        host.replied_error(text, lua_toboolean(lua, -1) != 0);
     } else if push_field(lua, table, c"ok", LUA_TSTRING) {
         append_text(out, b'+', until_nul(bytes_at(lua, -1).unwrap_or_default()));
     } else if push_field(lua, table, c"double", LUA_TNUMBER) {

@@ -291,6 +291,7 @@ impl Shared {
                     main,
                     reply::Versions { client: options.client_resp, script: run.resp },
                     &mut frames,
+                    host,
                     out,
                 );
                 run.frames = frames;

@@ -171,6 +171,23 @@ fn an_error_of_a_command_is_counted_already() {
 }
 
 #[test]
+fn the_host_is_told_of_errors_within_a_reply() {
+    let vm = vm();
+    let mut server = Server::default();
+
+    eval(
+        &vm,
+        &mut server,
+        "return {redis.pcall('lpush', 'a', 'b'), {{err='MINE it is'}}, {ok='x'}}",
+        Resp::V2,
+    );
+    eval(&vm, &mut server, "return redis.error_reply('MINE alone')", Resp::V2);
+
+    let of_command = "WRONGTYPE Operation against a key holding the wrong kind of value";
+    assert_eq!(server.errors, [(of_command.to_owned(), true), ("MINE it is".to_owned(), false)]);
+}
+
+#[test]
 fn a_command_is_called_with_what_the_script_set() {
     let vm = vm();
     let mut server = Server::default();

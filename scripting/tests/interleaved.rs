@@ -32,6 +32,8 @@ impl Host for Suspending<'_> {
         self.server.log(level, message);
     }
 
+    fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
+
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
         self.server.may_call(args)
     }

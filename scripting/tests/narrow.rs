@@ -88,6 +88,8 @@ impl Host for Watcher {
 
     fn log(&mut self, _level: LogLevel, _message: &[u8]) {}
 
+    fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
+
     fn may_call(&mut self, _args: &[&[u8]]) -> Option<bool> {
         Some(true)
     }

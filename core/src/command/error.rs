@@ -86,10 +86,16 @@ impl CommandError {
     }
 }
 
-/// The code of an error's text: its first word, or ERR if that is not UTF-8.
+/// Longer first words are no codes.
+const CODE_LEN_MAX: usize = 30;
+
+/// The code of the error whose text, or whose reply without `-`, begins with `text`: its first word. ERR if that is all of
+/// the text, too long, or not UTF-8.
 pub fn code_of(text: &[u8]) -> &str {
-    let word = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-    std::str::from_utf8(word).unwrap_or("ERR")
+    let end = memchr::memchr3(b' ', b'\r', b'\n', text);
+    end.filter(|&end| text[end] == b' ' && end <= CODE_LEN_MAX)
+        .and_then(|end| std::str::from_utf8(&text[..end]).ok())
+        .unwrap_or("ERR")
 }
 
 #[cfg(test)]
@@ -104,9 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_the_first_word() {
+    fn the_code_is_the_first_word_of_several() {
         assert_eq!(CommandError::WRONG_TYPE.code(), "WRONGTYPE");
-        assert_eq!(code_of(b"OOM\r\n"), "OOM");
+        assert_eq!(code_of(b"OOM x\r\n"), "OOM");
+        assert_eq!(code_of(b"OOM\r\n+a b\r\n"), "ERR");
+        assert_eq!(code_of(b"a\tb c"), "a\tb");
         assert_eq!(code_of(b"\xff x"), "ERR");
+        let word = "x".repeat(CODE_LEN_MAX);
+        assert_eq!(code_of(format!("{word} y").as_bytes()), word);
+        assert_eq!(code_of(format!("x{word} y").as_bytes()), "ERR");
     }
 }

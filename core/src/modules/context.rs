@@ -7,9 +7,9 @@ use super::key::ModuleKey;
 use super::module::Module;
 use super::string::ModuleString;
 use crate::call::{Call, Key};
-use crate::command::Ctx;
 use crate::command::keys::KeyPositions;
 use crate::command::table::CommandTable;
+use crate::command::{CommandError, Ctx};
 use crate::config::Config;
 use crate::protocol::reply::{Mark, Resp};
 use crate::protocol::{Argv, Reply};
@@ -39,6 +39,8 @@ pub struct Context<'a> {
     /// Where replies go; `None`: they are dropped.
     reply: Option<NonNull<Vec<u8>>>,
     resp: Resp,
+    /// The errors that the command has replied with.
+    pub(super) errors: Vec<CommandError>,
     /// The headers of aggregates whose lengths are still to be set.
     pub(super) open_lengths: SmallVec<[Mark; 4]>,
     /// What is freed when the callback has ended, if the module wants that.
@@ -111,6 +113,7 @@ impl<'a> Context<'a> {
             args: Argv::new(&[], &[]),
             reply: None,
             resp: Resp::V2,
+            errors: Vec::new(),
             open_lengths: SmallVec::new(),
             automatic: None,
             pool: Vec::new(),

@@ -3,9 +3,10 @@
 use super::command::ModuleCommand;
 use super::context::{Access, Arguments, Context, run_with};
 use crate::command::keys::KeyPositions;
-use crate::command::table::CommandTable;
-use crate::command::{CommandResult, Ctx};
+use crate::command::table::{CommandId, CommandTable};
+use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
+use crate::shard::Shard;
 use crate::worker::program::ProgramCtx;
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
     let command = command_of(program.data);
     let (call, args, resp) = (*program.call, program.args, program.reply.resp);
     let mut reply = std::mem::take(program.reply.out);
+    let start = reply.len();
 
     let access = Access::Program(NonNull::from(&mut *program).cast());
     let mut ctx = Context::new(command.module, access);
@@ -26,9 +28,11 @@ pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
     ctx.reply_to(&mut reply, resp);
     run(&mut ctx, command, args);
 
+    let errors = std::mem::take(&mut ctx.errors);
     drop(ctx);
+    let result = result_of(errors, &reply[start..], &program.worker().shard, call.command);
     *program.reply.out = reply;
-    Ok(())
+    result
 }
 
 /// Runs a command of a shard-safe module: see [`Native`](crate::command::table::Native).
@@ -40,6 +44,7 @@ pub(super) fn run_native(
     let command = command_of(data);
     let (call, args, resp) = (*handler.call, handler.args, handler.reply.resp);
     let mut reply = std::mem::take(handler.reply.out);
+    let start = reply.len();
 
     let access = Access::Native { ctx: NonNull::from(&mut *handler).cast(), table };
     let mut ctx = Context::new(command.module, access);
@@ -49,10 +54,40 @@ pub(super) fn run_native(
     ctx.reply_to(&mut reply, resp);
     run(&mut ctx, command, args);
 
+    let mut errors = std::mem::take(&mut ctx.errors);
     drop(ctx);
+    if errors.is_empty()
+        && let Some(error) = reply[start..].strip_prefix(b"-")
+    {
+        // That of a command which the handler has called: it was not counted there.
+        errors.push(CommandError::new(error.trim_ascii_end()));
+    }
+    let result = result_of(errors, &reply[start..], handler.shard, call.command);
     *handler.reply.out = reply;
     // The module says itself what is to be recorded.
     handler.no_effect();
+    result
+}
+
+/// The outcome of a command that has replied with these errors, among others. An error that is all of its reply is that of
+/// the command, which whoever runs it counts, once for all its shards. Errors within a reply are counted here.
+fn result_of(
+    mut errors: Vec<CommandError>,
+    reply: &[u8],
+    shard: &Shard,
+    command: CommandId,
+) -> CommandResult {
+    let is_error = reply.first() == Some(&b'-');
+    if is_error && let Some(error) = errors.pop() {
+        return Err(error);
+    }
+    for error in &errors {
+        shard.stats.error(error.code());
+    }
+    // The error of a command that a program has called, and passes on, was counted when that ran.
+    if is_error || !errors.is_empty() {
+        shard.stats.command(command).failed.add(1);
+    }
     Ok(())
 }
 

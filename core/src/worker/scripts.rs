@@ -90,6 +90,9 @@ impl Host for LoadHost {
         log_for_script(level, message);
     }
 
+    /// Not called: loading has no reply.
+    fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
+
     /// Not called either.
     fn may_call(&mut self, _args: &[&[u8]]) -> Option<bool> {
         Some(false)

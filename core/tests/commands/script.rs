@@ -183,6 +183,47 @@ fn errors_of_scripts_are_counted_once() {
     });
 }
 
+/// The counts of a command, and the errors by code, as `INFO` shows them since the last CONFIG RESETSTAT.
+fn counts(server: &mut Server, command: &str) -> String {
+    let stats = server.call("INFO commandstats");
+    let of_command = stats.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:")));
+    let numbers = of_command.unwrap_or_default().split(',').filter(|field| !field.contains("usec"));
+    let errors = server.call("INFO errorstats");
+    let errors = errors.lines().filter_map(|line| line.strip_prefix("errorstat_"));
+    numbers.chain(errors).map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn errors_within_a_scripts_reply_are_counted_as_redis_does() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("SET a text", "+OK")]);
+        let incr = "redis.pcall('incr', KEYS[1])";
+        for (body, expected) in [
+            (
+                "return {{err='FOO bar'}, {err='noword'}, {err='FOO x'}}",
+                "failed_calls=1 ERR:count=1 FOO:count=2",
+            ),
+            (&format!("return {{{incr}, {incr}}}"), "failed_calls=2 ERR:count=2"),
+            (
+                &format!("return {{{incr}, {{err='A b'}}, {{err='A c'}}}}"),
+                "failed_calls=2 A:count=2 ERR:count=1",
+            ),
+            (
+                &format!("{incr} return {{1, redis.error_reply('MY x')}}"),
+                "failed_calls=1 ERR:count=1 MY:count=1",
+            ),
+            ("return {map={a={err='X y'}}}", "failed_calls=1 X:count=1"),
+            ("return {ok={err='X y'}}", "failed_calls=0"),
+            ("return {err='noword'}", "failed_calls=1 ERR:count=1"),
+        ] {
+            server.expect(&[("CONFIG RESETSTAT", "+OK")]);
+            server.call_args(&["EVAL", body, "1", "a"]);
+            let expected = format!("cmdstat_eval:calls=1 rejected_calls=0 {expected}");
+            assert_eq!(counts(server, "eval"), expected, "{body}");
+        }
+    });
+}
+
 #[test]
 fn a_script_in_exec_is_one_of_its_commands() {
     on_one_and_three_shards(|server| {

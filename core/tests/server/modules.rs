@@ -100,6 +100,58 @@ fn a_module_opens_keys_of_any_shard_and_calls_commands_for_them() {
     }
 }
 
+/// What INFO counts of a command, and the errors, since the last CONFIG RESETSTAT.
+fn counts(client: &mut Connection, command: &str) -> String {
+    let fields = client.info("commandstats", &format!("cmdstat_{command}"));
+    let counts = fields.split(',').filter(|field| !field.contains("usec"));
+    let errors = client.call(&["INFO", "errorstats"]);
+    let errors = errors.lines().filter_map(|line| line.strip_prefix("errorstat_"));
+    counts.chain(errors).map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn an_error_of_a_modules_command_is_counted_once() {
+    let path = probe("errors");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &["--loadmodule", path]);
+        let mut client = server.connect();
+        KEYS.iter().for_each(|key| expect(&mut client, &["SET", key, "text"], "+OK\r\n"));
+        expect(&mut client, &["CONFIG", "RESETSTAT"], "+OK\r\n");
+        // The module of GEOADD is shard-safe. It is called by itself, by a script, and in an EXEC over several shards.
+        for key in KEYS {
+            assert!(client.call(&["GEOADD", key, "1", "2", "m"]).starts_with("-WRONGTYPE"));
+            let body = format!("return redis.call('geoadd', '{key}', 1, 2, 'm')");
+            assert!(client.call(&["EVAL", &body, "0"]).starts_with("-WRONGTYPE"));
+        }
+        expect(&mut client, &["MULTI"], "+OK\r\n");
+        KEYS.iter().for_each(|key| expect(&mut client, &["GEOADD", key, "1", "2", "m"], "+QUEUED\r\n"));
+        assert_eq!(client.call(&["EXEC"]).matches("-WRONGTYPE").count(), 3);
+        assert_eq!(
+            counts(&mut client, "geoadd"),
+            "calls=9 rejected_calls=0 failed_calls=9 WRONGTYPE:count=9",
+            "{setup:?}"
+        );
+
+        // Errors of a foreign module: its own, and that of a command which it has called.
+        expect(&mut client, &["CONFIG", "RESETSTAT"], "+OK\r\n");
+        assert!(client.call(&["PROBE.CALL"]).starts_with("-ERR wrong number"));
+        for key in KEYS {
+            assert!(client.call(&["PROBE.CALL", "INCR", key]).starts_with("-ERR value"));
+        }
+        assert_eq!(
+            counts(&mut client, "probe.call"),
+            "calls=4 rejected_calls=0 failed_calls=4 ERR:count=4",
+            "{setup:?}"
+        );
+        assert_eq!(
+            counts(&mut client, "incr"),
+            "calls=3 rejected_calls=0 failed_calls=3 ERR:count=4",
+            "{setup:?}"
+        );
+    }
+}
+
 /// A client that is blocked on a list is served by what a module pushes on it, and a watched key that a module writes
 /// fails the EXEC.
 #[test]

@@ -54,6 +54,8 @@ impl Host for Server {
 
     fn log(&mut self, _: LogLevel, _: &[u8]) {}
 
+    fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
+
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
         args[0].first().map(|byte| byte % 2 == 0)
     }

@@ -29,6 +29,8 @@ pub struct Server {
     pub logged: Vec<(LogLevel, String)>,
     pub options: Vec<CallOptions>,
     pub ticks: usize,
+    /// The errors within replies, and whether each of them stands in the statistics already.
+    pub errors: Vec<(String, bool)>,
     /// Ends the run at the tick of this number, and at each one after it.
     pub stop_at_tick: Option<usize>,
     pub stop_at_call: Option<usize>,
@@ -104,6 +106,10 @@ impl Host for Server {
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
         self.logged.push((level, String::from_utf8_lossy(message).into_owned()));
+    }
+
+    fn replied_error(&mut self, text: &[u8], already_counted: bool) {
+        self.errors.push((String::from_utf8_lossy(text).into_owned(), already_counted));
     }
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {

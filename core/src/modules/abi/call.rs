@@ -380,6 +380,8 @@ fn call_natively(
     if let Err(error) = &result {
         out.truncate(start);
         ReplyWriter::new(out, options.resp).error(error.as_bytes());
+        // The error itself counts if the module replies with it.
+        handler.shard.stats.command(entry.id).failed.add(1);
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::given::{Ctx, Reply, Str, Text, abi_functions, bytes_at};
 use super::strings::long_double_text;
+use crate::command::CommandError;
 use crate::protocol;
 use crate::protocol::reply::Resp;
 use shardis_modules_api::abi::*;
@@ -220,14 +221,10 @@ abi_functions! {
     }
 }
 
-/// Replies with an error, and counts it by its code.
+/// Replies with an error. The errors of a command are counted when it has ended.
 fn reply_error(mut ctx: Ctx, text: &[u8]) -> c_int {
-    let command = ctx.call.command;
-    let is_call = ctx.command.is_some();
-    if let Some(shard) = ctx.shard().filter(|_| is_call) {
-        let code = text.split(|&byte| byte == b' ').next().unwrap_or_default();
-        shard.stats.error(&String::from_utf8_lossy(code));
-        shard.stats.command(command).failed.add(1);
+    if ctx.command.is_some() {
+        ctx.errors.push(CommandError::new(text));
     }
     reply(ctx, |reply| reply.error(text))
 }

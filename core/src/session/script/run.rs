@@ -1,5 +1,6 @@
 //! How a script or function runs: what it may do, and how the engine calls commands for it.
 
+use crate::command::error::code_of;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::reply::Resp;
 use crate::script::ScriptFlags;
@@ -38,6 +39,8 @@ impl Permissions {
 pub(super) struct Server<'c, 'a> {
     pub(super) ctx: &'c mut ProgramCtx<'a>,
     pub(super) permissions: Permissions,
+    /// A failed call was counted for errors that the reply has in it.
+    has_failed: bool,
 }
 
 impl Host for Server<'_, '_> {
@@ -61,6 +64,19 @@ impl Host for Server<'_, '_> {
 
     fn log(&mut self, level: LogLevel, message: &[u8]) {
         log_for_script(level, message);
+    }
+
+    /// Counts each error that is the script's own under its code, and a failed call for all of these; and a failed call for
+    /// each one of a command. So does Redis.
+    fn replied_error(&mut self, text: &[u8], already_counted: bool) {
+        let command = self.ctx.call.command;
+        let stats = &self.ctx.worker().shard.stats;
+        if !already_counted {
+            stats.error(code_of(text));
+        }
+        if already_counted || !std::mem::replace(&mut self.has_failed, true) {
+            stats.command(command).failed.add(1);
+        }
     }
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
@@ -93,7 +109,7 @@ pub(super) fn run(
 
     let (keys, values) = args.split_at(key_count);
     let mut reply = std::mem::take(ctx.reply.out);
-    let mut server = Server { ctx, permissions };
+    let mut server = Server { ctx, permissions, has_failed: false };
     let outcome = start([keys, values], RunOptions { client_resp }, &mut server, &mut reply);
 
     *ctx.reply.out = reply;

@@ -36,8 +36,9 @@
 //! There is one token for the process; the first shard keeps it, and lends it to the shards in the order in which they ask.
 //! A shard uses it for what waits for it there, first in, first out, and for [`RUN_MAX`] of these at most before it is another
 //! shard's turn: handing it on takes two messages, and a hold by itself may be shorter. Its holder may wait for keys while
-//! it holds others, in any order. Its requests go before all that are not granted in whole, which are sent outside, and
-//! before a request for the whole keyspace that waits. So it waits only for requests that are granted. The token is
+//! it holds others, in any order. Plans that are not granted in whole are sent outside from the lines of its requests, and
+//! so is a plan for the whole keyspace. It waits for what is granted, and for the units that stand in these lines already:
+//! if it went before one, it might come before one command of a client and behind a later one, which has run. The token is
 //! taken by
 //!
 //! - a wide transaction, before its first lock, up to its end;
@@ -84,8 +85,9 @@
 //! program's request stands, too, so whoever would have to wait behind it has met the program. (Between the suspension of
 //! a program and the arrival of `Mark` at another shard this does not hold; that lasts for the time of a message.) Hence
 //! ordinary requests wait for ordinary ones alone, by the order of shards, and the argument of [`txn`](super::txn) applies:
-//! each of them is granted, and released, in the end. (2) A suspended program without the token asks for nothing more, and
-//! so ends by itself. (3) The holder of the token waits for requests that are granted: ordinary ones, which end by (1),
+//! each of them is granted, and released, in the end. A unit that stands before a request of the token's holder is such a
+//! request. (2) A suspended program without the token asks for nothing more, and
+//! so ends by itself. (3) The holder of the token waits for requests that are granted, or units': ordinary ones, which end by (1),
 //! because an ordinary transaction that waits elsewhere and meets the holder there gives its locks back; suspended
 //! programs, which end by (2); earlier holders, which are past their lock point or at their end. It does not wait for a
 //! handoff that waits for its own end: what is split off its requests is in its hand, and does not count against its

@@ -10,9 +10,10 @@
 //!
 //! Commands of one client keep their order: one that waits outside is followed there by all later ones of its client.
 //!
-//! The holder of the token ([`token`](crate::shard::token)) asks with priority: its request goes before every request that
-//! is not granted in whole, and those are sent outside. It may also extend a request that it holds, and wait for the
-//! further keys.
+//! The holder of the token ([`token`](crate::shard::token)) asks with priority: plans' requests that are not granted in whole
+//! are sent outside. It waits for the commands and EXECs of this shard that stand in its lines, or for one of these that wants
+//! the whole keyspace: they end by themselves, and later commands of their clients, over other keys, may have run already. It
+//! may also extend a request that it holds, and wait for the further keys.
 //!
 //! A handoff's request is exempt: it wants one key, and whoever waits behind it in that key's line meets the program,
 //! too.
@@ -71,10 +72,28 @@ pub(super) struct Outside {
 
 type Programs = SmallVec<[LockRequestId; 2]>;
 
+/// Which requests leave their lines for a program's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Yields {
+    /// It comes behind them.
+    Plans,
+    /// It stands before them.
+    PlansAndUnits,
+}
+
+impl Yields {
+    fn has(self, owner: Owner) -> bool {
+        match owner {
+            Owner::Plan => true,
+            Owner::Unit(_) => self == Yields::PlansAndUnits,
+            Owner::Handoff | Owner::Program => false,
+        }
+    }
+}
+
 impl Line {
-    /// Puts an intent behind those that are granted. Returns whether it is granted.
-    fn insert_first(&mut self, lock_request: LockRequestId, exclusive: bool) -> bool {
-        let place = self.iter().take_while(|intent| intent.granted).count();
+    /// Puts an intent of a program at a place. Returns whether it is granted.
+    fn insert_program(&mut self, place: usize, lock_request: LockRequestId, exclusive: bool) -> bool {
         let granted = place == 0 || !exclusive && self.iter().take(place).all(|intent| !intent.exclusive);
         let intent = Intent { lock_request, exclusive, granted, is_program: true };
         let others = self.others.get_or_insert_default();
@@ -184,13 +203,13 @@ impl LockTable {
         }
         if is_new {
             self.program_count += 1;
-            let away = self.take_ungranted(&set, granted);
+            let away = self.take_ungranted(&set, Yields::PlansAndUnits, granted);
             self.put_outside(away, granted);
         }
     }
 
-    /// Queues a request of the holder of the token: before all that are not granted in whole, which are sent outside.
-    /// Returns its id, and whether it is granted at once; if not, a later [`LockTable::release`] returns the id. Appends
+    /// Queues a request of the holder of the token: behind units, and before plans that are not granted in whole, which are
+    /// sent outside. Returns its id, and whether it is granted at once; if not, a later [`LockTable::release`] returns the id. Appends
     /// other requests that are granted thereby to `granted`.
     pub fn request_first(&mut self, set: LockSet, granted: &mut Vec<LockRequestId>) -> (LockRequestId, bool) {
         let lock_request = self.next_id();
@@ -218,11 +237,12 @@ impl LockTable {
         granted: &mut Vec<LockRequestId>,
     ) -> Grant {
         let owner = Owner::Program;
-        if self.barrier.as_ref().is_some_and(|barrier| barrier.granted) {
-            self.deferred.push_front(Deferred { id, set, owner });
+        let is_waited_for = |barrier: &Barrier| barrier.granted || matches!(barrier.owner, Owner::Unit(_));
+        if self.barrier.as_ref().is_some_and(is_waited_for) {
+            self.deferred.push_back(Deferred { id, set, owner });
             return Grant::Later;
         }
-        let away = self.take_ungranted(&set, granted);
+        let away = self.take_ungranted(&set, Yields::Plans, granted);
         self.program_count += 1;
         let is_granted = match set {
             LockSet::Whole => {
@@ -252,7 +272,7 @@ impl LockTable {
         if self.is_barrier(lock_request) {
             return true;
         }
-        let away = self.take_ungranted(&set, granted);
+        let away = self.take_ungranted(&set, Yields::Plans, granted);
         let is_granted = match set {
             LockSet::Whole => {
                 debug_assert!(self.barrier.is_none(), "a barrier is not granted beside a request");
@@ -306,24 +326,31 @@ impl LockTable {
         self.is_barrier(lock_request) || self.keys.get(&key.id).is_some_and(|line| line.iter().any(is_own))
     }
 
-    /// Puts a request into a key's line, behind those that are granted. Returns whether it is granted there.
+    /// Puts a request into a key's line, behind those that are granted and behind units. Returns whether it is granted there.
     fn insert_first(&mut self, id: LockRequestId, key: KeyLock) -> bool {
         let KeyLock { id: key, exclusive } = key;
         if let Some(line) = self.keys.get_mut(&key) {
-            return line.insert_first(id, exclusive);
+            let is_before = |intent: &Intent| {
+                intent.granted || matches!(self.requests[&intent.lock_request].owner, Owner::Unit(_))
+            };
+            let last = line.iter().enumerate().filter(|(_, intent)| is_before(intent)).last();
+            return line.insert_program(last.map_or(0, |(place, _)| place + 1), id, exclusive);
         }
         let first = Intent { lock_request: id, exclusive, granted: true, is_program: true };
         self.keys.insert(key, Line { first, others: None });
         true
     }
 
-    /// Takes the requests that are not granted in whole and stand in the lines of `set` out of all their lines, and those
-    /// that their clients have made after them; also the barrier, if it is not granted. For the whole keyspace: all that
-    /// are not granted.
-    fn take_ungranted(&mut self, set: &LockSet, granted: &mut Vec<LockRequestId>) -> Vec<Outside> {
-        let yields = |request: &Request| {
-            request.blocked_on > 0 && matches!(request.owner, Owner::Plan | Owner::Unit(_))
-        };
+    /// Takes the requests of `yielding` that are not granted in whole and stand in the lines of `set` out of all their lines,
+    /// and those that their clients have made after them; also the barrier, if it is such a request. For the whole keyspace:
+    /// all of `yielding` that are not granted.
+    fn take_ungranted(
+        &mut self,
+        set: &LockSet,
+        yielding: Yields,
+        granted: &mut Vec<LockRequestId>,
+    ) -> Vec<Outside> {
+        let yields = |request: &Request| request.blocked_on > 0 && yielding.has(request.owner);
         let mut ids: Vec<LockRequestId> = match set {
             LockSet::Whole => {
                 self.requests.iter().filter(|(_, request)| yields(request)).map(|(&id, _)| id).collect()
@@ -357,7 +384,7 @@ impl LockTable {
             away.push(Outside::away(id, LockSet::Keys(keys), owner));
         }
         left.iter().for_each(|&key| self.grant(key, granted));
-        let is_waiting = |barrier: &mut Barrier| !barrier.granted && barrier.owner != Owner::Program;
+        let is_waiting = |barrier: &mut Barrier| !barrier.granted && yielding.has(barrier.owner);
         if let Some(barrier) = self.barrier.take_if(is_waiting) {
             away.push(Outside::away(barrier.id, LockSet::Whole, barrier.owner));
         }

@@ -383,7 +383,7 @@ pub enum TxnMessage {
     Restarted { id: TxnId },
     /// The transaction is suspended in the midst of a program: who waits for its locks gives way.
     Mark { id: TxnId },
-    /// The wide transaction has ended: release its locks. `pieces`: how many pieces its effects have; 0: no shard records
+    /// The wide transaction has ended, or home's last stage: release its locks. `pieces`: how many pieces its effects have; 0: no shard records
     /// them.
     End { id: TxnId, pieces: u32 },
     /// All locks are held: do your share of the first stage or, without `may_run`, release your locks. `pieces`: how

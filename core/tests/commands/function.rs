@@ -260,3 +260,47 @@ redis.register_function('f', function(keys) return redis.call('mget', keys[1], '
         }
     }
 }
+
+#[test]
+fn a_library_that_an_exec_loads_is_part_of_its_effects() {
+    on_one_and_three_shards(|server| {
+        let mut replica = Replica::attach(server);
+        let text = library("lib", &["f"]);
+        let second = library("other", &["g"]);
+        for command in [
+            &["MULTI"][..],
+            &["SET", "a", "1"],
+            &["FUNCTION", "LOAD", &text],
+            &["MSET", "b", "2", "c", "3"],
+            &["FUNCTION", "LOAD", &second],
+        ] {
+            server.call_args(command);
+        }
+        expect(server, &["EXEC"], "*4\r\n+OK\r\n$3\r\nlib\r\n+OK\r\n$5\r\nother");
+        let read = replica.read(server);
+        let shown: Vec<&str> =
+            read.iter().map(|line| line.split("#!lua").next().unwrap_or(line).trim_end()).collect();
+        assert_eq!(shown[..4], ["SELECT 0", "MULTI", "SET a 1", "FUNCTION LOAD"], "{read:?}");
+        assert_eq!(shown[shown.len() - 2..], ["FUNCTION LOAD", "EXEC"], "{read:?}");
+        assert!(server.cluster.is_at_rest());
+
+        // It is the last command, and keys that were checked out from its home are on their way back.
+        for (from, to) in [("{a}l", "{b}l"), ("{b}l", "{c}l"), ("{c}l", "{a}l")] {
+            for command in [
+                &["MULTI"][..],
+                &["RPUSH", from, "x"],
+                &["LMOVE", from, to, "LEFT", "LEFT"],
+                &["FUNCTION", "LOAD", "REPLACE", &text],
+            ] {
+                server.call_args(command);
+            }
+            expect(server, &["EXEC"], "*3\r\n:1\r\n$1\r\nx\r\n$3\r\nlib");
+            let read = replica.read(server);
+            assert_eq!(read.last().map(String::as_str), Some("EXEC"), "{read:?}");
+            assert!(read[read.len() - 2].starts_with("FUNCTION LOAD REPLACE"), "{read:?}");
+            assert!(server.cluster.is_at_rest());
+            server.expect(&[("FLUSHALL", "+OK")]);
+            replica.read(server);
+        }
+    });
+}

@@ -263,6 +263,9 @@ impl Worker {
             let done = Some((self.shard.index, outcome));
             self.send(home, Message::Txn(TxnMessage::Go { id, may_run, pieces, done }));
         } else {
+            if home == self.shard.index {
+                self.note_pieces(id, pieces);
+            }
             self.done(id, outcome);
         }
     }

@@ -167,7 +167,7 @@ impl Worker {
                 self.make_replies(txn, shard_batches);
             }
             StageKind::CheckOut => self.run_checked_out(id, txn),
-            StageKind::Session => self.run_session(txn, txn.stage.commands.start),
+            StageKind::Session => self.run_session_stage(id, txn),
         }
         if was_closed || !self.wants_reply(txn) {
             txn.reply.truncate(start);
@@ -338,6 +338,39 @@ impl Worker {
         }
         if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
             self.record_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
+        }
+    }
+
+    /// The lock point has decided how many pieces the effects have. Entries that are checked out tell that, too.
+    pub(super) fn note_pieces(&mut self, id: TxnId, pieces: u32) {
+        if let Some(txn) = self.transact.home.get_mut(&id.number)
+            && txn.last_session_write.is_some()
+        {
+            txn.pieces = pieces;
+        }
+    }
+
+    /// Runs the command of a stage over the session. What it writes is recorded with what home runs over checked-out entries.
+    fn run_session_stage(&mut self, id: TxnId, txn: &mut HomeTxn) {
+        let at = txn.stage.commands.start;
+        let queued = &txn.multi.queue.commands()[at];
+        let is_recorded = txn.pieces != 0 && self.table.entry(queued.call.command).row.has(flag::WRITE);
+        if is_recorded {
+            self.resume_piece(id, true);
+            self.shard.effects.set_order(queued.place);
+        }
+        self.run_session(txn, at);
+        if is_recorded {
+            self.shard.effects.suspend_piece();
+        }
+        if txn.last_session_write != Some(at) || txn.wide != PartOfWide::No {
+            return;
+        }
+        let home = stage::place_of(&txn.shards, self.shard.index as u16);
+        if txn.last_stages[home] == Some(at) {
+            // A message, because entries that were checked out from here may be on their way back.
+            self.shard.stats.check_ins_sent.add(1);
+            self.send(self.shard.index, Message::Txn(TxnMessage::End { id, pieces: txn.pieces }));
         }
     }
 

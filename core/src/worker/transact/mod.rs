@@ -58,6 +58,9 @@ struct HomeTxn {
     shards: SmallVec<[u16; 8]>,
     /// For each shard: the first command of the last stage in which it has work.
     last_stages: Vec<Option<usize>>,
+    /// The last command over the session that writes (FUNCTION LOAD). Each of these is a stage, up to whose end home holds its
+    /// locks: nobody begins to read the effects before the last of them is there.
+    last_session_write: Option<usize>,
     stage: Stage,
     /// The shards' outcomes of the present stage, and how many are missing.
     outcomes: Vec<Option<Outcome>>,
@@ -86,8 +89,8 @@ struct HomeTxn {
     is_closed: bool,
     /// The rest of a refused coalesced pipeline, which runs after this transaction.
     behind: Option<Box<SerialFallback>>,
-    /// How many pieces the effects consist of, one of them from what home runs over checked-out entries. 0: the effects
-    /// are not recorded, or that is not known yet.
+    /// How many pieces the effects consist of, one of them from what home runs over checked-out entries or over the session.
+    /// 0: the effects are not recorded, or that is not known yet.
     pieces: u32,
 }
 
@@ -352,6 +355,7 @@ impl Worker {
             needs[0].whole = true;
         }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
+        needs[self.shard.index].takes_part |= self.last_session_write(&start.multi).is_some();
         if !needs.iter().any(|need| need.takes_part) {
             needs[self.shard.index].takes_part = true;
         }
@@ -450,11 +454,16 @@ impl Worker {
             stage::stage_from(placements, 0)
         };
         let is_only_stage = first.as_ref().is_none_or(|stage| stage.commands.len() == multi.routes.len());
-        let last_stages = if is_only_stage {
+        let mut last_stages = if is_only_stage {
             vec![Some(0); shards.len()]
         } else {
             stage::last_stages(&multi.routes, &shards)
         };
+        let home = shards.iter().position(|&shard| usize::from(shard) == self.shard.index);
+        let last_session_write = self.last_session_write(&multi).filter(|_| home.is_some());
+        if let Some(home) = home {
+            last_stages[home] = last_stages[home].max(last_session_write);
+        }
         let mut txn = Box::new(HomeTxn {
             entry,
             call,
@@ -466,6 +475,7 @@ impl Worker {
             blocks,
             count: counted.max(1),
             last_stages,
+            last_session_write,
             stage: first.unwrap_or(Stage { kind: StageKind::Lists, commands: 0..0 }),
             outcomes: shards.iter().map(|_| None).collect(),
             missing: shards.len(),
@@ -490,6 +500,16 @@ impl Worker {
         let works = self.stage_works(&mut txn);
         self.transact.home.insert(number, txn);
         (TxnId { home: self.shard.index as u32, number }, works)
+    }
+
+    /// The place in a queue of the last command over the session that writes.
+    fn last_session_write(&self, multi: &CommandQueue) -> Option<usize> {
+        let writes = |at: &usize| {
+            let command = multi.queue.commands()[*at].call.command;
+            multi.routes.placement(*at) == Placement::Session
+                && self.table.entry(command).row.has(flag::WRITE)
+        };
+        (0..multi.routes.len()).rev().find(writes)
     }
 
     /// For each shard its share of the present stage.
@@ -565,6 +585,9 @@ impl Worker {
             TxnMessage::Mark { id } => self.mark_participant(id),
             TxnMessage::End { id, pieces } => self.end_participant(id, pieces),
             TxnMessage::Go { id, may_run, pieces, done } => {
+                if done.is_some() {
+                    self.note_pieces(id, pieces);
+                }
                 let outcome = self.go(id, may_run, pieces);
                 self.done(id, outcome);
                 if let Some((shard, outcome)) = done {
@@ -596,7 +619,8 @@ impl HomeTxn {
             return 0;
         }
         let over_checked_out = self.multi.routes.placements().iter().any(|at| at.is_checked_out());
-        (self.shards.len() + usize::from(over_checked_out)) as u32
+        let has_homes_own = over_checked_out || self.last_session_write.is_some();
+        (self.shards.len() + usize::from(has_homes_own)) as u32
     }
 
     /// Whether it takes locks. A command that runs on every shard without locks (CLIENT LIST) counts as no transaction.
@@ -607,8 +631,11 @@ impl HomeTxn {
 
     /// Whether the `n`th shard keeps its locks after its share of the present stage.
     fn keeps_locks(&self, n: usize) -> bool {
-        let later = self.last_stages[n].is_some_and(|last| last > self.stage.commands.start);
+        let now = self.stage.commands.start;
+        let later = self.last_stages[n].is_some_and(|last| last > now);
+        let is_homes = u32::from(self.shards[n]) == self.call.home;
         later
+            || is_homes && self.stage.kind == StageKind::Session && self.last_session_write >= Some(now)
             || self.wide == PartOfWide::Beginning
             || self.derives_keys
             || self.keys.get(n).is_some_and(Option::is_some)

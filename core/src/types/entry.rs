@@ -638,6 +638,19 @@ impl EntryPtr {
         true
     }
 
+    /// Overwrites an integer by another of the same width, as most INCRs do. Returns whether it did; otherwise nothing has
+    /// changed.
+    #[inline]
+    pub(super) fn overwrite_int(self, number: i64) -> bool {
+        let header = self.header();
+        if header != Header::of_int(number, self.key_len(), header.has_expire()) {
+            return false;
+        }
+        // SAFETY: an integer of the width that the header tells lies there.
+        unsafe { Self::write_int(self.value_at(), header.int_width(), number) };
+        true
+    }
+
     /// Overwrites the expiry of an entry that has one.
     pub(super) fn overwrite_expire(self, at_ms: i64) {
         debug_assert!(self.has_expire());

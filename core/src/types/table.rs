@@ -216,7 +216,12 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Replaces the value by an integer and keeps the expiry.
+    #[inline]
     pub fn set_int(&mut self, number: i64) {
+        if self.ptr.overwrite_int(number) {
+            self.table.record_write(self.hash);
+            return;
+        }
         self.set(NewValue::Int(number));
     }
 

@@ -105,7 +105,10 @@ unsafe fn take_args(lua: *mut lua_State, run: *mut Run) -> Result<(), &'static [
     let run = &mut *run;
     run.args.clear();
     run.numbers.clear();
-    for index in 1..=argc {
+    run.args.reserve(argc as usize);
+    let mut index = 0;
+    while index < argc {
+        index += 1;
         match lua_type(lua, index) {
             LUA_TSTRING => run.args.push(bytes_at(lua, index).unwrap_or_default()),
             LUA_TNUMBER => {

@@ -186,6 +186,20 @@ pub struct ProgramCall {
     pub has_written: bool,
 }
 
+/// A program as the caller of a command.
+const PROGRAM: Caller = Caller { authenticated: true, is_local: false, queued_flags: None };
+
+/// The conditions under which a program calls commands. A pause, or another program that is busy, delays programs as a whole,
+/// but never the commands that they call.
+fn as_for_program<'a>(now: &Conditions<'a>) -> Conditions<'a> {
+    Conditions { pause: None, busy: None, ..*now }
+}
+
+/// The flags of the commands that [`admit_call`] has to check.
+pub fn flags_checked_for_program(now: &Conditions<'_>) -> u64 {
+    checked_flags(&PROGRAM, &as_for_program(now))
+}
+
 /// The error for other commands while a program of this kind is over busy-reply-threshold.
 pub fn busy_error(kind: ProgramKind) -> CommandError {
     CommandError::fixed(match kind {
@@ -199,16 +213,17 @@ pub fn busy_error(kind: ProgramKind) -> CommandError {
     })
 }
 
-/// Whether a program may call a command now. A pause, or another program that is busy, delays programs as a whole, but never
-/// the commands that they call.
+/// Whether a program may call a command now. `checked`: of [`flags_checked_for_program`]. `present`: the conditions, which are
+/// looked at only if the command has one of these flags.
 ///
 /// # Errors
 /// A write of a read-only program; OOM and NOREPLICAS, unless the program has written already; LOADING.
-pub fn admit_call(
+#[inline]
+pub fn admit_call<'a, M: Measures + 'a>(
     row: &Command,
     program: ProgramCall,
-    now: &Conditions<'_>,
-    measures: &impl Measures,
+    checked: u64,
+    present: impl FnOnce() -> (Conditions<'a>, &'a M),
 ) -> Result<(), CommandError> {
     if program.is_read_only && row.has(flag::WRITE | flag::MAY_REPLICATE) {
         return Err(CommandError::fixed("ERR Write commands are not allowed from read-only scripts."));
@@ -219,12 +234,11 @@ pub fn admit_call(
     } else if program.allows_oom {
         flags &= !flag::DENYOOM;
     }
-    let caller = Caller { authenticated: true, is_local: false, queued_flags: None };
-    let now = Conditions { pause: None, busy: None, ..*now };
-    if flags & checked_flags(&caller, &now) == 0 {
+    if flags & checked == 0 {
         return Ok(());
     }
-    match judge(flags, row, &caller, &now, measures) {
+    let (now, measures) = present();
+    match judge(flags, row, &PROGRAM, &as_for_program(&now), measures) {
         Ok(()) => Ok(()),
         Err(Refusal::Error(error)) => Err(error),
         Err(Refusal::Paused) => unreachable!("the conditions have no pause"),

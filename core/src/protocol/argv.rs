@@ -188,6 +188,18 @@ impl OwnedArgv {
         self.ranges.push(ArgRange { start, len });
     }
 
+    /// Takes over other arguments, in the memory of those that it had. They stay below 4 GiB, too.
+    pub fn refill<'a>(&mut self, args: impl Iterator<Item = &'a [u8]> + Clone) {
+        let total_len_bytes: usize = args.clone().map(<[u8]>::len).sum();
+        assert!(u32::try_from(total_len_bytes).is_ok(), "a request is shorter than 4 GiB");
+        self.clear();
+        self.bytes.reserve(total_len_bytes);
+        for arg in args {
+            self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
+            self.bytes.extend_from_slice(arg);
+        }
+    }
+
     #[inline]
     pub fn as_argv(&self) -> Argv<'_> {
         Argv::new(&self.bytes, &self.ranges)

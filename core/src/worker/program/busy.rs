@@ -110,8 +110,8 @@ impl Worker {
     /// Whether the running program, which has run for `ran_nanos`, has just passed the threshold.
     /// `args`: its own arguments.
     pub(super) fn becomes_busy(&mut self, ran_nanos: u64, args: Argv<'_>) -> bool {
-        let threshold_ms = self.shard.config.busy_reply_threshold_ms as u64;
-        if threshold_ms == 0 || ran_nanos / 1_000_000 < threshold_ms {
+        let threshold_nanos = (self.shard.config.busy_reply_threshold_ms as u64).saturating_mul(1_000_000);
+        if threshold_nanos == 0 || ran_nanos < threshold_nanos {
             return false;
         }
         let frame = self.programs.running();

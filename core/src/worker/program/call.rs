@@ -83,7 +83,7 @@ impl Worker {
         let found = self.callee(declared, argv, &options);
         if let Ok((entry, hash)) = found {
             if matches!(entry.row.run, Run::Program(_)) {
-                let is_wide_unit = self.programs.running().is_wide_unit(self.shard.shard_count);
+                let is_wide_unit = self.programs.running().is_wide_unit;
                 if is_wide_unit && !self.take_for_unit(entry, argv, hash) {
                     self.programs.give_args(copy);
                     return Ok(None);
@@ -144,9 +144,7 @@ impl Worker {
         options: &CallOptions,
         reply: &mut Vec<u8>,
     ) {
-        if self.programs.running().is_wide_unit(self.shard.shard_count)
-            && !self.take_for_unit(entry, args, hash)
-        {
+        if self.programs.running().is_wide_unit && !self.take_for_unit(entry, args, hash) {
             return;
         }
         if entry.row.has(flag::WRITE) {
@@ -184,10 +182,19 @@ impl Worker {
             self.shard.effects.mute(true);
         }
         let command = Invocation::new(entry, &call, args, None);
-        match route::scope(entry.row, args, self.shard.shard_count) {
+        let scope = match hash {
+            Some(_) => Scope::Keys,
+            None => route::scope(entry.row, args, self.shard.shard_count),
+        };
+        match scope {
             Scope::Every(_) => self.run_every(command, reply),
+            Scope::Session => {
+                self.run(command, reply);
+                // It may have changed the configuration.
+                self.programs.running().checked_flags =
+                    admission::flags_checked_for_program(&self.conditions());
+            }
             Scope::Keys
-            | Scope::Session
             | Scope::Shard(_)
             | Scope::Walk { .. }
             | Scope::Watch
@@ -287,7 +294,9 @@ impl Worker {
                 allows_oom: options.allows_oom,
                 has_written,
             };
-            if let Err(error) = admission::admit_call(entry.row, program, &self.conditions(), self) {
+            let checked = self.programs.running().checked_flags;
+            let admitted = admission::admit_call(entry.row, program, checked, || (self.conditions(), &*self));
+            if let Err(error) = admitted {
                 self.shard.stats.command(entry.id).rejected.add(1);
                 return Err(NotCalled::Refused(error));
             }
@@ -334,10 +343,7 @@ impl Worker {
     ) -> Result<(), NotCalled> {
         let shard_count = self.shard.shard_count;
         let has_all = shard_count == 1 && self.programs.running().reach != Reach::Declared;
-        if has_all || self.wide_caller().is_some() {
-            return Ok(());
-        }
-        if self.declares_keys_of(declared, entry, args, hash) {
+        if has_all || self.declares_keys_of(declared, entry, args, hash) || self.wide_caller().is_some() {
             return Ok(());
         }
         Err(if names_its_keys(entry, args, shard_count) {
@@ -355,7 +361,8 @@ impl Worker {
         args: Argv<'_>,
         hash: Option<u64>,
     ) -> bool {
-        if !names_its_keys(entry, args, self.shard.shard_count) {
+        // A command with one key in the first place touches no others.
+        if hash.is_none() && !names_its_keys(entry, args, self.shard.shard_count) {
             return false;
         }
         let frame = self.programs.running();

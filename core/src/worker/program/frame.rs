@@ -3,6 +3,7 @@
 use super::call::names_its_keys;
 use super::stack::{Fiber, Stopped};
 use super::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
+use crate::command::admission;
 use crate::command::table::{CommandEntry, Run, flag};
 use crate::command::{Call, CommandResult, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
@@ -27,6 +28,10 @@ pub(in crate::worker) struct Frame {
     /// That of the program that runs on it at the moment, which another may have called.
     pub(super) kind: ProgramKind,
     pub(super) reach: Reach,
+    /// See [`Worker::is_wide_unit`].
+    pub(super) is_wide_unit: bool,
+    /// The flags of the commands that admission has to check when it calls them, as of the beginning of its slice.
+    pub(super) checked_flags: u64,
     /// The call that started it. The database is the one that the program has selected.
     pub(super) call: Call,
     /// The hashes of the keys that it declares, once they were needed.
@@ -131,14 +136,6 @@ pub(in crate::worker) struct Brought {
     pub(in crate::worker) entries: Vec<Option<OwnedEntry>>,
 }
 
-impl Frame {
-    /// Whether it is a wide unit: see [`Worker::is_wide_unit`].
-    pub(super) fn is_wide_unit(&self, shard_count: usize) -> bool {
-        let is_unit = matches!(self.role, Role::Starting | Role::Unit { .. });
-        shard_count == 1 && is_unit && self.reach != Reach::Declared
-    }
-}
-
 /// What a program leaves behind.
 pub(super) struct Done {
     args: OwnedArgv,
@@ -239,7 +236,7 @@ impl Worker {
     ) -> Started {
         let waited_for = self.shard.running.take();
         let mut frame = self.new_frame(command, Role::Starting, waited_for);
-        let is_wide = frame.is_wide_unit(self.shard.shard_count);
+        let is_wide = frame.is_wide_unit;
         if is_wide && let Some(lock_request) = waited_for {
             frame.holds_token = self.transact.take_program_with_token(lock_request);
             if !frame.holds_token {
@@ -325,6 +322,8 @@ impl Worker {
         let Invocation { entry, call, args, .. } = command;
         let handler = handler_of(entry).expect("the caller has seen that it is a program");
         let reach = (handler.reach)(self, args);
+        let is_unit = matches!(role, Role::Starting);
+        let is_wide_unit = self.shard.shard_count == 1 && is_unit && reach != Reach::Declared;
         let call = *call;
         let args = self.programs.copy_args(args.iter());
         let reply = self.pools.take_buffer();
@@ -350,6 +349,8 @@ impl Worker {
             entry,
             kind: handler.kind,
             reach,
+            is_wide_unit,
+            checked_flags: 0,
             call,
             declared: None,
             depth: 0,
@@ -391,7 +392,7 @@ impl Worker {
         let frame = self.programs.running();
         if frame.lock_request.is_none() && matches!(frame.role, Role::Starting) {
             let Touched { hashes, all } = std::mem::take(&mut frame.touched);
-            let (entry, is_wide) = (frame.entry, frame.is_wide_unit(self.shard.shard_count));
+            let (entry, is_wide) = (frame.entry, frame.is_wide_unit);
             let all = all || is_wide && is_of_module(entry);
             let mut locks = if all { LockSet::Whole } else { self.locks_of(entry, declared) };
             if let LockSet::Keys(keys) = &mut locks {
@@ -550,6 +551,7 @@ impl Worker {
             self.shard.set_now(frame.now_ms);
         }
         frame.slice_began_ticks = self.time.ticks;
+        frame.checked_flags = admission::flags_checked_for_program(&self.conditions());
         self.enter(&mut frame);
         self.programs.running = Some(frame);
         let stopped = fiber.resume(self);
@@ -575,6 +577,7 @@ impl Worker {
     }
 
     /// The running program may change the number of keys of a database.
+    #[inline]
     pub(super) fn note_growing(&mut self, db: u32) {
         if self.programs.running().growths.iter().any(|growth| growth.db == db) {
             return;

@@ -133,9 +133,10 @@ impl Programs {
     }
 
     /// A copy of arguments, in reused memory.
-    fn copy_args<'a>(&mut self, args: impl Iterator<Item = &'a [u8]>) -> OwnedArgv {
+    #[inline]
+    fn copy_args<'a>(&mut self, args: impl Iterator<Item = &'a [u8]> + Clone) -> OwnedArgv {
         let mut copy = self.spare_args.pop().unwrap_or_default();
-        args.for_each(|arg| copy.push_arg(arg));
+        copy.refill(args);
         copy
     }
 

@@ -99,11 +99,28 @@ pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     found
 }
 
-/// The same for COMMAND GETKEYS. `None`: a spec does not match the request.
+/// The same for COMMAND GETKEYS, which goes by the key specs if they say it all, and does not look for what is behind a
+/// keyword that is not there. `None`: a spec does not match the request.
 pub fn exact_positions(row: &Command, args: Argv<'_>) -> Option<KeyPositions> {
-    let mut unused = |_, _| {};
-    let matches = |spec: &KeySpec| spec.flags & key_flag::NOT_KEY != 0 || find(spec, args, &mut unused);
-    (row.find_keys.is_some() || row.keys.iter().all(matches)).then(|| positions(row, args))
+    let by_specs = positions_by_specs(row, args);
+    by_specs.or_else(|| row.find_keys.map(|_| positions(row, args)))
+}
+
+/// `None`: the specs do not say it all, or one does not match the request.
+fn positions_by_specs(row: &Command, args: Argv<'_>) -> Option<KeyPositions> {
+    const NOT_ALL: u32 = key_flag::INCOMPLETE | key_flag::VARIABLE_FLAGS;
+    let mut found = KeyPositions::new();
+    let has_finder = row.find_keys.is_some();
+    if has_finder && (row.keys.is_empty() || row.keys.iter().any(|spec| spec.flags & NOT_ALL != 0)) {
+        return None;
+    }
+    for spec in row.keys.iter().filter(|spec| spec.flags & key_flag::NOT_KEY == 0) {
+        let is_optional = matches!(spec.begin, BeginSearch::Keyword { .. });
+        if !find(spec, args, &mut |at, flags| found.push((at, flags))) && !is_optional {
+            return None;
+        }
+    }
+    Some(found)
 }
 
 /// Calls `found` with the position of each key of a request, in order, and the flags of its spec.

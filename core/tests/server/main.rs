@@ -2,6 +2,7 @@
 
 mod admin;
 mod application;
+mod builtin_modules;
 mod crowds;
 mod ends;
 mod faults;

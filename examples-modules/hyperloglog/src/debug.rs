@@ -26,6 +26,7 @@ impl Command for PfDebug {
         summary: "Internal commands for debugging HyperLogLog values",
         complexity: "N/A",
         since: "2.8.9",
+        is_internal: true,
         arguments: &[
             Argument::new("subcommand", ArgumentKind::String),
             Argument::new("key", ArgumentKind::Key(0)),
@@ -88,6 +89,7 @@ impl Command for PfSelfTest {
         summary: "An internal command for testing HyperLogLog values",
         complexity: "N/A",
         since: "2.8.9",
+        is_internal: true,
         ..Row::new("pfselftest", 1)
     };
 

@@ -2,7 +2,7 @@
 
 use super::given::{Key, Out, Str, abi_functions};
 use crate::command::typed::encode;
-use crate::types::{NewValue, ValueRef, ValueType};
+use crate::types::{NewValue, ValueRef};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
 use std::ffi::{c_char, c_int};
@@ -29,49 +29,47 @@ abi_functions! {
     /// the key is changed otherwise. NULL for a value of another type.
     fn string_dma(key: Option<Key>, len: Out<usize>, mode: c_int) -> *mut c_char {
         let Some(mut key) = key else { return std::ptr::null_mut() };
-        let (current_len, number) = match key.value() {
-            None => {
-                len.set(0);
-                return EMPTY.as_ptr().cast_mut().cast();
-            }
-            Some(ValueRef::Int(number)) => (itoa::Buffer::new().format(number).len(), Some(number)),
-            Some(ValueRef::Str(bytes)) => (bytes.len(), None),
-            Some(ValueRef::Packed(..) | ValueRef::Object(_)) => return std::ptr::null_mut(),
-        };
-        len.set(current_len);
-        if current_len == 0 {
-            return EMPTY.as_ptr().cast_mut().cast();
-        }
+        len.set(0);
         if mode & REDISMODULE_WRITE != 0 && key.is_writable() {
-            let mut guard = key.change().expect("the key was there just now");
-            return guard.string_mut(current_len).as_mut_ptr().cast();
-        }
-        if let Some(number) = number {
-            return key.keep_digits(number).as_ptr().cast_mut().cast();
+            let Some(mut guard) = key.change() else { return no_bytes() };
+            return match text_len(guard.value()) {
+                None => std::ptr::null_mut(),
+                Some(0) => no_bytes(),
+                Some(current_len) => {
+                    len.set(current_len);
+                    guard.string_mut(current_len).as_mut_ptr().cast()
+                }
+            };
         }
         match key.value() {
-            Some(ValueRef::Str(bytes)) => bytes.as_ptr().cast_mut().cast(),
-            _ => std::ptr::null_mut(),
+            None => no_bytes(),
+            Some(ValueRef::Str([])) => no_bytes(),
+            Some(ValueRef::Str(bytes)) => {
+                len.set(bytes.len());
+                bytes.as_ptr().cast_mut().cast()
+            }
+            Some(ValueRef::Int(number)) => {
+                let digits = key.keep_digits(number);
+                len.set(digits.len());
+                digits.as_ptr().cast_mut().cast()
+            }
+            Some(ValueRef::Packed(..) | ValueRef::Object(_)) => std::ptr::null_mut(),
         }
     }
 
     /// Makes the string so long: cuts it, or fills it up with zeros. Length 0 removes no key that is there, and adds none.
     fn string_truncate(key: Option<Key>, new_len: usize) -> c_int {
         let Some(mut key) = key.filter(|key| key.is_writable()) else { return REDISMODULE_ERR };
-        match key.value_type() {
-            Some(ValueType::String) => {}
-            None if new_len == 0 => return REDISMODULE_OK,
-            None => {
-                key.set(NewValue::OwnedRaw(vec![0; new_len]));
-                return REDISMODULE_OK;
-            }
-            Some(_) => return REDISMODULE_ERR,
-        }
         if key.parts().0.config.proto_max_bulk_len_bytes < new_len as u64 {
             return REDISMODULE_ERR;
         }
-        let mut guard = key.change().expect("the key was there just now");
-        let len = guard.string_mut(0).len();
+        let Some(mut guard) = key.change() else {
+            if new_len > 0 {
+                key.set(NewValue::OwnedRaw(vec![0; new_len]));
+            }
+            return REDISMODULE_OK;
+        };
+        let Some(len) = text_len(guard.value()) else { return REDISMODULE_ERR };
         if new_len > len {
             guard.string_mut(new_len);
         } else if new_len < len {
@@ -79,5 +77,19 @@ abi_functions! {
             guard.set(NewValue::OwnedRaw(shorter));
         }
         REDISMODULE_OK
+    }
+}
+
+/// What an empty string points to.
+fn no_bytes() -> *mut c_char {
+    EMPTY.as_ptr().cast_mut().cast()
+}
+
+/// The length of a string, or of the digits of a number. `None`: the value is neither.
+fn text_len(value: ValueRef<'_>) -> Option<usize> {
+    match value {
+        ValueRef::Int(number) => Some(itoa::Buffer::new().format(number).len()),
+        ValueRef::Str(bytes) => Some(bytes.len()),
+        ValueRef::Packed(..) | ValueRef::Object(_) => None,
     }
 }

@@ -8,7 +8,7 @@ use crate::abi::{
     REDISMODULE_NOTIFY_MODULE, REDISMODULE_NOTIFY_NEW, REDISMODULE_NOTIFY_SET, REDISMODULE_NOTIFY_STREAM,
     REDISMODULE_NOTIFY_STRING, REDISMODULE_NOTIFY_ZSET, REDISMODULE_READ, REDISMODULE_WRITE, RedisModuleCtx,
 };
-use crate::api::api;
+use crate::api::{api, api_if_there};
 use crate::command::{Row, may_open};
 use crate::error::Error;
 use crate::key::{Key, WriteKey};
@@ -230,6 +230,14 @@ impl<'c> Context<'c> {
     pub fn replicate_verbatim(&self) {
         // SAFETY: the context is that of the callback under way.
         unsafe { api!(ReplicateVerbatim)(self.as_ptr()) };
+    }
+
+    /// Whether anything records now what is propagated. If not, [`replicate_verbatim`](Self::replicate_verbatim) says all that
+    /// there is to say, and a command need not make the arguments of another one. Servers that do not tell record everything.
+    #[inline]
+    pub fn records_effects(&self) -> bool {
+        // SAFETY: the context is that of the callback under way.
+        api_if_there!(RecordsEffects).is_none_or(|records| unsafe { records(self.as_ptr()) } != 0)
     }
 
     /// Has another command propagated instead.

@@ -13,6 +13,7 @@ use std::ffi::{CStr, c_char, c_int};
 
 pub(super) const SERVED: &[Served] = served! {
     ReplicateVerbatim = replicate_verbatim,
+    RecordsEffects = records_effects,
 };
 
 abi_functions! {
@@ -33,6 +34,10 @@ abi_functions! {
             record(&mut ctx, words.into_iter());
         }
         REDISMODULE_OK
+    }
+
+    fn records_effects(ctx: Ctx) -> c_int {
+        c_int::from(ctx.shard().is_some_and(|shard| shard.effects.is_on()))
     }
 
     /// Records the command as the client has called it.

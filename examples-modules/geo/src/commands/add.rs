@@ -68,7 +68,11 @@ impl Command for GeoAdd {
 
         ctx.reply().integer(if counts_changes { added + updated } else { added });
         if added + updated > 0 {
-            replicate(ctx, args, points, &numbers);
+            if ctx.records_effects() {
+                replicate(ctx, args, points, &numbers);
+            } else {
+                ctx.replicate_verbatim();
+            }
             ctx.notify(NotifyClass::Zset, c"zadd", &args[1]);
         }
         Ok(())

@@ -316,6 +316,9 @@ fn run_shards(
             outcome
         }));
     }
+    for (outside, bell) in globals.outside.iter().zip(bells.iter().cloned()) {
+        outside.set_bell(Box::new(move || bell.ring()));
+    }
     let shards = threads::start(backend, entries)?;
     globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
     log::notice(format_args!("Shards: {count}"));

@@ -217,7 +217,9 @@ pub(crate) fn shape(row: &Command) -> KeyShape {
                 ..
             },
         ] => {
-            if *first == 1 && *last == 0 {
+            // A module may declare a key for a command that does not need one.
+            let has_first = row.arity >= 2 || row.arity <= -2;
+            if *first == 1 && *last == 0 && has_first {
                 KeyShape::First
             } else if *last < 0 {
                 KeyShape::Range { first: *first, last: *last, step: *step }

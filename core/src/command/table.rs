@@ -243,6 +243,8 @@ pub struct Command {
     pub seeks: Option<Seeks>,
     /// It takes constant time, whatever its arguments.
     pub is_constant_time: bool,
+    /// No client can call it or see it: [`CommandTable::hidden`] finds it.
+    pub is_hidden: bool,
     pub docs: Docs,
     pub subcommands: &'static [Command],
 }
@@ -311,9 +313,16 @@ impl Command {
             secrets: no_secrets,
             seeks: None,
             is_constant_time: false,
+            is_hidden: false,
             docs: Docs::NONE,
             subcommands: &[],
         }
+    }
+
+    /// A command that no client can call or see.
+    pub const fn hidden(mut self) -> Command {
+        self.is_hidden = true;
+        self
     }
 
     /// Adds subcommands to a command that also runs without one (COMMAND).
@@ -629,7 +638,7 @@ impl CommandTable {
     fn push(&mut self, row: &'static Command, full_name: String, parent: Option<CommandId>) {
         assert!(self.entries.len() < COMMANDS_MAX, "the callers check the number");
         let id = CommandId(self.entries.len() as u16);
-        self.names.push(row.name.as_bytes().to_vec());
+        self.names.push(if row.is_hidden { Vec::new() } else { row.name.as_bytes().to_vec() });
         let shape = crate::command::keys::shape(row);
         self.entries.push(CommandEntry {
             id,
@@ -719,6 +728,15 @@ impl CommandTable {
         &self.entries[first..first + container.row.subcommands.len()]
     }
 
+    /// The hidden command of this name.
+    ///
+    /// # Panics
+    /// There is none.
+    pub fn hidden(&self, name: &str) -> &CommandEntry {
+        let found = self.entries.iter().find(|entry| entry.row.is_hidden && entry.row.name == name);
+        found.expect("its room has declared it")
+    }
+
     /// Looks up `get` or `client|list`.
     pub fn by_full_name(&self, name: &[u8]) -> Option<&CommandEntry> {
         match name.iter().position(|&byte| byte == b'|') {
@@ -740,9 +758,9 @@ impl CommandTable {
         self.entries.iter().filter(can_be_called)
     }
 
-    /// All commands and subcommands, including those that were renamed to the empty string, but not removed ones.
+    /// All commands and subcommands, including those that were renamed to the empty string, but not removed or hidden ones.
     pub fn all(&self) -> impl Iterator<Item = &CommandEntry> {
-        self.entries.iter().filter(|entry| !entry.is_removed)
+        self.entries.iter().filter(|entry| !entry.is_removed && !entry.row.is_hidden)
     }
 
     /// The name by which clients call it, which differs from the row's if rename-command changed it.

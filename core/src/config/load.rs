@@ -216,7 +216,9 @@ impl Loader<'_> {
             (b"sentinel", _) => return Err("sentinel directive while not in sentinel mode".into()),
             // A module's directive.
             (name, []) if name.contains(&b'.') => return Err("Module config specified without value".into()),
-            (name, _) if name.contains(&b'.') => return Err(Feature::Modules.refusal()),
+            (name, args) if name.contains(&b'.') => {
+                self.config.module_settings.push((name.to_vec(), args.join(&b' ')));
+            }
             _ => return Err(BAD),
         }
         Ok(Taken::Done)

@@ -13,7 +13,7 @@ mod warning;
 use std::sync::OnceLock;
 
 pub use load::{Files, LoadError, Sources, directive_lines};
-pub use rewrite::{Append, rewrite};
+pub use rewrite::{Append, rewrite, rewrite_modules};
 pub use set::{Caller, Change, SetError, Update};
 pub use special::*;
 pub use table::*;

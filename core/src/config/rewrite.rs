@@ -64,6 +64,27 @@ pub fn rewrite(old: &[u8], config: &Config, append: Append) -> Vec<u8> {
     join(&lines, &replaced, &appended, old.windows(2).any(|pair| pair == b"\r\n"))
 }
 
+/// The same for what the file says of modules: the lines `loadmodule`, and the directives of modules. `wanted`: these lines
+/// as they are to be.
+pub fn rewrite_modules(old: &[u8], wanted: &[Vec<u8>]) -> Vec<u8> {
+    let is_about_modules = |line: &&[u8]| {
+        let line = line.trim_ascii();
+        let name = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        !line.starts_with(b"#") && (name.eq_ignore_ascii_case(b"loadmodule") || name.contains(&b'.'))
+    };
+    let present: Vec<&[u8]> = split_lines(old).filter(is_about_modules).map(<[u8]>::trim_ascii).collect();
+    if present == *wanted {
+        return old.to_vec();
+    }
+    let mut out = Vec::new();
+    let kept = split_lines(old).filter(|line| !is_about_modules(line));
+    for line in kept.chain(wanted.iter().map(Vec::as_slice)) {
+        out.extend_from_slice(line);
+        out.push(b'\n');
+    }
+    out
+}
+
 /// Puts the text together; new lines end as the file's do.
 fn join(lines: &[Line], replaced: &[Option<Vec<Vec<u8>>>], appended: &[Vec<u8>], is_crlf: bool) -> Vec<u8> {
     let mut out: Vec<u8> = Vec::new();

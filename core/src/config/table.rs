@@ -61,7 +61,6 @@ pub enum Feature {
     Cluster,
     Tls,
     Acl,
-    Modules,
     Scripts,
     Eviction,
     ClientEviction,
@@ -85,7 +84,6 @@ impl Feature {
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS",
             Feature::Acl => "no ACL users",
-            Feature::Modules => "no directives of modules",
             Feature::Scripts => "no scripts",
             Feature::Eviction => "no eviction of keys",
             Feature::ClientEviction => "no eviction of clients",
@@ -187,6 +185,8 @@ macro_rules! directives {
             pub renamed_commands: Vec<RenamedCommand>,
             /// loadmodule lines, in order: the path, and the arguments.
             pub loaded_modules: Vec<Vec<Vec<u8>>>,
+            /// Directives of modules, with their values, in the order of the lines.
+            pub module_settings: Vec<(Vec<u8>, Vec<u8>)>,
             /// The absolute path of the file the server was started with; empty without one.
             pub config_file: Text,
         }
@@ -197,6 +197,7 @@ macro_rules! directives {
                     $($field: $default,)*
                     renamed_commands: Vec::new(),
                     loaded_modules: Vec::new(),
+                    module_settings: Vec::new(),
                     config_file: Text::default(),
                 }
             }

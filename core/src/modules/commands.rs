@@ -38,7 +38,7 @@ fn load_command(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let arguments = ctx.args.iter().skip(3).map(<[u8]>::to_vec).collect();
     let path = ctx.arg(2);
 
-    load_and_publish(ctx, path, arguments)?;
+    load_and_publish(ctx, path, arguments, Vec::new())?;
 
     ctx.reply.ok();
     Ok(())
@@ -54,29 +54,38 @@ const LOADEX: Command = Command::program("loadex", -3, &handler(loadex)).flags(C
 /// O(the module).
 fn loadex(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let path = ctx.arg(2);
-    let mut at = 3;
-    let mut arguments = Vec::new();
-    while at < ctx.args.len() {
-        let word = ctx.arg(at);
-        if args::is(word, "args") {
-            arguments = ctx.args.iter().skip(at + 1).map(<[u8]>::to_vec).collect();
-            break;
-        }
-        return Err(CommandError::fixed("ERR syntax error"));
+    let words: Vec<&[u8]> = ctx.args.iter().skip(3).collect();
+    let (mut given, mut arguments) = (Vec::new(), Vec::new());
+    let mut rest = words.as_slice();
+    while let [word, after @ ..] = rest {
+        rest = match after {
+            [name, value, after @ ..] if args::is(word, "config") => {
+                given.push((name.to_vec(), value.to_vec()));
+                after
+            }
+            _ if args::is(word, "args") => {
+                arguments = after.iter().map(|arg| arg.to_vec()).collect();
+                &[]
+            }
+            _ => return Err(CommandError::fixed("ERR syntax error")),
+        };
     }
-    at += arguments.len();
-    debug_assert!(at <= ctx.args.len());
 
-    load_and_publish(ctx, path, arguments)?;
+    load_and_publish(ctx, path, arguments, given)?;
 
     ctx.reply.ok();
     Ok(())
 }
 
-fn load_and_publish(ctx: &mut ProgramCtx<'_>, path: &[u8], arguments: Vec<Vec<u8>>) -> CommandResult {
+fn load_and_publish(
+    ctx: &mut ProgramCtx<'_>,
+    path: &[u8],
+    arguments: Vec<Vec<u8>>,
+    given: Vec<(Vec<u8>, Vec<u8>)>,
+) -> CommandResult {
     const NOT_LOADED: CommandError =
         CommandError::fixed("ERR Error loading the extension. Please check the server logs.");
-    let (module, rows) = load(ctx, path, arguments).ok_or(NOT_LOADED)?;
+    let (module, rows) = load(ctx, path, arguments, given).ok_or(NOT_LOADED)?;
     let rows: &'static [Command] = Vec::leak(rows);
     let rows: Vec<&'static Command> = rows.iter().collect();
     if ctx.worker().update_table(|table| table.with(&rows)).is_err() {

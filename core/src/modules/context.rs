@@ -1,11 +1,14 @@
 //! The context that a module's callback gets: what it may do, and on whose behalf.
 
 use super::abi::get_api;
+use super::blocked;
 use super::call_reply::CallReply;
 use super::command::ModuleCommand;
+use super::data_type::DataType;
 use super::key::ModuleKey;
-use super::module::Module;
+use super::module::{Module, every};
 use super::string::ModuleString;
+use super::{threads, turn};
 use crate::call::{Call, Key};
 use crate::command::keys::KeyPositions;
 use crate::command::table::CommandTable;
@@ -16,6 +19,7 @@ use crate::protocol::{Argv, Reply};
 use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
+use crate::types::module::ModuleType;
 use crate::worker::Worker;
 use crate::worker::program::{CallOptions, ProgramCtx};
 use shardis_modules_api::abi::{RedisModuleCtx, RedisModuleString, signature};
@@ -49,6 +53,10 @@ pub struct Context<'a> {
     pub(super) pool: Vec<Box<[u8]>>,
     /// The callback is only asked for the positions of the command's keys: they go there.
     pub(super) key_positions: Option<&'a mut KeyPositions>,
+    /// The client that the command has blocked.
+    pub(super) blocking: Option<blocked::Handle>,
+    /// The callback is for a client that was blocked.
+    pub(super) on: Option<blocked::On>,
 }
 
 /// What a callback can reach.
@@ -62,6 +70,8 @@ pub(super) enum Access<'a> {
     Worker(NonNull<Worker>),
     /// The server is about to start with this configuration.
     Starting(&'a Config),
+    /// It is a context of a thread, which can reach everything while it has the lock.
+    Thread,
     /// Only the command's arguments are to be looked at.
     Nothing,
 }
@@ -118,6 +128,8 @@ impl<'a> Context<'a> {
             automatic: None,
             pool: Vec::new(),
             key_positions: None,
+            blocking: None,
+            on: None,
         }
     }
 
@@ -131,8 +143,14 @@ impl<'a> Context<'a> {
         std::ptr::from_mut(self).cast()
     }
 
+    #[inline]
     pub(super) fn access(&self) -> Access<'a> {
-        self.access
+        match self.access {
+            Access::Thread => {
+                threads::serving().map_or(Access::Nothing, |program| Access::Program(program.cast()))
+            }
+            access => access,
+        }
     }
 
     /// The reply to write, if there is anyone to reply to.
@@ -149,7 +167,7 @@ impl<'a> Context<'a> {
     /// The shard of the keys that the callback may use.
     #[inline]
     pub(super) fn shard(&mut self) -> Option<&mut Shard> {
-        match self.access {
+        match self.access() {
             // SAFETY: whoever made the context lends what it points to for as long as the callback runs, and does not use it
             // meanwhile. The reference that is returned borrows the context.
             Access::Program(mut program) => Some(&mut unsafe { program.as_mut() }.worker().shard),
@@ -157,13 +175,13 @@ impl<'a> Context<'a> {
             Access::Native { mut ctx, .. } => Some(unsafe { ctx.as_mut() }.shard),
             // SAFETY: as above.
             Access::Worker(mut worker) => Some(&mut unsafe { worker.as_mut() }.shard),
-            Access::Starting(_) | Access::Nothing => None,
+            Access::Starting(_) | Access::Thread | Access::Nothing => None,
         }
     }
 
     /// The configuration.
     pub(super) fn config(&mut self) -> Option<&Config> {
-        if let Access::Starting(config) = self.access {
+        if let Access::Starting(config) = self.access() {
             return Some(config);
         }
         self.shard().map(|shard| &*shard.config)
@@ -171,39 +189,64 @@ impl<'a> Context<'a> {
 
     /// The worker, if the callback may use it.
     pub(super) fn worker(&mut self) -> Option<&mut Worker> {
-        match self.access {
+        match self.access() {
             // SAFETY: as in `shard`.
             Access::Program(mut program) => Some(unsafe { program.as_mut() }.worker()),
             // SAFETY: as in `shard`.
             Access::Worker(mut worker) => Some(unsafe { worker.as_mut() }),
-            Access::Native { .. } | Access::Starting(_) | Access::Nothing => None,
+            Access::Native { .. } | Access::Starting(_) | Access::Thread | Access::Nothing => None,
         }
     }
 
     /// The program in which the callback runs.
     pub(super) fn program(&mut self) -> Option<&mut ProgramCtx<'a>> {
-        match self.access {
+        match self.access() {
             // SAFETY: as in `shard`.
             Access::Program(mut program) => Some(unsafe { program.as_mut() }),
-            Access::Native { .. } | Access::Worker(_) | Access::Starting(_) | Access::Nothing => None,
+            Access::Native { .. }
+            | Access::Worker(_)
+            | Access::Starting(_)
+            | Access::Thread
+            | Access::Nothing => None,
         }
     }
 
     /// The command table, if there is one yet.
     pub(super) fn table(&mut self) -> Option<&'static CommandTable> {
-        match self.access {
+        match self.access() {
             Access::Native { table, .. } => Some(table),
-            Access::Program(_) | Access::Worker(_) | Access::Starting(_) | Access::Nothing => {
-                self.worker().map(|worker| worker.table)
-            }
+            Access::Program(_)
+            | Access::Worker(_)
+            | Access::Starting(_)
+            | Access::Thread
+            | Access::Nothing => self.worker().map(|worker| worker.table),
         }
     }
 
     /// Has a key here, if it is of another shard: from now on, until the program ends or calls a command for it there.
     pub(super) fn bring(&mut self, db: u32, key: &[u8]) {
-        if let Some(program) = self.program() {
-            program.bring(db, key);
+        if let Some(program) = self.program()
+            && program.bring(db, key)
+        {
+            while_suspended(|| program.await_brought());
         }
+    }
+
+    /// Registers a data type of the module. Returns whether its name was free.
+    pub(super) fn add_type(&mut self, of: &'static DataType) -> bool {
+        let loaded = every().into_iter().chain([self.module]);
+        let is_alike = |other: &&'static DataType| other.id().is_same_type(of.id());
+        if loaded.flat_map(Module::types).any(|other| is_alike(&other)) {
+            return false;
+        }
+        // Before the server has shards, the types of all modules are added when it gets them.
+        if let Some(shard) = self.shard()
+            && !shard.module_types.add(of)
+        {
+            return false;
+        }
+        self.module.add_type(of);
+        true
     }
 
     /// Tells the observers of a key that it has changed.
@@ -217,16 +260,24 @@ impl<'a> Context<'a> {
 
     /// Calls a command whose reply is an integer or a string, and returns its text.
     pub(super) fn ask(&mut self, args: &[&[u8]]) -> Option<Vec<u8>> {
+        CallReply::new(self.call_silently(args, Resp::V2)?).text()
+    }
+
+    /// Calls a command, which leaves no effects, and returns its reply. `None`: the callback cannot call it.
+    pub(super) fn call_silently(&mut self, args: &[&[u8]], resp: Resp) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
         let options = CallOptions {
-            resp: Resp::V2,
+            resp,
             is_recorded: false,
             is_read_only: false,
             allows_oom: true,
             is_as_script: false,
         };
-        let _ = self.program()?.try_call(args, options, &mut reply).ok()?;
-        CallReply::new(reply).text()
+        let db = self.call.db;
+        let program = self.program()?;
+        program.select(db);
+        let _ = while_suspended(|| program.try_call(args, options, &mut reply)).ok()?;
+        Some(reply)
     }
 
     /// Has a string freed with the context, if the module wants that. Returns it.
@@ -274,12 +325,26 @@ thread_local! {
     static CURRENT: Cell<Option<NonNull<Context<'static>>>> = const { Cell::new(None) };
 }
 
-/// Runs a callback of a module, for which functions of the ABI that get no context use this one.
+/// Runs a callback of a module, in its turn. Functions of the ABI that get no context use this one meanwhile.
 pub(super) fn run_with<T>(ctx: &mut Context<'_>, callback: impl FnOnce(*mut RedisModuleCtx) -> T) -> T {
     let pointer = ctx.as_abi();
     let outer = CURRENT.replace(NonNull::new(pointer.cast()));
-    let result = callback(pointer);
+    let result =
+        if ctx.module.is_shard_safe() { callback(pointer) } else { turn::take(|| callback(pointer)) };
     CURRENT.set(outer);
+    result
+}
+
+/// Whether a callback runs on this thread.
+pub(super) fn is_in_callback() -> bool {
+    CURRENT.get().is_some()
+}
+
+/// Does something that may suspend the program in which the callback runs: callbacks of others may run meanwhile.
+pub(super) fn while_suspended<T>(act: impl FnOnce() -> T) -> T {
+    let current = CURRENT.take();
+    let result = turn::pause(|| threads::set_aside(act));
+    CURRENT.set(current);
     result
 }
 

@@ -23,6 +23,9 @@ pub(super) struct ModuleKey {
     name: *mut ModuleString,
     hash: u64,
     mode: c_int,
+    /// Those who are blocked on the key may find something in it when it is closed: it did not exist when it was opened, or was
+    /// removed since, or a stream has got an entry.
+    pub(super) wakes: bool,
     pub(super) walk: Walk,
     /// The digits of an integer whose text the module has a pointer to.
     digits: Digits,
@@ -77,7 +80,8 @@ impl ModuleKey {
         let ctx = NonNull::from(ctx).cast();
         let walk = Walk::None;
         let digits = Digits::new();
-        let key = ModuleKey { ctx, call, name, hash, mode, walk, digits };
+        let wakes = !is_there;
+        let key = ModuleKey { ctx, call, name, hash, mode, wakes, walk, digits };
         Some(Box::into_raw(Box::new(key)))
     }
 
@@ -198,13 +202,19 @@ impl ModuleKey {
 
     /// Removes the key. Returns whether it was there.
     pub(super) fn delete(&mut self) -> bool {
+        self.wakes = true;
         let (shard, call, key) = self.parts();
         shard.delete_unobserved(call, key)
     }
 
     /// Tells the key's observers that it has changed.
     pub(super) fn signal_modified(&mut self) {
+        let wakes = self.wakes;
         let (shard, call, key) = self.parts();
-        shard.signal_modified(call, call.db, key, Event::UNNAMED);
+        if wakes {
+            shard.signal_modified(call, call.db, key, Event::UNNAMED);
+        } else {
+            shard.signal_edited(call, call.db, key, Event::UNNAMED);
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::command::ModuleCommand;
 use super::context::{Access, Arguments, Context, run_with};
-use super::events;
 use super::module::{Module, loaded_name};
+use super::server::forget_types;
+use super::{events, filters, settings, timers};
 use crate::command::table::Command;
 use crate::config::Config;
 use crate::runtime::{files, log};
@@ -12,11 +13,15 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 use shardis_modules_api::abi::{REDISMODULE_ERR, RedisModuleOnLoadFunc, RedisModuleOnUnloadFunc};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 
 /// Why a module cannot be unloaded: Redis' words.
 pub(super) enum NotUnloaded {
     NoSuchModule,
+    HasTypes,
     IsUsed,
+    HasBlockedClients,
+    HasTimers,
     Refused,
 }
 
@@ -24,8 +29,15 @@ impl NotUnloaded {
     pub(super) fn text(&self) -> &'static str {
         match self {
             NotUnloaded::NoSuchModule => "no such module with that name",
+            NotUnloaded::HasTypes => "the module exports one or more module-side data types, can't unload",
             NotUnloaded::IsUsed => {
                 "the module exports APIs used by other modules. Please unload them first and try again"
+            }
+            NotUnloaded::HasBlockedClients => {
+                "the module has blocked clients. Please wait them unblocked and try again"
+            }
+            NotUnloaded::HasTimers => {
+                "the module holds timer that is not fired. Please stop the timer or wait until it fires."
             }
             NotUnloaded::Refused => "operation not possible.",
         }
@@ -56,7 +68,7 @@ pub fn load_configured(config: &Config) -> Result<Vec<Command>, String> {
     for words in &config.loaded_modules {
         let (path, args) = words.split_first().expect("a directive without a path is refused");
         let load = |on_load, module| run_on_load(module, on_load, Access::Starting(config));
-        match open(path, args.to_vec(), load) {
+        match open(path, args.to_vec(), Vec::new(), load) {
             Some(module) => all.extend(rows(module)),
             None => {
                 let path = String::from_utf8_lossy(path);
@@ -64,17 +76,25 @@ pub fn load_configured(config: &Config) -> Result<Vec<Command>, String> {
             }
         }
     }
+    if settings::has_unknown(config) {
+        return Err(
+            "Module Configuration detected without loadmodule directive or no ApplyConfig call: aborting"
+                .into(),
+        );
+    }
     Ok(all)
 }
 
-/// Loads a module for a running server. Returns it, and its rows, which the caller publishes.
+/// Loads a module for a running server. Returns it, and its rows, which the caller publishes. `given`: values of its
+/// directives.
 pub(super) fn load(
     program: &mut ProgramCtx<'_>,
     path: &[u8],
     args: Vec<Vec<u8>>,
+    given: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Option<(&'static Module, Vec<Command>)> {
     let access = Access::Program(NonNull::from(program).cast());
-    let module = open(path, args, |on_load, module| run_on_load(module, on_load, access))?;
+    let module = open(path, args, given, |on_load, module| run_on_load(module, on_load, access))?;
     Some((module, rows(module)))
 }
 
@@ -82,6 +102,7 @@ pub(super) fn load(
 fn open(
     path: &[u8],
     args: Vec<Vec<u8>>,
+    given: Vec<(Vec<u8>, Vec<u8>)>,
     load: impl FnOnce(OnLoad, &'static Module) -> bool,
 ) -> Option<&'static Module> {
     let shown = String::from_utf8_lossy(path).into_owned();
@@ -108,8 +129,15 @@ fn open(
         }
     };
     let module = Module::new(path, args, Some(library));
-    if !load(on_load, module) {
+    module.give_settings(given);
+    let is_loaded = load(on_load, module);
+    let trouble = settings::trouble(module).filter(|_| is_loaded);
+    if let Some(trouble) = trouble {
+        log::warning(format_args!("{trouble}"));
+    }
+    if !is_loaded || trouble.is_some() {
         log::warning(format_args!("Module {shown} initialization failed. Module not loaded"));
+        forget_types(module);
         close(module);
         return None;
     }
@@ -143,8 +171,17 @@ fn rows(module: &'static Module) -> Vec<Command> {
 /// It cannot be unloaded now, or refuses.
 pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'static Module, NotUnloaded> {
     let module = loaded_name(name).filter(|module| !module.is_builtin()).ok_or(NotUnloaded::NoSuchModule)?;
+    if module.has_types() {
+        return Err(NotUnloaded::HasTypes);
+    }
     if !module.used_by().is_empty() {
         return Err(NotUnloaded::IsUsed);
+    }
+    if module.blocked_clients.load(Ordering::Relaxed) > 0 {
+        return Err(NotUnloaded::HasBlockedClients);
+    }
+    if timers::has_any(module) {
+        return Err(NotUnloaded::HasTimers);
     }
     let on_unload = {
         let library = module.library.lock().expect("no holder of a library panics");
@@ -173,6 +210,8 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
 pub(super) fn close(module: &'static Module) {
     module.withdraw();
     events::unsubscribe(module);
+    timers::forget(module);
+    filters::forget(module);
     let library = module.library.lock().expect("no holder of a library panics").take();
     if let Some(library) = library
         && let Err(error) = library.close()

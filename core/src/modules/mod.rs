@@ -17,6 +17,18 @@
 //! ([`Run::Native`](crate::command::table::Run)): it runs on the shard of its keys, or over checked-out ones, as our own
 //! do, and at about their cost.
 //!
+//! # One callback at a time
+//!
+//! Programs of foreign modules exclude each other by the token. Other callbacks of theirs (of a data type, a filter, a
+//! directive) wait for their [turn](turn), which a program has while its code runs. What frees a value never waits: it is left to whoever
+//! has the turn next.
+//!
+//! # What happens later
+//!
+//! A command may [block its client](blocked): its program ends, and another one replies later. [Threads] of a module use the
+//! server through a program of theirs, while they have the lock. [Timers], ready descriptors and [events] of keys have a program started, too,
+//! that calls the module. All these are [tasks](crate::worker::program::Task): wide programs that no client has called.
+//!
 //! # Built-in modules
 //!
 //! Some families of commands are shard-safe modules that are linked into the server ([`builtin`]). They are loaded through
@@ -29,18 +41,26 @@
 //! be under way on any shard; the library itself is closed when it is unloaded.
 
 pub mod abi;
+mod blocked;
 pub mod builtin;
 mod call_reply;
 mod command;
 mod commands;
 mod context;
+mod data_type;
 pub mod events;
+mod filters;
+pub mod info;
 mod key;
 mod load;
 mod module;
 mod run;
 pub mod server;
+pub mod settings;
 mod string;
+mod threads;
+mod timers;
+mod turn;
 
 pub use commands::COMMANDS;
 pub use load::load_configured;

@@ -3,14 +3,17 @@
 //! A library is loaded once in a process, and what it registers is the process'. So this list is, too.
 
 use super::command::ModuleCommand;
+use super::data_type::DataType;
+use super::filters;
+use super::settings::Setting;
 use libloading::os::unix::Library;
 use shardis_modules_api::abi::{
     REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS,
-    REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD,
+    REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD, RedisModuleInfoFunc,
 };
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_int, c_void};
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 
 /// A module that is loaded, or was: it is never freed.
@@ -28,6 +31,16 @@ pub struct Module {
     /// `REDISMODULE_OPTION*`.
     options: AtomicI32,
     commands: Mutex<Vec<&'static ModuleCommand>>,
+    /// With a data type it cannot be unloaded.
+    types: Mutex<Vec<&'static DataType>>,
+    /// What keeps it from being unloaded: clients that it has blocked, and so on.
+    pub(super) blocked_clients: AtomicUsize,
+    info_callback: Mutex<RedisModuleInfoFunc>,
+    settings: Mutex<Vec<&'static Setting>>,
+    /// The values of its directives that MODULE LOADEX gives, by their full names.
+    given_settings: Mutex<Vec<(Vec<u8>, Vec<u8>)>>,
+    /// It has given its directives their values.
+    has_loaded_settings: AtomicBool,
     /// The functions that it exports for other modules.
     exports: Mutex<HashMap<CString, Export>>,
     /// The modules whose exports it uses.
@@ -59,6 +72,11 @@ pub fn owner(full_name: &str) -> Option<&'static Module> {
     loaded().into_iter().find(|module| module.commands().iter().any(|command| is_it(&command)))
 }
 
+/// All modules, built-in ones included.
+pub(super) fn every() -> Vec<&'static Module> {
+    LOADED.lock().expect("no holder of the list panics").clone()
+}
+
 /// The module of this name, a built-in one included.
 pub(super) fn loaded_name(name: &[u8]) -> Option<&'static Module> {
     let all = LOADED.lock().expect("no holder of the list panics");
@@ -77,6 +95,12 @@ impl Module {
             is_shard_safe: AtomicBool::new(false),
             options: AtomicI32::new(0),
             commands: Mutex::new(Vec::new()),
+            types: Mutex::new(Vec::new()),
+            blocked_clients: AtomicUsize::new(0),
+            info_callback: Mutex::new(None),
+            settings: Mutex::new(Vec::new()),
+            given_settings: Mutex::new(Vec::new()),
+            has_loaded_settings: AtomicBool::new(false),
             exports: Mutex::new(HashMap::new()),
             uses: Mutex::new(Vec::new()),
         }))
@@ -138,6 +162,52 @@ impl Module {
         self.options.store(options, Ordering::Relaxed);
     }
 
+    /// What adds to INFO for it.
+    pub(super) fn info_callback(&self) -> RedisModuleInfoFunc {
+        *self.info_callback.lock().expect("no holder of a callback panics")
+    }
+
+    pub(super) fn add_to_info(&self, callback: RedisModuleInfoFunc) {
+        *self.info_callback.lock().expect("no holder of a callback panics") = callback;
+    }
+
+    pub(super) fn settings(&self) -> Vec<&'static Setting> {
+        self.settings.lock().expect("no holder of the settings panics").clone()
+    }
+
+    pub(super) fn add_setting(&self, setting: &'static Setting) {
+        self.settings.lock().expect("no holder of the settings panics").push(setting);
+    }
+
+    pub(super) fn given_settings(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        self.given_settings.lock().expect("no holder of the settings panics").clone()
+    }
+
+    pub(super) fn give_settings(&self, given: Vec<(Vec<u8>, Vec<u8>)>) {
+        *self.given_settings.lock().expect("no holder of the settings panics") = given;
+    }
+
+    pub(super) fn has_loaded_settings(&self) -> bool {
+        self.has_loaded_settings.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn load_settings(&self) {
+        self.has_loaded_settings.store(true, Ordering::Relaxed);
+    }
+
+    pub fn has_types(&self) -> bool {
+        !self.types().is_empty()
+    }
+
+    pub(super) fn types(&self) -> Vec<&'static DataType> {
+        self.types.lock().expect("no holder of the types panics").clone()
+    }
+
+    /// It has registered a data type.
+    pub(super) fn add_type(&self, of: &'static DataType) {
+        self.types.lock().expect("no holder of the types panics").push(of);
+    }
+
     pub(super) fn commands(&self) -> Vec<&'static ModuleCommand> {
         self.commands.lock().expect("no holder of the commands panics").clone()
     }
@@ -183,10 +253,11 @@ impl Module {
         ];
         let set = options.iter().filter(|(bit, _)| self.options() & bit != 0).map(|(_, name)| *name);
         format!(
-            "name={},ver={},api={},filters=0,usedby=[{}],using=[{}],options=[{}]",
+            "name={},ver={},api={},filters={},usedby=[{}],using=[{}],options=[{}]",
             self.name().to_string_lossy(),
             self.version(),
             self.api_version(),
+            filters::count(self),
             names(self.used_by()),
             names(self.uses()),
             set.collect::<Vec<_>>().join("|"),

@@ -29,8 +29,12 @@ pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
     run(&mut ctx, command, args);
 
     let errors = std::mem::take(&mut ctx.errors);
+    let blocking = ctx.blocking.take();
     drop(ctx);
     let result = result_of(errors, &reply[start..], &program.worker().shard, call.command);
+    if let Some(client) = blocking {
+        client.reply_of_command(&mut reply);
+    }
     *program.reply.out = reply;
     result
 }

@@ -1,6 +1,9 @@
 //! The server, for functions of the ABI that get no context.
 
+use super::module::{Module, every};
+use super::{events, filters};
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::types::module::ModuleType;
 use crate::worker::Globals;
 use std::sync::OnceLock;
 
@@ -9,6 +12,23 @@ static SERVER: OnceLock<&'static Globals> = OnceLock::new();
 /// The server of this process. Later calls change nothing.
 pub fn serve(globals: &'static Globals) {
     let _ = SERVER.set(globals);
+    every().into_iter().flat_map(Module::types).for_each(|of| {
+        globals.module_types.add(of);
+    });
+    events::tell_key_events();
+    filters::tell_server();
+}
+
+/// The server; `None`: it has not started.
+pub(super) fn globals() -> Option<&'static Globals> {
+    SERVER.get().copied()
+}
+
+/// The types of a module that could not be loaded are gone.
+pub(super) fn forget_types(module: &Module) {
+    if let Some(globals) = SERVER.get() {
+        module.types().into_iter().for_each(|of| globals.module_types.remove(of.id()));
+    }
 }
 
 /// The part of maxmemory that is in use; 0 without a limit.

@@ -19,3 +19,4 @@ mod tests;
 pub mod threads;
 pub mod title;
 pub mod uring;
+pub mod watcher;

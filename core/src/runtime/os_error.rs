@@ -25,11 +25,19 @@ pub const BAD_FILE: i32 = libc::EBADF;
 pub const FILE_TOO_BIG: i32 = libc::EFBIG;
 pub const ILLEGAL_SEEK: i32 = libc::ESPIPE;
 pub const EXISTS: i32 = libc::EEXIST;
+pub const ALREADY: i32 = libc::EALREADY;
+pub const BUSY: i32 = libc::EBUSY;
 
 /// Sets the error number of this thread, which C code reads.
 pub fn set(errno: i32) {
     // SAFETY: the place is this thread's.
     unsafe { *libc::__errno_location() = errno };
+}
+
+/// The error number of this thread.
+pub fn last() -> i32 {
+    // SAFETY: the place is this thread's.
+    unsafe { *libc::__errno_location() }
 }
 
 #[cfg(test)]

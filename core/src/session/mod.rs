@@ -23,6 +23,7 @@ use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, 
 use crate::command::table::Command;
 use crate::modules;
 use crate::worker::SessionHandler;
+use crate::worker::program::{KEY_WAITS, TASKS};
 
 /// All rows of this build, those over keys included.
 pub const FAMILIES: &[&[Command]] = &[
@@ -52,6 +53,8 @@ pub const FAMILIES: &[&[Command]] = &[
     string::COMMANDS,
     transaction::COMMANDS,
     zset::COMMANDS,
+    KEY_WAITS,
+    TASKS,
 ];
 
 /// A command over its connection or its worker.

@@ -151,6 +151,8 @@ pub enum WaitMessage {
     Nothing { wait: WaitId },
     /// To a shard that was told `Busy`: offer the wait its keys again.
     Again { wait: WaitId },
+    /// To a shard of keys: this wait is for them.
+    Register { new: NewWait },
     /// To a shard where the wait is registered: it has ended.
     Forget { wait: WaitId },
     /// To the shard that made the offer: the transaction that is to take the key has to wait at an earlier shard, so

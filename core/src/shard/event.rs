@@ -25,6 +25,11 @@ pub enum EventClass {
 }
 
 impl EventClass {
+    /// A bit of its own.
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
     /// Its letter in `notify-keyspace-events`.
     pub const fn letter(self) -> u8 {
         match self {

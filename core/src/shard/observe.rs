@@ -62,6 +62,17 @@ pub struct CheckedOutEvent {
     pub kind: KeyEvent,
 }
 
+/// As this client those run who are told of events of keys: they are not told of what they do themselves.
+pub const KEY_EVENTS_CLIENT: ClientId = ClientId::MAX;
+
+/// An event of a key, for those who are told of all of its class.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyNotice {
+    pub db: u32,
+    pub key: Box<[u8]>,
+    pub event: Event,
+}
+
 /// The observers of one shard's keys.
 #[derive(Default)]
 pub struct Observers {
@@ -72,6 +83,11 @@ pub struct Observers {
     checked_out: Option<Vec<CheckedOutEvent>>,
     /// Keys that have expired while commands were blocked on keys, until these are told.
     expired_awaited: Vec<(u32, Box<[u8]>)>,
+    /// The classes of events that are collected for whoever is told of them: [`EventClass::bit`].
+    ///
+    /// [`EventClass::bit`]: super::event::EventClass::bit
+    told_classes: u32,
+    notices: Vec<KeyNotice>,
     /// Whether there are observers, or events are recorded.
     is_on: bool,
 }
@@ -110,13 +126,33 @@ impl Observers {
     }
 
     fn set_on(&mut self) {
-        self.is_on = self.checked_out.is_some() || self.blocks || !self.watch.is_empty();
+        let has_observers = self.blocks || self.told_classes != 0 || !self.watch.is_empty();
+        self.is_on = self.checked_out.is_some() || has_observers;
     }
 
     /// Sets whether commands are blocked on keys.
     pub(super) fn set_blocks(&mut self, blocks: bool) {
         self.blocks = blocks;
         self.set_on();
+    }
+
+    pub fn told_classes(&self) -> u32 {
+        self.told_classes
+    }
+
+    /// Sets of which classes of events notices are collected.
+    pub fn tell_classes(&mut self, classes: u32) {
+        self.told_classes = classes;
+        self.set_on();
+    }
+
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+
+    pub fn take_notices(&mut self) -> Vec<KeyNotice> {
+        std::mem::take(&mut self.notices)
     }
 
     /// Whether a changed key is to be offered to the commands blocked on it.
@@ -144,8 +180,7 @@ impl Observers {
         std::mem::take(&mut self.expired_awaited)
     }
 
-    /// Notifies the watching clients, or records the event. Keyspace notifications and client tracking will start
-    /// here too.
+    /// Notifies the watching clients and collects notices, or records the event.
     #[cold]
     fn note(&mut self, change: &KeyChange<'_>) {
         let KeyChange { db, key, event, client, kind } = *change;
@@ -162,6 +197,10 @@ impl Observers {
             }
             None => {
                 self.watch.note(db, key, kind);
+                let is_told = self.told_classes & event.class().bit() != 0 && client != KEY_EVENTS_CLIENT;
+                if is_told && !event.name().is_empty() {
+                    self.notices.push(KeyNotice { db, key: key.bytes.into(), event });
+                }
                 self.set_on();
             }
         }
@@ -206,6 +245,13 @@ impl Shard {
     pub fn signal_modified(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
         if self.observers.is_on {
             self.notify_observers(&KeyChange::by(call, db, key, event, KeyEvent::Modified));
+        }
+    }
+
+    /// The same for a change that has nothing for those who are blocked on the key.
+    pub fn signal_edited(&mut self, call: &Call, db: u32, key: Key<'_>, event: Event) {
+        if self.observers.is_on {
+            self.notify_observers(&KeyChange::by(call, db, key, event, KeyEvent::Edited));
         }
     }
 

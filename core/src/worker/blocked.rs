@@ -4,6 +4,7 @@
 use super::Worker;
 use super::connection::StallReason;
 use super::pipeline::Flow;
+use super::program::{Hold, HoldEnd, KEY_WAITS, WaitForKeys};
 use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
 use crate::command::error::code_of;
@@ -47,6 +48,8 @@ struct Waiting {
     is_being_served: bool,
     /// Shards that have offered a key since then, and were told that the client is busy.
     turned_away: SmallVec<[usize; 2]>,
+    /// It is a program that has ended and holds its client.
+    hold: Option<Box<Hold>>,
 }
 
 /// The blocking commands of a shard's clients: each client has at most one.
@@ -95,6 +98,64 @@ impl CheckedOutWaits {
     pub(super) fn take(&mut self, shard: usize) -> Option<NewWait> {
         let at = self.0.iter().position(|(other, _)| *other == shard)?;
         Some(self.0.swap_remove(at).1)
+    }
+}
+
+// Clients that are held.
+impl Worker {
+    /// Blocks a client whose program has ended and holds it.
+    pub(super) fn block_held(
+        &mut self,
+        reply_id: ReplyId,
+        entry: &'static CommandEntry,
+        call: Call,
+        args: OwnedArgv,
+        hold: Box<Hold>,
+    ) {
+        self.end_wait(reply_id.conn as usize);
+        let args = hold.on.keys.as_ref().map_or(args, |keys| keys.args.clone());
+        let keys = if hold.on.keys.is_some() { 1..args.len() as u32 } else { 0..0 };
+        self.stall_for_blocking(entry, call, reply_id, args.clone());
+        let request = BlockRequest {
+            keys: keys.clone(),
+            deadline_ms: hold.on.deadline_ms,
+            on_timeout: TimeoutReply::Null,
+            args: None,
+            ends_with_key: false,
+        };
+        let home = self.shard.index;
+        self.record_wait(home, reply_id, request);
+        let blocked = self.blocked.get(reply_id).expect("it was recorded just now");
+        let waiting = blocked.waiting.as_mut().expect("it waits");
+        waiting.hold = Some(hold);
+        let shards = waiting.shards.clone();
+        let call = Call { command: self.table.hidden(KEY_WAITS[0].name).id, ..call };
+        let id = WaitId { home: home as u32, reply_id };
+        for shard in shards {
+            let is_there =
+                |at: &u32| shard_of(args.as_argv().arg(*at as usize), self.shard.shard_count) == shard;
+            let positions = keys.clone().filter(is_there).collect();
+            let wait = Wait { call, args: args.clone(), positions, ends_with_key: false };
+            self.send(shard, Message::Wait(Box::new(WaitMessage::Register { new: Box::new((id, wait)) })));
+        }
+    }
+
+    fn is_held(&mut self, reply_id: ReplyId) -> bool {
+        let waiting = self.blocked.get(reply_id).and_then(|blocked| blocked.waiting.as_ref());
+        waiting.is_some_and(|waiting| waiting.hold.is_some())
+    }
+
+    /// Takes a client's hold, whose end is decided. Nothing else ends the wait until the client has its reply.
+    pub(super) fn take_hold(&mut self, reply_id: ReplyId) -> Option<(Box<Hold>, Call)> {
+        let blocked = self.blocked.get(reply_id)?;
+        let waiting = blocked.waiting.as_mut()?;
+        let hold = waiting.hold.take()?;
+        waiting.is_being_served = true;
+        let (call, deadline_ms) = (blocked.call, waiting.deadline_ms);
+        if let Some(deadline_ms) = deadline_ms {
+            self.blocked.deadlines.remove(&(deadline_ms, reply_id.conn));
+        }
+        Some((hold, call))
     }
 }
 
@@ -176,6 +237,7 @@ impl Worker {
             shards,
             is_being_served: false,
             turned_away: SmallVec::new(),
+            hold: None,
         });
         self.blocked.waiting_count += 1;
         self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, reply_id.conn)));
@@ -272,6 +334,12 @@ impl Worker {
             WaitMessage::Nothing { wait } => self.came_to_nothing(wait.reply_id),
             WaitMessage::Answer { wait, offer, verdict } => self.end_offer(wait, offer, verdict),
             WaitMessage::Again { wait } => self.shard.signal_again(wait),
+            WaitMessage::Register { new } => {
+                let (id, wait) = *new;
+                self.shard.wait(id, wait);
+                // The keys may have changed while this was on its way.
+                self.shard.signal_again(id);
+            }
             WaitMessage::Forget { wait } => {
                 self.shard.blocking.forget(wait);
             }
@@ -289,6 +357,13 @@ impl Worker {
             None => Verdict::Gone,
             Some(waiting) if waiting.is_being_served => {
                 waiting.turned_away.push(offer.shard as usize);
+                Verdict::Busy
+            }
+            Some(Waiting { hold: Some(hold), .. }) => {
+                if let Some(WaitForKeys { args, on_ready }) = &hold.on.keys {
+                    let task = on_ready(args.as_argv().arg(offer.position as usize).to_vec());
+                    self.add_task(task);
+                }
                 Verdict::Busy
             }
             Some(waiting) => {
@@ -384,6 +459,10 @@ impl Worker {
     }
 
     fn end_by_time(&mut self, reply_id: ReplyId) {
+        if self.is_held(reply_id) {
+            self.end_hold(reply_id, HoldEnd::TimedOut);
+            return;
+        }
         let blocked = self.blocked.get(reply_id).expect("the caller has seen that it waits");
         let (resp, waiting) = (blocked.call.resp, blocked.waiting.as_ref());
         let on_timeout = waiting.expect("the caller has seen that it waits").on_timeout;
@@ -399,6 +478,7 @@ impl Worker {
         let Some(blocked) = self.blocked.by_connection.get_mut(&(at as u32)) else { return false };
         let (reply_id, command) = (blocked.reply_id, blocked.entry.id);
         match &blocked.waiting {
+            Some(Waiting { hold: Some(hold), .. }) if !hold.on.may_time_out => return false,
             Some(waiting) if !waiting.is_being_served => {}
             // It is being served, or its command has not found out yet whether it has to wait.
             Some(_) | None => return false,
@@ -418,6 +498,9 @@ impl Worker {
         let Some(blocked) = self.blocked.by_connection.remove(&(at as u32)) else { return };
         let Some(waiting) = blocked.waiting else { return };
         self.blocked.waiting_count -= 1;
+        if let Some(hold) = waiting.hold {
+            self.end_taken_hold(blocked.reply_id, blocked.call, hold, HoldEnd::Gone);
+        }
         if let Some(deadline_ms) = waiting.deadline_ms {
             self.blocked.deadlines.remove(&(deadline_ms, at as u32));
         }

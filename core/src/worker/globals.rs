@@ -8,8 +8,9 @@ use crate::runtime::listener;
 use crate::script::Registry;
 use crate::shard::stats::ShardStats;
 use crate::types::module::ModuleTypes;
+use crate::worker::hooks::Hooks;
 use crate::worker::persistence::Persistence;
-use crate::worker::program::BusyPrograms;
+use crate::worker::program::{BusyPrograms, Outside};
 use crate::worker::{Closing, StreamGlobals};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
@@ -42,6 +43,9 @@ pub struct Globals {
     pub persistence: Persistence,
     /// Scripts and libraries of functions.
     pub scripts: Registry,
+    /// For each shard: what other threads hand over to it.
+    pub outside: Vec<Outside>,
+    pub hooks: Hooks,
     /// The types of values that modules have registered.
     pub module_types: Arc<ModuleTypes>,
     pub closing: Closing,
@@ -107,6 +111,8 @@ impl Globals {
             stream: StreamGlobals::new(init.shard_count),
             persistence: Persistence::new(init.started_at_ms),
             scripts: Registry::default(),
+            outside: (0..init.shard_count).map(|_| Outside::default()).collect(),
+            hooks: Hooks::default(),
             module_types: Arc::default(),
             closing: Closing::default(),
             busy_programs: BusyPrograms::default(),

@@ -28,6 +28,7 @@ mod exec;
 mod fast_path;
 mod fetch;
 mod globals;
+pub mod hooks;
 mod input;
 pub mod load;
 mod multi;
@@ -232,6 +233,7 @@ impl Worker {
         if self.globals.config_version() != self.config_version {
             self.adopt_config();
         }
+        self.adopt_hooks();
     }
 
     /// Updates the values that are derived from the configuration.
@@ -284,6 +286,8 @@ impl Worker {
         debug_assert!(!self.shard.has_flushed_all, "whoever runs a command calls `end_flush`");
         self.resume_runnable();
         self.run_cron();
+        self.tell_key_events();
+        self.run_due_tasks();
         self.run_ready_program();
         self.start_fills();
         self.resume_runnable();

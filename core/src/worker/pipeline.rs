@@ -192,6 +192,21 @@ impl Worker {
         self.shard.prefetch(here.map(|request| (request.db, request.hash)));
     }
 
+    /// Executes what the filters make of a request. `None`: there are none.
+    #[inline]
+    fn execute_filtered(&mut self, at: usize, args: Argv<'_>) -> Option<Flow> {
+        let filter = self.globals.hooks.filter()?;
+        let client = self.connections[at].as_deref().map_or(0, |connection| connection.client.id);
+        let filtered = filter(client, args);
+        // Without a name there is no command, and no reply.
+        Some(if filtered.is_empty() { Flow::Next } else { self.execute(at, filtered.as_argv(), None) })
+    }
+
+    /// Executes a request that is not part of a group.
+    fn execute_unprepared(&mut self, at: usize, args: Argv<'_>) -> Flow {
+        self.execute_filtered(at, args).unwrap_or_else(|| self.execute(at, args, None))
+    }
+
     /// Executes a parsed group. Returns how many bytes of `buf` were consumed; or `None` if there may be more requests
     /// in it, from `done` on.
     fn execute_group(
@@ -205,6 +220,19 @@ impl Worker {
     ) -> Option<usize> {
         let mut left = prepared;
         while let Some(request) = left.first() {
+            if let Some(flow) = self.execute_filtered(at, request.argv(buf, args)) {
+                if flow != Flow::Retry {
+                    *done = request.end;
+                }
+                if flow != Flow::Next {
+                    if let Some(connection) = self.connections[at].as_deref_mut() {
+                        connection.parser.reset();
+                    }
+                    return Some(*done);
+                }
+                left = &left[1..];
+                continue;
+            }
             if request.is_fast_path {
                 let count = self.run_fast_path(at, buf, left, args);
                 if count > 0 {
@@ -254,7 +282,7 @@ impl Worker {
                 self.fill_big_arg(at, buf, *done, missing);
                 return Some(*done);
             }
-            Then::Inline(argv, end) => match self.execute(at, argv.as_argv(), None) {
+            Then::Inline(argv, end) => match self.execute_unprepared(at, argv.as_argv()) {
                 Flow::Next => *done = end,
                 Flow::Stop => return Some(end),
                 Flow::Retry => return Some(*done),

@@ -143,7 +143,8 @@ impl Worker {
     #[inline]
     pub(super) fn connection_of(&self, reply_id: ReplyId) -> Option<usize> {
         let at = reply_id.conn as usize;
-        let connection = self.connections[at].as_deref()?;
+        // That of a task is beyond all connections.
+        let connection = self.connections.get(at)?.as_deref()?;
         (connection.conn.generation() == reply_id.generation).then_some(at)
     }
 

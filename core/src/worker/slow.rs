@@ -3,7 +3,7 @@
 use super::Worker;
 use crate::client::ClientId;
 use crate::command::Call;
-use crate::command::table::CommandEntry;
+use crate::command::table::{CommandEntry, flag};
 use crate::protocol::Argv;
 use crate::shard::message::Message;
 use crate::shard::slowlog::SlowLogEntry;
@@ -19,6 +19,15 @@ impl Worker {
             self.keep_slow(call.client, entry);
         } else {
             self.send(call.home as usize, Message::Slow { client: call.client, entry: Box::new(entry) });
+        }
+    }
+
+    /// What was done for a held client, outside of its command, counts as the command's.
+    pub fn count_held(&mut self, call: &Call, args: Argv<'_>, nanos: u64) {
+        let entry = self.table.entry(call.command);
+        self.shard.stats.command(entry.id).nanos.add(nanos);
+        if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
+            self.record_slow(args, nanos / 1000, call, entry);
         }
     }
 

@@ -27,6 +27,7 @@ mod sort;
 mod stream;
 mod string;
 mod table;
+mod task;
 mod transaction;
 mod zset;
 

@@ -1,15 +1,23 @@
 //! Modules in C, compiled here and loaded into the server: on one shard and on several.
 
+mod values;
+mod waits;
+
 use crate::harness::{Connection, SETUPS, Server, Setup};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Compiles `modules/probe.c` once for this test. Returns where the library is.
 fn probe(name: &str) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/server/modules/probe.c");
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("probe-{name}.so"));
+    compiled("probe", name)
+}
+
+/// Compiles one of the modules once for the test of this name. Returns where the library is.
+pub fn compiled(module: &str, name: &str) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/server/modules/{module}.c"));
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{module}-{name}.so"));
     let status = Command::new("cc")
-        .args(["-std=gnu99", "-Wall", "-Wextra", "-shared", "-fPIC", "-o"])
+        .args(["-std=gnu99", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread", "-o"])
         .arg(&library)
         .arg(&source)
         .status()
@@ -21,12 +29,12 @@ fn probe(name: &str) -> PathBuf {
 const ENABLED: [&str; 2] = ["--enable-module-command", "yes"];
 
 #[track_caller]
-fn expect(connection: &mut Connection, args: &[&str], reply: &str) {
+pub fn expect(connection: &mut Connection, args: &[&str], reply: &str) {
     assert_eq!(connection.call(args), reply, "{args:?}");
 }
 
 /// Keys that are on three different shards of three: of slots in each third of the range.
-const KEYS: [&str; 3] = ["key0", "key1", "key2"];
+pub const KEYS: [&str; 3] = ["key0", "key1", "key2"];
 
 #[test]
 fn a_c_module_is_loaded_runs_its_commands_and_is_unloaded() {

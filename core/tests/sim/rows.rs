@@ -11,10 +11,14 @@ use shardis_core::protocol::{Argv, Resp};
 use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
 use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
-use shardis_core::worker::program::{CallOptions, Control, ProgramCtx, ProgramHandler, ProgramKind, Reach};
+use shardis_core::worker::program::{
+    CallOptions, Control, HoldEnd, HoldId, HoldOn, ProgramCtx, ProgramHandler, ProgramKind, Reach, Task,
+};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
-pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, JOIN, PROGRAM, PUSH, TAKE, WIDE];
+pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, HOLD, JOIN, PROGRAM, PUSH, RELEASE, TAKE, WIDE];
 
 const TAKEN: u32 = key_flag::RW | key_flag::ACCESS | key_flag::DELETE;
 const ADDED: u32 = key_flag::RW | key_flag::INSERT;
@@ -181,6 +185,14 @@ const ANY_KEYS: ProgramHandler = ProgramHandler {
     data: &(),
 };
 
+const OPTIONS: CallOptions = CallOptions {
+    resp: Resp::V2,
+    is_recorded: true,
+    is_read_only: false,
+    allows_oom: false,
+    is_as_script: true,
+};
+
 /// TPROGRAM numkeys [key ...] [/ command [argument ...]]... Calls the commands, which may use only these keys. It computes
 /// a little between them, so that it may be suspended at any moment. Reply: array of their replies, including errors.
 /// Errors: a bad numkeys; the program is stopped.
@@ -192,13 +204,6 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
         return Err(CommandError::SYNTAX);
     }
 
-    let options = CallOptions {
-        resp: Resp::V2,
-        is_recorded: true,
-        is_read_only: false,
-        allows_oom: false,
-        is_as_script: true,
-    };
     let mut replies = Vec::new();
     let mut count = 0;
     for call in words[1..].split(|word| *word == b"/") {
@@ -207,7 +212,7 @@ fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
             continue;
         }
         go_on(ctx.tick())?;
-        go_on(ctx.call(call, options, &mut replies))?;
+        go_on(ctx.call(call, OPTIONS, &mut replies))?;
         count += 1;
     }
 
@@ -229,4 +234,69 @@ fn go_on(control: Control) -> CommandResult {
         Control::GoOn => Ok(()),
         Control::Stop(text) => Err(CommandError::new(text)),
     }
+}
+
+const HOLD: Command = Command::program("thold", 3, &HOLDS).flags(flag::WRITE);
+
+const HOLDS: ProgramHandler = ProgramHandler {
+    kind: ProgramKind::Module,
+    flags: |_, flags, _| flags,
+    name: |_| None,
+    reach: any_keys,
+    run: hold,
+    data: &(),
+};
+
+fn any_keys(_worker: &mut shardis_core::worker::Worker, _args: Argv<'_>) -> Reach {
+    Reach::Any { is_read_only: false }
+}
+
+/// The clients that are held by THOLD, by the names that it was given: their shards and holds. All servers of the process
+/// share it.
+static HELD: Mutex<BTreeMap<Vec<u8>, (usize, HoldId)>> = Mutex::new(BTreeMap::new());
+
+/// THOLD name timeout. Sets `began:name`, and has the client wait for TRELEASE, at most so many milliseconds; 0: for ever, also
+/// if CLIENT UNBLOCK ends it. At the end `ended:name` is set to how it ended. Reply: that. Errors: the client cannot wait.
+fn hold(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let name = ctx.arg(1).to_vec();
+    let timeout_ms = args::integer(ctx.arg(2))?;
+    let (began, ended) = ([b"began:", &name[..]].concat(), [b"ended:", &name[..]].concat());
+    go_on(ctx.call(&[b"SET", &began, b"1"], OPTIONS, &mut Vec::new()))?;
+    let now_ms = ctx.worker().shard.now_ms;
+    let deadline_ms = (timeout_ms > 0).then_some(now_ms + timeout_ms);
+    let on_end = Box::new(move |end: HoldEnd| -> Task {
+        Box::new(move |ctx: &mut ProgramCtx<'_>| {
+            let how = format!("{end:?}");
+            let _ = ctx.call(&[b"SET", &ended, how.as_bytes()], OPTIONS, &mut Vec::new());
+            ctx.reply.simple(&how);
+        })
+    });
+
+    let id = ctx.hold_client(HoldOn { deadline_ms, may_time_out: timeout_ms > 0, keys: None, on_end });
+    let id = id.ok_or(CommandError::fixed("ERR the client cannot wait"))?;
+    let shard = ctx.worker().shard.index;
+    HELD.lock().expect("its users do not panic").insert(name, (shard, id));
+    Ok(())
+}
+
+const RELEASE: Command = Command::program("trelease", 2, &RELEASES);
+
+const RELEASES: ProgramHandler = ProgramHandler {
+    kind: ProgramKind::Module,
+    flags: |_, flags, _| flags,
+    name: |_| None,
+    reach: any_keys,
+    run: release,
+    data: &(),
+};
+
+/// TRELEASE name. Ends the wait of a client of THOLD, as a thread would. Reply: OK. Errors: there was never such a client.
+fn release(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let held = HELD.lock().expect("its users do not panic").get(ctx.arg(1)).copied();
+    let (shard, id) = held.ok_or(CommandError::fixed("ERR no such client"))?;
+
+    ctx.worker().globals.outside[shard].release(id);
+
+    ctx.reply.ok();
+    Ok(())
 }

@@ -48,7 +48,6 @@ pub const NOT_SERVED: &[(&str, &[&str])] = &[
             "RedisModule_KillForkChild",
         ],
     ),
-    ("There is no TLS yet, and so no certificate of a client.", &["RedisModule_GetClientCertificate"]),
 ];
 
 /// Why the function of this name ("RedisModule_Fork") is not served, as a sentence.

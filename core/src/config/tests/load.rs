@@ -125,7 +125,6 @@ fn lines_are_refused_in_redis_words() {
         ("user", bad),
         ("rename-command get", bad),
         ("foo.bar", "Module config specified without value"),
-        ("foo.bar 1", "this version of Shardis has no directives of modules"),
         ("user alice on", "this version of Shardis has no ACL users"),
         ("sentinel monitor x", "sentinel directive while not in sentinel mode"),
         ("dir /nowhere", "No such file or directory"),
@@ -269,4 +268,12 @@ fn the_configurations_of_the_official_tests_load() {
     assert_eq!(config.enable_debug_command, ProtectedAccess::Yes);
     assert_eq!(show(&config, "notify-keyspace-events"), "AKE");
     assert_eq!(config.hash_max_listpack_entries, 1);
+}
+
+#[test]
+fn directives_of_modules_are_kept_for_them() {
+    let sources = Sources { stdin: Some(b"mod.a one  two\nMOD.b \"x\"".to_vec()), ..Sources::default() };
+    let config = Config::from_sources(&sources, &FakeFiles::default(), &|_| false).expect("it loads");
+    let expected = [(b"mod.a".to_vec(), b"one two".to_vec()), (b"mod.b".to_vec(), b"x".to_vec())];
+    assert_eq!(config.module_settings, expected);
 }

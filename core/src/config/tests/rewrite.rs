@@ -169,3 +169,14 @@ fn every_directive_survives_being_changed_rewritten_and_read() {
         }
     }
 }
+
+#[test]
+fn lines_about_modules_are_brought_up_to_date_and_others_stay() {
+    let old = b"# loadmodule is one line each\nport 1\nloadmodule /old.so\nold.x 1\nhz 10\n";
+    let wanted = [b"loadmodule /new.so \"a\"".to_vec(), b"new.y \"2\"".to_vec()];
+    let new = rewrite_modules(old, &wanted);
+    let text = "# loadmodule is one line each\nport 1\nhz 10\nloadmodule /new.so \"a\"\nnew.y \"2\"\n";
+    assert_eq!(String::from_utf8_lossy(&new), text);
+    assert_eq!(rewrite_modules(&new, &wanted), new);
+    assert_eq!(rewrite_modules(b"hz 10", &[]), b"hz 10");
+}

@@ -1,11 +1,12 @@
 //! Calls of other commands, and their replies.
 
 use super::fail_with;
-use super::given::{Ctx, Out, Reply, Text, abi_functions};
+use super::given::{Ctx, Out, Reply, Text, abi_functions, server_functions};
 use crate::command::table::{CommandTable, Resolved, Run, flag};
 use crate::command::{CommandError, Ctx as HandlerCtx, keys};
 use crate::modules::call_reply::CallReply;
-use crate::modules::context::{Access, Context};
+use crate::modules::context::{Access, Context, while_suspended};
+use crate::modules::filters;
 use crate::modules::string::ModuleString;
 use crate::protocol::reply::Resp;
 use crate::protocol::{OwnedArgv, Reply as ReplyWriter};
@@ -130,28 +131,6 @@ impl Failed {
 }
 
 abi_functions! {
-    fn call(
-        ctx: Ctx, name: Text, format: *const c_char, arguments: *mut Arguments,
-    ) -> *mut RedisModuleCallReply {
-        // SAFETY: the module passes a C string, and what that says.
-        let words = unsafe { words(name.bytes(), CStr::from_ptr(format), arguments) };
-        let Some((words, format)) = words else {
-            fail_with(os_error::BAD_FILE);
-            return std::ptr::null_mut();
-        };
-        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
-        let mut out = Vec::new();
-        if let Err(Failed { errno, error }) = run(&mut ctx, &words, format, &mut out) {
-            fail_with(errno);
-            if !format.errors_are_replies {
-                return std::ptr::null_mut();
-            }
-            out.clear();
-            ReplyWriter::new(&mut out, Resp::V2).error(error.as_bytes());
-        }
-        CallReply::hand_out(out, &mut ctx).cast()
-    }
-
     fn free_call_reply(reply: Option<Reply>) {
         // SAFETY: the module does not use it any more. A part is freed with its root.
         reply.into_iter().for_each(|reply| unsafe { CallReply::free(reply.as_ptr()) });
@@ -234,6 +213,30 @@ abi_functions! {
     }
 }
 
+server_functions! {
+    fn call(
+        ctx: Ctx, name: Text, format: *const c_char, arguments: *mut Arguments,
+    ) -> *mut RedisModuleCallReply {
+        // SAFETY: the module passes a C string, and what that says.
+        let words = unsafe { words(name.bytes(), CStr::from_ptr(format), arguments) };
+        let Some((words, format)) = words else {
+            fail_with(os_error::BAD_FILE);
+            return std::ptr::null_mut();
+        };
+        let words: SmallVec<[&[u8]; 8]> = words.iter().map(|word| &**word).collect();
+        let mut out = Vec::new();
+        if let Err(Failed { errno, error }) = run(&mut ctx, &words, format, &mut out) {
+            fail_with(errno);
+            if !format.errors_are_replies {
+                return std::ptr::null_mut();
+            }
+            out.clear();
+            ReplyWriter::new(&mut out, Resp::V2).error(error.as_bytes());
+        }
+        CallReply::hand_out(out, &mut ctx).cast()
+    }
+}
+
 fn as_abi(reply: Option<&CallReply>) -> *mut RedisModuleCallReply {
     reply.map_or(std::ptr::null_mut(), |reply| std::ptr::from_ref(reply).cast_mut().cast())
 }
@@ -271,7 +274,13 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
         return Ok(());
     }
     let Some(table) = ctx.table() else { return Err(unknown(&name, args)) };
-    let owned = OwnedArgv::from_slices(args);
+    let mut owned = OwnedArgv::from_slices(args);
+    let filtered = filters::filtered_call(ctx.module, ctx.call.client, owned.as_argv());
+    if let Some(filtered) = filtered.filter(|filtered| !filtered.is_empty()) {
+        owned = filtered;
+    }
+    let args: SmallVec<[&[u8]; 8]> = owned.as_argv().iter().collect();
+    let args = args.as_slice();
     let row = match table.resolve(owned.as_argv()) {
         Resolved::Command(entry) => entry.row,
         Resolved::UnknownSubcommand(_) | Resolved::Unknown => return Err(unknown(&name, args)),
@@ -297,14 +306,18 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     };
     let result = match ctx.access() {
         Access::Program(_) => {
+            let db = ctx.call.db;
             let program = ctx.program().expect("it is one");
-            program.try_call(args, options, out)
+            program.select(db);
+            while_suspended(|| program.try_call(args, options, out))
         }
         Access::Native { mut ctx, table } => {
             // SAFETY: as in `Context::shard`.
-            call_natively(unsafe { ctx.as_mut() }, table, owned, options, out).map(|()| Control::GoOn)
+            call_natively(unsafe { ctx.as_mut() }, table, owned.clone(), options, out).map(|()| Control::GoOn)
         }
-        Access::Worker(_) | Access::Starting(_) | Access::Nothing => Err(NotCalled::NotAllowed),
+        Access::Worker(_) | Access::Starting(_) | Access::Thread | Access::Nothing => {
+            Err(NotCalled::NotAllowed)
+        }
     };
     match result {
         Ok(Control::GoOn) => Ok(()),

@@ -1,7 +1,7 @@
 //! Clients. A callback knows those that are connected to the shard where it runs.
 
 use super::fail_with;
-use super::given::{Ctx, Str, abi_functions};
+use super::given::{Ctx, Str, server_functions};
 use crate::client::Client;
 use crate::modules::context::with_current;
 use crate::modules::string::ModuleString;
@@ -16,6 +16,7 @@ pub(super) const SERVED: &[Served] = served! {
     GetClientNameById = get_client_name_by_id,
     GetClientUserNameById = get_client_user_name_by_id,
     SetClientNameById = set_client_name_by_id,
+    GetClientCertificate = get_client_certificate,
     RedactClientCommandArgument = redact_client_command_argument,
 };
 
@@ -24,7 +25,7 @@ fn client(worker: &mut Worker, id: u64) -> Option<&mut Client> {
     worker.connections[at].as_deref_mut().map(|connection| &mut connection.client)
 }
 
-abi_functions! {
+server_functions! {
     /// Describes a client; without a place to write to, it only says whether the client is connected.
     fn get_client_info_by_id(place: *mut c_void, id: u64) -> c_int {
         let described = with_current(|ctx| {
@@ -75,6 +76,11 @@ abi_functions! {
             Some(())
         });
         if is_set.flatten().is_some() { REDISMODULE_OK } else { fail_with(os_error::NO_ENTRY) }
+    }
+
+    /// There is no TLS, and so no client has a certificate.
+    fn get_client_certificate(_ctx: Ctx, _id: u64) -> *mut RedisModuleString {
+        std::ptr::null_mut()
     }
 
     /// There is nothing that shows the arguments of a command while it runs, so nothing has to be hidden.

@@ -1,17 +1,19 @@
 //! What a callback is told of its call, its client and the server.
 
-use super::given::{Ctx, Str, Text, abi_functions};
+use super::given::{Ctx, Str, Text, abi_functions, server_functions};
 use crate::config::MaxmemoryPolicy;
+use crate::modules::context::while_suspended;
 use crate::modules::string::ModuleString;
+use crate::modules::timers::{self, Data};
 use crate::modules::{events, server};
 use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
-use crate::shard::event::{Event, EventClass};
+use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
 use crate::{REDIS_VERSION, call};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
-use std::ffi::{c_char, c_int, c_longlong, c_uchar, c_ulonglong};
+use std::ffi::{c_char, c_int, c_longlong, c_uchar, c_ulonglong, c_void};
 
 pub(super) const SERVED: &[Served] = served! {
     AutoMemory = auto_memory,
@@ -39,6 +41,11 @@ pub(super) const SERVED: &[Served] = served! {
     GetKeyspaceNotificationFlagsAll = get_keyspace_notification_flags_all,
     GetCurrentUserName = get_current_user_name,
     SubscribeToServerEvent = subscribe_to_server_event,
+    SubscribeToKeyspaceEvents = subscribe_to_keyspace_events,
+    GetNotifyKeyspaceEvents = get_notify_keyspace_events,
+    IsSubEventSupported = is_sub_event_supported,
+    Yield = yield_turn,
+    AddPostNotificationJob = add_post_notification_job,
 };
 
 /// `7.0.15` as 0x00070015 would read: a byte for each number.
@@ -65,41 +72,6 @@ abi_functions! {
 
     fn get_selected_db(ctx: Ctx) -> c_int {
         ctx.call.db as c_int
-    }
-
-    fn select_db(ctx: Ctx, db: c_int) -> c_int {
-        let count = ctx.shard().map_or(0, |shard| shard.db_count());
-        let Some(db) = usize::try_from(db).ok().filter(|&db| db < count) else { return REDISMODULE_ERR };
-        ctx.call.db = db as u32;
-        if let Some(program) = ctx.program() {
-            program.select(db as u32);
-        }
-        REDISMODULE_OK
-    }
-
-    fn get_context_flags(ctx: Option<Ctx>) -> c_int {
-        let mut flags = REDISMODULE_CTX_FLAGS_MASTER;
-        let Some(mut ctx) = ctx else { return flags };
-        let mut set = |is_set: bool, flag: c_int| flags |= if is_set { flag } else { 0 };
-        set(ctx.call.in_script, REDISMODULE_CTX_FLAGS_LUA);
-        set(ctx.call.in_exec && !ctx.call.in_script, REDISMODULE_CTX_FLAGS_MULTI);
-        set(ctx.call.in_exec || ctx.call.in_script, REDISMODULE_CTX_FLAGS_DENY_BLOCKING);
-        set(ctx.resp() == Resp::V3, REDISMODULE_CTX_FLAGS_RESP3);
-        if let Some(shard) = ctx.shard() {
-            let config = &shard.config;
-            set(!config.save.0.is_empty(), REDISMODULE_CTX_FLAGS_RDB);
-            let is_limited = config.has_maxmemory();
-            set(is_limited, REDISMODULE_CTX_FLAGS_MAXMEMORY);
-            let evicts = config.maxmemory_policy != MaxmemoryPolicy::Noeviction;
-            set(is_limited && evicts, REDISMODULE_CTX_FLAGS_EVICT);
-        }
-        if let Some(worker) = ctx.worker() {
-            let used_ratio = server::used_memory_ratio();
-            set(used_ratio > 1.0, REDISMODULE_CTX_FLAGS_OOM);
-            set(used_ratio > 0.75, REDISMODULE_CTX_FLAGS_OOM_WARNING);
-            set(worker.globals.persistence.loading.is_on(), REDISMODULE_CTX_FLAGS_LOADING);
-        }
-        flags
     }
 
     fn get_context_flags_all() -> c_int {
@@ -176,26 +148,25 @@ abi_functions! {
         REDISMODULE_READ | REDISMODULE_WRITE | REDISMODULE_OPEN_KEY_NOTOUCH
     }
 
-    /// Reports an event of a key to those who observe it.
-    fn notify_keyspace_event(ctx: Ctx, class: c_int, event: Text, key: Str) -> c_int {
-        let call = ctx.call;
-        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
-        if shard.observers.is_on() {
-            let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
-            let event = Event::of_module(event_class(class), &event.to_str());
-            shard.notify_event(&call, call.db, key, event);
-        }
-        REDISMODULE_OK
-    }
-
     fn get_keyspace_notification_flags_all() -> c_int {
         REDISMODULE_NOTIFY_NEW | (REDISMODULE_NOTIFY_NEW - 1)
     }
 
-    fn subscribe_to_server_event(
-        ctx: Ctx, event: RedisModuleEvent, callback: RedisModuleEventCallback,
+    /// Has a function called for each event of a key of these classes.
+    fn subscribe_to_keyspace_events(
+        ctx: Ctx, classes: c_int, callback: RedisModuleNotificationFunc,
     ) -> c_int {
-        super::status(events::subscribe(ctx.module, event, callback))
+        super::status(events::subscribe_to_keys(ctx.module, classes, callback))
+    }
+
+    /// Whether modules are told of such an event.
+    fn is_sub_event_supported(event: RedisModuleEvent, _subevent: u64) -> c_int {
+        c_int::from(event.id == REDISMODULE_EVENT_CONFIG)
+    }
+
+    /// The classes of which somebody is told.
+    fn get_notify_keyspace_events() -> c_int {
+        events::subscribed_classes()
     }
 
     fn get_current_user_name(ctx: Ctx) -> *mut RedisModuleString {
@@ -203,18 +174,89 @@ abi_functions! {
     }
 }
 
-fn event_class(class: c_int) -> EventClass {
-    match class {
-        REDISMODULE_NOTIFY_GENERIC => EventClass::Generic,
-        REDISMODULE_NOTIFY_STRING => EventClass::String,
-        REDISMODULE_NOTIFY_LIST => EventClass::List,
-        REDISMODULE_NOTIFY_SET => EventClass::Set,
-        REDISMODULE_NOTIFY_HASH => EventClass::Hash,
-        REDISMODULE_NOTIFY_ZSET => EventClass::ZSet,
-        REDISMODULE_NOTIFY_STREAM => EventClass::Stream,
-        REDISMODULE_NOTIFY_EXPIRED => EventClass::Expired,
-        REDISMODULE_NOTIFY_NEW => EventClass::New,
-        _ => EventClass::Module,
+server_functions! {
+    fn select_db(ctx: Ctx, db: c_int) -> c_int {
+        let count = ctx.shard().map_or(0, |shard| shard.db_count());
+        let Some(db) = usize::try_from(db).ok().filter(|&db| db < count) else { return REDISMODULE_ERR };
+        ctx.call.db = db as u32;
+        if let Some(program) = ctx.program() {
+            program.select(db as u32);
+        }
+        REDISMODULE_OK
+    }
+
+    fn get_context_flags(ctx: Option<Ctx>) -> c_int {
+        let mut flags = REDISMODULE_CTX_FLAGS_MASTER;
+        let Some(mut ctx) = ctx else { return flags };
+        let mut set = |is_set: bool, flag: c_int| flags |= if is_set { flag } else { 0 };
+        set(ctx.call.in_script, REDISMODULE_CTX_FLAGS_LUA);
+        let is_called = ctx.program().is_some_and(|program| program.is_called());
+        set(ctx.call.in_exec && !ctx.call.in_script && !is_called, REDISMODULE_CTX_FLAGS_MULTI);
+        set(ctx.call.in_exec || ctx.call.in_script, REDISMODULE_CTX_FLAGS_DENY_BLOCKING);
+        set(ctx.resp() == Resp::V3, REDISMODULE_CTX_FLAGS_RESP3);
+        if let Some(shard) = ctx.shard() {
+            let config = &shard.config;
+            set(!config.save.0.is_empty(), REDISMODULE_CTX_FLAGS_RDB);
+            let is_limited = config.has_maxmemory();
+            set(is_limited, REDISMODULE_CTX_FLAGS_MAXMEMORY);
+            let evicts = config.maxmemory_policy != MaxmemoryPolicy::Noeviction;
+            set(is_limited && evicts, REDISMODULE_CTX_FLAGS_EVICT);
+        }
+        if let Some(worker) = ctx.worker() {
+            let used_ratio = server::used_memory_ratio();
+            set(used_ratio > 1.0, REDISMODULE_CTX_FLAGS_OOM);
+            set(used_ratio > 0.75, REDISMODULE_CTX_FLAGS_OOM_WARNING);
+            set(worker.globals.persistence.loading.is_on(), REDISMODULE_CTX_FLAGS_LOADING);
+        }
+        flags
+    }
+
+    /// Reports an event of a key to those who observe it.
+    fn notify_keyspace_event(ctx: Ctx, class: c_int, event: Text, key: Str) -> c_int {
+        let call = ctx.call;
+        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
+        if shard.observers.is_on() {
+            let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
+            let event = Event::of_module(events::class_of(class), &event.to_str());
+            shard.notify_event(&call, call.db, key, event);
+        }
+        REDISMODULE_OK
+    }
+
+    /// Lets the server serve others. What the program has used stays locked.
+    fn yield_turn(ctx: Ctx, _flags: c_int, _busy_reply: Text) {
+        if let Some(program) = ctx.program() {
+            while_suspended(|| program.give_way());
+        }
+    }
+
+    /// Has a function called when what runs now has ended.
+    fn add_post_notification_job(
+        ctx: Ctx, callback: RedisModulePostNotificationJobFunc, data: *mut c_void,
+        free: RedisModuleFreeDataFunc,
+    ) -> c_int {
+        let Some(callback) = callback else { return REDISMODULE_ERR };
+        let (module, db, data) = (ctx.module, ctx.call.db, Data(data));
+        let Some(worker) = ctx.worker() else { return REDISMODULE_ERR };
+        worker.add_task(Box::new(move |program| {
+            timers::call(program, module, db, |ctx| {
+                // The whole of it moves in here.
+                let data = data;
+                // SAFETY: the module has given the function to be called with this.
+                unsafe { callback(ctx, data.0) };
+                if let Some(free) = free {
+                    // SAFETY: as above.
+                    unsafe { free(data.0) };
+                }
+            });
+        }));
+        REDISMODULE_OK
+    }
+
+    fn subscribe_to_server_event(
+        ctx: Ctx, event: RedisModuleEvent, callback: RedisModuleEventCallback,
+    ) -> c_int {
+        super::status(events::subscribe(ctx.module, event, callback))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::modules::context::Context;
 use crate::modules::key::ModuleKey;
 use crate::modules::string::ModuleString;
 use shardis_modules_api::abi::*;
-use std::ffi::{CStr, c_char, c_int, c_long, c_longlong, c_ulonglong};
+use std::ffi::{CStr, c_char, c_int, c_long, c_longlong, c_uint, c_ulonglong};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -43,8 +43,19 @@ plain!(
     RedisModuleEvent,
     RedisModuleEventCallback,
     usize,
+    f32,
     f64,
     RedisModuleCmdFunc,
+    RedisModuleFreePrivDataFunc,
+    RedisModuleDisconnectFunc,
+    RedisModuleCommandFilterFunc,
+    RedisModuleDefragFunc,
+    RedisModuleNotificationFunc,
+    RedisModuleInfoFunc,
+    RedisModuleScanCB,
+    RedisModuleScanKeyCB,
+    RedisModuleEventLoopFunc,
+    RedisModuleEventLoopOneShotFunc,
     RedisModuleConfigGetStringFunc,
     RedisModuleConfigSetStringFunc,
     RedisModuleConfigGetNumericFunc,
@@ -52,6 +63,7 @@ plain!(
     RedisModuleConfigGetBoolFunc,
     RedisModuleConfigSetBoolFunc,
     RedisModuleConfigApplyFunc,
+    c_uint,
     ShardisZsetVisitor
 );
 const _: () = assert!(size_of::<c_long>() == size_of::<c_longlong>(), "one implementation stands for both");
@@ -235,3 +247,22 @@ macro_rules! abi_functions {
     };
 }
 pub(super) use abi_functions;
+
+/// The same for functions that use the server: a thread of a module, if it has the lock, has them run by its task. See
+/// [`on_server`](crate::modules::threads::on_server).
+macro_rules! server_functions {
+    ($(
+        $(#[$attribute:meta])*
+        fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+    )*) => {
+        $crate::modules::abi::given::abi_functions! {
+            $(
+                $(#[$attribute])*
+                fn $name($($arg: $type),*) $(-> $result)? {
+                    $crate::modules::threads::on_server(move || { $body })
+                }
+            )*
+        }
+    };
+}
+pub(super) use server_functions;

@@ -1,6 +1,6 @@
 //! Keys that hold hashes.
 
-use super::given::{Key, abi_functions};
+use super::given::{Key, server_functions};
 use super::{fail_with, status};
 use crate::command::typed::{Digits, StringRef};
 use crate::modules::key::ModuleKey;
@@ -48,7 +48,7 @@ fn has_field(key: &mut ModuleKey, field: &[u8]) -> bool {
     key.value().and_then(HashRef::of).is_some_and(|hash| hash.get(field).is_some())
 }
 
-abi_functions! {
+server_functions! {
     /// Sets or removes fields. Returns how many existed before, with COUNT_ALL also those that are new.
     fn hash_set(key: Option<Key>, flags: c_int, arguments: *mut Arguments) -> c_int {
         const KNOWN: c_int = REDISMODULE_HASH_NX | REDISMODULE_HASH_XX | REDISMODULE_HASH_CFIELDS | REDISMODULE_HASH_COUNT_ALL;

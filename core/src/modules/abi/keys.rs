@@ -1,6 +1,6 @@
 //! Keys of any type, and the keyspace.
 
-use super::given::{Ctx, Key, Out, Str, abi_functions};
+use super::given::{Ctx, Key, Out, Str, server_functions};
 use super::status;
 use crate::call;
 use crate::command::typed::StringRef;
@@ -41,7 +41,7 @@ pub(super) const SERVED: &[Served] = served! {
     RandomKey = random_key,
 };
 
-abi_functions! {
+server_functions! {
     fn key_exists(ctx: Ctx, name: Str) -> c_int {
         let db = ctx.call.db;
         ctx.bring(db, name.bytes());

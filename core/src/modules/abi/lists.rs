@@ -1,7 +1,7 @@
 //! Keys that hold lists. What they report besides, they report by `errno`, as the ABI says.
 
 use super::fail_with;
-use super::given::{Key, Str, abi_functions};
+use super::given::{Key, Str, server_functions};
 use super::strings::invalid;
 use crate::command::handlers::list::limits;
 use crate::modules::key::ModuleKey;
@@ -68,7 +68,7 @@ fn change(key: &mut ModuleKey, act: impl FnOnce(&mut ListMut<'_, '_>)) {
     act(&mut ListMut::new(guard.value_mut(), limits));
 }
 
-abi_functions! {
+server_functions! {
     fn list_push(key: Option<Key>, place: c_int, element: Str) -> c_int {
         let Some(mut key) = key else { return invalid() };
         if !key.is_writable() {

@@ -30,7 +30,7 @@ abi_functions! {
 }
 
 /// Writes a line of a module.
-fn write(name: String, level: &Text, text: &[u8]) {
+pub(super) fn write(name: String, level: &Text, text: &[u8]) {
     let text = String::from_utf8_lossy(text);
     match level.bytes() {
         b"debug" => log::debug(format_args!("<{name}> {text}")),

@@ -9,11 +9,14 @@
 //! end, and room for what is to be written where it asks for that. The functions here rely on it, as those of Redis do, and
 //! take these arguments as the types of [`given`].
 
+mod blocked;
 mod call;
 mod clients;
 mod commands;
 mod context;
+mod defrag;
 mod dicts;
+mod filters;
 mod given;
 mod hashes;
 mod info;
@@ -23,9 +26,13 @@ mod log;
 mod memory;
 mod replication;
 mod replies;
+mod scan;
+mod settings;
 mod streams;
 mod string_keys;
 mod strings;
+mod timers;
+mod types;
 mod zsets;
 
 use crate::runtime::os_error;
@@ -38,10 +45,13 @@ use std::sync::OnceLock;
 
 /// The functions that are served, by theme.
 const SERVED: &[&[Served]] = &[
+    blocked::SERVED,
     clients::SERVED,
     commands::SERVED,
     context::SERVED,
+    defrag::SERVED,
     dicts::SERVED,
+    filters::SERVED,
     hashes::SERVED,
     info::SERVED,
     keys::SERVED,
@@ -50,9 +60,13 @@ const SERVED: &[&[Served]] = &[
     memory::SERVED,
     replies::SERVED,
     replication::SERVED,
+    scan::SERVED,
+    settings::SERVED,
     streams::SERVED,
     string_keys::SERVED,
     strings::SERVED,
+    timers::SERVED,
+    types::SERVED,
     zsets::SERVED,
     call::SERVED,
 ];
@@ -77,13 +91,13 @@ fn served() -> &'static HashMap<&'static CStr, Function> {
             create_string_printf: strings::create_string_printf,
             reply_with_error_format: replies::reply_with_error_format,
             log: log::log,
-            log_io_error: unserved::log_io_error,
+            log_io_error: types::log_io_error,
             hash_set: hashes::hash_set,
             hash_get: hashes::hash_get,
             create_string_from_long_double: strings::create_string_from_long_double,
             reply_with_long_double: replies::reply_with_long_double,
-            save_long_double: unserved::save_long_double,
-            load_long_double: unserved::load_long_double,
+            save_long_double: types::save_long_double,
+            load_long_double: types::load_long_double,
         };
         // SAFETY: this runs once, before any module has a function.
         unsafe { host::set_targets(&targets) };
@@ -96,15 +110,10 @@ fn served() -> &'static HashMap<&'static CStr, Function> {
 /// The entry points in C of functions that are not served.
 mod unserved {
     use shardis_modules_api::abi::RedisModuleIO;
-    use shardis_modules_api::host::{Arguments, LongDoubleBytes};
+    use shardis_modules_api::host::Arguments;
     use std::ffi::{CStr, c_char};
 
-    pub(super) const NAMES: [&CStr; 4] = [
-        c"RedisModule_EmitAOF",
-        c"RedisModule_LogIOError",
-        c"RedisModule_SaveLongDouble",
-        c"RedisModule_LoadLongDouble",
-    ];
+    pub(super) const NAMES: [&CStr; 1] = [c"RedisModule_EmitAOF"];
 
     pub(super) unsafe extern "C" fn emit_aof(
         _io: *mut RedisModuleIO,
@@ -112,26 +121,6 @@ mod unserved {
         _format: *const c_char,
         _arguments: *mut Arguments,
     ) {
-        unreachable!("no module gets this function");
-    }
-
-    pub(super) unsafe extern "C" fn log_io_error(
-        _io: *mut RedisModuleIO,
-        _level: *const c_char,
-        _format: *const c_char,
-        _arguments: *mut Arguments,
-    ) {
-        unreachable!("no module gets this function");
-    }
-
-    pub(super) unsafe extern "C" fn save_long_double(
-        _io: *mut RedisModuleIO,
-        _value: *const LongDoubleBytes,
-    ) {
-        unreachable!("no module gets this function");
-    }
-
-    pub(super) unsafe extern "C" fn load_long_double(_io: *mut RedisModuleIO, _value: *mut LongDoubleBytes) {
         unreachable!("no module gets this function");
     }
 }

@@ -1,7 +1,7 @@
 //! What a command leaves for replicas. A module says itself what that is: nothing is recorded of what it does to keys.
 
 use super::fail_with;
-use super::given::{Ctx, Text, abi_functions};
+use super::given::{Ctx, Text, server_functions};
 use crate::command::table::Resolved;
 use crate::modules::context::Context;
 use crate::protocol::OwnedArgv;
@@ -16,7 +16,7 @@ pub(super) const SERVED: &[Served] = served! {
     RecordsEffects = records_effects,
 };
 
-abi_functions! {
+server_functions! {
     /// Records a command, and counts a change.
     fn replicate(ctx: Ctx, name: Text, format: *const c_char, arguments: *mut Arguments) -> c_int {
         // SAFETY: the module passes a C string, and what that says.

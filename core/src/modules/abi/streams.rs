@@ -1,7 +1,7 @@
 //! Keys that hold streams.
 
 use super::fail_with;
-use super::given::{Key, Out, abi_functions};
+use super::given::{Key, Out, server_functions};
 use crate::command::handlers::stream::trim::default_limit;
 use crate::command::typed::{Digits, StringRef, stream_mut};
 use crate::modules::key::{ModuleKey, StreamWalk, Walk};
@@ -55,7 +55,7 @@ fn change<T>(key: &mut ModuleKey, act: impl FnOnce(&mut Log) -> T) -> T {
     act(&mut stream_mut(&mut value.object()).log)
 }
 
-abi_functions! {
+server_functions! {
     fn stream_add(
         key: Option<Key>, flags: c_int, id: Out<RedisModuleStreamID>, argv: *mut *mut RedisModuleString,
         field_count: i64,
@@ -93,6 +93,7 @@ abi_functions! {
             Some(_) | None => NewId::Now { ms: shard.now_ms as u64 },
         };
         let appended = {
+            key.wakes = true;
             let mut guard = key.change_or_add_stream();
             let mut value = guard.value_mut();
             let appended = stream_mut(&mut value.object()).log.append(new_id, &entry, limits);

@@ -1,6 +1,6 @@
 //! Keys that hold strings.
 
-use super::given::{Key, Out, Str, abi_functions};
+use super::given::{Key, Out, Str, server_functions};
 use crate::command::typed::encode;
 use crate::types::{NewValue, ValueRef};
 use shardis_modules_api::abi::*;
@@ -16,7 +16,7 @@ pub(super) const SERVED: &[Served] = served! {
 /// What an empty string points to. Nothing is written there, because it has no bytes.
 static EMPTY: [u8; 1] = [0];
 
-abi_functions! {
+server_functions! {
     /// Sets the key to a string. Its expiry is removed.
     fn string_set(key: Option<Key>, string: Str) -> c_int {
         let Some(mut key) = key.filter(|key| key.is_writable()) else { return REDISMODULE_ERR };

@@ -2,7 +2,7 @@
 //!
 //! A walk over a range is over ranks: it begins with the ranks of the range's ends, and keeps where it is.
 
-use super::given::{Key, Out, Str, abi_functions};
+use super::given::{Key, Out, Str, server_functions};
 use super::status;
 use crate::command::typed::{Digits, StringRef};
 use crate::modules::key::{ModuleKey, Walk};
@@ -90,7 +90,7 @@ fn update(key: Option<Key>, score: f64, member: &Str, flags: &Out<c_int>, increm
     Some(last.unwrap_or(0.0))
 }
 
-abi_functions! {
+server_functions! {
     fn zset_add(key: Option<Key>, score: f64, member: Str, flags: Out<c_int>) -> c_int {
         status(update(key, score, &member, &flags, false).is_some())
     }

@@ -12,7 +12,7 @@ use super::read::{ModuleData, ReadError, ReadResult, Reader};
 use super::write::Writer;
 use super::{ValueKind, opcode};
 use crate::types::module::{
-    AuxPlace, KeyPlace, LoadSource, ModuleTypeId, ModuleTypes, ModuleValue, SaveSink,
+    AuxPlace, KeyPlace, LoadSource, ModulePtr, ModuleType, ModuleTypeId, ModuleTypes, ModuleValue, SaveSink,
 };
 use crate::types::{Object, OwnedValue};
 
@@ -72,6 +72,20 @@ pub fn write_aux(types: &ModuleTypes, when: AuxPlace, compress: bool, out: &mut 
         of.save_aux(when, &mut Tagged(&mut writer));
         writer.length(tag::EOF);
     }
+}
+
+/// What a module writes of one value alone, without tags around it.
+pub fn save_alone(of: &dyn ModuleType, ptr: ModulePtr) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    of.save(ptr, KeyPlace::default(), &mut Tagged(&mut Writer::new(&mut bytes, false)));
+    bytes
+}
+
+/// Reads what [`save_alone`] has written.
+pub fn load_alone(of: &dyn ModuleType, bytes: &[u8], encver: u16) -> Option<ModulePtr> {
+    let mut reader = Reader::new(bytes, 0);
+    let mut source = Source { reader: &mut reader, failed: None };
+    of.load(&mut source, encver, KeyPlace::default())
 }
 
 struct Tagged<'w, 'o>(&'w mut Writer<'o>);

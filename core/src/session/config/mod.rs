@@ -10,8 +10,9 @@ use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult};
-use crate::config::{Append, Caller, Config, Flags, lookup, rewrite};
+use crate::config::{Append, Caller, Config, Flags, SetError, lookup, rewrite, rewrite_modules};
 use crate::modules::events::config_changed;
+use crate::modules::settings;
 use crate::protocol::Argv;
 use crate::runtime::{files, log};
 use crate::session::session;
@@ -38,7 +39,8 @@ const GET: Command = session("get", -3, &(get as SessionHandler)).flags(ADMIN).d
 fn get(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let patterns: Vec<&[u8]> = ctx.args.iter().skip(2).collect();
 
-    let found = ctx.worker.shard.config.get_matching(&patterns);
+    let mut found = ctx.worker.shard.config.get_matching(&patterns);
+    found.extend(settings::get_matching(&patterns));
 
     ctx.reply.map(found.len());
     for (name, value) in &found {
@@ -76,10 +78,14 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
     let worker = &mut *ctx.worker;
     let globals = worker.globals;
+    let (of_modules, own): (Vec<_>, Vec<_>) = pairs.iter().partition(|(name, _)| settings::is_known(name));
+    let reply_of = |error: SetError| CommandError::new(error.reply());
+    let changing = settings::change(&of_modules, caller.may_set_protected).map_err(reply_of)?;
     let changed = globals.update_config(|config| {
-        config.stage(&pairs, caller)?.apply(|effect, from, to| effects::apply(worker, effect, from, to))
+        config.stage(&own, caller)?.apply(|effect, from, to| effects::apply(worker, effect, from, to))
     });
-    changed.map_err(|error| CommandError::new(error.reply()))?;
+    changed.map_err(reply_of)?;
+    changing.keep(worker).map_err(reply_of)?;
     // What this client sends next, even in the same packet, finds the new values.
     worker.adopt_config();
     let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| *name).collect();
@@ -123,8 +129,10 @@ pub(super) fn rewrite_file(config: &Config, append: Append) -> CommandResult {
         return Err(CommandError::fixed("ERR The server is running without a config file"));
     }
     let path = config.config_file.as_path();
-    let rewritten = files::read_if_there(path)
-        .and_then(|old| files::replace(path, &rewrite(&old.unwrap_or_default(), config, append)));
+    let rewritten = files::read_if_there(path).and_then(|old| {
+        let text = rewrite(&old.unwrap_or_default(), config, append);
+        files::replace(path, &rewrite_modules(&text, &settings::lines()))
+    });
     match rewritten {
         Ok(()) => {
             log::notice(format_args!("CONFIG REWRITE executed with success."));

@@ -13,6 +13,7 @@ pub use memory::MemoryFigures;
 use crate::command::CommandResult;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
+use crate::modules;
 use crate::protocol::{Argv, until_nul};
 use crate::session::session;
 use crate::worker::{SessionCtx, SessionHandler};
@@ -93,6 +94,29 @@ fn chosen(args: Argv<'_>) -> impl Iterator<Item = &'static Section> {
     })
 }
 
+/// Which sections of modules are asked for.
+#[derive(PartialEq, Eq, Debug)]
+enum OfModules {
+    None,
+    All,
+    /// Those of these names, in lower case, which are no names of the server's.
+    Named(Vec<Vec<u8>>),
+}
+
+fn sections_of_modules(args: Argv<'_>) -> OfModules {
+    let names = args.iter().skip(1).map(|name| until_nul(name).to_ascii_lowercase());
+    let mut named = Vec::new();
+    for name in names {
+        match name.as_slice() {
+            b"everything" | b"modules" => return OfModules::All,
+            b"default" | b"all" => {}
+            _ if SECTIONS.iter().any(|section| section.name.as_bytes().eq_ignore_ascii_case(&name)) => {}
+            _ => named.push(name),
+        }
+    }
+    if named.is_empty() { OfModules::None } else { OfModules::Named(named) }
+}
+
 /// INFO [section ...]. Reply: text. O(shards x commands) at most.
 fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
     // What this turn has changed so far; other shards' changes are published by now.
@@ -103,6 +127,12 @@ fn info(ctx: &mut SessionCtx<'_>) -> CommandResult {
     for section in chosen(ctx.args) {
         lines.heading(section.name);
         (section.write)(&source, &mut lines);
+    }
+
+    match sections_of_modules(ctx.args) {
+        OfModules::None => {}
+        OfModules::All => modules::info::append(&mut lines.0, None),
+        OfModules::Named(names) => modules::info::append(&mut lines.0, Some(&names)),
     }
 
     ctx.reply.verbatim("txt", &lines.0);
@@ -165,6 +195,16 @@ mod tests {
         assert_eq!(names(&["INFO", "cpu", "default"]), DEFAULT);
         assert_eq!(names(&["INFO", "all", "default"]), ALL);
         assert_eq!(names(&["INFO", "nosuch"]), "");
+    }
+
+    #[test]
+    fn sections_of_modules_are_asked_for_by_name_or_all_together() {
+        let of = |args: &[&str]| sections_of_modules(OwnedArgv::from_slices(args).as_argv());
+        assert_eq!(of(&["INFO"]), OfModules::None);
+        assert_eq!(of(&["INFO", "all", "Keyspace"]), OfModules::None);
+        assert_eq!(of(&["INFO", "cpu", "Modules"]), OfModules::All);
+        assert_eq!(of(&["INFO", "everything"]), OfModules::All);
+        assert_eq!(of(&["INFO", "cpu", "Mod_X"]), OfModules::Named(vec![b"mod_x".to_vec()]));
     }
 
     #[test]

@@ -152,8 +152,9 @@ impl Worker {
             ProgramKind::Module => return Killed::NoneIsBusy,
         };
         let mut outcome = Killed::NoneIsBusy;
-        let Programs { ready, calling, awaiting_locks, .. } = &mut self.programs;
+        let Programs { ready, calling, awaiting_locks, waiting, .. } = &mut self.programs;
         let suspended = ready.iter_mut().chain(calling.values_mut()).chain(awaiting_locks.values_mut());
+        let suspended = suspended.chain(waiting);
         for frame in suspended.filter(|frame| frame.is_busy) {
             outcome = outcome.max(if frame.kind != kind {
                 Killed::Other(frame.kind)

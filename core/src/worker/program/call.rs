@@ -78,7 +78,15 @@ impl Worker {
     ) -> Result<Option<Callee>, NotCalled> {
         // What the program did before is not the command's time.
         self.read_program_clock();
-        let copy = self.programs.copy_args(args.iter().copied());
+        let mut copy = self.programs.copy_args(args.iter().copied());
+        let frame = self.programs.running();
+        let (kind, client) = (frame.kind, frame.call.client);
+        // What a module calls was filtered where it is known which module that is.
+        if kind != ProgramKind::Module
+            && let Some(filter) = self.globals.hooks.filter()
+        {
+            copy = filter(client, copy.as_argv());
+        }
         let argv = copy.as_argv();
         let found = self.callee(declared, argv, &options);
         if let Ok((entry, hash)) = found {

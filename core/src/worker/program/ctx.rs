@@ -154,17 +154,27 @@ impl<'a> ProgramCtx<'a> {
         worker.programs.give_args(args);
     }
 
+    /// Whether another program has called this one.
+    pub fn is_called(&mut self) -> bool {
+        self.lent.worker().programs.running().depth > 0
+    }
+
     /// Selects a database for the program, and not for its client.
     pub fn select(&mut self, db: u32) {
         self.lent.worker().programs.running().call.db = db;
     }
 
-    /// Has a key here, if it is of another shard: see [`Worker::bring_key`].
-    pub fn bring(&mut self, db: u32, key: &[u8]) {
-        if self.lent.worker().shard.shard_count > 1 && self.lent.worker().bring_key(db, key) {
-            self.suspend();
-            self.lent.worker().programs.running().awaits_call = false;
-        }
+    /// Has a key here, if it is of another shard: see [`Worker::bring_key`]. Returns whether the program has to wait for it,
+    /// by [`await_brought`](ProgramCtx::await_brought).
+    pub fn bring(&mut self, db: u32, key: &[u8]) -> bool {
+        let worker = self.lent.worker();
+        worker.shard.shard_count > 1 && worker.bring_key(db, key)
+    }
+
+    /// Waits for the key that [`bring`](ProgramCtx::bring) has sent for. The program is suspended meanwhile.
+    pub fn await_brought(&mut self) {
+        self.suspend();
+        self.lent.worker().programs.running().awaits_call = false;
     }
 
     /// To be called now and then by a program that computes. The program may be suspended meanwhile.
@@ -172,6 +182,15 @@ impl<'a> ProgramCtx<'a> {
         self.lent.worker().read_program_clock();
         self.end_slice();
         self.control()
+    }
+
+    /// Lets the shard do other work, and goes on when it is the program's turn again.
+    pub fn give_way(&mut self) {
+        let outermost = self.outermost;
+        let worker = self.lent.worker();
+        worker.read_program_clock();
+        worker.ends_slice(outermost);
+        self.suspend();
     }
 
     /// Suspends the program if it has had the shard for long enough. Code of modules is not suspended for that: it may rely
@@ -191,7 +210,7 @@ impl<'a> ProgramCtx<'a> {
         }
     }
 
-    fn suspend(&mut self) {
+    pub(super) fn suspend(&mut self) {
         let outermost = self.outermost;
         self.lent.worker().show_program(outermost);
         self.lent.worker().want_locks(outermost);

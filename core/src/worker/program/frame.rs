@@ -2,7 +2,7 @@
 
 use super::call::names_its_keys;
 use super::stack::{Fiber, Stopped};
-use super::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
+use super::{Hold, ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use crate::command::admission;
 use crate::command::table::{CommandEntry, Run, flag};
 use crate::command::{Call, CommandResult, route};
@@ -55,6 +55,12 @@ pub(in crate::worker) struct Frame {
     pub(super) is_misplaced: bool,
     /// It waits for the locks of a command that it calls: `wanted`.
     pub(super) awaits_locks: bool,
+    /// Its client is one of this shard.
+    pub(super) has_client_here: bool,
+    /// Its client gets its reply later.
+    pub(super) hold: Option<Box<Hold>>,
+    /// It waits until a thread outside of the shards hands this ticket over.
+    pub(super) waits_outside: Option<u64>,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
@@ -150,6 +156,8 @@ pub(in crate::worker) struct EndedStage {
     pub(in crate::worker) ran_nanos: u64,
     /// It has not run, and the transaction has to be placed again as a wide one.
     pub(in crate::worker) is_misplaced: bool,
+    /// The client gets its reply later.
+    pub(in crate::worker) hold: Option<Box<Hold>>,
 }
 
 /// A frame after a slice.
@@ -262,9 +270,9 @@ impl Worker {
         let after = self.run_slice(frame);
         self.shard.running = waited_for;
         match after {
-            AfterSlice::Ended(frame, done) => {
-                let is_misplaced = frame.is_misplaced;
-                if !is_misplaced {
+            AfterSlice::Ended(mut frame, done) => {
+                let (is_misplaced, hold) = (frame.is_misplaced, frame.hold.take());
+                if !is_misplaced && hold.is_none() {
                     out.extend_from_slice(&done.reply);
                 }
                 let reply = self.end_unit(frame, done);
@@ -274,7 +282,11 @@ impl Worker {
                     self.send_to_place_again(home, reply_id, &command);
                     return Started::Later;
                 }
-                Started::Replied
+                let Some(hold) = hold else { return Started::Replied };
+                let (_, reply_id) = self.place_of_reply(&command, to);
+                let args = OwnedArgv::from_argv(command.args);
+                self.begin_hold(reply_id, command.entry, *command.call, args, hold);
+                Started::Later
             }
             AfterSlice::Suspended(mut frame) => {
                 let (home, reply_id) = self.place_of_reply(&command, to);
@@ -319,7 +331,8 @@ impl Worker {
         role: Role,
         lock_request: Option<LockRequestId>,
     ) -> Box<Frame> {
-        let Invocation { entry, call, args, .. } = command;
+        let Invocation { entry, call, args, conn, .. } = command;
+        let has_client_here = conn.is_some();
         let handler = handler_of(entry).expect("the caller has seen that it is a program");
         let reach = (handler.reach)(self, args);
         let is_unit = matches!(role, Role::Starting);
@@ -363,6 +376,9 @@ impl Worker {
             called_reply: Vec::new(),
             is_misplaced: false,
             awaits_locks: false,
+            has_client_here,
+            hold: None,
+            waits_outside: None,
             stopped: None,
             role,
             lock_request,
@@ -496,6 +512,7 @@ impl Worker {
                 self.programs.awaiting_locks.insert(lock_request, frame);
                 self.extend_waiting(lock_request, wanted);
             }
+            _ if frame.waits_outside.is_some() => self.programs.waiting.push(frame),
             _ => self.programs.ready.push_back(frame),
         }
     }
@@ -758,11 +775,14 @@ impl Worker {
         reply
     }
 
-    fn end_suspended_unit(&mut self, frame: Box<Frame>, done: Done) {
+    fn end_suspended_unit(&mut self, mut frame: Box<Frame>, done: Done) {
         let Role::Unit { home, reply_id } = frame.role else {
             unreachable!("a unit that was suspended knows its client");
         };
-        self.answer(home, reply_id, &done.reply);
+        match frame.hold.take() {
+            None => self.answer(home, reply_id, &done.reply),
+            Some(hold) => self.begin_hold(reply_id, frame.entry, frame.call, done.args.clone(), hold),
+        }
         let reply = self.end_unit(frame, done);
         self.pools.give_buffer(reply);
     }
@@ -773,10 +793,10 @@ impl Worker {
         let Role::Stage { checked_out, .. } = role else {
             unreachable!("the caller has seen that it is a stage")
         };
-        let (ran_nanos, is_misplaced) = (frame.ran_nanos, frame.is_misplaced);
+        let (ran_nanos, is_misplaced, hold) = (frame.ran_nanos, frame.is_misplaced, frame.hold.take());
         self.programs.give_frame(frame);
         let Done { args, reply, .. } = done;
         self.programs.give_args(args);
-        EndedStage { checked_out, reply, ran_nanos, is_misplaced }
+        EndedStage { checked_out, reply, ran_nanos, is_misplaced, hold }
     }
 }

@@ -59,16 +59,21 @@ mod busy;
 mod call;
 mod ctx;
 mod frame;
+mod hold;
 mod shown;
 mod stack;
+mod task;
 
 pub use crate::command::admission::ProgramKind;
 pub use crate::shard::program_stats::ProgramName;
 pub use busy::{BusyPrograms, Killed, merge_killed};
 pub use call::NotCalled;
 pub use ctx::{CallOptions, Control, ProgramCtx};
+pub use hold::{HoldEnd, HoldId, HoldOn, KEY_WAITS, OnHoldEnd, OnKeyReady, WaitForKeys};
+pub use task::{Outside, TASKS, Task};
 
 pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage, program_name};
+pub(in crate::worker) use hold::Hold;
 
 use super::Worker;
 use crate::command::CommandResult;
@@ -115,6 +120,15 @@ pub(super) struct Programs {
     calling: AHashMap<TxnId, Box<Frame>>,
     /// The wide units that wait for locks: see [`token`](crate::shard::token).
     awaiting_locks: AHashMap<LockRequestId, Box<Frame>>,
+    /// The frames that wait for threads outside of the shards.
+    #[allow(clippy::vec_box, reason = "they move between here and the frames that are ready")]
+    waiting: Vec<Box<Frame>>,
+    /// The clients of this shard that are held, or will be when their programs end.
+    holds: AHashMap<HoldId, hold::HoldState>,
+    due_tasks: Vec<task::DueTask>,
+    /// The tasks that are on their way to their frames, by their numbers, and how many there have been.
+    tasks: AHashMap<u64, Task>,
+    task_count: u64,
     stacks: stack::Stacks,
     #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]
     spare_frames: Vec<Box<Frame>>,
@@ -155,14 +169,14 @@ impl Programs {
 }
 
 impl Worker {
-    /// Whether programs were suspended that run on in the next turns.
+    /// Whether programs were suspended that run on in the next turns, or tasks are to be started.
     pub fn has_ready_programs(&self) -> bool {
-        !self.programs.ready.is_empty()
+        !self.programs.ready.is_empty() || !self.programs.due_tasks.is_empty()
     }
 
     /// Whether there are suspended programs, ready or not.
     pub fn has_suspended_programs(&self) -> bool {
-        let Programs { ready, calling, awaiting_locks, .. } = &self.programs;
-        !(ready.is_empty() && calling.is_empty() && awaiting_locks.is_empty())
+        let Programs { ready, calling, awaiting_locks, waiting, .. } = &self.programs;
+        !(ready.is_empty() && calling.is_empty() && awaiting_locks.is_empty() && waiting.is_empty())
     }
 }

@@ -20,8 +20,8 @@ impl Worker {
 
     /// Of the programs of a kind that are under way on this shard, the one that has run for the longest time.
     pub fn running_program(&self, kind: ProgramKind) -> Option<RunningProgram<'_>> {
-        let Programs { ready, calling, awaiting_locks, .. } = &self.programs;
-        let suspended = ready.iter().chain(calling.values()).chain(awaiting_locks.values());
+        let Programs { ready, calling, awaiting_locks, waiting, .. } = &self.programs;
+        let suspended = ready.iter().chain(calling.values()).chain(awaiting_locks.values()).chain(waiting);
         let of_kind = suspended.filter(|frame| frame.kind == kind);
         let longest = of_kind.max_by_key(|frame| frame.ran_nanos)?;
         let args = longest.shown_args.as_ref()?.as_argv();

@@ -193,13 +193,18 @@ impl Worker {
             Box::new(CheckedOut { txn: id, at, is_recorded, is_wide, keys, entries, events, brought });
         let call = txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
-        self.start_stage_program(Invocation::new(entry, &call, txn.multi.queue.args(at), None), checked_out)
+        self.start_stage_program(
+            Invocation::new(entry, &call, txn.multi.queue.args(at), self.caller(txn)),
+            checked_out,
+        )
     }
 
     /// A program has ended that was a stage: its reply is that of the stage, and the keys go back.
     fn end_program_stage(&mut self, txn: &mut HomeTxn, ended: EndedStage) {
-        let EndedStage { checked_out, reply, ran_nanos, is_misplaced } = ended;
+        let EndedStage { checked_out, reply, ran_nanos, is_misplaced, hold } = ended;
         txn.is_misplaced = is_misplaced;
+        txn.waits |= hold.is_some();
+        txn.hold = hold;
         if !is_misplaced && !txn.is_closed && self.wants_reply(txn) {
             txn.reply.extend_from_slice(&reply);
         }
@@ -566,8 +571,14 @@ impl Worker {
             let args = OwnedArgv::from_argv(txn.multi.queue.args(0));
             self.place_again(Misplaced { reply_id: txn.reply_id, call, args });
         }
-        let HomeTxn { reply_id, mut reply, multi, mut waits, behind, is_misplaced, .. } = *txn;
+        let HomeTxn {
+            entry, call, reply_id, mut reply, multi, mut waits, behind, is_misplaced, hold, ..
+        } = *txn;
         waits |= is_misplaced;
+        if let Some(hold) = hold {
+            let args = OwnedArgv::from_argv(multi.queue.args(0));
+            self.begin_hold(reply_id, entry, call, args, hold);
+        }
         self.give_command_queue(multi);
         if let Some(mut behind) = behind {
             behind.reply.append(&mut reply);

@@ -17,6 +17,7 @@ pub(super) use wide::{CallPlace, WideCaller};
 
 use super::Worker;
 use super::connection::StallReason;
+use super::program::Hold;
 use crate::client::{ClientId, CommandQueue, WatchedShards};
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
@@ -83,8 +84,10 @@ struct HomeTxn {
     restarts: u64,
     /// It is a program that has not run, and is to be placed again as a wide one.
     is_misplaced: bool,
-    /// The command has found nothing and blocks: there is no reply.
+    /// The command has found nothing and blocks, or holds its client: there is no reply.
     waits: bool,
+    /// The program has held its client.
+    hold: Option<Box<Hold>>,
     /// One of the commands has closed the client's connection: those behind it get no reply.
     is_closed: bool,
     /// The rest of a refused coalesced pipeline, which runs after this transaction.
@@ -490,6 +493,7 @@ impl Worker {
             restarts: 0,
             is_misplaced: false,
             waits: false,
+            hold: None,
             is_closed: false,
             behind: None,
             pieces: 0,

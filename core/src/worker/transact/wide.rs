@@ -124,6 +124,23 @@ impl Worker {
         self.await_token(reply_id, start, needs, &[]);
     }
 
+    /// Starts a task, as a wide program whose reply goes to `nobody`.
+    pub(in crate::worker) fn begin_task(
+        &mut self,
+        nobody: ReplyId,
+        entry: &'static CommandEntry,
+        call: Call,
+        args: Argv<'_>,
+    ) {
+        let mut multi = self.take_command_queue();
+        multi.queue.push(call, 0, args);
+        multi.routes.add_check_out(args, &KeyPositions::new(), self.shards());
+        let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
+        let start = Start { wide: PartOfWide::Beginning, ..Start::one(entry, call, multi) };
+        self.await_token(nobody, start, needs, &[]);
+        self.deliver_local();
+    }
+
     /// Has a wide transaction start as soon as it has the token.
     pub(super) fn await_token(
         &mut self,

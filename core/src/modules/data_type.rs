@@ -233,10 +233,9 @@ impl DataType {
         to: KeyPlace<'_>,
     ) -> Option<*mut std::ffi::c_void> {
         let mut keys = KeyOptions::new(from, to);
-        // SAFETY (of both): the callback is the type's, the value is one of its, and the names last as long as `keys`.
         match (self.methods.copy2, self.methods.copy) {
+            // SAFETY: the callback is the type's, the value is one of its, and the names last as long as `keys`.
             (Some(copy), _) => Some(unsafe { copy(keys.as_abi(), value.0) }),
-            // SAFETY: as above.
             (None, Some(copy)) => {
                 let (from, to) = (keys.from_key().cast(), keys.to_key().cast());
                 // SAFETY: as above.
@@ -312,8 +311,8 @@ impl ModuleType for DataType {
 
     fn memory_usage(&self, value: ModulePtr, place: KeyPlace<'_>, samples: usize) -> usize {
         let mut keys = KeyOptions::new(place, KeyPlace::default());
-        // SAFETY (of both): the callback is the type's, and the value is one of its.
         self.in_turn(|| match (self.methods.mem_usage2, self.methods.mem_usage) {
+            // SAFETY: the callback is the type's, and the value is one of its.
             (Some(usage), _) => unsafe { usage(keys.as_abi(), value.0, samples) },
             // SAFETY: as above.
             (None, Some(usage)) => unsafe { usage(value.0) },

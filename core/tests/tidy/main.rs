@@ -61,7 +61,13 @@ const ROOMS: [(&str, &[&str]); 13] = [
             "types",
         ],
     ),
-    ("modules", &["call", "client", "command", "config", "protocol", "runtime", "shard", "types", "worker"]),
+    (
+        "modules",
+        &[
+            "call", "client", "command", "config", "persist", "protocol", "runtime", "shard", "types",
+            "worker",
+        ],
+    ),
     (
         "session",
         &[

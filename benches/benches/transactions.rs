@@ -82,6 +82,7 @@ impl Cluster {
                     addr: format!("127.0.0.1:{}", 1000 + shard * BUSY_CONNECTIONS + index),
                     laddr: "127.0.0.1:6379".to_string(),
                     unix_socket: false,
+                    is_server: false,
                 };
                 worker.connected(ConnId::new(index as u32, 0), 10, info);
             }

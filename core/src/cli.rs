@@ -1,6 +1,7 @@
 //! The command line: `shardis [redis.conf | -] [--directive value ...]`.
 //!
-//! Called `redis-check-rdb`, by a link, it checks an RDB file, as `--check-rdb` does.
+//! Called `redis-check-rdb`, by a link, it checks an RDB file, as `--check-rdb` does; called `redis-check-aof`, an
+//! append-only file, as `--check-aof` does.
 //!
 //! A few options are for this program; everything else is directives, by the rules of Redis 7.0. `--name` begins a
 //! directive, and what follows are its values, up to the next argument that begins with `--`. Directly behind a bare
@@ -15,6 +16,7 @@ use clap::Parser;
 
 use crate::REDIS_VERSION;
 use crate::config::{Config, Files, Sources, directive_lines};
+use crate::persist::aof::check::Repair;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -41,6 +43,10 @@ struct Options {
     #[arg(long, value_name = "FILE")]
     check_rdb: Option<OsString>,
 
+    /// Check an append-only file, by its manifest or a single file of it, and end
+    #[arg(long, value_name = "[--fix | --truncate-to-timestamp SECONDS] FILE")]
+    check_aof: Option<OsString>,
+
     /// List the functions of Redis' module API, and which are served
     #[arg(long)]
     module_api: bool,
@@ -64,6 +70,11 @@ pub enum Invocation {
     Serve(Box<Config>),
     /// Check an RDB file and end.
     CheckRdb(PathBuf),
+    /// Check an append-only file and end.
+    CheckAof {
+        path: PathBuf,
+        repair: Repair,
+    },
     /// List the functions of the module API and end.
     ModuleApi,
     /// Print something and end.
@@ -110,6 +121,12 @@ pub fn interpret(
             [_, file] => Invocation::CheckRdb(file.into()),
             _ => Invocation::fail(format!("Usage: {} <rdb-file-name>", program.display())),
         };
+    }
+    if program.file_name().is_some_and(|name| name == "redis-check-aof") {
+        return check_aof(program, &args[1..]);
+    }
+    if args.get(1).is_some_and(|arg| arg == "--check-aof") {
+        return check_aof(Path::new("shardis --check-aof"), &args[2..]);
     }
     let options = match Options::try_parse_from(args) {
         Ok(options) => options,
@@ -162,6 +179,31 @@ pub fn interpret(
     match Config::from_sources(&sources, files, is_command) {
         Ok(config) => Invocation::Serve(Box::new(config)),
         Err(error) => Invocation::fail(error.to_string()),
+    }
+}
+
+/// Understands the arguments of redis-check-aof.
+fn check_aof(program: &Path, args: &[OsString]) -> Invocation {
+    let words: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    let (repair, path) = match words[..] {
+        [b"--fix", _] => (Some(Repair::Fix), 1),
+        [b"--truncate-to-timestamp", until, _] => {
+            let until = std::str::from_utf8(until).ok().and_then(|text| text.parse().ok());
+            (until.map(Repair::ToTimestamp), 2)
+        }
+        [path] if !path.starts_with(b"--") => (Some(Repair::None), 0),
+        _ => (None, 0),
+    };
+    match repair {
+        Some(repair) => Invocation::CheckAof { path: PathBuf::from(&args[path]), repair },
+        None => Invocation::Exit {
+            status: 1,
+            stdout: format!(
+                "Usage: {} [--fix|--truncate-to-timestamp $timestamp] <file.manifest|file.aof>\n",
+                program.display()
+            ),
+            stderr: String::new(),
+        },
     }
 }
 

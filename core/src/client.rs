@@ -196,6 +196,8 @@ pub struct Client {
     /// Where it watches keys.
     pub watching: WatchedShards,
     pub replica: Option<Box<ReplicaSession>>,
+    /// It is the server itself: it runs the commands of a file. Not shown to other clients.
+    pub is_server: bool,
 }
 
 impl Client {
@@ -228,6 +230,7 @@ impl Client {
             executing: None,
             watching: WatchedShards::new(),
             replica: None,
+            is_server: false,
         }
     }
 }
@@ -256,6 +259,11 @@ impl Client {
         }
     }
 
+    /// The server itself, when it runs the commands of a file.
+    pub fn of_server(now_ms: i64) -> Client {
+        Client { is_server: true, unix_socket: true, is_local: true, ..Client::new(0, now_ms, true) }
+    }
+
     /// The facts about it that admission needs.
     #[inline(always)]
     pub fn caller(&self) -> Caller {
@@ -263,6 +271,7 @@ impl Client {
             authenticated: self.authenticated,
             is_local: self.is_local,
             queued_flags: self.multi.as_deref().map(|multi| multi.flags),
+            is_server: self.is_server,
         }
     }
 

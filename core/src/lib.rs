@@ -66,7 +66,9 @@
 //! | participant | a shard that takes part in a transaction |
 //! | stage | commands of a transaction that its participants run without messages to each other in between |
 //! | check-out | the entries of a command's keys move to home, as owned values; the command runs there, and they move back |
-//! | effect | a command that repeats what a write did; replicas read the merged stream of all shards' effects |
+//! | effect | a command that repeats what a write did; replicas and the append-only file read the merged stream of all shards' effects |
+//! | part | of the stream: what goes to one file of commands; all of it, at present |
+//! | ticket | how much of the stream must be on disk before a shard may show what it knows (`appendfsync always`) |
 //! | handoff | the offering of a changed key to the clients blocked on it, in order of arrival |
 //! | program | a command that calls other commands |
 //! | frame | a program under way, on a stack of its own |

@@ -1,10 +1,12 @@
 //! The composition root: reads the configuration, makes the shards, gives each a thread with a driver, and
 //! ends in order.
 
+mod data_set;
+
+use self::data_set::DataSet;
 use crate::cli::{self, Invocation};
 use crate::command::table::{Command, CommandTable};
 use crate::config::{Config, IoBackend, warnings};
-use crate::persist::rdb::check::check;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
 use crate::runtime::epoll::EpollDriver;
@@ -23,7 +25,6 @@ use crate::{metrics, modules};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -39,7 +40,8 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let is_command = |name: &[u8]| table.lookup(name).is_some() || modules::builtin::has_command(name);
     let config = match cli::interpret(&args, &files::SystemFiles, &mut files::read_stdin, &is_command) {
         Invocation::Serve(config) => *config,
-        Invocation::CheckRdb(path) => return check_rdb(&path),
+        Invocation::CheckRdb(path) => return data_set::check_rdb(&path),
+        Invocation::CheckAof { path, repair } => return data_set::check_aof(&path, repair),
         Invocation::ModuleApi => {
             print!("{}", modules::abi::describe());
             return ExitCode::SUCCESS;
@@ -57,25 +59,6 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Checks an RDB file, in place of serving.
-fn check_rdb(path: &Path) -> ExitCode {
-    let name = path.display().to_string();
-    let why = match files::open_if_there(path) {
-        Ok(Some((mut file, _))) => {
-            let now_ms = SystemClock::get().wall_ms();
-            match check(&mut file, &name, now_ms, &mut io::stdout().lock()) {
-                Ok(true) => return ExitCode::SUCCESS,
-                Ok(false) => return ExitCode::FAILURE,
-                Err(error) => error.to_string(),
-            }
-        }
-        Ok(None) => "No such file or directory".to_owned(),
-        Err(why) => why,
-    };
-    eprintln!("Cannot open file {name}: {why}");
-    ExitCode::FAILURE
 }
 
 /// The path by which the program was called, made absolute while the working directory is still that of the call.
@@ -143,7 +126,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
     })));
     modules::server::serve(globals);
     metrics::serve(globals, metrics_listeners)?;
-    let data_set = DataSet::open(globals)?;
+    let data_set = DataSet::find(globals)?;
     let outcome = run_shards(globals, backend, listeners, data_set);
 
     if let Some(path) = &pidfile {
@@ -282,13 +265,14 @@ fn run_shards(
     globals: &'static Globals,
     backend: Backend,
     listeners: Listeners,
-    data_set: Option<DataSet>,
+    data_set: DataSet,
 ) -> Result<(), String> {
     let count = globals.stats.len();
     let bells: Vec<BellHandle> = (0..count)
         .map(|_| BellHandle::new())
         .collect::<io::Result<_>>()
         .map_err(|error| format!("Can't create the shards' bells: {error}"))?;
+    globals.aof.set_bells(bells.clone());
     signals::install(&bells[0]).map_err(|error| format!("Can't install signal handlers: {error}"))?;
     let ends = mesh::build::<Batch, Message>(&bells, mesh::capacity(count));
     let tcp = globals
@@ -298,7 +282,7 @@ fn run_shards(
     let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
     let (queues, mut incoming, done) = load_queues(&bells);
     for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
-        let incoming = incoming.next().filter(|_| data_set.is_some());
+        let incoming = incoming.next().filter(|_| data_set.is_loaded());
         let listeners = listeners.take().unwrap_or_default();
         let bells = bells.clone();
         entries.push(Box::new(move || {
@@ -322,19 +306,22 @@ fn run_shards(
     let shards = threads::start(backend, entries)?;
     globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
     log::notice(format_args!("Shards: {count}"));
-    if let Some(data_set) = data_set {
-        let outcome = data_set.load(globals, queues, &done);
-        globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
-        if let Err(line) = outcome {
-            globals.stop();
-            bells.iter().for_each(BellHandle::ring);
-            shards.into_iter().for_each(|shard| drop(shard.join()));
-            return Err(line);
-        }
+    let outcome = data_set.load(globals, queues, &done);
+    globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
+    if let Err(line) = outcome {
+        globals.stop();
+        bells.iter().for_each(BellHandle::ring);
+        shards.into_iter().for_each(|shard| drop(shard.join()));
+        return Err(line);
     }
     log::notice(format_args!("Ready to accept connections"));
-    for (index, shard) in shards.into_iter().enumerate() {
-        match shard.join() {
+    let outcomes: Vec<_> = shards.into_iter().map(|shard| shard.join()).collect();
+    if globals.aof.is_on() {
+        log::notice(format_args!("Calling fsync() on the AOF file."));
+    }
+    globals.aof.stop_writer();
+    for (index, outcome) in outcomes.into_iter().enumerate() {
+        match outcome {
             Ok(Some(Ok(()))) => {}
             Ok(Some(Err(error))) => return Err(format!("Shard {index} cannot go on: {error}")),
             Ok(None) | Err(_) => return Err(format!("Shard {index} has ended")),
@@ -437,86 +424,6 @@ impl Exchange for MeshExchange<'_> {
     fn flush(&mut self) -> bool {
         self.0.flush();
         self.0.overflow_len() > 0
-    }
-}
-
-/// The file that has the data set, which is loaded once the shards run.
-struct DataSet {
-    file: std::fs::File,
-    path: String,
-}
-
-impl DataSet {
-    /// `None`: there is none. From here on the server counts as loading.
-    fn open(globals: &Globals) -> Result<Option<DataSet>, String> {
-        let (_, config) = globals.config();
-        let name = config.dbfilename.as_path();
-        let path = config.dir.as_path().join(name).to_string_lossy().into_owned();
-        match files::open_if_there(name) {
-            Ok(None) => Ok(None),
-            Ok(Some((file, len_bytes))) => {
-                globals.persistence.loading.begin(len_bytes, SystemClock::get().wall_ms());
-                Ok(Some(DataSet { file, path }))
-            }
-            Err(why) => Err(format!("Fatal error loading the DB: {path}: {why}. Exiting.")),
-        }
-    }
-
-    /// Loads the file. The error is the operator's line.
-    fn load(
-        mut self,
-        globals: &Globals,
-        queues: Vec<LoadQueue>,
-        done: &mpsc::Receiver<Result<(), LoadError>>,
-    ) -> Result<(), String> {
-        let clock = SystemClock::get();
-        let (_, config) = globals.config();
-        let loading = &globals.persistence.loading;
-        let (started_us, shard_count) = (clock.wall_us(), queues.len());
-        let pacing = load::Pacing { delay_us: config.key_load_delay_us, clock };
-        let check_checksum = config.rdbchecksum;
-        let (mut outcome, after_keys) = match load::distribute(
-            &mut self.file,
-            check_checksum,
-            globals,
-            queues,
-            pacing,
-            clock.wall_ms(),
-        ) {
-            Ok(after_keys) => (Ok(()), after_keys),
-            Err(error) => (Err(error), load::AuxAfterKeys::default()),
-        };
-        // A shard that gives up ends its queue, which is all that the reader sees of it.
-        let shards = done.iter().take(shard_count);
-        for of_shard in
-            shards.filter(|_| matches!(outcome, Ok(()) | Err(LoadError::Stopped))).collect::<Vec<_>>()
-        {
-            if of_shard.is_err() {
-                outcome = of_shard;
-            }
-        }
-        if outcome.is_ok() {
-            outcome = after_keys.read(&globals.module_types);
-        }
-        match outcome {
-            Ok(()) => {}
-            Err(LoadError::Stopped) if globals.is_stopping() => return Ok(()),
-            Err(error) => {
-                log::warning(format_args!("Internal error in RDB reading: {error}"));
-                log::warning(format_args!("Terminating server after rdb file reading failure."));
-                return Err(format!(
-                    "Fatal error loading the DB: {}: {error}. Check the file with shardis --check-rdb, put another \
-                     one in its place, or move it away to start without data. Exiting.",
-                    self.path
-                ));
-            }
-        }
-        loading.log_counts();
-        let elapsed_s = (clock.wall_us() - started_us) as f64 / 1e6;
-        log::notice(format_args!("DB loaded from disk: {elapsed_s:.3} seconds"));
-        globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
-        loading.end();
-        Ok(())
     }
 }
 

@@ -34,13 +34,18 @@ fn config(args: &[&str]) -> Config {
         Invocation::Serve(config) => *config,
         Invocation::Exit { stderr, .. } => panic!("{args:?}: {stderr}"),
         Invocation::ModuleApi => panic!("{args:?}: the module API is listed"),
-        Invocation::CheckRdb(path) => panic!("{args:?}: {path:?} is checked"),
+        Invocation::CheckRdb(path) | Invocation::CheckAof { path, .. } => {
+            panic!("{args:?}: {path:?} is checked")
+        }
     }
 }
 
 fn stderr(args: &[&str]) -> String {
     match run_as("shardis", args) {
-        Invocation::Serve(_) | Invocation::CheckRdb(_) | Invocation::ModuleApi => {
+        Invocation::Serve(_)
+        | Invocation::CheckRdb(_)
+        | Invocation::CheckAof { .. }
+        | Invocation::ModuleApi => {
             panic!("{args:?} is no error")
         }
         Invocation::Exit { status, stdout, stderr } => {
@@ -256,6 +261,12 @@ fn what_is_not_available_says_so() {
 
 #[test]
 fn a_file_is_checked_by_an_option_or_by_the_name_of_the_program() {
+    let check_aof = |repair| Invocation::CheckAof { path: PathBuf::from("m"), repair };
+    assert_eq!(run_as("redis-check-aof", &["m"]), check_aof(Repair::None));
+    assert_eq!(run_as("shardis", &["--check-aof", "--fix", "m"]), check_aof(Repair::Fix));
+    let until = ["--truncate-to-timestamp", "5", "m"];
+    assert_eq!(run_as("/usr/bin/redis-check-aof", &until), check_aof(Repair::ToTimestamp(5)));
+    assert!(matches!(run_as("redis-check-aof", &["--mend", "m"]), Invocation::Exit { status: 1, .. }));
     let checked = Invocation::CheckRdb(PathBuf::from("dump.rdb"));
     assert_eq!(run_as("shardis", &["--check-rdb", "dump.rdb"]), checked);
     assert_eq!(run_as("/usr/bin/redis-check-rdb", &["dump.rdb"]), checked);

@@ -31,6 +31,8 @@ pub struct Caller {
     pub is_local: bool,
     /// Between MULTI and EXEC: the flags of the queued commands, combined by OR.
     pub queued_flags: Option<u64>,
+    /// It is the server itself, which runs the commands of a file. Nothing is refused to it.
+    pub is_server: bool,
 }
 
 /// The present conditions of the process.
@@ -39,6 +41,8 @@ pub struct Conditions<'a> {
     pub config: &'a Config,
     /// The data set is being loaded.
     pub is_loading: bool,
+    /// Writes cannot be written to disk.
+    pub has_disk_error: bool,
     /// A program of this kind is over busy-reply-threshold.
     pub busy: Option<ProgramKind>,
     pub pause: Option<PauseKind>,
@@ -49,6 +53,8 @@ pub trait Measures {
     fn used_memory_bytes(&self) -> u64;
     /// The number of replicas whose lag is at most min-replicas-max-lag.
     fn good_replicas(&self) -> usize;
+    /// Why writes cannot be written to disk.
+    fn disk_error(&self) -> CommandError;
 }
 
 /// Why a command does not run.
@@ -65,13 +71,14 @@ enum Reason {
     NotAuthenticated,
     Protected,
     OutOfMemory,
+    DiskError,
     TooFewReplicas,
     Loading,
     Busy,
     Paused,
 }
 
-const REASON_COUNT: usize = 7;
+const REASON_COUNT: usize = 8;
 
 /// The reasons in the order in which Redis checks them, each with the flags of the commands that it concerns at
 /// present.
@@ -88,6 +95,7 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         (Reason::NotAuthenticated, concerns(must_authenticate(caller, config), flag::ANY)),
         (Reason::Protected, flag::PROTECTED),
         (Reason::OutOfMemory, concerns(config.maxmemory_bytes != 0, flag::DENYOOM)),
+        (Reason::DiskError, concerns(now.has_disk_error, flag::WRITE | flag::TELLS_HEALTH)),
         (Reason::TooFewReplicas, concerns(needs_replicas(config), flag::WRITE)),
         (Reason::Loading, concerns(now.is_loading, flag::ANY)),
         (Reason::Busy, concerns(now.busy.is_some(), flag::ANY)),
@@ -121,6 +129,7 @@ impl Reason {
             Reason::OutOfMemory => {
                 refuse(measures.used_memory_bytes() > config.maxmemory_bytes, CommandError::OUT_OF_MEMORY)
             }
+            Reason::DiskError => Err(Refusal::Error(measures.disk_error())),
             Reason::TooFewReplicas => refuse(
                 measures.good_replicas() < config.min_replicas_to_write as usize,
                 CommandError::NO_REPLICAS,
@@ -139,13 +148,19 @@ impl Reason {
 /// EXEC.
 #[inline(always)]
 pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
-    reasons(caller, now).iter().fold(0, |all, (_, flags)| all | flags)
+    if caller.is_server {
+        return 0;
+    }
+    // Taken apart, because a loop over so few costs more than all that is in them.
+    let [(_, a), (_, b), (_, c), (_, d), (_, e), (_, f), (_, g), (_, h)] = reasons(caller, now);
+    a | b | c | d | e | f | g | h
 }
 
 /// Whether a caller may call a command now. `flags`: the row's, or those of what a program is to run.
 ///
 /// # Errors
-/// NOAUTH; a protected command that the configuration does not allow this client; OOM; NOREPLICAS; LOADING; a pause.
+/// NOAUTH; a protected command that the configuration does not allow this client; OOM; MISCONF; NOREPLICAS; LOADING; a
+/// pause.
 #[inline]
 pub fn admit(
     row: &Command,
@@ -187,12 +202,12 @@ pub struct ProgramCall {
 }
 
 /// A program as the caller of a command.
-const PROGRAM: Caller = Caller { authenticated: true, is_local: false, queued_flags: None };
+const PROGRAM: Caller = Caller { authenticated: true, is_local: false, queued_flags: None, is_server: false };
 
-/// The conditions under which a program calls commands. A pause, or another program that is busy, delays programs as a whole,
-/// but never the commands that they call.
+/// The conditions under which a program calls commands. A pause, loading, or another program that is busy, concerns programs
+/// as a whole, but never the commands that they call: while an append-only file is loaded, the server runs its scripts.
 fn as_for_program<'a>(now: &Conditions<'a>) -> Conditions<'a> {
-    Conditions { pause: None, busy: None, ..*now }
+    Conditions { pause: None, busy: None, is_loading: false, ..*now }
 }
 
 /// The flags of the commands that [`admit_call`] has to check.
@@ -217,7 +232,7 @@ pub fn busy_error(kind: ProgramKind) -> CommandError {
 /// looked at only if the command has one of these flags.
 ///
 /// # Errors
-/// A write of a read-only program; OOM and NOREPLICAS, unless the program has written already; LOADING.
+/// A write of a read-only program; OOM, MISCONF and NOREPLICAS, unless the program has written already.
 #[inline]
 pub fn admit_call<'a, M: Measures + 'a>(
     row: &Command,
@@ -325,6 +340,10 @@ mod tests {
         fn good_replicas(&self) -> usize {
             self.good_replicas
         }
+
+        fn disk_error(&self) -> CommandError {
+            CommandError::fixed("MISCONF Errors writing to the AOF file: No space left on device")
+        }
     }
 
     const SCARCE: Measured = Measured { used_memory_bytes: u64::MAX, good_replicas: 0 };
@@ -348,7 +367,7 @@ mod tests {
 
     /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
-        for bits in 0..256 {
+        for bits in 0..512 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
             let config = Config {
                 requirepass: if is_set(0) { (&b"secret"[..]).into() } else { Default::default() },
@@ -356,10 +375,12 @@ mod tests {
                 min_replicas_to_write: u32::from(is_set(2)).into(),
                 ..Config::default()
             };
-            let caller = Caller { authenticated: is_set(3), is_local: true, queued_flags: None };
+            let authenticated = is_set(3);
+            let caller = Caller { authenticated, is_local: true, queued_flags: None, is_server: false };
             let pause = is_set(4).then_some(if is_set(5) { PauseKind::All } else { PauseKind::Write });
             let busy = is_set(7).then_some(ProgramKind::Script);
-            check(&caller, &Conditions { config: &config, is_loading: is_set(6), busy, pause });
+            let (is_loading, has_disk_error) = (is_set(6), is_set(8));
+            check(&caller, &Conditions { config: &config, is_loading, has_disk_error, busy, pause });
         }
     }
 
@@ -383,9 +404,11 @@ mod tests {
             min_replicas_to_write: 1,
             ..Config::default()
         };
-        let mut caller = Caller { authenticated: false, is_local: false, queued_flags: None };
+        let mut caller =
+            Caller { authenticated: false, is_local: false, queued_flags: None, is_server: false };
         let busy = Some(ProgramKind::Function);
-        let mut now = Conditions { config: &config, is_loading: true, busy, pause: Some(PauseKind::All) };
+        let pause = Some(PauseKind::All);
+        let mut now = Conditions { config: &config, is_loading: true, has_disk_error: true, busy, pause };
         let refused = |error| Err(Refusal::Error(error));
         let set = row("set");
         assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::NO_AUTH));
@@ -393,6 +416,12 @@ mod tests {
         caller.authenticated = true;
         assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::OUT_OF_MEMORY));
         let roomy = Measured { used_memory_bytes: 0, ..SCARCE };
+        let misconf = roomy.disk_error();
+        assert_eq!(admit(set, &caller, &now, &roomy), refused(misconf.clone()));
+        assert_eq!(admit(row("ping"), &caller, &now, &roomy), refused(misconf));
+        let server = Caller { is_server: true, ..caller };
+        assert_eq!(admit(set, &server, &now, &roomy), Ok(()));
+        now.has_disk_error = false;
         assert_eq!(admit(set, &caller, &now, &roomy), refused(CommandError::NO_REPLICAS));
         let healthy = Measured { good_replicas: 1, ..roomy };
         assert_eq!(admit(set, &caller, &now, &healthy), refused(CommandError::LOADING));

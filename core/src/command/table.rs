@@ -60,6 +60,8 @@ pub mod flag {
     pub const AFTER_HANDOFFS: u64 = 1 << 33;
     /// With [`flag::PROTECTED`]: it is guarded by enable-module-command, and not by enable-debug-command.
     pub const LOADS_CODE: u64 = 1 << 34;
+    /// Is refused as writes are while these cannot be written to disk: PING, by which clients learn how the server is.
+    pub const TELLS_HEALTH: u64 = 1 << 35;
     /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }
@@ -761,6 +763,16 @@ impl CommandTable {
     /// All commands and subcommands, including those that were renamed to the empty string, but not removed or hidden ones.
     pub fn all(&self) -> impl Iterator<Item = &CommandEntry> {
         self.entries.iter().filter(|entry| !entry.is_removed && !entry.row.is_hidden)
+    }
+
+    /// The command of this name, whatever rename-command has made of it: for the server's own calls.
+    pub fn by_own_name(&self, name: &[u8]) -> Option<&CommandEntry> {
+        let is_meant = |entry: &&CommandEntry| {
+            !entry.is_removed
+                && entry.parent.is_none()
+                && name.eq_ignore_ascii_case(entry.row.name.as_bytes())
+        };
+        self.entries.iter().find(is_meant)
     }
 
     /// The name by which clients call it, which differs from the row's if rename-command changed it.

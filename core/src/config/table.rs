@@ -79,7 +79,7 @@ impl Feature {
         match self {
             Feature::Design => "no use for some directives",
             Feature::Unfinished => "no support for some directives",
-            Feature::Persistence => "no append-only file and no background saving",
+            Feature::Persistence => "no background saving",
             Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS",
@@ -118,6 +118,8 @@ pub enum SideEffect {
     ProcTitle,
     /// Change what the log takes.
     LogLevel,
+    /// End the append-only file.
+    AppendOnly,
 }
 
 type Check = fn(&mut Config) -> Result<(), Why>;
@@ -413,21 +415,21 @@ directives! {
     rdb_key_save_delay_us: i32 = 0; "rdb-key-save-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, PERSISTENCE;
     key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
     loading_process_events_interval_bytes: u32 = 2 << 20; "loading-process-events-interval-bytes", int(1024, I32_MAX),
-        HIDDEN, PERSISTENCE;
+        HIDDEN, DESIGN;
     sanitize_dump_payload: SanitizeDumpPayload = SanitizeDumpPayload::No; "sanitize-dump-payload", TYPE, NONE, DESIGN;
-    appendonly: bool = false; "appendonly", TYPE, Flags::DENY_LOADING, Status::Refused(Feature::Persistence);
-    appendfilename: Text = Text::from("appendonly.aof"); "appendfilename", TYPE, IMMUTABLE, PERSISTENCE,
+    appendonly: bool = false; "appendonly", TYPE, Flags::DENY_LOADING, LIVE, effect SideEffect::AppendOnly;
+    appendfilename: Text = Text::from("appendonly.aof"); "appendfilename", TYPE, IMMUTABLE, LIVE,
         check check::appendfilename;
-    appenddirname: Text = Text::from("appendonlydir"); "appenddirname", TYPE, IMMUTABLE, PERSISTENCE,
+    appenddirname: Text = Text::from("appendonlydir"); "appenddirname", TYPE, IMMUTABLE, LIVE,
         check check::appenddirname;
-    appendfsync: AppendFsync = AppendFsync::Everysec; "appendfsync", TYPE, NONE, PERSISTENCE;
+    appendfsync: AppendFsync = AppendFsync::Everysec; "appendfsync", TYPE, NONE, LIVE;
     no_appendfsync_on_rewrite: bool = false; "no-appendfsync-on-rewrite", TYPE, NONE, PERSISTENCE;
     auto_aof_rewrite_percentage: u32 = 100; "auto-aof-rewrite-percentage", COUNT, NONE, PERSISTENCE;
     auto_aof_rewrite_min_size_bytes: u64 = 64 << 20; "auto-aof-rewrite-min-size", memory(0, I64_MAX), NONE, PERSISTENCE;
-    aof_load_truncated: bool = true; "aof-load-truncated", TYPE, NONE, PERSISTENCE;
-    aof_use_rdb_preamble: bool = true; "aof-use-rdb-preamble", TYPE, NONE, PERSISTENCE;
-    aof_timestamp_enabled: bool = false; "aof-timestamp-enabled", TYPE, NONE, PERSISTENCE;
-    aof_disable_auto_gc: bool = false; "aof-disable-auto-gc", TYPE, NONE, PERSISTENCE;
+    aof_load_truncated: bool = true; "aof-load-truncated", TYPE, NONE, LIVE;
+    aof_use_rdb_preamble: bool = true; "aof-use-rdb-preamble", TYPE, NONE, LIVE;
+    aof_timestamp_enabled: bool = false; "aof-timestamp-enabled", TYPE, NONE, LIVE;
+    aof_disable_auto_gc: bool = false; "aof-disable-auto-gc", TYPE, NONE, LIVE;
     aof_rewrite_incremental_fsync: bool = true; "aof-rewrite-incremental-fsync", TYPE, NONE, PERSISTENCE;
 
     // Replication.

@@ -134,7 +134,6 @@ fn a_quoted_value_is_read_back_byte_for_byte() {
 #[test]
 fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
     let refusals = [
-        ("appendonly", "yes", "no append-only file and no background saving"),
         ("cluster-enabled", "yes", "no cluster mode"),
         ("tls-port", "6380", "no TLS"),
         ("replicaof", "127.0.0.1 6379", "no replication"),
@@ -208,6 +207,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
     assert_eq!(warnings(&config), Vec::<String>::new());
 
     assign(&mut config, "appendfsync", "always");
+    assign(&mut config, "auto-aof-rewrite-percentage", "50");
     assign(&mut config, "rdbcompression", "no");
     assign(&mut config, "io-threads", "4");
     assign(&mut config, "maxclients", "100");
@@ -215,7 +215,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
         warnings(&config),
         [
             "WARNING this version of Shardis has no use for some directives: set without effect: io-threads",
-            "WARNING this version of Shardis has no append-only file and no background saving: set without effect: appendfsync",
+            "WARNING this version of Shardis has no background saving: set without effect: auto-aof-rewrite-percentage",
         ]
     );
 }

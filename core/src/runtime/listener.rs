@@ -248,6 +248,16 @@ fn set_keepalive(fd: RawFd, secs: u32) -> io::Result<()> {
     set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3)
 }
 
+/// Two connected sockets, for connections of the process to itself.
+///
+/// # Errors
+/// The process is out of descriptors.
+pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (one, other) = std::os::unix::net::UnixStream::pair()?;
+    one.set_nonblocking(true)?;
+    Ok((one.into(), other.into()))
+}
+
 /// From now on the system refuses connections to these sockets, of which other threads may have duplicates.
 pub fn refuse(listeners: &[OwnedFd]) {
     for listener in listeners {

@@ -3,6 +3,7 @@ mod accept;
 pub mod allocator;
 pub mod clock;
 pub mod crash;
+pub mod disk;
 pub mod driver;
 pub mod epoll;
 pub mod files;

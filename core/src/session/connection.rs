@@ -19,8 +19,11 @@ pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT]
 const ANYTIME: u64 =
     flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY;
 
-const PING: Command =
-    Command::keys("ping", -1, ping).flags(flag::FAST).acl(acl::CONNECTION).constant_time().docs(
+const PING: Command = Command::keys("ping", -1, ping)
+    .flags(flag::FAST | flag::TELLS_HEALTH)
+    .acl(acl::CONNECTION)
+    .constant_time()
+    .docs(
         Docs::new("connection", "1.0.0", "Answers PONG, or the message it is given")
             .complexity("O(1)")
             .arguments("[message]")

@@ -2,6 +2,8 @@
 //!
 //! One command with many verbs, as in Redis: a table of its own says which arguments a verb takes and where it runs.
 
+mod aof;
+
 use super::config::rewrite_file;
 use super::digest::{self, DbDigest, Digest};
 use crate::command::args;
@@ -73,13 +75,17 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 23] = [
+static VERBS: [Verb; 27] = [
+    verb("aof-flush-sleep", 3..=3, Place::Home, aof::flush_sleep),
+    verb("aof-part", 3..=4, Place::AllShards, aof::begin_part),
+    verb("aof-reload", 2..=2, Place::AllShards, aof::reload_base),
     verb("assert", 2..=2, Place::Home, assert),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
     verb("digest", 2..=2, Place::AllShards, digest_keyspace),
     verb("digest-value", 2..=usize::MAX, Place::AllShards, digest_value),
     verb("error", 3..=3, Place::Home, error),
     verb("help", 2..=2, Place::Home, help),
+    verb("loadaof", 2..=2, Place::Home, aof::load),
     verb("log", 3..=3, Place::Home, write_log),
     verb("longest-wait", 2..=2, Place::Home, longest_wait),
     verb("object", 3..=3, Place::KeysShard, object),

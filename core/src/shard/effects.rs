@@ -1,8 +1,8 @@
 //! The effects of one shard's writes, in order. An effect is a command that repeats what a write did.
 //!
 //! It is a request in the wire format: the command that a client sent, or what its handler replaced it by so that it
-//! means the same at any time and place (`SET k v EX 10` becomes `SET k v PXAT ...`). Replicas, and later the
-//! append-only file, read them.
+//! means the same at any time and place (`SET k v EX 10` becomes `SET k v PXAT ...`). Replicas and the append-only
+//! file read them.
 //!
 //! # Units
 //!
@@ -15,19 +15,20 @@
 //!
 //! # Batches and sequence numbers
 //!
-//! Once a turn a shard sends the effects that it has recorded to the merger's shard, as one [`EffectBatch`]. A batch
-//! has a *sequence number*, from a counter that all shards share. The number is drawn at the end of the turn, before
-//! anything else (a reply or a message) leaves the shard. So anything that a client or another shard does as a
-//! consequence of these effects gets a later number: the order of the numbers respects causality. The order of the
-//! merged stream relies on this: see [`merger`].
+//! Once a turn a shard sends the effects that it has recorded to the mergers, as one [`EffectBatch`]. There are two
+//! mergers, which do the same work for different [consumers](Consumer): one on a shard, for the replicas, and one on the
+//! thread that writes the append-only file. For each of them a batch has a *sequence number*, from a counter that all
+//! shards share. The number is drawn at the end of the turn, before anything else (a reply or a message) leaves the
+//! shard. So anything that a client or another shard does as a consequence of these effects gets a later number: the
+//! order of the numbers respects causality. The order of the merged stream relies on this: see [`merger`].
 //!
 //! # Readers
 //!
 //! Effects are recorded only while the stream has readers; a command pays one branch to see that. A reader attaches
 //! in a transaction that locks the whole keyspace of all shards (SYNC), so it gets all effects of a transaction or
-//! none. It detaches without locks, and the shards learn of it one by one. Whether a transaction over several shards
-//! is recorded is therefore decided once, at its lock point, and applies to all its pieces, whatever a shard has
-//! learnt by then.
+//! none; the file may also attach before the first command. It detaches without locks, and the shards learn of it one by
+//! one. Whether a transaction over several shards is recorded is therefore decided once, at its lock point, and applies
+//! to all its pieces, whatever a shard has learnt by then.
 
 pub mod merger;
 
@@ -35,8 +36,18 @@ use crate::call::ClientId;
 use crate::protocol::{Argv, Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
+use std::sync::Arc;
 
 pub use merger::Merger;
+
+/// For whom a merger works.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Consumer {
+    /// Clients that have called SYNC.
+    Replicas,
+    /// The append-only file.
+    File,
+}
 
 /// One effect: a request in the wire format.
 #[derive(Clone, Copy, Debug)]
@@ -108,7 +119,9 @@ enum Kind {
     Piece { id: TxnId, pieces: u32 },
     /// No effect: the reader attaches here. Every shard leaves one such item for each reader.
     Attach(Reader),
-    /// No effect: some effects are missing from here on, so the readers attached so far are cut off.
+    /// No effect: the file begins here, or goes on in another part. Every shard leaves one such item for each part.
+    NewPart { number: u64 },
+    /// No effect: some effects are missing from here on, so the replicas attached so far are cut off.
     Lost,
 }
 
@@ -122,7 +135,6 @@ struct Item {
 /// What a shard has recorded in a turn.
 #[derive(Default, Debug)]
 pub struct EffectBatch {
-    seq: u64,
     effects: Effects,
     items: Vec<Item>,
 }
@@ -140,6 +152,13 @@ impl EffectBatch {
         self.effects.append(effects);
         self.items.push(Item { kind, end: self.effects.list.len() });
     }
+}
+
+/// What a shard has recorded in a turn, and whose mergers are to get it.
+pub struct TakenBatch {
+    pub batch: Arc<EffectBatch>,
+    pub for_replicas: bool,
+    pub for_file: bool,
 }
 
 /// The effects of a transaction on one shard that is interrupted.
@@ -189,8 +208,17 @@ pub struct EffectLog {
     /// Pieces of transactions that have not ended here and do not run at the moment.
     suspended: AHashMap<PieceId, Effects>,
     batch: EffectBatch,
-    /// The attached readers.
+    /// The batch has something for the replicas' merger, and for the file's.
+    batch_is_for_replicas: bool,
+    batch_is_for_file: bool,
+    /// The attached replicas.
     readers: Vec<ClientId>,
+    /// There are any, and they have all effects so far.
+    has_replicas: bool,
+    /// The file is attached.
+    has_file: bool,
+    /// It is, or was before.
+    file_has_begun: bool,
     /// Readers that detached before they attached: the two messages travel separately, and may arrive in either order.
     departed: Vec<ClientId>,
 }
@@ -214,11 +242,49 @@ impl EffectLog {
             }
             None => self.readers.push(reader.client),
         }
-        if !self.readers.is_empty() && !self.is_on {
+        if !self.readers.is_empty() {
+            self.has_replicas = true;
+            self.turn_on(changes);
+        }
+        self.batch_is_for_replicas = true;
+        self.batch.push(Kind::Attach(reader), &mut Effects::default());
+    }
+
+    fn turn_on(&mut self, changes: u64) {
+        if !self.is_on {
             self.is_on = true;
             self.changes_seen = changes;
         }
-        self.batch.push(Kind::Attach(reader), &mut Effects::default());
+    }
+
+    /// Attaches the append-only file, or has it go on in another part. Runs on every shard, before the first command or
+    /// in one transaction that locks all keys. `changes`: the shard's count of changes.
+    pub fn begin_part(&mut self, number: u64, changes: u64) {
+        (self.has_file, self.file_has_begun) = (true, true);
+        self.batch_is_for_file = true;
+        self.turn_on(changes);
+        self.batch.push(Kind::NewPart { number }, &mut Effects::default());
+    }
+
+    /// Detaches the file.
+    pub fn end_file(&mut self) {
+        self.has_file = false;
+        self.readers_have_gone();
+    }
+
+    /// Whether the file is attached.
+    pub fn has_file(&self) -> bool {
+        self.has_file
+    }
+
+    /// Stops recording if there are no readers any more.
+    fn readers_have_gone(&mut self) {
+        let goes_on = self.has_file || self.has_replicas;
+        match &mut self.scope {
+            // The running transaction is recorded to its end; only then may recording stop.
+            Scope::Piece { was_on, .. } => *was_on = goes_on,
+            Scope::Command | Scope::Local => self.is_on = goes_on,
+        }
     }
 
     /// Detaches a reader.
@@ -226,12 +292,8 @@ impl EffectLog {
         match self.readers.iter().position(|&reader| reader == client) {
             Some(at) => {
                 self.readers.swap_remove(at);
-                let goes_on = !self.readers.is_empty();
-                match &mut self.scope {
-                    // The running transaction is recorded to its end; only then may recording stop.
-                    Scope::Piece { was_on, .. } => *was_on = goes_on,
-                    Scope::Command | Scope::Local => self.is_on = goes_on,
-                }
+                self.has_replicas &= !self.readers.is_empty();
+                self.readers_have_gone();
             }
             None => self.departed.push(client),
         }
@@ -307,6 +369,8 @@ impl EffectLog {
 
     fn close(&mut self, kind: Kind) {
         if !self.open.list.is_empty() {
+            self.batch_is_for_replicas |= self.has_replicas;
+            self.batch_is_for_file |= self.has_file;
             self.batch.push(kind, &mut self.open);
         }
     }
@@ -390,23 +454,35 @@ impl EffectLog {
     /// Completes a piece, which is one of `pieces` of its transaction.
     pub fn end_piece(&mut self, id: PieceId, pieces: u32) {
         let mut piece = self.suspended.remove(&id).unwrap_or_default();
+        // A merger needs all pieces or none, and other shards may know of another set of readers than this one does.
+        self.batch_is_for_replicas = true;
+        self.batch_is_for_file |= self.file_has_begun;
         self.batch.push(Kind::Piece { id: id.txn, pieces }, &mut piece);
     }
 
-    /// Stops recording, and tells the merger that the readers so far miss effects.
+    /// Stops recording for replicas, and tells their merger that those so far miss effects.
     pub fn lose(&mut self) {
-        self.is_on = false;
+        self.has_replicas = false;
+        self.is_on = self.has_file;
+        self.batch_is_for_replicas = true;
         self.batch.push(Kind::Lost, &mut Effects::default());
     }
 
-    /// Takes what was recorded since the last call, if there is anything. `seq` draws the next sequence number.
-    pub fn take(&mut self, seq: impl FnOnce() -> u64) -> Option<Box<EffectBatch>> {
+    /// Whether effects are recorded for replicas.
+    pub fn has_replicas(&self) -> bool {
+        self.has_replicas
+    }
+
+    /// Takes what was recorded since the last call, if there is anything.
+    pub fn take(&mut self) -> Option<TakenBatch> {
         if self.batch.items.is_empty() {
             return None;
         }
-        let mut batch = Box::new(std::mem::take(&mut self.batch));
-        batch.seq = seq();
-        Some(batch)
+        Some(TakenBatch {
+            batch: Arc::new(std::mem::take(&mut self.batch)),
+            for_replicas: std::mem::take(&mut self.batch_is_for_replicas),
+            for_file: std::mem::take(&mut self.batch_is_for_file),
+        })
     }
 }
 

@@ -31,8 +31,11 @@ pub enum Message {
         client: ClientId,
         entry: Box<SlowLogEntry>,
     },
-    /// To the shard that merges the effect stream: the effects of the sender's writes.
-    Effects(Box<EffectBatch>),
+    /// To the shard that merges the effect stream for replicas: the effects of the sender's writes.
+    Effects {
+        seq: u64,
+        batch: Arc<EffectBatch>,
+    },
     Stream(StreamMessage),
     /// This client watches none of your keys any more.
     Unwatch {
@@ -264,6 +267,8 @@ pub struct NewConnection {
     pub addr: String,
     pub laddr: String,
     pub unix_socket: bool,
+    /// It is the server's own: see `worker/feed`.
+    pub is_server: bool,
 }
 
 /// A command that waits for a lock, with everything it needs to run later.

@@ -4,9 +4,10 @@ use super::{Connection, Worker};
 use crate::client::ClientId;
 
 impl Worker {
-    /// The connections of this shard, with their indexes.
+    /// The connections of this shard, with their indexes, but the server's own.
     pub fn clients(&self) -> impl Iterator<Item = (usize, &Connection)> {
-        self.connections.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.as_deref()?)))
+        let all = self.connections.iter().enumerate().filter_map(|(at, slot)| Some((at, slot.as_deref()?)));
+        all.filter(|(_, connection)| !connection.client.is_server)
     }
 
     /// The index of the connection of a client, if it is connected to this shard.

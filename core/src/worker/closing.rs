@@ -92,8 +92,7 @@ impl Worker {
     /// Starts the shutdown that saves. If it fails, the client at `conn` gets an error.
     pub fn ask_to_close(&mut self, conn: Option<usize>, forced: bool) {
         if let Some(at) = conn {
-            let connection = self.connections[at].as_deref_mut().expect("it has called");
-            let reply_id = connection.await_reply(at);
+            let reply_id = self.reply_later(at);
             self.shutdowns.push(reply_id);
         }
         self.globals.closing.ask(forced);

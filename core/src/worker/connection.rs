@@ -155,6 +155,9 @@ pub struct Connection {
     pub(super) reply_peak_since_ms: i64,
     /// How much of the present output is from earlier turns.
     pub(super) earlier_output_bytes: usize,
+    /// With `appendfsync always`, how much of `out` may be sent when a ticket is safe: tickets in order, each with an end in
+    /// `out`. See `worker/aof`.
+    held: Vec<(u64, usize)>,
     /// Bytes that were passed to the driver and have not been sent yet.
     pub(super) sending_bytes: usize,
     pub(super) pending: VecDeque<PendingReply>,
@@ -200,6 +203,7 @@ impl Connection {
             reply_buffer_bytes: REPLY_BUFFER_BYTES_MAX,
             reply_peak_bytes: REPLY_BUFFER_BYTES_MAX,
             earlier_output_bytes: 0,
+            held: Vec::new(),
             sending_bytes: 0,
             pending: VecDeque::new(),
             ready: Vec::new(),
@@ -317,6 +321,28 @@ impl Connection {
             + self.ready.capacity()
             + self.pending.capacity() * std::mem::size_of::<PendingReply>()
             + self.client.queued().map_or(0, |queued| queued.memory_bytes)
+    }
+
+    /// Takes the output that is safe when `safe_seq` is, and marks the rest. What has come since the last call has this
+    /// ticket. `None`: all of it is held back.
+    pub(super) fn take_safe_output(&mut self, ticket: u64, safe_seq: u64) -> Option<Vec<u8>> {
+        if ticket <= safe_seq {
+            self.held.clear();
+            return Some(std::mem::take(&mut self.out));
+        }
+        let len = self.out.len();
+        match self.held.last_mut() {
+            Some((last, end)) if *last == ticket => *end = len,
+            _ => self.held.push((ticket, len)),
+        }
+        let safe_count = self.held.partition_point(|&(ticket, _)| ticket <= safe_seq);
+        let (_, end) = *self.held.get(safe_count.checked_sub(1)?)?;
+        let end = end.min(len);
+        self.held.drain(..safe_count);
+        self.held.iter_mut().for_each(|(_, mark)| *mark = mark.saturating_sub(end));
+        let rest = self.out.split_off(end);
+        let safe = std::mem::replace(&mut self.out, rest);
+        (!safe.is_empty()).then_some(safe)
     }
 
     /// Drops all output, present and future, because the peer takes no more.
@@ -505,6 +531,29 @@ mod tests {
         let address = reply.as_ptr();
         connection.fulfil(only, ReplyBytes::Given(reply));
         assert_eq!(connection.out.as_ptr(), address);
+    }
+
+    #[test]
+    fn output_that_is_held_back_leaves_in_order_as_far_as_it_is_safe() {
+        let mut connection = Connection::for_test(Client::new(1, 0, true));
+        let say = |connection: &mut Connection, text: &str, ticket, safe_seq| {
+            connection.out.extend_from_slice(text.as_bytes());
+            connection
+                .take_safe_output(ticket, safe_seq)
+                .map(|out| String::from_utf8_lossy(&out).into_owned())
+        };
+        assert_eq!(say(&mut connection, "a", 3, 3).as_deref(), Some("a"));
+        assert_eq!(say(&mut connection, "b", 4, 3), None);
+        assert_eq!(say(&mut connection, "c", 4, 3), None);
+        assert_eq!(say(&mut connection, "d", 6, 3), None);
+        assert_eq!(say(&mut connection, "e", 7, 4).as_deref(), Some("bc"));
+        assert_eq!(say(&mut connection, "", 7, 5), None);
+        assert_eq!(say(&mut connection, "", 7, 6).as_deref(), Some("d"));
+        assert_eq!(say(&mut connection, "f", 7, 9).as_deref(), Some("ef"));
+        connection.out.extend_from_slice(b"gone");
+        assert_eq!(connection.take_safe_output(10, 9), None);
+        connection.out.clear();
+        assert_eq!(say(&mut connection, "", 11, 10), None, "nothing is left to be sent");
     }
 
     #[test]

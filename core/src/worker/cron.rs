@@ -9,6 +9,9 @@ use std::time::Duration;
 /// A worker with nothing to do still takes a turn this often.
 pub const TURN_INTERVAL_MS_MAX: i64 = 100;
 
+/// While the writer of the append-only file is behind, whether it has caught up is looked at this often.
+const WRITER_LOOK_MS: i64 = 5;
+
 /// Rates (ops per second) are sampled this often.
 const SAMPLE_INTERVAL_MS: i64 = 100;
 
@@ -78,7 +81,7 @@ impl Worker {
         if self.shard.is_freeing() {
             return 0;
         }
-        if !self.runnable.is_empty() || self.has_ready_programs() {
+        if !self.runnable.is_empty() || self.has_ready_programs() || self.outlet.looks_again {
             return 0;
         }
         if !self.deferred.is_empty() {
@@ -86,7 +89,8 @@ impl Worker {
         }
         let deadline_ms = self.blocked.next_deadline_ms().unwrap_or(i64::MAX);
         let next_at_ms = self.cron.next_at_ms.min(self.cron.huge_page_at_ms).min(deadline_ms);
-        (next_at_ms - self.shard.now_ms).clamp(0, TURN_INTERVAL_MS_MAX)
+        let longest_ms = if self.outlet.is_behind { WRITER_LOOK_MS } else { TURN_INTERVAL_MS_MAX };
+        (next_at_ms - self.shard.now_ms).clamp(0, longest_ms)
     }
 
     pub(super) fn run_cron(&mut self) {
@@ -99,7 +103,7 @@ impl Worker {
         if let Some(kind) = self.busy_program() {
             self.refuse_waiting(kind);
         }
-        if !self.paused.is_empty() && self.globals.pause(self.shard.now_ms).is_none() {
+        if !self.paused.is_empty() && self.pause().is_none() {
             self.wake_paused();
         }
         if self.shard.now_ms >= self.cron.huge_page_at_ms {
@@ -133,7 +137,9 @@ impl Worker {
         self.check_clients(interval_ms);
         if !self.paused.is_empty() {
             let left_ms = self.globals.pause_until_ms() - self.shard.now_ms;
-            self.cron.next_at_ms = self.cron.next_at_ms.min(self.shard.now_ms + left_ms.max(1));
+            if left_ms > 0 {
+                self.cron.next_at_ms = self.cron.next_at_ms.min(self.shard.now_ms + left_ms);
+            }
         }
     }
 
@@ -199,6 +205,7 @@ impl Worker {
                 && idle_ms > timeout_ms
                 && connection.stall.is_none()
                 && !connection.client.is_replica()
+                && !connection.client.is_server
             {
                 crate::runtime::log::verbose(format_args!("Closing idle client"));
                 self.close_now(at);
@@ -220,7 +227,8 @@ impl Worker {
 
     /// Sleeps until the time that DEBUG SLEEP has set for all shards.
     pub(super) fn wait_out_stall(&mut self) {
-        let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.shard.now_ms;
+        // Not by the shard's clock, which stands still while an append-only file is loaded.
+        let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.time.clock.wall_ms();
         if left_ms > 0 {
             self.time.clock.sleep(Duration::from_millis(left_ms as u64));
             self.shard.set_now(self.time.clock.wall_ms());

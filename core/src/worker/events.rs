@@ -23,6 +23,7 @@ impl Events for Worker {
             addr: self.addr_text(peer),
             laddr: local.map_or(String::new(), |local| self.addr_text(local)),
             unix_socket: peer == PeerAddr::Unix,
+            is_server: false,
             fd,
         };
         if self.is_protected_from(peer) {
@@ -137,6 +138,14 @@ impl Worker {
         if self.connections.len() <= at {
             self.connections.resize_with(at + 1, || None);
         }
+        if new.is_server {
+            let mut connection = Box::new(Connection::new(conn, Client::of_server(self.shard.now_ms)));
+            // Nobody reads its replies.
+            connection.drop_output();
+            self.connections[at] = Some(connection);
+            self.feed_connected(at);
+            return;
+        }
         let no_password = self.shard.config.requirepass.is_empty();
         let mut client = Client::new(self.globals.next_client_id(), self.shard.now_ms, no_password);
         client.set_peer(new.addr, new.unix_socket);
@@ -157,6 +166,9 @@ impl Worker {
         self.end_wait(at);
         if connection.is_paused() {
             self.paused.retain(|&other| other as usize != at);
+        }
+        if connection.client.is_server {
+            return;
         }
         self.shard.stats.connections_closed.add(1);
         self.shard.stats.clients.set(self.shard.stats.clients.get() - 1);
@@ -238,6 +250,8 @@ impl Worker {
     pub(super) fn flush_dirty(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.append(&mut self.deferred);
+        self.release_held(&mut dirty);
+        let holds = self.outlet.holds;
         let clock = self.time.clock;
         let mut now_nanos = None;
         for &at in &dirty {
@@ -280,18 +294,27 @@ impl Worker {
                 }
                 continue;
             }
+            let out = match holds {
+                false => std::mem::take(&mut connection.out),
+                true => match self.take_safe_output(at) {
+                    Some(out) => out,
+                    None => continue,
+                },
+            };
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             if let Some(meter) = &mut connection.wait_meter
                 && connection.pending.is_empty()
                 && connection.query.is_empty()
+                && connection.out.is_empty()
             {
                 meter.end(clock.ticks());
             }
-            connection.sending_bytes = connection.out.len();
+            connection.sending_bytes = out.len();
             connection.reply_peak_bytes = connection.reply_peak_bytes.max(connection.sending_bytes);
-            let out = std::mem::take(&mut connection.out);
             self.shard.stats.writes_processed.add(1);
             self.requests.push(IoRequest::Send(connection.conn, out));
         }
+        self.await_safety();
         dirty.clear();
         debug_assert!(self.dirty.is_empty());
         self.dirty = dirty;
@@ -382,12 +405,15 @@ pub struct NewConnectionInfo {
     pub addr: String,
     pub laddr: String,
     pub unix_socket: bool,
+    /// It is the server's own: see `feed`.
+    pub is_server: bool,
 }
 
 impl NewConnectionInfo {
     /// Splits off the socket, for the driver.
     pub fn split(new: NewConnection) -> (OwnedFd, i32, NewConnectionInfo) {
         let fd = new.fd.as_raw_fd();
-        (new.fd, fd, NewConnectionInfo { addr: new.addr, laddr: new.laddr, unix_socket: new.unix_socket })
+        let NewConnection { fd: socket, addr, laddr, unix_socket, is_server } = new;
+        (socket, fd, NewConnectionInfo { addr, laddr, unix_socket, is_server })
     }
 }

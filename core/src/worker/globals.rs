@@ -8,6 +8,8 @@ use crate::runtime::listener;
 use crate::script::Registry;
 use crate::shard::stats::ShardStats;
 use crate::types::module::ModuleTypes;
+use crate::worker::aof::Aof;
+use crate::worker::feed::FeedQueue;
 use crate::worker::hooks::Hooks;
 use crate::worker::persistence::Persistence;
 use crate::worker::program::{BusyPrograms, Outside};
@@ -41,6 +43,9 @@ pub struct Globals {
     pub active_expire: AtomicBool,
     pub stream: StreamGlobals,
     pub persistence: Persistence,
+    pub aof: Aof,
+    /// Commands of a file that are to be run.
+    pub feed: FeedQueue,
     /// Scripts and libraries of functions.
     pub scripts: Registry,
     /// For each shard: what other threads hand over to it.
@@ -110,6 +115,8 @@ impl Globals {
             active_expire: AtomicBool::new(true),
             stream: StreamGlobals::new(init.shard_count),
             persistence: Persistence::new(init.started_at_ms),
+            aof: Aof::new(init.shard_count),
+            feed: FeedQueue::default(),
             scripts: Registry::default(),
             outside: (0..init.shard_count).map(|_| Outside::default()).collect(),
             hooks: Hooks::default(),
@@ -157,6 +164,12 @@ impl Globals {
         self.table_version.fetch_add(1, Ordering::Release);
         self.config_version.fetch_add(1, Ordering::Release);
         Ok(())
+    }
+
+    /// Whether there is a command of this name.
+    pub fn knows_command(&self, name: &[u8]) -> bool {
+        let later = self.later_table.lock().expect("no holder of the command table panics");
+        later.unwrap_or(&self.first_table).lookup(name).is_some()
     }
 
     #[inline]

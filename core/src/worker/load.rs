@@ -42,6 +42,9 @@ const SHARED_SHARD: usize = 0;
 #[derive(Default)]
 pub struct Loading {
     is_on: AtomicBool,
+    /// The commands of an append-only file are run. Time stands still for all shards meanwhile, so that no key expires: what
+    /// had expired when the file was written was deleted by a command of its own.
+    is_replaying: AtomicBool,
     started_at_s: AtomicI64,
     total_bytes: AtomicU64,
     loaded_bytes: AtomicU64,
@@ -67,6 +70,21 @@ impl Loading {
         self.is_on.store(true, Ordering::Relaxed);
     }
 
+    #[inline(always)]
+    pub fn is_replaying(&self) -> bool {
+        self.is_replaying.load(Ordering::Relaxed)
+    }
+
+    /// From here on the commands of an append-only file are run, up to [`Loading::end`].
+    pub fn begin_replay(&self) {
+        self.is_replaying.store(true, Ordering::Relaxed);
+    }
+
+    /// So many bytes of all files have been read.
+    pub fn record_bytes(&self, loaded_bytes: u64) {
+        self.loaded_bytes.store(loaded_bytes, Ordering::Relaxed);
+    }
+
     fn reset_counts(&self) {
         self.loaded_bytes.store(0, Ordering::Relaxed);
         self.keys_loaded.store(0, Ordering::Relaxed);
@@ -75,6 +93,7 @@ impl Loading {
     }
 
     pub fn end(&self) {
+        self.is_replaying.store(false, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Relaxed);
     }
 
@@ -301,7 +320,8 @@ pub struct Pacing {
 }
 
 impl Pacing {
-    fn pause(&self, key_number: u64) {
+    /// Waits as long as this key costs.
+    pub fn pause(&self, key_number: u64) {
         let micros = match self.delay_us {
             0 => return,
             delay_us @ 1.. => u64::from(delay_us.unsigned_abs()),
@@ -332,7 +352,8 @@ impl AuxAfterKeys {
     }
 }
 
-/// Reads a file and hands its keys to the shards that own them. What modules have before the keys is read here.
+/// Reads a file and hands its keys to the shards that own them. What modules have before the keys is read here. Returns what
+/// they have behind them, and where the file ends.
 ///
 /// # Errors
 /// Those of reading; a shard that has given up says why itself.
@@ -343,7 +364,7 @@ pub fn distribute(
     queues: Vec<LoadQueue>,
     pacing: Pacing,
     now_ms: i64,
-) -> Result<AuxAfterKeys, LoadError> {
+) -> Result<(AuxAfterKeys, u64), LoadError> {
     let loading = &globals.persistence.loading;
     let mut after_keys = AuxAfterKeys::default();
     let mut batches: Vec<LoadBatch> = queues.iter().map(|_| LoadBatch::default()).collect();
@@ -381,7 +402,7 @@ pub fn distribute(
     let wakes: Vec<_> = queues.into_iter().map(|queue| queue.wake).collect();
     // The queues have ended: the shards see that when they are woken.
     wakes.iter().for_each(|wake| wake());
-    Ok(after_keys)
+    Ok((after_keys, reader.offset()))
 }
 
 /// What a shard is to load, and where it says how that ended.
@@ -403,12 +424,16 @@ impl Worker {
         self.incoming = Some(incoming);
     }
 
+    /// Whether there is something to be loaded, or commands of a file to be run.
     pub fn is_loading(&self) -> bool {
-        self.incoming.is_some()
+        self.incoming.is_some() || self.feed.is_some() || self.globals.feed.is_full()
     }
 
-    /// Loads the next batch, if there is one. Returns whether there was.
+    /// Loads the next batch, or runs the next commands of a file, if there are any. Returns whether there were.
     pub fn load_next(&mut self) -> bool {
+        if self.run_feed() {
+            return true;
+        }
         let Some(incoming) = &self.incoming else { return false };
         let outcome = match incoming.batches.try_recv() {
             Ok(batch) => {

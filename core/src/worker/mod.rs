@@ -10,13 +10,15 @@
 //! - `multi` queues transactions, `exec` runs them, `transact` runs commands and transactions over several shards,
 //!   `coalesce` turns a pipeline of these into one transaction;
 //! - `program` runs programs, a slice at a time;
-//! - `blocked` handles blocked clients, `stream` the readers of the effect stream, `cron` periodic work and timeouts.
+//! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `aof` the append-only file,
+//!   `feed` the commands of a file that is loaded, `cron` periodic work and timeouts.
 //!
 //! The same code runs under io_uring, under epoll and in a simulator.
 //!
 //! One turn: `begin_turn`, events from the driver (`received`, ...), messages from the mesh (`deliver`),
 //! `end_turn`; then the runtime carries out `requests` and hands the messages of `outbox` to the mesh.
 
+pub mod aof;
 mod blocked;
 mod clients;
 mod closing;
@@ -26,6 +28,7 @@ mod cron;
 mod events;
 mod exec;
 mod fast_path;
+pub mod feed;
 mod fetch;
 mod globals;
 pub mod hooks;
@@ -59,7 +62,7 @@ pub use stream::{ReplicaInfo, StreamGlobals};
 use self::pools::Pools;
 use self::timing::Timing;
 use crate::client::ClientId;
-use crate::command::admission::Conditions;
+use crate::command::admission::{Conditions, PauseKind};
 use crate::command::table::CommandTable;
 use crate::config::BusyScriptScope;
 use crate::runtime::clock::Clock;
@@ -119,6 +122,9 @@ pub struct Worker {
     programs: program::Programs,
     blocked: blocked::BlockedClients,
     stream: stream::Stream,
+    outlet: aof::Outlet,
+    /// The commands of a file that this shard runs.
+    feed: Option<feed::OpenFeed>,
     /// While the shard is loading: what is to be loaded.
     incoming: Option<load::Incoming>,
     /// How many snapshots the shard has begun to write its part of.
@@ -180,6 +186,8 @@ impl Worker {
             programs: program::Programs::default(),
             blocked: blocked::BlockedClients::default(),
             stream: stream::Stream::new(shard_count),
+            outlet: aof::Outlet::default(),
+            feed: None,
             incoming: None,
             snapshots_begun: 0,
             shutdowns: Vec::new(),
@@ -209,9 +217,18 @@ impl Worker {
         Conditions {
             config: &self.shard.config,
             is_loading: self.globals.persistence.loading.is_on(),
+            has_disk_error: self.globals.aof.has_error(),
             busy: self.globals.busy_programs.kind().filter(|_| self.refuses_while_busy),
-            pause: self.globals.pause(self.shard.now_ms),
+            pause: self.pause(),
         }
+    }
+
+    /// Which commands are delayed at present: by CLIENT PAUSE, or those that write because the writer of the append-only
+    /// file is behind.
+    #[inline(always)]
+    fn pause(&self) -> Option<PauseKind> {
+        let asked_for = self.globals.pause(self.shard.now_ms);
+        if self.outlet.is_behind { asked_for.or(Some(PauseKind::Write)) } else { asked_for }
     }
 
     /// The driver is about to wait for events, so the next event needs a new reading of the clock.
@@ -228,8 +245,13 @@ impl Worker {
         }
         let now_ms = self.time.clock.wall_ms();
         self.shard.set_now(now_ms);
+        if self.globals.persistence.loading.is_replaying() {
+            // At that time no key has expired.
+            self.shard.now_ms = 0;
+        }
         self.time.ticks = self.time.clock.ticks();
         self.shard.stats.turns.add(1);
+        self.watch_writer();
         if self.globals.config_version() != self.config_version {
             self.adopt_config();
         }
@@ -238,6 +260,7 @@ impl Worker {
 
     /// Updates the values that are derived from the configuration.
     fn track_config(&mut self) {
+        self.track_aof();
         self.limit_scripts();
         let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
         self.time.slow_from_nanos =
@@ -321,6 +344,7 @@ impl Worker {
         if self.globals.table_version() != self.table_version {
             self.adopt_table();
         }
+        self.take_ticket_of(from);
         self.handle(from, message);
         self.deliver_local();
     }
@@ -335,7 +359,7 @@ impl Worker {
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
             Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),
             Message::Slow { client, entry } => self.keep_slow(client, *entry),
-            Message::Effects(batch) => self.merge_effects(from, *batch),
+            Message::Effects { seq, batch } => self.merge_effects(from, seq, batch),
             Message::Stream(message) => self.handle_stream(message),
             Message::Unwatch { client } => self.unwatch(client, &[self.shard.index as u16]),
         }

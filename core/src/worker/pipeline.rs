@@ -392,7 +392,7 @@ impl Worker {
         let table = self.table;
         let entry = match prepared.and_then(|request| request.command) {
             Some(id) if arity_fits(table.entry(id), argv) => table.entry(id),
-            _ => match gate::resolve(table, argv) {
+            _ => match gate::resolve(table, argv).or_else(|error| self.own_command(at, argv).ok_or(error)) {
                 Ok(entry) => entry,
                 Err(error) => {
                     if let crate::command::table::Resolved::Command(entry) = table.resolve(argv) {
@@ -466,6 +466,13 @@ impl Worker {
             Route::Walk { .. } => unreachable!("it was chosen above"),
         };
         self.end_request(at, flow)
+    }
+
+    /// The command that the server itself calls by its name, if rename-command has taken that away.
+    #[cold]
+    fn own_command(&self, at: usize, argv: Argv<'_>) -> Option<&'static CommandEntry> {
+        let connection = self.connections[at].as_deref()?;
+        self.table.by_own_name(argv.arg(0)).filter(|_| connection.client.is_server)
     }
 
     /// The route of a request, which for some commands depends on the state of the server.

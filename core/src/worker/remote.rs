@@ -101,7 +101,7 @@ impl Worker {
             | Message::Adopt(_)
             | Message::Listen(_)
             | Message::Slow { .. }
-            | Message::Effects(_)
+            | Message::Effects { .. }
             | Message::Stream(_)
             | Message::Unwatch { .. } => None,
         });

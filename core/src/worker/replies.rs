@@ -139,6 +139,11 @@ impl Worker {
         }
     }
 
+    /// Has the running command of a connection reply later, by [`Worker::answer`].
+    pub fn reply_later(&mut self, at: usize) -> ReplyId {
+        self.connections[at].as_deref_mut().expect("it has called").await_reply(at)
+    }
+
     /// The connection that waits for a reply, if it is still open.
     #[inline]
     pub(super) fn connection_of(&self, reply_id: ReplyId) -> Option<usize> {

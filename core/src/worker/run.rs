@@ -304,4 +304,9 @@ impl Measures for Worker {
     fn good_replicas(&self) -> usize {
         Worker::good_replicas(self)
     }
+
+    fn disk_error(&self) -> CommandError {
+        let why = self.globals.aof.error_text();
+        CommandError::new(format!("MISCONF Errors writing to the AOF file: {why}"))
+    }
 }

@@ -1,5 +1,5 @@
-//! Transport of the effect stream: from every shard to the shard that merges the streams, from there to the shards that
-//! serve readers, and into the readers' output.
+//! Transport of the effect stream to replicas: from every shard to the shard that merges the streams, from there to the
+//! shards that serve readers, and into the readers' output. The append-only file gets it another way: see `aof`.
 //!
 //! Each shard sends its [batch](EffectBatch) of effects at the end of a turn. The merging shard forwards the merged
 //! stream once a turn. No sender waits for its receiver: both ends count the bytes in transit, and readers are
@@ -13,7 +13,7 @@ use crate::command::table::{CommandEntry, Run, Scope, flag};
 use crate::config::Config;
 use crate::protocol::Argv;
 use crate::shard::effects::merger::Delivery;
-use crate::shard::effects::{EffectBatch, Merger};
+use crate::shard::effects::{Consumer, EffectBatch, Merger, TakenBatch};
 use crate::shard::message::{Message, StreamMessage};
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -115,7 +115,6 @@ struct KnownReplicas {
 }
 
 /// A worker's own state of the stream.
-#[derive(Default)]
 pub(super) struct Stream {
     /// Connections of this shard that read the stream.
     readers: Vec<u32>,
@@ -132,7 +131,14 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new(shard_count: usize) -> Stream {
-        Stream { merger: Merger::new(shard_count), passed_bytes: vec![0; shard_count], ..Stream::default() }
+        Stream {
+            readers: Vec::new(),
+            sent_bytes: 0,
+            merger: Merger::new(Consumer::Replicas, shard_count),
+            passed_bytes: vec![0; shard_count],
+            pinged_at_ms: 0,
+            known_replicas: RefCell::default(),
+        }
     }
 }
 
@@ -182,12 +188,12 @@ impl Worker {
         self.shard.effects.end_command(call.db, has_effect.then_some(args), changes, apart);
     }
 
-    /// Sends the effects of this turn to the merging shard. Must happen before replies and messages leave: see
-    /// [`crate::shard::effects`].
+    /// Sends the effects of this turn to the merging shard, and to the thread that writes the append-only file. Must
+    /// happen before replies and messages leave: see [`crate::shard::effects`].
     pub(super) fn flush_effects(&mut self) {
         let globals = &self.globals.stream;
         let index = self.shard.index;
-        if self.shard.effects.is_on() {
+        if self.shard.effects.has_replicas() {
             let under_way = self.stream.sent_bytes - globals.merged_bytes[index].load(Ordering::Relaxed);
             if under_way > pile_bytes_max(&self.shard.config) {
                 self.shard.effects.lose();
@@ -195,26 +201,34 @@ impl Worker {
         }
         // Sequentially consistent, so that a batch sent as a consequence of this one, over the mesh or by way of a
         // client, gets a higher number.
-        if let Some(batch) = self.shard.effects.take(|| globals.next_seq.fetch_add(1, Ordering::SeqCst)) {
-            self.stream.sent_bytes += batch.len_bytes() as u64;
-            self.shard.stats.effect_bytes.add(batch.len_bytes() as u64);
-            if index == STREAM_SHARD {
-                self.merge_effects(index, *batch);
-            } else {
-                self.send(STREAM_SHARD, Message::Effects(batch));
+        if let Some(TakenBatch { batch, for_replicas, for_file }) = self.shard.effects.take() {
+            let len_bytes = batch.len_bytes() as u64;
+            self.shard.stats.effect_bytes.add(len_bytes);
+            let seq = for_replicas.then(|| globals.next_seq.fetch_add(1, Ordering::SeqCst));
+            if for_file {
+                self.append_to_file(Arc::clone(&batch));
+            }
+            if let Some(seq) = seq {
+                self.stream.sent_bytes += len_bytes;
+                if index == STREAM_SHARD {
+                    self.merge_effects(index, seq, batch);
+                } else {
+                    self.send(STREAM_SHARD, Message::Effects { seq, batch });
+                }
             }
         }
+        self.publish_ticket();
         if index == STREAM_SHARD && self.stream.merger.has_deliveries() {
             self.pass_on();
         }
     }
 
     /// On the merging shard: takes in a shard's batch.
-    pub(super) fn merge_effects(&mut self, from: usize, batch: EffectBatch) {
+    pub(super) fn merge_effects(&mut self, from: usize, seq: u64, batch: Arc<EffectBatch>) {
         let arrived = &self.globals.stream.merged_bytes[from];
         arrived.store(arrived.load(Ordering::Relaxed) + batch.len_bytes() as u64, Ordering::Relaxed);
         let merger = &mut self.stream.merger;
-        merger.push(batch);
+        merger.push(seq, batch);
         if merger.is_read() && merger.held_bytes() as u64 > pile_bytes_max(&self.shard.config) {
             merger.cut(|_| true);
         }
@@ -244,6 +258,7 @@ impl Worker {
                     self.tell(reader.home, StreamMessage::Attach { client: reader.client, offset });
                 }
                 Delivery::Cut(reader) => self.tell(reader.home, StreamMessage::Cut { client: reader.client }),
+                Delivery::NewPart { .. } => unreachable!("this merger works for replicas"),
             }
         }
     }
@@ -335,7 +350,7 @@ impl Worker {
             connection.out.extend_from_slice(line.as_bytes());
         }
         replica.phase = ReplicaPhase::Reading;
-        let snapshot = snapshot_without_keys(self.globals, self.shard.config.rdbcompression, now_ms);
+        let snapshot = snapshot_without_keys(self.globals, self.shard.config.rdbcompression, now_ms, false);
         connection.out.extend_from_slice(format!("${}\r\n", snapshot.len()).as_bytes());
         connection.out.extend_from_slice(&snapshot);
         self.globals.stream.change_replica(client, |replica| {

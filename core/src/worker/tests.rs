@@ -71,7 +71,12 @@ fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
     worker.globals.set_pause(1_000_000, PauseKind::All, 0);
     let conns = [ConnId::new(0, 0), ConnId::new(0, 1)];
     for (n, conn) in conns.into_iter().enumerate() {
-        let info = NewConnectionInfo { addr: String::new(), laddr: String::new(), unix_socket: false };
+        let info = NewConnectionInfo {
+            addr: String::new(),
+            laddr: String::new(),
+            unix_socket: false,
+            is_server: false,
+        };
         worker.connected(conn, n as i32, info);
         worker.begin_turn();
         worker.received(conn, b"PING\r\n");
@@ -106,7 +111,12 @@ fn fewer_big_requests_than_small_ones_are_under_way_to_other_shards() {
     for (value_len, under_way) in [(10, 1024), (20_000, 16)] {
         let (mut worker, _) = first_of(2);
         let conn = ConnId::new(0, 0);
-        let info = NewConnectionInfo { addr: String::new(), laddr: String::new(), unix_socket: false };
+        let info = NewConnectionInfo {
+            addr: String::new(),
+            laddr: String::new(),
+            unix_socket: false,
+            is_server: false,
+        };
         worker.connected(conn, 0, info);
         let elsewhere = (0..).map(|n| format!("key:{n}")).filter(|key| shard_of(key.as_bytes(), 2) == 1);
         let value = "x".repeat(value_len);

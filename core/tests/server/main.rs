@@ -1,6 +1,7 @@
 //! The binary from outside, on both backends, with one shard and several: what the official suite cannot see.
 
 mod admin;
+mod aof;
 mod application;
 mod builtin_modules;
 mod crowds;

@@ -45,7 +45,7 @@ fn a_port_in_use_is_an_error_at_start() {
 
 #[test]
 fn what_would_promise_too_much_is_refused_at_start() {
-    for args in [["--appendonly", "yes"], ["--cluster-enabled", "yes"], ["--dir", "/nowhere/at/all"]] {
+    for args in [["--tls-port", "6380"], ["--cluster-enabled", "yes"], ["--dir", "/nowhere/at/all"]] {
         let mut server = Server::spawn(SETUPS[0], free_port(), &args);
         assert!(server.wait().is_some_and(|code| code != 0), "{args:?}");
     }

@@ -39,7 +39,7 @@ impl Drop for Dir {
 }
 
 /// Keys of all types, small and big, in two databases, some with an expiry.
-fn fill(client: &mut Connection) {
+pub fn fill(client: &mut Connection) {
     let expect_ok = |reply: String| assert!(!reply.starts_with('-'), "{reply}");
     let mut call = |args: &[&str]| expect_ok(client.call(args));
     let long = "a long text that repeats; ".repeat(40);
@@ -67,7 +67,7 @@ fn fill(client: &mut Connection) {
     call(&["SELECT", "0"]);
 }
 
-fn digest(client: &mut Connection) -> String {
+pub fn digest(client: &mut Connection) -> String {
     client.call(&["DEBUG", "DIGEST"])
 }
 

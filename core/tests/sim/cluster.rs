@@ -180,6 +180,7 @@ impl Cluster {
             addr: format!("127.0.0.1:{}", 1000 + self.peers.len()),
             laddr: "127.0.0.1:6379".to_string(),
             unix_socket: false,
+            is_server: false,
         };
         self.workers[shard].connected(conn, 10, info);
         self.peers.push(Peer { shard, conn, inbox: Vec::new(), unsent: VecDeque::new(), is_open: true });

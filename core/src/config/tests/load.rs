@@ -132,7 +132,6 @@ fn lines_are_refused_in_redis_words() {
         ("dir", "wrong number of arguments"),
         ("replicaof a", "wrong number of arguments"),
         ("replicaof a 65536", "Invalid master port"),
-        ("appendonly yes", "this version of Shardis has no append-only file and no background saving"),
         ("save 1", "Invalid save parameters"),
         ("save \"100 100 50\"", "Invalid save parameters"),
         ("unixsocketperm 999", "argument couldn't be parsed as an octal number"),

@@ -46,11 +46,12 @@ impl From<io::Error> for Stop {
     }
 }
 
-/// Checks a file, and writes what redis-check-rdb would. Returns whether it is sound.
+/// Checks a file, and writes what redis-check-rdb would. Returns where the file ends; `None` if it is not sound. What comes
+/// behind, as in an append-only file, is not looked at.
 ///
 /// # Errors
 /// Those of writing.
-pub fn check(source: &mut dyn Read, name: &str, now_ms: i64, out: &mut dyn Write) -> io::Result<bool> {
+pub fn check(source: &mut dyn Read, name: &str, now_ms: i64, out: &mut dyn Write) -> io::Result<Option<u64>> {
     writeln!(out, "[offset 0] Checking RDB file {name}")?;
     let mut counts = Counts::default();
     let mut place = Place { offset: 0, doing: "start", value: None };
@@ -79,18 +80,18 @@ pub fn check(source: &mut dyn Read, name: &str, now_ms: i64, out: &mut dyn Write
         }
         Ok(())
     });
-    let is_sound = match outcome {
-        Ok(()) => true,
+    let end = match outcome {
+        Ok(()) => Some(reader.offset()),
         Err(Stop::Output(error)) => return Err(error),
         Err(Stop::File(error)) => {
             report(&error, &place, out)?;
-            false
+            None
         }
     };
     writeln!(out, "[info] {} keys read", counts.keys)?;
     writeln!(out, "[info] {} expires", counts.expires)?;
     writeln!(out, "[info] {} already expired", counts.expired)?;
-    Ok(is_sound)
+    Ok(end)
 }
 
 /// Reads a key's value.

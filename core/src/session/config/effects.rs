@@ -21,6 +21,19 @@ pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Co
             log::set_level(to.loglevel.into());
             Ok(())
         }
+        SideEffect::AppendOnly => append_only(worker, from, to),
+    }
+}
+
+/// Ends the append-only file. To begin one, a rewrite would be necessary.
+fn append_only(worker: &Worker, from: &Config, to: &Config) -> Result<(), Why> {
+    match (from.appendonly, to.appendonly) {
+        (false, true) => Err("this version of Shardis begins an append-only file only at its start".into()),
+        (true, false) => {
+            worker.globals.aof.turn_off();
+            Ok(())
+        }
+        (true, true) | (false, false) => Ok(()),
     }
 }
 

@@ -24,7 +24,9 @@ pub struct Source<'a> {
 
 impl<'a> Source<'a> {
     pub fn new(worker: &'a Worker) -> Source<'a> {
-        Source { worker, globals: worker.globals, config: &worker.shard.config, now_ms: worker.shard.now_ms }
+        // Not the shard's time, which stands still while an append-only file is loaded.
+        let now_ms = worker.clock().wall_ms();
+        Source { worker, globals: worker.globals, config: &worker.shard.config, now_ms }
     }
 
     /// Sum over the shards.
@@ -128,7 +130,8 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
         ("mem_clients_slaves", 0),
     ]);
     lines.field("mem_clients_normal", figures.clients);
-    lines.fixed(&[("mem_cluster_links", 0), ("mem_aof_buffer", 0)]);
+    lines.field("mem_cluster_links", 0);
+    lines.field("mem_aof_buffer", source.globals.aof.queued_bytes());
     lines.field("mem_allocator", allocator_name());
     lines.field("active_defrag_running", 0);
     let pending = |shard: &ShardStats| shard.lazyfree_pending_objects.get() + shard.garbage_objects.get();
@@ -177,8 +180,9 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
     lines.field("rdb_last_cow_size", 0);
     lines.field("rdb_last_load_keys_expired", loading.keys_expired());
     lines.field("rdb_last_load_keys_loaded", loading.keys_loaded());
+    let aof = &source.globals.aof;
+    lines.field("aof_enabled", u8::from(aof.is_on()));
     lines.fixed(&[
-        ("aof_enabled", "0"),
         ("aof_rewrite_in_progress", "0"),
         ("aof_rewrite_scheduled", "0"),
         ("aof_last_rewrite_time_sec", "-1"),
@@ -186,11 +190,21 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
         ("aof_last_bgrewrite_status", "ok"),
         ("aof_rewrites", "0"),
         ("aof_rewrites_consecutive_failures", "0"),
-        ("aof_last_write_status", "ok"),
+    ]);
+    lines.field("aof_last_write_status", if aof.has_error() { "err" } else { "ok" });
+    lines.fixed(&[
         ("aof_last_cow_size", "0"),
         ("module_fork_in_progress", "0"),
         ("module_fork_last_cow_size", "0"),
     ]);
+    if aof.is_on() {
+        lines.field("aof_current_size", aof.current_bytes());
+        lines.field("aof_base_size", aof.base_bytes());
+        lines.field("aof_pending_rewrite", 0);
+        lines.field("aof_buffer_length", aof.queued_bytes());
+        lines.field("aof_pending_bio_fsync", 0);
+        lines.field("aof_delayed_fsync", aof.delayed_fsyncs());
+    }
     if loading.is_on() {
         loading_fields(source, lines);
     }

@@ -32,14 +32,18 @@
 //! A reader's stream begins at the first shard's item that attaches it. The transaction that attaches a reader locks
 //! all keys, so everything that ran before its lock point precedes that item, and everything that ran after it
 //! follows. Without readers nothing is kept: pieces are counted, and all items are dropped.
+//!
+//! The merger of the append-only file works likewise: the first shard's item that begins a part of the file ends the
+//! part before, and every part begins without a selected database.
 
-use super::{EffectBatch, Kind, Reader};
+use super::{Consumer, EffectBatch, Kind, Reader};
 use crate::call::ClientId;
 use crate::protocol::{Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
 use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// What the merger hands out, in order.
 #[derive(PartialEq, Eq, Debug)]
@@ -50,11 +54,14 @@ pub enum Delivery {
     Attach { reader: Reader, offset: u64 },
     /// This reader is cut off, and gets nothing more.
     Cut(Reader),
+    /// What follows is of another part of the file.
+    NewPart { number: u64 },
 }
 
 /// A batch whose turn has come, in the row.
 struct Taken {
-    batch: EffectBatch,
+    seq: u64,
+    batch: Arc<EffectBatch>,
     /// The next item to be written.
     next_item: usize,
     len_bytes: usize,
@@ -88,20 +95,22 @@ struct ReaderState {
 }
 
 /// See the module's documentation.
-#[derive(Default)]
 pub struct Merger {
+    consumer: Consumer,
     shard_count: u32,
     /// The sequence number of the next batch in the row.
     next_seq: u64,
     /// Batches that arrived before one with a smaller number.
-    early: BTreeMap<u64, EffectBatch>,
+    early: BTreeMap<u64, Arc<EffectBatch>>,
     row: VecDeque<Taken>,
     /// Bytes in `early` and `row`.
     held_bytes: usize,
     transactions: AHashMap<TxnId, Transaction>,
     readers: Vec<ReaderState>,
-    /// How many readers read.
+    /// How many readers read. The file is one.
     reading: usize,
+    /// The part of the file that has begun last.
+    part: Option<u64>,
     out: Vec<u8>,
     deliveries: Vec<Delivery>,
     /// The database that is selected at the end of the stream.
@@ -113,21 +122,43 @@ pub struct Merger {
 }
 
 impl Merger {
-    pub fn new(shard_count: usize) -> Merger {
-        Merger { shard_count: shard_count as u32, ..Merger::default() }
+    pub fn new(consumer: Consumer, shard_count: usize) -> Merger {
+        Merger {
+            consumer,
+            shard_count: shard_count as u32,
+            next_seq: 0,
+            early: BTreeMap::new(),
+            row: VecDeque::new(),
+            held_bytes: 0,
+            transactions: AHashMap::new(),
+            readers: Vec::new(),
+            reading: 0,
+            part: None,
+            out: Vec::new(),
+            deliveries: Vec::new(),
+            db: None,
+            offset: 0,
+            sorting: Vec::new(),
+        }
     }
 
-    /// Takes a batch, and writes as many items as can be written.
-    pub fn push(&mut self, batch: EffectBatch) {
+    /// Takes the batch with this sequence number, and writes as many items as can be written.
+    pub fn push(&mut self, seq: u64, batch: Arc<EffectBatch>) {
         self.held_bytes += batch.len_bytes();
-        self.early.insert(batch.seq, batch);
+        self.early.insert(seq, batch);
         while let Some(batch) = self.early.remove(&self.next_seq) {
+            let seq = self.next_seq;
             self.next_seq += 1;
-            self.record_pieces(&batch);
+            self.record_pieces(seq, &batch);
             let len_bytes = batch.len_bytes();
-            self.row.push_back(Taken { batch, next_item: 0, len_bytes });
+            self.row.push_back(Taken { seq, batch, next_item: 0, len_bytes });
         }
         self.advance();
+    }
+
+    /// All batches with lower numbers are written as a whole.
+    pub fn written_seq(&self) -> u64 {
+        self.row.front().map_or(self.next_seq, |front| front.seq)
     }
 
     /// Whether something has been written since the last [`Merger::take`].
@@ -198,11 +229,11 @@ impl Merger {
         self.row.is_empty() && self.early.is_empty() && self.transactions.is_empty()
     }
 
-    fn record_pieces(&mut self, batch: &EffectBatch) {
+    fn record_pieces(&mut self, seq: u64, batch: &EffectBatch) {
         let mut start = 0;
         for item in &batch.items {
             if let Kind::Piece { id, .. } = item.kind {
-                let piece = Piece { seq: batch.seq, start, end: item.end };
+                let piece = Piece { seq, start, end: item.end };
                 self.transactions.entry(id).or_default().pieces.push(piece);
             }
             start = item.end;
@@ -226,8 +257,10 @@ impl Merger {
                         return;
                     }
                 }
-                Kind::Attach(reader) => self.attach(reader),
-                Kind::Lost => self.cut_readers(|_| true),
+                Kind::Attach(reader) if self.consumer == Consumer::Replicas => self.attach(reader),
+                Kind::Lost if self.consumer == Consumer::Replicas => self.cut_readers(|_| true),
+                Kind::NewPart { number } if self.consumer == Consumer::File => self.begin_part(number),
+                Kind::Attach(_) | Kind::Lost | Kind::NewPart { .. } => {}
             }
             self.row.front_mut().expect("found just now").next_item += 1;
         }
@@ -235,10 +268,9 @@ impl Merger {
 
     fn attach(&mut self, reader: Reader) {
         let at = self.reader(reader.client);
-        let state = &mut self.readers[at];
-        state.spoken += 1;
-        if state.spoken == 1 && !state.is_gone {
-            state.reads_at = Some(reader.home);
+        self.readers[at].spoken += 1;
+        if self.readers[at].spoken == 1 && !self.readers[at].is_gone {
+            self.readers[at].reads_at = Some(reader.home);
             self.reading += 1;
             // The new reader has not seen the last SELECT.
             self.db = None;
@@ -246,6 +278,26 @@ impl Merger {
             self.deliveries.push(Delivery::Attach { reader, offset: self.offset });
         }
         self.forget_if_over(at);
+    }
+
+    fn begin_part(&mut self, number: u64) {
+        if self.part.is_none() {
+            self.reading += 1;
+        }
+        if self.part.is_none_or(|part| part < number) {
+            self.part = Some(number);
+            self.db = None;
+            self.cut_bytes();
+            self.deliveries.push(Delivery::NewPart { number });
+        }
+    }
+
+    /// The file has ended: up to the next part nothing is written.
+    pub fn end_file(&mut self) {
+        if self.part.take().is_some() {
+            self.reading -= 1;
+            self.advance();
+        }
     }
 
     /// The reader's place in the list, to which it is added if it is new.
@@ -321,7 +373,7 @@ impl Merger {
     }
 
     fn write_transaction(&mut self, pieces: &[Piece]) {
-        let first_ticket = self.row.front().expect("a piece is being passed").batch.seq;
+        let first_ticket = self.row.front().expect("a piece is being passed").seq;
         let mut sorting = std::mem::take(&mut self.sorting);
         for piece in pieces {
             let batch = &self.row[(piece.seq - first_ticket) as usize].batch;

@@ -16,8 +16,12 @@ struct Stream {
 
 impl Stream {
     fn new() -> Stream {
-        let mut stream =
-            Stream { log: EffectLog::default(), merger: Merger::new(1), changes: 40, next_seq: 0 };
+        let mut stream = Stream {
+            log: EffectLog::default(),
+            merger: Merger::new(Consumer::Replicas, 1),
+            changes: 40,
+            next_seq: 0,
+        };
         stream.log.attach(READER, stream.changes);
         assert_eq!(stream.pump(), [Delivery::Attach { reader: READER, offset: 0 }]);
         stream
@@ -33,10 +37,11 @@ impl Stream {
     }
 
     fn pump(&mut self) -> Vec<Delivery> {
-        let seq = self.next_seq;
-        if let Some(batch) = self.log.take(|| seq) {
+        if let Some(taken) = self.log.take()
+            && taken.for_replicas
+        {
+            self.merger.push(self.next_seq, taken.batch);
             self.next_seq += 1;
-            self.merger.push(*batch);
         }
         self.merger.take()
     }
@@ -48,7 +53,9 @@ impl Stream {
             .into_iter()
             .flat_map(|delivery| match delivery {
                 Delivery::Bytes(bytes) => bytes,
-                Delivery::Attach { .. } | Delivery::Cut(_) => panic!("{delivery:?}"),
+                Delivery::Attach { .. } | Delivery::Cut(_) | Delivery::NewPart { .. } => {
+                    panic!("{delivery:?}")
+                }
             })
             .collect();
         requests(&bytes).into_iter().filter(|request| !request.starts_with("SELECT")).collect()
@@ -178,4 +185,52 @@ fn a_reader_that_misses_effects_is_cut_off_and_one_that_attaches_later_reads() {
     assert_eq!(requests(first), ["SELECT 0", "SET a 1"]);
     assert_eq!(*reader, later);
     assert_eq!(requests(second), ["SELECT 0", "SET c 1"]);
+}
+
+/// Pushes what the log has to both mergers. Returns what the one of the file delivers.
+fn pump_both(stream: &mut Stream, file: &mut Merger, file_seq: &mut u64) -> Vec<Delivery> {
+    if let Some(taken) = stream.log.take() {
+        if taken.for_file {
+            file.push(*file_seq, Arc::clone(&taken.batch));
+            *file_seq += 1;
+        }
+        if taken.for_replicas {
+            stream.merger.push(stream.next_seq, taken.batch);
+            stream.next_seq += 1;
+        }
+    }
+    file.take()
+}
+
+#[test]
+fn the_file_reads_in_parts_whether_there_are_replicas_or_not() {
+    let mut stream = Stream::new();
+    let (mut file, mut file_seq) = (Merger::new(Consumer::File, 1), 0);
+    stream.log.begin_part(1, stream.changes);
+    stream.command("SET a 1", 1);
+    stream.log.begin_part(2, stream.changes);
+    stream.command("SET b 1", 1);
+    let deliveries = pump_both(&mut stream, &mut file, &mut file_seq);
+    let [
+        Delivery::NewPart { number: 1 },
+        Delivery::Bytes(first),
+        Delivery::NewPart { number: 2 },
+        Delivery::Bytes(second),
+    ] = deliveries.as_slice()
+    else {
+        panic!("{deliveries:?}");
+    };
+    assert_eq!(requests(first), ["SELECT 0", "SET a 1"]);
+    assert_eq!(requests(second), ["SELECT 0", "SET b 1"], "each part selects its database");
+    assert_eq!(stream.requests(), ["SET a 1", "SET b 1"], "replicas do not notice the parts");
+
+    stream.log.lose();
+    stream.log.detach(READER.client);
+    stream.command("SET c 1", 1);
+    let deliveries = pump_both(&mut stream, &mut file, &mut file_seq);
+    let [Delivery::Bytes(third)] = deliveries.as_slice() else { panic!("{deliveries:?}") };
+    assert_eq!(requests(third), ["SET c 1"], "the file loses nothing");
+    stream.log.end_file();
+    stream.command("SET d 1", 1);
+    assert!(!stream.log.is_on() && pump_both(&mut stream, &mut file, &mut file_seq).is_empty());
 }

@@ -84,7 +84,7 @@ struct Shard {
     /// The messages that are sent at the end of the turn.
     outbox: Vec<(usize, Message)>,
     local: VecDeque<Message>,
-    to_merger: VecDeque<EffectBatch>,
+    to_merger: VecDeque<(u64, Arc<EffectBatch>)>,
 }
 
 /// A reader of the stream, and how many writes each key had before it attached.
@@ -120,7 +120,7 @@ impl World {
             random,
             shards: (0..shard_count).map(|_| Shard::default()).collect(),
             wires: BTreeMap::new(),
-            merger: Merger::new(shard_count),
+            merger: Merger::new(Consumer::Replicas, shard_count),
             next_seq: 0,
             txns: HashMap::new(),
             next_op: 0,
@@ -368,12 +368,12 @@ impl World {
         while let Some(message) = self.shards[at].local.pop_front() {
             self.handle(at, message);
         }
-        let next_seq = &mut self.next_seq;
-        let batch = self.shards[at].log.take(|| {
-            *next_seq += 1;
-            *next_seq - 1
-        });
-        self.shards[at].to_merger.extend(batch.map(|batch| *batch));
+        if let Some(taken) = self.shards[at].log.take()
+            && taken.for_replicas
+        {
+            self.shards[at].to_merger.push_back((self.next_seq, taken.batch));
+            self.next_seq += 1;
+        }
         for (to, message) in std::mem::take(&mut self.shards[at].outbox) {
             self.wires.entry((at, to)).or_default().push_back(message);
         }
@@ -381,8 +381,8 @@ impl World {
 
     /// A batch reaches the merger, and the readers get what it writes.
     fn merge(&mut self, from: usize) {
-        let Some(batch) = self.shards[from].to_merger.pop_front() else { return };
-        self.merger.push(batch);
+        let Some((seq, batch)) = self.shards[from].to_merger.pop_front() else { return };
+        self.merger.push(seq, batch);
         for delivery in self.merger.take() {
             match delivery {
                 Delivery::Bytes(bytes) => {
@@ -394,6 +394,7 @@ impl World {
                     follower.expect("it was added at the lock point").is_attached = true;
                 }
                 Delivery::Cut(_) => panic!("no effects were lost"),
+                Delivery::NewPart { .. } => panic!("this merger works for replicas"),
             }
         }
     }

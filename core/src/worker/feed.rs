@@ -1,0 +1,140 @@
+//! Commands that the server itself runs: those of an append-only file that is loaded.
+//!
+//! They take the way of a client's, over a connection of the server to itself: so they are routed to the shards of their
+//! keys, run in order where they touch the same ones, and as transactions where they need several shards. Nothing is sent
+//! over the socket of that connection; it only gives it a place among the others. Replies are dropped.
+
+use super::{IoRequest, Worker};
+use crate::runtime::listener;
+use crate::shard::message::{NewConnection, ReplyId};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+
+/// The shard that runs them, or sends them to where their keys are.
+pub const FEED_SHARD: usize = 0;
+
+/// How many chunks of commands may wait for the shard.
+pub const CHUNKS_WAITING_MAX: usize = 4;
+/// A chunk is handed over when it has this many bytes.
+pub const CHUNK_LEN: usize = 256 << 10;
+
+/// The commands to come.
+pub struct Feed {
+    /// Whole requests.
+    pub chunks: Receiver<Vec<u8>>,
+    /// Told when all of them have run.
+    pub done: Sender<()>,
+    /// With the last of them the data set is loaded: this reply of a client of that shard is then due.
+    pub ends_reload: Option<(usize, ReplyId)>,
+}
+
+/// Feeds that the shard has not taken yet. It takes one after the other.
+#[derive(Default)]
+pub struct FeedQueue {
+    is_full: AtomicBool,
+    feeds: Mutex<VecDeque<Feed>>,
+}
+
+impl FeedQueue {
+    /// Hands a feed over. The caller wakes [`FEED_SHARD`].
+    pub fn put(&self, feed: Feed) {
+        let mut feeds = self.feeds.lock().expect("no holder of the feeds panics");
+        feeds.push_back(feed);
+        self.is_full.store(true, Ordering::Release);
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Acquire)
+    }
+
+    fn take(&self) -> Option<Feed> {
+        let mut feeds = self.feeds.lock().expect("no holder of the feeds panics");
+        let feed = feeds.pop_front();
+        self.is_full.store(!feeds.is_empty(), Ordering::Release);
+        feed
+    }
+}
+
+/// A feed whose commands are being run.
+pub(super) struct OpenFeed {
+    feed: Feed,
+    /// The place of the server's connection, once it is there.
+    at: Option<usize>,
+    /// The other end, without which the connection would end.
+    _peer: OwnedFd,
+}
+
+impl Worker {
+    /// Takes the feed over that waits for this shard, if there is one.
+    fn take_feed(&mut self) {
+        if self.shard.index != FEED_SHARD || self.feed.is_some() || !self.globals.feed.is_full() {
+            return;
+        }
+        let Some(feed) = self.globals.feed.take() else { return };
+        let (fd, peer) = listener::pair().expect("descriptors are kept free of clients");
+        let new = NewConnection {
+            fd,
+            addr: String::new(),
+            laddr: String::new(),
+            unix_socket: true,
+            is_server: true,
+        };
+        self.requests.push(IoRequest::Adopt(Box::new(new)));
+        self.feed = Some(OpenFeed { feed, at: None, _peer: peer });
+    }
+
+    /// The server's own connection has its place.
+    pub(super) fn feed_connected(&mut self, at: usize) {
+        if let Some(open) = &mut self.feed {
+            open.at = Some(at);
+        }
+    }
+
+    /// Runs the next chunk of commands, if there is one. Returns whether there may be more to do at once.
+    pub fn run_feed(&mut self) -> bool {
+        self.take_feed();
+        let Some(OpenFeed { at, feed, .. }) = &self.feed else { return false };
+        let Some(at) = *at else { return true };
+        let Some(connection) = self.connections[at].as_deref() else { return self.end_feed() };
+        if connection.query.len() >= CHUNK_LEN {
+            // What is there waits for other shards.
+            return false;
+        }
+        match feed.chunks.try_recv() {
+            Ok(chunk) => {
+                self.begin_turn();
+                self.take_input(at, &chunk);
+                true
+            }
+            Err(TryRecvError::Empty) => false,
+            Err(TryRecvError::Disconnected) => {
+                let is_idle = connection.query.is_empty()
+                    && connection.pending.is_empty()
+                    && connection.stall.is_none();
+                if is_idle { self.end_feed() } else { false }
+            }
+        }
+    }
+
+    /// All commands have run, or one of them has closed the connection.
+    fn end_feed(&mut self) -> bool {
+        let Some(OpenFeed { feed, at, .. }) = self.feed.take() else { return false };
+        if let Some(at) = at {
+            self.close_now(at);
+        }
+        if let Some((home, reply_id)) = feed.ends_reload {
+            self.globals.persistence.count_as_saved(self.globals.sum(|stats| stats.dirty.get()));
+            self.globals.persistence.loading.end();
+            self.begin_turn();
+            self.answer(home, reply_id, b"+OK\r\n");
+        }
+        // If nobody listens, the server stops.
+        let _ = feed.done.send(());
+        false
+    }
+}

@@ -121,6 +121,17 @@ fn what_was_written_is_there_after_a_restart_with_any_number_of_shards() {
 }
 
 #[test]
+fn debug_loadaof_without_an_append_only_file_is_an_error_that_changes_nothing() {
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let mut client = server.connect();
+        assert_eq!(client.call(&["SET", "key", "value"]), "+OK\r\n");
+        assert_eq!(client.call(&["DEBUG", "LOADAOF"]), "-ERR DEBUG LOADAOF needs appendonly to be on\r\n");
+        assert_eq!(client.call(&["GET", "key"]), "$5\r\nvalue\r\n", "{setup:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_cut_off_is_loaded_up_to_there_if_that_is_configured() {
     let incr = "file appendonly.aof.1.incr.aof seq 1 type i\n";
     let whole = commands(&[&["SELECT", "0"], &["INCR", "n"], &["INCR", "n"]]);

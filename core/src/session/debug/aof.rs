@@ -76,10 +76,14 @@ pub(super) fn reload_base(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// LOADAOF. Loads the append-only file in place of what is there. Reply: OK, when that is done. Errors: something is being
-/// loaded already. A file that cannot be loaded ends the server, as in Redis.
+/// LOADAOF. Loads the append-only file in place of what is there. Reply: OK, when that is done. Errors: the append-only file
+/// is off (Redis removes all keys, and ends); something is being loaded already. A file that cannot be loaded ends the
+/// server, as in Redis.
 pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let globals = ctx.worker.globals;
+    if !globals.aof.is_on() {
+        return Err(CommandError::fixed("ERR DEBUG LOADAOF needs appendonly to be on"));
+    }
     if globals.persistence.loading.is_on() {
         return Err(CommandError::LOADING);
     }

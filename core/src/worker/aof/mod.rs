@@ -267,8 +267,12 @@ impl Aof {
         self.flush_sleep_us.store(sleep_us, Ordering::Relaxed);
     }
 
-    /// Waits until all that has been sent to the writer is written.
+    /// Waits until all that has been sent to the writer is written. Returns at once if it was never started: then nothing
+    /// was sent.
     pub fn flush(&self) {
+        if self.writer.lock().expect("no holder of the writer panics").is_none() {
+            return;
+        }
         let (done, is_done) = std::sync::mpsc::sync_channel(1);
         if self.sender().send(ToWriter::Flush(done)).is_ok() {
             // If the writer has ended, nothing is left to be waited for.

@@ -218,7 +218,8 @@ impl Worker {
     /// Closes a connection whose peer has ended it, as soon as none of its requests is stalled any more.
     pub(super) fn end_if_done(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref() else { return };
-        if !connection.peer.has_ended() {
+        // A stall may begin and end while its request is executed: the token was free. Then the rest is executed next.
+        if !connection.peer.has_ended() || self.runnable.contains(&(at as u32)) {
             return;
         }
         let is_deaf = connection.peer.is_deaf;

@@ -76,6 +76,21 @@ fn a_client_that_ends_its_side_gets_every_reply() {
     }
 }
 
+/// A script that leaves its keys may wait for the token, and be served while it is begun to wait.
+#[test]
+fn requests_behind_scripts_over_any_keys_run_to_the_end_of_the_input() {
+    for setup in setups() {
+        let server = Server::start(setup);
+        for round in 0..100 {
+            let keys: Vec<String> = (0..8).map(|n| format!("k{round}:{n}")).collect();
+            let script = "return redis.call('SET', ARGV[1], 'v')";
+            let commands = keys.iter().map(|key| requests(&[&["EVAL", script, "0", key], &["PING"]]));
+            let bytes: Vec<u8> = commands.flatten().collect();
+            assert_eq!(last_words(&server, &bytes), "+OK\r\n+PONG\r\n".repeat(8), "{setup:?}");
+        }
+    }
+}
+
 #[test]
 fn big_replies_are_sent_to_their_end_to_a_client_that_has_ended_its_side() {
     for setup in setups() {

@@ -10,9 +10,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{
-    Config, DIRECTIVES, Directive, Feature, Origin, REDIS_VERSION, RenamedCommand, Text, Why, lookup, quote,
+    Config, DIRECTIVES, Directive, Feature, Origin, REDIS_VERSION, RenamedCommand, Text, Why, lookup,
 };
-use crate::protocol::inline::split_words;
+use crate::protocol::inline::{quote, split_words};
 
 /// An include in an include in an include: deeper than this it is a file that includes itself.
 const INCLUDE_DEPTH_MAX: usize = 16;

@@ -4,7 +4,8 @@
 //! separate words or, as CONFIG SET has it, as one with single spaces between them; the caller has split it by then, and
 //! an empty text has become no words at all.
 
-use super::value::{Kind, Origin, Text, Value, Why, memory_with_unit, not_one_of, parse_memory, quote};
+use super::value::{Kind, Origin, Text, Value, Why, memory_with_unit, not_one_of, parse_memory};
+use crate::protocol::inline::quote;
 use crate::protocol::number::{parse_f64, parse_i64};
 use crate::protocol::until_nul;
 

@@ -7,6 +7,7 @@ mod set;
 use std::path::Path;
 
 use super::*;
+use crate::protocol::inline::quote;
 
 /// `name<TAB>default` of every directive that CONFIG GET * lists on Redis 7.0.15, both names of those with two.
 const REDIS_DIRECTIVES: &str = include_str!("tests/redis-7.0.15.tsv");

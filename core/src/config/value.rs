@@ -13,6 +13,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::protocol::inline::quote;
 use crate::protocol::number::parse_i64;
 use crate::protocol::until_nul;
 
@@ -250,26 +251,6 @@ impl Value for Text {
     fn lines(&self, _: Kind) -> Vec<Vec<u8>> {
         vec![quote(&self.0)]
     }
-}
-
-/// A value in double quotes, escaped so that reading the line gives it back.
-pub fn quote(value: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(value.len() + 2);
-    out.push(b'"');
-    for &byte in value {
-        match byte {
-            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x07 => out.extend_from_slice(b"\\a"),
-            0x08 => out.extend_from_slice(b"\\b"),
-            b' '..=b'~' => out.push(byte),
-            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
-        }
-    }
-    out.push(b'"');
-    out
 }
 
 /// The error for a word that is not in its directive's list.

@@ -24,6 +24,26 @@ pub fn split_words(line: &[u8]) -> Result<OwnedArgv, UnbalancedQuotes> {
     Ok(words)
 }
 
+/// A word in double quotes, from which [`split_words`] gets it back.
+pub fn quote(word: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(word.len() + 2);
+    out.push(b'"');
+    for &byte in word {
+        match byte {
+            b'\\' | b'"' => out.extend_from_slice(&[b'\\', byte]),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x07 => out.extend_from_slice(b"\\a"),
+            0x08 => out.extend_from_slice(b"\\b"),
+            b' '..=b'~' => out.push(byte),
+            _ => out.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
+        }
+    }
+    out.push(b'"');
+    out
+}
+
 /// Appends where the words of a line without quotes lie, `base` being the line's offset in its buffer.
 /// The caller has seen that the line holds no `"`, no `'` and no zero byte.
 pub(super) fn split_unquoted(line: &[u8], base: usize, args: &mut Vec<ArgRange>) {

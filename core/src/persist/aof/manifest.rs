@@ -8,7 +8,7 @@
 //! Type `b` is the base, of which there is at most one, `h` history, `i` a file of commands. Those of commands are in the
 //! order of their sequence numbers. A name with special characters is quoted as in redis.conf.
 
-use crate::protocol::inline::split_words;
+use crate::protocol::inline::{quote, split_words};
 use std::fmt;
 
 /// The longest line, its end included.
@@ -206,21 +206,7 @@ fn quoted_if_needed(name: &[u8]) -> Vec<u8> {
     if name.iter().all(is_plain) {
         return name.to_vec();
     }
-    let mut quoted = vec![b'"'];
-    for &byte in name {
-        match byte {
-            b'\\' | b'"' => quoted.extend_from_slice(&[b'\\', byte]),
-            b'\n' => quoted.extend_from_slice(b"\\n"),
-            b'\r' => quoted.extend_from_slice(b"\\r"),
-            b'\t' => quoted.extend_from_slice(b"\\t"),
-            0x07 => quoted.extend_from_slice(b"\\a"),
-            0x08 => quoted.extend_from_slice(b"\\b"),
-            b' '..=b'~' => quoted.push(byte),
-            _ => quoted.extend_from_slice(format!("\\x{byte:02x}").as_bytes()),
-        }
-    }
-    quoted.push(b'"');
-    quoted
+    quote(name)
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Measures Shardis against its peers: throughput and CPU an operation, sharding, memory, growth, idling.
+//! Measures Shardis against its peers: throughput and CPU an operation, sharding, memory, loading, growth, idling.
 //!
 //! ```text
 //! main -> bench/*   what is measured, one file a bench
@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::{builds, growth, idle, macro_bench, memory, shards, slow_script, verify};
+use crate::bench::{builds, growth, idle, load_file, macro_bench, memory, shards, slow_script, verify};
 use crate::error::Context;
 use crate::report::Verdict;
 
@@ -57,6 +57,8 @@ enum Bench {
     Scale(shards::ScaleArgs),
     /// Resident bytes a key, or an element of a collection
     Memory(memory::MemoryArgs),
+    /// CPU time to load an RDB file
+    Load(load_file::LoadArgs),
     /// Longest wait while keys go in
     Growth(growth::GrowthArgs),
     /// The longest wait of plain commands while a script runs for seconds
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
         Bench::Builds(args) => builds::run(&args),
         Bench::Scale(args) => shards::run_scale(&args),
         Bench::Memory(args) => memory::run(&args),
+        Bench::Load(args) => load_file::run(&args),
         Bench::Growth(args) => growth::run(&args),
         Bench::SlowScript(args) => slow_script::run(&args),
         Bench::Idle(args) => idle::run(&args),

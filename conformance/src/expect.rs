@@ -15,7 +15,10 @@
 //!   - `deny-tag`: NAME is a tag of the suite; blocks and tests that carry it are not run (`--tags -NAME`). For a
 //!     block that would abort the file by what it does outside any test. Its tests are listed as `skip` as well.
 //!   - `block`: NAME is the first line of an error outside any test after which the suite goes on (it could not start
-//!     a server), which has to occur. It is no part of the total; the block's tests are listed as `skip` as well.
+//!     a server), which has to occur. It is no part of the total; the block's tests are listed as `skip` as well. A `*` at the end
+//!     of NAME stands for what follows there.
+//!   - `ends`: as `block`, but the suite cannot go on behind it and gives the file up. The tests from there on are listed as
+//!     `skip` as well.
 //! - REASON: one of the closed set of [`REASONS`], in the terms of a user.
 //!
 //! A line about a test that real Redis does not have is an error, and so are two lines about the same test.
@@ -27,7 +30,7 @@ use crate::catalogue::{Catalogue, SuiteFile, columns, rows};
 use crate::{Result, Trouble};
 
 /// How a reason may begin. What ends in a space wants the particulars after it.
-pub const REASONS: [&str; 8] = [
+pub const REASONS: [&str; 11] = [
     "not-yet: ",
     "fork-model: ",
     "dict-internals: ",
@@ -36,6 +39,9 @@ pub const REASONS: [&str; 8] = [
     "flaky-timing: ",
     "large-memory",
     "always-checked: ",
+    "own-words: ",
+    "other-clients: ",
+    "several-shards: ",
 ];
 
 /// What `--update` writes for a test whose reason nobody has looked for. Every run fails while one is left.
@@ -48,10 +54,11 @@ pub enum Kind {
     Retry,
     DenyTag,
     Block,
+    Ends,
 }
 
 impl Kind {
-    const ALL: [Kind; 5] = [Kind::Skip, Kind::Fail, Kind::Retry, Kind::DenyTag, Kind::Block];
+    const ALL: [Kind; 6] = [Kind::Skip, Kind::Fail, Kind::Retry, Kind::DenyTag, Kind::Block, Kind::Ends];
 
     fn name(self) -> &'static str {
         match self {
@@ -60,6 +67,7 @@ impl Kind {
             Kind::Retry => "retry",
             Kind::DenyTag => "deny-tag",
             Kind::Block => "block",
+            Kind::Ends => "ends",
         }
     }
 }
@@ -116,6 +124,14 @@ impl Line {
 
     fn about_test(&self) -> bool {
         !self.is_whole_file() && matches!(self.kind, Kind::Skip | Kind::Fail | Kind::Retry)
+    }
+
+    /// Whether a `block` or an `ends` line is about an error with this first line.
+    pub fn is_message(&self, message: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(beginning) => message.starts_with(beginning),
+            None => message == self.name,
+        }
     }
 
     fn matches(&self, name: &str, occurrence: u32) -> bool {
@@ -243,7 +259,7 @@ fn parse_line(text: &str) -> std::result::Result<Line, String> {
     let kind = Kind::ALL
         .into_iter()
         .find(|candidate| candidate.name() == kind)
-        .ok_or_else(|| format!("{kind:?} is no kind: skip, fail, retry, deny-tag or block"))?;
+        .ok_or_else(|| format!("{kind:?} is no kind: skip, fail, retry, deny-tag, block or ends"))?;
     Ok(Line {
         file: file.to_owned(),
         name: name.to_owned(),

@@ -107,7 +107,7 @@ pub fn judge(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> 
     }
     judgement.problems.extend(unknown_names(file, output));
     judgement.problems.extend(block_errors(expected, output));
-    judgement.problems.extend(ending(file, output));
+    judgement.problems.extend(ending(file, expected, output));
     judgement.problems.extend(unexplained(expected));
     judgement.worth_retrying = retryable > 0 && retryable == judgement.problems.len();
     judgement
@@ -164,16 +164,21 @@ fn unknown_names(file: &SuiteFile, output: &Output) -> Vec<Problem> {
         .collect()
 }
 
+/// The lines about errors outside any test.
+fn of_blocks(expected: &FileExpectations) -> impl Iterator<Item = &Line> {
+    expected.of_kind(Kind::Block).chain(expected.of_kind(Kind::Ends))
+}
+
 fn block_errors(expected: &FileExpectations, output: &Output) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (message, detail) in &output.block_errors {
-        if !expected.of_kind(Kind::Block).any(|line| line.name == *message) {
+        if !of_blocks(expected).any(|line| line.is_message(message)) {
             let detail = format!("{message}\n{detail}").trim_end().to_owned();
             problems.push(Problem { what: What::BlockError, test: None, detail });
         }
     }
-    for line in expected.of_kind(Kind::Block) {
-        if !output.block_errors.iter().any(|(message, _)| line.name == *message) {
+    for line in of_blocks(expected) {
+        if !output.block_errors.iter().any(|(message, _)| line.is_message(message)) {
             let what = What::NoBlockError(line.reason.clone());
             problems.push(Problem { what, test: None, detail: line.name.clone() });
         }
@@ -181,10 +186,12 @@ fn block_errors(expected: &FileExpectations, output: &Output) -> Vec<Problem> {
     problems
 }
 
-fn ending(file: &SuiteFile, output: &Output) -> Option<Problem> {
+fn ending(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> Option<Problem> {
     let problem = |what, detail: &str| Some(Problem { what, test: None, detail: detail.to_owned() });
     match &output.ending {
         Ending::Completed => None,
+        // The error outside any test has to be there: see `block_errors`.
+        Ending::Exception(_) if expected.of_kind(Kind::Ends).next().is_some() => None,
         Ending::Exception(message) => problem(What::Aborted, message),
         Ending::NoProgress => problem(What::Aborted, "no progress"),
         Ending::CutOff if output.reports.is_empty() && file.test_count() > 0 => {

@@ -75,10 +75,27 @@ fn install_programs() -> Result<()> {
         return Ok(());
     }
     let packages: Vec<&str> = missing.into_iter().collect();
+    install(&packages)
+}
+
+/// A C module that the workspace's own tests load, and its package.
+const TESTED_MODULE: (&str, &str) = ("/usr/lib/redis/modules/redisearch.so", "redis-redisearch");
+
+/// Installs what the workspace's own tests load. Where that is not possible they leave out what needs it, and say so.
+pub fn install_tested_module() {
+    let (path, package) = TESTED_MODULE;
+    if !Path::new(path).exists()
+        && let Err(trouble) = install(&[package])
+    {
+        eprintln!("{trouble}");
+    }
+}
+
+fn install(packages: &[&str]) -> Result<()> {
     if !is_root() || find_on_path("apt-get").is_none() {
         let packages = packages.join(" ");
         return Err(Trouble::new(format!(
-            "the suite needs programs that are not here; install them (Debian: apt-get install {packages})"
+            "there are programs missing; install them (Debian: apt-get install {packages})"
         )));
     }
     eprintln!("installing {}", packages.join(" "));
@@ -86,10 +103,7 @@ fn install_programs() -> Result<()> {
     run("updating apt's lists", apt.args(["-qq", "update"]))?;
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive");
-    run(
-        "installing the suite's programs",
-        apt.args(["-qq", "install", "-y", "--no-install-recommends"]).args(packages),
-    )
+    run("installing packages", apt.args(["-qq", "install", "-y", "--no-install-recommends"]).args(packages))
 }
 
 fn unpacked(cache: &Path) -> Result<PathBuf> {

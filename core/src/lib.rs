@@ -39,13 +39,14 @@
 //! # Rooms
 //!
 //! A room names only rooms below it; `core/tests/tidy` sees to that. From the ground up: `types`, `protocol`;
-//! `config`, `call`; `runtime`, `persist`; `shard`; `command`; `client`, `script`; `worker`; `modules`;
+//! `config`, `call`; `runtime`, `persist`, `pubsub`; `shard`; `command`; `acl`; `client`, `script`; `worker`; `modules`;
 //! `session`; `server`.
 //! (Within `shard/`, files add to `Shard` each in an `impl` of its own, and name each other.)
 //!
 //! # Invariants
 //!
-//! - No shard reads another's memory, but for counters ([`shard::stats`]) and the configuration.
+//! - No shard reads another's memory, but for counters ([`shard::stats`]), the configuration, and the directory of
+//!   subscriptions ([`pubsub`]).
 //! - A worker and a shard never wait, never ask for the time, never touch a socket: they are handed all that.
 //! - A handler over keys knows neither its client nor its shard's number.
 //! - Whether a command may run is decided in [`command::admission`] alone; every command runs by `worker/run.rs`,
@@ -61,14 +62,17 @@
 //! | fast path | a tight loop over requests of one key each, which makes the checks they have in common only once |
 //! | batch | the commands of a turn for one other shard, in one message |
 //! | coalesced pipeline | pipelined requests of one connection over several shards, run as one transaction |
+//! | barrier | of a snapshot: the unit over all shards under which each begins its part; the snapshot is of that moment |
 //! | unit | what runs atomically on a shard: a command by itself, or an EXEC; its effects stay together in the stream |
 //! | transaction | an EXEC, or one command, that locks keys of several shards |
 //! | participant | a shard that takes part in a transaction |
 //! | stage | commands of a transaction that its participants run without messages to each other in between |
 //! | check-out | the entries of a command's keys move to home, as owned values; the command runs there, and they move back |
 //! | effect | a command that repeats what a write did; replicas and the append-only file read the merged stream of all shards' effects |
-//! | part | of the stream: what goes to one file of commands; all of it, at present |
+//! | part | of the stream: what goes to one file of commands, from one barrier of a rewrite to the next |
 //! | ticket | how much of the stream must be on disk before a shard may show what it knows (`appendfsync always`) |
+//! | position | of a message of pub/sub: its place in the order in which a shard delivers what all shards publish |
+//! | invalidation | tells a client that keys have changed that it has read and keeps (CLIENT TRACKING) |
 //! | handoff | the offering of a changed key to the clients blocked on it, in order of arrival |
 //! | program | a command that calls other commands |
 //! | frame | a program under way, on a stack of its own |
@@ -84,6 +88,7 @@ pub use config::REDIS_VERSION;
 /// Our own version.
 pub const SHARDIS_VERSION: &str = env!("CARGO_PKG_VERSION");
 
+pub mod acl;
 pub mod call;
 pub mod cli;
 pub mod client;
@@ -93,6 +98,7 @@ pub mod metrics;
 pub mod modules;
 pub mod persist;
 pub mod protocol;
+pub mod pubsub;
 pub mod runtime;
 pub mod script;
 pub mod server;

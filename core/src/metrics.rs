@@ -219,6 +219,7 @@ static COUNTERS: &[Figure] = &[
     figure("shardis_expired_keys_total", "Keys removed because their time was up", |shard| {
         shard.expired_keys.get()
     }),
+    figure("shardis_evicted_keys_total", "Keys removed to make room", |shard| shard.evicted_keys.get()),
     figure("shardis_mesh_batches_total", "Batches of commands sent to other shards", |shard| {
         shard.mesh_batches.get()
     }),

@@ -3,9 +3,9 @@
 
 mod data_set;
 
-use self::data_set::DataSet;
+use self::data_set::{DataSet, Found};
 use crate::cli::{self, Invocation};
-use crate::command::table::{Command, CommandTable};
+use crate::command::table::CommandTable;
 use crate::config::{Config, IoBackend, warnings};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
@@ -14,11 +14,12 @@ use crate::runtime::mesh::{self, MeshEnd, Parcel};
 use crate::runtime::signals::StopSignal;
 use crate::runtime::threads::{self, Backend};
 use crate::runtime::uring::UringDriver;
-use crate::runtime::{crash, files, listener, log, probe, signals, title};
-use crate::session::FAMILIES;
+use crate::runtime::{crash, files, listener, log, probe, signals, supervisor, title};
 use crate::session::config::effects;
+use crate::session::{self, FAMILIES};
 use crate::shard::message::{Batch, Message};
 use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
+use crate::worker::persistence::temporary_file;
 use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use crate::{metrics, modules};
@@ -75,9 +76,13 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         let path = config.logfile.to_str_lossy();
         log::set_file(&path).map_err(|error| format!("Can't open the log file '{path}': {error}"))?;
     }
+    if config.syslog_enabled {
+        log::open_syslog(config.syslog_ident.as_bytes(), config.syslog_facility);
+    }
     files::change_dir(&config.dir.to_str_lossy())
         .map_err(|error| format!("Can't chdir to '{}': {error}", config.dir.to_str_lossy()))?;
-    if config.daemonize {
+    supervisor::begin(config.supervised);
+    if config.daemonize && supervisor::supervisor().is_none() {
         files::daemonize().map_err(|error| format!("Can't daemonize: {error}"))?;
     }
     crash::install(SHARDIS_VERSION, config.crash_log_enabled)
@@ -90,6 +95,8 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
     };
     config.maxclients = files::raise_open_files_limit(config.maxclients, shard_count)?;
     let listeners = listen(&config)?;
+    // The line by which Redis' own test harness learns the process id, and that clients may connect.
+    log::notice(format_args!("Running mode=standalone, port={}. PID: {}", config.port, std::process::id()));
     let pidfile = pidfile(&config);
     if let Some(path) = &pidfile
         && let Err(error) = files::create_pidfile(path)
@@ -109,11 +116,9 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         .collect();
     let socket_path = (!config.unixsocket.is_empty()).then(|| config.unixsocket.as_path().to_owned());
     let families = [FAMILIES, &modules::builtin::rows(&config)].concat();
-    let mut table = CommandTable::new(&families, &renames)?;
-    let loaded: &'static [Command] = Vec::leak(modules::load_configured(&config)?);
-    if !loaded.is_empty() {
-        table = table.with(&loaded.iter().collect::<Vec<_>>())?;
-    }
+    let table = CommandTable::new(&families, &renames)?;
+    let loaded = modules::load_configured(&config)?;
+    let table = modules::table_with(table, loaded)?;
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
         table,
         shard_count,
@@ -124,10 +129,12 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         executable: executable.to_string(),
         config,
     })));
+    session::acl::configure_users(globals)?;
     modules::server::serve(globals);
     metrics::serve(globals, metrics_listeners)?;
-    let data_set = DataSet::find(globals)?;
-    let outcome = run_shards(globals, backend, listeners, data_set);
+    let found = DataSet::find(globals)?;
+    let outcome = run_shards(globals, backend, listeners, found);
+    supervisor::tell_stopping();
 
     if let Some(path) = &pidfile {
         log::notice(format_args!("Removing the pid file."));
@@ -138,6 +145,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         let _ = std::fs::remove_file(path);
     }
     outcome?;
+    modules::events::tell_shutdown();
     log::warning(format_args!("Shardis is now ready to exit, bye bye..."));
     Ok(())
 }
@@ -157,8 +165,6 @@ fn greet(config: &Config, is_configured: bool) {
              shardis /path/to/redis.conf"
         ));
     }
-    // The line by which Redis' own test harness learns the process id.
-    log::notice(format_args!("Running mode=standalone, port={}. PID: {}", config.port, std::process::id()));
     for line in warnings(config) {
         log::warning(format_args!("{line}"));
     }
@@ -218,6 +224,7 @@ fn listen(config: &Config) -> Result<Listeners, String> {
     let mut listeners = Listeners::default();
     if config.port != 0 {
         listeners.tcp = listen_tcp(config)?;
+        listener::mark(&listeners.tcp, config.socket_mark_id);
     }
     if !config.unixsocket.is_empty() {
         let path = config.unixsocket.to_str_lossy();
@@ -265,7 +272,7 @@ fn run_shards(
     globals: &'static Globals,
     backend: Backend,
     listeners: Listeners,
-    data_set: DataSet,
+    found: Found,
 ) -> Result<(), String> {
     let count = globals.stats.len();
     let bells: Vec<BellHandle> = (0..count)
@@ -273,7 +280,8 @@ fn run_shards(
         .collect::<io::Result<_>>()
         .map_err(|error| format!("Can't create the shards' bells: {error}"))?;
     globals.aof.set_bells(bells.clone());
-    signals::install(&bells[0]).map_err(|error| format!("Can't install signal handlers: {error}"))?;
+    signals::install(&bells[0], &temporary_file())
+        .map_err(|error| format!("Can't install signal handlers: {error}"))?;
     let ends = mesh::build::<Batch, Message>(&bells, mesh::capacity(count));
     let tcp = globals
         .change_listeners(|_| Ok::<_, std::convert::Infallible>(listeners.tcp))
@@ -281,6 +289,7 @@ fn run_shards(
     let mut listeners = Some(Listeners { tcp, unix: listeners.unix });
     let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
     let (queues, mut incoming, done) = load_queues(&bells);
+    let (data_set, first_part) = found.make_new(globals)?;
     for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
         let incoming = incoming.next().filter(|_| data_set.is_loaded());
         let listeners = listeners.take().unwrap_or_default();
@@ -289,6 +298,9 @@ fn run_shards(
             let mut worker = Worker::new(index, globals, SystemClock::get());
             if let Some(incoming) = incoming {
                 worker.load_from(incoming);
+            }
+            if let Some(part) = first_part {
+                worker.shard.effects.begin_part(part, 0);
             }
             let outcome = match backend {
                 Backend::Uring => UringDriver::new(bell)
@@ -304,10 +316,11 @@ fn run_shards(
         outside.set_bell(Box::new(move || bell.ring()));
     }
     let shards = threads::start(backend, entries)?;
-    globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
+    let mut counted_bytes = 0;
+    globals.count_other_thread(&mut counted_bytes, SystemClock::get());
     log::notice(format_args!("Shards: {count}"));
     let outcome = data_set.load(globals, queues, &done);
-    globals.count_main_thread(SystemClock::get().thread_allocated_bytes());
+    globals.count_other_thread(&mut counted_bytes, SystemClock::get());
     if let Err(line) = outcome {
         globals.stop();
         bells.iter().for_each(BellHandle::ring);
@@ -315,11 +328,10 @@ fn run_shards(
         return Err(line);
     }
     log::notice(format_args!("Ready to accept connections"));
+    supervisor::tell_ready();
     let outcomes: Vec<_> = shards.into_iter().map(|shard| shard.join()).collect();
-    if globals.aof.is_on() {
-        log::notice(format_args!("Calling fsync() on the AOF file."));
-    }
     globals.aof.stop_writer();
+    globals.persistence.snapshots.abandon();
     for (index, outcome) in outcomes.into_iter().enumerate() {
         match outcome {
             Ok(Some(Ok(()))) => {}
@@ -362,6 +374,7 @@ fn shard_loop<D: Driver>(
         };
         worker.before_wait();
         driver.turn(Some(timeout), &mut worker)?;
+        worker.note_fills(|conn| driver.filling(conn));
         mesh.woke();
         worker.begin_turn();
         mesh.drain(MESH_DRAIN_MAX, |from, parcel| inbox.push((from, unpack(parcel))));
@@ -375,6 +388,7 @@ fn shard_loop<D: Driver>(
         worker.shard.stats.mesh_queue_depth.set(mesh.overflow_len() as u64);
         if worker.shard.index == 0
             && let Some(signal) = signals::stop_requested()
+            && !worker.globals.is_cron_paused()
         {
             stop_by(signal, &mut worker);
         }
@@ -401,11 +415,8 @@ fn stop_by(signal: StopSignal, worker: &mut Worker) {
         return;
     }
     log::warning(format_args!("User requested shutdown..."));
-    if worker.saves_at_end(options.save, options.nosave) {
-        worker.ask_to_close(None, options.force);
-    } else {
-        worker.globals.stop();
-    }
+    let saves = worker.saves_at_end(options.save, options.nosave);
+    worker.shut_down(None, saves, options.force);
 }
 
 /// The mesh of a shard that stands still.

@@ -1,4 +1,5 @@
 //! Random input for unit tests, the same again for the same seed.
+
 use std::hash::{BuildHasher, RandomState};
 
 /// SplitMix64.

@@ -98,7 +98,7 @@ impl Context<'_> {
         };
         let reply = CallReply { reply, is_whole: true, _whole: PhantomData };
         if let CallValue::Error(text) = reply.value() {
-            return Err(Error::new(String::from_utf8_lossy(text)));
+            return Err(Error::new(text));
         }
         Ok(reply)
     }

@@ -24,9 +24,11 @@ impl Error {
         Error(Cow::Borrowed(text))
     }
 
-    /// An error whose text is made now. Line breaks, which would end the reply, become spaces.
-    pub fn new(text: impl Into<String>) -> Error {
-        let text = text.into().replace(['\r', '\n', '\0'], " ");
+    /// An error whose text is made now. Line breaks and zeros, which would end the reply, become spaces; other bytes may be
+    /// any, for the text may quote an argument.
+    pub fn new(text: impl AsRef<[u8]>) -> Error {
+        let mut text = text.as_ref().to_vec();
+        text.iter_mut().filter(|byte| matches!(byte, b'\r' | b'\n' | b'\0')).for_each(|byte| *byte = b' ');
         Error(Cow::Owned(CString::new(text).unwrap_or_default()))
     }
 

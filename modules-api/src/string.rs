@@ -41,6 +41,11 @@ impl<'a> ModuleStr<'a> {
         }
     }
 
+    /// Its bytes up to the first zero, where they are: what Redis' own error texts quote of an argument.
+    pub fn as_c_bytes(self) -> &'a [u8] {
+        self.as_bytes().split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
     /// Whether it is this word, in whatever case.
     #[inline]
     pub fn is_word(self, word: &str) -> bool {

@@ -4,6 +4,7 @@ pub mod builds;
 pub mod crowd;
 pub mod growth;
 pub mod idle;
+pub mod load_file;
 pub mod macro_bench;
 pub mod memory;
 pub mod shards;

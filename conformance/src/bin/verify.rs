@@ -17,7 +17,7 @@ use shardis_conformance::place::Place;
 use shardis_conformance::report::{self, Tally};
 use shardis_conformance::run::{Configuration, Job, Workshop};
 use shardis_conformance::server::Server;
-use shardis_conformance::suite::Suite;
+use shardis_conformance::suite::{self, Suite};
 use shardis_conformance::verify::{Sum, workspace_tests};
 use shardis_conformance::{Result, interrupt, lane};
 
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
 
 fn own_tests(_: &Arguments) -> Result<Sum> {
     let place = Place::of_this_program()?;
+    suite::install_tested_module();
     workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)
 }
 

@@ -111,6 +111,104 @@ pub const JUNK: [&str; 14] = [
     "not-a-thing",
 ];
 
+/// Rules of ACL users.
+const RULES: [&str; 52] = [
+    "+@all",
+    "-@all",
+    "+@read",
+    "+@write",
+    "+@string",
+    "-@dangerous",
+    "+@fast",
+    "+@keyspace",
+    "-@slow",
+    "+@scripting",
+    "+@transaction",
+    "-@write",
+    "+get",
+    "-get",
+    "+set",
+    "-set",
+    "+config|get",
+    "-config|set",
+    "+config",
+    "-config",
+    "+client",
+    "-client|kill",
+    "+select|0",
+    "+select|1",
+    "-select",
+    "+sort",
+    "+eval",
+    "nocommands",
+    "allcommands",
+    "+object|encoding",
+    "+copy",
+    "+mget",
+    "~k*",
+    "%R~k*",
+    "%W~k*",
+    "%RW~ka",
+    "~*",
+    "%R~*",
+    "allkeys",
+    "resetkeys",
+    "~{k}c",
+    "%r~other",
+    ">pass",
+    "<pass",
+    "nopass",
+    "resetpass",
+    "on",
+    "off",
+    "&ch*",
+    "allchannels",
+    "resetchannels",
+    "sanitize-payload",
+];
+
+/// Selectors of ACL users.
+const SELECTORS: [&str; 8] = [
+    "clearselectors",
+    "(+get ~ka)",
+    "(+@write %W~k*)",
+    "(+@read %R~other -@slow)",
+    "(+@all ~kb)",
+    "(allcommands allkeys)",
+    "( +mget  +set %R~k* )",
+    "()",
+];
+
+/// What is no rule, or one of those that are nearly none.
+const BAD_RULES: [&str; 26] = [
+    "+nosuch",
+    "+@nosuch",
+    "+config|get|x",
+    "+config|nosuch",
+    "-config|nosuch",
+    "+get|",
+    "%X~a",
+    "%~a",
+    "%RR~a",
+    "~a b",
+    "(on)",
+    "((+get))",
+    ")",
+    "(",
+    "(+get",
+    "~x",
+    "",
+    "%R",
+    "+",
+    "-",
+    "+@",
+    "~",
+    "&",
+    "#abc",
+    "!abc",
+    "<nosuch",
+];
+
 /// The generator of `name`, as the table of commands has it.
 pub fn named(name: &str) -> Option<Generator> {
     Some(match name {
@@ -223,6 +321,16 @@ fn of_places(name: &str) -> Option<Generator> {
         "lat" => |r| coordinate(r, 85.0),
         "length" => length,
         "unit" => |r| text(r, &["m", "km", "km", "km", "KM", "ft", "mi", "Mi", "cm"]),
+        _ => return rule_named(name),
+    })
+}
+
+/// The generator of rules of ACL users of this name.
+fn rule_named(name: &str) -> Option<Generator> {
+    Some(match name {
+        "aclrule" => |r| text(r, &RULES),
+        "selector" => |r| text(r, &SELECTORS),
+        "badrule" => |r| text(r, &BAD_RULES),
         _ => return None,
     })
 }

@@ -130,6 +130,20 @@ fn an_aborted_file_is_a_problem_beside_its_missing_tests() {
 }
 
 #[test]
+fn a_file_may_end_at_an_error_outside_any_test_that_is_listed() {
+    let skips = "unit/x\ttwo\t*\t*\tskip\tnot-yet: replication\n";
+    let line = format!("unit/x\tunknown command 'replicaof'*\t*\t*\tends\tnot-yet: replication\n{skips}");
+    let text = "[ok]: one (0 ms)\n[err]: unknown command 'replicaof', with args beginning with: '127.0.0.1'\n\
+                [exception]: Executing test client: key \"pid\" not known.\n";
+
+    let judgement = judged(&line, text);
+    assert_eq!((counts(&judgement), whats(&judgement)), ((1, 0, 2), vec![]));
+    assert_eq!(whats(&judged(skips, text)), [What::BlockError, What::Aborted]);
+    let without_error = "[ok]: one (0 ms)\n[exception]: Executing test client: key \"pid\" not known.\n";
+    assert_eq!(whats(&judged(&line, without_error)), [What::NoBlockError("not-yet: replication".into())]);
+}
+
+#[test]
 fn no_result_at_all_is_the_harness_fault() {
     let judgement = judged("", "couldn't open socket: address already in use\n");
 

@@ -39,13 +39,48 @@ pub struct Call {
     pub in_exec: bool,
     /// A script or a function has called it.
     pub in_script: bool,
+    /// The client has logged in as another user than the default one.
+    pub has_named_user: bool,
+    /// The client is told when a key changes that this call has read: see [`shard::tracking`](crate::shard::tracking).
+    pub tracks: bool,
     pub client: ClientId,
     /// The shard that serves the client.
-    pub home: u32,
+    pub home: u16,
     /// Hash of the argument at `hashed_arg` (its first key), computed once when the command is routed.
     pub hash: u64,
     /// Which argument `hash` belongs to; 0: none.
     pub hashed_arg: u8,
+}
+
+/// As many fill a cache line exactly twice, and every request is copied by it.
+const _: () = assert!(size_of::<Call>() == 32);
+
+/// What somebody was refused by access control, in the order in which the most telling is picked of several.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Forbidden {
+    Command,
+    Key,
+    /// To log in.
+    Auth,
+    Channel,
+}
+
+/// What somebody was doing who was refused something by access control.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AclContext {
+    TopLevel,
+    Multi,
+    Lua,
+}
+
+/// What a program was refused by access control, for the shard of its client, which knows the client.
+#[derive(Debug)]
+pub struct RefusedCall {
+    pub client: ClientId,
+    pub user: Vec<u8>,
+    pub what: Forbidden,
+    /// The command, key or channel.
+    pub object: Vec<u8>,
 }
 
 /// What a program is.

@@ -10,11 +10,13 @@
 //! A new reason takes a line in [`reasons`] and an arm in [`Reason::judge`]. Commands that arrive in a batch from
 //! another shard were admitted there.
 
+use crate::call::Forbidden;
 pub use crate::call::ProgramKind;
 use crate::command::CommandError;
 use crate::command::route::Route;
 use crate::command::table::{Command, Scope, flag};
 use crate::config::{Config, ProtectedAccess};
+use crate::protocol::reply::Resp;
 
 /// Which commands CLIENT PAUSE delays.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,24 +35,43 @@ pub struct Caller {
     pub queued_flags: Option<u64>,
     /// It is the server itself, which runs the commands of a file. Nothing is refused to it.
     pub is_server: bool,
+    /// It listens to channels.
+    pub is_subscribed: bool,
+    /// It watches all commands.
+    pub is_monitor: bool,
+    pub resp: Resp,
+    /// Its user may not do everything.
+    pub has_limited_user: bool,
+}
+
+impl Caller {
+    /// Whether it may only change what it listens to, because by RESP2 it could not tell messages from replies.
+    pub fn is_restricted(&self) -> bool {
+        self.is_subscribed && self.resp == Resp::V2
+    }
 }
 
 /// The present conditions of the process.
 #[derive(Clone, Copy)]
 pub struct Conditions<'a> {
     pub config: &'a Config,
+    /// Clients need not log in: the default user is on and has no password.
+    pub default_is_open: bool,
     /// The data set is being loaded.
     pub is_loading: bool,
+    /// More memory is in use than maxmemory allows, and there is no key to evict.
+    pub is_memory_full: bool,
     /// Writes cannot be written to disk.
     pub has_disk_error: bool,
     /// A program of this kind is over busy-reply-threshold.
     pub busy: Option<ProgramKind>,
     pub pause: Option<PauseKind>,
+    /// Clients are told of what commands do. Nothing is refused for that, but no command takes the fast path.
+    pub is_observed: bool,
 }
 
 /// Values that are costly to determine, and so are asked for only when a reason depends on them.
 pub trait Measures {
-    fn used_memory_bytes(&self) -> u64;
     /// The number of replicas whose lag is at most min-replicas-max-lag.
     fn good_replicas(&self) -> usize;
     /// Why writes cannot be written to disk.
@@ -61,8 +82,34 @@ pub trait Measures {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
     Error(CommandError),
+    /// The client listens to channels, and must not call this.
+    Subscribed,
+    /// The client's user may not call it.
+    Denied(Denied),
     /// The command is delayed until the pause is over.
     Paused,
+}
+
+/// What access control refuses, in the order in which the most telling is picked of several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Denied {
+    pub what: Forbidden,
+    /// The argument that is the key or channel.
+    pub at: usize,
+}
+
+impl Denied {
+    /// The error for the client that called the command itself. `name`: the command's, in full.
+    pub fn error(self, name: &str) -> CommandError {
+        CommandError::new(format!(
+            "NOPERM this user has no permissions to {}",
+            match self.what {
+                Forbidden::Command | Forbidden::Auth => format!("run the '{name}' command"),
+                Forbidden::Key => "access one of the keys used as arguments".to_string(),
+                Forbidden::Channel => "access one of the channels used as arguments".to_string(),
+            }
+        ))
+    }
 }
 
 /// A ground on which a command may be refused or delayed.
@@ -70,15 +117,18 @@ pub enum Refusal {
 enum Reason {
     NotAuthenticated,
     Protected,
+    NotPermitted,
     OutOfMemory,
     DiskError,
     TooFewReplicas,
+    Subscribed,
     Loading,
     Busy,
+    Monitor,
     Paused,
 }
 
-const REASON_COUNT: usize = 8;
+const REASON_COUNT: usize = 11;
 
 /// The reasons in the order in which Redis checks them, each with the flags of the commands that it concerns at
 /// present.
@@ -92,13 +142,16 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         Some(PauseKind::All) => flag::ANY,
     };
     [
-        (Reason::NotAuthenticated, concerns(must_authenticate(caller, config), flag::ANY)),
+        (Reason::NotAuthenticated, concerns(must_authenticate(caller, now.default_is_open), flag::ANY)),
         (Reason::Protected, flag::PROTECTED),
-        (Reason::OutOfMemory, concerns(config.maxmemory_bytes != 0, flag::DENYOOM)),
+        (Reason::NotPermitted, concerns(caller.has_limited_user, flag::ANY)),
+        (Reason::OutOfMemory, concerns(now.is_memory_full, flag::DENYOOM)),
         (Reason::DiskError, concerns(now.has_disk_error, flag::WRITE | flag::TELLS_HEALTH)),
         (Reason::TooFewReplicas, concerns(needs_replicas(config), flag::WRITE)),
+        (Reason::Subscribed, concerns(caller.is_subscribed | now.is_observed, flag::ANY)),
         (Reason::Loading, concerns(now.is_loading, flag::ANY)),
         (Reason::Busy, concerns(now.busy.is_some(), flag::ANY)),
+        (Reason::Monitor, concerns(caller.is_monitor, flag::WRITE | flag::READONLY | flag::MAY_REPLICATE)),
         (Reason::Paused, paused),
     ]
 }
@@ -111,6 +164,7 @@ impl Reason {
         caller: &Caller,
         now: &Conditions<'_>,
         measures: &impl Measures,
+        rights: &impl Fn() -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let config = now.config;
         let refuse = |is_refused: bool, error: CommandError| match is_refused {
@@ -126,18 +180,26 @@ impl Reason {
                 };
                 refuse(!protected_allowed(access, caller), not_allowed(name))
             }
-            Reason::OutOfMemory => {
-                refuse(measures.used_memory_bytes() > config.maxmemory_bytes, CommandError::OUT_OF_MEMORY)
-            }
+            Reason::NotPermitted => rights(),
+            Reason::OutOfMemory => Err(Refusal::Error(CommandError::OUT_OF_MEMORY)),
             Reason::DiskError => Err(Refusal::Error(measures.disk_error())),
             Reason::TooFewReplicas => refuse(
                 measures.good_replicas() < config.min_replicas_to_write as usize,
                 CommandError::NO_REPLICAS,
             ),
+            // By RESP3, messages and replies can be told from each other.
+            Reason::Subscribed => match caller.is_restricted() && !row.has(flag::WHEN_SUBSCRIBED) {
+                true => Err(Refusal::Subscribed),
+                false => Ok(()),
+            },
             Reason::Loading => refuse(!row.has(flag::LOADING), CommandError::LOADING),
             Reason::Busy => {
                 let error = busy_error(now.busy.unwrap_or(ProgramKind::Script));
                 refuse(!row.has(flag::ALLOW_BUSY), error)
+            }
+            // As in Redis, to which it is a kind of replica.
+            Reason::Monitor => {
+                refuse(true, CommandError::fixed("ERR Replica can't interact with the keyspace"))
             }
             Reason::Paused => Err(Refusal::Paused),
         }
@@ -152,15 +214,23 @@ pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
         return 0;
     }
     // Taken apart, because a loop over so few costs more than all that is in them.
-    let [(_, a), (_, b), (_, c), (_, d), (_, e), (_, f), (_, g), (_, h)] = reasons(caller, now);
-    a | b | c | d | e | f | g | h
+    let [(_, a), (_, b), (_, c), (_, d), (_, e), (_, f), (_, g), (_, h), (_, i), (_, j), (_, k)] =
+        reasons(caller, now);
+    a | b | c | d | e | f | g | h | i | j | k
 }
 
-/// Whether a caller may call a command now. `flags`: the row's, or those of what a program is to run.
+/// The same for commands that the caller's user is known to be allowed.
+#[inline(always)]
+pub fn checked_flags_of_permitted(caller: &Caller, now: &Conditions<'_>) -> u64 {
+    checked_flags(&Caller { has_limited_user: false, ..*caller }, now)
+}
+
+/// Whether a caller may call a command now. `flags`: the row's, or those of what a program is to run. `rights`: whether
+/// the caller's user may, asked if it may not do everything.
 ///
 /// # Errors
-/// NOAUTH; a protected command that the configuration does not allow this client; OOM; MISCONF; NOREPLICAS; LOADING; a
-/// pause.
+/// NOAUTH; a protected command that the configuration does not allow this client; those of `rights`; OOM; MISCONF;
+/// NOREPLICAS; LOADING; a pause.
 #[inline]
 pub fn admit(
     row: &Command,
@@ -168,9 +238,13 @@ pub fn admit(
     caller: &Caller,
     now: &Conditions<'_>,
     measures: &impl Measures,
+    rights: impl Fn() -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     let flags = flags_with_queue(row, flags, caller);
-    if flags & checked_flags(caller, now) == 0 { Ok(()) } else { judge(flags, row, caller, now, measures) }
+    if flags & checked_flags(caller, now) == 0 {
+        return Ok(());
+    }
+    judge(flags, row, caller, now, measures, rights)
 }
 
 /// Asks each reason that concerns a command with these flags.
@@ -181,10 +255,11 @@ fn judge(
     caller: &Caller,
     now: &Conditions<'_>,
     measures: &impl Measures,
+    rights: impl Fn() -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
     for (reason, concerned) in reasons(caller, now) {
         if flags & concerned != 0 {
-            reason.judge(row, caller, now, measures)?;
+            reason.judge(row, caller, now, measures, &rights)?;
         }
     }
     Ok(())
@@ -201,13 +276,22 @@ pub struct ProgramCall {
     pub has_written: bool,
 }
 
-/// A program as the caller of a command.
-const PROGRAM: Caller = Caller { authenticated: true, is_local: false, queued_flags: None, is_server: false };
+/// A program as the caller of a command. Whether its user may call it is asked apart.
+const PROGRAM: Caller = Caller {
+    authenticated: true,
+    is_local: false,
+    queued_flags: None,
+    is_server: false,
+    is_subscribed: false,
+    is_monitor: false,
+    resp: Resp::V2,
+    has_limited_user: false,
+};
 
 /// The conditions under which a program calls commands. A pause, loading, or another program that is busy, concerns programs
 /// as a whole, but never the commands that they call: while an append-only file is loaded, the server runs its scripts.
 fn as_for_program<'a>(now: &Conditions<'a>) -> Conditions<'a> {
-    Conditions { pause: None, busy: None, is_loading: false, ..*now }
+    Conditions { pause: None, busy: None, is_loading: false, is_observed: false, ..*now }
 }
 
 /// The flags of the commands that [`admit_call`] has to check.
@@ -253,10 +337,12 @@ pub fn admit_call<'a, M: Measures + 'a>(
         return Ok(());
     }
     let (now, measures) = present();
-    match judge(flags, row, &PROGRAM, &as_for_program(&now), measures) {
+    match judge(flags, row, &PROGRAM, &as_for_program(&now), measures, || Ok(())) {
         Ok(()) => Ok(()),
         Err(Refusal::Error(error)) => Err(error),
-        Err(Refusal::Paused) => unreachable!("the conditions have no pause"),
+        Err(Refusal::Denied(_) | Refusal::Paused | Refusal::Subscribed) => {
+            unreachable!("a program has neither pause nor channels, and its rights are asked apart")
+        }
     }
 }
 
@@ -272,11 +358,11 @@ fn flags_with_queue(row: &Command, flags: u64, caller: &Caller) -> u64 {
     }
 }
 
-/// Whether a caller has to authenticate first. When requirepass is removed, clients that connected before need not
-/// authenticate either.
+/// Whether a caller has to authenticate first. When the default user needs no password any more, clients that connected
+/// before need not authenticate either.
 #[inline(always)]
-pub fn must_authenticate(caller: &Caller, config: &Config) -> bool {
-    !caller.authenticated && !config.requirepass.is_empty()
+pub fn must_authenticate(caller: &Caller, default_is_open: bool) -> bool {
+    !caller.authenticated && !default_is_open
 }
 
 /// Whether writes are refused when there are too few replicas.
@@ -328,15 +414,10 @@ mod tests {
     use crate::session::FAMILIES;
 
     struct Measured {
-        used_memory_bytes: u64,
         good_replicas: usize,
     }
 
     impl Measures for Measured {
-        fn used_memory_bytes(&self) -> u64 {
-            self.used_memory_bytes
-        }
-
         fn good_replicas(&self) -> usize {
             self.good_replicas
         }
@@ -346,7 +427,9 @@ mod tests {
         }
     }
 
-    const SCARCE: Measured = Measured { used_memory_bytes: u64::MAX, good_replicas: 0 };
+    const NO_COMMAND: Denied = Denied { what: Forbidden::Command, at: 0 };
+
+    const SCARCE: Measured = Measured { good_replicas: 0 };
 
     fn admit(
         row: &Command,
@@ -354,7 +437,7 @@ mod tests {
         now: &Conditions<'_>,
         measured: &Measured,
     ) -> Result<(), Refusal> {
-        super::admit(row, row.flags, caller, now, measured)
+        super::admit(row, row.flags, caller, now, measured, || Err(Refusal::Denied(NO_COMMAND)))
     }
 
     fn rows() -> Vec<&'static Command> {
@@ -367,20 +450,33 @@ mod tests {
 
     /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
-        for bits in 0..512 {
+        for bits in 0..8192 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
-            let config = Config {
-                requirepass: if is_set(0) { (&b"secret"[..]).into() } else { Default::default() },
-                maxmemory_bytes: u64::from(is_set(1)),
-                min_replicas_to_write: u32::from(is_set(2)).into(),
-                ..Config::default()
-            };
+            let config = Config { min_replicas_to_write: u32::from(is_set(2)).into(), ..Config::default() };
             let authenticated = is_set(3);
-            let caller = Caller { authenticated, is_local: true, queued_flags: None, is_server: false };
+            let resp = if is_set(10) { Resp::V3 } else { Resp::V2 };
+            let caller = Caller {
+                authenticated,
+                is_local: true,
+                is_subscribed: is_set(9),
+                resp,
+                has_limited_user: is_set(11),
+                ..PROGRAM
+            };
             let pause = is_set(4).then_some(if is_set(5) { PauseKind::All } else { PauseKind::Write });
             let busy = is_set(7).then_some(ProgramKind::Script);
-            let (is_loading, has_disk_error) = (is_set(6), is_set(8));
-            check(&caller, &Conditions { config: &config, is_loading, has_disk_error, busy, pause });
+            let (is_memory_full, is_loading, has_disk_error) = (is_set(1), is_set(6), is_set(8));
+            let now = Conditions {
+                config: &config,
+                default_is_open: !is_set(0),
+                is_loading,
+                is_memory_full,
+                has_disk_error,
+                busy,
+                pause,
+                is_observed: is_set(12),
+            };
+            check(&caller, &now);
         }
     }
 
@@ -398,32 +494,42 @@ mod tests {
 
     #[test]
     fn reasons_are_checked_in_the_order_of_redis() {
-        let config = Config {
-            requirepass: (&b"secret"[..]).into(),
-            maxmemory_bytes: 1,
-            min_replicas_to_write: 1,
-            ..Config::default()
-        };
-        let mut caller =
-            Caller { authenticated: false, is_local: false, queued_flags: None, is_server: false };
+        let config = Config { min_replicas_to_write: 1, ..Config::default() };
+        let mut caller = Caller { authenticated: false, has_limited_user: true, ..PROGRAM };
         let busy = Some(ProgramKind::Function);
         let pause = Some(PauseKind::All);
-        let mut now = Conditions { config: &config, is_loading: true, has_disk_error: true, busy, pause };
+        let mut now = Conditions {
+            config: &config,
+            default_is_open: false,
+            is_loading: true,
+            is_memory_full: true,
+            has_disk_error: true,
+            busy,
+            pause,
+            is_observed: false,
+        };
         let refused = |error| Err(Refusal::Error(error));
         let set = row("set");
         assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::NO_AUTH));
-        assert_eq!(admit(row("auth"), &caller, &now, &SCARCE), Err(Refusal::Paused));
+        assert_eq!(admit(row("auth"), &caller, &now, &SCARCE), Err(Refusal::Denied(NO_COMMAND)));
         caller.authenticated = true;
+        assert_eq!(admit(set, &caller, &now, &SCARCE), Err(Refusal::Denied(NO_COMMAND)));
+        caller.has_limited_user = false;
+        assert_eq!(admit(row("auth"), &caller, &now, &SCARCE), Err(Refusal::Paused));
         assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::OUT_OF_MEMORY));
-        let roomy = Measured { used_memory_bytes: 0, ..SCARCE };
-        let misconf = roomy.disk_error();
-        assert_eq!(admit(set, &caller, &now, &roomy), refused(misconf.clone()));
-        assert_eq!(admit(row("ping"), &caller, &now, &roomy), refused(misconf));
+        now.is_memory_full = false;
+        let misconf = SCARCE.disk_error();
+        assert_eq!(admit(set, &caller, &now, &SCARCE), refused(misconf.clone()));
+        assert_eq!(admit(row("ping"), &caller, &now, &SCARCE), refused(misconf));
         let server = Caller { is_server: true, ..caller };
-        assert_eq!(admit(set, &server, &now, &roomy), Ok(()));
+        assert_eq!(admit(set, &server, &now, &SCARCE), Ok(()));
         now.has_disk_error = false;
-        assert_eq!(admit(set, &caller, &now, &roomy), refused(CommandError::NO_REPLICAS));
-        let healthy = Measured { good_replicas: 1, ..roomy };
+        assert_eq!(admit(set, &caller, &now, &SCARCE), refused(CommandError::NO_REPLICAS));
+        let healthy = Measured { good_replicas: 1 };
+        caller.is_subscribed = true;
+        assert_eq!(admit(set, &caller, &now, &healthy), Err(Refusal::Subscribed));
+        assert_eq!(admit(row("ping"), &caller, &now, &healthy), refused(CommandError::LOADING));
+        caller.resp = Resp::V3;
         assert_eq!(admit(set, &caller, &now, &healthy), refused(CommandError::LOADING));
         assert_eq!(admit(row("info"), &caller, &now, &healthy), refused(busy_error(ProgramKind::Function)));
         now.is_loading = false;
@@ -433,6 +539,7 @@ mod tests {
         assert_eq!(admit(set, &caller, &now, &healthy), Err(Refusal::Paused));
         now.pause = None;
         assert_eq!(admit(set, &caller, &now, &healthy), Ok(()));
+        now.is_memory_full = true;
         // Queueing any command takes memory; an EXEC needs memory only if a queued command does.
         assert_eq!(admit(row("get"), &caller, &now, &SCARCE), Ok(()));
         caller.queued_flags = Some(flag::READONLY);

@@ -26,6 +26,12 @@ impl CommandError {
     pub const OUT_OF_MEMORY: CommandError =
         CommandError::fixed("OOM command not allowed when used memory > 'maxmemory'.");
     pub const LOADING: CommandError = CommandError::fixed("LOADING Redis is loading the dataset in memory");
+    pub const SAVE_FAILED: CommandError = CommandError::fixed(
+        "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. Commands that \
+         may modify the data set are disabled, because this instance is configured to report errors during writes if \
+         RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the \
+         RDB error.",
+    );
     pub const NO_REPLICAS: CommandError =
         CommandError::fixed("NOREPLICAS Not enough good replicas to write.");
 

@@ -37,8 +37,9 @@ pub fn named<'t>(table: &'t CommandTable, args: Argv<'_>) -> Option<&'t CommandE
     }
 }
 
+/// The error for a name that no command has.
 #[cold]
-fn unknown(args: Argv<'_>) -> CommandError {
+pub fn unknown(args: Argv<'_>) -> CommandError {
     let mut echo = Vec::new();
     for arg in args.iter().skip(1) {
         if echo.len() >= UNKNOWN_ECHO_BYTES_MAX {
@@ -53,8 +54,9 @@ fn unknown(args: Argv<'_>) -> CommandError {
     CommandError::new([b"ERR unknown command '", name, b"', with args beginning with: ", &echo].concat())
 }
 
+/// The error for a subcommand that this container does not have.
 #[cold]
-fn unknown_subcommand(container: &CommandEntry, args: Argv<'_>) -> CommandError {
+pub fn unknown_subcommand(container: &CommandEntry, args: Argv<'_>) -> CommandError {
     let sub = clipped(args.arg(1), UNKNOWN_ECHO_BYTES_MAX);
     let container = container.full_name.to_ascii_uppercase();
     CommandError::quoting("ERR unknown subcommand '", sub, &format!("'. Try {container} HELP."))

@@ -19,8 +19,10 @@ impl Commands for CommandTable {
             None if is_complete => return Some(CallFacts { keys: Vec::new(), writes: false }),
             sub => self.subcommand(entry, (*sub?)?)?,
         };
-        let keys = key_groups(entry.row, args, is_complete)?;
-        Some(CallFacts { keys, writes: entry.row.has(flag::WRITE | flag::MAY_REPLICATE) })
+        // A script that keeps to its keys calls a command as it was before its row was replaced.
+        let row = entry.plain.map_or(entry.row, |plain| self.entry(plain).row);
+        let keys = key_groups(row, args, is_complete)?;
+        Some(CallFacts { keys, writes: row.has(flag::WRITE | flag::MAY_REPLICATE) })
     }
 }
 
@@ -109,6 +111,20 @@ mod tests {
             };
             assert!(is_as_expected, "{source}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_row_that_replaces_another_is_judged_as_that() {
+        let table = CommandTable::new(FAMILIES, &[]).expect("nothing is renamed");
+        let replaced = ["copy", "flushall"].map(|name| {
+            let row = table.lookup(name.as_bytes()).expect("it is there").row;
+            let new: &'static Command = Box::leak(Box::new(Command { scope: Scope::Keys, ..*row }));
+            (new, row)
+        });
+        let table = table.replacing(&replaced).expect("there is room");
+        let is_narrow = |source: &str| script_key_use(source.as_bytes(), &table).wide.is_none();
+        assert!(is_narrow("redis.call('COPY', KEYS[1], KEYS[2])"));
+        assert!(!is_narrow("redis.call('FLUSHALL')"));
     }
 
     #[test]

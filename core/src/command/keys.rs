@@ -62,6 +62,41 @@ pub struct KeySpec {
     pub notes: &'static str,
 }
 
+/// Keys as clients before Redis 7 know them: first, last (negative: from the end of the arguments) and step.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LegacyRange {
+    pub first: i64,
+    pub last: i64,
+    pub step: i64,
+    /// It has all keys of the command.
+    pub is_whole: bool,
+}
+
+/// Specs of neighbouring keys, the last of which may run to the end, read as one range. `None`: no spec is a range.
+pub fn legacy_range(specs: &[KeySpec]) -> Option<LegacyRange> {
+    let mut range: Option<LegacyRange> = None;
+    let mut is_whole = true;
+    for spec in specs {
+        is_whole &= spec.flags & key_flag::INCOMPLETE == 0;
+        let (BeginSearch::Index(begin), FindKeys::Range { last, step, limit: 0 | 1 }) =
+            (spec.begin, spec.find)
+        else {
+            is_whole = false;
+            continue;
+        };
+        let begin = begin as i64;
+        let last = if last >= 0 { begin + last as i64 } else { last as i64 };
+        match &mut range {
+            None => range = Some(LegacyRange { first: begin, last, step: step as i64, is_whole: true }),
+            Some(range) if range.step == 1 && range.last >= 0 && begin == range.last + 1 && step == 1 => {
+                range.last = last;
+            }
+            Some(_) => is_whole = false,
+        }
+    }
+    range.map(|range| LegacyRange { is_whole, ..range })
+}
+
 impl KeySpec {
     /// The one key at argument `index`.
     pub const fn one(index: usize, flags: u32) -> KeySpec {
@@ -96,6 +131,15 @@ pub type KeyPositions = SmallVec<[(usize, u32); 4]>;
 pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     let mut found = KeyPositions::new();
     each(row, args, |at, flags| found.push((at, flags)));
+    found
+}
+
+/// The same for access control, with what the key specs find besides: of a request that is malformed, that may be more.
+pub fn positions_to_check(row: &Command, args: Argv<'_>) -> KeyPositions {
+    let mut found = positions(row, args);
+    if row.find_keys.is_some() {
+        found.extend(positions_by_specs(row, args).into_iter().flatten());
+    }
     found
 }
 
@@ -209,7 +253,7 @@ pub(crate) fn shape(row: &Command) -> KeyShape {
         return KeyShape::Complex;
     }
     match row.keys {
-        [] => KeyShape::None,
+        keys if keys.iter().all(|spec| spec.flags & key_flag::NOT_KEY != 0) => KeyShape::None,
         [
             KeySpec {
                 begin: BeginSearch::Index(first),

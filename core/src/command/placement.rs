@@ -63,6 +63,11 @@ pub struct Routes {
 }
 
 impl Placement {
+    /// Whether it runs at home over the session.
+    pub fn is_over_session(self) -> bool {
+        matches!(self, Placement::Session | Placement::SessionPrecomputed)
+    }
+
     /// Whether it runs at home over checked-out keys.
     pub fn is_checked_out(self) -> bool {
         matches!(self, Placement::CheckOut | Placement::CheckOutDerived)
@@ -181,6 +186,31 @@ impl Routes {
                 return;
             }
         }
+    }
+
+    /// Has all commands run at home over checked-out keys, one after the other, if they all can. `queue` must have the same
+    /// commands. Returns whether they do.
+    pub fn check_out_all(&mut self, queue: &Queue, shard_count: usize) -> bool {
+        let is_with_owner = |at: usize, key: &RoutedKey| {
+            shard_of(queue.args(at).arg(key.arg as usize), shard_count) == usize::from(key.shard)
+        };
+        let can_run_at_home = |at: usize| match self.placement(at) {
+            Placement::Anywhere | Placement::Split | Placement::CheckOut => true,
+            // Without keys it runs there for another reason, or will fail.
+            Placement::One(_) => {
+                !self.keys(at).is_empty() && self.keys(at).iter().all(|key| is_with_owner(at, key))
+            }
+            Placement::CheckOutDerived
+            | Placement::Every(_)
+            | Placement::Session
+            | Placement::SessionPrecomputed => false,
+        };
+        if !(0..self.len()).all(can_run_at_home) {
+            return false;
+        }
+        self.placements.fill(Placement::CheckOut);
+        self.keys.iter_mut().for_each(|key| key.exclusive = true);
+        true
     }
 
     /// Adds a command that runs on every shard.

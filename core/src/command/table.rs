@@ -11,13 +11,14 @@
 //! and published like a new configuration: each worker takes it over at the beginning of a turn, so that a look-up
 //! needs no lock. An id is never reused for another command, because ids travel in messages and index statistics. A
 //! removed command keeps its id and its row, because calls of it may still be under way; it only cannot be found by
-//! its name any more. If the same command with the same arity, flags and keys is added again, it gets its id back.
+//! its name any more. If the same command with the same arity, flags and keys is added again, it gets its id back. A command
+//! whose row is replaced gets a new id for the same reason ([`CommandTable::replacing`]).
 //! Tables, and the rows of loaded commands, are leaked: about 100 KiB each time a module is loaded or unloaded.
 
 pub use crate::call::CommandId;
 use crate::command::docs::Docs;
 use crate::command::keys::{KeyPositions, KeySpec};
-use crate::command::{CommandResult, Ctx};
+use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::blocking::BlockRequest;
 use crate::shard::stats::COMMANDS_MAX;
@@ -62,6 +63,12 @@ pub mod flag {
     pub const LOADS_CODE: u64 = 1 << 34;
     /// Is refused as writes are while these cannot be written to disk: PING, by which clients learn how the server is.
     pub const TELLS_HEALTH: u64 = 1 << 35;
+    /// May be called by a client that listens to channels by RESP2.
+    pub const WHEN_SUBSCRIBED: u64 = 1 << 36;
+    /// Answers such a client with an array, as the messages are that it reads: PING.
+    pub const REPLIES_AS_MESSAGE: u64 = 1 << 37;
+    /// It changes what its client tracks, and what the next commands do to that.
+    pub const CHANGES_TRACKING: u64 = 1 << 38;
     /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }
@@ -195,6 +202,8 @@ pub struct Native {
 pub struct DerivedKeys {
     /// Whether these arguments may ask for any.
     pub are_asked: fn(args: Argv<'_>) -> bool,
+    /// The error for a client that asks for any and may not read all keys. `None`: these arguments ask for none.
+    pub refusal: fn(args: Argv<'_>) -> Option<CommandError>,
     /// Their names. It runs where the keys are that the arguments name, and changes nothing.
     pub find: fn(ctx: &mut Ctx<'_>) -> Vec<Vec<u8>>,
 }
@@ -472,6 +481,8 @@ pub struct CommandEntry {
     pub full_name: String,
     /// The container of a subcommand.
     pub parent: Option<CommandId>,
+    /// The entry whose place it has taken: see [`CommandTable::replacing`].
+    pub plain: Option<CommandId>,
     first_subcommand: u16,
     /// Which arguments are keys, precomputed for the common cases.
     pub shape: KeyShape,
@@ -518,8 +529,8 @@ struct NameSlot {
     is_exact: bool,
 }
 
-/// A name's length, its first eight bytes in lower case, and a hash of both and its last byte, which distinguishes
-/// nearly all names.
+/// A name's length, its first eight bytes in lower case, and a hash of both and, if it is longer, its last byte: this
+/// distinguishes nearly all names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct NameHash {
     mixed: u32,
@@ -530,24 +541,26 @@ struct NameHash {
 impl NameHash {
     #[inline]
     fn of(name: &[u8]) -> NameHash {
-        let word =
-            |at: usize| u64::from(u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]]));
+        let word = |bytes: [u8; 4]| u64::from(u32::from_le_bytes(bytes));
         // Overlapping reads of fixed length, because a copy of variable length is a function call.
-        let first = match name.len() {
-            0 => 0,
-            len @ 1..4 => {
-                let (middle, last) = (len / 2, len - 1);
-                u64::from(name[0])
-                    | u64::from(name[middle]) << (8 * middle)
-                    | u64::from(name[last]) << (8 * last)
+        let (first, last) = match *name {
+            [] => (0, 0),
+            [a] => (u64::from(a), 0),
+            [a, b] => (u64::from(a) | u64::from(b) << 8, 0),
+            [a, b, c] => (u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16, 0),
+            [a, b, c, d, ..] if name.len() <= 8 => {
+                let end = name.last_chunk().map_or(0, |&end| word(end));
+                (word([a, b, c, d]) | end << (8 * (name.len() - 4)), 0)
             }
-            len @ 4..8 => word(0) | word(len - 4) << (8 * (len - 4)),
-            _ => word(0) | word(4) << 32,
+            [.., last] => {
+                let first = name.first_chunk().map_or(0, |&first| u64::from_le_bytes(first));
+                (first, last | 0x20)
+            }
         };
         // This maps letters, and no other bytes, to lower-case letters.
         let folded = first | 0x2020_2020_2020_2020;
-        let last = u64::from(name.last().copied().unwrap_or(0) | 0x20);
-        let mixed = (folded ^ (last << 56) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed =
+            (folded ^ (u64::from(last) << 56) ^ name.len() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         NameHash { mixed: (mixed >> 32) as u32, len: name.len() as u32, folded }
     }
 }
@@ -611,6 +624,43 @@ impl CommandTable {
         table
     }
 
+    /// A copy of this table in which other rows stand in the places of some, with the same names and as many subcommands. The
+    /// former entries cannot be found by name any more. They keep their ids, under which calls may be under way, and run as
+    /// before, by the rows `(row, plain)` gives as `plain`; the new entries know them as [`plain`](CommandEntry::plain).
+    ///
+    /// # Errors
+    /// There are too many commands.
+    pub fn replacing(&self, rows: &[(&'static Command, &'static Command)]) -> Result<CommandTable, String> {
+        let mut table = self.clone();
+        for &(row, plain) in rows {
+            let Some(old) = self.by_own_name(row.name.as_bytes()).map(|entry| entry.id.index()) else {
+                continue;
+            };
+            if table.entries.len() + 1 + row.subcommands.len() > COMMANDS_MAX {
+                return Err(format!("there is no room for more than {COMMANDS_MAX} commands"));
+            }
+            let new = table.entries.len();
+            table.add(&[row]);
+            table.names[new] = std::mem::take(&mut table.names[old]);
+            let first_old = usize::from(table.entries[old].first_subcommand);
+            let first_new = usize::from(table.entries[new].first_subcommand);
+            let olds = std::iter::once((new, old, plain));
+            let pairs = olds.chain(
+                (first_new..)
+                    .zip(first_old..)
+                    .zip(plain.subcommands)
+                    .map(|((new, old), row)| (new, old, row)),
+            );
+            for (new, old, plain) in pairs {
+                table.entries[new].plain = Some(CommandId(old as u16));
+                table.entries[old].row = plain;
+                table.entries[old].is_removed = true;
+            }
+        }
+        table.index();
+        Ok(table)
+    }
+
     /// Adds rows, and after them their subcommands.
     fn add(&mut self, rows: &[&'static Command]) {
         let first = self.entries.len();
@@ -647,6 +697,7 @@ impl CommandTable {
             row,
             full_name,
             parent,
+            plain: None,
             first_subcommand: 0,
             shape,
             is_removed: false,
@@ -670,7 +721,9 @@ impl CommandTable {
     }
 
     fn index(&mut self) {
-        let named: Vec<u16> = self.top_level().map(|entry| entry.id.0).collect();
+        let mut named: Vec<u16> = self.top_level().map(|entry| entry.id.0).collect();
+        // The shortest names, which most requests have, get the slots at which their search begins.
+        named.sort_by_key(|&id| self.names[usize::from(id)].len());
         let capacity = (named.len() * 4).next_power_of_two().max(64);
         let free = NameSlot { hash: NameHash::of(b""), id: EMPTY, is_exact: false };
         self.slots = vec![free; capacity];
@@ -689,9 +742,18 @@ impl CommandTable {
     /// The top-level command of this name, in upper or lower case. O(1).
     #[inline]
     pub fn lookup(&self, name: &[u8]) -> Option<&CommandEntry> {
-        let mask = self.slots.len() - 1;
         let hash = NameHash::of(name);
-        let mut at = hash.mixed as usize & mask;
+        let at = hash.mixed as usize & (self.slots.len() - 1);
+        let slot = &self.slots[at];
+        if slot.hash == hash && slot.is_exact {
+            return Some(&self.entries[usize::from(slot.id)]);
+        }
+        self.lookup_from(at, hash, name)
+    }
+
+    /// The command of this name, whose search begins at this slot.
+    #[inline(never)]
+    fn lookup_from(&self, mut at: usize, hash: NameHash, name: &[u8]) -> Option<&CommandEntry> {
         loop {
             let slot = &self.slots[at];
             if slot.id == EMPTY {
@@ -701,7 +763,7 @@ impl CommandTable {
             if slot.hash == hash && (slot.is_exact || self.names[id].eq_ignore_ascii_case(name)) {
                 return Some(&self.entries[id]);
             }
-            at = (at + 1) & mask;
+            at = (at + 1) & (self.slots.len() - 1);
         }
     }
 
@@ -791,6 +853,7 @@ fn is_called_alike(a: &Command, b: &Command) -> bool {
     a.name == b.name
         && a.arity == b.arity
         && a.flags == b.flags
+        && std::mem::discriminant(&a.run) == std::mem::discriminant(&b.run)
         && crate::command::keys::shape(a) == crate::command::keys::shape(b)
         && a.subcommands.len() == b.subcommands.len()
         && a.subcommands.iter().zip(b.subcommands).all(|(a, b)| is_called_alike(a, b))

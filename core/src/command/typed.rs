@@ -61,7 +61,7 @@ impl<'a> StringRef<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub fn reply(self, reply: &mut Reply<'_>) {
         match self {
             StringRef::Int(number) => reply.bulk_i64(number),

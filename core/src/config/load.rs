@@ -9,9 +9,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{
-    Config, DIRECTIVES, Directive, Feature, Origin, REDIS_VERSION, RenamedCommand, Text, Why, lookup,
-};
+use super::{Config, DIRECTIVES, Directive, Origin, REDIS_VERSION, RenamedCommand, Text, Why, lookup};
 use crate::protocol::inline::{quote, split_words};
 
 /// An include in an include in an include: deeper than this it is a file that includes itself.
@@ -209,7 +207,7 @@ impl Loader<'_> {
             (b"rename-command", [from, to]) => self.rename_command(from, to)?,
             // What Redis 2.6 knew and later versions still let pass.
             (b"list-max-ziplist-entries" | b"list-max-ziplist-value", [_]) => {}
-            (b"user", [_, ..]) => return Err(Feature::Acl.refusal()),
+            (b"user", [_, ..]) => self.add_user(args)?,
             (b"loadmodule", [_, ..]) => {
                 self.config.loaded_modules.push(args.iter().map(|arg| arg.to_vec()).collect());
             }
@@ -247,6 +245,19 @@ impl Loader<'_> {
         let is_pattern = path.iter().any(|byte| b"*?[".contains(byte));
         let path = self.config.dir.as_path().join(Text::from(path).as_path());
         if is_pattern { self.files.expand(&path) } else { vec![path] }
+    }
+
+    fn add_user(&mut self, args: &[&[u8]]) -> Result<(), Why> {
+        if self.config.users.iter().any(|known| known[0] == args[0]) {
+            let name = String::from_utf8_lossy(args[0]);
+            return Err(format!(
+                "Error in user declaration '{name}': Duplicate user found. A user can only be defined once in config \
+                 files"
+            )
+            .into());
+        }
+        self.config.users.push(args.iter().map(|arg| arg.to_vec()).collect());
+        Ok(())
     }
 
     fn rename_command(&mut self, from: &[u8], to: &[u8]) -> Result<(), Why> {

@@ -13,7 +13,7 @@ mod warning;
 use std::sync::OnceLock;
 
 pub use load::{Files, LoadError, Sources, directive_lines};
-pub use rewrite::{Append, rewrite, rewrite_modules};
+pub use rewrite::{Append, rewrite, rewrite_modules, rewrite_users};
 pub use set::{Caller, Change, SetError, Update};
 pub use special::*;
 pub use table::*;
@@ -44,9 +44,19 @@ impl Config {
         self.maxmemory_bytes != 0
     }
 
+    /// By how much so many bytes are more than maxmemory, which is set.
+    pub fn beyond_maxmemory(&self, used_bytes: u64) -> u64 {
+        used_bytes.saturating_sub(self.maxmemory_bytes)
+    }
+
     /// How much of maxmemory so many bytes are, as a part of 1; 0 without a limit.
     pub fn maxmemory_ratio(&self, used_bytes: u64) -> f32 {
         if self.maxmemory_bytes == 0 { 0.0 } else { (used_bytes as f64 / self.maxmemory_bytes as f64) as f32 }
+    }
+
+    /// So many percent of maxmemory, in bytes; 0 without a limit.
+    pub fn maxmemory_share_bytes(&self, percent: u8) -> u64 {
+        (self.maxmemory_bytes as f64 * f64::from(percent) / 100.0) as u64
     }
 
     /// How many bytes one run of a script may allocate without a script-memory-limit: a quarter of maxmemory, or else of the

@@ -67,17 +67,27 @@ pub fn rewrite(old: &[u8], config: &Config, append: Append) -> Vec<u8> {
 /// The same for what the file says of modules: the lines `loadmodule`, and the directives of modules. `wanted`: these lines
 /// as they are to be.
 pub fn rewrite_modules(old: &[u8], wanted: &[Vec<u8>]) -> Vec<u8> {
-    let is_about_modules = |line: &&[u8]| {
+    rewrite_lines(old, wanted, |name| name.eq_ignore_ascii_case(b"loadmodule") || name.contains(&b'.'))
+}
+
+/// The same for the `user` lines.
+pub fn rewrite_users(old: &[u8], wanted: &[Vec<u8>]) -> Vec<u8> {
+    rewrite_lines(old, wanted, |name| name.eq_ignore_ascii_case(b"user"))
+}
+
+/// Puts the wanted lines, at the end, in the place of those with names that are `meant`, unless they are the same.
+fn rewrite_lines(old: &[u8], wanted: &[Vec<u8>], meant: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    let is_meant = |line: &&[u8]| {
         let line = line.trim_ascii();
         let name = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
-        !line.starts_with(b"#") && (name.eq_ignore_ascii_case(b"loadmodule") || name.contains(&b'.'))
+        !line.starts_with(b"#") && meant(name)
     };
-    let present: Vec<&[u8]> = split_lines(old).filter(is_about_modules).map(<[u8]>::trim_ascii).collect();
+    let present: Vec<&[u8]> = split_lines(old).filter(is_meant).map(<[u8]>::trim_ascii).collect();
     if present == *wanted {
         return old.to_vec();
     }
     let mut out = Vec::new();
-    let kept = split_lines(old).filter(|line| !is_about_modules(line));
+    let kept = split_lines(old).filter(|line| !is_meant(line));
     for line in kept.chain(wanted.iter().map(Vec::as_slice)) {
         out.extend_from_slice(line);
         out.push(b'\n');

@@ -56,21 +56,11 @@ pub enum Feature {
     Design,
     /// Nothing stands in its way but that it is not written.
     Unfinished,
-    Persistence,
     Replication,
     Cluster,
     Tls,
-    Acl,
     Scripts,
-    Eviction,
-    ClientEviction,
     Defragmentation,
-    Tracking,
-    KeyspaceEvents,
-    LatencyMonitor,
-    Syslog,
-    Supervision,
-    SocketMark,
 }
 
 impl Feature {
@@ -79,21 +69,11 @@ impl Feature {
         match self {
             Feature::Design => "no use for some directives",
             Feature::Unfinished => "no support for some directives",
-            Feature::Persistence => "no background saving",
             Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS",
-            Feature::Acl => "no ACL users",
             Feature::Scripts => "no scripts",
-            Feature::Eviction => "no eviction of keys",
-            Feature::ClientEviction => "no eviction of clients",
             Feature::Defragmentation => "no active defragmentation",
-            Feature::Tracking => "no client-side caching",
-            Feature::KeyspaceEvents => "no keyspace notifications",
-            Feature::LatencyMonitor => "no latency monitor",
-            Feature::Syslog => "no logging to syslog",
-            Feature::Supervision => "no notification of supervisors",
-            Feature::SocketMark => "no socket marks",
         }
     }
 
@@ -120,6 +100,8 @@ pub enum SideEffect {
     LogLevel,
     /// End the append-only file.
     AppendOnly,
+    /// Change the default user's password.
+    DefaultPassword,
 }
 
 type Check = fn(&mut Config) -> Result<(), Why>;
@@ -187,6 +169,8 @@ macro_rules! directives {
             pub renamed_commands: Vec<RenamedCommand>,
             /// loadmodule lines, in order: the path, and the arguments.
             pub loaded_modules: Vec<Vec<Vec<u8>>>,
+            /// `user` lines, in order: the name, and the rules.
+            pub users: Vec<Vec<Vec<u8>>>,
             /// Directives of modules, with their values, in the order of the lines.
             pub module_settings: Vec<(Vec<u8>, Vec<u8>)>,
             /// The absolute path of the file the server was started with; empty without one.
@@ -199,6 +183,7 @@ macro_rules! directives {
                     $($field: $default,)*
                     renamed_commands: Vec::new(),
                     loaded_modules: Vec::new(),
+                    users: Vec::new(),
                     module_settings: Vec::new(),
                     config_file: Text::default(),
                 }
@@ -258,19 +243,11 @@ const SECRET: Flags = Flags::SENSITIVE;
 const LIVE: Status = Status::Live;
 const DESIGN: Status = Status::Inert(Feature::Design);
 const LATER: Status = Status::Inert(Feature::Unfinished);
-const PERSISTENCE: Status = Status::Inert(Feature::Persistence);
 const REPLICATION: Status = Status::Inert(Feature::Replication);
 const CLUSTER: Status = Status::Inert(Feature::Cluster);
 const TLS: Status = Status::Inert(Feature::Tls);
-const ACL: Status = Status::Inert(Feature::Acl);
 const SCRIPTS: Status = Status::Inert(Feature::Scripts);
-const EVICTION: Status = Status::Inert(Feature::Eviction);
-const CLIENT_EVICTION: Status = Status::Inert(Feature::ClientEviction);
 const DEFRAGMENTATION: Status = Status::Inert(Feature::Defragmentation);
-const TRACKING: Status = Status::Inert(Feature::Tracking);
-const EVENTS: Status = Status::Inert(Feature::KeyspaceEvents);
-const LATENCY: Status = Status::Inert(Feature::LatencyMonitor);
-const SYSLOG: Status = Status::Inert(Feature::Syslog);
 
 directives! {
     // Network.
@@ -289,18 +266,17 @@ directives! {
     timeout_s: u32 = 0; "timeout", COUNT, NONE, LIVE;
     /// 0: no keepalive probes.
     tcp_keepalive_s: u32 = 300; "tcp-keepalive", COUNT, NONE, LIVE;
-    socket_mark_id: u32 = 0; "socket-mark-id", int(0, u32::MAX as i128), IMMUTABLE,
-        Status::Inert(Feature::SocketMark);
+    socket_mark_id: u32 = 0; "socket-mark-id", int(0, u32::MAX as i128), IMMUTABLE, LIVE;
     maxclients: u32 = 10000; "maxclients", int(1, u32::MAX as i128), NONE, LIVE, effect SideEffect::MaxClients;
     client_output_buffer_limit: BufferLimits = BufferLimits::default(); "client-output-buffer-limit", TYPE, MULTI, LIVE;
     client_query_buffer_limit_bytes: u64 = 1 << 30; "client-query-buffer-limit", memory(1 << 20, I64_MAX), NONE, LIVE;
-    maxmemory_clients: ClientMemoryLimit = ClientMemoryLimit::Bytes(0); "maxmemory-clients", TYPE, NONE, CLIENT_EVICTION;
+    maxmemory_clients: ClientMemoryLimit = ClientMemoryLimit::Bytes(0); "maxmemory-clients", TYPE, NONE, LIVE;
     /// Redis takes up to 64 bits; here it is bounded by what a request may be long.
     proto_max_bulk_len_bytes: u64 = 512 << 20; "proto-max-bulk-len", memory(1 << 20, REQUEST_LEN_MAX as i128), NONE, LIVE;
 
     // The process.
     daemonize: bool = false; "daemonize", TYPE, IMMUTABLE, LIVE;
-    supervised: Supervised = Supervised::No; "supervised", TYPE, IMMUTABLE, Status::Inert(Feature::Supervision);
+    supervised: Supervised = Supervised::No; "supervised", TYPE, IMMUTABLE, LIVE;
     pidfile: Text = Text::default(); "pidfile", TYPE, IMMUTABLE, LIVE;
     /// The working directory, absolute once the configuration is loaded.
     dir: Text = Text::from("."); "dir", TYPE, Flags::PROTECTED.and(Flags::DENY_LOADING), LIVE,
@@ -308,13 +284,13 @@ directives! {
     loglevel: LogLevel = LogLevel::Notice; "loglevel", TYPE, NONE, LIVE, effect SideEffect::LogLevel;
     /// Empty: standard output.
     logfile: Text = Text::default(); "logfile", TYPE, IMMUTABLE, LIVE;
-    syslog_enabled: bool = false; "syslog-enabled", TYPE, IMMUTABLE, SYSLOG;
-    syslog_ident: Text = Text::from("redis"); "syslog-ident", TYPE, IMMUTABLE, SYSLOG;
-    syslog_facility: SyslogFacility = SyslogFacility::Local0; "syslog-facility", TYPE, IMMUTABLE, SYSLOG;
+    syslog_enabled: bool = false; "syslog-enabled", TYPE, IMMUTABLE, LIVE;
+    syslog_ident: Text = Text::from("redis"); "syslog-ident", TYPE, IMMUTABLE, LIVE;
+    syslog_facility: SyslogFacility = SyslogFacility::Local0; "syslog-facility", TYPE, IMMUTABLE, LIVE;
     crash_log_enabled: bool = true; "crash-log-enabled", TYPE, NONE, LIVE;
     crash_memcheck_enabled: bool = true; "crash-memcheck-enabled", TYPE, NONE, DESIGN;
     use_exit_on_panic: bool = false; "use-exit-on-panic", TYPE, HIDDEN, LATER;
-    watchdog_period_ms: u32 = 0; "watchdog-period", COUNT, HIDDEN, DESIGN;
+    watchdog_period_ms: u32 = 0; "watchdog-period", COUNT, HIDDEN, LIVE;
     always_show_logo: bool = false; "always-show-logo", TYPE, IMMUTABLE, LATER;
     set_proc_title: bool = true; "set-proc-title", TYPE, IMMUTABLE, LIVE;
     proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
@@ -335,13 +311,14 @@ directives! {
     ignore_warnings: Text = Text::default(); "ignore-warnings", TYPE, NONE, DESIGN;
 
     // Who may do what.
-    requirepass: Text = Text::default(); "requirepass", Kind::Bytes, SECRET, LIVE;
+    requirepass: Text = Text::default(); "requirepass", Kind::Bytes, SECRET, LIVE,
+        effect SideEffect::DefaultPassword;
     enable_protected_configs: ProtectedAccess = ProtectedAccess::No; "enable-protected-configs", TYPE, IMMUTABLE, LIVE;
     enable_debug_command: ProtectedAccess = ProtectedAccess::No; "enable-debug-command", TYPE, IMMUTABLE, LIVE;
     enable_module_command: ProtectedAccess = ProtectedAccess::No; "enable-module-command", TYPE, IMMUTABLE, LIVE;
-    aclfile: Text = Text::default(); "aclfile", TYPE, IMMUTABLE, Status::Refused(Feature::Acl);
-    acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels; "acl-pubsub-default", TYPE, NONE, ACL;
-    acllog_max_len: u64 = 128; "acllog-max-len", int(0, I64_MAX), NONE, ACL;
+    aclfile: Text = Text::default(); "aclfile", TYPE, IMMUTABLE, LIVE;
+    acl_pubsub_default: AclPubsubDefault = AclPubsubDefault::ResetChannels; "acl-pubsub-default", TYPE, NONE, LIVE;
+    acllog_max_len: u64 = 128; "acllog-max-len", int(0, I64_MAX), NONE, LIVE;
 
     // The databases and their time.
     databases: u32 = 16; "databases", int(1, I32_MAX), IMMUTABLE, LIVE;
@@ -349,21 +326,21 @@ directives! {
     hz: u32 = 10; "hz", COUNT, NONE, LIVE, check check::hz;
     dynamic_hz: bool = true; "dynamic-hz", TYPE, NONE, DESIGN;
     activerehashing: bool = true; "activerehashing", TYPE, NONE, DESIGN;
-    active_expire_effort: u32 = 1; "active-expire-effort", int(1, 10), NONE, LATER;
-    lazyfree_lazy_eviction: bool = false; "lazyfree-lazy-eviction", TYPE, NONE, LATER;
+    active_expire_effort: u32 = 1; "active-expire-effort", int(1, 10), NONE, LIVE;
+    lazyfree_lazy_eviction: bool = false; "lazyfree-lazy-eviction", TYPE, NONE, LIVE;
     lazyfree_lazy_expire: bool = false; "lazyfree-lazy-expire", TYPE, NONE, LIVE;
-    lazyfree_lazy_server_del: bool = false; "lazyfree-lazy-server-del", TYPE, NONE, LATER;
+    lazyfree_lazy_server_del: bool = false; "lazyfree-lazy-server-del", TYPE, NONE, DESIGN;
     lazyfree_lazy_user_del: bool = false; "lazyfree-lazy-user-del", TYPE, NONE, LIVE;
     lazyfree_lazy_user_flush: bool = false; "lazyfree-lazy-user-flush", TYPE, NONE, LIVE;
 
     // Memory.
     /// 0: no limit.
     maxmemory_bytes: u64 = 0; "maxmemory", memory(0, U64_MAX), NONE, LIVE;
-    maxmemory_policy: MaxmemoryPolicy = MaxmemoryPolicy::Noeviction; "maxmemory-policy", TYPE, NONE, EVICTION;
-    maxmemory_samples: u32 = 5; "maxmemory-samples", int(1, I32_MAX), NONE, EVICTION;
-    maxmemory_eviction_tenacity: u32 = 10; "maxmemory-eviction-tenacity", int(0, 100), NONE, EVICTION;
-    lfu_log_factor: u32 = 10; "lfu-log-factor", COUNT, NONE, EVICTION;
-    lfu_decay_time_min: u32 = 1; "lfu-decay-time", COUNT, NONE, EVICTION;
+    maxmemory_policy: MaxmemoryPolicy = MaxmemoryPolicy::Noeviction; "maxmemory-policy", TYPE, NONE, LIVE;
+    maxmemory_samples: u32 = 5; "maxmemory-samples", int(1, I32_MAX), NONE, LIVE;
+    maxmemory_eviction_tenacity: u32 = 10; "maxmemory-eviction-tenacity", int(0, 100), NONE, LIVE;
+    lfu_log_factor: u32 = 10; "lfu-log-factor", COUNT, NONE, LIVE;
+    lfu_decay_time_min: u32 = 1; "lfu-decay-time", COUNT, NONE, LIVE;
     activedefrag: bool = false; "activedefrag", TYPE, NONE, DEFRAGMENTATION, check check::activedefrag;
     active_defrag_ignore_bytes: u64 = 100 << 20; "active-defrag-ignore-bytes", memory(1, I64_MAX), NONE, DEFRAGMENTATION;
     active_defrag_threshold_lower_percent: u32 = 10; "active-defrag-threshold-lower", int(0, 1000), NONE, DEFRAGMENTATION;
@@ -395,24 +372,24 @@ directives! {
     /// Negative: nothing is slow.
     slowlog_log_slower_than_us: i64 = 10000; "slowlog-log-slower-than", int(-1, I64_MAX), NONE, LIVE;
     slowlog_max_len: u64 = 128; "slowlog-max-len", int(0, I64_MAX), NONE, LIVE;
-    latency_monitor_threshold_ms: i64 = 0; "latency-monitor-threshold", int(0, I64_MAX), NONE, LATENCY;
+    latency_monitor_threshold_ms: i64 = 0; "latency-monitor-threshold", int(0, I64_MAX), NONE, LIVE;
     latency_tracking: bool = true; "latency-tracking", TYPE, NONE, LIVE;
     latency_tracking_info_percentiles: Percentiles = Percentiles::default(); "latency-tracking-info-percentiles", TYPE, MULTI,
         LIVE;
-    notify_keyspace_events: NotifyEvents = NotifyEvents::default(); "notify-keyspace-events", TYPE, NONE, EVENTS;
-    tracking_table_max_keys: u64 = 1_000_000; "tracking-table-max-keys", int(0, I64_MAX), NONE, TRACKING;
+    notify_keyspace_events: NotifyEvents = NotifyEvents::default(); "notify-keyspace-events", TYPE, NONE, LIVE;
+    tracking_table_max_keys: u64 = 1_000_000; "tracking-table-max-keys", int(0, I64_MAX), NONE, LIVE;
     lua_enable_deprecated_api: bool = false; "lua-enable-deprecated-api", TYPE, IMMUTABLE.and(HIDDEN), SCRIPTS;
     busy_reply_threshold_ms: i64 = 5000; "busy-reply-threshold" | "lua-time-limit", int(0, I64_MAX), NONE, LIVE;
 
     // Persistence.
     save: SavePoints = SavePoints::default(); "save", TYPE, MULTI, LIVE;
-    stop_writes_on_bgsave_error: bool = true; "stop-writes-on-bgsave-error", TYPE, NONE, PERSISTENCE;
+    stop_writes_on_bgsave_error: bool = true; "stop-writes-on-bgsave-error", TYPE, NONE, LIVE;
     rdbcompression: bool = true; "rdbcompression", TYPE, NONE, LIVE;
     rdbchecksum: bool = true; "rdbchecksum", TYPE, IMMUTABLE, LIVE;
     dbfilename: Text = Text::from("dump.rdb"); "dbfilename", TYPE, Flags::PROTECTED, LIVE, check check::dbfilename;
     rdb_del_sync_files: bool = false; "rdb-del-sync-files", TYPE, NONE, REPLICATION;
-    rdb_save_incremental_fsync: bool = true; "rdb-save-incremental-fsync", TYPE, NONE, PERSISTENCE;
-    rdb_key_save_delay_us: i32 = 0; "rdb-key-save-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, PERSISTENCE;
+    rdb_save_incremental_fsync: bool = true; "rdb-save-incremental-fsync", TYPE, NONE, LIVE;
+    rdb_key_save_delay_us: i32 = 0; "rdb-key-save-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
     key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
     loading_process_events_interval_bytes: u32 = 2 << 20; "loading-process-events-interval-bytes", int(1024, I32_MAX),
         HIDDEN, DESIGN;
@@ -423,14 +400,14 @@ directives! {
     appenddirname: Text = Text::from("appendonlydir"); "appenddirname", TYPE, IMMUTABLE, LIVE,
         check check::appenddirname;
     appendfsync: AppendFsync = AppendFsync::Everysec; "appendfsync", TYPE, NONE, LIVE;
-    no_appendfsync_on_rewrite: bool = false; "no-appendfsync-on-rewrite", TYPE, NONE, PERSISTENCE;
-    auto_aof_rewrite_percentage: u32 = 100; "auto-aof-rewrite-percentage", COUNT, NONE, PERSISTENCE;
-    auto_aof_rewrite_min_size_bytes: u64 = 64 << 20; "auto-aof-rewrite-min-size", memory(0, I64_MAX), NONE, PERSISTENCE;
+    no_appendfsync_on_rewrite: bool = false; "no-appendfsync-on-rewrite", TYPE, NONE, LIVE;
+    auto_aof_rewrite_percentage: u32 = 100; "auto-aof-rewrite-percentage", COUNT, NONE, LIVE;
+    auto_aof_rewrite_min_size_bytes: u64 = 64 << 20; "auto-aof-rewrite-min-size", memory(0, I64_MAX), NONE, LIVE;
     aof_load_truncated: bool = true; "aof-load-truncated", TYPE, NONE, LIVE;
     aof_use_rdb_preamble: bool = true; "aof-use-rdb-preamble", TYPE, NONE, LIVE;
     aof_timestamp_enabled: bool = false; "aof-timestamp-enabled", TYPE, NONE, LIVE;
     aof_disable_auto_gc: bool = false; "aof-disable-auto-gc", TYPE, NONE, LIVE;
-    aof_rewrite_incremental_fsync: bool = true; "aof-rewrite-incremental-fsync", TYPE, NONE, PERSISTENCE;
+    aof_rewrite_incremental_fsync: bool = true; "aof-rewrite-incremental-fsync", TYPE, NONE, LIVE;
 
     // Replication.
     replicaof: ReplicaOf = ReplicaOf::default(); "replicaof" | "slaveof", TYPE, IMMUTABLE.and(MULTI),
@@ -521,4 +498,7 @@ directives! {
     metrics_port: u16 = 0; "metrics-port", PORT, IMMUTABLE.and(HIDDEN), LIVE;
     /// What one run of a script may allocate; 0: a quarter of maxmemory or of the machine's memory.
     script_memory_limit_bytes: u64 = 0; "script-memory-limit", memory(0, I64_MAX), HIDDEN, LIVE;
+    /// How much of what changes during a background save may wait for the disk; 0: a tenth of the memory in use, at least
+    /// 64 MB.
+    snapshot_memory_limit_bytes: u64 = 0; "snapshot-memory-limit", memory(0, I64_MAX), HIDDEN, LIVE;
 }

@@ -139,7 +139,6 @@ fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
         ("tls-port", "6380", "no TLS"),
         ("replicaof", "127.0.0.1 6379", "no replication"),
         ("slaveof", "127.0.0.1 6379", "no replication"),
-        ("aclfile", "/etc/redis/users.acl", "no ACL users"),
     ];
     for (name, value, absence) in refusals {
         let row = lookup(name.as_bytes()).unwrap();
@@ -201,14 +200,10 @@ fn warnings_name_what_has_no_effect_and_only_that() {
     let assign = |config: &mut Config, name: &str, value: &str| {
         config.assign(lookup(name.as_bytes()).unwrap(), &[value.as_bytes()], Origin::Set).unwrap();
     };
-    assert_eq!(warnings(&config).len(), 1, "the default save points");
-    assert!(warnings(&config)[0].contains("does not look at the 'save' points in between"));
-
-    assign(&mut config, "save", "");
     assert_eq!(warnings(&config), Vec::<String>::new());
 
     assign(&mut config, "appendfsync", "always");
-    assign(&mut config, "auto-aof-rewrite-percentage", "50");
+    assign(&mut config, "rdb-del-sync-files", "yes");
     assign(&mut config, "rdbcompression", "no");
     assign(&mut config, "io-threads", "4");
     assign(&mut config, "maxclients", "100");
@@ -216,7 +211,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
         warnings(&config),
         [
             "WARNING this version of Shardis has no use for some directives: set without effect: io-threads",
-            "WARNING this version of Shardis has no background saving: set without effect: auto-aof-rewrite-percentage",
+            "WARNING this version of Shardis has no replication: set without effect: rdb-del-sync-files",
         ]
     );
 }

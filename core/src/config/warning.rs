@@ -5,13 +5,6 @@ use super::{Config, DIRECTIVES, Feature, Status};
 /// One line for each feature that the configuration expects and this version does not have.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
-    if !config.save.0.is_empty() {
-        lines.push(
-            "WARNING this version of Shardis saves the data set on SAVE and when it stops. It does not look at the \
-             'save' points in between."
-                .to_owned(),
-        );
-    }
     let mut by_feature: Vec<(Feature, Vec<&str>)> = Vec::new();
     for row in DIRECTIVES.iter().filter(|row| !row.is_default(config)) {
         let feature = match row.status {

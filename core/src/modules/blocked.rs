@@ -11,6 +11,7 @@ use super::module::Module;
 use super::server;
 use super::string::ModuleString;
 use crate::call::Call;
+use crate::command::CommandError;
 use crate::protocol::OwnedArgv;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::worker::program::{HoldEnd, HoldId, HoldOn, ProgramCtx, Task, WaitForKeys};
@@ -46,6 +47,8 @@ pub(super) struct BlockedClient {
     first_reply: Mutex<Vec<u8>>,
     /// What was replied outside of callbacks. Of several threads that reply, one has the client at a time.
     written: UnsafeCell<Vec<u8>>,
+    /// The errors that the module has replied with outside of the command, until they are counted.
+    errors: Mutex<Vec<CommandError>>,
     phase: Mutex<Phase>,
     /// How long the module has worked for the client outside of its command; and since when it does, in ticks.
     worked_nanos: AtomicU64,
@@ -159,6 +162,7 @@ pub(super) fn block(
         data: AtomicPtr::new(data),
         first_reply: Mutex::new(Vec::new()),
         written: UnsafeCell::new(Vec::new()),
+        errors: Mutex::new(Vec::new()),
         phase: Mutex::new(phase),
         worked_nanos: AtomicU64::new(0),
         began_ticks: AtomicU64::new(0),
@@ -221,6 +225,15 @@ impl BlockedClient {
     /// What the command itself has replied comes first.
     pub(super) fn reply_of_command(&self, reply: &mut Vec<u8>) {
         self.first_reply.lock().unwrap_or_else(PoisonError::into_inner).append(reply);
+    }
+
+    fn errors(&self) -> MutexGuard<'_, Vec<CommandError>> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The module has replied with an error, which is counted when the client gets it.
+    pub(super) fn has_replied_with(&self, error: CommandError) {
+        self.errors().push(error);
     }
 
     pub(super) fn begin_work(&self) {
@@ -318,14 +331,25 @@ fn ended(client: Handle, end: HoldEnd) -> Task {
 
 /// Replies what a callback replies, and then what was replied outside of callbacks.
 fn reply(client: &Handle, program: &mut ProgramCtx<'_>, callback: RedisModuleCmdFunc, why: Why) {
-    let clock = SystemClock::get();
-    let began_ticks = clock.ticks();
+    let began_ticks = SystemClock::get().ticks();
     write_first(client, program);
+    let start = program.reply.out.len();
     call_back(client, program, callback, why, None);
     write(client, program);
+    count(client, program, began_ticks, start);
+}
+
+/// Counts what was done for a client that gets its reply, whose part that is none of the command begins at `start`.
+fn count(client: &Handle, program: &mut ProgramCtx<'_>, began_ticks: u64, start: usize) {
+    let clock = SystemClock::get();
     let nanos = clock.ticks_to_nanos(clock.ticks().saturating_sub(began_ticks));
     let nanos = nanos + client.worked_nanos.load(Ordering::Relaxed);
-    program.worker().count_held(&client.call, client.args.as_argv(), nanos);
+    let errors = std::mem::take(&mut *client.errors());
+    // One that a called command has replied with was counted when that ran.
+    let has_failed = !errors.is_empty() || program.reply.out[start..].starts_with(b"-");
+    let worker = program.worker();
+    worker.count_held(&client.call, client.args.as_argv(), nanos, has_failed);
+    errors.iter().for_each(|error| worker.shard.stats.error(error.code()));
 }
 
 fn write_first(client: &Handle, program: &mut ProgramCtx<'_>) {
@@ -354,11 +378,16 @@ fn call_back(
     ctx.reply_to(&mut reply, client.call.resp);
     let arguments = Arguments::new(client.module, client.args.as_argv().iter());
     let mut argv = arguments.vector();
+    let what = match why {
+        Why::TimedOut => "timeout of a blocked client",
+        Why::Reply | Why::Free | Why::Thread => "reply to a blocked client",
+    };
     // SAFETY: the module has given the function as a callback of this client; the context and the arguments last until it
     // returns.
-    let status = run_with(&mut ctx, |ctx| unsafe { callback(ctx, argv.as_mut_ptr(), arguments.len()) });
+    let status = run_with(&mut ctx, what, |ctx| unsafe { callback(ctx, argv.as_mut_ptr(), arguments.len()) });
     ctx.finish();
     arguments.give_back();
+    client.errors().append(&mut ctx.errors);
     drop(ctx);
     *program.reply.out = reply;
     status
@@ -370,7 +399,7 @@ fn tell_disconnected(client: &Handle, program: &mut ProgramCtx<'_>) {
     let mut ctx = Context::new(client.module, Access::Program(NonNull::from(program).cast()));
     ctx.call = client.call;
     // SAFETY: the module has given the function as a callback of this client.
-    run_with(&mut ctx, |ctx| unsafe { callback(ctx, client.as_abi()) });
+    run_with(&mut ctx, "disconnection of a blocked client", |ctx| unsafe { callback(ctx, client.as_abi()) });
     ctx.finish();
 }
 
@@ -380,13 +409,16 @@ fn try_serve(client: Handle, key: Vec<u8>) -> Task {
         let phase = *client.phase();
         let Some(hold) = phase.hold.filter(|_| !phase.is_unblocked) else { return };
         let name = ModuleString::new(&key);
+        let began_ticks = SystemClock::get().ticks();
         let status = call_back(&client, program, client.callbacks.reply, Why::Reply, NonNull::new(name));
         // SAFETY: it was made above, and the callback has ended.
         unsafe { ModuleString::release(name) };
         if status != REDISMODULE_OK {
             program.reply.out.clear();
+            client.errors().clear();
             return;
         }
+        count(&client, program, began_ticks, 0);
         client.written().append(program.reply.out);
         let mut phase = client.phase();
         (phase.reply_by, phase.is_unblocked) = (ReplyBy::Nothing, true);
@@ -403,7 +435,7 @@ fn finish(client: &Handle, program: &mut ProgramCtx<'_>) {
         ctx.call = client.call;
         ctx.on = Some(On { client: client.clone(), why: Why::Free, key: None });
         // SAFETY: the module has given the function to free this.
-        run_with(&mut ctx, |ctx| unsafe { free(ctx, data) });
+        run_with(&mut ctx, "free of a blocked client's data", |ctx| unsafe { free(ctx, data) });
         ctx.finish();
     }
     client.module.blocked_clients.fetch_sub(1, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 use super::module::Module;
 use super::run::{KEYS_BY_CALLBACK, register_key_finder, run_foreign, run_native};
 use crate::command::docs::Docs;
-use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag, legacy_range};
 use crate::command::table::{Command, Native, Run, acl, flag};
 use crate::worker::program::{ProgramHandler, ProgramKind, Reach};
 use shardis_modules_api::abi::RedisModuleCmdFunc;
@@ -108,11 +108,12 @@ impl ModuleCommand {
         let declared = self.declared.lock().expect("no holder of a declaration panics");
         let is_container = self.function.is_none() || !declared.subcommands.is_empty();
         let mut row = self.handler_row(declared.arity, is_container && self.function.is_none());
-        let hidden = if self.module.is_builtin() { flag::MODULE } else { 0 };
+        let hidden = if self.module.is_builtin() { flag::MODULE | flag::MOVABLEKEYS } else { 0 };
         row.flags |= declared.flags.row & !hidden;
         row.categories |= declared.categories;
         row.keys = Vec::leak(declared.keys.clone());
-        if !is_one_range(row.keys) {
+        // Clients before Redis 7 find the keys by one range, or not at all.
+        if !row.keys.is_empty() && !legacy_range(row.keys).is_some_and(|range| range.is_whole) {
             row.flags |= flag::MOVABLEKEYS;
         }
         row.docs = declared.docs;
@@ -146,21 +147,6 @@ impl ModuleCommand {
         };
         Command::program(name, arity, Box::leak(Box::new(handler)))
     }
-}
-
-/// Whether clients before Redis 7 can find the keys, by a first and a last one and a step.
-fn is_one_range(keys: &[KeySpec]) -> bool {
-    let mut end = None;
-    keys.iter().all(|spec| {
-        let (BeginSearch::Index(begin), FindKeys::Range { last, step, limit: 0 | 1 }) =
-            (spec.begin, spec.find)
-        else {
-            return false;
-        };
-        let follows = end.is_none_or(|end| end + 1 == begin && step == 1 && last >= 0);
-        end = Some(begin.saturating_add_signed(last.max(0)));
-        follows && spec.flags & key_flag::INCOMPLETE == 0
-    })
 }
 
 /// The ACL categories of these names, separated by blanks. `None`: one is unknown.

@@ -2,6 +2,7 @@
 
 use super::load::{self, load};
 use super::module::{self, Module};
+use super::{events, guarded};
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, CommandTable, flag};
@@ -17,7 +18,8 @@ pub const COMMANDS: &[Command] = &[Command::container("module", &[HELP, LIST, LO
 const CHANGES: u64 =
     flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::PROTECTED | flag::LOADS_CODE;
 
-const fn handler(run: fn(&mut ProgramCtx<'_>) -> CommandResult) -> ProgramHandler {
+/// A program of the server's own that may touch any key.
+pub(super) const fn handler(run: fn(&mut ProgramCtx<'_>) -> CommandResult) -> ProgramHandler {
     ProgramHandler {
         kind: ProgramKind::Module,
         flags: |_, row_flags, _| row_flags,
@@ -88,11 +90,16 @@ fn load_and_publish(
     let (module, rows) = load(ctx, path, arguments, given).ok_or(NOT_LOADED)?;
     let rows: &'static [Command] = Vec::leak(rows);
     let rows: Vec<&'static Command> = rows.iter().collect();
-    if ctx.worker().update_table(|table| table.with(&rows)).is_err() {
+    let with_rows = |table: &CommandTable| {
+        let table = table.with(&rows)?;
+        if guarded::is_needed_for(module) { guarded::guard(table) } else { Ok(table) }
+    };
+    if ctx.worker().update_table(with_rows).is_err() {
         // A command of another module has come to have one of the names.
         load::close(module);
         return Err(NOT_LOADED);
     }
+    events::module_changed(ctx, module, true);
     Ok(())
 }
 
@@ -113,6 +120,7 @@ fn unload(ctx: &mut ProgramCtx<'_>) -> CommandResult {
         .update_table(|table| Ok::<_, String>(without_commands(table, module)))
         .map_err(|text| CommandError::new(format!("ERR Error unloading module: {text}")))?;
     load::close(module);
+    events::module_changed(ctx, module, false);
 
     ctx.reply.ok();
     Ok(())

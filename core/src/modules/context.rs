@@ -16,6 +16,7 @@ use crate::command::{CommandError, Ctx};
 use crate::config::Config;
 use crate::protocol::reply::{Mark, Resp};
 use crate::protocol::{Argv, Reply};
+use crate::runtime::crash::{self, Callback};
 use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
@@ -211,6 +212,12 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether the command is one of an EXEC, and not of a script or called by a program.
+    pub(super) fn runs_in_exec(&mut self) -> bool {
+        let is_called = self.program().is_some_and(|program| program.is_called());
+        self.call.in_exec && !self.call.in_script && !is_called
+    }
+
     /// The command table, if there is one yet.
     pub(super) fn table(&mut self) -> Option<&'static CommandTable> {
         match self.access() {
@@ -325,14 +332,32 @@ thread_local! {
     static CURRENT: Cell<Option<NonNull<Context<'static>>>> = const { Cell::new(None) };
 }
 
-/// Runs a callback of a module, in its turn. Functions of the ABI that get no context use this one meanwhile.
-pub(super) fn run_with<T>(ctx: &mut Context<'_>, callback: impl FnOnce(*mut RedisModuleCtx) -> T) -> T {
-    let pointer = ctx.as_abi();
+/// Runs a callback of a module, in its turn. Functions of the ABI that get no context use this one meanwhile. `what`: what it is
+/// called for.
+pub(super) fn run_with<T>(
+    ctx: &mut Context<'_>,
+    what: &'static str,
+    callback: impl FnOnce(*mut RedisModuleCtx) -> T,
+) -> T {
+    let (module, pointer) = (ctx.module, ctx.as_abi());
     let outer = CURRENT.replace(NonNull::new(pointer.cast()));
+    let is_known_by_command = module.is_shard_safe() && ctx.command.is_some();
     let result =
-        if ctx.module.is_shard_safe() { callback(pointer) } else { turn::take(|| callback(pointer)) };
+        if is_known_by_command { callback(pointer) } else { in_turn(module, what, || callback(pointer)) };
     CURRENT.set(outer);
     result
+}
+
+/// Runs a callback of a module in its turn, if it has one: see [`turn`]. A report of a crash names the module, and what the
+/// callback is called for.
+pub(super) fn in_turn<T>(module: &'static Module, what: &'static str, callback: impl FnOnce() -> T) -> T {
+    let noted = || {
+        let outer = crash::set_current_callback(Some(Callback { module: module.name(), what }));
+        let result = callback();
+        crash::set_current_callback(outer);
+        result
+    };
+    if module.is_shard_safe() { noted() } else { turn::take(noted) }
 }
 
 /// Whether a callback runs on this thread.
@@ -342,9 +367,10 @@ pub(super) fn is_in_callback() -> bool {
 
 /// Does something that may suspend the program in which the callback runs: callbacks of others may run meanwhile.
 pub(super) fn while_suspended<T>(act: impl FnOnce() -> T) -> T {
-    let current = CURRENT.take();
+    let (current, callback) = (CURRENT.take(), crash::set_current_callback(None));
     let result = turn::pause(|| threads::set_aside(act));
     CURRENT.set(current);
+    crash::set_current_callback(callback);
     result
 }
 

@@ -3,7 +3,7 @@
 //! A module that is not shard-safe sees one of its callbacks at a time: see [`turn`](super::turn). What removes a value does
 //! not wait for that: then the value is unlinked and freed by whoever has the turn.
 
-use super::context::{Access, Context};
+use super::context::{Access, Context, in_turn};
 use super::module::Module;
 use super::string::ModuleString;
 use super::turn;
@@ -40,6 +40,11 @@ pub(super) struct Io<'a> {
 pub(super) enum Target<'a> {
     Save(&'a mut dyn SaveSink),
     Load(&'a mut dyn LoadSource),
+    /// What takes the words of a command, and whether one was refused.
+    Rewrite {
+        emit: &'a mut dyn FnMut(&[&[u8]]),
+        has_failed: bool,
+    },
 }
 
 /// `RedisModuleKeyOptCtx`: which key, or keys, a callback is about.
@@ -212,13 +217,18 @@ impl DataType {
     }
 
     /// Runs a callback when its turn has come.
-    fn in_turn<T>(&self, act: impl FnOnce() -> T) -> T {
-        if self.module.is_shard_safe() { act() } else { turn::take(act) }
+    fn in_turn<T>(&self, what: &'static str, act: impl FnOnce() -> T) -> T {
+        in_turn(self.module, what, act)
     }
 
     /// Runs a callback at once, or has whoever has the turn run it.
-    fn in_turn_or_later(&'static self, act: impl FnOnce() + Send + 'static) {
-        if self.module.is_shard_safe() { act() } else { turn::take_or_leave(Box::new(act)) }
+    fn in_turn_or_later(&'static self, what: &'static str, act: impl FnOnce() + Send + 'static) {
+        let module = self.module;
+        if module.is_shard_safe() {
+            in_turn(module, what, act);
+        } else {
+            turn::take_or_leave(Box::new(move || in_turn(module, what, act)));
+        }
     }
 
     fn is_aux_place(&self, when: AuxPlace) -> bool {
@@ -261,18 +271,31 @@ impl ModuleType for DataType {
         self.id
     }
 
+    fn is_callable(&self) -> bool {
+        self.module.is_shard_safe() || turn::is_free()
+    }
+
     fn save(&self, value: ModulePtr, place: KeyPlace<'_>, sink: &mut dyn SaveSink) {
         let Some(save) = self.methods.rdb_save else { return };
         let mut io = Io::new(forever(self), Target::Save(sink), place);
         // SAFETY: the callback is the type's, and the value is one of its.
-        self.in_turn(|| unsafe { save(io.as_abi(), value.0) });
+        self.in_turn("rdb_save", || unsafe { save(io.as_abi(), value.0) });
+    }
+
+    fn rewrite(&self, value: ModulePtr, place: KeyPlace<'_>, emit: &mut dyn FnMut(&[&[u8]])) -> bool {
+        let Some(rewrite) = self.methods.aof_rewrite else { return false };
+        let mut io = Io::new(forever(self), Target::Rewrite { emit, has_failed: false }, place);
+        let key = io.key();
+        // SAFETY: the callback is the type's, the value is one of its, and the key's name lasts as long as `io`.
+        self.in_turn("aof_rewrite", || unsafe { rewrite(io.as_abi(), key.cast(), value.0) });
+        matches!(io.target, Target::Rewrite { has_failed: false, .. })
     }
 
     fn load(&self, source: &mut dyn LoadSource, encver: u16, place: KeyPlace<'_>) -> Option<ModulePtr> {
         let load = self.methods.rdb_load?;
         let mut io = Io::new(forever(self), Target::Load(source), place);
         // SAFETY: the callback is the type's.
-        let value = self.in_turn(|| unsafe { load(io.as_abi(), c_int::from(encver)) });
+        let value = self.in_turn("rdb_load", || unsafe { load(io.as_abi(), c_int::from(encver)) });
         (!value.is_null()).then_some(ModulePtr(value))
     }
 
@@ -284,19 +307,20 @@ impl ModuleType for DataType {
         let Some(save) = self.methods.aux_save2.or(self.methods.aux_save) else { return };
         let mut io = Io::new(forever(self), Target::Save(sink), KeyPlace::default());
         // SAFETY: the callback is the type's.
-        self.in_turn(|| unsafe { save(io.as_abi(), when as c_int) });
+        self.in_turn("aux_save", || unsafe { save(io.as_abi(), when as c_int) });
     }
 
     fn load_aux(&self, source: &mut dyn LoadSource, encver: u16, when: AuxPlace) -> bool {
         let Some(load) = self.methods.aux_load else { return false };
         let mut io = Io::new(forever(self), Target::Load(source), KeyPlace::default());
         // SAFETY: the callback is the type's.
-        let status = self.in_turn(|| unsafe { load(io.as_abi(), c_int::from(encver), when as c_int) });
+        let status =
+            self.in_turn("aux_load", || unsafe { load(io.as_abi(), c_int::from(encver), when as c_int) });
         status == REDISMODULE_OK
     }
 
     fn copy(&self, value: ModulePtr, from: KeyPlace<'_>, to: KeyPlace<'_>) -> Result<ModulePtr, NotCopied> {
-        let copy = self.in_turn(|| self.copied(value, from, to)).ok_or(NotCopied::NotSupported)?;
+        let copy = self.in_turn("copy", || self.copied(value, from, to)).ok_or(NotCopied::NotSupported)?;
         if copy.is_null() { Err(NotCopied::Failed) } else { Ok(ModulePtr(copy)) }
     }
 
@@ -305,13 +329,13 @@ impl ModuleType for DataType {
         let mut io = DigestIo { sink, place, key: None };
         let pointer = std::ptr::from_mut(&mut io).cast();
         // SAFETY: the callback is the type's, and the value is one of its.
-        self.in_turn(|| unsafe { digest(pointer, value.0) });
+        self.in_turn("digest", || unsafe { digest(pointer, value.0) });
         true
     }
 
     fn memory_usage(&self, value: ModulePtr, place: KeyPlace<'_>, samples: usize) -> usize {
         let mut keys = KeyOptions::new(place, KeyPlace::default());
-        self.in_turn(|| match (self.methods.mem_usage2, self.methods.mem_usage) {
+        self.in_turn("mem_usage", || match (self.methods.mem_usage2, self.methods.mem_usage) {
             // SAFETY: the callback is the type's, and the value is one of its.
             (Some(usage), _) => unsafe { usage(keys.as_abi(), value.0, samples) },
             // SAFETY: as above.
@@ -344,7 +368,7 @@ impl ModuleType for DataType {
         }
         let of = forever(self);
         let (db, key) = (place.db, place.key.map(<[u8]>::to_vec));
-        of.in_turn_or_later(move || {
+        of.in_turn_or_later("unlink", move || {
             // The whole of it moves in here.
             let value = value;
             let mut keys = KeyOptions::new(KeyPlace { db, key: key.as_deref() }, KeyPlace::default());
@@ -363,7 +387,7 @@ impl ModuleType for DataType {
 
     fn free(&self, value: ModulePtr) {
         let Some(free) = self.methods.free else { return };
-        forever(self).in_turn_or_later(move || {
+        forever(self).in_turn_or_later("free", move || {
             // The whole of it moves in here.
             let value = value;
             // SAFETY: the callback is the type's, and nothing refers to the value any more.

@@ -1,22 +1,32 @@
 //! Events of the server and of keys, of which modules are told.
 //!
-//! Of the events of the server that there are, modules are told so far of changes of the configuration.
+//! *Events of the server.* What a command is about to do, or has done, its own program tells ([`guarded`](super::guarded)): that a
+//! database is flushed or swapped, that the data set is saved. A [task](crate::worker::program::Task) tells of what happens by
+//! itself: clients come and go, time passes. What comes from no shard is told by the thread that it comes from: that files are
+//! loaded. Replicas, masters and child processes do not exist, so nothing is told of them, but a module may ask for it.
 //!
-//! Of events of keys all modules are told by a [task](crate::worker::program::Task), after what has caused them and before
-//! its client has the reply. What a module does when it is told is a unit of its own.
+//! *Events of keys.* What a module's call of a command has done to keys, all modules are told before the call returns, by the
+//! same program. So its keys are brought to where the program runs. Of other events of keys they are told by a task, after what
+//! has caused them and before its client has the reply: what a module does then is a unit of its own.
 
+use super::abi::describe_client;
 use super::context::{Access, Context, run_with};
 use super::module::Module;
 use super::server;
 use super::string::ModuleString;
+use crate::client::Client;
 use crate::shard::event::EventClass;
-use crate::shard::observe::KeyNotice;
+use crate::shard::observe::{KEY_EVENTS_CLIENT, KeyNotice};
 use crate::worker::Worker;
-use crate::worker::program::Task;
+use crate::worker::hooks::{SaveEvent, WorkerEvents};
+use crate::worker::load::{LoadKind, OnProgress};
+use crate::worker::program::{ProgramCtx, Task};
+use crate::worker::snapshot::Purpose;
 use shardis_modules_api::abi::*;
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::ptr::NonNull;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// A module that is told of an event.
 #[derive(Clone, Copy)]
@@ -28,19 +38,225 @@ struct Subscription {
 
 static SUBSCRIPTIONS: Mutex<Vec<Subscription>> = Mutex::new(Vec::new());
 
-/// Has a module told of an event, or, without a callback, told no more. Returns whether modules are told of it.
+/// The events that any module has subscribed to, a bit for each.
+static SUBSCRIBED: AtomicU32 = AtomicU32::new(0);
+
+/// How many subevents each event has, in the order of their numbers.
+const SUBEVENTS: [u64; 17] = [2, 6, 2, 5, 2, 0, 2, 2, 0, 2, 2, 0, 3, 2, 3, 2, 1];
+
+/// Has a module told of an event, or, without a callback, told no more. Returns whether there is such an event.
 pub(super) fn subscribe(
     module: &'static Module,
     event: RedisModuleEvent,
     callback: RedisModuleEventCallback,
 ) -> bool {
-    if event.id != REDISMODULE_EVENT_CONFIG {
+    if event.id >= SUBEVENTS.len() as u64 {
         return false;
     }
     let mut all = SUBSCRIPTIONS.lock().expect("no holder of the list panics");
     all.retain(|other| !std::ptr::eq(other.module, module) || other.event != event.id);
     all.extend(callback.map(|callback| Subscription { module, event: event.id, callback }));
+    tell_server_events(&all);
     true
+}
+
+/// Whether there is such a subevent.
+pub(super) fn is_known(event: u64, subevent: u64) -> bool {
+    let count = usize::try_from(event).ok().and_then(|event| SUBEVENTS.get(event));
+    // An event without subevents has one, number 0.
+    count.is_some_and(|&count| subevent < count.max(1))
+}
+
+/// Whether any module is told of an event.
+pub(super) fn is_told(event: u64) -> bool {
+    SUBSCRIBED.load(Ordering::Relaxed) & (1 << event) != 0
+}
+
+/// Has the shards of a server that has started say what modules are told of.
+fn tell_server_events(all: &[Subscription]) {
+    let subscribed = all.iter().fold(0, |bits, other| bits | 1 << other.event);
+    SUBSCRIBED.store(subscribed, Ordering::Relaxed);
+    if let Some(globals) = server::globals() {
+        globals.hooks.tell_server_events(WorkerEvents {
+            client: is_told(REDISMODULE_EVENT_CLIENT_CHANGE).then_some(client_changed),
+            cron: is_told(REDISMODULE_EVENT_CRON_LOOP).then_some(cron_ran),
+            iteration: is_told(REDISMODULE_EVENT_EVENTLOOP).then_some(iterated),
+            save: is_told(REDISMODULE_EVENT_PERSISTENCE).then_some(saved),
+        });
+        let on_progress: Option<OnProgress> =
+            if is_told(REDISMODULE_EVENT_LOADING_PROGRESS) { Some(loading_progressed) } else { None };
+        globals.persistence.loading.tell_progress(on_progress);
+    }
+}
+
+/// The server has started: see [`subscribe`] and [`subscribe_to_keys`].
+pub(super) fn serve() {
+    tell_server_events(&SUBSCRIPTIONS.lock().expect("no holder of the list panics"));
+    tell_key_events();
+}
+
+/// Tells the modules of an event, in an order. `data` points to what the event has.
+fn tell(access: Access<'_>, event: u64, subevent: u64, data: *mut c_void) {
+    if !is_told(event) {
+        return;
+    }
+    let all = SUBSCRIPTIONS.lock().expect("no holder of the list panics").clone();
+    all.iter().filter(|other| other.event == event).for_each(|other| call(other, access, subevent, data));
+}
+
+fn call(subscription: &Subscription, access: Access<'_>, subevent: u64, data: *mut c_void) {
+    let &Subscription { module, event, callback } = subscription;
+    let mut ctx = Context::new(module, access);
+    let event = RedisModuleEvent { id: event, dataver: REDISMODULE_EVENT_DATA_VERSION };
+    // SAFETY: the module has registered the function as the callback of this event, and the data last until it returns.
+    run_with(&mut ctx, "server event", |ctx| unsafe { callback(ctx, event, subevent, data) });
+    ctx.finish();
+}
+
+fn of_program<'a>(program: &mut ProgramCtx<'a>) -> Access<'a> {
+    Access::Program(NonNull::from(program))
+}
+
+/// A flush of a database (`None`: of all) begins, or has ended.
+pub(super) fn flushes(program: &mut ProgramCtx<'_>, db: Option<u32>, is_now: bool, has_ended: bool) {
+    let dbnum = db.map_or(-1, |db| db as i32);
+    let mut data = RedisModuleFlushInfo { version: 1, sync: i32::from(is_now), dbnum };
+    let subevent =
+        if has_ended { REDISMODULE_SUBEVENT_FLUSHDB_END } else { REDISMODULE_SUBEVENT_FLUSHDB_START };
+    tell(of_program(program), REDISMODULE_EVENT_FLUSHDB, subevent, (&raw mut data).cast());
+}
+
+/// Two databases have changed places.
+pub(super) fn swapped(program: &mut ProgramCtx<'_>, first: i32, second: i32) {
+    let mut data = RedisModuleSwapDbInfo { version: 1, dbnum_first: first, dbnum_second: second };
+    tell(of_program(program), REDISMODULE_EVENT_SWAPDB, 0, (&raw mut data).cast());
+}
+
+/// Saving begins or has ended: `REDISMODULE_SUBEVENT_PERSISTENCE_*`.
+pub(super) fn saves(program: &mut ProgramCtx<'_>, subevent: u64) {
+    tell(of_program(program), REDISMODULE_EVENT_PERSISTENCE, subevent, std::ptr::null_mut());
+}
+
+/// A background save, or a rewrite of the append-only file, begins or has ended.
+fn saved(save: SaveEvent) -> Task {
+    let subevent = match save {
+        SaveEvent::Begins(Purpose::Save) => REDISMODULE_SUBEVENT_PERSISTENCE_RDB_START,
+        SaveEvent::Begins(Purpose::Rewrite) => REDISMODULE_SUBEVENT_PERSISTENCE_AOF_START,
+        SaveEvent::Ended => REDISMODULE_SUBEVENT_PERSISTENCE_ENDED,
+        SaveEvent::Failed => REDISMODULE_SUBEVENT_PERSISTENCE_FAILED,
+    };
+    Box::new(move |program| saves(program, subevent))
+}
+
+/// A save to which somebody waits begins or has ended, outside of a program: DEBUG RELOAD, and a new append-only file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Saving {
+    Rdb,
+    Aof,
+    Ended,
+}
+
+/// See [`Saving`]. Modules are told on the thread that saves, and cannot use the keys meanwhile.
+pub fn tell_saving(saving: Saving) {
+    let subevent = match saving {
+        Saving::Rdb => REDISMODULE_SUBEVENT_PERSISTENCE_SYNC_RDB_START,
+        Saving::Aof => REDISMODULE_SUBEVENT_PERSISTENCE_SYNC_AOF_START,
+        Saving::Ended => REDISMODULE_SUBEVENT_PERSISTENCE_ENDED,
+    };
+    tell(Access::Nothing, REDISMODULE_EVENT_PERSISTENCE, subevent, std::ptr::null_mut());
+}
+
+/// A module was loaded or unloaded.
+pub(super) fn module_changed(program: &mut ProgramCtx<'_>, module: &Module, is_loaded: bool) {
+    let name = module.name();
+    let mut data =
+        RedisModuleModuleChange { version: 1, module_name: name.as_ptr(), module_version: module.version() };
+    let subevent =
+        if is_loaded { REDISMODULE_SUBEVENT_MODULE_LOADED } else { REDISMODULE_SUBEVENT_MODULE_UNLOADED };
+    tell(of_program(program), REDISMODULE_EVENT_MODULE_CHANGE, subevent, (&raw mut data).cast());
+}
+
+/// A client has connected, or its connection has ended.
+fn client_changed(client: &Client, is_connected: bool) -> Task {
+    let described = describe_client(client);
+    let subevent = if is_connected {
+        REDISMODULE_SUBEVENT_CLIENT_CHANGE_CONNECTED
+    } else {
+        REDISMODULE_SUBEVENT_CLIENT_CHANGE_DISCONNECTED
+    };
+    Box::new(move |program| {
+        let mut data = described;
+        tell(of_program(program), REDISMODULE_EVENT_CLIENT_CHANGE, subevent, (&raw mut data).cast());
+    })
+}
+
+/// The server does its periodic work, `hz` times a second. `None`: the modules have not been told of the last time yet.
+fn cron_ran(hz: i32) -> Option<Task> {
+    once(&CRON_IS_DUE, move |program| {
+        let mut data = RedisModuleCronLoopInfo { version: 1, hz };
+        tell(of_program(program), REDISMODULE_EVENT_CRON_LOOP, 0, (&raw mut data).cast());
+    })
+}
+
+/// A shard has served clients, and may sleep before it goes on. Modules are told of both at once.
+fn iterated() -> Option<Task> {
+    once(&ITERATION_IS_DUE, |program| {
+        for subevent in
+            [REDISMODULE_SUBEVENT_EVENTLOOP_BEFORE_SLEEP, REDISMODULE_SUBEVENT_EVENTLOOP_AFTER_SLEEP]
+        {
+            tell(of_program(program), REDISMODULE_EVENT_EVENTLOOP, subevent, std::ptr::null_mut());
+        }
+    })
+}
+
+static CRON_IS_DUE: AtomicBool = AtomicBool::new(false);
+static ITERATION_IS_DUE: AtomicBool = AtomicBool::new(false);
+
+/// A task, unless the last one of its kind has not run yet.
+fn once(is_due: &'static AtomicBool, act: impl FnOnce(&mut ProgramCtx<'_>) + Send + 'static) -> Option<Task> {
+    if is_due.swap(true, Ordering::Relaxed) {
+        return None;
+    }
+    Some(Box::new(move |program| {
+        is_due.store(false, Ordering::Relaxed);
+        act(program);
+    }))
+}
+
+/// What is loaded, or how that has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Loading {
+    Rdb,
+    Aof,
+    Ended,
+    Failed,
+}
+
+/// Files are loaded, or were. Modules are told on the thread that loads them, and cannot use the keys meanwhile.
+pub fn tell_loading(loading: Loading) {
+    let subevent = match loading {
+        Loading::Rdb => REDISMODULE_SUBEVENT_LOADING_RDB_START,
+        Loading::Aof => REDISMODULE_SUBEVENT_LOADING_AOF_START,
+        Loading::Ended => REDISMODULE_SUBEVENT_LOADING_ENDED,
+        Loading::Failed => REDISMODULE_SUBEVENT_LOADING_FAILED,
+    };
+    tell(Access::Nothing, REDISMODULE_EVENT_LOADING, subevent, std::ptr::null_mut());
+}
+
+/// More of a file was loaded. Modules are told as of [`Loading`].
+fn loading_progressed(kind: LoadKind, progress: i32) {
+    let subevent = match kind {
+        LoadKind::Rdb => REDISMODULE_SUBEVENT_LOADING_PROGRESS_RDB,
+        LoadKind::Commands => REDISMODULE_SUBEVENT_LOADING_PROGRESS_AOF,
+    };
+    let hz = server::globals().map_or(0, |globals| i32::try_from(globals.config().1.hz).unwrap_or(i32::MAX));
+    let mut data = RedisModuleLoadingProgressInfo { version: 1, hz, progress };
+    tell(Access::Nothing, REDISMODULE_EVENT_LOADING_PROGRESS, subevent, (&raw mut data).cast());
+}
+
+/// The shards have ended, and with them all keys: the process ends after this.
+pub fn tell_shutdown() {
+    tell(Access::Nothing, REDISMODULE_EVENT_SHUTDOWN, 0, std::ptr::null_mut());
 }
 
 /// A module that is told of events of keys.
@@ -55,7 +271,7 @@ struct KeySubscription {
 
 static KEY_SUBSCRIPTIONS: Mutex<Vec<KeySubscription>> = Mutex::new(Vec::new());
 
-const CLASSES: [(EventClass, c_int); 10] = [
+const CLASSES: [(EventClass, c_int); 13] = [
     (EventClass::Generic, REDISMODULE_NOTIFY_GENERIC),
     (EventClass::String, REDISMODULE_NOTIFY_STRING),
     (EventClass::List, REDISMODULE_NOTIFY_LIST),
@@ -64,8 +280,11 @@ const CLASSES: [(EventClass, c_int); 10] = [
     (EventClass::ZSet, REDISMODULE_NOTIFY_ZSET),
     (EventClass::Stream, REDISMODULE_NOTIFY_STREAM),
     (EventClass::Expired, REDISMODULE_NOTIFY_EXPIRED),
+    (EventClass::Evicted, REDISMODULE_NOTIFY_EVICTED),
     (EventClass::New, REDISMODULE_NOTIFY_NEW),
     (EventClass::Module, REDISMODULE_NOTIFY_MODULE),
+    (EventClass::KeyMiss, REDISMODULE_NOTIFY_KEY_MISS),
+    (EventClass::Loaded, REDISMODULE_NOTIFY_LOADED),
 ];
 
 /// What the ABI calls a class.
@@ -108,28 +327,41 @@ pub(super) fn tell_key_events() {
 
 /// What tells the modules of events of keys.
 fn keys_changed(notices: Vec<KeyNotice>) -> Task {
-    Box::new(move |program| {
-        let all = KEY_SUBSCRIPTIONS.lock().expect("no holder of the list panics").clone();
-        for KeyNotice { db, key, event } in notices {
-            let class = number_of(event.class());
-            let name = CString::new(event.name()).unwrap_or_default();
-            for KeySubscription { module, callback, .. } in
-                all.iter().filter(|other| other.classes & class != 0)
-            {
-                let key = ModuleString::new(&key);
-                let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
-                ctx.call = *program.call;
-                ctx.call.db = db;
-                // SAFETY: the module has registered the function for this; the name and the key last until it returns.
-                run_with(&mut ctx, |ctx| unsafe {
-                    callback(ctx, class, name.as_ptr(), ModuleString::as_abi(key))
-                });
-                ctx.finish();
-                // SAFETY: it was made above.
-                unsafe { ModuleString::release(key) };
-            }
+    Box::new(move |program| tell_keys(program, notices))
+}
+
+/// Calls a command for a module, and tells the modules of what that has done to keys before the call returns.
+pub(super) fn told_within<T>(program: &mut ProgramCtx<'_>, call: impl FnOnce(&mut ProgramCtx<'_>) -> T) -> T {
+    let earlier = program.worker().shard.observers.take_notices();
+    let result = call(program);
+    let notices = program.worker().shard.observers.take_notices();
+    program.worker().shard.observers.return_notices(earlier);
+    if !notices.is_empty() {
+        program.as_client(KEY_EVENTS_CLIENT, |program| tell_keys(program, notices));
+    }
+    result
+}
+
+fn tell_keys(program: &mut ProgramCtx<'_>, notices: Vec<KeyNotice>) {
+    let all = KEY_SUBSCRIPTIONS.lock().expect("no holder of the list panics").clone();
+    for KeyNotice { db, key, event } in notices {
+        let class = number_of(event.class());
+        let name = CString::new(event.name()).unwrap_or_default();
+        for KeySubscription { module, callback, .. } in all.iter().filter(|other| other.classes & class != 0)
+        {
+            let key = ModuleString::new(&key);
+            let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
+            ctx.call = *program.call;
+            (ctx.call.client, ctx.call.db) = (KEY_EVENTS_CLIENT, db);
+            // SAFETY: the module has registered the function for this; the name and the key last until it returns.
+            run_with(&mut ctx, "key event", |ctx| unsafe {
+                callback(ctx, class, name.as_ptr(), ModuleString::as_abi(key))
+            });
+            ctx.finish();
+            // SAFETY: it was made above.
+            unsafe { ModuleString::release(key) };
         }
-    })
+    }
 }
 
 /// A module is told of nothing any more.
@@ -140,6 +372,7 @@ pub(super) fn unsubscribe(module: &'static Module) {
     tell_key_events();
     let mut all = SUBSCRIPTIONS.lock().expect("no holder of the list panics");
     all.retain(|other| !std::ptr::eq(other.module, module));
+    tell_server_events(&all);
 }
 
 /// CONFIG SET has changed these directives. Shard-safe modules are told at once, others by a task.
@@ -159,19 +392,12 @@ pub fn config_changed(worker: &mut Worker, names: &[&[u8]]) {
 }
 
 fn tell_config(subscription: &Subscription, access: Access<'_>, names: &[CString]) {
-    let &Subscription { module, event, callback } = subscription;
     let mut pointers: Vec<*const c_char> = names.iter().map(|name| name.as_ptr()).collect();
     let mut data = RedisModuleConfigChange {
         version: 1,
         num_changes: pointers.len() as u32,
         config_names: pointers.as_mut_ptr(),
     };
-    let mut ctx = Context::new(module, access);
-    let event = RedisModuleEvent { id: event, dataver: 1 };
-    let data = (&raw mut data).cast::<c_void>();
-    // SAFETY: the module has registered the function as the callback of this event, and the data last until it returns.
-    run_with(&mut ctx, |ctx| unsafe {
-        callback(ctx, event, u64::from(REDISMODULE_SUBEVENT_CONFIG_CHANGE), data)
-    });
-    ctx.finish();
+    let subevent = u64::from(REDISMODULE_SUBEVENT_CONFIG_CHANGE);
+    call(subscription, access, subevent, (&raw mut data).cast());
 }

@@ -3,9 +3,10 @@
 //! The filters of a foreign module are callbacks like others: one at a time runs. So with one every command waits for its
 //! turn.
 
+use super::context::in_turn;
 use super::module::Module;
+use super::server;
 use super::string::ModuleString;
-use super::{server, turn};
 use crate::client::ClientId;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::worker::hooks::Filtering;
@@ -94,8 +95,7 @@ fn filtered(caller: Option<&Module>, client: ClientId, args: Argv<'_>) -> OwnedA
         }
         let pointer = std::ptr::from_mut(&mut command).cast();
         // SAFETY: the module has registered the function for this; the command lasts until it returns.
-        let call = || unsafe { callback(pointer) };
-        if module.is_shard_safe() { call() } else { turn::take(call) }
+        in_turn(module, "command filter", || unsafe { callback(pointer) });
     }
     let mut changed = OwnedArgv::new();
     for string in command.args {

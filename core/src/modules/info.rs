@@ -1,7 +1,7 @@
 //! What modules add to INFO.
 
+use super::context::in_turn;
 use super::module::{Module, every};
-use super::turn;
 use crate::types::double::F64Text;
 use shardis_modules_api::abi::RedisModuleInfoCtx;
 
@@ -31,12 +31,7 @@ pub fn append(text: &mut Vec<u8>, wanted: Option<&[Vec<u8>]>) {
         let mut info = InfoText { module, wanted, text, place: Place::Outside };
         let pointer = std::ptr::from_mut(&mut info).cast::<RedisModuleInfoCtx>();
         // SAFETY: the module has registered the function for this; the text lasts until it returns.
-        let call = || unsafe { callback(pointer, 0) };
-        if module.is_shard_safe() {
-            call()
-        } else {
-            turn::take(call)
-        }
+        in_turn(module, "info", || unsafe { callback(pointer, 0) });
         info.end_dict();
     }
 }

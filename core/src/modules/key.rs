@@ -74,6 +74,9 @@ impl ModuleKey {
         if !is_there && !writes {
             return None;
         }
+        if writes {
+            shard.will_change(call.db, hash);
+        }
         string.retain();
         // A key is closed before its context ends: the server closes those that the module leaves to it, and whoever keeps
         // another has broken the rules of the ABI.

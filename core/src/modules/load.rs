@@ -4,8 +4,8 @@ use super::command::ModuleCommand;
 use super::context::{Access, Arguments, Context, run_with};
 use super::module::{Module, loaded_name};
 use super::server::forget_types;
-use super::{events, filters, settings, timers};
-use crate::command::table::Command;
+use super::{events, filters, guarded, settings, timers};
+use crate::command::table::{Command, CommandTable};
 use crate::config::Config;
 use crate::runtime::{files, log};
 use crate::worker::program::ProgramCtx;
@@ -85,6 +85,20 @@ pub fn load_configured(config: &Config) -> Result<Vec<Command>, String> {
     Ok(all)
 }
 
+/// A table with the commands of the modules that the configuration has had loaded, by [`load_configured`].
+///
+/// # Errors
+/// A name is taken, or there are too many commands.
+pub fn table_with(table: CommandTable, loaded: Vec<Command>) -> Result<CommandTable, String> {
+    let modules = super::loaded();
+    if modules.is_empty() {
+        return Ok(table);
+    }
+    let loaded: &'static [Command] = Vec::leak(loaded);
+    let table = table.with(&loaded.iter().collect::<Vec<_>>())?;
+    if modules.into_iter().any(guarded::is_needed_for) { guarded::guard(table) } else { Ok(table) }
+}
+
 /// Loads a module for a running server. Returns it, and its rows, which the caller publishes. `given`: values of its
 /// directives.
 pub(super) fn load(
@@ -153,7 +167,8 @@ fn run_on_load(module: &'static Module, on_load: OnLoad, access: Access<'_>) -> 
     let arguments = Arguments::new(module, module.args.iter().map(Vec::as_slice));
     let mut argv = arguments.vector();
     // SAFETY: it is the entry of a module, and the context and the arguments last until it returns.
-    let status = run_with(&mut ctx, |ctx| unsafe { on_load(ctx, argv.as_mut_ptr(), arguments.len()) });
+    let status =
+        run_with(&mut ctx, "OnLoad", |ctx| unsafe { on_load(ctx, argv.as_mut_ptr(), arguments.len()) });
     ctx.finish();
     arguments.give_back();
     status != REDISMODULE_ERR
@@ -194,7 +209,7 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
     if let Some(on_unload) = on_unload {
         let mut ctx = Context::new(module, Access::Program(NonNull::from(program).cast()));
         // SAFETY: it is a function of the module, and the context lasts until it returns.
-        let status = unsafe { on_unload(ctx.as_abi()) };
+        let status = run_with(&mut ctx, "OnUnload", |ctx| unsafe { on_unload(ctx) });
         ctx.finish();
         if status == REDISMODULE_ERR {
             let name = String::from_utf8_lossy(name);

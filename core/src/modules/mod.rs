@@ -21,7 +21,7 @@
 //!
 //! Programs of foreign modules exclude each other by the token. Other callbacks of theirs (of a data type, a filter, a
 //! directive) wait for their [turn](turn), which a program has while its code runs. What frees a value never waits: it is left to whoever
-//! has the turn next.
+//! has the turn next. Commands of the server that may have to wait become [programs, too](guarded).
 //!
 //! # What happens later
 //!
@@ -50,6 +50,7 @@ mod context;
 mod data_type;
 pub mod events;
 mod filters;
+mod guarded;
 pub mod info;
 mod key;
 mod load;
@@ -63,5 +64,5 @@ mod timers;
 mod turn;
 
 pub use commands::COMMANDS;
-pub use load::load_configured;
+pub use load::{load_configured, table_with};
 pub use module::{Module, loaded, owner};

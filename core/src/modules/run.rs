@@ -106,7 +106,7 @@ fn run(ctx: &mut Context<'_>, command: &'static ModuleCommand, args: Argv<'_>) {
     let mut argv = arguments.vector();
     // SAFETY: the module has registered the function as the callback of this command; the context and the arguments last
     // until it returns.
-    run_with(ctx, |ctx| unsafe { function(ctx, argv.as_mut_ptr(), arguments.len()) });
+    run_with(ctx, "command", |ctx| unsafe { function(ctx, argv.as_mut_ptr(), arguments.len()) });
     ctx.finish();
     arguments.give_back();
 }

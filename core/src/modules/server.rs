@@ -15,7 +15,7 @@ pub fn serve(globals: &'static Globals) {
     every().into_iter().flat_map(Module::types).for_each(|of| {
         globals.module_types.add(of);
     });
-    events::tell_key_events();
+    events::serve();
     filters::tell_server();
 }
 

@@ -1,11 +1,10 @@
 //! Directives of modules, which CONFIG GET and CONFIG SET know under the name `module.directive`. Their values are the
 //! modules': callbacks read and set them.
 
-use super::context::{Access, Context, run_with};
+use super::context::{Access, Context, in_turn, run_with};
 use super::module::{Module, every};
 use super::string::ModuleString;
 use super::timers::Data;
-use super::turn;
 use crate::config::{Config, SetError, Why, parse_memory};
 use crate::protocol::inline::quote;
 use crate::protocol::number::parse_i64;
@@ -128,7 +127,7 @@ impl Setting {
 
     /// Calls one of the module's functions, in its turn.
     fn call<T>(&self, callback: impl FnOnce() -> T) -> T {
-        if self.module.is_shard_safe() { callback() } else { turn::take(callback) }
+        in_turn(self.module, "directive", callback)
     }
 
     fn get(&self) -> Value {
@@ -195,7 +194,9 @@ impl Setting {
         let mut error = std::ptr::null_mut();
         let mut ctx = Context::new(self.module, access);
         // SAFETY: the module has given the function to be called with this.
-        let status = run_with(&mut ctx, |ctx| unsafe { apply(ctx, self.data.0, &raw mut error) });
+        let status = run_with(&mut ctx, "apply of a directive", |ctx| unsafe {
+            apply(ctx, self.data.0, &raw mut error)
+        });
         ctx.finish();
         outcome(status, error)
     }

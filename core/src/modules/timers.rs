@@ -33,7 +33,7 @@ struct Timer {
     db: u32,
 }
 
-/// The timers that have not fired, by when they do, on the steady clock, and their numbers.
+/// The timers that have not fired, by when they do, in microseconds on the steady clock, and their numbers.
 #[derive(Default)]
 struct Timers {
     waiting: BTreeMap<(u64, RedisModuleTimerID), Timer>,
@@ -64,9 +64,9 @@ fn descriptors() -> MutexGuard<'static, BTreeMap<RawFd, Watched>> {
 }
 
 /// The steady clock.
-fn now_ms() -> u64 {
+fn now_us() -> u64 {
     let clock = SystemClock::get();
-    clock.ticks_to_nanos(clock.ticks()) / 1_000_000
+    clock.ticks_to_nanos(clock.ticks()) / 1000
 }
 
 fn watcher() -> io::Result<&'static Watcher> {
@@ -94,8 +94,8 @@ fn start(task: Task) {
 
 /// Has the alarm given when the next timer fires.
 fn set_alarm() {
-    let next_ms = timers(|timers| timers.waiting.first_key_value().map(|(&(at_ms, _), _)| at_ms));
-    let left = next_ms.map(|at_ms| Duration::from_millis(at_ms.saturating_sub(now_ms())));
+    let next_us = timers(|timers| timers.waiting.first_key_value().map(|(&(at_us, _), _)| at_us));
+    let left = next_us.map(|at_us| Duration::from_micros(at_us.saturating_sub(now_us())));
     match watcher() {
         Ok(watcher) => watcher.set_alarm(left),
         Err(error) => {
@@ -112,11 +112,11 @@ pub(super) fn create(
     callback: RedisModuleTimerProc,
     data: *mut c_void,
 ) -> RedisModuleTimerID {
-    let at_ms = now_ms().saturating_add(u64::try_from(after_ms).unwrap_or(0));
+    let at_us = now_us().saturating_add(u64::try_from(after_ms).unwrap_or(0).saturating_mul(1000));
     let timer = Timer { module, callback, data: Data(data), db };
     let (id, is_next) = timers(|timers| {
         timers.last_id += 1;
-        timers.waiting.insert((at_ms, timers.last_id), timer);
+        timers.waiting.insert((at_us, timers.last_id), timer);
         let first = timers.waiting.first_key_value();
         (timers.last_id, first.is_some_and(|(&(_, id), _)| id == timers.last_id))
     });
@@ -129,9 +129,9 @@ pub(super) fn create(
 /// A module's timer that has not fired: how many milliseconds are left, and its data.
 pub(super) fn find(module: &'static Module, id: RedisModuleTimerID) -> Option<(u64, *mut c_void)> {
     timers(|timers| {
-        let (&(at_ms, _), timer) = timers.waiting.iter().find(|((_, other), _)| *other == id)?;
+        let (&(at_us, _), timer) = timers.waiting.iter().find(|((_, other), _)| *other == id)?;
         let is_own = std::ptr::eq(timer.module, module);
-        is_own.then(|| (at_ms.saturating_sub(now_ms()), timer.data.0))
+        is_own.then(|| (at_us.saturating_sub(now_us()) / 1000, timer.data.0))
     })
 }
 
@@ -156,13 +156,13 @@ pub(super) fn has_any(module: &Module) -> bool {
 fn fire(program: &mut ProgramCtx<'_>) {
     let next = || {
         timers(|timers| {
-            let &(at_ms, id) = timers.waiting.first_key_value()?.0;
-            if at_ms > now_ms() { None } else { timers.waiting.remove(&(at_ms, id)) }
+            let &(at_us, id) = timers.waiting.first_key_value()?.0;
+            if at_us > now_us() { None } else { timers.waiting.remove(&(at_us, id)) }
         })
     };
     while let Some(Timer { module, callback, data, db }) = next() {
         let Some(callback) = callback else { continue };
-        call(program, module, db, |ctx| {
+        call(program, module, db, "timer", |ctx| {
             // SAFETY: the module has given the function to be called with this.
             unsafe { callback(ctx, data.0) }
         });
@@ -170,16 +170,17 @@ fn fire(program: &mut ProgramCtx<'_>) {
     set_alarm();
 }
 
-/// Runs a callback that is no command's, in a program.
+/// Runs a callback that is no command's, in a program. `what`: what it is called for.
 pub(super) fn call(
     program: &mut ProgramCtx<'_>,
     module: &'static Module,
     db: u32,
+    what: &'static str,
     callback: impl FnOnce(*mut RedisModuleCtx),
 ) {
     let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
     ctx.call.db = db;
-    run_with(&mut ctx, callback);
+    run_with(&mut ctx, what, callback);
     ctx.finish();
 }
 
@@ -238,7 +239,7 @@ fn report(program: &mut ProgramCtx<'_>, fd: RawFd, is_ready: [bool; 2]) {
         let watched = descriptors().get(&fd).copied();
         let Some(Watched { module, callbacks }) = watched.filter(|_| is_ready[at]) else { continue };
         let Some((Some(callback), data)) = callbacks[at] else { continue };
-        call(program, module, 0, |_ctx| {
+        call(program, module, 0, "event loop", |_ctx| {
             // SAFETY: the module has given the function to be called with this.
             unsafe { callback(fd, data.0, bit) }
         });
@@ -255,7 +256,7 @@ pub(super) fn call_soon(callback: RedisModuleEventLoopOneShotFunc, data: *mut c_
     let data = Data(data);
     let Some(callback) = callback else { return };
     start(Box::new(move |program| {
-        call(program, module, 0, |_ctx| {
+        call(program, module, 0, "one-shot event", |_ctx| {
             // The whole of it moves in here.
             let data = data;
             // SAFETY: the module has given the function to be called with this.

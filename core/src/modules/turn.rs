@@ -99,6 +99,11 @@ pub(super) fn try_take<T>(needs_none: bool, act: impl FnOnce() -> T) -> Option<T
     })
 }
 
+/// Whether this thread would have the turn at once.
+pub(super) fn is_free() -> bool {
+    HOLD.with_borrow(|hold| hold.guard.is_some()) || no_wait().is_some()
+}
+
 /// The same for something that is done later if need be, in the order in which it was left.
 pub(super) fn take_or_leave(act: Left) {
     LEFT.lock().unwrap_or_else(PoisonError::into_inner).push(act);

@@ -80,6 +80,7 @@ impl<'a> Reply<'a> {
     }
 
     /// An integer as a string.
+    #[inline(never)]
     pub fn bulk_i64(&mut self, value: i64) {
         self.bulk(itoa::Buffer::new().format(value).as_bytes());
     }

@@ -146,7 +146,15 @@ impl RequestParser {
     #[inline]
     pub fn parse(&mut self, buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Parsed {
         match buf.first() {
-            Some(b'*') => self.parse_multibulk(buf, limits, args),
+            Some(b'*') => {
+                if self.args_left == 0
+                    && let Some(consumed) = usual_request(buf, limits, args)
+                {
+                    self.searched_to = 0;
+                    return Parsed::Request { consumed };
+                }
+                self.parse_multibulk(buf, limits, args)
+            }
             Some(_) => self.parse_inline(buf, limits, args),
             None => Parsed::Incomplete { missing: None },
         }
@@ -157,11 +165,21 @@ impl RequestParser {
         *self = Self::default();
     }
 
+    /// Where the argument begins that is not whole yet, from the request's first byte on, and how long the arguments before
+    /// it are together; 0 if its length is not known.
+    pub fn begun_arg(&self) -> (usize, usize) {
+        match self.bulk_len {
+            Some(_) => (self.at, self.parked.iter().map(|range| range.len as usize).sum()),
+            None => (0, 0),
+        }
+    }
+
     /// The heap bytes behind it, for memory accounting.
     pub fn heap_len_bytes(&self) -> usize {
         self.parked.capacity() * size_of::<ArgRange>()
     }
 
+    #[inline(never)]
     fn parse_multibulk(&mut self, buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Parsed {
         let args_before = args.len();
         let step = if self.parked.is_empty() {
@@ -390,10 +408,57 @@ impl Limits {
     }
 }
 
+/// Reads the request that `buf` starts with if it is one as nearly all are: whole, of an authenticated client, and each
+/// of its lines a [`short_line`]. `None` for any other, right or wrong: the caller reads that one with care. `args` is then
+/// as before.
+#[inline]
+fn usual_request(buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Option<usize> {
+    let count = short_line(buf, 0, b'*')?;
+    if !limits.authenticated || count.value == 0 || i64::from(count.value) > limits.multibulk_len_max {
+        return None;
+    }
+    let end_max = buf.len().min(REQUEST_LEN_MAX);
+    let args_before = args.len();
+    let mut at = count.end;
+    for _ in 0..count.value {
+        let Some(line) = short_line(buf, at, b'$') else {
+            args.truncate(args_before);
+            return None;
+        };
+        let end = line.end + line.value as usize + 2;
+        if end > end_max || u64::from(line.value) > limits.bulk_len_max {
+            args.truncate(args_before);
+            return None;
+        }
+        args.push(ArgRange { start: line.end as u32, len: line.value });
+        at = end;
+    }
+    Some(at)
+}
+
 /// The line nearly every request is made of: `prefix`, one to nine digits as Redis wants them, CR and a byte more.
 /// `None` for any other, whole or not, right or wrong: the caller reads that one with care.
 #[inline(always)]
 fn short_line(buf: &[u8], at: usize, prefix: u8) -> Option<Line> {
+    // Most have one digit or two.
+    if let Some(&[first, tens, ones, behind, _]) = buf.get(at..)?.first_chunk() {
+        if first != prefix {
+            return None;
+        }
+        let (tens, digit) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
+        if tens <= 9 && ones == b'\r' {
+            return Some(Line { value: u32::from(tens), end: at + 4 });
+        }
+        if (1..=9).contains(&tens) && digit <= 9 && behind == b'\r' {
+            return Some(Line { value: u32::from(tens) * 10 + u32::from(digit), end: at + 5 });
+        }
+    }
+    longer_line(buf, at, prefix)
+}
+
+/// A short line of any number of digits.
+#[inline(never)]
+fn longer_line(buf: &[u8], at: usize, prefix: u8) -> Option<Line> {
     const DIGITS_MAX: usize = 9;
     let line = &buf[at..];
     if line.first() != Some(&prefix) {

@@ -14,6 +14,10 @@ pub trait Clock: Send + Sync {
     fn ticks(&self) -> u64;
     /// Nanoseconds in so many ticks.
     fn ticks_to_nanos(&self, ticks: u64) -> u64;
+    /// Nanoseconds from a reading of [`ticks`](Clock::ticks) to now.
+    fn nanos_since(&self, began_ticks: u64) -> u64 {
+        self.ticks_to_nanos(self.ticks().saturating_sub(began_ticks))
+    }
     /// The rate of the ticks, if they are those of [`cycles`]: so who asks often needs no virtual call.
     fn cycle_rate(&self) -> Option<CycleRate> {
         None
@@ -25,6 +29,10 @@ pub trait Clock: Send + Sync {
     /// Whether a program that has had its shard for so long gives way to the shard's other work.
     fn ends_slice(&self, ran_nanos: u64) -> bool {
         ran_nanos >= SLICE_NANOS
+    }
+    /// Whether a slice of a snapshot, which may last so long, is over.
+    fn ends_snapshot_slice(&self, ran_nanos: u64, nanos_max: u64) -> bool {
+        ran_nanos >= nanos_max
     }
     /// Bytes the calling thread has allocated, less those it has freed.
     fn thread_allocated_bytes(&self) -> i64;

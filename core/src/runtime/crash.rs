@@ -7,9 +7,10 @@
 //! it would have, core dump included.
 
 use super::log;
-use super::signals;
+use super::{signals, watchdog};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
+use std::ffi::CStr;
 use std::io;
 use std::panic::{self, PanicHookInfo};
 use std::ptr;
@@ -42,6 +43,27 @@ static IMAGE_BASE: AtomicUsize = AtomicUsize::new(0);
 thread_local! {
     static SHARD: Cell<usize> = const { Cell::new(NO_SHARD) };
     static COMMAND: Cell<Option<&'static String>> = const { Cell::new(None) };
+    static CALLBACK: Cell<Option<Callback>> = const { Cell::new(None) };
+}
+
+/// A callback of a module.
+#[derive(Clone, Copy, Debug)]
+pub struct Callback {
+    /// The module's name.
+    pub module: &'static CStr,
+    /// What it is called for.
+    pub what: &'static str,
+}
+
+/// Notes the module's callback that this thread executes from now on, for a report. Returns the one before.
+pub fn set_current_callback(callback: Option<Callback>) -> Option<Callback> {
+    CALLBACK.replace(callback)
+}
+
+impl std::fmt::Display for Callback {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Module: {}, callback: {}", self.module.to_str().unwrap_or("?"), self.what)
+    }
 }
 
 /// Notes the command that this thread executes from now on, for a report. One store.
@@ -62,6 +84,7 @@ pub fn clear_current_command() {
 pub fn enter_shard(index: usize) {
     SHARD.set(index);
     install_alt_stack();
+    watchdog::enter_shard(index);
 }
 
 /// Reports panics, and, if `crash_log_enabled`, fatal signals. For the main thread, before others are started.
@@ -160,6 +183,9 @@ fn on_panic(info: &PanicHookInfo<'_>) {
         version(),
         thread::current().name().unwrap_or("?")
     ));
+    if let Some(callback) = CALLBACK.get() {
+        log::warning(format_args!("{callback}"));
+    }
     log::raw("\n------ STACK TRACE ------\n");
     log::raw(&format!("{}", Backtrace::force_capture()));
     log::raw(REPORT_END);
@@ -195,16 +221,11 @@ extern "C" fn on_fatal_signal(signal: libc::c_int, info: *mut libc::siginfo_t, c
         log::from_signal_handler(format_args!("Crashed running the instruction at: {instruction:#x}"));
     }
     log::from_signal_handler(format_args!("Shard: {shard}, command: {command}"));
-
-    log::raw_from_signal_handler(format_args!(
-        "\n------ STACK TRACE ------\nRaw addresses, image base {:#x}:\n",
-        IMAGE_BASE.load(Ordering::Relaxed)
-    ));
-    let mut frames = [ptr::null_mut(); FRAMES_MAX];
-    for frame in raw_trace(&mut frames) {
-        log::raw_from_signal_handler(format_args!("{:p}\n", *frame));
+    if let Some(callback) = CALLBACK.get() {
+        log::from_signal_handler(format_args!("{callback}"));
     }
-    log::raw_from_signal_handler(format_args!("\n"));
+
+    log_raw_trace();
 
     // From here on anything may fail. A second fault ends the process, because this handler was reset; so does the
     // alarm, if a lock is held that the crash left behind.
@@ -221,6 +242,41 @@ extern "C" fn on_fatal_signal(signal: libc::c_int, info: *mut libc::siginfo_t, c
     let _ = signals::handle(signal, libc::SIG_DFL, 0);
     // SAFETY: raise takes no pointers. The handler is the default one, which ends the process.
     unsafe { libc::raise(signal) };
+}
+
+/// Takes SIGALRM over, by which the watchdog has a shard's thread log where it is.
+pub(super) fn handle_watchdog_signal() -> io::Result<()> {
+    // As in `install`.
+    raw_trace(&mut [ptr::null_mut(); FRAMES_MAX]);
+    IMAGE_BASE.store(image_base(), Ordering::Relaxed);
+    let handler = on_watchdog_signal as *const () as libc::sighandler_t;
+    signals::handle(libc::SIGALRM, handler, libc::SA_RESTART | libc::SA_ONSTACK)
+}
+
+extern "C" fn on_watchdog_signal(_: libc::c_int) {
+    let (shard, command) = whereabouts();
+    let command = command.split('|').next().unwrap_or(command);
+    log::from_signal_handler(format_args!("--- WATCHDOG TIMER EXPIRED ---"));
+    // With the name that Redis' own trace has for the command's handler.
+    log::from_signal_handler(format_args!("Shard: {shard}, in {command}Command"));
+    if let Some(callback) = CALLBACK.get() {
+        log::from_signal_handler(format_args!("{callback}"));
+    }
+    log_raw_trace();
+    log::from_signal_handler(format_args!("--------"));
+}
+
+/// Logs the addresses of this thread's stack.
+fn log_raw_trace() {
+    log::raw_from_signal_handler(format_args!(
+        "\n------ STACK TRACE ------\nRaw addresses, image base {:#x}:\n",
+        IMAGE_BASE.load(Ordering::Relaxed)
+    ));
+    let mut frames = [ptr::null_mut(); FRAMES_MAX];
+    for frame in raw_trace(&mut frames) {
+        log::raw_from_signal_handler(format_args!("{:p}\n", *frame));
+    }
+    log::raw_from_signal_handler(format_args!("\n"));
 }
 
 /// Whether this runs on a signal stack without room for more.

@@ -1,6 +1,9 @@
 //! The file system as the append-only file sees it: a few operations, so that tests can put a disk in its place that
 //! fails, or that forgets what was not synchronized.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,12 @@ pub trait DiskFile: Send {
     /// What was written since the last call that succeeded may be lost, now or later.
     fn sync(&mut self) -> io::Result<()>;
 
+    /// Another handle of the file, for another thread.
+    ///
+    /// # Errors
+    /// Those of the system.
+    fn handle(&self) -> io::Result<Box<dyn DiskFile>>;
+
     /// Cuts the file off behind so many bytes.
     ///
     /// # Errors
@@ -29,7 +38,7 @@ pub trait DiskFile: Send {
 
 /// The operations on a directory of files. All paths are relative to the working directory.
 pub trait Disk: Send {
-    /// Creates a directory, unless it is there.
+    /// Creates a directory, unless it is there. Its name is on the disk when the directory around it is synchronized.
     ///
     /// # Errors
     /// Those of the system.
@@ -141,6 +150,10 @@ impl DiskFile for SystemFile {
         self.0.sync_data()
     }
 
+    fn handle(&self) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(SystemFile(self.0.try_clone()?)))
+    }
+
     fn truncate(&mut self, len_bytes: u64) -> io::Result<()> {
         self.0.set_len(len_bytes)
     }
@@ -172,6 +185,31 @@ pub fn replace_on(disk: &dyn Disk, path: &Path, temporary: &Path, bytes: &[u8]) 
     file.sync()?;
     disk.rename(temporary, path)?;
     disk.sync_dir(&dir_of(path))
+}
+
+/// Creates a directory, unless it is there, and returns when its name is on the disk: files in it are not before that.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_dir_on(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.create_dir(path)?;
+    disk.sync_dir(&dir_of(path))
+}
+
+/// Opens a file that is empty, also on the disk, whatever was left there under its name.
+///
+/// # Errors
+/// Those of the system. The name stays in any case: a list of files that names it may be on the disk already.
+pub fn open_empty_on(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
+    let has_bytes = disk.len(path)?.is_some_and(|len_bytes| len_bytes > 0);
+    let mut file = disk.open(path)?;
+    if has_bytes {
+        file.truncate(0)?;
+        // Otherwise the old bytes could come back in place of new ones that are lost.
+        file.sync()?;
+    }
+    disk.sync_dir(&dir_of(path))?;
+    Ok(file)
 }
 
 /// Writes all bytes at the end of a file.

@@ -86,7 +86,7 @@ pub fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, String> {
 
 /// A file that takes another one's place when it is complete, in one step: whoever looks, now or after a crash, finds the
 /// old one or the new one. Dropped before that, it leaves nothing behind.
-pub struct Replacement {
+struct Replacement {
     file: std::fs::File,
     temporary: PathBuf,
     path: PathBuf,
@@ -94,19 +94,19 @@ pub struct Replacement {
 
 impl Replacement {
     /// An empty file, at present at `temporary`, which is to take the place of `path`, in the same directory.
-    pub fn create(path: &Path, temporary: &Path) -> io::Result<Replacement> {
+    fn create(path: &Path, temporary: &Path) -> io::Result<Replacement> {
         // What a process of the same id left behind when it was killed.
         let _ = std::fs::remove_file(temporary);
         let file = std::fs::File::create_new(temporary)?;
         Ok(Replacement { file, temporary: temporary.to_owned(), path: path.to_owned() })
     }
 
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
     }
 
     /// Puts the file in its place when it is on disk.
-    pub fn commit(self) -> io::Result<()> {
+    fn commit(self) -> io::Result<()> {
         self.file.sync_all()?;
         std::fs::rename(&self.temporary, &self.path)?;
         // The new name is on disk when its directory is.

@@ -7,6 +7,12 @@ use std::mem::MaybeUninit;
 use std::sync::Mutex;
 use std::time::Duration;
 
+/// Fills a place with bytes that cannot be guessed.
+pub fn fill_randomly(place: &mut [u8]) {
+    let source = fs::File::open("/dev/urandom").and_then(|mut file| io::Read::read_exact(&mut file, place));
+    source.expect("the system has random bytes");
+}
+
 /// Whose CPU time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CpuScope {
@@ -77,7 +83,7 @@ pub fn system_name() -> String {
 /// How willingly the kernel may kill this process to win memory, from -1000 to 1000.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum OomScore {
-    /// As it was when the process started.
+    /// As it was before it was changed.
     Original,
     /// So much more than that.
     Relative(i32),
@@ -88,7 +94,7 @@ pub enum OomScore {
 /// without privileges.
 pub fn set_oom_score(score: OomScore) -> io::Result<()> {
     const PATH: &str = "/proc/self/oom_score_adj";
-    /// Known from the first change on.
+    /// While it is changed.
     static ORIGINAL: Mutex<Option<i32>> = Mutex::new(None);
     let mut original = ORIGINAL.lock().expect("no holder of the original score panics");
     let base = match *original {
@@ -102,7 +108,10 @@ pub fn set_oom_score(score: OomScore) -> io::Result<()> {
         }
     };
     let value = match score {
-        OomScore::Original => base,
+        OomScore::Original => {
+            *original = None;
+            base
+        }
         OomScore::Relative(value) => base + value,
         OomScore::Absolute(value) => value,
     };
@@ -133,7 +142,6 @@ mod tests {
         std::hint::black_box(sum);
         let after = cpu_times(CpuScope::Process);
         assert!(after.user + after.system >= before.user + before.system);
-        assert_eq!(cpu_times(CpuScope::Children), CpuTimes::default());
     }
 
     #[test]
@@ -147,6 +155,14 @@ mod tests {
         // Back is down, for which privileges are needed where the score was raised for good.
         if set_oom_score(OomScore::Original).is_ok() {
             assert_eq!(score(), original);
+            // What is set by others while it is not changed stays, and counts from then on.
+            fs::write("/proc/self/oom_score_adj", (original + 3).to_string()).unwrap();
+            set_oom_score(OomScore::Original).unwrap();
+            assert_eq!(score(), original + 3);
+            set_oom_score(OomScore::Relative(2)).unwrap();
+            assert_eq!(score(), original + 5);
+            set_oom_score(OomScore::Original).unwrap();
+            assert_eq!(score(), original + 3);
         }
     }
 

@@ -94,6 +94,17 @@ pub fn tcp_instead(
     })
 }
 
+/// Marks sockets for the kernel's routing and packet filters (`socket-mark-id`); 0: leaves them unmarked. That needs a
+/// capability; without it, the log says so.
+pub fn mark(sockets: &[OwnedFd], mark: u32) {
+    for socket in sockets.iter().filter(|_| mark > 0) {
+        let outcome = set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed());
+        if let Err(error) = outcome {
+            log::warning(format_args!("setsockopt SO_MARK: {}", error_text(&error)));
+        }
+    }
+}
+
 fn local_port(socket: &OwnedFd) -> Option<u16> {
     let socket = TcpListener::from(socket.try_clone().ok()?);
     socket.local_addr().ok().map(|address| address.port())

@@ -3,7 +3,7 @@
 //! A line is one write(2), so lines of several threads never mix. The log file is opened for every line, as Redis
 //! does it: whoever rotates logs by renaming the file needs to tell nobody.
 
-use crate::config::LogLevel;
+use crate::config::{LogLevel, SyslogFacility};
 use std::ffi::{CStr, CString};
 use std::fmt::{self, Arguments, Write};
 use std::io;
@@ -49,6 +49,8 @@ static ROLE: AtomicU8 = AtomicU8::new(Role::Master as u8);
 /// The log file's path, or null for standard output. A path that was set once is never freed: a signal handler may
 /// be reading it.
 static PATH: AtomicPtr<libc::c_char> = AtomicPtr::new(ptr::null_mut());
+/// Lines go to the system's log, too.
+static SYSLOG_IS_OPEN: AtomicBool = AtomicBool::new(false);
 static STDOUT_IS_SILENT: AtomicBool = AtomicBool::new(false);
 
 /// Lines below `level` are left out from now on.
@@ -84,6 +86,40 @@ pub fn silence_stdout() {
     STDOUT_IS_SILENT.store(true, Ordering::Relaxed);
 }
 
+/// Sends lines to the system's log as well, under the name `ident` (`syslog-enabled`). To be called once. Reports, and what
+/// signal handlers write, do not go there.
+pub fn open_syslog(ident: &[u8], facility: SyslogFacility) {
+    let facility = match facility {
+        SyslogFacility::User => libc::LOG_USER,
+        SyslogFacility::Local0 => libc::LOG_LOCAL0,
+        SyslogFacility::Local1 => libc::LOG_LOCAL1,
+        SyslogFacility::Local2 => libc::LOG_LOCAL2,
+        SyslogFacility::Local3 => libc::LOG_LOCAL3,
+        SyslogFacility::Local4 => libc::LOG_LOCAL4,
+        SyslogFacility::Local5 => libc::LOG_LOCAL5,
+        SyslogFacility::Local6 => libc::LOG_LOCAL6,
+        SyslogFacility::Local7 => libc::LOG_LOCAL7,
+    };
+    let until_nul = ident.split(|&byte| byte == 0).next().unwrap_or_default();
+    let ident = CString::new(until_nul).expect("it ends before a NUL byte");
+    // SAFETY: openlog keeps the pointer to the name, which is never freed.
+    unsafe { libc::openlog(ident.into_raw(), libc::LOG_PID | libc::LOG_NDELAY | libc::LOG_NOWAIT, facility) };
+    SYSLOG_IS_OPEN.store(true, Ordering::Release);
+}
+
+fn to_syslog(level: Level, message: &str) {
+    let priority = match level {
+        Level::Debug => libc::LOG_DEBUG,
+        Level::Verbose => libc::LOG_INFO,
+        Level::Notice => libc::LOG_NOTICE,
+        Level::Warning => libc::LOG_WARNING,
+    };
+    let until_nul = message.split('\0').next().unwrap_or_default();
+    let message = CString::new(until_nul).expect("it ends before a NUL byte");
+    // SAFETY: syslog reads the format and the one string that this asks for, both up to their NUL.
+    unsafe { libc::syslog(priority, c"%s".as_ptr(), message.as_ptr()) };
+}
+
 pub fn debug(message: Arguments<'_>) {
     write(Level::Debug, message);
 }
@@ -117,6 +153,9 @@ fn write(level: Level, message: Arguments<'_>) {
     let _ = line.write_fmt(message);
     if line.len() - begin > MESSAGE_LEN_MAX {
         line.truncate(line.floor_char_boundary(begin + MESSAGE_LEN_MAX));
+    }
+    if SYSLOG_IS_OPEN.load(Ordering::Acquire) {
+        to_syslog(level, &line[begin..]);
     }
     line.push('\n');
     append(line.as_bytes());

@@ -15,9 +15,11 @@ pub mod os_error;
 pub mod probe;
 pub mod signals;
 mod slots;
+pub mod supervisor;
 #[cfg(test)]
 mod tests;
 pub mod threads;
 pub mod title;
 pub mod uring;
+pub mod watchdog;
 pub mod watcher;

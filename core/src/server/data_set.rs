@@ -1,6 +1,7 @@
 //! The files that have the data set: found at the start, loaded once the shards run, checked by `--check-rdb` and
 //! `--check-aof`.
 
+use crate::modules::events::{self, Loading, Saving};
 use crate::persist::aof::check::{CheckFiles, Repair, check as check_aof_files};
 use crate::persist::rdb::check::check as check_rdb_file;
 use crate::runtime::clock::{Clock, SystemClock};
@@ -30,12 +31,19 @@ pub(super) enum DataSet {
     Aof(AofFiles),
 }
 
+/// What was found at the start.
+pub(super) enum Found {
+    DataSet(DataSet),
+    /// The data set is empty, and an append-only file is to be made for it.
+    NewAof(AofFiles),
+}
+
 /// What the shards say of their share.
 type Done = mpsc::Receiver<Result<(), LoadError>>;
 
 impl DataSet {
     /// Looks for it. From here on the server counts as loading, if there is anything to be loaded.
-    pub(super) fn find(globals: &Globals) -> Result<DataSet, String> {
+    pub(super) fn find(globals: &Globals) -> Result<Found, String> {
         let (_, config) = globals.config();
         let now_ms = SystemClock::get().wall_ms();
         let loading = &globals.persistence.loading;
@@ -44,16 +52,19 @@ impl DataSet {
             let total_bytes = files.total_bytes(&SystemDisk)?;
             globals.aof.set_on(true);
             globals.aof.set_sizes(total_bytes);
+            if files.manifest.is_empty() {
+                return Ok(Found::NewAof(files));
+            }
             loading.begin(total_bytes, now_ms);
-            return Ok(DataSet::Aof(files));
+            return Ok(Found::DataSet(DataSet::Aof(files)));
         }
         let name = config.dbfilename.as_path();
         let path = config.dir.as_path().join(name).to_string_lossy().into_owned();
         match files::open_if_there(name) {
-            Ok(None) => Ok(DataSet::None),
+            Ok(None) => Ok(Found::DataSet(DataSet::None)),
             Ok(Some((file, len_bytes))) => {
                 loading.begin(len_bytes, now_ms);
-                Ok(DataSet::Rdb { file, path })
+                Ok(Found::DataSet(DataSet::Rdb { file, path }))
             }
             Err(why) => Err(format!("Fatal error loading the DB: {path}: {why}. Exiting.")),
         }
@@ -78,21 +89,44 @@ impl DataSet {
             DataSet::None => Ok(()),
             DataSet::Rdb { mut file, path } => {
                 let started_us = SystemClock::get().wall_us();
+                events::tell_loading(Loading::Rdb);
                 match load_rdb(&mut file, globals, queues, done) {
                     Ok(_) => {}
                     Err(LoadError::Stopped) if globals.is_stopping() => return Ok(()),
-                    Err(error) => return Err(fatal(&error, &path)),
+                    Err(error) => {
+                        events::tell_loading(Loading::Failed);
+                        return Err(fatal(&error, &path));
+                    }
                 }
                 let elapsed_s = (SystemClock::get().wall_us() - started_us) as f64 / 1e6;
                 log::notice(format_args!("DB loaded from disk: {elapsed_s:.3} seconds"));
                 globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
                 globals.persistence.loading.end();
+                events::tell_loading(Loading::Ended);
                 Ok(())
             }
             DataSet::Aof(files) => match load_aof(files, globals, queues, done) {
                 Ok(()) | Err(Failure::Stopped) => Ok(()),
-                Err(Failure::Line(line)) => Err(line),
+                Err(Failure::Line(line)) => {
+                    events::tell_loading(Loading::Failed);
+                    Err(line)
+                }
             },
+        }
+    }
+}
+
+impl Found {
+    /// Makes the files of an append-only file that is new, before any client may write. Returns what is left to be loaded,
+    /// and the part of the append-only file to which the shards' first effects belong; `None`: there is no file, or what is
+    /// loaded comes first. The error is the operator's line.
+    pub(super) fn make_new(self, globals: &'static Globals) -> Result<(DataSet, Option<u64>), String> {
+        match self {
+            Found::NewAof(files) => {
+                start_writer(files, globals)?;
+                Ok((DataSet::None, Some(globals.aof.next_part())))
+            }
+            Found::DataSet(data_set) => Ok((data_set, None)),
         }
     }
 }
@@ -143,14 +177,15 @@ fn load_rdb(
 
 /// Loads the append-only file and starts the thread that writes it.
 fn load_aof(
-    mut files: AofFiles,
+    files: AofFiles,
     globals: &'static Globals,
     queues: Vec<LoadQueue>,
     done: &Done,
 ) -> Result<(), Failure> {
-    let (clock, loading) = (SystemClock::get(), &globals.persistence.loading);
-    let (_, config) = globals.config();
+    let loading = &globals.persistence.loading;
+    loading.begin_replay();
     let first = files.manifest.files().next().cloned();
+    events::tell_loading(Loading::Aof);
     let mut rdb_end = 0;
     let has_rdb = match &first {
         Some(info) => aof_load::begins_with_rdb(&files, &SystemDisk, info).map_err(Failure::Line)?,
@@ -173,24 +208,40 @@ fn load_aof(
             done.iter().take(shard_count).for_each(drop);
         }
     }
-    loading.begin_replay();
     let mut commands = Commands::begin(globals, None);
     aof_load::run_commands(&files, &SystemDisk, rdb_end, &mut commands, &pacing(globals))?;
     commands.request(&["DEBUG", "AOF-PART", &globals.aof.next_part().to_string(), "RESETSTAT"])?;
     commands.finish()?;
     globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
 
+    events::tell_loading(Loading::Ended);
+    start_writer(files, globals).map_err(Failure::Line)?;
+    loading.end();
+    Ok(())
+}
+
+/// Opens the file of commands, makes what is missing before it, and starts the thread that writes it. The error is the
+/// operator's line.
+fn start_writer(mut files: AofFiles, globals: &'static Globals) -> Result<(), String> {
+    let clock = SystemClock::get();
+    let (_, config) = globals.config();
     let (base, extension) = match config.aof_use_rdb_preamble {
         true => (snapshot_without_keys(globals, config.rdbcompression, clock.wall_ms(), true), "rdb"),
         false => (Vec::new(), "aof"),
     };
-    let open = files.open_for_writing(&SystemDisk, &base, extension).map_err(Failure::Line)?;
-    globals.aof.set_sizes(files.total_bytes(&SystemDisk).map_err(Failure::Line)?);
+    let is_new = files.manifest.is_empty();
+    if is_new {
+        events::tell_saving(Saving::Aof);
+    }
+    let open = files.open_for_writing(&SystemDisk, &base, extension)?;
+    if is_new {
+        events::tell_saving(Saving::Ended);
+    }
+    globals.aof.set_sizes(files.total_bytes(&SystemDisk)?);
     if !config.aof_disable_auto_gc {
         files.remove_history(&SystemDisk);
     }
-    Aof::start_writer(globals, clock, |writer| writer.begin_at(open));
-    loading.end();
+    Aof::start_writer(globals, clock, |writer| writer.begin_at(files, open));
     Ok(())
 }
 

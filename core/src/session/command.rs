@@ -3,7 +3,7 @@
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
-use crate::command::keys::{self, BeginSearch, FindKeys, KeySpec, key_flag};
+use crate::command::keys::{self, BeginSearch, FindKeys, KeySpec, key_flag, legacy_range};
 use crate::command::table::{Command, CommandEntry, CommandTable, Resolved, acl, flag};
 use crate::command::{CommandError, CommandResult, syntax};
 use crate::modules::owner;
@@ -268,7 +268,8 @@ fn write_flags(flags: u64, names: &[(u64, &str)], reply: &mut Reply<'_>) {
 /// One command as COMMAND INFO has it: ten elements.
 fn describe(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
     let row = entry.row;
-    let (first, last, step) = legacy_range(row.keys);
+    let range = legacy_range(row.keys);
+    let (first, last, step) = range.map_or((0, 0, 0), |range| (range.first, range.last, range.step));
     let name = if entry.parent.is_none() { table.name(entry.id) } else { entry.full_name.as_bytes() };
     reply.array(10);
     reply.bulk(name);
@@ -291,27 +292,6 @@ fn describe(table: &CommandTable, entry: &CommandEntry, reply: &mut Reply<'_>) {
         some => reply.array(some.len()),
     }
     table.subcommands(entry).iter().for_each(|sub| describe(table, sub, reply));
-}
-
-/// First key, last key and step as clients before Redis 7 know them. Zeros where specs cannot be put so.
-fn legacy_range(specs: &[KeySpec]) -> (i64, i64, i64) {
-    let mut range: Option<(i64, i64, i64)> = None;
-    for spec in specs {
-        let (BeginSearch::Index(begin), FindKeys::Range { last, step, limit: 0 | 1 }) =
-            (spec.begin, spec.find)
-        else {
-            continue;
-        };
-        let begin = begin as i64;
-        let last = if last >= 0 { begin + last as i64 } else { last as i64 };
-        range = Some(match range {
-            None => (begin, last, step as i64),
-            // Neighbouring specs of one key each read as one range.
-            Some((first, end, 1)) if end >= 0 && begin == end + 1 && last >= 0 => (first, last, 1),
-            Some(range) => range,
-        });
-    }
-    range.unwrap_or((0, 0, 0))
 }
 
 fn describe_keys(spec: &KeySpec, reply: &mut Reply<'_>) {

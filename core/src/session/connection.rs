@@ -1,26 +1,26 @@
 //! Commands about the connection itself: who the client is, which database it works on, which RESP it speaks.
 
 use crate::REDIS_VERSION;
+use crate::acl::DEFAULT_USER;
 use crate::client::{Client, ReplyMode};
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
-use crate::config::Config;
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Resp};
 use crate::session::session;
-use crate::worker::{SessionCtx, SessionHandler};
+use crate::worker::{PING_AS_MESSAGE, SessionCtx, SessionHandler};
 use smallvec::SmallVec;
 
-pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, QUIT, RESET, SELECT];
+pub const COMMANDS: &[Command] = &[AUTH, ECHO, HELLO, PING, PING_MESSAGE, QUIT, RESET, SELECT];
 
 /// Before a client has logged in, and whatever else goes on.
 const ANYTIME: u64 =
     flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST | flag::NO_AUTH | flag::ALLOW_BUSY;
 
 const PING: Command = Command::keys("ping", -1, ping)
-    .flags(flag::FAST | flag::TELLS_HEALTH)
+    .flags(flag::FAST | flag::TELLS_HEALTH | flag::WHEN_SUBSCRIBED | flag::REPLIES_AS_MESSAGE)
     .acl(acl::CONNECTION)
     .constant_time()
     .docs(
@@ -37,6 +37,24 @@ fn ping(ctx: &mut Ctx<'_>) -> CommandResult {
         2 => ctx.reply.bulk(ctx.args.arg(1)),
         _ => return Err(CommandError::wrong_arity("ping")),
     }
+    Ok(())
+}
+
+const PING_MESSAGE: Command = Command::keys(PING_AS_MESSAGE, -1, ping_message)
+    .flags(flag::FAST)
+    .constant_time()
+    .hidden()
+    .docs(Docs::new("connection", "3.0.0", "Answers as a message of pub/sub").complexity("O(1)"));
+
+/// PING [message] of a client that listens to channels by RESP2. Reply: array of `pong` and the message, or an empty
+/// string. O(1).
+fn ping_message(ctx: &mut Ctx<'_>) -> CommandResult {
+    if ctx.args.len() > 2 {
+        return Err(CommandError::wrong_arity("ping"));
+    }
+    ctx.reply.array(2);
+    ctx.reply.bulk(b"pong");
+    ctx.reply.bulk(ctx.args.get(1).unwrap_or_default());
     Ok(())
 }
 
@@ -74,11 +92,11 @@ fn auth_secrets(args: Argv<'_>) -> SmallVec<[usize; 2]> {
 /// AUTH [username] password. Reply: OK. Errors: no password is set and no user named; the two do not fit. O(1).
 fn auth(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let (user, password) = match ctx.args.len() {
-        2 => (&b"default"[..], ctx.arg(1)),
+        2 => (DEFAULT_USER, ctx.arg(1)),
         3 => (ctx.arg(1), ctx.arg(2)),
         _ => return Err(CommandError::SYNTAX),
     };
-    if ctx.args.len() == 2 && ctx.worker.shard.config.requirepass.is_empty() {
+    if ctx.args.len() == 2 && ctx.worker.users().default_user().needs_no_password() {
         return Err(CommandError::fixed(
             "ERR AUTH <password> called without any password configured for the default user. Are you sure your \
              configuration is correct?",
@@ -92,24 +110,18 @@ fn auth(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 fn log_in(ctx: &mut SessionCtx<'_>, user: &[u8], password: &[u8]) -> CommandResult {
-    if !opens(&ctx.worker.shard.config, user, password) {
-        return Err(CommandError::fixed("WRONGPASS invalid username-password pair or user is disabled."));
+    let found = ctx.worker.users().log_in(user, password).cloned();
+    match (found, ctx.conn) {
+        (Some(user), Some(at)) => ctx.worker.log_in(at, user),
+        (Some(user), None) => ctx.client().log_in(user),
+        (None, at) => {
+            if let Some(at) = at {
+                ctx.worker.log_auth_failure(at, user, ctx.args);
+            }
+            return Err(CommandError::fixed("WRONGPASS invalid username-password pair or user is disabled."));
+        }
     }
-    let client = ctx.client();
-    client.authenticated = true;
-    client.user = "default".to_string();
     Ok(())
-}
-
-/// Whether the pair logs in. Without a password set, any will do.
-fn opens(config: &Config, user: &[u8], password: &[u8]) -> bool {
-    user == b"default"
-        && (config.requirepass.is_empty() || same_secret(config.requirepass.as_bytes(), password))
-}
-
-/// Takes a time that depends on the lengths alone, so that a password cannot be guessed byte by byte.
-fn same_secret(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (x, y)| differences | (x ^ y)) == 0
 }
 
 const HELLO: Command = session("hello", -1, &(hello as SessionHandler))
@@ -241,7 +253,7 @@ pub(super) fn check_printable(text: &[u8], error: &'static str) -> CommandResult
 }
 
 const QUIT: Command = session("quit", -1, &(quit as SessionHandler))
-    .flags(ANYTIME | flag::RUNS_IN_MULTI)
+    .flags(ANYTIME | flag::RUNS_IN_MULTI | flag::WHEN_SUBSCRIBED)
     .acl(acl::CONNECTION)
     .constant_time()
     .docs(Docs::new("connection", "1.0.0", "Closes the connection").complexity("O(1)"));
@@ -255,7 +267,7 @@ fn quit(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const RESET: Command = session("reset", 1, &(reset as SessionHandler))
-    .flags(ANYTIME | flag::RUNS_IN_MULTI)
+    .flags(ANYTIME | flag::RUNS_IN_MULTI | flag::WHEN_SUBSCRIBED)
     .acl(acl::CONNECTION)
     .constant_time()
     .docs(
@@ -267,10 +279,12 @@ fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if ctx.client().is_replica() {
         return Err(CommandError::fixed("ERR can only reset normal connections"));
     }
-    let no_password = ctx.worker.shard.config.requirepass.is_empty();
     let at = ctx.conn.expect("a session command runs beside its connection");
     ctx.worker.discard(at);
-    reset_client(ctx.client(), no_password);
+    ctx.worker.unsubscribe_all(at);
+    ctx.worker.end_tracking(at);
+    ctx.worker.log_out(at);
+    reset_client(ctx.client());
 
     ctx.reply.resp = Resp::V2;
     ctx.reply.simple("RESET");
@@ -278,11 +292,9 @@ fn reset(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// What the client library said of itself stays true, and as in Redis 7.0, NO-EVICT stays; all else is forgotten.
-fn reset_client(client: &mut Client, authenticated: bool) {
+fn reset_client(client: &mut Client) {
     client.db = 0;
     client.resp = Resp::V2;
-    client.authenticated = authenticated;
-    client.user = "default".to_string();
     client.name = Vec::new();
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
@@ -331,18 +343,6 @@ mod tests {
     }
 
     #[test]
-    fn only_the_default_user_logs_in_and_only_with_the_password() {
-        let mut config = Config::default();
-        assert!(opens(&config, b"default", b"anything"));
-        assert!(!opens(&config, b"alice", b"anything"));
-
-        config.requirepass = (&b"se\0cret"[..]).into();
-        assert!(opens(&config, b"default", b"se\0cret"));
-        assert!(!opens(&config, b"default", b"se"));
-        assert!(!opens(&config, b"default", b""));
-    }
-
-    #[test]
     fn reset_forgets_the_session_but_not_the_library() {
         let mut client = Client::new(7, 0, true);
         client.db = 3;
@@ -351,9 +351,9 @@ mod tests {
         client.lib_name = b"lib".to_vec();
         client.reply_mode = ReplyMode::Off;
 
-        reset_client(&mut client, false);
+        reset_client(&mut client);
 
-        assert_eq!((client.db, client.resp, client.authenticated), (0, Resp::V2, false));
+        assert_eq!((client.db, client.resp), (0, Resp::V2));
         assert_eq!((client.name.len(), client.lib_name.as_slice()), (0, &b"lib"[..]));
         assert!(client.reply_mode == ReplyMode::On);
     }

@@ -4,7 +4,7 @@
 
 mod aof;
 
-use super::config::rewrite_file;
+use super::config::{rewrite_file, user_lines};
 use super::digest::{self, DbDigest, Digest};
 use crate::command::args;
 use crate::command::docs::Docs;
@@ -12,6 +12,7 @@ use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult, Key};
 use crate::config::{Append, parse_memory};
+use crate::modules::events::{self, Loading, Saving};
 use crate::persist::rdb::file::FileReader;
 use crate::persist::rdb::window::FileError;
 use crate::persist::rdb::write::Writer;
@@ -344,6 +345,11 @@ impl Reload {
 /// Errors: options; the file cannot be written or read. O(bytes).
 fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let wanted = Reload::parse(ctx.args)?;
+    // All shards do this, and one of them tells the modules.
+    let tells = ctx.worker.shard.index == 0;
+    if tells && wanted.saves {
+        events::tell_saving(Saving::Rdb);
+    }
 
     let mut chunks = Vec::new();
     if wanted.saves {
@@ -357,10 +363,16 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if wanted.saves {
         chunks.push(ctx.worker.save_aux(AuxPlace::AfterKeys));
     }
+    if tells && wanted.saves {
+        events::tell_saving(Saving::Ended);
+    }
     if wanted.flushes {
         for db in 0..ctx.worker.shard.db_count() as u32 {
             ctx.worker.shard.flush_db(db, Freeing::Now);
         }
+    }
+    if tells {
+        events::tell_loading(Loading::Rdb);
     }
     let outcome = if wanted.saves {
         let outcome = chunks.iter().try_for_each(|chunk| ctx.worker.reload_chunk(chunk, wanted.duplicates));
@@ -375,6 +387,9 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
         }
         reload_file(ctx.worker, wanted.duplicates)
     };
+    if tells {
+        events::tell_loading(if outcome.is_ok() { Loading::Ended } else { Loading::Failed });
+    }
 
     outcome.map_err(|why| {
         log::warning(format_args!("DEBUG RELOAD: {why}"));
@@ -456,7 +471,7 @@ fn replybuffer(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
 /// CONFIG-REWRITE-FORCE-ALL. As CONFIG REWRITE, with a line for every directive. Reply: OK.
 fn config_rewrite_force_all(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    rewrite_file(&ctx.worker.shard.config, Append::All)?;
+    rewrite_file(&ctx.worker.shard.config, &user_lines(ctx.worker), Append::All)?;
     ctx.reply.ok();
     Ok(())
 }

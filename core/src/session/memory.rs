@@ -101,9 +101,8 @@ fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
         bytes(reply, nothing_yet, 0);
     }
     bytes(reply, "clients.normal", figures.clients as i64);
-    for nothing_yet in ["cluster.links", "aof.buffer"] {
-        bytes(reply, nothing_yet, 0);
-    }
+    bytes(reply, "cluster.links", 0);
+    bytes(reply, "aof.buffer", figures.aof_buffer as i64);
     bytes(reply, "lua.caches", figures.scripts as i64);
     bytes(reply, "functions.caches", figures.functions as i64);
     let mut pair_count = len;
@@ -277,6 +276,7 @@ mod tests {
             startup: 1 << 20,
             tables: 0,
             clients: 0,
+            aof_buffer: 0,
             scripts: 0,
             functions: 0,
             script_vms: 0,

@@ -3,6 +3,7 @@
 //!
 //! Their functions have four beats, as those over keys: parse, look up, act, reply.
 
+pub mod acl;
 pub mod client;
 pub mod cluster;
 pub mod command;
@@ -11,7 +12,9 @@ pub mod connection;
 pub mod debug;
 mod digest;
 pub mod info;
+pub mod latency;
 pub mod memory;
+pub mod pubsub;
 pub mod replication;
 pub mod save;
 pub mod script;
@@ -19,14 +22,17 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
+use crate::command::handlers;
 use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, stream, string, zset};
 use crate::command::table::Command;
 use crate::modules;
 use crate::worker::SessionHandler;
+use crate::worker::acl::REFUSED;
 use crate::worker::program::{KEY_WAITS, TASKS};
 
 /// All rows of this build, those over keys included.
 pub const FAMILIES: &[&[Command]] = &[
+    acl::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,
     command::COMMANDS,
@@ -38,10 +44,13 @@ pub const FAMILIES: &[&[Command]] = &[
     hash::COMMANDS,
     info::COMMANDS,
     keyspace::COMMANDS,
+    latency::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
     modules::COMMANDS,
     object::COMMANDS,
+    handlers::pubsub::COMMANDS,
+    pubsub::COMMANDS,
     replication::COMMANDS,
     save::COMMANDS,
     script::COMMANDS,
@@ -55,6 +64,7 @@ pub const FAMILIES: &[&[Command]] = &[
     zset::COMMANDS,
     KEY_WAITS,
     TASKS,
+    REFUSED,
 ];
 
 /// A command over its connection or its worker.

@@ -67,7 +67,7 @@ fn begin(ctx: &mut SessionCtx<'_>) {
         ctx.worker.introduce_reader(at);
     }
     let changes = ctx.worker.shard.stats.dirty.get();
-    let reader = Reader { client: ctx.call.client, home: ctx.call.home as usize };
+    let reader = Reader { client: ctx.call.client, home: usize::from(ctx.call.home) };
     ctx.worker.shard.effects.attach(reader, changes);
 }
 

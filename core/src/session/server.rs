@@ -6,12 +6,12 @@ use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::{Argv, until_nul};
-use crate::runtime::log;
+use crate::runtime::{log, signals};
 use crate::session::session;
 use crate::worker::{SessionCtx, SessionHandler};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
-pub const COMMANDS: &[Command] = &[LOLWUT, SHUTDOWN, TIME];
+pub const COMMANDS: &[Command] = &[LOLWUT, MONITOR, SHUTDOWN, TIME];
 
 const TIME: Command = session("time", 1, &(time as SessionHandler))
     .flags(flag::LOADING | flag::STALE | flag::FAST)
@@ -29,6 +29,28 @@ fn time(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.reply.array(2);
     ctx.reply.bulk_i64(now_us.div_euclid(1_000_000));
     ctx.reply.bulk_i64(now_us.rem_euclid(1_000_000));
+    Ok(())
+}
+
+const MONITOR: Command = session("monitor", 1, &(monitor as SessionHandler))
+    .flags(flag::ADMIN | flag::NOSCRIPT | flag::LOADING | flag::STALE)
+    .constant_time()
+    .docs(Docs::new("server", "1.0.0", "Shows all commands that the server runs").complexity("O(1)"));
+
+/// MONITOR. Reply: OK, and then a status line for each command that any client runs; nothing, if the client has called it
+/// before. Errors: in an EXEC. O(1).
+fn monitor(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let Some(at) = ctx.conn.filter(|_| !ctx.call.in_exec) else {
+        return Err(CommandError::fixed("ERR MONITOR isn't allowed for DENY BLOCKING client"));
+    };
+    if ctx.client().is_replica() || ctx.client().monitors_since.is_some() {
+        return Ok(());
+    }
+
+    let position = ctx.worker.position_to_subscribe();
+    ctx.worker.begin_monitor(at, position);
+
+    ctx.worker.confirm(at, (position, Vec::new()), b"+OK\r\n".to_vec(), false, &mut ctx.reply);
     Ok(())
 }
 
@@ -72,12 +94,19 @@ fn parse_shutdown(args: Argv<'_>) -> CommandResult<Shutdown> {
 }
 
 /// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. Saves if it is told so, or if there are save points. No reply: the
-/// connection ends with the server. Errors: ABORT, as no shutdown takes time here; BUSY, without NOSAVE; the file cannot be
-/// written, without FORCE.
+/// connection ends with the server. ABORT takes a signal back that the server has not come to yet, and replies OK; a shutdown that
+/// has begun is not to be stopped. Errors: ABORT, and there is no signal; BUSY, without NOSAVE; the file cannot be written, or an
+/// append-only file that was turned on has no base yet, without FORCE.
 fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let wanted = parse_shutdown(ctx.args)?;
     if wanted.abort {
-        return Err(CommandError::fixed("ERR No shutdown in progress."));
+        if signals::stop_requested().is_none() || ctx.worker.is_server_closing() {
+            return Err(CommandError::fixed("ERR No shutdown in progress."));
+        }
+        signals::withdraw_stop();
+        log::notice(format_args!("Shutdown manually aborted."));
+        ctx.reply.ok();
+        return Ok(());
     }
 
     if !wanted.nosave
@@ -86,11 +115,15 @@ fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
         return Err(busy_error(kind));
     }
     log::warning(format_args!("User requested shutdown..."));
-    if ctx.worker.saves_at_end(wanted.save, wanted.nosave) {
-        ctx.worker.ask_to_close(ctx.conn, wanted.force);
-    } else {
-        ctx.worker.globals.stop();
+    if ctx.worker.globals.aof.awaits_base() {
+        if !wanted.force {
+            log::warning(format_args!("Writing initial AOF, can't exit."));
+            return Err(CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
+        }
+        log::warning(format_args!("Writing initial AOF. Exit anyway."));
     }
+    let saves = ctx.worker.saves_at_end(wanted.save, wanted.nosave);
+    ctx.worker.shut_down(ctx.conn, saves, wanted.force);
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 //! around after 194 days.
 
 use crate::config::{Config, MaxmemoryPolicy};
+use crate::persist::rdb::file::SavedAccess;
 use crate::types::ACCESS_MAX;
 
 /// The counter of a new key. It is not 0, so that a new key is not evicted before it can be accessed.
@@ -13,6 +14,7 @@ const LFU_COUNTER_NEW: u32 = 5;
 const LFU_COUNTER_MAX: u32 = 255;
 
 /// The access bits of the present time. See the module's documentation.
+#[derive(Clone)]
 pub struct Access {
     /// Seconds of unix time in 24 bits.
     clock: u32,
@@ -113,6 +115,22 @@ impl Access {
     pub fn idle_s(&self, access: u32) -> u32 {
         // The clock wraps around.
         self.clock.wrapping_sub(access) & ACCESS_MAX
+    }
+
+    /// What a file says of a key with these access bits: what the policy for eviction goes by.
+    pub(super) fn saved(&self, policy: MaxmemoryPolicy, access: u32) -> SavedAccess {
+        match policy {
+            MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu => {
+                SavedAccess::Frequency(self.frequency(access) as u8)
+            }
+            MaxmemoryPolicy::VolatileLru | MaxmemoryPolicy::AllkeysLru => {
+                SavedAccess::IdleSeconds(u64::from(self.idle_s(access)))
+            }
+            MaxmemoryPolicy::VolatileRandom
+            | MaxmemoryPolicy::VolatileTtl
+            | MaxmemoryPolicy::AllkeysRandom
+            | MaxmemoryPolicy::Noeviction => SavedAccess::None,
+        }
     }
 
     /// The access bits of a key that was touched so many seconds ago, if no LFU policy is selected.

@@ -34,6 +34,15 @@
 //! ([`LockTable::hold_off_whole`]), and the handoff counts as under way. So CLIENT UNBLOCK, which locks the whole keyspace
 //! while any handoff is under way, does not end a wait that has been served already.
 //!
+//! # Offers to programs
+//!
+//! A client that a module has blocked on keys is not served by a command, but by a *try*: a program of its home, in which
+//! the module looks whether the key has what it waits for. Home answers such an offer when the program has ended, and the
+//! lock is kept for it until then. The program first waits for the [token](crate::shard::token). So the lock is marked as a
+//! program's, behind which nobody waits while holding anything; and whoever has the token and comes to this key gets it:
+//! the handoff lends it the lock ([`Blocking::lend_to_token_holder`]), as it does for the program itself in its turn. When the
+//! offer has been answered, the handoff requests the lock again, before others can, if it was the program that had it.
+//!
 //! # Keys that go
 //!
 //! XREADGROUP waits for a consumer group, and so ends with an error when its key is removed or replaced by another type.
@@ -60,6 +69,9 @@
 //! ([`WaitMessage::Yield`]). So no transaction waits at an earlier shard while it holds locks of a later one. Another
 //! command may take the key meanwhile. Then the blocked command finds nothing when it runs, and its client stays
 //! blocked.
+//!
+//! An offer to a program is pending for as long as that runs, and waits for the token. But whoever has the token does not
+//! wait for it, and neither does another handoff: home answers that the client is busy.
 
 use super::Shard;
 use super::observe::Audience;
@@ -226,8 +238,15 @@ struct Handoff {
     lock_state: LockState,
     /// The lock request under which the key was changed: it has to be released first.
     after: Option<LockRequestId>,
-    /// The pending offer: its number, and the wait it was made to.
-    offer: Option<(u64, WaitId)>,
+    offer: Option<PendingOffer>,
+}
+
+#[derive(Clone, Copy)]
+struct PendingOffer {
+    number: u64,
+    wait: WaitId,
+    /// A program tries it: see the [module's docs](self).
+    is_to_program: bool,
 }
 
 /// The waits for the keys of one hash. These keys share a lock, and so a handoff.
@@ -247,6 +266,8 @@ pub struct Blocking {
     /// Locks whose handoff comes behind that of another: see [`Blocking::next`].
     paused: Vec<u64>,
     next_offer: u64,
+    /// The locks on offer to programs, which the handoff still holds.
+    on_offer_to_programs: Vec<u64>,
     /// How many handoffs there are.
     handoff_count: usize,
     /// Replies of waits that only read, on their way: what holds off requests for the whole keyspace meanwhile, and how
@@ -393,7 +414,7 @@ impl Blocking {
     ///
     /// As in Redis, all clients that can be served from a key are served before the next key is offered. So a handoff pauses
     /// while another one has a pending offer, if the next wait is for both keys. (The answer comes at once. A handoff whose
-    /// lock is lent to a transaction is not waited for.)
+    /// lock is lent to a transaction, or kept for a program, is not waited for.)
     pub fn next(&mut self, lock: u64) -> Next {
         let Some(waiters) = self.waiters_by_lock.get_mut(&lock) else { return Next::Pause };
         let Some(handoff) = waiters.handoff.as_ref() else { return Next::Pause };
@@ -436,7 +457,8 @@ impl Blocking {
             let other = hash_key(args.arg(position as usize));
             let handoff = self.waiters_by_lock.get(&other).and_then(|waiters| waiters.handoff.as_ref());
             let is_pending = |handoff: &Handoff| {
-                handoff.offer.is_some() && matches!(handoff.lock_state, LockState::Held(_))
+                handoff.offer.is_some_and(|offer| !offer.is_to_program)
+                    && matches!(handoff.lock_state, LockState::Held(_))
             };
             other != lock && handoff.is_some_and(is_pending)
         };
@@ -458,11 +480,25 @@ impl Blocking {
     }
 
     /// Offers the key of a lock to the wait that [`Blocking::next`] named. Returns the offer's number.
-    pub fn offer(&mut self, lock: u64, id: WaitId) -> u64 {
+    pub fn offer(&mut self, lock: u64, wait: WaitId) -> u64 {
+        self.make_offer(lock, wait, false).0
+    }
+
+    /// The same for a wait that a program will try. Returns also the lock request, which is to be marked as a program's.
+    pub fn offer_to_program(&mut self, lock: u64, wait: WaitId) -> (u64, LockRequestId) {
+        self.on_offer_to_programs.push(lock);
+        self.make_offer(lock, wait, true)
+    }
+
+    fn make_offer(&mut self, lock: u64, wait: WaitId, is_to_program: bool) -> (u64, LockRequestId) {
         let number = self.next_offer;
         self.next_offer += 1;
-        self.handoff(lock).expect("an offer is part of a handoff").offer = Some((number, id));
-        number
+        let handoff = self.handoff(lock).expect("an offer is part of a handoff");
+        handoff.offer = Some(PendingOffer { number, wait, is_to_program });
+        let LockState::Held(lock_request) = handoff.lock_state else {
+            unreachable!("only what is held is offered")
+        };
+        (number, lock_request)
     }
 
     /// Ends an offer, so that the handoff may continue: the wait it was made to has been served and is gone, or it is
@@ -472,9 +508,12 @@ impl Blocking {
     /// There is no such offer: every offer is answered once.
     pub fn end_offer(&mut self, offer: OfferId) {
         let handoff = self.handoff(offer.lock).expect("a handoff lasts while an offer is pending");
-        let made = handoff.offer.take().filter(|made| made.0 == offer.number);
-        let (_, id) = made.expect("an offer is answered once");
-        self.pass(offer.lock, id);
+        let made = handoff.offer.take().filter(|made| made.number == offer.number);
+        let made = made.expect("an offer is answered once");
+        if made.is_to_program {
+            self.on_offer_to_programs.retain(|lock| *lock != offer.lock);
+        }
+        self.pass(offer.lock, made.wait);
         self.due.push_front(offer.lock);
         self.resume_paused();
     }
@@ -484,12 +523,30 @@ impl Blocking {
     pub fn lend(&mut self, offer: OfferId) -> Option<LockRequestId> {
         let handoff = self.handoff(offer.lock)?;
         let LockState::Held(lock_request) = handoff.lock_state else { return None };
-        if handoff.offer.is_none_or(|made| made.0 != offer.number) {
+        if handoff.offer.is_none_or(|made| made.number != offer.number) {
             return None;
         }
         handoff.lock_state = LockState::Lent;
         self.resume_paused();
         Some(lock_request)
+    }
+
+    /// Lends a lock that is on offer to a program to the holder of the token, who waits for it: that may be the program
+    /// itself, or one before it. `None`: it waits for none.
+    pub fn lend_to_token_holder(&mut self, locks: &LockTable) -> Option<LockRequestId> {
+        for at in 0..self.on_offer_to_programs.len() {
+            let handoff = self.handoff(self.on_offer_to_programs[at]);
+            let handoff = handoff.expect("a handoff lasts while an offer is pending");
+            let LockState::Held(lock_request) = handoff.lock_state else {
+                unreachable!("a lock that is lent is removed from the list")
+            };
+            if locks.keeps_program_waiting(lock_request) {
+                handoff.lock_state = LockState::Lent;
+                self.on_offer_to_programs.swap_remove(at);
+                return Some(lock_request);
+            }
+        }
+        None
     }
 
     /// Takes the lent lock of a handoff back, in its new state.
@@ -618,6 +675,17 @@ impl Shard {
             let key = args.as_argv().arg(position as usize);
             self.audience().serve_waits(db, Key { bytes: key, hash: hash_key(key) }, true);
         }
+    }
+
+    /// Ends an offer that no transaction has accepted: see [`Blocking::end_offer`]. If the holder of the token was lent the
+    /// lock, it is requested anew.
+    pub fn end_offer(&mut self, offer: OfferId) {
+        let handoff = self.blocking.handoff(offer.lock).expect("a handoff lasts while an offer is pending");
+        if handoff.lock_state == LockState::Lent {
+            let lock_state = request_for_handoff(&mut self.locks, offer.lock);
+            self.blocking.give_back(offer.lock, lock_state);
+        }
+        self.blocking.end_offer(offer);
     }
 
     /// Takes the lent lock of a handoff back from the transaction that had it: the lock is split off the transaction's

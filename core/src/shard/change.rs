@@ -46,6 +46,8 @@ pub struct ChangeGuard<'a> {
     is_new: bool,
     /// Observers are notified although no change is counted.
     is_uncounted: bool,
+    /// Observers are notified of nothing but that the key is new.
+    is_unobserved: bool,
     now_ms: i64,
     stats: &'a ShardStats,
     /// The observers to notify; `None`: the shard has none. Boxed, because nearly always there are none, and a guard that
@@ -110,10 +112,10 @@ impl<'a> ChangeGuard<'a> {
         self.is_uncounted = true;
     }
 
-    /// Counts no change, and notifies no observers, because the caller does both: a module says itself when it has changed
-    /// a key.
+    /// Counts no change, and notifies no observers, but of a new key, because the caller does both: a module says itself when it
+    /// has changed a key.
     pub fn be_unobserved(&mut self) {
-        self.audience = None;
+        self.is_unobserved = true;
         self.is_uncounted = true;
     }
 
@@ -141,6 +143,9 @@ impl<'a> ChangeGuard<'a> {
     /// Removes a collection that has become empty.
     #[cold]
     fn remove_emptied(&mut self) {
+        if self.is_unobserved {
+            self.audience = None;
+        }
         if self.is_new {
             self.notify(Event::NEW, KeyEvent::Notified, true);
         }
@@ -182,6 +187,9 @@ impl Drop for ChangeGuard<'_> {
             if self.is_new {
                 self.notify(Event::NEW, KeyEvent::Notified, is_there);
             }
+            if self.is_unobserved {
+                return;
+            }
             let is_for_waits = self.is_new || !is_there || self.event == Event::XADD;
             let kind = if is_for_waits { KeyEvent::Modified } else { KeyEvent::Edited };
             self.notify(self.event, kind, is_there);
@@ -215,6 +223,7 @@ impl Shard {
                     changes: 0,
                     is_new: false,
                     is_uncounted: false,
+                    is_unobserved: false,
                     now_ms: self.now_ms,
                     stats: &self.stats,
                     audience,
@@ -288,6 +297,7 @@ impl Shard {
             changes: 0,
             is_new: found != Found::Existing,
             is_uncounted: false,
+            is_unobserved: false,
             now_ms: self.now_ms,
             stats: &self.stats,
             audience,
@@ -329,10 +339,13 @@ impl Shard {
         }
     }
 
-    /// Sets a key as [`Shard::set`] does, but counts no change and notifies no observers: see
+    /// Sets a key as [`Shard::set`] does, but counts no change and notifies no observers, but of a new key: see
     /// [`ChangeGuard::be_unobserved`].
     pub fn set_unobserved(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) {
-        self.store(call, key, value, expire);
+        let is_new = self.store(call, key, value, expire);
+        if is_new && self.observers.is_on() {
+            self.notify_event(call, call.db, key, Event::NEW);
+        }
     }
 
     /// Sets a key. Returns whether it is new.
@@ -411,6 +424,12 @@ impl Shard {
         true
     }
 
+    /// The value of a key may be changed from here on, until the unit ends, without this module's doing: by a module, to
+    /// which it belongs.
+    pub fn will_change(&mut self, db: u32, hash: u64) {
+        self.dbs[db as usize].before_change(hash);
+    }
+
     /// Deletes a key. Counts one change if it existed and had not expired, and returns whether that was so.
     pub fn delete(&mut self, call: &Call, key: Key<'_>, event: Event) -> bool {
         if !self.delete_unobserved(call, key) {
@@ -438,6 +457,20 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Removes a key to make room. No client has done it, and it counts as no change.
+    pub(super) fn evict(&mut self, db: u32, key: Key<'_>) {
+        self.dbs[db as usize].remove(key.hash, key.bytes);
+        self.dbs[db as usize].mark_signalled();
+        self.stats.evicted_keys.add(1);
+        self.signal_modified(&Call::default(), db, key, Event::EVICTED);
+        if self.observers.has_to_publish() {
+            // Otherwise what is to be published would take the room of the keys.
+            self.publish_events();
+        }
+        self.effects.removed(db, key.bytes, self.config.lazyfree_lazy_eviction);
+        self.effects.end_apart();
     }
 
     /// Counts `n` changes of the data set since the last save.

@@ -7,8 +7,9 @@
 //! [`change`](super::change). Besides it, only [`checkout`](super::checkout), which moves entries without changing
 //! them, and [`expire`](super::expire), which removes expired ones, change the table.
 
-use crate::types::table::{Found, Live};
+use crate::types::table::{EntryWriter, Found, Live, TableSnapshot};
 use crate::types::{DetachedTable, Entry, EntryMut, ExpireProgress, NewValue, OwnedEntry, SetExpire, Table};
+use std::num::NonZeroU16;
 
 /// A database. See the module's documentation.
 pub(super) struct Db {
@@ -43,7 +44,7 @@ impl Db {
         (self.table.len() + self.checked_out_len).saturating_add_signed(-self.hidden_len)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn live(&mut self, hash: u64, key: &[u8], now_ms: i64, remove: bool) -> Live<Entry<'_>> {
         self.table.live(hash, key, now_ms, remove)
     }
@@ -74,7 +75,7 @@ impl Db {
 
     /// The key of this hash is about to be added, changed or removed.
     #[inline]
-    fn before_change(&mut self, hash: u64) -> &mut Table {
+    pub(super) fn before_change(&mut self, hash: u64) -> &mut Table {
         self.table.will_change(hash);
         &mut self.table
     }
@@ -136,6 +137,37 @@ impl Db {
     /// [`Table::free_garbage`].
     pub(super) fn free_garbage(&mut self, budget: usize) {
         self.table.free_garbage(budget);
+    }
+
+    /// [`Table::begin_snapshot`], if there are keys.
+    pub(super) fn begin_snapshot(
+        &mut self,
+        version: NonZeroU16,
+        writer: impl FnOnce() -> Box<dyn EntryWriter>,
+    ) {
+        if !self.table.is_empty() {
+            self.table.begin_snapshot(version, writer());
+        }
+    }
+
+    /// [`Table::walk_snapshot`].
+    pub(super) fn walk_snapshot(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
+        self.table.walk_snapshot(is_over)
+    }
+
+    /// [`Table::snapshot_mut`].
+    pub(super) fn snapshot_mut(&mut self) -> Option<&mut TableSnapshot> {
+        self.table.snapshot_mut()
+    }
+
+    /// [`Table::end_snapshot`].
+    pub(super) fn end_snapshot(&mut self) {
+        self.table.end_snapshot();
+    }
+
+    /// [`Table::reset_versions`].
+    pub(super) fn reset_versions(&mut self) {
+        self.table.reset_versions();
     }
 
     pub(super) fn take_growth(&mut self) -> bool {

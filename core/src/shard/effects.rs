@@ -58,6 +58,14 @@ struct Effect {
     order: (u32, u32),
     /// Where it ends in the bytes; it begins where the previous one ends.
     end: usize,
+    /// It means something to replicas only: PUBLISH.
+    skips_file: bool,
+}
+
+impl Effect {
+    fn is_for(&self, consumer: Consumer) -> bool {
+        consumer == Consumer::Replicas || !self.skips_file
+    }
 }
 
 /// Effects in order.
@@ -72,7 +80,7 @@ impl Effects {
         let mut request = Reply::new(&mut self.bytes, Resp::V2);
         request.array(args.len());
         args.for_each(|arg| request.bulk(arg));
-        self.list.push(Effect { db, order, end: self.bytes.len() });
+        self.list.push(Effect { db, order, end: self.bytes.len(), skips_file: false });
     }
 
     /// Appends the effects of `other`, and empties it.
@@ -140,12 +148,19 @@ pub struct EffectBatch {
 }
 
 impl EffectBatch {
-    /// About how much memory it takes.
+    /// About how much memory what is in it takes, in bytes.
     pub fn len_bytes(&self) -> usize {
         self.effects.bytes.len()
             + self.effects.list.len() * size_of::<Effect>()
             + self.items.len() * size_of::<Item>()
             + size_of::<EffectBatch>()
+    }
+
+    /// What it has allocated, in bytes, be it used or not.
+    pub fn held_bytes(&self) -> usize {
+        self.effects.bytes.capacity()
+            + self.effects.list.capacity() * size_of::<Effect>()
+            + self.items.capacity() * size_of::<Item>()
     }
 
     fn push(&mut self, kind: Kind, effects: &mut Effects) {
@@ -194,6 +209,8 @@ pub struct EffectLog {
     is_replaced: bool,
     /// The command's arguments are an effect whether they changed anything or not.
     is_forced: bool,
+    /// They are one for replicas only.
+    skips_file: bool,
     /// The commands that run leave no effects of their own.
     is_muted: bool,
     /// The shard's count of changes when the last command ended.
@@ -251,6 +268,9 @@ impl EffectLog {
     }
 
     fn turn_on(&mut self, changes: u64) {
+        if let Scope::Piece { was_on, .. } = &mut self.scope {
+            *was_on = true;
+        }
         if !self.is_on {
             self.is_on = true;
             self.changes_seen = changes;
@@ -329,14 +349,24 @@ impl EffectLog {
         self.is_forced = self.is_on;
     }
 
+    /// Has the arguments of the running command recorded for replicas, although it changes nothing.
+    pub fn force_for_replicas(&mut self) {
+        (self.is_forced, self.skips_file) = (self.is_on, self.is_on);
+    }
+
     /// While muted, the commands that run leave no effects: a program does not want its writes recorded. Keys that expire
     /// do all the same.
     pub fn mute(&mut self, is_muted: bool) {
         self.is_muted = is_muted;
     }
 
-    /// Records the removal of an expired key.
-    pub fn expired(&mut self, db: u32, key: &[u8], lazy_free: bool) {
+    /// The memory of what the turn has recorded so far.
+    pub fn held_bytes(&self) -> usize {
+        self.batch.held_bytes()
+    }
+
+    /// Records the removal of a key that no command has removed: it had expired, or was evicted.
+    pub fn removed(&mut self, db: u32, key: &[u8], lazy_free: bool) {
         if self.is_on {
             self.open.push(db, (self.order, self.call_number), [removal(lazy_free), key].into_iter());
         }
@@ -348,12 +378,14 @@ impl EffectLog {
     pub fn end_command(&mut self, db: u32, args: Option<Argv<'_>>, changes: u64, apart: bool) {
         let changed = std::mem::replace(&mut self.changes_seen, changes) != changes;
         let forced = std::mem::take(&mut self.is_forced);
+        let skips_file = std::mem::take(&mut self.skips_file);
         if !std::mem::take(&mut self.is_replaced)
             && (changed || forced)
             && !self.is_muted
             && let Some(args) = args
         {
             self.open.push(db, (self.order, self.call_number), args.iter());
+            self.open.list.last_mut().expect("it was pushed just now").skips_file = skips_file;
         }
         if self.scope == Scope::Command {
             self.close(if apart { Kind::Apart } else { Kind::Unit });

@@ -3,6 +3,7 @@
 //! Each change of a key names its [`Event`], so that observers of the key can be told what happened. The classes are
 //! those that `notify-keyspace-events` selects by letters.
 
+use crate::config::NotifyEvents;
 use std::sync::Mutex;
 
 /// A class of events.
@@ -18,21 +19,52 @@ pub enum EventClass {
     Stream,
     /// A key expired.
     Expired,
+    /// A key was removed to make room.
+    Evicted,
     /// A key was added. The letter `A` does not include this class.
     New,
     /// What a module calls an event of its own.
     Module,
+    /// A key that was to be read is not there. The letter `A` does not include this class.
+    KeyMiss,
+    /// A key was loaded from a file. Only modules are told of it.
+    Loaded,
 }
 
 impl EventClass {
+    /// Those that can be published, each with its flag in `notify-keyspace-events`.
+    const PUBLISHED: [(EventClass, u16); 12] = [
+        (EventClass::Generic, NotifyEvents::GENERIC),
+        (EventClass::String, NotifyEvents::STRING),
+        (EventClass::Set, NotifyEvents::SET),
+        (EventClass::Hash, NotifyEvents::HASH),
+        (EventClass::List, NotifyEvents::LIST),
+        (EventClass::ZSet, NotifyEvents::ZSET),
+        (EventClass::Stream, NotifyEvents::STREAM),
+        (EventClass::Expired, NotifyEvents::EXPIRED),
+        (EventClass::Evicted, NotifyEvents::EVICTED),
+        (EventClass::New, NotifyEvents::NEW),
+        (EventClass::Module, NotifyEvents::MODULE),
+        (EventClass::KeyMiss, NotifyEvents::KEY_MISS),
+    ];
+
+    /// The bits of the classes that are published; 0 if there is no kind of channel for them.
+    pub(super) fn published(events: NotifyEvents) -> u32 {
+        if !events.contains(NotifyEvents::KEYSPACE) && !events.contains(NotifyEvents::KEYEVENT) {
+            return 0;
+        }
+        let classes = EventClass::PUBLISHED.iter().filter(|(_, flag)| events.contains(*flag));
+        classes.fold(0, |bits, (class, _)| bits | class.bit())
+    }
+
     /// A bit of its own.
     pub const fn bit(self) -> u32 {
         1 << self as u32
     }
 
-    /// Its letter in `notify-keyspace-events`.
-    pub const fn letter(self) -> u8 {
-        match self {
+    /// Its letter in `notify-keyspace-events`, if it has one.
+    pub const fn letter(self) -> Option<u8> {
+        Some(match self {
             EventClass::Generic => b'g',
             EventClass::String => b'$',
             EventClass::Set => b's',
@@ -41,9 +73,12 @@ impl EventClass {
             EventClass::ZSet => b'z',
             EventClass::Stream => b't',
             EventClass::Expired => b'x',
+            EventClass::Evicted => b'e',
             EventClass::New => b'n',
             EventClass::Module => b'd',
-        }
+            EventClass::KeyMiss => b'm',
+            EventClass::Loaded => return None,
+        })
     }
 }
 
@@ -75,6 +110,8 @@ events! {
     RENAME_FROM = Generic "rename_from";
     RENAME_TO = Generic "rename_to";
     RESTORE = Generic "restore";
+    KEY_MISS = KeyMiss "keymiss";
+    LOADED = Loaded "loaded";
     APPEND = String "append";
     INCRBY = String "incrby";
     INCRBYFLOAT = String "incrbyfloat";
@@ -121,6 +158,7 @@ events! {
     XSETID = Stream "xsetid";
     XTRIM = Stream "xtrim";
     EXPIRED = Expired "expired";
+    EVICTED = Evicted "evicted";
     NEW = New "new";
     // A module has changed the key. What it calls that is an event of its own, if it says so.
     UNNAMED = Module "";

@@ -12,8 +12,10 @@ use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::hashing::hash_key;
 
-/// A cycle takes at most this percentage of the time between two cycles.
+/// A cycle takes at most this percentage of the time between two cycles with the least `active-expire-effort`, and as much
+/// more for each step of it.
 const CYCLE_PERCENT_MAX: u64 = 25;
+const CYCLE_PERCENT_STEP: u64 = 2;
 
 /// How many expired keys are removed before the clock is read again.
 const STEP_KEYS: usize = 64;
@@ -35,12 +37,12 @@ pub(super) fn signal_expired(
     key: Key<'_>,
 ) {
     stats.expired_keys.add(1);
-    effects.expired(db, key.bytes, lazy_free);
+    effects.removed(db, key.bytes, lazy_free);
     observers.expired(db, key);
 }
 
 /// Whether a transaction has locked a key, or waits for its lock.
-fn is_locked(locks: &LockTable, key: Key<'_>) -> bool {
+pub(super) fn is_locked(locks: &LockTable, key: Key<'_>) -> bool {
     !locks.is_empty() && locks.conflicts(&[KeyLock { id: key.hash, exclusive: true }])
 }
 
@@ -76,7 +78,9 @@ impl Shard {
 
     /// Runs one cycle, `interval_ms` after the last one. `elapsed_nanos` returns the time since the cycle began.
     pub fn run_active_expire(&mut self, interval_ms: i64, elapsed_nanos: impl Fn() -> u64) {
-        let budget_nanos = interval_ms.max(1) as u64 * 1_000_000 * CYCLE_PERCENT_MAX / 100;
+        let effort = u64::from(self.config.active_expire_effort).saturating_sub(1);
+        let percent_max = CYCLE_PERCENT_MAX + CYCLE_PERCENT_STEP * effort;
+        let budget_nanos = interval_ms.max(1) as u64 * 1_000_000 * percent_max / 100;
         let mut elapsed = 0;
         for _ in 0..self.dbs.len() {
             let db = self.expire.next_db;
@@ -114,5 +118,42 @@ impl Shard {
             free
         });
         progress.more
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Call;
+    use crate::config::Config;
+    use crate::shard::event::Event;
+    use crate::types::{NewValue, SetExpire};
+    use std::cell::Cell;
+    use std::sync::Arc;
+
+    #[test]
+    fn a_cycle_ends_when_its_share_of_the_time_is_used_up() {
+        for (effort, steps) in [(1, 26), (10, 44)] {
+            let config = Config { active_expire_effort: effort, ..Config::default() };
+            let mut shard = Shard::new(0, 1, Arc::new(config), Arc::new(ShardStats::new(0, 16)), 1);
+            shard.set_now(1000);
+            for number in 0..60_000_i64 {
+                let name = number.to_string();
+                let key = Key { bytes: name.as_bytes(), hash: hash_key(name.as_bytes()) };
+                shard.set(&Call::default(), key, NewValue::Int(number), SetExpire::At(2000), Event::SET);
+            }
+            shard.set_now(3000);
+            let elapsed_ms = Cell::new(0);
+            shard.run_active_expire(100, || {
+                elapsed_ms.set(elapsed_ms.get() + 1);
+                elapsed_ms.get() * 1_000_000
+            });
+            assert_eq!(
+                (elapsed_ms.get(), shard.stats.expired_time_cap_reached.get()),
+                (steps, 1),
+                "{effort}"
+            );
+            assert!(shard.key_count(0) > 0);
+        }
     }
 }

@@ -30,6 +30,13 @@ pub struct LazyFree {
     pub(super) has_garbage: bool,
 }
 
+impl LazyFree {
+    /// Frees a table in slices. It counts as so many pending objects until then.
+    pub(super) fn free_later(&mut self, table: DetachedTable, key_count: u64) {
+        self.tables.push_back((table, key_count));
+    }
+}
+
 impl Shard {
     /// Removes all keys of a database. Returns how many there were. Does not count as a change.
     pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
@@ -37,16 +44,17 @@ impl Shard {
         let number = db;
         let db = &mut self.dbs[db as usize];
         let key_count = db.table().len() as u64;
-        let mut detached = db.detach();
-        match freeing {
-            Freeing::Later if key_count > 0 => {
-                self.lazyfree.tables.push_back((detached, key_count));
-                self.stats.lazyfree_pending_objects.add(key_count);
-            }
-            Freeing::Later => {}
-            Freeing::Now => {
-                if !detached.free_some(NOW_ENTRIES_MAX) {
-                    self.lazyfree.tables.push_back((detached, 0));
+        let detached = db.detach();
+        let counted = if freeing == Freeing::Later { key_count } else { 0 };
+        self.stats.lazyfree_pending_objects.add(counted);
+        if let Err(mut detached) = self.keep_for_snapshot(detached, counted) {
+            match freeing {
+                Freeing::Later if key_count > 0 => self.lazyfree.free_later(detached, counted),
+                Freeing::Later => {}
+                Freeing::Now => {
+                    if !detached.free_some(NOW_ENTRIES_MAX) {
+                        self.lazyfree.free_later(detached, counted);
+                    }
                 }
             }
         }

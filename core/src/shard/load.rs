@@ -2,7 +2,6 @@
 
 use super::Shard;
 use crate::call::Key;
-use crate::config::MaxmemoryPolicy;
 use crate::persist::rdb::file::SavedAccess;
 use crate::persist::rdb::value::{Limits, PackedLimits};
 use crate::types::set::SetLimits;
@@ -32,6 +31,7 @@ impl Shard {
 
     /// Puts an entry in, and replaces what is there.
     pub fn load(&mut self, db: u32, hash: u64, entry: OwnedEntry) {
+        self.observers.loaded(db, Key { bytes: &entry.key, hash });
         self.dbs[db as usize].put(hash, entry);
         self.dbs[db as usize].mark_signalled();
     }
@@ -43,18 +43,7 @@ impl Shard {
 
     /// What a file says of an entry's last access: what the policy for eviction goes by.
     pub fn saved_access(&self, entry: &Entry<'_>) -> SavedAccess {
-        match self.config.maxmemory_policy {
-            MaxmemoryPolicy::VolatileLfu | MaxmemoryPolicy::AllkeysLfu => {
-                SavedAccess::Frequency(self.access.frequency(entry.access()) as u8)
-            }
-            MaxmemoryPolicy::VolatileLru | MaxmemoryPolicy::AllkeysLru => {
-                SavedAccess::IdleSeconds(u64::from(self.access.idle_s(entry.access())))
-            }
-            MaxmemoryPolicy::VolatileRandom
-            | MaxmemoryPolicy::VolatileTtl
-            | MaxmemoryPolicy::AllkeysRandom
-            | MaxmemoryPolicy::Noeviction => SavedAccess::None,
-        }
+        self.access.saved(self.config.maxmemory_policy, entry.access())
     }
 
     /// The access bits of a key of which a file, or RESTORE, says this.

@@ -1,13 +1,15 @@
 //! The messages between shards. They are plain data, so that they can be bounded, logged, replayed and simulated.
 
 use crate::call::Call;
-use crate::call::queue::Queue;
-use crate::call::{ClientId, CommandId};
+use crate::call::queue::{KEPT_BYTES_MAX, Queue};
+use crate::call::{ClientId, CommandId, RefusedCall};
 use crate::protocol::{ArgRange, Argv, OwnedArgv};
+use crate::pubsub::Delivery;
 use crate::shard::blocking::WaitMessage;
 use crate::shard::effects::EffectBatch;
 use crate::shard::slowlog::SlowLogEntry;
 use crate::shard::token::TokenMessage;
+use crate::shard::tracking::TrackingMessage;
 use crate::shard::txn::TxnMessage;
 use crate::types::prefetch;
 use std::os::fd::OwnedFd;
@@ -26,6 +28,10 @@ pub enum Message {
     Adopt(Box<NewConnection>),
     /// To the accepting shard: listen on these sockets in place of the present TCP sockets.
     Listen(Vec<OwnedFd>),
+    /// Other shards want you to free memory: see [`EvictionBoard`](crate::shard::evict::EvictionBoard).
+    Evict,
+    /// The connections of all shards take too much, and you have to close some.
+    EvictClients,
     /// A command of your client was slow here.
     Slow {
         client: ClientId,
@@ -37,6 +43,14 @@ pub enum Message {
         batch: Arc<EffectBatch>,
     },
     Stream(StreamMessage),
+    /// Messages for your subscribers.
+    Published(Vec<Delivery>),
+    /// About what clients have read, and that it has changed.
+    Tracking(TrackingMessage),
+    /// The users have changed.
+    Users,
+    /// A script of your client was refused a call by access control.
+    Refused(Box<RefusedCall>),
     /// This client watches none of your keys any more.
     Unwatch {
         client: ClientId,
@@ -63,6 +77,11 @@ pub struct ReplyId {
     /// Tells the connection from a later one at the same index.
     pub generation: u32,
     pub place: u64,
+}
+
+impl ReplyId {
+    /// No connection awaits the reply: the server itself has called, or a task of a program.
+    pub const NOBODY: ReplyId = ReplyId { conn: u32::MAX, generation: 0, place: 0 };
 }
 
 /// One command of a [`Batch`].
@@ -172,6 +191,8 @@ impl Batch {
             no_touch: alike.no_touch,
             in_exec: alike.in_exec,
             in_script: alike.in_script,
+            has_named_user: alike.has_named_user,
+            tracks: alike.tracks,
             client: alike.client,
             home: alike.home,
             hashed_arg: alike.hashed_arg,
@@ -252,10 +273,10 @@ impl Batch {
         self.clear_commands();
         self.replies.clear();
         self.answered.clear();
-        if self.bytes.capacity() > BATCH_BYTES_MAX {
+        if self.bytes.capacity() > KEPT_BYTES_MAX {
             self.bytes = Vec::new();
         }
-        if self.replies.capacity() > BATCH_BYTES_MAX {
+        if self.replies.capacity() > KEPT_BYTES_MAX {
             self.replies = Vec::new();
         }
     }

@@ -10,7 +10,9 @@ pub mod checkout;
 mod db;
 pub mod effects;
 pub mod event;
+pub mod evict;
 pub mod expire;
+pub mod latency;
 pub mod lazyfree;
 pub mod load;
 pub mod lock;
@@ -18,18 +20,22 @@ pub mod message;
 pub mod observe;
 pub mod program_stats;
 pub mod slowlog;
+pub mod snapshot;
 pub mod stats;
 pub mod token;
+pub mod tracking;
 pub mod txn;
 pub mod watch;
 
 pub use crate::call::slot;
 use crate::call::{Call, Key};
 use crate::config::Config;
+use crate::pubsub::{Directory, Publisher};
 use crate::shard::access::Access;
 use crate::shard::blocking::Blocking;
 use crate::shard::db::Db;
 use crate::shard::effects::EffectLog;
+use crate::shard::event::EventClass;
 use crate::shard::expire::signal_expired;
 use crate::shard::lock::{LockRequestId, LockTable};
 use crate::shard::observe::Observers;
@@ -60,14 +66,20 @@ pub struct Shard {
     pub running: Option<LockRequestId>,
     /// The commands that are blocked on its keys.
     pub blocking: Blocking,
+    /// What it publishes.
+    pub publisher: Publisher,
     pub config: Arc<Config>,
     pub stats: Arc<ShardStats>,
     /// Wall clock of this turn, unix time in milliseconds.
     pub now_ms: i64,
+    /// An append-only file is being loaded. Then no key has expired, and what the server itself had written is taken as it is.
+    pub is_replaying: bool,
     /// What entries store of their last access.
     pub access: Access,
     pub expire: expire::ActiveExpire,
     lazyfree: lazyfree::LazyFree,
+    eviction: evict::EvictionPool,
+    snapshot: Option<Box<snapshot::ShardSnapshot>>,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
     /// Lines for the log, as a shard has none. The worker writes them at the end of the turn.
@@ -102,6 +114,8 @@ impl Shard {
     ) -> Shard {
         let seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(index as u64 * 2 + 1);
         let access = Access::new(&config, seed);
+        let mut observers = Observers::default();
+        observers.publish_classes(EventClass::published(config.notify_keyspace_events));
         Shard {
             index,
             shard_count,
@@ -109,15 +123,19 @@ impl Shard {
             checked_out: AHashSet::default(),
             locks: LockTable::default(),
             effects: EffectLog::default(),
-            observers: Observers::default(),
+            observers,
             running: None,
             blocking: Blocking::default(),
+            publisher: Publisher::new(Arc::new(Directory::new(shard_count))),
             config,
             stats,
             now_ms: 0,
+            is_replaying: false,
             access,
             expire: expire::ActiveExpire::default(),
             lazyfree: lazyfree::LazyFree::default(),
+            eviction: evict::EvictionPool::default(),
+            snapshot: None,
             expire_paused: false,
             warnings: Vec::new(),
             module_types: Arc::default(),
@@ -153,6 +171,7 @@ impl Shard {
             Live::Entry(entry) => entry,
             gone => {
                 self.stats.keyspace_misses.add(1);
+                self.observers.missed(call, key);
                 if gone.is_removed() {
                     let lazy = self.config.lazyfree_lazy_expire;
                     signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
@@ -258,10 +277,20 @@ impl Shard {
         }
     }
 
+    /// How long a string may be at most, in bytes.
+    #[inline]
+    pub fn string_len_max(&self) -> u64 {
+        if self.is_replaying { u64::MAX } else { self.config.proto_max_bulk_len_bytes }
+    }
+
     /// Takes over another configuration.
     pub fn set_config(&mut self, config: Arc<Config>) {
         self.access.adopt_config(&config);
         self.set_new_access();
+        self.observers.publish_classes(EventClass::published(config.notify_keyspace_events));
+        if config.maxmemory_policy != self.config.maxmemory_policy {
+            self.eviction.clear();
+        }
         self.config = config;
     }
 
@@ -289,7 +318,6 @@ impl Shard {
     /// Publishes the counters that INFO keyspace shows, and looks for garbage. Called once a turn, before replies leave.
     /// Returns the bytes that the tables hold for more entries.
     pub fn publish(&mut self) -> u64 {
-        let mut free_bytes = 0;
         let mut garbage_len = 0;
         for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {
             let keys = db.len() as u64;
@@ -298,13 +326,22 @@ impl Shard {
                 stats.expires.set(db.table().expires_len() as u64);
                 stats.avg_ttl_ms.set(db.avg_ttl_ms);
             }
-            if !db.table().is_empty() {
-                free_bytes += db.table().memory().free() as u64;
-            }
             garbage_len += db.garbage_len() as u64;
         }
         self.lazyfree.has_garbage = garbage_len > 0;
         self.stats.garbage_objects.set(garbage_len);
-        free_bytes
+        self.free_bytes()
+    }
+
+    /// The bytes that the tables hold for more entries.
+    pub fn free_bytes(&self) -> u64 {
+        self.dbs.iter().map(|db| db.table().memory().free() as u64).sum()
+    }
+
+    /// What is only still to be freed, and what is recorded of evicted keys until the end of the turn: more evictions would only
+    /// add to it.
+    pub fn bytes_not_counted_for_eviction(&self) -> u64 {
+        let garbage_bytes: usize = self.dbs.iter().map(|db| db.table().garbage_bytes()).sum();
+        (garbage_bytes + self.effects.held_bytes() + self.observers.notices_bytes()) as u64
     }
 }

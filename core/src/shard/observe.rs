@@ -4,19 +4,27 @@
 //! in [`Observers::expired`], and databases that are emptied or swapped in [`Shard::will_replace`]. Nearly always
 //! there are no observers, which costs one branch to see.
 //!
-//! Observers are clients that WATCH a key, and clients that are blocked on one ([`blocking`](super::blocking)). The
+//! Observers are clients that WATCH a key, those that have read it and track that ([`tracking`](super::tracking)), and clients
+//! that are blocked on one ([`blocking`](super::blocking)). The
 //! latter are notified, as in Redis, when a key comes to be, is replaced or removed, and when a stream gets an entry. They
 //! could have used a value that was there before: what else changes it (XSETID and then XTRIM) is not for them.
 //!
+//! What happens to keys is also told to modules, and published to the subscribers of keyspace notifications
+//! (notify-keyspace-events), in the order in which it happens. An event is published with the unit that it belongs to, before
+//! anything else leaves the shard that could be a consequence of it.
+//!
 //! A checked-out entry is in the tables of its transaction's home for a while, but its observers are on the shard that
 //! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
-//! owner.
+//! owner. They are published at home, where they happen.
 
 use super::event::Event;
 use super::lock::{LockRequestId, LockTable};
+use super::tracking::Tracking;
 use super::watch::Watch;
 use super::{Blocking, Shard};
 use crate::call::{Call, ClientId, Key};
+use crate::config::NotifyEvents;
+use crate::pubsub::{Delivery, Kind, OpenMessages};
 
 /// What an event means to those who observe the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,12 +50,15 @@ pub struct KeyChange<'a> {
     /// 0: no client.
     pub client: ClientId,
     pub kind: KeyEvent,
+    /// It was published, and others were told, where it happened: the key's entry was checked out.
+    is_published: bool,
+    is_told: bool,
 }
 
 impl<'a> KeyChange<'a> {
     /// A change by the client of a call.
     pub(super) fn by(call: &Call, db: u32, key: Key<'a>, event: Event, kind: KeyEvent) -> KeyChange<'a> {
-        KeyChange { db, key, event, client: call.client, kind }
+        KeyChange { db, key, event, client: call.client, kind, is_published: false, is_told: false }
     }
 }
 
@@ -57,9 +68,16 @@ pub struct CheckedOutEvent {
     pub db: u32,
     pub hash: u64,
     pub key: Box<[u8]>,
-    pub event: Event,
-    pub client: ClientId,
-    pub kind: KeyEvent,
+    pub what: CheckedOutWhat,
+}
+
+/// See [`CheckedOutEvent`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CheckedOutWhat {
+    /// As in [`KeyChange`].
+    Happened { event: Event, client: ClientId, kind: KeyEvent, is_told: bool },
+    /// A client of shard `home` has read it, and is to be told when it changes.
+    Read { client: ClientId, home: u16 },
 }
 
 /// As this client those run who are told of events of keys: they are not told of what they do themselves.
@@ -73,10 +91,17 @@ pub struct KeyNotice {
     pub event: Event,
 }
 
+impl KeyNotice {
+    fn held_bytes(&self) -> usize {
+        self.key.len() + size_of::<KeyNotice>()
+    }
+}
+
 /// The observers of one shard's keys.
 #[derive(Default)]
 pub struct Observers {
     watch: Watch,
+    tracking: Tracking,
     /// Whether commands are blocked on keys. Stays set after the last one has gone, until the next change of a key.
     blocks: bool,
     /// While checked-out entries of other shards are here: what happened to them.
@@ -88,6 +113,11 @@ pub struct Observers {
     /// [`EventClass::bit`]: super::event::EventClass::bit
     told_classes: u32,
     notices: Vec<KeyNotice>,
+    /// What these take, about.
+    notices_bytes: usize,
+    /// The classes of events that are published (notify-keyspace-events).
+    published_classes: u32,
+    to_publish: Vec<KeyNotice>,
     /// Whether there are observers, or events are recorded.
     is_on: bool,
 }
@@ -102,6 +132,26 @@ impl Observers {
         let result = change(&mut self.watch);
         self.set_on();
         result
+    }
+
+    #[inline]
+    pub fn tracking(&self) -> &Tracking {
+        &self.tracking
+    }
+
+    /// Changes who is told of changes.
+    pub fn change_tracking<T>(&mut self, change: impl FnOnce(&mut Tracking) -> T) -> T {
+        let result = change(&mut self.tracking);
+        self.set_on();
+        result
+    }
+
+    /// Records that the client of a call has read a checked-out entry. Returns false if none is here.
+    pub(super) fn record_read(&mut self, call: &Call, key: Key<'_>) -> bool {
+        let Some(events) = &mut self.checked_out else { return false };
+        let what = CheckedOutWhat::Read { client: call.client, home: call.home };
+        events.push(CheckedOutEvent { db: call.db, hash: key.hash, key: key.bytes.into(), what });
+        true
     }
 
     /// Begins to record events: checked-out entries of other shards are here from now on. `earlier`: what happened to them
@@ -126,7 +176,9 @@ impl Observers {
     }
 
     fn set_on(&mut self) {
-        let has_observers = self.blocks || self.told_classes != 0 || !self.watch.is_empty();
+        let classes = self.told_classes | self.published_classes;
+        let has_observers =
+            self.blocks || classes != 0 || !self.watch.is_empty() || !self.tracking.is_empty();
         self.is_on = self.checked_out.is_some() || has_observers;
     }
 
@@ -146,13 +198,65 @@ impl Observers {
         self.set_on();
     }
 
+    /// Sets which classes of events are published.
+    pub(super) fn publish_classes(&mut self, classes: u32) {
+        self.published_classes = classes;
+        self.set_on();
+    }
+
+    /// Whether events are published.
+    #[inline]
+    pub fn publishes(&self) -> bool {
+        self.published_classes != 0
+    }
+
+    /// Whether there are events that have not been published yet.
+    #[inline]
+    pub fn has_to_publish(&self) -> bool {
+        !self.to_publish.is_empty()
+    }
+
     #[inline]
     pub fn has_notices(&self) -> bool {
         !self.notices.is_empty()
     }
 
+    /// The memory of the notices that nobody has been told yet, about.
+    pub fn notices_bytes(&self) -> usize {
+        self.notices_bytes
+    }
+
     pub fn take_notices(&mut self) -> Vec<KeyNotice> {
+        self.notices_bytes = 0;
         std::mem::take(&mut self.notices)
+    }
+
+    /// Puts notices back that were taken, before those that have come since.
+    pub fn return_notices(&mut self, mut earlier: Vec<KeyNotice>) {
+        self.notices_bytes += earlier.iter().map(KeyNotice::held_bytes).sum::<usize>();
+        earlier.append(&mut self.notices);
+        self.notices = earlier;
+    }
+
+    /// A key that was to be read is not there.
+    #[inline]
+    pub(super) fn missed(&mut self, call: &Call, key: Key<'_>) {
+        self.tell(&KeyChange::by(call, call.db, key, Event::KEY_MISS, KeyEvent::Notified));
+    }
+
+    /// A key was loaded from a file.
+    #[inline]
+    pub(super) fn loaded(&mut self, db: u32, key: Key<'_>) {
+        let (event, kind) = (Event::LOADED, KeyEvent::Notified);
+        self.tell(&KeyChange { db, key, event, client: 0, kind, is_published: false, is_told: false });
+    }
+
+    /// Something has happened that is no change, and for those only who are told of its class.
+    #[inline]
+    fn tell(&mut self, what: &KeyChange<'_>) {
+        if (self.told_classes | self.published_classes) & what.event.class().bit() != 0 {
+            self.note(what);
+        }
     }
 
     /// Whether a changed key is to be offered to the commands blocked on it.
@@ -164,7 +268,8 @@ impl Observers {
     #[inline]
     pub(super) fn expired(&mut self, db: u32, key: Key<'_>) {
         if self.is_on {
-            self.note(&KeyChange { db, key, event: Event::EXPIRED, client: 0, kind: KeyEvent::Expired });
+            let (event, kind) = (Event::EXPIRED, KeyEvent::Expired);
+            self.note(&KeyChange { db, key, event, client: 0, kind, is_published: false, is_told: false });
             if self.offers() {
                 self.expired_awaited.push((db, key.bytes.into()));
             }
@@ -183,23 +288,27 @@ impl Observers {
     /// Notifies the watching clients and collects notices, or records the event.
     #[cold]
     fn note(&mut self, change: &KeyChange<'_>) {
-        let KeyChange { db, key, event, client, kind } = *change;
+        let KeyChange { db, key, event, client, kind, is_published, mut is_told } = *change;
+        let is_of = |classes: u32| classes & event.class().bit() != 0 && !event.name().is_empty();
+        if is_of(self.published_classes) && !is_published {
+            self.to_publish.push(KeyNotice { db, key: key.bytes.into(), event });
+        }
+        if is_of(self.told_classes) && client != KEY_EVENTS_CLIENT && !is_told {
+            let notice = KeyNotice { db, key: key.bytes.into(), event };
+            self.notices_bytes += notice.held_bytes();
+            self.notices.push(notice);
+            // The owner of a checked-out entry does not tell it again.
+            is_told = true;
+        }
         match &mut self.checked_out {
             Some(events) => {
-                events.push(CheckedOutEvent {
-                    db,
-                    hash: key.hash,
-                    key: key.bytes.into(),
-                    event,
-                    client,
-                    kind,
-                });
+                let what = CheckedOutWhat::Happened { event, client, kind, is_told };
+                events.push(CheckedOutEvent { db, hash: key.hash, key: key.bytes.into(), what });
             }
             None => {
                 self.watch.note(db, key, kind);
-                let is_told = self.told_classes & event.class().bit() != 0 && client != KEY_EVENTS_CLIENT;
-                if is_told && !event.name().is_empty() {
-                    self.notices.push(KeyNotice { db, key: key.bytes.into(), event });
+                if kind != KeyEvent::Notified {
+                    self.tracking.changed(key.bytes, client);
                 }
                 self.set_on();
             }
@@ -273,18 +382,94 @@ impl Shard {
 
     /// Notifies the observers of keys of this shard of what happened to them while they were checked out.
     pub(super) fn tell_checked_out_events(&mut self, events: &[CheckedOutEvent]) {
-        for CheckedOutEvent { db, hash, key, event, client, kind } in events {
-            let key = Key { bytes: key, hash: *hash };
-            if self.observers.is_on {
-                self.notify_observers(&KeyChange {
-                    db: *db,
-                    key,
-                    event: *event,
-                    client: *client,
-                    kind: *kind,
-                });
+        for CheckedOutEvent { db, hash, key, what } in events {
+            let (db, key) = (*db, Key { bytes: key, hash: *hash });
+            match *what {
+                CheckedOutWhat::Read { client, home } => {
+                    self.observers.change_tracking(|tracking| tracking.read(key.bytes, client, home));
+                }
+                CheckedOutWhat::Happened { event, client, kind, is_told } if self.observers.is_on => {
+                    let is_published = true;
+                    self.notify_observers(&KeyChange { db, key, event, client, kind, is_published, is_told });
+                }
+                CheckedOutWhat::Happened { .. } => {}
             }
         }
+    }
+
+    /// Publishes what has happened to keys since the last call: to the channel of the key, and to that of the event.
+    #[cold]
+    pub fn publish_events(&mut self) {
+        let events = self.config.notify_keyspace_events;
+        for KeyNotice { db, key, event } in std::mem::take(&mut self.observers.to_publish) {
+            let name = event.name().as_bytes();
+            if events.contains(NotifyEvents::KEYSPACE) {
+                let channel = [format!("__keyspace@{db}__:").as_bytes(), &key].concat();
+                self.publisher.publish_uncounted(Kind::Channel, &channel, name);
+            }
+            if events.contains(NotifyEvents::KEYEVENT) {
+                let channel = [format!("__keyevent@{db}__:").as_bytes(), name].concat();
+                self.publisher.publish_uncounted(Kind::Channel, &channel, &key);
+            }
+        }
+    }
+
+    /// Publishes a message, behind what has happened to keys before. Returns how many clients get it.
+    pub fn publish_message(&mut self, kind: Kind, channel: &[u8], message: &[u8]) -> u64 {
+        if self.observers.has_to_publish() {
+            self.publish_events();
+        }
+        self.publisher.publish(kind, channel, message)
+    }
+
+    /// Shows a command to those who watch all commands.
+    pub fn publish_command(&mut self, line: &[u8]) {
+        self.publisher.publish_uncounted(Kind::Commands, b"", line);
+    }
+
+    /// What is published from here on belongs together, up to [`Shard::end_publishing`]. Returns whether that has to follow:
+    /// not within such a unit.
+    pub fn begin_publishing(&mut self) -> bool {
+        if self.observers.has_to_publish() {
+            self.publish_events();
+        }
+        self.publisher.begin_unit()
+    }
+
+    pub fn end_publishing(&mut self) {
+        if self.observers.has_to_publish() {
+            self.publish_events();
+        }
+        self.publisher.end_unit();
+    }
+
+    /// The unit is interrupted. Returns what it has published so far, for [`Shard::resume_publishing`].
+    pub fn suspend_publishing(&mut self) -> OpenMessages {
+        if self.observers.has_to_publish() {
+            self.publish_events();
+        }
+        self.publisher.suspend_unit()
+    }
+
+    pub fn resume_publishing(&mut self, open: OpenMessages) {
+        if self.observers.has_to_publish() {
+            self.publish_events();
+        }
+        self.publisher.resume_unit(open);
+    }
+
+    /// Whether there is something to be sent to subscribers.
+    #[inline]
+    pub fn has_published(&self) -> bool {
+        self.observers.has_to_publish() || self.publisher.has_something()
+    }
+
+    /// Takes what has been published, with the shard that each delivery goes to.
+    pub fn take_published(&mut self) -> Vec<(usize, Delivery)> {
+        if self.observers.has_to_publish() {
+            self.publish_events();
+        }
+        self.publisher.take_ready()
     }
 
     /// A client watches a key from now on.
@@ -303,6 +488,7 @@ impl Shard {
     /// Notifies the watching clients that the keys of a database are about to be replaced: by those of database `by`,
     /// or none.
     pub(super) fn will_replace(&mut self, db: u32, by: Option<u32>) {
+        self.track_replaced();
         if !self.observers.is_on {
             return;
         }

@@ -4,6 +4,7 @@
 //! So counting costs as much as with a plain integer, and INFO or a scrape reads the counters of all shards without
 //! sending them messages.
 
+use super::latency::LatencyHistogram;
 use super::program_stats::ProgramStats;
 use crate::call::CommandId;
 use std::collections::BTreeMap;
@@ -38,55 +39,6 @@ impl Counter {
     }
 }
 
-/// Latencies of one command on one shard: log-linear buckets of nanoseconds, 16 for each power of two.
-pub struct LatencyHistogram([Counter; LATENCY_BUCKETS]);
-
-const LATENCY_BUCKETS: usize = 16 * 36;
-
-impl LatencyHistogram {
-    fn new() -> LatencyHistogram {
-        LatencyHistogram([const { Counter(AtomicU64::new(0)) }; LATENCY_BUCKETS])
-    }
-
-    /// The bucket of a latency in nanoseconds.
-    #[inline]
-    fn bucket(nanos: u64) -> usize {
-        if nanos < 16 {
-            return nanos as usize;
-        }
-        let shift = 59 - nanos.leading_zeros() as usize;
-        let index = (shift + 1) * 16 + ((nanos >> shift) as usize & 15);
-        index.min(LATENCY_BUCKETS - 1)
-    }
-
-    /// Upper bound of a bucket, in nanoseconds.
-    pub fn bucket_end_nanos(bucket: usize) -> u64 {
-        if bucket < 16 {
-            return bucket as u64 + 1;
-        }
-        let shift = bucket / 16 - 1;
-        ((16 + bucket as u64 % 16) + 1) << shift
-    }
-
-    #[inline]
-    pub fn record(&self, nanos: u64) {
-        self.0[LatencyHistogram::bucket(nanos)].add(1);
-    }
-
-    /// Adds this histogram's counts to `sums` (of length [`LatencyHistogram::LEN`]).
-    pub fn add_to(&self, sums: &mut [u64]) {
-        for (sum, counter) in sums.iter_mut().zip(&self.0) {
-            *sum += counter.get();
-        }
-    }
-
-    pub const LEN: usize = LATENCY_BUCKETS;
-
-    fn reset(&self) {
-        self.0.iter().for_each(|counter| counter.set(0));
-    }
-}
-
 /// No command holds its shard for longer, unless it walks a million elements.
 pub const LONG_NANOS: u64 = 1_000_000;
 
@@ -107,19 +59,33 @@ pub struct CommandStats {
 impl CommandStats {
     #[inline]
     pub fn record(&self, nanos: u64, track_latency: bool) {
-        self.calls.add(1);
-        self.nanos.add(nanos);
+        self.record_all(1, nanos, track_latency);
+    }
+
+    /// Records so many calls that have each taken `nanos`.
+    #[inline]
+    pub fn record_all(&self, count: u64, nanos: u64, track_latency: bool) {
+        self.calls.add(count);
+        self.nanos.add(count * nanos);
         if nanos > LONG_NANOS {
-            self.record_long(nanos);
+            self.record_long(count, nanos);
         }
         if track_latency {
-            self.latency.get_or_init(|| Box::new(LatencyHistogram::new())).record(nanos);
+            self.latency.get_or_init(|| Box::new(LatencyHistogram::new())).record(count, nanos);
+        }
+    }
+
+    /// So much time was spent on a call that has been recorded already.
+    pub fn record_later(&self, nanos: u64, track_latency: bool) {
+        self.nanos.add(nanos);
+        if track_latency {
+            self.latency.get_or_init(|| Box::new(LatencyHistogram::new())).record(1, nanos);
         }
     }
 
     #[cold]
-    fn record_long(&self, nanos: u64) {
-        self.long_calls.add(1);
+    fn record_long(&self, count: u64, nanos: u64) {
+        self.long_calls.add(count);
         self.longest_nanos.max(nanos);
     }
 
@@ -128,11 +94,24 @@ impl CommandStats {
         self.latency.get().map(|boxed| &**boxed)
     }
 
-    fn reset(&self) {
+    fn counters(&self) -> [&Counter; 6] {
         let Self { calls, nanos, rejected, failed, long_calls, longest_nanos, latency: _ } = self;
-        for counter in [calls, nanos, rejected, failed, long_calls, longest_nanos] {
-            counter.set(0);
+        [calls, nanos, rejected, failed, long_calls, longest_nanos]
+    }
+
+    /// Counts on from where another has come to. Nothing was counted here yet.
+    fn continue_from(&self, other: &CommandStats) {
+        for (own, other) in self.counters().iter().zip(other.counters()) {
+            own.set(other.get());
         }
+        if let Some(latency) = other.latency() {
+            let own = self.latency.get_or_init(|| Box::new(LatencyHistogram::new()));
+            own.continue_from(latency);
+        }
+    }
+
+    fn reset(&self) {
+        self.counters().iter().for_each(|counter| counter.set(0));
         if let Some(latency) = self.latency.get() {
             latency.reset();
         }
@@ -164,6 +143,8 @@ macro_rules! shard_stats {
             /// Allocated minus freed bytes of the shard's thread. May be negative, because a thread may free memory
             /// that another has allocated.
             used_memory: AtomicI64,
+            /// What of that counts for eviction.
+            counted_memory: AtomicI64,
         }
 
         impl ShardStats {
@@ -176,6 +157,7 @@ macro_rules! shard_stats {
                     programs: ProgramStats::default(),
                     errors: Mutex::new(BTreeMap::new()),
                     used_memory: AtomicI64::new(0),
+                    counted_memory: AtomicI64::new(0),
                 }
             }
         }
@@ -189,6 +171,8 @@ shard_stats! {
     /// Clients connected now.
     clients,
     blocked_clients,
+    /// Those among them that wait no longer than until some time.
+    clients_with_deadline,
     /// Handoffs under way: changed keys whose blocked clients have not all been asked yet.
     handoffs,
     /// Check-ins with changed keys: those that this shard sent as home, and those that it received as owner.
@@ -204,6 +188,11 @@ shard_stats! {
     keyspace_misses,
     expired_keys,
     expired_time_cap_reached,
+    evicted_keys,
+    /// For how long this shard has had more to evict than it may at once: in all, and since when now (unix time in
+    /// milliseconds; 0: it is not so).
+    eviction_exceeded_ms,
+    eviction_exceeded_since_ms,
     /// Estimated percentage of keys that have expired but are still stored, times 100.
     expired_stale_perc_x100,
     expire_cycle_micros,
@@ -217,6 +206,8 @@ shard_stats! {
     /// Memory of the connections, as of the last walk over them.
     clients_bytes,
     client_output_limit_disconnections,
+    /// Connections that were closed because of `maxmemory-clients`.
+    evicted_clients,
     client_query_limit_disconnections,
     /// The largest query buffer and output buffer of a client recently.
     client_input_max_bytes,
@@ -272,6 +263,12 @@ shard_stats! {
     /// Clients that asked for the effect stream, and those among them whose PSYNC for a part of it was refused.
     sync_full,
     sync_partial_err,
+    /// Of the background save that is under way, or of the last one: the keys that were saved, and the memory of those
+    /// among them that had to be saved because they were about to change.
+    snapshot_keys,
+    snapshot_forced_bytes,
+    /// Bytes of these that wait for the thread that writes the file.
+    snapshot_waiting_bytes,
     /// Bytes recorded for the effect stream.
     effect_bytes,
 }
@@ -290,6 +287,11 @@ impl ShardStats {
         let page = &self.late_commands[id.index() / COMMANDS_PAGE_LEN];
         let new_page = || (0..COMMANDS_PAGE_LEN).map(|_| CommandStats::default()).collect();
         &page.get_or_init(new_page)[id.index() % COMMANDS_PAGE_LEN]
+    }
+
+    /// A command has taken the place of another, under the same name.
+    pub fn replace_command(&self, old: CommandId, new: CommandId) {
+        self.command(new).continue_from(self.command(old));
     }
 
     /// Counts a transaction over `width` shards.
@@ -325,6 +327,14 @@ impl ShardStats {
         }
     }
 
+    pub fn set_counted_memory(&self, bytes: i64) {
+        self.counted_memory.store(bytes, Ordering::Release);
+    }
+
+    pub fn counted_memory(&self) -> i64 {
+        self.counted_memory.load(Ordering::Acquire)
+    }
+
     pub fn set_used_memory(&self, bytes: i64) {
         self.used_memory.store(bytes, Ordering::Relaxed);
     }
@@ -346,6 +356,8 @@ impl ShardStats {
             &self.keyspace_misses,
             &self.expired_keys,
             &self.expired_time_cap_reached,
+            &self.evicted_keys,
+            &self.eviction_exceeded_ms,
             &self.expired_stale_perc_x100,
             &self.error_replies,
             &self.reads_processed,
@@ -353,6 +365,7 @@ impl ShardStats {
             &self.reply_buffer_shrinks,
             &self.reply_buffer_expands,
             &self.client_output_limit_disconnections,
+            &self.evicted_clients,
             &self.client_query_limit_disconnections,
             &self.lazyfreed_objects,
             &self.transactions,
@@ -393,17 +406,3 @@ const _: () = assert!(COMMANDS_MAX.is_multiple_of(COMMANDS_PAGE_LEN) && COMMANDS
 
 /// How many different error codes are counted. The number is bounded because scripts can return any code.
 const ERROR_CODES_MAX: usize = 128;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_latency_lies_within_its_bucket() {
-        for nanos in (0..100_000).chain([1 << 20, (1 << 30) + 12345]) {
-            let bucket = LatencyHistogram::bucket(nanos);
-            assert!(nanos < LatencyHistogram::bucket_end_nanos(bucket), "{nanos} in {bucket}");
-            assert!(bucket == 0 || nanos >= LatencyHistogram::bucket_end_nanos(bucket - 1), "{nanos}");
-        }
-    }
-}

@@ -159,6 +159,7 @@
 use crate::call::queue::Queue;
 use crate::call::{Call, ClientId, ProgramKind};
 use crate::protocol::OwnedArgv;
+use crate::pubsub::OpenMessages;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::lock::LockSet;
 use crate::shard::message::ReplyId;
@@ -186,6 +187,8 @@ pub struct ShardBatch {
     /// The command at this place has closed the client's connection (CLIENT KILL of itself): the client gets no replies
     /// to the commands behind it.
     pub closed_by: Option<u32>,
+    /// What the commands of a call have published: it leaves with what else the program publishes.
+    pub messages: OpenMessages,
 }
 
 impl ShardBatch {
@@ -211,6 +214,7 @@ impl ShardBatch {
         self.replies.shrink_to(REPLY_BYTES_KEPT_MAX);
         self.ran.clear();
         self.closed_by = None;
+        self.messages = OpenMessages::default();
     }
 }
 

@@ -557,13 +557,16 @@ impl EntryPtr {
         unsafe { self.value_at().cast::<BigString>().read_unaligned() }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn value<'a>(self) -> ValueRef<'a> {
-        let header = self.header();
         // Nearly every value is an inline string, for which this one comparison is enough.
-        if header.is_inline_string() {
-            return ValueRef::Str(self.inline_bytes());
-        }
+        if self.header().is_inline_string() { ValueRef::Str(self.inline_bytes()) } else { self.any_value() }
+    }
+
+    /// The value, whatever it is.
+    #[inline(never)]
+    fn any_value<'a>(self) -> ValueRef<'a> {
+        let header = self.header();
         match header.kind() {
             Kind::Int => ValueRef::Int(self.int(header)),
             Kind::Str | Kind::Raw => ValueRef::Str(self.inline_bytes()),

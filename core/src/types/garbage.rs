@@ -18,6 +18,9 @@ pub(super) const FREE_AT_ONCE_MAX: usize = 64;
 /// Bytes of an allocation that cost as much to free as one element: a page.
 pub(super) const BYTES_PER_COST: usize = 4 << 10;
 
+/// What an element of a collection takes, about.
+const BYTES_PER_ELEMENT: usize = 64;
+
 /// Above this much garbage, adding to it frees some: 256 MiB of strings.
 const PENDING_COST_MAX: usize = 1 << 16;
 /// The most that one such addition frees: 16 MiB of strings.
@@ -32,6 +35,17 @@ impl OwnedValue {
                 1 + bytes.capacity() / BYTES_PER_COST
             }
             OwnedValue::Object(object) => 1 + object.free_cost(),
+        }
+    }
+
+    /// The bytes that freeing it sets free, about.
+    fn held_bytes(&self) -> usize {
+        match self {
+            OwnedValue::Int(_) => 0,
+            OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) | OwnedValue::Packed(_, bytes) => {
+                bytes.capacity()
+            }
+            OwnedValue::Object(object) => object.free_cost() * BYTES_PER_ELEMENT,
         }
     }
 
@@ -66,16 +80,23 @@ pub(super) struct Garbage {
     values: VecDeque<OwnedValue>,
     /// The cost of freeing them all.
     cost: usize,
+    /// What they hold.
+    bytes: usize,
 }
 
 impl Garbage {
     pub(super) const fn new() -> Self {
-        Self { values: VecDeque::new(), cost: 0 }
+        Self { values: VecDeque::new(), cost: 0, bytes: 0 }
     }
 
     #[inline]
     pub(super) fn len(&self) -> usize {
         self.values.len()
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Frees a value, now or later.
@@ -84,6 +105,7 @@ impl Garbage {
         if cost <= FREE_AT_ONCE_MAX {
             return;
         }
+        self.bytes += value.held_bytes();
         self.values.push_back(value);
         self.cost += cost;
         if self.cost > PENDING_COST_MAX {
@@ -97,8 +119,9 @@ impl Garbage {
         while *budget > 0
             && let Some(value) = self.values.front_mut()
         {
-            let cost = value.free_cost();
+            let (cost, bytes) = (value.free_cost(), value.held_bytes());
             let is_freed = value.free_some(budget);
+            self.bytes -= bytes - if is_freed { 0 } else { value.held_bytes().min(bytes) };
             self.cost -= cost - if is_freed { 0 } else { value.free_cost().min(cost) };
             if is_freed {
                 self.values.pop_front();
@@ -132,7 +155,7 @@ mod tests {
             }
         }
         // The two values cost 641 and 65.
-        assert_eq!((slices, garbage.len(), garbage.cost), (8, 0, 0));
+        assert_eq!((slices, garbage.len(), garbage.cost, garbage.bytes()), (8, 0, 0, 0));
     }
     #[test]
     fn a_removal_that_adds_to_too_much_garbage_frees_as_much() {

@@ -62,7 +62,7 @@ pub(crate) fn prefetch_all<T>(value: &T) {
 
 /// A number below `bound` of a random one: all of them are equally likely but for less than one part in 2^32.
 #[inline]
-fn below(bound: usize, random: u64) -> usize {
+pub(crate) fn below(bound: usize, random: u64) -> usize {
     ((u128::from(random) * bound as u128) >> u64::BITS) as usize
 }
 

@@ -140,7 +140,18 @@ pub trait ModuleType: Send + Sync {
     /// With the version of the encoding that is written.
     fn id(&self) -> ModuleTypeId;
 
+    /// Whether a callback of it would run at once. That may have changed by the time of the call, which waits then.
+    fn is_callable(&self) -> bool {
+        true
+    }
+
     fn save(&self, value: ModulePtr, place: KeyPlace<'_>, sink: &mut dyn SaveSink);
+
+    /// Passes the words of each command that makes a value anew to `emit`. Returns false if the type has no such operation, or
+    /// it has failed: what was passed is of no use then.
+    fn rewrite(&self, _value: ModulePtr, _place: KeyPlace<'_>, _emit: &mut dyn FnMut(&[&[u8]])) -> bool {
+        false
+    }
 
     /// Reads a value that was written with the version `encver`. `None`: the module has refused, or the source has failed.
     fn load(&self, source: &mut dyn LoadSource, encver: u16, place: KeyPlace<'_>) -> Option<ModulePtr>;
@@ -204,6 +215,11 @@ impl ModuleValue {
 
     pub fn save(&self, place: KeyPlace<'_>, sink: &mut dyn SaveSink) {
         self.of.save(self.ptr, place, sink);
+    }
+
+    /// See [`ModuleType::rewrite`].
+    pub fn rewrite(&self, place: KeyPlace<'_>, emit: &mut dyn FnMut(&[&[u8]])) -> bool {
+        self.of.rewrite(self.ptr, place, emit)
     }
 
     /// # Errors

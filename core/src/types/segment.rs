@@ -301,7 +301,7 @@ impl Segment {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, hash: u64, key: &[u8]) -> Option<EntryPtr> {
         let bucket = &self.buckets[home_of(hash)];
         for slot in bucket.matching(tag_of(hash)) {
@@ -506,6 +506,17 @@ impl Segment {
         (bucket.tags[slot] != 0).then(|| bucket.entry(slot))
     }
 
+    /// The entries from the slot of this number (below SEGMENT_SLOTS) on, and then those before it. `volatile`: only
+    /// those with an expiry.
+    pub(super) fn slots_from(&self, start: usize, volatile: bool) -> impl Iterator<Item = EntryPtr> {
+        (start..SEGMENT_SLOTS).chain(0..start).filter_map(move |number| {
+            let bucket = &self.buckets[number / SLOT_COUNT];
+            let slot = number % SLOT_COUNT;
+            let is_wanted = bucket.tags[slot] != 0 && (!volatile || bucket.get(slot) & EXPIRES != 0);
+            is_wanted.then(|| bucket.entry(slot))
+        })
+    }
+
     /// The entry with this number (below `len`) in the order of the slots.
     pub(super) fn nth(&self, mut number: usize) -> Option<EntryPtr> {
         for bucket in &self.buckets {
@@ -661,6 +672,12 @@ impl Segment {
         }
     }
 
+    /// The home buckets in which an entry may have expired, by their marks.
+    pub(super) fn due_homes(&mut self, now_ms: i64) -> [bool; HOME_COUNT] {
+        self.rebase(now_ms);
+        std::array::from_fn(|home| self.mark_time(home) <= now_ms)
+    }
+
     /// Looks at the entries with a time to live of every bucket whose mark says that one may be due. Takes out those
     /// that are due and for which `decide` returns true, and adds them to `removed`, for the caller to free. Returns
     /// how many entries were looked at.
@@ -670,11 +687,8 @@ impl Segment {
         decide: &mut dyn FnMut(EntryPtr) -> bool,
         removed: &mut Vec<EntryPtr>,
     ) -> usize {
-        self.rebase(now_ms);
-        let due_homes = (0..HOME_COUNT).filter(|&home| self.mark_time(home) <= now_ms);
-        let mut due = [false; HOME_COUNT];
-        for home in due_homes {
-            due[home] = true;
+        let due = self.due_homes(now_ms);
+        for home in (0..HOME_COUNT).filter(|&home| due[home]) {
             let bucket = &self.buckets[home];
             for slot in bucket.used().filter(|&slot| bucket.get(slot) & EXPIRES != 0) {
                 super::prefetch(bucket.entry(slot).cell().as_ptr());

@@ -11,11 +11,9 @@
 //! hashes are slanted (see `hashing`), segments are in all stages between at any time, and the load of the whole table
 //! stays near its mean of .69 whatever the number of keys.
 //!
-//! *Versions.* While a snapshot is taken, a home bucket (see `segment`) carries the snapshot's version from its first
-//! change on. Versions are numbers of the whole server, because entries move between tables. Before an entry is
-//! changed, [`Table::will_change`] must be called. It stamps the bucket and returns whether this is its first change
-//! since the snapshot began: then the snapshot has to save the bucket's entries before the change. Buckets keep their
-//! versions when segments split; segments are not merged during a snapshot.
+//! *Versions.* While a snapshot is taken, a home bucket (see `segment`) is stamped with the snapshot's version when its
+//! entries are saved: at the latest before its first change, for which [`Table::will_change`] must be called. See
+//! `snapshot`.
 //!
 //! *Access.* The 24 bits of an entry that LRU and LFU use are kept here and interpreted by the shard. They can be
 //! written through a shared [`Entry`]: a GET that updates its key's clock is still a read.
@@ -23,14 +21,16 @@
 mod collections;
 mod expire;
 mod live;
+mod sample;
 mod scan;
+mod snapshot;
 mod strings;
 
 pub use collections::Found;
 pub use live::Live;
+pub use sample::Sampled;
 
 use std::marker::PhantomData;
-use std::num::NonZeroU16;
 
 use super::directory::Directory;
 use super::entry::{
@@ -45,6 +45,7 @@ use super::slab::{CHUNK_LEN, Slab, rounded};
 
 pub use expire::ExpireProgress;
 pub use scan::SCAN_CURSOR_BITS;
+pub use snapshot::{EntryWriter, Saved, TableSnapshot};
 
 /// A segment that has shrunk to this length tries to merge with its buddy,
 const MERGE_TRY_LEN: usize = SEGMENT_SLOTS / 4;
@@ -73,6 +74,7 @@ pub struct Table {
     expire_cursor: u64,
     /// The version of the snapshot that is under way, or 0.
     snapshot_version: u16,
+    snapshot: Option<Box<TableSnapshot>>,
     new_access: u32,
     overwrite_keeps_access: bool,
     /// The database's number, which modules are told.
@@ -252,10 +254,8 @@ impl<'a> EntryMut<'a> {
 
     /// To be called before the entry is changed: see [`Table::will_change`].
     #[inline]
-    pub fn will_change(&mut self) -> bool {
-        let version = self.table.snapshot_version;
-        // SAFETY: the segment is the table's, which is borrowed exclusively.
-        version != 0 && unsafe { (*self.segment).stamp(home_of(self.hash), version) }
+    pub fn will_change(&mut self) {
+        self.table.will_change_at(self.segment, self.hash);
     }
 
     /// Whether nothing is left of a collection. A string is never empty in this sense.
@@ -387,6 +387,7 @@ impl Table {
             last_now_ms: 0,
             expire_cursor: 0,
             snapshot_version: 0,
+            snapshot: None,
             new_access: 0,
             overwrite_keeps_access: false,
             number: 0,
@@ -530,17 +531,6 @@ impl Table {
         }
     }
 
-    /// To be called before the entry of a key is added, changed or removed, so that a snapshot can notice the change.
-    /// Returns whether a snapshot is being taken and the key's bucket has not changed since it began.
-    #[inline]
-    pub fn will_change(&mut self, hash: u64) -> bool {
-        if self.snapshot_version == 0 || self.directory.is_empty() {
-            return false;
-        }
-        // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-        unsafe { (*self.directory.segment(hash)).stamp(home_of(hash), self.snapshot_version) }
-    }
-
     /// Counts that an entry was added, changed or removed, in builds with debug assertions.
     #[inline]
     fn record_write(&mut self, hash: u64) {
@@ -588,6 +578,12 @@ impl Table {
     #[inline]
     pub fn garbage_len(&self) -> usize {
         self.garbage.len()
+    }
+
+    /// Their bytes, about.
+    #[inline]
+    pub fn garbage_bytes(&self) -> usize {
+        self.garbage.bytes()
     }
 
     /// Frees removed values up to a cost of `budget`: an element of a collection costs 1, as does a page of a string.
@@ -695,11 +691,11 @@ impl Table {
         drop(self.detach());
     }
 
-    /// Removes all keys and returns the memory that they used, to be freed in slices or on another thread.
+    /// Removes all keys and returns the memory that they used, to be freed in slices or on another thread. A snapshot that
+    /// is under way goes on over what is returned.
     pub fn detach(&mut self) -> DetachedTable {
         let mut empty = Self::new();
         empty.last_now_ms = self.last_now_ms;
-        empty.snapshot_version = self.snapshot_version;
         empty.number = self.number;
         empty.set_new_access(self.new_access, self.overwrite_keeps_access);
         #[cfg(test)]
@@ -730,21 +726,6 @@ impl Table {
             entries: self.slab.used_bytes() - self.slab.block_bytes(),
             slab: self.slab.reserved_bytes(),
             external: self.outside.get(),
-        }
-    }
-
-    /// Begins a snapshot with this version, or ends it. A version must not be used again until
-    /// [`Table::reset_versions`] was called.
-    pub fn set_snapshot(&mut self, version: Option<NonZeroU16>) {
-        self.snapshot_version = version.map_or(0, NonZeroU16::get);
-    }
-
-    /// Clears all versions, to be called when their numbers are used up. Not during a snapshot.
-    pub fn reset_versions(&mut self) {
-        debug_assert_eq!(self.snapshot_version, 0);
-        for segment in self.directory.segments() {
-            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-            unsafe { (*segment).reset_versions() };
         }
     }
 
@@ -793,6 +774,11 @@ pub struct DetachedTable {
 const CHUNK_COST: usize = CHUNK_LEN / BYTES_PER_COST;
 
 impl DetachedTable {
+    /// For a snapshot, which is to be complete before anything is freed: see [`Table::walk_snapshot`].
+    pub fn contents(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
     /// Frees a part that costs about as much as `budget` (> 0) entries, or elements of collections. Returns whether
     /// everything is freed.
     pub fn free_some(&mut self, mut budget: usize) -> bool {

@@ -2,11 +2,12 @@
 //! the clients blocked on them.
 
 use super::Worker;
-use super::connection::StallReason;
+use super::connection::{Connection, StallReason};
 use super::pipeline::Flow;
 use super::program::{Hold, HoldEnd, KEY_WAITS, WaitForKeys};
 use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
+use crate::command::admission::Refusal;
 use crate::command::error::code_of;
 use crate::command::table::{CommandEntry, flag};
 use crate::command::{Call, Ctx, keys};
@@ -70,6 +71,11 @@ impl BlockedClients {
     /// How many clients are blocked.
     pub(super) fn waiting_count(&self) -> u64 {
         self.waiting_count
+    }
+
+    /// How many of them wait no longer than until some time.
+    pub(super) fn deadline_count(&self) -> u64 {
+        self.deadlines.len() as u64
     }
 
     fn get(&mut self, reply_id: ReplyId) -> Option<&mut Blocked> {
@@ -270,7 +276,7 @@ impl Worker {
                 reply,
             ));
         }
-        let Some(mut request) = self.run(Invocation::new(entry, call, argv, None), reply).waits else {
+        let Some(mut request) = self.run(&Invocation::new(entry, call, argv, None), reply).waits else {
             return CheckedOutRun::without_waits(true);
         };
         let generation = self.connections[reply_id.conn as usize].as_deref().map(|c| c.conn.generation());
@@ -303,7 +309,7 @@ impl Worker {
         let command = Invocation::new(entry, &call, args.as_argv(), conn);
         let mut reply = self.pools.take_buffer();
         self.shard.running = Some(lock_request);
-        let started = self.run_unit(command, ReplyTo::Place { home, reply_id }, &mut reply);
+        let started = self.run_unit(&command, ReplyTo::Place { home, reply_id }, &mut reply);
         self.shard.running = None;
         if started == Started::Replied {
             self.answer(home, reply_id, &reply);
@@ -353,17 +359,27 @@ impl Worker {
 
     /// Answers the offer of a key to one of this shard's clients.
     fn take_offer(&mut self, wait: WaitId, offer: OfferId) {
+        // It may have lost the right to it before it was known to wait.
+        if self.blocked.get(wait.reply_id).is_some() {
+            self.refuse_blocked(wait.reply_id.conn as usize);
+        }
         let verdict = match self.blocked.get(wait.reply_id).and_then(|blocked| blocked.waiting.as_mut()) {
             None => Verdict::Gone,
+            // Also while a program tries another key for it: that may come to nothing, and the client keeps its place.
+            Some(Waiting { hold: Some(hold), .. }) => {
+                let WaitForKeys { args, on_ready } =
+                    hold.on.keys.as_ref().expect("it waits at the shards of its keys");
+                let tries = on_ready(args.as_argv().arg(offer.position as usize).to_vec());
+                self.add_task(Box::new(move |program| {
+                    if program.worker().begin_try(wait.reply_id) {
+                        tries(program);
+                    }
+                    program.worker().end_try(wait, offer);
+                }));
+                return;
+            }
             Some(waiting) if waiting.is_being_served => {
                 waiting.turned_away.push(offer.shard as usize);
-                Verdict::Busy
-            }
-            Some(Waiting { hold: Some(hold), .. }) => {
-                if let Some(WaitForKeys { args, on_ready }) = &hold.on.keys {
-                    let task = on_ready(args.as_argv().arg(offer.position as usize).to_vec());
-                    self.add_task(task);
-                }
                 Verdict::Busy
             }
             Some(waiting) => {
@@ -378,6 +394,34 @@ impl Worker {
             offer.shard as usize,
             Message::Wait(Box::new(WaitMessage::Answer { wait, offer, verdict })),
         );
+    }
+
+    /// A program that was offered a key for a held client begins. False: the client's wait has ended meanwhile.
+    fn begin_try(&mut self, reply_id: ReplyId) -> bool {
+        let waiting = self.blocked.get(reply_id).and_then(|blocked| blocked.waiting.as_mut());
+        waiting.is_some_and(|waiting| {
+            let begins = waiting.hold.is_some() && !waiting.is_being_served;
+            waiting.is_being_served |= begins;
+            begins
+        })
+    }
+
+    /// It has ended: the key is for the next.
+    fn end_try(&mut self, wait: WaitId, offer: OfferId) {
+        // If it has ended the client's hold, another task replies, and the client is being served until then.
+        if self.is_held(wait.reply_id) {
+            self.wait_on(wait.reply_id);
+        }
+        let verdict = Verdict::Busy;
+        if offer.shard as usize == self.shard.index {
+            // Not by message: nobody is to come to the key in between.
+            self.end_offer(wait, offer, verdict);
+        } else {
+            self.send(
+                offer.shard as usize,
+                Message::Wait(Box::new(WaitMessage::Answer { wait, offer, verdict })),
+            );
+        }
     }
 
     /// Ends the waits of commands that have read something elsewhere.
@@ -410,13 +454,20 @@ impl Worker {
 
     /// An offer was accepted, but there was nothing to take when the command ran: the client stays blocked.
     fn came_to_nothing(&mut self, reply_id: ReplyId) {
+        if self.blocked.get(reply_id).is_some_and(|blocked| blocked.waiting.is_some()) {
+            self.shard.stats.transaction_retries.add(1);
+            self.wait_on(reply_id);
+        }
+    }
+
+    /// A client was not served, and goes on waiting.
+    fn wait_on(&mut self, reply_id: ReplyId) {
         let home = self.shard.index as u32;
         let now_ms = self.shard.now_ms;
         let Some(blocked) = self.blocked.get(reply_id) else { return };
         let Some(waiting) = blocked.waiting.as_mut() else { return };
         waiting.is_being_served = false;
         let turned_away = std::mem::take(&mut waiting.turned_away);
-        self.shard.stats.transaction_retries.add(1);
         if let Some(deadline_ms) = waiting.deadline_ms {
             if deadline_ms <= now_ms {
                 self.end_by_time(reply_id);
@@ -458,6 +509,12 @@ impl Worker {
         Some((id, waiting.is_being_served))
     }
 
+    /// The command that a connection is blocked in.
+    pub(super) fn blocked_command(&self, at: usize) -> Option<&'static CommandEntry> {
+        let blocked = self.blocked.by_connection.get(&(at as u32))?;
+        blocked.waiting.is_some().then_some(blocked.entry)
+    }
+
     fn end_by_time(&mut self, reply_id: ReplyId) {
         if self.is_held(reply_id) {
             self.end_hold(reply_id, HoldEnd::TimedOut);
@@ -491,6 +548,31 @@ impl Worker {
             self.end_by_time(reply_id);
         }
         true
+    }
+
+    /// Ends a client's wait with an error if its user may not call the command any more. A client that is being served gets
+    /// its reply.
+    pub(super) fn refuse_blocked(&mut self, at: usize) {
+        let is_restricted = |it: &Connection| it.client.is_restricted();
+        if !self.connections[at].as_deref().is_some_and(is_restricted) {
+            return;
+        }
+        let Some(blocked) = self.blocked.by_connection.get(&(at as u32)) else { return };
+        let waiting = blocked.waiting.as_ref();
+        if waiting.is_none_or(|waiting| waiting.is_being_served || waiting.hold.is_some()) {
+            return;
+        }
+        let (reply_id, entry, resp) = (blocked.reply_id, blocked.entry, blocked.call.resp);
+        let Err(Refusal::Denied(denied)) = self.check_rights(at, entry, blocked.args.as_argv()) else {
+            return;
+        };
+        let error = denied.error(&entry.full_name);
+        self.shard.stats.command(entry.id).failed.add(1);
+        self.shard.stats.error(error.code());
+        let mut reply = self.pools.take_buffer();
+        Reply::new(&mut reply, resp).error(error.as_bytes());
+        self.fulfil(reply_id, &reply);
+        self.pools.give_buffer(reply);
     }
 
     /// Removes a connection's blocking command, if it has one, when its reply has come or the connection is closed.
@@ -569,7 +651,7 @@ impl Worker {
                         self.serve_reader(lock, wait, position, read.entry(wait.home).or_default());
                         continue;
                     }
-                    let number = self.shard.blocking.offer(lock, wait);
+                    let number = self.make_offer(lock, wait);
                     let offer = OfferId { shard: self.shard.index as u32, lock, number, position };
                     let message = WaitMessage::Offer { wait, offer };
                     self.send(wait.home as usize, Message::Wait(Box::new(message)));
@@ -577,6 +659,17 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Offers the key of a lock to a wait. Returns the offer's number.
+    fn make_offer(&mut self, lock: u64, wait: WaitId) -> u64 {
+        let call = self.shard.blocking.get(wait).expect("only waits are asked").call;
+        if call.command != self.table.hidden(KEY_WAITS[0].name).id {
+            return self.shard.blocking.offer(lock, wait);
+        }
+        let (number, lock_request) = self.shard.blocking.offer_to_program(lock, wait);
+        self.mark_as_program(lock_request);
+        number
     }
 
     /// Whether a waiting command would take something from one of its keys.
@@ -613,7 +706,7 @@ impl Worker {
             is_counted: false,
             ..Invocation::new(entry, &call, args.as_argv(), None)
         };
-        if self.run(command, &mut reply).waits.is_none() {
+        if self.run(&command, &mut reply).waits.is_none() {
             self.shard.blocking.forget(id);
             replies.push(id.reply_id, &reply);
         } else {
@@ -631,7 +724,7 @@ impl Worker {
             }
             Verdict::Accept => self.serve_here(id, offer),
         }
-        self.shard.blocking.end_offer(offer);
+        self.shard.end_offer(offer);
     }
 
     /// Runs a blocked command over the key on offer, the only one it needs.
@@ -670,7 +763,7 @@ impl Worker {
             is_counted: false,
             ..Invocation::new(entry, call, args, None)
         };
-        let has_replied = self.run(command, reply).waits.is_none();
+        let has_replied = self.run(&command, reply).waits.is_none();
         match (reply_id, has_replied) {
             // The shards of its keys must be told before the entries are checked in there.
             (Some(reply_id), true) => self.end_wait(reply_id.conn as usize),

@@ -1,15 +1,17 @@
-//! The end of a server that saves its data set first: by SHUTDOWN or a signal.
+//! The end of a server that saves its data set first, or has an append-only file: by SHUTDOWN or a signal.
 //!
 //! All shards stand still for it. They read nothing from their clients any more, and exchange messages, round by round,
 //! until none is under way: so every transaction and program that has begun has ended, and no entry is checked out. Then
-//! each writes its part of the snapshot. If the file cannot be written, or a program is over busy-reply-threshold and may
-//! never end, they go on as if nothing had happened. What they replied
-//! meanwhile has not been sent: a client knows of no change that the file does not have.
+//! each writes its part of the snapshot, if one is wanted. If the file cannot be written, or a program is over
+//! busy-reply-threshold and may never end, they go on as if nothing had happened. What they replied
+//! meanwhile has not been sent: a client knows of no change that the file does not have. At last the append-only file is
+//! written and synchronized, before any connection is closed: who sees the end of its connection finds everything on disk.
 
 use super::Worker;
 use crate::protocol::{Reply, Resp};
 use crate::runtime::log;
 use crate::shard::message::Message;
+use crate::worker::snapshot::Purpose;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -26,6 +28,8 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub struct Closing {
     request: AtomicU8,
+    /// A snapshot is to be written.
+    saves: AtomicBool,
     /// How many shards wait, and how often all have come together.
     meeting: Mutex<(usize, u64)>,
     met: Condvar,
@@ -35,8 +39,9 @@ pub struct Closing {
 }
 
 impl Closing {
-    /// Asks all shards to stand still, save and stop.
-    pub fn ask(&self, forced: bool) {
+    /// Asks all shards to stand still, save if that is wanted, and stop.
+    fn ask(&self, saves: bool, forced: bool) {
+        self.saves.store(saves, Ordering::SeqCst);
         self.request.fetch_max(if forced { FORCED } else { ASKED_FOR }, Ordering::SeqCst);
     }
 
@@ -89,13 +94,19 @@ impl Worker {
         wants_it && !self.globals.persistence.loading.is_on()
     }
 
-    /// Starts the shutdown that saves. If it fails, the client at `conn` gets an error.
-    pub fn ask_to_close(&mut self, conn: Option<usize>, forced: bool) {
+    /// Starts the shutdown. If it saves and that fails, the client at `conn` gets an error, unless it is `forced`.
+    pub fn shut_down(&mut self, conn: Option<usize>, saves: bool, forced: bool) {
+        // While a file is loaded, nothing was added to it.
+        let has_file = self.globals.aof.is_on() && !self.globals.persistence.loading.is_on();
+        if !saves && !has_file {
+            self.globals.stop();
+            return;
+        }
         if let Some(at) = conn {
             let reply_id = self.reply_later(at);
             self.shutdowns.push(reply_id);
         }
-        self.globals.closing.ask(forced);
+        self.globals.closing.ask(saves, forced || !saves);
     }
 
     /// Stands still with all other shards, and saves. Returns whether the server stops.
@@ -108,10 +119,15 @@ impl Worker {
             return true;
         }
         let Some(is_quiet) = self.finish_transactions(mesh, &meet) else { return true };
-        if self.shard.index == 0 {
+        self.cancel_snapshot(&[Purpose::Save, Purpose::Rewrite]);
+        let saves = closing.saves.load(Ordering::SeqCst);
+        if self.shard.index == 0 && saves {
             log::notice(format_args!("Saving the final RDB snapshot before exiting."));
         }
-        if is_quiet && let Some(Err(_)) = self.save_part(&mut |_| {}) {
+        if is_quiet
+            && saves
+            && let Some(Err(_)) = self.save_part(&mut |_| {})
+        {
             closing.has_failed.store(true, Ordering::SeqCst);
         }
         if !meet() {
@@ -124,11 +140,12 @@ impl Worker {
             return true;
         }
         if self.shard.index == 0 {
-            if has_failed {
+            if has_failed && saves {
                 let consequence = if stops { ". Exit anyway." } else { ", can't exit." };
                 log::warning(format_args!("Error trying to save the DB{consequence}"));
             }
             if stops {
+                globals.aof.stop_writer();
                 globals.stop();
             } else {
                 closing.has_failed.store(false, Ordering::SeqCst);

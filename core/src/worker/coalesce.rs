@@ -90,7 +90,9 @@ impl Candidates<'_> {
                     return false;
                 }
                 let placement = self.routes.add(entry, argv, request.key(), self.shards);
-                matches!(placement, Placement::One(_) | Placement::Split | Placement::CheckOut)
+                // What needs no keys (PUBLISH) runs with the others.
+                !matches!(placement, Placement::Every(_) | Placement::CheckOutDerived)
+                    && !placement.is_over_session()
                     && (self.open.is_some() || self.join())
             }
         }
@@ -133,6 +135,10 @@ impl Worker {
         let entry = self.table.entry(first.command?);
         let is_block = matches!(entry.row.scope, Scope::Multi);
         let connection = self.connections[at].as_deref()?;
+        // Each of its requests is checked by itself, or tracked otherwise than the next.
+        if connection.client.is_restricted() || connection.client.caching_given() {
+            return None;
+        }
         let checked = admission::checked_flags(&connection.client.caller(), &self.conditions());
         let alone = checked | ALONE;
         if !is_block && !is_plain(entry, alone) {
@@ -241,7 +247,11 @@ impl Worker {
         let single_count = multi.queue.len() - blocks.iter().map(|block| block.len).sum::<usize>();
         let is_coalesced = single_count + blocks.len() > 1;
         let wide = PartOfWide::No;
-        self.begin(at, Start { entry, call, multi, blocks, is_coalesced, counted, wide }, &[]);
+        self.begin(
+            at,
+            Start { entry, call, multi, blocks, is_coalesced, counted, wide, is_gathered: false },
+            &[],
+        );
         let flow = self.end_request(at, Flow::Stop);
         debug_assert!(flow == Flow::Stop);
         end

@@ -1,9 +1,12 @@
 //! A connection: its client's session, its input and output buffers, and its pending replies.
 
-use crate::client::{Client, ReplyMode};
+use crate::client::{Client, ReplyMode, Tracking};
 use crate::protocol::request::RequestParser;
+use crate::pubsub::Subscriptions;
 use crate::runtime::driver::ConnId;
 use crate::shard::message::ReplyId;
+use crate::shard::tracking::Redirected;
+use crate::worker::client_memory::Counted;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -20,7 +23,8 @@ pub(super) enum PendingReply {
 /// Why a connection's requests are not executed at present. They remain in its query buffer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum StallReason {
-    /// A command or EXEC over several shards is running. No other request of the connection runs at the same time.
+    /// A command or EXEC over several shards is running, or, with a single shard, one that has to wait. No other request of the
+    /// connection runs at the same time.
     Transaction,
     /// A blocking command runs on another shard, or waits for a lock.
     Blocking,
@@ -100,6 +104,15 @@ const RECEIVE_SHARE_BYTES: usize = 16 << 10;
 /// A connection counts as active for this long after its last input.
 pub(super) const ACTIVE_MS: i64 = 2000;
 
+/// An invalidation that waits until it may be redirected: see [`shard::tracking`](crate::shard::tracking).
+pub(super) struct HeldRedirect {
+    /// All replies before this place must have been sent.
+    place: u64,
+    /// Once these are in the output: how many bytes the connection has sent then, in its life.
+    sent_bytes: Option<u64>,
+    pub(super) redirected: (u16, Box<Redirected>),
+}
+
 /// Which directions of a connection its peer has ended.
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Peer {
@@ -160,6 +173,8 @@ pub struct Connection {
     held: Vec<(u64, usize)>,
     /// Bytes that were passed to the driver and have not been sent yet.
     pub(super) sending_bytes: usize,
+    /// The capacity of their buffer.
+    pub(super) sending_capacity: usize,
     pub(super) pending: VecDeque<PendingReply>,
     /// The complete replies in `pending`, in the order in which they came, and some that were moved to `out` already. A
     /// buffer from the worker's pool while there are any.
@@ -169,9 +184,17 @@ pub struct Connection {
     /// The number of the next entry of `pending`.
     pub(super) next_place: u64,
     pub(super) pending_max: usize,
+    /// All replies in `pending` come from this shard, to which their requests were sent in order.
+    pub(super) awaits_only: Option<usize>,
     pub(super) stall: Option<StallReason>,
     /// While the driver reads a big argument: the length of `query` at which the read ends.
     pub(super) fill_to_bytes: usize,
+    /// Meanwhile: how much of `query` the driver has.
+    pub(super) in_driver_bytes: usize,
+    /// While `query` ends within an argument: its length when the argument is whole.
+    pub(super) arg_end_bytes: usize,
+    /// How it is counted for `maxmemory-clients`.
+    pub(super) counted: Option<Counted>,
     /// Receiving is suspended because too many bytes have piled up while requests are stalled.
     pub(super) receiving_paused: bool,
     pub(super) peer: Peer,
@@ -185,6 +208,8 @@ pub struct Connection {
     pub(super) deferred_until_nanos: Option<u64>,
     /// How long its requests take, from when that is asked for the first time (DEBUG LONGEST-WAIT).
     pub(super) wait_meter: Option<WaitMeter>,
+    /// Invalidations for the client that its client redirects to, until what comes before them has been sent.
+    pub(super) redirects: VecDeque<HeldRedirect>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
 }
@@ -205,13 +230,18 @@ impl Connection {
             earlier_output_bytes: 0,
             held: Vec::new(),
             sending_bytes: 0,
+            sending_capacity: 0,
             pending: VecDeque::new(),
             ready: Vec::new(),
             ready_bytes: 0,
             next_place: 0,
             pending_max: PENDING_START,
+            awaits_only: None,
             stall: None,
             fill_to_bytes: 0,
+            arg_end_bytes: 0,
+            in_driver_bytes: 0,
+            counted: None,
             receiving_paused: false,
             peer: Peer::default(),
             close_after_reply: false,
@@ -219,6 +249,7 @@ impl Connection {
             is_gathered: false,
             deferred_until_nanos: None,
             wait_meter: None,
+            redirects: VecDeque::new(),
             over_soft_limit_since_ms: None,
         }
     }
@@ -229,9 +260,15 @@ impl Connection {
         Connection::new(ConnId::new(0, 1), client)
     }
 
-    /// Bytes received and not executed yet, including the input that is being executed.
-    pub fn query_len_bytes(&self) -> usize {
-        self.query.len() + self.in_hand_bytes
+    /// Bytes received and not executed yet, including the input that is being executed. Of a request with a big argument,
+    /// only that, and the length of the arguments before it apart, as Redis has taken these out of its buffer by then.
+    pub fn query_len_bytes(&self) -> (usize, usize) {
+        if self.stall == Some(StallReason::Filling) {
+            let (arg_start, args_len_bytes) = self.parser.begun_arg();
+            ((self.query.len() + self.in_driver_bytes).saturating_sub(arg_start), args_len_bytes)
+        } else {
+            (self.query.len() + self.in_hand_bytes, 0)
+        }
     }
 
     /// Free space for input: in the connection's own buffer and, while it is active, its share of the driver's.
@@ -312,15 +349,29 @@ impl Connection {
         self.output_len_bytes().saturating_sub(self.reply_buffer_bytes).div_ceil(REPLY_BLOCK_BYTES)
     }
 
-    /// Memory of the connection's buffers.
+    /// Memory of the connection and its buffers. As in Redis it has room for its usual replies also where it has none to
+    /// send, and for the whole of a big argument from the beginning.
     pub fn memory_bytes(&self) -> usize {
+        let output_bytes = self.out.capacity() + self.sending_capacity + self.ready.capacity();
         std::mem::size_of::<Connection>()
-            + self.query.capacity()
-            + self.out.capacity()
-            + self.sending_bytes
-            + self.ready.capacity()
+            + self.arg_end_bytes.max(self.query.capacity())
+            + output_bytes.max(self.reply_buffer_bytes + self.output_list_bytes())
+            + self.client.watched_bytes
             + self.pending.capacity() * std::mem::size_of::<PendingReply>()
             + self.client.queued().map_or(0, |queued| queued.memory_bytes)
+            + self.client.subscriptions.as_deref().map_or(0, Subscriptions::memory_bytes)
+            + self.client.tracking.as_deref().map_or(0, Tracking::memory_bytes)
+            + self.redirects.capacity() * std::mem::size_of::<HeldRedirect>()
+    }
+
+    /// Keeps input for later. The buffer of an argument that is on its way grows to its length rather than beyond it.
+    pub(super) fn keep_input(&mut self, bytes: &[u8]) {
+        let len = self.query.len() + bytes.len();
+        let grown = 2 * len.max(self.query.capacity());
+        if len > self.query.capacity() && (len..=grown).contains(&self.arg_end_bytes) {
+            self.query.reserve_exact(self.arg_end_bytes - self.query.len());
+        }
+        self.query.extend_from_slice(bytes);
     }
 
     /// Takes the output that is safe when `safe_seq` is, and marks the rest. What has come since the last call has this
@@ -349,7 +400,7 @@ impl Connection {
     pub(super) fn drop_output(&mut self) {
         self.peer.is_deaf = true;
         self.out = Vec::new();
-        self.sending_bytes = 0;
+        (self.sending_bytes, self.sending_capacity) = (0, 0);
     }
 
     /// Adds a pending reply as the next one in order, and returns its id.
@@ -364,7 +415,16 @@ impl Connection {
         self.reserve(index, false)
     }
 
+    /// The same for a request that is sent to another shard with the batch of the turn.
+    pub(super) fn await_reply_from(&mut self, index: usize, shard: usize) -> ReplyId {
+        let is_only = self.pending.is_empty() || self.awaits_only == Some(shard);
+        let reply_id = self.await_reply(index);
+        self.awaits_only = is_only.then_some(shard);
+        reply_id
+    }
+
     fn reserve(&mut self, index: usize, discard: bool) -> ReplyId {
+        self.awaits_only = None;
         self.pending.push_back(PendingReply::Waiting { discard });
         let place = self.next_place;
         self.next_place += 1;
@@ -396,6 +456,51 @@ impl Connection {
     pub(super) fn make_output_room(&mut self, spare: &mut Vec<Vec<u8>>) {
         if self.out.capacity() == 0 {
             self.out = spare.pop().unwrap_or_else(|| Vec::with_capacity(self.reply_buffer_bytes));
+        }
+    }
+
+    /// The place of what is to come behind all replies whose commands may have read anything.
+    ///
+    /// `reads_later`: the last of them blocks, and reads when it is served, if at all.
+    fn place_behind_reads(&self, reads_later: bool) -> u64 {
+        if reads_later && self.pending.len() == 1 { self.next_place - 1 } else { self.next_place }
+    }
+
+    /// The place of the first reply that is still pending.
+    fn first_pending_place(&self) -> u64 {
+        self.next_place - self.pending.len() as u64
+    }
+
+    /// Adds a message that is no reply behind all replies whose commands may have read anything. The client gets it whatever
+    /// CLIENT REPLY says.
+    pub(super) fn push_behind_reads(&mut self, reads_later: bool, message: &[u8]) {
+        if self.place_behind_reads(reads_later) == self.first_pending_place() {
+            self.out.extend_from_slice(message);
+        } else {
+            self.queue_ready(message);
+        }
+    }
+
+    /// Holds a message for the shard of another client back until all replies whose commands may have read anything have been sent.
+    pub(super) fn redirect_behind_reads(&mut self, reads_later: bool, to: u16, redirected: Box<Redirected>) {
+        let place = self.place_behind_reads(reads_later);
+        self.redirects.push_back(HeldRedirect { place, sent_bytes: None, redirected: (to, redirected) });
+    }
+
+    /// Takes the next of these if its time has come.
+    pub(super) fn next_redirect(&mut self) -> Option<(u16, Box<Redirected>)> {
+        let first_pending = self.first_pending_place();
+        let sent_bytes = self.client.output_total_bytes;
+        let with_output = sent_bytes + (self.sending_bytes + self.out.len()) as u64;
+        let next = self.redirects.front_mut()?;
+        if next.place > first_pending {
+            return None;
+        }
+        let is_sent = sent_bytes >= *next.sent_bytes.get_or_insert(with_output);
+        if is_sent || self.peer.is_deaf {
+            self.redirects.pop_front().map(|held| held.redirected)
+        } else {
+            None
         }
     }
 
@@ -531,6 +636,23 @@ mod tests {
         let address = reply.as_ptr();
         connection.fulfil(only, ReplyBytes::Given(reply));
         assert_eq!(connection.out.as_ptr(), address);
+    }
+
+    #[test]
+    fn the_buffer_of_an_argument_grows_to_its_length_and_not_for_a_length_that_is_only_announced() {
+        let mut connection = Connection::for_test(Client::new(1, 0, true));
+        connection.arg_end_bytes = 1000;
+        connection.keep_input(&[b'a'; 100]);
+        connection.query.reserve_exact(500);
+        assert_eq!(connection.query.capacity(), 600);
+        connection.keep_input(&[b'a'; 510]);
+        assert_eq!(connection.query.capacity(), 1000);
+
+        connection.query = Vec::new();
+        connection.arg_end_bytes = 1 << 30;
+        connection.keep_input(&[b'a'; 100]);
+        connection.keep_input(&[b'a'; 100]);
+        assert!(connection.query.capacity() < 1000);
     }
 
     #[test]

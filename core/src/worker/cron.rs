@@ -3,6 +3,8 @@
 use super::Worker;
 use super::connection::{ACTIVE_MS, Connection, REPLY_BUFFER_BYTES_MAX, REPLY_BUFFER_BYTES_MIN, StallReason};
 use crate::shard::stats::ShardStats;
+use crate::worker::latency::event;
+use crate::worker::snapshot::SNAPSHOT_SHARD;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -81,10 +83,18 @@ impl Worker {
         if self.shard.is_freeing() {
             return 0;
         }
-        if !self.runnable.is_empty() || self.has_ready_programs() || self.outlet.looks_again {
+        if self.must_evict_more() {
             return 0;
         }
-        if !self.deferred.is_empty() {
+        let snapshot_wait_ms = self.snapshot_wait_ms();
+        if !self.runnable.is_empty()
+            || self.has_ready_programs()
+            || self.outlet.looks_again
+            || snapshot_wait_ms == Some(0)
+        {
+            return 0;
+        }
+        if !self.deferred.is_empty() || snapshot_wait_ms.is_some() {
             return 1;
         }
         let deadline_ms = self.blocked.next_deadline_ms().unwrap_or(i64::MAX);
@@ -96,6 +106,18 @@ impl Worker {
     pub(super) fn run_cron(&mut self) {
         if self.shard.is_freeing() {
             self.shard.free_slice();
+        }
+        if self.must_evict_more() {
+            self.evict_wanted();
+        }
+        if self.snapshot_part.is_some() {
+            self.run_snapshot();
+        }
+        if self.shard.index == SNAPSHOT_SHARD && self.globals.persistence.snapshots.is_under_way() {
+            self.end_snapshot();
+        }
+        if self.is_rewrite_requested() {
+            self.begin_due_snapshot();
         }
         if self.blocked.next_deadline_ms().is_some() {
             self.end_waits_in_time();
@@ -117,15 +139,19 @@ impl Worker {
         if self.globals.is_cron_paused() {
             return;
         }
+        self.make_room();
         if self.shard.index == 0 {
             self.globals.record_memory();
+            self.begin_due_snapshot();
+            self.tell_cron();
         }
         self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
             let (clock, started) = (self.time.clock, self.time.clock.ticks());
-            let elapsed_nanos = || clock.ticks_to_nanos(clock.ticks().saturating_sub(started));
+            let elapsed_nanos = || clock.nanos_since(started);
             self.shard.run_active_expire(interval_ms, elapsed_nanos);
+            self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
         }
         self.sample_rates();
         self.ping_readers();
@@ -219,6 +245,7 @@ impl Worker {
                 fit_reply_buffer(connection, self.shard.now_ms, peak_reset_ms, &self.shard.stats);
             }
             self.cron.walked_bytes += connection.memory_bytes() as u64;
+            self.client_memory.touch(at);
             if connection.sending_bytes > 0 {
                 self.check_output_limit(at);
             }
@@ -241,11 +268,18 @@ impl Worker {
         // Free space in the tables does not count as used memory: INFO shows it in the difference to the allocator's
         // numbers.
         let free_bytes = self.shard.publish();
-        self.shard.stats.set_used_memory(self.time.clock.thread_allocated_bytes() - free_bytes as i64);
+        let used = self.time.clock.thread_allocated_bytes() - free_bytes as i64;
+        self.shard.stats.set_used_memory(used);
+        let counted = if self.shard.config.has_maxmemory() { self.counted_memory() } else { used };
+        self.shard.stats.set_counted_memory(counted);
         let (script_vm_bytes, function_vm_bytes) = self.scripts.vm_bytes();
         self.shard.stats.script_vm_bytes.set(script_vm_bytes as u64);
         self.shard.stats.function_vm_bytes.set(function_vm_bytes as u64);
         self.publish_handoffs();
+        let deadline_count = self.blocked.deadline_count();
+        if self.shard.stats.clients_with_deadline.get() != deadline_count {
+            self.shard.stats.clients_with_deadline.set(deadline_count);
+        }
         let waiting_count = self.blocked.waiting_count();
         if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {
             let paused = self.paused.iter().filter(|&&at| {

@@ -9,6 +9,7 @@ use crate::runtime::driver::{CloseReason, ConnId, Events, PeerAddr, local_addr};
 use crate::shard::message::{Message, NewConnection};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 impl Events for Worker {
     fn accepted(&mut self, _listener: usize, fd: OwnedFd, peer: PeerAddr) {
@@ -37,7 +38,10 @@ impl Events for Worker {
     }
 
     fn accept_failed(&mut self, _listener: usize, error: io::Error) {
-        crate::runtime::log::warning(format_args!("Accepting client connection: {error}"));
+        // A server that ends, also one whose file cannot be loaded, closes its listeners.
+        if !self.globals.is_stopping() {
+            crate::runtime::log::warning(format_args!("Accepting client connection: {error}"));
+        }
     }
 
     fn received(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -67,6 +71,7 @@ impl Events for Worker {
         self.shard.stats.input_bytes.add(received as u64);
         debug_assert!(connection.query.is_empty());
         connection.query = buf;
+        connection.in_driver_bytes = 0;
         if connection.stall == Some(StallReason::Filling) {
             self.release_stall(at);
         }
@@ -81,7 +86,7 @@ impl Events for Worker {
         let connection = self.connections[at].as_deref_mut().expect("it is current");
         connection.client.output_total_bytes += connection.sending_bytes as u64;
         self.shard.stats.output_bytes.add(connection.sending_bytes as u64);
-        connection.sending_bytes = 0;
+        (connection.sending_bytes, connection.sending_capacity) = (0, 0);
         connection.earlier_output_bytes = connection.earlier_output_bytes.min(connection.output_len_bytes());
         if !connection.out.is_empty() {
             self.mark_dirty(at);
@@ -90,6 +95,7 @@ impl Events for Worker {
         }
         self.release_output_stall(at);
         self.pools.give_buffer(buf);
+        self.client_memory.touch(at);
     }
 
     fn input_ended(&mut self, conn: ConnId, reason: CloseReason) {
@@ -146,22 +152,32 @@ impl Worker {
             self.feed_connected(at);
             return;
         }
-        let no_password = self.shard.config.requirepass.is_empty();
-        let mut client = Client::new(self.globals.next_client_id(), self.shard.now_ms, no_password);
+        self.follow_users();
+        let mut client = Client::new(self.globals.next_client_id(), self.shard.now_ms, false);
+        client.log_out(Arc::clone(self.users.default_user()));
         client.set_peer(new.addr, new.unix_socket);
         client.laddr = new.laddr;
         client.fd = fd;
         self.by_client.insert(client.id, at as u32);
+        self.globals.client_addrs.add(&client, self.shard.index);
         self.connections[at] = Some(Box::new(Connection::new(conn, client)));
         self.shard.stats.connections_received.add(1);
         self.shard.stats.clients.add(1);
+        self.tell_client_event(at, true);
     }
 
     /// Closes a connection at once. Replies that are still pending are dropped when they come.
     pub fn close_now(&mut self, at: usize) {
+        self.uncount_client(at);
         self.unwatch_all(at);
+        self.unsubscribe_all(at);
+        self.drop_tracking(at);
+        self.tell_client_event(at, false);
         let Some(connection) = self.connections[at].take() else { return };
         self.by_client.remove(&connection.client.id);
+        if connection.client.has_named_user() {
+            self.forget_named(connection.client.id);
+        }
         self.requests.push(IoRequest::Close(connection.conn));
         self.end_wait(at);
         if connection.is_paused() {
@@ -170,6 +186,7 @@ impl Worker {
         if connection.client.is_server {
             return;
         }
+        self.globals.client_addrs.remove(connection.client.id);
         self.shard.stats.connections_closed.add(1);
         self.shard.stats.clients.set(self.shard.stats.clients.get() - 1);
         if connection.client.is_replica() {
@@ -252,11 +269,12 @@ impl Worker {
         let mut dirty = std::mem::take(&mut self.dirty);
         dirty.append(&mut self.deferred);
         self.release_held(&mut dirty);
-        let holds = self.outlet.holds;
+        let holds = self.outlet.holds_now();
         let clock = self.time.clock;
         let mut now_nanos = None;
         for &at in &dirty {
             let at = at as usize;
+            self.client_memory.touch(at);
             // First, because a client that is over its limit gets nothing at all.
             if self.check_output_limit(at) {
                 continue;
@@ -310,7 +328,7 @@ impl Worker {
             {
                 meter.end(clock.ticks());
             }
-            connection.sending_bytes = out.len();
+            (connection.sending_bytes, connection.sending_capacity) = (out.len(), out.capacity());
             connection.reply_peak_bytes = connection.reply_peak_bytes.max(connection.sending_bytes);
             self.shard.stats.writes_processed.add(1);
             self.requests.push(IoRequest::Send(connection.conn, out));
@@ -331,7 +349,7 @@ impl Worker {
             connection.out.clear();
             return false;
         }
-        let mut limit = limits.normal;
+        let mut limit = if connection.client.subscriptions.is_some() { limits.pubsub } else { limits.normal };
         if connection.client.is_replica() {
             limit = BufferLimit { hard_bytes: pile_bytes_max(&self.shard.config), ..limits.replica };
         }
@@ -380,7 +398,7 @@ impl Worker {
             PeerAddr::Unix => false,
             PeerAddr::Tcp(addr) => !addr.ip().to_canonical().is_loopback(),
         };
-        remote && config.protected_mode && config.requirepass.is_empty()
+        remote && config.protected_mode && self.users.default_user().needs_no_password()
     }
 
     /// Best effort: the write may fail.

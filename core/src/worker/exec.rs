@@ -13,7 +13,7 @@ use super::transact::ParkedQueue;
 use crate::client::{ClientId, CommandQueue, QueueSize, ShardSpan};
 use crate::command::queue::Queue;
 use crate::command::route::{self, Route};
-use crate::command::table::CommandEntry;
+use crate::command::table::{CommandEntry, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{Argv, Reply};
 use crate::shard::lock::LockSet;
@@ -48,6 +48,7 @@ impl Worker {
         call: &Call,
         argv: Argv<'_>,
     ) -> Flow {
+        self.recheck_queue(at);
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let multi = connection.client.multi.as_deref().expect("the caller has seen it");
         if multi.has_failed {
@@ -59,14 +60,16 @@ impl Worker {
         let route = self.exec_route(connection, multi);
         let is_over_shards = route == ExecRoute::MultiShard;
         let waits = !connection.pending.is_empty()
-            && admission::exec_waits_for_replies(is_over_shards, multi.has_session);
+            && (admission::exec_waits_for_replies(is_over_shards, multi.has_session)
+                || (multi.flags & flag::PUBSUB != 0 || self.is_observed())
+                    && route != connection.awaits_only.map_or(ExecRoute::MultiShard, ExecRoute::Remote));
         let connection = self.connections[at].as_deref_mut().expect("it was there just now");
         if waits {
             connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
         let multi = connection.client.multi.take().expect("it was there just now");
-        let watching = std::mem::take(&mut connection.client.watching);
+        let watching = connection.client.take_watching();
         let watches = !watching.is_empty();
         self.record_request(at, entry.id);
         let flow = match route {
@@ -74,7 +77,7 @@ impl Worker {
             ExecRoute::Remote(shard) => {
                 self.shard.stats.count_transaction(1);
                 let connection = self.connections[at].as_deref_mut().expect("it was there just now");
-                let reply_id = connection.await_reply(at);
+                let reply_id = connection.await_reply_from(at, shard);
                 self.batch_exec(shard, reply_id, *call, &multi.queue, watches);
                 self.give_command_queue(multi);
                 Flow::Next
@@ -147,7 +150,7 @@ impl Worker {
             let home = self.shard.index;
             let parked = ParkedQueue { home, reply_id, call: *call, queue: multi.queue, watches };
             self.park_queue(locks, parked);
-            return Flow::Next;
+            return if self.stall_in_order(at) { Flow::Stop } else { Flow::Next };
         }
         let (direct, mut out) = self.lend_output(at);
         let start = out.len();
@@ -192,14 +195,18 @@ impl Worker {
             return;
         }
         let started_at_ticks = self.time.ticks;
+        let is_unit = self.shard.begin_publishing();
         for (call, args) in commands {
             let entry = self.table.entry(call.command);
             match caller {
                 ExecCaller::Elsewhere => {
-                    self.run(Invocation::new(entry, call, args, None), out);
+                    self.run(&Invocation::new(entry, call, args, None), out);
                 }
                 ExecCaller::Session(at) => self.run_in_session(at, exec, call, args, out),
             }
+        }
+        if is_unit {
+            self.shard.end_publishing();
         }
         self.end_exec_here(exec, started_at_ticks);
     }
@@ -215,16 +222,16 @@ impl Worker {
             // The client has killed its own connection. As in Redis, its remaining commands over keys still run.
             Some(_) | None if entry.row.is_over_session() => return,
             Some(_) | None => {
-                self.run(Invocation::new(entry, queued, args, None), out);
+                self.run(&Invocation::new(entry, queued, args, None), out);
                 return;
             }
         };
         let call = Call { resp: client.resp, no_touch: client.no_touch, ..*queued };
         let command = Invocation::new(entry, &call, args, Some(at));
         match route::route(entry, args, self.shard.index, self.shard.shard_count) {
-            Route::Every(_) => self.run_every(command, out),
+            Route::Every(_) => self.run_every(&command, out),
             Route::Session | Route::One(_) | Route::Walk { .. } | Route::Many | Route::Watch => {
-                self.run(command, out);
+                self.run(&command, out);
             }
         }
         self.drop_unwanted_reply(ExecCaller::Session(at), was_closing, start, out);
@@ -262,6 +269,7 @@ impl Worker {
             self.shard.observers.change_watch(|watch| watch.remove(exec.client));
             if !holds {
                 reply.null_array();
+                self.show_exec(exec);
                 self.shard.stats.exec_aborted_by_watch.add(1);
                 self.shard.stats.commands_processed.add(1);
                 self.shard.stats.command(exec.command).record(0, self.shard.config.latency_tracking);
@@ -276,12 +284,16 @@ impl Worker {
     }
 
     fn end_exec_here(&mut self, exec: &Call, started_at_ticks: u64) {
+        self.show_exec(exec);
         if self.shard.effects.is_local() {
             self.shard.effects.end_local();
         }
         let nanos = self.time.nanos_since(started_at_ticks);
         self.shard.stats.commands_processed.add(1);
         self.shard.stats.command(exec.command).record(nanos, self.shard.config.latency_tracking);
+        if nanos >= self.time.noted_from_nanos {
+            self.note_late(nanos, self.table.entry(exec.command));
+        }
     }
 
     /// Runs an EXEC of another shard's client, or parks it until its locks are granted. Returns whether it has run.

@@ -8,30 +8,34 @@
 use super::Worker;
 use super::pipeline::Prepared;
 use super::run::Invocation;
+use crate::acl::User;
 use crate::client::ReplyMode;
-use crate::command::table::flag;
+use crate::command::table::{CommandId, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
+use std::sync::Arc;
 
 impl Worker {
-    /// The call that all requests of a connection share on the fast path, and the flags of commands that cannot take
-    /// it. `None` if no request can take it at present: the state of the connection, the shard or the server requires
+    /// The call that all requests of a connection share on the fast path, the flags of commands that cannot take it, and
+    /// its user, if that may not do everything. `None` if no request can take it at present: the state of the connection, the shard or the server requires
     /// the checks of `execute`.
     #[inline]
-    fn fast_path_call(&self, at: usize) -> Option<(Call, u64)> {
+    fn fast_path_call(&self, at: usize) -> Option<(Call, u64, Option<Arc<User>>)> {
         let connection = self.connections[at].as_deref()?;
         let client = &connection.client;
         let plain = client.multi.is_none()
             && connection.pending.len() < connection.pending_max
             && client.reply_mode == ReplyMode::On
+            && !client.caching_given()
             && self.shard.locks.is_empty();
         if !plain {
             return None;
         }
         debug_assert!(!self.shard.blocking.has_due(), "a key that waits to be handed off is locked");
-        let checked = admission::checked_flags(&client.caller(), &self.conditions());
+        let checked = admission::checked_flags_of_permitted(&client.caller(), &self.conditions());
         let call = Call { hashed_arg: 1, ..client.call(self.shard.index) };
-        Some((call, checked | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS))
+        let user = client.is_restricted().then(|| Arc::clone(client.user()));
+        Some((call, checked | flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS, user))
     }
 
     /// Takes the first requests of `requests` as long as they qualify for the fast path: runs them, or adds them to the
@@ -44,7 +48,7 @@ impl Worker {
         requests: &[Prepared],
         args: &[ArgRange],
     ) -> usize {
-        let Some((mut call, other_flags)) = self.fast_path_call(at) else { return 0 };
+        let Some((mut call, other_flags, user)) = self.fast_path_call(at) else { return 0 };
         let Some(connection) = self.connections[at].as_deref() else { return 0 };
         let watched_bytes = connection.watched_bytes(self.output_limit_near_bytes);
         let table = self.table;
@@ -52,9 +56,12 @@ impl Worker {
         // A request on the fast path cannot block, so this does not change from false to true in the loop.
         let is_awaited = !self.shard.blocking.is_empty();
         let shared = call;
-        let ran_here = |request: &&Prepared| request.shard == home;
-        let call_of = |request: &Prepared| {
-            (Call { command: request.command.unwrap_or_default(), ..shared }, request.argv(buf, args))
+        let id_of = |request: &Prepared| request.command.unwrap_or_default();
+        let call_of =
+            |request: &Prepared| (Call { command: id_of(request), ..shared }, request.argv(buf, args));
+        let time = |worker: &mut Worker, ran: &[Prepared]| {
+            let ran_here = ran.iter().filter(|request| request.shard == home);
+            worker.time_fast_path(ran_here, id_of, call_of);
         };
         // Opened for a run of requests with keys of this shard only: with many shards most are of others.
         let mut replies = None;
@@ -67,11 +74,17 @@ impl Worker {
             if !request.is_fast_path || entry.row.flags & other_flags != 0 {
                 break;
             }
+            // `execute` finds the same, and replies with the error.
+            if let Some(user) = &user
+                && user.check(table, entry, request.argv(buf, args)).is_err()
+            {
+                break;
+            }
             if request.shard == home {
                 call.command = id;
                 call.hash = request.hash;
                 if !entry.row.is_constant_time {
-                    self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
+                    time(self, &requests[timed..count]);
                     timed = count;
                 }
                 if replies.is_none() {
@@ -79,11 +92,11 @@ impl Worker {
                 }
                 let Some(Replies { out, .. }) = &mut replies else { break };
                 let command = Invocation::new(entry, &call, request.argv(buf, args), None);
-                self.run_untimed(command, out);
+                self.run_untimed(&command, out);
                 let out_len_bytes = out.len();
                 count += 1;
                 if !entry.row.is_constant_time {
-                    self.time_fast_path(requests[timed..count].iter().map(call_of));
+                    time(self, &requests[timed..count]);
                     timed = count;
                 }
                 // The key it has changed may be locked now, to be handed off to blocked clients.
@@ -105,7 +118,7 @@ impl Worker {
                 count += 1;
             }
         }
-        self.time_fast_path(requests[timed..count].iter().filter(ran_here).map(call_of));
+        time(self, &requests[timed..count]);
         if let Some(open) = replies {
             self.close_replies(at, open);
         }
@@ -152,7 +165,12 @@ impl Worker {
     /// command, or several that take constant time. These are timed together, because reading the clock costs as much
     /// as looking up a key, and each is charged the mean. (That includes the time for adding requests between them to
     /// the batches of other shards.)
-    pub(super) fn time_fast_path<'a>(&mut self, commands: impl Iterator<Item = (Call, Argv<'a>)> + Clone) {
+    pub(super) fn time_fast_path<'c, 'a, T: 'c>(
+        &mut self,
+        commands: impl Iterator<Item = &'c T> + Clone,
+        id_of: impl Fn(&T) -> CommandId,
+        call_of: impl Fn(&T) -> (Call, Argv<'a>),
+    ) {
         let count = commands.clone().count() as u64;
         if count == 0 {
             return;
@@ -161,14 +179,21 @@ impl Worker {
         let stats = &self.shard.stats;
         stats.commands_processed.add(count);
         let track_latency = self.shard.config.latency_tracking;
-        for (call, _) in commands.clone() {
-            stats.command(call.command).record(nanos / count, track_latency);
+        let record = |id, alike| stats.command(id).record_all(alike, nanos / count, track_latency);
+        // Commands of one kind often come one behind the other, and are recorded together.
+        let (mut last, mut alike) = (CommandId::default(), 0);
+        for id in commands.clone().map(id_of) {
+            if id != last && alike > 0 {
+                record(last, alike);
+                alike = 0;
+            }
+            (last, alike) = (id, alike + 1);
         }
-        if nanos >= self.time.slow_from_nanos {
+        record(last, alike);
+        if nanos >= self.time.noted_from_nanos {
             // It is not known which of several commands was slow; the one with the longest arguments is the best guess.
-            let len_bytes = |args: &Argv<'_>| args.iter().map(<[u8]>::len).sum::<usize>();
-            if let Some((call, args)) = commands.max_by_key(|(_, args)| len_bytes(args)) {
-                self.record_slow(args, nanos / 1000, &call, self.table.entry(call.command));
+            if let Some((call, args)) = commands.map(call_of).max_by_key(|(_, args)| args.total_len_bytes()) {
+                self.note_slow(args, nanos, &call, self.table.entry(call.command));
             }
         }
     }

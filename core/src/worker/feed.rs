@@ -25,8 +25,8 @@ pub const CHUNK_LEN: usize = 256 << 10;
 pub struct Feed {
     /// Whole requests.
     pub chunks: Receiver<Vec<u8>>,
-    /// Told when all of them have run.
-    pub done: Sender<()>,
+    /// Told at the end whether all of them have run.
+    pub done: Sender<bool>,
     /// With the last of them the data set is loaded: this reply of a client of that shard is then due.
     pub ends_reload: Option<(usize, ReplyId)>,
 }
@@ -100,7 +100,7 @@ impl Worker {
         self.take_feed();
         let Some(OpenFeed { at, feed, .. }) = &self.feed else { return false };
         let Some(at) = *at else { return true };
-        let Some(connection) = self.connections[at].as_deref() else { return self.end_feed() };
+        let Some(connection) = self.connections[at].as_deref() else { return self.end_feed(false) };
         if connection.query.len() >= CHUNK_LEN {
             // What is there waits for other shards.
             return false;
@@ -116,25 +116,25 @@ impl Worker {
                 let is_idle = connection.query.is_empty()
                     && connection.pending.is_empty()
                     && connection.stall.is_none();
-                if is_idle { self.end_feed() } else { false }
+                if is_idle { self.end_feed(true) } else { false }
             }
         }
     }
 
-    /// All commands have run, or one of them has closed the connection.
-    fn end_feed(&mut self) -> bool {
+    /// All commands have run, or one of them has closed the connection: not `is_complete`.
+    fn end_feed(&mut self, is_complete: bool) -> bool {
         let Some(OpenFeed { feed, at, .. }) = self.feed.take() else { return false };
         if let Some(at) = at {
             self.close_now(at);
         }
-        if let Some((home, reply_id)) = feed.ends_reload {
+        if let Some((home, reply_id)) = feed.ends_reload.filter(|_| is_complete) {
             self.globals.persistence.count_as_saved(self.globals.sum(|stats| stats.dirty.get()));
             self.globals.persistence.loading.end();
             self.begin_turn();
             self.answer(home, reply_id, b"+OK\r\n");
         }
         // If nobody listens, the server stops.
-        let _ = feed.done.send(());
+        let _ = feed.done.send(is_complete);
         false
     }
 }

@@ -2,15 +2,24 @@
 
 use crate::client::ClientId;
 use crate::command::admission::PauseKind;
-use crate::command::table::CommandTable;
+use crate::command::table::{CommandId, CommandTable};
 use crate::config::Config;
+use crate::pubsub::Directory;
+use crate::runtime::clock::Clock;
 use crate::runtime::listener;
 use crate::script::Registry;
+use crate::shard::evict::EvictionBoard;
+use crate::shard::latency::LatencyCounts;
 use crate::shard::stats::ShardStats;
+use crate::shard::tracking::TrackingTotals;
 use crate::types::module::ModuleTypes;
+use crate::worker::acl::AclGlobals;
 use crate::worker::aof::Aof;
+use crate::worker::client_memory::ClientMemoryBoard;
 use crate::worker::feed::FeedQueue;
 use crate::worker::hooks::Hooks;
+use crate::worker::latency::LatencyMonitor;
+use crate::worker::monitor::ClientAddrs;
 use crate::worker::persistence::Persistence;
 use crate::worker::program::{BusyPrograms, Outside};
 use crate::worker::{Closing, StreamGlobals};
@@ -36,6 +45,7 @@ pub struct Globals {
     /// As typed, for INFO.
     pub executable: String,
     config: Mutex<Arc<Config>>,
+    pub acl: AclGlobals,
     config_version: AtomicU64,
     next_client_id: AtomicU64,
     pause_until_ms: AtomicI64,
@@ -51,6 +61,15 @@ pub struct Globals {
     /// For each shard: what other threads hand over to it.
     pub outside: Vec<Outside>,
     pub hooks: Hooks,
+    /// The addresses of all clients.
+    pub(super) client_addrs: ClientAddrs,
+    /// Who listens to what.
+    pub directory: Arc<Directory>,
+    pub evictions: EvictionBoard,
+    /// How much clients track.
+    pub tracking: Arc<TrackingTotals>,
+    pub latency: Arc<LatencyMonitor>,
+    pub(super) client_memory: ClientMemoryBoard,
     /// The types of values that modules have registered.
     pub module_types: Arc<ModuleTypes>,
     pub closing: Closing,
@@ -109,6 +128,7 @@ impl Globals {
             executable: init.executable,
             config: Mutex::new(Arc::new(init.config)),
             config_version: AtomicU64::new(1),
+            acl: AclGlobals::default(),
             next_client_id: AtomicU64::new(1),
             pause_until_ms: AtomicI64::new(0),
             pause_all: AtomicBool::new(false),
@@ -116,10 +136,16 @@ impl Globals {
             stream: StreamGlobals::new(init.shard_count),
             persistence: Persistence::new(init.started_at_ms),
             aof: Aof::new(init.shard_count),
+            latency: Arc::default(),
+            client_memory: ClientMemoryBoard::new(init.shard_count),
             feed: FeedQueue::default(),
             scripts: Registry::default(),
             outside: (0..init.shard_count).map(|_| Outside::default()).collect(),
             hooks: Hooks::default(),
+            client_addrs: ClientAddrs::default(),
+            directory: Arc::new(Directory::new(init.shard_count)),
+            evictions: EvictionBoard::new(init.shard_count),
+            tracking: Arc::default(),
             module_types: Arc::default(),
             closing: Closing::default(),
             busy_programs: BusyPrograms::default(),
@@ -304,6 +330,11 @@ impl Globals {
         self.stats.iter().map(|stats| counter(stats)).sum()
     }
 
+    /// How long calls of a command have taken on all shards; `None`: there was none.
+    pub fn latency_counts(&self, command: CommandId) -> Option<LatencyCounts> {
+        LatencyCounts::of(self.stats.iter().filter_map(|shard| shard.command(command).latency()))
+    }
+
     /// How many keys a database has: the sum of what each shard had at the end of its last turn.
     pub fn key_count(&self, db: u32) -> u64 {
         self.sum(|stats| stats.dbs[db as usize].keys.get())
@@ -328,8 +359,33 @@ impl Globals {
         (shards + self.other_memory_bytes.load(Ordering::Relaxed)).max(0) as u64
     }
 
-    /// Records what the main thread has allocated. Called by it when the shards have been started.
-    pub fn count_main_thread(&self, allocated_bytes: i64) {
-        self.other_memory_bytes.store(allocated_bytes, Ordering::Relaxed);
+    /// What of the used memory waits to be written to files, in bytes. It does not count for eviction, because evicted keys would
+    /// add to it.
+    pub fn bytes_not_counted_for_eviction(&self) -> u64 {
+        self.aof.queued_bytes() + self.sum(|stats| stats.snapshot_waiting_bytes.get())
+    }
+
+    /// What all shards but one, and other threads, use of what counts for eviction, in bytes. May be less than that while effects
+    /// are on their way to the append-only file, but not more.
+    pub fn counted_memory_without(&self, shard: usize) -> i64 {
+        // In this order. A shard hands effects to the writer before it publishes that it has more memory; the writer
+        // publishes that it has freed them before they are no longer queued.
+        let others = self.stats.iter().enumerate().filter(|&(at, _)| at != shard);
+        let counted: i64 = others.map(|(_, stats)| stats.counted_memory()).sum();
+        let waiting = self.bytes_not_counted_for_eviction() as i64;
+        counted - waiting + self.other_memory_bytes.load(Ordering::Acquire)
+    }
+
+    /// Records what a thread that is no shard's has allocated and freed since its last call, which has left `counted`; 0 before
+    /// the first. Such threads free much that shards have allocated.
+    pub fn count_other_thread(&self, counted: &mut i64, clock: &dyn Clock) {
+        let allocated_bytes = clock.thread_allocated_bytes();
+        self.add_other_memory(allocated_bytes - *counted);
+        *counted = allocated_bytes;
+    }
+
+    /// Threads that are no shards' have so many bytes more.
+    pub fn add_other_memory(&self, bytes: i64) {
+        self.other_memory_bytes.fetch_add(bytes, Ordering::Release);
     }
 }

@@ -1,15 +1,17 @@
 //! What whoever extends the server is told of, and what it may change.
 //!
-//! The worker collects what has happened to keys in a turn, and has a task started that tells of it. A filter sees each
-//! command of a client or a script before it is looked up.
+//! The worker collects what has happened to keys in a turn, and has a task started that tells of it; and others that tell of
+//! clients that come and go, and of the periodic work. A filter sees each command of a client or a script before it is looked
+//! up.
 
 use super::Worker;
 use super::program::Task;
-use crate::client::ClientId;
+use super::snapshot::Purpose;
+use crate::client::{Client, ClientId};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::observe::{KEY_EVENTS_CLIENT, KeyNotice};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// Who is told, once it wants to be, and of what.
 #[derive(Default)]
@@ -19,6 +21,31 @@ pub struct Hooks {
     key_events: OnceLock<OnKeyEvents>,
     filters: AtomicBool,
     filter: OnceLock<Filtering>,
+    /// Anything of `server_events` is wanted.
+    has_server_events: AtomicBool,
+    server_events: Mutex<WorkerEvents>,
+}
+
+/// Makes the tasks that tell of events of the server; `None` for what nobody wants to be told of.
+#[derive(Clone, Copy, Default)]
+pub struct WorkerEvents {
+    /// A client has connected, or its connection has ended.
+    pub client: Option<fn(client: &Client, is_connected: bool) -> Task>,
+    /// The first shard has done its periodic work, `hz` times a second.
+    pub cron: Option<fn(hz: i32) -> Option<Task>>,
+    /// A shard has ended a turn in which it served clients.
+    pub iteration: Option<fn() -> Option<Task>>,
+    /// A background save, or a rewrite of the append-only file.
+    pub save: Option<fn(save: SaveEvent) -> Task>,
+}
+
+/// How far a background save, or a rewrite of the append-only file, is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SaveEvent {
+    Begins(Purpose),
+    Ended,
+    /// There is no file of it.
+    Failed,
 }
 
 /// Makes of a client's command the one that runs in its place.
@@ -37,6 +64,23 @@ impl Hooks {
 }
 
 impl Hooks {
+    /// Has these events of the server told from now on, and no others.
+    pub fn tell_server_events(&self, events: WorkerEvents) {
+        *self.server_events.lock().unwrap_or_else(PoisonError::into_inner) = events;
+        let WorkerEvents { client, cron, iteration, save } = events;
+        let has_some = client.is_some() || cron.is_some() || iteration.is_some() || save.is_some();
+        self.has_server_events.store(has_some, Ordering::Release);
+    }
+
+    /// The events of the server that are told, if there are any.
+    #[inline]
+    fn server_events(&self) -> Option<WorkerEvents> {
+        if !self.has_server_events.load(Ordering::Acquire) {
+            return None;
+        }
+        Some(*self.server_events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Has commands filtered from now on, or no more. A later call may not give another function.
     pub fn filter_commands(&self, filter: Option<Filtering>) {
         if let Some(filter) = filter {
@@ -53,6 +97,11 @@ impl Hooks {
 }
 
 impl Worker {
+    /// Whether commands are filtered before they are looked up.
+    pub fn has_filters(&self) -> bool {
+        self.globals.hooks.filter().is_some()
+    }
+
     /// At the beginning of a turn: of what the shard has to tell.
     #[inline]
     pub(super) fn adopt_hooks(&mut self) {
@@ -70,6 +119,48 @@ impl Worker {
             if let Some(on_events) = self.globals.hooks.key_events.get() {
                 self.add_task_as(KEY_EVENTS_CLIENT, on_events(notices));
             }
+        }
+    }
+
+    /// The client of a connection has come, or goes.
+    #[inline]
+    pub(super) fn tell_client_event(&mut self, at: usize, is_connected: bool) {
+        let Some(on_client) = self.globals.hooks.server_events().and_then(|events| events.client) else {
+            return;
+        };
+        let connection = self.connections[at].as_deref().filter(|connection| !connection.client.is_server);
+        if let Some(connection) = connection {
+            let task = on_client(&connection.client, is_connected);
+            self.add_task(task);
+        }
+    }
+
+    /// At the end of a turn: has told that it ends, if clients were served in it.
+    #[inline]
+    pub(super) fn tell_iteration(&mut self) {
+        if let Some(on_iteration) = self.globals.hooks.server_events().and_then(|events| events.iteration) {
+            let input_bytes = self.shard.stats.input_bytes.get();
+            if std::mem::replace(&mut self.input_bytes_told, input_bytes) != input_bytes
+                && let Some(task) = on_iteration()
+            {
+                self.add_task(task);
+            }
+        }
+    }
+
+    /// A background save, or a rewrite, begins, or has ended.
+    pub(super) fn tell_save(&mut self, save: SaveEvent) {
+        if let Some(on_save) = self.globals.hooks.server_events().and_then(|events| events.save) {
+            self.add_task(on_save(save));
+        }
+    }
+
+    /// The first shard has done its periodic work.
+    pub(super) fn tell_cron(&mut self) {
+        if let Some(on_cron) = self.globals.hooks.server_events().and_then(|events| events.cron)
+            && let Some(task) = on_cron(i32::try_from(self.shard.config.hz).unwrap_or(i32::MAX))
+        {
+            self.add_task(task);
         }
     }
 }

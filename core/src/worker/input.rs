@@ -3,6 +3,7 @@
 use super::IoRequest;
 use super::Worker;
 use super::connection::StallReason;
+use crate::runtime::driver::ConnId;
 
 /// If at least this much of an argument is missing, the driver reads it directly into the query buffer.
 const BIG_ARG_BYTES: usize = 32 << 10;
@@ -24,7 +25,7 @@ impl Worker {
             if connection.close_after_reply {
                 return;
             }
-            connection.query.extend_from_slice(bytes);
+            connection.keep_input(bytes);
             if connection.stall.is_none() {
                 self.process_query(at);
             }
@@ -38,6 +39,7 @@ impl Worker {
         let Some(connection) = self.connections[at].as_deref_mut() else { return false };
         connection.client.input_total_bytes += bytes.len() as u64;
         connection.client.active_at_ms = self.shard.now_ms;
+        self.client_memory.touch(at);
         if let Some(meter) = &mut connection.wait_meter {
             meter.begin(self.time.ticks);
         }
@@ -57,7 +59,7 @@ impl Worker {
         if let Some(connection) = self.connections[at].as_deref_mut() {
             connection.in_hand_bytes = 0;
             if !rest.is_empty() && !connection.close_after_reply {
-                connection.query.extend_from_slice(rest);
+                connection.keep_input(rest);
             }
         }
     }
@@ -68,6 +70,7 @@ impl Worker {
         let mut query = std::mem::take(&mut connection.query);
         connection.query_peak_bytes = connection.query_peak_bytes.max(query.len());
         connection.in_hand_bytes = query.len();
+        connection.arg_end_bytes = 0;
         let consumed = self.process(at, &query);
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         connection.in_hand_bytes = 0;
@@ -82,7 +85,8 @@ impl Worker {
         if connection.query.is_empty() {
             return;
         }
-        let query_len_max = self.shard.config.client_query_buffer_limit_bytes;
+        let limit_bytes = self.shard.config.client_query_buffer_limit_bytes;
+        let query_len_max = connection.client.query_len_max_bytes(limit_bytes);
         let stats = &self.shard.stats;
         stats.client_input_max_bytes.max(connection.query.len() as u64);
         if connection.query.len() as u64 > query_len_max {
@@ -122,15 +126,21 @@ impl Worker {
                 continue;
             }
             let buf = std::mem::take(&mut connection.query);
+            connection.in_driver_bytes = buf.len();
+            self.filling.push((connection.conn, buf.len()));
             self.requests.push(IoRequest::RecvExact { conn: connection.conn, buf, want });
         }
     }
 
     pub(super) fn fill_big_arg(&mut self, at: usize, buf: &[u8], done: usize, missing: Option<usize>) {
-        let Some(missing) = missing.filter(|&missing| missing >= BIG_ARG_BYTES) else { return };
+        let Some(missing) = missing else { return };
         let limit = self.shard.config.client_query_buffer_limit_bytes;
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let arrived = buf.len() - done;
+        connection.arg_end_bytes = arrived + missing;
+        if missing < BIG_ARG_BYTES {
+            return;
+        }
         if (arrived + missing) as u64 > limit || connection.peer.has_ended_input {
             return;
         }
@@ -138,6 +148,18 @@ impl Worker {
         // In steps as long as what has arrived, so that a client that only announces a big length takes little memory.
         connection.fill_to_bytes = arrived + missing.min(arrived.max(FILL_STEP_BYTES_MIN));
         self.fills.push(at as u32);
+    }
+
+    /// Notes how much of the big arguments has come that the driver is reading.
+    pub fn note_fills(&mut self, filled_bytes: impl Fn(ConnId) -> usize) {
+        let connections = &mut self.connections;
+        self.filling.retain(|&(conn, begin)| match connections[conn.index()].as_deref_mut() {
+            Some(connection) if connection.conn == conn && connection.in_driver_bytes > 0 => {
+                connection.in_driver_bytes = begin + filled_bytes(conn);
+                true
+            }
+            _ => false,
+        });
     }
 
     /// Ends a connection's stall: its requests are tried again in this turn.

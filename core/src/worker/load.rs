@@ -27,6 +27,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A batch is handed over when it has this many bytes.
@@ -42,8 +43,8 @@ const SHARED_SHARD: usize = 0;
 #[derive(Default)]
 pub struct Loading {
     is_on: AtomicBool,
-    /// The commands of an append-only file are run. Time stands still for all shards meanwhile, so that no key expires: what
-    /// had expired when the file was written was deleted by a command of its own.
+    /// An append-only file is loaded. Time stands still for all shards meanwhile, so that no key expires, nor is one left out
+    /// of the base: what had expired when the file was written was deleted by a command of its own.
     is_replaying: AtomicBool,
     started_at_s: AtomicI64,
     total_bytes: AtomicU64,
@@ -54,9 +55,40 @@ pub struct Loading {
     keys_loaded: AtomicU64,
     keys_expired: AtomicU64,
     keys_empty: AtomicU64,
+    on_progress: Mutex<Option<OnProgress>>,
 }
 
+/// Is told how far loading is: what is loaded, and which part of all bytes was read, out of 1024; -1: it is not known.
+pub type OnProgress = fn(kind: LoadKind, progress: i32);
+
+/// What is loaded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadKind {
+    Rdb,
+    /// A file of commands.
+    Commands,
+}
+
+/// Each time that as much of an RDB file was read, or as many commands, it is told how far loading is.
+const TOLD_AFTER_BYTES: u64 = 2 << 20;
+pub(super) const TOLD_AFTER_COMMANDS: u64 = 1000;
+
 impl Loading {
+    /// Has it told how far loading is, from the next file on, or no more. It is told on the thread that loads.
+    pub fn tell_progress(&self, on_progress: Option<OnProgress>) {
+        *self.on_progress.lock().unwrap_or_else(PoisonError::into_inner) = on_progress;
+    }
+
+    pub(super) fn on_progress(&self) -> Option<OnProgress> {
+        *self.on_progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How far loading is: see [`OnProgress`].
+    pub(super) fn progress(&self) -> i32 {
+        let part = (self.loaded_bytes() << 10).checked_div(self.total_bytes());
+        part.map_or(-1, |part| i32::try_from(part).unwrap_or(i32::MAX))
+    }
+
     #[inline(always)]
     pub fn is_on(&self) -> bool {
         self.is_on.load(Ordering::Relaxed)
@@ -75,7 +107,7 @@ impl Loading {
         self.is_replaying.load(Ordering::Relaxed)
     }
 
-    /// From here on the commands of an append-only file are run, up to [`Loading::end`].
+    /// From here on an append-only file is loaded, up to [`Loading::end`].
     pub fn begin_replay(&self) {
         self.is_replaying.store(true, Ordering::Relaxed);
     }
@@ -94,6 +126,8 @@ impl Loading {
 
     pub fn end(&self) {
         self.is_replaying.store(false, Ordering::Relaxed);
+        // DEBUG RELOAD does not say how much it loads.
+        self.total_bytes.store(0, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Relaxed);
     }
 
@@ -217,20 +251,31 @@ enum Loaded<'a> {
     Aux(AuxData<'a>),
 }
 
-/// Reads a file to its end. Keys whose time is up at `now_ms` are left out, and counted.
+/// Reads a file to its end. Keys whose time is up at `now_ms` are left out, and counted, unless the file is the base of an
+/// append-only file: its commands may give such a key another time.
 fn read_items(
     source: &mut dyn Read,
     reader: &mut FileReader,
     loading: &Loading,
     origin: Option<&Origin>,
+    on_progress: Option<OnProgress>,
     now_ms: i64,
     each: &mut dyn FnMut(Loaded<'_>) -> Result<(), LoadError>,
 ) -> Result<(), LoadError> {
     let (mut key, mut unpacked) = (Vec::new(), Vec::new());
+    let mut told_at = 0;
     for_each_item(source, reader, |item, offset| {
         loading.loaded_bytes.store(offset, Ordering::Relaxed);
+        if let Some(on_progress) = on_progress
+            && offset >= told_at + TOLD_AFTER_BYTES
+        {
+            told_at = offset;
+            on_progress(LoadKind::Rdb, loading.progress());
+        }
         match item {
-            Item::Record(record) if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms) => {
+            Item::Record(record)
+                if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms) && !loading.is_replaying() =>
+            {
                 loading.keys_expired.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
@@ -312,7 +357,7 @@ impl LoadQueue {
     }
 }
 
-/// key-load-delay, which tests use to have a load that takes long.
+/// key-load-delay and rdb-key-save-delay, which tests use to have a load or a save that takes long.
 pub struct Pacing {
     /// Microseconds for each key, or, if negative, a microsecond for so many keys.
     pub delay_us: i32,
@@ -371,7 +416,8 @@ pub fn distribute(
     let mut reader = FileReader::new(check_checksum);
     let origin = Origin { now_ms };
     let mut key_count = 0;
-    read_items(source, &mut reader, loading, Some(&origin), now_ms, &mut |loaded| {
+    let on_progress = loading.on_progress();
+    read_items(source, &mut reader, loading, Some(&origin), on_progress, now_ms, &mut |loaded| {
         let (record, key) = match loaded {
             Loaded::Key(record, key) => (record, key),
             Loaded::Library(text) => {
@@ -539,7 +585,10 @@ impl Worker {
     ) -> Result<(), LoadError> {
         let limits = self.shard.limits();
         let (globals, now_ms) = (self.globals, self.shard.now_ms);
-        read_items(source, reader, &globals.persistence.loading, None, now_ms, &mut |loaded| {
+        let loading = &globals.persistence.loading;
+        // Each shard reads the whole file.
+        let on_progress = loading.on_progress().filter(|_| self.shard.index == SHARED_SHARD);
+        read_items(source, reader, loading, None, on_progress, now_ms, &mut |loaded| {
             let (record, key) = match loaded {
                 Loaded::Key(record, key) if self.shard.owns(key) => (record, key),
                 Loaded::Library(text) if self.shard.index == SHARED_SHARD => {

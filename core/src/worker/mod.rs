@@ -8,8 +8,10 @@
 //! - `run` runs commands, whoever calls them; `fetch` fetches the elements that they will look up in big collections;
 //! - `remote` gathers commands for other shards into one batch a turn, and runs the batches of others;
 //! - `multi` queues transactions, `exec` runs them, `transact` runs commands and transactions over several shards,
-//!   `coalesce` turns a pipeline of these into one transaction;
+//!   `coalesce` turns a pipeline of these into one transaction; `acl` knows who the clients are;
 //! - `program` runs programs, a slice at a time;
+//! - `persistence` saves while commands wait, `snapshot` while they go on;
+//! - `pubsub` delivers what is published to subscribers, `tracking` tells clients what has changed that they have read, `monitor` shows commands to those who watch them all;
 //! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `aof` the append-only file,
 //!   `feed` the commands of a file that is loaded, `cron` periodic work and timeouts.
 //!
@@ -18,14 +20,18 @@
 //! One turn: `begin_turn`, events from the driver (`received`, ...), messages from the mesh (`deliver`),
 //! `end_turn`; then the runtime carries out `requests` and hands the messages of `outbox` to the mesh.
 
+pub mod acl;
 pub mod aof;
 mod blocked;
+pub mod client_line;
+pub mod client_memory;
 mod clients;
 mod closing;
 mod coalesce;
 mod connection;
 mod cron;
 mod events;
+mod evict;
 mod exec;
 mod fast_path;
 pub mod feed;
@@ -33,21 +39,26 @@ mod fetch;
 mod globals;
 pub mod hooks;
 mod input;
+pub mod latency;
 pub mod load;
+mod monitor;
 mod multi;
 mod outbox;
 pub mod persistence;
 mod pipeline;
 mod pools;
 pub mod program;
+mod pubsub;
 mod remote;
 mod replies;
 mod run;
 pub mod scripts;
 mod session;
 mod slow;
+pub mod snapshot;
 mod stream;
 mod timing;
+mod tracking;
 mod transact;
 
 pub use closing::{Closing, Exchange};
@@ -56,17 +67,21 @@ pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
 pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};
 pub use outbox::Outbox;
+pub use pipeline::PING_AS_MESSAGE;
 pub use session::{SessionCtx, SessionHandler};
 pub use stream::{ReplicaInfo, StreamGlobals};
 
 use self::pools::Pools;
 use self::timing::Timing;
+use crate::acl::Users;
 use crate::client::ClientId;
 use crate::command::admission::{Conditions, PauseKind};
 use crate::command::table::CommandTable;
 use crate::config::BusyScriptScope;
+use crate::pubsub::{Publisher, Subscribers};
 use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
+use crate::runtime::watchdog::{self, Watched};
 use crate::runtime::{crash, log};
 use crate::script::Scripts;
 use crate::shard::Shard;
@@ -74,6 +89,7 @@ use crate::shard::message::{Message, ReplyId};
 use crate::shard::slowlog::SlowLog;
 use ahash::AHashMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// What the worker asks of its driver.
 pub enum IoRequest {
@@ -118,26 +134,40 @@ pub struct Worker {
     yielded: Vec<u32>,
     /// Connections whose big argument the driver starts to read at the end of this turn.
     fills: Vec<u32>,
+    /// Connections whose big argument the driver is reading, and how much of it was there before.
+    filling: Vec<(ConnId, usize)>,
     transact: transact::Transactions,
     programs: program::Programs,
     blocked: blocked::BlockedClients,
+    subscribers: Subscribers<ReplyId>,
+    trackers: tracking::Trackers,
     stream: stream::Stream,
     outlet: aof::Outlet,
     /// The commands of a file that this shard runs.
     feed: Option<feed::OpenFeed>,
     /// While the shard is loading: what is to be loaded.
     incoming: Option<load::Incoming>,
-    /// How many snapshots the shard has begun to write its part of.
+    /// How many units the shard has run that save: see [`Worker::next_snapshot_number`].
     snapshots_begun: u64,
+    /// The shard's part of the background save that is under way, until it has handed it over.
+    snapshot_part: Option<Box<snapshot::SnapshotPart>>,
     /// The replies that SHUTDOWN owes if it fails.
     shutdowns: Vec<ReplyId>,
     cron: cron::Cron,
+    eviction: evict::Eviction,
+    client_memory: client_memory::ClientMemory,
+    /// How many bytes the shard had received when it last told that it ends a turn: see [`hooks::WorkerEvents`].
+    input_bytes_told: u64,
     gathered: Vec<pipeline::Gathered>,
     /// Groups to come that are not examined for look-ups in big collections.
     unexamined_groups: u32,
     ahead: coalesce::Ahead,
     config_version: u64,
     table_version: u64,
+    users: Arc<Users>,
+    users_version: u64,
+    /// The default user is on and needs no password.
+    default_is_open: bool,
     time: Timing,
     /// A connection with this much output is near its limit, and is checked after every command, so that no further
     /// command runs after the one that exceeds the limit.
@@ -165,6 +195,8 @@ impl Worker {
             globals.seed,
         );
         shard.module_types = std::sync::Arc::clone(&globals.module_types);
+        shard.publisher = Publisher::new(std::sync::Arc::clone(&globals.directory));
+        shard.observers.change_tracking(|tracking| tracking.set_totals(Arc::clone(&globals.tracking)));
         let mut worker = Worker {
             shard,
             globals,
@@ -182,27 +214,38 @@ impl Worker {
             paused: Vec::new(),
             yielded: Vec::new(),
             fills: Vec::new(),
+            filling: Vec::new(),
             transact: transact::Transactions::default(),
             programs: program::Programs::default(),
             blocked: blocked::BlockedClients::default(),
+            subscribers: Subscribers::default(),
+            trackers: tracking::Trackers::default(),
             stream: stream::Stream::new(shard_count),
             outlet: aof::Outlet::default(),
             feed: None,
             incoming: None,
+            input_bytes_told: 0,
             snapshots_begun: 0,
+            snapshot_part: None,
             shutdowns: Vec::new(),
             cron: cron::Cron::default(),
+            eviction: evict::Eviction::default(),
+            client_memory: client_memory::ClientMemory::default(),
             gathered: Vec::new(),
             unexamined_groups: 0,
             ahead: coalesce::Ahead::default(),
             config_version,
             table_version,
+            users: Arc::default(),
+            users_version: 0,
+            default_is_open: true,
             time: Timing::new(clock),
             output_limit_near_bytes: 0,
             refuses_while_busy: true,
             assigned: vec![0; shard_count],
         };
         worker.track_config();
+        worker.adopt_users(None);
         worker.begin_turn();
         worker
     }
@@ -211,15 +254,27 @@ impl Worker {
         self.time.clock
     }
 
+    /// Whether writes are refused because the last background save has failed (stop-writes-on-bgsave-error).
+    #[inline(always)]
+    fn has_save_failed(&self) -> bool {
+        let config = &self.shard.config;
+        self.globals.persistence.has_last_save_failed()
+            && config.stop_writes_on_bgsave_error
+            && !config.save.0.is_empty()
+    }
+
     /// The server's state that [`admission`](crate::command::admission) depends on.
     #[inline(always)]
     fn conditions(&self) -> Conditions<'_> {
         Conditions {
             config: &self.shard.config,
+            default_is_open: self.default_is_open,
             is_loading: self.globals.persistence.loading.is_on(),
-            has_disk_error: self.globals.aof.has_error(),
+            is_memory_full: self.eviction.is_memory_full(),
+            has_disk_error: self.globals.aof.has_error() || self.has_save_failed(),
             busy: self.globals.busy_programs.kind().filter(|_| self.refuses_while_busy),
             pause: self.pause(),
+            is_observed: self.is_observed(),
         }
     }
 
@@ -245,16 +300,22 @@ impl Worker {
         }
         let now_ms = self.time.clock.wall_ms();
         self.shard.set_now(now_ms);
-        if self.globals.persistence.loading.is_replaying() {
-            // At that time no key has expired.
+        self.shard.is_replaying = self.globals.persistence.loading.is_replaying();
+        if self.shard.is_replaying {
             self.shard.now_ms = 0;
         }
         self.time.ticks = self.time.clock.ticks();
         self.shard.stats.turns.add(1);
         self.watch_writer();
+        if self.shard.config.has_maxmemory() {
+            self.look_at_others_memory();
+        }
         if self.globals.config_version() != self.config_version {
             self.adopt_config();
         }
+        self.follow_client_memory();
+        self.follow_users();
+        self.follow_prefixes();
         self.adopt_hooks();
     }
 
@@ -262,9 +323,12 @@ impl Worker {
     fn track_config(&mut self) {
         self.track_aof();
         self.limit_scripts();
-        let slower_than_us = self.shard.config.slowlog_log_slower_than_us;
-        self.time.slow_from_nanos =
-            u64::try_from(slower_than_us).map_or(u64::MAX, |us| us.saturating_mul(1000));
+        if self.shard.index == 0 && self.shard.config.watchdog_period_ms > 0 {
+            self.start_watchdog();
+        }
+        self.track_eviction();
+        self.track_client_memory();
+        self.track_slowness();
         self.refuses_while_busy = self.shard.config.busy_script_scope == BusyScriptScope::Server;
         self.output_limit_near_bytes = match self.shard.config.client_output_buffer_limit.normal.hard_bytes {
             0 => usize::MAX,
@@ -281,13 +345,33 @@ impl Worker {
         self.track_config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
         self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
+        self.have_tracking_limited();
         self.wake_paused();
         self.wait_out_stall();
     }
 
     #[cold]
+    fn start_watchdog(&self) {
+        let globals = self.globals;
+        let watched = Watched {
+            shard_count: globals.stats.len(),
+            period_ms: Box::new(|| globals.config().1.watchdog_period_ms),
+            turns: Box::new(|shard| globals.stats[shard].turns.get()),
+        };
+        if let Err(error) = watchdog::start(watched) {
+            log::warning(format_args!("Can't start the watchdog: {error}"));
+        }
+    }
+
+    #[cold]
     fn adopt_table(&mut self) {
+        let known = self.table.id_count();
         (self.table_version, self.table) = self.globals.table();
+        for new in self.table.all().filter(|entry| entry.id.index() >= known) {
+            if let Some(old) = new.plain {
+                self.shard.stats.replace_command(old, new.id);
+            }
+        }
     }
 
     /// Adds or removes commands: see [`Globals::update_table`].
@@ -310,15 +394,22 @@ impl Worker {
         self.resume_runnable();
         self.run_cron();
         self.tell_key_events();
+        self.tell_iteration();
         self.run_due_tasks();
         self.run_ready_program();
         self.start_fills();
+        self.spread_published();
         self.resume_runnable();
+        self.spread_published();
+        self.limit_tracking();
+        self.spread_invalidations();
+        self.send_held_redirects();
         self.flush_batches();
         self.publish();
         self.log_warnings();
         self.flush_effects();
         self.flush_dirty();
+        self.watch_client_memory();
         self.release_yielded();
     }
 
@@ -327,6 +418,12 @@ impl Worker {
         for line in self.shard.warnings.drain(..) {
             log::warning(format_args!("{line}"));
         }
+    }
+
+    /// All shards but this one.
+    fn other_shards(&self) -> impl Iterator<Item = usize> + use<> {
+        let own = self.shard.index;
+        (0..self.shard.shard_count).filter(move |&shard| shard != own)
     }
 
     /// Handles the messages of a turn from other shards, in the order of `inbox`, which is emptied.
@@ -344,6 +441,8 @@ impl Worker {
         if self.globals.table_version() != self.table_version {
             self.adopt_table();
         }
+        self.follow_users();
+        self.follow_prefixes();
         self.take_ticket_of(from);
         self.handle(from, message);
         self.deliver_local();
@@ -361,6 +460,13 @@ impl Worker {
             Message::Slow { client, entry } => self.keep_slow(client, *entry),
             Message::Effects { seq, batch } => self.merge_effects(from, seq, batch),
             Message::Stream(message) => self.handle_stream(message),
+            Message::Published(deliveries) => self.receive_published(deliveries),
+            Message::Tracking(message) => self.handle_tracking(message),
+            // They were looked at already.
+            Message::Users => {}
+            Message::Refused(refused) => self.log_refused(*refused),
+            Message::Evict => self.evict_wanted(),
+            Message::EvictClients => self.evict_clients(),
             Message::Unwatch { client } => self.unwatch(client, &[self.shard.index as u16]),
         }
     }

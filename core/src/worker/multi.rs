@@ -3,7 +3,7 @@
 
 use super::Worker;
 use super::pipeline::{Flow, Prepared, begin_request};
-use crate::client::{ClientId, CommandQueue, WatchedShards};
+use crate::client::{ClientId, CommandQueue};
 use crate::command::route;
 use crate::command::table::{CommandEntry, CommandId, Scope, flag};
 use crate::command::{Call, CommandError, gate};
@@ -21,11 +21,12 @@ impl Worker {
         self.pools.give_command_queue(multi);
     }
 
-    /// Queues a request between MULTI and EXEC, or executes EXEC.
+    /// Queues a request between MULTI and EXEC, or executes EXEC. `flags`: those by which admission judges it.
     pub(super) fn execute_in_multi(
         &mut self,
         at: usize,
         entry: &'static CommandEntry,
+        flags: u64,
         call: &Call,
         argv: Argv<'_>,
         prepared: Option<&Prepared>,
@@ -39,7 +40,7 @@ impl Worker {
             return self.reject(at, argv, &error);
         }
         let known = prepared.and_then(Prepared::key);
-        if self.enqueue(at, entry, call, argv, known) {
+        if self.enqueue(at, entry, flags, call, argv, known) {
             self.record_request(at, entry.id);
             self.reply_now(at, |reply| reply.simple("QUEUED"));
             self.end_request(at, Flow::Next)
@@ -54,21 +55,23 @@ impl Worker {
         begin_request(connection, id);
     }
 
-    /// Queues a command. `known`: the hash and the shard of its key, if they were computed already. Returns false if
-    /// the queue would exceed client-query-buffer-limit; the caller then closes the connection.
+    /// Queues a command. `flags`: those by which admission judges it. `known`: the hash and the shard of its key, if they
+    /// were computed already. Returns false if the queue would exceed client-query-buffer-limit; the caller then closes
+    /// the connection.
     fn enqueue(
         &mut self,
         at: usize,
         entry: &CommandEntry,
+        flags: u64,
         call: &Call,
         argv: Argv<'_>,
         known: Option<(u64, usize)>,
     ) -> bool {
         let shards = self.shards();
-        let flags = self.call_flags(entry, argv);
         let db_count = self.shard.db_count();
-        let len_bytes_max = self.shard.config.client_query_buffer_limit_bytes;
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
+        let limit_bytes = self.shard.config.client_query_buffer_limit_bytes;
+        let len_bytes_max = connection.client.query_len_max_bytes(limit_bytes);
         let multi = connection.client.multi.as_deref_mut().expect("the caller has seen it");
         let request_len_bytes = argv.bytes().len();
         let len_bytes = multi.queue.args_len_bytes() + request_len_bytes;
@@ -105,11 +108,11 @@ impl Worker {
         let call = Call { in_exec: is_queueing, ..call };
         if is_queueing || is_home && is_free {
             if !is_queueing {
-                add_shards(&mut connection.client.watching, &shards);
+                connection.client.add_watched(&shards, argv);
             }
             return self.run_here(at, entry, &call, argv);
         }
-        add_shards(&mut connection.client.watching, &shards);
+        connection.client.add_watched(&shards, argv);
         self.begin_transaction(at, entry, call, argv);
         Flow::Stop
     }
@@ -119,7 +122,7 @@ impl Worker {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if !connection.client.watching.is_empty() {
             let client = connection.client.id;
-            let shards: WatchedShards = std::mem::take(&mut connection.client.watching);
+            let shards = connection.client.take_watching();
             self.unwatch(client, &shards);
         }
     }
@@ -167,10 +170,4 @@ impl Worker {
         let reason = error.as_bytes().strip_prefix(b"ERR ").unwrap_or(error.as_bytes());
         Some(CommandError::quoting("EXECABORT Transaction discarded because of: ", reason, ""))
     }
-}
-
-fn add_shards(watching: &mut WatchedShards, shards: &[u16]) {
-    watching.extend_from_slice(shards);
-    watching.sort_unstable();
-    watching.dedup();
 }

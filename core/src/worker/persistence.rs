@@ -1,27 +1,29 @@
 //! Snapshots of all shards in one file, and what the process knows of them.
 //!
-//! A snapshot is taken while all shards have their whole keyspace locked (SAVE), or stand still (a shutdown), so it is of
+//! This is about those that hold commands up until they are complete; for BGSAVE see [`snapshot`](super::snapshot). Such a
+//! snapshot is taken while all shards have their whole keyspace locked (SAVE), or stand still (a shutdown), so it is of
 //! one moment. Each shard writes its own part, in chunks, to a thread that writes the file; the chunks of several shards
 //! mix, so each begins with its database. The shard that is the last one to be done waits for the file to be on disk, and
 //! has the outcome. A shard waits for nobody but the writing thread, which waits for no shard but to get chunks.
 
 use super::Worker;
 use crate::REDIS_VERSION;
-use crate::persist::crc64::Crc64;
 use crate::persist::rdb::module::write_aux;
 use crate::persist::rdb::write::{Writer, end_of_file};
-use crate::runtime::files::Replacement;
+use crate::runtime::disk::SystemDisk;
 use crate::runtime::log;
 use crate::shard::Shard;
+use crate::shard::snapshot::DbSize;
 use crate::types::module::{AuxPlace, KeyPlace};
 use crate::worker::Globals;
-use crate::worker::load::Loading;
+use crate::worker::load::{Loading, Pacing};
+use crate::worker::snapshot::{FilePlan, Progress, Purpose, Snapshots};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 /// A chunk is handed over when it has this many bytes. A value that is longer makes a longer chunk.
@@ -32,6 +34,7 @@ const CHUNKS_WAITING_MAX: usize = 8;
 /// What the process knows of its snapshots.
 pub struct Persistence {
     pub loading: Loading,
+    pub snapshots: Snapshots,
     /// Unix time in seconds; at first the time of the start.
     last_save_at_s: AtomicI64,
     last_save_failed: AtomicBool,
@@ -40,7 +43,7 @@ pub struct Persistence {
     saved_changes: AtomicU64,
     /// Those that are being written, by their numbers. A shard may begin with the next one while others are still busy
     /// with one.
-    snapshots: Mutex<BTreeMap<u64, Snapshot>>,
+    saves_at_once: Mutex<BTreeMap<u64, Snapshot>>,
     /// FLUSHALLs that not all shards have run yet, numbered with the snapshots.
     flushes: Mutex<BTreeMap<u64, Flush>>,
 }
@@ -70,11 +73,12 @@ impl Persistence {
     pub fn new(started_at_ms: i64) -> Persistence {
         Persistence {
             loading: Loading::default(),
+            snapshots: Snapshots::default(),
             last_save_at_s: AtomicI64::new(started_at_ms / 1000),
             last_save_failed: AtomicBool::new(false),
             save_count: AtomicU64::new(0),
             saved_changes: AtomicU64::new(0),
-            snapshots: Mutex::new(BTreeMap::new()),
+            saves_at_once: Mutex::new(BTreeMap::new()),
             flushes: Mutex::new(BTreeMap::new()),
         }
     }
@@ -91,7 +95,7 @@ impl Persistence {
         self.save_count.load(Ordering::Relaxed)
     }
 
-    /// A client had a snapshot saved. As in Redis, those that FLUSHALL and DEBUG RELOAD write do not count.
+    /// A snapshot was begun. As in Redis, those that FLUSHALL and DEBUG RELOAD write do not count.
     pub fn count_save(&self) {
         self.save_count.fetch_add(1, Ordering::Relaxed);
     }
@@ -101,6 +105,11 @@ impl Persistence {
         changes.saturating_sub(self.saved_changes.load(Ordering::Relaxed))
     }
 
+    /// A background save has failed.
+    pub(super) fn record_failure(&self) {
+        self.last_save_failed.store(true, Ordering::Relaxed);
+    }
+
     /// From here on the data set is as the file has it: it was loaded.
     pub fn count_as_saved(&self, changes: u64) {
         self.saved_changes.store(changes, Ordering::Relaxed);
@@ -108,15 +117,16 @@ impl Persistence {
 
     /// Where the chunks of snapshot `number` go. The first shard that asks opens its file.
     fn chunks_of(&self, number: u64, globals: &Globals, now_ms: i64) -> SyncSender<Vec<u8>> {
-        let mut snapshots = self.snapshots.lock().expect("no holder of the snapshots panics");
-        let begin = || Snapshot::begin(number, globals, now_ms, &db_sizes(globals));
+        let mut snapshots = self.saves_at_once.lock().expect("no holder of the snapshots panics");
+        let temporary = if snapshots.is_empty() { temporary_file() } else { numbered_file(number) };
+        let begin = || Snapshot::begin(temporary, globals, now_ms, &db_sizes(globals));
         let snapshot = snapshots.entry(number).or_insert_with(begin);
         snapshot.chunks.clone()
     }
 
     /// A shard has handed over its part of snapshot `number`. Returns the snapshot if that was the last part.
     fn end_part(&self, number: u64, changes: u64) -> Option<Snapshot> {
-        let mut snapshots = self.snapshots.lock().expect("no holder of the snapshots panics");
+        let mut snapshots = self.saves_at_once.lock().expect("no holder of the snapshots panics");
         let snapshot = snapshots.get_mut(&number).expect("it is there until its last part");
         snapshot.changes += changes;
         snapshot.parts_missing -= 1;
@@ -135,10 +145,10 @@ impl Persistence {
         flushes.remove(&number).map(|flush| flush.changes)
     }
 
-    /// Takes in how a snapshot has ended.
-    fn record(&self, outcome: &io::Result<()>, changes: u64, now_ms: i64) {
-        self.last_save_failed.store(outcome.is_err(), Ordering::Relaxed);
+    /// Takes in how a snapshot has ended. As in Redis, a failure counts only if it was in the background.
+    pub(super) fn record(&self, outcome: &io::Result<()>, changes: u64, now_ms: i64) {
         if outcome.is_ok() {
+            self.last_save_failed.store(false, Ordering::Relaxed);
             self.last_save_at_s.store(now_ms / 1000, Ordering::Relaxed);
             self.saved_changes.store(changes, Ordering::Relaxed);
         }
@@ -146,16 +156,15 @@ impl Persistence {
 }
 
 impl Snapshot {
-    fn begin(number: u64, globals: &Globals, now_ms: i64, sizes: &[DbSize]) -> Snapshot {
+    fn begin(temporary: PathBuf, globals: &Globals, now_ms: i64, sizes: &[DbSize]) -> Snapshot {
         let (_, config) = globals.config();
-        let path = config.dbfilename.as_path().to_owned();
-        let temporary = PathBuf::from(format!("temp-{}-{number}.rdb", std::process::id()));
         let (chunks, inbox) = sync_channel(CHUNKS_WAITING_MAX);
-        let header = header(globals, config.rdbcompression, now_ms, sizes);
-        let (with_checksum, file) = (config.rdbchecksum, temporary.clone());
+        let mut header = header(globals, config.rdbcompression, now_ms, false);
+        write_sizes(sizes, config.rdbcompression, &mut header);
+        let plan = FilePlan::at_once(temporary.clone(), header, &config);
         let writer = std::thread::Builder::new()
             .name("rdb-writer".to_owned())
-            .spawn(move || write_file(&path, &file, &header, &inbox, with_checksum))
+            .spawn(move || plan.save(&SystemDisk, &inbox, &Progress::default()).map(drop))
             .expect("the system can start a thread");
         let (parts_missing, compresses) = (globals.stats.len(), config.rdbcompression);
         Snapshot { chunks, writer, temporary, parts_missing, changes: 0, compresses }
@@ -182,33 +191,9 @@ impl Snapshot {
     }
 }
 
-/// Writes what comes, and puts the file in its place.
-fn write_file(
-    path: &Path,
-    temporary: &Path,
-    header: &[u8],
-    chunks: &Receiver<Vec<u8>>,
-    with_checksum: bool,
-) -> io::Result<()> {
-    let mut file = Replacement::create(path, temporary)?;
-    let mut checksum = with_checksum.then(Crc64::new);
-    let mut write = |bytes: &[u8]| {
-        if let Some(checksum) = &mut checksum {
-            checksum.update(bytes);
-        }
-        file.write(bytes)
-    };
-    write(header)?;
-    for chunk in chunks {
-        write(&chunk)?;
-    }
-    file.write(&end_of_file(checksum))?;
-    file.commit()
-}
-
-/// The beginning of a file: its version, what Redis says of itself there, what modules have to be before the keys, the
-/// libraries of functions, and the sizes of the databases.
-fn header(globals: &Globals, compress: bool, now_ms: i64, sizes: &[DbSize]) -> Vec<u8> {
+/// The beginning of a file: its version, what Redis says of itself there, what modules have to be before the keys, and the
+/// libraries of functions. `for_aof`: it is the base of an append-only file.
+pub(super) fn header(globals: &Globals, compress: bool, now_ms: i64, for_aof: bool) -> Vec<u8> {
     let mut header = Vec::new();
     let mut writer = Writer::new(&mut header, compress);
     writer.header();
@@ -216,23 +201,26 @@ fn header(globals: &Globals, compress: bool, now_ms: i64, sizes: &[DbSize]) -> V
     writer.aux("redis-bits", &usize::BITS.to_string());
     writer.aux("ctime", &(now_ms / 1000).to_string());
     writer.aux("used-mem", &globals.used_memory().to_string());
-    writer.aux("aof-base", "0");
+    writer.aux("aof-base", if for_aof { "1" } else { "0" });
     write_aux(&globals.module_types, AuxPlace::BeforeKeys, compress, &mut header);
     let mut writer = Writer::new(&mut header, compress);
     let (_, functions) = globals.scripts.functions.get();
     functions.libraries().for_each(|library| writer.library(&library.text));
+    header
+}
+
+/// What tells a reader how many keys to expect.
+pub(super) fn write_sizes(sizes: &[DbSize], compress: bool, out: &mut Vec<u8>) {
+    let mut writer = Writer::new(out, compress);
     for size in sizes {
         writer.select_db(size.db);
         writer.resize_db(size.keys, size.expires);
     }
-    header
 }
 
-/// The numbers of keys of a database, and of those with a time to live.
-struct DbSize {
-    db: u32,
-    keys: u64,
-    expires: u64,
+/// Where several saves are under way, those behind the first one write to files of these names.
+fn numbered_file(number: u64) -> PathBuf {
+    PathBuf::from(format!("temp-{}-{number}.rdb", std::process::id()))
 }
 
 /// The sizes of the databases that have keys.
@@ -262,8 +250,13 @@ pub fn snapshot_without_keys(globals: &Globals, compress: bool, now_ms: i64, for
     file
 }
 
-/// Writes a shard's keys in chunks, each of which can be read by itself.
-pub fn write_shard(shard: &Shard, each: &mut dyn FnMut(Vec<u8>)) {
+/// The file that a save at once writes first, in the working directory.
+pub fn temporary_file() -> PathBuf {
+    PathBuf::from(format!("temp-{}.rdb", std::process::id()))
+}
+
+/// Writes a shard's keys in chunks, each of which can be read by itself. `after_key` runs behind each key.
+pub fn write_shard(shard: &Shard, each: &mut dyn FnMut(Vec<u8>), after_key: &mut dyn FnMut()) {
     let compress = shard.config.rdbcompression;
     for db in 0..shard.db_count() as u32 {
         let mut chunk = Vec::new();
@@ -278,6 +271,7 @@ pub fn write_shard(shard: &Shard, each: &mut dyn FnMut(Vec<u8>)) {
                 entry.expire_at_ms(),
                 access,
             );
+            after_key();
             if chunk.len() >= CHUNK_LEN {
                 each(std::mem::take(&mut chunk));
             }
@@ -289,17 +283,30 @@ pub fn write_shard(shard: &Shard, each: &mut dyn FnMut(Vec<u8>)) {
 }
 
 impl Worker {
+    /// The number of a unit over all shards that saves, or removes what was saved. All shards run these in the same order,
+    /// and so give a unit the same number.
+    pub(super) fn next_snapshot_number(&mut self) -> u64 {
+        let number = self.snapshots_begun;
+        self.snapshots_begun += 1;
+        number
+    }
+
     /// Writes this shard's part of the next snapshot. All shards do so, in the same order of snapshots. The one that is
     /// done last returns the outcome. `each` gets a look at each chunk.
     pub fn save_part(&mut self, each: &mut dyn FnMut(&[u8])) -> Option<io::Result<()>> {
         let persistence = &self.globals.persistence;
-        let number = self.snapshots_begun;
-        self.snapshots_begun += 1;
+        let number = self.next_snapshot_number();
         let chunks = persistence.chunks_of(number, self.globals, self.shard.now_ms);
-        write_shard(&self.shard, &mut |chunk| {
+        let pacing = Pacing { delay_us: self.shard.config.rdb_key_save_delay_us, clock: self.time.clock };
+        let mut key_count = 0;
+        let mut send = |chunk: Vec<u8>| {
             each(&chunk);
             // If it has failed, the thread is gone, and says so in the end.
             let _ = chunks.send(chunk);
+        };
+        write_shard(&self.shard, &mut send, &mut || {
+            key_count += 1;
+            pacing.pause(key_count);
         });
         drop(chunks);
         let snapshot = persistence.end_part(number, self.shard.stats.dirty.get())?;
@@ -315,14 +322,14 @@ impl Worker {
     pub(super) fn end_flush(&mut self) {
         let persistence = &self.globals.persistence;
         self.shard.has_flushed_all = false;
-        let number = self.snapshots_begun;
-        self.snapshots_begun += 1;
+        self.cancel_snapshot(&[Purpose::Save]);
+        let number = self.next_snapshot_number();
         let changes = self.shard.stats.dirty.get();
         let Some(changes) = persistence.end_flush(number, changes, self.shard.shard_count) else { return };
         // Not this shard's own configuration, which another shard may not have yet.
         let (_, config) = self.globals.config();
         if !config.save.0.is_empty() {
-            let snapshot = Snapshot::begin(number, self.globals, self.shard.now_ms, &[]);
+            let snapshot = Snapshot::begin(numbered_file(number), self.globals, self.shard.now_ms, &[]);
             let outcome = snapshot.end(self.globals);
             persistence.record(&outcome, changes, self.shard.now_ms);
         }

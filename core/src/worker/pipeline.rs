@@ -15,15 +15,19 @@ use super::Worker;
 use super::coalesce::Ahead;
 use super::connection::{Connection, StallReason};
 use super::fetch::Upcoming;
+use super::hooks::Filtering;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
-use crate::command::table::{CommandEntry, CommandId, KeyShape, KeyspaceLock, flag};
+use crate::command::table::{Command, CommandEntry, CommandId, KeyShape, KeyspaceLock, Run, flag};
 use crate::command::{Call, CommandError, gate};
 use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
 use crate::shard::slot::shard_of;
 use crate::types::hashing::hash_key;
+
+/// The hidden command that runs in the place of PING where that replies as a message does.
+pub const PING_AS_MESSAGE: &str = "ping-as-message";
 
 /// How many requests are parsed before they are executed, and so how many cache misses overlap.
 const GROUP_MAX: usize = 32;
@@ -88,6 +92,7 @@ impl Worker {
     /// Takes bytes from several clients: the first group of requests of each is parsed and prefetched before any of
     /// them runs. Takes as many inputs as form a group, at least one, and returns how many.
     pub(super) fn take_inputs(&mut self, inputs: &[(ConnId, &[u8])]) -> usize {
+        self.follow_users();
         let mut gathered = std::mem::take(&mut self.gathered);
         let (mut prepared, mut args) = self.pools.take_group();
         let mut taken = 0;
@@ -141,7 +146,7 @@ impl Worker {
                     self.keep_rest(at, &bytes[consumed..]);
                 }
                 None => {
-                    connection.query.extend_from_slice(bytes);
+                    connection.keep_input(bytes);
                     if connection.stall.is_none() {
                         self.process_query(at);
                     }
@@ -196,10 +201,15 @@ impl Worker {
     #[inline]
     fn execute_filtered(&mut self, at: usize, args: Argv<'_>) -> Option<Flow> {
         let filter = self.globals.hooks.filter()?;
+        Some(self.execute_by_filter(filter, at, args))
+    }
+
+    #[cold]
+    fn execute_by_filter(&mut self, filter: Filtering, at: usize, args: Argv<'_>) -> Flow {
         let client = self.connections[at].as_deref().map_or(0, |connection| connection.client.id);
         let filtered = filter(client, args);
         // Without a name there is no command, and no reply.
-        Some(if filtered.is_empty() { Flow::Next } else { self.execute(at, filtered.as_argv(), None) })
+        if filtered.is_empty() { Flow::Next } else { self.execute(at, filtered.as_argv(), None) }
     }
 
     /// Executes a request that is not part of a group.
@@ -218,6 +228,7 @@ impl Worker {
         group: Group,
         done: &mut usize,
     ) -> Option<usize> {
+        self.make_room();
         let mut left = prepared;
         while let Some(request) = left.first() {
             if let Some(flow) = self.execute_filtered(at, request.argv(buf, args)) {
@@ -305,9 +316,8 @@ impl Worker {
         args: &mut Vec<ArgRange>,
     ) -> Group {
         let connection = self.connections[at].as_deref_mut().expect("the caller has looked it up");
-        let config = &self.shard.config;
-        let authenticated = !admission::must_authenticate(&connection.client.caller(), config);
-        let bulk_len_max = config.proto_max_bulk_len_bytes;
+        let authenticated = !admission::must_authenticate(&connection.client.caller(), self.default_is_open);
+        let bulk_len_max = self.shard.string_len_max();
         let limits = Limits { bulk_len_max, authenticated, ..Limits::default() };
         // Before a client has authenticated, shorter limits apply, and each request may change that for the next one.
         let group_max = if authenticated { GROUP_MAX } else { 1 };
@@ -395,19 +405,28 @@ impl Worker {
             _ => match gate::resolve(table, argv).or_else(|error| self.own_command(at, argv).ok_or(error)) {
                 Ok(entry) => entry,
                 Err(error) => {
-                    if let crate::command::table::Resolved::Command(entry) = table.resolve(argv) {
+                    let resolved = match table.resolve(argv) {
+                        crate::command::table::Resolved::Command(entry) => Some(entry),
+                        _ => None,
+                    };
+                    if let Some(entry) = resolved {
                         self.shard.stats.command(entry.id).rejected.add(1);
+                    }
+                    if let Some(connection) = self.connections[at].as_deref_mut() {
+                        connection.client.last_command = resolved.map(|entry| entry.id);
                     }
                     return self.reject(at, argv, &error);
                 }
             },
         };
         let row = entry.row;
+        self.make_room();
         self.serve_due_first();
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let caller = connection.client.caller();
         let flags = self.call_flags(entry, argv);
-        if let Err(refusal) = admission::admit(row, flags, &caller, &self.conditions(), self) {
+        let rights = || self.check_rights(at, entry, argv);
+        if let Err(refusal) = admission::admit(row, flags, &caller, &self.conditions(), self, rights) {
             return self.stall_or_reject(at, entry, argv, refusal);
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
@@ -422,30 +441,34 @@ impl Worker {
             ..connection.client.call(self.shard.index)
         };
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
-            return self.execute_in_multi(at, entry, &call, argv, prepared);
+            return self.execute_in_multi(at, entry, flags, &call, argv, prepared);
         }
         let (home, db) = (self.shard.index, call.db);
+        let has_pending = !connection.pending.is_empty();
+        let form = if caller.is_restricted() { self.form_when_subscribed(entry) } else { entry };
         let is_wide = self.shard.shard_count > 1 && self.is_wide(entry, argv);
         let route = match prepared {
             _ if is_wide => Route::Many,
             Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
             _ => self.route(entry, argv, db),
         };
-        let connection = self.connections[at].as_deref().expect("its requests are being executed");
-        let waits = !connection.pending.is_empty()
-            && (admission::waits_for_replies(row, &route) || self.is_wide_unit(entry, argv));
+        let waits = has_pending
+            && (admission::waits_for_replies(row, &route)
+                || self.is_wide_unit(entry, argv)
+                || self.is_told_of(row) && !self.is_behind_pending(at, &route));
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if waits {
             connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
         begin_request(connection, entry.id);
+        let entry = form;
         let flow = match route {
             Route::One(shard) if shard == home => self.run_here(at, entry, &call, argv),
             Route::Session => self.run_here(at, entry, &call, argv),
             Route::One(shard) if row.has(flag::BLOCKING) => self.send_blocking(at, entry, call, argv, shard),
             Route::One(shard) => {
-                let reply_id = connection.await_reply(at);
+                let reply_id = connection.await_reply_from(at, shard);
                 self.batch(shard, reply_id, &call, argv);
                 Flow::Next
             }
@@ -468,6 +491,26 @@ impl Worker {
         self.end_request(at, flow)
     }
 
+    /// What runs for a command of a client that listens to channels by RESP2.
+    #[cold]
+    fn form_when_subscribed(&self, entry: &'static CommandEntry) -> &'static CommandEntry {
+        if entry.row.has(flag::REPLIES_AS_MESSAGE) { self.table.hidden(PING_AS_MESSAGE) } else { entry }
+    }
+
+    /// Whether others are told of a command by messages: what it publishes, what happens to keys, or that it runs. Then it must
+    /// not run before what its client has sent before it.
+    fn is_told_of(&self, row: &Command) -> bool {
+        row.has(flag::PUBSUB)
+            || self.is_observed()
+            || matches!(row.run, Run::Program(_)) && self.globals.directory.has_listeners()
+    }
+
+    /// Whether a request comes to its shard behind all those of its connection whose replies are pending.
+    fn is_behind_pending(&self, at: usize, route: &Route) -> bool {
+        let awaited = self.connections[at].as_deref().and_then(|connection| connection.awaits_only);
+        matches!(route, Route::One(shard) if awaited == Some(*shard) && *shard != self.shard.index)
+    }
+
     /// The command that the server itself calls by its name, if rename-command has taken that away.
     #[cold]
     fn own_command(&self, at: usize, argv: Argv<'_>) -> Option<&'static CommandEntry> {
@@ -484,7 +527,8 @@ impl Worker {
             }
             Route::Walk { shard, .. } => Route::One(shard),
             Route::Every(KeyspaceLock::None)
-                if entry.row.has(flag::AFTER_HANDOFFS) && self.has_handoffs() =>
+                if entry.row.has(flag::AFTER_HANDOFFS)
+                    && (self.has_handoffs() || self.is_client_limit_spreading()) =>
             {
                 Route::Every(KeyspaceLock::All)
             }
@@ -501,9 +545,28 @@ impl Worker {
     /// A request is not admitted: replies with an error, or stalls the connection until it is.
     #[cold]
     fn stall_or_reject(&mut self, at: usize, entry: &CommandEntry, argv: Argv<'_>, refusal: Refusal) -> Flow {
+        if let Some(connection) = self.connections[at].as_deref_mut()
+            && !matches!(refusal, Refusal::Paused)
+        {
+            connection.client.last_command = Some(entry.id);
+        }
         match refusal {
             Refusal::Error(error) => {
                 self.shard.stats.command(entry.id).rejected.add(1);
+                self.reject(at, argv, &error)
+            }
+            Refusal::Subscribed => {
+                self.shard.stats.command(entry.id).rejected.add(1);
+                let error = CommandError::new(format!(
+                    "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are \
+                     allowed in this context",
+                    entry.full_name
+                ));
+                self.reject(at, argv, &error)
+            }
+            Refusal::Denied(denied) => {
+                self.shard.stats.command(entry.id).rejected.add(1);
+                let error = self.denied(at, entry, argv, denied);
                 self.reject(at, argv, &error)
             }
             Refusal::Paused => {
@@ -523,7 +586,11 @@ impl Worker {
         if connection.client.reply_mode == ReplyMode::Skip {
             connection.client.reply_mode = ReplyMode::On;
         }
-        if connection.close_after_reply { Flow::Stop } else { flow }
+        let is_closing = connection.close_after_reply;
+        if connection.client.caching_given() {
+            self.end_caching(at);
+        }
+        if is_closing { Flow::Stop } else { flow }
     }
 
     /// Replies with an error to a request that is not run.
@@ -545,6 +612,7 @@ impl Worker {
             return Flow::Stop;
         }
         self.reply_now(at, |reply| reply.error(error.as_bytes()));
+        self.end_caching_after(at, name.eq_ignore_ascii_case(b"client"));
         Flow::Next
     }
 }

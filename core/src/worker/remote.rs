@@ -100,9 +100,15 @@ impl Worker {
             | Message::Wait(_)
             | Message::Adopt(_)
             | Message::Listen(_)
+            | Message::Evict
+            | Message::EvictClients
             | Message::Slow { .. }
             | Message::Effects { .. }
             | Message::Stream(_)
+            | Message::Published(_)
+            | Message::Tracking(_)
+            | Message::Users
+            | Message::Refused(_)
             | Message::Unwatch { .. } => None,
         });
         if messages.len() > 1 {
@@ -122,20 +128,23 @@ impl Worker {
         let commands = std::mem::take(&mut batch.commands);
         let mut replies = std::mem::take(&mut batch.replies);
         self.shard.stats.commands_remote.add(commands.len() as u64);
+        self.make_room();
         let mut next = 0;
+        let is_monitored = self.is_monitored();
         // The commands before this one have been timed: see `time_fast_path`.
         let mut timed = 0;
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
-            if self.shard.locks.is_empty() && entry.row.is_constant_time && is_fast_path(command, entry) {
+            let is_plain = self.shard.locks.is_empty() && !is_monitored;
+            if is_plain && entry.row.is_constant_time && is_fast_path(command, entry) {
                 next += 1;
                 let args = batch.args(&command.args);
-                self.run_untimed(Invocation::new(entry, &command.call, args, None), &mut replies);
+                self.run_untimed(&Invocation::new(entry, &command.call, args, None), &mut replies);
                 batch.answered.push((command.reply_id, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;
             }
-            self.time_fast_path(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
+            self.time_batched(&batch, &commands[timed..next]);
             next += 1;
             if let Some(exec) = command.exec {
                 let queued = &commands[next..next + exec.len as usize];
@@ -150,17 +159,24 @@ impl Worker {
             self.serve_due_first();
             let invocation = Invocation::new(entry, &command.call, batch.args(&command.args), None);
             let to = ReplyTo::Place { home: from, reply_id: command.reply_id };
-            if self.start(invocation, to, &mut replies) != Started::Replied {
+            if self.start(&invocation, to, &mut replies) != Started::Replied {
                 continue;
             }
             batch.answered.push((command.reply_id, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
         }
-        self.time_fast_path(batch.calls(&commands[timed..next]).map(|(call, args)| (*call, args)));
+        self.time_batched(&batch, &commands[timed..next]);
         batch.replies = replies;
         batch.commands = commands;
         batch.clear_commands();
         self.send(from, Message::Replies(batch));
+    }
+
+    /// Counts and times commands of a batch that have run on the fast path.
+    #[inline]
+    fn time_batched(&mut self, batch: &Batch, ran: &[BatchedCommand]) {
+        let call_of = |command: &BatchedCommand| (command.call, batch.args(&command.args));
+        self.time_fast_path(ran.iter(), |command| command.call.command, call_of);
     }
 
     /// Sends the replies to the first commands of a batch ahead of the others if they have become long.

@@ -47,7 +47,10 @@ impl Worker {
     /// Returns the buffer without a reply in it.
     pub(super) fn put_output_back(&mut self, at: usize, direct: bool, out: Vec<u8>) {
         match self.connections[at].as_deref_mut() {
-            Some(connection) if direct => connection.out = out,
+            Some(connection) if direct => {
+                let since = std::mem::replace(&mut connection.out, out);
+                connection.out.extend_from_slice(&since);
+            }
             Some(_) | None => self.pools.give_buffer(out),
         }
     }
@@ -66,9 +69,9 @@ impl Worker {
             out.truncate(start);
         }
         if direct {
-            // Output that the handler itself has added to its connection comes after the reply.
+            // What was published meanwhile, or the handler has added itself, comes before the reply.
             if !connection.out.is_empty() {
-                out.extend_from_slice(&connection.out);
+                out.splice(start..start, connection.out.drain(..));
             }
             connection.out = out;
         } else {
@@ -148,7 +151,7 @@ impl Worker {
     #[inline]
     pub(super) fn connection_of(&self, reply_id: ReplyId) -> Option<usize> {
         let at = reply_id.conn as usize;
-        // That of a task is beyond all connections.
+        // That of a task, and of what the server itself calls, is beyond all connections.
         let connection = self.connections.get(at)?.as_deref()?;
         (connection.conn.generation() == reply_id.generation).then_some(at)
     }

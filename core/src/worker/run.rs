@@ -7,6 +7,7 @@
 //! locked waits in the lock table. Its keys follow from the commands' key specs and scopes, not from the context they
 //! run in.
 
+use super::connection::StallReason;
 use super::pipeline::Flow;
 use super::transact::merge;
 use super::{SessionCtx, SessionHandler, Worker};
@@ -21,6 +22,7 @@ use crate::runtime::crash;
 use crate::shard::blocking::BlockRequest;
 use crate::shard::lock::LockSet;
 use crate::shard::message::{ParkedCommand, ReplyId};
+use crate::worker::latency::event;
 
 /// A command to run on this shard.
 #[derive(Clone, Copy)]
@@ -87,15 +89,18 @@ impl Worker {
     }
 
     /// The locks that a command needs on this shard if it has to wait for them; `None`: it can run now.
+    #[inline]
     pub(super) fn locks_in_the_way(
         &self,
         entry: &CommandEntry,
         args: Argv<'_>,
         client: ClientId,
     ) -> Option<LockSet> {
-        if self.shard.locks.is_empty() {
-            return None;
-        }
+        if self.shard.locks.is_empty() { None } else { self.conflicting_locks(entry, args, client) }
+    }
+
+    #[cold]
+    fn conflicting_locks(&self, entry: &CommandEntry, args: Argv<'_>, client: ClientId) -> Option<LockSet> {
         let locks = self.locks_of(entry, args);
         let conflicts = match &locks {
             // SCAN must not miss a key that is checked out to another shard at the moment.
@@ -107,13 +112,14 @@ impl Worker {
 
     /// Runs a command as a unit; if its keys are locked, parks it until its own locks are granted. The caller has
     /// called [`serve_due_first`](Self::serve_due_first).
-    pub(super) fn start(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
+    #[inline]
+    pub(super) fn start(&mut self, command: &Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
         if self.must_await_token() && self.is_wide_unit(command.entry, command.args) {
-            self.await_token_as_unit(&command, to);
+            self.await_token_as_unit(command, to);
             return Started::Later;
         }
         if let Some(locks) = self.locks_in_the_way(command.entry, command.args, command.call.client) {
-            let (home, reply_id) = self.place_of_reply(&command, to);
+            let (home, reply_id) = self.place_of_reply(command, to);
             let args = OwnedArgv::from_argv(command.args);
             self.park(locks, ParkedCommand { home, reply_id, call: *command.call, args });
             return Started::Later;
@@ -122,9 +128,14 @@ impl Worker {
     }
 
     /// Runs a command as a unit, whose keys are free or locked by itself.
-    pub(super) fn run_unit(&mut self, command: Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
-        let Invocation { entry, call, args, .. } = command;
-        if self.shard.shard_count == 1 && matches!(route::scope(entry.row, args, 1), Scope::Every(_)) {
+    #[inline]
+    pub(super) fn run_unit(&mut self, command: &Invocation<'_>, to: ReplyTo, out: &mut Vec<u8>) -> Started {
+        let Invocation { entry, call, args, .. } = *command;
+        let is_over_keys = matches!(entry.row.scope, Scope::Keys);
+        if !is_over_keys
+            && self.shard.shard_count == 1
+            && matches!(route::scope(entry.row, args, 1), Scope::Every(_))
+        {
             self.run_every(command, out);
             return Started::Replied;
         }
@@ -132,7 +143,7 @@ impl Worker {
             return self.start_program(command, to, out);
         }
         let Some(request) = self.run(command, out).waits else { return Started::Replied };
-        let (home, reply_id) = self.place_of_reply(&command, to);
+        let (home, reply_id) = self.place_of_reply(command, to);
         self.wait_here(home, reply_id, *call, args, request);
         Started::Later
     }
@@ -155,7 +166,7 @@ impl Worker {
     }
 
     /// Runs a command for every shard on a server with a single shard.
-    pub(super) fn run_every(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) {
+    pub(super) fn run_every(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) {
         let mut reply = self.pools.take_buffer();
         self.run(command, &mut reply);
         merge(command.entry, command.args, &[0], &[], &[&reply], out);
@@ -173,31 +184,45 @@ impl Worker {
         let (direct, mut out) = self.lend_output(at);
         let start = out.len();
         let command = Invocation::new(entry, call, args, Some(at));
-        let started = self.start(command, ReplyTo::Connection(at), &mut out);
+        let started = self.start(&command, ReplyTo::Connection(at), &mut out);
         if started != Started::Replied {
             self.put_output_back(at, direct, out);
-            let is_stalled =
-                self.connections[at].as_deref().is_none_or(|connection| connection.stall.is_some());
+            let is_stalled = self.stall_in_order(at);
             if is_stalled {
                 // It may wait for nothing but the token, which is free.
                 self.deliver_local();
             }
             return if entry.row.has(flag::BLOCKING) || is_stalled { Flow::Stop } else { Flow::Next };
         }
+        self.spread_to_caller(at);
         self.take_back_output(at, direct, start, out)
+    }
+
+    /// The reply to a connection's unit comes later. With one shard its later requests wait for that, for there a pipeline
+    /// runs in order, as in Redis; with several shards, requests over different keys do not wait for each other. Returns
+    /// whether the connection is stalled, or was closed.
+    pub(super) fn stall_in_order(&mut self, at: usize) -> bool {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return true };
+        if self.shard.shard_count == 1 && !connection.pending.is_empty() {
+            connection.stall.get_or_insert(StallReason::Transaction);
+        }
+        connection.stall.is_some()
     }
 }
 
 // Commands.
 impl Worker {
     /// Runs a command and appends its reply, or its error, to `out`. Times it, and counts it if `is_counted`.
-    pub(super) fn run(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Ran {
+    pub(super) fn run(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Ran {
         let waits = self.run_untimed(command, out);
         if self.shard.has_flushed_all {
             self.end_flush();
         }
+        if command.is_counted && self.is_monitored() {
+            self.show_command(command);
+        }
         let nanos = self.time.take_nanos();
-        let Invocation { entry, call, args, .. } = command;
+        let Invocation { entry, call, args, .. } = *command;
         let stats = &self.shard.stats;
         // A blocking command that waited was counted when it was called, but the slow log has a command once it has replied.
         let is_served = command.served_from.is_some() && waits.is_none();
@@ -207,11 +232,16 @@ impl Worker {
         } else if is_served {
             stats.command(entry.id).nanos.add(nanos);
         }
-        if nanos >= self.time.slow_from_nanos
-            && (is_served || command.is_counted && waits.is_none())
-            && !entry.row.has(flag::SKIP_SLOWLOG)
-        {
-            self.record_slow(args, nanos / 1000, call, entry);
+        if nanos >= self.time.noted_from_nanos {
+            match (command.is_counted, is_served) {
+                (true, _) if waits.is_some() => self.note_late(nanos, entry),
+                (true, _) => self.note_slow(args, nanos, call, entry),
+                (false, true) => {
+                    self.sample_latency(event::COMMAND_UNBLOCKING, nanos);
+                    self.note_for_slowlog(args, nanos, call, entry);
+                }
+                (false, false) => {}
+            }
         }
         Ran { nanos, waits }
     }
@@ -219,8 +249,12 @@ impl Worker {
     /// As `run`, but leaves timing and counting to the caller, and [`end_flush`](Self::end_flush). Returns what the command blocks on, if it has not
     /// replied.
     #[inline(always)]
-    pub(super) fn run_untimed(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
-        let Invocation { entry, call, args, fetched, .. } = command;
+    pub(super) fn run_untimed(
+        &mut self,
+        command: &Invocation<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<BlockRequest> {
+        let Invocation { entry, call, args, fetched, .. } = *command;
         crash::set_current_command(&entry.full_name);
         let Run::Keys(run) = entry.row.run else { return self.run_otherwise(command, out) };
         let start = out.len();
@@ -228,8 +262,8 @@ impl Worker {
         let ctx = &mut Ctx { shard: &mut self.shard, call, args, fetched, served_from: None, reply };
         let result = run(ctx);
         self.shard.assert_all_signalled();
-        if self.shard.effects.is_on() {
-            self.record_effects(entry, call, args);
+        if self.shard.effects.is_on() | call.tracks {
+            self.record_run(entry, call, args);
         }
         if let Err(error) = &result {
             self.fail(command, error, start, out);
@@ -239,8 +273,8 @@ impl Worker {
 
     /// Runs a command whose handler is not a plain function over keys.
     #[inline(never)]
-    fn run_otherwise(&mut self, command: Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
-        let Invocation { entry, call, args, fetched, conn, served_from, .. } = command;
+    fn run_otherwise(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
+        let Invocation { entry, call, args, fetched, conn, served_from, .. } = *command;
         let start = out.len();
         let result = match entry.row.run {
             Run::Native(Native { run, data }) => {
@@ -264,15 +298,15 @@ impl Worker {
             Run::Session(run) => {
                 let reply = Reply::new(out, call.resp);
                 let run = run.downcast_ref::<SessionHandler>().expect("a session row holds its handler");
-                run(&mut SessionCtx { worker: self, conn, call, args, reply }).map(|()| None)
+                run(&mut SessionCtx { worker: self, conn, own: None, call, args, reply }).map(|()| None)
             }
             Run::Program(_) => unreachable!("programs run on frames of their own"),
             Run::Keys(_) => unreachable!("run_untimed runs these itself"),
             Run::Container => unreachable!("gate::resolve returns a subcommand, never its container"),
         };
         self.shard.assert_all_signalled();
-        if self.shard.effects.is_on() {
-            self.record_effects(entry, call, args);
+        if self.shard.effects.is_on() | call.tracks {
+            self.record_run(entry, call, args);
         }
         match result {
             Ok(request) => request,
@@ -283,9 +317,20 @@ impl Worker {
         }
     }
 
+    /// A command has run whose effects are recorded, or what it has read.
+    #[inline]
+    fn record_run(&mut self, entry: &CommandEntry, call: &Call, args: Argv<'_>) {
+        if self.shard.effects.is_on() {
+            self.record_effects(entry, call, args);
+        }
+        if call.tracks {
+            self.track(entry, call, args);
+        }
+    }
+
     /// Replies with a command's error, in place of what it wrote from `start` on, and counts it.
     #[cold]
-    fn fail(&self, command: Invocation<'_>, error: &CommandError, start: usize, out: &mut Vec<u8>) {
+    fn fail(&self, command: &Invocation<'_>, error: &CommandError, start: usize, out: &mut Vec<u8>) {
         out.truncate(start);
         Reply::new(out, command.call.resp).error(error.as_bytes());
         // A command that has waited was counted when it was called, but its error was not.
@@ -297,15 +342,14 @@ impl Worker {
 }
 
 impl Measures for Worker {
-    fn used_memory_bytes(&self) -> u64 {
-        self.globals.used_memory()
-    }
-
     fn good_replicas(&self) -> usize {
         Worker::good_replicas(self)
     }
 
     fn disk_error(&self) -> CommandError {
+        if self.has_save_failed() {
+            return CommandError::SAVE_FAILED;
+        }
         let why = self.globals.aof.error_text();
         CommandError::new(format!("MISCONF Errors writing to the AOF file: {why}"))
     }

@@ -3,8 +3,6 @@
 use super::Worker;
 use crate::REDIS_VERSION;
 use crate::command::CommandResult;
-use crate::command::table::Resolved;
-use crate::protocol::OwnedArgv;
 use crate::runtime::clock::Clock;
 use crate::runtime::{host, log};
 use crate::script::compiled::CompiledFunction;
@@ -51,12 +49,6 @@ impl Worker {
     pub fn callable_function(&mut self, name: &[u8]) -> CommandResult<CompiledFunction> {
         let mut host = LoadHost::new(self.clock());
         self.scripts.callable(name, &mut host)
-    }
-
-    /// Whether there is such a command, whatever its arguments.
-    pub fn knows_command(&self, args: &[&[u8]]) -> bool {
-        let args = OwnedArgv::from_slices(args);
-        matches!(self.table.resolve(args.as_argv()), Resolved::Command(_))
     }
 }
 

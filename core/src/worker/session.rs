@@ -1,6 +1,6 @@
 //! The context of session commands: those over connections and over the server.
 
-use super::{Connection, Worker};
+use super::Worker;
 use crate::call::Call;
 use crate::client::Client;
 use crate::command::CommandResult;
@@ -17,6 +17,8 @@ pub struct SessionCtx<'a> {
     /// The calling connection's index at this worker. `None` on the other shards of a
     /// [`Scope::Every`](crate::command::table::Scope) command, and for a caller that has disconnected since.
     pub conn: Option<usize>,
+    /// The client of a caller without a connection, a module: it lasts as long as the command. `None`: nothing has used it.
+    pub own: Option<Box<Client>>,
     pub call: &'a Call,
     pub args: Argv<'a>,
     pub reply: Reply<'a>,
@@ -28,14 +30,17 @@ impl<'a> SessionCtx<'a> {
         self.args.arg(index)
     }
 
-    /// The calling connection. Only for handlers that run at home ([`Scope::Session`](crate::command::table::Scope)).
-    pub fn connection(&mut self) -> &mut Connection {
-        let at = self.conn.expect("a session command runs at its client's home");
-        self.worker.connections[at].as_deref_mut().expect("a connection outlives its running command")
-    }
-
-    /// The calling client's session. For the same handlers as [`SessionCtx::connection`].
+    /// The calling client's session. Only for handlers that run at home ([`Scope::Session`](crate::command::table::Scope)).
     pub fn client(&mut self) -> &mut Client {
-        &mut self.connection().client
+        let Some(at) = self.conn else {
+            let (now_ms, db) = (self.worker.shard.now_ms, self.call.db);
+            return self.own.get_or_insert_with(|| {
+                let mut client = Box::new(Client::of_program(now_ms));
+                client.db = db;
+                client
+            });
+        };
+        let connection = self.worker.connections[at].as_deref_mut();
+        &mut connection.expect("a connection outlives its running command").client
     }
 }

@@ -7,27 +7,40 @@ use crate::command::table::{CommandEntry, flag};
 use crate::protocol::Argv;
 use crate::shard::message::Message;
 use crate::shard::slowlog::SlowLogEntry;
+use crate::worker::latency::event;
 
 impl Worker {
-    /// Logs a slow command. The entry is sent to the client's home, which knows the client's address and name.
-    #[cold]
-    pub(super) fn record_slow(&mut self, args: Argv<'_>, micros: u64, call: &Call, command: &CommandEntry) {
+    /// Logs a command if it was slow. The entry is sent to the client's home, which knows the client's address and name.
+    pub(super) fn note_for_slowlog(
+        &mut self,
+        args: Argv<'_>,
+        nanos: u64,
+        call: &Call,
+        command: &CommandEntry,
+    ) {
+        if nanos < self.time.slow_from_nanos || command.row.has(flag::SKIP_SLOWLOG) {
+            return;
+        }
+        let micros = nanos / 1000;
         let secrets = (command.row.secrets)(args);
         let id = self.globals.next_slowlog_id();
         let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);
-        if call.home as usize == self.shard.index {
+        if usize::from(call.home) == self.shard.index {
             self.keep_slow(call.client, entry);
         } else {
-            self.send(call.home as usize, Message::Slow { client: call.client, entry: Box::new(entry) });
+            self.send(usize::from(call.home), Message::Slow { client: call.client, entry: Box::new(entry) });
         }
     }
 
     /// What was done for a held client, outside of its command, counts as the command's.
-    pub fn count_held(&mut self, call: &Call, args: Argv<'_>, nanos: u64) {
+    pub fn count_held(&mut self, call: &Call, args: Argv<'_>, nanos: u64, has_failed: bool) {
         let entry = self.table.entry(call.command);
-        self.shard.stats.command(entry.id).nanos.add(nanos);
-        if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            self.record_slow(args, nanos / 1000, call, entry);
+        let command = self.shard.stats.command(entry.id);
+        command.record_later(nanos, self.shard.config.latency_tracking);
+        command.failed.add(u64::from(has_failed));
+        if nanos >= self.time.noted_from_nanos {
+            self.sample_latency(event::COMMAND_UNBLOCKING, nanos);
+            self.note_for_slowlog(args, nanos, call, entry);
         }
     }
 

@@ -13,11 +13,20 @@ pub(super) struct Timing {
     pub(super) turn_begun: bool,
     /// A command that took this long or longer goes to the slow log.
     pub(super) slow_from_nanos: u64,
+    /// One that took this long or longer goes to the slow log or to the latency monitor.
+    pub(super) noted_from_nanos: u64,
 }
 
 impl Timing {
     pub(super) fn new(clock: &'static dyn Clock) -> Timing {
-        Timing { clock, cycle_rate: clock.cycle_rate(), ticks: 0, turn_begun: false, slow_from_nanos: 0 }
+        Timing {
+            clock,
+            cycle_rate: clock.cycle_rate(),
+            ticks: 0,
+            turn_begun: false,
+            slow_from_nanos: 0,
+            noted_from_nanos: 0,
+        }
     }
 
     /// Ticks of the clock now. The processor's counter is read inline, as this is called at every command.

@@ -28,7 +28,7 @@ fn key(random: &mut Random) -> &'static str {
 fn command(random: &mut Random) -> String {
     let n = random.below(100);
     let (one, two, three) = (key(random), key(random), key(random));
-    match random.below(30) {
+    match random.below(32) {
         0..=3 => format!("SET {one} {n}"),
         4 | 5 => format!("GET {one}"),
         6 | 7 => format!("INCR {one}"),
@@ -48,6 +48,8 @@ fn command(random: &mut Random) -> String {
         25 => format!("SMOVE {one} {two} {n}"),
         26 => format!("SUNIONSTORE {one} {two} {three}"),
         27 => format!("SCARD {one}"),
+        28 => "PING".to_string(),
+        29 => format!("PUBLISH {one} {n}"),
         _ => format!("MGET {one}"),
     }
 }
@@ -114,6 +116,21 @@ fn pieces<'a>(random: &mut Random, bytes: &'a [u8]) -> Vec<&'a [u8]> {
     cuts.extend([0, bytes.len()]);
     cuts.sort_unstable();
     cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).filter(|piece| !piece.is_empty()).collect()
+}
+
+#[test]
+fn a_client_is_served_in_the_midst_of_a_pipeline_with_commands_without_keys() {
+    for shard_count in 2..5 {
+        for home in 0..shard_count {
+            let mut server = Server::new(shard_count);
+            let other = server.cluster.connect(home);
+            server.cluster.call(other, &["BTAKE", "l", "0"]);
+            let replies =
+                call_all(&mut server, &["MSET a 1 b 2 c 3 d 4", "TPUSH l 1", "PING", "PUBLISH x m"]);
+            assert_eq!(replies, "+OK\r\n:1\r\n+PONG\r\n:0\r\n");
+            assert_eq!(server.cluster.received(other), b"*2\r\n$1\r\nl\r\n$1\r\n1\r\n");
+        }
+    }
 }
 
 /// A single shard has no coalesced pipelines; replies, data and statistics must be the same as there.

@@ -3,6 +3,7 @@
 
 use super::Server;
 use shardis_core::shard::event::Event;
+use shardis_core::shard::observe::CheckedOutWhat;
 use std::sync::atomic::Ordering;
 
 /// The events of a command, as `name key`, and how many changes it counted as. The events are collected in the same way
@@ -12,11 +13,11 @@ pub(super) fn events(server: &mut Server, words: &str) -> (String, u64) {
     server.cluster.workers[0].shard.observers.begin_checked_out(Vec::new());
     server.call(words);
     let events = server.cluster.workers[0].shard.observers.end_checked_out();
-    for event in &events {
-        assert_eq!(event.client == 0, event.event == Event::EXPIRED, "{words}: {event:?}");
-    }
-    let told =
-        events.iter().map(|event| format!("{} {}", event.event.name(), String::from_utf8_lossy(&event.key)));
+    let told = events.iter().map(|told| {
+        let CheckedOutWhat::Happened { event, client, .. } = told.what else { panic!("{words}: {told:?}") };
+        assert_eq!(client == 0, event == Event::EXPIRED, "{words}: {told:?}");
+        format!("{} {}", event.name(), String::from_utf8_lossy(&told.key))
+    });
     (told.collect::<Vec<_>>().join(", "), server.changes() - changes)
 }
 
@@ -267,7 +268,8 @@ fn a_command_that_overwrites_an_expired_key_removes_it_first() {
 
 #[test]
 fn classes_are_those_of_the_letters_in_notify_keyspace_events() {
-    let letters =
-        [Event::DEL, Event::SET, Event::SADD, Event::EXPIRED, Event::NEW].map(|event| event.class().letter());
-    assert_eq!(&letters, b"g$sxn");
+    let events =
+        [Event::DEL, Event::SET, Event::SADD, Event::EXPIRED, Event::NEW, Event::LOADED, Event::KEY_MISS];
+    let letters: Vec<u8> = events.into_iter().filter_map(|event| event.class().letter()).collect();
+    assert_eq!(letters, b"g$sxnm");
 }

@@ -47,6 +47,23 @@ fn a_function_is_called_on_the_shard_of_its_keys() {
 }
 
 #[test]
+fn an_exec_calls_what_it_has_loaded_whatever_keys_that_touches() {
+    on_one_and_three_shards(|server| {
+        let far = "#!lua name=far
+redis.register_function('far', function()
+    for number = 1, 20 do redis.call('SET', 'k' .. number, number) end
+    return 'done'
+end)";
+        expect(server, &["MULTI"], "+OK");
+        expect(server, &["FUNCTION", "LOAD", far], "+QUEUED");
+        expect(server, &["FCALL", "far", "0"], "+QUEUED");
+        expect(server, &["FCALL", "nosuch", "0"], "+QUEUED");
+        expect(server, &["EXEC"], "*3\r\n$3\r\nfar\r\n$4\r\ndone\r\n-ERR Function not found");
+        expect(server, &["DBSIZE"], ":20");
+    });
+}
+
+#[test]
 fn what_is_wrong_with_a_call_is_said_in_the_order_of_redis() {
     on_one_and_three_shards(|server| {
         expect(server, &["FUNCTION", "LOAD", SETS], "$4\r\nsets");
@@ -60,7 +77,7 @@ fn what_is_wrong_with_a_call_is_said_in_the_order_of_redis() {
         let writes = "-ERR Can not execute a script with write flag using *_ro command.";
         expect(server, &["FCALL_RO", "put", "1", "a", "v"], writes);
 
-        server.cluster.workers[0].globals.count_main_thread(1 << 40);
+        server.cluster.workers[0].globals.add_other_memory(1 << 40);
         server.expect(&[("CONFIG SET maxmemory 1", "+OK")]);
         let no_memory = "-OOM command not allowed when used memory > 'maxmemory'.";
         expect(server, &["FCALL", "put", "1", "a", "v"], no_memory);

@@ -29,6 +29,18 @@ fn a_script_gets_its_keys_and_arguments() {
 }
 
 #[test]
+fn an_exec_calls_the_script_that_it_has_loaded_whatever_keys_that_touches() {
+    on_one_and_three_shards(|server| {
+        let script = "for number = 1, 20 do redis.call('SET', 'k' .. number, number) end return 'done'";
+        expect(server, &["MULTI"], "+OK");
+        expect(server, &["SCRIPT", "LOAD", script], "+QUEUED");
+        expect(server, &["EVALSHA", &sha(script), "0"], "+QUEUED");
+        expect(server, &["EXEC"], &format!("*2\r\n$40\r\n{}\r\n$4\r\ndone", sha(script)));
+        expect(server, &["DBSIZE"], ":20");
+    });
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_said_in_the_order_of_redis() {
     on_one_and_three_shards(|server| {
         for command in ["EVAL", "EVAL_RO", "EVALSHA", "EVALSHA_RO"] {
@@ -131,7 +143,7 @@ fn a_read_only_script_cannot_write() {
 fn a_script_with_a_shebang_is_refused_as_a_whole_when_memory_is_full() {
     on_one_and_three_shards(|server| {
         let set = "return redis.call('set', KEYS[1], 'x')";
-        server.cluster.workers[0].globals.count_main_thread(1 << 40);
+        server.cluster.workers[0].globals.add_other_memory(1 << 40);
         server.expect(&[("CONFIG SET maxmemory 1", "+OK")]);
         let no_memory = "-OOM command not allowed when used memory > 'maxmemory'.";
         let inside = format!("{no_memory} script: {}, on @user_script:1.", sha(set));

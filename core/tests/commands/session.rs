@@ -1,6 +1,9 @@
 //! Commands over the connection and the server: HELLO, SELECT, CLIENT, COMMAND, SLOWLOG, DEBUG, LOLWUT.
 
 use super::{NULL, Server, bulk, on_one_and_three_shards};
+use shardis_core::runtime::driver::{Events, PeerAddr};
+use std::io::Read;
+use std::os::unix::net::UnixStream;
 
 const WRONG_PASS: &str = "-WRONGPASS invalid username-password pair or user is disabled.";
 const BAD_NAME: &str = "-ERR Client names cannot contain spaces, newlines or special characters.";
@@ -173,6 +176,28 @@ fn client_list_shows_the_command_that_a_pause_holds() {
     });
 }
 
+#[test]
+fn client_list_shows_the_last_command_even_if_it_was_refused() {
+    on_one_and_three_shards(|server| {
+        let client = server.join(0);
+        server.call_as(client, "ACL SETUSER u on >p -@all +get +auth ~a");
+        server.call_as(client, "AUTH u p");
+        for (request, shown) in [
+            ("GET a", "get"),
+            ("SET a 1", "set"),
+            ("GET b", "get"),
+            ("SET", "set"),
+            ("nosuch", "NULL"),
+            ("GET c", "get"),
+        ] {
+            server.call_as(client, request);
+            let list = server.call("CLIENT LIST");
+            let line = list.lines().find(|line| line.contains(" user=u ")).expect("it is connected");
+            assert_eq!(field(line, "cmd"), shown, "{request}");
+        }
+    });
+}
+
 /// Redis' own values, so that users can compare two servers.
 #[test]
 fn digests_are_those_of_redis() {
@@ -267,5 +292,67 @@ fn what_clients_ask_of_a_cluster_is_refused() {
         for request in ["ASKING", "READONLY", "READWRITE"] {
             server.expect(&[(request, "-ERR This instance has cluster support disabled")]);
         }
+    });
+}
+
+/// What the server says to a connection from there before it is served; it is closed then.
+fn refusal(server: &mut Server, peer: PeerAddr) -> String {
+    let (own, theirs) = UnixStream::pair().expect("there are descriptors");
+    server.cluster.tick();
+    server.cluster.workers[0].accepted(0, theirs.into(), peer);
+    // One that is served is handed to a shard's driver, which there is none of: it is closed as well.
+    server.cluster.tick();
+    server.cluster.settle();
+    server.cluster.tick();
+    let mut text = String::new();
+    let mut own = own;
+    own.read_to_string(&mut text).expect("it was closed");
+    text
+}
+
+#[test]
+fn protected_mode_keeps_strangers_from_a_server_without_a_password() {
+    let tcp = |address: &str| PeerAddr::Tcp(address.parse().expect("an address"));
+    on_one_and_three_shards(|server| {
+        let far = ["192.0.2.1:5000", "[2001:db8::1]:5000", "[::ffff:192.0.2.1]:5000"];
+        let near = ["127.0.0.1:5000", "[::1]:5000", "[::ffff:127.0.0.1]:5000"];
+        for address in far {
+            let text = refusal(server, tcp(address));
+            assert!(
+                text.starts_with("-DENIED Redis is running in protected mode because protected"),
+                "{text}"
+            );
+        }
+        assert_eq!(server.sum(|stats| stats.rejected_connections.get()), far.len() as u64);
+        for peer in near.map(tcp).into_iter().chain([PeerAddr::Unix]) {
+            assert_eq!(refusal(server, peer), "");
+        }
+
+        server.expect(&[("CONFIG SET protected-mode no", "+OK")]);
+        assert_eq!(refusal(server, tcp(far[0])), "");
+        server.expect(&[("CONFIG SET protected-mode yes", "+OK"), ("CONFIG SET requirepass pw", "+OK")]);
+        assert_eq!(refusal(server, tcp(far[0])), "");
+        server.expect(&[("CONFIG SET requirepass ", "+OK")]);
+        assert!(refusal(server, tcp(far[0])).starts_with("-DENIED"));
+        assert_eq!(server.sum(|stats| stats.rejected_connections.get()), far.len() as u64 + 1);
+    });
+}
+
+#[test]
+fn a_wait_with_an_end_is_in_the_table_of_timeouts() {
+    on_one_and_three_shards(|server| {
+        let shard = server.cluster.workers.len() - 1;
+        let clients: Vec<usize> = (0..3).map(|_| server.cluster.connect(shard)).collect();
+        for (&client, time) in clients.iter().zip(["0", "5", "7"]) {
+            server.cluster.request(client, &["BLPOP", "list", time]);
+        }
+        server.cluster.settle();
+        let info = server.call("INFO clients");
+        assert!(info.contains("\r\nblocked_clients:3\r\n"), "{info}");
+        assert!(info.contains("\r\nclients_in_timeout_table:2\r\n"), "{info}");
+        server.wait_ms(6000);
+        server.cluster.tick();
+        server.cluster.settle();
+        assert!(server.call("INFO clients").contains("\r\nclients_in_timeout_table:1\r\n"));
     });
 }

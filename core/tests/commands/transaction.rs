@@ -516,7 +516,7 @@ fn a_client_that_kills_itself_in_exec_gets_the_replies_up_to_that() {
 #[test]
 fn a_transaction_that_needs_memory_fails_as_a_whole_when_memory_is_full() {
     on_one_and_three_shards(|server| {
-        server.cluster.workers[0].globals.count_main_thread(1 << 40);
+        server.cluster.workers[0].globals.add_other_memory(1 << 40);
         server.expect(&[("SET a 1", "+OK"), ("MULTI", "+OK"), ("GET a", "+QUEUED"), ("SET b 1", "+QUEUED")]);
         let other = server.cluster.connect(0);
         let oom = "command not allowed when used memory > 'maxmemory'.";

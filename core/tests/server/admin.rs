@@ -356,3 +356,28 @@ fn config_set_of_a_wrong_value_changes_nothing() {
         assert_eq!(server.connect().call(&["PING"]), "+PONG\r\n");
     }
 }
+
+#[test]
+fn a_big_argument_that_is_on_its_way_is_shown_and_counted() {
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let (mut admin, mut sender) = (server.connect(), server.connect());
+        assert_eq!(sender.call(&["CLIENT", "SETNAME", "sender"]), "+OK\r\n");
+        const LEN: usize = 3_000_000;
+        sender.send(format!("*3\r\n$3\r\nSET\r\n$5\r\nabcde\r\n${LEN}\r\n").as_bytes());
+        sender.send(&vec![b'v'; LEN]);
+        let field = |admin: &mut Connection, name: &str| -> Option<usize> {
+            let list = admin.call(&["CLIENT", "LIST"]);
+            let line = list.lines().find(|line| line.contains(" name=sender "))?;
+            line.split(' ').find_map(|field| field.strip_prefix(&format!("{name}=")))?.parse().ok()
+        };
+        wait_until("all but the line end has come", || field(&mut admin, "qbuf") == Some(LEN));
+        assert_eq!(field(&mut admin, "argv-mem"), Some("SETabcde".len()), "{setup:?}");
+        assert!(field(&mut admin, "tot-mem") > Some(LEN), "{setup:?}");
+
+        assert_eq!(admin.call(&["CONFIG", "SET", "maxmemory-clients", "2mb"]), "+OK\r\n");
+        assert_eq!(field(&mut admin, "tot-mem"), None, "{setup:?}");
+        assert_eq!(sender.rest(), b"", "{setup:?}");
+        assert_eq!(admin.info("stats", "evicted_clients"), "1", "{setup:?}");
+    }
+}

@@ -239,7 +239,7 @@ impl Connection {
         value.unwrap_or_else(|| panic!("INFO {section} has no {field}:\n{text}")).to_string()
     }
 
-    /// The next complete RESP2 reply, as bytes.
+    /// The next complete reply, as bytes: in RESP2, with pushes and nulls of RESP3.
     pub fn reply(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut awaited = 1usize;
@@ -259,8 +259,8 @@ impl Connection {
                         self.reader.read_exact(&mut bytes[start..]).expect("the whole string");
                     }
                 }
-                b'*' => awaited += number().expect("a length").max(0) as usize,
-                b'+' | b'-' | b':' => {}
+                b'*' | b'>' => awaited += number().expect("a length").max(0) as usize,
+                b'+' | b'-' | b':' | b'_' => {}
                 other => panic!("no reply starts with {:?}", other as char),
             }
         }

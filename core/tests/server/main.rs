@@ -1,11 +1,15 @@
 //! The binary from outside, on both backends, with one shard and several: what the official suite cannot see.
 
+mod acl;
 mod admin;
 mod aof;
 mod application;
+mod background;
 mod builtin_modules;
+mod crash;
 mod crowds;
 mod ends;
+mod eviction;
 mod faults;
 mod harness;
 mod modules;
@@ -15,9 +19,13 @@ mod process;
 #[path = "../common/random.rs"]
 mod random;
 mod rdb;
+#[path = "../common/replies.rs"]
+mod replies;
+mod rewrite;
 mod scripts;
 mod scripts_data;
 mod scripts_jobs;
 mod scripts_limits;
 mod sharding;
 mod stream;
+mod tracking;

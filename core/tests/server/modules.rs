@@ -1,5 +1,7 @@
 //! Modules in C, compiled here and loaded into the server: on one shard and on several.
 
+mod events;
+mod search;
 mod values;
 mod waits;
 
@@ -16,13 +18,16 @@ fn probe(name: &str) -> PathBuf {
 pub fn compiled(module: &str, name: &str) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/server/modules/{module}.c"));
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{module}-{name}.so"));
+    // Another run of the tests may be loading it.
+    let fresh = library.with_extension(std::process::id().to_string());
     let status = Command::new("cc")
         .args(["-std=gnu99", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread", "-o"])
-        .arg(&library)
+        .arg(&fresh)
         .arg(&source)
         .status()
         .expect("there is a C compiler");
     assert!(status.success());
+    std::fs::rename(fresh, &library).expect("both are in one directory");
     library
 }
 
@@ -219,4 +224,17 @@ fn modules_are_loaded_only_where_the_configuration_allows_it() {
         "{reply}"
     );
     expect(&mut client, &["MODULE", "LIST"], "*0\r\n");
+}
+
+#[test]
+fn a_crash_in_a_module_is_reported_with_its_name_and_what_was_called() {
+    let path = probe("crash");
+    for setup in SETUPS {
+        let mut server =
+            Server::start_with(setup, &["--loadmodule", path.to_str().expect("a path in UTF-8")]);
+        server.connect().request(&[b"PROBE.CRASH"]);
+        let line = server.wait_for_line("Module: ");
+        assert!(line.contains("Module: probe, callback: command"), "{setup:?}: {line}");
+        assert_eq!(server.wait(), None);
+    }
 }

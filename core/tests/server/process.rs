@@ -1,6 +1,7 @@
 //! Starting, stopping, and starting wrongly.
 
-use crate::harness::{SETUPS, Server, free_port};
+use crate::aof::Dir;
+use crate::harness::{SETUPS, Server, free_port, wait_until};
 use std::net::TcpListener;
 
 #[test]
@@ -48,6 +49,58 @@ fn what_would_promise_too_much_is_refused_at_start() {
     for args in [["--tls-port", "6380"], ["--cluster-enabled", "yes"], ["--dir", "/nowhere/at/all"]] {
         let mut server = Server::spawn(SETUPS[0], free_port(), &args);
         assert!(server.wait().is_some_and(|code| code != 0), "{args:?}");
+    }
+}
+
+#[test]
+fn a_shard_that_stands_still_is_reported_with_its_command() {
+    for setup in SETUPS {
+        let mut server = Server::start(setup);
+        let mut client = server.connect();
+        assert_eq!(client.call(&["CONFIG", "SET", "watchdog-period", "200"]), "+OK\r\n");
+        assert_eq!(client.call(&["DEBUG", "SLEEP", "1"]), "+OK\r\n");
+        let line = server.wait_for_line("in debugCommand");
+        assert!(line.contains("Shard: "), "{setup:?}: {line}");
+        server.wait_for_line("STACK TRACE");
+        assert_eq!(client.call(&["CONFIG", "SET", "watchdog-period", "0"]), "+OK\r\n");
+    }
+}
+
+#[test]
+fn a_signal_that_the_server_has_not_come_to_yet_is_taken_back() {
+    for setup in SETUPS {
+        let mut server = Server::start(setup);
+        let mut client = server.connect();
+        assert_eq!(client.call(&["SHUTDOWN", "ABORT"]), "-ERR No shutdown in progress.\r\n");
+        assert_eq!(client.call(&["DEBUG", "PAUSE-CRON", "1"]), "+OK\r\n");
+        server.signal(libc::SIGTERM);
+        server.wait_for_line("Received SIGTERM scheduling shutdown");
+        assert_eq!(client.call(&["SHUTDOWN", "ABORT"]), "+OK\r\n");
+        server.wait_for_line("Shutdown manually aborted");
+        assert_eq!(client.call(&["SHUTDOWN", "ABORT"]), "-ERR No shutdown in progress.\r\n");
+        assert_eq!(client.call(&["DEBUG", "PAUSE-CRON", "0"]), "+OK\r\n");
+        assert_eq!(client.call(&["PING"]), "+PONG\r\n");
+    }
+}
+
+#[test]
+fn a_second_sigint_breaks_the_last_save_off_and_leaves_no_file_behind() {
+    for setup in SETUPS {
+        let dir = Dir::new("insist");
+        let place = dir.0.to_str().expect("a plain path");
+        let mut server = Server::start_with(setup, &["--dir", place, "--save", "900 1"]);
+        let mut client = server.connect();
+        for key in ["a", "b", "c", "d"] {
+            assert_eq!(client.call(&["SET", key, "1"]), "+OK\r\n");
+        }
+        assert_eq!(client.call(&["CONFIG", "SET", "rdb-key-save-delay", "10000000"]), "+OK\r\n");
+        let temporary = dir.path(&format!("temp-{}.rdb", server.pid()));
+        server.signal(libc::SIGINT);
+        wait_until("it saves", || temporary.exists());
+        server.signal(libc::SIGINT);
+        server.wait_for_line("You insist... exiting now.");
+        assert_eq!(server.wait(), Some(1), "{setup:?}");
+        assert!(!temporary.exists() && !dir.path("dump.rdb").exists(), "{setup:?}");
     }
 }
 

@@ -26,6 +26,7 @@ use shardis_core::types::{ValueRef, fix_hash_seed, hash_key};
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -38,6 +39,15 @@ pub struct ManualClock {
 impl ManualClock {
     pub fn advance_ms(&self, ms: i64) {
         self.now_us.fetch_add(ms * 1000, Ordering::Relaxed);
+    }
+}
+
+impl ManualClock {
+    /// Random, with this chance.
+    fn one_in(&self, count: usize) -> bool {
+        let mut random = Random::new(self.random.load(Ordering::Relaxed));
+        self.random.fetch_add(1, Ordering::Relaxed);
+        random.below(count) == 0
     }
 }
 
@@ -59,10 +69,12 @@ impl Clock for ManualClock {
     }
 
     fn ends_slice(&self, _ran_nanos: u64) -> bool {
-        let mut random = Random::new(self.random.load(Ordering::Relaxed));
-        let ends = random.below(3) == 0;
-        self.random.fetch_add(1, Ordering::Relaxed);
-        ends
+        self.one_in(3)
+    }
+
+    fn ends_snapshot_slice(&self, _ran_nanos: u64, _nanos_max: u64) -> bool {
+        // Most of a segment's buckets are empty.
+        self.one_in(30)
     }
 
     fn thread_allocated_bytes(&self) -> i64 {
@@ -102,6 +114,8 @@ pub struct Cluster {
     held: HashSet<(usize, usize)>,
     peers: Vec<Peer>,
     next_conn: Vec<u32>,
+    /// Where snapshots go. The append-only file is in the directory of this name with `.aof` at its end.
+    pub file: PathBuf,
     _leaked: Leaked,
 }
 
@@ -114,10 +128,13 @@ struct Leaked {
 
 impl Drop for Leaked {
     fn drop(&mut self) {
-        // SAFETY: both come from `Box::into_raw` in `Cluster::new`. Only the workers of the cluster and its `clock`
-        // borrow them. The workers were dropped before, as fields are dropped in the order of declaration, and tests
-        // use the clock only through the cluster.
+        // SAFETY: both come from `Box::into_raw` in `Cluster::new`. Only the workers of the cluster and its `clock`,
+        // and threads that have ended then, borrow them. The workers were dropped before, as fields are dropped in the
+        // order of declaration, and tests use the clock only through the cluster.
         unsafe {
+            // They have threads that write files.
+            (*self.globals).aof.stop_writer();
+            (*self.globals).persistence.snapshots.abandon();
             drop(Box::from_raw(self.globals));
             drop(Box::from_raw(self.clock));
         }
@@ -129,6 +146,9 @@ const STEPS_MAX: usize = 1_000_000;
 
 impl Cluster {
     pub fn new(shard_count: usize, seed: u64) -> Cluster {
+        static FILES: AtomicU64 = AtomicU64::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let file = std::env::temp_dir().join(format!("shardis-sim-{}-{number}.rdb", std::process::id()));
         // The same for all clusters of the process: otherwise SCAN and RANDOMKEY would differ from run to run of a
         // seed.
         fix_hash_seed(1);
@@ -146,6 +166,8 @@ impl Cluster {
                 enable_debug_command: ProtectedAccess::Yes,
                 // FLUSHALL would write a file.
                 save: SavePoints(Vec::new()),
+                dbfilename: file.to_string_lossy().as_bytes().into(),
+                appenddirname: file.with_extension("aof").to_string_lossy().as_bytes().into(),
                 ..Config::default()
             },
             table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
@@ -168,6 +190,7 @@ impl Cluster {
             held: HashSet::new(),
             peers: Vec::new(),
             next_conn: vec![0; shard_count],
+            file,
             _leaked: Leaked { clock, globals },
         }
     }
@@ -373,6 +396,13 @@ impl Cluster {
     pub fn call(&mut self, client: usize, args: &[&str]) -> String {
         self.request(client, args);
         self.settle();
+        let aof = &self.workers[0].globals.aof;
+        if aof.is_on() {
+            // The reply waits for the thread that writes.
+            aof.flush();
+            self.tick();
+            self.settle();
+        }
         String::from_utf8_lossy(&self.received(client)).into_owned()
     }
 

@@ -102,7 +102,7 @@ impl Operation {
             "TTAKE" | "LPOP" | "LMOVE" => reply == "$-1\r\n" || reply.starts_with('-'),
             "TPUSH" | "TJOIN" | "RPUSH" => reply.starts_with('-'),
             // With `AtOnce` it joins the queue of waiters, which is a change of the state.
-            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "XREADGROUP" => {
+            "BTAKE" | "HTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "XREADGROUP" => {
                 (reply == "*-1\r\n" || reply.starts_with('-')) && waiting == Waiting::SomeTime
             }
             _ => false,
@@ -525,6 +525,10 @@ impl Fifo {
                 let other = &operations[other];
                 // XREAD takes nothing, and waits for another ID.
                 if name(other) == "XREAD" {
+                    return true;
+                }
+                // It goes on waiting, as far as one sees, until a second program replies, or its client is known to be gone.
+                if name(other) == "HTAKE" && (other.replied.is_some() || other.over_at.is_some()) {
                     return true;
                 }
                 let by_other = other.served_by().is_some_and(|by| by != *key);

@@ -59,6 +59,15 @@
 //! | CLIENT UNBLOCK and CLIENT KILL do not wait for handoffs on other shards (`AFTER_HANDOFFS`) | 50 |
 //! | DEBUG OBJECT does not look at the lock of its key (`unlisted_key`) | 51 |
 //!
+//! About programs, there and beside busy ones ([`Topic::Busy`]):
+//!
+//! | mistake | seed | beside busy ones |
+//! |---|---|---|
+//! | a suspended program that keeps to its keys does not lock them (`hold_suspended_unit`) | 251 | 6 |
+//! | a program begins without the token although there are locks (`must_await_token`) | 6 | 1 |
+//! | the keys that a program has touched are not locked when it is suspended (`want_locks`) | none | 107 |
+//! | those that it touches after that are not locked (`take_for_unit`) | 128 | 17 |
+//!
 //! It also found four unintended bugs, each of which has a test now:
 //!
 //! | bug | seed |
@@ -82,10 +91,16 @@
 mod cluster;
 mod commands;
 mod history;
+mod kind;
 mod model;
 mod replay;
+#[path = "../common/replies.rs"]
+mod replies;
 mod request;
+mod rewrite;
+mod snapshot;
 mod stream;
+mod tracking;
 
 use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
@@ -93,9 +108,10 @@ use commands::{
     DB_COUNT, KEYS, crowd_command, of_type, program_command, random_command, whole_command, with_pauses,
     xadd, zadd,
 };
-use history::{Fifo, Operation, Waiting, linearize};
+use history::{Fifo, Operation, linearize};
+use kind::{KINDS, Kind, Topic};
 use model::Model;
-use request::{KILLED_REPLY, Key, Request, awaited, replace_killed, streams, timeout_ms, type_of};
+use request::{KILLED_REPLY, Key, Request, awaited, replace_killed, streams, timeout_ms, type_of, words};
 use shardis_core::protocol::skip::skip_reply;
 use shardis_core::shard::lock::LockRequestId;
 use shardis_core::shard::slot::shard_of;
@@ -121,47 +137,6 @@ const SUSPENDED_MAX: usize = 3;
 
 /// A run that takes this many steps makes no progress.
 const STEPS_MAX: usize = 100_000;
-
-/// What the clients of a run do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    /// Anything.
-    Mixed,
-    /// Only commands with a single key block, and no client disconnects: blocked clients are served exactly as in
-    /// Redis.
-    Simple,
-    /// Many clients block on few keys, and time out or disconnect soon.
-    Crowd,
-    /// Transactions and WATCH, in pipelines.
-    Transactions,
-}
-
-/// What the requests of a run may affect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Topic {
-    /// Keys of one database, on several shards.
-    Keys,
-    /// Also other databases, the whole keyspace, the session and other clients, on one shard or several.
-    Server,
-    /// As `Server`, with Redis' commands over values of this type beside strings. With sets and hashes, clients block on
-    /// lists.
-    Type(ValueType),
-    /// Programs that are over busy-reply-threshold, so that other requests are refused, and SCRIPT KILL. Nobody blocks, watches
-    /// keys or selects a database.
-    Busy,
-}
-
-/// The kinds of runs, in turn.
-const KINDS: [Kind; 5] = [Kind::Simple, Kind::Crowd, Kind::Mixed, Kind::Crowd, Kind::Transactions];
-
-impl Kind {
-    fn waiting(self) -> Waiting {
-        match self {
-            Kind::Simple => Waiting::AtOnce,
-            Kind::Mixed | Kind::Crowd | Kind::Transactions => Waiting::SomeTime,
-        }
-    }
-}
 
 /// A client of a run.
 struct Caller {
@@ -205,7 +180,7 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match topic {
             Topic::Keys => 2 + random.below(4),
-            Topic::Server | Topic::Type(_) | Topic::Busy => 1 + random.below(4),
+            Topic::Server | Topic::Type(_) | Topic::Busy | Topic::Held => 1 + random.below(4),
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
@@ -500,7 +475,7 @@ impl Run {
         self.unique += 1;
         let word = format!("v{}", self.unique);
         match self.topic {
-            Topic::Keys | Topic::Server | Topic::Busy | Topic::Type(ValueType::String) => {
+            Topic::Keys | Topic::Server | Topic::Busy | Topic::Held | Topic::Type(ValueType::String) => {
                 vec!["TPUSH".into(), key, word]
             }
             Topic::Type(ValueType::List | ValueType::Set | ValueType::Hash) => {
@@ -574,6 +549,9 @@ impl Run {
             // The first client never blocks, or all of them could be blocked for ever.
             (Kind::Simple | Kind::Crowd, 0) => vec!["TPUSH".into(), key, word],
             (Kind::Simple, _) => vec!["BTAKE".into(), key, "0".into()],
+            _ if self.topic == Topic::Held && command[0] == "BTAKE" && self.random.below(2) == 0 => {
+                words("HTAKE", &command[1..], &[])
+            }
             _ => command,
         };
         self.of_topic(command)
@@ -583,7 +561,7 @@ impl Run {
     fn of_topic(&mut self, command: Vec<String>) -> Vec<String> {
         match self.topic {
             Topic::Type(value_type) => of_type(value_type, &mut self.random, self.unique, command, false),
-            Topic::Keys | Topic::Server | Topic::Busy => command,
+            Topic::Keys | Topic::Server | Topic::Busy | Topic::Held => command,
         }
     }
 
@@ -859,6 +837,11 @@ fn random_requests_about_the_whole_server_are_linearizable() {
 #[test]
 fn random_requests_beside_busy_programs_are_linearizable() {
     run_seeds(Topic::Busy);
+}
+
+#[test]
+fn random_requests_beside_clients_that_programs_hold_are_linearizable() {
+    run_seeds(Topic::Held);
 }
 
 fn run_seeds(topic: Topic) {

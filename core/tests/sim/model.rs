@@ -150,7 +150,7 @@ impl Model {
     pub fn apply(&mut self, db: usize, command: &[String]) -> String {
         let keys = &command[1..];
         let is_of_one_type =
-            matches!(command[0].as_str(), "GET" | "TPUSH" | "TTAKE" | "TJOIN" | "BTAKE" | "BMOVE");
+            matches!(command[0].as_str(), "GET" | "TPUSH" | "TTAKE" | "TJOIN" | "BTAKE" | "HTAKE" | "BMOVE");
         if type_of(command) == ValueType::Stream {
             return self.apply_to_streams(db, command);
         }
@@ -203,7 +203,7 @@ impl Model {
             "SINTER" => is_wrong(0) || is_wrong(1),
             "SUNIONSTORE" | "SINTERSTORE" | "SDIFFSTORE" => is_wrong(1) || is_wrong(2),
             "ZUNIONSTORE" => is_wrong(2) || is_wrong(3),
-            "BTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "BZPOPMIN" | "BZMPOP" => {
+            "BTAKE" | "HTAKE" | "BMOVE" | "BLPOP" | "BLMOVE" | "BLMPOP" | "BZPOPMIN" | "BZMPOP" => {
                 return self.apply_to(db, command, awaited(command));
             }
             _ => is_wrong(0),

@@ -141,7 +141,7 @@ fn is_key(word: &str) -> bool {
 }
 
 /// One program, one transaction, or one command.
-fn random_unit(random: &mut Random) -> Vec<Vec<String>> {
+pub fn random_unit(random: &mut Random) -> Vec<Vec<String>> {
     let write = |random: &mut Random| {
         let template = WRITES[random.below(WRITES.len())];
         command(random, template)
@@ -170,6 +170,43 @@ fn random_unit(random: &mut Random) -> Vec<Vec<String>> {
     }
 }
 
+/// Clients that are busy at random.
+pub struct Crowd {
+    clients: [usize; 4],
+}
+
+impl Crowd {
+    pub fn new(cluster: &mut Cluster, random: &mut Random) -> Crowd {
+        let shard_count = cluster.workers.len();
+        Crowd { clients: std::array::from_fn(|_| cluster.connect(random.below(shard_count))) }
+    }
+
+    /// One of them sends the unit of commands that `choose` gives, the server takes some steps, and perhaps time passes.
+    pub fn act(
+        &mut self,
+        cluster: &mut Cluster,
+        random: &mut Random,
+        choose: fn(&mut Random) -> Vec<Vec<String>>,
+    ) {
+        let at = random.below(self.clients.len());
+        if cluster.wait_of(self.clients[at]).is_some() {
+            // It may be served later. Another client takes its place.
+            self.clients[at] = cluster.connect(random.below(cluster.workers.len()));
+        }
+        for words in choose(random) {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            cluster.request(self.clients[at], &words);
+        }
+        for _ in 0..random.below(8) {
+            cluster.step();
+        }
+        if random.below(6) == 0 {
+            cluster.clock.advance_ms(1 + random.below(5) as i64);
+            cluster.tick();
+        }
+    }
+}
+
 fn call(cluster: &mut Cluster, client: usize, words: &[String]) -> String {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     cluster.call(client, &words)
@@ -188,7 +225,7 @@ fn fields(reply: &str, names: &[&str]) -> Vec<String> {
 }
 
 /// All that a server has and that effects have to reproduce. Not how much a group has read, nor when a consumer was seen.
-fn contents(cluster: &mut Cluster) -> Vec<String> {
+pub fn contents(cluster: &mut Cluster) -> Vec<String> {
     let client = cluster.connect(0);
     let mut all = vec![cluster.call(client, &["DEBUG", "DIGEST"])];
     for n in 0..KEYS_PER_TYPE {
@@ -216,25 +253,8 @@ fn run_seed(seed: u64) -> usize {
     let mut cluster = Cluster::new(shard_count, seed);
     let mut reader = Reader::begin(&mut cluster, random.below(shard_count));
     cluster.settle();
-    let mut clients: Vec<usize> = (0..4).map(|_| cluster.connect(random.below(shard_count))).collect();
-    for _ in 0..UNITS {
-        let at = random.below(clients.len());
-        if cluster.wait_of(clients[at]).is_some() {
-            // It may be served later. Another client takes its place.
-            clients[at] = cluster.connect(random.below(shard_count));
-        }
-        for words in random_unit(&mut random) {
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            cluster.request(clients[at], &words);
-        }
-        for _ in 0..random.below(8) {
-            cluster.step();
-        }
-        if random.below(8) == 0 {
-            cluster.clock.advance_ms(1 + random.below(5) as i64);
-            cluster.tick();
-        }
-    }
+    let mut crowd = Crowd::new(&mut cluster, &mut random);
+    (0..UNITS).for_each(|_| crowd.act(&mut cluster, &mut random, random_unit));
     cluster.settle();
     // Clients whose time is over go.
     cluster.clock.advance_ms(20);

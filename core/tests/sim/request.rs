@@ -201,7 +201,7 @@ fn database(text: &str) -> usize {
 /// The keys that a command may block on.
 pub fn awaited(command: &[String]) -> &[String] {
     match command[0].as_str() {
-        "BTAKE" | "BLPOP" | "BZPOPMIN" => &command[1..command.len() - 1],
+        "BTAKE" | "HTAKE" | "BLPOP" | "BZPOPMIN" => &command[1..command.len() - 1],
         "BMOVE" => &command[1..command.len() - 2],
         "BLMOVE" => &command[1..2],
         "BLMPOP" | "BZMPOP" => counted_keys(&command[2..]),
@@ -273,7 +273,7 @@ pub fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
         "BLMPOP" | "BZMPOP" => counted_keys(&words[1..]).iter().collect(),
         "MGET" | "DEL" | "EXISTS" | "RENAME" | "TJOIN" => words.iter().collect(),
         "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
-        "BTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
+        "BTAKE" | "HTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
         "TWIDE" => {

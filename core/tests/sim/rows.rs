@@ -4,21 +4,46 @@
 //! A value here is a list of words separated by commas, so that several clients can take from one key.
 
 use shardis_core::command::keys::{KeyPositions, KeySpec, key_flag};
-use shardis_core::command::table::{Command, acl, flag};
+use shardis_core::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
 use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandError, CommandResult, Ctx, args};
-use shardis_core::protocol::{Argv, Resp};
+use shardis_core::protocol::{Argv, Reply, Resp};
 use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
 use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
+use shardis_core::worker::persistence::write_shard;
 use shardis_core::worker::program::{
     CallOptions, Control, HoldEnd, HoldId, HoldOn, ProgramCtx, ProgramHandler, ProgramKind, Reach, Task,
+    WaitForKeys,
 };
+use shardis_core::worker::snapshot::Wanted;
+use shardis_core::worker::{SessionCtx, SessionHandler};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-pub const COMMANDS: &[Command] = &[BMOVE, BTAKE, HOLD, JOIN, PROGRAM, PUSH, RELEASE, TAKE, WIDE];
+pub const COMMANDS: &[Command] =
+    &[BMOVE, BTAKE, HOLD, HTAKE, JOIN, PROGRAM, PUSH, RELEASE, SNAPSHOT, TAKE, WIDE];
+
+const SNAPSHOT: Command = Command::session("tsnapshot", 1, &(snapshot as SessionHandler))
+    .scope(Scope::Every(KeyspaceLock::All))
+    .merge(Merge::With(merge_snapshot));
+
+/// TSNAPSHOT. Begins a background save, as BGSAVE does. Reply: for each shard a bulk string, what is to be in its part.
+/// Errors: one is running.
+fn snapshot(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let mut all = Vec::new();
+    write_shard(&ctx.worker.shard, &mut |chunk| all.extend(chunk), &mut || {});
+    ctx.worker.take_snapshot(Wanted::Save, false)?;
+
+    ctx.reply.bulk(&all);
+    Ok(())
+}
+
+/// The replies, one behind the other.
+fn merge_snapshot(replies: &[&[u8]], _: Argv<'_>, out: &mut Vec<u8>) {
+    replies.iter().for_each(|reply| out.extend_from_slice(reply));
+}
 
 const TAKEN: u32 = key_flag::RW | key_flag::ACCESS | key_flag::DELETE;
 const ADDED: u32 = key_flag::RW | key_flag::INSERT;
@@ -277,6 +302,72 @@ fn hold(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let shard = ctx.worker().shard.index;
     HELD.lock().expect("its users do not panic").insert(name, (shard, id));
     Ok(())
+}
+
+const HTAKE: Command = Command::program("htake", -3, &HOLDS_FOR_KEYS)
+    .flags(flag::WRITE)
+    .acl(acl::STRING)
+    .at(&[KeySpec::range(1, -2, 1, TAKEN)]);
+
+const HOLDS_FOR_KEYS: ProgramHandler = ProgramHandler { run: htake, ..HOLDS };
+
+/// HTAKE key [key ...] timeout. As BTAKE, but a program that holds its client, as a module's command that blocks on keys does.
+fn htake(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let keys: Vec<&[u8]> = (1..ctx.args.len() - 1).map(|at| ctx.arg(at)).collect();
+    let deadline_ms = args::deadline_ms(ctx.arg(ctx.args.len() - 1), ctx.worker().shard.now_ms)?;
+    for key in &keys {
+        if let Some(taken) = take_held(ctx, key)? {
+            ctx.reply.raw(&taken);
+            return Ok(());
+        }
+    }
+
+    let db = ctx.call.db;
+    let id_of_hold = Arc::new(OnceLock::new());
+    let taken_later = Arc::new(Mutex::new(Vec::new()));
+    let (id, taken) = (Arc::clone(&id_of_hold), Arc::clone(&taken_later));
+    let on_ready = move |key: Vec<u8>| -> Task {
+        let (id, taken) = (Arc::clone(&id), Arc::clone(&taken));
+        Box::new(move |ctx: &mut ProgramCtx<'_>| {
+            ctx.select(db);
+            if let Ok(Some(reply)) = take_held(ctx, &key) {
+                *taken.lock().expect("its users do not panic") = reply;
+                let id = id.get().expect("it is set before the client is held");
+                assert!(ctx.worker().release_hold(*id), "nothing ends the hold during a try");
+            }
+        })
+    };
+    let on_end = Box::new(move |end: HoldEnd| -> Task {
+        Box::new(move |ctx: &mut ProgramCtx<'_>| match end {
+            HoldEnd::Released => ctx.reply.raw(&taken_later.lock().expect("its users do not panic")),
+            HoldEnd::TimedOut => ctx.reply.null_array(),
+            HoldEnd::Gone => {}
+        })
+    });
+    let keys = Some(WaitForKeys::new(&keys, Box::new(on_ready)));
+    match ctx.hold_client(HoldOn { deadline_ms, may_time_out: true, keys, on_end }) {
+        Some(id) => id_of_hold.set(id).expect("it is set once"),
+        None => ctx.reply.null_array(),
+    }
+    Ok(())
+}
+
+/// Takes the first word of a key. Returns the reply of BTAKE.
+fn take_held(ctx: &mut ProgramCtx<'_>, key: &[u8]) -> CommandResult<Option<Vec<u8>>> {
+    let mut word = Vec::new();
+    go_on(ctx.call(&[b"TTAKE", key], OPTIONS, &mut word))?;
+    if word.starts_with(b"-") {
+        return Err(CommandError::new(str::from_utf8(&word[1..]).expect("errors are text").trim_end()));
+    }
+    if word == b"$-1\r\n" {
+        return Ok(None);
+    }
+    let mut reply = Vec::new();
+    let mut writer = Reply::new(&mut reply, Resp::V2);
+    writer.array(2);
+    writer.bulk(key);
+    writer.raw(&word);
+    Ok(Some(reply))
 }
 
 const RELEASE: Command = Command::program("trelease", 2, &RELEASES);

@@ -6,7 +6,7 @@ use super::{files, has_word, read};
 use std::collections::{HashMap, HashSet};
 
 /// What the product itself does not name, and why it is there: (file, item, reason).
-const KEPT: [(&str, &str, &str); 13] = [
+const KEPT: [(&str, &str, &str); 12] = [
     ("core/src/command/table.rs", "SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "ONLY_SENTINEL", NUMBERED_AS_IN_REDIS),
     ("core/src/command/table.rs", "BITMAP", NUMBERED_AS_IN_REDIS),
@@ -19,11 +19,6 @@ const KEPT: [(&str, &str, &str); 13] = [
     ("core/src/shard/blocking.rs", "waits_on", "the simulator watches who is served first"),
     ("core/src/shard/watch.rs", "client_count", "tests see that nothing is left"),
     ("core/src/types/hashing.rs", "fix_hash_seed", "the simulator repeats its runs"),
-    (
-        "core/src/types/table.rs",
-        "set_snapshot",
-        "the versions of buckets are laid out; files come with their own issue",
-    ),
 ];
 
 const HELD_IN_SIMULATOR: &str = "the simulator holds keys as suspended programs do";

@@ -43,36 +43,38 @@ const UNSAFE_ROOMS: [&str; 14] = [
 
 /// Each room of the server, and which others it may name. What is not listed sees all: the composition (server, main),
 /// and who reports on all rooms (metrics).
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 15] = [
     ("types", &[]),
     ("protocol", &["types"]),
     ("config", &["protocol", "types"]),
     ("call", &["protocol", "types"]),
     ("runtime", &["config"]),
     ("persist", &["protocol", "types"]),
-    ("shard", &["call", "config", "persist", "protocol", "types"]),
-    ("command", &["call", "config", "persist", "protocol", "shard", "types"]),
-    ("client", &["call", "command", "protocol"]),
+    ("pubsub", &["call", "protocol", "types"]),
+    ("shard", &["call", "config", "persist", "protocol", "pubsub", "types"]),
+    ("command", &["call", "config", "persist", "protocol", "pubsub", "shard", "types"]),
+    ("acl", &["call", "command", "protocol", "types"]),
+    ("client", &["acl", "call", "command", "protocol", "pubsub"]),
     ("script", &["command", "config", "persist", "protocol", "types"]),
     (
         "worker",
         &[
-            "call", "client", "command", "config", "persist", "protocol", "runtime", "script", "shard",
-            "types",
+            "acl", "call", "client", "command", "config", "persist", "protocol", "pubsub", "runtime",
+            "script", "shard", "types",
         ],
     ),
     (
         "modules",
         &[
-            "call", "client", "command", "config", "persist", "protocol", "runtime", "shard", "types",
-            "worker",
+            "call", "client", "command", "config", "persist", "protocol", "pubsub", "runtime", "shard",
+            "types", "worker",
         ],
     ),
     (
         "session",
         &[
-            "call", "client", "command", "config", "modules", "persist", "protocol", "runtime", "script",
-            "shard", "types", "worker",
+            "acl", "call", "client", "command", "config", "modules", "persist", "protocol", "pubsub",
+            "runtime", "script", "shard", "types", "worker",
         ],
     ),
 ];
@@ -100,9 +102,9 @@ const CONFINED: [(&str, &[&str]); 14] = [
         &[
             ADMISSION,
             "core/src/config/",
-            "core/src/session/connection.rs",
-            // A new client of a server without a password, and protected mode.
-            "core/src/worker/events.rs",
+            // It is the default user's password.
+            "core/src/session/acl.rs",
+            "core/src/session/config/",
             "core/src/metrics.rs",
         ],
     ),

@@ -1,6 +1,7 @@
 //! What every row of the command table has: a description, and flags that do not contradict each other.
 
 use shardis_core::command::docs::Docs;
+use shardis_core::command::keys::key_flag;
 use shardis_core::command::syntax;
 use shardis_core::command::table::{Command, Merge, Run, Scope, acl, flag};
 use shardis_core::session::FAMILIES;
@@ -45,13 +46,10 @@ fn faults(row: &Command) -> Vec<&'static str> {
         (writes && row.has(flag::READONLY), "a command writes or it does not"),
         (row.has(flag::DENYOOM) && !writes && row.keys.is_empty(), "who may need memory writes"),
         (
-            !row.keys.is_empty()
-                && !writes
-                && !row.has(flag::READONLY | flag::MAY_REPLICATE)
-                && touches_values(row),
+            has_keys(row) && !writes && !row.has(flag::READONLY | flag::MAY_REPLICATE) && touches_values(row),
             "a command over keys reads or writes",
         ),
-        (!row.keys.is_empty() && matches!(row.scope, Scope::Session), "a session command has no keys"),
+        (has_keys(row) && matches!(row.scope, Scope::Session), "a session command has no keys"),
         (matches!(row.merge, Merge::Gather) && row.keys.is_empty(), "who gathers by key has keys"),
         (
             row.name.chars().any(|c| c.is_uppercase() || c.is_whitespace()),
@@ -64,6 +62,10 @@ fn faults(row: &Command) -> Vec<&'static str> {
         ),
     ];
     checks.into_iter().filter(|(is_wrong, _)| *is_wrong).map(|(_, what)| what).collect()
+}
+
+fn has_keys(row: &Command) -> bool {
+    row.keys.iter().any(|spec| spec.flags & key_flag::NOT_KEY == 0)
 }
 
 fn touches_values(row: &Command) -> bool {

@@ -24,7 +24,8 @@ pub struct BitField;
 
 impl Command for BitField {
     const ROW: Row = Row {
-        flags: "write deny-oom",
+        flags: "write deny-oom getkeys-api",
+        find_keys: Some(find_key),
         keys: &[KeySpec {
             notes: "This command allows both access and modification of the key",
             ..KeySpec::at(1, KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE).and(KeyFlags::VARIABLE))
@@ -98,6 +99,22 @@ impl Command for BitField {
         }
         Ok(())
     }
+}
+
+/// What BITFIELD does with its key: nothing but reading it, if all its subcommands are GET. A request that is malformed may do
+/// everything.
+fn find_key(args: Args<'_>, found: &mut dyn FnMut(usize, KeyFlags)) {
+    let mut rest = &args[2..];
+    let only_reads = loop {
+        rest = match rest {
+            [] => break true,
+            [word, _, _, rest @ ..] if word.is_word("get") => rest,
+            [word, _, rest @ ..] if word.is_word("overflow") => rest,
+            _ => break false,
+        }
+    };
+    let changes = KeyFlags::RW.and(KeyFlags::ACCESS).and(KeyFlags::UPDATE);
+    found(1, if only_reads { KeyFlags::RO.and(KeyFlags::ACCESS) } else { changes });
 }
 
 const OVERFLOW: Argument = Argument {

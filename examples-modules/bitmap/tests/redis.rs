@@ -181,3 +181,27 @@ fn a_number_may_be_a_source_several_times() {
         pair.check(&request(text), &["a", "b"], |_, _| {});
     }
 }
+
+/// BITFIELD is for users who may only read a key, as long as it does nothing else.
+#[test]
+fn what_bitfield_does_with_its_key_follows_from_its_subcommands() {
+    let Some(server) = start() else { return };
+    let mut client = server.connect();
+    let mut kinds = [0, 0];
+    for arguments in [
+        "",
+        " get u4 0",
+        " overflow wrap GET u4 0 get u4 1",
+        " set u4 0 1",
+        " get u4 0 incrby u4 0 1",
+        " get u4",
+        " get u4 0 overflow",
+        " foo",
+    ] {
+        let expected = client.line(&format!("COMMAND GETKEYSANDFLAGS bitfield k{arguments}"));
+        kinds[usize::from(expected.contains("RW"))] += 1;
+        let own = client.line(&format!("COMMAND GETKEYSANDFLAGS {PREFIX}bitfield k{arguments}"));
+        assert_eq!(own, expected, "{arguments}");
+    }
+    assert_eq!(kinds, [3, 5]);
+}

@@ -1,7 +1,7 @@
 //! PFADD, PFCOUNT and PFMERGE.
 
-use crate::registers::{self, REGISTER_COUNT};
-use crate::string::{self, Growable, Refusal};
+use crate::registers::{self, REGISTER_COUNT, Registers};
+use crate::string::{self, Content, Growable, Refusal};
 use crate::{GROUP, estimate, sparse_len_max_bytes};
 use shardis_modules_api::{
     Args, Argument, ArgumentKind, Command, CommandResult, Context, Error, KeyFlags, KeySpec, ModuleStr,
@@ -132,12 +132,7 @@ impl Command for PfCount {
             [key] => cardinality_of_one(ctx, key)?,
             keys => {
                 let mut registers = [0; REGISTER_COUNT];
-                for key in keys {
-                    let key = ctx.open(key)?;
-                    if let Some(bytes) = key.string()? {
-                        string::open(bytes)?.merge_into(&mut registers);
-                    }
-                }
+                merge_keys(ctx, keys, &mut registers)?;
                 estimate::cardinality(&registers::histogram(&registers))
             }
         };
@@ -145,6 +140,21 @@ impl Command for PfCount {
         ctx.reply().integer(cardinality as i64);
         Ok(())
     }
+}
+
+/// Raises each register to its greatest value in any of the keys. Gives whether one of them is dense. Errors: those of PFCOUNT.
+fn merge_keys(ctx: &Context<'_>, names: &[ModuleStr<'_>], registers: &mut Registers) -> Result<bool, Error> {
+    let keys = names.iter().map(|name| ctx.open(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut dense = Vec::with_capacity(keys.len());
+    for key in &keys {
+        match key.string()?.map(string::open).transpose()? {
+            Some(Content::Dense(own)) => dense.push(own),
+            Some(sparse) => sparse.merge_into(registers),
+            None => {}
+        }
+    }
+    registers::merge(registers, &dense);
+    Ok(!dense.is_empty())
 }
 
 fn cardinality_of_one(ctx: &mut Context<'_>, name: &ModuleStr<'_>) -> Result<u64, Error> {
@@ -188,15 +198,8 @@ impl Command for PfMerge {
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-        let (mut registers, mut is_any_dense) = ([0; REGISTER_COUNT], false);
-        for key in &args[1..] {
-            let key = ctx.open(key)?;
-            if let Some(bytes) = key.string()? {
-                let content = string::open(bytes)?;
-                is_any_dense |= content.is_dense();
-                content.merge_into(&mut registers);
-            }
-        }
+        let mut registers = [0; REGISTER_COUNT];
+        let is_any_dense = merge_keys(ctx, &args[1..], &mut registers)?;
 
         let mut key = ctx.open_for_writing(&args[1])?;
         let (mut string, _) = InKey::made(&mut key)?;

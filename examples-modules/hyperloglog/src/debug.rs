@@ -60,8 +60,8 @@ impl Command for PfDebug {
             ctx.reply().array(REGISTER_COUNT);
             registers.into_iter().for_each(|register| ctx.reply().integer(register.into()));
         } else {
-            let subcommand = String::from_utf8_lossy(subcommand.as_bytes());
-            return Err(Error::new(format!("ERR Unknown PFDEBUG subcommand '{subcommand}'")));
+            let text = [b"ERR Unknown PFDEBUG subcommand '", subcommand.as_c_bytes(), b"'"];
+            return Err(Error::new(text.concat()));
         }
         Ok(())
     }
@@ -112,7 +112,7 @@ fn wrong_register() -> Option<usize> {
     let mut dense = [0xff; DENSE_LEN_BYTES];
     (0..REGISTER_COUNT).for_each(|index| registers::set(&mut dense, index, value(index)));
     let mut unpacked = [0; REGISTER_COUNT];
-    registers::merge(&mut unpacked, &dense);
+    registers::merge(&mut unpacked, &[&dense]);
     (0..REGISTER_COUNT)
         .find(|&index| registers::get(&dense, index) != value(index) || unpacked[index] != value(index))
 }

@@ -25,8 +25,8 @@ pub type Dense = [u8; DENSE_LEN_BYTES];
 /// How many registers have each value.
 pub type Histogram = [u32; REGISTER_MAX as usize + 1];
 
-/// Raises each register to its value in `dense`, where that is greater.
-pub fn merge(registers: &mut Registers, dense: &Dense) {
+/// Raises each register to its greatest value in any of `dense`, where that is greater.
+pub fn merge(registers: &mut Registers, dense: &[&Dense]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
@@ -85,11 +85,14 @@ fn position(index: usize) -> (usize, usize) {
 mod portable {
     use super::{Dense, Histogram, REGISTER_MAX, Registers};
 
-    pub fn merge(registers: &mut Registers, dense: &Dense) {
-        for (registers, bytes) in registers.as_chunks_mut::<4>().0.iter_mut().zip(dense.as_chunks::<3>().0) {
-            let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
-            for (at, register) in registers.iter_mut().enumerate() {
-                *register = (*register).max((word >> (6 * at)) as u8 & REGISTER_MAX);
+    pub fn merge(registers: &mut Registers, dense: &[&Dense]) {
+        for dense in dense {
+            let chunks = dense.as_chunks::<3>().0;
+            for (registers, bytes) in registers.as_chunks_mut::<4>().0.iter_mut().zip(chunks) {
+                let word = u32::from_le_bytes([bytes[0], bytes[1], bytes[2], 0]);
+                for (at, register) in registers.iter_mut().enumerate() {
+                    *register = (*register).max((word >> (6 * at)) as u8 & REGISTER_MAX);
+                }
             }
         }
     }
@@ -175,11 +178,14 @@ mod avx2 {
         _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth))
     }
 
+    /// Goes over the registers once, however many there are to merge: they take more memory than what is merged.
     #[target_feature(enable = "avx2")]
-    pub fn merge(registers: &mut Registers, dense: &Dense) {
-        let registers = registers.as_chunks_mut::<UNPACKED>().0;
-        for (registers, bytes) in registers.iter_mut().zip(dense.as_chunks::<PACKED>().0) {
-            store(registers, _mm256_max_epu8(load(registers), unpack(bytes)));
+    pub fn merge(registers: &mut Registers, dense: &[&Dense]) {
+        for (at, registers) in registers.as_chunks_mut::<UNPACKED>().0.iter_mut().enumerate() {
+            let greatest = dense.iter().fold(load(registers), |greatest, dense| {
+                _mm256_max_epu8(greatest, unpack(&dense.as_chunks::<PACKED>().0[at]))
+            });
+            store(registers, greatest);
         }
     }
 

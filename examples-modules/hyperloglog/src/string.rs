@@ -123,7 +123,7 @@ impl Content<'_> {
         estimate::cardinality(&match self {
             Content::Dense(dense) => {
                 let mut unpacked = [0; REGISTER_COUNT];
-                registers::merge(&mut unpacked, dense);
+                registers::merge(&mut unpacked, &[dense]);
                 registers::histogram(&unpacked)
             }
             Content::Sparse(opcodes) => sparse::histogram(opcodes),
@@ -133,7 +133,7 @@ impl Content<'_> {
     /// Raises each of the registers to its value here, where that is greater.
     pub fn merge_into(self, registers: &mut Registers) {
         match self {
-            Content::Dense(dense) => registers::merge(registers, dense),
+            Content::Dense(dense) => registers::merge(registers, &[dense]),
             Content::Sparse(opcodes) => sparse::merge(registers, opcodes),
         }
     }

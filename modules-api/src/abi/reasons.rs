@@ -25,7 +25,6 @@ pub const NOT_SERVED: &[(&str, &[&str])] = &[
             "RedisModule_RegisterAuthCallback",
         ],
     ),
-    ("There are no channels yet.", &["RedisModule_PublishMessage", "RedisModule_PublishMessageShard"]),
     (
         "There is no cluster.",
         &[

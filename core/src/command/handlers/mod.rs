@@ -11,6 +11,7 @@ pub mod keyspace;
 pub mod list;
 mod multi_pop;
 pub mod object;
+pub mod pubsub;
 mod scan;
 pub mod set;
 pub mod sort;

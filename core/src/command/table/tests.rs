@@ -69,3 +69,27 @@ fn more_than_the_maximum_of_commands_is_refused() {
     assert!(table.with(&rows).is_err());
     assert_eq!(table.with(&rows[1..]).unwrap().id_count(), COMMANDS_MAX);
 }
+
+#[test]
+fn a_row_that_replaces_another_has_its_names_and_calls_under_way_run_by_the_old_id() {
+    let renames = [("copy".to_string(), "duplicate".to_string())];
+    let first = CommandTable::new(FAMILIES, &renames).unwrap();
+    let replace = |name: &str| {
+        let row = first.by_own_name(name.as_bytes()).unwrap().row;
+        let new: &'static Command = Box::leak(Box::new(Command { categories: 77, ..*row }));
+        (new, row)
+    };
+    let table = first.replacing(&[replace("copy"), replace("memory")]).unwrap();
+    for name in ["duplicate", "memory", "memory|usage"] {
+        let (old, new) =
+            (first.by_full_name(name.as_bytes()).unwrap(), table.by_full_name(name.as_bytes()).unwrap());
+        assert_eq!(new.plain, Some(old.id), "{name}");
+        assert_eq!(table.entry(old.id).full_name, new.full_name);
+        assert_eq!((old.row.name, table.name(new.id)), (new.row.name, first.name(old.id)));
+    }
+    assert!(table.lookup(b"copy").is_none());
+    assert_eq!(table.by_own_name(b"copy").unwrap().row.categories, 77);
+    assert_eq!(table.all().count(), first.all().count());
+    assert_eq!(table.top_level().count(), first.top_level().count());
+    assert!(table.lookup(b"get").unwrap().plain.is_none());
+}

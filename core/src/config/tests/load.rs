@@ -125,7 +125,6 @@ fn lines_are_refused_in_redis_words() {
         ("user", bad),
         ("rename-command get", bad),
         ("foo.bar", "Module config specified without value"),
-        ("user alice on", "this version of Shardis has no ACL users"),
         ("sentinel monitor x", "sentinel directive while not in sentinel mode"),
         ("dir /nowhere", "No such file or directory"),
         ("dir \"\"", "No such file or directory"),

@@ -2,14 +2,14 @@
 
 use super::fail_with;
 use super::given::{Ctx, Out, Reply, Text, abi_functions, server_functions};
-use crate::command::table::{CommandTable, Resolved, Run, flag};
-use crate::command::{CommandError, Ctx as HandlerCtx, keys};
+use crate::command::table::{Command, CommandTable, Resolved, Run, flag};
+use crate::command::{CommandError, Ctx as HandlerCtx, gate, keys};
 use crate::modules::call_reply::CallReply;
 use crate::modules::context::{Access, Context, while_suspended};
-use crate::modules::filters;
 use crate::modules::string::ModuleString;
+use crate::modules::{events, filters};
 use crate::protocol::reply::Resp;
-use crate::protocol::{OwnedArgv, Reply as ReplyWriter};
+use crate::protocol::{Argv, OwnedArgv, Reply as ReplyWriter};
 use crate::runtime::os_error;
 use crate::worker::program::{CallOptions, Control, NotCalled};
 use shardis_modules_api::abi::*;
@@ -230,6 +230,10 @@ server_functions! {
             if !format.errors_are_replies {
                 return std::ptr::null_mut();
             }
+            // What was called has counted its own errors; this was not called.
+            if let Some(shard) = ctx.shard() {
+                shard.stats.error(error.code());
+            }
             out.clear();
             ReplyWriter::new(&mut out, Resp::V2).error(error.as_bytes());
         }
@@ -273,8 +277,9 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     {
         return Ok(());
     }
-    let Some(table) = ctx.table() else { return Err(unknown(&name, args)) };
     let mut owned = OwnedArgv::from_slices(args);
+    let missing = |error| Failed { errno: os_error::NO_ENTRY, error };
+    let Some(table) = ctx.table() else { return Err(missing(gate::unknown(owned.as_argv()))) };
     let filtered = filters::filtered_call(ctx.module, ctx.call.client, owned.as_argv());
     if let Some(filtered) = filtered.filter(|filtered| !filtered.is_empty()) {
         owned = filtered;
@@ -283,7 +288,10 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     let args = args.as_slice();
     let row = match table.resolve(owned.as_argv()) {
         Resolved::Command(entry) => entry.row,
-        Resolved::UnknownSubcommand(_) | Resolved::Unknown => return Err(unknown(&name, args)),
+        Resolved::UnknownSubcommand(container) => {
+            return Err(missing(gate::unknown_subcommand(container, owned.as_argv())));
+        }
+        Resolved::Unknown => return Err(missing(gate::unknown(owned.as_argv()))),
     };
     if format.no_writes && row.has(flag::WRITE) {
         let text = format!("ERR Write command '{name}' was called while write is not allowed.");
@@ -307,9 +315,19 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     let result = match ctx.access() {
         Access::Program(_) => {
             let db = ctx.call.db;
+            let tells_keys = events::subscribed_classes() != 0;
+            if tells_keys {
+                bring_keys(ctx, row, owned.as_argv());
+            }
             let program = ctx.program().expect("it is one");
             program.select(db);
-            while_suspended(|| program.try_call(args, options, out))
+            if tells_keys {
+                events::told_within(program, |program| {
+                    while_suspended(|| program.try_call(args, options, out))
+                })
+            } else {
+                while_suspended(|| program.try_call(args, options, out))
+            }
         }
         Access::Native { mut ctx, table } => {
             // SAFETY: as in `Context::shard`.
@@ -322,7 +340,7 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     match result {
         Ok(Control::GoOn) => Ok(()),
         Ok(Control::Stop(text)) => Err(Failed::new(os_error::NOT_PERMITTED, text.to_string())),
-        Err(NotCalled::Unknown) => Err(unknown(&name, args)),
+        Err(NotCalled::Unknown) => Err(missing(gate::unknown(owned.as_argv()))),
         Err(NotCalled::Arity) => {
             let text = format!("ERR wrong number of arguments for '{}' command", name.to_ascii_lowercase());
             Err(Failed::new(os_error::INVALID, text))
@@ -336,12 +354,11 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     }
 }
 
-fn unknown(name: &str, args: &[&[u8]]) -> Failed {
-    let mut text = format!("ERR unknown command '{name}', with args beginning with: ");
-    for arg in args.iter().skip(1) {
-        text.push_str(&format!("'{}' ", String::from_utf8_lossy(arg)));
-    }
-    Failed::new(os_error::NO_ENTRY, text)
+/// Has the keys of a command here: see [`events::told_within`].
+fn bring_keys(ctx: &mut Context<'static>, row: &Command, args: Argv<'_>) {
+    let db_count = ctx.shard().map_or(0, |shard| shard.db_count());
+    let selected = ctx.call.db;
+    keys::each(row, args, |at, _| ctx.bring((row.key_db)(args, at, selected, db_count), args.arg(at)));
 }
 
 /// Calls a command for a handler over keys: one over keys that the handler has declared.
@@ -354,6 +371,7 @@ fn call_natively(
 ) -> Result<(), NotCalled> {
     let argv = args.as_argv();
     let Resolved::Command(entry) = table.resolve(argv) else { return Err(NotCalled::Unknown) };
+    let entry = entry.plain.map_or(entry, |plain| table.entry(plain));
     let row = entry.row;
     let len = argv.len() as i32;
     if if row.arity >= 0 { len != row.arity } else { len < -row.arity } {

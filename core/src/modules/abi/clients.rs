@@ -29,8 +29,12 @@ server_functions! {
     /// Describes a client; without a place to write to, it only says whether the client is connected.
     fn get_client_info_by_id(place: *mut c_void, id: u64) -> c_int {
         let described = with_current(|ctx| {
+            let runs_exec = id == ctx.call.client && ctx.runs_in_exec();
             let worker = ctx.worker()?;
-            let described = describe(client(worker, id)?);
+            let mut described = describe_client(client(worker, id)?);
+            if runs_exec {
+                described.flags |= REDISMODULE_CLIENTINFO_FLAG_MULTI;
+            }
             Some(described)
         });
         let Some(described) = described.flatten() else { return REDISMODULE_ERR };
@@ -56,9 +60,9 @@ server_functions! {
     }
 
     fn get_client_user_name_by_id(ctx: Ctx, id: u64) -> *mut RedisModuleString {
-        let user = ctx.worker().and_then(|worker| client(worker, id)).map(|client| client.user.clone());
+        let user = ctx.worker().and_then(|worker| client(worker, id)).map(|client| client.user().name.clone());
         match user {
-            Some(user) => ctx.keep_string(ModuleString::new(user.as_bytes())),
+            Some(user) => ctx.keep_string(ModuleString::new(&user)),
             None => {
                 fail_with(os_error::NO_ENTRY);
                 std::ptr::null_mut()
@@ -90,7 +94,8 @@ server_functions! {
     }
 }
 
-fn describe(client: &Client) -> RedisModuleClientInfo {
+/// What modules are told of a client.
+pub(in crate::modules) fn describe_client(client: &Client) -> RedisModuleClientInfo {
     let set = |is_set: bool, flag: u64| if is_set { flag } else { 0 };
     let (host, port) = client.addr.rsplit_once(':').unwrap_or((&client.addr, "0"));
     let mut addr: [c_char; 46] = [0; 46];
@@ -100,7 +105,9 @@ fn describe(client: &Client) -> RedisModuleClientInfo {
     RedisModuleClientInfo {
         version: 1,
         flags: set(client.unix_socket, REDISMODULE_CLIENTINFO_FLAG_UNIXSOCKET)
-            | set(client.multi.is_some(), REDISMODULE_CLIENTINFO_FLAG_MULTI),
+            | set(client.multi.is_some(), REDISMODULE_CLIENTINFO_FLAG_MULTI)
+            | set(client.tracking.is_some(), REDISMODULE_CLIENTINFO_FLAG_TRACKING)
+            | set(client.subscriptions.is_some(), REDISMODULE_CLIENTINFO_FLAG_PUBSUB),
         id: client.id,
         addr,
         port: port.parse().unwrap_or(0),

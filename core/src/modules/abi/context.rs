@@ -134,13 +134,13 @@ abi_functions! {
     fn get_random_bytes(place: *mut c_uchar, len: usize) {
         // SAFETY: the module passes room for so many bytes.
         let place = unsafe { std::slice::from_raw_parts_mut(place, len) };
-        super::info::fill_randomly(place);
+        crate::runtime::host::fill_randomly(place);
     }
 
     fn get_random_hex_chars(place: *mut c_char, len: usize) {
         // SAFETY: the module passes room for so many bytes.
         let place = unsafe { std::slice::from_raw_parts_mut(place.cast::<u8>(), len) };
-        super::info::fill_randomly(place);
+        crate::runtime::host::fill_randomly(place);
         place.iter_mut().for_each(|byte| *byte = b"0123456789abcdef"[usize::from(*byte & 15)]);
     }
 
@@ -159,9 +159,9 @@ abi_functions! {
         super::status(events::subscribe_to_keys(ctx.module, classes, callback))
     }
 
-    /// Whether modules are told of such an event.
-    fn is_sub_event_supported(event: RedisModuleEvent, _subevent: u64) -> c_int {
-        c_int::from(event.id == REDISMODULE_EVENT_CONFIG)
+    /// Whether there is such an event.
+    fn is_sub_event_supported(event: RedisModuleEvent, subevent: u64) -> c_int {
+        c_int::from(events::is_known(event.id, subevent))
     }
 
     /// The classes of which somebody is told.
@@ -190,12 +190,12 @@ server_functions! {
         let Some(mut ctx) = ctx else { return flags };
         let mut set = |is_set: bool, flag: c_int| flags |= if is_set { flag } else { 0 };
         set(ctx.call.in_script, REDISMODULE_CTX_FLAGS_LUA);
-        let is_called = ctx.program().is_some_and(|program| program.is_called());
-        set(ctx.call.in_exec && !ctx.call.in_script && !is_called, REDISMODULE_CTX_FLAGS_MULTI);
+        set(ctx.runs_in_exec(), REDISMODULE_CTX_FLAGS_MULTI);
         set(ctx.call.in_exec || ctx.call.in_script, REDISMODULE_CTX_FLAGS_DENY_BLOCKING);
         set(ctx.resp() == Resp::V3, REDISMODULE_CTX_FLAGS_RESP3);
         if let Some(shard) = ctx.shard() {
             let config = &shard.config;
+            set(config.appendonly, REDISMODULE_CTX_FLAGS_AOF);
             set(!config.save.0.is_empty(), REDISMODULE_CTX_FLAGS_RDB);
             let is_limited = config.has_maxmemory();
             set(is_limited, REDISMODULE_CTX_FLAGS_MAXMEMORY);
@@ -239,7 +239,7 @@ server_functions! {
         let (module, db, data) = (ctx.module, ctx.call.db, Data(data));
         let Some(worker) = ctx.worker() else { return REDISMODULE_ERR };
         worker.add_task(Box::new(move |program| {
-            timers::call(program, module, db, |ctx| {
+            timers::call(program, module, db, "post-notification job", |ctx| {
                 // The whole of it moves in here.
                 let data = data;
                 // SAFETY: the module has given the function to be called with this.

@@ -10,7 +10,6 @@ use crate::protocol::{Reply, Resp};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
 use std::ffi::{CString, c_char, c_int, c_longlong, c_ulonglong};
-use std::io::Read;
 
 pub(super) const SERVED: &[Served] = served! {
     GetServerInfo = get_server_info,
@@ -174,10 +173,4 @@ pub(super) fn ask_configuration(config: &Config, args: &[&[u8]], out: &mut Vec<u
         reply.bulk(value);
     }
     Some(())
-}
-
-/// Fills a place with bytes that cannot be guessed.
-pub(super) fn fill_randomly(place: &mut [u8]) {
-    let source = std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(place));
-    source.expect("the system has random bytes");
 }

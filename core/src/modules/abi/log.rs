@@ -1,6 +1,8 @@
 //! The server's log, and assertions.
 
 use super::given::{Ctx, Text, abi_functions};
+use crate::modules::server;
+use crate::runtime::clock::SystemClock;
 use crate::runtime::log;
 use shardis_modules_api::abi::*;
 use shardis_modules_api::host::Arguments;
@@ -18,8 +20,14 @@ abi_functions! {
         panic!("a module's assertion has failed: {} at {}:{line}", condition.to_str(), file.to_str());
     }
 
-    /// There is no latency monitor: nothing is kept.
-    fn latency_add_sample(_event: Text, _latency_ms: c_longlong) {}
+    /// LATENCY shows it, unless it is below latency-monitor-threshold.
+    fn latency_add_sample(event: Text, latency_ms: c_longlong) {
+        // Redis keeps 32 bits of it.
+        let latency_ms = latency_ms.clamp(0, i64::from(u32::MAX)) as u64;
+        if let Some(globals) = server::globals() {
+            globals.latency.sample_of_module(event.bytes(), latency_ms, SystemClock::get());
+        }
+    }
 
     fn log(ctx: Option<Ctx>, level: Text, format: *const c_char, arguments: *mut Arguments) {
         // SAFETY: the module passes a format and what it asks for.

@@ -11,6 +11,7 @@
 
 mod blocked;
 mod call;
+mod channels;
 mod clients;
 mod commands;
 mod context;
@@ -35,6 +36,8 @@ mod timers;
 mod types;
 mod zsets;
 
+pub(super) use clients::describe_client;
+
 use crate::runtime::os_error;
 use shardis_modules_api::abi::{FUNCTIONS, REDISMODULE_ERR, REDISMODULE_OK, Served, reason_not_served};
 use shardis_modules_api::host;
@@ -46,6 +49,7 @@ use std::sync::OnceLock;
 /// The functions that are served, by theme.
 const SERVED: &[&[Served]] = &[
     blocked::SERVED,
+    channels::SERVED,
     clients::SERVED,
     commands::SERVED,
     context::SERVED,
@@ -87,7 +91,7 @@ fn served() -> &'static HashMap<&'static CStr, Function> {
         let targets = host::Targets {
             call: call::call,
             replicate: replication::replicate,
-            emit_aof: unserved::emit_aof,
+            emit_aof: types::emit_aof,
             create_string_printf: strings::create_string_printf,
             reply_with_error_format: replies::reply_with_error_format,
             log: log::log,
@@ -101,28 +105,9 @@ fn served() -> &'static HashMap<&'static CStr, Function> {
         };
         // SAFETY: this runs once, before any module has a function.
         unsafe { host::set_targets(&targets) };
-        let variadic = host::SERVED.iter().filter(|served| !unserved::NAMES.contains(&served.name));
-        let all = SERVED.iter().flat_map(|theme| theme.iter()).chain(variadic);
+        let all = SERVED.iter().flat_map(|theme| theme.iter()).chain(host::SERVED);
         all.map(|served| (served.name, Function(served.pointer))).collect()
     })
-}
-
-/// The entry points in C of functions that are not served.
-mod unserved {
-    use shardis_modules_api::abi::RedisModuleIO;
-    use shardis_modules_api::host::Arguments;
-    use std::ffi::{CStr, c_char};
-
-    pub(super) const NAMES: [&CStr; 1] = [c"RedisModule_EmitAOF"];
-
-    pub(super) unsafe extern "C" fn emit_aof(
-        _io: *mut RedisModuleIO,
-        _name: *const c_char,
-        _format: *const c_char,
-        _arguments: *mut Arguments,
-    ) {
-        unreachable!("no module gets this function");
-    }
 }
 
 /// `GetApi`: stores the pointer of the function of a name at `pointer`.

@@ -3,6 +3,7 @@
 use super::given::{Ctx, Reply, Str, Text, abi_functions, bytes_at};
 use super::strings::long_double_text;
 use crate::command::CommandError;
+use crate::modules::blocked::Why;
 use crate::protocol;
 use crate::protocol::reply::Resp;
 use shardis_modules_api::abi::*;
@@ -221,9 +222,11 @@ abi_functions! {
     }
 }
 
-/// Replies with an error. The errors of a command are counted when it has ended.
+/// Replies with an error. The errors of a command are counted when it has ended, those of a thread when the client gets the reply.
 fn reply_error(mut ctx: Ctx, text: &[u8]) -> c_int {
-    if ctx.command.is_some() {
+    if let Some(on) = ctx.on.as_ref().filter(|on| on.why == Why::Thread) {
+        on.client.has_replied_with(CommandError::new(text));
+    } else if ctx.command.is_some() {
         ctx.errors.push(CommandError::new(text));
     }
     reply(ctx, |reply| reply.error(text))

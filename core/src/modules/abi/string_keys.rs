@@ -60,7 +60,7 @@ server_functions! {
     /// Makes the string so long: cuts it, or fills it up with zeros. Length 0 removes no key that is there, and adds none.
     fn string_truncate(key: Option<Key>, new_len: usize) -> c_int {
         let Some(mut key) = key.filter(|key| key.is_writable()) else { return REDISMODULE_ERR };
-        if key.parts().0.config.proto_max_bulk_len_bytes < new_len as u64 {
+        if key.parts().0.string_len_max() < new_len as u64 {
             return REDISMODULE_ERR;
         }
         let Some(mut guard) = key.change() else {

@@ -3,7 +3,7 @@
 use super::fail_with;
 use super::given::{Ctx, Out, abi_functions};
 use super::status;
-use crate::modules::timers;
+use crate::modules::{server, timers};
 use crate::runtime::os_error;
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
@@ -51,27 +51,27 @@ abi_functions! {
     fn event_loop_add(
         fd: c_int, mask: c_int, callback: RedisModuleEventLoopFunc, data: *mut c_void,
     ) -> c_int {
-        if fd < 0 {
+        if !is_in_range(fd) {
             return fail_with(os_error::RANGE);
         }
         if callback.is_none() || mask & !MASK != 0 {
             return fail_with(os_error::INVALID);
         }
         match timers::watch(fd, mask, callback, data) {
-            Ok(()) => REDISMODULE_OK,
+            Ok(()) => succeed(),
             Err(error) => fail_with(error.raw_os_error().unwrap_or(os_error::INVALID)),
         }
     }
 
     fn event_loop_del(fd: c_int, mask: c_int) -> c_int {
-        if fd < 0 {
+        if !is_in_range(fd) {
             return fail_with(os_error::RANGE);
         }
         if mask & !MASK != 0 {
             return fail_with(os_error::INVALID);
         }
         timers::unwatch(fd, mask);
-        REDISMODULE_OK
+        succeed()
     }
 
     /// Calls a function once, soon. It may be called on any thread.
@@ -80,6 +80,21 @@ abi_functions! {
             return fail_with(os_error::INVALID);
         }
         timers::call_soon(callback, data);
-        REDISMODULE_OK
+        succeed()
     }
+}
+
+/// Descriptors besides those of clients, in a process that has as many clients as it may.
+const OWN_DESCRIPTORS: usize = 128;
+
+/// Whether the server may have such a descriptor.
+fn is_in_range(fd: c_int) -> bool {
+    let clients_max = server::globals().map_or(usize::MAX, |globals| globals.config().1.maxclients as usize);
+    usize::try_from(fd).is_ok_and(|fd| fd < clients_max.saturating_add(OWN_DESCRIPTORS))
+}
+
+/// These functions clear the error number when they succeed.
+fn succeed() -> c_int {
+    os_error::set(0);
+    REDISMODULE_OK
 }

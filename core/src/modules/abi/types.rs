@@ -3,15 +3,16 @@
 use super::fail_with;
 use super::given::{ConstStr, Ctx, Key, Ours, Out, Str, Text, abi_functions, bytes_at, server_functions};
 use crate::modules::data_type::{DataType, DigestIo, Io, KeyOptions, Target};
+use crate::modules::server;
 use crate::modules::string::ModuleString;
 use crate::persist::rdb::module::{load_alone, save_alone};
-use crate::runtime::{allocator, os_error};
+use crate::runtime::{allocator, log, os_error};
 use crate::types::module::{ModulePtr, ModuleType, ModuleValue};
 use crate::types::{NewValue, Object, ValueRef};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::host::{Arguments, LongDoubleBytes, LongDoubleStyle};
 use shardis_modules_api::served;
-use std::ffi::{c_char, c_int, c_longlong, c_void};
+use std::ffi::{CStr, c_char, c_int, c_longlong, c_void};
 
 /// What a value is saved to or loaded from.
 type IoRef = Ours<Io<'static>, RedisModuleIO>;
@@ -160,7 +161,7 @@ abi_functions! {
     fn load_double(io: IoRef) -> f64 {
         match &mut io.target {
             Target::Load(source) => source.double().unwrap_or(0.0),
-            Target::Save(_) => 0.0,
+            Target::Save(_) | Target::Rewrite { .. } => 0.0,
         }
     }
 
@@ -173,7 +174,7 @@ abi_functions! {
     fn load_float(io: IoRef) -> f32 {
         match &mut io.target {
             Target::Load(source) => source.float().unwrap_or(0.0),
-            Target::Save(_) => 0.0,
+            Target::Save(_) | Target::Rewrite { .. } => 0.0,
         }
     }
 
@@ -248,6 +249,39 @@ abi_functions! {
         unsafe { *value = number };
     }
 
+    /// A command of `aof_rewrite`, with which one can make the value anew.
+    fn emit_aof(io: IoRef, name: Text, format: *const c_char, arguments: *mut Arguments) {
+        // SAFETY: the module passes C strings, and what the format says.
+        let (format, words) = unsafe {
+            let format = CStr::from_ptr(format);
+            (format, super::call::words(name.bytes(), format, arguments))
+        };
+        let of = io.of.name();
+        let is_known = server::globals().is_some_and(|globals| globals.knows_command(name.bytes()));
+        let Target::Rewrite { emit, has_failed } = &mut io.target else { return };
+        match words {
+            Some((words, _)) if is_known => {
+                let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+                emit(&words);
+            }
+            Some(_) => {
+                *has_failed = true;
+                let name = name.bytes().escape_ascii();
+                log::warning(format_args!(
+                    "AOF method for module data type '{of}' tried to emit unknown command '{name}'"
+                ));
+            }
+            None => {
+                *has_failed = true;
+                let format = format.to_bytes().escape_ascii();
+                log::warning(format_args!(
+                    "AOF method for module data type '{of}' tried to call RedisModule_EmitAOF() with wrong format \
+                     specifiers '{format}'"
+                ));
+            }
+        }
+    }
+
     fn log_io_error(io: IoRef, level: Text, format: *const c_char, arguments: *mut Arguments) {
         // SAFETY: the module passes a format and what it asks for.
         let text = unsafe { (*arguments).format(format) };
@@ -313,14 +347,14 @@ fn is_of(value: &ModuleValue, of: &Type) -> bool {
 fn unsigned(io: &mut IoRef) -> u64 {
     match &mut io.target {
         Target::Load(source) => source.unsigned().unwrap_or(0),
-        Target::Save(_) => 0,
+        Target::Save(_) | Target::Rewrite { .. } => 0,
     }
 }
 
 fn string(io: &mut IoRef) -> Option<Vec<u8>> {
     match &mut io.target {
         Target::Load(source) => source.string(),
-        Target::Save(_) => None,
+        Target::Save(_) | Target::Rewrite { .. } => None,
     }
 }
 

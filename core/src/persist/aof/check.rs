@@ -125,7 +125,6 @@ impl Checker<'_> {
     fn check_all(&mut self, manifest: &Manifest, path: &[u8]) -> io::Result<bool> {
         let dir = path.iter().rposition(|&byte| byte == b'/').map_or(&b""[..], |slash| &path[..=slash]);
         writeln!(self.out, "Start checking Multi Part AOF")?;
-        let count = manifest.files().count();
         for (at, FileInfo { name, .. }) in manifest.files().enumerate() {
             let is_base = at == 0 && manifest.base.is_some();
             let path = [dir, name].concat();
@@ -139,7 +138,13 @@ impl Checker<'_> {
                 writeln!(self.out, "Start to check INCR files.")?;
             }
             let name = String::from_utf8_lossy(name);
-            match self.check_part(Part { path: &path, name: &name, is_last: at + 1 == count })? {
+            let mut is_last = true;
+            for later in manifest.files().skip(at + 1) {
+                // One that is empty has nothing to be read without what comes before.
+                let later = [dir, &later.name].concat();
+                is_last = is_last && self.files.open(&later).is_ok_and(|(_, len_bytes)| len_bytes == 0);
+            }
+            match self.check_part(Part { path: &path, name: &name, is_last })? {
                 Verdict::Valid => writeln!(self.out, "{kind} AOF {name} is valid")?,
                 Verdict::Empty => writeln!(self.out, "{kind} AOF {name} is empty")?,
                 Verdict::Truncated => {}

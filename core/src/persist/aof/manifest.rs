@@ -14,6 +14,9 @@ use std::fmt;
 /// The longest line, its end included.
 const LINE_LEN_MAX: usize = 1024;
 
+/// The greatest number that a file may have. There are always some behind it.
+const SEQ_MAX: u64 = i64::MAX as u64;
+
 /// What a file of the list is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FileKind {
@@ -110,6 +113,14 @@ impl Manifest {
         incr
     }
 
+    /// The files of commands but for the last `kept` ones are history: what they have is in the base.
+    pub fn retire_incrs(&mut self, kept: usize) {
+        let kept = self.incrs.split_off(self.incrs.len().saturating_sub(kept));
+        for old in std::mem::replace(&mut self.incrs, kept) {
+            self.history.insert(0, FileInfo { kind: FileKind::History, ..old });
+        }
+    }
+
     /// The text of the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = Vec::new();
@@ -184,7 +195,7 @@ fn parse_line(line: &[u8]) -> Result<FileInfo, &'static str> {
             name = Some(value.to_vec());
         } else if key.eq_ignore_ascii_case(b"seq") {
             let text = std::str::from_utf8(value).ok();
-            seq = text.and_then(|text| text.parse::<u64>().ok()).filter(|&seq| seq > 0);
+            seq = text.and_then(|text| text.parse::<u64>().ok()).filter(|seq| (1..=SEQ_MAX).contains(seq));
         } else if key.eq_ignore_ascii_case(b"type") {
             kind = Some(match value {
                 b"b" => FileKind::Base,
@@ -230,6 +241,16 @@ mod tests {
                         file appendonly.aof.1.incr.aof seq 1 type i\n\
                         file \" file seq \\n\\n.aof .2.incr.aof\" seq 2 type i\n";
         assert_eq!(String::from_utf8_lossy(&manifest.to_bytes()), expected);
+
+        manifest.retire_incrs(1);
+        let retired = "file \" file seq \\n\\n.aof .2.base.aof\" seq 2 type b\n\
+                       file appendonly.aof.1.incr.aof seq 1 type h\n\
+                       file appendonly.aof.1.base.rdb seq 1 type h\n\
+                       file \" file seq \\n\\n.aof .2.incr.aof\" seq 2 type i\n";
+        assert_eq!(String::from_utf8_lossy(&manifest.to_bytes()), retired);
+        assert_eq!(Manifest::parse(&manifest.to_bytes()), Ok(manifest.clone()));
+        manifest.retire_incrs(0);
+        assert_eq!((manifest.incrs.len(), manifest.history.len()), (0, 3));
     }
 
     #[test]
@@ -238,6 +259,7 @@ mod tests {
         assert_eq!(why(""), "Found an empty AOF manifest");
         assert_eq!(why(&format!("{base}\n")), "Invalid AOF manifest file format");
         assert_eq!(why("filx a seq 1 type b\n"), "Invalid AOF manifest file format");
+        assert_eq!(why(&format!("file a seq {} type b\n", u64::MAX)), "Invalid AOF manifest file format");
         assert_eq!(why("file a seq 1 type b newkey\n"), "Invalid AOF manifest file format");
         assert_eq!(why("file a seq 1 type x\n"), "Unknown AOF file type");
         assert_eq!(why("file ../a seq 1 type b\n"), "File can't be a path, just a filename");

@@ -11,10 +11,12 @@
 //!
 //! - [`manifest`]: the list of files
 //! - [`read`]: the commands of a file, unit by unit
+//! - [`rewrite`]: a base of commands
 //! - [`check`]: what redis-check-aof says of a directory or a file, and how it repairs one
 
 pub mod check;
 pub mod manifest;
 pub mod read;
+pub mod rewrite;
 
 pub use manifest::{FileInfo, FileKind, Manifest};

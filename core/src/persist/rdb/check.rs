@@ -124,8 +124,8 @@ fn report(error: &FileError, place: &Place, out: &mut dyn Write) -> io::Result<(
     writeln!(out, "--- RDB ERROR DETECTED ---")?;
     let (what, doing) = match error {
         FileError::Truncated { .. } => ("Unexpected EOF reading RDB file".to_owned(), place.doing),
-        FileError::Read(ReadError::Checksum) => ("RDB CRC error".to_owned(), "check-sum"),
-        FileError::Read(ReadError::Version { version }) => {
+        FileError::Read(ReadError::Checksum { .. }) => ("RDB CRC error".to_owned(), "check-sum"),
+        FileError::Read(ReadError::Version { version, .. }) => {
             (format!("Can't handle RDB format version {version}"), place.doing)
         }
         FileError::Read(_) | FileError::Io(_) => (error.to_string(), place.doing),

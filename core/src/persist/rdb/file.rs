@@ -145,7 +145,9 @@ impl FileReader {
             return Err(signature);
         };
         if !is_known {
-            return Err(ReadError::Version { version });
+            // It stands behind the magic word.
+            let offset = header.iter().take_while(|byte| !byte.is_ascii_digit()).count() as u64;
+            return Err(ReadError::Version { offset, version });
         }
         self.version = version;
         Ok(Item::Header { version })
@@ -220,13 +222,15 @@ impl FileReader {
             return Ok(Item::End);
         }
         let until_checksum = reader.since(0);
-        let expected = u64::from_le_bytes(reader.take(8)?.try_into().expect("eight were taken"));
+        let offset = reader.offset();
+        let said = u64::from_le_bytes(reader.take(8)?.try_into().expect("eight were taken"));
         if let Some(checksum) = &self.checksum {
             let mut checksum = checksum.clone();
             checksum.update(until_checksum);
+            let computed = checksum.value();
             // Zero: the server that wrote it was told to make none.
-            if expected != 0 && checksum.value() != expected {
-                return Err(ReadError::Checksum);
+            if said != 0 && computed != said {
+                return Err(ReadError::Checksum { offset, said, computed });
             }
         }
         Ok(Item::End)

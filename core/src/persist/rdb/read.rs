@@ -14,9 +14,10 @@ pub enum ReadError {
     /// What no server writes. `offset`: where.
     Damaged { offset: u64, what: &'static str },
     /// The checksum at the end of the file is not that of its contents.
-    Checksum,
+    /// `offset`: where the file says its checksum, `said`.
+    Checksum { offset: u64, said: u64, computed: u64 },
     /// A file or payload of a version that is not read.
-    Version { version: u16 },
+    Version { offset: u64, version: u16 },
     /// What this version does not read.
     Unsupported { offset: u64, what: &'static str },
     /// A collection without elements, which older versions have written at times.
@@ -46,8 +47,13 @@ impl fmt::Display for ReadError {
         match self {
             ReadError::Incomplete { .. } => write!(f, "it ends too early"),
             ReadError::Damaged { offset, what } => write!(f, "{what}, at byte {offset}"),
-            ReadError::Checksum => write!(f, "RDB CRC error: its checksum is not that of its contents"),
-            ReadError::Version { version } => write!(f, "RDB version {version}, which is not read here"),
+            ReadError::Checksum { offset, said, computed } => write!(
+                f,
+                "RDB CRC error: the checksum at byte {offset} is {said:016x}, and that of the contents {computed:016x}"
+            ),
+            ReadError::Version { offset, version } => {
+                write!(f, "RDB version {version}, which is not read here, at byte {offset}")
+            }
             ReadError::Unsupported { offset, what } => {
                 write!(f, "{what}, which this version does not read, at byte {offset}")
             }

@@ -3,6 +3,7 @@
 //! Each test starts this test binary again, to run only `child` with a role to play.
 
 use super::*;
+use crate::runtime::host::{self, CpuScope};
 use crate::runtime::{crash, files, signals};
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
@@ -30,6 +31,17 @@ fn start(role: &str) -> Child {
 fn play(role: &str) -> (ExitStatus, String) {
     let output = start(role).wait_with_output().unwrap();
     (output.status, String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn cpu_time_of_a_child_counts_when_it_has_ended() {
+    let total = || {
+        let times = host::cpu_times(CpuScope::Children);
+        times.user + times.system
+    };
+    let before = total();
+    play("maxclients");
+    assert!(total() > before);
 }
 
 /// Sends a child signals, each at once or after a line that contains something was written.
@@ -184,7 +196,7 @@ fn an_abort_from_outside_is_reported_with_its_sender() {
 
 fn stops() {
     let mut driver = epoll().unwrap();
-    signals::install(&driver.bell_handle()).unwrap();
+    signals::install(&driver.bell_handle(), std::path::Path::new("temp.rdb")).unwrap();
     assert_eq!(signals::stop_requested(), None);
     println!("ready");
     assert!(matches!(expect_one(&mut driver), Event::Bell));
@@ -213,7 +225,7 @@ fn stop_signals_set_a_flag_and_ring_and_others_do_nothing() {
 
 fn does_not_stop() {
     let driver = epoll().unwrap();
-    signals::install(&driver.bell_handle()).unwrap();
+    signals::install(&driver.bell_handle(), std::path::Path::new("temp.rdb")).unwrap();
     println!("ready");
     std::thread::sleep(PATIENCE);
     println!("slept through");

@@ -6,7 +6,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, until_nul};
 
-/// A class of clients, as TYPE names it. There are none of pub/sub yet, and no masters.
+/// A class of clients, as TYPE names it. There are no masters.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientType {
     Normal,
@@ -26,7 +26,11 @@ fn parse_type(name: &[u8]) -> CommandResult<ClientType> {
 }
 
 fn type_of(client: &Client) -> ClientType {
-    if client.is_replica() { ClientType::Replica } else { ClientType::Normal }
+    match client {
+        _ if client.is_replica() => ClientType::Replica,
+        _ if client.subscriptions.is_some() => ClientType::PubSub,
+        _ => ClientType::Normal,
+    }
 }
 
 /// What CLIENT LIST shows.
@@ -70,7 +74,8 @@ pub struct KillFilter<'a> {
     addr: Option<&'a [u8]>,
     laddr: Option<&'a [u8]>,
     class: Option<ClientType>,
-    user: Option<&'a [u8]>,
+    /// There must be a user of this name.
+    pub user: Option<&'a [u8]>,
     skip_me: bool,
     /// `CLIENT KILL addr`, which must find a client, and answers OK.
     pub is_old_form: bool,
@@ -105,12 +110,7 @@ impl<'a> KillFilter<'a> {
                 b"addr" => filter.addr = Some(value),
                 b"laddr" => filter.laddr = Some(value),
                 b"type" => filter.class = Some(parse_type(value)?),
-                b"user" => {
-                    if value != b"default" {
-                        return Err(CommandError::quoting("ERR No such user '", value, "'"));
-                    }
-                    filter.user = Some(value);
-                }
+                b"user" => filter.user = Some(value),
                 b"skipme" if args::is(value, "yes") => filter.skip_me = true,
                 b"skipme" if args::is(value, "no") => filter.skip_me = false,
                 _ => return Err(CommandError::SYNTAX),
@@ -125,7 +125,7 @@ impl<'a> KillFilter<'a> {
             && self.addr.is_none_or(|addr| addr == client.addr.as_bytes())
             && self.laddr.is_none_or(|laddr| laddr == client.laddr.as_bytes())
             && self.class.is_none_or(|class| class == type_of(client))
-            && self.user.is_none_or(|user| user == client.user.as_bytes())
+            && self.user.is_none_or(|user| user == client.user().name)
             && !(self.skip_me && client.id == caller)
     }
 }
@@ -146,7 +146,6 @@ mod tests {
         assert_eq!(kill_error(&["CLIENT", "KILL", "ID", "0"]), "ERR client-id should be greater than 0");
         assert_eq!(kill_error(&["CLIENT", "KILL", "ID", "str"]), "ERR client-id should be greater than 0");
         assert_eq!(kill_error(&["CLIENT", "KILL", "TYPE", "x"]), "ERR Unknown client type 'x'");
-        assert_eq!(kill_error(&["CLIENT", "KILL", "USER", "x"]), "ERR No such user 'x'");
         assert_eq!(kill_error(&["CLIENT", "KILL", "SKIPME", "perhaps"]), "ERR syntax error");
     }
 

@@ -4,10 +4,10 @@
 //! the pause that all shards share.
 
 mod filter;
-mod line;
+mod tracking;
 
 use self::filter::{KillFilter, ListFilter};
-use self::line::{flag_watch_change, write_line};
+use self::tracking::{CACHING, GETREDIR, TRACKING, TRACKINGINFO};
 use super::connection::{check_printable, set_name};
 use crate::client::{ClientId, ReplyMode};
 use crate::command::admission::PauseKind;
@@ -19,6 +19,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::session::session;
+use crate::worker::client_line::{flag_watch_change, write_line};
 use crate::worker::{SessionCtx, SessionHandler};
 use ahash::AHashSet;
 
@@ -27,8 +28,24 @@ pub const COMMANDS: &[Command] = &[CLIENT];
 const CLIENT: Command = Command::container(
     "client",
     &[
-        GETNAME, GETREDIR, HELP, ID, INFO, KILL, LIST, NO_EVICT, NO_TOUCH, PAUSE, REPLY, SETINFO, SETNAME,
-        UNBLOCK, UNPAUSE,
+        CACHING,
+        GETNAME,
+        GETREDIR,
+        HELP,
+        ID,
+        INFO,
+        KILL,
+        LIST,
+        NO_EVICT,
+        NO_TOUCH,
+        PAUSE,
+        REPLY,
+        SETINFO,
+        SETNAME,
+        TRACKING,
+        TRACKINGINFO,
+        UNBLOCK,
+        UNPAUSE,
     ],
 )
 .docs(
@@ -134,21 +151,6 @@ fn setinfo(ctx: &mut SessionCtx<'_>) -> CommandResult {
     }
 
     ctx.reply.ok();
-    Ok(())
-}
-
-const GETREDIR: Command = session("getredir", 2, &(getredir as SessionHandler))
-    .flags(ANYONE)
-    .acl(acl::CONNECTION)
-    .constant_time()
-    .docs(
-        Docs::new("connection", "6.0.0", "Answers to which client invalidation messages go, if to any")
-            .complexity("O(1)"),
-    );
-
-/// CLIENT GETREDIR. Reply: integer; -1: the connection tracks no keys. O(1).
-fn getredir(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    ctx.reply.integer(-1);
     Ok(())
 }
 
@@ -447,6 +449,10 @@ fn kill_scope(args: Argv<'_>, _shard_count: usize) -> Scope {
 fn kill(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let filter = KillFilter::parse(ctx.args)?;
 
+    if filter.user.is_some_and(|user| ctx.worker.users().get(user).is_none()) {
+        ctx.reply.integer(NO_SUCH_USER);
+        return Ok(());
+    }
     let caller = ctx.call.client;
     let doomed: Vec<usize> = ctx
         .worker
@@ -466,12 +472,21 @@ fn kill(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
+/// What a shard answers with to CLIENT KILL if there is no user of the name that was asked for.
+const NO_SUCH_USER: i64 = -1;
+
 /// Adds the shards' counts up.
 fn merge_kills(replies: &[&[u8]], args: Argv<'_>, out: &mut Vec<u8>) {
     let count = |reply: &&[u8]| parse_i64(&reply[1..reply.len() - 2]).expect("a shard answers with a count");
-    let killed: i64 = replies.iter().map(count).sum();
-    let is_old_form = KillFilter::parse(args).is_ok_and(|filter| filter.is_old_form);
     let mut reply = Reply::new(out, Resp::V2);
+    let filter = KillFilter::parse(args).ok();
+    if replies.iter().map(count).any(|count| count == NO_SUCH_USER) {
+        let user = filter.and_then(|filter| filter.user).unwrap_or_default();
+        reply.error(CommandError::quoting("ERR No such user '", user, "'").as_bytes());
+        return;
+    }
+    let killed: i64 = replies.iter().map(count).sum();
+    let is_old_form = filter.is_some_and(|filter| filter.is_old_form);
     match (is_old_form, killed) {
         (false, _) => reply.integer(killed),
         (true, 0) => reply.error("ERR No such client"),
@@ -491,6 +506,8 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
         &mut ctx.reply,
         "CLIENT",
         &[
+            "CACHING (YES|NO)",
+            "    Say whether the keys of the next command are tracked, with OPTIN or OPTOUT.",
             "GETREDIR",
             "    Answer the ID of the client that gets this one's invalidation messages.",
             "GETNAME",
@@ -526,6 +543,11 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "    Note the client library of the current connection.",
             "SETNAME <name>",
             "    Name the current connection.",
+            "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+            "         [OPTIN] [OPTOUT] [NOLOOP]",
+            "    Be told when keys change that the current connection has read.",
+            "TRACKINGINFO",
+            "    Answer what the current connection is told of.",
             "UNBLOCK <clientid> [TIMEOUT|ERROR]",
             "    End the waiting of a blocked client.",
             "NO-EVICT (ON|OFF)",

@@ -4,6 +4,8 @@ use crate::config::{Config, OomScoreAdj, SideEffect, Why, expand_proc_title};
 use crate::runtime::host::{self, OomScore};
 use crate::runtime::{files, listener, log, title};
 use crate::worker::Worker;
+use crate::worker::aof::Aof;
+use std::convert::Infallible;
 
 /// Does the work that leads from one configuration to another; `to` may be corrected by what was found. The error is
 /// what the client reads, in Redis' words; nothing has changed then.
@@ -21,19 +23,36 @@ pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Co
             log::set_level(to.loglevel.into());
             Ok(())
         }
-        SideEffect::AppendOnly => append_only(worker, from, to),
+        SideEffect::DefaultPassword => {
+            set_default_password(worker, to);
+            Ok(())
+        }
+        SideEffect::AppendOnly => {
+            append_only(worker, from, to);
+            Ok(())
+        }
     }
 }
 
-/// Ends the append-only file. To begin one, a rewrite would be necessary.
-fn append_only(worker: &Worker, from: &Config, to: &Config) -> Result<(), Why> {
+/// Gives the default user the new password. The caller has its worker take the users over.
+fn set_default_password(worker: &Worker, to: &Config) {
+    let changed = worker.globals.acl.update(|users| {
+        let mut new = users.clone();
+        new.set_default_password(to.requirepass.as_bytes());
+        Ok::<_, Infallible>((new, ()))
+    });
+    match changed {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
+}
+
+/// Begins the append-only file with a rewrite, or ends it.
+fn append_only(worker: &Worker, from: &Config, to: &Config) {
     match (from.appendonly, to.appendonly) {
-        (false, true) => Err("this version of Shardis begins an append-only file only at its start".into()),
-        (true, false) => {
-            worker.globals.aof.turn_off();
-            Ok(())
-        }
-        (true, true) | (false, false) => Ok(()),
+        (false, true) => Aof::turn_on(worker.globals, worker.clock()),
+        (true, false) => Aof::turn_off(worker.globals),
+        (true, true) | (false, false) => {}
     }
 }
 
@@ -43,7 +62,10 @@ fn listen(worker: &mut Worker, from: &Config, to: &Config) -> Result<(), Why> {
     let addresses = if to.port == 0 { Vec::new() } else { to.bind.to_strings() };
     let backlog = to.tcp_backlog as i32;
     let globals = worker.globals;
-    let listeners = globals.change_listeners(|old| listener::tcp_instead(old, &addresses, to.port, backlog));
+    let listeners = globals.change_listeners(|old| {
+        listener::tcp_instead(old, &addresses, to.port, backlog)
+            .inspect(|new| listener::mark(new, to.socket_mark_id))
+    });
     match listeners {
         Ok(listeners) => {
             worker.listen(listeners);

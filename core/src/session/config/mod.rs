@@ -10,13 +10,16 @@ use crate::command::docs::Docs;
 use crate::command::handlers::help::reply_help;
 use crate::command::table::{Command, KeyspaceLock, Merge, Scope, flag};
 use crate::command::{CommandError, CommandResult};
-use crate::config::{Append, Caller, Config, Flags, SetError, lookup, rewrite, rewrite_modules};
+use crate::config::{
+    Append, Caller, Config, Flags, SetError, lookup, rewrite, rewrite_modules, rewrite_users,
+};
 use crate::modules::events::config_changed;
 use crate::modules::settings;
 use crate::protocol::Argv;
 use crate::runtime::{files, log};
+use crate::session::acl::config_lines;
 use crate::session::session;
-use crate::worker::{SessionCtx, SessionHandler};
+use crate::worker::{SessionCtx, SessionHandler, Worker};
 use smallvec::SmallVec;
 
 pub const COMMANDS: &[Command] = &[CONFIG];
@@ -73,8 +76,10 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let pairs: Vec<(&[u8], &[u8])> =
         (2..args.len()).step_by(2).map(|at| (args.arg(at), args.arg(at + 1))).collect();
     let access = ctx.worker.shard.config.enable_protected_configs;
-    let caller =
-        Caller { may_set_protected: protected_allowed(access, &ctx.client().caller()), is_loading: false };
+    let caller = Caller {
+        may_set_protected: protected_allowed(access, &ctx.client().caller()),
+        is_loading: ctx.worker.globals.persistence.loading.is_on(),
+    };
 
     let worker = &mut *ctx.worker;
     let globals = worker.globals;
@@ -88,6 +93,7 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     changing.keep(worker).map_err(reply_of)?;
     // What this client sends next, even in the same packet, finds the new values.
     worker.adopt_config();
+    worker.adopt_users(ctx.conn);
     let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| *name).collect();
     config_changed(worker, &names);
 
@@ -118,20 +124,26 @@ const REWRITE: Command =
 
 /// CONFIG REWRITE. Reply: OK. Errors: there is no file; it cannot be written.
 fn rewrite_command(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    rewrite_file(&ctx.worker.shard.config, Append::Changed)?;
+    rewrite_file(&ctx.worker.shard.config, &user_lines(ctx.worker), Append::Changed)?;
     ctx.reply.ok();
     Ok(())
 }
 
-/// Brings the configuration file up to date. What it says already is left as it is.
-pub(super) fn rewrite_file(config: &Config, append: Append) -> CommandResult {
+/// The `user` lines that a configuration file is to have.
+pub(super) fn user_lines(worker: &Worker) -> Vec<Vec<u8>> {
+    config_lines(&worker.shard.config, worker.users(), worker.table)
+}
+
+/// Brings the configuration file up to date. What it says already is left as it is. `users`: its lines about users.
+pub(super) fn rewrite_file(config: &Config, users: &[Vec<u8>], append: Append) -> CommandResult {
     if config.config_file.is_empty() {
         return Err(CommandError::fixed("ERR The server is running without a config file"));
     }
     let path = config.config_file.as_path();
     let rewritten = files::read_if_there(path).and_then(|old| {
         let text = rewrite(&old.unwrap_or_default(), config, append);
-        files::replace(path, &rewrite_modules(&text, &settings::lines()))
+        let text = rewrite_modules(&rewrite_users(&text, users), &settings::lines());
+        files::replace(path, &text)
     });
     match rewritten {
         Ok(()) => {
@@ -182,7 +194,7 @@ mod tests {
 
     #[test]
     fn without_a_file_there_is_nothing_to_rewrite() {
-        let error = rewrite_file(&Config::default(), Append::Changed).unwrap_err();
+        let error = rewrite_file(&Config::default(), &[], Append::Changed).unwrap_err();
         assert_eq!(error.text(), "ERR The server is running without a config file");
     }
 
@@ -192,11 +204,11 @@ mod tests {
         std::fs::write(&path, "# mine\nhz 10\n").unwrap();
         let config = Config { config_file: path.as_path().into(), hz: 20, ..Config::default() };
 
-        rewrite_file(&config, Append::Changed).unwrap();
+        rewrite_file(&config, &[], Append::Changed).unwrap();
 
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "# mine\nhz 20\n");
         std::fs::remove_file(&path).unwrap();
-        rewrite_file(&config, Append::Changed).unwrap();
+        rewrite_file(&config, &[], Append::Changed).unwrap();
         assert!(std::fs::read_to_string(&path).unwrap().contains("\nhz 20\n"), "a lost file is made anew");
         std::fs::remove_file(&path).unwrap();
     }

@@ -2,6 +2,7 @@
 //! they have to lock the keys of all shards at a certain place among the commands.
 
 use crate::command::{CommandError, CommandResult};
+use crate::modules::events::{self, Loading};
 use crate::persist::rdb::file::FileReader;
 use crate::protocol::number::parse_i64;
 use crate::runtime::clock::SystemClock;
@@ -12,6 +13,7 @@ use crate::shard::message::ReplyId;
 use crate::worker::aof::files::AofFiles;
 use crate::worker::aof::load::{self, Commands, Failure};
 use crate::worker::load::{Duplicates, Pacing};
+use crate::worker::snapshot::Purpose;
 use crate::worker::{Globals, SessionCtx};
 
 /// AOF-FLUSH-SLEEP microseconds. The writer of the append-only file waits for so long before each write. Reply: OK.
@@ -51,6 +53,7 @@ pub(super) fn begin_part(ctx: &mut SessionCtx<'_>) -> CommandResult {
 pub(super) fn reload_base(ctx: &mut SessionCtx<'_>) -> CommandResult {
     only_server(ctx)?;
     let worker = &mut *ctx.worker;
+    worker.cancel_snapshot(&[Purpose::Rewrite]);
     worker.shard.effects.end_file();
     for db in 0..worker.shard.db_count() as u32 {
         worker.shard.flush_db(db, Freeing::Now);
@@ -76,13 +79,15 @@ pub(super) fn reload_base(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// LOADAOF. Loads the append-only file in place of what is there. Reply: OK, when that is done. Errors: the append-only file
-/// is off (Redis removes all keys, and ends); something is being loaded already. A file that cannot be loaded ends the
+/// LOADAOF. Loads the append-only file in place of what is there, also if it is off. Reply: OK, when that is done. Errors:
+/// there is none (Redis removes all keys, and ends); something is being loaded already. A file that cannot be loaded ends the
 /// server, as in Redis.
 pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let globals = ctx.worker.globals;
-    if !globals.aof.is_on() {
-        return Err(CommandError::fixed("ERR DEBUG LOADAOF needs appendonly to be on"));
+    let is_there =
+        || AofFiles::read(&SystemDisk, &globals.config().1).is_ok_and(|files| !files.manifest.is_empty());
+    if !globals.aof.is_on() && !is_there() {
+        return Err(CommandError::fixed("ERR There is no append-only file"));
     }
     if globals.persistence.loading.is_on() {
         return Err(CommandError::LOADING);
@@ -108,6 +113,7 @@ pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
 /// Loads the file on a thread of its own.
 fn reload(globals: &'static Globals, home: usize, reply_id: ReplyId) -> Result<(), Failure> {
+    events::tell_loading(Loading::Aof);
     let mut commands = Commands::begin(globals, None);
     commands.request(&["DEBUG", "AOF-RELOAD"])?;
     commands.finish()?;
@@ -121,12 +127,14 @@ fn reload(globals: &'static Globals, home: usize, reply_id: ReplyId) -> Result<(
         }
         Some(_) | None => 0,
     };
-    let mut commands = Commands::begin(globals, Some((home, reply_id)));
+    let mut commands = Commands::begin(globals, None);
     let pacing = Pacing { delay_us: config.key_load_delay_us, clock: SystemClock::get() };
     load::run_commands(&files, &SystemDisk, rdb_end, &mut commands, &pacing)?;
     if globals.aof.is_on() {
         commands.request(&["DEBUG", "AOF-PART", &globals.aof.current_part().to_string()])?;
     }
     commands.finish()?;
-    Ok(())
+    // Modules know of it when the client has its reply.
+    events::tell_loading(Loading::Ended);
+    Commands::begin(globals, Some((home, reply_id))).finish()
 }

@@ -17,6 +17,8 @@ pub struct MemoryFigures {
     pub tables: u64,
     /// The connections and their buffers.
     pub clients: u64,
+    /// Effects that wait to be written to the append-only file.
+    pub aof_buffer: u64,
     /// The scripts that the process knows, and its libraries of functions.
     pub scripts: u64,
     pub functions: u64,
@@ -38,6 +40,7 @@ impl MemoryFigures {
             startup: globals.startup_memory_bytes(),
             tables: globals.sum(|shard| shard.table_bytes.get()),
             clients: globals.sum(|shard| shard.clients_bytes.get()),
+            aof_buffer: globals.aof.queued_bytes(),
             scripts: globals.scripts.scripts.len_bytes() as u64,
             functions: globals.scripts.functions.get().1.len_bytes() as u64,
             script_vms: globals.sum(|shard| shard.script_vm_bytes.get()),
@@ -49,7 +52,7 @@ impl MemoryFigures {
 
     /// What is not keys and values.
     pub fn overhead(&self) -> u64 {
-        self.startup + self.tables + self.clients + self.scripts + self.functions
+        self.startup + self.tables + self.clients + self.aof_buffer + self.scripts + self.functions
     }
 
     pub fn dataset(&self) -> u64 {
@@ -154,7 +157,8 @@ mod tests {
             peak: 1000,
             startup: 100,
             tables: 50,
-            clients: 30,
+            clients: 20,
+            aof_buffer: 10,
             scripts: 0,
             functions: 0,
             script_vms: 0,

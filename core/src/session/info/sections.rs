@@ -5,12 +5,16 @@ use super::memory::{Human, MemoryFigures};
 use crate::command::admission;
 use crate::config::{Config, Percentiles};
 use crate::modules::loaded;
+use crate::pubsub::Kind;
 use crate::runtime::allocator::allocator_name;
 use crate::runtime::host::{self, CpuScope};
+use crate::runtime::supervisor::{Supervisor, supervisor};
 use crate::shard::program_stats::{ProgramCounts, dearest};
-use crate::shard::stats::{CommandStats, DbStats, LatencyHistogram, ShardStats};
+use crate::shard::stats::{CommandStats, DbStats, ShardStats};
+use crate::worker::snapshot::Purpose;
 use crate::worker::{Globals, ReplicaInfo, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -57,7 +61,12 @@ pub fn server(source: &Source<'_>, lines: &mut Lines) {
     // Redis writes the second where a compiler other than gcc made it.
     lines.fixed(&[("atomicvar_api", "c11-builtin"), ("gcc_version", "0.0.0")]);
     lines.field("process_id", std::process::id());
-    lines.field("process_supervised", "no");
+    let supervised = match supervisor() {
+        None => "no",
+        Some(Supervisor::Upstart) => "upstart",
+        Some(Supervisor::Systemd) => "systemd",
+    };
+    lines.field("process_supervised", supervised);
     lines.field("run_id", &globals.run_id);
     lines.field("tcp_port", source.config.port);
     lines.field("server_time_usec", source.worker.clock().wall_us());
@@ -90,7 +99,8 @@ pub fn clients(source: &Source<'_>, lines: &mut Lines) {
     lines.field("client_recent_max_input_buffer", source.max(|shard| shard.client_input_max_bytes.get()));
     lines.field("client_recent_max_output_buffer", source.max(|shard| shard.client_output_max_bytes.get()));
     lines.field("blocked_clients", source.sum(|shard| shard.blocked_clients.get()));
-    lines.fixed(&[("tracking_clients", 0), ("clients_in_timeout_table", 0)]);
+    lines.field("tracking_clients", source.globals.tracking.clients());
+    lines.field("clients_in_timeout_table", source.sum(|shard| shard.clients_with_deadline.get()));
 }
 
 pub fn memory(source: &Source<'_>, lines: &mut Lines) {
@@ -123,15 +133,15 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
     lines.field("rss_overhead_bytes", figures.rss_overhead_bytes());
     lines.field("mem_fragmentation_ratio", format_args!("{:.2}", figures.total_ratio()));
     lines.field("mem_fragmentation_bytes", figures.total_bytes());
+    lines.field("mem_not_counted_for_evict", source.globals.bytes_not_counted_for_eviction());
     lines.fixed(&[
-        ("mem_not_counted_for_evict", 0),
         ("mem_replication_backlog", 0),
         ("mem_total_replication_buffers", 0),
         ("mem_clients_slaves", 0),
     ]);
     lines.field("mem_clients_normal", figures.clients);
     lines.field("mem_cluster_links", 0);
-    lines.field("mem_aof_buffer", source.globals.aof.queued_bytes());
+    lines.field("mem_aof_buffer", figures.aof_buffer);
     lines.field("mem_allocator", allocator_name());
     lines.field("active_defrag_running", 0);
     let pending = |shard: &ShardStats| shard.lazyfree_pending_objects.get() + shard.garbage_objects.get();
@@ -159,48 +169,39 @@ fn script_memory(source: &Source<'_>, figures: &MemoryFigures, lines: &mut Lines
 
 pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
     let persistence = &source.globals.persistence;
-    let loading = &persistence.loading;
+    let (loading, snapshots) = (&persistence.loading, &persistence.snapshots);
+    let saves = snapshots.figures(Purpose::Save, source.now_ms);
+    let rewrites = snapshots.figures(Purpose::Rewrite, source.now_ms);
     lines.field("loading", u8::from(loading.is_on()));
-    lines.fixed(&[
-        ("async_loading", "0"),
-        ("current_cow_peak", "0"),
-        ("current_cow_size", "0"),
-        ("current_cow_size_age", "0"),
-        ("current_fork_perc", "0.00"),
-        ("current_save_keys_processed", "0"),
-        ("current_save_keys_total", "0"),
-    ]);
+    lines.field("async_loading", 0);
+    snapshot_fields(source, lines);
     let changes = source.sum(|shard| shard.dirty.get());
     lines.field("rdb_changes_since_last_save", persistence.unsaved_changes(changes));
-    lines.field("rdb_bgsave_in_progress", 0);
+    lines.field("rdb_bgsave_in_progress", u8::from(saves.is_under_way));
     lines.field("rdb_last_save_time", persistence.last_save_at_s());
     lines.field("rdb_last_bgsave_status", if persistence.has_last_save_failed() { "err" } else { "ok" });
-    lines.fixed(&[("rdb_last_bgsave_time_sec", "-1"), ("rdb_current_bgsave_time_sec", "-1")]);
+    lines.field("rdb_last_bgsave_time_sec", saves.last_duration_s);
+    lines.field("rdb_current_bgsave_time_sec", saves.running_s);
     lines.field("rdb_saves", persistence.save_count());
-    lines.field("rdb_last_cow_size", 0);
+    lines.field("rdb_last_cow_size", saves.last_forced_bytes);
     lines.field("rdb_last_load_keys_expired", loading.keys_expired());
     lines.field("rdb_last_load_keys_loaded", loading.keys_loaded());
     let aof = &source.globals.aof;
     lines.field("aof_enabled", u8::from(aof.is_on()));
-    lines.fixed(&[
-        ("aof_rewrite_in_progress", "0"),
-        ("aof_rewrite_scheduled", "0"),
-        ("aof_last_rewrite_time_sec", "-1"),
-        ("aof_current_rewrite_time_sec", "-1"),
-        ("aof_last_bgrewrite_status", "ok"),
-        ("aof_rewrites", "0"),
-        ("aof_rewrites_consecutive_failures", "0"),
-    ]);
+    lines.field("aof_rewrite_in_progress", u8::from(rewrites.is_under_way));
+    lines.field("aof_rewrite_scheduled", u8::from(rewrites.is_scheduled));
+    lines.field("aof_last_rewrite_time_sec", rewrites.last_duration_s);
+    lines.field("aof_current_rewrite_time_sec", rewrites.running_s);
+    lines.field("aof_last_bgrewrite_status", if rewrites.failures_in_a_row > 0 { "err" } else { "ok" });
+    lines.field("aof_rewrites", rewrites.begun_count);
+    lines.field("aof_rewrites_consecutive_failures", rewrites.failures_in_a_row);
     lines.field("aof_last_write_status", if aof.has_error() { "err" } else { "ok" });
-    lines.fixed(&[
-        ("aof_last_cow_size", "0"),
-        ("module_fork_in_progress", "0"),
-        ("module_fork_last_cow_size", "0"),
-    ]);
+    lines.field("aof_last_cow_size", rewrites.last_forced_bytes);
+    lines.fixed(&[("module_fork_in_progress", "0"), ("module_fork_last_cow_size", "0")]);
     if aof.is_on() {
         lines.field("aof_current_size", aof.current_bytes());
         lines.field("aof_base_size", aof.base_bytes());
-        lines.field("aof_pending_rewrite", 0);
+        lines.field("aof_pending_rewrite", u8::from(rewrites.is_scheduled));
         lines.field("aof_buffer_length", aof.queued_bytes());
         lines.field("aof_pending_bio_fsync", 0);
         lines.field("aof_delayed_fsync", aof.delayed_fsyncs());
@@ -208,6 +209,35 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
     if loading.is_on() {
         loading_fields(source, lines);
     }
+}
+
+/// How far the snapshot is that is under way. What Redis calls copied on write is what was saved because it was about
+/// to change.
+fn snapshot_fields(source: &Source<'_>, lines: &mut Lines) {
+    let snapshots = &source.globals.persistence.snapshots;
+    let total = snapshots.keys_total();
+    let (keys, forced_bytes) = match snapshots.is_under_way() {
+        true => (
+            source.sum(|shard| shard.snapshot_keys.get()),
+            source.sum(|shard| shard.snapshot_forced_bytes.get()),
+        ),
+        false => (0, 0),
+    };
+    lines.field("current_cow_peak", forced_bytes);
+    lines.field("current_cow_size", forced_bytes);
+    lines.field("current_cow_size_age", 0);
+    lines.field("current_fork_perc", format_args!("{:.2}", keys as f64 * 100.0 / total.max(1) as f64));
+    lines.field("current_save_keys_processed", keys);
+    lines.field("current_save_keys_total", total);
+}
+
+/// For how long shards have now had more to evict than they may at once, in milliseconds.
+fn eviction_exceeded_ms(source: &Source<'_>) -> u64 {
+    let now_ms = source.now_ms.max(0) as u64;
+    source.sum(|shard| match shard.eviction_exceeded_since_ms.get() {
+        0 => 0,
+        since_ms => now_ms.saturating_sub(since_ms),
+    })
 }
 
 /// How far loading is.
@@ -253,17 +283,22 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.field("expired_stale_perc", format_args!("{stale_percent:.2}"));
     lines.field("expired_time_cap_reached_count", source.sum(|shard| shard.expired_time_cap_reached.get()));
     lines.field("expire_cycle_cpu_milliseconds", source.sum(|shard| shard.expire_cycle_micros.get()) / 1000);
-    lines.fixed(&[("evicted_keys", 0), ("evicted_clients", 0)]);
+    lines.field("evicted_keys", source.sum(|shard| shard.evicted_keys.get()));
+    lines.field("evicted_clients", source.sum(|shard| shard.evicted_clients.get()));
     lines.field("evicted_scripts", source.globals.scripts.scripts.count_evicted());
-    lines.fixed(&[("total_eviction_exceeded_time", 0), ("current_eviction_exceeded_time", 0)]);
+    let exceeded_ms = eviction_exceeded_ms(source);
+    let total_ms = source.sum(|shard| shard.eviction_exceeded_ms.get()) + exceeded_ms;
+    lines.field("total_eviction_exceeded_time", total_ms);
+    lines.field("current_eviction_exceeded_time", exceeded_ms);
     lines.field("keyspace_hits", source.sum(|shard| shard.keyspace_hits.get()));
     lines.field("keyspace_misses", source.sum(|shard| shard.keyspace_misses.get()));
+    let names = |kind| source.globals.directory.name_count(kind);
+    lines.field("pubsub_channels", names(Kind::Channel));
+    lines.field("pubsub_patterns", names(Kind::Pattern));
+    lines.field("pubsubshard_channels", names(Kind::ShardChannel));
+    lines.field("latest_fork_usec", source.globals.persistence.snapshots.barrier_us());
+    lines.field("total_forks", source.globals.persistence.snapshots.count());
     lines.fixed(&[
-        ("pubsub_channels", 0),
-        ("pubsub_patterns", 0),
-        ("pubsubshard_channels", 0),
-        ("latest_fork_usec", 0),
-        ("total_forks", 0),
         ("migrate_cached_sockets", 0),
         ("slave_expires_tracked_keys", 0),
         ("active_defrag_hits", 0),
@@ -272,11 +307,11 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
         ("active_defrag_key_misses", 0),
         ("total_active_defrag_time", 0),
         ("current_active_defrag_time", 0),
-        ("tracking_total_keys", 0),
-        ("tracking_total_items", 0),
-        ("tracking_total_prefixes", 0),
-        ("unexpected_error_replies", 0),
     ]);
+    lines.field("tracking_total_keys", source.globals.tracking.keys());
+    lines.field("tracking_total_items", source.globals.tracking.items());
+    lines.field("tracking_total_prefixes", names(Kind::KeyPrefix));
+    lines.field("unexpected_error_replies", 0);
     lines.field("total_error_replies", source.sum(|shard| shard.error_replies.get()));
     lines.field("dump_payload_sanitizations", 0);
     lines.field("total_reads_processed", source.sum(|shard| shard.reads_processed.get()));
@@ -331,6 +366,12 @@ pub fn modules(_source: &Source<'_>, lines: &mut Lines) {
     }
 }
 
+/// The name of a command in the name of a field, which ends at the first colon.
+fn field_name(name: &str) -> Cow<'_, str> {
+    const UNSAFE: [char; 4] = ['#', ':', '\n', '\r'];
+    if name.contains(UNSAFE) { name.replace(UNSAFE, "_").into() } else { name.into() }
+}
+
 pub fn commandstats(source: &Source<'_>, lines: &mut Lines) {
     for entry in source.worker.table.all() {
         let sum = |counter: fn(&CommandStats) -> u64| source.sum(|shard| counter(shard.command(entry.id)));
@@ -342,7 +383,7 @@ pub fn commandstats(source: &Source<'_>, lines: &mut Lines) {
         let usec = sum(|stats| stats.nanos.get()) / 1000;
         let usec_per_call = if calls == 0 { 0.0 } else { usec as f64 / calls as f64 };
         lines.field(
-            format_args!("cmdstat_{}", entry.full_name),
+            format_args!("cmdstat_{}", field_name(&entry.full_name)),
             format_args!(
                 "calls={calls},usec={usec},usec_per_call={usec_per_call:.2},rejected_calls={rejected},\
                  failed_calls={failed}"
@@ -365,38 +406,19 @@ pub fn latencystats(source: &Source<'_>, lines: &mut Lines) {
     }
     let percentiles = &source.config.latency_tracking_info_percentiles.0;
     for entry in source.worker.table.all() {
-        let mut counts = vec![0; LatencyHistogram::LEN];
-        for shard in &source.globals.stats {
-            if let Some(latency) = shard.command(entry.id).latency() {
-                latency.add_to(&mut counts);
-            }
-        }
-        if counts.iter().all(|&count| count == 0) {
-            continue;
-        }
+        let Some(counts) = source.globals.latency_counts(entry.id) else { continue };
         let values: Vec<String> = percentiles
             .iter()
             .map(|&percentile| {
-                let micros = percentile_nanos(&counts, percentile) as f64 / 1000.0;
+                let micros = counts.percentile_nanos(percentile) as f64 / 1000.0;
                 format!("p{}={micros:.3}", Percentiles::name(percentile))
             })
             .collect();
-        lines.field(format_args!("latency_percentiles_usec_{}", entry.full_name), values.join(","));
+        lines.field(
+            format_args!("latency_percentiles_usec_{}", field_name(&entry.full_name)),
+            values.join(","),
+        );
     }
-}
-
-/// The latency below or at which `percentile` percent of the calls lie, by the upper end of its bucket.
-fn percentile_nanos(counts: &[u64], percentile: f64) -> u64 {
-    let total: u64 = counts.iter().sum();
-    let rank = ((percentile / 100.0 * total as f64).ceil() as u64).clamp(1, total);
-    let mut passed = 0;
-    for (bucket, count) in counts.iter().enumerate() {
-        passed += count;
-        if passed >= rank {
-            return LatencyHistogram::bucket_end_nanos(bucket);
-        }
-    }
-    unreachable!("the rank is within the total")
 }
 
 pub fn cluster(_source: &Source<'_>, lines: &mut Lines) {
@@ -504,22 +526,5 @@ pub fn holds(source: &Source<'_>, lines: &mut Lines) {
             format_args!("hold_{}", entry.full_name),
             format_args!("calls={calls},usec_max={usec_max}"),
         );
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_percentile_is_the_end_of_the_bucket_it_falls_in() {
-        let mut counts = vec![0; LatencyHistogram::LEN];
-        counts[3] = 99;
-        counts[8] = 1;
-        assert_eq!(percentile_nanos(&counts, 0.0), 4);
-        assert_eq!(percentile_nanos(&counts, 50.0), 4);
-        assert_eq!(percentile_nanos(&counts, 99.0), 4);
-        assert_eq!(percentile_nanos(&counts, 99.9), 9);
-        assert_eq!(percentile_nanos(&counts, 100.0), 9);
     }
 }

@@ -105,31 +105,32 @@ fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Rea
     let text = args.arg(1);
     match worker.scripts.find(&Sha::of(text)) {
         Ok(script) => reach_of_script(worker, is_read_only, &script),
-        Err(_) => reach(&script_key_use(text, worker.table), is_read_only),
+        Err(_) => reach(&script_key_use(text, worker.table), is_read_only, worker.has_filters()),
     }
 }
 
 fn reach_of_sha(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
     match worker.scripts.find_hex(args.arg(1)) {
         Ok(script) => reach_of_script(worker, is_read_only, &script),
-        Err(_) => Reach::Declared,
+        Err(_) => Reach::Unknown,
     }
 }
 
 fn reach_of_script(worker: &Worker, is_read_only: bool, compiled: &CompiledScript) -> Reach {
     let flags = compiled.script.header.flags;
-    reach(compiled.script.key_use(worker.table), is_read_only || flags.is_read_only())
+    reach(compiled.script.key_use(worker.table), is_read_only || flags.is_read_only(), worker.has_filters())
 }
 
 fn reach_of_function(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
-    let table = worker.table;
-    let Some(function) = worker.scripts.function(args.arg(1)) else { return Reach::Declared };
+    let (table, has_filters) = (worker.table, worker.has_filters());
+    let Some(function) = worker.scripts.function(args.arg(1)) else { return Reach::Unknown };
     let is_read_only = is_read_only || function.function().flags.is_read_only();
-    reach(function.key_use(table), is_read_only)
+    reach(function.key_use(table), is_read_only, has_filters)
 }
 
-fn reach(keys: &KeyUse, is_read_only: bool) -> Reach {
-    if keys.is_narrow() {
+/// A filter may make any command of those that the script calls.
+fn reach(keys: &KeyUse, is_read_only: bool, has_filters: bool) -> Reach {
+    if keys.is_narrow() && !has_filters {
         Reach::Declared
     } else {
         Reach::Any { is_read_only: is_read_only || !keys.may_write }
@@ -297,7 +298,7 @@ fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult 
     let name = ctx.arg(1);
     let worker = ctx.worker();
     let function = worker.callable_function(name)?;
-    let reach = reach(function.entry.key_use(worker.table), is_read_only);
+    let reach = reach(function.entry.key_use(worker.table), is_read_only, worker.has_filters());
     if !ctx.reaches(reach) {
         return Err(FUNCTION_NOT_FOUND);
     }

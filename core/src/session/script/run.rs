@@ -80,7 +80,7 @@ impl Host for Server<'_, '_> {
     }
 
     fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        self.ctx.worker().knows_command(args).then_some(true)
+        self.ctx.worker().may_call_from_script(args)
     }
 }
 
@@ -101,7 +101,7 @@ pub(super) fn run(
     key_count: usize,
     start: impl FnOnce([&[&[u8]]; 2], RunOptions, &mut dyn Host, &mut Vec<u8>) -> Result<(), ScriptError>,
 ) -> CommandResult {
-    let args: SmallVec<[&[u8]; 8]> = ctx.args.iter().skip(3).collect();
+    let args: SmallVec<[&[u8]; 8]> = ctx.args.slice(3..).iter().collect();
     let client_resp = match ctx.reply.resp {
         Resp::V2 => shardis_scripting::Resp::V2,
         Resp::V3 => shardis_scripting::Resp::V3,

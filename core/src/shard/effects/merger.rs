@@ -109,8 +109,10 @@ pub struct Merger {
     readers: Vec<ReaderState>,
     /// How many readers read. The file is one.
     reading: usize,
-    /// The part of the file that has begun last.
-    part: Option<u64>,
+    /// The file is read at present: a part of it has begun, and it has not ended.
+    has_file: bool,
+    /// The number of the part that has begun last, or of a later one that is not to begin any more.
+    last_part: u64,
     out: Vec<u8>,
     deliveries: Vec<Delivery>,
     /// The database that is selected at the end of the stream.
@@ -133,7 +135,8 @@ impl Merger {
             transactions: AHashMap::new(),
             readers: Vec::new(),
             reading: 0,
-            part: None,
+            has_file: false,
+            last_part: 0,
             out: Vec::new(),
             deliveries: Vec::new(),
             db: None,
@@ -281,20 +284,22 @@ impl Merger {
     }
 
     fn begin_part(&mut self, number: u64) {
-        if self.part.is_none() {
+        if number <= self.last_part {
+            return;
+        }
+        self.last_part = number;
+        if !std::mem::replace(&mut self.has_file, true) {
             self.reading += 1;
         }
-        if self.part.is_none_or(|part| part < number) {
-            self.part = Some(number);
-            self.db = None;
-            self.cut_bytes();
-            self.deliveries.push(Delivery::NewPart { number });
-        }
+        self.db = None;
+        self.cut_bytes();
+        self.deliveries.push(Delivery::NewPart { number });
     }
 
-    /// The file has ended: up to the next part nothing is written.
-    pub fn end_file(&mut self) {
-        if self.part.take().is_some() {
+    /// The file has ended: nothing is written until a part begins whose number is greater than `last_part`.
+    pub fn end_file(&mut self, last_part: u64) {
+        self.last_part = self.last_part.max(last_part);
+        if std::mem::take(&mut self.has_file) {
             self.reading -= 1;
             self.advance();
         }
@@ -341,13 +346,16 @@ impl Merger {
         let mut writer = Writer { out: &mut self.out, db: &mut self.db };
         let len_before = writer.out.len();
         let effects = &front.batch.effects;
-        if whole && end - start > 1 {
-            writer.open(effects.list[start].db);
+        let consumer = self.consumer;
+        let mut meant = (start..end).filter(|&at| effects.list[at].is_for(consumer)).peekable();
+        let is_wrapped = whole && meant.clone().nth(1).is_some();
+        if let Some(&first) = meant.peek().filter(|_| is_wrapped) {
+            writer.open(effects.list[first].db);
         }
-        for at in start..end {
+        for at in meant {
             writer.effect(effects.list[at].db, effects.bytes_of(at));
         }
-        if whole && end - start > 1 {
+        if is_wrapped {
             writer.close();
         }
         self.offset += (self.out.len() - len_before) as u64;
@@ -377,7 +385,9 @@ impl Merger {
         let mut sorting = std::mem::take(&mut self.sorting);
         for piece in pieces {
             let batch = &self.row[(piece.seq - first_ticket) as usize].batch;
-            sorting.extend((piece.start..piece.end).map(|at| (batch.effects.list[at].order, piece.seq, at)));
+            let list = &batch.effects.list;
+            let meant = (piece.start..piece.end).filter(|&at| list[at].is_for(self.consumer));
+            sorting.extend(meant.map(|at| (list[at].order, piece.seq, at)));
         }
         // The sort is stable: effects of one command on one shard keep their order. Those on different shards concern
         // different keys, and may come in any order.

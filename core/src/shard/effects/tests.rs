@@ -103,7 +103,7 @@ fn a_transaction_on_one_shard_is_one_unit() {
     stream.log.begin_local();
     stream.command("SET a 1", 1);
     stream.command("GET a", 0);
-    stream.log.expired(0, b"old", true);
+    stream.log.removed(0, b"old", true);
     stream.command("SET b 1", 1);
     stream.log.end_local();
     stream.log.begin_local();

@@ -317,6 +317,15 @@ impl LockTable {
         self.requests.iter().any(|(&other, request)| other != id && is_others(request))
     }
 
+    /// Whether a program, which has the token, waits for the granted `lock_request` of a handoff.
+    pub fn keeps_program_waiting(&self, lock_request: LockRequestId) -> bool {
+        let waits = |intent: &Intent| intent.is_program && !intent.granted;
+        let is_waited_for = |key: &KeyLock| self.keys.get(&key.id).is_some_and(|line| line.iter().any(waits));
+        let barrier = self.barrier.as_ref();
+        barrier.is_some_and(|barrier| barrier.owner == Owner::Program && !barrier.granted)
+            || self.held_by(lock_request).iter().any(is_waited_for)
+    }
+
     /// Whether the granted `lock_request` holds a key, or did until that was split off.
     pub fn is_in_hand(&self, lock_request: LockRequestId, key: KeyLock) -> bool {
         let is_own = |intent: &Intent| {

@@ -193,12 +193,13 @@ fn random_elements_are_evenly_distributed() {
 
 #[test]
 fn a_dict_is_freed_by_its_budget() {
+    let count: u32 = if cfg!(miri) { 300 } else { 3000 };
     let mut dict = DictMap::new();
-    for n in 0..3000u32 {
+    for n in 0..count {
         dict.set(&n.to_le_bytes(), &vec![0; if n % 10 == 0 { 10_000 } else { 10 }]);
     }
     let (cost, budget) = (dict.free_cost(), 16);
-    assert!((700..2500).contains(&cost), "{cost}");
+    assert!((count as usize / 4..count as usize).contains(&cost), "{cost}");
     let mut spent = 0;
     let mut slices = 0;
     loop {

@@ -20,8 +20,7 @@ pub struct ExpireProgress {
 impl Table {
     /// Passes the entries whose expiry is at or before `now_ms` to `due`, and removes those for which it returns true.
     /// Stops at the end of a segment once it has looked at `limit` entries and segments, and continues there the next
-    /// time. It stamps no bucket's version, so during a snapshot `due` has to return false, and its caller removes the
-    /// keys one by one.
+    /// time.
     pub fn expire_due(
         &mut self,
         now_ms: i64,
@@ -48,8 +47,13 @@ impl Table {
                 next = end_of_prefix(hash, page_depth);
                 continue;
             }
-            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-            let segment = unsafe { &mut *self.directory.segment(hash) };
+            let segment = self.directory.segment(hash);
+            // SAFETY: the directory's segments are live.
+            if unsafe { (*segment).next_expiry_ms() } <= now_ms {
+                self.save_before_expiry(segment, now_ms);
+            }
+            // SAFETY: as above, and `&mut self` is the only way to them.
+            let segment = unsafe { &mut *segment };
             next = end_of_prefix(hash, segment.depth());
             segments_seen += 1;
             let mut shrunk = false;

@@ -31,7 +31,7 @@ impl Table {
 
     /// Looks a key up at `now_ms` (unix time). A key whose expiry lies before that counts as missing, and is removed if
     /// `remove`.
-    #[inline]
+    #[inline(always)]
     pub fn live(&mut self, hash: u64, key: &[u8], now_ms: i64, remove: bool) -> Live<Entry<'_>> {
         if self.directory.is_empty() {
             return Live::Missing;
@@ -43,13 +43,18 @@ impl Table {
         let entry = Entry::new(entry);
         if entry.is_expired(now_ms) {
             if remove {
-                self.will_change(hash);
-                self.remove(hash, key);
-                self.reported();
+                self.remove_expired(hash, key);
             }
             return Live::Expired { removed: remove };
         }
         Live::Entry(entry)
+    }
+
+    #[cold]
+    fn remove_expired(&mut self, hash: u64, key: &[u8]) {
+        self.will_change(hash);
+        self.remove(hash, key);
+        self.reported();
     }
 
     /// As [`Table::live`], for changing the entry. Inline, because an [`EntryMut`] is too big to be handed over.

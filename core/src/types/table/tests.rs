@@ -3,6 +3,7 @@
 mod expire;
 mod model;
 mod scan;
+mod snapshot;
 
 use std::collections::BTreeMap;
 
@@ -292,42 +293,6 @@ fn a_removed_or_overwritten_value_that_is_big_is_freed_in_slices() {
         assert!(table.free_garbage(200));
         assert_eq!(table.garbage_len(), 0);
     }
-}
-
-#[test]
-fn the_first_change_of_a_bucket_during_a_snapshot_is_reported() {
-    let count = rounds(20_000).max(600);
-    let changed = |table: &mut Table| {
-        (0..count).filter(|&number| table.will_change(hash_key(&number_key(number)))).count()
-    };
-    let mut table = Table::new();
-    assert!(!table.will_change(hash_key(b"a")));
-    table.set_snapshot(NonZeroU16::new(7));
-    assert!(!table.will_change(hash_key(b"a")), "there is nothing to save in a table without entries");
-    fill(&mut table, 0..count);
-    assert_eq!(changed(&mut table), 0, "nor in one that was empty when the snapshot began");
-    table.set_snapshot(None);
-    assert_eq!(changed(&mut table), 0);
-    table.set_snapshot(NonZeroU16::new(8));
-    assert!(table.will_change(hash_key(&number_key(5))));
-    assert!(!table.will_change(hash_key(&number_key(5))), "only the first change");
-    // Splits keep what is known of both halves. (Inserting stamps, but not between snapshots.)
-    let segments = table.directory.segment_count();
-    table.set_snapshot(None);
-    fill(&mut table, count..3 * count);
-    table.set_snapshot(NonZeroU16::new(8));
-    assert!(table.directory.segment_count() > segments);
-    assert!(!table.will_change(hash_key(&number_key(5))));
-    assert!(changed(&mut table) > count / 20);
-    assert_eq!(changed(&mut table), 0);
-    // No merge takes buckets of different versions together.
-    let segments = table.directory.segment_count();
-    drain(&mut table, 0..3 * count);
-    assert_eq!(table.directory.segment_count(), segments);
-    table.set_snapshot(None);
-    table.reset_versions();
-    table.set_snapshot(NonZeroU16::new(8));
-    assert!(table.will_change(hash_key(b"a")));
 }
 
 #[test]

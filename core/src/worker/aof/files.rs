@@ -3,13 +3,16 @@
 
 use crate::config::Config;
 use crate::persist::aof::{FileInfo, FileKind, Manifest};
-use crate::runtime::disk::{Disk, DiskFile, append_all, replace_on};
+use crate::runtime::disk::{Disk, DiskFile, append_all, create_dir_on, dir_of, open_empty_on, replace_on};
 use crate::runtime::log;
 use crate::runtime::os_error::error_text;
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// How much of a file is copied at once.
+const COPY_LEN: usize = 1 << 20;
 
 /// The directory, and what is in it.
 pub struct AofFiles {
@@ -25,6 +28,16 @@ impl AofFiles {
     /// # Errors
     /// The operator's line.
     pub fn open(disk: &dyn Disk, config: &Config) -> Result<AofFiles, String> {
+        let mut files = AofFiles::read(disk, config)?;
+        files.take_over_old_file(disk)?;
+        Ok(files)
+    }
+
+    /// Reads the manifest.
+    ///
+    /// # Errors
+    /// The operator's line.
+    pub fn read(disk: &dyn Disk, config: &Config) -> Result<AofFiles, String> {
         let mut files = AofFiles {
             dir: config.appenddirname.as_path().to_owned(),
             prefix: config.appendfilename.as_bytes().to_vec(),
@@ -47,7 +60,6 @@ impl AofFiles {
                 error.why.to_owned()
             })?;
         }
-        files.take_over_old_file(disk)?;
         Ok(files)
     }
 
@@ -69,7 +81,7 @@ impl AofFiles {
         if !is_wanted || disk.len(&old).map_err(fails)?.is_none() {
             return Ok(());
         }
-        disk.create_dir(&self.dir).map_err(fails)?;
+        create_dir_on(disk, &self.dir).map_err(fails)?;
         if !is_under_way {
             let base = FileInfo { name: self.prefix.clone(), seq: 1, kind: FileKind::Base };
             self.manifest.set_base(base);
@@ -77,6 +89,7 @@ impl AofFiles {
         }
         disk.rename(&old, &new).map_err(fails)?;
         disk.sync_dir(&self.dir).map_err(fails)?;
+        disk.sync_dir(&dir_of(&old)).map_err(fails)?;
         log::notice(format_args!(
             "Successfully migrated an old-style AOF configuration ({}) into the AOF directory ({}).",
             old.display(),
@@ -101,6 +114,21 @@ impl AofFiles {
 
     fn path_of_name(&self, name: &[u8]) -> PathBuf {
         self.dir.join(OsStr::from_bytes(name))
+    }
+
+    /// The directory.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// appendfilename
+    pub(super) fn prefix(&self) -> &[u8] {
+        &self.prefix
+    }
+
+    /// Where the commands behind the first base are while that is not complete.
+    pub(super) fn temporary_incr(&self) -> PathBuf {
+        self.path_of_name(&[b"temp-", &self.prefix[..], b".incr"].concat())
     }
 
     /// Where a file of the manifest is.
@@ -146,7 +174,7 @@ impl AofFiles {
         base: &[u8],
         base_extension: &str,
     ) -> io::Result<(Box<dyn DiskFile>, u64)> {
-        disk.create_dir(&self.dir)?;
+        create_dir_on(disk, &self.dir)?;
         let mut is_new = false;
         if self.manifest.is_empty() {
             let info = self.manifest.add_base(&self.prefix, base_extension);
@@ -155,37 +183,49 @@ impl AofFiles {
                 "Creating AOF base file {} on server start",
                 String::from_utf8_lossy(&info.name)
             ));
-            if disk.len(&path)?.is_some() {
-                disk.remove(&path)?;
-            }
-            let mut file = disk.open(&path)?;
+            let mut file = open_empty_on(disk, &path)?;
             append_all(&mut *file, base)?;
             file.sync()?;
             is_new = true;
         }
-        let info = match self.manifest.incrs.last() {
-            Some(info) => info.clone(),
-            None => {
-                is_new = true;
-                let info = self.manifest.add_incr(&self.prefix);
-                // One that no manifest names is a leftover.
-                if disk.len(&self.path(&info))?.is_some() {
-                    disk.remove(&self.path(&info))?;
-                }
-                info
-            }
+        let (info, is_found) = match self.manifest.incrs.last() {
+            Some(info) => (info.clone(), true),
+            None => (self.manifest.add_incr(&self.prefix), false),
         };
+        is_new |= !is_found;
         let path = self.path(&info);
-        let file = disk.open(&path)?;
         let what = if is_new { "Creating" } else { "Opening" };
         let name = String::from_utf8_lossy(&info.name);
         log::notice(format_args!("{what} AOF incr file {name} on server start"));
+        let file = match is_found {
+            true => self.sync_found(disk)?,
+            // One that no manifest names is a leftover.
+            false => open_empty_on(disk, &path)?,
+        };
         if is_new {
-            disk.sync_dir(&self.dir)?;
             self.save(disk)?;
         }
         let len_bytes = disk.len(&path)?.unwrap_or(0);
         Ok((file, len_bytes))
+    }
+
+    /// Returns when what was loaded is on the disk, and with the last file. A process that was killed may have written to
+    /// files, or have given them their names, and not have got to their synchronization: nobody may be told before that.
+    fn sync_found(&self, disk: &dyn Disk) -> io::Result<Box<dyn DiskFile>> {
+        disk.sync_dir(&self.dir)?;
+        let mut last = None;
+        for info in self.manifest.files() {
+            let path = self.path(info);
+            let mut file = disk.open(&path)?;
+            if let Err(error) = file.sync() {
+                // The next call would succeed although the bytes are not on the disk. They are in memory: a copy has them.
+                let (name, why) = (String::from_utf8_lossy(&info.name), error_text(&error));
+                log::warning(format_args!("Can't synchronize the AOF file {name}, which is copied: {why}"));
+                file = copy_on(disk, &path, &self.temporary_incr())?;
+            }
+            last = Some(file);
+        }
+        last.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// Removes the files that are history.
@@ -210,4 +250,21 @@ impl AofFiles {
             }
         }
     }
+}
+
+/// Puts a copy of a file in its place, which is on the disk.
+fn copy_on(disk: &dyn Disk, path: &Path, temporary: &Path) -> io::Result<Box<dyn DiskFile>> {
+    let mut copy = open_empty_on(disk, temporary)?;
+    let mut source = disk.reader(path)?;
+    let mut chunk = vec![0; COPY_LEN];
+    loop {
+        match source.read(&mut chunk)? {
+            0 => break,
+            len => append_all(&mut *copy, &chunk[..len])?,
+        }
+    }
+    copy.sync()?;
+    disk.rename(temporary, path)?;
+    disk.sync_dir(&dir_of(path))?;
+    Ok(copy)
 }

@@ -1,5 +1,5 @@
-//! A shard's end of the append-only file: it sends its effects to the writer, and with `appendfsync always` holds back the
-//! output of its connections until what that shows is on disk.
+//! A shard's end of the append-only file: it sends its effects to the writer, and holds back the output of its connections
+//! until what that shows is on disk, or, unless appendfsync is `always`, written.
 
 use super::ToWriter;
 use crate::config::AppendFsync;
@@ -14,8 +14,10 @@ use std::sync::mpsc::Sender;
 pub(in crate::worker) struct Outlet {
     /// Once there is something to send.
     sender: Option<Sender<ToWriter>>,
-    /// Output is held back until it is safe.
-    pub(in crate::worker) holds: bool,
+    /// Output is held back until it is safe, ...
+    holds: bool,
+    /// ... also while the writer is behind: `appendfsync always`.
+    is_strict: bool,
     /// See the module's documentation.
     ticket: u64,
     /// What was safe when the held connections were last looked at, and whether more is by now.
@@ -27,6 +29,14 @@ pub(in crate::worker) struct Outlet {
     pub(in crate::worker) is_behind: bool,
 }
 
+impl Outlet {
+    /// Whether output is held back now.
+    #[inline]
+    pub(in crate::worker) fn holds_now(&self) -> bool {
+        self.holds && (self.is_strict || !self.is_behind)
+    }
+}
+
 impl Worker {
     /// Takes over what the configuration says of the file.
     pub(in crate::worker) fn track_aof(&mut self) {
@@ -34,7 +44,8 @@ impl Worker {
             self.shard.effects.end_file();
         }
         let config = &self.shard.config;
-        self.outlet.holds = self.globals.aof.is_on() && config.appendfsync == AppendFsync::Always;
+        self.outlet.holds = self.globals.aof.is_on();
+        self.outlet.is_strict = config.appendfsync == AppendFsync::Always;
     }
 
     /// At the beginning of a turn: looks whether the writer keeps up.
@@ -53,7 +64,7 @@ impl Worker {
     pub(in crate::worker) fn append_to_file(&mut self, batch: Arc<EffectBatch>) {
         let aof = &self.globals.aof;
         let sender = self.outlet.sender.get_or_insert_with(|| aof.sender());
-        aof.queued_bytes.fetch_add(batch.len_bytes() as u64, Ordering::Relaxed);
+        aof.queued_bytes.fetch_add(batch.held_bytes() as u64, Ordering::Relaxed);
         // Sequentially consistent, so that a batch sent as a consequence of this one gets a higher number.
         let seq = aof.next_seq.fetch_add(1, Ordering::SeqCst);
         // After the end of the writer nobody is told anything any more.
@@ -85,7 +96,8 @@ impl Worker {
             return;
         }
         let safe_seq = self.globals.aof.safe_seq();
-        if std::mem::replace(&mut self.outlet.seen_safe_seq, safe_seq) != safe_seq || !self.outlet.holds {
+        if std::mem::replace(&mut self.outlet.seen_safe_seq, safe_seq) != safe_seq || !self.outlet.holds_now()
+        {
             dirty.append(&mut self.outlet.held);
         }
         self.outlet.looks_again = false;

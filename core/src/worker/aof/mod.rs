@@ -9,9 +9,10 @@
 //!    └─────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! # appendfsync always
+//! # Replies wait
 //!
-//! Nothing that shows a change leaves before the change is on disk. At the end of each turn a shard draws the sequence
+//! Nothing that shows a change leaves before the change is safe: with `appendfsync always` on disk, otherwise written, so that
+//! it survives the process. At the end of each turn a shard draws the sequence
 //! number of its batch, before anything leaves it. Its *ticket* is the number of batches that must be safe before what
 //! it knows may be shown: one more than the number of its last batch, or the ticket of a shard that it has had a message
 //! from, whichever is higher. A shard publishes its ticket before its messages leave. So a shard that learns of a change
@@ -23,11 +24,21 @@
 //! The changes of a transaction over several shards are written when all its pieces have arrived. Until then no later
 //! batch counts as safe, so nobody is told of a part of it.
 //!
+//! With `everysec` the file is synchronized by a third thread, and the writer writes meanwhile. What the disk refuses, and,
+//! while the writer is behind, what it has not got to, counts as safe then: as in Redis, -MISCONF and the stalling of those
+//! who write take the place of waiting.
+//!
 //! # Back-pressure
 //!
 //! The queue to the writer is bounded in this way: when [`QUEUED_BYTES_MAX`] wait, or the writer has been busy with one
-//! write for [`BEHIND_MS`], clients that write are stalled as by CLIENT PAUSE WRITE, and no longer read; reads go on. What
+//! write or synchronization for [`BEHIND_MS`], clients that write are stalled as by CLIENT PAUSE WRITE, and no longer read; reads go on. What
 //! a turn may add once the bound is reached is what was under way between the shards.
+//!
+//! # Parts
+//!
+//! A rewrite begins a new part of the stream at its barrier ([`snapshot`](crate::worker::snapshot)), which goes to a new
+//! file. When the base is complete, the writer puts it in its place and makes the files before that part history (`parts`).
+//! Until then what could be loaded before can be loaded still, with the new file as one more.
 //!
 //! # Errors
 //!
@@ -39,9 +50,11 @@
 pub mod files;
 mod hold;
 pub mod load;
+mod parts;
 pub mod writer;
 
 pub(super) use hold::Outlet;
+pub(super) use parts::NewBase;
 
 use self::writer::Writer;
 use crate::runtime::clock::Clock;
@@ -49,6 +62,7 @@ use crate::runtime::disk::SystemDisk;
 use crate::runtime::driver::BellHandle;
 use crate::shard::effects::EffectBatch;
 use crate::worker::Globals;
+use crate::worker::snapshot::SNAPSHOT_SHARD;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -70,8 +84,10 @@ pub enum ToWriter {
     Batch { seq: u64, batch: Arc<EffectBatch> },
     /// To answer when all batches before it are written.
     Flush(SyncSender<()>),
-    /// The file ends here: CONFIG SET appendonly no.
-    Off,
+    /// The base of a rewrite is complete, or has failed.
+    Base(NewBase),
+    /// The file ends here: CONFIG SET appendonly no. `last_part`: the last one that was begun, or will be all the same.
+    Off { last_part: u64 },
     /// To write and synchronize what is there, and to end.
     Stop,
 }
@@ -107,6 +123,8 @@ pub struct Aof {
     flush_sleep_us: AtomicU64,
     /// The number of the last part of the stream that was begun.
     last_part: AtomicU64,
+    /// The file was turned on while the server runs, and its first base is not complete: nothing could be loaded.
+    awaits_base: AtomicBool,
 }
 
 impl Aof {
@@ -132,6 +150,7 @@ impl Aof {
             current_bytes: AtomicU64::new(0),
             flush_sleep_us: AtomicU64::new(0),
             last_part: AtomicU64::new(0),
+            awaits_base: AtomicBool::new(false),
         }
     }
 
@@ -165,7 +184,8 @@ impl Aof {
         self.receiver.lock().expect("no holder of the writer's queue panics").take()
     }
 
-    /// All batches with lower numbers are as safe as appendfsync promises: with `always` on disk, otherwise written.
+    /// All batches with lower numbers are as safe as appendfsync promises: with `always` on disk, otherwise written, or
+    /// refused by the disk, which is reported.
     #[inline]
     pub fn safe_seq(&self) -> u64 {
         self.safe_seq.load(Ordering::SeqCst)
@@ -236,7 +256,7 @@ impl Aof {
 
     /// Bytes that are not written yet.
     pub fn queued_bytes(&self) -> u64 {
-        self.queued_bytes.load(Ordering::Relaxed)
+        self.queued_bytes.load(Ordering::Acquire)
     }
 
     /// How often the writer was behind.
@@ -288,7 +308,8 @@ impl Aof {
     ) {
         let aof = &globals.aof;
         let Some(inbox) = aof.take_receiver() else { return };
-        let mut writer = Writer::new(Box::new(SystemDisk), clock, globals.stats.len());
+        let mut writer =
+            Writer::new(Box::new(SystemDisk), clock, Arc::clone(&globals.latency), globals.stats.len());
         begin(&mut writer);
         let thread = std::thread::Builder::new().name("aof-writer".to_owned());
         let thread =
@@ -296,20 +317,49 @@ impl Aof {
         *aof.writer.lock().expect("no holder of the writer panics") = Some(thread);
     }
 
-    /// Has the writer write and synchronize what is there, and waits for its end. Returns whether it ran.
-    pub fn stop_writer(&self) -> bool {
+    /// Has the writer write and synchronize what is there, and waits for its end, unless it has ended already.
+    pub fn stop_writer(&self) {
         let writer = self.writer.lock().expect("no holder of the writer panics").take();
-        let Some(writer) = writer else { return false };
+        let Some(writer) = writer else { return };
+        if self.is_on() {
+            crate::runtime::log::notice(format_args!("Calling fsync() on the AOF file."));
+        }
         let _ = self.sender().send(ToWriter::Stop);
         let _ = writer.join();
-        true
+    }
+
+    /// Whether nothing could be loaded yet: the file was turned on, and its first base is not complete.
+    pub fn awaits_base(&self) -> bool {
+        self.awaits_base.load(Ordering::Relaxed)
+    }
+
+    /// Hands the base of a rewrite over to the writer, which answers by [`NewBase::done`].
+    pub(super) fn hand_over(globals: &'static Globals, clock: &'static dyn Clock, base: NewBase) {
+        Aof::start_writer(globals, clock, |_| {});
+        // After the end of the writer the base is not used.
+        let _ = globals.aof.sender().send(ToWriter::Base(base));
+    }
+
+    /// CONFIG SET appendonly yes: the file begins with a rewrite. It is under way when this returns, unless another
+    /// snapshot is; then it follows that.
+    pub fn turn_on(globals: &'static Globals, clock: &'static dyn Clock) {
+        let aof = &globals.aof;
+        aof.awaits_base.store(true, Ordering::Relaxed);
+        aof.set_on(true);
+        Aof::start_writer(globals, clock, |_| {});
+        globals.persistence.snapshots.request_rewrite();
+        aof.ring(SNAPSHOT_SHARD);
     }
 
     /// CONFIG SET appendonly no: the file stays as it is.
-    pub fn turn_off(&self) {
-        self.set_on(false);
-        // Not waited for: the caller has the configuration locked, which the writer reads.
-        let _ = self.sender().send(ToWriter::Off);
+    pub fn turn_off(globals: &Globals) {
+        let aof = &globals.aof;
+        globals.persistence.snapshots.end_rewrites(|| {
+            aof.awaits_base.store(false, Ordering::Relaxed);
+            aof.set_on(false);
+            // Not waited for: the caller has the configuration locked, which the writer reads.
+            let _ = aof.sender().send(ToWriter::Off { last_part: aof.current_part() });
+        });
     }
 }
 

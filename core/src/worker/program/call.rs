@@ -5,7 +5,7 @@ use super::Reach;
 use super::ctx::CallOptions;
 use super::frame::handler_of;
 use crate::command::admission::{self, ProgramCall};
-use crate::command::table::{CommandEntry, KeyShape, Resolved, Run, Scope, flag};
+use crate::command::table::{Command, CommandEntry, CommandId, KeyShape, Resolved, Run, Scope, flag};
 use crate::command::{Call, CommandError, CommandResult, keys, route};
 use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
 use crate::types::hashing::hash_key;
@@ -88,20 +88,41 @@ impl Worker {
             copy = filter(client, copy.as_argv());
         }
         let argv = copy.as_argv();
-        let found = self.callee(declared, argv, &options);
-        if let Ok((entry, hash)) = found {
-            if matches!(entry.row.run, Run::Program(_)) {
-                let is_wide_unit = self.programs.running().is_wide_unit;
-                if is_wide_unit && !self.take_for_unit(entry, argv, hash) {
-                    self.programs.give_args(copy);
-                    return Ok(None);
-                }
-                return Ok(Some(Callee { entry, args: copy }));
+        let (entry, hash) = match self.callee(declared, argv, &options) {
+            Ok(found) => found,
+            Err(why) => {
+                self.programs.give_args(copy);
+                return Err(why);
             }
-            self.run_callee(declared, entry, hash, argv, &options, reply);
+        };
+        if matches!(entry.row.run, Run::Program(_)) {
+            let is_wide_unit = self.programs.running().is_wide_unit;
+            if is_wide_unit && !self.take_for_unit(entry, argv, hash) {
+                self.programs.give_args(copy);
+                return Ok(None);
+            }
+            return Ok(Some(Callee { entry, args: copy }));
         }
+        self.run_callee(declared, entry, hash, argv, &options, reply);
         self.programs.give_args(copy);
-        found.map(|_| None)
+        Ok(None)
+    }
+
+    /// Runs the command whose row that of the running program has replaced: see [`ProgramCtx::call_plain`].
+    ///
+    /// [`ProgramCtx::call_plain`]: super::ProgramCtx::call_plain
+    pub(super) fn run_plain_for_program(
+        &mut self,
+        declared: Argv<'_>,
+        plain: CommandId,
+        args: Argv<'_>,
+        options: &CallOptions,
+        reply: &mut Vec<u8>,
+    ) {
+        self.read_program_clock();
+        let entry = self.table.entry(plain);
+        let hash = (entry.shape == KeyShape::First).then(|| hash_key(args.arg(1)));
+        self.run_callee(declared, entry, hash, args, options, reply);
     }
 
     /// The running program has called another, which runs on its frame from here on. Returns the call of that one.
@@ -141,6 +162,9 @@ impl Worker {
             command.failed.add(1);
             stats.error(error.code());
         }
+        if nanos >= self.time.noted_from_nanos {
+            self.note_late(nanos, entry);
+        }
     }
 
     fn run_callee(
@@ -154,6 +178,9 @@ impl Worker {
     ) {
         if self.programs.running().is_wide_unit && !self.take_for_unit(entry, args, hash) {
             return;
+        }
+        if self.is_monitored() {
+            self.show_running_script(declared);
         }
         if entry.row.has(flag::WRITE) {
             self.programs.running().has_written = true;
@@ -169,6 +196,9 @@ impl Worker {
             hashed_arg: u8::from(hash.is_some()),
             ..frame.call
         };
+        if call.tracks && entry.row.has(flag::READONLY) {
+            self.track_declared_keys(declared);
+        }
         if entry.row.selects.is_some() {
             self.select_for_program(entry, args, options, reply);
             return;
@@ -195,9 +225,9 @@ impl Worker {
             None => route::scope(entry.row, args, self.shard.shard_count),
         };
         match scope {
-            Scope::Every(_) => self.run_every(command, reply),
+            Scope::Every(_) => self.run_every(&command, reply),
             Scope::Session => {
-                self.run(command, reply);
+                self.run(&command, reply);
                 // It may have changed the configuration.
                 self.programs.running().checked_flags =
                     admission::flags_checked_for_program(&self.conditions());
@@ -209,10 +239,22 @@ impl Worker {
             | Scope::Multi
             | Scope::Exec
             | Scope::Custom(_) => {
-                self.run(command, reply);
+                self.run(&command, reply);
             }
         }
         self.shard.effects.mute(false);
+    }
+
+    /// A script of a client that tracks calls a command that reads: as in Redis 7.0, all its declared keys are tracked. What
+    /// the command reads itself is, too, where it runs.
+    #[cold]
+    fn track_declared_keys(&mut self, declared: Argv<'_>) {
+        let frame = self.programs.running();
+        if frame.kind == ProgramKind::Module || std::mem::replace(&mut frame.has_tracked, true) {
+            return;
+        }
+        let (entry, call) = (frame.entry, frame.call);
+        self.track_declared(entry, &call, declared);
     }
 
     /// The running program waits for what was sent to other shards.
@@ -282,6 +324,9 @@ impl Worker {
             Resolved::Command(entry) => entry,
             Resolved::UnknownSubcommand(_) | Resolved::Unknown => return Err(NotCalled::Unknown),
         };
+        // A program that keeps to its declared keys cannot call a wide one.
+        let keeps_to_keys = self.programs.running().reach == Reach::Declared;
+        let entry = entry.plain.filter(|_| keeps_to_keys).map_or(entry, |plain| table.entry(plain));
         let reject = |why: NotCalled| {
             self.shard.stats.command(entry.id).rejected.add(1);
             Err(why)
@@ -295,6 +340,7 @@ impl Worker {
             self.shard.stats.command(entry.id).rejected.add(1);
             return Err(NotCalled::NotAllowed);
         }
+        self.check_rights_of_program(entry, args)?;
         let has_written = self.programs.running().has_written && options.is_as_script;
         if options.is_as_script || !options.allows_oom {
             let program = ProgramCall {
@@ -309,13 +355,73 @@ impl Worker {
                 return Err(NotCalled::Refused(error));
             }
         }
+        if !options.is_as_script && options.allows_oom {
+            self.admit_called_script(entry, args)?;
+        }
         let hash = (entry.shape == KeyShape::First).then(|| hash_key(args.arg(1)));
         self.check_in_hand(declared, entry, args, hash)?;
         Ok((entry, hash))
     }
 
+    /// Whether a script's client has the right to what the script calls. What a module calls is not checked.
+    ///
+    /// # Errors
+    /// It has not.
+    fn check_rights_of_program(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Result<(), NotCalled> {
+        let frame = self.programs.running();
+        if frame.user.is_none() || frame.kind == ProgramKind::Module || frame.depth > 0 {
+            return Ok(());
+        }
+        let (user, call) = (frame.user.clone(), frame.call);
+        let Some(user) = user else { return Ok(()) };
+        let allowed = self.check_script_call(&user, call.client, usize::from(call.home), entry, args);
+        allowed.map_err(|error| {
+            self.shard.stats.command(entry.id).rejected.add(1);
+            NotCalled::Refused(error)
+        })
+    }
+
+    /// Whether the client of the running script has the right to a command. `None`: there is no such command.
+    pub fn may_call_from_script(&mut self, args: &[&[u8]]) -> Option<bool> {
+        let args = OwnedArgv::from_slices(args);
+        let table = self.table;
+        let Resolved::Command(entry) = table.resolve(args.as_argv()) else { return None };
+        let user = self.programs.running().user.clone();
+        Some(user.is_none_or(|user| user.check(table, entry, args.as_argv()).is_ok()))
+    }
+
+    /// What a module calls is not checked as a client's call is, but a script is that says what it needs.
+    ///
+    /// # Errors
+    /// The script could not run now.
+    fn admit_called_script(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Result<(), NotCalled> {
+        const OUT_OF_MEMORY: CommandError = CommandError::fixed(
+            "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
+        );
+        let Some(handler) = handler_of(entry) else { return Ok(()) };
+        if handler.kind == ProgramKind::Module || self.programs.running().kind != ProgramKind::Module {
+            return Ok(());
+        }
+        let flags = (handler.flags)(self, entry.row.flags, args);
+        let row = Command { flags, ..*entry.row };
+        let program = ProgramCall { is_read_only: false, allows_oom: false, has_written: false };
+        let checked = self.programs.running().checked_flags;
+        admission::admit_call(&row, program, checked, || (self.conditions(), &*self)).map_err(|error| {
+            self.shard.stats.command(entry.id).rejected.add(1);
+            NotCalled::Refused(if error == CommandError::OUT_OF_MEMORY { OUT_OF_MEMORY } else { error })
+        })
+    }
+
     /// Whether the running program may call a command, whatever its arguments.
+    #[inline]
     fn is_for_program(&mut self, entry: &CommandEntry, options: &CallOptions) -> bool {
+        let is_program = matches!(entry.row.run, Run::Program(_));
+        !is_program && !entry.row.has(flag::NOSCRIPT) || self.is_specially_for_program(entry, options)
+    }
+
+    /// The same for a command that scripts may not call, and for a program.
+    #[cold]
+    fn is_specially_for_program(&mut self, entry: &CommandEntry, options: &CallOptions) -> bool {
         let row = entry.row;
         let frame = self.programs.running();
         let (caller, depth) = (frame.kind, frame.depth);
@@ -334,7 +440,10 @@ impl Worker {
             return self.globals.scripts_are_trusted.load(Ordering::Relaxed);
         }
         // What concerns a connection needs one that the program could have for itself.
-        !matches!(row.run, Run::Session(_)) || (row.has(flag::ADMIN) && !row.has(flag::NO_MULTI))
+        // SUBSCRIBE and the like say themselves that they need one.
+        !matches!(row.run, Run::Session(_))
+            || row.has(flag::ADMIN) && !row.has(flag::NO_MULTI)
+            || row.has(flag::PUBSUB)
     }
 
     /// Checks that all keys of a command are in the running program's hand. A wide program may call

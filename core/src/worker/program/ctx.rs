@@ -4,6 +4,7 @@ use super::call::{Callee, NotCalled};
 use super::frame::handler_of;
 use super::stack::Lent;
 use super::{ProgramKind, Reach};
+use crate::client::ClientId;
 use crate::command::Call;
 use crate::command::table::CommandEntry;
 use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
@@ -60,7 +61,8 @@ impl<'a> ProgramCtx<'a> {
 
     /// Whether what has this reach may run here. If not, it came to be after the call was placed, when there was nothing of
     /// its name, or something that keeps to its declared keys: its keys are not all here. The caller ends, and the call is
-    /// placed again. In an EXEC, whose other commands may have run, its error is the reply: as if there were nothing yet.
+    /// placed again. In an EXEC, whose other commands may have run, its error is the reply, as if there were nothing: that is
+    /// so only if something else had its name when the EXEC was placed.
     pub fn reaches(&mut self, reach: Reach) -> bool {
         let worker = self.lent.worker();
         let reaches =
@@ -96,18 +98,50 @@ impl<'a> ProgramCtx<'a> {
         options: CallOptions,
         reply: &mut Vec<u8>,
     ) -> Result<Control, NotCalled> {
+        self.call_by(options, reply, |worker, declared, reply| {
+            worker.call_for_program(declared, args, options, reply)
+        })
+    }
+
+    /// Runs what the program's own command was before its row was replaced (see
+    /// [`CommandTable::replacing`](crate::command::table::CommandTable::replacing)), with the same arguments. Its reply, which may
+    /// be an error, is appended to `reply`. The program may be suspended meanwhile.
+    pub fn call_plain(&mut self, reply: &mut Vec<u8>) -> Control {
+        let (call, args) = (*self.call, self.args);
+        let plain = self.worker().table.entry(call.command).plain.expect("its row was replaced");
+        let options = CallOptions {
+            resp: call.resp,
+            is_recorded: true,
+            is_read_only: false,
+            allows_oom: true,
+            is_as_script: false,
+        };
+        let called = self.call_by(options, reply, |worker, declared, reply| {
+            worker.run_plain_for_program(declared, plain, args, &options, reply);
+            Ok(None)
+        });
+        called.unwrap_or_else(|_| unreachable!("it is called whatever it is"))
+    }
+
+    /// Calls what `place` runs, or sends to where its keys are.
+    fn call_by(
+        &mut self,
+        options: CallOptions,
+        reply: &mut Vec<u8>,
+        mut place: impl FnMut(&mut Worker, Argv<'_>, &mut Vec<u8>) -> Result<Option<Callee>, NotCalled>,
+    ) -> Result<Control, NotCalled> {
         let outermost = self.outermost;
         let worker = self.lent.worker();
         if let Some(text) = worker.programs.running().stopped {
             return Ok(Control::Stop(text));
         }
-        let mut callee = worker.call_for_program(outermost, args, options, reply)?;
+        let mut callee = place(worker, outermost, reply)?;
         while self.lent.worker().programs.running().awaits_locks {
             self.suspend();
             if let Control::Stop(text) = self.control() {
                 return Ok(Control::Stop(text));
             }
-            callee = self.lent.worker().call_for_program(outermost, args, options, reply)?;
+            callee = place(self.lent.worker(), outermost, reply)?;
         }
         if let Some(Callee { entry, args }) = callee {
             self.run_called(entry, args, options, reply);
@@ -162,6 +196,14 @@ impl<'a> ProgramCtx<'a> {
     /// Selects a database for the program, and not for its client.
     pub fn select(&mut self, db: u32) {
         self.lent.worker().programs.running().call.db = db;
+    }
+
+    /// Does something as another client.
+    pub fn as_client<T>(&mut self, client: ClientId, act: impl FnOnce(&mut Self) -> T) -> T {
+        let own = std::mem::replace(&mut self.lent.worker().programs.running().call.client, client);
+        let result = act(self);
+        self.lent.worker().programs.running().call.client = own;
+        result
     }
 
     /// Has a key here, if it is of another shard: see [`Worker::bring_key`]. Returns whether the program has to wait for it,

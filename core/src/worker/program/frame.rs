@@ -3,10 +3,13 @@
 use super::call::names_its_keys;
 use super::stack::{Fiber, Stopped};
 use super::{Hold, ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
+use crate::acl::User;
+use crate::call::Key;
 use crate::command::admission;
 use crate::command::table::{CommandEntry, Run, flag};
-use crate::command::{Call, CommandResult, route};
+use crate::command::{Call, CommandResult, keys, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
+use crate::pubsub::OpenMessages;
 use crate::runtime::crash;
 use crate::shard::effects::OpenUnit;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
@@ -15,10 +18,12 @@ use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::ProgramCounts;
 use crate::shard::txn::{CheckedOutKey, TxnId};
 use crate::types::OwnedEntry;
+use crate::types::hashing::hash_key;
 use crate::worker::Worker;
 use crate::worker::run::{Invocation, ReplyTo, Started};
 use crate::worker::transact::WideCaller;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 /// A program under way.
 pub(in crate::worker) struct Frame {
@@ -32,6 +37,8 @@ pub(in crate::worker) struct Frame {
     pub(super) is_wide_unit: bool,
     /// The flags of the commands that admission has to check when it calls them, as of the beginning of its slice.
     pub(super) checked_flags: u64,
+    /// The user by whose rights it calls commands, as of the beginning of its slice, if that may not do everything.
+    pub(super) user: Option<Arc<User>>,
     /// The call that started it. The database is the one that the program has selected.
     pub(super) call: Call,
     /// The hashes of the keys that it declares, once they were needed.
@@ -44,6 +51,10 @@ pub(in crate::worker) struct Frame {
     pub(super) calls_elsewhere: u32,
     /// It has called a command that writes.
     pub(super) has_written: bool,
+    /// Its declared keys have been noted as read.
+    pub(super) has_tracked: bool,
+    /// For a module's command that reads, of a client that tracks: its declared keys, until its first slice.
+    reads: Vec<Box<[u8]>>,
     /// It is over busy-reply-threshold.
     pub(super) is_busy: bool,
     /// Its arguments, for those who look at the programs under way: from its first suspension on.
@@ -59,8 +70,12 @@ pub(in crate::worker) struct Frame {
     pub(super) has_client_here: bool,
     /// Its client gets its reply later.
     pub(super) hold: Option<Box<Hold>>,
+    /// The same, also when the hold has been passed on.
+    pub(super) holds_client: bool,
     /// It waits until a thread outside of the shards hands this ticket over.
     pub(super) waits_outside: Option<u64>,
+    /// It was shown to those who watch all commands.
+    pub(super) is_shown: bool,
     /// It has to end, with this error.
     pub(super) stopped: Option<&'static str>,
     role: Role,
@@ -83,6 +98,8 @@ pub(in crate::worker) struct Frame {
     /// For a unit whose effects are recorded: those so far, while it is suspended.
     is_recorded: bool,
     open_unit: OpenUnit,
+    /// What it has published so far, while it is suspended. That leaves at its end.
+    open_messages: OpenMessages,
 }
 
 /// Keys that a wide unit has touched.
@@ -208,11 +225,12 @@ impl Worker {
 
     /// Whether a command is a program that may touch keys that it does not declare.
     pub(in crate::worker) fn is_wide(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
-        let Some(handler) = handler_of(entry) else { return false };
-        match (handler.reach)(self, args) {
-            Reach::Declared => false,
-            Reach::Any { .. } => true,
-        }
+        handler_of(entry).is_some_and(|handler| (handler.reach)(self, args).is_wide())
+    }
+
+    /// The same of a command in an EXEC, where a program that is not there yet may be wide when it runs.
+    pub(in crate::worker) fn may_be_wide_in_exec(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
+        handler_of(entry).is_some_and(|handler| (handler.reach)(self, args) != Reach::Declared)
     }
 
     /// The locks that a command needs on this shard, as far as its arguments tell.
@@ -231,6 +249,7 @@ impl Worker {
     }
 
     /// Whether a command is a *wide unit*: a program that may touch any key, on a server of one shard.
+    #[inline]
     pub(in crate::worker) fn is_wide_unit(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
         self.shard.shard_count == 1 && matches!(entry.row.run, Run::Program(_)) && self.is_wide(entry, args)
     }
@@ -238,7 +257,7 @@ impl Worker {
     /// Runs a program as a unit, whose keys are free or locked by itself.
     pub(in crate::worker) fn start_program(
         &mut self,
-        command: Invocation<'_>,
+        command: &Invocation<'_>,
         to: ReplyTo,
         out: &mut Vec<u8>,
     ) -> Started {
@@ -251,7 +270,7 @@ impl Worker {
                 // It was narrow when it began to wait.
                 self.programs.give_frame(frame);
                 self.shard.running = waited_for;
-                self.await_token_as_unit(&command, to);
+                self.await_token_as_unit(command, to);
                 return Started::Later;
             }
         }
@@ -278,18 +297,18 @@ impl Worker {
                 let reply = self.end_unit(frame, done);
                 self.pools.give_buffer(reply);
                 if is_misplaced {
-                    let (home, reply_id) = self.place_of_reply(&command, to);
-                    self.send_to_place_again(home, reply_id, &command);
+                    let (home, reply_id) = self.place_of_reply(command, to);
+                    self.send_to_place_again(home, reply_id, command);
                     return Started::Later;
                 }
                 let Some(hold) = hold else { return Started::Replied };
-                let (_, reply_id) = self.place_of_reply(&command, to);
+                let (_, reply_id) = self.place_of_reply(command, to);
                 let args = OwnedArgv::from_argv(command.args);
                 self.begin_hold(reply_id, command.entry, *command.call, args, hold);
                 Started::Later
             }
             AfterSlice::Suspended(mut frame) => {
-                let (home, reply_id) = self.place_of_reply(&command, to);
+                let (home, reply_id) = self.place_of_reply(command, to);
                 frame.role = Role::Unit { home, reply_id };
                 if is_wide {
                     self.stall_for_program(reply_id);
@@ -307,7 +326,7 @@ impl Worker {
     /// [`program_stage_ended`](Worker::program_stage_ended) will be told.
     pub(in crate::worker) fn start_stage_program(
         &mut self,
-        command: Invocation<'_>,
+        command: &Invocation<'_>,
         checked_out: Box<CheckedOut>,
     ) -> Option<EndedStage> {
         let narrow = (!checked_out.is_wide).then_some(checked_out.txn);
@@ -327,17 +346,21 @@ impl Worker {
 
     fn new_frame(
         &mut self,
-        command: Invocation<'_>,
+        command: &Invocation<'_>,
         role: Role,
         lock_request: Option<LockRequestId>,
     ) -> Box<Frame> {
-        let Invocation { entry, call, args, conn, .. } = command;
+        let Invocation { entry, call, args, conn, .. } = *command;
         let has_client_here = conn.is_some();
         let handler = handler_of(entry).expect("the caller has seen that it is a program");
         let reach = (handler.reach)(self, args);
         let is_unit = matches!(role, Role::Starting);
-        let is_wide_unit = self.shard.shard_count == 1 && is_unit && reach != Reach::Declared;
+        let is_wide_unit = self.shard.shard_count == 1 && is_unit && reach.is_wide();
         let call = *call;
+        let mut reads = Vec::new();
+        if call.tracks && handler.kind == ProgramKind::Module && entry.row.has(flag::READONLY) {
+            keys::each(entry.row, args, |at, _| reads.push(args.arg(at).into()));
+        }
         let args = self.programs.copy_args(args.iter());
         let reply = self.pools.take_buffer();
         let fiber = Fiber::new(self.programs.stacks.take(), move |lent| {
@@ -364,12 +387,15 @@ impl Worker {
             reach,
             is_wide_unit,
             checked_flags: 0,
+            user: None,
             call,
             declared: None,
             depth: 0,
             has_left_keys: false,
             calls_elsewhere: 0,
             has_written: false,
+            has_tracked: false,
+            reads,
             is_busy: false,
             shown_args: None,
             awaits_call: false,
@@ -378,7 +404,9 @@ impl Worker {
             awaits_locks: false,
             has_client_here,
             hold: None,
+            holds_client: false,
             waits_outside: None,
+            is_shown: false,
             stopped: None,
             role,
             lock_request,
@@ -392,6 +420,7 @@ impl Worker {
             growths: SmallVec::new(),
             is_recorded: false,
             open_unit: OpenUnit::default(),
+            open_messages: OpenMessages::default(),
         };
         match self.programs.spare_frames.pop() {
             Some(mut spare) => {
@@ -569,7 +598,12 @@ impl Worker {
         }
         frame.slice_began_ticks = self.time.ticks;
         frame.checked_flags = admission::flags_checked_for_program(&self.conditions());
+        frame.user = self.restricted_user_of(&frame.call);
         self.enter(&mut frame);
+        for bytes in std::mem::take(&mut frame.reads) {
+            let hash = hash_key(&bytes);
+            self.shard.track_read(&frame.call, Key { bytes: &bytes, hash });
+        }
         self.programs.running = Some(frame);
         let stopped = fiber.resume(self);
         let mut frame = self.programs.running.take().expect("it ran");
@@ -637,12 +671,18 @@ impl Worker {
                 }
             }
         }
+        self.shard.resume_publishing(std::mem::take(&mut frame.open_messages));
         self.shard.running = frame.lock_request;
     }
 
     /// After a slice: the shard is as for other work.
     fn leave(&mut self, frame: &mut Frame, has_ended: bool) {
         self.shard.running = None;
+        if has_ended {
+            self.shard.end_publishing();
+        } else {
+            frame.open_messages = self.shard.suspend_publishing();
+        }
         match &mut frame.role {
             Role::Starting | Role::Unit { .. } if !frame.is_recorded => {}
             Role::Starting | Role::Unit { .. } if has_ended => self.shard.effects.end_local(),
@@ -707,9 +747,15 @@ impl Worker {
 
     /// The reply has come to a command that a program of transaction `txn` has called. The program goes on before others,
     /// because they may wait for it.
-    pub(in crate::worker) fn program_called(&mut self, txn: TxnId, reply: Vec<u8>) {
+    pub(in crate::worker) fn program_called(
+        &mut self,
+        txn: TxnId,
+        reply: Vec<u8>,
+        mut messages: OpenMessages,
+    ) {
         let mut frame = self.programs.calling.remove(&txn).expect("a program waits for the call");
         frame.called_reply = reply;
+        frame.open_messages.append(&mut messages);
         self.programs.ready.push_front(frame);
     }
 
@@ -732,6 +778,9 @@ impl Worker {
         if frame.is_misplaced {
             return;
         }
+        if !frame.is_shown && self.is_monitored() {
+            self.show_program_call(frame.entry, frame.kind, &frame.call, done.args.as_argv());
+        }
         if frame.is_busy {
             self.ends_busy(frame.kind);
         }
@@ -746,14 +795,15 @@ impl Worker {
             stats.programs.count(program_name(entry, done.args.as_argv()), &counts);
         }
         let command = stats.command(entry.id);
-        command.record(frame.ran_nanos, self.shard.config.latency_tracking);
+        // How long a held client has taken is known in the end.
+        command.record(frame.ran_nanos, self.shard.config.latency_tracking && !frame.holds_client);
         stats.commands_processed.add(1);
         if let Err(error) = &done.result {
             command.failed.add(1);
             stats.error(error.code());
         }
-        if frame.ran_nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            self.record_slow(done.args.as_argv(), frame.ran_nanos / 1000, &frame.call, entry);
+        if frame.ran_nanos >= self.time.noted_from_nanos {
+            self.note_slow(done.args.as_argv(), frame.ran_nanos, &frame.call, entry);
         }
     }
 

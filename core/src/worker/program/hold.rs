@@ -2,11 +2,11 @@
 //!
 //! A held client is blocked as one that waits for keys: it has a deadline, CLIENT UNBLOCK ends its wait, and its later
 //! requests stand behind. However the wait ends, a [task](super::task) runs, and what that replies is the client's reply.
-//! A client that waits for keys as well is not served through offers, as a blocked command is: the offer of a key has a
-//! [task](super::task) run that looks whether it can go on, and meanwhile the key is for the next in line.
+//! A client that waits for keys as well does not accept offers, as a blocked command does: the offer of a key has a
+//! [task](super::task) run that looks whether the client can go on, and the key is kept for it until the task has ended.
 
 use super::ProgramCtx;
-use super::task::{NOBODY, Task};
+use super::task::Task;
 use crate::command::Call;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, CommandEntry, flag};
@@ -99,6 +99,7 @@ impl ProgramCtx<'_> {
         }
         let id = HoldId(NEXT_HOLD.fetch_add(1, Ordering::Relaxed));
         frame.hold = Some(Box::new(Hold { id, on }));
+        frame.holds_client = true;
         worker.programs.holds.insert(id, HoldState::Beginning);
         Some(id)
     }
@@ -110,6 +111,7 @@ impl ProgramCtx<'_> {
         let frame = programs.running();
         if frame.hold.as_ref().is_some_and(|hold| hold.id == id) {
             frame.hold = None;
+            frame.holds_client = false;
         }
     }
 }
@@ -127,7 +129,7 @@ impl Worker {
         let id = hold.id;
         let state = self.programs.holds.remove(&id).expect("it lasts at least as long as its program");
         if self.connection_of(reply_id).is_none() {
-            self.add_task_for(NOBODY, Call::default(), (hold.on.on_end)(HoldEnd::Gone));
+            self.add_task_for(ReplyId::NOBODY, Call::default(), (hold.on.on_end)(HoldEnd::Gone));
             return;
         }
         self.programs.holds.insert(id, HoldState::Waiting(reply_id));
@@ -168,7 +170,7 @@ impl Worker {
     ) {
         let Hold { id, on } = *hold;
         self.programs.holds.remove(&id);
-        let reply_id = if end == HoldEnd::Gone { NOBODY } else { reply_id };
+        let reply_id = if end == HoldEnd::Gone { ReplyId::NOBODY } else { reply_id };
         self.add_task_for(reply_id, call, (on.on_end)(end));
     }
 }

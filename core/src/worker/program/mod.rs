@@ -51,7 +51,8 @@
 //!
 //! A narrow frame waits for nothing: it holds all locks that it will ever need, and is ready to run at any time. Who waits
 //! for its locks waits for its end, as for the end of a transaction past its lock point. A wide one may wait for locks while
-//! it holds others, because it has the token.
+//! it holds others, because it has the token. That it changes nothing makes no difference: it sees one moment only if it keeps
+//! what it has read locked, and two that read, or one that reads and a writer, would wait for each other.
 //!
 //! [`Placement::CheckOut`]: crate::command::placement::Placement::CheckOut
 
@@ -107,6 +108,14 @@ pub enum Reach {
     Declared,
     /// Any: it is *wide*. `is_read_only`: it changes nothing.
     Any { is_read_only: bool },
+    /// There is nothing of its name now. In an EXEC a command before it may bring it.
+    Unknown,
+}
+
+impl Reach {
+    pub fn is_wide(self) -> bool {
+        matches!(self, Reach::Any { .. })
+    }
 }
 
 /// The programs of a worker.

@@ -1,6 +1,8 @@
-//! The programs under way, as FUNCTION STATS shows them.
+//! The programs under way, as FUNCTION STATS and MONITOR show them.
 
 use super::{ProgramKind, Programs};
+use crate::command::Call;
+use crate::command::table::CommandEntry;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::worker::Worker;
 
@@ -16,6 +18,13 @@ impl Worker {
     /// The running program is about to be suspended: from now on others may look at it.
     pub(super) fn show_program(&mut self, args: Argv<'_>) {
         self.programs.running().shown_args.get_or_insert_with(|| OwnedArgv::from_argv(args));
+    }
+
+    /// The script that runs, if it is to be shown before the commands that it calls, and was not yet.
+    pub(in crate::worker) fn take_unshown_script(&mut self) -> Option<(&'static CommandEntry, Call)> {
+        let frame = self.programs.running();
+        let is_script = frame.kind != ProgramKind::Module && frame.depth == 0;
+        (is_script && !std::mem::replace(&mut frame.is_shown, true)).then_some((frame.entry, frame.call))
     }
 
     /// Of the programs of a kind that are under way on this shard, the one that has run for the longest time.

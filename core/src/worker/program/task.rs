@@ -45,9 +45,6 @@ static TASK_HANDLER: ProgramHandler = ProgramHandler {
     data: &(),
 };
 
-/// Where the replies of most tasks go: there is no such connection.
-pub(super) const NOBODY: ReplyId = ReplyId { conn: u32::MAX, generation: 0, place: 0 };
-
 /// TASK number. Reply: what the task replies, if it is for a client.
 fn run_task(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let number = parse_i64(ctx.arg(1)).expect("start_task has written it") as u64;
@@ -68,12 +65,12 @@ pub(super) struct DueTask {
 impl Worker {
     /// Has a task start at the end of the turn.
     pub fn add_task(&mut self, task: Task) {
-        self.add_task_for(NOBODY, Call::default(), task);
+        self.add_task_for(ReplyId::NOBODY, Call::default(), task);
     }
 
     /// The same on behalf of a client, which need not be there.
     pub(in crate::worker) fn add_task_as(&mut self, client: ClientId, task: Task) {
-        self.add_task_for(NOBODY, Call { client, ..Call::default() }, task);
+        self.add_task_for(ReplyId::NOBODY, Call { client, ..Call::default() }, task);
     }
 
     /// The same for a task that replies to a held client.
@@ -107,7 +104,7 @@ impl Worker {
         self.serve_due_first();
         let mut reply = self.pools.take_buffer();
         let to = ReplyTo::Place { home: self.shard.index, reply_id };
-        let started = self.start(Invocation::new(entry, &call, args.as_argv(), None), to, &mut reply);
+        let started = self.start(&Invocation::new(entry, &call, args.as_argv(), None), to, &mut reply);
         if started == Started::Replied {
             self.fulfil(reply_id, &reply);
         }

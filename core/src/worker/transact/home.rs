@@ -7,6 +7,7 @@ use crate::command::placement::Placement;
 use crate::command::table::{CommandId, Run, Scope, flag};
 use crate::command::{Call, Ctx};
 use crate::protocol::{OwnedArgv, Reply, Resp};
+use crate::pubsub::OpenMessages;
 use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
@@ -194,7 +195,7 @@ impl Worker {
         let call = txn.multi.queue.commands()[at].call;
         let entry = self.table.entry(call.command);
         self.start_stage_program(
-            Invocation::new(entry, &call, txn.multi.queue.args(at), self.caller(txn)),
+            &Invocation::new(entry, &call, txn.multi.queue.args(at), self.caller(txn)),
             checked_out,
         )
     }
@@ -268,6 +269,7 @@ impl Worker {
         drop(replies);
         txn.is_closed |= closed_by.is_some();
         for mut shard_batch in shard_batches.into_iter().flatten() {
+            txn.messages.append(&mut shard_batch.messages);
             if self.transact.spare_shard_batches.len() < SPARE_SHARD_BATCHES_MAX {
                 shard_batch.clear();
                 self.transact.spare_shard_batches.push(shard_batch);
@@ -291,6 +293,9 @@ impl Worker {
         let stats = &self.shard.stats;
         stats.command(exec).record(ran_nanos, self.shard.config.latency_tracking);
         stats.commands_processed.add(1);
+        if ran_nanos >= self.time.noted_from_nanos {
+            self.note_late(ran_nanos, self.table.entry(exec));
+        }
     }
 
     /// Writes the reply to a command, merged from those of the shards that have run it.
@@ -341,8 +346,11 @@ impl Worker {
             command.failed.add(1);
             stats.error(code_of(error));
         }
-        if nanos >= self.time.slow_from_nanos && !entry.row.has(flag::SKIP_SLOWLOG) {
-            self.record_slow(txn.multi.queue.args(at), nanos / 1000, call, entry);
+        if self.is_monitored() {
+            self.show_command(&Invocation::new(entry, call, txn.multi.queue.args(at), None));
+        }
+        if nanos >= self.time.noted_from_nanos {
+            self.note_slow(txn.multi.queue.args(at), nanos, call, entry);
         }
     }
 
@@ -388,7 +396,7 @@ impl Worker {
         let call = Call { db: client.db, resp: client.resp, no_touch: client.no_touch, ..queued };
         let entry = self.table.entry(call.command);
         let command = Invocation::new(entry, &call, txn.multi.queue.args(at), Some(conn));
-        txn.ran_nanos += self.run(command, &mut txn.reply).nanos;
+        txn.ran_nanos += self.run(&command, &mut txn.reply).nanos;
     }
 
     /// The first keys of a check-out have arrived: asks the command which others it needs, checks these out, and has the
@@ -468,7 +476,13 @@ impl Worker {
         if now_ms.is_none() && txn.pieces != 0 {
             self.resume_piece(id, true);
         }
+        self.shard.resume_publishing(OpenMessages::default());
         let waits = self.make_replies(txn, shard_batches);
+        if now_ms.is_some() {
+            txn.messages.append(&mut self.shard.suspend_publishing());
+        } else {
+            self.shard.end_publishing();
+        }
         match txn.wide.call().zip(now_ms) {
             Some((call, now_ms)) => self.end_effects_of_call(call, now_ms),
             None if txn.pieces != 0 => self.shard.effects.suspend_piece(),
@@ -516,7 +530,7 @@ impl Worker {
             self.shard.effects.set_order(txn.multi.queue.commands()[at].place);
         }
         if txn.is_coalesced || call.in_exec {
-            txn.ran_nanos += self.run(Invocation::new(entry, &call, args, None), &mut txn.reply).nanos;
+            txn.ran_nanos += self.run(&Invocation::new(entry, &call, args, None), &mut txn.reply).nanos;
             return CheckedOutWaits::default();
         }
         let started_at_ticks = self.time.ticks;
@@ -558,6 +572,7 @@ impl Worker {
         }
         if txn.is_exec {
             self.count_exec(txn.entry.id, txn.ran_nanos);
+            self.show_exec(&txn.call);
             if let Some(at) = self.caller(&txn) {
                 self.set_executing(at, None);
             }
@@ -625,8 +640,7 @@ impl Worker {
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();
         let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
         // It was counted with the coalesced pipeline.
-        let start =
-            Start { entry, call, multi, blocks, is_coalesced: false, counted: 1, wide: PartOfWide::No };
+        let start = Start { counted: 1, blocks, ..Start::one(entry, call, multi) };
         let id = self.send_plan(reply_id, start, needs, &[], None);
         let txn = self.transact.home.get_mut(&id.number).expect("it was registered just now");
         txn.behind = Some(behind);

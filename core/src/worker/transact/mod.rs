@@ -22,9 +22,10 @@ use crate::client::{ClientId, CommandQueue, WatchedShards};
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, add_check_out_keys};
-use crate::command::queue::Queue;
+use crate::command::queue::{Queue, Queued};
 use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Run, Scope, flag};
-use crate::protocol::{Argv, Reply};
+use crate::protocol::{Argv, OwnedArgv, Reply};
+use crate::pubsub::OpenMessages;
 use crate::shard::blocking::OfferId;
 use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
@@ -92,6 +93,8 @@ struct HomeTxn {
     is_closed: bool,
     /// The rest of a refused coalesced pipeline, which runs after this transaction.
     behind: Option<Box<SerialFallback>>,
+    /// Of a call: what its commands have published.
+    messages: OpenMessages,
     /// How many pieces the effects consist of, one of them from what home runs over checked-out entries or over the session.
     /// 0: the effects are not recorded, or that is not known yet.
     pieces: u32,
@@ -119,6 +122,8 @@ pub(super) struct Start {
     /// As how many transactions it has been counted; 0: it has not been, and counts as one.
     pub(super) counted: u64,
     pub(super) wide: PartOfWide,
+    /// All its commands run at home in one stage.
+    pub(super) is_gathered: bool,
 }
 
 impl Start {
@@ -131,6 +136,7 @@ impl Start {
             is_coalesced: false,
             counted: 0,
             wide: PartOfWide::No,
+            is_gathered: false,
         }
     }
 }
@@ -325,6 +331,18 @@ impl Worker {
         self.deliver_local();
     }
 
+    /// Starts a command without arguments on every shard, with the whole keyspace locked, for no client.
+    pub(super) fn begin_every_for_nobody(&mut self, entry: &'static CommandEntry) {
+        let call = Call { command: entry.id, home: self.shard.index as u16, ..Call::default() };
+        let args = OwnedArgv::from_slices(&[entry.row.name]);
+        let mut multi = self.take_command_queue();
+        multi.queue.push(call, 0, args.as_argv());
+        multi.routes.add_every(KeyspaceLock::All);
+        let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
+        self.send_plan(ReplyId::NOBODY, Start::one(entry, call, multi), needs, &[], None);
+        self.deliver_local();
+    }
+
     /// Starts an EXEC over several shards. The shards on which its client watches keys take part.
     pub(super) fn begin_exec(
         &mut self,
@@ -339,7 +357,7 @@ impl Worker {
         let mut start = Start::one(entry, call, multi);
         let is_wide = start.multi.queue.iter().any(|(queued, args)| {
             let entry = self.table.entry(queued.call.command);
-            self.is_wide(entry, args)
+            self.may_be_wide_in_exec(entry, args)
         });
         if is_wide {
             start.wide = PartOfWide::Beginning;
@@ -348,7 +366,8 @@ impl Worker {
     }
 
     /// Starts a queue of commands. Their replies are sent one after the other, or, for EXEC, as an array.
-    pub(super) fn begin(&mut self, at: usize, start: Start, watching: &[u16]) {
+    pub(super) fn begin(&mut self, at: usize, mut start: Start, watching: &[u16]) {
+        self.gather(&mut start);
         let mut needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
         // A program in an EXEC may call a module's, which opens keys of the only shard without locking them.
         if self.shard.shard_count == 1
@@ -359,9 +378,6 @@ impl Worker {
         }
         watching.iter().for_each(|&shard| needs[usize::from(shard)].takes_part = true);
         needs[self.shard.index].takes_part |= self.last_session_write(&start.multi).is_some();
-        if !needs.iter().any(|need| need.takes_part) {
-            needs[self.shard.index].takes_part = true;
-        }
         let reply_id = self.stall_for_transaction(at, start.multi.has_session);
         // Earlier commands of this connection must arrive at the shards before the transaction does.
         self.flush_batches();
@@ -381,6 +397,23 @@ impl Worker {
         if chooses_replies { connection.await_cut_reply(at) } else { connection.await_reply(at) }
     }
 
+    /// While somebody listens to events of keys or to commands, has the commands of a transaction run at home, one after the
+    /// other: then what they publish is in their order, and nothing comes between.
+    fn gather(&mut self, start: &mut Start) {
+        // A program is a stage by itself, and WATCH is about the shards of its keys.
+        let stays = |queued: &Queued| {
+            let row = self.table.entry(queued.call.command).row;
+            matches!(row.run, Run::Program(_)) || matches!(row.scope, Scope::Watch)
+        };
+        if self.is_observed()
+            && start.wide == PartOfWide::No
+            && !start.multi.queue.commands().iter().any(stays)
+        {
+            let CommandQueue { queue, routes, .. } = &mut *start.multi;
+            start.is_gathered = routes.check_out_all(queue, self.shard.shard_count);
+        }
+    }
+
     /// Registers a transaction and sends its plan to the first shard.
     fn send_plan(
         &mut self,
@@ -391,6 +424,10 @@ impl Worker {
         offer: Option<OfferId>,
     ) -> TxnId {
         let (client, wide) = (start.call.client, start.wide);
+        // Commands without keys, as a coalesced pipeline may have one behind another that runs alone, run at home.
+        if !needs.iter().any(|need| need.takes_part) {
+            needs[self.shard.index].takes_part = true;
+        }
         let shards: SmallVec<[u16; 8]> =
             (0..needs.len()).filter(|&shard| needs[shard].takes_part).map(|shard| shard as u16).collect();
         if start.counted == 0 {
@@ -445,12 +482,12 @@ impl Worker {
         shards: SmallVec<[u16; 8]>,
         offer: Option<OfferId>,
     ) -> (TxnId, Vec<Work>) {
-        let Start { entry, call, multi, blocks, is_coalesced, counted, wide } = start;
+        let Start { entry, call, multi, blocks, is_coalesced, counted, wide, is_gathered } = start;
         let number = self.transact.next_number;
         self.transact.next_number += 1;
         let is_exec = matches!(entry.row.scope, Scope::Exec);
         let placements = multi.routes.placements();
-        let has_one_stage = is_coalesced || !blocks.is_empty();
+        let has_one_stage = is_coalesced || !blocks.is_empty() || is_gathered;
         let first = if has_one_stage {
             Some(stage::only_stage(placements))
         } else {
@@ -496,6 +533,7 @@ impl Worker {
             hold: None,
             is_closed: false,
             behind: None,
+            messages: OpenMessages::default(),
             pieces: 0,
         });
         if is_exec && self.wants_reply(&txn) {
@@ -637,7 +675,7 @@ impl HomeTxn {
     fn keeps_locks(&self, n: usize) -> bool {
         let now = self.stage.commands.start;
         let later = self.last_stages[n].is_some_and(|last| last > now);
-        let is_homes = u32::from(self.shards[n]) == self.call.home;
+        let is_homes = self.shards[n] == self.call.home;
         later
             || is_homes && self.stage.kind == StageKind::Session && self.last_session_write >= Some(now)
             || self.wide == PartOfWide::Beginning

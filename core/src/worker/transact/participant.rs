@@ -6,6 +6,7 @@ use super::super::exec::ExecCaller;
 use super::super::run::Invocation;
 use super::{ParkedCommand, ParkedQueue, Waiter};
 use crate::client::ClientId;
+use crate::pubsub::OpenMessages;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::{Grant, Owner};
 use crate::shard::lock::{LockRequestId, LockSet};
@@ -119,14 +120,15 @@ impl Worker {
             self.shard.prefetch(shard_batch.look_ups());
         }
         let conn = self.local_caller(id);
-        let ShardBatch { queue, hashes, replies, ran, closed_by } = shard_batch;
+        let ShardBatch { queue, hashes, replies, ran, closed_by, .. } = shard_batch;
         let mut hashes = if are_fetched { &hashes[..] } else { &[] };
+        let is_unit = self.shard.begin_publishing();
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
             let fetched = hashes.split_off(..queued.hash_count as usize).unwrap_or_default();
             self.shard.effects.set_order(queued.place);
             let command = Invocation::new(entry, &queued.call, args, conn);
-            self.run_untimed(Invocation { fetched, is_counted: false, ..command }, replies);
+            self.run_untimed(&Invocation { fetched, is_counted: false, ..command }, replies);
             if self.shard.has_flushed_all {
                 self.end_flush();
             }
@@ -137,6 +139,9 @@ impl Worker {
             {
                 *closed_by = Some(queued.place);
             }
+        }
+        if is_unit {
+            self.shard.end_publishing();
         }
     }
 
@@ -187,7 +192,9 @@ impl Worker {
     /// Runs this shard's share of a call.
     fn run_call(&mut self, call: CallOf, id: TxnId, list: &mut ShardBatch) {
         let now_ms = self.begin_effects_of_call(call, false);
+        self.shard.resume_publishing(OpenMessages::default());
         self.run_shard_batch(id, list);
+        list.messages = self.shard.suspend_publishing();
         self.end_effects_of_call(call, now_ms);
     }
 

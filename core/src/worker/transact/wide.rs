@@ -420,7 +420,7 @@ impl Worker {
     /// A call has ended.
     pub(super) fn end_call(&mut self, call: CallOf, txn: HomeTxn) {
         self.give_command_queue(txn.multi);
-        self.program_called(call.txn, txn.reply);
+        self.program_called(call.txn, txn.reply, txn.messages);
     }
 
     /// A wide transaction has ended: releases its locks on all shards, and returns the token.

@@ -62,6 +62,9 @@ impl Worker {
 
     /// Tells the owners of lock requests what has happened to these.
     pub(super) fn take_lock_events(&mut self) {
+        while let Some(lock_request) = self.shard.blocking.lend_to_token_holder(&self.shard.locks) {
+            self.shard.locks.release(lock_request, &mut self.transact.granted);
+        }
         for event in self.shard.locks.take_events() {
             match event {
                 LockEvent::Away(lock_request) => {

@@ -99,6 +99,13 @@ static int list(Ctx *ctx, String **argv, int argc) {
     return 0;
 }
 
+/* PROBE.CRASH: writes to memory that is not there. */
+static int crash(Ctx *ctx, String **argv, int argc) {
+    (void)ctx, (void)argv;
+    *(volatile int *)(long)(argc - 1) = 1;
+    return 0;
+}
+
 int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     SetModuleAttribs = ask(ctx, "RedisModule_SetModuleAttribs");
     CreateCommand = ask(ctx, "RedisModule_CreateCommand");
@@ -134,6 +141,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "probe.copy", copy, "write deny-oom", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "probe.call", call, "write", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "probe.push", push, "write", 2, -1, 1) != 0) return 1;
+    if (CreateCommand(ctx, "probe.crash", crash, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "probe.list", list, "readonly", 0, 0, 0) != 0) return 1;
     return 0;
 }

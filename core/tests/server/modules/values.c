@@ -16,7 +16,7 @@ typedef struct {
     uint64_t version;
     void *(*rdb_load)(Io *io, int encver);
     void (*rdb_save)(Io *io, void *value);
-    void *aof_rewrite;
+    void (*aof_rewrite)(Io *io, String *key, void *value);
     size_t (*mem_usage)(const void *value);
     void (*digest)(Digest *digest, void *value);
     void (*free)(void *value);
@@ -53,6 +53,7 @@ static void (*Free)(void *memory);
 static void (*DigestAddLongLong)(Digest *digest, long long number);
 static void (*DigestEndSequence)(Digest *digest);
 static int (*ReplicateVerbatim)(Ctx *ctx);
+static void (*EmitAOF)(Io *io, const char *command, const char *format, ...);
 
 enum { READ = 1, WRITE = 2, MODULE = 6 };
 
@@ -91,6 +92,15 @@ static void save(Io *io, void *value) {
     for (size_t at = 0; at < sequence->len; at++) SaveUnsigned(io, (uint64_t)sequence->numbers[at]);
     SaveDouble(io, 0.5);
     SaveStringBuffer(io, "end", 3);
+    leave();
+}
+
+static void rewrite(Io *io, String *key, void *value) {
+    enter();
+    Sequence *sequence = value;
+    for (size_t at = 0; at < sequence->len; at++) EmitAOF(io, "seq.add", "sl", key, sequence->numbers[at]);
+    /* A value of these makes no commands: it is to be restored. */
+    if (sequence->len > 0 && sequence->numbers[0] == 13) EmitAOF(io, "seq.unknown", "s", key);
     leave();
 }
 
@@ -210,10 +220,10 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     ASK(OpenKey), ASK(CloseKey), ASK(KeyType), ASK(StringToLongLong), ASK(CreateDataType), ASK(ModuleTypeSetValue);
     ASK(ModuleTypeGetType), ASK(ModuleTypeGetValue), ASK(SaveUnsigned), ASK(LoadUnsigned), ASK(SaveDouble);
     ASK(LoadDouble), ASK(SaveStringBuffer), ASK(LoadStringBuffer), ASK(Free), ASK(DigestAddLongLong);
-    ASK(DigestEndSequence), ASK(ReplicateVerbatim);
+    ASK(DigestEndSequence), ASK(ReplicateVerbatim), ASK(EmitAOF);
     SetModuleAttribs(ctx, "sequences", 1, 1);
     Methods methods = {
-        .version = 4, .rdb_load = load, .rdb_save = save, .mem_usage = mem_usage, .digest = digest, .free = release,
+        .version = 4, .rdb_load = load, .rdb_save = save, .aof_rewrite = rewrite, .mem_usage = mem_usage, .digest = digest, .free = release,
         .aux_load = aux_load, .aux_save = aux_save, .aux_save_triggers = 1, .unlink = unlinked_from, .copy = copy,
     };
     if (CreateDataType(ctx, "tooshort", 1, &methods) != NULL) return 1;

@@ -1,6 +1,7 @@
 //! A data type of a C module: `values.c`.
 
 use super::{KEYS, compiled, expect};
+use crate::aof::Dir;
 use crate::harness::{SETUPS, Server, free_port, wait_until};
 
 #[test]
@@ -89,6 +90,33 @@ fn values_of_a_module_survive_a_restart_on_another_number_of_shards() {
         expect(&mut client, &["SAVE"], "+OK\r\n");
     }
     std::fs::remove_dir_all(dir).expect("it can be removed");
+}
+
+#[test]
+fn values_of_a_module_are_rewritten_as_its_own_commands() {
+    let path = compiled("values", "rewrite");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let dir = Dir::new("values");
+        let options = ["--loadmodule", path, "--aof-use-rdb-preamble", "no", "--enable-debug-command", "yes"];
+        let digest = {
+            let server = dir.start(setup, &options);
+            let mut client = server.connect();
+            for key in KEYS {
+                client.call(&["SEQ.ADD", key, "7"]);
+                client.call(&["SEQ.ADD", key, "-8"]);
+            }
+            expect(&mut client, &["SEQ.ADD", "refused", "13"], ":1\r\n");
+            client.call(&["BGREWRITEAOF"]);
+            wait_until("it is rewritten", || client.info("persistence", "aof_rewrite_in_progress") == "0");
+            client.call(&["DEBUG", "DIGEST"])
+        };
+        let base = dir.read("appendonlydir/appendonly.aof.2.base.aof");
+        assert_eq!(base.matches("seq.add").count(), 2 * KEYS.len(), "{setup:?}: {base}");
+        assert_eq!(base.matches("RESTORE").count(), 1, "{setup:?}: {base}");
+        let server = dir.start(setup, &options);
+        assert_eq!(server.connect().call(&["DEBUG", "DIGEST"]), digest, "{setup:?}");
+    }
 }
 
 /// The module ends the process if two of its callbacks ever run at the same time.

@@ -17,6 +17,7 @@ static int (*SetModuleAttribs)(Ctx *ctx, const char *name, int version, int api)
 static int (*CreateCommand)(Ctx *ctx, const char *name, Command command, const char *flags, int first, int last, int step);
 static int (*ReplyWithLongLong)(Ctx *ctx, long long number);
 static int (*ReplyWithSimpleString)(Ctx *ctx, const char *text);
+static int (*ReplyWithError)(Ctx *ctx, const char *text);
 static int (*ReplyWithCallReply)(Ctx *ctx, Reply *reply);
 static int (*StringToLongLong)(const String *string, long long *number);
 static const char *(*StringPtrLen)(const String *string, size_t *len);
@@ -30,6 +31,7 @@ static int (*UnblockClient)(Blocked *client, void *data);
 static int (*AbortBlock)(Blocked *client);
 static void *(*GetBlockedClientPrivateData)(Ctx *ctx);
 static int (*IsBlockedReplyRequest)(Ctx *ctx);
+static String *(*GetBlockedClientReadyKey)(Ctx *ctx);
 static void (*SetDisconnectCallback)(Blocked *client, void (*callback)(Ctx *ctx, Blocked *client));
 static Ctx *(*GetThreadSafeContext)(Blocked *client);
 static void (*FreeThreadSafeContext)(Ctx *ctx);
@@ -138,20 +140,43 @@ static int end_wait(Ctx *ctx, String **argv, int argc) {
     return ReplyWithSimpleString(ctx, "OK");
 }
 
+static int pop_from(Ctx *ctx, String *key) {
+    Reply *reply = Call(ctx, "LPOP", "!s", key);
+    int is_there = CallReplyType(reply) == 0;
+    if (is_there) ReplyWithCallReply(ctx, reply);
+    FreeCallReply(reply);
+    return is_there ? 0 : 1;
+}
+
+/* It looks at no other key: that may be kept for a client that is before this one there. */
 static int pop_reply(Ctx *ctx, String **argv, int argc) {
-    for (int at = 1; at < argc; at++) {
-        Reply *reply = Call(ctx, "LPOP", "!s", argv[at]);
-        int is_there = CallReplyType(reply) == 0;
-        if (is_there) ReplyWithCallReply(ctx, reply);
-        FreeCallReply(reply);
-        if (is_there) return 0;
-    }
-    return 1;
+    (void)argv, (void)argc;
+    return pop_from(ctx, GetBlockedClientReadyKey(ctx));
 }
 
 /* WAIT.POP key [key ...]: the first element of one of these lists. */
 static int pop(Ctx *ctx, String **argv, int argc) {
-    if (pop_reply(ctx, argv, argc) != 0) BlockClientOnKeys(ctx, pop_reply, late, NULL, 0, argv + 1, argc - 1, NULL);
+    for (int at = 1; at < argc; at++)
+        if (pop_from(ctx, argv[at]) == 0) return 0;
+    BlockClientOnKeys(ctx, pop_reply, late, NULL, 0, argv + 1, argc - 1, NULL);
+    return 0;
+}
+
+static int fail_late(Ctx *ctx, String **argv, int argc) {
+    (void)argv, (void)argc;
+    return ReplyWithError(ctx, "LATER it has failed");
+}
+
+/* WAIT.FAIL: an error, as from a thread. WAIT.FAIL later: from the callback that replies. */
+static int fail(Ctx *ctx, String **argv, int argc) {
+    (void)argv;
+    Blocked *client = BlockClient(ctx, argc > 1 ? fail_late : NULL, NULL, NULL, 0);
+    if (argc == 1) {
+        Ctx *thread = GetThreadSafeContext(client);
+        ReplyWithError(thread, "THREAD it has failed");
+        FreeThreadSafeContext(thread);
+    }
+    UnblockClient(client, NULL);
     return 0;
 }
 
@@ -216,9 +241,10 @@ static void *ask(Ctx *ctx, const char *name) {
 int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     (void)argv;
     ASK(SetModuleAttribs), ASK(CreateCommand), ASK(ReplyWithLongLong), ASK(ReplyWithSimpleString);
-    ASK(ReplyWithCallReply), ASK(StringToLongLong), ASK(StringPtrLen), ASK(Call), ASK(CallReplyType);
+    ASK(ReplyWithError), ASK(ReplyWithCallReply), ASK(StringToLongLong), ASK(StringPtrLen), ASK(Call), ASK(CallReplyType);
     ASK(CallReplyInteger), ASK(FreeCallReply), ASK(BlockClient), ASK(BlockClientOnKeys), ASK(UnblockClient);
     ASK(AbortBlock), ASK(GetBlockedClientPrivateData), ASK(IsBlockedReplyRequest), ASK(SetDisconnectCallback);
+    ASK(GetBlockedClientReadyKey);
     ASK(GetThreadSafeContext), ASK(FreeThreadSafeContext), ASK(ThreadSafeContextLock), ASK(ThreadSafeContextUnlock);
     ASK(CreateTimer), ASK(StopTimer), ASK(EventLoopAdd), ASK(EventLoopDel), ASK(SubscribeToKeyspaceEvents);
     SetModuleAttribs(ctx, "waits", 1, 1);
@@ -228,6 +254,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "wait.for", wait_for, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.end", end_wait, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.pop", pop, "write", 1, -1, 1) != 0) return 1;
+    if (CreateCommand(ctx, "wait.fail", fail, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.timer", timer, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "wait.pipe", watch_pipe, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.count", count, "readonly", 0, 0, 0) != 0) return 1;

@@ -11,12 +11,12 @@ fn start(setup: crate::harness::Setup, name: &str, argument: &[&str]) -> Server 
     Server::start_with(setup, &options)
 }
 
-fn request(connection: &mut Connection, words: &[&str]) {
+pub fn request(connection: &mut Connection, words: &[&str]) {
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     connection.request(&words);
 }
 
-fn reply(connection: &mut Connection) -> String {
+pub fn reply(connection: &mut Connection) -> String {
     String::from_utf8(connection.reply()).expect("it is text")
 }
 
@@ -101,6 +101,23 @@ fn a_blocked_client_is_unblocked_times_out_or_goes() {
     }
 }
 
+/// In Redis the module looks at the key before any other command runs.
+#[test]
+fn a_key_is_kept_for_a_client_that_a_module_blocks_until_the_module_has_looked() {
+    for setup in SETUPS {
+        let server = start(setup, "kept", &[]);
+        let (mut blocked, mut client) = (server.connect(), server.connect());
+        for key in KEYS.repeat(10) {
+            request(&mut blocked, &["WAIT.POP", key]);
+            wait_until_blocked(&mut client, "1");
+            request(&mut client, &["RPUSH", key, "x"]);
+            request(&mut client, &["DEL", key]);
+            assert_eq!([reply(&mut client), reply(&mut client)], [":1\r\n", ":0\r\n"]);
+            assert_eq!(reply(&mut blocked), "$1\r\nx\r\n");
+        }
+    }
+}
+
 #[test]
 fn clients_that_a_module_blocks_on_keys_are_served_when_these_are_ready() {
     for setup in SETUPS {
@@ -122,6 +139,37 @@ fn clients_that_a_module_blocks_on_keys_are_served_when_these_are_ready() {
         wait_until_blocked(&mut client, "0");
         expect(&mut client, &["LRANGE", b, "0", "-1"], "*1\r\n$1\r\nz\r\n");
         expect(&mut client, &["EXISTS", c], ":0\r\n");
+    }
+}
+
+#[test]
+fn errors_that_a_blocked_client_gets_are_counted() {
+    for setup in SETUPS {
+        let server = start(setup, "fail", &[]);
+        let mut client = server.connect();
+        expect(&mut client, &["WAIT.FAIL"], "-THREAD it has failed\r\n");
+        expect(&mut client, &["WAIT.FAIL", "later"], "-LATER it has failed\r\n");
+        let counts = client.info("commandstats", "cmdstat_wait.fail");
+        assert!(counts.starts_with("calls=2,") && counts.trim_end().ends_with("failed_calls=2"), "{counts}");
+        for code in ["THREAD", "LATER"] {
+            assert_eq!(client.info("errorstats", &format!("errorstat_{code}")).trim(), "count=1");
+        }
+    }
+}
+
+/// A module that does not know of several threads makes programs of some of the server's commands.
+#[test]
+fn commands_that_become_programs_count_on() {
+    let path = compiled("waits", "counts");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let server = Server::start_with(setup, &["--enable-module-command", "yes"]);
+        let mut client = server.connect();
+        expect(&mut client, &["DUMP", "nothing"], "$-1\r\n");
+        expect(&mut client, &["MODULE", "LOAD", path], "+OK\r\n");
+        expect(&mut client, &["DUMP", "nothing"], "$-1\r\n");
+        let counts = client.info("commandstats", "cmdstat_dump");
+        assert!(counts.starts_with("calls=2,"), "{setup:?}: {counts}");
     }
 }
 

@@ -32,7 +32,7 @@ pub fn position(longitude: ModuleStr<'_>, latitude: ModuleStr<'_>) -> Result<Pos
         text::push_plain(&mut message, longitude);
         message.push(b',');
         text::push_plain(&mut message, latitude);
-        Error::new(String::from_utf8_lossy(&message))
+        Error::new(message)
     })
 }
 

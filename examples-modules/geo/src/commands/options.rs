@@ -140,8 +140,8 @@ impl Request {
         }
         let is_search = matches!(self.dialect, Dialect::Search | Dialect::SearchStore);
         let missing = |what: &str| {
-            let name = String::from_utf8_lossy(args[0].as_bytes());
-            Err(Error::new(format!("ERR exactly one of {what} for {name}")))
+            let text = [b"ERR exactly one of ", what.as_bytes(), b" for ", args[0].as_c_bytes()];
+            Err(Error::new(text.concat()))
         };
         if is_search && self.centre.is_none() {
             return missing("FROMMEMBER or FROMLONLAT can be specified");

@@ -31,12 +31,18 @@ fn packed_registers_are_read_one_by_one_as_they_were() {
 fn merging_takes_the_greater_of_each() {
     let mut random = Random::new("merging_takes_the_greater_of_each");
     for _ in 0..50 {
-        let (mut left, right) = (random_registers(&mut random), random_registers(&mut random));
-        let mut dense = [0; DENSE_LEN_BYTES];
-        pack(&right, &mut dense);
-        let expected: Registers = std::array::from_fn(|at| left[at].max(right[at]));
-        merge(&mut left, &dense);
-        assert_eq!(left, expected);
+        let mut registers = random_registers(&mut random);
+        let others: Vec<Registers> = (0..random.below(4)).map(|_| random_registers(&mut random)).collect();
+        let packed = |registers: &Registers| {
+            let mut dense = [0; DENSE_LEN_BYTES];
+            pack(registers, &mut dense);
+            dense
+        };
+        let dense: Vec<Dense> = others.iter().map(packed).collect();
+        let greatest = |at: usize| others.iter().map(|other| other[at]).fold(registers[at], u8::max);
+        let expected: Registers = std::array::from_fn(greatest);
+        merge(&mut registers, &dense.iter().collect::<Vec<_>>());
+        assert_eq!(registers, expected);
     }
 }
 
@@ -56,7 +62,8 @@ fn the_kernels_with_avx2_do_what_the_portable_ones_do() {
     let mut random = Random::new("the_kernels_with_avx2_do_what_the_portable_ones_do");
     for _ in 0..50 {
         let registers = random_registers(&mut random);
-        let other: Dense = std::array::from_fn(|_| random.below(256) as u8);
+        let others: [Dense; 3] = std::array::from_fn(|_| std::array::from_fn(|_| random.below(256) as u8));
+        let others = others.each_ref();
 
         let (mut packed, mut expected) = ([0xff; DENSE_LEN_BYTES], [0; DENSE_LEN_BYTES]);
         pack(&registers, &mut packed);
@@ -64,8 +71,8 @@ fn the_kernels_with_avx2_do_what_the_portable_ones_do() {
         assert_eq!(packed, expected);
 
         let (mut merged, mut expected) = (registers, registers);
-        merge(&mut merged, &other);
-        portable::merge(&mut expected, &other);
+        merge(&mut merged, &others);
+        portable::merge(&mut expected, &others);
         assert_eq!(merged, expected);
         assert_eq!(histogram(&merged), portable::histogram(&merged));
     }

@@ -105,6 +105,32 @@ impl<'a> Options<'a> {
     }
 }
 
+/// The error for a client that may not read all keys: BY with a pattern, and GET with anything, are not for it.
+pub(super) fn refusal(args: Argv<'_>) -> Option<CommandError> {
+    let mut at = FIRST_OPTION;
+    while at + 1 < args.len() {
+        let option = args.arg(at);
+        if args::is(option, "limit") {
+            at += 2;
+        } else if args::is(option, "get") {
+            return Some(CommandError::fixed(
+                "ERR GET option of SORT denied due to insufficient ACL permissions.",
+            ));
+        } else if args::is(option, "by") {
+            if Pattern::parse(args.arg(at + 1)).names_keys() {
+                return Some(CommandError::fixed(
+                    "ERR BY option of SORT denied due to insufficient ACL permissions.",
+                ));
+            }
+            at += 1;
+        } else if args::is(option, "store") {
+            at += 1;
+        }
+        at += 1;
+    }
+    None
+}
+
 /// The argument that is the destination; the last STORE counts.
 pub(super) fn destination(args: Argv<'_>) -> Option<usize> {
     let mut found = None;

@@ -8,7 +8,6 @@ use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
 use crate::command::typed::{stream_mut, stream_of};
 use crate::command::{Call, CommandError, CommandResult, Ctx, Key, args};
-use crate::config::Config;
 use crate::protocol::Argv;
 use crate::shard::Shard;
 use crate::shard::change::ChangeGuard;
@@ -52,7 +51,7 @@ struct AddOptions {
 impl AddOptions {
     /// # Errors
     /// Invalid options or ID; fields that are no pairs.
-    fn parse(args: Argv<'_>, config: &Config) -> CommandResult<AddOptions> {
+    fn parse(args: Argv<'_>, shard: &Shard) -> CommandResult<AddOptions> {
         let mut options = AddOptions { id_at: 2, id: None, creates: true, trim: None };
         let mut trim = TrimOptions::default();
         loop {
@@ -71,7 +70,7 @@ impl AddOptions {
                 break;
             }
         }
-        options.trim = trim.finish(config, false)?;
+        options.trim = trim.finish(shard, false)?;
         let fields = args.len().saturating_sub(options.id_at + 1);
         if fields < 2 || !fields.is_multiple_of(2) {
             return Err(CommandError::wrong_arity("xadd"));
@@ -95,7 +94,7 @@ impl AddOptions {
 /// Adds an entry, and trims the stream. Reply: string, the ID; null if NOMKSTREAM prevents it. Errors: syntax; an ID
 /// that is not greater than the last one; WRONGTYPE. O(1), with a trim O(removed nodes).
 fn xadd(ctx: &mut Ctx<'_>) -> CommandResult {
-    let options = AddOptions::parse(ctx.args, &ctx.shard.config)?;
+    let options = AddOptions::parse(ctx.args, ctx.shard)?;
     let key = ctx.key(1);
     let mut entry = NewEntry::default();
     ctx.args.iter().skip(options.id_at + 1).for_each(|arg| entry.push(arg));

@@ -7,6 +7,7 @@ use crate::command::typed::{stream_mut, stream_of};
 use crate::command::{CommandError, CommandResult, Ctx, args};
 use crate::config::Config;
 use crate::protocol::Argv;
+use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::types::stream::{Log, Precision, TrimTo};
 
@@ -79,13 +80,17 @@ impl TrimOptions {
         Ok(Some(threshold_at + 1))
     }
 
-    /// How to trim; `None`: not at all, unless it `is_required`.
+    /// How to trim; `None`: not at all, unless it `is_required`. An effect that is replayed says exactly what was trimmed
+    /// (see [`Trim::exact_threshold`]), but still has the LIMIT of its command, which no longer counts.
     ///
     /// # Errors
     /// LIMIT without a strategy, or with an exact one; no strategy.
-    pub(super) fn finish(self, config: &Config, is_required: bool) -> CommandResult<Option<Trim>> {
+    pub(super) fn finish(mut self, shard: &Shard, is_required: bool) -> CommandResult<Option<Trim>> {
         const LIMIT_OF_EXACT: CommandError =
             CommandError::fixed("ERR syntax error, LIMIT cannot be used without the special ~ option");
+        if shard.is_replaying {
+            self.limit = self.is_approximate.then_some(0);
+        }
         let Some((to, threshold_at)) = self.to else {
             return match self.limit {
                 Some(1..) => Err(CommandError::fixed(
@@ -100,7 +105,7 @@ impl TrimOptions {
         };
         let precision = match (self.is_approximate, self.limit) {
             (true, Some(limit)) => Precision::Nodes { limit: limit as u64 },
-            (true, None) => Precision::Nodes { limit: default_limit(config) },
+            (true, None) => Precision::Nodes { limit: default_limit(&shard.config) },
             (false, None) => Precision::Exact,
             (false, Some(_)) => return Err(LIMIT_OF_EXACT),
         };
@@ -162,7 +167,7 @@ fn xtrim(ctx: &mut Ctx<'_>) -> CommandResult {
     while at < ctx.args.len() {
         at = options.parse(ctx.args, at)?.ok_or(CommandError::SYNTAX)?;
     }
-    let trim = options.finish(&ctx.shard.config, true)?.ok_or(CommandError::SYNTAX)?;
+    let trim = options.finish(ctx.shard, true)?.ok_or(CommandError::SYNTAX)?;
     let key = ctx.key(1);
 
     let Some(mut guard) = ctx.shard.change(ctx.call, key, Event::XTRIM) else {

@@ -33,7 +33,7 @@ pub(super) const APPEND: Command = Command::keys("append", 3, append)
 fn append(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
     let value = ctx.arg(2);
-    let len_max = ctx.shard.config.proto_max_bulk_len_bytes;
+    let len_max = ctx.shard.string_len_max();
 
     let len = if let Some(mut string) = ctx.shard.change(ctx.call, key, Event::APPEND) {
         let len = StringRef::of(string.value())?.len_bytes();
@@ -67,7 +67,7 @@ fn setrange(ctx: &mut Ctx<'_>) -> CommandResult {
     let offset = args::integer(ctx.arg(2))?;
     let offset = usize::try_from(offset).map_err(|_| CommandError::fixed("ERR offset is out of range"))?;
     let value = ctx.arg(3);
-    let len_max = ctx.shard.config.proto_max_bulk_len_bytes;
+    let len_max = ctx.shard.string_len_max();
 
     let len = if let Some(mut string) = ctx.shard.change(ctx.call, key, Event::SETRANGE) {
         let len = StringRef::of(string.value())?.len_bytes();

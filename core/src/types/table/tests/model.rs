@@ -5,21 +5,21 @@ use crate::types::{Blob, PackedKind, ValueMut};
 
 /// A key's value and metadata in the model.
 #[derive(Clone, Debug, PartialEq)]
-struct Known {
-    value: OwnedValue,
-    expire_at_ms: Option<i64>,
+pub(super) struct Known {
+    pub(super) value: OwnedValue,
+    pub(super) expire_at_ms: Option<i64>,
 }
 
 /// Runs random operations on a table and on a BTreeMap, and compares everything observable.
-struct Model {
-    table: Table,
-    known: BTreeMap<Vec<u8>, Known>,
-    random: Random,
+pub(super) struct Model {
+    pub(super) table: Table,
+    pub(super) known: BTreeMap<Vec<u8>, Known>,
+    pub(super) random: Random,
     key_count: u64,
 }
 
 impl Model {
-    fn new(seed: u64, key_count: u64) -> Self {
+    pub(super) fn new(seed: u64, key_count: u64) -> Self {
         Self { table: Table::new(), known: BTreeMap::new(), random: Random::new(seed), key_count }
     }
 
@@ -89,9 +89,10 @@ impl Model {
         self.known.insert(key, Known { value, expire_at_ms });
     }
 
-    fn step(&mut self) {
+    pub(super) fn step(&mut self) {
         let key = self.key();
         let hash = hash_key(&key);
+        self.table.will_change(hash);
         match self.random.below(20) {
             0..=5 => self.set(key),
             6..=9 => assert_eq!(self.table.remove(hash, &key), self.known.remove(&key).is_some()),
@@ -181,7 +182,7 @@ impl Model {
         ValueMut::new(&mut entry).packed().splice(start..end, new.len()).copy_from_slice(&new);
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         assert_eq!(self.table.len(), self.known.len());
         let expires = self.known.values().filter(|known| known.expire_at_ms.is_some()).count();
         assert_eq!(self.table.expires_len(), expires);
@@ -206,7 +207,7 @@ impl Model {
     }
 }
 
-fn as_string(value: &OwnedValue) -> Vec<u8> {
+pub(super) fn as_string(value: &OwnedValue) -> Vec<u8> {
     match value {
         OwnedValue::Int(number) => number.to_string().into_bytes(),
         OwnedValue::Str(bytes) | OwnedValue::Raw(bytes) | OwnedValue::Packed(_, bytes) => bytes.clone(),

@@ -12,9 +12,11 @@
 
 use std::io::Write;
 
+use crate::client::TrackingMode;
 use crate::command::gate;
 use crate::command::table::{CommandEntry, CommandTable};
 use crate::protocol::{Argv, Limits, Parsed, RequestParser, Resp};
+use crate::pubsub::Kind;
 use crate::worker::Connection;
 
 /// A request that CLIENT PAUSE holds.
@@ -54,10 +56,13 @@ pub fn write_line(
 ) {
     let client = &connection.client;
     let held = held_request(connection, table);
+    let (query_len_bytes, begun_args_bytes) = connection.query_len_bytes();
     let args_len_bytes = held.as_ref().map_or(running_args_bytes, |held| held.args_len_bytes);
+    let args_len_bytes = args_len_bytes + begun_args_bytes;
     let command = held.as_ref().and_then(|held| held.command);
     let command = command.or_else(|| client.last_command.map(|id| table.entry(id)));
     let command = command.map_or("NULL", |entry| entry.full_name.as_str());
+    let subscription_count = |kind| client.subscriptions.as_deref().map_or(0, |all| all.count(kind));
     let mut write = |arguments: std::fmt::Arguments<'_>| out.write_fmt(arguments).expect("memory takes all");
     write(format_args!(
         "id={} addr={} laddr={} fd={} name=",
@@ -65,29 +70,33 @@ pub fn write_line(
     ));
     write(format_args!("{}", Ascii(&client.name)));
     write(format_args!(
-        " age={} idle={} flags={} db={} sub=0 psub=0 ssub=0 multi={}",
+        " age={} idle={} flags={} db={} sub={} psub={} ssub={} multi={}",
         (now_ms - client.created_at_ms).max(0) / 1000,
         (now_ms - client.active_at_ms).max(0) / 1000,
         flags(connection, is_served),
         client.db,
+        subscription_count(Kind::Channel),
+        subscription_count(Kind::Pattern),
+        subscription_count(Kind::ShardChannel),
         client.queued().map_or(-1, |queued| queued.commands as i64),
     ));
     write(format_args!(
         " qbuf={} qbuf-free={} argv-mem={args_len_bytes} multi-mem={} rbs={} rbp={}",
-        connection.query_len_bytes() - held.map_or(0, |held| held.request_len_bytes),
+        query_len_bytes - held.map_or(0, |held| held.request_len_bytes),
         connection.query_free_bytes(now_ms),
         client.queued().map_or(0, |queued| queued.memory_bytes),
         connection.reply_buffer_bytes(),
         connection.reply_peak_bytes(),
     ));
     write(format_args!(
-        " obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir=-1 resp={}",
+        " obl={} oll={} omem={} tot-mem={} events={} cmd={command} user={} redir={} resp={}",
         connection.output_len_bytes().min(connection.reply_buffer_bytes()),
         connection.output_list_len(),
         connection.output_list_bytes(),
         connection.memory_bytes() + args_len_bytes,
         events(connection),
-        client.user,
+        String::from_utf8_lossy(&client.user().name),
+        client.tracking.as_deref().map_or(-1, |tracking| tracking.redirect as i64),
         match client.resp {
             Resp::V2 => 2,
             Resp::V3 => 3,
@@ -108,10 +117,16 @@ impl std::fmt::Display for Ascii<'_> {
 /// One letter for each peculiarity, in Redis' order; `N` for none.
 fn flags(connection: &Connection, is_served: bool) -> String {
     let client = &connection.client;
+    let tracking = client.tracking.as_deref();
     let letters: String = [
+        (client.monitors_since.is_some(), 'O'),
         (client.is_replica(), 'S'),
+        (client.subscriptions.is_some(), 'P'),
         (client.queued().is_some(), 'x'),
         (connection.is_paused() || connection.is_blocked() && !is_served, 'b'),
+        (tracking.is_some(), 't'),
+        (tracking.is_some_and(|tracking| tracking.is_broken), 'R'),
+        (tracking.is_some_and(|tracking| tracking.mode == TrackingMode::Broadcast), 'B'),
         (connection.is_closing(), 'c'),
         (client.unix_socket, 'U'),
         (client.no_evict, 'e'),
@@ -124,7 +139,7 @@ fn flags(connection: &Connection, is_served: bool) -> String {
 }
 
 /// The letters that stand before `d`.
-const BEFORE_D: &[u8] = b"Sxb";
+const BEFORE_D: &[u8] = b"OSPxbtRB";
 
 /// Adds the flag `d` to a line: a key that the client watches has changed. The client's own shard does not know that of
 /// the keys of others.
@@ -200,7 +215,9 @@ mod tests {
 
     #[test]
     fn the_flag_of_a_changed_watch_has_its_place_among_the_others() {
-        for (before, after) in [("N", "d"), ("x", "xd"), ("Ue", "dUe"), ("xbU", "xbdU")] {
+        for (before, after) in
+            [("N", "d"), ("x", "xd"), ("Ue", "dUe"), ("xbU", "xbdU"), ("Px", "Pxd"), ("xtBU", "xtBdU")]
+        {
             let mut line =
                 format!("id=1 name=flags=N age=0 flags={before} db=0 lib-name=flags=N\n").into_bytes();
             flag_watch_change(&mut line);

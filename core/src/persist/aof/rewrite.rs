@@ -1,0 +1,278 @@
+//! A base of commands (`aof-use-rdb-preamble no`): each key by commands that make it anew. At most [`ITEMS_MAX`] elements of
+//! a collection are added by one command, so that none takes long when the file is loaded.
+//!
+//! Of a stream, the commands restore its entries, its counters, and its groups with their consumers and pending entries. As
+//! in Redis, an entry that is pending although it was deleted is no longer pending then. A value of a module is restored
+//! from its payload as of DUMP.
+
+use crate::persist::rdb::dump::seal;
+use crate::persist::rdb::write::Writer;
+use crate::protocol::number::F64Text;
+use crate::protocol::{Reply, Resp};
+use crate::types::hash::HashRef;
+use crate::types::list::ListRef;
+use crate::types::listpack::Digits;
+use crate::types::module::KeyPlace;
+use crate::types::set::SetRef;
+use crate::types::stream::{Group, Stream, StreamId};
+use crate::types::zset::ZSetView;
+use crate::types::{Entry, Object, ValueRef};
+
+/// How many elements one command adds at most.
+pub const ITEMS_MAX: usize = 64;
+
+/// Appends a request.
+pub fn write_request(out: &mut Vec<u8>, args: &[&[u8]]) {
+    let mut request = Reply::new(out, Resp::V2);
+    request.array(args.len());
+    args.iter().for_each(|arg| request.bulk(arg));
+}
+
+/// Appends a request that selects a database.
+pub fn write_select(out: &mut Vec<u8>, db: u32) {
+    write_request(out, &[b"SELECT", itoa::Buffer::new().format(db).as_bytes()]);
+}
+
+/// Appends the commands that make the key of an entry, for the database that is selected, which is `db`. `compress`: what
+/// is in the payload of a module's value.
+pub fn write_entry(out: &mut Vec<u8>, db: u32, entry: Entry<'_>, compress: bool) {
+    let (key, value) = (entry.key(), entry.value());
+    match value {
+        ValueRef::Int(number) => {
+            write_request(out, &[b"SET", key, itoa::Buffer::new().format(number).as_bytes()]);
+        }
+        ValueRef::Str(bytes) => write_request(out, &[b"SET", key, bytes]),
+        ValueRef::Object(Object::Stream(stream)) => write_stream(out, key, stream),
+        ValueRef::Object(Object::Module(of_module)) => {
+            let (place, mut commands) = (KeyPlace::of(db, key), Vec::new());
+            if of_module.rewrite(place, &mut |words| write_request(&mut commands, words)) {
+                out.append(&mut commands);
+            } else {
+                write_restore(out, place, key, value, compress);
+            }
+        }
+        ValueRef::Packed(..) | ValueRef::Object(_) => write_collection(out, key, value),
+    }
+    if let Some(at_ms) = entry.expire_at_ms() {
+        write_request(out, &[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
+    }
+}
+
+/// A value of a module whose type has no commands for it.
+fn write_restore(out: &mut Vec<u8>, place: KeyPlace<'_>, key: &[u8], value: ValueRef<'_>, compress: bool) {
+    let mut payload = Vec::new();
+    Writer::new(&mut payload, compress).at(place).value(value);
+    seal(&mut payload, 0);
+    write_request(out, &[b"RESTORE", key, b"0", &payload]);
+}
+
+/// A command that adds elements to a collection. It is written again for every [`ITEMS_MAX`] of them.
+struct Adder<'a> {
+    out: &'a mut Vec<u8>,
+    /// Its name and first arguments.
+    start: &'a [&'a [u8]],
+    arguments: Vec<u8>,
+    argument_count: usize,
+    item_count: usize,
+}
+
+impl<'a> Adder<'a> {
+    fn new(out: &'a mut Vec<u8>, start: &'a [&'a [u8]]) -> Adder<'a> {
+        Adder { out, start, arguments: Vec::new(), argument_count: 0, item_count: 0 }
+    }
+
+    fn argument(&mut self, bytes: &[u8]) {
+        Reply::new(&mut self.arguments, Resp::V2).bulk(bytes);
+        self.argument_count += 1;
+    }
+
+    /// Adds an element, of which these are the arguments.
+    fn item(&mut self, arguments: &[&[u8]]) {
+        arguments.iter().for_each(|argument| self.argument(argument));
+        self.item_count += 1;
+        if self.item_count == ITEMS_MAX {
+            self.end();
+        }
+    }
+
+    /// Writes the command with the elements that it has so far.
+    fn end(&mut self) {
+        if self.argument_count == 0 {
+            return;
+        }
+        let mut request = Reply::new(self.out, Resp::V2);
+        request.array(self.start.len() + self.argument_count);
+        self.start.iter().for_each(|argument| request.bulk(argument));
+        self.out.append(&mut self.arguments);
+        (self.argument_count, self.item_count) = (0, 0);
+    }
+}
+
+/// A list, set, sorted set or hash.
+fn write_collection(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>) {
+    let (mut first, mut second) = (Digits::new(), Digits::new());
+    if let Some(list) = ListRef::of(value) {
+        let start: [&[u8]; 2] = [b"RPUSH", key];
+        let mut adder = Adder::new(out, &start);
+        list.walk(0, |element| {
+            adder.item(&[element.bytes(&mut first)]);
+            true
+        });
+        adder.end();
+    } else if let Some(set) = SetRef::of(value) {
+        let start: [&[u8]; 2] = [b"SADD", key];
+        let mut adder = Adder::new(out, &start);
+        set.each(|member| adder.item(&[member.bytes(&mut first)]));
+        adder.end();
+    } else if let Some(zset) = ZSetView::of(value) {
+        let start: [&[u8]; 2] = [b"ZADD", key];
+        let mut adder = Adder::new(out, &start);
+        zset.for_each(0..zset.len(), false, |member, score| {
+            adder.item(&[F64Text::new(score).as_bytes(), member.bytes(&mut first)]);
+        });
+        adder.end();
+    } else if let Some(hash) = HashRef::of(value) {
+        let start: [&[u8]; 2] = [b"HMSET", key];
+        let mut adder = Adder::new(out, &start);
+        hash.for_each(|field, value| adder.item(&[field.bytes(&mut first), value.bytes(&mut second)]));
+        adder.end();
+    }
+}
+
+fn write_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
+    let log = &stream.log;
+    let (mut name_digits, mut value_digits) = (Digits::new(), Digits::new());
+    for entry in log.range(StreamId::MIN, StreamId::MAX) {
+        let id = entry.id.text();
+        let start: [&[u8]; 3] = [b"XADD", key, id.as_bytes()];
+        let mut adder = Adder::new(out, &start);
+        for (name, value) in entry.fields() {
+            adder.argument(name.bytes(&mut name_digits));
+            adder.argument(value.bytes(&mut value_digits));
+        }
+        adder.end();
+    }
+    if log.is_empty() {
+        // An entry that is not kept makes a stream without entries.
+        write_request(out, &[b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]);
+    }
+    write_request(
+        out,
+        &[
+            b"XSETID",
+            key,
+            log.last_id.text().as_bytes(),
+            b"ENTRIESADDED",
+            itoa::Buffer::new().format(log.entries_added).as_bytes(),
+            b"MAXDELETEDID",
+            log.max_deleted_id.text().as_bytes(),
+        ],
+    );
+    for (name, group) in stream.groups.iter() {
+        write_group(out, key, name, group);
+    }
+}
+
+fn write_group(out: &mut Vec<u8>, key: &[u8], name: &[u8], group: &Group) {
+    let entries_read = group.entries_read().unwrap_or(-1);
+    write_request(
+        out,
+        &[
+            b"XGROUP",
+            b"CREATE",
+            key,
+            name,
+            group.last_id().text().as_bytes(),
+            b"ENTRIESREAD",
+            itoa::Buffer::new().format(entries_read).as_bytes(),
+        ],
+    );
+    for (id, consumer) in group.consumers() {
+        if consumer.pending_count() == 0 {
+            write_request(out, &[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
+        }
+        for (entry_id, pending) in group.pending_of(id, StreamId::MIN, StreamId::MAX) {
+            write_request(
+                out,
+                &[
+                    b"XCLAIM",
+                    key,
+                    name,
+                    consumer.name(),
+                    b"0",
+                    entry_id.text().as_bytes(),
+                    b"TIME",
+                    itoa::Buffer::new().format(pending.delivery_time_ms).as_bytes(),
+                    b"RETRYCOUNT",
+                    itoa::Buffer::new().format(pending.delivery_count).as_bytes(),
+                    b"JUSTID",
+                    b"FORCE",
+                ],
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::persist::aof::read::{AofItem, AofReader};
+
+    /// The commands, as words.
+    fn commands(bytes: &[u8]) -> Vec<Vec<String>> {
+        let mut source = bytes;
+        let mut reader = AofReader::new(&mut source, 0);
+        let mut commands = Vec::new();
+        while let Some(item) = reader.next_item().expect("it is sound") {
+            let AofItem::Unit { commands: unit, .. } = item else { panic!("there are no annotations") };
+            let words = |argv: crate::protocol::Argv<'_>| {
+                argv.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+            };
+            commands.extend(unit.iter().map(words));
+        }
+        commands
+    }
+
+    #[test]
+    fn a_command_adds_at_most_64_elements_and_all_of_them_are_added_in_order() {
+        for (item_count, lens) in [(1, &[1][..]), (64, &[64]), (65, &[64, 1]), (130, &[64, 64, 2])] {
+            let (mut out, start) = (Vec::new(), [&b"HMSET"[..], b"key"]);
+            let mut adder = Adder::new(&mut out, &start);
+            (0..item_count).for_each(|n: usize| adder.item(&[n.to_string().as_bytes(), b"value"]));
+            adder.end();
+            let commands = commands(&out);
+            assert_eq!(commands.iter().map(|words| (words.len() - 2) / 2).collect::<Vec<_>>(), lens);
+            assert!(commands.iter().all(|words| words[..2] == ["HMSET", "key"]));
+            let fields = commands.iter().flat_map(|words| words[2..].iter().step_by(2).cloned());
+            assert!(fields.eq((0..item_count).map(|n| n.to_string())));
+        }
+    }
+
+    #[test]
+    fn a_stream_without_entries_keeps_its_counters_and_groups() {
+        let mut stream = Stream::default();
+        stream.log.last_id = StreamId { ms: 7, seq: 1 };
+        stream.log.max_deleted_id = StreamId { ms: 7, seq: 0 };
+        stream.log.entries_added = 3;
+        let mut group = stream.groups.create(b"g", StreamId { ms: 6, seq: 0 }, None).expect("it is new");
+        group.create_consumer(b"idle", 0).expect("it is new");
+        let busy = group.create_consumer(b"busy", 0).expect("it is new");
+        let pending =
+            crate::types::stream::Pending { consumer: busy, delivery_time_ms: 12, delivery_count: 2 };
+        group.set_pending(StreamId { ms: 5, seq: 5 }, pending);
+
+        let mut out = Vec::new();
+        write_stream(&mut out, b"s", &stream);
+        let lines: Vec<String> = commands(&out).iter().map(|words| words.join(" ")).collect();
+        assert_eq!(
+            lines,
+            [
+                "XADD s MAXLEN 0 0-1 x y",
+                "XSETID s 7-1 ENTRIESADDED 3 MAXDELETEDID 7-0",
+                "XGROUP CREATE s g 6-0 ENTRIESREAD -1",
+                "XCLAIM s g busy 0 5-5 TIME 12 RETRYCOUNT 2 JUSTID FORCE",
+                "XGROUP CREATECONSUMER s g idle",
+            ]
+        );
+    }
+}

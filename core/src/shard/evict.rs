@@ -1,0 +1,372 @@
+//! Eviction: which keys are removed when memory is full (`maxmemory-policy`).
+//!
+//! As in Redis, the key to remove is the best of a small pool, to which each removal adds a few random keys
+//! (`maxmemory-samples`). A key's *rank* says how dispensable it is, the higher the more: by the time of its last access,
+//! how rarely it is accessed, or its expiry. Ranks do not depend on when they were determined, so the pool's can be compared
+//! with each other, and with those of other shards. Unlike in Redis, a key that was accessed after it came into the pool
+//! is not removed.
+//!
+//! All shards share one budget, `maxmemory`: a shard that needs room has the most dispensable key of all removed, whosever
+//! it is. For that each shard shows the rank of its best candidate on the [`EvictionBoard`], where others also leave how
+//! much they want it to free. How the shards ask each other is the worker's matter.
+
+use super::access::Access;
+use super::expire::is_locked;
+use super::stats::{DbStats, ShardStats};
+use super::{Shard, splitmix64};
+use crate::call::Key;
+use crate::config::MaxmemoryPolicy;
+use crate::types::table::Sampled;
+use crate::types::{Entry, below, hash_key};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many candidates are kept.
+const POOL_LEN: usize = 16;
+
+/// How often candidates are looked for anew if none of those found may be removed: transactions may have locked them.
+const TRIES: usize = 8;
+
+/// A policy by what it goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Criterion {
+    LastAccess,
+    Frequency,
+    Expiry,
+    Random,
+}
+
+/// `None`: no key is ever removed.
+fn criterion(policy: MaxmemoryPolicy) -> Option<(Sampled, Criterion)> {
+    Some(match policy {
+        MaxmemoryPolicy::AllkeysLru => (Sampled::All, Criterion::LastAccess),
+        MaxmemoryPolicy::AllkeysLfu => (Sampled::All, Criterion::Frequency),
+        MaxmemoryPolicy::AllkeysRandom => (Sampled::All, Criterion::Random),
+        MaxmemoryPolicy::VolatileLru => (Sampled::Volatile, Criterion::LastAccess),
+        MaxmemoryPolicy::VolatileLfu => (Sampled::Volatile, Criterion::Frequency),
+        MaxmemoryPolicy::VolatileTtl => (Sampled::Volatile, Criterion::Expiry),
+        MaxmemoryPolicy::VolatileRandom => (Sampled::Volatile, Criterion::Random),
+        MaxmemoryPolicy::Noeviction => return None,
+    })
+}
+
+impl Criterion {
+    /// How dispensable a key is. Above [`EvictionBoard::NONE`] and below [`EvictionBoard::UNKNOWN`].
+    fn rank(self, entry: Entry<'_>, access: &Access, now_ms: i64) -> u64 {
+        let rank = match self {
+            Criterion::LastAccess => {
+                let accessed_s = (now_ms / 1000).saturating_sub(i64::from(access.idle_s(entry.access())));
+                u64::MAX / 2 - accessed_s.max(0) as u64
+            }
+            Criterion::Frequency => u64::from(u8::MAX) - u64::from(access.frequency(entry.access())),
+            Criterion::Expiry => {
+                u64::MAX / 2 - entry.expire_at_ms().unwrap_or(i64::MAX / 2).max(0) as u64 / 2
+            }
+            Criterion::Random => 0,
+        };
+        rank.clamp(EvictionBoard::NONE + 1, EvictionBoard::UNKNOWN - 1)
+    }
+}
+
+/// A key that may be removed.
+struct Candidate {
+    rank: u64,
+    db: u32,
+    hash: u64,
+    key: Box<[u8]>,
+}
+
+/// A shard's candidates.
+#[derive(Default)]
+pub(super) struct EvictionPool {
+    /// In the order of their ranks.
+    candidates: Vec<Candidate>,
+}
+
+impl EvictionPool {
+    /// The candidates of another policy are worth nothing.
+    pub(super) fn clear(&mut self) {
+        self.candidates.clear();
+    }
+
+    fn consider(&mut self, db: u32, key: &[u8], rank: u64) {
+        let is_full = self.candidates.len() == POOL_LEN;
+        if is_full && rank <= self.candidates[0].rank {
+            return;
+        }
+        let hash = hash_key(key);
+        let is_it = |known: &Candidate| known.hash == hash && known.db == db && *known.key == *key;
+        if self.candidates.iter().any(is_it) {
+            return;
+        }
+        let at = self.candidates.partition_point(|known| known.rank <= rank);
+        self.candidates.insert(at, Candidate { rank, db, hash, key: key.into() });
+        if is_full {
+            self.candidates.remove(0);
+        }
+    }
+}
+
+impl Shard {
+    /// How many keys the policy allows to be removed, as of now.
+    pub fn evictable_len(&self) -> u64 {
+        let Some((sampled, _)) = criterion(self.config.maxmemory_policy) else { return 0 };
+        let tables = self.dbs.iter().map(|db| db.table());
+        tables
+            .map(|table| if sampled == Sampled::All { table.len() } else { table.expires_len() } as u64)
+            .sum()
+    }
+
+    /// The same of another shard, by the statistics that it publishes once a turn.
+    pub fn published_evictable_len(&self, of: &ShardStats) -> u64 {
+        let Some((sampled, _)) = criterion(self.config.maxmemory_policy) else { return 0 };
+        let count = |db: &DbStats| if sampled == Sampled::All { db.keys.get() } else { db.expires.get() };
+        of.dbs.iter().map(count).sum()
+    }
+
+    /// Whether any key is as good as another.
+    pub fn evicts_at_random(&self) -> bool {
+        criterion(self.config.maxmemory_policy).is_some_and(|(_, criterion)| criterion == Criterion::Random)
+    }
+
+    /// Removes the most dispensable key of this shard. Returns whether there was one that may be removed.
+    pub fn evict_one(&mut self) -> bool {
+        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else { return false };
+        for _ in 0..TRIES {
+            self.look_for_candidates(sampled, criterion);
+            while let Some(Candidate { rank, db, hash, key }) = self.eviction.candidates.pop() {
+                let key = Key { bytes: &key, hash };
+                let Some(entry) = self.lookup_stored(db, key) else { continue };
+                let is_as_it_was = criterion.rank(entry, &self.access, self.now_ms) >= rank;
+                let is_sampled = sampled == Sampled::All || entry.expire_at_ms().is_some();
+                // What is here only for a transaction belongs to another shard.
+                if is_as_it_was && is_sampled && self.owns(key.bytes) && !is_locked(&self.locks, key) {
+                    self.evict(db, key);
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The rank of the best candidate, for the board.
+    pub fn eviction_rank(&mut self) -> u64 {
+        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else {
+            return EvictionBoard::NONE;
+        };
+        if self.eviction.candidates.is_empty() {
+            self.look_for_candidates(sampled, criterion);
+        }
+        self.eviction.candidates.last().map_or(EvictionBoard::NONE, |best| best.rank)
+    }
+
+    /// Adds random keys of each database to the pool.
+    fn look_for_candidates(&mut self, sampled: Sampled, criterion: Criterion) {
+        let count = match criterion {
+            Criterion::Random => 1,
+            Criterion::LastAccess | Criterion::Frequency | Criterion::Expiry => {
+                self.config.maxmemory_samples as usize
+            }
+        };
+        let (access, now_ms, pool) = (&self.access, self.now_ms, &mut self.eviction);
+        let random = &mut self.random;
+        for (db, number) in self.dbs.iter().zip(0..) {
+            let mut consider =
+                |entry: Entry<'_>| pool.consider(number, entry.key(), criterion.rank(entry, access, now_ms));
+            db.table().sample(sampled, count, &mut || splitmix64(random), &mut consider);
+        }
+        if criterion == Criterion::Random && pool.candidates.len() > 1 {
+            // They are all alike, so that a database with few keys would lose them as soon as one with many.
+            let chosen = below(pool.candidates.len(), splitmix64(random));
+            let last = pool.candidates.len() - 1;
+            pool.candidates.swap(chosen, last);
+        }
+    }
+}
+
+/// What the shards tell each other about eviction.
+pub struct EvictionBoard {
+    places: Box<[Place]>,
+}
+
+#[derive(Default)]
+#[repr(align(128))]
+struct Place {
+    rank: AtomicU64,
+    wanted_bytes: AtomicU64,
+}
+
+impl EvictionBoard {
+    /// The rank of a shard that has no key to remove.
+    pub const NONE: u64 = 0;
+    /// The rank of a shard that has not looked for candidates since the policy was set.
+    pub const UNKNOWN: u64 = u64::MAX;
+
+    pub fn new(shard_count: usize) -> EvictionBoard {
+        let unknown = || Place { rank: AtomicU64::new(EvictionBoard::UNKNOWN), ..Place::default() };
+        EvictionBoard { places: (0..shard_count).map(|_| unknown()).collect() }
+    }
+
+    pub fn rank(&self, shard: usize) -> u64 {
+        self.places[shard].rank.load(Ordering::Relaxed)
+    }
+
+    /// A shard shows the rank of its best candidate.
+    pub fn show(&self, shard: usize, rank: u64) {
+        self.places[shard].rank.store(rank, Ordering::Relaxed);
+    }
+
+    /// How much a shard is still to free for others, in bytes.
+    pub fn wanted_bytes(&self, shard: usize) -> u64 {
+        self.places[shard].wanted_bytes.load(Ordering::Acquire)
+    }
+
+    /// Asks a shard to free so many bytes more. Returns whether it was to free nothing before, so that it has to be told.
+    pub fn ask(&self, shard: usize, bytes: u64) -> bool {
+        self.places[shard].wanted_bytes.fetch_add(bytes, Ordering::Relaxed) == 0
+    }
+
+    /// A shard has freed so many bytes of what others wanted of it, and published what it uses now.
+    pub fn freed(&self, shard: usize, bytes: u64) {
+        let left = |wanted: u64| Some(wanted.saturating_sub(bytes));
+        let _ = self.places[shard].wanted_bytes.fetch_update(Ordering::Release, Ordering::Relaxed, left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Call;
+    use crate::config::Config;
+    use crate::shard::event::Event;
+    use crate::types::{NewValue, SetExpire};
+    use std::sync::Arc;
+
+    const START_MS: i64 = 1_700_000_000_000;
+
+    fn shard(policy: MaxmemoryPolicy) -> Shard {
+        let config = Config { maxmemory_policy: policy, ..Config::default() };
+        let mut shard = Shard::new(0, 1, Arc::new(config), Arc::new(ShardStats::new(0, 16)), 1);
+        shard.set_now(START_MS);
+        shard
+    }
+
+    fn name(number: usize) -> Vec<u8> {
+        format!("key:{number}").into_bytes()
+    }
+
+    fn add(shard: &mut Shard, number: usize, expire: SetExpire) {
+        let name = name(number);
+        let key = Key { bytes: &name, hash: hash_key(&name) };
+        shard.set(&Call::default(), key, NewValue::Int(1), expire, Event::SET);
+    }
+
+    fn read(shard: &mut Shard, number: usize) {
+        let name = name(number);
+        shard.lookup_read(&Call::default(), Key { bytes: &name, hash: hash_key(&name) });
+    }
+
+    fn has(shard: &Shard, number: usize) -> bool {
+        let name = name(number);
+        shard.lookup_stored(0, Key { bytes: &name, hash: hash_key(&name) }).is_some()
+    }
+
+    /// Of 2,000 keys, of which the upper half is worth more, 700 are removed. Returns how many of the upper half were.
+    fn losses_of_the_better_half(shard: &mut Shard) -> usize {
+        for _ in 0..700 {
+            assert!(shard.evict_one());
+        }
+        assert_eq!((shard.stats.evicted_keys.get(), shard.key_count(0)), (700, 1300));
+        (1000..2000).filter(|&number| !has(shard, number)).count()
+    }
+
+    #[test]
+    fn under_lru_those_go_that_were_read_last_the_longest_ago() {
+        let mut shard = shard(MaxmemoryPolicy::AllkeysLru);
+        (0..2000).for_each(|number| add(&mut shard, number, SetExpire::Clear));
+        shard.set_now(START_MS + 10_000);
+        (1000..2000).for_each(|number| read(&mut shard, number));
+        let lost = losses_of_the_better_half(&mut shard);
+        assert!(lost < 20, "{lost}");
+    }
+
+    #[test]
+    fn under_lfu_those_go_that_are_read_least() {
+        let mut shard = shard(MaxmemoryPolicy::AllkeysLfu);
+        (0..2000).for_each(|number| add(&mut shard, number, SetExpire::Clear));
+        for _ in 0..50 {
+            (1000..2000).for_each(|number| read(&mut shard, number));
+        }
+        let lost = losses_of_the_better_half(&mut shard);
+        assert!(lost < 20, "{lost}");
+    }
+
+    #[test]
+    fn under_ttl_those_go_that_expire_first() {
+        let mut shard = shard(MaxmemoryPolicy::VolatileTtl);
+        (0..2000)
+            .for_each(|number| add(&mut shard, number, SetExpire::At(START_MS + 1000 * (1 + number as i64))));
+        let lost = losses_of_the_better_half(&mut shard);
+        assert!(lost < 20, "{lost}");
+    }
+
+    #[test]
+    fn a_volatile_policy_takes_only_keys_that_expire() {
+        use MaxmemoryPolicy::{VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl};
+        for policy in [VolatileLfu, VolatileLru, VolatileRandom, VolatileTtl] {
+            let mut shard = shard(policy);
+            let expires = |number: usize| number % 3 == 0;
+            for number in 0..600 {
+                let expire =
+                    if expires(number) { SetExpire::At(START_MS + 1_000_000) } else { SetExpire::Clear };
+                add(&mut shard, number, expire);
+            }
+            assert_eq!(shard.evictable_len(), 200);
+            let mut count = 0;
+            while shard.evict_one() {
+                count += 1;
+            }
+            assert_eq!((count, shard.evictable_len(), shard.eviction_rank()), (200, 0, EvictionBoard::NONE));
+            assert!((0..600).all(|number| has(&shard, number) != expires(number)), "{policy:?}");
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_is_read_stays() {
+        let mut shard = shard(MaxmemoryPolicy::AllkeysLru);
+        (0..8).for_each(|number| add(&mut shard, number, SetExpire::Clear));
+        shard.eviction_rank();
+        shard.set_now(START_MS + 5000);
+        (0..7).for_each(|number| read(&mut shard, number));
+        assert!(shard.evict_one());
+        assert_eq!((0..8).filter(|&number| !has(&shard, number)).collect::<Vec<_>>(), [7]);
+    }
+
+    #[test]
+    fn random_eviction_spares_no_key() {
+        let mut shard = shard(MaxmemoryPolicy::AllkeysRandom);
+        (0..100).for_each(|number| add(&mut shard, number, SetExpire::Clear));
+        (0..100).for_each(|_| assert!(shard.evict_one()));
+        assert!(!shard.evict_one());
+        assert_eq!(shard.key_count(0), 0);
+    }
+
+    #[test]
+    fn without_a_policy_nothing_goes() {
+        let mut shard = shard(MaxmemoryPolicy::Noeviction);
+        add(&mut shard, 1, SetExpire::At(START_MS + 1000));
+        assert!(!shard.evict_one());
+        assert_eq!((shard.evictable_len(), shard.eviction_rank()), (0, EvictionBoard::NONE));
+    }
+
+    #[test]
+    fn what_is_wanted_of_a_shard_adds_up_and_goes_down() {
+        let board = EvictionBoard::new(2);
+        assert_eq!((board.rank(1), board.wanted_bytes(1)), (EvictionBoard::UNKNOWN, 0));
+        assert!(board.ask(1, 100));
+        assert!(!board.ask(1, 50));
+        board.freed(1, 120);
+        assert_eq!(board.wanted_bytes(1), 30);
+        board.freed(1, 1000);
+        assert!(board.ask(1, 1));
+    }
+}

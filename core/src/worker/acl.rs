@@ -1,0 +1,440 @@
+//! Access control in a worker: who its clients are, and what becomes of them when the users change.
+//!
+//! The users are one value for the whole process, which never changes; a change publishes another one. Each worker takes it
+//! over before it looks at what clients or other shards have sent: so whatever is sent after a change was replied to is judged by
+//! the new users, on every shard. Shards that sleep are woken, because clients that lose their rights are disconnected.
+//!
+//! A request is judged at home, when it is about to run: for an EXEC, that is all its commands, and those that are not
+//! allowed any more are replaced by their error. Programs are judged where they run, each call by the users of the moment
+//! in which their slice began. A blocked client whose user may not call its command any more gets an error.
+
+use super::Worker;
+use crate::acl::{AclLog, AclLogEntry, User, Users};
+use crate::call::{AclContext, ClientId, Forbidden, RefusedCall};
+use crate::client::CommandQueue;
+use crate::command::admission::{Denied, Refusal};
+use crate::command::docs::Docs;
+use crate::command::table::{Command, CommandEntry, flag};
+use crate::command::{Call, CommandError, CommandResult, Ctx};
+use crate::protocol::{Argv, OwnedArgv};
+use crate::shard::message::Message;
+use crate::worker::client_line::write_line;
+use ahash::AHashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The users of the process, and who is logged in as which.
+pub struct AclGlobals {
+    users: Mutex<Arc<Users>>,
+    version: AtomicU64,
+    /// Some user may not do everything.
+    has_restricted: AtomicBool,
+    /// Of the clients that have logged in as another user than the default one.
+    named: Mutex<AHashMap<ClientId, Arc<User>>>,
+    log: Mutex<AclLog>,
+}
+
+impl Default for AclGlobals {
+    fn default() -> AclGlobals {
+        AclGlobals {
+            users: Mutex::default(),
+            version: AtomicU64::new(1),
+            has_restricted: AtomicBool::new(false),
+            named: Mutex::default(),
+            log: Mutex::default(),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl AclGlobals {
+    #[inline]
+    fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// The users and their version.
+    fn users(&self) -> (u64, Arc<Users>) {
+        let users = lock(&self.users);
+        (self.version(), Arc::clone(&users))
+    }
+
+    /// Changes the users by `change`, as a whole or not at all.
+    ///
+    /// # Errors
+    /// Those of `change`; the users are then as before.
+    pub fn update<T, E>(&self, change: impl FnOnce(&Users) -> Result<(Users, T), E>) -> Result<T, E> {
+        let mut users = lock(&self.users);
+        let (new, value) = change(&users)?;
+        let has_restricted = new.iter().any(|user| !user.is_unrestricted());
+        *users = Arc::new(new);
+        self.has_restricted.store(has_restricted, Ordering::Relaxed);
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(value)
+    }
+
+    pub fn log(&self) -> MutexGuard<'_, AclLog> {
+        lock(&self.log)
+    }
+
+    /// The user of a program's client, if it may not do everything.
+    fn restricted_user_of(&self, call: &Call) -> Option<Arc<User>> {
+        if !self.has_restricted.load(Ordering::Acquire) {
+            return None;
+        }
+        let (_, users) = self.users();
+        let user = if call.has_named_user {
+            let named = lock(&self.named).get(&call.client).cloned();
+            // Whoever is not there any more may do nothing.
+            named.and_then(|user| users.current(&user).cloned()).unwrap_or_else(|| Arc::new(User::nobody()))
+        } else {
+            Arc::clone(users.default_user())
+        };
+        (!user.is_unrestricted()).then_some(user)
+    }
+}
+
+// Users change.
+impl Worker {
+    pub fn users(&self) -> &Arc<Users> {
+        &self.users
+    }
+
+    /// Changes the users: see [`AclGlobals::update`]. `caller`: the connection whose command does it.
+    ///
+    /// # Errors
+    /// Those of `change`; the users are then as before.
+    pub fn update_users<T, E>(
+        &mut self,
+        caller: Option<usize>,
+        change: impl FnOnce(&Users) -> Result<(Users, T), E>,
+    ) -> Result<T, E> {
+        let value = self.globals.acl.update(change)?;
+        self.adopt_users(caller);
+        // Shards that sleep have clients that may lose their rights.
+        self.other_shards().for_each(|shard| self.send(shard, Message::Users));
+        Ok(value)
+    }
+
+    /// Takes the users over if they have changed. To be called between commands.
+    #[inline]
+    pub(super) fn follow_users(&mut self) {
+        if self.globals.acl.version() != self.users_version {
+            self.adopt_users(None);
+        }
+    }
+
+    /// Takes the users over: clients whose user is not there any more, or may not listen any more to what it listens to, are
+    /// disconnected, `caller` after the reply to its command.
+    #[cold]
+    pub fn adopt_users(&mut self, caller: Option<usize>) {
+        (self.users_version, self.users) = self.globals.acl.users();
+        self.default_is_open = self.users.default_user().is_open();
+        for at in 0..self.connections.len() {
+            let Some(connection) = self.connections[at].as_deref_mut() else { continue };
+            let client = &mut connection.client;
+            if client.is_server {
+                continue;
+            }
+            match self.users.current(client.user()) {
+                Some(user) if Arc::ptr_eq(user, client.user()) => {}
+                Some(user) => {
+                    client.set_user(Arc::clone(user));
+                    if client.may_listen() {
+                        self.refuse_blocked(at);
+                    } else {
+                        self.close_for(caller, at);
+                    }
+                }
+                None => self.close_for(caller, at),
+            }
+        }
+    }
+
+    /// Disconnects a client, `caller` after the reply to its command.
+    fn close_for(&mut self, caller: Option<usize>, at: usize) {
+        if caller == Some(at) {
+            self.close_after_reply(at);
+        } else {
+            self.close_now(at);
+        }
+    }
+
+    /// A connection's client logs in as this user.
+    pub fn log_in(&mut self, at: usize, user: Arc<User>) {
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let client = &mut connection.client;
+        let was_named = client.has_named_user();
+        client.log_in(user);
+        if was_named || client.has_named_user() {
+            self.note_named(at);
+        }
+    }
+
+    /// A connection's client is as if it had just connected.
+    pub fn log_out(&mut self, at: usize) {
+        let user = Arc::clone(self.users.default_user());
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.client.log_out(user);
+        self.note_named(at);
+    }
+
+    /// Lets programs on other shards know who a client is.
+    fn note_named(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref() else { return };
+        let client = &connection.client;
+        let mut named = lock(&self.globals.acl.named);
+        if client.has_named_user() {
+            named.insert(client.id, Arc::clone(client.user()));
+        } else {
+            named.remove(&client.id);
+        }
+    }
+
+    /// A client has disconnected.
+    pub(super) fn forget_named(&self, client: ClientId) {
+        lock(&self.globals.acl.named).remove(&client);
+    }
+}
+
+// Requests.
+impl Worker {
+    /// Whether a connection's user may make a request.
+    ///
+    /// # Errors
+    /// It may not; or it asks for keys that no argument names, and may not read all keys.
+    pub(super) fn check_rights(
+        &self,
+        at: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(connection) = self.connections[at].as_deref() else { return Ok(()) };
+        self.check_rights_of(connection.client.user(), entry, args)
+    }
+
+    pub(super) fn check_rights_of(
+        &self,
+        user: &User,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+    ) -> Result<(), Refusal> {
+        user.check(self.table, entry, args).map_err(Refusal::Denied)?;
+        if let Some(derived) = entry.row.derived_keys
+            && let Some(error) = (derived.refusal)(args)
+            && !user.may_read_all_keys_for(self.table, entry, args)
+        {
+            return Err(Refusal::Error(error));
+        }
+        Ok(())
+    }
+
+    /// The client's user may not make its request: records that, and returns the error.
+    #[cold]
+    pub(super) fn denied(
+        &mut self,
+        at: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        denied: Denied,
+    ) -> CommandError {
+        let is_queueing = self.connections[at].as_deref().is_some_and(|it| it.client.multi.is_some());
+        let context = if is_queueing { AclContext::Multi } else { AclContext::TopLevel };
+        self.log_denied_request(at, entry, args, denied, context);
+        denied.error(&entry.full_name)
+    }
+
+    /// Somebody could not log in.
+    pub fn log_auth_failure(&mut self, at: usize, user: &[u8], args: Argv<'_>) {
+        let is_queueing = self.connections[at].as_deref().is_some_and(|it| it.client.executing.is_some());
+        let context = if is_queueing { AclContext::Multi } else { AclContext::TopLevel };
+        self.log_denied(at, user.to_vec(), Forbidden::Auth, context, args.arg(0).to_vec(), args);
+    }
+
+    /// Adds to ACL LOG that a connection's user may not make a request.
+    fn log_denied_request(
+        &mut self,
+        at: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        denied: Denied,
+        context: AclContext,
+    ) {
+        let user = self.connections[at].as_deref().map(|it| it.client.user().name.clone());
+        let object = object_of(entry, args, denied);
+        self.log_denied(at, user.unwrap_or_default(), denied.what, context, object, args);
+    }
+
+    /// Adds to ACL LOG.
+    fn log_denied(
+        &mut self,
+        at: usize,
+        user: Vec<u8>,
+        what: Forbidden,
+        context: AclContext,
+        object: Vec<u8>,
+        args: Argv<'_>,
+    ) {
+        let mut client = Vec::new();
+        let now_ms = self.shard.now_ms;
+        if let Some(connection) = self.connections[at].as_deref() {
+            write_line(&mut client, connection, self.table, now_ms, args.total_len_bytes(), false);
+            client.truncate(client.trim_ascii_end().len());
+        }
+        let entry = AclLogEntry { count: 1, what, context, object, user, at_ms: now_ms, client };
+        self.globals.acl.log().add(entry, self.shard.config.acllog_max_len as usize);
+    }
+
+    /// Before an EXEC runs: replaces those of its commands that the user may not call any more by their errors.
+    pub(super) fn recheck_queue(&mut self, at: usize) {
+        let Some(connection) = self.connections[at].as_deref() else { return };
+        if !connection.client.is_restricted() {
+            return;
+        }
+        let Some(multi) = connection.client.multi.as_deref() else { return };
+        let refused = |(call, args): (&Call, Argv<'_>)| {
+            let entry = self.table.entry(call.command);
+            self.check_rights(at, entry, args).err()
+        };
+        let refusals: Vec<Option<Refusal>> = multi.queue.calls().map(refused).collect();
+        if refusals.iter().any(Option::is_some) {
+            self.replace_refused(at, refusals);
+        }
+    }
+
+    #[cold]
+    fn replace_refused(&mut self, at: usize, refusals: Vec<Option<Refusal>>) {
+        let shards = self.shards();
+        let mut new = self.take_command_queue();
+        let Some(old) = self.connections[at].as_deref_mut().and_then(|it| it.client.multi.take()) else {
+            return;
+        };
+        let refuse = self.table.hidden(REFUSED_NAME);
+        for ((call, args), refusal) in old.queue.calls().zip(refusals) {
+            let entry = self.table.entry(call.command);
+            new.db = call.db;
+            let error = match refusal {
+                None => {
+                    new.add(self.table, entry, entry.row.flags, call, args, None, shards);
+                    continue;
+                }
+                Some(Refusal::Denied(denied)) => self.denied_in_exec(at, entry, args, denied),
+                Some(Refusal::Error(error)) => error,
+                Some(Refusal::Paused | Refusal::Subscribed) => {
+                    unreachable!("rights do not depend on the rest")
+                }
+            };
+            let call = Call { command: refuse.id, hash: 0, hashed_arg: 0, ..*call };
+            let args = OwnedArgv::from_slices(&[REFUSED_NAME.as_bytes(), error.as_bytes()]);
+            new.add(self.table, refuse, refuse.row.flags, &call, args.as_argv(), None, shards);
+        }
+        let CommandQueue { has_failed, flags, .. } = *old;
+        (new.has_failed, new.flags) = (has_failed, flags);
+        self.give_command_queue(old);
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.client.multi = Some(new);
+        }
+    }
+
+    /// The user has lost the right to a queued command.
+    fn denied_in_exec(
+        &mut self,
+        at: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        denied: Denied,
+    ) -> CommandError {
+        self.log_denied_request(at, entry, args, denied, AclContext::Multi);
+        let reason = match denied.what {
+            Forbidden::Command | Forbidden::Auth => "no permission to execute the command or subcommand",
+            Forbidden::Key => "no permission to touch the specified keys",
+            Forbidden::Channel => {
+                "no permission to access one of the channels used as arguments to the command"
+            }
+        };
+        CommandError::new(format!(
+            "NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This \
+             command is no longer allowed for the following reason: {reason}"
+        ))
+    }
+}
+
+/// The command, key or channel.
+fn object_of(entry: &CommandEntry, args: Argv<'_>, denied: Denied) -> Vec<u8> {
+    match denied.what {
+        Forbidden::Command | Forbidden::Auth => entry.full_name.clone().into_bytes(),
+        Forbidden::Key | Forbidden::Channel => args.arg(denied.at).to_vec(),
+    }
+}
+
+// Programs.
+impl Worker {
+    /// The user by whose rights a program calls commands, if it may not do everything.
+    #[inline]
+    pub(super) fn restricted_user_of(&self, call: &Call) -> Option<Arc<User>> {
+        self.globals.acl.restricted_user_of(call)
+    }
+
+    /// Whether a user may call a command from a script.
+    ///
+    /// # Errors
+    /// It may not.
+    pub(super) fn check_script_call(
+        &mut self,
+        user: &User,
+        client: ClientId,
+        home: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+    ) -> Result<(), CommandError> {
+        let denied = match self.check_rights_of(user, entry, args) {
+            Ok(()) => return Ok(()),
+            Err(Refusal::Denied(denied)) => denied,
+            Err(Refusal::Error(error)) => return Err(error),
+            Err(Refusal::Paused | Refusal::Subscribed) => unreachable!("rights do not depend on the rest"),
+        };
+        let object = object_of(entry, args, denied);
+        let refused = RefusedCall { client, user: user.name.clone(), what: denied.what, object };
+        if home == self.shard.index {
+            self.log_refused(refused);
+        } else {
+            self.send(home, Message::Refused(Box::new(refused)));
+        }
+        Err(CommandError::fixed(match denied.what {
+            Forbidden::Command | Forbidden::Auth => {
+                "ERR The user executing the script can't run this command or subcommand"
+            }
+            Forbidden::Key => {
+                "ERR The user executing the script can't access at least one of the keys mentioned in the command \
+                 arguments"
+            }
+            Forbidden::Channel => {
+                "ERR The user executing the script can't publish to the channel mentioned in the command"
+            }
+        }))
+    }
+
+    /// A script of one of this shard's clients, which may have disconnected since, was refused a call.
+    pub(super) fn log_refused(&mut self, refused: RefusedCall) {
+        let RefusedCall { client, user, what, object } = refused;
+        if let Some(at) = self.find_client(client) {
+            self.log_denied(at, user, what, AclContext::Lua, object, Argv::new(&[], &[]));
+        }
+    }
+}
+
+/// The row that takes the place of a queued command which is not allowed any more.
+pub const REFUSED: &[Command] = &[Command::keys(REFUSED_NAME, 2, refused)
+    .flags(flag::SKIP_SLOWLOG)
+    .hidden()
+    .docs(Docs::new("server", "7.0.0", "Replies with an error").complexity("O(1)").internal())];
+
+const REFUSED_NAME: &str = "refused";
+
+/// REFUSED error. Reply: the error.
+fn refused(ctx: &mut Ctx<'_>) -> CommandResult {
+    Err(CommandError::new(ctx.args.arg(1)))
+}

@@ -1,0 +1,375 @@
+//! A shard's part in snapshots: the barrier, the walk, and the turns of the shard that begins what is due.
+
+use super::file::{Current, Progress, Target};
+use super::{Purpose, SNAPSHOT_SHARD, Verdict, Wanted};
+use crate::command::CommandResult;
+use crate::config::SavePoint;
+use crate::runtime::log;
+use crate::worker::Worker;
+use crate::worker::hooks::SaveEvent;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError};
+
+/// A slice of the walk lasts at most this long; while commands come, ...
+const SLICE_NANOS_MAX: u64 = 500_000;
+/// ... at most one in so many parts of the time since the last one, ...
+const SLICE_SHARE_BUSY: u64 = 4;
+/// ... but at least this long.
+const SLICE_NANOS_MIN: u64 = 20_000;
+
+/// How many bytes that changes have forced out may wait for the disk if `snapshot-memory-limit` does not say: a tenth of the
+/// memory in use, and at least this much.
+const WAITING_BYTES_MIN: u64 = 64 << 20;
+
+/// After a save that failed, the next one is not tried sooner.
+const RETRY_DELAY_S: i64 = 5;
+
+/// A snapshot that was started without a client is taken as lost if it has not begun by then.
+const START_PATIENCE_MS: i64 = 10_000;
+
+/// A shard's part of the snapshot that is under way.
+pub(in crate::worker) struct SnapshotPart {
+    progress: Arc<Progress>,
+    chunks: SyncSender<Vec<u8>>,
+    /// A chunk that found the queue full.
+    waiting: Option<Vec<u8>>,
+    begun_at_ticks: u64,
+    slice_ended_at_ticks: u64,
+    commands_at_slice: u64,
+}
+
+/// How slowly keys are saved, for tests: see rdb-key-save-delay.
+#[derive(Clone, Copy)]
+struct KeyDelay {
+    /// Microseconds for a key, or, if negative, a microsecond for so many keys.
+    us: i64,
+}
+
+impl KeyDelay {
+    /// Whether so many keys are too many after so many nanoseconds.
+    fn is_ahead(self, keys: u64, nanos: u64) -> bool {
+        let wanted_us = match self.us {
+            us @ 0.. => keys.saturating_mul(us.unsigned_abs()),
+            keys_per_us => keys / keys_per_us.unsigned_abs(),
+        };
+        nanos / 1000 < wanted_us
+    }
+}
+
+impl Worker {
+    /// Runs this shard's share of a unit over all shards that takes a snapshot. Returns the status that is the reply.
+    ///
+    /// # Errors
+    /// A snapshot is under way.
+    pub fn take_snapshot(&mut self, wanted: Wanted, in_exec: bool) -> CommandResult<&'static str> {
+        let globals = self.globals;
+        let snapshots = &globals.persistence.snapshots;
+        let number = self.next_snapshot_number();
+        // Whoever changes the configuration may wait for the lock of the snapshots.
+        let (_, config) = globals.config();
+        let (now_ms, ticks) = (self.time.clock.wall_ms(), self.time.now_ticks());
+        let mut state = snapshots.state();
+        let verdict = state.judge(number, self.shard.shard_count, |current| {
+            match globals.persistence.loading.is_on() {
+                true => Verdict::Refuse("LOADING Redis is loading the dataset in memory"),
+                false => snapshots.decide(current, wanted, in_exec),
+            }
+        });
+        snapshots.started_at_ms.store(0, Ordering::Relaxed);
+        let Verdict::Begin(purpose) = verdict else { return verdict.status() };
+        // What is left of one that has ended.
+        self.drop_snapshot_part();
+        let current = state.current.get_or_insert_with(|| {
+            let target = match purpose {
+                Purpose::Save => {
+                    globals.persistence.count_save();
+                    Target::Rdb
+                }
+                Purpose::Rewrite => {
+                    Target::Base { part: if globals.aof.is_on() { globals.aof.next_part() } else { 0 } }
+                }
+            };
+            snapshots.set_begun(purpose, now_ms);
+            let number = snapshots.count.fetch_add(1, Ordering::Relaxed);
+            Current::begin(target, &config, number, ticks)
+        });
+        self.begin_snapshot_part(current);
+        let (clock, begun_at_ticks) = (self.time.clock, current.begun_at_ticks);
+        if current.start_writer_if_begun(globals, clock, &config, now_ms) {
+            let nanos = self.time.nanos(self.time.now_ticks().saturating_sub(begun_at_ticks));
+            snapshots.barrier_us.store(nanos / 1000, Ordering::Relaxed);
+            drop(state);
+            self.tell_save(SaveEvent::Begins(purpose));
+        }
+        verdict.status()
+    }
+
+    fn begin_snapshot_part(&mut self, current: &mut Current) {
+        let sizes = self.shard.db_sizes();
+        let changes = self.shard.stats.dirty.get();
+        let keys_total = &self.globals.persistence.snapshots.keys_total;
+        keys_total.fetch_add(sizes.iter().map(|size| size.keys).sum(), Ordering::Relaxed);
+        if let Target::Base { part: part @ 1.. } = current.target {
+            self.shard.effects.begin_part(part, changes);
+        }
+        let ticks = self.time.now_ticks();
+        self.snapshot_part = Some(Box::new(SnapshotPart {
+            chunks: current.begin_part(&sizes, changes),
+            progress: Arc::clone(current.progress()),
+            waiting: None,
+            begun_at_ticks: ticks,
+            slice_ended_at_ticks: ticks,
+            commands_at_slice: 0,
+        }));
+        self.shard.begin_snapshot(current.number, current.format);
+    }
+
+    /// In how many milliseconds the snapshot needs this shard's next turn.
+    pub(in crate::worker) fn snapshot_wait_ms(&self) -> Option<i64> {
+        let part = self.snapshot_part.as_deref()?;
+        let waits = part.waiting.is_some() || self.key_delay().us != 0;
+        Some(i64::from(waits))
+    }
+
+    /// Saves a slice of this shard's tables, and hands over what is complete.
+    #[cold]
+    pub(in crate::worker) fn run_snapshot(&mut self) {
+        let Some(mut part) = self.snapshot_part.take() else { return };
+        if part.progress.has_ended() {
+            self.drop_snapshot_part();
+            return;
+        }
+        let started = self.time.now_ticks();
+        let is_complete = self.walk_slice(&part, started);
+        part.slice_ended_at_ticks = self.time.now_ticks();
+        part.commands_at_slice = self.shard.stats.commands_processed.get();
+        while let Some(chunk) = part.waiting.take().or_else(|| self.shard.next_snapshot_chunk()) {
+            match part.chunks.try_send(chunk) {
+                Ok(()) => {}
+                Err(TrySendError::Full(chunk)) => {
+                    part.waiting = Some(chunk);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => {
+                    // The writing thread has failed, and says why itself.
+                    self.drop_snapshot_part();
+                    return;
+                }
+            }
+        }
+        let waiting_bytes = self.shard.forced_waiting_bytes() as u64;
+        self.shard.stats.snapshot_waiting_bytes.set(waiting_bytes);
+        if waiting_bytes > 0
+            && self.globals.sum(|stats| stats.snapshot_waiting_bytes.get()) > self.waiting_max()
+        {
+            part.progress.is_late.store(true, Ordering::SeqCst);
+            self.drop_snapshot_part();
+            return;
+        }
+        if is_complete && part.waiting.is_none() && !self.is_ahead(&part) {
+            part.progress.parts_missing.fetch_sub(1, Ordering::SeqCst);
+            self.drop_snapshot_part();
+            return;
+        }
+        self.snapshot_part = Some(part);
+    }
+
+    /// Saves a slice, unless there is something to wait for. Returns whether all is saved.
+    fn walk_slice(&mut self, part: &SnapshotPart, started: u64) -> bool {
+        // While a thread of a module has that module to itself, its values cannot be saved.
+        let can_save = self.globals.module_types.all().iter().all(|of| of.is_callable());
+        if part.waiting.is_some() || self.is_ahead(part) || !can_save {
+            return self.shard.walk_snapshot(&mut || true);
+        }
+        let (clock, time) = (self.time.clock, &self.time);
+        let is_busy = self.shard.stats.commands_processed.get() != part.commands_at_slice;
+        let since_last = time.nanos(started.saturating_sub(part.slice_ended_at_ticks));
+        let nanos_max = match is_busy {
+            true => (since_last / SLICE_SHARE_BUSY).clamp(SLICE_NANOS_MIN, SLICE_NANOS_MAX),
+            false => SLICE_NANOS_MAX,
+        };
+        let is_delayed = self.key_delay().us != 0;
+        let mut is_first = true;
+        self.shard.walk_snapshot(&mut || {
+            let ran_nanos = time.nanos(time.now_ticks().saturating_sub(started));
+            !std::mem::replace(&mut is_first, false)
+                && (is_delayed || clock.ends_snapshot_slice(ran_nanos, nanos_max))
+        })
+    }
+
+    /// Whether the walk has to wait because of rdb-key-save-delay.
+    fn is_ahead(&self, part: &SnapshotPart) -> bool {
+        let nanos = self.time.nanos(self.time.now_ticks().saturating_sub(part.begun_at_ticks));
+        self.key_delay().is_ahead(self.shard.stats.snapshot_keys.get(), nanos)
+    }
+
+    /// rdb-key-save-delay, for the share of one shard.
+    fn key_delay(&self) -> KeyDelay {
+        KeyDelay { us: i64::from(self.shard.config.rdb_key_save_delay_us) * self.shard.shard_count as i64 }
+    }
+
+    /// How many bytes that changes have forced out may wait for the disk.
+    fn waiting_max(&self) -> u64 {
+        match self.shard.config.snapshot_memory_limit_bytes {
+            0 => WAITING_BYTES_MIN.max(self.globals.used_memory() / 10),
+            limit_bytes => limit_bytes,
+        }
+    }
+
+    fn drop_snapshot_part(&mut self) {
+        self.snapshot_part = None;
+        self.shard.end_snapshot();
+        self.shard.stats.snapshot_waiting_bytes.set(0);
+    }
+
+    /// Ends the snapshot that is under way without a file, if it is for one of these purposes. To be called on all shards.
+    pub fn cancel_snapshot(&mut self, purposes: &[Purpose]) {
+        let state = self.globals.persistence.snapshots.state();
+        let Some(current) = &state.current else { return };
+        if purposes.contains(&current.purpose()) {
+            current.progress().cancel();
+            drop(state);
+            self.drop_snapshot_part();
+        }
+    }
+
+    /// Takes in the outcome of the snapshot that is under way, if its writing thread has ended. On one shard.
+    #[cold]
+    pub(in crate::worker) fn end_snapshot(&mut self) {
+        let persistence = &self.globals.persistence;
+        let snapshots = &persistence.snapshots;
+        let mut state = snapshots.state();
+        let Some(mut current) = state.current.take_if(|current| current.has_ended()) else { return };
+        let outcome = current.outcome();
+        let (purpose, now_ms) = (current.purpose(), self.shard.now_ms);
+        let forced_bytes = self.globals.sum(|stats| stats.snapshot_forced_bytes.get());
+        snapshots.record_end(purpose, forced_bytes, now_ms);
+        let event = if matches!(outcome, Ok(true)) { SaveEvent::Ended } else { SaveEvent::Failed };
+        match purpose {
+            Purpose::Save => match outcome {
+                Ok(true) => {
+                    log::notice(format_args!("DB saved on disk"));
+                    log::notice(format_args!("Saved {forced_bytes} bytes of RDB before they changed"));
+                    log::notice(format_args!("Background saving terminated with success"));
+                    persistence.record(&Ok(()), current.changes, now_ms);
+                }
+                Ok(false) => log::warning(format_args!("Background saving was cancelled")),
+                Err(error) => {
+                    log::warning(format_args!("Write error saving DB on disk: {error}"));
+                    log::warning(format_args!("Background saving error"));
+                    persistence.record_failure();
+                }
+            },
+            Purpose::Rewrite => {
+                let failures = &snapshots.rewrites.failures_in_a_row;
+                match outcome {
+                    Ok(true) => {
+                        failures.store(0, Ordering::Relaxed);
+                        log::notice(format_args!(
+                            "Saved {forced_bytes} bytes of the AOF's base before they changed"
+                        ));
+                        log::notice(format_args!("Background AOF rewrite terminated with success"));
+                    }
+                    Ok(false) => log::warning(format_args!("Background AOF rewrite was cancelled")),
+                    Err(error) => {
+                        failures.fetch_add(1, Ordering::Relaxed);
+                        log::warning(format_args!("Write error writing append only file on disk: {error}"));
+                        log::warning(format_args!("Background AOF rewrite terminated with error"));
+                    }
+                }
+                if self.globals.aof.awaits_base() {
+                    snapshots.rewrites.is_scheduled.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+        snapshots.set_under_way(None);
+        drop(state);
+        self.tell_save(event);
+    }
+
+    /// Whether [`Worker::begin_due_snapshot`] is to be called in this turn already.
+    #[inline]
+    pub(in crate::worker) fn is_rewrite_requested(&self) -> bool {
+        self.shard.index == SNAPSHOT_SHARD
+            && self.globals.persistence.snapshots.is_rewrite_requested.load(Ordering::Relaxed)
+    }
+
+    /// Starts the snapshot that is due: one that was asked for or scheduled, a save point that is reached, an append-only file
+    /// that has grown. On one shard.
+    pub(in crate::worker) fn begin_due_snapshot(&mut self) {
+        let persistence = &self.globals.persistence;
+        let snapshots = &persistence.snapshots;
+        let now_ms = self.shard.now_ms;
+        if snapshots.is_under_way()
+            || persistence.loading.is_on()
+            || now_ms - snapshots.started_at_ms.load(Ordering::Relaxed) < START_PATIENCE_MS
+        {
+            return;
+        }
+        let command = match self.due_snapshot(now_ms / 1000) {
+            None => return,
+            Some(Purpose::Save) => "bgsave",
+            Some(Purpose::Rewrite) => "bgrewriteaof",
+        };
+        snapshots.started_at_ms.store(now_ms, Ordering::Relaxed);
+        let table = self.table;
+        if let Some(entry) = table.all().find(|entry| entry.row.name == command) {
+            self.begin_every_for_nobody(entry);
+        }
+    }
+
+    fn due_snapshot(&self, now_s: i64) -> Option<Purpose> {
+        let snapshots = &self.globals.persistence.snapshots;
+        let is_set = |flag: &std::sync::atomic::AtomicBool| flag.load(Ordering::Relaxed);
+        if is_set(&snapshots.is_rewrite_requested)
+            || is_set(&snapshots.rewrites.is_scheduled) && !snapshots.is_limited(now_s)
+        {
+            return Some(Purpose::Rewrite);
+        }
+        let since_try_s = now_s - snapshots.saves.begun_at_s.load(Ordering::Relaxed);
+        let may_save = !self.globals.persistence.has_last_save_failed() || since_try_s > RETRY_DELAY_S;
+        if may_save && self.is_save_point_reached(now_s) {
+            return Some(Purpose::Save);
+        }
+        if self.has_file_grown(now_s) {
+            return Some(Purpose::Rewrite);
+        }
+        (may_save && is_set(&snapshots.saves.is_scheduled)).then_some(Purpose::Save)
+    }
+
+    fn is_save_point_reached(&self, now_s: i64) -> bool {
+        if self.shard.config.save.0.is_empty() {
+            return false;
+        }
+        let persistence = &self.globals.persistence;
+        let changes = persistence.unsaved_changes(self.globals.sum(|stats| stats.dirty.get()));
+        let since_save_s = now_s - persistence.last_save_at_s();
+        let is_reached = |point: &&SavePoint| {
+            changes as i64 >= i64::from(point.change_count) && since_save_s > point.period_s
+        };
+        let Some(point) = self.shard.config.save.0.iter().find(is_reached) else { return false };
+        log::notice(format_args!("{} changes in {} seconds. Saving...", point.change_count, point.period_s));
+        true
+    }
+
+    /// Whether the append-only file has grown by auto-aof-rewrite-percentage.
+    fn has_file_grown(&self, now_s: i64) -> bool {
+        let (aof, config) = (&self.globals.aof, &self.shard.config);
+        let percentage = u64::from(config.auto_aof_rewrite_percentage);
+        let bytes = aof.current_bytes();
+        if !aof.is_on()
+            || aof.awaits_base()
+            || percentage == 0
+            || bytes <= config.auto_aof_rewrite_min_size_bytes
+        {
+            return false;
+        }
+        let growth = (bytes.saturating_mul(100) / aof.base_bytes().max(1)).saturating_sub(100);
+        if growth < percentage || self.globals.persistence.snapshots.is_limited(now_s) {
+            return false;
+        }
+        log::notice(format_args!("Starting automatic rewriting of AOF on {growth}% growth"));
+        true
+    }
+}

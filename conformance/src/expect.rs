@@ -10,8 +10,8 @@
 //!   - `skip`: the suite is told to pass it over, because it would hang, abort the file or spoil later tests.
 //!     With NAME `*` the whole file is not started.
 //!   - `fail`: it is run and has to fail; that it passes is a problem, so that the line goes when it does.
-//!   - `retry`: a verdict on wall time. It has to pass, but when it fails the file is run again on its own, up to
-//!     [`crate::run::RETRIES_MAX`] times.
+//!   - `retry`: a verdict on wall time. It has to pass, but not at the first attempt: files with problems are run again on
+//!     their own, up to [`crate::run::RETRIES_MAX`] times, and of this one that is no news.
 //!   - `deny-tag`: NAME is a tag of the suite; blocks and tests that carry it are not run (`--tags -NAME`). For a
 //!     block that would abort the file by what it does outside any test. Its tests are listed as `skip` as well.
 //!   - `block`: NAME is the first line of an error outside any test after which the suite goes on (it could not start

@@ -35,12 +35,31 @@ pub enum What {
     Unexplained,
 }
 
+impl What {
+    /// Whether another run of the same file may be without it.
+    fn may_change(&self) -> bool {
+        match self {
+            What::UnexpectedFailure
+            | What::Hung
+            | What::UnexpectedPass(_)
+            | What::Missing
+            | What::BlockError
+            | What::NoBlockError(_)
+            | What::Aborted
+            | What::Infrastructure => true,
+            What::NotPassedOver | What::UnknownName | What::Unexplained => false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub what: What,
     /// The test and its occurrence, where it is about one.
     pub test: Option<(String, u32)>,
     pub detail: String,
+    /// The expectations say that it happens, for want of time.
+    pub is_retry: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -68,7 +87,7 @@ pub struct Judgement {
     /// Of the failed ones, those that a `fail` line expects.
     pub expected_failures: u32,
     pub problems: Vec<Problem>,
-    /// All problems are failures of tests that have a `retry` line: the file deserves another try.
+    /// There are problems, and all are of a kind that another run of the file may not have.
     pub worth_retrying: bool,
 }
 
@@ -81,7 +100,6 @@ pub fn verdicts(output: &Output) -> Verdicts<'_> {
 
 pub fn judge(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> Judgement {
     let mut judgement = Judgement::default();
-    let mut retryable = 0;
     let verdicts = verdicts(output);
 
     for (name, occurrences) in &file.tests {
@@ -97,10 +115,9 @@ pub fn judge(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> 
                 None if line.is_some_and(|line| line.kind == Kind::Fail) => judgement.expected_failures += 1,
                 None => {}
                 Some((what, detail)) => {
-                    if line.is_some_and(|line| line.kind == Kind::Retry) && what != What::Missing {
-                        retryable += 1;
-                    }
-                    judgement.problems.push(Problem { what, test: Some((name.clone(), occurrence)), detail });
+                    let is_retry = line.is_some_and(|line| line.kind == Kind::Retry);
+                    let test = Some((name.clone(), occurrence));
+                    judgement.problems.push(Problem { what, test, detail, is_retry });
                 }
             }
         }
@@ -109,7 +126,8 @@ pub fn judge(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> 
     judgement.problems.extend(block_errors(expected, output));
     judgement.problems.extend(ending(file, expected, output));
     judgement.problems.extend(unexplained(expected));
-    judgement.worth_retrying = retryable > 0 && retryable == judgement.problems.len();
+    let may_change = |problem: &Problem| problem.what.may_change();
+    judgement.worth_retrying = !judgement.problems.is_empty() && judgement.problems.iter().all(may_change);
     judgement
 }
 
@@ -119,7 +137,7 @@ pub fn judge_not_started(file: &SuiteFile, line: &Line) -> Judgement {
     let mut judgement = Judgement { counts, ..Judgement::default() };
     if line.reason == UNEXPLAINED {
         let detail = "the whole file is listed".to_owned();
-        judgement.problems.push(Problem { what: What::Unexplained, test: None, detail });
+        judgement.problems.push(Problem { what: What::Unexplained, test: None, detail, is_retry: false });
     }
     judgement
 }
@@ -160,6 +178,7 @@ fn unknown_names(file: &SuiteFile, output: &Output) -> Vec<Problem> {
                 Verdict::Failed(detail) => detail.clone(),
                 _ => String::new(),
             },
+            is_retry: false,
         })
         .collect()
 }
@@ -174,20 +193,20 @@ fn block_errors(expected: &FileExpectations, output: &Output) -> Vec<Problem> {
     for (message, detail) in &output.block_errors {
         if !of_blocks(expected).any(|line| line.is_message(message)) {
             let detail = format!("{message}\n{detail}").trim_end().to_owned();
-            problems.push(Problem { what: What::BlockError, test: None, detail });
+            problems.push(Problem { what: What::BlockError, test: None, detail, is_retry: false });
         }
     }
     for line in of_blocks(expected) {
         if !output.block_errors.iter().any(|(message, _)| line.is_message(message)) {
             let what = What::NoBlockError(line.reason.clone());
-            problems.push(Problem { what, test: None, detail: line.name.clone() });
+            problems.push(Problem { what, test: None, detail: line.name.clone(), is_retry: false });
         }
     }
     problems
 }
 
 fn ending(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> Option<Problem> {
-    let problem = |what, detail: &str| Some(Problem { what, test: None, detail: detail.to_owned() });
+    let problem = |what, detail: &str| Some(Problem { what, test: None, detail: detail.to_owned(), is_retry: false });
     match &output.ending {
         Ending::Completed => None,
         // The error outside any test has to be there: see `block_errors`.
@@ -203,7 +222,7 @@ fn ending(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> Opt
 
 fn unexplained(expected: &FileExpectations) -> Vec<Problem> {
     let lines = expected.lines().iter().filter(|line| line.reason == UNEXPLAINED);
-    lines.map(|line| Problem { what: What::Unexplained, test: None, detail: line.name.clone() }).collect()
+    lines.map(|line| Problem { what: What::Unexplained, test: None, detail: line.name.clone(), is_retry: false }).collect()
 }
 
 #[cfg(test)]

@@ -103,10 +103,22 @@ pub fn row(done: &Done) -> String {
 
 /// Everything that is wrong with one file, or nothing.
 pub fn problems(done: &Done) -> String {
+    let mut text = list(&done.job.file.name, &done.judgement.problems);
+    if let (false, Some((_, raw))) = (text.is_empty(), &done.output) {
+        let _ = writeln!(text, "    raw output: {}", raw.display());
+    }
+    text
+}
+
+/// What was wrong at the first attempt with a file that was clean when it was run again.
+pub fn unsteady(done: &Done) -> String {
+    if done.judgement.problems.is_empty() { list(&done.job.file.name, &done.at_first) } else { String::new() }
+}
+
+fn list(file: &str, problems: &[Problem]) -> String {
     let mut text = String::new();
-    let file = &done.job.file.name;
-    let missing = done.judgement.problems.iter().filter(|problem| problem.what == What::Missing).count();
-    for problem in &done.judgement.problems {
+    let missing = problems.iter().filter(|problem| problem.what == What::Missing).count();
+    for problem in problems {
         // After an abort the missing ones are the consequence: their number says enough.
         if problem.what == What::Missing && missing > 5 {
             continue;
@@ -125,9 +137,6 @@ pub fn problems(done: &Done) -> String {
     }
     if missing > 5 {
         let _ = writeln!(text, "{file}: {missing} tests never reported");
-    }
-    if let (false, Some((_, raw))) = (text.is_empty(), &done.output) {
-        let _ = writeln!(text, "    raw output: {}", raw.display());
     }
     text
 }

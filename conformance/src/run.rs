@@ -8,14 +8,14 @@ use std::thread;
 use crate::catalogue::SuiteFile;
 use crate::expect::{FileExpectations, Kind};
 use crate::harness::{self, Orders};
-use crate::judge::{Judgement, judge, judge_not_started};
+use crate::judge::{Judgement, Problem, judge, judge_not_started};
 use crate::lane::Lane;
 use crate::output::{self, Output};
 use crate::server::Server;
 use crate::suite::Suite;
 use crate::{Result, Trouble, vary};
 
-/// How often a file is run again when nothing but `retry` tests failed in it.
+/// How often a file with problems is run again.
 pub const RETRIES_MAX: u32 = 2;
 
 /// How the server is started.
@@ -57,6 +57,8 @@ pub struct Job {
 pub struct Done {
     pub job: Job,
     pub judgement: Judgement,
+    /// What was wrong at the first attempt, if it was not the last, and is not listed as `retry`.
+    pub at_first: Vec<Problem>,
     pub secs: f64,
     /// How often it was run, 0 if it was not started.
     pub attempts: u32,
@@ -92,20 +94,20 @@ impl Workshop {
         let (mut lanes, again) = self.run_once(lanes, started, &mut each)?;
         // Alone on the machine: what failed for want of time gets the time.
         if let Some(lane) = lanes.first_mut() {
-            for job in again {
-                each(self.run_again(lane, job)?);
+            for first in again {
+                each(self.run_again(lane, first)?);
             }
         }
         Ok(())
     }
 
-    /// Runs each job once, all lanes at the same time. Gives the lanes back, and the jobs that deserve another try.
+    /// Runs each job once, all lanes at the same time. Gives the lanes back, and what deserves another try.
     fn run_once(
         &self,
         lanes: Vec<Lane>,
         jobs: Vec<Job>,
         each: &mut impl FnMut(Done),
-    ) -> Result<(Vec<Lane>, Vec<Job>)> {
+    ) -> Result<(Vec<Lane>, Vec<Done>)> {
         let queue = Mutex::new(VecDeque::from(jobs));
         let (results, received) = mpsc::channel();
         thread::scope(|scope| {
@@ -146,12 +148,15 @@ impl Workshop {
     }
 
     /// Second and later attempts, until it is clean or has had them all.
-    fn run_again(&self, lane: &mut Lane, job: Job) -> Result<Done> {
-        let mut done = self.run_job(lane, job, 2)?;
+    fn run_again(&self, lane: &mut Lane, first: Done) -> Result<Done> {
+        let problems = first.judgement.problems.into_iter();
+        let at_first = problems.filter(|problem| !problem.is_retry).collect();
+        let mut done = self.run_job(lane, first.job, 2)?;
         while done.judgement.worth_retrying && done.attempts <= RETRIES_MAX {
             let attempt = done.attempts + 1;
             done = self.run_job(lane, done.job, attempt)?;
         }
+        done.at_first = at_first;
         Ok(done)
     }
 
@@ -168,7 +173,8 @@ impl Workshop {
         let (text, secs) = harness::run_file(lane, &job.file, &orders, &raw)?;
         let output = vary::settle(&job.file, output::parse(&text));
         let judgement = judge(&job.file, &job.expected, &output);
-        Ok(Done { job, judgement, secs, attempts: attempt, output: Some((output, raw)) })
+        let output = Some((output, raw));
+        Ok(Done { job, judgement, at_first: Vec::new(), secs, attempts: attempt, output })
     }
 
     fn raw_path(&self, job: &Job) -> Result<PathBuf> {
@@ -183,12 +189,12 @@ fn make_dir(dir: &Path) -> Result<()> {
 }
 
 /// Passes on what is final; gives what deserves another try.
-fn collect(received: &mpsc::Receiver<Result<Done>>, each: &mut impl FnMut(Done)) -> Result<Vec<Job>> {
+fn collect(received: &mpsc::Receiver<Result<Done>>, each: &mut impl FnMut(Done)) -> Result<Vec<Done>> {
     let mut again = Vec::new();
     for done in received {
         let done = done?;
         if done.judgement.worth_retrying {
-            again.push(done.job);
+            again.push(done);
         } else {
             each(done);
         }
@@ -201,7 +207,7 @@ fn not_started_done(job: Job) -> Done {
         Some(line) => judge_not_started(&job.file, line),
         None => unreachable!("only files with a line that skips them come here"),
     };
-    Done { job, judgement, secs: 0.0, attempts: 0, output: None }
+    Done { job, judgement, at_first: Vec::new(), secs: 0.0, attempts: 0, output: None }
 }
 
 fn pop(queue: &Mutex<VecDeque<Job>>) -> Option<Job> {

@@ -532,6 +532,10 @@ impl Worker {
             {
                 Route::Every(KeyspaceLock::All)
             }
+            // INFO counts the blocked clients. It would otherwise count one whose key has been pushed to already.
+            Route::Session if entry.row.has(flag::AFTER_HANDOFFS) && self.has_handoffs() => {
+                Route::Every(KeyspaceLock::All)
+            }
             route => route,
         }
     }

@@ -12,7 +12,7 @@ pub use memory::MemoryFigures;
 
 use crate::command::CommandResult;
 use crate::command::docs::Docs;
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, Merge, acl, flag};
 use crate::modules;
 use crate::protocol::{Argv, until_nul};
 use crate::session::session;
@@ -22,9 +22,11 @@ use sections::Source;
 pub const COMMANDS: &[Command] = &[INFO];
 
 const INFO: Command = session("info", -1, &(info as SessionHandler))
-    .flags(flag::LOADING | flag::STALE)
+    .flags(flag::LOADING | flag::STALE | flag::AFTER_HANDOFFS)
     .acl(acl::DANGEROUS)
     .constant_time()
+    // While keys are handed to blocked clients it runs on all shards, and any shard's reply is the reply.
+    .merge(Merge::With(|replies, _, out| out.extend_from_slice(replies[0])))
     .docs(
         Docs::new("server", "1.0.0", "Describes the server and tells its counters")
             .complexity("O(1)")

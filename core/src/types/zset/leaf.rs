@@ -1,8 +1,10 @@
 //! Leaf: up to `LEAF_LEN` elements in order, for each a handle and 32 bits of its score.
 //!
 //! The 32 bits are the score's distance from the leaf's base, in steps of 2^shift. Within a leaf scores are close
-//! together, so that they nearly always tell elements apart, and a search need not fetch the elements. With a shift of
-//! 0 they are exact. Otherwise an equal distance leaves open which score is less, and the elements are asked.
+//! together, so that they nearly always tell elements apart, and a search need not fetch the elements. The distances are
+//! exact as long as all scores are whole steps away from the base: with a shift of 0, and with whole numbers and other
+//! scores of few digits, whose last bits are all zero. Otherwise an equal distance leaves open which score is less, and
+//! the elements are asked.
 //!
 //! Base and shift (the leaf's *frame*) change when a score does not fit, and when a split has left a leaf with scores
 //! that use too little of the frame.
@@ -20,6 +22,8 @@ pub(super) struct Leaf {
     base: u64,
     len: u8,
     shift: u8,
+    /// Whether all distances are exact.
+    is_exact: bool,
     distances: [u32; LEAF_LEN],
     handles: [Handle; LEAF_LEN],
 }
@@ -31,7 +35,8 @@ const NARROW: u32 = 1 << 14;
 
 impl Leaf {
     pub(super) fn new() -> Box<Leaf> {
-        Box::new(Leaf { base: 0, len: 0, shift: 0, distances: [0; LEAF_LEN], handles: [0; LEAF_LEN] })
+        let (distances, handles) = ([0; LEAF_LEN], [0; LEAF_LEN]);
+        Box::new(Leaf { base: 0, len: 0, shift: 0, is_exact: true, distances, handles })
     }
 
     #[inline]
@@ -52,9 +57,9 @@ impl Leaf {
     /// The score of an element, as a key.
     #[inline]
     pub(super) fn key(&self, at: usize, arena: &Arena) -> u64 {
-        match self.shift {
-            0 => self.base + u64::from(self.distances[at]),
-            _ => order_key(arena.score(self.handles[at])),
+        match self.is_exact {
+            true => self.base + (u64::from(self.distances[at]) << self.shift),
+            false => order_key(arena.score(self.handles[at])),
         }
     }
 
@@ -64,13 +69,22 @@ impl Leaf {
         u32::try_from(key.checked_sub(self.base)? >> self.shift).ok()
     }
 
-    /// The elements of a score: all before the range have lower scores.
+    /// Whether a score that is not below the base is whole steps away from it.
     #[inline]
-    fn equal_run(&self, key: u64, arena: &Arena) -> Range<usize> {
-        let Some(distance) = self.distance(key) else {
-            let at = if key < self.base { 0 } else { self.len() };
-            return at..at;
-        };
+    fn is_whole(&self, key: u64) -> bool {
+        (key - self.base) & ((1 << self.shift) - 1) == 0
+    }
+
+    /// Sets the score of a place. It fits.
+    #[inline]
+    fn set_key(&mut self, at: usize, key: u64) {
+        self.distances[at] = self.distance(key).expect("the frame was changed so that it fits");
+        self.is_exact &= self.is_whole(key);
+    }
+
+    /// The elements with a distance: all before the range have lower ones.
+    #[inline]
+    fn run_of(&self, distance: u32) -> Range<usize> {
         let distances = self.distances();
         let start = distances.partition_point(|&other| other < distance);
         let mut run = start..start;
@@ -81,7 +95,22 @@ impl Leaf {
                 break;
             }
         }
-        if self.shift == 0 || run.is_empty() {
+        run
+    }
+
+    /// The elements of a score: all before the range have lower scores.
+    #[inline]
+    fn equal_run(&self, key: u64, arena: &Arena) -> Range<usize> {
+        let Some(distance) = self.distance(key) else {
+            let at = if key < self.base { 0 } else { self.len() };
+            return at..at;
+        };
+        let run = self.run_of(distance);
+        if self.is_exact {
+            // Otherwise the score is in the midst of a step, and those of the run at its beginning.
+            return if self.is_whole(key) { run } else { run.end..run.end };
+        }
+        if run.is_empty() {
             return run;
         }
         // Several scores have this distance.
@@ -116,8 +145,8 @@ impl Leaf {
     }
 
     /// Where an element is that is there.
-    pub(super) fn find(&self, key: u64, handle: Handle, arena: &Arena) -> usize {
-        let run = self.equal_run(key, arena);
+    pub(super) fn find(&self, key: u64, handle: Handle) -> usize {
+        let run = self.run_of(self.distance(key).expect("the leaf has the element, whose score fits"));
         let at = self.handles[run.clone()].iter().position(|&other| other == handle);
         run.start + at.expect("the leaf has the element")
     }
@@ -136,7 +165,7 @@ impl Leaf {
         let len = self.len();
         self.distances.copy_within(at..len, at + 1);
         self.handles.copy_within(at..len, at + 1);
-        self.distances[at] = self.distance(key).expect("the frame was changed so that it fits");
+        self.set_key(at, key);
         self.handles[at] = handle;
         self.len += 1;
     }
@@ -161,7 +190,7 @@ impl Leaf {
         let Some(distance) = self.distance(key) else { return false };
         let keeps_place = self.distances[at - 1] < distance && distance < self.distances[at + 1];
         if keeps_place {
-            self.distances[at] = distance;
+            self.set_key(at, key);
         }
         keeps_place
     }
@@ -169,10 +198,10 @@ impl Leaf {
     /// Fills an empty leaf with elements in order.
     pub(super) fn fill(&mut self, elements: &[(u64, Handle)]) {
         let (first, last) = (elements[0].0, elements[elements.len() - 1].0);
-        (self.base, self.shift) = frame(first, last);
+        self.set_frame(first, last);
         self.len = elements.len() as u8;
         for (at, &(key, handle)) in elements.iter().enumerate() {
-            self.distances[at] = ((key - self.base) >> self.shift) as u32;
+            self.set_key(at, key);
             self.handles[at] = handle;
         }
     }
@@ -185,10 +214,16 @@ impl Leaf {
         let ends = keys[..self.len()].first().into_iter().chain(keys[..self.len()].last());
         let (low, high) =
             ends.copied().chain(key).fold((u64::MAX, 0), |(low, high), key| (low.min(key), high.max(key)));
-        (self.base, self.shift) = frame(low, high);
-        for (at, key) in keys[..self.len()].iter().enumerate() {
-            self.distances[at] = ((key - self.base) >> self.shift) as u32;
+        self.set_frame(low, high);
+        for (at, &key) in keys[..self.len()].iter().enumerate() {
+            self.set_key(at, key);
         }
+    }
+
+    /// Chooses the frame for scores between two. All distances are to be set anew.
+    fn set_frame(&mut self, low: u64, high: u64) {
+        (self.base, self.shift) = frame(low, high);
+        self.is_exact = true;
     }
 
     fn has_frame_of(&self, other: &Leaf) -> bool {
@@ -265,11 +300,11 @@ impl Leaf {
         self.handles[to..end].copy_from_slice(&other.handles[range.clone()]);
         if self.has_frame_of(other) {
             self.distances[to..end].copy_from_slice(&other.distances[range]);
+            self.is_exact &= other.is_exact;
             return;
         }
         for (to, at) in (to..end).zip(range) {
-            self.distances[to] =
-                self.distance(other.key(at, arena)).expect("the frame was changed so that it fits");
+            self.set_key(to, other.key(at, arena));
         }
     }
 }
@@ -277,14 +312,16 @@ impl Leaf {
 /// Equal distances that are counted one by one before they are searched.
 const SHORT_RUN: usize = 4;
 
-/// Base and shift for scores from `low` to `high`: a frame four times as wide, if it is not exact anyway.
+/// Base and shift for scores from `low` to `high`: a frame four times as wide, if it is not exact anyway. `low` is whole
+/// steps away from the base, so that the distances are exact if all scores have the last bits in common.
 fn frame(low: u64, high: u64) -> (u64, u8) {
     const SIDES: u64 = 4;
     let range = high - low;
     let width = range.saturating_mul(SIDES).max(u64::from(u32::MAX));
     let shift = (u64::BITS - width.leading_zeros()).saturating_sub(u32::BITS);
+    let step = 1 << shift;
     // A shift wastes less than half of the 32 bits, and the frame ends with the keys.
-    let width = (u64::from(u32::MAX) << shift) | ((1 << shift) - 1);
-    let below = (width - range) / 2;
-    (low.saturating_sub(below), shift as u8)
+    let width = (u64::from(u32::MAX) << shift) | (step - 1);
+    let below = ((width - range) / 2).min(low) / step * step;
+    (low - below, shift as u8)
 }

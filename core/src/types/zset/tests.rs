@@ -61,6 +61,8 @@ enum Scores {
     Wide,
     Times,
     Same,
+    /// Whole numbers, many of them several times, and few that are the next possible number above one.
+    Beside,
 }
 
 impl Scores {
@@ -80,6 +82,10 @@ impl Scores {
             },
             Scores::Times => 1.7e12 + random.below(1_000_000) as f64,
             Scores::Same => 0.0,
+            Scores::Beside => {
+                let whole = 500_000.0 + random.below(300) as f64;
+                if random.below(300) == 0 { whole.next_up() } else { whole }
+            }
         }
     }
 }
@@ -165,7 +171,9 @@ fn a_sorted_set_is_what_its_model_is() {
     let fresh = std::hash::BuildHasher::hash_one(&fresh, 0);
     println!("fresh seed {fresh}");
     for seed in (0..seeds).chain([fresh]) {
-        for scores in [Scores::Few, Scores::Unit, Scores::Wide, Scores::Times, Scores::Same] {
+        for scores in
+            [Scores::Few, Scores::Unit, Scores::Wide, Scores::Times, Scores::Same, Scores::Beside]
+        {
             run(seed, steps, steps / 4, scores);
         }
     }

@@ -73,7 +73,7 @@ impl Node {
     fn take_out(&mut self, key: u64, handle: Handle, new_key: Option<u64>, arena: &Arena) -> TakenOut {
         let inner = match self {
             Node::Leaf(leaf) => {
-                let at = leaf.find(key, handle, arena);
+                let at = leaf.find(key, handle);
                 if new_key.is_some_and(|new_key| leaf.change_within(at, new_key)) {
                     return TakenOut::Kept;
                 }
@@ -211,7 +211,7 @@ impl Tree {
                     node = inner.child_mut(at);
                 }
                 Node::Leaf(leaf) => {
-                    let at = leaf.find(key, old, arena);
+                    let at = leaf.find(key, old);
                     leaf.replace(at, new);
                     return;
                 }

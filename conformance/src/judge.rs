@@ -206,7 +206,8 @@ fn block_errors(expected: &FileExpectations, output: &Output) -> Vec<Problem> {
 }
 
 fn ending(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> Option<Problem> {
-    let problem = |what, detail: &str| Some(Problem { what, test: None, detail: detail.to_owned(), is_retry: false });
+    let problem =
+        |what, detail: &str| Some(Problem { what, test: None, detail: detail.to_owned(), is_retry: false });
     match &output.ending {
         Ending::Completed => None,
         // The error outside any test has to be there: see `block_errors`.
@@ -222,7 +223,14 @@ fn ending(file: &SuiteFile, expected: &FileExpectations, output: &Output) -> Opt
 
 fn unexplained(expected: &FileExpectations) -> Vec<Problem> {
     let lines = expected.lines().iter().filter(|line| line.reason == UNEXPLAINED);
-    lines.map(|line| Problem { what: What::Unexplained, test: None, detail: line.name.clone(), is_retry: false }).collect()
+    lines
+        .map(|line| Problem {
+            what: What::Unexplained,
+            test: None,
+            detail: line.name.clone(),
+            is_retry: false,
+        })
+        .collect()
 }
 
 #[cfg(test)]

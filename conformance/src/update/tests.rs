@@ -24,7 +24,8 @@ fn updated(list: &str, text: &str, shard_count: u32) -> String {
         expected: FileExpectations::default(),
     };
     let output = Some((output::parse(text), PathBuf::new()));
-    let done = Done { job, judgement: Judgement::default(), at_first: Vec::new(), secs: 0.0, attempts: 1, output };
+    let done =
+        Done { job, judgement: Judgement::default(), at_first: Vec::new(), secs: 0.0, attempts: 1, output };
     update(&mut expectations, &done, shard_count);
     let text = to_tsv(&expectations, list, &catalogue);
     // What is written has to be readable.

@@ -53,6 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(miri, ignore = "statistics of many hashes, and nothing unsafe")]
     fn the_bits_that_choose_bucket_and_tag_are_even_and_those_of_the_directory_double() {
         let key_count = 64 * 1024;
         let mut high = [0u32; 64];

@@ -56,22 +56,23 @@ impl Worker {
             self.unexamined_groups -= 1;
             return;
         }
-        if !self.fetch_elements(commands) {
+        if self.fetch_elements(commands) == Some(false) {
             self.unexamined_groups = UNEXAMINED_GROUPS;
         }
     }
 
-    /// Returns whether there were any.
+    /// Returns whether any command looks something up in a big collection; `None` without a command.
     #[inline(never)]
-    fn fetch_elements<'a>(&self, commands: impl Iterator<Item = Upcoming<'a>>) -> bool {
-        let mut is_any = false;
+    fn fetch_elements<'a>(&self, commands: impl Iterator<Item = Upcoming<'a>>) -> Option<bool> {
+        let mut is_any = None;
         let mut fetches = Fetches::default();
         for Upcoming { command, db, hash, args } in commands {
+            is_any.get_or_insert(false);
             let Some(seeks) = self.table.entry(command).row.seeks else { continue };
             let entry = self.shard.lookup_stored(db, Key { bytes: args.arg(1), hash });
             let Some(ValueRef::Object(object)) = entry.map(|entry| entry.value()) else { continue };
             let Some((element, sought)) = seeks(args) else { continue };
-            is_any = true;
+            is_any = Some(true);
             fetches.push(object, element, sought);
             if fetches.len() == FETCHES_MAX {
                 std::mem::take(&mut fetches).finish();

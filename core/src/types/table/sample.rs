@@ -97,18 +97,22 @@ mod tests {
 
     #[test]
     fn every_entry_comes_about_equally_often() {
-        const LEN: usize = 5000;
-        const SAMPLES: usize = 50_000;
+        const LEN: usize = if cfg!(miri) { 50 } else { 5000 };
+        const SAMPLES: usize = LEN * 10;
         let drawn = draw(&table(LEN, |_| false), Sampled::All, SAMPLES);
         assert_eq!(drawn.len(), LEN);
         let mean = SAMPLES * 5 / LEN;
         let far = drawn.values().filter(|&&times| times < mean / 4 || times > mean * 4).count();
-        assert!(far < LEN / 50, "{far} of {LEN}");
+        assert!(far <= LEN / 50, "{far} of {LEN}");
     }
 
     #[test]
     fn a_sample_of_those_with_an_expiry_finds_the_only_one() {
-        let drawn = draw(&table(30_000, |number| number == 777), Sampled::Volatile, 20);
+        let drawn = draw(
+            &table(if cfg!(miri) { 800 } else { 30_000 }, |number| number == 777),
+            Sampled::Volatile,
+            20,
+        );
         assert_eq!(drawn.into_iter().collect::<Vec<_>>(), [(b"key:777".to_vec(), 20)]);
         assert!(draw(&table(100, |_| false), Sampled::Volatile, 5).is_empty());
         assert!(draw(&Table::new(), Sampled::All, 5).is_empty());

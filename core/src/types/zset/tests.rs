@@ -166,14 +166,12 @@ fn run(seed: u64, steps: usize, keys: usize, scores: Scores) {
 
 #[test]
 fn a_sorted_set_is_what_its_model_is() {
-    let (seeds, steps) = if cfg!(miri) { (1, 1500) } else { (2, 6000) };
+    let (seeds, steps) = if cfg!(miri) { (1, 300) } else { (2, 6000) };
     let fresh = std::collections::hash_map::RandomState::new();
     let fresh = std::hash::BuildHasher::hash_one(&fresh, 0);
     println!("fresh seed {fresh}");
     for seed in (0..seeds).chain([fresh]) {
-        for scores in
-            [Scores::Few, Scores::Unit, Scores::Wide, Scores::Times, Scores::Same, Scores::Beside]
-        {
+        for scores in [Scores::Few, Scores::Unit, Scores::Wide, Scores::Times, Scores::Same, Scores::Beside] {
             run(seed, steps, steps / 4, scores);
         }
     }
@@ -209,7 +207,7 @@ fn a_scan_visits_all_that_is_there_while_the_set_changes() {
         let mut random = Rng::new(seed);
         let mut set = ZSet::new();
         let stays = |n: usize| n % 3 == 0;
-        let mut len = if seed % 2 == 0 { 300 } else { 6000 };
+        let mut len = if cfg!(miri) { 60 } else { [300, 6000][seed as usize % 2] };
         for n in 0..len {
             set.insert(format!("{n}").as_bytes(), n as f64);
         }
@@ -226,7 +224,7 @@ fn a_scan_visits_all_that_is_there_while_the_set_changes() {
                 break;
             }
             assert!(cursor < 1 << CURSOR_BITS);
-            for _ in 0..random.below(120) {
+            for _ in 0..random.below(if cfg!(miri) { 20 } else { 120 }) {
                 if seed % 2 == 0 {
                     set.insert(format!("{len}").as_bytes(), len as f64);
                     len += 1;

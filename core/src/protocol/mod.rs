@@ -19,5 +19,5 @@ pub mod skip;
 
 pub use argv::{ArgRange, Argv, OwnedArgv, until_nul};
 pub use reply::{Mark, Reply, Resp};
-pub use request::{Limits, Parsed, ProtocolError, RequestParser};
+pub use request::{Beginning, Limits, Parsed, ProtocolError, RequestParser};
 pub use skip::{skip_reply, split_array};

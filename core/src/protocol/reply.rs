@@ -8,6 +8,7 @@
 use std::fmt::{Display, Write as _};
 
 use super::number::F64Text;
+use crate::types::append::append_bulk;
 
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Resp {
@@ -73,6 +74,14 @@ impl<'a> Reply<'a> {
     /// A string of any bytes.
     #[inline]
     pub fn bulk(&mut self, bytes: &[u8]) {
+        match short_header(b'$', bytes.len() as i64) {
+            Some((header, len)) => append_bulk(self.out, header, len, bytes),
+            None => self.long_bulk(bytes),
+        }
+    }
+
+    #[inline(never)]
+    fn long_bulk(&mut self, bytes: &[u8]) {
         self.out.reserve(HEADER_LEN_MAX + bytes.len() + 2);
         self.header(b'$', bytes.len() as i64);
         self.out.extend_from_slice(bytes);

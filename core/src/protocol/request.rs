@@ -160,6 +160,32 @@ impl RequestParser {
         }
     }
 
+    /// Reads a request that begins as `beginning` says, if `buf` starts with one that is whole. `None` for any other: the
+    /// caller parses that one. `args` is then as before.
+    #[inline]
+    pub fn parse_alike(
+        &mut self,
+        buf: &[u8],
+        beginning: &Beginning,
+        limits: &Limits,
+        args: &mut Vec<ArgRange>,
+    ) -> Option<usize> {
+        let &bytes = buf.first_chunk()?;
+        let is_alike = (u128::from_le_bytes(bytes) ^ beginning.bytes) & beginning.mask == 0;
+        if !is_alike || self.args_left != 0 || !limits.authenticated {
+            return None;
+        }
+        let args_before = args.len();
+        args.push(beginning.first_arg);
+        let first_end = beginning.first_arg.start + beginning.first_arg.len + 2;
+        let consumed = usual_args(buf, first_end as usize, beginning.args_left, limits, args);
+        match consumed {
+            Some(_) => self.searched_to = 0,
+            None => args.truncate(args_before),
+        }
+        consumed
+    }
+
     /// Forgets a request that was read in part.
     pub fn reset(&mut self) {
         *self = Self::default();
@@ -417,23 +443,63 @@ fn usual_request(buf: &[u8], limits: &Limits, args: &mut Vec<ArgRange>) -> Optio
     if !limits.authenticated || count.value == 0 || i64::from(count.value) > limits.multibulk_len_max {
         return None;
     }
-    let end_max = buf.len().min(REQUEST_LEN_MAX);
     let args_before = args.len();
-    let mut at = count.end;
-    for _ in 0..count.value {
-        let Some(line) = short_line(buf, at, b'$') else {
-            args.truncate(args_before);
-            return None;
-        };
+    let consumed = usual_args(buf, count.end, count.value, limits, args);
+    if consumed.is_none() {
+        args.truncate(args_before);
+    }
+    consumed
+}
+
+/// Reads `count` arguments from `at` on, of which each is as usual. Returns where they end.
+#[inline(always)]
+fn usual_args(
+    buf: &[u8],
+    mut at: usize,
+    count: u32,
+    limits: &Limits,
+    args: &mut Vec<ArgRange>,
+) -> Option<usize> {
+    let end_max = buf.len().min(REQUEST_LEN_MAX);
+    for _ in 0..count {
+        let line = short_line(buf, at, b'$')?;
         let end = line.end + line.value as usize + 2;
         if end > end_max || u64::from(line.value) > limits.bulk_len_max {
-            args.truncate(args_before);
             return None;
         }
         args.push(ArgRange { start: line.end as u32, len: line.value });
         at = end;
     }
     Some(at)
+}
+
+/// How a request begins: the first line, and the first argument with its line end. Requests that begin with the same bytes
+/// call the same command with the same number of arguments, and most requests begin as the one before them.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning {
+    /// The first bytes of the request, and which of them count.
+    bytes: u128,
+    mask: u128,
+    first_arg: ArgRange,
+    /// Arguments behind the first.
+    args_left: u32,
+}
+
+impl Beginning {
+    /// Of a request that was parsed from the start of `buf`. `None` if it begins otherwise than usual, or with too long an
+    /// argument.
+    pub fn of(buf: &[u8]) -> Option<Beginning> {
+        let &bytes = buf.first_chunk()?;
+        let count = short_line(buf, 0, b'*')?;
+        let first = short_line(buf, count.end, b'$')?;
+        let len = first.end + first.value as usize + 2;
+        if count.value == 0 || len > size_of::<u128>() {
+            return None;
+        }
+        let first_arg = ArgRange { start: first.end as u32, len: first.value };
+        let mask = u128::MAX >> (u128::BITS - 8 * len as u32);
+        Some(Beginning { bytes: u128::from_le_bytes(bytes), mask, first_arg, args_left: count.value - 1 })
+    }
 }
 
 /// The line nearly every request is made of: `prefix`, one to nine digits as Redis wants them, CR and a byte more.

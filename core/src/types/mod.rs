@@ -15,6 +15,7 @@
 //! - `glob`: patterns, as in KEYS and SCAN MATCH
 //! - `lzf`: the compression of strings in dumps, and of the inner nodes of lists
 
+pub mod append;
 pub mod blob;
 pub mod decimal;
 pub mod dict;

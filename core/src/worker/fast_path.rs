@@ -7,7 +7,6 @@
 
 use super::Worker;
 use super::pipeline::Prepared;
-use super::run::Invocation;
 use crate::acl::User;
 use crate::client::ReplyMode;
 use crate::command::table::{CommandId, flag};
@@ -91,8 +90,7 @@ impl Worker {
                     replies = self.open_replies(at);
                 }
                 let Some(Replies { out, .. }) = &mut replies else { break };
-                let command = Invocation::new(entry, &call, request.argv(buf, args), None);
-                self.run_untimed(&command, out);
+                self.run_on_fast_path(entry, &call, request.argv(buf, args), out);
                 let out_len_bytes = out.len();
                 count += 1;
                 if !entry.row.is_constant_time {

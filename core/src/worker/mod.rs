@@ -161,6 +161,7 @@ pub struct Worker {
     gathered: Vec<pipeline::Gathered>,
     /// Groups to come that are not examined for look-ups in big collections.
     unexamined_groups: u32,
+    alikes: pipeline::Alikes,
     ahead: coalesce::Ahead,
     config_version: u64,
     table_version: u64,
@@ -233,6 +234,7 @@ impl Worker {
             client_memory: client_memory::ClientMemory::default(),
             gathered: Vec::new(),
             unexamined_groups: 0,
+            alikes: pipeline::Alikes::new(table),
             ahead: coalesce::Ahead::default(),
             config_version,
             table_version,

@@ -19,9 +19,11 @@ use super::hooks::Filtering;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
-use crate::command::table::{Command, CommandEntry, CommandId, KeyShape, KeyspaceLock, Run, flag};
+use crate::command::table::{
+    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, flag,
+};
 use crate::command::{Call, CommandError, gate};
-use crate::protocol::{ArgRange, Argv, Limits, OwnedArgv, Parsed, ProtocolError};
+use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
 use crate::shard::slot::shard_of;
 use crate::types::hashing::hash_key;
@@ -63,6 +65,49 @@ impl Prepared {
     /// The shard of its key, if that is known.
     pub(super) fn shard(&self) -> Option<usize> {
         (self.shard != u32::MAX).then_some(self.shard as usize)
+    }
+}
+
+/// What is known of requests before they are parsed, because others began in the same way: most clients send a few
+/// commands again and again.
+pub(super) struct Alikes {
+    /// The table in which the commands were looked up.
+    table: &'static CommandTable,
+    places: [Option<(Beginning, Lookup)>; 8],
+}
+
+impl Alikes {
+    pub(super) fn new(table: &'static CommandTable) -> Alikes {
+        Alikes { table, places: [None; 8] }
+    }
+
+    /// Where a request that starts like this belongs: by the number of arguments, and the first letters of the name.
+    #[inline]
+    fn place(&mut self, request: &[u8]) -> Option<&mut Option<(Beginning, Lookup)>> {
+        let &[_, count, _, _, _, _, _, _, first, second] = request.first_chunk()?;
+        let places = &mut self.places;
+        let len = places.len();
+        Some(&mut places[usize::from(count ^ first ^ second) % len])
+    }
+}
+
+/// What a command's name and the number of arguments say of a request.
+#[derive(Clone, Copy)]
+struct Lookup {
+    command: CommandId,
+    /// Its only key is argument 1, which is there.
+    has_key: bool,
+    is_fast_path: bool,
+}
+
+impl Lookup {
+    /// `None` for names that are unknown, or have subcommands.
+    #[inline]
+    fn of(table: &CommandTable, argv: Argv<'_>) -> Option<Lookup> {
+        let entry = table.lookup(argv.arg(0)).filter(|entry| entry.row.subcommands.is_empty())?;
+        let has_key = entry.shape == KeyShape::First && argv.len() > 1;
+        let is_fast_path = has_key && entry.row.run.is_over_keys() && arity_fits(entry, argv);
+        Some(Lookup { command: entry.id, has_key, is_fast_path })
     }
 }
 
@@ -322,6 +367,9 @@ impl Worker {
         // Before a client has authenticated, shorter limits apply, and each request may change that for the next one.
         let group_max = if authenticated { GROUP_MAX } else { 1 };
         let db = connection.client.db;
+        if !std::ptr::eq(self.alikes.table, self.table) {
+            self.alikes = Alikes::new(self.table);
+        }
         let len_max = prepared.len() + group_max;
         let mut end = from;
         while prepared.len() < len_max {
@@ -330,31 +378,48 @@ impl Worker {
                 return Group { end, then: Then::Wait(None) };
             }
             let first = args.len();
-            match connection.parser.parse(rest, &limits, args) {
+            let known = self.alikes.place(rest).and_then(|place| {
+                let (beginning, lookup) = place.as_ref()?;
+                let consumed = connection.parser.parse_alike(rest, beginning, &limits, args)?;
+                Some((consumed, *lookup))
+            });
+            let parsed = match known {
+                Some((consumed, _)) => Parsed::Request { consumed },
+                None => connection.parser.parse(rest, &limits, args),
+            };
+            match parsed {
                 Parsed::Request { consumed } => {
                     let argv = Argv::new(rest, &args[first..]);
-                    let mut request = Prepared {
+                    let lookup = match known {
+                        Some((_, lookup)) => Some(lookup),
+                        None => {
+                            let lookup = Lookup::of(self.table, argv);
+                            if let Some(lookup) = lookup
+                                && let Some(beginning) = Beginning::of(rest)
+                                && let Some(place) = self.alikes.place(rest)
+                            {
+                                *place = Some((beginning, lookup));
+                            }
+                            lookup
+                        }
+                    };
+                    let (hash, shard) = match lookup {
+                        Some(Lookup { has_key: true, .. }) => {
+                            let key = argv.arg(1);
+                            (hash_key(key), shard_of(key, self.shard.shard_count) as u32)
+                        }
+                        _ => (0, u32::MAX),
+                    };
+                    prepared.push(Prepared {
                         args: first as u32..args.len() as u32,
                         start: end,
                         end: end + consumed,
-                        command: None,
-                        hash: 0,
-                        shard: u32::MAX,
+                        command: lookup.map(|lookup| lookup.command),
+                        hash,
+                        shard,
                         db,
-                        is_fast_path: false,
-                    };
-                    if let Some(entry) = self.table.lookup(argv.arg(0))
-                        && entry.row.subcommands.is_empty()
-                    {
-                        request.command = Some(entry.id);
-                        if entry.shape == KeyShape::First && argv.len() > 1 {
-                            let key = argv.arg(1);
-                            request.hash = hash_key(key);
-                            request.shard = shard_of(key, self.shard.shard_count) as u32;
-                            request.is_fast_path = entry.row.run.is_over_keys() && arity_fits(entry, argv);
-                        }
-                    }
-                    prepared.push(request);
+                        is_fast_path: lookup.is_some_and(|lookup| lookup.is_fast_path),
+                    });
                     end += consumed;
                 }
                 Parsed::Empty { consumed } => end += consumed,

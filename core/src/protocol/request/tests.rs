@@ -400,3 +400,50 @@ fn random_stream(rng: &mut Rng) -> Vec<u8> {
     }
     stream
 }
+
+#[test]
+fn a_request_that_begins_as_one_before_it_is_parsed_as_any_other() {
+    with_seed(|random| {
+        let limits = Limits { bulk_len_max: 300, ..Limits::default() };
+        let names: [&[u8]; 6] = [b"GET", b"get", b"SET", b"HSETNX", b"A", b"SIXTEENCHARACTER"];
+        let mut beginnings: Vec<Beginning> = Vec::new();
+        let mut alike = 0;
+        for _ in 0..2000 {
+            let mut args: Vec<Vec<u8>> = vec![names[random.below(names.len())].to_vec()];
+            for _ in 0..random.below(4) {
+                args.push(vec![b'x'; [0, 1, 9, 10, 99, 100, 301][random.below(7)]]);
+            }
+            let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+            for arg in &args {
+                bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+                bytes.extend_from_slice(arg);
+                bytes.extend_from_slice(b"\r\n");
+            }
+            match random.below(6) {
+                0 => bytes.truncate(random.below(bytes.len()) + 1),
+                1 => {
+                    let at = random.below(bytes.len());
+                    bytes[at] = *b"*$\r\n0:".get(random.below(6)).expect("below the length");
+                }
+                _ => bytes.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"),
+            }
+
+            let mut expected = vec![ArgRange { start: 1, len: 2 }];
+            let outcome = RequestParser::default().parse(&bytes, &limits, &mut expected);
+            let mut parser = RequestParser::default();
+            for beginning in &beginnings {
+                let mut ranges = vec![ArgRange { start: 1, len: 2 }];
+                if let Some(consumed) = parser.parse_alike(&bytes, beginning, &limits, &mut ranges) {
+                    alike += 1;
+                    assert_eq!((Parsed::Request { consumed }, &ranges), (outcome, &expected));
+                    break;
+                }
+                assert_eq!(ranges.len(), 1, "a request that is not alike leaves nothing");
+            }
+            if beginnings.len() < 30 && expected.len() > 1 {
+                beginnings.extend(Beginning::of(&bytes));
+            }
+        }
+        assert!(alike > 500, "{alike}");
+    });
+}

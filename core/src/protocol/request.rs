@@ -170,9 +170,7 @@ impl RequestParser {
         limits: &Limits,
         args: &mut Vec<ArgRange>,
     ) -> Option<usize> {
-        let &bytes = buf.first_chunk()?;
-        let is_alike = (u128::from_le_bytes(bytes) ^ beginning.bytes) & beginning.mask == 0;
-        if !is_alike || self.args_left != 0 || !limits.authenticated {
+        if !beginning.begins(buf)? || self.args_left != 0 || !limits.authenticated {
             return None;
         }
         let args_before = args.len();
@@ -478,28 +476,51 @@ fn usual_args(
 #[derive(Clone, Copy, Debug)]
 pub struct Beginning {
     /// The first bytes of the request, and which of them count.
-    bytes: u128,
-    mask: u128,
+    words: [u64; WORDS],
+    masks: [u64; WORDS],
     first_arg: ArgRange,
     /// Arguments behind the first.
     args_left: u32,
 }
 
+/// How many words of bytes a [`Beginning`] may have: enough for most names of commands.
+const WORDS: usize = 3;
+const BEGINNING_LEN_MAX: usize = WORDS * size_of::<u64>();
+
 impl Beginning {
     /// Of a request that was parsed from the start of `buf`. `None` if it begins otherwise than usual, or with too long an
     /// argument.
     pub fn of(buf: &[u8]) -> Option<Beginning> {
-        let &bytes = buf.first_chunk()?;
+        let words = words_of(buf)?;
         let count = short_line(buf, 0, b'*')?;
         let first = short_line(buf, count.end, b'$')?;
         let len = first.end + first.value as usize + 2;
-        if count.value == 0 || len > size_of::<u128>() {
+        if count.value == 0 || len > BEGINNING_LEN_MAX {
             return None;
         }
+        let mask = |at: usize| match len.saturating_sub(at * size_of::<u64>()) {
+            0 => 0,
+            bytes @ 1..8 => u64::MAX >> (u64::BITS - 8 * bytes as u32),
+            _ => u64::MAX,
+        };
         let first_arg = ArgRange { start: first.end as u32, len: first.value };
-        let mask = u128::MAX >> (u128::BITS - 8 * len as u32);
-        Some(Beginning { bytes: u128::from_le_bytes(bytes), mask, first_arg, args_left: count.value - 1 })
+        Some(Beginning { words, masks: std::array::from_fn(mask), first_arg, args_left: count.value - 1 })
     }
+
+    /// Whether `buf` starts with these bytes. `None` if it is too short to tell.
+    #[inline(always)]
+    fn begins(&self, buf: &[u8]) -> Option<bool> {
+        let words = words_of(buf)?;
+        let differing = (0..WORDS).fold(0, |bits, at| bits | (words[at] ^ self.words[at]) & self.masks[at]);
+        Some(differing == 0)
+    }
+}
+
+#[inline(always)]
+fn words_of(buf: &[u8]) -> Option<[u64; WORDS]> {
+    let bytes: &[u8; BEGINNING_LEN_MAX] = buf.first_chunk()?;
+    let (words, _) = bytes.as_chunks();
+    Some(std::array::from_fn(|at| u64::from_le_bytes(words[at])))
 }
 
 /// The line nearly every request is made of: `prefix`, one to nine digits as Redis wants them, CR and a byte more.

@@ -139,7 +139,7 @@ impl Worker {
             if is_plain && entry.row.is_constant_time && is_fast_path(command, entry) {
                 next += 1;
                 let args = batch.args(&command.args);
-                self.run_untimed(&Invocation::new(entry, &command.call, args, None), &mut replies);
+                self.run_on_fast_path(entry, &command.call, args, &mut replies);
                 batch.answered.push((command.reply_id, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;

@@ -405,7 +405,7 @@ fn random_stream(rng: &mut Rng) -> Vec<u8> {
 fn a_request_that_begins_as_one_before_it_is_parsed_as_any_other() {
     with_seed(|random| {
         let limits = Limits { bulk_len_max: 300, ..Limits::default() };
-        let names: [&[u8]; 6] = [b"GET", b"get", b"SET", b"HSETNX", b"A", b"SIXTEENCHARACTER"];
+        let names: [&[u8]; 6] = [b"GET", b"get", b"SET", b"HSETNX", b"A", b"FOURTEENLETTER"];
         let mut beginnings: Vec<Beginning> = Vec::new();
         let mut alike = 0;
         for _ in 0..2000 {

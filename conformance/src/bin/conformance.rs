@@ -132,6 +132,10 @@ fn conform(arguments: &Arguments) -> Result<bool> {
     let mut tally = Tally::default();
     done.iter().for_each(|file| tally.add(file));
     let problems: String = done.iter().map(report::problems).collect();
+    let unsteady: String = done.iter().map(report::unsteady).collect();
+    if !unsteady.is_empty() {
+        report::say(&format!("wrong at first, and clean when run again:\n{unsteady}"));
+    }
     report::say(&format!("{problems}{}{}", tally.listed(), tally.closing()));
     Ok(tally.problem_count == 0)
 }

@@ -19,7 +19,8 @@
 //!     of NAME stands for what follows there.
 //!   - `ends`: as `block`, but the suite cannot go on behind it and gives the file up. The tests from there on are listed as
 //!     `skip` as well.
-//! - REASON: one of the closed set of [`REASONS`], in the terms of a user.
+//! - REASON: one of the closed set of [`REASONS`], in the terms of a user. Lines whose reason is `tls: ` hold where the
+//!   suite is not run with certificates.
 //!
 //! A line about a test that real Redis does not have is an error, and so are two lines about the same test.
 
@@ -29,13 +30,16 @@ use std::fmt;
 use crate::catalogue::{Catalogue, SuiteFile, columns, rows};
 use crate::{Result, Trouble};
 
+/// It wants certificates, with which the suite is run by `--tls`.
+const TLS_REASON: &str = "tls: ";
+
 /// How a reason may begin. What ends in a space wants the particulars after it.
 pub const REASONS: [&str; 11] = [
     "not-yet: ",
     "fork-model: ",
     "dict-internals: ",
     "allocator: ",
-    "tls: ",
+    TLS_REASON,
     "flaky-timing: ",
     "large-memory",
     "always-checked: ",
@@ -179,10 +183,14 @@ impl Expectations {
         Ok(Expectations { lines })
     }
 
-    /// The lines that hold for one file at one number of shards.
-    pub fn of_file(&self, file: &SuiteFile, shard_count: u32) -> FileExpectations {
-        let lines =
-            self.lines.iter().filter(|line| line.file == file.name && line.shards.covers(shard_count));
+    /// The lines that hold for one file at one number of shards, with certificates or without.
+    pub fn of_file(&self, file: &SuiteFile, shard_count: u32, tls: bool) -> FileExpectations {
+        let holds = |line: &&Line| {
+            line.file == file.name
+                && line.shards.covers(shard_count)
+                && !(tls && line.reason.starts_with(TLS_REASON))
+        };
+        let lines = self.lines.iter().filter(holds);
         FileExpectations { lines: lines.cloned().collect() }
     }
 }

@@ -31,6 +31,8 @@ pub struct Orders {
     /// The text of a `--skipfile`.
     pub skipfile: String,
     pub denied_tags: Vec<String>,
+    /// Clients and servers speak TLS, with the lane's certificates.
+    pub tls: bool,
 }
 
 /// Process groups that are running, for [`kill_everything`].
@@ -69,6 +71,9 @@ fn command(dir: &Path, baseport: u16, file: &SuiteFile, orders: &Orders) -> Resu
     command.args(["--baseport", &baseport.to_string(), "--portcount", &PORTCOUNT.to_string()]);
     for (name, value) in &orders.directives {
         command.args(["--config", name, value]);
+    }
+    if orders.tls {
+        command.arg("--tls");
     }
     if !orders.skipfile.is_empty() {
         let path = dir.join("skipfile");
@@ -181,6 +186,7 @@ mod tests {
             directives: vec![("shards".into(), "4".into()), ("io-backend".into(), "epoll".into())],
             skipfile: "one\ntwo\n".into(),
             denied_tags: vec!["needs:repl".into(), "slow".into()],
+            tls: true,
         };
 
         let command = command(&dir, 21111, &file, &orders).unwrap();
@@ -195,6 +201,7 @@ mod tests {
         );
         assert!(flags.contains(" --baseport 21111 "), "{flags}");
         assert!(flags.contains(" --config shards 4 --config io-backend epoll "), "{flags}");
+        assert!(flags.contains(" --tls "), "{flags}");
         assert!(flags.ends_with(" --tags -needs:repl -slow"), "{flags}");
         assert_eq!(skipped, "one\ntwo\n");
     }

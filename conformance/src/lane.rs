@@ -8,6 +8,7 @@ use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::command::run;
 use crate::harness;
@@ -34,6 +35,7 @@ pub struct Lane {
     pub dir: PathBuf,
     pub baseport: u16,
     modules_built: bool,
+    has_certificates: bool,
     /// Held for as long as the lane lives.
     _claim: File,
 }
@@ -46,7 +48,7 @@ impl Lane {
         // A run that was killed may have left servers behind, which would hold the block's ports.
         harness::kill_processes_below(&dir);
         lay_out(suite, server, &dir)?;
-        Ok(Lane { dir, baseport, modules_built: false, _claim: claim })
+        Ok(Lane { dir, baseport, modules_built: false, has_certificates: false, _claim: claim })
     }
 
     /// Compiles the suite's test modules, once.
@@ -59,6 +61,40 @@ impl Lane {
         }
         Ok(())
     }
+
+    /// Puts the suite's certificates where it looks for them, once.
+    pub fn take_certificates(&mut self, suite: &Suite, target_dir: &Path) -> Result<()> {
+        if !self.has_certificates {
+            let made = certificates(suite, target_dir)?;
+            copy_tree(&made, &self.dir.join("tests/tls")).map_err(Trouble::doing("copying certificates"))?;
+            self.has_certificates = true;
+        }
+        Ok(())
+    }
+}
+
+/// The suite's own script makes certificates for a year; they are made anew after this time.
+const CERTIFICATES_AGE_MAX: Duration = Duration::from_secs(300 * 24 * 3600);
+
+/// The directory of the suite's certificates, made by its own script if there are none that are young enough. That takes
+/// up to a minute, so they are kept below `target_dir`.
+fn certificates(suite: &Suite, target_dir: &Path) -> Result<PathBuf> {
+    let place = target_dir.join("certificates");
+    let making = || format!("making certificates in {}", place.display());
+    fs::create_dir_all(&place).map_err(Trouble::doing(making()))?;
+    let lock = File::create(place.join("lock")).map_err(Trouble::doing(making()))?;
+    lock.lock().map_err(Trouble::doing(making()))?;
+    let dir = place.join("tests/tls");
+    // The script's last file.
+    let made = fs::metadata(dir.join("redis.dh")).and_then(|file| file.modified());
+    let is_young = made.is_ok_and(|made| made.elapsed().unwrap_or_default() < CERTIFICATES_AGE_MAX);
+    if !is_young {
+        let _ = fs::remove_dir_all(&dir);
+        let mut script = Command::new("bash");
+        script.arg(suite.root.join("utils/gen-test-certs.sh")).current_dir(&place);
+        run("making the suite's certificates", &mut script)?;
+    }
+    Ok(dir)
 }
 
 fn claim_ports(first_baseport: u16) -> Result<(u16, File)> {

@@ -25,6 +25,8 @@ pub struct Configuration {
     pub shard_count: Option<u32>,
     /// `None` leaves the server to its default.
     pub io_backend: Option<String>,
+    /// The suite's clients, and its servers among themselves, speak TLS.
+    pub tls: bool,
 }
 
 impl Configuration {
@@ -34,12 +36,13 @@ impl Configuration {
         shards.into_iter().chain(backend).collect()
     }
 
-    /// For people and for file names: `2-shards-epoll`.
+    /// For people and for file names: `2-shards-epoll-tls`.
     pub fn label(&self) -> String {
         let shards = self
             .shard_count
             .map(|count| if count == 1 { "1-shard".into() } else { format!("{count}-shards") });
-        let parts: Vec<String> = shards.into_iter().chain(self.io_backend.clone()).collect();
+        let tls = self.tls.then(|| "tls".to_owned());
+        let parts: Vec<String> = shards.into_iter().chain(self.io_backend.clone()).chain(tls).collect();
         if parts.is_empty() { "as-is".to_owned() } else { parts.join("-") }
     }
 }
@@ -164,9 +167,13 @@ impl Workshop {
         if job.file.needs_modules() {
             lane.build_modules()?;
         }
+        if job.configuration.tls {
+            lane.take_certificates(&self.suite, &self.dir)?;
+        }
         let raw = self.raw_path(&job)?;
         let orders = Orders {
             directives: job.configuration.directives(),
+            tls: job.configuration.tls,
             skipfile: job.expected.skipfile(),
             denied_tags: job.expected.of_kind(Kind::DenyTag).map(|line| line.name.clone()).collect(),
         };

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::{capture, is_executable, run};
-use crate::{Result, Trouble};
+use crate::{Result, Trouble, suite};
 
 #[derive(Debug, Clone)]
 pub struct Server {
@@ -31,6 +31,7 @@ impl Server {
 
     /// Builds ours with cargo's `profile` and gives it.
     pub fn build(workspace: &Path, target_dir: &Path, profile: &str) -> Result<Server> {
+        suite::install_build_needs()?;
         let mut cargo = cargo(workspace, target_dir);
         cargo.args([
             "build",

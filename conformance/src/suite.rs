@@ -10,8 +10,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::command::{capture, find_on_path, is_executable, is_root, run};
 use crate::{Result, Trouble};
@@ -20,7 +21,7 @@ const TARBALL: &str = "redis_7.0.15.orig.tar.gz";
 const TARBALL_SHA256: &str = "4b1dc4ee6d622a09fff9c6777191209750fb5e5a725ef78ea012d6eef4c22982";
 
 /// Programs that the suite or its harness starts, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("tclsh", "tcl"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
@@ -28,6 +29,7 @@ const PROGRAMS: [(&str, &str); 7] = [
     ("redis-check-rdb", "redis-tools"),
     ("kill", "procps"),
     ("pgrep", "procps"),
+    ("openssl", "openssl"),
 ];
 
 /// What the suite expects beside the server in its src/.
@@ -66,16 +68,47 @@ impl Suite {
 }
 
 fn install_programs() -> Result<()> {
-    let missing: BTreeSet<&str> = PROGRAMS
+    let mut missing: BTreeSet<&str> = PROGRAMS
         .iter()
         .filter(|(program, _)| find_on_path(program).is_none())
         .map(|(_, package)| *package)
         .collect();
+    if !has_tcl_tls() {
+        missing.insert("tcl-tls");
+    }
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.into_iter().collect();
     install(&packages)
+}
+
+/// Whether Tcl has its TLS, for the suite's `--tls`.
+fn has_tcl_tls() -> bool {
+    let Ok(mut tclsh) =
+        Command::new("tclsh").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+    else {
+        return false;
+    };
+    // In Tcl's own words, whose error does not end the interpreter.
+    if let Some(mut stdin) = tclsh.stdin.take() {
+        let _ = stdin.write_all(b"exit [catch {package require tls}]\n");
+    }
+    tclsh.wait().is_ok_and(|status| status.success())
+}
+
+/// Installs what the server's default features are built with: OpenSSL's headers. To be called before cargo builds it.
+pub fn install_build_needs() -> Result<()> {
+    // Whoever says where OpenSSL is knows.
+    if std::env::var_os("OPENSSL_DIR").is_some() {
+        return Ok(());
+    }
+    let mut pkg_config = Command::new("pkg-config");
+    pkg_config.args(["--exists", "openssl"]).stderr(Stdio::null());
+    if pkg_config.status().is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    install(&["libssl-dev", "pkg-config"])
 }
 
 /// A C module that the workspace's own tests load, and its package.
@@ -95,7 +128,7 @@ fn install(packages: &[&str]) -> Result<()> {
     if !is_root() || find_on_path("apt-get").is_none() {
         let packages = packages.join(" ");
         return Err(Trouble::new(format!(
-            "there are programs missing; install them (Debian: apt-get install {packages})"
+            "there are packages missing; install them (Debian: apt-get install {packages})"
         )));
     }
     eprintln!("installing {}", packages.join(" "));

@@ -230,6 +230,8 @@ pub struct Client {
     /// The accepted socket, as CLIENT LIST shows it.
     pub fd: i32,
     pub unix_socket: bool,
+    /// It speaks TLS.
+    pub tls: bool,
     /// It is connected from this machine: by a loopback address or a unix socket.
     pub is_local: bool,
     pub reply_mode: ReplyMode,
@@ -287,6 +289,7 @@ impl Client {
             laddr: String::new(),
             fd: -1,
             unix_socket: false,
+            tls: false,
             is_local: false,
             reply_mode: ReplyMode::On,
             no_touch: false,

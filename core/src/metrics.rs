@@ -366,6 +366,7 @@ mod tests {
 
     fn globals() -> &'static Globals {
         Box::leak(Box::new(Globals::new(GlobalsInit {
+            tls: crate::runtime::tls::Tls::default(),
             config: Config::default(),
             table: CommandTable::new(FAMILIES, &[]).unwrap(),
             shard_count: 2,

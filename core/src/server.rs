@@ -10,14 +10,16 @@ use crate::config::{Config, IoBackend, warnings};
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::runtime::driver::{BellHandle, Driver};
 use crate::runtime::epoll::EpollDriver;
+use crate::runtime::listener::Wanted;
 use crate::runtime::mesh::{self, MeshEnd, Parcel};
 use crate::runtime::signals::StopSignal;
 use crate::runtime::threads::{self, Backend};
+use crate::runtime::tls::{Tls, TlsLayer};
 use crate::runtime::uring::UringDriver;
 use crate::runtime::{crash, files, listener, log, probe, signals, supervisor, title};
 use crate::session::config::effects;
 use crate::session::{self, FAMILIES};
-use crate::shard::message::{Batch, Message};
+use crate::shard::message::{Batch, Listeners, Message, NewConnection};
 use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
 use crate::worker::persistence::temporary_file;
 use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
@@ -94,9 +96,14 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         count => count as usize,
     };
     config.maxclients = files::raise_open_files_limit(config.maxclients, shard_count)?;
+    let tls = configure_tls(&config)?;
     let listeners = listen(&config)?;
     // The line by which Redis' own test harness learns the process id, and that clients may connect.
-    log::notice(format_args!("Running mode=standalone, port={}. PID: {}", config.port, std::process::id()));
+    log::notice(format_args!(
+        "Running mode=standalone, port={}. PID: {}",
+        config.shown_port(),
+        std::process::id()
+    ));
     let pidfile = pidfile(&config);
     if let Some(path) = &pidfile
         && let Err(error) = files::create_pidfile(path)
@@ -128,6 +135,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         io_backend: backend.name(),
         executable: executable.to_string(),
         config,
+        tls,
     })));
     session::acl::configure_users(globals)?;
     modules::server::serve(globals);
@@ -194,8 +202,8 @@ fn choose_backend(wanted: IoBackend) -> Result<Backend, String> {
 
 /// The sockets that the server listens on. CONFIG SET changes those for TCP.
 #[derive(Default)]
-struct Listeners {
-    tcp: Vec<OwnedFd>,
+struct Sockets {
+    tcp: Listeners,
     unix: Option<OwnedFd>,
 }
 
@@ -204,12 +212,19 @@ struct Listeners {
 const LISTEN_TRIES: u32 = 3;
 const LISTEN_RETRY_MS: u64 = 100;
 
-fn listen_tcp(config: &Config) -> Result<Vec<OwnedFd>, String> {
+fn listen_tcp(config: &Config) -> Result<Listeners, String> {
+    let addresses = config.bind.to_strings();
+    let wanted = Wanted {
+        addresses: &addresses,
+        port: config.port,
+        tls_port: config.tls_port,
+        backlog: config.tcp_backlog as i32,
+    };
     let mut tries = 0;
     loop {
         tries += 1;
-        match listener::tcp(&config.bind.to_strings(), config.port, config.tcp_backlog as i32) {
-            Ok(listeners) => return Ok(listeners),
+        match listener::both(wanted) {
+            Ok((tcp, tls)) => return Ok(Listeners { tcp, tls }),
             Err(_) if tries < LISTEN_TRIES => {
                 SystemClock::get().sleep(Duration::from_millis(LISTEN_RETRY_MS));
             }
@@ -219,23 +234,31 @@ fn listen_tcp(config: &Config) -> Result<Vec<OwnedFd>, String> {
 }
 
 /// All listening sockets. None at all is an error.
-fn listen(config: &Config) -> Result<Listeners, String> {
-    let backlog = config.tcp_backlog as i32;
-    let mut listeners = Listeners::default();
-    if config.port != 0 {
-        listeners.tcp = listen_tcp(config)?;
-        listener::mark(&listeners.tcp, config.socket_mark_id);
-    }
+fn listen(config: &Config) -> Result<Sockets, String> {
+    let mut sockets = Sockets { tcp: listen_tcp(config)?, unix: None };
+    listener::mark(sockets.tcp.tcp.iter().chain(&sockets.tcp.tls), config.socket_mark_id);
     if !config.unixsocket.is_empty() {
         let path = config.unixsocket.to_str_lossy();
-        let socket =
-            listener::unix(&path, config.unixsocketperm, backlog).map_err(|error| error.to_string())?;
-        listeners.unix = Some(socket);
+        let socket = listener::unix(&path, config.unixsocketperm, config.tcp_backlog as i32)
+            .map_err(|error| error.to_string())?;
+        sockets.unix = Some(socket);
     }
-    if listeners.tcp.is_empty() && listeners.unix.is_none() {
+    if sockets.tcp.tcp.is_empty() && sockets.tcp.tls.is_empty() && sockets.unix.is_none() {
         return Err("Configured to not listen anywhere, exiting.".to_string());
     }
-    Ok(listeners)
+    Ok(sockets)
+}
+
+/// Reads certificates and keys, if TLS is used.
+fn configure_tls(config: &Config) -> Result<Tls, String> {
+    let tls = Tls::default();
+    if Tls::is_wanted(config)
+        && let Err(error) = tls.configure(config)
+    {
+        log::warning(format_args!("{error}"));
+        return Err("Failed to configure TLS. Check logs for more info.".to_string());
+    }
+    Ok(tls)
 }
 
 /// Where the process id goes: as configured, or Redis' default for a daemon.
@@ -271,7 +294,7 @@ impl EntropySeed {
 fn run_shards(
     globals: &'static Globals,
     backend: Backend,
-    listeners: Listeners,
+    listeners: Sockets,
     found: Found,
 ) -> Result<(), String> {
     let count = globals.stats.len();
@@ -286,7 +309,7 @@ fn run_shards(
     let tcp = globals
         .change_listeners(|_| Ok::<_, std::convert::Infallible>(listeners.tcp))
         .unwrap_or_else(|never| match never {});
-    let mut listeners = Some(Listeners { tcp, unix: listeners.unix });
+    let mut listeners = Some(Sockets { tcp, unix: listeners.unix });
     let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
     let (queues, mut incoming, done) = load_queues(&bells);
     let (data_set, first_part) = found.make_new(globals)?;
@@ -354,13 +377,14 @@ fn end_together(globals: &Globals, index: usize, outcome: &io::Result<()>, bells
 
 /// Runs one shard until the server stops.
 fn shard_loop<D: Driver>(
-    mut driver: D,
+    driver: D,
     mut mesh: MeshEnd<Batch, Message>,
     mut worker: Worker,
-    listeners: Listeners,
+    listeners: Sockets,
     bells: &[BellHandle],
 ) -> io::Result<()> {
-    let mut tcp: Vec<usize> = listeners.tcp.into_iter().map(|listener| driver.listen(listener)).collect();
+    let mut driver = TlsLayer::new(driver);
+    let mut tcp = listen_on(&mut driver, &mut worker, listeners.tcp);
     listeners.unix.into_iter().for_each(|listener| {
         driver.listen(listener);
     });
@@ -470,8 +494,33 @@ fn unpack(parcel: Parcel<Batch, Message>) -> Message {
     }
 }
 
+/// Starts listening on TCP sockets. Returns the driver's numbers of them.
+fn listen_on<D: Driver>(driver: &mut D, worker: &mut Worker, listeners: Listeners) -> Vec<usize> {
+    let mut numbers: Vec<usize> = listeners.tls.into_iter().map(|listener| driver.listen(listener)).collect();
+    worker.set_tls_listeners(numbers.clone());
+    numbers.extend(listeners.tcp.into_iter().map(|listener| driver.listen(listener)));
+    numbers
+}
+
+/// Serves a connection.
+fn adopt<D: Driver>(driver: &mut TlsLayer<D>, worker: &mut Worker, new: NewConnection) {
+    let (socket, fd, info) = NewConnectionInfo::split(new);
+    // Of the present configuration, which counts from the moment when CONFIG SET is answered.
+    let (_, config) = worker.globals.config();
+    if !info.unix_socket {
+        listener::tune(&socket, config.tcp_keepalive_s);
+    }
+    let conn = if info.tls {
+        let acceptor = worker.globals.tls.acceptor(config.tls_auth_clients);
+        driver.add_tls(socket, acceptor.expect("TLS is configured before anybody listens for it"))
+    } else {
+        driver.add(socket)
+    };
+    worker.connected(conn, fd, info);
+}
+
 /// Does what the worker asked of its driver. `tcp`: the driver's numbers of the TCP listeners.
-fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker, tcp: &mut Vec<usize>) {
+fn carry_out<D: Driver>(driver: &mut TlsLayer<D>, worker: &mut Worker, tcp: &mut Vec<usize>) {
     let mut requests = std::mem::take(&mut worker.requests);
     for request in requests.drain(..) {
         match request {
@@ -482,16 +531,9 @@ fn carry_out<D: Driver>(driver: &mut D, worker: &mut Worker, tcp: &mut Vec<usize
             IoRequest::Close(conn) => driver.close(conn),
             IoRequest::Listen(listeners) => {
                 tcp.drain(..).for_each(|old| driver.unlisten(old));
-                tcp.extend(listeners.into_iter().map(|listener| driver.listen(listener)));
+                *tcp = listen_on(driver, worker, listeners);
             }
-            IoRequest::Adopt(new) => {
-                let (socket, fd, info) = NewConnectionInfo::split(*new);
-                if !info.unix_socket {
-                    listener::tune(&socket, worker.shard.config.tcp_keepalive_s);
-                }
-                let conn = driver.add(socket);
-                worker.connected(conn, fd, info);
-            }
+            IoRequest::Adopt(new) => adopt(driver, worker, *new),
         }
     }
     debug_assert!(worker.requests.is_empty());
@@ -567,12 +609,13 @@ mod tests {
             io_backend: "broken",
             executable: String::new(),
             config: Config::default(),
+            tls: Tls::default(),
         })));
         let bells = [(); 2].map(|()| BellHandle::new().expect("an eventfd"));
         let mesh = mesh::build::<Batch, Message>(&bells, 4).remove(1);
         let worker = Worker::new(1, globals, SystemClock::get());
 
-        let outcome = shard_loop(Broken, mesh, worker, Listeners::default(), &[]);
+        let outcome = shard_loop(Broken, mesh, worker, Sockets::default(), &[]);
         end_together(globals, 1, &outcome, &bells);
         assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::ENOMEM));
         assert!(globals.is_stopping());

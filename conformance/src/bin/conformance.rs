@@ -37,6 +37,10 @@ struct Arguments {
     #[arg(long, value_name = "BACKEND", value_parser = ["auto", "uring", "epoll"])]
     io_backend: Option<String>,
 
+    /// Run the suite with its `--tls`: clients and servers speak TLS, with certificates made by the suite's own script.
+    #[arg(long)]
+    tls: bool,
+
     /// A server binary to use instead of building ours. Unless it says that it is Shardis, it is a control: everything
     /// has to pass but for what conformance/control.tsv lists.
     #[arg(long, value_name = "PATH")]
@@ -102,10 +106,11 @@ fn conform(arguments: &Arguments) -> Result<bool> {
     let suite = Suite::get(&place.cache())?;
 
     let shard_count = arguments.shards.or(server.is_shardis.then_some(1));
-    let configuration = Configuration { shard_count, io_backend: arguments.io_backend.clone() };
+    let configuration =
+        Configuration { shard_count, io_backend: arguments.io_backend.clone(), tls: arguments.tls };
     report::say(&format!("{} ({}), {}", server.version, server.path.display(), configuration.label()));
     let jobs = files.iter().map(|file| {
-        let expected = expectations.of_file(file, shard_count.unwrap_or(1));
+        let expected = expectations.of_file(file, shard_count.unwrap_or(1), arguments.tls);
         let expected: FileExpectations =
             if arguments.include_skipped { expected.without_skips() } else { expected };
         Job { file: (*file).clone(), configuration: configuration.clone(), expected }

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use shardis_conformance::catalogue::Catalogue;
+use shardis_conformance::catalogue::{Catalogue, SuiteFile};
 use shardis_conformance::differ::fleet::Fleet;
 use shardis_conformance::differ::{self, Plan};
 use shardis_conformance::expect::Expectations;
@@ -41,6 +41,10 @@ const CONFIGURATIONS: [(u32, &str); 3] = [(1, "auto"), (2, "epoll"), (4, "auto")
 /// Files of the official suite that may be clean only when they are run again.
 const UNSTEADY_FILES_MAX: usize = 5;
 
+/// The runs with certificates, of files that say something about TLS.
+const TLS_CONFIGURATIONS: [(u32, &str); 2] = [(1, "auto"), (4, "epoll")];
+const TLS_FILES: [&str; 4] = ["unit/tls", "unit/protocol", "unit/networking", "integration/redis-cli"];
+
 /// The workspace's tests run optimised, but without the link-time optimisation of what is shipped.
 const TEST_PROFILE: &str = "quick";
 /// The official suite judges what is shipped.
@@ -66,6 +70,7 @@ fn main() -> ExitCode {
 
 fn own_tests(_: &Arguments) -> Result<Sum> {
     let place = Place::of_this_program()?;
+    suite::install_build_needs()?;
     suite::install_tested_module();
     workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)
 }
@@ -109,13 +114,19 @@ fn official_suite(arguments: &Arguments) -> Result<Sum> {
     let expectations = Expectations::parse(&path.display().to_string(), &place.read(&path)?, &catalogue)?;
     let suite = Suite::get(&place.cache())?;
 
-    let configurations = CONFIGURATIONS.map(|(shard_count, io_backend)| Configuration {
+    let configuration = |(shard_count, io_backend): (u32, &str), tls| Configuration {
         shard_count: Some(shard_count),
         io_backend: Some(io_backend.to_owned()),
-    });
+        tls,
+    };
+    let plain = CONFIGURATIONS.map(|setup| configuration(setup, false));
+    let encrypted = TLS_CONFIGURATIONS.map(|setup| configuration(setup, true));
+    let configurations = [&plain[..], &encrypted[..]].concat();
     let jobs = configurations.iter().flat_map(|configuration| {
-        catalogue.files.iter().map(|file| {
-            let expected = expectations.of_file(file, configuration.shard_count.unwrap_or(1));
+        let is_run = |file: &&SuiteFile| !configuration.tls || TLS_FILES.contains(&file.name.as_str());
+        catalogue.files.iter().filter(is_run).map(|file| {
+            let shard_count = configuration.shard_count.unwrap_or(1);
+            let expected = expectations.of_file(file, shard_count, configuration.tls);
             Job { file: file.clone(), configuration: configuration.clone(), expected }
         })
     });

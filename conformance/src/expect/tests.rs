@@ -18,7 +18,7 @@ fn trouble(text: &str) -> String {
 }
 
 fn of_expire(text: &str, shard_count: u32) -> FileExpectations {
-    parse(text).unwrap().of_file(catalogue().file("unit/expire").unwrap(), shard_count)
+    parse(text).unwrap().of_file(catalogue().file("unit/expire").unwrap(), shard_count, false)
 }
 
 #[test]
@@ -51,7 +51,7 @@ fn a_line_holds_for_its_shard_counts_only() {
 #[test]
 fn a_whole_file_line_is_about_no_test() {
     let expectations = parse("unit/type/zset\t*\t*\t*\tskip\tnot-yet: sorted sets\n").unwrap();
-    let zset = expectations.of_file(catalogue().file("unit/type/zset").unwrap(), 1);
+    let zset = expectations.of_file(catalogue().file("unit/type/zset").unwrap(), 1, false);
 
     assert_eq!(zset.whole_file_skip().unwrap().reason, "not-yet: sorted sets");
     assert_eq!(zset.of_test("ZADD", 1), None);

@@ -12,7 +12,7 @@ const PASSED: &str = "[ok]: one (0 ms)\n[ok]: two (0 ms)\n[ok]: two (0 ms)\n[1/1
 fn judged(lines: &str, text: &str) -> Judgement {
     let catalogue = Catalogue::parse("unit/x\t1\n", NAMES).unwrap();
     let file = catalogue.file("unit/x").unwrap();
-    let expected = Expectations::parse("e", lines, &catalogue).unwrap().of_file(file, 1);
+    let expected = Expectations::parse("e", lines, &catalogue).unwrap().of_file(file, 1, false);
     judge(file, &expected, &output::parse(text))
 }
 
@@ -183,7 +183,7 @@ fn a_file_that_is_not_started_is_not_run_in_whole() {
     let file = catalogue.file("unit/x").unwrap();
     let judgement = |reason: &str| {
         let text = format!("unit/x\t*\t*\t*\tskip\t{reason}\n");
-        let expected = Expectations::parse("e", &text, &catalogue).unwrap().of_file(file, 1);
+        let expected = Expectations::parse("e", &text, &catalogue).unwrap().of_file(file, 1, false);
         judge_not_started(file, expected.whole_file_skip().unwrap())
     };
 

@@ -54,6 +54,11 @@ impl Config {
         if self.maxmemory_bytes == 0 { 0.0 } else { (used_bytes as f64 / self.maxmemory_bytes as f64) as f32 }
     }
 
+    /// The port by which the server is known: that for plain connections, or else that for TLS.
+    pub fn shown_port(&self) -> u16 {
+        if self.port == 0 { self.tls_port } else { self.port }
+    }
+
     /// So many percent of maxmemory, in bytes; 0 without a limit.
     pub fn maxmemory_share_bytes(&self, percent: u8) -> u64 {
         (self.maxmemory_bytes as f64 * f64::from(percent) / 100.0) as u64

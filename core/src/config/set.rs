@@ -156,7 +156,8 @@ impl Update {
     /// The work that new values bring, each once, with the name to blame if it fails.
     pub fn effects(&self) -> Vec<(SideEffect, &'static str)> {
         let mut effects: Vec<(SideEffect, &'static str)> = Vec::new();
-        for change in self.changes.iter().filter(|change| change.is_new) {
+        let counts = |change: &&Change| change.is_new || change.directive.flags.contains(Flags::VOLATILE);
+        for change in self.changes.iter().filter(counts) {
             if let Some(effect) = change.directive.effect
                 && !effects.iter().any(|(known, _)| *known == effect)
             {

@@ -28,6 +28,8 @@ impl Flags {
     pub const PROTECTED: Flags = Flags(1 << 4);
     /// CONFIG SET may not change it while the data set is loaded.
     pub const DENY_LOADING: Flags = Flags(1 << 5);
+    /// Names a file that may have changed: CONFIG SET to the same value has its effect, too.
+    pub const VOLATILE: Flags = Flags(1 << 6);
 
     pub const fn contains(self, flags: Flags) -> bool {
         self.0 & flags.0 == flags.0
@@ -71,7 +73,7 @@ impl Feature {
             Feature::Unfinished => "no support for some directives",
             Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
-            Feature::Tls => "no TLS",
+            Feature::Tls => "no TLS, because it was built without its feature `tls`",
             Feature::Scripts => "no scripts",
             Feature::Defragmentation => "no active defragmentation",
         }
@@ -102,6 +104,8 @@ pub enum SideEffect {
     AppendOnly,
     /// Change the default user's password.
     DefaultPassword,
+    /// Read certificates and keys anew.
+    Tls,
 }
 
 type Check = fn(&mut Config) -> Result<(), Why>;
@@ -239,13 +243,15 @@ const IMMUTABLE: Flags = Flags::IMMUTABLE;
 const HIDDEN: Flags = Flags::HIDDEN;
 const MULTI: Flags = Flags::MULTI;
 const SECRET: Flags = Flags::SENSITIVE;
+const FILE: Flags = Flags::VOLATILE;
 
 const LIVE: Status = Status::Live;
 const DESIGN: Status = Status::Inert(Feature::Design);
 const LATER: Status = Status::Inert(Feature::Unfinished);
 const REPLICATION: Status = Status::Inert(Feature::Replication);
 const CLUSTER: Status = Status::Inert(Feature::Cluster);
-const TLS: Status = Status::Inert(Feature::Tls);
+const TLS: Status = if cfg!(feature = "tls") { LIVE } else { Status::Inert(Feature::Tls) };
+const TLS_PORT: Status = if cfg!(feature = "tls") { LIVE } else { Status::Refused(Feature::Tls) };
 const SCRIPTS: Status = Status::Inert(Feature::Scripts);
 const DEFRAGMENTATION: Status = Status::Inert(Feature::Defragmentation);
 
@@ -465,26 +471,26 @@ directives! {
     cluster_link_sendbuf_limit_bytes: u64 = 0; "cluster-link-sendbuf-limit", memory(0, U64_MAX), NONE, CLUSTER;
 
     // TLS.
-    tls_port: u16 = 0; "tls-port", PORT, NONE, Status::Refused(Feature::Tls);
-    tls_cert_file: Text = Text::default(); "tls-cert-file", TYPE, NONE, TLS;
-    tls_key_file: Text = Text::default(); "tls-key-file", TYPE, NONE, TLS;
-    tls_key_file_pass: Text = Text::default(); "tls-key-file-pass", TYPE, SECRET, TLS;
-    tls_client_cert_file: Text = Text::default(); "tls-client-cert-file", TYPE, NONE, TLS;
-    tls_client_key_file: Text = Text::default(); "tls-client-key-file", TYPE, NONE, TLS;
-    tls_client_key_file_pass: Text = Text::default(); "tls-client-key-file-pass", TYPE, SECRET, TLS;
-    tls_dh_params_file: Text = Text::default(); "tls-dh-params-file", TYPE, NONE, TLS;
-    tls_ca_cert_file: Text = Text::default(); "tls-ca-cert-file", TYPE, NONE, TLS;
-    tls_ca_cert_dir: Text = Text::default(); "tls-ca-cert-dir", TYPE, NONE, TLS;
+    tls_port: u16 = 0; "tls-port", PORT, NONE, TLS_PORT, effect SideEffect::Listen;
+    tls_cert_file: Text = Text::default(); "tls-cert-file", TYPE, FILE, TLS, effect SideEffect::Tls;
+    tls_key_file: Text = Text::default(); "tls-key-file", TYPE, FILE, TLS, effect SideEffect::Tls;
+    tls_key_file_pass: Text = Text::default(); "tls-key-file-pass", TYPE, SECRET, TLS, effect SideEffect::Tls;
+    tls_client_cert_file: Text = Text::default(); "tls-client-cert-file", TYPE, FILE, TLS, effect SideEffect::Tls;
+    tls_client_key_file: Text = Text::default(); "tls-client-key-file", TYPE, FILE, TLS, effect SideEffect::Tls;
+    tls_client_key_file_pass: Text = Text::default(); "tls-client-key-file-pass", TYPE, SECRET, TLS, effect SideEffect::Tls;
+    tls_dh_params_file: Text = Text::default(); "tls-dh-params-file", TYPE, FILE, TLS, effect SideEffect::Tls;
+    tls_ca_cert_file: Text = Text::default(); "tls-ca-cert-file", TYPE, FILE, TLS, effect SideEffect::Tls;
+    tls_ca_cert_dir: Text = Text::default(); "tls-ca-cert-dir", TYPE, FILE, TLS, effect SideEffect::Tls;
     tls_auth_clients: TlsAuthClients = TlsAuthClients::Yes; "tls-auth-clients", TYPE, NONE, TLS;
-    tls_replication: bool = false; "tls-replication", TYPE, NONE, TLS;
-    tls_cluster: bool = false; "tls-cluster", TYPE, NONE, TLS;
-    tls_protocols: Text = Text::default(); "tls-protocols", TYPE, NONE, TLS;
-    tls_ciphers: Text = Text::default(); "tls-ciphers", TYPE, NONE, TLS;
-    tls_ciphersuites: Text = Text::default(); "tls-ciphersuites", TYPE, NONE, TLS;
-    tls_prefer_server_ciphers: bool = false; "tls-prefer-server-ciphers", TYPE, NONE, TLS;
-    tls_session_caching: bool = true; "tls-session-caching", TYPE, NONE, TLS;
-    tls_session_cache_size: u32 = 20480; "tls-session-cache-size", COUNT, NONE, TLS;
-    tls_session_cache_timeout_s: u32 = 300; "tls-session-cache-timeout", COUNT, NONE, TLS;
+    tls_replication: bool = false; "tls-replication", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_cluster: bool = false; "tls-cluster", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_protocols: Text = Text::default(); "tls-protocols", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_ciphers: Text = Text::default(); "tls-ciphers", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_ciphersuites: Text = Text::default(); "tls-ciphersuites", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_prefer_server_ciphers: bool = false; "tls-prefer-server-ciphers", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_session_caching: bool = true; "tls-session-caching", TYPE, NONE, TLS, effect SideEffect::Tls;
+    tls_session_cache_size: u32 = 20480; "tls-session-cache-size", COUNT, NONE, TLS, effect SideEffect::Tls;
+    tls_session_cache_timeout_s: u32 = 300; "tls-session-cache-timeout", COUNT, NONE, TLS, effect SideEffect::Tls;
 
     // Shardis' own. Hidden from patterns: tools, and the official tests, set again what `CONFIG GET *` shows, and know
     // only Redis' directives as those which cannot be.

@@ -136,7 +136,8 @@ fn a_quoted_value_is_read_back_byte_for_byte() {
 fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
     let refusals = [
         ("cluster-enabled", "yes", "no cluster mode"),
-        ("tls-port", "6380", "no TLS"),
+        #[cfg(not(feature = "tls"))]
+        ("tls-port", "6380", "no TLS, because it was built without its feature `tls`"),
         ("replicaof", "127.0.0.1 6379", "no replication"),
         ("slaveof", "127.0.0.1 6379", "no replication"),
     ];

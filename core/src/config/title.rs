@@ -40,9 +40,10 @@ fn variable(config: &Config, title: &[u8], name: &[u8]) -> Option<Vec<u8>> {
 
 /// `address:port`, with `*` for the address unless exactly one was given; the unix socket where there is no port.
 fn listen_addr(config: &Config) -> Vec<u8> {
-    if config.port == 0 && !config.unixsocket.is_empty() {
+    let port = config.shown_port();
+    if port == 0 && !config.unixsocket.is_empty() {
         return config.unixsocket.as_bytes().to_vec();
     }
     let address: &[u8] = config.bind.0.first().map_or(b"*", |address| address.as_bytes());
-    [address, b":", config.port.to_string().as_bytes()].concat()
+    [address, b":", port.to_string().as_bytes()].concat()
 }

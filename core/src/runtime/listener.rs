@@ -19,6 +19,7 @@ pub enum ListenError {
     /// The addresses that failed were logged.
     Tcp {
         port: u16,
+        is_tls: bool,
     },
     Unix {
         text: String,
@@ -28,7 +29,10 @@ pub enum ListenError {
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ListenError::Tcp { port } => write!(f, "Failed listening on port {port} (TCP), aborting."),
+            ListenError::Tcp { port, is_tls } => {
+                let kind = if *is_tls { "TLS" } else { "TCP" };
+                write!(f, "Failed listening on port {port} ({kind}), aborting.")
+            }
             ListenError::Unix { text } => write!(f, "Failed opening Unix socket: {text}"),
         }
     }
@@ -62,7 +66,7 @@ pub fn tcp(addresses: &[String], port: u16, backlog: i32) -> Result<Vec<OwnedFd>
                         | libc::EPFNOSUPPORT
                         | libc::EAFNOSUPPORT,
                     ) => {}
-                    _ => return Err(ListenError::Tcp { port }),
+                    _ => return Err(ListenError::Tcp { port, is_tls: false }),
                 }
             }
         }
@@ -70,34 +74,57 @@ pub fn tcp(addresses: &[String], port: u16, backlog: i32) -> Result<Vec<OwnedFd>
     Ok(listeners)
 }
 
-/// As [`tcp`], while `old` sockets of an earlier call still listen. Where one of them is in the way (the same port on
-/// other addresses), they stop listening, which ends connections that nobody has accepted yet; after a failure they
-/// listen again.
-pub fn tcp_instead(
-    old: &[OwnedFd],
-    addresses: &[String],
-    port: u16,
-    backlog: i32,
-) -> Result<Vec<OwnedFd>, ListenError> {
-    if !old.iter().any(|socket| local_port(socket) == Some(port)) {
-        return tcp(addresses, port, backlog);
+/// What the server is to listen on by TCP.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Those of the `bind` directive.
+    pub addresses: &'a [String],
+    /// 0: none.
+    pub port: u16,
+    /// For peers that speak TLS; 0: none.
+    pub tls_port: u16,
+    pub backlog: i32,
+}
+
+/// Listens on both ports, on each address of the `bind` directive: see [`tcp`]. The plain sockets, and those for TLS.
+pub fn both(wanted: Wanted<'_>) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), ListenError> {
+    let Wanted { addresses, port, tls_port, backlog } = wanted;
+    let on = |port| if port == 0 { Ok(Vec::new()) } else { tcp(addresses, port, backlog) };
+    let plain = on(port)?;
+    let encrypted = on(tls_port).map_err(|_| ListenError::Tcp { port: tls_port, is_tls: true })?;
+    Ok((plain, encrypted))
+}
+
+/// As [`both`], while `old` sockets of an earlier call still listen. Where one of them is in the way (the same port on
+/// other addresses, or for the other purpose), they stop listening, which ends connections that nobody has accepted yet;
+/// after a failure they listen again.
+pub fn both_instead(
+    old: &[&OwnedFd],
+    wanted: Wanted<'_>,
+) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), ListenError> {
+    let is_in_the_way = |socket: &&OwnedFd| {
+        let port = local_port(socket);
+        port.is_some_and(|port| port == wanted.port || port == wanted.tls_port)
+    };
+    if !old.iter().any(is_in_the_way) {
+        return both(wanted);
     }
     for socket in old {
         // SAFETY: shutdown takes no pointers.
         unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RD) };
     }
-    tcp(addresses, port, backlog).inspect_err(|_| {
+    both(wanted).inspect_err(|_| {
         for socket in old {
             // SAFETY: listen takes no pointers.
-            unsafe { libc::listen(socket.as_raw_fd(), backlog) };
+            unsafe { libc::listen(socket.as_raw_fd(), wanted.backlog) };
         }
     })
 }
 
 /// Marks sockets for the kernel's routing and packet filters (`socket-mark-id`); 0: leaves them unmarked. That needs a
 /// capability; without it, the log says so.
-pub fn mark(sockets: &[OwnedFd], mark: u32) {
-    for socket in sockets.iter().filter(|_| mark > 0) {
+pub fn mark<'a>(sockets: impl IntoIterator<Item = &'a OwnedFd>, mark: u32) {
+    for socket in sockets.into_iter().filter(|_| mark > 0) {
         let outcome = set_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MARK, mark.cast_signed());
         if let Err(error) = outcome {
             log::warning(format_args!("setsockopt SO_MARK: {}", error_text(&error)));
@@ -270,7 +297,7 @@ pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// From now on the system refuses connections to these sockets, of which other threads may have duplicates.
-pub fn refuse(listeners: &[OwnedFd]) {
+pub fn refuse<'a>(listeners: impl IntoIterator<Item = &'a OwnedFd>) {
     for listener in listeners {
         // SAFETY: shutting a socket down touches no memory, and the descriptor is open.
         unsafe { libc::shutdown(listener.as_raw_fd(), libc::SHUT_RDWR) };
@@ -373,17 +400,35 @@ mod tests {
 
     #[test]
     fn other_addresses_take_a_port_over_and_a_failure_gives_it_back() {
-        let port = free_port();
+        let [port, tls_port] = [(); 2].map(|()| free_port());
+        let instead = |old: &[OwnedFd], addresses: &[&str], port, tls_port| {
+            let addresses = strings(addresses);
+            let wanted = Wanted { addresses: &addresses, port, tls_port, backlog: BACKLOG };
+            both_instead(&old.iter().collect::<Vec<_>>(), wanted)
+        };
         let old = tcp(&strings(&["127.0.0.1"]), port, BACKLOG).unwrap();
 
-        assert!(tcp_instead(&old, &strings(&["192.0.2.1"]), port, BACKLOG).is_err());
+        assert!(instead(&old, &["192.0.2.1"], port, 0).is_err());
         TcpStream::connect(("127.0.0.1", port)).expect("the old socket listens again");
-        let new =
-            tcp_instead(&old, &strings(&["*"]), port, BACKLOG).expect("the old socket is out of the way");
+        let (new, none) = instead(&old, &["*"], port, 0).expect("the old socket is out of the way");
         drop(old);
         TcpStream::connect(("127.0.0.2", port)).unwrap();
-        assert_eq!(new.len(), 1);
-        assert!(tcp_instead(&new, &[], port, BACKLOG).unwrap().is_empty());
+        assert_eq!((new.len(), none.len()), (1, 0));
+
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let taken_port = taken.local_addr().unwrap().port();
+        let error = instead(&new, &["127.0.0.1"], port, taken_port).unwrap_err();
+        assert_eq!(error.to_string(), format!("Failed listening on port {taken_port} (TLS), aborting."));
+        TcpStream::connect(("127.0.0.1", port)).expect("the old socket listens again");
+        let (plain, encrypted) =
+            instead(&new, &["127.0.0.1"], tls_port, port).expect("the port changes its purpose");
+        drop(new);
+        assert_eq!((plain.len(), encrypted.len()), (1, 1));
+        for port in [port, tls_port] {
+            TcpStream::connect(("127.0.0.1", port)).unwrap();
+        }
+        let (plain, encrypted) = instead(&plain, &[], port, 0).unwrap();
+        assert!(plain.is_empty() && encrypted.is_empty());
     }
 
     #[test]

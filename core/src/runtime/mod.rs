@@ -20,6 +20,7 @@ pub mod supervisor;
 mod tests;
 pub mod threads;
 pub mod title;
+pub mod tls;
 pub mod uring;
 pub mod watchdog;
 pub mod watcher;

@@ -27,7 +27,7 @@ pub enum Message {
     /// A connection for you to serve.
     Adopt(Box<NewConnection>),
     /// To the accepting shard: listen on these sockets in place of the present TCP sockets.
-    Listen(Vec<OwnedFd>),
+    Listen(Box<Listeners>),
     /// Other shards want you to free memory: see [`EvictionBoard`](crate::shard::evict::EvictionBoard).
     Evict,
     /// The connections of all shards take too much, and you have to close some.
@@ -282,12 +282,24 @@ impl Batch {
     }
 }
 
+/// The TCP sockets that the server listens on.
+#[derive(Default)]
+pub struct Listeners {
+    pub tcp: Vec<OwnedFd>,
+    /// Those on `tls-port`.
+    pub tls: Vec<OwnedFd>,
+}
+
 /// An accepted connection on its way to the shard that will serve it.
 pub struct NewConnection {
     pub fd: OwnedFd,
     pub addr: String,
     pub laddr: String,
     pub unix_socket: bool,
+    /// The peer is to speak TLS.
+    pub tls: bool,
+    /// It is served one reply, that protected mode refuses it.
+    pub is_denied: bool,
     /// It is the server's own: see `worker/feed`.
     pub is_server: bool,
 }

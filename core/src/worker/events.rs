@@ -12,11 +12,13 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 impl Events for Worker {
-    fn accepted(&mut self, _listener: usize, fd: OwnedFd, peer: PeerAddr) {
+    fn accepted(&mut self, listener: usize, fd: OwnedFd, peer: PeerAddr) {
         self.begin_turn();
+        let tls = self.tls_listeners.contains(&listener);
         let connected: u64 = self.connected_total();
         if connected >= u64::from(self.shard.config.maxclients) {
-            self.refuse(fd, b"-ERR max number of clients reached\r\n");
+            // Before the handshake nothing can be said to a peer that speaks TLS.
+            self.refuse(fd, if tls { b"" } else { b"-ERR max number of clients reached\r\n" });
             return;
         }
         let local = local_addr(&fd);
@@ -24,10 +26,12 @@ impl Events for Worker {
             addr: self.addr_text(peer),
             laddr: local.map_or(String::new(), |local| self.addr_text(local)),
             unix_socket: peer == PeerAddr::Unix,
+            tls,
+            is_denied: tls && self.is_protected_from(peer),
             is_server: false,
             fd,
         };
-        if self.is_protected_from(peer) {
+        if !tls && self.is_protected_from(peer) {
             self.refuse(connection.fd, PROTECTED_MODE_REFUSAL);
             return;
         }
@@ -158,12 +162,19 @@ impl Worker {
         client.set_peer(new.addr, new.unix_socket);
         client.laddr = new.laddr;
         client.fd = fd;
+        client.tls = new.tls;
         self.by_client.insert(client.id, at as u32);
         self.globals.client_addrs.add(&client, self.shard.index);
         self.connections[at] = Some(Box::new(Connection::new(conn, client)));
         self.shard.stats.connections_received.add(1);
         self.shard.stats.clients.add(1);
         self.tell_client_event(at, true);
+        if new.is_denied {
+            self.shard.stats.rejected_connections.add(1);
+            let connection = self.connections[at].as_deref_mut().expect("it was put there");
+            connection.out.extend_from_slice(PROTECTED_MODE_REFUSAL);
+            self.close_after_reply(at);
+        }
     }
 
     /// Closes a connection at once. Replies that are still pending are dropped when they come.
@@ -424,6 +435,9 @@ pub struct NewConnectionInfo {
     pub addr: String,
     pub laddr: String,
     pub unix_socket: bool,
+    pub tls: bool,
+    /// Protected mode refuses it.
+    pub is_denied: bool,
     /// It is the server's own: see `feed`.
     pub is_server: bool,
 }
@@ -432,7 +446,7 @@ impl NewConnectionInfo {
     /// Splits off the socket, for the driver.
     pub fn split(new: NewConnection) -> (OwnedFd, i32, NewConnectionInfo) {
         let fd = new.fd.as_raw_fd();
-        let NewConnection { fd: socket, addr, laddr, unix_socket, is_server } = new;
-        (socket, fd, NewConnectionInfo { addr, laddr, unix_socket, is_server })
+        let NewConnection { fd: socket, addr, laddr, unix_socket, tls, is_denied, is_server } = new;
+        (socket, fd, NewConnectionInfo { addr, laddr, unix_socket, tls, is_denied, is_server })
     }
 }

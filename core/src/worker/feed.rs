@@ -82,6 +82,8 @@ impl Worker {
             addr: String::new(),
             laddr: String::new(),
             unix_socket: true,
+            tls: false,
+            is_denied: false,
             is_server: true,
         };
         self.requests.push(IoRequest::Adopt(Box::new(new)));

@@ -7,9 +7,11 @@ use crate::config::Config;
 use crate::pubsub::Directory;
 use crate::runtime::clock::Clock;
 use crate::runtime::listener;
+use crate::runtime::tls::Tls;
 use crate::script::Registry;
 use crate::shard::evict::EvictionBoard;
 use crate::shard::latency::LatencyCounts;
+use crate::shard::message::Listeners;
 use crate::shard::stats::ShardStats;
 use crate::shard::tracking::TrackingTotals;
 use crate::types::module::ModuleTypes;
@@ -92,7 +94,9 @@ pub struct Globals {
     /// Whether a client's reply buffer is resized to its peak (DEBUG REPLYBUFFER).
     pub reply_buffers_resize: AtomicBool,
     /// Duplicates of the TCP sockets that the server listens on, for CONFIG SET to change them.
-    listeners: Mutex<Vec<OwnedFd>>,
+    listeners: Mutex<Listeners>,
+    /// What new connections on `tls-port` are encrypted with.
+    pub tls: Tls,
 }
 
 /// How often a client's peak output length is reset, unless DEBUG REPLYBUFFER says otherwise.
@@ -101,6 +105,7 @@ pub const REPLY_PEAK_RESET_MS: i64 = 5000;
 /// The initial values of [`Globals`].
 pub struct GlobalsInit {
     pub config: Config,
+    pub tls: Tls,
     pub table: CommandTable,
     pub shard_count: usize,
     pub seed: u64,
@@ -159,7 +164,8 @@ impl Globals {
             cron_paused: AtomicBool::new(false),
             reply_peak_reset_ms: AtomicI64::new(REPLY_PEAK_RESET_MS),
             reply_buffers_resize: AtomicBool::new(true),
-            listeners: Mutex::new(Vec::new()),
+            listeners: Mutex::default(),
+            tls: init.tls,
         }
     }
 
@@ -301,18 +307,23 @@ impl Globals {
     /// Those of `change`; nothing has changed then.
     pub fn change_listeners<E>(
         &self,
-        change: impl FnOnce(&[OwnedFd]) -> Result<Vec<OwnedFd>, E>,
-    ) -> Result<Vec<OwnedFd>, E> {
+        change: impl FnOnce(&Listeners) -> Result<Listeners, E>,
+    ) -> Result<Listeners, E> {
         let mut listeners = self.listeners.lock().expect("no holder of the listeners panics");
         let new = change(&listeners)?;
-        *listeners = new.iter().filter_map(|listener| listener.try_clone().ok()).collect();
+        let duplicate =
+            |sockets: &[OwnedFd]| sockets.iter().filter_map(|socket| socket.try_clone().ok()).collect();
+        // Their ports are free at once, and not only when the accepting shard has closed them.
+        listener::refuse(listeners.tcp.iter().chain(&listeners.tls));
+        *listeners = Listeners { tcp: duplicate(&new.tcp), tls: duplicate(&new.tls) };
         Ok(new)
     }
 
     /// The process ends. Nobody connects any more, so whoever sees its connection closed finds no server.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        listener::refuse(&self.listeners.lock().expect("no holder of the listeners panics"));
+        let listeners = self.listeners.lock().expect("no holder of the listeners panics");
+        listener::refuse(listeners.tcp.iter().chain(&listeners.tls));
     }
 
     #[inline]

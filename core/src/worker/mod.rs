@@ -85,10 +85,9 @@ use crate::runtime::watchdog::{self, Watched};
 use crate::runtime::{crash, log};
 use crate::script::Scripts;
 use crate::shard::Shard;
-use crate::shard::message::{Message, ReplyId};
+use crate::shard::message::{Listeners, Message, ReplyId};
 use crate::shard::slowlog::SlowLog;
 use ahash::AHashMap;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What the worker asks of its driver.
@@ -103,7 +102,7 @@ pub enum IoRequest {
     Resume(ConnId),
     Close(ConnId),
     /// Listen on these TCP sockets instead of the present ones.
-    Listen(Vec<OwnedFd>),
+    Listen(Listeners),
     /// Serve this connection.
     Adopt(Box<crate::shard::message::NewConnection>),
 }
@@ -177,6 +176,8 @@ pub struct Worker {
     refuses_while_busy: bool,
     /// On the accepting shard: how many connections it has assigned to each shard.
     assigned: Vec<u64>,
+    /// On the accepting shard: the driver's numbers of the listeners whose peers are to speak TLS.
+    tls_listeners: Vec<usize>,
 }
 
 /// The shard that accepts connections for all shards.
@@ -245,6 +246,7 @@ impl Worker {
             output_limit_near_bytes: 0,
             refuses_while_busy: true,
             assigned: vec![0; shard_count],
+            tls_listeners: Vec::new(),
         };
         worker.track_config();
         worker.adopt_users(None);
@@ -458,7 +460,7 @@ impl Worker {
             Message::Token(message) => self.handle_token(message),
             Message::Wait(message) => self.handle_wait(from, *message),
             Message::Adopt(connection) => self.requests.push(IoRequest::Adopt(connection)),
-            Message::Listen(listeners) => self.requests.push(IoRequest::Listen(listeners)),
+            Message::Listen(listeners) => self.requests.push(IoRequest::Listen(*listeners)),
             Message::Slow { client, entry } => self.keep_slow(client, *entry),
             Message::Effects { seq, batch } => self.merge_effects(from, seq, batch),
             Message::Stream(message) => self.handle_stream(message),
@@ -474,9 +476,14 @@ impl Worker {
     }
 
     /// Makes the accepting shard listen on these TCP sockets instead of the present ones.
-    pub fn listen(&mut self, listeners: Vec<OwnedFd>) {
-        self.send(ACCEPTING_SHARD, Message::Listen(listeners));
+    pub fn listen(&mut self, listeners: Listeners) {
+        self.send(ACCEPTING_SHARD, Message::Listen(Box::new(listeners)));
         self.deliver_local();
+    }
+
+    /// Takes the driver's numbers of the listeners whose peers are to speak TLS.
+    pub fn set_tls_listeners(&mut self, numbers: Vec<usize>) {
+        self.tls_listeners = numbers;
     }
 
     /// Sends a message to a shard, this one included.

@@ -51,6 +51,7 @@ pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
 /// The first of so many shards; the others are not there.
 fn first_of(shard_count: usize) -> (Worker, &'static Sleeper) {
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
+        tls: crate::runtime::tls::Tls::default(),
         config: Config::default(),
         table: CommandTable::new(FAMILIES, &[]).expect("nothing is renamed"),
         shard_count,
@@ -75,6 +76,8 @@ fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
             addr: String::new(),
             laddr: String::new(),
             unix_socket: false,
+            tls: false,
+            is_denied: false,
             is_server: false,
         };
         worker.connected(conn, n as i32, info);
@@ -115,6 +118,8 @@ fn fewer_big_requests_than_small_ones_are_under_way_to_other_shards() {
             addr: String::new(),
             laddr: String::new(),
             unix_socket: false,
+            tls: false,
+            is_denied: false,
             is_server: false,
         };
         worker.connected(conn, 0, info);

@@ -21,7 +21,7 @@ const SETUPS: [Setup; 2] =
     [Setup { shards: 3, io_backend: "uring" }, Setup { shards: 3, io_backend: "epoll" }];
 
 /// As many as this machine allows.
-fn crowd_size() -> usize {
+pub fn crowd_size() -> usize {
     let size = CROWD.min(raise_open_files_limit().saturating_sub(RESERVED_FILES));
     if size < CROWD {
         eprintln!("{size} connections instead of {CROWD}: the limit on open files allows no more");

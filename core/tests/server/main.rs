@@ -28,4 +28,6 @@ mod scripts_jobs;
 mod scripts_limits;
 mod sharding;
 mod stream;
+#[cfg(feature = "tls")]
+mod tls;
 mod tracking;

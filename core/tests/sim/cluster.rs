@@ -160,6 +160,7 @@ impl Cluster {
         // borrowers.
         let borrowed_clock: &'static ManualClock = unsafe { &*clock };
         let globals = Box::into_raw(Box::new(Globals::new(GlobalsInit {
+            tls: shardis_core::runtime::tls::Tls::default(),
             // Without the latency histograms, which would take most of a cluster's memory.
             config: Config {
                 latency_tracking: false,
@@ -203,6 +204,8 @@ impl Cluster {
             addr: format!("127.0.0.1:{}", 1000 + self.peers.len()),
             laddr: "127.0.0.1:6379".to_string(),
             unix_socket: false,
+            tls: false,
+            is_denied: false,
             is_server: false,
         };
         self.workers[shard].connected(conn, 10, info);

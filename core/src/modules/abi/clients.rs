@@ -82,7 +82,7 @@ server_functions! {
         if is_set.flatten().is_some() { REDISMODULE_OK } else { fail_with(os_error::NO_ENTRY) }
     }
 
-    /// There is no TLS, and so no client has a certificate.
+    /// The certificate of a client that speaks TLS is not kept.
     fn get_client_certificate(_ctx: Ctx, _id: u64) -> *mut RedisModuleString {
         std::ptr::null_mut()
     }
@@ -105,6 +105,7 @@ pub(in crate::modules) fn describe_client(client: &Client) -> RedisModuleClientI
     RedisModuleClientInfo {
         version: 1,
         flags: set(client.unix_socket, REDISMODULE_CLIENTINFO_FLAG_UNIXSOCKET)
+            | set(client.tls, REDISMODULE_CLIENTINFO_FLAG_SSL)
             | set(client.multi.is_some(), REDISMODULE_CLIENTINFO_FLAG_MULTI)
             | set(client.tracking.is_some(), REDISMODULE_CLIENTINFO_FLAG_TRACKING)
             | set(client.subscriptions.is_some(), REDISMODULE_CLIENTINFO_FLAG_PUBSUB),

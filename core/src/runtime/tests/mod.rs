@@ -8,6 +8,8 @@ mod conduct;
 mod faults;
 mod process;
 mod random;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -2,7 +2,10 @@
 
 use crate::config::{Config, OomScoreAdj, SideEffect, Why, expand_proc_title};
 use crate::runtime::host::{self, OomScore};
+use crate::runtime::listener::{ListenError, Wanted};
+use crate::runtime::tls::Tls;
 use crate::runtime::{files, listener, log, title};
+use crate::shard::message::Listeners;
 use crate::worker::Worker;
 use crate::worker::aof::Aof;
 use std::convert::Infallible;
@@ -27,6 +30,7 @@ pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Co
             set_default_password(worker, to);
             Ok(())
         }
+        SideEffect::Tls => reload_tls(worker, to),
         SideEffect::AppendOnly => {
             append_only(worker, from, to);
             Ok(())
@@ -59,21 +63,45 @@ fn append_only(worker: &Worker, from: &Config, to: &Config) {
 /// Binds before anything is given up, so that a failure leaves the server where it can be reached. The accepting shard
 /// changes over to the new sockets at its next turn.
 fn listen(worker: &mut Worker, from: &Config, to: &Config) -> Result<(), Why> {
-    let addresses = if to.port == 0 { Vec::new() } else { to.bind.to_strings() };
-    let backlog = to.tcp_backlog as i32;
     let globals = worker.globals;
+    if from.tls_port != to.tls_port && !globals.tls.is_configured() {
+        configure_tls(worker, to)?;
+    }
+    let addresses = to.bind.to_strings();
+    let wanted = Wanted {
+        addresses: &addresses,
+        port: to.port,
+        tls_port: to.tls_port,
+        backlog: to.tcp_backlog as i32,
+    };
     let listeners = globals.change_listeners(|old| {
-        listener::tcp_instead(old, &addresses, to.port, backlog)
-            .inspect(|new| listener::mark(new, to.socket_mark_id))
+        let old: Vec<_> = old.tcp.iter().chain(&old.tls).collect();
+        let (tcp, tls) = listener::both_instead(&old, wanted)?;
+        listener::mark(tcp.iter().chain(&tls), to.socket_mark_id);
+        Ok::<_, ListenError>(Listeners { tcp, tls })
     });
     match listeners {
         Ok(listeners) => {
             worker.listen(listeners);
             Ok(())
         }
-        Err(_) if from.port != to.port => Err("Unable to listen on this port. Check server logs.".into()),
+        Err(_) if (from.port, from.tls_port) != (to.port, to.tls_port) => {
+            Err("Unable to listen on this port. Check server logs.".into())
+        }
         Err(_) => Err("Failed to bind to specified addresses.".into()),
     }
+}
+
+/// Reads certificates and keys anew, if TLS is used.
+fn reload_tls(worker: &Worker, to: &Config) -> Result<(), Why> {
+    if Tls::is_wanted(to) { configure_tls(worker, to) } else { Ok(()) }
+}
+
+fn configure_tls(worker: &Worker, to: &Config) -> Result<(), Why> {
+    worker.globals.tls.configure(to).map_err(|error| {
+        log::warning(format_args!("{error}"));
+        "Unable to update TLS configuration. Check server logs.".into()
+    })
 }
 
 fn change_dir(to: &mut Config) -> Result<(), Why> {

@@ -68,7 +68,7 @@ pub fn server(source: &Source<'_>, lines: &mut Lines) {
     };
     lines.field("process_supervised", supervised);
     lines.field("run_id", &globals.run_id);
-    lines.field("tcp_port", source.config.port);
+    lines.field("tcp_port", source.config.shown_port());
     lines.field("server_time_usec", source.worker.clock().wall_us());
     lines.field("uptime_in_seconds", uptime_s);
     lines.field("uptime_in_days", uptime_s / 86_400);

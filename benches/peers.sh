@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds Valkey from Debian's source package, to be measured against: peers.sh DIR
 #
-# Needs Debian's apt, dpkg-dev, make and a C compiler, but not root: apt works in DIR/apt, with one source line derived
+# Needs Debian's apt, dpkg-dev, make, a C compiler and libssl-dev, but not root: apt works in DIR/apt, with one source line derived
 # from the machine's own, so that a mirror in use stays in use and the machine's lists stay as they are. Built with
-# Valkey's own defaults (-O3, LTO, its bundled jemalloc) but without TLS. Prints the path of the server, for
+# Valkey's own defaults (-O3, LTO, its bundled jemalloc), and with TLS. Prints the path of the server, for
 # --peer valkey=PATH.
 set -eu
 
@@ -40,5 +40,5 @@ apt source --download-only valkey
 dsc=$(ls -t valkey_*.dsc | head -n 1)
 version=$(basename "$dsc" .dsc | sed 's/^valkey_//; s/-[^-]*$//')
 [ -d "valkey-$version" ] || dpkg-source -x "$dsc" >&2
-make -C "valkey-$version" -j "$(nproc)" BUILD_TLS=no >&2
+make -C "valkey-$version" -j "$(nproc)" BUILD_TLS=yes >&2
 echo "$PWD/valkey-$version/src/valkey-server"

@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::{builds, growth, idle, load_file, macro_bench, memory, shards, slow_script, verify};
+use crate::bench::{builds, growth, idle, load_file, macro_bench, memory, shards, slow_script, tls, verify};
 use crate::error::Context;
 use crate::report::Verdict;
 
@@ -63,6 +63,8 @@ enum Bench {
     Growth(growth::GrowthArgs),
     /// The longest wait of plain commands while a script runs for seconds
     SlowScript(slow_script::SlowScriptArgs),
+    /// CPU an operation of GET over TLS
+    Tls(tls::TlsArgs),
     /// CPU of a server that nobody asks anything
     Idle(idle::IdleArgs),
     /// The load generator against redis-benchmark
@@ -88,6 +90,7 @@ fn main() -> ExitCode {
         Bench::Load(args) => load_file::run(&args),
         Bench::Growth(args) => growth::run(&args),
         Bench::SlowScript(args) => slow_script::run(&args),
+        Bench::Tls(args) => tls::run(&args),
         Bench::Idle(args) => idle::run(&args),
         Bench::Verify(args) => verify::run(&args),
         Bench::Floor { port, ignored: _ } => {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::command::run;
+use crate::command::{capture, run};
 use crate::harness;
 use crate::suite::{HELPERS, Suite};
 use crate::{Result, Trouble};
@@ -92,7 +92,7 @@ fn certificates(suite: &Suite, target_dir: &Path) -> Result<PathBuf> {
         let _ = fs::remove_dir_all(&dir);
         let mut script = Command::new("bash");
         script.arg(suite.root.join("utils/gen-test-certs.sh")).current_dir(&place);
-        run("making the suite's certificates", &mut script)?;
+        capture("making the suite's certificates", &mut script)?;
     }
     Ok(dir)
 }

@@ -9,13 +9,16 @@ pub mod macro_bench;
 pub mod memory;
 pub mod shards;
 pub mod slow_script;
+pub mod tls;
 pub mod verify;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use clap::Args;
+use openssl::ssl::SslContext;
 
 use crate::error::{BenchError, Context, Result};
 use crate::floor;
@@ -388,6 +391,19 @@ impl<'a> Lane<'a> {
     pub fn connect(server: &'a Server, connections: usize, placement: &Placement) -> Result<Lane<'a>> {
         let generator = Generator::connect(server.address, connections, placement)
             .context(|| format!("{}: {connections} connections", server.program.name))?;
+        Ok(Lane { server, generator })
+    }
+
+    /// By TLS, to another port of the server.
+    pub fn connect_tls(
+        server: &'a Server,
+        address: SocketAddr,
+        connections: usize,
+        placement: &Placement,
+        context: &SslContext,
+    ) -> Result<Lane<'a>> {
+        let generator = Generator::connect_by(address, connections, placement, Some(context))
+            .context(|| format!("{}: {connections} encrypted connections", server.program.name))?;
         Ok(Lane { server, generator })
     }
 }

@@ -1,11 +1,14 @@
 //! One thread of the generator: its connections, in one epoll set, each with at most one pipeline under way.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+
+use openssl::ssl::SslContext;
 
 use crate::histogram::Histogram;
 use crate::load::Wait;
+use crate::load::wire::Wire;
 use crate::load::workload::Source;
 use crate::resp::ReplyScanner;
 use crate::sys::{self, Epoll};
@@ -76,7 +79,7 @@ impl Tally {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Wire,
     scanner: ReplyScanner,
     /// Replies missing from the pipeline under way; 0 when there is none.
     replies_missing: usize,
@@ -110,11 +113,20 @@ impl Driver {
         cores: &[usize],
         wait: Wait,
     ) -> io::Result<Driver> {
+        Driver::connect_by(address, connections, cores, wait, None)
+    }
+
+    /// As `connect`; with a context, by TLS.
+    pub fn connect_by(
+        address: SocketAddr,
+        connections: usize,
+        cores: &[usize],
+        wait: Wait,
+        tls: Option<&SslContext>,
+    ) -> io::Result<Driver> {
         let epoll = Epoll::new()?;
         let open = |token| {
-            let stream = TcpStream::connect(address)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
+            let stream = Wire::connect(address, tls)?;
             epoll.add(stream.as_raw_fd(), token)?;
             let scanner = ReplyScanner::default();
             Ok(Connection {
@@ -319,7 +331,7 @@ impl Connection {
             };
             completed += self.scanner.scan(&buffer[..len])?;
             // A short read empties the socket, and the next bytes make a new edge.
-            if len < buffer.len() {
+            if len < buffer.len() && self.stream.is_emptied_by_a_short_read() {
                 break;
             }
         }

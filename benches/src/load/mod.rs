@@ -8,12 +8,15 @@
 
 pub mod driver;
 pub mod named;
+pub mod wire;
 pub mod workload;
 
 use std::io;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
+
+use openssl::ssl::SslContext;
 
 use crate::histogram::Histogram;
 use crate::load::driver::{Driver, Observer, Tally, Window};
@@ -60,10 +63,20 @@ pub struct Generator {
 impl Generator {
     /// Opens `connections` connections, each thread its share.
     pub fn connect(address: SocketAddr, connections: usize, placement: &Placement) -> io::Result<Generator> {
+        Generator::connect_by(address, connections, placement, None)
+    }
+
+    /// As `connect`; with a context, by TLS.
+    pub fn connect_by(
+        address: SocketAddr,
+        connections: usize,
+        placement: &Placement,
+        tls: Option<&SslContext>,
+    ) -> io::Result<Generator> {
         let threads = placement.cores.len().min(connections).max(1);
         let drivers = (0..threads).map(|thread| {
             let share = connections / threads + usize::from(thread < connections % threads);
-            Driver::connect(address, share, &placement.cores[thread..=thread], placement.wait)
+            Driver::connect_by(address, share, &placement.cores[thread..=thread], placement.wait, tls)
         });
         Ok(Generator { drivers: drivers.collect::<io::Result<_>>()? })
     }

@@ -43,8 +43,7 @@ const UNSTEADY_FILES_MAX: usize = 5;
 
 /// The runs with certificates, of files that say something about TLS.
 const TLS_CONFIGURATIONS: [(u32, &str); 2] = [(1, "auto"), (4, "epoll")];
-const TLS_FILES: [&str; 5] =
-    ["unit/tls", "unit/protocol", "unit/networking", "unit/pubsub", "integration/redis-benchmark"];
+const TLS_FILES: [&str; 4] = ["unit/tls", "unit/protocol", "unit/networking", "integration/redis-benchmark"];
 
 /// The workspace's tests run optimised, but without the link-time optimisation of what is shipped.
 const TEST_PROFILE: &str = "quick";

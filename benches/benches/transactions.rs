@@ -9,6 +9,7 @@ use shardis_core::command::table::CommandTable;
 use shardis_core::config::Config;
 use shardis_core::runtime::clock::{Clock, SystemClock};
 use shardis_core::runtime::driver::{ConnId, Events};
+use shardis_core::runtime::tls::Tls;
 use shardis_core::session::FAMILIES;
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 
@@ -66,6 +67,7 @@ impl Cluster {
         let clock = SystemClock::get();
         let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
             config: Config::default(),
+            tls: Tls::default(),
             table: CommandTable::new(FAMILIES, &[]).expect("the families fit together"),
             shard_count,
             seed: 1,
@@ -82,6 +84,8 @@ impl Cluster {
                     addr: format!("127.0.0.1:{}", 1000 + shard * BUSY_CONNECTIONS + index),
                     laddr: "127.0.0.1:6379".to_string(),
                     unix_socket: false,
+                    tls: false,
+                    is_denied: false,
                     is_server: false,
                 };
                 worker.connected(ConnId::new(index as u32, 0), 10, info);

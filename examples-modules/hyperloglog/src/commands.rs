@@ -1,6 +1,6 @@
 //! PFADD, PFCOUNT and PFMERGE.
 
-use crate::registers::{self, REGISTER_COUNT, Registers};
+use crate::registers::{self, DENSE_LEN_BYTES, Dense, REGISTER_COUNT, Registers};
 use crate::string::{self, Content, Growable, Refusal};
 use crate::{GROUP, estimate, sparse_len_max_bytes};
 use shardis_modules_api::{
@@ -157,6 +157,24 @@ fn merge_keys(ctx: &Context<'_>, names: &[ModuleStr<'_>], registers: &mut Regist
     Ok(!dense.is_empty())
 }
 
+/// If all the keys that exist are dense, and one does: each register's greatest value in any of them. Returns whether that
+/// is so. Errors: those of PFCOUNT.
+fn merge_dense_keys(ctx: &Context<'_>, names: &[ModuleStr<'_>], merged: &mut Dense) -> Result<bool, Error> {
+    let keys = names.iter().map(|name| ctx.open(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut dense = Vec::with_capacity(keys.len());
+    for key in &keys {
+        match key.string()?.map(string::open).transpose()? {
+            Some(Content::Dense(own)) => dense.push(own),
+            Some(_) => return Ok(false),
+            None => {}
+        }
+    }
+    if !dense.is_empty() {
+        registers::merge_packed(merged, &dense);
+    }
+    Ok(!dense.is_empty())
+}
+
 fn cardinality_of_one(ctx: &mut Context<'_>, name: &ModuleStr<'_>) -> Result<u64, Error> {
     let key = ctx.open(name)?;
     let Some(bytes) = key.string()? else { return Ok(0) };
@@ -198,13 +216,18 @@ impl Command for PfMerge {
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-        let mut registers = [0; REGISTER_COUNT];
-        let is_any_dense = merge_keys(ctx, &args[1..], &mut registers)?;
-
-        let mut key = ctx.open_for_writing(&args[1])?;
-        let (mut string, _) = InKey::made(&mut key)?;
-        string::raise_all(&mut string, &registers, is_any_dense, sparse_len_max_bytes())?;
-        drop(key);
+        let mut merged = [0; DENSE_LEN_BYTES];
+        if merge_dense_keys(ctx, &args[1..], &mut merged)? {
+            let mut key = ctx.open_for_writing(&args[1])?;
+            let (mut string, _) = InKey::made(&mut key)?;
+            string::set_all(&mut string, &merged)?;
+        } else {
+            let mut registers = [0; REGISTER_COUNT];
+            let is_any_dense = merge_keys(ctx, &args[1..], &mut registers)?;
+            let mut key = ctx.open_for_writing(&args[1])?;
+            let (mut string, _) = InKey::made(&mut key)?;
+            string::raise_all(&mut string, &registers, is_any_dense, sparse_len_max_bytes())?;
+        }
         ctx.replicate_verbatim();
         // An event of its own for merging does not exist: it adds many elements.
         ctx.notify(NotifyClass::String, c"pfadd", &args[1]);

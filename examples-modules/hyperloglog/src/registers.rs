@@ -35,6 +35,19 @@ pub fn merge(registers: &mut Registers, dense: &[&Dense]) {
     portable::merge(registers, dense);
 }
 
+/// Sets each register of `merged` to its greatest value in any of `dense`, as [`merge`] and [`pack`] one after the other,
+/// but without the form between them.
+pub fn merge_packed(merged: &mut Dense, dense: &[&Dense]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2.
+        return unsafe { avx2::merge_packed(merged, dense) };
+    }
+    let mut registers = [0; REGISTER_COUNT];
+    portable::merge(&mut registers, dense);
+    portable::pack(&registers, merged);
+}
+
 /// Writes all registers in the dense form. Values are at most [`REGISTER_MAX`].
 pub fn pack(registers: &Registers, dense: &mut Dense) {
     #[cfg(target_arch = "x86_64")]
@@ -190,35 +203,49 @@ mod avx2 {
     }
 
     #[target_feature(enable = "avx2")]
+    pub fn merge_packed(merged: &mut Dense, dense: &[&Dense]) {
+        for (at, bytes) in merged.as_chunks_mut::<PACKED>().0.iter_mut().enumerate() {
+            let greatest = dense.iter().fold(_mm256_setzero_si256(), |greatest, dense| {
+                _mm256_max_epu8(greatest, unpack(&dense.as_chunks::<PACKED>().0[at]))
+            });
+            pack_vector(greatest, bytes);
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
     pub fn pack(registers: &Registers, dense: &mut Dense) {
         let registers = registers.as_chunks::<UNPACKED>().0;
         for (registers, bytes) in registers.iter().zip(dense.as_chunks_mut::<PACKED>().0) {
-            let vector = load(registers);
-            let first = _mm256_and_si256(vector, _mm256_set1_epi32(0x3f));
-            let second = _mm256_and_si256(_mm256_srli_epi32::<2>(vector), _mm256_set1_epi32(0x3f << 6));
-            let third = _mm256_and_si256(_mm256_srli_epi32::<4>(vector), _mm256_set1_epi32(0x3f << 12));
-            let fourth = _mm256_and_si256(_mm256_srli_epi32::<6>(vector), _mm256_set1_epi32(0x3f << 18));
-            let joined = _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth));
-            // The three low bytes of each 32 bits, side by side in each lane, and zeros behind them.
-            let close = _mm256_shuffle_epi8(
-                joined,
-                _mm256_setr_epi8(
-                    0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, //
-                    0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
-                ),
-            );
-            let (low, high) = (_mm256_castsi256_si128(close), _mm256_extracti128_si256::<1>(close));
-            let mut tail = [0; 16];
-            // SAFETY: 16 bytes are written from the begin of the 24, then 8 from byte 12 over the zeros; the last 8 of
-            // the upper lane go by way of an array of 16.
-            unsafe {
-                let begin = bytes.as_mut_ptr();
-                _mm_storeu_si128(begin.cast(), low);
-                _mm_storel_epi64(begin.add(12).cast(), high);
-                _mm_storel_epi64(tail.as_mut_ptr().cast(), _mm_unpackhi_epi64(high, high));
-            }
-            bytes[20..].copy_from_slice(&tail[..4]);
+            pack_vector(load(registers), bytes);
         }
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn pack_vector(vector: __m256i, bytes: &mut [u8; PACKED]) {
+        let first = _mm256_and_si256(vector, _mm256_set1_epi32(0x3f));
+        let second = _mm256_and_si256(_mm256_srli_epi32::<2>(vector), _mm256_set1_epi32(0x3f << 6));
+        let third = _mm256_and_si256(_mm256_srli_epi32::<4>(vector), _mm256_set1_epi32(0x3f << 12));
+        let fourth = _mm256_and_si256(_mm256_srli_epi32::<6>(vector), _mm256_set1_epi32(0x3f << 18));
+        let joined = _mm256_or_si256(_mm256_or_si256(first, second), _mm256_or_si256(third, fourth));
+        // The three low bytes of each 32 bits, side by side in each lane, and zeros behind them.
+        let close = _mm256_shuffle_epi8(
+            joined,
+            _mm256_setr_epi8(
+                0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1, //
+                0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1,
+            ),
+        );
+        let (low, high) = (_mm256_castsi256_si128(close), _mm256_extracti128_si256::<1>(close));
+        let mut tail = [0; 16];
+        // SAFETY: 16 bytes are written from the begin of the 24, then 8 from byte 12 over the zeros; the last 8 of
+        // the upper lane go by way of an array of 16.
+        unsafe {
+            let begin = bytes.as_mut_ptr();
+            _mm_storeu_si128(begin.cast(), low);
+            _mm_storel_epi64(begin.add(12).cast(), high);
+            _mm_storel_epi64(tail.as_mut_ptr().cast(), _mm_unpackhi_epi64(high, high));
+        }
+        bytes[20..].copy_from_slice(&tail[..4]);
     }
 
     /// Compares instead of counting in a table: the values of a HyperLogLog lie close together, so that few passes over

@@ -227,6 +227,14 @@ pub fn raise_all(
     Ok(())
 }
 
+/// Replaces the registers of a string by these, which are at least as great as its own. It becomes dense.
+pub fn set_all(string: &mut impl Growable, registers: &Dense) -> Result<(), Refusal> {
+    make_dense(string)?;
+    dense_mut(string).copy_from_slice(registers);
+    mark_stale(string.bytes_mut());
+    Ok(())
+}
+
 /// The opcodes as PFDEBUG DECODE shows them: `Z:` and `z:` for zeros, `v:value,count` for other registers.
 pub fn describe(opcodes: &[u8]) -> String {
     let words = sparse::runs(opcodes).map(|run| match run {

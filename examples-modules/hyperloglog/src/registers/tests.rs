@@ -41,6 +41,11 @@ fn merging_takes_the_greater_of_each() {
         let dense: Vec<Dense> = others.iter().map(packed).collect();
         let greatest = |at: usize| others.iter().map(|other| other[at]).fold(registers[at], u8::max);
         let expected: Registers = std::array::from_fn(greatest);
+        let mut all = vec![packed(&registers)];
+        all.extend(&dense);
+        let mut merged = [0xff; DENSE_LEN_BYTES];
+        merge_packed(&mut merged, &all.iter().collect::<Vec<_>>());
+        assert_eq!(unpacked_by_get(&merged), expected);
         merge(&mut registers, &dense.iter().collect::<Vec<_>>());
         assert_eq!(registers, expected);
     }

@@ -407,7 +407,8 @@ impl Shard {
         if !self.exists(from_db, from) {
             return false;
         }
-        let Some(entry) = self.dbs[from_db as usize].take(from.hash, from.bytes) else { return false };
+        let taken = self.dbs[from_db as usize].take_saved(from.hash, from.bytes);
+        let Some((entry, saved)) = taken else { return false };
         self.dbs[from_db as usize].mark_signalled();
         if let OwnedValue::Object(object) = &entry.value
             && let Object::Module(module) = &**object
@@ -415,7 +416,8 @@ impl Shard {
             module.moved_from(KeyPlace::of(from_db, from.bytes));
         }
         self.exists(to_db, to);
-        self.dbs[to_db as usize].put(to.hash, OwnedEntry { key: to.bytes.into(), ..entry });
+        let entry = OwnedEntry { key: to.bytes.into(), ..entry };
+        self.dbs[to_db as usize].put_saved(to.hash, entry, saved);
         self.dbs[to_db as usize].mark_signalled();
         self.changed(1);
         self.notify_event(call, to_db, to, Event::NEW);

@@ -7,7 +7,7 @@
 //! [`change`](super::change). Besides it, only [`checkout`](super::checkout), which moves entries without changing
 //! them, and [`expire`](super::expire), which removes expired ones, change the table.
 
-use crate::types::table::{EntryWriter, Found, Live, TableSnapshot};
+use crate::types::table::{EntryWriter, Found, Live, SavedElsewhere, TableSnapshot};
 use crate::types::{DetachedTable, Entry, EntryMut, ExpireProgress, NewValue, OwnedEntry, SetExpire, Table};
 use std::num::NonZeroU16;
 
@@ -101,6 +101,24 @@ impl Db {
         self.before_change(hash).take(hash, key)
     }
 
+    /// [`Table::take_saved`].
+    pub(super) fn take_saved(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
+        self.before_change(hash).take_saved(hash, key)
+    }
+
+    /// Puts in what [`Db::take_saved`] has taken out.
+    pub(super) fn put_saved(&mut self, hash: u64, entry: OwnedEntry, saved: Option<SavedElsewhere>) {
+        let key = saved.is_some().then(|| entry.key.clone());
+        self.put(hash, entry);
+        if let (Some(saved), Some(key)) = (saved, key) {
+            self.table.take_record_over(saved, hash, &key);
+        }
+    }
+
     /// Takes all entries out.
     pub(super) fn detach(&mut self) -> DetachedTable {
         self.avg_ttl_ms = 0;
@@ -153,6 +171,11 @@ impl Db {
     /// [`Table::walk_snapshot`].
     pub(super) fn walk_snapshot(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
         self.table.walk_snapshot(is_over)
+    }
+
+    /// For the values that are not completely saved.
+    pub(super) fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
     }
 
     /// [`Table::snapshot_mut`].

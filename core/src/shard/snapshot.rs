@@ -20,28 +20,38 @@
 //! - SWAPDB moves a table with its snapshot, which knows the number that the database had at the barrier. FLUSHDB and
 //!   FLUSHALL leave the table that they have taken out to the walk, before it is freed.
 //!
+//! *Big values.* A collection of some size is not written with its bucket. It gets a record, which it carries from then on,
+//! and is written part by part ([`Shard::save_values`]), or before a part of it changes: see
+//! [`save`](crate::types::save). What is held because of changes travels with the value. Where the value is removed or replaced,
+//! it is left to the snapshot, which frees it afterwards. Where it leaves the shard (check-out), what is left of it is written at
+//! once, as are streams and values of modules, which have no parts.
+//!
 //! *Output.* What is written is RDB records, or commands, in chunks, each of which begins with its database. What the walk writes is
 //! bounded, because it stops while a chunk waits to be handed over. What changes force out is not: the caller counts
-//! those bytes ([`Shard::forced_waiting_bytes`]) and gives the snapshot up when there are too many.
-//!
-//! *Not there yet.* A big value is written as a whole: by the walk, and in the middle of a command when its bucket
-//! changes. So a slice lasts as long as the longest value takes to be encoded, which for collections of many thousand
-//! elements is more than a millisecond.
+//! those bytes ([`Shard::forced_waiting_bytes`]) and gives the snapshot up when there are too many. The record of a big value
+//! has to be contiguous in the file. So these records are written when all shards have saved all buckets, and by one shard at a
+//! time: nobody has anything else to write then.
 
 use super::Shard;
 use super::access::Access;
 use crate::config::MaxmemoryPolicy;
-use crate::persist::aof::rewrite::{write_entry, write_select};
+use crate::persist::aof::rewrite::{CommandElements, write_entry, write_select};
+use crate::persist::rdb::objects::RecordElements;
 use crate::persist::rdb::write::Writer;
 use crate::shard::stats::ShardStats;
 use crate::types::module::KeyPlace;
+use crate::types::save::{Record, Totals};
 use crate::types::table::{EntryWriter, TableSnapshot};
-use crate::types::{DetachedTable, Entry, Table};
+use crate::types::{Collection, DetachedTable, Entry, Object, Table, ValueRef};
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 /// A chunk is complete when it has this many bytes. A value that is longer makes a longer chunk.
 const CHUNK_LEN: usize = 256 << 10;
+
+/// A collection that takes so many bytes is saved part by part.
+pub(super) const BIG_VALUE_BYTES: usize = 16 << 10;
 
 /// A snapshot that is under way. See the module's documentation.
 #[derive(Default)]
@@ -49,6 +59,10 @@ pub(super) struct ShardSnapshot {
     /// Tables that were taken out by FLUSHDB or FLUSHALL, each with the keys for which it counts when it is freed.
     detached: VecDeque<(DetachedTable, u64)>,
     output: Output,
+    totals: Arc<Totals>,
+    /// What was written of big values, and the record that was begun last, if it is not complete.
+    values: Vec<u8>,
+    open: Option<u64>,
 }
 
 /// What is to be handed over.
@@ -91,6 +105,14 @@ struct CommandWriter {
     /// Its number at the barrier.
     db: u32,
     compress: bool,
+    big_value_bytes: usize,
+    totals: Arc<Totals>,
+}
+
+/// The object of an entry, if it is big.
+fn big_object(entry: Entry<'_>, big_value_bytes: usize) -> Option<&Object> {
+    let ValueRef::Object(object) = entry.value() else { return None };
+    (object.heap_bytes() >= big_value_bytes).then_some(object)
 }
 
 impl EntryWriter for CommandWriter {
@@ -99,6 +121,14 @@ impl EntryWriter for CommandWriter {
             write_select(out, self.db);
         }
         write_entry(out, self.db, entry, self.compress);
+    }
+
+    fn begin(&mut self, entry: Entry<'_>) -> Option<Record> {
+        let object = big_object(entry, self.big_value_bytes)?;
+        let (elements, count) = CommandElements::new(entry.key(), object, entry.expire_at_ms())?;
+        let mut head = Vec::new();
+        write_select(&mut head, self.db);
+        Some(Record::new(head, count, Box::new(elements), &self.totals))
     }
 }
 
@@ -110,6 +140,8 @@ struct RecordWriter {
     /// As of the barrier.
     access: Access,
     policy: MaxmemoryPolicy,
+    big_value_bytes: usize,
+    totals: Arc<Totals>,
 }
 
 impl EntryWriter for RecordWriter {
@@ -124,6 +156,16 @@ impl EntryWriter for RecordWriter {
             entry.expire_at_ms(),
             access,
         );
+    }
+
+    fn begin(&mut self, entry: Entry<'_>) -> Option<Record> {
+        let object = big_object(entry, self.big_value_bytes)?;
+        let access = self.access.saved(self.policy, entry.access());
+        let mut head = Vec::new();
+        let mut writer = Writer::new(&mut head, self.compress);
+        writer.select_db(self.db);
+        let count = writer.begin_record(entry.key(), object, entry.expire_at_ms(), access)?;
+        Some(Record::new(head, count, Box::new(RecordElements { compress: self.compress }), &self.totals))
     }
 }
 
@@ -167,6 +209,8 @@ impl Shard {
             self.dbs.iter_mut().for_each(|db| db.reset_versions());
         }
         let compress = self.config.rdbcompression;
+        let snapshot = Box::<ShardSnapshot>::default();
+        let (big_value_bytes, totals) = (self.big_value_bytes, &snapshot.totals);
         for (db, of_db) in (0..).zip(&mut self.dbs) {
             of_db.begin_snapshot(version, || match format {
                 Format::Rdb => Box::new(RecordWriter {
@@ -174,42 +218,107 @@ impl Shard {
                     compress,
                     access: self.access.clone(),
                     policy: self.config.maxmemory_policy,
+                    big_value_bytes,
+                    totals: Arc::clone(totals),
                 }),
-                Format::Commands => Box::new(CommandWriter { db, compress }),
+                Format::Commands => {
+                    Box::new(CommandWriter { db, compress, big_value_bytes, totals: Arc::clone(totals) })
+                }
             });
         }
         self.stats.snapshot_keys.set(0);
         self.stats.snapshot_forced_bytes.set(0);
-        self.snapshot = Some(Box::default());
+        self.stats.snapshot_slice_us_max.set(0);
+        self.snapshot = Some(snapshot);
     }
 
-    /// Saves buckets until `is_over` says that it is enough, which is asked before each. Returns whether the tables are
-    /// saved completely; the last chunks may still have to be handed over.
+    /// Saves buckets until `is_over` says that it is enough, which is asked before each. Returns whether all buckets are saved;
+    /// then there may still be big values that are not ([`Shard::save_values`]), and chunks to be handed over.
     pub fn walk_snapshot(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
         let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
         let mut is_complete = true;
-        while let Some((detached, key_count)) = snapshot.detached.front_mut() {
-            is_complete = detached.contents().walk_snapshot(is_over);
+        for (detached, _) in &mut snapshot.detached {
+            is_complete = is_complete && detached.contents().walk_snapshot(is_over);
             let len_min = if is_complete { 1 } else { CHUNK_LEN };
             snapshot.output.collect(detached.contents().snapshot_mut(), len_min, &self.stats);
-            if !is_complete {
-                break;
-            }
-            detached.contents().end_snapshot();
-            let key_count = *key_count;
-            if let Some((detached, _)) = snapshot.detached.pop_front() {
-                self.lazyfree.free_later(detached, key_count);
-            }
         }
         for db in self.dbs.iter_mut().filter(|db| db.table().is_in_snapshot()) {
             is_complete = is_complete && db.walk_snapshot(is_over);
             let len_min = if is_complete { 1 } else { CHUNK_LEN };
             snapshot.output.collect(db.snapshot_mut(), len_min, &self.stats);
-            if is_complete {
+            let has_unsaved = db.snapshot_mut().is_some_and(|snapshot| snapshot.has_unsaved(None));
+            if is_complete && !has_unsaved {
                 db.end_snapshot();
             }
         }
+        if is_complete {
+            self.free_saved_tables();
+        }
+        self.count_forced();
         is_complete
+    }
+
+    /// Writes parts of big values until `is_over` says that it is enough. Returns whether all are complete. To be called when
+    /// all buckets are saved: until the last part is handed over, this shard makes no other chunks, so that what comes from it
+    /// is contiguous.
+    pub fn save_values(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
+        let is_complete = loop {
+            let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
+            let ShardSnapshot { detached, open, values, .. } = snapshot;
+            let detached = detached.iter_mut().map(|(detached, _)| detached.contents());
+            let mut tables = detached.chain(self.dbs.iter_mut().map(|db| db.table_mut()));
+            let table = tables.find_map(|table| {
+                let has_next = table.snapshot_mut().is_some_and(|snapshot| snapshot.has_unsaved(*open));
+                has_next.then_some(table)
+            });
+            let Some(table) = table else {
+                assert!(open.is_none(), "the value of the open record is in one of the tables");
+                break true;
+            };
+            if !table.save_value(open, values, is_over) {
+                break false;
+            }
+        };
+        if let Some(ShardSnapshot { values, output, .. }) = self.snapshot.as_deref_mut()
+            && values.len() >= if is_complete { 1 } else { CHUNK_LEN }
+        {
+            output.chunks.push_back((std::mem::take(values), false));
+        }
+        if is_complete {
+            self.free_saved_tables();
+        }
+        self.count_forced();
+        is_complete
+    }
+
+    /// Whether there are big values that are not completely written.
+    pub fn has_unsaved_values(&mut self) -> bool {
+        let Some(snapshot) = self.snapshot.as_deref_mut() else { return false };
+        let has_unsaved = |snapshot: Option<&mut TableSnapshot>| {
+            snapshot.is_some_and(|snapshot| snapshot.has_unsaved(None))
+        };
+        snapshot.detached.iter_mut().any(|(detached, _)| has_unsaved(detached.contents().snapshot_mut()))
+            || self.dbs.iter_mut().any(|db| has_unsaved(db.snapshot_mut()))
+    }
+
+    /// Frees tables that were taken out and are completely saved.
+    fn free_saved_tables(&mut self) {
+        let Some(snapshot) = self.snapshot.as_deref_mut() else { return };
+        for (mut detached, key_count) in std::mem::take(&mut snapshot.detached) {
+            let table = detached.contents();
+            if table.snapshot_mut().is_some_and(|snapshot| snapshot.has_unsaved(None)) {
+                snapshot.detached.push_back((detached, key_count));
+            } else {
+                table.end_snapshot();
+                self.lazyfree.free_later(detached, key_count);
+            }
+        }
+    }
+
+    fn count_forced(&mut self) {
+        if let Some(snapshot) = self.snapshot.as_deref() {
+            self.stats.snapshot_forced_bytes.add(snapshot.totals.take_forced_bytes());
+        }
     }
 
     /// The next chunk that is to be handed over.
@@ -222,9 +331,12 @@ impl Shard {
         Some(chunk)
     }
 
-    /// Bytes that changes have forced out and that wait, behind a chunk that waits as well, to be handed over.
+    /// Bytes that changes have forced out and that wait, behind a chunk that waits as well, or beside a value that is not yet
+    /// written, to be handed over.
     pub fn forced_waiting_bytes(&self) -> usize {
-        self.snapshot.as_ref().map_or(0, |snapshot| snapshot.output.forced_waiting_bytes)
+        let held =
+            |snapshot: &ShardSnapshot| snapshot.output.forced_waiting_bytes + snapshot.totals.held_bytes();
+        self.snapshot.as_deref().map_or(0, held)
     }
 
     /// Leaves a table that was taken out to the walk, which frees it afterwards. `Err`: it is not part of a snapshot.

@@ -39,6 +39,14 @@ impl BigHash {
         dict::Fetch::new(&self.fields, field)
     }
 
+    pub(super) fn fields_mut(&mut self) -> &mut DictMap {
+        &mut self.fields
+    }
+
+    pub(super) fn fields(&self) -> &DictMap {
+        &self.fields
+    }
+
     fn from_packed(packed: Listpack<'_>) -> BigHash {
         let mut hash = BigHash::default();
         let (mut field_digits, mut value_digits) = (Digits::new(), Digits::new());

@@ -3,6 +3,7 @@
 //! - `table`: a keyspace, with `directory`, `segment`, `entry` and `slab` below it
 //! - `object`: what a table needs to know of big collections; `value_mut`: how values are changed in place
 //! - `blob`: bytes that are edited in the middle
+//! - `save`: how a big collection is saved for a snapshot while it changes
 //! - `garbage`: removed values that are freed in slices
 //! - `hashing`: the hash of a key
 //! - over `blob`: `listpack`, a sequence of strings and integers in one allocation, and `intset`, a sorted array of integers
@@ -31,6 +32,7 @@ pub mod listpack;
 pub mod lzf;
 pub mod module;
 pub mod object;
+pub mod save;
 pub mod set;
 pub mod stream;
 pub mod table;

@@ -5,6 +5,7 @@
 //! says: how much memory it takes, and how it is freed in slices.
 
 use super::entry::Encoding;
+use super::save::{Element, Record};
 use std::fmt;
 
 /// A type of values, as TYPE names it.
@@ -132,6 +133,68 @@ impl Object {
             Object::Hash(_) => ValueType::Hash,
             Object::Stream(_) => ValueType::Stream,
             Object::Module(value) => ValueType::Module(value.module_type().name()),
+        }
+    }
+
+    /// Visits what a collection that can be saved part by part consists of, in the order in which it is written.
+    pub fn each_element(&self, mut visit: impl FnMut(Element<'_>)) {
+        match self {
+            Object::List(list) => list.visit_nodes(|node| visit(Element::Node(node))),
+            Object::Set(members) => members.iter().for_each(|(member, _)| visit(Element::Member(member))),
+            Object::Hash(hash) => {
+                hash.fields().iter().for_each(|(field, value)| visit(Element::Field(field, value)));
+            }
+            // The greatest first, as Redis does: so each is inserted before all others.
+            Object::ZSet(zset) => {
+                let elements = zset.iter(0..zset.len()).rev();
+                elements.for_each(|(member, score)| visit(Element::Scored(member, score)));
+            }
+            Object::Stream(_) | Object::Module(_) => {}
+        }
+    }
+
+    /// Begins to write it part by part: see [`save`](super::save). It is of a type that can be.
+    pub(super) fn begin_saving(&mut self, record: Record) {
+        match self {
+            Object::List(list) => list.begin_saving(record),
+            Object::Set(set) => set.begin_saving(record),
+            Object::ZSet(zset) => zset.begin_saving(record),
+            Object::Hash(hash) => hash.fields_mut().begin_saving(record),
+            Object::Stream(_) | Object::Module(_) => unreachable!("no record is made for such a value"),
+        }
+    }
+
+    /// The record that is being written.
+    pub(super) fn record(&self) -> Option<&Record> {
+        match self {
+            Object::List(list) => list.record(),
+            Object::Set(set) => set.record(),
+            Object::ZSet(zset) => zset.record(),
+            Object::Hash(hash) => hash.fields().record(),
+            Object::Stream(_) | Object::Module(_) => None,
+        }
+    }
+
+    /// Writes parts until `is_over` says that it is enough, and returns what is written. It is asked before each part, if there
+    /// is one.
+    pub(super) fn save_some(&mut self, is_over: &mut dyn FnMut() -> bool) -> Vec<u8> {
+        match self {
+            Object::List(list) => list.save_some(is_over),
+            Object::Set(set) => set.save_some(is_over),
+            Object::ZSet(zset) => zset.save_some(is_over),
+            Object::Hash(hash) => hash.fields_mut().save_some(is_over),
+            Object::Stream(_) | Object::Module(_) => Vec::new(),
+        }
+    }
+
+    /// From here on changes are not watched any more.
+    pub(super) fn end_saving(&mut self) -> Option<Record> {
+        match self {
+            Object::List(list) => list.end_saving(),
+            Object::Set(set) => set.end_saving(),
+            Object::ZSet(zset) => zset.end_saving(),
+            Object::Hash(hash) => hash.fields_mut().end_saving(),
+            Object::Stream(_) | Object::Module(_) => None,
         }
     }
 

@@ -45,7 +45,7 @@ use super::slab::{CHUNK_LEN, Slab, rounded};
 
 pub use expire::ExpireProgress;
 pub use scan::SCAN_CURSOR_BITS;
-pub use snapshot::{EntryWriter, Saved, TableSnapshot};
+pub use snapshot::{EntryWriter, Saved, SavedElsewhere, TableSnapshot};
 
 /// A segment that has shrunk to this length tries to merge with its buddy,
 const MERGE_TRY_LEN: usize = SEGMENT_SLOTS / 4;
@@ -602,6 +602,17 @@ impl Table {
 
     /// Removes a key and returns its entry. A string too big to be inline is not copied.
     pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
+        let mut entry = self.take_unfinished(hash, key)?;
+        if let OwnedValue::Object(object) = &mut entry.value
+            && object.record().is_some()
+        {
+            self.save_rest(object);
+        }
+        Some(entry)
+    }
+
+    /// The same, whatever a snapshot has still to write of it.
+    fn take_unfinished(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         let entry = self.unlink(hash, key)?;
         let (expire_at_ms, access) = (entry.expire_at_ms(), entry.access());
         let entry_len = entry.len();
@@ -669,7 +680,9 @@ impl Table {
         {
             module.removed_from(KeyPlace::of(self.number, key));
         }
-        self.garbage.discard(value);
+        if let Some(value) = self.keep_unsaved(value) {
+            self.garbage.discard(value);
+        }
     }
 
     /// After a removal: merges the segment of `hash` with its buddy if both have become small enough.

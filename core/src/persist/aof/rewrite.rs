@@ -10,13 +10,14 @@ use crate::persist::rdb::write::Writer;
 use crate::protocol::number::F64Text;
 use crate::protocol::{Reply, Resp};
 use crate::types::hash::HashRef;
-use crate::types::list::ListRef;
+use crate::types::list::{ListRef, NodeRef};
 use crate::types::listpack::Digits;
 use crate::types::module::KeyPlace;
+use crate::types::save::{Element, ElementWriter};
 use crate::types::set::SetRef;
 use crate::types::stream::{Group, Stream, StreamId};
 use crate::types::zset::ZSetView;
-use crate::types::{Entry, Object, ValueRef};
+use crate::types::{Collection, Entry, Object, ValueRef};
 
 /// How many elements one command adds at most.
 pub const ITEMS_MAX: usize = 64;
@@ -51,11 +52,15 @@ pub fn write_entry(out: &mut Vec<u8>, db: u32, entry: Entry<'_>, compress: bool)
                 write_restore(out, place, key, value, compress);
             }
         }
-        ValueRef::Packed(..) | ValueRef::Object(_) => write_collection(out, key, value),
+        ValueRef::Packed(..) => write_packed(out, key, value),
+        ValueRef::Object(object) => {
+            let (mut elements, _) = CommandElements::new(key, object, entry.expire_at_ms())
+                .expect("the other objects were dealt with");
+            object.each_element(|element| elements.write(element, out));
+            return elements.end(out);
+        }
     }
-    if let Some(at_ms) = entry.expire_at_ms() {
-        write_request(out, &[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
-    }
+    write_expiry(out, key, entry.expire_at_ms());
 }
 
 /// A value of a module whose type has no commands for it.
@@ -67,18 +72,20 @@ fn write_restore(out: &mut Vec<u8>, place: KeyPlace<'_>, key: &[u8], value: Valu
 }
 
 /// A command that adds elements to a collection. It is written again for every [`ITEMS_MAX`] of them.
-struct Adder<'a> {
-    out: &'a mut Vec<u8>,
-    /// Its name and first arguments.
-    start: &'a [&'a [u8]],
+struct Adder {
+    /// Its name and first arguments, as they are written.
+    start: Vec<u8>,
+    start_count: usize,
     arguments: Vec<u8>,
     argument_count: usize,
     item_count: usize,
 }
 
-impl<'a> Adder<'a> {
-    fn new(out: &'a mut Vec<u8>, start: &'a [&'a [u8]]) -> Adder<'a> {
-        Adder { out, start, arguments: Vec::new(), argument_count: 0, item_count: 0 }
+impl Adder {
+    fn new(words: &[&[u8]]) -> Adder {
+        let mut start = Vec::new();
+        words.iter().for_each(|word| Reply::new(&mut start, Resp::V2).bulk(word));
+        Adder { start, start_count: words.len(), arguments: Vec::new(), argument_count: 0, item_count: 0 }
     }
 
     fn argument(&mut self, bytes: &[u8]) {
@@ -87,55 +94,100 @@ impl<'a> Adder<'a> {
     }
 
     /// Adds an element, of which these are the arguments.
-    fn item(&mut self, arguments: &[&[u8]]) {
+    fn item(&mut self, arguments: &[&[u8]], out: &mut Vec<u8>) {
         arguments.iter().for_each(|argument| self.argument(argument));
         self.item_count += 1;
         if self.item_count == ITEMS_MAX {
-            self.end();
+            self.end(out);
         }
     }
 
     /// Writes the command with the elements that it has so far.
-    fn end(&mut self) {
+    fn end(&mut self, out: &mut Vec<u8>) {
         if self.argument_count == 0 {
             return;
         }
-        let mut request = Reply::new(self.out, Resp::V2);
-        request.array(self.start.len() + self.argument_count);
-        self.start.iter().for_each(|argument| request.bulk(argument));
-        self.out.append(&mut self.arguments);
+        Reply::new(out, Resp::V2).array(self.start_count + self.argument_count);
+        out.extend_from_slice(&self.start);
+        out.append(&mut self.arguments);
         (self.argument_count, self.item_count) = (0, 0);
     }
 }
 
-/// A list, set, sorted set or hash.
-fn write_collection(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>) {
+/// Writes the elements of a big collection as commands that add them, and its expiry.
+pub struct CommandElements {
+    adder: Adder,
+    key: Box<[u8]>,
+    expire_at_ms: Option<i64>,
+}
+
+impl CommandElements {
+    /// Of a key, and how many elements its value has. `None`: it is not written element by element.
+    pub fn new(key: &[u8], object: &Object, expire_at_ms: Option<i64>) -> Option<(CommandElements, usize)> {
+        let (command, count): (&[u8], usize) = match object {
+            Object::List(list) => (b"RPUSH", list.node_count()),
+            Object::Set(members) => (b"SADD", members.len()),
+            Object::ZSet(zset) => (b"ZADD", zset.len()),
+            Object::Hash(hash) => (b"HMSET", hash.len()),
+            Object::Stream(_) | Object::Module(_) => return None,
+        };
+        Some((CommandElements { adder: Adder::new(&[command, key]), key: key.into(), expire_at_ms }, count))
+    }
+}
+
+impl ElementWriter for CommandElements {
+    fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
+        let adder = &mut self.adder;
+        match element {
+            Element::Field(field, value) => adder.item(&[field, value], out),
+            Element::Member(member) => adder.item(&[member], out),
+            Element::Scored(member, score) => adder.item(&[F64Text::new(score).as_bytes(), member], out),
+            Element::Node(NodeRef::Plain(element)) => adder.item(&[element], out),
+            Element::Node(NodeRef::Packed(listpack)) => {
+                let mut digits = Digits::new();
+                listpack.iter().for_each(|(_, item)| adder.item(&[item.bytes(&mut digits)], out));
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.adder.end(out);
+        write_expiry(out, &self.key, self.expire_at_ms);
+    }
+}
+
+fn write_expiry(out: &mut Vec<u8>, key: &[u8], expire_at_ms: Option<i64>) {
+    if let Some(at_ms) = expire_at_ms {
+        write_request(out, &[b"PEXPIREAT", key, itoa::Buffer::new().format(at_ms).as_bytes()]);
+    }
+}
+
+/// A list, set, sorted set or hash that is packed.
+fn write_packed(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>) {
     let (mut first, mut second) = (Digits::new(), Digits::new());
     if let Some(list) = ListRef::of(value) {
-        let start: [&[u8]; 2] = [b"RPUSH", key];
-        let mut adder = Adder::new(out, &start);
+        let mut adder = Adder::new(&[b"RPUSH", key]);
         list.walk(0, |element| {
-            adder.item(&[element.bytes(&mut first)]);
+            adder.item(&[element.bytes(&mut first)], out);
             true
         });
-        adder.end();
+        adder.end(out);
     } else if let Some(set) = SetRef::of(value) {
-        let start: [&[u8]; 2] = [b"SADD", key];
-        let mut adder = Adder::new(out, &start);
-        set.each(|member| adder.item(&[member.bytes(&mut first)]));
-        adder.end();
+        let mut adder = Adder::new(&[b"SADD", key]);
+        set.each(|member| adder.item(&[member.bytes(&mut first)], out));
+        adder.end(out);
     } else if let Some(zset) = ZSetView::of(value) {
-        let start: [&[u8]; 2] = [b"ZADD", key];
-        let mut adder = Adder::new(out, &start);
+        let mut adder = Adder::new(&[b"ZADD", key]);
         zset.for_each(0..zset.len(), false, |member, score| {
-            adder.item(&[F64Text::new(score).as_bytes(), member.bytes(&mut first)]);
+            adder.item(&[F64Text::new(score).as_bytes(), member.bytes(&mut first)], out);
         });
-        adder.end();
+        adder.end(out);
     } else if let Some(hash) = HashRef::of(value) {
-        let start: [&[u8]; 2] = [b"HMSET", key];
-        let mut adder = Adder::new(out, &start);
-        hash.for_each(|field, value| adder.item(&[field.bytes(&mut first), value.bytes(&mut second)]));
-        adder.end();
+        let mut adder = Adder::new(&[b"HMSET", key]);
+        hash.for_each(|field, value| {
+            adder.item(&[field.bytes(&mut first), value.bytes(&mut second)], out);
+        });
+        adder.end(out);
     }
 }
 
@@ -144,13 +196,12 @@ fn write_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
     let (mut name_digits, mut value_digits) = (Digits::new(), Digits::new());
     for entry in log.range(StreamId::MIN, StreamId::MAX) {
         let id = entry.id.text();
-        let start: [&[u8]; 3] = [b"XADD", key, id.as_bytes()];
-        let mut adder = Adder::new(out, &start);
+        let mut adder = Adder::new(&[b"XADD", key, id.as_bytes()]);
         for (name, value) in entry.fields() {
             adder.argument(name.bytes(&mut name_digits));
             adder.argument(value.bytes(&mut value_digits));
         }
-        adder.end();
+        adder.end(out);
     }
     if log.is_empty() {
         // An entry that is not kept makes a stream without entries.
@@ -236,10 +287,9 @@ mod tests {
     #[test]
     fn a_command_adds_at_most_64_elements_and_all_of_them_are_added_in_order() {
         for (item_count, lens) in [(1, &[1][..]), (64, &[64]), (65, &[64, 1]), (130, &[64, 64, 2])] {
-            let (mut out, start) = (Vec::new(), [&b"HMSET"[..], b"key"]);
-            let mut adder = Adder::new(&mut out, &start);
-            (0..item_count).for_each(|n: usize| adder.item(&[n.to_string().as_bytes(), b"value"]));
-            adder.end();
+            let (mut out, mut adder) = (Vec::new(), Adder::new(&[b"HMSET", b"key"]));
+            (0..item_count).for_each(|n: usize| adder.item(&[n.to_string().as_bytes(), b"value"], &mut out));
+            adder.end(&mut out);
             let commands = commands(&out);
             assert_eq!(commands.iter().map(|words| (words.len() - 2) / 2).collect::<Vec<_>>(), lens);
             assert!(commands.iter().all(|words| words[..2] == ["HMSET", "key"]));

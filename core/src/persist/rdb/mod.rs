@@ -24,7 +24,7 @@ pub mod check;
 pub mod dump;
 pub mod file;
 pub mod module;
-mod objects;
+pub mod objects;
 pub mod packed;
 pub mod read;
 pub mod skip;

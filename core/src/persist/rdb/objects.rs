@@ -1,53 +1,67 @@
-//! Writing big collections.
+//! Writing big collections: as a whole, or element by element.
 
 use super::write::Writer;
 use super::{ValueKind, container};
-use crate::types::hash::HashRef;
 use crate::types::list::NodeRef;
-use crate::types::listpack::Digits;
+use crate::types::save::{Element, ElementWriter};
 use crate::types::{Collection, Object};
+
+/// Writes the elements of a collection whose record was begun by [`Writer::begin_record`].
+pub struct RecordElements {
+    /// rdbcompression
+    pub compress: bool,
+}
+
+impl ElementWriter for RecordElements {
+    fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
+        write_element(&mut Writer::new(out, self.compress), element);
+    }
+
+    fn end(&mut self, _out: &mut Vec<u8>) {}
+}
+
+/// The kind of a collection that is written element by element, and how many elements precede as a length. `None`: it is none.
+pub(super) fn kind_and_count(object: &Object) -> Option<(ValueKind, usize)> {
+    match object {
+        Object::List(list) => Some((ValueKind::ListQuicklist2, list.node_count())),
+        Object::Set(members) => Some((ValueKind::Set, members.len())),
+        Object::Hash(hash) => Some((ValueKind::Hash, hash.len())),
+        Object::ZSet(zset) => Some((ValueKind::ZSet2, zset.len())),
+        Object::Stream(_) | Object::Module(_) => None,
+    }
+}
 
 /// Writes a big collection without its kind, which is returned.
 pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
     match object {
-        Object::List(list) => {
-            writer.length(list.node_count() as u64);
-            list.visit_nodes(|node| match node {
-                NodeRef::Packed(listpack) => {
-                    writer.length(container::PACKED);
-                    writer.string(listpack.as_bytes());
-                }
-                NodeRef::Plain(element) => {
-                    writer.length(container::PLAIN);
-                    writer.string(element);
-                }
-            });
-            ValueKind::ListQuicklist2
+        Object::Stream(stream) => return super::stream::write_stream(writer, stream),
+        Object::Module(value) => return super::module::write_value(writer, value),
+        Object::List(_) | Object::Set(_) | Object::Hash(_) | Object::ZSet(_) => {}
+    }
+    let (kind, count) = kind_and_count(object).expect("these are written element by element");
+    writer.length(count as u64);
+    object.each_element(|element| write_element(writer, element));
+    kind
+}
+
+fn write_element(writer: &mut Writer<'_>, element: Element<'_>) {
+    match element {
+        Element::Field(field, value) => {
+            writer.string(field);
+            writer.string(value);
         }
-        Object::Set(members) => {
-            writer.length(members.len() as u64);
-            members.iter().for_each(|(member, _)| writer.string(member));
-            ValueKind::Set
+        Element::Member(member) => writer.string(member),
+        Element::Scored(member, score) => {
+            writer.string(member);
+            writer.double(score);
         }
-        Object::Hash(hash) => {
-            writer.length(hash.len() as u64);
-            let (mut field_digits, mut value_digits) = (Digits::new(), Digits::new());
-            HashRef::Big(hash).for_each(|field, value| {
-                writer.string(field.bytes(&mut field_digits));
-                writer.string(value.bytes(&mut value_digits));
-            });
-            ValueKind::Hash
+        Element::Node(NodeRef::Packed(listpack)) => {
+            writer.length(container::PACKED);
+            writer.string(listpack.as_bytes());
         }
-        Object::ZSet(zset) => {
-            writer.length(zset.len() as u64);
-            // The greatest first, as Redis does: so each is inserted before all others.
-            for (member, score) in zset.iter(0..zset.len()).rev() {
-                writer.string(member);
-                writer.double(score);
-            }
-            ValueKind::ZSet2
+        Element::Node(NodeRef::Plain(element)) => {
+            writer.length(container::PLAIN);
+            writer.string(element);
         }
-        Object::Stream(stream) => super::stream::write_stream(writer, stream),
-        Object::Module(value) => super::module::write_value(writer, value),
     }
 }

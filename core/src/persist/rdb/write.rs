@@ -6,7 +6,7 @@ use crate::persist::crc64::Crc64;
 use crate::protocol::number::parse_i64;
 use crate::types::lzf;
 use crate::types::module::KeyPlace;
-use crate::types::{PackedKind, ValueRef};
+use crate::types::{Object, PackedKind, ValueRef};
 
 /// The longest string of digits that is written as an integer.
 const INTEGER_LEN_MAX: usize = 11;
@@ -158,14 +158,8 @@ impl<'a> Writer<'a> {
         self.string(text);
     }
 
-    /// A key with its value.
-    pub fn record(
-        &mut self,
-        key: &[u8],
-        value: ValueRef<'_>,
-        expire_at_ms: Option<i64>,
-        access: SavedAccess,
-    ) {
+    /// What precedes the kind of a key's value.
+    fn attributes(&mut self, expire_at_ms: Option<i64>, access: SavedAccess) {
         if let Some(at_ms) = expire_at_ms {
             self.out.push(opcode::EXPIRE_MS);
             self.milliseconds(at_ms);
@@ -178,6 +172,34 @@ impl<'a> Writer<'a> {
             }
             SavedAccess::Frequency(counter) => self.out.extend_from_slice(&[opcode::FREQ, counter]),
         }
+    }
+
+    /// The beginning of a big collection's record, which precedes the elements. Returns how many there are. `None`: nothing is
+    /// written, because the value is not written element by element.
+    pub fn begin_record(
+        &mut self,
+        key: &[u8],
+        object: &Object,
+        expire_at_ms: Option<i64>,
+        access: SavedAccess,
+    ) -> Option<usize> {
+        let (kind, count) = super::objects::kind_and_count(object)?;
+        self.attributes(expire_at_ms, access);
+        self.kind(kind);
+        self.string(key);
+        self.length(count as u64);
+        Some(count)
+    }
+
+    /// A key with its value.
+    pub fn record(
+        &mut self,
+        key: &[u8],
+        value: ValueRef<'_>,
+        expire_at_ms: Option<i64>,
+        access: SavedAccess,
+    ) {
+        self.attributes(expire_at_ms, access);
         let kind_at = self.out.len();
         self.out.push(0);
         self.string(key);

@@ -32,10 +32,12 @@
 
 mod outside;
 mod page;
+mod save;
 #[cfg(test)]
 mod tests;
 
 use super::directory::end_of_prefix;
+use super::save::{Slot, Sweep};
 use super::{below, hash_key, prefetch, same_bytes};
 use outside::Outside;
 use page::{DATA_LEN_MAX, OUTSIDE_LEN, Page, Stored};
@@ -75,6 +77,8 @@ pub struct Dict<const VALUES: bool> {
     page_bytes: usize,
     /// No page has more elements, and none has had since the dict had a single page.
     count_max: usize,
+    /// While it is saved: where the sweep through the hashes continues; `None`: at the end.
+    saving: Slot<Sweep<Option<u64>>>,
 }
 
 /// An element that is about to be looked up.
@@ -153,6 +157,7 @@ impl<const VALUES: bool> Dict<VALUES> {
             data_bytes: 0,
             page_bytes: 0,
             count_max: 0,
+            saving: Slot::EMPTY,
         }
     }
 
@@ -286,6 +291,9 @@ impl<const VALUES: bool> Dict<VALUES> {
 
     /// Removes the element at a place.
     pub fn remove_at(&mut self, place: Place) {
+        if !self.saving.is_empty() {
+            self.save_before_removal(place);
+        }
         let (index, slot) = (place.page as usize, place.slot as usize);
         if let Stored::Outside(number) = self.page(index).get(slot) {
             self.outside.remove(number);
@@ -297,6 +305,9 @@ impl<const VALUES: bool> Dict<VALUES> {
 
     /// Adds an element whose key is not there yet.
     fn add(&mut self, hash: u64, key: &[u8], value: &[u8]) {
+        if !self.saving.is_empty() {
+            self.note_new(hash, key);
+        }
         let index = self.page_index(hash);
         let len = usize::from(VALUES) + key.len() + value.len();
         if len <= INLINE_LEN_MAX && self.page(index).has_room(len) {
@@ -471,6 +482,9 @@ impl Dict<true> {
 
     /// Replaces the value of the element at a place.
     fn set_at(&mut self, place: Place, key: &[u8], value: &[u8]) {
+        if !self.saving.is_empty() {
+            self.save_before_change(place);
+        }
         let (index, slot) = (place.page as usize, place.slot as usize);
         let prefix_len = 1 + key.len();
         let len = prefix_len + value.len();

@@ -10,6 +10,7 @@
 mod edit;
 mod node;
 mod nodes;
+mod save;
 mod value;
 
 pub use node::{End, Limits, NodeRef};

@@ -78,7 +78,6 @@ enum Form {
     Plain,
 }
 
-/// There is room for a version, by which a snapshot will tell whether the node has changed since.
 #[derive(Clone)]
 pub(super) struct Node {
     bytes: Vec<u8>,
@@ -89,6 +88,8 @@ pub(super) struct Node {
     form: Form,
     /// It was tried to compress it, and nothing was gained.
     is_incompressible: bool,
+    /// While the list is saved: its place among the nodes that are to be written, from 1 on; 0: it is none of them.
+    pub(super) ordinal: u32,
 }
 
 const _: () = assert!(size_of::<Node>() <= 40);
@@ -164,11 +165,11 @@ impl Node {
     pub(super) fn packed(bytes: Vec<u8>) -> Node {
         let len = Listpack::new(&bytes).len() as u32;
         debug_assert!(len > 0);
-        Node { bytes, len, unpacked_len: 0, form: Form::Packed, is_incompressible: false }
+        Node { bytes, len, unpacked_len: 0, form: Form::Packed, is_incompressible: false, ordinal: 0 }
     }
 
     pub(super) fn plain(bytes: Vec<u8>) -> Node {
-        Node { bytes, len: 1, unpacked_len: 0, form: Form::Plain, is_incompressible: false }
+        Node { bytes, len: 1, unpacked_len: 0, form: Form::Plain, is_incompressible: false, ordinal: 0 }
     }
 
     #[inline]

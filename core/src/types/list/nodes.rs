@@ -4,6 +4,8 @@
 //! blocks, and a node inserted or removed in the middle moves few others.
 
 use super::node::{End, Node};
+use super::save::NodeSweep;
+use crate::types::save::Slot;
 use std::collections::VecDeque;
 
 const BLOCK_LEN_MAX: usize = 64;
@@ -19,7 +21,7 @@ struct Block {
 /// The place of a node. It changes when nodes are inserted or removed before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Place {
-    block: usize,
+    pub(super) block: usize,
     node: usize,
 }
 
@@ -31,6 +33,7 @@ pub(super) struct Nodes {
     count: usize,
     /// The bytes that nodes own.
     node_bytes: usize,
+    pub(super) saving: Slot<NodeSweep>,
 }
 
 impl Clone for Nodes {
@@ -38,7 +41,7 @@ impl Clone for Nodes {
         let blocks = self.blocks.clone();
         // Copied bytes have no spare capacity.
         let node_bytes = blocks.iter().flat_map(|block| &block.nodes).map(Node::heap_bytes).sum();
-        Nodes { blocks, node_bytes, ..*self }
+        Nodes { blocks, node_bytes, saving: Slot::EMPTY, ..*self }
     }
 }
 
@@ -140,6 +143,9 @@ impl Nodes {
     /// Changes a node.
     #[inline]
     pub(super) fn change<R>(&mut self, place: Place, change: impl FnOnce(&mut Node) -> R) -> R {
+        if !self.saving.is_empty() {
+            self.keep(place);
+        }
         let block = &mut self.blocks[place.block];
         let node = &mut block.nodes[place.node];
         let (len, bytes) = (node.len(), node.heap_bytes());
@@ -210,6 +216,9 @@ impl Nodes {
 
     /// Takes a node out, as `remove` does.
     pub(super) fn take(&mut self, place: Place) -> (Node, Option<Place>) {
+        if !self.saving.is_empty() {
+            self.keep(place);
+        }
         let Place { block: at, node } = place;
         let block = &mut self.blocks[at];
         let removed = block.nodes.remove(node);
@@ -224,6 +233,38 @@ impl Nodes {
         }
         let next = if node < left { Some(place) } else { self.next(Place { block: at, node: left - 1 }) };
         (removed, next)
+    }
+
+    /// The place of the node with this ordinal, which is there, looked for from a place on that is near it.
+    pub(super) fn place_of_ordinal(&self, ordinal: u32, near: usize) -> Place {
+        let blocks = &self.blocks;
+        let near = near.min(blocks.len().saturating_sub(1));
+        let in_block = |block: usize| {
+            let node = blocks.get(block)?.nodes.iter().position(|node| node.ordinal == ordinal)?;
+            Some(Place { block, node })
+        };
+        let distances = 0..=blocks.len();
+        let mut places = distances.flat_map(|by| {
+            let before = near.checked_sub(by).and_then(in_block);
+            before.or_else(|| in_block(near + by))
+        });
+        places.next().expect("a node that is not kept is in the list")
+    }
+
+    /// Numbers the nodes from 1 on.
+    pub(super) fn number(&mut self) {
+        let nodes = self.blocks.iter_mut().flat_map(|block| &mut block.nodes);
+        (1..).zip(nodes).for_each(|(ordinal, node)| node.ordinal = ordinal);
+    }
+
+    /// While the list is saved: keeps a copy of a node that is about to change and is still to be written.
+    #[cold]
+    fn keep(&mut self, place: Place) {
+        let node = &mut self.blocks[place.block].nodes[place.node];
+        let ordinal = std::mem::take(&mut node.ordinal);
+        if let Some(sweep) = self.saving.get_mut() {
+            sweep.keep(ordinal, node);
+        }
     }
 
     /// All nodes in order.

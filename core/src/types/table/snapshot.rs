@@ -9,28 +9,56 @@
 //!   which stay valid when segments split: both halves of a split keep the versions of their buckets, so what the walk
 //!   meets a second time is stamped.
 //! - Segments are not merged during a snapshot.
+//! - A big collection is not written with its bucket: it gets a [`Record`], which it carries from then on, and is written part
+//!   by part ([`Table::save_value`]) when the walk is over, or before a part of it changes (see [`save`](crate::types::save)).
+//!   A value that is removed or replaced before all of it is written is left to the snapshot, and freed afterwards. One that
+//!   leaves the table is written completely then, unless the record moves with it ([`Table::take_saved`]).
 //! - A bucket may be saved before anything in it really changes: saving early changes nothing in what is saved.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
 use super::super::directory::end_of_prefix;
+use super::super::entry::{OwnedEntry, OwnedValue};
+use super::super::object::Object;
+use super::super::save::Record;
 use super::super::segment::{HOME_COUNT, Segment, home_of};
-use super::{Entry, Table};
+use super::{Entry, Table, hash_key};
+
+/// The number of the record that a value carries while it moves.
+#[must_use]
+pub struct SavedElsewhere(u64);
 
 /// Writes entries down. The table knows nothing of the format.
 pub trait EntryWriter: Send {
     /// Appends an entry to `out`, which is empty at first, and again whenever its contents were taken.
     fn write(&mut self, entry: Entry<'_>, out: &mut Vec<u8>);
+
+    /// Begins the record of an entry whose value is an object. `None`: it is to be written as a whole.
+    fn begin(&mut self, entry: Entry<'_>) -> Option<Record>;
+}
+
+/// Where a value is that is not completely written.
+enum Unsaved {
+    /// In the table, under this key.
+    Present { hash: u64, key: Box<[u8]> },
+    /// It was removed from the table.
+    Removed(Box<Object>),
+    /// The record is complete, and the value is elsewhere.
+    Complete(Record),
 }
 
 /// What a snapshot of a table has saved so far and is yet to be taken.
 pub struct TableSnapshot {
-    writer: Box<dyn EntryWriter>,
+    /// `None`: the table has got values of another one that are to be written, and no others.
+    writer: Option<Box<dyn EntryWriter>>,
     /// Where the walk continues: a hash, and the home bucket in its segment. `None`: at the end.
     next: Option<(u64, usize)>,
     walked: Vec<u8>,
     forced: Vec<u8>,
     saved: Saved,
+    /// By the numbers of the records.
+    unsaved: BTreeMap<u64, Unsaved>,
 }
 
 /// What was saved since the last look.
@@ -42,6 +70,22 @@ pub struct Saved {
 }
 
 impl TableSnapshot {
+    fn new(writer: Option<Box<dyn EntryWriter>>, next: Option<(u64, usize)>) -> Box<TableSnapshot> {
+        Box::new(TableSnapshot {
+            writer,
+            next,
+            walked: Vec::new(),
+            forced: Vec::new(),
+            saved: Saved::default(),
+            unsaved: BTreeMap::new(),
+        })
+    }
+
+    /// Whether there are values that are not completely written; with a number, whether there is one with this record.
+    pub fn has_unsaved(&self, number: Option<u64>) -> bool {
+        number.map_or(!self.unsaved.is_empty(), |number| self.unsaved.contains_key(&number))
+    }
+
     /// What the walk has written, once it is at least `len_min` bytes (> 0).
     pub fn take_walked(&mut self, len_min: usize) -> Option<Vec<u8>> {
         take(&mut self.walked, len_min)
@@ -59,16 +103,44 @@ impl TableSnapshot {
 
     /// Saves the entries of a home bucket.
     fn save(&mut self, segment: &Segment, home: usize, is_forced: bool) {
-        let TableSnapshot { writer, walked, forced, saved, .. } = self;
+        let TableSnapshot { writer, walked, forced, saved, unsaved, .. } = self;
+        let Some(writer) = writer else { return };
         let out = if is_forced { forced } else { walked };
-        segment.visit_home(home, &mut |_, entry| {
-            let entry = Entry::new(entry);
-            writer.write(entry, out);
+        segment.visit_home(home, &mut |_, ptr| {
+            let entry = Entry::new(ptr);
             saved.entries += 1;
+            if ptr.is_object()
+                && let Some(record) = writer.begin(entry)
+            {
+                let (hash, key) = (hash_key(entry.key()), entry.key().into());
+                unsaved.insert(record.number(), Unsaved::Present { hash, key });
+                // SAFETY: the entry owns the object, and nothing else refers to it: the table is borrowed exclusively.
+                unsafe { &mut *ptr.object_ptr() }.begin_saving(record);
+                return;
+            }
+            writer.write(entry, out);
             if is_forced {
                 saved.forced_bytes += entry.alloc_size() as u64;
             }
         });
+    }
+}
+
+/// Writes parts of a value. Returns whether all is written; then the value no longer carries its record.
+fn save_some(object: &mut Object, out: &mut Vec<u8>, is_over: &mut dyn FnMut() -> bool) -> bool {
+    append(out, object.save_some(is_over));
+    let is_complete = object.record().is_some_and(Record::is_complete);
+    if is_complete {
+        object.end_saving();
+    }
+    is_complete
+}
+
+fn append(out: &mut Vec<u8>, written: Vec<u8>) {
+    if out.is_empty() {
+        *out = written;
+    } else {
+        out.extend_from_slice(&written);
     }
 }
 
@@ -85,8 +157,7 @@ impl Table {
             return;
         }
         self.snapshot_version = version.get();
-        let (walked, forced, saved) = (Vec::new(), Vec::new(), Saved::default());
-        self.snapshot = Some(Box::new(TableSnapshot { writer, next: Some((0, 0)), walked, forced, saved }));
+        self.snapshot = Some(TableSnapshot::new(Some(writer), Some((0, 0))));
     }
 
     /// The snapshot that is under way.
@@ -120,10 +191,123 @@ impl Table {
         true
     }
 
+    /// Writes parts of a big value until `is_over` says that it is enough, and returns whether all of it is written. `open`:
+    /// the number of the record that was begun last and is not complete, which has to be continued. To be called when the walk is
+    /// over, and there are such values.
+    pub fn save_value(
+        &mut self,
+        open: &mut Option<u64>,
+        out: &mut Vec<u8>,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let Some(mut snapshot) = self.snapshot.take() else { return true };
+        let unsaved = &mut snapshot.unsaved;
+        let next = match open.take() {
+            Some(number) => unsaved.remove_entry(&number),
+            None => unsaved.pop_first(),
+        };
+        let Some((number, mut unsaved)) = next else { unreachable!("the caller has seen that there is one") };
+        let is_complete = match &mut unsaved {
+            Unsaved::Present { hash, key } => {
+                save_some(self.unsaved_object(*hash, key, number), out, is_over)
+            }
+            Unsaved::Removed(object) => save_some(object, out, is_over),
+            Unsaved::Complete(record) => {
+                append(out, record.take());
+                true
+            }
+        };
+        if !is_complete {
+            *open = Some(number);
+            snapshot.unsaved.insert(number, unsaved);
+        } else if let Unsaved::Removed(object) = unsaved {
+            self.garbage.discard(OwnedValue::Object(object));
+        }
+        self.snapshot = Some(snapshot);
+        is_complete
+    }
+
+    /// The value under this key, which carries the record of this number.
+    fn unsaved_object(&mut self, hash: u64, key: &[u8], number: u64) -> &mut Object {
+        let (_, _, entry) = self.locate(hash, key).expect("a value that is not written is where it was left");
+        assert!(entry.is_object(), "it is a big collection");
+        // SAFETY: the entry owns the object, and the table is borrowed exclusively for the result's lifetime.
+        let object = unsafe { &mut *entry.object_ptr() };
+        assert!(object.record().is_some_and(|record| record.number() == number), "it carries its record");
+        object
+    }
+
+    /// A value has left the table, and will not be used again. Returns it if it is not part of a snapshot.
+    #[inline]
+    pub(super) fn keep_unsaved(&mut self, value: OwnedValue) -> Option<OwnedValue> {
+        match value {
+            OwnedValue::Object(object) if object.record().is_some() => self.keep_unsaved_object(object),
+            value => Some(value),
+        }
+    }
+
+    #[cold]
+    fn keep_unsaved_object(&mut self, mut object: Box<Object>) -> Option<OwnedValue> {
+        let number = object.record().map(Record::number);
+        let unsaved = self.snapshot.as_deref_mut().map(|snapshot| &mut snapshot.unsaved);
+        match number.and_then(|number| unsaved?.get_mut(&number)) {
+            Some(unsaved) => {
+                *unsaved = Unsaved::Removed(object);
+                None
+            }
+            None => {
+                object.end_saving();
+                Some(OwnedValue::Object(object))
+            }
+        }
+    }
+
+    /// Writes what is left of a value that has left the table.
+    #[cold]
+    pub(super) fn save_rest(&mut self, object: &mut Object) {
+        let written = object.save_some(&mut || false);
+        let Some(mut record) = object.end_saving() else { return };
+        record.hold(written);
+        if let Some(unsaved) = self.snapshot.as_deref_mut().map(|snapshot| &mut snapshot.unsaved) {
+            unsaved.insert(record.number(), Unsaved::Complete(record));
+        }
+    }
+
+    /// As [`Table::take`], but a value that is not completely written stays so, and the caller puts it in elsewhere at once and
+    /// calls [`Table::take_record_over`] there.
+    pub fn take_saved(&mut self, hash: u64, key: &[u8]) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
+        let entry = self.take_unfinished(hash, key)?;
+        let number = match &entry.value {
+            OwnedValue::Object(object) => object.record().map(Record::number),
+            OwnedValue::Int(_) | OwnedValue::Str(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
+        };
+        let known = number.filter(|number| {
+            let snapshot = self.snapshot.as_deref_mut();
+            snapshot.is_some_and(|snapshot| snapshot.unsaved.remove(number).is_some())
+        });
+        Some((entry, known.map(SavedElsewhere)))
+    }
+
+    /// The value of this key was taken out by [`Table::take_saved`], of this table or another one.
+    pub fn take_record_over(&mut self, SavedElsewhere(number): SavedElsewhere, hash: u64, key: &[u8]) {
+        let snapshot = self.snapshot.get_or_insert_with(|| TableSnapshot::new(None, None));
+        snapshot.unsaved.insert(number, Unsaved::Present { hash, key: key.into() });
+    }
+
     /// Ends the snapshot, complete or not. What was not taken is lost.
     pub fn end_snapshot(&mut self) {
         self.snapshot_version = 0;
-        self.snapshot = None;
+        let Some(snapshot) = self.snapshot.take() else { return };
+        for (number, unsaved) in snapshot.unsaved {
+            match unsaved {
+                Unsaved::Present { hash, key } => drop(self.unsaved_object(hash, &key, number).end_saving()),
+                Unsaved::Removed(mut object) => {
+                    object.end_saving();
+                    self.garbage.discard(OwnedValue::Object(object));
+                }
+                Unsaved::Complete(_) => {}
+            }
+        }
     }
 
     /// Clears all versions, to be called when their numbers are used up. Not during a snapshot.

@@ -49,7 +49,7 @@ impl<'a> Fetch<'a> {
     /// Fetches what is needed next, by what has been fetched before. Returns whether there is more.
     #[inline]
     pub(in crate::types) fn step(&mut self) -> bool {
-        let ZSet { arena, index, tree } = self.set;
+        let ZSet { arena, index, tree, saving: _ } = self.set;
         let is_found = matches!(self.level, Level::Found);
         self.level = match self.level {
             Level::Segment => {

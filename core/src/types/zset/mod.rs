@@ -23,6 +23,7 @@ mod long;
 mod order;
 pub mod packed;
 mod random;
+mod save;
 mod tree;
 mod view;
 
@@ -38,6 +39,7 @@ pub use view::{ViewIter, ZSetView};
 
 use super::entry::Encoding;
 use super::object::Collection;
+use super::save::{Slot, Sweep};
 use arena::{Arena, Handle};
 use index::{Index, Place};
 use order::{Bound, order_key};
@@ -52,6 +54,8 @@ pub struct ZSet {
     arena: Arena,
     index: Index,
     tree: Tree,
+    /// While it is saved, from the last element to the first: the element that was visited last. `None`: there was none.
+    saving: Slot<Sweep<Option<(u64, Box<[u8]>)>>>,
 }
 
 /// What was found for a member. It is used up by the next change of the set.
@@ -77,7 +81,7 @@ impl Default for ZSet {
 
 impl ZSet {
     pub fn new() -> ZSet {
-        ZSet { arena: Arena::new(), index: Index::new(), tree: Tree::new() }
+        ZSet { arena: Arena::new(), index: Index::new(), tree: Tree::new(), saving: Slot::EMPTY }
     }
 
     /// Looks a member up, to read or to change it.
@@ -101,6 +105,9 @@ impl ZSet {
     /// Adds a member, or changes its score. `score` is a number.
     pub fn set(&mut self, spot: Spot, member: &[u8], score: f64) {
         debug_assert!(!score.is_nan());
+        if !self.saving.is_empty() {
+            self.save_before_change(spot, member, score);
+        }
         let new_key = order_key(score);
         let Some(handle) = spot.handle else {
             let handle = self.arena.add(member, score);
@@ -133,6 +140,9 @@ impl ZSet {
     }
 
     fn remove_element(&mut self, place: Place, handle: Handle) {
+        if !self.saving.is_empty() {
+            self.save_before_removal(handle);
+        }
         let key = order_key(self.arena.score(handle));
         self.tree.remove(key, handle, &self.arena);
         self.index.remove(place, handle, &self.arena);
@@ -224,7 +234,12 @@ impl Collection for ZSet {
     }
 
     fn duplicate(&self) -> ZSet {
-        ZSet { arena: self.arena.duplicate(), index: self.index.duplicate(), tree: self.tree.clone() }
+        ZSet {
+            arena: self.arena.duplicate(),
+            index: self.index.duplicate(),
+            tree: self.tree.clone(),
+            saving: Slot::EMPTY,
+        }
     }
 
     fn encoding(&self) -> Encoding {

@@ -65,6 +65,10 @@ pub struct Progress {
     pub(super) is_late: AtomicBool,
     /// Parts that were begun and are not complete. The queue also ends when shards drop their parts because they end.
     pub(super) parts_missing: AtomicUsize,
+    /// Parts whose buckets are not all saved and handed over.
+    pub(super) buckets_missing: AtomicUsize,
+    /// A shard is writing the records of its big values.
+    pub(super) is_value_open: AtomicBool,
     /// Held while the file is put in its place.
     place: Mutex<()>,
 }
@@ -317,6 +321,7 @@ impl Current {
         self.changes += changes;
         self.parts_begun += 1;
         self.progress.parts_missing.fetch_add(1, Ordering::SeqCst);
+        self.progress.buckets_missing.fetch_add(1, Ordering::SeqCst);
         let (chunks, _) = self.queue.as_ref().expect("it is there until all shards have begun");
         chunks.clone()
     }

@@ -5,6 +5,7 @@ use super::{Purpose, SNAPSHOT_SHARD, Verdict, Wanted};
 use crate::command::CommandResult;
 use crate::config::SavePoint;
 use crate::runtime::log;
+use crate::shard::Shard;
 use crate::worker::Worker;
 use crate::worker::hooks::SaveEvent;
 use std::sync::Arc;
@@ -34,9 +35,21 @@ pub(in crate::worker) struct SnapshotPart {
     chunks: SyncSender<Vec<u8>>,
     /// A chunk that found the queue full.
     waiting: Option<Vec<u8>>,
+    stage: Stage,
     begun_at_ticks: u64,
     slice_ended_at_ticks: u64,
     commands_at_slice: u64,
+}
+
+/// What a shard is about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// It saves its buckets.
+    Buckets,
+    /// It waits until it may write the records of big values.
+    Waits,
+    /// It writes them, and no other shard writes anything.
+    Values,
 }
 
 /// How slowly keys are saved, for tests: see rdb-key-save-delay.
@@ -54,6 +67,14 @@ impl KeyDelay {
             keys_per_us => keys / keys_per_us.unsigned_abs(),
         };
         nanos / 1000 < wanted_us
+    }
+}
+
+/// Returns whether all of the stage is saved.
+fn save_until(shard: &mut Shard, stage: Stage, is_over: &mut dyn FnMut() -> bool) -> bool {
+    match stage {
+        Stage::Buckets | Stage::Waits => shard.walk_snapshot(is_over),
+        Stage::Values => shard.save_values(is_over),
     }
 }
 
@@ -118,6 +139,7 @@ impl Worker {
             chunks: current.begin_part(&sizes, changes),
             progress: Arc::clone(current.progress()),
             waiting: None,
+            stage: Stage::Buckets,
             begun_at_ticks: ticks,
             slice_ended_at_ticks: ticks,
             commands_at_slice: 0,
@@ -128,20 +150,29 @@ impl Worker {
     /// In how many milliseconds the snapshot needs this shard's next turn.
     pub(in crate::worker) fn snapshot_wait_ms(&self) -> Option<i64> {
         let part = self.snapshot_part.as_deref()?;
-        let waits = part.waiting.is_some() || self.key_delay().us != 0;
+        let waits = part.waiting.is_some() || part.stage == Stage::Waits || self.key_delay().us != 0;
         Some(i64::from(waits))
     }
 
-    /// Saves a slice of this shard's tables, and hands over what is complete.
+    /// Saves a slice of this shard's tables, and hands over what is complete. Counts how long the longest one took.
     #[cold]
     pub(in crate::worker) fn run_snapshot(&mut self) {
+        let started = self.time.clock.thread_cpu_nanos();
+        self.run_snapshot_slice();
+        let spent_us = self.time.clock.thread_cpu_nanos().saturating_sub(started) / 1000;
+        let longest = &self.shard.stats.snapshot_slice_us_max;
+        longest.set(longest.get().max(spent_us));
+    }
+
+    /// Saves a slice of this shard's tables, and hands over what is complete.
+    fn run_snapshot_slice(&mut self) {
         let Some(mut part) = self.snapshot_part.take() else { return };
         if part.progress.has_ended() {
             self.drop_snapshot_part();
             return;
         }
         let started = self.time.now_ticks();
-        let is_complete = self.walk_slice(&part, started);
+        let is_complete = self.save_slice(&part, started);
         part.slice_ended_at_ticks = self.time.now_ticks();
         part.commands_at_slice = self.shard.stats.commands_processed.get();
         while let Some(chunk) = part.waiting.take().or_else(|| self.shard.next_snapshot_chunk()) {
@@ -167,7 +198,7 @@ impl Worker {
             self.drop_snapshot_part();
             return;
         }
-        if is_complete && part.waiting.is_none() && !self.is_ahead(&part) {
+        if is_complete && part.waiting.is_none() && !self.is_ahead(&part) && self.ends_stage(&mut part) {
             part.progress.parts_missing.fetch_sub(1, Ordering::SeqCst);
             self.drop_snapshot_part();
             return;
@@ -175,12 +206,37 @@ impl Worker {
         self.snapshot_part = Some(part);
     }
 
-    /// Saves a slice, unless there is something to wait for. Returns whether all is saved.
-    fn walk_slice(&mut self, part: &SnapshotPart, started: u64) -> bool {
+    /// All that this stage has to write was handed over: goes on to the next one, if that may begin. Returns whether there is
+    /// none.
+    fn ends_stage(&mut self, part: &mut SnapshotPart) -> bool {
+        let progress = &part.progress;
+        match part.stage {
+            Stage::Buckets => {
+                progress.buckets_missing.fetch_sub(1, Ordering::SeqCst);
+                part.stage = Stage::Waits;
+                !self.shard.has_unsaved_values()
+            }
+            Stage::Waits => {
+                if progress.buckets_missing.load(Ordering::SeqCst) == 0
+                    && !progress.is_value_open.swap(true, Ordering::SeqCst)
+                {
+                    part.stage = Stage::Values;
+                }
+                false
+            }
+            Stage::Values => {
+                progress.is_value_open.store(false, Ordering::SeqCst);
+                true
+            }
+        }
+    }
+
+    /// Saves a slice, unless there is something to wait for. Returns whether all of this stage is saved.
+    fn save_slice(&mut self, part: &SnapshotPart, started: u64) -> bool {
         // While a thread of a module has that module to itself, its values cannot be saved.
         let can_save = self.globals.module_types.all().iter().all(|of| of.is_callable());
-        if part.waiting.is_some() || self.is_ahead(part) || !can_save {
-            return self.shard.walk_snapshot(&mut || true);
+        if part.waiting.is_some() || self.is_ahead(part) || !can_save || part.stage == Stage::Waits {
+            return save_until(&mut self.shard, part.stage, &mut || true);
         }
         let (clock, time) = (self.time.clock, &self.time);
         let is_busy = self.shard.stats.commands_processed.get() != part.commands_at_slice;
@@ -191,7 +247,7 @@ impl Worker {
         };
         let is_delayed = self.key_delay().us != 0;
         let mut is_first = true;
-        self.shard.walk_snapshot(&mut || {
+        save_until(&mut self.shard, part.stage, &mut || {
             let ran_nanos = time.nanos(time.now_ticks().saturating_sub(started));
             !std::mem::replace(&mut is_first, false)
                 && (is_delayed || clock.ends_snapshot_slice(ran_nanos, nanos_max))

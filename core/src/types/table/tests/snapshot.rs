@@ -5,6 +5,7 @@
 
 use super::model::{Model, as_string};
 use super::*;
+use crate::types::save::Record;
 use std::num::NonZeroU16;
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +25,10 @@ impl EntryWriter for Collector {
         let before = self.0.lock().unwrap().insert(entry.key().to_vec(), (value, entry.expire_at_ms()));
         assert!(before.is_none(), "{:?} is saved twice", entry.key());
         out.push(1);
+    }
+
+    fn begin(&mut self, _entry: Entry<'_>) -> Option<Record> {
+        None
     }
 }
 

@@ -1,0 +1,247 @@
+//! Saving a big collection for a snapshot: in slices, and while it changes.
+//!
+//! A value of which a snapshot needs the present state gets a [`Record`], and carries it until all is written. From then on
+//! the snapshot writes some elements now and then, and a change first writes what it is about to take away: of a hash, set or
+//! sorted set the element, of a list the node. So the old state travels with the value, wherever that moves, and a change
+//! costs no more than what it changes.
+//!
+//! Hashes, sets and sorted sets are written in one direction, a [`Sweep`]. What lies before its position is written. Of what
+//! lies behind it all is still to be written, but for the keys that are noted: their elements were written because of a change,
+//! or are new. RDB files, and commands, may have the elements in any order.
+//!
+//! The number of elements is written first. So it is known how many are left, and that is the end: what is added meanwhile
+//! need not be visited.
+
+use super::list::NodeRef;
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// A part of a value.
+#[derive(Clone, Copy)]
+pub enum Element<'a> {
+    Field(&'a [u8], &'a [u8]),
+    Member(&'a [u8]),
+    Scored(&'a [u8], f64),
+    Node(NodeRef<'a>),
+}
+
+/// Writes the parts of one value, one after the other.
+pub trait ElementWriter: Send + Sync {
+    fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>);
+
+    /// What follows the last one.
+    fn end(&mut self, out: &mut Vec<u8>);
+}
+
+/// What the records of a snapshot have in common.
+#[derive(Default)]
+pub struct Totals {
+    /// How many there were.
+    count: AtomicU64,
+    /// Bytes that are held because of changes.
+    held_bytes: AtomicUsize,
+    /// Bytes that were ever held because of changes.
+    forced_bytes: AtomicU64,
+}
+
+impl Totals {
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that changes have forced since the last call.
+    pub fn take_forced_bytes(&self) -> u64 {
+        self.forced_bytes.swap(0, Ordering::Relaxed)
+    }
+}
+
+/// The record of a value that is written part by part.
+pub struct Record {
+    number: u64,
+    writer: Box<dyn ElementWriter>,
+    /// What was written and is yet to be taken.
+    out: Vec<u8>,
+    /// How many parts are still to be written.
+    left: usize,
+    /// What is counted in the totals at present.
+    held_bytes: usize,
+    totals: Arc<Totals>,
+}
+
+impl Record {
+    /// `head`: what precedes the first of `count` parts.
+    pub fn new(head: Vec<u8>, count: usize, writer: Box<dyn ElementWriter>, totals: &Arc<Totals>) -> Record {
+        let number = totals.count.fetch_add(1, Ordering::Relaxed);
+        let mut record =
+            Record { number, writer, out: head, left: count, held_bytes: 0, totals: Arc::clone(totals) };
+        if count == 0 {
+            record.writer.end(&mut record.out);
+        }
+        record
+    }
+
+    /// Its number among the records of the snapshot.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.left == 0
+    }
+
+    /// Writes a part that was not written yet.
+    pub(super) fn write(&mut self, element: Element<'_>) {
+        self.left = self.left.checked_sub(1).expect("no part is written twice");
+        self.writer.write(element, &mut self.out);
+        if self.left == 0 {
+            self.writer.end(&mut self.out);
+        }
+    }
+
+    /// Counts what is held because of changes: this much besides what was written.
+    pub(super) fn count_held(&mut self, besides_bytes: usize) {
+        let held_bytes = self.out.len() + besides_bytes;
+        let Totals { held_bytes: total, forced_bytes, .. } = &*self.totals;
+        total.fetch_add(held_bytes, Ordering::Relaxed);
+        total.fetch_sub(self.held_bytes, Ordering::Relaxed);
+        forced_bytes.fetch_add(held_bytes.saturating_sub(self.held_bytes) as u64, Ordering::Relaxed);
+        self.held_bytes = held_bytes;
+    }
+
+    /// Gives back what was taken, which is held because of a change.
+    pub(super) fn hold(&mut self, written: Vec<u8>) {
+        self.out = written;
+        self.count_held(0);
+    }
+
+    /// What was written since the last call.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.totals.held_bytes.fetch_sub(self.held_bytes, Ordering::Relaxed);
+    }
+}
+
+/// Where a value has what it carries while it is saved. A copy of the value is not saved.
+pub(super) struct Slot<T>(Option<Box<T>>);
+
+impl<T> Slot<T> {
+    pub(super) const EMPTY: Slot<T> = Slot(None);
+
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub(super) fn get(&self) -> Option<&T> {
+        self.0.as_deref()
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self) -> Option<&mut T> {
+        self.0.as_deref_mut()
+    }
+
+    pub(super) fn take(&mut self) -> Slot<T> {
+        Slot(self.0.take())
+    }
+
+    pub(super) fn into_inner(self) -> Option<T> {
+        self.0.map(|inner| *inner)
+    }
+
+    pub(super) fn set(&mut self, inner: T) {
+        self.0 = Some(Box::new(inner));
+    }
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Slot<T> {
+        Slot::EMPTY
+    }
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot::EMPTY
+    }
+}
+
+impl<T> fmt::Debug for Slot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_empty() { "not saved" } else { "being saved" })
+    }
+}
+
+/// How far a hash, set or sorted set is written. See the module's documentation.
+pub(super) struct Sweep<P> {
+    pub(super) record: Record,
+    /// Where the sweep continues.
+    pub(super) position: P,
+    /// Keys behind the position whose elements are not to be written any more.
+    noted: HashSet<Box<[u8]>>,
+    noted_bytes: usize,
+}
+
+impl<P> Sweep<P> {
+    pub(super) fn new(record: Record, position: P) -> Sweep<P> {
+        Sweep { record, position, noted: HashSet::new(), noted_bytes: 0 }
+    }
+
+    /// The sweep has come to an element.
+    pub(super) fn visit(&mut self, key: &[u8], element: Element<'_>) {
+        if self.noted.is_empty() || !self.forget(key) {
+            self.record.write(element);
+        }
+    }
+
+    /// An element behind the position is about to be changed, or removed.
+    pub(super) fn before_change(&mut self, key: &[u8], element: Element<'_>) {
+        if !self.record.is_complete() && !self.noted.contains(key) {
+            self.record.write(element);
+            self.record.count_held(self.noted_bytes);
+        }
+    }
+
+    /// What has this key from now on, behind the position, is not part of the snapshot.
+    pub(super) fn note(&mut self, key: &[u8]) {
+        if !self.record.is_complete() && self.noted.insert(key.into()) {
+            self.noted_bytes += noted_cost(key);
+            self.record.count_held(self.noted_bytes);
+        }
+    }
+
+    /// Nothing behind the position has this key any more.
+    pub(super) fn forget(&mut self, key: &[u8]) -> bool {
+        let was_noted = self.noted.remove(key);
+        if was_noted {
+            self.noted_bytes -= noted_cost(key);
+        }
+        was_noted
+    }
+
+    /// What was written since the last call.
+    pub(super) fn take(&mut self) -> Vec<u8> {
+        if self.record.is_complete() {
+            self.noted.clear();
+            self.noted_bytes = 0;
+        }
+        let written = self.record.take();
+        self.record.count_held(self.noted_bytes);
+        written
+    }
+}
+
+/// What a noted key takes, about: its bytes, its place in the set and what the allocator adds.
+fn noted_cost(key: &[u8]) -> usize {
+    key.len() + 2 * size_of::<Box<[u8]>>() + 16
+}
+
+#[cfg(test)]
+mod tests;

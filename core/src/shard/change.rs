@@ -32,6 +32,7 @@ use crate::types::table::{Found, Live};
 use crate::types::{
     EntryMut, NewValue, Object, OwnedEntry, OwnedValue, PackedKind, SetExpire, ValueMut, ValueRef,
 };
+use std::ops::Range;
 
 /// A value that is being changed in place. See the module's documentation.
 pub struct ChangeGuard<'a> {
@@ -93,10 +94,10 @@ impl<'a> ChangeGuard<'a> {
         ValueMut::new(change(&mut self.entry, &mut self.changes))
     }
 
-    /// The value as a string that can be changed in place: see [`EntryMut::string_mut`].
+    /// The value as a string of which a range can be changed in place: see [`EntryMut::string_mut`].
     #[inline]
-    pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
-        change(&mut self.entry, &mut self.changes).string_mut(len_min)
+    pub fn string_mut(&mut self, len_min: usize, changed: Range<usize>) -> &mut [u8] {
+        change(&mut self.entry, &mut self.changes).string_mut(len_min, changed)
     }
 
     /// Sets how many changes it counts as, if that is not one: the members that SADD has added. With 0, observers are

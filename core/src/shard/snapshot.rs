@@ -20,7 +20,7 @@
 //! - SWAPDB moves a table with its snapshot, which knows the number that the database had at the barrier. FLUSHDB and
 //!   FLUSHALL leave the table that they have taken out to the walk, before it is freed.
 //!
-//! *Big values.* A collection of some size is not written with its bucket. It gets a record, which it carries from then on,
+//! *Big values.* A collection of some size, or a string, is not written with its bucket. It gets a record, which it carries from then on,
 //! and is written part by part ([`Shard::save_values`]), or before a part of it changes: see
 //! [`save`](crate::types::save). What is held because of changes travels with the value. Where the value is removed or replaced,
 //! it is left to the snapshot, which frees it afterwards. Where it leaves the shard (check-out), what is left of it is written at
@@ -35,12 +35,12 @@
 use super::Shard;
 use super::access::Access;
 use crate::config::MaxmemoryPolicy;
-use crate::persist::aof::rewrite::{CommandElements, write_entry, write_select};
+use crate::persist::aof::rewrite::{CommandBytes, CommandElements, write_entry, write_select};
 use crate::persist::rdb::objects::RecordElements;
 use crate::persist::rdb::write::Writer;
 use crate::shard::stats::ShardStats;
 use crate::types::module::KeyPlace;
-use crate::types::save::{Record, Totals};
+use crate::types::save::{ElementWriter, PIECE_LEN, Record, Totals};
 use crate::types::table::{EntryWriter, TableSnapshot};
 use crate::types::{Collection, DetachedTable, Entry, Object, Table, ValueRef};
 use std::collections::VecDeque;
@@ -109,10 +109,20 @@ struct CommandWriter {
     totals: Arc<Totals>,
 }
 
-/// The object of an entry, if it is big.
-fn big_object(entry: Entry<'_>, big_value_bytes: usize) -> Option<&Object> {
-    let ValueRef::Object(object) = entry.value() else { return None };
-    (object.heap_bytes() >= big_value_bytes).then_some(object)
+/// A value that is written part by part.
+enum Big<'a> {
+    Object(&'a Object),
+    String(&'a [u8]),
+}
+
+/// The value of an entry, if it is big.
+fn big_value(entry: Entry<'_>, big_value_bytes: usize) -> Option<Big<'_>> {
+    match entry.value() {
+        ValueRef::Object(object) => (object.heap_bytes() >= big_value_bytes).then_some(Big::Object(object)),
+        // Up to this length it is compressed.
+        ValueRef::Str(bytes) => (bytes.len() > PIECE_LEN).then_some(Big::String(bytes)),
+        ValueRef::Int(_) | ValueRef::Packed(..) => None,
+    }
 }
 
 impl EntryWriter for CommandWriter {
@@ -124,11 +134,20 @@ impl EntryWriter for CommandWriter {
     }
 
     fn begin(&mut self, entry: Entry<'_>) -> Option<Record> {
-        let object = big_object(entry, self.big_value_bytes)?;
-        let (elements, count) = CommandElements::new(entry.key(), object, entry.expire_at_ms())?;
-        let mut head = Vec::new();
+        let value = big_value(entry, self.big_value_bytes)?;
+        let (key, expire_at_ms, mut head) = (entry.key(), entry.expire_at_ms(), Vec::new());
         write_select(&mut head, self.db);
-        Some(Record::new(head, count, Box::new(elements), &self.totals))
+        let (count, writer): (usize, Box<dyn ElementWriter>) = match value {
+            Big::Object(object) => {
+                let (elements, count) = CommandElements::new(key, object, expire_at_ms)?;
+                (count, Box::new(elements))
+            }
+            Big::String(bytes) => {
+                let writer = CommandBytes::begin(&mut head, key, bytes.len(), expire_at_ms);
+                (bytes.len().div_ceil(PIECE_LEN), Box::new(writer))
+            }
+        };
+        Some(Record::new(head, count, writer, &self.totals))
     }
 }
 
@@ -159,12 +178,18 @@ impl EntryWriter for RecordWriter {
     }
 
     fn begin(&mut self, entry: Entry<'_>) -> Option<Record> {
-        let object = big_object(entry, self.big_value_bytes)?;
+        let value = big_value(entry, self.big_value_bytes)?;
         let access = self.access.saved(self.policy, entry.access());
         let mut head = Vec::new();
         let mut writer = Writer::new(&mut head, self.compress);
         writer.select_db(self.db);
-        let count = writer.begin_record(entry.key(), object, entry.expire_at_ms(), access)?;
+        let count = match value {
+            Big::Object(object) => writer.begin_record(entry.key(), object, entry.expire_at_ms(), access)?,
+            Big::String(bytes) => {
+                writer.begin_string(entry.key(), bytes.len(), entry.expire_at_ms(), access);
+                bytes.len().div_ceil(PIECE_LEN)
+            }
+        };
         Some(Record::new(head, count, Box::new(RecordElements { compress: self.compress }), &self.totals))
     }
 }

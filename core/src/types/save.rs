@@ -9,8 +9,15 @@
 //! lies behind it all is still to be written, but for the keys that are noted: their elements were written because of a change,
 //! or are new. RDB files, and commands, may have the elements in any order.
 //!
+//! A string is written in pieces, and its record does not lie in the value: see [`Text`].
+//!
 //! The number of elements is written first. So it is known how many are left, and that is the end: what is added meanwhile
 //! need not be visited.
+
+mod text;
+
+pub use text::PIECE_LEN;
+pub(super) use text::Text;
 
 use super::list::NodeRef;
 use std::collections::HashSet;
@@ -25,6 +32,8 @@ pub enum Element<'a> {
     Member(&'a [u8]),
     Scored(&'a [u8], f64),
     Node(NodeRef<'a>),
+    /// Of a string.
+    Bytes(&'a [u8]),
 }
 
 /// Writes the parts of one value, one after the other.
@@ -63,7 +72,8 @@ pub struct Record {
     writer: Box<dyn ElementWriter>,
     /// What was written and is yet to be taken.
     out: Vec<u8>,
-    /// How many parts are still to be written.
+    /// How many parts there are, and how many are still to be written.
+    count: usize,
     left: usize,
     /// What is counted in the totals at present.
     held_bytes: usize,
@@ -74,8 +84,15 @@ impl Record {
     /// `head`: what precedes the first of `count` parts.
     pub fn new(head: Vec<u8>, count: usize, writer: Box<dyn ElementWriter>, totals: &Arc<Totals>) -> Record {
         let number = totals.count.fetch_add(1, Ordering::Relaxed);
-        let mut record =
-            Record { number, writer, out: head, left: count, held_bytes: 0, totals: Arc::clone(totals) };
+        let mut record = Record {
+            number,
+            writer,
+            out: head,
+            count,
+            left: count,
+            held_bytes: 0,
+            totals: Arc::clone(totals),
+        };
         if count == 0 {
             record.writer.end(&mut record.out);
         }
@@ -85,6 +102,11 @@ impl Record {
     /// Its number among the records of the snapshot.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How many parts are written.
+    fn written_count(&self) -> usize {
+        self.count - self.left
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -244,4 +266,4 @@ fn noted_cost(key: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::types) mod tests;

@@ -603,10 +603,8 @@ impl Table {
     /// Removes a key and returns its entry. A string too big to be inline is not copied.
     pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
         let mut entry = self.take_unfinished(hash, key)?;
-        if let OwnedValue::Object(object) = &mut entry.value
-            && object.record().is_some()
-        {
-            self.save_rest(object);
+        if self.snapshot.is_some() {
+            self.save_rest(&mut entry.value, key);
         }
         Some(entry)
     }
@@ -680,7 +678,7 @@ impl Table {
         {
             module.removed_from(KeyPlace::of(self.number, key));
         }
-        if let Some(value) = self.keep_unsaved(value) {
+        if let Some(value) = self.keep_unsaved(value, key) {
             self.garbage.discard(value);
         }
     }

@@ -157,7 +157,8 @@ fn change_big(random: &mut Random) -> Vec<Vec<String>> {
         "SORT $l BY nosort STORE l1",
         "FLUSHDB",
     ];
-    let template = TEMPLATES[random.below(TEMPLATES.len() - usize::from(random.below(8) > 0))];
+    let is_flush_out = random.below(8) > 0;
+    let template = TEMPLATES[random.below(TEMPLATES.len() - usize::from(is_flush_out))];
     let mut word = |word: &str| match word.trim_start_matches('-').strip_prefix('$') {
         None => word.to_string(),
         Some("m") => format!("m{}", random.below(MEMBER_COUNT)),

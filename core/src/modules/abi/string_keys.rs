@@ -37,7 +37,7 @@ server_functions! {
                 Some(0) => no_bytes(),
                 Some(current_len) => {
                     len.set(current_len);
-                    guard.string_mut(current_len).as_mut_ptr().cast()
+                    guard.string_mut(current_len, 0..current_len).as_mut_ptr().cast()
                 }
             };
         }
@@ -71,9 +71,9 @@ server_functions! {
         };
         let Some(len) = text_len(guard.value()) else { return REDISMODULE_ERR };
         if new_len > len {
-            guard.string_mut(new_len);
+            guard.string_mut(new_len, new_len..new_len);
         } else if new_len < len {
-            let shorter = guard.string_mut(0)[..new_len].to_vec();
+            let shorter = guard.string_mut(0, 0..0)[..new_len].to_vec();
             guard.set(NewValue::OwnedRaw(shorter));
         }
         REDISMODULE_OK

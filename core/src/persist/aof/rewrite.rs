@@ -142,6 +142,7 @@ impl ElementWriter for CommandElements {
             Element::Field(field, value) => adder.item(&[field, value], out),
             Element::Member(member) => adder.item(&[member], out),
             Element::Scored(member, score) => adder.item(&[F64Text::new(score).as_bytes(), member], out),
+            Element::Bytes(_) => unreachable!("a string has a writer of its own"),
             Element::Node(NodeRef::Plain(element)) => adder.item(&[element], out),
             Element::Node(NodeRef::Packed(listpack)) => {
                 let mut digits = Digits::new();
@@ -152,6 +153,37 @@ impl ElementWriter for CommandElements {
 
     fn end(&mut self, out: &mut Vec<u8>) {
         self.adder.end(out);
+        write_expiry(out, &self.key, self.expire_at_ms);
+    }
+}
+
+/// Writes the bytes of a string, behind the beginning of a SET, and its expiry.
+pub struct CommandBytes {
+    key: Box<[u8]>,
+    expire_at_ms: Option<i64>,
+}
+
+impl CommandBytes {
+    /// Writes the beginning, for a string of so many bytes.
+    pub fn begin(out: &mut Vec<u8>, key: &[u8], len: usize, expire_at_ms: Option<i64>) -> CommandBytes {
+        let mut request = Reply::new(out, Resp::V2);
+        request.array(3);
+        request.bulk(b"SET");
+        request.bulk(key);
+        out.extend_from_slice(format!("${len}\r\n").as_bytes());
+        CommandBytes { key: key.into(), expire_at_ms }
+    }
+}
+
+impl ElementWriter for CommandBytes {
+    fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
+        if let Element::Bytes(piece) = element {
+            out.extend_from_slice(piece);
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"\r\n");
         write_expiry(out, &self.key, self.expire_at_ms);
     }
 }

@@ -55,6 +55,7 @@ fn write_element(writer: &mut Writer<'_>, element: Element<'_>) {
             writer.string(member);
             writer.double(score);
         }
+        Element::Bytes(piece) => writer.bytes(piece),
         Element::Node(NodeRef::Packed(listpack)) => {
             writer.length(container::PACKED);
             writer.string(listpack.as_bytes());

@@ -191,6 +191,14 @@ impl<'a> Writer<'a> {
         Some(count)
     }
 
+    /// The beginning of a string's record, which precedes the bytes: these are not compressed.
+    pub fn begin_string(&mut self, key: &[u8], len: usize, expire_at_ms: Option<i64>, access: SavedAccess) {
+        self.attributes(expire_at_ms, access);
+        self.kind(ValueKind::String);
+        self.string(key);
+        self.length(len as u64);
+    }
+
     /// A key with its value.
     pub fn record(
         &mut self,

@@ -298,6 +298,9 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.field("pubsubshard_channels", names(Kind::ShardChannel));
     lines.field("latest_fork_usec", source.globals.persistence.snapshots.barrier_us());
     lines.field("total_forks", source.globals.persistence.snapshots.count());
+    // Ours: what the longest turn of a shard has spent on the last one, in microseconds of its thread's CPU time.
+    let slices = source.globals.stats.iter().map(|shard| shard.snapshot_slice_us_max.get());
+    lines.field("snapshot_slice_usec_max", slices.max().unwrap_or(0));
     lines.fixed(&[
         ("migrate_cached_sockets", 0),
         ("slave_expires_tracked_keys", 0),

@@ -105,7 +105,7 @@ pub enum NodeRef<'a> {
 impl<'a> NodeRef<'a> {
     /// Calls `visit` with the elements from `index` on, until it returns false. Returns whether it never did.
     #[inline]
-    pub(super) fn walk(self, index: usize, mut visit: impl FnMut(Item<'a>) -> bool) -> bool {
+    pub(in crate::types) fn walk(self, index: usize, mut visit: impl FnMut(Item<'a>) -> bool) -> bool {
         match self {
             NodeRef::Packed(listpack) => match listpack.seek(index as isize) {
                 Some(pos) => listpack.iter_from(pos).all(|(_, item)| visit(item)),

@@ -15,35 +15,40 @@
 //!   leaves the table is written completely then, unless the record moves with it ([`Table::take_saved`]).
 //! - A bucket may be saved before anything in it really changes: saving early changes nothing in what is saved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU16;
+use std::ops::Range;
 
 use super::super::directory::end_of_prefix;
-use super::super::entry::{OwnedEntry, OwnedValue};
+use super::super::entry::{OwnedEntry, OwnedValue, ValueRef};
 use super::super::object::Object;
-use super::super::save::Record;
+use super::super::save::{Record, Text};
 use super::super::segment::{HOME_COUNT, Segment, home_of};
 use super::{Entry, Table, hash_key};
 
-/// The number of the record that a value carries while it moves.
+/// The record of a value that moves.
 #[must_use]
-pub struct SavedElsewhere(u64);
+pub struct SavedElsewhere {
+    number: u64,
+    text: Option<Text>,
+}
 
 /// Writes entries down. The table knows nothing of the format.
 pub trait EntryWriter: Send {
     /// Appends an entry to `out`, which is empty at first, and again whenever its contents were taken.
     fn write(&mut self, entry: Entry<'_>, out: &mut Vec<u8>);
 
-    /// Begins the record of an entry whose value is an object. `None`: it is to be written as a whole.
+    /// Begins the record of an entry whose value is an object, or a string outside of its entry. `None`: it is to be written as
+    /// a whole.
     fn begin(&mut self, entry: Entry<'_>) -> Option<Record>;
 }
 
 /// Where a value is that is not completely written.
 enum Unsaved {
     /// In the table, under this key.
-    Present { hash: u64, key: Box<[u8]> },
+    Present { hash: u64, key: Box<[u8]>, text: Option<Text> },
     /// It was removed from the table.
-    Removed(Box<Object>),
+    Removed { value: OwnedValue, text: Option<Text> },
     /// The record is complete, and the value is elsewhere.
     Complete(Record),
 }
@@ -59,6 +64,8 @@ pub struct TableSnapshot {
     saved: Saved,
     /// By the numbers of the records.
     unsaved: BTreeMap<u64, Unsaved>,
+    /// The strings among them that are present, by their keys.
+    texts: HashMap<Box<[u8]>, u64>,
 }
 
 /// What was saved since the last look.
@@ -78,6 +85,7 @@ impl TableSnapshot {
             forced: Vec::new(),
             saved: Saved::default(),
             unsaved: BTreeMap::new(),
+            texts: HashMap::new(),
         })
     }
 
@@ -97,201 +105,29 @@ impl TableSnapshot {
     }
 
     /// What was saved since the last call.
-    pub fn take_saved(&mut self) -> Saved {
-        std::mem::take(&mut self.saved)
-    }
-
-    /// Saves the entries of a home bucket.
-    fn save(&mut self, segment: &Segment, home: usize, is_forced: bool) {
-        let TableSnapshot { writer, walked, forced, saved, unsaved, .. } = self;
-        let Some(writer) = writer else { return };
-        let out = if is_forced { forced } else { walked };
-        segment.visit_home(home, &mut |_, ptr| {
-            let entry = Entry::new(ptr);
-            saved.entries += 1;
-            if ptr.is_object()
-                && let Some(record) = writer.begin(entry)
-            {
-                let (hash, key) = (hash_key(entry.key()), entry.key().into());
-                unsaved.insert(record.number(), Unsaved::Present { hash, key });
-                // SAFETY: the entry owns the object, and nothing else refers to it: the table is borrowed exclusively.
-                unsafe { &mut *ptr.object_ptr() }.begin_saving(record);
-                return;
-            }
-            writer.write(entry, out);
-            if is_forced {
-                saved.forced_bytes += entry.alloc_size() as u64;
-            }
-        });
-    }
-}
-
-/// Writes parts of a value. Returns whether all is written; then the value no longer carries its record.
-fn save_some(object: &mut Object, out: &mut Vec<u8>, is_over: &mut dyn FnMut() -> bool) -> bool {
-    append(out, object.save_some(is_over));
-    let is_complete = object.record().is_some_and(Record::is_complete);
-    if is_complete {
-        object.end_saving();
-    }
-    is_complete
-}
-
-fn append(out: &mut Vec<u8>, written: Vec<u8>) {
-    if out.is_empty() {
-        *out = written;
-    } else {
-        out.extend_from_slice(&written);
-    }
-}
-
-fn take(bytes: &mut Vec<u8>, len_min: usize) -> Option<Vec<u8>> {
-    (bytes.len() >= len_min.max(1)).then(|| std::mem::take(bytes))
-}
-
-impl Table {
-    /// Begins a snapshot. The version must not have been used since the last [`Table::reset_versions`], and no snapshot may
-    /// be under way. A table without entries has nothing to save and takes no part.
-    pub fn begin_snapshot(&mut self, version: NonZeroU16, writer: Box<dyn EntryWriter>) {
-        assert!(self.snapshot.is_none(), "a table has one snapshot at a time");
-        if self.is_empty() {
-            return;
-        }
-        self.snapshot_version = version.get();
-        self.snapshot = Some(TableSnapshot::new(Some(writer), Some((0, 0))));
-    }
-
-    /// The snapshot that is under way.
-    pub fn snapshot_mut(&mut self) -> Option<&mut TableSnapshot> {
-        self.snapshot.as_deref_mut()
-    }
-
-    #[inline]
-    pub fn is_in_snapshot(&self) -> bool {
-        self.snapshot.is_some()
-    }
-
-    /// Saves bucket after bucket until `is_over` says that it is enough, which is asked before each. Returns whether all
-    /// is saved.
-    pub fn walk_snapshot(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
-        let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
-        while let Some((hash, home)) = snapshot.next {
-            if is_over() {
-                return false;
-            }
-            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
-            let segment = unsafe { &mut *self.directory.segment(hash) };
-            if segment.stamp(home, self.snapshot_version) {
-                snapshot.save(segment, home, false);
-            }
-            snapshot.next = match home + 1 {
-                HOME_COUNT => end_of_prefix(hash, segment.depth()).map(|hash| (hash, 0)),
-                home => Some((hash, home)),
-            };
-        }
-        true
-    }
-
-    /// Writes parts of a big value until `is_over` says that it is enough, and returns whether all of it is written. `open`:
-    /// the number of the record that was begun last and is not complete, which has to be continued. To be called when the walk is
-    /// over, and there are such values.
-    pub fn save_value(
-        &mut self,
-        open: &mut Option<u64>,
-        out: &mut Vec<u8>,
-        is_over: &mut dyn FnMut() -> bool,
-    ) -> bool {
-        let Some(mut snapshot) = self.snapshot.take() else { return true };
-        let unsaved = &mut snapshot.unsaved;
-        let next = match open.take() {
-            Some(number) => unsaved.remove_entry(&number),
-            None => unsaved.pop_first(),
-        };
-        let Some((number, mut unsaved)) = next else { unreachable!("the caller has seen that there is one") };
-        let is_complete = match &mut unsaved {
-            Unsaved::Present { hash, key } => {
-                save_some(self.unsaved_object(*hash, key, number), out, is_over)
-            }
-            Unsaved::Removed(object) => save_some(object, out, is_over),
-            Unsaved::Complete(record) => {
-                append(out, record.take());
-                true
-            }
-        };
-        if !is_complete {
-            *open = Some(number);
-            snapshot.unsaved.insert(number, unsaved);
-        } else if let Unsaved::Removed(object) = unsaved {
-            self.garbage.discard(OwnedValue::Object(object));
-        }
-        self.snapshot = Some(snapshot);
-        is_complete
-    }
-
-    /// The value under this key, which carries the record of this number.
-    fn unsaved_object(&mut self, hash: u64, key: &[u8], number: u64) -> &mut Object {
-        let (_, _, entry) = self.locate(hash, key).expect("a value that is not written is where it was left");
-        assert!(entry.is_object(), "it is a big collection");
-        // SAFETY: the entry owns the object, and the table is borrowed exclusively for the result's lifetime.
-        let object = unsafe { &mut *entry.object_ptr() };
-        assert!(object.record().is_some_and(|record| record.number() == number), "it carries its record");
-        object
-    }
-
-    /// A value has left the table, and will not be used again. Returns it if it is not part of a snapshot.
-    #[inline]
-    pub(super) fn keep_unsaved(&mut self, value: OwnedValue) -> Option<OwnedValue> {
-        match value {
-            OwnedValue::Object(object) if object.record().is_some() => self.keep_unsaved_object(object),
-            value => Some(value),
-        }
-    }
-
-    #[cold]
-    fn keep_unsaved_object(&mut self, mut object: Box<Object>) -> Option<OwnedValue> {
-        let number = object.record().map(Record::number);
-        let unsaved = self.snapshot.as_deref_mut().map(|snapshot| &mut snapshot.unsaved);
-        match number.and_then(|number| unsaved?.get_mut(&number)) {
-            Some(unsaved) => {
-                *unsaved = Unsaved::Removed(object);
-                None
-            }
-            None => {
-                object.end_saving();
-                Some(OwnedValue::Object(object))
-            }
-        }
-    }
-
-    /// Writes what is left of a value that has left the table.
-    #[cold]
-    pub(super) fn save_rest(&mut self, object: &mut Object) {
-        let written = object.save_some(&mut || false);
-        let Some(mut record) = object.end_saving() else { return };
-        record.hold(written);
-        if let Some(unsaved) = self.snapshot.as_deref_mut().map(|snapshot| &mut snapshot.unsaved) {
-            unsaved.insert(record.number(), Unsaved::Complete(record));
-        }
-    }
-
-    /// As [`Table::take`], but a value that is not completely written stays so, and the caller puts it in elsewhere at once and
-    /// calls [`Table::take_record_over`] there.
     pub fn take_saved(&mut self, hash: u64, key: &[u8]) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
         let entry = self.take_unfinished(hash, key)?;
+        let Some(snapshot) = self.snapshot.as_deref_mut() else { return Some((entry, None)) };
         let number = match &entry.value {
             OwnedValue::Object(object) => object.record().map(Record::number),
-            OwnedValue::Int(_) | OwnedValue::Str(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
+            OwnedValue::Str(_) => snapshot.texts.remove(key),
+            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
         };
-        let known = number.filter(|number| {
-            let snapshot = self.snapshot.as_deref_mut();
-            snapshot.is_some_and(|snapshot| snapshot.unsaved.remove(number).is_some())
+        let saved = number.and_then(|number| match snapshot.unsaved.remove(&number)? {
+            Unsaved::Present { text, .. } => Some(SavedElsewhere { number, text }),
+            Unsaved::Removed { .. } | Unsaved::Complete(_) => unreachable!("the value was present"),
         });
-        Some((entry, known.map(SavedElsewhere)))
+        Some((entry, saved))
     }
 
     /// The value of this key was taken out by [`Table::take_saved`], of this table or another one.
-    pub fn take_record_over(&mut self, SavedElsewhere(number): SavedElsewhere, hash: u64, key: &[u8]) {
+    pub fn take_record_over(&mut self, saved: SavedElsewhere, hash: u64, key: &[u8]) {
+        let SavedElsewhere { number, text } = saved;
         let snapshot = self.snapshot.get_or_insert_with(|| TableSnapshot::new(None, None));
-        snapshot.unsaved.insert(number, Unsaved::Present { hash, key: key.into() });
+        if text.is_some() {
+            snapshot.texts.insert(key.into(), number);
+        }
+        snapshot.unsaved.insert(number, Unsaved::Present { hash, key: key.into(), text });
     }
 
     /// Ends the snapshot, complete or not. What was not taken is lost.
@@ -300,12 +136,16 @@ impl Table {
         let Some(snapshot) = self.snapshot.take() else { return };
         for (number, unsaved) in snapshot.unsaved {
             match unsaved {
-                Unsaved::Present { hash, key } => drop(self.unsaved_object(hash, &key, number).end_saving()),
-                Unsaved::Removed(mut object) => {
-                    object.end_saving();
-                    self.garbage.discard(OwnedValue::Object(object));
+                Unsaved::Present { hash, key, text: None } => {
+                    self.unsaved_object(hash, &key, number).end_saving();
                 }
-                Unsaved::Complete(_) => {}
+                Unsaved::Removed { mut value, .. } => {
+                    if let OwnedValue::Object(object) = &mut value {
+                        object.end_saving();
+                    }
+                    self.garbage.discard(value);
+                }
+                Unsaved::Present { text: Some(_), .. } | Unsaved::Complete(_) => {}
             }
         }
     }

@@ -2,16 +2,22 @@
 
 use super::super::entry::{Body, ValueRef};
 use super::EntryMut;
+use std::ops::Range;
 
 impl EntryMut<'_> {
-    /// The value as a mutable string, zero-padded to at least `len_min`. Its encoding is `raw` from here on, an integer
+    /// The value as a mutable string of which a range will be changed, zero-padded to at least `len_min`. Its encoding is `raw` from here on, an integer
     /// becomes its digits, and the expiry is kept. O(1) amortised over the bytes added.
     ///
     /// # Panics
     /// The value is a collection.
-    pub fn string_mut(&mut self, len_min: usize) -> &mut [u8] {
+    pub fn string_mut(&mut self, len_min: usize, changed: Range<usize>) -> &mut [u8] {
         self.table.record_write(self.hash);
         if self.ptr.is_big() {
+            if self.table.is_in_snapshot()
+                && let ValueRef::Str(bytes) = self.ptr.value()
+            {
+                self.table.keep_text(self.ptr.key(), bytes, changed);
+            }
             // SAFETY: the value is a big string, and the table is borrowed exclusively for the result's lifetime.
             return unsafe { self.ptr.big_mut(len_min, &mut self.table.outside) };
         }

@@ -4,6 +4,7 @@ mod expire;
 mod model;
 mod scan;
 mod snapshot;
+mod values;
 
 use std::collections::BTreeMap;
 
@@ -71,7 +72,7 @@ fn append(table: &mut Table, key: &[u8], bytes: &[u8]) -> Option<usize> {
 fn set_range(table: &mut Table, key: &[u8], offset: usize, bytes: &[u8]) -> Option<usize> {
     let mut entry = table.get_mut(hash_key(key), key)?;
     let end = offset + bytes.len();
-    let string = entry.string_mut(end);
+    let string = entry.string_mut(end, offset..end);
     string[offset..end].copy_from_slice(bytes);
     Some(string.len())
 }

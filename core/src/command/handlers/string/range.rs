@@ -38,7 +38,7 @@ fn append(ctx: &mut Ctx<'_>) -> CommandResult {
     let len = if let Some(mut string) = ctx.shard.change(ctx.call, key, Event::APPEND) {
         let len = StringRef::of(string.value())?.len_bytes();
         let grown_len = grown_len(len, value.len(), len_max)?;
-        string.string_mut(grown_len)[len..].copy_from_slice(value);
+        string.string_mut(grown_len, len..grown_len)[len..].copy_from_slice(value);
         grown_len
     } else {
         ctx.shard.set(ctx.call, key, encode(value), SetExpire::Clear, Event::APPEND);
@@ -75,7 +75,7 @@ fn setrange(ctx: &mut Ctx<'_>) -> CommandResult {
             len
         } else {
             let end = grown_len(offset, value.len(), len_max)?;
-            string.string_mut(end)[offset..end].copy_from_slice(value);
+            string.string_mut(end, offset..end)[offset..end].copy_from_slice(value);
             len.max(end)
         }
     } else if value.is_empty() {

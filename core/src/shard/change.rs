@@ -408,7 +408,7 @@ impl Shard {
         if !self.exists(from_db, from) {
             return false;
         }
-        let taken = self.dbs[from_db as usize].take_saved(from.hash, from.bytes);
+        let taken = self.dbs[from_db as usize].take_with_record(from.hash, from.bytes);
         let Some((entry, saved)) = taken else { return false };
         self.dbs[from_db as usize].mark_signalled();
         if let OwnedValue::Object(object) = &entry.value
@@ -418,7 +418,7 @@ impl Shard {
         }
         self.exists(to_db, to);
         let entry = OwnedEntry { key: to.bytes.into(), ..entry };
-        self.dbs[to_db as usize].put_saved(to.hash, entry, saved);
+        self.dbs[to_db as usize].put_with_record(to.hash, entry, saved);
         self.dbs[to_db as usize].mark_signalled();
         self.changed(1);
         self.notify_event(call, to_db, to, Event::NEW);

@@ -101,17 +101,17 @@ impl Db {
         self.before_change(hash).take(hash, key)
     }
 
-    /// [`Table::take_saved`].
-    pub(super) fn take_saved(
+    /// [`Table::take_with_record`].
+    pub(super) fn take_with_record(
         &mut self,
         hash: u64,
         key: &[u8],
     ) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
-        self.before_change(hash).take_saved(hash, key)
+        self.before_change(hash).take_with_record(hash, key)
     }
 
-    /// Puts in what [`Db::take_saved`] has taken out.
-    pub(super) fn put_saved(&mut self, hash: u64, entry: OwnedEntry, saved: Option<SavedElsewhere>) {
+    /// Puts in what [`Db::take_with_record`] has taken out.
+    pub(super) fn put_with_record(&mut self, hash: u64, entry: OwnedEntry, saved: Option<SavedElsewhere>) {
         let key = saved.is_some().then(|| entry.key.clone());
         self.put(hash, entry);
         if let (Some(saved), Some(key)) = (saved, key) {

@@ -149,7 +149,21 @@ impl Object {
                 let elements = zset.iter(0..zset.len()).rev();
                 elements.for_each(|(member, score)| visit(Element::Scored(member, score)));
             }
-            Object::Stream(_) | Object::Module(_) => {}
+            Object::Stream(stream) => {
+                stream.log.nodes().for_each(|(key, node)| visit(Element::Entries(key, node)));
+                visit(Element::Groups(stream.log.counters(), &stream.groups));
+            }
+            Object::Module(_) => {}
+        }
+    }
+
+    /// How many parts [`Object::each_element`] visits.
+    pub fn element_count(&self) -> usize {
+        match self {
+            Object::List(list) => list.node_count(),
+            Object::Stream(stream) => stream.log.node_count() + 1,
+            Object::Set(_) | Object::ZSet(_) | Object::Hash(_) => self.len(),
+            Object::Module(_) => 0,
         }
     }
 
@@ -160,7 +174,8 @@ impl Object {
             Object::Set(set) => set.begin_saving(record),
             Object::ZSet(zset) => zset.begin_saving(record),
             Object::Hash(hash) => hash.fields_mut().begin_saving(record),
-            Object::Stream(_) | Object::Module(_) => unreachable!("no record is made for such a value"),
+            Object::Stream(stream) => stream.begin_saving(record),
+            Object::Module(_) => unreachable!("no record is made for such a value"),
         }
     }
 
@@ -171,7 +186,8 @@ impl Object {
             Object::Set(set) => set.record(),
             Object::ZSet(zset) => zset.record(),
             Object::Hash(hash) => hash.fields().record(),
-            Object::Stream(_) | Object::Module(_) => None,
+            Object::Stream(stream) => stream.record(),
+            Object::Module(_) => None,
         }
     }
 
@@ -183,7 +199,8 @@ impl Object {
             Object::Set(set) => set.save_some(is_over),
             Object::ZSet(zset) => zset.save_some(is_over),
             Object::Hash(hash) => hash.fields_mut().save_some(is_over),
-            Object::Stream(_) | Object::Module(_) => Vec::new(),
+            Object::Stream(stream) => stream.save_some(is_over),
+            Object::Module(_) => Vec::new(),
         }
     }
 
@@ -194,7 +211,8 @@ impl Object {
             Object::Set(set) => set.end_saving(),
             Object::ZSet(zset) => zset.end_saving(),
             Object::Hash(hash) => hash.fields_mut().end_saving(),
-            Object::Stream(_) | Object::Module(_) => None,
+            Object::Stream(stream) => stream.end_saving(),
+            Object::Module(_) => None,
         }
     }
 

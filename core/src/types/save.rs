@@ -20,6 +20,7 @@ pub use text::PIECE_LEN;
 pub(super) use text::Text;
 
 use super::list::NodeRef;
+use super::stream::{self, Counters, Groups, StreamId};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -34,6 +35,10 @@ pub enum Element<'a> {
     Node(NodeRef<'a>),
     /// Of a string.
     Bytes(&'a [u8]),
+    /// Of a stream, with its key.
+    Entries(StreamId, stream::NodeRef<'a>),
+    /// Of a stream, behind all entries.
+    Groups(Counters, &'a Groups),
 }
 
 /// Writes the parts of one value, one after the other.
@@ -75,9 +80,29 @@ pub struct Record {
     /// How many parts there are, and how many are still to be written.
     count: usize,
     left: usize,
-    /// What is counted in the totals at present.
-    held_bytes: usize,
+    held: Held,
+}
+
+/// What is counted in the totals because of one value.
+pub(super) struct Held {
+    bytes: usize,
     totals: Arc<Totals>,
+}
+
+impl Held {
+    pub(super) fn set(&mut self, bytes: usize) {
+        let Totals { held_bytes, forced_bytes, .. } = &*self.totals;
+        held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        forced_bytes.fetch_add(bytes.saturating_sub(self.bytes) as u64, Ordering::Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.totals.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 impl Record {
@@ -90,8 +115,7 @@ impl Record {
             out: head,
             count,
             left: count,
-            held_bytes: 0,
-            totals: Arc::clone(totals),
+            held: Held { bytes: 0, totals: Arc::clone(totals) },
         };
         if count == 0 {
             record.writer.end(&mut record.out);
@@ -109,6 +133,11 @@ impl Record {
         self.count - self.left
     }
 
+    /// Whether one part is still to be written.
+    pub(super) fn is_last(&self) -> bool {
+        self.left == 1
+    }
+
     pub(super) fn is_complete(&self) -> bool {
         self.left == 0
     }
@@ -124,12 +153,12 @@ impl Record {
 
     /// Counts what is held because of changes: this much besides what was written.
     pub(super) fn count_held(&mut self, besides_bytes: usize) {
-        let held_bytes = self.out.len() + besides_bytes;
-        let Totals { held_bytes: total, forced_bytes, .. } = &*self.totals;
-        total.fetch_add(held_bytes, Ordering::Relaxed);
-        total.fetch_sub(self.held_bytes, Ordering::Relaxed);
-        forced_bytes.fetch_add(held_bytes.saturating_sub(self.held_bytes) as u64, Ordering::Relaxed);
-        self.held_bytes = held_bytes;
+        self.held.set(self.out.len() + besides_bytes);
+    }
+
+    /// Counts what is held elsewhere, beside the record.
+    pub(super) fn held_elsewhere(&self) -> Held {
+        Held { bytes: 0, totals: Arc::clone(&self.held.totals) }
     }
 
     /// Gives back what was taken, which is held because of a change.
@@ -141,12 +170,6 @@ impl Record {
     /// What was written since the last call.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
-    }
-}
-
-impl Drop for Record {
-    fn drop(&mut self) {
-        self.totals.held_bytes.fetch_sub(self.held_bytes, Ordering::Relaxed);
     }
 }
 

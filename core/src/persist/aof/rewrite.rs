@@ -15,9 +15,9 @@ use crate::types::listpack::Digits;
 use crate::types::module::KeyPlace;
 use crate::types::save::{Element, ElementWriter};
 use crate::types::set::SetRef;
-use crate::types::stream::{Group, Stream, StreamId};
+use crate::types::stream::{Counters, Group, Groups, NodeRef as NodeOfStream, StreamId};
 use crate::types::zset::ZSetView;
-use crate::types::{Collection, Entry, Object, ValueRef};
+use crate::types::{Entry, Object, ValueRef};
 
 /// How many elements one command adds at most.
 pub const ITEMS_MAX: usize = 64;
@@ -43,7 +43,6 @@ pub fn write_entry(out: &mut Vec<u8>, db: u32, entry: Entry<'_>, compress: bool)
             write_request(out, &[b"SET", key, itoa::Buffer::new().format(number).as_bytes()]);
         }
         ValueRef::Str(bytes) => write_request(out, &[b"SET", key, bytes]),
-        ValueRef::Object(Object::Stream(stream)) => write_stream(out, key, stream),
         ValueRef::Object(Object::Module(of_module)) => {
             let (place, mut commands) = (KeyPlace::of(db, key), Vec::new());
             if of_module.rewrite(place, &mut |words| write_request(&mut commands, words)) {
@@ -124,14 +123,16 @@ pub struct CommandElements {
 impl CommandElements {
     /// Of a key, and how many elements its value has. `None`: it is not written element by element.
     pub fn new(key: &[u8], object: &Object, expire_at_ms: Option<i64>) -> Option<(CommandElements, usize)> {
-        let (command, count): (&[u8], usize) = match object {
-            Object::List(list) => (b"RPUSH", list.node_count()),
-            Object::Set(members) => (b"SADD", members.len()),
-            Object::ZSet(zset) => (b"ZADD", zset.len()),
-            Object::Hash(hash) => (b"HMSET", hash.len()),
-            Object::Stream(_) | Object::Module(_) => return None,
+        let command: &[u8] = match object {
+            Object::List(_) => b"RPUSH",
+            Object::Set(_) => b"SADD",
+            Object::ZSet(_) => b"ZADD",
+            Object::Hash(_) => b"HMSET",
+            Object::Stream(_) => b"XADD",
+            Object::Module(_) => return None,
         };
-        Some((CommandElements { adder: Adder::new(&[command, key]), key: key.into(), expire_at_ms }, count))
+        let elements = CommandElements { adder: Adder::new(&[command, key]), key: key.into(), expire_at_ms };
+        Some((elements, object.element_count()))
     }
 }
 
@@ -143,6 +144,8 @@ impl ElementWriter for CommandElements {
             Element::Member(member) => adder.item(&[member], out),
             Element::Scored(member, score) => adder.item(&[F64Text::new(score).as_bytes(), member], out),
             Element::Bytes(_) => unreachable!("a string has a writer of its own"),
+            Element::Entries(first_id, node) => write_entries(out, &self.key, first_id, node),
+            Element::Groups(counters, groups) => write_groups(out, &self.key, counters, groups),
             Element::Node(NodeRef::Plain(element)) => adder.item(&[element], out),
             Element::Node(NodeRef::Packed(listpack)) => {
                 let mut digits = Digits::new();
@@ -223,10 +226,10 @@ fn write_packed(out: &mut Vec<u8>, key: &[u8], value: ValueRef<'_>) {
     }
 }
 
-fn write_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
-    let log = &stream.log;
+/// The entries of a stream's node.
+fn write_entries(out: &mut Vec<u8>, key: &[u8], first_id: StreamId, node: NodeOfStream<'_>) {
     let (mut name_digits, mut value_digits) = (Digits::new(), Digits::new());
-    for entry in log.range(StreamId::MIN, StreamId::MAX) {
+    for entry in node.entries(first_id) {
         let id = entry.id.text();
         let mut adder = Adder::new(&[b"XADD", key, id.as_bytes()]);
         for (name, value) in entry.fields() {
@@ -235,7 +238,11 @@ fn write_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
         }
         adder.end(out);
     }
-    if log.is_empty() {
+}
+
+/// What follows the entries of a stream.
+fn write_groups(out: &mut Vec<u8>, key: &[u8], counters: Counters, groups: &Groups) {
+    if counters.len == 0 {
         // An entry that is not kept makes a stream without entries.
         write_request(out, &[b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]);
     }
@@ -244,14 +251,14 @@ fn write_stream(out: &mut Vec<u8>, key: &[u8], stream: &Stream) {
         &[
             b"XSETID",
             key,
-            log.last_id.text().as_bytes(),
+            counters.last_id.text().as_bytes(),
             b"ENTRIESADDED",
-            itoa::Buffer::new().format(log.entries_added).as_bytes(),
+            itoa::Buffer::new().format(counters.entries_added).as_bytes(),
             b"MAXDELETEDID",
-            log.max_deleted_id.text().as_bytes(),
+            counters.max_deleted_id.text().as_bytes(),
         ],
     );
-    for (name, group) in stream.groups.iter() {
+    for (name, group) in groups.iter() {
         write_group(out, key, name, group);
     }
 }
@@ -332,7 +339,7 @@ mod tests {
 
     #[test]
     fn a_stream_without_entries_keeps_its_counters_and_groups() {
-        let mut stream = Stream::default();
+        let mut stream = crate::types::stream::Stream::default();
         stream.log.last_id = StreamId { ms: 7, seq: 1 };
         stream.log.max_deleted_id = StreamId { ms: 7, seq: 0 };
         stream.log.entries_added = 3;
@@ -344,7 +351,7 @@ mod tests {
         group.set_pending(StreamId { ms: 5, seq: 5 }, pending);
 
         let mut out = Vec::new();
-        write_stream(&mut out, b"s", &stream);
+        write_groups(&mut out, b"s", stream.log.counters(), &stream.groups);
         let lines: Vec<String> = commands(&out).iter().map(|words| words.join(" ")).collect();
         assert_eq!(
             lines,

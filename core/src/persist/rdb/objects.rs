@@ -1,5 +1,6 @@
 //! Writing big collections: as a whole, or element by element.
 
+use super::stream::{write_groups, write_node};
 use super::write::Writer;
 use super::{ValueKind, container};
 use crate::types::list::NodeRef;
@@ -20,26 +21,25 @@ impl ElementWriter for RecordElements {
     fn end(&mut self, _out: &mut Vec<u8>) {}
 }
 
-/// The kind of a collection that is written element by element, and how many elements precede as a length. `None`: it is none.
-pub(super) fn kind_and_count(object: &Object) -> Option<(ValueKind, usize)> {
+/// The kind of a collection that is written element by element, and the length that precedes them. `None`: it is none.
+pub(super) fn kind_and_len(object: &Object) -> Option<(ValueKind, usize)> {
     match object {
         Object::List(list) => Some((ValueKind::ListQuicklist2, list.node_count())),
         Object::Set(members) => Some((ValueKind::Set, members.len())),
         Object::Hash(hash) => Some((ValueKind::Hash, hash.len())),
         Object::ZSet(zset) => Some((ValueKind::ZSet2, zset.len())),
-        Object::Stream(_) | Object::Module(_) => None,
+        Object::Stream(stream) => Some((ValueKind::Stream2, stream.log.node_count())),
+        Object::Module(_) => None,
     }
 }
 
 /// Writes a big collection without its kind, which is returned.
 pub(super) fn write(writer: &mut Writer<'_>, object: &Object) -> ValueKind {
-    match object {
-        Object::Stream(stream) => return super::stream::write_stream(writer, stream),
-        Object::Module(value) => return super::module::write_value(writer, value),
-        Object::List(_) | Object::Set(_) | Object::Hash(_) | Object::ZSet(_) => {}
+    if let Object::Module(value) = object {
+        return super::module::write_value(writer, value);
     }
-    let (kind, count) = kind_and_count(object).expect("these are written element by element");
-    writer.length(count as u64);
+    let (kind, len) = kind_and_len(object).expect("all others are written element by element");
+    writer.length(len as u64);
     object.each_element(|element| write_element(writer, element));
     kind
 }
@@ -56,6 +56,8 @@ fn write_element(writer: &mut Writer<'_>, element: Element<'_>) {
             writer.double(score);
         }
         Element::Bytes(piece) => writer.bytes(piece),
+        Element::Entries(key, node) => write_node(writer, key, node),
+        Element::Groups(counters, groups) => write_groups(writer, counters, groups),
         Element::Node(NodeRef::Packed(listpack)) => {
             writer.length(container::PACKED);
             writer.string(listpack.as_bytes());

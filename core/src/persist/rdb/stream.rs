@@ -16,7 +16,7 @@ use super::ValueKind;
 use super::packed::sound_listpack;
 use super::read::{ReadError, ReadResult, Reader};
 use super::write::Writer;
-use crate::types::stream::{GroupMut, Pending, Stream, StreamId};
+use crate::types::stream::{Counters, GroupMut, Groups, NodeRef, Pending, Stream, StreamId};
 use crate::types::{Object, OwnedValue};
 use std::collections::BTreeMap;
 
@@ -126,21 +126,21 @@ fn read_consumer(
     Ok(())
 }
 
-/// Writes a stream without its kind, which is returned.
-pub(super) fn write_stream(writer: &mut Writer<'_>, stream: &Stream) -> ValueKind {
-    let log = &stream.log;
-    writer.length(log.node_count() as u64);
-    for (key, node) in log.nodes() {
-        writer.string(&key.to_bytes());
-        writer.string(node.as_bytes());
-    }
-    writer.length(log.len());
-    write_id(writer, log.last_id);
-    write_id(writer, log.first_id());
-    write_id(writer, log.max_deleted_id);
-    writer.length(log.entries_added);
-    writer.length(stream.groups.len() as u64);
-    for (name, group) in stream.groups.iter() {
+pub(super) fn write_node(writer: &mut Writer<'_>, key: StreamId, node: NodeRef<'_>) {
+    writer.string(&key.to_bytes());
+    writer.string(node.as_bytes());
+}
+
+/// Writes what follows the nodes.
+pub(super) fn write_groups(writer: &mut Writer<'_>, counters: Counters, groups: &Groups) {
+    let Counters { len, first_id, last_id, max_deleted_id, entries_added } = counters;
+    writer.length(len);
+    write_id(writer, last_id);
+    write_id(writer, first_id);
+    write_id(writer, max_deleted_id);
+    writer.length(entries_added);
+    writer.length(groups.len() as u64);
+    for (name, group) in groups.iter() {
         writer.string(name);
         write_id(writer, group.last_id());
         writer.length(group.entries_read().unwrap_or(-1) as u64);
@@ -160,7 +160,6 @@ pub(super) fn write_stream(writer: &mut Writer<'_>, stream: &Stream) -> ValueKin
             }
         }
     }
-    ValueKind::Stream2
 }
 
 fn write_id(writer: &mut Writer<'_>, id: StreamId) {

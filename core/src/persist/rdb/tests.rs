@@ -487,10 +487,7 @@ fn streams_of_all_versions_are_the_same() {
         let (_, alice) = group.consumers().next().expect("she is there");
         assert_eq!((alice.name(), alice.seen_time_ms, alice.pending_count()), (&b"alice"[..], 2000, 1));
         let mut written = Vec::new();
-        assert_eq!(
-            super::stream::write_stream(&mut Writer::new(&mut written, false), found),
-            ValueKind::Stream2
-        );
+        assert_eq!(super::objects::write(&mut Writer::new(&mut written, false), object), ValueKind::Stream2);
         if kind == ValueKind::Stream2 {
             assert_eq!(written, stream(kind));
         }

@@ -183,12 +183,12 @@ impl<'a> Writer<'a> {
         expire_at_ms: Option<i64>,
         access: SavedAccess,
     ) -> Option<usize> {
-        let (kind, count) = super::objects::kind_and_count(object)?;
+        let (kind, len) = super::objects::kind_and_len(object)?;
         self.attributes(expire_at_ms, access);
         self.kind(kind);
         self.string(key);
-        self.length(count as u64);
-        Some(count)
+        self.length(len as u64);
+        Some(object.element_count())
     }
 
     /// The beginning of a string's record, which precedes the bytes: these are not compressed.

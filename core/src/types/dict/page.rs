@@ -1,8 +1,8 @@
 //! Page: the elements of a dict with the same hash prefix, packed into one allocation.
 //!
 //! ```text
-//! version  count   tags        offsets     free     element n-1 ... element 1  element 0
-//! 4        2       n x 1       n x 2       ...      <---------------------------------- data
+//! count   tags        offsets     free     element n-1 ... element 1  element 0
+//! 2       n x 1       n x 2       ...      <---------------------------------- data
 //! ```
 //!
 //! A tag is a byte of the element's hash: 16 of them are compared at a time, and only the elements that match are
@@ -14,13 +14,10 @@
 //! A page is as long as one of the allocator's size classes, and goes from one to the next as elements are added: at
 //! 17 bytes a member that is every sixth of them or so, and a copy of less than a kilobyte. It holds some 30 elements
 //! on the average, see [`Dict`](super::Dict), and never one more than its offsets can tell.
-//!
-//! The version is for snapshots, which are not there yet.
 
 use crate::types::prefetch;
 
-const VERSION_LEN: usize = 4;
-const COUNT_AT: usize = VERSION_LEN;
+const COUNT_AT: usize = 0;
 const TAGS_AT: usize = COUNT_AT + 2;
 /// A tag and an offset.
 const SLOT_LEN: usize = 3;

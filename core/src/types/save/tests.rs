@@ -8,6 +8,7 @@ use crate::testing::{Rng, with_seed};
 use crate::types::dict::{DictMap, DictSet};
 use crate::types::list::{End, Limits, List};
 use crate::types::listpack::Item;
+use crate::types::stream::{Log, NewEntry, NewId, NodeLimits, Pending, Precision, Stream, StreamId, TrimTo};
 use crate::types::zset::ZSet;
 use crate::types::{Collection, Object};
 use std::collections::BTreeMap;
@@ -20,6 +21,41 @@ pub(in crate::types) struct Written {
     pub(in crate::types) is_complete: bool,
 }
 
+/// What a part consists of.
+pub(in crate::types) fn pairs(element: Element<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    match element {
+        Element::Field(field, value) => vec![(field.to_vec(), value.to_vec())],
+        Element::Member(member) => vec![(member.to_vec(), Vec::new())],
+        Element::Scored(member, score) => vec![(member.to_vec(), (score + 0.0).to_le_bytes().to_vec())],
+        Element::Bytes(bytes) => vec![(bytes.to_vec(), Vec::new())],
+        Element::Entries(key, node) => vec![(key.to_bytes().to_vec(), node.as_bytes().to_vec())],
+        Element::Node(node) => {
+            let mut items = Vec::new();
+            node.walk(0, |item| {
+                items.push((item.to_vec(), Vec::new()));
+                true
+            });
+            items
+        }
+        Element::Groups(counters, groups) => {
+            let mut all = vec![(format!("{counters:?}").into_bytes(), Vec::new())];
+            for (name, group) in groups.iter() {
+                let pending: Vec<_> = group.pending_range(StreamId::MIN, StreamId::MAX).collect();
+                let consumers: Vec<_> = group
+                    .consumers()
+                    .map(|(id, consumer)| {
+                        (id, consumer.name(), consumer.seen_time_ms, consumer.pending_count())
+                    })
+                    .collect();
+                let text =
+                    format!("{:?} {:?} {pending:?} {consumers:?}", group.last_id(), group.entries_read());
+                all.push((name.to_vec(), text.into_bytes()));
+            }
+            all
+        }
+    }
+}
+
 /// Collects the elements of a value.
 #[derive(Clone, Default)]
 pub(in crate::types) struct Collector(pub(in crate::types) Arc<Mutex<Written>>);
@@ -28,23 +64,7 @@ impl ElementWriter for Collector {
     fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
         let mut written = self.0.lock().unwrap();
         assert!(!written.is_complete);
-        match element {
-            Element::Field(field, value) => written.elements.push((field.to_vec(), value.to_vec())),
-            Element::Member(member) => written.elements.push((member.to_vec(), Vec::new())),
-            Element::Scored(member, score) => {
-                written.elements.push((member.to_vec(), (score + 0.0).to_le_bytes().to_vec()));
-            }
-            Element::Bytes(_) => {}
-            Element::Node(node) => {
-                node.walk(0, |item| {
-                    written.elements.push((item.to_vec(), Vec::new()));
-                    true
-                });
-            }
-        }
-        if let Element::Bytes(bytes) = element {
-            written.elements.push((bytes.to_vec(), Vec::new()));
-        }
+        written.elements.extend(pairs(element));
         out.push(b'.');
     }
 
@@ -61,21 +81,18 @@ pub(in crate::types) fn elements_of(object: &Object) -> Vec<(Vec<u8>, Vec<u8>)> 
     in_order(object, written.elements)
 }
 
+pub(in crate::types) fn is_ordered(object: &Object) -> bool {
+    matches!(object, Object::List(_) | Object::Stream(_))
+}
+
 pub(in crate::types) fn in_order(
     object: &Object,
     mut elements: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Vec<(Vec<u8>, Vec<u8>)> {
-    if !matches!(object, Object::List(_)) {
+    if !is_ordered(object) {
         elements.sort();
     }
     elements
-}
-
-/// How many parts a value has.
-pub(in crate::types) fn part_count(object: &Object) -> usize {
-    let mut count = 0;
-    object.each_element(|_| count += 1);
-    count
 }
 
 fn key(rng: &mut Rng) -> Vec<u8> {
@@ -101,6 +118,47 @@ fn change_list(list: &mut List, rng: &mut Rng, grows: bool) {
     }
 }
 
+fn change_stream(stream: &mut Stream, rng: &mut Rng, is_removal: bool) {
+    let limits = NodeLimits { max_bytes: 0, max_entries: 4 };
+    let log = &mut stream.log;
+    let random_id =
+        |rng: &mut Rng, log: &Log| StreamId { ms: rng.below(log.last_id.ms as usize + 2) as u64, seq: 0 };
+    if rng.one_in(8) {
+        let name = [*rng.pick(b"gh")];
+        let (id, now_ms) = (random_id(rng, log), rng.below(9) as i64);
+        let is_created = stream.groups.create(&name, id, None).is_some();
+        if !is_created && rng.one_in(20) {
+            stream.groups.remove(&name);
+        }
+        let Some(mut group) = stream.groups.get_mut(&name) else { return };
+        let consumer = group.create_consumer(b"c", now_ms).or(group.find_consumer(b"c"));
+        let consumer = consumer.expect("it is there or was created");
+        match rng.below(4) {
+            0 => group.set_read(id, Some(now_ms)),
+            1 => drop(group.remove_pending(id)),
+            2 if rng.one_in(4) => drop(group.remove_consumer(b"c")),
+            _ => group.set_pending(id, Pending { consumer, delivery_time_ms: now_ms, delivery_count: 1 }),
+        }
+    } else if is_removal && rng.one_in(3) {
+        let len = log.len().saturating_sub(rng.below(20) as u64);
+        let precision = if rng.one_in(2) { Precision::Exact } else { Precision::Nodes { limit: 0 } };
+        log.trim(TrimTo::Len(len), precision);
+        if log.is_empty() && rng.one_in(2) {
+            // XSETID
+            log.last_id = random_id(rng, log);
+        }
+    } else if is_removal {
+        let ids: Vec<StreamId> = (0..3).map(|_| random_id(rng, log)).collect();
+        log.delete(ids.into_iter());
+    } else {
+        let mut entry = NewEntry::default();
+        entry.push(b"field");
+        entry.push(b"value");
+        let new = NewId::Now { ms: log.last_id.ms + 1 };
+        log.append(new, &entry, limits).expect("the ID is greater");
+    }
+}
+
 /// One random change. A big part of them adds elements if `grows`, and removes some otherwise.
 pub(in crate::types) fn change(object: &mut Object, rng: &mut Rng, grows: bool) {
     let (key, is_removal) = (key(rng), rng.below(8) < if grows { 2 } else { 6 });
@@ -118,7 +176,8 @@ pub(in crate::types) fn change(object: &mut Object, rng: &mut Rng, grows: bool) 
             let len = if rng.one_in(30) { 400 } else { rng.below(20) };
             hash.set(&key, &vec![b'v'; len]);
         }
-        Object::Stream(_) | Object::Module(_) => unreachable!("none of these is made here"),
+        Object::Stream(stream) => change_stream(stream, rng, is_removal),
+        Object::Module(_) => unreachable!("none is made here"),
     }
 }
 
@@ -127,6 +186,7 @@ pub(in crate::types) fn empty(kind: usize, rng: &mut Rng) -> Object {
         0 => Object::Set(DictSet::new()),
         1 => Object::ZSet(ZSet::new()),
         2 => Object::Hash(crate::types::hash::BigHash::default()),
+        3 => Object::Stream(Stream::default()),
         _ => {
             let node_size = *rng.pick(&[1, 2, 7, 30]);
             Object::List(List::new(Limits::new(node_size, rng.below(3) as u32, 200)))
@@ -135,12 +195,12 @@ pub(in crate::types) fn empty(kind: usize, rng: &mut Rng) -> Object {
 }
 
 fn run(rng: &mut Rng) {
-    let mut object = empty(rng.below(4), rng);
+    let mut object = empty(rng.below(5), rng);
     for _ in 0..3 {
         let grows = rng.one_in(2) || object.len() < 50;
         (0..rng.below(1500)).for_each(|_| change(&mut object, rng, grows));
         let (expected, collector, totals) = (elements_of(&object), Collector::default(), Arc::default());
-        let parts = part_count(&object);
+        let parts = object.element_count();
         let record = Record::new(b"head".to_vec(), parts, Box::new(collector.clone()), &totals);
         object.begin_saving(record);
         let copy = object.duplicate();

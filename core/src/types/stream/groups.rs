@@ -6,6 +6,8 @@
 
 use super::StreamId;
 use super::nodes::tree_bytes;
+use super::save::GroupsAside;
+use crate::types::save::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The groups of a stream, by name.
@@ -14,6 +16,8 @@ pub struct Groups {
     by_name: BTreeMap<Box<[u8]>, Group>,
     /// What the groups own.
     bytes: usize,
+    /// While the stream is saved.
+    pub(super) saving: Slot<GroupsAside>,
 }
 
 /// A consumer of a group.
@@ -88,6 +92,7 @@ impl Groups {
     }
 
     pub fn get_mut(&mut self, name: &[u8]) -> Option<GroupMut<'_>> {
+        self.keep();
         let group = self.by_name.get_mut(name)?;
         Some(GroupMut { group, bytes: &mut self.bytes })
     }
@@ -102,6 +107,7 @@ impl Groups {
         if self.by_name.contains_key(name) {
             return None;
         }
+        self.keep();
         self.bytes += group_bytes(name);
         let group = self.by_name.entry(name.into()).or_default();
         group.last_id = last_id;
@@ -111,6 +117,7 @@ impl Groups {
 
     /// Removes a group. Returns whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
+        self.keep();
         let Some(group) = self.by_name.remove(name) else { return false };
         self.bytes -= group_bytes(name);
         self.bytes -= group.pending.len() * PENDING_BYTES;
@@ -136,7 +143,15 @@ impl Groups {
     }
 
     pub(super) fn duplicate(&self) -> Groups {
-        Groups { by_name: self.by_name.clone(), bytes: self.bytes }
+        Groups { by_name: self.by_name.clone(), bytes: self.bytes, saving: Slot::EMPTY }
+    }
+
+    /// While the stream is saved: keeps a copy before the first change.
+    #[inline]
+    fn keep(&mut self) {
+        if !self.saving.is_empty() {
+            GroupsAside::keep(self);
+        }
     }
 }
 

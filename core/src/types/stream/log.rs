@@ -20,6 +20,16 @@ pub struct Log {
     pub entries_added: u64,
 }
 
+/// What a stream remembers besides its entries and groups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Counters {
+    pub len: u64,
+    pub first_id: StreamId,
+    pub last_id: StreamId,
+    pub max_deleted_id: StreamId,
+    pub entries_added: u64,
+}
+
 /// Why an entry is not added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AppendError {
@@ -76,6 +86,11 @@ impl Log {
     #[inline]
     pub fn first_id(&self) -> StreamId {
         self.first_id
+    }
+
+    pub fn counters(&self) -> Counters {
+        let Log { len, first_id, last_id, max_deleted_id, entries_added, .. } = *self;
+        Counters { len, first_id, last_id, max_deleted_id, entries_added }
     }
 
     /// The ID that a new entry would get.

@@ -16,11 +16,12 @@ mod node;
 mod nodes;
 mod radix;
 mod run;
+mod save;
 
 pub use groups::{Consumer, ConsumerId, Group, GroupMut, Groups, Pending};
 pub use id::{IdText, StreamId};
-pub use log::{AppendError, Log, NewId, Precision, TrimTo};
-pub use node::{Entry, Fields, NewEntry, NodeLimits, NodeRef};
+pub use log::{AppendError, Counters, Log, NewId, Precision, TrimTo};
+pub use node::{Entry, Fields, NewEntry, NodeEntries, NodeLimits, NodeRef};
 pub use nodes::{Range, RangeBack};
 
 use crate::types::{Collection, Encoding};

@@ -321,7 +321,7 @@ impl<'a> NodeRef<'a> {
 
     /// The entries that are not deleted.
     #[inline]
-    pub(super) fn entries(self, first_id: StreamId) -> NodeEntries<'a> {
+    pub fn entries(self, first_id: StreamId) -> NodeEntries<'a> {
         let listpack = self.listpack;
         let master = Master::of(listpack);
         let front = master.end(listpack);
@@ -387,7 +387,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// The entries of a node, from both ends.
-pub(super) struct NodeEntries<'a> {
+pub struct NodeEntries<'a> {
     listpack: Listpack<'a>,
     master: Master,
     first_id: StreamId,

@@ -6,7 +6,10 @@
 use super::StreamId;
 use super::node::{Entry, Node, NodeEntries, NodeRef};
 use super::run::{Run, Slot};
+use super::save::LogSweep;
+use crate::types::save;
 use std::collections::{BTreeMap, btree_map};
+use std::ops::Bound;
 use std::slice;
 
 #[derive(Default)]
@@ -14,12 +17,12 @@ pub(super) struct Nodes {
     runs: BTreeMap<StreamId, Run>,
     /// The last node, with its key.
     last: Option<(StreamId, Node)>,
-    /// The version of the last node: see [`Slot`].
-    last_version: u32,
     /// How many nodes there are in runs.
     in_runs: usize,
     /// Bytes allocated by the nodes.
     node_bytes: usize,
+    /// While the stream is saved.
+    pub(super) saving: save::Slot<LogSweep>,
 }
 
 /// The bytes of a B-tree for each of its elements: its nodes are a little more than half full if elements are added in
@@ -69,28 +72,56 @@ impl Nodes {
         Some((run.slots()[at].key, run.node(at)))
     }
 
+    /// The first node whose key is greater.
+    pub(super) fn after(&self, key: Option<StreamId>) -> Option<(StreamId, NodeRef<'_>)> {
+        let Some(key) = key else { return self.first() };
+        let before = self.runs.range(..=key).next_back();
+        let in_run = before.and_then(|(_, run)| {
+            let at = run.find(key).map_or(0, |at| at + 1);
+            run.slots().get(at).map(|slot| (slot.key, slot.node(run.bytes())))
+        });
+        let behind = || {
+            let (_, run) = self.runs.range((Bound::Excluded(key), Bound::Unbounded)).next()?;
+            Some((run.slots()[0].key, run.node(0)))
+        };
+        in_run.or_else(behind).or_else(|| self.last().filter(|(last_key, _)| *last_key > key))
+    }
+
+    /// While the stream is saved.
+    #[cold]
+    fn save_before_removal(&mut self, key: StreamId) {
+        let mut saving = self.saving.take();
+        if let (Some(sweep), Some((_, node))) = (saving.get_mut(), self.find(key)) {
+            sweep.keep(key, node);
+            sweep.forget(key);
+        }
+        self.saving = saving;
+    }
+
     /// Adds a node behind all others, whose keys are smaller.
     pub(super) fn push(&mut self, key: StreamId, node: Node) {
+        if let Some(sweep) = self.saving.get_mut() {
+            sweep.note_new(key);
+        }
         self.node_bytes += node.capacity();
-        let version = std::mem::take(&mut self.last_version);
         if let Some((key, node)) = self.last.replace((key, node)) {
             self.node_bytes -= node.capacity();
-            self.push_to_run(key, node.as_ref(), version);
+            self.push_to_run(key, node.as_ref());
         }
     }
 
-    fn push_to_run(&mut self, key: StreamId, node: NodeRef<'_>, version: u32) {
+    fn push_to_run(&mut self, key: StreamId, node: NodeRef<'_>) {
         self.in_runs += 1;
         let len = node.as_bytes().len();
         if let Some(mut run) = self.runs.last_entry().filter(|run| run.get().has_room_for(len)) {
             let run = run.get_mut();
             self.node_bytes -= run.heap_bytes();
-            run.push(key, node, version);
+            run.push(key, node);
             self.node_bytes += run.heap_bytes();
             return;
         }
         let mut run = Run::default();
-        run.push(key, node, version);
+        run.push(key, node);
         self.node_bytes += run.heap_bytes();
         self.runs.insert(key, run);
     }
@@ -99,6 +130,9 @@ impl Nodes {
     #[inline]
     pub(super) fn change_last<T>(&mut self, change: impl FnOnce(StreamId, &mut Node) -> T) -> Option<T> {
         let (key, node) = self.last.as_mut()?;
+        if let Some(sweep) = self.saving.get_mut() {
+            sweep.keep(*key, node.as_ref());
+        }
         let capacity = node.capacity();
         let result = change(*key, node);
         self.node_bytes = self.node_bytes - capacity + node.capacity();
@@ -112,6 +146,9 @@ impl Nodes {
         }
         let (run_key, at) = self.place(key);
         let run = self.runs.get_mut(&run_key).expect("found just now");
+        if let Some(sweep) = self.saving.get_mut() {
+            sweep.keep(key, run.node(at));
+        }
         self.node_bytes -= run.heap_bytes();
         let result = run.change(at, change);
         self.node_bytes += run.heap_bytes();
@@ -131,6 +168,9 @@ impl Nodes {
 
     /// Removes the node of a key, which exists.
     pub(super) fn remove(&mut self, key: StreamId) {
+        if !self.saving.is_empty() {
+            self.save_before_removal(key);
+        }
         if self.is_last(key) {
             self.remove_last();
         } else {
@@ -160,7 +200,6 @@ impl Nodes {
         self.remove_from_run(run_key, at);
         self.node_bytes += node.capacity();
         self.last = Some((slot.key, node));
-        self.last_version = slot.version;
     }
 
     /// How much work it is to free them.
@@ -189,7 +228,7 @@ impl Nodes {
         let last = self.last.clone();
         let last_bytes = last.as_ref().map_or(0, |(_, node)| node.capacity());
         let node_bytes = runs.values().map(Run::heap_bytes).sum::<usize>() + last_bytes;
-        Nodes { runs, last, last_version: self.last_version, in_runs: self.in_runs, node_bytes }
+        Nodes { runs, last, in_runs: self.in_runs, node_bytes, saving: save::Slot::EMPTY }
     }
 
     /// The entries from `start` to `end`.

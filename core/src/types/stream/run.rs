@@ -22,8 +22,6 @@ pub(super) struct Slot {
     pub(super) key: StreamId,
     start: u32,
     len: u32,
-    /// For snapshots: in which of them the node was written.
-    pub(super) version: u32,
 }
 
 #[derive(Default)]
@@ -82,14 +80,14 @@ impl Run {
     }
 
     /// Adds a node behind the others.
-    pub(super) fn push(&mut self, key: StreamId, node: NodeRef<'_>, version: u32) {
+    pub(super) fn push(&mut self, key: StreamId, node: NodeRef<'_>) {
         let node = node.as_bytes();
         let start = self.bytes.len();
         if start + node.len() > self.bytes.capacity() {
             self.bytes.reserve_exact(allocation_len(start + node.len()) - start);
         }
         self.bytes.extend_from_slice(node);
-        self.slots.push(Slot { key, start: start as u32, len: node.len() as u32, version });
+        self.slots.push(Slot { key, start: start as u32, len: node.len() as u32 });
         self.live_bytes += node.len();
     }
 
@@ -118,7 +116,7 @@ impl Run {
         let mut run = Run::default();
         for (n, slot) in self.slots.iter().enumerate() {
             let node = if n == at { NodeRef::of(changed) } else { slot.node(&self.bytes) };
-            run.push(slot.key, node, slot.version);
+            run.push(slot.key, node);
         }
         *self = run;
     }
@@ -135,7 +133,7 @@ impl Run {
     pub(super) fn duplicate(&self) -> Run {
         let mut copy = Run { slots: Vec::with_capacity(self.slots.len()), ..Run::default() };
         copy.bytes.reserve_exact(self.live_bytes);
-        self.slots.iter().for_each(|slot| copy.push(slot.key, slot.node(&self.bytes), slot.version));
+        self.slots.iter().for_each(|slot| copy.push(slot.key, slot.node(&self.bytes)));
         copy
     }
 }

@@ -12,7 +12,7 @@
 //! - A big collection is not written with its bucket: it gets a [`Record`], which it carries from then on, and is written part
 //!   by part ([`Table::save_value`]) when the walk is over, or before a part of it changes (see [`save`](crate::types::save)).
 //!   A value that is removed or replaced before all of it is written is left to the snapshot, and freed afterwards. One that
-//!   leaves the table is written completely then, unless the record moves with it ([`Table::take_saved`]).
+//!   leaves the table is written completely then, unless the record moves with it ([`Table::take_with_record`]).
 //! - A bucket may be saved before anything in it really changes: saving early changes nothing in what is saved.
 
 use std::collections::{BTreeMap, HashMap};
@@ -105,7 +105,239 @@ impl TableSnapshot {
     }
 
     /// What was saved since the last call.
-    pub fn take_saved(&mut self, hash: u64, key: &[u8]) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
+    pub fn take_saved(&mut self) -> Saved {
+        std::mem::take(&mut self.saved)
+    }
+
+    /// Saves the entries of a home bucket.
+    fn save(&mut self, segment: &Segment, home: usize, is_forced: bool) {
+        let TableSnapshot { writer, walked, forced, saved, unsaved, texts, .. } = self;
+        let Some(writer) = writer else { return };
+        let out = if is_forced { forced } else { walked };
+        segment.visit_home(home, &mut |_, ptr| {
+            let entry = Entry::new(ptr);
+            saved.entries += 1;
+            let may_be_big = ptr.is_object() || ptr.is_big();
+            if let Some(record) = may_be_big.then(|| writer.begin(entry)).flatten() {
+                let (hash, key, number) = (hash_key(entry.key()), entry.key(), record.number());
+                let text = match entry.value() {
+                    ValueRef::Str(bytes) => {
+                        texts.insert(key.into(), number);
+                        Some(Text::new(record, bytes.len()))
+                    }
+                    ValueRef::Int(_) | ValueRef::Packed(..) | ValueRef::Object(_) => {
+                        // SAFETY: the entry owns the object, and nothing else refers to it: the table is borrowed exclusively.
+                        unsafe { &mut *ptr.object_ptr() }.begin_saving(record);
+                        None
+                    }
+                };
+                unsaved.insert(number, Unsaved::Present { hash, key: key.into(), text });
+                return;
+            }
+            writer.write(entry, out);
+            if is_forced {
+                saved.forced_bytes += entry.alloc_size() as u64;
+            }
+        });
+    }
+}
+
+/// Writes parts of a string. Returns whether all is written.
+fn save_text(text: &mut Text, bytes: &[u8], out: &mut Vec<u8>, is_over: &mut dyn FnMut() -> bool) -> bool {
+    append(out, text.save_some(bytes, is_over));
+    text.is_complete()
+}
+
+/// Writes parts of an object. Returns whether all is written; then the value no longer carries its record.
+fn save_object(object: &mut Object, out: &mut Vec<u8>, is_over: &mut dyn FnMut() -> bool) -> bool {
+    append(out, object.save_some(is_over));
+    let is_complete = object.record().is_some_and(Record::is_complete);
+    if is_complete {
+        object.end_saving();
+    }
+    is_complete
+}
+
+fn append(out: &mut Vec<u8>, written: Vec<u8>) {
+    if out.is_empty() {
+        *out = written;
+    } else {
+        out.extend_from_slice(&written);
+    }
+}
+
+fn take(bytes: &mut Vec<u8>, len_min: usize) -> Option<Vec<u8>> {
+    (bytes.len() >= len_min.max(1)).then(|| std::mem::take(bytes))
+}
+
+impl Table {
+    /// Begins a snapshot. The version must not have been used since the last [`Table::reset_versions`], and no snapshot may
+    /// be under way. A table without entries has nothing to save and takes no part.
+    pub fn begin_snapshot(&mut self, version: NonZeroU16, writer: Box<dyn EntryWriter>) {
+        assert!(self.snapshot.is_none(), "a table has one snapshot at a time");
+        if self.is_empty() {
+            return;
+        }
+        self.snapshot_version = version.get();
+        self.snapshot = Some(TableSnapshot::new(Some(writer), Some((0, 0))));
+    }
+
+    /// The snapshot that is under way.
+    pub fn snapshot_mut(&mut self) -> Option<&mut TableSnapshot> {
+        self.snapshot.as_deref_mut()
+    }
+
+    #[inline]
+    pub fn is_in_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Saves bucket after bucket until `is_over` says that it is enough, which is asked before each. Returns whether all
+    /// is saved.
+    pub fn walk_snapshot(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
+        let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
+        while let Some((hash, home)) = snapshot.next {
+            if is_over() {
+                return false;
+            }
+            // SAFETY: the directory's segments are live, and `&mut self` is the only way to them.
+            let segment = unsafe { &mut *self.directory.segment(hash) };
+            if segment.stamp(home, self.snapshot_version) {
+                snapshot.save(segment, home, false);
+            }
+            snapshot.next = match home + 1 {
+                HOME_COUNT => end_of_prefix(hash, segment.depth()).map(|hash| (hash, 0)),
+                home => Some((hash, home)),
+            };
+        }
+        true
+    }
+
+    /// Writes parts of a big value until `is_over` says that it is enough, and returns whether all of it is written. `open`:
+    /// the number of the record that was begun last and is not complete, which has to be continued. To be called when the walk is
+    /// over, and there are such values.
+    pub fn save_value(
+        &mut self,
+        open: &mut Option<u64>,
+        out: &mut Vec<u8>,
+        is_over: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let Some(mut snapshot) = self.snapshot.take() else { return true };
+        let unsaved = &mut snapshot.unsaved;
+        let next = match open.take() {
+            Some(number) => unsaved.remove_entry(&number),
+            None => unsaved.pop_first(),
+        };
+        let Some((number, mut unsaved)) = next else { unreachable!("the caller has seen that there is one") };
+        let is_complete = match &mut unsaved {
+            Unsaved::Present { hash, key, text: Some(text) } => {
+                save_text(text, self.unsaved_bytes(*hash, key), out, is_over)
+            }
+            Unsaved::Present { hash, key, text: None } => {
+                save_object(self.unsaved_object(*hash, key, number), out, is_over)
+            }
+            Unsaved::Removed { value: OwnedValue::Str(bytes), text: Some(text) } => {
+                save_text(text, bytes, out, is_over)
+            }
+            Unsaved::Removed { value: OwnedValue::Object(object), .. } => save_object(object, out, is_over),
+            Unsaved::Removed { .. } => unreachable!("only strings and objects are left to a snapshot"),
+            Unsaved::Complete(record) => {
+                append(out, record.take());
+                true
+            }
+        };
+        if !is_complete {
+            *open = Some(number);
+            snapshot.unsaved.insert(number, unsaved);
+        } else {
+            match unsaved {
+                Unsaved::Removed { value, .. } => self.garbage.discard(value),
+                Unsaved::Present { key, text: Some(_), .. } => drop(snapshot.texts.remove(&key)),
+                Unsaved::Present { text: None, .. } | Unsaved::Complete(_) => {}
+            }
+        }
+        self.snapshot = Some(snapshot);
+        is_complete
+    }
+
+    /// The string under this key, which is not completely written.
+    fn unsaved_bytes(&self, hash: u64, key: &[u8]) -> &[u8] {
+        let (_, _, entry) = self.locate(hash, key).expect("a value that is not written is where it was left");
+        let ValueRef::Str(bytes) = entry.value() else { unreachable!("it is a string") };
+        bytes
+    }
+
+    /// The value under this key, which carries the record of this number.
+    fn unsaved_object(&mut self, hash: u64, key: &[u8], number: u64) -> &mut Object {
+        let (_, _, entry) = self.locate(hash, key).expect("a value that is not written is where it was left");
+        assert!(entry.is_object(), "it is a big collection");
+        // SAFETY: the entry owns the object, and the table is borrowed exclusively for the result's lifetime.
+        let object = unsafe { &mut *entry.object_ptr() };
+        assert!(object.record().is_some_and(|record| record.number() == number), "it carries its record");
+        object
+    }
+
+    /// A value has left the table, and will not be used again. Returns it if it is not part of a snapshot.
+    #[inline]
+    pub(super) fn keep_unsaved(&mut self, value: OwnedValue, key: &[u8]) -> Option<OwnedValue> {
+        if self.snapshot.is_none() { Some(value) } else { self.keep_in_snapshot(value, key) }
+    }
+
+    #[cold]
+    fn keep_in_snapshot(&mut self, value: OwnedValue, key: &[u8]) -> Option<OwnedValue> {
+        let snapshot = self.snapshot.as_deref_mut()?;
+        let number = match &value {
+            OwnedValue::Object(object) => object.record().map(Record::number),
+            OwnedValue::Str(_) => snapshot.texts.remove(key),
+            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
+        };
+        let Some(number) = number else { return Some(value) };
+        let unsaved = snapshot.unsaved.get_mut(&number).expect("it has all records that are not complete");
+        let text = match unsaved {
+            Unsaved::Present { text, .. } => text.take(),
+            Unsaved::Removed { .. } | Unsaved::Complete(_) => unreachable!("the value was present"),
+        };
+        *unsaved = Unsaved::Removed { value, text };
+        None
+    }
+
+    /// Writes what is left of a value that has left the table.
+    pub(super) fn save_rest(&mut self, value: &mut OwnedValue, key: &[u8]) {
+        let Some(snapshot) = self.snapshot.as_deref_mut() else { return };
+        match value {
+            OwnedValue::Object(object) if object.record().is_some() => {
+                let written = object.save_some(&mut || false);
+                let mut record = object.end_saving().expect("as above");
+                record.hold(written);
+                snapshot.unsaved.insert(record.number(), Unsaved::Complete(record));
+            }
+            OwnedValue::Str(bytes) => {
+                let Some(number) = snapshot.texts.remove(key) else { return };
+                if let Some(Unsaved::Present { text: Some(text), .. }) = snapshot.unsaved.remove(&number) {
+                    snapshot.unsaved.insert(number, Unsaved::Complete(text.save_rest(bytes)));
+                }
+            }
+            OwnedValue::Object(_) | OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => {}
+        }
+    }
+
+    /// A range of the string under this key is about to change in place.
+    #[cold]
+    pub(super) fn keep_text(&mut self, key: &[u8], bytes: &[u8], changed: Range<usize>) {
+        let Some(snapshot) = self.snapshot.as_deref_mut() else { return };
+        let Some(number) = snapshot.texts.get(key) else { return };
+        if let Some(Unsaved::Present { text: Some(text), .. }) = snapshot.unsaved.get_mut(number) {
+            text.keep(bytes, changed);
+        }
+    }
+
+    /// As [`Table::take`], but a value that is not completely written stays so, and the caller puts it in elsewhere at once and
+    /// calls [`Table::take_record_over`] there.
+    pub fn take_with_record(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+    ) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
         let entry = self.take_unfinished(hash, key)?;
         let Some(snapshot) = self.snapshot.as_deref_mut() else { return Some((entry, None)) };
         let number = match &entry.value {
@@ -120,7 +352,7 @@ impl TableSnapshot {
         Some((entry, saved))
     }
 
-    /// The value of this key was taken out by [`Table::take_saved`], of this table or another one.
+    /// The value of this key was taken out by [`Table::take_with_record`], of this table or another one.
     pub fn take_record_over(&mut self, saved: SavedElsewhere, hash: u64, key: &[u8]) {
         let SavedElsewhere { number, text } = saved;
         let snapshot = self.snapshot.get_or_insert_with(|| TableSnapshot::new(None, None));

@@ -8,6 +8,8 @@
 //!   writes the file. What was scheduled or is due starts the same commands without a client ([`Worker::begin_due_snapshot`]).
 //! - In each turn a shard saves a slice of its tables ([`Worker::run_snapshot`]), and hands complete chunks over to the
 //!   writing thread, by a bounded queue. The shard never waits: while the queue is full, the walk pauses.
+//! - The records of big values come last: when all shards have handed over what else they have, one shard after the other
+//!   writes them. A record has to be contiguous in the file, and takes many turns.
 //! - The queue ends when all shards have handed over their parts. The writing thread then completes the file and puts it in
 //!   place, unless a shard has dropped its part: a file is never a part of the data set. A shard looks in each turn whether
 //!   the thread has ended, and takes in the outcome.

@@ -7,7 +7,7 @@
 use super::*;
 use crate::testing::{Rng, with_seed};
 use crate::types::dict::DictSet;
-use crate::types::save::tests::{change, elements_of, empty};
+use crate::types::save::tests::{change, elements_of, empty, is_ordered, pairs};
 use crate::types::save::{Element, ElementWriter, PIECE_LEN, Record, Totals};
 use crate::types::{Collection, OwnedEntry, ValueMut};
 use std::num::NonZeroU16;
@@ -24,13 +24,9 @@ fn contents(value: ValueRef<'_>) -> Vec<u8> {
         ValueRef::Str(bytes) | ValueRef::Packed(_, bytes) => bytes.to_vec(),
         ValueRef::Object(object) => joined(
             elements_of(object).into_iter().map(|(key, value)| [key, value].join(&b'=')),
-            &object_is_list(object),
+            &is_ordered(object),
         ),
     }
-}
-
-fn object_is_list(object: &Object) -> bool {
-    matches!(object, Object::List(_))
 }
 
 fn joined(parts: impl Iterator<Item = Vec<u8>>, is_ordered: &bool) -> Vec<u8> {
@@ -53,33 +49,23 @@ struct ValueCollector {
     saved: Saved,
     parts: Vec<Vec<u8>>,
     is_text: bool,
-    is_list: bool,
+    is_ordered: bool,
     number: u8,
     written: Written,
 }
 
 impl ElementWriter for ValueCollector {
     fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
-        match element {
-            Element::Bytes(piece) => self.parts.push(piece.to_vec()),
-            Element::Field(field, value) => self.parts.push([field, value].join(&b'=')),
-            Element::Member(member) => self.parts.push([member, b""].join(&b'=')),
-            Element::Scored(member, score) => {
-                self.parts.push([member, &(score + 0.0).to_le_bytes()].join(&b'='));
-            }
-            Element::Node(node) => {
-                node.walk(0, |item| {
-                    self.parts.push([&item.to_vec()[..], b""].join(&b'='));
-                    true
-                });
-            }
+        for (key, value) in pairs(element) {
+            self.parts.push(if self.is_text { key } else { [key, value].join(&b'=') });
         }
         out.push(self.number);
     }
 
     fn end(&mut self, out: &mut Vec<u8>) {
         let parts = std::mem::take(&mut self.parts);
-        self.saved.2 = if self.is_text { parts.concat() } else { joined(parts.into_iter(), &self.is_list) };
+        self.saved.2 =
+            if self.is_text { parts.concat() } else { joined(parts.into_iter(), &self.is_ordered) };
         self.written.lock().unwrap().push(self.saved.clone());
         out.push(self.number);
     }
@@ -93,20 +79,16 @@ impl EntryWriter for Collector {
     }
 
     fn begin(&mut self, entry: Entry<'_>) -> Option<Record> {
-        let (is_text, is_list, count) = match entry.value() {
+        let (is_text, is_ordered, count) = match entry.value() {
             ValueRef::Str(bytes) => (true, false, bytes.len().div_ceil(PIECE_LEN)),
-            ValueRef::Object(object) => {
-                let mut count = 0;
-                object.each_element(|_| count += 1);
-                (false, object_is_list(object), count)
-            }
+            ValueRef::Object(object) => (false, is_ordered(object), object.element_count()),
             ValueRef::Int(_) | ValueRef::Packed(..) => return None,
         };
         // The same for no two values that are written one after the other.
         let number = 1 + (hash_key(entry.key()) % 200) as u8;
         let saved = (self.db, entry.key().to_vec(), Vec::new(), entry.expire_at_ms());
         let written = Arc::clone(&self.written);
-        let parts = ValueCollector { saved, parts: Vec::new(), is_text, is_list, number, written };
+        let parts = ValueCollector { saved, parts: Vec::new(), is_text, is_ordered, number, written };
         Some(Record::new(vec![number], count, Box::new(parts), &self.totals))
     }
 }
@@ -133,7 +115,7 @@ impl Pair {
         let value = if rng.one_in(3) {
             OwnedValue::Str(string(rng))
         } else {
-            let mut object = empty(rng.below(4), rng);
+            let mut object = empty(rng.below(5), rng);
             (0..20 + rng.below(200)).for_each(|_| change(&mut object, rng, true));
             OwnedValue::Object(Box::new(object))
         };
@@ -158,7 +140,7 @@ impl Pair {
                 }
             }
             3 | 4 => {
-                if let Some((entry, saved)) = self.tables[db].take_saved(hash, &key) {
+                if let Some((entry, saved)) = self.tables[db].take_with_record(hash, &key) {
                     self.tables[to_db].put(to_hash, OwnedEntry { key: to.clone().into(), ..entry });
                     if let Some(saved) = saved {
                         self.tables[to_db].take_record_over(saved, to_hash, &to);
@@ -318,7 +300,7 @@ fn the_record_that_is_begun_is_continued_before_others() {
         for number in 0..4 {
             let key = format!("key:{number}").into_bytes();
             let hash = hash_key(&key);
-            if let Some((entry, Some(saved))) = pair.tables[from].take_saved(hash, &key) {
+            if let Some((entry, Some(saved))) = pair.tables[from].take_with_record(hash, &key) {
                 let to_key = format!("moved:{number}:{moves}").into_bytes();
                 pair.tables[to].put(hash_key(&to_key), OwnedEntry { key: to_key.clone().into(), ..entry });
                 pair.tables[to].take_record_over(saved, hash_key(&to_key), &to_key);

@@ -24,7 +24,7 @@
 //! and is written part by part ([`Shard::save_values`]), or before a part of it changes: see
 //! [`save`](crate::types::save). What is held because of changes travels with the value. Where the value is removed or replaced,
 //! it is left to the snapshot, which frees it afterwards. Where it leaves the shard (check-out), what is left of it is written at
-//! once, as are streams and values of modules, which have no parts.
+//! once, as are values of modules, which have no parts.
 //!
 //! *Output.* What is written is RDB records, or commands, in chunks, each of which begins with its database. What the walk writes is
 //! bounded, because it stops while a chunk waits to be handed over. What changes force out is not: the caller counts

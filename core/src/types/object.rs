@@ -149,10 +149,7 @@ impl Object {
                 let elements = zset.iter(0..zset.len()).rev();
                 elements.for_each(|(member, score)| visit(Element::Scored(member, score)));
             }
-            Object::Stream(stream) => {
-                stream.log.nodes().for_each(|(key, node)| visit(Element::Entries(key, node)));
-                visit(Element::Groups(stream.log.counters(), &stream.groups));
-            }
+            Object::Stream(stream) => stream.each_element(&mut visit),
             Object::Module(_) => {}
         }
     }

@@ -20,7 +20,7 @@ pub use text::PIECE_LEN;
 pub(super) use text::Text;
 
 use super::list::NodeRef;
-use super::stream::{self, Counters, Groups, StreamId};
+use super::stream::{self, ConsumerHead, Counters, GroupHead, Pending, StreamId};
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -37,8 +37,16 @@ pub enum Element<'a> {
     Bytes(&'a [u8]),
     /// Of a stream, with its key.
     Entries(StreamId, stream::NodeRef<'a>),
-    /// Of a stream, behind all entries.
-    Groups(Counters, &'a Groups),
+    /// Of a stream, behind all entries, and how many groups it has. Each of these is written by what follows, in this order.
+    Counters(Counters, usize),
+    Group(&'a GroupHead),
+    /// Some of the group's pending entries.
+    Pending(&'a [(StreamId, Pending)]),
+    /// Behind them.
+    Consumers(&'a GroupHead),
+    Consumer(&'a GroupHead, &'a ConsumerHead),
+    /// Some of the consumer's pending entries.
+    ConsumerPending(&'a GroupHead, &'a ConsumerHead, &'a [(StreamId, Pending)]),
 }
 
 /// Writes the parts of one value, one after the other.
@@ -144,8 +152,18 @@ impl Record {
 
     /// Writes a part that was not written yet.
     pub(super) fn write(&mut self, element: Element<'_>) {
-        self.left = self.left.checked_sub(1).expect("no part is written twice");
+        self.write_within(element);
+        self.end_part();
+    }
+
+    /// Writes a piece of a part that consists of many.
+    pub(super) fn write_within(&mut self, element: Element<'_>) {
         self.writer.write(element, &mut self.out);
+    }
+
+    /// A part is written.
+    pub(super) fn end_part(&mut self) {
+        self.left = self.left.checked_sub(1).expect("no part is written twice");
         if self.left == 0 {
             self.writer.end(&mut self.out);
         }

@@ -118,6 +118,13 @@ fn run_seed(seed: u64) -> usize {
     if !has_preamble {
         assert_eq!(cluster.call(admin, &["CONFIG", "SET", "aof-use-rdb-preamble", "no"]), "+OK\r\n");
     }
+    if random.below(2) == 0 {
+        // Every collection that is not packed is written part by part.
+        cluster.workers.iter_mut().for_each(|worker| worker.shard.big_value_bytes = 0);
+        let set =
+            "CONFIG SET hash-max-listpack-entries 1 zset-max-listpack-entries 1 list-max-listpack-size 1";
+        assert_eq!(cluster.call(admin, &set.split(' ').collect::<Vec<_>>()), "+OK\r\n");
+    }
     let mut crowd = Crowd::new(&mut cluster, &mut random);
     Aof::turn_on(globals, cluster.clock);
     (0..UNITS).for_each(|_| crowd.act(&mut cluster, &mut random, change));

@@ -15,7 +15,7 @@ use crate::types::listpack::Digits;
 use crate::types::module::KeyPlace;
 use crate::types::save::{Element, ElementWriter};
 use crate::types::set::SetRef;
-use crate::types::stream::{Counters, Group, Groups, NodeRef as NodeOfStream, StreamId};
+use crate::types::stream::{ConsumerHead, Counters, GroupHead, NodeRef as NodeOfStream, Pending, StreamId};
 use crate::types::zset::ZSetView;
 use crate::types::{Entry, Object, ValueRef};
 
@@ -145,7 +145,14 @@ impl ElementWriter for CommandElements {
             Element::Scored(member, score) => adder.item(&[F64Text::new(score).as_bytes(), member], out),
             Element::Bytes(_) => unreachable!("a string has a writer of its own"),
             Element::Entries(first_id, node) => write_entries(out, &self.key, first_id, node),
-            Element::Groups(counters, groups) => write_groups(out, &self.key, counters, groups),
+            Element::Counters(counters, _) => write_counters(out, &self.key, counters),
+            Element::Group(group) => write_group(out, &self.key, group),
+            Element::Pending(_) | Element::Consumers(_) => {}
+            Element::Consumer(group, consumer) => write_consumer(out, &self.key, group, consumer),
+            Element::ConsumerPending(group, consumer, some) => {
+                some.iter()
+                    .for_each(|(id, pending)| write_claim(out, &self.key, group, consumer, *id, *pending));
+            }
             Element::Node(NodeRef::Plain(element)) => adder.item(&[element], out),
             Element::Node(NodeRef::Packed(listpack)) => {
                 let mut digits = Digits::new();
@@ -240,8 +247,8 @@ fn write_entries(out: &mut Vec<u8>, key: &[u8], first_id: StreamId, node: NodeOf
     }
 }
 
-/// What follows the entries of a stream.
-fn write_groups(out: &mut Vec<u8>, key: &[u8], counters: Counters, groups: &Groups) {
+/// What follows the entries of a stream and precedes its groups.
+fn write_counters(out: &mut Vec<u8>, key: &[u8], counters: Counters) {
     if counters.len == 0 {
         // An entry that is not kept makes a stream without entries.
         write_request(out, &[b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y"]);
@@ -258,49 +265,56 @@ fn write_groups(out: &mut Vec<u8>, key: &[u8], counters: Counters, groups: &Grou
             counters.max_deleted_id.text().as_bytes(),
         ],
     );
-    for (name, group) in groups.iter() {
-        write_group(out, key, name, group);
-    }
 }
 
-fn write_group(out: &mut Vec<u8>, key: &[u8], name: &[u8], group: &Group) {
-    let entries_read = group.entries_read().unwrap_or(-1);
+fn write_group(out: &mut Vec<u8>, key: &[u8], group: &GroupHead) {
+    let entries_read = group.entries_read.unwrap_or(-1);
     write_request(
         out,
         &[
             b"XGROUP",
             b"CREATE",
             key,
-            name,
-            group.last_id().text().as_bytes(),
+            &group.name,
+            group.last_id.text().as_bytes(),
             b"ENTRIESREAD",
             itoa::Buffer::new().format(entries_read).as_bytes(),
         ],
     );
-    for (id, consumer) in group.consumers() {
-        if consumer.pending_count() == 0 {
-            write_request(out, &[b"XGROUP", b"CREATECONSUMER", key, name, consumer.name()]);
-        }
-        for (entry_id, pending) in group.pending_of(id, StreamId::MIN, StreamId::MAX) {
-            write_request(
-                out,
-                &[
-                    b"XCLAIM",
-                    key,
-                    name,
-                    consumer.name(),
-                    b"0",
-                    entry_id.text().as_bytes(),
-                    b"TIME",
-                    itoa::Buffer::new().format(pending.delivery_time_ms).as_bytes(),
-                    b"RETRYCOUNT",
-                    itoa::Buffer::new().format(pending.delivery_count).as_bytes(),
-                    b"JUSTID",
-                    b"FORCE",
-                ],
-            );
-        }
+}
+
+/// A consumer that has pending entries is created by the first of them.
+fn write_consumer(out: &mut Vec<u8>, key: &[u8], group: &GroupHead, consumer: &ConsumerHead) {
+    if consumer.pending_count == 0 {
+        write_request(out, &[b"XGROUP", b"CREATECONSUMER", key, &group.name, &consumer.name]);
     }
+}
+
+fn write_claim(
+    out: &mut Vec<u8>,
+    key: &[u8],
+    group: &GroupHead,
+    consumer: &ConsumerHead,
+    id: StreamId,
+    pending: Pending,
+) {
+    write_request(
+        out,
+        &[
+            b"XCLAIM",
+            key,
+            &group.name,
+            &consumer.name,
+            b"0",
+            id.text().as_bytes(),
+            b"TIME",
+            itoa::Buffer::new().format(pending.delivery_time_ms).as_bytes(),
+            b"RETRYCOUNT",
+            itoa::Buffer::new().format(pending.delivery_count).as_bytes(),
+            b"JUSTID",
+            b"FORCE",
+        ],
+    );
 }
 
 #[cfg(test)]
@@ -351,7 +365,9 @@ mod tests {
         group.set_pending(StreamId { ms: 5, seq: 5 }, pending);
 
         let mut out = Vec::new();
-        write_groups(&mut out, b"s", stream.log.counters(), &stream.groups);
+        let object = Object::Stream(stream);
+        let (mut elements, _) = CommandElements::new(b"s", &object, None).expect("it has elements");
+        object.each_element(|element| elements.write(element, &mut out));
         let lines: Vec<String> = commands(&out).iter().map(|words| words.join(" ")).collect();
         assert_eq!(
             lines,

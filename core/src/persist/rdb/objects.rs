@@ -1,6 +1,6 @@
 //! Writing big collections: as a whole, or element by element.
 
-use super::stream::{write_groups, write_node};
+use super::stream::{write_consumer, write_counters, write_group, write_node, write_pending};
 use super::write::Writer;
 use super::{ValueKind, container};
 use crate::types::list::NodeRef;
@@ -57,7 +57,12 @@ fn write_element(writer: &mut Writer<'_>, element: Element<'_>) {
         }
         Element::Bytes(piece) => writer.bytes(piece),
         Element::Entries(key, node) => write_node(writer, key, node),
-        Element::Groups(counters, groups) => write_groups(writer, counters, groups),
+        Element::Counters(counters, group_count) => write_counters(writer, counters, group_count),
+        Element::Group(group) => write_group(writer, group),
+        Element::Pending(some) => write_pending(writer, some),
+        Element::Consumers(group) => writer.length(group.consumers.len() as u64),
+        Element::Consumer(_, consumer) => write_consumer(writer, consumer),
+        Element::ConsumerPending(_, _, some) => some.iter().for_each(|(id, _)| writer.bytes(&id.to_bytes())),
         Element::Node(NodeRef::Packed(listpack)) => {
             writer.length(container::PACKED);
             writer.string(listpack.as_bytes());

@@ -16,7 +16,7 @@ use super::ValueKind;
 use super::packed::sound_listpack;
 use super::read::{ReadError, ReadResult, Reader};
 use super::write::Writer;
-use crate::types::stream::{Counters, GroupMut, Groups, NodeRef, Pending, Stream, StreamId};
+use crate::types::stream::{ConsumerHead, Counters, GroupHead, GroupMut, NodeRef, Pending, Stream, StreamId};
 use crate::types::{Object, OwnedValue};
 use std::collections::BTreeMap;
 
@@ -131,35 +131,38 @@ pub(super) fn write_node(writer: &mut Writer<'_>, key: StreamId, node: NodeRef<'
     writer.string(node.as_bytes());
 }
 
-/// Writes what follows the nodes.
-pub(super) fn write_groups(writer: &mut Writer<'_>, counters: Counters, groups: &Groups) {
+/// Writes what follows the nodes and precedes the groups.
+pub(super) fn write_counters(writer: &mut Writer<'_>, counters: Counters, group_count: usize) {
     let Counters { len, first_id, last_id, max_deleted_id, entries_added } = counters;
     writer.length(len);
     write_id(writer, last_id);
     write_id(writer, first_id);
     write_id(writer, max_deleted_id);
     writer.length(entries_added);
-    writer.length(groups.len() as u64);
-    for (name, group) in groups.iter() {
-        writer.string(name);
-        write_id(writer, group.last_id());
-        writer.length(group.entries_read().unwrap_or(-1) as u64);
-        writer.length(group.pending_count() as u64);
-        for (id, pending) in group.pending_range(StreamId::MIN, StreamId::MAX) {
-            writer.bytes(&id.to_bytes());
-            writer.milliseconds(pending.delivery_time_ms);
-            writer.length(pending.delivery_count);
-        }
-        writer.length(group.consumer_count() as u64);
-        for (id, consumer) in group.consumers() {
-            writer.string(consumer.name());
-            writer.milliseconds(consumer.seen_time_ms);
-            writer.length(consumer.pending_count() as u64);
-            for (id, _) in group.pending_of(id, StreamId::MIN, StreamId::MAX) {
-                writer.bytes(&id.to_bytes());
-            }
-        }
+    writer.length(group_count as u64);
+}
+
+/// Writes what precedes the pending entries of a group.
+pub(super) fn write_group(writer: &mut Writer<'_>, group: &GroupHead) {
+    writer.string(&group.name);
+    write_id(writer, group.last_id);
+    writer.length(group.entries_read.unwrap_or(-1) as u64);
+    writer.length(group.pending_count as u64);
+}
+
+pub(super) fn write_pending(writer: &mut Writer<'_>, some: &[(StreamId, Pending)]) {
+    for (id, pending) in some {
+        writer.bytes(&id.to_bytes());
+        writer.milliseconds(pending.delivery_time_ms);
+        writer.length(pending.delivery_count);
     }
+}
+
+/// Writes what precedes the pending entries of a consumer.
+pub(super) fn write_consumer(writer: &mut Writer<'_>, consumer: &ConsumerHead) {
+    writer.string(&consumer.name);
+    writer.milliseconds(consumer.seen_time_ms);
+    writer.length(consumer.pending_count as u64);
 }
 
 fn write_id(writer: &mut Writer<'_>, id: StreamId) {

@@ -37,21 +37,19 @@ pub(in crate::types) fn pairs(element: Element<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
             });
             items
         }
-        Element::Groups(counters, groups) => {
-            let mut all = vec![(format!("{counters:?}").into_bytes(), Vec::new())];
-            for (name, group) in groups.iter() {
-                let pending: Vec<_> = group.pending_range(StreamId::MIN, StreamId::MAX).collect();
-                let consumers: Vec<_> = group
-                    .consumers()
-                    .map(|(id, consumer)| {
-                        (id, consumer.name(), consumer.seen_time_ms, consumer.pending_count())
-                    })
-                    .collect();
-                let text =
-                    format!("{:?} {:?} {pending:?} {consumers:?}", group.last_id(), group.entries_read());
-                all.push((name.to_vec(), text.into_bytes()));
-            }
-            all
+        Element::Counters(counters, count) => {
+            vec![(format!("{counters:?} {count}").into_bytes(), Vec::new())]
+        }
+        Element::Group(group) | Element::Consumers(group) => {
+            vec![(group.name.to_vec(), format!("{group:?}").into_bytes())]
+        }
+        Element::Consumer(group, consumer) => vec![(group.name.to_vec(), consumer.name.to_vec())],
+        // However the pending entries are divided among pages.
+        Element::Pending(some) => {
+            some.iter().map(|pending| (b"pending".to_vec(), format!("{pending:?}").into_bytes())).collect()
+        }
+        Element::ConsumerPending(_, consumer, some) => {
+            some.iter().map(|pending| (consumer.name.to_vec(), format!("{pending:?}").into_bytes())).collect()
         }
     }
 }
@@ -226,7 +224,8 @@ fn run(rng: &mut Rng) {
         taken_bytes += object.save_some(&mut || false).len();
         assert!(object.end_saving().is_some() && object.record().is_none());
         assert_eq!(totals.held_bytes(), 0);
-        assert_eq!(taken_bytes, 4 + parts);
+        // The last part of a stream has many pieces.
+        assert!(taken_bytes == 4 + parts || matches!(object, Object::Stream(_)) && taken_bytes > 4 + parts);
         let written = std::mem::take(&mut *collector.0.lock().unwrap());
         assert!(written.is_complete);
         assert_eq!(in_order(&object, written.elements), expected);
@@ -242,7 +241,9 @@ fn a_collection_that_changes_while_it_is_saved_is_written_as_it_was() {
 #[test]
 fn what_is_held_because_of_changes_is_counted_until_it_is_taken() {
     let mut fields = DictMap::new();
-    (0..500).for_each(|n: u32| drop(fields.set(n.to_string().as_bytes(), b"old")));
+    for n in 0..500 {
+        fields.set(n.to_string().as_bytes(), b"old");
+    }
     let (collector, totals) = (Collector::default(), Arc::default());
     fields.begin_saving(Record::new(Vec::new(), 500, Box::new(collector.clone()), &totals));
     assert_eq!((totals.held_bytes(), totals.take_forced_bytes()), (0, 0));

@@ -6,7 +6,7 @@
 
 use super::StreamId;
 use super::nodes::tree_bytes;
-use super::save::GroupsAside;
+use super::save::{GroupsSweep, PendingAside};
 use crate::types::save::Slot;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub struct Groups {
     /// What the groups own.
     bytes: usize,
     /// While the stream is saved.
-    pub(super) saving: Slot<GroupsAside>,
+    pub(super) saving: Slot<GroupsSweep>,
 }
 
 /// A consumer of a group.
@@ -50,6 +50,8 @@ pub struct Group {
     consumers_by_name: BTreeMap<Box<[u8]>, ConsumerId>,
     consumers: Vec<Option<Consumer>>,
     free_consumers: Vec<ConsumerId>,
+    /// While the stream is saved.
+    pub(super) saving: Slot<PendingAside>,
 }
 
 /// A group to change. It keeps the account of what the groups own.
@@ -92,7 +94,6 @@ impl Groups {
     }
 
     pub fn get_mut(&mut self, name: &[u8]) -> Option<GroupMut<'_>> {
-        self.keep();
         let group = self.by_name.get_mut(name)?;
         Some(GroupMut { group, bytes: &mut self.bytes })
     }
@@ -107,7 +108,6 @@ impl Groups {
         if self.by_name.contains_key(name) {
             return None;
         }
-        self.keep();
         self.bytes += group_bytes(name);
         let group = self.by_name.entry(name.into()).or_default();
         group.last_id = last_id;
@@ -117,11 +117,13 @@ impl Groups {
 
     /// Removes a group. Returns whether there was one.
     pub fn remove(&mut self, name: &[u8]) -> bool {
-        self.keep();
         let Some(group) = self.by_name.remove(name) else { return false };
         self.bytes -= group_bytes(name);
         self.bytes -= group.pending.len() * PENDING_BYTES;
         self.bytes -= group.consumers().map(|(_, consumer)| consumer_bytes(&consumer.name)).sum::<usize>();
+        if let Some(sweep) = self.saving.get_mut() {
+            sweep.keep(name, group);
+        }
         true
     }
 
@@ -146,12 +148,9 @@ impl Groups {
         Groups { by_name: self.by_name.clone(), bytes: self.bytes, saving: Slot::EMPTY }
     }
 
-    /// While the stream is saved: keeps a copy before the first change.
-    #[inline]
-    fn keep(&mut self) {
-        if !self.saving.is_empty() {
-            GroupsAside::keep(self);
-        }
+    /// For a stream that is saved.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Group> {
+        self.by_name.values_mut()
     }
 }
 
@@ -213,6 +212,12 @@ impl Group {
     ) -> impl Iterator<Item = (StreamId, &Pending)> {
         let range = (start <= end).then(|| self.consumer(consumer).pending.range(start..=end));
         range.into_iter().flatten().map(|&id| (id, &self.pending[&id]))
+    }
+
+    /// The IDs of a consumer's pending entries from `start` on. None if there is no such consumer any more.
+    pub(super) fn ids_of(&self, consumer: ConsumerId, start: StreamId) -> impl Iterator<Item = StreamId> {
+        let consumer = self.consumers.get(consumer.0 as usize).and_then(Option::as_ref);
+        consumer.into_iter().flat_map(move |consumer| consumer.pending.range(start..)).copied()
     }
 
     /// As [`Groups::free_some`].
@@ -291,6 +296,7 @@ impl GroupMut<'_> {
         let consumer = self.group.consumers[id.0 as usize].take().expect("a named consumer exists");
         self.group.free_consumers.push(id);
         for pending_id in &consumer.pending {
+            self.keep_pending(*pending_id);
             self.group.pending.remove(pending_id);
         }
         *self.bytes -= consumer_bytes(name) + consumer.pending.len() * PENDING_BYTES;
@@ -307,8 +313,17 @@ impl GroupMut<'_> {
         self.group.consumers[id.0 as usize].as_mut().expect("a consumer's number is used while it exists")
     }
 
+    /// While the stream is saved: a delivery is about to change, or to be made or acknowledged.
+    #[inline]
+    fn keep_pending(&mut self, id: StreamId) {
+        if let Some(aside) = self.group.saving.get_mut() {
+            aside.keep(id, self.group.pending.get(&id));
+        }
+    }
+
     /// An entry is pending from now on, or is pending as told: it may have been before, at another consumer.
     pub fn set_pending(&mut self, id: StreamId, pending: Pending) {
+        self.keep_pending(id);
         match self.group.pending.insert(id, pending) {
             Some(before) if before.consumer == pending.consumer => return,
             Some(before) => {
@@ -321,6 +336,7 @@ impl GroupMut<'_> {
 
     /// An entry is no longer pending. Returns whether it was.
     pub fn remove_pending(&mut self, id: StreamId) -> bool {
+        self.keep_pending(id);
         let Some(pending) = self.group.pending.remove(&id) else { return false };
         self.consumer_mut(pending.consumer).pending.remove(&id);
         *self.bytes -= PENDING_BYTES;

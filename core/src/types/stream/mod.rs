@@ -23,6 +23,7 @@ pub use id::{IdText, StreamId};
 pub use log::{AppendError, Counters, Log, NewId, Precision, TrimTo};
 pub use node::{Entry, Fields, NewEntry, NodeEntries, NodeLimits, NodeRef};
 pub use nodes::{Range, RangeBack};
+pub use save::{ConsumerHead, GroupHead};
 
 use crate::types::{Collection, Encoding};
 

@@ -14,7 +14,7 @@ use super::order::{Bound, order_key};
 use crate::types::prefetch_all;
 use std::ops::Range;
 
-/// 512 bytes, of which the four that are unused are there for the version of a snapshot.
+/// 512 bytes, of which four are unused.
 pub(super) const LEAF_LEN: usize = 62;
 
 #[derive(Clone)]

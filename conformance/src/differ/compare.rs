@@ -24,6 +24,8 @@ pub enum How {
     Stream,
     /// Elements chosen at random: the same shape here, and `pick.rs` checks the rest.
     Pick,
+    /// The words of texts have no order.
+    Words,
     /// Only the same RESP type.
     Kind,
 }
@@ -46,6 +48,7 @@ impl How {
             "time" => How::Time,
             "stream" => How::Stream,
             "pick" => How::Pick,
+            "words" => How::Words,
             "kind" => How::Kind,
             _ => return None,
         })
@@ -84,6 +87,7 @@ impl How {
                 (Body::Text(_), Body::Text(_)) => true,
                 _ => false,
             },
+            How::Words => with_sorted_words(a) == with_sorted_words(b),
             How::Kind => matches!(a.body, Body::Nil) == matches!(b.body, Body::Nil),
         }
     }
@@ -100,6 +104,19 @@ fn sorted_within(reply: &Reply) -> Reply {
     let mut items: Vec<Reply> = items.iter().map(sorted_within).collect();
     items.sort();
     Reply { kind: reply.kind, body: Body::Items(items) }
+}
+
+fn with_sorted_words(reply: &Reply) -> Reply {
+    let body = match &reply.body {
+        Body::Items(items) => Body::Items(items.iter().map(with_sorted_words).collect()),
+        Body::Text(text) => {
+            let mut words: Vec<&[u8]> = text.split(|&byte| byte == b' ').collect();
+            words.sort_unstable();
+            Body::Text(words.join(&b' '))
+        }
+        Body::Nil => Body::Nil,
+    };
+    Reply { kind: reply.kind, body }
 }
 
 fn sorted_pairs(reply: &Reply) -> Vec<&[Reply]> {
@@ -189,6 +206,14 @@ mod tests {
 
         assert!(!How::Unordered.same(&a, &b) && How::Nested.same(&a, &b));
         assert!(!How::Nested.same(&a, &of([bulk("a"), bulk("c")])));
+    }
+
+    #[test]
+    fn words_of_texts_are_compared_as_sets() {
+        let of = |text| array(&[bulk("commands"), bulk(text)]);
+
+        assert!(How::Words.same(&of("-@all +get +set"), &of("-@all +set +get")));
+        assert!(!How::Words.same(&of("-@all +get +set"), &of("-@all +get -set")));
     }
 
     #[test]

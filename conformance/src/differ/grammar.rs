@@ -13,7 +13,8 @@
 //! ITEM...        the item once to four times
 //! HOW            how replies are compared (`compare.rs`); `alone`: neither in an EXEC nor in a pipeline; `fixed`: its
 //!                arguments are never disturbed; `waits`: it goes over a connection of its own, which may be blocked;
-//!                `errno`: what clears Redis' error number goes before it
+//!                `errno`: what clears Redis' error number goes before it; `other`: it goes over the second client;
+//!                `listens`: over one of those that listen to channels (`listen.rs`)
 //! ```
 //!
 //! A line `family NAME KEY... [: apart]` begins a family and names the keys that its commands mostly use; only these, and
@@ -54,6 +55,8 @@ pub struct Pattern {
     pub alone: bool,
     pub fixed: bool,
     pub waits: bool,
+    pub is_others: bool,
+    pub listens: bool,
     pub clears_errno: bool,
 }
 
@@ -124,6 +127,8 @@ fn pattern(line: &str) -> std::result::Result<Pattern, String> {
         alone: false,
         fixed: false,
         waits: false,
+        is_others: false,
+        listens: false,
         clears_errno: false,
     };
     for word in hows.split_whitespace() {
@@ -131,6 +136,8 @@ fn pattern(line: &str) -> std::result::Result<Pattern, String> {
             "alone" => pattern.alone = true,
             "fixed" => pattern.fixed = true,
             "waits" => pattern.waits = true,
+            "other" => pattern.is_others = true,
+            "listens" => pattern.listens = true,
             "errno" => pattern.clears_errno = true,
             _ => pattern.how = How::named(word).ok_or_else(|| format!("unknown way of comparing {word}"))?,
         }

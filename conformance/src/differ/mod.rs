@@ -7,17 +7,20 @@
 //!   sequence       calls over some connections, from a seed
 //!   fleet          the servers                                resp      a client that keeps replies as they came
 //!   run            a sequence to all of them at once          compare   when replies count as equal
+//!   listen         who is told of messages and of keys
 //!   state          what is left in the end
 //!   shrink         a failing sequence made small
 //! ```
 //!
 //! A sequence begins with empty servers and small thresholds of encodings. Its calls go alone and in pipelines, in MULTI and
-//! over clients that wait, by RESP2 or RESP3. In the end the digests, types, encodings and times of all keys are compared,
+//! over clients that wait, by RESP2 or RESP3. Other clients listen to channels and to what happens to keys, and are told the
+//! same by all servers. In the end the digests, types, encodings and times of all keys are compared,
 //! and each key's DUMP is restored by the other server. Commands that a server does not have are left out.
 
 pub mod compare;
 pub mod fleet;
 pub mod grammar;
+pub mod listen;
 pub mod lua;
 pub mod random;
 pub mod resp;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::compare::{How, wrong_pick};
 use super::fleet::Fleet;
+use super::listen::{self, EVENTS, EVENTS_DIRECTIVE, EVENTS_PATTERN, LISTENERS_MAX};
 use super::resp::{Broken, Client, Reply, encode};
 use super::sequence::{CLEARING, Call, Over, SETTINGS, Sequence};
 use super::state;
@@ -38,6 +39,7 @@ pub struct Session {
     main: Client,
     other: Option<Client>,
     waiters: Vec<Option<Client>>,
+    listeners: Vec<Option<Client>>,
     /// For questions between the calls.
     pub admin: Client,
 }
@@ -48,8 +50,10 @@ impl Session {
             Over::Main => return Ok(&mut self.main),
             Over::Other => &mut self.other,
             Over::Waiter => &mut self.waiters[waiter],
+            Over::Listener(number) => &mut self.listeners[number],
         };
         if slot.is_none() {
+            let resp = if let Over::Listener(number) = over { listen::resp_of(number) } else { resp };
             *slot = Some(connect(self.port, resp)?);
         }
         slot.as_mut().ok_or_else(|| Broken("no connection".to_owned()))
@@ -62,6 +66,26 @@ impl Session {
         count
             .and_then(|count| count.parse().ok())
             .ok_or_else(|| Broken("INFO without blocked_clients".to_owned()))
+    }
+
+    /// Waits until nobody listens to anything.
+    fn wait_for_silence(&mut self) -> Result<(), Broken> {
+        let deadline = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
+        loop {
+            let patterns = self.admin.ask(&["PUBSUB", "NUMPAT"])?;
+            let mut lists = Vec::new();
+            for list in ["CHANNELS", "SHARDCHANNELS"] {
+                lists.push(self.admin.ask(&["PUBSUB", list])?);
+            }
+            let is_silent = lists.iter().all(|list| list.items().is_none_or(<[Reply]>::is_empty));
+            if patterns.integer().is_none_or(|count| count == 0) && is_silent {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Broken("clients that have disconnected are still listening".to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(SETTLE_POLL_MS));
+        }
     }
 
     /// Waits until `count` clients are blocked. Gives how many are.
@@ -100,7 +124,11 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
         queued: [None, None],
         busy: [None; WAITERS_MAX],
         calls: &sequence.calls,
+        is_deaf: false,
     };
+    if let Some(difference) = run.listen_to_events(sequence) {
+        return Some(difference);
+    }
     let mut start = 0;
     while start < sequence.calls.len() {
         let first = &sequence.calls[start];
@@ -114,10 +142,12 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
         }
         let difference = match first.over {
             Over::Waiter => run.wait_with(start),
+            Over::Listener(_) => run.say(start),
             _ if first.alone => run.alone(start),
             _ => run.batch(start, end),
         };
-        if let Some(difference) = difference.or_else(|| run.settle(end - 1)) {
+        let settled = difference.or_else(|| run.settle(end - 1)).or_else(|| run.hear(end - 1));
+        if let Some(difference) = settled {
             return Some(difference);
         }
         start = end;
@@ -138,6 +168,7 @@ fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> 
     // Who does not have these has none either.
     admin.ask(&["SCRIPT", "FLUSH"])?;
     admin.ask(&["FUNCTION", "FLUSH"])?;
+    admin.ask(&["ACL", "DELUSER", "u1", "u2"])?;
     let mut settings = vec!["CONFIG", "SET"];
     for (name, [default, ..]) in SETTINGS {
         let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);
@@ -153,10 +184,12 @@ fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> 
         main: connect(port, sequence.resp)?,
         other: None,
         waiters: (0..WAITERS_MAX).map(|_| None).collect(),
+        listeners: (0..=LISTENERS_MAX).map(|_| None).collect(),
         admin,
     };
-    // Those whom the sequence before left blocked have to be gone.
+    // Those whom the sequence before left blocked, or listening, have to be gone.
     session.wait_for_blocked(0)?;
+    session.wait_for_silence()?;
     Ok(session)
 }
 
@@ -172,6 +205,8 @@ struct Run<'a> {
     /// The call that each waiter waits with.
     busy: [Option<usize>; WAITERS_MAX],
     calls: &'a [Call],
+    /// What is heard next is not compared: the servers have been made equal.
+    is_deaf: bool,
 }
 
 impl Run<'_> {
@@ -322,6 +357,7 @@ impl Run<'_> {
             return None;
         }
         let taken = members(replies[0]);
+        self.is_deaf = true;
         for (session, reply) in self.sessions.iter_mut().zip(replies) {
             let with_key = |name: &str, more: Vec<Vec<u8>>| {
                 [vec![name.as_bytes().to_vec(), key.to_vec()], more].concat()
@@ -338,6 +374,65 @@ impl Run<'_> {
             });
             if let Err(Broken(what)) = asked {
                 return Some(broken(at, &session.label, what));
+            }
+        }
+        None
+    }
+
+    /// Has a client told what happens to keys, if servers are set to tell it.
+    fn listen_to_events(&mut self, sequence: &Sequence) -> Option<Difference> {
+        let is_told = |setting: &&(&str, &str)| setting.0 == EVENTS_DIRECTIVE && !setting.1.is_empty();
+        sequence.settings.iter().find(is_told)?;
+        for session in &mut self.sessions {
+            let told = session
+                .client(Over::Listener(EVENTS), 0, self.resp)
+                .and_then(|client| client.ask(&["PSUBSCRIBE", EVENTS_PATTERN]));
+            if let Err(Broken(what)) = told {
+                return Some(broken(0, &session.label, what));
+            }
+        }
+        None
+    }
+
+    /// Sends a call over a client that listens, whose reply is heard with all that it is told.
+    fn say(&mut self, at: usize) -> Option<Difference> {
+        let call = &self.calls[at];
+        for session in &mut self.sessions {
+            let said =
+                session.client(call.over, 0, self.resp).and_then(|client| client.send(&encode(&call.args)));
+            if let Err(Broken(what)) = said {
+                return Some(broken(at, &session.label, what));
+            }
+        }
+        None
+    }
+
+    /// After a batch: those who listen have been told the same by all.
+    fn hear(&mut self, at: usize) -> Option<Difference> {
+        let is_deaf = std::mem::take(&mut self.is_deaf);
+        let marker = format!("heard what there was up to {at}");
+        for listener in 0..=LISTENERS_MAX {
+            let mut told: Vec<Vec<Reply>> = Vec::new();
+            for session in &mut self.sessions {
+                let Some(client) = &mut session.listeners[listener] else { continue };
+                let expected = if is_deaf { 0 } else { told.first().map_or(0, Vec::len) };
+                match listen::heard(client, &marker, expected) {
+                    Ok(messages) => told.push(messages),
+                    Err(Broken(what)) => return Some(broken(at, &session.label, what)),
+                }
+            }
+            let other = (1..told.len()).find(|&other| told[other] != told[0] && !is_deaf);
+            if let Some(other) = other {
+                let text =
+                    |messages: &[Reply]| messages.iter().map(Reply::to_string).collect::<Vec<_>>().join("; ");
+                let who = if listener == EVENTS {
+                    "who listens to events".to_owned()
+                } else {
+                    format!("client {listener}")
+                };
+                let what = format!("what {who} is told, up to the reply");
+                let label = self.sessions[other].label.clone();
+                return Some(Difference::new(at, what, text(&told[0]), &label, text(&told[other])));
             }
         }
         None

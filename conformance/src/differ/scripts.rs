@@ -164,6 +164,7 @@ impl Parts {
                 | How::Time
                 | How::Stream
                 | How::Pick
+                | How::Words
                 | How::Kind => call,
             });
         }

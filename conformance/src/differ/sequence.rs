@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use super::compare::How;
 use super::grammar::{Family, Pattern, World};
+use super::listen::{EVENTS_DIRECTIVE, LISTENERS_MAX};
 use super::random::Random;
 use super::resp::quoted;
 use super::scripts::Inner;
@@ -42,6 +43,8 @@ pub enum Over {
     Other,
     /// One of several that may be blocked.
     Waiter,
+    /// One of several that listen to channels.
+    Listener(usize),
 }
 
 impl Call {
@@ -58,6 +61,7 @@ impl Call {
             Over::Main => words.join(" "),
             Over::Other => format!("# another client: {}", words.join(" ")),
             Over::Waiter => format!("# a client that waits: {}", words.join(" ")),
+            Over::Listener(number) => format!("# client {number} that listens: {}", words.join(" ")),
         }
     }
 }
@@ -68,7 +72,7 @@ const CALLS_MAX: usize = 80;
 const FAMILIES_MAX: usize = 2;
 
 /// Redis' defaults, and values so small that collections outgrow them at once.
-pub const SETTINGS: [(&str, [&str; 4]); 9] = [
+pub const SETTINGS: [(&str, [&str; 4]); 10] = [
     ("list-max-listpack-size", ["-2", "-2", "3", "1"]),
     ("list-compress-depth", ["0", "0", "1", "2"]),
     ("hash-max-listpack-entries", ["512", "512", "4", "0"]),
@@ -78,6 +82,7 @@ pub const SETTINGS: [(&str, [&str; 4]); 9] = [
     ("zset-max-listpack-value", ["64", "64", "64", "8"]),
     ("stream-node-max-entries", ["100", "100", "3", "1"]),
     ("stream-node-max-bytes", ["4096", "4096", "64", "0"]),
+    (EVENTS_DIRECTIVE, ["", "", "KEA", "KEAmn"]),
 ];
 
 /// Whether clients wait in a sequence. Which of several keys on several shards that change at one moment serves a client
@@ -157,7 +162,9 @@ impl Maker<'_> {
         }
         let over = match pattern {
             Pattern { waits: true, .. } => Over::Waiter,
-            Pattern { alone: false, .. } if random.chance(7) => Over::Other,
+            Pattern { listens: true, .. } => Over::Listener(random.below(LISTENERS_MAX)),
+            Pattern { is_others: true, .. } => Over::Other,
+            Pattern { alone: false, .. } if random.chance(self.others_percent()) => Over::Other,
             _ => Over::Main,
         };
         let mut args = pattern.call(random, &Within { maker: self, family });
@@ -179,6 +186,12 @@ impl Maker<'_> {
         let ends_batch = over != Over::Main || pattern.alone || random.below(self.batch_len_max) == 0;
         let Pattern { how, alone, clears_errno, .. } = *pattern;
         Some(Call { args, how, over, ends_batch, alone, clears_errno })
+    }
+
+    /// How many of a hundred calls go over the second client: more if it may have rights of its own.
+    fn others_percent(&self) -> usize {
+        let has_users = self.chosen.iter().any(|&at| self.families[at].name == "acl");
+        if has_users { 30 } else { 7 }
     }
 
     /// Mostly one of the family's own keys; often enough one of another's that wrong types are met.
@@ -214,6 +227,8 @@ impl World for Within<'_> {
         let is_inner = !family.has_programs()
             && !pattern.alone
             && !pattern.waits
+            && !pattern.listens
+            && !pattern.is_others
             && !pattern.clears_errno
             && !NOT_INNER.contains(&pattern.name.as_str());
         let disturbs_who_waits =

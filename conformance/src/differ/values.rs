@@ -112,7 +112,7 @@ pub const JUNK: [&str; 14] = [
 ];
 
 /// Rules of ACL users.
-const RULES: [&str; 52] = [
+const RULES: [&str; 60] = [
     "+@all",
     "-@all",
     "+@read",
@@ -165,10 +165,18 @@ const RULES: [&str; 52] = [
     "allchannels",
     "resetchannels",
     "sanitize-payload",
+    "+cluster|info",
+    "-cluster",
+    "-replicaof",
+    "+migrate",
+    "+@admin",
+    "+auth",
+    "+hello",
+    "on",
 ];
 
 /// Selectors of ACL users.
-const SELECTORS: [&str; 8] = [
+const SELECTORS: [&str; 11] = [
     "clearselectors",
     "(+get ~ka)",
     "(+@write %W~k*)",
@@ -176,6 +184,9 @@ const SELECTORS: [&str; 8] = [
     "(+@all ~kb)",
     "(allcommands allkeys)",
     "( +mget  +set %R~k* )",
+    "(-@all +cluster -cluster|slots ~x)",
+    "(+@all -@admin &ch1)",
+    "(+@write ~*)",
     "()",
 ];
 
@@ -331,6 +342,12 @@ fn rule_named(name: &str) -> Option<Generator> {
         "aclrule" => |r| text(r, &RULES),
         "selector" => |r| text(r, &SELECTORS),
         "badrule" => |r| text(r, &BAD_RULES),
+        "chan" => {
+            |r| text(r, &["ch1", "ch1", "ch2", "ch3", "other", "", "__keyspace@0__:a", "__keyevent@0__:set"])
+        }
+        "chanpat" => {
+            |r| text(r, &["ch*", "ch?", "*", "ch1", "o[tT]her", "\\*", "", "__keyevent@*", "__key*__:*"])
+        }
         _ => return None,
     })
 }

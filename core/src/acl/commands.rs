@@ -80,7 +80,7 @@ pub fn named<'t>(table: &'t CommandTable, name: &[u8]) -> Option<&'t CommandEntr
         None => (name, None),
         Some(bar) => (&name[..bar], Some(&name[bar + 1..])),
     };
-    let entry = table.by_own_name(container).filter(|entry| !entry.row.is_hidden)?;
+    let entry = table.by_own_name_for_rules(container)?;
     match sub {
         None => Some(entry),
         Some(sub) => table.subcommand(entry, sub),
@@ -95,7 +95,7 @@ pub fn category(name: &[u8]) -> Option<u32> {
 /// The commands and subcommands of a category. As in Redis 7.0, commands of loaded modules are in none.
 pub fn of_category(table: &CommandTable, category: u32) -> impl Iterator<Item = &CommandEntry> {
     table
-        .all()
+        .known_to_rules()
         .filter(move |entry| entry.row.acl_categories() & category != 0 && !entry.row.has(flag::MODULE))
 }
 

@@ -114,7 +114,7 @@ impl Selector {
             is_left[best] = false;
         }
 
-        for entry in table.all().filter(|entry| entry.parent.is_none()) {
+        for entry in table.known_to_rules().filter(|entry| entry.parent.is_none()) {
             let with_subs = std::iter::once(entry).chain(table.subcommands(entry));
             for entry in with_subs {
                 let number = number(table, entry);

@@ -33,6 +33,11 @@ fn read_line(
     errors: &mut String,
 ) {
     let shown = |word: &[u8]| String::from_utf8_lossy(word).into_owned();
+    if line.contains(&0) {
+        // Redis reads up to the NUL, and goes on with the next line, which makes other rules of it than those that stand there.
+        errors.push_str(&format!("{place}: contains a null character. "));
+        return;
+    }
     let words: Vec<&[u8]> = line.split(|&byte| byte == b' ').collect();
     let [b"user", user_name, rules @ ..] = words.as_slice() else {
         errors.push_str(&format!("{place} should start with user keyword followed by the username. "));

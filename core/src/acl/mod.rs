@@ -6,6 +6,7 @@
 //!
 //! Pure: nothing here knows a connection or a file. Rules, their errors and their descriptions are those of Redis 7.0.15.
 
+pub mod absent;
 mod channels;
 mod commands;
 mod describe;

@@ -55,15 +55,18 @@ pub fn has_blanks(text: &[u8]) -> bool {
     text.iter().any(|&byte| byte.is_ascii_whitespace() || byte == b'\x0b' || byte == 0)
 }
 
-/// Puts the words of each selector, which stands in parentheses, together. `Err`: the word at which one begins that has
-/// no end.
+/// Puts the words of each selector, which stands in parentheses, together. As in Redis, one that begins within another takes
+/// the place of that. `Err`: the word at which one begins that has no end.
 pub fn merge_selectors<'a>(words: &[&'a [u8]]) -> Result<Vec<Vec<u8>>, &'a [u8]> {
     let mut merged: Vec<Vec<u8>> = Vec::new();
     let mut open: Option<(&[u8], Vec<u8>)> = None;
     for &word in words {
         let ends = word.last() == Some(&b')');
+        if word.first() == Some(&b'(') && !ends {
+            open = Some((word, word.to_vec()));
+            continue;
+        }
         match &mut open {
-            None if word.first() == Some(&b'(') && !ends => open = Some((word, word.to_vec())),
             None => merged.push(word.to_vec()),
             Some((_, selector)) => {
                 selector.push(b' ');

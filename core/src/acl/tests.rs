@@ -58,6 +58,7 @@ fn rules_are_described_by_the_categories_that_fit_best() {
         (&["+select|0", "+select|1"], "user u off resetchannels -@all +select|0 +select|1"),
         (&["+select|0", "+select"], "user u off resetchannels -@all +select"),
         (&["(", "+get", "~a", ")"], "user u off resetchannels -@all (~a resetchannels -@all +get)"),
+        (&["(", "+get", "(", "~a", ")"], "user u off resetchannels -@all (~a resetchannels -@all)"),
         (&["(+get ~a)", "clearselectors"], "user u off resetchannels -@all"),
         (&["+@all", "~*", "reset"], "user u off sanitize-payload resetchannels -@all"),
         (
@@ -67,6 +68,41 @@ fn rules_are_described_by_the_categories_that_fit_best() {
     ] {
         assert_eq!(line(&table, rules), described, "{rules:?}");
     }
+}
+
+/// Rules and ACL files of Redis name them, and are to be kept.
+#[test]
+fn rules_know_every_command_of_redis_and_those_that_are_not_there_cover_nothing() {
+    let table = table();
+    let names = include_str!("../config/commands-7.0.15.txt");
+    // These come with modules.
+    let is_of_module = |name: &str| {
+        ["bit", "geo", "pf"].iter().any(|start| name.starts_with(start)) || name.ends_with("etbit")
+    };
+    for name in names.split_ascii_whitespace().filter(|name| !is_of_module(name)) {
+        let known = table.known_to_rules().filter(|entry| entry.parent.is_none() && entry.row.name == name);
+        assert_eq!(known.count(), 1, "{name}");
+    }
+    for entry in table.known_to_rules().filter(|entry| entry.row.is_absent) {
+        let name = entry.full_name.as_str();
+        assert!(table.by_full_name(name.as_bytes()).is_none(), "{name}");
+        let described = line(&table, &[&format!("+{name}")]);
+        assert_eq!(described, format!("user u off resetchannels -@all +{name}"));
+        let described = line(&table, &["+@all", &format!("-{name}")]);
+        assert_eq!(described, format!("user u off resetchannels +@all -{name}"));
+    }
+    for (rules, described) in [
+        (&["+cluster", "-cluster|slots"][..], "user u off resetchannels -@all +cluster -cluster|slots"),
+        (&["+@all", "-@dangerous"], "user u off resetchannels +@all -@dangerous"),
+        (&["+migrate|x"], "user u off resetchannels -@all +migrate|x"),
+        (&["+@admin", "-replicaof"], "user u off resetchannels -@all +@admin -replicaof"),
+    ] {
+        assert_eq!(line(&table, rules), described, "{rules:?}");
+    }
+    assert!(users(&table, &["+cluster|nosuch"]).is_err());
+    let dangerous: Vec<&str> =
+        of_category(&table, category(b"dangerous").unwrap()).map(|entry| entry.full_name.as_str()).collect();
+    assert!(dangerous.contains(&"cluster|forget") && dangerous.contains(&"migrate"));
 }
 
 #[test]
@@ -194,6 +230,12 @@ fn a_file_is_taken_as_a_whole_or_not_at_all() {
     assert!(good.default_user().is_open());
     assert!(good.current(before.get(b"u").unwrap()).is_none(), "it is another user of the name");
     assert!(good.current(before.default_user()).is_some());
+    let with_nul = b"user a on >x\0y\nuser b on\n";
+    assert_eq!(
+        before.from_file("f", with_nul, rules).err().unwrap(),
+        "f:1: contains a null character. WARNING: ACL errors detected, no change to the previously active ACL rules \
+         was performed"
+    );
     let bad = b"user a on +nosuch ~x ^\nuser\nfoo\nuser a b\nuser b foo bar +no\nuser c (+get\n";
     assert_eq!(
         before.from_file("f", bad, rules).err().unwrap(),

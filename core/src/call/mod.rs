@@ -50,6 +50,8 @@ pub struct Call {
     pub hash: u64,
     /// Which argument `hash` belongs to; 0: none.
     pub hashed_arg: u8,
+    /// Of an EXEC, while somebody watches all commands: which letters of the name were in upper case, by bits.
+    pub upper_letters: u8,
 }
 
 /// As many fill a cache line exactly twice, and every request is copied by it.

@@ -257,6 +257,8 @@ pub struct Command {
     pub is_constant_time: bool,
     /// No client can call it or see it: [`CommandTable::hidden`] finds it.
     pub is_hidden: bool,
+    /// It is not there, and only rules of access control are about it: see [`CommandTable::known_to_rules`].
+    pub is_absent: bool,
     pub docs: Docs,
     pub subcommands: &'static [Command],
 }
@@ -326,6 +328,7 @@ impl Command {
             seeks: None,
             is_constant_time: false,
             is_hidden: false,
+            is_absent: false,
             docs: Docs::NONE,
             subcommands: &[],
         }
@@ -334,6 +337,12 @@ impl Command {
     /// A command that no client can call or see.
     pub const fn hidden(mut self) -> Command {
         self.is_hidden = true;
+        self
+    }
+
+    /// A command that is not there, of which only rules know.
+    pub const fn absent(mut self) -> Command {
+        self.is_absent = true;
         self
     }
 
@@ -691,7 +700,8 @@ impl CommandTable {
     fn push(&mut self, row: &'static Command, full_name: String, parent: Option<CommandId>) {
         assert!(self.entries.len() < COMMANDS_MAX, "the callers check the number");
         let id = CommandId(self.entries.len() as u16);
-        self.names.push(if row.is_hidden { Vec::new() } else { row.name.as_bytes().to_vec() });
+        let can_be_called = !row.is_hidden && !row.is_absent;
+        self.names.push(if can_be_called { row.name.as_bytes().to_vec() } else { Vec::new() });
         let shape = crate::command::keys::shape(row);
         self.entries.push(CommandEntry {
             id,
@@ -825,6 +835,11 @@ impl CommandTable {
 
     /// All commands and subcommands, including those that were renamed to the empty string, but not removed or hidden ones.
     pub fn all(&self) -> impl Iterator<Item = &CommandEntry> {
+        self.known_to_rules().filter(|entry| !entry.row.is_absent)
+    }
+
+    /// The same, and those that are not there, but that rules of access control may name.
+    pub fn known_to_rules(&self) -> impl Iterator<Item = &CommandEntry> {
         self.entries.iter().filter(|entry| !entry.is_removed && !entry.row.is_hidden)
     }
 
@@ -832,10 +847,20 @@ impl CommandTable {
     pub fn by_own_name(&self, name: &[u8]) -> Option<&CommandEntry> {
         let is_meant = |entry: &&CommandEntry| {
             !entry.is_removed
+                && !entry.row.is_absent
                 && entry.parent.is_none()
                 && name.eq_ignore_ascii_case(entry.row.name.as_bytes())
         };
         self.entries.iter().find(is_meant)
+    }
+
+    /// The same among all that rules may name.
+    pub fn by_own_name_for_rules(&self, name: &[u8]) -> Option<&CommandEntry> {
+        let named = self
+            .known_to_rules()
+            .filter(|entry| entry.parent.is_none() && name.eq_ignore_ascii_case(entry.row.name.as_bytes()));
+        // A module may have a command of the name of an absent one.
+        named.min_by_key(|entry| entry.row.is_absent)
     }
 
     /// The name by which clients call it, which differs from the row's if rename-command changed it.

@@ -4,10 +4,10 @@
 //! whoever has a copy of the old one takes the new one when it sees that. So looking something up takes no lock, but for the
 //! first time after a change.
 
+use super::names::{Counts, Names};
 use crate::types::glob::glob_matches;
 use crate::types::hashing::hash_key;
 use smallvec::SmallVec;
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +37,14 @@ impl Kind {
         }
     }
 
+    /// In how many buckets the names of its parts are.
+    const fn bucket_count(self) -> usize {
+        match self {
+            Kind::Pattern => 256,
+            Kind::Channel | Kind::ShardChannel | Kind::Commands | Kind::KeyPrefix => 1,
+        }
+    }
+
     /// Where its parts begin.
     const fn first_part(self) -> usize {
         match self {
@@ -62,19 +70,16 @@ impl Kind {
 /// How many parts there are.
 pub(super) const PART_COUNT: usize = Kind::KeyPrefix.first_part() + Kind::KeyPrefix.part_count();
 
-/// The shards with subscribers of a name, and how many each has. Never empty in the directory.
-pub(super) type Counts = SmallVec<[(u16, u32); 2]>;
-
-/// A part's names.
-pub(super) type Names = BTreeMap<Arc<[u8]>, Counts>;
-
-#[derive(Default)]
 struct Part {
     version: AtomicU64,
     names: Mutex<Arc<Names>>,
 }
 
 impl Part {
+    fn new(bucket_count: usize) -> Part {
+        Part { version: AtomicU64::new(0), names: Mutex::new(Arc::new(Names::new(bucket_count))) }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Arc<Names>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,8 +101,13 @@ pub struct Directory {
 
 impl Directory {
     pub fn new(shard_count: usize) -> Directory {
+        let kinds = [Kind::Channel, Kind::ShardChannel, Kind::Pattern, Kind::Commands, Kind::KeyPrefix];
+        // In the order in which their parts lie.
+        let parts = kinds
+            .into_iter()
+            .flat_map(|kind| (0..kind.part_count()).map(move |_| Part::new(kind.bucket_count())));
         Directory {
-            parts: (0..PART_COUNT).map(|_| Part::default()).collect(),
+            parts: parts.collect(),
             name_counts: Default::default(),
             positions: (0..shard_count).map(|_| Position::default()).collect(),
         }
@@ -142,21 +152,11 @@ impl Directory {
         let names = Arc::make_mut(&mut names);
         let name_count = &self.name_counts[kind as usize];
         for name in changed {
-            match names.get_mut(name) {
-                Some(counts) => {
-                    change(counts);
-                    if counts.is_empty() {
-                        names.remove(name);
-                        name_count.fetch_sub(1, Ordering::SeqCst);
-                    }
-                }
-                None => {
-                    let mut counts = Counts::new();
-                    change(&mut counts);
-                    names.insert(name.into(), counts);
-                    name_count.fetch_add(1, Ordering::SeqCst);
-                }
-            }
+            match names.change(name, &change) {
+                1 => name_count.fetch_add(1, Ordering::SeqCst),
+                -1 => name_count.fetch_sub(1, Ordering::SeqCst),
+                _ => continue,
+            };
         }
         part.version.fetch_add(1, Ordering::SeqCst) + 1
     }

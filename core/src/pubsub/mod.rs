@@ -44,6 +44,7 @@
 //! connection ends may be counted, too, as on any server.)
 
 mod directory;
+mod names;
 mod publisher;
 mod subscribers;
 

@@ -1,6 +1,7 @@
 //! What a shard publishes, until it leaves for the shards with subscribers.
 
-use super::directory::{Counts, Directory, Kind, Names, PART_COUNT, count_of};
+use super::directory::{Directory, Kind, PART_COUNT, count_of};
+use super::names::{Counts, Names};
 use crate::types::glob::glob_matches;
 use smallvec::SmallVec;
 use std::sync::Arc;

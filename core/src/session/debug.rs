@@ -367,9 +367,7 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
         events::tell_saving(Saving::Ended);
     }
     if wanted.flushes {
-        for db in 0..ctx.worker.shard.db_count() as u32 {
-            ctx.worker.shard.flush_db(db, Freeing::Now);
-        }
+        ctx.worker.shard.flush_all(Freeing::Now);
     }
     if tells {
         events::tell_loading(Loading::Rdb);

@@ -22,6 +22,7 @@ pub mod server;
 pub mod slowlog;
 pub mod transaction;
 
+use crate::acl::absent;
 use crate::command::handlers;
 use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, stream, string, zset};
 use crate::command::table::Command;
@@ -32,6 +33,7 @@ use crate::worker::program::{KEY_WAITS, TASKS};
 
 /// All rows of this build, those over keys included.
 pub const FAMILIES: &[&[Command]] = &[
+    absent::COMMANDS,
     acl::COMMANDS,
     client::COMMANDS,
     cluster::COMMANDS,

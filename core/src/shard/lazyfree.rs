@@ -38,8 +38,19 @@ impl LazyFree {
 }
 
 impl Shard {
-    /// Removes all keys of a database. Returns how many there were. Does not count as a change.
+    /// Removes all keys of all databases. Returns how many there were. Does not count as a change.
+    pub fn flush_all(&mut self, freeing: Freeing) -> u64 {
+        self.track_replaced();
+        (0..self.db_count() as u32).map(|db| self.empty_db(db, freeing)).sum()
+    }
+
+    /// The same for a database.
     pub fn flush_db(&mut self, db: u32, freeing: Freeing) -> u64 {
+        self.track_replaced();
+        self.empty_db(db, freeing)
+    }
+
+    fn empty_db(&mut self, db: u32, freeing: Freeing) -> u64 {
         self.will_replace(db, None);
         let number = db;
         let db = &mut self.dbs[db as usize];

@@ -47,8 +47,14 @@ pub enum Message {
     Published(Vec<Delivery>),
     /// About what clients have read, and that it has changed.
     Tracking(TrackingMessage),
-    /// The users have changed.
-    Users,
+    /// The users have changed, to this version.
+    Users {
+        version: u64,
+    },
+    /// Back: the shard goes by this version of the users, or a later one.
+    UsersAdopted {
+        version: u64,
+    },
     /// A script of your client was refused a call by access control.
     Refused(Box<RefusedCall>),
     /// This client watches none of your keys any more.
@@ -196,6 +202,7 @@ impl Batch {
             client: alike.client,
             home: alike.home,
             hashed_arg: alike.hashed_arg,
+            upper_letters: alike.upper_letters,
         };
         self.commands.push(BatchedCommand { reply_id, call, args, exec: None });
     }

@@ -197,10 +197,18 @@ impl Shard {
         keys.iter().zip(is_there).map(stored).collect()
     }
 
-    /// Looks a key up without recording an access, but counts a hit or a miss (EXISTS, TYPE, TTL, OBJECT).
+    /// Looks a key up without recording an access, but counts a hit or a miss (EXISTS, TYPE, TTL).
     #[inline]
     pub fn lookup_read_notouch(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
         self.lookup_read(&Call { no_touch: true, ..*call }, key)
+    }
+
+    /// The same for commands that tell nobody that there is no such key (OBJECT).
+    pub fn lookup_read_untold(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
+        let is_there = self.exists(call.db, key);
+        let counted = if is_there { &self.stats.keyspace_hits } else { &self.stats.keyspace_misses };
+        counted.add(1);
+        self.lookup_stored(call.db, key).filter(|_| is_there)
     }
 
     /// Looks a key up without counting a hit or a miss, or recording an access.

@@ -49,6 +49,8 @@ pub struct KeyChange<'a> {
     pub event: Event,
     /// 0: no client.
     pub client: ClientId,
+    /// A script of that client did.
+    is_by_script: bool,
     pub kind: KeyEvent,
     /// It was published, and others were told, where it happened: the key's entry was checked out.
     is_published: bool,
@@ -58,7 +60,14 @@ pub struct KeyChange<'a> {
 impl<'a> KeyChange<'a> {
     /// A change by the client of a call.
     pub(super) fn by(call: &Call, db: u32, key: Key<'a>, event: Event, kind: KeyEvent) -> KeyChange<'a> {
-        KeyChange { db, key, event, client: call.client, kind, is_published: false, is_told: false }
+        let (client, is_by_script) = (call.client, call.in_script);
+        KeyChange { db, key, event, client, is_by_script, kind, is_published: false, is_told: false }
+    }
+
+    /// What happens by itself.
+    fn by_nobody(db: u32, key: Key<'a>, event: Event, kind: KeyEvent) -> KeyChange<'a> {
+        let (is_by_script, is_published, is_told) = (false, false, false);
+        KeyChange { db, key, event, client: 0, is_by_script, kind, is_published, is_told }
     }
 }
 
@@ -75,7 +84,7 @@ pub struct CheckedOutEvent {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CheckedOutWhat {
     /// As in [`KeyChange`].
-    Happened { event: Event, client: ClientId, kind: KeyEvent, is_told: bool },
+    Happened { event: Event, client: ClientId, is_by_script: bool, kind: KeyEvent, is_told: bool },
     /// A client of shard `home` has read it, and is to be told when it changes.
     Read { client: ClientId, home: u16 },
 }
@@ -247,8 +256,7 @@ impl Observers {
     /// A key was loaded from a file.
     #[inline]
     pub(super) fn loaded(&mut self, db: u32, key: Key<'_>) {
-        let (event, kind) = (Event::LOADED, KeyEvent::Notified);
-        self.tell(&KeyChange { db, key, event, client: 0, kind, is_published: false, is_told: false });
+        self.tell(&KeyChange::by_nobody(db, key, Event::LOADED, KeyEvent::Notified));
     }
 
     /// Something has happened that is no change, and for those only who are told of its class.
@@ -268,8 +276,7 @@ impl Observers {
     #[inline]
     pub(super) fn expired(&mut self, db: u32, key: Key<'_>) {
         if self.is_on {
-            let (event, kind) = (Event::EXPIRED, KeyEvent::Expired);
-            self.note(&KeyChange { db, key, event, client: 0, kind, is_published: false, is_told: false });
+            self.note(&KeyChange::by_nobody(db, key, Event::EXPIRED, KeyEvent::Expired));
             if self.offers() {
                 self.expired_awaited.push((db, key.bytes.into()));
             }
@@ -288,7 +295,7 @@ impl Observers {
     /// Notifies the watching clients and collects notices, or records the event.
     #[cold]
     fn note(&mut self, change: &KeyChange<'_>) {
-        let KeyChange { db, key, event, client, kind, is_published, mut is_told } = *change;
+        let KeyChange { db, key, event, client, is_by_script, kind, is_published, mut is_told } = *change;
         let is_of = |classes: u32| classes & event.class().bit() != 0 && !event.name().is_empty();
         if is_of(self.published_classes) && !is_published {
             self.to_publish.push(KeyNotice { db, key: key.bytes.into(), event });
@@ -302,13 +309,13 @@ impl Observers {
         }
         match &mut self.checked_out {
             Some(events) => {
-                let what = CheckedOutWhat::Happened { event, client, kind, is_told };
+                let what = CheckedOutWhat::Happened { event, client, is_by_script, kind, is_told };
                 events.push(CheckedOutEvent { db, hash: key.hash, key: key.bytes.into(), what });
             }
             None => {
                 self.watch.note(db, key, kind);
                 if kind != KeyEvent::Notified {
-                    self.tracking.changed(key.bytes, client);
+                    self.tracking.changed(key.bytes, client, is_by_script);
                 }
                 self.set_on();
             }
@@ -388,9 +395,13 @@ impl Shard {
                 CheckedOutWhat::Read { client, home } => {
                     self.observers.change_tracking(|tracking| tracking.read(key.bytes, client, home));
                 }
-                CheckedOutWhat::Happened { event, client, kind, is_told } if self.observers.is_on => {
+                CheckedOutWhat::Happened { event, client, is_by_script, kind, is_told }
+                    if self.observers.is_on =>
+                {
                     let is_published = true;
-                    self.notify_observers(&KeyChange { db, key, event, client, kind, is_published, is_told });
+                    let change =
+                        KeyChange { db, key, event, client, is_by_script, kind, is_published, is_told };
+                    self.notify_observers(&change);
                 }
                 CheckedOutWhat::Happened { .. } => {}
             }
@@ -486,9 +497,8 @@ impl Shard {
     }
 
     /// Notifies the watching clients that the keys of a database are about to be replaced: by those of database `by`,
-    /// or none.
+    /// or none. [`Shard::track_replaced`] is for those that track.
     pub(super) fn will_replace(&mut self, db: u32, by: Option<u32>) {
-        self.track_replaced();
         if !self.observers.is_on {
             return;
         }
@@ -502,6 +512,7 @@ impl Shard {
     /// Swaps two databases. Counts no change.
     pub fn swap_dbs(&mut self, first: u32, second: u32) {
         if first != second {
+            self.track_replaced();
             self.will_replace(first, Some(second));
             self.will_replace(second, Some(first));
         }

@@ -68,6 +68,7 @@ pub enum Invalidation {
     /// For a client that has read this key. `by`: who has changed it; 0: nobody, or it is not known any more who reads it.
     Key { reader: ClientId, key: Arc<[u8]>, by: ClientId },
     /// For the clients that have this prefix: the keys, each with the client that has changed it last.
+    /// 0 if a script has: as in Redis, who asks not to be told of its own changes (NOLOOP) is told of those.
     Prefix { prefix: Arc<[u8]>, keys: Vec<(Arc<[u8]>, ClientId)> },
     /// For all: every key may have changed.
     All,
@@ -223,11 +224,11 @@ impl Tracking {
         }
     }
 
-    /// A key has changed. `by`: the client that has changed it; 0: none.
-    pub(super) fn changed(&mut self, key: &[u8], by: ClientId) {
+    /// A key has changed. `by`: the client that has changed it, perhaps by a script; 0: none.
+    pub(super) fn changed(&mut self, key: &[u8], by: ClientId, is_by_script: bool) {
         for prefix in &mut self.prefixes {
             if key.starts_with(&prefix.bytes) {
-                prefix.changed.insert(key.into(), by);
+                prefix.changed.insert(key.into(), if is_by_script { 0 } else { by });
             }
         }
         if let Some((key, tracked)) = self.keys.remove_entry(key) {
@@ -248,15 +249,14 @@ impl Tracking {
         }
     }
 
-    /// All keys of a database were replaced. `tells`: this shard is the one that has all clients told.
+    /// All keys of one or more databases are replaced. `tells`: this shard is the one that has all clients told.
     fn replaced_all(&mut self, tells: bool) {
         let items: u64 = self.keys.values().map(|tracked| tracked.readers.len() as u64).sum();
         self.totals.keys.fetch_sub(self.keys.len() as u64, Ordering::Relaxed);
         self.totals.items.fetch_sub(items, Ordering::Relaxed);
         self.keys = AHashMap::default();
         self.order = Vec::new();
-        let is_due = matches!(self.due.last(), Some((Homes::All, Invalidation::All)));
-        if tells && !is_due && self.totals.clients() > 0 {
+        if tells && self.totals.clients() > 0 {
             self.due.push((Homes::All, Invalidation::All));
         }
     }
@@ -350,7 +350,7 @@ impl Shard {
         });
     }
 
-    /// All keys of a database are replaced, or go.
+    /// A command replaces or removes all keys of one or more databases.
     pub(super) fn track_replaced(&mut self) {
         let tells = self.index == 0;
         self.observers.change_tracking(|tracking| tracking.replaced_all(tells));
@@ -397,13 +397,13 @@ mod tests {
         tracking.read(b"b", 5, 0);
         assert_eq!(totals(&tracking), (2, 3));
 
-        tracking.changed(b"c", 9);
-        tracking.changed(b"a", 9);
-        tracking.changed(b"a", 9);
+        tracking.changed(b"c", 9, false);
+        tracking.changed(b"a", 9, false);
+        tracking.changed(b"a", 9, false);
 
         assert_eq!(told(&mut tracking), [(5, "a".into(), 9), (7, "a".into(), 9)]);
         assert_eq!(totals(&tracking), (1, 1));
-        tracking.changed(b"b", 0);
+        tracking.changed(b"b", 0, false);
         assert_eq!(told(&mut tracking), [(5, "b".into(), 0)]);
         assert!(tracking.is_empty() && totals(&tracking) == (0, 0));
     }
@@ -433,7 +433,7 @@ mod tests {
         assert_eq!(left.iter().sum::<usize>(), 3);
         for shard in &mut shards {
             let keys = shard.order.clone();
-            keys.iter().for_each(|key| shard.changed(key, 2));
+            keys.iter().for_each(|key| shard.changed(key, 2, false));
             assert!(shard.is_empty() && shard.order.is_empty());
         }
         assert_eq!((all.keys(), all.items()), (0, 0));
@@ -444,8 +444,9 @@ mod tests {
         let mut tracking = Tracking::default();
         let homes = SmallVec::from_slice(&[0, 2]);
         tracking.set_prefixes(1, vec![(b"a:"[..].into(), homes.clone())]);
-        for (key, by) in [("a:2", 1), ("a:1", 1), ("b:1", 1), ("a:2", 0)] {
-            tracking.changed(key.as_bytes(), by);
+        let changes = [("a:2", 1, false), ("a:1", 1, false), ("b:1", 1, false), ("a:2", 1, true)];
+        for (key, by, is_by_script) in changes {
+            tracking.changed(key.as_bytes(), by, is_by_script);
         }
         // Another prefix comes; what was to be told stays.
         tracking.set_prefixes(2, vec![(b""[..].into(), homes.clone()), (b"a:"[..].into(), homes)]);

@@ -2,13 +2,16 @@
 //!
 //! The users are one value for the whole process, which never changes; a change publishes another one. Each worker takes it
 //! over before it looks at what clients or other shards have sent: so whatever is sent after a change was replied to is judged by
-//! the new users, on every shard. Shards that sleep are woken, because clients that lose their rights are disconnected.
+//! the new users, on every shard. The other shards are told, also because clients that lose their rights are to be
+//! disconnected, and the reply to the change, and what its client has sent behind it, waits until all have adopted it: from
+//! then on no client is served, counted or connected by rights that it had before.
 //!
 //! A request is judged at home, when it is about to run: for an EXEC, that is all its commands, and those that are not
 //! allowed any more are replaced by their error. Programs are judged where they run, each call by the users of the moment
 //! in which their slice began. A blocked client whose user may not call its command any more gets an error.
 
 use super::Worker;
+use super::connection::StallReason;
 use crate::acl::{AclLog, AclLogEntry, User, Users};
 use crate::call::{AclContext, ClientId, Forbidden, RefusedCall};
 use crate::client::CommandQueue;
@@ -17,6 +20,7 @@ use crate::command::docs::Docs;
 use crate::command::table::{Command, CommandEntry, flag};
 use crate::command::{Call, CommandError, CommandResult, Ctx};
 use crate::protocol::{Argv, OwnedArgv};
+use crate::runtime::driver::ConnId;
 use crate::shard::message::Message;
 use crate::worker::client_line::write_line;
 use ahash::AHashMap;
@@ -46,6 +50,18 @@ impl Default for AclGlobals {
     }
 }
 
+/// The changes of users that this shard's clients have made and other shards have not adopted yet.
+#[derive(Default)]
+pub(super) struct OpenChanges(Vec<OpenChange>);
+
+struct OpenChange {
+    version: u64,
+    /// How many shards have not adopted it.
+    missing: usize,
+    /// Whose change it is.
+    conn: ConnId,
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -67,13 +83,18 @@ impl AclGlobals {
     /// # Errors
     /// Those of `change`; the users are then as before.
     pub fn update<T, E>(&self, change: impl FnOnce(&Users) -> Result<(Users, T), E>) -> Result<T, E> {
+        self.update_to(change).map(|(_, value)| value)
+    }
+
+    /// The same. Returns the new version, too.
+    fn update_to<T, E>(&self, change: impl FnOnce(&Users) -> Result<(Users, T), E>) -> Result<(u64, T), E> {
         let mut users = lock(&self.users);
         let (new, value) = change(&users)?;
         let has_restricted = new.iter().any(|user| !user.is_unrestricted());
         *users = Arc::new(new);
         self.has_restricted.store(has_restricted, Ordering::Relaxed);
-        self.version.fetch_add(1, Ordering::Release);
-        Ok(value)
+        let version = self.version.fetch_add(1, Ordering::Release) + 1;
+        Ok((version, value))
     }
 
     pub fn log(&self) -> MutexGuard<'_, AclLog> {
@@ -112,11 +133,42 @@ impl Worker {
         caller: Option<usize>,
         change: impl FnOnce(&Users) -> Result<(Users, T), E>,
     ) -> Result<T, E> {
-        let value = self.globals.acl.update(change)?;
+        let (version, value) = self.globals.acl.update_to(change)?;
         self.adopt_users(caller);
-        // Shards that sleep have clients that may lose their rights.
-        self.other_shards().for_each(|shard| self.send(shard, Message::Users));
+        self.other_shards().for_each(|shard| self.send(shard, Message::Users { version }));
+        let missing = self.shard.shard_count - 1;
+        if missing > 0
+            && let Some(connection) = caller.and_then(|at| self.connections[at].as_deref_mut())
+        {
+            connection.open_user_changes += 1;
+            let conn = connection.conn;
+            self.user_changes.0.push(OpenChange { version, missing, conn });
+        }
         Ok(value)
+    }
+
+    /// Another shard goes by this version of the users: after the last one, the client that has made it gets its reply.
+    pub(super) fn users_are_adopted(&mut self, version: u64) {
+        let open = &mut self.user_changes.0;
+        let Some(place) = open.iter().position(|change| change.version == version) else { return };
+        open[place].missing -= 1;
+        if open[place].missing > 0 {
+            return;
+        }
+        let OpenChange { conn, .. } = open.swap_remove(place);
+        if !self.is_current(conn) {
+            return;
+        }
+        let at = conn.index();
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        connection.open_user_changes -= 1;
+        let is_last = connection.open_user_changes == 0;
+        if is_last && connection.stall == Some(StallReason::Users) {
+            self.release_stall(at);
+        }
+        if is_last {
+            self.mark_dirty(at);
+        }
     }
 
     /// Takes the users over if they have changed. To be called between commands.

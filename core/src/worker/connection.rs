@@ -38,6 +38,8 @@ pub(super) enum StallReason {
     Filling,
     /// It has produced much output in this turn: see [`Worker::watch_output`](super::Worker).
     Output,
+    /// It has changed the users, and other shards have not adopted them yet: see `worker/acl`.
+    Users,
 }
 
 /// A connection waits with further requests when it awaits `pending_max` replies from other shards. That begins
@@ -200,6 +202,8 @@ pub struct Connection {
     pub(super) peer: Peer,
     /// Close when everything has been sent.
     pub(super) close_after_reply: bool,
+    /// How many changes of the users it has made that other shards have not adopted yet. Its output waits for them.
+    pub(super) open_user_changes: u32,
     /// It is in the worker's list of connections with output to send.
     pub(super) is_dirty: bool,
     /// Its input is part of the group that is being gathered.
@@ -245,6 +249,7 @@ impl Connection {
             receiving_paused: false,
             peer: Peer::default(),
             close_after_reply: false,
+            open_user_changes: 0,
             is_dirty: false,
             is_gathered: false,
             deferred_until_nanos: None,

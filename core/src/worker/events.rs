@@ -315,7 +315,7 @@ impl Worker {
                 }
             }
             connection.deferred_until_nanos = None;
-            if connection.sending_bytes > 0 {
+            if connection.sending_bytes > 0 || connection.open_user_changes > 0 {
                 continue;
             }
             if connection.out.is_empty() {

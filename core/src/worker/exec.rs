@@ -49,6 +49,7 @@ impl Worker {
         argv: Argv<'_>,
     ) -> Flow {
         self.recheck_queue(at);
+        let call = &self.exec_to_show(call, argv);
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let multi = connection.client.multi.as_deref().expect("the caller has seen it");
         if multi.has_failed {

@@ -162,9 +162,13 @@ impl Worker {
         });
     }
 
-    /// Ends a connection's stall: its requests are tried again in this turn.
+    /// Ends a connection's stall: its requests are tried again in this turn, unless they wait for something else now.
     pub(super) fn release_stall(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.open_user_changes > 0 {
+            connection.stall = Some(StallReason::Users);
+            return;
+        }
         connection.stall = None;
         self.runnable.push(at as u32);
     }

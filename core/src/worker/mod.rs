@@ -166,6 +166,7 @@ pub struct Worker {
     table_version: u64,
     users: Arc<Users>,
     users_version: u64,
+    user_changes: acl::OpenChanges,
     /// The default user is on and needs no password.
     default_is_open: bool,
     time: Timing,
@@ -241,6 +242,7 @@ impl Worker {
             table_version,
             users: Arc::default(),
             users_version: 0,
+            user_changes: acl::OpenChanges::default(),
             default_is_open: true,
             time: Timing::new(clock),
             output_limit_near_bytes: 0,
@@ -466,8 +468,9 @@ impl Worker {
             Message::Stream(message) => self.handle_stream(message),
             Message::Published(deliveries) => self.receive_published(deliveries),
             Message::Tracking(message) => self.handle_tracking(message),
-            // They were looked at already.
-            Message::Users => {}
+            // They were adopted before the message was looked at.
+            Message::Users { version } => self.send(from, Message::UsersAdopted { version }),
+            Message::UsersAdopted { version } => self.users_are_adopted(version),
             Message::Refused(refused) => self.log_refused(*refused),
             Message::Evict => self.evict_wanted(),
             Message::EvictClients => self.evict_clients(),

@@ -74,13 +74,33 @@ impl Worker {
         self.show_line(entry, &Call { db, ..*call }, args);
     }
 
+    /// The call of an EXEC, which may run on another shard, with what it takes to show the command as the client has sent it.
+    pub(super) fn exec_to_show(&self, exec: &Call, args: Argv<'_>) -> Call {
+        if !self.is_monitored() {
+            return *exec;
+        }
+        let letters = args.arg(0).iter().zip(0..u8::BITS);
+        let upper = letters.filter(|(letter, _)| letter.is_ascii_uppercase());
+        Call { upper_letters: upper.map(|(_, at)| 1 << at).sum(), ..*exec }
+    }
+
     /// An EXEC has run what was queued.
     #[inline]
     pub(super) fn show_exec(&mut self, exec: &Call) {
         if self.is_monitored() {
-            let entry = self.table.entry(exec.command);
-            self.show_line(entry, exec, OwnedArgv::from_slices(&[entry.row.name]).as_argv());
+            self.show_exec_line(exec);
         }
+    }
+
+    #[cold]
+    fn show_exec_line(&mut self, exec: &Call) {
+        let mut name = self.table.name(exec.command).to_vec();
+        for (letter, at) in name.iter_mut().zip(0..u8::BITS) {
+            if exec.upper_letters >> at & 1 != 0 {
+                letter.make_ascii_uppercase();
+            }
+        }
+        self.show_line(self.table.entry(exec.command), exec, OwnedArgv::from_slices(&[name]).as_argv());
     }
 
     /// The running program calls a command: a script is shown before the first of them.

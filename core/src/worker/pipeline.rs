@@ -655,11 +655,15 @@ impl Worker {
         if connection.client.reply_mode == ReplyMode::Skip {
             connection.client.reply_mode = ReplyMode::On;
         }
-        let is_closing = connection.close_after_reply;
+        let mut stops = connection.close_after_reply;
+        if connection.open_user_changes > 0 {
+            connection.stall.get_or_insert(StallReason::Users);
+            stops = true;
+        }
         if connection.client.caching_given() {
             self.end_caching(at);
         }
-        if is_closing { Flow::Stop } else { flow }
+        if stops { Flow::Stop } else { flow }
     }
 
     /// Replies with an error to a request that is not run.

@@ -107,7 +107,8 @@ impl Worker {
             | Message::Stream(_)
             | Message::Published(_)
             | Message::Tracking(_)
-            | Message::Users
+            | Message::Users { .. }
+            | Message::UsersAdopted { .. }
             | Message::Refused(_)
             | Message::Unwatch { .. } => None,
         });

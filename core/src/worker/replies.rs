@@ -181,7 +181,8 @@ impl Worker {
         let go_on = match connection.stall {
             Some(StallReason::Pending) => connection.pending.is_empty(),
             Some(StallReason::Transaction | StallReason::Blocking | StallReason::Blocked) => true,
-            Some(StallReason::Paused | StallReason::Filling | StallReason::Output) | None => false,
+            Some(StallReason::Paused | StallReason::Filling | StallReason::Output | StallReason::Users)
+            | None => false,
         };
         if let Some(buffer) = emptied {
             self.pools.give_buffer(buffer);

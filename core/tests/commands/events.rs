@@ -21,6 +21,38 @@ pub(super) fn events(server: &mut Server, words: &str) -> (String, u64) {
     (told.collect::<Vec<_>>().join(", "), server.changes() - changes)
 }
 
+/// Redis looks a stream that XREAD reads up twice, and what OBJECT asks for without a word.
+#[test]
+fn look_ups_in_vain_are_told_and_counted_as_in_redis() {
+    let mut server = Server::new(1);
+    server.call("CONFIG SET notify-keyspace-events KEm");
+    for words in ["XADD s 1-1 f v", "XGROUP CREATE s g 0"] {
+        server.call(words);
+    }
+    for (words, expected, hits, misses) in [
+        ("GET no", "keymiss no", 0, 1),
+        ("XREAD STREAMS no nix 0 $", "keymiss no, keymiss nix, keymiss no, keymiss nix", 0, 4),
+        ("XREAD STREAMS s no 0 0", "keymiss no, keymiss no", 2, 2),
+        ("XREADGROUP GROUP g c STREAMS s >", "xgroup-createconsumer s", 2, 0),
+        ("XREADGROUP GROUP g c STREAMS no >", "keymiss no", 0, 1),
+        ("XACK no g 1-1", "keymiss no", 0, 1),
+        ("XACK s g 1-1", "", 1, 0),
+        ("OBJECT ENCODING no", "", 0, 1),
+        ("OBJECT FREQ no", "", 0, 1),
+        ("OBJECT ENCODING s", "", 1, 0),
+    ] {
+        let counts = |server: &Server| {
+            let stats = &server.cluster.workers[0].shard.stats;
+            (stats.keyspace_hits.get(), stats.keyspace_misses.get())
+        };
+        let (hits_before, misses_before) = counts(&server);
+        let told = events(&mut server, words).0;
+        let (hits_after, misses_after) = counts(&server);
+        let counted = (hits_after - hits_before, misses_after - misses_before);
+        assert_eq!((told.as_str(), counted), (expected, (hits, misses)), "{words}");
+    }
+}
+
 #[test]
 fn each_command_has_the_same_events_and_changes_as_in_redis() {
     let mut server = Server::new(1);

@@ -18,7 +18,8 @@ fn commands_are_shown_in_the_order_in_which_they_ran() {
     on_one_and_three_shards(|server| {
         let monitor = server.join(0);
         assert_eq!(server.call_as(monitor, "MONITOR"), "+OK\r\n");
-        let script = "redis.call('SET', KEYS[1], 1) return redis.pcall('INCR', KEYS[2])";
+        let script =
+            "redis.call('SET', KEYS[1], 1) redis.call('SELECT', 2) return redis.pcall('INCR', KEYS[2])";
         for words in
             ["SET a 1", "mset a 1 b 2 c 3", "GET", "NONSENSE", "CONFIG GET port", "AUTH x", "RENAME a d"]
         {
@@ -26,7 +27,7 @@ fn commands_are_shown_in_the_order_in_which_they_ran() {
         }
         server.call_args(&["ECHO", "a \"\r\n\u{1}"]);
         server.call_args(&["EVAL", script, "2", "k", "l"]);
-        for words in ["MULTI", "INCR b", "DEL b c", "EXEC", "WATCH b", "SET b 1", "MULTI", "EXEC", "SELECT 3"]
+        for words in ["MULTI", "INCR b", "DEL b c", "EXEC", "WATCH b", "SET b 1", "MULTI", "eXeC", "SELECT 3"]
         {
             server.call(words);
         }
@@ -42,15 +43,16 @@ fn commands_are_shown_in_the_order_in_which_they_ran() {
             r#""ECHO" "a \"\r\n\x01""#,
             &format!(r#""EVAL" "{script}" "2" "k" "l""#),
             r#""SET" "k" "1""#,
+            r#""SELECT" "2""#,
             r#""INCR" "l""#,
             r#""MULTI""#,
             r#""INCR" "b""#,
             r#""DEL" "b" "c""#,
-            r#""exec""#,
+            r#""EXEC""#,
             r#""WATCH" "b""#,
             r#""SET" "b" "1""#,
             r#""MULTI""#,
-            r#""exec""#,
+            r#""eXeC""#,
             r#""SELECT" "3""#,
             r#""KEYS" "*""#,
             r#""BLPOP" "nothing" "1""#,
@@ -60,8 +62,9 @@ fn commands_are_shown_in_the_order_in_which_they_ran() {
         let places: Vec<&str> = shown.iter().map(|line| line.split_once("] ").unwrap().0).collect();
         for (at, place) in places.into_iter().enumerate() {
             let expected = match at {
-                6 | 7 => "[0 lua",
-                16.. => "[3 127.0.0.1:1000",
+                6 => "[0 lua",
+                7 | 8 => "[2 lua",
+                17.. => "[3 127.0.0.1:1000",
                 _ => "[0 127.0.0.1:1000",
             };
             assert_eq!(place, expected, "{}", shown[at]);

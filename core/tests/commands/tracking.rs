@@ -92,6 +92,10 @@ fn expired_keys_and_flushed_databases_are_told() {
             assert_eq!(server.told(), "", "{flush}");
         }
         assert!(server.call("INFO stats").contains("tracking_total_keys:0\r\ntracking_total_items:0\r\n"));
+        for words in ["MULTI", "FLUSHALL", "SET a 1", "FLUSHDB", "EXEC"] {
+            server.call_as(other, words);
+        }
+        assert_eq!(server.told(), [ALL_INVALID; 2].concat(), "each flush is told");
     });
 }
 
@@ -249,6 +253,11 @@ fn in_broadcast_mode_clients_are_told_of_all_keys_with_their_prefixes() {
         assert_eq!(server.call("SET c:1 1"), "+OK\r\n");
         server.call_as(other, "SET c:1 2");
         assert_eq!(server.told(), invalid(&["c:1"]));
+        // As in Redis, scripts are others.
+        let script = "return redis.call('SET', KEYS[1], 1)";
+        assert_eq!(server.call_args(&["EVAL", script, "1", "c:1"]), format!("+OK\r\n{}", invalid(&["c:1"])));
+        let wide = "return redis.call('SET', 'c' .. ':2', 1)";
+        assert_eq!(server.call_args(&["EVAL", wide, "1", "d"]), format!("+OK\r\n{}", invalid(&["c:2"])));
         server.call_as(other, "MSET a:{x} 1 a:2{x} 2");
         assert_eq!(server.told(), invalid(&["a:2{x}", "a:{x}"]));
         assert!(server.call("INFO stats").contains("tracking_total_prefixes:3\r\n"));

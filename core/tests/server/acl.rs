@@ -112,6 +112,45 @@ fn a_change_counts_for_every_connection_from_its_reply_on() {
     }
 }
 
+/// Who loses a right on another shard has lost it there by the reply: it is not counted, and not served, any more.
+#[test]
+fn by_the_reply_to_a_change_all_shards_have_disconnected_whom_they_must() {
+    const CLIENTS: usize = 8;
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let mut admin = server.connect();
+        for round in 0..40 {
+            ok(&mut admin, "ACL SETUSER u on nopass ~* +@all &news");
+            let mut clients: Vec<Connection> = (0..CLIENTS).map(|_| server.connect()).collect();
+            for client in &mut clients {
+                ok(client, "AUTH u any");
+                call(client, "SUBSCRIBE news");
+            }
+            assert_eq!(call(&mut admin, "PUBSUB NUMSUB news"), format!("*2\r\n$4\r\nnews\r\n:{CLIENTS}\r\n"));
+            let change = ["ACL SETUSER u resetchannels", "ACL DELUSER u"][round % 2];
+            // What follows in the same packet waits, too.
+            admin.send(format!("{change}\r\nPUBSUB NUMSUB news\r\nPUBLISH news x\r\n").as_bytes());
+            let replies: Vec<Vec<u8>> = (0..3).map(|_| admin.reply()).collect();
+            assert_eq!(
+                replies[1..],
+                [&b"*2\r\n$4\r\nnews\r\n:0\r\n"[..], b":0\r\n"],
+                "{setup:?}, round {round}"
+            );
+        }
+        // As the last command of an EXEC, and by one's own user.
+        ok(&mut admin, "ACL SETUSER u on nopass ~* +@all &news");
+        let mut client = server.connect();
+        ok(&mut client, "AUTH u any");
+        call(&mut client, "SUBSCRIBE news");
+        let mut own = server.connect();
+        ok(&mut own, "AUTH u any");
+        own.send(b"MULTI\r\nMSET a 1 b 2 c 3\r\nACL DELUSER u\r\nEXEC\r\nPING\r\n");
+        let rest = own.rest();
+        assert!(rest.ends_with(b"*2\r\n+OK\r\n:1\r\n"), "{}", String::from_utf8_lossy(&rest));
+        assert_eq!(call(&mut admin, "PUBSUB NUMSUB news"), "*2\r\n$4\r\nnews\r\n:0\r\n");
+    }
+}
+
 #[test]
 fn rights_count_when_an_exec_runs_and_not_when_it_was_queued() {
     for setup in SETUPS {

@@ -81,7 +81,7 @@ fn is_version(text: &str) -> bool {
 fn every_row_is_described() {
     let mut found = Vec::new();
     let mut count = 0;
-    for row in FAMILIES.iter().flat_map(|family| family.iter()) {
+    for row in FAMILIES.iter().flat_map(|family| family.iter()).filter(|row| !row.is_absent) {
         for row in std::iter::once(row).chain(row.subcommands) {
             count += 1;
             found.extend(faults(row).into_iter().map(|what| format!("{}: {what}", row.name)));

@@ -19,7 +19,7 @@ const KEY: &[KeySpec] = &[KeySpec::one(2, key_flag::RO)];
 /// The entry of the key at argument 2. The look-up is not an access.
 fn subject<'a>(ctx: &'a mut Ctx<'_>) -> Option<Entry<'a>> {
     let key = ctx.key(2);
-    ctx.shard.lookup_read_notouch(ctx.call, key)
+    ctx.shard.lookup_read_untold(ctx.call, key)
 }
 
 const ENCODING: Command = Command::keys("encoding", 3, encoding)

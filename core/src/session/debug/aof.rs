@@ -55,9 +55,7 @@ pub(super) fn reload_base(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let worker = &mut *ctx.worker;
     worker.cancel_snapshot(&[Purpose::Rewrite]);
     worker.shard.effects.end_file();
-    for db in 0..worker.shard.db_count() as u32 {
-        worker.shard.flush_db(db, Freeing::Now);
-    }
+    worker.shard.flush_all(Freeing::Now);
     worker.drop_libraries();
 
     let mut load = || -> Result<(), String> {

@@ -200,7 +200,7 @@ impl Worker {
             self.track_declared_keys(declared);
         }
         if entry.row.selects.is_some() {
-            self.select_for_program(entry, args, options, reply);
+            self.select_for_program(entry, call, args, options, reply);
             return;
         }
         if let Some(caller) = self.wide_caller() {
@@ -286,6 +286,7 @@ impl Worker {
     fn select_for_program(
         &mut self,
         entry: &'static CommandEntry,
+        call: Call,
         args: Argv<'_>,
         options: &CallOptions,
         reply: &mut Vec<u8>,
@@ -302,6 +303,10 @@ impl Worker {
                 self.shard.stats.command(entry.id).failed.add(1);
                 self.shard.stats.error(error.code());
             }
+        }
+        if self.is_monitored() {
+            let db = self.programs.running().call.db;
+            self.show_command(&Invocation::new(entry, &Call { db, ..call }, args, None));
         }
         let nanos = self.time.take_nanos();
         self.shard.stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);

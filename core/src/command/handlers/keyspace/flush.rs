@@ -50,7 +50,7 @@ pub(super) const FLUSHALL: Command = Command::keys("flushall", -1, flushall)
 fn flushall(ctx: &mut Ctx<'_>) -> CommandResult {
     let freeing = freeing(ctx)?;
 
-    let removed = (0..ctx.shard.db_count() as u32).map(|db| ctx.shard.flush_db(db, freeing)).sum();
+    let removed = ctx.shard.flush_all(freeing);
 
     ctx.shard.changed(removed);
     ctx.shard.has_flushed_all = true;

@@ -21,7 +21,9 @@ pub(super) const XACK: Command =
 fn xack(ctx: &mut Ctx<'_>) -> CommandResult {
     let (key, name) = (ctx.key(1), ctx.arg(2));
 
-    let Some(mut guard) = ctx.shard.change_unobserved(ctx.call, key) else {
+    // It counts as a read, too.
+    let is_there = ctx.shard.lookup_read(ctx.call, key).is_some();
+    let Some(mut guard) = ctx.shard.change_unobserved(ctx.call, key).filter(|_| is_there) else {
         ctx.reply.integer(0);
         return Ok(());
     };

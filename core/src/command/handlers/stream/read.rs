@@ -1,6 +1,7 @@
 //! XREAD and XREADGROUP: reading what several streams have behind an ID, and waiting for it.
 
 use super::{ids, read, record_group_id, reply_entries, reply_entry, reply_id};
+use crate::call::Key;
 use crate::command::docs::Docs;
 use crate::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
@@ -245,7 +246,7 @@ fn xread(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let mut after: SmallVec<[StreamId; 4]> = SmallVec::new();
     for at in keys.clone() {
         let key = ctx.key(at);
-        let last_id = read(ctx.shard, ctx.call, key)?.map(|stream| stream.log.last_id);
+        let last_id = look_up(ctx, key)?.map(|stream| stream.log.last_id);
         after.push(match ctx.arg(options.id_at(at)) {
             b"$" => last_id.unwrap_or_default(),
             b">" => {
@@ -262,9 +263,12 @@ fn xread(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let mut streams = StreamsReply::new();
     for (at, &after) in keys.clone().zip(&after) {
         let key = ctx.key(at);
+        let has_waited = ctx.served_from.is_some();
+        // As in Redis, each stream counts as read twice, or, by a client that has waited, not at all.
+        look_up(ctx, key)?;
         let Some(entry) = ctx.shard.lookup_silent(ctx.call.db, key) else { continue };
         let log = &stream_of(entry.value())?.log;
-        if let Some(start) = unread_from(log, after, ctx.served_from.is_some()) {
+        if let Some(start) = unread_from(log, after, has_waited) {
             streams.stream(&mut ctx.reply, key.bytes);
             reply_entries(&mut ctx.reply, log.range(start, StreamId::MAX), count, log.len());
         }
@@ -278,6 +282,15 @@ fn xread(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
         request.args = with_last_ids(ctx.args, &options, keys, &after);
     }
     Ok(request)
+}
+
+/// Looks up a stream to read. `None`: there is no such key.
+fn look_up<'a>(ctx: &'a mut Ctx<'_>, key: Key<'_>) -> CommandResult<Option<&'a Stream>> {
+    if ctx.served_from.is_none() {
+        return read(ctx.shard, ctx.call, key);
+    }
+    let entry = ctx.shard.lookup_silent(ctx.call.db, key);
+    entry.map(|entry| stream_of(entry.value())).transpose()
 }
 
 /// The ID from which on a stream has entries behind `after`, if it has any. To a client that `has_waited` counts what
@@ -371,7 +384,7 @@ fn xreadgroup(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
 fn check_group(ctx: &mut Ctx<'_>, at: usize, group: &[u8]) -> CommandResult {
     const GONE: CommandError = CommandError::fixed("UNBLOCKED the stream key no longer exists");
     let (key, has_waited) = (ctx.key(at), ctx.served_from.is_some());
-    let stream = match read(ctx.shard, ctx.call, key) {
+    let stream = match look_up(ctx, key) {
         Ok(None) | Err(_) if has_waited => return Err(GONE),
         found => found?,
     };
@@ -409,6 +422,8 @@ fn read_as_consumer(
     let (group_name, consumer_name) = options.group.unwrap_or_default();
     let (key, now_ms, notes_effects) = (ctx.key(at), ctx.shard.now_ms, ctx.notes_effects());
     let has_waited = ctx.served_from.is_some();
+    // See `xread`.
+    let _ = look_up(ctx, key);
     let Ctx { shard, call, reply, .. } = ctx;
     let Some(mut guard) = shard.change_unobserved(call, key) else { return };
     let Ok(Stream { log, groups }) = stream_of(guard.value()) else { return };

@@ -1,0 +1,145 @@
+//! Clients that listen to channels, and to what happens to keys. After each batch, every server has to have told them the same.
+//!
+//! Nothing says when a message comes to a client of another shard, so the reference is asked first, and the others may take
+//! their time to tell as much. What comes beyond that is seen after the next batch.
+
+use std::time::{Duration, Instant};
+
+use super::resp::{Body, Broken, Client, Reply, encode};
+
+/// Clients that may listen, besides the one that is told what happens to keys.
+pub const LISTENERS_MAX: usize = 3;
+/// The one that is.
+pub const EVENTS: usize = LISTENERS_MAX;
+
+/// The directive that says what it is told, and what it subscribes to.
+pub const EVENTS_DIRECTIVE: &str = "notify-keyspace-events";
+pub const EVENTS_PATTERN: &str = "__key*@*__:*";
+
+/// How long a server may take to tell what the reference has told.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// What happens to keys by itself, and so at another time in each server.
+const BY_THEMSELVES: [&[u8]; 2] = [b"expired", b"evicted"];
+
+/// The version of the protocol that a listener speaks.
+pub fn resp_of(listener: usize) -> u8 {
+    if listener.is_multiple_of(2) { 2 } else { 3 }
+}
+
+/// All that a listener has been told since the last call; at least `expected`, if that comes in time.
+pub fn heard(client: &mut Client, marker: &str, expected: usize) -> Result<Vec<Reply>, Broken> {
+    client.send(&encode(&["PING", marker]))?;
+    let mut messages = Vec::new();
+    loop {
+        let reply = client.read()?;
+        if is_pong(&reply, marker) {
+            break;
+        }
+        messages.extend(Some(reply).filter(counts));
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while messages.len() < expected && Instant::now() < deadline {
+        if client.is_ready(Duration::from_millis(1))? {
+            messages.extend(Some(client.read()?).filter(counts));
+        }
+    }
+    Ok(in_order(messages))
+}
+
+fn is_pong(reply: &Reply, marker: &str) -> bool {
+    let is_marker = |reply: &Reply| reply.text() == Some(marker.as_bytes());
+    is_marker(reply)
+        || matches!(reply.items(), Some([pong, told]) if pong.text() == Some(b"pong") && is_marker(told))
+}
+
+/// Whether a message is one that all servers tell at the same time.
+fn counts(reply: &Reply) -> bool {
+    let Some([_, .., channel, payload]) = reply.items() else { return true };
+    let (channel, payload) = (channel.text().unwrap_or_default(), payload.text().unwrap_or_default());
+    let is_of = |event: &&[u8]| {
+        channel.starts_with(b"__keyspace@") && payload == *event
+            || channel.starts_with(b"__keyevent@") && channel.ends_with(&[b"__:", *event].concat())
+    };
+    !BY_THEMSELVES.iter().any(|event| is_of(event))
+}
+
+/// The messages with those sorted whose order is not laid down: of one message, those by several patterns; and the ends of all
+/// subscriptions at once.
+fn in_order(messages: Vec<Reply>) -> Vec<Reply> {
+    let mut ordered: Vec<Reply> = Vec::with_capacity(messages.len());
+    for run in messages.chunk_by(is_alike) {
+        let mut run = run.to_vec();
+        let ends = run[0]
+            .items()
+            .is_some_and(|items| items[0].text().is_some_and(|kind| kind.ends_with(b"unsubscribe")));
+        if ends {
+            // How many are left is counted down, whatever goes first.
+            let columns = |place: usize| {
+                let mut column: Vec<Reply> = run.iter().map(|message| item(message, place).clone()).collect();
+                column.sort();
+                column
+            };
+            let (names, counts) = (columns(1), columns(2));
+            for ((message, name), count) in run.iter_mut().zip(names).zip(counts) {
+                let kind = item(message, 0).clone();
+                message.body = Body::Items(vec![kind, name, count]);
+            }
+        } else {
+            run.sort();
+        }
+        ordered.append(&mut run);
+    }
+    ordered
+}
+
+fn item(message: &Reply, place: usize) -> &Reply {
+    &message.items().expect("it is alike with others, which are arrays")[place]
+}
+
+/// Whether two messages that come one behind the other may come in the other order.
+fn is_alike(a: &Reply, b: &Reply) -> bool {
+    let (Some(a), Some(b)) = (a.items(), b.items()) else { return false };
+    let kind = a.first().and_then(Reply::text).unwrap_or_default();
+    if a.len() != b.len() || b.first().and_then(Reply::text) != Some(kind) {
+        return false;
+    }
+    match a.len() {
+        3 => kind.ends_with(b"unsubscribe"),
+        4 => kind == b"pmessage" && a[2..] == b[2..],
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(words: &[&str]) -> Reply {
+        let text = |word: &&str| Reply { kind: b'$', body: Body::Text(word.as_bytes().to_vec()) };
+        Reply { kind: b'*', body: Body::Items(words.iter().map(text).collect()) }
+    }
+
+    #[test]
+    fn only_what_has_no_order_is_sorted() {
+        let of = |lines: [&[&str]; 4]| in_order(lines.map(message).to_vec());
+        let by = |pattern: &'static str| vec!["pmessage", pattern, "c", "x"];
+        let (a, b, end_a, end_b) = (by("a*"), by("b*"), ["unsubscribe", "a", "1"], ["unsubscribe", "b", "0"]);
+        let crossed = (["unsubscribe", "b", "1"], ["unsubscribe", "a", "0"]);
+
+        assert_eq!(of([&a, &b, &end_a, &end_b]), of([&b, &a, &crossed.0, &crossed.1]));
+        assert_ne!(of([&a, &b, &end_a, &end_b]), of([&a, &end_a, &b, &end_b]));
+        assert_ne!(
+            in_order(vec![message(&["message", "c", "1"]), message(&["message", "c", "2"])]),
+            in_order(vec![message(&["message", "c", "2"]), message(&["message", "c", "1"])])
+        );
+    }
+
+    #[test]
+    fn what_happens_by_itself_does_not_count() {
+        assert!(!counts(&message(&["pmessage", "__key*@*__:*", "__keyspace@0__:a", "expired"])));
+        assert!(!counts(&message(&["pmessage", "__key*@*__:*", "__keyevent@1__:expired", "a"])));
+        assert!(counts(&message(&["pmessage", "__key*@*__:*", "__keyspace@0__:expired", "set"])));
+        assert!(counts(&message(&["message", "c", "expired"])));
+    }
+}

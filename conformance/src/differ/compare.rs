@@ -110,7 +110,8 @@ fn with_sorted_words(reply: &Reply) -> Reply {
     let body = match &reply.body {
         Body::Items(items) => Body::Items(items.iter().map(with_sorted_words).collect()),
         Body::Text(text) => {
-            let mut words: Vec<&[u8]> = text.split(|&byte| byte == b' ').collect();
+            // Parentheses stand at words of rules.
+            let mut words: Vec<&[u8]> = text.split(|byte| b" ()".contains(byte)).collect();
             words.sort_unstable();
             Body::Text(words.join(&b' '))
         }
@@ -213,6 +214,7 @@ mod tests {
         let of = |text| array(&[bulk("commands"), bulk(text)]);
 
         assert!(How::Words.same(&of("-@all +get +set"), &of("-@all +set +get")));
+        assert!(How::Words.same(&of("(~a +get +set)"), &of("(~a +set +get)")));
         assert!(!How::Words.same(&of("-@all +get +set"), &of("-@all +get -set")));
     }
 

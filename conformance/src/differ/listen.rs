@@ -106,9 +106,15 @@ fn is_alike(a: &Reply, b: &Reply) -> bool {
     }
     match a.len() {
         3 => kind.ends_with(b"unsubscribe"),
-        4 => kind == b"pmessage" && a[2..] == b[2..],
+        4 => kind == b"pmessage" && (a[2..] == b[2..] || is_miss(a) && is_miss(b)),
         _ => false,
     }
+}
+
+/// Whether it tells of a key that was looked up in vain: SORT looks keys up in the order of a set, which has none.
+fn is_miss(message: &[Reply]) -> bool {
+    let text = |place: usize| message[place].text().unwrap_or_default();
+    text(3) == b"keymiss" || text(2).ends_with(b"__:keymiss")
 }
 
 #[cfg(test)]

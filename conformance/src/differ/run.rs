@@ -205,7 +205,7 @@ struct Run<'a> {
     /// The call that each waiter waits with.
     busy: [Option<usize>; WAITERS_MAX],
     calls: &'a [Call],
-    /// What is heard next is not compared: the servers have been made equal.
+    /// What is heard next is not compared: not all servers were asked the same.
     is_deaf: bool,
 }
 
@@ -327,6 +327,7 @@ impl Run<'_> {
 
     /// All that a random pick can be of, from the reference. None if there is no such collection.
     fn source(&mut self, call: &Call) -> Result<Option<Vec<Reply>>, Broken> {
+        self.is_deaf = true;
         let key = call.args.get(1).cloned().unwrap_or_default();
         let flag = |word: &[u8]| call.args.iter().any(|arg| arg.eq_ignore_ascii_case(word));
         let mut question: Vec<Vec<u8>> = match call.name().as_slice() {
@@ -347,7 +348,7 @@ impl Run<'_> {
     /// Gives back what the others' SPOP took, and takes what the reference's took. Where several were taken the key is
     /// deleted: the encoding may depend on which these were.
     fn pop_alike(&mut self, at: usize, replies: &[&Reply]) -> Option<Difference> {
-        let key = self.calls[at].args[1].as_slice();
+        let Some(key) = self.calls[at].args.get(1).map(Vec::as_slice) else { return None };
         let members = |reply: &Reply| -> Vec<Vec<u8>> {
             let items = reply.items().unwrap_or(std::slice::from_ref(reply));
             items.iter().filter_map(|item| item.text().map(<[u8]>::to_vec)).collect()
@@ -357,7 +358,6 @@ impl Run<'_> {
             return None;
         }
         let taken = members(replies[0]);
-        self.is_deaf = true;
         for (session, reply) in self.sessions.iter_mut().zip(replies) {
             let with_key = |name: &str, more: Vec<Vec<u8>>| {
                 [vec![name.as_bytes().to_vec(), key.to_vec()], more].concat()

@@ -37,14 +37,6 @@ impl Kind {
         }
     }
 
-    /// In how many buckets the names of its parts are.
-    const fn bucket_count(self) -> usize {
-        match self {
-            Kind::Pattern => 256,
-            Kind::Channel | Kind::ShardChannel | Kind::Commands | Kind::KeyPrefix => 1,
-        }
-    }
-
     /// Where its parts begin.
     const fn first_part(self) -> usize {
         match self {
@@ -70,16 +62,13 @@ impl Kind {
 /// How many parts there are.
 pub(super) const PART_COUNT: usize = Kind::KeyPrefix.first_part() + Kind::KeyPrefix.part_count();
 
+#[derive(Default)]
 struct Part {
     version: AtomicU64,
     names: Mutex<Arc<Names>>,
 }
 
 impl Part {
-    fn new(bucket_count: usize) -> Part {
-        Part { version: AtomicU64::new(0), names: Mutex::new(Arc::new(Names::new(bucket_count))) }
-    }
-
     fn lock(&self) -> MutexGuard<'_, Arc<Names>> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -101,13 +90,8 @@ pub struct Directory {
 
 impl Directory {
     pub fn new(shard_count: usize) -> Directory {
-        let kinds = [Kind::Channel, Kind::ShardChannel, Kind::Pattern, Kind::Commands, Kind::KeyPrefix];
-        // In the order in which their parts lie.
-        let parts = kinds
-            .into_iter()
-            .flat_map(|kind| (0..kind.part_count()).map(move |_| Part::new(kind.bucket_count())));
         Directory {
-            parts: parts.collect(),
+            parts: (0..PART_COUNT).map(|_| Part::default()).collect(),
             name_counts: Default::default(),
             positions: (0..shard_count).map(|_| Position::default()).collect(),
         }

@@ -12,7 +12,11 @@ const BIG_ARG_BYTES: usize = 32 << 10;
 const FILL_STEP_BYTES_MIN: usize = 256 << 10;
 
 /// While requests are stalled, receiving is suspended when the query buffer is longer than this.
-pub(super) const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
+const HELD_QUERY_BYTES_MAX: usize = 1 << 20;
+
+/// The same while memory is limited: what is held counts as used, and so takes room from keys.
+const HELD_QUERY_BYTES_MAX_OF_LIMITED: usize = 128 << 10;
+const _: () = assert!(HELD_QUERY_BYTES_MAX_OF_LIMITED <= HELD_QUERY_BYTES_MAX);
 
 impl Worker {
     /// Takes bytes from a client. Only those that are not executed at once are copied to the query buffer.
@@ -79,8 +83,14 @@ impl Worker {
         connection.query = query;
     }
 
+    /// The length of a query buffer from which on a stalled connection receives nothing.
+    pub(super) fn held_query_bytes_max(&self) -> usize {
+        if self.shard.config.has_maxmemory() { HELD_QUERY_BYTES_MAX_OF_LIMITED } else { HELD_QUERY_BYTES_MAX }
+    }
+
     /// Enforces the limits on the length of the query buffer.
     pub(super) fn after_input(&mut self, at: usize) {
+        let held_bytes_max = self.held_query_bytes_max();
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if connection.query.is_empty() {
             return;
@@ -103,11 +113,11 @@ impl Worker {
         let holds_back = connection
             .stall
             .is_some_and(|stall| !matches!(stall, StallReason::Filling | StallReason::Blocked));
-        if holds_back && connection.query.len() > HELD_QUERY_BYTES_MAX && !connection.receiving_paused {
+        if holds_back && connection.query.len() > held_bytes_max && !connection.receiving_paused {
             connection.receiving_paused = true;
             self.requests.push(IoRequest::Pause(connection.conn));
         }
-        if connection.stall == Some(StallReason::Output) && connection.query.len() > HELD_QUERY_BYTES_MAX {
+        if connection.stall == Some(StallReason::Output) && connection.query.len() > held_bytes_max {
             self.yielded.push(at as u32);
         }
     }
@@ -175,6 +185,7 @@ impl Worker {
 
     /// Executes the requests of connections whose stall has ended.
     pub(super) fn resume_runnable(&mut self) {
+        let held_bytes_max = self.held_query_bytes_max();
         loop {
             if self.shard.has_due_waits() {
                 self.serve_due();
@@ -189,7 +200,7 @@ impl Worker {
             self.end_if_done(at);
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             let may_receive = match connection.stall {
-                None | Some(StallReason::Output) => connection.query.len() <= HELD_QUERY_BYTES_MAX,
+                None | Some(StallReason::Output) => connection.query.len() <= held_bytes_max,
                 Some(stall) => stall == StallReason::Blocked,
             };
             if connection.receiving_paused && may_receive {

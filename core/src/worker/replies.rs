@@ -2,7 +2,6 @@
 
 use super::Worker;
 use super::connection::{OUTPUT_TURN_BYTES, ReplyBytes, StallReason};
-use super::input::HELD_QUERY_BYTES_MAX;
 use super::pipeline::Flow;
 use crate::protocol::reply::Reply;
 use crate::shard::message::ReplyId;
@@ -113,6 +112,7 @@ impl Worker {
 
     /// Resumes a connection that was stalled for its output, unless it has to wait until that has been sent.
     pub(super) fn release_output_stall(&mut self, at: usize) {
+        let held_bytes_max = self.held_query_bytes_max();
         let limit = &self.shard.config.client_output_buffer_limit.normal;
         // With a limit, Redis disconnects a client that requests more than it reads. If the client were stalled, its
         // output would never reach the limit.
@@ -125,7 +125,8 @@ impl Worker {
             || connection.peer.has_ended()
             || connection.unsent_len_bytes() < OUTPUT_TURN_BYTES
             // A client that reads only after it has sent all its requests would wait for us while we wait for it.
-            || connection.query.len() > HELD_QUERY_BYTES_MAX;
+            || connection.receiving_paused
+            || connection.query.len() > held_bytes_max;
         if may_go_on {
             let connection = self.connections[at].as_deref_mut().expect("it was there just now");
             connection.earlier_output_bytes = connection.output_len_bytes();

@@ -161,6 +161,33 @@ fn without_keys_to_evict_writes_are_refused_until_there_is_room() {
     }
 }
 
+/// What a client sends ahead was held without need, and with the buffers for it took as much room as the keys.
+#[test]
+fn long_pipelines_take_little_room_from_keys() {
+    const PIPELINE_LEN: usize = 2000;
+    let value = "v".repeat(VALUE_BYTES);
+    for setup in SETUPS {
+        let server = Server::start(setup);
+        let mut client = server.connect();
+        set_config(&mut client, "maxmemory-policy", "noeviction");
+        limit_to(&mut client, 5 << 20);
+        let mut stored = 0;
+        for pipeline in 0..4 {
+            let mut requests = Vec::new();
+            for number in 0..PIPELINE_LEN {
+                let key = format!("key:{pipeline}:{number}");
+                let request = format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n${VALUE_BYTES}\r\n", key.len());
+                requests.extend_from_slice(request.as_bytes());
+                requests.extend_from_slice(value.as_bytes());
+                requests.extend_from_slice(b"\r\n");
+            }
+            client.send(&requests);
+            stored += (0..PIPELINE_LEN).filter(|_| client.reply() == b"+OK\r\n").count();
+        }
+        assert!((2800..5000).contains(&stored), "{setup:?}: {stored}");
+    }
+}
+
 #[test]
 fn a_lower_limit_is_kept_without_any_command() {
     for setup in SETUPS {

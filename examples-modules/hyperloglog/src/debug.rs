@@ -37,6 +37,10 @@ impl Command for PfDebug {
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let (subcommand, name) = (&args[1], &args[2]);
 
+        // As in Redis, nobody is told that there is no such key.
+        if ctx.open_for_writing(name)?.string()?.is_none() {
+            return Err(NO_KEY);
+        }
         let key = ctx.open(name)?;
         let bytes = key.string()?.ok_or(NO_KEY)?;
         let content = string::open(bytes)?;

@@ -36,6 +36,7 @@ fn look_ups_in_vain_are_told_and_counted_as_in_redis() {
         ("XREADGROUP GROUP g c STREAMS s >", "xgroup-createconsumer s", 2, 0),
         ("XREADGROUP GROUP g c STREAMS no >", "keymiss no", 0, 1),
         ("XACK no g 1-1", "keymiss no", 0, 1),
+        ("XAUTOCLAIM no g c 0 -1", "keymiss no", 0, 1),
         ("XACK s g 1-1", "", 1, 0),
         ("OBJECT ENCODING no", "", 0, 1),
         ("OBJECT FREQ no", "", 0, 1),

@@ -319,6 +319,9 @@ const ATTEMPTS_FACTOR: u64 = 10;
 /// claimed entries or their IDs, and an array of the IDs of deleted ones. Errors: invalid values; syntax; WRONGTYPE;
 /// NOGROUP. O(count).
 fn xautoclaim(ctx: &mut Ctx<'_>) -> CommandResult {
+    let (key, group, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.now_ms);
+    // As in Redis it is looked up, and missed, whatever the other arguments are; these fail first.
+    let found = read_group(ctx.shard, ctx.call, key, group).map(|_| ());
     let min_idle_ms = integer(ctx.arg(4), "ERR Invalid min-idle-time argument for XAUTOCLAIM")?.max(0);
     let start = ids::interval_start(ctx.arg(5))?;
     let (mut count, mut just_ids) = (100, false);
@@ -332,8 +335,7 @@ fn xautoclaim(ctx: &mut Ctx<'_>) -> CommandResult {
         let value = args::integer(value).ok().filter(|count| (1..=COUNT_MAX).contains(count));
         count = value.ok_or(CommandError::fixed("ERR COUNT must be > 0"))? as u64;
     }
-    let (key, group, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.now_ms);
-    read_group(ctx.shard, ctx.call, key, group)?;
+    found?;
     let claim = Claim {
         group,
         consumer: ctx.arg(3),

@@ -4,7 +4,8 @@
 use super::*;
 use crate::command::admission::PauseKind;
 use crate::config::Config;
-use crate::runtime::driver::Events;
+use crate::runtime::driver::{Events, PeerAddr};
+use crate::runtime::listener;
 use crate::session::FAMILIES;
 use crate::shard::slot::shard_of;
 use crate::worker::GlobalsInit;
@@ -132,4 +133,45 @@ fn fewer_big_requests_than_small_ones_are_under_way_to_other_shards() {
         let connection = worker.connections[0].as_deref().unwrap();
         assert_eq!(connection.pending.len(), under_way, "values of {value_len} bytes");
     }
+}
+
+/// Before the handshake there is nothing that could be said to an encrypted client: it is told afterwards, by the layer that
+/// encrypts, and none of its requests runs.
+#[test]
+fn protected_mode_refuses_encrypted_clients_from_elsewhere_too() {
+    let (mut worker, _) = worker_alone();
+    const TLS_LISTENER: usize = 7;
+    worker.set_tls_listeners(vec![TLS_LISTENER]);
+    let [here, elsewhere] =
+        ["127.0.0.1:1000", "192.0.2.1:1000"].map(|addr| PeerAddr::Tcp(addr.parse().unwrap()));
+    let mut accept = |listener: usize, peer: PeerAddr| {
+        let (ours, theirs) = listener::pair().unwrap();
+        worker.accepted(listener, ours, peer);
+        let adopted = worker.requests.pop();
+        let said = std::io::read_to_string(std::fs::File::from(theirs)).unwrap_or_default();
+        (adopted, said)
+    };
+    let (refused, said) = accept(1, elsewhere);
+    assert!(refused.is_none() && said.starts_with("-DENIED "), "a plain client is told at once: {said}");
+    let (Some(IoRequest::Adopt(welcome)), _) = accept(TLS_LISTENER, here) else { panic!("it is served") };
+    assert!(welcome.tls && !welcome.is_denied);
+    let (Some(IoRequest::Adopt(denied)), said) = accept(TLS_LISTENER, elsewhere) else {
+        panic!("it is told later")
+    };
+    assert!(denied.tls && denied.is_denied && said.is_empty(), "{said}");
+
+    let (_fd, number, info) = NewConnectionInfo::split(*denied);
+    let conn = ConnId::new(0, 0);
+    worker.begin_turn();
+    worker.connected(conn, number, info);
+    worker.received(conn, b"SET a 1\r\n");
+    worker.end_turn();
+    let Some(IoRequest::Send(_, bytes)) = worker.requests.pop() else { panic!("it is told") };
+    assert!(bytes.starts_with(b"-DENIED ") && bytes.ends_with(b" from the outside.\r\n"));
+    assert!(worker.requests.is_empty() && worker.shard.stats.dbs[0].keys.get() == 0);
+    worker.begin_turn();
+    worker.sent(conn, bytes);
+    worker.end_turn();
+    assert!(matches!(worker.requests.pop(), Some(IoRequest::Close(_))));
+    assert_eq!(worker.shard.stats.rejected_connections.get(), 2);
 }

@@ -31,6 +31,8 @@ const WAITERS_MAX: usize = 3;
 /// How long a server may take to serve, or to block, whom the reference did.
 const SETTLE_MS_MAX: u64 = 3_000;
 const SETTLE_POLL_MS: u64 = 1;
+/// How long servers may take to tell what is not compared.
+const DEAF_FOR: Duration = Duration::from_millis(20);
 
 /// One server's connections.
 pub struct Session {
@@ -413,6 +415,10 @@ impl Run<'_> {
         let marker = format!("heard what there was up to {at}");
         for listener in 0..=LISTENERS_MAX {
             let mut told: Vec<Vec<Reply>> = Vec::new();
+            if is_deaf {
+                // What is not waited for is not to be taken for what the next batch has to tell.
+                std::thread::sleep(DEAF_FOR);
+            }
             for session in &mut self.sessions {
                 let Some(client) = &mut session.listeners[listener] else { continue };
                 let expected = if is_deaf { 0 } else { told.first().map_or(0, Vec::len) };

@@ -82,7 +82,8 @@ pub const SETTINGS: [(&str, [&str; 4]); 10] = [
     ("zset-max-listpack-value", ["64", "64", "64", "8"]),
     ("stream-node-max-entries", ["100", "100", "3", "1"]),
     ("stream-node-max-bytes", ["4096", "4096", "64", "0"]),
-    (EVENTS_DIRECTIVE, ["", "", "KEA", "KEAmn"]),
+    // Without `new`: BITOP over a key with a time to live says that there is a new one, where Redis replaces it.
+    (EVENTS_DIRECTIVE, ["", "", "KEA", "KEA"]),
 ];
 
 /// Whether clients wait in a sequence. Which of several keys on several shards that change at one moment serves a client

@@ -80,8 +80,8 @@ pub struct Shard {
     lazyfree: lazyfree::LazyFree,
     eviction: evict::EvictionPool,
     snapshot: Option<Box<snapshot::ShardSnapshot>>,
-    /// A snapshot writes a collection that takes so many bytes part by part. Simulations lower it.
-    pub big_value_bytes: usize,
+    /// Simulations lower them.
+    pub snapshot_limits: snapshot::SnapshotLimits,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
     /// Lines for the log, as a shard has none. The worker writes them at the end of the turn.
@@ -138,7 +138,7 @@ impl Shard {
             lazyfree: lazyfree::LazyFree::default(),
             eviction: evict::EvictionPool::default(),
             snapshot: None,
-            big_value_bytes: snapshot::BIG_VALUE_BYTES,
+            snapshot_limits: snapshot::SnapshotLimits::default(),
             expire_paused: false,
             warnings: Vec::new(),
             module_types: Arc::default(),

@@ -47,11 +47,20 @@ use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
-/// A chunk is complete when it has this many bytes. A value that is longer makes a longer chunk.
-const CHUNK_LEN: usize = 256 << 10;
+/// From which sizes on something is done otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotLimits {
+    /// A chunk is complete when it has this many bytes. A value that is longer makes a longer chunk.
+    pub chunk_len: usize,
+    /// A collection that takes so many bytes is saved part by part.
+    pub big_value_bytes: usize,
+}
 
-/// A collection that takes so many bytes is saved part by part.
-pub(super) const BIG_VALUE_BYTES: usize = 16 << 10;
+impl Default for SnapshotLimits {
+    fn default() -> SnapshotLimits {
+        SnapshotLimits { chunk_len: 256 << 10, big_value_bytes: 16 << 10 }
+    }
+}
 
 /// A snapshot that is under way. See the module's documentation.
 #[derive(Default)]
@@ -235,7 +244,7 @@ impl Shard {
         }
         let compress = self.config.rdbcompression;
         let snapshot = Box::<ShardSnapshot>::default();
-        let (big_value_bytes, totals) = (self.big_value_bytes, &snapshot.totals);
+        let (big_value_bytes, totals) = (self.snapshot_limits.big_value_bytes, &snapshot.totals);
         for (db, of_db) in (0..).zip(&mut self.dbs) {
             of_db.begin_snapshot(version, || match format {
                 Format::Rdb => Box::new(RecordWriter {
@@ -261,15 +270,16 @@ impl Shard {
     /// then there may still be big values that are not ([`Shard::save_values`]), and chunks to be handed over.
     pub fn walk_snapshot(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
         let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
+        let chunk_len = self.snapshot_limits.chunk_len;
         let mut is_complete = true;
         for (detached, _) in &mut snapshot.detached {
             is_complete = is_complete && detached.contents().walk_snapshot(is_over);
-            let len_min = if is_complete { 1 } else { CHUNK_LEN };
+            let len_min = if is_complete { 1 } else { chunk_len };
             snapshot.output.collect(detached.contents().snapshot_mut(), len_min, &self.stats);
         }
         for db in self.dbs.iter_mut().filter(|db| db.table().is_in_snapshot()) {
             is_complete = is_complete && db.walk_snapshot(is_over);
-            let len_min = if is_complete { 1 } else { CHUNK_LEN };
+            let len_min = if is_complete { 1 } else { chunk_len };
             snapshot.output.collect(db.snapshot_mut(), len_min, &self.stats);
             let has_unsaved = db.snapshot_mut().is_some_and(|snapshot| snapshot.has_unsaved(None));
             if is_complete && !has_unsaved {
@@ -287,6 +297,7 @@ impl Shard {
     /// all buckets are saved: until the last part is handed over, this shard makes no other chunks, so that what comes from it
     /// is contiguous.
     pub fn save_values(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
+        let chunk_len = self.snapshot_limits.chunk_len;
         let is_complete = loop {
             let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
             let ShardSnapshot { detached, open, values, .. } = snapshot;
@@ -305,7 +316,7 @@ impl Shard {
             }
         };
         if let Some(ShardSnapshot { values, output, .. }) = self.snapshot.as_deref_mut()
-            && values.len() >= if is_complete { 1 } else { CHUNK_LEN }
+            && values.len() >= if is_complete { 1 } else { chunk_len }
         {
             output.chunks.push_back((std::mem::take(values), false));
         }

@@ -12,6 +12,7 @@ use shardis_core::persist::aof::read::{AofItem, AofReader};
 use shardis_core::persist::rdb::dump::seal;
 use shardis_core::persist::rdb::window::{FileError, for_each_item};
 use shardis_core::persist::rdb::{FileReader, Item};
+use shardis_core::shard::snapshot::SnapshotLimits;
 use shardis_core::worker::aof::Aof;
 use shardis_core::worker::snapshot::Purpose;
 use std::path::Path;
@@ -120,7 +121,8 @@ fn run_seed(seed: u64) -> usize {
     }
     if random.below(2) == 0 {
         // Every collection that is not packed is written part by part.
-        cluster.workers.iter_mut().for_each(|worker| worker.shard.big_value_bytes = 0);
+        let limits = SnapshotLimits { chunk_len: 1, big_value_bytes: 0 };
+        cluster.workers.iter_mut().for_each(|worker| worker.shard.snapshot_limits = limits);
         let set =
             "CONFIG SET hash-max-listpack-entries 1 zset-max-listpack-entries 1 list-max-listpack-size 1";
         assert_eq!(cluster.call(admin, &set.split(' ').collect::<Vec<_>>()), "+OK\r\n");

@@ -11,6 +11,7 @@ use shardis_core::persist::rdb::read::{ReadResult, Reader};
 use shardis_core::persist::rdb::window::{FileError, for_each_item};
 use shardis_core::persist::rdb::write::end_of_file;
 use shardis_core::persist::rdb::{FileReader, Item, ValueKind};
+use shardis_core::shard::snapshot::SnapshotLimits;
 use std::collections::BTreeMap;
 use std::io::Read;
 
@@ -94,10 +95,11 @@ fn change(random: &mut Random) -> Vec<Vec<String>> {
 /// How many elements collections get that are to be big.
 const MEMBER_COUNT: usize = 300;
 
-/// Has every collection be a big value, and gives some keys many elements.
+/// Has every collection be a big value, whose parts make a chunk each, and gives some keys many elements.
 fn fill(cluster: &mut Cluster, random: &mut Random) {
     let client = cluster.connect(0);
-    cluster.workers.iter_mut().for_each(|worker| worker.shard.big_value_bytes = 0);
+    let limits = SnapshotLimits { chunk_len: 1, big_value_bytes: 0 };
+    cluster.workers.iter_mut().for_each(|worker| worker.shard.snapshot_limits = limits);
     let set = "CONFIG SET hash-max-listpack-entries 2 zset-max-listpack-entries 2 list-max-listpack-size 3";
     assert_eq!(cluster.call(client, &set.split(' ').collect::<Vec<_>>()), "+OK\r\n");
     for (command, letter, parts) in [("SADD", 's', 1), ("HSET", 'h', 2), ("ZADD", 'z', 2), ("RPUSH", 'l', 1)]

@@ -284,7 +284,8 @@ fn the_record_that_is_begun_is_continued_before_others() {
     let mut rng = Rng::new(5);
     let (written, totals) = (Written::default(), Arc::<Totals>::default());
     let mut tables = [Table::new(), Table::new()];
-    for (db, table) in (0..).zip(&mut tables) {
+    // The records of the table that is written first have the greater numbers.
+    for (db, table) in (0..).zip(&mut tables).collect::<Vec<_>>().into_iter().rev() {
         for number in 0..4 {
             let key = format!("key:{number}").into_bytes();
             let object = Object::Set((0..100).fold(DictSet::new(), |mut set, member: u32| {

@@ -65,7 +65,7 @@ pub struct Progress {
     pub(super) is_late: AtomicBool,
     /// Parts that were begun and are not complete. The queue also ends when shards drop their parts because they end.
     pub(super) parts_missing: AtomicUsize,
-    /// Parts whose buckets are not all saved and handed over.
+    /// Shards whose buckets are not all saved and handed over, those that have not begun included.
     pub(super) buckets_missing: AtomicUsize,
     /// A shard is writing the records of its big values.
     pub(super) is_value_open: AtomicBool,
@@ -269,7 +269,13 @@ impl Output<'_> {
 
 impl Current {
     /// What the first shard does.
-    pub(super) fn begin(target: Target, config: &Config, number: u64, begun_at_ticks: u64) -> Current {
+    pub(super) fn begin(
+        target: Target,
+        config: &Config,
+        number: u64,
+        begun_at_ticks: u64,
+        shard_count: usize,
+    ) -> Current {
         let path = config.dbfilename.as_path().to_owned();
         let process = std::process::id();
         let (temporary, format, syncs_meanwhile) = match target {
@@ -286,7 +292,10 @@ impl Current {
         let plan =
             FilePlan { target, format, syncs_meanwhile, ..FilePlan::at_once(temporary, Vec::new(), config) };
         Current {
-            progress: Arc::default(),
+            progress: Arc::new(Progress {
+                buckets_missing: AtomicUsize::new(shard_count),
+                ..Progress::default()
+            }),
             queue: Some(sync_channel(CHUNKS_WAITING_MAX)),
             plan: Some(plan),
             writer: None,
@@ -321,7 +330,6 @@ impl Current {
         self.changes += changes;
         self.parts_begun += 1;
         self.progress.parts_missing.fetch_add(1, Ordering::SeqCst);
-        self.progress.buckets_missing.fetch_add(1, Ordering::SeqCst);
         let (chunks, _) = self.queue.as_ref().expect("it is there until all shards have begun");
         chunks.clone()
     }

@@ -113,7 +113,7 @@ impl Worker {
             };
             snapshots.set_begun(purpose, now_ms);
             let number = snapshots.count.fetch_add(1, Ordering::Relaxed);
-            Current::begin(target, &config, number, ticks)
+            Current::begin(target, &config, number, ticks, self.shard.shard_count)
         });
         self.begin_snapshot_part(current);
         let (clock, begun_at_ticks) = (self.time.clock, current.begun_at_ticks);

@@ -47,8 +47,6 @@ struct Intent {
     lock_request: LockRequestId,
     exclusive: bool,
     granted: bool,
-    /// The request is a program's.
-    is_program: bool,
 }
 
 /// The requests on a key, in order of arrival; there is at least one. Nearly always there is only one, which costs no
@@ -247,7 +245,7 @@ impl LockTable {
     fn stand(&mut self, id: u64, lock_request: LockRequestId, exclusive: bool) -> Option<bool> {
         match self.keys.entry(id) {
             Entry::Vacant(free) => {
-                let first = Intent { lock_request, exclusive, granted: true, is_program: false };
+                let first = Intent { lock_request, exclusive, granted: true };
                 free.insert(Line { first, others: None });
                 Some(true)
             }
@@ -257,7 +255,7 @@ impl LockTable {
                     return None;
                 }
                 let granted = line.lets_share(exclusive);
-                let intent = Intent { lock_request, exclusive, granted, is_program: false };
+                let intent = Intent { lock_request, exclusive, granted };
                 line.others.get_or_insert_default().push_back(intent);
                 Some(granted)
             }
@@ -321,8 +319,6 @@ impl LockTable {
             }
             let granted = self.stand(id, new, true);
             debug_assert_eq!(granted, Some(true), "the key is free");
-            let line = self.keys.get_mut(&id).expect("it stands there now");
-            line.first.is_program = of == Owner::Program;
             of
         };
         // The handoff waits for the end of the program.
@@ -348,7 +344,8 @@ impl LockTable {
 
     /// Adds `keys` to what the granted `lock_request` holds, if no request that holds or awaits one of them
     /// conflicts. Adds all of them and returns true, or none and returns false. This is fair: the keys were free, and
-    /// a request for the whole keyspace that is queued behind `lock_request` has to wait for its release anyway.
+    /// a request for the whole keyspace that is queued behind `lock_request` has to wait for its release anyway. If that
+    /// is a program's, it is one for these keys as well.
     pub fn extend(&mut self, lock_request: LockRequestId, keys: &[KeyLock]) -> bool {
         let request = self.requests.get(&lock_request).expect("a request that is extended exists");
         debug_assert_eq!(request.blocked_on, 0, "only granted requests are extended");

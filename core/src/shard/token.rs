@@ -31,6 +31,12 @@
 //! ([`Mark`]). Whoever waits behind it at that moment is sent outside as if it had just arrived. A key that is split off
 //! such a request for the clients blocked on it is marked as well, because its handoff waits for the program's end.
 //!
+//! A mark lasts until its request is released, a handoff's after the program's end as well, and it is on all keys of the request,
+//! also on those that the transaction of a woken command adds to the handoff's lock. If they had none, a request might wait for
+//! one of them and hold another key meanwhile. Then the transaction changes its key, that is split off, and offered to a
+//! program, which waits for the token. As it counts as marked, nobody would be sent outside from its line now, and the holder of
+//! the token might come to the key that the waiting request holds: it would wait for its own end.
+//!
 //! # The token
 //!
 //! There is one token for the process; the first shard keeps it, and lends it to the shards in the order in which they ask.
@@ -85,8 +91,9 @@
 //! program's request stands, too, so whoever would have to wait behind it has met the program. (Between the suspension of
 //! a program and the arrival of `Mark` at another shard this does not hold; that lasts for the time of a message.) Hence
 //! ordinary requests wait for ordinary ones alone, by the order of shards, and the argument of [`txn`](super::txn) applies:
-//! each of them is granted, and released, in the end. A unit that stands before a request of the token's holder is such a
-//! request. (2) A suspended program without the token asks for nothing more, and
+//! each of them is granted, and released, in the end. So is the transaction of a woken command whose lock was marked for a
+//! program that has ended: it waits as ordinary ones do, and none of these waits in line behind it. A unit that stands before a
+//! request of the token's holder is ordinary, too. (2) A suspended program without the token asks for nothing more, and
 //! so ends by itself. (3) The holder of the token waits for requests that are granted, or units': ordinary ones, which end by (1),
 //! because an ordinary transaction that waits elsewhere and meets the holder there gives its locks back; suspended
 //! programs, which end by (2); earlier holders, which are past their lock point or at their end. It does not wait for a

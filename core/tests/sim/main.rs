@@ -87,6 +87,7 @@
 //! | a plan that starts anew does not see that a client is blocked on its key (`start_anew`) | new |
 //! | a command that waited runs before the clients blocked on what the last one changed (`resume_granted`) | 548 |
 //! | the token's holder waits for a handoff that waits for it (`is_held_by_other`; the lock table's own test) | 1 |
+//! | it waits for a command that waits for such a handoff (`is_programs`; the lock table's own test) | 30698 of held |
 
 mod cluster;
 mod commands;

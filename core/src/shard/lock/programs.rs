@@ -95,7 +95,7 @@ impl Line {
     /// Puts an intent of a program at a place. Returns whether it is granted.
     fn insert_program(&mut self, place: usize, lock_request: LockRequestId, exclusive: bool) -> bool {
         let granted = place == 0 || !exclusive && self.iter().take(place).all(|intent| !intent.exclusive);
-        let intent = Intent { lock_request, exclusive, granted, is_program: true };
+        let intent = Intent { lock_request, exclusive, granted };
         let others = self.others.get_or_insert_default();
         match place.checked_sub(1) {
             Some(place) => others.insert(place, intent),
@@ -141,6 +141,11 @@ impl LockTable {
         matches!(owner, Owner::Unit(_)) && self.outside.iter().any(|other| other.owner == owner)
     }
 
+    /// Whether it is of a program's request. Such a request is one for all its keys, also for those that were added to it.
+    fn is_programs(&self, intent: &Intent) -> bool {
+        self.requests[&intent.lock_request].owner == Owner::Program
+    }
+
     /// The programs' requests that stand in the lines in which a request would have to wait.
     fn met_by(&self, set: &LockSet) -> Programs {
         let mut met = Programs::new();
@@ -162,9 +167,8 @@ impl LockTable {
                 for key in keys {
                     let Some(line) = self.keys.get(&key.id) else { continue };
                     if !line.lets_share(key.exclusive) {
-                        met.extend(
-                            line.iter().filter(|other| other.is_program).map(|other| other.lock_request),
-                        );
+                        let programs = line.iter().filter(|other| self.is_programs(other));
+                        met.extend(programs.map(|other| other.lock_request));
                     }
                 }
             }
@@ -195,11 +199,6 @@ impl LockTable {
         if let Some(request) = self.requests.get_mut(&lock_request) {
             debug_assert_eq!(request.blocked_on, 0, "only granted requests are marked");
             is_new |= std::mem::replace(&mut request.owner, Owner::Program) != Owner::Program;
-            for key in &request.keys {
-                let line = self.keys.get_mut(&key.id).expect("a request is queued on each of its keys");
-                let own = line.iter_mut().find(|intent| intent.lock_request == lock_request);
-                own.expect("a request is queued on each of its keys").is_program = true;
-            }
         }
         if is_new {
             self.program_count += 1;
@@ -319,7 +318,7 @@ impl LockTable {
 
     /// Whether a program, which has the token, waits for the granted `lock_request` of a handoff.
     pub fn keeps_program_waiting(&self, lock_request: LockRequestId) -> bool {
-        let waits = |intent: &Intent| intent.is_program && !intent.granted;
+        let waits = |intent: &Intent| !intent.granted && self.is_programs(intent);
         let is_waited_for = |key: &KeyLock| self.keys.get(&key.id).is_some_and(|line| line.iter().any(waits));
         let barrier = self.barrier.as_ref();
         barrier.is_some_and(|barrier| barrier.owner == Owner::Program && !barrier.granted)
@@ -345,7 +344,7 @@ impl LockTable {
             let last = line.iter().enumerate().filter(|(_, intent)| is_before(intent)).last();
             return line.insert_program(last.map_or(0, |(place, _)| place + 1), id, exclusive);
         }
-        let first = Intent { lock_request: id, exclusive, granted: true, is_program: true };
+        let first = Intent { lock_request: id, exclusive, granted: true };
         self.keys.insert(key, Line { first, others: None });
         true
     }

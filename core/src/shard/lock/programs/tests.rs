@@ -200,6 +200,33 @@ fn a_unit_that_meets_programs_again_and_again_takes_the_token() {
     assert_eq!(release(&mut table, slow), vec![unit]);
 }
 
+/// The lock of a handoff that has waited for a program's end goes to the transaction of a woken command, which adds the key
+/// that it changes. That is handed off in its turn, to a program that waits for the token: its holder would wait for whoever
+/// waited behind this key with another one in hand.
+#[test]
+fn a_key_added_to_a_programs_request_is_a_programs_like_the_others() {
+    let mut table = LockTable::default();
+    let slow = program(&mut table, exclusive(&[1]));
+    let moving = table.split(slow, 1).expect("the program holds it");
+    assert_eq!(release(&mut table, slow), vec![]);
+    assert!(table.extend(moving, &[KeyLock { id: 2, exclusive: true }]));
+    let (early, grant) = table.request_by(exclusive(&[2]), Owner::Unit(1));
+    assert_eq!(grant, Grant::Outside);
+
+    let (unit, grant) = table.request_by(exclusive(&[1, 2]), Owner::Unit(2));
+    assert_eq!(grant, Grant::Outside);
+    let on_offer = table.split(moving, 2).expect("it was added");
+    assert_eq!(release(&mut table, moving), vec![]);
+    assert_eq!(mark(&mut table, on_offer), vec![]);
+    let holder = program(&mut table, exclusive(&[1]));
+    assert_eq!(release(&mut table, holder), vec![]);
+
+    assert_eq!(release(&mut table, on_offer), vec![early]);
+    assert_eq!(release(&mut table, early), vec![unit]);
+    release(&mut table, unit);
+    assert!(table.is_empty() && table.program_count == 0);
+}
+
 /// A request of a random run.
 struct Known {
     set: LockSet,
@@ -217,11 +244,12 @@ fn nobody_waits_behind_a_program_and_all_are_granted_in_the_end() {
     for seed in 1..40u64 {
         let mut run = Run::new(seed);
         for _ in 0..200 {
-            match run.below(7) {
+            match run.below(8) {
                 0..3 => run.request(),
                 3 => run.mark_one(),
                 4 => run.use_token(),
                 5 => run.split_one(),
+                6 => run.extend_one(),
                 _ => run.release_one(),
             }
             run.check(seed);
@@ -312,9 +340,6 @@ impl Run {
             return;
         }
         let id = ids[self.below(ids.len())];
-        if self.known[&id].owner == Owner::Handoff {
-            return;
-        }
         self.known.get_mut(&id).expect("it is granted").owner = Owner::Program;
         let mut granted = Vec::new();
         self.table.mark(id, &mut granted);
@@ -338,6 +363,21 @@ impl Run {
         let number = self.number;
         self.known.insert(new, Known { set: exclusive(&[key.id]), owner, granted: true, number });
         self.split_off.insert(new, of);
+    }
+
+    /// A handoff's lock goes to a transaction, which adds a key.
+    fn extend_one(&mut self) {
+        let mut ids = self.granted_ids();
+        ids.retain(|id| self.known[id].owner == Owner::Handoff || self.split_off.contains_key(id));
+        if ids.is_empty() {
+            return;
+        }
+        let id = ids[self.below(ids.len())];
+        let key = KeyLock { id: self.below(5) as u64, exclusive: self.below(3) > 0 };
+        let LockSet::Keys(held) = &mut self.known.get_mut(&id).expect("it is granted").set else { return };
+        if held.iter().all(|held| held.id != key.id) && self.table.extend(id, &[key]) {
+            held.push(key);
+        }
     }
 
     fn use_token(&mut self) {
@@ -439,7 +479,9 @@ impl Run {
             assert!(!self.known.values().any(|b| overtaken(&b)), "seed {seed}: a command was overtaken");
         }
         for line in self.table.keys.values() {
-            let Some(program) = line.iter().position(|intent| intent.is_program) else { continue };
+            let Some(program) = line.iter().position(|intent| self.table.is_programs(intent)) else {
+                continue;
+            };
             for (place, intent) in line.iter().enumerate().filter(|(_, intent)| !intent.granted) {
                 match self.table.requests[&intent.lock_request].owner {
                     Owner::Plan => panic!("seed {seed}: a plan waits beside a program"),

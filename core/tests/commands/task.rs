@@ -18,6 +18,10 @@ const OPTIONS: CallOptions = CallOptions {
 /// Hands a task over to the client's shard, as a thread does, and has the server come to rest.
 fn start(server: &mut Server, task: Task) {
     let shard = server.cluster.workers.len() - 1;
+    start_on(server, shard, task);
+}
+
+fn start_on(server: &mut Server, shard: usize, task: Task) {
     server.cluster.workers[shard].globals.outside[shard].start(task);
     settle(server);
 }
@@ -83,6 +87,51 @@ fn a_task_that_waits_for_its_thread_keeps_its_keys_and_nothing_else() {
     assert_eq!(server.cluster.received(other), b"$1\r\n1\r\n");
     assert_eq!(progress.load(Ordering::Relaxed), 2);
     server.expect(&[("GET b", "$1\r\n1")]);
+}
+
+/// `c`, which a program has changed, goes to BMOVE, which changes `b`, and that is offered to a program. This one waits for the
+/// token, whose holder comes to `c` when it has both. Another command wants both keys.
+#[test]
+fn who_wants_a_key_on_offer_to_a_program_keeps_the_holder_of_the_token_from_no_other_key() {
+    const TICKET: u64 = 8;
+    // Both keys are on shard 0.
+    let mut server = Server::new(2);
+    let [held, mover, other] = [1, 1, 0].map(|shard| server.cluster.connect(shard));
+    assert_eq!(server.cluster.call(held, &["HTAKE", "b", "0"]), "");
+    assert_eq!(server.cluster.call(mover, &["BMOVE", "c", "b", "0"]), "");
+    server.cluster.hold(0, 1);
+    start_on(&mut server, 0, Box::new(|ctx| call(ctx, "TPUSH c x", &mut Vec::new())));
+    let progress = Arc::new(AtomicU64::new(0));
+    let shared = Arc::clone(&progress);
+    start_on(
+        &mut server,
+        0,
+        Box::new(move |ctx| {
+            while shared.load(Ordering::Relaxed) == 0 {
+                ctx.wait_outside(TICKET);
+            }
+            call(ctx, "TTAKE c", &mut Vec::new());
+            shared.store(2, Ordering::Relaxed);
+        }),
+    );
+    // The offer arrives, then the plan of BMOVE, whose entries are on their way now.
+    for (arriving, leaving) in [((0, 1), (1, 0)), ((1, 0), (0, 1))] {
+        server.cluster.hold(leaving.0, leaving.1);
+        server.cluster.release(arriving.0, arriving.1);
+        server.cluster.settle();
+    }
+    assert_eq!(server.cluster.call(other, &["DEL", "b", "c"]), "", "they are locked");
+    server.cluster.release(0, 1);
+    settle(&mut server);
+    assert_eq!(server.cluster.received(mover), b"*2\r\n$1\r\nc\r\n$1\r\nx\r\n");
+    assert_eq!(server.cluster.received(held), b"", "its program waits for the token");
+
+    progress.store(1, Ordering::Relaxed);
+    server.cluster.workers[0].globals.outside[0].resume(TICKET);
+    settle(&mut server);
+    assert_eq!(progress.load(Ordering::Relaxed), 2, "it waits for what waits for its end");
+    assert_eq!(server.cluster.received(held), b"*2\r\n$1\r\nb\r\n$1\r\nx\r\n");
+    assert_eq!(server.cluster.received(other), b":0\r\n");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use shardis_core::persist::rdb::{FileReader, Item, ValueKind};
 use shardis_core::shard::snapshot::SnapshotLimits;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
 
 /// The keys of a file, each with its database: kind and bytes of the value, and the expiry.
 type Keys = BTreeMap<(u64, Vec<u8>), (ValueKind, Vec<u8>, Option<i64>)>;
@@ -212,8 +213,13 @@ fn run_seed(seed: u64) -> usize {
     key_count
 }
 
+/// A background save writes to a file that is named by the process and by its number on the server, beside the one that it
+/// replaces. Those of two servers of this process would write to the same.
+static SAVES: Mutex<()> = Mutex::new(());
+
 #[test]
 fn a_background_save_has_the_state_of_its_barrier() {
+    let _alone = SAVES.lock().unwrap_or_else(PoisonError::into_inner);
     let seeds = seeds(300);
     let keys: usize = seeds.iter().map(|&seed| run_seed(seed)).sum();
     assert!(keys > 10 * seeds.len(), "hardly anything was saved: {keys} keys");
@@ -221,6 +227,7 @@ fn a_background_save_has_the_state_of_its_barrier() {
 
 #[test]
 fn flushall_cancels_a_background_save() {
+    let _alone = SAVES.lock().unwrap_or_else(PoisonError::into_inner);
     let mut cluster = Cluster::new(2, 1);
     let client = cluster.connect(0);
     assert_eq!(cluster.call(client, &["DEBUG", "POPULATE", "20000"]), "+OK\r\n");

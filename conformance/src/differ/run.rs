@@ -1,5 +1,6 @@
 //! Sends a sequence to all servers at the same time and compares what they answer, and what is left in the end.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::compare::{How, wrong_pick};
@@ -148,7 +149,7 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
             _ if first.alone => run.alone(start),
             _ => run.batch(start, end),
         };
-        let settled = difference.or_else(|| run.settle(end - 1)).or_else(|| run.hear(end - 1));
+        let settled = difference.or_else(|| run.settle(end - 1)).or_else(|| run.hear(start..end));
         if let Some(difference) = settled {
             return Some(difference);
         }
@@ -410,8 +411,11 @@ impl Run<'_> {
     }
 
     /// After a batch: those who listen have been told the same by all.
-    fn hear(&mut self, at: usize) -> Option<Difference> {
+    fn hear(&mut self, batch: Range<usize>) -> Option<Difference> {
         let is_deaf = std::mem::take(&mut self.is_deaf);
+        let at = batch.end - 1;
+        // On several shards an EXEC with commands over the session (UNWATCH) has its others run in parallel.
+        let has_exec = self.calls[batch].iter().any(|call| call.name() == b"EXEC");
         let marker = format!("heard what there was up to {at}");
         for listener in 0..=LISTENERS_MAX {
             let mut told: Vec<Vec<Reply>> = Vec::new();
@@ -423,7 +427,12 @@ impl Run<'_> {
                 let Some(client) = &mut session.listeners[listener] else { continue };
                 let expected = if is_deaf { 0 } else { told.first().map_or(0, Vec::len) };
                 match listen::heard(client, &marker, expected) {
-                    Ok(messages) => told.push(messages),
+                    Ok(mut messages) => {
+                        if has_exec {
+                            messages.sort();
+                        }
+                        told.push(messages);
+                    }
                     Err(Broken(what)) => return Some(broken(at, &session.label, what)),
                 }
             }

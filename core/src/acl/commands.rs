@@ -50,9 +50,11 @@ impl CommandSet {
         }
     }
 
-    /// How many commands of a category are in it, and how many are not.
+    /// How many commands of a category are in it, and how many are not. Later ones than those of Redis 7.0 do not count, so
+    /// that the categories that describe a set best are the same as there.
     pub fn count(&self, table: &CommandTable, category: u32) -> (usize, usize) {
-        let of_category = of_category(table, category);
+        let of_category =
+            of_category(table, category).filter(|entry| !entry.row.docs.since.starts_with("7.2"));
         of_category.fold(
             (0, 0),
             |(on, off), entry| {

@@ -55,6 +55,7 @@ fn rules_are_described_by_the_categories_that_fit_best() {
         (&["+config", "-config|get"], "user u off resetchannels -@all +config -config|get"),
         (&["+@all", "-get", "-@dangerous"], "user u off resetchannels +@all -@dangerous -get"),
         (&["+@string", "-mset"], "user u off resetchannels -@all +@string -mset"),
+        (&["+client", "+auth"], "user u off resetchannels -@all +auth +client"),
         (&["+select|0", "+select|1"], "user u off resetchannels -@all +select|0 +select|1"),
         (&["+select|0", "+select"], "user u off resetchannels -@all +select"),
         (&["(", "+get", "~a", ")"], "user u off resetchannels -@all (~a resetchannels -@all +get)"),

@@ -414,8 +414,11 @@ impl Run<'_> {
     fn hear(&mut self, batch: Range<usize>) -> Option<Difference> {
         let is_deaf = std::mem::take(&mut self.is_deaf);
         let at = batch.end - 1;
-        // On several shards an EXEC with commands over the session (UNWATCH) has its others run in parallel.
-        let has_exec = self.calls[batch].iter().any(|call| call.name() == b"EXEC");
+        // On several shards an EXEC with commands over the session (UNWATCH), and a command of a script that has keys on
+        // several, run in parallel.
+        let in_parts =
+            |name: &[u8]| name == b"EXEC" || name.starts_with(b"EVAL") || name.starts_with(b"FCALL");
+        let has_parts = self.calls[batch].iter().any(|call| in_parts(&call.name()));
         let marker = format!("heard what there was up to {at}");
         for listener in 0..=LISTENERS_MAX {
             let mut told: Vec<Vec<Reply>> = Vec::new();
@@ -428,7 +431,7 @@ impl Run<'_> {
                 let expected = if is_deaf { 0 } else { told.first().map_or(0, Vec::len) };
                 match listen::heard(client, &marker, expected) {
                     Ok(mut messages) => {
-                        if has_exec {
+                        if has_parts {
                             messages.sort();
                         }
                         told.push(messages);

@@ -47,9 +47,11 @@ fn cat(ctx: &mut SessionCtx<'_>) -> CommandResult {
     match ctx.args.len() {
         2 => ctx.reply.bulk_array(acl::NAMES),
         3 => {
+            const SHOWN_BYTES_MAX: usize = 128;
             let name = ctx.arg(2);
+            let shown = &name[..name.len().min(SHOWN_BYTES_MAX)];
             let category =
-                category(name).ok_or_else(|| CommandError::quoting("ERR Unknown category '", name, "'"))?;
+                category(name).ok_or_else(|| CommandError::quoting("ERR Unknown category '", shown, "'"))?;
             let names: Vec<&str> =
                 of_category(ctx.worker.table, category).map(|entry| entry.full_name.as_str()).collect();
             ctx.reply.bulk_array(names);

@@ -53,6 +53,7 @@ fn an_unknown_command_repeats_its_first_128_bytes_of_arguments() {
             server.call(&name),
             format!("-ERR unknown command '{shown}', with args beginning with: \r\n")
         );
+        assert_eq!(server.call(&format!("ACL CAT {name}")), format!("-ERR Unknown category '{shown}'\r\n"));
     });
 }
 

@@ -101,12 +101,25 @@ fn what_a_module_has_done_to_keys_is_told_before_its_call_returns() {
 }
 
 /// A thread of a module has the lock. Commands that need a callback of a type wait for it, and stop no shard.
+///
+/// A change saves its bucket first, and so waits, too, if a value of the module lies in the same one. Which keys share a bucket
+/// is another matter with each server, and the plain keys here do in one of fifteen: then another server is tried.
 #[test]
 fn commands_over_a_modules_values_wait_for_its_lock_and_others_go_on() {
+    const OTHER_SERVERS: u32 = 3;
+    let is_shared = || std::panic::catch_unwind(commands_wait_for_the_lock_and_others_go_on).is_err();
+    if (0..OTHER_SERVERS).all(|_| is_shared()) {
+        commands_wait_for_the_lock_and_others_go_on();
+    }
+}
+
+fn commands_wait_for_the_lock_and_others_go_on() {
     let (values, waits) = (compiled("values", "guarded"), compiled("waits", "guarded"));
     let (values, waits) =
         (values.to_str().expect("a path in UTF-8"), waits.to_str().expect("a path in UTF-8"));
     let dir = std::env::temp_dir().join(format!("shardis-guarded-{}", std::process::id()));
+    // Another server's, if this is not the first.
+    let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).expect("it can be made");
     let options =
         ["--loadmodule", values, "--loadmodule", waits, "--dir", dir.to_str().expect("a path in UTF-8")];

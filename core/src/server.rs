@@ -214,12 +214,7 @@ const LISTEN_RETRY_MS: u64 = 100;
 
 fn listen_tcp(config: &Config) -> Result<Listeners, String> {
     let addresses = config.bind.to_strings();
-    let wanted = Wanted {
-        addresses: &addresses,
-        port: config.port,
-        tls_port: config.tls_port,
-        backlog: config.tcp_backlog as i32,
-    };
+    let wanted = Wanted::of(config, &addresses);
     let mut tries = 0;
     loop {
         tries += 1;

@@ -5,6 +5,7 @@
 
 use super::log;
 use super::os_error::error_text;
+use crate::config::Config;
 use std::ffi::{CString, OsStr};
 use std::fmt;
 use std::io::{self, Write};
@@ -84,6 +85,13 @@ pub struct Wanted<'a> {
     /// For peers that speak TLS; 0: none.
     pub tls_port: u16,
     pub backlog: i32,
+}
+
+impl<'a> Wanted<'a> {
+    /// `addresses`: those of `config.bind`, as strings.
+    pub fn of(config: &Config, addresses: &'a [String]) -> Wanted<'a> {
+        Wanted { addresses, port: config.port, tls_port: config.tls_port, backlog: config.tcp_backlog as i32 }
+    }
 }
 
 /// Listens on both ports, on each address of the `bind` directive: see [`tcp`]. The plain sockets, and those for TLS.

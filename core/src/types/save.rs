@@ -224,6 +224,17 @@ impl<T> Slot<T> {
     }
 }
 
+impl<P> Slot<Sweep<P>> {
+    pub(super) fn record(&self) -> Option<&Record> {
+        self.get().map(|sweep| &sweep.record)
+    }
+
+    /// The value is no longer saved.
+    pub(super) fn end(&mut self) -> Option<Record> {
+        self.take().into_inner().map(|sweep| sweep.record)
+    }
+}
+
 impl<T> Clone for Slot<T> {
     fn clone(&self) -> Slot<T> {
         Slot::EMPTY

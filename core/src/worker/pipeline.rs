@@ -20,7 +20,7 @@ use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{
-    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, flag,
+    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
 };
 use crate::command::{Call, CommandError, gate};
 use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
@@ -597,8 +597,13 @@ impl Worker {
             {
                 Route::Every(KeyspaceLock::All)
             }
-            // INFO counts the blocked clients. It would otherwise count one whose key has been pushed to already.
-            Route::Session if entry.row.has(flag::AFTER_HANDOFFS) && self.has_handoffs() => {
+            // INFO counts the blocked clients. It would otherwise count one whose key has been pushed to already. Rows
+            // with another scope come here only for an error, which is to be made once.
+            Route::Session
+                if entry.row.has(flag::AFTER_HANDOFFS)
+                    && matches!(entry.row.scope, Scope::Session)
+                    && self.has_handoffs() =>
+            {
                 Route::Every(KeyspaceLock::All)
             }
             route => route,

@@ -73,6 +73,27 @@ fn a_blocking_command_takes_at_once_what_it_finds() {
     });
 }
 
+/// Mistakes that were made on purpose, and found: INFO does not wait; the error waits, as it is made on every shard.
+#[test]
+fn info_waits_for_handoffs_and_errors_do_not() {
+    let mut server = Server::new(3);
+    let client = server.wait(0, "btake c 0");
+    let (other, pusher, third) = (server.connect(2), server.connect(1), server.connect(2));
+    server.cluster.hold(1, 0);
+    server.cluster.hold(0, 1);
+    assert_eq!(server.ask(pusher, "tpush c x"), ":1\r\n");
+    assert_eq!(server.ask(third, "client unblock abc"), "-ERR value is not an integer or out of range\r\n");
+    assert_eq!(server.ask(other, "info clients"), "", "the client is still to be asked");
+    server.cluster.release(1, 0);
+    server.cluster.release(0, 1);
+    let info = server.received(other);
+    assert!(info.contains("\r\nblocked_clients:0\r\n"), "{info}");
+    assert_eq!(server.received(client), taken("c", "x"));
+    let errors = server.ask(other, "info errorstats");
+    assert!(errors.contains("errorstat_ERR:count=1\r\n"), "{errors}");
+    server.expect_rest();
+}
+
 #[test]
 fn blocked_clients_of_any_shard_are_served_in_the_order_of_arrival() {
     on_one_and_three_shards(|server| {

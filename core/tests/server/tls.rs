@@ -51,7 +51,7 @@ fn plain_and_encrypted_clients_see_the_same_keys() {
         let list = plain.call(&["CLIENT", "LIST"]);
         assert_eq!(list.matches("id=").count(), 9, "{setup:?}: {list}");
         clients[0].expect(&["QUIT"], "+OK\r\n");
-        assert_eq!(clients[0].rest().expect("a proper end"), b"");
+        assert_eq!(clients[0].rest().expect("an end"), b"");
     }
 }
 
@@ -233,13 +233,13 @@ fn what_was_sent_before_the_end_is_answered() {
                 assert_eq!(client.stream.shutdown().expect("it can be said"), ShutdownResult::Sent);
             }
             client.stream.get_mut().shutdown(Shutdown::Write).expect("it is open");
-            assert_eq!(client.rest().expect("a proper end").len(), 2000 * 5, "{setup:?} {says_so}");
+            assert_eq!(client.rest().expect("an end").len(), 2000 * 5, "{setup:?} {says_so}");
         }
         // Half a request is none.
         let mut client = certificates.client(None).connect(&server);
         client.send(&encode(&[b"SET", b"cut", b"short"])[..20]);
         client.stream.shutdown().expect("it can be said");
-        assert_eq!(client.rest().expect("a proper end"), b"");
+        assert_eq!(client.rest().expect("an end"), b"");
         let mut plain = server.server.connect();
         assert_eq!(plain.call(&["GET", "cut"]), "$-1\r\n");
         // Big replies to somebody who has said that there is no more to come.
@@ -248,7 +248,7 @@ fn what_was_sent_before_the_end_is_answered() {
         let mut client = certificates.client(None).connect(&server);
         client.send(&encode(&[b"GET", b"big"]).repeat(20));
         client.stream.shutdown().expect("it can be said");
-        assert_eq!(client.rest().expect("a proper end").len(), 20 * (value.len() + 12), "{setup:?}");
+        assert_eq!(client.rest().expect("an end").len(), 20 * (value.len() + 12), "{setup:?}");
         // Who leaves without a word.
         for n in 0..20 {
             let mut client = certificates.client(None).connect(&server);

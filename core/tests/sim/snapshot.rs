@@ -1,8 +1,7 @@
 //! Background saves under random schedules: the file has what all shards had at the barrier, whatever goes on meanwhile.
 //!
 //! Mistakes that were made on purpose, one at a time, and found: an element that changes is not written before; an element that was
-//! written is not noted; a value that moves leaves its record behind; the record that was begun is not continued first; a shard
-//! writes big values while another one saves buckets.
+//! written is not noted; a value that moves leaves its record behind; a shard writes big values while another one saves buckets.
 
 use crate::cluster::{Cluster, Random};
 use crate::replay::{Crowd, random_unit};

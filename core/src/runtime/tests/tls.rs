@@ -219,7 +219,7 @@ fn sends_of_any_length_arrive_whole<D: Driver>(driver: D) {
         peer.connect().unwrap();
         let mut all = Vec::new();
         peer.read_to_end(&mut all).unwrap();
-        all
+        (all, peer.get_shutdown())
     });
     let conn = add(&mut layer, &tls, fd);
     let mut seen = Seen::default();
@@ -230,8 +230,11 @@ fn sends_of_any_length_arrive_whole<D: Driver>(driver: D) {
         assert!(seen.sent[n] == vec![n as u8; len], "the buffer comes back as it was");
     }
     close(&mut layer, conn);
-    // The end that the peer sees is a proper one, or reading would have failed.
-    let all = peer.join().unwrap();
+    let (all, end) = peer.join().unwrap();
+    assert!(
+        end.contains(openssl::ssl::ShutdownState::RECEIVED),
+        "the end was told before the connection closed"
+    );
     let expected: Vec<u8> = LENGTHS.into_iter().enumerate().flat_map(|(n, len)| vec![n as u8; len]).collect();
     assert!(all == expected);
 }

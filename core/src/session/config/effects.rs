@@ -68,12 +68,7 @@ fn listen(worker: &mut Worker, from: &Config, to: &Config) -> Result<(), Why> {
         configure_tls(worker, to)?;
     }
     let addresses = to.bind.to_strings();
-    let wanted = Wanted {
-        addresses: &addresses,
-        port: to.port,
-        tls_port: to.tls_port,
-        backlog: to.tcp_backlog as i32,
-    };
+    let wanted = Wanted::of(to, &addresses);
     let listeners = globals.change_listeners(|old| {
         let old: Vec<_> = old.tcp.iter().chain(&old.tls).collect();
         let (tcp, tls) = listener::both_instead(&old, wanted)?;

@@ -21,11 +21,11 @@ impl<const VALUES: bool> Dict<VALUES> {
     }
 
     pub(in crate::types) fn record(&self) -> Option<&Record> {
-        self.saving.get().map(|sweep| &sweep.record)
+        self.saving.record()
     }
 
     pub(in crate::types) fn end_saving(&mut self) -> Option<Record> {
-        self.saving.take().into_inner().map(|sweep| sweep.record)
+        self.saving.end()
     }
 
     /// Writes page after page until `is_over` says that it is enough, which is asked before each, and returns what is written.

@@ -103,7 +103,7 @@ mod tests {
         assert_eq!(drawn.len(), LEN);
         let mean = SAMPLES * 5 / LEN;
         let far = drawn.values().filter(|&&times| times < mean / 4 || times > mean * 4).count();
-        assert!(far <= LEN / 50, "{far} of {LEN}");
+        assert!(far < (LEN / 50).max(2), "{far} of {LEN}");
     }
 
     #[test]

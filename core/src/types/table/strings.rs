@@ -5,8 +5,8 @@ use super::EntryMut;
 use std::ops::Range;
 
 impl EntryMut<'_> {
-    /// The value as a mutable string of which a range will be changed, zero-padded to at least `len_min`. Its encoding is `raw` from here on, an integer
-    /// becomes its digits, and the expiry is kept. O(1) amortised over the bytes added.
+    /// The value as a mutable string of which a range will be changed, zero-padded to at least `len_min`. Its encoding is
+    /// `raw` from here on, an integer becomes its digits, and the expiry is kept. O(1) amortised over the bytes added.
     ///
     /// # Panics
     /// The value is a collection.

@@ -57,9 +57,10 @@ impl Leaf {
     /// The score of an element, as a key.
     #[inline]
     pub(super) fn key(&self, at: usize, arena: &Arena) -> u64 {
-        match self.is_exact {
-            true => self.base + (u64::from(self.distances[at]) << self.shift),
-            false => order_key(arena.score(self.handles[at])),
+        if self.is_exact {
+            self.base + (u64::from(self.distances[at]) << self.shift)
+        } else {
+            order_key(arena.score(self.handles[at]))
         }
     }
 

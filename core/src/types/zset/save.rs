@@ -24,11 +24,11 @@ impl ZSet {
     }
 
     pub(in crate::types) fn record(&self) -> Option<&Record> {
-        self.saving.get().map(|sweep| &sweep.record)
+        self.saving.record()
     }
 
     pub(in crate::types) fn end_saving(&mut self) -> Option<Record> {
-        self.saving.take().into_inner().map(|sweep| sweep.record)
+        self.saving.end()
     }
 
     /// Writes elements until `is_over` says that it is enough, which is asked now and then, and returns what is written.

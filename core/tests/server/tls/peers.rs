@@ -238,7 +238,7 @@ impl TlsConnection {
         String::from_utf8_lossy(&line).into_owned()
     }
 
-    /// Everything up to the server's close_notify. The error: it ended without one.
+    /// Everything up to the end of the connection, whether or not the server said close_notify before it.
     pub fn rest(&mut self) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.stream.read_to_end(&mut bytes).map(|_| bytes)

@@ -1,7 +1,7 @@
 //! XREAD and XREADGROUP: reading what several streams have behind an ID, and waiting for it.
 
 use super::{ids, read, record_group_id, reply_entries, reply_entry, reply_id};
-use crate::call::Key;
+use crate::call::{Call, Key};
 use crate::command::docs::Docs;
 use crate::command::keys::{BeginSearch, FindKeys, KeyPositions, KeySpec, key_flag};
 use crate::command::table::{Command, acl, flag};
@@ -9,6 +9,7 @@ use crate::command::typed::{stream_mut, stream_of};
 use crate::command::{CommandError, CommandResult, Ctx, args};
 use crate::protocol::reply::{Mark, Resp};
 use crate::protocol::{Argv, OwnedArgv, Reply};
+use crate::shard::Shard;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::shard::event::Event;
 use crate::types::stream::{ConsumerId, Group, GroupMut, Log, Pending, Stream, StreamId};
@@ -243,10 +244,11 @@ impl StreamsReply {
 fn xread(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let options = Options::parse(ctx, false)?;
     let keys = ctx.takes_from(options.keys.clone());
+    let has_waited = ctx.served_from.is_some();
     let mut after: SmallVec<[StreamId; 4]> = SmallVec::new();
     for at in keys.clone() {
         let key = ctx.key(at);
-        let last_id = look_up(ctx, key)?.map(|stream| stream.log.last_id);
+        let last_id = look_up(ctx.shard, ctx.call, key, has_waited)?.map(|stream| stream.log.last_id);
         after.push(match ctx.arg(options.id_at(at)) {
             b"$" => last_id.unwrap_or_default(),
             b">" => {
@@ -263,14 +265,12 @@ fn xread(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     let mut streams = StreamsReply::new();
     for (at, &after) in keys.clone().zip(&after) {
         let key = ctx.key(at);
-        let has_waited = ctx.served_from.is_some();
         // As in Redis, each stream counts as read twice, or, by a client that has waited, not at all.
-        look_up(ctx, key)?;
-        let Some(entry) = ctx.shard.lookup_silent(ctx.call.db, key) else { continue };
-        let log = &stream_of(entry.value())?.log;
+        let Ctx { shard, call, reply, .. } = &mut *ctx;
+        let Some(Stream { log, .. }) = look_up(shard, call, key, has_waited)? else { continue };
         if let Some(start) = unread_from(log, after, has_waited) {
-            streams.stream(&mut ctx.reply, key.bytes);
-            reply_entries(&mut ctx.reply, log.range(start, StreamId::MAX), count, log.len());
+            streams.stream(reply, key.bytes);
+            reply_entries(reply, log.range(start, StreamId::MAX), count, log.len());
         }
     }
     if streams.end(&mut ctx.reply) {
@@ -285,11 +285,16 @@ fn xread(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
 }
 
 /// Looks up a stream to read. `None`: there is no such key.
-fn look_up<'a>(ctx: &'a mut Ctx<'_>, key: Key<'_>) -> CommandResult<Option<&'a Stream>> {
-    if ctx.served_from.is_none() {
-        return read(ctx.shard, ctx.call, key);
+fn look_up<'a>(
+    shard: &'a mut Shard,
+    call: &Call,
+    key: Key<'_>,
+    has_waited: bool,
+) -> CommandResult<Option<&'a Stream>> {
+    if !has_waited {
+        return read(shard, call, key);
     }
-    let entry = ctx.shard.lookup_silent(ctx.call.db, key);
+    let entry = shard.lookup_silent(call.db, key);
     entry.map(|entry| stream_of(entry.value())).transpose()
 }
 
@@ -384,7 +389,7 @@ fn xreadgroup(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
 fn check_group(ctx: &mut Ctx<'_>, at: usize, group: &[u8]) -> CommandResult {
     const GONE: CommandError = CommandError::fixed("UNBLOCKED the stream key no longer exists");
     let (key, has_waited) = (ctx.key(at), ctx.served_from.is_some());
-    let stream = match look_up(ctx, key) {
+    let stream = match look_up(ctx.shard, ctx.call, key, has_waited) {
         Ok(None) | Err(_) if has_waited => return Err(GONE),
         found => found?,
     };
@@ -423,7 +428,7 @@ fn read_as_consumer(
     let (key, now_ms, notes_effects) = (ctx.key(at), ctx.shard.now_ms, ctx.notes_effects());
     let has_waited = ctx.served_from.is_some();
     // See `xread`.
-    let _ = look_up(ctx, key);
+    let _ = look_up(ctx.shard, ctx.call, key, has_waited);
     let Ctx { shard, call, reply, .. } = ctx;
     let Some(mut guard) = shard.change_unobserved(call, key) else { return };
     let Ok(Stream { log, groups }) = stream_of(guard.value()) else { return };

@@ -247,6 +247,20 @@ fn find_keyword(keyword: &str, from: isize, args: Argv<'_>) -> Option<usize> {
     }
 }
 
+/// The argument that is a command's first key, if its keys stand behind their number and the specs name no other.
+pub(crate) fn first_counted(row: &Command) -> Option<u8> {
+    match row.keys {
+        [
+            KeySpec {
+                begin: BeginSearch::Index(number),
+                find: FindKeys::KeyNum { at: 0, first, step: 1 },
+                ..
+            },
+        ] => u8::try_from(number + first).ok(),
+        _ => None,
+    }
+}
+
 /// The short form of a row's key specs that routing uses.
 pub(crate) fn shape(row: &Command) -> KeyShape {
     if !matches!(row.scope, Scope::Keys) {

@@ -6,10 +6,10 @@
 //! come: the end of the hold, and the module's `UnblockClient` or `AbortBlock`.
 
 use super::command::ModuleCommand;
-use super::context::{Access, Arguments, Context, run_with};
+use super::context::{Access, Context, run_with};
 use super::module::Module;
 use super::server;
-use super::string::ModuleString;
+use super::string::{Arguments, ModuleString};
 use crate::call::Call;
 use crate::command::CommandError;
 use crate::protocol::OwnedArgv;
@@ -376,7 +376,7 @@ fn call_back(
     ctx.args = client.args.as_argv();
     ctx.on = Some(On { client: client.clone(), why, key });
     ctx.reply_to(&mut reply, client.call.resp);
-    let arguments = Arguments::new(client.module, client.args.as_argv().iter());
+    let arguments = Arguments::new(client.args.as_argv().iter(), client.module.is_shard_safe());
     let mut argv = arguments.vector();
     let what = match why {
         Why::TimedOut => "timeout of a blocked client",
@@ -384,7 +384,8 @@ fn call_back(
     };
     // SAFETY: the module has given the function as a callback of this client; the context and the arguments last until it
     // returns.
-    let status = run_with(&mut ctx, what, |ctx| unsafe { callback(ctx, argv.as_mut_ptr(), arguments.len()) });
+    let status =
+        run_with(&mut ctx, what, |ctx| unsafe { callback(ctx, argv.as_mut_ptr().cast(), arguments.len()) });
     ctx.finish();
     arguments.give_back();
     client.errors().append(&mut ctx.errors);

@@ -26,7 +26,6 @@ use crate::worker::program::{CallOptions, ProgramCtx};
 use shardis_modules_api::abi::{RedisModuleCtx, RedisModuleString, signature};
 use smallvec::SmallVec;
 use std::cell::Cell;
-use std::ffi::c_int;
 use std::ptr::NonNull;
 
 /// A context. A module knows its first field, and nothing else.
@@ -83,33 +82,6 @@ pub(super) struct Automatic {
     pub(super) strings: Vec<*mut ModuleString>,
     pub(super) keys: Vec<*mut ModuleKey>,
     pub(super) replies: Vec<*mut CallReply>,
-}
-
-/// The arguments of a command, as the module gets them.
-pub(super) struct Arguments(SmallVec<[*mut ModuleString; 8]>);
-
-impl Arguments {
-    pub(super) fn new<'b>(module: &Module, args: impl Iterator<Item = &'b [u8]>) -> Arguments {
-        let is_read_by_len = module.is_shard_safe();
-        Arguments(args.map(|arg| ModuleString::lend(arg, is_read_by_len)).collect())
-    }
-
-    /// A vector for the callback, which may change it.
-    pub(super) fn vector(&self) -> SmallVec<[*mut RedisModuleString; 8]> {
-        self.0.iter().map(|&string| ModuleString::as_abi(string)).collect()
-    }
-
-    pub(super) fn len(&self) -> c_int {
-        self.0.len() as c_int
-    }
-
-    /// The callback has ended.
-    pub(super) fn give_back(self) {
-        for string in self.0 {
-            // SAFETY: the strings were lent in `new`, and the arguments outlive this.
-            unsafe { ModuleString::give_back(string) };
-        }
-    }
 }
 
 impl<'a> Context<'a> {
@@ -231,11 +203,30 @@ impl<'a> Context<'a> {
     }
 
     /// Has a key here, if it is of another shard: from now on, until the program ends or calls a command for it there.
+    #[inline]
     pub(super) fn bring(&mut self, db: u32, key: &[u8]) {
+        // The keys of a handler are all here.
+        if !matches!(self.access, Access::Native { .. }) {
+            self.bring_to_program(db, key);
+        }
+    }
+
+    #[inline(never)]
+    fn bring_to_program(&mut self, db: u32, key: &[u8]) {
         if let Some(program) = self.program()
             && program.bring(db, key)
         {
             while_suspended(|| program.await_brought());
+        }
+    }
+
+    /// The hash of a key. That of the command's only key is known already.
+    #[inline]
+    pub(super) fn hash_of(&self, name: &[u8]) -> u64 {
+        let Call { hash, hashed_arg, .. } = self.call;
+        match self.args.get(usize::from(hashed_arg)) {
+            Some(arg) if hashed_arg != 0 && std::ptr::eq(arg, name) => hash,
+            _ => hash_key(name),
         }
     }
 

@@ -8,7 +8,6 @@ use crate::command::typed::Digits;
 use crate::shard::Shard;
 use crate::shard::change::ChangeGuard;
 use crate::shard::event::Event;
-use crate::types::hashing::hash_key;
 use crate::types::stream::StreamId;
 use crate::types::{Entry, NewValue, PackedKind, SetExpire, ValueRef, ValueType};
 use shardis_modules_api::abi::*;
@@ -23,8 +22,10 @@ pub(super) struct ModuleKey {
     name: *mut ModuleString,
     hash: u64,
     mode: c_int,
-    /// Those who are blocked on the key may find something in it when it is closed: it did not exist when it was opened, or was
-    /// removed since, or a stream has got an entry.
+    /// It existed before its first use; `None`: it was opened for writing, and not used yet.
+    was_there: Option<bool>,
+    /// Those who are blocked on the key may find something in it when it is closed, even if it was there: it was removed, or
+    /// a stream has got an entry.
     pub(super) wakes: bool,
     pub(super) walk: Walk,
     /// The digits of an integer whose text the module has a pointer to.
@@ -65,17 +66,14 @@ impl ModuleKey {
         let string = unsafe { &*name };
         let mut call = ctx.call;
         call.no_touch |= mode & REDISMODULE_OPEN_KEY_NOTOUCH != 0;
-        let hash = hash_key(string.bytes());
+        let hash = ctx.hash_of(string.bytes());
         let key = Key { bytes: string.bytes(), hash };
         let writes = mode & REDISMODULE_WRITE != 0;
         let shard = ctx.shard()?;
-        let is_there =
-            if writes { shard.exists(call.db, key) } else { shard.lookup_read(&call, key).is_some() };
-        if !is_there && !writes {
-            return None;
-        }
         if writes {
             shard.will_change(call.db, hash);
+        } else if shard.lookup_read(&call, key).is_none() {
+            return None;
         }
         string.retain();
         // A key is closed before its context ends: the server closes those that the module leaves to it, and whoever keeps
@@ -83,8 +81,8 @@ impl ModuleKey {
         let ctx = NonNull::from(ctx).cast();
         let walk = Walk::None;
         let digits = Digits::new();
-        let wakes = !is_there;
-        let key = ModuleKey { ctx, call, name, hash, mode, wakes, walk, digits };
+        let was_there = (!writes).then_some(true);
+        let key = ModuleKey { ctx, call, name, hash, mode, was_there, wakes: false, walk, digits };
         Some(Box::into_raw(Box::new(key)))
     }
 
@@ -140,6 +138,13 @@ impl ModuleKey {
     /// The shard, the call and the key, for what is done with them together.
     #[inline]
     pub(super) fn parts(&mut self) -> (&mut Shard, &Call, Key<'_>) {
+        let (shard, call, key, _) = self.parts_to_note();
+        (shard, call, key)
+    }
+
+    /// The same, and where to note whether the key was there.
+    #[inline]
+    fn parts_to_note(&mut self) -> (&mut Shard, &Call, Key<'_>, &mut Option<bool>) {
         // SAFETY: the handle has a reference to the string.
         let bytes = unsafe { &*self.name }.bytes();
         let key = Key { bytes, hash: self.hash };
@@ -148,7 +153,17 @@ impl ModuleKey {
         // A command that was called in between may have taken it back to its shard.
         ctx.bring(self.call.db, bytes);
         let shard = ctx.shard().expect("a key is opened where there is a shard");
-        (shard, &self.call, key)
+        (shard, &self.call, key, &mut self.was_there)
+    }
+
+    /// As [`parts`](Self::parts), for what may add or remove the key.
+    #[inline]
+    fn parts_to_replace(&mut self) -> (&mut Shard, &Call, Key<'_>) {
+        let (shard, call, key, was_there) = self.parts_to_note();
+        if was_there.is_none() {
+            *was_there = Some(shard.exists(call.db, key));
+        }
+        (shard, call, key)
     }
 
     /// The entry, if the key exists.
@@ -172,15 +187,17 @@ impl ModuleKey {
     /// The value to change in place. Its observers are told when the key is closed.
     #[inline]
     pub(super) fn change(&mut self) -> Option<ChangeGuard<'_>> {
-        let (shard, call, key) = self.parts();
-        let mut guard = shard.change(call, key, Event::UNNAMED)?;
+        let (shard, call, key, was_there) = self.parts_to_note();
+        let guard = shard.change(call, key, Event::UNNAMED);
+        was_there.get_or_insert(guard.is_some());
+        let mut guard = guard?;
         guard.be_unobserved();
         Some(guard)
     }
 
     /// The same, of a key that is given an empty collection if it does not exist.
     pub(super) fn change_or_add(&mut self, kind: PackedKind) -> ChangeGuard<'_> {
-        let (shard, call, key) = self.parts();
+        let (shard, call, key) = self.parts_to_replace();
         let mut guard = shard.change_or_add(call, key, Event::UNNAMED, kind);
         guard.be_unobserved();
         guard
@@ -190,7 +207,7 @@ impl ModuleKey {
     pub(super) fn change_or_add_stream(&mut self) -> ChangeGuard<'_> {
         use crate::types::Object;
         use crate::types::stream::Stream;
-        let (shard, call, key) = self.parts();
+        let (shard, call, key) = self.parts_to_replace();
         let new = || Box::new(Object::Stream(Stream::default()));
         let mut guard = shard.change_or_add_object(call, key, Event::UNNAMED, new);
         guard.be_unobserved();
@@ -199,20 +216,20 @@ impl ModuleKey {
 
     /// Sets the value; the key loses its expiry.
     pub(super) fn set(&mut self, value: NewValue<'_>) {
-        let (shard, call, key) = self.parts();
+        let (shard, call, key) = self.parts_to_replace();
         shard.set_unobserved(call, key, value, SetExpire::Clear);
     }
 
     /// Removes the key. Returns whether it was there.
     pub(super) fn delete(&mut self) -> bool {
         self.wakes = true;
-        let (shard, call, key) = self.parts();
+        let (shard, call, key) = self.parts_to_replace();
         shard.delete_unobserved(call, key)
     }
 
     /// Tells the key's observers that it has changed.
     pub(super) fn signal_modified(&mut self) {
-        let wakes = self.wakes;
+        let wakes = self.wakes || self.was_there == Some(false);
         let (shard, call, key) = self.parts();
         if wakes {
             shard.signal_modified(call, call.db, key, Event::UNNAMED);

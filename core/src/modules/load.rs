@@ -1,9 +1,10 @@
 //! Loading and unloading modules.
 
 use super::command::ModuleCommand;
-use super::context::{Access, Arguments, Context, run_with};
+use super::context::{Access, Context, run_with};
 use super::module::{Module, loaded_name};
 use super::server::forget_types;
+use super::string::Arguments;
 use super::{events, filters, guarded, settings, timers};
 use crate::command::table::{Command, CommandTable};
 use crate::config::Config;
@@ -164,11 +165,12 @@ fn open(
 /// Runs a module's `OnLoad`. Returns whether it succeeded.
 fn run_on_load(module: &'static Module, on_load: OnLoad, access: Access<'_>) -> bool {
     let mut ctx = Context::new(module, access);
-    let arguments = Arguments::new(module, module.args.iter().map(Vec::as_slice));
+    let arguments = Arguments::new(module.args.iter().map(Vec::as_slice), module.is_shard_safe());
     let mut argv = arguments.vector();
     // SAFETY: it is the entry of a module, and the context and the arguments last until it returns.
-    let status =
-        run_with(&mut ctx, "OnLoad", |ctx| unsafe { on_load(ctx, argv.as_mut_ptr(), arguments.len()) });
+    let status = run_with(&mut ctx, "OnLoad", |ctx| unsafe {
+        on_load(ctx, argv.as_mut_ptr().cast(), arguments.len())
+    });
     ctx.finish();
     arguments.give_back();
     status != REDISMODULE_ERR

@@ -1,7 +1,8 @@
 //! How a module's command runs: as a handler over its keys if the module is shard-safe, else as a program.
 
 use super::command::ModuleCommand;
-use super::context::{Access, Arguments, Context, run_with};
+use super::context::{Access, Context, run_with};
+use super::string::Arguments;
 use crate::command::keys::KeyPositions;
 use crate::command::table::{CommandId, CommandTable};
 use crate::command::{CommandError, CommandResult, Ctx};
@@ -102,11 +103,11 @@ fn command_of(data: &'static (dyn Any + Send + Sync)) -> &'static ModuleCommand 
 /// Calls the command's callback.
 fn run(ctx: &mut Context<'_>, command: &'static ModuleCommand, args: Argv<'_>) {
     let function = command.function.expect("a command without a callback is a container");
-    let arguments = Arguments::new(command.module, args.iter());
+    let arguments = Arguments::new(args.iter(), command.module.is_shard_safe());
     let mut argv = arguments.vector();
     // SAFETY: the module has registered the function as the callback of this command; the context and the arguments last
     // until it returns.
-    run_with(ctx, "command", |ctx| unsafe { function(ctx, argv.as_mut_ptr(), arguments.len()) });
+    run_with(ctx, "command", |ctx| unsafe { function(ctx, argv.as_mut_ptr().cast(), arguments.len()) });
     ctx.finish();
     arguments.give_back();
 }
@@ -120,10 +121,10 @@ pub(super) const KEYS_BY_CALLBACK: fn(Argv<'_>, &mut KeyPositions) = |args, foun
     ctx.command = Some(command);
     ctx.args = args;
     ctx.key_positions = Some(found);
-    let arguments = Arguments::new(command.module, args.iter());
+    let arguments = Arguments::new(args.iter(), command.module.is_shard_safe());
     let mut argv = arguments.vector();
     // SAFETY: as in `run`.
-    unsafe { function(ctx.as_abi(), argv.as_mut_ptr(), arguments.len()) };
+    unsafe { function(ctx.as_abi(), argv.as_mut_ptr().cast(), arguments.len()) };
     ctx.finish();
     arguments.give_back();
 };

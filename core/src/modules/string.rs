@@ -6,8 +6,9 @@
 //! allocates nothing.
 
 use shardis_modules_api::abi::RedisModuleString;
-use std::cell::{Cell, RefCell, UnsafeCell};
-use std::ffi::c_char;
+use smallvec::SmallVec;
+use std::cell::{Cell, UnsafeCell};
+use std::ffi::{c_char, c_int};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A counted string.
@@ -29,8 +30,80 @@ const POOL_MAX: usize = 64;
 /// A pooled string keeps no larger buffer than this.
 const POOLED_BYTES_MAX: usize = 4 << 10;
 
+/// Strings, each made by a box, of which nobody else has a reference.
+#[derive(Default)]
+struct Idle(Vec<*mut ModuleString>);
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        for &string in &self.0 {
+            // SAFETY: it was made by a box, and nobody else has a reference.
+            drop(unsafe { Box::from_raw(string) });
+        }
+    }
+}
+
 thread_local! {
-    static POOL: RefCell<Vec<Box<ModuleString>>> = const { RefCell::new(Vec::new()) };
+    /// The strings for the next arguments. While a call has them, this is empty, and a call within that one makes others.
+    static POOL: Cell<Idle> = const { Cell::new(Idle(Vec::new())) };
+}
+
+/// The arguments of a call, as the module gets them: strings that borrow bytes until [`give_back`](Arguments::give_back).
+pub(super) struct Arguments {
+    /// The first `len` are lent.
+    strings: Idle,
+    len: usize,
+}
+
+impl Arguments {
+    /// `is_read_by_len`: the module is one of our SDK, which goes by the length of a string.
+    #[inline]
+    pub(super) fn new<'b>(args: impl Iterator<Item = &'b [u8]>, is_read_by_len: bool) -> Arguments {
+        let mut strings = POOL.take();
+        let mut len = 0;
+        for arg in args {
+            if len == strings.0.len() {
+                strings.0.push(Box::into_raw(ModuleString::empty()));
+            }
+            // SAFETY: it is alive, because this has a reference.
+            unsafe { &*strings.0[len] }.lend(arg, is_read_by_len);
+            len += 1;
+        }
+        Arguments { strings, len }
+    }
+
+    /// A vector for the callback, which may change it.
+    #[inline]
+    pub(super) fn vector(&self) -> SmallVec<[*mut ModuleString; 8]> {
+        SmallVec::from_slice(&self.strings.0[..self.len])
+    }
+
+    pub(super) fn len(&self) -> c_int {
+        self.len as c_int
+    }
+
+    /// The callback has ended, and the bytes are still there. A string of which the module has kept a reference gets bytes of
+    /// its own.
+    #[inline]
+    pub(super) fn give_back(mut self) {
+        for place in &mut self.strings.0[..self.len] {
+            // SAFETY: it is alive, because this has a reference.
+            let string = unsafe { &**place };
+            if string.references.load(Ordering::Acquire) != 1 {
+                string.own();
+                // SAFETY: the reference ends here, and another string takes its place.
+                unsafe { ModuleString::release(*place) };
+                *place = Box::into_raw(ModuleString::empty());
+            } else if string.is_owned.get() {
+                string.shrink();
+            }
+        }
+        if self.strings.0.len() > POOL_MAX {
+            let rest = Idle(self.strings.0.split_off(POOL_MAX));
+            drop(rest);
+        }
+        POOL.set(self.strings);
+    }
 }
 
 impl ModuleString {
@@ -57,39 +130,13 @@ impl ModuleString {
         Box::into_raw(string)
     }
 
-    /// An argument: a string that borrows bytes until [`give_back`](ModuleString::give_back). `is_read_by_len`: the module
-    /// is one of our SDK, which goes by the length of a string.
-    pub(super) fn lend(bytes: &[u8], is_read_by_len: bool) -> *mut ModuleString {
-        let string = POOL.with(|pool| pool.borrow_mut().pop()).unwrap_or_else(ModuleString::empty);
-        string.start.set(bytes.as_ptr());
-        string.len.set(bytes.len());
-        string.is_owned.set(false);
-        string.is_read_by_len.set(is_read_by_len);
-        Box::into_raw(string)
-    }
-
-    /// Ends the loan of an argument. If the module has kept a reference, the string gets bytes of its own.
-    ///
-    /// # Safety
-    /// `string` comes from [`lend`](ModuleString::lend), and what it borrows is still there.
-    pub(super) unsafe fn give_back(string: *mut ModuleString) {
-        // SAFETY: it is alive, because the caller's reference is.
-        let this = unsafe { &*string };
-        if this.references.load(Ordering::Acquire) != 1 {
-            this.own();
-            // SAFETY: the caller's reference ends here.
-            return unsafe { ModuleString::release(string) };
-        }
-        // SAFETY: this is the last reference, and the string was made by a box.
-        let mut string = unsafe { Box::from_raw(string) };
-        if string.owned.get_mut().capacity() <= POOLED_BYTES_MAX {
-            POOL.with(|pool| {
-                let mut pool = pool.borrow_mut();
-                if pool.len() < POOL_MAX {
-                    pool.push(string);
-                }
-            });
-        }
+    /// Makes it borrow bytes for a call. `is_read_by_len`: the module is one of our SDK, which goes by the length of a string.
+    #[inline]
+    fn lend(&self, bytes: &[u8], is_read_by_len: bool) {
+        self.start.set(bytes.as_ptr());
+        self.len.set(bytes.len());
+        self.is_owned.set(false);
+        self.is_read_by_len.set(is_read_by_len);
     }
 
     /// Adds a reference.
@@ -148,6 +195,17 @@ impl ModuleString {
             self.start.set(owned.as_ptr());
             self.is_owned.set(true);
         }
+    }
+
+    /// Frees a big buffer. The caller has the only reference, and the bytes are not used any more.
+    fn shrink(&self) {
+        // SAFETY: nobody else refers to the buffer.
+        let owned = unsafe { &mut *self.owned.get() };
+        if owned.capacity() > POOLED_BYTES_MAX {
+            *owned = Vec::new();
+        }
+        self.is_owned.set(false);
+        self.len.set(0);
     }
 
     fn set(&self, mut bytes: Vec<u8>) {

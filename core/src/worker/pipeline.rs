@@ -22,7 +22,7 @@ use crate::command::route::{self, Route};
 use crate::command::table::{
     Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
 };
-use crate::command::{Call, CommandError, gate};
+use crate::command::{Call, CommandError, gate, keys};
 use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
 use crate::shard::slot::shard_of;
@@ -43,9 +43,11 @@ pub(super) struct Prepared {
     pub(super) end: usize,
     /// The command, if its name is known and it has no subcommands.
     pub(super) command: Option<CommandId>,
-    /// Hash and shard of the key, for commands whose only key is the first argument, and the selected database.
+    /// Hash and shard of its first key, which is argument `key_arg`, and the selected database. `key_arg` 1: it has no
+    /// other key; 0: its first key is not known.
     pub(super) hash: u64,
     pub(super) shard: u32,
+    key_arg: u8,
     pub(super) db: u32,
     /// It has one key and the right number of arguments, and its handler is a plain function over keys.
     pub(super) is_fast_path: bool,
@@ -57,14 +59,14 @@ impl Prepared {
         Argv::new(&buf[self.start..self.end], &args[self.args.start as usize..self.args.end as usize])
     }
 
-    /// Hash and shard of its key, if these are known.
+    /// Hash and shard of its only key, if these are known.
     pub(super) fn key(&self) -> Option<(u64, usize)> {
         self.shard().map(|shard| (self.hash, shard))
     }
 
-    /// The shard of its key, if that is known.
+    /// The shard of its only key, if that is known.
     pub(super) fn shard(&self) -> Option<usize> {
-        (self.shard != u32::MAX).then_some(self.shard as usize)
+        (self.key_arg == 1).then_some(self.shard as usize)
     }
 }
 
@@ -95,8 +97,8 @@ impl Alikes {
 #[derive(Clone, Copy)]
 struct Lookup {
     command: CommandId,
-    /// Its only key is argument 1, which is there.
-    has_key: bool,
+    /// See [`Prepared`].
+    key_arg: u8,
     is_fast_path: bool,
 }
 
@@ -105,9 +107,14 @@ impl Lookup {
     #[inline]
     fn of(table: &CommandTable, argv: Argv<'_>) -> Option<Lookup> {
         let entry = table.lookup(argv.arg(0)).filter(|entry| entry.row.subcommands.is_empty())?;
-        let has_key = entry.shape == KeyShape::First && argv.len() > 1;
-        let is_fast_path = has_key && entry.row.run.is_over_keys() && arity_fits(entry, argv);
-        Some(Lookup { command: entry.id, has_key, is_fast_path })
+        let key_arg = match entry.shape {
+            KeyShape::First => 1,
+            KeyShape::None | KeyShape::Range { .. } => 0,
+            KeyShape::Complex => keys::first_counted(entry.row).unwrap_or(0),
+        };
+        let key_arg = if usize::from(key_arg) < argv.len() { key_arg } else { 0 };
+        let is_fast_path = key_arg == 1 && entry.row.run.is_over_keys() && arity_fits(entry, argv);
+        Some(Lookup { command: entry.id, key_arg, is_fast_path })
     }
 }
 
@@ -403,12 +410,13 @@ impl Worker {
                             lookup
                         }
                     };
-                    let (hash, shard) = match lookup {
-                        Some(Lookup { has_key: true, .. }) => {
-                            let key = argv.arg(1);
+                    let key_arg = lookup.map_or(0, |lookup| lookup.key_arg);
+                    let (hash, shard) = match key_arg {
+                        0 => (0, u32::MAX),
+                        at => {
+                            let key = argv.arg(usize::from(at));
                             (hash_key(key), shard_of(key, self.shard.shard_count) as u32)
                         }
-                        _ => (0, u32::MAX),
                     };
                     prepared.push(Prepared {
                         args: first as u32..args.len() as u32,
@@ -417,6 +425,7 @@ impl Worker {
                         command: lookup.map(|lookup| lookup.command),
                         hash,
                         shard,
+                        key_arg,
                         db,
                         is_fast_path: lookup.is_some_and(|lookup| lookup.is_fast_path),
                     });
@@ -502,7 +511,7 @@ impl Worker {
         let call = Call {
             command: entry.id,
             hash: prepared.map_or(0, |request| request.hash),
-            hashed_arg: u8::from(prepared.is_some_and(|request| request.shard != u32::MAX)),
+            hashed_arg: prepared.map_or(0, |request| request.key_arg),
             ..connection.client.call(self.shard.index)
         };
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
@@ -514,7 +523,7 @@ impl Worker {
         let is_wide = self.shard.shard_count > 1 && self.is_wide(entry, argv);
         let route = match prepared {
             _ if is_wide => Route::Many,
-            Some(request) if request.shard != u32::MAX => Route::One(request.shard as usize),
+            Some(request) if request.key_arg == 1 => Route::One(request.shard as usize),
             _ => self.route(entry, argv, db),
         };
         let waits = has_pending

@@ -60,8 +60,11 @@ impl<'k> Key<'k> {
         let mut key = Key { key: NonNull::new(key), bytes: None, _context: PhantomData };
         // Asked for at once: Redis puts another value in place of one that it cannot lend the bytes of, and if the key is
         // open a second time, that one would be left with the value that is gone.
-        if key.key.is_some() && key.kind() == KeyKind::String {
-            key.bytes = key.string().ok().flatten().map(NonNull::from);
+        if let Some(raw) = key.key {
+            let mut len = 0;
+            // SAFETY: the key is open. There is something in it, because it is open for reading only.
+            let bytes = unsafe { api!(StringDMA)(raw.as_ptr(), &raw mut len, REDISMODULE_READ) };
+            key.bytes = NonNull::new(bytes).map(|bytes| NonNull::slice_from_raw_parts(bytes.cast(), len));
         }
         key
     }

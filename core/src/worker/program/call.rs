@@ -490,7 +490,11 @@ impl Worker {
         let frame = self.programs.running();
         let in_hand = frame.declared.get_or_insert_with(|| {
             let mut hashes = SmallVec::new();
-            keys::each(frame.entry.row, declared, |at, _| hashes.push(hash_key(declared.arg(at))));
+            let Call { hash, hashed_arg, .. } = frame.call;
+            keys::each(frame.entry.row, declared, |at, _| {
+                let is_hashed = at != 0 && at == usize::from(hashed_arg);
+                hashes.push(if is_hashed { hash } else { hash_key(declared.arg(at)) });
+            });
             hashes
         });
         if let Some(hash) = hash {

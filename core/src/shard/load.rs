@@ -5,7 +5,7 @@ use crate::call::Key;
 use crate::persist::rdb::file::SavedAccess;
 use crate::persist::rdb::value::{Limits, PackedLimits};
 use crate::types::set::SetLimits;
-use crate::types::{Entry, OwnedEntry, list};
+use crate::types::{Entry, NewValue, list};
 
 impl Shard {
     /// Up to where collections that are read are packed.
@@ -30,9 +30,16 @@ impl Shard {
     }
 
     /// Puts an entry in, and replaces what is there.
-    pub fn load(&mut self, db: u32, hash: u64, entry: OwnedEntry) {
-        self.observers.loaded(db, Key { bytes: &entry.key, hash });
-        self.dbs[db as usize].put(hash, entry);
+    pub fn load(
+        &mut self,
+        db: u32,
+        key: Key<'_>,
+        value: NewValue<'_>,
+        expire_at_ms: Option<i64>,
+        access: u32,
+    ) {
+        self.observers.loaded(db, key);
+        self.dbs[db as usize].put_parts(key.hash, key.bytes, value, expire_at_ms, access);
         self.dbs[db as usize].mark_signalled();
     }
 

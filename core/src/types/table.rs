@@ -626,10 +626,23 @@ impl Table {
 
     /// Inserts an entry, or replaces the one with its key.
     pub fn put(&mut self, hash: u64, entry: OwnedEntry) {
-        let expire = entry.expire_at_ms.map_or(SetExpire::Clear, SetExpire::At);
+        let OwnedEntry { key, value, expire_at_ms, access } = entry;
+        self.put_parts(hash, &key, value.into(), expire_at_ms, access);
+    }
+
+    /// The same, of an entry that is not put together yet.
+    pub fn put_parts(
+        &mut self,
+        hash: u64,
+        key: &[u8],
+        value: NewValue<'_>,
+        expire_at_ms: Option<i64>,
+        access: u32,
+    ) {
+        let expire = expire_at_ms.map_or(SetExpire::Clear, SetExpire::At);
         let defaults = (self.new_access, self.overwrite_keeps_access);
-        self.set_new_access(entry.access, false);
-        self.set(hash, &entry.key, entry.value.into(), expire);
+        self.set_new_access(access, false);
+        self.set(hash, key, value, expire);
         (self.new_access, self.overwrite_keeps_access) = defaults;
     }
 

@@ -21,7 +21,8 @@ use crate::runtime::log;
 use crate::script::shebang::LibraryHeader;
 use crate::shard::slot::shard_of;
 use crate::types::module::{AuxPlace, KeyPlace, ModuleTypeId, ModuleTypes};
-use crate::types::{OwnedEntry, hash_key};
+use crate::types::{NewValue, hash_key};
+use smallvec::SmallVec;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
@@ -297,6 +298,9 @@ fn read_items(
     })
 }
 
+/// How many keys are fetched from memory together.
+const PREFETCHED_TOGETHER: usize = 32;
+
 /// Keys with their values, as they stand in a file, and, for one shard, libraries of functions.
 #[derive(Default)]
 pub struct LoadBatch {
@@ -328,9 +332,9 @@ impl LoadBatch {
         self.records.push(LoadRecord { db, expire_at_ms, access, kind, key, value, offset });
     }
 
-    /// The keys with their values.
-    fn records(&self) -> impl Iterator<Item = Record<'_>> {
-        self.records.iter().map(|record| Record {
+    /// One of its `records`, as it stands in the file.
+    fn record(&self, record: &LoadRecord) -> Record<'_> {
+        Record {
             db: record.db,
             expire_at_ms: record.expire_at_ms,
             access: record.access,
@@ -338,7 +342,7 @@ impl LoadBatch {
             kind: record.kind,
             value: &self.bytes[record.value.clone()],
             offset: record.offset,
-        })
+        }
     }
 }
 
@@ -487,9 +491,13 @@ impl Worker {
                 let mut loaded = 0;
                 let outcome = self.load_libraries(&batch.libraries, Duplicates::Refused);
                 let outcome = outcome.and_then(|()| {
-                    batch.records().try_for_each(|record| {
-                        loaded += self.load_record(&record, &limits, Duplicates::Refused)?;
-                        Ok(())
+                    batch.records.chunks(PREFETCHED_TOGETHER).try_for_each(|records| {
+                        self.prefetch_for_load(&batch, records);
+                        records.iter().try_for_each(|record| {
+                            let record = batch.record(record);
+                            loaded += self.load_record(&record, &limits, Duplicates::Refused)?;
+                            Ok(())
+                        })
                     })
                 });
                 self.globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
@@ -507,6 +515,14 @@ impl Worker {
         false
     }
 
+    /// Fetches the places of keys in the tables, so that the cache misses of the records overlap.
+    fn prefetch_for_load(&self, batch: &LoadBatch, records: &[LoadRecord]) {
+        let db_count = self.shard.db_count() as u64;
+        let places = records.iter().filter(|record| record.db < db_count);
+        let places = places.map(|record| (record.db as u32, hash_key(&batch.bytes[record.key.clone()])));
+        self.shard.prefetch(places.collect::<SmallVec<[_; PREFETCHED_TOGETHER]>>().into_iter());
+    }
+
     /// Builds a key's value and puts it in. Returns how many keys that makes: none if it is a collection without elements.
     fn load_record(
         &mut self,
@@ -520,7 +536,9 @@ impl Worker {
         let db = u32::try_from(record.db).ok().filter(|&db| (db as usize) < db_count);
         let db = db.ok_or(LoadError::NoSuchDb { db_count })?;
         let modules = Modules { types: &self.globals.module_types, place: KeyPlace::of(db, bytes) };
-        let value = match record.read_value(limits, &modules) {
+        let plain = record.plain_string().map(Ok);
+        let value = plain.unwrap_or_else(|| record.read_value(limits, &modules).map(NewValue::from));
+        let value = match value {
             Ok(value) => value,
             Err(ReadError::EmptyKey) => {
                 if loading.keys_empty.fetch_add(1, Ordering::Relaxed) < EMPTY_KEYS_LOGGED_MAX {
@@ -535,8 +553,7 @@ impl Worker {
             return Err(LoadError::DuplicateKey { key: bytes.to_vec(), db });
         }
         let access = self.shard.loaded_access(record.access);
-        let entry = OwnedEntry { key: bytes.into(), value, expire_at_ms: record.expire_at_ms, access };
-        self.shard.load(db, key.hash, entry);
+        self.shard.load(db, key, value, record.expire_at_ms, access);
         Ok(1)
     }
 

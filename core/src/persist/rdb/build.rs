@@ -5,6 +5,7 @@ use super::value::{Limits, PackedLimits};
 use crate::types::hash::BigHash;
 use crate::types::listpack::{self, Digits, Item, Listpack, ListpackMut};
 use crate::types::{Object, OwnedValue, PackedKind, zset};
+use smallvec::SmallVec;
 use std::ops::Range;
 
 /// Collections whose elements have more bytes are not packed, whatever the limits say.
@@ -68,11 +69,15 @@ impl HashBuilder {
 /// A sorted set. Small ones are put in order at the end, as elements come in any order.
 pub struct ZSetBuilder {
     limits: PackedLimits,
+    /// All elements, or those that are not in `many` yet.
     few: Few,
     many: Option<zset::Builder>,
 }
 
-/// The elements of a small sorted set, in the order in which they came.
+/// So many elements of a big sorted set are added together.
+const ADDED_TOGETHER: usize = 16;
+
+/// Elements of a sorted set, in the order in which they came.
 #[derive(Default)]
 struct Few {
     members: Vec<u8>,
@@ -92,29 +97,36 @@ impl ZSetBuilder {
         ZSetBuilder { limits: limits.zset, few: Few::default(), many }
     }
 
-    /// Adds a member. Returns false if it is known to be there already.
+    /// Adds a member. Returns false if one is known to be there twice.
     pub fn add(&mut self, member: &[u8], score: f64) -> bool {
-        if self.many.is_none() {
-            let is_small = member.len() as u64 <= self.limits.value_bytes
-                && self.few.members.len() + member.len() <= PACKED_BYTES_MAX;
-            if is_small {
-                let start = self.few.members.len();
-                self.few.members.extend_from_slice(member);
-                self.few.elements.push((score, start..self.few.members.len()));
-                return true;
-            }
-            let mut many = zset::Builder::new();
-            let few = std::mem::take(&mut self.few);
-            if !few.iter().all(|(score, member)| add_to_many(&mut many, member, score)) {
-                return false;
-            }
-            self.many = Some(many);
+        let start = self.few.members.len();
+        let is_small =
+            member.len() as u64 <= self.limits.value_bytes && start + member.len() <= PACKED_BYTES_MAX;
+        if self.many.is_none() && !is_small {
+            self.many = Some(zset::Builder::new());
         }
-        self.many.as_mut().is_some_and(|many| add_to_many(many, member, score))
+        self.few.members.extend_from_slice(member);
+        self.few.elements.push((score, start..self.few.members.len()));
+        self.many.is_none() || self.few.elements.len() < ADDED_TOGETHER || self.add_to_many()
+    }
+
+    /// Moves the elements to `many`, if there is one. Returns false if a member is there twice.
+    fn add_to_many(&mut self) -> bool {
+        let Some(many) = &mut self.many else { return true };
+        let are_new = self.few.elements.chunks(ADDED_TOGETHER).all(|elements| {
+            let elements = elements.iter().map(|(score, member)| (&self.few.members[member.clone()], *score));
+            many.add_new(&elements.collect::<SmallVec<[_; ADDED_TOGETHER]>>())
+        });
+        self.few.members.clear();
+        self.few.elements.clear();
+        are_new
     }
 
     /// `None`: there is a member twice.
-    pub fn finish(self) -> Option<OwnedValue> {
+    pub fn finish(mut self) -> Option<OwnedValue> {
+        if !self.add_to_many() {
+            return None;
+        }
         if let Some(many) = self.many {
             return Some(OwnedValue::Object(Box::new(Object::ZSet(many.finish()))));
         }
@@ -127,13 +139,4 @@ impl ZSetBuilder {
         let is_sound = !has_duplicates(Listpack::new(&bytes), 2);
         is_sound.then_some(OwnedValue::Packed(PackedKind::ZSet, bytes))
     }
-}
-
-fn add_to_many(many: &mut zset::Builder, member: &[u8], score: f64) -> bool {
-    let spot = many.find(member);
-    if spot.is_present() {
-        return false;
-    }
-    many.set(spot, member, score);
-    true
 }

@@ -7,10 +7,10 @@
 use super::module::{AuxData, Modules, find_aux};
 use super::read::{RdbString, ReadError, ReadResult, Reader};
 use super::skip::skip_value;
-use super::value::{Limits, read_value};
+use super::value::{Limits, plain_string, read_value};
 use super::{REDIS_VERSION_MAX, VALKEY_VERSION, VERSION, ValueKind, opcode};
 use crate::persist::crc64::Crc64;
-use crate::types::OwnedValue;
+use crate::types::{NewValue, OwnedValue};
 
 /// The magic and the version, in 9 bytes.
 const HEADER_LEN: usize = 9;
@@ -75,7 +75,13 @@ pub enum SavedAccess {
     Frequency(u8),
 }
 
-impl Record<'_> {
+impl<'w> Record<'w> {
+    /// The value, if it is a string that stands in the file as it is.
+    pub fn plain_string(&self) -> Option<NewValue<'w>> {
+        let mut reader = Reader::new(self.value, self.offset);
+        (self.kind == ValueKind::String).then(|| plain_string(&mut reader)).flatten()
+    }
+
     /// # Errors
     /// Damage; a collection without elements; a module's value that is not read.
     pub fn read_value(&self, limits: &Limits, modules: &Modules<'_>) -> ReadResult<OwnedValue> {

@@ -12,7 +12,7 @@ use crate::types::intset::{self, IntSet};
 use crate::types::list::{self, End, List};
 use crate::types::listpack::{Digits, Item, Listpack};
 use crate::types::set::{Member, SetBuilder, SetLimits};
-use crate::types::{OwnedValue, PackedKind};
+use crate::types::{NewValue, OwnedValue, PackedKind};
 
 /// How many elements a packed collection may have, and how long they may be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -126,6 +126,12 @@ pub fn read_value(
 fn read_blob(reader: &mut Reader<'_>) -> ReadResult<(Vec<u8>, u64)> {
     let offset = reader.offset();
     Ok((reader.string()?.into_vec()?, offset))
+}
+
+/// A string that stands in the file as it is. `None`: its bytes have to be made, or it is damaged.
+pub(super) fn plain_string<'a>(reader: &mut Reader<'a>) -> Option<NewValue<'a>> {
+    let Ok(RdbString::Bytes(bytes)) = reader.string() else { return None };
+    Some(parse_i64(bytes).map_or(NewValue::Str(bytes), NewValue::Int))
 }
 
 fn read_string(reader: &mut Reader<'_>) -> ReadResult<OwnedValue> {

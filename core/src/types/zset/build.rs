@@ -1,9 +1,11 @@
 //! Building a whole sorted set at once: members in any order, the tree at the end.
 
 use super::arena::Handle;
+use super::index::Place;
 use super::order::order_key;
 use super::tree::{First, Tree};
 use super::{Spot, ZSet};
+use smallvec::SmallVec;
 
 /// A sorted set that is being built. Members can be looked up, but are in no order yet.
 #[derive(Default)]
@@ -48,6 +50,21 @@ impl Builder {
                 self.handles.push(handle);
             }
         }
+    }
+
+    /// Adds members, which are looked up together, so that their cache misses overlap. Returns false at one that is there.
+    pub fn add_new(&mut self, members: &[(&[u8], f64)]) -> bool {
+        let places: SmallVec<[Place; 16]> = members.iter().map(|(member, _)| Place::of(member)).collect();
+        places.iter().for_each(|&place| self.set.index.prefetch_segment(place));
+        places.iter().for_each(|&place| self.set.index.prefetch_slots(place));
+        members.iter().zip(places).all(|(&(member, score), place)| {
+            let handle = self.set.index.find(place, &self.set.arena, member);
+            let is_new = handle.is_none();
+            if is_new {
+                self.set(Spot { place, handle }, member, score);
+            }
+            is_new
+        })
     }
 
     /// Puts the members in order. That is fast if they came in order, or in reverse.

@@ -17,7 +17,8 @@
 //! command that waits for one key and takes only from that, more is required: see [`Waiting::AtOnce`].
 //!
 //! *CLIENT UNBLOCK and CLIENT KILL* must behave as in Redis where commands take effect [`Waiting::AtOnce`]: a client
-//! that is blocked at that moment is unblocked, and one that has been served before remains served.
+//! that is blocked at that moment is unblocked, and one that has been served before remains served. Only CLIENT UNBLOCK may
+//! answer 0 for a client whose shard has not heard yet that it is blocked on another shard (the README says so).
 //!
 //! *Disconnected clients.* An operation whose client disconnected before the reply may have taken effect or not. But it
 //! cannot take effect after a moment at which nothing is under way. It has no effect if the server had not received it
@@ -422,6 +423,7 @@ impl Search<'_> {
         }
         let operation = &self.operations[n];
         match state.queue.iter().position(|&waiting| self.operations[waiting].client == client) {
+            Some(place) if self.is_unheard_of(n, state.queue[place]) => Some(state),
             Some(place) => {
                 let is_ended = operation.ends(&self.operations[state.queue[place]])?;
                 state.queue.retain(|&waiting| !is_ended || self.operations[waiting].client != client);
@@ -434,6 +436,15 @@ impl Search<'_> {
             }
             None => Some(state),
         }
+    }
+
+    /// Whether operation `n` is a CLIENT UNBLOCK that did not unblock `other`, because the shard of that client had not heard
+    /// yet that it was blocked on another one.
+    fn is_unheard_of(&self, n: usize, other: usize) -> bool {
+        let operation = &self.operations[n];
+        matches!(operation.request, Request::Unblock { .. })
+            && operation.reply() == Some(":0\r\n")
+            && self.operations[other].waits_at.is_none_or(|at| at > operation.called_at)
     }
 
     /// Serves the blocked operations whose keys exist, in order. `None`: their replies contradict that.

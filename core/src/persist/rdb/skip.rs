@@ -1,6 +1,6 @@
 //! Finds the end of a value without reading it: whoever takes a file apart hands the values over as they are.
 
-use super::read::{ReadResult, Reader};
+use super::read::{ReadError, ReadResult, Reader};
 use super::{ValueKind, container};
 
 /// Moves behind a value. Only what is needed to find its end is checked.
@@ -42,10 +42,7 @@ pub fn skip_value(reader: &mut Reader<'_>, kind: ValueKind) -> ReadResult<()> {
 }
 
 fn skip_strings(reader: &mut Reader<'_>, count: u64) -> ReadResult<()> {
-    for _ in 0..count {
-        reader.string()?;
-    }
-    Ok(())
+    skip_all(reader, count, |reader| reader.string().map(drop))
 }
 
 fn skip_lengths(reader: &mut Reader<'_>, count: usize) -> ReadResult<()> {
@@ -60,8 +57,33 @@ fn repeat(
     reader: &mut Reader<'_>,
     mut skip: impl FnMut(&mut Reader<'_>) -> ReadResult<()>,
 ) -> ReadResult<()> {
-    for _ in 0..reader.length()? {
-        skip(reader)?;
+    let count = reader.length()?;
+    skip_all(reader, count, &mut skip)
+}
+
+/// How far ahead of what is needed for certain a guess may go.
+const GUESSED_BYTES_MAX: usize = 64 << 20;
+
+/// Skips so many elements. If they are not all there, the error tells the length that they probably have, by those that are
+/// there: a long collection would otherwise be gone over many times while the window grows.
+fn skip_all(
+    reader: &mut Reader<'_>,
+    count: u64,
+    mut skip: impl FnMut(&mut Reader<'_>) -> ReadResult<()>,
+) -> ReadResult<()> {
+    let start = reader.position();
+    for done in 0..count {
+        skip(reader).map_err(|error| match error {
+            ReadError::Incomplete { len_min } if done > 0 => {
+                let so_far = len_min.saturating_sub(start) as u64;
+                let rest = (so_far / done).saturating_mul(count - done);
+                let guessed = usize::try_from(rest.saturating_add(rest / 32))
+                    .unwrap_or(usize::MAX)
+                    .min(GUESSED_BYTES_MAX);
+                ReadError::Incomplete { len_min: len_min.saturating_add(guessed) }
+            }
+            error => error,
+        })?;
     }
     Ok(())
 }

@@ -118,6 +118,9 @@ fn a_client_that_was_unblocked_takes_nothing_and_one_that_was_served_has_taken()
     assert!(unblocked(Some("*-1"), ":1", false) && unblocked(Some(&taken("a", "x")), ":0", true));
     assert!(!unblocked(Some("*-1"), ":1", true), "it was served before");
     assert!(!unblocked(Some("*-1"), ":0", false) && !unblocked(Some(&taken("a", "x")), ":1", false));
+    let late = waiting_from(3, operation((0, 9), "BTAKE a 0", "*-1"));
+    let missed = [late, ending((2, 4), false, ":0"), ending((5, 6), false, ":1")];
+    assert!(has_order(&missed, Waiting::AtOnce), "its shard had not heard of it");
     let killed = |first: bool, read: &str| {
         let (push_at, end_at) = if first { ((2, 3), (4, 5)) } else { ((4, 5), (2, 3)) };
         let get = operation((6, 7), "GET a", read);

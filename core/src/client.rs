@@ -32,6 +32,17 @@ pub struct ReplicaSession {
     pub listening_port: u16,
     /// The address under which it wants to be listed; empty: that of its connection.
     pub ip: Vec<u8>,
+    /// It can tell the end of a snapshot whose length is not known beforehand (capa eof).
+    pub takes_mark: bool,
+    /// It takes over a new replication id when it goes on (capa psync2).
+    pub takes_new_id: bool,
+    /// It wants the snapshot, and not the stream.
+    pub rdb_only: bool,
+    /// It wants no keys, or no libraries of functions, in the snapshot.
+    pub filters_keys: bool,
+    pub filters_functions: bool,
+    /// How much of the stream waits for it, beside its output.
+    pub behind_bytes: u64,
     pub phase: ReplicaPhase,
 }
 
@@ -41,8 +52,8 @@ pub enum ReplicaPhase {
     #[default]
     Stranger,
     /// It has asked for it, by SYNC or PSYNC.
-    Asked { psync: bool },
-    /// It reads the stream.
+    Asked,
+    /// It gets a snapshot, or reads the stream.
     Reading,
 }
 

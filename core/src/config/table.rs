@@ -429,18 +429,18 @@ directives! {
     replica_announced: bool = true; "replica-announced", TYPE, NONE, REPLICATION;
     replica_announce_ip: Text = Text::default(); "replica-announce-ip" | "slave-announce-ip", TYPE, NONE, REPLICATION;
     replica_announce_port: u16 = 0; "replica-announce-port" | "slave-announce-port", PORT, NONE, REPLICATION;
-    repl_diskless_sync: bool = true; "repl-diskless-sync", TYPE, NONE, REPLICATION;
-    repl_diskless_sync_delay_s: u32 = 5; "repl-diskless-sync-delay", COUNT, NONE, REPLICATION;
-    repl_diskless_sync_max_replicas: u32 = 0; "repl-diskless-sync-max-replicas", COUNT, NONE, REPLICATION;
+    repl_diskless_sync: bool = true; "repl-diskless-sync", TYPE, NONE, LIVE;
+    repl_diskless_sync_delay_s: u32 = 5; "repl-diskless-sync-delay", COUNT, NONE, LIVE;
+    repl_diskless_sync_max_replicas: u32 = 0; "repl-diskless-sync-max-replicas", COUNT, NONE, LIVE;
     repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled; "repl-diskless-load", TYPE, Flags::DENY_LOADING,
         REPLICATION;
     repl_disable_tcp_nodelay: bool = false; "repl-disable-tcp-nodelay", TYPE, NONE, REPLICATION;
     repl_ping_replica_period_s: u32 = 10; "repl-ping-replica-period" | "repl-ping-slave-period", int(1, I32_MAX), NONE,
         LIVE;
-    repl_timeout_s: u32 = 60; "repl-timeout", int(1, I32_MAX), NONE, REPLICATION;
-    repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, REPLICATION,
+    repl_timeout_s: u32 = 60; "repl-timeout", int(1, I32_MAX), NONE, LIVE;
+    repl_backlog_size_bytes: u64 = 1 << 20; "repl-backlog-size", memory(1, I64_MAX), NONE, LIVE,
         check check::repl_backlog_size;
-    repl_backlog_ttl_s: i64 = 3600; "repl-backlog-ttl", int(0, I64_MAX), NONE, REPLICATION;
+    repl_backlog_ttl_s: i64 = 3600; "repl-backlog-ttl", int(0, I64_MAX), NONE, LIVE;
     min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE, LIVE;
     min_replicas_max_lag_s: u32 = 10; "min-replicas-max-lag" | "min-slaves-max-lag", COUNT, NONE, LIVE;
     propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore; "propagation-error-behavior",

@@ -226,7 +226,7 @@ fn start_writer(mut files: AofFiles, globals: &'static Globals) -> Result<(), St
     let clock = SystemClock::get();
     let (_, config) = globals.config();
     let (base, extension) = match config.aof_use_rdb_preamble {
-        true => (snapshot_without_keys(globals, config.rdbcompression, clock.wall_ms(), true), "rdb"),
+        true => (snapshot_without_keys(globals, config.rdbcompression, clock.wall_ms(), true, true), "rdb"),
         false => (Vec::new(), "aof"),
     };
     let is_new = files.manifest.is_empty();

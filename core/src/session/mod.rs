@@ -27,9 +27,9 @@ use crate::command::handlers;
 use crate::command::handlers::{dump, expire, hash, keyspace, list, object, set, sort, stream, string, zset};
 use crate::command::table::Command;
 use crate::modules;
-use crate::worker::SessionHandler;
 use crate::worker::acl::REFUSED;
 use crate::worker::program::{KEY_WAITS, TASKS};
+use crate::worker::{SYNC_BARRIER, SessionHandler};
 
 /// All rows of this build, those over keys included.
 pub const FAMILIES: &[&[Command]] = &[
@@ -66,6 +66,7 @@ pub const FAMILIES: &[&[Command]] = &[
     zset::COMMANDS,
     KEY_WAITS,
     TASKS,
+    SYNC_BARRIER,
     REFUSED,
 ];
 

@@ -1,74 +1,67 @@
 //! Commands of replicas and about them: SYNC and PSYNC, REPLCONF, ROLE, WAIT.
 //!
-//! A replica gets a snapshot of the data set, and then the effect stream from there on, for ever. The snapshot is of no
-//! keys: this version does not write any to RDB yet. Each PSYNC gets it anew, as no past of the stream is kept.
+//! A replica gets a snapshot of the data set, and then the effect stream from there on, for ever; or, if it comes back in time,
+//! the stream alone, from where it was: see `worker/stream`.
 
 use crate::command::args;
 use crate::command::docs::Docs;
-use crate::command::table::{Command, KeyspaceLock, Merge, Scope, acl, flag};
+use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
 use crate::protocol::until_nul;
 use crate::session::session;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
-use crate::shard::effects::Reader;
 use crate::worker::{SessionCtx, SessionHandler};
 
 pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC, WAIT];
 
 const SYNC_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NO_MULTI | flag::NOSCRIPT;
 
-const SYNC: Command = session("sync", 1, &(sync as SessionHandler))
-    .flags(SYNC_FLAGS)
-    .scope(Scope::Every(KeyspaceLock::All))
-    .merge(Merge::AllOk)
-    .docs(
-        Docs::new("server", "1.0.0", "Makes the client a replica, as old ones ask for it")
-            .complexity("O(N), where N is the size of the data set"),
-    );
+const SYNC: Command = session("sync", 1, &(sync as SessionHandler)).flags(SYNC_FLAGS).docs(
+    Docs::new("server", "1.0.0", "Makes the client a replica, as old ones ask for it")
+        .complexity("O(N), where N is the size of the data set"),
+);
 
 /// SYNC. Of a client that is a replica already: nothing. Reply: `$` and the length of the snapshot, the snapshot, and the
-/// effects of all that happens from here on, as requests. O(1).
+/// effects of all that happens from there on, as requests. Errors: those of a snapshot that is limited. O(1), and the snapshot.
 fn sync(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    begin(ctx);
-    Ok(())
+    begin(ctx, false)
 }
 
-const PSYNC: Command = session("psync", -3, &(psync as SessionHandler))
-    .flags(SYNC_FLAGS)
-    .scope(Scope::Every(KeyspaceLock::All))
-    .merge(Merge::AllOk)
-    .docs(
-        Docs::new("server", "2.8.0", "Makes the client a replica")
-            .complexity("O(N), where N is the size of the data set")
-            .arguments("replicationid offset:int"),
-    );
+const PSYNC: Command = session("psync", -3, &(psync as SessionHandler)).flags(SYNC_FLAGS).docs(
+    Docs::new("server", "2.8.0", "Makes the client a replica")
+        .complexity("O(N), where N is the size of the data set")
+        .arguments("replicationid offset:int"),
+);
 
-/// PSYNC replicationid offset. As SYNC, whatever part of the stream the client has. Reply: the status `FULLRESYNC`, the
-/// name of the data set and the length of the stream so far; then as SYNC. Errors: the offset is no integer; FAILOVER.
-/// O(1).
+/// PSYNC replicationid offset. Reply: the status `CONTINUE` with the name of the data set's history, if the stream is there
+/// from that offset on, and then the stream. Otherwise the status `FULLRESYNC`, that name and the length of the stream so
+/// far; then as SYNC. Errors: the offset is no integer; FAILOVER; as SYNC. O(1), and the snapshot.
 fn psync(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if ctx.args.get(3).is_some_and(|word| args::is(word, "failover")) {
         return Err(CommandError::fixed("ERR PSYNC FAILOVER can't be sent to a master."));
     }
     args::integer(ctx.arg(2))?;
 
-    if ctx.conn.is_some() && ctx.arg(1) != b"?" {
-        ctx.worker.shard.stats.sync_partial_err.add(1);
-    }
-    begin(ctx);
-    Ok(())
+    begin(ctx, true)
 }
 
-/// One shard's share of SYNC. The stream begins when all have done theirs.
-fn begin(ctx: &mut SessionCtx<'_>) {
-    if let Some(at) = ctx.conn {
-        ctx.worker.introduce_reader(at);
+fn begin(ctx: &mut SessionCtx<'_>, is_psync: bool) -> CommandResult {
+    if ctx.client().is_replica() {
+        return Ok(());
     }
-    let changes = ctx.worker.shard.stats.dirty.get();
-    let reader = Reader { client: ctx.call.client, home: usize::from(ctx.call.home) };
-    ctx.worker.shard.effects.attach(reader, changes);
+    let replica = ctx.client().replica.get_or_insert_default();
+    if (replica.filters_keys || replica.filters_functions) && !replica.takes_mark {
+        return Err(CommandError::fixed("ERR Filtered replica requires EOF capability"));
+    }
+    let Some(at) = ctx.conn else { return Ok(()) };
+    let has = match is_psync {
+        true => Some((ctx.arg(1), args::integer(ctx.arg(2))?)),
+        false => None,
+    };
+    ctx.worker.add_replica(at, has);
+    Ok(())
 }
 
 const REPLCONF: Command = session("replconf", -1, &(replconf as SessionHandler))
@@ -107,12 +100,22 @@ fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
         } else if args::is(option, "getack") {
             return Ok(());
         } else if args::is(option, "rdb-only") {
-            if !(0..=1).contains(&args::integer(value)?) {
+            let value = args::integer(value)?;
+            if !(0..=1).contains(&value) {
                 return Err(CommandError::fixed("ERR value is out of range, value must between 0 and 1"));
             }
+            ctx.client().replica.get_or_insert_default().rdb_only = value == 1;
         } else if args::is(option, "rdb-filter-only") {
-            check_filter(value)?;
-        } else if !args::is(option, "capa") {
+            let has_functions = has_functions(value)?;
+            let replica = ctx.client().replica.get_or_insert_default();
+            (replica.filters_keys, replica.filters_functions) = (true, !has_functions);
+        } else if args::is(option, "capa") {
+            // Other capabilities may be of later versions.
+            let (takes_mark, takes_new_id) = (args::is(value, "eof"), args::is(value, "psync2"));
+            let replica = ctx.client().replica.get_or_insert_default();
+            replica.takes_mark |= takes_mark;
+            replica.takes_new_id |= takes_new_id;
+        } else {
             return Err(CommandError::quoting("ERR Unrecognized REPLCONF option: ", option, ""));
         }
     }
@@ -122,11 +125,11 @@ fn replconf(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// What a snapshot is to be limited to: words, in the syntax of inline commands. `functions` is the only one there is, and
-/// none means nothing at all; a snapshot of this version has neither keys nor functions.
-fn check_filter(words: &[u8]) -> CommandResult {
+/// none means nothing at all. Returns whether it is there.
+fn has_functions(words: &[u8]) -> CommandResult<bool> {
     let words = split_words(words).map_err(|_| CommandError::fixed("ERR Missing rdb-filter-only values"))?;
     match words.as_argv().iter().find(|word| !args::is(word, "functions")) {
-        None => Ok(()),
+        None => Ok(words.as_argv().iter().next().is_some()),
         Some(word) => Err(CommandError::quoting("ERR Unsupported rdb-filter-only option: ", word, "")),
     }
 }
@@ -134,11 +137,7 @@ fn check_filter(words: &[u8]) -> CommandResult {
 /// A replica says that it has the stream up to an offset.
 fn acknowledge(ctx: &mut SessionCtx<'_>, offset: &[u8]) {
     let Some(offset) = parse_i64(offset).and_then(|offset| u64::try_from(offset).ok()) else { return };
-    let now_ms = ctx.worker.shard.now_ms;
-    ctx.worker.globals.stream.change_replica(ctx.call.client, |replica| {
-        replica.ack_offset = replica.ack_offset.max(offset);
-        replica.ack_at_ms = now_ms;
-    });
+    ctx.worker.acknowledge(ctx.call.client, offset);
 }
 
 const ROLE: Command = session("role", 1, &(role as SessionHandler))
@@ -156,7 +155,7 @@ fn role(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.reply.array(3);
     ctx.reply.bulk(b"master");
     ctx.reply.integer(stream.offset() as i64);
-    let online = || replicas.iter().filter(|replica| replica.is_online);
+    let online = || replicas.iter().filter(|replica| replica.is_online());
     ctx.reply.array(online().count());
     for replica in online() {
         ctx.reply.array(3);
@@ -175,17 +174,12 @@ const WAIT: Command =
             .tips(&["request_policy:all_shards", "response_policy:agg_min"]),
     );
 
-/// WAIT numreplicas timeout. Waits until that many replicas have acknowledged all that this client wrote, at most `timeout`
-/// milliseconds, 0: for ever; in EXEC it does not wait. No replica acknowledges anything in this version. Reply: integer,
-/// the number of replicas that have. Errors: not integers; a negative timeout. O(1).
+/// WAIT numreplicas timeout. Waits until that many replicas have acknowledged all that this client has written, at most
+/// `timeout` milliseconds, 0: for ever; in EXEC it does not wait. Reply: integer, the number of replicas that have; in EXEC 0, as
+/// nobody has been asked. Errors: not integers; a negative timeout. O(1).
 fn wait(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
-    let wanted = args::integer(ctx.arg(1))?;
+    args::integer(ctx.arg(1))?;
     let deadline_ms = args::deadline_of_ms(ctx.arg(2), ctx.shard.now_ms)?;
 
-    let acknowledged = 0;
-    if wanted <= acknowledged {
-        ctx.reply.integer(acknowledged);
-        return Ok(None);
-    }
-    ctx.block(0..0, deadline_ms, TimeoutReply::Integer(acknowledged))
+    ctx.block(0..0, deadline_ms, TimeoutReply::Replicas)
 }

@@ -122,7 +122,8 @@ pub struct BlockRequest {
 pub enum TimeoutReply {
     Null,
     NullArray,
-    Integer(i64),
+    /// How many replicas have what the client has written (WAIT).
+    Replicas,
 }
 
 impl TimeoutReply {
@@ -130,7 +131,8 @@ impl TimeoutReply {
         match self {
             TimeoutReply::Null => reply.null(),
             TimeoutReply::NullArray => reply.null_array(),
-            TimeoutReply::Integer(number) => reply.integer(number),
+            // Home replaces it by the number. In an EXEC nobody has been asked.
+            TimeoutReply::Replicas => reply.integer(0),
         }
     }
 }

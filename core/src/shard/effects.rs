@@ -24,15 +24,16 @@
 //!
 //! # Readers
 //!
-//! Effects are recorded only while the stream has readers; a command pays one branch to see that. A reader attaches
-//! in a transaction that locks the whole keyspace of all shards (SYNC), so it gets all effects of a transaction or
-//! none; the file may also attach before the first command. It detaches without locks, and the shards learn of it one by
+//! Effects are recorded only while somebody reads them; a command pays one branch to see that. Replicas and the file begin
+//! in a transaction that locks the whole keyspace of all shards, so they get all effects of a transaction or none; the
+//! file may also begin before the first command. Each such beginning has a number, and all shards record one item for
+//! it: for replicas it is the position of a full synchronization in their stream, which goes on for those that read
+//! it already. The stream ends without locks, and the shards learn of it one by
 //! one. Whether a transaction over several shards is recorded is therefore decided once, at its lock point, and applies
 //! to all its pieces, whatever a shard has learnt by then.
 
 pub mod merger;
 
-use crate::call::ClientId;
 use crate::protocol::{Argv, Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
@@ -109,13 +110,6 @@ impl Effects {
 /// Buffers bigger than this are not kept for reuse.
 const KEPT_BYTES_MAX: usize = 64 << 10;
 
-/// A reader of the stream: a client, and the shard that serves it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Reader {
-    pub client: ClientId,
-    pub home: usize,
-}
-
 /// How the effects of an [`Item`] are related.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
@@ -125,11 +119,11 @@ enum Kind {
     Apart,
     /// They are a piece of a transaction that has `pieces` pieces.
     Piece { id: TxnId, pieces: u32 },
-    /// No effect: the reader attaches here. Every shard leaves one such item for each reader.
-    Attach(Reader),
+    /// No effect: the replicas of this full synchronization read from here on. Every shard leaves one such item for each.
+    Sync { number: u64 },
     /// No effect: the file begins here, or goes on in another part. Every shard leaves one such item for each part.
     NewPart { number: u64 },
-    /// No effect: some effects are missing from here on, so the replicas attached so far are cut off.
+    /// No effect: some effects are missing from here on, so the replicas that read so far are cut off.
     Lost,
 }
 
@@ -228,16 +222,15 @@ pub struct EffectLog {
     /// The batch has something for the replicas' merger, and for the file's.
     batch_is_for_replicas: bool,
     batch_is_for_file: bool,
-    /// The attached replicas.
-    readers: Vec<ClientId>,
-    /// There are any, and they have all effects so far.
+    /// The stream for replicas goes on, and has all effects so far.
     has_replicas: bool,
+    /// The numbers of the last synchronization that has begun here, and of the last one whose stream has ended.
+    last_sync: u64,
+    last_ended_sync: u64,
     /// The file is attached.
     has_file: bool,
     /// It is, or was before.
     file_has_begun: bool,
-    /// Readers that detached before they attached: the two messages travel separately, and may arrive in either order.
-    departed: Vec<ClientId>,
 }
 
 impl EffectLog {
@@ -247,24 +240,17 @@ impl EffectLog {
         self.is_on
     }
 
-    /// Attaches a reader, which gets everything that is recorded from here on. `changes`: the shard's count of changes.
-    /// Runs on every shard, in one transaction that locks all keys. Does nothing if the reader is attached already.
-    pub fn attach(&mut self, reader: Reader, changes: u64) {
-        if self.readers.contains(&reader.client) {
-            return;
-        }
-        match self.departed.iter().position(|&client| client == reader.client) {
-            Some(at) => {
-                self.departed.swap_remove(at);
-            }
-            None => self.readers.push(reader.client),
-        }
-        if !self.readers.is_empty() {
+    /// A full synchronization of replicas, which get everything that is recorded from here on. `changes`: the shard's
+    /// count of changes. Runs on every shard, in one transaction that locks all keys. The numbers rise.
+    pub fn begin_sync(&mut self, number: u64, changes: u64) {
+        self.last_sync = self.last_sync.max(number);
+        // The message that its stream has ended may have come first.
+        if number > self.last_ended_sync {
             self.has_replicas = true;
             self.turn_on(changes);
         }
         self.batch_is_for_replicas = true;
-        self.batch.push(Kind::Attach(reader), &mut Effects::default());
+        self.batch.push(Kind::Sync { number }, &mut Effects::default());
     }
 
     fn turn_on(&mut self, changes: u64) {
@@ -307,15 +293,12 @@ impl EffectLog {
         }
     }
 
-    /// Detaches a reader.
-    pub fn detach(&mut self, client: ClientId) {
-        match self.readers.iter().position(|&reader| reader == client) {
-            Some(at) => {
-                self.readers.swap_remove(at);
-                self.has_replicas &= !self.readers.is_empty();
-                self.readers_have_gone();
-            }
-            None => self.departed.push(client),
+    /// The stream of the synchronizations up to this one has ended: nobody reads it.
+    pub fn end_syncs(&mut self, number: u64) {
+        self.last_ended_sync = self.last_ended_sync.max(number);
+        if self.last_sync <= self.last_ended_sync && self.has_replicas {
+            self.has_replicas = false;
+            self.readers_have_gone();
         }
     }
 

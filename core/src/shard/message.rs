@@ -64,16 +64,30 @@ pub enum Message {
 }
 const _: () = assert!(size_of::<Message>() <= 48);
 
-/// About the effect stream and its readers.
+/// About the effect stream and the replicas that read it.
 pub enum StreamMessage {
-    /// The next bytes of the stream, for the readers that you serve.
-    Bytes(Arc<Vec<u8>>),
-    /// Your client reads the stream from here on. `offset`: how many bytes it had before.
-    Attach { client: ClientId, offset: u64 },
-    /// Your client has fallen too far behind, and is cut off.
-    Cut { client: ClientId },
-    /// To all shards: a reader has detached.
-    Detach { client: ClientId },
+    /// There is more of the stream for the replicas that you serve.
+    Grown,
+    /// This full synchronization has begun, at this offset.
+    Synced { number: u64, offset: u64 },
+    /// To all shards: the stream has a gap, and those that have begun to read it cannot go on. It has ended for the full
+    /// synchronizations up to this one.
+    Lost { last_number: u64 },
+    /// To all shards: nobody reads the stream any more, which has begun with the synchronizations up to this one.
+    Ended { last_number: u64 },
+    /// To the merging shard: a replica wants to be synchronized.
+    Asked,
+    /// To the merging shard: a replica that has the whole data set reads the stream.
+    Online,
+    /// To the merging shard: a replica has left.
+    Left,
+    /// To the merging shard: how long is the stream with all batches before this one? A client of the sender's waits for
+    /// replicas that have so much.
+    AskPosition { home: u32, reply_id: ReplyId, seq: u64 },
+    /// Back.
+    Position { reply_id: ReplyId, offset: u64 },
+    /// A replica has acknowledged something, and your clients wait for that.
+    Acknowledged,
 }
 
 /// Identifies a reply that is awaited: a connection of the sender's, and the place in its queue of replies.

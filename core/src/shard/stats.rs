@@ -260,8 +260,9 @@ shard_stats! {
     ops_per_sec,
     input_bytes_per_sec,
     output_bytes_per_sec,
-    /// Clients that asked for the effect stream, and those among them whose PSYNC for a part of it was refused.
+    /// Replicas that were synchronized in full, those that went on from where they were, and those that wanted to and could not.
     sync_full,
+    sync_partial_ok,
     sync_partial_err,
     /// Of the background save that is under way, or of the last one: the keys that were saved, and the memory of those
     /// among them that had to be saved because they were about to change.
@@ -387,6 +388,7 @@ impl ShardStats {
             &self.lock_wait_max_nanos,
             &self.lock_held_max_nanos,
             &self.sync_full,
+            &self.sync_partial_ok,
             &self.sync_partial_err,
         ] {
             counter.set(0);

@@ -236,6 +236,8 @@ impl Worker {
             request.keys.clone().map(|position| shard_of(args.arg(position as usize), shard_count)).collect();
         shards.sort_unstable();
         shards.dedup();
+        let waits_for_replicas = request.on_timeout == TimeoutReply::Replicas;
+        let replicas_wanted = waits_for_replicas.then(|| args.arg(1).to_vec());
         blocked.waiting = Some(Waiting {
             keys: request.keys,
             deadline_ms: request.deadline_ms,
@@ -247,6 +249,9 @@ impl Worker {
         });
         self.blocked.waiting_count += 1;
         self.blocked.deadlines.extend(request.deadline_ms.map(|deadline_ms| (deadline_ms, reply_id.conn)));
+        if let Some(wanted) = replicas_wanted {
+            self.await_replicas(reply_id, &wanted);
+        }
         let connection = self.connections[reply_id.conn as usize].as_deref_mut();
         let connection = connection.expect("the wait of a client that disconnects is removed");
         connection.stall = Some(StallReason::Blocked);
@@ -524,7 +529,14 @@ impl Worker {
         let (resp, waiting) = (blocked.call.resp, blocked.waiting.as_ref());
         let on_timeout = waiting.expect("the caller has seen that it waits").on_timeout;
         let mut reply = self.pools.take_buffer();
-        on_timeout.write(&mut Reply::new(&mut reply, resp));
+        match on_timeout {
+            TimeoutReply::Replicas => {
+                Reply::new(&mut reply, resp).integer(self.replicas_that_have(reply_id));
+            }
+            TimeoutReply::Null | TimeoutReply::NullArray => {
+                on_timeout.write(&mut Reply::new(&mut reply, resp))
+            }
+        }
         self.fulfil(reply_id, &reply);
         self.pools.give_buffer(reply);
     }
@@ -585,6 +597,9 @@ impl Worker {
         }
         if let Some(deadline_ms) = waiting.deadline_ms {
             self.blocked.deadlines.remove(&(deadline_ms, at as u32));
+        }
+        if waiting.on_timeout == TimeoutReply::Replicas {
+            self.forget_replica_wait(blocked.reply_id);
         }
         let id = WaitId { home: self.shard.index as u32, reply_id: blocked.reply_id };
         for shard in waiting.shards {

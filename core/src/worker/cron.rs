@@ -154,7 +154,7 @@ impl Worker {
             self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
         }
         self.sample_rates();
-        self.ping_readers();
+        self.run_stream_cron();
         if self.shard.now_ms >= self.cron.recent_until_ms {
             self.cron.recent_until_ms = self.shard.now_ms + RECENT_MS;
             self.shard.stats.client_input_max_bytes.set(0);

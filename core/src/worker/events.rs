@@ -364,10 +364,11 @@ impl Worker {
         if connection.client.is_replica() {
             limit = BufferLimit { hard_bytes: pile_bytes_max(&self.shard.config), ..limits.replica };
         }
-        let len_bytes = match connection.client.is_replica() {
-            true => connection.output_len_bytes(),
-            false => connection.output_list_bytes(),
-        } as u64;
+        let len_bytes = match connection.client.replica.as_deref().filter(|_| connection.client.is_replica())
+        {
+            Some(replica) => connection.output_len_bytes() as u64 + replica.behind_bytes,
+            None => connection.output_list_bytes() as u64,
+        };
         self.shard.stats.client_output_max_bytes.max(len_bytes);
         let over_hard = limit.hard_bytes != 0 && len_bytes >= limit.hard_bytes;
         let over_soft = limit.soft_bytes != 0 && len_bytes >= limit.soft_bytes;

@@ -117,6 +117,7 @@ pub struct GlobalsInit {
 
 impl Globals {
     pub fn new(init: GlobalsInit) -> Globals {
+        let stream = StreamGlobals::new(init.shard_count, init.seed, &init.run_id);
         let databases = init.config.databases as usize;
         let stats = (0..init.shard_count)
             .map(|_| Arc::new(ShardStats::new(init.table.id_count(), databases)))
@@ -138,7 +139,7 @@ impl Globals {
             pause_until_ms: AtomicI64::new(0),
             pause_all: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
-            stream: StreamGlobals::new(init.shard_count),
+            stream,
             persistence: Persistence::new(init.started_at_ms),
             aof: Aof::new(init.shard_count),
             latency: Arc::default(),
@@ -329,11 +330,6 @@ impl Globals {
     #[inline]
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
-    }
-
-    /// The replication id of this run: 40 hexadecimal digits, new at every start.
-    pub fn replication_id(&self) -> String {
-        self.run_id.chars().rev().collect()
     }
 
     /// Sum over the shards.

@@ -69,7 +69,7 @@ pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};
 pub use outbox::Outbox;
 pub use pipeline::PING_AS_MESSAGE;
 pub use session::{SessionCtx, SessionHandler};
-pub use stream::{ReplicaInfo, StreamGlobals};
+pub use stream::{ReplicaInfo, ReplicaState, ReplicationIds, SYNC_BARRIER, StreamGlobals, show_replicas};
 
 use self::pools::Pools;
 use self::timing::Timing;
@@ -223,7 +223,7 @@ impl Worker {
             blocked: blocked::BlockedClients::default(),
             subscribers: Subscribers::default(),
             trackers: tracking::Trackers::default(),
-            stream: stream::Stream::new(shard_count),
+            stream: stream::Stream::new(),
             outlet: aof::Outlet::default(),
             feed: None,
             incoming: None,

@@ -236,7 +236,13 @@ fn db_sizes(globals: &Globals) -> Vec<DbSize> {
 
 /// An RDB file without keys. Its checksum is 0, which means that none is checked. `for_aof`: it is the base of an append-only
 /// file.
-pub fn snapshot_without_keys(globals: &Globals, compress: bool, now_ms: i64, for_aof: bool) -> Vec<u8> {
+pub fn snapshot_without_keys(
+    globals: &Globals,
+    compress: bool,
+    now_ms: i64,
+    for_aof: bool,
+    has_functions: bool,
+) -> Vec<u8> {
     let mut file = Vec::new();
     let mut writer = Writer::new(&mut file, compress);
     writer.header();
@@ -244,8 +250,10 @@ pub fn snapshot_without_keys(globals: &Globals, compress: bool, now_ms: i64, for
     writer.aux("redis-bits", &usize::BITS.to_string());
     writer.aux("ctime", &(now_ms / 1000).to_string());
     writer.aux("aof-base", if for_aof { "1" } else { "0" });
-    let (_, functions) = globals.scripts.functions.get();
-    functions.libraries().for_each(|library| writer.library(&library.text));
+    if has_functions {
+        let (_, functions) = globals.scripts.functions.get();
+        functions.libraries().for_each(|library| writer.library(&library.text));
+    }
     file.extend_from_slice(&end_of_file(None));
     file
 }

@@ -1,109 +1,43 @@
-//! Transport of the effect stream to replicas: from every shard to the shard that merges the streams, from there to the
-//! shards that serve readers, and into the readers' output. The append-only file gets it another way: see `aof`.
+//! Transport of the effect stream to replicas: from every shard to the shard that merges the streams, from there into the
+//! [`backlog`], and to the shards that serve replicas ([`serve`]). The append-only file gets it another way: see `aof`.
 //!
-//! Each shard sends its [batch](EffectBatch) of effects at the end of a turn. The merging shard forwards the merged
-//! stream once a turn. No sender waits for its receiver: both ends count the bytes in transit, and readers are
-//! disconnected when more bytes pile up than client-output-buffer-limit allows for replicas.
+//! Each shard sends its [batch](EffectBatch) of effects at the end of a turn. The merging shard appends the merged
+//! stream to the backlog once a turn. No sender waits for its receiver: both ends count the bytes in transit, and when more
+//! of them pile up than client-output-buffer-limit allows for replicas, the stream is given up, and all replicas begin anew.
+//!
+//! The stream begins with the first full synchronization ([`sync`]), and goes on until no replica has been there for
+//! repl-backlog-ttl; or, if none of those that were there had the whole data set, until the last one leaves. After a gap it
+//! has another name, as no replica could read on.
 
+mod backlog;
+mod payload;
+mod replicas;
+mod serve;
+mod sync;
+mod wait;
+
+pub(in crate::worker) use payload::{Payload, push_to_all};
+pub use replicas::{ReplicaInfo, ReplicaState, ReplicationIds, StreamGlobals, Sync};
+pub use serve::show as show_replicas;
+pub use sync::SYNC_BARRIER;
+
+use self::serve::LocalReplica;
+use self::wait::{AskedPosition, ReplicaWait};
 use super::Worker;
-use super::persistence::snapshot_without_keys;
-use crate::client::{ClientId, ReplicaPhase, ReplyMode};
 use crate::command::Call;
 use crate::command::table::{CommandEntry, Run, Scope, flag};
 use crate::config::Config;
 use crate::protocol::Argv;
+use crate::runtime::log;
 use crate::shard::effects::merger::Delivery;
 use crate::shard::effects::{Consumer, EffectBatch, Merger, TakenBatch};
 use crate::shard::message::{Message, StreamMessage};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// The shard that merges.
 pub const STREAM_SHARD: usize = 0;
-
-/// The state of the stream that all shards share.
-pub struct StreamGlobals {
-    next_seq: AtomicU64,
-    /// Length of the stream so far.
-    offset: AtomicU64,
-    /// For each shard: how many of the bytes that it sent to the merger have arrived. Written by the merging shard.
-    merged_bytes: Vec<AtomicU64>,
-    /// For each shard: how many of the bytes sent to it for its readers have arrived. Written by that shard.
-    delivered_bytes: Vec<AtomicU64>,
-    /// The readers. Written when one attaches, disconnects, or acknowledges an offset.
-    replicas: Mutex<Vec<ReplicaInfo>>,
-    /// Rises with every change of `replicas`.
-    replicas_version: AtomicU64,
-}
-
-/// A replica as INFO and ROLE show it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ReplicaInfo {
-    pub client: ClientId,
-    /// As it was told by REPLCONF ip-address: any bytes.
-    pub ip: Vec<u8>,
-    pub port: u16,
-    /// It gets the stream; before that it waits for the stream to begin.
-    pub is_online: bool,
-    /// The offset that it acknowledged last (REPLCONF ACK).
-    pub ack_offset: u64,
-    /// When it last did so, or began to read; unix time in milliseconds.
-    pub ack_at_ms: i64,
-}
-
-impl StreamGlobals {
-    pub fn new(shard_count: usize) -> StreamGlobals {
-        let counters = || (0..shard_count).map(|_| AtomicU64::new(0)).collect();
-        StreamGlobals {
-            next_seq: AtomicU64::new(0),
-            offset: AtomicU64::new(0),
-            merged_bytes: counters(),
-            delivered_bytes: counters(),
-            replicas: Mutex::new(Vec::new()),
-            replicas_version: AtomicU64::new(0),
-        }
-    }
-
-    /// Length of the stream so far, in bytes.
-    pub fn offset(&self) -> u64 {
-        self.offset.load(Ordering::Relaxed)
-    }
-
-    pub fn replicas(&self) -> Vec<ReplicaInfo> {
-        self.replicas.lock().expect("no holder of the replicas panics").clone()
-    }
-
-    /// How many replicas read the stream and sent an acknowledgement within min-replicas-max-lag.
-    pub fn good_replicas(&self, config: &Config, now_ms: i64) -> usize {
-        let lag_max_ms = i64::from(config.min_replicas_max_lag_s) * 1000;
-        let is_good = |replica: &&ReplicaInfo| replica.is_online && now_ms - replica.ack_at_ms <= lag_max_ms;
-        self.replicas.lock().expect("no holder of the replicas panics").iter().filter(is_good).count()
-    }
-
-    pub fn add_replica(&self, replica: ReplicaInfo) {
-        self.change_replicas(|replicas| replicas.push(replica));
-    }
-
-    fn change_replicas(&self, change: impl FnOnce(&mut Vec<ReplicaInfo>)) {
-        let mut replicas = self.replicas.lock().expect("no holder of the replicas panics");
-        change(&mut replicas);
-        self.replicas_version.fetch_add(1, Ordering::Release);
-    }
-
-    /// Changes the record of a replica, if it is still connected.
-    pub fn change_replica(&self, client: ClientId, change: impl FnOnce(&mut ReplicaInfo)) {
-        self.change_replicas(|replicas| {
-            if let Some(replica) = replicas.iter_mut().find(|replica| replica.client == client) {
-                change(replica);
-            }
-        });
-    }
-
-    fn forget_replica(&self, client: ClientId) {
-        self.change_replicas(|replicas| replicas.retain(|replica| replica.client != client));
-    }
-}
 
 /// What a worker knows of the replicas that read the stream: asked for by every write where min-replicas-to-write is set,
 /// so without the lock, but when something has changed.
@@ -116,33 +50,42 @@ struct KnownReplicas {
 
 /// A worker's own state of the stream.
 pub(super) struct Stream {
-    /// Connections of this shard that read the stream.
-    readers: Vec<u32>,
+    /// The replicas that this shard serves.
+    replicas: Vec<LocalReplica>,
     /// Bytes sent to the merger.
     sent_bytes: u64,
     /// Used on the merging shard only.
     merger: Merger,
-    /// On the merging shard: the bytes sent to each shard for its readers.
-    passed_bytes: Vec<u64>,
-    /// On the merging shard: when the readers were last sent a PING.
+    /// On the merging shard: when the replicas were last sent a PING.
     pinged_at_ms: i64,
+    /// On the merging shard: since when there has been no replica.
+    abandoned_at_ms: Option<i64>,
+    /// On the merging shard: a replica that has the whole data set has read the stream, and may come back.
+    is_resumable: bool,
     known_replicas: RefCell<KnownReplicas>,
+    /// Clients of this shard that wait for replicas.
+    waits: Vec<ReplicaWait>,
+    /// On the merging shard.
+    asked_positions: Vec<AskedPosition>,
 }
 
 impl Stream {
-    pub(super) fn new(shard_count: usize) -> Stream {
+    pub(super) fn new() -> Stream {
         Stream {
-            readers: Vec::new(),
+            replicas: Vec::new(),
             sent_bytes: 0,
-            merger: Merger::new(Consumer::Replicas, shard_count),
-            passed_bytes: vec![0; shard_count],
+            merger: Merger::new(Consumer::Replicas),
             pinged_at_ms: 0,
+            abandoned_at_ms: None,
+            is_resumable: false,
             known_replicas: RefCell::default(),
+            waits: Vec::new(),
+            asked_positions: Vec::new(),
         }
     }
 }
 
-/// How many bytes may pile up at each of the places where the stream is buffered for readers.
+/// How many bytes may pile up at each of the places where the stream is buffered for replicas.
 pub(super) fn pile_bytes_max(config: &Config) -> u64 {
     match config.client_output_buffer_limit.replica.hard_bytes {
         0 => u64::MAX,
@@ -157,10 +100,10 @@ impl Worker {
         let globals = &self.globals.stream;
         let mut known = self.stream.known_replicas.borrow_mut();
         // Read before the list: if that changes meanwhile it is read again.
-        let version = globals.replicas_version.load(Ordering::Acquire);
+        let version = globals.version();
         if version != known.version {
-            let replicas = globals.replicas.lock().expect("no holder of the replicas panics");
-            let online = replicas.iter().filter(|replica| replica.is_online);
+            let replicas = globals.replicas();
+            let online = replicas.iter().filter(|replica| replica.is_online());
             known.ack_at_ms = online.map(|replica| replica.ack_at_ms).collect();
             known.version = version;
         }
@@ -218,8 +161,17 @@ impl Worker {
             }
         }
         self.publish_ticket();
-        if index == STREAM_SHARD && self.stream.merger.has_deliveries() {
-            self.pass_on();
+        if !self.stream.waits.is_empty() {
+            self.ask_positions();
+        }
+        if index == STREAM_SHARD {
+            self.answer_positions();
+            if self.stream.merger.has_deliveries() {
+                self.pass_on();
+            }
+        }
+        if !self.stream.replicas.is_empty() {
+            self.serve_replicas();
         }
     }
 
@@ -230,35 +182,58 @@ impl Worker {
         let merger = &mut self.stream.merger;
         merger.push(seq, batch);
         if merger.is_read() && merger.held_bytes() as u64 > pile_bytes_max(&self.shard.config) {
-            merger.cut(|_| true);
+            merger.lose();
         }
     }
 
-    /// On the merging shard: sends the new part of the stream to the shards that serve readers.
+    /// On the merging shard: appends the new part of the stream, and tells the shards that serve replicas.
     fn pass_on(&mut self) {
-        let limit = pile_bytes_max(&self.shard.config);
-        for shard in 0..self.shard.shard_count {
-            let delivered = self.globals.stream.delivered_bytes[shard].load(Ordering::Relaxed);
-            if self.stream.passed_bytes[shard] - delivered > limit {
-                self.stream.merger.cut(|home| home == shard);
-            }
-        }
-        let deliveries = self.stream.merger.take();
-        self.globals.stream.offset.store(self.stream.merger.offset(), Ordering::Relaxed);
-        for delivery in deliveries {
+        let globals = &self.globals.stream;
+        let mut has_grown = false;
+        for delivery in self.stream.merger.take() {
             match delivery {
                 Delivery::Bytes(bytes) => {
-                    let bytes = Arc::new(bytes);
-                    for home in self.stream.merger.homes() {
-                        self.stream.passed_bytes[home] += bytes.len() as u64;
-                        self.tell(home, StreamMessage::Bytes(Arc::clone(&bytes)));
-                    }
+                    has_grown = true;
+                    globals.backlog.append(bytes);
                 }
-                Delivery::Attach { reader, offset } => {
-                    self.tell(reader.home, StreamMessage::Attach { client: reader.client, offset });
+                Delivery::Sync { number, offset } => {
+                    debug_assert_eq!(offset, globals.backlog.end());
+                    globals.backlog.begin();
+                    globals.set_begun(number, offset);
+                    self.tell_servers(&|| StreamMessage::Synced { number, offset });
                 }
-                Delivery::Cut(reader) => self.tell(reader.home, StreamMessage::Cut { client: reader.client }),
+                Delivery::Lost { last_number } => {
+                    log::warning(format_args!(
+                        "The effect stream has piled up, and is given up: all replicas are disconnected."
+                    ));
+                    self.end_stream();
+                    self.tell_all(&|| StreamMessage::Lost { last_number });
+                }
                 Delivery::NewPart { .. } => unreachable!("this merger works for replicas"),
+            }
+        }
+        if has_grown {
+            globals.backlog.trim(self.shard.config.repl_backlog_size_bytes, globals.needed_from());
+            self.tell_servers(&|| StreamMessage::Grown);
+        }
+    }
+
+    /// The stream ends here, and what comes later is another one.
+    fn end_stream(&mut self) {
+        self.globals.stream.backlog.end_keeping();
+        self.globals.stream.renew_id(self.shard.now_ms);
+        (self.stream.abandoned_at_ms, self.stream.is_resumable) = (None, false);
+    }
+
+    fn tell_all(&mut self, message: &dyn Fn() -> StreamMessage) {
+        (0..self.shard.shard_count).for_each(|shard| self.tell(shard, message()));
+    }
+
+    /// Tells the shards that serve replicas.
+    fn tell_servers(&mut self, message: &dyn Fn() -> StreamMessage) {
+        for shard in 0..self.shard.shard_count {
+            if self.globals.stream.served[shard].load(Ordering::SeqCst) > 0 {
+                self.tell(shard, message());
             }
         }
     }
@@ -274,113 +249,73 @@ impl Worker {
 
     pub(super) fn handle_stream(&mut self, message: StreamMessage) {
         match message {
-            StreamMessage::Bytes(bytes) => {
-                let delivered = &self.globals.stream.delivered_bytes[self.shard.index];
-                delivered.store(delivered.load(Ordering::Relaxed) + bytes.len() as u64, Ordering::Relaxed);
-                for n in 0..self.stream.readers.len() {
-                    let at = self.stream.readers[n] as usize;
-                    let connection = self.connections[at]
-                        .as_deref_mut()
-                        .expect("a reader that disconnects is removed from the list");
-                    // A connection that is closing after its last reply must not get more output, or it never closes.
-                    if !connection.close_after_reply {
-                        connection.out.extend_from_slice(&bytes);
-                        self.mark_dirty(at);
-                    }
-                }
+            // Replicas are served at the end of each turn.
+            StreamMessage::Grown => {}
+            StreamMessage::Asked => self.begin_due_sync(),
+            StreamMessage::Synced { number, offset } => self.begin_receiving(number, offset),
+            StreamMessage::Lost { last_number } => {
+                self.shard.effects.end_syncs(last_number);
+                self.cut_replicas();
             }
-            StreamMessage::Attach { client, offset } => self.begin_reader(client, offset),
-            StreamMessage::Cut { client } => {
-                let Some(at) = self.find_client(client) else { return };
-                crate::runtime::log::warning(format_args!(
-                    "Client id={client} is cut off: the effect stream has piled up before it."
-                ));
-                self.shard.stats.client_output_limit_disconnections.add(1);
-                self.close_now(at);
+            StreamMessage::Ended { last_number } => self.shard.effects.end_syncs(last_number),
+            StreamMessage::Online => self.stream.is_resumable = true,
+            StreamMessage::Left => self.replica_has_left(),
+            StreamMessage::AskPosition { home, reply_id, seq } => {
+                self.take_asked_position(home as usize, reply_id, seq);
             }
-            StreamMessage::Detach { client } => {
-                self.shard.effects.detach(client);
-                if self.shard.index == STREAM_SHARD {
-                    self.stream.merger.detach(client);
-                }
-            }
+            StreamMessage::Position { reply_id, offset } => self.take_position(reply_id, offset),
+            StreamMessage::Acknowledged => self.end_replica_waits(),
         }
     }
 
-    /// Registers a client that has asked for the stream. The message that the stream begins may arrive before the
-    /// client's own shard has run its share of the request, so whichever comes first calls this.
-    pub fn introduce_reader(&mut self, at: usize) {
-        let connection = self.connections[at].as_deref_mut().expect("it has asked");
-        let client = &mut connection.client;
-        if client.is_replica() {
+    /// On the merging shard: a replica has left.
+    fn replica_has_left(&mut self) {
+        if self.globals.stream.replica_count() > 0 {
             return;
         }
-        // A reply would appear in the middle of the stream.
-        client.reply_mode = ReplyMode::Off;
-        let psync = client.last_command.is_some_and(|id| self.table.entry(id).row.name == "psync");
-        let replica = client.replica.get_or_insert_default();
-        replica.phase = ReplicaPhase::Asked { psync };
-        let port = replica.listening_port;
-        let ip = match &replica.ip[..] {
-            b"" => client.addr.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']'])).into(),
-            ip => ip.to_vec(),
-        };
-        let shown = String::from_utf8_lossy(&ip);
-        crate::runtime::log::notice(format_args!("Replica {shown}:{port} asks for synchronization"));
-        let ack_at_ms = self.shard.now_ms;
-        let replica = ReplicaInfo { client: client.id, ip, port, is_online: false, ack_offset: 0, ack_at_ms };
-        self.globals.stream.add_replica(replica);
-        self.shard.stats.sync_full.add(1);
+        if !self.stream.is_resumable {
+            self.abandon_stream();
+        } else if self.stream.abandoned_at_ms.is_none() {
+            self.stream.abandoned_at_ms = Some(self.shard.now_ms);
+        }
     }
 
-    /// Starts to send the stream to this client, after a snapshot of the data set as of `offset`.
-    fn begin_reader(&mut self, client: ClientId, offset: u64) {
-        let Some(at) = self.find_client(client) else {
-            self.detach_reader(client);
+    /// Nobody will read on.
+    fn abandon_stream(&mut self) {
+        let last_number = self.globals.stream.last_sync();
+        let was_active = self.globals.stream.backlog.is_active();
+        self.stream.merger.end(last_number);
+        if was_active {
+            self.end_stream();
+        }
+        self.tell_all(&|| StreamMessage::Ended { last_number });
+    }
+
+    /// On the merging shard, at regular times: sends the replicas a PING every repl-ping-replica-period seconds, begins full
+    /// synchronizations, and ends a stream that nobody comes back to.
+    pub(super) fn run_stream_cron(&mut self) {
+        let now_ms = self.shard.now_ms;
+        self.check_replicas();
+        if self.shard.index != STREAM_SHARD {
             return;
-        };
-        self.introduce_reader(at);
-        self.stream.readers.push(at as u32);
-        let now_ms = self.shard.now_ms;
-        let replication_id = self.globals.replication_id();
-        let connection = self.connections[at].as_deref_mut().expect("it was found");
-        let replica = connection.client.replica.get_or_insert_default();
-        if replica.phase == (ReplicaPhase::Asked { psync: true }) {
-            let line = format!("+FULLRESYNC {replication_id} {offset}\r\n");
-            connection.out.extend_from_slice(line.as_bytes());
         }
-        replica.phase = ReplicaPhase::Reading;
-        let snapshot = snapshot_without_keys(self.globals, self.shard.config.rdbcompression, now_ms, false);
-        connection.out.extend_from_slice(format!("${}\r\n", snapshot.len()).as_bytes());
-        connection.out.extend_from_slice(&snapshot);
-        self.globals.stream.change_replica(client, |replica| {
-            replica.is_online = true;
-            replica.ack_at_ms = now_ms;
-        });
-        self.mark_dirty(at);
-    }
-
-    /// Removes a reader whose connection is closed.
-    pub(super) fn end_reader(&mut self, at: usize, client: ClientId) {
-        self.globals.stream.forget_replica(client);
-        // A reader that the stream has not begun for is not in the list; `begin_reader` will not find it and detach it.
-        if let Some(place) = self.stream.readers.iter().position(|&reader| reader as usize == at) {
-            self.stream.readers.swap_remove(place);
-            self.detach_reader(client);
+        self.begin_due_sync();
+        if self.globals.stream.replica_count() > 0 {
+            self.stream.abandoned_at_ms = None;
         }
-    }
-
-    fn detach_reader(&mut self, client: ClientId) {
-        for shard in 0..self.shard.shard_count {
-            self.tell(shard, StreamMessage::Detach { client });
+        let ttl_ms = self.shard.config.repl_backlog_ttl_s.saturating_mul(1000);
+        if let Some(since_ms) = self.stream.abandoned_at_ms
+            && ttl_ms > 0
+            && now_ms - since_ms > ttl_ms
+        {
+            log::notice(format_args!(
+                "Replication backlog freed after {} seconds without connected replicas.",
+                ttl_ms / 1000
+            ));
+            self.abandon_stream();
         }
-    }
-
-    /// Sends the readers a PING every repl-ping-replica-period seconds.
-    pub(super) fn ping_readers(&mut self) {
-        let now_ms = self.shard.now_ms;
         let period_ms = i64::from(self.shard.config.repl_ping_replica_period_s) * 1000;
-        if !self.stream.merger.is_read() {
+        if !self.stream.merger.is_read() || self.globals.stream.replica_count() == 0 {
             self.stream.pinged_at_ms = now_ms;
         } else if now_ms - self.stream.pinged_at_ms >= period_ms {
             self.stream.pinged_at_ms = now_ms;

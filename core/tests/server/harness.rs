@@ -267,10 +267,29 @@ impl Connection {
         bytes
     }
 
-    /// What SYNC sends first: a length, and so many bytes, without a line end behind them.
+    /// What SYNC sends first: a length, and so many bytes, without a line end behind them; or a mark, bytes, and the mark again.
+    /// Newlines may come before that.
     pub fn payload(&mut self) -> Vec<u8> {
         let mut line = String::new();
-        self.reader.read_line(&mut line).expect("a line");
+        while line.trim_end().is_empty() {
+            line.clear();
+            assert!(
+                self.reader.read_line(&mut line).expect("a line") > 0,
+                "the server closed the connection"
+            );
+        }
+        if let Some(mark) = line.trim_end().strip_prefix("$EOF:") {
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(mark.as_bytes()) {
+                let read = self.reader.fill_buf().expect("more of the payload");
+                assert!(!read.is_empty(), "the server closed the connection");
+                let len = read.len();
+                bytes.extend_from_slice(read);
+                self.reader.consume(len);
+            }
+            bytes.truncate(bytes.len() - mark.len());
+            return bytes;
+        }
         let len = line.trim_end().strip_prefix('$').and_then(|len| len.parse().ok());
         let mut bytes = vec![0; len.unwrap_or_else(|| panic!("no length: {line:?}"))];
         self.reader.read_exact(&mut bytes).expect("the whole payload");

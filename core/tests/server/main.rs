@@ -19,6 +19,7 @@ mod process;
 #[path = "../common/random.rs"]
 mod random;
 mod rdb;
+mod replication;
 #[path = "../common/replies.rs"]
 mod replies;
 mod rewrite;

@@ -24,9 +24,11 @@ const TOGETHER: [&str; 6] = ["w:a", "w:b", "w:c", "w:d", "w:e", "w:f"];
 impl Replica {
     fn attach(server: &Server) -> Replica {
         let mut connection = server.connect();
+        assert_eq!(connection.call(&["REPLCONF", "capa", "eof"]), "+OK\r\n");
         connection.send(b"SYNC\r\n");
         let snapshot = connection.payload();
         assert!(snapshot.starts_with(b"REDIS"), "{snapshot:?}");
+        connection.send(b"REPLCONF ACK 0\r\n");
         let dbs = vec![BTreeMap::new(); 16];
         Replica { connection, dbs, db: 0, in_transaction: false, transactions: 0, torn: BTreeSet::new() }
     }
@@ -138,7 +140,7 @@ fn who_reads_the_stream_has_the_data_set() {
     const WRITERS: usize = 4;
     const WRITES: usize = 1_500;
     for setup in SETUPS {
-        let server = Server::start(setup);
+        let server = Server::start_with(setup, &["--repl-diskless-sync-delay", "0"]);
         let mut replica = Replica::attach(&server);
         let left = AtomicUsize::new(WRITERS);
         thread::scope(|scope| {
@@ -173,7 +175,7 @@ fn who_reads_the_stream_has_the_data_set() {
 #[test]
 fn a_reader_that_does_not_read_is_cut_off_and_nobody_waits_for_it() {
     for setup in SETUPS {
-        let limits = ["--client-output-buffer-limit", "replica 4mb 0 0"];
+        let limits = ["--client-output-buffer-limit", "replica 4mb 0 0", "--repl-diskless-sync-delay", "0"];
         let server = Server::start_with(setup, &limits);
         let mut deaf = Replica::attach(&server);
         let mut client = server.connect();

@@ -12,7 +12,7 @@ use crate::runtime::supervisor::{Supervisor, supervisor};
 use crate::shard::program_stats::{ProgramCounts, dearest};
 use crate::shard::stats::{CommandStats, DbStats, ShardStats};
 use crate::worker::snapshot::Purpose;
-use crate::worker::{Globals, ReplicaInfo, Worker};
+use crate::worker::{Globals, Worker, show_replicas};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -276,7 +276,7 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.fixed(&[("instantaneous_input_repl_kbps", "0.00"), ("instantaneous_output_repl_kbps", "0.00")]);
     lines.field("rejected_connections", source.sum(|shard| shard.rejected_connections.get()));
     lines.field("sync_full", source.sum(|shard| shard.sync_full.get()));
-    lines.field("sync_partial_ok", 0);
+    lines.field("sync_partial_ok", source.sum(|shard| shard.sync_partial_ok.get()));
     lines.field("sync_partial_err", source.sum(|shard| shard.sync_partial_err.get()));
     lines.field("expired_keys", source.sum(|shard| shard.expired_keys.get()));
     let stale_percent = source.sum(|shard| shard.expired_stale_perc_x100.get()) as f64 / 100.0 / shard_count;
@@ -332,23 +332,21 @@ pub fn replication(source: &Source<'_>, lines: &mut Lines) {
     if admission::needs_replicas(source.config) {
         lines.field("min_slaves_good_slaves", stream.good_replicas(source.config, source.now_ms));
     }
-    for (n, replica) in replicas.iter().enumerate() {
-        let ReplicaInfo { ip, port, ack_offset, .. } = replica;
-        let (state, lag_s) = match replica.is_online {
-            true => ("online", (source.now_ms - replica.ack_at_ms).max(0) / 1000),
-            false => ("wait_bgsave", 0),
-        };
-        let rest = format!(",port={port},state={state},offset={ack_offset},lag={lag_s}");
-        let value = [b"ip=", &ip[..], rest.as_bytes()].concat();
-        lines.field_of_bytes(format_args!("slave{n}"), &value);
-    }
+    show_replicas(&replicas, source.now_ms, &mut |n, value| {
+        lines.field_of_bytes(format_args!("slave{n}"), value);
+    });
+    let (ids, backlog) = (stream.ids(), stream.backlog.figures());
     lines.field("master_failover_state", "no-failover");
-    lines.field("master_replid", source.globals.replication_id());
-    lines.field("master_replid2", "0".repeat(40));
+    lines.field("master_replid", ids.id);
+    lines.field("master_replid2", ids.id2);
     lines.field("master_repl_offset", stream.offset());
-    lines.fixed(&[("second_repl_offset", -1), ("repl_backlog_active", 0)]);
+    lines.field("second_repl_offset", ids.second_offset);
+    lines.field("repl_backlog_active", u8::from(backlog.is_active));
     lines.field("repl_backlog_size", source.config.repl_backlog_size_bytes);
-    lines.fixed(&[("repl_backlog_first_byte_offset", 0), ("repl_backlog_histlen", 0)]);
+    // Offsets count from 1 on there.
+    let first = if backlog.is_active { backlog.first + 1 } else { 0 };
+    lines.field("repl_backlog_first_byte_offset", first);
+    lines.field("repl_backlog_histlen", backlog.len_bytes);
 }
 
 pub fn cpu(_source: &Source<'_>, lines: &mut Lines) {

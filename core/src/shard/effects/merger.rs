@@ -27,33 +27,31 @@
 //! were drawn. Whatever a client does because of that reply gets a later number. So every prefix of the stream is a
 //! state that a client could have seen, even a client with several connections to several shards.
 //!
-//! # Readers
+//! # Beginnings and ends
 //!
-//! A reader's stream begins at the first shard's item that attaches it. The transaction that attaches a reader locks
-//! all keys, so everything that ran before its lock point precedes that item, and everything that ran after it
-//! follows. Without readers nothing is kept: pieces are counted, and all items are dropped.
+//! The first shard's item of a full synchronization is the place from which its replicas read: the transaction that
+//! left the items had the whole keyspace locked, so everything that ran before it on any shard precedes that item, and
+//! everything that ran after it follows. While nobody reads nothing is kept: pieces are counted, and all items are dropped.
 //!
 //! The merger of the append-only file works likewise: the first shard's item that begins a part of the file ends the
 //! part before, and every part begins without a selected database.
 
-use super::{Consumer, EffectBatch, Kind, Reader};
-use crate::call::ClientId;
+use super::{Consumer, EffectBatch, Kind};
 use crate::protocol::{Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
-use smallvec::SmallVec;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// What the merger hands out, in order.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Delivery {
-    /// Requests in the wire format, for all readers attached so far.
+    /// Requests in the wire format.
     Bytes(Vec<u8>),
-    /// What follows is also for this reader. `offset`: how many bytes the stream had before.
-    Attach { reader: Reader, offset: u64 },
-    /// This reader is cut off, and gets nothing more.
-    Cut(Reader),
+    /// What follows is also for the replicas of this full synchronization. `offset`: how many bytes the stream had before.
+    Sync { number: u64, offset: u64 },
+    /// Effects are missing from here on: nobody can read on. The synchronizations up to this one are over.
+    Lost { last_number: u64 },
     /// What follows is of another part of the file.
     NewPart { number: u64 },
 }
@@ -84,20 +82,9 @@ struct Transaction {
     passed: usize,
 }
 
-/// A reader, kept until it has detached and the items of all shards that attach it have been passed.
-struct ReaderState {
-    client: ClientId,
-    /// How many shards' items that attach it have been passed.
-    spoken: u32,
-    /// The shard that serves it, while it reads.
-    reads_at: Option<usize>,
-    is_gone: bool,
-}
-
 /// See the module's documentation.
 pub struct Merger {
     consumer: Consumer,
-    shard_count: u32,
     /// The sequence number of the next batch in the row.
     next_seq: u64,
     /// Batches that arrived before one with a smaller number.
@@ -106,13 +93,10 @@ pub struct Merger {
     /// Bytes in `early` and `row`.
     held_bytes: usize,
     transactions: AHashMap<TxnId, Transaction>,
-    readers: Vec<ReaderState>,
-    /// How many readers read. The file is one.
-    reading: usize,
-    /// The file is read at present: a part of it has begun, and it has not ended.
-    has_file: bool,
-    /// The number of the part that has begun last, or of a later one that is not to begin any more.
-    last_part: u64,
+    /// Somebody reads: a part or a synchronization has begun, and it has not ended.
+    is_read: bool,
+    /// The number of the one that has begun last, or of a later one that is not to begin any more.
+    last_number: u64,
     out: Vec<u8>,
     deliveries: Vec<Delivery>,
     /// The database that is selected at the end of the stream.
@@ -124,19 +108,16 @@ pub struct Merger {
 }
 
 impl Merger {
-    pub fn new(consumer: Consumer, shard_count: usize) -> Merger {
+    pub fn new(consumer: Consumer) -> Merger {
         Merger {
             consumer,
-            shard_count: shard_count as u32,
             next_seq: 0,
             early: BTreeMap::new(),
             row: VecDeque::new(),
             held_bytes: 0,
             transactions: AHashMap::new(),
-            readers: Vec::new(),
-            reading: 0,
-            has_file: false,
-            last_part: 0,
+            is_read: false,
+            last_number: 0,
             out: Vec::new(),
             deliveries: Vec::new(),
             db: None,
@@ -169,52 +150,37 @@ impl Merger {
         !self.out.is_empty() || !self.deliveries.is_empty()
     }
 
-    /// The shards that serve readers, each once.
-    pub fn homes(&self) -> SmallVec<[usize; 4]> {
-        let mut homes: SmallVec<[usize; 4]> =
-            self.readers.iter().filter_map(|state| state.reads_at).collect();
-        homes.sort_unstable();
-        homes.dedup();
-        homes
-    }
-
     /// What has been written since the last call.
     pub fn take(&mut self) -> Vec<Delivery> {
         self.cut_bytes();
         std::mem::take(&mut self.deliveries)
     }
 
-    /// Detaches a reader.
-    pub fn detach(&mut self, client: ClientId) {
-        let at = self.reader(client);
-        let state = &mut self.readers[at];
-        state.is_gone = true;
-        if state.reads_at.take().is_some() {
-            self.reading -= 1;
-        }
-        self.forget_if_over(at);
-        // Without readers no item waits for missing pieces.
+    /// Gives up what is written now: see [`Delivery::Lost`].
+    pub fn lose(&mut self) {
+        self.end_lost();
         self.advance();
     }
 
-    /// Cuts off the readers that are served by the shards for which `is_cut` returns true.
-    pub fn cut(&mut self, is_cut: impl Fn(usize) -> bool) {
-        self.cut_readers(is_cut);
-        self.advance();
+    fn end_lost(&mut self) {
+        if std::mem::take(&mut self.is_read) {
+            self.cut_bytes();
+            self.deliveries.push(Delivery::Lost { last_number: self.last_number });
+        }
     }
 
     /// Writes a request that has nothing to do with keys.
     pub fn write(&mut self, args: &[&[u8]]) {
-        if self.reading > 0 {
+        if self.is_read {
             let start = self.out.len();
             push_request(&mut self.out, args);
             self.offset += (self.out.len() - start) as u64;
         }
     }
 
-    /// Whether the stream has a reader.
+    /// Whether somebody reads.
     pub fn is_read(&self) -> bool {
-        self.reading > 0
+        self.is_read
     }
 
     /// Bytes of batches that wait for earlier batches or for pieces.
@@ -260,74 +226,37 @@ impl Merger {
                         return;
                     }
                 }
-                Kind::Attach(reader) if self.consumer == Consumer::Replicas => self.attach(reader),
-                Kind::Lost if self.consumer == Consumer::Replicas => self.cut_readers(|_| true),
-                Kind::NewPart { number } if self.consumer == Consumer::File => self.begin_part(number),
-                Kind::Attach(_) | Kind::Lost | Kind::NewPart { .. } => {}
+                Kind::Sync { number } if self.consumer == Consumer::Replicas => {
+                    let offset = self.offset;
+                    self.begin(number, Delivery::Sync { number, offset });
+                }
+                Kind::Lost if self.consumer == Consumer::Replicas => self.end_lost(),
+                Kind::NewPart { number } if self.consumer == Consumer::File => {
+                    self.begin(number, Delivery::NewPart { number });
+                }
+                Kind::Sync { .. } | Kind::Lost | Kind::NewPart { .. } => {}
             }
             self.row.front_mut().expect("found just now").next_item += 1;
         }
     }
 
-    fn attach(&mut self, reader: Reader) {
-        let at = self.reader(reader.client);
-        self.readers[at].spoken += 1;
-        if self.readers[at].spoken == 1 && !self.readers[at].is_gone {
-            self.readers[at].reads_at = Some(reader.home);
-            self.reading += 1;
-            // The new reader has not seen the last SELECT.
-            self.db = None;
-            self.cut_bytes();
-            self.deliveries.push(Delivery::Attach { reader, offset: self.offset });
-        }
-        self.forget_if_over(at);
-    }
-
-    fn begin_part(&mut self, number: u64) {
-        if number <= self.last_part {
+    fn begin(&mut self, number: u64, delivery: Delivery) {
+        if number <= self.last_number {
             return;
         }
-        self.last_part = number;
-        if !std::mem::replace(&mut self.has_file, true) {
-            self.reading += 1;
-        }
+        self.last_number = number;
+        self.is_read = true;
+        // Who reads from here on has not seen the last SELECT.
         self.db = None;
         self.cut_bytes();
-        self.deliveries.push(Delivery::NewPart { number });
+        self.deliveries.push(delivery);
     }
 
-    /// The file has ended: nothing is written until a part begins whose number is greater than `last_part`.
-    pub fn end_file(&mut self, last_part: u64) {
-        self.last_part = self.last_part.max(last_part);
-        if std::mem::take(&mut self.has_file) {
-            self.reading -= 1;
+    /// Nobody reads any more: nothing is written until one begins whose number is greater than `last_number`.
+    pub fn end(&mut self, last_number: u64) {
+        self.last_number = self.last_number.max(last_number);
+        if std::mem::take(&mut self.is_read) {
             self.advance();
-        }
-    }
-
-    /// The reader's place in the list, to which it is added if it is new.
-    fn reader(&mut self, client: ClientId) -> usize {
-        self.readers.iter().position(|state| state.client == client).unwrap_or_else(|| {
-            self.readers.push(ReaderState { client, spoken: 0, reads_at: None, is_gone: false });
-            self.readers.len() - 1
-        })
-    }
-
-    /// Forgets a reader that has detached and that no further item will attach.
-    fn forget_if_over(&mut self, at: usize) {
-        let state = &self.readers[at];
-        if state.is_gone && state.spoken == self.shard_count {
-            self.readers.swap_remove(at);
-        }
-    }
-
-    fn cut_readers(&mut self, is_cut: impl Fn(usize) -> bool) {
-        self.cut_bytes();
-        for state in &mut self.readers {
-            if let Some(home) = state.reads_at.take_if(|home| is_cut(*home)) {
-                self.reading -= 1;
-                self.deliveries.push(Delivery::Cut(Reader { client: state.client, home }));
-            }
         }
     }
 
@@ -339,7 +268,7 @@ impl Merger {
 
     /// Writes effects `start..end` of the first batch in the row. `whole`: they are one unit.
     fn write_front(&mut self, start: usize, end: usize, whole: bool) {
-        if self.reading == 0 {
+        if !self.is_read {
             return;
         }
         let front = self.row.front().expect("the caller found it");
@@ -365,7 +294,7 @@ impl Merger {
     /// Returns false, and does nothing, if the transaction cannot be written yet because pieces are missing.
     fn pass_piece(&mut self, id: TxnId, pieces: usize) -> bool {
         let transaction = self.transactions.get_mut(&id).expect("its pieces were recorded when they arrived");
-        if transaction.passed == 0 && self.reading > 0 {
+        if transaction.passed == 0 && self.is_read {
             if transaction.pieces.len() < pieces {
                 return false;
             }

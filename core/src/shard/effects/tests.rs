@@ -4,8 +4,6 @@ use super::merger::Delivery;
 use super::*;
 use crate::protocol::OwnedArgv;
 
-const READER: Reader = Reader { client: 7, home: 0 };
-
 /// A log with a reader, and the merger behind it.
 struct Stream {
     log: EffectLog,
@@ -18,12 +16,12 @@ impl Stream {
     fn new() -> Stream {
         let mut stream = Stream {
             log: EffectLog::default(),
-            merger: Merger::new(Consumer::Replicas, 1),
+            merger: Merger::new(Consumer::Replicas),
             changes: 40,
             next_seq: 0,
         };
-        stream.log.attach(READER, stream.changes);
-        assert_eq!(stream.pump(), [Delivery::Attach { reader: READER, offset: 0 }]);
+        stream.log.begin_sync(1, stream.changes);
+        assert_eq!(stream.pump(), [Delivery::Sync { number: 1, offset: 0 }]);
         stream
     }
 
@@ -53,7 +51,7 @@ impl Stream {
             .into_iter()
             .flat_map(|delivery| match delivery {
                 Delivery::Bytes(bytes) => bytes,
-                Delivery::Attach { .. } | Delivery::Cut(_) | Delivery::NewPart { .. } => {
+                Delivery::Sync { .. } | Delivery::Lost { .. } | Delivery::NewPart { .. } => {
                     panic!("{delivery:?}")
                 }
             })
@@ -136,7 +134,7 @@ fn a_piece_is_kept_while_the_shard_runs_other_commands() {
 #[test]
 fn a_recorded_transaction_is_recorded_even_on_a_shard_that_records_nothing_else() {
     let mut stream = Stream::new();
-    stream.log.detach(READER.client);
+    stream.log.end_syncs(1);
     stream.command("SET a 1", 1);
     let id = PieceId { txn: TxnId { home: 0, number: 1 }, over_checked_out: false };
     stream.log.resume_piece(id, stream.changes);
@@ -148,42 +146,46 @@ fn a_recorded_transaction_is_recorded_even_on_a_shard_that_records_nothing_else(
 }
 
 #[test]
-fn a_reader_may_detach_before_it_attaches() {
+fn a_synchronization_that_nobody_waits_for_any_more_begins_nothing() {
     let mut stream = Stream::new();
-    let early = Reader { client: 8, home: 0 };
-    stream.log.detach(early.client);
-    stream.merger.detach(early.client);
-    stream.log.attach(early, stream.changes);
-    stream.command("SET a 1", 1);
-    assert_eq!(stream.requests(), ["SET a 1"]);
-
-    stream.log.detach(READER.client);
+    stream.log.end_syncs(2);
+    stream.merger.end(2);
+    stream.log.begin_sync(2, stream.changes);
     assert!(!stream.log.is_on());
-    stream.log.attach(early, stream.changes);
-    assert!(stream.log.is_on(), "the early detach applied to one attach only");
+    stream.command("SET a 1", 1);
+    assert!(stream.requests().is_empty());
+
+    stream.log.begin_sync(3, stream.changes);
+    stream.log.end_syncs(2);
+    assert!(stream.log.is_on(), "it has ended for those before alone");
+    stream.command("SET b 1", 1);
+    let deliveries = stream.pump();
+    let [Delivery::Sync { number: 3, offset: 0 }, Delivery::Bytes(bytes)] = deliveries.as_slice() else {
+        panic!("{deliveries:?}");
+    };
+    assert_eq!(requests(bytes), ["SELECT 0", "SET b 1"]);
 }
 
 #[test]
-fn a_reader_that_misses_effects_is_cut_off_and_one_that_attaches_later_reads() {
+fn a_stream_that_misses_effects_is_over_and_a_later_one_has_all() {
     let mut stream = Stream::new();
     stream.command("SET a 1", 1);
     stream.log.lose();
     stream.command("SET b 1", 1);
-    let later = Reader { client: 9, home: 0 };
-    stream.log.attach(later, stream.changes);
+    stream.log.begin_sync(2, stream.changes);
     stream.command("SET c 1", 1);
     let deliveries = stream.pump();
     let [
         Delivery::Bytes(first),
-        Delivery::Cut(READER),
-        Delivery::Attach { reader, .. },
+        Delivery::Lost { last_number: 1 },
+        Delivery::Sync { number: 2, offset },
         Delivery::Bytes(second),
     ] = deliveries.as_slice()
     else {
         panic!("{deliveries:?}");
     };
     assert_eq!(requests(first), ["SELECT 0", "SET a 1"]);
-    assert_eq!(*reader, later);
+    assert_eq!(*offset, first.len() as u64);
     assert_eq!(requests(second), ["SELECT 0", "SET c 1"]);
 }
 
@@ -205,7 +207,7 @@ fn pump_both(stream: &mut Stream, file: &mut Merger, file_seq: &mut u64) -> Vec<
 #[test]
 fn the_file_reads_in_parts_whether_there_are_replicas_or_not() {
     let mut stream = Stream::new();
-    let (mut file, mut file_seq) = (Merger::new(Consumer::File, 1), 0);
+    let (mut file, mut file_seq) = (Merger::new(Consumer::File), 0);
     stream.log.begin_part(1, stream.changes);
     stream.command("SET a 1", 1);
     stream.log.begin_part(2, stream.changes);
@@ -225,7 +227,7 @@ fn the_file_reads_in_parts_whether_there_are_replicas_or_not() {
     assert_eq!(stream.requests(), ["SET a 1", "SET b 1"], "replicas do not notice the parts");
 
     stream.log.lose();
-    stream.log.detach(READER.client);
+    stream.log.end_syncs(1);
     stream.command("SET c 1", 1);
     let deliveries = pump_both(&mut stream, &mut file, &mut file_seq);
     let [Delivery::Bytes(third)] = deliveries.as_slice() else { panic!("{deliveries:?}") };

@@ -159,6 +159,11 @@ impl Aof {
         let _ = self.bells.set(bells);
     }
 
+    /// A shard's bell, for other threads; `None`: there are none.
+    pub fn bell(&self, shard: usize) -> Option<BellHandle> {
+        self.bells.get().map(|bells| bells[shard].clone())
+    }
+
     /// Wakes a shard.
     pub fn ring(&self, shard: usize) {
         if let Some(bells) = self.bells.get() {
@@ -308,8 +313,7 @@ impl Aof {
     ) {
         let aof = &globals.aof;
         let Some(inbox) = aof.take_receiver() else { return };
-        let mut writer =
-            Writer::new(Box::new(SystemDisk), clock, Arc::clone(&globals.latency), globals.stats.len());
+        let mut writer = Writer::new(Box::new(SystemDisk), clock, Arc::clone(&globals.latency));
         begin(&mut writer);
         let thread = std::thread::Builder::new().name("aof-writer".to_owned());
         let thread =

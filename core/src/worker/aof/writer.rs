@@ -144,17 +144,12 @@ pub struct Writer {
 
 impl Writer {
     /// A writer without a file.
-    pub fn new(
-        disk: Box<dyn Disk>,
-        clock: &'static dyn Clock,
-        latency: Arc<LatencyMonitor>,
-        shard_count: usize,
-    ) -> Writer {
+    pub fn new(disk: Box<dyn Disk>, clock: &'static dyn Clock, latency: Arc<LatencyMonitor>) -> Writer {
         Writer {
             disk,
             clock,
             latency,
-            merger: Merger::new(Consumer::File, shard_count),
+            merger: Merger::new(Consumer::File),
             files: None,
             target: None,
             part: 0,
@@ -269,7 +264,7 @@ impl Writer {
             ToWriter::Off { last_part } => {
                 self.later.extend(self.merger.take().into_iter().map(Later::Delivered));
                 self.later.push_back(Later::Off);
-                self.merger.end_file(last_part);
+                self.merger.end(last_part);
                 self.part = self.part.max(last_part);
                 true
             }
@@ -285,7 +280,7 @@ impl Writer {
                 Delivery::Bytes(_) | Delivery::NewPart { .. } => {
                     self.later.push_back(Later::Delivered(delivery));
                 }
-                Delivery::Attach { .. } | Delivery::Cut(_) => unreachable!("this merger works for a file"),
+                Delivery::Sync { .. } | Delivery::Lost { .. } => unreachable!("this merger works for a file"),
             }
         }
     }
@@ -350,7 +345,7 @@ impl Writer {
                 None => break,
                 Some(Later::Delivered(Delivery::NewPart { number })) => self.begin_part(number, policy)?,
                 Some(Later::Delivered(Delivery::Bytes(bytes))) => self.append(&bytes, policy),
-                Some(Later::Delivered(Delivery::Attach { .. } | Delivery::Cut(_))) => {
+                Some(Later::Delivered(Delivery::Sync { .. } | Delivery::Lost { .. })) => {
                     unreachable!("this merger works for a file")
                 }
                 Some(Later::Off) => {

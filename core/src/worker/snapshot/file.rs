@@ -14,6 +14,7 @@ use crate::types::module::AuxPlace;
 use crate::worker::Globals;
 use crate::worker::aof::{Aof, NewBase};
 use crate::worker::persistence::{header, write_sizes};
+use crate::worker::stream::{Payload, push_to_all};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,14 @@ pub(super) struct Current {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Target {
     Rdb,
+    /// The RDB file, which is then sent to the replicas of this full synchronization.
+    SentRdb {
+        sync: u64,
+    },
+    /// The replicas of this full synchronization.
+    Replicas {
+        sync: u64,
+    },
     /// The append-only file, in front of this part of the stream; 0: it is off.
     Base {
         part: u64,
@@ -128,6 +137,24 @@ impl FilePlan {
                 outcome
             }
             Target::Rdb => self.save(&SystemDisk, counted, progress),
+            Target::SentRdb { sync } => {
+                let payloads = globals.stream.payloads_of(sync);
+                let outcome = self.save(&SystemDisk, counted, progress).and_then(|is_complete| {
+                    if is_complete {
+                        self.send_file(&SystemDisk, &payloads)?;
+                        globals.stream.set_receiving(sync);
+                    }
+                    Ok(is_complete)
+                });
+                end_all(&payloads, &outcome);
+                outcome
+            }
+            Target::Replicas { sync } => {
+                let payloads = globals.stream.payloads_of(sync);
+                let outcome = self.send(&payloads, counted, progress);
+                end_all(&payloads, &outcome);
+                outcome
+            }
         };
         globals.count_other_thread(&mut counted_bytes, clock);
         outcome
@@ -146,6 +173,48 @@ impl FilePlan {
             has_checksum: config.rdbchecksum,
             syncs_meanwhile: config.rdb_save_incremental_fsync,
         }
+    }
+
+    /// Hands what comes over to replicas. Returns whether that is a whole snapshot.
+    fn send(
+        &self,
+        payloads: &[Arc<Payload>],
+        chunks: impl IntoIterator<Item = Vec<u8>>,
+        progress: &Progress,
+    ) -> io::Result<bool> {
+        let mut checksum = self.has_checksum.then(Crc64::new);
+        let is_over = || progress.has_ended();
+        let mut send = |bytes: Vec<u8>| {
+            if let Some(checksum) = &mut checksum {
+                checksum.update(&bytes);
+            }
+            push_to_all(payloads, bytes, &is_over)
+        };
+        let mut goes_on = send(self.header.clone());
+        for chunk in chunks {
+            goes_on = goes_on && send(chunk);
+            if !goes_on {
+                break;
+            }
+        }
+        goes_on = goes_on && send(self.footer.clone());
+        if progress.is_late.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the replicas do not keep up with the changes of the data set"));
+        }
+        if !goes_on || progress.is_cancelled() || progress.parts_missing.load(Ordering::SeqCst) > 0 {
+            return Ok(false);
+        }
+        push_to_all(payloads, end_of_file(checksum).to_vec(), &is_over);
+        Ok(true)
+    }
+
+    /// Has the file sent to replicas.
+    fn send_file(&self, disk: &dyn Disk, payloads: &[Arc<Payload>]) -> io::Result<()> {
+        for payload in payloads {
+            let len_bytes = disk.len(&self.path)?.ok_or(io::ErrorKind::NotFound)?;
+            payload.send_file(disk.reader(&self.path)?, len_bytes);
+        }
+        Ok(())
     }
 
     /// Writes what comes to the RDB file, unless the snapshot was cancelled: then `false`.
@@ -181,7 +250,7 @@ impl FilePlan {
         progress: &Progress,
     ) -> io::Result<bool> {
         let path: &Path = &self.temporary;
-        if self.target != Target::Rdb {
+        if matches!(self.target, Target::Base { .. }) {
             create_dir_on(disk, &dir_of(path))?;
         }
         // A process of the same id may have left something behind when it was killed.
@@ -244,6 +313,11 @@ impl FilePlan {
     }
 }
 
+/// A snapshot for replicas has ended. What is sent from a file ends by itself.
+fn end_all(payloads: &[Arc<Payload>], outcome: &io::Result<bool>) {
+    payloads.iter().for_each(|payload| payload.end_unless_sent(matches!(outcome, Ok(true))));
+}
+
 /// The file while it is written.
 struct Output<'a> {
     file: &'a mut dyn DiskFile,
@@ -279,7 +353,7 @@ impl Current {
         let path = config.dbfilename.as_path().to_owned();
         let process = std::process::id();
         let (temporary, format, syncs_meanwhile) = match target {
-            Target::Rdb => {
+            Target::Rdb | Target::SentRdb { .. } | Target::Replicas { .. } => {
                 let name = format!("temp-bg-{process}-{number}.rdb");
                 (path.with_file_name(name), Format::Rdb, config.rdb_save_incremental_fsync)
             }
@@ -311,9 +385,14 @@ impl Current {
 
     pub(super) fn purpose(&self) -> Purpose {
         match self.target {
-            Target::Rdb => Purpose::Save,
+            Target::Rdb | Target::SentRdb { .. } | Target::Replicas { .. } => Purpose::Save,
             Target::Base { .. } => Purpose::Rewrite,
         }
+    }
+
+    /// It goes to replicas, and to no file.
+    pub(super) fn is_for_replicas_alone(&self) -> bool {
+        matches!(self.target, Target::Replicas { .. })
     }
 
     pub(super) fn progress(&self) -> &Arc<Progress> {
@@ -350,7 +429,7 @@ impl Current {
         let compresses = config.rdbcompression;
         match plan.format {
             Format::Rdb => {
-                plan.header = header(globals, compresses, now_ms, self.target != Target::Rdb);
+                plan.header = header(globals, compresses, now_ms, self.purpose() == Purpose::Rewrite);
                 let sizes: Vec<DbSize> = self.sizes.values().copied().collect();
                 write_sizes(&sizes, compresses, &mut plan.header);
                 write_aux(&globals.module_types, AuxPlace::AfterKeys, compresses, &mut plan.footer);
@@ -371,9 +450,10 @@ impl Current {
             .spawn(move || plan.run(&inbox, &progress, globals, clock))
             .expect("the system can start a thread");
         self.writer = Some(writer);
-        let what = match self.purpose() {
-            Purpose::Save => "Background saving",
-            Purpose::Rewrite => "Background append only file rewriting",
+        let what = match self.target {
+            Target::Rdb | Target::SentRdb { .. } => "Background saving",
+            Target::Replicas { .. } => "Background RDB transfer",
+            Target::Base { .. } => "Background append only file rewriting",
         };
         log::notice(format_args!("{what} started by pid {}", std::process::id()));
         true

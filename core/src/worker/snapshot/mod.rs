@@ -1,4 +1,5 @@
-//! Snapshots that are taken while commands go on: BGSAVE, save points, and the base of a rewritten append-only file.
+//! Snapshots that are taken while commands go on: BGSAVE, save points, the base of a rewritten append-only file, and what
+//! replicas get first.
 //!
 //! How the shards save one moment without standing still is described in [`crate::shard::snapshot`]. Here is what
 //! happens around it:
@@ -31,6 +32,7 @@ pub(super) use part::SnapshotPart;
 use self::file::Current;
 use crate::command::CommandError;
 use crate::runtime::log;
+use crate::worker::stream::Sync;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -61,12 +63,16 @@ pub enum Wanted {
     Rewrite,
     /// Nothing but that no background save is under way: SAVE.
     SaveAtOnce,
+    /// A save for replicas, if they still need one.
+    Synchronization,
 }
 
 /// What a unit over all shards does, decided once for all of them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Verdict {
     Begin(Purpose),
+    /// A full synchronization, with a save for the replicas if it is one of keys.
+    Synchronize(Sync),
     /// Nothing; the reply is this status.
     Status(&'static str),
     Refuse(&'static str),
@@ -266,6 +272,7 @@ impl Snapshots {
                 Verdict::Refuse("ERR Background save already in progress")
             }
             Wanted::SaveAtOnce => Verdict::Status("OK"),
+            Wanted::Synchronization => unreachable!("it is decided with the replicas"),
             Wanted::Save | Wanted::ScheduledSave if can_begin => Verdict::Begin(Purpose::Save),
             Wanted::Save if !in_exec => Verdict::Refuse(
                 "ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE SCHEDULE in order to \
@@ -323,6 +330,7 @@ impl Verdict {
         match self {
             Verdict::Begin(Purpose::Save) => Ok("Background saving started"),
             Verdict::Begin(Purpose::Rewrite) => Ok("Background append only file rewriting started"),
+            Verdict::Synchronize(_) => Ok("OK"),
             Verdict::Status(status) => Ok(status),
             Verdict::Refuse(error) => Err(CommandError::fixed(error)),
         }

@@ -8,6 +8,7 @@ use crate::runtime::log;
 use crate::shard::Shard;
 use crate::worker::Worker;
 use crate::worker::hooks::SaveEvent;
+use crate::worker::stream::Sync;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -92,21 +93,45 @@ impl Worker {
         let (now_ms, ticks) = (self.time.clock.wall_ms(), self.time.now_ticks());
         let mut state = snapshots.state();
         let verdict = state.judge(number, self.shard.shard_count, |current| {
-            match globals.persistence.loading.is_on() {
-                true => Verdict::Refuse("LOADING Redis is loading the dataset in memory"),
-                false => snapshots.decide(current, wanted, in_exec),
+            match (globals.persistence.loading.is_on(), wanted) {
+                (true, _) => Verdict::Refuse("LOADING Redis is loading the dataset in memory"),
+                (false, Wanted::Synchronization) => {
+                    let sync = globals.stream.take_due_sync(&config, now_ms, current.is_none());
+                    sync.map_or(Verdict::Status("OK"), Verdict::Synchronize)
+                }
+                (false, _) => snapshots.decide(current, wanted, in_exec),
             }
         });
-        snapshots.started_at_ms.store(0, Ordering::Relaxed);
-        let Verdict::Begin(purpose) = verdict else { return verdict.status() };
+        if wanted != Wanted::Synchronization {
+            snapshots.started_at_ms.store(0, Ordering::Relaxed);
+        }
+        let (purpose, sync) = match verdict {
+            Verdict::Begin(purpose) => (purpose, None),
+            Verdict::Synchronize(sync) => {
+                let changes = self.shard.stats.dirty.get();
+                self.shard.effects.begin_sync(sync.number, changes);
+                if !sync.keys {
+                    return verdict.status();
+                }
+                (Purpose::Save, Some(sync))
+            }
+            Verdict::Status(_) | Verdict::Refuse(_) => return verdict.status(),
+        };
         // What is left of one that has ended.
         self.drop_snapshot_part();
         let current = state.current.get_or_insert_with(|| {
             let target = match purpose {
-                Purpose::Save => {
-                    globals.persistence.count_save();
-                    Target::Rdb
-                }
+                Purpose::Save => match sync {
+                    Some(Sync { number: sync, is_diskless: true, .. }) => Target::Replicas { sync },
+                    Some(Sync { number: sync, .. }) => {
+                        globals.persistence.count_save();
+                        Target::SentRdb { sync }
+                    }
+                    None => {
+                        globals.persistence.count_save();
+                        Target::Rdb
+                    }
+                },
                 Purpose::Rewrite => {
                     Target::Base { part: if globals.aof.is_on() { globals.aof.next_part() } else { 0 } }
                 }
@@ -303,6 +328,11 @@ impl Worker {
         snapshots.record_end(purpose, forced_bytes, now_ms);
         let event = if matches!(outcome, Ok(true)) { SaveEvent::Ended } else { SaveEvent::Failed };
         match purpose {
+            Purpose::Save if current.is_for_replicas_alone() => match outcome {
+                Ok(true) => log::notice(format_args!("Background RDB transfer terminated with success")),
+                Ok(false) => log::warning(format_args!("Background transfer was cancelled")),
+                Err(error) => log::warning(format_args!("Background transfer error: {error}")),
+            },
             Purpose::Save => match outcome {
                 Ok(true) => {
                     log::notice(format_args!("DB saved on disk"));

@@ -2,7 +2,7 @@
 //! message delays for each pair of shards, and with clients that write one key or several, in one stage or in two,
 //! and attach to the stream or detach. The stream is compared with what was done: for every key the same writes in
 //! the same order, every transaction whole, every answered write before those that began after the answer, and
-//! for each reader exactly what happened since it attached. A failure prints its seed.
+//! for each reader exactly what happened since its synchronization. A failure prints its seed.
 //!
 //! The check was seen to fail: seed 1 finds a shard that releases its locks before it has left its piece, seed 4 a
 //! merger that takes batches in the order of arrival, and seed 181 a home that leaves no piece because it does not
@@ -30,12 +30,9 @@ enum Plan {
     /// Writes these keys. With two `stages`, half of them on each shard first, and the rest when all shards have done
     /// that. `checked_out`: one of the keys, which is checked out: home writes it between the stages, in place of its
     /// owner.
-    Write {
-        keys: Vec<Key>,
-        stages: usize,
-        checked_out: Option<Key>,
-    },
-    Attach(Reader),
+    Write { keys: Vec<Key>, stages: usize, checked_out: Option<Key> },
+    /// A full synchronization for a new follower.
+    Sync,
 }
 
 #[derive(Clone)]
@@ -49,6 +46,8 @@ struct Txn {
     /// Shards that home waits for in this stage.
     missing: usize,
     stage: usize,
+    /// Of a synchronization, from its lock point on.
+    number: u64,
 }
 
 impl Txn {
@@ -66,7 +65,7 @@ enum Message {
     Lock { op: Op, next: usize },
     Go { op: Op },
     Done { op: Op },
-    Detach(ClientId),
+    Ended(u64),
 }
 
 enum Waiter {
@@ -87,9 +86,9 @@ struct Shard {
     to_merger: VecDeque<(u64, Arc<EffectBatch>)>,
 }
 
-/// A reader of the stream, and how many writes each key had before it attached.
+/// Who reads the stream from a synchronization on, and how many writes each key had before that.
 struct Follower {
-    reader: Reader,
+    number: u64,
     before: BTreeMap<Key, usize>,
     stream: Vec<u8>,
     is_attached: bool,
@@ -120,7 +119,7 @@ impl World {
             random,
             shards: (0..shard_count).map(|_| Shard::default()).collect(),
             wires: BTreeMap::new(),
-            merger: Merger::new(Consumer::Replicas, shard_count),
+            merger: Merger::new(Consumer::Replicas),
             next_seq: 0,
             txns: HashMap::new(),
             next_op: 0,
@@ -154,8 +153,7 @@ impl World {
             return;
         }
         let plan = if self.random.one_in(12) {
-            let reader = Reader { client: op as ClientId, home };
-            Plan::Attach(reader)
+            Plan::Sync
         } else {
             let mut keys: Vec<Key> = (0..2 + self.random.below(4)).map(|_| key(&mut self.random)).collect();
             keys.sort_unstable();
@@ -167,12 +165,13 @@ impl World {
         };
         let mut shards: Vec<usize> = match &plan {
             Plan::Write { keys, .. } => keys.iter().map(|key| key.0).collect(),
-            Plan::Attach(_) => (0..shard_count).collect(),
+            Plan::Sync => (0..shard_count).collect(),
         };
         shards.dedup();
         let first = shards[0];
         let missing = shards.len();
-        self.txns.insert(op, Txn { op, home, plan, shards, is_recorded: false, missing, stage: 0 });
+        self.txns
+            .insert(op, Txn { op, home, plan, shards, is_recorded: false, missing, stage: 0, number: 0 });
         self.send(home, first, Message::Lock { op, next: 0 });
     }
 
@@ -192,7 +191,7 @@ impl World {
             }
             Message::Lock { op, next } => {
                 let locks = match &self.txns[&op].plan {
-                    Plan::Attach(_) => LockSet::Whole,
+                    Plan::Sync => LockSet::Whole,
                     Plan::Write { keys, .. } => {
                         let here = keys.iter().filter(|key| key.0 == at);
                         LockSet::Keys(here.map(|key| KeyLock { id: key.1, exclusive: true }).collect())
@@ -202,7 +201,7 @@ impl World {
             }
             Message::Go { op } => self.run_part(at, op),
             Message::Done { op } => self.collect(at, op),
-            Message::Detach(client) => self.shards[at].log.detach(client),
+            Message::Ended(number) => self.shards[at].log.end_syncs(number),
         }
     }
 
@@ -240,10 +239,12 @@ impl World {
         let is_on = self.shards[at].log.is_on();
         let txn = self.txns.get_mut(&op).expect("it is under way");
         txn.is_recorded = is_on;
-        if let Plan::Attach(reader) = txn.plan {
+        if let Plan::Sync = txn.plan {
             let before = self.history.iter().map(|(&key, ops)| (key, ops.len())).collect();
+            let number = self.followers.len() as u64 + 1;
+            txn.number = number;
             let follower =
-                Follower { reader, before, stream: Vec::new(), is_attached: false, has_left: false };
+                Follower { number, before, stream: Vec::new(), is_attached: false, has_left: false };
             self.followers.push(follower);
         }
     }
@@ -297,9 +298,9 @@ impl World {
     fn run_part(&mut self, at: usize, op: Op) {
         let txn = self.txns[&op].clone();
         let is_last = match &txn.plan {
-            Plan::Attach(reader) => {
+            Plan::Sync => {
                 let changes = self.shards[at].changes;
-                self.shards[at].log.attach(*reader, changes);
+                self.shards[at].log.begin_sync(txn.number, changes);
                 true
             }
             Plan::Write { keys, stages, checked_out } => {
@@ -331,7 +332,7 @@ impl World {
         }
         let stages = match txn.plan {
             Plan::Write { stages, .. } => stages,
-            Plan::Attach(_) => 1,
+            Plan::Sync => 1,
         };
         txn.missing = txn.shards.len();
         txn.stage += 1;
@@ -389,30 +390,35 @@ impl World {
                     let reading = self.followers.iter_mut().filter(|follower| follower.is_attached);
                     reading.for_each(|follower| follower.stream.extend_from_slice(&bytes));
                 }
-                Delivery::Attach { reader, .. } => {
-                    let follower = self.followers.iter_mut().find(|follower| follower.reader == reader);
-                    follower.expect("it was added at the lock point").is_attached = true;
+                Delivery::Sync { number, .. } => {
+                    let follower = self.followers.iter_mut().find(|follower| follower.number == number);
+                    let follower = follower.expect("it was added at the lock point");
+                    follower.is_attached = !follower.has_left;
                 }
-                Delivery::Cut(_) => panic!("no effects were lost"),
+                Delivery::Lost { .. } => panic!("no effects were lost"),
                 Delivery::NewPart { .. } => panic!("this merger works for replicas"),
             }
         }
     }
 
-    /// Detaches a random reader; the shards learn of it later.
+    /// A random reader leaves, which may have not begun to read yet. If it was the last one, the stream ends; the shards learn
+    /// of it later.
     fn leave(&mut self) {
+        let last_number = self.followers.len() as u64;
         let mut reading: Vec<&mut Follower> =
-            self.followers.iter_mut().filter(|follower| follower.is_attached && !follower.has_left).collect();
+            self.followers.iter_mut().filter(|follower| !follower.has_left).collect();
         if reading.is_empty() {
             return;
         }
         let follower = reading.swap_remove(self.random.below(reading.len()));
         follower.has_left = true;
         follower.is_attached = false;
-        let client = follower.reader.client;
-        self.merger.detach(client);
+        if self.followers.iter().any(|follower| !follower.has_left) {
+            return;
+        }
+        self.merger.end(last_number);
         for shard in 0..self.shards.len() {
-            self.wires.entry((0, shard)).or_default().push_back(Message::Detach(client));
+            self.wires.entry((0, shard)).or_default().push_back(Message::Ended(last_number));
         }
     }
 
@@ -483,7 +489,7 @@ impl World {
                 Some(Plan::Write { keys, .. }) => {
                     keys.iter().map(|(shard, key)| format!("W {shard} {key} {op}")).collect()
                 }
-                Some(Plan::Attach(_)) => panic!("it writes nothing"),
+                Some(Plan::Sync) => panic!("it writes nothing"),
                 None => vec![request.clone()],
             };
             assert_eq!(unit, expected);

@@ -49,7 +49,7 @@ impl World {
         files.total_bytes(&disk)?;
         let loaded = numbers_in(&files, &disk, clock)?;
         let opened = files.open_for_writing(&disk, b"", "aof")?;
-        let mut writer = Writer::new(Box::new(disk.clone()), clock, Arc::default(), 1);
+        let mut writer = Writer::new(Box::new(disk.clone()), clock, Arc::default());
         writer.begin_at(files, opened);
         let mut log = EffectLog::default();
         log.begin_part(1, 0);

@@ -1,0 +1,198 @@
+//! The replication stream in memory: its last part, for replicas that read it, and for those that come back.
+//!
+//! It stands there once, in blocks that do not change, however many replicas read it. Each replica has its own place; its
+//! shard takes the blocks from there on, and holds the lock only while it takes references to them. At least
+//! `repl-backlog-size` bytes are kept, and what a replica that is being served has not got yet.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+/// What is appended goes into the last block while that is shorter than this, and nobody is reading it.
+const BLOCK_LEN: usize = 16 << 10;
+
+/// A part of the stream.
+struct Block {
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Block {
+    fn end(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+}
+
+#[derive(Default)]
+struct Blocks {
+    list: VecDeque<Arc<Block>>,
+    /// The offset of the first byte that is there.
+    first: u64,
+}
+
+/// See the module's documentation. Offsets count the stream's bytes from 0 on.
+#[derive(Default)]
+pub struct Backlog {
+    blocks: Mutex<Blocks>,
+    end: AtomicU64,
+    is_active: AtomicBool,
+}
+
+/// What INFO shows of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BacklogFigures {
+    pub is_active: bool,
+    pub first: u64,
+    pub len_bytes: u64,
+}
+
+impl Backlog {
+    fn blocks(&self) -> MutexGuard<'_, Blocks> {
+        self.blocks.lock().expect("no holder of the backlog panics")
+    }
+
+    /// The length of the stream so far.
+    pub fn end(&self) -> u64 {
+        self.end.load(Ordering::Acquire)
+    }
+
+    /// Whether the stream is kept.
+    pub fn is_active(&self) -> bool {
+        self.is_active.load(Ordering::Acquire)
+    }
+
+    /// Begins to keep the stream, from its end on, unless it is kept already.
+    pub fn begin(&self) {
+        let mut blocks = self.blocks();
+        if !self.is_active.swap(true, Ordering::AcqRel) {
+            *blocks = Blocks { list: VecDeque::new(), first: self.end() };
+        }
+    }
+
+    /// Frees what is kept, and keeps nothing from here on.
+    pub fn end_keeping(&self) {
+        let mut blocks = self.blocks();
+        self.is_active.store(false, Ordering::Release);
+        *blocks = Blocks { list: VecDeque::new(), first: self.end() };
+    }
+
+    /// Appends the next bytes of the stream.
+    pub fn append(&self, bytes: Vec<u8>) {
+        let mut blocks = self.blocks();
+        let start = self.end();
+        let end = start + bytes.len() as u64;
+        if self.is_active() && !bytes.is_empty() {
+            let last = blocks.list.back_mut().and_then(Arc::get_mut);
+            match last.filter(|last| last.bytes.len() + bytes.len() <= BLOCK_LEN) {
+                Some(last) => last.bytes.extend_from_slice(&bytes),
+                None => blocks.list.push_back(Arc::new(Block { start, bytes })),
+            }
+        } else {
+            blocks.first = end;
+        }
+        self.end.store(end, Ordering::Release);
+    }
+
+    /// Frees blocks that are more than `keep_bytes` before the end, unless a byte at or behind `needed_from` is in them.
+    pub fn trim(&self, keep_bytes: u64, needed_from: u64) {
+        let mut blocks = self.blocks();
+        let from = self.end().saturating_sub(keep_bytes).min(needed_from);
+        while blocks.list.front().is_some_and(|front| front.end() <= from) {
+            let front = blocks.list.pop_front().expect("it was seen just now");
+            blocks.first = front.end();
+        }
+    }
+
+    /// Whether the stream can be read on from `offset`.
+    pub fn has(&self, offset: u64) -> bool {
+        let blocks = self.blocks();
+        self.is_active() && (blocks.first..=self.end()).contains(&offset)
+    }
+
+    /// Appends to `out` what stands from `from` up to `to`, about `len_max` bytes at most. Returns where that ends. `None`: it is
+    /// not there any more.
+    pub fn read(&self, from: u64, to: u64, len_max: usize, out: &mut Vec<u8>) -> Option<u64> {
+        let mut taken: Vec<Arc<Block>> = Vec::new();
+        {
+            let blocks = self.blocks();
+            if from < blocks.first {
+                return None;
+            }
+            let place = blocks.list.partition_point(|block| block.end() <= from);
+            let mut left = len_max as u64;
+            for block in blocks.list.iter().skip(place).take_while(|block| block.start < to) {
+                taken.push(Arc::clone(block));
+                let len = block.end().min(to) - block.start.max(from);
+                left = left.saturating_sub(len);
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        let mut at = from;
+        for block in &taken {
+            let end = block.end().min(to);
+            let range = (at - block.start) as usize..(end - block.start) as usize;
+            let part = &block.bytes[range];
+            let room = (from + len_max as u64).saturating_sub(at) as usize;
+            let part = &part[..part.len().min(room)];
+            out.extend_from_slice(part);
+            at += part.len() as u64;
+        }
+        Some(at)
+    }
+
+    pub fn figures(&self) -> BacklogFigures {
+        let blocks = self.blocks();
+        let is_active = self.is_active();
+        let len_bytes = if is_active { self.end() - blocks.first } else { 0 };
+        BacklogFigures { is_active, first: blocks.first, len_bytes }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Rng;
+
+    fn text(offset: u64) -> u8 {
+        (offset % 251) as u8
+    }
+
+    #[test]
+    fn what_is_kept_reads_as_it_was_appended() {
+        let mut random = Rng::new(7);
+        let backlog = Backlog::default();
+        backlog.append(vec![1; 100]);
+        assert!(!backlog.has(100), "it is not kept");
+        backlog.begin();
+        let (mut reader, mut needed) = (100, 100);
+        for _ in 0..2_000 {
+            let start = backlog.end();
+            let len_max = if random.one_in(20) { 40_000 } else { 300 };
+            let len = random.below(len_max) as u64;
+            backlog.append((start..start + len).map(text).collect());
+            if random.one_in(3) {
+                let (to, mut out) = (backlog.end(), Vec::new());
+                let len_max = 1 + random.below(30_000);
+                let end =
+                    backlog.read(reader, to, len_max, &mut out).expect("it is needed, and so it is there");
+                assert!(out.len() <= len_max && end == reader + out.len() as u64);
+                assert!(end == to || out.len() == len_max);
+                assert!(out.iter().zip(reader..).all(|(&byte, offset)| byte == text(offset)));
+                (reader, needed) = (end, end);
+            }
+            backlog.trim(20_000, needed);
+            let figures = backlog.figures();
+            assert!(figures.len_bytes >= 20_000.min(backlog.end() - 100) && figures.first <= needed);
+            assert!(backlog.has(figures.first) && !backlog.has(figures.first - 1));
+            let longest = 20_000.max(backlog.end() - needed) + 40_000;
+            assert!(figures.len_bytes <= longest, "{figures:?}");
+        }
+        backlog.end_keeping();
+        assert_eq!(
+            backlog.read(reader, backlog.end(), 1, &mut Vec::new()).is_some(),
+            reader == backlog.end()
+        );
+    }
+}

@@ -1,5 +1,16 @@
 //! Scripts that try to break out of the sandbox, to live on, or to break the VM: known holes of Lua 5.1.5 and of
 //! Redis' sandbox by their numbers, and what a program may not do.
+//!
+//! Under AddressSanitizer, which watches the C code of Lua as well:
+//!
+//! ```text
+//! CFLAGS="-fsanitize=address --param asan-stack=0" RUSTFLAGS="-Zsanitizer=address -Cllvm-args=-asan-stack=0" \
+//!     cargo +nightly test -p shardis-scripting --profile quick --target x86_64-unknown-linux-gnu
+//! ```
+//!
+//! All tests of this crate passed so on 2026-11-29, with leaks looked for, and nothing was found. With the guards of objects on
+//! the stack, too (without the last two options), all but one: errors of Lua jump out of their frames, and on the stacks of
+//! [`stack`], which the sanitizer does not know as such, the guards of these frames stay and are taken for new ones.
 
 mod common;
 

@@ -173,6 +173,7 @@ impl<'c> State<'c> {
         unsafe { ffi::lua_pushlstring_(self.raw, bytes.as_ptr().cast(), bytes.len()) }
     }
 
+    #[allow(clippy::not_unsafe_ptr_arg_deref, reason = "Lua keeps the address, and reads nothing through it")]
     pub fn push_light_userdata(self, address: *mut c_void) {
         // SAFETY: `new`.
         unsafe { ffi::lua_pushlightuserdata(self.raw, address) }

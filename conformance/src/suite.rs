@@ -111,16 +111,20 @@ pub fn install_build_needs() -> Result<()> {
     install(&["libssl-dev", "pkg-config"])
 }
 
-/// A C module that the workspace's own tests load, and its package.
-const TESTED_MODULE: (&str, &str) = ("/usr/lib/redis/modules/redisearch.so", "redis-redisearch");
+/// What the workspace's own tests need for modules of others, and the packages: a C module that they load, and what the crate
+/// `redis-module` is built with.
+const TESTED_MODULES: [(&str, &str); 2] = [
+    ("/usr/lib/redis/modules/redisearch.so", "redis-redisearch"),
+    ("/usr/share/doc/libclang-dev", "libclang-dev"),
+];
 
-/// Installs what the workspace's own tests load. Where that is not possible they leave out what needs it, and say so.
-pub fn install_tested_module() {
-    let (path, package) = TESTED_MODULE;
-    if !Path::new(path).exists()
-        && let Err(trouble) = install(&[package])
-    {
-        eprintln!("{trouble}");
+/// Installs what the workspace's own tests need for modules. Where that is not possible they leave out what needs it, and say so.
+pub fn install_tested_modules() {
+    let missing = TESTED_MODULES.iter().filter(|(path, _)| !Path::new(path).exists());
+    for (_, package) in missing {
+        if let Err(trouble) = install(&[package]) {
+            eprintln!("{trouble}");
+        }
     }
 }
 

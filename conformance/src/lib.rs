@@ -34,6 +34,7 @@ pub mod harness;
 pub mod interrupt;
 pub mod judge;
 pub mod lane;
+pub mod loaded;
 pub mod output;
 pub mod place;
 pub mod report;

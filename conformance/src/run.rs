@@ -27,13 +27,17 @@ pub struct Configuration {
     pub io_backend: Option<String>,
     /// The suite's clients, and its servers among themselves, speak TLS.
     pub tls: bool,
+    /// A file that the server's configuration includes: families are loaded as libraries. See [`loaded`](crate::loaded).
+    pub loaded_modules: Option<PathBuf>,
 }
 
 impl Configuration {
     fn directives(&self) -> Vec<(String, String)> {
         let shards = self.shard_count.map(|count| ("shards".to_owned(), count.to_string()));
         let backend = self.io_backend.clone().map(|backend| ("io-backend".to_owned(), backend));
-        shards.into_iter().chain(backend).collect()
+        let include = self.loaded_modules.as_ref();
+        let include = include.map(|path| ("include".to_owned(), path.display().to_string()));
+        shards.into_iter().chain(backend).chain(include).collect()
     }
 
     /// For people and for file names: `2-shards-epoll-tls`.
@@ -42,7 +46,9 @@ impl Configuration {
             .shard_count
             .map(|count| if count == 1 { "1-shard".into() } else { format!("{count}-shards") });
         let tls = self.tls.then(|| "tls".to_owned());
-        let parts: Vec<String> = shards.into_iter().chain(self.io_backend.clone()).chain(tls).collect();
+        let loaded = self.loaded_modules.as_ref().map(|_| "loaded".to_owned());
+        let parts: Vec<String> =
+            shards.into_iter().chain(self.io_backend.clone()).chain(tls).chain(loaded).collect();
         if parts.is_empty() { "as-is".to_owned() } else { parts.join("-") }
     }
 }

@@ -12,7 +12,7 @@ use shardis_conformance::report::{self, Tally};
 use shardis_conformance::run::{Configuration, Done, Job, Workshop};
 use shardis_conformance::server::Server;
 use shardis_conformance::suite::Suite;
-use shardis_conformance::{Result, Trouble, interrupt, lane, update};
+use shardis_conformance::{Result, Trouble, interrupt, lane, loaded, update};
 
 /// Run the official Redis 7.0.15 test suite against Shardis.
 ///
@@ -40,6 +40,10 @@ struct Arguments {
     /// Run the suite with its `--tls`: clients and servers speak TLS, with certificates made by the suite's own script.
     #[arg(long)]
     tls: bool,
+
+    /// Load the geo, HyperLogLog and bitmap commands as libraries, which are built first, in place of those that are linked in.
+    #[arg(long)]
+    loaded: bool,
 
     /// A server binary to use instead of building ours. Unless it says that it is Shardis, it is a control: everything
     /// has to pass but for what conformance/control.tsv lists.
@@ -106,8 +110,10 @@ fn conform(arguments: &Arguments) -> Result<bool> {
     let suite = Suite::get(&place.cache())?;
 
     let shard_count = arguments.shards.or(server.is_shardis.then_some(1));
-    let configuration =
-        Configuration { shard_count, io_backend: arguments.io_backend.clone(), tls: arguments.tls };
+    let loaded_modules =
+        arguments.loaded.then(|| loaded::configuration(&place, &arguments.profile)).transpose()?;
+    let io_backend = arguments.io_backend.clone();
+    let configuration = Configuration { shard_count, io_backend, tls: arguments.tls, loaded_modules };
     report::say(&format!("{} ({}), {}", server.version, server.path.display(), configuration.label()));
     let jobs = files.iter().map(|file| {
         let expected = expectations.of_file(file, shard_count.unwrap_or(1), arguments.tls);

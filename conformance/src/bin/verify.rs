@@ -1,5 +1,6 @@
 //! `cargo verify`: everything that has to hold, in one number. The workspace's own tests, then random commands compared with
-//! a real Redis, then the official suite with one shard and with several, on both I/O backends. Ends with the line
+//! a real Redis, then the official suite with one shard and with several, on both I/O backends; some of its files again with
+//! TLS, and those about our modules with these loaded as libraries. Ends with the line
 //! `N passed, N failed`.
 //!
 //! A test of the official suite that the expectations list counts neither as passed nor as failed; one that does
@@ -20,7 +21,7 @@ use shardis_conformance::run::{Configuration, Job, Workshop};
 use shardis_conformance::server::Server;
 use shardis_conformance::suite::{self, Suite};
 use shardis_conformance::verify::{Sum, workspace_tests};
-use shardis_conformance::{Result, interrupt, lane};
+use shardis_conformance::{Result, interrupt, lane, loaded};
 
 /// Run everything that has to hold: the workspace's tests and the official Redis 7.0.15 suite with 1, 2 and 4 shards.
 ///
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
 fn own_tests(_: &Arguments) -> Result<Sum> {
     let place = Place::of_this_program()?;
     suite::install_build_needs()?;
-    suite::install_tested_module();
+    suite::install_tested_modules();
     workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)
 }
 
@@ -109,12 +110,20 @@ fn official_suite(arguments: &Arguments) -> Result<Sum> {
         shard_count: Some(shard_count),
         io_backend: Some(io_backend.to_owned()),
         tls,
+        loaded_modules: None,
     };
     let plain = CONFIGURATIONS.map(|setup| configuration(setup, false));
     let encrypted = TLS_CONFIGURATIONS.map(|setup| configuration(setup, true));
-    let configurations = [&plain[..], &encrypted[..]].concat();
+    // The workspace's tests have built these already.
+    let modules = loaded::configuration(&place, TEST_PROFILE)?;
+    let loaded = plain.clone().map(|plain| Configuration { loaded_modules: Some(modules.clone()), ..plain });
+    let configurations = [&plain[..], &encrypted[..], &loaded[..]].concat();
     let jobs = configurations.iter().flat_map(|configuration| {
-        let is_run = |file: &&SuiteFile| !configuration.tls || TLS_FILES.contains(&file.name.as_str());
+        let is_run = |file: &&SuiteFile| {
+            let name = file.name.as_str();
+            (!configuration.tls || TLS_FILES.contains(&name))
+                && (configuration.loaded_modules.is_none() || loaded::FILES.contains(&name))
+        };
         catalogue.files.iter().filter(is_run).map(|file| {
             let shard_count = configuration.shard_count.unwrap_or(1);
             let expected = expectations.of_file(file, shard_count, configuration.tls);

@@ -20,7 +20,12 @@ fn updated(list: &str, text: &str, shard_count: u32) -> String {
     let mut expectations = Expectations::parse("e", list, &catalogue).unwrap();
     let job = Job {
         file: catalogue.file("unit/a").unwrap().clone(),
-        configuration: Configuration { shard_count: Some(shard_count), io_backend: None, tls: false },
+        configuration: Configuration {
+            shard_count: Some(shard_count),
+            io_backend: None,
+            tls: false,
+            loaded_modules: None,
+        },
         expected: FileExpectations::default(),
     };
     let output = Some((output::parse(text), PathBuf::new()));

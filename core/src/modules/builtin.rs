@@ -43,16 +43,14 @@ pub fn has_command(name: &[u8]) -> bool {
     COMMANDS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// The rows of the built-in modules that the configuration names. The modules are loaded once in a process, with the
-/// configuration of its first server.
+/// The rows of the built-in modules that the configuration names. A module is loaded once in a process, with the configuration
+/// of the first server that names it; one that is not named may be loaded as a library.
 pub fn rows(config: &Config) -> Vec<&'static [Command]> {
-    static LOADED: OnceLock<Vec<(&str, Vec<Command>)>> = OnceLock::new();
-    let loaded = LOADED.get_or_init(|| {
-        LINKED.iter().map(|(name, on_load)| (*name, load_linked(*on_load, config))).collect()
-    });
+    static LOADED: [OnceLock<Vec<Command>>; LINKED.len()] = [const { OnceLock::new() }; LINKED.len()];
     let wanted = config.builtin_modules.to_str_lossy();
     let is_wanted = |name: &str| wanted.split([' ', ',']).any(|wanted| wanted == name);
-    loaded.iter().filter(|(name, _)| is_wanted(name)).map(|(_, rows)| rows.as_slice()).collect()
+    let linked = LINKED.iter().zip(&LOADED).filter(|((name, _), _)| is_wanted(name));
+    linked.map(|((_, on_load), rows)| rows.get_or_init(|| load_linked(*on_load, config)).as_slice()).collect()
 }
 
 #[cfg(test)]

@@ -37,26 +37,24 @@ impl Command for PfDebug {
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let (subcommand, name) = (&args[1], &args[2]);
 
-        // As in Redis, nobody is told that there is no such key.
-        if ctx.open_for_writing(name)?.string()?.is_none() {
-            return Err(NO_KEY);
-        }
-        let key = ctx.open(name)?;
-        let bytes = key.string()?.ok_or(NO_KEY)?;
-        let content = string::open(bytes)?;
+        // Opened so, nobody is told that there is no such key, as in Redis.
+        let key = ctx.open_for_writing(name)?;
+        let content = string::open(key.string()?.ok_or(NO_KEY)?)?;
+        let encoding = if content.is_dense() { c"dense" } else { c"sparse" };
+        let described = match content {
+            Content::Sparse(opcodes) if subcommand.is_word("decode") => Some(string::describe(opcodes)),
+            _ => None,
+        };
+        drop(key);
 
         if subcommand.is_word("encoding") {
-            let encoding = if content.is_dense() { c"dense" } else { c"sparse" };
             ctx.reply().simple(encoding);
         } else if subcommand.is_word("decode") {
-            let Content::Sparse(opcodes) = content else { return Err(NOT_SPARSE) };
-            ctx.reply().bytes(string::describe(opcodes).as_bytes());
+            ctx.reply().bytes(described.ok_or(NOT_SPARSE)?.as_bytes());
         } else if subcommand.is_word("todense") {
-            drop(key);
             let is_changed = make_dense(ctx, args)?;
             ctx.reply().integer(is_changed.into());
         } else if subcommand.is_word("getreg") {
-            drop(key);
             make_dense(ctx, args)?;
             let mut registers = [0; REGISTER_COUNT];
             let key = ctx.open(name)?;

@@ -472,6 +472,12 @@ impl Client {
         self.set_user(default_user);
     }
 
+    /// It has the default user, and may do nothing before it logs in.
+    pub fn shut_out(&mut self, default_user: Arc<User>) {
+        self.log_out(default_user);
+        self.authenticated = false;
+    }
+
     /// Sets its address as CLIENT LIST shows it, and whether it is connected by a unix socket.
     pub fn set_peer(&mut self, addr: String, unix_socket: bool) {
         self.is_local = unix_socket || addr.starts_with("127.0.0.1:") || addr.starts_with("[::1]:");

@@ -124,7 +124,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
     let socket_path = (!config.unixsocket.is_empty()).then(|| config.unixsocket.as_path().to_owned());
     let families = [FAMILIES, &modules::builtin::rows(&config)].concat();
     let table = CommandTable::new(&families, &renames)?;
-    let loaded = modules::load_configured(&config)?;
+    let loaded = modules::load_configured(&config, &table)?;
     let table = modules::table_with(table, loaded)?;
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
         table,

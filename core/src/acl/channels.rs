@@ -1,25 +1,24 @@
 //! Which arguments of a command are channels.
 
+use crate::command::keys::ChannelPositions;
 use crate::command::table::{CommandEntry, flag};
-use std::ops::Range;
+use crate::protocol::Argv;
 
-/// The arguments that are channels to publish to or to subscribe to.
-pub struct ChannelArgs {
-    pub positions: Range<usize>,
-    /// They are patterns of channels.
-    pub are_patterns: bool,
-}
-
-/// The channels of a request of `len` arguments. Whoever unsubscribes needs no right to.
-pub fn of_request(entry: &CommandEntry, len: usize) -> Option<ChannelArgs> {
-    if !entry.row.has(flag::PUBSUB) {
-        return None;
+/// The channels of a request. Whoever unsubscribes needs no right to.
+pub fn of_request(entry: &CommandEntry, args: Argv<'_>) -> ChannelPositions {
+    let mut found = ChannelPositions::new();
+    if let Some(find_channels) = entry.row.find_channels {
+        find_channels(args, &mut found);
     }
-    let (end, are_patterns) = match entry.full_name.as_str() {
-        "publish" | "spublish" => (len.min(2), false),
-        "subscribe" | "ssubscribe" => (len, false),
-        "psubscribe" => (len, true),
-        _ => return None,
-    };
-    Some(ChannelArgs { positions: 1..end, are_patterns })
+    if entry.row.has(flag::PUBSUB) {
+        let len = args.len();
+        let (end, are_patterns) = match entry.full_name.as_str() {
+            "publish" | "spublish" => (len.min(2), false),
+            "subscribe" | "ssubscribe" => (len, false),
+            "psubscribe" => (len, true),
+            _ => (1, false),
+        };
+        found.extend((1..end).map(|at| (at, are_patterns)));
+    }
+    found
 }

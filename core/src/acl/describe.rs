@@ -37,11 +37,12 @@ impl User {
 
     /// The line of ACL LIST and of files: `user`, the name, and the rules that make it.
     pub fn line(&self, table: &CommandTable) -> Vec<u8> {
-        let mut line = [b"user ", self.name.as_slice()].concat();
-        for flag in self.flags() {
-            line.push(b' ');
-            line.extend_from_slice(flag.as_bytes());
-        }
+        [b"user ", self.name.as_slice(), b" ", &self.rules(table)].concat()
+    }
+
+    /// The rules that make it, with blanks between them.
+    pub fn rules(&self, table: &CommandTable) -> Vec<u8> {
+        let mut line = self.flags().join(" ").into_bytes();
         for hash in self.password_hashes() {
             line.extend_from_slice(b" #");
             line.extend_from_slice(hash.as_bytes());

@@ -24,5 +24,5 @@ pub use commands::{category, named, of_category};
 pub use log::{AclLog, AclLogEntry};
 pub use rules::{RuleContext, has_blanks};
 pub use selector::Selector;
-pub use user::{DEFAULT_USER, User};
+pub use user::{DEFAULT_USER, User, UserId};
 pub use users::{SetUserError, Users};

@@ -72,10 +72,9 @@ impl Selector {
         if self.has_all_channels {
             return Ok(());
         }
-        let Some(named) = channels::of_request(entry, args.len()) else { return Ok(()) };
-        let mut positions = named.positions;
-        match positions.find(|&at| !self.allows_channel(args.arg(at), named.are_patterns)) {
-            Some(at) => Err(Denied { what: Forbidden::Channel, at }),
+        let channels = channels::of_request(entry, args);
+        match channels.iter().find(|&&(at, is_pattern)| !self.allows_channel(args.arg(at), is_pattern)) {
+            Some(&(at, _)) => Err(Denied { what: Forbidden::Channel, at }),
             None => Ok(()),
         }
     }

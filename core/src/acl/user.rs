@@ -6,10 +6,20 @@ use crate::call::Forbidden;
 use crate::command::admission::Denied;
 use crate::command::table::{CommandEntry, CommandTable};
 use crate::protocol::Argv;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Distinguishes a user from others that had its name before.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct UserId(pub(super) u64);
+
+/// That of the default user, whatever becomes of it.
+pub(super) const DEFAULT_ID: UserId = UserId(0);
+
+/// That of nobody. Those of the users of modules count down from here, those of others up from the default user's.
+const NOBODY_ID: UserId = UserId(u64::MAX);
+
+/// How many users modules have made.
+static USERS_OF_MODULES: AtomicU64 = AtomicU64::new(0);
 
 /// Whether a user's RESTORE is to look into the payload. It is shown, and nothing else: payloads are always looked into.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,7 +62,13 @@ impl User {
 
     /// Who has been somebody and is not any more. It may do nothing.
     pub fn nobody() -> User {
-        User::new(UserId(u64::MAX), b"", false)
+        User::new(NOBODY_ID, b"", false)
+    }
+
+    /// A user of a module, which may do nothing yet: no rule or command knows it by its name.
+    pub fn of_module(name: &[u8], all_channels: bool) -> User {
+        let number = USERS_OF_MODULES.fetch_add(1, Ordering::Relaxed) + 1;
+        User::new(UserId(NOBODY_ID.0 - number), name, all_channels)
     }
 
     /// Whether it may do everything.
@@ -61,7 +77,12 @@ impl User {
     }
 
     pub fn is_default(&self) -> bool {
-        self.name == DEFAULT_USER
+        self.id == DEFAULT_ID
+    }
+
+    /// Whether it may be logged in as.
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled
     }
 
     /// Whether clients have this user without a password.
@@ -106,6 +127,11 @@ impl User {
             selector.may_read_all_keys() && selector.check(table, entry, args, &mut found).is_ok()
         };
         self.selectors.iter().any(allows)
+    }
+
+    /// Whether it may use a key as a spec with these flags says.
+    pub fn allows_key(&self, key: &[u8], flags: u32) -> bool {
+        self.selectors.iter().any(|selector| selector.allows_key(key, flags))
     }
 
     /// Whether it may use a channel, or a pattern of channels.

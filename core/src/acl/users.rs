@@ -5,7 +5,7 @@
 use crate::acl::file;
 use crate::acl::password::PasswordHash;
 use crate::acl::rules::{RuleContext, RuleError, merge_selectors};
-use crate::acl::user::{DEFAULT_USER, User, UserId};
+use crate::acl::user::{DEFAULT_ID, DEFAULT_USER, User, UserId};
 use crate::command::table::CommandTable;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +14,8 @@ use std::sync::Arc;
 #[derive(Clone)]
 pub struct Users {
     by_name: BTreeMap<Vec<u8>, Arc<User>>,
+    /// Those of modules as whom clients have logged in.
+    of_modules: BTreeMap<UserId, Arc<User>>,
     next_id: u64,
 }
 
@@ -26,8 +28,6 @@ pub enum SetUserError {
     Rule(Vec<u8>, RuleError),
 }
 
-const DEFAULT_ID: UserId = UserId(0);
-
 impl Default for Users {
     /// Those of a server without rules: the default user may do everything, without a password.
     fn default() -> Users {
@@ -36,7 +36,40 @@ impl Default for Users {
         (root.has_all_commands, root.has_all_keys, root.has_all_channels) = (true, true, true);
         let blank = User::new(DEFAULT_ID, DEFAULT_USER, true);
         let user = User { is_enabled: true, needs_no_password: true, selectors: vec![root], ..blank };
-        Users { by_name: BTreeMap::from([(DEFAULT_USER.to_vec(), Arc::new(user))]), next_id: 1 }
+        let by_name = BTreeMap::from([(DEFAULT_USER.to_vec(), Arc::new(user))]);
+        Users { by_name, of_modules: BTreeMap::new(), next_id: 1 }
+    }
+}
+
+impl SetUserError {
+    /// Redis' words, which quote the word up to a NUL.
+    pub fn text(&self) -> Vec<u8> {
+        let quoted = |before: &str, word: &[u8], after: &str| {
+            let word = word.split(|&byte| byte == 0).next().unwrap_or_default();
+            [before.as_bytes(), word, after.as_bytes()].concat()
+        };
+        match self {
+            SetUserError::Unmatched(word) => {
+                quoted("Unmatched parenthesis in acl selector starting at '", word, "'.")
+            }
+            SetUserError::Rule(rule, error) => {
+                quoted("Error in ACL SETUSER modifier '", rule, &format!("': {}", error.text()))
+            }
+        }
+    }
+}
+
+impl User {
+    /// Changes it by rules.
+    ///
+    /// # Errors
+    /// A rule cannot be; those before it have taken effect.
+    pub fn change(&mut self, rules: &[&[u8]], ctx: RuleContext<'_>) -> Result<(), SetUserError> {
+        let rules = merge_selectors(rules).map_err(|word| SetUserError::Unmatched(word.to_vec()))?;
+        for rule in rules {
+            self.apply(&rule, ctx).map_err(|error| SetUserError::Rule(rule, error))?;
+        }
+        Ok(())
     }
 }
 
@@ -47,7 +80,21 @@ impl Users {
 
     /// What has become of a user. `None`: it is not there any more.
     pub fn current(&self, user: &User) -> Option<&Arc<User>> {
-        self.get(&user.name).filter(|now| now.id == user.id)
+        self.get(&user.name).filter(|now| now.id == user.id).or_else(|| self.of_modules.get(&user.id))
+    }
+
+    /// Whether all may do everything, those of modules included.
+    pub fn are_unrestricted(&self) -> bool {
+        self.by_name.values().chain(self.of_modules.values()).all(|user| user.is_unrestricted())
+    }
+
+    /// Adds a user of a module, or replaces it.
+    pub fn set_of_module(&mut self, user: Arc<User>) {
+        self.of_modules.insert(user.id, user);
+    }
+
+    pub fn remove_of_module(&mut self, id: UserId) {
+        self.of_modules.remove(&id);
     }
 
     pub fn default_user(&self) -> &Arc<User> {
@@ -82,12 +129,9 @@ impl Users {
         rules: &[&[u8]],
         ctx: RuleContext<'_>,
     ) -> Result<(), SetUserError> {
-        let rules = merge_selectors(rules).map_err(|word| SetUserError::Unmatched(word.to_vec()))?;
         let known = self.get(name).map(|user| User::clone(user));
         let mut user = known.unwrap_or_else(|| User::new(UserId(self.next_id), name, ctx.all_channels));
-        for rule in rules {
-            user.apply(&rule, ctx).map_err(|error| SetUserError::Rule(rule, error))?;
-        }
+        user.change(rules, ctx)?;
         self.insert(user);
         Ok(())
     }
@@ -121,7 +165,8 @@ impl Users {
     /// # Errors
     /// Redis' words for all that is wrong in the file.
     pub fn from_file(&self, name: &str, text: &[u8], ctx: RuleContext<'_>) -> Result<Users, String> {
-        let mut new = Users { by_name: BTreeMap::new(), next_id: self.next_id };
+        let mut new =
+            Users { by_name: BTreeMap::new(), of_modules: self.of_modules.clone(), next_id: self.next_id };
         file::read(&mut new, name, text, ctx)?;
         let default = match new.by_name.remove(DEFAULT_USER) {
             Some(user) => User { id: DEFAULT_ID, ..User::clone(&user) },

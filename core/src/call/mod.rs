@@ -73,12 +73,14 @@ pub enum AclContext {
     TopLevel,
     Multi,
     Lua,
+    Module,
 }
 
 /// What a program was refused by access control, for the shard of its client, which knows the client.
 #[derive(Debug)]
 pub struct RefusedCall {
     pub client: ClientId,
+    pub context: AclContext,
     pub user: Vec<u8>,
     pub what: Forbidden,
     /// The command, key or channel.

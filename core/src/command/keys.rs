@@ -127,6 +127,9 @@ impl KeySpec {
 /// Positions of keys among the arguments, with the flags of their spec.
 pub type KeyPositions = SmallVec<[(usize, u32); 4]>;
 
+/// Positions of channels among the arguments that are published or subscribed to, and whether they are patterns of channels.
+pub type ChannelPositions = SmallVec<[(usize, bool); 4]>;
+
 /// The keys of a request, in order. A spec that does not match the request finds no keys.
 pub fn positions(row: &Command, args: Argv<'_>) -> KeyPositions {
     let mut found = KeyPositions::new();

@@ -17,7 +17,7 @@
 
 pub use crate::call::CommandId;
 use crate::command::docs::Docs;
-use crate::command::keys::{KeyPositions, KeySpec};
+use crate::command::keys::{ChannelPositions, KeyPositions, KeySpec};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
 use crate::shard::blocking::BlockRequest;
@@ -238,6 +238,8 @@ pub struct Command {
     /// Keys of the selected database that it reads besides. It locks whole shards for them, because they are not known
     /// when it is to be locked.
     pub derived_keys: Option<DerivedKeys>,
+    /// Finds the channels of a request that rights are needed for, besides those of PUBLISH and SUBSCRIBE.
+    pub find_channels: Option<fn(args: Argv<'_>, found: &mut ChannelPositions)>,
     /// The database of the key at an argument, one of `db_count`: for most commands the selected one (not so with
     /// COPY's DB option). For invalid arguments it may be any existing database, because the handler will fail.
     pub key_db: fn(args: Argv<'_>, position: usize, selected: u32, db_count: usize) -> u32,
@@ -319,6 +321,7 @@ impl Command {
             find_keys: None,
             unlisted_key: None,
             derived_keys: None,
+            find_channels: None,
             key_db: selected_db,
             other_db: None,
             selects: None,

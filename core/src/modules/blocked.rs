@@ -14,8 +14,9 @@ use crate::call::Call;
 use crate::command::CommandError;
 use crate::protocol::OwnedArgv;
 use crate::runtime::clock::{Clock, SystemClock};
-use crate::worker::program::{HoldEnd, HoldId, HoldOn, ProgramCtx, Task, WaitForKeys};
+use crate::worker::program::{HoldEnd, HoldId, HoldOn, ProgramCtx, Task, WaitForKeys, redact};
 use shardis_modules_api::abi::*;
+use smallvec::SmallVec;
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
 use std::ops::Deref;
@@ -37,6 +38,8 @@ pub(super) struct BlockedClient {
     command: Option<&'static ModuleCommand>,
     call: Call,
     args: OwnedArgv,
+    /// Which of them the slow log does not show.
+    redacted: Mutex<SmallVec<[usize; 2]>>,
     /// The client's.
     pub(super) shard: usize,
     waits_for_keys: bool,
@@ -155,6 +158,7 @@ pub(super) fn block(
         command,
         call,
         args: OwnedArgv::from_argv(args),
+        redacted: Mutex::default(),
         shard,
         waits_for_keys: !keys.is_empty(),
         callbacks,
@@ -225,6 +229,11 @@ impl BlockedClient {
     /// What the command itself has replied comes first.
     pub(super) fn reply_of_command(&self, reply: &mut Vec<u8>) {
         self.first_reply.lock().unwrap_or_else(PoisonError::into_inner).append(reply);
+    }
+
+    /// The slow log does not show these arguments of the command.
+    pub(super) fn redact(&self, positions: SmallVec<[usize; 2]>) {
+        *self.redacted.lock().unwrap_or_else(PoisonError::into_inner) = positions;
     }
 
     fn errors(&self) -> MutexGuard<'_, Vec<CommandError>> {
@@ -348,7 +357,13 @@ fn count(client: &Handle, program: &mut ProgramCtx<'_>, began_ticks: u64, start:
     // One that a called command has replied with was counted when that ran.
     let has_failed = !errors.is_empty() || program.reply.out[start..].starts_with(b"-");
     let worker = program.worker();
-    worker.count_held(&client.call, client.args.as_argv(), nanos, has_failed);
+    let redacted = client.redacted.lock().unwrap_or_else(PoisonError::into_inner);
+    if redacted.is_empty() {
+        worker.count_held(&client.call, client.args.as_argv(), nanos, has_failed);
+    } else {
+        let shown = redact(client.args.as_argv(), &redacted);
+        worker.count_held(&client.call, shown.as_argv(), nanos, has_failed);
+    }
     errors.iter().for_each(|error| worker.shard.stats.error(error.code()));
 }
 

@@ -1,7 +1,7 @@
 //! A command of a module: what the module says of it while it is loaded, and the row that is made of that.
 
 use super::module::Module;
-use super::run::{KEYS_BY_CALLBACK, register_key_finder, run_foreign, run_native};
+use super::run::{CHANNELS_BY_CALLBACK, KEYS_BY_CALLBACK, register_finder, run_foreign, run_native};
 use crate::command::docs::Docs;
 use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag, legacy_range};
 use crate::command::table::{Command, Native, Run, acl, flag};
@@ -42,6 +42,8 @@ pub(super) struct CommandFlags {
     pub(super) row: u64,
     /// The callback itself says which arguments are keys.
     pub(super) finds_keys: bool,
+    /// The same of channels.
+    pub(super) finds_channels: bool,
 }
 
 /// The words that `CreateCommand` takes, with their flags.
@@ -71,7 +73,7 @@ const FLAG_WORDS: &[(&str, u64)] = &[
 impl CommandFlags {
     /// Parses the words of `CreateCommand`. `None`: one is unknown.
     pub(super) fn parse(words: &str) -> Option<CommandFlags> {
-        let mut flags = CommandFlags { row: flag::MODULE, finds_keys: false };
+        let mut flags = CommandFlags { row: flag::MODULE, finds_keys: false, finds_channels: false };
         for word in words.split_ascii_whitespace() {
             let (_, bit) = FLAG_WORDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name))?;
             flags.row |= bit;
@@ -79,6 +81,7 @@ impl CommandFlags {
                 flags.finds_keys = true;
                 flags.row |= flag::MOVABLEKEYS;
             }
+            flags.finds_channels |= word.eq_ignore_ascii_case("getchannels-api");
         }
         Some(flags)
     }
@@ -119,7 +122,11 @@ impl ModuleCommand {
         row.docs = declared.docs;
         if declared.flags.finds_keys {
             row.find_keys = Some(KEYS_BY_CALLBACK);
-            register_key_finder(self);
+            register_finder(self);
+        }
+        if declared.flags.finds_channels {
+            row.find_channels = Some(CHANNELS_BY_CALLBACK);
+            register_finder(self);
         }
         let subcommands: Vec<Command> = declared.subcommands.iter().map(|sub| sub.row()).collect();
         row.subcommands = Vec::leak(subcommands);
@@ -174,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_range_of_keys_becomes_a_key_spec_relative_to_its_first() {
-        let flags = CommandFlags { row: 0, finds_keys: false };
+        let flags = CommandFlags { row: 0, finds_keys: false, finds_channels: false };
         assert!(legacy_keys(0, 0, 0, flags).is_empty());
         let spec = &legacy_keys(2, 4, 2, flags)[0];
         assert!(matches!(spec.begin, BeginSearch::Index(2)));

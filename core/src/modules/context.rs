@@ -8,9 +8,11 @@ use super::data_type::DataType;
 use super::key::ModuleKey;
 use super::module::{Module, every};
 use super::string::ModuleString;
+use super::users::{self, ModuleUser};
 use super::{threads, turn};
+use crate::acl::RuleContext;
 use crate::call::{Call, Key};
-use crate::command::keys::KeyPositions;
+use crate::command::keys::{ChannelPositions, KeyPositions};
 use crate::command::table::CommandTable;
 use crate::command::{CommandError, Ctx};
 use crate::config::Config;
@@ -27,6 +29,7 @@ use shardis_modules_api::abi::{RedisModuleCtx, RedisModuleString, signature};
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 /// A context. A module knows its first field, and nothing else.
 #[repr(C)]
@@ -53,6 +56,12 @@ pub struct Context<'a> {
     pub(super) pool: Vec<Box<[u8]>>,
     /// The callback is only asked for the positions of the command's keys: they go there.
     pub(super) key_positions: Option<&'a mut KeyPositions>,
+    /// The same of its channels.
+    pub(super) channel_positions: Option<&'a mut ChannelPositions>,
+    /// The user by whose rights it calls commands, if it wants that.
+    pub(super) user: Option<Arc<ModuleUser>>,
+    /// Which of the command's arguments the slow log does not show.
+    pub(super) redacted: SmallVec<[usize; 2]>,
     /// The client that the command has blocked.
     pub(super) blocking: Option<blocked::Handle>,
     /// The callback is for a client that was blocked.
@@ -68,8 +77,8 @@ pub(super) enum Access<'a> {
     Native { ctx: NonNull<Ctx<'a>>, table: &'static CommandTable },
     /// It runs for a command over the server.
     Worker(NonNull<Worker>),
-    /// The server is about to start with this configuration.
-    Starting(&'a Config),
+    /// The server is about to start with this configuration, and with these commands of its own.
+    Starting { config: &'a Config, table: Option<&'a CommandTable> },
     /// It is a context of a thread, which can reach everything while it has the lock.
     Thread,
     /// Only the command's arguments are to be looked at.
@@ -101,6 +110,9 @@ impl<'a> Context<'a> {
             automatic: None,
             pool: Vec::new(),
             key_positions: None,
+            channel_positions: None,
+            user: None,
+            redacted: SmallVec::new(),
             blocking: None,
             on: None,
         }
@@ -148,16 +160,25 @@ impl<'a> Context<'a> {
             Access::Native { mut ctx, .. } => Some(unsafe { ctx.as_mut() }.shard),
             // SAFETY: as above.
             Access::Worker(mut worker) => Some(&mut unsafe { worker.as_mut() }.shard),
-            Access::Starting(_) | Access::Thread | Access::Nothing => None,
+            Access::Starting { .. } | Access::Thread | Access::Nothing => None,
         }
     }
 
     /// The configuration.
     pub(super) fn config(&mut self) -> Option<&Config> {
-        if let Access::Starting(config) = self.access() {
+        if let Access::Starting { config, .. } = self.access() {
             return Some(config);
         }
         self.shard().map(|shard| &*shard.config)
+    }
+
+    /// What rules of users go by.
+    pub(super) fn rules(&mut self) -> Option<RuleContext<'_>> {
+        if let Access::Starting { config, table } = self.access() {
+            return Some(users::rules(table?, config));
+        }
+        let table = self.table()?;
+        Some(users::rules(table, self.config()?))
     }
 
     /// The worker, if the callback may use it.
@@ -167,7 +188,7 @@ impl<'a> Context<'a> {
             Access::Program(mut program) => Some(unsafe { program.as_mut() }.worker()),
             // SAFETY: as in `shard`.
             Access::Worker(mut worker) => Some(unsafe { worker.as_mut() }),
-            Access::Native { .. } | Access::Starting(_) | Access::Thread | Access::Nothing => None,
+            Access::Native { .. } | Access::Starting { .. } | Access::Thread | Access::Nothing => None,
         }
     }
 
@@ -178,7 +199,7 @@ impl<'a> Context<'a> {
             Access::Program(mut program) => Some(unsafe { program.as_mut() }),
             Access::Native { .. }
             | Access::Worker(_)
-            | Access::Starting(_)
+            | Access::Starting { .. }
             | Access::Thread
             | Access::Nothing => None,
         }
@@ -196,7 +217,7 @@ impl<'a> Context<'a> {
             Access::Native { table, .. } => Some(table),
             Access::Program(_)
             | Access::Worker(_)
-            | Access::Starting(_)
+            | Access::Starting { .. }
             | Access::Thread
             | Access::Nothing => self.worker().map(|worker| worker.table),
         }

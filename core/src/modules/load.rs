@@ -5,7 +5,7 @@ use super::context::{Access, Context, run_with};
 use super::module::{Module, loaded_name};
 use super::server::forget_types;
 use super::string::Arguments;
-use super::{events, filters, guarded, settings, timers};
+use super::{events, filters, guarded, settings, timers, users};
 use crate::command::table::{Command, CommandTable};
 use crate::config::Config;
 use crate::runtime::{files, log};
@@ -23,6 +23,8 @@ pub(super) enum NotUnloaded {
     IsUsed,
     HasBlockedClients,
     HasTimers,
+    /// A module's command asks for it: it may be the module's own, which has to return to it.
+    IsCalled,
     Refused,
 }
 
@@ -40,6 +42,7 @@ impl NotUnloaded {
             NotUnloaded::HasTimers => {
                 "the module holds timer that is not fired. Please stop the timer or wait until it fires."
             }
+            NotUnloaded::IsCalled => "a module's command cannot unload modules",
             NotUnloaded::Refused => "operation not possible.",
         }
     }
@@ -54,21 +57,23 @@ pub type OnLoad = RedisModuleOnLoadFunc;
 /// It does not load: that is a bug.
 pub(super) fn load_linked(on_load: OnLoad, config: &Config) -> Vec<Command> {
     let module = Module::new(b"", Vec::new(), None);
-    let is_loaded = run_on_load(module, on_load, Access::Starting(config));
+    let is_loaded = run_on_load(module, on_load, Access::Starting { config, table: None });
     assert!(is_loaded, "a module that is linked into the server loads");
     module.publish();
     rows(module)
 }
 
-/// Loads the modules that the configuration names, before the server has clients. Returns their rows.
+/// Loads the modules that the configuration names, before the server has clients. Returns their rows. `table`: the commands of
+/// the server itself.
 ///
 /// # Errors
 /// The operator's line for a module that does not load.
-pub fn load_configured(config: &Config) -> Result<Vec<Command>, String> {
+pub fn load_configured(config: &Config, table: &CommandTable) -> Result<Vec<Command>, String> {
     let mut all = Vec::new();
     for words in &config.loaded_modules {
         let (path, args) = words.split_first().expect("a directive without a path is refused");
-        let load = |on_load, module| run_on_load(module, on_load, Access::Starting(config));
+        let access = Access::Starting { config, table: Some(table) };
+        let load = |on_load, module| run_on_load(module, on_load, access);
         match open(path, args.to_vec(), Vec::new(), load) {
             Some(module) => all.extend(rows(module)),
             None => {
@@ -188,6 +193,9 @@ fn rows(module: &'static Module) -> Vec<Command> {
 /// It cannot be unloaded now, or refuses.
 pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'static Module, NotUnloaded> {
     let module = loaded_name(name).filter(|module| !module.is_builtin()).ok_or(NotUnloaded::NoSuchModule)?;
+    if program.is_called() {
+        return Err(NotUnloaded::IsCalled);
+    }
     if module.has_types() {
         return Err(NotUnloaded::HasTypes);
     }
@@ -209,7 +217,7 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
             .map(|symbol| *symbol)
     };
     if let Some(on_unload) = on_unload {
-        let mut ctx = Context::new(module, Access::Program(NonNull::from(program).cast()));
+        let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
         // SAFETY: it is a function of the module, and the context lasts until it returns.
         let status = run_with(&mut ctx, "OnUnload", |ctx| unsafe { on_unload(ctx) });
         ctx.finish();
@@ -220,6 +228,7 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
         }
     }
     module.withdraw();
+    users::forget(module, program.worker());
     Ok(module)
 }
 

@@ -62,6 +62,7 @@ mod string;
 mod threads;
 mod timers;
 mod turn;
+mod users;
 
 pub use commands::COMMANDS;
 pub use load::{load_configured, table_with};

@@ -3,7 +3,7 @@
 use super::command::ModuleCommand;
 use super::context::{Access, Context, run_with};
 use super::string::Arguments;
-use crate::command::keys::KeyPositions;
+use crate::command::keys::{ChannelPositions, KeyPositions};
 use crate::command::table::{CommandId, CommandTable};
 use crate::command::{CommandError, CommandResult, Ctx};
 use crate::protocol::Argv;
@@ -31,10 +31,15 @@ pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
 
     let errors = std::mem::take(&mut ctx.errors);
     let blocking = ctx.blocking.take();
+    let redacted = std::mem::take(&mut ctx.redacted);
     drop(ctx);
+    if !redacted.is_empty() {
+        program.redact(&redacted);
+    }
     let result = result_of(errors, &reply[start..], &program.worker().shard, call.command);
     if let Some(client) = blocking {
         client.reply_of_command(&mut reply);
+        client.redact(redacted);
     }
     *program.reply.out = reply;
     result
@@ -114,33 +119,41 @@ fn run(ctx: &mut Context<'_>, command: &'static ModuleCommand, args: Argv<'_>) {
 
 /// Finds the keys of a command whose callback says which they are. It is asked on any thread, and, like in Redis, does
 /// nothing but name positions then.
-pub(super) const KEYS_BY_CALLBACK: fn(Argv<'_>, &mut KeyPositions) = |args, found| {
+pub(super) const KEYS_BY_CALLBACK: fn(Argv<'_>, &mut KeyPositions) =
+    |args, found| ask(args, |ctx| ctx.key_positions = Some(found));
+
+/// The same of its channels.
+pub(super) const CHANNELS_BY_CALLBACK: fn(Argv<'_>, &mut ChannelPositions) =
+    |args, found| ask(args, |ctx| ctx.channel_positions = Some(found));
+
+/// Calls the callback of a command for what it says of the command's arguments.
+fn ask<'a>(args: Argv<'a>, what: impl FnOnce(&mut Context<'a>)) {
     let Some(command) = find(args) else { return };
     let Some(function) = command.function else { return };
     let mut ctx = Context::new(command.module, Access::Nothing);
     ctx.command = Some(command);
     ctx.args = args;
-    ctx.key_positions = Some(found);
+    what(&mut ctx);
     let arguments = Arguments::new(args.iter(), command.module.is_shard_safe());
     let mut argv = arguments.vector();
     // SAFETY: as in `run`.
     unsafe { function(ctx.as_abi(), argv.as_mut_ptr().cast(), arguments.len()) };
     ctx.finish();
     arguments.give_back();
-};
+}
 
-/// The commands whose callbacks find their keys, by their names.
-static KEY_FINDERS: RwLock<BTreeMap<Vec<u8>, &'static ModuleCommand>> = RwLock::new(BTreeMap::new());
+/// The commands whose callbacks find their keys or channels, by their names.
+static FINDERS: RwLock<BTreeMap<Vec<u8>, &'static ModuleCommand>> = RwLock::new(BTreeMap::new());
 
-/// From now on the command is asked for its keys. One that was loaded again replaces its predecessor.
-pub(super) fn register_key_finder(command: &'static ModuleCommand) {
-    let mut finders = KEY_FINDERS.write().expect("no holder of the list panics");
+/// From now on the command is asked for its keys or channels. One that was loaded again replaces its predecessor.
+pub(super) fn register_finder(command: &'static ModuleCommand) {
+    let mut finders = FINDERS.write().expect("no holder of the list panics");
     finders.insert(command.full_name.to_bytes().to_vec(), command);
 }
 
 /// The command that a request calls, among those.
 fn find(args: Argv<'_>) -> Option<&'static ModuleCommand> {
-    let finders = KEY_FINDERS.read().expect("no holder of the list panics");
+    let finders = FINDERS.read().expect("no holder of the list panics");
     let name = args.get(0)?.to_ascii_lowercase();
     if let Some(command) = finders.get(&name) {
         return Some(command);

@@ -302,7 +302,7 @@ fn find(name: &[u8]) -> Option<&'static Setting> {
 pub(super) fn load(ctx: &Context<'_>) -> bool {
     let module = ctx.module;
     let mut given = module.given_settings();
-    if let Access::Starting(config) = ctx.access() {
+    if let Access::Starting { config, .. } = ctx.access() {
         given.extend(config.module_settings.iter().cloned());
     }
     module.load_settings();

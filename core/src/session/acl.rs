@@ -317,6 +317,7 @@ fn write_entry(reply: &mut Reply<'_>, entry: &AclLogEntry, now_ms: i64) {
         AclContext::TopLevel => b"toplevel",
         AclContext::Multi => b"multi",
         AclContext::Lua => b"lua",
+        AclContext::Module => b"module",
     });
     reply.bulk(b"object");
     reply.bulk(&entry.object);
@@ -379,16 +380,7 @@ fn setuser(ctx: &mut SessionCtx<'_>) -> CommandResult {
         new.set_user(name, &rules, rule_context)?;
         Ok((new, ()))
     });
-    changed.map_err(|error| match error {
-        SetUserError::Unmatched(word) => {
-            CommandError::quoting("ERR Unmatched parenthesis in acl selector starting at '", &word, "'.")
-        }
-        SetUserError::Rule(rule, error) => CommandError::quoting(
-            "ERR Error in ACL SETUSER modifier '",
-            &rule,
-            &format!("': {}", error.text()),
-        ),
-    })?;
+    changed.map_err(|error: SetUserError| CommandError::new([b"ERR ", error.text().as_slice()].concat()))?;
 
     ctx.reply.ok();
     Ok(())

@@ -55,8 +55,12 @@ pub enum Message {
     UsersAdopted {
         version: u64,
     },
-    /// A script of your client was refused a call by access control.
+    /// A program of your client was refused a call by access control.
     Refused(Box<RefusedCall>),
+    /// A module has decided something of your client.
+    Decided {
+        client: ClientId,
+    },
     /// This client watches none of your keys any more.
     Unwatch {
         client: ClientId,

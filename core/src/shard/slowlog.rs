@@ -20,6 +20,9 @@ pub struct SlowLogEntry {
     pub client_name: Vec<u8>,
 }
 
+/// What is shown in the place of a secret argument.
+pub const REDACTED: &[u8] = b"(redacted)";
+
 impl SlowLogEntry {
     /// Copies the arguments. Long ones are shortened and secret ones redacted, with Redis' texts.
     pub fn new(id: u64, at_s: i64, micros: u64, args: Argv<'_>, secrets: &[usize]) -> SlowLogEntry {
@@ -30,7 +33,7 @@ impl SlowLogEntry {
                     return format!("... ({} more arguments)", args.len() - ARGS_MAX + 1).into_bytes();
                 }
                 if secrets.contains(&at) {
-                    return b"(redacted)".to_vec();
+                    return REDACTED.to_vec();
                 }
                 let arg = args.arg(at);
                 if arg.len() <= ARG_BYTES_MAX {

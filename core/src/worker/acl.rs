@@ -35,6 +35,8 @@ pub struct AclGlobals {
     has_restricted: AtomicBool,
     /// Of the clients that have logged in as another user than the default one.
     named: Mutex<AHashMap<ClientId, Arc<User>>>,
+    /// What modules have decided of clients of other shards, until these shards have come to it.
+    decided: Mutex<AHashMap<ClientId, Decision>>,
     log: Mutex<AclLog>,
 }
 
@@ -45,9 +47,18 @@ impl Default for AclGlobals {
             version: AtomicU64::new(1),
             has_restricted: AtomicBool::new(false),
             named: Mutex::default(),
+            decided: Mutex::default(),
             log: Mutex::default(),
         }
     }
+}
+
+/// What a module has decided of a client.
+pub enum Decision {
+    /// It is this user from now on.
+    LogIn(Arc<User>),
+    /// It is nobody any more, and its connection is closed.
+    Close,
 }
 
 /// The changes of users that this shard's clients have made and other shards have not adopted yet.
@@ -90,7 +101,7 @@ impl AclGlobals {
     fn update_to<T, E>(&self, change: impl FnOnce(&Users) -> Result<(Users, T), E>) -> Result<(u64, T), E> {
         let mut users = lock(&self.users);
         let (new, value) = change(&users)?;
-        let has_restricted = new.iter().any(|user| !user.is_unrestricted());
+        let has_restricted = !new.are_unrestricted();
         *users = Arc::new(new);
         self.has_restricted.store(has_restricted, Ordering::Relaxed);
         let version = self.version.fetch_add(1, Ordering::Release) + 1;
@@ -106,15 +117,38 @@ impl AclGlobals {
         if !self.has_restricted.load(Ordering::Acquire) {
             return None;
         }
-        let (_, users) = self.users();
-        let user = if call.has_named_user {
-            let named = lock(&self.named).get(&call.client).cloned();
-            // Whoever is not there any more may do nothing.
-            named.and_then(|user| users.current(&user).cloned()).unwrap_or_else(|| Arc::new(User::nobody()))
-        } else {
-            Arc::clone(users.default_user())
-        };
+        let user = self.user_of(call);
         (!user.is_unrestricted()).then_some(user)
+    }
+
+    /// The user of a call's client.
+    pub fn user_of(&self, call: &Call) -> Arc<User> {
+        let (_, users) = self.users();
+        if !call.has_named_user {
+            return Arc::clone(users.default_user());
+        }
+        let named = lock(&self.named).get(&call.client).cloned();
+        // Whoever is not there any more may do nothing.
+        named.and_then(|user| users.current(&user).cloned()).unwrap_or_else(|| Arc::new(User::nobody()))
+    }
+
+    fn note_named(&self, client: ClientId, user: &Arc<User>) {
+        let mut named = lock(&self.named);
+        if user.is_default() {
+            named.remove(&client);
+        } else {
+            named.insert(client, Arc::clone(user));
+        }
+    }
+
+    /// The user of this name.
+    pub fn user(&self, name: &[u8]) -> Option<Arc<User>> {
+        self.users().1.get(name).cloned()
+    }
+
+    /// What has become of a user.
+    pub fn current(&self, user: &User) -> Option<Arc<User>> {
+        self.users().1.current(user).cloned()
     }
 }
 
@@ -201,7 +235,13 @@ impl Worker {
                         self.close_for(caller, at);
                     }
                 }
-                None => self.close_for(caller, at),
+                None => {
+                    let id = client.id;
+                    // Its shard may have decided so, for the sake of a reply that is still to come.
+                    if !self.act_on_decision(id) {
+                        self.close_for(caller, at);
+                    }
+                }
             }
         }
     }
@@ -215,8 +255,54 @@ impl Worker {
         }
     }
 
+    /// A module has decided something of a client, which may be one of another shard. Returns whether there is such a client.
+    /// Whatever this shard sends there from now on, replies too, finds it so. A client that is closed gets the replies that
+    /// are under way.
+    pub fn decide(&mut self, client: ClientId, decision: Decision) -> bool {
+        let Some(home) = self.home_of(client).map(usize::from) else { return false };
+        if home == self.shard.index {
+            self.act_on(client, decision);
+        } else {
+            if let Decision::LogIn(user) = &decision {
+                self.globals.acl.note_named(client, user);
+            }
+            lock(&self.globals.acl.decided).insert(client, decision);
+            self.send(home, Message::Decided { client });
+        }
+        true
+    }
+
+    /// A module on another shard has decided something of one of this shard's clients, which may have gone since.
+    pub(super) fn act_on_decision(&mut self, client: ClientId) -> bool {
+        let decision = lock(&self.globals.acl.decided).remove(&client);
+        let is_there = decision.is_some();
+        decision.into_iter().for_each(|decision| self.act_on(client, decision));
+        is_there
+    }
+
+    fn act_on(&mut self, client: ClientId, decision: Decision) {
+        let Some(at) = self.find_client(client) else { return };
+        match decision {
+            Decision::LogIn(user) => self.become_user(at, user),
+            Decision::Close => {
+                self.tell_user_change(at);
+                let default_user = Arc::clone(self.users.default_user());
+                if let Some(connection) = self.connections[at].as_deref_mut() {
+                    connection.client.shut_out(default_user);
+                }
+                self.note_named(at);
+                self.close_after_reply(at);
+            }
+        }
+    }
+
     /// A connection's client logs in as this user.
     pub fn log_in(&mut self, at: usize, user: Arc<User>) {
+        self.tell_user_change(at);
+        self.become_user(at, user);
+    }
+
+    fn become_user(&mut self, at: usize, user: Arc<User>) {
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let client = &mut connection.client;
         let was_named = client.has_named_user();
@@ -228,6 +314,7 @@ impl Worker {
 
     /// A connection's client is as if it had just connected.
     pub fn log_out(&mut self, at: usize) {
+        self.tell_user_change(at);
         let user = Arc::clone(self.users.default_user());
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         connection.client.log_out(user);
@@ -237,13 +324,7 @@ impl Worker {
     /// Lets programs on other shards know who a client is.
     fn note_named(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref() else { return };
-        let client = &connection.client;
-        let mut named = lock(&self.globals.acl.named);
-        if client.has_named_user() {
-            named.insert(client.id, Arc::clone(client.user()));
-        } else {
-            named.remove(&client.id);
-        }
+        self.globals.acl.note_named(connection.client.id, connection.client.user());
     }
 
     /// A client has disconnected.
@@ -449,12 +530,8 @@ impl Worker {
             Err(Refusal::Paused | Refusal::Subscribed) => unreachable!("rights do not depend on the rest"),
         };
         let object = object_of(entry, args, denied);
-        let refused = RefusedCall { client, user: user.name.clone(), what: denied.what, object };
-        if home == self.shard.index {
-            self.log_refused(refused);
-        } else {
-            self.send(home, Message::Refused(Box::new(refused)));
-        }
+        let (context, user) = (AclContext::Lua, user.name.clone());
+        self.note_refused(home, RefusedCall { client, context, user, what: denied.what, object });
         Err(CommandError::fixed(match denied.what {
             Forbidden::Command | Forbidden::Auth => {
                 "ERR The user executing the script can't run this command or subcommand"
@@ -469,12 +546,35 @@ impl Worker {
         }))
     }
 
-    /// A script of one of this shard's clients, which may have disconnected since, was refused a call.
-    pub(super) fn log_refused(&mut self, refused: RefusedCall) {
-        let RefusedCall { client, user, what, object } = refused;
-        if let Some(at) = self.find_client(client) {
-            self.log_denied(at, user, what, AclContext::Lua, object, Argv::new(&[], &[]));
+    /// A program was refused a call. `home`: the shard of its client.
+    pub fn note_refused(&mut self, home: usize, refused: RefusedCall) {
+        if home == self.shard.index {
+            self.log_refused(refused);
+        } else {
+            self.send(home, Message::Refused(Box::new(refused)));
         }
+    }
+
+    /// A program of one of this shard's clients, which may have disconnected since, was refused a call.
+    pub(super) fn log_refused(&mut self, refused: RefusedCall) {
+        let RefusedCall { client, context, user, what, object } = refused;
+        if let Some(at) = self.find_client(client) {
+            self.log_denied(at, user, what, context, object, Argv::new(&[], &[]));
+        }
+    }
+
+    /// Notes what a module's client was refused: see [`AclContext::Module`].
+    pub fn note_refused_by_module(
+        &mut self,
+        call: &Call,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        denied: Denied,
+    ) {
+        let (context, user) = (AclContext::Module, self.globals.acl.user_of(call).name.clone());
+        let (what, object) = (denied.what, object_of(entry, args, denied));
+        let refused = RefusedCall { client: call.client, context, user, what, object };
+        self.note_refused(usize::from(call.home), refused);
     }
 }
 

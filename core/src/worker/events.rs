@@ -184,6 +184,7 @@ impl Worker {
         self.unsubscribe_all(at);
         self.drop_tracking(at);
         self.tell_client_event(at, false);
+        self.tell_user_change(at);
         let Some(connection) = self.connections[at].take() else { return };
         self.by_client.remove(&connection.client.id);
         if connection.client.has_named_user() {

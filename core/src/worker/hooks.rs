@@ -24,6 +24,8 @@ pub struct Hooks {
     /// Anything of `server_events` is wanted.
     has_server_events: AtomicBool,
     server_events: Mutex<WorkerEvents>,
+    /// Somebody wants to be told when a client becomes another user.
+    user_changes: OnceLock<OnUserChange>,
 }
 
 /// Makes the tasks that tell of events of the server; `None` for what nobody wants to be told of.
@@ -50,6 +52,9 @@ pub enum SaveEvent {
 
 /// Makes of a client's command the one that runs in its place.
 pub type Filtering = fn(ClientId, Argv<'_>) -> OwnedArgv;
+
+/// Makes the task that tells that a client becomes another user, or goes; `None`: nobody wants to know it of this client.
+pub type OnUserChange = fn(ClientId) -> Option<Task>;
 
 /// Makes the task that tells of what has happened to keys of a shard.
 type OnKeyEvents = fn(Vec<KeyNotice>) -> Task;
@@ -79,6 +84,11 @@ impl Hooks {
             return None;
         }
         Some(*self.server_events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Has told from now on when clients become other users. A later call may not give another function.
+    pub fn tell_user_changes(&self, on_change: OnUserChange) {
+        self.user_changes.get_or_init(|| on_change);
     }
 
     /// Has commands filtered from now on, or no more. A later call may not give another function.
@@ -131,6 +141,17 @@ impl Worker {
         let connection = self.connections[at].as_deref().filter(|connection| !connection.client.is_server);
         if let Some(connection) = connection {
             let task = on_client(&connection.client, is_connected);
+            self.add_task(task);
+        }
+    }
+
+    /// The client of a connection becomes another user, or goes.
+    #[inline]
+    pub(super) fn tell_user_change(&mut self, at: usize) {
+        if let Some(on_change) = self.globals.hooks.user_changes.get()
+            && let Some(connection) = self.connections[at].as_deref()
+            && let Some(task) = on_change(connection.client.id)
+        {
             self.add_task(task);
         }
     }

@@ -472,6 +472,9 @@ impl Worker {
             Message::Users { version } => self.send(from, Message::UsersAdopted { version }),
             Message::UsersAdopted { version } => self.users_are_adopted(version),
             Message::Refused(refused) => self.log_refused(*refused),
+            Message::Decided { client } => {
+                self.act_on_decision(client);
+            }
             Message::Evict => self.evict_wanted(),
             Message::EvictClients => self.evict_clients(),
             Message::Unwatch { client } => self.unwatch(client, &[self.shard.index as u16]),

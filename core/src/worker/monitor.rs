@@ -13,6 +13,7 @@ use crate::command::table::{CommandEntry, flag};
 use crate::protocol::inline::quote;
 use crate::protocol::{Argv, OwnedArgv};
 use crate::pubsub::Kind;
+use crate::shard::slowlog::REDACTED;
 use ahash::AHashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -137,7 +138,7 @@ impl Worker {
         let secrets = (entry.row.secrets)(args);
         for (at, arg) in args.iter().enumerate() {
             line.push(b' ');
-            let shown = if secrets.contains(&at) { &b"(redacted)"[..] } else { arg };
+            let shown = if secrets.contains(&at) { REDACTED } else { arg };
             line.extend_from_slice(&quote(shown));
         }
         self.shard.publish_command(&line);

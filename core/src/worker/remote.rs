@@ -110,6 +110,7 @@ impl Worker {
             | Message::Users { .. }
             | Message::UsersAdopted { .. }
             | Message::Refused(_)
+            | Message::Decided { .. }
             | Message::Unwatch { .. } => None,
         });
         if messages.len() > 1 {

@@ -1,10 +1,12 @@
 //! The context of session commands: those over connections and over the server.
 
-use super::Worker;
+use super::client_line::write_line;
+use super::{Connection, Worker};
 use crate::call::Call;
 use crate::client::Client;
 use crate::command::CommandResult;
 use crate::protocol::{Argv, Reply};
+use crate::runtime::driver::ConnId;
 
 /// The handler of a session command, as [`Run::Session`](crate::command::table::Run) holds it.
 pub type SessionHandler = fn(&mut SessionCtx<'_>) -> CommandResult;
@@ -22,6 +24,17 @@ pub struct SessionCtx<'a> {
     pub call: &'a Call,
     pub args: Argv<'a>,
     pub reply: Reply<'a>,
+}
+
+impl Worker {
+    /// The line of CLIENT INFO of the client as which a module calls that, with these arguments.
+    pub fn line_of_program(&self, args: Argv<'_>) -> Vec<u8> {
+        let now_ms = self.shard.now_ms;
+        let connection = Connection::new(ConnId::new(0, 0), Client::of_program(now_ms));
+        let mut line = Vec::new();
+        write_line(&mut line, &connection, self.table, now_ms, args.total_len_bytes(), false);
+        line
+    }
 }
 
 impl<'a> SessionCtx<'a> {

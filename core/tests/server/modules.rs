@@ -1,7 +1,9 @@
 //! Modules in C, compiled here and loaded into the server: on one shard and on several.
 
 mod events;
+mod notes;
 mod search;
+mod users;
 mod values;
 mod waits;
 
@@ -66,6 +68,10 @@ fn a_c_module_is_loaded_runs_its_commands_and_is_unloaded() {
         let twice = "-ERR Error loading the extension. Please check the server logs.\r\n";
         expect(&mut client, &["MODULE", "LOAD", path], twice);
 
+        // The module's command has to return to the module.
+        let within = "-ERR Error unloading module: a module's command cannot unload modules\r\n";
+        expect(&mut client, &["PROBE.CALL", "MODULE", "UNLOAD", "probe"], within);
+        expect(&mut client, &["PROBE.PING"], "+PONG\r\n");
         expect(&mut client, &["MODULE", "UNLOAD", "probe"], "+OK\r\n");
         assert!(client.call(&["PROBE.PING"]).starts_with("-ERR unknown command"));
         let missing = "-ERR Error unloading module: no such module with that name\r\n";

@@ -4,25 +4,20 @@
 pub const NOT_SERVED: &[(&str, &[&str])] = &[
     ("The header of 7.0 declares it, but no version of Redis has it.", &["RedisModule_ReplySetPushLength"]),
     (
-        "There are no users but the default one yet, and no permissions.",
+        "AUTH and HELLO ask no module, as in Redis 7.0: a module logs a client in by a command of its own.",
+        &["RedisModule_BlockClientOnAuth", "RedisModule_RegisterAuthCallback"],
+    ),
+    (
+        "It is of 7.2, and about calls that block: here they are answered at once, as in Redis 7.0.",
+        &["RedisModule_CallReplyPromiseSetUnblockHandler", "RedisModule_CallReplyPromiseAbort"],
+    ),
+    (
+        "It is of 7.2: modules save by calling SAVE or BGSAVE, and load no files of the server.",
         &[
-            "RedisModule_CreateModuleUser",
-            "RedisModule_FreeModuleUser",
-            "RedisModule_SetContextUser",
-            "RedisModule_SetModuleUserACL",
-            "RedisModule_SetModuleUserACLString",
-            "RedisModule_GetModuleUserACLString",
-            "RedisModule_GetModuleUserFromUserName",
-            "RedisModule_ACLCheckCommandPermissions",
-            "RedisModule_ACLCheckKeyPermissions",
-            "RedisModule_ACLCheckChannelPermissions",
-            "RedisModule_ACLAddLogEntry",
-            "RedisModule_ACLAddLogEntryByUserName",
-            "RedisModule_AuthenticateClientWithACLUser",
-            "RedisModule_AuthenticateClientWithUser",
-            "RedisModule_DeauthenticateAndCloseClient",
-            "RedisModule_BlockClientOnAuth",
-            "RedisModule_RegisterAuthCallback",
+            "RedisModule_RdbStreamCreateFromFile",
+            "RedisModule_RdbStreamFree",
+            "RedisModule_RdbLoad",
+            "RedisModule_RdbSave",
         ],
     ),
     (

@@ -2,12 +2,14 @@
 
 use super::fail_with;
 use super::given::{Ctx, Out, Reply, Text, abi_functions, server_functions};
-use crate::command::table::{Command, CommandTable, Resolved, Run, flag};
+use crate::acl::User;
+use crate::call::Forbidden;
+use crate::command::table::{Command, CommandEntry, CommandTable, Resolved, Run, flag};
 use crate::command::{CommandError, Ctx as HandlerCtx, gate, keys};
 use crate::modules::call_reply::CallReply;
 use crate::modules::context::{Access, Context, while_suspended};
 use crate::modules::string::ModuleString;
-use crate::modules::{events, filters};
+use crate::modules::{events, filters, server};
 use crate::protocol::reply::Resp;
 use crate::protocol::{Argv, OwnedArgv, Reply as ReplyWriter};
 use crate::runtime::os_error;
@@ -18,6 +20,7 @@ use shardis_modules_api::served;
 use smallvec::SmallVec;
 use std::borrow::Cow;
 use std::ffi::{CStr, c_char, c_int, c_longlong};
+use std::sync::Arc;
 
 pub(super) const SERVED: &[Served] = served! {
     FreeCallReply = free_call_reply,
@@ -262,15 +265,13 @@ fn string_of(reply: &CallReply, kind: c_int, len: &Out<usize>) -> *const c_char 
     bytes.as_ptr().cast()
 }
 
+/// The command that shows a client to itself: to a module the one as which it calls commands, which has no connection.
+const OWN_CLIENT: &str = "client|info";
+
 /// Calls a command for a module.
 fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec<u8>) -> Result<(), Failed> {
     let name = String::from_utf8_lossy(args[0]).into_owned();
-    if format.checks_permissions {
-        return Err(Failed::new(
-            os_error::NOT_SUPPORTED,
-            "ERR no user is bound to the module context".to_string(),
-        ));
-    }
+    let user = format.checks_permissions.then(|| user_of(ctx)).transpose()?;
     if !matches!(ctx.access(), Access::Program(_))
         && let Some(config) = ctx.config()
         && super::info::ask_configuration(config, args, out).is_some()
@@ -286,19 +287,30 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     }
     let args: SmallVec<[&[u8]; 8]> = owned.as_argv().iter().collect();
     let args = args.as_slice();
-    let row = match table.resolve(owned.as_argv()) {
-        Resolved::Command(entry) => entry.row,
+    let entry = match table.resolve(owned.as_argv()) {
+        Resolved::Command(entry) => entry,
         Resolved::UnknownSubcommand(container) => {
             return Err(missing(gate::unknown_subcommand(container, owned.as_argv())));
         }
         Resolved::Unknown => return Err(missing(gate::unknown(owned.as_argv()))),
     };
+    let row = entry.row;
     if format.no_writes && row.has(flag::WRITE) {
         let text = format!("ERR Write command '{name}' was called while write is not allowed.");
         return Err(Failed::new(os_error::NO_SPACE, text));
     }
     if format.is_as_script && row.has(flag::NOSCRIPT) {
         return Err(Failed::not_allowed_in_script(&name));
+    }
+    if let Some(user) = &user {
+        check_permissions(ctx, user, table, entry, owned.as_argv())?;
+    }
+    if entry.full_name == OWN_CLIENT
+        && let Some(worker) = ctx.worker()
+    {
+        let line = worker.line_of_program(owned.as_argv());
+        ReplyWriter::new(out, Resp::V2).bulk(&line);
+        return Ok(());
     }
     let resp = match format {
         Format { is_as_client: true, .. } => ctx.resp(),
@@ -321,19 +333,21 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
             }
             let program = ctx.program().expect("it is one");
             program.select(db);
-            if tells_keys {
-                events::told_within(program, |program| {
+            program.as_user(user, |program| {
+                if tells_keys {
+                    events::told_within(program, |program| {
+                        while_suspended(|| program.try_call(args, options, out))
+                    })
+                } else {
                     while_suspended(|| program.try_call(args, options, out))
-                })
-            } else {
-                while_suspended(|| program.try_call(args, options, out))
-            }
+                }
+            })
         }
         Access::Native { mut ctx, table } => {
             // SAFETY: as in `Context::shard`.
             call_natively(unsafe { ctx.as_mut() }, table, owned.clone(), options, out).map(|()| Control::GoOn)
         }
-        Access::Worker(_) | Access::Starting(_) | Access::Thread | Access::Nothing => {
+        Access::Worker(_) | Access::Starting { .. } | Access::Thread | Access::Nothing => {
             Err(NotCalled::NotAllowed)
         }
     };
@@ -352,6 +366,40 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
         )),
         Err(NotCalled::Refused(error)) => Err(Failed { errno: os_error::NO_SPACE, error }),
     }
+}
+
+/// By whose rights a context calls commands: those of the user that it has set, or of its client.
+fn user_of(ctx: &mut Context<'static>) -> Result<Arc<User>, Failed> {
+    if let Some(user) = &ctx.user {
+        return Ok(user.current());
+    }
+    let has_client = ctx.command.is_some() || ctx.on.is_some();
+    let user = server::globals().filter(|_| has_client).map(|globals| globals.acl.user_of(&ctx.call));
+    user.ok_or_else(|| {
+        let text = "ERR cannot run as user, no user directly attached to context or context's client";
+        Failed::new(os_error::NOT_SUPPORTED, text.to_string())
+    })
+}
+
+/// Whether a user has the right to what a module calls in its name.
+fn check_permissions(
+    ctx: &mut Context<'static>,
+    user: &User,
+    table: &CommandTable,
+    entry: &CommandEntry,
+    args: Argv<'_>,
+) -> Result<(), Failed> {
+    let Err(denied) = user.check(table, entry, args) else { return Ok(()) };
+    let call = ctx.call;
+    if let Some(worker) = ctx.worker() {
+        worker.note_refused_by_module(&call, entry, args, denied);
+    }
+    let why = match denied.what {
+        Forbidden::Command | Forbidden::Auth => "can't run this command or subcommand",
+        Forbidden::Key => "can't access at least one of the keys mentioned in the command arguments",
+        Forbidden::Channel => "can't publish to the channel mentioned in the command",
+    };
+    Err(Failed::new(os_error::ACCESS, format!("ERR acl verification failed, {why}.")))
 }
 
 /// Has the keys of a command here: see [`events::told_within`].

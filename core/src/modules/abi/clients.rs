@@ -87,10 +87,12 @@ server_functions! {
         std::ptr::null_mut()
     }
 
-    /// There is nothing that shows the arguments of a command while it runs, so nothing has to be hidden.
+    /// The argument is not shown in the slow log. A shard-safe module cannot ask for that.
     fn redact_client_command_argument(ctx: Ctx, position: c_int) -> c_int {
-        let is_argument = usize::try_from(position).is_ok_and(|at| at > 0 && at < ctx.args.len());
-        super::status(is_argument)
+        let argument = usize::try_from(position).ok().filter(|&at| at > 0 && at < ctx.args.len());
+        let argument = argument.filter(|_| ctx.program().is_some());
+        ctx.redacted.extend(argument);
+        super::status(argument.is_some())
     }
 }
 

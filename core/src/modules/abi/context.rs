@@ -3,7 +3,6 @@
 use super::given::{Ctx, Str, Text, abi_functions, server_functions};
 use crate::config::MaxmemoryPolicy;
 use crate::modules::context::while_suspended;
-use crate::modules::string::ModuleString;
 use crate::modules::timers::{self, Data};
 use crate::modules::{events, server};
 use crate::protocol::reply::Resp;
@@ -39,7 +38,6 @@ pub(super) const SERVED: &[Served] = served! {
     GetOpenKeyModesAll = get_open_key_modes_all,
     NotifyKeyspaceEvent = notify_keyspace_event,
     GetKeyspaceNotificationFlagsAll = get_keyspace_notification_flags_all,
-    GetCurrentUserName = get_current_user_name,
     SubscribeToServerEvent = subscribe_to_server_event,
     SubscribeToKeyspaceEvents = subscribe_to_keyspace_events,
     GetNotifyKeyspaceEvents = get_notify_keyspace_events,
@@ -99,11 +97,21 @@ abi_functions! {
         add_key(ctx, position, flags as u64);
     }
 
-    fn is_channels_position_request(_ctx: Ctx) -> c_int {
-        0
+    fn is_channels_position_request(ctx: Ctx) -> c_int {
+        c_int::from(ctx.channel_positions.is_some())
     }
 
-    fn channel_at_pos_with_flags(_ctx: Ctx, _position: c_int, _flags: c_int) {}
+    /// Whoever unsubscribes needs no right to.
+    fn channel_at_pos_with_flags(ctx: Ctx, position: c_int, flags: c_int) {
+        let needs_right = REDISMODULE_CMD_CHANNEL_PUBLISH | REDISMODULE_CMD_CHANNEL_SUBSCRIBE;
+        let (argc, flags) = (ctx.args.len(), flags as u64);
+        let position = usize::try_from(position).ok().filter(|&at| at > 0 && at < argc);
+        if flags & needs_right != 0
+            && let (Some(positions), Some(position)) = (&mut ctx.channel_positions, position)
+        {
+            positions.push((position, flags & REDISMODULE_CMD_CHANNEL_PATTERN != 0));
+        }
+    }
 
     /// The name of the command that runs, with its container's.
     fn get_current_command_name(ctx: Ctx) -> *const c_char {
@@ -167,10 +175,6 @@ abi_functions! {
     /// The classes of which somebody is told.
     fn get_notify_keyspace_events() -> c_int {
         events::subscribed_classes()
-    }
-
-    fn get_current_user_name(ctx: Ctx) -> *mut RedisModuleString {
-        ctx.keep_string(ModuleString::new(b"default"))
     }
 }
 

@@ -49,6 +49,7 @@ plain!(
     RedisModuleFreePrivDataFunc,
     RedisModuleDisconnectFunc,
     RedisModuleCommandFilterFunc,
+    RedisModuleUserChangedFunc,
     RedisModuleDefragFunc,
     RedisModuleNotificationFunc,
     RedisModuleInfoFunc,
@@ -199,6 +200,10 @@ impl<T> Given for Out<T> {
 }
 
 impl<T: Copy> Out<T> {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
     pub(super) fn set(&self, value: T) {
         if let Some(place) = self.0 {
             // SAFETY: the module passes the place of such a value.

@@ -34,6 +34,7 @@ mod string_keys;
 mod strings;
 mod timers;
 mod types;
+mod users;
 mod zsets;
 
 pub(super) use clients::describe_client;
@@ -71,6 +72,7 @@ const SERVED: &[&[Served]] = &[
     strings::SERVED,
     timers::SERVED,
     types::SERVED,
+    users::SERVED,
     zsets::SERVED,
     call::SERVED,
 ];
@@ -127,7 +129,7 @@ pub fn describe() -> String {
         let name = function.name.to_string_lossy();
         let state = match served().contains_key(function.name) {
             true => "served",
-            false => reason_not_served(&name).unwrap_or("Not served yet."),
+            false => reason_not_served(&name).expect("each of them has one"),
         };
         writeln!(text, "{name}: {state}").expect("a String takes what is written");
     }
@@ -143,4 +145,19 @@ fn fail_with(errno: c_int) -> c_int {
 /// As the ABI says it.
 fn status(is_ok: bool) -> c_int {
     if is_ok { REDISMODULE_OK } else { REDISMODULE_ERR }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_is_served_or_it_is_said_why_not() {
+        for function in FUNCTIONS {
+            let name = function.name.to_string_lossy();
+            let is_served = served().contains_key(function.name);
+            assert_ne!(is_served, reason_not_served(&name).is_some(), "{name}");
+        }
+        assert!(describe().contains("RedisModule_ACLCheckKeyPermissions: served\n"));
+    }
 }

@@ -71,7 +71,7 @@ abi_functions! {
         // SAFETY: the module passes the structure of the version that it begins with.
         let methods = unsafe { DataType::methods_of(methods) };
         let encver = u16::try_from(encver).unwrap_or(u16::MAX);
-        let of = match ctx.module.is_loading() {
+        let of = match ctx.module.is_loading() && methods.version != 0 {
             true => DataType::new(ctx.module, name.bytes(), encver, methods),
             false => None,
         };

@@ -374,10 +374,10 @@ impl Worker {
     /// It has not.
     fn check_rights_of_program(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Result<(), NotCalled> {
         let frame = self.programs.running();
-        if frame.user.is_none() || frame.kind == ProgramKind::Module || frame.depth > 0 {
+        if frame.kind == ProgramKind::Module || frame.calling_user().is_none() {
             return Ok(());
         }
-        let (user, call) = (frame.user.clone(), frame.call);
+        let (user, call) = (frame.calling_user().cloned(), frame.call);
         let Some(user) = user else { return Ok(()) };
         let allowed = self.check_script_call(&user, call.client, usize::from(call.home), entry, args);
         allowed.map_err(|error| {
@@ -391,7 +391,7 @@ impl Worker {
         let args = OwnedArgv::from_slices(args);
         let table = self.table;
         let Resolved::Command(entry) = table.resolve(args.as_argv()) else { return None };
-        let user = self.programs.running().user.clone();
+        let user = self.programs.running().calling_user().cloned();
         Some(user.is_none_or(|user| user.check(table, entry, args.as_argv()).is_ok()))
     }
 

@@ -4,12 +4,14 @@ use super::call::{Callee, NotCalled};
 use super::frame::handler_of;
 use super::stack::Lent;
 use super::{ProgramKind, Reach};
+use crate::acl::User;
 use crate::client::ClientId;
 use crate::command::Call;
 use crate::command::table::CommandEntry;
 use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
 use crate::worker::Worker;
 use std::any::Any;
+use std::sync::Arc;
 
 /// What a program gets: its arguments, the reply to write, the worker, and a way to call commands.
 pub struct ProgramCtx<'a> {
@@ -196,6 +198,30 @@ impl<'a> ProgramCtx<'a> {
     /// Selects a database for the program, and not for its client.
     pub fn select(&mut self, db: u32) {
         self.lent.worker().programs.running().call.db = db;
+    }
+
+    /// The program's client has logged in as another user: one that has a name of its own, or the default one.
+    pub fn note_named_user(&mut self, is_named: bool) {
+        let worker = self.lent.worker();
+        worker.programs.running().call.has_named_user = is_named;
+        let call = worker.programs.running().call;
+        worker.programs.running().user = worker.restricted_user_of(&call);
+    }
+
+    /// Calls of programs within `act` are made by the rights of this user; without, their rights are not checked.
+    pub fn as_user<T>(&mut self, user: Option<Arc<User>>, act: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.lent.worker().programs.running().called_as, user);
+        let result = act(self);
+        self.lent.worker().programs.running().called_as = outer;
+        result
+    }
+
+    /// The arguments of the client's command at these positions are not shown in the slow log. Nothing is shown of those of a
+    /// command that another program has called.
+    pub fn redact(&mut self, positions: &[usize]) {
+        if !self.is_called() {
+            self.lent.worker().programs.running().redacted.extend_from_slice(positions);
+        }
     }
 
     /// Does something as another client.

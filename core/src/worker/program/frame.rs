@@ -16,6 +16,7 @@ use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::ProgramCounts;
+use crate::shard::slowlog::REDACTED;
 use crate::shard::txn::{CheckedOutKey, TxnId};
 use crate::types::OwnedEntry;
 use crate::types::hashing::hash_key;
@@ -39,6 +40,10 @@ pub(in crate::worker) struct Frame {
     pub(super) checked_flags: u64,
     /// The user by whose rights it calls commands, as of the beginning of its slice, if that may not do everything.
     pub(super) user: Option<Arc<User>>,
+    /// The user by whose rights programs call that it has called, if these are checked.
+    pub(super) called_as: Option<Arc<User>>,
+    /// Which of its arguments the slow log does not show.
+    pub(super) redacted: SmallVec<[usize; 2]>,
     /// The call that started it. The database is the one that the program has selected.
     pub(super) call: Call,
     /// The hashes of the keys that it declares, once they were needed.
@@ -181,6 +186,28 @@ pub(in crate::worker) struct EndedStage {
 enum AfterSlice {
     Ended(Box<Frame>, Done),
     Suspended(Box<Frame>),
+}
+
+/// The arguments as they are shown when those at these positions are secret.
+pub fn redact(args: Argv<'_>, secrets: &[usize]) -> OwnedArgv {
+    let shown = |(at, arg)| if secrets.contains(&at) { REDACTED } else { arg };
+    let shown: Vec<&[u8]> = args.iter().enumerate().map(shown).collect();
+    OwnedArgv::from_slices(&shown)
+}
+
+impl Frame {
+    /// The user by whose rights its script calls commands, if they are checked.
+    pub(super) fn calling_user(&self) -> Option<&Arc<User>> {
+        if self.depth > 0 { self.called_as.as_ref() } else { self.user.as_ref() }
+    }
+
+    /// Its arguments as the slow log shows them, if that does not show all of them.
+    fn redacted_args(&self, args: Argv<'_>) -> Option<OwnedArgv> {
+        if self.redacted.is_empty() {
+            return None;
+        }
+        Some(redact(args, &self.redacted))
+    }
 }
 
 /// The handler of a program's row.
@@ -388,6 +415,8 @@ impl Worker {
             is_wide_unit,
             checked_flags: 0,
             user: None,
+            called_as: None,
+            redacted: SmallVec::new(),
             call,
             declared: None,
             depth: 0,
@@ -803,7 +832,9 @@ impl Worker {
             stats.error(error.code());
         }
         if frame.ran_nanos >= self.time.noted_from_nanos {
-            self.note_slow(done.args.as_argv(), frame.ran_nanos, &frame.call, entry);
+            let redacted = frame.redacted_args(done.args.as_argv());
+            let args = redacted.as_ref().map_or(done.args.as_argv(), OwnedArgv::as_argv);
+            self.note_slow(args, frame.ran_nanos, &frame.call, entry);
         }
     }
 

@@ -70,6 +70,7 @@ pub use crate::shard::program_stats::ProgramName;
 pub use busy::{BusyPrograms, Killed, merge_killed};
 pub use call::NotCalled;
 pub use ctx::{CallOptions, Control, ProgramCtx};
+pub use frame::redact;
 pub use hold::{HoldEnd, HoldId, HoldOn, KEY_WAITS, OnHoldEnd, OnKeyReady, WaitForKeys};
 pub use task::{Outside, TASKS, Task};
 

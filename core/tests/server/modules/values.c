@@ -227,6 +227,10 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
         .aux_load = aux_load, .aux_save = aux_save, .aux_save_triggers = 1, .unlink = unlinked_from, .copy = copy,
     };
     if (CreateDataType(ctx, "tooshort", 1, &methods) != NULL) return 1;
+    if (CreateDataType(ctx, "sequence1", 1024, &methods) != NULL || CreateDataType(ctx, "sequence1", -1, &methods) != NULL) return 1;
+    Methods of_no_version = methods;
+    of_no_version.version = 0;
+    if (CreateDataType(ctx, "sequence1", 1, &of_no_version) != NULL) return 1;
     type = CreateDataType(ctx, "sequence1", 1, &methods);
     if (type == NULL || CreateDataType(ctx, "sequence1", 1, &methods) != NULL) return 1;
     if (CreateCommand(ctx, "seq.add", add, "write deny-oom", 1, 1, 1) != 0) return 1;

@@ -42,6 +42,13 @@ fn values_of_a_module_are_dumped_copied_moved_counted_and_freed() {
         assert_eq!(client.call(&["DEBUG", "DIGEST-VALUE", b, c]), digest);
         client.request(&[b"RESTORE", b"key9", b"0", &payload[..payload.len() - 9]]);
         assert!(client.reply().starts_with(b"-ERR "));
+        // A version that the module does not read: the last bits of the type's number.
+        expect(&mut client, &["DEBUG", "SET-SKIP-CHECKSUM-VALIDATION", "1"], "+OK\r\n");
+        let mut of_later = payload.to_vec();
+        of_later[9] ^= 2;
+        client.request(&[b"RESTORE", b"key9", b"0", &of_later]);
+        assert_eq!(client.reply(), b"-ERR Bad data format\r\n");
+        expect(&mut client, &["EXISTS", "key9"], ":0\r\n");
 
         // `a` was freed by none so far; what RENAME has moved was told to be unlinked.
         expect(&mut client, &["SEQ.FREED"], ":0\r\n");

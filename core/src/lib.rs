@@ -70,6 +70,10 @@
 //! | check-out | the entries of a command's keys move to home, as owned values; the command runs there, and they move back |
 //! | effect | a command that repeats what a write did; replicas and the append-only file read the merged stream of all shards' effects |
 //! | part | of the stream: what goes to one file of commands, from one barrier of a rewrite to the next |
+//! | backlog | the last part of the stream for replicas, in memory once for all of them |
+//! | full synchronization | a replica gets a snapshot, and the stream from exactly there |
+//! | link | of a replica: its connection to its master, and what applies the master's stream |
+//! | run | of a master's stream: commands that one shard alone runs, one after the other, or one unit over several shards |
 //! | ticket | how much of the stream must be on disk before a shard may show what it knows (`appendfsync always`) |
 //! | position | of a message of pub/sub: its place in the order in which a shard delivers what all shards publish |
 //! | invalidation | tells a client that keys have changed that it has read and keeps (CLIENT TRACKING) |

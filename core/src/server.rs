@@ -20,6 +20,7 @@ use crate::runtime::{crash, files, listener, log, probe, signals, supervisor, ti
 use crate::session::config::effects;
 use crate::session::{self, FAMILIES};
 use crate::shard::message::{Batch, Listeners, Message, NewConnection};
+use crate::worker::link::{LinkGlobals, Master};
 use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
 use crate::worker::persistence::temporary_file;
 use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
@@ -333,6 +334,10 @@ fn run_shards(
     for (outside, bell) in globals.outside.iter().zip(bells.iter().cloned()) {
         outside.set_bell(Box::new(move || bell.ring()));
     }
+    let replicaof = globals.config().1.replicaof.0.clone();
+    if replicaof.is_some() {
+        globals.link.begin_as_replica();
+    }
     let shards = threads::start(backend, entries)?;
     let mut counted_bytes = 0;
     globals.count_other_thread(&mut counted_bytes, SystemClock::get());
@@ -344,6 +349,10 @@ fn run_shards(
         bells.iter().for_each(BellHandle::ring);
         shards.into_iter().for_each(|shard| drop(shard.join()));
         return Err(line);
+    }
+    if let Some((host, port)) = replicaof {
+        let master = Master { host: host.to_str_lossy().into_owned(), port };
+        LinkGlobals::order(globals, SystemClock::get(), Some(master), None);
     }
     log::notice(format_args!("Ready to accept connections"));
     supervisor::tell_ready();

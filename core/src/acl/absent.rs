@@ -10,9 +10,7 @@ pub const COMMANDS: &[Command] = &[
     absent("cluster", 0).with_subcommands(CLUSTER),
     absent("failover", flag::ADMIN),
     absent("migrate", flag::WRITE).acl(acl::KEYSPACE | acl::DANGEROUS),
-    absent("replicaof", flag::ADMIN),
     absent("restore-asking", flag::WRITE).acl(acl::KEYSPACE | acl::DANGEROUS),
-    absent("slaveof", flag::ADMIN),
 ];
 
 const CLUSTER: &[Command] = &[

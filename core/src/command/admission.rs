@@ -66,8 +66,18 @@ pub struct Conditions<'a> {
     /// A program of this kind is over busy-reply-threshold.
     pub busy: Option<ProgramKind>,
     pub pause: Option<PauseKind>,
+    pub replica: ReplicaConditions,
     /// Clients are told of what commands do. Nothing is refused for that, but no command takes the fast path.
     pub is_observed: bool,
+}
+
+/// What is refused because this server is a replica.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct ReplicaConditions {
+    /// replica-read-only
+    pub is_read_only: bool,
+    /// The data may be old, and is not to be shown (replica-serve-stale-data no).
+    pub is_stale: bool,
 }
 
 /// Values that are costly to determine, and so are asked for only when a reason depends on them.
@@ -121,14 +131,16 @@ enum Reason {
     OutOfMemory,
     DiskError,
     TooFewReplicas,
+    ReadOnly,
     Subscribed,
+    Stale,
     Loading,
     Busy,
     Monitor,
     Paused,
 }
 
-const REASON_COUNT: usize = 11;
+const REASON_COUNT: usize = 13;
 
 /// The reasons in the order in which Redis checks them, each with the flags of the commands that it concerns at
 /// present.
@@ -148,7 +160,9 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         (Reason::OutOfMemory, concerns(now.is_memory_full, flag::DENYOOM)),
         (Reason::DiskError, concerns(now.has_disk_error, flag::WRITE | flag::TELLS_HEALTH)),
         (Reason::TooFewReplicas, concerns(needs_replicas(config), flag::WRITE)),
+        (Reason::ReadOnly, concerns(now.replica.is_read_only, flag::WRITE)),
         (Reason::Subscribed, concerns(caller.is_subscribed | now.is_observed, flag::ANY)),
+        (Reason::Stale, concerns(now.replica.is_stale, flag::ANY)),
         (Reason::Loading, concerns(now.is_loading, flag::ANY)),
         (Reason::Busy, concerns(now.busy.is_some(), flag::ANY)),
         (Reason::Monitor, concerns(caller.is_monitor, flag::WRITE | flag::READONLY | flag::MAY_REPLICATE)),
@@ -187,6 +201,8 @@ impl Reason {
                 measures.good_replicas() < config.min_replicas_to_write as usize,
                 CommandError::NO_REPLICAS,
             ),
+            Reason::ReadOnly => refuse(true, CommandError::READ_ONLY),
+            Reason::Stale => refuse(!row.has(flag::STALE), CommandError::MASTER_DOWN),
             // By RESP3, messages and replies can be told from each other.
             Reason::Subscribed => match caller.is_restricted() && !row.has(flag::WHEN_SUBSCRIBED) {
                 true => Err(Refusal::Subscribed),
@@ -214,9 +230,22 @@ pub fn checked_flags(caller: &Caller, now: &Conditions<'_>) -> u64 {
         return 0;
     }
     // Taken apart, because a loop over so few costs more than all that is in them.
-    let [(_, a), (_, b), (_, c), (_, d), (_, e), (_, f), (_, g), (_, h), (_, i), (_, j), (_, k)] =
-        reasons(caller, now);
-    a | b | c | d | e | f | g | h | i | j | k
+    let [
+        (_, a),
+        (_, b),
+        (_, c),
+        (_, d),
+        (_, e),
+        (_, f),
+        (_, g),
+        (_, h),
+        (_, i),
+        (_, j),
+        (_, k),
+        (_, l),
+        (_, m),
+    ] = reasons(caller, now);
+    a | b | c | d | e | f | g | h | i | j | k | l | m
 }
 
 /// The same for commands that the caller's user is known to be allowed.
@@ -288,10 +317,11 @@ const PROGRAM: Caller = Caller {
     has_limited_user: false,
 };
 
-/// The conditions under which a program calls commands. A pause, loading, or another program that is busy, concerns programs
+/// The conditions under which a program calls commands. A pause, loading, a master that is gone, or another program that is busy, concerns programs
 /// as a whole, but never the commands that they call: while an append-only file is loaded, the server runs its scripts.
 fn as_for_program<'a>(now: &Conditions<'a>) -> Conditions<'a> {
-    Conditions { pause: None, busy: None, is_loading: false, is_observed: false, ..*now }
+    let replica = ReplicaConditions { is_stale: false, ..now.replica };
+    Conditions { pause: None, busy: None, is_loading: false, is_observed: false, replica, ..*now }
 }
 
 /// The flags of the commands that [`admit_call`] has to check.
@@ -450,7 +480,7 @@ mod tests {
 
     /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
-        for bits in 0..8192 {
+        for bits in 0..16_384 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
             let config = Config { min_replicas_to_write: u32::from(is_set(2)).into(), ..Config::default() };
             let authenticated = is_set(3);
@@ -475,6 +505,7 @@ mod tests {
                 busy,
                 pause,
                 is_observed: is_set(12),
+                replica: ReplicaConditions { is_read_only: is_set(13), is_stale: is_set(13) },
             };
             check(&caller, &now);
         }
@@ -507,6 +538,7 @@ mod tests {
             busy,
             pause,
             is_observed: false,
+            replica: ReplicaConditions::default(),
         };
         let refused = |error| Err(Refusal::Error(error));
         let set = row("set");

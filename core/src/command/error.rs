@@ -32,6 +32,11 @@ impl CommandError {
          RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the \
          RDB error.",
     );
+    pub const READ_ONLY: CommandError =
+        CommandError::fixed("READONLY You can't write against a read only replica.");
+    pub const MASTER_DOWN: CommandError = CommandError::fixed(
+        "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+    );
     pub const NO_REPLICAS: CommandError =
         CommandError::fixed("NOREPLICAS Not enough good replicas to write.");
 

@@ -416,19 +416,18 @@ directives! {
     aof_rewrite_incremental_fsync: bool = true; "aof-rewrite-incremental-fsync", TYPE, NONE, LIVE;
 
     // Replication.
-    replicaof: ReplicaOf = ReplicaOf::default(); "replicaof" | "slaveof", TYPE, IMMUTABLE.and(MULTI),
-        Status::Refused(Feature::Replication);
-    masteruser: Text = Text::default(); "masteruser", TYPE, SECRET, REPLICATION;
-    masterauth: Text = Text::default(); "masterauth", Kind::Bytes, SECRET, REPLICATION;
-    replica_serve_stale_data: bool = true; "replica-serve-stale-data" | "slave-serve-stale-data", TYPE, NONE, REPLICATION;
-    replica_read_only: bool = true; "replica-read-only" | "slave-read-only", TYPE, NONE, REPLICATION;
+    replicaof: ReplicaOf = ReplicaOf::default(); "replicaof" | "slaveof", TYPE, IMMUTABLE.and(MULTI), LIVE;
+    masteruser: Text = Text::default(); "masteruser", TYPE, SECRET, LIVE;
+    masterauth: Text = Text::default(); "masterauth", Kind::Bytes, SECRET, LIVE;
+    replica_serve_stale_data: bool = true; "replica-serve-stale-data" | "slave-serve-stale-data", TYPE, NONE, LIVE;
+    replica_read_only: bool = true; "replica-read-only" | "slave-read-only", TYPE, NONE, LIVE;
     replica_ignore_maxmemory: bool = true; "replica-ignore-maxmemory" | "slave-ignore-maxmemory", TYPE, NONE, REPLICATION;
     replica_ignore_disk_write_errors: bool = false; "replica-ignore-disk-write-errors", TYPE, NONE, REPLICATION;
-    replica_lazy_flush: bool = false; "replica-lazy-flush" | "slave-lazy-flush", TYPE, NONE, REPLICATION;
-    replica_priority: u32 = 100; "replica-priority" | "slave-priority", COUNT, NONE, REPLICATION;
-    replica_announced: bool = true; "replica-announced", TYPE, NONE, REPLICATION;
-    replica_announce_ip: Text = Text::default(); "replica-announce-ip" | "slave-announce-ip", TYPE, NONE, REPLICATION;
-    replica_announce_port: u16 = 0; "replica-announce-port" | "slave-announce-port", PORT, NONE, REPLICATION;
+    replica_lazy_flush: bool = false; "replica-lazy-flush" | "slave-lazy-flush", TYPE, NONE, LIVE;
+    replica_priority: u32 = 100; "replica-priority" | "slave-priority", COUNT, NONE, LIVE;
+    replica_announced: bool = true; "replica-announced", TYPE, NONE, LIVE;
+    replica_announce_ip: Text = Text::default(); "replica-announce-ip" | "slave-announce-ip", TYPE, NONE, LIVE;
+    replica_announce_port: u16 = 0; "replica-announce-port" | "slave-announce-port", PORT, NONE, LIVE;
     repl_diskless_sync: bool = true; "repl-diskless-sync", TYPE, NONE, LIVE;
     repl_diskless_sync_delay_s: u32 = 5; "repl-diskless-sync-delay", COUNT, NONE, LIVE;
     repl_diskless_sync_max_replicas: u32 = 0; "repl-diskless-sync-max-replicas", COUNT, NONE, LIVE;

@@ -138,8 +138,6 @@ fn what_would_promise_too_much_is_refused_and_its_default_is_not() {
         ("cluster-enabled", "yes", "no cluster mode"),
         #[cfg(not(feature = "tls"))]
         ("tls-port", "6380", "no TLS, because it was built without its feature `tls`"),
-        ("replicaof", "127.0.0.1 6379", "no replication"),
-        ("slaveof", "127.0.0.1 6379", "no replication"),
     ];
     for (name, value, absence) in refusals {
         let row = lookup(name.as_bytes()).unwrap();

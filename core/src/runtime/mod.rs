@@ -12,6 +12,7 @@ pub mod listener;
 pub mod log;
 pub mod mesh;
 pub mod os_error;
+pub mod outgoing;
 pub mod probe;
 pub mod signals;
 mod slots;

@@ -101,6 +101,7 @@ impl DataSet {
                 let elapsed_s = (SystemClock::get().wall_us() - started_us) as f64 / 1e6;
                 log::notice(format_args!("DB loaded from disk: {elapsed_s:.3} seconds"));
                 globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
+                resume_history(globals);
                 globals.persistence.loading.end();
                 events::tell_loading(Loading::Ended);
                 Ok(())
@@ -144,6 +145,27 @@ fn fatal(error: &LoadError, path: &str) -> String {
 fn pacing(globals: &Globals) -> Pacing {
     let (_, config) = globals.config();
     Pacing { delay_us: config.key_load_delay_us, clock: SystemClock::get() }
+}
+
+/// If the file says where in which history of replication it is, that goes on: replicas that were there need no full
+/// synchronization.
+fn resume_history(globals: &'static Globals) {
+    let Some((id, offset)) = globals.persistence.loading.take_history() else { return };
+    let stream = &globals.stream;
+    stream.set_history(id, offset);
+    if globals.link.is_replica() {
+        return;
+    }
+    stream.shift_id(SystemClock::get().wall_ms());
+    let mut commands = Commands::begin(globals, None);
+    let number = stream.next_sync().to_string();
+    let requests: [&[&str]; 2] = [&["DEBUG", "REPLICA-OFFSET"], &["DEBUG", "REPLICA-PROMOTE", &number]];
+    let outcome =
+        requests.iter().try_for_each(|words| commands.request(words)).and_then(|()| commands.finish());
+    match outcome {
+        Ok(()) | Err(Failure::Stopped) => {}
+        Err(Failure::Line(line)) => log::warning(format_args!("{line}")),
+    }
 }
 
 /// Loads an RDB file, which others may follow in the same source. Returns where it ends.

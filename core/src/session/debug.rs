@@ -3,6 +3,7 @@
 //! One command with many verbs, as in Redis: a table of its own says which arguments a verb takes and where it runs.
 
 mod aof;
+mod replica;
 
 use super::config::{rewrite_file, user_lines};
 use super::digest::{self, DbDigest, Digest};
@@ -76,7 +77,7 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 27] = [
+static VERBS: [Verb; 33] = [
     verb("aof-flush-sleep", 3..=3, Place::Home, aof::flush_sleep),
     verb("aof-part", 3..=4, Place::AllShards, aof::begin_part),
     verb("aof-reload", 2..=2, Place::AllShards, aof::reload_base),
@@ -96,6 +97,12 @@ static VERBS: [Verb; 27] = [
     verb("protocol", 3..=3, Place::Home, protocol),
     verb("quicklist-packed-threshold", 3..=3, Place::AllShards, quicklist_packed_threshold),
     verb("reload", 2..=usize::MAX, Place::AllShards, reload),
+    verb("replica-begin", 2..=2, Place::AllShards, replica::begin),
+    verb("replica-cut", 2..=2, Place::AllShards, replica::cut),
+    verb("replica-empty", 2..=2, Place::AllShards, replica::empty),
+    verb("replica-load", 2..=2, Place::AllShards, replica::load),
+    verb("replica-offset", 2..=2, Place::Home, replica::take_offset),
+    verb("replica-promote", 3..=3, Place::AllShards, replica::promote),
     verb("replybuffer", 4..=4, Place::Home, replybuffer),
     verb("segfault", 2..=2, Place::Home, segfault),
     verb("set-active-expire", 3..=3, Place::Home, set_active_expire),

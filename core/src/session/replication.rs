@@ -1,4 +1,4 @@
-//! Commands of replicas and about them: SYNC and PSYNC, REPLCONF, ROLE, WAIT.
+//! Commands of replicas and about them: SYNC and PSYNC, REPLCONF, REPLICAOF, ROLE, WAIT.
 //!
 //! A replica gets a snapshot of the data set, and then the effect stream from there on, for ever; or, if it comes back in time,
 //! the stream alone, from where it was: see `worker/stream`.
@@ -7,14 +7,18 @@ use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
+use crate::config::{Config, ReplicaOf, Text};
 use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
 use crate::protocol::until_nul;
+use crate::runtime::log;
 use crate::session::session;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
+use crate::worker::link::{LinkGlobals, Master};
 use crate::worker::{SessionCtx, SessionHandler};
+use std::convert::Infallible;
 
-pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, ROLE, SYNC, WAIT];
+pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
 
 const SYNC_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NO_MULTI | flag::NOSCRIPT;
 
@@ -50,6 +54,10 @@ fn psync(ctx: &mut SessionCtx<'_>) -> CommandResult {
 fn begin(ctx: &mut SessionCtx<'_>, is_psync: bool) -> CommandResult {
     if ctx.client().is_replica() {
         return Ok(());
+    }
+    let link = &ctx.worker.globals.link;
+    if link.is_replica() && !link.is_up() {
+        return Err(CommandError::fixed("NOMASTERLINK Can't SYNC while not connected with my master"));
     }
     let replica = ctx.client().replica.get_or_insert_default();
     if (replica.filters_keys || replica.filters_functions) && !replica.takes_mark {
@@ -140,6 +148,77 @@ fn acknowledge(ctx: &mut SessionCtx<'_>, offset: &[u8]) {
     ctx.worker.acknowledge(ctx.call.client, offset);
 }
 
+const REPLICAOF_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NOSCRIPT | flag::STALE;
+
+const REPLICAOF: Command =
+    session("replicaof", 3, &(replicaof as SessionHandler)).flags(REPLICAOF_FLAGS).constant_time().docs(
+        Docs::new("server", "5.0.0", "Makes the server a replica of another one, or a master")
+            .complexity("O(1)")
+            .arguments("host port:int"),
+    );
+
+const SLAVEOF: Command =
+    session("slaveof", 3, &(replicaof as SessionHandler)).flags(REPLICAOF_FLAGS).constant_time().docs(
+        Docs::new("server", "1.0.0", "Makes the server a replica of another one, or a master")
+            .complexity("O(1)")
+            .deprecated("5.0.0", "`REPLICAOF`")
+            .arguments("host port:int"),
+    );
+
+/// REPLICAOF host port, or NO ONE. Makes the server a replica of that one: writes of clients are refused from here on, and its data is
+/// replaced when the other has sent its own. Or a master: with all data that it has. Reply: OK; `OK Already connected to
+/// specified master`. Errors: the port is none; the caller is a replica itself. O(1).
+fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let (globals, clock) = (ctx.worker.globals, ctx.worker.clock());
+    let is_none = args::is(ctx.arg(1), "no") && args::is(ctx.arg(2), "one");
+    let master = match is_none {
+        true => None,
+        false if ctx.client().is_replica() => {
+            return Err(CommandError::fixed("ERR Command is not valid when client is a replica."));
+        }
+        false => {
+            let port = args::integer(ctx.arg(2)).ok().and_then(|port| u16::try_from(port).ok());
+            let port = port.ok_or(CommandError::fixed("ERR Invalid master port"))?;
+            Some(Master { host: String::from_utf8_lossy(ctx.arg(1)).into_owned(), port })
+        }
+    };
+    let present = globals.link.master();
+    if master.is_some() && master == present {
+        ctx.reply.simple("OK Already connected to specified master");
+        return Ok(());
+    }
+    remember_master(ctx, &master);
+    match (&master, ctx.conn) {
+        (None, Some(at)) if globals.link.is_replica() => {
+            let reply_id = ctx.worker.reply_later(at);
+            LinkGlobals::order(globals, clock, None, Some((ctx.worker.shard.index, reply_id)));
+            return Ok(());
+        }
+        (None, _) if globals.link.is_replica() => LinkGlobals::order(globals, clock, None, None),
+        (None, _) => {}
+        (Some(Master { host, port }), _) => {
+            log::notice(format_args!("REPLICAOF {host}:{port} enabled (user request)"));
+            LinkGlobals::order(globals, clock, master.clone(), None);
+            ctx.worker.follow_role();
+        }
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// So that CONFIG GET and REWRITE know of it.
+fn remember_master(ctx: &SessionCtx<'_>, master: &Option<Master>) {
+    let value = master.as_ref().map(|master| (Text::from(master.host.as_bytes()), master.port));
+    let changed = ctx.worker.globals.update_config(|config| {
+        let replicaof = ReplicaOf(value);
+        Ok::<_, Infallible>((Config { replicaof, ..config.clone() }, ()))
+    });
+    match changed {
+        Ok(()) => {}
+        Err(never) => match never {},
+    }
+}
+
 const ROLE: Command = session("role", 1, &(role as SessionHandler))
     .flags(flag::NOSCRIPT | flag::LOADING | flag::STALE | flag::FAST)
     .acl(acl::ADMIN | acl::DANGEROUS)
@@ -147,8 +226,20 @@ const ROLE: Command = session("role", 1, &(role as SessionHandler))
     .docs(Docs::new("server", "2.8.12", "Tells the server's part in replication").complexity("O(1)"));
 
 /// ROLE. Reply: array of `master`, the length of the effect stream, and the replicas that read it: an array of address,
-/// port and offset each. O(replicas).
+/// port and offset each. Of a replica: `slave`, its master's host and port, how the link stands, and how much of the stream it has.
+/// O(replicas).
 fn role(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let link = &ctx.worker.globals.link;
+    if let Some(Master { host, port }) = link.master().filter(|_| link.is_replica()) {
+        let (state, offset) = (link.figures().state, ctx.worker.globals.stream.offset());
+        ctx.reply.array(5);
+        ctx.reply.bulk(b"slave");
+        ctx.reply.bulk(host.as_bytes());
+        ctx.reply.integer(i64::from(port));
+        ctx.reply.bulk(state.name().as_bytes());
+        ctx.reply.integer(offset as i64);
+        return Ok(());
+    }
     let stream = &ctx.worker.globals.stream;
     let replicas = stream.replicas();
 
@@ -180,6 +271,12 @@ const WAIT: Command =
 fn wait(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     args::integer(ctx.arg(1))?;
     let deadline_ms = args::deadline_of_ms(ctx.arg(2), ctx.shard.now_ms)?;
+    if ctx.shard.is_replica {
+        return Err(CommandError::fixed(
+            "ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a replica is configured \
+             to be writable (which is not the default) writes to replicas are just local and are not propagated.",
+        ));
+    }
 
     ctx.block(0..0, deadline_ms, TimeoutReply::Replicas)
 }

@@ -84,6 +84,8 @@ pub struct Shard {
     pub snapshot_limits: snapshot::SnapshotLimits,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
+    /// The data is a master's.
+    pub is_replica: bool,
     /// Lines for the log, as a shard has none. The worker writes them at the end of the turn.
     pub warnings: Vec<String>,
     /// The types of values that modules have registered, on all shards the same.
@@ -140,6 +142,7 @@ impl Shard {
             snapshot: None,
             snapshot_limits: snapshot::SnapshotLimits::default(),
             expire_paused: false,
+            is_replica: false,
             warnings: Vec::new(),
             module_types: Arc::default(),
             skips_checksums: false,

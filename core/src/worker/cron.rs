@@ -146,7 +146,7 @@ impl Worker {
             self.tell_cron();
         }
         self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
-        self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
+        self.track_expiry();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
             let (clock, started) = (self.time.clock, self.time.clock.ticks());
             let elapsed_nanos = || clock.nanos_since(started);

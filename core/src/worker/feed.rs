@@ -1,10 +1,11 @@
-//! Commands that the server itself runs: those of an append-only file that is loaded.
+//! Commands that the server itself runs: those of an append-only file that is loaded, and of a master's stream.
 //!
 //! They take the way of a client's, over a connection of the server to itself: so they are routed to the shards of their
 //! keys, run in order where they touch the same ones, and as transactions where they need several shards. Nothing is sent
 //! over the socket of that connection; it only gives it a place among the others. Replies are dropped.
 
 use super::{IoRequest, Worker};
+use crate::client::ReplyMode;
 use crate::runtime::listener;
 use crate::shard::message::{NewConnection, ReplyId};
 use std::collections::VecDeque;
@@ -27,8 +28,19 @@ pub struct Feed {
     pub chunks: Receiver<Vec<u8>>,
     /// Told at the end whether all of them have run.
     pub done: Sender<bool>,
-    /// With the last of them the data set is loaded: this reply of a client of that shard is then due.
-    pub ends_reload: Option<(usize, ReplyId)>,
+    pub at_end: AtEnd,
+    /// Each chunk is a run of the master's stream: the next one begins when all commands of one have run.
+    pub is_stream: bool,
+}
+
+/// What happens when the last command has run, before anybody is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AtEnd {
+    Nothing,
+    /// The data set is loaded: this reply of a client of that shard is due.
+    Reload(usize, ReplyId),
+    /// This server is a master from here on, and a client gets its reply.
+    Promotion(Option<(usize, ReplyId)>),
 }
 
 /// Feeds that the shard has not taken yet. It takes one after the other.
@@ -65,6 +77,8 @@ pub(super) struct OpenFeed {
     feed: Feed,
     /// The place of the server's connection, once it is there.
     at: Option<usize>,
+    /// The run of the stream that is being applied.
+    run: Option<Vec<u8>>,
     /// The other end, without which the connection would end.
     _peer: OwnedFd,
 }
@@ -87,40 +101,66 @@ impl Worker {
             is_server: true,
         };
         self.requests.push(IoRequest::Adopt(Box::new(new)));
-        self.feed = Some(OpenFeed { feed, at: None, _peer: peer });
+        self.feed = Some(OpenFeed { feed, at: None, run: None, _peer: peer });
     }
 
     /// The server's own connection has its place.
     pub(super) fn feed_connected(&mut self, at: usize) {
-        if let Some(open) = &mut self.feed {
-            open.at = Some(at);
+        let Some(open) = &mut self.feed else { return };
+        open.at = Some(at);
+        if open.feed.is_stream
+            && let Some(connection) = self.connections[at].as_deref_mut()
+        {
+            // Not the fast path: see `run_for_master`.
+            connection.client.reply_mode = ReplyMode::Off;
+            connection.client.db = self.globals.link.stream_db();
         }
     }
 
     /// Runs the next chunk of commands, if there is one. Returns whether there may be more to do at once.
     pub fn run_feed(&mut self) -> bool {
         self.take_feed();
-        let Some(OpenFeed { at, feed, .. }) = &self.feed else { return false };
-        let Some(at) = *at else { return true };
+        let Some(open) = &mut self.feed else { return false };
+        let Some(at) = open.at else { return true };
         let Some(connection) = self.connections[at].as_deref() else { return self.end_feed(false) };
-        if connection.query.len() >= CHUNK_LEN {
+        let is_idle =
+            connection.query.is_empty() && connection.pending.is_empty() && connection.stall.is_none();
+        let is_stream = open.feed.is_stream;
+        if is_stream
+            && is_idle
+            && let Some(run) = open.run.take()
+        {
+            self.globals.link.set_stream_db(connection.client.db);
+            self.stream_applied(run);
+            return true;
+        }
+        if is_stream && (!is_idle || self.stream.holds_feed) || connection.query.len() >= CHUNK_LEN {
             // What is there waits for other shards.
             return false;
         }
-        match feed.chunks.try_recv() {
+        match open.feed.chunks.try_recv() {
             Ok(chunk) => {
                 self.begin_turn();
                 self.take_input(at, &chunk);
+                if let Some(open) = self.feed.as_mut().filter(|_| is_stream) {
+                    open.run = Some(chunk);
+                }
                 true
             }
             Err(TryRecvError::Empty) => false,
             Err(TryRecvError::Disconnected) => {
-                let is_idle = connection.query.is_empty()
-                    && connection.pending.is_empty()
-                    && connection.stall.is_none();
-                if is_idle { self.end_feed(true) } else { false }
+                if is_idle {
+                    self.end_feed(true)
+                } else {
+                    false
+                }
             }
         }
+    }
+
+    /// Whether nothing of a master's stream is being applied.
+    pub(super) fn is_between_runs(&self) -> bool {
+        self.feed.as_ref().is_none_or(|open| open.run.is_none())
     }
 
     /// All commands have run, or one of them has closed the connection: not `is_complete`.
@@ -129,9 +169,20 @@ impl Worker {
         if let Some(at) = at {
             self.close_now(at);
         }
-        if let Some((home, reply_id)) = feed.ends_reload.filter(|_| is_complete) {
-            self.globals.persistence.count_as_saved(self.globals.sum(|stats| stats.dirty.get()));
-            self.globals.persistence.loading.end();
+        let reply = match feed.at_end {
+            AtEnd::Reload(home, reply_id) if is_complete => {
+                self.globals.persistence.count_as_saved(self.globals.sum(|stats| stats.dirty.get()));
+                self.globals.persistence.loading.end();
+                Some((home, reply_id))
+            }
+            AtEnd::Promotion(reply) => {
+                self.globals.link.set_master();
+                self.follow_role();
+                reply
+            }
+            AtEnd::Reload(..) | AtEnd::Nothing => None,
+        };
+        if let Some((home, reply_id)) = reply {
             self.begin_turn();
             self.answer(home, reply_id, b"+OK\r\n");
         }

@@ -21,6 +21,7 @@ use crate::worker::client_memory::ClientMemoryBoard;
 use crate::worker::feed::FeedQueue;
 use crate::worker::hooks::Hooks;
 use crate::worker::latency::LatencyMonitor;
+use crate::worker::link::LinkGlobals;
 use crate::worker::monitor::ClientAddrs;
 use crate::worker::persistence::Persistence;
 use crate::worker::program::{BusyPrograms, Outside};
@@ -54,6 +55,8 @@ pub struct Globals {
     pause_all: AtomicBool,
     pub active_expire: AtomicBool,
     pub stream: StreamGlobals,
+    /// The link to the master of this server.
+    pub link: LinkGlobals,
     pub persistence: Persistence,
     pub aof: Aof,
     /// Commands of a file that are to be run.
@@ -140,6 +143,7 @@ impl Globals {
             pause_all: AtomicBool::new(false),
             active_expire: AtomicBool::new(true),
             stream,
+            link: LinkGlobals::default(),
             persistence: Persistence::new(init.started_at_ms),
             aof: Aof::new(init.shard_count),
             latency: Arc::default(),

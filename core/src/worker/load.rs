@@ -37,6 +37,8 @@ pub const BATCH_LEN: usize = 256 << 10;
 pub const BATCHES_WAITING_MAX: usize = 4;
 /// How many empty keys are named in the log.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
+/// The length of the name of a history.
+const REPLICATION_ID_LEN: usize = 40;
 /// The shard that loads what all shards share: the libraries of functions and, in DEBUG RELOAD, modules' own data.
 const SHARED_SHARD: usize = 0;
 
@@ -56,6 +58,10 @@ pub struct Loading {
     keys_loaded: AtomicU64,
     keys_expired: AtomicU64,
     keys_empty: AtomicU64,
+    /// Where in which history of replication the file is, as far as it says so.
+    history: Mutex<(Option<String>, Option<u64>)>,
+    /// Which database is selected where the stream goes on behind the file.
+    stream_db: AtomicU64,
     on_progress: Mutex<Option<OnProgress>>,
 }
 
@@ -75,6 +81,23 @@ const TOLD_AFTER_BYTES: u64 = 2 << 20;
 pub(super) const TOLD_AFTER_COMMANDS: u64 = 1000;
 
 impl Loading {
+    /// Where in which history of replication the file was that was loaded last, if it says so.
+    pub fn take_history(&self) -> Option<(String, u64)> {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, offset) = std::mem::take(&mut *history);
+        id.zip(offset)
+    }
+
+    /// Which database is selected where the stream goes on behind the file that was loaded last.
+    pub(super) fn take_stream_db(&self) -> u32 {
+        u32::try_from(self.stream_db.swap(0, Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    fn note_history(&self, id: Option<String>, offset: Option<u64>) {
+        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        *history = (id.or(history.0.take()), offset.or(history.1));
+    }
+
     /// Has it told how far loading is, from the next file on, or no more. It is told on the thread that loads.
     pub fn tell_progress(&self, on_progress: Option<OnProgress>) {
         *self.on_progress.lock().unwrap_or_else(PoisonError::into_inner) = on_progress;
@@ -237,6 +260,12 @@ impl Origin {
                 log::notice(format_args!("RDB memory usage when created {used_mib:.2} Mb"));
                 loading.used_mem_bytes.store(used_bytes.max(0) as u64, Ordering::Relaxed);
             }
+            b"repl-id" if value.len() == REPLICATION_ID_LEN => {
+                loading.note_history(Some(text.to_string()), None);
+            }
+            b"repl-offset" => {
+                loading.note_history(None, number().and_then(|offset| u64::try_from(offset).ok()));
+            }
             _ => {}
         }
     }
@@ -284,8 +313,13 @@ fn read_items(
             Item::Library { text } => each(Loaded::Library(text.into_vec()?)),
             Item::ModuleAux(aux) => each(Loaded::Aux(aux)),
             Item::Aux { name, value } => {
+                let (name, value) = (name.bytes(&mut key)?, value.bytes(&mut unpacked)?);
+                if name == b"repl-stream-db" {
+                    let db = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                    loading.stream_db.store(db.unwrap_or(0), Ordering::Relaxed);
+                }
                 if let Some(origin) = origin {
-                    origin.log(name.bytes(&mut key)?, value.bytes(&mut unpacked)?, loading);
+                    origin.log(name, value, loading);
                 }
                 Ok(())
             }

@@ -12,7 +12,7 @@
 //! - `program` runs programs, a slice at a time;
 //! - `persistence` saves while commands wait, `snapshot` while they go on;
 //! - `pubsub` delivers what is published to subscribers, `tracking` tells clients what has changed that they have read, `monitor` shows commands to those who watch them all;
-//! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `aof` the append-only file,
+//! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `link` the master, `aof` the append-only file,
 //!   `feed` the commands of a file that is loaded, `cron` periodic work and timeouts.
 //!
 //! The same code runs under io_uring, under epoll and in a simulator.
@@ -40,6 +40,7 @@ mod globals;
 pub mod hooks;
 mod input;
 pub mod latency;
+pub mod link;
 pub mod load;
 mod monitor;
 mod multi;
@@ -75,7 +76,7 @@ use self::pools::Pools;
 use self::timing::Timing;
 use crate::acl::Users;
 use crate::client::ClientId;
-use crate::command::admission::{Conditions, PauseKind};
+use crate::command::admission::{Conditions, PauseKind, ReplicaConditions};
 use crate::command::table::CommandTable;
 use crate::config::BusyScriptScope;
 use crate::pubsub::{Publisher, Subscribers};
@@ -281,6 +282,34 @@ impl Worker {
             busy: self.globals.busy_programs.kind().filter(|_| self.refuses_while_busy),
             pause: self.pause(),
             is_observed: self.is_observed(),
+            replica: self.replica_conditions(),
+        }
+    }
+
+    /// Takes over whether this server is a replica.
+    #[inline]
+    pub fn follow_role(&mut self) {
+        if self.shard.is_replica != self.globals.link.is_replica() {
+            self.shard.is_replica = self.globals.link.is_replica();
+            self.track_expiry();
+        }
+    }
+
+    /// Whether keys that have expired are removed: not during a pause, and on a replica only by its master.
+    fn track_expiry(&mut self) {
+        self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some() || self.shard.is_replica;
+    }
+
+    /// What is refused because this server is a replica.
+    #[inline(always)]
+    fn replica_conditions(&self) -> ReplicaConditions {
+        let (link, config) = (&self.globals.link, &self.shard.config);
+        match self.shard.is_replica {
+            false => ReplicaConditions::default(),
+            true => ReplicaConditions {
+                is_read_only: config.replica_read_only,
+                is_stale: !link.is_up() && !config.replica_serve_stale_data,
+            },
         }
     }
 
@@ -312,6 +341,7 @@ impl Worker {
         }
         self.time.ticks = self.time.clock.ticks();
         self.shard.stats.turns.add(1);
+        self.follow_role();
         self.watch_writer();
         if self.shard.config.has_maxmemory() {
             self.look_at_others_memory();
@@ -350,7 +380,7 @@ impl Worker {
         self.adopt_table();
         self.track_config();
         self.slowlog.set_len_max(self.shard.config.slowlog_max_len as usize);
-        self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some();
+        self.track_expiry();
         self.have_tracking_limited();
         self.wake_paused();
         self.wait_out_stall();

@@ -160,6 +160,14 @@ impl Snapshot {
         let (_, config) = globals.config();
         let (chunks, inbox) = sync_channel(CHUNKS_WAITING_MAX);
         let mut header = header(globals, config.rdbcompression, now_ms, false);
+        // No shard does anything any more, so the file is of the end of the stream.
+        if globals.closing.is_asked_for() && globals.stream.backlog.is_active() && !globals.link.is_replica()
+        {
+            let mut writer = Writer::new(&mut header, config.rdbcompression);
+            writer.aux("repl-stream-db", "0");
+            writer.aux("repl-id", &globals.stream.ids().id);
+            writer.aux("repl-offset", &globals.stream.offset().to_string());
+        }
         write_sizes(sizes, config.rdbcompression, &mut header);
         let plan = FilePlan::at_once(temporary.clone(), header, &config);
         let writer = std::thread::Builder::new()

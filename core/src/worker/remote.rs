@@ -132,7 +132,8 @@ impl Worker {
         self.shard.stats.commands_remote.add(commands.len() as u64);
         self.make_room();
         let mut next = 0;
-        let is_monitored = self.is_monitored();
+        // What a master has sent runs otherwise, too: see `run`.
+        let is_monitored = self.is_monitored() || self.shard.is_replica;
         // The commands before this one have been timed: see `time_fast_path`.
         let mut timed = 0;
         while let Some(command) = commands.get(next) {

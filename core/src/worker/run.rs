@@ -214,7 +214,10 @@ impl Worker {
 impl Worker {
     /// Runs a command and appends its reply, or its error, to `out`. Times it, and counts it if `is_counted`.
     pub(super) fn run(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Ran {
-        let waits = self.run_untimed(command, out);
+        let waits = match command.call.client == 0 && self.shard.is_replica {
+            false => self.run_untimed(command, out),
+            true => self.run_for_master(command, out),
+        };
         if self.shard.has_flushed_all {
             self.end_flush();
         }
@@ -244,6 +247,20 @@ impl Worker {
             }
         }
         Ran { nanos, waits }
+    }
+
+    /// Runs a command of the master's. To it no key has expired: what has, it deletes by a command of its own.
+    #[cold]
+    pub(super) fn run_for_master(
+        &mut self,
+        command: &Invocation<'_>,
+        out: &mut Vec<u8>,
+    ) -> Option<BlockRequest> {
+        let now_ms = std::mem::replace(&mut self.shard.now_ms, 0);
+        let was_replaying = std::mem::replace(&mut self.shard.is_replaying, true);
+        let waits = self.run_untimed(command, out);
+        (self.shard.now_ms, self.shard.is_replaying) = (now_ms, was_replaying);
+        waits
     }
 
     /// As `run`, but leaves timing and counting to the caller, and [`end_flush`](Self::end_flush). Returns what the command blocks on, if it has not

@@ -67,6 +67,10 @@ pub(super) struct Stream {
     waits: Vec<ReplicaWait>,
     /// On the merging shard.
     asked_positions: Vec<AskedPosition>,
+    /// There: the stream of this server's own effects is ending, because it becomes a replica.
+    is_ending: bool,
+    /// There: the next part of a master's stream is not to be applied, as a full synchronization begins here.
+    pub(super) holds_feed: bool,
 }
 
 impl Stream {
@@ -81,6 +85,8 @@ impl Stream {
             known_replicas: RefCell::default(),
             waits: Vec::new(),
             asked_positions: Vec::new(),
+            is_ending: false,
+            holds_feed: false,
         }
     }
 }
@@ -225,12 +231,47 @@ impl Worker {
         (self.stream.abandoned_at_ms, self.stream.is_resumable) = (None, false);
     }
 
+    /// One shard's share in becoming a replica: what it does itself is no part of the stream any more. To be called twice on all
+    /// shards: after the first time the merging shard has all of it.
+    pub fn end_own_stream(&mut self) {
+        let last_number = self.globals.stream.last_sync();
+        self.shard.effects.end_syncs(last_number);
+        if self.shard.index == STREAM_SHARD && std::mem::replace(&mut self.stream.is_ending, true) {
+            self.stream.is_ending = false;
+            self.stream.merger.end(last_number);
+        }
+    }
+
+    /// On the merging shard: what this server does itself from here on continues the stream where it is.
+    pub fn continue_stream(&mut self) {
+        debug_assert_eq!(self.shard.index, STREAM_SHARD);
+        let offset = self.globals.stream.backlog.end();
+        self.stream.merger.set_offset(offset);
+        self.stream.is_resumable = true;
+        if self.globals.stream.replica_count() == 0 {
+            // Not the shard's time, which stands still for the server's own commands on a replica.
+            self.stream.abandoned_at_ms = Some(self.time.clock.wall_ms());
+        }
+    }
+
+    /// One shard's share in a full synchronization of a replica's replicas. The stream stands still.
+    pub(super) fn begin_sync_of_master(&mut self, number: u64) {
+        if self.shard.index != STREAM_SHARD {
+            return;
+        }
+        let stream = &self.globals.stream;
+        stream.backlog.begin();
+        let offset = stream.backlog.end();
+        stream.set_begun(number, offset);
+        self.tell_servers(&|| StreamMessage::Synced { number, offset });
+    }
+
     fn tell_all(&mut self, message: &dyn Fn() -> StreamMessage) {
         (0..self.shard.shard_count).for_each(|shard| self.tell(shard, message()));
     }
 
     /// Tells the shards that serve replicas.
-    fn tell_servers(&mut self, message: &dyn Fn() -> StreamMessage) {
+    pub(super) fn tell_servers(&mut self, message: &dyn Fn() -> StreamMessage) {
         for shard in 0..self.shard.shard_count {
             if self.globals.stream.served[shard].load(Ordering::SeqCst) > 0 {
                 self.tell(shard, message());
@@ -255,7 +296,8 @@ impl Worker {
             StreamMessage::Synced { number, offset } => self.begin_receiving(number, offset),
             StreamMessage::Lost { last_number } => {
                 self.shard.effects.end_syncs(last_number);
-                self.cut_replicas();
+                let lost = self.cut_replicas();
+                self.shard.stats.client_output_limit_disconnections.add(lost);
             }
             StreamMessage::Ended { last_number } => self.shard.effects.end_syncs(last_number),
             StreamMessage::Online => self.stream.is_resumable = true,
@@ -270,7 +312,7 @@ impl Worker {
 
     /// On the merging shard: a replica has left.
     fn replica_has_left(&mut self) {
-        if self.globals.stream.replica_count() > 0 {
+        if self.globals.stream.replica_count() > 0 || self.globals.link.is_replica() {
             return;
         }
         if !self.stream.is_resumable {
@@ -300,7 +342,7 @@ impl Worker {
             return;
         }
         self.begin_due_sync();
-        if self.globals.stream.replica_count() > 0 {
+        if self.globals.stream.replica_count() > 0 || self.globals.link.is_replica() {
             self.stream.abandoned_at_ms = None;
         }
         let ttl_ms = self.shard.config.repl_backlog_ttl_s.saturating_mul(1000);

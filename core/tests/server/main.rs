@@ -12,6 +12,7 @@ mod ends;
 mod eviction;
 mod faults;
 mod harness;
+mod link;
 mod modules;
 mod output;
 mod process;

@@ -61,6 +61,8 @@ pub struct AofReader<'f> {
     /// What lies before it in the window has been read.
     start: usize,
     is_at_end: bool,
+    /// What has come is to be used before more comes.
+    is_stream: bool,
     /// Of the window's byte `start`, in the file.
     offset: u64,
     parser: RequestParser,
@@ -91,11 +93,17 @@ impl<'f> AofReader<'f> {
             window: Vec::new(),
             start: 0,
             is_at_end: false,
+            is_stream: false,
             offset,
             parser: RequestParser::default(),
             args: Vec::new(),
             starts: Vec::new(),
         }
+    }
+
+    /// The same for a source that goes on as long as somebody writes it.
+    pub fn of_stream(source: &'f mut dyn Read, offset: u64) -> AofReader<'f> {
+        AofReader { is_stream: true, ..AofReader::new(source, offset) }
     }
 
     /// Where in the file the next item begins.
@@ -189,6 +197,14 @@ impl<'f> AofReader<'f> {
     fn lengthen(&mut self) -> io::Result<()> {
         self.window.drain(..self.start);
         self.start = 0;
+        if self.is_stream {
+            let start = self.window.len();
+            self.window.resize(start + READ_LEN, 0);
+            let outcome = self.source.read(&mut self.window[start..]);
+            self.window.truncate(start + *outcome.as_ref().unwrap_or(&0));
+            self.is_at_end = outcome? == 0;
+            return Ok(());
+        }
         let wanted = READ_LEN.max(self.window.len());
         let read = (&mut *self.source).take(wanted as u64).read_to_end(&mut self.window)?;
         self.is_at_end = read < wanted;

@@ -26,7 +26,7 @@ pub(super) fn flush_sleep(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
 /// # Errors
 /// The caller is a client.
-fn only_server(ctx: &SessionCtx<'_>) -> CommandResult {
+pub(super) fn only_server(ctx: &SessionCtx<'_>) -> CommandResult {
     match ctx.call.client {
         0 => Ok(()),
         _ => Err(CommandError::wrong_subcommand("DEBUG", ctx.arg(1))),
@@ -89,6 +89,9 @@ pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
     }
     if globals.persistence.loading.is_on() {
         return Err(CommandError::LOADING);
+    }
+    if globals.link.is_replica() {
+        return Err(CommandError::fixed("ERR A replica has its master's data set"));
     }
     let Some(at) = ctx.conn else { return Err(CommandError::fixed("ERR DEBUG LOADAOF needs a connection")) };
 

@@ -11,6 +11,7 @@ use crate::runtime::host::{self, CpuScope};
 use crate::runtime::supervisor::{Supervisor, supervisor};
 use crate::shard::program_stats::{ProgramCounts, dearest};
 use crate::shard::stats::{CommandStats, DbStats, ShardStats};
+use crate::worker::link::{LinkState, Master};
 use crate::worker::snapshot::Purpose;
 use crate::worker::{Globals, Worker, show_replicas};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
@@ -327,7 +328,10 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
 pub fn replication(source: &Source<'_>, lines: &mut Lines) {
     let stream = &source.globals.stream;
     let replicas = stream.replicas();
-    lines.field("role", "master");
+    match source.globals.link.master().filter(|_| source.globals.link.is_replica()) {
+        None => lines.field("role", "master"),
+        Some(master) => link_to_master(source, &master, lines),
+    }
     lines.field("connected_slaves", replicas.len());
     if admission::needs_replicas(source.config) {
         lines.field("min_slaves_good_slaves", stream.good_replicas(source.config, source.now_ms));
@@ -347,6 +351,40 @@ pub fn replication(source: &Source<'_>, lines: &mut Lines) {
     let first = if backlog.is_active { backlog.first + 1 } else { 0 };
     lines.field("repl_backlog_first_byte_offset", first);
     lines.field("repl_backlog_histlen", backlog.len_bytes);
+}
+
+/// What a replica knows of its master.
+fn link_to_master(source: &Source<'_>, master: &Master, lines: &mut Lines) {
+    let (link, stream, now_ms) = (&source.globals.link, &source.globals.stream, source.now_ms);
+    let figures = link.figures();
+    let seconds_since = |then_ms: i64| (now_ms - then_ms).max(0) / 1000;
+    let is_up = link.is_up();
+    lines.field("role", "slave");
+    lines.field("master_host", &master.host);
+    lines.field("master_port", master.port);
+    lines.field("master_link_status", if is_up { "up" } else { "down" });
+    let last_io_s = if is_up { seconds_since(figures.last_io_ms) } else { -1 };
+    lines.field("master_last_io_seconds_ago", last_io_s);
+    let is_syncing = figures.state == LinkState::Sync;
+    lines.field("master_sync_in_progress", u8::from(is_syncing));
+    lines.field("slave_read_repl_offset", link.read_offset().max(stream.offset()));
+    lines.field("slave_repl_offset", stream.offset());
+    if is_syncing {
+        let (total, read) = (figures.sync_total_bytes, figures.sync_read_bytes);
+        lines.field("master_sync_total_bytes", total);
+        lines.field("master_sync_read_bytes", read);
+        lines.field("master_sync_left_bytes", total as i64 - read as i64);
+        let percent = if total == 0 { 0.0 } else { read as f64 * 100.0 / total as f64 };
+        lines.field("master_sync_perc", format_args!("{percent:.2}"));
+        lines.field("master_sync_last_io_seconds_ago", seconds_since(figures.last_io_ms));
+    }
+    if !is_up {
+        lines.field("master_link_down_since_seconds", seconds_since(figures.down_since_ms));
+    }
+    let config = source.config;
+    lines.field("slave_priority", config.replica_priority);
+    lines.field("slave_read_only", u8::from(config.replica_read_only));
+    lines.field("replica_announced", u8::from(config.replica_announced));
 }
 
 pub fn cpu(_source: &Source<'_>, lines: &mut Lines) {

@@ -193,6 +193,12 @@ impl Merger {
         self.offset
     }
 
+    /// The stream goes on at this offset. Nobody reads at present.
+    pub fn set_offset(&mut self, offset: u64) {
+        debug_assert!(!self.is_read);
+        self.offset = offset;
+    }
+
     /// Whether nothing waits.
     pub fn is_idle(&self) -> bool {
         self.row.is_empty() && self.early.is_empty() && self.transactions.is_empty()

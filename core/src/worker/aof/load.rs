@@ -16,7 +16,7 @@ use crate::runtime::log;
 use crate::runtime::os_error::error_text;
 use crate::shard::message::ReplyId;
 use crate::worker::Globals;
-use crate::worker::feed::{CHUNK_LEN, CHUNKS_WAITING_MAX, FEED_SHARD, Feed};
+use crate::worker::feed::{AtEnd, CHUNK_LEN, CHUNKS_WAITING_MAX, FEED_SHARD, Feed};
 use crate::worker::load::{LoadKind, Pacing, TOLD_AFTER_COMMANDS};
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -31,11 +31,17 @@ pub struct Commands<'a> {
 }
 
 impl<'a> Commands<'a> {
-    /// Begins to feed commands. `ends_reload`: see [`Feed`].
+    /// Begins to feed commands. `ends_reload`: with the last of them the data set is loaded, and this client gets its reply.
     pub fn begin(globals: &'a Globals, ends_reload: Option<(usize, ReplyId)>) -> Commands<'a> {
+        let at_end = ends_reload.map_or(AtEnd::Nothing, |(home, reply_id)| AtEnd::Reload(home, reply_id));
+        Commands::begin_with(globals, at_end)
+    }
+
+    /// Begins to feed commands.
+    pub fn begin_with(globals: &'a Globals, at_end: AtEnd) -> Commands<'a> {
         let (chunks, inbox) = sync_channel(CHUNKS_WAITING_MAX);
         let (done, is_done) = channel();
-        globals.feed.put(Feed { chunks: inbox, done, ends_reload });
+        globals.feed.put(Feed { chunks: inbox, done, at_end, is_stream: false });
         globals.aof.ring(FEED_SHARD);
         Commands { globals, chunks, done: is_done, chunk: Vec::new() }
     }

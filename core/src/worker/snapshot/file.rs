@@ -5,7 +5,7 @@ use crate::config::Config;
 use crate::persist::aof::rewrite::write_request;
 use crate::persist::crc64::Crc64;
 use crate::persist::rdb::module::write_aux;
-use crate::persist::rdb::write::end_of_file;
+use crate::persist::rdb::write::{Writer, end_of_file};
 use crate::runtime::clock::Clock;
 use crate::runtime::disk::{Disk, DiskFile, SystemDisk, append_all, create_dir_on, dir_of, open_empty_on};
 use crate::runtime::log;
@@ -430,6 +430,10 @@ impl Current {
         match plan.format {
             Format::Rdb => {
                 plan.header = header(globals, compresses, now_ms, self.purpose() == Purpose::Rewrite);
+                if globals.link.is_replica() {
+                    let db = globals.link.sync_db().to_string();
+                    Writer::new(&mut plan.header, compresses).aux("repl-stream-db", &db);
+                }
                 let sizes: Vec<DbSize> = self.sizes.values().copied().collect();
                 write_sizes(&sizes, compresses, &mut plan.header);
                 write_aux(&globals.module_types, AuxPlace::AfterKeys, compresses, &mut plan.footer);

@@ -97,7 +97,10 @@ impl Worker {
                 (true, _) => Verdict::Refuse("LOADING Redis is loading the dataset in memory"),
                 (false, Wanted::Synchronization) => {
                     let sync = globals.stream.take_due_sync(&config, now_ms, current.is_none());
-                    sync.map_or(Verdict::Status("OK"), Verdict::Synchronize)
+                    let is_of_master = globals.link.is_replica();
+                    sync.map_or(Verdict::Status("OK"), |sync| {
+                        Verdict::Synchronize(Sync { is_of_master, ..sync })
+                    })
                 }
                 (false, _) => snapshots.decide(current, wanted, in_exec),
             }
@@ -109,7 +112,10 @@ impl Worker {
             Verdict::Begin(purpose) => (purpose, None),
             Verdict::Synchronize(sync) => {
                 let changes = self.shard.stats.dirty.get();
-                self.shard.effects.begin_sync(sync.number, changes);
+                match sync.is_of_master {
+                    false => self.shard.effects.begin_sync(sync.number, changes),
+                    true => self.begin_sync_of_master(sync.number),
+                }
                 if !sync.keys {
                     return verdict.status();
                 }

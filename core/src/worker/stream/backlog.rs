@@ -69,6 +69,14 @@ impl Backlog {
         }
     }
 
+    /// The stream goes on at this offset, and is kept from there on.
+    pub fn restart(&self, offset: u64) {
+        let mut blocks = self.blocks();
+        *blocks = Blocks { list: VecDeque::new(), first: offset };
+        self.end.store(offset, Ordering::Release);
+        self.is_active.store(true, Ordering::Release);
+    }
+
     /// Frees what is kept, and keeps nothing from here on.
     pub fn end_keeping(&self) {
         let mut blocks = self.blocks();

@@ -109,6 +109,8 @@ pub struct Sync {
     pub keys: bool,
     /// The snapshot goes to the replicas as it is made, not by way of a file.
     pub is_diskless: bool,
+    /// This server is a replica itself: the stream is its master's, and stands still meanwhile.
+    pub is_of_master: bool,
 }
 
 impl StreamGlobals {
@@ -149,6 +151,31 @@ impl StreamGlobals {
         let id = self.new_name(now_ms);
         let mut ids = self.ids.lock().expect("no holder of the ids panics");
         *ids = ReplicationIds { id, id2: "0".repeat(ID_LEN), second_offset: -1 };
+    }
+
+    /// The history goes on under another name; the one before is valid up to here.
+    pub fn shift_id(&self, now_ms: i64) {
+        self.take_over_id(self.new_name(now_ms));
+    }
+
+    /// The same, with a name that somebody else has given.
+    pub(in crate::worker) fn take_over_id(&self, id: String) {
+        let second_offset = self.backlog.end() as i64 + 1;
+        let mut ids = self.ids.lock().expect("no holder of the ids panics");
+        let id2 = std::mem::take(&mut ids.id);
+        *ids = ReplicationIds { id, id2, second_offset };
+    }
+
+    /// From here on the stream is this history, from this offset on.
+    pub fn set_history(&self, id: String, offset: u64) {
+        let mut ids = self.ids.lock().expect("no holder of the ids panics");
+        *ids = ReplicationIds { id, id2: "0".repeat(ID_LEN), second_offset: -1 };
+        self.backlog.restart(offset);
+    }
+
+    /// The number of a full synchronization that begins.
+    pub fn next_sync(&self) -> u64 {
+        self.last_sync.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// A name of 40 hexadecimal digits that nobody else has.
@@ -235,7 +262,7 @@ impl StreamGlobals {
     }
 
     /// Where the stream is still needed from by replicas that are connected.
-    pub(super) fn needed_from(&self) -> u64 {
+    pub(in crate::worker) fn needed_from(&self) -> u64 {
         let cursor = |replica: &ReplicaInfo| replica.link.cursor.load(Ordering::Acquire);
         self.list().iter().map(cursor).min().unwrap_or(u64::MAX)
     }
@@ -262,7 +289,8 @@ impl StreamGlobals {
             }
         };
         let first = waiting().find(is_due)?;
-        Some(Sync { number: 0, keys: first.request.keys, is_diskless: is_diskless(first) })
+        let is_diskless = is_diskless(first);
+        Some(Sync { number: 0, keys: first.request.keys, is_diskless, is_of_master: false })
     }
 
     /// Begins a full synchronization for all replicas that wait for one like it, if one is due.
@@ -273,7 +301,7 @@ impl StreamGlobals {
         can_save: bool,
     ) -> Option<Sync> {
         let sync = self.due_sync(config, now_ms, can_save)?;
-        let number = self.last_sync.fetch_add(1, Ordering::SeqCst) + 1;
+        let number = self.next_sync();
         self.change_replicas(|replicas| {
             for replica in replicas.iter_mut().filter(|replica| replica.state == ReplicaState::Waits) {
                 let takes_mark = config.repl_diskless_sync && replica.request.takes_mark;

@@ -386,13 +386,12 @@ impl Worker {
         }
     }
 
-    /// Effects are missing in the stream: disconnects those that have begun to read it.
-    pub(super) fn cut_replicas(&mut self) {
+    /// The stream cannot be read on: disconnects the replicas of this shard that have begun to. Returns how many they were.
+    pub fn cut_replicas(&mut self) -> u64 {
         let begun = self.stream.replicas.iter().filter(|local| local.phase != Phase::Waits);
-        for at in begun.map(|local| local.at as usize).collect::<Vec<_>>() {
-            self.shard.stats.client_output_limit_disconnections.add(1);
-            self.close_now(at);
-        }
+        let begun: Vec<usize> = begun.map(|local| local.at as usize).collect();
+        begun.iter().for_each(|&at| self.close_now(at));
+        begun.len() as u64
     }
 
     /// At regular times: disconnects replicas that are not heard of any more, and keeps those waiting that wait.

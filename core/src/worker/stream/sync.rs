@@ -30,12 +30,14 @@ pub const SYNC_BARRIER: &[Command] = &[Command::session(BARRIER_NAME, 1, &(run_b
 /// One shard's share. O(1).
 fn run_barrier(ctx: &mut SessionCtx<'_>) -> CommandResult {
     ctx.worker.globals.stream.sync_started_at_ms.store(0, Ordering::Relaxed);
-    ctx.worker.take_snapshot(Wanted::Synchronization, false).map(drop)
+    let outcome = ctx.worker.take_snapshot(Wanted::Synchronization, false);
+    ctx.worker.stream.holds_feed = false;
+    outcome.map(drop)
 }
 
 impl Worker {
     /// On the merging shard: starts a full synchronization, if one is due.
-    pub(super) fn begin_due_sync(&mut self) {
+    pub(in crate::worker) fn begin_due_sync(&mut self) {
         let globals = &self.globals.stream;
         let now_ms = self.shard.now_ms;
         if self.shard.index != STREAM_SHARD || !globals.has_waiting() {
@@ -46,9 +48,16 @@ impl Worker {
         if persistence.loading.is_on() || now_ms - started_at_ms < START_PATIENCE_MS {
             return;
         }
+        // A replica has a snapshot to give between two runs of its master's stream.
+        let link = &self.globals.link;
+        if link.is_replica() && !(link.is_up() && self.is_between_runs()) {
+            return;
+        }
         let can_save = !persistence.snapshots.is_under_way();
         if globals.due_sync(&self.shard.config, now_ms, can_save).is_some() {
             globals.sync_started_at_ms.store(now_ms, Ordering::Relaxed);
+            self.stream.holds_feed = link.is_replica();
+            link.mark_sync_db();
             let table = self.table;
             self.begin_every_for_nobody(table.hidden(BARRIER_NAME));
         }

@@ -128,7 +128,11 @@ impl Worker {
             let fetched = hashes.split_off(..queued.hash_count as usize).unwrap_or_default();
             self.shard.effects.set_order(queued.place);
             let command = Invocation::new(entry, &queued.call, args, conn);
-            self.run_untimed(&Invocation { fetched, is_counted: false, ..command }, replies);
+            let command = Invocation { fetched, is_counted: false, ..command };
+            match command.call.client == 0 && self.shard.is_replica {
+                false => self.run_untimed(&command, replies),
+                true => self.run_for_master(&command, replies),
+            };
             if self.shard.has_flushed_all {
                 self.end_flush();
             }

@@ -1,0 +1,27 @@
+//! Shard 0's part of the link: what has been applied of the stream goes into the backlog.
+
+use super::super::Worker;
+use crate::shard::message::StreamMessage;
+use std::sync::atomic::Ordering;
+
+/// Bytes of the stream: whole units.
+pub type StreamChunk = Vec<u8>;
+
+impl Worker {
+    /// The next part of the master's stream has been applied on all shards.
+    pub(in crate::worker) fn stream_applied(&mut self, chunk: StreamChunk) {
+        self.begin_turn();
+        let (link, stream) = (&self.globals.link, &self.globals.stream);
+        stream.backlog.append(chunk);
+        stream.backlog.trim(self.shard.config.repl_backlog_size_bytes, stream.needed_from());
+        let offset = stream.backlog.end();
+        let wanted = link.ack_wanted.load(Ordering::SeqCst);
+        if wanted > 0 && offset >= wanted {
+            link.ack_wanted.store(0, Ordering::SeqCst);
+            // As Redis has it, which counts the question only afterwards.
+            link.acknowledge(offset);
+        }
+        self.tell_servers(&|| StreamMessage::Grown);
+        self.begin_due_sync();
+    }
+}

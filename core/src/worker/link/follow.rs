@@ -1,0 +1,345 @@
+//! Following a master: its snapshot replaces what is here, and then its stream is applied, unit by unit.
+
+use super::apply::StreamChunk;
+use super::handshake::{LOOK_INTERVAL, Start, Talk, is_timeout};
+use super::{Ended, LinkState, LinkThread, Master};
+use crate::command::route::{Route, route};
+use crate::command::table::CommandTable;
+use crate::command::{args, gate};
+use crate::persist::aof::read::{AofError, AofItem, AofReader, Commands as UnitCommands};
+use crate::protocol::Argv;
+use crate::runtime::disk::{Disk, SystemDisk};
+use crate::runtime::log;
+use crate::runtime::outgoing::Outgoing;
+use crate::shard::message::ReplyId;
+use crate::worker::aof::Aof;
+use crate::worker::aof::load::{Commands, Failure};
+use crate::worker::feed::{AtEnd, CHUNK_LEN, FEED_SHARD, Feed};
+use std::cell::RefCell;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+
+/// How many runs may wait for the shard.
+const RUNS_WAITING_MAX: usize = 256;
+/// So often the master is told how far this server is, even if it does not ask.
+const ACK_INTERVAL_MS: i64 = 1000;
+
+impl LinkThread {
+    pub(super) fn note_input(&self, len_bytes: usize) {
+        let now_ms = self.clock.wall_ms();
+        let link = &self.globals.link;
+        link.change_figures(|figures| figures.last_io_ms = now_ms);
+        link.input_bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Runs commands of the server's own, and waits for them. `None`: the server stops.
+    fn run_own(&self, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
+        let mut commands = Commands::begin_with(self.globals, at_end);
+        let outcome = requests.iter().try_for_each(|words| commands.request(words));
+        match outcome.and_then(|()| commands.finish()) {
+            Ok(()) => Some(()),
+            Err(Failure::Line(line)) => {
+                log::warning(format_args!("{line}"));
+                Some(())
+            }
+            Err(Failure::Stopped) => None,
+        }
+    }
+
+    /// From here on what this server does itself is no part of the stream, which ends where it is. `None`: the server stops.
+    pub(super) fn demote(&self) -> Option<()> {
+        // Twice: what the shards had recorded is with the merging shard when the first one is over.
+        self.run_own(&[&["DEBUG", "REPLICA-BEGIN"], &["DEBUG", "REPLICA-BEGIN"]], AtEnd::Nothing)
+    }
+
+    /// All that was received is applied. From here on this server is a master. `None`: it stops.
+    pub(super) fn promote(&self, reply: Option<(usize, ReplyId)>) -> Option<()> {
+        let (globals, now_ms) = (self.globals, self.clock.wall_ms());
+        if globals.link.is_replica() {
+            log::notice(format_args!("MASTER MODE enabled (user request)"));
+            let stream = &globals.stream;
+            stream.shift_id(now_ms);
+            let number = stream.next_sync().to_string();
+            let requests: &[&[&str]] =
+                &[&["DEBUG", "REPLICA-OFFSET"], &["DEBUG", "REPLICA-PROMOTE", &number]];
+            let requests = if stream.backlog.is_active() { requests } else { &[] };
+            return self.run_own(requests, AtEnd::Promotion(reply));
+        }
+        self.run_own(&[], AtEnd::Promotion(reply))
+    }
+
+    /// Follows the master until something comes between.
+    pub(super) fn follow_once(&self, master: &Master) -> Ended {
+        match self.try_follow(master) {
+            Ok(never) => match never {},
+            Err(ended) => ended,
+        }
+    }
+
+    fn try_follow(&self, master: &Master) -> Result<std::convert::Infallible, Ended> {
+        let (globals, link) = (self.globals, &self.globals.link);
+        let mut talk = Talk::connect(self, master)?;
+        match talk.shake_hands()? {
+            Start::Full { id, offset } => {
+                let (path, len_bytes) = talk.receive()?;
+                self.load(&path, len_bytes)?;
+                globals.stream.set_history(id, offset);
+                log::notice(format_args!("MASTER <-> REPLICA sync: Finished with success"));
+            }
+            Start::Partial { id } => {
+                if let Some(id) = id.filter(|id| *id != globals.stream.ids().id) {
+                    log::notice(format_args!("Master replication ID changed to {id}"));
+                    globals.stream.take_over_id(id);
+                    // They are to learn of it.
+                    self.run_own(&[&["DEBUG", "REPLICA-CUT"]], AtEnd::Nothing).ok_or(Ended::Ordered)?;
+                }
+                log::notice(format_args!(
+                    "MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization."
+                ));
+            }
+        }
+        link.set_state(LinkState::Connected);
+        link.acknowledge(globals.stream.backlog.end());
+        self.apply(talk)
+    }
+
+    /// Puts a snapshot in the place of all data.
+    fn load(&self, path: &Path, len_bytes: u64) -> Result<(), Ended> {
+        let (globals, now_ms) = (self.globals, self.clock.wall_ms());
+        let (_, config) = globals.config();
+        SystemDisk.rename(path, config.dbfilename.as_path())?;
+        log::notice(format_args!("MASTER <-> REPLICA sync: Flushing old data"));
+        let has_file = config.appendonly;
+        if has_file {
+            Aof::turn_off(globals);
+        }
+        let loading = &globals.persistence.loading;
+        loading.take_stream_db();
+        loading.begin(len_bytes, now_ms);
+        log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
+        let is_done = self.run_own(&[&["DEBUG", "REPLICA-LOAD"]], AtEnd::Nothing);
+        loading.log_counts();
+        loading.end();
+        is_done.ok_or(Ended::Ordered)?;
+        if let Some(why) = globals.link.take_load_error() {
+            log::warning(format_args!(
+                "Failed trying to load the MASTER synchronization DB from disk: {why}"
+            ));
+            // A part of the data set is none.
+            self.run_own(&[&["DEBUG", "REPLICA-EMPTY"]], AtEnd::Nothing).ok_or(Ended::Ordered)?;
+            return Err(Ended::Failed(format!("the snapshot cannot be loaded: {why}")));
+        }
+        globals.link.set_stream_db(loading.take_stream_db());
+        globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
+        if has_file {
+            Aof::turn_on(globals, self.clock);
+        }
+        Ok(())
+    }
+
+    fn apply(&self, talk: Talk<'_>) -> Result<std::convert::Infallible, Ended> {
+        let Talk { socket, buffer, .. } = talk;
+        let start = self.globals.stream.backlog.end();
+        let (chunks, inbox) = sync_channel(RUNS_WAITING_MAX);
+        let (done, is_done) = channel();
+        let feed = Feed { chunks: inbox, done, at_end: AtEnd::Nothing, is_stream: true };
+        self.globals.feed.put(feed);
+        self.globals.aof.ring(FEED_SHARD);
+        let (_, table) = self.globals.table();
+        let runs = RefCell::new(Runs { thread: self, chunks, table, run: Vec::new(), shard: None });
+        let mut source = Source { thread: self, socket: &socket, first: buffer, runs: &runs, acked_at_ms: 0 };
+        let ended = self.read_units(&mut source, &runs, start);
+        drop(source);
+        socket.shut();
+        // What is whole is applied before anything else happens.
+        let last = runs.borrow_mut().send();
+        drop(runs);
+        self.globals.aof.ring(FEED_SHARD);
+        self.await_end(&is_done)?;
+        last?;
+        Err(ended)
+    }
+
+    fn await_end(&self, is_done: &Receiver<bool>) -> Result<(), Ended> {
+        match is_done.recv() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                Err(Ended::Hopeless("a command of the master has ended its own connection".to_owned()))
+            }
+            Err(_) => Err(Ended::Ordered),
+        }
+    }
+
+    fn read_units(&self, source: &mut Source<'_, '_>, runs: &RefCell<Runs<'_>>, start: u64) -> Ended {
+        let link = &self.globals.link;
+        let mut reader = AofReader::of_stream(source, start);
+        loop {
+            let offset = reader.offset();
+            let taken = match reader.next_item() {
+                Ok(Some(AofItem::Unit { bytes, commands })) => {
+                    link.read_offset.store(offset + bytes.len() as u64, Ordering::Relaxed);
+                    runs.borrow_mut().add(bytes, commands, offset)
+                }
+                Ok(Some(AofItem::Annotation(_))) | Err(AofError::Damaged { .. }) => Err(Ended::Hopeless(
+                    format!("what comes from the master at offset {offset} is no command"),
+                )),
+                Ok(None) | Err(AofError::Truncated { .. }) => {
+                    Err(Ended::Failed("the master has closed the connection".to_owned()))
+                }
+                Err(AofError::Io(_)) if self.has_order() => Err(Ended::Ordered),
+                Err(AofError::Io(error)) => Err(error.into()),
+            };
+            if let Err(ended) = taken {
+                return ended;
+            }
+        }
+    }
+}
+
+/// The way of the stream's units to the shard.
+struct Runs<'t> {
+    thread: &'t LinkThread,
+    chunks: SyncSender<StreamChunk>,
+    table: &'static CommandTable,
+    run: Vec<u8>,
+    /// The shard that alone runs the commands of the run; `None`: it has none that any shard runs.
+    shard: Option<usize>,
+}
+
+/// Where a unit runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It is about the connection.
+    Anywhere,
+    One(usize),
+    /// It runs as a transaction.
+    Several,
+}
+
+impl Runs<'_> {
+    fn add(&mut self, bytes: &[u8], commands: UnitCommands<'_>, offset: u64) -> Result<(), Ended> {
+        let globals = self.thread.globals;
+        let table = self.table;
+        let mut count = 0;
+        let mut place = Place::Anywhere;
+        let mut wants_ack = false;
+        for argv in commands.iter() {
+            count += 1;
+            if !globals.knows_command(argv.arg(0)) {
+                let name = argv.arg(0).escape_ascii();
+                return Err(Ended::Hopeless(format!(
+                    "the master sends a command that this server does not know, '{name}', at offset {offset}"
+                )));
+            }
+            wants_ack |=
+                argv.len() > 1 && args::is(argv.arg(0), "replconf") && args::is(argv.arg(1), "getack");
+            place = place_of(table, argv, globals.stats.len());
+        }
+        // Between MULTI and EXEC the connection has commands of any shard.
+        if count > 1 {
+            place = Place::Several;
+        }
+        let continues = match (place, self.shard) {
+            (Place::Anywhere, _) => true,
+            (Place::One(shard), Some(before)) => shard == before,
+            (Place::One(_), None) => self.run.is_empty(),
+            (Place::Several, _) => false,
+        };
+        if !continues || self.run.len() >= CHUNK_LEN {
+            self.send()?;
+        }
+        self.run.extend_from_slice(bytes);
+        match place {
+            Place::Anywhere => {}
+            Place::One(shard) => self.shard = Some(shard),
+            Place::Several => self.send()?,
+        }
+        if wants_ack {
+            globals.link.ack_wanted.store(offset + 1, Ordering::SeqCst);
+            self.send()?;
+        }
+        Ok(())
+    }
+
+    /// Hands the run over.
+    fn send(&mut self) -> Result<(), Ended> {
+        self.shard = None;
+        if self.run.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::take(&mut self.run);
+        let chunk = match self.chunks.try_send(chunk) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Full(chunk)) => chunk,
+            Err(TrySendError::Disconnected(_)) => return Err(Ended::Ordered),
+        };
+        self.thread.globals.aof.ring(FEED_SHARD);
+        self.chunks.send(chunk).map_err(|_| Ended::Ordered)
+    }
+}
+
+fn place_of(table: &CommandTable, argv: Argv<'_>, shard_count: usize) -> Place {
+    // One that a module has added meanwhile.
+    let Ok(entry) = gate::resolve(table, argv) else { return Place::Several };
+    match route(entry, argv, FEED_SHARD, shard_count) {
+        Route::One(shard) => Place::One(shard),
+        Route::Session if args::is(argv.arg(0), "select") || args::is(argv.arg(0), "ping") => Place::Anywhere,
+        Route::Session | Route::Many | Route::Every(_) | Route::Walk { .. } | Route::Watch => Place::Several,
+    }
+}
+
+/// What the master sends. Before it waits for more, what has come is handed over.
+struct Source<'t, 'r> {
+    thread: &'t LinkThread,
+    socket: &'r Arc<Outgoing>,
+    /// What was read with the snapshot.
+    first: Vec<u8>,
+    runs: &'r RefCell<Runs<'t>>,
+    acked_at_ms: i64,
+}
+
+impl Read for Source<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.first.is_empty() {
+            let len = self.first.len().min(buf.len());
+            buf[..len].copy_from_slice(&self.first[..len]);
+            self.first.drain(..len);
+            return Ok(len);
+        }
+        let (thread, globals) = (self.thread, self.thread.globals);
+        let ended = || io::Error::from(io::ErrorKind::ConnectionAborted);
+        self.runs.borrow_mut().send().map_err(|_| ended())?;
+        globals.aof.ring(FEED_SHARD);
+        let began_ms = thread.clock.wall_ms();
+        let timeout_ms = i64::from(globals.config().1.repl_timeout_s) * 1000;
+        loop {
+            let now_ms = thread.clock.wall_ms();
+            if now_ms - self.acked_at_ms >= ACK_INTERVAL_MS {
+                self.acked_at_ms = now_ms;
+                globals.link.acknowledge(globals.stream.backlog.end());
+            }
+            match (&**self.socket).read(buf) {
+                Ok(len) => {
+                    thread.note_input(len);
+                    return Ok(len);
+                }
+                Err(error) if is_timeout(&error) => {
+                    if thread.has_order() {
+                        return Err(ended());
+                    }
+                    if now_ms - began_ms > timeout_ms {
+                        let why = "MASTER timeout: no data nor PING received...";
+                        log::warning(format_args!("{why}"));
+                        return Err(io::ErrorKind::TimedOut.into());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+const _: () = assert!(LOOK_INTERVAL.as_millis() as i64 <= ACK_INTERVAL_MS);

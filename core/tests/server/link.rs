@@ -1,0 +1,252 @@
+//! This server as a replica, of real Redis and of its own kind: it has its master's data, in its master's order.
+
+use crate::harness::{Connection, Server, Setup, StopOnDrop, wait_until};
+use crate::random::Random;
+use crate::rdb::{Dir, digest, fill};
+use crate::replication::{Redis, wait_until_alike, write_at_random};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+const ONE: Setup = Setup { shards: 1, io_backend: "uring" };
+const TWO: Setup = Setup { shards: 2, io_backend: "epoll" };
+const FOUR: Setup = Setup { shards: 4, io_backend: "uring" };
+
+/// Any server.
+enum Node {
+    Ours { server: Server, _dir: Dir },
+    Redis(Redis),
+}
+
+impl Node {
+    fn ours(name: &str, setup: Setup) -> Node {
+        Node::ours_with(name, setup, &[])
+    }
+
+    fn ours_with(name: &str, setup: Setup, extra: &[&str]) -> Node {
+        let dir = Dir::new(&format!("link-{name}-{}", setup.shards));
+        let options = [&["--repl-diskless-sync-delay", "0"], extra].concat();
+        Node::Ours { server: dir.start(setup, &options), _dir: dir }
+    }
+
+    fn redis(name: &str) -> Option<Node> {
+        Redis::start(&format!("link-{name}"), &["--repl-diskless-sync-delay", "0"]).map(Node::Redis)
+    }
+
+    fn port(&self) -> u16 {
+        match self {
+            Node::Ours { server, .. } => server.port,
+            Node::Redis(redis) => redis.port,
+        }
+    }
+
+    fn connect(&self) -> Connection {
+        Connection::to(self.port())
+    }
+
+    fn follow(&self, master: &Node) {
+        let reply = self.connect().call(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
+        assert_eq!(reply, "+OK\r\n");
+    }
+}
+
+fn is_up(replica: &mut Connection) -> bool {
+    replica.info("replication", "master_link_status") == "up"
+}
+
+/// Writes go on while the replica is synchronized, and while its link is cut, time and again.
+fn follows(master: &Node, replica: &Node, what: &str) {
+    let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+    fill(&mut at_master);
+    at_replica.call(&["SET", "of the replica", "gone when it has its master's data"]);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = StopOnDrop(&is_over);
+        for seed in 1..4 {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let mut client = master.connect();
+                write_at_random(&mut client, seed, &|_| !is_over.load(Ordering::Relaxed));
+            });
+        }
+        replica.follow(master);
+        wait_until("the link is up", || is_up(&mut at_replica));
+        for round in 1..4 {
+            let count = || format!("{round}");
+            at_master.call(&["CLIENT", "KILL", "TYPE", "replica"]);
+            wait_until("it goes on", || at_master.info("stats", "sync_partial_ok") == count());
+            let mut client = master.connect();
+            write_at_random(&mut client, 10 + round, &|n| n < 200);
+        }
+    });
+    wait_until_alike(&mut at_master, &mut at_replica, what);
+    assert_eq!(at_master.info("stats", "sync_full"), "1", "{what}");
+    assert_eq!(at_replica.call(&["EXISTS", "of the replica"]), ":0\r\n", "{what}");
+    assert_eq!(
+        at_replica.call(&["SET", "a", "1"]),
+        "-READONLY You can't write against a read only replica.\r\n",
+        "{what}"
+    );
+}
+
+#[test]
+fn it_follows_redis() {
+    for setup in [ONE, FOUR] {
+        let Some(master) = Node::redis("follows") else { return };
+        follows(&master, &Node::ours("of-redis", setup), &format!("{setup:?}"));
+    }
+}
+
+#[test]
+fn it_follows_its_own_kind() {
+    for (master, replica) in [(ONE, FOUR), (FOUR, TWO)] {
+        let what = format!("{replica:?} follows {master:?}");
+        follows(&Node::ours("master", master), &Node::ours("replica", replica), &what);
+    }
+}
+
+/// Replicas of a replica have the stream of the first master.
+#[test]
+fn a_chain_of_replicas_has_the_same_data() {
+    for setup in [ONE, FOUR] {
+        let (Some(first), Some(last)) = (Node::redis("first"), Node::redis("last")) else { return };
+        let middle = Node::ours("middle", setup);
+        let mut master = first.connect();
+        fill(&mut master);
+        middle.follow(&first);
+        wait_until("the link is up", || is_up(&mut middle.connect()));
+        last.follow(&middle);
+        write_at_random(&mut master, 5, &|n| n < 500);
+        for replica in [&middle, &last] {
+            wait_until_alike(&mut master, &mut replica.connect(), &format!("{setup:?}"));
+        }
+        let id = |node: &Node| node.connect().info("replication", "master_replid");
+        assert_eq!((id(&middle), id(&last)), (id(&first), id(&first)), "{setup:?}");
+    }
+}
+
+/// After a promotion the other replica goes on with the new master, without a full synchronization, and so does the old master.
+#[test]
+fn a_replica_that_is_promoted_continues_the_history() {
+    for setup in [ONE, FOUR] {
+        let Some(old) = Node::redis("old") else { return };
+        let (Some(other), promoted) = (Node::redis("other"), Node::ours("promoted", setup)) else { return };
+        let mut master = old.connect();
+        fill(&mut master);
+        for replica in [&other, &promoted] {
+            replica.follow(&old);
+            wait_until("the link is up", || is_up(&mut replica.connect()));
+        }
+        write_at_random(&mut master, 3, &|n| n < 300);
+        wait_until_alike(&mut master, &mut promoted.connect(), &format!("{setup:?}"));
+        wait_until_alike(&mut master, &mut other.connect(), &format!("{setup:?}"));
+        let id = master.info("replication", "master_replid");
+
+        let mut new = promoted.connect();
+        assert_eq!(new.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
+        assert_eq!(new.call(&["SET", "written", "at once"]), "+OK\r\n", "{setup:?}");
+        assert_eq!(new.info("replication", "role"), "master");
+        assert_eq!(new.info("replication", "master_replid2"), id, "{setup:?}");
+        for replica in [&other, &old] {
+            replica.follow(&promoted);
+        }
+        write_at_random(&mut new, 4, &|n| n < 300);
+        for replica in [&other, &old] {
+            wait_until_alike(&mut new, &mut replica.connect(), &format!("{setup:?}"));
+        }
+        assert_eq!(new.info("stats", "sync_full"), "0", "{setup:?}");
+        assert_eq!(new.info("stats", "sync_partial_ok"), "2", "{setup:?}");
+    }
+}
+
+/// What is written later is never seen before what was written earlier, whichever shards and connections look.
+#[test]
+fn every_read_of_a_replica_sees_a_prefix_of_the_masters_order() {
+    let master = Node::ours("order-master", TWO);
+    let replica = Node::ours("order-replica", FOUR);
+    replica.follow(&master);
+    wait_until("the link is up", || is_up(&mut replica.connect()));
+    let keys: Vec<String> = (0..8).map(|n| format!("key:{n}")).collect();
+    let is_over = AtomicBool::new(false);
+    let looked = thread::scope(|scope| {
+        let _stop = StopOnDrop(&is_over);
+        let (keys, is_over) = (&keys, &is_over);
+        scope.spawn(move || {
+            let mut client = Connection::to(master.port());
+            for n in 1.. {
+                if is_over.load(Ordering::Relaxed) {
+                    return;
+                }
+                let value = n.to_string();
+                // One after the other: requests of a pipeline to different shards have no order.
+                for key in keys {
+                    assert_eq!(client.call(&["SET", key, &value]), "+OK\r\n");
+                }
+            }
+        });
+        let mut connections: Vec<Connection> = (0..6).map(|_| replica.connect()).collect();
+        let mut random = Random::new(1);
+        let mut looked = 0;
+        let mut number = |random: &mut Random, key: &str| {
+            let at = random.below(connections.len());
+            let reply = connections[at].call(&["GET", key]);
+            reply.lines().nth(1).map_or(0, |text| text.parse::<u64>().expect("a number"))
+        };
+        for _ in 0..4_000 {
+            let later = 1 + random.below(keys.len() - 1);
+            let earlier = random.below(later);
+            let seen = number(&mut random, &keys[later]);
+            let before = number(&mut random, &keys[earlier]);
+            assert!(before >= seen, "{} of {} and then {before} of {}", seen, keys[later], keys[earlier]);
+            looked += u64::from(before > seen);
+        }
+        looked
+    });
+    assert!(looked > 100, "the writes go on meanwhile: {looked}");
+}
+
+#[test]
+fn a_replica_without_a_master_says_so_if_it_is_to() {
+    for setup in [ONE, FOUR] {
+        let replica = Node::ours_with("stale", setup, &["--replica-serve-stale-data", "no"]);
+        let mut client = replica.connect();
+        let port = crate::harness::free_port().to_string();
+        assert_eq!(client.call(&["SET", "a", "1"]), "+OK\r\n");
+        assert_eq!(client.call(&["REPLICAOF", "127.0.0.1", &port]), "+OK\r\n");
+        let down = "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.\r\n";
+        assert_eq!(client.call(&["GET", "a"]), down, "{setup:?}");
+        let role = client.call(&["ROLE"]);
+        assert!(role.starts_with("*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n"), "{role}");
+        assert_eq!(client.call(&["CONFIG", "SET", "replica-serve-stale-data", "yes"]), "+OK\r\n");
+        assert_eq!(client.call(&["GET", "a"]), "$1\r\n1\r\n", "the old data is served");
+        assert_eq!(client.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
+        assert_eq!(client.call(&["SET", "a", "2"]), "+OK\r\n");
+        assert_eq!(digest(&mut client).len(), 43);
+    }
+}
+
+#[test]
+fn replicas_of_a_master_that_starts_again_go_on_where_they_were() {
+    for setup in [ONE, FOUR] {
+        let dir = Dir::new(&format!("link-restart-{}", setup.shards));
+        let options = ["--repl-diskless-sync-delay", "0", "--dir", dir.path()];
+        let mut server = Server::start_with(setup, &options);
+        let Some(redis) = Redis::start("link-restart", &[]) else { return };
+        let (mut master, mut replica) = (server.connect(), redis.connect());
+        fill(&mut master);
+        replica.call(&["REPLICAOF", "127.0.0.1", &server.port.to_string()]);
+        wait_until("the link is up", || is_up(&mut replica));
+        write_at_random(&mut master, 6, &|n| n < 300);
+        wait_until_alike(&mut master, &mut replica, &format!("{setup:?}"));
+        let port = server.port;
+        master.send(b"SHUTDOWN SAVE\r\n");
+        assert_eq!(server.wait(), Some(0), "{setup:?}");
+
+        let mut server = Server::spawn(setup, port, &options);
+        server.wait_for_line("Ready to accept");
+        let mut master = server.connect();
+        wait_until("it is back", || master.info("stats", "sync_partial_ok") == "1");
+        write_at_random(&mut master, 7, &|n| n < 300);
+        wait_until_alike(&mut master, &mut replica, &format!("{setup:?}"));
+        assert_eq!(master.info("stats", "sync_full"), "0", "{setup:?}");
+    }
+}

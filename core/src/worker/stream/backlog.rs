@@ -89,7 +89,10 @@ impl Backlog {
         let mut blocks = self.blocks();
         let start = self.end();
         let end = start + bytes.len() as u64;
-        if self.is_active() && !bytes.is_empty() {
+        if bytes.is_empty() {
+            return;
+        }
+        if self.is_active() {
             let last = blocks.list.back_mut().and_then(Arc::get_mut);
             match last.filter(|last| last.bytes.len() + bytes.len() <= BLOCK_LEN) {
                 Some(last) => last.bytes.extend_from_slice(&bytes),

@@ -2,13 +2,15 @@
 //! answers to other commands it is told before they are measured ([`ANSWER`]).
 //!
 //! What it costs is what the kernel's TCP and a bare epoll loop cost on this machine, whatever a server does behind
-//! them: no server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
+//! them. It knows SUBSCRIBE as well: what is published, and the keys of SETs, as events, go to all subscribers, those of a turn
+//! in one piece and one write. No server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
 //! is measured like a peer (`--floor`) but is none: it is what own costs, and so the bars, start from.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
+use crate::load::named::message;
 use crate::sys::{Epoll, Event};
 
 /// The name that it goes by, and the subcommand that starts it.
@@ -42,8 +44,43 @@ pub fn serve(port: u16) -> io::Result<()> {
             {
                 // Dropping the stream closes it, which takes it out of the epoll set.
                 peers[event.token] = None;
+                answers.channel.subscribers.retain(|&token| token != event.token);
+            }
+            if std::mem::take(&mut answers.channel.is_joined) {
+                answers.channel.subscribers.push(event.token);
             }
         }
+        answers.channel.deliver(&mut peers);
+    }
+}
+
+/// The one channel that there is.
+#[derive(Default)]
+struct Channel {
+    name: Vec<u8>,
+    subscribers: Vec<usize>,
+    /// The connection whose turn it is has subscribed.
+    is_joined: bool,
+    /// This turn's messages.
+    messages: Vec<u8>,
+}
+
+impl Channel {
+    fn publish(&mut self, payload: &[u8]) {
+        self.messages.extend_from_slice(&message(&self.name, payload));
+    }
+
+    fn deliver(&mut self, peers: &mut [Option<Peer>]) {
+        if self.messages.is_empty() {
+            return;
+        }
+        for &token in &self.subscribers {
+            if let Some(peer) = &mut peers[token] {
+                // A connection that is gone is closed by its event.
+                let _ = peer.send(&self.messages);
+            }
+        }
+        self.messages.clear();
     }
 }
 
@@ -67,6 +104,7 @@ struct Answers {
     value_len_bytes: usize,
     /// Commands and their answers.
     told: Vec<(Vec<u8>, Vec<u8>)>,
+    channel: Channel,
     reply: Vec<u8>,
     buffer: Box<[u8]>,
 }
@@ -78,6 +116,7 @@ impl Default for Answers {
             get: b"$0\r\n\r\n".to_vec(),
             value_len_bytes: 0,
             told: Vec::new(),
+            channel: Channel::default(),
             reply: Vec::new(),
             buffer,
         }
@@ -174,6 +213,10 @@ fn parse(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::Result
                 return Ok(at);
             }
             answers.set_value(&value[header_len..end]);
+            if !answers.channel.subscribers.is_empty() {
+                let key = &rest[SET.len()..SET.len() + KEY_AND_CRLF_LEN_BYTES - 2];
+                answers.channel.publish(key);
+            }
             reply.extend_from_slice(b"+OK\r\n");
             at += SET.len() + KEY_AND_CRLF_LEN_BYTES + end;
         } else {
@@ -207,6 +250,22 @@ fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::
         at += header_len + len + 2;
     }
     let [name, command, answer] = first;
+    match name {
+        b"PUBLISH" => {
+            answers.channel.publish(answer);
+            write!(reply, ":{}\r\n", answers.channel.subscribers.len())?;
+            return Ok(Some(at));
+        }
+        b"SUBSCRIBE" => {
+            answers.channel.name = command.to_vec();
+            answers.channel.is_joined = true;
+            write!(reply, "*3\r\n$9\r\nsubscribe\r\n${}\r\n", command.len())?;
+            reply.extend_from_slice(command);
+            reply.extend_from_slice(b"\r\n:1\r\n");
+            return Ok(Some(at));
+        }
+        _ => {}
+    }
     if let Some((_, answer)) = answers.told.iter().find(|(told, _)| told == name) {
         reply.extend_from_slice(answer);
         return Ok(Some(at));
@@ -230,6 +289,7 @@ fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::named::Subscribers;
     use crate::load::workload::{Op, Pool, PoolSource, Source};
     use crate::resp::{ReplyScanner, write_command};
 
@@ -286,6 +346,28 @@ mod tests {
         write_command(&mut bytes, &[ANSWER.as_bytes(), b"LLEN", b":42\r\n"]);
         write_command(&mut bytes, &[b"LLEN", b"col:000000000001"]);
         assert_eq!(answer(&bytes), (bytes.len(), b"+OK\r\n:7\r\n+OK\r\n:42\r\n".to_vec()));
+    }
+
+    #[test]
+    fn what_is_published_or_set_is_a_message_once_somebody_has_subscribed() {
+        let mut answers = Answers::default();
+        let mut ask = |args: &[&[u8]]| {
+            let mut bytes = Vec::new();
+            write_command(&mut bytes, args);
+            let mut reply = Vec::new();
+            parse(&bytes, &mut answers, &mut reply).unwrap();
+            if std::mem::take(&mut answers.channel.is_joined) {
+                answers.channel.subscribers.push(0);
+            }
+            (reply, std::mem::take(&mut answers.channel.messages))
+        };
+        assert!(ask(&[b"SET", b"key:000000000001", b"x"]).1.is_empty());
+        let scene = Subscribers { count: 1, channel: "news", payload_len_bytes: 2 };
+        assert_eq!(ask(&[b"SUBSCRIBE", b"news"]).0, scene.confirmation());
+        let (reply, messages) = ask(&[b"PUBLISH", b"news", b"hi"]);
+        assert_eq!((&reply[..], messages.len() as u64), (&b":1\r\n"[..], scene.message_len_bytes()));
+        let (reply, messages) = ask(&[b"SET", b"key:000000000001", b"x"]);
+        assert_eq!((&reply[..], messages), (&b"+OK\r\n"[..], message(b"news", b"key:000000000001")));
     }
 
     #[test]

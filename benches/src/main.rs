@@ -34,7 +34,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::bench::{builds, growth, idle, load_file, macro_bench, memory, shards, slow_script, tls, verify};
+use crate::bench::{
+    builds, growth, hits, idle, load_file, macro_bench, memory, shards, slow_script, tls, verify,
+};
 use crate::error::Context;
 use crate::report::Verdict;
 
@@ -65,6 +67,8 @@ enum Bench {
     SlowScript(slow_script::SlowScriptArgs),
     /// CPU an operation of GET over TLS
     Tls(tls::TlsArgs),
+    /// Hit rates of a cache under eviction, to Redis'
+    Hits(hits::HitsArgs),
     /// CPU of a server that nobody asks anything
     Idle(idle::IdleArgs),
     /// The load generator against redis-benchmark
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
         Bench::Growth(args) => growth::run(&args),
         Bench::SlowScript(args) => slow_script::run(&args),
         Bench::Tls(args) => tls::run(&args),
+        Bench::Hits(args) => hits::run(&args),
         Bench::Idle(args) => idle::run(&args),
         Bench::Verify(args) => verify::run(&args),
         Bench::Floor { port, ignored: _ } => {

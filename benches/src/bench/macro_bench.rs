@@ -11,12 +11,12 @@
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, load_collections,
-    load_keys, settle,
+    CommonArgs, Contender, Lane, Role, RoundArgs, Rounds, Setup, at_least_one, interleaved, leave_scene,
+    load_collections, load_keys, settle,
 };
 use crate::error::{BenchError, Result};
 use crate::floor;
-use crate::load::named::{self, Arg, Judged, NAMED};
+use crate::load::named::{self, Answer, Arg, Judged, NAMED, Request};
 use crate::load::workload::{Op, Pool, Stored};
 use crate::report::{Report, Table, Verdict, figure, grouped};
 use crate::server::Server;
@@ -215,6 +215,9 @@ pub fn run(args: &MacroArgs) -> Result<Verdict> {
             loaded_value_len = Some(cell.value_len_bytes);
         }
         let rounds = run_cell(&setup, &servers, cell, &args.rounds)?;
+        if let Op::Named(row) = cell.op {
+            leave_named(&mut setup, &servers, row)?;
+        }
         add_rows(&mut table, cell, &servers, &rounds, setup.server_cores.len());
         if args.bars {
             add_bar(&mut bars, &mut setup.report, cell, &Costs::of(&servers, &rounds));
@@ -266,8 +269,23 @@ fn prepare_named(setup: &Setup, servers: &[(Contender, Server)], row: usize) -> 
                 let answer = String::from_utf8(request.answer.bytes()).expect("answers are text");
                 server.ask(&[floor::ANSWER, command, &answer])?;
             }
+            if let [Request { answer: Answer::Payload(len), .. }] = named.requests {
+                // It answers to GET with what was last set, whatever it is told.
+                server.ask(&["SET", "col:000000000000", &"x".repeat(*len)])?;
+            }
         } else {
             load_collections(server, row, &setup.generator)?;
+        }
+    }
+    Ok(())
+}
+
+/// Servers are as they were before, but for the collections.
+fn leave_named(setup: &mut Setup, servers: &[(Contender, Server)], row: usize) -> Result<()> {
+    for (_, server) in servers.iter().filter(|(contender, _)| contender.role != Role::Floor) {
+        if let Some(remark) = leave_scene(server, row)? {
+            println!("{}: {remark}", NAMED[row].name);
+            setup.report.paragraph(&format!("{}: {remark}.", NAMED[row].name));
         }
     }
     Ok(())
@@ -282,7 +300,7 @@ fn run_cell(
     let pool = Pool::build(cell.op, cell.pipeline, args.keyspace, cell.value_len_bytes, args.seed);
     let mut lanes = servers
         .iter()
-        .map(|(_, server)| Lane::connect(server, cell.connections, &setup.generator))
+        .map(|(_, server)| Lane::connect_for(cell.op, server, cell.connections, &setup.generator))
         .collect::<Result<Vec<_>>>()?;
     interleaved(&mut lanes, &pool, args)
 }

@@ -3,6 +3,7 @@
 pub mod builds;
 pub mod crowd;
 pub mod growth;
+pub mod hits;
 pub mod idle;
 pub mod load_file;
 pub mod macro_bench;
@@ -23,11 +24,12 @@ use openssl::ssl::SslContext;
 use crate::error::{BenchError, Context, Result};
 use crate::floor;
 use crate::load::driver::{Driver, NoObserver, Window};
-use crate::load::named::NAMED;
+use crate::load::named::{NAMED, Named};
 use crate::load::workload::{Op, Pool, SetSequence, Stored};
 use crate::load::{Generator, Placement, Sample, Wait};
 use crate::proc;
 use crate::report::Report;
+use crate::resp::info_field;
 use crate::server::{Ports, Program, Server};
 use crate::stats;
 use crate::sys;
@@ -316,13 +318,54 @@ pub fn load_for(
     settle(server)
 }
 
-/// Fills a server anew with the collections of a named operation, and loads its scripts.
+/// The user of a scene that has one.
+const USER: &str = "bench";
+
+/// Fills a server anew with the collections of a named operation, loads its scripts, and sets its scene.
 pub fn load_collections(server: &Server, row: usize, placement: &Placement) -> Result<()> {
+    let Named { scene, .. } = &NAMED[row];
     server.ask(&["FLUSHALL"])?;
     for script in NAMED[row].scripts() {
         server.ask(&["SCRIPT", "LOAD", script])?;
     }
-    load_keys(server, Stored::Named(row), NAMED[row].load_count(), placement)
+    load_keys(server, Stored::Named(row), NAMED[row].load_count(), placement)?;
+    for (name, value, _) in scene.directives {
+        server.ask(&["CONFIG", "SET", name, value])?;
+    }
+    if !scene.user_rules.is_empty() {
+        server.ask(&[&["ACL", "SETUSER", USER], scene.user_rules].concat())?;
+    }
+    if scene.is_full {
+        settle(server)?;
+        let memory = server.ask(&["INFO", "memory"])?;
+        let used = info_field(&memory, "used_memory");
+        let used = used.ok_or_else(|| BenchError::new("INFO has no used_memory"))?;
+        server.ask(&["CONFIG", "SET", "maxmemory", used])?;
+    }
+    Ok(())
+}
+
+/// Undoes what `load_collections` has set beside keys. Returns what there is to say about the scene: how many keys a full
+/// server held.
+pub fn leave_scene(server: &Server, row: usize) -> Result<Option<String>> {
+    let Named { scene, .. } = &NAMED[row];
+    let mut remark = None;
+    if scene.is_full {
+        let stats = server.ask(&["INFO", "stats"])?;
+        if info_field(&stats, "evicted_keys").is_none_or(|evicted| evicted == "0") {
+            return Err(BenchError::new(format!("{}: no key was evicted", server.program.name)));
+        }
+        remark = Some(format!("{} held {} keys", server.program.name, server.ask(&["DBSIZE"])?));
+        server.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
+        server.ask(&["FLUSHALL"])?;
+    }
+    for (name, _, default) in scene.directives {
+        server.ask(&["CONFIG", "SET", name, default])?;
+    }
+    if !scene.user_rules.is_empty() {
+        server.ask(&["ACL", "DELUSER", USER])?;
+    }
+    Ok(remark)
 }
 
 /// Runs `work` on a thread of its own: drivers pin the thread they run on, and the main thread starts servers.
@@ -392,6 +435,25 @@ impl<'a> Lane<'a> {
         let generator = Generator::connect(server.address, connections, placement)
             .context(|| format!("{}: {connections} connections", server.program.name))?;
         Ok(Lane { server, generator })
+    }
+
+    /// As `connect`, in the scene of the operation: its user's connections, and subscribers beside them.
+    pub fn connect_for(
+        op: Op,
+        server: &'a Server,
+        connections: usize,
+        placement: &Placement,
+    ) -> Result<Lane<'a>> {
+        let mut lane = Lane::connect(server, connections, placement)?;
+        let Some(Named { scene, .. }) = op.named() else { return Ok(lane) };
+        let what = || format!("{}: scene", server.program.name);
+        if !scene.user_rules.is_empty() {
+            lane.generator.authenticate(USER).context(what)?;
+        }
+        if let Some(subscribers) = scene.subscribers {
+            lane.generator.with_subscribers(server.address, subscribers);
+        }
+        Ok(lane)
     }
 
     /// By TLS, to another port of the server.

@@ -9,7 +9,7 @@
 use clap::Args;
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, crowd, interleaved,
+    CommonArgs, Contender, Lane, RoundArgs, Rounds, Setup, at_least_one, crowd, interleaved, leave_scene,
     load_collections, load_for, placement_on,
 };
 use crate::error::{BenchError, Context, Result};
@@ -49,9 +49,10 @@ pub struct ShardsArgs {
     /// Measures servers with so many shards, all on the same cores: those of --server-cores [default: the first one]
     #[arg(long, value_delimiter = ',', value_parser = at_least_one, conflicts_with = "shards")]
     pub counts: Option<Vec<usize>>,
-    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, exec5 at 8, lmove, sunion1m and zunionstore1m.
+    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, exec5 at 8, publish100-shards, lmove, sunion1m and
+    /// zunionstore1m.
     /// Operations over collections run at the pipeline of their bar, without --pipelines
-    /// [default: get:set,get,set,mget10,mset10,lmove,sunion1m,zunionstore1m; with --counts: get]
+    /// [default: get:set,get,set,mget10,mset10,publish100-shards,lmove,sunion1m,zunionstore1m; with --counts: get]
     #[arg(long, value_delimiter = ',')]
     pub ops: Option<Vec<Op>>,
     /// Requests that a connection has under way [default: 16; with --counts: 1,16,64]
@@ -192,8 +193,16 @@ fn measure_cell(
             round_args.seconds = round_args.seconds.max(LONG_SECONDS);
         }
     }
-    let lanes = driven.iter().map(|(server, placement)| Lane::connect(server, connections, placement));
-    interleaved(&mut lanes.collect::<Result<Vec<_>>>()?, &pool, &round_args)
+    let lanes =
+        driven.iter().map(|(server, placement)| Lane::connect_for(op, server, connections, placement));
+    let rounds = interleaved(&mut lanes.collect::<Result<Vec<_>>>()?, &pool, &round_args)?;
+    if let Op::Named(row) = op {
+        let [_, (one, _), (many, _)] = driven;
+        for server in [one, many] {
+            leave_scene(server, row)?;
+        }
+    }
+    Ok(rounds)
 }
 
 #[derive(Args, Clone, Debug)]

@@ -8,9 +8,10 @@ use openssl::ssl::SslContext;
 
 use crate::histogram::Histogram;
 use crate::load::Wait;
+use crate::load::named::Subscribers;
 use crate::load::wire::Wire;
 use crate::load::workload::Source;
-use crate::resp::ReplyScanner;
+use crate::resp::{ReplyScanner, write_command};
 use crate::sys::{self, Epoll};
 
 /// Read in one go. Bigger than any reply of the usual pipelines, so that a short read says that no more is there.
@@ -66,6 +67,8 @@ pub struct Tally {
     idle_ns: u64,
     /// Null replies, over the whole run.
     pub nulls: u64,
+    /// Replies of the whole run, those before and after the window included.
+    pub replies_of_run: u64,
 }
 
 impl Tally {
@@ -89,6 +92,16 @@ struct Connection {
     backlog_at: usize,
 }
 
+/// A connection that sends nothing and is sent messages, which are read while others are driven. As the messages of a
+/// run have all the same length, it counts bytes.
+struct Subscriber {
+    stream: Wire,
+    received_bytes: u64,
+}
+
+/// The token of the first subscriber.
+const SUBSCRIBERS: usize = 1 << 32;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     WarmUp,
@@ -99,6 +112,7 @@ enum Phase {
 pub struct Driver {
     epoll: Epoll,
     connections: Vec<Connection>,
+    subscribers: Vec<Subscriber>,
     read_buffer: Box<[u8]>,
     scratch: Vec<u8>,
     cores: Vec<usize>,
@@ -140,7 +154,53 @@ impl Driver {
         };
         let connections = (0..connections).map(open).collect::<io::Result<Vec<_>>>()?;
         let read_buffer = vec![0; READ_BUFFER_LEN_BYTES].into_boxed_slice();
-        Ok(Driver { epoll, connections, read_buffer, scratch: Vec::new(), cores: cores.to_vec(), wait })
+        Ok(Driver {
+            epoll,
+            connections,
+            subscribers: Vec::new(),
+            read_buffer,
+            scratch: Vec::new(),
+            cores: cores.to_vec(),
+            wait,
+        })
+    }
+
+    /// Makes all connections those of a user without a password.
+    pub fn authenticate(&mut self, user: &str) -> io::Result<()> {
+        let mut request = Vec::new();
+        write_command(&mut request, &[b"AUTH", user.as_bytes(), b""]);
+        self.connections.iter_mut().try_for_each(|connection| connection.stream.ask(&request, b"+OK\r\n"))
+    }
+
+    /// Opens so many connections that read the messages of a channel.
+    pub fn subscribe(&mut self, address: SocketAddr, subscribers: Subscribers) -> io::Result<()> {
+        let mut request = Vec::new();
+        write_command(&mut request, &[b"SUBSCRIBE", subscribers.channel.as_bytes()]);
+        for _ in 0..subscribers.count {
+            let mut stream = Wire::connect(address, None)?;
+            stream.ask(&request, &subscribers.confirmation())?;
+            self.epoll.add(stream.as_raw_fd(), SUBSCRIBERS + self.subscribers.len())?;
+            self.subscribers.push(Subscriber { stream, received_bytes: 0 });
+        }
+        Ok(())
+    }
+
+    /// Waits until each subscriber has received `expected_bytes`, and closes their connections.
+    pub fn end_subscriptions(&mut self, expected_bytes: u64) -> io::Result<()> {
+        let begun_at_ns = sys::now_ns();
+        for mut subscriber in std::mem::take(&mut self.subscribers) {
+            while subscriber.received_bytes < expected_bytes {
+                subscriber.receive(&mut self.read_buffer)?;
+                std::thread::yield_now();
+                if sys::now_ns() - begun_at_ns > SILENCE_MAX_NS {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "messages are missing"));
+                }
+            }
+            if subscriber.received_bytes > expected_bytes {
+                return Err(io::Error::other("there are more messages than there should be"));
+            }
+        }
+        Ok(())
     }
 
     pub fn connections(&self) -> usize {
@@ -209,6 +269,10 @@ impl Driver {
             answered_at_ns = woken_at_ns;
             for at in 0..ready {
                 let event = self.epoll.event(at);
+                if let Some(index) = event.token.checked_sub(SUBSCRIBERS) {
+                    self.subscribers[index].receive(&mut self.read_buffer)?;
+                    continue;
+                }
                 if event.writable {
                     self.connections[event.token].flush()?;
                 }
@@ -216,6 +280,7 @@ impl Driver {
                     continue;
                 }
                 let replies = self.connections[event.token].receive(&mut self.read_buffer)?;
+                tally.replies_of_run += replies as u64;
                 if phase == Phase::Measured {
                     tally.replies += replies as u64;
                 }
@@ -282,6 +347,25 @@ impl Driver {
             tally.nulls += std::mem::take(&mut connection.scanner.nulls);
         }
         Ok(())
+    }
+}
+
+impl Subscriber {
+    /// Reads what is there.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<()> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(0) => return Err(io::Error::other("the server closed a subscriber's connection")),
+                Ok(len) => {
+                    self.received_bytes += len as u64;
+                    if len < buffer.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 

@@ -20,6 +20,7 @@ use openssl::ssl::SslContext;
 
 use crate::histogram::Histogram;
 use crate::load::driver::{Driver, Observer, Tally, Window};
+use crate::load::named::Subscribers;
 use crate::load::workload::{Pool, PoolSource};
 use crate::proc;
 use crate::sys::{self, CpuClock};
@@ -58,6 +59,8 @@ pub struct Sample {
 /// All connections to one server, spread over the generator's threads. They stay open between rounds.
 pub struct Generator {
     drivers: Vec<Driver>,
+    /// Opened for each run: other generators drive the same server.
+    subscribers: Option<(SocketAddr, Subscribers)>,
 }
 
 impl Generator {
@@ -78,7 +81,35 @@ impl Generator {
             let share = connections / threads + usize::from(thread < connections % threads);
             Driver::connect_by(address, share, &placement.cores[thread..=thread], placement.wait, tls)
         });
-        Ok(Generator { drivers: drivers.collect::<io::Result<_>>()? })
+        Ok(Generator { drivers: drivers.collect::<io::Result<_>>()?, subscribers: None })
+    }
+
+    /// Makes the connections those of a user.
+    pub fn authenticate(&mut self, user: &str) -> io::Result<()> {
+        self.drivers.iter_mut().try_for_each(|driver| driver.authenticate(user))
+    }
+
+    /// From now on each run has subscribers, and each operation is taken to be one message.
+    pub fn with_subscribers(&mut self, address: SocketAddr, subscribers: Subscribers) {
+        self.subscribers = Some((address, subscribers));
+    }
+
+    /// Opens the subscribers' connections, each thread its share.
+    fn subscribe(&mut self) -> io::Result<()> {
+        let Some((address, subscribers)) = self.subscribers else { return Ok(()) };
+        let threads = self.drivers.len();
+        for (thread, driver) in self.drivers.iter_mut().enumerate() {
+            let share = subscribers.count / threads + usize::from(thread < subscribers.count % threads);
+            driver.subscribe(address, Subscribers { count: share, ..subscribers })?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every subscriber has got so many messages, and closes their connections.
+    fn end_subscriptions(&mut self, messages: u64) -> io::Result<()> {
+        let Some((_, subscribers)) = self.subscribers else { return Ok(()) };
+        let expected_bytes = messages * subscribers.message_len_bytes();
+        self.drivers.iter_mut().try_for_each(|driver| driver.end_subscriptions(expected_bytes))
     }
 
     /// Drives the server for `warm_up`, then for the measured `window`, then until every reply is there.
@@ -89,6 +120,7 @@ impl Generator {
         window: Duration,
         server: &ServerCpu,
     ) -> io::Result<Sample> {
+        self.subscribe()?;
         let opens_at_ns = sys::now_ns() + warm_up.as_nanos() as u64;
         let len_ns = window.as_nanos() as u64;
         let threads = self.drivers.len();
@@ -111,7 +143,9 @@ impl Generator {
                 .collect()
         });
 
-        let mut results = results.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
+        let results = results.into_iter().collect::<io::Result<Vec<_>>>()?;
+        self.end_subscriptions(results.iter().map(|(tally, _)| tally.replies_of_run).sum())?;
+        let mut results = results.into_iter();
         let (first, probe) = results.next().expect("there is at least one thread");
         let (cpu_ns, kernel_share) = probe.used()?;
         // The windows of the threads are the same but for moments, so rates are added up, not counts.

@@ -28,6 +28,8 @@ pub enum Arg {
     Member,
     /// Text of 16 bytes.
     Value,
+    /// Text of so many bytes.
+    Payload(usize),
     /// A number of six digits.
     Score,
     /// A number from 0 to one less than this.
@@ -50,6 +52,8 @@ pub enum Answer {
     Texts(usize),
     /// A string of 16 bytes.
     Text,
+    /// A string of so many bytes.
+    Payload(usize),
     /// So many entries of a stream, with one field each.
     Entries(usize),
     /// A number of six digits, as a string.
@@ -67,6 +71,7 @@ impl Answer {
             Answer::Integer => b":10\r\n".to_vec(),
             Answer::Ok => b"+OK\r\n".to_vec(),
             Answer::Text => text.as_bytes().to_vec(),
+            Answer::Payload(len) => format!("${len}\r\n{}\r\n", "x".repeat(len)).into_bytes(),
             Answer::Entries(count) => {
                 let entry = format!("*2\r\n$15\r\n1700000000000-0\r\n*2\r\n$5\r\nfield\r\n{text}");
                 format!("*{count}\r\n{}", entry.repeat(count)).into_bytes()
@@ -119,6 +124,49 @@ pub struct Named {
     /// An operation takes a good part of a second, and its reply may have megabytes: it is measured on one connection,
     /// and longer.
     pub is_long: bool,
+    pub scene: Scene,
+}
+
+/// What there is around an operation, beside its keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    /// Directives: name, value while the operation is measured, default.
+    pub directives: &'static [(&'static str, &'static str, &'static str)],
+    /// Rules of the user that the generator's connections are; none: they are the default user.
+    pub user_rules: &'static [&'static str],
+    pub subscribers: Option<Subscribers>,
+    /// Every other key is loaded, and `maxmemory` is what the server takes then: half of the keys have room.
+    pub is_full: bool,
+}
+
+impl Scene {
+    pub const USUAL: Scene = Scene { directives: &[], user_rules: &[], subscribers: None, is_full: false };
+}
+
+/// Connections that are subscribed to a channel to which each operation sends one message.
+#[derive(Clone, Copy, Debug)]
+pub struct Subscribers {
+    pub count: usize,
+    pub channel: &'static str,
+    pub payload_len_bytes: usize,
+}
+
+impl Subscribers {
+    pub fn message_len_bytes(&self) -> u64 {
+        message(self.channel.as_bytes(), &vec![b'x'; self.payload_len_bytes]).len() as u64
+    }
+
+    /// What a server replies to SUBSCRIBE.
+    pub fn confirmation(&self) -> Vec<u8> {
+        format!("*3\r\n$9\r\nsubscribe\r\n${}\r\n{}\r\n:1\r\n", self.channel.len(), self.channel).into_bytes()
+    }
+}
+
+/// A message as a subscriber gets it.
+pub fn message(channel: &[u8], payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    write_command(&mut out, &[b"message", channel, payload]);
+    out
 }
 
 /// What an operation may cost at most.
@@ -145,7 +193,7 @@ const fn several(pipeline: usize, limit: f64) -> Bar {
     Bar { pipeline, judged: Judged::SeveralToOne, limit }
 }
 
-use Arg::{Below, Key, Latitude, Longitude, Mebibyte, Score, Script, Value, Word};
+use Arg::{Below, Key, Latitude, Longitude, Mebibyte, Payload, Score, Script, Value, Word};
 
 const LIST_OF_10: Load = Load { command: "RPUSH", element: &[Value], count: 10, named_keys: &[] };
 const LPUSH: Request = Request { args: &[Word("LPUSH"), Key, Value], answer: Answer::Integer };
@@ -171,6 +219,14 @@ const GEO_OF_10: Load =
 const HYPERLOGLOG_OF_10: Load = Load { command: "PFADD", ..SET_OF_10 };
 const STRING_OF_1_MIB: Load = Load { element: &[Mebibyte], ..STRING };
 
+const SET: Request = Request { args: &[Word("SET"), Key, Payload(64)], answer: Answer::Ok };
+const STRING_OF_64: Load = Load { element: &[Payload(64)], ..STRING };
+
+const PUBLISH: Request =
+    Request { args: &[Word("PUBLISH"), Word("channel"), Payload(64)], answer: Answer::Integer };
+const SUBSCRIBERS_OF_PUBLISH: Subscribers =
+    Subscribers { count: 100, channel: "channel", payload_len_bytes: 64 };
+
 /// A JSON document of about 1 KB.
 const DOCUMENT: &str = include_str!("document.json");
 
@@ -187,6 +243,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "lpush",
@@ -196,6 +253,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "lrange100",
@@ -208,6 +266,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(4, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "sort10k",
@@ -217,6 +276,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(1, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     // Half of the members are there.
     Named {
@@ -227,6 +287,7 @@ pub const NAMED: &[Named] = &[
         members: 20,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "sismember",
@@ -236,6 +297,7 @@ pub const NAMED: &[Named] = &[
         members: 20,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "smembers50",
@@ -245,6 +307,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(4, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "sinter10k",
@@ -254,6 +317,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(1, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zadd",
@@ -263,6 +327,7 @@ pub const NAMED: &[Named] = &[
         members: 10,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zscore",
@@ -272,6 +337,7 @@ pub const NAMED: &[Named] = &[
         members: 10,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zpopmin:zadd",
@@ -281,6 +347,7 @@ pub const NAMED: &[Named] = &[
         members: 20,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zincrby",
@@ -290,6 +357,7 @@ pub const NAMED: &[Named] = &[
         members: 10,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zrange100",
@@ -302,6 +370,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(4, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zunionstore10k",
@@ -314,6 +383,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(1, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zadd1m",
@@ -323,6 +393,7 @@ pub const NAMED: &[Named] = &[
         members: 1_000_000,
         bar: own(16, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "xadd",
@@ -335,6 +406,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "xrange100",
@@ -347,6 +419,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(4, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "hset",
@@ -356,6 +429,7 @@ pub const NAMED: &[Named] = &[
         members: 10,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "hget",
@@ -365,6 +439,7 @@ pub const NAMED: &[Named] = &[
         members: 10,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "hgetall20",
@@ -374,6 +449,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(4, 0.60),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "setbit",
@@ -383,6 +459,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.50),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "getbit",
@@ -392,6 +469,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.50),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "bitcount1mb",
@@ -401,6 +479,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 1.0),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "bitop-and1mb",
@@ -413,6 +492,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 1.0),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "geoadd",
@@ -425,6 +505,7 @@ pub const NAMED: &[Named] = &[
         members: 10,
         bar: own(16, 0.50),
         is_long: false,
+        scene: Scene::USUAL,
     },
     // Of a million places, about a hundred are in such a circle.
     Named {
@@ -447,6 +528,7 @@ pub const NAMED: &[Named] = &[
         members: 1_000_000,
         bar: own(16, 0.80),
         is_long: false,
+        scene: Scene::USUAL,
     },
     // Most of the members are there, or nothing would keep the strings as short as they are.
     Named {
@@ -457,6 +539,7 @@ pub const NAMED: &[Named] = &[
         members: 100,
         bar: own(16, 1.0),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "pfmerge-dense",
@@ -466,6 +549,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 1.0),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "script-get",
@@ -478,6 +562,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.35),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "script-limiter",
@@ -498,6 +583,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "script-100-calls",
@@ -515,6 +601,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 0.40),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "script-cjson",
@@ -532,6 +619,88 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: own(16, 1.0),
         is_long: false,
+        scene: Scene::USUAL,
+    },
+    Named {
+        name: "publish100",
+        requests: &[PUBLISH],
+        load: STRING,
+        keys: 1,
+        members: 0,
+        bar: own(16, 0.50),
+        is_long: false,
+        scene: Scene { subscribers: Some(SUBSCRIBERS_OF_PUBLISH), ..Scene::USUAL },
+    },
+    Named {
+        name: "set-event",
+        requests: &[SET],
+        load: STRING_OF_64,
+        keys: 1_000_000,
+        members: 0,
+        bar: own(16, 0.60),
+        is_long: false,
+        scene: Scene {
+            directives: &[("notify-keyspace-events", "KEA", "")],
+            subscribers: Some(Subscribers {
+                count: 1,
+                channel: "__keyevent@0__:set",
+                payload_len_bytes: TEXT_LEN_BYTES,
+            }),
+            ..Scene::USUAL
+        },
+    },
+    Named {
+        name: "get-acl",
+        requests: &[Request { args: &[Word("GET"), Key], answer: Answer::Payload(64) }],
+        load: STRING_OF_64,
+        keys: 1_000_000,
+        members: 0,
+        bar: own(16, 0.50),
+        is_long: false,
+        scene: Scene {
+            user_rules: &[
+                "on",
+                "nopass",
+                "+@all",
+                "~cache:*",
+                "~cart:*",
+                "~coupon:*",
+                "~count:*",
+                "~cookie:*",
+                "~code:*",
+                "~comment:*",
+                "~company:*",
+                "~city:*",
+                "~col:*",
+            ],
+            ..Scene::USUAL
+        },
+    },
+    // A key of two is there, and each other SET drives one out.
+    Named {
+        name: "set-evict",
+        requests: &[SET],
+        load: STRING_OF_64,
+        keys: 2_000_000,
+        members: 0,
+        bar: own(16, 0.50),
+        is_long: false,
+        scene: Scene {
+            directives: &[("maxmemory-policy", "allkeys-lru", "noeviction")],
+            is_full: true,
+            ..Scene::USUAL
+        },
+    },
+    // Of two shards, either has half of the subscribers.
+    Named {
+        name: "publish100-shards",
+        requests: &[PUBLISH],
+        load: STRING,
+        keys: 1,
+        members: 0,
+        bar: several(16, 1.4),
+        is_long: false,
+        scene: Scene { subscribers: Some(SUBSCRIBERS_OF_PUBLISH), ..Scene::USUAL },
     },
     // Of two shards, half of the pairs are on both.
     Named {
@@ -545,6 +714,7 @@ pub const NAMED: &[Named] = &[
         members: 0,
         bar: several(16, 2.5),
         is_long: false,
+        scene: Scene::USUAL,
     },
     Named {
         name: "sunion1m",
@@ -557,6 +727,7 @@ pub const NAMED: &[Named] = &[
         members: 1_000_000,
         bar: several(1, 1.5),
         is_long: true,
+        scene: Scene::USUAL,
     },
     Named {
         name: "zunionstore1m",
@@ -569,6 +740,7 @@ pub const NAMED: &[Named] = &[
         members: 1_000_000,
         bar: several(1, 1.5),
         is_long: true,
+        scene: Scene::USUAL,
     },
 ];
 
@@ -585,11 +757,8 @@ fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
         Word(word) => word.as_bytes().to_vec(),
         Key => numbered(KEY_PREFIX, key).to_vec(),
         Arg::Member => numbered(MEMBER_PREFIX, member).to_vec(),
-        Value => {
-            let mut value = vec![0; TEXT_LEN_BYTES];
-            fill_text_value(rng, &mut value);
-            value
-        }
+        Value => text(TEXT_LEN_BYTES, rng),
+        Payload(len) => text(len, rng),
         Score => rng.u64(100_000..1_000_000).to_string().into_bytes(),
         Below(end) => rng.u64(..end).to_string().into_bytes(),
         Longitude => degrees(180.0, rng),
@@ -601,6 +770,12 @@ fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
         }
         Script(text) => Sha1::from(text).digest().to_string().into_bytes(),
     }
+}
+
+fn text(len_bytes: usize, rng: &mut Rng) -> Vec<u8> {
+    let mut value = vec![0; len_bytes];
+    fill_text_value(rng, &mut value);
+    value
 }
 
 /// Degrees in -max..max.
@@ -626,7 +801,16 @@ impl Named {
         let args = self.requests.iter().flat_map(|request| request.args);
         args.filter_map(|arg| match arg {
             Script(text) => Some(*text),
-            Word(_) | Key | Arg::Member | Value | Score | Below(_) | Longitude | Latitude | Mebibyte => None,
+            Word(_)
+            | Key
+            | Arg::Member
+            | Value
+            | Payload(_)
+            | Score
+            | Below(_)
+            | Longitude
+            | Latitude
+            | Mebibyte => None,
         })
     }
 
@@ -636,6 +820,7 @@ impl Named {
             keys if self.load.is_one_by_one() => keys * self.load.count,
             keys if !self.load.named_keys.is_empty() => keys * self.members.div_ceil(self.load.count),
             1 => self.members.div_ceil(self.load.count).max(1),
+            keys if self.scene.is_full => keys / 2,
             keys => keys,
         }
     }
@@ -650,6 +835,7 @@ impl Named {
                 (key, first..first + count)
             }
             1 => (0, number * count..(number + 1) * count),
+            _ if self.scene.is_full => (2 * number, 0..count),
             _ => (number, 0..count),
         };
         let name = match named_keys.get(key as usize) {
@@ -666,8 +852,13 @@ impl Named {
 
     /// About how many bytes one request and its reply put on the wire.
     pub fn wire_len_bytes(&self) -> usize {
-        let len =
-            |request: &Request| request.args.len() * (TEXT_LEN_BYTES + 10) + request.answer.bytes().len();
+        let arg_len = |arg: &Arg| match arg {
+            Payload(len) => len + 10,
+            _ => TEXT_LEN_BYTES + 10,
+        };
+        let len = |request: &Request| {
+            request.args.iter().map(arg_len).sum::<usize>() + request.answer.bytes().len()
+        };
         self.requests.iter().map(len).max().unwrap_or_default()
     }
 }

@@ -3,8 +3,12 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslMode, SslStream, SslVerifyMode};
+
+/// Time for an answer outside measured windows.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 
 pub enum Wire {
     Plain(TcpStream),
@@ -35,6 +39,21 @@ impl Wire {
         };
         wire.socket().set_nonblocking(true)?;
         Ok(wire)
+    }
+
+    /// Sends `request`, outside measured windows, and waits for exactly `reply`.
+    pub fn ask(&mut self, request: &[u8], reply: &[u8]) -> io::Result<()> {
+        self.socket().set_nonblocking(false)?;
+        self.socket().set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        self.write_all(request)?;
+        let mut answer = vec![0; reply.len()];
+        self.read_exact(&mut answer)?;
+        self.socket().set_read_timeout(None)?;
+        self.socket().set_nonblocking(true)?;
+        if answer != reply {
+            return Err(io::Error::other(format!("replied {:?}", String::from_utf8_lossy(&answer))));
+        }
+        Ok(())
     }
 
     fn socket(&self) -> &TcpStream {

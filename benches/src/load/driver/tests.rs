@@ -161,3 +161,29 @@ fn a_server_that_closes_the_connection_ends_the_run() {
     assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
     assert!(closer.join().unwrap() > 0);
 }
+
+#[test]
+fn subscribers_are_read_while_others_are_driven_and_their_bytes_are_counted() {
+    const MESSAGES: u64 = 40;
+    let subscribers = Subscribers { count: 2, channel: "news", payload_len_bytes: 3 };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut buffer = [0; 4096];
+            let _ = stream.read(&mut buffer).unwrap();
+            stream.write_all(&subscribers.confirmation()).unwrap();
+            for _ in 0..MESSAGES {
+                stream.write_all(&crate::load::named::message(b"news", b"abc")).unwrap();
+            }
+            thread::spawn(move || stream.read(&mut buffer));
+        }
+    });
+    let len = subscribers.message_len_bytes();
+    let mut driver = driver(fake_server(b"+OK\r\n", 4096), 1);
+    driver.subscribe(address, subscribers).unwrap();
+    driver.end_subscriptions(MESSAGES * len).unwrap();
+    driver.subscribe(address, subscribers).unwrap();
+    assert!(driver.end_subscriptions((MESSAGES - 1) * len).is_err(), "there is one more");
+}

@@ -25,6 +25,13 @@ impl Published {
         let (channel, payload) = (channel.into(), payload.into());
         Arc::new(Published { kind, channel, payload, channel_version, pattern_version })
     }
+
+    /// Whether it goes to the same channel as `other`, and the same subscribers have been counted.
+    pub(super) fn is_alike(&self, other: &Published) -> bool {
+        (self.kind, self.channel_version, self.pattern_version)
+            == (other.kind, other.channel_version, other.pattern_version)
+            && self.channel == other.channel
+    }
 }
 
 /// What a shard delivers to its subscribers at one position; nothing, if the position is empty.

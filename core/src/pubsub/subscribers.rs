@@ -5,6 +5,7 @@ use super::publisher::{Delivery, Published};
 use crate::call::ClientId;
 use crate::protocol::{Reply, Resp};
 use crate::types::glob::glob_matches;
+use std::collections::btree_map::OccupiedEntry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -83,6 +84,9 @@ pub struct Subscribers<Id> {
     confirmations: VecDeque<Confirmation<Id>>,
 }
 
+/// Bytes of messages that a subscriber is handed at most before its output is looked at, but for a single message.
+const RUN_LEN_BYTES: usize = 32 * 1024;
+
 impl<Id> Default for Subscribers<Id> {
     fn default() -> Subscribers<Id> {
         Subscribers {
@@ -149,27 +153,60 @@ impl<Id> Subscribers<Id> {
         self.early.insert(delivery.position, delivery.messages);
     }
 
-    /// What is to be delivered now, if it has come; and its position.
-    pub fn next_delivery(&mut self) -> Option<(u64, Vec<Arc<Published>>)> {
-        let entry = self.early.first_entry().filter(|entry| *entry.key() == self.next_position)?;
-        self.next_position += 1;
-        Some(entry.remove_entry())
+    /// Takes what is to be delivered now: the messages that have come, up to one that is missing or that comes after a
+    /// confirmation, each with its position. `None`: it has not come.
+    pub fn next_deliveries(&mut self) -> Option<Vec<(u64, Arc<Published>)>> {
+        let first_position = self.next_position;
+        let mut deliveries = Vec::new();
+        let confirmed = self.confirmations.front().map_or(u64::MAX, |confirmation| confirmation.position);
+        while self.next_position < confirmed {
+            let entry = self.early.first_entry().filter(|entry| *entry.key() == self.next_position);
+            let Some((position, messages)) = entry.map(OccupiedEntry::remove_entry) else { break };
+            self.next_position += 1;
+            deliveries.extend(messages.into_iter().map(|message| (position, message)));
+        }
+        (self.next_position > first_position).then_some(deliveries)
     }
 
-    /// Calls `deliver` for every subscription that gets a message, with the index of the connection, the client, and the
-    /// message's forms. A client that has subscribed to the channel and to patterns gets it several times.
+    /// How many of the first messages each subscriber can be handed in one piece: those that are alike, up to
+    /// [`RUN_LEN_BYTES`]. A single one where patterns match, as a client may be a subscriber by these as well.
+    pub fn run_len(&self, messages: &[(u64, Arc<Published>)]) -> usize {
+        let (_, first) = &messages[0];
+        let mut patterns = self.names[Kind::Pattern as usize].keys();
+        if first.kind == Kind::Channel && patterns.any(|pattern| glob_matches(pattern, &first.channel)) {
+            return 1;
+        }
+        let mut len_bytes = 0;
+        let is_in_run = |(_, message): &&(u64, Arc<Published>)| {
+            len_bytes += message.channel.len() + message.payload.len();
+            len_bytes <= RUN_LEN_BYTES && message.is_alike(first)
+        };
+        messages.iter().take_while(is_in_run).count().max(1)
+    }
+
+    /// Calls `deliver` for every subscription that gets messages of a run, with the index of the connection, the client,
+    /// the run's forms, and the first message of the run that it gets. A client that has subscribed to the channel and to
+    /// patterns gets them several times.
     pub fn each_hearer(
         &self,
-        message: &Published,
-        position: u64,
-        mut deliver: impl FnMut(usize, ClientId, &mut Forms<'_>),
+        run: &[(u64, Arc<Published>)],
+        mut deliver: impl FnMut(usize, ClientId, &mut Forms<'_>, usize),
     ) {
+        let (first_position, message) = &run[0];
         let mut tell = |entries: &Entries, version: u64, pattern: Option<&[u8]>| {
-            let mut forms = Forms { message, pattern, of_resp: [None, None] };
+            let mut forms = Forms { run, pattern, of_resp: [None, None] };
             for (&(at, since_version), subscriber) in entries {
                 let was_counted = since_version <= version && version < subscriber.until_version;
-                if was_counted && subscriber.since_position <= position {
-                    deliver(at as usize, subscriber.client, &mut forms);
+                if !was_counted {
+                    continue;
+                }
+                let first = if subscriber.since_position <= *first_position {
+                    0
+                } else {
+                    run.partition_point(|(position, _)| *position < subscriber.since_position)
+                };
+                if first < run.len() {
+                    deliver(at as usize, subscriber.client, &mut forms, first);
                 }
             }
         };
@@ -186,39 +223,54 @@ impl<Id> Subscribers<Id> {
     }
 }
 
-/// A message as clients get it, made once for each version of the protocol.
+/// The messages of a run as clients get them, made once for each version of the protocol.
 pub struct Forms<'a> {
-    message: &'a Published,
+    run: &'a [(u64, Arc<Published>)],
     /// The pattern that the channel matches.
     pattern: Option<&'a [u8]>,
-    of_resp: [Option<Vec<u8>>; 2],
+    of_resp: [Option<Form>; 2],
+}
+
+struct Form {
+    bytes: Vec<u8>,
+    /// Where each message begins.
+    starts: Vec<usize>,
 }
 
 impl Forms<'_> {
-    pub fn of(&mut self, resp: Resp) -> &[u8] {
-        let Forms { message, pattern, of_resp } = self;
+    /// The messages from `first` on, one behind the other.
+    pub fn of(&mut self, resp: Resp, first: usize) -> &[u8] {
+        let Forms { run, pattern, of_resp } = self;
         let form = &mut of_resp[usize::from(resp == Resp::V3)];
-        form.get_or_insert_with(|| {
-            let mut out = Vec::with_capacity(message.channel.len() + message.payload.len() + 64);
-            if message.kind == Kind::Commands {
-                out.extend_from_slice(&[b"+", &*message.payload, b"\r\n"].concat());
-                return out;
+        let form = form.get_or_insert_with(|| {
+            let mut form = Form { bytes: Vec::new(), starts: Vec::with_capacity(run.len()) };
+            for (_, message) in *run {
+                form.starts.push(form.bytes.len());
+                write_message(&mut form.bytes, message, *pattern, resp);
             }
-            let mut push = Reply::new(&mut out, resp);
-            match pattern {
-                Some(pattern) => {
-                    push.push(4);
-                    push.bulk(b"pmessage");
-                    push.bulk(pattern);
-                }
-                None => {
-                    push.push(3);
-                    push.bulk(if message.kind == Kind::ShardChannel { &b"smessage"[..] } else { b"message" });
-                }
-            }
-            push.bulk(&message.channel);
-            push.bulk(&message.payload);
-            out
-        })
+            form
+        });
+        &form.bytes[form.starts[first]..]
     }
+}
+
+fn write_message(out: &mut Vec<u8>, message: &Published, pattern: Option<&[u8]>, resp: Resp) {
+    if message.kind == Kind::Commands {
+        out.extend_from_slice(&[b"+", &*message.payload, b"\r\n"].concat());
+        return;
+    }
+    let mut push = Reply::new(out, resp);
+    match pattern {
+        Some(pattern) => {
+            push.push(4);
+            push.bulk(b"pmessage");
+            push.bulk(pattern);
+        }
+        None => {
+            push.push(3);
+            push.bulk(if message.kind == Kind::ShardChannel { &b"smessage"[..] } else { b"message" });
+        }
+    }
+    push.bulk(&message.channel);
+    push.bulk(&message.payload);
 }

@@ -2,6 +2,7 @@
 //! counts and deliveries agree.
 
 use super::*;
+use crate::protocol::Resp;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -21,12 +22,17 @@ struct Listener {
 impl Listener {
     /// Delivers what has come.
     fn deliver(&mut self) {
-        while let Some((position, messages)) = self.subscribers.next_delivery() {
-            for message in messages {
-                self.subscribers.each_hearer(&message, position, |_, client, _| {
+        while let Some(messages) = self.subscribers.next_deliveries() {
+            let mut rest = &messages[..];
+            while !rest.is_empty() {
+                let (run, after) = rest.split_at(self.subscribers.run_len(rest));
+                rest = after;
+                self.subscribers.each_hearer(run, |_, client, _, first| {
                     assert_eq!(client, CLIENT);
-                    let text = String::from_utf8(message.payload.to_vec()).unwrap();
-                    assert!(self.heard.insert(text), "a message comes once");
+                    for (_, message) in &run[first..] {
+                        let text = String::from_utf8(message.payload.to_vec()).unwrap();
+                        assert!(self.heard.insert(text), "a message comes once");
+                    }
                 });
             }
         }
@@ -140,4 +146,57 @@ fn a_unit_that_is_suspended_publishes_at_its_end() {
         .map(|message| message.payload.to_vec())
         .collect();
     assert_eq!(payloads, [&b"between"[..], b"1", b"2"]);
+}
+
+/// The runs of what is delivered at once, as the bytes that each client gets.
+fn delivered(subscribers: &mut Subscribers<()>) -> Vec<(u64, String)> {
+    let mut pieces = Vec::new();
+    let messages = subscribers.next_deliveries().unwrap();
+    let mut rest = &messages[..];
+    while !rest.is_empty() {
+        let (run, after) = rest.split_at(subscribers.run_len(rest));
+        rest = after;
+        subscribers.each_hearer(run, |_, client, forms, first| {
+            let text = String::from_utf8_lossy(forms.of(Resp::V2, first));
+            pieces.push((client, text.replace("\r\n", " ")));
+        });
+    }
+    pieces
+}
+
+#[test]
+fn alike_messages_that_come_together_are_handed_over_in_one_piece() {
+    let directory = Arc::new(Directory::new(1));
+    let mut subscribers = Subscribers::<()>::default();
+    let subscribe = |subscribers: &mut Subscribers<()>, kind, name: &[u8], at: u32, since_position| {
+        let name: Arc<[u8]> = name.into();
+        let since = directory.add(kind, &name, 0);
+        subscribers.add(kind, &name, (at, u64::from(at)), since, since_position);
+    };
+    subscribe(&mut subscribers, Kind::Channel, b"a", 1, 0);
+    subscribe(&mut subscribers, Kind::Channel, b"b", 1, 0);
+    // It has become a subscriber while messages of the run were under way.
+    subscribe(&mut subscribers, Kind::Channel, b"a", 2, 1);
+    let mut publisher = Publisher::new(Arc::clone(&directory));
+    let mut publish = |subscribers: &mut Subscribers<()>| {
+        for (channel, payload) in [("a", "0"), ("a", "1"), ("b", "2"), ("a", "3")] {
+            publisher.publish(Kind::Channel, channel.as_bytes(), payload.as_bytes());
+        }
+        publisher.take_ready().into_iter().for_each(|(_, delivery)| subscribers.receive(delivery));
+    };
+    publish(&mut subscribers);
+    let [a0, a1, b2, a3] = [("a", 0), ("a", 1), ("b", 2), ("a", 3)]
+        .map(|(channel, payload)| format!("*3 $7 message $1 {channel} $1 {payload} "));
+    let whole = [(1, format!("{a0}{a1}")), (2, a1.clone()), (1, b2), (1, a3.clone()), (2, a3)];
+    assert_eq!(delivered(&mut subscribers), whole);
+
+    // A client that is a subscriber by a pattern too gets each message twice before the next.
+    subscribe(&mut subscribers, Kind::Pattern, b"a*", 1, 4);
+    publish(&mut subscribers);
+    let to_first: Vec<String> = delivered(&mut subscribers)
+        .into_iter()
+        .filter(|(client, _)| *client == 1)
+        .map(|(_, text)| text)
+        .collect();
+    assert_eq!(to_first[..3], [a0, "*4 $8 pmessage $2 a* $1 a $1 0 ".to_string(), a1]);
 }

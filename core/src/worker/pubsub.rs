@@ -168,12 +168,17 @@ impl Worker {
                 self.end_subscriptions(confirmation.at as usize, &confirmation.ends);
                 self.fulfil(confirmation.id, &confirmation.text);
             }
-            let Some((position, messages)) = self.subscribers.next_delivery() else { return };
-            messages.iter().for_each(|message| self.deliver_message(message, position));
+            let Some(messages) = self.subscribers.next_deliveries() else { return };
+            let mut rest = &messages[..];
+            while !rest.is_empty() {
+                let (run, after) = rest.split_at(self.subscribers.run_len(rest));
+                self.deliver_run(run);
+                rest = after;
+            }
         }
     }
 
-    fn deliver_message(&mut self, message: &Published, position: u64) {
+    fn deliver_run(&mut self, run: &[(u64, Arc<Published>)]) {
         let limit_bytes = match self.shard.config.client_output_buffer_limit.pubsub.hard_bytes {
             0 => u64::MAX,
             hard_bytes => hard_bytes,
@@ -181,10 +186,10 @@ impl Worker {
         // The clients that read too slowly.
         let mut over_limit = Vec::new();
         let Worker { subscribers, connections, dirty, .. } = self;
-        subscribers.each_hearer(message, position, |at, client, forms| {
+        subscribers.each_hearer(run, |at, client, forms, first| {
             let connection = connections[at].as_deref_mut();
             let Some(connection) = connection.filter(|connection| connection.hears(client)) else { return };
-            connection.push_message(forms.of(connection.client.resp));
+            connection.push_message(forms.of(connection.client.resp, first));
             if connection.output_list_bytes() as u64 >= limit_bytes {
                 over_limit.push(at);
             }

@@ -94,6 +94,7 @@ mod commands;
 mod history;
 mod kind;
 mod model;
+mod pubsub;
 mod replay;
 #[path = "../common/replies.rs"]
 mod replies;

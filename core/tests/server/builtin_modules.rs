@@ -82,6 +82,12 @@ fn keys_that_they_add_are_announced_as_new() {
         "SETBIT a 2 1",
         "BITFIELD b SET u8 0 1",
         "BITOP NOT c a",
+        "SETEX i 100 x",
+        "BITOP OR i a c",
+        "RPUSH j x",
+        "BITOP OR j a c",
+        "SETEX k 100 x",
+        "BITOP OR k a k",
         "PFADD d x",
         "PFMERGE e d",
         "GEOADD f 1 1 m",
@@ -92,9 +98,13 @@ fn keys_that_they_add_are_announced_as_new() {
         let reply = client.call(&request.split(' ').collect::<Vec<_>>());
         assert!(!reply.starts_with('-'), "{request}: {reply}");
     }
-    for key in ["a", "b", "c", "d", "e", "f", "g", "h"] {
+    for key in ["a", "b", "c", "i", "j", "k", "d", "e", "f", "g", "h"] {
         let message = format!("*3\r\n$7\r\nmessage\r\n$18\r\n__keyevent@0__:new\r\n$1\r\n{key}\r\n");
         assert_eq!(String::from_utf8_lossy(&listener.reply()), message);
+    }
+    for key in ["i", "j", "k"] {
+        assert_eq!(client.call(&["TYPE", key]), "+string\r\n");
+        assert_eq!(client.call(&["TTL", key]), ":-1\r\n", "{key}");
     }
 }
 

@@ -97,9 +97,11 @@ fn write(key: &mut WriteKey<'_>, len: usize, fill: impl FnOnce(&mut [u8])) -> Re
     if len == 0 {
         return Ok(key.delete().then_some((NotifyClass::Generic, c"del")));
     }
-    // A string is written over where it is, unless more of it than its bytes has to go.
-    if key.kind() != KeyKind::String || key.expires_in_ms().is_some() {
-        key.delete();
+    // A string is written over where it is, unless more of it than its bytes has to go. The key is there all the time: it is
+    // not a new one afterwards.
+    let has_more = key.kind() != KeyKind::String || key.expires_in_ms().is_some();
+    if key.kind() != KeyKind::Empty && has_more {
+        key.set_string(b"");
     }
     let mut bytes = key.string_mut()?;
     bytes.resize(len)?;

@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::slots::{SLOTS_MAX, SlotName};
+use super::tls::PeerCertificate;
 
 /// Names a connection inside one driver.
 ///
@@ -96,6 +97,9 @@ pub trait Events {
     /// A listener could not accept (out of file descriptors, out of memory). The driver tries again by itself after
     /// a pause, so this is for the log.
     fn accept_failed(&mut self, listener: usize, error: io::Error);
+
+    /// The peer has shown a certificate that was verified. Comes before anything that it sends.
+    fn identified(&mut self, _conn: ConnId, _certificate: PeerCertificate) {}
 
     /// Bytes arrived. They are only lent: they lie in the driver's own buffer.
     fn received(&mut self, conn: ConnId, bytes: &[u8]);

@@ -4,6 +4,7 @@ use crate::client::{Client, ReplyMode, Tracking};
 use crate::protocol::request::RequestParser;
 use crate::pubsub::Subscriptions;
 use crate::runtime::driver::ConnId;
+use crate::runtime::tls::PeerCertificate;
 use crate::shard::message::ReplyId;
 use crate::shard::tracking::Redirected;
 use crate::worker::client_memory::Counted;
@@ -154,6 +155,8 @@ impl Peer {
 pub struct Connection {
     pub(super) conn: ConnId,
     pub client: Client,
+    /// What a peer that speaks TLS has shown, if it was asked for it.
+    pub certificate: Option<PeerCertificate>,
     /// Bytes received and not yet executed; begins with a request's first byte.
     pub(super) query: Vec<u8>,
     /// The maximal length of `query` since the cron last looked at the connection.
@@ -224,6 +227,7 @@ impl Connection {
             conn,
             reply_peak_since_ms: client.created_at_ms,
             client,
+            certificate: None,
             query: Vec::new(),
             query_peak_bytes: 0,
             in_hand_bytes: 0,

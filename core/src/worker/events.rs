@@ -6,6 +6,7 @@ use super::{IoRequest, Worker};
 use crate::client::Client;
 use crate::config::BufferLimit;
 use crate::runtime::driver::{CloseReason, ConnId, Events, PeerAddr, local_addr};
+use crate::runtime::tls::PeerCertificate;
 use crate::shard::message::{Message, NewConnection};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -45,6 +46,13 @@ impl Events for Worker {
         // A server that ends, also one whose file cannot be loaded, closes its listeners.
         if !self.globals.is_stopping() {
             crate::runtime::log::warning(format_args!("Accepting client connection: {error}"));
+        }
+    }
+
+    fn identified(&mut self, conn: ConnId, certificate: PeerCertificate) {
+        if self.is_current(conn) {
+            let connection = self.connections[conn.index()].as_deref_mut().expect("it is current");
+            connection.certificate = Some(certificate);
         }
     }
 

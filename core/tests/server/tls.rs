@@ -6,6 +6,7 @@ mod peers;
 use self::peers::{Certificates, PASSPHRASE, TlsConnection, TlsServer};
 use crate::crowds::crowd_size;
 use crate::harness::{SETUPS, Server, Setup, encode, free_port, wait_until};
+use crate::modules::compiled;
 use crate::random::{Random, fresh_seed};
 use openssl::ssl::{ShutdownResult, SslContextBuilder, SslVersion};
 use std::io::{Read, Write};
@@ -129,6 +130,25 @@ fn clients_are_authenticated_as_the_directive_says() {
             }
             wait_until("those who were refused are gone", || connected(&server) == 0);
         }
+    }
+}
+
+#[test]
+fn a_module_sees_the_certificate_that_a_client_has_shown() {
+    let certificates = Certificates::new();
+    let module = compiled("probe", "certificate");
+    let module = module.to_str().expect("a plain path");
+    for setup in setups() {
+        let server = certificates.start(setup, &["--tls-auth-clients", "optional", "--loadmodule", module]);
+        for name in ["client", "other"] {
+            let pem =
+                std::fs::read_to_string(certificates.path(&format!("{name}.crt"))).expect("it was written");
+            let mut client = certificates.client(Some(name)).connect(&server);
+            client.expect(&["PROBE.CERTIFICATE"], &format!("${}\r\n{pem}\r\n", pem.len()));
+            client.expect(&["PROBE.CERTIFICATE", "999999"], "$-1\r\n");
+        }
+        certificates.client(None).connect(&server).expect(&["PROBE.CERTIFICATE"], "$-1\r\n");
+        assert_eq!(server.server.connect().call(&["PROBE.CERTIFICATE"]), "$-1\r\n");
     }
 }
 

@@ -82,9 +82,13 @@ server_functions! {
         if is_set.flatten().is_some() { REDISMODULE_OK } else { fail_with(os_error::NO_ENTRY) }
     }
 
-    /// The certificate of a client that speaks TLS is not kept.
-    fn get_client_certificate(_ctx: Ctx, _id: u64) -> *mut RedisModuleString {
-        std::ptr::null_mut()
+    /// The certificate that a client over TLS has shown, in PEM; NULL without one.
+    fn get_client_certificate(ctx: Ctx, id: u64) -> *mut RedisModuleString {
+        let pem = ctx.worker().and_then(|worker| {
+            let at = worker.find_client(id)?;
+            worker.connections[at].as_deref()?.certificate.as_ref()?.to_pem()
+        });
+        pem.map_or(std::ptr::null_mut(), |pem| ctx.keep_string(ModuleString::new(&pem)))
     }
 
     /// The argument is not shown in the slow log. A shard-safe module cannot ask for that.

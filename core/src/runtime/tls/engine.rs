@@ -10,6 +10,7 @@ use openssl::ssl::{
     ErrorCode, Ssl, SslContext, SslContextBuilder, SslMethod, SslMode, SslOptions, SslSessionCacheMode,
     SslStream, SslVerifyMode,
 };
+use openssl::x509::X509;
 use std::ffi::{c_int, c_long};
 use std::io;
 use std::mem::MaybeUninit;
@@ -230,6 +231,15 @@ impl io::Write for Wire {
     }
 }
 
+/// The certificate that a peer has shown.
+pub struct PeerCertificate(X509);
+
+impl PeerCertificate {
+    pub fn to_pem(&self) -> Option<Vec<u8>> {
+        self.0.to_pem().ok()
+    }
+}
+
 /// The server's side of one encrypted connection.
 pub(super) struct Engine(SslStream<Wire>);
 
@@ -285,6 +295,11 @@ impl Engine {
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
             Err(error) => Err(describe(&error)),
         }
+    }
+
+    /// After the handshake: the peer's certificate, if it was asked for one and has shown it.
+    pub(super) fn peer_certificate(&self) -> Option<PeerCertificate> {
+        self.0.ssl().peer_certificate().map(PeerCertificate)
     }
 
     /// Whether there may be more to read.

@@ -513,7 +513,14 @@ impl<E: Events> Through<'_, E> {
         let Sessions { by_index, scratch, to_send, .. } = &mut *self.sessions;
         let Some(Some(session)) = by_index.get_mut(conn.index()) else { return };
         let begin = scratch.len();
+        let was_open = session.is_open;
         let Decrypted { filled, end } = session.decrypt(bytes, scratch);
+        if !was_open
+            && session.is_open
+            && let Some(certificate) = session.engine.as_ref().and_then(Engine::peer_certificate)
+        {
+            self.events.identified(conn, certificate);
+        }
         let has_output = session.engine.as_mut().is_some_and(|engine| !engine.output().is_empty());
         if has_output || session.has_plain() || filled.is_some() {
             to_send.push(conn);

@@ -23,7 +23,7 @@ mod engine;
 mod engine;
 mod layer;
 
-pub use engine::Context;
+pub use engine::{Context, PeerCertificate};
 pub use layer::TlsLayer;
 
 use crate::config::{Config, TlsAuthClients};

@@ -1,6 +1,7 @@
 /* A module as any C module is, by the ABI alone: it asks the first pointer of its context for each function. */
 
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct Ctx Ctx;
@@ -31,6 +32,8 @@ static const char *(*StringPtrLen)(const String *string, size_t *len);
 static Reply *(*Call)(Ctx *ctx, const char *name, const char *format, ...);
 static int (*ReplicateVerbatim)(Ctx *ctx);
 static unsigned long long (*GetClientId)(Ctx *ctx);
+static String *(*GetClientCertificate)(Ctx *ctx, unsigned long long id);
+static void (*FreeString)(Ctx *ctx, String *string);
 
 enum { READ = 1, WRITE = 2 };
 
@@ -99,6 +102,16 @@ static int list(Ctx *ctx, String **argv, int argc) {
     return 0;
 }
 
+/* PROBE.CERTIFICATE [id]: what the caller, or another client, has shown; null without a certificate. */
+static int certificate(Ctx *ctx, String **argv, int argc) {
+    unsigned long long id = argc > 1 ? strtoull(StringPtrLen(argv[1], NULL), NULL, 10) : GetClientId(ctx);
+    String *pem = GetClientCertificate(ctx, id);
+    if (pem == NULL) return ReplyWithNull(ctx);
+    ReplyWithString(ctx, pem);
+    FreeString(ctx, pem);
+    return 0;
+}
+
 /* PROBE.CRASH: writes to memory that is not there. */
 static int crash(Ctx *ctx, String **argv, int argc) {
     (void)ctx, (void)argv;
@@ -129,6 +142,8 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     Call = ask(ctx, "RedisModule_Call");
     ReplicateVerbatim = ask(ctx, "RedisModule_ReplicateVerbatim");
     GetClientId = ask(ctx, "RedisModule_GetClientId");
+    GetClientCertificate = ask(ctx, "RedisModule_GetClientCertificate");
+    FreeString = ask(ctx, "RedisModule_FreeString");
     SetModuleAttribs(ctx, "probe", 3, 1);
     /* What no server has is not found, and nothing else happens. */
     if (ask(ctx, "RedisModule_NoSuchFunction") != NULL) return 1;
@@ -142,6 +157,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "probe.call", call, "write", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "probe.push", push, "write", 2, -1, 1) != 0) return 1;
     if (CreateCommand(ctx, "probe.crash", crash, "readonly", 0, 0, 0) != 0) return 1;
+    if (CreateCommand(ctx, "probe.certificate", certificate, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "probe.list", list, "readonly", 0, 0, 0) != 0) return 1;
     return 0;
 }

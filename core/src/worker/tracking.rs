@@ -333,7 +333,7 @@ impl Worker {
             self.tell_tracker(*home, broken);
             return;
         };
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
+        let Some(connection) = self.connections[at].as_deref() else { return };
         let mut message = Vec::new();
         let mut reply = Reply::new(&mut message, connection.client.resp);
         match connection.client.resp {
@@ -350,8 +350,8 @@ impl Worker {
             }
         }
         write_invalid(&mut reply, what);
-        connection.push_message(&message);
-        self.mark_dirty(at);
+        // It may have changed the key itself: the reply to that comes first.
+        self.push_to_tracker(at, &message);
     }
 
     /// The client that another redirects to is no more.

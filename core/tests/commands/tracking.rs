@@ -356,6 +356,30 @@ fn no_invalidation_overtakes_a_reply_that_comes_from_several_shards() {
     }
 }
 
+/// Who is redirected to and changes the key itself is told of it behind the reply, whichever arrives first.
+#[test]
+fn what_the_target_of_a_redirect_changes_is_told_behind_its_reply() {
+    let mut server = Server::new(3);
+    let key = (0..).map(|n| format!("k{n}")).find(|key| shard_of(key.as_bytes(), 3) == 0).unwrap();
+    // The reader is on shard 2, whom it redirects to on shard 1.
+    let listener = server.join(1);
+    server.call_as(listener, "HELLO 3");
+    let id = server.cluster.client_id(listener);
+    server.track(&format!(" REDIRECT {id}"));
+    server.call(&format!("GET {key}"));
+    server.cluster.hold(0, 1);
+    server.cluster.request(listener, &["SET", &key, "1"]);
+    server.cluster.settle();
+    assert_eq!((server.told(), server.heard_by(listener)), (String::new(), String::new()));
+
+    server.cluster.release(0, 1);
+
+    assert_eq!(
+        (server.told(), server.heard_by(listener)),
+        (String::new(), format!("+OK\r\n{}", invalid(&[&key])))
+    );
+}
+
 #[test]
 fn a_blocked_client_is_told_at_once() {
     on_one_and_three_shards(|server| {

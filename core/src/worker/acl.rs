@@ -94,18 +94,13 @@ impl AclGlobals {
     /// # Errors
     /// Those of `change`; the users are then as before.
     pub fn update<T, E>(&self, change: impl FnOnce(&Users) -> Result<(Users, T), E>) -> Result<T, E> {
-        self.update_to(change).map(|(_, value)| value)
-    }
-
-    /// The same. Returns the new version, too.
-    fn update_to<T, E>(&self, change: impl FnOnce(&Users) -> Result<(Users, T), E>) -> Result<(u64, T), E> {
         let mut users = lock(&self.users);
         let (new, value) = change(&users)?;
         let has_restricted = !new.are_unrestricted();
         *users = Arc::new(new);
         self.has_restricted.store(has_restricted, Ordering::Relaxed);
-        let version = self.version.fetch_add(1, Ordering::Release) + 1;
-        Ok((version, value))
+        self.version.fetch_add(1, Ordering::Release);
+        Ok(value)
     }
 
     pub fn log(&self) -> MutexGuard<'_, AclLog> {
@@ -167,8 +162,18 @@ impl Worker {
         caller: Option<usize>,
         change: impl FnOnce(&Users) -> Result<(Users, T), E>,
     ) -> Result<T, E> {
-        let (version, value) = self.globals.acl.update_to(change)?;
+        let value = self.globals.acl.update(change)?;
+        self.spread_users(caller);
+        Ok(value)
+    }
+
+    /// If the users have changed: takes them over, and has all other shards do so, before `caller` gets its reply.
+    pub fn spread_users(&mut self, caller: Option<usize>) {
+        if self.globals.acl.version() == self.users_version {
+            return;
+        }
         self.adopt_users(caller);
+        let version = self.users_version;
         self.other_shards().for_each(|shard| self.send(shard, Message::Users { version }));
         let missing = self.shard.shard_count - 1;
         if missing > 0
@@ -178,7 +183,6 @@ impl Worker {
             let conn = connection.conn;
             self.user_changes.0.push(OpenChange { version, missing, conn });
         }
-        Ok(value)
     }
 
     /// Another shard goes by this version of the users: after the last one, the client that has made it gets its reply.

@@ -21,6 +21,21 @@ fn field(line: &str, name: &str) -> String {
 }
 
 #[test]
+fn a_change_of_the_users_is_answered_when_all_shards_go_by_it() {
+    let mut server = Server::new(3);
+    let client = server.join(0);
+    for words in [&["CONFIG", "SET", "requirepass", "secret"][..], &["ACL", "SETUSER", "u", "on"]] {
+        server.cluster.hold(0, 1);
+        server.cluster.request(client, words);
+        assert_eq!(server.heard_by(client), "", "{words:?}");
+
+        server.cluster.release(0, 1);
+
+        assert_eq!(server.heard_by(client), "+OK\r\n");
+    }
+}
+
+#[test]
 fn hello_acts_option_by_option() {
     on_one_and_three_shards(|server| {
         server.expect(&[

@@ -38,7 +38,7 @@ pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Co
     }
 }
 
-/// Gives the default user the new password. The caller has its worker take the users over.
+/// Gives the default user the new password. The caller has all shards take the users over.
 fn set_default_password(worker: &Worker, to: &Config) {
     let changed = worker.globals.acl.update(|users| {
         let mut new = users.clone();

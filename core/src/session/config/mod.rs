@@ -93,7 +93,7 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     changing.keep(worker).map_err(reply_of)?;
     // What this client sends next, even in the same packet, finds the new values.
     worker.adopt_config();
-    worker.adopt_users(ctx.conn);
+    worker.spread_users(ctx.conn);
     let names: Vec<&[u8]> = pairs.iter().map(|(name, _)| *name).collect();
     config_changed(worker, &names);
 

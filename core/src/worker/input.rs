@@ -90,11 +90,11 @@ impl Worker {
 
     /// Enforces the limits on the length of the query buffer.
     pub(super) fn after_input(&mut self, at: usize) {
-        let held_bytes_max = self.held_query_bytes_max();
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
-        if connection.query.is_empty() {
+        if self.connections[at].as_deref().is_none_or(|connection| connection.query.is_empty()) {
             return;
         }
+        let held_bytes_max = self.held_query_bytes_max();
+        let Some(connection) = self.connections[at].as_deref_mut() else { return };
         let limit_bytes = self.shard.config.client_query_buffer_limit_bytes;
         let query_len_max = connection.client.query_len_max_bytes(limit_bytes);
         let stats = &self.shard.stats;
@@ -185,7 +185,6 @@ impl Worker {
 
     /// Executes the requests of connections whose stall has ended.
     pub(super) fn resume_runnable(&mut self) {
-        let held_bytes_max = self.held_query_bytes_max();
         loop {
             if self.shard.has_due_waits() {
                 self.serve_due();
@@ -198,12 +197,16 @@ impl Worker {
                 self.after_input(at);
             }
             self.end_if_done(at);
+            if self.connections[at].as_deref().is_none_or(|connection| !connection.receiving_paused) {
+                continue;
+            }
+            let held_bytes_max = self.held_query_bytes_max();
             let Some(connection) = self.connections[at].as_deref_mut() else { continue };
             let may_receive = match connection.stall {
                 None | Some(StallReason::Output) => connection.query.len() <= held_bytes_max,
                 Some(stall) => stall == StallReason::Blocked,
             };
-            if connection.receiving_paused && may_receive {
+            if may_receive {
                 connection.receiving_paused = false;
                 self.requests.push(IoRequest::Resume(connection.conn));
             }

@@ -191,26 +191,39 @@ impl Routes {
     /// Has all commands run at home over checked-out keys, one after the other, if they all can. `queue` must have the same
     /// commands. Returns whether they do.
     pub fn check_out_all(&mut self, queue: &Queue, shard_count: usize) -> bool {
-        let is_with_owner = |at: usize, key: &RoutedKey| {
-            shard_of(queue.args(at).arg(key.arg as usize), shard_count) == usize::from(key.shard)
-        };
-        let can_run_at_home = |at: usize| match self.placement(at) {
-            Placement::Anywhere | Placement::Split | Placement::CheckOut => true,
-            // Without keys it runs there for another reason, or will fail.
-            Placement::One(_) => {
-                !self.keys(at).is_empty() && self.keys(at).iter().all(|key| is_with_owner(at, key))
-            }
-            Placement::CheckOutDerived
-            | Placement::Every(_)
-            | Placement::Session
-            | Placement::SessionPrecomputed => false,
-        };
-        if !(0..self.len()).all(can_run_at_home) {
+        if !(0..self.len()).all(|at| self.can_run_at_home(queue, shard_count, at)) {
             return false;
         }
         self.placements.fill(Placement::CheckOut);
         self.keys.iter_mut().for_each(|key| key.exclusive = true);
         true
+    }
+
+    /// Has those commands over keys run at home over checked-out keys that can, each as a stage by itself: one after the
+    /// other.
+    pub fn check_out_each(&mut self, queue: &Queue, shard_count: usize) {
+        for at in 0..self.len() {
+            if !self.keys(at).is_empty() && self.can_run_at_home(queue, shard_count, at) {
+                self.placements[at] = Placement::CheckOut;
+                let (start, end) = self.range_of(at..at + 1);
+                self.keys[start..end].iter_mut().for_each(|key| key.exclusive = true);
+            }
+        }
+    }
+
+    fn can_run_at_home(&self, queue: &Queue, shard_count: usize, at: usize) -> bool {
+        let is_with_owner = |key: &RoutedKey| {
+            shard_of(queue.args(at).arg(key.arg as usize), shard_count) == usize::from(key.shard)
+        };
+        match self.placement(at) {
+            Placement::Anywhere | Placement::Split | Placement::CheckOut => true,
+            // Without keys it runs there for another reason, or will fail.
+            Placement::One(_) => !self.keys(at).is_empty() && self.keys(at).iter().all(is_with_owner),
+            Placement::CheckOutDerived
+            | Placement::Every(_)
+            | Placement::Session
+            | Placement::SessionPrecomputed => false,
+        }
     }
 
     /// Adds a command that runs on every shard.

@@ -389,6 +389,50 @@ fn events_of_a_pipeline_come_in_its_order() {
     assert_eq!(events(&server.heard_by(listener)), expected);
 }
 
+/// A transaction with commands over the session, or over all shards, among those over keys.
+#[test]
+fn what_a_transaction_in_several_stages_does_is_published_in_its_order() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET notify-keyspace-events E$g", "+OK")]);
+        let listener = server.join(0);
+        server.call_as(listener, "PSUBSCRIBE ?*");
+        let mut expected = Vec::new();
+        server.call("MULTI");
+        for n in 0..12 {
+            let (a, b) = (format!("a{n}"), format!("b{n}"));
+            server.call(&format!("SET {a} 1"));
+            server.call("UNWATCH");
+            server.call(&format!("MSET {b} 1 {a} 2 c 3"));
+            server.call(&format!("PUBLISH c {n}"));
+            server.call(&format!("DEL {a} {b}"));
+            server.call("DBSIZE");
+            let events = ["set a", "set b", "set a", "set c", "c ", "del a", "del b"];
+            expected.extend(events.iter().map(|event| match *event {
+                "set c" => "set c".to_string(),
+                other => format!("{other}{n}"),
+            }));
+        }
+        assert!(server.call("EXEC").starts_with("*72\r\n"));
+        assert_eq!(events(&server.heard_by(listener)), expected);
+    });
+}
+
+#[test]
+fn what_a_command_of_a_script_does_on_several_shards_is_published_in_its_order() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET notify-keyspace-events E$g", "+OK")]);
+        let listener = server.join(0);
+        server.call_as(listener, "PSUBSCRIBE ?*");
+        let script = "local set, del = {}, {} \
+                      for n = 1, 9 do set[2 * n - 1] = 'k' .. n set[2 * n] = n del[n] = 'k' .. n end \
+                      redis.call('MSET', unpack(set)) return redis.call('DEL', unpack(del))";
+        assert_eq!(server.call_args(&["EVAL", script, "0"]), ":9\r\n");
+        let of = |event: &'static str| (1..=9).map(move |n| format!("{event} k{n}"));
+        let expected: Vec<String> = of("set").chain(of("del")).collect();
+        assert_eq!(events(&server.heard_by(listener)), expected);
+    });
+}
+
 #[test]
 fn what_a_script_does_on_other_shards_is_published_in_its_order() {
     on_one_and_three_shards(|server| {

@@ -398,7 +398,8 @@ impl Worker {
     }
 
     /// While somebody listens to events of keys or to commands, has the commands of a transaction run at home, one after the
-    /// other: then what they publish is in their order, and nothing comes between.
+    /// other: then what they publish is in their order, and nothing comes between. With one that cannot run among them, each
+    /// of the others is checked out by itself, and what they publish is in their order.
     fn gather(&mut self, start: &mut Start) {
         // A program is a stage by itself, and WATCH is about the shards of its keys.
         let stays = |queued: &Queued| {
@@ -411,6 +412,9 @@ impl Worker {
         {
             let CommandQueue { queue, routes, .. } = &mut *start.multi;
             start.is_gathered = routes.check_out_all(queue, self.shard.shard_count);
+            if !start.is_gathered && !start.is_coalesced && start.blocks.is_empty() {
+                routes.check_out_each(queue, self.shard.shard_count);
+            }
         }
     }
 

@@ -232,6 +232,11 @@ impl Worker {
             return CallPlace::Here;
         }
         multi.queue.push_args(call, caller.place, args);
+        if placement == Placement::Split && self.is_observed() {
+            // What it publishes is in the order of its changes.
+            let CommandQueue { queue, routes, .. } = &mut *multi;
+            routes.check_out_all(queue, self.shard.shard_count);
+        }
         self.give_brought_back(caller.txn);
         self.send_call(caller, entry, call, multi, false);
         CallPlace::Elsewhere

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::bench::{
-    builds, growth, hits, idle, load_file, macro_bench, memory, shards, slow_script, tls, verify,
+    builds, durable, growth, hits, idle, load_file, macro_bench, memory, shards, slow_script, tls, verify,
 };
 use crate::error::Context;
 use crate::report::Verdict;
@@ -61,6 +61,8 @@ enum Bench {
     Memory(memory::MemoryArgs),
     /// CPU time to load an RDB file
     Load(load_file::LoadArgs),
+    /// SET with an append-only file, and beside a background save
+    Durable(durable::DurableArgs),
     /// Longest wait while keys go in
     Growth(growth::GrowthArgs),
     /// The longest wait of plain commands while a script runs for seconds
@@ -92,6 +94,7 @@ fn main() -> ExitCode {
         Bench::Scale(args) => shards::run_scale(&args),
         Bench::Memory(args) => memory::run(&args),
         Bench::Load(args) => load_file::run(&args),
+        Bench::Durable(args) => durable::run(&args),
         Bench::Growth(args) => growth::run(&args),
         Bench::SlowScript(args) => slow_script::run(&args),
         Bench::Tls(args) => tls::run(&args),

@@ -2,6 +2,7 @@
 
 pub mod builds;
 pub mod crowd;
+pub mod durable;
 pub mod growth;
 pub mod hits;
 pub mod idle;

@@ -9,8 +9,7 @@
 //!
 //! A script that keeps to its declared keys, and a shard-safe module, call the command as it was before: they are no wide
 //! programs. A value of a foreign module's type may have them wait for its turn. DEBUG, which is for tests, does so as well. A
-//! background save passes its time until the turn is free, but a command that changes such a value, or removes it, while that
-//! save has not come to it, waits.
+//! background save waits until the turn is free, and nobody else waits because of it.
 
 use super::commands::handler;
 use super::events;

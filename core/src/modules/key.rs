@@ -71,7 +71,7 @@ impl ModuleKey {
         let writes = mode & REDISMODULE_WRITE != 0;
         let shard = ctx.shard()?;
         if writes {
-            shard.will_change(call.db, hash);
+            shard.will_change(call.db, key);
         } else if shard.lookup_read(&call, key).is_none() {
             return None;
         }

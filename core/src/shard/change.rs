@@ -408,7 +408,7 @@ impl Shard {
         if !self.exists(from_db, from) {
             return false;
         }
-        let taken = self.dbs[from_db as usize].take_with_record(from.hash, from.bytes);
+        let taken = self.dbs[from_db as usize].take(from.hash, from.bytes);
         let Some((entry, saved)) = taken else { return false };
         self.dbs[from_db as usize].mark_signalled();
         if let OwnedValue::Object(object) = &entry.value
@@ -418,7 +418,7 @@ impl Shard {
         }
         self.exists(to_db, to);
         let entry = OwnedEntry { key: to.bytes.into(), ..entry };
-        self.dbs[to_db as usize].put_with_record(to.hash, entry, saved);
+        self.dbs[to_db as usize].put_taken(to.hash, entry, saved);
         self.dbs[to_db as usize].mark_signalled();
         self.changed(1);
         self.notify_event(call, to_db, to, Event::NEW);
@@ -429,8 +429,8 @@ impl Shard {
 
     /// The value of a key may be changed from here on, until the unit ends, without this module's doing: by a module, to
     /// which it belongs.
-    pub fn will_change(&mut self, db: u32, hash: u64) {
-        self.dbs[db as usize].before_change(hash);
+    pub fn will_change(&mut self, db: u32, key: Key<'_>) {
+        self.dbs[db as usize].before_change(key.hash).save_module_value(key.hash, key.bytes);
     }
 
     /// Deletes a key. Counts one change if it existed and had not expired, and returns whether that was so.

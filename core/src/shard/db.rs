@@ -108,26 +108,21 @@ impl Db {
         self.before_change(hash).remove(hash, key);
     }
 
-    /// Takes an entry out, whether it has expired or not.
-    pub(super) fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
-        self.before_change(hash).take(hash, key)
-    }
-
-    /// [`Table::take_with_record`].
-    pub(super) fn take_with_record(
+    /// Takes an entry out, whether it has expired or not: see [`Table::take`].
+    pub(super) fn take(
         &mut self,
         hash: u64,
         key: &[u8],
-    ) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
-        self.before_change(hash).take_with_record(hash, key)
+    ) -> Option<(OwnedEntry, Option<Box<SavedElsewhere>>)> {
+        self.before_change(hash).take(hash, key)
     }
 
-    /// Puts in what [`Db::take_with_record`] has taken out.
-    pub(super) fn put_with_record(&mut self, hash: u64, entry: OwnedEntry, saved: Option<SavedElsewhere>) {
+    /// Puts in what [`Db::take`] has taken out, of this database or another one.
+    pub(super) fn put_taken(&mut self, hash: u64, entry: OwnedEntry, saved: Option<Box<SavedElsewhere>>) {
         let key = saved.is_some().then(|| entry.key.clone());
         self.put(hash, entry);
         if let (Some(saved), Some(key)) = (saved, key) {
-            self.table.take_record_over(saved, hash, &key);
+            self.table.take_record_over(*saved, hash, &key);
         }
     }
 

@@ -80,6 +80,8 @@ pub struct Shard {
     lazyfree: lazyfree::LazyFree,
     eviction: evict::EvictionPool,
     snapshot: Option<Box<snapshot::ShardSnapshot>>,
+    /// How many have begun.
+    snapshots_begun: u64,
     /// Simulations lower them.
     pub snapshot_limits: snapshot::SnapshotLimits,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
@@ -140,6 +142,7 @@ impl Shard {
             lazyfree: lazyfree::LazyFree::default(),
             eviction: evict::EvictionPool::default(),
             snapshot: None,
+            snapshots_begun: 0,
             snapshot_limits: snapshot::SnapshotLimits::default(),
             expire_paused: false,
             is_replica: false,

@@ -23,29 +23,37 @@
 //! *Big values.* A collection of some size, or a string, is not written with its bucket. It gets a record, which it carries from then on,
 //! and is written part by part ([`Shard::save_values`]), or before a part of it changes: see
 //! [`save`](crate::types::save). What is held because of changes travels with the value. Where the value is removed or replaced,
-//! it is left to the snapshot, which frees it afterwards. Where it leaves the shard (check-out), what is left of it is written at
-//! once, as are values of modules, which have no parts.
+//! it is left to the snapshot, which frees it afterwards. Where it goes to another shard (check-out) its record goes with it, and
+//! that shard writes it while it is there. So no shard is done before all records are. While a suspended program has such
+//! a value, and when it is on its way, nobody writes it: that delays the snapshot, and nobody else. A shard may even get one before its own
+//! part has begun.
+//!
+//! A value of a module has no parts. Where the module cannot be called when its bucket changes, because a thread has it to itself, the
+//! value gets a record as well, and is written when it can be, or before the module changes it: the change of a plain key in
+//! the same bucket does not wait.
 //!
 //! *Output.* What is written is RDB records, or commands, in chunks, each of which begins with its database. What the walk writes is
 //! bounded, because it stops while a chunk waits to be handed over. What changes force out is not: the caller counts
 //! those bytes ([`Shard::forced_waiting_bytes`]) and gives the snapshot up when there are too many. The record of a big value
 //! has to be contiguous in the file. So these records are written when all shards have saved all buckets, and by one shard at a
-//! time: nobody has anything else to write then.
+//! time: nobody has anything else to write then. If the value of the record that was begun last goes to another shard, that
+//! one has to be the next to write.
 
 use super::Shard;
 use super::access::Access;
 use crate::config::MaxmemoryPolicy;
-use crate::persist::aof::rewrite::{CommandBytes, CommandElements, write_entry, write_select};
-use crate::persist::rdb::objects::RecordElements;
+use crate::persist::aof::rewrite::{CommandBytes, CommandElements, CommandModule, write_entry, write_select};
+use crate::persist::rdb::objects::{RecordElements, RecordModule};
 use crate::persist::rdb::write::Writer;
 use crate::shard::stats::ShardStats;
 use crate::types::module::KeyPlace;
-use crate::types::save::{ElementWriter, PIECE_LEN, Record, Totals};
+use crate::types::save::{Chunk, ElementWriter, PIECE_LEN, Record, StringAt, Totals};
 use crate::types::table::{EntryWriter, TableSnapshot};
 use crate::types::{Collection, DetachedTable, Entry, Object, Table, ValueRef};
 use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 /// From which sizes on something is done otherwise.
 #[derive(Clone, Copy, Debug)]
@@ -62,23 +70,23 @@ impl Default for SnapshotLimits {
     }
 }
 
-/// A snapshot that is under way. See the module's documentation.
+/// A snapshot that is under way, or about to begin here. See the module's documentation.
 #[derive(Default)]
 pub(super) struct ShardSnapshot {
+    number: u64,
     /// Tables that were taken out by FLUSHDB or FLUSHALL, each with the keys for which it counts when it is freed.
     detached: VecDeque<(DetachedTable, u64)>,
     output: Output,
     totals: Arc<Totals>,
-    /// What was written of big values, and the record that was begun last, if it is not complete.
-    values: Vec<u8>,
-    open: Option<u64>,
+    /// What was written of big values.
+    values: Chunk,
 }
 
 /// What is to be handed over.
 #[derive(Default)]
 struct Output {
     /// Chunks, and whether changes have forced them out.
-    chunks: VecDeque<(Vec<u8>, bool)>,
+    chunks: VecDeque<(Chunk, bool)>,
     forced_waiting_bytes: usize,
 }
 
@@ -122,13 +130,18 @@ struct CommandWriter {
 enum Big<'a> {
     Object(&'a Object),
     String(&'a [u8]),
+    /// Of a module that cannot be called at present.
+    Module,
 }
 
 /// The value of an entry, if it is big.
 fn big_value(entry: Entry<'_>, big_value_bytes: usize) -> Option<Big<'_>> {
     match entry.value() {
+        ValueRef::Object(Object::Module(value)) => {
+            (!value.module_type().is_callable()).then_some(Big::Module)
+        }
         ValueRef::Object(object) => (object.heap_bytes() >= big_value_bytes).then_some(Big::Object(object)),
-        // Up to this length it is compressed.
+        // Up to this length it is compressed at once.
         ValueRef::Str(bytes) => (bytes.len() > PIECE_LEN).then_some(Big::String(bytes)),
         ValueRef::Int(_) | ValueRef::Packed(..) => None,
     }
@@ -155,6 +168,7 @@ impl EntryWriter for CommandWriter {
                 let writer = CommandBytes::begin(&mut head, key, bytes.len(), expire_at_ms);
                 (bytes.len().div_ceil(PIECE_LEN), Box::new(writer))
             }
+            Big::Module => (1, Box::new(CommandModule::new(self.db, key, expire_at_ms, self.compress))),
         };
         Some(Record::new(head, count, writer, &self.totals))
     }
@@ -195,8 +209,19 @@ impl EntryWriter for RecordWriter {
         let count = match value {
             Big::Object(object) => writer.begin_record(entry.key(), object, entry.expire_at_ms(), access)?,
             Big::String(bytes) => {
-                writer.begin_string(entry.key(), bytes.len(), entry.expire_at_ms(), access);
-                bytes.len().div_ceil(PIECE_LEN)
+                let at = writer.begin_string(entry.key(), bytes.len(), entry.expire_at_ms(), access);
+                let (count, elements) =
+                    (bytes.len().div_ceil(PIECE_LEN), RecordElements { compress: self.compress });
+                let record = Record::new(head, count, Box::new(elements), &self.totals);
+                return Some(match self.compress {
+                    true => record.with_string(StringAt { at, len: bytes.len() }),
+                    false => record,
+                });
+            }
+            Big::Module => {
+                writer.begin_module(entry.key(), entry.expire_at_ms(), access);
+                let elements = RecordModule::new(self.db, entry.key(), self.compress);
+                return Some(Record::new(head, 1, Box::new(elements), &self.totals));
             }
         };
         Some(Record::new(head, count, Box::new(RecordElements { compress: self.compress }), &self.totals))
@@ -212,10 +237,10 @@ impl Output {
         stats.snapshot_forced_bytes.add(saved.forced_bytes);
         if let Some(chunk) = table.take_forced(len_min) {
             self.forced_waiting_bytes += chunk.len();
-            self.chunks.push_back((chunk, true));
+            self.chunks.push_back((Chunk { bytes: chunk, strings: Vec::new() }, true));
         }
         if let Some(chunk) = table.take_walked(len_min) {
-            self.chunks.push_back((chunk, false));
+            self.chunks.push_back((Chunk { bytes: chunk, strings: Vec::new() }, false));
         }
     }
 }
@@ -233,9 +258,13 @@ impl Shard {
     }
 
     /// Begins this shard's part of the process' snapshot of this number, under the lock of the whole keyspace. The numbers
-    /// are consecutive, from 0 on.
-    pub fn begin_snapshot(&mut self, number: u64, format: Format) {
-        debug_assert!(self.snapshot.is_none() && self.checked_out.is_empty());
+    /// are consecutive, from 0 on. `unfinished` counts the records of big values of all shards.
+    pub fn begin_snapshot(&mut self, number: u64, format: Format, unfinished: &Arc<AtomicUsize>) {
+        debug_assert!(self.checked_out.is_empty());
+        if self.snapshot.as_ref().is_some_and(|last| last.number != number) {
+            self.drop_snapshot();
+        }
+        self.snapshots_begun = number + 1;
         let versions = u64::from(u16::MAX);
         let version = NonZeroU16::new((number % versions) as u16 + 1).expect("it is at least 1");
         if number > 0 && version.get() == 1 {
@@ -243,7 +272,9 @@ impl Shard {
             self.dbs.iter_mut().for_each(|db| db.reset_versions());
         }
         let compress = self.config.rdbcompression;
-        let snapshot = Box::<ShardSnapshot>::default();
+        let mut snapshot = self.snapshot.take().unwrap_or_default();
+        snapshot.number = number;
+        snapshot.totals = Arc::new(Totals::new(number, self.index, Arc::clone(unfinished)));
         let (big_value_bytes, totals) = (self.snapshot_limits.big_value_bytes, &snapshot.totals);
         for (db, of_db) in (0..).zip(&mut self.dbs) {
             of_db.begin_snapshot(version, || match format {
@@ -293,30 +324,28 @@ impl Shard {
         is_complete
     }
 
-    /// Writes parts of big values until `is_over` says that it is enough. Returns whether all are complete. To be called when
-    /// all buckets are saved: until the last part is handed over, this shard makes no other chunks, so that what comes from it
-    /// is contiguous.
-    pub fn save_values(&mut self, is_over: &mut dyn FnMut() -> bool) -> bool {
+    /// Writes parts of big values until `is_over` says that it is enough. Returns whether there is none that could be continued here:
+    /// `open` is the record that was begun last and is not complete, which comes first. To be called when all buckets of all shards are
+    /// saved, on one shard at a time: until the last part is handed over, no shard makes other chunks, so that what comes from it is
+    /// contiguous.
+    pub fn save_values(&mut self, open: &mut Option<u64>, is_over: &mut dyn FnMut() -> bool) -> bool {
         let chunk_len = self.snapshot_limits.chunk_len;
         let is_complete = loop {
             let Some(snapshot) = self.snapshot.as_deref_mut() else { return true };
-            let ShardSnapshot { detached, open, values, .. } = snapshot;
+            let ShardSnapshot { detached, values, .. } = snapshot;
             let detached = detached.iter_mut().map(|(detached, _)| detached.contents());
             let mut tables = detached.chain(self.dbs.iter_mut().map(|db| db.table_mut()));
             let table = tables.find_map(|table| {
                 let has_next = table.snapshot_mut().is_some_and(|snapshot| snapshot.has_unsaved(*open));
                 has_next.then_some(table)
             });
-            let Some(table) = table else {
-                assert!(open.is_none(), "the value of the open record is in one of the tables");
-                break true;
-            };
+            let Some(table) = table else { break true };
             if !table.save_value(open, values, is_over) {
                 break false;
             }
         };
         if let Some(ShardSnapshot { values, output, .. }) = self.snapshot.as_deref_mut()
-            && values.len() >= if is_complete { 1 } else { chunk_len }
+            && values.bytes.len() >= if is_complete { 1 } else { chunk_len }
         {
             output.chunks.push_back((std::mem::take(values), false));
         }
@@ -327,11 +356,12 @@ impl Shard {
         is_complete
     }
 
-    /// Whether there are big values that are not completely written.
-    pub fn has_unsaved_values(&mut self) -> bool {
+    /// Whether there are big values here that are not completely written; with a number, whether there is the one with this
+    /// record.
+    pub fn has_unsaved_values(&mut self, open: Option<u64>) -> bool {
         let Some(snapshot) = self.snapshot.as_deref_mut() else { return false };
         let has_unsaved = |snapshot: Option<&mut TableSnapshot>| {
-            snapshot.is_some_and(|snapshot| snapshot.has_unsaved(None))
+            snapshot.is_some_and(|snapshot| snapshot.has_unsaved(open))
         };
         snapshot.detached.iter_mut().any(|(detached, _)| has_unsaved(detached.contents().snapshot_mut()))
             || self.dbs.iter_mut().any(|db| has_unsaved(db.snapshot_mut()))
@@ -358,11 +388,11 @@ impl Shard {
     }
 
     /// The next chunk that is to be handed over.
-    pub fn next_snapshot_chunk(&mut self) -> Option<Vec<u8>> {
+    pub fn next_snapshot_chunk(&mut self) -> Option<Chunk> {
         let output = &mut self.snapshot.as_deref_mut()?.output;
         let (chunk, is_forced) = output.chunks.pop_front()?;
         if is_forced {
-            output.forced_waiting_bytes -= chunk.len();
+            output.forced_waiting_bytes -= chunk.bytes.len();
         }
         Some(chunk)
     }
@@ -373,6 +403,11 @@ impl Shard {
         let held =
             |snapshot: &ShardSnapshot| snapshot.output.forced_waiting_bytes + snapshot.totals.held_bytes();
         self.snapshot.as_deref().map_or(0, held)
+    }
+
+    /// Those among them that are removed values.
+    pub fn kept_bytes(&self) -> usize {
+        self.snapshot.as_deref().map_or(0, |snapshot| snapshot.totals.kept_bytes())
     }
 
     /// Leaves a table that was taken out to the walk, which frees it afterwards. `Err`: it is not part of a snapshot.
@@ -390,8 +425,25 @@ impl Shard {
         }
     }
 
-    /// Ends the snapshot, complete or not. Chunks that were not handed over are lost.
-    pub fn end_snapshot(&mut self) {
+    /// A value has come here that the snapshot of this number has not completely written. Returns whether this shard takes part in
+    /// it; otherwise it has ended.
+    pub(super) fn joins_snapshot(&mut self, number: u64) -> bool {
+        if number >= self.snapshots_begun && self.snapshot.as_ref().is_none_or(|last| last.number < number) {
+            // It is about to begin here, too, and the last one has ended.
+            self.drop_snapshot();
+            self.snapshot = Some(Box::new(ShardSnapshot { number, ..ShardSnapshot::default() }));
+        }
+        self.snapshot.as_ref().is_some_and(|snapshot| snapshot.number == number)
+    }
+
+    /// Ends the snapshot of this number, complete or not. Chunks that were not handed over are lost.
+    pub fn end_snapshot(&mut self, number: u64) {
+        if self.snapshot.as_ref().is_some_and(|snapshot| snapshot.number == number) {
+            self.drop_snapshot();
+        }
+    }
+
+    fn drop_snapshot(&mut self) {
         let Some(snapshot) = self.snapshot.take() else { return };
         self.dbs.iter_mut().for_each(|db| db.end_snapshot());
         for (mut detached, key_count) in snapshot.detached {

@@ -270,6 +270,8 @@ shard_stats! {
     snapshot_forced_bytes,
     /// Bytes of these that wait for the thread that writes the file.
     snapshot_waiting_bytes,
+    /// Those among them that are removed values.
+    snapshot_kept_bytes,
     /// The longest time of its own thread, in microseconds, that a turn has spent on that save.
     snapshot_slice_us_max,
     /// Bytes recorded for the effect stream.

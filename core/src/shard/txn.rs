@@ -161,10 +161,10 @@ use crate::call::{Call, ClientId, ProgramKind};
 use crate::protocol::OwnedArgv;
 use crate::pubsub::OpenMessages;
 use crate::shard::blocking::{NewWait, OfferId};
+use crate::shard::checkout::MovedEntry;
 use crate::shard::lock::LockSet;
 use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
-use crate::types::OwnedEntry;
 use smallvec::SmallVec;
 
 /// Identifies a transaction: its home shard, and that shard's running number.
@@ -332,7 +332,7 @@ impl Plan {
 
 /// The entries that a shard hands over, in the order of its keys.
 pub struct CheckedOutEntries {
-    pub entries: Vec<Option<OwnedEntry>>,
+    pub entries: Vec<Option<MovedEntry>>,
     /// The commands that it has run besides.
     pub ran: Option<Box<ShardBatch>>,
     /// How many pieces the transaction's effects have; 0: they are not recorded.
@@ -342,7 +342,7 @@ pub struct CheckedOutEntries {
 /// Checked-out entries on their way back to their shard.
 pub struct CheckIn {
     pub id: TxnId,
-    pub entries: Vec<Option<OwnedEntry>>,
+    pub entries: Vec<Option<MovedEntry>>,
     /// What happened to the keys, for their observers.
     pub events: Vec<CheckedOutEvent>,
     /// The command has found nothing, and its client blocks on keys of this shard.

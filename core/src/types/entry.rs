@@ -110,6 +110,15 @@ pub enum OwnedValue {
     Object(Box<Object>),
 }
 
+impl OwnedValue {
+    /// What a snapshot has still to write of it is not needed any more.
+    pub(crate) fn end_saving(&mut self) {
+        if let OwnedValue::Object(object) = self {
+            object.end_saving();
+        }
+    }
+}
+
 impl From<OwnedValue> for NewValue<'_> {
     fn from(value: OwnedValue) -> Self {
         match value {

@@ -74,12 +74,18 @@ fn compress_with<const LEN: usize>(input: &[u8], len_max: usize, output: &mut Ve
     true
 }
 
+/// How long so many bytes are that are not compressed.
+pub fn literals_len(len: usize) -> usize {
+    len + len.div_ceil(LITERAL_RUN_MAX)
+}
+
 /// How many of the first `max` bytes are the same.
 fn same_len(a: &[u8], b: &[u8], max: usize) -> usize {
     a.iter().zip(b).take(max).take_while(|(a, b)| a == b).count()
 }
 
-fn push_literals(literals: &[u8], output: &mut Vec<u8>) {
+/// Appends the input as it is, in the form of what is compressed. That is [`literals_len`] bytes.
+pub fn push_literals(literals: &[u8], output: &mut Vec<u8>) {
     for run in literals.chunks(LITERAL_RUN_MAX) {
         output.push((run.len() - 1) as u8);
         output.extend_from_slice(run);

@@ -19,9 +19,10 @@ mod text;
 pub use text::PIECE_LEN;
 pub(super) use text::Text;
 
+use super::dict::DictSet;
 use super::list::NodeRef;
+use super::module::ModuleValue;
 use super::stream::{self, ConsumerHead, Counters, GroupHead, Pending, StreamId};
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -47,6 +48,23 @@ pub enum Element<'a> {
     Consumer(&'a GroupHead, &'a ConsumerHead),
     /// Some of the consumer's pending entries.
     ConsumerPending(&'a GroupHead, &'a ConsumerHead, &'a [(StreamId, Pending)]),
+    /// A value of a module, as a whole.
+    Module(&'a ModuleValue),
+}
+
+/// What is written of a snapshot, in the order in which it is written.
+#[derive(Default)]
+pub struct Chunk {
+    pub bytes: Vec<u8>,
+    /// Strings that begin in it and that may be compressed on their way to the file.
+    pub strings: Vec<StringAt>,
+}
+
+/// A string that is not compressed: where its length is, which its bytes follow, maybe in later chunks as well.
+#[derive(Clone, Copy, Debug)]
+pub struct StringAt {
+    pub at: usize,
+    pub len: usize,
 }
 
 /// Writes the parts of one value, one after the other.
@@ -57,20 +75,40 @@ pub trait ElementWriter: Send + Sync {
     fn end(&mut self, out: &mut Vec<u8>);
 }
 
-/// What the records of a snapshot have in common.
+/// So many bits of a record's number count the records of one shard.
+const NUMBER_BITS: u32 = 48;
+
+/// What the records that a shard has begun for a snapshot have in common.
 #[derive(Default)]
 pub struct Totals {
-    /// How many there were.
-    count: AtomicU64,
+    /// The number of the snapshot.
+    snapshot: u64,
+    /// The number of the next record.
+    next_number: AtomicU64,
+    /// How many records there are that are not finished, of all shards.
+    unfinished: Arc<AtomicUsize>,
     /// Bytes that are held because of changes.
     held_bytes: AtomicUsize,
+    /// Those among them that are removed values, of which nothing was copied.
+    kept_bytes: AtomicUsize,
     /// Bytes that were ever held because of changes.
     forced_bytes: AtomicU64,
 }
 
 impl Totals {
+    /// Of this shard. `unfinished` counts the records of all shards.
+    pub fn new(snapshot: u64, shard: usize, unfinished: Arc<AtomicUsize>) -> Totals {
+        // No two shards give a number twice: values move between them with their records.
+        let next_number = AtomicU64::new((shard as u64) << NUMBER_BITS);
+        Totals { snapshot, next_number, unfinished, ..Totals::default() }
+    }
+
     pub fn held_bytes(&self) -> usize {
         self.held_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn kept_bytes(&self) -> usize {
+        self.kept_bytes.load(Ordering::Relaxed)
     }
 
     /// Bytes that changes have forced since the last call.
@@ -85,6 +123,8 @@ pub struct Record {
     writer: Box<dyn ElementWriter>,
     /// What was written and is yet to be taken.
     out: Vec<u8>,
+    /// Of what was not taken yet.
+    string: Option<StringAt>,
     /// How many parts there are, and how many are still to be written.
     count: usize,
     left: usize,
@@ -94,6 +134,7 @@ pub struct Record {
 /// What is counted in the totals because of one value.
 pub(super) struct Held {
     bytes: usize,
+    kept_bytes: usize,
     totals: Arc<Totals>,
 }
 
@@ -105,25 +146,36 @@ impl Held {
         forced_bytes.fetch_add(bytes.saturating_sub(self.bytes) as u64, Ordering::Relaxed);
         self.bytes = bytes;
     }
+
+    /// Counts a removed value of so many bytes.
+    pub(super) fn keep(&mut self, bytes: usize) {
+        self.totals.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.totals.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes += bytes;
+        self.kept_bytes += bytes;
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         self.totals.held_bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.totals.kept_bytes.fetch_sub(self.kept_bytes, Ordering::Relaxed);
     }
 }
 
 impl Record {
     /// `head`: what precedes the first of `count` parts.
     pub fn new(head: Vec<u8>, count: usize, writer: Box<dyn ElementWriter>, totals: &Arc<Totals>) -> Record {
-        let number = totals.count.fetch_add(1, Ordering::Relaxed);
+        let number = totals.next_number.fetch_add(1, Ordering::Relaxed);
+        totals.unfinished.fetch_add(1, Ordering::SeqCst);
         let mut record = Record {
             number,
             writer,
             out: head,
+            string: None,
             count,
             left: count,
-            held: Held { bytes: 0, totals: Arc::clone(totals) },
+            held: Held { bytes: 0, kept_bytes: 0, totals: Arc::clone(totals) },
         };
         if count == 0 {
             record.writer.end(&mut record.out);
@@ -131,9 +183,21 @@ impl Record {
         record
     }
 
+    /// Has the string compressed whose length, in the head, is at `string.at`.
+    #[must_use]
+    pub fn with_string(mut self, string: StringAt) -> Record {
+        self.string = Some(string);
+        self
+    }
+
     /// Its number among the records of the snapshot.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// The number of the snapshot.
+    pub(super) fn snapshot(&self) -> u64 {
+        self.held.totals.snapshot
     }
 
     /// How many parts are written.
@@ -176,18 +240,19 @@ impl Record {
 
     /// Counts what is held elsewhere, beside the record.
     pub(super) fn held_elsewhere(&self) -> Held {
-        Held { bytes: 0, totals: Arc::clone(&self.held.totals) }
-    }
-
-    /// Gives back what was taken, which is held because of a change.
-    pub(super) fn hold(&mut self, written: Vec<u8>) {
-        self.out = written;
-        self.count_held(0);
+        Held { bytes: 0, kept_bytes: 0, totals: Arc::clone(&self.held.totals) }
     }
 
     /// What was written since the last call.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.out)
+    }
+}
+
+/// It is finished, or given up.
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.held.totals.unfinished.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -258,14 +323,14 @@ pub(super) struct Sweep<P> {
     pub(super) record: Record,
     /// Where the sweep continues.
     pub(super) position: P,
-    /// Keys behind the position whose elements are not to be written any more.
-    noted: HashSet<Box<[u8]>>,
+    /// Keys behind the position whose elements are not to be written any more. In pages, so that a million of them are soon freed.
+    noted: DictSet,
     noted_bytes: usize,
 }
 
 impl<P> Sweep<P> {
     pub(super) fn new(record: Record, position: P) -> Sweep<P> {
-        Sweep { record, position, noted: HashSet::new(), noted_bytes: 0 }
+        Sweep { record, position, noted: DictSet::new(), noted_bytes: 0 }
     }
 
     /// The sweep has come to an element.
@@ -285,7 +350,7 @@ impl<P> Sweep<P> {
 
     /// What has this key from now on, behind the position, is not part of the snapshot.
     pub(super) fn note(&mut self, key: &[u8]) {
-        if !self.record.is_complete() && self.noted.insert(key.into()) {
+        if !self.record.is_complete() && self.noted.insert(key) {
             self.noted_bytes += noted_cost(key);
             self.record.count_held(self.noted_bytes);
         }
@@ -303,7 +368,7 @@ impl<P> Sweep<P> {
     /// What was written since the last call.
     pub(super) fn take(&mut self) -> Vec<u8> {
         if self.record.is_complete() {
-            self.noted.clear();
+            self.noted = DictSet::new();
             self.noted_bytes = 0;
         }
         let written = self.record.take();
@@ -312,9 +377,9 @@ impl<P> Sweep<P> {
     }
 }
 
-/// What a noted key takes, about: its bytes, its place in the set and what the allocator adds.
+/// What a noted key takes, about: its bytes, and its place in a page that is not full.
 fn noted_cost(key: &[u8]) -> usize {
-    key.len() + 2 * size_of::<Box<[u8]>>() + 16
+    key.len() + 16
 }
 
 #[cfg(test)]

@@ -600,17 +600,9 @@ impl Table {
         true
     }
 
-    /// Removes a key and returns its entry. A string too big to be inline is not copied.
-    pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
-        let mut entry = self.take_unfinished(hash, key)?;
-        if self.snapshot.is_some() {
-            self.save_rest(&mut entry.value, key);
-        }
-        Some(entry)
-    }
-
-    /// The same, whatever a snapshot has still to write of it.
-    fn take_unfinished(&mut self, hash: u64, key: &[u8]) -> Option<OwnedEntry> {
+    /// Removes a key and returns its entry. A string too big to be inline is not copied. If a snapshot has not completely written
+    /// the value, the caller puts it in elsewhere and calls [`Table::take_record_over`] there.
+    pub fn take(&mut self, hash: u64, key: &[u8]) -> Option<(OwnedEntry, Option<Box<SavedElsewhere>>)> {
         let entry = self.unlink(hash, key)?;
         let (expire_at_ms, access) = (entry.expire_at_ms(), entry.access());
         let entry_len = entry.len();
@@ -621,7 +613,8 @@ impl Table {
             value
         };
         self.merge_if_small(hash);
-        Some(OwnedEntry { key: key.into(), value, expire_at_ms, access })
+        let saved = self.take_record(&value, key);
+        Some((OwnedEntry { key: key.into(), value, expire_at_ms, access }, saved))
     }
 
     /// Inserts an entry, or replaces the one with its key.

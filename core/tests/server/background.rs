@@ -98,6 +98,79 @@ fn a_background_save_that_fails_stops_writes_until_one_succeeds() {
     }
 }
 
+/// Big values that are removed while a background save has still to write them count towards snapshot-memory-limit. Above it, a save
+/// that the disk keeps up with goes on, and one that it does not keep up with is given up. Clients do not wait in either case.
+#[test]
+fn a_save_is_given_up_if_too_much_waits_for_a_disk_that_hangs() {
+    for setup in SETUPS {
+        let dir = Dir::new("bglate");
+        let server =
+            dir.start(setup, &["--save", "", "--snapshot-memory-limit", "5mb", "--rdbcompression", "no"]);
+        let mut client = server.connect();
+        let fill = |client: &mut Connection| {
+            for n in 0..20 {
+                let value = "v".repeat(400_000);
+                assert_eq!(client.call(&["SET", &format!("big:{n}"), &value]), "+OK\r\n");
+            }
+            assert_eq!(client.call(&["DEBUG", "POPULATE", "100000", "key", "100"]), "+OK\r\n");
+        };
+        let remove = |client: &mut Connection| {
+            (0..20).for_each(|n| assert_eq!(client.call(&["DEL", &format!("big:{n}")]), ":1\r\n"));
+        };
+        fill(&mut client);
+        let at_beginning = digest(&mut client);
+        assert_eq!(client.call(&["BGSAVE"]), STARTED);
+        remove(&mut client);
+        wait_for_the_end(&mut client);
+        assert_eq!(client.info("persistence", "rdb_last_bgsave_status"), "ok", "{setup:?}");
+        assert_eq!(digest(&mut dir.start(setup, &["--save", ""]).connect()), at_beginning, "{setup:?}");
+
+        // The next file is a pipe that nobody reads.
+        fill(&mut client);
+        let pipe = dir.0.join(format!("temp-bg-{}-1.rdb", server.pid()));
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("it can be run");
+        assert!(made.success());
+        let used_before = number(&mut client, "memory", "used_memory");
+        assert_eq!(client.call(&["BGSAVE"]), STARTED);
+        remove(&mut client);
+        wait_until("the values are free", || {
+            number(&mut client, "memory", "used_memory") < used_before - 7_000_000
+        });
+        assert_eq!(client.call(&["SET", "a", "1"]), "+OK\r\n");
+        assert!(fs::read(&pipe).is_ok(), "the thread that writes can be told");
+        wait_for_the_end(&mut client);
+        assert_eq!(client.info("persistence", "rdb_last_bgsave_status"), "err", "{setup:?}");
+    }
+}
+
+#[test]
+fn big_strings_are_compressed() {
+    for setup in SETUPS {
+        let dir = Dir::new("bglzf");
+        let server = dir.start(setup, &["--save", ""]);
+        let mut client = server.connect();
+        let text = "a text that repeats, and ".repeat(200_000);
+        let numbers: String =
+            (0..400_000).map(|n| format!("{:x}", (n as u64).wrapping_mul(0x9E37_79B9_7F4A))).collect();
+        for (key, value) in [("text", &text), ("numbers", &numbers), ("both", &format!("{text}{numbers}"))] {
+            assert_eq!(client.call(&["SET", key, value]), "+OK\r\n");
+        }
+        let at_beginning = digest(&mut client);
+        let mut sizes = Vec::new();
+        for compression in ["yes", "no"] {
+            assert_eq!(client.call(&["CONFIG", "SET", "rdbcompression", compression]), "+OK\r\n");
+            assert_eq!(client.call(&["BGSAVE"]), STARTED);
+            wait_for_the_end(&mut client);
+            sizes.push(fs::metadata(dir.file()).expect("it is there").len() as usize);
+            assert!(check_rdb(&dir.file()).0, "{setup:?}");
+            assert_eq!(digest(&mut dir.start(setup, &["--save", ""]).connect()), at_beginning, "{setup:?}");
+            with_redis(&dir, |redis| assert_eq!(digest(redis), at_beginning, "{setup:?}"));
+        }
+        // Of the text hardly anything is left.
+        assert!(sizes[0] + 9 * text.len() / 5 < sizes[1], "{sizes:?}");
+    }
+}
+
 #[test]
 fn in_an_exec_a_background_save_is_scheduled_and_the_servers_end_cancels_it() {
     for setup in SETUPS {

@@ -12,7 +12,7 @@ use crate::protocol::{Reply, Resp};
 use crate::types::hash::HashRef;
 use crate::types::list::{ListRef, NodeRef};
 use crate::types::listpack::Digits;
-use crate::types::module::KeyPlace;
+use crate::types::module::{KeyPlace, ModuleValue};
 use crate::types::save::{Element, ElementWriter};
 use crate::types::set::SetRef;
 use crate::types::stream::{ConsumerHead, Counters, GroupHead, NodeRef as NodeOfStream, Pending, StreamId};
@@ -44,12 +44,7 @@ pub fn write_entry(out: &mut Vec<u8>, db: u32, entry: Entry<'_>, compress: bool)
         }
         ValueRef::Str(bytes) => write_request(out, &[b"SET", key, bytes]),
         ValueRef::Object(Object::Module(of_module)) => {
-            let (place, mut commands) = (KeyPlace::of(db, key), Vec::new());
-            if of_module.rewrite(place, &mut |words| write_request(&mut commands, words)) {
-                out.append(&mut commands);
-            } else {
-                write_restore(out, place, key, value, compress);
-            }
+            write_module(out, KeyPlace::of(db, key), key, of_module, compress);
         }
         ValueRef::Packed(..) => write_packed(out, key, value),
         ValueRef::Object(object) => {
@@ -62,10 +57,15 @@ pub fn write_entry(out: &mut Vec<u8>, db: u32, entry: Entry<'_>, compress: bool)
     write_expiry(out, key, entry.expire_at_ms());
 }
 
-/// A value of a module whose type has no commands for it.
-fn write_restore(out: &mut Vec<u8>, place: KeyPlace<'_>, key: &[u8], value: ValueRef<'_>, compress: bool) {
+/// A value of a module, by the commands that its type has for it, or by RESTORE.
+fn write_module(out: &mut Vec<u8>, place: KeyPlace<'_>, key: &[u8], value: &ModuleValue, compress: bool) {
+    let mut commands = Vec::new();
+    if value.rewrite(place, &mut |words| write_request(&mut commands, words)) {
+        out.append(&mut commands);
+        return;
+    }
     let mut payload = Vec::new();
-    Writer::new(&mut payload, compress).at(place).value(value);
+    Writer::new(&mut payload, compress).at(place).module_value(value);
     seal(&mut payload, 0);
     write_request(out, &[b"RESTORE", key, b"0", &payload]);
 }
@@ -143,7 +143,9 @@ impl ElementWriter for CommandElements {
             Element::Field(field, value) => adder.item(&[field, value], out),
             Element::Member(member) => adder.item(&[member], out),
             Element::Scored(member, score) => adder.item(&[F64Text::new(score).as_bytes(), member], out),
-            Element::Bytes(_) => unreachable!("a string has a writer of its own"),
+            Element::Bytes(_) | Element::Module(_) => {
+                unreachable!("strings and values of modules have writers of their own")
+            }
             Element::Entries(first_id, node) => write_entries(out, &self.key, first_id, node),
             Element::Counters(counters, _) => write_counters(out, &self.key, counters),
             Element::Group(group) => write_group(out, &self.key, group),
@@ -194,6 +196,33 @@ impl ElementWriter for CommandBytes {
 
     fn end(&mut self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"\r\n");
+        write_expiry(out, &self.key, self.expire_at_ms);
+    }
+}
+
+/// Writes a value of a module, and its expiry.
+pub struct CommandModule {
+    db: u32,
+    key: Box<[u8]>,
+    expire_at_ms: Option<i64>,
+    compress: bool,
+}
+
+impl CommandModule {
+    /// Of the value under this key. `compress`: what is in the payload of RESTORE.
+    pub fn new(db: u32, key: &[u8], expire_at_ms: Option<i64>, compress: bool) -> CommandModule {
+        CommandModule { db, key: key.into(), expire_at_ms, compress }
+    }
+}
+
+impl ElementWriter for CommandModule {
+    fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
+        if let Element::Module(value) = element {
+            write_module(out, KeyPlace::of(self.db, &self.key), &self.key, value, self.compress);
+        }
+    }
+
+    fn end(&mut self, out: &mut Vec<u8>) {
         write_expiry(out, &self.key, self.expire_at_ms);
     }
 }

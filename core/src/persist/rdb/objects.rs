@@ -4,6 +4,7 @@ use super::stream::{write_consumer, write_counters, write_group, write_node, wri
 use super::write::Writer;
 use super::{ValueKind, container};
 use crate::types::list::NodeRef;
+use crate::types::module::KeyPlace;
 use crate::types::save::{Element, ElementWriter};
 use crate::types::{Collection, Object};
 
@@ -16,6 +17,29 @@ pub struct RecordElements {
 impl ElementWriter for RecordElements {
     fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
         write_element(&mut Writer::new(out, self.compress), element);
+    }
+
+    fn end(&mut self, _out: &mut Vec<u8>) {}
+}
+
+/// Writes a module's value whose record was begun by [`Writer::begin_module`].
+pub struct RecordModule {
+    db: u32,
+    key: Box<[u8]>,
+    compress: bool,
+}
+
+impl RecordModule {
+    /// Of the value under this key.
+    pub fn new(db: u32, key: &[u8], compress: bool) -> RecordModule {
+        RecordModule { db, key: key.into(), compress }
+    }
+}
+
+impl ElementWriter for RecordModule {
+    fn write(&mut self, element: Element<'_>, out: &mut Vec<u8>) {
+        let mut writer = Writer::new(out, self.compress).at(KeyPlace::of(self.db, &self.key));
+        write_element(&mut writer, element);
     }
 
     fn end(&mut self, _out: &mut Vec<u8>) {}
@@ -56,6 +80,9 @@ fn write_element(writer: &mut Writer<'_>, element: Element<'_>) {
             writer.double(score);
         }
         Element::Bytes(piece) => writer.bytes(piece),
+        Element::Module(value) => {
+            super::module::write_value(writer, value);
+        }
         Element::Entries(key, node) => write_node(writer, key, node),
         Element::Counters(counters, group_count) => write_counters(writer, counters, group_count),
         Element::Group(group) => write_group(writer, group),

@@ -5,14 +5,14 @@ use super::{VERSION, ValueKind, container, encoding, length, opcode};
 use crate::persist::crc64::Crc64;
 use crate::protocol::number::parse_i64;
 use crate::types::lzf;
-use crate::types::module::KeyPlace;
+use crate::types::module::{KeyPlace, ModuleValue};
 use crate::types::{Object, PackedKind, ValueRef};
 
 /// The longest string of digits that is written as an integer.
 const INTEGER_LEN_MAX: usize = 11;
 /// Strings are compressed if they are longer, and if that saves [`COMPRESSION_GAIN`] bytes.
 const UNCOMPRESSED_LEN_MAX: usize = 20;
-const COMPRESSION_GAIN: usize = 4;
+pub const COMPRESSION_GAIN: usize = 4;
 
 /// Appends what is written to a vector.
 pub struct Writer<'a> {
@@ -104,10 +104,15 @@ impl<'a> Writer<'a> {
 
     /// A string of `len` bytes that was compressed before.
     pub fn already_compressed(&mut self, packed: &[u8], len: usize) {
-        self.out.push(length::ENCODED | encoding::LZF);
-        self.length(packed.len() as u64);
-        self.length(len as u64);
+        self.begin_compressed(packed.len(), len);
         self.out.extend_from_slice(packed);
+    }
+
+    /// What precedes the compressed bytes of a string.
+    pub fn begin_compressed(&mut self, packed_len: usize, len: usize) {
+        self.out.push(length::ENCODED | encoding::LZF);
+        self.length(packed_len as u64);
+        self.length(len as u64);
     }
 
     pub fn double(&mut self, number: f64) {
@@ -191,12 +196,27 @@ impl<'a> Writer<'a> {
         Some(object.element_count())
     }
 
-    /// The beginning of a string's record, which precedes the bytes: these are not compressed.
-    pub fn begin_string(&mut self, key: &[u8], len: usize, expire_at_ms: Option<i64>, access: SavedAccess) {
+    /// The beginning of a string's record, which precedes the bytes: these are not compressed. Returns where the length is.
+    pub fn begin_string(
+        &mut self,
+        key: &[u8],
+        len: usize,
+        expire_at_ms: Option<i64>,
+        access: SavedAccess,
+    ) -> usize {
         self.attributes(expire_at_ms, access);
         self.kind(ValueKind::String);
         self.string(key);
+        let length_at = self.out.len();
         self.length(len as u64);
+        length_at
+    }
+
+    /// The beginning of the record of a module's value, which precedes the value.
+    pub fn begin_module(&mut self, key: &[u8], expire_at_ms: Option<i64>, access: SavedAccess) {
+        self.attributes(expire_at_ms, access);
+        self.kind(ValueKind::Module2);
+        self.string(key);
     }
 
     /// A key with its value.
@@ -219,6 +239,12 @@ impl<'a> Writer<'a> {
         let kind_at = self.out.len();
         self.out.push(0);
         self.out[kind_at] = self.contents(value) as u8;
+    }
+
+    /// A value of a module with its kind before it.
+    pub fn module_value(&mut self, value: &ModuleValue) {
+        self.kind(ValueKind::Module2);
+        super::module::write_value(self, value);
     }
 
     /// A value without its kind, which is returned.

@@ -44,6 +44,7 @@ pub(in crate::types) fn pairs(element: Element<'_>) -> Vec<(Vec<u8>, Vec<u8>)> {
             vec![(group.name.to_vec(), format!("{group:?}").into_bytes())]
         }
         Element::Consumer(group, consumer) => vec![(group.name.to_vec(), consumer.name.to_vec())],
+        Element::Module(value) => vec![(value.ptr().0.addr().to_string().into_bytes(), Vec::new())],
         // However the pending entries are divided among pages.
         Element::Pending(some) => {
             some.iter().map(|pending| (b"pending".to_vec(), format!("{pending:?}").into_bytes())).collect()

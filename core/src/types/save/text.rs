@@ -1,6 +1,6 @@
 //! Saving a string: piece after piece. A piece that is about to change is copied until its turn has come.
 
-use super::{Element, Record};
+use super::{Chunk, Element, Record};
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -44,7 +44,7 @@ impl Text {
     }
 
     /// Writes pieces until `is_over` says that it is enough, which is asked before each, and returns what is written.
-    pub(in crate::types) fn save_some(&mut self, bytes: &[u8], is_over: &mut dyn FnMut() -> bool) -> Vec<u8> {
+    pub(in crate::types) fn save_some(&mut self, bytes: &[u8], is_over: &mut dyn FnMut() -> bool) -> Chunk {
         while !self.record.is_complete() && !is_over() {
             let number = self.record.written_count();
             match self.kept.remove(&number) {
@@ -58,7 +58,8 @@ impl Text {
                 }
             }
         }
-        let written = self.record.take();
+        let strings = self.record.string.take().into_iter().collect();
+        let written = Chunk { bytes: self.record.take(), strings };
         self.record.count_held(self.kept_bytes);
         written
     }
@@ -67,10 +68,7 @@ impl Text {
         self.record.is_complete()
     }
 
-    /// Writes what is left. Returns the record, which holds it.
-    pub(in crate::types) fn save_rest(mut self, bytes: &[u8]) -> Record {
-        let written = self.save_some(bytes, &mut || false);
-        self.record.hold(written);
-        self.record
+    pub(in crate::types) fn record(&self) -> &Record {
+        &self.record
     }
 }

@@ -11,8 +11,10 @@
 //! - Segments are not merged during a snapshot.
 //! - A big collection is not written with its bucket: it gets a [`Record`], which it carries from then on, and is written part
 //!   by part ([`Table::save_value`]) when the walk is over, or before a part of it changes (see [`save`](crate::types::save)).
-//!   A value that is removed or replaced before all of it is written is left to the snapshot, and freed afterwards. One that
-//!   leaves the table is written completely then, unless the record moves with it ([`Table::take_with_record`]).
+//!   A value that is removed or replaced before all of it is written is left to the snapshot, and freed afterwards. Where one
+//!   moves to another place, or another table, its record goes with it ([`Table::take`], [`Table::take_record_over`]).
+//! - So is a value of a module that cannot be written at that moment, because a thread of the module has the module to itself: it is
+//!   written later, as a whole, and before the module changes it.
 //! - A bucket may be saved before anything in it really changes: saving early changes nothing in what is saved.
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,9 +22,10 @@ use std::num::NonZeroU16;
 use std::ops::Range;
 
 use super::super::directory::end_of_prefix;
-use super::super::entry::{OwnedEntry, OwnedValue, ValueRef};
-use super::super::object::Object;
-use super::super::save::{Record, Text};
+use super::super::entry::{OwnedValue, ValueRef};
+use super::super::module::ModuleValue;
+use super::super::object::{Collection, Object};
+use super::super::save::{Chunk, Element, Held, Record, StringAt, Text};
 use super::super::segment::{HOME_COUNT, Segment, home_of};
 use super::{Entry, Table, hash_key};
 
@@ -30,7 +33,30 @@ use super::{Entry, Table, hash_key};
 #[must_use]
 pub struct SavedElsewhere {
     number: u64,
-    text: Option<Text>,
+    snapshot: u64,
+    beside: Option<Beside>,
+}
+
+impl SavedElsewhere {
+    /// The number of the snapshot.
+    pub fn snapshot(&self) -> u64 {
+        self.snapshot
+    }
+}
+
+/// The record of a value that does not carry it itself.
+enum Beside {
+    Text(Text),
+    Module(Record),
+}
+
+impl Beside {
+    fn record(&self) -> &Record {
+        match self {
+            Beside::Text(text) => text.record(),
+            Beside::Module(record) => record,
+        }
+    }
 }
 
 /// Writes entries down. The table knows nothing of the format.
@@ -39,18 +65,25 @@ pub trait EntryWriter: Send {
     fn write(&mut self, entry: Entry<'_>, out: &mut Vec<u8>);
 
     /// Begins the record of an entry whose value is an object, or a string outside of its entry. `None`: it is to be written as
-    /// a whole.
+    /// a whole, at once. A value of a module has one part.
     fn begin(&mut self, entry: Entry<'_>) -> Option<Record>;
 }
 
 /// Where a value is that is not completely written.
 enum Unsaved {
     /// In the table, under this key.
-    Present { hash: u64, key: Box<[u8]>, text: Option<Text> },
-    /// It was removed from the table.
-    Removed { value: OwnedValue, text: Option<Text> },
+    Present { hash: u64, key: Box<[u8]>, beside: Option<Beside> },
+    /// It was removed from the table. What it takes counts as held.
+    Removed { value: OwnedValue, beside: Option<Beside>, _held: Held },
     /// The record is complete, and the value is elsewhere.
     Complete(Record),
+}
+
+impl Unsaved {
+    fn is_module(&self) -> bool {
+        let (Unsaved::Present { beside, .. } | Unsaved::Removed { beside, .. }) = self else { return false };
+        matches!(beside, Some(Beside::Module(_)))
+    }
 }
 
 /// What a snapshot of a table has saved so far and is yet to be taken.
@@ -64,8 +97,8 @@ pub struct TableSnapshot {
     saved: Saved,
     /// By the numbers of the records.
     unsaved: BTreeMap<u64, Unsaved>,
-    /// The strings among them that are present, by their keys.
-    texts: HashMap<Box<[u8]>, u64>,
+    /// Those that are present and do not carry their record, by their keys.
+    by_key: HashMap<Box<[u8]>, u64>,
 }
 
 /// What was saved since the last look.
@@ -85,7 +118,7 @@ impl TableSnapshot {
             forced: Vec::new(),
             saved: Saved::default(),
             unsaved: BTreeMap::new(),
-            texts: HashMap::new(),
+            by_key: HashMap::new(),
         })
     }
 
@@ -109,9 +142,18 @@ impl TableSnapshot {
         std::mem::take(&mut self.saved)
     }
 
+    /// The record of a value that is not completely written and was under this key, which it is no more.
+    fn number_of(&mut self, value: &OwnedValue, key: &[u8]) -> Option<u64> {
+        match value {
+            OwnedValue::Object(object) if object.record().is_some() => object.record().map(Record::number),
+            OwnedValue::Str(_) | OwnedValue::Object(_) => self.by_key.remove(key),
+            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
+        }
+    }
+
     /// Saves the entries of a home bucket.
     fn save(&mut self, segment: &Segment, home: usize, is_forced: bool) {
-        let TableSnapshot { writer, walked, forced, saved, unsaved, texts, .. } = self;
+        let TableSnapshot { writer, walked, forced, saved, unsaved, by_key, .. } = self;
         let Some(writer) = writer else { return };
         let out = if is_forced { forced } else { walked };
         segment.visit_home(home, &mut |_, ptr| {
@@ -120,18 +162,19 @@ impl TableSnapshot {
             let may_be_big = ptr.is_object() || ptr.is_big();
             if let Some(record) = may_be_big.then(|| writer.begin(entry)).flatten() {
                 let (hash, key, number) = (hash_key(entry.key()), entry.key(), record.number());
-                let text = match entry.value() {
-                    ValueRef::Str(bytes) => {
-                        texts.insert(key.into(), number);
-                        Some(Text::new(record, bytes.len()))
-                    }
+                let beside = match entry.value() {
+                    ValueRef::Str(bytes) => Some(Beside::Text(Text::new(record, bytes.len()))),
+                    ValueRef::Object(Object::Module(_)) => Some(Beside::Module(record)),
                     ValueRef::Int(_) | ValueRef::Packed(..) | ValueRef::Object(_) => {
                         // SAFETY: the entry owns the object, and nothing else refers to it: the table is borrowed exclusively.
                         unsafe { &mut *ptr.object_ptr() }.begin_saving(record);
                         None
                     }
                 };
-                unsaved.insert(number, Unsaved::Present { hash, key: key.into(), text });
+                if beside.is_some() {
+                    by_key.insert(key.into(), number);
+                }
+                unsaved.insert(number, Unsaved::Present { hash, key: key.into(), beside });
                 return;
             }
             writer.write(entry, out);
@@ -143,14 +186,32 @@ impl TableSnapshot {
 }
 
 /// Writes parts of a string. Returns whether all is written.
-fn save_text(text: &mut Text, bytes: &[u8], out: &mut Vec<u8>, is_over: &mut dyn FnMut() -> bool) -> bool {
-    append(out, text.save_some(bytes, is_over));
+fn save_text(text: &mut Text, bytes: &[u8], out: &mut Chunk, is_over: &mut dyn FnMut() -> bool) -> bool {
+    let Chunk { bytes: written, strings } = text.save_some(bytes, is_over);
+    let start = out.bytes.len();
+    out.strings.extend(strings.iter().map(|string| StringAt { at: start + string.at, ..*string }));
+    append(&mut out.bytes, written);
     text.is_complete()
 }
 
+/// Writes a value of a module. Returns whether that is done: it is not while the module cannot be called.
+fn save_module(record: &mut Record, value: &ModuleValue, out: &mut Chunk) -> bool {
+    if !value.module_type().is_callable() {
+        return false;
+    }
+    record.write(Element::Module(value));
+    append(&mut out.bytes, record.take());
+    true
+}
+
+fn module_of(object: &Object) -> &ModuleValue {
+    let Object::Module(value) = object else { unreachable!("it is a value of a module") };
+    value
+}
+
 /// Writes parts of an object. Returns whether all is written; then the value no longer carries its record.
-fn save_object(object: &mut Object, out: &mut Vec<u8>, is_over: &mut dyn FnMut() -> bool) -> bool {
-    append(out, object.save_some(is_over));
+fn save_object(object: &mut Object, out: &mut Chunk, is_over: &mut dyn FnMut() -> bool) -> bool {
+    append(&mut out.bytes, object.save_some(is_over));
     let is_complete = object.record().is_some_and(Record::is_complete);
     if is_complete {
         object.end_saving();
@@ -174,12 +235,14 @@ impl Table {
     /// Begins a snapshot. The version must not have been used since the last [`Table::reset_versions`], and no snapshot may
     /// be under way. A table without entries has nothing to save and takes no part.
     pub fn begin_snapshot(&mut self, version: NonZeroU16, writer: Box<dyn EntryWriter>) {
-        assert!(self.snapshot.is_none(), "a table has one snapshot at a time");
         if self.is_empty() {
             return;
         }
+        // It may have got values of a table whose snapshot has begun already, and has to keep what was removed of them.
+        let snapshot = self.snapshot.get_or_insert_with(|| TableSnapshot::new(None, None));
+        assert!(snapshot.writer.is_none(), "a table has one snapshot at a time");
+        (snapshot.writer, snapshot.next) = (Some(writer), Some((0, 0)));
         self.snapshot_version = version.get();
-        self.snapshot = Some(TableSnapshot::new(Some(writer), Some((0, 0))));
     }
 
     /// The snapshot that is under way.
@@ -219,7 +282,7 @@ impl Table {
     pub fn save_value(
         &mut self,
         open: &mut Option<u64>,
-        out: &mut Vec<u8>,
+        out: &mut Chunk,
         is_over: &mut dyn FnMut() -> bool,
     ) -> bool {
         let Some(mut snapshot) = self.snapshot.take() else { return true };
@@ -230,30 +293,39 @@ impl Table {
         };
         let Some((number, mut unsaved)) = next else { unreachable!("the caller has seen that there is one") };
         let is_complete = match &mut unsaved {
-            Unsaved::Present { hash, key, text: Some(text) } => {
+            Unsaved::Present { hash, key, beside: Some(Beside::Text(text)) } => {
                 save_text(text, self.unsaved_bytes(*hash, key), out, is_over)
             }
-            Unsaved::Present { hash, key, text: None } => {
+            Unsaved::Present { hash, key, beside: Some(Beside::Module(record)) } => {
+                save_module(record, self.unsaved_module(*hash, key), out)
+            }
+            Unsaved::Present { hash, key, beside: None } => {
                 save_object(self.unsaved_object(*hash, key, number), out, is_over)
             }
-            Unsaved::Removed { value: OwnedValue::Str(bytes), text: Some(text) } => {
+            Unsaved::Removed { value: OwnedValue::Str(bytes), beside: Some(Beside::Text(text)), .. } => {
                 save_text(text, bytes, out, is_over)
             }
+            Unsaved::Removed {
+                value: OwnedValue::Object(object),
+                beside: Some(Beside::Module(record)),
+                ..
+            } => save_module(record, module_of(object), out),
             Unsaved::Removed { value: OwnedValue::Object(object), .. } => save_object(object, out, is_over),
             Unsaved::Removed { .. } => unreachable!("only strings and objects are left to a snapshot"),
             Unsaved::Complete(record) => {
-                append(out, record.take());
+                append(&mut out.bytes, record.take());
                 true
             }
         };
         if !is_complete {
-            *open = Some(number);
+            // Of a module's value, which is written as a whole, nothing is.
+            *open = (!unsaved.is_module()).then_some(number);
             snapshot.unsaved.insert(number, unsaved);
         } else {
             match unsaved {
                 Unsaved::Removed { value, .. } => self.garbage.discard(value),
-                Unsaved::Present { key, text: Some(_), .. } => drop(snapshot.texts.remove(&key)),
-                Unsaved::Present { text: None, .. } | Unsaved::Complete(_) => {}
+                Unsaved::Present { key, beside: Some(_), .. } => drop(snapshot.by_key.remove(&key)),
+                Unsaved::Present { beside: None, .. } | Unsaved::Complete(_) => {}
             }
         }
         self.snapshot = Some(snapshot);
@@ -265,6 +337,13 @@ impl Table {
         let (_, _, entry) = self.locate(hash, key).expect("a value that is not written is where it was left");
         let ValueRef::Str(bytes) = entry.value() else { unreachable!("it is a string") };
         bytes
+    }
+
+    /// The value of a module under this key.
+    fn unsaved_module(&self, hash: u64, key: &[u8]) -> &ModuleValue {
+        let (_, _, entry) = self.locate(hash, key).expect("a value that is not written is where it was left");
+        let ValueRef::Object(object) = entry.value() else { unreachable!("it is a value of a module") };
+        module_of(object)
     }
 
     /// The value under this key, which carries the record of this number.
@@ -286,38 +365,39 @@ impl Table {
     #[cold]
     fn keep_in_snapshot(&mut self, value: OwnedValue, key: &[u8]) -> Option<OwnedValue> {
         let snapshot = self.snapshot.as_deref_mut()?;
-        let number = match &value {
-            OwnedValue::Object(object) => object.record().map(Record::number),
-            OwnedValue::Str(_) => snapshot.texts.remove(key),
-            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
-        };
-        let Some(number) = number else { return Some(value) };
+        let Some(number) = snapshot.number_of(&value, key) else { return Some(value) };
         let unsaved = snapshot.unsaved.get_mut(&number).expect("it has all records that are not complete");
-        let text = match unsaved {
-            Unsaved::Present { text, .. } => text.take(),
-            Unsaved::Removed { .. } | Unsaved::Complete(_) => unreachable!("the value was present"),
+        let Unsaved::Present { beside, .. } = unsaved else { unreachable!("the value was present") };
+        let beside = beside.take();
+        let (len, own_record) = match &value {
+            OwnedValue::Str(bytes) => (bytes.len(), None),
+            OwnedValue::Object(object) => (object.heap_bytes(), object.record()),
+            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => (0, None),
         };
-        *unsaved = Unsaved::Removed { value, text };
+        let record = beside.as_ref().map(Beside::record).or(own_record);
+        let mut held = record.expect("it has one, or carries it").held_elsewhere();
+        held.keep(len);
+        *unsaved = Unsaved::Removed { value, beside, _held: held };
         None
     }
 
-    /// Writes what is left of a value that has left the table.
-    pub(super) fn save_rest(&mut self, value: &mut OwnedValue, key: &[u8]) {
+    /// A module is about to change its value under this key: it is written now, if a snapshot has put that off.
+    pub fn save_module_value(&mut self, hash: u64, key: &[u8]) {
         let Some(snapshot) = self.snapshot.as_deref_mut() else { return };
-        match value {
-            OwnedValue::Object(object) if object.record().is_some() => {
-                let written = object.save_some(&mut || false);
-                let mut record = object.end_saving().expect("as above");
-                record.hold(written);
-                snapshot.unsaved.insert(record.number(), Unsaved::Complete(record));
-            }
-            OwnedValue::Str(bytes) => {
-                let Some(number) = snapshot.texts.remove(key) else { return };
-                if let Some(Unsaved::Present { text: Some(text), .. }) = snapshot.unsaved.remove(&number) {
-                    snapshot.unsaved.insert(number, Unsaved::Complete(text.save_rest(bytes)));
-                }
-            }
-            OwnedValue::Object(_) | OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => {}
+        let Some(&number) = snapshot.by_key.get(key) else { return };
+        if !snapshot.unsaved.get(&number).is_some_and(Unsaved::is_module) {
+            return;
+        }
+        snapshot.by_key.remove(key);
+        let Some(Unsaved::Present { beside: Some(Beside::Module(mut record)), .. }) =
+            snapshot.unsaved.remove(&number)
+        else {
+            unreachable!("what is found by its key is present")
+        };
+        record.write(Element::Module(self.unsaved_module(hash, key)));
+        record.count_held(0);
+        if let Some(snapshot) = self.snapshot.as_deref_mut() {
+            snapshot.unsaved.insert(number, Unsaved::Complete(record));
         }
     }
 
@@ -325,41 +405,37 @@ impl Table {
     #[cold]
     pub(super) fn keep_text(&mut self, key: &[u8], bytes: &[u8], changed: Range<usize>) {
         let Some(snapshot) = self.snapshot.as_deref_mut() else { return };
-        let Some(number) = snapshot.texts.get(key) else { return };
-        if let Some(Unsaved::Present { text: Some(text), .. }) = snapshot.unsaved.get_mut(number) {
+        let Some(number) = snapshot.by_key.get(key) else { return };
+        if let Some(Unsaved::Present { beside: Some(Beside::Text(text)), .. }) =
+            snapshot.unsaved.get_mut(number)
+        {
             text.keep(bytes, changed);
         }
     }
 
-    /// As [`Table::take`], but a value that is not completely written stays so, and the caller puts it in elsewhere at once and
-    /// calls [`Table::take_record_over`] there.
-    pub fn take_with_record(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-    ) -> Option<(OwnedEntry, Option<SavedElsewhere>)> {
-        let entry = self.take_unfinished(hash, key)?;
-        let Some(snapshot) = self.snapshot.as_deref_mut() else { return Some((entry, None)) };
-        let number = match &entry.value {
-            OwnedValue::Object(object) => object.record().map(Record::number),
-            OwnedValue::Str(_) => snapshot.texts.remove(key),
-            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => None,
+    /// The record of a value that was under this key, which is out of the table now and will be put in elsewhere.
+    pub(super) fn take_record(&mut self, value: &OwnedValue, key: &[u8]) -> Option<Box<SavedElsewhere>> {
+        let snapshot = self.snapshot.as_deref_mut()?;
+        let number = snapshot.number_of(value, key)?;
+        let unsaved = snapshot.unsaved.remove(&number).expect("it has all records that are not complete");
+        let Unsaved::Present { beside, .. } = unsaved else { unreachable!("the value was present") };
+        let own_record = match value {
+            OwnedValue::Object(object) => object.record(),
+            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Str(_) | OwnedValue::Packed(..) => None,
         };
-        let saved = number.and_then(|number| match snapshot.unsaved.remove(&number)? {
-            Unsaved::Present { text, .. } => Some(SavedElsewhere { number, text }),
-            Unsaved::Removed { .. } | Unsaved::Complete(_) => unreachable!("the value was present"),
-        });
-        Some((entry, saved))
+        let record = beside.as_ref().map(Beside::record).or(own_record);
+        let snapshot = record.expect("it has one, or carries it").snapshot();
+        Some(Box::new(SavedElsewhere { number, snapshot, beside }))
     }
 
-    /// The value of this key was taken out by [`Table::take_with_record`], of this table or another one.
+    /// The value of this key was taken out by [`Table::take`], of this table or another one, maybe of another shard.
     pub fn take_record_over(&mut self, saved: SavedElsewhere, hash: u64, key: &[u8]) {
-        let SavedElsewhere { number, text } = saved;
+        let SavedElsewhere { number, beside, .. } = saved;
         let snapshot = self.snapshot.get_or_insert_with(|| TableSnapshot::new(None, None));
-        if text.is_some() {
-            snapshot.texts.insert(key.into(), number);
+        if beside.is_some() {
+            snapshot.by_key.insert(key.into(), number);
         }
-        snapshot.unsaved.insert(number, Unsaved::Present { hash, key: key.into(), text });
+        snapshot.unsaved.insert(number, Unsaved::Present { hash, key: key.into(), beside });
     }
 
     /// Ends the snapshot, complete or not. What was not taken is lost.
@@ -368,16 +444,14 @@ impl Table {
         let Some(snapshot) = self.snapshot.take() else { return };
         for (number, unsaved) in snapshot.unsaved {
             match unsaved {
-                Unsaved::Present { hash, key, text: None } => {
+                Unsaved::Present { hash, key, beside: None } => {
                     self.unsaved_object(hash, &key, number).end_saving();
                 }
                 Unsaved::Removed { mut value, .. } => {
-                    if let OwnedValue::Object(object) = &mut value {
-                        object.end_saving();
-                    }
+                    value.end_saving();
                     self.garbage.discard(value);
                 }
-                Unsaved::Present { text: Some(_), .. } | Unsaved::Complete(_) => {}
+                Unsaved::Present { beside: Some(_), .. } | Unsaved::Complete(_) => {}
             }
         }
     }

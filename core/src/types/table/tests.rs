@@ -118,7 +118,7 @@ fn keys_and_values_of_extreme_lengths_are_stored_and_freed() {
                 assert!(entry.alloc_size() >= key_len + value_len);
             }
         }
-        let taken = table.take(hash, &key).unwrap();
+        let taken = table.take(hash, &key).unwrap().0;
         assert_eq!(taken.value, OwnedValue::Str(vec![b'v'; 2 << 20]));
         table.put(hash, taken);
     }
@@ -156,7 +156,7 @@ fn encodings_are_those_that_redis_reports() {
     table.set(hash, b"s", NewValue::Str(b"short"), SetExpire::Clear);
     append(&mut table, b"s", b"er").unwrap();
     assert_eq!(encoding(&table), "raw");
-    let taken = table.take(hash, b"s").unwrap();
+    let taken = table.take(hash, b"s").unwrap().0;
     table.put(hash, taken);
     assert_eq!(encoding(&table), "raw");
     table.set(hash, b"s", NewValue::Int(12), SetExpire::Clear);
@@ -183,7 +183,7 @@ fn a_big_string_grows_with_few_moves_and_is_handed_over_without_a_copy() {
         last = bytes.as_ptr();
     }
     assert!(moves < 10, "{moves} moves");
-    let OwnedValue::Str(taken) = table.take(hash, b"s").unwrap().value else { panic!("a string") };
+    let OwnedValue::Str(taken) = table.take(hash, b"s").unwrap().0.value else { panic!("a string") };
     assert_eq!((taken.as_ptr(), taken.len()), (last, 100_000 + 10 * rounds(100_000)));
     assert_eq!(table.memory().external, 0);
 }
@@ -308,7 +308,7 @@ fn an_overwrite_keeps_or_renews_access_bits_as_set() {
     table.set_new_access(7, true);
     set(&mut table, b"a", NewValue::Str(b"third"), SetExpire::Clear);
     assert_eq!(get(&table, b"a").unwrap().access(), 6);
-    let taken = table.take(hash_key(b"a"), b"a").unwrap();
+    let taken = table.take(hash_key(b"a"), b"a").unwrap().0;
     let mut other = Table::new();
     other.put(hash_key(b"a"), taken);
     assert_eq!(get(&other, b"a").unwrap().access(), 6);

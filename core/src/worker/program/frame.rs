@@ -11,6 +11,7 @@ use crate::command::{Call, CommandResult, keys, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::pubsub::OpenMessages;
 use crate::runtime::crash;
+use crate::shard::checkout::MovedEntry;
 use crate::shard::effects::OpenUnit;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::ReplyId;
@@ -18,7 +19,6 @@ use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::ProgramCounts;
 use crate::shard::slowlog::REDACTED;
 use crate::shard::txn::{CheckedOutKey, TxnId};
-use crate::types::OwnedEntry;
 use crate::types::hashing::hash_key;
 use crate::worker::Worker;
 use crate::worker::run::{Invocation, ReplyTo, Started};
@@ -150,7 +150,7 @@ pub(in crate::worker) struct CheckedOut {
     /// For each shard that takes part: the keys that were moved here; `None`: it has no keys in the stage.
     pub(in crate::worker) keys: Vec<Option<Vec<CheckedOutKey>>>,
     /// The entries of these.
-    pub(in crate::worker) entries: Vec<Vec<Option<OwnedEntry>>>,
+    pub(in crate::worker) entries: Vec<Vec<Option<MovedEntry>>>,
     /// What has happened to them.
     pub(in crate::worker) events: Vec<CheckedOutEvent>,
     /// Keys of a wide transaction that were brought here while the program ran: for each shard that owns any.
@@ -161,7 +161,7 @@ pub(in crate::worker) struct CheckedOut {
 pub(in crate::worker) struct Brought {
     pub(in crate::worker) shard: usize,
     pub(in crate::worker) keys: Vec<CheckedOutKey>,
-    pub(in crate::worker) entries: Vec<Option<OwnedEntry>>,
+    pub(in crate::worker) entries: Vec<Option<MovedEntry>>,
 }
 
 /// What a program leaves behind.

@@ -1,5 +1,6 @@
 //! The file of a snapshot, and the thread that writes it.
 
+use super::compress::Compressor;
 use super::{Purpose, Snapshots};
 use crate::config::Config;
 use crate::persist::aof::rewrite::write_request;
@@ -11,6 +12,7 @@ use crate::runtime::disk::{Disk, DiskFile, SystemDisk, append_all, create_dir_on
 use crate::runtime::log;
 use crate::shard::snapshot::{DbSize, Format};
 use crate::types::module::AuxPlace;
+use crate::types::save::Chunk;
 use crate::worker::Globals;
 use crate::worker::aof::{Aof, NewBase};
 use crate::worker::persistence::{header, write_sizes};
@@ -33,7 +35,7 @@ const SYNC_INTERVAL_BYTES: usize = 32 << 20;
 pub(super) struct Current {
     progress: Arc<Progress>,
     /// Until all shards have begun.
-    queue: Option<(SyncSender<Vec<u8>>, Receiver<Vec<u8>>)>,
+    queue: Option<(SyncSender<Chunk>, Receiver<Chunk>)>,
     plan: Option<FilePlan>,
     writer: Option<JoinHandle<io::Result<bool>>>,
     sizes: BTreeMap<u32, DbSize>,
@@ -76,13 +78,27 @@ pub struct Progress {
     pub(super) parts_missing: AtomicUsize,
     /// Shards whose buckets are not all saved and handed over, those that have not begun included.
     pub(super) buckets_missing: AtomicUsize,
-    /// A shard is writing the records of its big values.
-    pub(super) is_value_open: AtomicBool,
+    /// Whose turn it is to write the records of big values.
+    turn: Mutex<ValueTurn>,
+    /// Records of big values that are not finished, of all shards.
+    pub(super) unfinished: Arc<AtomicUsize>,
     /// Held while the file is put in its place.
     place: Mutex<()>,
 }
 
+/// The records of big values are written by one shard at a time.
+#[derive(Default)]
+pub(super) struct ValueTurn {
+    pub(super) is_taken: bool,
+    /// The record that was begun last, if it is not complete. Whoever has its value is to continue it.
+    pub(super) open: Option<u64>,
+}
+
 impl Progress {
+    pub(super) fn lock_turn(&self) -> MutexGuard<'_, ValueTurn> {
+        self.turn.lock().expect("no holder of the turn panics")
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.is_cancelled.load(Ordering::Relaxed) || self.is_late.load(Ordering::Relaxed)
     }
@@ -121,7 +137,7 @@ impl FilePlan {
     /// Writes what comes, and puts the file in its place, unless the snapshot was cancelled: then `false`.
     fn run(
         self,
-        chunks: &Receiver<Vec<u8>>,
+        chunks: &Receiver<Chunk>,
         progress: &Arc<Progress>,
         globals: &'static Globals,
         clock: &'static dyn Clock,
@@ -129,6 +145,8 @@ impl FilePlan {
         let mut counted_bytes = 0;
         // Each chunk is freed before the next one is taken.
         let counted = chunks.iter().inspect(|_| globals.count_other_thread(&mut counted_bytes, clock));
+        let mut compressor = Compressor::default();
+        let counted = counted.flat_map(|chunk| compressor.take(chunk));
         let outcome = match self.target {
             Target::Base { part } => {
                 let written = self.write(&SystemDisk, counted, progress);
@@ -400,7 +418,7 @@ impl Current {
     }
 
     /// What each shard does, besides beginning with its tables. Returns where its chunks go.
-    pub(super) fn begin_part(&mut self, sizes: &[DbSize], changes: u64) -> SyncSender<Vec<u8>> {
+    pub(super) fn begin_part(&mut self, sizes: &[DbSize], changes: u64) -> SyncSender<Chunk> {
         for &size in sizes {
             let sum = self.sizes.entry(size.db).or_insert(DbSize { keys: 0, expires: 0, ..size });
             sum.keys += size.keys;

@@ -10,7 +10,8 @@
 //! - In each turn a shard saves a slice of its tables ([`Worker::run_snapshot`]), and hands complete chunks over to the
 //!   writing thread, by a bounded queue. The shard never waits: while the queue is full, the walk pauses.
 //! - The records of big values come last: when all shards have handed over what else they have, one shard after the other
-//!   writes them. A record has to be contiguous in the file, and takes many turns.
+//!   writes those whose values it has. A record has to be contiguous in the file, and takes many turns: if its value goes to
+//!   another shard meanwhile, the turn to write goes there, too. A shard is done when there are no records any more on any.
 //! - The queue ends when all shards have handed over their parts. The writing thread then completes the file and puts it in
 //!   place, unless a shard has dropped its part: a file is never a part of the data set. A shard looks in each turn whether
 //!   the thread has ended, and takes in the outcome.
@@ -23,6 +24,7 @@
 //! FLUSHALL and a shutdown cancel a save: whoever has done so may rely on that no file of it appears from then on. A rewrite
 //! is cancelled by a shutdown, DEBUG LOADAOF, and CONFIG SET appendonly no.
 
+mod compress;
 mod file;
 mod part;
 

@@ -6,6 +6,7 @@ use crate::command::CommandResult;
 use crate::config::SavePoint;
 use crate::runtime::log;
 use crate::shard::Shard;
+use crate::types::save::Chunk;
 use crate::worker::Worker;
 use crate::worker::hooks::SaveEvent;
 use crate::worker::stream::Sync;
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{SyncSender, TrySendError};
 
-/// A slice of the walk lasts at most this long; while commands come, ...
-const SLICE_NANOS_MAX: u64 = 500_000;
+/// A slice of the walk lasts at most this long, and what it has written is moved, and the memory for that is found, after that, which may
+/// take as long; while commands come, ...
+const SLICE_NANOS_MAX: u64 = 300_000;
 /// ... at most one in so many parts of the time since the last one, ...
 const SLICE_SHARE_BUSY: u64 = 4;
 /// ... but at least this long.
@@ -23,6 +25,9 @@ const SLICE_NANOS_MIN: u64 = 20_000;
 /// How many bytes that changes have forced out may wait for the disk if `snapshot-memory-limit` does not say: a tenth of the
 /// memory in use, and at least this much.
 const WAITING_BYTES_MIN: u64 = 64 << 20;
+
+/// So long a disk may take nothing while removed values wait for it, at the bound.
+const PATIENCE_NANOS: u64 = 1_000_000_000;
 
 /// After a save that failed, the next one is not tried sooner.
 const RETRY_DELAY_S: i64 = 5;
@@ -33,10 +38,17 @@ const START_PATIENCE_MS: i64 = 10_000;
 /// A shard's part of the snapshot that is under way.
 pub(in crate::worker) struct SnapshotPart {
     progress: Arc<Progress>,
-    chunks: SyncSender<Vec<u8>>,
+    chunks: SyncSender<Chunk>,
     /// A chunk that found the queue full.
-    waiting: Option<Vec<u8>>,
+    waiting: Option<Chunk>,
     stage: Stage,
+    /// In [`Stage::Values`]: the record that was begun last, if it is not complete.
+    open: Option<u64>,
+    /// More waits for the disk than may: the shards do more for the snapshot, and less for others.
+    is_urgent: bool,
+    number: u64,
+    /// When something was handed over last, or could have been.
+    progress_at_ticks: u64,
     begun_at_ticks: u64,
     slice_ended_at_ticks: u64,
     commands_at_slice: u64,
@@ -47,7 +59,7 @@ pub(in crate::worker) struct SnapshotPart {
 enum Stage {
     /// It saves its buckets.
     Buckets,
-    /// It waits until it may write the records of big values.
+    /// It waits until it may write the records of big values that it has, or until there are none any more.
     Waits,
     /// It writes them, and no other shard writes anything.
     Values,
@@ -71,11 +83,20 @@ impl KeyDelay {
     }
 }
 
+/// What a shard does when all that it could save at present was handed over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There is something to save in this turn already.
+    Saves,
+    Waits,
+    Ends,
+}
+
 /// Returns whether all of the stage is saved.
-fn save_until(shard: &mut Shard, stage: Stage, is_over: &mut dyn FnMut() -> bool) -> bool {
-    match stage {
+fn save_until(shard: &mut Shard, part: &mut SnapshotPart, is_over: &mut dyn FnMut() -> bool) -> bool {
+    match part.stage {
         Stage::Buckets | Stage::Waits => shard.walk_snapshot(is_over),
-        Stage::Values => shard.save_values(is_over),
+        Stage::Values => shard.save_values(&mut part.open, is_over),
     }
 }
 
@@ -171,11 +192,15 @@ impl Worker {
             progress: Arc::clone(current.progress()),
             waiting: None,
             stage: Stage::Buckets,
+            open: None,
+            is_urgent: false,
+            number: current.number,
+            progress_at_ticks: ticks,
             begun_at_ticks: ticks,
             slice_ended_at_ticks: ticks,
             commands_at_slice: 0,
         }));
-        self.shard.begin_snapshot(current.number, current.format);
+        self.shard.begin_snapshot(current.number, current.format, &current.progress().unfinished);
     }
 
     /// In how many milliseconds the snapshot needs this shard's next turn.
@@ -199,86 +224,130 @@ impl Worker {
     fn run_snapshot_slice(&mut self) {
         let Some(mut part) = self.snapshot_part.take() else { return };
         if part.progress.has_ended() {
-            self.drop_snapshot_part();
+            self.end_snapshot_part(&part);
             return;
         }
         let started = self.time.now_ticks();
-        let is_complete = self.save_slice(&part, started);
+        let goes_on = loop {
+            let is_complete = self.save_slice(&mut part, started);
+            if !self.hand_over(&mut part) {
+                break false;
+            }
+            if !is_complete || part.waiting.is_some() || self.is_ahead(&part) {
+                break true;
+            }
+            match self.next_stage(&mut part) {
+                // At once, as the value may be on another shard by the next turn.
+                Next::Saves => {}
+                Next::Waits => break true,
+                Next::Ends => {
+                    part.progress.parts_missing.fetch_sub(1, Ordering::SeqCst);
+                    break false;
+                }
+            }
+        };
+        if !goes_on {
+            self.end_snapshot_part(&part);
+            return;
+        }
         part.slice_ended_at_ticks = self.time.now_ticks();
         part.commands_at_slice = self.shard.stats.commands_processed.get();
+        self.snapshot_part = Some(part);
+    }
+
+    /// Hands over what is complete. Returns whether the snapshot goes on.
+    fn hand_over(&mut self, part: &mut SnapshotPart) -> bool {
         while let Some(chunk) = part.waiting.take().or_else(|| self.shard.next_snapshot_chunk()) {
             match part.chunks.try_send(chunk) {
-                Ok(()) => {}
+                Ok(()) => part.progress_at_ticks = self.time.now_ticks(),
                 Err(TrySendError::Full(chunk)) => {
                     part.waiting = Some(chunk);
                     break;
                 }
-                Err(TrySendError::Disconnected(_)) => {
-                    // The writing thread has failed, and says why itself.
-                    self.drop_snapshot_part();
-                    return;
-                }
+                // The writing thread has failed, and says why itself.
+                Err(TrySendError::Disconnected(_)) => return false,
             }
         }
-        let waiting_bytes = self.shard.forced_waiting_bytes() as u64;
-        self.shard.stats.snapshot_waiting_bytes.set(waiting_bytes);
-        if waiting_bytes > 0
-            && self.globals.sum(|stats| stats.snapshot_waiting_bytes.get()) > self.waiting_max()
-        {
-            part.progress.is_late.store(true, Ordering::SeqCst);
-            self.drop_snapshot_part();
-            return;
-        }
-        if is_complete && part.waiting.is_none() && !self.is_ahead(&part) && self.ends_stage(&mut part) {
-            part.progress.parts_missing.fetch_sub(1, Ordering::SeqCst);
-            self.drop_snapshot_part();
-            return;
-        }
-        self.snapshot_part = Some(part);
+        !self.is_late(part)
     }
 
-    /// All that this stage has to write was handed over: goes on to the next one, if that may begin. Returns whether there is
-    /// none.
-    fn ends_stage(&mut self, part: &mut SnapshotPart) -> bool {
+    /// Whether too much waits, and the snapshot is given up: at the bound, as soon as that has been copied and the disk does not take
+    /// it. What was not copied took the memory before, too, and may wait for some time.
+    fn is_late(&self, part: &mut SnapshotPart) -> bool {
+        let (stats, now_ticks) = (&self.shard.stats, self.time.now_ticks());
+        stats.snapshot_waiting_bytes.set(self.shard.forced_waiting_bytes() as u64);
+        stats.snapshot_kept_bytes.set(self.shard.kept_bytes() as u64);
+        let all_bytes = self.globals.sum(|stats| stats.snapshot_waiting_bytes.get());
+        let max_bytes = if all_bytes > 0 { self.waiting_max() } else { 0 };
+        part.is_urgent = all_bytes > max_bytes;
+        if part.waiting.is_none() && self.can_call_modules() {
+            part.progress_at_ticks = now_ticks;
+            return false;
+        }
+        if !part.is_urgent {
+            return false;
+        }
+        let copied_bytes =
+            all_bytes.saturating_sub(self.globals.sum(|stats| stats.snapshot_kept_bytes.get()));
+        let stalled_nanos = self.time.nanos(now_ticks.saturating_sub(part.progress_at_ticks));
+        let is_late = copied_bytes > max_bytes || stalled_nanos > PATIENCE_NANOS;
+        if is_late {
+            part.progress.is_late.store(true, Ordering::SeqCst);
+        }
+        is_late
+    }
+
+    /// All that could be saved in this stage was handed over: goes on to the next one, if that may begin.
+    fn next_stage(&mut self, part: &mut SnapshotPart) -> Next {
         let progress = &part.progress;
         match part.stage {
             Stage::Buckets => {
                 progress.buckets_missing.fetch_sub(1, Ordering::SeqCst);
-                part.stage = Stage::Waits;
-                !self.shard.has_unsaved_values()
             }
-            Stage::Waits => {
-                if progress.buckets_missing.load(Ordering::SeqCst) == 0
-                    && !progress.is_value_open.swap(true, Ordering::SeqCst)
-                {
-                    part.stage = Stage::Values;
-                }
-                false
-            }
+            Stage::Waits => {}
             Stage::Values => {
-                progress.is_value_open.store(false, Ordering::SeqCst);
-                true
+                let mut turn = progress.lock_turn();
+                (turn.is_taken, turn.open) = (false, part.open.take());
             }
         }
+        part.stage = Stage::Waits;
+        // From then on there are no new records.
+        if progress.buckets_missing.load(Ordering::SeqCst) > 0 {
+            return Next::Waits;
+        }
+        if progress.unfinished.load(Ordering::SeqCst) == 0 {
+            return Next::Ends;
+        }
+        let mut turn = progress.lock_turn();
+        if turn.is_taken || !self.shard.has_unsaved_values(turn.open) {
+            return Next::Waits;
+        }
+        turn.is_taken = true;
+        (part.stage, part.open) = (Stage::Values, turn.open);
+        Next::Saves
+    }
+
+    /// Whether values of modules can be saved: not while a thread of a module has that module to itself.
+    fn can_call_modules(&self) -> bool {
+        self.globals.module_types.all().iter().all(|of| of.is_callable())
     }
 
     /// Saves a slice, unless there is something to wait for. Returns whether all of this stage is saved.
-    fn save_slice(&mut self, part: &SnapshotPart, started: u64) -> bool {
-        // While a thread of a module has that module to itself, its values cannot be saved.
-        let can_save = self.globals.module_types.all().iter().all(|of| of.is_callable());
-        if part.waiting.is_some() || self.is_ahead(part) || !can_save || part.stage == Stage::Waits {
-            return save_until(&mut self.shard, part.stage, &mut || true);
+    fn save_slice(&mut self, part: &mut SnapshotPart, started: u64) -> bool {
+        let has_to_wait = part.waiting.is_some() || self.is_ahead(part) || !self.can_call_modules();
+        if has_to_wait || part.stage == Stage::Waits {
+            return save_until(&mut self.shard, part, &mut || true);
         }
         let (clock, time) = (self.time.clock, &self.time);
         let is_busy = self.shard.stats.commands_processed.get() != part.commands_at_slice;
         let since_last = time.nanos(started.saturating_sub(part.slice_ended_at_ticks));
-        let nanos_max = match is_busy {
+        let nanos_max = match is_busy && !part.is_urgent {
             true => (since_last / SLICE_SHARE_BUSY).clamp(SLICE_NANOS_MIN, SLICE_NANOS_MAX),
             false => SLICE_NANOS_MAX,
         };
         let is_delayed = self.key_delay().us != 0;
         let mut is_first = true;
-        save_until(&mut self.shard, part.stage, &mut || {
+        save_until(&mut self.shard, part, &mut || {
             let ran_nanos = time.nanos(time.now_ticks().saturating_sub(started));
             !std::mem::replace(&mut is_first, false)
                 && (is_delayed || clock.ends_snapshot_slice(ran_nanos, nanos_max))
@@ -305,9 +374,15 @@ impl Worker {
     }
 
     fn drop_snapshot_part(&mut self) {
-        self.snapshot_part = None;
-        self.shard.end_snapshot();
+        if let Some(part) = self.snapshot_part.take() {
+            self.end_snapshot_part(&part);
+        }
+    }
+
+    fn end_snapshot_part(&mut self, part: &SnapshotPart) {
+        self.shard.end_snapshot(part.number);
         self.shard.stats.snapshot_waiting_bytes.set(0);
+        self.shard.stats.snapshot_kept_bytes.set(0);
     }
 
     /// Ends the snapshot that is under way without a file, if it is for one of these purposes. To be called on all shards.

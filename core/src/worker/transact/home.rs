@@ -8,6 +8,7 @@ use crate::command::table::{CommandId, Run, Scope, flag};
 use crate::command::{Call, Ctx};
 use crate::protocol::{OwnedArgv, Reply, Resp};
 use crate::pubsub::OpenMessages;
+use crate::shard::checkout::MovedEntry;
 use crate::shard::effects::PieceId;
 use crate::shard::message::{Message, ReplyId};
 use crate::shard::observe::CheckedOutEvent;
@@ -16,7 +17,7 @@ use crate::shard::slot::shard_of;
 use crate::shard::txn::{
     CheckIn, CheckOut, CheckedOutKey, Misplaced, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
 };
-use crate::types::{OwnedEntry, hash_key};
+use crate::types::hash_key;
 use crate::worker::Worker;
 use crate::worker::blocked::CheckedOutWaits;
 use crate::worker::program::{CheckedOut, EndedStage};
@@ -49,7 +50,7 @@ fn moved(keys: &Option<Vec<CheckedOutKey>>) -> &[CheckedOutKey] {
 }
 
 /// What the shards have done in a stage: the commands that they have run, and the entries that they hand over.
-fn take_outcomes(txn: &mut HomeTxn) -> (ShardBatches, Vec<Vec<Option<OwnedEntry>>>) {
+fn take_outcomes(txn: &mut HomeTxn) -> (ShardBatches, Vec<Vec<Option<MovedEntry>>>) {
     let mut shard_batches = ShardBatches::new();
     let mut all_entries = Vec::new();
     for outcome in std::mem::take(&mut txn.outcomes) {
@@ -499,7 +500,7 @@ impl Worker {
         id: TxnId,
         txn: &HomeTxn,
         keys: &[Option<Vec<CheckedOutKey>>],
-        entries: Vec<Vec<Option<OwnedEntry>>>,
+        entries: Vec<Vec<Option<MovedEntry>>>,
         events: &[CheckedOutEvent],
         mut waits: CheckedOutWaits,
     ) {

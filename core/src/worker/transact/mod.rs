@@ -27,6 +27,7 @@ use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock,
 use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::pubsub::OpenMessages;
 use crate::shard::blocking::OfferId;
+use crate::shard::checkout::MovedEntry;
 use crate::shard::lock::LockRequestId;
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
 use crate::shard::token::Token;
@@ -34,7 +35,6 @@ use crate::shard::txn::{
     CallOf, CheckOut, CheckedOutKey, Outcome, PartOfWide, Participant, Plan, ShardBatch, TxnId, TxnMessage,
     Work,
 };
-use crate::types::OwnedEntry;
 use ahash::{AHashMap, AHashSet};
 use smallvec::SmallVec;
 use stage::{Lists, Stage, StageKind};
@@ -72,7 +72,7 @@ struct HomeTxn {
     /// The command of the present stage has yet to say which further keys it needs.
     derives_keys: bool,
     /// For each shard: the entries of its first keys, while the further ones are checked out.
-    held_entries: Vec<Vec<Option<OwnedEntry>>>,
+    held_entries: Vec<Vec<Option<MovedEntry>>>,
     /// The reply so far.
     reply: Vec<u8>,
     /// How many transactions it is in the statistics.

@@ -19,6 +19,7 @@ use crate::command::queue::Queue;
 use crate::command::route;
 use crate::command::table::{CommandEntry, KeyspaceLock, Run, Scope, flag};
 use crate::protocol::{Argv, OwnedArgv};
+use crate::shard::checkout::MovedEntry;
 use crate::shard::effects::PieceId;
 use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
@@ -29,7 +30,6 @@ use crate::shard::slot::shard_of;
 use crate::shard::txn::{
     CallOf, CheckIn, CheckedOutKey, Misplaced, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work,
 };
-use crate::types::OwnedEntry;
 use crate::types::hashing::hash_key;
 use crate::worker::program::Brought;
 use smallvec::SmallVec;
@@ -346,7 +346,7 @@ impl Worker {
         call: CallOf,
         shards: &[u16],
         keys: Vec<Option<Vec<CheckedOutKey>>>,
-        entries: Vec<Vec<Option<OwnedEntry>>>,
+        entries: Vec<Vec<Option<MovedEntry>>>,
     ) {
         let home = self.shard.index;
         let places = shards.iter().map(|&shard| usize::from(shard)).zip(keys).zip(entries);

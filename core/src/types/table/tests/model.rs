@@ -97,7 +97,7 @@ impl Model {
             0..=5 => self.set(key),
             6..=9 => assert_eq!(self.table.remove(hash, &key), self.known.remove(&key).is_some()),
             10 => {
-                let taken = self.table.take(hash, &key);
+                let taken = self.table.take(hash, &key).map(|(entry, _)| entry);
                 let known = self.known.get(&key);
                 assert_eq!(taken.is_some(), known.is_some());
                 if let (Some(taken), Some(known)) = (taken, known) {

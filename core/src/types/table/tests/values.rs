@@ -2,15 +2,19 @@
 //!
 //! Mistakes that were made on purpose, one at a time, and found: a value that is removed is freed; a value that moves leaves its
 //! record behind, or what was kept of its string; a record that is begun is not continued first; a string changes before its
-//! pieces are kept.
+//! pieces are kept; a module changes a value before it is written.
 
 use super::*;
 use crate::testing::{Rng, with_seed};
 use crate::types::dict::DictSet;
+use crate::types::module::{
+    AuxPlace, DigestSink, LoadSource, ModulePtr, ModuleType, ModuleTypeId, ModuleValue, NotCopied, SaveSink,
+};
 use crate::types::save::tests::{change, elements_of, empty, is_ordered, pairs};
-use crate::types::save::{Element, ElementWriter, PIECE_LEN, Record, Totals};
+use crate::types::save::{Chunk, Element, ElementWriter, PIECE_LEN, Record, Totals};
 use crate::types::{Collection, OwnedEntry, ValueMut};
 use std::num::NonZeroU16;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A database, a key, its value as one string, and its expiry.
@@ -22,6 +26,7 @@ fn contents(value: ValueRef<'_>) -> Vec<u8> {
     match value {
         ValueRef::Int(number) => number.to_string().into_bytes(),
         ValueRef::Str(bytes) | ValueRef::Packed(_, bytes) => bytes.to_vec(),
+        ValueRef::Object(Object::Module(value)) => value.ptr().0.addr().to_string().into_bytes(),
         ValueRef::Object(object) => joined(
             elements_of(object).into_iter().map(|(key, value)| [key, value].join(&b'=')),
             &is_ordered(object),
@@ -35,6 +40,66 @@ fn joined(parts: impl Iterator<Item = Vec<u8>>, is_ordered: &bool) -> Vec<u8> {
         parts.sort();
     }
     parts.join(&b' ')
+}
+
+/// A module's type: its values are numbers, and at times it cannot be called.
+#[derive(Default)]
+struct Numbers {
+    is_busy: AtomicBool,
+}
+
+impl ModuleType for Numbers {
+    fn name(&self) -> &'static str {
+        "numbers__"
+    }
+
+    fn id(&self) -> ModuleTypeId {
+        ModuleTypeId::of(b"numbers__", 0).expect("a good name")
+    }
+
+    fn is_callable(&self) -> bool {
+        !self.is_busy.load(Ordering::Relaxed)
+    }
+
+    fn save(&self, _value: ModulePtr, _place: KeyPlace<'_>, _sink: &mut dyn SaveSink) {}
+
+    fn load(&self, _source: &mut dyn LoadSource, _encver: u16, _place: KeyPlace<'_>) -> Option<ModulePtr> {
+        None
+    }
+
+    fn saves_aux(&self, _when: AuxPlace) -> bool {
+        false
+    }
+
+    fn save_aux(&self, _when: AuxPlace, _sink: &mut dyn SaveSink) {}
+
+    fn load_aux(&self, _source: &mut dyn LoadSource, _encver: u16, _when: AuxPlace) -> bool {
+        false
+    }
+
+    fn copy(&self, _value: ModulePtr, _: KeyPlace<'_>, _: KeyPlace<'_>) -> Result<ModulePtr, NotCopied> {
+        Err(NotCopied::NotSupported)
+    }
+
+    fn digest(&self, _value: ModulePtr, _place: KeyPlace<'_>, _sink: &mut dyn DigestSink) -> bool {
+        false
+    }
+
+    fn memory_usage(&self, _value: ModulePtr, _place: KeyPlace<'_>, _samples: usize) -> usize {
+        0
+    }
+
+    fn free_effort(&self, _value: ModulePtr, _place: KeyPlace<'_>) -> usize {
+        1
+    }
+
+    fn unlink(&self, _value: ModulePtr, _place: KeyPlace<'_>) {}
+
+    fn free(&self, _value: ModulePtr) {}
+}
+
+fn number(rng: &mut Rng) -> ModulePtr {
+    ModulePtr(std::ptr::without_provenance_mut(1 + rng.below(1000)))
 }
 
 /// Collects the entries of a database.
@@ -81,11 +146,14 @@ impl EntryWriter for Collector {
     fn begin(&mut self, entry: Entry<'_>) -> Option<Record> {
         let (is_text, is_ordered, count) = match entry.value() {
             ValueRef::Str(bytes) => (true, false, bytes.len().div_ceil(PIECE_LEN)),
+            ValueRef::Object(Object::Module(value)) if value.module_type().is_callable() => return None,
+            ValueRef::Object(Object::Module(_)) => (true, false, 1),
             ValueRef::Object(object) => (false, is_ordered(object), object.element_count()),
             ValueRef::Int(_) | ValueRef::Packed(..) => return None,
         };
-        // The same for no two values that are written one after the other.
-        let number = 1 + (hash_key(entry.key()) % 200) as u8;
+        // Another one for each value.
+        let digits = entry.key().iter().filter(|byte| byte.is_ascii_digit());
+        let number = digits.fold(0, |number, digit| number * 10 + (digit - b'0')) + self.db as u8 * 100 + 1;
         let saved = (self.db, entry.key().to_vec(), Vec::new(), entry.expire_at_ms());
         let written = Arc::clone(&self.written);
         let parts = ValueCollector { saved, parts: Vec::new(), is_text, is_ordered, number, written };
@@ -93,9 +161,10 @@ impl EntryWriter for Collector {
     }
 }
 
-/// Two databases.
+/// Two databases, and a type of their values.
 struct Pair {
     tables: [Table; 2],
+    numbers: &'static Numbers,
 }
 
 const KEYS: usize = 12;
@@ -112,12 +181,14 @@ fn string(rng: &mut Rng) -> Vec<u8> {
 impl Pair {
     fn add(&mut self, rng: &mut Rng) {
         let (db, key) = (rng.below(2), key(rng));
-        let value = if rng.one_in(3) {
-            OwnedValue::Str(string(rng))
-        } else {
-            let mut object = empty(rng.below(5), rng);
-            (0..20 + rng.below(200)).for_each(|_| change(&mut object, rng, true));
-            OwnedValue::Object(Box::new(object))
+        let value = match rng.below(6) {
+            0 | 1 => OwnedValue::Str(string(rng)),
+            2 => OwnedValue::Object(Box::new(Object::Module(ModuleValue::new(self.numbers, number(rng))))),
+            _ => {
+                let mut object = empty(rng.below(5), rng);
+                (0..20 + rng.below(200)).for_each(|_| change(&mut object, rng, true));
+                OwnedValue::Object(Box::new(object))
+            }
         };
         let table = &mut self.tables[db];
         table.will_change(hash_key(&key));
@@ -129,21 +200,17 @@ impl Pair {
         let (hash, to_hash, to_db) = (hash_key(&key), hash_key(&to), rng.below(2));
         self.tables[db].will_change(hash);
         self.tables[to_db].will_change(to_hash);
+        self.numbers.is_busy.store(rng.one_in(2), Ordering::Relaxed);
         match rng.below(12) {
             0 => self.add(rng),
             1 => {
                 self.tables[db].remove(hash, &key);
             }
-            2 => {
-                if let Some(entry) = self.tables[db].take(hash, &key) {
-                    self.tables[to_db].put(to_hash, OwnedEntry { key: to.into(), ..entry });
-                }
-            }
-            3 | 4 => {
-                if let Some((entry, saved)) = self.tables[db].take_with_record(hash, &key) {
+            2..=4 => {
+                if let Some((entry, saved)) = self.tables[db].take(hash, &key) {
                     self.tables[to_db].put(to_hash, OwnedEntry { key: to.clone().into(), ..entry });
                     if let Some(saved) = saved {
-                        self.tables[to_db].take_record_over(saved, to_hash, &to);
+                        self.tables[to_db].take_record_over(*saved, to_hash, &to);
                     }
                 }
             }
@@ -155,9 +222,10 @@ impl Pair {
                 while self.tables[db].expire_due(due, 20, &mut |_| true).more {}
             }
             7 => {
-                let copy = self.tables[db].get(hash, &key).map(|entry| match entry.value() {
-                    ValueRef::Object(object) => OwnedValue::Object(Box::new(object.duplicate())),
-                    value => OwnedValue::Str(contents(value)),
+                let copy = self.tables[db].get(hash, &key).and_then(|entry| match entry.value() {
+                    ValueRef::Object(Object::Module(_)) => None,
+                    ValueRef::Object(object) => Some(OwnedValue::Object(Box::new(object.duplicate()))),
+                    value => Some(OwnedValue::Str(contents(value))),
                 });
                 if let Some(copy) = copy {
                     self.tables[to_db].set(to_hash, &to, NewValue::from(copy), SetExpire::Clear);
@@ -172,6 +240,8 @@ impl Pair {
     }
 
     fn change_value(&mut self, db: usize, key: &[u8], rng: &mut Rng) {
+        // As a module does that opens the key to write.
+        self.tables[db].save_module_value(hash_key(key), key);
         let Some(mut entry) = self.tables[db].get_mut(hash_key(key), key) else { return };
         match entry.value() {
             ValueRef::Str(bytes) => {
@@ -182,6 +252,10 @@ impl Pair {
             ValueRef::Object(_) => {
                 let mut value = ValueMut::new(&mut entry);
                 let mut object = value.object();
+                if let Object::Module(value) = &mut *object {
+                    value.replace(number(rng));
+                    return;
+                }
                 let grows = rng.one_in(2);
                 (0..rng.below(40)).for_each(|_| change(&mut object, rng, grows));
                 let is_emptied = object.is_emptied();
@@ -209,8 +283,12 @@ impl Pair {
     }
 
     /// Writes some more of the values. Returns whether all is written.
-    fn save_values(&mut self, open: &mut Option<u64>, out: &mut Vec<u8>, rng: &mut Rng) -> bool {
-        let mut asks_left = rng.below(6);
+    fn save_values(&mut self, open: &mut Option<u64>, out: &mut Chunk, rng: &mut Rng) -> bool {
+        self.save_some_values(open, out, rng.below(6))
+    }
+
+    /// The same, until it was asked so often whether it is enough.
+    fn save_some_values(&mut self, open: &mut Option<u64>, out: &mut Chunk, mut asks_left: usize) -> bool {
         let mut is_over = || {
             let is_over = asks_left == 0;
             asks_left = asks_left.saturating_sub(1);
@@ -230,7 +308,7 @@ impl Pair {
 }
 
 fn run(rng: &mut Rng) {
-    let mut pair = Pair { tables: [Table::new(), Table::new()] };
+    let mut pair = Pair { tables: [Table::new(), Table::new()], numbers: Box::leak(Box::default()) };
     for round in 1..=3 {
         (0..rng.below(16)).for_each(|_| pair.add(rng));
         let (written, totals) = (Written::default(), Arc::<Totals>::default());
@@ -252,9 +330,10 @@ fn run(rng: &mut Rng) {
                 pair.step(rng);
             }
         }
-        let (mut open, mut out) = (None, Vec::new());
+        let (mut open, mut out) = (None, Chunk::default());
         let mut slices_left = if is_given_up { rng.below(10) } else { usize::MAX };
         while slices_left > 0 && !pair.save_values(&mut open, &mut out, rng) {
+            pair.numbers.is_busy.store(false, Ordering::Relaxed);
             (0..rng.below(4)).for_each(|_| pair.step(rng));
             slices_left -= 1;
         }
@@ -281,14 +360,14 @@ fn big_values_are_saved_as_they_were_wherever_they_go_meanwhile() {
 
 #[test]
 fn the_record_that_is_begun_is_continued_before_others() {
-    let mut rng = Rng::new(5);
+    const MEMBER_COUNT: u32 = 100;
     let (written, totals) = (Written::default(), Arc::<Totals>::default());
     let mut tables = [Table::new(), Table::new()];
     // The records of the table that is written first have the greater numbers.
     for (db, table) in (0..).zip(&mut tables).collect::<Vec<_>>().into_iter().rev() {
         for number in 0..4 {
             let key = format!("key:{number}").into_bytes();
-            let object = Object::Set((0..100).fold(DictSet::new(), |mut set, member: u32| {
+            let object = Object::Set((0..MEMBER_COUNT).fold(DictSet::new(), |mut set, member: u32| {
                 set.insert(member.to_string().as_bytes());
                 set
             }));
@@ -298,25 +377,67 @@ fn the_record_that_is_begun_is_continued_before_others() {
         table.begin_snapshot(NonZeroU16::MIN, Box::new(collector));
         assert!(table.walk_snapshot(&mut || false));
     }
-    let mut pair = Pair { tables };
-    let (mut open, mut out) = (None, Vec::new());
-    let mut moves = 0;
-    while !pair.save_values(&mut open, &mut out, &mut rng) {
+    let mut pair = Pair { tables, numbers: Box::leak(Box::default()) };
+    let (mut open, mut out) = (None, Chunk::default());
+    let (mut moves, mut moved_open) = (0, 0);
+    // A page at a time, so that each record is open for several slices.
+    while !pair.save_some_values(&mut open, &mut out, 1) {
+        moved_open += usize::from(open.is_some());
         // Wherever the value of the open record is, it is moved to the other database.
         let (from, to) = (moves % 2, (moves + 1) % 2);
         for number in 0..4 {
             let key = format!("key:{number}").into_bytes();
             let hash = hash_key(&key);
-            if let Some((entry, Some(saved))) = pair.tables[from].take_with_record(hash, &key) {
+            if let Some((entry, Some(saved))) = pair.tables[from].take(hash, &key) {
                 let to_key = format!("moved:{number}:{moves}").into_bytes();
                 pair.tables[to].put(hash_key(&to_key), OwnedEntry { key: to_key.clone().into(), ..entry });
-                pair.tables[to].take_record_over(saved, hash_key(&to_key), &to_key);
+                pair.tables[to].take_record_over(*saved, hash_key(&to_key), &to_key);
             }
         }
         moves += 1;
     }
     assert_eq!(written.lock().unwrap().len(), 8);
-    // The head, a hundred members and the end of each record are contiguous.
-    let records: Vec<&[u8]> = out.chunk_by(|a, b| a == b).collect();
-    assert!(records.iter().all(|record| record.len() % 102 == 0), "{records:?}");
+    assert!(moved_open > 8, "{moved_open}");
+    // The head, all members and the end of each record are contiguous.
+    let records: Vec<&[u8]> = out.bytes.chunk_by(|a, b| a == b).collect();
+    assert_eq!(records.len(), 8, "all have different numbers: {records:?}");
+    assert!(records.iter().all(|record| record.len() == MEMBER_COUNT as usize + 2), "{records:?}");
+}
+
+#[test]
+fn a_removed_value_counts_as_held_until_it_is_written() {
+    let (written, totals) = (Written::default(), Arc::<Totals>::default());
+    let mut table = Table::new();
+    let values = [OwnedValue::Str(vec![b'x'; 50_000]), {
+        let mut rng = Rng::new(3);
+        let mut object = empty(2, &mut rng);
+        (0..500).for_each(|_| change(&mut object, &mut rng, true));
+        OwnedValue::Object(Box::new(object))
+    }];
+    let lens = values.each_ref().map(|value| match value {
+        OwnedValue::Object(object) => object.heap_bytes(),
+        _ => 50_000,
+    });
+    for (key, value) in [b"a", b"b"].into_iter().zip(values) {
+        table.set(hash_key(key), key, NewValue::from(value), SetExpire::Clear);
+    }
+    let collector = Collector { db: 0, written: Arc::clone(&written), totals: Arc::clone(&totals) };
+    table.begin_snapshot(NonZeroU16::MIN, Box::new(collector));
+    let mut held_bytes = 0;
+    for (key, len) in [b"a", b"b"].into_iter().zip(lens) {
+        table.will_change(hash_key(key));
+        table.remove(hash_key(key), key);
+        held_bytes += len;
+        assert!(totals.held_bytes() >= held_bytes, "{} of {held_bytes}", totals.held_bytes());
+    }
+    assert!(totals.held_bytes() < held_bytes + 1000, "{} of {held_bytes}", totals.held_bytes());
+    assert!(table.walk_snapshot(&mut || false));
+    let (mut open, mut out) = (None, Chunk::default());
+    while table.snapshot_mut().is_some_and(|snapshot| snapshot.has_unsaved(open)) {
+        table.save_value(&mut open, &mut out, &mut || false);
+    }
+    assert_eq!(totals.held_bytes(), 0);
+    assert_eq!(totals.take_forced_bytes(), 0, "nothing was copied");
+    assert_eq!(written.lock().unwrap().len(), 2);
+    table.end_snapshot();
 }

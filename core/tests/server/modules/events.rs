@@ -3,7 +3,6 @@
 use super::waits::{reply, request};
 use super::{KEYS, compiled, expect};
 use crate::harness::{SETUPS, Server, Setup, wait_until};
-use std::time::Duration;
 
 #[test]
 fn a_module_is_told_of_flushes_swaps_saves_modules_clients_and_time() {

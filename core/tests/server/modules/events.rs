@@ -111,7 +111,7 @@ fn commands_over_a_modules_values_wait_for_its_lock_and_others_go_on() {
     std::fs::create_dir_all(&dir).expect("it can be made");
     let options =
         ["--loadmodule", values, "--loadmodule", waits, "--dir", dir.to_str().expect("a path in UTF-8")];
-    for setup in [3, 1].map(|shards| Setup { shards, io_backend: "epoll" }) {
+    for setup in ["epoll", "uring"].map(|io_backend| Setup { shards: 3, io_backend }) {
         let server = Server::start_with(setup, &options);
         let mut client = server.connect();
         let numbers: Vec<String> = (0..60).map(|n| format!("numbers:{n}")).collect();

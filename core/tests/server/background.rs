@@ -108,14 +108,14 @@ fn a_save_is_given_up_if_too_much_waits_for_a_disk_that_hangs() {
             dir.start(setup, &["--save", "", "--snapshot-memory-limit", "5mb", "--rdbcompression", "no"]);
         let mut client = server.connect();
         let fill = |client: &mut Connection| {
-            for n in 0..20 {
+            for n in 0..40 {
                 let value = "v".repeat(400_000);
                 assert_eq!(client.call(&["SET", &format!("big:{n}"), &value]), "+OK\r\n");
             }
             assert_eq!(client.call(&["DEBUG", "POPULATE", "100000", "key", "100"]), "+OK\r\n");
         };
         let remove = |client: &mut Connection| {
-            (0..20).for_each(|n| assert_eq!(client.call(&["DEL", &format!("big:{n}")]), ":1\r\n"));
+            (0..40).for_each(|n| assert_eq!(client.call(&["DEL", &format!("big:{n}")]), ":1\r\n"));
         };
         fill(&mut client);
         let at_beginning = digest(&mut client);

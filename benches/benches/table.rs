@@ -84,7 +84,7 @@ fn bench_point_access(criterion: &mut Criterion) {
         });
         bench_batches(&mut group, "take_and_put", &present, |batch| {
             for pick in batch {
-                let entry = table.take(pick.hash, &pick.key).expect("it is there");
+                let (entry, _) = table.take(pick.hash, &pick.key).expect("it is there");
                 table.put(pick.hash, entry);
             }
             table.len()

@@ -184,7 +184,8 @@ fn long_pipelines_take_little_room_from_keys() {
             client.send(&requests);
             stored += (0..PIPELINE_LEN).filter(|_| client.reply() == b"+OK\r\n").count();
         }
-        assert!((2800..5000).contains(&stored), "{setup:?}: {stored}");
+        // With the input held it was about 2,060. How much is under way between the shards differs from run to run.
+        assert!((2300..5000).contains(&stored), "{setup:?}: {stored}");
     }
 }
 

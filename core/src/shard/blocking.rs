@@ -629,9 +629,10 @@ impl Shard {
         self.audience().serve_waits(db, key, is_there);
     }
 
-    /// For a change that observers are not told of: has the key offered to the commands blocked on it.
+    /// For a change that observers are not told of: has the key offered to the commands blocked on it, which are on its own
+    /// shard.
     pub fn signal_waits(&mut self, db: u32, key: Key<'_>) {
-        if !self.blocking.is_empty() {
+        if !self.observers.record_signal(db, key) && !self.blocking.is_empty() {
             self.signal(db, key);
         }
     }

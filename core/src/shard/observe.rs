@@ -87,6 +87,8 @@ pub enum CheckedOutWhat {
     Happened { event: Event, client: ClientId, is_by_script: bool, kind: KeyEvent, is_told: bool },
     /// A client of shard `home` has read it, and is to be told when it changes.
     Read { client: ClientId, home: u16 },
+    /// It is to be offered to the commands blocked on it: see [`Shard::signal_waits`].
+    Signalled,
 }
 
 /// As this client those run who are told of events of keys: they are not told of what they do themselves.
@@ -267,6 +269,14 @@ impl Observers {
         }
     }
 
+    /// A key is to be offered to the commands blocked on it. Returns whether it is checked out, so that its owner will do so.
+    pub(super) fn record_signal(&mut self, db: u32, key: Key<'_>) -> bool {
+        let Some(events) = &mut self.checked_out else { return false };
+        let what = CheckedOutWhat::Signalled;
+        events.push(CheckedOutEvent { db, hash: key.hash, key: key.bytes.into(), what });
+        true
+    }
+
     /// Whether a changed key is to be offered to the commands blocked on it.
     fn offers(&self) -> bool {
         self.blocks && self.checked_out.is_none()
@@ -404,6 +414,7 @@ impl Shard {
                     self.notify_observers(&change);
                 }
                 CheckedOutWhat::Happened { .. } => {}
+                CheckedOutWhat::Signalled => self.signal_waits(db, key),
             }
         }
     }

@@ -149,6 +149,8 @@ impl Cluster {
         static FILES: AtomicU64 = AtomicU64::new(0);
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("shardis-sim-{}-{number}.rdb", std::process::id()));
+        // Thousands of servers log the same.
+        shardis_core::runtime::log::silence_stdout();
         // The same for all clusters of the process: otherwise SCAN and RANDOMKEY would differ from run to run of a
         // seed.
         fix_hash_seed(1);

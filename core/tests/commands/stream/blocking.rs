@@ -110,6 +110,22 @@ fn a_consumer_is_told_when_its_stream_or_group_goes() {
     });
 }
 
+/// Keys of several shards are moved to one of these while a program runs.
+#[test]
+fn a_consumer_is_told_when_a_program_over_several_shards_destroys_its_group() {
+    let no_group = "-NOGROUP the consumer group this client was blocked on no longer exists\r\n";
+    on_one_and_three_shards(|server| {
+        for key in ["a", "b", "c"] {
+            server.expect(&[(&format!("XGROUP CREATE {key} g $ MKSTREAM"), "+OK")]);
+            let client = server.wait(1, &format!("XREADGROUP GROUP g x BLOCK 0 STREAMS {key} >"));
+            let program = format!("TPROGRAM 3 a b c / XGROUP DESTROY {key} g");
+            server.expect(&[(&program, "*1\r\n:1")]);
+            assert_eq!(server.received(client), no_group, "{key}");
+        }
+        server.expect_rest();
+    });
+}
+
 #[test]
 fn a_consumer_is_told_when_its_stream_expires() {
     on_one_and_three_shards(|server| {

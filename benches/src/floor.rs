@@ -2,15 +2,17 @@
 //! answers to other commands it is told before they are measured ([`ANSWER`]).
 //!
 //! What it costs is what the kernel's TCP and a bare epoll loop cost on this machine, whatever a server does behind
-//! them. It knows SUBSCRIBE as well: what is published, and the keys of SETs, as events, go to all subscribers, those of a turn
-//! in one piece and one write. No server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
+//! them. No server on epoll can be cheaper, and a figure of another server less this one is that server's own work. It
 //! is measured like a peer (`--floor`) but is none: it is what own costs, and so the bars, start from.
+//!
+//! It knows SUBSCRIBE as well: what is published, and the keys of SETs, as events, go to all subscribers, those of a turn
+//! in one piece and one write.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 
-use crate::load::named::message;
+use crate::load::named::{confirmation, message};
 use crate::sys::{Epoll, Event};
 
 /// The name that it goes by, and the subcommand that starts it.
@@ -259,9 +261,7 @@ fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::
         b"SUBSCRIBE" => {
             answers.channel.name = command.to_vec();
             answers.channel.is_joined = true;
-            write!(reply, "*3\r\n$9\r\nsubscribe\r\n${}\r\n", command.len())?;
-            reply.extend_from_slice(command);
-            reply.extend_from_slice(b"\r\n:1\r\n");
+            reply.extend_from_slice(&confirmation(command));
             return Ok(Some(at));
         }
         _ => {}
@@ -363,7 +363,7 @@ mod tests {
         };
         assert!(ask(&[b"SET", b"key:000000000001", b"x"]).1.is_empty());
         let scene = Subscribers { count: 1, channel: "news", payload_len_bytes: 2 };
-        assert_eq!(ask(&[b"SUBSCRIBE", b"news"]).0, scene.confirmation());
+        assert_eq!(ask(&[b"SUBSCRIBE", b"news"]).0, b"*3\r\n$9\r\nsubscribe\r\n$4\r\nnews\r\n:1\r\n");
         let (reply, messages) = ask(&[b"PUBLISH", b"news", b"hi"]);
         assert_eq!((&reply[..], messages.len() as u64), (&b":1\r\n"[..], scene.message_len_bytes()));
         let (reply, messages) = ask(&[b"SET", b"key:000000000001", b"x"]);

@@ -150,6 +150,17 @@ impl Server {
         self.client()?.call(args).context(|| format!("{}: {}", self.program.name, args.join(" ")))
     }
 
+    /// A field of INFO, if this server has it.
+    pub fn info(&self, section: &str, field: &str) -> Result<Option<String>> {
+        let info = self.ask(&["INFO", section])?;
+        Ok(info_field(&info, field).map(str::to_string))
+    }
+
+    /// The memory that it says it uses, if it does.
+    pub fn used_memory_bytes(&self) -> Result<Option<u64>> {
+        Ok(self.info("memory", "used_memory")?.and_then(|value| value.parse().ok()))
+    }
+
     pub fn rss_bytes(&self) -> Result<u64> {
         proc::rss_bytes(self.pid()).context(|| format!("{}: memory", self.program.name))
     }

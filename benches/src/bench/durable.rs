@@ -127,8 +127,7 @@ fn start_with_file(
 
 /// Whether INFO's field is 1.
 fn is_on(server: &Server, field: &str) -> Result<bool> {
-    let info = server.ask(&["INFO", "persistence"])?;
-    Ok(info.lines().any(|line| line.trim_end() == format!("{field}:1")))
+    Ok(server.info("persistence", field)?.is_some_and(|value| value == "1"))
 }
 
 fn wait_while(server: &Server, field: &str) -> Result<()> {
@@ -207,14 +206,15 @@ fn measure_everysec(args: &DurableArgs, setup: &mut Setup) -> Result<()> {
     Ok(())
 }
 
+const FDATASYNCS: usize = 200;
+
 /// The median time that fdatasync takes after a small write, in milliseconds.
 fn fdatasync_ms() -> Result<f64> {
-    const COUNT: usize = 200;
     let path = std::env::temp_dir().join(format!("shardis-bench-fdatasync-{}", std::process::id()));
     let what = || path.display().to_string();
     let mut file = File::create(&path).context(what)?;
     let mut times_ms = Vec::new();
-    for _ in 0..COUNT {
+    for _ in 0..FDATASYNCS {
         file.write_all(&[b'x'; 100]).context(what)?;
         let started_at = Instant::now();
         file.sync_data().context(what)?;
@@ -263,7 +263,7 @@ fn measure_always(args: &DurableArgs, setup: &mut Setup) -> Result<()> {
             verdict.map_or("", Verdict::text).to_string(),
         ]);
     }
-    setup.report.paragraph(&format!("fdatasync after 100 bytes: {disk_ms:.3} ms, median of 200."));
+    setup.report.paragraph(&format!("fdatasync after 100 bytes: {disk_ms:.3} ms, median of {FDATASYNCS}."));
     setup.report.table("SET without pipelining, appendfsync always", &table);
     Ok(())
 }
@@ -401,13 +401,12 @@ fn measure_save(
         let (rates, latencies_ns, peak_bytes) = measured?;
         Ok((rates, latencies_ns, seconds, peak_bytes, waits_us))
     })?;
-    let info = server.ask(&["INFO", "persistence"])?;
-    if !info.contains("rdb_last_bgsave_status:ok") {
+    if server.info("persistence", "rdb_last_bgsave_status")?.is_none_or(|status| status != "ok") {
         return Err(BenchError::new(format!("{}: the save has failed", server.program.name)));
     }
     // What a child has copied is not in the resident memory of its parent.
-    let copied = info.lines().find_map(|line| line.strip_prefix("rdb_last_cow_size:")?.trim().parse().ok());
-    let copied_bytes = copied.filter(|_| !contender.is_ours()).unwrap_or(0u64);
+    let copied = server.info("persistence", "rdb_last_cow_size")?.filter(|_| !contender.is_ours());
+    let copied_bytes: u64 = copied.and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
     let peak_bytes = peak_bytes + copied_bytes;
     Ok(Saved {
         seconds,

@@ -11,10 +11,10 @@ use std::net::{SocketAddr, TcpStream};
 use clap::Args;
 use fastrand::Rng;
 
-use crate::bench::{CommonArgs, Contender, Role, Setup, at_least_one};
+use crate::bench::{CommonArgs, Role, Setup, at_least_one};
 use crate::error::{BenchError, Context, Result};
 use crate::report::{Table, Verdict};
-use crate::resp::{info_field, write_command};
+use crate::resp::write_command;
 use crate::server::Server;
 
 /// How many points of a hundred our hit rate may be below Redis'.
@@ -163,17 +163,14 @@ impl Player {
     }
 }
 
-fn number(text: &str) -> Result<f64> {
-    text.parse().map_err(|_| BenchError::new(format!("no number: {text:?}")))
-}
-
 fn used_memory(server: &Server) -> Result<f64> {
-    let memory = server.ask(&["INFO", "memory"])?;
-    number(info_field(&memory, "used_memory").unwrap_or_default())
+    let used_bytes = server.used_memory_bytes()?;
+    used_bytes.map(|bytes| bytes as f64).ok_or_else(|| BenchError::new("INFO has no used_memory"))
 }
 
 fn key_count(server: &Server) -> Result<f64> {
-    number(&server.ask(&["DBSIZE"])?)
+    let count = server.ask(&["DBSIZE"])?;
+    count.parse().map_err(|_| BenchError::new(format!("no number: {count:?}")))
 }
 
 /// Percent of hits, and how many keys the server held at the end.
@@ -222,17 +219,18 @@ pub fn run(args: &HitsArgs) -> Result<Verdict> {
     for policy in &args.policies {
         for trace in [Trace::Spread, Trace::OneSlot] {
             let mut redis: Option<f64> = None;
-            for (Contender { role, program }, shards, server) in &servers {
+            for (contender, shards, server) in &servers {
+                let name = &contender.program.name;
                 let (percent, held) = measure(server, policy, trace, args)?;
                 println!(
                     "{policy}, {}: {}, {shards} shards: {percent:.2} % of {held} keys",
                     trace.name(),
-                    program.name
+                    name
                 );
-                if *role == Role::Peer && program.name == "redis" {
+                if contender.role == Role::Peer && name == "redis" {
                     redis = Some(percent);
                 }
-                let below = redis.map(|redis| redis - percent).filter(|_| *role == Role::Ours);
+                let below = redis.map(|redis| redis - percent).filter(|_| contender.is_ours());
                 let verdict = below.map(|below| Verdict::at_most(below, BAR_POINTS));
                 if let Some(verdict) = verdict {
                     let what = format!("{policy}, {}, {shards} shards", trace.name());
@@ -241,7 +239,7 @@ pub fn run(args: &HitsArgs) -> Result<Verdict> {
                 table.row([
                     policy.clone(),
                     trace.name().to_string(),
-                    program.name.clone(),
+                    name.clone(),
                     shards.to_string(),
                     format!("{held}"),
                     format!("{percent:.2}"),

@@ -14,7 +14,6 @@ use crate::bench::{CommonArgs, Contender, Setup, load_keys};
 use crate::error::{BenchError, Result};
 use crate::load::workload::{Collection, Stored};
 use crate::report::{Table, Verdict, figure, grouped};
-use crate::resp::info_field;
 use crate::server::Server;
 
 #[derive(Args, Clone, Debug)]
@@ -108,7 +107,7 @@ fn measure(setup: &mut Setup, contender: &Contender, stored: Stored, keys: u64) 
     server.ask(&["FLUSHALL"])?;
     server.ask(&["MEMORY", "PURGE"])?;
     let rss_before = settled_rss_bytes(&server)?;
-    let used_before = used_memory_bytes(&server)?;
+    let used_before = server.used_memory_bytes()?;
 
     load_keys(&server, stored, keys, &setup.generator)?;
     let count = server.ask(&["DBSIZE"])?;
@@ -118,18 +117,13 @@ fn measure(setup: &mut Setup, contender: &Contender, stored: Stored, keys: u64) 
         return Err(BenchError::new(text));
     }
     let rss_after = settled_rss_bytes(&server)?;
-    let used_after = used_memory_bytes(&server)?;
+    let used_after = server.used_memory_bytes()?;
 
     let per_key = |before: u64, after: u64| after.saturating_sub(before) as f64 / keys as f64;
     Ok(Growth {
         rss_bytes_per_key: per_key(rss_before, rss_after),
         used_memory_bytes_per_key: used_before.zip(used_after).map(|(before, after)| per_key(before, after)),
     })
-}
-
-fn used_memory_bytes(server: &Server) -> Result<Option<u64>> {
-    let info = server.ask(&["INFO", "memory"])?;
-    Ok(info_field(&info, "used_memory").and_then(|value| value.parse().ok()))
 }
 
 /// Resident memory once it stands still: tables may still be growing, and allocators give back with a delay.

@@ -30,7 +30,6 @@ use crate::load::workload::{Op, Pool, SetSequence, Stored};
 use crate::load::{Generator, Placement, Sample, Wait};
 use crate::proc;
 use crate::report::Report;
-use crate::resp::info_field;
 use crate::server::{Ports, Program, Server};
 use crate::stats;
 use crate::sys;
@@ -324,7 +323,7 @@ const USER: &str = "bench";
 
 /// Fills a server anew with the collections of a named operation, loads its scripts, and sets its scene.
 pub fn load_collections(server: &Server, row: usize, placement: &Placement) -> Result<()> {
-    let Named { scene, .. } = &NAMED[row];
+    let scene = &NAMED[row].scene;
     server.ask(&["FLUSHALL"])?;
     for script in NAMED[row].scripts() {
         server.ask(&["SCRIPT", "LOAD", script])?;
@@ -338,10 +337,9 @@ pub fn load_collections(server: &Server, row: usize, placement: &Placement) -> R
     }
     if scene.is_full {
         settle(server)?;
-        let memory = server.ask(&["INFO", "memory"])?;
-        let used = info_field(&memory, "used_memory");
+        let used = server.used_memory_bytes()?;
         let used = used.ok_or_else(|| BenchError::new("INFO has no used_memory"))?;
-        server.ask(&["CONFIG", "SET", "maxmemory", used])?;
+        server.ask(&["CONFIG", "SET", "maxmemory", &used.to_string()])?;
     }
     Ok(())
 }
@@ -349,11 +347,10 @@ pub fn load_collections(server: &Server, row: usize, placement: &Placement) -> R
 /// Undoes what `load_collections` has set beside keys. Returns what there is to say about the scene: how many keys a full
 /// server held.
 pub fn leave_scene(server: &Server, row: usize) -> Result<Option<String>> {
-    let Named { scene, .. } = &NAMED[row];
+    let scene = &NAMED[row].scene;
     let mut remark = None;
     if scene.is_full {
-        let stats = server.ask(&["INFO", "stats"])?;
-        if info_field(&stats, "evicted_keys").is_none_or(|evicted| evicted == "0") {
+        if server.info("stats", "evicted_keys")?.is_none_or(|evicted| evicted == "0") {
             return Err(BenchError::new(format!("{}: no key was evicted", server.program.name)));
         }
         remark = Some(format!("{} held {} keys", server.program.name, server.ask(&["DBSIZE"])?));

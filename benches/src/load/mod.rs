@@ -63,6 +63,11 @@ pub struct Generator {
     subscribers: Option<(SocketAddr, Subscribers)>,
 }
 
+/// How many of so many a thread has.
+fn share(count: usize, threads: usize, thread: usize) -> usize {
+    count / threads + usize::from(thread < count % threads)
+}
+
 impl Generator {
     /// Opens `connections` connections, each thread its share.
     pub fn connect(address: SocketAddr, connections: usize, placement: &Placement) -> io::Result<Generator> {
@@ -78,7 +83,7 @@ impl Generator {
     ) -> io::Result<Generator> {
         let threads = placement.cores.len().min(connections).max(1);
         let drivers = (0..threads).map(|thread| {
-            let share = connections / threads + usize::from(thread < connections % threads);
+            let share = share(connections, threads, thread);
             Driver::connect_by(address, share, &placement.cores[thread..=thread], placement.wait, tls)
         });
         Ok(Generator { drivers: drivers.collect::<io::Result<_>>()?, subscribers: None })
@@ -99,8 +104,8 @@ impl Generator {
         let Some((address, subscribers)) = self.subscribers else { return Ok(()) };
         let threads = self.drivers.len();
         for (thread, driver) in self.drivers.iter_mut().enumerate() {
-            let share = subscribers.count / threads + usize::from(thread < subscribers.count % threads);
-            driver.subscribe(address, Subscribers { count: share, ..subscribers })?;
+            let count = share(subscribers.count, threads, thread);
+            driver.subscribe(address, Subscribers { count, ..subscribers })?;
         }
         Ok(())
     }

@@ -158,8 +158,16 @@ impl Subscribers {
 
     /// What a server replies to SUBSCRIBE.
     pub fn confirmation(&self) -> Vec<u8> {
-        format!("*3\r\n$9\r\nsubscribe\r\n${}\r\n{}\r\n:1\r\n", self.channel.len(), self.channel).into_bytes()
+        confirmation(self.channel.as_bytes())
     }
+}
+
+/// The reply to SUBSCRIBE of a connection that has no other subscription.
+pub fn confirmation(channel: &[u8]) -> Vec<u8> {
+    let mut out = format!("*3\r\n$9\r\nsubscribe\r\n${}\r\n", channel.len()).into_bytes();
+    out.extend_from_slice(channel);
+    out.extend_from_slice(b"\r\n:1\r\n");
+    out
 }
 
 /// A message as a subscriber gets it.

@@ -4,7 +4,9 @@
 pub mod queue;
 pub mod slot;
 
+use crate::protocol::Argv;
 use crate::protocol::reply::Resp;
+use crate::types::hash_key;
 
 /// Number of a client, unique in the process, ascending in the order in which clients connected.
 pub type ClientId = u64;
@@ -19,7 +21,7 @@ impl CommandId {
     }
 }
 
-/// A key and its hash ([`hash_key`](crate::types::hashing::hash_key)).
+/// A key and its hash ([`hash_key`]).
 #[derive(Clone, Copy)]
 pub struct Key<'a> {
     pub bytes: &'a [u8],
@@ -52,6 +54,16 @@ pub struct Call {
     pub hashed_arg: u8,
     /// Of an EXEC, while somebody watches all commands: which letters of the name were in upper case, by bits.
     pub upper_letters: u8,
+}
+
+impl Call {
+    /// Argument `index` of the call as a key.
+    #[inline]
+    pub fn key<'a>(&self, args: Argv<'a>, index: usize) -> Key<'a> {
+        let bytes = args.arg(index);
+        let is_hashed = index == usize::from(self.hashed_arg) && index != 0;
+        Key { bytes, hash: if is_hashed { self.hash } else { hash_key(bytes) } }
+    }
 }
 
 /// As many fill a cache line exactly twice, and every request is copied by it.

@@ -52,13 +52,7 @@ impl<'a> Ctx<'a> {
     /// Argument `index` as a key.
     #[inline]
     pub fn key(&self, index: usize) -> Key<'a> {
-        let bytes = self.args.arg(index);
-        let hash = if index == self.call.hashed_arg as usize && index != 0 {
-            self.call.hash
-        } else {
-            hash_key(bytes)
-        };
-        Key { bytes, hash }
+        self.call.key(self.args, index)
     }
 
     /// Argument `index`. Panics past the end, so it is called only after an arity or length check.

@@ -12,6 +12,8 @@ use crate::worker::Globals;
 use crate::worker::aof::Aof;
 use crate::worker::aof::files::AofFiles;
 use crate::worker::aof::load::{self as aof_load, Commands, Failure};
+use crate::worker::feed::AtEnd;
+use crate::worker::link::continue_stream;
 use crate::worker::load::{self, AuxAfterKeys, LoadError, LoadQueue, Pacing};
 use crate::worker::persistence::snapshot_without_keys;
 use std::ffi::OsStr;
@@ -151,20 +153,10 @@ fn pacing(globals: &Globals) -> Pacing {
 /// synchronization.
 fn resume_history(globals: &'static Globals) {
     let Some((id, offset)) = globals.persistence.loading.take_history() else { return };
-    let stream = &globals.stream;
-    stream.set_history(id, offset);
-    if globals.link.is_replica() {
-        return;
-    }
-    stream.shift_id(SystemClock::get().wall_ms());
-    let mut commands = Commands::begin(globals, None);
-    let number = stream.next_sync().to_string();
-    let requests: [&[&str]; 2] = [&["DEBUG", "REPLICA-OFFSET"], &["DEBUG", "REPLICA-PROMOTE", &number]];
-    let outcome =
-        requests.iter().try_for_each(|words| commands.request(words)).and_then(|()| commands.finish());
-    match outcome {
-        Ok(()) | Err(Failure::Stopped) => {}
-        Err(Failure::Line(line)) => log::warning(format_args!("{line}")),
+    globals.stream.set_history(id, offset);
+    if !globals.link.is_replica() {
+        // `None`: the server stops, as it does without this.
+        let _ = continue_stream(globals, SystemClock::get().wall_ms(), AtEnd::Nothing);
     }
 }
 

@@ -91,18 +91,6 @@ impl Db {
         self.before_change(hash).put(hash, entry);
     }
 
-    /// The same, of an entry that is not put together yet.
-    pub(super) fn put_parts(
-        &mut self,
-        hash: u64,
-        key: &[u8],
-        value: NewValue<'_>,
-        expire_at_ms: Option<i64>,
-        access: u32,
-    ) {
-        self.before_change(hash).put_parts(hash, key, value, expire_at_ms, access);
-    }
-
     /// Removes a key.
     pub(super) fn remove(&mut self, hash: u64, key: &[u8]) {
         self.before_change(hash).remove(hash, key);

@@ -39,8 +39,9 @@ impl Shard {
         access: u32,
     ) {
         self.observers.loaded(db, key);
-        self.dbs[db as usize].put_parts(key.hash, key.bytes, value, expire_at_ms, access);
-        self.dbs[db as usize].mark_signalled();
+        let db = &mut self.dbs[db as usize];
+        db.before_change(key.hash).put_parts(key.hash, key.bytes, value, expire_at_ms, access);
+        db.mark_signalled();
     }
 
     /// Whether a key is stored, be it an expired one.

@@ -148,13 +148,7 @@ impl Worker {
                 true
             }
             Err(TryRecvError::Empty) => false,
-            Err(TryRecvError::Disconnected) => {
-                if is_idle {
-                    self.end_feed(true)
-                } else {
-                    false
-                }
-            }
+            Err(TryRecvError::Disconnected) => is_idle && self.end_feed(true),
         }
     }
 

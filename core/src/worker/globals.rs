@@ -59,7 +59,7 @@ pub struct Globals {
     pub link: LinkGlobals,
     pub persistence: Persistence,
     pub aof: Aof,
-    /// Commands of a file that are to be run.
+    /// Commands that the server itself is to run: of a file, or of its master's stream.
     pub feed: FeedQueue,
     /// Scripts and libraries of functions.
     pub scripts: Registry,

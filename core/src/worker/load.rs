@@ -7,6 +7,7 @@
 //!
 //! DEBUG RELOAD does both on each shard, with the keys that are its own ([`Worker::reload`]).
 
+use super::stream::REPLICATION_ID_LEN;
 use super::{Globals, Worker};
 use crate::call::Key;
 use crate::persist::rdb::ValueKind;
@@ -26,7 +27,7 @@ use smallvec::SmallVec;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -37,8 +38,6 @@ pub const BATCH_LEN: usize = 256 << 10;
 pub const BATCHES_WAITING_MAX: usize = 4;
 /// How many empty keys are named in the log.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
-/// The length of the name of a history.
-const REPLICATION_ID_LEN: usize = 40;
 /// The shard that loads what all shards share: the libraries of functions and, in DEBUG RELOAD, modules' own data.
 const SHARED_SHARD: usize = 0;
 
@@ -61,7 +60,7 @@ pub struct Loading {
     /// Where in which history of replication the file is, as far as it says so.
     history: Mutex<(Option<String>, Option<u64>)>,
     /// Which database is selected where the stream goes on behind the file.
-    stream_db: AtomicU64,
+    stream_db: AtomicU32,
     on_progress: Mutex<Option<OnProgress>>,
 }
 
@@ -90,7 +89,7 @@ impl Loading {
 
     /// Which database is selected where the stream goes on behind the file that was loaded last.
     pub(super) fn take_stream_db(&self) -> u32 {
-        u32::try_from(self.stream_db.swap(0, Ordering::Relaxed)).unwrap_or(0)
+        self.stream_db.swap(0, Ordering::Relaxed)
     }
 
     fn note_history(&self, id: Option<String>, offset: Option<u64>) {
@@ -508,7 +507,7 @@ impl Worker {
         self.incoming = Some(incoming);
     }
 
-    /// Whether there is something to be loaded, or commands of a file to be run.
+    /// Whether there is something to be loaded, or commands that the server itself runs.
     pub fn is_loading(&self) -> bool {
         self.incoming.is_some() || self.feed.is_some() || self.globals.feed.is_full()
     }
@@ -526,10 +525,10 @@ impl Worker {
                 let outcome = self.load_libraries(&batch.libraries, Duplicates::Refused);
                 let outcome = outcome.and_then(|()| {
                     batch.records.chunks(PREFETCHED_TOGETHER).try_for_each(|records| {
-                        self.prefetch_for_load(&batch, records);
-                        records.iter().try_for_each(|record| {
+                        let hashes = self.prefetch_for_load(&batch, records);
+                        records.iter().zip(hashes).try_for_each(|(record, hash)| {
                             let record = batch.record(record);
-                            loaded += self.load_record(&record, &limits, Duplicates::Refused)?;
+                            loaded += self.load_record(&record, hash, &limits, Duplicates::Refused)?;
                             Ok(())
                         })
                     })
@@ -549,18 +548,26 @@ impl Worker {
         false
     }
 
-    /// Fetches the places of keys in the tables, so that the cache misses of the records overlap.
-    fn prefetch_for_load(&self, batch: &LoadBatch, records: &[LoadRecord]) {
+    /// Fetches the places of keys in the tables, so that the cache misses of the records overlap. Returns the keys' hashes.
+    fn prefetch_for_load(
+        &self,
+        batch: &LoadBatch,
+        records: &[LoadRecord],
+    ) -> SmallVec<[u64; PREFETCHED_TOGETHER]> {
         let db_count = self.shard.db_count() as u64;
-        let places = records.iter().filter(|record| record.db < db_count);
-        let places = places.map(|record| (record.db as u32, hash_key(&batch.bytes[record.key.clone()])));
-        self.shard.prefetch(places.collect::<SmallVec<[_; PREFETCHED_TOGETHER]>>().into_iter());
+        let hash = |record: &LoadRecord| hash_key(&batch.bytes[record.key.clone()]);
+        let hashes: SmallVec<[u64; PREFETCHED_TOGETHER]> = records.iter().map(hash).collect();
+        let places = records.iter().zip(&hashes).filter(|(record, _)| record.db < db_count);
+        self.shard.prefetch(places.map(|(record, &hash)| (record.db as u32, hash)));
+        hashes
     }
 
-    /// Builds a key's value and puts it in. Returns how many keys that makes: none if it is a collection without elements.
+    /// Builds the value of a key with this hash and puts it in. Returns how many keys that makes: none if it is a collection
+    /// without elements.
     fn load_record(
         &mut self,
         record: &Record<'_>,
+        hash: u64,
         limits: &Limits,
         duplicates: Duplicates,
     ) -> Result<u64, LoadError> {
@@ -582,7 +589,7 @@ impl Worker {
             }
             Err(error) => return Err(error.into()),
         };
-        let key = Key { bytes, hash: hash_key(bytes) };
+        let key = Key { bytes, hash };
         if duplicates == Duplicates::Refused && self.shard.is_stored(db, key) {
             return Err(LoadError::DuplicateKey { key: bytes.to_vec(), db });
         }
@@ -651,7 +658,7 @@ impl Worker {
                 Loaded::Key(..) | Loaded::Library(_) | Loaded::Aux(_) => return Ok(()),
             };
             let record = Record { key: RdbString::Bytes(key), ..*record };
-            let loaded = self.load_record(&record, &limits, duplicates)?;
+            let loaded = self.load_record(&record, hash_key(key), &limits, duplicates)?;
             globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
             Ok(())
         })

@@ -13,7 +13,7 @@
 //! - `persistence` saves while commands wait, `snapshot` while they go on;
 //! - `pubsub` delivers what is published to subscribers, `tracking` tells clients what has changed that they have read, `monitor` shows commands to those who watch them all;
 //! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `link` the master, `aof` the append-only file,
-//!   `feed` the commands of a file that is loaded, `cron` periodic work and timeouts.
+//!   `feed` the commands that the server itself runs: of a file, of a master's stream; `cron` periodic work and timeouts.
 //!
 //! The same code runs under io_uring, under epoll and in a simulator.
 //!

@@ -214,10 +214,7 @@ impl Worker {
 impl Worker {
     /// Runs a command and appends its reply, or its error, to `out`. Times it, and counts it if `is_counted`.
     pub(super) fn run(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Ran {
-        let waits = match command.call.client == 0 && self.shard.is_replica {
-            false => self.run_untimed(command, out),
-            true => self.run_for_master(command, out),
-        };
+        let waits = self.run_for_client_or_master(command, out);
         if self.shard.has_flushed_all {
             self.end_flush();
         }
@@ -249,13 +246,22 @@ impl Worker {
         Ran { nanos, waits }
     }
 
-    /// Runs a command of the master's. To it no key has expired: what has, it deletes by a command of its own.
-    #[cold]
-    pub(super) fn run_for_master(
+    /// Runs a command, which may be the master's, without timing it.
+    pub(super) fn run_for_client_or_master(
         &mut self,
         command: &Invocation<'_>,
         out: &mut Vec<u8>,
     ) -> Option<BlockRequest> {
+        if command.call.client == 0 && self.shard.is_replica {
+            self.run_for_master(command, out)
+        } else {
+            self.run_untimed(command, out)
+        }
+    }
+
+    /// Runs a command of the master's. To it no key has expired: what has, it deletes by a command of its own.
+    #[cold]
+    fn run_for_master(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
         let now_ms = std::mem::replace(&mut self.shard.now_ms, 0);
         let was_replaying = std::mem::replace(&mut self.shard.is_replaying, true);
         let waits = self.run_untimed(command, out);

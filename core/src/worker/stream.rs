@@ -17,7 +17,7 @@ mod sync;
 mod wait;
 
 pub(in crate::worker) use payload::{Payload, push_to_all};
-pub use replicas::{ReplicaInfo, ReplicaState, ReplicationIds, StreamGlobals, Sync};
+pub use replicas::{REPLICATION_ID_LEN, ReplicaInfo, ReplicaState, ReplicationIds, StreamGlobals, Sync};
 pub use serve::show as show_replicas;
 pub use sync::SYNC_BARRIER;
 

@@ -184,8 +184,9 @@ fn long_pipelines_take_little_room_from_keys() {
             client.send(&requests);
             stored += (0..PIPELINE_LEN).filter(|_| client.reply() == b"+OK\r\n").count();
         }
-        // With the input held it was about 2,060. How much is under way between the shards differs from run to run.
-        assert!((2300..5000).contains(&stored), "{setup:?}: {stored}");
+        // With the input held it was about 2,060. How much is under way between shards differs from run to run.
+        let least = if setup.shards == 1 { 4500 } else { 2300 };
+        assert!((least..5000).contains(&stored), "{setup:?}: {stored}");
     }
 }
 

@@ -20,6 +20,7 @@ mod process;
 #[path = "../common/random.rs"]
 mod random;
 mod rdb;
+mod redis;
 mod replication;
 #[path = "../common/replies.rs"]
 mod replies;

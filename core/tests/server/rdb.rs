@@ -1,12 +1,12 @@
 //! Snapshots: what is saved comes back, what cannot be loaded does not start, and files go both ways between this server
 //! and Redis.
 
-use crate::harness::{Connection, PATIENCE, SETUPS, Server, Setup, free_port, wait_until};
+use crate::harness::{Connection, SETUPS, Server, Setup, free_port, wait_until};
 use crate::random::Random;
+use crate::redis::Redis;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
 
 /// A directory that goes when it is dropped.
 pub struct Dir(pub PathBuf);
@@ -353,26 +353,10 @@ fn while_a_file_is_loaded_most_commands_are_refused() {
 
 /// A real Redis on the same directory, if there is one on this machine.
 pub fn with_redis(dir: &Dir, run: impl FnOnce(&mut Connection)) -> bool {
-    let port = free_port();
-    let redis = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--save", "", "--dir", dir.path()])
-        .args(["--enable-debug-command", "yes"])
-        .stdout(Stdio::null())
-        .spawn();
-    let Ok(mut redis) = redis else {
-        eprintln!("left out: no redis-server");
-        return false;
-    };
-    let deadline = Instant::now() + PATIENCE;
-    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-        assert!(Instant::now() < deadline, "it starts");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    let mut client = Connection::to(port);
+    let Some(redis) = Redis::start_in(dir, free_port(), &[]) else { return false };
+    let mut client = redis.connect();
     wait_until("it has loaded", || client.call(&["PING"]) == "+PONG\r\n");
     run(&mut client);
-    let _ = redis.kill();
-    let _ = redis.wait();
     true
 }
 

@@ -1,64 +1,22 @@
 //! Replication with real Redis: what it gets from this server is the data set of one moment, and all writes from there on.
 
-use crate::harness::{Connection, PATIENCE, Server, Setup, free_port, wait_until};
+use crate::harness::{Connection, Server, Setup, StopOnDrop, wait_until};
 use crate::random::Random;
 use crate::rdb::{Dir, digest, fill};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use crate::redis::Redis;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
 
-const REDIS: &str = "/usr/bin/redis-server";
+pub const ONE: Setup = Setup { shards: 1, io_backend: "uring" };
+pub const TWO: Setup = Setup { shards: 2, io_backend: "epoll" };
+pub const FOUR: Setup = Setup { shards: 4, io_backend: "uring" };
 
-/// One shard, two and four.
-const SETUPS: [Setup; 3] = [
-    Setup { shards: 1, io_backend: "uring" },
-    Setup { shards: 2, io_backend: "epoll" },
-    Setup { shards: 4, io_backend: "uring" },
-];
+const SETUPS: [Setup; 3] = [ONE, TWO, FOUR];
 
-/// A real redis-server; killed when dropped.
-pub struct Redis {
-    child: Child,
-    pub port: u16,
-    _dir: Dir,
-}
-
-impl Redis {
-    /// `None`: there is none on this machine.
-    pub fn start(name: &str, extra: &[&str]) -> Option<Redis> {
-        if !Path::new(REDIS).exists() {
-            eprintln!("left out: no redis-server");
-            return None;
-        }
-        let port = free_port();
-        let dir = Dir::new(&format!("{name}-{port}"));
-        let child = Command::new(REDIS)
-            .args(["--port", &port.to_string(), "--save", "", "--enable-debug-command", "yes"])
-            .args(["--dir", dir.path()])
-            .args(extra)
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("it is there");
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(Instant::now() < deadline, "redis-server does not start");
-            thread::sleep(std::time::Duration::from_millis(10));
-        }
-        Some(Redis { child, port, _dir: dir })
-    }
-
-    pub fn connect(&self) -> Connection {
-        Connection::to(self.port)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// Whether a replica follows its master.
+pub fn is_up(replica: &mut Connection) -> bool {
+    replica.info("replication", "master_link_status") == "up"
 }
 
 /// Writes of all kinds to a few keys, most of them over several shards.
@@ -114,7 +72,7 @@ pub fn write_at_random(client: &mut Connection, seed: u64, goes_on: &dyn Fn(usiz
 #[track_caller]
 pub fn wait_until_alike(master: &mut Connection, replica: &mut Connection, what: &str) {
     wait_until(what, || {
-        replica.info("replication", "master_link_status") == "up"
+        is_up(replica)
             && master.info("replication", "master_repl_offset")
                 == replica.info("replication", "slave_repl_offset")
     });
@@ -133,6 +91,7 @@ fn redis_follows_as_a_replica_from_the_midst_of_writes_on() {
         fill(&mut master);
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
+            let _stop = StopOnDrop(&is_over);
             for seed in 1..4 {
                 let (server, is_over) = (&server, &is_over);
                 scope.spawn(move || {
@@ -141,10 +100,9 @@ fn redis_follows_as_a_replica_from_the_midst_of_writes_on() {
                 });
             }
             replica.call(&["REPLICAOF", "127.0.0.1", &server.port.to_string()]);
-            wait_until("the link is up", || replica.info("replication", "master_link_status") == "up");
+            wait_until("the link is up", || is_up(&mut replica));
             let mut client = server.connect();
             write_at_random(&mut client, 9, &|n| n < 300);
-            is_over.store(true, Ordering::Relaxed);
         });
         let what = format!("{setup:?}, diskless {diskless}");
         wait_until_alike(&mut master, &mut replica, &what);
@@ -162,10 +120,11 @@ fn a_replica_whose_link_was_cut_goes_on_from_where_it_was() {
         let Some(redis) = Redis::start("partial-replica", &[]) else { return };
         let (mut master, mut replica) = (server.connect(), redis.connect());
         replica.call(&["REPLICAOF", "127.0.0.1", &server.port.to_string()]);
-        wait_until("the link is up", || replica.info("replication", "master_link_status") == "up");
+        wait_until("the link is up", || is_up(&mut replica));
         for round in 0..3 {
             let is_over = AtomicBool::new(false);
             thread::scope(|scope| {
+                let _stop = StopOnDrop(&is_over);
                 scope.spawn(|| {
                     let mut client = server.connect();
                     write_at_random(&mut client, round, &|_| !is_over.load(Ordering::Relaxed));
@@ -175,7 +134,6 @@ fn a_replica_whose_link_was_cut_goes_on_from_where_it_was() {
                 wait_until("it is back", || {
                     master.info("stats", "sync_partial_ok") == (round + 1).to_string()
                 });
-                is_over.store(true, Ordering::Relaxed);
             });
             wait_until_alike(&mut master, &mut replica, &format!("{setup:?}"));
         }

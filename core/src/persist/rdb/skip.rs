@@ -53,12 +53,9 @@ fn skip_lengths(reader: &mut Reader<'_>, count: usize) -> ReadResult<()> {
 }
 
 /// Skips what a count says is there.
-fn repeat(
-    reader: &mut Reader<'_>,
-    mut skip: impl FnMut(&mut Reader<'_>) -> ReadResult<()>,
-) -> ReadResult<()> {
+fn repeat(reader: &mut Reader<'_>, skip: impl FnMut(&mut Reader<'_>) -> ReadResult<()>) -> ReadResult<()> {
     let count = reader.length()?;
-    skip_all(reader, count, &mut skip)
+    skip_all(reader, count, skip)
 }
 
 /// How far ahead of what is needed for certain a guess may go.

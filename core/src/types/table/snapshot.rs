@@ -59,6 +59,15 @@ impl Beside {
     }
 }
 
+/// The record of a value that is not completely written: beside it, or else carried by it.
+fn record_of<'a>(value: &'a OwnedValue, beside: Option<&'a Beside>) -> &'a Record {
+    let carried = || match value {
+        OwnedValue::Object(object) => object.record(),
+        OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Str(_) | OwnedValue::Packed(..) => None,
+    };
+    beside.map(Beside::record).or_else(carried).expect("it has one, or carries it")
+}
+
 /// Writes entries down. The table knows nothing of the format.
 pub trait EntryWriter: Send {
     /// Appends an entry to `out`, which is empty at first, and again whenever its contents were taken.
@@ -369,13 +378,12 @@ impl Table {
         let unsaved = snapshot.unsaved.get_mut(&number).expect("it has all records that are not complete");
         let Unsaved::Present { beside, .. } = unsaved else { unreachable!("the value was present") };
         let beside = beside.take();
-        let (len, own_record) = match &value {
-            OwnedValue::Str(bytes) => (bytes.len(), None),
-            OwnedValue::Object(object) => (object.heap_bytes(), object.record()),
-            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => (0, None),
+        let len = match &value {
+            OwnedValue::Str(bytes) => bytes.len(),
+            OwnedValue::Object(object) => object.heap_bytes(),
+            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Packed(..) => 0,
         };
-        let record = beside.as_ref().map(Beside::record).or(own_record);
-        let mut held = record.expect("it has one, or carries it").held_elsewhere();
+        let mut held = record_of(&value, beside.as_ref()).held_elsewhere();
         held.keep(len);
         *unsaved = Unsaved::Removed { value, beside, _held: held };
         None
@@ -419,12 +427,7 @@ impl Table {
         let number = snapshot.number_of(value, key)?;
         let unsaved = snapshot.unsaved.remove(&number).expect("it has all records that are not complete");
         let Unsaved::Present { beside, .. } = unsaved else { unreachable!("the value was present") };
-        let own_record = match value {
-            OwnedValue::Object(object) => object.record(),
-            OwnedValue::Int(_) | OwnedValue::Raw(_) | OwnedValue::Str(_) | OwnedValue::Packed(..) => None,
-        };
-        let record = beside.as_ref().map(Beside::record).or(own_record);
-        let snapshot = record.expect("it has one, or carries it").snapshot();
+        let snapshot = record_of(value, beside.as_ref()).snapshot();
         Some(Box::new(SavedElsewhere { number, snapshot, beside }))
     }
 

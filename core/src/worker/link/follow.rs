@@ -12,6 +12,7 @@ use crate::runtime::disk::{Disk, SystemDisk};
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
 use crate::shard::message::ReplyId;
+use crate::worker::Globals;
 use crate::worker::aof::Aof;
 use crate::worker::aof::load::{Commands, Failure};
 use crate::worker::feed::{AtEnd, CHUNK_LEN, FEED_SHARD, Feed};
@@ -27,6 +28,30 @@ const RUNS_WAITING_MAX: usize = 256;
 /// So often the master is told how far this server is, even if it does not ask.
 const ACK_INTERVAL_MS: i64 = 1000;
 
+/// Runs commands of the server's own, and waits for them. `None`: the server stops.
+fn run_own(globals: &Globals, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
+    let mut commands = Commands::begin_with(globals, at_end);
+    let outcome = requests.iter().try_for_each(|words| commands.request(words));
+    match outcome.and_then(|()| commands.finish()) {
+        Ok(()) => Some(()),
+        Err(Failure::Line(line)) => {
+            log::warning(format_args!("{line}"));
+            Some(())
+        }
+        Err(Failure::Stopped) => None,
+    }
+}
+
+/// From here on the stream goes on under a new name, and if it is kept, the shards record for it what this server does. `None`:
+/// the server stops.
+pub fn continue_stream(globals: &Globals, now_ms: i64, at_end: AtEnd) -> Option<()> {
+    let stream = &globals.stream;
+    stream.shift_id(now_ms);
+    let number = stream.next_sync().to_string();
+    let requests: &[&[&str]] = &[&["DEBUG", "REPLICA-OFFSET"], &["DEBUG", "REPLICA-PROMOTE", &number]];
+    run_own(globals, if stream.backlog.is_active() { requests } else { &[] }, at_end)
+}
+
 impl LinkThread {
     pub(super) fn note_input(&self, len_bytes: usize) {
         let now_ms = self.clock.wall_ms();
@@ -35,18 +60,8 @@ impl LinkThread {
         link.input_bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
     }
 
-    /// Runs commands of the server's own, and waits for them. `None`: the server stops.
     fn run_own(&self, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
-        let mut commands = Commands::begin_with(self.globals, at_end);
-        let outcome = requests.iter().try_for_each(|words| commands.request(words));
-        match outcome.and_then(|()| commands.finish()) {
-            Ok(()) => Some(()),
-            Err(Failure::Line(line)) => {
-                log::warning(format_args!("{line}"));
-                Some(())
-            }
-            Err(Failure::Stopped) => None,
-        }
+        run_own(self.globals, requests, at_end)
     }
 
     /// From here on what this server does itself is no part of the stream, which ends where it is. `None`: the server stops.
@@ -57,18 +72,12 @@ impl LinkThread {
 
     /// All that was received is applied. From here on this server is a master. `None`: it stops.
     pub(super) fn promote(&self, reply: Option<(usize, ReplyId)>) -> Option<()> {
-        let (globals, now_ms) = (self.globals, self.clock.wall_ms());
-        if globals.link.is_replica() {
-            log::notice(format_args!("MASTER MODE enabled (user request)"));
-            let stream = &globals.stream;
-            stream.shift_id(now_ms);
-            let number = stream.next_sync().to_string();
-            let requests: &[&[&str]] =
-                &[&["DEBUG", "REPLICA-OFFSET"], &["DEBUG", "REPLICA-PROMOTE", &number]];
-            let requests = if stream.backlog.is_active() { requests } else { &[] };
-            return self.run_own(requests, AtEnd::Promotion(reply));
+        let at_end = AtEnd::Promotion(reply);
+        if !self.globals.link.is_replica() {
+            return self.run_own(&[], at_end);
         }
-        self.run_own(&[], AtEnd::Promotion(reply))
+        log::notice(format_args!("MASTER MODE enabled (user request)"));
+        continue_stream(self.globals, self.clock.wall_ms(), at_end)
     }
 
     /// Follows the master until something comes between.

@@ -5,6 +5,7 @@ use crate::persist::aof::rewrite::write_request;
 use crate::runtime::disk::{Disk, SystemDisk, append_all, open_empty_on};
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
+use crate::worker::stream::REPLICATION_ID_LEN;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -165,7 +166,7 @@ impl Talk<'_> {
         let mut words = reply.split(' ');
         match words.next() {
             Some("+FULLRESYNC") => {
-                let id = words.next().filter(|id| id.len() == MARK_LEN);
+                let id = words.next().filter(|id| id.len() == REPLICATION_ID_LEN);
                 let offset = words.next().and_then(|offset| offset.parse().ok());
                 let (Some(id), Some(offset)) = (id, offset) else {
                     return Err(Ended::Failed(format!(
@@ -177,7 +178,8 @@ impl Talk<'_> {
             }
             Some("+CONTINUE") => {
                 log::notice(format_args!("Successful partial resynchronization with master."));
-                Ok(Start::Partial { id: words.next().map(str::to_owned) })
+                let id = words.next().filter(|id| id.len() == REPLICATION_ID_LEN);
+                Ok(Start::Partial { id: id.map(str::to_owned) })
             }
             _ if ["-NOMASTERLINK", "-LOADING"].into_iter().any(|error| reply.starts_with(error)) => {
                 Err(Ended::Failed(format!(

@@ -29,6 +29,9 @@ mod apply;
 mod follow;
 mod handshake;
 
+pub use self::follow::continue_stream;
+
+use crate::persist::aof::rewrite::write_request;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
@@ -207,9 +210,9 @@ impl LinkGlobals {
     pub(super) fn acknowledge(&self, offset: u64) {
         let socket = self.socket.lock().expect("no holder of the socket panics").clone();
         if let Some(socket) = socket {
-            let offset = offset.to_string();
-            let request = format!("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n${}\r\n{offset}\r\n", offset.len());
-            socket.try_send(request.as_bytes());
+            let mut request = Vec::new();
+            write_request(&mut request, &[b"REPLCONF", b"ACK", offset.to_string().as_bytes()]);
+            socket.try_send(&request);
         }
     }
 

@@ -490,11 +490,8 @@ impl Worker {
         let frame = self.programs.running();
         let in_hand = frame.declared.get_or_insert_with(|| {
             let mut hashes = SmallVec::new();
-            let Call { hash, hashed_arg, .. } = frame.call;
-            keys::each(frame.entry.row, declared, |at, _| {
-                let is_hashed = at != 0 && at == usize::from(hashed_arg);
-                hashes.push(if is_hashed { hash } else { hash_key(declared.arg(at)) });
-            });
+            let call = frame.call;
+            keys::each(frame.entry.row, declared, |at, _| hashes.push(call.key(declared, at).hash));
             hashes
         });
         if let Some(hash) = hash {

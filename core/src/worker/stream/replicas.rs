@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// The length of a replication id.
-const ID_LEN: usize = 40;
+pub const REPLICATION_ID_LEN: usize = 40;
 
 /// The state of the stream that all shards share.
 pub struct StreamGlobals {
@@ -45,6 +45,13 @@ pub struct ReplicationIds {
     pub id2: String,
     /// The offset of the first byte that only the present name has, from 1 on; -1: there is no second name.
     pub second_offset: i64,
+}
+
+impl ReplicationIds {
+    /// Of a history that has no other name.
+    fn new(id: String) -> ReplicationIds {
+        ReplicationIds { id, id2: "0".repeat(REPLICATION_ID_LEN), second_offset: -1 }
+    }
 }
 
 /// How far a replica is.
@@ -119,11 +126,7 @@ impl StreamGlobals {
             next_seq: AtomicU64::new(0),
             merged_bytes: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
             backlog: Backlog::default(),
-            ids: Mutex::new(ReplicationIds {
-                id: run_id.chars().rev().collect(),
-                id2: "0".repeat(ID_LEN),
-                second_offset: -1,
-            }),
+            ids: Mutex::new(ReplicationIds::new(run_id.chars().rev().collect())),
             replicas: Mutex::new(Vec::new()),
             replicas_version: AtomicU64::new(0),
             replica_count: AtomicUsize::new(0),
@@ -149,8 +152,7 @@ impl StreamGlobals {
     /// The history goes on under another name, and the one before is forgotten.
     pub fn renew_id(&self, now_ms: i64) {
         let id = self.new_name(now_ms);
-        let mut ids = self.ids.lock().expect("no holder of the ids panics");
-        *ids = ReplicationIds { id, id2: "0".repeat(ID_LEN), second_offset: -1 };
+        *self.ids.lock().expect("no holder of the ids panics") = ReplicationIds::new(id);
     }
 
     /// The history goes on under another name; the one before is valid up to here.
@@ -168,8 +170,7 @@ impl StreamGlobals {
 
     /// From here on the stream is this history, from this offset on.
     pub fn set_history(&self, id: String, offset: u64) {
-        let mut ids = self.ids.lock().expect("no holder of the ids panics");
-        *ids = ReplicationIds { id, id2: "0".repeat(ID_LEN), second_offset: -1 };
+        *self.ids.lock().expect("no holder of the ids panics") = ReplicationIds::new(id);
         self.backlog.restart(offset);
     }
 
@@ -184,7 +185,7 @@ impl StreamGlobals {
         let random = ahash::RandomState::with_seeds(self.seed, !self.seed, now_ms as u64, number);
         let digits = (0..3u64).map(|part| format!("{:016x}", random.hash_one((part, now_ms, number))));
         let mut name: String = digits.collect();
-        name.truncate(ID_LEN);
+        name.truncate(REPLICATION_ID_LEN);
         name
     }
 

@@ -129,10 +129,7 @@ impl Worker {
             self.shard.effects.set_order(queued.place);
             let command = Invocation::new(entry, &queued.call, args, conn);
             let command = Invocation { fetched, is_counted: false, ..command };
-            match command.call.client == 0 && self.shard.is_replica {
-                false => self.run_untimed(&command, replies),
-                true => self.run_for_master(&command, replies),
-            };
+            self.run_for_client_or_master(&command, replies);
             if self.shard.has_flushed_all {
                 self.end_flush();
             }

@@ -56,9 +56,9 @@ pub mod flag {
     pub const TOUCHES_ARBITRARY_KEYS: u64 = 1 << 24;
     /// Is not queued after MULTI but runs at once. COMMAND INFO does not show this flag and those that follow.
     pub const RUNS_IN_MULTI: u64 = 1 << 32;
-    /// Runs without locks, on every shard or at home, and shows or ends what a handoff changes (CLIENT UNBLOCK, CLIENT
-    /// KILL, DBSIZE, INFO). While handoffs are under way on any shard, it runs on every shard and locks the whole
-    /// keyspace, and so runs after them.
+    /// Runs without locks, on every shard or at home, and shows or ends what a handoff changes. While handoffs are under way on any
+    /// shard, one on every shard (CLIENT UNBLOCK, CLIENT KILL, DBSIZE) locks the whole keyspace, and so runs after them; one
+    /// at home (INFO) waits for them.
     pub const AFTER_HANDOFFS: u64 = 1 << 33;
     /// With [`flag::PROTECTED`]: it is guarded by enable-module-command, and not by enable-debug-command.
     pub const LOADS_CODE: u64 = 1 << 34;

@@ -39,6 +39,8 @@ pub(super) enum StallReason {
     Filling,
     /// It has produced much output in this turn: see [`Worker::watch_output`](super::Worker).
     Output,
+    /// INFO comes behind the handoffs under way: see `worker/handoffs`.
+    Handoffs,
     /// It has changed the users, and other shards have not adopted them yet: see `worker/acl`.
     Users,
 }
@@ -217,6 +219,8 @@ pub struct Connection {
     pub(super) wait_meter: Option<WaitMeter>,
     /// Invalidations for the client that its client redirects to, until what comes before them has been sent.
     pub(super) redirects: VecDeque<HeldRedirect>,
+    /// How long its INFO waits for handoffs; wall clock in milliseconds.
+    pub(super) handoffs_until_ms: Option<i64>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
 }
@@ -259,6 +263,7 @@ impl Connection {
             deferred_until_nanos: None,
             wait_meter: None,
             redirects: VecDeque::new(),
+            handoffs_until_ms: None,
             over_soft_limit_since_ms: None,
         }
     }

@@ -89,12 +89,13 @@ impl Worker {
         let snapshot_wait_ms = self.snapshot_wait_ms();
         if !self.runnable.is_empty()
             || self.has_ready_programs()
+            || self.has_seen_handoffs_end()
             || self.outlet.looks_again
             || snapshot_wait_ms == Some(0)
         {
             return 0;
         }
-        if !self.deferred.is_empty() || snapshot_wait_ms.is_some() {
+        if !self.deferred.is_empty() || !self.behind_handoffs.is_empty() || snapshot_wait_ms.is_some() {
             return 1;
         }
         let deadline_ms = self.blocked.next_deadline_ms().unwrap_or(i64::MAX);
@@ -127,6 +128,9 @@ impl Worker {
         }
         if !self.paused.is_empty() && self.pause().is_none() {
             self.wake_paused();
+        }
+        if self.has_seen_handoffs_end() {
+            self.wake_behind_handoffs();
         }
         if self.shard.now_ms >= self.cron.huge_page_at_ms {
             self.use_huge_pages();
@@ -286,13 +290,6 @@ impl Worker {
                 self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())
             });
             self.shard.stats.blocked_clients.set(paused.count() as u64 + waiting_count);
-        }
-    }
-
-    pub(super) fn publish_handoffs(&mut self) {
-        let handoffs = self.shard.blocking.handoff_count() as u64;
-        if self.shard.stats.handoffs.get() != handoffs {
-            self.shard.stats.handoffs.set(handoffs);
         }
     }
 

@@ -37,6 +37,7 @@ mod fast_path;
 pub mod feed;
 mod fetch;
 mod globals;
+mod handoffs;
 pub mod hooks;
 mod input;
 pub mod latency;
@@ -130,6 +131,8 @@ pub struct Worker {
     runnable: Vec<u32>,
     /// Connections stalled by CLIENT PAUSE.
     paused: Vec<u32>,
+    /// Connections stalled because keys are being handed off to blocked clients.
+    behind_handoffs: Vec<u32>,
     /// Connections stalled because they had much output in this turn.
     yielded: Vec<u32>,
     /// Connections whose big argument the driver starts to read at the end of this turn.
@@ -216,6 +219,7 @@ impl Worker {
             deferred: Vec::new(),
             runnable: Vec::new(),
             paused: Vec::new(),
+            behind_handoffs: Vec::new(),
             yielded: Vec::new(),
             fills: Vec::new(),
             filling: Vec::new(),

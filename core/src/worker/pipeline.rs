@@ -20,7 +20,7 @@ use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{
-    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
+    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, flag,
 };
 use crate::command::{Call, CommandError, gate, keys};
 use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
@@ -535,6 +535,10 @@ impl Worker {
             connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
+        if matches!(route, Route::Session) && self.stall_for_handoffs(at, entry) {
+            return Flow::Retry;
+        }
+        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         begin_request(connection, entry.id);
         let entry = form;
         let flow = match route {
@@ -606,23 +610,8 @@ impl Worker {
             {
                 Route::Every(KeyspaceLock::All)
             }
-            // INFO counts the blocked clients. It would otherwise count one whose key has been pushed to already. Rows
-            // with another scope come here only for an error, which is to be made once.
-            Route::Session
-                if entry.row.has(flag::AFTER_HANDOFFS)
-                    && matches!(entry.row.scope, Scope::Session)
-                    && self.has_handoffs() =>
-            {
-                Route::Every(KeyspaceLock::All)
-            }
             route => route,
         }
-    }
-
-    /// Whether keys are being handed off to blocked clients on any shard. This shard's own handoffs are checked
-    /// directly, as they are published only at the end of the turn.
-    fn has_handoffs(&self) -> bool {
-        self.shard.blocking.handoff_count() != 0 || self.globals.has_handoffs()
     }
 
     /// A request is not admitted: replies with an error, or stalls the connection until it is.

@@ -182,7 +182,13 @@ impl Worker {
         let go_on = match connection.stall {
             Some(StallReason::Pending) => connection.pending.is_empty(),
             Some(StallReason::Transaction | StallReason::Blocking | StallReason::Blocked) => true,
-            Some(StallReason::Paused | StallReason::Filling | StallReason::Output | StallReason::Users)
+            Some(
+                StallReason::Paused
+                | StallReason::Filling
+                | StallReason::Output
+                | StallReason::Handoffs
+                | StallReason::Users,
+            )
             | None => false,
         };
         if let Some(buffer) = emptied {

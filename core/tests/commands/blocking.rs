@@ -89,6 +89,22 @@ fn info_waits_for_handoffs_and_errors_do_not() {
     let info = server.received(other);
     assert!(info.contains("\r\nblocked_clients:0\r\n"), "{info}");
     assert_eq!(server.received(client), taken("c", "x"));
+
+    // A handoff that does not end, since it waits for a program, say, does not keep INFO from answering.
+    let client = server.wait(0, "btake c 0");
+    server.cluster.hold(1, 0);
+    server.cluster.hold(0, 1);
+    assert_eq!(server.ask(pusher, "tpush c y"), ":1\r\n");
+    assert_eq!(server.ask(other, "info clients"), "");
+    server.wait_out_ms(99);
+    assert_eq!(server.received(other), "");
+    server.wait_out_ms(1);
+    let info = server.received(other);
+    assert!(info.contains("\r\nblocked_clients:1\r\n"), "{info}");
+    server.cluster.release(1, 0);
+    server.cluster.release(0, 1);
+    assert_eq!(server.received(client), taken("c", "y"));
+
     let errors = server.ask(other, "info errorstats");
     assert!(errors.contains("errorstat_ERR:count=1\r\n"), "{errors}");
     server.expect_rest();

@@ -144,6 +144,11 @@ impl Drop for Leaked {
 /// Enough steps for any test. More of them mean that messages are sent without end.
 const STEPS_MAX: usize = 1_000_000;
 
+/// Whether a worker has something to do in its next turn although nothing arrives.
+fn can_go_on(worker: &Worker) -> bool {
+    worker.has_ready_programs() || worker.has_seen_handoffs_end()
+}
+
 impl Cluster {
     pub fn new(shard_count: usize, seed: u64) -> Cluster {
         static FILES: AtomicU64 = AtomicU64::new(0);
@@ -266,7 +271,7 @@ impl Cluster {
 
     /// Whether messages or input of clients are under way, or programs.
     pub fn is_busy(&self) -> bool {
-        self.workers.iter().any(Worker::has_ready_programs)
+        self.workers.iter().any(can_go_on)
             || self.wires.values().any(|queue| !queue.is_empty())
             || self.peers.iter().any(|peer| !peer.unsent.is_empty())
     }
@@ -352,7 +357,7 @@ impl Cluster {
         let senders: Vec<usize> =
             (0..self.peers.len()).filter(|&client| !self.peers[client].unsent.is_empty()).collect();
         let running: Vec<usize> =
-            (0..self.workers.len()).filter(|&shard| self.workers[shard].has_ready_programs()).collect();
+            (0..self.workers.len()).filter(|&shard| can_go_on(&self.workers[shard])).collect();
         let choices = wires.len() + senders.len() + running.len();
         if choices == 0 {
             return false;

@@ -229,8 +229,6 @@ pub struct EffectLog {
     last_ended_sync: u64,
     /// The file is attached.
     has_file: bool,
-    /// It is, or was before.
-    file_has_begun: bool,
 }
 
 impl EffectLog {
@@ -266,7 +264,7 @@ impl EffectLog {
     /// Attaches the append-only file, or has it go on in another part. Runs on every shard, before the first command or
     /// in one transaction that locks all keys. `changes`: the shard's count of changes.
     pub fn begin_part(&mut self, number: u64, changes: u64) {
-        (self.has_file, self.file_has_begun) = (true, true);
+        self.has_file = true;
         self.batch_is_for_file = true;
         self.turn_on(changes);
         self.batch.push(Kind::NewPart { number }, &mut Effects::default());
@@ -466,12 +464,14 @@ impl EffectLog {
         }
     }
 
-    /// Completes a piece, which is one of `pieces` of its transaction.
-    pub fn end_piece(&mut self, id: PieceId, pieces: u32) {
+    /// Completes a piece, which is one of `pieces` of its transaction. `file_has_begun`: the file is attached on any shard, or was
+    /// before. What home runs over checked-out entries may come before home itself, whose keys are not locked, has attached the file
+    /// that the shards of these keys have.
+    pub fn end_piece(&mut self, id: PieceId, pieces: u32, file_has_begun: bool) {
         let mut piece = self.suspended.remove(&id).unwrap_or_default();
         // A merger needs all pieces or none, and other shards may know of another set of readers than this one does.
         self.batch_is_for_replicas = true;
-        self.batch_is_for_file |= self.file_has_begun;
+        self.batch_is_for_file |= file_has_begun;
         self.batch.push(Kind::Piece { id: id.txn, pieces }, &mut piece);
     }
 

@@ -12,6 +12,7 @@ use shardis_core::persist::aof::read::{AofItem, AofReader};
 use shardis_core::persist::rdb::dump::seal;
 use shardis_core::persist::rdb::window::{FileError, for_each_item};
 use shardis_core::persist::rdb::{FileReader, Item};
+use shardis_core::shard::slot::shard_of;
 use shardis_core::shard::snapshot::SnapshotLimits;
 use shardis_core::worker::aof::Aof;
 use shardis_core::worker::snapshot::Purpose;
@@ -161,4 +162,48 @@ fn a_rewritten_file_makes_another_server_equal() {
     let seeds = seeds(100);
     let units: usize = seeds.iter().map(|&seed| run_seed(seed)).sum();
     assert!(units > 5 * seeds.len(), "hardly anything was written: {units} units");
+}
+
+/// A transaction's home has no keys in it, and so attaches the file later than the shards that have them. Its piece was not sent to the
+/// writer, which waited for it, and every client waited for the writer.
+#[test]
+fn a_transaction_is_written_whose_home_attaches_the_file_last() {
+    const HOME: usize = 2;
+    // One of the shards says that all of them have attached it: its message is late.
+    let was_late = [0, 1, 3].map(|teller| {
+        let mut cluster = Cluster::new(4, 1);
+        let dir = cluster.file.with_extension("aof");
+        let globals = cluster.workers[0].globals;
+        let client = cluster.connect(HOME);
+        let mut others = (0..4).filter(|&shard| shard != HOME && shard != teller);
+        let mut key_on_another = || {
+            let shard = others.next().expect("there are two");
+            (0..1000).map(|n| format!("k{n}")).find(|key| shard_of(key.as_bytes(), 4) == shard)
+        };
+        let [from, to] = [(); 2].map(|()| key_on_another().expect("each shard has some of them"));
+        assert_eq!(cluster.call(client, &["SET", &from, "value"]), "+OK\r\n");
+        cluster.hold(teller, HOME);
+        Aof::turn_on(globals, cluster.clock);
+        cluster.tick();
+        cluster.settle();
+        let mut with_file = cluster.workers.iter().filter(|worker| worker.shard.effects.has_file());
+        let is_late = !cluster.workers[HOME].shard.effects.has_file() && with_file.next().is_some();
+        cluster.request(client, &["RENAME", &from, &to]);
+        cluster.settle();
+        cluster.release(teller, HOME);
+        cluster.settle();
+        wait_for_rewrites(&mut cluster);
+        globals.aof.flush();
+        cluster.tick();
+        cluster.settle();
+        assert_eq!(cluster.received(client), b"+OK\r\n", "the reply leaves");
+
+        let mut replica = Cluster::new(1, 1);
+        load(&mut replica, &dir, 1);
+        assert_eq!(contents(&mut replica), contents(&mut cluster));
+        drop(cluster);
+        let _ = std::fs::remove_dir_all(dir);
+        is_late
+    });
+    assert!(was_late.contains(&true), "no message makes home the last one: {was_late:?}");
 }

@@ -125,7 +125,7 @@ fn a_piece_is_kept_while_the_shard_runs_other_commands() {
     stream.log.set_order(2);
     stream.command("SET c 1", 1);
     stream.log.suspend_piece();
-    stream.log.end_piece(id, 1);
+    stream.log.end_piece(id, 1, true);
     stream.command("SET another 1", 1);
     assert_eq!(stream.requests(), ["SET other 1", "MULTI", "SET a 1", "SET c 1", "EXEC", "SET another 1"]);
     assert!(stream.merger.is_idle());
@@ -141,7 +141,7 @@ fn a_recorded_transaction_is_recorded_even_on_a_shard_that_records_nothing_else(
     stream.command("SET b 1", 1);
     stream.log.suspend_piece();
     assert!(!stream.log.is_on());
-    stream.log.end_piece(id, 1);
+    stream.log.end_piece(id, 1, true);
     assert_eq!(stream.requests(), ["SET b 1"]);
 }
 

@@ -3,7 +3,7 @@
 
 use super::ToWriter;
 use crate::config::AppendFsync;
-use crate::shard::effects::EffectBatch;
+use crate::shard::effects::{EffectBatch, PieceId};
 use crate::worker::Worker;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,6 +70,11 @@ impl Worker {
         // After the end of the writer nobody is told anything any more.
         let _ = sender.send(ToWriter::Batch { seq, batch });
         self.outlet.ticket = self.outlet.ticket.max(seq + 1);
+    }
+
+    /// Completes a piece of a transaction in the stream of effects.
+    pub(in crate::worker) fn end_piece(&mut self, id: PieceId, pieces: u32) {
+        self.shard.effects.end_piece(id, pieces, self.globals.aof.has_begun());
     }
 
     /// Before the messages of a turn leave.

@@ -100,6 +100,8 @@ pub struct Aof {
     receiver: Mutex<Option<Receiver<ToWriter>>>,
     /// The file is written, or is going to be once the data set is loaded.
     is_on: AtomicBool,
+    /// It is, or was.
+    has_begun: AtomicBool,
     next_seq: AtomicU64,
     safe_seq: AtomicU64,
     /// By shard: see the module's documentation.
@@ -135,6 +137,7 @@ impl Aof {
             writer: Mutex::new(None),
             receiver: Mutex::new(Some(receiver)),
             is_on: AtomicBool::new(false),
+            has_begun: AtomicBool::new(false),
             next_seq: AtomicU64::new(0),
             safe_seq: AtomicU64::new(0),
             tickets: (0..shard_count).map(|_| AtomicU64::new(0)).collect(),
@@ -178,7 +181,16 @@ impl Aof {
     }
 
     pub fn set_on(&self, is_on: bool) {
-        self.is_on.store(is_on, Ordering::Relaxed);
+        if is_on {
+            // First, so that every shard on which a part of the file has begun, and who hears from it, knows it.
+            self.has_begun.store(true, Ordering::SeqCst);
+        }
+        self.is_on.store(is_on, Ordering::SeqCst);
+    }
+
+    /// Whether the file is written, or was since the server was started.
+    fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::SeqCst)
     }
 
     fn sender(&self) -> Sender<ToWriter> {

@@ -229,7 +229,7 @@ impl Worker {
             Work::Run(mut shard_batch) if plan.may_run => {
                 self.run_share(plan.id, &mut shard_batch, pieces != 0);
                 if pieces != 0 {
-                    self.shard.effects.end_piece(PieceId { txn: plan.id, over_checked_out: false }, pieces);
+                    self.end_piece(PieceId { txn: plan.id, over_checked_out: false }, pieces);
                 }
                 Outcome::Ran(shard_batch)
             }

@@ -557,7 +557,7 @@ impl Worker {
         if txn.wide == PartOfWide::Beginning {
             self.end_wide(id, txn.pieces);
         } else if txn.pieces != 0 {
-            self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: true }, txn.pieces);
+            self.end_piece(PieceId { txn: id, over_checked_out: true }, txn.pieces);
         }
         let waited = self.waited_by(&txn);
         let stats = &self.shard.stats;

@@ -207,7 +207,7 @@ impl Worker {
             return;
         }
         if held.pieces != 0 {
-            self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: false }, held.pieces);
+            self.end_piece(PieceId { txn: id, over_checked_out: false }, held.pieces);
         }
         let held_nanos = self.time.nanos(self.time.now_ticks().saturating_sub(held.granted_at_ticks));
         self.shard.stats.lock_held_max_nanos.max(held_nanos);

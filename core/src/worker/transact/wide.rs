@@ -434,7 +434,7 @@ impl Worker {
         let is_recorded = pieces != 0;
         let pieces = if is_recorded { wide.shards.len() as u32 + 1 } else { 0 };
         if is_recorded {
-            self.shard.effects.end_piece(PieceId { txn: id, over_checked_out: true }, pieces);
+            self.end_piece(PieceId { txn: id, over_checked_out: true }, pieces);
         }
         for shard in wide.shards {
             self.shard.stats.check_ins_sent.add(1);

@@ -290,7 +290,7 @@ impl World {
         let Plan::Write { checked_out, .. } = txn.plan else { return };
         let pieces = txn.shards.len() + usize::from(checked_out.is_some());
         if txn.is_recorded {
-            self.shards[at].log.end_piece(txn.piece(over_checked_out), pieces as u32);
+            self.shards[at].log.end_piece(txn.piece(over_checked_out), pieces as u32, true);
         }
     }
 

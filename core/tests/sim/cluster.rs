@@ -23,6 +23,7 @@ use shardis_core::shard::lock::{KeyLock, LockRequestId};
 use shardis_core::shard::message::Message;
 use shardis_core::shard::slot::shard_of;
 use shardis_core::types::{ValueRef, fix_hash_seed, hash_key};
+use shardis_core::worker::feed::FEED_SHARD;
 use shardis_core::worker::{Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
 use smallvec::SmallVec;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -302,6 +303,13 @@ impl Cluster {
         see(entry.as_ref().map(|entry| entry.value()))
     }
 
+    /// Runs a turn of the shard that applies the stream of a master.
+    pub fn run_feed(&mut self) {
+        self.turn(FEED_SHARD, |worker| {
+            worker.run_feed();
+        });
+    }
+
     /// Runs a turn of all workers, without events.
     pub fn tick(&mut self) {
         (0..self.workers.len()).for_each(|shard| self.turn(shard, |_| {}));
@@ -453,6 +461,19 @@ impl Cluster {
                 }
             }
             IoRequest::RecvExact { .. } => panic!("the simulated clients send no big arguments"),
+            IoRequest::Adopt(new) if new.is_server => {
+                let conn = ConnId::new(self.next_conn[shard], 0);
+                self.next_conn[shard] += 1;
+                let info = NewConnectionInfo {
+                    addr: new.addr,
+                    laddr: new.laddr,
+                    unix_socket: new.unix_socket,
+                    tls: false,
+                    is_denied: false,
+                    is_server: true,
+                };
+                self.workers[shard].connected(conn, 10, info);
+            }
             IoRequest::Pause(_) | IoRequest::Resume(_) | IoRequest::Adopt(_) | IoRequest::Listen(_) => {}
         }
     }

@@ -96,6 +96,7 @@ mod kind;
 mod model;
 mod pubsub;
 mod replay;
+mod replica;
 #[path = "../common/replies.rs"]
 mod replies;
 mod request;

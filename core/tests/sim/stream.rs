@@ -33,13 +33,17 @@ impl Reader {
         self.received.extend(cluster.received(self.client));
     }
 
+    /// The bytes of the stream so far.
+    pub fn stream(&self) -> &[u8] {
+        let Some(received) = self.received.strip_prefix(b"+OK\r\n$EOF:") else { return &[] };
+        let mark = &received[..40];
+        let end = received[40..].windows(40).position(|bytes| bytes == mark);
+        end.map_or(&[], |end| &received[40 + end + 40..])
+    }
+
     /// The units received so far, each a list of requests; without SELECT, as all writes here are to one database.
     pub fn units(&self) -> Vec<Vec<Vec<String>>> {
-        let received = self.received.strip_prefix(b"+OK\r\n$EOF:").expect("a snapshot");
-        let mark = &received[..40];
-        let end = received[40..].windows(40).position(|bytes| bytes == mark).expect("the snapshot's end");
-        let stream = &received[40 + end + 40..];
-        let mut lines = std::str::from_utf8(stream).expect("the effects here are text").split("\r\n");
+        let mut lines = std::str::from_utf8(self.stream()).expect("the effects here are text").split("\r\n");
         let mut units: Vec<Vec<Vec<String>>> = Vec::new();
         let mut is_open = false;
         while let Some(count) = lines.next().filter(|line| !line.is_empty()) {

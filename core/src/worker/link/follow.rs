@@ -2,12 +2,10 @@
 
 use super::apply::StreamChunk;
 use super::handshake::{LOOK_INTERVAL, Start, Talk, is_timeout};
+use super::runs::Runs;
 use super::{Ended, LinkState, LinkThread, Master};
-use crate::command::route::{Route, route};
-use crate::command::table::CommandTable;
-use crate::command::{args, gate};
+use crate::command::args;
 use crate::persist::aof::read::{AofError, AofItem, AofReader, Commands as UnitCommands};
-use crate::protocol::Argv;
 use crate::runtime::disk::{Disk, SystemDisk};
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
@@ -15,7 +13,7 @@ use crate::shard::message::ReplyId;
 use crate::worker::Globals;
 use crate::worker::aof::Aof;
 use crate::worker::aof::load::{Commands, Failure};
-use crate::worker::feed::{AtEnd, CHUNK_LEN, FEED_SHARD, Feed};
+use crate::worker::feed::{AtEnd, FEED_SHARD, Feed};
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::path::Path;
@@ -157,8 +155,7 @@ impl LinkThread {
         let feed = Feed { chunks: inbox, done, at_end: AtEnd::Nothing, is_stream: true };
         self.globals.feed.put(feed);
         self.globals.aof.ring(FEED_SHARD);
-        let (_, table) = self.globals.table();
-        let runs = RefCell::new(Runs { thread: self, chunks, table, run: Vec::new(), shard: None });
+        let runs = RefCell::new(Sluice { thread: self, chunks, runs: Runs::new(self.globals) });
         let mut source = Source { thread: self, socket: &socket, first: buffer, runs: &runs, acked_at_ms: 0 };
         let ended = self.read_units(&mut source, &runs, start);
         drop(source);
@@ -182,7 +179,7 @@ impl LinkThread {
         }
     }
 
-    fn read_units(&self, source: &mut Source<'_, '_>, runs: &RefCell<Runs<'_>>, start: u64) -> Ended {
+    fn read_units(&self, source: &mut Source<'_, '_>, runs: &RefCell<Sluice<'_>>, start: u64) -> Ended {
         let link = &self.globals.link;
         let mut reader = AofReader::of_stream(source, start);
         loop {
@@ -209,34 +206,17 @@ impl LinkThread {
 }
 
 /// The way of the stream's units to the shard.
-struct Runs<'t> {
+struct Sluice<'t> {
     thread: &'t LinkThread,
     chunks: SyncSender<StreamChunk>,
-    table: &'static CommandTable,
-    run: Vec<u8>,
-    /// The shard that alone runs the commands of the run; `None`: it has none that any shard runs.
-    shard: Option<usize>,
+    runs: Runs,
 }
 
-/// Where a unit runs.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// It is about the connection.
-    Anywhere,
-    One(usize),
-    /// It runs as a transaction.
-    Several,
-}
-
-impl Runs<'_> {
+impl Sluice<'_> {
     fn add(&mut self, bytes: &[u8], commands: UnitCommands<'_>, offset: u64) -> Result<(), Ended> {
         let globals = self.thread.globals;
-        let table = self.table;
-        let mut count = 0;
-        let mut place = Place::Anywhere;
         let mut wants_ack = false;
         for argv in commands.iter() {
-            count += 1;
             if !globals.knows_command(argv.arg(0)) {
                 let name = argv.arg(0).escape_ascii();
                 return Err(Ended::Hopeless(format!(
@@ -245,27 +225,9 @@ impl Runs<'_> {
             }
             wants_ack |=
                 argv.len() > 1 && args::is(argv.arg(0), "replconf") && args::is(argv.arg(1), "getack");
-            place = place_of(table, argv, globals.stats.len());
         }
-        // Between MULTI and EXEC the connection has commands of any shard.
-        if count > 1 {
-            place = Place::Several;
-        }
-        let continues = match (place, self.shard) {
-            (Place::Anywhere, _) => true,
-            (Place::One(shard), Some(before)) => shard == before,
-            (Place::One(_), None) => self.run.is_empty(),
-            (Place::Several, _) => false,
-        };
-        if !continues || self.run.len() >= CHUNK_LEN {
-            self.send()?;
-        }
-        self.run.extend_from_slice(bytes);
-        match place {
-            Place::Anywhere => {}
-            Place::One(shard) => self.shard = Some(shard),
-            Place::Several => self.send()?,
-        }
+        let (thread, chunks) = (self.thread, &self.chunks);
+        self.runs.add(bytes, commands, &mut |run| hand_over(thread, chunks, run))?;
         if wants_ack {
             globals.link.ack_wanted.store(offset + 1, Ordering::SeqCst);
             self.send()?;
@@ -273,31 +235,21 @@ impl Runs<'_> {
         Ok(())
     }
 
-    /// Hands the run over.
+    /// Hands over what has come.
     fn send(&mut self) -> Result<(), Ended> {
-        self.shard = None;
-        if self.run.is_empty() {
-            return Ok(());
-        }
-        let chunk = std::mem::take(&mut self.run);
-        let chunk = match self.chunks.try_send(chunk) {
-            Ok(()) => return Ok(()),
-            Err(TrySendError::Full(chunk)) => chunk,
-            Err(TrySendError::Disconnected(_)) => return Err(Ended::Ordered),
-        };
-        self.thread.globals.aof.ring(FEED_SHARD);
-        self.chunks.send(chunk).map_err(|_| Ended::Ordered)
+        let (thread, chunks) = (self.thread, &self.chunks);
+        self.runs.end(&mut |run| hand_over(thread, chunks, run))
     }
 }
 
-fn place_of(table: &CommandTable, argv: Argv<'_>, shard_count: usize) -> Place {
-    // One that a module has added meanwhile.
-    let Ok(entry) = gate::resolve(table, argv) else { return Place::Several };
-    match route(entry, argv, FEED_SHARD, shard_count) {
-        Route::One(shard) => Place::One(shard),
-        Route::Session if args::is(argv.arg(0), "select") || args::is(argv.arg(0), "ping") => Place::Anywhere,
-        Route::Session | Route::Many | Route::Every(_) | Route::Walk { .. } | Route::Watch => Place::Several,
-    }
+fn hand_over(thread: &LinkThread, chunks: &SyncSender<StreamChunk>, run: StreamChunk) -> Result<(), Ended> {
+    let run = match chunks.try_send(run) {
+        Ok(()) => return Ok(()),
+        Err(TrySendError::Full(run)) => run,
+        Err(TrySendError::Disconnected(_)) => return Err(Ended::Ordered),
+    };
+    thread.globals.aof.ring(FEED_SHARD);
+    chunks.send(run).map_err(|_| Ended::Ordered)
 }
 
 /// What the master sends. Before it waits for more, what has come is handed over.
@@ -306,7 +258,7 @@ struct Source<'t, 'r> {
     socket: &'r Arc<Outgoing>,
     /// What was read with the snapshot.
     first: Vec<u8>,
-    runs: &'r RefCell<Runs<'t>>,
+    runs: &'r RefCell<Sluice<'t>>,
     acked_at_ms: i64,
 }
 

@@ -28,6 +28,7 @@
 mod apply;
 mod follow;
 mod handshake;
+pub mod runs;
 
 pub use self::follow::continue_stream;
 

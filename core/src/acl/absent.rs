@@ -4,14 +4,10 @@
 //! ACL CAT lists them, too, for it tells what a rule about a category is about. To ACL DRYRUN there is no such command, as to
 //! whoever calls it.
 
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, flag};
 
-pub const COMMANDS: &[Command] = &[
-    absent("cluster", 0).with_subcommands(CLUSTER),
-    absent("failover", flag::ADMIN),
-    absent("migrate", flag::WRITE).acl(acl::KEYSPACE | acl::DANGEROUS),
-    absent("restore-asking", flag::WRITE).acl(acl::KEYSPACE | acl::DANGEROUS),
-];
+pub const COMMANDS: &[Command] =
+    &[absent("cluster", 0).with_subcommands(CLUSTER), absent("failover", flag::ADMIN)];
 
 const CLUSTER: &[Command] = &[
     absent("addslots", flag::ADMIN),

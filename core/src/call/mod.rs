@@ -108,4 +108,17 @@ pub enum ProgramKind {
     Function,
     /// A command of a module.
     Module,
+    /// A command of the server's own that waits for something outside of it. It keeps to its declared keys. Waiting is no
+    /// work, so it is never over busy-reply-threshold.
+    Command,
+}
+
+impl ProgramKind {
+    /// Whether it is code that a client has brought along.
+    pub fn is_script(self) -> bool {
+        match self {
+            ProgramKind::Script | ProgramKind::Function => true,
+            ProgramKind::Module | ProgramKind::Command => false,
+        }
+    }
 }

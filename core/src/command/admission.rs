@@ -339,6 +339,7 @@ pub fn busy_error(kind: ProgramKind) -> CommandError {
             "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE."
         }
         ProgramKind::Module => "BUSY Redis is busy running a module command.",
+        ProgramKind::Command => unreachable!("it is never over the threshold"),
     })
 }
 

@@ -9,11 +9,11 @@ use super::context::{Access, Context, is_in_callback};
 use super::module::Module;
 use super::{server, turn};
 use crate::runtime::os_error;
-use crate::worker::program::ProgramCtx;
+use crate::worker::program::{ProgramCtx, new_ticket};
 use shardis_modules_api::abi::RedisModuleCtx;
 use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a thread asks the server to do.
@@ -150,13 +150,12 @@ fn have_done<T>(link: NonNull<Link>, act: impl FnOnce() -> T) -> T {
 
 /// Takes the lock for this thread, on behalf of a client of this shard. A callback, which has it already, goes on.
 pub(super) fn lock(shard: usize) {
-    static NEXT_TICKET: AtomicU64 = AtomicU64::new(1);
     if is_in_callback() || HELD.get().is_some() {
         return;
     }
     let Some(globals) = server::globals() else { return };
     IS_WANTED.store(true, Ordering::Relaxed);
-    let ticket = NEXT_TICKET.fetch_add(1, Ordering::Relaxed);
+    let ticket = new_ticket();
     let link = Arc::new(Link { ticket, shard, state: Mutex::new(State::Starting), changed: Condvar::new() });
     let of_task = Arc::clone(&link);
     globals.outside[shard].start(Box::new(move |program| of_task.serve(program)));

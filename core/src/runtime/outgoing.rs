@@ -38,6 +38,15 @@ impl Outgoing {
         self.stream.set_read_timeout(Some(timeout))
     }
 
+    /// How long a read, and a write, waits at most. After that it fails with `WouldBlock`.
+    ///
+    /// # Errors
+    /// Those of the system.
+    pub fn set_timeouts(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(timeout))?;
+        self.stream.set_write_timeout(Some(timeout))
+    }
+
     /// Sends a few bytes if the system takes them at once, and else nothing.
     pub fn try_send(&self, bytes: &[u8]) {
         // SAFETY: the bytes are live, and the descriptor is open as long as `self` is.

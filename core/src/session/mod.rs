@@ -14,6 +14,7 @@ mod digest;
 pub mod info;
 pub mod latency;
 pub mod memory;
+pub mod migrate;
 pub mod pubsub;
 pub mod replication;
 pub mod save;
@@ -49,6 +50,8 @@ pub const FAMILIES: &[&[Command]] = &[
     latency::COMMANDS,
     list::COMMANDS,
     memory::COMMANDS,
+    migrate::COMMANDS,
+    migrate::STEPS,
     modules::COMMANDS,
     object::COMMANDS,
     handlers::pubsub::COMMANDS,

@@ -23,6 +23,7 @@ use crate::worker::hooks::Hooks;
 use crate::worker::latency::LatencyMonitor;
 use crate::worker::link::LinkGlobals;
 use crate::worker::monitor::ClientAddrs;
+use crate::worker::peers::Peers;
 use crate::worker::persistence::Persistence;
 use crate::worker::program::{BusyPrograms, Outside};
 use crate::worker::{Closing, StreamGlobals};
@@ -65,6 +66,8 @@ pub struct Globals {
     pub scripts: Registry,
     /// For each shard: what other threads hand over to it.
     pub outside: Vec<Outside>,
+    /// The servers that keys are sent to.
+    pub peers: Peers,
     pub hooks: Hooks,
     /// The addresses of all clients.
     pub(super) client_addrs: ClientAddrs,
@@ -151,6 +154,7 @@ impl Globals {
             feed: FeedQueue::default(),
             scripts: Registry::default(),
             outside: (0..init.shard_count).map(|_| Outside::default()).collect(),
+            peers: Peers::default(),
             hooks: Hooks::default(),
             client_addrs: ClientAddrs::default(),
             directory: Arc::new(Directory::new(init.shard_count)),

@@ -46,6 +46,7 @@ pub mod load;
 mod monitor;
 mod multi;
 mod outbox;
+pub mod peers;
 pub mod persistence;
 mod pipeline;
 mod pools;

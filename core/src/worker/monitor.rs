@@ -122,7 +122,9 @@ impl Worker {
         args: Argv<'_>,
     ) {
         match kind {
-            ProgramKind::Module => self.show_command(&Invocation::new(entry, call, args, None)),
+            ProgramKind::Module | ProgramKind::Command => {
+                self.show_command(&Invocation::new(entry, call, args, None))
+            }
             ProgramKind::Script | ProgramKind::Function => self.show_line(entry, call, args),
         }
     }

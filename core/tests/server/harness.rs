@@ -72,6 +72,12 @@ pub fn end_with_a_reset(stream: &TcpStream) {
     assert_eq!(done, 0);
 }
 
+/// Sends a signal to a child that has not been waited for.
+pub fn send_signal(child: &Child, signal: i32) {
+    // SAFETY: kill takes no pointers; the child has not been waited for, so its pid is still its own.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
 /// Tells the other threads of a test to stop when the one that watches them ends, also if it ends in a panic.
 pub struct StopOnDrop<'a>(pub &'a AtomicBool);
 
@@ -154,8 +160,7 @@ impl Server {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: kill takes no pointers; the child has not been waited for, so its pid is still its own.
-        assert_eq!(unsafe { libc::kill(self.pid(), signal) }, 0);
+        send_signal(&self.child, signal);
     }
 
     /// Waits for the end of the process and returns its exit code; `None` after a signal.

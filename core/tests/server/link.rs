@@ -9,38 +9,45 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Any server.
-enum Node {
+pub enum Node {
     Ours { server: Server, _dir: Dir },
     Redis(Redis),
 }
 
 impl Node {
-    fn ours(name: &str, setup: Setup) -> Node {
+    pub fn ours(name: &str, setup: Setup) -> Node {
         Node::ours_with(name, setup, &[])
     }
 
-    fn ours_with(name: &str, setup: Setup, extra: &[&str]) -> Node {
+    pub fn ours_with(name: &str, setup: Setup, extra: &[&str]) -> Node {
         let dir = Dir::new(&format!("link-{name}-{}", setup.shards));
         let options = [&["--repl-diskless-sync-delay", "0"], extra].concat();
         Node::Ours { server: dir.start(setup, &options), _dir: dir }
     }
 
-    fn redis(name: &str) -> Option<Node> {
+    pub fn redis(name: &str) -> Option<Node> {
         Redis::start(&format!("link-{name}"), &["--repl-diskless-sync-delay", "0"]).map(Node::Redis)
     }
 
-    fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         match self {
             Node::Ours { server, .. } => server.port,
             Node::Redis(redis) => redis.port,
         }
     }
 
-    fn connect(&self) -> Connection {
+    pub fn connect(&self) -> Connection {
         Connection::to(self.port())
     }
 
-    fn follow(&self, master: &Node) {
+    pub fn signal(&self, signal: i32) {
+        match self {
+            Node::Ours { server, .. } => server.signal(signal),
+            Node::Redis(redis) => redis.signal(signal),
+        }
+    }
+
+    pub fn follow(&self, master: &Node) {
         let reply = self.connect().call(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]);
         assert_eq!(reply, "+OK\r\n");
     }

@@ -13,6 +13,7 @@ mod eviction;
 mod faults;
 mod harness;
 mod link;
+mod migrate;
 mod modules;
 mod output;
 mod process;

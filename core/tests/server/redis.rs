@@ -1,6 +1,6 @@
 //! A real redis-server, if there is one on this machine.
 
-use crate::harness::{Connection, PATIENCE, free_port};
+use crate::harness::{Connection, PATIENCE, free_port, send_signal};
 use crate::rdb::Dir;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -43,6 +43,10 @@ impl Redis {
             thread::sleep(Duration::from_millis(10));
         }
         Some(redis)
+    }
+
+    pub fn signal(&self, signal: i32) {
+        send_signal(&self.child, signal);
     }
 
     pub fn connect(&self) -> Connection {

@@ -14,7 +14,7 @@ use crate::shard::event::Event;
 use crate::types::OwnedEntry;
 use crate::types::module::KeyPlace;
 
-pub const COMMANDS: &[Command] = &[DUMP, RESTORE];
+pub const COMMANDS: &[Command] = &[DUMP, RESTORE, RESTORE_ASKING];
 
 const DUMP: Command = Command::keys("dump", 2, dump)
     .flags(flag::READONLY)
@@ -44,25 +44,43 @@ fn dump(ctx: &mut Ctx<'_>) -> CommandResult {
     Ok(())
 }
 
-const RESTORE: Command = Command::keys("restore", -4, restore)
-    .flags(flag::WRITE | flag::DENYOOM)
-    .acl(acl::KEYSPACE | acl::DANGEROUS)
-    .at(&[KeySpec::one(1, key_flag::OW | key_flag::UPDATE)])
-    .docs(
-        Docs::new("generic", "2.6.0", "Creates a key of the payload that DUMP has returned")
-            .complexity(
-                "O(1) to create the key, and O(N*M) for N elements of the mean length M; O(N*M*log(N)) for a sorted set",
-            )
-            .arguments(
-                "key#0 ttl:int serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] [IDLETIME seconds:int@5.0.0] \
-                 [FREQ frequency:int@5.0.0]",
-            )
-            .history(&[
-                ("3.0.0", "Option `REPLACE`"),
-                ("5.0.0", "Option `ABSTTL`"),
-                ("5.0.0", "Options `IDLETIME` and `FREQ`"),
-            ]),
-    );
+const RESTORE: Command = restores("restore").docs(
+    Docs::new("generic", "2.6.0", "Creates a key of the payload that DUMP has returned")
+        .complexity(RESTORE_COMPLEXITY)
+        .arguments(RESTORE_ARGUMENTS)
+        .history(&[
+            ("3.0.0", "Option `REPLACE`"),
+            ("5.0.0", "Option `ABSTTL`"),
+            ("5.0.0", "Options `IDLETIME` and `FREQ`"),
+        ]),
+);
+
+/// What a node of a cluster is sent by another one, from which a slot of keys moves to it.
+const RESTORE_ASKING: Command = restores("restore-asking").flags(flag::ASKING).docs(
+    Docs::new("server", "3.0.0", "RESTORE for keys that move within a cluster")
+        .complexity(RESTORE_COMPLEXITY)
+        .arguments(RESTORE_ARGUMENTS)
+        .history(&[
+            ("3.0.0", "Modifier `REPLACE`"),
+            ("5.0.0", "Modifier `ABSTTL`"),
+            ("5.0.0", "Options `IDLETIME` and `FREQ`"),
+        ])
+        .internal(),
+);
+
+const RESTORE_COMPLEXITY: &str =
+    "O(1) to create the key, and O(N*M) for N elements of the mean length M; O(N*M*log(N)) for a sorted set";
+const RESTORE_ARGUMENTS: &str = "key#0 ttl:int serialized-value [REPLACE@3.0.0] [ABSTTL@5.0.0] \
+                                 [IDLETIME seconds:int@5.0.0] [FREQ frequency:int@5.0.0]";
+
+const fn restores(name: &'static str) -> Command {
+    Command::keys(name, -4, restore)
+        .flags(flag::WRITE | flag::DENYOOM)
+        .acl(acl::KEYSPACE | acl::DANGEROUS)
+        .at(RESTORED)
+}
+
+const RESTORED: &[KeySpec] = &[KeySpec::one(1, key_flag::OW | key_flag::UPDATE)];
 
 /// What stands behind RESTORE's payload.
 #[derive(Default)]
@@ -100,7 +118,7 @@ impl Options {
     }
 }
 
-/// RESTORE key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ counter]. `ttl` in milliseconds, 0 for none; a key
+/// RESTORE or RESTORE-ASKING key ttl payload [REPLACE] [ABSTTL] [IDLETIME seconds] [FREQ counter]. `ttl` in milliseconds, 0 for none; a key
 /// whose time is up is not created. Reply: OK. Errors: syntax; BUSYKEY without REPLACE; a negative time to live; a payload of
 /// another version, of another checksum, or that is damaged. O(bytes), O(n log n) for a sorted set of n members.
 fn restore(ctx: &mut Ctx<'_>) -> CommandResult {

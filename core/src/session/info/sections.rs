@@ -302,8 +302,8 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     // Ours: what the longest turn of a shard has spent on the last one, in microseconds of its thread's CPU time.
     let slices = source.globals.stats.iter().map(|shard| shard.snapshot_slice_us_max.get());
     lines.field("snapshot_slice_usec_max", slices.max().unwrap_or(0));
+    lines.field("migrate_cached_sockets", source.globals.peers.count());
     lines.fixed(&[
-        ("migrate_cached_sockets", 0),
         ("slave_expires_tracked_keys", 0),
         ("active_defrag_hits", 0),
         ("active_defrag_misses", 0),

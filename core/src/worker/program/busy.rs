@@ -30,6 +30,7 @@ fn one(kind: ProgramKind) -> u64 {
         ProgramKind::Script => 1,
         ProgramKind::Function => 1 << COUNT_BITS,
         ProgramKind::Module => 1 << (2 * COUNT_BITS),
+        ProgramKind::Command => unreachable!("it is never over the threshold"),
     }
 }
 
@@ -115,15 +116,15 @@ impl Worker {
             return false;
         }
         let frame = self.programs.running();
-        if std::mem::replace(&mut frame.is_busy, true) {
+        let kind = frame.kind;
+        if kind == ProgramKind::Command || std::mem::replace(&mut frame.is_busy, true) {
             return false;
         }
-        let kind = frame.kind;
         let name = program_name(frame.entry, args).in_log();
         let killer = match kind {
             ProgramKind::Script => "SCRIPT KILL",
             ProgramKind::Function => "FUNCTION KILL",
-            ProgramKind::Module => "no",
+            ProgramKind::Module | ProgramKind::Command => "no",
         };
         log::warning(format_args!(
             "Slow script detected: still in execution after {} milliseconds. You can try killing the script using the \
@@ -149,7 +150,7 @@ impl Worker {
         let text = match kind {
             ProgramKind::Script => "Script killed by user with SCRIPT KILL.",
             ProgramKind::Function => "Script killed by user with FUNCTION KILL.",
-            ProgramKind::Module => return Killed::NoneIsBusy,
+            ProgramKind::Module | ProgramKind::Command => return Killed::NoneIsBusy,
         };
         let mut outcome = Killed::NoneIsBusy;
         let Programs { ready, calling, awaiting_locks, waiting, .. } = &mut self.programs;

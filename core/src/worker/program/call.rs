@@ -96,6 +96,10 @@ impl Worker {
             }
         };
         if matches!(entry.row.run, Run::Program(_)) {
+            if self.is_monitored() {
+                self.show_running_script(declared);
+            }
+            self.programs.running().has_written |= entry.row.has(flag::WRITE);
             let is_wide_unit = self.programs.running().is_wide_unit;
             if is_wide_unit && !self.take_for_unit(entry, argv, hash) {
                 self.programs.give_args(copy);
@@ -125,6 +129,24 @@ impl Worker {
         self.run_callee(declared, entry, hash, args, options, reply);
     }
 
+    /// Runs a command that no client can call, over keys that are in the running program's hand: see
+    /// [`ProgramCtx::call_hidden`].
+    ///
+    /// [`ProgramCtx::call_hidden`]: super::ProgramCtx::call_hidden
+    pub(super) fn run_hidden_for_program(
+        &mut self,
+        declared: Argv<'_>,
+        args: Argv<'_>,
+        options: &CallOptions,
+        reply: &mut Vec<u8>,
+    ) {
+        self.read_program_clock();
+        let name = std::str::from_utf8(args.arg(0)).expect("the server's own names are text");
+        let entry = self.table.hidden(name);
+        let hash = (entry.shape == KeyShape::First).then(|| hash_key(args.arg(1)));
+        self.run_callee(declared, entry, hash, args, options, reply);
+    }
+
     /// The running program has called another, which runs on its frame from here on. Returns the call of that one.
     pub(super) fn enter_called(
         &mut self,
@@ -135,7 +157,7 @@ impl Worker {
         self.read_program_clock();
         let began_ticks = self.time.ticks;
         let frame = self.programs.running();
-        let in_script = frame.kind != ProgramKind::Module;
+        let in_script = frame.kind.is_script();
         let (hash, hashed_arg) = (0, 0);
         let call = Call { command: entry.id, resp, in_exec: true, in_script, hash, hashed_arg, ..frame.call };
         frame.depth += 1;
@@ -148,9 +170,19 @@ impl Worker {
     }
 
     /// It has ended.
-    pub(super) fn leave_called(&mut self, entry: &CommandEntry, caller: Caller, result: &CommandResult) {
+    pub(super) fn leave_called(
+        &mut self,
+        entry: &'static CommandEntry,
+        args: Argv<'_>,
+        caller: Caller,
+        result: &CommandResult,
+    ) {
         self.read_program_clock();
         let nanos = self.time.nanos_since(caller.began_ticks);
+        if self.programs.running().kind == ProgramKind::Command && self.is_monitored() {
+            let call = self.programs.running().call;
+            self.show_command(&Invocation::new(entry, &call, args, None));
+        }
         let frame = self.programs.running();
         (frame.kind, frame.call) = (caller.kind, caller.call);
         frame.depth -= 1;
@@ -191,7 +223,7 @@ impl Worker {
             command: entry.id,
             resp: options.resp,
             in_exec: true,
-            in_script: frame.kind != ProgramKind::Module,
+            in_script: frame.kind.is_script(),
             hash: hash.unwrap_or_default(),
             hashed_arg: u8::from(hash.is_some()),
             ..frame.call
@@ -219,7 +251,8 @@ impl Worker {
         if !options.is_recorded {
             self.shard.effects.mute(true);
         }
-        let command = Invocation::new(entry, &call, args, None);
+        let is_counted = !entry.row.is_hidden;
+        let command = Invocation { is_counted, ..Invocation::new(entry, &call, args, None) };
         let scope = match hash {
             Some(_) => Scope::Keys,
             None => route::scope(entry.row, args, self.shard.shard_count),
@@ -250,7 +283,7 @@ impl Worker {
     #[cold]
     fn track_declared_keys(&mut self, declared: Argv<'_>) {
         let frame = self.programs.running();
-        if frame.kind == ProgramKind::Module || std::mem::replace(&mut frame.has_tracked, true) {
+        if !frame.kind.is_script() || std::mem::replace(&mut frame.has_tracked, true) {
             return;
         }
         let (entry, call) = (frame.entry, frame.call);
@@ -374,7 +407,7 @@ impl Worker {
     /// It has not.
     fn check_rights_of_program(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Result<(), NotCalled> {
         let frame = self.programs.running();
-        if frame.kind == ProgramKind::Module || frame.calling_user().is_none() {
+        if !frame.kind.is_script() || frame.calling_user().is_none() {
             return Ok(());
         }
         let (user, call) = (frame.calling_user().cloned(), frame.call);
@@ -404,7 +437,7 @@ impl Worker {
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
         );
         let Some(handler) = handler_of(entry) else { return Ok(()) };
-        if handler.kind == ProgramKind::Module || self.programs.running().kind != ProgramKind::Module {
+        if !handler.kind.is_script() || self.programs.running().kind != ProgramKind::Module {
             return Ok(());
         }
         let flags = (handler.flags)(self, entry.row.flags, args);
@@ -432,9 +465,11 @@ impl Worker {
         let (caller, depth) = (frame.kind, frame.depth);
         let is_called_by_module = caller == ProgramKind::Module;
         if let Some(called) = handler_of(entry) {
+            // One that keeps to its declared keys is called like a plain command: it is looked at later whether these are in hand.
+            let is_plain = called.kind == ProgramKind::Command;
             let is_of_module = called.kind == ProgramKind::Module;
-            let is_all_in_hand = self.shard.shard_count == 1 || self.wide_caller().is_some();
-            if !(is_of_module || is_called_by_module) || depth >= DEPTH_MAX || !is_all_in_hand {
+            let is_all_in_hand = is_plain || self.shard.shard_count == 1 || self.wide_caller().is_some();
+            if !(is_plain || is_of_module || is_called_by_module) || depth >= DEPTH_MAX || !is_all_in_hand {
                 return false;
             }
         }

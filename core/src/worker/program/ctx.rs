@@ -125,6 +125,24 @@ impl<'a> ProgramCtx<'a> {
         called.unwrap_or_else(|_| unreachable!("it is called whatever it is"))
     }
 
+    /// Runs a command that no client can call, over keys that the program has declared. Its reply, which may be an error, is
+    /// appended to `reply`. The program may be suspended meanwhile.
+    pub fn call_hidden(&mut self, args: &[&[u8]], reply: &mut Vec<u8>) -> Control {
+        let options = CallOptions {
+            resp: Resp::V2,
+            is_recorded: true,
+            is_read_only: false,
+            allows_oom: true,
+            is_as_script: false,
+        };
+        let args = OwnedArgv::from_slices(args);
+        let called = self.call_by(options, reply, |worker, declared, reply| {
+            worker.run_hidden_for_program(declared, args.as_argv(), &options, reply);
+            Ok(None)
+        });
+        called.unwrap_or_else(|_| unreachable!("it is called whatever it is"))
+    }
+
     /// Calls what `place` runs, or sends to where its keys are.
     fn call_by(
         &mut self,
@@ -186,7 +204,7 @@ impl<'a> ProgramCtx<'a> {
             Reply::new(reply, options.resp).error(error.as_bytes());
         }
         let worker = self.lent.worker();
-        worker.leave_called(entry, caller, &result);
+        worker.leave_called(entry, args.as_argv(), caller, &result);
         worker.programs.give_args(args);
     }
 

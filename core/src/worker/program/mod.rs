@@ -72,7 +72,7 @@ pub use call::NotCalled;
 pub use ctx::{CallOptions, Control, ProgramCtx};
 pub use frame::redact;
 pub use hold::{HoldEnd, HoldId, HoldOn, KEY_WAITS, OnHoldEnd, OnKeyReady, WaitForKeys};
-pub use task::{Outside, TASKS, Task};
+pub use task::{Outside, TASKS, Task, new_ticket};
 
 pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage, program_name};
 pub(in crate::worker) use hold::Hold;

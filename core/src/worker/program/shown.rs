@@ -23,7 +23,7 @@ impl Worker {
     /// The script that runs, if it is to be shown before the commands that it calls, and was not yet.
     pub(in crate::worker) fn take_unshown_script(&mut self) -> Option<(&'static CommandEntry, Call)> {
         let frame = self.programs.running();
-        let is_script = frame.kind != ProgramKind::Module && frame.depth == 0;
+        let is_script = frame.kind.is_script() && frame.depth == 0;
         (is_script && !std::mem::replace(&mut frame.is_shown, true)).then_some((frame.entry, frame.call))
     }
 

@@ -18,7 +18,7 @@ use crate::protocol::number::parse_i64;
 use crate::shard::message::ReplyId;
 use crate::worker::Worker;
 use crate::worker::run::{Invocation, ReplyTo, Started};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a task does, on the shard that it was given to.
@@ -132,6 +132,12 @@ impl Worker {
         }
         tasks.into_iter().for_each(|task| self.add_task(task));
     }
+}
+
+/// A number for [`ProgramCtx::wait_outside`] that nobody else in the process has.
+pub fn new_ticket() -> u64 {
+    static NEXT_TICKET: AtomicU64 = AtomicU64::new(1);
+    NEXT_TICKET.fetch_add(1, Ordering::Relaxed)
 }
 
 impl ProgramCtx<'_> {

@@ -207,7 +207,7 @@ fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 /// So that CONFIG GET and REWRITE know of it.
-fn remember_master(ctx: &SessionCtx<'_>, master: &Option<Master>) {
+fn remember_master(ctx: &mut SessionCtx<'_>, master: &Option<Master>) {
     let value = master.as_ref().map(|master| (Text::from(master.host.as_bytes()), master.port));
     let changed = ctx.worker.globals.update_config(|config| {
         let replicaof = ReplicaOf(value);
@@ -217,6 +217,8 @@ fn remember_master(ctx: &SessionCtx<'_>, master: &Option<Master>) {
         Ok(()) => {}
         Err(never) => match never {},
     }
+    // What comes after it in an EXEC goes by it: CONFIG REWRITE.
+    ctx.worker.adopt_config();
 }
 
 const ROLE: Command = session("role", 1, &(role as SessionHandler))

@@ -33,6 +33,11 @@ impl SuiteFile {
         self.tests.iter().find(|(test, _)| test == name).map_or(0, |(_, occurrences)| *occurrences)
     }
 
+    /// Has a runner of its own: see [`sentinel`](crate::sentinel).
+    pub fn is_of_sentinel(&self) -> bool {
+        self.name.starts_with("sentinel/")
+    }
+
     /// Needs the test modules compiled, and `MODULE LOAD`.
     pub fn needs_modules(&self) -> bool {
         self.name.starts_with("unit/moduleapi/")
@@ -155,10 +160,12 @@ mod tests {
     fn the_committed_catalogue_has_the_measured_totals() {
         let catalogue = Catalogue::load().unwrap();
         let (modules, own): (Vec<_>, Vec<_>) = catalogue.files.iter().partition(|file| file.needs_modules());
+        let (sentinel, own): (Vec<_>, Vec<_>) = own.into_iter().partition(|file| file.is_of_sentinel());
         let total = |files: &[&SuiteFile]| files.iter().map(|file| file.test_count()).sum::<u32>();
 
         assert_eq!((own.len(), total(&own)), (84, 2865));
         assert_eq!((modules.len(), total(&modules)), (37, 349));
+        assert_eq!((sentinel.len(), total(&sentinel)), (14, 152));
     }
 
     #[test]

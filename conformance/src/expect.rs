@@ -286,6 +286,9 @@ fn check(line: &Line, catalogue: &Catalogue) -> std::result::Result<(), String> 
     if line.kind == Kind::Retry && !line.reason.starts_with("flaky-timing: ") {
         return Err("only flaky-timing is a reason to retry".to_owned());
     }
+    if file.is_of_sentinel() && matches!(line.kind, Kind::Skip | Kind::DenyTag) && !line.is_whole_file() {
+        return Err(format!("the runner of {} cannot pass over a part of it", line.file));
+    }
     if !line.about_test() {
         return match line.occurrence {
             None => Ok(()),

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use crate::catalogue::SuiteFile;
 use crate::lane::{Lane, PORTCOUNT};
-use crate::{Result, Trouble};
+use crate::{Result, Trouble, sentinel};
 
 /// What a test may take before it counts as hung: many times what any of them does take, for busy machines.
 const NO_PROGRESS_SECS_MIN: u64 = 120;
@@ -45,7 +45,18 @@ pub fn run_file(lane: &Lane, file: &SuiteFile, orders: &Orders, raw: &Path) -> R
     let errors = output.try_clone().map_err(Trouble::doing(running()))?;
 
     let started = Instant::now();
-    let mut command = command(&lane.dir, lane.baseport, file, orders)?;
+    let mut command = if file.is_of_sentinel() {
+        sentinel::command(&lane.dir, lane.baseport, file, orders)?
+    } else {
+        command(&lane.dir, lane.baseport, file, orders)?
+    };
+    command
+        .current_dir(&lane.dir)
+        // Colours would hide the tags of the output; a locale would change how names and SORT ALPHA come out.
+        .env("TERM", "dumb")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .process_group(0);
     let mut child = command.stdout(output).stderr(errors).spawn().map_err(Trouble::doing(running()))?;
     let group = child.id() as i32;
     groups().insert(group);
@@ -84,13 +95,6 @@ fn command(dir: &Path, baseport: u16, file: &SuiteFile, orders: &Orders) -> Resu
         let tags: Vec<String> = orders.denied_tags.iter().map(|tag| format!("-{tag}")).collect();
         command.args(["--tags", &tags.join(" ")]);
     }
-    command
-        .current_dir(dir)
-        // Colours would hide the tags of the output; a locale would change how names and SORT ALPHA come out.
-        .env("TERM", "dumb")
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .process_group(0);
     Ok(command)
 }
 

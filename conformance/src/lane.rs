@@ -126,7 +126,7 @@ fn lay_out(suite: &Suite, server: &Path, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir.join("tests/tmp")).map_err(Trouble::doing(laying_out()))?;
 
     // Links, not copies: users start the server through a link of this name, too.
-    let mut links = vec![("redis-server", server.to_owned()), ("redis-sentinel", server.to_owned())];
+    let mut links = vec![("redis-server", server.to_owned())];
     for helper in HELPERS {
         links.push((helper, suite.helper(helper)?));
     }

@@ -12,7 +12,8 @@
 //!   run        lanes (a tree, a port block each) take files, longest first
 //!     lane       one copy of the suite with our binary as src/redis-server
 //!     harness    one file = one process group, an outer time limit, its raw output kept
-//!     output     what the harness printed -> verdicts (vary: the random names of two files)
+//!     output     what the harness printed -> verdicts (vary: the random names of some files)
+//!     sentinel   the same two for the files about Sentinel, with a runner and an output of their own
 //!     judge      verdicts against the catalogue and the expectations -> counts and problems
 //!   report     a table a file, the problems, one closing line
 //! ```
@@ -39,6 +40,7 @@ pub mod output;
 pub mod place;
 pub mod report;
 pub mod run;
+pub mod sentinel;
 pub mod server;
 pub mod suite;
 pub mod update;

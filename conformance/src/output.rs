@@ -124,14 +124,19 @@ pub fn parse(text: &str) -> Output {
     Output { reports: reports.list, block_errors, ending }
 }
 
+/// Reports in their order, as they come.
 #[derive(Default)]
-struct Reports {
+pub(crate) struct Reports {
     list: Vec<Report>,
     seen: HashMap<String, u32>,
 }
 
 impl Reports {
-    fn add(&mut self, name: &str, verdict: Verdict) {
+    pub(crate) fn into_list(self) -> Vec<Report> {
+        self.list
+    }
+
+    pub(crate) fn add(&mut self, name: &str, verdict: Verdict) {
         let seen = self.seen.entry(name.to_owned()).or_insert(0);
         *seen += 1;
         self.list.push(Report { name: name.to_owned(), occurrence: *seen, verdict });

@@ -13,7 +13,7 @@ use crate::lane::Lane;
 use crate::output::{self, Output};
 use crate::server::Server;
 use crate::suite::Suite;
-use crate::{Result, Trouble, vary};
+use crate::{Result, Trouble, sentinel, vary};
 
 /// How often a file with problems is run again.
 pub const RETRIES_MAX: u32 = 2;
@@ -184,7 +184,8 @@ impl Workshop {
             denied_tags: job.expected.of_kind(Kind::DenyTag).map(|line| line.name.clone()).collect(),
         };
         let (text, secs) = harness::run_file(lane, &job.file, &orders, &raw)?;
-        let output = vary::settle(&job.file, output::parse(&text));
+        let output = if job.file.is_of_sentinel() { sentinel::parse(&text) } else { output::parse(&text) };
+        let output = vary::settle(&job.file, output);
         let judgement = judge(&job.file, &job.expected, &output);
         let output = Some((output, raw));
         Ok(Done { job, judgement, at_first: Vec::new(), secs, attempts: attempt, output })

@@ -21,19 +21,21 @@ const TARBALL: &str = "redis_7.0.15.orig.tar.gz";
 const TARBALL_SHA256: &str = "4b1dc4ee6d622a09fff9c6777191209750fb5e5a725ef78ea012d6eef4c22982";
 
 /// Programs that the suite or its harness starts, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 8] = [
+const PROGRAMS: [(&str, &str); 9] = [
     ("tclsh", "tcl"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
     ("redis-check-aof", "redis-tools"),
     ("redis-check-rdb", "redis-tools"),
+    ("redis-sentinel", "redis-sentinel"),
     ("kill", "procps"),
     ("pgrep", "procps"),
     ("openssl", "openssl"),
 ];
 
 /// What the suite expects beside the server in its src/.
-pub const HELPERS: [&str; 4] = ["redis-cli", "redis-benchmark", "redis-check-aof", "redis-check-rdb"];
+pub const HELPERS: [&str; 5] =
+    ["redis-cli", "redis-benchmark", "redis-check-aof", "redis-check-rdb", "redis-sentinel"];
 
 #[derive(Debug, Clone)]
 pub struct Suite {

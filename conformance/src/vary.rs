@@ -1,16 +1,18 @@
-//! Two files of the suite make up names as they go, or run a test as often as there is time for. This puts what they
+//! Some files of the suite make up names as they go, or run a test as often as there is time for. This puts what they
 //! report into a form that is the same in every run, so that it can be held against the catalogue.
 //!
 //! - integration/psync2 lays out replicas at random, and puts the layout and a load's size into names: the numbers
 //!   become `?`. How often each form occurs is fixed.
 //! - integration/psync2-reg kills links for twenty seconds: its two kill tests count as often as in the catalogue, and
 //!   all with the worst verdict of the reported ones.
+//! - The files of sentinel name the port of a new master.
 
 use crate::catalogue::SuiteFile;
 use crate::output::{Output, Report, Verdict};
 
 /// Beginnings and, where a number stands between, ends of names whose numbers are random.
-const RANDOM_NAMES: [(&str, &str); 3] = [
+const RANDOM_NAMES: [(&str, &str); 4] = [
+    ("New master ", "New master ? role matches"),
     ("PSYNC2: [NEW LAYOUT] Set #", "PSYNC2: [NEW LAYOUT] Set #? as master"),
     ("PSYNC2: Set #", "PSYNC2: Set #? to replicate from #?"),
     ("PSYNC2: cluster is consistent after load (x = ", "PSYNC2: cluster is consistent after load (x = ?)"),
@@ -24,6 +26,7 @@ pub fn settle(file: &SuiteFile, mut output: Output) -> Output {
     match file.name.as_str() {
         "integration/psync2" => output.reports = settle_names(output.reports),
         "integration/psync2-reg" => output.reports = settle_counts(file, output.reports),
+        _ if file.is_of_sentinel() => output.reports = settle_names(output.reports),
         _ => {}
     }
     output
@@ -82,6 +85,17 @@ mod tests {
                     [ok]: PSYNC2: --- CYCLE 2 --- (0 ms)\n";
 
         assert_eq!(judged("integration/psync2", text), (4, 1, 47));
+    }
+
+    #[test]
+    fn a_new_master_has_no_port() {
+        let catalogue = Catalogue::load().unwrap();
+        let file = catalogue.file("sentinel/05-manual").unwrap();
+        let text = "12:30:59> New master 127.0.0.1:30002 role matches: OK\n";
+        let output = settle(file, crate::sentinel::parse(text));
+
+        let counts = judge(file, &FileExpectations::default(), &output).counts;
+        assert_eq!((counts.passed, counts.failed, counts.not_run), (1, 0, 10));
     }
 
     #[test]

@@ -45,6 +45,10 @@ struct Arguments {
     #[arg(long)]
     loaded: bool,
 
+    /// Only the files about Sentinel, which have a runner of their own.
+    #[arg(long, conflicts_with = "files")]
+    sentinel: bool,
+
     /// A server binary to use instead of building ours. Unless it says that it is Shardis, it is a control: everything
     /// has to pass but for what conformance/control.tsv lists.
     #[arg(long, value_name = "PATH")]
@@ -157,6 +161,9 @@ fn chosen<'a>(arguments: &Arguments, catalogue: &'a Catalogue) -> Result<Vec<&'a
     } else {
         arguments.files.iter().map(|wanted| catalogue.find(wanted)).collect::<Result<_>>()?
     };
+    if arguments.sentinel {
+        files.retain(|file| file.is_of_sentinel());
+    }
     if arguments.quick {
         files.retain(|file| file.baseline_secs <= QUICK_SECS_MAX);
     }

@@ -45,6 +45,9 @@ const UNSTEADY_FILES_MAX: usize = 5;
 const TLS_CONFIGURATIONS: [(u32, &str); 2] = [(1, "auto"), (4, "epoll")];
 const TLS_FILES: [&str; 4] = ["unit/tls", "unit/protocol", "unit/networking", "integration/redis-benchmark"];
 
+/// With how many shards the files about Sentinel are run: they wait for most of their time.
+const SENTINEL_SHARDS: [Option<u32>; 2] = [Some(1), Some(4)];
+
 /// The workspace's tests run optimised, but without the link-time optimisation of what is shipped.
 const TEST_PROFILE: &str = "quick";
 /// The official suite judges what is shipped.
@@ -121,7 +124,8 @@ fn official_suite(arguments: &Arguments) -> Result<Sum> {
     let jobs = configurations.iter().flat_map(|configuration| {
         let is_run = |file: &&SuiteFile| {
             let name = file.name.as_str();
-            (!configuration.tls || TLS_FILES.contains(&name))
+            (!file.is_of_sentinel() || SENTINEL_SHARDS.contains(&configuration.shard_count))
+                && (!configuration.tls || TLS_FILES.contains(&name))
                 && (configuration.loaded_modules.is_none() || loaded::FILES.contains(&name))
         };
         catalogue.files.iter().filter(is_run).map(|file| {

@@ -143,6 +143,21 @@ fn a_line_is_written_as_it_was_read() {
 }
 
 #[test]
+fn the_runner_of_sentinel_passes_nothing_over() {
+    let catalogue = Catalogue::load().unwrap();
+    let parse = |line: &str| Expectations::parse("expectations.tsv", line, &catalogue);
+    let name = "(init) Restart killed instances";
+    let file = "sentinel/05-manual";
+
+    assert!(parse(&format!("{file}\t{name}\t1\t*\tfail\tnot-yet: failover\n")).is_ok());
+    assert!(parse(&format!("{file}\t*\t*\t*\tskip\tnot-yet: failover\n")).is_ok());
+    for line in [format!("{name}\t1\t*\tskip"), "slow\t*\t*\tdeny-tag".to_owned()] {
+        let trouble = parse(&format!("{file}\t{line}\tnot-yet: failover\n")).unwrap_err();
+        assert!(trouble.0.contains("cannot pass over"), "{trouble}");
+    }
+}
+
+#[test]
 fn the_committed_lists_hold_against_the_catalogue() {
     let catalogue = Catalogue::load().unwrap();
 

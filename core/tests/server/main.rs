@@ -30,6 +30,7 @@ mod scripts;
 mod scripts_data;
 mod scripts_jobs;
 mod scripts_limits;
+mod sentinel;
 mod sharding;
 mod stream;
 #[cfg(feature = "tls")]

@@ -19,6 +19,10 @@
 //! A module's command may call scripts, and commands of modules, and a script may call a module's command. The one that is
 //! called runs on the caller's frame and stack. What it touches was the caller's to touch, so such a caller is wide.
 //!
+//! A command of the server's own that waits for something outside of it is a program, too ([`ProgramKind::Command`]): MIGRATE. It
+//! keeps to its declared keys, and any program may call it like a plain command. What it does to keys is done by commands that
+//! nobody else can call ([`ProgramCtx::call_hidden`]).
+//!
 //! # Slices
 //!
 //! A program has the shard for about a millisecond at a time ([`Clock::ends_slice`](crate::runtime::clock::Clock::ends_slice)).

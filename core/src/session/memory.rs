@@ -97,9 +97,8 @@ fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
     bytes(reply, "peak.allocated", figures.peak as i64);
     bytes(reply, "total.allocated", figures.used as i64);
     bytes(reply, "startup.allocated", figures.startup as i64);
-    for nothing_yet in ["replication.backlog", "clients.slaves"] {
-        bytes(reply, nothing_yet, 0);
-    }
+    bytes(reply, "replication.backlog", figures.replication_backlog as i64);
+    bytes(reply, "clients.slaves", figures.clients_slaves as i64);
     bytes(reply, "clients.normal", figures.clients as i64);
     bytes(reply, "cluster.links", 0);
     bytes(reply, "aof.buffer", figures.aof_buffer as i64);
@@ -276,6 +275,8 @@ mod tests {
             startup: 1 << 20,
             tables: 0,
             clients: 0,
+            replication_backlog: 0,
+            clients_slaves: 0,
             aof_buffer: 0,
             scripts: 0,
             functions: 0,

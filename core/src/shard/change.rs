@@ -123,6 +123,13 @@ impl<'a> ChangeGuard<'a> {
     /// Sets or clears the expiry.
     pub fn set_expire(&mut self, at_ms: Option<i64>) {
         change(&mut self.entry, &mut self.changes).set_expire(at_ms);
+        if at_ms.is_some()
+            && self.call.client != 0
+            && let Some(local_expires) =
+                self.audience.as_mut().and_then(|audience| audience.local_expires.as_deref_mut())
+        {
+            local_expires.note(self.call.db, self.key.bytes);
+        }
     }
 
     #[cold]
@@ -202,18 +209,20 @@ impl Shard {
     /// Looks a key up to change its value in place. Records the access, unless the client has set CLIENT NO-TOUCH.
     #[inline]
     pub fn change<'a>(&'a mut self, call: &'a Call, key: Key<'a>, event: Event) -> Option<ChangeGuard<'a>> {
+        let removes_expired = self.writes_remove_expired();
         let db = &mut self.dbs[call.db as usize];
-        match db.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+        match db.live_mut(key.hash, key.bytes, self.now_ms, removes_expired) {
             Live::Entry(entry) => {
                 if !call.no_touch && entry.entry().access() != self.access.unchanged() {
                     entry.touch(self.access.touched(entry.entry().access()));
                 }
-                let audience = self.observers.is_on().then(|| {
+                let audience = (self.observers.is_on() | self.is_writable_replica).then(|| {
                     Box::new(Audience {
                         observers: &mut self.observers,
                         blocking: &mut self.blocking,
                         locks: &mut self.locks,
                         running: self.running,
+                        local_expires: self.is_writable_replica.then_some(&mut self.local_expires),
                     })
                 });
                 Some(ChangeGuard {
@@ -272,22 +281,24 @@ impl Shard {
         event: Event,
         new: impl FnOnce() -> NewValue<'static>,
     ) -> ChangeGuard<'a> {
+        let removes_expired = self.writes_remove_expired();
         let db = &mut self.dbs[call.db as usize];
         let (entry, found) = db.get_or_add(key.hash, key.bytes, self.now_ms, new);
         // While expired keys are kept (CLIENT PAUSE), the expired one is replaced without an effect of its own.
-        if found == Found::AddedAfterExpiry && !self.expire_paused {
+        if found == Found::AddedAfterExpiry && removes_expired {
             let lazy = self.config.lazyfree_lazy_expire;
             signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
         }
         if found == Found::Existing && !call.no_touch && entry.entry().access() != self.access.unchanged() {
             entry.touch(self.access.touched(entry.entry().access()));
         }
-        let audience = self.observers.is_on().then(|| {
+        let audience = (self.observers.is_on() | self.is_writable_replica).then(|| {
             Box::new(Audience {
                 observers: &mut self.observers,
                 blocking: &mut self.blocking,
                 locks: &mut self.locks,
                 running: self.running,
+                local_expires: self.is_writable_replica.then_some(&mut self.local_expires),
             })
         });
         ChangeGuard {
@@ -352,8 +363,9 @@ impl Shard {
     /// Sets a key. Returns whether it is new.
     #[inline]
     fn store(&mut self, call: &Call, key: Key<'_>, value: NewValue<'_>, expire: SetExpire) -> bool {
+        let removes_expired = self.writes_remove_expired();
         let db = &mut self.dbs[call.db as usize];
-        let is_new = match db.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+        let is_new = match db.live_mut(key.hash, key.bytes, self.now_ms, removes_expired) {
             Live::Entry(mut entry) => {
                 entry.will_change();
                 let access = self.access.touched(entry.entry().access());
@@ -373,7 +385,18 @@ impl Shard {
             }
         };
         db.mark_signalled();
+        if let SetExpire::At(_) = expire {
+            self.note_local_expire(call, call.db, key);
+        }
         is_new
+    }
+
+    /// A key has got a time to live.
+    #[inline]
+    fn note_local_expire(&mut self, call: &Call, db: u32, key: Key<'_>) {
+        if self.is_writable_replica && call.client != 0 {
+            self.local_expires.note(db, key.bytes);
+        }
     }
 
     #[cold]
@@ -393,6 +416,9 @@ impl Shard {
         let key = Key { bytes: &bytes, hash };
         // Removes the present entry if it has expired.
         self.exists(db, key);
+        if entry.expire_at_ms.is_some() {
+            self.note_local_expire(call, db, key);
+        }
         self.dbs[db as usize].put(hash, entry);
         self.dbs[db as usize].mark_signalled();
         self.changed(1);
@@ -418,6 +444,9 @@ impl Shard {
         }
         self.exists(to_db, to);
         let entry = OwnedEntry { key: to.bytes.into(), ..entry };
+        if entry.expire_at_ms.is_some() {
+            self.note_local_expire(call, to_db, to);
+        }
         self.dbs[to_db as usize].put_taken(to.hash, entry, saved);
         self.dbs[to_db as usize].mark_signalled();
         self.changed(1);
@@ -445,8 +474,9 @@ impl Shard {
 
     /// The same, but counts no change and notifies no observers: see [`ChangeGuard::be_unobserved`].
     pub fn delete_unobserved(&mut self, call: &Call, key: Key<'_>) -> bool {
+        let removes_expired = self.writes_remove_expired();
         let db = &mut self.dbs[call.db as usize];
-        match db.live_mut(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+        match db.live_mut(key.hash, key.bytes, self.now_ms, removes_expired) {
             Live::Entry(mut entry) => {
                 entry.will_change();
                 entry.remove().take_writes();

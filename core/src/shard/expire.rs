@@ -11,6 +11,8 @@ use crate::shard::lock::{KeyLock, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
 use crate::types::hashing::hash_key;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 
 /// A cycle takes at most this percentage of the time between two cycles with the least `active-expire-effort`, and as much
 /// more for each step of it.
@@ -20,10 +22,37 @@ const CYCLE_PERCENT_STEP: u64 = 2;
 /// How many expired keys are removed before the clock is read again.
 const STEP_KEYS: usize = 64;
 
+/// How many keys of [`LocalExpires`] a cycle looks at.
+const LOCAL_STEP_KEYS: usize = 1024;
+
 /// Where the next cycle continues.
 #[derive(Default)]
 pub struct ActiveExpire {
     next_db: usize,
+}
+
+/// On a replica that clients may write to: the keys to which they have given a time to live. Its master knows nothing of these,
+/// so the replica has to remove them itself, and it must not remove any that are its master's.
+#[derive(Default)]
+pub struct LocalExpires {
+    keys: BTreeSet<(u32, Box<[u8]>)>,
+    /// Where the next cycle continues.
+    next: Option<(u32, Box<[u8]>)>,
+}
+
+impl LocalExpires {
+    pub(super) fn note(&mut self, db: u32, key: &[u8]) {
+        self.keys.insert((db, key.into()));
+    }
+
+    /// The next keys, up to so many, in a circle.
+    fn take_next(&mut self, count_max: usize) -> Vec<(u32, Box<[u8]>)> {
+        let from = self.next.take().map_or(Bound::Unbounded, Bound::Included);
+        let mut behind = self.keys.range((from, Bound::Unbounded)).cloned();
+        let taken = behind.by_ref().take(count_max).collect();
+        self.next = behind.next();
+        taken
+    }
 }
 
 /// An expired key was removed: counts it, records its deletion as an effect, and notifies its observers.
@@ -99,6 +128,38 @@ impl Shard {
         self.stats.expire_cycle_micros.add(elapsed / 1000);
     }
 
+    /// Removes those keys whose time to live clients of a writable replica have set, and that have expired: see
+    /// [`LocalExpires`]. To be called in place of [`Shard::run_active_expire`] on a replica.
+    pub fn run_local_expire(&mut self) {
+        for (db, bytes) in self.local_expires.take_next(LOCAL_STEP_KEYS) {
+            let key = Key { bytes: &bytes, hash: hash_key(&bytes) };
+            let expire_at_ms = self.lookup_stored(db, key).map(|entry| entry.expire_at_ms());
+            let is_expired = match expire_at_ms {
+                Some(Some(at_ms)) => at_ms < self.now_ms,
+                Some(None) | None => {
+                    self.local_expires.keys.remove(&(db, bytes));
+                    continue;
+                }
+            };
+            // A locked key is left to the next cycle.
+            if is_expired && !is_locked(&self.locks, key) {
+                self.dbs[db as usize].remove(key.hash, key.bytes);
+                self.dbs[db as usize].mark_signalled();
+                let lazy = self.config.lazyfree_lazy_expire;
+                signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, db, key);
+                self.local_expires.keys.remove(&(db, bytes));
+            }
+        }
+        self.effects.end_apart();
+        self.stats.local_expires.set(self.local_expires.keys.len() as u64);
+    }
+
+    /// Forgets the keys that [`Shard::run_local_expire`] would look at: they are no more, or this is no replica any more.
+    pub fn forget_local_expires(&mut self) {
+        self.local_expires = LocalExpires::default();
+        self.stats.local_expires.set(0);
+    }
+
     /// Removes some expired keys of a database. Returns whether there may be more.
     fn expire_step(&mut self, db: usize) -> bool {
         if self.dbs[db].table().expires_len() == 0 {
@@ -130,6 +191,34 @@ mod tests {
     use crate::types::{NewValue, SetExpire};
     use std::cell::Cell;
     use std::sync::Arc;
+
+    #[test]
+    fn a_writable_replica_removes_only_keys_whose_time_its_own_clients_have_set() {
+        let mut shard =
+            Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1);
+        shard.set_now(1000);
+        (shard.expire_paused, shard.is_writable_replica) = (true, true);
+        let (master, client) = (Call::default(), Call { client: 7, db: 3, ..Call::default() });
+        let key = |name: &'static str| Key { bytes: name.as_bytes(), hash: hash_key(name.as_bytes()) };
+        let at = SetExpire::At(2000);
+        shard.set(&Call { db: 3, ..master }, key("of the master"), NewValue::Int(1), at, Event::SET);
+        for name in ["a", "b", "c"] {
+            shard.set(&client, key(name), NewValue::Int(1), at, Event::SET);
+        }
+        shard.change(&client, key("b"), Event::PERSIST).expect("it is there").set_expire(None);
+        shard.delete(&client, key("c"), Event::DEL);
+        shard.run_local_expire();
+        assert_eq!((shard.key_count(3), shard.stats.local_expires.get()), (3, 1));
+        shard.set_now(3000);
+        assert!(shard.lookup_read(&client, key("a")).is_none());
+        assert_eq!(shard.key_count(3), 3, "a look-up removes nothing");
+        shard.run_local_expire();
+        assert_eq!((shard.key_count(3), shard.stats.local_expires.get()), (2, 0));
+        assert!(shard.is_stored(3, key("of the master")) && shard.is_stored(3, key("b")));
+        // A write takes what has expired for gone, whoever has set its time.
+        assert!(shard.change(&client, key("of the master"), Event::INCRBY).is_none());
+        assert_eq!(shard.key_count(3), 1);
+    }
 
     #[test]
     fn a_cycle_ends_when_its_share_of_the_time_is_used_up() {

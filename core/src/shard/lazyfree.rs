@@ -41,6 +41,7 @@ impl Shard {
     /// Removes all keys of all databases. Returns how many there were. Does not count as a change.
     pub fn flush_all(&mut self, freeing: Freeing) -> u64 {
         self.track_replaced();
+        self.forget_local_expires();
         (0..self.db_count() as u32).map(|db| self.empty_db(db, freeing)).sum()
     }
 

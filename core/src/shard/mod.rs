@@ -88,6 +88,9 @@ pub struct Shard {
     pub expire_paused: bool,
     /// The data is a master's.
     pub is_replica: bool,
+    /// The same, and clients may write. Then a write takes an expired key away all the same.
+    pub is_writable_replica: bool,
+    local_expires: expire::LocalExpires,
     /// Lines for the log, as a shard has none. The worker writes them at the end of the turn.
     pub warnings: Vec<String>,
     /// The types of values that modules have registered, on all shards the same.
@@ -146,6 +149,8 @@ impl Shard {
             snapshot_limits: snapshot::SnapshotLimits::default(),
             expire_paused: false,
             is_replica: false,
+            is_writable_replica: false,
+            local_expires: expire::LocalExpires::default(),
             warnings: Vec::new(),
             module_types: Arc::default(),
             skips_checksums: false,
@@ -170,6 +175,12 @@ impl Shard {
     pub fn random_numbers(&mut self) -> impl FnMut() -> u64 + use<> {
         let mut state = self.random();
         move || splitmix64(&mut state)
+    }
+
+    /// Whether a write removes an expired key that it meets.
+    #[inline]
+    fn writes_remove_expired(&self) -> bool {
+        !self.expire_paused || self.is_writable_replica
     }
 
     /// Looks a key up to read it: counts a hit or a miss, and records the access.

@@ -17,6 +17,7 @@
 //! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
 //! owner. They are published at home, where they happen.
 
+use super::expire::LocalExpires;
 use super::event::Event;
 use super::lock::{LockRequestId, LockTable};
 use super::tracking::Tracking;
@@ -339,6 +340,8 @@ pub(super) struct Audience<'a> {
     pub(super) blocking: &'a mut Blocking,
     pub(super) locks: &'a mut LockTable,
     pub(super) running: Option<LockRequestId>,
+    /// On a writable replica, where a change may give the key a time to live.
+    pub(super) local_expires: Option<&'a mut LocalExpires>,
 }
 
 impl Audience<'_> {
@@ -363,6 +366,7 @@ impl Shard {
             blocking: &mut self.blocking,
             locks: &mut self.locks,
             running: self.running,
+            local_expires: None,
         }
     }
 

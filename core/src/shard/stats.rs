@@ -252,6 +252,8 @@ shard_stats! {
     lazyfree_pending_objects,
     /// Big values of removed keys that are still to be freed.
     garbage_objects,
+    /// Keys to which clients of a writable replica have given a time to live.
+    local_expires,
     table_bytes,
     /// What its virtual machines take.
     script_vm_bytes,

@@ -156,6 +156,8 @@ impl Worker {
             let elapsed_nanos = || clock.nanos_since(started);
             self.shard.run_active_expire(interval_ms, elapsed_nanos);
             self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
+        } else if self.globals.active_expire.load(Ordering::Relaxed) && self.shard.is_replica {
+            self.shard.run_local_expire();
         }
         self.sample_rates();
         self.run_stream_cron();

@@ -297,12 +297,18 @@ impl Worker {
         if self.shard.is_replica != self.globals.link.is_replica() {
             self.shard.is_replica = self.globals.link.is_replica();
             self.track_expiry();
+            if !self.shard.is_replica {
+                self.shard.forget_local_expires();
+            }
         }
     }
 
     /// Whether keys that have expired are removed: not during a pause, and on a replica only by its master.
     fn track_expiry(&mut self) {
-        self.shard.expire_paused = self.globals.pause(self.shard.now_ms).is_some() || self.shard.is_replica;
+        let is_paused = self.globals.pause(self.shard.now_ms).is_some();
+        self.shard.expire_paused = is_paused || self.shard.is_replica;
+        self.shard.is_writable_replica =
+            self.shard.is_replica && !self.shard.config.replica_read_only && !is_paused;
     }
 
     /// What is refused because this server is a replica.

@@ -17,6 +17,9 @@ pub struct MemoryFigures {
     pub tables: u64,
     /// The connections and their buffers.
     pub clients: u64,
+    /// The stream for replicas: what is kept for those that come back, and what others need beyond that.
+    pub replication_backlog: u64,
+    pub clients_slaves: u64,
     /// Effects that wait to be written to the append-only file.
     pub aof_buffer: u64,
     /// The scripts that the process knows, and its libraries of functions.
@@ -34,12 +37,19 @@ impl MemoryFigures {
     /// The figures of this moment.
     pub fn take(globals: &Globals) -> MemoryFigures {
         globals.record_memory();
+        let stream_bytes = globals.stream.backlog.figures().memory_bytes;
+        let replication_backlog = match globals.stream.replica_count() {
+            0 => stream_bytes,
+            _ => stream_bytes.min(globals.config().1.repl_backlog_size_bytes),
+        };
         MemoryFigures {
             used: globals.used_memory(),
             peak: globals.peak_memory_bytes(),
             startup: globals.startup_memory_bytes(),
             tables: globals.sum(|shard| shard.table_bytes.get()),
             clients: globals.sum(|shard| shard.clients_bytes.get()),
+            replication_backlog,
+            clients_slaves: stream_bytes - replication_backlog,
             aof_buffer: globals.aof.queued_bytes(),
             scripts: globals.scripts.scripts.len_bytes() as u64,
             functions: globals.scripts.functions.get().1.len_bytes() as u64,
@@ -52,7 +62,13 @@ impl MemoryFigures {
 
     /// What is not keys and values.
     pub fn overhead(&self) -> u64 {
-        self.startup + self.tables + self.clients + self.aof_buffer + self.scripts + self.functions
+        let buffers = self.replication_buffers() + self.aof_buffer;
+        self.startup + self.tables + self.clients + buffers + self.scripts + self.functions
+    }
+
+    /// The stream for replicas, which stands in memory once.
+    pub fn replication_buffers(&self) -> u64 {
+        self.replication_backlog + self.clients_slaves
     }
 
     pub fn dataset(&self) -> u64 {
@@ -157,7 +173,9 @@ mod tests {
             peak: 1000,
             startup: 100,
             tables: 50,
-            clients: 20,
+            clients: 10,
+            replication_backlog: 8,
+            clients_slaves: 2,
             aof_buffer: 10,
             scripts: 0,
             functions: 0,

@@ -135,11 +135,9 @@ pub fn memory(source: &Source<'_>, lines: &mut Lines) {
     lines.field("mem_fragmentation_ratio", format_args!("{:.2}", figures.total_ratio()));
     lines.field("mem_fragmentation_bytes", figures.total_bytes());
     lines.field("mem_not_counted_for_evict", source.globals.bytes_not_counted_for_eviction());
-    lines.fixed(&[
-        ("mem_replication_backlog", 0),
-        ("mem_total_replication_buffers", 0),
-        ("mem_clients_slaves", 0),
-    ]);
+    lines.field("mem_replication_backlog", figures.replication_backlog);
+    lines.field("mem_total_replication_buffers", figures.replication_buffers());
+    lines.field("mem_clients_slaves", figures.clients_slaves);
     lines.field("mem_clients_normal", figures.clients);
     lines.field("mem_cluster_links", 0);
     lines.field("mem_aof_buffer", figures.aof_buffer);
@@ -303,8 +301,8 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     let slices = source.globals.stats.iter().map(|shard| shard.snapshot_slice_us_max.get());
     lines.field("snapshot_slice_usec_max", slices.max().unwrap_or(0));
     lines.field("migrate_cached_sockets", source.globals.peers.count());
+    lines.field("slave_expires_tracked_keys", source.sum(|shard| shard.local_expires.get()));
     lines.fixed(&[
-        ("slave_expires_tracked_keys", 0),
         ("active_defrag_hits", 0),
         ("active_defrag_misses", 0),
         ("active_defrag_key_hits", 0),

@@ -21,13 +21,52 @@ impl Block {
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
     }
+
+    /// What it takes of memory.
+    fn memory_bytes(&self) -> u64 {
+        (self.bytes.capacity() + BLOCK_OVERHEAD_BYTES) as u64
+    }
 }
+
+/// What a block takes besides its bytes: itself, two counts of references, and its place in the list.
+const BLOCK_OVERHEAD_BYTES: usize = size_of::<Block>() + 3 * size_of::<usize>();
 
 #[derive(Default)]
 struct Blocks {
     list: VecDeque<Arc<Block>>,
     /// The offset of the first byte that is there.
     first: u64,
+    memory_bytes: u64,
+}
+
+impl Blocks {
+    /// None, of a stream that goes on at this offset.
+    fn none_from(first: u64) -> Blocks {
+        Blocks { first, ..Blocks::default() }
+    }
+
+    fn append(&mut self, start: u64, bytes: Vec<u8>) {
+        let last = self.list.back_mut().and_then(Arc::get_mut);
+        match last.filter(|last| last.bytes.len() + bytes.len() <= BLOCK_LEN) {
+            Some(last) => {
+                self.memory_bytes -= last.memory_bytes();
+                last.bytes.extend_from_slice(&bytes);
+                self.memory_bytes += last.memory_bytes();
+            }
+            None => {
+                let block = Block { start, bytes };
+                self.memory_bytes += block.memory_bytes();
+                self.list.push_back(Arc::new(block));
+            }
+        }
+    }
+
+    fn drop_first(&mut self) {
+        if let Some(front) = self.list.pop_front() {
+            self.memory_bytes -= front.memory_bytes();
+            self.first = front.end();
+        }
+    }
 }
 
 /// See the module's documentation. Offsets count the stream's bytes from 0 on.
@@ -44,6 +83,8 @@ pub struct BacklogFigures {
     pub is_active: bool,
     pub first: u64,
     pub len_bytes: u64,
+    /// What all of it takes of memory, and not only the part that is kept for `repl-backlog-size`.
+    pub memory_bytes: u64,
 }
 
 impl Backlog {
@@ -65,14 +106,14 @@ impl Backlog {
     pub fn begin(&self) {
         let mut blocks = self.blocks();
         if !self.is_active.swap(true, Ordering::AcqRel) {
-            *blocks = Blocks { list: VecDeque::new(), first: self.end() };
+            *blocks = Blocks::none_from(self.end());
         }
     }
 
     /// The stream goes on at this offset, and is kept from there on.
     pub fn restart(&self, offset: u64) {
         let mut blocks = self.blocks();
-        *blocks = Blocks { list: VecDeque::new(), first: offset };
+        *blocks = Blocks::none_from(offset);
         self.end.store(offset, Ordering::Release);
         self.is_active.store(true, Ordering::Release);
     }
@@ -81,7 +122,7 @@ impl Backlog {
     pub fn end_keeping(&self) {
         let mut blocks = self.blocks();
         self.is_active.store(false, Ordering::Release);
-        *blocks = Blocks { list: VecDeque::new(), first: self.end() };
+        *blocks = Blocks::none_from(self.end());
     }
 
     /// Appends the next bytes of the stream.
@@ -93,11 +134,7 @@ impl Backlog {
             return;
         }
         if self.is_active() {
-            let last = blocks.list.back_mut().and_then(Arc::get_mut);
-            match last.filter(|last| last.bytes.len() + bytes.len() <= BLOCK_LEN) {
-                Some(last) => last.bytes.extend_from_slice(&bytes),
-                None => blocks.list.push_back(Arc::new(Block { start, bytes })),
-            }
+            blocks.append(start, bytes);
         } else {
             blocks.first = end;
         }
@@ -109,8 +146,7 @@ impl Backlog {
         let mut blocks = self.blocks();
         let from = self.end().saturating_sub(keep_bytes).min(needed_from);
         while blocks.list.front().is_some_and(|front| front.end() <= from) {
-            let front = blocks.list.pop_front().expect("it was seen just now");
-            blocks.first = front.end();
+            blocks.drop_first();
         }
     }
 
@@ -157,7 +193,7 @@ impl Backlog {
         let blocks = self.blocks();
         let is_active = self.is_active();
         let len_bytes = if is_active { self.end() - blocks.first } else { 0 };
-        BacklogFigures { is_active, first: blocks.first, len_bytes }
+        BacklogFigures { is_active, first: blocks.first, len_bytes, memory_bytes: blocks.memory_bytes }
     }
 }
 
@@ -199,8 +235,11 @@ mod tests {
             assert!(backlog.has(figures.first) && !backlog.has(figures.first - 1));
             let longest = 20_000.max(backlog.end() - needed) + 40_000;
             assert!(figures.len_bytes <= longest, "{figures:?}");
+            let taken: u64 = backlog.blocks().list.iter().map(|block| block.memory_bytes()).sum();
+            assert!(figures.memory_bytes == taken && taken >= figures.len_bytes);
         }
         backlog.end_keeping();
+        assert_eq!(backlog.figures().memory_bytes, 0);
         assert_eq!(
             backlog.read(reader, backlog.end(), 1, &mut Vec::new()).is_some(),
             reader == backlog.end()

@@ -2,10 +2,10 @@
 //! report into a form that is the same in every run, so that it can be held against the catalogue.
 //!
 //! - integration/psync2 lays out replicas at random, and puts the layout and a load's size into names: the numbers
-//!   become `?`. How often each form occurs is fixed.
-//! - integration/psync2-reg kills links for twenty seconds: its two kill tests count as often as in the catalogue, and
+//!   become `?`. It does so in as many cycles as there is time for: the tests of a cycle count as often as in the catalogue, and
 //!   all with the worst verdict of the reported ones.
 //! - The files of sentinel name the port of a new master.
+//! - integration/psync2-reg kills links for twenty seconds: the same holds for its two kill tests.
 
 use crate::catalogue::SuiteFile;
 use crate::output::{Output, Report, Verdict};
@@ -18,14 +18,29 @@ const RANDOM_NAMES: [(&str, &str); 4] = [
     ("PSYNC2: cluster is consistent after load (x = ", "PSYNC2: cluster is consistent after load (x = ?)"),
 ];
 
-const RANDOM_COUNTS: [&str; 2] =
+/// What the catalogue has as often as real Redis has come to it, in each file.
+const CYCLE_COUNTS: [&str; 7] = [
+    CYCLE,
+    "PSYNC2: [NEW LAYOUT] Set #? as master",
+    "PSYNC2: Set #? to replicate from #?",
+    "PSYNC2: cluster is consistent after failover",
+    "PSYNC2: generate load while killing replication links",
+    "PSYNC2: cluster is consistent after load (x = ?)",
+    "PSYNC2: total sum of full synchronizations is exactly 4",
+];
+const KILL_COUNTS: [&str; 2] =
     ["PSYNC2 #3899 regression: kill first replica", "PSYNC2 #3899 regression: kill chained replica"];
+
+/// The beginning of names that end in the number of the cycle.
+const CYCLE: &str = "PSYNC2: --- CYCLE ";
 
 /// `output` with the random parts settled.
 pub fn settle(file: &SuiteFile, mut output: Output) -> Output {
     match file.name.as_str() {
-        "integration/psync2" => output.reports = settle_names(output.reports),
-        "integration/psync2-reg" => output.reports = settle_counts(file, output.reports),
+        "integration/psync2" => {
+            output.reports = settle_counts(file, settle_names(output.reports), &CYCLE_COUNTS);
+        }
+        "integration/psync2-reg" => output.reports = settle_counts(file, output.reports, &KILL_COUNTS),
         _ if file.is_of_sentinel() => output.reports = settle_names(output.reports),
         _ => {}
     }
@@ -43,9 +58,11 @@ fn settle_names(reports: Vec<Report>) -> Vec<Report> {
     settled
 }
 
-fn settle_counts(file: &SuiteFile, reports: Vec<Report>) -> Vec<Report> {
+/// `counted`: the names, or what they begin with, that count as often as in the catalogue.
+fn settle_counts(file: &SuiteFile, reports: Vec<Report>, counted: &[&str]) -> Vec<Report> {
+    let is_of = |name: &str, counted: &str| name == counted || counted == CYCLE && name.starts_with(CYCLE);
     let (mut random, mut settled): (Vec<Report>, Vec<Report>) =
-        reports.into_iter().partition(|report| RANDOM_COUNTS.contains(&report.name.as_str()));
+        reports.into_iter().partition(|report| counted.iter().any(|name| is_of(&report.name, name)));
     // The worst first; a test that was never reached stays missing.
     random.sort_by_key(|report| match report.verdict {
         Verdict::Failed(_) => 0,
@@ -53,10 +70,12 @@ fn settle_counts(file: &SuiteFile, reports: Vec<Report>) -> Vec<Report> {
         Verdict::PassedOver => 2,
         Verdict::Passed => 3,
     });
-    for name in RANDOM_COUNTS {
-        let Some(worst) = random.iter().find(|report| report.name == name) else { continue };
-        let occurrences = 1..=file.occurrences(name);
-        settled.extend(occurrences.map(|occurrence| Report { occurrence, ..worst.clone() }));
+    for counted in counted {
+        let Some(worst) = random.iter().find(|report| is_of(&report.name, counted)) else { continue };
+        for (name, occurrences) in file.tests.iter().filter(|(name, _)| is_of(name, counted)) {
+            let one = |occurrence| Report { name: name.clone(), occurrence, verdict: worst.verdict.clone() };
+            settled.extend((1..=*occurrences).map(one));
+        }
     }
     settled
 }
@@ -77,14 +96,17 @@ mod tests {
     }
 
     #[test]
-    fn random_numbers_in_names_become_one_name() {
+    fn random_numbers_in_names_become_one_name_and_a_cycle_stands_for_all() {
         let text = "[ok]: PSYNC2: [NEW LAYOUT] Set #3 as master (1 ms)\n\
                     [ok]: PSYNC2: Set #0 to replicate from #3 (1 ms)\n\
                     [err]: PSYNC2: Set #4 to replicate from #0 in tests/integration/psync2.tcl\n\
                     [ok]: PSYNC2: cluster is consistent after load (x = 245764) (1 ms)\n\
                     [ok]: PSYNC2: --- CYCLE 2 --- (0 ms)\n";
 
-        assert_eq!(judged("integration/psync2", text), (4, 1, 47));
+        assert_eq!(judged("integration/psync2", text), (15, 20, 17));
+        let seventh =
+            "[ok]: PSYNC2: --- CYCLE 7 --- (0 ms)\n[ok]: PSYNC2: Set #0 to replicate from #3 (1 ms)\n";
+        assert_eq!(judged("integration/psync2", &seventh.repeat(21)), (25, 0, 27));
     }
 
     #[test]

@@ -21,16 +21,15 @@ use crate::session::config::effects;
 use crate::session::{self, FAMILIES};
 use crate::shard::message::{Batch, Listeners, Message, NewConnection};
 use crate::worker::link::{LinkGlobals, Master};
-use crate::worker::load::{self, Incoming, LoadError, LoadQueue};
+use crate::worker::load;
 use crate::worker::persistence::temporary_file;
-use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, Worker};
+use crate::worker::{Exchange, Globals, GlobalsInit, IoRequest, NewConnectionInfo, ShutdownOptions, Worker};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 use crate::{metrics, modules};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::Duration;
 
 /// Messages taken from each peer in one turn, so that sockets are looked at in between.
@@ -140,6 +139,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
     })));
     session::acl::configure_users(globals)?;
     modules::server::serve(globals);
+    globals.hooks.ask_load_support(modules::load_support);
     metrics::serve(globals, metrics_listeners)?;
     let found = DataSet::find(globals)?;
     let outcome = run_shards(globals, backend, listeners, found);
@@ -307,7 +307,9 @@ fn run_shards(
         .unwrap_or_else(|never| match never {});
     let mut listeners = Some(Sockets { tcp, unix: listeners.unix });
     let mut entries: Vec<Box<dyn FnOnce() -> io::Result<()> + Send>> = Vec::new();
-    let (queues, mut incoming, done) = load_queues(&bells);
+    let wakes = bells.iter().cloned().map(|bell| Box::new(move || bell.ring()) as Box<dyn Fn() + Send>);
+    let (queues, incoming, done) = load::queues(wakes, false);
+    let mut incoming = incoming.into_iter();
     let (data_set, first_part) = found.make_new(globals)?;
     for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
         let incoming = incoming.next().filter(|_| data_set.is_loaded());
@@ -439,12 +441,11 @@ fn stop_by(signal: StopSignal, worker: &mut Worker) {
         StopSignal::Term => config.shutdown_on_sigterm,
         StopSignal::Int => config.shutdown_on_sigint,
     };
-    if worker.is_server_closing() {
+    if worker.is_server_closing() || worker.globals.shutdown.until_ms().is_some() {
         return;
     }
-    log::warning(format_args!("User requested shutdown..."));
-    let saves = worker.saves_at_end(options.save, options.nosave);
-    worker.shut_down(None, saves, options.force);
+    let (save, nosave) = (options.save, options.nosave);
+    worker.begin_shutdown(None, ShutdownOptions { save, nosave, now: options.now, force: options.force });
 }
 
 /// The mesh of a shard that stands still.
@@ -464,21 +465,6 @@ impl Exchange for MeshExchange<'_> {
         self.0.flush();
         self.0.overflow_len() > 0
     }
-}
-
-/// What the shards load, and where they say how that has ended.
-type LoadEnds = (Vec<LoadQueue>, std::vec::IntoIter<Incoming>, mpsc::Receiver<Result<(), LoadError>>);
-
-fn load_queues(bells: &[BellHandle]) -> LoadEnds {
-    let (done, outcomes) = mpsc::channel();
-    let mut incoming = Vec::new();
-    let mut queues = Vec::new();
-    for bell in bells.iter().cloned() {
-        let (batches, inbox) = mpsc::sync_channel(load::BATCHES_WAITING_MAX);
-        queues.push(LoadQueue { batches, wake: Box::new(move || bell.ring()) });
-        incoming.push(Incoming { batches: inbox, done: done.clone() });
-    }
-    (queues, incoming.into_iter(), outcomes)
 }
 
 /// A message in the form in which it travels: batches, which are most of them, as they are.

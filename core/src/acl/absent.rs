@@ -6,8 +6,7 @@
 
 use crate::command::table::{Command, flag};
 
-pub const COMMANDS: &[Command] =
-    &[absent("cluster", 0).with_subcommands(CLUSTER), absent("failover", flag::ADMIN)];
+pub const COMMANDS: &[Command] = &[absent("cluster", 0).with_subcommands(CLUSTER)];
 
 const CLUSTER: &[Command] = &[
     absent("addslots", flag::ADMIN),

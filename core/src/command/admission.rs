@@ -37,7 +37,7 @@ pub struct Caller {
     pub is_server: bool,
     /// It listens to channels.
     pub is_subscribed: bool,
-    /// It watches all commands.
+    /// It watches all commands, or is a replica.
     pub is_monitor: bool,
     pub resp: Resp,
     /// Its user may not do everything.
@@ -59,6 +59,8 @@ pub struct Conditions<'a> {
     pub default_is_open: bool,
     /// The data set is being loaded.
     pub is_loading: bool,
+    /// Another data set is being loaded, and the present one is served until that is done.
+    pub is_async_loading: bool,
     /// More memory is in use than maxmemory allows, and there is no key to evict.
     pub is_memory_full: bool,
     /// Writes cannot be written to disk.
@@ -153,6 +155,10 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         Some(PauseKind::Write) => flag::WRITE | flag::MAY_REPLICATE,
         Some(PauseKind::All) => flag::ANY,
     };
+    let loading = match now.is_async_loading {
+        true => flag::NO_ASYNC_LOADING,
+        false => concerns(now.is_loading, flag::ANY),
+    };
     [
         (Reason::NotAuthenticated, concerns(must_authenticate(caller, now.default_is_open), flag::ANY)),
         (Reason::Protected, flag::PROTECTED),
@@ -163,7 +169,7 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
         (Reason::ReadOnly, concerns(now.replica.is_read_only, flag::WRITE)),
         (Reason::Subscribed, concerns(caller.is_subscribed | now.is_observed, flag::ANY)),
         (Reason::Stale, concerns(now.replica.is_stale, flag::ANY)),
-        (Reason::Loading, concerns(now.is_loading, flag::ANY)),
+        (Reason::Loading, loading),
         (Reason::Busy, concerns(now.busy.is_some(), flag::ANY)),
         (Reason::Monitor, concerns(caller.is_monitor, flag::WRITE | flag::READONLY | flag::MAY_REPLICATE)),
         (Reason::Paused, paused),
@@ -208,7 +214,7 @@ impl Reason {
                 true => Err(Refusal::Subscribed),
                 false => Ok(()),
             },
-            Reason::Loading => refuse(!row.has(flag::LOADING), CommandError::LOADING),
+            Reason::Loading => refuse(now.is_async_loading || !row.has(flag::LOADING), CommandError::LOADING),
             Reason::Busy => {
                 let error = busy_error(now.busy.unwrap_or(ProgramKind::Script));
                 refuse(!row.has(flag::ALLOW_BUSY), error)
@@ -321,7 +327,15 @@ const PROGRAM: Caller = Caller {
 /// as a whole, but never the commands that they call: while an append-only file is loaded, the server runs its scripts.
 fn as_for_program<'a>(now: &Conditions<'a>) -> Conditions<'a> {
     let replica = ReplicaConditions { is_stale: false, ..now.replica };
-    Conditions { pause: None, busy: None, is_loading: false, is_observed: false, replica, ..*now }
+    Conditions {
+        pause: None,
+        busy: None,
+        is_loading: false,
+        is_async_loading: false,
+        is_observed: false,
+        replica,
+        ..*now
+    }
 }
 
 /// The flags of the commands that [`admit_call`] has to check.
@@ -481,7 +495,7 @@ mod tests {
 
     /// Runs `check` under every combination of conditions.
     fn each_case(mut check: impl FnMut(&Caller, &Conditions<'_>)) {
-        for bits in 0..16_384 {
+        for bits in 0..32_768 {
             let is_set = |bit: u32| bits >> bit & 1 != 0;
             let config = Config { min_replicas_to_write: u32::from(is_set(2)).into(), ..Config::default() };
             let authenticated = is_set(3);
@@ -501,6 +515,7 @@ mod tests {
                 config: &config,
                 default_is_open: !is_set(0),
                 is_loading,
+                is_async_loading: is_set(14) && !is_loading,
                 is_memory_full,
                 has_disk_error,
                 busy,
@@ -534,6 +549,7 @@ mod tests {
             config: &config,
             default_is_open: false,
             is_loading: true,
+            is_async_loading: false,
             is_memory_full: true,
             has_disk_error: true,
             busy,

@@ -301,7 +301,7 @@ directives! {
     set_proc_title: bool = true; "set-proc-title", TYPE, IMMUTABLE, LIVE;
     proc_title_template: Text = Text::from("{title} {listen-addr} {server-mode}"); "proc-title-template", TYPE, NONE, LIVE,
         check check::proc_title_template, effect SideEffect::ProcTitle;
-    shutdown_timeout_s: u32 = 10; "shutdown-timeout", COUNT, NONE, REPLICATION;
+    shutdown_timeout_s: u32 = 10; "shutdown-timeout", COUNT, NONE, LIVE;
     shutdown_on_sigint: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigint", TYPE, MULTI, LIVE;
     shutdown_on_sigterm: ShutdownOnSignal = ShutdownOnSignal::default(); "shutdown-on-sigterm", TYPE, MULTI, LIVE;
     oom_score_adj: OomScoreAdj = OomScoreAdj::No; "oom-score-adj", TYPE, NONE, LIVE, effect SideEffect::OomScoreAdj;
@@ -422,7 +422,7 @@ directives! {
     replica_serve_stale_data: bool = true; "replica-serve-stale-data" | "slave-serve-stale-data", TYPE, NONE, LIVE;
     replica_read_only: bool = true; "replica-read-only" | "slave-read-only", TYPE, NONE, LIVE;
     replica_ignore_maxmemory: bool = true; "replica-ignore-maxmemory" | "slave-ignore-maxmemory", TYPE, NONE, REPLICATION;
-    replica_ignore_disk_write_errors: bool = false; "replica-ignore-disk-write-errors", TYPE, NONE, REPLICATION;
+    replica_ignore_disk_write_errors: bool = false; "replica-ignore-disk-write-errors", TYPE, NONE, LIVE;
     replica_lazy_flush: bool = false; "replica-lazy-flush" | "slave-lazy-flush", TYPE, NONE, LIVE;
     replica_priority: u32 = 100; "replica-priority" | "slave-priority", COUNT, NONE, LIVE;
     replica_announced: bool = true; "replica-announced", TYPE, NONE, LIVE;
@@ -432,7 +432,7 @@ directives! {
     repl_diskless_sync_delay_s: u32 = 5; "repl-diskless-sync-delay", COUNT, NONE, LIVE;
     repl_diskless_sync_max_replicas: u32 = 0; "repl-diskless-sync-max-replicas", COUNT, NONE, LIVE;
     repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled; "repl-diskless-load", TYPE, Flags::DENY_LOADING,
-        REPLICATION;
+        LIVE;
     repl_disable_tcp_nodelay: bool = false; "repl-disable-tcp-nodelay", TYPE, NONE, REPLICATION;
     repl_ping_replica_period_s: u32 = 10; "repl-ping-replica-period" | "repl-ping-slave-period", int(1, I32_MAX), NONE,
         LIVE;
@@ -443,7 +443,7 @@ directives! {
     min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE, LIVE;
     min_replicas_max_lag_s: u32 = 10; "min-replicas-max-lag" | "min-slaves-max-lag", COUNT, NONE, LIVE;
     propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore; "propagation-error-behavior",
-        TYPE, NONE, REPLICATION;
+        TYPE, NONE, LIVE;
 
     // Cluster.
     cluster_enabled: bool = false; "cluster-enabled", TYPE, IMMUTABLE, Status::Refused(Feature::Cluster);

@@ -66,4 +66,4 @@ mod users;
 
 pub use commands::COMMANDS;
 pub use load::{load_configured, table_with};
-pub use module::{Module, loaded, owner};
+pub use module::{Module, load_support, loaded, owner};

@@ -6,6 +6,7 @@ use super::command::ModuleCommand;
 use super::data_type::DataType;
 use super::filters;
 use super::settings::Setting;
+use crate::worker::hooks::LoadSupport;
 use libloading::os::unix::Library;
 use shardis_modules_api::abi::{
     REDISMODULE_OPTION_NO_IMPLICIT_SIGNAL_MODIFIED, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS,
@@ -64,6 +65,18 @@ static LOADED: Mutex<Vec<&'static Module>> = Mutex::new(Vec::new());
 pub fn loaded() -> Vec<&'static Module> {
     let all = LOADED.lock().expect("no holder of the list panics");
     all.iter().copied().filter(|module| !module.is_builtin()).collect()
+}
+
+/// What all of them make of a snapshot that is loaded as it comes from a master.
+pub fn load_support() -> LoadSupport {
+    let modules = loaded();
+    let has = |module: &&'static Module, option| module.options() & option != 0;
+    let handles_errors =
+        |module: &&'static Module| !module.has_types() || has(module, REDISMODULE_OPTIONS_HANDLE_IO_ERRORS);
+    LoadSupport {
+        handles_errors: modules.iter().all(handles_errors),
+        handles_async: modules.iter().all(|module| has(module, REDISMODULE_OPTIONS_HANDLE_REPL_ASYNC_LOAD)),
+    }
 }
 
 /// The module that has registered a command, by its full name (`container|subcommand`), if clients see it.

@@ -60,6 +60,20 @@ impl Outgoing {
         }
     }
 
+    /// Whether the other end has ended the connection, and all that it has sent was read.
+    pub fn has_ended(&self) -> bool {
+        let mut byte = 0u8;
+        let flags = libc::MSG_DONTWAIT | libc::MSG_PEEK;
+        // SAFETY: the byte is live and may be written, and the descriptor is open as long as `self` is.
+        let len = unsafe { libc::recv(self.stream.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+        len == 0
+    }
+
+    /// The addresses of the other end and of this one, as CLIENT LIST shows them.
+    pub fn ends(&self) -> Option<(String, String)> {
+        Some((self.stream.peer_addr().ok()?.to_string(), self.stream.local_addr().ok()?.to_string()))
+    }
+
     /// Ends both directions: who reads finds the end.
     pub fn shut(&self) {
         // It may have ended already.
@@ -99,9 +113,27 @@ mod tests {
         let mut bytes = [0; 4];
         other.read_exact(&mut bytes).expect("it was sent");
         assert_eq!(&bytes, b"ping");
+        assert!(!outgoing.has_ended());
+        assert_eq!(outgoing.ends().expect("it is connected").0, format!("127.0.0.1:{port}"));
         let error = (&outgoing).read(&mut bytes).expect_err("nothing comes");
         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
         outgoing.shut();
         assert_eq!((&outgoing).read(&mut bytes).expect("the end"), 0);
+    }
+
+    #[test]
+    fn a_connection_has_ended_when_all_that_came_before_was_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let outgoing = Outgoing::connect("localhost", port, Duration::from_secs(10)).expect("it listens");
+        let (mut other, _) = listener.accept().expect("it has connected");
+        other.write_all(b"last").expect("it is open");
+        drop(other);
+        assert!(!outgoing.has_ended());
+        let mut bytes = [0; 4];
+        (&outgoing).read_exact(&mut bytes).expect("it was sent");
+        while !outgoing.has_ended() {
+            std::thread::yield_now();
+        }
     }
 }

@@ -12,16 +12,14 @@ use crate::worker::Globals;
 use crate::worker::aof::Aof;
 use crate::worker::aof::files::AofFiles;
 use crate::worker::aof::load::{self as aof_load, Commands, Failure};
-use crate::worker::feed::AtEnd;
 use crate::worker::link::continue_stream;
-use crate::worker::load::{self, AuxAfterKeys, LoadError, LoadQueue, Pacing};
+use crate::worker::load::{self, Done, LoadError, LoadQueue, Pacing};
 use crate::worker::persistence::snapshot_without_keys;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
 
 /// Where the data set is.
 pub(super) enum DataSet {
@@ -39,9 +37,6 @@ pub(super) enum Found {
     /// The data set is empty, and an append-only file is to be made for it.
     NewAof(AofFiles),
 }
-
-/// What the shards say of their share.
-type Done = mpsc::Receiver<Result<(), LoadError>>;
 
 impl DataSet {
     /// Looks for it. From here on the server counts as loading, if there is anything to be loaded.
@@ -91,8 +86,9 @@ impl DataSet {
             DataSet::None => Ok(()),
             DataSet::Rdb { mut file, path } => {
                 let started_us = SystemClock::get().wall_us();
+                globals.persistence.loading.set_keeps_expired(globals.link.is_replica());
                 events::tell_loading(Loading::Rdb);
-                match load_rdb(&mut file, globals, queues, done) {
+                match load::load_file(&mut file, globals, queues, done, SystemClock::get()) {
                     Ok(_) => {}
                     Err(LoadError::Stopped) if globals.is_stopping() => return Ok(()),
                     Err(error) => {
@@ -152,41 +148,16 @@ fn pacing(globals: &Globals) -> Pacing {
 /// If the file says where in which history of replication it is, that goes on: replicas that were there need no full
 /// synchronization.
 fn resume_history(globals: &'static Globals) {
-    let Some((id, offset)) = globals.persistence.loading.take_history() else { return };
+    let loading = &globals.persistence.loading;
+    // They are of no use if nobody can go on from before them.
+    let expired = loading.take_expired();
+    let Some((id, offset)) = loading.take_history() else { return };
     globals.stream.set_history(id, offset);
-    if !globals.link.is_replica() {
+    match globals.link.is_replica() {
+        true => globals.link.set_stream_db(loading.take_stream_db()),
         // `None`: the server stops, as it does without this.
-        let _ = continue_stream(globals, SystemClock::get().wall_ms(), AtEnd::Nothing);
+        false => drop(continue_stream(globals, SystemClock::get().wall_ms(), expired)),
     }
-}
-
-/// Loads an RDB file, which others may follow in the same source. Returns where it ends.
-fn load_rdb(
-    source: &mut dyn Read,
-    globals: &Globals,
-    queues: Vec<LoadQueue>,
-    done: &Done,
-) -> Result<u64, LoadError> {
-    let shard_count = queues.len();
-    let (_, config) = globals.config();
-    let now_ms = SystemClock::get().wall_ms();
-    let distributed = load::distribute(source, config.rdbchecksum, globals, queues, pacing(globals), now_ms);
-    let (mut outcome, after_keys, end) = match distributed {
-        Ok((after_keys, end)) => (Ok(()), after_keys, end),
-        Err(error) => (Err(error), AuxAfterKeys::default(), 0),
-    };
-    // A shard that gives up ends its queue, which is all that the reader sees of it.
-    let shards = done.iter().take(shard_count);
-    for of_shard in shards.filter(|_| matches!(outcome, Ok(()) | Err(LoadError::Stopped))).collect::<Vec<_>>()
-    {
-        if of_shard.is_err() {
-            outcome = of_shard;
-        }
-    }
-    outcome?;
-    after_keys.read(&globals.module_types)?;
-    globals.persistence.loading.log_counts();
-    Ok(end)
 }
 
 /// Loads the append-only file and starts the thread that writes it.
@@ -209,7 +180,7 @@ fn load_aof(
         Some(info) => {
             let path = files.path(&info).to_string_lossy().into_owned();
             let mut source = aof_load::open(&files, &SystemDisk, &info).map_err(Failure::Line)?;
-            rdb_end = match load_rdb(&mut source, globals, queues, done) {
+            rdb_end = match load::load_file(&mut source, globals, queues, done, SystemClock::get()) {
                 Ok(end) => end,
                 Err(LoadError::Stopped) if globals.is_stopping() => return Err(Failure::Stopped),
                 Err(error) => return Err(Failure::Line(fatal(&error, &path))),

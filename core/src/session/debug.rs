@@ -77,11 +77,12 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 33] = [
+static VERBS: [Verb; 36] = [
     verb("aof-flush-sleep", 3..=3, Place::Home, aof::flush_sleep),
     verb("aof-part", 3..=4, Place::AllShards, aof::begin_part),
     verb("aof-reload", 2..=2, Place::AllShards, aof::reload_base),
     verb("assert", 2..=2, Place::Home, assert),
+    verb("change-repl-id", 2..=2, Place::Home, replica::change_id),
     verb("config-rewrite-force-all", 2..=2, Place::Home, config_rewrite_force_all),
     verb("digest", 2..=2, Place::AllShards, digest_keyspace),
     verb("digest-value", 2..=usize::MAX, Place::AllShards, digest_value),
@@ -99,10 +100,12 @@ static VERBS: [Verb; 33] = [
     verb("reload", 2..=usize::MAX, Place::AllShards, reload),
     verb("replica-begin", 2..=2, Place::AllShards, replica::begin),
     verb("replica-cut", 2..=2, Place::AllShards, replica::cut),
-    verb("replica-empty", 2..=2, Place::AllShards, replica::empty),
-    verb("replica-load", 2..=2, Place::AllShards, replica::load),
+    verb("replica-discard", 2..=2, Place::AllShards, replica::discard),
+    verb("replica-load", 3..=3, Place::AllShards, replica::load),
     verb("replica-offset", 2..=2, Place::Home, replica::take_offset),
     verb("replica-promote", 3..=3, Place::AllShards, replica::promote),
+    verb("replica-swap", 2..=2, Place::AllShards, replica::swap),
+    verb("replicate", 3..=usize::MAX, Place::Home, replica::replicate),
     verb("replybuffer", 4..=4, Place::Home, replybuffer),
     verb("segfault", 2..=2, Place::Home, segfault),
     verb("set-active-expire", 3..=3, Place::Home, set_active_expire),
@@ -662,6 +665,9 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
         &[
             "ASSERT",
             "    Crash by a failed assertion.",
+            "CHANGE-REPL-ID",
+            "    Change the replication IDs of the instance.",
+            "    Dangerous: should be used only for testing the replication subsystem.",
             "CONFIG-REWRITE-FORCE-ALL",
             "    As CONFIG REWRITE, with a line for every directive.",
             "DIGEST",

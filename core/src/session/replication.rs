@@ -7,7 +7,7 @@ use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, acl, flag};
 use crate::command::{CommandError, CommandResult, Ctx};
-use crate::config::{Config, ReplicaOf, Text};
+use crate::protocol::Argv;
 use crate::protocol::inline::split_words;
 use crate::protocol::number::parse_i64;
 use crate::protocol::until_nul;
@@ -15,10 +15,9 @@ use crate::runtime::log;
 use crate::session::session;
 use crate::shard::blocking::{BlockRequest, TimeoutReply};
 use crate::worker::link::{LinkGlobals, Master};
-use crate::worker::{SessionCtx, SessionHandler};
-use std::convert::Infallible;
+use crate::worker::{FailoverOptions, SessionCtx, SessionHandler};
 
-pub const COMMANDS: &[Command] = &[PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
+pub const COMMANDS: &[Command] = &[FAILOVER, PSYNC, REPLCONF, REPLICAOF, ROLE, SLAVEOF, SYNC, WAIT];
 
 const SYNC_FLAGS: u64 = flag::NO_ASYNC_LOADING | flag::ADMIN | flag::NO_MULTI | flag::NOSCRIPT;
 
@@ -30,7 +29,7 @@ const SYNC: Command = session("sync", 1, &(sync as SessionHandler)).flags(SYNC_F
 /// SYNC. Of a client that is a replica already: nothing. Reply: `$` and the length of the snapshot, the snapshot, and the
 /// effects of all that happens from there on, as requests. Errors: those of a snapshot that is limited. O(1), and the snapshot.
 fn sync(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    begin(ctx, false)
+    begin(ctx, None)
 }
 
 const PSYNC: Command = session("psync", -3, &(psync as SessionHandler)).flags(SYNC_FLAGS).docs(
@@ -39,21 +38,45 @@ const PSYNC: Command = session("psync", -3, &(psync as SessionHandler)).flags(SY
         .arguments("replicationid offset:int"),
 );
 
-/// PSYNC replicationid offset. Reply: the status `CONTINUE` with the name of the data set's history, if the stream is there
+/// PSYNC replicationid offset [FAILOVER]. Reply: the status `CONTINUE` with the name of the data set's history, if the stream is there
 /// from that offset on, and then the stream. Otherwise the status `FULLRESYNC`, that name and the length of the stream so
-/// far; then as SYNC. Errors: the offset is no integer; FAILOVER; as SYNC. O(1), and the snapshot.
+/// far; then as SYNC. FAILOVER, from the master of this server: it becomes a master before that. Errors: the offset is no
+/// integer; FAILOVER, and this is a master, or has another history; as SYNC. O(1), and the snapshot.
 fn psync(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    if ctx.args.get(3).is_some_and(|word| args::is(word, "failover")) {
-        return Err(CommandError::fixed("ERR PSYNC FAILOVER can't be sent to a master."));
+    let offset = args::integer(ctx.arg(2)).inspect_err(|_| {
+        let name = ctx.client().addr.clone();
+        log::warning(format_args!("Replica {name} asks for synchronization but with a wrong offset"));
+    })?;
+    if ctx.args.get(3).is_some_and(|word| args::is(word, "failover")) && !ctx.client().is_replica() {
+        return promote(ctx, offset);
     }
-    args::integer(ctx.arg(2))?;
 
-    begin(ctx, true)
+    begin(ctx, Some((ctx.arg(1), offset)))
 }
 
-fn begin(ctx: &mut SessionCtx<'_>, is_psync: bool) -> CommandResult {
+/// The master of this server hands its part over.
+fn promote(ctx: &mut SessionCtx<'_>, offset: i64) -> CommandResult {
+    let (id, globals) = (ctx.arg(1), ctx.worker.globals);
+    log::warning(format_args!("Failover request received for replid {}.", id.escape_ascii()));
+    if !globals.link.is_replica() {
+        return Err(CommandError::fixed("ERR PSYNC FAILOVER can't be sent to a master."));
+    }
+    if !id.eq_ignore_ascii_case(globals.stream.ids().id.as_bytes()) {
+        return Err(CommandError::fixed("ERR PSYNC FAILOVER replid must match my replid."));
+    }
+    if let Some(at) = ctx.conn {
+        ctx.worker.promote_for(at, id, offset);
+    }
+    Ok(())
+}
+
+/// `has`: the history of PSYNC, and the offset.
+fn begin(ctx: &mut SessionCtx<'_>, has: Option<(&[u8], i64)>) -> CommandResult {
     if ctx.client().is_replica() {
         return Ok(());
+    }
+    if ctx.worker.globals.failover.is_on() {
+        return Err(CommandError::fixed("NOMASTERLINK Can't SYNC while failing over"));
     }
     let link = &ctx.worker.globals.link;
     if link.is_replica() && !link.is_up() {
@@ -63,13 +86,66 @@ fn begin(ctx: &mut SessionCtx<'_>, is_psync: bool) -> CommandResult {
     if (replica.filters_keys || replica.filters_functions) && !replica.takes_mark {
         return Err(CommandError::fixed("ERR Filtered replica requires EOF capability"));
     }
-    let Some(at) = ctx.conn else { return Ok(()) };
-    let has = match is_psync {
-        true => Some((ctx.arg(1), args::integer(ctx.arg(2))?)),
-        false => None,
-    };
-    ctx.worker.add_replica(at, has);
+    if let Some(at) = ctx.conn {
+        ctx.worker.add_replica(at, has);
+    }
     Ok(())
+}
+
+const FAILOVER: Command = session("failover", -1, &(failover as SessionHandler))
+    .flags(flag::ADMIN | flag::NOSCRIPT | flag::STALE)
+    .constant_time()
+    .docs(
+        Docs::new("server", "6.2.0", "Hands the part of the master over to a replica")
+            .complexity("O(1)")
+            .arguments("[target(TO host port:int [FORCE])] [ABORT] [TIMEOUT milliseconds:int]"),
+    );
+
+/// FAILOVER [TO host port [FORCE]] [TIMEOUT milliseconds] | ABORT. Clients may not write from here on, until a replica, or this one,
+/// has all of the stream, and has become the master of this server; or until the time is over, with FORCE the failover begins
+/// then nevertheless. Reply: OK, at once. Errors: syntax; a timeout that is none; there is a failover already, or, with ABORT, none;
+/// this server is a replica, or has none; the target is no replica, or not online; FORCE without the other two. O(replicas).
+fn failover(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    if ctx.args.len() == 2 && args::is(ctx.arg(1), "abort") {
+        if ctx.worker.abort_failover(ctx.conn)? {
+            ctx.reply.ok();
+        }
+        return Ok(());
+    }
+    let options = parse_failover(ctx.args)?;
+
+    ctx.worker.begin_failover(options)?;
+
+    ctx.reply.ok();
+    Ok(())
+}
+
+fn parse_failover(args: Argv<'_>) -> CommandResult<FailoverOptions> {
+    let mut options = FailoverOptions::default();
+    let mut at = 1;
+    while at < args.len() {
+        let word = args.arg(at);
+        if args::is(word, "timeout") && at + 1 < args.len() && options.timeout_ms.is_none() {
+            let timeout_ms = args::integer(args.arg(at + 1))?;
+            if timeout_ms <= 0 {
+                return Err(CommandError::fixed("ERR FAILOVER timeout must be greater than 0"));
+            }
+            options.timeout_ms = Some(timeout_ms);
+            at += 2;
+        } else if args::is(word, "to") && at + 2 < args.len() && options.target.is_none() {
+            // Where no port is, no replica is.
+            let port = u16::try_from(args::integer(args.arg(at + 2))?).unwrap_or(0);
+            options.target =
+                Some(Master { host: String::from_utf8_lossy(args.arg(at + 1)).into_owned(), port });
+            at += 3;
+        } else if args::is(word, "force") && !options.force {
+            options.force = true;
+            at += 1;
+        } else {
+            return Err(CommandError::SYNTAX);
+        }
+    }
+    Ok(options)
 }
 
 const REPLCONF: Command = session("replconf", -1, &(replconf as SessionHandler))
@@ -170,6 +246,9 @@ const SLAVEOF: Command =
 /// specified master`. Errors: the port is none; the caller is a replica itself. O(1).
 fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let (globals, clock) = (ctx.worker.globals, ctx.worker.clock());
+    if globals.failover.is_on() {
+        return Err(CommandError::fixed("ERR REPLICAOF not allowed while failing over."));
+    }
     let is_none = args::is(ctx.arg(1), "no") && args::is(ctx.arg(2), "one");
     let master = match is_none {
         true => None,
@@ -187,7 +266,9 @@ fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
         ctx.reply.simple("OK Already connected to specified master");
         return Ok(());
     }
-    remember_master(ctx, &master);
+    LinkGlobals::remember(globals, master.as_ref());
+    // What comes after it in an EXEC goes by it: CONFIG REWRITE.
+    ctx.worker.adopt_config();
     match (&master, ctx.conn) {
         (None, Some(at)) if globals.link.is_replica() => {
             let reply_id = ctx.worker.reply_later(at);
@@ -204,21 +285,6 @@ fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
     }
     ctx.reply.ok();
     Ok(())
-}
-
-/// So that CONFIG GET and REWRITE know of it.
-fn remember_master(ctx: &mut SessionCtx<'_>, master: &Option<Master>) {
-    let value = master.as_ref().map(|master| (Text::from(master.host.as_bytes()), master.port));
-    let changed = ctx.worker.globals.update_config(|config| {
-        let replicaof = ReplicaOf(value);
-        Ok::<_, Infallible>((Config { replicaof, ..config.clone() }, ()))
-    });
-    match changed {
-        Ok(()) => {}
-        Err(never) => match never {},
-    }
-    // What comes after it in an EXEC goes by it: CONFIG REWRITE.
-    ctx.worker.adopt_config();
 }
 
 const ROLE: Command = session("role", 1, &(role as SessionHandler))
@@ -281,4 +347,30 @@ fn wait(ctx: &mut Ctx<'_>) -> CommandResult<Option<BlockRequest>> {
     }
 
     ctx.block(0..0, deadline_ms, TimeoutReply::Replicas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::OwnedArgv;
+
+    fn parsed(args: &[&str]) -> CommandResult<FailoverOptions> {
+        parse_failover(OwnedArgv::from_slices(args).as_argv())
+    }
+
+    #[test]
+    fn failover_takes_its_words_in_any_order_and_each_once() {
+        let target = Some(Master { host: "h".to_owned(), port: 6379 });
+        let all = FailoverOptions { target, timeout_ms: Some(100), force: true };
+        assert_eq!(parsed(&["FAILOVER"]), Ok(FailoverOptions::default()));
+        assert_eq!(parsed(&["FAILOVER", "to", "h", "6379", "FORCE", "TIMEOUT", "100"]), Ok(all.clone()));
+        assert_eq!(parsed(&["FAILOVER", "TIMEOUT", "100", "force", "TO", "h", "6379"]), Ok(all));
+        for bad in
+            [&["FAILOVER", "TO", "h"][..], &["FAILOVER", "FORCE", "FORCE"], &["FAILOVER", "ABORT", "x"]]
+        {
+            assert_eq!(parsed(bad), Err(CommandError::SYNTAX), "{bad:?}");
+        }
+        let error = parsed(&["FAILOVER", "TIMEOUT", "0"]).expect_err("it is no time");
+        assert_eq!(error.text(), "ERR FAILOVER timeout must be greater than 0");
+    }
 }

@@ -6,9 +6,9 @@ use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::{Argv, until_nul};
-use crate::runtime::{log, signals};
+use crate::runtime::log;
 use crate::session::session;
-use crate::worker::{SessionCtx, SessionHandler};
+use crate::worker::{SessionCtx, SessionHandler, ShutdownOptions};
 use crate::{REDIS_VERSION, SHARDIS_VERSION};
 
 pub const COMMANDS: &[Command] = &[LOLWUT, MONITOR, SHUTDOWN, TIME];
@@ -66,64 +66,55 @@ const SHUTDOWN: Command = session("shutdown", -1, &(shutdown as SessionHandler))
             .history(&[("7.0.0", "Added the `NOW`, `FORCE` and `ABORT` modifiers.")]),
     );
 
-/// What SHUTDOWN's words ask for. NOW is about replicas that lag behind: there are none to wait for.
-#[derive(Default, PartialEq, Eq, Debug)]
-struct Shutdown {
-    save: bool,
-    nosave: bool,
-    now: bool,
-    force: bool,
-    abort: bool,
+/// What SHUTDOWN's words ask for.
+#[derive(PartialEq, Eq, Debug)]
+enum Shutdown {
+    Begin(ShutdownOptions),
+    Abort,
 }
 
 fn parse_shutdown(args: Argv<'_>) -> CommandResult<Shutdown> {
-    let mut wanted = Shutdown::default();
+    let (mut wanted, mut abort) = (ShutdownOptions::default(), false);
     for word in args.iter().skip(1) {
         let is_wanted = match until_nul(word).to_ascii_lowercase().as_slice() {
             b"save" => &mut wanted.save,
             b"nosave" => &mut wanted.nosave,
             b"now" => &mut wanted.now,
             b"force" => &mut wanted.force,
-            b"abort" => &mut wanted.abort,
+            b"abort" => &mut abort,
             _ => return Err(CommandError::SYNTAX),
         };
         *is_wanted = true;
     }
-    let contradicts_itself = (wanted.save && wanted.nosave) || (wanted.abort && args.len() > 2);
-    if contradicts_itself { Err(CommandError::SYNTAX) } else { Ok(wanted) }
+    match (abort, wanted.save && wanted.nosave) {
+        (false, false) => Ok(Shutdown::Begin(wanted)),
+        (true, false) if args.len() == 2 => Ok(Shutdown::Abort),
+        (true | false, _) => Err(CommandError::SYNTAX),
+    }
 }
 
-/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. Saves if it is told so, or if there are save points. No reply: the
-/// connection ends with the server. ABORT takes a signal back that the server has not come to yet, and replies OK; a shutdown that
-/// has begun is not to be stopped. Errors: ABORT, and there is no signal; BUSY, without NOSAVE; the file cannot be written, or an
+/// SHUTDOWN [NOSAVE|SAVE] [NOW] [FORCE] | ABORT. Waits until all replicas have what was written, for `shutdown-timeout` at most and
+/// without NOW. Then saves, if it is told so, or if there are save points. No reply: the connection ends with the server. ABORT ends
+/// the waiting, or takes a signal back that the server has not come to yet, and replies OK; a shutdown that saves already is not to be
+/// stopped. Errors: ABORT, and there is nothing to be ended; BUSY, without NOSAVE; ABORT has come; the file cannot be written, or an
 /// append-only file that was turned on has no base yet, without FORCE.
 fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let wanted = parse_shutdown(ctx.args)?;
-    if wanted.abort {
-        if signals::stop_requested().is_none() || ctx.worker.is_server_closing() {
-            return Err(CommandError::fixed("ERR No shutdown in progress."));
+    let wanted = match parse_shutdown(ctx.args)? {
+        Shutdown::Begin(wanted) => wanted,
+        Shutdown::Abort if ctx.worker.abort_shutdown() => {
+            log::notice(format_args!("Shutdown manually aborted."));
+            ctx.reply.ok();
+            return Ok(());
         }
-        signals::withdraw_stop();
-        log::notice(format_args!("Shutdown manually aborted."));
-        ctx.reply.ok();
-        return Ok(());
-    }
+        Shutdown::Abort => return Err(CommandError::fixed("ERR No shutdown in progress.")),
+    };
 
     if !wanted.nosave
         && let Some(kind) = ctx.worker.busy_program()
     {
         return Err(busy_error(kind));
     }
-    log::warning(format_args!("User requested shutdown..."));
-    if ctx.worker.globals.aof.awaits_base() {
-        if !wanted.force {
-            log::warning(format_args!("Writing initial AOF, can't exit."));
-            return Err(CommandError::fixed("ERR Errors trying to SHUTDOWN. Check logs."));
-        }
-        log::warning(format_args!("Writing initial AOF. Exit anyway."));
-    }
-    let saves = ctx.worker.saves_at_end(wanted.save, wanted.nosave);
-    ctx.worker.shut_down(ctx.conn, saves, wanted.force);
+    ctx.worker.begin_shutdown(ctx.conn, wanted);
     Ok(())
 }
 
@@ -204,12 +195,13 @@ mod tests {
 
     #[test]
     fn shutdown_takes_its_words_together_unless_they_contradict_each_other() {
-        assert_eq!(parsed(&["SHUTDOWN"]), Ok(Shutdown::default()));
+        let none = ShutdownOptions::default();
+        assert_eq!(parsed(&["SHUTDOWN"]), Ok(Shutdown::Begin(none)));
         assert_eq!(
             parsed(&["SHUTDOWN", "nosave", "NOW", "force"]),
-            Ok(Shutdown { nosave: true, now: true, force: true, ..Shutdown::default() })
+            Ok(Shutdown::Begin(ShutdownOptions { nosave: true, now: true, force: true, ..none }))
         );
-        assert_eq!(parsed(&["SHUTDOWN", "ABORT"]), Ok(Shutdown { abort: true, ..Shutdown::default() }));
+        assert_eq!(parsed(&["SHUTDOWN", "ABORT"]), Ok(Shutdown::Abort));
         for bad in [&["SHUTDOWN", "SAVE", "NOSAVE"][..], &["SHUTDOWN", "ABORT", "NOW"], &["SHUTDOWN", "x"]] {
             assert_eq!(parsed(bad), Err(CommandError::SYNTAX));
         }

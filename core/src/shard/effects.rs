@@ -320,6 +320,19 @@ impl EffectLog {
         }
     }
 
+    /// The same, for replicas alone.
+    pub fn add_for_replicas<'a>(
+        &mut self,
+        db: u32,
+        args: impl ExactSizeIterator<Item = &'a [u8]>,
+        changes: u64,
+    ) {
+        if self.has_replicas {
+            self.add(db, args, changes);
+            self.open.list.last_mut().expect("it was added just now").skips_file = true;
+        }
+    }
+
     /// The arguments of the running command are no effect.
     pub fn omit(&mut self) {
         self.is_replaced = self.is_on;
@@ -486,6 +499,11 @@ impl EffectLog {
     /// Whether effects are recorded for replicas.
     pub fn has_replicas(&self) -> bool {
         self.has_replicas
+    }
+
+    /// Whether anything was recorded since it was last taken.
+    pub fn has_batch(&self) -> bool {
+        !self.batch.items.is_empty()
     }
 
     /// Takes what was recorded since the last call, if there is anything.

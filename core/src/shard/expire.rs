@@ -194,8 +194,7 @@ mod tests {
 
     #[test]
     fn a_writable_replica_removes_only_keys_whose_time_its_own_clients_have_set() {
-        let mut shard =
-            Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1);
+        let mut shard = Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1);
         shard.set_now(1000);
         (shard.expire_paused, shard.is_writable_replica) = (true, true);
         let (master, client) = (Call::default(), Call { client: 7, db: 3, ..Call::default() });

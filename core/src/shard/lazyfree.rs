@@ -57,6 +57,13 @@ impl Shard {
         let db = &mut self.dbs[db as usize];
         let key_count = db.table().len() as u64;
         let detached = db.detach();
+        self.free_detached(detached, key_count, freeing);
+        self.signal_all(number);
+        key_count
+    }
+
+    /// Frees what was in a database, or, if a snapshot has not saved it yet, has it freed when that is done.
+    pub(super) fn free_detached(&mut self, detached: DetachedTable, key_count: u64, freeing: Freeing) {
         let counted = if freeing == Freeing::Later { key_count } else { 0 };
         self.stats.lazyfree_pending_objects.add(counted);
         if let Err(mut detached) = self.keep_for_snapshot(detached, counted) {
@@ -70,8 +77,6 @@ impl Shard {
                 }
             }
         }
-        self.signal_all(number);
-        key_count
     }
 
     /// Whether there is memory left to free.

@@ -1,6 +1,10 @@
 //! Keys from an RDB file: they enter the tables without events, effects, or a count of changes.
+//!
+//! A master's snapshot is loaded *aside*: into tables of its own, which then take the place of the present ones in a unit over
+//! all shards. So nothing ever sees a part of it, and if it is not whole nothing has changed.
 
-use super::Shard;
+use super::lazyfree::Freeing;
+use super::{Db, Shard};
 use crate::call::Key;
 use crate::persist::rdb::file::SavedAccess;
 use crate::persist::rdb::value::{Limits, PackedLimits};
@@ -27,6 +31,42 @@ impl Shard {
             },
             set: SetLimits::new(config.set_max_intset_entries),
         }
+    }
+
+    /// Makes room beside the databases for others.
+    pub fn begin_aside(&mut self) {
+        self.discard_aside();
+        self.aside = (0..self.db_count() as u32).map(Db::new).collect();
+        self.set_new_access();
+    }
+
+    /// What is loaded beside the databases is at their place, until the next call.
+    pub fn exchange_aside(&mut self) {
+        debug_assert_eq!(self.aside.len(), self.dbs.len());
+        std::mem::swap(&mut self.dbs, &mut self.aside);
+    }
+
+    /// Frees what was loaded beside the databases, in slices.
+    pub fn discard_aside(&mut self) {
+        for mut db in std::mem::take(&mut self.aside) {
+            let key_count = db.table().len() as u64;
+            self.free_detached(db.detach(), key_count, Freeing::Later);
+        }
+    }
+
+    /// Puts what was loaded beside the databases in their place. Counts no change.
+    pub fn adopt_aside(&mut self) {
+        self.track_replaced();
+        self.forget_local_expires();
+        let loaded = std::mem::take(&mut self.aside);
+        for (number, new) in (0..).zip(loaded) {
+            self.will_be_loaded(number, new.table());
+            let mut old = std::mem::replace(&mut self.dbs[number as usize], new);
+            let key_count = old.table().len() as u64;
+            self.free_detached(old.detach(), key_count, Freeing::Later);
+            self.signal_all(number);
+        }
+        self.set_new_access();
     }
 
     /// Puts an entry in, and replaces what is there.
@@ -63,5 +103,43 @@ impl Shard {
                 self.access.of_new()
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Call;
+    use crate::config::Config;
+    use crate::shard::event::Event;
+    use crate::shard::stats::ShardStats;
+    use crate::types::{SetExpire, hash_key};
+    use std::sync::Arc;
+
+    fn key(name: &'static str) -> Key<'static> {
+        Key { bytes: name.as_bytes(), hash: hash_key(name.as_bytes()) }
+    }
+
+    fn shard_with_one_key() -> Shard {
+        let mut shard = Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1);
+        shard.set(&Call::default(), key("old"), NewValue::Int(1), SetExpire::Clear, Event::SET);
+        shard.begin_aside();
+        shard.exchange_aside();
+        let access = shard.access.of_new();
+        shard.load(3, key("new"), NewValue::Int(2), None, access);
+        shard.exchange_aside();
+        shard
+    }
+
+    #[test]
+    fn what_is_loaded_aside_is_seen_when_it_is_adopted_and_never_if_it_is_discarded() {
+        let mut shard = shard_with_one_key();
+        assert!(shard.is_stored(0, key("old")) && !shard.is_stored(3, key("new")));
+        shard.adopt_aside();
+        assert!(!shard.is_stored(0, key("old")) && shard.is_stored(3, key("new")));
+
+        let mut shard = shard_with_one_key();
+        shard.discard_aside();
+        assert!(shard.is_stored(0, key("old")) && !shard.is_stored(3, key("new")));
     }
 }

@@ -54,6 +54,8 @@ pub struct Shard {
     pub shard_count: usize,
     /// Commands change them through the `change` module alone. `db` lists the few other modules that do.
     dbs: Vec<Db>,
+    /// What is loaded beside them, to take their place: see [`load`].
+    aside: Vec<Db>,
     /// The keys whose entries are checked out to other shards: databases and hashes.
     checked_out: AHashSet<(u32, u64)>,
     pub locks: LockTable,
@@ -129,6 +131,7 @@ impl Shard {
             index,
             shard_count,
             dbs: (0..config.databases as u32).map(Db::new).collect(),
+            aside: Vec::new(),
             checked_out: AHashSet::default(),
             locks: LockTable::default(),
             effects: EffectLog::default(),

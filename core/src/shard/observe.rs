@@ -17,8 +17,8 @@
 //! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
 //! owner. They are published at home, where they happen.
 
-use super::expire::LocalExpires;
 use super::event::Event;
+use super::expire::LocalExpires;
 use super::lock::{LockRequestId, LockTable};
 use super::tracking::Tracking;
 use super::watch::Watch;
@@ -26,6 +26,7 @@ use super::{Blocking, Shard};
 use crate::call::{Call, ClientId, Key};
 use crate::config::NotifyEvents;
 use crate::pubsub::{Delivery, Kind, OpenMessages};
+use crate::types::Table;
 
 /// What an event means to those who observe the key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -521,6 +522,18 @@ impl Shard {
         let state = |db: u32, key: Key<'_>| super::watch::state(self.dbs[db as usize].table(), key, now_ms);
         let new_state = |key: Key<'_>| by.and_then(|by| state(by, key));
         self.observers.watch.replace(db, &|key| state(db, key), &new_state);
+        self.observers.set_on();
+    }
+
+    /// The same of a database whose place this table takes.
+    pub(super) fn will_be_loaded(&mut self, db: u32, new: &Table) {
+        if !self.observers.is_on {
+            return;
+        }
+        let now_ms = self.now_ms;
+        let state = |key: Key<'_>| super::watch::state(self.dbs[db as usize].table(), key, now_ms);
+        let new_state = |key: Key<'_>| super::watch::state(new, key, now_ms);
+        self.observers.watch.replace(db, &state, &new_state);
         self.observers.set_on();
     }
 

@@ -27,6 +27,10 @@ use std::ops::Range;
 /// The reply to a blocking command that CLIENT UNBLOCK ... ERROR ends.
 const UNBLOCKED: &[u8] = b"-UNBLOCKED client unblocked via CLIENT UNBLOCK\r\n";
 
+/// The reply to blocking commands of clients of a master that becomes a replica.
+const INSTANCE_CHANGED: &[u8] =
+    b"-UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)\r\n";
+
 /// A blocking command of one of this shard's clients, from the call to the reply.
 struct Blocked {
     entry: &'static CommandEntry,
@@ -560,6 +564,23 @@ impl Worker {
             self.end_by_time(reply_id);
         }
         true
+    }
+
+    /// This server becomes a replica: ends the waits of all clients, and their connections. Those that are being served get
+    /// their replies.
+    pub(super) fn unblock_all(&mut self) {
+        let waiting = self.blocked.by_connection.iter().filter(|(_, blocked)| {
+            let waiting = blocked.waiting.as_ref();
+            waiting.is_some_and(|waiting| !waiting.is_being_served && waiting.hold.is_none())
+        });
+        let waiting: Vec<_> =
+            waiting.map(|(&at, blocked)| (at, blocked.reply_id, blocked.entry.id)).collect();
+        for (at, reply_id, command) in waiting {
+            self.shard.stats.command(command).failed.add(1);
+            self.shard.stats.error(code_of(&INSTANCE_CHANGED[1..]));
+            self.close_after_reply(at as usize);
+            self.fulfil(reply_id, INSTANCE_CHANGED);
+        }
     }
 
     /// Ends a client's wait with an error if its user may not call the command any more. A client that is being served gets

@@ -1,4 +1,4 @@
-//! The end of a server that saves its data set first, or has an append-only file: by SHUTDOWN or a signal.
+//! The last part of the end of a server, behind that of [`shutdown`](super::shutdown), if it saves its data set first, or has an append-only file: by SHUTDOWN or a signal.
 //!
 //! All shards stand still for it. They read nothing from their clients any more, and exchange messages, round by round,
 //! until none is under way: so every transaction and program that has begun has ended, and no entry is checked out. Then
@@ -8,9 +8,9 @@
 //! written and synchronized, before any connection is closed: who sees the end of its connection finds everything on disk.
 
 use super::Worker;
-use crate::protocol::{Reply, Resp};
 use crate::runtime::log;
 use crate::shard::message::Message;
+use crate::worker::shutdown::{give_up_shutdown, log_failure};
 use crate::worker::snapshot::Purpose;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -91,20 +91,17 @@ impl Worker {
     /// there is nothing to save that is not in the file.
     pub fn saves_at_end(&self, save: bool, nosave: bool) -> bool {
         let wants_it = save || !nosave && !self.shard.config.save.0.is_empty();
-        wants_it && !self.globals.persistence.loading.is_on()
+        let loading = &self.globals.persistence.loading;
+        wants_it && !loading.is_on() && !loading.is_async()
     }
 
-    /// Starts the shutdown. If it saves and that fails, the client at `conn` gets an error, unless it is `forced`.
-    pub fn shut_down(&mut self, conn: Option<usize>, saves: bool, forced: bool) {
+    /// Ends the server, behind a snapshot if it `saves`. If that fails, it goes on, unless it is `forced`.
+    pub(super) fn close_server(&mut self, saves: bool, forced: bool) {
         // While a file is loaded, nothing was added to it.
         let has_file = self.globals.aof.is_on() && !self.globals.persistence.loading.is_on();
         if !saves && !has_file {
             self.globals.stop();
             return;
-        }
-        if let Some(at) = conn {
-            let reply_id = self.reply_later(at);
-            self.shutdowns.push(reply_id);
         }
         self.globals.closing.ask(saves, forced || !saves);
     }
@@ -148,19 +145,17 @@ impl Worker {
                 globals.aof.stop_writer();
                 globals.stop();
             } else {
+                log_failure();
                 closing.has_failed.store(false, Ordering::SeqCst);
                 closing.request.store(NOT_ASKED_FOR, Ordering::SeqCst);
+                give_up_shutdown(globals);
             }
         }
         if !meet() || stops {
             return true;
         }
         self.begin_turn();
-        for reply_id in std::mem::take(&mut self.shutdowns) {
-            let mut reply = Vec::new();
-            Reply::new(&mut reply, Resp::V2).error(b"ERR Errors trying to SHUTDOWN. Check logs.");
-            self.fulfil(reply_id, &reply);
-        }
+        self.watch_shutdown();
         false
     }
 
@@ -175,6 +170,7 @@ impl Worker {
             mesh.receive(&mut inbox);
             let mut is_busy = !inbox.is_empty();
             self.deliver_all(&mut inbox);
+            self.settle_feed();
             self.end_turn();
             for (to, message) in self.outbox.drain() {
                 is_busy = true;

@@ -72,7 +72,7 @@ pub(super) enum ReplyBytes<'a> {
 }
 
 impl ReplyBytes<'_> {
-    fn as_slice(&self) -> &[u8] {
+    pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             ReplyBytes::Lent(bytes) => bytes,
             ReplyBytes::Given(bytes) => bytes,

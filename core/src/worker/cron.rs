@@ -105,6 +105,9 @@ impl Worker {
     }
 
     pub(super) fn run_cron(&mut self) {
+        self.watch_shutdown();
+        self.watch_failover();
+        self.watch_promotion();
         if self.shard.is_freeing() {
             self.shard.free_slice();
         }
@@ -287,11 +290,16 @@ impl Worker {
             self.shard.stats.clients_with_deadline.set(deadline_count);
         }
         let waiting_count = self.blocked.waiting_count();
-        if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {
+        if !self.paused.is_empty()
+            || self.shard.stats.blocked_clients.get() != waiting_count + self.shutdowns.len() as u64
+        {
             let paused = self.paused.iter().filter(|&&at| {
                 self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())
             });
-            self.shard.stats.blocked_clients.set(paused.count() as u64 + waiting_count);
+            self.shard
+                .stats
+                .blocked_clients
+                .set(paused.count() as u64 + waiting_count + self.shutdowns.len() as u64);
         }
     }
 

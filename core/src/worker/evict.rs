@@ -132,7 +132,8 @@ impl Worker {
 
     /// Whether keys may be evicted at present: not while clients are paused, nor while the keys are being loaded.
     fn may_evict(&self) -> bool {
-        !self.shard.expire_paused && !self.globals.persistence.loading.is_on() && !self.shard.is_replaying
+        let loading = &self.globals.persistence.loading;
+        !self.shard.expire_paused && !loading.is_on() && !loading.is_async() && !self.shard.is_replaying
     }
 
     /// Evicts what is too much, of this shard and others, as far as there is time.

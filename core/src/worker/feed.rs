@@ -4,6 +4,7 @@
 //! keys, run in order where they touch the same ones, and as transactions where they need several shards. Nothing is sent
 //! over the socket of that connection; it only gives it a place among the others. Replies are dropped.
 
+use super::failover::FailoverState;
 use super::{IoRequest, Worker};
 use crate::client::ReplyMode;
 use crate::runtime::listener;
@@ -120,19 +121,14 @@ impl Worker {
     /// Runs the next chunk of commands, if there is one. Returns whether there may be more to do at once.
     pub fn run_feed(&mut self) -> bool {
         self.take_feed();
-        let Some(open) = &mut self.feed else { return false };
+        let Some(open) = &self.feed else { return false };
         let Some(at) = open.at else { return true };
         let Some(connection) = self.connections[at].as_deref() else { return self.end_feed(false) };
         let is_idle =
             connection.query.is_empty() && connection.pending.is_empty() && connection.stall.is_none();
         let is_stream = open.feed.is_stream;
-        if is_stream
-            && is_idle
-            && let Some(run) = open.run.take()
-        {
-            self.globals.link.set_stream_db(connection.client.db);
-            self.stream_applied(run);
-            return true;
+        if is_stream && is_idle && open.run.is_some() {
+            return self.end_run();
         }
         if is_stream && (!is_idle || self.stream.holds_feed) || connection.query.len() >= CHUNK_LEN {
             // What is there waits for other shards.
@@ -149,6 +145,31 @@ impl Worker {
             }
             Err(TryRecvError::Empty) => false,
             Err(TryRecvError::Disconnected) => is_idle && self.end_feed(true),
+        }
+    }
+
+    /// All commands of the run of a master's stream have run. Returns whether there was one.
+    fn end_run(&mut self) -> bool {
+        let Some(open) = &mut self.feed else { return false };
+        let db = open.at.and_then(|at| Some(self.connections[at].as_deref()?.client.db));
+        let (Some(run), Some(db)) = (open.run.take(), db) else { return false };
+        self.globals.link.set_stream_db(db);
+        self.stream_applied(run);
+        true
+    }
+
+    /// The shards stand still to end the server: what has been applied of a master's stream is said to be.
+    pub(super) fn settle_feed(&mut self) {
+        let Some(open) = self.feed.as_ref().filter(|open| open.feed.is_stream && open.run.is_some()) else {
+            return;
+        };
+        let connection = open.at.and_then(|at| self.connections[at].as_deref());
+        let is_idle = connection.is_some_and(|connection| {
+            connection.query.is_empty() && connection.pending.is_empty() && connection.stall.is_none()
+        });
+        self.globals.link.set_applying(!is_idle);
+        if is_idle {
+            self.end_run();
         }
     }
 
@@ -172,6 +193,12 @@ impl Worker {
             AtEnd::Promotion(reply) => {
                 self.globals.link.set_master();
                 self.follow_role();
+                if self.globals.failover.state() == FailoverState::InProgress {
+                    // It was given up.
+                    self.globals.failover.end(self.globals);
+                }
+                // Replicas may wait for this.
+                self.globals.ring_all();
                 reply
             }
             AtEnd::Reload(..) | AtEnd::Nothing => None,

@@ -18,6 +18,7 @@ use crate::types::module::ModuleTypes;
 use crate::worker::acl::AclGlobals;
 use crate::worker::aof::Aof;
 use crate::worker::client_memory::ClientMemoryBoard;
+use crate::worker::failover::Failover;
 use crate::worker::feed::FeedQueue;
 use crate::worker::hooks::Hooks;
 use crate::worker::latency::LatencyMonitor;
@@ -26,6 +27,7 @@ use crate::worker::monitor::ClientAddrs;
 use crate::worker::peers::Peers;
 use crate::worker::persistence::Persistence;
 use crate::worker::program::{BusyPrograms, Outside};
+use crate::worker::shutdown::ShutdownWait;
 use crate::worker::{Closing, StreamGlobals};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering, fence};
@@ -52,8 +54,9 @@ pub struct Globals {
     pub acl: AclGlobals,
     config_version: AtomicU64,
     next_client_id: AtomicU64,
+    /// Until when any pause is in force.
     pause_until_ms: AtomicI64,
-    pause_all: AtomicBool,
+    pauses: [Pause; PauseReason::COUNT],
     pub active_expire: AtomicBool,
     pub stream: StreamGlobals,
     /// The link to the master of this server.
@@ -81,9 +84,13 @@ pub struct Globals {
     /// The types of values that modules have registered.
     pub module_types: Arc<ModuleTypes>,
     pub closing: Closing,
+    pub shutdown: ShutdownWait,
+    pub failover: Failover,
     pub busy_programs: BusyPrograms,
     stopping: AtomicBool,
     next_slowlog_id: AtomicU64,
+    /// Errors of commands that must not fail: see [`divergence`](crate::worker::divergence).
+    unexpected_errors: AtomicU64,
     /// Allocated bytes once all shards had started; 0 before that is known.
     startup_memory_bytes: AtomicU64,
     peak_memory_bytes: AtomicU64,
@@ -103,6 +110,26 @@ pub struct Globals {
     listeners: Mutex<Listeners>,
     /// What new connections on `tls-port` are encrypted with.
     pub tls: Tls,
+}
+
+/// Why clients are paused. Each pause is by itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PauseReason {
+    /// CLIENT PAUSE
+    Client,
+    /// The server ends as soon as its replicas have all of the stream.
+    Shutdown,
+    Failover,
+}
+
+impl PauseReason {
+    const COUNT: usize = 3;
+}
+
+#[derive(Default)]
+struct Pause {
+    until_ms: AtomicI64,
+    all: AtomicBool,
 }
 
 /// How often a client's peak output length is reset, unless DEBUG REPLYBUFFER says otherwise.
@@ -143,7 +170,7 @@ impl Globals {
             acl: AclGlobals::default(),
             next_client_id: AtomicU64::new(1),
             pause_until_ms: AtomicI64::new(0),
-            pause_all: AtomicBool::new(false),
+            pauses: Default::default(),
             active_expire: AtomicBool::new(true),
             stream,
             link: LinkGlobals::default(),
@@ -162,9 +189,12 @@ impl Globals {
             tracking: Arc::default(),
             module_types: Arc::default(),
             closing: Closing::default(),
+            shutdown: ShutdownWait::default(),
+            failover: Failover::default(),
             busy_programs: BusyPrograms::default(),
             stopping: AtomicBool::new(false),
             next_slowlog_id: AtomicU64::new(0),
+            unexpected_errors: AtomicU64::new(0),
             startup_memory_bytes: AtomicU64::new(0),
             peak_memory_bytes: AtomicU64::new(0),
             other_memory_bytes: AtomicI64::new(0),
@@ -248,34 +278,69 @@ impl Globals {
         self.next_slowlog_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    pub(super) fn count_unexpected_error(&self) {
+        self.unexpected_errors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many commands have failed that must not.
+    pub fn unexpected_errors(&self) -> u64 {
+        self.unexpected_errors.load(Ordering::Relaxed)
+    }
+
     /// The pause in force at `now_ms`.
     #[inline]
     pub fn pause(&self, now_ms: i64) -> Option<PauseKind> {
         if self.pause_until_ms.load(Ordering::Relaxed) <= now_ms {
             return None;
         }
-        Some(if self.pause_all.load(Ordering::Relaxed) { PauseKind::All } else { PauseKind::Write })
+        let in_force = |pause: &&Pause| pause.until_ms.load(Ordering::Relaxed) > now_ms;
+        let kinds = self.pauses.iter().filter(in_force).map(|pause| pause.all.load(Ordering::Relaxed));
+        kinds.max().map(|all| if all { PauseKind::All } else { PauseKind::Write })
     }
 
-    /// When the pause ends, unix time in milliseconds.
+    /// When the last pause ends, unix time in milliseconds.
     pub fn pause_until_ms(&self) -> i64 {
         self.pause_until_ms.load(Ordering::Relaxed)
     }
 
     /// Pauses clients until `until_ms`. A pause in force is never shortened nor made less strict.
-    pub fn set_pause(&self, until_ms: i64, kind: PauseKind, now_ms: i64) {
-        let in_force = self.pause(now_ms);
-        let all = kind == PauseKind::All || in_force == Some(PauseKind::All);
-        let until_ms = if in_force.is_some() { until_ms.max(self.pause_until_ms()) } else { until_ms };
-        self.pause_all.store(all, Ordering::Relaxed);
-        self.pause_until_ms.store(until_ms, Ordering::Relaxed);
-        self.config_version.fetch_add(1, Ordering::Release);
+    pub fn set_pause(&self, until_ms: i64, kind: PauseKind, reason: PauseReason, now_ms: i64) {
+        let pause = &self.pauses[reason as usize];
+        let in_force_until_ms = pause.until_ms.load(Ordering::Relaxed);
+        let is_in_force = in_force_until_ms > now_ms;
+        let all = kind == PauseKind::All || is_in_force && pause.all.load(Ordering::Relaxed);
+        let until_ms = if is_in_force { until_ms.max(in_force_until_ms) } else { until_ms };
+        pause.all.store(all, Ordering::Relaxed);
+        pause.until_ms.store(until_ms, Ordering::Relaxed);
+        self.pauses_have_changed();
     }
 
     /// Ends the pause. Shards resume their paused clients at their next turn.
-    pub fn end_pause(&self) {
-        self.pause_until_ms.store(0, Ordering::Relaxed);
+    pub fn end_pause(&self, reason: PauseReason) {
+        self.pauses[reason as usize].until_ms.store(0, Ordering::Relaxed);
+        self.pauses_have_changed();
+    }
+
+    fn pauses_have_changed(&self) {
+        let until_ms = self.pauses.iter().map(|pause| pause.until_ms.load(Ordering::Relaxed)).max();
+        self.pause_until_ms.store(until_ms.unwrap_or(0), Ordering::Relaxed);
         self.config_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many turns each shard has begun.
+    pub(super) fn turn_counts(&self) -> Vec<u64> {
+        self.stats.iter().map(|stats| stats.turns.get()).collect()
+    }
+
+    /// Whether all shards have ended the turn that they had begun then, and have begun another one.
+    pub(super) fn have_turned_since(&self, turns: &[u64]) -> bool {
+        // The one behind the next one: a turn is counted when it begins, before it looks what has changed.
+        self.stats.iter().zip(turns).all(|(stats, &before)| stats.turns.get() >= before + 2)
+    }
+
+    /// Wakes all shards.
+    pub fn ring_all(&self) {
+        (0..self.stats.len()).for_each(|shard| self.aof.ring(shard));
     }
 
     /// Makes all shards sleep until `until_ms`, each from its next turn on.

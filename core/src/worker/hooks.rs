@@ -24,6 +24,8 @@ pub struct Hooks {
     /// Anything of `server_events` is wanted.
     has_server_events: AtomicBool,
     server_events: Mutex<WorkerEvents>,
+    /// What those that extend the server make of a snapshot that is loaded as it comes.
+    load_support: OnceLock<fn() -> LoadSupport>,
     /// Somebody wants to be told when a client becomes another user.
     user_changes: OnceLock<OnUserChange>,
 }
@@ -39,6 +41,15 @@ pub struct WorkerEvents {
     pub iteration: Option<fn() -> Option<Task>>,
     /// A background save, or a rewrite of the append-only file.
     pub save: Option<fn(save: SaveEvent) -> Task>,
+}
+
+/// Whether whoever extends the server can do with a snapshot that is loaded as it comes from a master.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LoadSupport {
+    /// It may be cut off, and the server goes on.
+    pub handles_errors: bool,
+    /// The data from before is there until it is complete.
+    pub handles_async: bool,
 }
 
 /// How far a background save, or a rewrite of the append-only file, is.
@@ -84,6 +95,17 @@ impl Hooks {
             return None;
         }
         Some(*self.server_events.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who says what is supported. A later call may not give another function.
+    pub fn ask_load_support(&self, support: fn() -> LoadSupport) {
+        self.load_support.get_or_init(|| support);
+    }
+
+    /// What is supported by all.
+    pub(super) fn load_support(&self) -> LoadSupport {
+        let all = LoadSupport { handles_errors: true, handles_async: true };
+        self.load_support.get().map_or(all, |support| support())
     }
 
     /// Has told from now on when clients become other users. A later call may not give another function.

@@ -10,6 +10,7 @@
 use super::stream::REPLICATION_ID_LEN;
 use super::{Globals, Worker};
 use crate::call::Key;
+use crate::persist::aof::rewrite::write_request;
 use crate::persist::rdb::ValueKind;
 use crate::persist::rdb::file::{FileReader, Item, Record, SavedAccess};
 use crate::persist::rdb::module::{AuxData, Modules, read_aux, write_aux};
@@ -19,7 +20,9 @@ use crate::persist::rdb::window::{FileError, for_each_item};
 use crate::persist::rdb::write::end_of_file;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
+use crate::script::FunctionSet;
 use crate::script::shebang::LibraryHeader;
+use crate::shard::effects::removal;
 use crate::shard::slot::shard_of;
 use crate::types::module::{AuxPlace, KeyPlace, ModuleTypeId, ModuleTypes};
 use crate::types::{NewValue, hash_key};
@@ -28,14 +31,14 @@ use std::fmt;
 use std::io::Read;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// A batch is handed over when it has this many bytes.
 pub const BATCH_LEN: usize = 256 << 10;
 /// How many batches may wait for a shard.
-pub const BATCHES_WAITING_MAX: usize = 4;
+const BATCHES_WAITING_MAX: usize = 4;
 /// How many empty keys are named in the log.
 const EMPTY_KEYS_LOGGED_MAX: u64 = 10;
 /// The shard that loads what all shards share: the libraries of functions and, in DEBUG RELOAD, modules' own data.
@@ -45,6 +48,14 @@ const SHARED_SHARD: usize = 0;
 #[derive(Default)]
 pub struct Loading {
     is_on: AtomicBool,
+    /// A master's snapshot is loaded while the data from before, a part of the same history, is still served.
+    is_async: AtomicBool,
+    /// What is loaded is a replica's. It keeps keys whose time is up: its master deletes them.
+    keeps_expired: AtomicBool,
+    /// For each shard: what it is to load beside its data set.
+    offered: Mutex<Vec<Option<Incoming>>>,
+    /// The deletions of keys that had expired in a file from which a master's stream goes on, as requests.
+    expired: Mutex<Expired>,
     /// An append-only file is loaded. Time stands still for all shards meanwhile, so that no key expires, nor is one left out
     /// of the base: what had expired when the file was written was deleted by a command of its own.
     is_replaying: AtomicBool,
@@ -88,7 +99,7 @@ impl Loading {
     }
 
     /// Which database is selected where the stream goes on behind the file that was loaded last.
-    pub(super) fn take_stream_db(&self) -> u32 {
+    pub fn take_stream_db(&self) -> u32 {
         self.stream_db.swap(0, Ordering::Relaxed)
     }
 
@@ -119,10 +130,46 @@ impl Loading {
 
     /// Loading begins: commands are refused from here on.
     pub fn begin(&self, total_bytes: u64, now_ms: i64) {
+        self.begin_counting(total_bytes, now_ms);
+        self.is_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Loading begins, and most commands go on, over the data from before.
+    pub(super) fn begin_async(&self, total_bytes: u64, now_ms: i64) {
+        self.begin_counting(total_bytes, now_ms);
+        self.is_async.store(true, Ordering::Relaxed);
+    }
+
+    fn begin_counting(&self, total_bytes: u64, now_ms: i64) {
         self.started_at_s.store(now_ms / 1000, Ordering::Relaxed);
         self.total_bytes.store(total_bytes, Ordering::Relaxed);
         self.reset_counts();
-        self.is_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether something is loaded while the data from before is served.
+    #[inline(always)]
+    pub fn is_async(&self) -> bool {
+        self.is_async.load(Ordering::Relaxed)
+    }
+
+    /// Whether what is loaded from here on is a replica's.
+    pub fn set_keeps_expired(&self, keeps: bool) {
+        self.keeps_expired.store(keeps, Ordering::Relaxed);
+    }
+
+    /// Each shard finds here what it is to load beside its data set, by [`Worker::load_aside`].
+    pub(super) fn offer(&self, incoming: Vec<Incoming>) {
+        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) =
+            incoming.into_iter().map(Some).collect();
+    }
+
+    fn take_offered(&self, shard: usize) -> Option<Incoming> {
+        self.offered.lock().unwrap_or_else(PoisonError::into_inner).get_mut(shard)?.take()
+    }
+
+    /// The deletions of the keys that had expired in the file that was loaded last, as requests.
+    pub fn take_expired(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.expired.lock().unwrap_or_else(PoisonError::into_inner)).requests
     }
 
     #[inline(always)]
@@ -149,6 +196,7 @@ impl Loading {
 
     pub fn end(&self) {
         self.is_replaying.store(false, Ordering::Relaxed);
+        self.is_async.store(false, Ordering::Relaxed);
         // DEBUG RELOAD does not say how much it loads.
         self.total_bytes.store(0, Ordering::Relaxed);
         self.is_on.store(false, Ordering::Relaxed);
@@ -186,6 +234,23 @@ impl Loading {
         log::notice(format_args!(
             "Done loading RDB, keys loaded: {loaded}, keys expired: {expired}{skipped}."
         ));
+    }
+}
+
+/// Deletions, as requests.
+#[derive(Default)]
+struct Expired {
+    requests: Vec<u8>,
+    /// The database that is selected at their end.
+    db: Option<u64>,
+}
+
+impl Expired {
+    fn add(&mut self, db: u64, key: &[u8], lazy_free: bool) {
+        if self.db.replace(db) != Some(db) {
+            write_request(&mut self.requests, &[b"SELECT", db.to_string().as_bytes()]);
+        }
+        write_request(&mut self.requests, &[removal(lazy_free), key]);
     }
 }
 
@@ -240,6 +305,8 @@ impl From<ReadError> for LoadError {
 /// What a file says of itself, for the log.
 struct Origin {
     now_ms: i64,
+    /// lazyfree-lazy-expire
+    lazy_free: bool,
 }
 
 impl Origin {
@@ -303,9 +370,15 @@ fn read_items(
         }
         match item {
             Item::Record(record)
-                if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms) && !loading.is_replaying() =>
+                if record.expire_at_ms.is_some_and(|at_ms| at_ms < now_ms)
+                    && !loading.is_replaying()
+                    && !loading.keeps_expired.load(Ordering::Relaxed) =>
             {
                 loading.keys_expired.fetch_add(1, Ordering::Relaxed);
+                if let Some(origin) = origin {
+                    let mut expired = loading.expired.lock().unwrap_or_else(PoisonError::into_inner);
+                    expired.add(record.db, record.key.bytes(&mut key)?, origin.lazy_free);
+                }
                 Ok(())
             }
             Item::Record(record) => each(Loaded::Key(&record, record.key.bytes(&mut key)?)),
@@ -417,7 +490,7 @@ impl Pacing {
 
 /// What modules have in a file after the keys, to be read when all shards have loaded these.
 #[derive(Default)]
-pub struct AuxAfterKeys(Vec<(ModuleTypeId, Vec<u8>, u64)>);
+struct AuxAfterKeys(Vec<(ModuleTypeId, Vec<u8>, u64)>);
 
 impl AuxAfterKeys {
     fn push(&mut self, aux: &AuxData<'_>) {
@@ -426,7 +499,7 @@ impl AuxAfterKeys {
 
     /// # Errors
     /// A module does not accept what it gets.
-    pub fn read(self, types: &ModuleTypes) -> Result<(), LoadError> {
+    fn read(self, types: &ModuleTypes) -> Result<(), LoadError> {
         for (id, bytes, offset) in self.0 {
             read_aux(&AuxData { id, when: AuxPlace::AfterKeys, bytes: &bytes, offset }, types)?;
         }
@@ -439,7 +512,7 @@ impl AuxAfterKeys {
 ///
 /// # Errors
 /// Those of reading; a shard that has given up says why itself.
-pub fn distribute(
+fn distribute(
     source: &mut dyn Read,
     check_checksum: bool,
     globals: &Globals,
@@ -451,7 +524,8 @@ pub fn distribute(
     let mut after_keys = AuxAfterKeys::default();
     let mut batches: Vec<LoadBatch> = queues.iter().map(|_| LoadBatch::default()).collect();
     let mut reader = FileReader::new(check_checksum);
-    let origin = Origin { now_ms };
+    let origin = Origin { now_ms, lazy_free: globals.config().1.lazyfree_lazy_expire };
+    *loading.expired.lock().unwrap_or_else(PoisonError::into_inner) = Expired::default();
     let mut key_count = 0;
     let on_progress = loading.on_progress();
     read_items(source, &mut reader, loading, Some(&origin), on_progress, now_ms, &mut |loaded| {
@@ -492,6 +566,59 @@ pub fn distribute(
 pub struct Incoming {
     pub batches: Receiver<Box<LoadBatch>>,
     pub done: Sender<Result<(), LoadError>>,
+    /// It is loaded beside the present data set, whose place it takes later: see [`Worker::load_aside`].
+    pub is_aside: bool,
+}
+
+/// What shards say of their share.
+pub type Done = Receiver<Result<(), LoadError>>;
+
+/// The ways of a file to the shards, in their order, and what each of them is to get. `wake`: wakes a shard.
+pub fn queues(
+    wakes: impl Iterator<Item = Box<dyn Fn() + Send>>,
+    is_aside: bool,
+) -> (Vec<LoadQueue>, Vec<Incoming>, Done) {
+    let (done, outcomes) = channel();
+    let (queues, incoming) = wakes
+        .map(|wake| {
+            let (batches, inbox) = sync_channel(BATCHES_WAITING_MAX);
+            (LoadQueue { batches, wake }, Incoming { batches: inbox, done: done.clone(), is_aside })
+        })
+        .unzip();
+    (queues, incoming, outcomes)
+}
+
+/// Loads an RDB file, which others may follow in the same source, by all shards. Returns where it ends.
+///
+/// # Errors
+/// Those of reading, and of each shard.
+pub fn load_file(
+    source: &mut dyn Read,
+    globals: &Globals,
+    queues: Vec<LoadQueue>,
+    done: &Done,
+    clock: &'static dyn Clock,
+) -> Result<u64, LoadError> {
+    let shard_count = queues.len();
+    let (_, config) = globals.config();
+    let pacing = Pacing { delay_us: config.key_load_delay_us, clock };
+    let distributed = distribute(source, config.rdbchecksum, globals, queues, pacing, clock.wall_ms());
+    let (mut outcome, after_keys, end) = match distributed {
+        Ok((after_keys, end)) => (Ok(()), after_keys, end),
+        Err(error) => (Err(error), AuxAfterKeys::default(), 0),
+    };
+    // A shard that gives up ends its queue, which is all that the reader sees of it.
+    let shards = done.iter().take(shard_count);
+    for of_shard in shards.filter(|_| matches!(outcome, Ok(()) | Err(LoadError::Stopped))).collect::<Vec<_>>()
+    {
+        if of_shard.is_err() {
+            outcome = of_shard;
+        }
+    }
+    outcome?;
+    after_keys.read(&globals.module_types)?;
+    globals.persistence.loading.log_counts();
+    Ok(end)
 }
 
 /// Whether a key that is there already is an error.
@@ -518,23 +645,18 @@ impl Worker {
             return true;
         }
         let Some(incoming) = &self.incoming else { return false };
+        let is_aside = incoming.is_aside;
         let outcome = match incoming.batches.try_recv() {
-            Ok(batch) => {
-                let limits = self.shard.limits();
-                let mut loaded = 0;
-                let outcome = self.load_libraries(&batch.libraries, Duplicates::Refused);
-                let outcome = outcome.and_then(|()| {
-                    batch.records.chunks(PREFETCHED_TOGETHER).try_for_each(|records| {
-                        let hashes = self.prefetch_for_load(&batch, records);
-                        records.iter().zip(hashes).try_for_each(|(record, hash)| {
-                            let record = batch.record(record);
-                            loaded += self.load_record(&record, hash, &limits, Duplicates::Refused)?;
-                            Ok(())
-                        })
-                    })
-                });
-                self.globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
+            Ok(batch) if is_aside => {
+                let outcome = self.prepare_libraries(&batch.libraries);
+                self.shard.exchange_aside();
+                let outcome = outcome.and_then(|()| self.load_batch(&batch));
+                self.shard.exchange_aside();
                 outcome.map(|()| true)
+            }
+            Ok(batch) => {
+                let outcome = self.load_libraries(&batch.libraries, Duplicates::Refused);
+                outcome.and_then(|()| self.load_batch(&batch)).map(|()| true)
             }
             Err(TryRecvError::Empty) => return false,
             Err(TryRecvError::Disconnected) => Ok(false),
@@ -546,6 +668,58 @@ impl Worker {
         // If nobody listens, the server stops.
         let _ = incoming.done.send(outcome.map(drop));
         false
+    }
+
+    fn load_batch(&mut self, batch: &LoadBatch) -> Result<(), LoadError> {
+        let limits = self.shard.limits();
+        let mut loaded = 0;
+        let outcome = batch.records.chunks(PREFETCHED_TOGETHER).try_for_each(|records| {
+            let hashes = self.prefetch_for_load(batch, records);
+            records.iter().zip(hashes).try_for_each(|(record, hash)| {
+                let record = batch.record(record);
+                loaded += self.load_record(&record, hash, &limits, Duplicates::Refused)?;
+                Ok(())
+            })
+        });
+        self.globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
+        outcome
+    }
+
+    /// From here on, the shard loads what it was offered, beside its data set.
+    pub fn load_aside(&mut self) {
+        self.shard.begin_aside();
+        self.aside_libraries = FunctionSet::default();
+        self.incoming = self.globals.persistence.loading.take_offered(self.shard.index);
+    }
+
+    /// Drops what was loaded beside the data set.
+    pub fn discard_aside(&mut self) {
+        self.shard.discard_aside();
+        self.aside_libraries = FunctionSet::default();
+    }
+
+    /// Puts what was loaded beside the data set in its place, and the libraries that were loaded, on one of the shards, in the
+    /// place of those that are there.
+    pub fn adopt_aside(&mut self) {
+        self.shard.adopt_aside();
+        let libraries = std::mem::take(&mut self.aside_libraries);
+        if self.shard.index == SHARED_SHARD {
+            let adopted = self.globals.scripts.functions.update(|_| Ok(libraries));
+            adopted.expect("nothing is refused here");
+        }
+    }
+
+    /// Adds libraries of functions to those that will take the place of the present ones.
+    fn prepare_libraries(&mut self, texts: &[Vec<u8>]) -> Result<(), LoadError> {
+        for text in texts {
+            let outcome = LibraryHeader::parse(text).and_then(|header| {
+                let library = self.load_library(header, text)?;
+                self.aside_libraries.with(library, false)
+            });
+            self.aside_libraries =
+                outcome.map_err(|error| LoadError::Library { error: error.text().into_owned() })?;
+        }
+        Ok(())
     }
 
     /// Fetches the places of keys in the tables, so that the cache misses of the records overlap. Returns the keys' hashes.

@@ -30,9 +30,11 @@ mod closing;
 mod coalesce;
 mod connection;
 mod cron;
+mod divergence;
 mod events;
 mod evict;
 mod exec;
+mod failover;
 mod fast_path;
 pub mod feed;
 mod fetch;
@@ -57,6 +59,7 @@ mod replies;
 mod run;
 pub mod scripts;
 mod session;
+mod shutdown;
 mod slow;
 pub mod snapshot;
 mod stream;
@@ -68,10 +71,12 @@ pub use closing::{Closing, Exchange};
 pub use connection::Connection;
 pub use cron::TURN_INTERVAL_MS_MAX;
 pub use events::NewConnectionInfo;
-pub use globals::{Globals, GlobalsInit, REPLY_PEAK_RESET_MS};
+pub use failover::FailoverOptions;
+pub use globals::{Globals, GlobalsInit, PauseReason, REPLY_PEAK_RESET_MS};
 pub use outbox::Outbox;
 pub use pipeline::PING_AS_MESSAGE;
 pub use session::{SessionCtx, SessionHandler};
+pub use shutdown::ShutdownOptions;
 pub use stream::{ReplicaInfo, ReplicaState, ReplicationIds, SYNC_BARRIER, StreamGlobals, show_replicas};
 
 use self::pools::Pools;
@@ -86,7 +91,7 @@ use crate::runtime::clock::Clock;
 use crate::runtime::driver::ConnId;
 use crate::runtime::watchdog::{self, Watched};
 use crate::runtime::{crash, log};
-use crate::script::Scripts;
+use crate::script::{FunctionSet, Scripts};
 use crate::shard::Shard;
 use crate::shard::message::{Listeners, Message, ReplyId};
 use crate::shard::slowlog::SlowLog;
@@ -151,12 +156,16 @@ pub struct Worker {
     feed: Option<feed::OpenFeed>,
     /// While the shard is loading: what is to be loaded.
     incoming: Option<load::Incoming>,
+    /// The libraries of what is loaded beside the data set, on one of the shards.
+    aside_libraries: FunctionSet,
     /// How many units the shard has run that save: see [`Worker::next_snapshot_number`].
     snapshots_begun: u64,
     /// The shard's part of the background save that is under way, until it has handed it over.
     snapshot_part: Option<Box<snapshot::SnapshotPart>>,
-    /// The replies that SHUTDOWN owes if it fails.
-    shutdowns: Vec<ReplyId>,
+    /// The replies that SHUTDOWN owes if it fails, and how many had failed when it was called.
+    shutdowns: Vec<(ReplyId, u64)>,
+    /// Replicas that wait until this server is a master: see [`Worker::promote_for`].
+    awaiting_promotion: Vec<stream::AwaitingPromotion>,
     cron: cron::Cron,
     eviction: evict::Eviction,
     client_memory: client_memory::ClientMemory,
@@ -233,10 +242,12 @@ impl Worker {
             outlet: aof::Outlet::default(),
             feed: None,
             incoming: None,
+            aside_libraries: FunctionSet::default(),
             input_bytes_told: 0,
             snapshots_begun: 0,
             snapshot_part: None,
             shutdowns: Vec::new(),
+            awaiting_promotion: Vec::new(),
             cron: cron::Cron::default(),
             eviction: evict::Eviction::default(),
             client_memory: client_memory::ClientMemory::default(),
@@ -275,6 +286,12 @@ impl Worker {
             && !config.save.0.is_empty()
     }
 
+    /// Whether writes cannot be written to disk.
+    #[inline(always)]
+    fn has_disk_error(&self) -> bool {
+        self.globals.aof.has_error() || self.has_save_failed()
+    }
+
     /// The server's state that [`admission`](crate::command::admission) depends on.
     #[inline(always)]
     fn conditions(&self) -> Conditions<'_> {
@@ -282,8 +299,9 @@ impl Worker {
             config: &self.shard.config,
             default_is_open: self.default_is_open,
             is_loading: self.globals.persistence.loading.is_on(),
+            is_async_loading: self.globals.persistence.loading.is_async(),
             is_memory_full: self.eviction.is_memory_full(),
-            has_disk_error: self.globals.aof.has_error() || self.has_save_failed(),
+            has_disk_error: self.has_disk_error(),
             busy: self.globals.busy_programs.kind().filter(|_| self.refuses_while_busy),
             pause: self.pause(),
             is_observed: self.is_observed(),
@@ -296,9 +314,11 @@ impl Worker {
     pub fn follow_role(&mut self) {
         if self.shard.is_replica != self.globals.link.is_replica() {
             self.shard.is_replica = self.globals.link.is_replica();
+            self.globals.persistence.loading.set_keeps_expired(self.shard.is_replica);
             self.track_expiry();
-            if !self.shard.is_replica {
-                self.shard.forget_local_expires();
+            match self.shard.is_replica {
+                true => self.unblock_all(),
+                false => self.shard.forget_local_expires(),
             }
         }
     }
@@ -370,6 +390,7 @@ impl Worker {
     fn track_config(&mut self) {
         self.track_aof();
         self.limit_scripts();
+        self.track_backlog();
         if self.shard.index == 0 && self.shard.config.watchdog_period_ms > 0 {
             self.start_watchdog();
         }

@@ -161,10 +161,14 @@ impl Snapshot {
         let (chunks, inbox) = sync_channel(CHUNKS_WAITING_MAX);
         let mut header = header(globals, config.rdbcompression, now_ms, false);
         // No shard does anything any more, so the file is of the end of the stream.
-        if globals.closing.is_asked_for() && globals.stream.backlog.is_active() && !globals.link.is_replica()
+        let is_replica = globals.link.is_replica();
+        if globals.closing.is_asked_for()
+            && globals.stream.backlog.is_active()
+            && !(is_replica && globals.link.is_applying())
         {
             let mut writer = Writer::new(&mut header, config.rdbcompression);
-            writer.aux("repl-stream-db", "0");
+            let db = if is_replica { globals.link.stream_db() } else { 0 };
+            writer.aux("repl-stream-db", &db.to_string());
             writer.aux("repl-id", &globals.stream.ids().id);
             writer.aux("repl-offset", &globals.stream.offset().to_string());
         }

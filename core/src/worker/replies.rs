@@ -3,8 +3,11 @@
 use super::Worker;
 use super::connection::{OUTPUT_TURN_BYTES, ReplyBytes, StallReason};
 use super::pipeline::Flow;
-use crate::protocol::reply::Reply;
+use crate::protocol::reply::{Reply, Resp};
+use crate::runtime::log;
 use crate::shard::message::ReplyId;
+use crate::worker::client_line::write_line;
+use crate::worker::divergence::{self, Sender};
 
 impl Worker {
     /// Takes a connection's output buffer, or a new one if it has none. The caller puts it back.
@@ -19,6 +22,11 @@ impl Worker {
     pub(super) fn reply_now(&mut self, at: usize, write: impl FnOnce(&mut Reply<'_>)) {
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if !connection.takes_reply() {
+            if connection.client.is_replica() {
+                let mut reply = Vec::new();
+                write(&mut Reply::new(&mut reply, Resp::V2));
+                self.replica_replied(at, &reply);
+            }
             return;
         }
         let resp = connection.client.resp;
@@ -64,9 +72,14 @@ impl Worker {
         mut out: Vec<u8>,
     ) -> Flow {
         let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
-        if !connection.takes_reply() {
+        let is_dropped = !connection.takes_reply();
+        if is_dropped && out.len() > start && connection.client.is_replica() {
+            self.replica_replied(at, &out[start..]);
+        }
+        if is_dropped {
             out.truncate(start);
         }
+        let Some(connection) = self.connections[at].as_deref_mut() else { return Flow::Stop };
         if direct {
             // What was published meanwhile, or the handler has added itself, comes before the reply.
             if !connection.out.is_empty() {
@@ -100,6 +113,27 @@ impl Worker {
         connection.stall = Some(StallReason::Output);
         self.yielded.push(at as u32);
         false
+    }
+
+    /// A replica has called something that has a reply, which would appear in the midst of its stream: it is no replica.
+    #[cold]
+    fn replica_replied(&mut self, at: usize, reply: &[u8]) {
+        let Some(connection) = self.connections[at].as_deref().filter(|it| !it.close_after_reply) else {
+            return;
+        };
+        let name = connection.client.last_command.map(|id| self.table.entry(id).full_name.as_str());
+        let mut line = Vec::new();
+        write_line(&mut line, connection, self.table, self.shard.now_ms, 0, false);
+        log::warning(format_args!(
+            "Replica generated a reply to command '{}', disconnecting it: {}",
+            name.unwrap_or("<unknown>"),
+            String::from_utf8_lossy(line.trim_ascii_end())
+        ));
+        if let [b'-', error @ ..] = reply {
+            let error = String::from_utf8_lossy(error.trim_ascii_end());
+            divergence::tell(self.globals, Sender::Replica, name, &error);
+        }
+        self.close_after_reply(at);
     }
 
     /// At the end of a turn: lets the connections that were stalled for their output in it continue in the next turn,
@@ -170,6 +204,10 @@ impl Worker {
     #[inline(always)]
     fn fulfil_by(&mut self, reply_id: ReplyId, reply: ReplyBytes<'_>) {
         let Some(at) = self.connection_of(reply_id) else { return };
+        let is_of_replica = self.connections[at].as_deref().is_some_and(|it| it.client.is_replica());
+        if is_of_replica && !reply.as_slice().is_empty() {
+            self.replica_replied(at, reply.as_slice());
+        }
         let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if matches!(reply, ReplyBytes::Lent(_)) {
             connection.make_output_room(&mut self.pools.buffers);

@@ -18,10 +18,11 @@ use crate::command::table::{CommandEntry, Native, Run, Scope, flag};
 use crate::command::{Call, CommandError, CommandResult, Ctx};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
-use crate::runtime::crash;
+use crate::runtime::{crash, log};
 use crate::shard::blocking::BlockRequest;
 use crate::shard::lock::LockSet;
 use crate::shard::message::{ParkedCommand, ReplyId};
+use crate::worker::divergence::{self, Sender};
 use crate::worker::latency::event;
 
 /// A command to run on this shard.
@@ -79,6 +80,9 @@ pub(super) enum Started {
 }
 
 // Units.
+/// A replica that cannot write to disk says so this often.
+const DISK_ERROR_TOLD_AFTER_MS: i64 = 10_000;
+
 impl Worker {
     /// To be called before each unit: hands the keys that the last unit changed off to the clients blocked on them.
     #[inline]
@@ -262,11 +266,30 @@ impl Worker {
     /// Runs a command of the master's. To it no key has expired: what has, it deletes by a command of its own.
     #[cold]
     fn run_for_master(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {
+        if command.entry.row.has(flag::WRITE) && self.has_disk_error() {
+            self.tell_disk_error();
+        }
         let now_ms = std::mem::replace(&mut self.shard.now_ms, 0);
         let was_replaying = std::mem::replace(&mut self.shard.is_replaying, true);
         let waits = self.run_untimed(command, out);
         (self.shard.now_ms, self.shard.is_replaying) = (now_ms, was_replaying);
         waits
+    }
+
+    /// A command of the master's changes what cannot be written to disk: replica-ignore-disk-write-errors.
+    #[cold]
+    fn tell_disk_error(&mut self) {
+        if !self.shard.config.replica_ignore_disk_write_errors {
+            panic!("Replica was unable to write command to disk.");
+        }
+        // The shard's own time stands still for the master's commands.
+        let now_ms = self.time.clock.wall_ms();
+        if now_ms > self.stream.disk_error_told_at_ms + DISK_ERROR_TOLD_AFTER_MS {
+            self.stream.disk_error_told_at_ms = now_ms;
+            log::warning(format_args!(
+                "Replica is applying a command even though it is unable to write to disk."
+            ));
+        }
     }
 
     /// As `run`, but leaves timing and counting to the caller, and [`end_flush`](Self::end_flush). Returns what the command blocks on, if it has not
@@ -397,6 +420,10 @@ impl Worker {
         if command.is_counted || command.served_from.is_some() {
             self.shard.stats.command(command.entry.id).failed.add(1);
             self.shard.stats.error(error.code());
+        }
+        if command.call.client == 0 && self.shard.is_replaying {
+            let sender = if self.shard.is_replica { Sender::Master } else { Sender::File };
+            divergence::tell(self.globals, sender, Some(&command.entry.full_name), &error.text());
         }
     }
 }

@@ -18,6 +18,7 @@ mod wait;
 
 pub(in crate::worker) use payload::{Payload, push_to_all};
 pub use replicas::{REPLICATION_ID_LEN, ReplicaInfo, ReplicaState, ReplicationIds, StreamGlobals, Sync};
+pub(in crate::worker) use serve::AwaitingPromotion;
 pub use serve::show as show_replicas;
 pub use sync::SYNC_BARRIER;
 
@@ -63,6 +64,8 @@ pub(super) struct Stream {
     /// On the merging shard: a replica that has the whole data set has read the stream, and may come back.
     is_resumable: bool,
     known_replicas: RefCell<KnownReplicas>,
+    /// When the log said last that what a master sends cannot be written to disk; unix time in milliseconds.
+    pub(super) disk_error_told_at_ms: i64,
     /// Clients of this shard that wait for replicas.
     waits: Vec<ReplicaWait>,
     /// On the merging shard.
@@ -83,6 +86,7 @@ impl Stream {
             abandoned_at_ms: None,
             is_resumable: false,
             known_replicas: RefCell::default(),
+            disk_error_told_at_ms: 0,
             waits: Vec::new(),
             asked_positions: Vec::new(),
             is_ending: false,
@@ -192,6 +196,19 @@ impl Worker {
         }
     }
 
+    /// On the merging shard: the length of the stream, if all that clients have written is in it. They were paused when the shards
+    /// had taken so many `turns`: a shard pauses its clients from its next turn on.
+    pub(super) fn settled_offset(&self, turns: &[u64]) -> Option<u64> {
+        if !self.globals.have_turned_since(turns) {
+            self.globals.ring_all();
+            return None;
+        }
+        let merger = &self.stream.merger;
+        let is_settled = self.globals.stream.next_seq.load(Ordering::SeqCst) <= merger.written_seq();
+        let is_passed_on = !merger.has_deliveries() && !self.shard.effects.has_batch();
+        (is_settled && is_passed_on).then(|| self.globals.stream.offset())
+    }
+
     /// On the merging shard: appends the new part of the stream, and tells the shards that serve replicas.
     fn pass_on(&mut self) {
         let globals = &self.globals.stream;
@@ -219,9 +236,22 @@ impl Worker {
             }
         }
         if has_grown {
-            globals.backlog.trim(self.shard.config.repl_backlog_size_bytes, globals.needed_from());
+            self.trim_stream();
             self.tell_servers(&|| StreamMessage::Grown);
         }
+    }
+
+    /// repl-backlog-size may have changed.
+    pub(super) fn track_backlog(&self) {
+        if self.shard.index == STREAM_SHARD && self.globals.stream.backlog.is_active() {
+            self.trim_stream();
+        }
+    }
+
+    /// Drops what is not kept for those that come back, nor needed by a replica that is here.
+    fn trim_stream(&self) {
+        let stream = &self.globals.stream;
+        stream.backlog.trim(self.shard.config.repl_backlog_size_bytes, stream.needed_from());
     }
 
     /// The stream ends here, and what comes later is another one.
@@ -312,6 +342,7 @@ impl Worker {
 
     /// On the merging shard: a replica has left.
     fn replica_has_left(&mut self) {
+        self.trim_stream();
         if self.globals.stream.replica_count() > 0 || self.globals.link.is_replica() {
             return;
         }
@@ -357,7 +388,9 @@ impl Worker {
             self.abandon_stream();
         }
         let period_ms = i64::from(self.shard.config.repl_ping_replica_period_s) * 1000;
-        if !self.stream.merger.is_read() || self.globals.stream.replica_count() == 0 {
+        // It would move the end of the stream, for which a replica is waited.
+        let holds_still = self.globals.failover.is_on() || self.globals.shutdown.until_ms().is_some();
+        if !self.stream.merger.is_read() || self.globals.stream.replica_count() == 0 || holds_still {
             self.stream.pinged_at_ms = now_ms;
         } else if now_ms - self.stream.pinged_at_ms >= period_ms {
             self.stream.pinged_at_ms = now_ms;

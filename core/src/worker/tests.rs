@@ -70,7 +70,7 @@ fn first_of(shard_count: usize) -> (Worker, &'static Sleeper) {
 #[test]
 fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
     let (mut worker, _) = worker_alone();
-    worker.globals.set_pause(1_000_000, PauseKind::All, 0);
+    worker.globals.set_pause(1_000_000, PauseKind::All, PauseReason::Client, 0);
     let conns = [ConnId::new(0, 0), ConnId::new(0, 1)];
     for (n, conn) in conns.into_iter().enumerate() {
         let info = NewConnectionInfo {
@@ -176,4 +176,19 @@ fn protected_mode_refuses_encrypted_clients_from_elsewhere_too() {
     worker.end_turn();
     assert!(matches!(worker.requests.pop(), Some(IoRequest::Close(_))));
     assert_eq!(worker.shard.stats.rejected_connections.get(), 2);
+}
+
+#[test]
+fn each_pause_ends_by_itself_and_the_strictest_counts() {
+    let (worker, _) = worker_alone();
+    let globals = worker.globals;
+    globals.set_pause(100, PauseKind::All, PauseReason::Client, 0);
+    globals.set_pause(i64::MAX, PauseKind::Write, PauseReason::Shutdown, 0);
+    assert_eq!((globals.pause(50), globals.pause(200)), (Some(PauseKind::All), Some(PauseKind::Write)));
+    globals.set_pause(60, PauseKind::Write, PauseReason::Client, 50);
+    assert_eq!(globals.pause(90), Some(PauseKind::All), "it is not shortened");
+    globals.end_pause(PauseReason::Client);
+    assert_eq!(globals.pause(50), Some(PauseKind::Write));
+    globals.end_pause(PauseReason::Shutdown);
+    assert_eq!(globals.pause(50), None);
 }

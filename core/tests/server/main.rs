@@ -11,6 +11,7 @@ mod crowds;
 mod ends;
 mod eviction;
 mod faults;
+mod handover;
 mod harness;
 mod link;
 mod migrate;
@@ -32,6 +33,7 @@ mod scripts_jobs;
 mod scripts_limits;
 mod sentinel;
 mod sharding;
+mod snapshot_load;
 mod stream;
 #[cfg(feature = "tls")]
 mod tls;

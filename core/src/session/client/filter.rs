@@ -6,7 +6,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, until_nul};
 
-/// A class of clients, as TYPE names it. There are no masters.
+/// A class of clients, as TYPE names it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientType {
     Normal,
@@ -128,6 +128,15 @@ impl<'a> KillFilter<'a> {
             && self.user.is_none_or(|user| user == client.user().name)
             && !(self.skip_me && client.id == caller)
     }
+
+    /// Whether the master is meant, to which this server is connected: from the second of these addresses to the first.
+    pub fn takes_master(&self, (addr, laddr): &(String, String)) -> bool {
+        self.id.is_none()
+            && self.addr.is_none_or(|wanted| wanted == addr.as_bytes())
+            && self.laddr.is_none_or(|wanted| wanted == laddr.as_bytes())
+            && self.class.is_none_or(|class| class == ClientType::Master)
+            && self.user.is_none()
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +174,19 @@ mod tests {
         assert!(!takes(&["CLIENT", "KILL", "1.2.3.4:6"], 4));
         assert!(!takes(&["CLIENT", "KILL", "ADDR", "1.2.3.4:5", "TYPE", "pubsub"], 4));
         assert!(takes(&["CLIENT", "KILL", "ADDR", "1.2.3.4:5", "TYPE", "normal", "USER", "default"], 4));
+    }
+
+    #[test]
+    fn kill_means_the_master_by_its_address_or_its_class() {
+        let ends = ("10.0.0.1:6379".to_owned(), "10.0.0.2:50000".to_owned());
+        let takes = |args: &[&str]| {
+            KillFilter::parse(OwnedArgv::from_slices(args).as_argv()).unwrap().takes_master(&ends)
+        };
+
+        assert!(takes(&["CLIENT", "KILL", "10.0.0.1:6379"]));
+        assert!(!takes(&["CLIENT", "KILL", "10.0.0.2:50000"]));
+        assert!(takes(&["CLIENT", "KILL", "TYPE", "master", "LADDR", "10.0.0.2:50000"]));
+        assert!(!takes(&["CLIENT", "KILL", "TYPE", "normal"]) && !takes(&["CLIENT", "KILL", "ID", "1"]));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::session::session;
+use crate::worker::PauseReason;
 use crate::worker::client_line::{flag_watch_change, write_line};
 use crate::worker::{SessionCtx, SessionHandler};
 use ahash::AHashSet;
@@ -254,7 +255,7 @@ fn pause(ctx: &mut SessionCtx<'_>) -> CommandResult {
     }
 
     let now_ms = ctx.worker.shard.now_ms;
-    ctx.worker.globals.set_pause(now_ms.saturating_add(duration_ms), kind, now_ms);
+    ctx.worker.globals.set_pause(now_ms.saturating_add(duration_ms), kind, PauseReason::Client, now_ms);
 
     ctx.reply.ok();
     Ok(())
@@ -268,7 +269,7 @@ const UNPAUSE: Command =
 
 /// CLIENT UNPAUSE. Reply: OK, whether there was a pause or not.
 fn unpause(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    ctx.worker.globals.end_pause();
+    ctx.worker.globals.end_pause(PauseReason::Client);
     ctx.reply.ok();
     Ok(())
 }
@@ -468,7 +469,14 @@ fn kill(ctx: &mut SessionCtx<'_>) -> CommandResult {
         }
     }
 
-    ctx.reply.integer(doomed.len() as i64);
+    let link = &ctx.worker.globals.link;
+    let kills_master =
+        ctx.worker.shard.index == 0 && link.ends().is_some_and(|ends| filter.takes_master(&ends));
+    if kills_master {
+        link.cut();
+    }
+
+    ctx.reply.integer(doomed.len() as i64 + i64::from(kills_master));
     Ok(())
 }
 

@@ -1,15 +1,13 @@
-//! DEBUG's verbs that the server itself runs when it becomes a replica, loads its master's snapshot, or becomes a master: they have
-//! to lock the keys of all shards. See `worker/link`.
+//! DEBUG's verbs about replication. Most are the server's own, which it runs when it becomes a replica, loads its master's snapshot, or
+//! becomes a master, because they have to lock the keys of all shards: see `worker/link`.
 
 use super::aof::only_server;
-use crate::command::{CommandError, CommandResult};
-use crate::persist::rdb::file::FileReader;
+use crate::command::{CommandError, CommandResult, args};
 use crate::protocol::number::parse_i64;
-use crate::runtime::disk::{Disk, SystemDisk};
+use crate::runtime::log;
 use crate::shard::lazyfree::Freeing;
-use crate::worker::SessionCtx;
-use crate::worker::load::Duplicates;
 use crate::worker::snapshot::Purpose;
+use crate::worker::{SessionCtx, Worker};
 
 /// REPLICA-BEGIN. What this server does itself is no part of the replication stream any more. Runs twice. Reply: OK.
 pub(super) fn begin(ctx: &mut SessionCtx<'_>) -> CommandResult {
@@ -27,38 +25,66 @@ pub(super) fn cut(ctx: &mut SessionCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// REPLICA-EMPTY. Removes all keys and libraries. Reply: OK.
-pub(super) fn empty(ctx: &mut SessionCtx<'_>) -> CommandResult {
+/// REPLICA-LOAD KEEP|FLUSH. The shard begins to load what it is offered, beside its keys; with FLUSH these, and all libraries, are
+/// removed, and who replicates from this server has to begin anew. Reply: OK.
+pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
     only_server(ctx)?;
-    ctx.worker.shard.flush_all(Freeing::Now);
-    ctx.worker.drop_libraries();
+    let worker = &mut *ctx.worker;
+    if args::is(ctx.args.arg(2), "flush") {
+        detach_readers(worker);
+        let freeing = if worker.shard.config.replica_lazy_flush { Freeing::Later } else { Freeing::Now };
+        worker.shard.flush_all(freeing);
+        worker.drop_libraries();
+    }
+    worker.load_aside();
     ctx.reply.ok();
     Ok(())
 }
 
-/// REPLICA-LOAD. Puts the RDB file in the place of all keys and libraries, each shard its own. Who replicates from this server has
-/// to begin anew. Reply: OK, also if that fails; the link knows of it.
-pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
+/// REPLICA-SWAP. What was loaded takes the place of all keys and libraries. Who replicates from this server has to begin anew.
+/// Reply: OK.
+pub(super) fn swap(ctx: &mut SessionCtx<'_>) -> CommandResult {
     only_server(ctx)?;
     let worker = &mut *ctx.worker;
+    detach_readers(worker);
+    worker.adopt_aside();
+    if worker.shard.index == 0 {
+        // Without a file that was made of it, it is not saved.
+        worker.shard.changed(1);
+    }
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// REPLICA-DISCARD. Drops what was loaded. Reply: OK.
+pub(super) fn discard(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    only_server(ctx)?;
+    ctx.worker.discard_aside();
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// The data that is saved, replicated and written to the append-only file goes away.
+fn detach_readers(worker: &mut Worker) {
     worker.cancel_snapshot(&[Purpose::Save, Purpose::Rewrite]);
     worker.cut_replicas();
     worker.shard.effects.end_file();
-    let freeing = if worker.shard.config.replica_lazy_flush { Freeing::Later } else { Freeing::Now };
-    worker.shard.flush_all(freeing);
-    worker.drop_libraries();
+}
 
-    let mut load = || -> Result<(), String> {
-        let config = worker.shard.config.clone();
-        let file = SystemDisk.reader(config.dbfilename.as_path());
-        let mut source = file.map_err(|error| error.to_string())?;
-        let mut reader = FileReader::new(config.rdbchecksum);
-        let outcome = worker.reload(&mut source, &mut reader, Duplicates::Refused);
-        outcome.map_err(|error| error.to_string())
-    };
-    if let Err(why) = load() {
-        worker.globals.link.set_load_error(why);
-    }
+/// REPLICATE word ... Replicas get these words as a request, and this server does nothing. Reply: OK.
+pub(super) fn replicate(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    let words = ctx.args.iter().skip(2);
+    let shard = &mut ctx.worker.shard;
+    shard.effects.add_for_replicas(ctx.call.db, words, shard.stats.dirty.get());
+    ctx.reply.ok();
+    Ok(())
+}
+
+/// CHANGE-REPL-ID. The history goes on under a new name, and under no other. Reply: OK.
+pub(super) fn change_id(ctx: &mut SessionCtx<'_>) -> CommandResult {
+    log::notice(format_args!("Changing replication IDs after receiving change-repl-id"));
+    let now_ms = ctx.worker.clock().wall_ms();
+    ctx.worker.globals.stream.renew_id(now_ms);
     ctx.reply.ok();
     Ok(())
 }

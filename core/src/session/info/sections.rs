@@ -79,6 +79,9 @@ pub fn server(source: &Source<'_>, lines: &mut Lines) {
     lines.field("executable", &globals.executable);
     lines.field("config_file", &source.config.config_file);
     lines.field("io_threads_active", 0);
+    if let Some(until_ms) = globals.shutdown.until_ms() {
+        lines.field("shutdown_in_milliseconds", (until_ms - source.now_ms).max(0));
+    }
     lines.field("server_name", "shardis");
     lines.field("shardis_version", SHARDIS_VERSION);
     lines.field("shards", globals.stats.len());
@@ -94,7 +97,9 @@ fn build_id() -> String {
 }
 
 pub fn clients(source: &Source<'_>, lines: &mut Lines) {
-    lines.field("connected_clients", source.sum(|shard| shard.clients.get()));
+    // As in Redis, replicas are none.
+    let replica_count = source.globals.stream.replica_count() as u64;
+    lines.field("connected_clients", source.sum(|shard| shard.clients.get()).saturating_sub(replica_count));
     lines.field("cluster_connections", 0);
     lines.field("maxclients", source.config.maxclients);
     lines.field("client_recent_max_input_buffer", source.max(|shard| shard.client_input_max_bytes.get()));
@@ -172,7 +177,7 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
     let saves = snapshots.figures(Purpose::Save, source.now_ms);
     let rewrites = snapshots.figures(Purpose::Rewrite, source.now_ms);
     lines.field("loading", u8::from(loading.is_on()));
-    lines.field("async_loading", 0);
+    lines.field("async_loading", u8::from(loading.is_async()));
     snapshot_fields(source, lines);
     let changes = source.sum(|shard| shard.dirty.get());
     lines.field("rdb_changes_since_last_save", persistence.unsaved_changes(changes));
@@ -205,7 +210,7 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
         lines.field("aof_pending_bio_fsync", 0);
         lines.field("aof_delayed_fsync", aof.delayed_fsyncs());
     }
-    if loading.is_on() {
+    if loading.is_on() || loading.is_async() {
         loading_fields(source, lines);
     }
 }
@@ -313,7 +318,7 @@ pub fn stats(source: &Source<'_>, lines: &mut Lines) {
     lines.field("tracking_total_keys", source.globals.tracking.keys());
     lines.field("tracking_total_items", source.globals.tracking.items());
     lines.field("tracking_total_prefixes", names(Kind::KeyPrefix));
-    lines.field("unexpected_error_replies", 0);
+    lines.field("unexpected_error_replies", source.globals.unexpected_errors());
     lines.field("total_error_replies", source.sum(|shard| shard.error_replies.get()));
     lines.field("dump_payload_sanitizations", 0);
     lines.field("total_reads_processed", source.sum(|shard| shard.reads_processed.get()));
@@ -338,7 +343,7 @@ pub fn replication(source: &Source<'_>, lines: &mut Lines) {
         lines.field_of_bytes(format_args!("slave{n}"), value);
     });
     let (ids, backlog) = (stream.ids(), stream.backlog.figures());
-    lines.field("master_failover_state", "no-failover");
+    lines.field("master_failover_state", source.globals.failover.state().name());
     lines.field("master_replid", ids.id);
     lines.field("master_replid2", ids.id2);
     lines.field("master_repl_offset", stream.offset());
@@ -356,7 +361,7 @@ fn link_to_master(source: &Source<'_>, master: &Master, lines: &mut Lines) {
     let (link, stream, now_ms) = (&source.globals.link, &source.globals.stream, source.now_ms);
     let figures = link.figures();
     let seconds_since = |then_ms: i64| (now_ms - then_ms).max(0) / 1000;
-    let is_up = link.is_up();
+    let is_up = link.is_connected();
     lines.field("role", "slave");
     lines.field("master_host", &master.host);
     lines.field("master_port", master.port);

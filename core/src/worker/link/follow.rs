@@ -4,19 +4,20 @@ use super::apply::StreamChunk;
 use super::handshake::{LOOK_INTERVAL, Start, Talk, is_timeout};
 use super::runs::Runs;
 use super::{Ended, LinkState, LinkThread, Master};
-use crate::command::args;
+use crate::command::table::CommandTable;
+use crate::command::{args, gate};
 use crate::persist::aof::read::{AofError, AofItem, AofReader, Commands as UnitCommands};
-use crate::runtime::disk::{Disk, SystemDisk};
+use crate::protocol::Argv;
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
 use crate::shard::message::ReplyId;
 use crate::worker::Globals;
 use crate::worker::aof::Aof;
 use crate::worker::aof::load::{Commands, Failure};
+use crate::worker::divergence::{self, Sender};
 use crate::worker::feed::{AtEnd, FEED_SHARD, Feed};
 use std::cell::RefCell;
 use std::io::{self, Read};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
@@ -40,14 +41,22 @@ fn run_own(globals: &Globals, requests: &[&[&str]], at_end: AtEnd) -> Option<()>
     }
 }
 
+/// In pieces of this length, so that the backlog can be trimmed between them.
+const APPENDED_LEN: usize = 16 << 10;
+
 /// From here on the stream goes on under a new name, and if it is kept, the shards record for it what this server does. `None`:
 /// the server stops.
-pub fn continue_stream(globals: &Globals, now_ms: i64, at_end: AtEnd) -> Option<()> {
+/// `first`: requests that are the first of what follows.
+pub fn continue_stream(globals: &Globals, now_ms: i64, first: Vec<u8>) -> Option<()> {
     let stream = &globals.stream;
     stream.shift_id(now_ms);
+    if stream.backlog.is_active() {
+        first.chunks(APPENDED_LEN).for_each(|piece| stream.backlog.append(piece.to_vec()));
+        stream.backlog.trim(globals.config().1.repl_backlog_size_bytes, stream.needed_from());
+    }
     let number = stream.next_sync().to_string();
     let requests: &[&[&str]] = &[&["DEBUG", "REPLICA-OFFSET"], &["DEBUG", "REPLICA-PROMOTE", &number]];
-    run_own(globals, if stream.backlog.is_active() { requests } else { &[] }, at_end)
+    run_own(globals, if stream.backlog.is_active() { requests } else { &[] }, AtEnd::Nothing)
 }
 
 impl LinkThread {
@@ -58,7 +67,7 @@ impl LinkThread {
         link.input_bytes.fetch_add(len_bytes as u64, Ordering::Relaxed);
     }
 
-    fn run_own(&self, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
+    pub(super) fn run_own(&self, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
         run_own(self.globals, requests, at_end)
     }
 
@@ -75,7 +84,13 @@ impl LinkThread {
             return self.run_own(&[], at_end);
         }
         log::notice(format_args!("MASTER MODE enabled (user request)"));
-        continue_stream(self.globals, self.clock.wall_ms(), at_end)
+        continue_stream(self.globals, self.clock.wall_ms(), Vec::new())?;
+        if self.globals.config().1.appendonly && !self.globals.aof.is_on() {
+            // It was turned off to load a snapshot that has not come.
+            Aof::turn_on(self.globals, self.clock);
+        }
+        // Those of this server are to learn of the new name, and go on.
+        self.run_own(&[&["DEBUG", "REPLICA-CUT"]], at_end)
     }
 
     /// Follows the master until something comes between.
@@ -91,8 +106,7 @@ impl LinkThread {
         let mut talk = Talk::connect(self, master)?;
         match talk.shake_hands()? {
             Start::Full { id, offset } => {
-                let (path, len_bytes) = talk.receive()?;
-                self.load(&path, len_bytes)?;
+                self.synchronize(&mut talk, &id)?;
                 globals.stream.set_history(id, offset);
                 log::notice(format_args!("MASTER <-> REPLICA sync: Finished with success"));
             }
@@ -113,40 +127,6 @@ impl LinkThread {
         self.apply(talk)
     }
 
-    /// Puts a snapshot in the place of all data.
-    fn load(&self, path: &Path, len_bytes: u64) -> Result<(), Ended> {
-        let (globals, now_ms) = (self.globals, self.clock.wall_ms());
-        let (_, config) = globals.config();
-        SystemDisk.rename(path, config.dbfilename.as_path())?;
-        log::notice(format_args!("MASTER <-> REPLICA sync: Flushing old data"));
-        let has_file = config.appendonly;
-        if has_file {
-            Aof::turn_off(globals);
-        }
-        let loading = &globals.persistence.loading;
-        loading.take_stream_db();
-        loading.begin(len_bytes, now_ms);
-        log::notice(format_args!("MASTER <-> REPLICA sync: Loading DB in memory"));
-        let is_done = self.run_own(&[&["DEBUG", "REPLICA-LOAD"]], AtEnd::Nothing);
-        loading.log_counts();
-        loading.end();
-        is_done.ok_or(Ended::Ordered)?;
-        if let Some(why) = globals.link.take_load_error() {
-            log::warning(format_args!(
-                "Failed trying to load the MASTER synchronization DB from disk: {why}"
-            ));
-            // A part of the data set is none.
-            self.run_own(&[&["DEBUG", "REPLICA-EMPTY"]], AtEnd::Nothing).ok_or(Ended::Ordered)?;
-            return Err(Ended::Failed(format!("the snapshot cannot be loaded: {why}")));
-        }
-        globals.link.set_stream_db(loading.take_stream_db());
-        globals.persistence.count_as_saved(globals.sum(|stats| stats.dirty.get()));
-        if has_file {
-            Aof::turn_on(globals, self.clock);
-        }
-        Ok(())
-    }
-
     fn apply(&self, talk: Talk<'_>) -> Result<std::convert::Infallible, Ended> {
         let Talk { socket, buffer, .. } = talk;
         let start = self.globals.stream.backlog.end();
@@ -155,7 +135,12 @@ impl LinkThread {
         let feed = Feed { chunks: inbox, done, at_end: AtEnd::Nothing, is_stream: true };
         self.globals.feed.put(feed);
         self.globals.aof.ring(FEED_SHARD);
-        let runs = RefCell::new(Sluice { thread: self, chunks, runs: Runs::new(self.globals) });
+        let runs = RefCell::new(Sluice {
+            thread: self,
+            chunks,
+            table: self.globals.table().1,
+            runs: Runs::new(self.globals),
+        });
         let mut source = Source { thread: self, socket: &socket, first: buffer, runs: &runs, acked_at_ms: 0 };
         let ended = self.read_units(&mut source, &runs, start);
         drop(source);
@@ -173,7 +158,7 @@ impl LinkThread {
         match is_done.recv() {
             Ok(true) => Ok(()),
             Ok(false) => {
-                Err(Ended::Hopeless("a command of the master has ended its own connection".to_owned()))
+                Err(Ended::Hopeless("A command of the master has ended its own connection".to_owned()))
             }
             Err(_) => Err(Ended::Ordered),
         }
@@ -190,11 +175,9 @@ impl LinkThread {
                     runs.borrow_mut().add(bytes, commands, offset)
                 }
                 Ok(Some(AofItem::Annotation(_))) | Err(AofError::Damaged { .. }) => Err(Ended::Hopeless(
-                    format!("what comes from the master at offset {offset} is no command"),
+                    format!("Protocol error from master: what comes at offset {offset} is no command"),
                 )),
-                Ok(None) | Err(AofError::Truncated { .. }) => {
-                    Err(Ended::Failed("the master has closed the connection".to_owned()))
-                }
+                Ok(None) | Err(AofError::Truncated { .. }) => Err(Ended::Again),
                 Err(AofError::Io(_)) if self.has_order() => Err(Ended::Ordered),
                 Err(AofError::Io(error)) => Err(error.into()),
             };
@@ -209,6 +192,7 @@ impl LinkThread {
 struct Sluice<'t> {
     thread: &'t LinkThread,
     chunks: SyncSender<StreamChunk>,
+    table: &'static CommandTable,
     runs: Runs,
 }
 
@@ -217,12 +201,7 @@ impl Sluice<'_> {
         let globals = self.thread.globals;
         let mut wants_ack = false;
         for argv in commands.iter() {
-            if !globals.knows_command(argv.arg(0)) {
-                let name = argv.arg(0).escape_ascii();
-                return Err(Ended::Hopeless(format!(
-                    "the master sends a command that this server does not know, '{name}', at offset {offset}"
-                )));
-            }
+            self.tell_unrunnable(argv, offset)?;
             wants_ack |=
                 argv.len() > 1 && args::is(argv.arg(0), "replconf") && args::is(argv.arg(1), "getack");
         }
@@ -233,6 +212,27 @@ impl Sluice<'_> {
             self.send()?;
         }
         Ok(())
+    }
+
+    /// A command that does not even begin to run is told of here, the others when they fail. One that this server does not know
+    /// ends the link: what it would have done is missing from here on.
+    fn tell_unrunnable(&mut self, argv: Argv<'_>, offset: u64) -> Result<(), Ended> {
+        let globals = self.thread.globals;
+        if gate::resolve(self.table, argv).is_ok() {
+            return Ok(());
+        }
+        // A module may have added it meanwhile.
+        (_, self.table) = globals.table();
+        let Err(error) = gate::resolve(self.table, argv) else { return Ok(()) };
+        let known = gate::named(self.table, argv).map(|entry| entry.full_name.as_str());
+        divergence::tell(globals, Sender::Master, known, &error.text());
+        if globals.knows_command(argv.arg(0)) {
+            return Ok(());
+        }
+        let name = argv.arg(0).escape_ascii();
+        Err(Ended::Hopeless(format!(
+            "The master sends a command that this server does not know, '{name}', at offset {offset}"
+        )))
     }
 
     /// Hands over what has come.

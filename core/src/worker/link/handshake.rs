@@ -5,6 +5,7 @@ use crate::persist::aof::rewrite::write_request;
 use crate::runtime::disk::{Disk, SystemDisk, append_all, open_empty_on};
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
+use crate::worker::failover::FailoverState;
 use crate::worker::stream::REPLICATION_ID_LEN;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -17,6 +18,8 @@ const LINE_LEN_MAX: usize = 64 << 10;
 const CHUNK_LEN: usize = 256 << 10;
 /// The length of the mark at the end of a snapshot whose length is not known beforehand.
 const MARK_LEN: usize = 40;
+/// While a snapshot is loaded, the master is told that this server is there so often.
+const TELL_INTERVAL_MS: i64 = 1000;
 /// How often a thread that waits for bytes looks for orders.
 pub(super) const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -36,20 +39,20 @@ pub(super) enum Start {
     Partial { id: Option<String> },
 }
 
-impl Talk<'_> {
-    pub(super) fn connect<'a>(thread: &'a LinkThread, master: &Master) -> Result<Talk<'a>, Ended> {
+impl<'a> Talk<'a> {
+    pub(super) fn connect(thread: &'a LinkThread, master: &Master) -> Result<Talk<'a>, Ended> {
         let (_, config) = thread.globals.config();
         let link = &thread.globals.link;
         if config.tls_replication {
             return Err(Ended::Hopeless("this version does not speak TLS to a master".to_owned()));
         }
-        log::notice(format_args!("Connecting to MASTER {}:{}", master.host, master.port));
         log::notice(format_args!("MASTER <-> REPLICA sync started"));
         link.set_state(LinkState::Connecting);
         let timeout = Duration::from_secs(u64::from(config.repl_timeout_s));
         let socket = Arc::new(Outgoing::connect(&master.host, master.port, timeout)?);
         socket.set_read_timeout(LOOK_INTERVAL)?;
         link.set_socket(Some(Arc::clone(&socket)));
+        link.set_state(LinkState::Handshake);
         log::notice(format_args!("Non blocking connect for SYNC fired the event."));
         Ok(Talk { thread, socket, buffer: Vec::new() })
     }
@@ -65,7 +68,11 @@ impl Talk<'_> {
                 return Err(Ended::Ordered);
             }
             match (&*self.socket).read(&mut self.buffer[start..]) {
-                Ok(0) => return Err(Ended::Failed("the master has closed the connection".to_owned())),
+                Ok(0) => {
+                    return Err(Ended::Failed(
+                        "I/O error trying to sync with MASTER: connection lost".to_owned(),
+                    ));
+                }
                 Ok(len) => {
                     self.buffer.truncate(start + len);
                     self.thread.note_input(len);
@@ -73,7 +80,13 @@ impl Talk<'_> {
                 }
                 Err(error) if is_timeout(&error) => {
                     if self.thread.clock.wall_ms() - began_ms > timeout_ms {
-                        return Err(Ended::Failed("Timeout: nothing comes from the master".to_owned()));
+                        let is_syncing = self.thread.globals.link.figures().state == LinkState::Sync;
+                        return Err(Ended::Failed(match is_syncing {
+                            true => "Timeout receiving bulk data from MASTER... If the problem persists try to set the \
+                                     'repl-timeout' parameter in redis.conf to a larger value."
+                                .to_owned(),
+                            false => "Timeout connecting to the MASTER...".to_owned(),
+                        }));
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -156,13 +169,23 @@ impl Talk<'_> {
     fn psync(&mut self) -> Result<Start, Ended> {
         let stream = &self.thread.globals.stream;
         let (ids, offset) = (stream.ids(), stream.backlog.end() + 1);
-        let reply = if stream.backlog.is_active() {
+        let asked_offset = offset.to_string();
+        let words: &[&[u8]] = if stream.backlog.is_active() {
             log::notice(format_args!("Trying a partial resynchronization (request {}:{offset}).", ids.id));
-            self.ask(&[b"PSYNC", ids.id.as_bytes(), offset.to_string().as_bytes()])?
+            &[b"PSYNC", ids.id.as_bytes(), asked_offset.as_bytes(), b"FAILOVER"]
         } else {
             log::notice(format_args!("Partial resynchronization not possible (no cached master)"));
-            self.ask(&[b"PSYNC", b"?", b"-1"])?
+            &[b"PSYNC", b"?", b"-1", b"FAILOVER"]
         };
+        let fails_over = self.thread.globals.failover.state() == FailoverState::InProgress;
+        let reply = self.ask(if fails_over { words } else { &words[..3] })?;
+        if fails_over {
+            if !reply.starts_with("+FULLRESYNC") && !reply.starts_with("+CONTINUE") {
+                log::warning(format_args!("Unexpected reply to PSYNC from master: {reply}"));
+                return Err(Ended::Rejected);
+            }
+            self.thread.globals.failover.end(self.thread.globals);
+        }
         let mut words = reply.split(' ');
         match words.next() {
             Some("+FULLRESYNC") => {
@@ -190,36 +213,38 @@ impl Talk<'_> {
         }
     }
 
-    /// Receives the snapshot into a file, and returns that, with its length.
-    pub(super) fn receive(&mut self) -> Result<(PathBuf, u64), Ended> {
+    /// The line before the snapshot.
+    pub(super) fn begin_payload(&mut self) -> Result<Payload, Ended> {
         let link = &self.thread.globals.link;
         link.set_state(LinkState::Sync);
         let line = self.line()?;
+        if line.starts_with('-') {
+            return Err(Ended::Failed(format!("MASTER aborted replication with an error: {}", &line[1..])));
+        }
         let length = line.strip_prefix('$').ok_or_else(|| {
             Ended::Failed(format!(
-                "Bad protocol from MASTER, the first byte is not '$' (we received '{line}')"
+                "Bad protocol from MASTER, the first byte is not '$' (we received '{line}'), are you sure the host and \
+                 port are right?"
             ))
         })?;
-        let mark = length.strip_prefix("EOF:").map(|mark| mark.as_bytes().to_vec());
-        let total = match &mark {
-            Some(mark) if mark.len() == MARK_LEN => None,
+        let payload = match length.strip_prefix("EOF:") {
+            Some(mark) if mark.len() == MARK_LEN => Payload::Marked(mark.as_bytes().to_vec()),
             Some(_) => return Err(Ended::Failed(format!("the mark of the snapshot is too short: {line}"))),
-            None => Some(length.parse::<u64>().map_err(|_| Ended::Failed(format!("no length: {line}")))?),
+            None => Payload::Length(
+                length.parse::<u64>().map_err(|_| Ended::Failed(format!("no length: {line}")))?,
+            ),
         };
-        match total {
-            Some(total) => log::notice(format_args!(
-                "MASTER <-> REPLICA sync: receiving {total} bytes from master to disk"
-            )),
-            None => log::notice(format_args!(
-                "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF to disk"
-            )),
-        }
         link.change_figures(|figures| {
-            (figures.sync_total_bytes, figures.sync_read_bytes) = (total.unwrap_or(0), 0);
+            (figures.sync_total_bytes, figures.sync_read_bytes) = (payload.total_bytes(), 0);
         });
+        Ok(payload)
+    }
+
+    /// Receives the snapshot into a file, and returns that, with its length.
+    pub(super) fn receive(&mut self, payload: Payload) -> Result<(PathBuf, u64), Ended> {
         let now_s = self.thread.clock.wall_ms() / 1000;
         let path = PathBuf::from(format!("temp-{now_s}.{}.rdb", std::process::id()));
-        let outcome = self.receive_into(&path, total, mark.as_deref());
+        let outcome = self.receive_into(&path, payload);
         if outcome.is_err() {
             // It may not even have been made.
             let _ = SystemDisk.remove(&path);
@@ -227,38 +252,118 @@ impl Talk<'_> {
         Ok((path, outcome?))
     }
 
-    fn receive_into(
-        &mut self,
-        path: &std::path::Path,
-        total: Option<u64>,
-        mark: Option<&[u8]>,
-    ) -> Result<u64, Ended> {
+    fn receive_into(&mut self, path: &std::path::Path, payload: Payload) -> Result<u64, Ended> {
         let mut file = open_empty_on(&SystemDisk, path)?;
-        let mut written = 0;
-        loop {
-            let (take, is_last) = match (total, mark) {
-                (Some(total), _) => {
-                    let left = total - written;
-                    let take = left.min(self.buffer.len() as u64) as usize;
-                    (take, take as u64 == left)
-                }
-                (None, Some(mark)) if self.buffer.ends_with(mark) => (self.buffer.len() - MARK_LEN, true),
-                // What may be the beginning of the mark is looked at again.
-                (None, _) => (self.buffer.len().saturating_sub(MARK_LEN), false),
-            };
-            append_all(&mut *file, &self.buffer[..take])?;
-            self.buffer.drain(..take);
-            written += take as u64;
-            self.thread.globals.link.change_figures(|figures| figures.sync_read_bytes = written);
-            if is_last {
-                if mark.is_some() {
-                    self.buffer.clear();
-                }
-                file.sync()?;
-                return Ok(written);
-            }
-            self.read_more()?;
+        let mut source = self.payload_source(payload);
+        while let Some(len) = source.next_piece()? {
+            append_all(&mut *file, &source.talk.buffer[..len])?;
+            source.consume(len);
         }
+        file.sync()?;
+        Ok(source.taken_bytes)
+    }
+
+    /// The snapshot itself, to be read.
+    pub(super) fn payload_source<'s>(&'s mut self, payload: Payload) -> PayloadSource<'s, 'a> {
+        PayloadSource { talk: self, payload, taken_bytes: 0, has_ended: false, told_at_ms: 0 }
+    }
+}
+
+/// How the end of a snapshot is told.
+pub(super) enum Payload {
+    /// It has so many bytes.
+    Length(u64),
+    /// These bytes follow it.
+    Marked(Vec<u8>),
+}
+
+impl Payload {
+    /// 0: it is not known.
+    pub(super) fn total_bytes(&self) -> u64 {
+        match self {
+            Payload::Length(total) => *total,
+            Payload::Marked(_) => 0,
+        }
+    }
+
+    pub(super) fn log(&self, is_diskless: bool) {
+        let to = if is_diskless { "to parser" } else { "to disk" };
+        match self {
+            Payload::Length(total) => {
+                log::notice(format_args!("MASTER <-> REPLICA sync: receiving {total} bytes from master {to}"))
+            }
+            Payload::Marked(_) => log::notice(format_args!(
+                "MASTER <-> REPLICA sync: receiving streamed RDB from master with EOF {to}"
+            )),
+        }
+    }
+}
+
+/// A snapshot that comes from the master.
+pub(super) struct PayloadSource<'s, 'a> {
+    talk: &'s mut Talk<'a>,
+    payload: Payload,
+    taken_bytes: u64,
+    /// The mark was seen, or the last byte.
+    has_ended: bool,
+    /// When the master was told last that this server is there.
+    told_at_ms: i64,
+}
+
+impl PayloadSource<'_, '_> {
+    /// Waits until a piece of it is at the beginning of the buffer, and returns its length; `None`: that was all.
+    fn next_piece(&mut self) -> Result<Option<usize>, Ended> {
+        loop {
+            let buffer = &self.talk.buffer;
+            let len = match &self.payload {
+                _ if self.has_ended => return Ok(None),
+                Payload::Length(total) => {
+                    let left = total - self.taken_bytes;
+                    self.has_ended = left == 0;
+                    left.min(buffer.len() as u64) as usize
+                }
+                Payload::Marked(mark) if buffer.ends_with(mark) && buffer.len() == MARK_LEN => {
+                    self.has_ended = true;
+                    self.talk.buffer.clear();
+                    0
+                }
+                // What may be the beginning of the mark is looked at again.
+                Payload::Marked(_) => buffer.len().saturating_sub(MARK_LEN),
+            };
+            if len > 0 {
+                return Ok(Some(len));
+            }
+            if !self.has_ended {
+                self.talk.read_more()?;
+            }
+        }
+    }
+
+    /// So much of the piece is used.
+    fn consume(&mut self, len: usize) {
+        self.talk.buffer.drain(..len);
+        self.taken_bytes += len as u64;
+        let taken_bytes = self.taken_bytes;
+        self.talk.thread.globals.link.change_figures(|figures| figures.sync_read_bytes = taken_bytes);
+        let now_ms = self.talk.thread.clock.wall_ms();
+        if now_ms - self.told_at_ms >= TELL_INTERVAL_MS {
+            self.told_at_ms = now_ms;
+            // A master takes one that is silent for long for dead.
+            self.talk.socket.try_send(b"\n");
+        }
+    }
+}
+
+impl Read for PayloadSource<'_, '_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let piece = self.next_piece().map_err(|ended| match ended {
+            Ended::Failed(why) | Ended::Hopeless(why) => io::Error::other(why),
+            Ended::Ordered | Ended::Again | Ended::Rejected => io::ErrorKind::ConnectionAborted.into(),
+        })?;
+        let len = piece.unwrap_or(0).min(buf.len());
+        buf[..len].copy_from_slice(&self.talk.buffer[..len]);
+        self.consume(len);
+        Ok(len)
     }
 }
 

@@ -17,8 +17,8 @@
 //! that all of them have the same history under the same name, and can go on with each other. Meanwhile no effects are recorded for
 //! replicas.
 //!
-//! *A full synchronization* is received into a file while the old data is still served. Then commands are refused with -LOADING, and
-//! each shard replaces its keys by those of the file, in a unit over all shards.
+//! *A full synchronization* is loaded beside the old data, or when that was removed; in a unit over all shards it then takes its place
+//! ([`snapshot`]).
 //!
 //! *Promotion* (REPLICAOF NO ONE): the thread ends the link, all that was received as a whole is applied, and in a unit over
 //! all shards they begin to record effects, which continue the stream under a new name; the old one stays valid up to there.
@@ -29,21 +29,27 @@ mod apply;
 mod follow;
 mod handshake;
 pub mod runs;
+mod snapshot;
 
 pub use self::follow::continue_stream;
 
+use crate::config::{Config, ReplicaOf, Text};
 use crate::persist::aof::rewrite::write_request;
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
 use crate::shard::message::ReplyId;
-use crate::worker::Globals;
+use crate::worker::{Globals, failover};
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// After a link has ended, the next one is tried when so much time has passed.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The same if a snapshot was cut off: the master is there, and has to notice first.
+const RETRY_AFTER_CUT: Duration = Duration::from_millis(100);
 
 /// What REPLICAOF has ordered last.
 #[derive(Default)]
@@ -69,6 +75,8 @@ pub enum LinkState {
     #[default]
     Connect,
     Connecting,
+    /// It is open, and what the master sends has been agreed upon, or will be.
+    Handshake,
     /// The snapshot comes.
     Sync,
     Connected,
@@ -80,6 +88,7 @@ impl LinkState {
         match self {
             LinkState::Connect => "connect",
             LinkState::Connecting => "connecting",
+            LinkState::Handshake => "handshake",
             LinkState::Sync => "sync",
             LinkState::Connected => "connected",
         }
@@ -110,10 +119,10 @@ pub struct LinkGlobals {
     socket: Mutex<Option<Arc<Outgoing>>>,
     /// An acknowledgement was asked for, at this offset and one more; 0: none.
     ack_wanted: AtomicU64,
-    /// Why the last snapshot could not be loaded.
-    load_error: Mutex<Option<String>>,
     input_bytes: AtomicU64,
     read_offset: AtomicU64,
+    /// The shards stand still, and a part of the stream is applied of which not all has run.
+    is_applying: AtomicBool,
     /// Which database is selected at the end of what has been applied.
     stream_db: AtomicU32,
     /// The same where the last full synchronization of a replica of this server began.
@@ -170,6 +179,15 @@ impl LinkGlobals {
         self.stream_db.load(Ordering::Relaxed)
     }
 
+    /// Whether the data is of no certain place in the stream, although the shards stand still.
+    pub(super) fn is_applying(&self) -> bool {
+        self.is_applying.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_applying(&self, is_applying: bool) {
+        self.is_applying.store(is_applying, Ordering::SeqCst);
+    }
+
     /// The stream stands still until a full synchronization has begun.
     pub(super) fn mark_sync_db(&self) {
         self.sync_db.store(self.stream_db(), Ordering::SeqCst);
@@ -180,7 +198,7 @@ impl LinkGlobals {
         self.sync_db.load(Ordering::SeqCst)
     }
 
-    pub(super) fn set_stream_db(&self, db: u32) {
+    pub fn set_stream_db(&self, db: u32) {
         self.stream_db.store(db, Ordering::Relaxed);
     }
 
@@ -194,17 +212,27 @@ impl LinkGlobals {
         self.input_bytes.load(Ordering::Relaxed)
     }
 
-    /// The snapshot could not be loaded on a shard.
-    pub fn set_load_error(&self, why: String) {
-        *self.load_error.lock().expect("no holder of the error panics") = Some(why);
-    }
-
-    fn take_load_error(&self) -> Option<String> {
-        self.load_error.lock().expect("no holder of the error panics").take()
-    }
-
     fn set_socket(&self, socket: Option<Arc<Outgoing>>) {
         *self.socket.lock().expect("no holder of the socket panics") = socket;
+    }
+
+    /// The master as a client of this server, if the link is up: the addresses of both ends.
+    pub fn ends(&self) -> Option<(String, String)> {
+        let socket = self.socket.lock().expect("no holder of the socket panics");
+        socket.as_deref().filter(|_| self.is_up()).and_then(Outgoing::ends)
+    }
+
+    /// Whether the link is up, and the master has not ended it without the link's having seen that yet.
+    pub fn is_connected(&self) -> bool {
+        let socket = self.socket.lock().expect("no holder of the socket panics");
+        self.is_up() && !socket.as_deref().is_some_and(Outgoing::has_ended)
+    }
+
+    /// Ends the connection to the master, which is then opened anew.
+    pub fn cut(&self) {
+        if let Some(socket) = &*self.socket.lock().expect("no holder of the socket panics") {
+            socket.shut();
+        }
     }
 
     /// Tells the master how much of the stream is applied.
@@ -214,6 +242,18 @@ impl LinkGlobals {
             let mut request = Vec::new();
             write_request(&mut request, &[b"REPLCONF", b"ACK", offset.to_string().as_bytes()]);
             socket.try_send(&request);
+        }
+    }
+
+    /// So that CONFIG GET and REWRITE know of the master.
+    pub fn remember(globals: &Globals, master: Option<&Master>) {
+        let value = master.map(|master| (Text::from(master.host.as_bytes()), master.port));
+        let changed = globals.update_config(|config| {
+            Ok::<_, Infallible>((Config { replicaof: ReplicaOf(value), ..config.clone() }, ()))
+        });
+        match changed {
+            Ok(()) => {}
+            Err(never) => match never {},
         }
     }
 
@@ -245,9 +285,7 @@ impl LinkGlobals {
         drop(orders);
         link.changed.notify_all();
         // Whoever reads from the link finds its end, and looks for the order.
-        if let Some(socket) = &*link.socket.lock().expect("no holder of the socket panics") {
-            socket.shut();
-        }
+        link.cut();
     }
 }
 
@@ -263,6 +301,10 @@ struct LinkThread {
 enum Ended {
     /// There is another order, or the server stops.
     Ordered,
+    /// It has ended, and the log says why. It is tried again soon.
+    Again,
+    /// The replica to which this server hands its part over does not become a master.
+    Rejected,
     /// The link has failed; the log's line.
     Failed(String),
     /// The same, and to try again would be of no use.
@@ -271,7 +313,10 @@ enum Ended {
 
 impl From<std::io::Error> for Ended {
     fn from(error: std::io::Error) -> Ended {
-        Ended::Failed(crate::runtime::os_error::error_text(&error))
+        Ended::Failed(format!(
+            "Error condition on socket for SYNC: {}",
+            crate::runtime::os_error::error_text(&error)
+        ))
     }
 }
 
@@ -315,29 +360,42 @@ impl LinkThread {
     /// Follows a master until there is another order.
     fn follow(&mut self, master: &Master) {
         let link = &self.globals.link;
+        let mut begins = "Connecting";
         while !self.has_order() {
             link.set_state(LinkState::Connect);
+            log::notice(format_args!("{begins} to MASTER {}:{}", master.host, master.port));
             let ended = self.follow_once(master);
             link.set_socket(None);
             let was_up = link.is_up();
             link.set_state(LinkState::Connect);
+            begins = "Connecting";
             if was_up {
                 let now_ms = self.clock.wall_ms();
                 link.change_figures(|figures| figures.down_since_ms = now_ms);
                 log::warning(format_args!("Connection with master lost."));
+                log::notice(format_args!("Caching the disconnected master state."));
+                begins = "Reconnecting";
             }
+            let retries_after = if matches!(ended, Ended::Again) { RETRY_AFTER_CUT } else { RETRY };
             match ended {
                 Ended::Ordered => return,
-                Ended::Failed(why) => log::warning(format_args!("MASTER <-> REPLICA link: {why}")),
+                Ended::Again => {}
+                Ended::Rejected => {
+                    failover::abort(self.globals, self.clock, "Failover target rejected psync request", None);
+                    return;
+                }
+                Ended::Failed(why) => log::warning(format_args!("{why}")),
                 Ended::Hopeless(why) => {
-                    log::warning(format_args!("MASTER <-> REPLICA link is given up until REPLICAOF: {why}"));
+                    log::warning(format_args!("{why}. The link is given up until REPLICAOF."));
                     return;
                 }
             }
             let orders = link.orders();
             if orders.version == self.version && !was_up {
                 // Woken by an order before that.
-                drop(link.changed.wait_timeout(orders, RETRY).expect("no holder of the orders panics"));
+                drop(
+                    link.changed.wait_timeout(orders, retries_after).expect("no holder of the orders panics"),
+                );
             }
         }
     }

@@ -407,12 +407,6 @@ impl Current {
             Target::Base { .. } => Purpose::Rewrite,
         }
     }
-
-    /// It goes to replicas, and to no file.
-    pub(super) fn is_for_replicas_alone(&self) -> bool {
-        matches!(self.target, Target::Replicas { .. })
-    }
-
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }

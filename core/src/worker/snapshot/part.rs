@@ -396,6 +396,22 @@ impl Worker {
         }
     }
 
+    /// A replica has gone: ends the snapshot that is under way if nobody waits for it any more, nor is it made for the disk.
+    pub(in crate::worker) fn cancel_useless_snapshot(&self) {
+        let globals = self.globals;
+        let state = globals.persistence.snapshots.state();
+        let Some(current) = &state.current else { return };
+        let is_waited_for = |sync| !globals.stream.payloads_of(sync).is_empty();
+        match current.target {
+            Target::Replicas { sync } if !is_waited_for(sync) => {
+                log::notice(format_args!("Diskless rdb transfer, last replica dropped, killing fork child."))
+            }
+            Target::SentRdb { sync } if !is_waited_for(sync) && self.shard.config.save.0.is_empty() => {}
+            Target::Replicas { .. } | Target::SentRdb { .. } | Target::Rdb | Target::Base { .. } => return,
+        }
+        current.progress().cancel();
+    }
+
     /// Takes in the outcome of the snapshot that is under way, if its writing thread has ended. On one shard.
     #[cold]
     pub(in crate::worker) fn end_snapshot(&mut self) {
@@ -409,8 +425,14 @@ impl Worker {
         snapshots.record_end(purpose, forced_bytes, now_ms);
         let event = if matches!(outcome, Ok(true)) { SaveEvent::Ended } else { SaveEvent::Failed };
         match purpose {
-            Purpose::Save if current.is_for_replicas_alone() => match outcome {
-                Ok(true) => log::notice(format_args!("Background RDB transfer terminated with success")),
+            Purpose::Save if let Target::Replicas { sync } = current.target => match outcome {
+                Ok(true) => {
+                    let left = self.globals.stream.payloads_of(sync).len();
+                    log::warning(format_args!(
+                        "Diskless rdb transfer, done reading from pipe, {left} replicas still up."
+                    ));
+                    log::notice(format_args!("Background RDB transfer terminated with success"));
+                }
                 Ok(false) => log::warning(format_args!("Background transfer was cancelled")),
                 Err(error) => log::warning(format_args!("Background transfer error: {error}")),
             },

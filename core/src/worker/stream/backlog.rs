@@ -141,12 +141,17 @@ impl Backlog {
         self.end.store(end, Ordering::Release);
     }
 
-    /// Frees blocks that are more than `keep_bytes` before the end, unless a byte at or behind `needed_from` is in them.
+    /// Drops what is more than `keep_bytes` before the end, in steps of about [`BLOCK_LEN`], unless it is behind `needed_from`.
     pub fn trim(&self, keep_bytes: u64, needed_from: u64) {
         let mut blocks = self.blocks();
         let from = self.end().saturating_sub(keep_bytes).min(needed_from);
         while blocks.list.front().is_some_and(|front| front.end() <= from) {
             blocks.drop_first();
+        }
+        // Of a block that is longer than most, what nobody may need is taken for gone.
+        if let Some(start) = blocks.list.front().map(|front| front.start) {
+            let gone_bytes = from.saturating_sub(start) / BLOCK_LEN as u64 * BLOCK_LEN as u64;
+            blocks.first = blocks.first.max(start + gone_bytes);
         }
     }
 
@@ -204,6 +209,25 @@ mod tests {
 
     fn text(offset: u64) -> u8 {
         (offset % 251) as u8
+    }
+
+    /// A replica that has fallen behind by one big value, and is disconnected for it, would otherwise go on from there, and be
+    /// disconnected again, for ever.
+    #[test]
+    fn a_part_of_a_big_block_is_gone_like_any_other() {
+        let backlog = Backlog::default();
+        backlog.begin();
+        backlog.append(vec![1; 20 * BLOCK_LEN]);
+        backlog.trim(BLOCK_LEN as u64, u64::MAX);
+        assert_eq!(backlog.figures().len_bytes, BLOCK_LEN as u64);
+        assert!(!backlog.has(0) && backlog.has(19 * BLOCK_LEN as u64));
+        assert_eq!(backlog.read(0, 20, 20, &mut Vec::new()), None);
+        let needed = BLOCK_LEN as u64 + 1;
+        let backlog = Backlog::default();
+        backlog.begin();
+        backlog.append(vec![1; 20 * BLOCK_LEN]);
+        backlog.trim(0, needed);
+        assert!(backlog.has(needed) && !backlog.has(0));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::backlog::Backlog;
 use super::payload::Payload;
 use crate::client::ClientId;
 use crate::config::Config;
+use crate::worker::link::Master;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -67,6 +68,17 @@ pub enum ReplicaState {
     Online,
 }
 
+impl ReplicaState {
+    /// As INFO names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ReplicaState::Online => "online",
+            ReplicaState::Receives => "send_bulk",
+            ReplicaState::Waits | ReplicaState::InSnapshot => "wait_bgsave",
+        }
+    }
+}
+
 /// What a replica wants of a snapshot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SnapshotRequest {
@@ -106,6 +118,16 @@ pub struct ReplicaInfo {
 impl ReplicaInfo {
     pub fn is_online(&self) -> bool {
         self.state == ReplicaState::Online
+    }
+
+    /// Where other servers find it.
+    pub fn place(&self) -> Master {
+        Master { host: String::from_utf8_lossy(&self.ip).into_owned(), port: self.port }
+    }
+
+    /// Whether that is there.
+    pub fn is_at(&self, place: &Master) -> bool {
+        self.port == place.port && self.ip.eq_ignore_ascii_case(place.host.as_bytes())
     }
 }
 

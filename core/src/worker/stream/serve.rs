@@ -10,7 +10,8 @@ use super::replicas::{ReplicaInfo, ReplicaLink, ReplicaState, SnapshotRequest};
 use super::{STREAM_SHARD, Worker};
 use crate::client::{ClientId, ReplicaPhase, ReplyMode};
 use crate::runtime::log;
-use crate::shard::message::StreamMessage;
+use crate::shard::message::{ReplyId, StreamMessage};
+use crate::worker::link::LinkGlobals;
 use crate::worker::persistence::snapshot_without_keys;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -114,7 +115,38 @@ impl LocalReplica {
     }
 }
 
+/// A replica that has asked this server to become a master, and goes on with its stream then.
+pub(in crate::worker) struct AwaitingPromotion {
+    reply_id: ReplyId,
+    replication_id: Vec<u8>,
+    offset: i64,
+}
+
 impl Worker {
+    /// PSYNC FAILOVER: this server becomes a master, and the client its replica, which has so much of the stream.
+    pub fn promote_for(&mut self, at: usize, replication_id: &[u8], offset: i64) {
+        let reply_id = self.reply_later(at);
+        let replication_id = replication_id.to_vec();
+        self.awaiting_promotion.push(AwaitingPromotion { reply_id, replication_id, offset });
+        LinkGlobals::remember(self.globals, None);
+        LinkGlobals::order(self.globals, self.time.clock, None, None);
+    }
+
+    /// Each turn: whether this server has become the master for which replicas wait.
+    #[inline]
+    pub(in crate::worker) fn watch_promotion(&mut self) {
+        if self.awaiting_promotion.is_empty() || self.globals.link.is_replica() {
+            return;
+        }
+        for awaiting in std::mem::take(&mut self.awaiting_promotion) {
+            let AwaitingPromotion { reply_id, replication_id, offset } = awaiting;
+            if let Some(at) = self.connection_of(reply_id) {
+                self.fulfil(reply_id, b"");
+                self.add_replica(at, Some((&replication_id, offset)));
+            }
+        }
+    }
+
     /// SYNC, or PSYNC with what the client says that it has: the name of the history, and the offset of the next byte that it
     /// wants, from 1 on.
     pub fn add_replica(&mut self, at: usize, has: Option<(&[u8], i64)>) {
@@ -380,8 +412,12 @@ impl Worker {
     /// Removes a replica whose connection is closed.
     pub(in crate::worker) fn end_reader(&mut self, at: usize, client: ClientId) {
         if let Some(place) = self.stream.replicas.iter().position(|local| local.at as usize == at) {
-            self.stream.replicas.swap_remove(place);
+            let local = self.stream.replicas.swap_remove(place);
+            if local.wants_stream && local.phase != Phase::Waits {
+                log::warning(format_args!("Connection with replica {} lost.", local.name));
+            }
             self.globals.stream.forget_replica(client);
+            self.cancel_useless_snapshot();
             self.tell(STREAM_SHARD, StreamMessage::Left);
         }
     }
@@ -405,10 +441,16 @@ impl Worker {
         let mut late = Vec::new();
         for local in &mut self.stream.replicas {
             let Some(info) = replicas.iter().find(|replica| replica.client == local.client) else { continue };
+            let connection = self.connections[local.at as usize].as_deref();
             let since_ms = match local.phase {
                 Phase::Online if local.is_psync => info.ack_at_ms,
-                Phase::Receives { .. } | Phase::HasSnapshot => local.fed_at_ms,
-                Phase::Waits | Phase::Online | Phase::Done => now_ms,
+                // One that has taken all that there was may have to wait for others.
+                Phase::Receives { .. } if connection.is_some_and(|it| it.output_len_bytes() > 0) => {
+                    local.fed_at_ms
+                }
+                // Meanwhile it loads the snapshot, and says that it is there.
+                Phase::HasSnapshot => local.fed_at_ms.max(connection.map_or(0, |it| it.client.active_at_ms)),
+                Phase::Receives { .. } | Phase::Waits | Phase::Online | Phase::Done => now_ms,
             };
             if now_ms - since_ms > timeout_ms {
                 let what = if local.phase == Phase::Online { "streaming" } else { "full" };
@@ -438,11 +480,8 @@ impl Worker {
 /// What INFO shows of the replicas.
 pub fn show(replicas: &[ReplicaInfo], now_ms: i64, each: &mut dyn FnMut(usize, &[u8])) {
     for (n, replica) in replicas.iter().enumerate() {
-        let (state, lag_s) = match replica.state {
-            ReplicaState::Online => ("online", (now_ms - replica.ack_at_ms).max(0) / 1000),
-            ReplicaState::Receives => ("send_bulk", 0),
-            ReplicaState::Waits | ReplicaState::InSnapshot => ("wait_bgsave", 0),
-        };
+        let state = replica.state.name();
+        let lag_s = if replica.is_online() { (now_ms - replica.ack_at_ms).max(0) / 1000 } else { 0 };
         let mut rest = String::new();
         let _ =
             write!(rest, ",port={},state={state},offset={},lag={lag_s}", replica.port, replica.ack_offset);

@@ -1,0 +1,176 @@
+//! A replica loads its master's snapshot, by all values of repl-diskless-load.
+
+use crate::harness::{Connection, wait_until};
+use crate::link::Node;
+use crate::rdb::fill;
+use crate::replication::{FOUR, ONE, TWO, is_up, wait_until_alike, write_at_random};
+
+const WAYS: [&str; 3] = ["disabled", "on-empty-db", "swapdb"];
+
+const HELLO: [&str; 4] = [
+    "FUNCTION",
+    "LOAD",
+    "REPLACE",
+    "#!lua name=hello\nredis.register_function('hello', function() return 'of the master' end)",
+];
+
+#[test]
+fn the_masters_data_takes_the_place_of_all_data_whichever_way_it_comes() {
+    for (setup, way) in [ONE, FOUR].into_iter().flat_map(|setup| WAYS.map(|way| (setup, way))) {
+        for diskless in ["yes", "no"] {
+            let what = format!("{setup:?}, {way}, diskless of the master: {diskless}");
+            let master = Node::ours_with("load-master", TWO, &["--repl-diskless-sync", diskless]);
+            let replica = Node::ours_with("load", setup, &["--repl-diskless-load", way]);
+            let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+            fill(&mut at_master);
+            at_master.call(&HELLO);
+            if way != "on-empty-db" {
+                at_replica.call(&["SET", "of the replica", "1"]);
+            }
+            replica.follow(&master);
+            wait_until("the link is up", || is_up(&mut at_replica));
+            write_at_random(&mut at_master, 1, &|n| n < 100);
+            wait_until_alike(&mut at_master, &mut at_replica, &what);
+            assert_eq!(at_replica.call(&["EXISTS", "of the replica"]), ":0\r\n", "{what}");
+            assert_eq!(at_replica.call(&["FCALL_RO", "hello", "0"]), "$13\r\nof the master\r\n", "{what}");
+        }
+    }
+}
+
+/// The master has other data than its replica, of the same history or of another one, and saves it slowly.
+fn synchronizes_slowly(master: &Node, replica: &Node, is_of_same_history: bool) -> (Connection, Connection) {
+    let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+    if is_of_same_history {
+        replica.follow(master);
+        wait_until("the link is up", || is_up(&mut at_replica));
+    }
+    for request in [
+        &["DEBUG", "POPULATE", "2000", "master", "1000"][..],
+        &[
+            "CONFIG",
+            "SET",
+            "rdb-key-save-delay",
+            "10000",
+            "rdbcompression",
+            "no",
+            "repl-backlog-size",
+            "16384",
+        ],
+    ] {
+        assert_eq!(at_master.call(request), "+OK\r\n");
+    }
+    assert_eq!(at_replica.call(&["SET", "of the replica", "1"]), "+OK\r\n");
+    if is_of_same_history {
+        // More than the backlog has room for, while the replica is not there.
+        at_master.call(&["MULTI"]);
+        at_master.call(&["CLIENT", "KILL", "TYPE", "replica"]);
+        for n in 0..10 {
+            at_master.call(&["SET", &format!("filling:{n}"), &"x".repeat(16384)]);
+        }
+        assert!(at_master.call(&["EXEC"]).starts_with("*11\r\n"));
+    } else {
+        replica.follow(master);
+    }
+    (at_master, at_replica)
+}
+
+#[test]
+fn swapdb_serves_the_data_from_before_until_the_snapshot_is_complete() {
+    let options = ["--repl-diskless-load", "swapdb", "--replica-read-only", "no"];
+    for setup in [ONE, FOUR] {
+        let (master, replica) = (Node::ours("slow", ONE), Node::ours_with("swap", setup, &options));
+        let (mut at_master, mut at_replica) = synchronizes_slowly(&master, &replica, true);
+        wait_until("it loads", || at_replica.info("persistence", "async_loading") == "1");
+        assert_eq!(at_replica.info("persistence", "loading"), "0", "{setup:?}");
+        assert_eq!(at_replica.call(&["GET", "of the replica"]), "$1\r\n1\r\n", "{setup:?}");
+        let loading = "-LOADING Redis is loading the dataset in memory\r\n";
+        assert_eq!(at_replica.call(&["REPLICAOF", "NO", "ONE"]), loading, "{setup:?}");
+        assert_eq!(at_replica.call(&["CONFIG", "SET", "appendonly", "no"]), loading, "{setup:?}");
+
+        // The snapshot is cut off.
+        at_master.call(&["CONFIG", "SET", "repl-diskless-sync-delay", "1000"]);
+        assert_eq!(at_master.call(&["CLIENT", "KILL", "TYPE", "replica"]), ":1\r\n");
+        wait_until("it is given up", || at_replica.info("persistence", "async_loading") == "0");
+        assert_eq!(at_replica.call(&["DBSIZE"]), ":1\r\n", "{setup:?}: not a part of it");
+        assert_eq!(at_replica.call(&["GET", "of the replica"]), "$1\r\n1\r\n", "{setup:?}");
+
+        at_master.call(&["CONFIG", "SET", "repl-diskless-sync-delay", "0", "rdb-key-save-delay", "0"]);
+        wait_until("the link is up", || is_up(&mut at_replica));
+        wait_until_alike(&mut at_master, &mut at_replica, &format!("{setup:?}"));
+        assert_eq!(at_replica.call(&["EXISTS", "of the replica"]), ":0\r\n", "{setup:?}");
+    }
+}
+
+#[test]
+fn swapdb_shows_no_data_of_another_history_while_it_loads_and_keeps_it_all_the_same() {
+    for setup in [ONE, FOUR] {
+        let replica = Node::ours_with("other-history", setup, &["--repl-diskless-load", "swapdb"]);
+        let master = Node::ours("other-slow", ONE);
+        let (mut at_master, mut at_replica) = synchronizes_slowly(&master, &replica, false);
+        wait_until("it loads", || at_replica.info("persistence", "loading") == "1");
+        assert_eq!(at_replica.info("persistence", "async_loading"), "0", "{setup:?}");
+        let loading = "-LOADING Redis is loading the dataset in memory\r\n";
+        assert_eq!(at_replica.call(&["GET", "of the replica"]), loading, "{setup:?}");
+        at_master.call(&["CONFIG", "SET", "repl-diskless-sync-delay", "1000"]);
+        assert_eq!(at_master.call(&["CLIENT", "KILL", "TYPE", "replica"]), ":1\r\n");
+        wait_until("it is given up", || at_replica.info("persistence", "loading") == "0");
+        assert_eq!(at_replica.call(&["GET", "of the replica"]), "$1\r\n1\r\n", "{setup:?}");
+        assert_eq!(at_replica.call(&["DBSIZE"]), ":1\r\n", "{setup:?}");
+    }
+}
+
+/// What fails on a replica is not the master's data set any more.
+#[test]
+fn a_command_of_the_master_that_fails_is_told_of() {
+    for setup in [ONE, FOUR] {
+        let (master, replica) = (Node::ours("fails", TWO), Node::ours("diverges", setup));
+        let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+        replica.follow(&master);
+        wait_until("the link is up", || is_up(&mut at_replica));
+        let errors = |client: &mut Connection| client.info("stats", "unexpected_error_replies");
+        assert_eq!(at_master.call(&["DEBUG", "REPLICATE", "no-such-command", "1"]), "+OK\r\n");
+        wait_until_alike(&mut at_master, &mut at_replica, &format!("{setup:?}"));
+        assert_eq!(errors(&mut at_replica), "1", "{setup:?}: it goes on");
+        at_replica.call(&["CONFIG", "SET", "replica-read-only", "no"]);
+        at_replica.call(&["SET", "number", "none"]);
+        at_master.call(&["INCR", "number"]);
+        wait_until("it is told of", || errors(&mut at_replica) == "2");
+
+        at_replica.call(&[
+            "CONFIG",
+            "SET",
+            "replica-read-only",
+            "yes",
+            "propagation-error-behavior",
+            "panic",
+        ]);
+        at_master.call(&["INCR", "number"]);
+        let Node::Ours { mut server, _dir } = replica else { unreachable!("it is ours") };
+        server.wait_for_line("This replica panicked sending an error to its master");
+        assert_ne!(server.wait(), Some(0), "{setup:?}");
+    }
+}
+
+/// replica-ignore-disk-write-errors
+#[test]
+fn a_replica_that_cannot_write_to_disk_ends_unless_it_is_to_go_on() {
+    for setup in [ONE, FOUR] {
+        let options = ["--save", "3600 100000", "--replica-ignore-disk-write-errors", "yes"];
+        let (master, replica) =
+            (Node::ours("of-full-disk", ONE), Node::ours_with("full-disk", setup, &options));
+        let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+        replica.follow(&master);
+        wait_until("the link is up", || is_up(&mut at_replica));
+        let Node::Ours { _dir: dir, .. } = &replica else { unreachable!("it is ours") };
+        std::fs::remove_dir_all(&dir.0).expect("it is there");
+        at_replica.call(&["BGSAVE"]);
+        wait_until("it fails", || at_replica.info("persistence", "rdb_last_bgsave_status") == "err");
+        assert_eq!(at_master.call(&["SET", "a", "1"]), "+OK\r\n");
+        wait_until_alike(&mut at_master, &mut at_replica, &format!("{setup:?}"));
+        at_replica.call(&["CONFIG", "SET", "replica-ignore-disk-write-errors", "no"]);
+        assert_eq!(at_master.call(&["SET", "a", "2"]), "+OK\r\n");
+        let Node::Ours { mut server, _dir } = replica else { unreachable!("it is ours") };
+        server.wait_for_line("Replica was unable to write command to disk.");
+        assert_ne!(server.wait(), Some(0), "{setup:?}");
+    }
+}

@@ -259,7 +259,7 @@ directives! {
     // Network.
     bind: BindAddresses = BindAddresses::default(); "bind", TYPE, MULTI, LIVE, effect SideEffect::Listen;
     /// Address that outgoing connections come from.
-    bind_source_addr: Text = Text::default(); "bind-source-addr", TYPE, NONE, REPLICATION;
+    bind_source_addr: Text = Text::default(); "bind-source-addr", TYPE, NONE, LIVE;
     protected_mode: bool = true; "protected-mode", TYPE, NONE, LIVE;
     /// 0: no TCP.
     port: u16 = 6379; "port", PORT, NONE, LIVE, effect SideEffect::Listen;

@@ -10,7 +10,7 @@
 use crate::protocol::{Reply, Resp};
 use crate::runtime::clock::Clock;
 use crate::runtime::log;
-use crate::runtime::outgoing::Outgoing;
+use crate::runtime::outgoing::{Outgoing, Target};
 use crate::worker::{Globals, Worker};
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -232,7 +232,9 @@ impl Connection {
             return Err(TransferFailure::Connecting);
         }
         let port = u16::try_from(transfer.port).map_err(|_| TransferFailure::Connecting)?;
-        let socket = Outgoing::connect(&transfer.host, port, transfer.timeout).map_err(|error| {
+        let target =
+            Target { host: &transfer.host, port, source: "", connector: None, timeout: transfer.timeout };
+        let socket = Outgoing::connect(target).map_err(|error| {
             match error.kind() {
                 // Redis learns that nobody listens when it writes.
                 io::ErrorKind::ConnectionRefused | io::ErrorKind::HostUnreachable => TransferFailure::Writing,

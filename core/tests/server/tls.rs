@@ -1,5 +1,7 @@
 //! Encrypted clients: who may connect, what they may break, and that nothing else is different for them.
 
+#[path = "tls/link.rs"]
+mod link;
 #[path = "tls/peers.rs"]
 mod peers;
 

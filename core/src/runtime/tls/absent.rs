@@ -1,6 +1,6 @@
 //! The engine's place in a server that was built without the feature `tls`: no context can be made, so there is no engine.
 
-use super::{Acceptor, Read};
+use super::{Acceptor, Connector, Read};
 use crate::config::Config;
 use std::convert::Infallible;
 use std::mem::MaybeUninit;
@@ -29,11 +29,15 @@ impl Engine {
         match acceptor.context.0 {}
     }
 
+    pub(super) fn connecting(connector: &Connector) -> Result<Engine, String> {
+        match connector.context.0 {}
+    }
+
     pub(super) fn with_input<T>(&mut self, _: &[u8], _: impl FnOnce(&mut Engine) -> T) -> T {
         match self.0 {}
     }
 
-    pub(super) fn accept(&mut self) -> Result<bool, String> {
+    pub(super) fn shake_hands(&mut self) -> Result<bool, String> {
         match self.0 {}
     }
 

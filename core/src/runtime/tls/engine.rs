@@ -1,6 +1,6 @@
 //! OpenSSL: contexts made from directives, and one engine a connection.
 
-use super::{Acceptor, Read};
+use super::{Acceptor, Connector, Read};
 use crate::config::{Config, Text, TlsAuthClients};
 use crate::runtime::os_error::error_text;
 use openssl::dh::Dh;
@@ -26,7 +26,10 @@ unsafe extern "C" {
 
 /// Certificates, keys and rules for new connections. Does not change; all shards share it.
 #[derive(Clone)]
-pub struct Context(SslContext);
+pub struct Context {
+    accepting: SslContext,
+    connecting: SslContext,
+}
 
 /// A certificate with its key, as the directives name them.
 struct Identity<'a> {
@@ -69,11 +72,13 @@ impl Context {
             key: &config.tls_client_key_file,
             passphrase: &config.tls_client_key_file_pass,
         };
-        if !as_client.certificate.is_empty() && !as_client.key.is_empty() {
-            // This server connects to nobody by TLS; but what it would use must be right, as in Redis.
-            begin(config, &as_client)?;
-        }
-        Ok(Context(builder.build()))
+        let accepting = builder.build();
+        // Without a certificate for connecting, that for accepting serves both.
+        let connecting = match as_client.certificate.is_empty() || as_client.key.is_empty() {
+            true => accepting.clone(),
+            false => begin(config, &as_client)?.build(),
+        };
+        Ok(Context { accepting, connecting })
     }
 }
 
@@ -208,6 +213,9 @@ struct Wire {
     output: Vec<u8>,
 }
 
+// SAFETY: the pointer is followed only within `Engine::with_input`, on the thread that has called it and lends it the bytes.
+unsafe impl Send for Wire {}
+
 impl io::Read for Wire {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         if self.input_len == 0 {
@@ -240,21 +248,32 @@ impl PeerCertificate {
     }
 }
 
-/// The server's side of one encrypted connection.
+/// This server's side of one encrypted connection.
 pub(super) struct Engine(SslStream<Wire>);
 
 impl Engine {
     pub(super) fn new(acceptor: &Acceptor) -> Result<Engine, String> {
         let failed = |error: ErrorStack| first_error(&error);
-        let mut ssl = Ssl::new(&acceptor.context.0).map_err(failed)?;
+        let mut ssl = Ssl::new(&acceptor.context.accepting).map_err(failed)?;
         ssl.set_verify(match acceptor.auth_clients {
             TlsAuthClients::No => SslVerifyMode::NONE,
             TlsAuthClients::Optional => SslVerifyMode::PEER,
             TlsAuthClients::Yes => SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT,
         });
         ssl.set_accept_state();
+        Engine::over(ssl)
+    }
+
+    /// The side that begins. The context says whom it trusts.
+    pub(super) fn connecting(connector: &Connector) -> Result<Engine, String> {
+        let mut ssl = Ssl::new(&connector.context.connecting).map_err(|error| first_error(&error))?;
+        ssl.set_connect_state();
+        Engine::over(ssl)
+    }
+
+    fn over(ssl: Ssl) -> Result<Engine, String> {
         let wire = Wire { input: std::ptr::null(), input_len: 0, output: Vec::new() };
-        Ok(Engine(SslStream::new(ssl, wire).map_err(failed)?))
+        Ok(Engine(SslStream::new(ssl, wire).map_err(|error| first_error(&error))?))
     }
 
     /// Runs `work`, for which the engine has this input. What is not taken in it is lost.
@@ -289,8 +308,8 @@ impl Engine {
     }
 
     /// Goes on with the handshake. Returns whether it is complete; the error is for the log.
-    pub(super) fn accept(&mut self) -> Result<bool, String> {
-        match self.stream().accept() {
+    pub(super) fn shake_hands(&mut self) -> Result<bool, String> {
+        match self.stream().do_handshake() {
             Ok(()) => Ok(true),
             Err(error) if error.code() == ErrorCode::WANT_READ => Ok(false),
             Err(error) => Err(describe(&error)),

@@ -140,7 +140,7 @@ impl Session {
         filled: &mut Option<Vec<u8>>,
     ) -> Option<CloseReason> {
         if !self.is_open {
-            match engine.accept() {
+            match engine.shake_hands() {
                 Ok(is_open) => self.is_open = is_open,
                 Err(why) => return Some(self.refuse(&why)),
             }
@@ -220,7 +220,7 @@ impl Session {
 }
 
 /// Reads into the spare room of a vector, up to the length `end`.
-fn read_behind(engine: &mut Engine, into: &mut Vec<u8>, end: usize) -> Read {
+pub(super) fn read_behind(engine: &mut Engine, into: &mut Vec<u8>, end: usize) -> Read {
     let begin = into.len();
     into.reserve(end - begin);
     let read = engine.read(&mut into.spare_capacity_mut()[..end - begin]);

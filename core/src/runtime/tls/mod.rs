@@ -7,6 +7,8 @@
 //!   layer::TlsLayer   a driver over a driver: decrypts what was received, encrypts what is sent
 //!     |      \
 //!   driver    engine  OpenSSL for one connection, between bytes in memory: it knows no socket
+//!                |
+//!             client  a connection that this server opens: to its master
 //! ```
 //!
 //! So neither the drivers nor the worker know of TLS, but for which listener is encrypted. A server without encrypted
@@ -16,6 +18,7 @@
 
 #![cfg_attr(not(feature = "tls"), allow(dead_code, reason = "only an engine uses it"))]
 
+mod client;
 #[cfg(not(feature = "tls"))]
 #[path = "absent.rs"]
 mod engine;
@@ -23,6 +26,7 @@ mod engine;
 mod engine;
 mod layer;
 
+pub use client::Client;
 pub use engine::{Context, PeerCertificate};
 pub use layer::TlsLayer;
 
@@ -71,6 +75,17 @@ impl Tls {
         let context = self.context.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
         Some(Acceptor { context, auth_clients })
     }
+
+    /// What a connection that this server opens is encrypted with. `None`: nothing is configured.
+    pub fn connector(&self) -> Option<Connector> {
+        let context = self.context.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(Connector { context })
+    }
+}
+
+/// How one connection is opened: whom this server trusts, and how it names itself.
+pub struct Connector {
+    context: Context,
 }
 
 /// How one connection is accepted. The engine is made when its first byte comes: who only connects takes no memory for it.

@@ -4,7 +4,7 @@ use super::{Ended, LinkState, LinkThread, Master};
 use crate::persist::aof::rewrite::write_request;
 use crate::runtime::disk::{Disk, SystemDisk, append_all, open_empty_on};
 use crate::runtime::log;
-use crate::runtime::outgoing::Outgoing;
+use crate::runtime::outgoing::{Outgoing, Target};
 use crate::worker::failover::FailoverState;
 use crate::worker::stream::REPLICATION_ID_LEN;
 use std::io::{self, Read, Write};
@@ -43,13 +43,18 @@ impl<'a> Talk<'a> {
     pub(super) fn connect(thread: &'a LinkThread, master: &Master) -> Result<Talk<'a>, Ended> {
         let (_, config) = thread.globals.config();
         let link = &thread.globals.link;
-        if config.tls_replication {
-            return Err(Ended::Hopeless("this version does not speak TLS to a master".to_owned()));
-        }
         log::notice(format_args!("MASTER <-> REPLICA sync started"));
         link.set_state(LinkState::Connecting);
         let timeout = Duration::from_secs(u64::from(config.repl_timeout_s));
-        let socket = Arc::new(Outgoing::connect(&master.host, master.port, timeout)?);
+        let connector = match config.tls_replication {
+            true => Some(thread.globals.tls.connector().ok_or_else(|| {
+                Ended::Failed("tls-replication is on, and TLS is not configured".to_owned())
+            })?),
+            false => None,
+        };
+        let source = config.bind_source_addr.to_str_lossy();
+        let target = Target { host: &master.host, port: master.port, source: &source, connector, timeout };
+        let socket = Arc::new(Outgoing::connect(target)?);
         socket.set_read_timeout(LOOK_INTERVAL)?;
         link.set_socket(Some(Arc::clone(&socket)));
         link.set_state(LinkState::Handshake);
@@ -145,6 +150,7 @@ impl<'a> Talk<'a> {
             }
         }
         let port = match config.replica_announce_port {
+            0 if config.tls_replication && config.tls_port != 0 => config.tls_port,
             0 => config.port,
             port => port,
         };

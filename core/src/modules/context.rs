@@ -20,6 +20,7 @@ use crate::protocol::reply::{Mark, Resp};
 use crate::protocol::{Argv, Reply};
 use crate::runtime::crash::{self, Callback};
 use crate::shard::Shard;
+use crate::shard::effects::Readers;
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
 use crate::types::module::ModuleType;
@@ -287,7 +288,7 @@ impl<'a> Context<'a> {
         let mut reply = Vec::new();
         let options = CallOptions {
             resp,
-            is_recorded: false,
+            readers: Readers::NONE,
             is_read_only: false,
             allows_oom: true,
             is_as_script: false,

@@ -50,6 +50,30 @@ pub enum Consumer {
     File,
 }
 
+/// For whom an effect is recorded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Readers {
+    pub replicas: bool,
+    pub file: bool,
+}
+
+impl Readers {
+    pub const ALL: Readers = Readers { replicas: true, file: true };
+    pub const NONE: Readers = Readers { replicas: false, file: false };
+    const REPLICAS: Readers = Readers { replicas: true, file: false };
+
+    /// Those that are among both.
+    pub fn both(self, other: Readers) -> Readers {
+        Readers { replicas: self.replicas && other.replicas, file: self.file && other.file }
+    }
+}
+
+impl Default for Readers {
+    fn default() -> Readers {
+        Readers::ALL
+    }
+}
+
 /// One effect: a request in the wire format.
 #[derive(Clone, Copy, Debug)]
 struct Effect {
@@ -59,13 +83,15 @@ struct Effect {
     order: (u32, u32),
     /// Where it ends in the bytes; it begins where the previous one ends.
     end: usize,
-    /// It means something to replicas only: PUBLISH.
-    skips_file: bool,
+    readers: Readers,
 }
 
 impl Effect {
     fn is_for(&self, consumer: Consumer) -> bool {
-        consumer == Consumer::Replicas || !self.skips_file
+        match consumer {
+            Consumer::Replicas => self.readers.replicas,
+            Consumer::File => self.readers.file,
+        }
     }
 }
 
@@ -77,11 +103,20 @@ struct Effects {
 }
 
 impl Effects {
-    fn push<'a>(&mut self, db: u32, order: (u32, u32), args: impl ExactSizeIterator<Item = &'a [u8]>) {
+    fn push<'a>(
+        &mut self,
+        db: u32,
+        order: (u32, u32),
+        readers: Readers,
+        args: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) {
+        if readers == Readers::NONE {
+            return;
+        }
         let mut request = Reply::new(&mut self.bytes, Resp::V2);
         request.array(args.len());
         args.for_each(|arg| request.bulk(arg));
-        self.list.push(Effect { db, order, end: self.bytes.len(), skips_file: false });
+        self.list.push(Effect { db, order, end: self.bytes.len(), readers });
     }
 
     /// Appends the effects of `other`, and empties it.
@@ -203,10 +238,10 @@ pub struct EffectLog {
     is_replaced: bool,
     /// The command's arguments are an effect whether they changed anything or not.
     is_forced: bool,
-    /// They are one for replicas only.
+    /// They mean something to replicas only: PUBLISH.
     skips_file: bool,
-    /// The commands that run leave no effects of their own.
-    is_muted: bool,
+    /// For whom the commands that run leave effects of their own.
+    readers: Readers,
     /// The shard's count of changes when the last command ended.
     changes_seen: u64,
     scope: Scope,
@@ -305,17 +340,21 @@ impl EffectLog {
     pub fn replace(&mut self, db: u32, args: &[&[u8]]) {
         if self.is_on {
             self.is_replaced = true;
-            if !self.is_muted {
-                self.open.push(db, (self.order, self.call_number), args.iter().copied());
-            }
+            self.open.push(db, (self.order, self.call_number), self.readers, args.iter().copied());
         }
     }
 
     /// Records an effect beside what the running command and those that it calls leave: a module says itself what is to be
-    /// recorded of its command. `changes`: the shard's count of changes, those for this effect included.
-    pub fn add<'a>(&mut self, db: u32, args: impl ExactSizeIterator<Item = &'a [u8]>, changes: u64) {
+    /// recorded of its command, and for whom. `changes`: the shard's count of changes, those for this effect included.
+    pub fn add<'a>(
+        &mut self,
+        db: u32,
+        readers: Readers,
+        args: impl ExactSizeIterator<Item = &'a [u8]>,
+        changes: u64,
+    ) {
         if self.is_on {
-            self.open.push(db, (self.order, self.call_number), args);
+            self.open.push(db, (self.order, self.call_number), readers, args);
             self.changes_seen = changes;
         }
     }
@@ -348,10 +387,10 @@ impl EffectLog {
         (self.is_forced, self.skips_file) = (self.is_on, self.is_on);
     }
 
-    /// While muted, the commands that run leave no effects: a program does not want its writes recorded. Keys that expire
-    /// do all the same.
-    pub fn mute(&mut self, is_muted: bool) {
-        self.is_muted = is_muted;
+    /// For whom the commands that run from here on leave effects: a program may want its writes recorded for some readers only,
+    /// or for none. Keys that expire leave them for all.
+    pub fn record_for(&mut self, readers: Readers) {
+        self.readers = readers;
     }
 
     /// The memory of what the turn has recorded so far.
@@ -362,7 +401,8 @@ impl EffectLog {
     /// Records the removal of a key that no command has removed: it had expired, or was evicted.
     pub fn removed(&mut self, db: u32, key: &[u8], lazy_free: bool) {
         if self.is_on {
-            self.open.push(db, (self.order, self.call_number), [removal(lazy_free), key].into_iter());
+            let words = [removal(lazy_free), key];
+            self.open.push(db, (self.order, self.call_number), Readers::ALL, words.into_iter());
         }
     }
 
@@ -375,11 +415,10 @@ impl EffectLog {
         let skips_file = std::mem::take(&mut self.skips_file);
         if !std::mem::take(&mut self.is_replaced)
             && (changed || forced)
-            && !self.is_muted
             && let Some(args) = args
         {
-            self.open.push(db, (self.order, self.call_number), args.iter());
-            self.open.list.last_mut().expect("it was pushed just now").skips_file = skips_file;
+            let meant = if skips_file { Readers::REPLICAS } else { Readers::ALL };
+            self.open.push(db, (self.order, self.call_number), self.readers.both(meant), args.iter());
         }
         if self.scope == Scope::Command {
             self.close(if apart { Kind::Apart } else { Kind::Unit });

@@ -162,6 +162,7 @@ use crate::protocol::OwnedArgv;
 use crate::pubsub::OpenMessages;
 use crate::shard::blocking::{NewWait, OfferId};
 use crate::shard::checkout::MovedEntry;
+use crate::shard::effects::Readers;
 use crate::shard::lock::LockSet;
 use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
@@ -313,8 +314,8 @@ pub struct CallOf {
     pub number: u32,
     /// The transaction's effects are recorded.
     pub is_recorded: bool,
-    /// The command leaves no effects.
-    pub is_muted: bool,
+    /// For whom the command leaves effects.
+    pub readers: Readers,
     /// There is no command: the entries of its keys are checked out to home, and stay there until the program ends or calls a
     /// command on other shards.
     pub stays: bool,

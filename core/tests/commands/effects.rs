@@ -465,3 +465,18 @@ fn an_expired_key_that_is_checked_out_is_deleted_before_the_command() {
         leaves(server, &mut replica, "RENAME a c; MULTI; COPY a c; INCR c; EXEC", &["DEL a", "INCR c"]);
     });
 }
+
+#[test]
+fn a_script_says_for_whom_its_writes_are_recorded() {
+    on_one_and_three_shards(|server| {
+        let mut replica = Replica::attach(server);
+        let script = "redis.call('set', 'a', 1); redis.set_repl(redis.REPL_NONE); redis.call('set', 'b', 2); \
+                      redis.set_repl(redis.REPL_AOF); redis.call('set', 'c', 3); \
+                      redis.set_repl(redis.REPL_REPLICA); redis.call('set', 'd', 4); \
+                      redis.set_repl(redis.REPL_ALL); redis.call('set', 'e', 5)";
+        assert_eq!(server.call_args(&["EVAL", script, "0"]), "$-1\r\n");
+        let effects = ["SELECT 0", "MULTI", "set a 1", "set d 4", "set e 5", "EXEC"];
+        assert_eq!(replica.read(server), effects);
+        server.expect(&[("MGET a b c d e", "*5\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5")]);
+    });
+}

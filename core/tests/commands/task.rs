@@ -3,13 +3,14 @@
 use super::effects::Replica;
 use super::*;
 use shardis_core::protocol::Resp;
+use shardis_core::shard::effects::Readers;
 use shardis_core::worker::program::{CallOptions, ProgramCtx, Task};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 const OPTIONS: CallOptions = CallOptions {
     resp: Resp::V2,
-    is_recorded: true,
+    readers: Readers::ALL,
     is_read_only: false,
     allows_oom: false,
     is_as_script: false,

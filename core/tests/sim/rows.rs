@@ -9,6 +9,7 @@ use shardis_core::command::typed::{Digits, StringRef};
 use shardis_core::command::{CommandError, CommandResult, Ctx, args};
 use shardis_core::protocol::{Argv, Reply, Resp};
 use shardis_core::shard::blocking::{BlockRequest, TimeoutReply};
+use shardis_core::shard::effects::Readers;
 use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
 use shardis_core::worker::persistence::write_shard;
@@ -212,7 +213,7 @@ const ANY_KEYS: ProgramHandler = ProgramHandler {
 
 const OPTIONS: CallOptions = CallOptions {
     resp: Resp::V2,
-    is_recorded: true,
+    readers: Readers::ALL,
     is_read_only: false,
     allows_oom: false,
     is_as_script: true,

@@ -13,6 +13,7 @@ use crate::modules::{events, filters, server};
 use crate::protocol::reply::Resp;
 use crate::protocol::{Argv, OwnedArgv, Reply as ReplyWriter};
 use crate::runtime::os_error;
+use crate::shard::effects::Readers;
 use crate::worker::program::{CallOptions, Control, NotCalled};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::host::Arguments;
@@ -47,11 +48,11 @@ pub(super) type Words<'a> = SmallVec<[Cow<'a, [u8]>; 8]>;
 #[derive(Clone, Copy, Default)]
 pub(super) struct Format {
     /// `!`: its effects are recorded.
-    pub(super) is_recorded: bool,
+    is_recorded: bool,
     /// `A`: but not in the append-only file.
-    pub(super) not_to_file: bool,
+    not_to_file: bool,
     /// `R`: but not for replicas.
-    pub(super) not_to_replicas: bool,
+    not_to_replicas: bool,
     /// `3`: the reply is in RESP3.
     is_resp3: bool,
     /// `0`: the reply is in the protocol of the client.
@@ -66,6 +67,13 @@ pub(super) struct Format {
     errors_are_replies: bool,
     /// `C`: the permissions of the context's user are checked.
     checks_permissions: bool,
+}
+
+impl Format {
+    /// Whose effects are not suppressed.
+    pub(super) fn readers(self) -> Readers {
+        Readers { replicas: !self.not_to_replicas, file: !self.not_to_file }
+    }
 }
 
 /// Reads the words of a call. `None`: the format is invalid.
@@ -319,7 +327,7 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     };
     let options = CallOptions {
         resp,
-        is_recorded: format.is_recorded && !format.not_to_replicas,
+        readers: if format.is_recorded { format.readers() } else { Readers::NONE },
         is_read_only: false,
         allows_oom: !format.respects_oom,
         is_as_script: format.is_as_script,
@@ -444,7 +452,7 @@ fn call_natively(
         ..*handler.call
     };
     let shard = &mut *handler.shard;
-    shard.effects.mute(!options.is_recorded);
+    shard.effects.record_for(options.readers);
     let start = out.len();
     let reply = ReplyWriter::new(out, options.resp);
     let result =
@@ -454,7 +462,7 @@ fn call_natively(
         let changes = shard.stats.dirty.get();
         shard.effects.end_command(call.db, Some(argv), changes, false);
     }
-    shard.effects.mute(false);
+    shard.effects.record_for(Readers::ALL);
     shard.stats.command(entry.id).record(0, false);
     if let Err(error) = &result {
         out.truncate(start);

@@ -6,6 +6,7 @@ use crate::command::table::Resolved;
 use crate::modules::context::Context;
 use crate::protocol::OwnedArgv;
 use crate::runtime::os_error;
+use crate::shard::effects::Readers;
 use shardis_modules_api::abi::*;
 use shardis_modules_api::host::Arguments;
 use shardis_modules_api::served;
@@ -29,10 +30,8 @@ server_functions! {
         if !ctx.table().is_some_and(is_known) {
             return REDISMODULE_ERR;
         }
-        if !format.not_to_replicas {
-            let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
-            record(&mut ctx, words.into_iter());
-        }
+        let words: Vec<&[u8]> = words.iter().map(|word| &**word).collect();
+        record(&mut ctx, format.readers(), words.into_iter());
         REDISMODULE_OK
     }
 
@@ -43,17 +42,18 @@ server_functions! {
     /// Records the command as the client has called it.
     fn replicate_verbatim(ctx: Ctx) -> c_int {
         let args = ctx.args;
-        record(&mut ctx, args.iter());
+        record(&mut ctx, Readers::ALL, args.iter());
         REDISMODULE_OK
     }
 }
 
 /// Counts a change, and records a command as its effect.
-fn record<'a>(ctx: &mut Context<'static>, args: impl ExactSizeIterator<Item = &'a [u8]>) {
+fn record<'a>(ctx: &mut Context<'static>, readers: Readers, args: impl ExactSizeIterator<Item = &'a [u8]>) {
     let db = ctx.call.db;
+    let allowed = ctx.program().map_or(Readers::ALL, |program| program.readers());
     if let Some(shard) = ctx.shard() {
         shard.changed(1);
         let changes = shard.stats.dirty.get();
-        shard.effects.add(db, args, changes);
+        shard.effects.add(db, readers.both(allowed), args, changes);
     }
 }

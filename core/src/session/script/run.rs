@@ -4,6 +4,7 @@ use crate::command::error::code_of;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::reply::Resp;
 use crate::script::ScriptFlags;
+use crate::shard::effects::Readers;
 use crate::worker::program::{self, ProgramCtx};
 use crate::worker::scripts::log_for_script;
 use shardis_scripting::{CallOptions, Control, Host, LogLevel, ReplTargets, RunOptions, ScriptError};
@@ -50,7 +51,10 @@ impl Host for Server<'_, '_> {
                 shardis_scripting::Resp::V2 => Resp::V2,
                 shardis_scripting::Resp::V3 => Resp::V3,
             },
-            is_recorded: options.repl.0 & ReplTargets::REPLICAS.0 != 0,
+            readers: Readers {
+                replicas: options.repl.0 & ReplTargets::REPLICAS.0 != 0,
+                file: options.repl.0 & ReplTargets::AOF.0 != 0,
+            },
             is_read_only: self.permissions.is_read_only,
             allows_oom: self.permissions.allows_oom,
             is_as_script: true,

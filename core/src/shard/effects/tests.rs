@@ -236,3 +236,37 @@ fn the_file_reads_in_parts_whether_there_are_replicas_or_not() {
     stream.command("SET d 1", 1);
     assert!(!stream.log.is_on() && pump_both(&mut stream, &mut file, &mut file_seq).is_empty());
 }
+
+/// As a script may ask by `redis.set_repl`.
+#[test]
+fn an_effect_is_for_those_readers_that_it_is_recorded_for() {
+    let mut stream = Stream::new();
+    let (mut file, mut file_seq) = (Merger::new(Consumer::File), 0);
+    stream.log.begin_part(1, stream.changes);
+    stream.log.begin_local();
+    let [none, replicas, only_file] =
+        [(false, false), (true, false), (false, true)].map(|(replicas, file)| Readers { replicas, file });
+    for (readers, words) in [
+        (Readers::ALL, "SET a 1"),
+        (none, "SET b 2"),
+        (only_file, "SET c 3"),
+        (replicas, "SET d 4"),
+        (Readers::ALL, "SET e 5"),
+    ] {
+        stream.log.record_for(readers);
+        stream.command(words, 1);
+    }
+    stream.log.end_local();
+    stream.log.record_for(only_file);
+    stream.log.removed(0, b"f", false);
+    stream.command("SET g 7", 1);
+    let deliveries = pump_both(&mut stream, &mut file, &mut file_seq);
+    let [Delivery::NewPart { number: 1 }, Delivery::Bytes(bytes)] = deliveries.as_slice() else {
+        panic!("{deliveries:?}");
+    };
+    let unit = ["MULTI", "SET a 1", "SET c 3", "SET e 5", "EXEC"];
+    let of_file = [&["SELECT 0"], &unit[..], &["MULTI", "DEL f", "SET g 7", "EXEC"]].concat();
+    assert_eq!(requests(bytes), of_file);
+    let of_replicas = ["MULTI", "SET a 1", "SET d 4", "SET e 5", "EXEC", "DEL f"];
+    assert_eq!(stream.requests(), of_replicas, "keys that expire are removed for all");
+}

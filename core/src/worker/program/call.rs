@@ -4,10 +4,12 @@ use super::ProgramKind;
 use super::Reach;
 use super::ctx::CallOptions;
 use super::frame::handler_of;
+use crate::client::ClientId;
 use crate::command::admission::{self, ProgramCall};
 use crate::command::table::{Command, CommandEntry, CommandId, KeyShape, Resolved, Run, Scope, flag};
 use crate::command::{Call, CommandError, CommandResult, keys, route};
-use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
+use crate::protocol::{Argv, OwnedArgv, Reply};
+use crate::shard::effects::Readers;
 use crate::types::hashing::hash_key;
 use crate::worker::Worker;
 use crate::worker::run::Invocation;
@@ -60,10 +62,24 @@ pub(super) struct Callee {
 pub(super) struct Caller {
     kind: ProgramKind,
     call: Call,
+    readers: Readers,
     began_ticks: u64,
 }
 
+/// What a script gets that calls a command which does not run on a stale replica.
+const STALE_FOR_SCRIPT: CommandError =
+    CommandError::fixed("ERR Can not execute the command on a stale replica");
+
 impl Worker {
+    /// The flags of the commands that have to be checked when a program calls them. Nothing is refused to a script that the server
+    /// itself runs: one of an append-only file.
+    pub(super) fn flags_checked_for(&self, kind: ProgramKind, client: ClientId) -> u64 {
+        match (kind, client) {
+            (ProgramKind::Script | ProgramKind::Function, 0) => 0,
+            _ => admission::flags_checked_for_program(&self.conditions()),
+        }
+    }
+
     /// Runs a command for the running program, whose own arguments are `declared`. Appends its reply, which may be an
     /// error. If it is a program, it is returned and has not run.
     ///
@@ -152,18 +168,20 @@ impl Worker {
         &mut self,
         entry: &CommandEntry,
         kind: ProgramKind,
-        resp: Resp,
+        options: &CallOptions,
     ) -> (Call, Caller) {
         self.read_program_clock();
         let began_ticks = self.time.ticks;
         let frame = self.programs.running();
         let in_script = frame.kind.is_script();
         let (hash, hashed_arg) = (0, 0);
+        let resp = options.resp;
         let call = Call { command: entry.id, resp, in_exec: true, in_script, hash, hashed_arg, ..frame.call };
         frame.depth += 1;
         let caller = Caller {
             kind: std::mem::replace(&mut frame.kind, kind),
             call: std::mem::replace(&mut frame.call, call),
+            readers: std::mem::replace(&mut frame.readers, options.readers),
             began_ticks,
         };
         (call, caller)
@@ -184,7 +202,7 @@ impl Worker {
             self.show_command(&Invocation::new(entry, &call, args, None));
         }
         let frame = self.programs.running();
-        (frame.kind, frame.call) = (caller.kind, caller.call);
+        (frame.kind, frame.call, frame.readers) = (caller.kind, caller.call, caller.readers);
         frame.depth -= 1;
         let stats = &self.shard.stats;
         let command = stats.command(entry.id);
@@ -236,7 +254,7 @@ impl Worker {
             return;
         }
         if let Some(caller) = self.wide_caller() {
-            let caller = WideCaller { is_muted: !options.is_recorded, ..caller };
+            let caller = WideCaller { readers: options.readers, ..caller };
             if !self.programs.running().has_left_keys {
                 let keeps_to_keys = self.declares_keys_of(declared, entry, args, hash);
                 self.programs.running().has_left_keys = !keeps_to_keys;
@@ -248,9 +266,7 @@ impl Worker {
                 return;
             }
         }
-        if !options.is_recorded {
-            self.shard.effects.mute(true);
-        }
+        self.shard.effects.record_for(options.readers);
         let is_counted = !entry.row.is_hidden;
         let command = Invocation { is_counted, ..Invocation::new(entry, &call, args, None) };
         let scope = match hash {
@@ -262,8 +278,9 @@ impl Worker {
             Scope::Session => {
                 self.run(&command, reply);
                 // It may have changed the configuration.
-                self.programs.running().checked_flags =
-                    admission::flags_checked_for_program(&self.conditions());
+                let frame = self.programs.running();
+                let (kind, client) = (frame.kind, frame.call.client);
+                self.programs.running().checked_flags = self.flags_checked_for(kind, client);
             }
             Scope::Keys
             | Scope::Shard(_)
@@ -275,7 +292,7 @@ impl Worker {
                 self.run(&command, reply);
             }
         }
-        self.shard.effects.mute(false);
+        self.shard.effects.record_for(Readers::ALL);
     }
 
     /// A script of a client that tracks calls a command that reads: as in Redis 7.0, all its declared keys are tracked. What
@@ -390,7 +407,9 @@ impl Worker {
             let admitted = admission::admit_call(entry.row, program, checked, || (self.conditions(), &*self));
             if let Err(error) = admitted {
                 self.shard.stats.command(entry.id).rejected.add(1);
-                return Err(NotCalled::Refused(error));
+                let is_script = self.programs.running().kind.is_script();
+                let is_stale = error == CommandError::MASTER_DOWN && is_script;
+                return Err(NotCalled::Refused(if is_stale { STALE_FOR_SCRIPT } else { error }));
             }
         }
         if !options.is_as_script && options.allows_oom {
@@ -436,6 +455,8 @@ impl Worker {
         const OUT_OF_MEMORY: CommandError = CommandError::fixed(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > 'maxmemory'",
         );
+        const READ_ONLY: CommandError =
+            CommandError::fixed("READONLY Can not run script with write flag on readonly replica.");
         let Some(handler) = handler_of(entry) else { return Ok(()) };
         if !handler.kind.is_script() || self.programs.running().kind != ProgramKind::Module {
             return Ok(());
@@ -446,7 +467,10 @@ impl Worker {
         let checked = self.programs.running().checked_flags;
         admission::admit_call(&row, program, checked, || (self.conditions(), &*self)).map_err(|error| {
             self.shard.stats.command(entry.id).rejected.add(1);
-            NotCalled::Refused(if error == CommandError::OUT_OF_MEMORY { OUT_OF_MEMORY } else { error })
+            let of_scripts =
+                [(CommandError::OUT_OF_MEMORY, OUT_OF_MEMORY), (CommandError::READ_ONLY, READ_ONLY)];
+            let own = of_scripts.into_iter().find(|(known, _)| *known == error);
+            NotCalled::Refused(own.map_or(error, |(_, own)| own))
         })
     }
 

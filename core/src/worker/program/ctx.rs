@@ -9,6 +9,7 @@ use crate::client::ClientId;
 use crate::command::Call;
 use crate::command::table::CommandEntry;
 use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
+use crate::shard::effects::Readers;
 use crate::worker::Worker;
 use std::any::Any;
 use std::sync::Arc;
@@ -30,8 +31,8 @@ pub struct ProgramCtx<'a> {
 pub struct CallOptions {
     /// The protocol version of the reply.
     pub resp: Resp,
-    /// The command's writes are recorded as effects.
-    pub is_recorded: bool,
+    /// For whom the command's writes are recorded as effects.
+    pub readers: Readers,
     /// A command that writes is refused.
     pub is_read_only: bool,
     /// The command may run when memory is full.
@@ -100,7 +101,7 @@ impl<'a> ProgramCtx<'a> {
         options: CallOptions,
         reply: &mut Vec<u8>,
     ) -> Result<Control, NotCalled> {
-        self.call_by(options, reply, |worker, declared, reply| {
+        self.call_by(options, reply, |worker, declared, options, reply| {
             worker.call_for_program(declared, args, options, reply)
         })
     }
@@ -113,12 +114,12 @@ impl<'a> ProgramCtx<'a> {
         let plain = self.worker().table.entry(call.command).plain.expect("its row was replaced");
         let options = CallOptions {
             resp: call.resp,
-            is_recorded: true,
+            readers: Readers::ALL,
             is_read_only: false,
             allows_oom: true,
             is_as_script: false,
         };
-        let called = self.call_by(options, reply, |worker, declared, reply| {
+        let called = self.call_by(options, reply, |worker, declared, options, reply| {
             worker.run_plain_for_program(declared, plain, args, &options, reply);
             Ok(None)
         });
@@ -130,13 +131,13 @@ impl<'a> ProgramCtx<'a> {
     pub fn call_hidden(&mut self, args: &[&[u8]], reply: &mut Vec<u8>) -> Control {
         let options = CallOptions {
             resp: Resp::V2,
-            is_recorded: true,
+            readers: Readers::ALL,
             is_read_only: false,
             allows_oom: true,
             is_as_script: false,
         };
         let args = OwnedArgv::from_slices(args);
-        let called = self.call_by(options, reply, |worker, declared, reply| {
+        let called = self.call_by(options, reply, |worker, declared, options, reply| {
             worker.run_hidden_for_program(declared, args.as_argv(), &options, reply);
             Ok(None)
         });
@@ -148,20 +149,26 @@ impl<'a> ProgramCtx<'a> {
         &mut self,
         options: CallOptions,
         reply: &mut Vec<u8>,
-        mut place: impl FnMut(&mut Worker, Argv<'_>, &mut Vec<u8>) -> Result<Option<Callee>, NotCalled>,
+        mut place: impl FnMut(
+            &mut Worker,
+            Argv<'_>,
+            CallOptions,
+            &mut Vec<u8>,
+        ) -> Result<Option<Callee>, NotCalled>,
     ) -> Result<Control, NotCalled> {
         let outermost = self.outermost;
+        let options = CallOptions { readers: options.readers.both(self.readers()), ..options };
         let worker = self.lent.worker();
         if let Some(text) = worker.programs.running().stopped {
             return Ok(Control::Stop(text));
         }
-        let mut callee = place(worker, outermost, reply)?;
+        let mut callee = place(worker, outermost, options, reply)?;
         while self.lent.worker().programs.running().awaits_locks {
             self.suspend();
             if let Control::Stop(text) = self.control() {
                 return Ok(Control::Stop(text));
             }
-            callee = place(self.lent.worker(), outermost, reply)?;
+            callee = place(self.lent.worker(), outermost, options, reply)?;
         }
         if let Some(Callee { entry, args }) = callee {
             self.run_called(entry, args, options, reply);
@@ -186,7 +193,7 @@ impl<'a> ProgramCtx<'a> {
         reply: &mut Vec<u8>,
     ) {
         let handler = handler_of(entry).expect("the caller has seen that it is a program");
-        let (call, caller) = self.lent.worker().enter_called(entry, handler.kind, options.resp);
+        let (call, caller) = self.lent.worker().enter_called(entry, handler.kind, &options);
         let start = reply.len();
         let mut called = ProgramCtx {
             call: &call,
@@ -206,6 +213,11 @@ impl<'a> ProgramCtx<'a> {
         let worker = self.lent.worker();
         worker.leave_called(entry, args.as_argv(), caller, &result);
         worker.programs.give_args(args);
+    }
+
+    /// For whom anything that the program does may leave effects: whoever has called it may have wanted it otherwise.
+    pub fn readers(&mut self) -> Readers {
+        self.lent.worker().programs.running().readers
     }
 
     /// Whether another program has called this one.

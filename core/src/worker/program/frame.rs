@@ -5,14 +5,13 @@ use super::stack::{Fiber, Stopped};
 use super::{Hold, ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use crate::acl::User;
 use crate::call::Key;
-use crate::command::admission;
 use crate::command::table::{CommandEntry, Run, flag};
 use crate::command::{Call, CommandResult, keys, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::pubsub::OpenMessages;
 use crate::runtime::crash;
 use crate::shard::checkout::MovedEntry;
-use crate::shard::effects::OpenUnit;
+use crate::shard::effects::{OpenUnit, Readers};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::ReplyId;
 use crate::shard::observe::CheckedOutEvent;
@@ -60,6 +59,8 @@ pub(in crate::worker) struct Frame {
     pub(super) has_tracked: bool,
     /// For a module's command that reads, of a client that tracks: its declared keys, until its first slice.
     reads: Vec<Box<[u8]>>,
+    /// For whom what it does may leave effects.
+    pub(super) readers: Readers,
     /// It is over busy-reply-threshold.
     pub(super) is_busy: bool,
     /// Its arguments, for those who look at the programs under way: from its first suspension on.
@@ -425,6 +426,7 @@ impl Worker {
             has_written: false,
             has_tracked: false,
             reads,
+            readers: Readers::ALL,
             is_busy: false,
             shown_args: None,
             awaits_call: false,
@@ -626,7 +628,7 @@ impl Worker {
             self.shard.set_now(frame.now_ms);
         }
         frame.slice_began_ticks = self.time.ticks;
-        frame.checked_flags = admission::flags_checked_for_program(&self.conditions());
+        frame.checked_flags = self.flags_checked_for(frame.kind, frame.call.client);
         frame.user = self.restricted_user_of(&frame.call);
         self.enter(&mut frame);
         for bytes in std::mem::take(&mut frame.reads) {
@@ -768,7 +770,7 @@ impl Worker {
             Role::Stage { checked_out } if checked_out.is_wide => {
                 let CheckedOut { txn, at, is_recorded, .. } = **checked_out;
                 let (place, now_ms) = (at as u32, frame.now_ms);
-                Some(WideCaller { txn, place, is_recorded, is_muted: false, now_ms })
+                Some(WideCaller { txn, place, is_recorded, readers: Readers::ALL, now_ms })
             }
             Role::Stage { .. } | Role::Starting | Role::Unit { .. } => None,
         }

@@ -20,7 +20,7 @@ use crate::command::route;
 use crate::command::table::{CommandEntry, KeyspaceLock, Run, Scope, flag};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::shard::checkout::MovedEntry;
-use crate::shard::effects::PieceId;
+use crate::shard::effects::{PieceId, Readers};
 use crate::shard::lock::programs::Grant;
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::{Message, ParkedCommand, ReplyId};
@@ -72,8 +72,8 @@ pub(in crate::worker) struct WideCaller {
     pub(in crate::worker) place: u32,
     /// The transaction's effects are recorded.
     pub(in crate::worker) is_recorded: bool,
-    /// The command leaves no effects.
-    pub(in crate::worker) is_muted: bool,
+    /// For whom the command leaves effects.
+    pub(in crate::worker) readers: Readers,
     /// The program's time.
     pub(in crate::worker) now_ms: i64,
 }
@@ -270,9 +270,9 @@ impl Worker {
             }
         }
         let reply_id = wide.reply_id;
-        let WideCaller { txn, is_recorded, is_muted, now_ms, place: _ } = caller;
+        let WideCaller { txn, is_recorded, readers, now_ms, place: _ } = caller;
         let number = wide.call_count;
-        let wide = PartOfWide::Call(CallOf { txn, number, is_recorded, is_muted, stays, now_ms });
+        let wide = PartOfWide::Call(CallOf { txn, number, is_recorded, readers, stays, now_ms });
         let start = Start { wide, counted: 1, ..Start::one(entry, call, multi) };
         self.send_plan(reply_id, start, needs, &[], None);
     }
@@ -582,13 +582,13 @@ impl Worker {
             self.resume_piece(call.txn, over_checked_out);
             self.shard.effects.set_call_number(call.number);
         }
-        self.shard.effects.mute(call.is_muted);
+        self.shard.effects.record_for(call.readers);
         now_ms
     }
 
     pub(super) fn end_effects_of_call(&mut self, call: CallOf, now_ms: i64) {
         self.shard.set_now(now_ms);
-        self.shard.effects.mute(false);
+        self.shard.effects.record_for(Readers::ALL);
         if call.is_recorded {
             self.shard.effects.suspend_piece();
         }

@@ -2,7 +2,7 @@
 
 use crate::acl::{User, Users};
 use crate::command::Call;
-use crate::command::admission::Caller;
+use crate::command::admission::{Caller, QueuedFlags};
 use crate::command::placement::{Placement, Routes, Shards};
 use crate::command::queue::Queue;
 use crate::command::table::{CommandEntry, CommandId, CommandTable, Run, flag};
@@ -91,6 +91,8 @@ pub struct CommandQueue {
     pub has_failed: bool,
     /// The flags of all queued commands, combined by OR.
     pub flags: u64,
+    /// The flags that at least one of them lacks.
+    lacked_flags: u64,
     pub span: ShardSpan,
     /// One of them is over the session.
     pub has_session: bool,
@@ -137,10 +139,16 @@ impl CommandQueue {
             Placement::Session | Placement::SessionPrecomputed => self.has_session = true,
         }
         self.flags |= flags;
+        self.lacked_flags |= !flags;
         let tracks = call.tracks || self.changes_tracking;
         self.changes_tracking |= entry.row.has(flag::CHANGES_TRACKING);
         let call = Call { db: self.db, in_exec: true, tracks, ..*call };
         self.queue.push(call, self.queue.len() as u32, args);
+    }
+
+    /// What admission asks of the queued commands.
+    fn queued_flags(&self) -> QueuedFlags {
+        QueuedFlags { any: self.flags, lacked: self.lacked_flags }
     }
 
     /// Adds the routes that are missing: see [`CommandQueue::routes`].
@@ -420,7 +428,7 @@ impl Client {
         Caller {
             authenticated: self.authenticated,
             is_local: self.is_local,
-            queued_flags: self.multi.as_deref().map(|multi| multi.flags),
+            queued_flags: self.multi.as_deref().map(CommandQueue::queued_flags),
             is_server: self.is_server,
             is_subscribed: self.subscriptions.is_some(),
             is_monitor: self.monitors_since.is_some() || self.replica.is_some() && self.is_replica(),

@@ -31,8 +31,8 @@ pub struct Caller {
     pub authenticated: bool,
     /// It is connected from this machine: by a loopback address or a unix socket.
     pub is_local: bool,
-    /// Between MULTI and EXEC: the flags of the queued commands, combined by OR.
-    pub queued_flags: Option<u64>,
+    /// Between MULTI and EXEC: those of the queued commands.
+    pub queued_flags: Option<QueuedFlags>,
     /// It is the server itself, which runs the commands of a file. Nothing is refused to it.
     pub is_server: bool,
     /// It listens to channels.
@@ -49,6 +49,15 @@ impl Caller {
     pub fn is_restricted(&self) -> bool {
         self.is_subscribed && self.resp == Resp::V2
     }
+}
+
+/// The flags of commands that are queued for an EXEC.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct QueuedFlags {
+    /// At least one has them.
+    pub any: u64,
+    /// At least one lacks them.
+    pub lacked: u64,
 }
 
 /// The present conditions of the process.
@@ -177,10 +186,10 @@ fn reasons(caller: &Caller, now: &Conditions<'_>) -> [(Reason, u64); REASON_COUN
 }
 
 impl Reason {
-    /// Decides about a command that the reason concerns.
+    /// Decides about a command that the reason concerns. The flags are those by which admission sees it.
     fn judge(
         self,
-        row: &Command,
+        (row, flags): (&Command, u64),
         caller: &Caller,
         now: &Conditions<'_>,
         measures: &impl Measures,
@@ -208,13 +217,16 @@ impl Reason {
                 CommandError::NO_REPLICAS,
             ),
             Reason::ReadOnly => refuse(true, CommandError::READ_ONLY),
-            Reason::Stale => refuse(!row.has(flag::STALE), CommandError::MASTER_DOWN),
+            Reason::Stale => refuse(!all_have(row, flags, caller, flag::STALE), CommandError::MASTER_DOWN),
             // By RESP3, messages and replies can be told from each other.
             Reason::Subscribed => match caller.is_restricted() && !row.has(flag::WHEN_SUBSCRIBED) {
                 true => Err(Refusal::Subscribed),
                 false => Ok(()),
             },
-            Reason::Loading => refuse(now.is_async_loading || !row.has(flag::LOADING), CommandError::LOADING),
+            Reason::Loading => {
+                let is_refused = now.is_async_loading || !all_have(row, flags, caller, flag::LOADING);
+                refuse(is_refused, CommandError::LOADING)
+            }
             Reason::Busy => {
                 let error = busy_error(now.busy.unwrap_or(ProgramKind::Script));
                 refuse(!row.has(flag::ALLOW_BUSY), error)
@@ -294,7 +306,7 @@ fn judge(
 ) -> Result<(), Refusal> {
     for (reason, concerned) in reasons(caller, now) {
         if flags & concerned != 0 {
-            reason.judge(row, caller, now, measures, &rights)?;
+            reason.judge((row, flags), caller, now, measures, &rights)?;
         }
     }
     Ok(())
@@ -323,17 +335,15 @@ const PROGRAM: Caller = Caller {
     has_limited_user: false,
 };
 
-/// The conditions under which a program calls commands. A pause, loading, a master that is gone, or another program that is busy, concerns programs
+/// The conditions under which a program calls commands. A pause, loading, or another program that is busy, concerns programs
 /// as a whole, but never the commands that they call: while an append-only file is loaded, the server runs its scripts.
 fn as_for_program<'a>(now: &Conditions<'a>) -> Conditions<'a> {
-    let replica = ReplicaConditions { is_stale: false, ..now.replica };
     Conditions {
         pause: None,
         busy: None,
         is_loading: false,
         is_async_loading: false,
         is_observed: false,
-        replica,
         ..*now
     }
 }
@@ -391,13 +401,19 @@ pub fn admit_call<'a, M: Measures + 'a>(
     }
 }
 
+/// Whether a command has a flag, and, if it is EXEC, all that it runs.
+fn all_have(row: &Command, flags: u64, caller: &Caller, flag: u64) -> bool {
+    let lacked = caller.queued_flags.map_or(0, |queued| queued.lacked);
+    flags & flag != 0 && !(matches!(row.scope, Scope::Exec) && lacked & flag != 0)
+}
+
 /// The flags of a command as admission sees them. An EXEC also has the flags of all commands that it runs. A command
 /// that is queued has DENYOOM, because queueing takes memory.
 #[inline]
 fn flags_with_queue(row: &Command, flags: u64, caller: &Caller) -> u64 {
     match caller.queued_flags {
         None => flags,
-        Some(queued) if matches!(row.scope, Scope::Exec) => flags | queued,
+        Some(queued) if matches!(row.scope, Scope::Exec) => flags | queued.any,
         Some(_) if row.has(flag::RUNS_IN_MULTI) => flags,
         Some(_) => flags | flag::DENYOOM,
     }
@@ -540,6 +556,31 @@ mod tests {
     }
 
     #[test]
+    fn a_transaction_is_refused_to_stale_replicas_if_one_of_its_commands_is() {
+        let config = Config::default();
+        let now = Conditions {
+            config: &config,
+            default_is_open: true,
+            is_loading: false,
+            is_memory_full: false,
+            has_disk_error: false,
+            busy: None,
+            pause: None,
+            is_observed: false,
+            replica: ReplicaConditions { is_read_only: false, is_stale: true },
+        };
+        let queued = |lacked| Caller { queued_flags: Some(QueuedFlags { any: 0, lacked }), ..PROGRAM };
+        let exec = row("exec");
+        assert_eq!(admit(exec, &queued(!flag::STALE), &now, &SCARCE), Ok(()));
+        let refused = Err(Refusal::Error(CommandError::MASTER_DOWN));
+        assert_eq!(admit(exec, &queued(flag::STALE), &now, &SCARCE), refused);
+        let loading = Conditions { is_loading: true, replica: ReplicaConditions::default(), ..now };
+        let refused = Err(Refusal::Error(CommandError::LOADING));
+        assert_eq!(admit(exec, &queued(flag::LOADING), &loading, &SCARCE), refused);
+        assert_eq!(admit(exec, &queued(!flag::LOADING), &loading, &SCARCE), Ok(()));
+    }
+
+    #[test]
     fn reasons_are_checked_in_the_order_of_redis() {
         let config = Config { min_replicas_to_write: 1, ..Config::default() };
         let mut caller = Caller { authenticated: false, has_limited_user: true, ..PROGRAM };
@@ -591,10 +632,10 @@ mod tests {
         now.is_memory_full = true;
         // Queueing any command takes memory; an EXEC needs memory only if a queued command does.
         assert_eq!(admit(row("get"), &caller, &now, &SCARCE), Ok(()));
-        caller.queued_flags = Some(flag::READONLY);
+        caller.queued_flags = Some(QueuedFlags { any: flag::READONLY, lacked: 0 });
         assert_eq!(admit(row("get"), &caller, &now, &SCARCE), refused(CommandError::OUT_OF_MEMORY));
         assert_eq!(admit(row("exec"), &caller, &now, &SCARCE), Ok(()));
-        caller.queued_flags = Some(flag::WRITE);
+        caller.queued_flags = Some(QueuedFlags { any: flag::WRITE, lacked: 0 });
         assert_eq!(admit(row("exec"), &caller, &now, &SCARCE), refused(CommandError::NO_REPLICAS));
     }
 }

@@ -12,6 +12,7 @@ use crate::shard::lazyfree::Freeing;
 use crate::shard::message::ReplyId;
 use crate::worker::aof::files::AofFiles;
 use crate::worker::aof::load::{self, Commands, Failure};
+use crate::worker::link::LinkState;
 use crate::worker::load::{Duplicates, Pacing};
 use crate::worker::snapshot::Purpose;
 use crate::worker::{Globals, SessionCtx};
@@ -90,8 +91,10 @@ pub(super) fn load(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if globals.persistence.loading.is_on() {
         return Err(CommandError::LOADING);
     }
-    if globals.link.is_replica() {
-        return Err(CommandError::fixed("ERR A replica has its master's data set"));
+    if globals.link.is_replica()
+        && matches!(globals.link.figures().state, LinkState::Sync | LinkState::Connected)
+    {
+        return Err(CommandError::fixed("ERR The master of this replica sends it its data set"));
     }
     let Some(at) = ctx.conn else { return Err(CommandError::fixed("ERR DEBUG LOADAOF needs a connection")) };
 

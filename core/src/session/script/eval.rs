@@ -207,7 +207,8 @@ fn flags_of_function(worker: &mut Worker, row_flags: u64, args: Argv<'_>) -> u64
 /// The flags of a command that runs what has declared these.
 fn flags_with(declared: ScriptFlags, row_flags: u64) -> u64 {
     if declared.has(ScriptFlags::COMPATIBLE) {
-        return row_flags;
+        // Nor does it run on a stale replica.
+        return row_flags & !flag::STALE;
     }
     let mut flags = row_flags & !(flag::STALE | flag::DENYOOM | flag::WRITE | flag::MAY_REPLICATE);
     if !declared.is_read_only() {

@@ -111,7 +111,7 @@ fn serve(mut config: Config, executable: &str, is_configured: bool) -> Result<()
         log::warning(format_args!("Failed to write PID file: {error}"));
     }
 
-    let _ = effects::oom_score(&config);
+    let _ = effects::oom_score(&config, config.replicaof.0.is_some());
     effects::proc_title(&config, executable);
     let metrics_listeners = metrics::listen(&config)?;
     let clock = SystemClock::get();

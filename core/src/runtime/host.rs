@@ -1,6 +1,7 @@
 //! What the machine and the kernel say of this process: memory, CPU time, the kernel's name. Asked for by INFO and
 //! MEMORY, so nothing here need be quick.
 
+use crate::config::{Config, OomScoreAdj};
 use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
@@ -88,6 +89,18 @@ pub enum OomScore {
     /// So much more than that.
     Relative(i32),
     Absolute(i32),
+}
+
+impl OomScore {
+    /// What the directives want of a replica, or of a server that is none.
+    pub fn of(config: &Config, is_replica: bool) -> OomScore {
+        let value = config.oom_score_adj_values.0[usize::from(is_replica)];
+        match config.oom_score_adj {
+            OomScoreAdj::No => OomScore::Original,
+            OomScoreAdj::Relative => OomScore::Relative(value),
+            OomScoreAdj::Absolute => OomScore::Absolute(value),
+        }
+    }
 }
 
 /// Sets the process' oom_score_adj. Fails where the kernel does not allow the value, as when a score is to be lowered

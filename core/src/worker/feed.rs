@@ -121,16 +121,18 @@ impl Worker {
     /// Runs the next chunk of commands, if there is one. Returns whether there may be more to do at once.
     pub fn run_feed(&mut self) -> bool {
         self.take_feed();
+        let is_stream = self.feed.as_ref().is_some_and(|open| open.feed.is_stream);
+        let is_paused = is_stream && self.is_stream_paused();
         let Some(open) = &self.feed else { return false };
         let Some(at) = open.at else { return true };
         let Some(connection) = self.connections[at].as_deref() else { return self.end_feed(false) };
         let is_idle =
             connection.query.is_empty() && connection.pending.is_empty() && connection.stall.is_none();
-        let is_stream = open.feed.is_stream;
         if is_stream && is_idle && open.run.is_some() {
             return self.end_run();
         }
-        if is_stream && (!is_idle || self.stream.holds_feed) || connection.query.len() >= CHUNK_LEN {
+        let waits = is_stream && (!is_idle || self.stream.holds_feed || is_paused);
+        if waits || connection.query.len() >= CHUNK_LEN {
             // What is there waits for other shards.
             return false;
         }
@@ -173,6 +175,12 @@ impl Worker {
         }
     }
 
+    /// Whether CLIENT PAUSE holds the master's stream up. Not when REPLICAOF has ordered something else, which comes behind it.
+    fn is_stream_paused(&self) -> bool {
+        let now_ms = self.time.clock.wall_ms();
+        self.are_clients_paused(now_ms) && !self.globals.link.has_order()
+    }
+
     /// Whether nothing of a master's stream is being applied.
     pub(super) fn is_between_runs(&self) -> bool {
         self.feed.as_ref().is_none_or(|open| open.run.is_none())
@@ -191,8 +199,9 @@ impl Worker {
                 Some((home, reply_id))
             }
             AtEnd::Promotion(reply) => {
-                self.globals.link.set_master();
-                self.follow_role();
+                if self.globals.link.set_master(&self.shard.config) {
+                    self.follow_role();
+                }
                 if self.globals.failover.state() == FailoverState::InProgress {
                     // It was given up.
                     self.globals.failover.end(self.globals);

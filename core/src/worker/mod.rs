@@ -352,6 +352,11 @@ impl Worker {
         if self.outlet.is_behind { asked_for.or(Some(PauseKind::Write)) } else { asked_for }
     }
 
+    /// Whether CLIENT PAUSE holds clients up.
+    fn are_clients_paused(&self, now_ms: i64) -> bool {
+        self.globals.pause(now_ms).is_some()
+    }
+
     /// The driver is about to wait for events, so the next event needs a new reading of the clock.
     pub fn before_wait(&mut self) {
         self.time.turn_begun = false;

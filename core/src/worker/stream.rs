@@ -70,6 +70,8 @@ pub(super) struct Stream {
     waits: Vec<ReplicaWait>,
     /// On the merging shard.
     asked_positions: Vec<AskedPosition>,
+    /// There: a client waits for acknowledgements that were not asked for yet.
+    wants_ack: bool,
     /// There: the stream of this server's own effects is ending, because it becomes a replica.
     is_ending: bool,
     /// There: the next part of a master's stream is not to be applied, as a full synchronization begins here.
@@ -89,6 +91,7 @@ impl Stream {
             disk_error_told_at_ms: 0,
             waits: Vec::new(),
             asked_positions: Vec::new(),
+            wants_ack: false,
             is_ending: false,
             holds_feed: false,
         }
@@ -176,6 +179,9 @@ impl Worker {
         }
         if index == STREAM_SHARD {
             self.answer_positions();
+            if self.stream.wants_ack {
+                self.ask_for_ack();
+            }
             if self.stream.merger.has_deliveries() {
                 self.pass_on();
             }

@@ -480,3 +480,22 @@ fn a_script_says_for_whom_its_writes_are_recorded() {
         server.expect(&[("MGET a b c d e", "*5\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n$1\r\n5")]);
     });
 }
+
+/// A pause is there so that nothing more comes into the stream.
+#[test]
+fn acknowledgements_are_asked_for_when_a_pause_is_over() {
+    on_one_and_three_shards(|server| {
+        let mut replica = Replica::attach(server);
+        let waiting = server.cluster.connect(0);
+        assert_eq!(server.cluster.call(waiting, &["SET", "a", "1"]), "+OK\r\n");
+        assert_eq!(server.call("CLIENT PAUSE 100000 WRITE"), "+OK\r\n");
+        server.cluster.request(waiting, &["WAIT", "1", "0"]);
+        server.cluster.settle();
+        server.cluster.tick();
+        assert_eq!(replica.read(server), ["SELECT 0", "SET a 1"]);
+        assert_eq!(server.call("CLIENT UNPAUSE"), "+OK\r\n");
+        server.cluster.tick();
+        assert_eq!(replica.read(server), ["REPLCONF GETACK *"]);
+        assert_eq!(server.cluster.received(waiting), b"", "nobody has acknowledged it");
+    });
+}

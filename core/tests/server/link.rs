@@ -250,3 +250,106 @@ fn replicas_of_a_master_that_starts_again_go_on_where_they_were() {
         assert_eq!(master.info("stats", "sync_full"), "0", "{setup:?}");
     }
 }
+
+/// What is queued, and what scripts call, is judged by what the server is when it runs.
+#[test]
+fn a_stale_replica_runs_only_what_may_be_stale_in_transactions_and_scripts_too() {
+    let down = "MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.";
+    for setup in [ONE, FOUR] {
+        let replica = Node::ours_with("stale-exec", setup, &["--replica-serve-stale-data", "no"]);
+        let (mut client, mut other) = (replica.connect(), replica.connect());
+        let port = crate::harness::free_port().to_string();
+        for (queued, refused) in [(&["GET", "x"][..], true), (&["PING"], true), (&["INFO", "server"], false)]
+        {
+            assert_eq!(client.call(&["MULTI"]), "+OK\r\n");
+            assert_eq!(client.call(queued), "+QUEUED\r\n");
+            assert_eq!(other.call(&["REPLICAOF", "127.0.0.1", &port]), "+OK\r\n");
+            let expected = format!("-EXECABORT Transaction discarded because of: {down}\r\n");
+            let reply = client.call(&["EXEC"]);
+            assert_eq!(reply == expected, refused, "{setup:?} {queued:?}: {reply}");
+            assert_eq!(other.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
+        }
+        assert_eq!(other.call(&["REPLICAOF", "127.0.0.1", &port]), "+OK\r\n");
+        let reads = "#!lua flags=allow-stale,no-writes\nreturn redis.call('get', 'x')";
+        let reply = client.call(&["EVAL", reads, "1", "x"]);
+        assert!(
+            reply.starts_with("-ERR Can not execute the command on a stale replica"),
+            "{setup:?}: {reply}"
+        );
+        let echoes = "#!lua flags=allow-stale,no-writes\nreturn redis.call('echo', 'heard')";
+        assert_eq!(client.call(&["EVAL", echoes, "0"]), "$5\r\nheard\r\n", "{setup:?}");
+        assert_eq!(client.call(&["EVAL", "return 1", "0"]), format!("-{down}\r\n"), "{setup:?}");
+    }
+}
+
+#[test]
+fn a_paused_replica_receives_the_stream_and_applies_it_later() {
+    for setup in [ONE, FOUR] {
+        let master = Node::ours_with("pauses", setup, &["--repl-ping-replica-period", "3600"]);
+        let replica = Node::ours("paused", setup);
+        replica.follow(&master);
+        let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+        wait_until("the link is up", || is_up(&mut at_replica));
+        assert_eq!(at_master.call(&["SET", "a", "1"]), "+OK\r\n");
+        assert_eq!(at_master.call(&["WAIT", "1", "0"]), ":1\r\n");
+        let applied = |client: &mut Connection| client.info("replication", "slave_repl_offset");
+        let before = applied(&mut at_replica);
+        assert_eq!(at_replica.call(&["CLIENT", "PAUSE", "100000", "WRITE"]), "+OK\r\n");
+        assert_eq!(at_master.call(&["SET", "a", "2"]), "+OK\r\n");
+        let written = at_master.info("replication", "master_repl_offset");
+        wait_until("it is received", || at_replica.info("replication", "slave_read_repl_offset") == written);
+        assert_eq!(applied(&mut at_replica), before, "{setup:?}");
+        assert_eq!(at_replica.call(&["GET", "a"]), "$1\r\n1\r\n", "{setup:?}");
+        // A promotion does not wait for the end of the pause, and has what was received.
+        let ends: &[&str] =
+            if setup.shards == 1 { &["CLIENT", "UNPAUSE"] } else { &["REPLICAOF", "NO", "ONE"] };
+        assert_eq!(at_replica.call(ends), "+OK\r\n");
+        wait_until("it is applied", || at_replica.call(&["GET", "a"]) == "$1\r\n2\r\n");
+    }
+}
+
+/// Also an append-only file from before it was one.
+#[test]
+fn a_replica_loads_its_append_only_file_with_the_scripts_in_it() {
+    for setup in [ONE, FOUR] {
+        let dir = Dir::new(&format!("link-aof-{}", setup.shards));
+        let path = std::path::Path::new(dir.path()).join("appendonlydir");
+        std::fs::create_dir_all(&path).expect("it can be made");
+        let script = |text: &str| crate::harness::encode(&[b"EVAL", text.as_bytes(), b"1", b"foo"]);
+        let set = script("redis.call('set', KEYS[1], '100')");
+        let file = [set, script("redis.call('incr', KEYS[1])").repeat(2)].concat();
+        std::fs::write(path.join("appendonly.aof.1.incr.aof"), file).expect("it can be written");
+        let manifest = "file appendonly.aof.1.incr.aof seq 1 type i\n";
+        std::fs::write(path.join("appendonly.aof.manifest"), manifest).expect("it can be written");
+        let port = crate::harness::free_port().to_string();
+        let options = ["--appendonly", "yes", "--replicaof", "127.0.0.1", &port];
+        let server = dir.start(setup, &[&options[..], &["--enable-debug-command", "yes"]].concat());
+        let mut client = server.connect();
+        assert_eq!(client.call(&["GET", "foo"]), "$3\r\n102\r\n", "{setup:?}");
+        assert_eq!(client.call(&["DEBUG", "LOADAOF"]), "+OK\r\n", "{setup:?}");
+        assert_eq!(client.call(&["GET", "foo"]), "$3\r\n102\r\n", "{setup:?}");
+        assert!(
+            client.call(&["EVAL", "redis.call('set', KEYS[1], '1')", "1", "foo"]).starts_with("-READONLY")
+        );
+    }
+}
+
+#[test]
+fn the_kernel_is_told_how_willingly_a_replica_may_be_killed() {
+    let server =
+        Server::start_with(ONE, &["--oom-score-adj", "relative", "--oom-score-adj-values", "10", "20", "30"]);
+    let score = || -> i32 {
+        let text =
+            std::fs::read_to_string(format!("/proc/{}/oom_score_adj", server.pid())).expect("it is there");
+        text.trim().parse().expect("a number")
+    };
+    let mut client = server.connect();
+    let as_master = score();
+    let port = crate::harness::free_port().to_string();
+    assert_eq!(client.call(&["REPLICAOF", "127.0.0.1", &port]), "+OK\r\n");
+    assert_eq!(score(), as_master + 10);
+    assert_eq!(client.call(&["CONFIG", "SET", "oom-score-adj-values", "10 25 30"]), "+OK\r\n");
+    assert_eq!(score(), as_master + 15);
+    assert_eq!(client.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
+    assert_eq!(score(), as_master);
+}

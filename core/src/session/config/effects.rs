@@ -1,6 +1,6 @@
 //! What the server does when CONFIG SET has changed a directive, besides reading the new value from then on.
 
-use crate::config::{Config, OomScoreAdj, SideEffect, Why, expand_proc_title};
+use crate::config::{Config, SideEffect, Why, expand_proc_title};
 use crate::runtime::host::{self, OomScore};
 use crate::runtime::listener::{ListenError, Wanted};
 use crate::runtime::tls::Tls;
@@ -17,7 +17,7 @@ pub fn apply(worker: &mut Worker, effect: SideEffect, from: &Config, to: &mut Co
         SideEffect::Listen => listen(worker, from, to),
         SideEffect::ChangeDir => change_dir(to),
         SideEffect::MaxClients => max_clients(worker, to),
-        SideEffect::OomScoreAdj => oom_score(to),
+        SideEffect::OomScoreAdj => oom_score(to, worker.shard.is_replica),
         SideEffect::ProcTitle => {
             proc_title(to, &worker.globals.executable);
             Ok(())
@@ -119,15 +119,8 @@ fn max_clients(worker: &Worker, to: &Config) -> Result<(), Why> {
 }
 
 /// Tells the kernel how willingly this process may be killed to win memory. Also done at the start.
-pub fn oom_score(config: &Config) -> Result<(), Why> {
-    // The first value is that of a server which is no replica.
-    let value = config.oom_score_adj_values.0[0];
-    let score = match config.oom_score_adj {
-        OomScoreAdj::No => OomScore::Original,
-        OomScoreAdj::Relative => OomScore::Relative(value),
-        OomScoreAdj::Absolute => OomScore::Absolute(value),
-    };
-    host::set_oom_score(score).map_err(|error| {
+pub fn oom_score(config: &Config, is_replica: bool) -> Result<(), Why> {
+    host::set_oom_score(OomScore::of(config, is_replica)).map_err(|error| {
         log::warning(format_args!("Unable to write oom_score_adj: {error}"));
         "Failed to set current oom_score_adj. Check server logs.".into()
     })

@@ -36,6 +36,7 @@ pub use self::follow::continue_stream;
 use crate::config::{Config, ReplicaOf, Text};
 use crate::persist::aof::rewrite::write_request;
 use crate::runtime::clock::Clock;
+use crate::runtime::host::{self, OomScore};
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
 use crate::shard::message::ReplyId;
@@ -112,6 +113,8 @@ pub struct LinkFigures {
 pub struct LinkGlobals {
     is_replica: AtomicBool,
     is_up: AtomicBool,
+    /// There is an order that the thread has not taken yet.
+    has_order: AtomicBool,
     orders: Mutex<Orders>,
     changed: Condvar,
     figures: Mutex<LinkFigures>,
@@ -147,9 +150,27 @@ impl LinkGlobals {
         self.is_replica.store(true, Ordering::SeqCst);
     }
 
-    /// It is a replica no more: what comes next are its own writes.
-    pub(super) fn set_master(&self) {
-        self.is_replica.store(false, Ordering::SeqCst);
+    /// It is a replica no more: what comes next are its own writes. Returns whether it was one.
+    pub(super) fn set_master(&self, config: &Config) -> bool {
+        let was_replica = self.is_replica.swap(false, Ordering::SeqCst);
+        if was_replica {
+            follow_oom_score(config, false);
+        }
+        was_replica
+    }
+
+    /// Ends the connection to the master, as CLIENT KILL does. Returns whether there was one.
+    pub fn cut(&self) -> bool {
+        let socket = self.socket.lock().expect("no holder of the socket panics").clone();
+        if let Some(socket) = &socket {
+            socket.shut();
+        }
+        socket.is_some()
+    }
+
+    /// Whether REPLICAOF has ordered something that is not carried out yet.
+    pub(super) fn has_order(&self) -> bool {
+        self.has_order.load(Ordering::SeqCst)
     }
 
     fn orders(&self) -> MutexGuard<'_, Orders> {
@@ -276,7 +297,9 @@ impl LinkGlobals {
             });
             link.is_up.store(false, Ordering::SeqCst);
             link.is_replica.store(true, Ordering::SeqCst);
+            follow_oom_score(&globals.config().1, true);
         }
+        link.has_order.store(true, Ordering::SeqCst);
         if !std::mem::replace(&mut orders.has_thread, true) {
             let thread = std::thread::Builder::new().name("replica-link".to_owned());
             let run = move || LinkThread { globals, clock, version: 0 }.run();
@@ -286,6 +309,13 @@ impl LinkGlobals {
         link.changed.notify_all();
         // Whoever reads from the link finds its end, and looks for the order.
         link.cut();
+    }
+}
+
+/// Tells the kernel how willingly a server of this role may be killed to win memory.
+fn follow_oom_score(config: &Config, is_replica: bool) {
+    if let Err(error) = host::set_oom_score(OomScore::of(config, is_replica)) {
+        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
     }
 }
 
@@ -350,6 +380,7 @@ impl LinkThread {
             orders = link.changed.wait(orders).expect("no holder of the orders panics");
         }
         self.version = orders.version;
+        link.has_order.store(false, Ordering::SeqCst);
         (orders.master.clone(), orders.reply.take())
     }
 

@@ -93,6 +93,16 @@ impl Worker {
         for AskedPosition { home, reply_id, .. } in due {
             self.tell(home, StreamMessage::Position { reply_id, offset });
         }
+        self.stream.wants_ack = true;
+        self.ask_for_ack();
+    }
+
+    /// On the merging shard: asks the replicas how far they are, if somebody wants to know. While clients are paused, nothing
+    /// is to be added to the stream.
+    pub(super) fn ask_for_ack(&mut self) {
+        if self.are_clients_paused(self.shard.now_ms) || !std::mem::take(&mut self.stream.wants_ack) {
+            return;
+        }
         if self.globals.stream.replica_count() > 0 {
             self.stream.merger.write(&[b"REPLCONF", b"GETACK", b"*"]);
         }

@@ -3,7 +3,7 @@
 //! *Events of the server.* What a command is about to do, or has done, its own program tells ([`guarded`](super::guarded)): that a
 //! database is flushed or swapped, that the data set is saved. A [task](crate::worker::program::Task) tells of what happens by
 //! itself: clients come and go, time passes. What comes from no shard is told by the thread that it comes from: that files are
-//! loaded. Replicas, masters and child processes do not exist, so nothing is told of them, but a module may ask for it.
+//! loaded. Child processes do not exist, so nothing is told of them, but a module may ask for it.
 //!
 //! *Events of keys.* What a module's call of a command has done to keys, all modules are told before the call returns, by the
 //! same program. So its keys are brought to where the program runs. Of other events of keys they are told by a task, after what
@@ -12,8 +12,8 @@
 use super::abi::describe_client;
 use super::context::{Access, Context, run_with};
 use super::module::Module;
-use super::server;
 use super::string::ModuleString;
+use super::{replication, server};
 use crate::client::Client;
 use crate::shard::event::EventClass;
 use crate::shard::observe::{KEY_EVENTS_CLIENT, KeyNotice};
@@ -82,6 +82,14 @@ fn tell_server_events(all: &[Subscription]) {
             cron: is_told(REDISMODULE_EVENT_CRON_LOOP).then_some(cron_ran),
             iteration: is_told(REDISMODULE_EVENT_EVENTLOOP).then_some(iterated),
             save: is_told(REDISMODULE_EVENT_PERSISTENCE).then_some(saved),
+            role: is_told(REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED).then_some(replication::role_changed),
+            link: is_told(REDISMODULE_EVENT_MASTER_LINK_CHANGE).then_some(replication::link_changed),
+            replica: is_told(REDISMODULE_EVENT_REPLICA_CHANGE).then_some(replication::replica_changed),
+            snapshot: if is_told(REDISMODULE_EVENT_LOADING) {
+                Some(replication::snapshot_loads)
+            } else {
+                None
+            },
         });
         let on_progress: Option<OnProgress> =
             if is_told(REDISMODULE_EVENT_LOADING_PROGRESS) { Some(loading_progressed) } else { None };
@@ -96,7 +104,7 @@ pub(super) fn serve() {
 }
 
 /// Tells the modules of an event, in an order. `data` points to what the event has.
-fn tell(access: Access<'_>, event: u64, subevent: u64, data: *mut c_void) {
+pub(super) fn tell(access: Access<'_>, event: u64, subevent: u64, data: *mut c_void) {
     if !is_told(event) {
         return;
     }
@@ -113,7 +121,7 @@ fn call(subscription: &Subscription, access: Access<'_>, subevent: u64, data: *m
     ctx.finish();
 }
 
-fn of_program<'a>(program: &mut ProgramCtx<'a>) -> Access<'a> {
+pub(super) fn of_program<'a>(program: &mut ProgramCtx<'a>) -> Access<'a> {
     Access::Program(NonNull::from(program))
 }
 
@@ -228,6 +236,8 @@ fn once(is_due: &'static AtomicBool, act: impl FnOnce(&mut ProgramCtx<'_>) + Sen
 pub enum Loading {
     Rdb,
     Aof,
+    /// The snapshot of a master.
+    Replication,
     Ended,
     Failed,
 }
@@ -237,6 +247,7 @@ pub fn tell_loading(loading: Loading) {
     let subevent = match loading {
         Loading::Rdb => REDISMODULE_SUBEVENT_LOADING_RDB_START,
         Loading::Aof => REDISMODULE_SUBEVENT_LOADING_AOF_START,
+        Loading::Replication => REDISMODULE_SUBEVENT_LOADING_REPL_START,
         Loading::Ended => REDISMODULE_SUBEVENT_LOADING_ENDED,
         Loading::Failed => REDISMODULE_SUBEVENT_LOADING_FAILED,
     };

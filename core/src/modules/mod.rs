@@ -55,6 +55,7 @@ pub mod info;
 mod key;
 mod load;
 mod module;
+mod replication;
 mod run;
 pub mod server;
 pub mod settings;

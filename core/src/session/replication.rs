@@ -281,6 +281,8 @@ fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
             log::notice(format_args!("REPLICAOF {host}:{port} enabled (user request)"));
             LinkGlobals::order(globals, clock, master.clone(), None);
             ctx.worker.follow_role();
+            ctx.worker.tell_link(false);
+            ctx.worker.tell_role(true);
         }
     }
     ctx.reply.ok();

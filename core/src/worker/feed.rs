@@ -201,6 +201,8 @@ impl Worker {
             AtEnd::Promotion(reply) => {
                 if self.globals.link.set_master(&self.shard.config) {
                     self.follow_role();
+                    self.tell_link(false);
+                    self.tell_role(false);
                 }
                 if self.globals.failover.state() == FailoverState::InProgress {
                     // It was given up.

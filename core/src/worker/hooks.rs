@@ -41,6 +41,31 @@ pub struct WorkerEvents {
     pub iteration: Option<fn() -> Option<Task>>,
     /// A background save, or a rewrite of the append-only file.
     pub save: Option<fn(save: SaveEvent) -> Task>,
+    /// The server has become a replica, or a master.
+    pub role: Option<fn(is_replica: bool) -> Task>,
+    /// The link to the server's master has come up, or gone down.
+    pub link: Option<fn(is_up: bool) -> Task>,
+    /// A replica gets the stream from here on, or has left that did.
+    pub replica: Option<fn(is_online: bool) -> Task>,
+    /// The snapshot of a master is loaded. Called on the thread of the link.
+    pub snapshot: Option<fn(how: SnapshotEvent)>,
+}
+
+impl WorkerEvents {
+    fn has_some(&self) -> bool {
+        let WorkerEvents { client, cron, iteration, save, role, link, replica, snapshot } = self;
+        let of_clients = client.is_some() || cron.is_some() || iteration.is_some();
+        let of_replicas = role.is_some() || link.is_some() || replica.is_some() || snapshot.is_some();
+        of_clients || save.is_some() || of_replicas
+    }
+}
+
+/// How far the loading of a master's snapshot is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SnapshotEvent {
+    Begins,
+    Loaded,
+    Failed,
 }
 
 /// Whether whoever extends the server can do with a snapshot that is loaded as it comes from a master.
@@ -83,9 +108,7 @@ impl Hooks {
     /// Has these events of the server told from now on, and no others.
     pub fn tell_server_events(&self, events: WorkerEvents) {
         *self.server_events.lock().unwrap_or_else(PoisonError::into_inner) = events;
-        let WorkerEvents { client, cron, iteration, save } = events;
-        let has_some = client.is_some() || cron.is_some() || iteration.is_some() || save.is_some();
-        self.has_server_events.store(has_some, Ordering::Release);
+        self.has_server_events.store(events.has_some(), Ordering::Release);
     }
 
     /// The events of the server that are told, if there are any.
@@ -106,6 +129,18 @@ impl Hooks {
     pub(super) fn load_support(&self) -> LoadSupport {
         let all = LoadSupport { handles_errors: true, handles_async: true };
         self.load_support.get().map_or(all, |support| support())
+    }
+
+    /// A task that tells of the link to the master, if anybody wants to know of that.
+    pub(super) fn link_task(&self, is_up: bool) -> Option<Task> {
+        self.server_events().and_then(|events| events.link).map(|on_link| on_link(is_up))
+    }
+
+    /// Tells how far the loading of a master's snapshot is.
+    pub(super) fn tell_snapshot(&self, how: SnapshotEvent) {
+        if let Some(on_snapshot) = self.server_events().and_then(|events| events.snapshot) {
+            on_snapshot(how);
+        }
     }
 
     /// Has told from now on when clients become other users. A later call may not give another function.
@@ -195,6 +230,29 @@ impl Worker {
     pub(super) fn tell_save(&mut self, save: SaveEvent) {
         if let Some(on_save) = self.globals.hooks.server_events().and_then(|events| events.save) {
             self.add_task(on_save(save));
+        }
+    }
+
+    /// The server has become a replica, or a master.
+    pub fn tell_role(&mut self, is_replica: bool) {
+        if let Some(on_role) = self.globals.hooks.server_events().and_then(|events| events.role) {
+            self.add_task(on_role(is_replica));
+        }
+    }
+
+    /// The link to the master is up or down. Told once, whoever notices first.
+    pub fn tell_link(&mut self, is_up: bool) {
+        if self.globals.link.takes_event(is_up)
+            && let Some(task) = self.globals.hooks.link_task(is_up)
+        {
+            self.add_task(task);
+        }
+    }
+
+    /// A replica gets the stream from here on, or has left that did.
+    pub(super) fn tell_replica(&mut self, is_online: bool) {
+        if let Some(on_replica) = self.globals.hooks.server_events().and_then(|events| events.replica) {
+            self.add_task(on_replica(is_online));
         }
     }
 

@@ -9,6 +9,8 @@ use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
+use crate::worker::Globals;
+use crate::worker::link::LinkState;
 use crate::{REDIS_VERSION, call};
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
@@ -180,7 +182,9 @@ abi_functions! {
 
 server_functions! {
     fn select_db(ctx: Ctx, db: c_int) -> c_int {
-        let count = ctx.shard().map_or(0, |shard| shard.db_count());
+        // A thread may select one before it has the lock.
+        let of_server = || server::globals().map_or(0, |globals| globals.config().1.databases as usize);
+        let count = ctx.shard().map(|shard| shard.db_count()).unwrap_or_else(of_server);
         let Some(db) = usize::try_from(db).ok().filter(|&db| db < count) else { return REDISMODULE_ERR };
         ctx.call.db = db as u32;
         if let Some(program) = ctx.program() {
@@ -190,7 +194,7 @@ server_functions! {
     }
 
     fn get_context_flags(ctx: Option<Ctx>) -> c_int {
-        let mut flags = REDISMODULE_CTX_FLAGS_MASTER;
+        let mut flags = server::globals().map_or(REDISMODULE_CTX_FLAGS_MASTER, replication_flags);
         let Some(mut ctx) = ctx else { return flags };
         let mut set = |is_set: bool, flag: c_int| flags |= if is_set { flag } else { 0 };
         set(ctx.call.in_script, REDISMODULE_CTX_FLAGS_LUA);
@@ -262,6 +266,24 @@ server_functions! {
     ) -> c_int {
         super::status(events::subscribe(ctx.module, event, callback))
     }
+}
+
+/// Whether the server is a master or a replica, and how the link to its master stands.
+fn replication_flags(globals: &Globals) -> c_int {
+    if !globals.link.is_replica() {
+        return REDISMODULE_CTX_FLAGS_MASTER;
+    }
+    let is_read_only = globals.config().1.replica_read_only;
+    let link = match globals.link.figures().state {
+        LinkState::Connect | LinkState::Connecting => REDISMODULE_CTX_FLAGS_REPLICA_IS_CONNECTING,
+        LinkState::Sync => REDISMODULE_CTX_FLAGS_REPLICA_IS_TRANSFERRING,
+        LinkState::Connected => REDISMODULE_CTX_FLAGS_REPLICA_IS_ONLINE,
+    };
+    let is_stale = link != REDISMODULE_CTX_FLAGS_REPLICA_IS_ONLINE;
+    REDISMODULE_CTX_FLAGS_SLAVE
+        | link
+        | if is_read_only { REDISMODULE_CTX_FLAGS_READONLY } else { 0 }
+        | if is_stale { REDISMODULE_CTX_FLAGS_REPLICA_IS_STALE } else { 0 }
 }
 
 fn add_key(mut ctx: Ctx, position: c_int, flags: u64) {

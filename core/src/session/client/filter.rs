@@ -6,7 +6,7 @@ use crate::command::{CommandError, CommandResult};
 use crate::protocol::number::parse_i64;
 use crate::protocol::{Argv, until_nul};
 
-/// A class of clients, as TYPE names it.
+/// A class of clients, as TYPE names it. The server's connection to its master is none of a shard's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ClientType {
     Normal,

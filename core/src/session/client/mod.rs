@@ -21,6 +21,7 @@ use crate::protocol::{Argv, Reply, Resp, split_array};
 use crate::session::session;
 use crate::worker::PauseReason;
 use crate::worker::client_line::{flag_watch_change, write_line};
+use crate::worker::feed::FEED_SHARD;
 use crate::worker::{SessionCtx, SessionHandler};
 use ahash::AHashSet;
 
@@ -471,9 +472,10 @@ fn kill(ctx: &mut SessionCtx<'_>) -> CommandResult {
 
     let link = &ctx.worker.globals.link;
     let kills_master =
-        ctx.worker.shard.index == 0 && link.ends().is_some_and(|ends| filter.takes_master(&ends));
+        ctx.worker.shard.index == FEED_SHARD && link.ends().is_some_and(|ends| filter.takes_master(&ends));
     if kills_master {
         link.cut();
+        ctx.worker.tell_link(false);
     }
 
     ctx.reply.integer(doomed.len() as i64 + i64::from(kills_master));

@@ -123,6 +123,7 @@ impl LinkThread {
             }
         }
         link.set_state(LinkState::Connected);
+        self.tell_link(true);
         link.acknowledge(globals.stream.backlog.end());
         self.apply(talk)
     }

@@ -40,6 +40,7 @@ use crate::runtime::host::{self, OomScore};
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
 use crate::shard::message::ReplyId;
+use crate::worker::feed::FEED_SHARD;
 use crate::worker::{Globals, failover};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -115,6 +116,8 @@ pub struct LinkGlobals {
     is_up: AtomicBool,
     /// There is an order that the thread has not taken yet.
     has_order: AtomicBool,
+    /// Whether the link was up when that was last told.
+    was_told_up: AtomicBool,
     orders: Mutex<Orders>,
     changed: Condvar,
     figures: Mutex<LinkFigures>,
@@ -157,6 +160,11 @@ impl LinkGlobals {
             follow_oom_score(config, false);
         }
         was_replica
+    }
+
+    /// Whether it is to be told that the link is up or down: it has not been told yet.
+    pub(super) fn takes_event(&self, is_up: bool) -> bool {
+        self.was_told_up.swap(is_up, Ordering::SeqCst) != is_up
     }
 
     /// Ends the connection to the master, as CLIENT KILL does. Returns whether there was one.
@@ -249,13 +257,6 @@ impl LinkGlobals {
         self.is_up() && !socket.as_deref().is_some_and(Outgoing::has_ended)
     }
 
-    /// Ends the connection to the master, which is then opened anew.
-    pub fn cut(&self) {
-        if let Some(socket) = &*self.socket.lock().expect("no holder of the socket panics") {
-            socket.shut();
-        }
-    }
-
     /// Tells the master how much of the stream is applied.
     pub(super) fn acknowledge(&self, offset: u64) {
         let socket = self.socket.lock().expect("no holder of the socket panics").clone();
@@ -308,7 +309,7 @@ impl LinkGlobals {
         drop(orders);
         link.changed.notify_all();
         // Whoever reads from the link finds its end, and looks for the order.
-        link.cut();
+        let _ = link.cut();
     }
 }
 
@@ -384,6 +385,15 @@ impl LinkThread {
         (orders.master.clone(), orders.reply.take())
     }
 
+    /// See [`Worker::tell_link`](super::Worker::tell_link).
+    fn tell_link(&self, is_up: bool) {
+        if self.globals.link.takes_event(is_up)
+            && let Some(task) = self.globals.hooks.link_task(is_up)
+        {
+            self.globals.outside[FEED_SHARD].start(task);
+        }
+    }
+
     fn has_order(&self) -> bool {
         self.globals.link.orders().version != self.version || self.globals.is_stopping()
     }
@@ -400,6 +410,7 @@ impl LinkThread {
             let was_up = link.is_up();
             link.set_state(LinkState::Connect);
             begins = "Connecting";
+            self.tell_link(false);
             if was_up {
                 let now_ms = self.clock.wall_ms();
                 link.change_figures(|figures| figures.down_since_ms = now_ms);

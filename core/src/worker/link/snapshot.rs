@@ -13,6 +13,7 @@ use crate::runtime::disk::{Disk, SystemDisk};
 use crate::runtime::log;
 use crate::worker::aof::Aof;
 use crate::worker::feed::AtEnd;
+use crate::worker::hooks::SnapshotEvent;
 use crate::worker::load::{self, LoadError};
 use std::io::{self, Read};
 
@@ -102,6 +103,7 @@ impl LinkThread {
             false => loading.begin(len_bytes, now_ms),
         }
         if !way.keeps_data() {
+            globals.hooks.tell_snapshot(SnapshotEvent::Begins);
             log::notice(format_args!("MASTER <-> REPLICA sync: Flushing old data"));
             if has_file {
                 Aof::turn_off(globals);
@@ -129,8 +131,9 @@ impl LinkThread {
         let is_done = self.run_own(&[&["DEBUG", "REPLICA-SWAP"]], AtEnd::Nothing);
         loading.end();
         is_done.ok_or(Ended::Ordered)?;
-        if way.keeps_data() {
-            log::notice(format_args!("MASTER <-> REPLICA sync: Discarding old DB in background"));
+        match way.keeps_data() {
+            true => log::notice(format_args!("MASTER <-> REPLICA sync: Discarding old DB in background")),
+            false => globals.hooks.tell_snapshot(SnapshotEvent::Loaded),
         }
         globals.link.set_stream_db(loading.take_stream_db());
         if way == Way::File {
@@ -152,6 +155,9 @@ impl LinkThread {
                 "Failed trying to load the MASTER synchronization DB from {}, check server logs.",
                 way.source_name()
             ));
+        }
+        if !way.keeps_data() {
+            globals.hooks.tell_snapshot(SnapshotEvent::Failed);
         }
         let is_done = self.run_own(&[&["DEBUG", "REPLICA-DISCARD"]], AtEnd::Nothing);
         globals.persistence.loading.end();

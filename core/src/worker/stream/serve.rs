@@ -226,6 +226,7 @@ impl Worker {
             self.stream.replicas.push(local);
             self.mark_dirty(at);
             self.tell(STREAM_SHARD, StreamMessage::Online);
+            self.tell_replica(true);
             return;
         }
         local.link.cursor.store(u64::MAX, Ordering::SeqCst);
@@ -392,6 +393,7 @@ impl Worker {
         if has_keys {
             self.tell(STREAM_SHARD, StreamMessage::Online);
         }
+        self.tell_replica(true);
     }
 
     /// A replica says that it has the stream up to an offset.
@@ -419,6 +421,9 @@ impl Worker {
             self.globals.stream.forget_replica(client);
             self.cancel_useless_snapshot();
             self.tell(STREAM_SHARD, StreamMessage::Left);
+            if local.phase == Phase::Online {
+                self.tell_replica(false);
+            }
         }
     }
 

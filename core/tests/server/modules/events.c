@@ -24,7 +24,7 @@ static int (*SubscribeToServerEvent)(Ctx *ctx, Event event, Listener listener);
 static int (*IsSubEventSupported)(Event event, uint64_t subevent);
 static int (*SubscribeToKeyspaceEvents)(Ctx *ctx, int classes, int (*callback)(Ctx *ctx, int class, const char *event, String *key));
 
-enum { PERSISTENCE = 1, FLUSH = 2, LOADING = 3, CLIENT = 4, CRON = 8, MODULE = 9, PROGRESS = 10, SWAP = 11, CONFIG = 16 };
+enum { ROLE = 0, PERSISTENCE = 1, FLUSH = 2, LOADING = 3, CLIENT = 4, REPLICA = 6, LINK = 7, CRON = 8, MODULE = 9, PROGRESS = 10, SWAP = 11, CONFIG = 16 };
 
 static char notes[4096];
 static long long connected, disconnected, crons, progressed;
@@ -37,6 +37,13 @@ static void note(const char *what, long long a, long long b) {
 static void on_event(Ctx *ctx, Event event, uint64_t subevent, void *data) {
     (void)ctx;
     switch (event.id) {
+    case ROLE: {
+        struct { uint64_t version; int32_t is_master; char *host; int32_t port; char *id, *id2; uint64_t offset, offset2; } *role = data;
+        if (role->version == 1 && strlen(role->id) == 40 && strlen(role->id2) == 40) note(role->host[0] ? role->host : "none", (long long)subevent, role->is_master);
+        break;
+    }
+    case REPLICA: note("replica", (long long)subevent, data != NULL); break;
+    case LINK: note("link", (long long)subevent, data != NULL); break;
     case LOADING: note("load", (long long)subevent, 0); break;
     case PERSISTENCE: note("save", (long long)subevent, 0); break;
     case FLUSH: {
@@ -121,7 +128,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     ASK(StringPtrLen), ASK(Call), ASK(FreeCallReply), ASK(SubscribeToServerEvent), ASK(IsSubEventSupported);
     ASK(SubscribeToKeyspaceEvents);
     SetModuleAttribs(ctx, "events", 1, 1);
-    const uint64_t all[] = {PERSISTENCE, FLUSH, LOADING, CLIENT, CRON, MODULE, PROGRESS, SWAP};
+    const uint64_t all[] = {ROLE, REPLICA, LINK, PERSISTENCE, FLUSH, LOADING, CLIENT, CRON, MODULE, PROGRESS, SWAP};
     for (size_t at = 0; at < sizeof all / sizeof *all; at++)
         if (SubscribeToServerEvent(ctx, (Event){all[at], 1}, on_event) != 0) return 1;
     if (SubscribeToServerEvent(ctx, (Event){99, 1}, on_event) == 0) return 1;

@@ -2,7 +2,8 @@
 
 use super::waits::{reply, request};
 use super::{KEYS, compiled, expect};
-use crate::harness::{SETUPS, Server, Setup, wait_until};
+use crate::harness::{Connection, SETUPS, Server, Setup, wait_until};
+use crate::rdb::Dir;
 
 #[test]
 fn a_module_is_told_of_flushes_swaps_saves_modules_clients_and_time() {
@@ -177,4 +178,41 @@ fn commands_over_a_modules_values_wait_for_its_lock_and_others_go_on() {
         std::fs::create_dir_all(&dir).expect("it can be made");
     }
     std::fs::remove_dir_all(dir).expect("it can be removed");
+}
+
+#[test]
+fn a_module_is_told_of_masters_and_replicas() {
+    let path = compiled("events", "replicas");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let dirs = ["master", "replica"]
+            .map(|name| Dir::new(&format!("told-{name}-{}-{}", setup.shards, setup.io_backend)));
+        let start = |dir: &Dir| dir.start(setup, &["--loadmodule", path, "--repl-diskless-sync-delay", "0"]);
+        let servers = [start(&dirs[0]), start(&dirs[1])];
+        let [mut master, mut replica] = [servers[0].connect(), servers[1].connect()];
+        for client in [&mut master, &mut replica] {
+            client.call(&["TOLD"]);
+        }
+        let wait_for = |client: &mut Connection, what: &str, expected: &str| {
+            let mut seen = String::new();
+            wait_until(what, || {
+                let reply = client.call(&["TOLD"]);
+                seen.push_str(reply.trim_start_matches('+').trim_end_matches("\r\n"));
+                seen.len() >= expected.len()
+            });
+            assert_eq!(seen, expected, "{setup:?}: {what}");
+        };
+        let port = servers[0].port.to_string();
+        assert_eq!(replica.call(&["REPLICAOF", "127.0.0.1", &port]), "+OK\r\n");
+        expect(&mut replica, &["TOLD"], "+127.0.0.1(1,0) \r\n");
+        wait_for(&mut replica, "the link is up", "load(2,0) load(3,0) link(0,0) ");
+        // What the snapshot was saved for is no event of its own: nobody has called SAVE.
+        wait_for(&mut master, "the replica is there", "replica(0,0) ");
+        assert_eq!(replica.call(&["CLIENT", "KILL", "TYPE", "master"]), ":1\r\n");
+        wait_for(&mut replica, "it is up again", "link(1,0) link(0,0) ");
+        wait_for(&mut master, "the replica is there again", "replica(1,0) replica(0,0) ");
+        assert_eq!(replica.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
+        expect(&mut replica, &["TOLD"], "+link(1,0) none(0,1) \r\n");
+        wait_for(&mut master, "the replica is gone", "replica(1,0) ");
+    }
 }

@@ -26,6 +26,7 @@ fn follows(master: &mut Connection, port: u16, replica: &mut Connection, what: &
         master.call(&["SET", &format!("big:{n}"), &"y".repeat(3 << 20)]);
     }
     wait_until_alike(master, replica, what);
+    assert_eq!(master.call(&["SELECT", "0"]), "+OK\r\n");
     assert_eq!(master.call(&["SET", "last", "word"]), "+OK\r\n");
     assert_eq!(master.call(&["WAIT", "1", "0"]), ":1\r\n", "{what}");
     assert_eq!(replica.call(&["GET", "last"]), "$4\r\nword\r\n", "{what}");
@@ -90,7 +91,7 @@ fn whoever_has_a_strangers_certificate_is_no_master_and_no_replica() {
         assert_eq!(master.server.connect().info("replication", "connected_slaves"), "0");
 
         // Nothing is sent in the clear, either.
-        let mut plain = replica(&certificates, setup, &[]);
+        let mut plain = replica(&certificates, setup, &["--repl-timeout", "1"]);
         follow(&mut plain.server.connect(), master.server.port);
         plain.server.wait_for_line("MASTER <-> REPLICA link: ");
         assert!(!is_up(&mut plain.server.connect()));

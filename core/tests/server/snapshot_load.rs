@@ -11,7 +11,8 @@ const HELLO: [&str; 4] = [
     "FUNCTION",
     "LOAD",
     "REPLACE",
-    "#!lua name=hello\nredis.register_function('hello', function() return 'of the master' end)",
+    "#!lua name=hello\nredis.register_function{function_name='hello', flags={'no-writes'}, \
+     callback=function() return 'of the master' end}",
 ];
 
 #[test]

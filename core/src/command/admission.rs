@@ -562,6 +562,7 @@ mod tests {
             config: &config,
             default_is_open: true,
             is_loading: false,
+            is_async_loading: false,
             is_memory_full: false,
             has_disk_error: false,
             busy: None,

@@ -367,8 +367,7 @@ impl EffectLog {
         changes: u64,
     ) {
         if self.has_replicas {
-            self.add(db, args, changes);
-            self.open.list.last_mut().expect("it was added just now").skips_file = true;
+            self.add(db, Readers::REPLICAS, args, changes);
         }
     }
 

@@ -120,23 +120,22 @@ impl Failover {
 }
 
 /// Ends a failover without success. Where this server is a replica already, it becomes a master first, and the failover ends
-/// with that. `reply`: the client that gets OK then. Returns whether that is so.
+/// with that. `reply`: the client that gets OK then. Returns the one that an earlier order was to answer, and does not any more.
 pub(super) fn abort(
     globals: &'static Globals,
     clock: &'static dyn Clock,
     why: &str,
     reply: Option<(usize, ReplyId)>,
-) -> bool {
+) -> Option<(usize, ReplyId)> {
     globals.failover.log_abort(why);
     match globals.failover.state() {
         FailoverState::InProgress => {
             LinkGlobals::remember(globals, None);
-            LinkGlobals::order(globals, clock, None, reply);
-            true
+            LinkGlobals::order(globals, clock, None, reply)
         }
         FailoverState::WaitsForSync | FailoverState::None => {
             globals.failover.end(globals);
-            false
+            None
         }
     }
 }
@@ -193,7 +192,10 @@ impl Worker {
         }
         let waits = conn.filter(|_| state == FailoverState::InProgress);
         let reply = waits.map(|at| (self.shard.index, self.reply_later(at)));
-        abort(globals, self.time.clock, "Failover manually aborted", reply);
+        let superseded = abort(globals, self.time.clock, "Failover manually aborted", reply);
+        if let Some((home, reply_id)) = superseded {
+            self.answer(home, reply_id, b"+OK\r\n");
+        }
         Ok(reply.is_none())
     }
 
@@ -239,7 +241,7 @@ impl Worker {
         globals.failover.wanted().target = Some(target.clone());
         globals.failover.set_state(FailoverState::InProgress);
         LinkGlobals::remember(globals, Some(&target));
-        LinkGlobals::order(globals, self.time.clock, Some(target), None);
+        self.order_master(Some(target), None);
         self.follow_role();
     }
 }

@@ -52,7 +52,8 @@ impl Worker {
         !self.behind_handoffs.is_empty()
             && (!self.has_handoffs()
                 || self.behind_handoffs.iter().any(|&at| {
-                    let until_ms = self.connections[at as usize].as_deref().and_then(|it| it.handoffs_until_ms);
+                    let until_ms =
+                        self.connections[at as usize].as_deref().and_then(|it| it.handoffs_until_ms);
                     until_ms.is_none_or(|until_ms| self.shard.now_ms >= until_ms)
                 }))
     }

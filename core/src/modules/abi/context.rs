@@ -275,7 +275,9 @@ fn replication_flags(globals: &Globals) -> c_int {
     }
     let is_read_only = globals.config().1.replica_read_only;
     let link = match globals.link.figures().state {
-        LinkState::Connect | LinkState::Connecting => REDISMODULE_CTX_FLAGS_REPLICA_IS_CONNECTING,
+        LinkState::Connect | LinkState::Connecting | LinkState::Handshake => {
+            REDISMODULE_CTX_FLAGS_REPLICA_IS_CONNECTING
+        }
         LinkState::Sync => REDISMODULE_CTX_FLAGS_REPLICA_IS_TRANSFERRING,
         LinkState::Connected => REDISMODULE_CTX_FLAGS_REPLICA_IS_ONLINE,
     };

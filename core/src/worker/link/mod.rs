@@ -280,18 +280,18 @@ impl LinkGlobals {
     }
 
     /// From here on this server is a replica of another one, or, with `None`, of nobody. `reply`: the client of this shard
-    /// that gets OK when it is none any more.
+    /// that gets OK when it is none any more. Returns the one of an order that has not been carried out, and is not any more.
     pub fn order(
         globals: &'static Globals,
         clock: &'static dyn Clock,
         master: Option<Master>,
         reply: Option<(usize, ReplyId)>,
-    ) {
+    ) -> Option<(usize, ReplyId)> {
         let link = &globals.link;
         let mut orders = link.orders();
         orders.version += 1;
         orders.master = master;
-        orders.reply = reply;
+        let superseded = std::mem::replace(&mut orders.reply, reply);
         if orders.master.is_some() {
             link.change_figures(|figures| {
                 *figures = LinkFigures { down_since_ms: clock.wall_ms(), ..LinkFigures::default() };
@@ -310,6 +310,7 @@ impl LinkGlobals {
         link.changed.notify_all();
         // Whoever reads from the link finds its end, and looks for the order.
         let _ = link.cut();
+        superseded
     }
 }
 

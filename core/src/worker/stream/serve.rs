@@ -129,7 +129,7 @@ impl Worker {
         let replication_id = replication_id.to_vec();
         self.awaiting_promotion.push(AwaitingPromotion { reply_id, replication_id, offset });
         LinkGlobals::remember(self.globals, None);
-        LinkGlobals::order(self.globals, self.time.clock, None, None);
+        self.order_master(None, None);
     }
 
     /// Each turn: whether this server has become the master for which replicas wait.

@@ -442,8 +442,9 @@ directives! {
     repl_backlog_ttl_s: i64 = 3600; "repl-backlog-ttl", int(0, I64_MAX), NONE, LIVE;
     min_replicas_to_write: u32 = 0; "min-replicas-to-write" | "min-slaves-to-write", COUNT, NONE, LIVE;
     min_replicas_max_lag_s: u32 = 10; "min-replicas-max-lag" | "min-slaves-max-lag", COUNT, NONE, LIVE;
-    propagation_error_behavior: PropagationErrorBehavior = PropagationErrorBehavior::Ignore; "propagation-error-behavior",
-        TYPE, NONE, LIVE;
+    propagation_errors: PropagationErrors =
+        PropagationErrors { behavior: PropagationErrorBehavior::Ignore, is_chosen: false };
+        "propagation-error-behavior", TYPE, NONE, LIVE;
 
     // Cluster.
     cluster_enabled: bool = false; "cluster-enabled", TYPE, IMMUTABLE, Status::Refused(Feature::Cluster);

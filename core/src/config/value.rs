@@ -407,6 +407,26 @@ words! {
     }
 }
 
+/// What happens when a command of the master, or of an append-only file, fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PropagationErrors {
+    pub behavior: PropagationErrorBehavior,
+    /// Somebody wants it so. If nobody has said anything, a command of the master that this server does not know ends the link.
+    pub is_chosen: bool,
+}
+
+impl Value for PropagationErrors {
+    fn assign(&mut self, kind: Kind, args: &[&[u8]], origin: Origin) -> Result<(), Why> {
+        self.behavior.assign(kind, args, origin)?;
+        self.is_chosen = true;
+        Ok(())
+    }
+
+    fn show(&self, kind: Kind) -> Vec<u8> {
+        self.behavior.show(kind)
+    }
+}
+
 words! {
     pub enum TlsAuthClients {
         No = "no",

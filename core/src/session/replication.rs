@@ -262,7 +262,7 @@ fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
         }
     };
     let present = globals.link.master();
-    if master.is_some() && master == present {
+    if master.is_some() && master == present && !globals.link.is_given_up() {
         ctx.reply.simple("OK Already connected to specified master");
         return Ok(());
     }

@@ -37,7 +37,7 @@ pub fn tell(globals: &Globals, sender: Sender, name: Option<&str>, error: &str) 
         }
     }
     globals.count_unexpected_error();
-    let ends = match (config.propagation_error_behavior, sender) {
+    let ends = match (config.propagation_errors.behavior, sender) {
         (PropagationErrorBehavior::Ignore, _) | (_, Sender::Replica) => false,
         (PropagationErrorBehavior::Panic, Sender::File) => true,
         (PropagationErrorBehavior::PanicOnReplicas, Sender::File) => false,

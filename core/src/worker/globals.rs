@@ -439,10 +439,11 @@ impl Globals {
         (shards + self.other_memory_bytes.load(Ordering::Relaxed)).max(0) as u64
     }
 
-    /// What of the used memory waits to be written to files, in bytes. It does not count for eviction, because evicted keys would
-    /// add to it.
+    /// What of the used memory waits to be written to files, or to be read by replicas, in bytes. It does not count for eviction,
+    /// because evicted keys would add to it.
     pub fn bytes_not_counted_for_eviction(&self) -> u64 {
-        self.aof.queued_bytes() + self.sum(|stats| stats.snapshot_waiting_bytes.get())
+        let snapshot_bytes = self.sum(|stats| stats.snapshot_waiting_bytes.get());
+        self.aof.queued_bytes() + snapshot_bytes + self.stream.backlog.excess_bytes()
     }
 
     /// What all shards but one, and other threads, use of what counts for eviction, in bytes. May be less than that while effects

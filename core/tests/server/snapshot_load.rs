@@ -129,13 +129,19 @@ fn a_command_of_the_master_that_fails_is_told_of() {
         replica.follow(&master);
         wait_until("the link is up", || is_up(&mut at_replica));
         let errors = |client: &mut Connection| client.info("stats", "unexpected_error_replies");
+        assert_eq!(at_master.call(&["SET", "before", "1"]), "+OK\r\n");
         assert_eq!(at_master.call(&["DEBUG", "REPLICATE", "no-such-command", "1"]), "+OK\r\n");
+        assert_eq!(at_master.call(&["SET", "behind", "1"]), "+OK\r\n");
+        wait_until("the link is given up", || errors(&mut at_replica) == "1" && !is_up(&mut at_replica));
+        assert_eq!(at_replica.call(&["MGET", "before", "behind"]), "*2\r\n$1\r\n1\r\n$-1\r\n", "{setup:?}");
+        at_replica.call(&["CONFIG", "SET", "propagation-error-behavior", "ignore"]);
+        replica.follow(&master);
         wait_until_alike(&mut at_master, &mut at_replica, &format!("{setup:?}"));
-        assert_eq!(errors(&mut at_replica), "1", "{setup:?}: it goes on");
+        assert_eq!(errors(&mut at_replica), "2", "{setup:?}: it goes on");
         at_replica.call(&["CONFIG", "SET", "replica-read-only", "no"]);
         at_replica.call(&["SET", "number", "none"]);
         at_master.call(&["INCR", "number"]);
-        wait_until("it is told of", || errors(&mut at_replica) == "2");
+        wait_until("it is told of", || errors(&mut at_replica) == "3");
 
         at_replica.call(&[
             "CONFIG",

@@ -227,7 +227,7 @@ impl Sluice<'_> {
         let Err(error) = gate::resolve(self.table, argv) else { return Ok(()) };
         let known = gate::named(self.table, argv).map(|entry| entry.full_name.as_str());
         divergence::tell(globals, Sender::Master, known, &error.text());
-        if globals.knows_command(argv.arg(0)) {
+        if globals.knows_command(argv.arg(0)) || globals.config().1.propagation_errors.is_chosen {
             return Ok(());
         }
         let name = argv.arg(0).escape_ascii();

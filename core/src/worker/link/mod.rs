@@ -118,6 +118,8 @@ pub struct LinkGlobals {
     has_order: AtomicBool,
     /// Whether the link was up when that was last told.
     was_told_up: AtomicBool,
+    /// It is not opened again until there is an order.
+    is_given_up: AtomicBool,
     orders: Mutex<Orders>,
     changed: Condvar,
     figures: Mutex<LinkFigures>,
@@ -160,6 +162,11 @@ impl LinkGlobals {
             follow_oom_score(config, false);
         }
         was_replica
+    }
+
+    /// Whether the link to the master has ended for good, until REPLICAOF.
+    pub fn is_given_up(&self) -> bool {
+        self.is_given_up.load(Ordering::SeqCst)
     }
 
     /// Whether it is to be told that the link is up or down: it has not been told yet.
@@ -292,6 +299,7 @@ impl LinkGlobals {
         orders.version += 1;
         orders.master = master;
         let superseded = std::mem::replace(&mut orders.reply, reply);
+        link.is_given_up.store(false, Ordering::SeqCst);
         if orders.master.is_some() {
             link.change_figures(|figures| {
                 *figures = LinkFigures { down_since_ms: clock.wall_ms(), ..LinkFigures::default() };
@@ -430,6 +438,9 @@ impl LinkThread {
                 Ended::Failed(why) => log::warning(format_args!("{why}")),
                 Ended::Hopeless(why) => {
                     log::warning(format_args!("{why}. The link is given up until REPLICAOF."));
+                    if !self.has_order() {
+                        link.is_given_up.store(true, Ordering::SeqCst);
+                    }
                     return;
                 }
             }

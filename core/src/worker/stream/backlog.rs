@@ -75,6 +75,8 @@ pub struct Backlog {
     blocks: Mutex<Blocks>,
     end: AtomicU64,
     is_active: AtomicBool,
+    /// What all of it takes of memory beyond what is to be kept, as of the last change.
+    excess_bytes: AtomicU64,
 }
 
 /// What INFO shows of it.
@@ -97,6 +99,12 @@ impl Backlog {
         self.end.load(Ordering::Acquire)
     }
 
+    /// What it takes of memory only because replicas have not read it yet: more than is kept in any case.
+    #[inline]
+    pub fn excess_bytes(&self) -> u64 {
+        self.excess_bytes.load(Ordering::Relaxed)
+    }
+
     /// Whether the stream is kept.
     pub fn is_active(&self) -> bool {
         self.is_active.load(Ordering::Acquire)
@@ -114,6 +122,7 @@ impl Backlog {
     pub fn restart(&self, offset: u64) {
         let mut blocks = self.blocks();
         *blocks = Blocks::none_from(offset);
+        self.excess_bytes.store(0, Ordering::Relaxed);
         self.end.store(offset, Ordering::Release);
         self.is_active.store(true, Ordering::Release);
     }
@@ -122,6 +131,7 @@ impl Backlog {
     pub fn end_keeping(&self) {
         let mut blocks = self.blocks();
         self.is_active.store(false, Ordering::Release);
+        self.excess_bytes.store(0, Ordering::Relaxed);
         *blocks = Blocks::none_from(self.end());
     }
 
@@ -148,6 +158,7 @@ impl Backlog {
         while blocks.list.front().is_some_and(|front| front.end() <= from) {
             blocks.drop_first();
         }
+        self.excess_bytes.store(blocks.memory_bytes.saturating_sub(keep_bytes), Ordering::Relaxed);
         // Of a block that is longer than most, what nobody may need is taken for gone.
         if let Some(start) = blocks.list.front().map(|front| front.start) {
             let gone_bytes = from.saturating_sub(start) / BLOCK_LEN as u64 * BLOCK_LEN as u64;

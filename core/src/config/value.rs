@@ -408,12 +408,21 @@ words! {
 }
 
 /// What happens when a command of the master, or of an append-only file, fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct PropagationErrors {
     pub behavior: PropagationErrorBehavior,
     /// Somebody wants it so. If nobody has said anything, a command of the master that this server does not know ends the link.
     pub is_chosen: bool,
 }
+
+/// The value that is shown and written counts.
+impl PartialEq for PropagationErrors {
+    fn eq(&self, other: &PropagationErrors) -> bool {
+        self.behavior == other.behavior
+    }
+}
+
+impl Eq for PropagationErrors {}
 
 impl Value for PropagationErrors {
     fn assign(&mut self, kind: Kind, args: &[&[u8]], origin: Origin) -> Result<(), Why> {

@@ -57,6 +57,8 @@ impl Node {
 fn follows(master: &Node, replica: &Node, what: &str) {
     let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
     fill(&mut at_master);
+    // What is written while the link is cut is there however long that takes.
+    at_master.call(&["CONFIG", "SET", "repl-backlog-size", "100mb"]);
     at_replica.call(&["SET", "of the replica", "gone when it has its master's data"]);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -7,13 +7,18 @@ use crate::redis::Redis;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A directory that goes when it is dropped.
 pub struct Dir(pub PathBuf);
 
 impl Dir {
+    /// Tests that run at the same time may use the same name.
     pub fn new(name: &str) -> Dir {
-        let path = std::env::temp_dir().join(format!("shardis-rdb-{name}-{}", std::process::id()));
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("shardis-rdb-{name}-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         let _ = fs::remove_dir_all(&path);
         fs::create_dir_all(&path).expect("a place for files");
         Dir(path)

@@ -416,6 +416,10 @@ impl LinkThread {
             log::notice(format_args!("{begins} to MASTER {}:{}", master.host, master.port));
             let ended = self.follow_once(master);
             link.set_socket(None);
+            // Before anybody sees that the link is down, and tries again.
+            if matches!(ended, Ended::Hopeless(_)) && !self.has_order() {
+                link.is_given_up.store(true, Ordering::SeqCst);
+            }
             let was_up = link.is_up();
             link.set_state(LinkState::Connect);
             begins = "Connecting";
@@ -438,9 +442,6 @@ impl LinkThread {
                 Ended::Failed(why) => log::warning(format_args!("{why}")),
                 Ended::Hopeless(why) => {
                     log::warning(format_args!("{why}. The link is given up until REPLICAOF."));
-                    if !self.has_order() {
-                        link.is_given_up.store(true, Ordering::SeqCst);
-                    }
                     return;
                 }
             }

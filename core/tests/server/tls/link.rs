@@ -93,7 +93,7 @@ fn whoever_has_a_strangers_certificate_is_no_master_and_no_replica() {
         // Nothing is sent in the clear, either.
         let mut plain = replica(&certificates, setup, &["--repl-timeout", "1"]);
         follow(&mut plain.server.connect(), master.server.port);
-        plain.server.wait_for_line("MASTER <-> REPLICA link: ");
+        plain.server.wait_for_line("Error condition on socket for SYNC: ");
         assert!(!is_up(&mut plain.server.connect()));
     }
 }

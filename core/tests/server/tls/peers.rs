@@ -98,13 +98,15 @@ impl Certificates {
         self.dir.join(file).to_str().expect("a plain path").to_string()
     }
 
-    /// A server for both kinds of clients, with further arguments.
+    /// A server for both kinds of clients, with further arguments, whose files are in a directory of its own.
     pub fn start(&self, setup: Setup, extra: &[&str]) -> TlsServer {
         let port = free_port();
         let [crt, key, ca] = ["server.crt", "server.key", "ca.crt"].map(|file| self.path(file));
         let tls_port = port.to_string();
         let args = ["--tls-port", &tls_port, "--tls-cert-file", &crt, "--tls-key-file", &key];
-        let args = [&args[..], &["--tls-ca-cert-file", &ca], extra].concat();
+        let data = self.path(&format!("data-{port}"));
+        fs::create_dir_all(&data).expect("a place for files");
+        let args = [&args[..], &["--tls-ca-cert-file", &ca, "--dir", &data], extra].concat();
         TlsServer { server: Server::start_with(setup, &args), port, ca }
     }
 

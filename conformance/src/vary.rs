@@ -4,8 +4,8 @@
 //! - integration/psync2 lays out replicas at random, and puts the layout and a load's size into names: the numbers
 //!   become `?`. It does so in as many cycles as there is time for: the tests of a cycle count as often as in the catalogue, and
 //!   all with the worst verdict of the reported ones.
-//! - The files of sentinel name the port of a new master.
 //! - integration/psync2-reg kills links for twenty seconds: the same holds for its two kill tests.
+//! - The files of sentinel name the port of a new master.
 
 use crate::catalogue::SuiteFile;
 use crate::output::{Output, Report, Verdict};

@@ -431,7 +431,7 @@ impl Client {
             queued_flags: self.multi.as_deref().map(CommandQueue::queued_flags),
             is_server: self.is_server,
             is_subscribed: self.subscriptions.is_some(),
-            is_monitor: self.monitors_since.is_some() || self.replica.is_some() && self.is_replica(),
+            is_monitor: self.monitors_since.is_some() || self.is_replica(),
             resp: self.resp,
             has_limited_user: self.is_restricted,
         }

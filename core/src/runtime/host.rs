@@ -1,6 +1,7 @@
 //! What the machine and the kernel say of this process: memory, CPU time, the kernel's name. Asked for by INFO and
 //! MEMORY, so nothing here need be quick.
 
+use super::log;
 use crate::config::{Config, OomScoreAdj};
 use std::fs;
 use std::io;
@@ -101,6 +102,16 @@ impl OomScore {
             OomScoreAdj::Absolute => OomScore::Absolute(value),
         }
     }
+}
+
+/// Tells the kernel how willingly a server of this role may be killed to win memory, as the directives want it. Returns whether it
+/// is so; the log says why not.
+pub fn follow_oom_score(config: &Config, is_replica: bool) -> bool {
+    let outcome = set_oom_score(OomScore::of(config, is_replica));
+    if let Err(error) = &outcome {
+        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
+    }
+    outcome.is_ok()
 }
 
 /// Sets the process' oom_score_adj. Fails where the kernel does not allow the value, as when a score is to be lowered

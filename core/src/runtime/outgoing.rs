@@ -1,4 +1,5 @@
-//! Connections that the server opens itself: to its master. They are read by a thread of their own, which may wait.
+//! Connections that the server opens itself: to its master, and to servers that keys are sent to. They are read by a thread of their
+//! own, which may wait.
 
 use super::tls::{Client, Connector};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -77,7 +78,7 @@ impl Outgoing {
     /// # Errors
     /// Those of the system.
     pub fn set_timeouts(&self, timeout: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(timeout))?;
+        self.set_read_timeout(timeout)?;
         self.stream.set_write_timeout(Some(timeout))
     }
 

@@ -698,6 +698,8 @@ fn help(ctx: &mut SessionCtx<'_>) -> CommandResult {
             "RELOAD [NOSAVE] [NOFLUSH] [MERGE]",
             "    Save, and load what was saved in place of what is there. With NOSAVE, load the",
             "    file as it is; with NOFLUSH, keep what is there; with MERGE, replace such keys.",
+            "REPLICATE <word> [<word> ...]",
+            "    Send <word> ... to the replicas as a request, whatever becomes of their data.",
             "REPLYBUFFER PEAK-RESET-TIME <NEVER|RESET|time>",
             "    Forget clients' longest replies after so many milliseconds, never, or after the",
             "    default time.",

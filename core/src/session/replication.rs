@@ -245,7 +245,7 @@ const SLAVEOF: Command =
 /// replaced when the other has sent its own. Or a master: with all data that it has. Reply: OK; `OK Already connected to
 /// specified master`. Errors: the port is none; the caller is a replica itself. O(1).
 fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
-    let globals = ctx.worker.globals;
+    let (globals, clock) = (ctx.worker.globals, ctx.worker.clock());
     if globals.failover.is_on() {
         return Err(CommandError::fixed("ERR REPLICAOF not allowed while failing over."));
     }
@@ -272,15 +272,14 @@ fn replicaof(ctx: &mut SessionCtx<'_>) -> CommandResult {
     match (&master, ctx.conn) {
         (None, Some(at)) if globals.link.is_replica() => {
             let reply_id = ctx.worker.reply_later(at);
-            let home = ctx.worker.shard.index;
-            ctx.worker.order_master(None, Some((home, reply_id)));
+            LinkGlobals::order(globals, clock, None, Some((ctx.worker.shard.index, reply_id)));
             return Ok(());
         }
-        (None, _) if globals.link.is_replica() => ctx.worker.order_master(None, None),
+        (None, _) if globals.link.is_replica() => LinkGlobals::order(globals, clock, None, None),
         (None, _) => {}
         (Some(Master { host, port }), _) => {
             log::notice(format_args!("REPLICAOF {host}:{port} enabled (user request)"));
-            ctx.worker.order_master(master.clone(), None);
+            LinkGlobals::order(globals, clock, master.clone(), None);
             ctx.worker.follow_role();
             ctx.worker.tell_link(false);
             ctx.worker.tell_role(true);

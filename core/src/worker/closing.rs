@@ -1,4 +1,5 @@
-//! The last part of the end of a server, behind that of [`shutdown`](super::shutdown), if it saves its data set first, or has an append-only file: by SHUTDOWN or a signal.
+//! The last part of the end of a server by SHUTDOWN or a signal, behind that of [`shutdown`](super::shutdown), if it saves its data
+//! set first, or has an append-only file.
 //!
 //! All shards stand still for it. They read nothing from their clients any more, and exchange messages, round by round,
 //! until none is under way: so every transaction and program that has begun has ended, and no entry is checked out. Then
@@ -10,7 +11,7 @@
 use super::Worker;
 use crate::runtime::log;
 use crate::shard::message::Message;
-use crate::worker::shutdown::{give_up_shutdown, log_failure};
+use crate::worker::shutdown::fail_shutdown;
 use crate::worker::snapshot::Purpose;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Condvar, Mutex};
@@ -91,8 +92,7 @@ impl Worker {
     /// there is nothing to save that is not in the file.
     pub fn saves_at_end(&self, save: bool, nosave: bool) -> bool {
         let wants_it = save || !nosave && !self.shard.config.save.0.is_empty();
-        let loading = &self.globals.persistence.loading;
-        wants_it && !loading.is_on() && !loading.is_async()
+        wants_it && !self.globals.persistence.loading.is_under_way()
     }
 
     /// Ends the server, behind a snapshot if it `saves`. If that fails, it goes on, unless it is `forced`.
@@ -145,10 +145,9 @@ impl Worker {
                 globals.aof.stop_writer();
                 globals.stop();
             } else {
-                log_failure();
                 closing.has_failed.store(false, Ordering::SeqCst);
                 closing.request.store(NOT_ASKED_FOR, Ordering::SeqCst);
-                give_up_shutdown(globals);
+                fail_shutdown(globals);
             }
         }
         if !meet() || stops {

@@ -318,6 +318,11 @@ impl Connection {
         self.is_paused().then_some(&self.query)
     }
 
+    /// Whether all that it has received has run, and has been answered.
+    pub(super) fn has_run_all(&self) -> bool {
+        self.query.is_empty() && self.pending.is_empty() && self.stall.is_none()
+    }
+
     /// Whether its client is blocked on keys.
     pub fn is_blocked(&self) -> bool {
         self.stall == Some(StallReason::Blocked)

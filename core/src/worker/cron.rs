@@ -289,17 +289,12 @@ impl Worker {
         if self.shard.stats.clients_with_deadline.get() != deadline_count {
             self.shard.stats.clients_with_deadline.set(deadline_count);
         }
-        let waiting_count = self.blocked.waiting_count();
-        if !self.paused.is_empty()
-            || self.shard.stats.blocked_clients.get() != waiting_count + self.shutdowns.len() as u64
-        {
+        let waiting_count = self.blocked.waiting_count() + self.shutdowns.len() as u64;
+        if !self.paused.is_empty() || self.shard.stats.blocked_clients.get() != waiting_count {
             let paused = self.paused.iter().filter(|&&at| {
                 self.connections[at as usize].as_deref().is_some_and(|connection| connection.is_paused())
             });
-            self.shard
-                .stats
-                .blocked_clients
-                .set(paused.count() as u64 + waiting_count + self.shutdowns.len() as u64);
+            self.shard.stats.blocked_clients.set(paused.count() as u64 + waiting_count);
         }
     }
 

@@ -132,8 +132,9 @@ impl Worker {
 
     /// Whether keys may be evicted at present: not while clients are paused, nor while the keys are being loaded.
     fn may_evict(&self) -> bool {
-        let loading = &self.globals.persistence.loading;
-        !self.shard.expire_paused && !loading.is_on() && !loading.is_async() && !self.shard.is_replaying
+        !self.shard.expire_paused
+            && !self.globals.persistence.loading.is_under_way()
+            && !self.shard.is_replaying
     }
 
     /// Evicts what is too much, of this shard and others, as far as there is time.

@@ -120,23 +120,20 @@ impl Failover {
 }
 
 /// Ends a failover without success. Where this server is a replica already, it becomes a master first, and the failover ends
-/// with that. `reply`: the client that gets OK then. Returns the one that an earlier order was to answer, and does not any more.
+/// with that. `reply`: the client that gets OK then.
 pub(super) fn abort(
     globals: &'static Globals,
     clock: &'static dyn Clock,
     why: &str,
     reply: Option<(usize, ReplyId)>,
-) -> Option<(usize, ReplyId)> {
+) {
     globals.failover.log_abort(why);
     match globals.failover.state() {
         FailoverState::InProgress => {
             LinkGlobals::remember(globals, None);
-            LinkGlobals::order(globals, clock, None, reply)
+            LinkGlobals::order(globals, clock, None, reply);
         }
-        FailoverState::WaitsForSync | FailoverState::None => {
-            globals.failover.end(globals);
-            None
-        }
+        FailoverState::WaitsForSync | FailoverState::None => globals.failover.end(globals),
     }
 }
 
@@ -192,10 +189,7 @@ impl Worker {
         }
         let waits = conn.filter(|_| state == FailoverState::InProgress);
         let reply = waits.map(|at| (self.shard.index, self.reply_later(at)));
-        let superseded = abort(globals, self.time.clock, "Failover manually aborted", reply);
-        if let Some((home, reply_id)) = superseded {
-            self.answer(home, reply_id, b"+OK\r\n");
-        }
+        abort(globals, self.time.clock, "Failover manually aborted", reply);
         Ok(reply.is_none())
     }
 
@@ -221,7 +215,7 @@ impl Worker {
                     log::notice(format_args!("Failover to {host}:{port} time out exceeded, failing over."));
                     self.fail_over(target);
                 }
-                None => drop(abort(globals, clock, "Replica never caught up before timeout", None)),
+                None => abort(globals, clock, "Replica never caught up before timeout", None),
             }
             return;
         }
@@ -241,7 +235,7 @@ impl Worker {
         globals.failover.wanted().target = Some(target.clone());
         globals.failover.set_state(FailoverState::InProgress);
         LinkGlobals::remember(globals, Some(&target));
-        self.order_master(Some(target), None);
+        LinkGlobals::order(globals, self.time.clock, Some(target), None);
         self.follow_role();
     }
 }

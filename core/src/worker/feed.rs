@@ -5,7 +5,7 @@
 //! over the socket of that connection; it only gives it a place among the others. Replies are dropped.
 
 use super::failover::FailoverState;
-use super::{IoRequest, Worker};
+use super::{Connection, IoRequest, Worker};
 use crate::client::ReplyMode;
 use crate::runtime::listener;
 use crate::shard::message::{NewConnection, ReplyId};
@@ -35,13 +35,15 @@ pub struct Feed {
 }
 
 /// What happens when the last command has run, before anybody is told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq, Debug)]
 pub enum AtEnd {
     Nothing,
     /// The data set is loaded: this reply of a client of that shard is due.
     Reload(usize, ReplyId),
-    /// This server is a master from here on, and a client gets its reply.
-    Promotion(Option<(usize, ReplyId)>),
+    /// This server is a master from here on, and these clients get their replies.
+    Promotion(Vec<(usize, ReplyId)>),
+    /// These clients, of those shards, get their replies.
+    Answer(Vec<(usize, ReplyId)>),
 }
 
 /// Feeds that the shard has not taken yet. It takes one after the other.
@@ -126,8 +128,7 @@ impl Worker {
         let Some(open) = &self.feed else { return false };
         let Some(at) = open.at else { return true };
         let Some(connection) = self.connections[at].as_deref() else { return self.end_feed(false) };
-        let is_idle =
-            connection.query.is_empty() && connection.pending.is_empty() && connection.stall.is_none();
+        let is_idle = connection.has_run_all();
         if is_stream && is_idle && open.run.is_some() {
             return self.end_run();
         }
@@ -166,16 +167,14 @@ impl Worker {
             return;
         };
         let connection = open.at.and_then(|at| self.connections[at].as_deref());
-        let is_idle = connection.is_some_and(|connection| {
-            connection.query.is_empty() && connection.pending.is_empty() && connection.stall.is_none()
-        });
+        let is_idle = connection.is_some_and(Connection::has_run_all);
         self.globals.link.set_applying(!is_idle);
         if is_idle {
             self.end_run();
         }
     }
 
-    /// Whether CLIENT PAUSE holds the master's stream up. Not when REPLICAOF has ordered something else, which comes behind it.
+    /// Whether a pause holds the master's stream up. Not when REPLICAOF has ordered something else, which comes behind it.
     fn is_stream_paused(&self) -> bool {
         let now_ms = self.time.clock.wall_ms();
         self.are_clients_paused(now_ms) && !self.globals.link.has_order()
@@ -192,13 +191,13 @@ impl Worker {
         if let Some(at) = at {
             self.close_now(at);
         }
-        let reply = match feed.at_end {
+        let replies = match feed.at_end {
             AtEnd::Reload(home, reply_id) if is_complete => {
                 self.globals.persistence.count_as_saved(self.globals.sum(|stats| stats.dirty.get()));
                 self.globals.persistence.loading.end();
-                Some((home, reply_id))
+                vec![(home, reply_id)]
             }
-            AtEnd::Promotion(reply) => {
+            AtEnd::Promotion(replies) => {
                 if self.globals.link.set_master(&self.shard.config) {
                     self.follow_role();
                     self.tell_link(false);
@@ -210,11 +209,12 @@ impl Worker {
                 }
                 // Replicas may wait for this.
                 self.globals.ring_all();
-                reply
+                replies
             }
-            AtEnd::Reload(..) | AtEnd::Nothing => None,
+            AtEnd::Answer(replies) => replies,
+            AtEnd::Reload(..) | AtEnd::Nothing => Vec::new(),
         };
-        if let Some((home, reply_id)) = reply {
+        for (home, reply_id) in replies {
             self.begin_turn();
             self.answer(home, reply_id, b"+OK\r\n");
         }

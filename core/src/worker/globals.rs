@@ -315,7 +315,7 @@ impl Globals {
         self.pauses_have_changed();
     }
 
-    /// Ends the pause. Shards resume their paused clients at their next turn.
+    /// Ends a pause. Shards resume their paused clients at their next turn.
     pub fn end_pause(&self, reason: PauseReason) {
         self.pauses[reason as usize].until_ms.store(0, Ordering::Relaxed);
         self.pauses_have_changed();

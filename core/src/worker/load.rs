@@ -152,6 +152,11 @@ impl Loading {
         self.is_async.load(Ordering::Relaxed)
     }
 
+    /// Whether anything is loaded, whatever is served meanwhile.
+    pub fn is_under_way(&self) -> bool {
+        self.is_on() || self.is_async()
+    }
+
     /// Whether what is loaded from here on is a replica's.
     pub fn set_keeps_expired(&self, keeps: bool) {
         self.keeps_expired.store(keeps, Ordering::Relaxed);

@@ -10,10 +10,11 @@
 //! - `multi` queues transactions, `exec` runs them, `transact` runs commands and transactions over several shards,
 //!   `coalesce` turns a pipeline of these into one transaction; `acl` knows who the clients are;
 //! - `program` runs programs, a slice at a time;
-//! - `persistence` saves while commands wait, `snapshot` while they go on;
+//! - `persistence` saves while commands wait, `snapshot` while they go on; `shutdown` and `closing` end the server;
 //! - `pubsub` delivers what is published to subscribers, `tracking` tells clients what has changed that they have read, `monitor` shows commands to those who watch them all;
-//! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `link` the master, `aof` the append-only file,
-//!   `feed` the commands that the server itself runs: of a file, of a master's stream; `cron` periodic work and timeouts.
+//! - `blocked` handles blocked clients, `stream` the replicas that read the effect stream, `link` the master, `failover` the change of both, `aof` the append-only file,
+//!   `feed` the commands that the server itself runs: of a file, of a master's stream, and `divergence` those of them that fail; `peers` the
+//!   servers that keys are sent to; `handoffs` what has to come behind changed keys' blocked clients; `cron` periodic work and timeouts.
 //!
 //! The same code runs under io_uring, under epoll and in a simulator.
 //!
@@ -325,7 +326,7 @@ impl Worker {
 
     /// Whether keys that have expired are removed: not during a pause, and on a replica only by its master.
     fn track_expiry(&mut self) {
-        let is_paused = self.globals.pause(self.shard.now_ms).is_some();
+        let is_paused = self.are_clients_paused(self.shard.now_ms);
         self.shard.expire_paused = is_paused || self.shard.is_replica;
         self.shard.is_writable_replica =
             self.shard.is_replica && !self.shard.config.replica_read_only && !is_paused;
@@ -352,7 +353,7 @@ impl Worker {
         if self.outlet.is_behind { asked_for.or(Some(PauseKind::Write)) } else { asked_for }
     }
 
-    /// Whether CLIENT PAUSE holds clients up.
+    /// Whether a pause holds clients up, whatever it is for.
     fn are_clients_paused(&self, now_ms: i64) -> bool {
         self.globals.pause(now_ms).is_some()
     }

@@ -530,15 +530,14 @@ impl Worker {
             && (admission::waits_for_replies(row, &route)
                 || self.is_wide_unit(entry, argv)
                 || self.is_told_of(row) && !self.is_behind_pending(at, &route));
+        if !waits && matches!(route, Route::Session) && self.stall_for_handoffs(at, entry) {
+            return Flow::Retry;
+        }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         if waits {
             connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
-        if matches!(route, Route::Session) && self.stall_for_handoffs(at, entry) {
-            return Flow::Retry;
-        }
-        let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         begin_request(connection, entry.id);
         let entry = form;
         let flow = match route {

@@ -204,11 +204,12 @@ impl Worker {
     #[inline(always)]
     fn fulfil_by(&mut self, reply_id: ReplyId, reply: ReplyBytes<'_>) {
         let Some(at) = self.connection_of(reply_id) else { return };
-        let is_of_replica = self.connections[at].as_deref().is_some_and(|it| it.client.is_replica());
-        if is_of_replica && !reply.as_slice().is_empty() {
+        let Some(mut connection) = self.connections[at].as_deref_mut() else { return };
+        if connection.client.is_replica() && !reply.as_slice().is_empty() {
             self.replica_replied(at, reply.as_slice());
+            let Some(still_open) = self.connections[at].as_deref_mut() else { return };
+            connection = still_open;
         }
-        let Some(connection) = self.connections[at].as_deref_mut() else { return };
         if matches!(reply, ReplyBytes::Lent(_)) {
             connection.make_output_room(&mut self.pools.buffers);
             if connection.pending.len() > 1 {

@@ -25,6 +25,9 @@ use crate::shard::message::{ParkedCommand, ReplyId};
 use crate::worker::divergence::{self, Sender};
 use crate::worker::latency::event;
 
+/// A replica that cannot write to disk says so this often.
+const DISK_ERROR_TOLD_AFTER_MS: i64 = 10_000;
+
 /// A command to run on this shard.
 #[derive(Clone, Copy)]
 pub(super) struct Invocation<'a> {
@@ -80,9 +83,6 @@ pub(super) enum Started {
 }
 
 // Units.
-/// A replica that cannot write to disk says so this often.
-const DISK_ERROR_TOLD_AFTER_MS: i64 = 10_000;
-
 impl Worker {
     /// To be called before each unit: hands the keys that the last unit changed off to the clients blocked on them.
     #[inline]

@@ -57,8 +57,14 @@ impl ShutdownWait {
     }
 }
 
+/// The shutdown has failed.
+pub(super) fn fail_shutdown(globals: &Globals) {
+    log::warning(format_args!("Errors trying to shut down the server. Check the logs for more information."));
+    give_up_shutdown(globals);
+}
+
 /// The shutdown that was asked for does not happen: clients go on, and those that have asked for it are told.
-pub(super) fn give_up_shutdown(globals: &Globals) {
+fn give_up_shutdown(globals: &Globals) {
     globals.shutdown.end();
     globals.shutdown.given_up.fetch_add(1, Ordering::SeqCst);
     globals.end_pause(PauseReason::Shutdown);
@@ -148,8 +154,7 @@ impl Worker {
         if globals.aof.awaits_base() {
             if !options.force {
                 log::warning(format_args!("Writing initial AOF, can't exit."));
-                log_failure();
-                give_up_shutdown(globals);
+                fail_shutdown(globals);
                 return;
             }
             log::warning(format_args!("Writing initial AOF. Exit anyway."));
@@ -164,12 +169,12 @@ impl Worker {
         let replicas = self.globals.stream.replicas();
         let lagging = || replicas.iter().filter(|replica| replica.ack_offset != offset);
         for replica in lagging() {
-            let lag_s = if replica.is_online() { (now_ms - replica.ack_at_ms).max(0) / 1000 } else { 0 };
             log::warning(format_args!(
-                "Lagging replica {}:{} reported offset {} behind master, lag={lag_s}, state={}.",
+                "Lagging replica {}:{} reported offset {} behind master, lag={}, state={}.",
                 String::from_utf8_lossy(&replica.ip),
                 replica.port,
                 offset as i64 - replica.ack_offset as i64,
+                replica.lag_s(now_ms),
                 replica.state.name(),
             ));
         }
@@ -181,9 +186,4 @@ impl Worker {
             ));
         }
     }
-}
-
-/// The last line of a shutdown that has failed.
-pub(super) fn log_failure() {
-    log::warning(format_args!("Errors trying to shut down the server. Check the logs for more information."));
 }

@@ -255,7 +255,7 @@ impl Worker {
     }
 
     /// Drops what is not kept for those that come back, nor needed by a replica that is here.
-    fn trim_stream(&self) {
+    pub(super) fn trim_stream(&self) {
         let stream = &self.globals.stream;
         stream.backlog.trim(self.shard.config.repl_backlog_size_bytes, stream.needed_from());
     }

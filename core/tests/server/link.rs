@@ -355,3 +355,25 @@ fn the_kernel_is_told_how_willingly_a_replica_may_be_killed() {
     assert_eq!(client.call(&["REPLICAOF", "NO", "ONE"]), "+OK\r\n");
     assert_eq!(score(), as_master);
 }
+
+/// Orders come faster than they are carried out: whoever has asked for no master gets its reply all the same.
+#[test]
+fn everybody_who_makes_it_a_master_gets_a_reply_also_when_another_order_comes_first() {
+    for setup in [ONE, FOUR] {
+        let (master, replica) = (Node::ours("ordered", ONE), Node::ours("orders", setup));
+        let port = master.port().to_string();
+        let mut clients: Vec<Connection> = (0..8).map(|_| replica.connect()).collect();
+        for _ in 0..10 {
+            for (n, client) in clients.iter_mut().enumerate() {
+                match n % 2 {
+                    0 => client.send(format!("REPLICAOF 127.0.0.1 {port}\r\n").as_bytes()),
+                    _ => client.send(b"REPLICAOF NO ONE\r\n"),
+                }
+            }
+            for client in &mut clients {
+                let reply = client.reply();
+                assert!(reply.starts_with(b"+OK"), "{setup:?}: {}", reply.escape_ascii());
+            }
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! What the server does when CONFIG SET has changed a directive, besides reading the new value from then on.
 
 use crate::config::{Config, SideEffect, Why, expand_proc_title};
-use crate::runtime::host::{self, OomScore};
+use crate::runtime::host;
 use crate::runtime::listener::{ListenError, Wanted};
 use crate::runtime::tls::Tls;
 use crate::runtime::{files, listener, log, title};
@@ -120,10 +120,10 @@ fn max_clients(worker: &Worker, to: &Config) -> Result<(), Why> {
 
 /// Tells the kernel how willingly this process may be killed to win memory. Also done at the start.
 pub fn oom_score(config: &Config, is_replica: bool) -> Result<(), Why> {
-    host::set_oom_score(OomScore::of(config, is_replica)).map_err(|error| {
-        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
-        "Failed to set current oom_score_adj. Check server logs.".into()
-    })
+    match host::follow_oom_score(config, is_replica) {
+        true => Ok(()),
+        false => Err("Failed to set current oom_score_adj. Check server logs.".into()),
+    }
 }
 
 /// Shows the title in `ps`. Also done at the start.

@@ -78,10 +78,7 @@ fn set(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let access = ctx.worker.shard.config.enable_protected_configs;
     let caller = Caller {
         may_set_protected: protected_allowed(access, &ctx.client().caller()),
-        is_loading: {
-            let loading = &ctx.worker.globals.persistence.loading;
-            loading.is_on() || loading.is_async()
-        },
+        is_loading: ctx.worker.globals.persistence.loading.is_under_way(),
     };
 
     let worker = &mut *ctx.worker;

@@ -210,7 +210,7 @@ pub fn persistence(source: &Source<'_>, lines: &mut Lines) {
         lines.field("aof_pending_bio_fsync", 0);
         lines.field("aof_delayed_fsync", aof.delayed_fsyncs());
     }
-    if loading.is_on() || loading.is_async() {
+    if loading.is_under_way() {
         loading_fields(source, lines);
     }
 }

@@ -1,27 +1,19 @@
 //! Shard 0's part of the link: what has been applied of the stream goes into the backlog.
 
 use super::super::Worker;
-use super::{LinkGlobals, Master};
-use crate::shard::message::{ReplyId, StreamMessage};
+use crate::shard::message::StreamMessage;
 use std::sync::atomic::Ordering;
 
 /// Bytes of the stream: whole units.
 pub type StreamChunk = Vec<u8>;
 
 impl Worker {
-    /// See [`LinkGlobals::order`].
-    pub fn order_master(&mut self, master: Option<Master>, reply: Option<(usize, ReplyId)>) {
-        if let Some((home, reply_id)) = LinkGlobals::order(self.globals, self.time.clock, master, reply) {
-            self.answer(home, reply_id, b"+OK\r\n");
-        }
-    }
-
     /// The next part of the master's stream has been applied on all shards.
     pub(in crate::worker) fn stream_applied(&mut self, chunk: StreamChunk) {
         self.begin_turn();
         let (link, stream) = (&self.globals.link, &self.globals.stream);
         stream.backlog.append(chunk);
-        stream.backlog.trim(self.shard.config.repl_backlog_size_bytes, stream.needed_from());
+        self.trim_stream();
         let offset = stream.backlog.end();
         let wanted = link.ack_wanted.load(Ordering::SeqCst);
         if wanted > 0 && offset >= wanted {

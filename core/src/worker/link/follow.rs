@@ -26,6 +26,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel}
 const RUNS_WAITING_MAX: usize = 256;
 /// So often the master is told how far this server is, even if it does not ask.
 const ACK_INTERVAL_MS: i64 = 1000;
+/// What is appended to the backlog at once: it is trimmed by whole pieces.
+const APPENDED_LEN: usize = 16 << 10;
 
 /// Runs commands of the server's own, and waits for them. `None`: the server stops.
 fn run_own(globals: &Globals, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
@@ -41,12 +43,8 @@ fn run_own(globals: &Globals, requests: &[&[&str]], at_end: AtEnd) -> Option<()>
     }
 }
 
-/// In pieces of this length, so that the backlog can be trimmed between them.
-const APPENDED_LEN: usize = 16 << 10;
-
-/// From here on the stream goes on under a new name, and if it is kept, the shards record for it what this server does. `None`:
-/// the server stops.
-/// `first`: requests that are the first of what follows.
+/// From here on the stream goes on under a new name, and if it is kept, the shards record for it what this server does. `first`:
+/// requests that are the first of what follows. `None`: the server stops.
 pub fn continue_stream(globals: &Globals, now_ms: i64, first: Vec<u8>) -> Option<()> {
     let stream = &globals.stream;
     stream.shift_id(now_ms);
@@ -78,8 +76,8 @@ impl LinkThread {
     }
 
     /// All that was received is applied. From here on this server is a master. `None`: it stops.
-    pub(super) fn promote(&self, reply: Option<(usize, ReplyId)>) -> Option<()> {
-        let at_end = AtEnd::Promotion(reply);
+    pub(super) fn promote(&self, replies: Vec<(usize, ReplyId)>) -> Option<()> {
+        let at_end = AtEnd::Promotion(replies);
         if !self.globals.link.is_replica() {
             return self.run_own(&[], at_end);
         }
@@ -136,7 +134,7 @@ impl LinkThread {
         let feed = Feed { chunks: inbox, done, at_end: AtEnd::Nothing, is_stream: true };
         self.globals.feed.put(feed);
         self.globals.aof.ring(FEED_SHARD);
-        let runs = RefCell::new(Sluice {
+        let runs = RefCell::new(RunSender {
             thread: self,
             chunks,
             table: self.globals.table().1,
@@ -165,7 +163,7 @@ impl LinkThread {
         }
     }
 
-    fn read_units(&self, source: &mut Source<'_, '_>, runs: &RefCell<Sluice<'_>>, start: u64) -> Ended {
+    fn read_units(&self, source: &mut Source<'_, '_>, runs: &RefCell<RunSender<'_>>, start: u64) -> Ended {
         let link = &self.globals.link;
         let mut reader = AofReader::of_stream(source, start);
         loop {
@@ -190,14 +188,14 @@ impl LinkThread {
 }
 
 /// The way of the stream's units to the shard.
-struct Sluice<'t> {
+struct RunSender<'t> {
     thread: &'t LinkThread,
     chunks: SyncSender<StreamChunk>,
     table: &'static CommandTable,
     runs: Runs,
 }
 
-impl Sluice<'_> {
+impl RunSender<'_> {
     fn add(&mut self, bytes: &[u8], commands: UnitCommands<'_>, offset: u64) -> Result<(), Ended> {
         let globals = self.thread.globals;
         let mut wants_ack = false;
@@ -259,7 +257,7 @@ struct Source<'t, 'r> {
     socket: &'r Arc<Outgoing>,
     /// What was read with the snapshot.
     first: Vec<u8>,
-    runs: &'r RefCell<Sluice<'t>>,
+    runs: &'r RefCell<RunSender<'t>>,
     acked_at_ms: i64,
 }
 

@@ -36,11 +36,11 @@ pub use self::follow::continue_stream;
 use crate::config::{Config, ReplicaOf, Text};
 use crate::persist::aof::rewrite::write_request;
 use crate::runtime::clock::Clock;
-use crate::runtime::host::{self, OomScore};
+use crate::runtime::host;
 use crate::runtime::log;
 use crate::runtime::outgoing::Outgoing;
 use crate::shard::message::ReplyId;
-use crate::worker::feed::FEED_SHARD;
+use crate::worker::feed::{AtEnd, FEED_SHARD};
 use crate::worker::{Globals, failover};
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -56,10 +56,9 @@ const RETRY_AFTER_CUT: Duration = Duration::from_millis(100);
 /// What REPLICAOF has ordered last.
 #[derive(Default)]
 struct Orders {
-    version: u64,
     master: Option<Master>,
-    /// A client of this shard waits until the order is carried out.
-    reply: Option<(usize, ReplyId)>,
+    /// Clients that wait until this server is a master: of which shards they are.
+    replies: Vec<(usize, ReplyId)>,
     has_thread: bool,
 }
 
@@ -114,7 +113,7 @@ pub struct LinkFigures {
 pub struct LinkGlobals {
     is_replica: AtomicBool,
     is_up: AtomicBool,
-    /// There is an order that the thread has not taken yet.
+    /// There is an order that the thread has not taken yet. Changes while the orders are locked.
     has_order: AtomicBool,
     /// Whether the link was up when that was last told.
     was_told_up: AtomicBool,
@@ -159,7 +158,7 @@ impl LinkGlobals {
     pub(super) fn set_master(&self, config: &Config) -> bool {
         let was_replica = self.is_replica.swap(false, Ordering::SeqCst);
         if was_replica {
-            follow_oom_score(config, false);
+            host::follow_oom_score(config, false);
         }
         was_replica
     }
@@ -287,18 +286,17 @@ impl LinkGlobals {
     }
 
     /// From here on this server is a replica of another one, or, with `None`, of nobody. `reply`: the client of this shard
-    /// that gets OK when it is none any more. Returns the one of an order that has not been carried out, and is not any more.
+    /// that gets OK when it is none any more, or when a later order has come before this one was carried out.
     pub fn order(
         globals: &'static Globals,
         clock: &'static dyn Clock,
         master: Option<Master>,
         reply: Option<(usize, ReplyId)>,
-    ) -> Option<(usize, ReplyId)> {
+    ) {
         let link = &globals.link;
         let mut orders = link.orders();
-        orders.version += 1;
         orders.master = master;
-        let superseded = std::mem::replace(&mut orders.reply, reply);
+        orders.replies.extend(reply);
         link.is_given_up.store(false, Ordering::SeqCst);
         if orders.master.is_some() {
             link.change_figures(|figures| {
@@ -306,26 +304,18 @@ impl LinkGlobals {
             });
             link.is_up.store(false, Ordering::SeqCst);
             link.is_replica.store(true, Ordering::SeqCst);
-            follow_oom_score(&globals.config().1, true);
+            host::follow_oom_score(&globals.config().1, true);
         }
         link.has_order.store(true, Ordering::SeqCst);
         if !std::mem::replace(&mut orders.has_thread, true) {
             let thread = std::thread::Builder::new().name("replica-link".to_owned());
-            let run = move || LinkThread { globals, clock, version: 0 }.run();
+            let run = move || LinkThread { globals, clock }.run();
             thread.spawn(run).expect("the system can start a thread");
         }
         drop(orders);
         link.changed.notify_all();
         // Whoever reads from the link finds its end, and looks for the order.
-        let _ = link.cut();
-        superseded
-    }
-}
-
-/// Tells the kernel how willingly a server of this role may be killed to win memory.
-fn follow_oom_score(config: &Config, is_replica: bool) {
-    if let Err(error) = host::set_oom_score(OomScore::of(config, is_replica)) {
-        log::warning(format_args!("Unable to write oom_score_adj: {error}"));
+        link.cut();
     }
 }
 
@@ -333,8 +323,6 @@ fn follow_oom_score(config: &Config, is_replica: bool) {
 struct LinkThread {
     globals: &'static Globals,
     clock: &'static dyn Clock,
-    /// Of the order that is being carried out.
-    version: u64,
 }
 
 /// Why the thread goes on with something else.
@@ -361,18 +349,21 @@ impl From<std::io::Error> for Ended {
 }
 
 impl LinkThread {
-    fn run(mut self) {
+    fn run(self) {
         let mut was_master = true;
         loop {
-            let (master, reply) = self.await_order();
+            let (master, replies) = self.await_order();
             match master {
                 None => {
                     was_master = true;
-                    if self.promote(reply).is_none() {
+                    if self.promote(replies).is_none() {
                         return;
                     }
                 }
                 Some(master) => {
+                    if !replies.is_empty() && self.run_own(&[], AtEnd::Answer(replies)).is_none() {
+                        return;
+                    }
                     if std::mem::take(&mut was_master) && self.demote().is_none() {
                         return;
                     }
@@ -382,16 +373,15 @@ impl LinkThread {
         }
     }
 
-    /// The next order.
-    fn await_order(&mut self) -> (Option<Master>, Option<(usize, ReplyId)>) {
+    /// The next order, and the clients that are to get OK with it.
+    fn await_order(&self) -> (Option<Master>, Vec<(usize, ReplyId)>) {
         let link = &self.globals.link;
         let mut orders = link.orders();
-        while orders.version == self.version {
+        while !link.has_order() {
             orders = link.changed.wait(orders).expect("no holder of the orders panics");
         }
-        self.version = orders.version;
         link.has_order.store(false, Ordering::SeqCst);
-        (orders.master.clone(), orders.reply.take())
+        (orders.master.clone(), std::mem::take(&mut orders.replies))
     }
 
     /// See [`Worker::tell_link`](super::Worker::tell_link).
@@ -404,11 +394,11 @@ impl LinkThread {
     }
 
     fn has_order(&self) -> bool {
-        self.globals.link.orders().version != self.version || self.globals.is_stopping()
+        self.globals.link.has_order() || self.globals.is_stopping()
     }
 
     /// Follows a master until there is another order.
-    fn follow(&mut self, master: &Master) {
+    fn follow(&self, master: &Master) {
         let link = &self.globals.link;
         let mut begins = "Connecting";
         while !self.has_order() {
@@ -422,14 +412,13 @@ impl LinkThread {
             }
             let was_up = link.is_up();
             link.set_state(LinkState::Connect);
-            begins = "Connecting";
+            begins = if was_up { "Reconnecting" } else { "Connecting" };
             self.tell_link(false);
             if was_up {
                 let now_ms = self.clock.wall_ms();
                 link.change_figures(|figures| figures.down_since_ms = now_ms);
                 log::warning(format_args!("Connection with master lost."));
                 log::notice(format_args!("Caching the disconnected master state."));
-                begins = "Reconnecting";
             }
             let retries_after = if matches!(ended, Ended::Again) { RETRY_AFTER_CUT } else { RETRY };
             match ended {
@@ -446,7 +435,7 @@ impl LinkThread {
                 }
             }
             let orders = link.orders();
-            if orders.version == self.version && !was_up {
+            if !link.has_order() && !was_up {
                 // Woken by an order before that.
                 drop(
                     link.changed.wait_timeout(orders, retries_after).expect("no holder of the orders panics"),

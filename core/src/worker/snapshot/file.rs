@@ -407,6 +407,7 @@ impl Current {
             Target::Base { .. } => Purpose::Rewrite,
         }
     }
+
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }

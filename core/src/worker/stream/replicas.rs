@@ -120,6 +120,11 @@ impl ReplicaInfo {
         self.state == ReplicaState::Online
     }
 
+    /// How long ago it has acknowledged something, in seconds; 0 while it does not do so yet.
+    pub fn lag_s(&self, now_ms: i64) -> i64 {
+        if self.is_online() { (now_ms - self.ack_at_ms).max(0) / 1000 } else { 0 }
+    }
+
     /// Where other servers find it.
     pub fn place(&self) -> Master {
         Master { host: String::from_utf8_lossy(&self.ip).into_owned(), port: self.port }

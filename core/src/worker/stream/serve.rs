@@ -129,7 +129,7 @@ impl Worker {
         let replication_id = replication_id.to_vec();
         self.awaiting_promotion.push(AwaitingPromotion { reply_id, replication_id, offset });
         LinkGlobals::remember(self.globals, None);
-        self.order_master(None, None);
+        LinkGlobals::order(self.globals, self.time.clock, None, None);
     }
 
     /// Each turn: whether this server has become the master for which replicas wait.
@@ -486,7 +486,7 @@ impl Worker {
 pub fn show(replicas: &[ReplicaInfo], now_ms: i64, each: &mut dyn FnMut(usize, &[u8])) {
     for (n, replica) in replicas.iter().enumerate() {
         let state = replica.state.name();
-        let lag_s = if replica.is_online() { (now_ms - replica.ack_at_ms).max(0) / 1000 } else { 0 };
+        let lag_s = replica.lag_s(now_ms);
         let mut rest = String::new();
         let _ =
             write!(rest, ",port={},state={state},offset={},lag={lag_s}", replica.port, replica.ack_offset);

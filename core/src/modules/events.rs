@@ -85,7 +85,8 @@ fn tell_server_events(all: &[Subscription]) {
             role: is_told(REDISMODULE_EVENT_REPLICATION_ROLE_CHANGED).then_some(replication::role_changed),
             link: is_told(REDISMODULE_EVENT_MASTER_LINK_CHANGE).then_some(replication::link_changed),
             replica: is_told(REDISMODULE_EVENT_REPLICA_CHANGE).then_some(replication::replica_changed),
-            snapshot: is_told(REDISMODULE_EVENT_LOADING).then_some(replication::snapshot_loads),
+            snapshot: (is_told(REDISMODULE_EVENT_LOADING) || is_told(REDISMODULE_EVENT_REPL_ASYNC_LOAD))
+                .then_some(replication::snapshot_loads),
         });
         let on_progress: Option<OnProgress> =
             if is_told(REDISMODULE_EVENT_LOADING_PROGRESS) { Some(loading_progressed) } else { None };

@@ -1,5 +1,6 @@
 //! Events of replication, of which modules are told: the server's part in it, its master, its replicas.
 
+use super::context::Access;
 use super::events::{self, Loading, of_program, tell};
 use super::server;
 use crate::worker::hooks::SnapshotEvent;
@@ -77,11 +78,25 @@ fn tells_nothing_more(event: u64, subevent: u64) -> Task {
     Box::new(move |program| tell(of_program(program), event, subevent, std::ptr::null_mut()))
 }
 
-/// The snapshot of a master is loaded: see [`events::tell_loading`].
-pub(super) fn snapshot_loads(how: SnapshotEvent) {
-    events::tell_loading(match how {
-        SnapshotEvent::Begins => Loading::Replication,
-        SnapshotEvent::Loaded => Loading::Ended,
-        SnapshotEvent::Failed => Loading::Failed,
-    });
+/// The snapshot of a master is loaded: see [`events::tell_loading`]. What modules have beside their keys is theirs to keep until it
+/// is complete, if it is loaded beside the present data.
+pub(super) fn snapshot_loads(how: SnapshotEvent, keeps_data: bool) {
+    let (loading, aside) = match how {
+        SnapshotEvent::Begins => (Loading::Replication, REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_STARTED),
+        SnapshotEvent::Loaded => (Loading::Ended, REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_COMPLETED),
+        SnapshotEvent::Failed => (Loading::Failed, REDISMODULE_SUBEVENT_REPL_ASYNC_LOAD_ABORTED),
+    };
+    let tell_aside = || {
+        if keeps_data {
+            tell(Access::Nothing, REDISMODULE_EVENT_REPL_ASYNC_LOAD, aside, std::ptr::null_mut());
+        }
+    };
+    // As Redis: the one lies within the other.
+    if how == SnapshotEvent::Begins {
+        tell_aside();
+    }
+    events::tell_loading(loading);
+    if how != SnapshotEvent::Begins {
+        tell_aside();
+    }
 }

@@ -43,6 +43,10 @@
 //! the handoff lends it the lock ([`Blocking::lend_to_token_holder`]), as it does for the program itself in its turn. When the
 //! offer has been answered, the handoff requests the lock again, before others can, if it was the program that had it.
 //!
+//! So a wide program might come between a change of the key and the try, and yet have been called by whoever had the reply to
+//! that change. With several shards such programs therefore do not begin while there are tries
+//! ([`Blocking::tried_handoff_count`]), for a limited time.
+//!
 //! # Keys that go
 //!
 //! XREADGROUP waits for a consumer group, and so ends with an error when its key is removed or replaced by another type.
@@ -206,6 +210,8 @@ pub struct Wait {
     pub positions: SmallVec<[u32; 2]>,
     /// See [`BlockRequest`].
     pub ends_with_key: bool,
+    /// It is not served by its command, but by a try: see the [module's docs](self).
+    pub is_tried: bool,
 }
 
 /// A wait on its way to a shard.
@@ -218,6 +224,8 @@ struct Queue {
     waits: VecDeque<WaitId>,
     /// How many of the waits end when the key is removed.
     ends_with_key: usize,
+    /// How many of the waits are served by tries.
+    tried: usize,
     /// The key has changed, and not all waits have been asked since.
     is_signalled: bool,
     /// How many waits at the front have been passed over since the change.
@@ -241,6 +249,8 @@ struct Handoff {
     /// The lock request under which the key was changed: it has to be released first.
     after: Option<LockRequestId>,
     offer: Option<PendingOffer>,
+    /// When it began, waits that are served by tries were among those of its keys.
+    has_tries: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -272,6 +282,8 @@ pub struct Blocking {
     on_offer_to_programs: Vec<u64>,
     /// How many handoffs there are.
     handoff_count: usize,
+    /// How many of them have tries.
+    tried_handoff_count: usize,
     /// Replies of waits that only read, on their way: what holds off requests for the whole keyspace meanwhile, and how
     /// many shards have not taken theirs.
     on_their_way: Vec<(LockRequestId, usize)>,
@@ -301,6 +313,11 @@ impl Blocking {
         self.handoff_count + self.on_their_way.len()
     }
 
+    /// How many handoffs under way may be to clients whose waits are served by tries.
+    pub fn tried_handoff_count(&self) -> usize {
+        self.tried_handoff_count
+    }
+
     /// One more shard has taken its readers' replies. Returns whether it was the last one.
     pub fn take_read(&mut self, hold: LockRequestId) -> bool {
         let at = self.on_their_way.iter().position(|(other, _)| *other == hold);
@@ -326,6 +343,7 @@ impl Blocking {
             if queue.waits.back() != Some(&id) {
                 queue.waits.push_back(id);
                 queue.ends_with_key += usize::from(wait.ends_with_key);
+                queue.tried += usize::from(wait.is_tried);
             }
         }
         let earlier = self.waits.insert(id, wait);
@@ -342,6 +360,7 @@ impl Blocking {
             if let Some(queue) = waiters.queues.iter_mut().find(|queue| queue.is(wait.call.db, key)) {
                 let is_removed = queue.remove(id);
                 queue.ends_with_key -= usize::from(is_removed && wait.ends_with_key);
+                queue.tried -= usize::from(is_removed && wait.is_tried);
             }
             self.tidy(lock);
         }
@@ -407,8 +426,10 @@ impl Blocking {
 
     fn begin_handoff(&mut self, lock: u64, lock_state: LockState, after: Option<LockRequestId>) {
         let waiters = self.waiters_by_lock.get_mut(&lock).expect("a handoff has waiters");
-        waiters.handoff = Some(Handoff { lock_state, after, offer: None });
+        let has_tries = waiters.queues.iter().any(|queue| queue.tried != 0);
+        waiters.handoff = Some(Handoff { lock_state, after, offer: None, has_tries });
         self.handoff_count += 1;
+        self.tried_handoff_count += usize::from(has_tries);
         self.due.push_back(lock);
     }
 
@@ -445,8 +466,9 @@ impl Blocking {
             return Next::Ask { wait, position };
         }
         let waiters = self.waiters_by_lock.get_mut(&lock).expect("it was there just now");
-        waiters.handoff = None;
+        let has_tries = waiters.handoff.take().is_some_and(|handoff| handoff.has_tries);
         self.handoff_count -= 1;
+        self.tried_handoff_count -= usize::from(has_tries);
         self.tidy(lock);
         Next::End(lock_request)
     }
@@ -591,7 +613,15 @@ impl KeyWaiters {
         let at = self.queues.iter().position(|queue| queue.is(db, key)).unwrap_or_else(|| {
             let waits = VecDeque::new();
             let key = key.into();
-            self.queues.push(Queue { db, key, waits, ends_with_key: 0, is_signalled: false, passed: 0 });
+            self.queues.push(Queue {
+                db,
+                key,
+                waits,
+                ends_with_key: 0,
+                tried: 0,
+                is_signalled: false,
+                passed: 0,
+            });
             self.queues.len() - 1
         });
         &mut self.queues[at]

@@ -175,6 +175,8 @@ shard_stats! {
     clients_with_deadline,
     /// Handoffs under way: changed keys whose blocked clients have not all been asked yet.
     handoffs,
+    /// Those among them that may be to clients that modules have blocked.
+    tried_handoffs,
     /// Check-ins with changed keys: those that this shard sent as home, and those that it received as owner.
     check_ins_sent,
     check_ins_taken,

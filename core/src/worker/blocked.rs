@@ -145,7 +145,7 @@ impl Worker {
             let is_there =
                 |at: &u32| shard_of(args.as_argv().arg(*at as usize), self.shard.shard_count) == shard;
             let positions = keys.clone().filter(is_there).collect();
-            let wait = Wait { call, args: args.clone(), positions, ends_with_key: false };
+            let wait = Wait { call, args: args.clone(), positions, ends_with_key: false, is_tried: true };
             self.send(shard, Message::Wait(Box::new(WaitMessage::Register { new: Box::new((id, wait)) })));
         }
     }
@@ -217,7 +217,8 @@ impl Worker {
         if !request.keys.is_empty() {
             let positions = request.keys.clone().collect();
             let args = request.args.take().unwrap_or_else(|| OwnedArgv::from_argv(args));
-            self.shard.wait(id, Wait { call, args, positions, ends_with_key: request.ends_with_key });
+            let ends_with_key = request.ends_with_key;
+            self.shard.wait(id, Wait { call, args, positions, ends_with_key, is_tried: false });
         }
         if home == self.shard.index {
             self.record_wait(home, reply_id, request);
@@ -305,7 +306,8 @@ impl Worker {
         let shards = waiting.map(|waiting| waiting.shards.clone()).unwrap_or_default();
         let waits = shards.into_iter().map(|shard| {
             let positions = keys.clone().filter(|&position| owner(position) == shard).collect();
-            (shard, Box::new((id, Wait { call: *call, args: args.clone(), positions, ends_with_key })))
+            let wait = Wait { call: *call, args: args.clone(), positions, ends_with_key, is_tried: false };
+            (shard, Box::new((id, wait)))
         });
         CheckedOutRun { has_replied: false, waits: CheckedOutWaits(waits.collect()) }
     }
@@ -699,8 +701,7 @@ impl Worker {
 
     /// Offers the key of a lock to a wait. Returns the offer's number.
     fn make_offer(&mut self, lock: u64, wait: WaitId) -> u64 {
-        let call = self.shard.blocking.get(wait).expect("only waits are asked").call;
-        if call.command != self.table.hidden(KEY_WAITS[0].name).id {
+        if !self.shard.blocking.get(wait).expect("only waits are asked").is_tried {
             return self.shard.blocking.offer(lock, wait);
         }
         let (number, lock_request) = self.shard.blocking.offer_to_program(lock, wait);

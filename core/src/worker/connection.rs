@@ -219,7 +219,7 @@ pub struct Connection {
     pub(super) wait_meter: Option<WaitMeter>,
     /// Invalidations for the client that its client redirects to, until what comes before them has been sent.
     pub(super) redirects: VecDeque<HeldRedirect>,
-    /// How long its INFO waits for handoffs; wall clock in milliseconds.
+    /// How long its next request waits for handoffs; wall clock in milliseconds.
     pub(super) handoffs_until_ms: Option<i64>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,

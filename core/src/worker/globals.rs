@@ -433,6 +433,11 @@ impl Globals {
             || self.stats.iter().any(|stats| stats.handoffs.get() != 0)
     }
 
+    /// Whether any shard hands off a key for which a client waits that a module has blocked.
+    pub fn has_tried_handoffs(&self) -> bool {
+        self.stats.iter().any(|stats| stats.tried_handoffs.get() != 0)
+    }
+
     /// Allocated bytes: those of each shard as of the end of its last turn, and those of the main thread.
     pub fn used_memory(&self) -> u64 {
         let shards: i64 = self.stats.iter().map(|stats| stats.used_memory()).sum();

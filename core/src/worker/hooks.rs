@@ -47,8 +47,9 @@ pub struct WorkerEvents {
     pub link: Option<fn(is_up: bool) -> Task>,
     /// A replica gets the stream from here on, or has left that did.
     pub replica: Option<fn(is_online: bool) -> Task>,
-    /// The snapshot of a master is loaded. Called on the thread of the link.
-    pub snapshot: Option<fn(how: SnapshotEvent)>,
+    /// The snapshot of a master is loaded; `keeps_data`: beside the present data, whose place it takes when it is complete. Called on
+    /// the thread of the link.
+    pub snapshot: Option<fn(how: SnapshotEvent, keeps_data: bool)>,
 }
 
 impl WorkerEvents {
@@ -137,9 +138,9 @@ impl Hooks {
     }
 
     /// Tells how far the loading of a master's snapshot is.
-    pub(super) fn tell_snapshot(&self, how: SnapshotEvent) {
+    pub(super) fn tell_snapshot(&self, how: SnapshotEvent, keeps_data: bool) {
         if let Some(on_snapshot) = self.server_events().and_then(|events| events.snapshot) {
-            on_snapshot(how);
+            on_snapshot(how, keeps_data);
         }
     }
 

@@ -80,6 +80,7 @@ pub use session::{SessionCtx, SessionHandler};
 pub use shutdown::ShutdownOptions;
 pub use stream::{ReplicaInfo, ReplicaState, ReplicationIds, SYNC_BARRIER, StreamGlobals, show_replicas};
 
+use self::handoffs::HandoffWait;
 use self::pools::Pools;
 use self::timing::Timing;
 use crate::acl::Users;
@@ -139,7 +140,7 @@ pub struct Worker {
     /// Connections stalled by CLIENT PAUSE.
     paused: Vec<u32>,
     /// Connections stalled because keys are being handed off to blocked clients.
-    behind_handoffs: Vec<u32>,
+    behind_handoffs: Vec<(u32, HandoffWait)>,
     /// Connections stalled because they had much output in this turn.
     yielded: Vec<u32>,
     /// Connections whose big argument the driver starts to read at the end of this turn.

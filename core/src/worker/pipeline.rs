@@ -15,12 +15,13 @@ use super::Worker;
 use super::coalesce::Ahead;
 use super::connection::{Connection, StallReason};
 use super::fetch::Upcoming;
+use super::handoffs::HandoffWait;
 use super::hooks::Filtering;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{
-    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, flag,
+    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
 };
 use crate::command::{Call, CommandError, gate, keys};
 use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
@@ -530,7 +531,15 @@ impl Worker {
             && (admission::waits_for_replies(row, &route)
                 || self.is_wide_unit(entry, argv)
                 || self.is_told_of(row) && !self.is_behind_pending(at, &route));
-        if !waits && matches!(route, Route::Session) && self.stall_for_handoffs(at, entry) {
+        let handoff_wait = match route {
+            _ if is_wide => Some(HandoffWait::Tried),
+            // Rows with another scope come home only for an error, which is the same at any time.
+            Route::Session if row.has(flag::AFTER_HANDOFFS) && matches!(row.scope, Scope::Session) => {
+                Some(HandoffWait::All)
+            }
+            _ => None,
+        };
+        if !waits && handoff_wait.is_some_and(|wait| self.stall_for_handoffs(at, wait)) {
             return Flow::Retry;
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");

@@ -291,6 +291,38 @@ fn a_file_has_its_items() {
     assert_eq!(found[6], "End");
 }
 
+/// Gives one byte at a time, and fails at its end, as a connection does that is cut off.
+struct Trickle<'a>(&'a [u8]);
+
+impl std::io::Read for Trickle<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let (&first, rest) = self.0.split_first().ok_or(std::io::ErrorKind::ConnectionReset)?;
+        (buf[0], self.0) = (first, rest);
+        Ok(1)
+    }
+}
+
+#[test]
+fn what_comes_slowly_is_read_as_it_comes() {
+    let bytes = sample_file("REDIS0010");
+    for len in [0, 9, bytes.len() / 2, bytes.len() - 1, bytes.len()] {
+        let expected = {
+            let (mut reader, mut at, mut count) = (FileReader::new(true), 0, 0);
+            while let Ok((_, item_len)) = reader.next(&bytes[at..len]) {
+                (at, count) = (at + item_len, count + 1);
+            }
+            count
+        };
+        let mut count = 0;
+        let outcome = for_each_item(&mut Trickle(&bytes[..len]), &mut FileReader::new(true), |_, _| {
+            count += 1;
+            Ok::<(), FileError>(())
+        });
+        assert_eq!(outcome.is_ok(), len == bytes.len(), "{outcome:?}");
+        assert_eq!(count, expected, "{len}");
+    }
+}
+
 #[test]
 fn versions_are_read_or_refused_by_name() {
     for version in ["REDIS0001", "REDIS0011", "VALKEY080"] {

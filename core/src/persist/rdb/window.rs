@@ -46,9 +46,9 @@ pub fn for_each_item<E: From<FileError>>(
     reader: &mut FileReader,
     mut each: impl FnMut(Item<'_>, u64) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut window = Window { source, bytes: Vec::new(), start: 0, is_at_end: false };
+    let mut window = Window { source, bytes: Vec::new(), start: 0, end: 0, is_at_end: false };
     loop {
-        match reader.next(&window.bytes[window.start..]) {
+        match reader.next(&window.bytes[window.start..window.end]) {
             Ok((item, len)) => {
                 let is_end = matches!(item, Item::End);
                 each(item, reader.offset())?;
@@ -71,21 +71,33 @@ pub fn for_each_item<E: From<FileError>>(
 struct Window<'f> {
     source: &'f mut dyn Read,
     bytes: Vec<u8>,
-    /// What lies before it has been read.
+    /// What lies before it has been used, and what lies behind `end` was not read yet.
     start: usize,
+    end: usize,
     is_at_end: bool,
 }
 
 impl Window<'_> {
-    /// Lengthens it to at least `len_min` bytes, if the file has as many. Memory is allocated as the bytes come in.
+    /// Lengthens it to at least `len_min` bytes, if the file has as many. It takes what there is at once: what comes slowly, by a
+    /// connection, is used as it comes. Memory is allocated as the bytes come in.
     fn lengthen(&mut self, len_min: usize) -> io::Result<()> {
-        self.bytes.drain(..self.start);
+        self.bytes.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
         self.start = 0;
-        while self.bytes.len() < len_min && !self.is_at_end {
-            let missing = len_min - self.bytes.len();
-            let wanted = missing.clamp(READ_LEN, READ_LEN.max(self.bytes.len()));
-            let read = (&mut *self.source).take(wanted as u64).read_to_end(&mut self.bytes)?;
-            self.is_at_end = read < wanted;
+        while self.end < len_min && !self.is_at_end {
+            let wanted = (len_min - self.end).clamp(READ_LEN, READ_LEN.max(self.end));
+            let until = self.end + wanted;
+            if self.bytes.len() < until {
+                self.bytes.resize(until, 0);
+            }
+            match self.source.read(&mut self.bytes[self.end..until]) {
+                Ok(len) => {
+                    self.end += len;
+                    self.is_at_end = len == 0;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
         Ok(())
     }

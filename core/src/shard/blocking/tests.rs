@@ -30,7 +30,7 @@ fn key(name: &str) -> Key<'_> {
 fn wait(shard: &mut Shard, place: u64, db: u32, keys: &[&str]) {
     let args = OwnedArgv::from_slices(&[&["TAKE"], keys].concat());
     let positions = (1..=keys.len() as u32).collect();
-    shard.wait(id(place), Wait { call: call(db), args, positions, ends_with_key: false });
+    shard.wait(id(place), Wait { call: call(db), args, positions, ends_with_key: false, is_tried: false });
 }
 
 /// Sets a key and signals the change.

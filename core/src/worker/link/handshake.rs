@@ -334,7 +334,7 @@ impl PayloadSource<'_, '_> {
                     0
                 }
                 // What may be the beginning of the mark is looked at again.
-                Payload::Marked(_) => buffer.len().saturating_sub(MARK_LEN),
+                Payload::Marked(mark) => buffer.len() - len_of_begun(mark, buffer),
             };
             if len > 0 {
                 return Ok(Some(len));
@@ -373,6 +373,25 @@ impl Read for PayloadSource<'_, '_> {
     }
 }
 
+/// How many bytes at the end of `bytes` are the beginning of the mark.
+fn len_of_begun(mark: &[u8], bytes: &[u8]) -> usize {
+    (1..=mark.len()).rev().find(|&len| bytes.ends_with(&mark[..len])).unwrap_or(0)
+}
+
 pub(super) fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::len_of_begun;
+
+    #[test]
+    fn only_what_may_be_the_beginning_of_the_mark_is_kept_back() {
+        let cases: [(&[u8], usize); 7] =
+            [(b"", 0), (b"xyz", 0), (b"xa", 1), (b"xab", 2), (b"aba", 3), (b"abab", 4), (b"ababx", 0)];
+        for (bytes, kept) in cases {
+            assert_eq!(len_of_begun(b"abab", bytes), kept, "{}", bytes.escape_ascii());
+        }
+    }
 }

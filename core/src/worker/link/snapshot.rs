@@ -102,8 +102,8 @@ impl LinkThread {
             true => loading.begin_async(len_bytes, now_ms),
             false => loading.begin(len_bytes, now_ms),
         }
+        globals.hooks.tell_snapshot(SnapshotEvent::Begins, way.keeps_data());
         if !way.keeps_data() {
-            globals.hooks.tell_snapshot(SnapshotEvent::Begins);
             log::notice(format_args!("MASTER <-> REPLICA sync: Flushing old data"));
             if has_file {
                 Aof::turn_off(globals);
@@ -131,9 +131,9 @@ impl LinkThread {
         let is_done = self.run_own(&[&["DEBUG", "REPLICA-SWAP"]], AtEnd::Nothing);
         loading.end();
         is_done.ok_or(Ended::Ordered)?;
-        match way.keeps_data() {
-            true => log::notice(format_args!("MASTER <-> REPLICA sync: Discarding old DB in background")),
-            false => globals.hooks.tell_snapshot(SnapshotEvent::Loaded),
+        globals.hooks.tell_snapshot(SnapshotEvent::Loaded, way.keeps_data());
+        if way.keeps_data() {
+            log::notice(format_args!("MASTER <-> REPLICA sync: Discarding old DB in background"));
         }
         globals.link.set_stream_db(loading.take_stream_db());
         if way == Way::File {
@@ -156,9 +156,7 @@ impl LinkThread {
                 way.source_name()
             ));
         }
-        if !way.keeps_data() {
-            globals.hooks.tell_snapshot(SnapshotEvent::Failed);
-        }
+        globals.hooks.tell_snapshot(SnapshotEvent::Failed, way.keeps_data());
         let is_done = self.run_own(&[&["DEBUG", "REPLICA-DISCARD"]], AtEnd::Nothing);
         globals.persistence.loading.end();
         if is_done.is_none() || self.has_order() {

@@ -10,6 +10,9 @@
 //! A MULTI joins a coalesced pipeline only as a whole: everything up to its EXEC has arrived, the client watches
 //! nothing, and no command of it is refused. Then no difference can be seen from commands that were queued first.
 //!
+//! A master's stream on a replica of several shards is run in the same way, also where each of its commands is on one shard
+//! (`joins_requests` of its connection): at every moment the replica shows what the master has shown.
+//!
 //! There is one exception. Redis serves a client that is blocked on a key as soon as the command that changed the key
 //! has run, and the next command sees the result (LPUSH, then LLEN). So a shard that has locked its keys for a
 //! coalesced pipeline and finds that a client is blocked on one of those it changes refuses the transaction. Then
@@ -28,10 +31,10 @@ use crate::protocol::{ArgRange, Argv};
 use crate::shard::txn::PartOfWide;
 
 /// The length of a coalesced pipeline's requests. Bounded because all its keys are locked until it has run.
-const COALESCED_BYTES_MAX: usize = 64 << 10;
+pub(super) const COALESCED_BYTES_MAX: usize = 64 << 10;
 
 /// The number of requests in a coalesced pipeline, bounded for the same reason.
-const COALESCED_REQUESTS_MAX: usize = 128;
+pub(super) const COALESCED_REQUESTS_MAX: usize = 128;
 
 /// Flags of commands that cannot be part of a coalesced pipeline: they may block, or need more than their keys.
 const ALONE: u64 = flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
@@ -51,6 +54,8 @@ struct Candidates<'a> {
     alone: u64,
     /// Whether a MULTI can join.
     takes_blocks: bool,
+    /// Also a pipeline that begins with requests on one shard is coalesced.
+    takes_narrow: bool,
     routes: &'a mut Routes,
     blocks: Vec<Block>,
     /// A MULTI whose EXEC has not come yet: its entry, and the place of its first command in `routes`.
@@ -101,7 +106,7 @@ impl Candidates<'_> {
     /// Makes all requests so far part of the coalesced pipeline, if the first command or transaction of it is over
     /// several shards.
     fn join(&mut self) -> bool {
-        if self.joined == 0 && !is_wide(self.routes.keys_of(0..self.routes.len())) {
+        if self.joined == 0 && !self.takes_narrow && !is_wide(self.routes.keys_of(0..self.routes.len())) {
             return false;
         }
         self.joined = self.seen;
@@ -146,7 +151,9 @@ impl Worker {
         }
         // When memory is full, even commands without DENYOOM are refused between MULTI and EXEC: queueing takes memory.
         let takes_blocks = connection.client.watching.is_empty() && checked & flag::DENYOOM == 0;
-        if !self.may_coalesce(at, is_block) || is_block && !self.may_be_wide(&requests[1..]) {
+        let takes_narrow = connection.joins_requests;
+        let may_be_wide = takes_narrow || !is_block || self.may_be_wide(&requests[1..]);
+        if !self.may_coalesce(at, is_block) || !may_be_wide {
             return None;
         }
         let mut multi = self.take_command_queue();
@@ -156,6 +163,7 @@ impl Worker {
             shards: self.shards(),
             alone,
             takes_blocks,
+            takes_narrow,
             routes: &mut multi.routes,
             blocks: Vec::new(),
             open: None,
@@ -265,7 +273,7 @@ impl Worker {
         // With replies pending, a single command runs as any other. A MULTI may be coalesced; if it has to wait for the
         // earlier replies, it is stalled as a whole.
         (is_block || connection.pending.is_empty())
-            && client.reply_mode == ReplyMode::On
+            && (client.reply_mode == ReplyMode::On || connection.joins_requests)
             && client.multi.is_none()
     }
 

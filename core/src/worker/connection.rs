@@ -213,6 +213,8 @@ pub struct Connection {
     pub(super) is_dirty: bool,
     /// Its input is part of the group that is being gathered.
     pub(super) is_gathered: bool,
+    /// The server's own: its requests run as transactions of as many of them as possible, one after the other.
+    pub(super) joins_requests: bool,
     /// Its output is deferred until then, to be sent together with pending replies; monotonic clock.
     pub(super) deferred_until_nanos: Option<u64>,
     /// How long its requests take, from when that is asked for the first time (DEBUG LONGEST-WAIT).
@@ -260,6 +262,7 @@ impl Connection {
             open_user_changes: 0,
             is_dirty: false,
             is_gathered: false,
+            joins_requests: false,
             deferred_until_nanos: None,
             wait_meter: None,
             redirects: VecDeque::new(),

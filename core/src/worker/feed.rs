@@ -23,10 +23,17 @@ pub const CHUNKS_WAITING_MAX: usize = 4;
 /// A chunk is handed over when it has this many bytes.
 pub const CHUNK_LEN: usize = 256 << 10;
 
+/// Whole requests.
+pub struct Chunk {
+    pub bytes: Vec<u8>,
+    /// They run in order, whatever their shards are, as transactions of as many of them as possible: see
+    /// [`coalesce`](super::coalesce). Otherwise those of different shards run at the same time.
+    pub is_joined: bool,
+}
+
 /// The commands to come.
 pub struct Feed {
-    /// Whole requests.
-    pub chunks: Receiver<Vec<u8>>,
+    pub chunks: Receiver<Chunk>,
     /// Told at the end whether all of them have run.
     pub done: Sender<bool>,
     pub at_end: AtEnd,
@@ -138,11 +145,14 @@ impl Worker {
             return false;
         }
         match open.feed.chunks.try_recv() {
-            Ok(chunk) => {
+            Ok(Chunk { bytes, is_joined }) => {
                 self.begin_turn();
-                self.take_input(at, &chunk);
+                if let Some(connection) = self.connections[at].as_deref_mut() {
+                    connection.joins_requests = is_joined;
+                }
+                self.take_input(at, &bytes);
                 if let Some(open) = self.feed.as_mut().filter(|_| is_stream) {
-                    open.run = Some(chunk);
+                    open.run = Some(bytes);
                 }
                 true
             }

@@ -312,7 +312,8 @@ impl Worker {
                     }
                 }
             }
-            let coalesced = if self.shard.shard_count > 1 && request.shard().is_none() {
+            let joins = self.connections[at].as_deref().is_some_and(|it| it.joins_requests);
+            let coalesced = if self.shard.shard_count > 1 && (joins || request.shard().is_none()) {
                 let behind = matches!(group.then, Then::Parse).then_some(group.end);
                 self.begin_coalesced(at, buf, left, args, behind)
             } else {
@@ -323,6 +324,7 @@ impl Worker {
                     *done = end;
                     flow
                 }
+                None if joins && self.stall_behind_pending(at) => Flow::Retry,
                 None => {
                     let flow = self.execute(at, request.argv(buf, args), Some(request));
                     if flow != Flow::Retry {
@@ -357,6 +359,14 @@ impl Worker {
             }
         }
         None
+    }
+
+    /// Whether the replies to earlier requests of a connection are pending. Then it is stalled until they have come.
+    #[cold]
+    fn stall_behind_pending(&mut self, at: usize) -> bool {
+        let connection =
+            self.connections[at].as_deref_mut().filter(|connection| !connection.pending.is_empty());
+        connection.map(|connection| connection.stall = Some(StallReason::Pending)).is_some()
     }
 
     /// Parses up to [`GROUP_MAX`] requests from `buf[from..]`, and appends them to `prepared` and `args`.

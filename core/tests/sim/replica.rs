@@ -5,8 +5,8 @@
 //! The thread of the link is no part of the simulation, but what it makes of the stream's bytes is ([`Runs`]), and so is all that the
 //! shards do with that.
 //!
-//! Mistakes that were made on purpose, and found: the next run begins while commands of the one before are under way; commands of two
-//! shards are in one run.
+//! Mistakes that were made on purpose, and found: the next run begins while commands of the one before are under way; commands of several
+//! shards are in one run, and are not joined to a transaction.
 
 use crate::cluster::{Cluster, Random};
 use crate::commands::{KEYS, random_command};
@@ -14,7 +14,7 @@ use crate::model::Model;
 use crate::seeds;
 use crate::stream::Reader;
 use shardis_core::persist::aof::read::{AofError, AofItem, AofReader};
-use shardis_core::worker::feed::{AtEnd, Feed};
+use shardis_core::worker::feed::{AtEnd, Chunk, Feed};
 use shardis_core::worker::link::runs::Runs;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
@@ -26,7 +26,7 @@ struct Replica {
 
 /// What the link's thread has.
 struct Link {
-    chunks: Sender<Vec<u8>>,
+    chunks: Sender<Chunk>,
     done: Receiver<bool>,
     runs: Runs,
     /// The beginning of a unit.

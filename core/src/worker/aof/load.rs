@@ -16,7 +16,7 @@ use crate::runtime::log;
 use crate::runtime::os_error::error_text;
 use crate::shard::message::ReplyId;
 use crate::worker::Globals;
-use crate::worker::feed::{AtEnd, CHUNK_LEN, CHUNKS_WAITING_MAX, FEED_SHARD, Feed};
+use crate::worker::feed::{AtEnd, CHUNK_LEN, CHUNKS_WAITING_MAX, Chunk, FEED_SHARD, Feed};
 use crate::worker::load::{LoadKind, Pacing, TOLD_AFTER_COMMANDS};
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -25,7 +25,7 @@ use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 /// The way of commands to the shards.
 pub struct Commands<'a> {
     globals: &'a Globals,
-    chunks: SyncSender<Vec<u8>>,
+    chunks: SyncSender<Chunk>,
     done: Receiver<bool>,
     chunk: Vec<u8>,
 }
@@ -52,7 +52,8 @@ impl<'a> Commands<'a> {
     }
 
     fn send(&mut self) -> Result<(), Failure> {
-        if self.chunks.send(std::mem::take(&mut self.chunk)).is_err() {
+        let bytes = std::mem::take(&mut self.chunk);
+        if self.chunks.send(Chunk { bytes, is_joined: false }).is_err() {
             // The shard takes no more commands.
             return outcome(&self.done);
         }

@@ -4,15 +4,12 @@ use super::super::Worker;
 use crate::shard::message::StreamMessage;
 use std::sync::atomic::Ordering;
 
-/// Bytes of the stream: whole units.
-pub type StreamChunk = Vec<u8>;
-
 impl Worker {
-    /// The next part of the master's stream has been applied on all shards.
-    pub(in crate::worker) fn stream_applied(&mut self, chunk: StreamChunk) {
+    /// The next units of the master's stream have been applied on all shards.
+    pub(in crate::worker) fn stream_applied(&mut self, units: Vec<u8>) {
         self.begin_turn();
         let (link, stream) = (&self.globals.link, &self.globals.stream);
-        stream.backlog.append(chunk);
+        stream.backlog.append(units);
         self.trim_stream();
         let offset = stream.backlog.end();
         let wanted = link.ack_wanted.load(Ordering::SeqCst);

@@ -1,6 +1,5 @@
 //! Following a master: its snapshot replaces what is here, and then its stream is applied, unit by unit.
 
-use super::apply::StreamChunk;
 use super::handshake::{LOOK_INTERVAL, Start, Talk, is_timeout};
 use super::runs::Runs;
 use super::{Ended, LinkState, LinkThread, Master};
@@ -15,7 +14,7 @@ use crate::worker::Globals;
 use crate::worker::aof::Aof;
 use crate::worker::aof::load::{Commands, Failure};
 use crate::worker::divergence::{self, Sender};
-use crate::worker::feed::{AtEnd, FEED_SHARD, Feed};
+use crate::worker::feed::{AtEnd, Chunk, FEED_SHARD, Feed};
 use std::cell::RefCell;
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -190,7 +189,7 @@ impl LinkThread {
 /// The way of the stream's units to the shard.
 struct RunSender<'t> {
     thread: &'t LinkThread,
-    chunks: SyncSender<StreamChunk>,
+    chunks: SyncSender<Chunk>,
     table: &'static CommandTable,
     runs: Runs,
 }
@@ -241,7 +240,7 @@ impl RunSender<'_> {
     }
 }
 
-fn hand_over(thread: &LinkThread, chunks: &SyncSender<StreamChunk>, run: StreamChunk) -> Result<(), Ended> {
+fn hand_over(thread: &LinkThread, chunks: &SyncSender<Chunk>, run: Chunk) -> Result<(), Ended> {
     let run = match chunks.try_send(run) {
         Ok(()) => return Ok(()),
         Err(TrySendError::Full(run)) => run,

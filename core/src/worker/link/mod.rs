@@ -7,11 +7,13 @@
 //!                    shard 0: a connection of the server to itself (`feed`) ──► the shards of their keys
 //! ```
 //!
-//! *Every read sees a prefix of the master's order.* The thread splits the stream into units, and these into *runs*: commands
-//! that one shard alone runs, one after the other, or a single unit over several shards, which is a transaction. Shard 0 begins a run when all
-//! replies to the run before have come. So there is never a moment at which a later unit has taken effect and an earlier
-//! one has not, whatever connection looks; and what has been applied is known exactly: what REPLCONF ACK, INFO and WAIT
-//! name is the end of a run. A unit that has not come as a whole is not begun.
+//! *Every read sees a prefix of the master's order.* The thread makes *runs* of the stream's units: commands that one shard alone
+//! runs, one after the other; or units of any shards, which are *joined* to transactions as a client's pipeline is
+//! ([`coalesce`](super::coalesce)), and which the shards apply at the same time. Shard 0 begins a run when all replies to the run before have come. So
+//! there is never a moment at which a later unit has taken effect and an earlier one has not, whatever connection looks: a
+//! transaction takes effect at one moment. And what has been applied is known exactly: what REPLCONF ACK, INFO and WAIT name is
+//! the end of a run. A unit that has not come as a whole is not begun. A run is what has come, so it is short when the
+//! master writes little, and as long as a pipeline may be when it writes more than can be applied at once.
 //!
 //! *The stream is the master's own.* What has been applied goes byte by byte into the backlog, from which the replicas of this server read, so
 //! that all of them have the same history under the same name, and can go on with each other. Meanwhile no effects are recorded for

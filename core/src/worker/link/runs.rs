@@ -1,22 +1,34 @@
-//! A master's stream is applied in *runs*: commands that one shard alone runs, one after the other, or a single unit over several
-//! shards, which is a transaction. See the [link](super).
+//! A master's stream is applied in *runs*: commands that one shard alone runs, one after the other; or *joined* ones, which several
+//! shards run at the same time, as transactions. See the [link](super).
 
-use super::apply::StreamChunk;
 use crate::command::route::{Route, route};
-use crate::command::table::CommandTable;
+use crate::command::table::{CommandTable, Scope};
 use crate::command::{args, gate};
 use crate::persist::aof::read::Commands;
 use crate::protocol::Argv;
 use crate::worker::Globals;
-use crate::worker::feed::{CHUNK_LEN, FEED_SHARD};
+use crate::worker::coalesce::{COALESCED_BYTES_MAX, COALESCED_REQUESTS_MAX};
+use crate::worker::feed::{CHUNK_LEN, Chunk, FEED_SHARD};
 
 /// Makes runs of the units of a stream.
 pub struct Runs {
     table: &'static CommandTable,
     shard_count: usize,
     run: Vec<u8>,
-    /// The shard that alone runs the commands of the run; `None`: it has none that any shard runs.
-    shard: Option<usize>,
+    /// How many commands it has.
+    count: usize,
+    shards: RunShards,
+}
+
+/// Which shards run the commands of a run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RunShards {
+    /// It has none that any shard runs.
+    None,
+    /// This one alone.
+    One(usize),
+    /// Several, or one at a time: it is joined.
+    Joined,
 }
 
 /// Where a unit runs.
@@ -25,13 +37,32 @@ enum Place {
     /// It is about the connection.
     Anywhere,
     One(usize),
-    /// It runs as a transaction.
+    /// On the shards of its keys.
     Several,
+    /// On other shards as well, or it is not known where: it is a run of its own.
+    Alone,
+}
+
+impl Place {
+    /// Of a command, or a transaction, that consists of both.
+    fn with(self, other: Place) -> Place {
+        match (self, other) {
+            (Place::One(one), Place::One(other)) if one == other => self,
+            (Place::One(_) | Place::Several, Place::One(_) | Place::Several) => Place::Several,
+            _ => Place::Alone,
+        }
+    }
 }
 
 impl Runs {
     pub fn new(globals: &'static Globals) -> Runs {
-        Runs { table: globals.table().1, shard_count: globals.stats.len(), run: Vec::new(), shard: None }
+        Runs {
+            table: globals.table().1,
+            shard_count: globals.stats.len(),
+            run: Vec::new(),
+            count: 0,
+            shards: RunShards::None,
+        }
     }
 
     /// Adds the next unit of the stream. Runs that are complete then are handed over.
@@ -42,49 +73,66 @@ impl Runs {
         &mut self,
         bytes: &[u8],
         commands: Commands<'_>,
-        hand_over: &mut impl FnMut(StreamChunk) -> Result<(), E>,
+        hand_over: &mut impl FnMut(Chunk) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut places = commands.iter().map(|argv| place_of(self.table, argv, self.shard_count));
-        let place = match (places.next(), places.next()) {
-            (None, _) => Place::Anywhere,
-            (Some(place), None) => place,
-            // Between MULTI and EXEC the connection has commands of any shard.
-            (Some(_), Some(_)) => Place::Several,
+        let places = commands.iter().filter_map(|argv| place_of(self.table, argv, self.shard_count));
+        let count = commands.iter().count();
+        let place = places.reduce(Place::with).unwrap_or(Place::Anywhere);
+        // What MULTI begins would be queued for the only shard, and sent to it when the rest of the run may have run.
+        let place =
+            if count > 1 && self.shard_count > 1 && place != Place::Alone { Place::Several } else { place };
+        let joined = match (place, self.shards) {
+            (Place::Anywhere, shards) => Some(shards),
+            (Place::One(shard), RunShards::None) => Some(RunShards::One(shard)),
+            (Place::One(shard), RunShards::One(before)) if shard == before => Some(self.shards),
+            (Place::One(_) | Place::Several, _) => Some(RunShards::Joined),
+            (Place::Alone, _) => None,
         };
-        let continues = match (place, self.shard) {
-            (Place::Anywhere, _) => true,
-            (Place::One(shard), Some(before)) => shard == before,
-            (Place::One(_), None) => self.run.is_empty(),
-            (Place::Several, _) => false,
+        let len = self.run.len() + bytes.len();
+        let has_room = match joined {
+            Some(RunShards::Joined) => {
+                len <= COALESCED_BYTES_MAX && self.count + count <= COALESCED_REQUESTS_MAX
+            }
+            Some(_) => self.run.len() < CHUNK_LEN,
+            None => false,
         };
-        if !continues || self.run.len() >= CHUNK_LEN {
+        if !has_room {
             self.end(hand_over)?;
         }
         self.run.extend_from_slice(bytes);
-        match place {
-            Place::Anywhere => {}
-            Place::One(shard) => self.shard = Some(shard),
-            Place::Several => self.end(hand_over)?,
-        }
-        Ok(())
+        self.count += count;
+        self.shards = match (joined, place) {
+            (Some(shards), _) if has_room => shards,
+            (_, Place::Anywhere) => RunShards::None,
+            (_, Place::One(shard)) => RunShards::One(shard),
+            (_, Place::Several | Place::Alone) => RunShards::Joined,
+        };
+        if place == Place::Alone { self.end(hand_over) } else { Ok(()) }
     }
 
     /// Hands over the run that would go on with the next unit.
     ///
     /// # Errors
     /// That of `hand_over`.
-    pub fn end<E>(&mut self, hand_over: &mut impl FnMut(StreamChunk) -> Result<(), E>) -> Result<(), E> {
-        self.shard = None;
-        if self.run.is_empty() { Ok(()) } else { hand_over(std::mem::take(&mut self.run)) }
+    pub fn end<E>(&mut self, hand_over: &mut impl FnMut(Chunk) -> Result<(), E>) -> Result<(), E> {
+        let is_joined = std::mem::replace(&mut self.shards, RunShards::None) == RunShards::Joined;
+        self.count = 0;
+        let bytes = std::mem::take(&mut self.run);
+        if bytes.is_empty() { Ok(()) } else { hand_over(Chunk { bytes, is_joined }) }
     }
 }
 
-fn place_of(table: &CommandTable, argv: Argv<'_>, shard_count: usize) -> Place {
+/// Where a command runs; `None`: it begins or ends a transaction.
+fn place_of(table: &CommandTable, argv: Argv<'_>, shard_count: usize) -> Option<Place> {
     // One that a module has added meanwhile.
-    let Ok(entry) = gate::resolve(table, argv) else { return Place::Several };
-    match route(entry, argv, FEED_SHARD, shard_count) {
-        Route::One(shard) => Place::One(shard),
-        Route::Session if args::is(argv.arg(0), "select") || args::is(argv.arg(0), "ping") => Place::Anywhere,
-        Route::Session | Route::Many | Route::Every(_) | Route::Walk { .. } | Route::Watch => Place::Several,
+    let Ok(entry) = gate::resolve(table, argv) else { return Some(Place::Alone) };
+    if matches!(entry.row.scope, Scope::Multi | Scope::Exec) {
+        return None;
     }
+    Some(match route(entry, argv, FEED_SHARD, shard_count) {
+        Route::One(shard) => Place::One(shard),
+        Route::Many => Place::Several,
+        Route::Session if args::is(argv.arg(0), "select") || args::is(argv.arg(0), "ping") => Place::Anywhere,
+        Route::Session | Route::Every(_) | Route::Walk { .. } | Route::Watch => Place::Alone,
+    })
 }

@@ -6,11 +6,13 @@
 //! is measured like a peer (`--floor`) but is none: it is what own costs, and so the bars, start from.
 //!
 //! It knows SUBSCRIBE as well: what is published, and the keys of SETs, as events, go to all subscribers, those of a turn
-//! in one piece and one write.
+//! in one piece and one write. And it replicates: SETs go to all that have sent PSYNC, as they came, in the same way; as a replica
+//! (REPLICAOF) it reads what comes, and acknowledges it once a second.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
 
 use crate::load::named::{confirmation, message};
 use crate::sys::{Epoll, Event};
@@ -25,6 +27,9 @@ const LISTENER: usize = usize::MAX;
 const READ_BUFFER_LEN_BYTES: usize = 64 * 1024;
 const GET: &[u8] = b"*2\r\n$3\r\nGET\r\n$16\r\n";
 const SET: &[u8] = b"*3\r\n$3\r\nSET\r\n$16\r\n";
+/// An RDB file without keys, whose checksum says that it has none.
+const EMPTY_RDB: &[u8] = b"REDIS0010\xff\0\0\0\0\0\0\0\0";
+const ACK_INTERVAL: Duration = Duration::from_secs(1);
 /// A key of 16 bytes and its CRLF.
 const KEY_AND_CRLF_LEN_BYTES: usize = 18;
 
@@ -47,13 +52,64 @@ pub fn serve(port: u16) -> io::Result<()> {
                 // Dropping the stream closes it, which takes it out of the epoll set.
                 peers[event.token] = None;
                 answers.channel.subscribers.retain(|&token| token != event.token);
+                answers.stream.replicas.retain(|&token| token != event.token);
             }
             if std::mem::take(&mut answers.channel.is_joined) {
                 answers.channel.subscribers.push(event.token);
             }
+            if std::mem::take(&mut answers.stream.is_joined) {
+                answers.stream.replicas.push(event.token);
+            }
+            if let Some(port) = answers.stream.master_port.take() {
+                let stream = follow(port)?;
+                add_peer(stream, Some(Instant::now()), &epoll, &mut peers)?;
+            }
         }
-        answers.channel.deliver(&mut peers);
+        send_to_all(&answers.channel.subscribers, &mut answers.channel.messages, &mut peers);
+        send_to_all(&answers.stream.replicas, &mut answers.stream.commands, &mut peers);
     }
+}
+
+/// Becomes a replica of the server on `port`, which has no keys as far as this one is concerned.
+fn follow(port: u16) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    stream.write_all(b"PSYNC ? -1\r\n")?;
+    let mut received = vec![0; PSYNC_ANSWER.len() + EMPTY_RDB.len()];
+    stream.read_exact(&mut received)?;
+    Ok(stream)
+}
+
+/// The answer to PSYNC, up to the snapshot.
+const PSYNC_ANSWER: &[u8] = b"+FULLRESYNC 0000000000000000000000000000000000000000 0\r\n$18\r\n";
+
+/// What replication needs.
+#[derive(Default)]
+struct Stream {
+    replicas: Vec<usize>,
+    /// The connection whose turn it is has sent PSYNC.
+    is_joined: bool,
+    /// This turn's commands.
+    commands: Vec<u8>,
+    /// The length of all commands so far.
+    sent_bytes: u64,
+    /// The port of a master that is to be followed.
+    master_port: Option<u16>,
+    /// What it has sent so far.
+    received_bytes: u64,
+}
+
+/// Sends `bytes` to these connections, and clears them.
+fn send_to_all(tokens: &[usize], bytes: &mut Vec<u8>, peers: &mut [Option<Peer>]) {
+    if bytes.is_empty() {
+        return;
+    }
+    for &token in tokens {
+        if let Some(peer) = &mut peers[token] {
+            // A connection that is gone is closed by its event.
+            let _ = peer.send(bytes);
+        }
+    }
+    bytes.clear();
 }
 
 /// The one channel that there is.
@@ -71,19 +127,6 @@ impl Channel {
     fn publish(&mut self, payload: &[u8]) {
         self.messages.extend_from_slice(&message(&self.name, payload));
     }
-
-    fn deliver(&mut self, peers: &mut [Option<Peer>]) {
-        if self.messages.is_empty() {
-            return;
-        }
-        for &token in &self.subscribers {
-            if let Some(peer) = &mut peers[token] {
-                // A connection that is gone is closed by its event.
-                let _ = peer.send(&self.messages);
-            }
-        }
-        self.messages.clear();
-    }
 }
 
 fn accept_all(listener: &TcpListener, epoll: &Epoll, peers: &mut Vec<Option<Peer>>) -> io::Result<()> {
@@ -93,11 +136,21 @@ fn accept_all(listener: &TcpListener, epoll: &Epoll, peers: &mut Vec<Option<Peer
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error),
         };
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        epoll.add(stream.as_raw_fd(), peers.len())?;
-        peers.push(Some(Peer { stream, unparsed: Vec::new(), unsent: Vec::new() }));
+        add_peer(stream, None, epoll, peers)?;
     }
+}
+
+fn add_peer(
+    stream: TcpStream,
+    acked_at: Option<Instant>,
+    epoll: &Epoll,
+    peers: &mut Vec<Option<Peer>>,
+) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    epoll.add(stream.as_raw_fd(), peers.len())?;
+    peers.push(Some(Peer { stream, acked_at, unparsed: Vec::new(), unsent: Vec::new() }));
+    Ok(())
 }
 
 /// The constant answers. GET's has the length of the last value that came, so that it is as long as the workload's.
@@ -107,6 +160,7 @@ struct Answers {
     /// Commands and their answers.
     told: Vec<(Vec<u8>, Vec<u8>)>,
     channel: Channel,
+    stream: Stream,
     reply: Vec<u8>,
     buffer: Box<[u8]>,
 }
@@ -119,6 +173,7 @@ impl Default for Answers {
             value_len_bytes: 0,
             told: Vec::new(),
             channel: Channel::default(),
+            stream: Stream::default(),
             reply: Vec::new(),
             buffer,
         }
@@ -138,6 +193,8 @@ impl Answers {
 
 struct Peer {
     stream: TcpStream,
+    /// Of the master: when what it has sent was acknowledged last.
+    acked_at: Option<Instant>,
     /// A command cut by the end of a read.
     unparsed: Vec<u8>,
     /// What the socket did not take.
@@ -155,6 +212,10 @@ impl Peer {
             let mut buffer = std::mem::take(&mut answers.buffer);
             let result = match self.stream.read(&mut buffer) {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(len) if self.acked_at.is_some() => {
+                    answers.stream.received_bytes += len as u64;
+                    self.acknowledge(answers.stream.received_bytes).map(|()| len == READ_BUFFER_LEN_BYTES)
+                }
                 Ok(len) => self.answer(&buffer[..len], answers).map(|()| len == READ_BUFFER_LEN_BYTES),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
                 Err(error) => Err(error),
@@ -182,6 +243,19 @@ impl Peer {
         let sent = self.send(&reply);
         answers.reply = reply;
         sent
+    }
+
+    /// Tells the master once a second how much it has sent.
+    fn acknowledge(&mut self, received_bytes: u64) -> io::Result<()> {
+        let now = Instant::now();
+        if self.acked_at.is_none_or(|acked_at| now - acked_at < ACK_INTERVAL) {
+            return Ok(());
+        }
+        self.acked_at = Some(now);
+        let offset = received_bytes.to_string();
+        self.send(
+            format!("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n${}\r\n{offset}\r\n", offset.len()).as_bytes(),
+        )
     }
 
     fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -220,7 +294,12 @@ fn parse(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::Result
                 answers.channel.publish(key);
             }
             reply.extend_from_slice(b"+OK\r\n");
-            at += SET.len() + KEY_AND_CRLF_LEN_BYTES + end;
+            let len = SET.len() + KEY_AND_CRLF_LEN_BYTES + end;
+            if !answers.stream.replicas.is_empty() {
+                answers.stream.commands.extend_from_slice(&rest[..len]);
+                answers.stream.sent_bytes += len as u64;
+            }
+            at += len;
         } else {
             match parse_other(rest, answers, reply)? {
                 Some(len) => at += len,
@@ -241,6 +320,12 @@ fn bulk_header(bytes: &[u8]) -> io::Result<Option<(usize, usize)>> {
 /// What it was told the answer of, and what the benches ask outside the measured windows. Anything else is answered with
 /// OK, as it changes nothing here.
 fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::Result<Option<usize>> {
+    if let Some(line_len) = bytes.starts_with(b"PSYNC").then(|| memchr::memchr(b'\n', bytes)).flatten() {
+        answers.stream.is_joined = true;
+        reply.extend_from_slice(PSYNC_ANSWER);
+        reply.extend_from_slice(EMPTY_RDB);
+        return Ok(Some(line_len + 1));
+    }
     let Some((mut at, args)) = bulk_header(bytes)? else { return Ok(None) };
     let mut first: [&[u8]; 3] = [b""; 3];
     for index in 0..args {
@@ -264,6 +349,14 @@ fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::
             reply.extend_from_slice(&confirmation(command));
             return Ok(Some(at));
         }
+        b"REPLICAOF" => {
+            let port = std::str::from_utf8(answer).ok().and_then(|port| port.parse().ok());
+            answers.stream.master_port = Some(port.ok_or(io::ErrorKind::InvalidData)?);
+            reply.extend_from_slice(b"+OK\r\n");
+            return Ok(Some(at));
+        }
+        // An acknowledgement is not answered.
+        b"REPLCONF" => return Ok(Some(at)),
         _ => {}
     }
     if let Some((_, answer)) = answers.told.iter().find(|(told, _)| told == name) {
@@ -278,7 +371,12 @@ fn parse_other(bytes: &[u8], answers: &mut Answers, reply: &mut Vec<u8>) -> io::
         }
         b"PING" => reply.extend_from_slice(b"+PONG\r\n"),
         b"INFO" => {
-            let info = format!("process_id:{}\r\nfloor_version:1\r\n", std::process::id());
+            let Stream { sent_bytes, received_bytes, .. } = answers.stream;
+            let info = format!(
+                "process_id:{}\r\nfloor_version:1\r\nmaster_link_status:up\r\n\
+                 master_repl_offset:{sent_bytes}\r\nslave_repl_offset:{received_bytes}\r\n",
+                std::process::id()
+            );
             write!(reply, "${}\r\n{info}\r\n", info.len())?;
         }
         _ => reply.extend_from_slice(b"+OK\r\n"),
@@ -368,6 +466,20 @@ mod tests {
         assert_eq!((&reply[..], messages.len() as u64), (&b":1\r\n"[..], scene.message_len_bytes()));
         let (reply, messages) = ask(&[b"SET", b"key:000000000001", b"x"]);
         assert_eq!((&reply[..], messages), (&b"+OK\r\n"[..], message(b"news", b"key:000000000001")));
+    }
+
+    #[test]
+    fn a_replica_gets_a_snapshot_and_then_what_is_set() {
+        let mut answers = Answers::default();
+        let mut reply = Vec::new();
+        assert_eq!(parse(b"PSYNC ? -1\r\n", &mut answers, &mut reply).unwrap(), 12);
+        assert_eq!(reply, [PSYNC_ANSWER, EMPTY_RDB].concat());
+        assert!(std::mem::take(&mut answers.stream.is_joined) && EMPTY_RDB.len() == 18);
+        answers.stream.replicas.push(0);
+        let mut bytes = Vec::new();
+        write_command(&mut bytes, &[b"SET", b"key:000000000001", b"x"]);
+        parse(&bytes, &mut answers, &mut reply).unwrap();
+        assert_eq!(answers.stream.commands, bytes);
     }
 
     #[test]

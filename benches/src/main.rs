@@ -35,7 +35,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::bench::{
-    builds, durable, growth, hits, idle, load_file, macro_bench, memory, shards, slow_script, tls, verify,
+    builds, durable, growth, hits, idle, load_file, macro_bench, memory, replication, shards, slow_script,
+    tls, verify,
 };
 use crate::error::Context;
 use crate::report::Verdict;
@@ -63,6 +64,8 @@ enum Bench {
     Load(load_file::LoadArgs),
     /// SET with an append-only file, and beside a background save
     Durable(durable::DurableArgs),
+    /// SET with a replica: what it costs the master, and the replica
+    Replication(replication::ReplicationArgs),
     /// Longest wait while keys go in
     Growth(growth::GrowthArgs),
     /// The longest wait of plain commands while a script runs for seconds
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Bench::Memory(args) => memory::run(&args),
         Bench::Load(args) => load_file::run(&args),
         Bench::Durable(args) => durable::run(&args),
+        Bench::Replication(args) => replication::run(&args),
         Bench::Growth(args) => growth::run(&args),
         Bench::SlowScript(args) => slow_script::run(&args),
         Bench::Tls(args) => tls::run(&args),

@@ -9,6 +9,7 @@ pub mod idle;
 pub mod load_file;
 pub mod macro_bench;
 pub mod memory;
+pub mod replication;
 pub mod shards;
 pub mod slow_script;
 pub mod tls;

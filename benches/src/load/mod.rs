@@ -54,6 +54,8 @@ pub struct Sample {
     /// Share of its time in which a generator thread had something to do, on average over the threads.
     pub generator_busy: f64,
     pub nulls: u64,
+    /// Operations of the whole run, those before and after the window included.
+    pub ops_of_run: u64,
 }
 
 /// All connections to one server, spread over the generator's threads. They stay open between rounds.
@@ -162,15 +164,18 @@ impl Generator {
             server_cores_busy,
             generator_busy: first.busy_share(),
             nulls: first.nulls,
+            ops_of_run: first.replies_of_run,
             latencies_ns: first.latencies_ns,
         };
         for (tally, _) in results {
             sample.ops_per_s += tally.replies_per_s();
             sample.generator_busy += tally.busy_share();
             sample.nulls += tally.nulls;
+            sample.ops_of_run += tally.replies_of_run;
             sample.latencies_ns.merge(&tally.latencies_ns);
         }
         sample.ops_per_s /= pool.replies_per_op() as f64;
+        sample.ops_of_run /= pool.replies_per_op() as u64;
         sample.generator_busy /= threads as f64;
         sample.cpu_us_per_op = server_cores_busy / sample.ops_per_s * 1e6;
         Ok(sample)

@@ -58,7 +58,6 @@ pub enum Feature {
     Design,
     /// Nothing stands in its way but that it is not written.
     Unfinished,
-    Replication,
     Cluster,
     Tls,
     Scripts,
@@ -71,7 +70,6 @@ impl Feature {
         match self {
             Feature::Design => "no use for some directives",
             Feature::Unfinished => "no support for some directives",
-            Feature::Replication => "no replication",
             Feature::Cluster => "no cluster mode",
             Feature::Tls => "no TLS, because it was built without its feature `tls`",
             Feature::Scripts => "no scripts",
@@ -248,7 +246,6 @@ const FILE: Flags = Flags::VOLATILE;
 const LIVE: Status = Status::Live;
 const DESIGN: Status = Status::Inert(Feature::Design);
 const LATER: Status = Status::Inert(Feature::Unfinished);
-const REPLICATION: Status = Status::Inert(Feature::Replication);
 const CLUSTER: Status = Status::Inert(Feature::Cluster);
 const TLS: Status = if cfg!(feature = "tls") { LIVE } else { Status::Inert(Feature::Tls) };
 const TLS_PORT: Status = if cfg!(feature = "tls") { LIVE } else { Status::Refused(Feature::Tls) };
@@ -393,7 +390,7 @@ directives! {
     rdbcompression: bool = true; "rdbcompression", TYPE, NONE, LIVE;
     rdbchecksum: bool = true; "rdbchecksum", TYPE, IMMUTABLE, LIVE;
     dbfilename: Text = Text::from("dump.rdb"); "dbfilename", TYPE, Flags::PROTECTED, LIVE, check check::dbfilename;
-    rdb_del_sync_files: bool = false; "rdb-del-sync-files", TYPE, NONE, REPLICATION;
+    rdb_del_sync_files: bool = false; "rdb-del-sync-files", TYPE, NONE, LIVE;
     rdb_save_incremental_fsync: bool = true; "rdb-save-incremental-fsync", TYPE, NONE, LIVE;
     rdb_key_save_delay_us: i32 = 0; "rdb-key-save-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
     key_load_delay_us: i32 = 0; "key-load-delay", int(i32::MIN as i128, I32_MAX), HIDDEN, LIVE;
@@ -421,7 +418,7 @@ directives! {
     masterauth: Text = Text::default(); "masterauth", Kind::Bytes, SECRET, LIVE;
     replica_serve_stale_data: bool = true; "replica-serve-stale-data" | "slave-serve-stale-data", TYPE, NONE, LIVE;
     replica_read_only: bool = true; "replica-read-only" | "slave-read-only", TYPE, NONE, LIVE;
-    replica_ignore_maxmemory: bool = true; "replica-ignore-maxmemory" | "slave-ignore-maxmemory", TYPE, NONE, REPLICATION;
+    replica_ignore_maxmemory: bool = true; "replica-ignore-maxmemory" | "slave-ignore-maxmemory", TYPE, NONE, LIVE;
     replica_ignore_disk_write_errors: bool = false; "replica-ignore-disk-write-errors", TYPE, NONE, LIVE;
     replica_lazy_flush: bool = false; "replica-lazy-flush" | "slave-lazy-flush", TYPE, NONE, LIVE;
     replica_priority: u32 = 100; "replica-priority" | "slave-priority", COUNT, NONE, LIVE;
@@ -433,7 +430,7 @@ directives! {
     repl_diskless_sync_max_replicas: u32 = 0; "repl-diskless-sync-max-replicas", COUNT, NONE, LIVE;
     repl_diskless_load: ReplDisklessLoad = ReplDisklessLoad::Disabled; "repl-diskless-load", TYPE, Flags::DENY_LOADING,
         LIVE;
-    repl_disable_tcp_nodelay: bool = false; "repl-disable-tcp-nodelay", TYPE, NONE, REPLICATION;
+    repl_disable_tcp_nodelay: bool = false; "repl-disable-tcp-nodelay", TYPE, NONE, LIVE;
     repl_ping_replica_period_s: u32 = 10; "repl-ping-replica-period" | "repl-ping-slave-period", int(1, I32_MAX), NONE,
         LIVE;
     repl_timeout_s: u32 = 60; "repl-timeout", int(1, I32_MAX), NONE, LIVE;

@@ -202,7 +202,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
     assert_eq!(warnings(&config), Vec::<String>::new());
 
     assign(&mut config, "appendfsync", "always");
-    assign(&mut config, "rdb-del-sync-files", "yes");
+    assign(&mut config, "cluster-node-timeout", "1");
     assign(&mut config, "rdbcompression", "no");
     assign(&mut config, "io-threads", "4");
     assign(&mut config, "maxclients", "100");
@@ -210,7 +210,7 @@ fn warnings_name_what_has_no_effect_and_only_that() {
         warnings(&config),
         [
             "WARNING this version of Shardis has no use for some directives: set without effect: io-threads",
-            "WARNING this version of Shardis has no replication: set without effect: rdb-del-sync-files",
+            "WARNING this version of Shardis has no cluster mode: set without effect: cluster-node-timeout",
         ]
     );
 }

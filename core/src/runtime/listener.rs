@@ -283,6 +283,11 @@ pub fn tune(socket: &impl AsRawFd, keepalive_s: u32) {
     let _ = set_keepalive(fd, keepalive_s);
 }
 
+/// Lets the system wait with small pieces for more, to send fewer packets (repl-disable-tcp-nodelay).
+pub fn disable_nodelay(fd: RawFd) {
+    let _ = set_option(fd, libc::IPPROTO_TCP, libc::TCP_NODELAY, 0);
+}
+
 fn set_keepalive(fd: RawFd, secs: u32) -> io::Result<()> {
     if secs == 0 {
         return Ok(());

@@ -62,11 +62,18 @@ impl Worker {
         let config = &self.shard.config;
         self.eviction.limit_nanos = limit_nanos(config.maxmemory_eviction_tenacity);
         self.globals.evictions.show(self.shard.index, EvictionBoard::UNKNOWN);
-        if config.has_maxmemory() {
+        if self.limits_memory() {
             self.look_at_others_memory();
         } else {
             self.end_eviction(false);
         }
+    }
+
+    /// Whether keys are evicted, or writes refused, when memory is full. A replica leaves that to its master, unless it is told otherwise.
+    #[inline]
+    fn limits_memory(&self) -> bool {
+        let config = &self.shard.config;
+        config.has_maxmemory() && !(self.shard.is_replica && config.replica_ignore_maxmemory)
     }
 
     /// Reads what the other shards use. Once a turn.
@@ -94,7 +101,7 @@ impl Worker {
     /// To be called before commands run, where no unit is under way: evicts keys if memory is full.
     #[inline]
     pub(super) fn make_room(&mut self) {
-        if self.shard.config.has_maxmemory() {
+        if self.limits_memory() {
             self.look_for_room();
         }
     }
@@ -132,7 +139,7 @@ impl Worker {
 
     /// Whether keys may be evicted at present: not while clients are paused, nor while the keys are being loaded.
     fn may_evict(&self) -> bool {
-        !self.shard.expire_paused
+        !self.are_clients_paused(self.shard.now_ms)
             && !self.globals.persistence.loading.is_under_way()
             && !self.shard.is_replaying
     }
@@ -261,7 +268,7 @@ impl Worker {
     /// Whether the shard has more to evict, for others or for itself.
     #[inline]
     pub(super) fn must_evict_more(&self) -> bool {
-        self.shard.config.has_maxmemory()
+        self.limits_memory()
             && (self.eviction.is_behind || self.globals.evictions.wanted_bytes(self.shard.index) > 0)
     }
 

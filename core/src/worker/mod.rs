@@ -318,6 +318,7 @@ impl Worker {
             self.shard.is_replica = self.globals.link.is_replica();
             self.globals.persistence.loading.set_keeps_expired(self.shard.is_replica);
             self.track_expiry();
+            self.track_eviction();
             match self.shard.is_replica {
                 true => self.unblock_all(),
                 false => self.shard.forget_local_expires(),

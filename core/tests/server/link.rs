@@ -377,3 +377,62 @@ fn everybody_who_makes_it_a_master_gets_a_reply_also_when_another_order_comes_fi
         }
     }
 }
+
+/// Full as its memory is, a replica has what its master has, unless it is told to look after itself.
+#[test]
+fn a_replica_leaves_it_to_its_master_what_is_evicted() {
+    for setup in [ONE, FOUR] {
+        let master = Node::ours("evict-master", setup);
+        let mut at_master = master.connect();
+        at_master.call(&["CONFIG", "SET", "repl-backlog-size", "16kb"]);
+        for n in 0..500 {
+            at_master.call(&["SET", &format!("key:{n}"), &"x".repeat(1000)]);
+        }
+        for ignores in ["yes", "no"] {
+            let limits = ["--maxmemory-policy", "allkeys-lru", "--replica-ignore-maxmemory", ignores];
+            let replica = Node::ours_with(&format!("evict-{ignores}"), setup, &limits);
+            let mut at_replica = replica.connect();
+            replica.follow(&master);
+            wait_until("it is up", || is_up(&mut at_replica));
+            // Commands make room before they run.
+            at_replica.call(&["CONFIG", "SET", "maxmemory", "1"]);
+            (0..10).for_each(|_| drop(at_replica.call(&["GET", "key:1"])));
+            let is_smaller = |client: &mut Connection| client.call(&["DBSIZE"]) != ":500\r\n";
+            match ignores {
+                "yes" => assert!(!is_smaller(&mut at_replica), "{setup:?}"),
+                _ => wait_until("it evicts", || is_smaller(&mut at_replica)),
+            }
+        }
+    }
+}
+
+/// Where nothing is persistent, no file is left of a synchronization by way of the disk.
+#[test]
+fn files_of_synchronizations_are_removed_if_they_are_to_be() {
+    for setup in [ONE, FOUR] {
+        for removes in ["yes", "no"] {
+            let options = [
+                "--repl-diskless-sync",
+                "no",
+                "--rdb-del-sync-files",
+                removes,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+            ];
+            let master = Node::ours_with(&format!("sync-files-master-{removes}"), setup, &options);
+            let replica = Node::ours_with(&format!("sync-files-{removes}"), setup, &options);
+            master.connect().call(&["SET", "key", "value"]);
+            replica.follow(&master);
+            let mut at_replica = replica.connect();
+            wait_until("it is up", || is_up(&mut at_replica));
+            assert_eq!(at_replica.call(&["GET", "key"]), "$5\r\nvalue\r\n");
+            for node in [&master, &replica] {
+                let Node::Ours { _dir: dir, .. } = node else { unreachable!("both are ours") };
+                let file = std::path::Path::new(dir.path()).join("dump.rdb");
+                wait_until("the file is there or not", || file.exists() == (removes == "no"));
+            }
+        }
+    }
+}

@@ -56,7 +56,14 @@ impl LinkThread {
             let (_, config) = self.globals.config();
             SystemDisk.rename(&path, config.dbfilename.as_path())?;
             let mut file = SystemDisk.reader(config.dbfilename.as_path())?;
-            return self.load(&mut file, way, len_bytes, id);
+            self.load(&mut file, way, len_bytes, id)?;
+            if config.removes_sync_files() {
+                log::notice(format_args!(
+                    "Removing the RDB file obtained from the master. This replica has persistence disabled"
+                ));
+                SystemDisk.remove(config.dbfilename.as_path())?;
+            }
+            return Ok(());
         }
         let len_bytes = payload.total_bytes();
         let mut source = talk.payload_source(payload);

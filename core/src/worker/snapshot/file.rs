@@ -160,6 +160,13 @@ impl FilePlan {
                 let outcome = self.save(&SystemDisk, counted, progress).and_then(|is_complete| {
                     if is_complete {
                         self.send_file(&SystemDisk, &payloads)?;
+                        if globals.config().1.removes_sync_files() {
+                            log::notice(format_args!(
+                                "Removing the RDB file used to feed replicas in a persistence-less instance"
+                            ));
+                            // Those that send it have it open.
+                            SystemDisk.remove(&self.path)?;
+                        }
                         globals.stream.set_receiving(sync);
                     }
                     Ok(is_complete)

@@ -9,7 +9,7 @@ use super::payload::{Next, Payload};
 use super::replicas::{ReplicaInfo, ReplicaLink, ReplicaState, SnapshotRequest};
 use super::{STREAM_SHARD, Worker};
 use crate::client::{ClientId, ReplicaPhase, ReplyMode};
-use crate::runtime::log;
+use crate::runtime::{listener, log};
 use crate::shard::message::{ReplyId, StreamMessage};
 use crate::worker::link::LinkGlobals;
 use crate::worker::persistence::snapshot_without_keys;
@@ -156,6 +156,9 @@ impl Worker {
         let client = &mut connection.client;
         // A reply would appear in the midst of the stream.
         client.reply_mode = ReplyMode::Off;
+        if self.shard.config.repl_disable_tcp_nodelay {
+            listener::disable_nodelay(client.fd);
+        }
         let id = client.id;
         let session = client.replica.get_or_insert_default();
         session.phase = ReplicaPhase::Asked;

@@ -8,14 +8,15 @@
 //!   fleet          the servers                                resp      a client that keeps replies as they came
 //!   run            a sequence to all of them at once          compare   when replies count as equal
 //!   listen         who is told of messages and of keys
-//!   state          what is left in the end
+//!   state          what is left in the end                   replicas  ... by a master's stream
 //!   shrink         a failing sequence made small
 //! ```
 //!
 //! A sequence begins with empty servers and small thresholds of encodings. Its calls go alone and in pipelines, in MULTI and
 //! over clients that wait, by RESP2 or RESP3. Other clients listen to channels and to what happens to keys, and are told the
 //! same by all servers. In the end the digests, types, encodings and times of all keys are compared,
-//! and each key's DUMP is restored by the other server. Commands that a server does not have are left out.
+//! and each key's DUMP is restored by the other server; or, if the servers have replicas of the other make, these are compared
+//! with their masters. Commands that a server does not have are left out.
 
 pub mod compare;
 pub mod fleet;
@@ -23,6 +24,7 @@ pub mod grammar;
 pub mod listen;
 pub mod lua;
 pub mod random;
+pub mod replicas;
 pub mod resp;
 pub mod run;
 pub mod scripts;
@@ -54,6 +56,9 @@ pub const PORT: u16 = 20_400;
 /// The sequences that `cargo verify` runs, the same each time.
 pub const FIXED_SEQUENCES: u64 = 2_500;
 
+/// The same, of those with replicas.
+pub const FIXED_REPLICA_SEQUENCES: u64 = 600;
+
 /// Which sequences are run.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -72,7 +77,7 @@ pub struct Outcome {
     pub sequence_count: u64,
     pub call_count: u64,
     pub failure_count: u64,
-    /// Failures that did not show again: the clock's, mostly. They are printed, and no more.
+    /// Failures that did not show again: the clock's, mostly. They are printed, and no more. None of them are of replicas.
     pub unsteady_count: u64,
     /// The failures, as they were printed.
     pub failures: String,
@@ -157,7 +162,10 @@ pub fn judge(fleet: &mut Fleet, families: &[Family], plan: &Plan) -> Result<Outc
             break;
         }
         let seed = plan.first_seed.wrapping_add(outcome.sequence_count);
-        let sequence = sequence::generate(seed, families);
+        let mut sequence = sequence::generate(seed, families);
+        if !fleet.replicas.is_empty() {
+            sequence = replicas::comparable(sequence);
+        }
         outcome.sequence_count += 1;
         outcome.call_count += sequence.calls.len() as u64;
         let Some(difference) = run::run(fleet, &sequence, false) else { continue };
@@ -180,7 +188,9 @@ pub fn judge(fleet: &mut Fleet, families: &[Family], plan: &Plan) -> Result<Outc
         if let Some(trouble) = trouble {
             return Err(trouble);
         }
-        let is_steady = shrunk.is_some() || !died.is_empty();
+        // What a replica has does not depend on the clock: it must never be otherwise.
+        let is_of_replica = !fleet.replicas.is_empty() && difference.at == sequence.calls.len();
+        let is_steady = shrunk.is_some() || !died.is_empty() || is_of_replica;
         *(if is_steady { &mut outcome.failure_count } else { &mut outcome.unsteady_count }) += 1;
         let text = match shrunk {
             Some(shrunk) if seen.insert(signature(&shrunk.sequence, &shrunk.difference)) => shown(&shrunk),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::compare::{How, wrong_pick};
 use super::fleet::Fleet;
 use super::listen::{self, EVENTS, EVENTS_DIRECTIVE, EVENTS_PATTERN, LISTENERS_MAX};
+use super::replicas::{self, Pair};
 use super::resp::{Broken, Client, Reply, encode};
 use super::sequence::{CLEARING, Call, Over, SETTINGS, Sequence};
 use super::state;
@@ -22,6 +23,7 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// What the reference answers, and what `label` does.
     pub fn new(at: usize, what: String, reference: String, label: &str, other: String) -> Difference {
         Difference { at, what, answers: [("redis".to_owned(), reference), (label.to_owned(), other)] }
     }
@@ -48,6 +50,32 @@ pub struct Session {
 }
 
 impl Session {
+    pub fn connect(label: &str, port: u16, resp: u8) -> Result<Session, Broken> {
+        Ok(Session {
+            label: label.to_owned(),
+            port,
+            main: connect(port, resp)?,
+            other: None,
+            waiters: (0..WAITERS_MAX).map(|_| None).collect(),
+            listeners: (0..=LISTENERS_MAX).map(|_| None).collect(),
+            admin: connect(port, 2)?,
+        })
+    }
+
+    /// Sets the directives of `sequence`, and the others of [`SETTINGS`] to their defaults.
+    pub fn configure(&mut self, sequence: &Sequence) -> Result<(), Broken> {
+        let mut settings = vec!["CONFIG", "SET"];
+        for (name, [default, ..]) in SETTINGS {
+            let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);
+            settings.extend([name, chosen.map_or(default, |&(_, value)| value)]);
+        }
+        let reply = self.admin.ask(&settings)?;
+        if reply.is_error() {
+            return Err(Broken(format!("{}: {reply}", settings.join(" "))));
+        }
+        Ok(())
+    }
+
     fn client(&mut self, over: Over, waiter: usize, resp: u8) -> Result<&mut Client, Broken> {
         let slot = match over {
             Over::Main => return Ok(&mut self.main),
@@ -63,12 +91,7 @@ impl Session {
     }
 
     fn blocked_count(&mut self) -> Result<usize, Broken> {
-        let reply = self.admin.ask(&["INFO", "clients"])?;
-        let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
-        let count = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-        count
-            .and_then(|count| count.parse().ok())
-            .ok_or_else(|| Broken("INFO without blocked_clients".to_owned()))
+        self.admin.info(&["clients"])?.number("blocked_clients")
     }
 
     /// Waits until nobody listens to anything.
@@ -112,13 +135,21 @@ fn connect(port: u16, resp: u8) -> Result<Client, Broken> {
     Ok(client)
 }
 
-/// Runs `sequence`; with `one_by_one`, without pipelines.
+/// Runs `sequence`; with `one_by_one`, without pipelines. What the servers hold in the end is compared with their replicas'
+/// if there are any, and otherwise with each other's.
 pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Difference> {
     let mut sessions = Vec::new();
     for member in &fleet.members {
         match open(&member.label, member.port, sequence) {
             Ok(session) => sessions.push(session),
             Err(Broken(what)) => return Some(broken(0, &member.label, what)),
+        }
+    }
+    let mut pairs = Vec::new();
+    for replica in &fleet.replicas {
+        match Pair::open(&fleet.members[replica.master], &replica.member, sequence) {
+            Ok(pair) => pairs.push(pair),
+            Err((label, Broken(what))) => return Some(broken(0, &label, what)),
         }
     }
     let mut run = Run {
@@ -157,39 +188,25 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
     }
     let end = sequence.calls.len();
     let sorts = sequence.calls.iter().any(|call| call.name().starts_with(b"SORT"));
-    state::compare(&mut run.sessions, sorts)
-        .unwrap_or_else(|(label, Broken(what))| Some(broken(end, &label, what)))
-        .map(|mut difference| {
-            difference.at = end;
-            difference
-        })
+    let left = if pairs.is_empty() {
+        state::compare(&mut run.sessions, sorts)
+    } else {
+        replicas::compare(&mut pairs)
+    };
+    left.unwrap_or_else(|(label, Broken(what))| Some(broken(end, &label, what))).map(|mut difference| {
+        difference.at = end;
+        difference
+    })
 }
 
 fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> {
-    let mut admin = connect(port, 2)?;
-    admin.ask(&["FLUSHALL"])?;
+    let mut session = Session::connect(label, port, sequence.resp)?;
+    session.admin.ask(&["FLUSHALL"])?;
     // Who does not have these has none either.
-    admin.ask(&["SCRIPT", "FLUSH"])?;
-    admin.ask(&["FUNCTION", "FLUSH"])?;
-    admin.ask(&["ACL", "DELUSER", "u1", "u2"])?;
-    let mut settings = vec!["CONFIG", "SET"];
-    for (name, [default, ..]) in SETTINGS {
-        let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);
-        settings.extend([name, chosen.map_or(default, |&(_, value)| value)]);
-    }
-    let reply = admin.ask(&settings)?;
-    if reply.is_error() {
-        return Err(Broken(format!("{}: {reply}", settings.join(" "))));
-    }
-    let mut session = Session {
-        label: label.to_owned(),
-        port,
-        main: connect(port, sequence.resp)?,
-        other: None,
-        waiters: (0..WAITERS_MAX).map(|_| None).collect(),
-        listeners: (0..=LISTENERS_MAX).map(|_| None).collect(),
-        admin,
-    };
+    session.admin.ask(&["SCRIPT", "FLUSH"])?;
+    session.admin.ask(&["FUNCTION", "FLUSH"])?;
+    session.admin.ask(&["ACL", "DELUSER", "u1", "u2"])?;
+    session.configure(sequence)?;
     // Those whom the sequence before left blocked, or listening, have to be gone.
     session.wait_for_blocked(0)?;
     session.wait_for_silence()?;

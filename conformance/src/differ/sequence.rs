@@ -53,6 +53,13 @@ impl Call {
         self.args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default()
     }
 
+    /// A call alone on the first connection.
+    #[cfg(test)]
+    pub fn of_words(line: &str) -> Call {
+        let args = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+        Call { args, how: How::Exact, over: Over::Main, ends_batch: true, alone: false, clears_errno: false }
+    }
+
     /// As a line for redis-cli.
     pub fn line(&self) -> String {
         let words: Vec<String> = self.args.iter().map(|arg| quoted(arg)).collect();

@@ -7,6 +7,7 @@
 //!   sequence       calls over some connections, from a seed
 //!   fleet          the servers                                resp      a client that keeps replies as they came
 //!   run            a sequence to all of them at once          compare   when replies count as equal
+//!   drive          ... to one of them
 //!   listen         who is told of messages and of keys
 //!   state          what is left in the end                   replicas  ... by a master's stream
 //!   shrink         a failing sequence made small
@@ -19,6 +20,7 @@
 //! with their masters. Commands that a server does not have are left out.
 
 pub mod compare;
+pub mod drive;
 pub mod fleet;
 pub mod grammar;
 pub mod listen;
@@ -57,7 +59,7 @@ pub const PORT: u16 = 20_400;
 pub const FIXED_SEQUENCES: u64 = 2_500;
 
 /// The same, of those with replicas.
-pub const FIXED_REPLICA_SEQUENCES: u64 = 600;
+pub const FIXED_REPLICA_SEQUENCES: u64 = 1_000;
 
 /// Which sequences are run.
 #[derive(Debug, Clone)]
@@ -162,10 +164,11 @@ pub fn judge(fleet: &mut Fleet, families: &[Family], plan: &Plan) -> Result<Outc
             break;
         }
         let seed = plan.first_seed.wrapping_add(outcome.sequence_count);
-        let mut sequence = sequence::generate(seed, families);
-        if !fleet.replicas.is_empty() {
-            sequence = replicas::comparable(sequence);
-        }
+        let sequence = if fleet.replicas.is_empty() {
+            sequence::generate(seed, families)
+        } else {
+            replicas::comparable(sequence::generate_for_replicas(seed, families))
+        };
         outcome.sequence_count += 1;
         outcome.call_count += sequence.calls.len() as u64;
         let Some(difference) = run::run(fleet, &sequence, false) else { continue };

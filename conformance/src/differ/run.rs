@@ -4,12 +4,13 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::compare::{How, wrong_pick};
+use super::drive::drive;
 use super::fleet::Fleet;
 use super::listen::{self, EVENTS, EVENTS_DIRECTIVE, EVENTS_PATTERN, LISTENERS_MAX};
 use super::replicas::{self, Pair};
 use super::resp::{Broken, Client, Reply, encode};
 use super::sequence::{CLEARING, Call, Over, SETTINGS, Sequence};
-use super::state;
+use super::state::{self, Asked};
 
 /// The first difference of a sequence.
 #[derive(Debug, Clone)]
@@ -30,7 +31,7 @@ impl Difference {
 }
 
 /// Clients that may be blocked at the same time.
-const WAITERS_MAX: usize = 3;
+pub const WAITERS_MAX: usize = 3;
 /// How long a server may take to serve, or to block, whom the reference did.
 const SETTLE_MS_MAX: u64 = 3_000;
 const SETTLE_POLL_MS: u64 = 1;
@@ -76,7 +77,8 @@ impl Session {
         Ok(())
     }
 
-    fn client(&mut self, over: Over, waiter: usize, resp: u8) -> Result<&mut Client, Broken> {
+    /// The connection of `over`, and of a `waiter` if it is over these.
+    pub fn client(&mut self, over: Over, waiter: usize, resp: u8) -> Result<&mut Client, Broken> {
         let slot = match over {
             Over::Main => return Ok(&mut self.main),
             Over::Other => &mut self.other,
@@ -152,6 +154,14 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
             Err((label, Broken(what))) => return Some(broken(0, &label, what)),
         }
     }
+    if !sequence.compares_replies {
+        for session in &mut sessions {
+            if let Err((at, Broken(what))) = drive(session, sequence, one_by_one) {
+                return Some(broken(at, &session.label, what));
+            }
+        }
+        return left(replicas::compare(&mut pairs), sequence);
+    }
     let mut run = Run {
         sessions,
         resp: sequence.resp,
@@ -186,17 +196,19 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
         }
         start = end;
     }
-    let end = sequence.calls.len();
     let sorts = sequence.calls.iter().any(|call| call.name().starts_with(b"SORT"));
-    let left = if pairs.is_empty() {
-        state::compare(&mut run.sessions, sorts)
+    if pairs.is_empty() {
+        left(state::compare(&mut run.sessions, sorts), sequence)
     } else {
-        replicas::compare(&mut pairs)
-    };
-    left.unwrap_or_else(|(label, Broken(what))| Some(broken(end, &label, what))).map(|mut difference| {
-        difference.at = end;
-        difference
-    })
+        left(replicas::compare(&mut pairs), sequence)
+    }
+}
+
+/// A difference in what `sequence` left.
+fn left(compared: Asked<Option<Difference>>, sequence: &Sequence) -> Option<Difference> {
+    let at = sequence.calls.len();
+    let difference = compared.unwrap_or_else(|(label, Broken(what))| Some(broken(at, &label, what)))?;
+    Some(Difference { at, ..difference })
 }
 
 fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> {

@@ -18,7 +18,7 @@
 //!   report     a table a file, the problems, one closing line
 //! ```
 //!
-//! `differ` sends random commands to a real Redis and to ours, and compares.
+//! `differ` sends random commands to a real Redis and to ours, and compares; or has each follow the other as a replica.
 //!
 //! A run of the suite is clean when every test of the catalogue did what was expected of it. An unexpected failure, an
 //! unexpected pass, a test that never reported, a name that real Redis does not have, a reason nobody wrote and a

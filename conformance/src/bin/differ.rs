@@ -39,6 +39,11 @@ struct Arguments {
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_value = "1,4")]
     shards: Vec<u32>,
 
+    /// Have each server followed by a replica of the other make, and compare these with their masters: a Redis behind ours,
+    /// and ours behind a Redis.
+    #[arg(long)]
+    replicas: bool,
+
     /// End after this many different failures.
     #[arg(long, value_name = "N", default_value_t = 10)]
     failures: usize,
@@ -82,6 +87,9 @@ fn compare(arguments: &Arguments) -> Result<bool> {
     let reference = differ::reference(arguments.reference.as_deref())?;
     let dir = place.target_dir.join("differ-runs");
     let mut fleet = Fleet::start(&reference, &server, &arguments.shards, arguments.port, &dir)?;
+    if arguments.replicas {
+        fleet = fleet.with_replicas(&dir)?;
+    }
     let families = differ::families(&fleet, &arguments.families)?;
     let plan = Plan {
         first_seed: arguments.seed.unwrap_or_else(differ::fresh_seed),

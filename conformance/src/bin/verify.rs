@@ -1,13 +1,14 @@
 //! `cargo verify`: everything that has to hold, in one number. The workspace's own tests, then random commands compared with
-//! a real Redis, then the official suite with one shard and with several, on both I/O backends; some of its files again with
-//! TLS, and those about our modules with these loaded as libraries. Ends with the line
-//! `N passed, N failed`.
+//! a real Redis, and masters with replicas of the other make, then the official suite with one shard and with several, on both
+//! I/O backends; some of its files again with TLS, and those about our modules with these loaded as libraries. Ends with the
+//! line `N passed, N failed`.
 //!
 //! A test of the official suite that the expectations list counts neither as passed nor as failed; one that does
 //! otherwise than listed counts as failed. Many official tests judge by wall time, and two of them run at once: a file that
 //! is not clean is run again, alone, and what is wrong then counts. What was wrong only at first is named, and counts,
 //! too, if there is more of it than machines explain.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -57,7 +58,7 @@ fn main() -> ExitCode {
     interrupt::kill_everything_on_signals();
     let arguments = Arguments::parse();
     let mut sum = Sum::default();
-    for part in [own_tests, differential, official_suite] {
+    for part in [own_tests, differential, differential_of_replicas, official_suite] {
         match part(&arguments) {
             Ok(more) => sum.add(more),
             // What could not be run did not hold.
@@ -81,6 +82,20 @@ fn own_tests(_: &Arguments) -> Result<Sum> {
 /// Random commands to a real Redis and to ours with 1 and with 4 shards, from fixed seeds: `cargo differ` takes new ones. A
 /// difference is a failure; a seed without one is not counted as a test.
 fn differential(arguments: &Arguments) -> Result<Sum> {
+    compare(arguments, "differential", differ::FIXED_SEQUENCES, |fleet, _| Ok(fleet))
+}
+
+/// The same, with each of these servers followed by replicas of the other make, which are compared with their masters.
+fn differential_of_replicas(arguments: &Arguments) -> Result<Sum> {
+    compare(arguments, "differential, replicas", differ::FIXED_REPLICA_SEQUENCES, Fleet::with_replicas)
+}
+
+fn compare(
+    arguments: &Arguments,
+    name: &str,
+    sequence_count: u64,
+    complete: impl FnOnce(Fleet, &Path) -> Result<Fleet>,
+) -> Result<Sum> {
     let place = Place::of_this_program()?;
     let server = Server::build(&place.workspace, &place.target_dir, SERVER_PROFILE)?;
     // What the suite needs includes a redis-server.
@@ -88,12 +103,11 @@ fn differential(arguments: &Arguments) -> Result<Sum> {
     let reference = differ::reference(None)?;
     let dir = place.target_dir.join("differ-runs");
     let port = arguments.baseport - (lane::BASEPORT - differ::PORT);
-    let mut fleet = Fleet::start(&reference, &server, &[1, 4], port, &dir)?;
+    let mut fleet = complete(Fleet::start(&reference, &server, &[1, 4], port, &dir)?, &dir)?;
     let families = differ::families(&fleet, &[])?;
-    let plan =
-        Plan { first_seed: 1, sequence_count: differ::FIXED_SEQUENCES, time_max: None, failures_max: 10 };
+    let plan = Plan { first_seed: 1, sequence_count, time_max: None, failures_max: 10 };
     let outcome = differ::judge(&mut fleet, &families, &plan)?;
-    report::say(&format!("differential, seeds from {}: {}", plan.first_seed, outcome.closing()));
+    report::say(&format!("{name}, seeds from {}: {}", plan.first_seed, outcome.closing()));
     Ok(Sum {
         passed: u32::from(outcome.failure_count == 0),
         failed: outcome.failure_count as u32,

@@ -22,6 +22,8 @@ pub enum How {
     Time,
     /// Streams' replies with times since something happened.
     Stream,
+    /// The same of a master and its replica, which has the times at which entries were delivered.
+    ReplicaStream,
     /// Elements chosen at random: the same shape here, and `pick.rs` checks the rest.
     Pick,
     /// The words of texts have no order.
@@ -34,6 +36,9 @@ pub enum How {
 const TIME_DIFFERENCE_MAX: i64 = 5_000;
 /// What `XINFO` tells that is a moment, or is about the inside of Redis' radix tree.
 const MOMENTS: [&[u8]; 5] = [b"idle", b"seen-time", b"active-time", b"inactive", b"radix-tree-nodes"];
+/// What `XINFO` tells that a master does not send: when a consumer was there, and, unless XREADGROUP is told NOACK, how many
+/// entries its group has read. A real Redis 7.0.15 differs from its real replica in these.
+const UNSENT: [&[u8]; 4] = [b"seen-time", b"entries-read", b"lag", b"radix-tree-nodes"];
 /// Unix times in milliseconds lie above: delivery times.
 const UNIX_MS_MIN: i64 = 1_600_000_000_000;
 
@@ -82,6 +87,7 @@ impl How {
                 _ => false,
             },
             How::Stream => without_moments(a) == without_moments(b),
+            How::ReplicaStream => as_sent(a) == as_sent(b),
             How::Pick => match (&a.body, &b.body) {
                 (Body::Items(a), Body::Items(b)) => a.len() == b.len(),
                 (Body::Text(_), Body::Text(_)) => true,
@@ -129,13 +135,39 @@ fn sorted_pairs(reply: &Reply) -> Vec<&[Reply]> {
     pairs
 }
 
+/// The reply of XINFO STREAM FULL without what a master does not send: some fields, and consumers that hold no entry. XREADGROUP
+/// makes a consumer, and only the entries that it gets tell a replica of it.
+fn as_sent(reply: &Reply) -> Reply {
+    let Some(items) = reply.items() else { return reply.clone() };
+    let mut result: Vec<Reply> = Vec::with_capacity(items.len());
+    for (at, item) in items.iter().enumerate() {
+        let name = at.checked_sub(1).and_then(|before| items[before].text());
+        if name.is_some_and(|name| UNSENT.contains(&name)) {
+            result.push(masked());
+        } else if !is_idle_consumer(item) {
+            result.push(as_sent(item));
+        }
+    }
+    Reply { kind: reply.kind, body: Body::Items(result) }
+}
+
+/// Whether it tells of a consumer that holds no entry.
+fn is_idle_consumer(reply: &Reply) -> bool {
+    let items = reply.items().unwrap_or_default();
+    let value = |name: &[u8]| items.iter().skip_while(|item| item.text() != Some(name)).nth(1);
+    value(b"seen-time").is_some() && value(b"pel-count").and_then(Reply::integer) == Some(0)
+}
+
+fn masked() -> Reply {
+    Reply { kind: b':', body: Body::Text(b"moment".to_vec()) }
+}
+
 /// The reply with times since an event, and delivery times, made equal.
 fn without_moments(reply: &Reply) -> Reply {
-    let masked = Reply { kind: b':', body: Body::Text(b"moment".to_vec()) };
     let Some(items) = reply.items() else {
         let is_moment =
             reply.integer().is_some_and(|number| number > UNIX_MS_MIN && number < 4 * UNIX_MS_MIN);
-        return if is_moment { masked } else { reply.clone() };
+        return if is_moment { masked() } else { reply.clone() };
     };
     let mut result: Vec<Reply> = Vec::with_capacity(items.len());
     for (at, item) in items.iter().enumerate() {
@@ -143,7 +175,7 @@ fn without_moments(reply: &Reply) -> Reply {
         // An entry of XPENDING: its ID, its consumer, the milliseconds since its delivery, its deliveries.
         let pending = items.len() == 4 && at == 2 && items[0].kind == b'$' && items[1].kind == b'$';
         let is_moment = item.integer().is_some() && (named || pending);
-        result.push(if is_moment { masked.clone() } else { without_moments(item) });
+        result.push(if is_moment { masked() } else { without_moments(item) });
     }
     Reply { kind: reply.kind, body: Body::Items(result) }
 }
@@ -234,6 +266,25 @@ mod tests {
         assert!(!How::Stream.same(&pending(3, 1), &pending(3, 2)));
         assert!(!How::Stream.same(&array(&[bulk("lag"), int(3)]), &array(&[bulk("lag"), int(4)])));
         assert!(How::Stream.same(&array(&[bulk("idle"), int(3)]), &array(&[bulk("idle"), int(4)])));
+    }
+
+    #[test]
+    fn a_replica_has_the_times_of_deliveries_and_not_what_it_is_not_sent() {
+        let group = |read, delivered| array(&[bulk("entries-read"), read, bulk("pending"), int(delivered)]);
+        let nil = || Reply { kind: b'$', body: Body::Nil };
+
+        assert!(How::ReplicaStream.same(&group(int(1), 1_700_000_000_000), &group(nil(), 1_700_000_000_000)));
+        assert!(
+            !How::ReplicaStream.same(&group(int(1), 1_700_000_000_000), &group(int(1), 1_700_000_000_001))
+        );
+        assert!(!How::ReplicaStream.same(&group(int(1), 1_700_000_000_000), &group(int(1), 0)));
+
+        let consumers = |held: &[i64]| {
+            let consumer = |&held: &i64| array(&[bulk("seen-time"), int(1), bulk("pel-count"), int(held)]);
+            array(&held.iter().map(consumer).collect::<Vec<_>>())
+        };
+        assert!(How::ReplicaStream.same(&consumers(&[0, 1]), &consumers(&[1])));
+        assert!(!How::ReplicaStream.same(&consumers(&[1, 1]), &consumers(&[1])));
     }
 
     #[test]

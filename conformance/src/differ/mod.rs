@@ -7,22 +7,28 @@
 //!   sequence       calls over some connections, from a seed
 //!   fleet          the servers                                resp      a client that keeps replies as they came
 //!   run            a sequence to all of them at once          compare   when replies count as equal
+//!   drive          ... to one of them
 //!   listen         who is told of messages and of keys
-//!   state          what is left in the end
+//!   state          what is left in the end                   replicas  ... by a master's stream
 //!   shrink         a failing sequence made small
 //! ```
 //!
 //! A sequence begins with empty servers and small thresholds of encodings. Its calls go alone and in pipelines, in MULTI and
 //! over clients that wait, by RESP2 or RESP3. Other clients listen to channels and to what happens to keys, and are told the
-//! same by all servers. In the end the digests, types, encodings and times of all keys are compared,
-//! and each key's DUMP is restored by the other server. Commands that a server does not have are left out.
+//! same by all servers. In the end the digests, types, encodings and times of all keys are compared, and each key's DUMP is
+//! restored by the other server. Commands that a server does not have are left out.
+//!
+//! Where the servers have replicas of the other make, each replica is compared with its master instead. Every other sequence
+//! then goes without comparing replies, so that masters may decide what the other makes would decide otherwise.
 
 pub mod compare;
+pub mod drive;
 pub mod fleet;
 pub mod grammar;
 pub mod listen;
 pub mod lua;
 pub mod random;
+pub mod replicas;
 pub mod resp;
 pub mod run;
 pub mod scripts;
@@ -54,6 +60,9 @@ pub const PORT: u16 = 20_400;
 /// The sequences that `cargo verify` runs, the same each time.
 pub const FIXED_SEQUENCES: u64 = 2_500;
 
+/// The same, of those with replicas.
+pub const FIXED_REPLICA_SEQUENCES: u64 = 1_000;
+
 /// Which sequences are run.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -72,7 +81,7 @@ pub struct Outcome {
     pub sequence_count: u64,
     pub call_count: u64,
     pub failure_count: u64,
-    /// Failures that did not show again: the clock's, mostly. They are printed, and no more.
+    /// Failures that did not show again: the clock's, mostly. They are printed, and no more. None of them are of replicas.
     pub unsteady_count: u64,
     /// The failures, as they were printed.
     pub failures: String,
@@ -157,7 +166,11 @@ pub fn judge(fleet: &mut Fleet, families: &[Family], plan: &Plan) -> Result<Outc
             break;
         }
         let seed = plan.first_seed.wrapping_add(outcome.sequence_count);
-        let sequence = sequence::generate(seed, families);
+        let sequence = if fleet.replicas.is_empty() {
+            sequence::generate(seed, families)
+        } else {
+            replicas::comparable(sequence::generate_for_replicas(seed, families))
+        };
         outcome.sequence_count += 1;
         outcome.call_count += sequence.calls.len() as u64;
         let Some(difference) = run::run(fleet, &sequence, false) else { continue };
@@ -180,7 +193,9 @@ pub fn judge(fleet: &mut Fleet, families: &[Family], plan: &Plan) -> Result<Outc
         if let Some(trouble) = trouble {
             return Err(trouble);
         }
-        let is_steady = shrunk.is_some() || !died.is_empty();
+        // What a replica has does not depend on the clock: it must never be otherwise.
+        let is_of_replica = !fleet.replicas.is_empty() && difference.at == sequence.calls.len();
+        let is_steady = shrunk.is_some() || !died.is_empty() || is_of_replica;
         *(if is_steady { &mut outcome.failure_count } else { &mut outcome.unsteady_count }) += 1;
         let text = match shrunk {
             Some(shrunk) if seen.insert(signature(&shrunk.sequence, &shrunk.difference)) => shown(&shrunk),
@@ -230,6 +245,9 @@ fn shown(shrunk: &Shrunk) -> String {
     if *only_in_a_pipeline {
         text.push_str(", only in a pipeline");
     }
+    if !sequence.compares_replies {
+        text.push_str(", replies not compared");
+    }
     text.push_str(")\n");
     let resp3 = if sequence.resp == 3 { " -3" } else { "" };
     text.push_str(&format!("    redis-cli{resp3} <<'END'\n"));
@@ -271,6 +289,16 @@ mod tests {
         for seed in 0..200 {
             assert!(!sequence::generate(seed, &families).calls.is_empty());
         }
+    }
+
+    #[test]
+    fn with_replicas_every_other_sequence_leaves_replies_aside() {
+        let families = grammar::families(COMMANDS).expect("a table without mistakes");
+        let of = |seed| sequence::generate_for_replicas(seed, &families);
+
+        assert!(of(16).compares_replies && !of(17).compares_replies);
+        let picks = |sequence: &Sequence| sequence.calls.iter().any(|call| call.name() == b"SPOP");
+        assert!((0..200).map(|n| of(2 * n + 1)).any(|sequence| picks(&sequence)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// One reply. Two servers answer alike if their replies are equal.
@@ -90,6 +91,20 @@ pub struct Client {
 #[derive(Debug, Clone)]
 pub struct Broken(pub String);
 
+/// What INFO tells.
+pub struct Info(pub String);
+
+impl Info {
+    pub fn field(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+    }
+
+    pub fn number<N: FromStr>(&self, name: &str) -> Result<N, Broken> {
+        let number = self.field(name).and_then(|text| text.parse().ok());
+        number.ok_or_else(|| Broken(format!("INFO without {name}")))
+    }
+}
+
 /// A reply that takes longer hangs.
 const REPLY_SECS_MAX: u64 = 10;
 /// Deeper nesting than any reply of Redis: what a script returns may be about 8,000 tables deep.
@@ -120,6 +135,12 @@ impl Client {
     pub fn ask<A: AsRef<[u8]>>(&mut self, args: &[A]) -> Result<Reply, Broken> {
         self.send(&encode(args))?;
         self.read()
+    }
+
+    /// Asks for sections of INFO.
+    pub fn info(&mut self, sections: &[&str]) -> Result<Info, Broken> {
+        let reply = self.ask(&[&["INFO"], sections].concat())?;
+        Ok(Info(String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned()))
     }
 
     /// Whether a reply is there, or comes within `patience`.

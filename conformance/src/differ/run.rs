@@ -4,11 +4,13 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use super::compare::{How, wrong_pick};
+use super::drive::drive;
 use super::fleet::Fleet;
 use super::listen::{self, EVENTS, EVENTS_DIRECTIVE, EVENTS_PATTERN, LISTENERS_MAX};
+use super::replicas::{self, Pair};
 use super::resp::{Broken, Client, Reply, encode};
 use super::sequence::{CLEARING, Call, Over, SETTINGS, Sequence};
-use super::state;
+use super::state::{self, Asked};
 
 /// The first difference of a sequence.
 #[derive(Debug, Clone)]
@@ -22,13 +24,14 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// What the reference answers, and what `label` does.
     pub fn new(at: usize, what: String, reference: String, label: &str, other: String) -> Difference {
         Difference { at, what, answers: [("redis".to_owned(), reference), (label.to_owned(), other)] }
     }
 }
 
 /// Clients that may be blocked at the same time.
-const WAITERS_MAX: usize = 3;
+pub const WAITERS_MAX: usize = 3;
 /// How long a server may take to serve, or to block, whom the reference did.
 const SETTLE_MS_MAX: u64 = 3_000;
 const SETTLE_POLL_MS: u64 = 1;
@@ -48,7 +51,34 @@ pub struct Session {
 }
 
 impl Session {
-    fn client(&mut self, over: Over, waiter: usize, resp: u8) -> Result<&mut Client, Broken> {
+    pub fn connect(label: &str, port: u16, resp: u8) -> Result<Session, Broken> {
+        Ok(Session {
+            label: label.to_owned(),
+            port,
+            main: connect(port, resp)?,
+            other: None,
+            waiters: (0..WAITERS_MAX).map(|_| None).collect(),
+            listeners: (0..=LISTENERS_MAX).map(|_| None).collect(),
+            admin: connect(port, 2)?,
+        })
+    }
+
+    /// Sets the directives of `sequence`, and the others of [`SETTINGS`] to their defaults.
+    pub fn configure(&mut self, sequence: &Sequence) -> Result<(), Broken> {
+        let mut settings = vec!["CONFIG", "SET"];
+        for (name, [default, ..]) in SETTINGS {
+            let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);
+            settings.extend([name, chosen.map_or(default, |&(_, value)| value)]);
+        }
+        let reply = self.admin.ask(&settings)?;
+        if reply.is_error() {
+            return Err(Broken(format!("{}: {reply}", settings.join(" "))));
+        }
+        Ok(())
+    }
+
+    /// The connection of `over`, and of a `waiter` if it is over these.
+    pub fn client(&mut self, over: Over, waiter: usize, resp: u8) -> Result<&mut Client, Broken> {
         let slot = match over {
             Over::Main => return Ok(&mut self.main),
             Over::Other => &mut self.other,
@@ -63,12 +93,7 @@ impl Session {
     }
 
     fn blocked_count(&mut self) -> Result<usize, Broken> {
-        let reply = self.admin.ask(&["INFO", "clients"])?;
-        let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
-        let count = text.lines().find_map(|line| line.strip_prefix("blocked_clients:"));
-        count
-            .and_then(|count| count.parse().ok())
-            .ok_or_else(|| Broken("INFO without blocked_clients".to_owned()))
+        self.admin.info(&["clients"])?.number("blocked_clients")
     }
 
     /// Waits until nobody listens to anything.
@@ -112,7 +137,8 @@ fn connect(port: u16, resp: u8) -> Result<Client, Broken> {
     Ok(client)
 }
 
-/// Runs `sequence`; with `one_by_one`, without pipelines.
+/// Runs `sequence`; with `one_by_one`, without pipelines. What the servers hold in the end is compared with their replicas'
+/// if there are any, and otherwise with each other's.
 pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Difference> {
     let mut sessions = Vec::new();
     for member in &fleet.members {
@@ -120,6 +146,21 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
             Ok(session) => sessions.push(session),
             Err(Broken(what)) => return Some(broken(0, &member.label, what)),
         }
+    }
+    let mut pairs = Vec::new();
+    for replica in &fleet.replicas {
+        match Pair::open(&fleet.members[replica.master], &replica.member, sequence) {
+            Ok(pair) => pairs.push(pair),
+            Err((label, Broken(what))) => return Some(broken(0, &label, what)),
+        }
+    }
+    if !sequence.compares_replies {
+        for session in &mut sessions {
+            if let Err((at, Broken(what))) = drive(session, sequence, one_by_one) {
+                return Some(broken(at, &session.label, what));
+            }
+        }
+        return left(replicas::compare(&mut pairs), sequence);
     }
     let mut run = Run {
         sessions,
@@ -155,41 +196,29 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
         }
         start = end;
     }
-    let end = sequence.calls.len();
     let sorts = sequence.calls.iter().any(|call| call.name().starts_with(b"SORT"));
-    state::compare(&mut run.sessions, sorts)
-        .unwrap_or_else(|(label, Broken(what))| Some(broken(end, &label, what)))
-        .map(|mut difference| {
-            difference.at = end;
-            difference
-        })
+    if pairs.is_empty() {
+        left(state::compare(&mut run.sessions, sorts), sequence)
+    } else {
+        left(replicas::compare(&mut pairs), sequence)
+    }
+}
+
+/// A difference in what `sequence` left.
+fn left(compared: Asked<Option<Difference>>, sequence: &Sequence) -> Option<Difference> {
+    let at = sequence.calls.len();
+    let difference = compared.unwrap_or_else(|(label, Broken(what))| Some(broken(at, &label, what)))?;
+    Some(Difference { at, ..difference })
 }
 
 fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> {
-    let mut admin = connect(port, 2)?;
-    admin.ask(&["FLUSHALL"])?;
+    let mut session = Session::connect(label, port, sequence.resp)?;
+    session.admin.ask(&["FLUSHALL"])?;
     // Who does not have these has none either.
-    admin.ask(&["SCRIPT", "FLUSH"])?;
-    admin.ask(&["FUNCTION", "FLUSH"])?;
-    admin.ask(&["ACL", "DELUSER", "u1", "u2"])?;
-    let mut settings = vec!["CONFIG", "SET"];
-    for (name, [default, ..]) in SETTINGS {
-        let chosen = sequence.settings.iter().find(|(chosen, _)| *chosen == name);
-        settings.extend([name, chosen.map_or(default, |&(_, value)| value)]);
-    }
-    let reply = admin.ask(&settings)?;
-    if reply.is_error() {
-        return Err(Broken(format!("{}: {reply}", settings.join(" "))));
-    }
-    let mut session = Session {
-        label: label.to_owned(),
-        port,
-        main: connect(port, sequence.resp)?,
-        other: None,
-        waiters: (0..WAITERS_MAX).map(|_| None).collect(),
-        listeners: (0..=LISTENERS_MAX).map(|_| None).collect(),
-        admin,
-    };
+    session.admin.ask(&["SCRIPT", "FLUSH"])?;
+    session.admin.ask(&["FUNCTION", "FLUSH"])?;
+    session.admin.ask(&["ACL", "DELUSER", "u1", "u2"])?;
+    session.configure(sequence)?;
     // Those whom the sequence before left blocked, or listening, have to be gone.
     session.wait_for_blocked(0)?;
     session.wait_for_silence()?;

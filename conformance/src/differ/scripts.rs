@@ -163,6 +163,7 @@ impl Parts {
                 | How::Whole
                 | How::Time
                 | How::Stream
+                | How::ReplicaStream
                 | How::Pick
                 | How::Words
                 | How::Kind => call,

@@ -14,6 +14,8 @@ use super::values::JUNK;
 pub struct Sequence {
     pub seed: u64,
     pub resp: u8,
+    /// Otherwise only what is left in the end is compared: replies may be random, and clients run at the same time.
+    pub compares_replies: bool,
     /// Directives, set before.
     pub settings: Vec<(&'static str, &'static str)>,
     pub calls: Vec<Call>,
@@ -51,6 +53,16 @@ impl Call {
     /// The command in upper case.
     pub fn name(&self) -> Vec<u8> {
         self.args.first().map(|name| name.to_ascii_uppercase()).unwrap_or_default()
+    }
+
+    /// A call by itself over the first connection, with a reply that is laid down.
+    pub fn exact(args: Vec<Vec<u8>>) -> Call {
+        Call { args, how: How::Exact, over: Over::Main, ends_batch: true, alone: false, clears_errno: false }
+    }
+
+    #[cfg(test)]
+    pub fn of_words(line: &str) -> Call {
+        Call::exact(line.split(' ').map(|word| word.as_bytes().to_vec()).collect())
     }
 
     /// As a line for redis-cli.
@@ -95,6 +107,15 @@ enum Waiting {
     OnOneShard,
     /// On any keys, while these change one by one: there are no transactions either.
     OneByOne,
+    /// On any keys, whatever else goes on: replies are not compared.
+    Anyhow,
+}
+
+impl Waiting {
+    /// Whether clients wait, and all servers have to serve the same ones.
+    fn is_bound(self) -> bool {
+        matches!(self, Waiting::OnOneShard | Waiting::OneByOne)
+    }
 }
 
 /// The tag of the keys of [`Waiting::OnOneShard`].
@@ -103,12 +124,25 @@ const TAG: &[u8] = b"{w}";
 /// The sequence of `seed` out of what `families` can call.
 pub fn generate(seed: u64, families: &[Family]) -> Sequence {
     let mut random = Random::new(seed);
+    let waits = [Waiting::Nobody, Waiting::Nobody, Waiting::OnOneShard, Waiting::OneByOne];
+    generate_with(seed, &mut random, families, waits)
+}
+
+/// The same for a fleet with replicas. Every other one goes without comparing replies.
+pub fn generate_for_replicas(seed: u64, families: &[Family]) -> Sequence {
+    if seed.is_multiple_of(2) {
+        return generate(seed, families);
+    }
+    generate_with(seed, &mut Random::new(seed), families, [Waiting::Anyhow; 4])
+}
+
+fn generate_with(seed: u64, random: &mut Random, families: &[Family], waits: [Waiting; 4]) -> Sequence {
     let resp = if random.chance(50) { 2 } else { 3 };
     let settings = SETTINGS.map(|(name, values)| (name, values[random.below(values.len())])).to_vec();
-    let waiting = [Waiting::Nobody, Waiting::Nobody, Waiting::OnOneShard, Waiting::OneByOne][random.below(4)];
-    let mut chosen = choose_families(&mut random, families);
+    let waiting = waits[random.below(waits.len())];
+    let mut chosen = choose_families(random, families);
     let mut batch_len_max = [1, 2, 5, 20, 60][random.below(5)];
-    if waiting != Waiting::Nobody {
+    if matches!(waiting, Waiting::OnOneShard | Waiting::OneByOne) {
         batch_len_max = 1;
     }
     if waiting == Waiting::OneByOne {
@@ -119,10 +153,26 @@ pub fn generate(seed: u64, families: &[Family]) -> Sequence {
 
     let mut maker = Maker { families, chosen, batch_len_max, waiting, in_multi: false };
     let mut calls: Vec<Call> = Vec::with_capacity(call_count);
-    while calls.len() < call_count {
-        calls.extend(maker.next(&mut random));
+    if waiting == Waiting::Anyhow {
+        calls.extend(groups(families, &maker.chosen));
     }
-    Sequence { seed, resp, settings, calls }
+    while calls.len() < call_count {
+        calls.extend(maker.next(random));
+    }
+    let compares_replies = waiting != Waiting::Anyhow;
+    Sequence { seed, resp, compares_replies, settings, calls }
+}
+
+/// A group for each stream, if streams take part: most of what consumers do needs one, and seldom meets one at random.
+fn groups(families: &[Family], chosen: &[usize]) -> Vec<Call> {
+    let streams = chosen.iter().map(|&at| &families[at]).find(|family| family.name == "streams");
+    let keys = streams.map_or(&[][..], |family| &family.keys);
+    keys.iter()
+        .map(|key| {
+            let words: [&[u8]; 6] = [b"XGROUP", b"CREATE", key, b"g1", b"0", b"MKSTREAM"];
+            Call::exact(words.map(<[u8]>::to_vec).to_vec())
+        })
+        .collect()
 }
 
 /// Indexes into `families`. Keys always take part, and one or two others.
@@ -169,15 +219,18 @@ impl Maker<'_> {
             _ => Over::Main,
         };
         let mut args = pattern.call(random, &Within { maker: self, family });
+        if self.waiting == Waiting::Anyhow {
+            leave_to_server(&mut args, random);
+        }
         match pattern.name.as_str() {
             // It changes all keys at one moment.
-            "swapdb" if self.waiting != Waiting::Nobody => return None,
+            "swapdb" if self.waiting.is_bound() => return None,
             // Once served they change a key of another shard, whose clients may be served first.
             "blmove" | "brpoplpush" if pattern.waits && self.waiting == Waiting::OneByOne => return None,
             _ if over != Over::Main => {}
             "multi" => self.in_multi = true,
             "exec" | "discard" => self.in_multi = false,
-            _ if pattern.alone && self.in_multi => return None,
+            _ if pattern.alone && self.in_multi && self.waiting != Waiting::Anyhow => return None,
             _ => {}
         }
         let is_fixed = pattern.alone || pattern.fixed || family.keeps_apart;
@@ -226,19 +279,21 @@ impl World for Within<'_> {
         let weights: Vec<u32> = family.patterns.iter().map(|pattern| pattern.weight).collect();
         let pattern = &family.patterns[random.weighted(&weights)];
         let is_inner = !family.has_programs()
-            && !pattern.alone
+            && (!pattern.alone || *waiting == Waiting::Anyhow)
             && !pattern.waits
             && !pattern.listens
             && !pattern.is_others
             && !pattern.clears_errno
             && !NOT_INNER.contains(&pattern.name.as_str());
-        let disturbs_who_waits =
-            matches!(pattern.name.as_str(), "swapdb" | "xsetid") && *waiting != Waiting::Nobody;
+        let disturbs_who_waits = matches!(pattern.name.as_str(), "swapdb" | "xsetid") && waiting.is_bound();
         if !is_inner || disturbs_who_waits {
             return None;
         }
         let keys = Keys { within: Within { maker: self.maker, family }, given: RefCell::default() };
         let mut args = pattern.call(random, &keys);
+        if *waiting == Waiting::Anyhow {
+            leave_to_server(&mut args, random);
+        }
         if !pattern.fixed && !family.keeps_apart && random.chance(3) {
             disturb(&mut args, random);
         }
@@ -264,6 +319,24 @@ impl World for Keys<'_> {
     }
 }
 
+/// Milliseconds after which keys may expire while a sequence runs.
+const SOON_MS_MAX: usize = 3;
+
+/// Puts in what a server decides: IDs of entries by its clock, and keys that expire meanwhile.
+fn leave_to_server(args: &mut [Vec<u8>], random: &mut Random) {
+    let name = args[0].to_ascii_uppercase();
+    for at in 2..args.len() {
+        let is_id = name == b"XADD" && args[at].contains(&b'-') && args[at][0].is_ascii_digit();
+        let is_ms = args[at - 1].eq_ignore_ascii_case(b"PX")
+            || at == 2 && matches!(name.as_slice(), b"PEXPIRE" | b"PSETEX");
+        if is_id && random.chance(50) {
+            args[at] = b"*".to_vec();
+        } else if is_ms && random.chance(70) {
+            args[at] = (1 + random.below(SOON_MS_MAX)).to_string().into_bytes();
+        }
+    }
+}
+
 /// An argument goes away, comes twice, or becomes another.
 fn disturb(args: &mut Vec<Vec<u8>>, random: &mut Random) {
     if args.len() < 2 {
@@ -277,5 +350,29 @@ fn disturb(args: &mut Vec<Vec<u8>>, random: &mut Random) {
         1 => args.insert(at, args[at].clone()),
         2 => args[at] = random.pick(&JUNK).as_bytes().to_vec(),
         _ => args.push(random.pick(&JUNK).as_bytes().to_vec()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_decide_on_ids_and_on_what_has_expired() {
+        let mut random = Random::new(1);
+        let mut made = |line: &str| -> Vec<String> {
+            let mut args = Call::of_words(line).args;
+            leave_to_server(&mut args, &mut random);
+            args.into_iter().map(|arg| String::from_utf8(arg).expect("ASCII")).collect()
+        };
+
+        let added: Vec<String> = (0..20).map(|_| made("xadd k 1-1 f v").join(" ")).collect();
+        assert!(
+            added.iter().any(|line| line == "xadd k * f v")
+                && added.iter().any(|line| line == "xadd k 1-1 f v")
+        );
+        let set: Vec<String> = (0..20).map(|_| made("SET k v PX 100000").remove(4)).collect();
+        assert!(set.iter().any(|ms| ms.len() <= 2) && set.iter().any(|ms| ms == "100000"));
+        assert_eq!(made("SET k 1-1"), ["SET", "k", "1-1"]);
     }
 }

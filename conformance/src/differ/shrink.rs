@@ -108,20 +108,20 @@ impl Best<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compare::How;
     use super::super::sequence::Call;
     use super::*;
-
-    fn call(line: &str) -> Call {
-        let args = line.split(' ').map(|word| word.as_bytes().to_vec()).collect();
-        Call { args, how: How::Exact, over: Over::Main, ends_batch: true, alone: false, clears_errno: false }
-    }
 
     #[test]
     fn what_is_not_needed_goes_away() {
         let lines = ["SET a 1", "GET a", "DEL b", "INCR a", "GET c", "APPEND a x y", "GET a"];
         let settings = vec![("one", "1"), ("two", "2")];
-        let sequence = Sequence { seed: 1, resp: 2, settings, calls: lines.map(call).to_vec() };
+        let sequence = Sequence {
+            seed: 1,
+            resp: 2,
+            compares_replies: true,
+            settings,
+            calls: lines.map(Call::of_words).to_vec(),
+        };
 
         // It fails at an APPEND behind an INCR.
         let shrunk = shrink(&sequence, |candidate, _| {
@@ -139,7 +139,13 @@ mod tests {
 
     #[test]
     fn what_does_not_fail_again_is_not_shrunk() {
-        let sequence = Sequence { seed: 1, resp: 2, settings: Vec::new(), calls: vec![call("GET a")] };
+        let sequence = Sequence {
+            seed: 1,
+            resp: 2,
+            compares_replies: true,
+            settings: Vec::new(),
+            calls: vec![Call::of_words("GET a")],
+        };
 
         assert!(shrink(&sequence, |_, _| None).is_none());
     }

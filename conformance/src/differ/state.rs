@@ -1,4 +1,5 @@
 //! What a sequence left: digests, types, encodings and times of all keys, and each key's DUMP restored by the other server.
+//! Of a master and its replica: digests, types, values and times of all keys, and libraries of functions.
 
 use super::compare::How;
 use super::resp::{Broken, Client, Reply, encode, quoted};
@@ -11,10 +12,32 @@ const RESTORED_IN: &str = "9";
 /// How the ends of times to live may differ, in milliseconds.
 const EXPIRY: How = How::Time;
 
-type Asked<T> = Result<T, (String, Broken)>;
+/// A label of the server whose connection broke, and how.
+pub type Asked<T> = Result<T, (String, Broken)>;
 
 /// The first difference. `sorts`: SORT was called, by which Redis makes a small sorted set a big one, and we do not.
 pub fn compare(sessions: &mut [Session], sorts: bool) -> Asked<Option<Difference>> {
+    compare_data(sessions, |sessions, database, names| compare_keys(sessions, database, names, sorts))
+}
+
+/// The first difference between a master and its replica.
+pub fn compare_replica(sessions: &mut [Session; 2]) -> Asked<Option<Difference>> {
+    let libraries = of_each(sessions, &[request(&FUNCTIONS)])?;
+    if !How::Nested.same(&libraries[0][0], &libraries[1][0]) {
+        let what = FUNCTIONS.join(" ");
+        return Ok(Some(difference(sessions, &what, 1, &libraries[0][0], &libraries[1][0])));
+    }
+    compare_data(sessions, |sessions, database, names| {
+        let answers = ask_about(sessions, names, &OF_REPLICAS)?;
+        Ok(first_unlike(&labels(sessions), database, names, &OF_REPLICAS, &answers, |_| false))
+    })
+}
+
+/// Compares the names of keys, then what `compare_keys` compares of those of a database, then the digests.
+fn compare_data(
+    sessions: &mut [Session],
+    mut compare_keys: impl FnMut(&mut [Session], &str, &[Vec<u8>]) -> Asked<Option<Difference>>,
+) -> Asked<Option<Difference>> {
     let digests = of_each(sessions, &[request(&["DEBUG", "DIGEST"])])?;
     for database in DATABASES {
         let keys = of_each(sessions, &[request(&["SELECT", database]), request(&["KEYS", "*"])])?;
@@ -28,7 +51,7 @@ pub fn compare(sessions: &mut [Session], sorts: bool) -> Asked<Option<Difference
         if names.is_empty() {
             continue;
         }
-        if let Some(difference) = compare_keys(sessions, database, &names, sorts)? {
+        if let Some(difference) = compare_keys(sessions, database, &names)? {
             return Ok(Some(difference));
         }
     }
@@ -42,7 +65,9 @@ fn name(reply: &Reply) -> Option<Vec<u8>> {
 }
 
 /// What is asked of each key: the words before and behind it, and how the replies are compared.
-const QUESTIONS: [(&[&str], &[&str], How); 6] = [
+type Question = (&'static [&'static str], &'static [&'static str], How);
+
+const QUESTIONS: [Question; 6] = [
     (&["TYPE"], &[], How::Exact),
     (&["OBJECT", "ENCODING"], &[], How::Exact),
     (&["PEXPIRETIME"], &[], EXPIRY),
@@ -53,29 +78,60 @@ const QUESTIONS: [(&[&str], &[&str], How); 6] = [
 const UNKNOWN_COMMAND: &[u8] = b"ERR unknown command";
 const DUMP: usize = 5;
 
+/// What is asked of a master and of its replica. Times to live have to be the same to the millisecond. Encodings need not be:
+/// they depend on the commands that a value has seen, and these are others where effects are sent.
+const OF_REPLICAS: [Question; 4] = [
+    (&["TYPE"], &[], How::Exact),
+    (&["PEXPIRETIME"], &[], How::Exact),
+    (&["DEBUG", "DIGEST-VALUE"], &[], How::Exact),
+    (&["XINFO", "STREAM"], &["FULL"], How::ReplicaStream),
+];
+const FUNCTIONS: [&str; 3] = ["FUNCTION", "LIST", "WITHCODE"];
+
+/// The answers of each server to all `questions` about the first key, then about the second one, and so on.
+fn ask_about(sessions: &mut [Session], names: &[Vec<u8>], questions: &[Question]) -> Asked<Vec<Vec<Reply>>> {
+    let requests: Vec<Vec<u8>> = names
+        .iter()
+        .flat_map(|name| questions.iter().map(|(before, behind, _)| about_key(before, name, behind)))
+        .collect();
+    of_each(sessions, &requests)
+}
+
+/// The first of `answers` that is not as the first server's, unless that one `is_excused`.
+fn first_unlike(
+    labels: &[String],
+    database: &str,
+    names: &[Vec<u8>],
+    questions: &[Question],
+    answers: &[Vec<Reply>],
+    is_excused: impl Fn(&Reply) -> bool,
+) -> Option<Difference> {
+    let unknown = |reply: &Reply| reply.text().is_some_and(|text| text.starts_with(UNKNOWN_COMMAND));
+    for (at, first) in answers[0].iter().enumerate() {
+        let (before, behind, how) = questions[at % questions.len()];
+        for index in 1..answers.len() {
+            let other = &answers[index][at];
+            if !is_excused(first) && !unknown(other) && !how.same(first, other) {
+                let key = quoted(&names[at / questions.len()]);
+                let what = format!("{} {key} {} of database {database}", before.join(" "), behind.join(" "));
+                return Some(unlike(labels, &what, index, first, other));
+            }
+        }
+    }
+    None
+}
+
 fn compare_keys(
     sessions: &mut [Session],
     database: &str,
     names: &[Vec<u8>],
     sorts: bool,
 ) -> Asked<Option<Difference>> {
-    let requests: Vec<Vec<u8>> = names
-        .iter()
-        .flat_map(|name| QUESTIONS.map(|(before, behind, _)| about_key(before, name, behind)))
-        .collect();
-    let answers = of_each(sessions, &requests)?;
-    let unknown = |reply: &Reply| reply.text().is_some_and(|text| text.starts_with(UNKNOWN_COMMAND));
-    for at in 0..requests.len() {
-        let (before, behind, how) = QUESTIONS[at % QUESTIONS.len()];
-        for index in 1..answers.len() {
-            let is_excused = sorts && answers[0][at].text() == Some(b"skiplist");
-            if !is_excused && !unknown(&answers[index][at]) && !how.same(&answers[0][at], &answers[index][at])
-            {
-                let key = quoted(&names[at / QUESTIONS.len()]);
-                let what = format!("{} {key} {} of database {database}", before.join(" "), behind.join(" "));
-                return Ok(Some(difference(sessions, &what, index, &answers[0][at], &answers[index][at])));
-            }
-        }
+    let answers = ask_about(sessions, names, &QUESTIONS)?;
+    let is_excused = |first: &Reply| sorts && first.text() == Some(b"skiplist");
+    let unlike = first_unlike(&labels(sessions), database, names, &QUESTIONS, &answers, is_excused);
+    if unlike.is_some() {
+        return Ok(unlike);
     }
     for (at, name) in names.iter().enumerate() {
         let of_key = |index: usize, question: usize| &answers[index][at * QUESTIONS.len() + question];
@@ -123,8 +179,17 @@ fn restored(session: &mut Session, database: &str, name: &[u8], payload: &[u8]) 
     Ok(replies)
 }
 
+fn labels(sessions: &[Session]) -> Vec<String> {
+    sessions.iter().map(|session| session.label.clone()).collect()
+}
+
 fn difference(sessions: &[Session], what: &str, index: usize, a: &Reply, b: &Reply) -> Difference {
-    Difference::new(0, what.to_owned(), a.to_string(), &sessions[index].label, b.to_string())
+    unlike(&labels(sessions), what, index, a, b)
+}
+
+fn unlike(labels: &[String], what: &str, index: usize, a: &Reply, b: &Reply) -> Difference {
+    let answers = [(labels[0].clone(), a.to_string()), (labels[index].clone(), b.to_string())];
+    Difference { at: 0, what: what.to_owned(), answers }
 }
 
 fn request(words: &[&str]) -> Vec<u8> {
@@ -154,4 +219,42 @@ fn pipeline(session: &mut Session, requests: &[Vec<u8>]) -> Asked<Vec<Reply>> {
 
 fn read(label: &str, client: &mut Client, count: usize) -> Asked<Vec<Reply>> {
     (0..count).map(|_| client.read().map_err(|broken| (label.to_owned(), broken))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::resp::Body;
+    use super::*;
+
+    fn reply(kind: u8, text: &str) -> Reply {
+        Reply { kind, body: Body::Text(text.as_bytes().to_vec()) }
+    }
+
+    /// What a server says of the keys a and b: strings, the second one with a time to live.
+    fn answers() -> Vec<Reply> {
+        let no_stream = || reply(b'-', "WRONGTYPE");
+        let of_key = |time: &str, digest: &str| {
+            [reply(b'+', "string"), reply(b':', time), reply(b'+', digest), no_stream()]
+        };
+        [of_key("-1", "aaaa"), of_key("1700000000000", "bbbb")].concat()
+    }
+
+    /// What differs if the replica says `wrong` where its master has the answer at this place.
+    fn found(place: usize, wrong: Reply) -> Option<String> {
+        let (master, mut replica) = (answers(), answers());
+        replica[place] = wrong;
+        let labels = ["redis".to_owned(), "1 shard".to_owned()];
+        let names = [b"a".to_vec(), b"b".to_vec()];
+        first_unlike(&labels, "2", &names, &OF_REPLICAS, &[master, replica], |_| false)
+            .map(|difference| difference.what)
+    }
+
+    #[test]
+    fn the_first_key_that_a_replica_has_otherwise_is_named() {
+        assert_eq!(found(0, reply(b'+', "string")), None);
+        assert_eq!(found(2, reply(b'+', "cccc")).as_deref(), Some("DEBUG DIGEST-VALUE a  of database 2"));
+        assert_eq!(found(4, reply(b'+', "list")).as_deref(), Some("TYPE b  of database 2"));
+        // Not nearly the same: an effect has to say when, and not in how long.
+        assert_eq!(found(5, reply(b':', "1700000000001")).as_deref(), Some("PEXPIRETIME b  of database 2"));
+    }
 }

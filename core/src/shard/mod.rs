@@ -72,8 +72,11 @@ pub struct Shard {
     pub publisher: Publisher,
     pub config: Arc<Config>,
     pub stats: Arc<ShardStats>,
-    /// Wall clock of this turn, unix time in milliseconds.
+    /// Wall clock of this turn, unix time in milliseconds, by which keys expire: 0 while commands of the master or of an
+    /// append-only file run, to which no key has expired.
     pub now_ms: i64,
+    /// The same also while these run: for times that values keep, and for what is given as a time from now on.
+    pub wall_ms: i64,
     /// An append-only file is being loaded. Then no key has expired, and what the server itself had written is taken as it is.
     pub is_replaying: bool,
     /// What entries store of their last access.
@@ -142,6 +145,7 @@ impl Shard {
             config,
             stats,
             now_ms: 0,
+            wall_ms: 0,
             is_replaying: false,
             access,
             expire: expire::ActiveExpire::default(),
@@ -299,10 +303,15 @@ impl Shard {
         self.dbs[db as usize].table().scan(place, visit)
     }
 
-    /// Sets the clock: everything that follows happens at `now_ms`.
+    /// Sets the clock: everything that follows happens at `now_ms`. 0: to what follows no key has expired, while the wall clock
+    /// stays as it is.
     #[inline]
     pub fn set_now(&mut self, now_ms: i64) {
         self.now_ms = now_ms;
+        if now_ms == 0 {
+            return;
+        }
+        self.wall_ms = now_ms;
         if self.access.set_now(now_ms) {
             self.set_new_access();
         }

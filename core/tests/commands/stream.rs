@@ -284,6 +284,9 @@ fn an_effect_names_the_id_and_what_a_trim_came_to() {
         ("XSETID s 9999999999999-0", "XSETID s 9999999999999-0"),
         ("XADD s NOMKSTREAM * f v", "XADD s NOMKSTREAM 9999999999999-1 f v"),
         ("XDEL s 9999999999999-1", "XDEL s 9999999999999-1"),
+        ("XADD s 9999999999999-2 f v", "XADD s 9999999999999-2 f v"),
+        // Nothing is left, so no entry's ID can be named: 0-0 would leave everything.
+        ("XTRIM s MINID ~ 9999999999999-3", "XTRIM s MINID = 18446744073709551615-18446744073709551615"),
     ] {
         server.call(words);
         assert_eq!(replica.read(&mut server).join("; "), effect, "{words}");

@@ -336,6 +336,52 @@ fn a_replica_loads_its_append_only_file_with_the_scripts_in_it() {
     }
 }
 
+/// What ran for a master, or out of an append-only file, took the year 1970 for the present, because no key has expired to it:
+/// the replica said that entries had been delivered then, and every consumer could claim them from all others.
+#[test]
+fn a_replica_says_when_entries_were_delivered() {
+    for setup in [ONE, FOUR] {
+        let Some(master) = Node::redis("deliveries") else { return };
+        let replica = Node::ours("deliveries-replica", setup);
+        let (mut at_master, mut at_replica) = (master.connect(), replica.connect());
+        replica.follow(&master);
+        wait_until("the link is up", || is_up(&mut at_replica));
+        at_master.call(&["XADD", "x", "1-1", "field", "value"]);
+        at_master.call(&["XGROUP", "CREATE", "x", "group", "0"]);
+        at_master.call(&["XREADGROUP", "GROUP", "group", "reader", "STREAMS", "x", ">"]);
+        wait_until_alike(&mut at_master, &mut at_replica, "deliveries");
+        let pending = ["XPENDING", "x", "group", "IDLE", "600000", "-", "+", "10"];
+        assert_eq!(at_replica.call(&pending), "*0\r\n", "{setup:?}");
+        assert!(at_replica.call(&["XPENDING", "x", "group"]).starts_with("*4\r\n:1\r\n"), "{setup:?}");
+    }
+}
+
+/// Time goes on for what is loaded, too: a time to live that counts from now on ends in the future.
+#[test]
+fn an_append_only_file_may_say_from_now_on() {
+    for setup in [ONE, FOUR] {
+        let dir = Dir::new(&format!("from-now-on-{}", setup.shards));
+        let path = std::path::Path::new(dir.path()).join("appendonlydir");
+        std::fs::create_dir_all(&path).expect("it can be made");
+        let words: [&[&str]; 4] = [
+            &["SET", "a", "1", "EX", "1000"],
+            &["SET", "b", "1"],
+            &["EXPIRE", "b", "1000"],
+            &["EVAL", "redis.call('SETEX', KEYS[1], '1000', '1')", "1", "c"],
+        ];
+        let encoded = |words: &&[&str]| {
+            crate::harness::encode(&words.iter().map(|word| word.as_bytes()).collect::<Vec<_>>())
+        };
+        let file: Vec<u8> = words.iter().flat_map(encoded).collect();
+        std::fs::write(path.join("appendonly.aof.1.incr.aof"), file).expect("it can be written");
+        let manifest = "file appendonly.aof.1.incr.aof seq 1 type i\n";
+        std::fs::write(path.join("appendonly.aof.manifest"), manifest).expect("it can be written");
+        let server = dir.start(setup, &["--appendonly", "yes"]);
+        let mut client = server.connect();
+        assert_eq!(client.call(&["EXISTS", "a", "b", "c"]), ":3\r\n", "{setup:?}");
+    }
+}
+
 #[test]
 fn the_kernel_is_told_how_willingly_a_replica_may_be_killed() {
     let server =

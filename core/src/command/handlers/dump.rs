@@ -143,7 +143,7 @@ fn restore(ctx: &mut Ctx<'_>) -> CommandResult {
     let expire_at_ms = match ttl_ms {
         0 => None,
         at_ms if options.absolute => Some(at_ms),
-        ttl_ms => Some(ttl_ms.saturating_add(now_ms)),
+        ttl_ms => Some(ttl_ms.saturating_add(ctx.shard.wall_ms)),
     };
     if expire_at_ms.is_some_and(|at_ms| at_ms <= now_ms) {
         if ctx.shard.delete(ctx.call, key, Event::DEL) {

@@ -34,7 +34,7 @@ const EXPIRE: Command = Command::keys("expire", -3, expire)
 
 /// EXPIRE key seconds [NX | XX | GT | LT]. See [`expire_at`]. O(1).
 fn expire(ctx: &mut Ctx<'_>) -> CommandResult {
-    expire_at(ctx, SECONDS, ctx.shard.now_ms, "expire")
+    expire_at(ctx, SECONDS, ctx.shard.wall_ms, "expire")
 }
 
 const PEXPIRE: Command = Command::keys("pexpire", -3, pexpire)
@@ -51,7 +51,7 @@ const PEXPIRE: Command = Command::keys("pexpire", -3, pexpire)
 
 /// PEXPIRE key milliseconds [NX | XX | GT | LT]. See [`expire_at`]. O(1).
 fn pexpire(ctx: &mut Ctx<'_>) -> CommandResult {
-    expire_at(ctx, MILLISECONDS, ctx.shard.now_ms, "pexpire")
+    expire_at(ctx, MILLISECONDS, ctx.shard.wall_ms, "pexpire")
 }
 
 const EXPIREAT: Command = Command::keys("expireat", -3, expireat)

@@ -96,7 +96,7 @@ server_functions! {
     /// The milliseconds that the key has left to live.
     fn get_expire(key: Option<Key>) -> mstime_t {
         let Some(mut key) = key else { return REDISMODULE_NO_EXPIRE };
-        let now_ms = key.parts().0.now_ms;
+        let now_ms = key.parts().0.wall_ms;
         let at_ms = key.entry().and_then(|entry| entry.expire_at_ms());
         at_ms.map_or(REDISMODULE_NO_EXPIRE, |at_ms| (at_ms - now_ms).max(0))
     }
@@ -106,7 +106,7 @@ server_functions! {
         if left_ms < 0 && left_ms != REDISMODULE_NO_EXPIRE {
             return REDISMODULE_ERR;
         }
-        let now_ms = key.parts().0.now_ms;
+        let now_ms = key.parts().0.wall_ms;
         let at_ms = (left_ms != REDISMODULE_NO_EXPIRE).then(|| now_ms.saturating_add(left_ms));
         status(key.set_expire(at_ms))
     }

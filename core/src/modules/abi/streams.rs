@@ -90,7 +90,7 @@ server_functions! {
         };
         let new_id = match given {
             Some(given) if !is_auto => NewId::Exactly(given),
-            Some(_) | None => NewId::Now { ms: shard.now_ms as u64 },
+            Some(_) | None => NewId::Now { ms: shard.wall_ms as u64 },
         };
         let appended = {
             key.wakes = true;

@@ -102,7 +102,7 @@ fn xadd(ctx: &mut Ctx<'_>) -> CommandResult {
         max_bytes: ctx.shard.config.stream_node_max_bytes,
         max_entries: ctx.shard.config.stream_node_max_entries as u64,
     };
-    let new_id = options.new_id(ctx.shard.now_ms);
+    let new_id = options.new_id(ctx.shard.wall_ms);
 
     let Some(mut guard) = change(ctx.shard, ctx.call, key, options.creates) else {
         ctx.reply.null();

@@ -250,7 +250,7 @@ fn integer(arg: &[u8], error: &'static str) -> CommandResult<i64> {
 /// Entries that were deleted are no longer pending after it. Reply: array of the claimed entries, or of their IDs.
 /// Errors: WRONGTYPE; NOGROUP; invalid values; unknown options. O(log pending) for each ID.
 fn xclaim(ctx: &mut Ctx<'_>) -> CommandResult {
-    let (key, group, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.now_ms);
+    let (key, group, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.wall_ms);
     let last_id = read_group(ctx.shard, ctx.call, key, group)?.1.last_id();
     let args = ctx.args;
     let options = ClaimOptions::parse(args, now_ms)?;
@@ -319,7 +319,7 @@ const ATTEMPTS_FACTOR: u64 = 10;
 /// claimed entries or their IDs, and an array of the IDs of deleted ones. Errors: invalid values; syntax; WRONGTYPE;
 /// NOGROUP. O(count).
 fn xautoclaim(ctx: &mut Ctx<'_>) -> CommandResult {
-    let (key, group, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.now_ms);
+    let (key, group, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.wall_ms);
     // As in Redis it is looked up, and missed, whatever the other arguments are; these fail first.
     let found = read_group(ctx.shard, ctx.call, key, group).map(|_| ());
     let min_idle_ms = integer(ctx.arg(4), "ERR Invalid min-idle-time argument for XAUTOCLAIM")?.max(0);

@@ -222,7 +222,7 @@ const CREATECONSUMER: Command = Command::keys("createconsumer", 5, createconsume
 /// XGROUP CREATECONSUMER key group consumer. Reply: 1, or 0 if there is such a consumer already. Errors: no such key;
 /// WRONGTYPE; NOGROUP. O(log consumers).
 fn createconsumer(ctx: &mut Ctx<'_>) -> CommandResult {
-    let (key, name, consumer, now_ms) = (ctx.key(2), ctx.arg(3), ctx.arg(4), ctx.shard.now_ms);
+    let (key, name, consumer, now_ms) = (ctx.key(2), ctx.arg(3), ctx.arg(4), ctx.shard.wall_ms);
     let no_group = no_group(ctx);
 
     let mut guard = change(ctx.shard, ctx.call, key)?;

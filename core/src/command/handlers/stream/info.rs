@@ -39,7 +39,7 @@ const CONSUMERS: Command =
 /// XINFO CONSUMERS key group. Reply: array of maps, one a consumer: name, number of pending entries, milliseconds since
 /// its last command. Errors: no such key; WRONGTYPE; NOGROUP. O(consumers).
 fn consumers(ctx: &mut Ctx<'_>) -> CommandResult {
-    let (name, now_ms) = (ctx.arg(3), ctx.shard.now_ms);
+    let (name, now_ms) = (ctx.arg(3), ctx.shard.wall_ms);
     let key = ctx.arg(2);
     let stream = subject!(ctx);
     let group = stream.groups.get(name).ok_or_else(|| {

@@ -102,7 +102,7 @@ impl<'a> Filter<'a> {
 /// syntax; invalid IDs; WRONGTYPE; NOGROUP. O(consumers), or O(entries that are looked at).
 fn xpending(ctx: &mut Ctx<'_>) -> CommandResult {
     let filter = Filter::parse(ctx.args)?;
-    let (key, name, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.now_ms);
+    let (key, name, now_ms) = (ctx.key(1), ctx.arg(2), ctx.shard.wall_ms);
 
     let Ctx { shard, call, reply, .. } = ctx;
     let (_, group) = read_group(shard, call, key, name)?;

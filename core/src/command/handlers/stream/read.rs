@@ -425,7 +425,7 @@ fn read_as_consumer(
     streams: &mut StreamsReply,
 ) {
     let (group_name, consumer_name) = options.group.unwrap_or_default();
-    let (key, now_ms, notes_effects) = (ctx.key(at), ctx.shard.now_ms, ctx.notes_effects());
+    let (key, now_ms, notes_effects) = (ctx.key(at), ctx.shard.wall_ms, ctx.notes_effects());
     let has_waited = ctx.served_from.is_some();
     // See `xread`.
     let _ = look_up(ctx.shard, ctx.call, key, has_waited);
@@ -541,7 +541,7 @@ fn record(ctx: &mut Ctx<'_>, options: &Options<'_>, at: usize, delivery: Deliver
     }
     for (id, last_id) in &delivery.delivered {
         let mut time = itoa::Buffer::new();
-        let time = time.format(ctx.shard.now_ms).as_bytes();
+        let time = time.format(ctx.shard.wall_ms).as_bytes();
         let (id, last_id) = (id.text(), last_id.text());
         let (id, last_id) = (id.as_bytes(), last_id.as_bytes());
         let words: [&[u8]; 14] = [

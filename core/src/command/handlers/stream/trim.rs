@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::protocol::Argv;
 use crate::shard::Shard;
 use crate::shard::event::Event;
-use crate::types::stream::{Log, Precision, TrimTo};
+use crate::types::stream::{Log, Precision, StreamId, TrimTo};
 
 /// The notation of the options in COMMAND DOCS.
 macro_rules! trim_syntax {
@@ -131,7 +131,11 @@ impl Trim {
         }
         let threshold = match self.to {
             TrimTo::Len(_) => itoa::Buffer::new().format(log.len()).as_bytes().to_vec(),
-            TrimTo::MinId(_) => log.first_id().text().as_bytes().to_vec(),
+            TrimTo::MinId(_) => {
+                // Nothing is left: an ID above all others, by which nothing is left elsewhere either.
+                let first_id = if log.len() == 0 { StreamId::MAX } else { log.first_id() };
+                first_id.text().as_bytes().to_vec()
+            }
         };
         Some(ExactThreshold { threshold, at: self.threshold_at })
     }

@@ -143,7 +143,7 @@ fn getex(ctx: &mut Ctx<'_>) -> CommandResult {
         }
         Expiry::Keep => unreachable!("KEEPTTL is refused where conditions are"),
         Expiry::In(..) | Expiry::At(..) => {
-            let at_ms = options.expiry.at_ms(ctx.shard.now_ms, "getex")?;
+            let at_ms = options.expiry.at_ms(ctx.shard.wall_ms, "getex")?;
             if at_ms <= ctx.shard.now_ms {
                 ctx.shard.delete(ctx.call, key, Event::DEL);
                 ctx.effect(&[removal(ctx.shard.config.lazyfree_lazy_expire), key.bytes]);

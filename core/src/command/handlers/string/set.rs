@@ -185,7 +185,7 @@ fn set_with(ctx: &mut Ctx<'_>, value: &[u8], options: &Options<'_>, command: &st
         Expiry::None => SetExpire::Clear,
         Expiry::Keep => SetExpire::Keep,
         Expiry::Persist => unreachable!("PERSIST is refused where conditions are taken"),
-        Expiry::In(..) | Expiry::At(..) => SetExpire::At(options.expiry.at_ms(ctx.shard.now_ms, command)?),
+        Expiry::In(..) | Expiry::At(..) => SetExpire::At(options.expiry.at_ms(ctx.shard.wall_ms, command)?),
     };
 
     let found = if options.get {

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::connection::{BIG_REPLY_BYTES, BIG_REQUEST_BYTES};
+use super::fast_path::Tally;
 use super::fetch::Upcoming;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
@@ -136,6 +137,7 @@ impl Worker {
         let is_monitored = self.is_monitored() || self.shard.is_replica;
         // The commands before this one have been timed: see `time_fast_path`.
         let mut timed = 0;
+        let mut tally = Tally::default();
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
             let is_plain = self.shard.locks.is_empty() && !is_monitored;
@@ -143,11 +145,12 @@ impl Worker {
                 next += 1;
                 let args = batch.args(&command.args);
                 self.run_on_fast_path(entry, &command.call, args, &mut replies);
+                tally.add(entry.id);
                 batch.answered.push((command.reply_id, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;
             }
-            self.time_batched(&batch, &commands[timed..next]);
+            self.time_batched(&mut tally, &batch, &commands[timed..next]);
             next += 1;
             if let Some(exec) = command.exec {
                 let queued = &commands[next..next + exec.len as usize];
@@ -168,7 +171,7 @@ impl Worker {
             batch.answered.push((command.reply_id, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
         }
-        self.time_batched(&batch, &commands[timed..next]);
+        self.time_batched(&mut tally, &batch, &commands[timed..next]);
         batch.replies = replies;
         batch.commands = commands;
         batch.clear_commands();
@@ -177,9 +180,9 @@ impl Worker {
 
     /// Counts and times commands of a batch that have run on the fast path.
     #[inline]
-    fn time_batched(&mut self, batch: &Batch, ran: &[BatchedCommand]) {
+    fn time_batched(&mut self, tally: &mut Tally, batch: &Batch, ran: &[BatchedCommand]) {
         let call_of = |command: &BatchedCommand| (command.call, batch.args(&command.args));
-        self.time_fast_path(ran.iter(), |command| command.call.command, call_of);
+        self.time_fast_path(std::mem::take(tally), ran.iter(), |command| command.call.command, call_of);
     }
 
     /// Sends the replies to the first commands of a batch ahead of the others if they have become long.

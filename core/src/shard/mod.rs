@@ -40,10 +40,10 @@ use crate::shard::expire::signal_expired;
 use crate::shard::lock::{LockRequestId, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
-use crate::types::Entry;
 use crate::types::list::Limits;
 use crate::types::module::ModuleTypes;
 use crate::types::table::Live;
+use crate::types::{Entry, Prefetches};
 use ahash::AHashSet;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -257,13 +257,12 @@ impl Shard {
     /// Prefetches what look-ups, each of a hash in a database, will need. A loop of its own for each level of the table
     /// lets more cache and TLB misses overlap, because the processor can have only so many instructions in flight.
     #[inline]
-    pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)> + Clone) {
-        for (db, hash) in lookups.clone() {
-            self.dbs[db as usize].table().prefetch_bucket(hash);
-        }
+    pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)>) {
+        let mut prefetches = Prefetches::default();
         for (db, hash) in lookups {
-            self.dbs[db as usize].table().prefetch_entry(hash);
+            prefetches.begin(self.dbs[db as usize].table(), hash);
         }
+        prefetches.finish();
     }
 
     /// Whether the key exists. As every look-up, it removes the key if that has expired.

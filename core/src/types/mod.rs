@@ -48,7 +48,8 @@ pub use blob::Blob;
 pub use entry::{ACCESS_MAX, Encoding, NewValue, OwnedEntry, OwnedValue, PackedKind, ValueRef};
 pub use hashing::{fix_hash_seed, hash_bytes, hash_key};
 pub use table::{
-    DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
+    DetachedTable, Entry, EntryMut, ExpireProgress, Prefetches, SCAN_CURSOR_BITS, SetExpire, Table,
+    TableMemory,
 };
 
 pub use object::{Collection, Object, ValueType};

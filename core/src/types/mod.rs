@@ -46,7 +46,7 @@ mod slab;
 
 pub use blob::Blob;
 pub use entry::{ACCESS_MAX, Encoding, NewValue, OwnedEntry, OwnedValue, PackedKind, ValueRef};
-pub use hashing::{fix_hash_seed, hash_bytes, hash_key};
+pub use hashing::{KeyHasher, fix_hash_seed, hash_bytes, hash_key};
 pub use table::{
     DetachedTable, Entry, EntryMut, ExpireProgress, Prefetches, SCAN_CURSOR_BITS, SetExpire, Table,
     TableMemory,

@@ -55,7 +55,7 @@ impl Worker {
         // A request on the fast path cannot block, so this does not change from false to true in the loop.
         let is_awaited = !self.shard.blocking.is_empty();
         let shared = call;
-        let id_of = |request: &Prepared| request.command.unwrap_or_default();
+        let id_of = |request: &Prepared| request.command().unwrap_or_default();
         let call_of =
             |request: &Prepared| (Call { command: id_of(request), ..shared }, request.argv(buf, args));
         let time = |worker: &mut Worker, tally: &mut Tally, ran: &[Prepared]| {
@@ -69,9 +69,9 @@ impl Worker {
         let mut tally = Tally::default();
         let mut count = 0;
         for request in requests {
-            let Some(id) = request.command else { break };
+            let Some(id) = request.command() else { break };
             let entry = table.entry(id);
-            if !request.is_fast_path || entry.row.flags & other_flags != 0 {
+            if !request.is_fast_path() || entry.row.flags & other_flags != 0 {
                 break;
             }
             // `execute` finds the same, and replies with the error.
@@ -124,7 +124,7 @@ impl Worker {
         }
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
         if count > 0 {
-            connection.client.last_command = requests[count - 1].command;
+            connection.client.last_command = requests[count - 1].command();
             connection.client.command_count += count as u64;
             let is_watched = connection.output_len_bytes() >= watched_bytes;
             self.mark_dirty(at);

@@ -183,6 +183,9 @@ impl Worker {
         let track_latency = self.shard.config.latency_tracking;
         let record = |id, alike| stats.command(id).record_all(alike, nanos / count, track_latency);
         if tally.is_mixed {
+            if tally.carried > 0 {
+                record(tally.carried_id, tally.carried);
+            }
             record_runs(commands.clone().map(id_of), record);
         } else {
             record(tally.last, count);
@@ -216,6 +219,9 @@ pub(super) struct Tally {
     count: u64,
     last: CommandId,
     is_mixed: bool,
+    /// How many of them, the first, are of earlier batches; and their kind.
+    carried_id: CommandId,
+    carried: u64,
 }
 
 impl Tally {
@@ -226,6 +232,24 @@ impl Tally {
             self.last = id;
         }
         self.count += 1;
+    }
+
+    #[inline]
+    pub(super) fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// The tally of commands of one kind, to be continued by another batch.
+    #[inline]
+    pub(super) fn as_carried(&self) -> Tally {
+        debug_assert!(!self.is_mixed);
+        Tally {
+            count: self.count,
+            last: self.last,
+            is_mixed: false,
+            carried_id: self.last,
+            carried: self.count,
+        }
     }
 }
 

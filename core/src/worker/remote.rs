@@ -137,7 +137,7 @@ impl Worker {
         let is_monitored = self.is_monitored() || self.shard.is_replica;
         // The commands before this one have been timed: see `time_fast_path`.
         let mut timed = 0;
-        let mut tally = Tally::default();
+        let mut tally = self.time.take_carried();
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
             let is_plain = self.shard.locks.is_empty() && !is_monitored;
@@ -171,7 +171,10 @@ impl Worker {
             batch.answered.push((command.reply_id, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
         }
-        self.time_batched(&mut tally, &batch, &commands[timed..next]);
+        let len_bytes = batch.args_len_bytes() + replies.len();
+        if self.outbox.has_local() || !self.time.carry(&tally, len_bytes) {
+            self.time_batched(&mut tally, &batch, &commands[timed..next]);
+        }
         batch.replies = replies;
         batch.commands = commands;
         batch.clear_commands();
@@ -186,14 +189,21 @@ impl Worker {
     }
 
     /// Sends the replies to the first commands of a batch ahead of the others if they have become long.
-    #[inline]
+    #[inline(always)]
     fn answer_early(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
         if replies.len() > BATCH_BYTES_MAX {
-            let mut early = self.outbox.spare_batch();
-            early.answered = std::mem::take(&mut batch.answered);
-            early.replies = std::mem::take(replies);
-            self.send(from, Message::Replies(early));
+            self.answer_first(from, batch, replies);
         }
+    }
+
+    #[cold]
+    fn answer_first(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
+        // What took long is not timed together with another batch.
+        self.time.batch_follows = false;
+        let mut early = self.outbox.spare_batch();
+        early.answered = std::mem::take(&mut batch.answered);
+        early.replies = std::mem::take(replies);
+        self.send(from, Message::Replies(early));
     }
 
     /// Delivers replies to the connections that wait for them.

@@ -114,7 +114,7 @@ impl Worker {
                 }
                 let reply_id = connection.await_reply(at);
                 let argv = request.argv(buf, args);
-                self.batch_alike(request.shard as usize, reply_id, &shared, id, request.hash, argv);
+                self.batch_request(request.shard as usize, reply_id, &shared, id, request.hash, argv);
                 count += 1;
             }
         }

@@ -15,12 +15,12 @@ use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, Rep
 impl Worker {
     /// Adds a command to the batch for `shard`.
     pub(super) fn batch(&mut self, shard: usize, reply_id: ReplyId, call: &Call, args: Argv<'_>) {
-        self.batch_alike(shard, reply_id, call, call.command, call.hash, args);
+        self.batch_by(shard, reply_id, args, |batch| batch.push(reply_id, *call, args));
     }
 
-    /// As [`Batch::push_alike`].
+    /// As [`Batch::push_request`].
     #[inline]
-    pub(super) fn batch_alike(
+    pub(super) fn batch_request(
         &mut self,
         shard: usize,
         reply_id: ReplyId,
@@ -29,12 +29,19 @@ impl Worker {
         hash: u64,
         args: Argv<'_>,
     ) {
+        self.batch_by(shard, reply_id, args, |batch| {
+            batch.push_request(reply_id, alike, command, hash, args)
+        });
+    }
+
+    #[inline(always)]
+    fn batch_by(&mut self, shard: usize, reply_id: ReplyId, args: Argv<'_>, push: impl FnOnce(&mut Batch)) {
         let len_bytes = args.bytes().len();
         if len_bytes > BIG_REQUEST_BYTES {
             self.prepare_big_request(shard, reply_id, len_bytes);
         }
         let batch = self.outbox.batch(shard);
-        batch.push_alike(reply_id, alike, command, hash, args);
+        push(batch);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }

@@ -72,29 +72,15 @@ pub(crate) fn below(bound: usize, random: u64) -> usize {
 
 /// Whether two strings are equal. They are mostly short, and a call to memcmp costs more than comparing them. The last bytes
 /// come first: names mostly begin alike.
-#[inline(always)]
+#[inline]
 fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     let len = a.len();
     if len != b.len() {
         return false;
     }
-    match len {
-        8..=16 => word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
-        // Not in line: that would make each look-up long.
-        _ => same_bytes_of_other_length(a, b),
-    }
-}
-
-#[inline(always)]
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_ne_bytes(*bytes[at..].first_chunk().expect("8 bytes"))
-}
-
-#[inline(never)]
-fn same_bytes_of_other_length(a: &[u8], b: &[u8]) -> bool {
-    let len = a.len();
     let half = |bytes: &[u8], at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().expect("4 bytes"));
     match len {
+        8..=16 => word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
         17..=32 => {
             let differs = |at: usize| word(a, at) ^ word(b, at);
             differs(len - 8) | differs(len - 16) | differs(8) | differs(0) == 0
@@ -103,6 +89,21 @@ fn same_bytes_of_other_length(a: &[u8], b: &[u8]) -> bool {
         ..4 => a.iter().zip(b).all(|(a, b)| a == b),
         _ => word(a, len - 8) == word(b, len - 8) && a == b,
     }
+}
+
+/// The same for the look-up that GET does: keys of the most usual lengths are compared without a call.
+#[inline(always)]
+fn same_bytes_inline(a: &[u8], b: &[u8]) -> bool {
+    let len = a.len();
+    match len {
+        8..=16 => len == b.len() && word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
+        _ => same_bytes(a, b),
+    }
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(*bytes[at..].first_chunk().expect("8 bytes"))
 }
 
 /// Prefetches the cache line at `address`, which need not be valid.

@@ -306,7 +306,7 @@ impl Segment {
         let bucket = &self.buckets[home_of(hash)];
         for slot in bucket.matching(tag_of(hash)) {
             let entry = bucket.entry(slot);
-            if entry.key_is(key) {
+            if entry.key_is_inline(key) {
                 return Some(entry);
             }
         }

@@ -58,6 +58,26 @@ pub fn crc16(bytes: &[u8]) -> u16 {
 /// The bytes that decide a key's slot: between the first `{` and the next `}`, if there are any there.
 #[inline]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
+    // Nearly every key is short and has none. A call to memchr takes longer than to look at all its bytes.
+    match key.len() {
+        8..=16 if !(has_brace(key, 0) | has_brace(key, key.len() - 8)) => key,
+        _ => tag_in(key),
+    }
+}
+
+/// Whether one of the eight bytes from `at` on is a `{`.
+#[inline(always)]
+fn has_brace(key: &[u8], at: usize) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let bytes = u64::from_ne_bytes(*key[at..].first_chunk().expect("8 bytes"));
+    // A byte is zero where it was a brace. Only of a zero byte, or of one above it, does the subtraction set the top bit
+    // that was not set.
+    let zeroed = bytes ^ ONES * b'{' as u64;
+    zeroed.wrapping_sub(ONES) & !zeroed & ONES << 7 != 0
+}
+
+#[inline(never)]
+fn tag_in(key: &[u8]) -> &[u8] {
     let Some(open) = memchr::memchr(b'{', key) else { return key };
     let inner = &key[open + 1..];
     match memchr::memchr(b'}', inner) {
@@ -108,6 +128,25 @@ mod tests {
         assert_eq!(hash_tag(b"foo{{bar}}zap"), b"{bar");
         assert_eq!(hash_tag(b"foo{bar}{zap}"), b"bar");
         assert_eq!(slot(b"foo"), 12182);
+    }
+
+    #[test]
+    fn a_tag_is_found_wherever_it_is_in_keys_of_any_length() {
+        for len in 0..40 {
+            for open in 0..len {
+                // Neighbours of the brace in the alphabet, and the highest byte.
+                for filling in [0, b'z', b'|', 0x7f, 0xfb, 0xff] {
+                    let mut key = vec![filling; len];
+                    assert_eq!(hash_tag(&key), key);
+                    key[open] = b'{';
+                    assert_eq!(hash_tag(&key), key);
+                    if open + 2 < len {
+                        key[len - 1] = b'}';
+                        assert_eq!(hash_tag(&key), &key[open + 1..len - 1]);
+                    }
+                }
+            }
+        }
     }
 
     #[test]

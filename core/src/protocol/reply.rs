@@ -314,16 +314,39 @@ impl<'a> Reply<'a> {
 /// put together in a register: stored one by one and read back together they would wait for each other.
 #[inline]
 fn short_header(prefix: u8, value: i64) -> Option<([u8; 8], usize)> {
-    const LINE_END: u64 = u16::from_le_bytes(*b"\r\n") as u64;
-    let digit = |digit: i64| (b'0' as i64 + digit) as u64;
-    let (digits, digit_count) = match value {
-        0..10 => (digit(value), 1),
-        10..100 => (digit(value / 10) | digit(value % 10) << 8, 2),
-        100..1000 => (digit(value / 100) | digit(value / 10 % 10) << 8 | digit(value % 10) << 16, 3),
+    let (rest, digit_count) = match value {
+        0..TABLED_MAX => (SHORT_LINES[value as usize], if value < 10 { 1 } else { 2 }),
+        TABLED_MAX..1000 => (line_of(&[value / 100, value / 10 % 10, value % 10]), 3),
         _ => return None,
     };
-    let word = u64::from(prefix) | digits << 8 | LINE_END << (8 * (1 + digit_count));
-    Some((word.to_le_bytes(), digit_count + 3))
+    Some(((u64::from(prefix) | rest << 8).to_le_bytes(), digit_count + 3))
+}
+
+/// Below this a number's digits are looked up. A table of more numbers would take too much of the first cache.
+const TABLED_MAX: i64 = 100;
+
+/// The numbers, each with CRLF.
+static SHORT_LINES: [u64; TABLED_MAX as usize] = {
+    let mut lines = [0; TABLED_MAX as usize];
+    let mut value = 0;
+    while value < TABLED_MAX {
+        let digits = [value / 10, value % 10];
+        lines[value as usize] = line_of(if value < 10 { digits.split_at(1).1 } else { &digits });
+        value += 1;
+    }
+    lines
+};
+
+/// Up to three digits and CRLF, the first in the lowest byte.
+#[inline(always)]
+const fn line_of(digits: &[i64]) -> u64 {
+    let mut line = u16::from_le_bytes(*b"\r\n") as u64;
+    let mut at = digits.len();
+    while at > 0 {
+        at -= 1;
+        line = line << 8 | (b'0' as u64 + digits[at] as u64);
+    }
+    line
 }
 
 /// As [`short_header`], for any value.

@@ -160,8 +160,15 @@ impl RequestParser {
         }
     }
 
+    /// Whether the next request can be read by [`parse_alike`](Self::parse_alike). This does not change until one has been
+    /// read in part.
+    #[inline]
+    pub fn may_be_alike(&self, limits: &Limits) -> bool {
+        self.args_left == 0 && limits.authenticated
+    }
+
     /// Reads a request that begins as `beginning` says, if `buf` starts with one that is whole. `None` for any other: the
-    /// caller parses that one. `args` is then as before.
+    /// caller parses that one. `args` is then as before. [`may_be_alike`](Self::may_be_alike) must hold.
     #[inline]
     pub fn parse_alike(
         &mut self,
@@ -170,7 +177,8 @@ impl RequestParser {
         limits: &Limits,
         args: &mut Vec<ArgRange>,
     ) -> Option<usize> {
-        if !beginning.begins(buf)? || self.args_left != 0 || !limits.authenticated {
+        debug_assert!(self.may_be_alike(limits));
+        if !beginning.begins(buf)? {
             return None;
         }
         let args_before = args.len();

@@ -10,6 +10,75 @@
 use crate::types::table::{EntryWriter, Found, Live, SavedElsewhere, TableSnapshot};
 use crate::types::{DetachedTable, Entry, EntryMut, ExpireProgress, NewValue, OwnedEntry, SetExpire, Table};
 use std::num::NonZeroU16;
+use std::ops::{Deref, Index, IndexMut};
+
+/// A shard's databases. It is known which may hold something: most clients use the first one alone, and what is done in
+/// every turn is not done for the others.
+#[derive(Default)]
+pub(super) struct Databases {
+    all: Vec<Db>,
+    /// Those from this number on have never been changed.
+    used_len: usize,
+}
+
+impl Databases {
+    pub(super) fn new(count: u32) -> Databases {
+        Databases { all: (0..count).map(Db::new).collect(), used_len: 0 }
+    }
+
+    /// Those that have been changed, and maybe others: the first ones.
+    #[inline]
+    pub(super) fn used(&self) -> &[Db] {
+        debug_assert!(self.all[self.used_len..].iter().all(Db::is_unused));
+        &self.all[..self.used_len]
+    }
+
+    /// A database for a look-up, which adds nothing to it.
+    #[inline(always)]
+    pub(super) fn for_lookup(&mut self, number: usize) -> &mut Db {
+        &mut self.all[number]
+    }
+
+    /// All of them, to take something from each, or to set it up.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Db> {
+        self.all.iter_mut()
+    }
+
+    pub(super) fn into_all(self) -> Vec<Db> {
+        self.all
+    }
+
+    pub(super) fn swap(&mut self, first: usize, second: usize) {
+        self.used_len = self.used_len.max(first + 1).max(second + 1);
+        self.all.swap(first, second);
+    }
+}
+
+impl Deref for Databases {
+    type Target = [Db];
+
+    #[inline]
+    fn deref(&self) -> &[Db] {
+        &self.all
+    }
+}
+
+impl Index<usize> for Databases {
+    type Output = Db;
+
+    #[inline]
+    fn index(&self, number: usize) -> &Db {
+        &self.all[number]
+    }
+}
+
+impl IndexMut<usize> for Databases {
+    #[inline]
+    fn index_mut(&mut self, number: usize) -> &mut Db {
+        self.used_len = self.used_len.max(number + 1);
+        &mut self.all[number]
+    }
+}
 
 /// A database. See the module's documentation.
 pub(super) struct Db {
@@ -27,6 +96,11 @@ impl Db {
         let mut db = Db { table: Table::new(), avg_ttl_ms: 0, checked_out_len: 0, hidden_len: 0 };
         db.set_number(number);
         db
+    }
+
+    /// Whether nothing has ever been put into it.
+    fn is_unused(&self) -> bool {
+        self.len() == 0 && self.garbage_len() == 0 && self.table.memory().free() == 0
     }
 
     /// Sets its number, which SWAPDB changes.

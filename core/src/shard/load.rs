@@ -3,8 +3,9 @@
 //! A master's snapshot is loaded *aside*: into tables of its own, which then take the place of the present ones in a unit over
 //! all shards. So nothing ever sees a part of it, and if it is not whole nothing has changed.
 
+use super::Shard;
+use super::db::Databases;
 use super::lazyfree::Freeing;
-use super::{Db, Shard};
 use crate::call::Key;
 use crate::persist::rdb::file::SavedAccess;
 use crate::persist::rdb::value::{Limits, PackedLimits};
@@ -36,7 +37,7 @@ impl Shard {
     /// Makes room beside the databases for others.
     pub fn begin_aside(&mut self) {
         self.discard_aside();
-        self.aside = (0..self.db_count() as u32).map(Db::new).collect();
+        self.aside = Databases::new(self.db_count() as u32);
         self.set_new_access();
     }
 
@@ -48,7 +49,7 @@ impl Shard {
 
     /// Frees what was loaded beside the databases, in slices.
     pub fn discard_aside(&mut self) {
-        for mut db in std::mem::take(&mut self.aside) {
+        for mut db in std::mem::take(&mut self.aside).into_all() {
             let key_count = db.table().len() as u64;
             self.free_detached(db.detach(), key_count, Freeing::Later);
         }
@@ -59,7 +60,7 @@ impl Shard {
         self.track_replaced();
         self.forget_local_expires();
         let loaded = std::mem::take(&mut self.aside);
-        for (number, new) in (0..).zip(loaded) {
+        for (number, new) in (0..).zip(loaded.into_all()) {
             self.will_be_loaded(number, new.table());
             let mut old = std::mem::replace(&mut self.dbs[number as usize], new);
             let key_count = old.table().len() as u64;

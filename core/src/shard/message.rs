@@ -165,6 +165,14 @@ fn dense_span(args: Argv<'_>) -> Option<(u32, &[u8])> {
     Some((start, args.bytes().get(start as usize..end)?))
 }
 
+/// The bytes from the first argument to the last, which lie in this order, and where they begin.
+#[inline]
+fn span(args: Argv<'_>) -> Option<(u32, &[u8])> {
+    let (first, last) = (args.ranges().first()?, args.ranges().last()?);
+    let end = last.start as usize + last.len as usize;
+    Some((first.start, args.bytes().get(first.start as usize..end)?))
+}
+
 const CACHE_LINE: usize = 64;
 
 /// How much of a batch's commands is prefetched. The processor recognises the sequential access and fetches the rest.
@@ -179,13 +187,14 @@ impl Batch {
 
     /// Adds a command, for which there must be [room](Self::has_room).
     pub fn push(&mut self, reply_id: ReplyId, call: Call, args: Argv<'_>) {
-        self.push_alike(reply_id, &call, call.command, call.hash, args);
+        self.push_spanned(reply_id, &call, call.command, call.hash, args, dense_span(args));
     }
 
-    /// Adds a command whose call is `alike` but for command and hash. These go straight to their places: to put them into
-    /// a copy first, and copy that, would have the processor wait until the two small writes are in its cache.
+    /// Adds a request as it was received, whose arguments lie in order. Its call is `alike` but for command and hash. These
+    /// go straight to their places: to put them into a copy first, and copy that, would have the processor wait until the
+    /// two small writes are in its cache.
     #[inline]
-    pub fn push_alike(
+    pub fn push_request(
         &mut self,
         reply_id: ReplyId,
         alike: &Call,
@@ -193,9 +202,23 @@ impl Batch {
         hash: u64,
         args: Argv<'_>,
     ) {
+        debug_assert!(args.ranges().windows(2).all(|pair| pair[0].start + pair[0].len <= pair[1].start));
+        self.push_spanned(reply_id, alike, command, hash, args, span(args));
+    }
+
+    #[inline(always)]
+    fn push_spanned(
+        &mut self,
+        reply_id: ReplyId,
+        alike: &Call,
+        command: CommandId,
+        hash: u64,
+        args: Argv<'_>,
+        span: Option<(u32, &[u8])>,
+    ) {
         debug_assert!(self.has_room(args.bytes().len()));
         let first = self.ranges.len() as u32;
-        if let Some((start, span)) = dense_span(args) {
+        if let Some((start, span)) = span {
             let offset = self.bytes.len() as u32;
             let moved = |range: &ArgRange| ArgRange { start: range.start - start + offset, len: range.len };
             self.ranges.extend(args.ranges().iter().map(moved));

@@ -33,17 +33,17 @@ use crate::config::Config;
 use crate::pubsub::{Directory, Publisher};
 use crate::shard::access::Access;
 use crate::shard::blocking::Blocking;
-use crate::shard::db::Db;
+use crate::shard::db::Databases;
 use crate::shard::effects::EffectLog;
 use crate::shard::event::EventClass;
 use crate::shard::expire::signal_expired;
 use crate::shard::lock::{LockRequestId, LockTable};
 use crate::shard::observe::Observers;
 use crate::shard::stats::ShardStats;
-use crate::types::Entry;
 use crate::types::list::Limits;
 use crate::types::module::ModuleTypes;
 use crate::types::table::Live;
+use crate::types::{Entry, Prefetches};
 use ahash::AHashSet;
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -53,9 +53,9 @@ pub struct Shard {
     pub index: usize,
     pub shard_count: usize,
     /// Commands change them through the `change` module alone. `db` lists the few other modules that do.
-    dbs: Vec<Db>,
+    dbs: Databases,
     /// What is loaded beside them, to take their place: see [`load`].
-    aside: Vec<Db>,
+    aside: Databases,
     /// The keys whose entries are checked out to other shards: databases and hashes.
     checked_out: AHashSet<(u32, u64)>,
     pub locks: LockTable,
@@ -133,8 +133,8 @@ impl Shard {
         Shard {
             index,
             shard_count,
-            dbs: (0..config.databases as u32).map(Db::new).collect(),
-            aside: Vec::new(),
+            dbs: Databases::new(config.databases as u32),
+            aside: Databases::default(),
             checked_out: AHashSet::default(),
             locks: LockTable::default(),
             effects: EffectLog::default(),
@@ -193,7 +193,13 @@ impl Shard {
     /// Looks a key up to read it: counts a hit or a miss, and records the access.
     #[inline]
     pub fn lookup_read(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
-        let db = &mut self.dbs[call.db as usize];
+        self.lookup_read_inline(call, key)
+    }
+
+    /// The same without a call, for the commands that do little else.
+    #[inline(always)]
+    pub fn lookup_read_inline(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
+        let db = self.dbs.for_lookup(call.db as usize);
         let entry = match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(entry) => entry,
             gone => {
@@ -239,7 +245,7 @@ impl Shard {
     #[inline]
     pub fn lookup_silent(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
         let number = db;
-        let db = &mut self.dbs[db as usize];
+        let db = self.dbs.for_lookup(db as usize);
         match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
             Live::Entry(entry) => Some(entry),
             gone => {
@@ -261,13 +267,12 @@ impl Shard {
     /// Prefetches what look-ups, each of a hash in a database, will need. A loop of its own for each level of the table
     /// lets more cache and TLB misses overlap, because the processor can have only so many instructions in flight.
     #[inline]
-    pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)> + Clone) {
-        for (db, hash) in lookups.clone() {
-            self.dbs[db as usize].table().prefetch_bucket(hash);
-        }
+    pub fn prefetch(&self, lookups: impl Iterator<Item = (u32, u64)>) {
+        let mut prefetches = Prefetches::default();
         for (db, hash) in lookups {
-            self.dbs[db as usize].table().prefetch_entry(hash);
+            prefetches.begin(self.dbs[db as usize].table(), hash);
         }
+        prefetches.finish();
     }
 
     /// Whether the key exists. As every look-up, it removes the key if that has expired.
@@ -359,7 +364,7 @@ impl Shard {
     /// Returns the bytes that the tables hold for more entries.
     pub fn publish(&mut self) -> u64 {
         let mut garbage_len = 0;
-        for (db, stats) in self.dbs.iter().zip(&self.stats.dbs) {
+        for (db, stats) in self.dbs.used().iter().zip(&self.stats.dbs) {
             let keys = db.len() as u64;
             if keys != 0 || stats.keys.get() != 0 {
                 stats.keys.set(keys);
@@ -375,13 +380,13 @@ impl Shard {
 
     /// The bytes that the tables hold for more entries.
     pub fn free_bytes(&self) -> u64 {
-        self.dbs.iter().map(|db| db.table().memory().free() as u64).sum()
+        self.dbs.used().iter().map(|db| db.table().memory().free() as u64).sum()
     }
 
     /// What is only still to be freed, and what is recorded of evicted keys until the end of the turn: more evictions would only
     /// add to it.
     pub fn bytes_not_counted_for_eviction(&self) -> u64 {
-        let garbage_bytes: usize = self.dbs.iter().map(|db| db.table().garbage_bytes()).sum();
+        let garbage_bytes: usize = self.dbs.used().iter().map(|db| db.table().garbage_bytes()).sum();
         (garbage_bytes + self.effects.held_bytes() + self.observers.notices_bytes()) as u64
     }
 }

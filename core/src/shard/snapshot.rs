@@ -276,7 +276,7 @@ impl Shard {
         snapshot.number = number;
         snapshot.totals = Arc::new(Totals::new(number, self.index, Arc::clone(unfinished)));
         let (big_value_bytes, totals) = (self.snapshot_limits.big_value_bytes, &snapshot.totals);
-        for (db, of_db) in (0..).zip(&mut self.dbs) {
+        for (db, of_db) in (0..).zip(self.dbs.iter_mut()) {
             of_db.begin_snapshot(version, || match format {
                 Format::Rdb => Box::new(RecordWriter {
                     db,

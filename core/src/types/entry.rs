@@ -25,8 +25,8 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::object::{Collection, Object, ValueType};
-use super::same_bytes;
 use super::slab::{SLAB_SIZE_MAX, rounded};
+use super::{same_bytes, same_bytes_inline};
 use header::{BIG_STRING_LEN, HEADER_LEN_MAX, Header, KEY_LEN_AT, Kind, OBJECT_LEN};
 
 pub use header::PackedKind;
@@ -538,6 +538,12 @@ impl EntryPtr {
     #[inline]
     pub(super) fn key_is(self, key: &[u8]) -> bool {
         same_bytes(self.key(), key)
+    }
+
+    /// The same without a call, for keys of usual lengths.
+    #[inline(always)]
+    pub(super) fn key_is_inline(self, key: &[u8]) -> bool {
+        same_bytes_inline(self.key(), key)
     }
 
     #[inline]

@@ -33,6 +33,24 @@ pub fn hash_bytes(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
+/// Hashes keys in a loop, each as [`hash_key`] does, but without a call and with one look at the seed.
+#[derive(Clone, Copy)]
+pub struct KeyHasher(&'static RandomState);
+
+impl KeyHasher {
+    #[inline]
+    pub fn new() -> KeyHasher {
+        KeyHasher(SEED.get_or_init(RandomState::new))
+    }
+
+    #[inline(always)]
+    pub fn hash(self, key: &[u8]) -> u64 {
+        let mut hasher = self.0.build_hasher();
+        hasher.write(key);
+        slanted(hasher.finish())
+    }
+}
+
 /// Maps an evenly distributed 64-bit number to the distribution of hashes. x + x(1 - x)/3 has the slopes 4/3 and 2/3 at
 /// its ends and is close to log2(1 + x).
 #[inline]
@@ -77,6 +95,13 @@ mod tests {
         assert!(chi2(low, &even) < 150.0, "low {low:?}");
         assert!(chi2(tag, &even) < 150.0, "tag {tag:?}");
         assert!(chi2(high, &doubling) < 400.0, "high {high:?} {}", chi2(high, &doubling));
+    }
+
+    #[test]
+    fn keys_hash_alike_in_a_loop_and_one_by_one() {
+        let hasher = KeyHasher::new();
+        let long = [7; 100];
+        assert!((0..long.len()).all(|len| hasher.hash(&long[..len]) == hash_key(&long[..len])));
     }
 
     #[test]

@@ -46,9 +46,10 @@ mod slab;
 
 pub use blob::Blob;
 pub use entry::{ACCESS_MAX, Encoding, NewValue, OwnedEntry, OwnedValue, PackedKind, ValueRef};
-pub use hashing::{fix_hash_seed, hash_bytes, hash_key};
+pub use hashing::{KeyHasher, fix_hash_seed, hash_bytes, hash_key};
 pub use table::{
-    DetachedTable, Entry, EntryMut, ExpireProgress, SCAN_CURSOR_BITS, SetExpire, Table, TableMemory,
+    DetachedTable, Entry, EntryMut, ExpireProgress, Prefetches, SCAN_CURSOR_BITS, SetExpire, Table,
+    TableMemory,
 };
 
 pub use object::{Collection, Object, ValueType};
@@ -77,7 +78,6 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     if len != b.len() {
         return false;
     }
-    let word = |bytes: &[u8], at: usize| u64::from_ne_bytes(*bytes[at..].first_chunk().expect("8 bytes"));
     let half = |bytes: &[u8], at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().expect("4 bytes"));
     match len {
         8..=16 => word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
@@ -89,6 +89,21 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
         ..4 => a.iter().zip(b).all(|(a, b)| a == b),
         _ => word(a, len - 8) == word(b, len - 8) && a == b,
     }
+}
+
+/// The same for the look-up that GET does: keys of the most usual lengths are compared without a call.
+#[inline(always)]
+fn same_bytes_inline(a: &[u8], b: &[u8]) -> bool {
+    let len = a.len();
+    match len {
+        8..=16 => len == b.len() && word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
+        _ => same_bytes(a, b),
+    }
+}
+
+#[inline(always)]
+fn word(bytes: &[u8], at: usize) -> u64 {
+    u64::from_ne_bytes(*bytes[at..].first_chunk().expect("8 bytes"))
 }
 
 /// Prefetches the cache line at `address`, which need not be valid.

@@ -283,7 +283,7 @@ impl Segment {
     }
 
     /// Calls `visit` with the entries that may be the one with this hash, mostly one or none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn candidates(&self, hash: u64, mut visit: impl FnMut(EntryPtr)) {
         let (home, tag) = (home_of(hash), tag_of(hash));
         let mut visit_in = |bucket: usize| {
@@ -306,7 +306,7 @@ impl Segment {
         let bucket = &self.buckets[home_of(hash)];
         for slot in bucket.matching(tag_of(hash)) {
             let entry = bucket.entry(slot);
-            if entry.key_is(key) {
+            if entry.key_is_inline(key) {
                 return Some(entry);
             }
         }

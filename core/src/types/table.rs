@@ -21,6 +21,7 @@
 mod collections;
 mod expire;
 mod live;
+mod prefetch;
 mod sample;
 mod scan;
 mod snapshot;
@@ -44,6 +45,7 @@ use super::segment::{NEVER, Place, SEGMENT_SLOTS, Segment, home_of};
 use super::slab::{CHUNK_LEN, Slab, rounded};
 
 pub use expire::ExpireProgress;
+pub use prefetch::Prefetches;
 pub use scan::SCAN_CURSOR_BITS;
 pub use snapshot::{EntryWriter, Saved, SavedElsewhere, TableSnapshot};
 
@@ -421,35 +423,6 @@ impl Table {
     /// Sets the database's number: 0 if it is not set.
     pub fn set_number(&mut self, number: u32) {
         self.number = number;
-    }
-
-    /// First stage of a batch: fetches the cache lines in which a look-up of `hash` starts.
-    #[inline]
-    pub fn prefetch_bucket(&self, hash: u64) {
-        if !self.directory.is_empty() {
-            let line = Segment::first_line(self.directory.segment(hash), hash);
-            super::prefetch(line);
-            super::prefetch(line.wrapping_add(64));
-        }
-    }
-
-    /// Second stage of a batch: fetches what a look-up of `hash` may find.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: u64) {
-        if self.directory.is_empty() {
-            return;
-        }
-        let fetch = |entry: EntryPtr| {
-            let entry = entry.cell().as_ptr();
-            super::prefetch(entry);
-            super::prefetch(entry.wrapping_add(64));
-            // An entry of usual size that begins near the end of a line reaches into a third one.
-            if entry.addr() % 64 > 40 {
-                super::prefetch(entry.wrapping_add(128));
-            }
-        };
-        // SAFETY: the directory's segments are live.
-        unsafe { (*self.directory.segment(hash)).candidates(hash, fetch) };
     }
 
     /// Looks a key up. `hash` is its [`hash_key`], here and everywhere.

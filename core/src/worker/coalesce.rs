@@ -71,7 +71,7 @@ struct Candidates<'a> {
 impl Candidates<'_> {
     /// Looks at the next request. Returns whether more of them may join.
     fn take(&mut self, request: &Prepared, argv: Argv<'_>) -> bool {
-        let Some(entry) = request.command.map(|id| self.table.entry(id)) else { return false };
+        let Some(entry) = request.command().map(|id| self.table.entry(id)) else { return false };
         if !arity_fits(entry, argv) {
             return false;
         }
@@ -137,7 +137,7 @@ impl Worker {
         behind: Option<usize>,
     ) -> Option<(Flow, usize)> {
         let first = requests.first()?;
-        let entry = self.table.entry(first.command?);
+        let entry = self.table.entry(first.command()?);
         let is_block = matches!(entry.row.scope, Scope::Multi);
         let connection = self.connections[at].as_deref()?;
         // Each of its requests is checked by itself, or tracked otherwise than the next.
@@ -224,7 +224,7 @@ impl Worker {
         let mut end = 0;
         let mut counted = 0;
         for (request, argv) in requests {
-            let requested = self.table.entry(request.command.expect("only known commands can join"));
+            let requested = self.table.entry(request.command().expect("only known commands can join"));
             begin_request(connection, requested.id);
             entry.get_or_insert(requested);
             end = request.end;
@@ -281,7 +281,7 @@ impl Worker {
     /// Most are not, and need no further look.
     fn may_be_wide(&self, requests: &[Prepared]) -> bool {
         let is_exec = |id| matches!(self.table.entry(id).row.scope, Scope::Exec);
-        let mut queued = requests.iter().take_while(|request| !request.command.is_some_and(is_exec));
+        let mut queued = requests.iter().take_while(|request| !request.command().is_some_and(is_exec));
         let Some(shard) = queued.next().map(Prepared::shard) else { return false };
         shard.is_none() || queued.any(|request| request.shard() != shard)
     }

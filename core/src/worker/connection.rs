@@ -72,6 +72,7 @@ pub(super) enum ReplyBytes<'a> {
 }
 
 impl ReplyBytes<'_> {
+    #[inline(always)]
     pub(super) fn as_slice(&self) -> &[u8] {
         match self {
             ReplyBytes::Lent(bytes) => bytes,
@@ -79,6 +80,7 @@ impl ReplyBytes<'_> {
         }
     }
 
+    #[inline(always)]
     fn append_to(self, out: &mut Vec<u8>) {
         match self {
             ReplyBytes::Given(bytes) if out.is_empty() => *out = bytes,
@@ -547,11 +549,13 @@ impl Connection {
     }
 
     /// Completes a pending reply. All complete replies at the head of the queue move to the output. Returns the buffer
-    /// of complete replies when it is empty.
+    /// of complete replies when it is empty. Inline, because what kind of reply it is then is known.
+    #[inline(always)]
     pub(super) fn fulfil(&mut self, place: u64, reply: ReplyBytes<'_>) -> Option<Vec<u8>> {
         let head = self.next_place - self.pending.len() as u64;
         let index = (place - head) as usize;
-        let PendingReply::Waiting { discard } = self.pending[index] else {
+        let pending = &mut self.pending[index];
+        let PendingReply::Waiting { discard } = *pending else {
             panic!("place {place} was fulfilled twice");
         };
         let len_bytes = reply.as_slice().len();
@@ -564,7 +568,7 @@ impl Connection {
             let start = self.ready.len();
             reply.append_to(&mut self.ready);
             self.ready_bytes += self.ready.len() - start;
-            self.pending[index] = PendingReply::Ready(start..self.ready.len());
+            *pending = PendingReply::Ready(start..self.ready.len());
             return None;
         }
         reply.append_to(&mut self.out);
@@ -587,6 +591,7 @@ impl Connection {
     }
 
     /// Compacts `ready` when most of it was moved to the output.
+    #[inline(never)]
     fn compact_ready(&mut self) {
         if self.ready.len() <= 2 * self.ready_bytes + READY_SLACK_BYTES {
             return;

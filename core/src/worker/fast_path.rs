@@ -55,22 +55,23 @@ impl Worker {
         // A request on the fast path cannot block, so this does not change from false to true in the loop.
         let is_awaited = !self.shard.blocking.is_empty();
         let shared = call;
-        let id_of = |request: &Prepared| request.command.unwrap_or_default();
+        let id_of = |request: &Prepared| request.command().unwrap_or_default();
         let call_of =
             |request: &Prepared| (Call { command: id_of(request), ..shared }, request.argv(buf, args));
-        let time = |worker: &mut Worker, ran: &[Prepared]| {
+        let time = |worker: &mut Worker, tally: &mut Tally, ran: &[Prepared]| {
             let ran_here = ran.iter().filter(|request| request.shard == home);
-            worker.time_fast_path(ran_here, id_of, call_of);
+            worker.time_fast_path(std::mem::take(tally), ran_here, id_of, call_of);
         };
         // Opened for a run of requests with keys of this shard only: with many shards most are of others.
         let mut replies = None;
-        // The requests before this one have been timed.
+        // The requests before this one have been timed, and the tally is of those after it.
         let mut timed = 0;
+        let mut tally = Tally::default();
         let mut count = 0;
         for request in requests {
-            let Some(id) = request.command else { break };
+            let Some(id) = request.command() else { break };
             let entry = table.entry(id);
-            if !request.is_fast_path || entry.row.flags & other_flags != 0 {
+            if !request.is_fast_path() || entry.row.flags & other_flags != 0 {
                 break;
             }
             // `execute` finds the same, and replies with the error.
@@ -83,7 +84,7 @@ impl Worker {
                 call.command = id;
                 call.hash = request.hash;
                 if !entry.row.is_constant_time {
-                    time(self, &requests[timed..count]);
+                    time(self, &mut tally, &requests[timed..count]);
                     timed = count;
                 }
                 if replies.is_none() {
@@ -92,9 +93,10 @@ impl Worker {
                 let Some(Replies { out, .. }) = &mut replies else { break };
                 self.run_on_fast_path(entry, &call, request.argv(buf, args), out);
                 let out_len_bytes = out.len();
+                tally.add(id);
                 count += 1;
                 if !entry.row.is_constant_time {
-                    time(self, &requests[timed..count]);
+                    time(self, &mut tally, &requests[timed..count]);
                     timed = count;
                 }
                 // The key it has changed may be locked now, to be handed off to blocked clients.
@@ -112,17 +114,17 @@ impl Worker {
                 }
                 let reply_id = connection.await_reply(at);
                 let argv = request.argv(buf, args);
-                self.batch_alike(request.shard as usize, reply_id, &shared, id, request.hash, argv);
+                self.batch_request(request.shard as usize, reply_id, &shared, id, request.hash, argv);
                 count += 1;
             }
         }
-        time(self, &requests[timed..count]);
+        time(self, &mut tally, &requests[timed..count]);
         if let Some(open) = replies {
             self.close_replies(at, open);
         }
         let Some(connection) = self.connections[at].as_deref_mut() else { return count };
         if count > 0 {
-            connection.client.last_command = requests[count - 1].command;
+            connection.client.last_command = requests[count - 1].command();
             connection.client.command_count += count as u64;
             let is_watched = connection.output_len_bytes() >= watched_bytes;
             self.mark_dirty(at);
@@ -159,17 +161,19 @@ impl Worker {
         }
     }
 
-    /// Counts and times the commands that [`run_untimed`](Self::run_untimed) has run since the clock was last read: one
-    /// command, or several that take constant time. These are timed together, because reading the clock costs as much
-    /// as looking up a key, and each is charged the mean. (That includes the time for adding requests between them to
-    /// the batches of other shards.)
+    /// Counts and times the commands of a tally, which are those that [`run_untimed`](Self::run_untimed) has run since the
+    /// clock was last read: one command, or several that take constant time. These are timed together, because reading
+    /// the clock costs as much as looking up a key, and each is charged the mean. (That includes the time for adding
+    /// requests between them to the batches of other shards.)
+    #[inline]
     pub(super) fn time_fast_path<'c, 'a, T: 'c>(
         &mut self,
+        tally: Tally,
         commands: impl Iterator<Item = &'c T> + Clone,
         id_of: impl Fn(&T) -> CommandId,
         call_of: impl Fn(&T) -> (Call, Argv<'a>),
     ) {
-        let count = commands.clone().count() as u64;
+        let count = tally.count;
         if count == 0 {
             return;
         }
@@ -178,21 +182,73 @@ impl Worker {
         stats.commands_processed.add(count);
         let track_latency = self.shard.config.latency_tracking;
         let record = |id, alike| stats.command(id).record_all(alike, nanos / count, track_latency);
-        // Commands of one kind often come one behind the other, and are recorded together.
-        let (mut last, mut alike) = (CommandId::default(), 0);
-        for id in commands.clone().map(id_of) {
-            if id != last && alike > 0 {
-                record(last, alike);
-                alike = 0;
+        if tally.is_mixed {
+            if tally.carried > 0 {
+                record(tally.carried_id, tally.carried);
             }
-            (last, alike) = (id, alike + 1);
+            record_runs(commands.clone().map(id_of), record);
+        } else {
+            record(tally.last, count);
         }
-        record(last, alike);
         if nanos >= self.time.noted_from_nanos {
             // It is not known which of several commands was slow; the one with the longest arguments is the best guess.
             if let Some((call, args)) = commands.map(call_of).max_by_key(|(_, args)| args.total_len_bytes()) {
                 self.note_slow(args, nanos, &call, self.table.entry(call.command));
             }
+        }
+    }
+}
+
+/// Records commands of one kind that come one behind the other together, as they often do.
+#[inline(never)]
+fn record_runs(ids: impl Iterator<Item = CommandId>, record: impl Fn(CommandId, u64)) {
+    let (mut last, mut alike) = (CommandId::default(), 0);
+    for id in ids {
+        if id != last && alike > 0 {
+            record(last, alike);
+            alike = 0;
+        }
+        (last, alike) = (id, alike + 1);
+    }
+    record(last, alike);
+}
+
+/// How many commands have run since the clock was last read. Mostly all are of one kind, and need not be looked at again.
+#[derive(Default)]
+pub(super) struct Tally {
+    count: u64,
+    last: CommandId,
+    is_mixed: bool,
+    /// How many of them, the first, are of earlier batches; and their kind.
+    carried_id: CommandId,
+    carried: u64,
+}
+
+impl Tally {
+    #[inline(always)]
+    pub(super) fn add(&mut self, id: CommandId) {
+        if id != self.last {
+            self.is_mixed |= self.count > 0;
+            self.last = id;
+        }
+        self.count += 1;
+    }
+
+    #[inline]
+    pub(super) fn is_mixed(&self) -> bool {
+        self.is_mixed
+    }
+
+    /// The tally of commands of one kind, to be continued by another batch.
+    #[inline]
+    pub(super) fn as_carried(&self) -> Tally {
+        debug_assert!(!self.is_mixed);
+        Tally {
+            count: self.count,
+            last: self.last,
+            is_mixed: false,
+            carried_id: self.last,
+            carried: self.count,
         }
     }
 }

@@ -32,7 +32,7 @@ impl<'a> Upcoming<'a> {
         buf: &'a [u8],
         args: &'a [ArgRange],
     ) -> Option<Upcoming<'a>> {
-        let command = request.command.filter(|_| request.is_fast_path)?;
+        let command = request.command().filter(|_| request.is_fast_path())?;
         Some(Upcoming { command, db: request.db, hash: request.hash, args: request.argv(buf, args) })
     }
 

@@ -504,21 +504,37 @@ impl Worker {
 
     /// Handles the messages of a turn from other shards, in the order of `inbox`, which is emptied.
     pub fn deliver_all(&mut self, inbox: &mut Vec<(usize, Message)>) {
+        if inbox.is_empty() {
+            return;
+        }
         self.prefetch_messages(inbox);
-        for (from, message) in inbox.drain(..) {
-            self.deliver(from, message);
+        self.follow_senders();
+        let mut messages = inbox.drain(..);
+        while let Some((from, message)) = messages.next() {
+            self.time.batch_follows = does_batch_follow(messages.as_slice());
+            self.deliver_followed(from, message);
         }
     }
 
     /// Handles a message from another shard.
     pub fn deliver(&mut self, from: usize, message: Message) {
-        // The sender may already use a newer command table than this shard, and name a command that only that one has.
-        // A table is published before any shard uses it, so the version read here is at least the sender's.
+        self.follow_senders();
+        self.deliver_followed(from, message);
+    }
+
+    /// To be called once messages have come, before the first is handled. Their senders may already use a newer command table
+    /// than this shard, and name a command that only that one has; or newer users. Each of these is published before any
+    /// shard uses it, so the versions read here are at least the senders'.
+    fn follow_senders(&mut self) {
         if self.globals.table_version() != self.table_version {
             self.adopt_table();
         }
         self.follow_users();
         self.follow_prefixes();
+    }
+
+    #[inline]
+    fn deliver_followed(&mut self, from: usize, message: Message) {
         self.take_ticket_of(from);
         self.handle(from, message);
         self.deliver_local();
@@ -574,6 +590,13 @@ impl Worker {
             self.handle(self.shard.index, message);
         }
     }
+}
+
+/// Whether a batch of commands comes before anything else that may run commands.
+#[inline]
+fn does_batch_follow(messages: &[(usize, Message)]) -> bool {
+    let other = messages.iter().find(|(_, message)| !matches!(message, Message::Replies(_)));
+    matches!(other, Some((_, Message::Commands(_))))
 }
 
 #[cfg(test)]

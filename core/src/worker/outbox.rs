@@ -45,6 +45,12 @@ impl Outbox {
         }
     }
 
+    /// Whether there is a message for this shard itself.
+    #[inline]
+    pub(super) fn has_local(&self) -> bool {
+        !self.local.is_empty()
+    }
+
     /// The next message for this shard itself.
     #[inline]
     pub(super) fn next_local(&mut self) -> Option<Message> {

@@ -27,7 +27,7 @@ use crate::command::{Call, CommandError, gate, keys};
 use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
 use crate::runtime::driver::ConnId;
 use crate::shard::slot::shard_of;
-use crate::types::hashing::hash_key;
+use crate::types::KeyHasher;
 
 /// The hidden command that runs in the place of PING where that replies as a message does.
 pub const PING_AS_MESSAGE: &str = "ping-as-message";
@@ -42,22 +42,35 @@ pub(super) struct Prepared {
     /// Where it begins and ends in the buffer.
     pub(super) start: usize,
     pub(super) end: usize,
-    /// The command, if its name is known and it has no subcommands.
-    pub(super) command: Option<CommandId>,
-    /// Hash and shard of its first key, which is argument `key_arg`, and the selected database. `key_arg` 1: it has no
-    /// other key; 0: its first key is not known.
+    /// `None`: its name is not known, or it has subcommands.
+    lookup: Option<Lookup>,
+    /// Hash and shard of its first key, and the selected database.
     pub(super) hash: u64,
     pub(super) shard: u32,
-    key_arg: u8,
     pub(super) db: u32,
-    /// It has one key and the right number of arguments, and its handler is a plain function over keys.
-    pub(super) is_fast_path: bool,
 }
 
 impl Prepared {
     /// Its arguments. It was parsed from `buf`, and `args` has the positions.
     pub(super) fn argv<'a>(&self, buf: &'a [u8], args: &'a [ArgRange]) -> Argv<'a> {
         Argv::new(&buf[self.start..self.end], &args[self.args.start as usize..self.args.end as usize])
+    }
+
+    /// The command, if its name is known and it has no subcommands.
+    #[inline]
+    pub(super) fn command(&self) -> Option<CommandId> {
+        self.lookup.map(|lookup| lookup.command)
+    }
+
+    /// See [`Lookup`].
+    #[inline]
+    fn key_arg(&self) -> u8 {
+        self.lookup.map_or(0, |lookup| lookup.key_arg)
+    }
+
+    #[inline]
+    pub(super) fn is_fast_path(&self) -> bool {
+        self.lookup.is_some_and(|lookup| lookup.is_fast_path)
     }
 
     /// Hash and shard of its only key, if these are known.
@@ -67,7 +80,7 @@ impl Prepared {
 
     /// The shard of its only key, if that is known.
     pub(super) fn shard(&self) -> Option<usize> {
-        (self.key_arg == 1).then_some(self.shard as usize)
+        (self.key_arg() == 1).then_some(self.shard as usize)
     }
 }
 
@@ -98,10 +111,14 @@ impl Alikes {
 #[derive(Clone, Copy)]
 struct Lookup {
     command: CommandId,
-    /// See [`Prepared`].
+    /// Which argument is the first key. 1: it has no other key; 0: its first key is not known.
     key_arg: u8,
+    /// It has one key and the right number of arguments, and its handler is a plain function over keys.
     is_fast_path: bool,
 }
+
+/// It is copied with every request.
+const _: () = assert!(size_of::<Option<Lookup>>() == 4);
 
 impl Lookup {
     /// `None` for names that are unknown, or have subcommands.
@@ -297,7 +314,7 @@ impl Worker {
                 left = &left[1..];
                 continue;
             }
-            if request.is_fast_path {
+            if request.is_fast_path() {
                 let count = self.run_fast_path(at, buf, left, args);
                 if count > 0 {
                     *done = left[count - 1].end;
@@ -388,6 +405,8 @@ impl Worker {
         if !std::ptr::eq(self.alikes.table, self.table) {
             self.alikes = Alikes::new(self.table);
         }
+        let may_be_alike = connection.parser.may_be_alike(&limits);
+        let hasher = KeyHasher::new();
         let len_max = prepared.len() + group_max;
         let mut end = from;
         while prepared.len() < len_max {
@@ -396,7 +415,7 @@ impl Worker {
                 return Group { end, then: Then::Wait(None) };
             }
             let first = args.len();
-            let known = self.alikes.place(rest).and_then(|place| {
+            let known = self.alikes.place(rest).filter(|_| may_be_alike).and_then(|place| {
                 let (beginning, lookup) = place.as_ref()?;
                 let consumed = connection.parser.parse_alike(rest, beginning, &limits, args)?;
                 Some((consumed, *lookup))
@@ -426,19 +445,17 @@ impl Worker {
                         0 => (0, u32::MAX),
                         at => {
                             let key = argv.arg(usize::from(at));
-                            (hash_key(key), shard_of(key, self.shard.shard_count) as u32)
+                            (hasher.hash(key), shard_of(key, self.shard.shard_count) as u32)
                         }
                     };
                     prepared.push(Prepared {
                         args: first as u32..args.len() as u32,
                         start: end,
                         end: end + consumed,
-                        command: lookup.map(|lookup| lookup.command),
+                        lookup,
                         hash,
                         shard,
-                        key_arg,
                         db,
-                        is_fast_path: lookup.is_some_and(|lookup| lookup.is_fast_path),
                     });
                     end += consumed;
                 }
@@ -485,7 +502,7 @@ impl Worker {
     /// Runs one request of a connection, or sends it to the shards where it runs.
     fn execute(&mut self, at: usize, argv: Argv<'_>, prepared: Option<&Prepared>) -> Flow {
         let table = self.table;
-        let entry = match prepared.and_then(|request| request.command) {
+        let entry = match prepared.and_then(Prepared::command) {
             Some(id) if arity_fits(table.entry(id), argv) => table.entry(id),
             _ => match gate::resolve(table, argv).or_else(|error| self.own_command(at, argv).ok_or(error)) {
                 Ok(entry) => entry,
@@ -522,7 +539,7 @@ impl Worker {
         let call = Call {
             command: entry.id,
             hash: prepared.map_or(0, |request| request.hash),
-            hashed_arg: prepared.map_or(0, |request| request.key_arg),
+            hashed_arg: prepared.map_or(0, Prepared::key_arg),
             ..connection.client.call(self.shard.index)
         };
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
@@ -534,7 +551,7 @@ impl Worker {
         let is_wide = self.shard.shard_count > 1 && self.is_wide(entry, argv);
         let route = match prepared {
             _ if is_wide => Route::Many,
-            Some(request) if request.key_arg == 1 => Route::One(request.shard as usize),
+            Some(request) if request.key_arg() == 1 => Route::One(request.shard as usize),
             _ => self.route(entry, argv, db),
         };
         let waits = has_pending

@@ -3,6 +3,7 @@
 
 use super::Worker;
 use super::connection::{BIG_REPLY_BYTES, BIG_REQUEST_BYTES};
+use super::fast_path::Tally;
 use super::fetch::Upcoming;
 use super::run::{Invocation, ReplyTo, Started};
 use crate::command::Call;
@@ -14,12 +15,12 @@ use crate::shard::message::{BATCH_BYTES_MAX, Batch, BatchedCommand, Message, Rep
 impl Worker {
     /// Adds a command to the batch for `shard`.
     pub(super) fn batch(&mut self, shard: usize, reply_id: ReplyId, call: &Call, args: Argv<'_>) {
-        self.batch_alike(shard, reply_id, call, call.command, call.hash, args);
+        self.batch_by(shard, reply_id, args, |batch| batch.push(reply_id, *call, args));
     }
 
-    /// As [`Batch::push_alike`].
+    /// As [`Batch::push_request`].
     #[inline]
-    pub(super) fn batch_alike(
+    pub(super) fn batch_request(
         &mut self,
         shard: usize,
         reply_id: ReplyId,
@@ -28,12 +29,19 @@ impl Worker {
         hash: u64,
         args: Argv<'_>,
     ) {
+        self.batch_by(shard, reply_id, args, |batch| {
+            batch.push_request(reply_id, alike, command, hash, args)
+        });
+    }
+
+    #[inline(always)]
+    fn batch_by(&mut self, shard: usize, reply_id: ReplyId, args: Argv<'_>, push: impl FnOnce(&mut Batch)) {
         let len_bytes = args.bytes().len();
         if len_bytes > BIG_REQUEST_BYTES {
             self.prepare_big_request(shard, reply_id, len_bytes);
         }
         let batch = self.outbox.batch(shard);
-        batch.push_alike(reply_id, alike, command, hash, args);
+        push(batch);
         if batch.args_len_bytes() > BATCH_BYTES_MAX {
             self.flush_batch(shard);
         }
@@ -136,6 +144,7 @@ impl Worker {
         let is_monitored = self.is_monitored() || self.shard.is_replica;
         // The commands before this one have been timed: see `time_fast_path`.
         let mut timed = 0;
+        let mut tally = self.time.take_carried();
         while let Some(command) = commands.get(next) {
             let entry = self.table.entry(command.call.command);
             let is_plain = self.shard.locks.is_empty() && !is_monitored;
@@ -143,11 +152,12 @@ impl Worker {
                 next += 1;
                 let args = batch.args(&command.args);
                 self.run_on_fast_path(entry, &command.call, args, &mut replies);
+                tally.add(entry.id);
                 batch.answered.push((command.reply_id, replies.len()));
                 self.answer_early(from, &mut batch, &mut replies);
                 continue;
             }
-            self.time_batched(&batch, &commands[timed..next]);
+            self.time_batched(&mut tally, &batch, &commands[timed..next]);
             next += 1;
             if let Some(exec) = command.exec {
                 let queued = &commands[next..next + exec.len as usize];
@@ -168,7 +178,10 @@ impl Worker {
             batch.answered.push((command.reply_id, replies.len()));
             self.answer_early(from, &mut batch, &mut replies);
         }
-        self.time_batched(&batch, &commands[timed..next]);
+        let len_bytes = batch.args_len_bytes() + replies.len();
+        if self.outbox.has_local() || !self.time.carry(&tally, len_bytes) {
+            self.time_batched(&mut tally, &batch, &commands[timed..next]);
+        }
         batch.replies = replies;
         batch.commands = commands;
         batch.clear_commands();
@@ -177,20 +190,27 @@ impl Worker {
 
     /// Counts and times commands of a batch that have run on the fast path.
     #[inline]
-    fn time_batched(&mut self, batch: &Batch, ran: &[BatchedCommand]) {
+    fn time_batched(&mut self, tally: &mut Tally, batch: &Batch, ran: &[BatchedCommand]) {
         let call_of = |command: &BatchedCommand| (command.call, batch.args(&command.args));
-        self.time_fast_path(ran.iter(), |command| command.call.command, call_of);
+        self.time_fast_path(std::mem::take(tally), ran.iter(), |command| command.call.command, call_of);
     }
 
     /// Sends the replies to the first commands of a batch ahead of the others if they have become long.
-    #[inline]
+    #[inline(always)]
     fn answer_early(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
         if replies.len() > BATCH_BYTES_MAX {
-            let mut early = self.outbox.spare_batch();
-            early.answered = std::mem::take(&mut batch.answered);
-            early.replies = std::mem::take(replies);
-            self.send(from, Message::Replies(early));
+            self.answer_first(from, batch, replies);
         }
+    }
+
+    #[cold]
+    fn answer_first(&mut self, from: usize, batch: &mut Batch, replies: &mut Vec<u8>) {
+        // What took long is not timed together with another batch.
+        self.time.batch_follows = false;
+        let mut early = self.outbox.spare_batch();
+        early.answered = std::mem::take(&mut batch.answered);
+        early.replies = std::mem::take(replies);
+        self.send(from, Message::Replies(early));
     }
 
     /// Delivers replies to the connections that wait for them.

@@ -1,7 +1,14 @@
 //! How long commands take. The clock is read once per command: a command runs from the end of the one before to its own
 //! end.
 
+use super::fast_path::Tally;
 use crate::runtime::clock::{Clock, CycleRate, cycles};
+
+/// Where commands that take so long are noted, the clock is read for each batch: a slow command is looked for in it.
+const NOTED_BY_BATCH_NANOS: u64 = 1_000_000;
+
+/// A batch of more bytes, of arguments and replies, is timed alone: a single value may be slow to copy.
+const CARRIED_BYTES_MAX: usize = 16 << 10;
 
 pub(super) struct Timing {
     pub(super) clock: &'static dyn Clock,
@@ -15,6 +22,10 @@ pub(super) struct Timing {
     pub(super) slow_from_nanos: u64,
     /// One that took this long or longer goes to the slow log or to the latency monitor.
     pub(super) noted_from_nanos: u64,
+    /// Another batch of commands comes before anything else runs.
+    pub(super) batch_follows: bool,
+    /// Commands of earlier batches that have not been counted and timed. The batch that follows does it.
+    carried: Tally,
 }
 
 impl Timing {
@@ -26,7 +37,29 @@ impl Timing {
             turn_begun: false,
             slow_from_nanos: 0,
             noted_from_nanos: 0,
+            batch_follows: false,
+            carried: Tally::default(),
         }
+    }
+
+    /// Keeps the tally of a batch for the batch that follows: with many shards most hold a command or two, and reading the
+    /// clock costs as much as running one. Returns whether it does; if not, it has to be timed now.
+    #[inline]
+    pub(super) fn carry(&mut self, tally: &Tally, len_bytes: usize) -> bool {
+        let carries = self.batch_follows
+            && !tally.is_mixed()
+            && len_bytes <= CARRIED_BYTES_MAX
+            && self.noted_from_nanos >= NOTED_BY_BATCH_NANOS;
+        if carries {
+            self.carried = tally.as_carried();
+        }
+        carries
+    }
+
+    /// The tally with which a batch begins.
+    #[inline]
+    pub(super) fn take_carried(&mut self) -> Tally {
+        std::mem::take(&mut self.carried)
     }
 
     /// Ticks of the clock now. The processor's counter is read inline, as this is called at every command.

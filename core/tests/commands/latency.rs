@@ -1,6 +1,10 @@
 //! LATENCY, and what the latency monitor records, with a clock that only sleeping commands move.
 
+use super::cluster::request_bytes;
 use super::{Server, bulk, on_one_and_three_shards};
+use shardis_core::runtime::driver::{ConnId, Events};
+use shardis_core::shard::slot::shard_of;
+use shardis_core::worker::Worker;
 
 /// The events of LATENCY LATEST: name, last sample and worst one in milliseconds.
 fn latest(server: &mut Server) -> Vec<(String, u64, u64)> {
@@ -110,4 +114,57 @@ fn histograms_are_of_the_commands_that_have_run() {
             ("LATENCY HISTOGRAM", "*0"),
         ]);
     });
+}
+
+/// Batches of one kind of command that come one behind the other are timed together, and then all are counted.
+#[test]
+fn every_command_of_every_batch_of_a_turn_is_counted_once() {
+    let mut server = Server::new(2);
+    let key =
+        (0..).map(|number| format!("key:{number}")).find(|key| shard_of(key.as_bytes(), 2) == 0).unwrap();
+    let [other, home] = &mut server.cluster.workers[..] else { panic!("two shards") };
+    let long = "x".repeat(20 << 10);
+    // Each line is a batch.
+    let batches: &[&[&[&str]]] = &[
+        &[&["get", &key], &["get", &key]],
+        &[&["get", &key]],
+        &[&["set", &key, "1"]],
+        &[&["set", &key, "2"], &["get", &key]],
+        &[&["get", &key]],
+        &[&["set", &key, &long]],
+        &[&["get", &key]],
+        &[&["get", &key]],
+        &[&["mget", &key, &key]],
+        &[&["get", &key]],
+        &[&["set", &key, "3"]],
+    ];
+    let before: Vec<u64> = ["get", "set", "mget"].map(|name| counted(other, name)).into();
+
+    let mut inbox = Vec::new();
+    for batch in batches {
+        home.before_wait();
+        home.begin_turn();
+        let bytes: Vec<u8> = batch.iter().flat_map(|request| request_bytes(request)).collect();
+        home.received(ConnId::new(0, 0), &bytes);
+        home.end_turn();
+        inbox.extend(home.outbox.drain().map(|(_, message)| (1, message)));
+    }
+    assert_eq!(inbox.len(), batches.len());
+    let processed = other.shard.stats.commands_processed.get();
+    other.before_wait();
+    other.begin_turn();
+    other.deliver_all(&mut inbox);
+
+    let after: Vec<u64> = ["get", "set", "mget"].map(|name| counted(other, name)).into();
+    assert_eq!(
+        after.iter().zip(&before).map(|(after, before)| after - before).collect::<Vec<_>>(),
+        [8, 4, 1]
+    );
+    assert_eq!(other.shard.stats.commands_processed.get() - processed, 13);
+}
+
+/// How many calls of a command a shard has counted.
+fn counted(worker: &Worker, name: &str) -> u64 {
+    let id = worker.table.lookup(name.as_bytes()).expect("the table has it").id;
+    worker.shard.stats.command(id).calls.get()
 }

@@ -376,8 +376,9 @@ impl Cluster {
         } else if let Some(&(from, to)) = wires.get(choice) {
             let queue = self.wires.get_mut(&(from, to)).expect("it was listed");
             let count = 1 + self.random.below(queue.len());
-            let messages: Vec<Message> = queue.drain(..count).collect();
-            self.turn(to, |worker| messages.into_iter().for_each(|message| worker.deliver(from, message)));
+            let mut inbox: Vec<(usize, Message)> =
+                queue.drain(..count).map(|message| (from, message)).collect();
+            self.turn(to, |worker| worker.deliver_all(&mut inbox));
         } else {
             // Input of other clients of the shard, and more of the same client, may arrive in the same turn.
             let first = senders[choice - wires.len()];

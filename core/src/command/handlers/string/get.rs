@@ -24,7 +24,7 @@ pub(super) const GET: Command = Command::keys("get", 2, get)
 fn get(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    match ctx.shard.lookup_read(ctx.call, key) {
+    match ctx.shard.lookup_read_inline(ctx.call, key) {
         Some(entry) => StringRef::of(entry.value())?.reply(&mut ctx.reply),
         None => ctx.reply.null(),
     }

@@ -39,12 +39,6 @@ impl Config {
         DEFAULTS.get_or_init(Config::default)
     }
 
-    /// Whether an RDB file that was written or received for replication is to be removed when it was used: nobody wants it, as nothing
-    /// is persistent here.
-    pub fn removes_sync_files(&self) -> bool {
-        self.rdb_del_sync_files && self.save.0.is_empty() && !self.appendonly
-    }
-
     /// Whether memory is limited.
     pub fn has_maxmemory(&self) -> bool {
         self.maxmemory_bytes != 0

@@ -8,6 +8,7 @@
 
 use super::Worker;
 use crate::REDIS_VERSION;
+use crate::config::Config;
 use crate::persist::rdb::module::write_aux;
 use crate::persist::rdb::write::{Writer, end_of_file};
 use crate::runtime::disk::SystemDisk;
@@ -228,6 +229,12 @@ pub(super) fn write_sizes(sizes: &[DbSize], compress: bool, out: &mut Vec<u8>) {
         writer.select_db(size.db);
         writer.resize_db(size.keys, size.expires);
     }
+}
+
+/// Whether an RDB file that was written or received for replication is to be removed when it was used: nobody wants it, as nothing
+/// is persistent here.
+pub(super) fn removes_sync_files(config: &Config) -> bool {
+    config.rdb_del_sync_files && config.save.0.is_empty() && !config.appendonly
 }
 
 /// Where several saves are under way, those behind the first one write to files of these names.

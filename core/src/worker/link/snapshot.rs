@@ -15,6 +15,7 @@ use crate::worker::aof::Aof;
 use crate::worker::feed::AtEnd;
 use crate::worker::hooks::SnapshotEvent;
 use crate::worker::load::{self, LoadError};
+use crate::worker::persistence::removes_sync_files;
 use std::io::{self, Read};
 
 /// What becomes of the snapshot, and of the present data.
@@ -57,7 +58,7 @@ impl LinkThread {
             SystemDisk.rename(&path, config.dbfilename.as_path())?;
             let mut file = SystemDisk.reader(config.dbfilename.as_path())?;
             self.load(&mut file, way, len_bytes, id)?;
-            if config.removes_sync_files() {
+            if removes_sync_files(&config) {
                 log::notice(format_args!(
                     "Removing the RDB file obtained from the master. This replica has persistence disabled"
                 ));

@@ -15,7 +15,7 @@ use crate::types::module::AuxPlace;
 use crate::types::save::Chunk;
 use crate::worker::Globals;
 use crate::worker::aof::{Aof, NewBase};
-use crate::worker::persistence::{header, write_sizes};
+use crate::worker::persistence::{header, removes_sync_files, write_sizes};
 use crate::worker::stream::{Payload, push_to_all};
 use std::collections::BTreeMap;
 use std::io;
@@ -160,7 +160,7 @@ impl FilePlan {
                 let outcome = self.save(&SystemDisk, counted, progress).and_then(|is_complete| {
                     if is_complete {
                         self.send_file(&SystemDisk, &payloads)?;
-                        if globals.config().1.removes_sync_files() {
+                        if removes_sync_files(&globals.config().1) {
                             log::notice(format_args!(
                                 "Removing the RDB file used to feed replicas in a persistence-less instance"
                             ));

@@ -123,8 +123,14 @@ impl Worker {
         let ShardBatch { queue, hashes, replies, ran, closed_by, .. } = shard_batch;
         let mut hashes = if are_fetched { &hashes[..] } else { &[] };
         let is_unit = self.shard.begin_publishing();
+        // Commands that take constant time are timed together, as on the fast path; those from here on have not been.
+        let mut timed = ran.len();
         for (queued, args) in queue.iter() {
             let entry = self.table.entry(queued.call.command);
+            if !entry.row.is_constant_time {
+                self.share_time(&mut ran[timed..]);
+                timed = ran.len();
+            }
             let fetched = hashes.split_off(..queued.hash_count as usize).unwrap_or_default();
             self.shard.effects.set_order(queued.place);
             let command = Invocation::new(entry, &queued.call, args, conn);
@@ -133,7 +139,11 @@ impl Worker {
             if self.shard.has_flushed_all {
                 self.end_flush();
             }
-            ran.push((replies.len(), self.time.take_nanos()));
+            ran.push((replies.len(), 0));
+            if !entry.row.is_constant_time {
+                self.share_time(&mut ran[timed..]);
+                timed = ran.len();
+            }
             if entry.row.is_over_session()
                 && closed_by.is_none()
                 && conn.is_some_and(|at| self.is_closing(at))
@@ -141,8 +151,18 @@ impl Worker {
                 *closed_by = Some(queued.place);
             }
         }
+        self.share_time(&mut ran[timed..]);
         if is_unit {
             self.shard.end_publishing();
+        }
+    }
+
+    /// Charges the time since the clock was read to these commands, each the mean. `ran`: where the reply to each ends, and its
+    /// nanoseconds.
+    fn share_time(&mut self, ran: &mut [(usize, u64)]) {
+        if let Ok(count @ 1..) = u64::try_from(ran.len()) {
+            let nanos = self.time.take_nanos() / count;
+            ran.iter_mut().for_each(|(_, of_command)| *of_command = nanos);
         }
     }
 

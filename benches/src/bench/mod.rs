@@ -87,6 +87,16 @@ pub struct RoundArgs {
     pub seed: u64,
 }
 
+/// Options of the benches that drive servers in one way.
+#[derive(Args, Clone, Debug)]
+pub struct PipelineArgs {
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
+    pub connections: usize,
+    /// Requests that a connection has under way
+    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
+    pub pipeline: usize,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreList(pub Vec<usize>);
 

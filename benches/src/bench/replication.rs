@@ -10,7 +10,9 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::bench::shards::{our_contender, placements_on};
-use crate::bench::{CommonArgs, Contender, Lane, RoundArgs, Setup, at_least_one, load_keys, settle};
+use crate::bench::{
+    CommonArgs, Contender, Lane, PipelineArgs, RoundArgs, Setup, at_least_one, load_keys, settle,
+};
 use crate::error::{BenchError, Context, Result};
 use crate::load::Placement;
 use crate::load::workload::{Op, Pool, Stored};
@@ -35,11 +37,8 @@ pub struct ReplicationArgs {
     pub common: CommonArgs,
     #[command(flatten)]
     pub rounds: RoundArgs,
-    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
-    pub connections: usize,
-    /// Requests that a connection has under way
-    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
-    pub pipeline: usize,
+    #[command(flatten)]
+    pub load: PipelineArgs,
     /// Bytes of a value
     #[arg(long, default_value_t = 64, value_parser = at_least_one)]
     pub value: usize,
@@ -144,12 +143,12 @@ pub fn run(args: &ReplicationArgs) -> Result<Verdict> {
 }
 
 fn measure(pairs: &[Pair], args: &ReplicationArgs) -> Result<Vec<Costs>> {
-    let pool = Pool::build(Op::Set, args.pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
+    let pool = Pool::build(Op::Set, args.load.pipeline, args.rounds.keyspace, args.value, args.rounds.seed);
     let (warm_up, window) =
         (Duration::from_secs_f64(args.rounds.warm_up), Duration::from_secs_f64(args.rounds.seconds));
     let mut lanes = pairs
         .iter()
-        .map(|pair| Lane::connect(&pair.master, args.connections, &pair.generator))
+        .map(|pair| Lane::connect(&pair.master, args.load.connections, &pair.generator))
         .collect::<Result<Vec<_>>>()?;
     let mut costs: Vec<Costs> = pairs.iter().map(|_| Costs::default()).collect();
     for round in 0..args.rounds.rounds as usize {
@@ -181,8 +180,8 @@ fn report(
 ) {
     setup.report.paragraph(&format!(
         "SET with {} connections, pipeline {}, values of {} B, {} keys; {} rounds of {} s; medians over the rounds.",
-        args.connections,
-        args.pipeline,
+        args.load.connections,
+        args.load.pipeline,
         args.value,
         grouped(args.rounds.keyspace as f64),
         args.rounds.rounds,

@@ -13,7 +13,7 @@ use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509NameBuilder};
 
 use crate::bench::{
-    CommonArgs, Contender, Lane, RoundArgs, Setup, at_least_one, interleaved, load_keys, settle,
+    CommonArgs, Contender, Lane, PipelineArgs, RoundArgs, Setup, interleaved, load_keys, settle,
 };
 use crate::error::{BenchError, Context, Result};
 use crate::load::wire::tls_context;
@@ -32,11 +32,8 @@ pub struct TlsArgs {
     pub common: CommonArgs,
     #[command(flatten)]
     pub rounds: RoundArgs,
-    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
-    pub connections: usize,
-    /// Requests that a connection has under way
-    #[arg(long, default_value_t = 16, value_parser = at_least_one)]
-    pub pipeline: usize,
+    #[command(flatten)]
+    pub load: PipelineArgs,
 }
 
 /// A certificate that signs itself, in a directory that goes when it is dropped.
@@ -109,11 +106,12 @@ pub fn run(args: &TlsArgs) -> Result<Verdict> {
     }
 
     let context = tls_context().context(|| "a context for TLS".to_string())?;
-    let pool = Pool::build(Op::Get, args.pipeline, args.rounds.keyspace, VALUE_LEN_BYTES, args.rounds.seed);
+    let pool =
+        Pool::build(Op::Get, args.load.pipeline, args.rounds.keyspace, VALUE_LEN_BYTES, args.rounds.seed);
     let mut lanes = servers
         .iter()
         .map(|(_, server, address)| {
-            Lane::connect_tls(server, *address, args.connections, &setup.generator, &context)
+            Lane::connect_tls(server, *address, args.load.connections, &setup.generator, &context)
         })
         .collect::<Result<Vec<_>>>()?;
     let rounds = interleaved(&mut lanes, &pool, &args.rounds)?;
@@ -140,7 +138,7 @@ pub fn run(args: &TlsArgs) -> Result<Verdict> {
         let ratio = best_peer.map(|best| cost / best).filter(|_| contender.is_ours());
         let verdict = ratio.map(|ratio| Verdict::at_most(ratio, BAR));
         if let Some(verdict) = verdict {
-            setup.report.verdict(&format!("GET over TLS at pipeline {}", args.pipeline), verdict);
+            setup.report.verdict(&format!("GET over TLS at pipeline {}", args.load.pipeline), verdict);
         }
         table.row([
             server.program.name.clone(),
@@ -158,7 +156,7 @@ pub fn run(args: &TlsArgs) -> Result<Verdict> {
     setup.report.paragraph(&format!(
         "{} connections, pipeline {}, values of {VALUE_LEN_BYTES} B, {} keys; TLS 1.3 with a certificate of RSA 2048; {} \
          rounds of {} s; medians over the rounds.",
-        args.connections, args.pipeline, args.rounds.keyspace, args.rounds.rounds, args.rounds.seconds
+        args.load.connections, args.load.pipeline, args.rounds.keyspace, args.rounds.rounds, args.rounds.seconds
     ));
     setup.report.table("CPU an operation, whole", &table);
     drop(servers);

@@ -142,7 +142,7 @@ fn generate_with(seed: u64, random: &mut Random, families: &[Family], waits: [Wa
     let waiting = waits[random.below(waits.len())];
     let mut chosen = choose_families(random, families);
     let mut batch_len_max = [1, 2, 5, 20, 60][random.below(5)];
-    if matches!(waiting, Waiting::OnOneShard | Waiting::OneByOne) {
+    if waiting.is_bound() {
         batch_len_max = 1;
     }
     if waiting == Waiting::OneByOne {

@@ -26,7 +26,7 @@ impl Databases {
         Databases { all: (0..count).map(Db::new).collect(), used_len: 0 }
     }
 
-    /// Those that have been changed, and maybe others: the first ones.
+    /// The first ones, up to the last that has ever been changed.
     #[inline]
     pub(super) fn used(&self) -> &[Db] {
         debug_assert!(self.all[self.used_len..].iter().all(Db::is_unused));

@@ -183,7 +183,7 @@ pub struct ShardBatch {
     pub hashes: Vec<u64>,
     /// The replies, concatenated.
     pub replies: Vec<u8>,
-    /// For each command: where its reply ends, and how many nanoseconds it ran.
+    /// For each command: where its reply ends, and how many nanoseconds it ran; the mean of several that take constant time.
     pub ran: Vec<(usize, u64)>,
     /// The command at this place has closed the client's connection (CLIENT KILL of itself): the client gets no replies
     /// to the commands behind it.

@@ -22,15 +22,13 @@ static SEED: OnceLock<RandomState> = OnceLock::new();
 /// Hashes a key, in the same way on all shards for the life of the process.
 #[inline]
 pub fn hash_key(key: &[u8]) -> u64 {
-    slanted(hash_bytes(key))
+    KeyHasher::new().hash(key)
 }
 
 /// Hashes a string with the same seed, evenly: for the elements of collections.
 #[inline]
 pub fn hash_bytes(bytes: &[u8]) -> u64 {
-    let mut hasher = SEED.get_or_init(RandomState::new).build_hasher();
-    hasher.write(bytes);
-    hasher.finish()
+    KeyHasher::new().hash_evenly(bytes)
 }
 
 /// Hashes keys in a loop, each as [`hash_key`] does, but without a call and with one look at the seed.
@@ -45,9 +43,14 @@ impl KeyHasher {
 
     #[inline(always)]
     pub fn hash(self, key: &[u8]) -> u64 {
+        slanted(self.hash_evenly(key))
+    }
+
+    #[inline(always)]
+    fn hash_evenly(self, bytes: &[u8]) -> u64 {
         let mut hasher = self.0.build_hasher();
-        hasher.write(key);
-        slanted(hasher.finish())
+        hasher.write(bytes);
+        hasher.finish()
     }
 }
 

@@ -80,7 +80,7 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
     }
     let half = |bytes: &[u8], at: usize| u32::from_ne_bytes(*bytes[at..].first_chunk().expect("4 bytes"));
     match len {
-        8..=16 => word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
+        8..=16 => same_words(a, b),
         17..=32 => {
             let differs = |at: usize| word(a, at) ^ word(b, at);
             differs(len - 8) | differs(len - 16) | differs(8) | differs(0) == 0
@@ -94,11 +94,17 @@ fn same_bytes(a: &[u8], b: &[u8]) -> bool {
 /// The same for the look-up that GET does: keys of the most usual lengths are compared without a call.
 #[inline(always)]
 fn same_bytes_inline(a: &[u8], b: &[u8]) -> bool {
-    let len = a.len();
-    match len {
-        8..=16 => len == b.len() && word(a, len - 8) == word(b, len - 8) && word(a, 0) == word(b, 0),
+    match a.len() {
+        8..=16 => a.len() == b.len() && same_words(a, b),
         _ => same_bytes(a, b),
     }
+}
+
+/// The same for strings of one length, which is from 8 to 16.
+#[inline(always)]
+fn same_words(a: &[u8], b: &[u8]) -> bool {
+    let last = a.len() - 8;
+    word(a, last) == word(b, last) && word(a, 0) == word(b, 0)
 }
 
 #[inline(always)]

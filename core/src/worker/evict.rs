@@ -69,9 +69,10 @@ impl Worker {
         }
     }
 
-    /// Whether keys are evicted, or writes refused, when memory is full. A replica leaves that to its master, unless it is told otherwise.
+    /// Whether keys are evicted, or writes refused, when memory is full. A replica leaves that to its master, unless it is told
+    /// otherwise.
     #[inline]
-    fn limits_memory(&self) -> bool {
+    pub(super) fn limits_memory(&self) -> bool {
         let config = &self.shard.config;
         config.has_maxmemory() && !(self.shard.is_replica && config.replica_ignore_maxmemory)
     }

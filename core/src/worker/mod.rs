@@ -382,7 +382,7 @@ impl Worker {
         self.shard.stats.turns.add(1);
         self.follow_role();
         self.watch_writer();
-        if self.shard.config.has_maxmemory() {
+        if self.limits_memory() {
             self.look_at_others_memory();
         }
         if self.globals.config_version() != self.config_version {

@@ -329,8 +329,9 @@ impl Worker {
                     }
                 }
             }
-            let joins = self.connections[at].as_deref().is_some_and(|it| it.joins_requests);
-            let coalesced = if self.shard.shard_count > 1 && (joins || request.shard().is_none()) {
+            let has_others = self.shard.shard_count > 1;
+            let joins = has_others && self.connections[at].as_deref().is_some_and(|it| it.joins_requests);
+            let coalesced = if joins || has_others && request.shard().is_none() {
                 let behind = matches!(group.then, Then::Parse).then_some(group.end);
                 self.begin_coalesced(at, buf, left, args, behind)
             } else {

@@ -1,5 +1,5 @@
-//! How long commands take. The clock is read once per command: a command runs from the end of the one before to its own
-//! end.
+//! How long commands take. The clock is read once per command, or once for several that take constant time, which are charged
+//! the mean: they run from the end of the ones before to their own.
 
 use super::fast_path::Tally;
 use crate::runtime::clock::{Clock, CycleRate, cycles};

@@ -430,7 +430,6 @@ fn a_replica_leaves_it_to_its_master_what_is_evicted() {
     for setup in [ONE, FOUR] {
         let master = Node::ours("evict-master", setup);
         let mut at_master = master.connect();
-        at_master.call(&["CONFIG", "SET", "repl-backlog-size", "16kb"]);
         for n in 0..500 {
             at_master.call(&["SET", &format!("key:{n}"), &"x".repeat(1000)]);
         }

@@ -1,4 +1,4 @@
-//! Following a master: its snapshot replaces what is here, and then its stream is applied, unit by unit.
+//! Following a master: its snapshot replaces what is here, and then its stream is applied, run by run.
 
 use super::handshake::{LOOK_INTERVAL, Start, Talk, is_timeout};
 use super::runs::Runs;

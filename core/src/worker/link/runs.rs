@@ -44,12 +44,24 @@ enum Place {
 }
 
 impl Place {
-    /// Of a command, or a transaction, that consists of both.
+    /// Of a transaction that consists of both.
     fn with(self, other: Place) -> Place {
         match (self, other) {
             (Place::One(one), Place::One(other)) if one == other => self,
             (Place::One(_) | Place::Several, Place::One(_) | Place::Several) => Place::Several,
             _ => Place::Alone,
+        }
+    }
+}
+
+impl RunShards {
+    /// Of a run that a unit is added to.
+    fn with(self, place: Place) -> RunShards {
+        match (self, place) {
+            (shards, Place::Anywhere) => shards,
+            (RunShards::None, Place::One(shard)) => RunShards::One(shard),
+            (RunShards::One(before), Place::One(shard)) if shard == before => self,
+            _ => RunShards::Joined,
         }
     }
 }
@@ -76,37 +88,20 @@ impl Runs {
         hand_over: &mut impl FnMut(Chunk) -> Result<(), E>,
     ) -> Result<(), E> {
         let places = commands.iter().filter_map(|argv| place_of(self.table, argv, self.shard_count));
-        let count = commands.iter().count();
         let place = places.reduce(Place::with).unwrap_or(Place::Anywhere);
-        // What MULTI begins would be queued for the only shard, and sent to it when the rest of the run may have run.
-        let place =
-            if count > 1 && self.shard_count > 1 && place != Place::Alone { Place::Several } else { place };
-        let joined = match (place, self.shards) {
-            (Place::Anywhere, shards) => Some(shards),
-            (Place::One(shard), RunShards::None) => Some(RunShards::One(shard)),
-            (Place::One(shard), RunShards::One(before)) if shard == before => Some(self.shards),
-            (Place::One(_) | Place::Several, _) => Some(RunShards::Joined),
-            (Place::Alone, _) => None,
+        let added = commands.iter().count();
+        let (len, count) = (self.run.len() + bytes.len(), self.count + added);
+        let goes_on = match self.shards.with(place) {
+            _ if place == Place::Alone => false,
+            RunShards::Joined => len <= COALESCED_BYTES_MAX && count <= COALESCED_REQUESTS_MAX,
+            RunShards::None | RunShards::One(_) => self.run.len() < CHUNK_LEN,
         };
-        let len = self.run.len() + bytes.len();
-        let has_room = match joined {
-            Some(RunShards::Joined) => {
-                len <= COALESCED_BYTES_MAX && self.count + count <= COALESCED_REQUESTS_MAX
-            }
-            Some(_) => self.run.len() < CHUNK_LEN,
-            None => false,
-        };
-        if !has_room {
+        if !goes_on {
             self.end(hand_over)?;
         }
         self.run.extend_from_slice(bytes);
-        self.count += count;
-        self.shards = match (joined, place) {
-            (Some(shards), _) if has_room => shards,
-            (_, Place::Anywhere) => RunShards::None,
-            (_, Place::One(shard)) => RunShards::One(shard),
-            (_, Place::Several | Place::Alone) => RunShards::Joined,
-        };
+        self.count += added;
+        self.shards = self.shards.with(place);
         if place == Place::Alone { self.end(hand_over) } else { Ok(()) }
     }
 

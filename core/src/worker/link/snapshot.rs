@@ -57,14 +57,14 @@ impl LinkThread {
             let (_, config) = self.globals.config();
             SystemDisk.rename(&path, config.dbfilename.as_path())?;
             let mut file = SystemDisk.reader(config.dbfilename.as_path())?;
-            self.load(&mut file, way, len_bytes, id)?;
+            let loaded = self.load(&mut file, way, len_bytes, id);
             if removes_sync_files(&config) {
                 log::notice(format_args!(
                     "Removing the RDB file obtained from the master. This replica has persistence disabled"
                 ));
                 SystemDisk.remove(config.dbfilename.as_path())?;
             }
-            return Ok(());
+            return loaded;
         }
         let len_bytes = payload.total_bytes();
         let mut source = talk.payload_source(payload);

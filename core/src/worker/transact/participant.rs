@@ -157,13 +157,13 @@ impl Worker {
         }
     }
 
-    /// Charges the time since the clock was read to these commands, each the mean. `ran`: where the reply to each ends, and its
-    /// nanoseconds.
+    /// Charges the time since the clock was read to these commands, each the mean. `ran`: see [`ShardBatch`].
     fn share_time(&mut self, ran: &mut [(usize, u64)]) {
-        if let Ok(count @ 1..) = u64::try_from(ran.len()) {
-            let nanos = self.time.take_nanos() / count;
-            ran.iter_mut().for_each(|(_, of_command)| *of_command = nanos);
+        if ran.is_empty() {
+            return;
         }
+        let nanos = self.time.take_nanos() / ran.len() as u64;
+        ran.iter_mut().for_each(|(_, of_command)| *of_command = nanos);
     }
 
     /// Puts checked-out entries back.

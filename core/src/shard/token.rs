@@ -52,6 +52,12 @@
 //! - whoever has met programs too often ([`MEETINGS_MAX`](super::lock::programs::MEETINGS_MAX)), before it starts again,
 //!   and up to the moment when it holds all its locks.
 //!
+//! A plan that has taken it for that reason gives way to programs as before, so that it holds nothing while it waits for them. But it
+//! starts at the shard where it has met the last one, and when that has ended it is granted its locks there before all others, and
+//! goes on from there. Only if it has met programs again and again
+//! ([`MEETINGS_WITH_TOKEN_MAX`](super::lock::programs::MEETINGS_WITH_TOKEN_MAX)), because they follow each other on
+//! several shards or over several keys, it waits in their lines with what it has.
+//!
 //! # Wide transactions
 //!
 //! A wide transaction is a program by itself, with nothing locked but an empty request at its home, or an EXEC that
@@ -96,16 +102,17 @@
 //! request of the token's holder is ordinary, too. (2) A suspended program without the token asks for nothing more, and
 //! so ends by itself. (3) The holder of the token waits for requests that are granted, or units': ordinary ones, which end by (1),
 //! because an ordinary transaction that waits elsewhere and meets the holder there gives its locks back; suspended
-//! programs, which end by (2); earlier holders, which are past their lock point or at their end. It does not wait for a
-//! handoff that waits for its own end: what is split off its requests is in its hand, and does not count against its
-//! request for the whole keyspace. So the holder ends. (4) Who waits outside waits for programs, which end by (2) and (3),
+//! programs, which end by (2), in their lines or outside; earlier holders, which are past their lock point or at their end. It
+//! does not wait for a handoff that waits for its own end: what is split off its requests is in its hand, and does not count
+//! against its request for the whole keyspace; and a handoff that it meets outside is lent to it as one in its line. So the
+//! holder ends. (4) Who waits outside waits for programs, which end by (2) and (3),
 //! or for the token, or for an earlier command of its client that waits outside; and it holds nothing that anyone could
 //! wait for.
 //!
 //! *No starvation.* Among ordinary requests, those in line are granted in order of arrival; the holder of the token
 //! overtakes, but there is one at a time. Whoever waits outside starts anew when the programs have ended that were there
 //! when it came, so newer ones do not prolong that wait. After `MEETINGS_MAX` of those it gets the token in its turn, and
-//! with it all its locks.
+//! with it all its locks, for it gives way a limited number of times then.
 //!
 //! *Nothing is seen half.* A transaction that gives way has done nothing. A wide transaction keeps every lock to its end,
 //! so it takes effect at one moment: when it holds the last of them. Its calls run under locks as those of any

@@ -261,6 +261,8 @@ pub struct Plan {
     pub participants: Vec<Option<Participant>>,
     /// The shards of the participants.
     pub shards: SmallVec<[u16; 8]>,
+    /// The participant at which this round has begun: the first, or where it has waited for a program with the token.
+    pub first: usize,
     /// The participant that is to be locked next.
     pub next: usize,
     /// Home holds its locks, whether its turn has come or not.
@@ -326,7 +328,8 @@ pub struct CallOf {
 impl Plan {
     /// The participant to be locked after the current one; `None`: the current one is the last.
     pub fn next_shard(&self) -> Option<usize> {
-        let mut behind = self.next + 1..self.shards.len();
+        let len = self.shards.len();
+        let mut behind = (1..len).map(|steps| (self.next + steps) % len).take_while(|&at| at != self.first);
         behind.find(|&at| !self.is_home_ahead || u32::from(self.shards[at]) != self.id.home)
     }
 }

@@ -222,6 +222,7 @@ impl Worker {
         }
         if home == self.shard.index {
             self.record_wait(home, reply_id, request);
+            self.end_wait_of_master(reply_id);
         } else {
             self.send(home, Message::Wait(Box::new(WaitMessage::Waits { reply_id, request })));
         }
@@ -293,6 +294,12 @@ impl Worker {
         if generation != Some(reply_id.generation) {
             return CheckedOutRun::without_waits(true);
         }
+        if self.may_not_wait(entry) {
+            self.shard.stats.error(code_of(&INSTANCE_CHANGED[1..]));
+            self.close_after_reply(reply_id.conn as usize);
+            reply.extend_from_slice(INSTANCE_CHANGED);
+            return CheckedOutRun::without_waits(true);
+        }
         let home = self.shard.index;
         let id = WaitId { home: home as u32, reply_id };
         let keys = request.keys.clone();
@@ -335,7 +342,10 @@ impl Worker {
     /// Handles a message about waits from shard `from`.
     pub(super) fn handle_wait(&mut self, from: usize, message: WaitMessage) {
         match message {
-            WaitMessage::Waits { reply_id, request } => self.record_wait(from, reply_id, request),
+            WaitMessage::Waits { reply_id, request } => {
+                self.record_wait(from, reply_id, request);
+                self.end_wait_of_master(reply_id);
+            }
             WaitMessage::Offer { wait, offer } => self.take_offer(wait, offer),
             WaitMessage::Read { replies, hold } => {
                 self.take_read(&replies);
@@ -468,6 +478,7 @@ impl Worker {
         if self.blocked.get(reply_id).is_some_and(|blocked| blocked.waiting.is_some()) {
             self.shard.stats.transaction_retries.add(1);
             self.wait_on(reply_id);
+            self.end_wait_of_master(reply_id);
         }
     }
 
@@ -571,18 +582,35 @@ impl Worker {
     /// This server becomes a replica: ends the waits of all clients, and their connections. Those that are being served get
     /// their replies.
     pub(super) fn unblock_all(&mut self) {
-        let waiting = self.blocked.by_connection.iter().filter(|(_, blocked)| {
-            let waiting = blocked.waiting.as_ref();
-            waiting.is_some_and(|waiting| !waiting.is_being_served && waiting.hold.is_none())
-        });
-        let waiting: Vec<_> =
-            waiting.map(|(&at, blocked)| (at, blocked.reply_id, blocked.entry.id)).collect();
-        for (at, reply_id, command) in waiting {
-            self.shard.stats.command(command).failed.add(1);
-            self.shard.stats.error(code_of(&INSTANCE_CHANGED[1..]));
-            self.close_after_reply(at as usize);
-            self.fulfil(reply_id, INSTANCE_CHANGED);
+        let blocked: Vec<_> = self.blocked.by_connection.values().map(|blocked| blocked.reply_id).collect();
+        for reply_id in blocked {
+            self.end_wait_by_role(reply_id);
         }
+    }
+
+    /// Whether a command that has begun on a master finds that this is a replica now: what the master sends would serve it.
+    fn may_not_wait(&self, entry: &CommandEntry) -> bool {
+        entry.row.has(flag::WRITE) && self.shard.is_replica && self.shard.config.replica_read_only
+    }
+
+    /// The same for a command that waits already: it was on its way to a shard, or was being served, when the others were unblocked.
+    fn end_wait_of_master(&mut self, reply_id: ReplyId) {
+        let entry = self.blocked.get(reply_id).map(|blocked| blocked.entry);
+        if entry.is_some_and(|entry| self.may_not_wait(entry)) {
+            self.end_wait_by_role(reply_id);
+        }
+    }
+
+    fn end_wait_by_role(&mut self, reply_id: ReplyId) {
+        let Some(Blocked { entry, waiting: Some(waiting), .. }) = self.blocked.get(reply_id) else { return };
+        if waiting.is_being_served || waiting.hold.is_some() {
+            return;
+        }
+        let command = entry.id;
+        self.shard.stats.command(command).failed.add(1);
+        self.shard.stats.error(code_of(&INSTANCE_CHANGED[1..]));
+        self.close_after_reply(reply_id.conn as usize);
+        self.fulfil(reply_id, INSTANCE_CHANGED);
     }
 
     /// Ends a client's wait with an error if its user may not call the command any more. A client that is being served gets
@@ -842,5 +870,57 @@ impl Worker {
     pub(super) fn take_offer_back(&mut self, offer: OfferId, lock_request: LockRequestId) {
         self.shard.take_back(offer.lock, lock_request);
         self.shard.blocking.end_offer(offer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::driver::{ConnId, Events};
+    use crate::worker::tests::first_of;
+    use crate::worker::{IoRequest, NewConnectionInfo};
+
+    /// Its wait begins at the shard of the key, and home hears of that when it has become a replica: what the master pushes later must
+    /// not serve it.
+    #[test]
+    fn a_client_whose_command_was_under_way_when_the_role_changed_does_not_wait() {
+        for (words, waits) in [("BLPOP", false), ("XREAD", true)] {
+            let (mut worker, _) = first_of(2);
+            let conn = ConnId::new(0, 0);
+            let info = NewConnectionInfo {
+                addr: String::new(),
+                laddr: String::new(),
+                unix_socket: false,
+                tls: false,
+                is_denied: false,
+                is_server: false,
+            };
+            worker.connected(conn, 0, info);
+            let key = (0..).map(|n| format!("key:{n}")).find(|key| shard_of(key.as_bytes(), 2) == 1).unwrap();
+            let (request, keys) = match words {
+                "BLPOP" => (format!("BLPOP {key} 0\r\n"), 1..2),
+                _ => (format!("XREAD BLOCK 0 STREAMS {key} $\r\n"), 4..5),
+            };
+            worker.begin_turn();
+            worker.received(conn, request.as_bytes());
+            worker.end_turn();
+            worker.requests.clear();
+            let reply_id = worker.blocked.by_connection[&0].reply_id;
+            worker.globals.link.begin_as_replica();
+            worker.follow_role();
+            let request = BlockRequest {
+                keys,
+                deadline_ms: None,
+                on_timeout: TimeoutReply::NullArray,
+                args: None,
+                ends_with_key: false,
+            };
+            worker.handle_wait(1, WaitMessage::Waits { reply_id, request });
+            worker.end_turn();
+            let is_told =
+                |request: &IoRequest| matches!(request, IoRequest::Send(_, said) if said == INSTANCE_CHANGED);
+            assert_eq!(worker.requests.iter().any(is_told), !waits, "{words}");
+            assert_eq!(worker.wait_of(0).is_some(), waits, "{words}");
+        }
     }
 }

@@ -50,7 +50,7 @@ pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
 }
 
 /// The first of so many shards; the others are not there.
-fn first_of(shard_count: usize) -> (Worker, &'static Sleeper) {
+pub(super) fn first_of(shard_count: usize) -> (Worker, &'static Sleeper) {
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
         tls: crate::runtime::tls::Tls::default(),
         config: Config::default(),

@@ -454,3 +454,37 @@ fn others_go_on_while_a_wide_program_is_under_way() {
         }
     });
 }
+
+/// One program follows the other. What waits for them takes the token at last, and waits at their shard alone even then.
+#[test]
+fn what_meets_one_program_after_the_other_holds_nothing_up() {
+    let mut server = Server::new(3);
+    for request in ["FLUSHALL", "MSET a 2 b 2 c 2"] {
+        server.expect(&[("MSET a 1 b 1 c 1 {a}2 1", "+OK")]);
+        let mut held = server.cluster.suspend_program(2, &["a"], true).expect("the key is free");
+        let client = server.cluster.connect(0);
+        server.cluster.request(client, &request.split(' ').collect::<Vec<_>>());
+        let mut programs = 1;
+        loop {
+            server.cluster.settle();
+            assert_eq!(server.cluster.received(client), b"", "{request} waits for program {programs}");
+            for read in ["GET b", "GET c", "GET {a}2"] {
+                let other = server.cluster.connect(0);
+                assert_eq!(
+                    answer_meanwhile(&mut server, other, read),
+                    "$1\r\n1\r\n",
+                    "{request}, program {programs}"
+                );
+            }
+            server.cluster.end_program(2, held);
+            match server.cluster.suspend_program(2, &["a"], true) {
+                Some(next) => (held, programs) = (next, programs + 1),
+                None => break,
+            }
+        }
+        server.cluster.settle();
+        assert_eq!(server.cluster.received(client), b"+OK\r\n");
+        assert_eq!(programs, 3, "it has the token then");
+        assert!(server.cluster.is_at_rest());
+    }
+}

@@ -1,7 +1,7 @@
 //! Bits of a string of bytes: bit 0 is the highest bit of byte 0.
 //!
 //! What goes over many bytes is written as plain loops, which the compiler turns into vector code; they are compiled once
-//! more for processors with AVX2, which is asked of the processor at run time.
+//! more for processors with AVX2 or with what AVX-512 has for counting, which is asked of the processor at run time.
 
 use std::ops::RangeInclusive;
 
@@ -75,6 +75,11 @@ impl Edges<'_> {
 }
 
 fn count_all(bytes: &[u8]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if avx512::counts_bits() {
+        // SAFETY: the processor has what `count_all` is compiled for.
+        return unsafe { avx512::count_all(bytes) };
+    }
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.
@@ -170,6 +175,23 @@ mod portable {
         let (both, rest) = result.split_at_mut(source.len());
         both.iter_mut().zip(source).for_each(|(result, byte)| *result = combined(*result, *byte));
         rest.iter_mut().for_each(|result| *result = combined(*result, 0));
+    }
+}
+
+/// For processors that count the bits of each word of a vector by one instruction.
+#[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use super::portable;
+
+    pub fn counts_bits() -> bool {
+        std::arch::is_x86_feature_detected!("avx512f")
+            && std::arch::is_x86_feature_detected!("avx512vl")
+            && std::arch::is_x86_feature_detected!("avx512vpopcntdq")
+    }
+
+    #[target_feature(enable = "avx512f,avx512vl,avx512vpopcntdq")]
+    pub fn count_all(bytes: &[u8]) -> u64 {
+        portable::count_all(bytes)
     }
 }
 

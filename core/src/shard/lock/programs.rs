@@ -13,7 +13,8 @@
 //! The holder of the token ([`token`](crate::shard::token)) asks with priority: plans' requests that are not granted in whole
 //! are sent outside. It waits for the commands and EXECs of this shard that stand in its lines, or for one of these that wants
 //! the whole keyspace: they end by themselves, and later commands of their clients, over other keys, may have run already. It
-//! may also extend a request that it holds, and wait for the further keys.
+//! may also extend a request that it holds, and wait for the further keys. A plan that has the token only to get its locks waits
+//! for programs outside, too, and is the first to be let in ([`LockTable::request_first_outside`]).
 //!
 //! A handoff's request is exempt: it wants one key, and whoever waits behind it in that key's line meets the program,
 //! too.
@@ -59,6 +60,9 @@ pub enum LockEvent {
 /// Who has met programs this often takes the token before it starts again.
 pub const MEETINGS_MAX: u32 = 2;
 
+/// A plan with the token that has met programs this often waits in their lines, and holds what it has.
+pub const MEETINGS_WITH_TOKEN_MAX: u32 = 4;
+
 /// A request that waits outside the lines.
 pub(super) struct Outside {
     id: LockRequestId,
@@ -68,6 +72,8 @@ pub(super) struct Outside {
     programs: Programs,
     meetings: u32,
     awaits_token: bool,
+    /// Of a plan with the token: when the programs have ended it gets its place before all others.
+    is_first: bool,
 }
 
 type Programs = SmallVec<[LockRequestId; 2]>;
@@ -119,7 +125,15 @@ impl LockTable {
             let programs = self.met_by(&set);
             if !programs.is_empty() || self.is_client_outside(owner) {
                 let meetings = u32::from(!programs.is_empty());
-                self.outside.push(Outside { id, set, owner, programs, meetings, awaits_token: false });
+                self.outside.push(Outside {
+                    id,
+                    set,
+                    owner,
+                    programs,
+                    meetings,
+                    awaits_token: false,
+                    is_first: false,
+                });
                 return Grant::Outside;
             }
         }
@@ -214,6 +228,31 @@ impl LockTable {
         let lock_request = self.next_id();
         let grant = self.place_first(lock_request, set, granted);
         (lock_request, grant == Grant::Now)
+    }
+
+    /// Queues a request of a plan that holds the token. If it meets programs, it waits outside for their end, and is then granted
+    /// before all that came behind them. Appends other requests that are granted thereby to `granted`.
+    pub fn request_first_outside(
+        &mut self,
+        set: LockSet,
+        granted: &mut Vec<LockRequestId>,
+    ) -> (LockRequestId, Grant) {
+        let id = self.next_id();
+        let programs = self.met_by(&set);
+        if programs.is_empty() {
+            let grant = self.place_first(id, set, granted);
+            return (id, grant);
+        }
+        self.outside.push(Outside {
+            id,
+            set,
+            owner: Owner::Plan,
+            programs,
+            meetings: 1,
+            awaits_token: false,
+            is_first: true,
+        });
+        (id, Grant::Outside)
     }
 
     /// Lets a unit in that waits outside for the token, and holds it now: see [`LockTable::request_first`].
@@ -321,8 +360,10 @@ impl LockTable {
         let waits = |intent: &Intent| !intent.granted && self.is_programs(intent);
         let is_waited_for = |key: &KeyLock| self.keys.get(&key.id).is_some_and(|line| line.iter().any(waits));
         let barrier = self.barrier.as_ref();
+        let has_met = |request: &Outside| request.is_first && request.programs.contains(&lock_request);
         barrier.is_some_and(|barrier| barrier.owner == Owner::Program && !barrier.granted)
             || self.held_by(lock_request).iter().any(is_waited_for)
+            || self.outside.iter().any(has_met)
     }
 
     /// Whether the granted `lock_request` holds a key, or did until that was split off.
@@ -452,13 +493,14 @@ impl LockTable {
         self.outside.iter_mut().for_each(|request| request.programs.retain(|program| *program != id));
     }
 
-    /// Starts the requests outside anew whose programs have ended, in order of arrival.
+    /// Starts the requests outside anew whose programs have ended, in order of arrival; that of the token's holder is the first.
     pub(super) fn let_in(&mut self, granted: &mut Vec<LockRequestId>) {
+        self.let_first_in(granted);
         let mut at = 0;
         while let Some(request) = self.outside.get(at) {
             let is_unit = matches!(request.owner, Owner::Unit(_));
             let follows = is_unit && self.outside[..at].iter().any(|other| other.owner == request.owner);
-            if follows || request.awaits_token || !request.programs.is_empty() {
+            if follows || request.awaits_token || request.is_first || !request.programs.is_empty() {
                 at += 1;
                 continue;
             }
@@ -488,6 +530,23 @@ impl LockTable {
         }
     }
 
+    /// The same for the plan that holds the token. It waits outside for programs that have come meanwhile, too, but not for ever.
+    fn let_first_in(&mut self, granted: &mut Vec<LockRequestId>) {
+        let is_due = |request: &Outside| request.is_first && request.programs.is_empty();
+        let Some(at) = self.outside.iter().position(is_due) else { return };
+        let programs = self.met_by(&self.outside[at].set);
+        let request = &mut self.outside[at];
+        if !programs.is_empty() && request.meetings < MEETINGS_WITH_TOKEN_MAX {
+            request.meetings += 1;
+            request.programs = programs;
+            return;
+        }
+        let Outside { id, set, .. } = self.outside.remove(at);
+        if self.place_first(id, set, granted) == Grant::Now {
+            granted.push(id);
+        }
+    }
+
     /// Takes back a request that is not granted. Appends the requests that are granted thereby to `granted`.
     pub fn withdraw(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
         if let Some(at) = self.outside.iter().position(|other| other.id == lock_request) {
@@ -508,7 +567,15 @@ impl LockTable {
 
 impl Outside {
     fn away(id: LockRequestId, set: LockSet, owner: Owner) -> Outside {
-        Outside { id, set, owner, programs: Programs::new(), meetings: 1, awaits_token: false }
+        Outside {
+            id,
+            set,
+            owner,
+            programs: Programs::new(),
+            meetings: 1,
+            awaits_token: false,
+            is_first: false,
+        }
     }
 }
 

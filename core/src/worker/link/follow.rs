@@ -20,11 +20,14 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
+use std::time::Duration;
 
 /// How many runs may wait for the shard.
 const RUNS_WAITING_MAX: usize = 256;
 /// So often the master is told how far this server is, even if it does not ask.
 const ACK_INTERVAL_MS: i64 = 1000;
+/// While shards are waited for, how often it is looked how far they are.
+const TURN_LOOK: Duration = Duration::from_millis(1);
 /// What is appended to the backlog at once: it is trimmed by whole pieces.
 const APPENDED_LEN: usize = 16 << 10;
 
@@ -70,8 +73,25 @@ impl LinkThread {
 
     /// From here on what this server does itself is no part of the stream, which ends where it is. `None`: the server stops.
     pub(super) fn demote(&self) -> Option<()> {
+        // What the shards have let in until they learned of it reaches those of its keys before the barrier.
+        for _ in 0..2 {
+            self.await_turns()?;
+        }
         // Twice: what the shards had recorded is with the merging shard when the first one is over.
         self.run_own(&[&["DEBUG", "REPLICA-BEGIN"], &["DEBUG", "REPLICA-BEGIN"]], AtEnd::Nothing)
+    }
+
+    /// Waits until every shard has ended its turn, and has begun another one. `None`: the server stops.
+    fn await_turns(&self) -> Option<()> {
+        let before = self.globals.turn_counts();
+        while !self.globals.have_turned_since(&before) {
+            if self.globals.is_stopping() {
+                return None;
+            }
+            self.globals.ring_all();
+            std::thread::sleep(TURN_LOOK);
+        }
+        Some(())
     }
 
     /// All that was received is applied. From here on this server is a master. `None`: it stops.

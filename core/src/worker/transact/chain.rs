@@ -6,7 +6,7 @@ use super::{HeldParticipant, Waiter};
 use crate::shard::Shard;
 use crate::shard::blocking::Blocking;
 use crate::shard::effects::PieceId;
-use crate::shard::lock::programs::{Grant, Owner};
+use crate::shard::lock::programs::{Grant, MEETINGS_WITH_TOKEN_MAX, Owner};
 use crate::shard::lock::{KeyLock, LockRequestId, LockSet};
 use crate::shard::message::Message;
 use crate::shard::txn::{Outcome, PartOfWide, Participant, Plan, TxnId, TxnMessage, Work};
@@ -87,12 +87,15 @@ impl Worker {
             self.run_at_once(plan, participant, keys);
             return;
         }
-        let (lock_request, grant) = if plan.has_token {
-            let (lock_request, is_granted) =
-                self.shard.locks.request_first(locks, &mut self.transact.granted);
-            (lock_request, if is_granted { Grant::Now } else { Grant::Later })
-        } else {
-            self.shard.locks.request_by(locks, Owner::Plan)
+        let granted = &mut self.transact.granted;
+        let may_give_way = plan.wide == PartOfWide::No && plan.round < MEETINGS_WITH_TOKEN_MAX;
+        let (lock_request, grant) = match plan.has_token {
+            false => self.shard.locks.request_by(locks, Owner::Plan),
+            true if may_give_way => self.shard.locks.request_first_outside(locks, granted),
+            true => {
+                let (lock_request, is_granted) = self.shard.locks.request_first(locks, granted);
+                (lock_request, if is_granted { Grant::Now } else { Grant::Later })
+            }
         };
         if grant == Grant::Now {
             self.participant_granted(lock_request, plan, participant);

@@ -461,6 +461,7 @@ impl Worker {
             client,
             participants,
             shards,
+            first: 0,
             next: 0,
             is_home_ahead: false,
             may_run: true,

@@ -25,6 +25,12 @@ impl Worker {
             self.yield_offer(offer);
         }
         plan.is_home_ahead = false;
+        if plan.has_token {
+            // It goes on from here as soon as the program has ended: its next round.
+            plan.first = plan.next;
+            plan.round += 1;
+            self.send(plan.id.home as usize, Message::Txn(TxnMessage::Restarted { id: plan.id }));
+        }
     }
 
     /// A transaction has met a program at another shard: releases the locks that it holds here. It will request them
@@ -51,11 +57,13 @@ impl Worker {
         plan.participants[plan.next].as_mut().expect("a plan that waits keeps this shard's share").locks =
             locks;
         plan.round += 1;
-        plan.next = 0;
         self.send(plan.id.home as usize, Message::Txn(TxnMessage::Restarted { id: plan.id }));
         if plan.round >= MEETINGS_MAX {
+            // It begins here then, where it may have to wait once more, and holds nothing elsewhere while it does.
+            plan.first = plan.next;
             self.ask_for_token(Wish::Plan(plan));
         } else {
+            plan.next = 0;
             self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
         }
     }
@@ -194,7 +202,7 @@ impl Worker {
             Some(Wish::Plan(mut plan)) => {
                 // It takes the token along.
                 plan.has_token = true;
-                self.send(usize::from(plan.shards[0]), Message::Txn(TxnMessage::Lock(plan)));
+                self.send(usize::from(plan.shards[plan.first]), Message::Txn(TxnMessage::Lock(plan)));
                 self.transact.is_token_ours = false;
                 self.ask_if_wanted();
             }

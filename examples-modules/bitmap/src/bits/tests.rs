@@ -78,10 +78,16 @@ fn strings_of_any_lengths_are_combined_byte_by_byte() {
 }
 
 #[test]
-fn counting_with_avx2_gives_what_the_portable_loop_gives() {
-    let mut random = Random::new("counting_with_avx2_gives_what_the_portable_loop_gives");
+fn counting_with_vectors_gives_what_the_portable_loop_gives() {
+    let mut random = Random::new("counting_with_vectors_gives_what_the_portable_loop_gives");
     for len in (0..200).chain([4096, 100_003]) {
         let bytes: Vec<u8> = (0..len).map(|_| random.below(256) as u8).collect();
-        assert_eq!(count_all(&bytes), portable::count_all(&bytes));
+        let expected = portable::count_all(&bytes);
+        assert_eq!(count_all(&bytes), expected);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            // SAFETY: the processor has AVX2.
+            assert_eq!(unsafe { avx2::count_all(&bytes) }, expected);
+        }
     }
 }

@@ -200,6 +200,34 @@ fn a_unit_that_meets_programs_again_and_again_takes_the_token() {
     assert_eq!(release(&mut table, slow), vec![unit]);
 }
 
+#[test]
+fn a_plan_with_the_token_waits_outside_and_is_let_in_first() {
+    let mut table = LockTable::default();
+    let slow = program(&mut table, exclusive(&[1]));
+    let (unit, grant) = table.request_by(exclusive(&[1]), Owner::Unit(9));
+    assert_eq!(grant, Grant::Outside);
+    let (plan, grant) = table.request_first_outside(LockSet::Whole, &mut Vec::new());
+    assert_eq!(grant, Grant::Outside);
+    assert!(!table.conflicts(&[KeyLock { id: 2, exclusive: true }]), "it holds nobody up");
+    assert_eq!(release(&mut table, slow), vec![plan], "before the one that came first");
+    assert!(table.take_events().is_empty());
+    assert_eq!(release(&mut table, plan), vec![unit]);
+}
+
+#[test]
+fn a_plan_with_the_token_that_meets_programs_again_and_again_waits_in_their_lines() {
+    let mut table = LockTable::default();
+    let mut slow = program(&mut table, exclusive(&[1]));
+    let (plan, _) = table.request_first_outside(exclusive(&[1, 2]), &mut Vec::new());
+    for next in [2, 1, 2, 1].into_iter().take(MEETINGS_WITH_TOKEN_MAX as usize) {
+        let other = program(&mut table, exclusive(&[next]));
+        assert_eq!(release(&mut table, slow), vec![]);
+        slow = other;
+    }
+    assert!(table.conflicts(&[KeyLock { id: 2, exclusive: true }]), "it holds what is free");
+    assert_eq!(release(&mut table, slow), vec![plan]);
+}
+
 /// The lock of a handoff that has waited for a program's end goes to the transaction of a woken command, which adds the key
 /// that it changes. That is handed off in its turn, to a program that waits for the token: its holder would wait for whoever
 /// waited behind this key with another one in hand.
@@ -385,7 +413,12 @@ impl Run {
         let set = self.set();
         match self.token {
             None => {
-                let (id, now) = self.table.request_first(set.clone(), &mut granted);
+                let (id, now) = if self.below(2) == 0 {
+                    self.table.request_first(set.clone(), &mut granted)
+                } else {
+                    let (id, grant) = self.table.request_first_outside(set.clone(), &mut granted);
+                    (id, grant == Grant::Now)
+                };
                 self.token = Some(id);
                 self.number += 1;
                 let (owner, number) = (Owner::Program, self.number);

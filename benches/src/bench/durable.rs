@@ -363,44 +363,46 @@ fn measure_save(
             .run(&pool, Duration::ZERO, seconds, &server.cpu)
             .context(|| server.program.name.clone())
     };
-    let without = part(&mut lane, Duration::from_secs_f64(args.rounds.seconds.max(1.0)))?;
-
     let before_bytes = server.rss_bytes()?;
-    let is_over = AtomicBool::new(false);
-    let (rates, latencies_ns, seconds, peak_bytes, waits_us) = thread::scope(|scope| -> Result<_> {
-        let probes: Vec<_> = (0..PROBES)
-            .filter(|_| contender.is_ours())
-            .map(|number| {
-                scope.spawn({
-                    let (server, is_over) = (&server, &is_over);
-                    move || probe(server, number, is_over)
+    let (is_saving, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (without_per_s, rates, latencies_ns, seconds, peak_bytes, waits_us) =
+        thread::scope(|scope| -> Result<_> {
+            // They are there all the time: what they take from the server is no cost of the save.
+            let probes: Vec<_> = (0..PROBES)
+                .filter(|_| contender.is_ours())
+                .map(|number| {
+                    scope.spawn({
+                        let (server, is_saving, is_over) = (&server, &is_saving, &is_over);
+                        move || probe(server, number, is_saving, is_over)
+                    })
                 })
-            })
-            .collect();
-        let started_at = Instant::now();
-        let measured = (|| {
-            server.ask(&["BGSAVE"])?;
-            let (mut rates, mut latencies_ns) = (Vec::new(), Histogram::default());
-            let mut peak_bytes = before_bytes;
-            // A part in which the save has ended counts if there is no other.
-            while rates.is_empty() || is_on(&server, "rdb_bgsave_in_progress")? {
-                let sample = part(&mut lane, PART)?;
-                rates.push(sample.ops_per_s);
-                latencies_ns.merge(&sample.latencies_ns);
-                peak_bytes = peak_bytes.max(server.rss_bytes()?);
+                .collect();
+            let measured = (|| {
+                let without = part(&mut lane, Duration::from_secs_f64(args.rounds.seconds.max(1.0)))?;
+                let started_at = Instant::now();
+                server.ask(&["BGSAVE"])?;
+                is_saving.store(true, Ordering::Relaxed);
+                let (mut rates, mut latencies_ns) = (Vec::new(), Histogram::default());
+                let mut peak_bytes = before_bytes;
+                // A part in which the save has ended counts if there is no other.
+                while rates.is_empty() || is_on(&server, "rdb_bgsave_in_progress")? {
+                    let sample = part(&mut lane, PART)?;
+                    rates.push(sample.ops_per_s);
+                    latencies_ns.merge(&sample.latencies_ns);
+                    peak_bytes = peak_bytes.max(server.rss_bytes()?);
+                }
+                let seconds = started_at.elapsed().as_secs_f64();
+                Ok::<_, BenchError>((without.ops_per_s, rates, latencies_ns, seconds, peak_bytes))
+            })();
+            // Whatever has failed, the probes end.
+            is_over.store(true, Ordering::Relaxed);
+            let mut waits_us = Histogram::default();
+            for probe in probes {
+                waits_us.merge(&probe.join().expect("a probe does not panic")?);
             }
-            Ok::<_, BenchError>((rates, latencies_ns, peak_bytes))
-        })();
-        let seconds = started_at.elapsed().as_secs_f64();
-        // Whatever has failed, the probes end.
-        is_over.store(true, Ordering::Relaxed);
-        let mut waits_us = Histogram::default();
-        for probe in probes {
-            waits_us.merge(&probe.join().expect("a probe does not panic")?);
-        }
-        let (rates, latencies_ns, peak_bytes) = measured?;
-        Ok((rates, latencies_ns, seconds, peak_bytes, waits_us))
-    })?;
+            let (without_per_s, rates, latencies_ns, seconds, peak_bytes) = measured?;
+            Ok((without_per_s, rates, latencies_ns, seconds, peak_bytes, waits_us))
+        })?;
     if server.info("persistence", "rdb_last_bgsave_status")?.is_none_or(|status| status != "ok") {
         return Err(BenchError::new(format!("{}: the save has failed", server.program.name)));
     }
@@ -410,7 +412,7 @@ fn measure_save(
     let peak_bytes = peak_bytes + copied_bytes;
     Ok(Saved {
         seconds,
-        without_per_s: without.ops_per_s,
+        without_per_s,
         with_per_s: stats::mean(&rates),
         latencies_ns,
         own_wait_us: waits_us.quantile(WAIT_QUANTILE) as f64,
@@ -419,8 +421,8 @@ fn measure_save(
     })
 }
 
-/// Sets a key again and again. Returns how long each SET took by the server's clock, in microseconds.
-fn probe(server: &Server, number: usize, is_over: &AtomicBool) -> Result<Histogram> {
+/// Sets a key again and again. Returns how long each SET took by the server's clock during the save, in microseconds.
+fn probe(server: &Server, number: usize, is_saving: &AtomicBool, is_over: &AtomicBool) -> Result<Histogram> {
     let what = || format!("{}: probe", server.program.name);
     let mut client = server.client()?;
     let mut waits_us = Histogram::default();
@@ -429,7 +431,9 @@ fn probe(server: &Server, number: usize, is_over: &AtomicBool) -> Result<Histogr
         client.call(&["SET", &key, "value"]).context(what)?;
         let wait = client.call(&["DEBUG", "LONGEST-WAIT"]).context(what)?;
         let wait_us = wait.parse().map_err(|_| BenchError::new(format!("a wait of {wait:?}")))?;
-        waits_us.record(wait_us);
+        if is_saving.load(Ordering::Relaxed) {
+            waits_us.record(wait_us);
+        }
         thread::sleep(PROBE_PAUSE);
     }
     Ok(waits_us)

@@ -37,6 +37,7 @@ pub mod merger;
 use crate::protocol::{Argv, Reply, Resp};
 use crate::shard::txn::TxnId;
 use ahash::AHashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 pub use merger::Merger;
@@ -137,8 +138,13 @@ impl Effects {
 
     /// The bytes of the effect at `at`.
     fn bytes_of(&self, at: usize) -> &[u8] {
-        let start = if at == 0 { 0 } else { self.list[at - 1].end };
-        &self.bytes[start..self.list[at].end]
+        self.bytes_of_all(at..at + 1)
+    }
+
+    /// The requests of effects that follow each other, of which there is at least one.
+    fn bytes_of_all(&self, effects: Range<usize>) -> &[u8] {
+        let start = if effects.start == 0 { 0 } else { self.list[effects.start - 1].end };
+        &self.bytes[start..self.list[effects.end - 1].end]
     }
 }
 
@@ -193,10 +199,32 @@ impl EffectBatch {
     }
 
     fn push(&mut self, kind: Kind, effects: &mut Effects) {
+        // A unit of one effect is one that is independent of others.
+        let is_apart = kind == Kind::Unit && effects.list.len() == 1;
         self.effects.append(effects);
-        self.items.push(Item { kind, end: self.effects.list.len() });
+        self.end_item(if is_apart { Kind::Apart } else { kind });
+    }
+
+    /// What was added to the effects since the last item is an item, or more of the last one.
+    #[inline]
+    fn end_item(&mut self, kind: Kind) {
+        let end = self.effects.list.len();
+        match self.items.last_mut() {
+            Some(last) if kind == Kind::Apart && last.kind == Kind::Apart => last.end = end,
+            _ => self.items.push(Item { kind, end }),
+        }
     }
 }
+
+/// How much a batch has held: about as much is reserved for the next one, so that it does not grow step by step.
+#[derive(Clone, Copy, Default)]
+struct BatchSize {
+    bytes: usize,
+    effects: usize,
+}
+
+/// More is not reserved for a batch.
+const RESERVED_BYTES_MAX: usize = 1 << 20;
 
 /// What a shard has recorded in a turn, and whose mergers are to get it.
 pub struct TakenBatch {
@@ -254,6 +282,7 @@ pub struct EffectLog {
     /// Pieces of transactions that have not ended here and do not run at the moment.
     suspended: AHashMap<PieceId, Effects>,
     batch: EffectBatch,
+    last_batch: BatchSize,
     /// The batch has something for the replicas' merger, and for the file's.
     batch_is_for_replicas: bool,
     batch_is_for_file: bool,
@@ -417,7 +446,15 @@ impl EffectLog {
             && let Some(args) = args
         {
             let meant = if skips_file { Readers::REPLICAS } else { Readers::ALL };
-            self.open.push(db, (self.order, self.call_number), self.readers.both(meant), args.iter());
+            let (order, readers) = ((self.order, self.call_number), self.readers.both(meant));
+            if self.scope == Scope::Command && self.open.list.is_empty() && readers != Readers::NONE {
+                // It is all of its unit.
+                self.reserve();
+                self.batch.effects.push(db, order, readers, args.iter());
+                self.end_item(Kind::Apart);
+                return;
+            }
+            self.open.push(db, order, readers, args.iter());
         }
         if self.scope == Scope::Command {
             self.close(if apart { Kind::Apart } else { Kind::Unit });
@@ -433,9 +470,28 @@ impl EffectLog {
 
     fn close(&mut self, kind: Kind) {
         if !self.open.list.is_empty() {
-            self.batch_is_for_replicas |= self.has_replicas;
-            self.batch_is_for_file |= self.has_file;
+            self.note_readers();
             self.batch.push(kind, &mut self.open);
+        }
+    }
+
+    fn end_item(&mut self, kind: Kind) {
+        self.note_readers();
+        self.batch.end_item(kind);
+    }
+
+    fn note_readers(&mut self) {
+        self.batch_is_for_replicas |= self.has_replicas;
+        self.batch_is_for_file |= self.has_file;
+    }
+
+    /// Makes room for what the turn may record.
+    #[inline]
+    fn reserve(&mut self) {
+        let effects = &mut self.batch.effects;
+        if effects.bytes.capacity() == 0 {
+            effects.bytes.reserve(self.last_batch.bytes.min(RESERVED_BYTES_MAX));
+            effects.list.reserve(self.last_batch.effects.min(RESERVED_BYTES_MAX / size_of::<Effect>()));
         }
     }
 
@@ -549,6 +605,8 @@ impl EffectLog {
         if self.batch.items.is_empty() {
             return None;
         }
+        let Effects { bytes, list } = &self.batch.effects;
+        self.last_batch = BatchSize { bytes: bytes.len(), effects: list.len() };
         Some(TakenBatch {
             batch: Arc::new(std::mem::take(&mut self.batch)),
             for_replicas: std::mem::take(&mut self.batch_is_for_replicas),

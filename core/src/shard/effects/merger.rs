@@ -156,6 +156,14 @@ impl Merger {
         std::mem::take(&mut self.deliveries)
     }
 
+    /// Gives a buffer back that [`Merger::take`] has returned, when its bytes are not needed any more.
+    pub fn reuse(&mut self, mut buffer: Vec<u8>) {
+        if self.out.is_empty() && self.out.capacity() < buffer.capacity() {
+            buffer.clear();
+            self.out = buffer;
+        }
+    }
+
     /// Gives up what is written now: see [`Delivery::Lost`].
     pub fn lose(&mut self) {
         self.end_lost();
@@ -287,8 +295,13 @@ impl Merger {
         if let Some(&first) = meant.peek().filter(|_| is_wrapped) {
             writer.open(effects.list[first].db);
         }
-        for at in meant {
-            writer.effect(effects.list[at].db, effects.bytes_of(at));
+        while let Some(first) = meant.next() {
+            let db = effects.list[first].db;
+            let mut end = first + 1;
+            while meant.next_if(|&at| at == end && effects.list[at].db == db).is_some() {
+                end += 1;
+            }
+            writer.effect(db, effects.bytes_of_all(first..end));
         }
         if is_wrapped {
             writer.close();

@@ -3,7 +3,6 @@
 use super::files::AofFiles;
 use super::parts::NewBase;
 use super::{Aof, RETRY, ToWriter, wall_ms};
-use crate::call::queue::KEPT_BYTES_MAX;
 use crate::config::AppendFsync;
 use crate::runtime::clock::Clock;
 use crate::runtime::disk::{Disk, DiskFile};
@@ -28,6 +27,9 @@ const SYNC_INTERVAL_MS: i64 = 1000;
 /// for all of them.
 const REGATHER_SHARE: u32 = 8;
 const REGATHER_MAX: Duration = Duration::from_micros(500);
+
+/// A buffer of this capacity is kept for what is written next.
+const KEPT_BUFFER_MAX_BYTES: usize = 1 << 20;
 
 /// How long the writer sleeps at most when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
@@ -276,7 +278,7 @@ impl Writer {
     pub fn collect(&mut self, policy: Policy) {
         for delivery in self.merger.take() {
             match delivery {
-                Delivery::Bytes(bytes) if self.later.is_empty() => self.append(&bytes, policy),
+                Delivery::Bytes(bytes) if self.later.is_empty() => self.append(bytes, policy),
                 Delivery::Bytes(_) | Delivery::NewPart { .. } => {
                     self.later.push_back(Later::Delivered(delivery));
                 }
@@ -285,9 +287,13 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, bytes: &[u8], policy: Policy) {
+    fn append(&mut self, bytes: Vec<u8>, policy: Policy) {
         self.stamp(policy);
-        self.pending.extend_from_slice(bytes);
+        if self.pending.is_empty() {
+            self.merger.reuse(std::mem::replace(&mut self.pending, bytes));
+        } else {
+            self.pending.extend_from_slice(&bytes);
+        }
     }
 
     /// Adds an annotation of the time, if the second is another one.
@@ -344,7 +350,7 @@ impl Writer {
             match self.later.pop_front() {
                 None => break,
                 Some(Later::Delivered(Delivery::NewPart { number })) => self.begin_part(number, policy)?,
-                Some(Later::Delivered(Delivery::Bytes(bytes))) => self.append(&bytes, policy),
+                Some(Later::Delivered(Delivery::Bytes(bytes))) => self.append(bytes, policy),
                 Some(Later::Delivered(Delivery::Sync { .. } | Delivery::Lost { .. })) => {
                     unreachable!("this merger works for a file")
                 }
@@ -417,7 +423,7 @@ impl Writer {
         target.len_bytes += written as u64;
         aof.current_bytes.fetch_add(written as u64, Ordering::Relaxed);
         self.pending.drain(..written);
-        if self.pending.is_empty() && self.pending.capacity() > KEPT_BYTES_MAX {
+        if self.pending.is_empty() && self.pending.capacity() > KEPT_BUFFER_MAX_BYTES {
             self.pending = Vec::new();
         }
         outcome

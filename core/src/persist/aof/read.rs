@@ -57,7 +57,10 @@ impl<'w> Commands<'w> {
 /// Reads a file from its beginning, or from where an RDB file before the commands ends.
 pub struct AofReader<'f> {
     source: &'f mut dyn Read,
+    /// What was read, and room for more.
     window: Vec<u8>,
+    /// Where what was read ends in it.
+    end: usize,
     /// What lies before it in the window has been read.
     start: usize,
     is_at_end: bool,
@@ -91,6 +94,7 @@ impl<'f> AofReader<'f> {
         AofReader {
             source,
             window: Vec::new(),
+            end: 0,
             start: 0,
             is_at_end: false,
             is_stream: false,
@@ -134,7 +138,7 @@ impl<'f> AofReader<'f> {
                     return Ok(Some(AofItem::Unit { bytes, commands }));
                 }
                 Step::More if !self.is_at_end => self.lengthen().map_err(AofError::Io)?,
-                Step::More if self.window.len() == self.start => return Ok(None),
+                Step::More if self.end == self.start => return Ok(None),
                 Step::More => {
                     let in_transaction = progress.in_transaction;
                     return Err(AofError::Truncated { offset: self.offset, in_transaction });
@@ -147,7 +151,7 @@ impl<'f> AofReader<'f> {
     fn step(&mut self, progress: &mut Progress) -> Result<Step, AofError> {
         let limits = Limits { bulk_len_max: REQUEST_LEN_MAX as u64, ..Limits::default() };
         loop {
-            let rest = &self.window[self.start + progress.len..];
+            let rest = &self.window[self.start + progress.len..self.end];
             let damaged = AofError::Damaged { offset: self.offset + progress.len as u64 };
             match rest.first() {
                 None => return Ok(Step::More),
@@ -195,18 +199,23 @@ impl<'f> AofReader<'f> {
 
     /// Reads more of the file into the window.
     fn lengthen(&mut self) -> io::Result<()> {
-        self.window.drain(..self.start);
+        self.window.copy_within(self.start..self.end, 0);
+        self.end -= self.start;
         self.start = 0;
         if self.is_stream {
-            let start = self.window.len();
-            self.window.resize(start + READ_LEN, 0);
-            let outcome = self.source.read(&mut self.window[start..]);
-            self.window.truncate(start + *outcome.as_ref().unwrap_or(&0));
-            self.is_at_end = outcome? == 0;
+            // Often little has come: the room for more is made once, and not for each read.
+            if self.window.len() < self.end + READ_LEN {
+                self.window.resize(self.end + READ_LEN, 0);
+            }
+            let len = self.source.read(&mut self.window[self.end..])?;
+            self.end += len;
+            self.is_at_end = len == 0;
             return Ok(());
         }
-        let wanted = READ_LEN.max(self.window.len());
+        self.window.truncate(self.end);
+        let wanted = READ_LEN.max(self.end);
         let read = (&mut *self.source).take(wanted as u64).read_to_end(&mut self.window)?;
+        self.end += read;
         self.is_at_end = read < wanted;
         Ok(())
     }

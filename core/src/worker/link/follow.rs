@@ -26,6 +26,13 @@ use std::time::Duration;
 const RUNS_WAITING_MAX: usize = 256;
 /// So often the master is told how far this server is, even if it does not ask.
 const ACK_INTERVAL_MS: i64 = 1000;
+/// A master that writes all the time is read after such pauses, so that its stream is applied in fewer and longer runs: what a run
+/// costs hardly depends on what is in it. ...
+const GATHER_PAUSE: Duration = Duration::from_micros(200);
+/// ... It does so if it has sent something within this time, and ...
+const GATHER_INTERVAL: Duration = Duration::from_millis(1);
+/// ... if it was less than this.
+const GATHER_LEN: usize = 64 << 10;
 /// While shards are waited for, how often it is looked how far they are.
 const TURN_LOOK: Duration = Duration::from_millis(1);
 /// What is appended to the backlog at once: it is trimmed by whole pieces.
@@ -159,7 +166,15 @@ impl LinkThread {
             table: self.globals.table().1,
             runs: Runs::new(self.globals),
         });
-        let mut source = Source { thread: self, socket: &socket, first: buffer, runs: &runs, acked_at_ms: 0 };
+        let mut source = Source {
+            thread: self,
+            socket: &socket,
+            first: buffer,
+            runs: &runs,
+            acked_at_ms: 0,
+            read_at_ticks: self.clock.ticks(),
+            gathers: false,
+        };
         let ended = self.read_units(&mut source, &runs, start);
         drop(source);
         socket.shut();
@@ -278,6 +293,19 @@ struct Source<'t, 'r> {
     first: Vec<u8>,
     runs: &'r RefCell<RunSender<'t>>,
     acked_at_ms: i64,
+    /// When something was read last, in ticks, ...
+    read_at_ticks: u64,
+    /// ... and whether the next is to be read after a pause.
+    gathers: bool,
+}
+
+impl Source<'_, '_> {
+    fn note_read(&mut self, len_bytes: usize) {
+        let now_ticks = self.thread.clock.ticks();
+        let nanos = self.thread.clock.ticks_to_nanos(now_ticks.saturating_sub(self.read_at_ticks));
+        self.gathers = len_bytes < GATHER_LEN && u128::from(nanos) < GATHER_INTERVAL.as_nanos();
+        self.read_at_ticks = now_ticks;
+    }
 }
 
 impl Read for Source<'_, '_> {
@@ -294,6 +322,9 @@ impl Read for Source<'_, '_> {
         globals.aof.ring(FEED_SHARD);
         let began_ms = thread.clock.wall_ms();
         let timeout_ms = i64::from(globals.config().1.repl_timeout_s) * 1000;
+        if self.gathers {
+            thread.clock.sleep(GATHER_PAUSE);
+        }
         loop {
             let now_ms = thread.clock.wall_ms();
             if now_ms - self.acked_at_ms >= ACK_INTERVAL_MS {
@@ -302,6 +333,7 @@ impl Read for Source<'_, '_> {
             }
             match (&**self.socket).read(buf) {
                 Ok(len) => {
+                    self.note_read(len);
                     thread.note_input(len);
                     return Ok(len);
                 }

@@ -311,6 +311,8 @@ fn run_shards(
     let (queues, incoming, done) = load::queues(wakes, false);
     let mut incoming = incoming.into_iter();
     let (data_set, first_part) = found.make_new(globals)?;
+    // With fewer cores the shard that is waited for may need the core of the one that waits.
+    let may_spin = std::thread::available_parallelism().is_ok_and(|cores| cores.get() >= count);
     for (index, (end, bell)) in ends.into_iter().zip(bells.iter().cloned()).enumerate() {
         let incoming = incoming.next().filter(|_| data_set.is_loaded());
         let listeners = listeners.take().unwrap_or_default();
@@ -325,9 +327,9 @@ fn run_shards(
             }
             let outcome = match backend {
                 Backend::Uring => UringDriver::new(bell)
-                    .and_then(|driver| shard_loop(driver, end, worker, listeners, &bells)),
+                    .and_then(|driver| shard_loop(driver, end, worker, listeners, &bells, may_spin)),
                 Backend::Epoll => EpollDriver::new(bell)
-                    .and_then(|driver| shard_loop(driver, end, worker, listeners, &bells)),
+                    .and_then(|driver| shard_loop(driver, end, worker, listeners, &bells, may_spin)),
             };
             end_together(globals, index, &outcome, &bells);
             outcome
@@ -381,13 +383,14 @@ fn end_together(globals: &Globals, index: usize, outcome: &io::Result<()>, bells
     bells.iter().for_each(BellHandle::ring);
 }
 
-/// Runs one shard until the server stops.
+/// Runs one shard until the server stops. `may_spin`: each shard has a core of its own.
 fn shard_loop<D: Driver>(
     driver: D,
     mut mesh: MeshEnd<Batch, Message>,
     mut worker: Worker,
     listeners: Sockets,
     bells: &[BellHandle],
+    may_spin: bool,
 ) -> io::Result<()> {
     let mut driver = TlsLayer::new(driver);
     let mut tcp = listen_on(&mut driver, &mut worker, listeners.tcp);
@@ -406,15 +409,22 @@ fn shard_loop<D: Driver>(
         driver.turn(Some(timeout), &mut worker)?;
         worker.note_fills(|conn| driver.filling(conn));
         mesh.woke();
-        worker.begin_turn();
-        mesh.drain(MESH_DRAIN_MAX, |from, parcel| inbox.push((from, unpack(parcel))));
-        worker.deliver_all(&mut inbox);
-        worker.end_turn();
-        carry_out(&mut driver, &mut worker, &mut tcp);
-        for (to, message) in worker.outbox.drain() {
-            mesh.send(to, pack(message));
+        let looked_at_ticks = worker.clock().ticks();
+        loop {
+            worker.begin_turn();
+            mesh.drain(MESH_DRAIN_MAX, |from, parcel| inbox.push((from, unpack(parcel))));
+            worker.deliver_all(&mut inbox);
+            worker.end_turn();
+            carry_out(&mut driver, &mut worker, &mut tcp);
+            for (to, message) in worker.outbox.drain() {
+                mesh.send(to, pack(message));
+            }
+            mesh.flush();
+            if !may_spin || !worker.expects_messages() || !await_message(&mesh, &worker, looked_at_ticks) {
+                break;
+            }
+            worker.before_wait();
         }
-        mesh.flush();
         worker.shard.stats.mesh_queue_depth.set(mesh.overflow_len() as u64);
         if worker.shard.index == 0
             && let Some(signal) = signals::stop_requested()
@@ -432,6 +442,31 @@ fn shard_loop<D: Driver>(
         }
     }
     Ok(())
+}
+
+/// A message that is expected is there within this time, or whoever sends it does something else first.
+const SPIN_NANOS: u64 = 20_000;
+
+/// Sockets are looked at after this time, whatever is expected.
+const SPIN_TURNS_NANOS: u64 = 100_000;
+
+/// Waits for a message without sleeping: to sleep and to be woken takes longer than a step of a transaction on another shard.
+/// Returns whether one has come. The sockets were looked at `looked_at_ticks`.
+fn await_message(mesh: &MeshEnd<Batch, Message>, worker: &Worker, looked_at_ticks: u64) -> bool {
+    let clock = worker.clock();
+    let began_at_ticks = clock.ticks();
+    if clock.ticks_to_nanos(began_at_ticks.saturating_sub(looked_at_ticks)) > SPIN_TURNS_NANOS {
+        return false;
+    }
+    loop {
+        if mesh.has_work() {
+            return true;
+        }
+        if clock.ticks_to_nanos(clock.ticks().saturating_sub(began_at_ticks)) > SPIN_NANOS {
+            return false;
+        }
+        std::hint::spin_loop();
+    }
 }
 
 /// A signal asks the server to stop.
@@ -605,7 +640,7 @@ mod tests {
         let mesh = mesh::build::<Batch, Message>(&bells, 4).remove(1);
         let worker = Worker::new(1, globals, SystemClock::get());
 
-        let outcome = shard_loop(Broken, mesh, worker, Sockets::default(), &[]);
+        let outcome = shard_loop(Broken, mesh, worker, Sockets::default(), &[], false);
         end_together(globals, 1, &outcome, &bells);
         assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::ENOMEM));
         assert!(globals.is_stopping());

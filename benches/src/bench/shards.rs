@@ -49,10 +49,10 @@ pub struct ShardsArgs {
     /// Measures servers with so many shards, all on the same cores: those of --server-cores [default: the first one]
     #[arg(long, value_delimiter = ',', value_parser = at_least_one, conflicts_with = "shards")]
     pub counts: Option<Vec<usize>>,
-    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, exec5 at 8, publish100-shards, lmove, sunion1m and
-    /// zunionstore1m.
+    /// There are bars for get:set at pipeline 16, mget10 and mset10 at 4, exec5 at 8, publish100-shards,
+    /// script-declared, script-undeclared, lmove, sunion1m and zunionstore1m.
     /// Operations over collections run at the pipeline of their bar, without --pipelines
-    /// [default: get:set,get,set,mget10,mset10,publish100-shards,lmove,sunion1m,zunionstore1m; with --counts: get]
+    /// [default: get:set,get,set,mget10,mset10,publish100-shards,script-declared,script-undeclared,lmove,sunion1m,zunionstore1m; with --counts: get]
     #[arg(long, value_delimiter = ',')]
     pub ops: Option<Vec<Op>>,
     /// Requests that a connection has under way [default: 16; with --counts: 1,16,64]

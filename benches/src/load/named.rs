@@ -24,6 +24,8 @@ pub enum Arg {
     Word(&'static str),
     /// One of the operation's keys.
     Key,
+    /// A key of that number with this hash tag.
+    Tagged(&'static str),
     /// One of the operation's members.
     Member,
     /// Text of 16 bytes.
@@ -710,6 +712,46 @@ pub const NAMED: &[Named] = &[
         is_long: false,
         scene: Scene { subscribers: Some(SUBSCRIBERS_OF_PUBLISH), ..Scene::USUAL },
     },
+    Named {
+        name: "script-declared",
+        requests: &[Request {
+            args: &[
+                Word("EVALSHA"),
+                Script("redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[2])"),
+                Word("2"),
+                Arg::Tagged(TWO_SHARDS[0]),
+                Arg::Tagged(TWO_SHARDS[1]),
+            ],
+            answer: Answer::Integer,
+        }],
+        load: NUMBER,
+        keys: 100_000,
+        members: 0,
+        bar: several(16, 3.0),
+        is_long: false,
+        scene: Scene::USUAL,
+    },
+    // Every call leaves the keys that it has declared: none.
+    Named {
+        name: "script-undeclared",
+        requests: &[Request {
+            args: &[
+                Word("EVALSHA"),
+                Script(
+                    "redis.call('INCR', '{side:a}'..ARGV[1]) return redis.call('INCR', '{side:c}'..ARGV[1])",
+                ),
+                Word("0"),
+                Below(100_000),
+            ],
+            answer: Answer::Integer,
+        }],
+        load: NUMBER,
+        keys: 100_000,
+        members: 0,
+        bar: several(16, 4.0),
+        is_long: false,
+        scene: Scene::USUAL,
+    },
     // Of two shards, half of the pairs are on both.
     Named {
         name: "lmove",
@@ -764,6 +806,7 @@ fn arg_bytes(arg: Arg, key: u64, member: u64, rng: &mut Rng) -> Vec<u8> {
     match arg {
         Word(word) => word.as_bytes().to_vec(),
         Key => numbered(KEY_PREFIX, key).to_vec(),
+        Arg::Tagged(tag) => format!("{{{tag}}}{key}").into_bytes(),
         Arg::Member => numbered(MEMBER_PREFIX, member).to_vec(),
         Value => text(TEXT_LEN_BYTES, rng),
         Payload(len) => text(len, rng),
@@ -811,6 +854,7 @@ impl Named {
             Script(text) => Some(*text),
             Word(_)
             | Key
+            | Arg::Tagged(_)
             | Arg::Member
             | Value
             | Payload(_)

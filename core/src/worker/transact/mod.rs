@@ -231,6 +231,8 @@ pub(super) struct Transactions {
     is_token_ours: bool,
     /// For how many holders it was here since it came.
     token_uses: u32,
+    /// In this turn a wide transaction of another shard has taken a step here.
+    has_stepped: bool,
     /// Units that hold the token until they are granted their locks.
     units_with_token: AHashSet<LockRequestId>,
     /// The wide unit that holds the token, until it starts.
@@ -256,6 +258,16 @@ impl Transactions {
         assert!(!std::mem::replace(&mut self.is_token_ours, true), "nobody waits for the token");
         self.token_uses = 1;
         self.token.take_free();
+    }
+}
+
+impl Worker {
+    /// Whether the next message is to be expected within microseconds: a wide transaction goes back and forth between shards, and each of
+    /// its steps waits for the one before. Asked at the end of a turn.
+    #[inline]
+    pub fn expects_messages(&mut self) -> bool {
+        std::mem::take(&mut self.transact.has_stepped)
+            || self.transact.is_token_ours && self.shard.shard_count > 1
     }
 }
 

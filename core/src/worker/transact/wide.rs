@@ -555,6 +555,7 @@ impl Worker {
             next_call: None,
         });
         held.has_open_call = true;
+        self.transact.has_stepped = true;
     }
 
     /// A call has ended on this shard.
@@ -598,6 +599,7 @@ impl Worker {
     pub(super) fn end_participant(&mut self, id: TxnId, pieces: u32) {
         let held = self.transact.held.get_mut(&id).expect("it holds its locks to its end");
         held.pieces = pieces;
+        self.transact.has_stepped = true;
         self.publish_handoffs();
         self.release_participant(id);
         fence(Ordering::Release);

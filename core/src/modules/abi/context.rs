@@ -231,10 +231,12 @@ server_functions! {
         REDISMODULE_OK
     }
 
-    /// Lets the server serve others. What the program has used stays locked.
-    fn yield_turn(ctx: Ctx, _flags: c_int, _busy_reply: Text) {
+    /// Lets the server serve others. What the program has used stays locked. With the flag for clients they are refused what
+    /// they ask for once it is over busy-reply-threshold.
+    fn yield_turn(ctx: Ctx, flags: c_int, busy_reply: Text) {
+        let busy_reply = (flags & REDISMODULE_YIELD_FLAG_CLIENTS != 0).then_some(busy_reply.bytes());
         if let Some(program) = ctx.program() {
-            while_suspended(|| program.give_way());
+            while_suspended(|| program.give_way(busy_reply));
         }
     }
 

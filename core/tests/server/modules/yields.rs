@@ -2,7 +2,8 @@
 
 use super::waits::{reply, request};
 use super::{KEYS, compiled, expect};
-use crate::harness::{Connection, SETUPS, Server, Setup, wait_until};
+use crate::harness::{Connection, SETUPS, Server, Setup, free_port, wait_until};
+use crate::rdb::Dir;
 
 fn start(setup: Setup, name: &str) -> Server {
     let path = compiled("yields", name);
@@ -79,5 +80,38 @@ fn a_busy_script_that_a_module_has_called_is_killed_and_then_others_are_served()
         let error = reply(&mut working);
         assert!(error.contains("Script killed by user with SCRIPT KILL."), "{error}");
         wait_for_end(&mut client);
+    }
+}
+
+/// One of its commands runs meanwhile, which waits for its turn.
+#[test]
+fn a_server_answers_while_a_module_loads_a_value_and_yields() {
+    let path = compiled("yields", "load");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let dir = Dir::new("yields");
+        {
+            let server = dir.start(setup, &["--loadmodule", path]);
+            let mut client = server.connect();
+            KEYS.iter().for_each(|key| expect(&mut client, &["YIELD.VALUE", key], "+OK\r\n"));
+            expect(&mut client, &["SET", "text", "x"], "+OK\r\n");
+            expect(&mut client, &["SAVE"], "+OK\r\n");
+        }
+        let args = ["--dir", dir.path(), "--loadmodule", path, "slow"];
+        let mut server = Server::spawn(setup, free_port(), &args);
+        server.wait_for_line("Loading RDB produced by version");
+        // On all shards.
+        let mut clients: Vec<Connection> = (0..4).map(|_| server.connect()).collect();
+        for _ in 0..20 {
+            for client in &mut clients {
+                expect(client, &["GET", "text"], "-LOADING Redis is loading the dataset in memory\r\n");
+            }
+        }
+        assert_eq!(clients[0].info("persistence", "loading"), "1");
+        assert!(clients[0].call(&["YIELD.STOP"]).starts_with(':'));
+        wait_until("it is loaded", || clients[1].call(&["PING"]) == "+PONG\r\n");
+        for client in &mut clients {
+            expect(client, &["EXISTS", KEYS[0], KEYS[1], KEYS[2], "text"], ":4\r\n");
+        }
     }
 }

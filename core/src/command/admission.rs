@@ -97,6 +97,8 @@ pub trait Measures {
     fn good_replicas(&self) -> usize;
     /// Why writes cannot be written to disk.
     fn disk_error(&self) -> CommandError;
+    /// What others are told while a program of this kind is over busy-reply-threshold.
+    fn busy_error(&self, kind: ProgramKind) -> CommandError;
 }
 
 /// Why a command does not run.
@@ -227,10 +229,8 @@ impl Reason {
                 let is_refused = now.is_async_loading || !all_have(row, flags, caller, flag::LOADING);
                 refuse(is_refused, CommandError::LOADING)
             }
-            Reason::Busy => {
-                let error = busy_error(now.busy.unwrap_or(ProgramKind::Script));
-                refuse(!row.has(flag::ALLOW_BUSY), error)
-            }
+            Reason::Busy if row.has(flag::ALLOW_BUSY) => Ok(()),
+            Reason::Busy => refuse(true, measures.busy_error(now.busy.unwrap_or(ProgramKind::Script))),
             // As in Redis, to which it is a kind of replica.
             Reason::Monitor => {
                 refuse(true, CommandError::fixed("ERR Replica can't interact with the keyspace"))
@@ -353,7 +353,7 @@ pub fn flags_checked_for_program(now: &Conditions<'_>) -> u64 {
     checked_flags(&PROGRAM, &as_for_program(now))
 }
 
-/// The error for other commands while a program of this kind is over busy-reply-threshold.
+/// The error for other commands while a program of this kind is over busy-reply-threshold, unless it has another to be given.
 pub fn busy_error(kind: ProgramKind) -> CommandError {
     CommandError::fixed(match kind {
         ProgramKind::Script => {
@@ -485,6 +485,10 @@ mod tests {
 
         fn disk_error(&self) -> CommandError {
             CommandError::fixed("MISCONF Errors writing to the AOF file: No space left on device")
+        }
+
+        fn busy_error(&self, kind: ProgramKind) -> CommandError {
+            super::busy_error(kind)
         }
     }
 

@@ -50,7 +50,9 @@ pub fn rows(config: &Config) -> Vec<&'static [Command]> {
     let wanted = config.builtin_modules.to_str_lossy();
     let is_wanted = |name: &str| wanted.split([' ', ',']).any(|wanted| wanted == name);
     let linked = LINKED.iter().zip(&LOADED).filter(|((name, _), _)| is_wanted(name));
-    linked.map(|((_, on_load), rows)| rows.get_or_init(|| load_linked(*on_load, config)).as_slice()).collect()
+    linked
+        .map(|((_, on_load), rows)| rows.get_or_init(|| load_linked(b"", *on_load, config)).as_slice())
+        .collect()
 }
 
 #[cfg(test)]

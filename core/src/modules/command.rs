@@ -5,6 +5,8 @@ use super::run::{CHANNELS_BY_CALLBACK, KEYS_BY_CALLBACK, register_finder, run_fo
 use crate::command::docs::Docs;
 use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag, legacy_range};
 use crate::command::table::{Command, Native, Run, acl, flag};
+use crate::protocol::Argv;
+use crate::worker::Worker;
 use crate::worker::program::{ProgramHandler, ProgramKind, Reach};
 use shardis_modules_api::abi::RedisModuleCmdFunc;
 use std::any::Any;
@@ -110,7 +112,12 @@ impl ModuleCommand {
     pub(super) fn row(&'static self) -> Command {
         let declared = self.declared.lock().expect("no holder of a declaration panics");
         let is_container = self.function.is_none() || !declared.subcommands.is_empty();
-        let mut row = self.handler_row(declared.arity, is_container && self.function.is_none());
+        let has_keys = declared.flags.finds_keys || !declared.keys.is_empty();
+        let reach = match declared.flags.row & flag::ALLOW_BUSY != 0 && !has_keys {
+            true => reach_while_busy,
+            false => reach_of_others,
+        };
+        let mut row = self.handler_row(declared.arity, is_container && self.function.is_none(), reach);
         let hidden = if self.module.is_builtin() { flag::MODULE | flag::MOVABLEKEYS } else { 0 };
         row.flags |= declared.flags.row & !hidden;
         row.categories |= declared.categories;
@@ -133,7 +140,12 @@ impl ModuleCommand {
         row
     }
 
-    fn handler_row(&'static self, arity: i32, only_subcommands_run: bool) -> Command {
+    fn handler_row(
+        &'static self,
+        arity: i32,
+        only_subcommands_run: bool,
+        reach: fn(&mut Worker, Argv<'_>) -> Reach,
+    ) -> Command {
         let name: &'static str = &self.name;
         let data: &'static (dyn Any + Send + Sync) = self;
         if only_subcommands_run {
@@ -148,12 +160,22 @@ impl ModuleCommand {
             kind: ProgramKind::Module,
             flags: |_, row_flags, _| row_flags,
             name: |_| None,
-            reach: |_, _| Reach::Any { is_read_only: false },
+            reach,
             run: run_foreign,
             data,
         };
         Command::program(name, arity, Box::leak(Box::new(handler)))
     }
+}
+
+fn reach_of_others(_worker: &mut Worker, _args: Argv<'_>) -> Reach {
+    Reach::Any { is_read_only: false }
+}
+
+/// What may run while a program is busy, mostly to end that, runs beside it and does not wait for its end. Then it reaches no
+/// keys: see [`run_foreign`].
+fn reach_while_busy(worker: &mut Worker, args: Argv<'_>) -> Reach {
+    if worker.busy_program().is_some() { Reach::Declared } else { reach_of_others(worker, args) }
 }
 
 /// The ACL categories of these names, separated by blanks. `None`: one is unknown.

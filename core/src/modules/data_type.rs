@@ -275,6 +275,10 @@ impl ModuleType for DataType {
         self.module.is_shard_safe() || turn::is_free()
     }
 
+    fn is_concurrent(&self) -> bool {
+        self.module.is_shard_safe()
+    }
+
     fn save(&self, value: ModulePtr, place: KeyPlace<'_>, sink: &mut dyn SaveSink) {
         let Some(save) = self.methods.rdb_save else { return };
         let mut io = Io::new(forever(self), Target::Save(sink), place);

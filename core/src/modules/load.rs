@@ -51,12 +51,13 @@ impl NotUnloaded {
 /// The entry of a module that is linked into the server.
 pub type OnLoad = RedisModuleOnLoadFunc;
 
-/// Loads a module that is linked into the server. Returns its rows.
+/// Loads a module that is linked into the process. Returns its rows. `path`: where clients are told that its library is;
+/// empty: they are not told that it is a module.
 ///
 /// # Panics
 /// It does not load: that is a bug.
-pub(super) fn load_linked(on_load: OnLoad, config: &Config) -> Vec<Command> {
-    let module = Module::new(b"", Vec::new(), None);
+pub fn load_linked(path: &[u8], on_load: OnLoad, config: &Config) -> Vec<Command> {
+    let module = Module::new(path, Vec::new(), None);
     let is_loaded = run_on_load(module, on_load, Access::Starting { config, table: None });
     assert!(is_loaded, "a module that is linked into the server loads");
     module.publish();

@@ -66,5 +66,5 @@ mod turn;
 mod users;
 
 pub use commands::COMMANDS;
-pub use load::{load_configured, table_with};
+pub use load::{load_configured, load_linked, table_with};
 pub use module::{Module, load_support, loaded, owner};

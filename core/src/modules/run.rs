@@ -14,14 +14,18 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::sync::RwLock;
 
-/// Runs a command of a foreign module: see [`ProgramHandler`](crate::worker::program::ProgramHandler).
+/// Runs a command of a foreign module: see [`ProgramHandler`](crate::worker::program::ProgramHandler). One that was started
+/// beside a busy program has locked nothing, and finds no keys.
 pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
     let command = command_of(program.data);
     let (call, args, resp) = (*program.call, program.args, program.reply.resp);
     let mut reply = std::mem::take(program.reply.out);
     let start = reply.len();
 
-    let access = Access::Program(NonNull::from(&mut *program).cast());
+    let access = match program.is_narrow() {
+        true => Access::Nothing,
+        false => Access::Program(NonNull::from(&mut *program).cast()),
+    };
     let mut ctx = Context::new(command.module, access);
     ctx.command = Some(command);
     ctx.call = call;

@@ -7,9 +7,14 @@
 //! [the lock](super::threads).
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 static TURN: Mutex<()> = Mutex::new(());
+
+/// How many threads wait for it, and how many have had it after they had waited.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+static SERVED: AtomicUsize = AtomicUsize::new(0);
 
 type Left = Box<dyn FnOnce() + Send>;
 
@@ -58,7 +63,13 @@ fn leave() {
 }
 
 fn wait() -> Option<MutexGuard<'static, ()>> {
-    Some(TURN.lock().unwrap_or_else(PoisonError::into_inner))
+    no_wait().or_else(|| {
+        WAITING.fetch_add(1, Ordering::Relaxed);
+        let guard = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        WAITING.fetch_sub(1, Ordering::Relaxed);
+        SERVED.fetch_add(1, Ordering::Relaxed);
+        Some(guard)
+    })
 }
 
 fn no_wait() -> Option<MutexGuard<'static, ()>> {
@@ -128,10 +139,24 @@ pub(super) fn pause<T>(act: impl FnOnce() -> T) -> T {
     result
 }
 
+/// If this thread has the turn, lets one of those have it that wait for it, and goes on when it has it again.
+pub(super) fn give_way() {
+    if HOLD.with_borrow(|hold| hold.guard.is_none()) {
+        return;
+    }
+    let served = SERVED.load(Ordering::Relaxed);
+    pause(|| {
+        // The lock itself may well be taken again before those who wait for it have woken up.
+        while WAITING.load(Ordering::Relaxed) > 0 && SERVED.load(Ordering::Relaxed) == served {
+            std::thread::yield_now();
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::sync::atomic::AtomicU32;
 
     /// Tests of one process share the turn.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -172,5 +197,25 @@ mod tests {
         });
         assert_eq!(*DONE.lock().expect("nobody panics"), [1, 2]);
         take(|| pause(|| std::thread::spawn(|| take(|| ())).join().expect("the turn is free")));
+    }
+
+    #[test]
+    fn one_who_waits_has_the_turn_when_another_gives_way() {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let others: Vec<_> = take(|| {
+            let others = (0..100).map(|_| {
+                let other = std::thread::spawn(|| take(|| ()));
+                while WAITING.load(Ordering::Relaxed) == 0 {
+                    std::thread::yield_now();
+                }
+                // It may be a thread of another test that waits.
+                let served = SERVED.load(Ordering::Relaxed);
+                give_way();
+                assert_ne!(SERVED.load(Ordering::Relaxed), served);
+                other
+            });
+            others.collect()
+        });
+        others.into_iter().for_each(|other| other.join().expect("no thread panics"));
     }
 }

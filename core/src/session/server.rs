@@ -1,6 +1,5 @@
 //! Commands to the server as a whole: the time, its end, and its picture.
 
-use crate::command::admission::busy_error;
 use crate::command::args;
 use crate::command::docs::Docs;
 use crate::command::table::{Command, flag};
@@ -112,7 +111,7 @@ fn shutdown(ctx: &mut SessionCtx<'_>) -> CommandResult {
     if !wanted.nosave
         && let Some(kind) = ctx.worker.busy_program()
     {
-        return Err(busy_error(kind));
+        return Err(ctx.worker.busy_error(kind));
     }
     ctx.worker.begin_shutdown(ctx.conn, wanted);
     Ok(())

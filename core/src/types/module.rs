@@ -145,6 +145,12 @@ pub trait ModuleType: Send + Sync {
         true
     }
 
+    /// Whether its callbacks may run at the same time. If not, one may have to wait for another, and may let others run that wait
+    /// for it.
+    fn is_concurrent(&self) -> bool {
+        true
+    }
+
     fn save(&self, value: ModulePtr, place: KeyPlace<'_>, sink: &mut dyn SaveSink);
 
     /// Passes the words of each command that makes a value anew to `emit`. Returns false if the type has no such operation, or

@@ -5,6 +5,9 @@
 //! done by all shards at once, and each allocates its own memory. The queues are bounded: the reader waits for the slowest
 //! shard.
 //!
+//! A value of a module whose callbacks exclude each other is built by the thread that reads, one after the other as they would be
+//! anyway. Such a callback may take long, and let others run meanwhile (`RM_Yield`): no shard waits for it.
+//!
 //! DEBUG RELOAD does both on each shard, with the keys that are its own ([`Worker::reload`]).
 
 use super::stream::REPLICATION_ID_LEN;
@@ -25,7 +28,7 @@ use crate::script::shebang::LibraryHeader;
 use crate::shard::effects::removal;
 use crate::shard::slot::shard_of;
 use crate::types::module::{AuxPlace, KeyPlace, ModuleTypeId, ModuleTypes};
-use crate::types::{NewValue, hash_key};
+use crate::types::{NewValue, OwnedValue, hash_key};
 use smallvec::SmallVec;
 use std::fmt;
 use std::io::Read;
@@ -417,6 +420,8 @@ const PREFETCHED_TOGETHER: usize = 32;
 pub struct LoadBatch {
     bytes: Vec<u8>,
     records: Vec<LoadRecord>,
+    /// The values of those records that say so, in order.
+    built: Vec<OwnedValue>,
     /// By their texts.
     libraries: Vec<Vec<u8>>,
 }
@@ -430,17 +435,22 @@ struct LoadRecord {
     key: Range<usize>,
     value: Range<usize>,
     offset: u64,
+    is_built: bool,
 }
 
 impl LoadBatch {
-    fn push(&mut self, record: &Record<'_>, key: &[u8]) {
+    /// `built`: its value, if that was built already.
+    fn push(&mut self, record: &Record<'_>, key: &[u8], built: Option<OwnedValue>) {
+        let is_built = built.is_some();
+        self.built.extend(built);
         let start = self.bytes.len();
         self.bytes.extend_from_slice(key);
         let middle = self.bytes.len();
+        // Also if it is built: these bytes are what limits a batch.
         self.bytes.extend_from_slice(record.value);
         let &Record { db, expire_at_ms, access, kind, offset, .. } = record;
         let (key, value) = (start..middle, middle..self.bytes.len());
-        self.records.push(LoadRecord { db, expire_at_ms, access, kind, key, value, offset });
+        self.records.push(LoadRecord { db, expire_at_ms, access, kind, key, value, offset, is_built });
     }
 
     /// One of its `records`, as it stands in the file.
@@ -512,6 +522,20 @@ impl AuxAfterKeys {
     }
 }
 
+/// Builds the value of a record that its shard is not to build, if it is such a one.
+///
+/// # Errors
+/// Those of reading it.
+fn build_here(record: &Record<'_>, key: &[u8], types: &ModuleTypes) -> Result<Option<OwnedValue>, LoadError> {
+    if record.module_type(types).is_none_or(|of| of.is_concurrent()) {
+        return Ok(None);
+    }
+    // The shard says that there is no such database.
+    let Ok(db) = u32::try_from(record.db) else { return Ok(None) };
+    let modules = Modules { types, place: KeyPlace::of(db, key) };
+    Ok(Some(record.read_value(&Limits::default(), &modules)?))
+}
+
 /// Reads a file and hands its keys to the shards that own them. What modules have before the keys is read here. Returns what
 /// they have behind them, and where the file ends.
 ///
@@ -552,7 +576,7 @@ fn distribute(
         pacing.pause(key_count);
         let shard = shard_of(key, queues.len());
         let batch = &mut batches[shard];
-        batch.push(record, key);
+        batch.push(record, key, build_here(record, key, &globals.module_types)?);
         if batch.bytes.len() >= BATCH_LEN {
             queues[shard].send(std::mem::take(batch))?;
         }
@@ -652,16 +676,16 @@ impl Worker {
         let Some(incoming) = &self.incoming else { return false };
         let is_aside = incoming.is_aside;
         let outcome = match incoming.batches.try_recv() {
-            Ok(batch) if is_aside => {
+            Ok(mut batch) if is_aside => {
                 let outcome = self.prepare_libraries(&batch.libraries);
                 self.shard.exchange_aside();
-                let outcome = outcome.and_then(|()| self.load_batch(&batch));
+                let outcome = outcome.and_then(|()| self.load_batch(&mut batch));
                 self.shard.exchange_aside();
                 outcome.map(|()| true)
             }
-            Ok(batch) => {
+            Ok(mut batch) => {
                 let outcome = self.load_libraries(&batch.libraries, Duplicates::Refused);
-                outcome.and_then(|()| self.load_batch(&batch)).map(|()| true)
+                outcome.and_then(|()| self.load_batch(&mut batch)).map(|()| true)
             }
             Err(TryRecvError::Empty) => return false,
             Err(TryRecvError::Disconnected) => Ok(false),
@@ -675,14 +699,17 @@ impl Worker {
         false
     }
 
-    fn load_batch(&mut self, batch: &LoadBatch) -> Result<(), LoadError> {
+    fn load_batch(&mut self, batch: &mut LoadBatch) -> Result<(), LoadError> {
         let limits = self.shard.limits();
+        let mut built = std::mem::take(&mut batch.built).into_iter();
+        let batch = &*batch;
         let mut loaded = 0;
         let outcome = batch.records.chunks(PREFETCHED_TOGETHER).try_for_each(|records| {
             let hashes = self.prefetch_for_load(batch, records);
             records.iter().zip(hashes).try_for_each(|(record, hash)| {
+                let built = record.is_built.then(|| built.next().expect("there is one for each"));
                 let record = batch.record(record);
-                loaded += self.load_record(&record, hash, &limits, Duplicates::Refused)?;
+                loaded += self.load_record(&record, built, hash, &limits, Duplicates::Refused)?;
                 Ok(())
             })
         });
@@ -741,11 +768,12 @@ impl Worker {
         hashes
     }
 
-    /// Builds the value of a key with this hash and puts it in. Returns how many keys that makes: none if it is a collection
-    /// without elements.
+    /// Builds the value of a key with this hash, unless it is `built`, and puts it in. Returns how many keys that makes: none if it
+    /// is a collection without elements.
     fn load_record(
         &mut self,
         record: &Record<'_>,
+        built: Option<OwnedValue>,
         hash: u64,
         limits: &Limits,
         duplicates: Duplicates,
@@ -756,7 +784,7 @@ impl Worker {
         let db = u32::try_from(record.db).ok().filter(|&db| (db as usize) < db_count);
         let db = db.ok_or(LoadError::NoSuchDb { db_count })?;
         let modules = Modules { types: &self.globals.module_types, place: KeyPlace::of(db, bytes) };
-        let plain = record.plain_string().map(Ok);
+        let plain = built.map(NewValue::from).or_else(|| record.plain_string()).map(Ok);
         let value = plain.unwrap_or_else(|| record.read_value(limits, &modules).map(NewValue::from));
         let value = match value {
             Ok(value) => value,
@@ -837,7 +865,7 @@ impl Worker {
                 Loaded::Key(..) | Loaded::Library(_) | Loaded::Aux(_) => return Ok(()),
             };
             let record = Record { key: RdbString::Bytes(key), ..*record };
-            let loaded = self.load_record(&record, hash_key(key), &limits, duplicates)?;
+            let loaded = self.load_record(&record, None, hash_key(key), &limits, duplicates)?;
             globals.persistence.loading.keys_loaded.fetch_add(loaded, Ordering::Relaxed);
             Ok(())
         })

@@ -12,7 +12,7 @@ use super::pipeline::Flow;
 use super::transact::merge;
 use super::{SessionCtx, SessionHandler, Worker};
 use crate::client::ClientId;
-use crate::command::admission::Measures;
+use crate::command::admission::{Measures, ProgramKind};
 use crate::command::route;
 use crate::command::table::{CommandEntry, Native, Run, Scope, flag};
 use crate::command::{Call, CommandError, CommandResult, Ctx};
@@ -439,5 +439,9 @@ impl Measures for Worker {
         }
         let why = self.globals.aof.error_text();
         CommandError::new(format!("MISCONF Errors writing to the AOF file: {why}"))
+    }
+
+    fn busy_error(&self, kind: ProgramKind) -> CommandError {
+        Worker::busy_error(self, kind)
     }
 }

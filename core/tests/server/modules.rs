@@ -6,6 +6,7 @@ mod search;
 mod users;
 mod values;
 mod waits;
+mod yields;
 
 use crate::harness::{Connection, SETUPS, Server, Setup};
 use std::path::{Path, PathBuf};

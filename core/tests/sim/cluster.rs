@@ -145,6 +145,11 @@ impl Drop for Leaked {
 /// Enough steps for any test. More of them mean that messages are sent without end.
 const STEPS_MAX: usize = 1_000_000;
 
+/// The commands of the server, and those of `rows.rs`.
+pub fn table() -> CommandTable {
+    CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[]).expect("the families fit together")
+}
+
 /// Whether a worker has something to do in its next turn although nothing arrives.
 fn can_go_on(worker: &Worker) -> bool {
     worker.has_ready_programs() || worker.has_seen_handoffs_end()
@@ -152,6 +157,11 @@ fn can_go_on(worker: &Worker) -> bool {
 
 impl Cluster {
     pub fn new(shard_count: usize, seed: u64) -> Cluster {
+        Cluster::with_table(shard_count, seed, table())
+    }
+
+    /// The same, with these commands.
+    pub fn with_table(shard_count: usize, seed: u64, table: CommandTable) -> Cluster {
         static FILES: AtomicU64 = AtomicU64::new(0);
         let number = FILES.fetch_add(1, Ordering::Relaxed);
         let file = std::env::temp_dir().join(format!("shardis-sim-{}-{number}.rdb", std::process::id()));
@@ -179,8 +189,7 @@ impl Cluster {
                 appenddirname: file.with_extension("aof").to_string_lossy().as_bytes().into(),
                 ..Config::default()
             },
-            table: CommandTable::new(&[FAMILIES, &[rows::COMMANDS]].concat(), &[])
-                .expect("the families fit together"),
+            table,
             shard_count,
             seed,
             run_id: "0".repeat(40),

@@ -310,6 +310,57 @@ pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     head.into_iter().chain(keys).chain(calls).collect()
 }
 
+/// A random TWIDE that calls a command of the module.
+fn script_over_module(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    let mut command = wide_command(random, unique);
+    command.push("/".to_string());
+    command.extend(module_steps(random, unique, false));
+    command
+}
+
+/// A random command of the module, or a program that calls one.
+pub fn module_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    match random.below(4) {
+        0 => script_over_module(random, unique),
+        _ => module_steps(random, unique, true),
+    }
+}
+
+/// A random command of the module, over keys that it mostly does not declare.
+fn module_steps(random: &mut Random, unique: &mut u32, calls_scripts: bool) -> Vec<String> {
+    let key = |random: &mut Random| KEYS[random.below(KEYS.len())].to_string();
+    let mut command = match random.below(2) {
+        0 => vec!["MCALL".to_string()],
+        _ => vec!["MCALLKEY".to_string(), key(random)],
+    };
+    for _ in 0..1 + random.below(6) {
+        let step = match random.below(12) {
+            0 => WHOLE_CALLS[random.below(WHOLE_CALLS.len())].split(' ').map(str::to_string).collect(),
+            1..=3 => vec!["YIELD".to_string()],
+            4 => vec!["KEEP".to_string(), key(random)],
+            5 if calls_scripts => wide_command(random, unique),
+            6..=9 => open_key(random, unique),
+            _ => random_command(random, unique),
+        };
+        command.push(";".to_string());
+        command.extend(step);
+    }
+    command
+}
+
+/// A step of the module's in which it opens a key.
+fn open_key(random: &mut Random, unique: &mut u32) -> Vec<String> {
+    // Few, so that others come to them as well.
+    let key = KEYS[random.below(3)].to_string();
+    *unique += 1;
+    match random.below(6) {
+        0 | 1 => words("OPEN", &["GET".to_string(), key], &[]),
+        2 | 3 => words("OPEN", &["SET".to_string(), key], &[&format!("v{unique}")]),
+        4 => words("OPEN", &["DEL".to_string(), key], &[]),
+        _ => words("OPEN", &["EXISTS".to_string(), key], &[]),
+    }
+}
+
 /// The program with pauses between its calls, in which it computes for so long that it may be over busy-reply-threshold.
 pub fn with_pauses(random: &mut Random, program: Vec<String>) -> Vec<String> {
     let mut words = Vec::new();

@@ -32,6 +32,9 @@ pub enum Topic {
     Busy,
     /// As `Server`, with programs that hold their clients until keys are there (HTAKE).
     Held,
+    /// As `Server`, with commands of a [module](crate::module), and with FLUSHALL and the like as programs, which they are when
+    /// such a module is loaded.
+    Modules,
 }
 
 /// The kinds of runs, in turn.

@@ -8,7 +8,7 @@
 //! single shard; their clients select, flush, swap and scan databases, call programs (narrow and wide ones, also in
 //! EXEC, suspended at any call), look at keys by session commands, and unblock, kill and half-close connections. Others
 //! ([`Topic::Type`]) do all that with Redis' commands over lists, hashes, sets, sorted sets or streams with a consumer
-//! group, over keys of two types or three.
+//! group, over keys of two types or three, or with commands of a module ([`Topic::Modules`]).
 //! Each run checks:
 //!
 //! - that there is one order of all operations that agrees with the times of calls and replies and with a plain map
@@ -94,6 +94,7 @@ mod commands;
 mod history;
 mod kind;
 mod model;
+mod module;
 mod pubsub;
 mod replay;
 mod replica;
@@ -108,8 +109,8 @@ mod tracking;
 use cluster::random::fresh_seed;
 use cluster::{Cluster, Random, request_bytes};
 use commands::{
-    DB_COUNT, KEYS, crowd_command, of_type, program_command, random_command, whole_command, with_pauses,
-    xadd, zadd,
+    DB_COUNT, KEYS, crowd_command, module_command, of_type, program_command, random_command, whole_command,
+    with_pauses, xadd, zadd,
 };
 use history::{Fifo, Operation, linearize};
 use kind::{KINDS, Kind, Topic};
@@ -183,16 +184,19 @@ impl Run {
         let mut random = Random::new(seed ^ 0x5EED);
         let shard_count = match topic {
             Topic::Keys => 2 + random.below(4),
-            Topic::Server | Topic::Type(_) | Topic::Busy | Topic::Held => 1 + random.below(4),
+            Topic::Server | Topic::Type(_) | Topic::Busy | Topic::Held | Topic::Modules => {
+                1 + random.below(4)
+            }
         };
         let kind = KINDS[seed as usize % KINDS.len()];
         let caller_count = if kind == Kind::Crowd { 5 } else { 2 } + random.below(4);
+        let table = if topic == Topic::Modules { module::table() } else { cluster::table() };
         let mut run = Run {
             seed,
             topic,
             kind,
             random,
-            cluster: Cluster::new(shard_count, seed),
+            cluster: Cluster::with_table(shard_count, seed, table),
             callers: Vec::new(),
             operations: Vec::new(),
             abandoned: Vec::new(),
@@ -478,9 +482,12 @@ impl Run {
         self.unique += 1;
         let word = format!("v{}", self.unique);
         match self.topic {
-            Topic::Keys | Topic::Server | Topic::Busy | Topic::Held | Topic::Type(ValueType::String) => {
-                vec!["TPUSH".into(), key, word]
-            }
+            Topic::Keys
+            | Topic::Server
+            | Topic::Busy
+            | Topic::Held
+            | Topic::Modules
+            | Topic::Type(ValueType::String) => vec!["TPUSH".into(), key, word],
             Topic::Type(ValueType::List | ValueType::Set | ValueType::Hash) => {
                 vec!["RPUSH".into(), key, word]
             }
@@ -516,6 +523,9 @@ impl Run {
                 2 => {
                     let program = program_command(&mut self.random, &mut self.unique);
                     return Request::One(self.of_topic(program));
+                }
+                3..=5 if self.topic == Topic::Modules => {
+                    return Request::One(module_command(&mut self.random, &mut self.unique));
                 }
                 _ => {}
             }
@@ -564,7 +574,7 @@ impl Run {
     fn of_topic(&mut self, command: Vec<String>) -> Vec<String> {
         match self.topic {
             Topic::Type(value_type) => of_type(value_type, &mut self.random, self.unique, command, false),
-            Topic::Keys | Topic::Server | Topic::Busy | Topic::Held => command,
+            Topic::Keys | Topic::Server | Topic::Busy | Topic::Held | Topic::Modules => command,
         }
     }
 
@@ -580,7 +590,11 @@ impl Run {
         if self.topic != Topic::Keys && count > 0 && self.random.below(2) == 0 {
             let select = |db: usize| vec!["SELECT".to_string(), db.to_string()];
             commands.insert(self.random.below(count), select(self.random.below(DB_COUNT)));
-            let program = program_command(&mut self.random, &mut self.unique);
+            let program = if self.topic == Topic::Modules && self.random.below(2) == 0 {
+                module_command(&mut self.random, &mut self.unique)
+            } else {
+                program_command(&mut self.random, &mut self.unique)
+            };
             commands[count] = self.of_topic(program);
             // The transaction may not run. Selecting the client's database at the end leaves it selected in any case.
             commands.push(select(self.callers[n].db));
@@ -845,6 +859,11 @@ fn random_requests_beside_busy_programs_are_linearizable() {
 #[test]
 fn random_requests_beside_clients_that_programs_hold_are_linearizable() {
     run_seeds(Topic::Held);
+}
+
+#[test]
+fn random_requests_beside_commands_of_a_module_are_linearizable() {
+    run_seeds(Topic::Modules);
 }
 
 fn run_seeds(topic: Topic) {

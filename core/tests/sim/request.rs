@@ -135,7 +135,7 @@ fn canonical(command: &[String], reply: String) -> String {
         }
         "DEBUG" if reply.starts_with("+Value at:") => VALUE.to_string(),
         "SCRIPT" if !reply.starts_with("-BUSY") => "+OK\r\n".to_string(),
-        "TPROGRAM" | "TWIDE" => {
+        "TPROGRAM" | "TWIDE" | "MCALL" | "MCALLKEY" => {
             let calls = calls_of(command).map(<[String]>::to_vec);
             canonical_each(&calls.collect::<Vec<_>>(), reply)
         }
@@ -163,9 +163,12 @@ fn sorted(reply: &str, group: usize) -> String {
     bulks(&groups.concat())
 }
 
-/// The commands that a program calls.
+/// The commands that a program calls, and what it does that is like such a command.
 pub fn calls_of(program: &[String]) -> impl Iterator<Item = &[String]> {
-    program.split(|word| word == "/").skip(1).filter(|call| call[0] != "SPIN")
+    let separator = if program[0].starts_with("MCALL") { ";" } else { "/" };
+    let steps = program.split(move |word| word == separator).skip(1);
+    let calls = steps.filter(|step| !matches!(step[0].as_str(), "SPIN" | "YIELD" | "KEEP"));
+    calls.map(|call| if call[0] == "OPEN" { &call[1..] } else { call })
 }
 
 /// What stands in a history for a program that was killed before it wrote anything.
@@ -276,7 +279,7 @@ pub fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
         "BTAKE" | "HTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
-        "TWIDE" => {
+        "TWIDE" | "MCALL" | "MCALLKEY" => {
             let mut keys = Vec::new();
             for call in calls_of(command) {
                 keys.extend(keys_of(db, call)?);

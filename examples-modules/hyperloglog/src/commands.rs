@@ -157,6 +157,44 @@ fn merge_keys(ctx: &Context<'_>, names: &[ModuleStr<'_>], registers: &mut Regist
     Ok(!dense.is_empty())
 }
 
+/// If the destination is dense, and so are all others that exist: merges these into it, where it lies. Returns whether that is
+/// so. Errors: those of PFCOUNT.
+fn merge_in_place<'k>(
+    ctx: &'k mut Context<'_>,
+    destination: &ModuleStr<'k>,
+    sources: &[ModuleStr<'_>],
+) -> Result<bool, Error> {
+    let others: Vec<ModuleStr<'_>> = sources.iter().copied().filter(|source| source != destination).collect();
+    let (mut key, keys) = ctx.open_for_writing_beside(destination, &others)?;
+    let Some(Content::Dense(_)) = key.string()?.map(string::open).transpose()? else { return Ok(false) };
+    let mut dense = Vec::with_capacity(keys.len());
+    for key in &keys {
+        match key.string()?.map(string::open).transpose()? {
+            Some(Content::Dense(own)) => dense.push(own),
+            Some(_) => return Ok(false),
+            None => {}
+        }
+    }
+    string::merge_dense(&mut InKey::of(&mut key)?, &dense);
+    Ok(true)
+}
+
+/// The same, whatever forms the keys have: in a copy of all registers, for which a command that merges in place makes no room.
+#[inline(never)]
+fn merge_in_copy(ctx: &mut Context<'_>, args: Args<'_>) -> Result<(), Error> {
+    let mut merged = [0; DENSE_LEN_BYTES];
+    if merge_dense_keys(ctx, &args[1..], &mut merged)? {
+        let mut key = ctx.open_for_writing(&args[1])?;
+        let (mut string, _) = InKey::made(&mut key)?;
+        return Ok(string::set_all(&mut string, &merged)?);
+    }
+    let mut registers = [0; REGISTER_COUNT];
+    let is_any_dense = merge_keys(ctx, &args[1..], &mut registers)?;
+    let mut key = ctx.open_for_writing(&args[1])?;
+    let (mut string, _) = InKey::made(&mut key)?;
+    Ok(string::raise_all(&mut string, &registers, is_any_dense, sparse_len_max_bytes())?)
+}
+
 /// If all the keys that exist are dense, and one does: each register's greatest value in any of them. Returns whether that
 /// is so. Errors: those of PFCOUNT.
 fn merge_dense_keys(ctx: &Context<'_>, names: &[ModuleStr<'_>], merged: &mut Dense) -> Result<bool, Error> {
@@ -216,17 +254,8 @@ impl Command for PfMerge {
     };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
-        let mut merged = [0; DENSE_LEN_BYTES];
-        if merge_dense_keys(ctx, &args[1..], &mut merged)? {
-            let mut key = ctx.open_for_writing(&args[1])?;
-            let (mut string, _) = InKey::made(&mut key)?;
-            string::set_all(&mut string, &merged)?;
-        } else {
-            let mut registers = [0; REGISTER_COUNT];
-            let is_any_dense = merge_keys(ctx, &args[1..], &mut registers)?;
-            let mut key = ctx.open_for_writing(&args[1])?;
-            let (mut string, _) = InKey::made(&mut key)?;
-            string::raise_all(&mut string, &registers, is_any_dense, sparse_len_max_bytes())?;
+        if !merge_in_place(ctx, &args[1], &args[2..])? {
+            merge_in_copy(ctx, args)?;
         }
         ctx.replicate_verbatim();
         // An event of its own for merging does not exist: it adds many elements.

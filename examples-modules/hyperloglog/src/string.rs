@@ -227,6 +227,12 @@ pub fn raise_all(
     Ok(())
 }
 
+/// Raises the registers of a string in the dense form to those of others, where they are greater.
+pub fn merge_dense(string: &mut impl Growable, others: &[&Dense]) {
+    registers::merge_packed(dense_mut(string), others);
+    mark_stale(string.bytes_mut());
+}
+
 /// Replaces the registers of a string by these, which are at least as great as its own. It becomes dense.
 pub fn set_all(string: &mut impl Growable, registers: &Dense) -> Result<(), Refusal> {
     make_dense(string)?;

@@ -23,7 +23,7 @@
 //! | timers, `EventLoopAdd` | One thread waits for all of them, and the first shard calls the callbacks, each as a command of its own. |
 //! | server events | A flush, a swap or a save tells of itself before and after it. What happens by itself (clients, time, background saves) is told soon after. |
 //! | key events | What a module's call does is told before the call returns. What clients do is told after it, before their reply; what the module does then takes effect by itself. |
-//! | `Yield` | Others are served, with or without the flag for clients. What the command has used stays locked; past busy-reply-threshold others get -BUSY. |
+//! | `Yield` | Others are served, with or without the flag for clients. What the command has used stays locked. With the flag, others get -BUSY and the module's text past busy-reply-threshold; then a command with `allow-busy` that declares no keys runs beside it, and finds no keys. In a callback that loads a value it lets others of the module run: the server goes on answering -LOADING, but DEBUG RELOAD waits for the callback. |
 //! | `Scan`, `ScanKey` | All keys of all shards, each shard in its turn. A cursor goes on where it was, on whichever shard the callback runs. |
 //! | defragmentation | There is none: callbacks are accepted and never called, as in a Redis whose allocator cannot do it. |
 //! | command filters | Each command of a client or a script waits for its turn to be filtered, for as long as a filter is there. |

@@ -4,7 +4,7 @@ use super::given::{Ctx, Str, Text, abi_functions, server_functions};
 use crate::config::MaxmemoryPolicy;
 use crate::modules::context::while_suspended;
 use crate::modules::timers::{self, Data};
-use crate::modules::{events, server};
+use crate::modules::{events, server, turn};
 use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
 use crate::shard::event::Event;
@@ -231,10 +231,13 @@ server_functions! {
         REDISMODULE_OK
     }
 
-    /// Lets the server serve others. What the program has used stays locked.
-    fn yield_turn(ctx: Ctx, _flags: c_int, _busy_reply: Text) {
-        if let Some(program) = ctx.program() {
-            while_suspended(|| program.give_way());
+    /// Lets the server serve others. What the program has used stays locked. With the flag for clients they are refused what
+    /// they ask for once it is over busy-reply-threshold. A callback that loads a value lets other callbacks run.
+    fn yield_turn(ctx: Ctx, flags: c_int, busy_reply: Text) {
+        let busy_reply = (flags & REDISMODULE_YIELD_FLAG_CLIENTS != 0).then_some(busy_reply.bytes());
+        match ctx.program() {
+            Some(program) => while_suspended(|| program.give_way(busy_reply)),
+            None => turn::give_way(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::skip::skip_value;
 use super::value::{Limits, plain_string, read_value};
 use super::{REDIS_VERSION_MAX, VALKEY_VERSION, VERSION, ValueKind, opcode};
 use crate::persist::crc64::Crc64;
+use crate::types::module::{ModuleType, ModuleTypeId, ModuleTypes};
 use crate::types::{NewValue, OwnedValue};
 
 /// The magic and the version, in 9 bytes.
@@ -80,6 +81,15 @@ impl<'w> Record<'w> {
     pub fn plain_string(&self) -> Option<NewValue<'w>> {
         let mut reader = Reader::new(self.value, self.offset);
         (self.kind == ValueKind::String).then(|| plain_string(&mut reader)).flatten()
+    }
+
+    /// The type of a module's value, if there is one of it.
+    pub fn module_type(&self, types: &ModuleTypes) -> Option<&'static dyn ModuleType> {
+        if self.kind != ValueKind::Module2 {
+            return None;
+        }
+        let id = Reader::new(self.value, self.offset).length().ok()?;
+        types.find(ModuleTypeId(id))
     }
 
     /// # Errors

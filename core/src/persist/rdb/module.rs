@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Type ids and opcodes are written as lengths. What a module writes is tagged with opcodes, so it can be walked without the
-//! module: that is how files are taken apart and checked. The module reads it on the shard that owns the key.
+//! module: that is how files are taken apart and checked. The module reads it on the shard that owns the key or, if it may not
+//! do so on several at the same time, on the thread that takes the file apart.
 
 use super::read::{ModuleData, ReadError, ReadResult, Reader};
 use super::write::Writer;

@@ -1,12 +1,12 @@
 //! Programs that run for longer than busy-reply-threshold: from then on other commands are refused, and the program may be
 //! ended.
 //!
-//! Only the time counts in which a program runs, not that in which it waits for its next slice. How many are over the
-//! threshold is counted for the whole process ([`BusyPrograms`]), so that every shard refuses commands: see
-//! [`admission`](crate::command::admission). Those that wait for locks already are refused in the next turn of their shard,
-//! which comes within [`TURN_INTERVAL_MS_MAX`](crate::worker::TURN_INTERVAL_MS_MAX).
+//! Only the time counts in which a program runs, or a module's thread that has the lock, not that in which it waits for its next
+//! slice. How many are over the threshold is counted for the whole process ([`BusyPrograms`]), so that every shard refuses
+//! commands: see [`admission`](crate::command::admission). Those that wait for locks already are refused in the next turn of
+//! their shard, which comes within [`TURN_INTERVAL_MS_MAX`](crate::worker::TURN_INTERVAL_MS_MAX).
 
-use super::frame::program_name;
+use super::frame::{Frame, program_name};
 use super::{ProgramKind, Programs};
 use crate::command::CommandError;
 use crate::command::admission::busy_error;
@@ -14,10 +14,16 @@ use crate::protocol::{Argv, Reply, Resp};
 use crate::runtime::log;
 use crate::worker::Worker;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-/// The programs of the process that are over the threshold, by kind: a count in some bits of one word.
+/// The programs of the process that are over the threshold.
 #[derive(Default)]
-pub struct BusyPrograms(AtomicU64);
+pub struct BusyPrograms {
+    /// How many there are of each kind: a count in some bits of one word.
+    counts: AtomicU64,
+    /// What others are told while a module's command is, without the error's code; empty: it has not said.
+    reply: Mutex<Vec<u8>>,
+}
 
 const COUNT_BITS: u32 = 20;
 
@@ -38,16 +44,34 @@ impl BusyPrograms {
     /// What the programs over the threshold are; `None`: there are none.
     #[inline(always)]
     pub fn kind(&self) -> Option<ProgramKind> {
-        let counts = self.0.load(Ordering::Relaxed);
+        let counts = self.counts.load(Ordering::Relaxed);
         if counts == 0 { None } else { first_kind(counts) }
     }
 
     fn add(&self, kind: ProgramKind) {
-        self.0.fetch_add(one(kind), Ordering::Relaxed);
+        self.counts.fetch_add(one(kind), Ordering::Relaxed);
     }
 
     fn remove(&self, kind: ProgramKind) {
-        self.0.fetch_sub(one(kind), Ordering::Relaxed);
+        self.counts.fetch_sub(one(kind), Ordering::Relaxed);
+    }
+
+    /// What others are told while the module's command that runs is over the threshold. No other module's runs.
+    pub(super) fn set_reply(&self, text: &[u8]) {
+        let mut reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
+        reply.clear();
+        // An error is one line.
+        reply.extend(text.iter().map(|&byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    }
+
+    fn error(&self, kind: ProgramKind) -> CommandError {
+        let reply = self.reply.lock().unwrap_or_else(PoisonError::into_inner);
+        match kind {
+            ProgramKind::Module if !reply.is_empty() => CommandError::new([b"BUSY ", &reply[..]].concat()),
+            ProgramKind::Module | ProgramKind::Script | ProgramKind::Function | ProgramKind::Command => {
+                busy_error(kind)
+            }
+        }
     }
 }
 
@@ -61,7 +85,7 @@ fn first_kind(counts: u64) -> Option<ProgramKind> {
 pub enum Killed {
     /// No program is over the threshold.
     NoneIsBusy,
-    /// Only programs of this other kind are.
+    /// Only scripts, or functions, are.
     Other(ProgramKind),
     /// All have written.
     AllWrote,
@@ -76,11 +100,10 @@ const UNKILLABLE: CommandError = CommandError::fixed(
 
 impl Killed {
     /// The outcomes, by their numbers in the shards' replies.
-    const ALL: [Killed; 6] = [
+    const ALL: [Killed; 5] = [
         Killed::NoneIsBusy,
         Killed::Other(ProgramKind::Script),
         Killed::Other(ProgramKind::Function),
-        Killed::Other(ProgramKind::Module),
         Killed::AllWrote,
         Killed::Some,
     ];
@@ -117,9 +140,10 @@ impl Worker {
         }
         let frame = self.programs.running();
         let kind = frame.kind;
-        if kind == ProgramKind::Command || std::mem::replace(&mut frame.is_busy, true) {
+        if kind == ProgramKind::Command || frame.busy_as.is_some() {
             return false;
         }
+        frame.busy_as = Some(kind);
         let name = program_name(frame.entry, args).in_log();
         let killer = match kind {
             ProgramKind::Script => "SCRIPT KILL",
@@ -135,7 +159,12 @@ impl Worker {
         true
     }
 
-    /// A program has ended that was over the threshold.
+    /// What others are told while a program of this kind is over the threshold.
+    pub fn busy_error(&self, kind: ProgramKind) -> CommandError {
+        self.globals.busy_programs.error(kind)
+    }
+
+    /// A program has ended that was over the threshold as one of this kind.
     pub(super) fn ends_busy(&self, kind: ProgramKind) {
         self.globals.busy_programs.remove(kind);
     }
@@ -156,7 +185,9 @@ impl Worker {
         let Programs { ready, calling, awaiting_locks, waiting, .. } = &mut self.programs;
         let suspended = ready.iter_mut().chain(calling.values_mut()).chain(awaiting_locks.values_mut());
         let suspended = suspended.chain(waiting);
-        for frame in suspended.filter(|frame| frame.is_busy) {
+        // As in Redis, a module's command counts for nothing here, but a script that it has called does.
+        let is_busy_script = |frame: &&mut Box<Frame>| frame.busy_as.is_some() && frame.kind.is_script();
+        for frame in suspended.filter(is_busy_script) {
             outcome = outcome.max(if frame.kind != kind {
                 Killed::Other(frame.kind)
             } else if frame.has_written {

@@ -282,13 +282,25 @@ impl<'a> ProgramCtx<'a> {
         self.control()
     }
 
-    /// Lets the shard do other work, and goes on when it is the program's turn again.
-    pub fn give_way(&mut self) {
+    /// Lets the shard do other work, and goes on when it is the program's turn again. `busy_reply`: what others are told once it
+    /// is over busy-reply-threshold; empty: what Redis tells them; `None`: they wait for what it has locked however long it takes.
+    pub fn give_way(&mut self, busy_reply: Option<&[u8]>) {
         let outermost = self.outermost;
         let worker = self.lent.worker();
         worker.read_program_clock();
-        worker.ends_slice(outermost);
+        if let Some(text) = busy_reply {
+            worker.globals.busy_programs.set_reply(text);
+            worker.ends_slice(outermost);
+        }
         self.suspend();
+    }
+
+    /// Whether it was started as one that touches no keys but those that it declares. One that another program has called may
+    /// touch what that may.
+    pub fn is_narrow(&mut self) -> bool {
+        let worker = self.lent.worker();
+        let frame = worker.programs.running();
+        frame.depth == 0 && !frame.is_wide_unit && worker.wide_caller().is_none()
     }
 
     /// Suspends the program if it has had the shard for long enough. Code of modules is not suspended for that: it may rely

@@ -61,8 +61,8 @@ pub(in crate::worker) struct Frame {
     reads: Vec<Box<[u8]>>,
     /// For whom what it does may leave effects.
     pub(super) readers: Readers,
-    /// It is over busy-reply-threshold.
-    pub(super) is_busy: bool,
+    /// It is over busy-reply-threshold: as what, because then that ran on it.
+    pub(super) busy_as: Option<ProgramKind>,
     /// Its arguments, for those who look at the programs under way: from its first suspension on.
     pub(super) shown_args: Option<OwnedArgv>,
     /// It waits for the reply to a command that it has called on other shards; and the reply, when that is there.
@@ -427,7 +427,7 @@ impl Worker {
             has_tracked: false,
             reads,
             readers: Readers::ALL,
-            is_busy: false,
+            busy_as: None,
             shown_args: None,
             awaits_call: false,
             called_reply: Vec::new(),
@@ -812,8 +812,8 @@ impl Worker {
         if !frame.is_shown && self.is_monitored() {
             self.show_program_call(frame.entry, frame.kind, &frame.call, done.args.as_argv());
         }
-        if frame.is_busy {
-            self.ends_busy(frame.kind);
+        if let Some(kind) = frame.busy_as {
+            self.ends_busy(kind);
         }
         let entry = frame.entry;
         let stats = &self.shard.stats;

@@ -143,9 +143,19 @@ pub fn new_ticket() -> u64 {
 impl ProgramCtx<'_> {
     /// Suspends the program until [`Outside::resume`] is called with this ticket. It may return earlier, too.
     pub fn wait_outside(&mut self, ticket: u64) {
-        self.lent.worker().programs.running().waits_outside = Some(ticket);
+        let worker = self.lent.worker();
+        worker.read_program_clock();
+        let began_ticks = worker.time.ticks;
+        worker.programs.running().waits_outside = Some(ticket);
         self.suspend();
-        self.lent.worker().programs.running().waits_outside = None;
+        let worker = self.lent.worker();
+        let nanos = worker.time.nanos_since(began_ticks);
+        let frame = worker.programs.running();
+        frame.waits_outside = None;
+        if frame.kind == ProgramKind::Module {
+            // Code of the module's runs there.
+            frame.ran_nanos += nanos;
+        }
     }
 }
 

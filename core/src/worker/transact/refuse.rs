@@ -8,7 +8,7 @@
 use super::super::Worker;
 use super::{HeldParticipant, Waiter, WideStart, Wish};
 use crate::client::ClientId;
-use crate::command::admission::{ProgramKind, busy_error};
+use crate::command::admission::ProgramKind;
 use crate::command::table::{CommandEntry, Scope, flag};
 use crate::command::{Call, CommandError};
 use crate::protocol::{Reply, Resp};
@@ -177,7 +177,7 @@ impl Worker {
 
     /// The reply to a command that is refused, which is counted. `is_exec`: it is an EXEC.
     fn busy_reply(&self, entry: &CommandEntry, is_exec: bool, kind: ProgramKind) -> Vec<u8> {
-        let mut error = busy_error(kind);
+        let mut error = self.busy_error(kind);
         if is_exec {
             self.shard.stats.exec_aborted_by_error.add(1);
             let reason = "EXECABORT Transaction discarded because of: ";

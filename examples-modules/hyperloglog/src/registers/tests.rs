@@ -41,13 +41,28 @@ fn merging_takes_the_greater_of_each() {
         let dense: Vec<Dense> = others.iter().map(packed).collect();
         let greatest = |at: usize| others.iter().map(|other| other[at]).fold(registers[at], u8::max);
         let expected: Registers = std::array::from_fn(greatest);
-        let mut all = vec![packed(&registers)];
-        all.extend(&dense);
-        let mut merged = [0xff; DENSE_LEN_BYTES];
-        merge_packed(&mut merged, &all.iter().collect::<Vec<_>>());
+        let mut merged = packed(&registers);
+        merge_packed(&mut merged, &dense.iter().collect::<Vec<_>>());
         assert_eq!(unpacked_by_get(&merged), expected);
         merge(&mut registers, &dense.iter().collect::<Vec<_>>());
         assert_eq!(registers, expected);
+    }
+}
+
+#[test]
+fn dense_strings_are_merged_alike_by_all_kernels_that_the_processor_has() {
+    let mut random = Random::new("dense_strings_are_merged_alike_by_all_kernels_that_the_processor_has");
+    let mut any = || -> Dense { std::array::from_fn(|_| random.below(256) as u8) };
+    for count in (0..4).cycle().take(40) {
+        let (old, others): (Dense, Vec<Dense>) = (any(), (0..count).map(|_| any()).collect());
+        let others: Vec<&Dense> = others.iter().collect();
+        let mut expected = old;
+        portable::merge_packed(&mut expected, &others);
+        for kernel in merge_kernels() {
+            let mut merged = old;
+            kernel(&mut merged, &others);
+            assert_eq!(merged, expected);
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::files::AofFiles;
 use super::parts::NewBase;
 use super::{Aof, RETRY, ToWriter, wall_ms};
+use crate::call::queue::KEPT_BYTES_MAX;
 use crate::config::AppendFsync;
 use crate::runtime::clock::Clock;
 use crate::runtime::disk::{Disk, DiskFile};
@@ -27,9 +28,6 @@ const SYNC_INTERVAL_MS: i64 = 1000;
 /// for all of them.
 const REGATHER_SHARE: u32 = 8;
 const REGATHER_MAX: Duration = Duration::from_micros(500);
-
-/// A buffer of this capacity is kept for what is written next.
-const KEPT_BUFFER_MAX_BYTES: usize = 1 << 20;
 
 /// How long the writer sleeps at most when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
@@ -423,7 +421,7 @@ impl Writer {
         target.len_bytes += written as u64;
         aof.current_bytes.fetch_add(written as u64, Ordering::Relaxed);
         self.pending.drain(..written);
-        if self.pending.is_empty() && self.pending.capacity() > KEPT_BUFFER_MAX_BYTES {
+        if self.pending.is_empty() && self.pending.capacity() > KEPT_BYTES_MAX {
             self.pending = Vec::new();
         }
         outcome

@@ -13,14 +13,14 @@ use std::time::Duration;
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
 use shardis_scripting::{
-    CallOptions, Control, Host, LogLevel, Random, RunOptions, STACK_BYTES, Script, Vm, VmOptions,
+    Args, CallOptions, Control, Host, LogLevel, Random, RunOptions, STACK_BYTES, Script, Vm, VmOptions,
 };
 
 struct Idle;
 
 impl Host for Idle {
-    fn call(&mut self, args: &[&[u8]], _: CallOptions, reply: &mut Vec<u8>) -> Control {
-        black_box(args);
+    fn call(&mut self, args: Args<'_>, _: CallOptions, reply: &mut Vec<u8>) -> Control {
+        black_box(args.bytes);
         reply.extend_from_slice(b"$5\r\nvalue\r\n");
         Control::GoOn
     }
@@ -33,7 +33,7 @@ impl Host for Idle {
 
     fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
 
-    fn may_call(&mut self, _: &[&[u8]]) -> Option<bool> {
+    fn may_call(&mut self, _: Args<'_>) -> Option<bool> {
         None
     }
 }

@@ -8,7 +8,8 @@ use std::ffi::c_int;
 
 use crate::ffi::*;
 use crate::host::{LogLevel, ReplTargets, Resp};
-use crate::reply::{self, NUMBER_LEN_MAX};
+use crate::layout::{self, Seen};
+use crate::reply;
 use crate::run::{Run, check_ending};
 use crate::vm::{Shared, push_error};
 
@@ -98,30 +99,20 @@ unsafe extern "C-unwind" fn pcall(lua: *mut lua_State) -> c_int {
 
 /// Takes the arguments of the Lua function as those of a command. The error otherwise.
 unsafe fn take_args(lua: *mut lua_State, run: *mut Run) -> Result<(), &'static [u8]> {
-    let argc = lua_gettop(lua);
+    let argc = layout::value_count(lua);
     if argc == 0 {
         return Err(b"ERR Please specify at least one argument for this redis lib call");
     }
-    let run = &mut *run;
-    run.args.clear();
-    run.numbers.clear();
-    run.args.reserve(argc as usize);
-    let mut index = 0;
-    while index < argc {
-        index += 1;
-        match lua_type(lua, index) {
-            LUA_TSTRING => run.args.push(bytes_at(lua, index).unwrap_or_default()),
-            LUA_TNUMBER => {
-                if run.numbers.is_empty() {
-                    // What was appended must not move.
-                    run.numbers.reserve((argc - index + 1) as usize * NUMBER_LEN_MAX);
-                }
-                let start = run.numbers.len();
-                reply::append_number(&mut run.numbers, lua_tonumber(lua, index));
-                let digits = run.numbers.as_ptr().add(start);
-                run.args.push(std::slice::from_raw_parts(digits, run.numbers.len() - start));
-            }
-            _ => return Err(b"ERR Lua redis lib command arguments must be strings or integers"),
+    let args = &mut (*run).args;
+    args.clear();
+    for index in 0..argc {
+        let has_room = match layout::seen(lua, index) {
+            Seen::String(text) => args.add(|bytes| bytes.extend_from_slice(text)),
+            Seen::Number(number) => args.add(|bytes| reply::append_number(bytes, number)),
+            Seen::Other => return Err(b"ERR Lua redis lib command arguments must be strings or integers"),
+        };
+        if !has_room {
+            return Err(b"ERR Lua redis lib command arguments are longer than 4 GiB");
         }
     }
     Ok(())
@@ -136,11 +127,15 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
     } else {
         (*run).call(shared);
         check_ending(lua, shared);
+        let reply: &[u8] = &(*run).reply;
+        let is_error = reply.first() == Some(&b'-');
+        if !is_error && layout::wanted_results(lua) == 0 {
+            return 0;
+        }
         // Thousands of arguments leave no room for the reply.
         lua_settop(lua, 0);
-        let reply: &[u8] = &(*run).reply;
         reply::push(lua, reply, (*run).resp);
-        if reply.first() != Some(&b'-') {
+        if !is_error {
             return 1;
         }
     }

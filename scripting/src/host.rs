@@ -1,5 +1,7 @@
 //! What the engine asks of the server that it runs in.
 
+use crate::args::Args;
+
 /// The protocol version that a script sees replies in, chosen by `redis.setresp`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Resp {
@@ -52,7 +54,7 @@ pub enum Control {
 pub trait Host {
     /// Runs a command and appends its reply in RESP to `reply`; an error begins with `-`. What programs may not call, and commands that
     /// do not exist, are errors as well. `args` has at least one element.
-    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control;
+    fn call(&mut self, args: Args<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control;
 
     /// Called every [`TICK_INSTRUCTIONS`] instructions of the virtual machine.
     fn tick(&mut self) -> Control;
@@ -65,7 +67,7 @@ pub trait Host {
     fn replied_error(&mut self, text: &[u8], already_counted: bool);
 
     /// Whether the user of the script may run the command `args` on its keys. `None`: there is no such command.
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool>;
+    fn may_call(&mut self, args: Args<'_>) -> Option<bool>;
 }
 
 /// After how many instructions of the virtual machine the host gets control.

@@ -14,11 +14,13 @@
 
 mod alloc;
 mod api;
+mod args;
 mod base;
 mod chunk;
 mod ffi;
 mod host;
 mod keys;
+mod layout;
 mod library;
 pub mod libs;
 mod random;
@@ -28,6 +30,7 @@ mod run;
 mod sandbox;
 mod vm;
 
+pub use args::{Args, Place};
 pub use host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
 pub use keys::{
     Begin, CallFacts, Commands, Find, KeyGroup, KeyUse, LibraryKeyUse, Reason, library_key_use,

@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_int};
 
 use crate::ffi::*;
 use crate::host::{Host, Resp};
+use crate::layout::{self, Seen};
 use crate::run::one_line;
 use crate::vm::{ScriptError, push_error};
 
@@ -50,11 +51,21 @@ fn integer(line: &[u8]) -> i64 {
     if is_negative { sum } else { -sum }
 }
 
-/// Pushes the value of the whole reply `reply`, which is RESP2 or RESP3. An error is a table with `err` that is marked as counted.
+/// The bytes of a reply that is one string.
+fn bulk(reply: &[u8]) -> Option<&[u8]> {
+    let [b'$', b'0'..=b'9', rest @ .., b'\r', b'\n'] = reply else { return None };
+    let len_end = rest.iter().position(|&byte| byte == b'\r')?;
+    rest.get(len_end + 2..)
+}
+
+/// Pushes the value of the whole reply `reply`, which is RESP2 or RESP3, on an empty stack. An error is a table with `err` that is marked as counted.
 pub(crate) unsafe fn push(lua: *mut lua_State, reply: &[u8], resp: Resp) {
-    // Counters are called for most.
+    // Counters and strings are called for most.
     if let [b':', digits @ .., b'\r', b'\n'] = reply {
-        return lua_pushnumber(lua, integer(digits) as f64);
+        return layout::leave_number(lua, integer(digits) as f64);
+    }
+    if let Some(text) = bulk(reply) {
+        return push_bytes(lua, text);
     }
     let mut reader = Reader { rest: reply, resp };
     push_value(lua, &mut reader, 0);
@@ -176,6 +187,16 @@ pub(crate) enum Frame {
 
 /// What Lua lets a function have on its stack (LUAI_MAXCSTACK); how deep a reply may be nested depends on it in Redis.
 const LUA_STACK_SLOTS_MAX: c_int = 8_000;
+
+/// Appends the value on top, which stays there, if it is a string or a number. Returns whether it is.
+pub(crate) unsafe fn append_plain(lua: *mut lua_State, out: &mut Vec<u8>) -> bool {
+    match layout::seen(lua, layout::value_count(lua) - 1) {
+        Seen::String(text) => append_bulk(out, text),
+        Seen::Number(number) => append_line(out, b':', lua_integer(number)),
+        Seen::Other => return false,
+    }
+    true
+}
 
 /// If the value on top is an error table, the error, as the reply of the script.
 pub(crate) unsafe fn returned_error(lua: *mut lua_State) -> Option<ScriptError> {
@@ -470,13 +491,18 @@ fn append_double(out: &mut Vec<u8>, number: f64, client: Resp) {
 }
 
 /// The longest that [`append_number`] appends, with a NUL.
-pub(crate) const NUMBER_LEN_MAX: usize = 32;
+const NUMBER_LEN_MAX: usize = 32;
+
+/// 10^15.
+const WHOLE_PRINTED_ALIKE_BELOW: u64 = 1_000_000_000_000_000;
 
 /// Appends a number with 17 significant digits (`%.17g`), as Redis hands it to a command.
 pub(crate) fn append_number(out: &mut Vec<u8>, number: f64) {
     // Whole numbers of 15 digits and fewer look the same.
-    if number.trunc() == number && number.abs() < 1e15 && (number != 0.0 || number.is_sign_positive()) {
-        return append_integer(out, number as i64);
+    let whole = number as i64;
+    let is_whole = whole as f64 == number && (whole != 0 || number.is_sign_positive());
+    if is_whole && whole.unsigned_abs() < WHOLE_PRINTED_ALIKE_BELOW {
+        return append_integer(out, whole);
     }
     let mut text = [0_u8; NUMBER_LEN_MAX];
     // SAFETY: the buffer has its length; the format takes one double.

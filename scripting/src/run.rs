@@ -9,8 +9,9 @@
 //! "not enough memory", by an allocation that is refused, because that is the one error which calls no handler: an
 //! xpcall's handler for an error out of a hook would run with hooks off, and could not be stopped.
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
+use crate::args::ArgBuffer;
 use crate::ffi::*;
 use crate::host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
 use crate::library::Loading;
@@ -46,8 +47,9 @@ pub(crate) struct Run {
     /// ARGV.
     pub(crate) thread: *mut lua_State,
     pub(crate) kept_slots: c_int,
-    /// For how many values KEYS and ARGV were made.
+    /// For how many values KEYS and ARGV were made, and the hash part of tables that have none.
     pub(crate) list_lens: [usize; 2],
+    pub(crate) no_hash_part: *mut c_void,
     /// The registry's reference to the thread, and to the globals of a script with its own KEYS and ARGV: what the
     /// script sees, and the table behind it. `LUA_NOREF` for a function's.
     pub(crate) thread_ref: c_int,
@@ -69,14 +71,13 @@ pub(crate) struct Run {
     /// How many coroutines it resumed.
     pub(crate) resumes: u32,
     pub(crate) loading: *mut Loading,
-    pub(crate) args: Vec<&'static [u8]>,
-    pub(crate) numbers: Vec<u8>,
+    pub(crate) args: ArgBuffer,
     pub(crate) reply: Vec<u8>,
     frames: Vec<reply::Frame>,
 }
 
-/// How many bytes of a buffer are kept for the next run.
-const KEPT_BUFFER_BYTES: usize = 64 << 10;
+/// How many bytes of the buffer for replies are kept for the next run.
+const KEPT_REPLY_BYTES: usize = 64 << 10;
 
 impl Run {
     pub(crate) fn new(id: u64, kind: Kind, thread: *mut lua_State, thread_ref: c_int) -> Run {
@@ -88,6 +89,7 @@ impl Run {
                 Kind::Function => 1,
             },
             list_lens: [0; 2],
+            no_hash_part: std::ptr::null_mut(),
             thread_ref,
             globals_ref: LUA_NOREF,
             real_globals_ref: LUA_NOREF,
@@ -102,8 +104,7 @@ impl Run {
             limit_bytes: isize::MAX,
             resumes: 0,
             loading: std::ptr::null_mut(),
-            args: Vec::new(),
-            numbers: Vec::new(),
+            args: ArgBuffer::default(),
             reply: Vec::new(),
             frames: Vec::new(),
         }
@@ -137,12 +138,9 @@ impl Run {
         self.host = None;
         self.loading = std::ptr::null_mut();
         self.args.clear();
-        self.numbers.clear();
         self.reply.clear();
-        for buffer in [&mut self.numbers, &mut self.reply] {
-            if buffer.capacity() > KEPT_BUFFER_BYTES {
-                *buffer = Vec::new();
-            }
+        if self.reply.capacity() > KEPT_REPLY_BYTES {
+            self.reply = Vec::new();
         }
     }
 
@@ -160,7 +158,7 @@ impl Run {
     /// Whether the user may run the command `self.args`.
     pub(crate) fn may_call(&mut self) -> Option<bool> {
         // SAFETY: as in `log`.
-        unsafe { (*self.host()).may_call(&self.args) }
+        unsafe { (*self.host()).may_call(self.args.as_args()) }
     }
 
     /// Runs the command `self.args`, whose reply is then in `self.reply`.
@@ -170,7 +168,7 @@ impl Run {
         let host = self.host();
         shared.current.set(std::ptr::null_mut());
         // SAFETY: as in `log`.
-        let control = unsafe { (*host).call(&self.args, options, &mut self.reply) };
+        let control = unsafe { (*host).call(self.args.as_args(), options, &mut self.reply) };
         shared.current.set(self);
         self.obey(control);
     }
@@ -279,6 +277,8 @@ impl Shared {
             let failed = self.protected_call(run, argc, host);
             let result = if failed || run.ending != Ending::None {
                 Err(error_of(lua, run, name))
+            } else if reply::append_plain(lua, out) {
+                Ok(())
             } else if let Some(error) = reply::returned_error(lua) {
                 Err(error)
             } else {

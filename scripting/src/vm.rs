@@ -8,7 +8,7 @@ use crate::ffi::*;
 use crate::host::{Host, Resp};
 use crate::random::Random;
 use crate::run::{Run, anchor_chunk_name, one_line};
-use crate::{alloc, chunk, sandbox};
+use crate::{alloc, chunk, layout, sandbox};
 
 /// What a VM is made with.
 #[derive(Clone, Debug)]
@@ -113,6 +113,7 @@ impl Vm {
         unsafe {
             let main = lua_newstate(alloc::allocate, Rc::as_ptr(&shared).cast_mut().cast());
             shared.main.set(main);
+            layout::check(main, Rc::as_ptr(&shared).cast_mut().cast());
             lua_atpanic(main, panic);
             sandbox::build(main, &shared, options.redis_version);
             lua_newuserdata(main, BALLAST_BYTES);
@@ -269,12 +270,8 @@ impl Shared {
     /// The VM that a thread belongs to.
     #[inline]
     pub(crate) unsafe fn of<'a>(lua: *mut lua_State) -> &'a Shared {
-        let mut shared = std::ptr::null_mut();
         // SAFETY: `Vm::new` set it, and it lives as long as its threads do.
-        unsafe {
-            lua_getallocf(lua, &mut shared);
-            &*shared.cast::<Shared>()
-        }
+        unsafe { &*layout::allocator_data(lua).cast::<Shared>() }
     }
 
     #[inline]
@@ -346,12 +343,16 @@ unsafe fn set_list(run: &mut Run, slot: c_int, name_ref: c_int, values: &[&[u8]]
     let len = &mut run.list_lens[(slot - KEYS_SLOT) as usize];
     // SAFETY: the caller has an idle run with its lists, and room for three values.
     unsafe {
-        let is_as_new = *len == values.len() && *len <= REFILLED_LEN_MAX && is_empty_and_plain(lua, slot);
+        let is_as_new = *len == values.len()
+            && *len <= REFILLED_LEN_MAX
+            && lua_type(lua, slot) == LUA_TTABLE
+            && layout::has_parts(lua, slot, run.no_hash_part, *len);
         if !is_as_new {
             *len = values.len();
             lua_createtable(lua, values.len() as c_int, 0);
             lua_pushvalue(lua, -1);
             lua_replace(lua, slot);
+            run.no_hash_part = layout::hash_part(lua, slot);
             lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.real_globals_ref);
             lua_insert(lua, -2);
             lua_rawgeti_(lua, LUA_REGISTRYINDEX, name_ref);
@@ -366,32 +367,11 @@ unsafe fn set_list(run: &mut Run, slot: c_int, name_ref: c_int, values: &[&[u8]]
     }
 }
 
-/// Whether the table in `slot` has nothing in it and no metatable.
-unsafe fn is_empty_and_plain(lua: *mut lua_State, slot: c_int) -> bool {
-    // SAFETY: as for `set_list`. To begin a traversal raises nothing.
-    unsafe {
-        if lua_type(lua, slot) != LUA_TTABLE || lua_getmetatable(lua, slot) != 0 {
-            lua_settop(lua, ARGV_SLOT);
-            return false;
-        }
-        lua_pushnil(lua);
-        let is_empty = lua_next(lua, slot) == 0;
-        lua_settop(lua, ARGV_SLOT);
-        is_empty
-    }
-}
-
-/// Takes the values out of a list that may be filled again. What the script has added stays, and shows that it was there.
+/// Takes the values out of a list that may be filled again. Where the script has added some, it is as no new one is.
 unsafe fn clear_list(lua: *mut lua_State, slot: c_int, len: usize) {
-    if len > REFILLED_LEN_MAX {
-        return;
-    }
-    for index in 1..=len as c_int {
+    if len <= REFILLED_LEN_MAX {
         // SAFETY: as for `set_list`.
-        unsafe {
-            lua_pushnil(lua);
-            lua_rawseti_(lua, slot, index);
-        }
+        unsafe { layout::clear_array_part(lua, slot) }
     }
 }
 

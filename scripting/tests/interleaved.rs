@@ -8,7 +8,7 @@ use std::rc::Rc;
 use common::{KILLED, Server, vm};
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
-use shardis_scripting::{CallOptions, Control, Host, LogLevel, RunOptions, STACK_BYTES, Script, Vm};
+use shardis_scripting::{Args, CallOptions, Control, Host, LogLevel, RunOptions, STACK_BYTES, Script, Vm};
 
 /// A host that lets the others have control at each call and tick.
 struct Suspending<'a> {
@@ -17,7 +17,7 @@ struct Suspending<'a> {
 }
 
 impl Host for Suspending<'_> {
-    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    fn call(&mut self, args: Args<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
         if self.yielder.suspend(()) {
             return Control::Stop(KILLED);
         }
@@ -34,7 +34,7 @@ impl Host for Suspending<'_> {
 
     fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
 
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
+    fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
         self.server.may_call(args)
     }
 }

@@ -4,7 +4,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use shardis_scripting::{
-    Begin, CallFacts, CallOptions, Commands, Control, Find, Host, KeyGroup, KeyUse, LogLevel, Random,
+    Args, Begin, CallFacts, CallOptions, Commands, Control, Find, Host, KeyGroup, KeyUse, LogLevel, Random,
     RunOptions, Vm, VmOptions, library_key_use, script_key_use,
 };
 
@@ -60,7 +60,8 @@ struct Watcher {
 const TICKS_MAX: usize = 20;
 
 impl Host for Watcher {
-    fn call(&mut self, args: &[&[u8]], _options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    fn call(&mut self, args: Args<'_>, _options: CallOptions, reply: &mut Vec<u8>) -> Control {
+        let args: Vec<&[u8]> = args.iter().collect();
         self.call_count += 1;
         let keys: Vec<&[u8]> = match args[0].to_ascii_lowercase().as_slice() {
             b"get" | b"set" => args.iter().skip(1).take(1).copied().collect(),
@@ -90,7 +91,7 @@ impl Host for Watcher {
 
     fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
 
-    fn may_call(&mut self, _args: &[&[u8]]) -> Option<bool> {
+    fn may_call(&mut self, _args: Args<'_>) -> Option<bool> {
         Some(true)
     }
 }

@@ -367,6 +367,25 @@ pub fn busy_error(kind: ProgramKind) -> CommandError {
     })
 }
 
+/// The flags by which a command is judged that a program calls.
+#[inline]
+fn flags_of_call(row: &Command, program: ProgramCall) -> u64 {
+    let mut flags = row.flags;
+    if program.has_written {
+        flags &= !(flag::WRITE | flag::DENYOOM);
+    } else if program.allows_oom {
+        flags &= !flag::DENYOOM;
+    }
+    flags
+}
+
+/// Whether [`admit_call`] says yes without a look at the conditions.
+#[inline]
+pub fn is_free_to_call(row: &Command, program: ProgramCall, checked: u64) -> bool {
+    let is_refused_write = program.is_read_only && row.has(flag::WRITE | flag::MAY_REPLICATE);
+    !is_refused_write && flags_of_call(row, program) & checked == 0
+}
+
 /// Whether a program may call a command now. `checked`: of [`flags_checked_for_program`]. `present`: the conditions, which are
 /// looked at only if the command has one of these flags.
 ///
@@ -382,12 +401,7 @@ pub fn admit_call<'a, M: Measures + 'a>(
     if program.is_read_only && row.has(flag::WRITE | flag::MAY_REPLICATE) {
         return Err(CommandError::fixed("ERR Write commands are not allowed from read-only scripts."));
     }
-    let mut flags = row.flags;
-    if program.has_written {
-        flags &= !(flag::WRITE | flag::DENYOOM);
-    } else if program.allows_oom {
-        flags &= !flag::DENYOOM;
-    }
+    let flags = flags_of_call(row, program);
     if flags & checked == 0 {
         return Ok(());
     }

@@ -30,6 +30,10 @@ pub trait Clock: Send + Sync {
     fn ends_slice(&self, ran_nanos: u64) -> bool {
         ran_nanos >= SLICE_NANOS
     }
+    /// For so many ticks from the beginning of a program's slice, [`ends_slice`](Clock::ends_slice) says no.
+    fn unasked_ticks(&self) -> u64 {
+        0
+    }
     /// Whether a slice of a snapshot, which may last so long, is over.
     fn ends_snapshot_slice(&self, ran_nanos: u64, nanos_max: u64) -> bool {
         ran_nanos >= nanos_max
@@ -53,6 +57,11 @@ impl CycleRate {
     #[inline(always)]
     pub fn nanos(self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.nanos_per_tick_q24)) >> 24) as u64
+    }
+
+    /// The ticks in so many nanoseconds, less than 2^40.
+    pub fn ticks(self, nanos: u64) -> u64 {
+        (nanos << 24) / self.nanos_per_tick_q24.max(1)
     }
 }
 
@@ -158,6 +167,10 @@ impl Clock for SystemClock {
 
     fn cycle_rate(&self) -> Option<CycleRate> {
         self.counts_cycles.then_some(self.rate)
+    }
+
+    fn unasked_ticks(&self) -> u64 {
+        if self.counts_cycles { self.rate.ticks(SLICE_NANOS) } else { 0 }
     }
 
     fn thread_cpu_nanos(&self) -> u64 {

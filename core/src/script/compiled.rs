@@ -152,19 +152,17 @@ impl Scripts {
     /// # Errors
     /// NOSCRIPT, also if it is no SHA.
     #[inline]
-    pub fn find_hex(&mut self, hex: &[u8]) -> CommandResult<Rc<CompiledScript>> {
+    pub fn find_hex(&mut self, hex: &[u8]) -> CommandResult<&Rc<CompiledScript>> {
         let digits: &[u8; 40] = hex.try_into().map_err(|_| NO_SCRIPT)?;
         let place = usize::from(digits[0]) % RECENT_COUNT;
-        if let Some(recent) = &self.recent[place]
-            && are_same(&recent.hex, digits)
-            && recent.script.is_known()
-        {
-            recent.script.touch(&self.registry.scripts);
-            return Ok(Rc::clone(recent));
+        let is_it = |recent: &Rc<CompiledScript>| are_same(&recent.hex, digits) && recent.script.is_known();
+        if !self.recent[place].as_ref().is_some_and(is_it) {
+            let found = self.find(&Sha::parse(hex).ok_or(NO_SCRIPT)?)?;
+            self.recent[place] = Some(found);
         }
-        let found = self.find(&Sha::parse(hex).ok_or(NO_SCRIPT)?)?;
-        self.recent[place] = Some(Rc::clone(&found));
-        Ok(found)
+        let recent = self.recent[place].as_ref().ok_or(NO_SCRIPT)?;
+        recent.script.touch(&self.registry.scripts);
+        Ok(recent)
     }
 
     /// The script of this text, which the process knows from now on.

@@ -354,6 +354,29 @@ impl Worker {
         }
     }
 
+    /// Runs a command of a script's whose handler is a plain function over keys, as `run` does.
+    #[inline(always)]
+    pub(super) fn run_counted(
+        &mut self,
+        run: fn(&mut Ctx<'_>) -> CommandResult,
+        entry: &'static CommandEntry,
+        call: &Call,
+        args: Argv<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let start = out.len();
+        if let Err(error) = self.run_over_keys(run, entry, call, args, &[], out) {
+            self.fail(&Invocation::new(entry, call, args, None), &error, start, out);
+        }
+        let nanos = self.time.take_nanos();
+        let stats = &self.shard.stats;
+        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if nanos >= self.time.noted_from_nanos {
+            self.note_slow(args, nanos, call, entry);
+        }
+    }
+
     /// Runs a command whose handler is not a plain function over keys.
     #[inline(never)]
     fn run_otherwise(&mut self, command: &Invocation<'_>, out: &mut Vec<u8>) -> Option<BlockRequest> {

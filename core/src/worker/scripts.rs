@@ -9,7 +9,7 @@ use crate::script::compiled::CompiledFunction;
 use crate::script::shebang::LibraryHeader;
 use crate::script::{Library, Scripts};
 use crate::worker::Globals;
-use shardis_scripting::{CallOptions, Control, Host, LogLevel, Random, VmOptions};
+use shardis_scripting::{Args, CallOptions, Control, Host, LogLevel, Random, VmOptions};
 use std::sync::Arc;
 
 /// How long the code of a library may run when it is loaded.
@@ -66,7 +66,7 @@ impl LoadHost {
 
 impl Host for LoadHost {
     /// Not called: a library has no `redis.call` while it is loaded.
-    fn call(&mut self, _args: &[&[u8]], _options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    fn call(&mut self, _args: Args<'_>, _options: CallOptions, reply: &mut Vec<u8>) -> Control {
         reply.extend_from_slice(b"-ERR A library cannot call commands while it is loaded\r\n");
         Control::GoOn
     }
@@ -86,7 +86,7 @@ impl Host for LoadHost {
     fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
 
     /// Not called either.
-    fn may_call(&mut self, _args: &[&[u8]]) -> Option<bool> {
+    fn may_call(&mut self, _args: Args<'_>) -> Option<bool> {
         Some(false)
     }
 }

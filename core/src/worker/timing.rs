@@ -14,6 +14,8 @@ pub(super) struct Timing {
     pub(super) clock: &'static dyn Clock,
     /// The clock's rate, if its ticks are those of the processor's counter.
     cycle_rate: Option<CycleRate>,
+    /// See [`Clock::unasked_ticks`].
+    pub(super) unasked_ticks: u64,
     /// Ticks of the clock at the end of the last command: the start of the next one.
     pub(super) ticks: u64,
     /// The clock has been read since the driver last waited.
@@ -33,6 +35,7 @@ impl Timing {
         Timing {
             clock,
             cycle_rate: clock.cycle_rate(),
+            unasked_ticks: clock.unasked_ticks(),
             ticks: 0,
             turn_begun: false,
             slow_from_nanos: 0,

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 
 use libfuzzer_sys::fuzz_target;
 use shardis_scripting::{
-    CallOptions, Control, Host, LogLevel, Random, Resp, RunOptions, Vm, VmOptions,
+    Args, CallOptions, Control, Host, LogLevel, Random, Resp, RunOptions, Vm, VmOptions,
 };
 
 const RUN_LIMIT_BYTES: usize = 16 << 20;
@@ -26,10 +26,10 @@ struct Server {
 }
 
 impl Host for Server {
-    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    fn call(&mut self, args: Args<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
         self.calls += 1;
         let is_3 = options.resp == Resp::V3;
-        let answer: &[u8] = match args[0] {
+        let answer: &[u8] = match args.iter().next().unwrap_or_default() {
             b"nil" => b"$-1\r\n",
             b"null" if is_3 => b"_\r\n",
             b"ok" => b"+OK\r\n",
@@ -56,8 +56,8 @@ impl Host for Server {
 
     fn replied_error(&mut self, _text: &[u8], _already_counted: bool) {}
 
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        args[0].first().map(|byte| byte % 2 == 0)
+    fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
+        args.iter().next()?.first().map(|byte| byte % 2 == 0)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use shardis_scripting::{
-    CallOptions, Control, Host, Library, LogLevel, Random, Resp, RunOptions, ScriptError, Vm, VmOptions,
+    Args, CallOptions, Control, Host, Library, LogLevel, Random, Resp, RunOptions, ScriptError, Vm, VmOptions,
 };
 
 pub mod table;
@@ -39,7 +39,8 @@ pub struct Server {
 pub const KILLED: &str = "ERR Script killed by user with SCRIPT KILL...";
 
 impl Host for Server {
-    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    fn call(&mut self, args: Args<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
+        let args: Vec<&[u8]> = args.iter().collect();
         self.options.push(options);
         if self.stop_at_call == Some(self.options.len()) {
             return Control::Stop(KILLED);
@@ -112,8 +113,8 @@ impl Host for Server {
         self.errors.push((String::from_utf8_lossy(text).into_owned(), already_counted));
     }
 
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        match args[0].to_ascii_lowercase().as_slice() {
+    fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
+        match args.iter().next()?.to_ascii_lowercase().as_slice() {
             b"get" | b"set" => Some(true),
             b"flushall" => Some(false),
             _ => None,

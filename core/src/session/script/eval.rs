@@ -6,7 +6,7 @@
 use super::run::{Permissions, run};
 use crate::command::docs::Docs;
 use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag};
-use crate::command::table::{Command, acl, flag};
+use crate::command::table::{Command, CommandTable, acl, flag};
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::Argv;
 use crate::protocol::number::parse_i64;
@@ -17,6 +17,7 @@ use crate::script::{ScriptFlags, Sha};
 use crate::worker::Worker;
 use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use shardis_scripting::{KeyUse, script_key_use};
+use std::rc::Rc;
 
 /// The keys behind their number, which is argument 2.
 const fn counted(flags: u32, notes: &'static str) -> KeySpec {
@@ -104,21 +105,27 @@ const FCALL_RO_HANDLER: ProgramHandler =
 fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
     let text = args.arg(1);
     match worker.scripts.find(&Sha::of(text)) {
-        Ok(script) => reach_of_script(worker, is_read_only, &script),
+        Ok(script) => reach_of_script(&script, worker.table, is_read_only, worker.has_filters()),
         Err(_) => reach(&script_key_use(text, worker.table), is_read_only, worker.has_filters()),
     }
 }
 
 fn reach_of_sha(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
+    let (table, has_filters) = (worker.table, worker.has_filters());
     match worker.scripts.find_hex(args.arg(1)) {
-        Ok(script) => reach_of_script(worker, is_read_only, &script),
+        Ok(script) => reach_of_script(script, table, is_read_only, has_filters),
         Err(_) => Reach::Unknown,
     }
 }
 
-fn reach_of_script(worker: &Worker, is_read_only: bool, compiled: &CompiledScript) -> Reach {
+fn reach_of_script(
+    compiled: &CompiledScript,
+    table: &CommandTable,
+    is_read_only: bool,
+    has_filters: bool,
+) -> Reach {
     let flags = compiled.script.header.flags;
-    reach(compiled.script.key_use(worker.table), is_read_only || flags.is_read_only(), worker.has_filters())
+    reach(compiled.script.key_use(table), is_read_only || flags.is_read_only(), has_filters)
 }
 
 fn reach_of_function(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
@@ -262,8 +269,8 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
 
     let sha = ctx.arg(1);
     let worker = ctx.worker();
-    let script = worker.scripts.find_hex(sha)?;
-    let reach = reach_of_script(worker, is_read_only, &script);
+    let script = Rc::clone(worker.scripts.find_hex(sha)?);
+    let reach = reach_of_script(&script, worker.table, is_read_only, worker.has_filters());
     if !ctx.reaches(reach) {
         return Err(NO_SCRIPT);
     }
@@ -314,7 +321,11 @@ fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult 
 
 /// How many keys stand behind argument 2. `not_integer`: the error if that is no integer.
 fn key_count(argv: Argv<'_>, not_integer: CommandError) -> CommandResult<usize> {
-    let count = parse_i64(argv.arg(2)).ok_or(not_integer)?;
+    let count = match argv.arg(2) {
+        // Nearly all.
+        &[digit @ b'0'..=b'9'] => i64::from(digit - b'0'),
+        text => parse_i64(text).ok_or(not_integer)?,
+    };
     if count > (argv.len() - 3) as i64 {
         return Err(CommandError::fixed("ERR Number of keys can't be greater than number of args"));
     }

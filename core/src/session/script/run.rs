@@ -3,11 +3,14 @@
 use crate::command::error::code_of;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::reply::Resp;
+use crate::protocol::{ArgRange, Argv, OwnedArgv};
 use crate::script::ScriptFlags;
 use crate::shard::effects::Readers;
 use crate::worker::program::{self, ProgramCtx};
 use crate::worker::scripts::log_for_script;
-use shardis_scripting::{CallOptions, Control, Host, LogLevel, ReplTargets, RunOptions, ScriptError};
+use shardis_scripting::{
+    Args, CallOptions, Control, Host, LogLevel, Place, ReplTargets, RunOptions, ScriptError,
+};
 use smallvec::SmallVec;
 
 /// What a script or a function may do.
@@ -44,8 +47,11 @@ pub(super) struct Server<'c, 'a> {
     has_failed: bool,
 }
 
+/// So many arguments of a command are seen without an allocation.
+const FEW_ARGS: usize = 8;
+
 impl Host for Server<'_, '_> {
-    fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    fn call(&mut self, args: Args<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
         let options = program::CallOptions {
             resp: match options.resp {
                 shardis_scripting::Resp::V2 => Resp::V2,
@@ -59,7 +65,15 @@ impl Host for Server<'_, '_> {
             allows_oom: self.permissions.allows_oom,
             is_as_script: true,
         };
-        control(self.ctx.call(args, options, reply))
+        let Args { bytes, places } = args;
+        let range_of = |place: &Place| ArgRange { start: place.start, len: place.len };
+        if places.len() > FEW_ARGS {
+            let ranges: Vec<ArgRange> = places.iter().map(range_of).collect();
+            return control(self.ctx.call(Argv::new(bytes, &ranges), options, reply));
+        }
+        let mut ranges = [ArgRange { start: 0, len: 0 }; FEW_ARGS];
+        ranges.iter_mut().zip(places).for_each(|(to, from)| *to = range_of(from));
+        control(self.ctx.call(Argv::new(bytes, &ranges[..places.len()]), options, reply))
     }
 
     fn tick(&mut self) -> Control {
@@ -83,8 +97,9 @@ impl Host for Server<'_, '_> {
         }
     }
 
-    fn may_call(&mut self, args: &[&[u8]]) -> Option<bool> {
-        self.ctx.worker().may_call_from_script(args)
+    fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
+        let args: Vec<&[u8]> = args.iter().collect();
+        self.ctx.worker().may_call_from_script(OwnedArgv::from_slices(&args).as_argv())
     }
 }
 

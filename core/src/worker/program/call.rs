@@ -3,7 +3,7 @@
 use super::ProgramKind;
 use super::Reach;
 use super::ctx::CallOptions;
-use super::frame::handler_of;
+use super::frame::{Frame, handler_of};
 use crate::client::ClientId;
 use crate::command::admission::{self, ProgramCall};
 use crate::command::table::{Command, CommandEntry, CommandId, KeyShape, Resolved, Run, Scope, flag};
@@ -12,6 +12,7 @@ use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::shard::effects::Readers;
 use crate::types::hashing::hash_key;
 use crate::worker::Worker;
+use crate::worker::pipeline::arity_fits;
 use crate::worker::run::Invocation;
 use crate::worker::transact::{CallPlace, WideCaller};
 use smallvec::SmallVec;
@@ -88,44 +89,90 @@ impl Worker {
     pub(super) fn call_for_program(
         &mut self,
         declared: Argv<'_>,
-        args: &[&[u8]],
+        args: Argv<'_>,
         options: CallOptions,
         reply: &mut Vec<u8>,
     ) -> Result<Option<Callee>, NotCalled> {
         // What the program did before is not the command's time.
         self.read_program_clock();
-        let mut copy = self.programs.copy_args(args.iter().copied());
         let frame = self.programs.running();
         let (kind, client) = (frame.kind, frame.call.client);
         // What a module calls was filtered where it is known which module that is.
-        if kind != ProgramKind::Module
-            && let Some(filter) = self.globals.hooks.filter()
-        {
-            copy = filter(client, copy.as_argv());
-        }
-        let argv = copy.as_argv();
-        let (entry, hash) = match self.callee(declared, argv, &options) {
-            Ok(found) => found,
-            Err(why) => {
-                self.programs.give_args(copy);
-                return Err(why);
-            }
-        };
+        let filter = self.globals.hooks.filter().filter(|_| kind != ProgramKind::Module);
+        let filtered = filter.map(|filter| filter(client, args));
+        let args = filtered.as_ref().map_or(args, OwnedArgv::as_argv);
+        let (entry, hash) = self.callee(declared, args, &options)?;
         if matches!(entry.row.run, Run::Program(_)) {
             if self.is_monitored() {
                 self.show_running_script(declared);
             }
             self.programs.running().has_written |= entry.row.has(flag::WRITE);
             let is_wide_unit = self.programs.running().is_wide_unit;
-            if is_wide_unit && !self.take_for_unit(entry, argv, hash) {
-                self.programs.give_args(copy);
+            if is_wide_unit && !self.take_for_unit(entry, args, hash) {
                 return Ok(None);
             }
-            return Ok(Some(Callee { entry, args: copy }));
+            let args = self.programs.copy_args(args.iter());
+            return Ok(Some(Callee { entry, args }));
         }
-        self.run_callee(declared, entry, hash, argv, &options, reply);
-        self.programs.give_args(copy);
+        self.run_callee(declared, entry, hash, args, &options, reply);
         Ok(None)
+    }
+
+    /// Runs a command over one key that is in the running script's hand, as [`call_for_program`](Self::call_for_program) does.
+    /// Returns false if there is more to it: nothing was done then.
+    #[inline]
+    pub(super) fn call_at_once(
+        &mut self,
+        declared: Argv<'_>,
+        args: Argv<'_>,
+        options: &CallOptions,
+        reply: &mut Vec<u8>,
+    ) -> bool {
+        let began_ticks = self.time.now_ticks();
+        let table = self.table;
+        let Some(entry) = args.get(0).and_then(|name| table.lookup(name)) else { return false };
+        let row = entry.row;
+        let Run::Keys(run) = row.run else { return false };
+        let frame = self.programs.running();
+        let &mut Frame { call, is_wide_unit, has_written, checked_flags, .. } = frame;
+        let CallOptions { is_read_only, allows_oom, .. } = *options;
+        let program = ProgramCall { is_read_only, allows_oom, has_written };
+        let may_call = frame.calls_at_once && frame.is_free();
+        let may_be_called = entry.shape == KeyShape::First
+            && entry.plain.is_none()
+            && row.other_db.is_none()
+            && !row.has(flag::NOSCRIPT)
+            && arity_fits(entry, args)
+            && admission::is_free_to_call(row, program, checked_flags);
+        if !(may_call && may_be_called) || self.has_filters() || self.is_monitored() {
+            return false;
+        }
+        let hash = hash_key(args.arg(1));
+        let is_in_hand =
+            self.is_first_declared(hash) || self.check_in_hand(declared, entry, args, Some(hash)).is_ok();
+        if !is_in_hand || is_wide_unit && !self.note_key_of_unit(hash) {
+            return false;
+        }
+
+        self.time.ticks = began_ticks;
+        if row.has(flag::WRITE) {
+            self.programs.running().has_written = true;
+            self.note_growing(call.db);
+        }
+        let (command, resp) = (entry.id, options.resp);
+        let call = Call { command, resp, in_exec: true, in_script: true, hash, hashed_arg: 1, ..call };
+        let readers = options.readers.both(self.programs.running().readers);
+        self.shard.effects.record_for(readers);
+        self.run_counted(run, entry, &call, args, reply);
+        self.shard.effects.record_for(Readers::ALL);
+        true
+    }
+
+    /// Whether a key is the first that the running program declares. That one's hash is known.
+    #[inline]
+    fn is_first_declared(&mut self, hash: u64) -> bool {
+        let call = &self.programs.running().call;
+        call.hashed_arg != 0 && call.hash == hash
     }
 
     /// Runs the command whose row that of the running program has replaced: see [`ProgramCtx::call_plain`].
@@ -386,9 +433,7 @@ impl Worker {
             self.shard.stats.command(entry.id).rejected.add(1);
             Err(why)
         };
-        let arity = entry.row.arity;
-        let len = args.len() as i32;
-        if if arity >= 0 { len != arity } else { len < -arity } || matches!(entry.row.run, Run::Container) {
+        if !arity_fits(entry, args) || matches!(entry.row.run, Run::Container) {
             return reject(NotCalled::Arity);
         }
         if !self.is_for_program(entry, options) {
@@ -439,12 +484,11 @@ impl Worker {
     }
 
     /// Whether the client of the running script has the right to a command. `None`: there is no such command.
-    pub fn may_call_from_script(&mut self, args: &[&[u8]]) -> Option<bool> {
-        let args = OwnedArgv::from_slices(args);
+    pub fn may_call_from_script(&mut self, args: Argv<'_>) -> Option<bool> {
         let table = self.table;
-        let Resolved::Command(entry) = table.resolve(args.as_argv()) else { return None };
+        let Resolved::Command(entry) = table.resolve(args) else { return None };
         let user = self.programs.running().calling_user().cloned();
-        Some(user.is_none_or(|user| user.check(table, entry, args.as_argv()).is_ok()))
+        Some(user.is_none_or(|user| user.check(table, entry, args).is_ok()))
     }
 
     /// What a module calls is not checked as a client's call is, but a script is that says what it needs.

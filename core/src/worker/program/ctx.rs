@@ -78,8 +78,14 @@ impl<'a> ProgramCtx<'a> {
 
     /// Calls the command `args`, which has at least a name, and appends its reply to `reply`. It may be an error: also of a
     /// command that does not exist, or that the program may not call. The program may be suspended meanwhile.
-    pub fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
-        match self.try_call(args, options, reply) {
+    pub fn call(&mut self, args: Argv<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
+        if self.call_at_once(args, options, reply) {
+            return self.end_call();
+        }
+        let called = self.call_by(options, reply, |worker, declared, options, reply| {
+            worker.call_for_program(declared, args, options, reply)
+        });
+        match called {
             Ok(control) => control,
             Err(refused) => {
                 let error = refused.into_script_error();
@@ -89,6 +95,13 @@ impl<'a> ProgramCtx<'a> {
                 self.control()
             }
         }
+    }
+
+    /// Calls a command that nothing stands in the way of, as of most that scripts call. Returns whether it is one.
+    #[inline]
+    fn call_at_once(&mut self, args: Argv<'_>, options: CallOptions, reply: &mut Vec<u8>) -> bool {
+        let declared = self.outermost;
+        self.lent.worker().call_at_once(declared, args, &options, reply)
     }
 
     /// As [`call`](ProgramCtx::call), for callers that say in their own words why a command was not called.
@@ -101,9 +114,12 @@ impl<'a> ProgramCtx<'a> {
         options: CallOptions,
         reply: &mut Vec<u8>,
     ) -> Result<Control, NotCalled> {
-        self.call_by(options, reply, |worker, declared, options, reply| {
-            worker.call_for_program(declared, args, options, reply)
-        })
+        let args = self.lent.worker().programs.copy_args(args.iter().copied());
+        let called = self.call_by(options, reply, |worker, declared, options, reply| {
+            worker.call_for_program(declared, args.as_argv(), options, reply)
+        });
+        self.lent.worker().programs.give_args(args);
+        called
     }
 
     /// Runs what the program's own command was before its row was replaced (see
@@ -178,10 +194,20 @@ impl<'a> ProgramCtx<'a> {
             let frame = self.lent.worker().programs.running();
             frame.awaits_call = false;
             reply.append(&mut frame.called_reply);
+            Ok(self.control())
         } else {
+            Ok(self.end_call())
+        }
+    }
+
+    /// A command has been called, and the clock was read when it ended.
+    #[inline]
+    fn end_call(&mut self) -> Control {
+        let worker = self.lent.worker();
+        if worker.time.ticks >= worker.programs.running().asks_from_ticks {
             self.end_slice();
         }
-        Ok(self.control())
+        self.control()
     }
 
     /// Runs a program that this one has called, on the same stack.

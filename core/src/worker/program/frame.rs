@@ -37,6 +37,8 @@ pub(in crate::worker) struct Frame {
     pub(super) is_wide_unit: bool,
     /// The flags of the commands that admission has to check when it calls them, as of the beginning of its slice.
     pub(super) checked_flags: u64,
+    /// It is a script of a client, and needs nothing of other shards: see [`Worker::call_at_once`].
+    pub(super) calls_at_once: bool,
     /// The user by whose rights it calls commands, as of the beginning of its slice, if that may not do everything.
     pub(super) user: Option<Arc<User>>,
     /// The user by whose rights programs call that it has called, if these are checked.
@@ -98,6 +100,8 @@ pub(in crate::worker) struct Frame {
     /// All that it does happens at this time.
     now_ms: i64,
     slice_began_ticks: u64,
+    /// Before, it is not asked whether its slice ends.
+    pub(super) asks_from_ticks: u64,
     pub(super) ran_nanos: u64,
     /// The databases that it may have changed.
     growths: SmallVec<[Growth; 1]>,
@@ -114,6 +118,16 @@ struct Touched {
     hashes: SmallVec<[u64; 8]>,
     /// It has touched keys that no argument names.
     all: bool,
+}
+
+impl Touched {
+    #[inline]
+    fn add(&mut self, hash: u64) {
+        if self.hashes.last() != Some(&hash) {
+            self.hashes.push(hash);
+            self.all |= self.hashes.len() > TOUCHED_MAX;
+        }
+    }
 }
 
 /// A wide unit that has touched more keys takes the whole keyspace.
@@ -197,6 +211,12 @@ pub fn redact(args: Argv<'_>, secrets: &[usize]) -> OwnedArgv {
 }
 
 impl Frame {
+    /// Whether it calls commands by itself, with all rights, and goes on.
+    #[inline]
+    pub(super) fn is_free(&self) -> bool {
+        self.depth == 0 && self.user.is_none() && self.stopped.is_none()
+    }
+
     /// The user by whose rights its script calls commands, if they are checked.
     pub(super) fn calling_user(&self) -> Option<&Arc<User>> {
         if self.depth > 0 { self.called_as.as_ref() } else { self.user.as_ref() }
@@ -447,6 +467,8 @@ impl Worker {
             touched: Touched::default(),
             now_ms: self.shard.now_ms,
             slice_began_ticks: 0,
+            asks_from_ticks: 0,
+            calls_at_once: false,
             ran_nanos: 0,
             growths: SmallVec::new(),
             is_recorded: false,
@@ -478,21 +500,29 @@ impl Worker {
         }
     }
 
+    /// Notes the key that a command touches which the running wide unit calls. False: the unit has locks, and nothing is noted.
+    #[inline]
+    pub(super) fn note_key_of_unit(&mut self, hash: u64) -> bool {
+        let frame = self.programs.running();
+        let has_locks = frame.lock_request.is_some();
+        if !has_locks {
+            frame.touched.add(hash);
+        }
+        !has_locks
+    }
+
     /// Notes what a command touches that the running wide unit calls, or locks it. False: the program has to wait for it,
     /// and to call the command again then. `hash`: of its only key.
     pub(super) fn take_for_unit(&mut self, entry: &CommandEntry, args: Argv<'_>, hash: Option<u64>) -> bool {
         let frame = self.programs.running();
         let Some(lock_request) = frame.lock_request else {
-            let Touched { hashes, all } = &mut frame.touched;
             match hash.filter(|_| !is_of_module(entry)) {
-                Some(hash) if hashes.last() != Some(&hash) => hashes.push(hash),
-                Some(_) => {}
+                Some(hash) => frame.touched.add(hash),
                 None => match locks_of_call(entry, args) {
-                    LockSet::Whole => *all = true,
-                    LockSet::Keys(keys) => hashes.extend(keys.iter().map(|key| key.id)),
+                    LockSet::Whole => frame.touched.all = true,
+                    LockSet::Keys(keys) => keys.iter().for_each(|key| frame.touched.add(key.id)),
                 },
             }
-            *all |= hashes.len() > TOUCHED_MAX;
             return true;
         };
         let mut set = match hash.filter(|_| !is_of_module(entry)) {
@@ -628,6 +658,10 @@ impl Worker {
             self.shard.set_now(frame.now_ms);
         }
         frame.slice_began_ticks = self.time.ticks;
+        frame.asks_from_ticks = self.time.ticks + self.time.unasked_ticks;
+        let is_wide_stage = matches!(&frame.role, Role::Stage { checked_out } if checked_out.is_wide);
+        frame.calls_at_once =
+            frame.kind.is_script() && frame.call.client != 0 && !frame.call.tracks && !is_wide_stage;
         frame.checked_flags = self.flags_checked_for(frame.kind, frame.call.client);
         frame.user = self.restricted_user_of(&frame.call);
         self.enter(&mut frame);

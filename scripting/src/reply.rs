@@ -416,28 +416,41 @@ fn lua_integer(number: f64) -> i64 {
 }
 
 fn append_line(out: &mut Vec<u8>, kind: u8, number: i64) {
-    out.push(kind);
-    append_integer(out, number);
-    out.extend_from_slice(b"\r\n");
+    let mut line = [0; 1 + INTEGER_LEN_MAX + 2];
+    let digits_end = line.len() - 2;
+    line[digits_end..].copy_from_slice(b"\r\n");
+    let start = write_integer(&mut line[..digits_end], number) - 1;
+    line[start] = kind;
+    out.extend_from_slice(&line[start..]);
 }
 
 /// Appends the decimal digits of `number`.
 pub(crate) fn append_integer(out: &mut Vec<u8>, number: i64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
+    let mut digits = [0; INTEGER_LEN_MAX];
+    let start = write_integer(&mut digits, number);
+    out.extend_from_slice(&digits[start..]);
+}
+
+/// The longest number, with its sign.
+const INTEGER_LEN_MAX: usize = 20;
+
+/// Writes the decimal digits of `number` to the end of `room`, which has [`INTEGER_LEN_MAX`]. Returns where they begin.
+fn write_integer(room: &mut [u8], number: i64) -> usize {
+    let mut start = room.len();
     let mut rest = number.unsigned_abs();
     loop {
         start -= 1;
-        digits[start] = b'0' + (rest % 10) as u8;
+        room[start] = b'0' + (rest % 10) as u8;
         rest /= 10;
         if rest == 0 {
             break;
         }
     }
     if number < 0 {
-        out.push(b'-');
+        start -= 1;
+        room[start] = b'-';
     }
-    out.extend_from_slice(&digits[start..]);
+    start
 }
 
 fn append_text(out: &mut Vec<u8>, kind: u8, text: &[u8]) {

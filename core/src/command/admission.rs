@@ -287,11 +287,28 @@ pub fn admit(
     measures: &impl Measures,
     rights: impl Fn() -> Result<(), Refusal>,
 ) -> Result<(), Refusal> {
+    admit_checked(row, flags, checked_flags(caller, now), caller, || *now, measures, rights)
+}
+
+/// The same, for who knows the [`checked_flags`]. `now`: the conditions, which are looked at only if the command has one of these.
+///
+/// # Errors
+/// As [`admit`].
+#[inline]
+pub fn admit_checked<'a>(
+    row: &Command,
+    flags: u64,
+    checked: u64,
+    caller: &Caller,
+    now: impl FnOnce() -> Conditions<'a>,
+    measures: &impl Measures,
+    rights: impl Fn() -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
     let flags = flags_with_queue(row, flags, caller);
-    if flags & checked_flags(caller, now) == 0 {
+    if flags & checked == 0 {
         return Ok(());
     }
-    judge(flags, row, caller, now, measures, rights)
+    judge(flags, row, caller, &now(), measures, rights)
 }
 
 /// Asks each reason that concerns a command with these flags.

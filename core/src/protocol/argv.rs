@@ -200,6 +200,19 @@ impl OwnedArgv {
         }
     }
 
+    /// The same with those of a request.
+    pub fn refill_from(&mut self, args: Argv<'_>) {
+        self.clear();
+        let mut end = 0;
+        self.ranges.extend(args.ranges.iter().map(|range| {
+            let start = end;
+            end += range.len;
+            ArgRange { start, len: range.len }
+        }));
+        self.bytes.reserve(end as usize);
+        args.iter().for_each(|arg| self.bytes.extend_from_slice(arg));
+    }
+
     #[inline]
     pub fn as_argv(&self) -> Argv<'_> {
         Argv::new(&self.bytes, &self.ranges)

@@ -527,9 +527,13 @@ impl Worker {
         self.serve_due_first();
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let caller = connection.client.caller();
-        let flags = self.call_flags(entry, argv);
+        let checked = admission::checked_flags(&caller, &self.conditions());
+        // A program's own flags are looked up only where they matter.
+        let is_plain = checked & !flag::PROTECTED == 0 && caller.queued_flags.is_none();
+        let flags = if is_plain { row.flags } else { self.call_flags(entry, argv) };
         let rights = || self.check_rights(at, entry, argv);
-        if let Err(refusal) = admission::admit(row, flags, &caller, &self.conditions(), self, rights) {
+        let now = || self.conditions();
+        if let Err(refusal) = admission::admit_checked(row, flags, checked, &caller, now, self, rights) {
             return self.stall_or_reject(at, entry, argv, refusal);
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");

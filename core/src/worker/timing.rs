@@ -5,7 +5,7 @@ use super::fast_path::Tally;
 use crate::runtime::clock::{Clock, CycleRate, cycles};
 
 /// Where commands that take so long are noted, the clock is read for each batch: a slow command is looked for in it.
-const NOTED_BY_BATCH_NANOS: u64 = 1_000_000;
+pub(super) const NOTED_BY_BATCH_NANOS: u64 = 1_000_000;
 
 /// A batch of more bytes, of arguments and replies, is timed alone: a single value may be slow to copy.
 const CARRIED_BYTES_MAX: usize = 16 << 10;
@@ -49,14 +49,18 @@ impl Timing {
     /// clock costs as much as running one. Returns whether it does; if not, it has to be timed now.
     #[inline]
     pub(super) fn carry(&mut self, tally: &Tally, len_bytes: usize) -> bool {
-        let carries = self.batch_follows
-            && !tally.is_mixed()
-            && len_bytes <= CARRIED_BYTES_MAX
-            && self.noted_from_nanos >= NOTED_BY_BATCH_NANOS;
+        let carries =
+            self.batch_follows && !tally.is_mixed() && len_bytes <= CARRIED_BYTES_MAX && self.may_share();
         if carries {
             self.carried = tally.as_carried();
         }
         carries
+    }
+
+    /// Whether commands that take constant time may be charged what others of their kind took, and need not be timed.
+    #[inline]
+    pub(super) fn may_share(&self) -> bool {
+        self.noted_from_nanos >= NOTED_BY_BATCH_NANOS
     }
 
     /// The tally with which a batch begins.

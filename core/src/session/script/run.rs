@@ -11,7 +11,6 @@ use crate::worker::scripts::log_for_script;
 use shardis_scripting::{
     Args, CallOptions, Control, Host, LogLevel, Place, ReplTargets, RunOptions, ScriptError,
 };
-use smallvec::SmallVec;
 
 /// What a script or a function may do.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +46,7 @@ pub(super) struct Server<'c, 'a> {
     has_failed: bool,
 }
 
-/// So many arguments of a command are seen without an allocation.
+/// So many arguments of a script, or of a command that it calls, are seen without an allocation.
 const FEW_ARGS: usize = 8;
 
 impl Host for Server<'_, '_> {
@@ -69,11 +68,11 @@ impl Host for Server<'_, '_> {
         let range_of = |place: &Place| ArgRange { start: place.start, len: place.len };
         if places.len() > FEW_ARGS {
             let ranges: Vec<ArgRange> = places.iter().map(range_of).collect();
-            return control(self.ctx.call(Argv::new(bytes, &ranges), options, reply));
+            return control(self.ctx.call_argv(Argv::new(bytes, &ranges), options, reply));
         }
         let mut ranges = [ArgRange { start: 0, len: 0 }; FEW_ARGS];
         ranges.iter_mut().zip(places).for_each(|(to, from)| *to = range_of(from));
-        control(self.ctx.call(Argv::new(bytes, &ranges[..places.len()]), options, reply))
+        control(self.ctx.call_argv(Argv::new(bytes, &ranges[..places.len()]), options, reply))
     }
 
     fn tick(&mut self) -> Control {
@@ -120,7 +119,16 @@ pub(super) fn run(
     key_count: usize,
     start: impl FnOnce([&[&[u8]]; 2], RunOptions, &mut dyn Host, &mut Vec<u8>) -> Result<(), ScriptError>,
 ) -> CommandResult {
-    let args: SmallVec<[&[u8]; 8]> = ctx.args.slice(3..).iter().collect();
+    let args = ctx.args.slice(3..);
+    let mut few: [&[u8]; FEW_ARGS] = [&[]; FEW_ARGS];
+    let many: Vec<&[u8]>;
+    let args = if args.len() <= FEW_ARGS {
+        few.iter_mut().zip(args).for_each(|(to, from)| *to = from);
+        &few[..args.len()]
+    } else {
+        many = args.iter().collect();
+        &many
+    };
     let client_resp = match ctx.reply.resp {
         Resp::V2 => shardis_scripting::Resp::V2,
         Resp::V3 => shardis_scripting::Resp::V3,

@@ -111,7 +111,7 @@ impl Worker {
             if is_wide_unit && !self.take_for_unit(entry, args, hash) {
                 return Ok(None);
             }
-            let args = self.programs.copy_args(args.iter());
+            let args = self.programs.copy_argv(args);
             return Ok(Some(Callee { entry, args }));
         }
         self.run_callee(declared, entry, hash, args, &options, reply);
@@ -128,7 +128,6 @@ impl Worker {
         options: &CallOptions,
         reply: &mut Vec<u8>,
     ) -> bool {
-        let began_ticks = self.time.now_ticks();
         let table = self.table;
         let Some(entry) = args.get(0).and_then(|name| table.lookup(name)) else { return false };
         let row = entry.row;
@@ -137,24 +136,22 @@ impl Worker {
         let &mut Frame { call, is_wide_unit, has_written, checked_flags, .. } = frame;
         let CallOptions { is_read_only, allows_oom, .. } = *options;
         let program = ProgramCall { is_read_only, allows_oom, has_written };
-        let may_call = frame.calls_at_once && frame.is_free();
         let may_be_called = entry.shape == KeyShape::First
             && entry.plain.is_none()
             && row.other_db.is_none()
             && !row.has(flag::NOSCRIPT)
             && arity_fits(entry, args)
             && admission::is_free_to_call(row, program, checked_flags);
-        if !(may_call && may_be_called) || self.has_filters() || self.is_monitored() {
+        if !(frame.calls_at_once && may_be_called) {
             return false;
         }
         let hash = hash_key(args.arg(1));
-        let is_in_hand =
-            self.is_first_declared(hash) || self.check_in_hand(declared, entry, args, Some(hash)).is_ok();
+        let is_in_hand = self.programs.running().first_declared == Some(hash)
+            || self.check_in_hand(declared, entry, args, Some(hash)).is_ok();
         if !is_in_hand || is_wide_unit && !self.note_key_of_unit(hash) {
             return false;
         }
 
-        self.time.ticks = began_ticks;
         if row.has(flag::WRITE) {
             self.programs.running().has_written = true;
             self.note_growing(call.db);
@@ -163,16 +160,18 @@ impl Worker {
         let call = Call { command, resp, in_exec: true, in_script: true, hash, hashed_arg: 1, ..call };
         let readers = options.readers.both(self.programs.running().readers);
         self.shard.effects.record_for(readers);
-        self.run_counted(run, entry, &call, args, reply);
+        let is_sampled = row.is_constant_time && self.time.may_share();
+        let known_nanos = if is_sampled { self.programs.samples.take(entry.id) } else { None };
+        if known_nanos.is_none() {
+            // What the program did before is not the command's time.
+            self.read_program_clock();
+        }
+        let nanos = self.run_counted(run, entry, &call, args, known_nanos, reply);
+        if is_sampled && known_nanos.is_none() {
+            self.programs.samples.put(entry.id, nanos);
+        }
         self.shard.effects.record_for(Readers::ALL);
         true
-    }
-
-    /// Whether a key is the first that the running program declares. That one's hash is known.
-    #[inline]
-    fn is_first_declared(&mut self, hash: u64) -> bool {
-        let call = &self.programs.running().call;
-        call.hashed_arg != 0 && call.hash == hash
     }
 
     /// Runs the command whose row that of the running program has replaced: see [`ProgramCtx::call_plain`].
@@ -225,6 +224,7 @@ impl Worker {
         let resp = options.resp;
         let call = Call { command: entry.id, resp, in_exec: true, in_script, hash, hashed_arg, ..frame.call };
         frame.depth += 1;
+        frame.calls_at_once = false;
         let caller = Caller {
             kind: std::mem::replace(&mut frame.kind, kind),
             call: std::mem::replace(&mut frame.call, call),
@@ -251,6 +251,7 @@ impl Worker {
         let frame = self.programs.running();
         (frame.kind, frame.call, frame.readers) = (caller.kind, caller.call, caller.readers);
         frame.depth -= 1;
+        self.see_what_may_call_at_once();
         let stats = &self.shard.stats;
         let command = stats.command(entry.id);
         command.record(nanos, self.shard.config.latency_tracking);

@@ -78,7 +78,15 @@ impl<'a> ProgramCtx<'a> {
 
     /// Calls the command `args`, which has at least a name, and appends its reply to `reply`. It may be an error: also of a
     /// command that does not exist, or that the program may not call. The program may be suspended meanwhile.
-    pub fn call(&mut self, args: Argv<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
+    pub fn call(&mut self, args: &[&[u8]], options: CallOptions, reply: &mut Vec<u8>) -> Control {
+        let args = self.lent.worker().programs.copy_args(args.iter().copied());
+        let control = self.call_argv(args.as_argv(), options, reply);
+        self.lent.worker().programs.give_args(args);
+        control
+    }
+
+    /// The same with arguments that lie together already.
+    pub fn call_argv(&mut self, args: Argv<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
         if self.call_at_once(args, options, reply) {
             return self.end_call();
         }

@@ -37,7 +37,8 @@ pub(in crate::worker) struct Frame {
     pub(super) is_wide_unit: bool,
     /// The flags of the commands that admission has to check when it calls them, as of the beginning of its slice.
     pub(super) checked_flags: u64,
-    /// It is a script of a client, and needs nothing of other shards: see [`Worker::call_at_once`].
+    /// It is a script of a client with all rights, needs nothing of other shards, and nobody looks at what it calls, as of the
+    /// beginning of its slice: see [`Worker::call_at_once`].
     pub(super) calls_at_once: bool,
     /// The user by whose rights it calls commands, as of the beginning of its slice, if that may not do everything.
     pub(super) user: Option<Arc<User>>,
@@ -47,7 +48,9 @@ pub(in crate::worker) struct Frame {
     pub(super) redacted: SmallVec<[usize; 2]>,
     /// The call that started it. The database is the one that the program has selected.
     pub(super) call: Call,
-    /// The hashes of the keys that it declares, once they were needed.
+    /// The hash of the first key that it declares, if that is known.
+    pub(super) first_declared: Option<u64>,
+    /// The hashes of all of them, once they were needed.
     pub(super) declared: Option<SmallVec<[u64; 8]>>,
     /// How many programs it is in that have called one another, besides the first.
     pub(super) depth: u32,
@@ -211,12 +214,6 @@ pub fn redact(args: Argv<'_>, secrets: &[usize]) -> OwnedArgv {
 }
 
 impl Frame {
-    /// Whether it calls commands by itself, with all rights, and goes on.
-    #[inline]
-    pub(super) fn is_free(&self) -> bool {
-        self.depth == 0 && self.user.is_none() && self.stopped.is_none()
-    }
-
     /// The user by whose rights its script calls commands, if they are checked.
     pub(super) fn calling_user(&self) -> Option<&Arc<User>> {
         if self.depth > 0 { self.called_as.as_ref() } else { self.user.as_ref() }
@@ -405,11 +402,14 @@ impl Worker {
         let is_unit = matches!(role, Role::Starting);
         let is_wide_unit = self.shard.shard_count == 1 && is_unit && reach.is_wide();
         let call = *call;
+        // With no keys, what stands in the place of the first is none.
+        let has_key = call.hashed_arg != 0 && !(handler.kind.is_script() && args.arg(2) == b"0");
+        let first_declared = has_key.then_some(call.hash);
         let mut reads = Vec::new();
         if call.tracks && handler.kind == ProgramKind::Module && entry.row.has(flag::READONLY) {
             keys::each(entry.row, args, |at, _| reads.push(args.arg(at).into()));
         }
-        let args = self.programs.copy_args(args.iter());
+        let args = self.programs.copy_argv(args);
         let reply = self.pools.take_buffer();
         let fiber = Fiber::new(self.programs.stacks.take(), move |lent| {
             let mut reply = reply;
@@ -439,6 +439,7 @@ impl Worker {
             called_as: None,
             redacted: SmallVec::new(),
             call,
+            first_declared,
             declared: None,
             depth: 0,
             has_left_keys: false,
@@ -659,11 +660,9 @@ impl Worker {
         }
         frame.slice_began_ticks = self.time.ticks;
         frame.asks_from_ticks = self.time.ticks + self.time.unasked_ticks;
-        let is_wide_stage = matches!(&frame.role, Role::Stage { checked_out } if checked_out.is_wide);
-        frame.calls_at_once =
-            frame.kind.is_script() && frame.call.client != 0 && !frame.call.tracks && !is_wide_stage;
         frame.checked_flags = self.flags_checked_for(frame.kind, frame.call.client);
         frame.user = self.restricted_user_of(&frame.call);
+        frame.calls_at_once = self.may_call_at_once(&frame);
         self.enter(&mut frame);
         for bytes in std::mem::take(&mut frame.reads) {
             let hash = hash_key(&bytes);
@@ -692,10 +691,28 @@ impl Worker {
         }
     }
 
+    /// To be called when the running program is another than before.
+    pub(super) fn see_what_may_call_at_once(&mut self) {
+        let frame = self.programs.running.as_deref().expect("a program runs");
+        let may_call = self.may_call_at_once(frame);
+        self.programs.running().calls_at_once = may_call;
+    }
+
+    /// See [`Frame::calls_at_once`].
+    fn may_call_at_once(&self, frame: &Frame) -> bool {
+        let is_wide_stage = matches!(&frame.role, Role::Stage { checked_out } if checked_out.is_wide);
+        let is_of_client = frame.kind.is_script() && frame.call.client != 0;
+        let has_all_rights = frame.user.is_none() && frame.stopped.is_none();
+        let is_watched = frame.call.tracks || self.has_filters() || self.is_monitored();
+        is_of_client && has_all_rights && !is_wide_stage && !is_watched && frame.depth == 0
+    }
+
     /// The running program may change the number of keys of a database.
     #[inline]
     pub(super) fn note_growing(&mut self, db: u32) {
-        if self.programs.running().growths.iter().any(|growth| growth.db == db) {
+        let growths = &self.programs.running().growths;
+        if growths.first().is_some_and(|first| first.db == db) || growths.iter().any(|growth| growth.db == db)
+        {
             return;
         }
         let len = self.shard.key_count(db);

@@ -65,6 +65,7 @@ mod call;
 mod ctx;
 mod frame;
 mod hold;
+mod sample;
 mod shown;
 mod stack;
 mod task;
@@ -143,6 +144,7 @@ pub(super) struct Programs {
     /// The tasks that are on their way to their frames, by their numbers, and how many there have been.
     tasks: AHashMap<u64, Task>,
     task_count: u64,
+    samples: sample::Samples,
     stacks: stack::Stacks,
     #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]
     spare_frames: Vec<Box<Frame>>,
@@ -165,6 +167,14 @@ impl Programs {
     fn copy_args<'a>(&mut self, args: impl Iterator<Item = &'a [u8]> + Clone) -> OwnedArgv {
         let mut copy = self.spare_args.pop().unwrap_or_default();
         copy.refill(args);
+        copy
+    }
+
+    /// The same of those of a request.
+    #[inline]
+    fn copy_argv(&mut self, args: Argv<'_>) -> OwnedArgv {
+        let mut copy = self.spare_args.pop().unwrap_or_default();
+        copy.refill_from(args);
         copy
     }
 

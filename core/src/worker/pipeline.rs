@@ -18,7 +18,7 @@ use super::fetch::Upcoming;
 use super::handoffs::HandoffWait;
 use super::hooks::Filtering;
 use crate::client::ReplyMode;
-use crate::command::admission::{self, Refusal};
+use crate::command::admission::{self, Caller, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{
     Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
@@ -527,13 +527,8 @@ impl Worker {
         self.serve_due_first();
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let caller = connection.client.caller();
-        let checked = admission::checked_flags(&caller, &self.conditions());
-        // A program's own flags are looked up only where they matter.
-        let is_plain = checked & !flag::PROTECTED == 0 && caller.queued_flags.is_none();
-        let flags = if is_plain { row.flags } else { self.call_flags(entry, argv) };
-        let rights = || self.check_rights(at, entry, argv);
-        let now = || self.conditions();
-        if let Err(refusal) = admission::admit_checked(row, flags, checked, &caller, now, self, rights) {
+        let (flags, admitted) = self.admit(at, entry, argv, &caller);
+        if let Err(refusal) = admitted {
             return self.stall_or_reject(at, entry, argv, refusal);
         }
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
@@ -607,6 +602,24 @@ impl Worker {
             Route::Walk { .. } => unreachable!("it was chosen above"),
         };
         self.end_request(at, flow)
+    }
+
+    /// Whether a request may run now; and the flags by which it is judged.
+    #[inline(always)]
+    fn admit(
+        &mut self,
+        at: usize,
+        entry: &'static CommandEntry,
+        argv: Argv<'_>,
+        caller: &Caller,
+    ) -> (u64, Result<(), Refusal>) {
+        let checked = admission::checked_flags(caller, &self.conditions());
+        // A program's own flags are looked up only where they matter.
+        let is_plain = checked & !flag::PROTECTED == 0 && caller.queued_flags.is_none();
+        let flags = if is_plain { entry.row.flags } else { self.call_flags(entry, argv) };
+        let rights = || self.check_rights(at, entry, argv);
+        let now = || self.conditions();
+        (flags, admission::admit_checked(entry.row, flags, checked, caller, now, self, rights))
     }
 
     /// What runs for a command of a client that listens to channels by RESP2.

@@ -348,36 +348,23 @@ impl Worker {
             self.run_otherwise(&Invocation::new(entry, call, args, None), out);
             return;
         };
-        let start = out.len();
-        if let Err(error) = self.run_over_keys(run, entry, call, args, &[], out) {
-            self.fail(&Invocation::new(entry, call, args, None), &error, start, out);
-        }
+        self.run_plainly(run, entry, call, args, out);
     }
 
-    /// Runs a command of a script's whose handler is a plain function over keys, as `run` does. `known_nanos`: what is charged
-    /// for it, if it is not timed. Returns what was.
+    /// The same, for a handler that is a plain function over keys.
     #[inline(always)]
-    pub(super) fn run_counted(
+    pub(super) fn run_plainly(
         &mut self,
         run: fn(&mut Ctx<'_>) -> CommandResult,
         entry: &'static CommandEntry,
         call: &Call,
         args: Argv<'_>,
-        known_nanos: Option<u64>,
         out: &mut Vec<u8>,
-    ) -> u64 {
+    ) {
         let start = out.len();
         if let Err(error) = self.run_over_keys(run, entry, call, args, &[], out) {
             self.fail(&Invocation::new(entry, call, args, None), &error, start, out);
         }
-        let nanos = known_nanos.unwrap_or_else(|| self.time.take_nanos());
-        let stats = &self.shard.stats;
-        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
-        stats.commands_processed.add(1);
-        if nanos >= self.time.noted_from_nanos {
-            self.note_slow(args, nanos, call, entry);
-        }
-        nanos
     }
 
     /// Runs a command whose handler is not a plain function over keys.

@@ -7,7 +7,7 @@ use super::frame::{Frame, handler_of};
 use crate::client::ClientId;
 use crate::command::admission::{self, ProgramCall};
 use crate::command::table::{Command, CommandEntry, CommandId, KeyShape, Resolved, Run, Scope, flag};
-use crate::command::{Call, CommandError, CommandResult, keys, route};
+use crate::command::{Call, CommandError, CommandResult, Ctx, keys, route};
 use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::shard::effects::Readers;
 use crate::types::hashing::hash_key;
@@ -93,6 +93,7 @@ impl Worker {
         options: CallOptions,
         reply: &mut Vec<u8>,
     ) -> Result<Option<Callee>, NotCalled> {
+        self.count_untimed();
         // What the program did before is not the command's time.
         self.read_program_clock();
         let frame = self.programs.running();
@@ -133,7 +134,9 @@ impl Worker {
         let row = entry.row;
         let Run::Keys(run) = row.run else { return false };
         let frame = self.programs.running();
-        let &mut Frame { call, is_wide_unit, has_written, checked_flags, .. } = frame;
+        let &mut Frame { call, is_wide_unit, has_written, checked_flags, first_declared, readers, .. } =
+            frame;
+        let (calls_at_once, is_noted) = (frame.calls_at_once, frame.notes_growth_of(call.db));
         let CallOptions { is_read_only, allows_oom, .. } = *options;
         let program = ProgramCall { is_read_only, allows_oom, has_written };
         let may_be_called = entry.shape == KeyShape::First
@@ -142,36 +145,72 @@ impl Worker {
             && !row.has(flag::NOSCRIPT)
             && arity_fits(entry, args)
             && admission::is_free_to_call(row, program, checked_flags);
-        if !(frame.calls_at_once && may_be_called) {
+        if !(calls_at_once && may_be_called) {
             return false;
         }
         let hash = hash_key(args.arg(1));
-        let is_in_hand = self.programs.running().first_declared == Some(hash)
-            || self.check_in_hand(declared, entry, args, Some(hash)).is_ok();
+        let is_in_hand =
+            first_declared == Some(hash) || self.check_in_hand(declared, entry, args, Some(hash)).is_ok();
         if !is_in_hand || is_wide_unit && !self.note_key_of_unit(hash) {
             return false;
         }
 
-        if row.has(flag::WRITE) {
+        if row.has(flag::WRITE) && !(has_written && is_noted) {
             self.programs.running().has_written = true;
             self.note_growing(call.db);
         }
         let (command, resp) = (entry.id, options.resp);
         let call = Call { command, resp, in_exec: true, in_script: true, hash, hashed_arg: 1, ..call };
-        let readers = options.readers.both(self.programs.running().readers);
-        self.shard.effects.record_for(readers);
-        let is_sampled = row.is_constant_time && self.time.may_share();
-        let known_nanos = if is_sampled { self.programs.samples.take(entry.id) } else { None };
-        if known_nanos.is_none() {
-            // What the program did before is not the command's time.
-            self.read_program_clock();
-        }
-        let nanos = self.run_counted(run, entry, &call, args, known_nanos, reply);
-        if is_sampled && known_nanos.is_none() {
-            self.programs.samples.put(entry.id, nanos);
-        }
+        self.shard.effects.record_for(options.readers.both(readers));
+        self.run_counted(run, entry, &call, args, reply);
         self.shard.effects.record_for(Readers::ALL);
         true
+    }
+
+    /// Runs a command of a script's whose handler is a plain function over keys. Times and counts it, or leaves that to
+    /// [`count_untimed`](Self::count_untimed).
+    #[inline(always)]
+    fn run_counted(
+        &mut self,
+        run: fn(&mut Ctx<'_>) -> CommandResult,
+        entry: &'static CommandEntry,
+        call: &Call,
+        args: Argv<'_>,
+        reply: &mut Vec<u8>,
+    ) {
+        let is_sampled = entry.row.is_constant_time && self.time.may_share();
+        if is_sampled && self.programs.samples.leave_untimed(entry.id) {
+            return self.run_plainly(run, entry, call, args, reply);
+        }
+        self.count_untimed();
+        // What the program did before is not the command's time.
+        self.read_program_clock();
+        self.run_plainly(run, entry, call, args, reply);
+        let nanos = self.time.take_nanos();
+        let stats = &self.shard.stats;
+        stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(1);
+        if nanos >= self.time.noted_from_nanos {
+            self.note_slow(args, nanos, call, entry);
+        }
+        if is_sampled {
+            self.programs.samples.put(entry.id, nanos);
+        }
+    }
+
+    /// Counts the commands that have run and were not timed. To be called before anybody looks at what was counted.
+    #[inline]
+    pub(super) fn count_untimed(&mut self) {
+        if let Some((command, count, nanos)) = self.programs.samples.take_untimed() {
+            self.count_alike(command, count, nanos);
+        }
+    }
+
+    #[inline(never)]
+    fn count_alike(&self, command: CommandId, count: u64, nanos: u64) {
+        let stats = &self.shard.stats;
+        stats.command(command).record_all(count, nanos, self.shard.config.latency_tracking);
+        stats.commands_processed.add(count);
     }
 
     /// Runs the command whose row that of the running program has replaced: see [`ProgramCtx::call_plain`].

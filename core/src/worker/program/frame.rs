@@ -214,6 +214,12 @@ pub fn redact(args: Argv<'_>, secrets: &[usize]) -> OwnedArgv {
 }
 
 impl Frame {
+    /// Whether it is noted that it may change the number of keys of this database, which is the first or only one.
+    #[inline]
+    pub(super) fn notes_growth_of(&self, db: u32) -> bool {
+        self.growths.first().is_some_and(|first| first.db == db)
+    }
+
     /// The user by whose rights its script calls commands, if they are checked.
     pub(super) fn calling_user(&self) -> Option<&Arc<User>> {
         if self.depth > 0 { self.called_as.as_ref() } else { self.user.as_ref() }
@@ -672,6 +678,7 @@ impl Worker {
         let stopped = fiber.resume(self);
         let mut frame = self.programs.running.take().expect("it ran");
         self.shard.assert_all_signalled();
+        self.count_untimed();
         let has_ended = matches!(stopped, Stopped::Ended(..));
         self.leave(&mut frame, has_ended);
         self.read_program_clock();
@@ -710,9 +717,7 @@ impl Worker {
     /// The running program may change the number of keys of a database.
     #[inline]
     pub(super) fn note_growing(&mut self, db: u32) {
-        let growths = &self.programs.running().growths;
-        if growths.first().is_some_and(|first| first.db == db) || growths.iter().any(|growth| growth.db == db)
-        {
+        if self.programs.running().growths.iter().any(|growth| growth.db == db) {
             return;
         }
         let len = self.shard.key_count(db);

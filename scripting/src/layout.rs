@@ -192,3 +192,39 @@ pub(crate) unsafe fn check(lua: *mut lua_State, allocator_data: *mut c_void) {
     assert!(is_seen && lua_type(lua, -1) == LUA_TNIL, "the linked Lua is the one that is built here");
     lua_settop(lua, top);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    thread_local! {
+        static WANTED: RefCell<Vec<c_int>> = const { RefCell::new(Vec::new()) };
+    }
+
+    unsafe extern "C-unwind" fn note_wanted(lua: *mut lua_State) -> c_int {
+        WANTED.with_borrow_mut(|wanted| wanted.push(wanted_results(lua)));
+        leave_number(lua, 3.0);
+        1
+    }
+
+    #[test]
+    fn a_function_knows_how_many_results_are_used_and_leaves_a_number() {
+        let source = b"f(1, 2) local a = f('x') local b, c = f() return a + f(), b, c";
+        // SAFETY: the state is this test's own, and the values are where they were put.
+        let (result, value_count) = unsafe {
+            let lua = luaL_newstate();
+            lua_pushcclosure(lua, note_wanted, 0);
+            lua_setglobal(lua, c"f".as_ptr());
+            crate::run::anchor_chunk_name(lua, c"@test".as_ptr());
+            crate::chunk::load(lua, source, c"@test").expect("it compiles");
+            lua_call(lua, 0, 1);
+            let found = (lua_tonumber(lua, -1), value_count(lua));
+            lua_close(lua);
+            found
+        };
+
+        assert_eq!((result, value_count), (6.0, 2));
+        assert_eq!(WANTED.take(), [0, 1, 2, 1]);
+    }
+}

@@ -80,6 +80,10 @@ fn count_all(bytes: &[u8]) -> u64 {
         // SAFETY: the processor has what `count_all` is compiled for.
         return unsafe { avx512::count_all(bytes) };
     }
+    count_without_avx512(bytes)
+}
+
+fn count_without_avx512(bytes: &[u8]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has AVX2.

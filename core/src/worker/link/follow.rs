@@ -96,7 +96,7 @@ impl LinkThread {
                 return None;
             }
             self.globals.ring_all();
-            std::thread::sleep(TURN_LOOK);
+            self.clock.sleep(TURN_LOOK);
         }
         Some(())
     }

@@ -599,7 +599,6 @@ impl Worker {
     pub(super) fn end_participant(&mut self, id: TxnId, pieces: u32) {
         let held = self.transact.held.get_mut(&id).expect("it holds its locks to its end");
         held.pieces = pieces;
-        self.transact.has_stepped = true;
         self.publish_handoffs();
         self.release_participant(id);
         fence(Ordering::Release);

@@ -36,10 +36,6 @@ pub(super) const COALESCED_BYTES_MAX: usize = 64 << 10;
 /// The number of requests in a coalesced pipeline, bounded for the same reason.
 pub(super) const COALESCED_REQUESTS_MAX: usize = 128;
 
-/// The same of what is joined on a replica: what a run costs hardly depends on what is in it, and nobody else writes there.
-pub(super) const JOINED_BYTES_MAX: usize = 256 << 10;
-pub(super) const JOINED_REQUESTS_MAX: usize = 512;
-
 /// Flags of commands that cannot be part of a coalesced pipeline: they may block, or need more than their keys.
 const ALONE: u64 = flag::BLOCKING | flag::TOUCHES_ARBITRARY_KEYS | flag::RUNS_IN_MULTI | flag::NO_MULTI;
 
@@ -175,16 +171,12 @@ impl Worker {
             joined: 0,
             joined_routes: 0,
         };
-        let (bytes_max, requests_max) = match takes_narrow {
-            true => (JOINED_BYTES_MAX, JOINED_REQUESTS_MAX),
-            false => (COALESCED_BYTES_MAX, COALESCED_REQUESTS_MAX),
-        };
-        let fits = |request: &Prepared| request.end - first.start <= bytes_max;
+        let fits = |request: &Prepared| request.end - first.start <= COALESCED_BYTES_MAX;
         let mut goes_on =
             requests.iter().all(|request| fits(request) && candidates.take(request, request.argv(buf, args)));
         let mut behind = behind;
         while goes_on
-            && candidates.seen < requests_max
+            && candidates.seen < COALESCED_REQUESTS_MAX
             && let Some(from) = behind
         {
             let known = ahead.requests.len();

@@ -28,7 +28,7 @@ const RUNS_WAITING_MAX: usize = 256;
 const ACK_INTERVAL_MS: i64 = 1000;
 /// A master that writes all the time is read after such pauses, so that its stream is applied in fewer and longer runs: what a run
 /// costs hardly depends on what is in it. ...
-const GATHER_PAUSE: Duration = Duration::from_micros(200);
+const GATHER_PAUSE: Duration = Duration::from_micros(100);
 /// ... It does so if it has sent something within this time, and ...
 const GATHER_INTERVAL: Duration = Duration::from_millis(1);
 /// ... if it was less than this.

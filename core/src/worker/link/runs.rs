@@ -7,7 +7,7 @@ use crate::command::{args, gate};
 use crate::persist::aof::read::Commands;
 use crate::protocol::Argv;
 use crate::worker::Globals;
-use crate::worker::coalesce::{JOINED_BYTES_MAX, JOINED_REQUESTS_MAX};
+use crate::worker::coalesce::{COALESCED_BYTES_MAX, COALESCED_REQUESTS_MAX};
 use crate::worker::feed::{CHUNK_LEN, Chunk, FEED_SHARD};
 
 /// Makes runs of the units of a stream.
@@ -93,7 +93,7 @@ impl Runs {
         let (len, count) = (self.run.len() + bytes.len(), self.count + added);
         let goes_on = match self.shards.with(place) {
             _ if place == Place::Alone => false,
-            RunShards::Joined => len <= JOINED_BYTES_MAX && count <= JOINED_REQUESTS_MAX,
+            RunShards::Joined => len <= COALESCED_BYTES_MAX && count <= COALESCED_REQUESTS_MAX,
             RunShards::None | RunShards::One(_) => self.run.len() < CHUNK_LEN,
         };
         if !goes_on {

@@ -8,7 +8,7 @@
 //!     cargo +nightly test -p shardis-scripting --profile quick --target x86_64-unknown-linux-gnu
 //! ```
 //!
-//! All tests of this crate passed so on 2026-11-29, with leaks looked for, and nothing was found. With the guards of objects on
+//! All tests of this crate passed so on 2026-12-01, with leaks looked for, and nothing was found. With the guards of objects on
 //! the stack, too (without the last two options), two test programs end early: the frames of Lua's parser are too big then for the
 //! stacks of [`stack`], and errors of Lua jump out of frames whose guards stay on these stacks, which the sanitizer does not know
 //! as such.

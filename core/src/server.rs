@@ -420,7 +420,8 @@ fn shard_loop<D: Driver>(
                 mesh.send(to, pack(message));
             }
             mesh.flush();
-            if !may_spin || !worker.expects_messages() || !await_message(&mesh, &worker, looked_at_ticks) {
+            let spins = may_spin && worker.expects_messages() && worker.idle_ms() > 0;
+            if !spins || !await_message(&mesh, &worker, looked_at_ticks) {
                 break;
             }
             worker.before_wait();

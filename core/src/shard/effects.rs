@@ -154,9 +154,9 @@ const KEPT_BYTES_MAX: usize = 64 << 10;
 /// How the effects of an [`Item`] are related.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
-    /// They are one unit, of this shard alone.
+    /// They are one unit, of this shard alone. There are several: one by itself is [`Kind::Apart`].
     Unit,
-    /// They are independent of each other (keys that expired).
+    /// They are independent of each other: commands by themselves, keys that expired.
     Apart,
     /// They are a piece of a transaction that has `pieces` pieces.
     Piece { id: TxnId, pieces: u32 },

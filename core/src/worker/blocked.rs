@@ -9,7 +9,7 @@ use super::run::{Invocation, ReplyTo, Started};
 use crate::client::ClientId;
 use crate::command::admission::Refusal;
 use crate::command::error::code_of;
-use crate::command::table::{CommandEntry, flag};
+use crate::command::table::{CommandEntry, CommandId, flag};
 use crate::command::{Call, Ctx, keys};
 use crate::protocol::reply::Reply;
 use crate::protocol::{Argv, OwnedArgv};
@@ -295,8 +295,7 @@ impl Worker {
             return CheckedOutRun::without_waits(true);
         }
         if self.may_not_wait(entry) {
-            self.shard.stats.error(code_of(&INSTANCE_CHANGED[1..]));
-            self.close_after_reply(reply_id.conn as usize);
+            self.begin_end_by_role(reply_id, entry.id);
             reply.extend_from_slice(INSTANCE_CHANGED);
             return CheckedOutRun::without_waits(true);
         }
@@ -607,10 +606,15 @@ impl Worker {
             return;
         }
         let command = entry.id;
+        self.begin_end_by_role(reply_id, command);
+        self.fulfil(reply_id, INSTANCE_CHANGED);
+    }
+
+    /// Counts a command that ends with [`INSTANCE_CHANGED`], which is the last that its connection gets.
+    fn begin_end_by_role(&mut self, reply_id: ReplyId, command: CommandId) {
         self.shard.stats.command(command).failed.add(1);
         self.shard.stats.error(code_of(&INSTANCE_CHANGED[1..]));
         self.close_after_reply(reply_id.conn as usize);
-        self.fulfil(reply_id, INSTANCE_CHANGED);
     }
 
     /// Ends a client's wait with an error if its user may not call the command any more. A client that is being served gets
@@ -877,8 +881,8 @@ impl Worker {
 mod tests {
     use super::*;
     use crate::runtime::driver::{ConnId, Events};
-    use crate::worker::tests::first_of;
-    use crate::worker::{IoRequest, NewConnectionInfo};
+    use crate::worker::IoRequest;
+    use crate::worker::tests::{first_of, plain_connection};
 
     /// Its wait begins at the shard of the key, and home hears of that when it has become a replica: what the master pushes later must
     /// not serve it.
@@ -887,15 +891,7 @@ mod tests {
         for (words, waits) in [("BLPOP", false), ("XREAD", true)] {
             let (mut worker, _) = first_of(2);
             let conn = ConnId::new(0, 0);
-            let info = NewConnectionInfo {
-                addr: String::new(),
-                laddr: String::new(),
-                unix_socket: false,
-                tls: false,
-                is_denied: false,
-                is_server: false,
-            };
-            worker.connected(conn, 0, info);
+            worker.connected(conn, 0, plain_connection());
             let key = (0..).map(|n| format!("key:{n}")).find(|key| shard_of(key.as_bytes(), 2) == 1).unwrap();
             let (request, keys) = match words {
                 "BLPOP" => (format!("BLPOP {key} 0\r\n"), 1..2),

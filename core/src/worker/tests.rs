@@ -49,6 +49,18 @@ pub(super) fn worker_alone() -> (Worker, &'static Sleeper) {
     first_of(1)
 }
 
+/// A connection that nothing is known of.
+pub(super) fn plain_connection() -> NewConnectionInfo {
+    NewConnectionInfo {
+        addr: String::new(),
+        laddr: String::new(),
+        unix_socket: false,
+        tls: false,
+        is_denied: false,
+        is_server: false,
+    }
+}
+
 /// The first of so many shards; the others are not there.
 pub(super) fn first_of(shard_count: usize) -> (Worker, &'static Sleeper) {
     let globals: &'static Globals = Box::leak(Box::new(Globals::new(GlobalsInit {
@@ -73,15 +85,7 @@ fn a_client_that_is_paused_and_killed_is_not_counted_as_blocked_any_more() {
     worker.globals.set_pause(1_000_000, PauseKind::All, PauseReason::Client, 0);
     let conns = [ConnId::new(0, 0), ConnId::new(0, 1)];
     for (n, conn) in conns.into_iter().enumerate() {
-        let info = NewConnectionInfo {
-            addr: String::new(),
-            laddr: String::new(),
-            unix_socket: false,
-            tls: false,
-            is_denied: false,
-            is_server: false,
-        };
-        worker.connected(conn, n as i32, info);
+        worker.connected(conn, n as i32, plain_connection());
         worker.begin_turn();
         worker.received(conn, b"PING\r\n");
         worker.end_turn();
@@ -115,15 +119,7 @@ fn fewer_big_requests_than_small_ones_are_under_way_to_other_shards() {
     for (value_len, under_way) in [(10, 1024), (20_000, 16)] {
         let (mut worker, _) = first_of(2);
         let conn = ConnId::new(0, 0);
-        let info = NewConnectionInfo {
-            addr: String::new(),
-            laddr: String::new(),
-            unix_socket: false,
-            tls: false,
-            is_denied: false,
-            is_server: false,
-        };
-        worker.connected(conn, 0, info);
+        worker.connected(conn, 0, plain_connection());
         let elsewhere = (0..).map(|n| format!("key:{n}")).filter(|key| shard_of(key.as_bytes(), 2) == 1);
         let value = "x".repeat(value_len);
         let requests: String = elsewhere.take(2_000).map(|key| format!("SET {key} {value}\r\n")).collect();

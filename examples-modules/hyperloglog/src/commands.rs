@@ -4,7 +4,7 @@ use crate::registers::{self, DENSE_LEN_BYTES, Dense, REGISTER_COUNT, Registers};
 use crate::string::{self, Content, Growable, Refusal};
 use crate::{GROUP, estimate, sparse_len_max_bytes};
 use shardis_modules_api::{
-    Args, Argument, ArgumentKind, Command, CommandResult, Context, Error, KeyFlags, KeySpec, ModuleStr,
+    Args, Argument, ArgumentKind, Command, CommandResult, Context, Error, Key, KeyFlags, KeySpec, ModuleStr,
     NotifyClass, Row, StringMut, WriteKey,
 };
 
@@ -167,14 +167,7 @@ fn merge_in_place<'k>(
     let others: Vec<ModuleStr<'_>> = sources.iter().copied().filter(|source| source != destination).collect();
     let (mut key, keys) = ctx.open_for_writing_beside(destination, &others)?;
     let Some(Content::Dense(_)) = key.string()?.map(string::open).transpose()? else { return Ok(false) };
-    let mut dense = Vec::with_capacity(keys.len());
-    for key in &keys {
-        match key.string()?.map(string::open).transpose()? {
-            Some(Content::Dense(own)) => dense.push(own),
-            Some(_) => return Ok(false),
-            None => {}
-        }
-    }
+    let Some(dense) = all_dense(&keys)? else { return Ok(false) };
     string::merge_dense(&mut InKey::of(&mut key)?, &dense);
     Ok(true)
 }
@@ -195,18 +188,24 @@ fn merge_in_copy(ctx: &mut Context<'_>, args: Args<'_>) -> Result<(), Error> {
     Ok(string::raise_all(&mut string, &registers, is_any_dense, sparse_len_max_bytes())?)
 }
 
+/// The registers of the keys that exist; `None`: one of them is not dense. Errors: those of PFCOUNT.
+fn all_dense<'k>(keys: &'k [Key<'_>]) -> Result<Option<Vec<&'k Dense>>, Error> {
+    let mut dense = Vec::with_capacity(keys.len());
+    for key in keys {
+        match key.string()?.map(string::open).transpose()? {
+            Some(Content::Dense(own)) => dense.push(own),
+            Some(Content::Sparse(_)) => return Ok(None),
+            None => {}
+        }
+    }
+    Ok(Some(dense))
+}
+
 /// If all the keys that exist are dense, and one does: each register's greatest value in any of them. Returns whether that
 /// is so. Errors: those of PFCOUNT.
 fn merge_dense_keys(ctx: &Context<'_>, names: &[ModuleStr<'_>], merged: &mut Dense) -> Result<bool, Error> {
     let keys = names.iter().map(|name| ctx.open(name)).collect::<Result<Vec<_>, _>>()?;
-    let mut dense = Vec::with_capacity(keys.len());
-    for key in &keys {
-        match key.string()?.map(string::open).transpose()? {
-            Some(Content::Dense(own)) => dense.push(own),
-            Some(_) => return Ok(false),
-            None => {}
-        }
-    }
+    let Some(dense) = all_dense(&keys)? else { return Ok(false) };
     if !dense.is_empty() {
         registers::merge_packed(merged, &dense);
     }

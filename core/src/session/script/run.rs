@@ -3,7 +3,7 @@
 use crate::command::error::code_of;
 use crate::command::{CommandError, CommandResult};
 use crate::protocol::reply::Resp;
-use crate::protocol::{ArgRange, Argv, OwnedArgv};
+use crate::protocol::{ArgRange, Argv};
 use crate::script::ScriptFlags;
 use crate::shard::effects::Readers;
 use crate::worker::program::{self, ProgramCtx};
@@ -49,6 +49,19 @@ pub(super) struct Server<'c, 'a> {
 /// So many arguments of a script, or of a command that it calls, are seen without an allocation.
 const FEW_ARGS: usize = 8;
 
+/// Hands on the arguments of a command that a script names, as those of a request.
+#[inline(always)]
+fn with_argv<T>(Args { bytes, places }: Args<'_>, act: impl FnOnce(Argv<'_>) -> T) -> T {
+    let range_of = |place: &Place| ArgRange { start: place.start, len: place.len };
+    if places.len() > FEW_ARGS {
+        let ranges: Vec<ArgRange> = places.iter().map(range_of).collect();
+        return act(Argv::new(bytes, &ranges));
+    }
+    let mut ranges = [ArgRange { start: 0, len: 0 }; FEW_ARGS];
+    ranges.iter_mut().zip(places).for_each(|(to, from)| *to = range_of(from));
+    act(Argv::new(bytes, &ranges[..places.len()]))
+}
+
 impl Host for Server<'_, '_> {
     fn call(&mut self, args: Args<'_>, options: CallOptions, reply: &mut Vec<u8>) -> Control {
         let options = program::CallOptions {
@@ -64,15 +77,7 @@ impl Host for Server<'_, '_> {
             allows_oom: self.permissions.allows_oom,
             is_as_script: true,
         };
-        let Args { bytes, places } = args;
-        let range_of = |place: &Place| ArgRange { start: place.start, len: place.len };
-        if places.len() > FEW_ARGS {
-            let ranges: Vec<ArgRange> = places.iter().map(range_of).collect();
-            return control(self.ctx.call_argv(Argv::new(bytes, &ranges), options, reply));
-        }
-        let mut ranges = [ArgRange { start: 0, len: 0 }; FEW_ARGS];
-        ranges.iter_mut().zip(places).for_each(|(to, from)| *to = range_of(from));
-        control(self.ctx.call_argv(Argv::new(bytes, &ranges[..places.len()]), options, reply))
+        with_argv(args, |argv| control(self.ctx.call_argv(argv, options, reply)))
     }
 
     fn tick(&mut self) -> Control {
@@ -97,8 +102,7 @@ impl Host for Server<'_, '_> {
     }
 
     fn may_call(&mut self, args: Args<'_>) -> Option<bool> {
-        let args: Vec<&[u8]> = args.iter().collect();
-        self.ctx.worker().may_call_from_script(OwnedArgv::from_slices(&args).as_argv())
+        with_argv(args, |argv| self.ctx.worker().may_call_from_script(argv))
     }
 }
 

@@ -125,15 +125,7 @@ impl LockTable {
             let programs = self.met_by(&set);
             if !programs.is_empty() || self.is_client_outside(owner) {
                 let meetings = u32::from(!programs.is_empty());
-                self.outside.push(Outside {
-                    id,
-                    set,
-                    owner,
-                    programs,
-                    meetings,
-                    awaits_token: false,
-                    is_first: false,
-                });
+                self.outside.push(Outside { programs, meetings, ..Outside::new(id, set, owner) });
                 return Grant::Outside;
             }
         }
@@ -243,15 +235,7 @@ impl LockTable {
             let grant = self.place_first(id, set, granted);
             return (id, grant);
         }
-        self.outside.push(Outside {
-            id,
-            set,
-            owner: Owner::Plan,
-            programs,
-            meetings: 1,
-            awaits_token: false,
-            is_first: true,
-        });
+        self.outside.push(Outside { programs, is_first: true, ..Outside::new(id, set, Owner::Plan) });
         (id, Grant::Outside)
     }
 
@@ -430,12 +414,12 @@ impl LockTable {
         for id in ids {
             let Request { keys, owner, .. } = self.requests.remove(&id).expect("it was found there");
             left.extend(keys.iter().filter(|key| self.leave(key.id, id)).map(|key| key.id));
-            away.push(Outside::away(id, LockSet::Keys(keys), owner));
+            away.push(Outside::new(id, LockSet::Keys(keys), owner));
         }
         left.iter().for_each(|&key| self.grant(key, granted));
         let is_waiting = |barrier: &mut Barrier| !barrier.granted && yielding.has(barrier.owner);
         if let Some(barrier) = self.barrier.take_if(is_waiting) {
-            away.push(Outside::away(barrier.id, LockSet::Whole, barrier.owner));
+            away.push(Outside::new(barrier.id, LockSet::Whole, barrier.owner));
         }
         away
     }
@@ -566,7 +550,8 @@ impl LockTable {
 }
 
 impl Outside {
-    fn away(id: LockRequestId, set: LockSet, owner: Owner) -> Outside {
+    /// One that has met programs for the first time.
+    fn new(id: LockRequestId, set: LockSet, owner: Owner) -> Outside {
         Outside {
             id,
             set,

@@ -208,7 +208,7 @@ impl<'a> ProgramCtx<'a> {
         }
     }
 
-    /// A command has been called, and the clock was read when it ended.
+    /// A command has been called. The clock was read when it ended, or when one ended a few calls before, if this one was not timed.
     #[inline]
     fn end_call(&mut self) -> Control {
         let worker = self.lent.worker();

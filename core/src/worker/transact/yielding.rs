@@ -51,8 +51,8 @@ impl Worker {
         self.release(held.lock_request);
     }
 
-    /// The programs that a plan has met on this shard have ended: it starts anew at its first shard, with the token if
-    /// it has met programs too often. `locks`: this shard's.
+    /// The programs that a plan has met on this shard have ended: it starts anew at its first shard or, if it has met programs
+    /// too often, here and with the token. `locks`: this shard's.
     fn start_anew(&mut self, mut plan: Box<Plan>, locks: LockSet) {
         plan.participants[plan.next].as_mut().expect("a plan that waits keeps this shard's share").locks =
             locks;

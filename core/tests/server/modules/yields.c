@@ -169,14 +169,7 @@ static int stop(Ctx *ctx, String **argv, int argc) {
     return ReplyWithLongLong(ctx, reaches);
 }
 
-static void *ask(Ctx *ctx, const char *name) {
-    int (*get_api)(const char *name, void *pointer) = *(int (**)(const char *, void *))ctx;
-    void *function = NULL;
-    get_api(name, &function);
-    return function;
-}
-
-#define ASK(name) name = ask(ctx, "RedisModule_" #name)
+#include "ask.h"
 
 int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     (void)argv;

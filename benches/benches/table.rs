@@ -3,7 +3,7 @@ use std::hint::black_box;
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use shardis_core::types::{NewValue, SetExpire, Table, hash_key};
+use shardis_core::types::{NewValue, Prefetches, SetExpire, Table, hash_key};
 
 /// Keys that fit the caches, and keys that do not.
 const SIZES: [(&str, u64); 2] = [("10k", 10_000), ("1M", 1_000_000)];
@@ -72,8 +72,9 @@ fn bench_point_access(criterion: &mut Criterion) {
         };
         bench_batches(&mut group, "get", &present, |batch| get(&table, batch));
         bench_batches(&mut group, "get_prefetched", &present, |batch| {
-            batch.iter().for_each(|pick| table.prefetch_bucket(pick.hash));
-            batch.iter().for_each(|pick| table.prefetch_entry(pick.hash));
+            let mut prefetches = Prefetches::default();
+            batch.iter().for_each(|pick| prefetches.begin(&table, pick.hash));
+            prefetches.finish();
             get(&table, batch)
         });
         bench_batches(&mut group, "get_absent", &absent, |batch| get(&table, batch));

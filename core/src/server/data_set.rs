@@ -156,7 +156,7 @@ fn resume_history(globals: &'static Globals) {
     match globals.link.is_replica() {
         true => globals.link.set_stream_db(loading.take_stream_db()),
         // `None`: the server stops, as it does without this.
-        false => drop(continue_stream(globals, SystemClock::get().wall_ms(), expired)),
+        false => drop(continue_stream(globals, SystemClock::get().wall_ms(), &expired)),
     }
 }
 

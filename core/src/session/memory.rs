@@ -110,7 +110,7 @@ fn stats(ctx: &mut SessionCtx<'_>) -> CommandResult {
         reply.bulk(format!("db.{db}").as_bytes());
         reply.map(3);
         for (name, value) in [
-            ("overhead.hashtable.main", figures.tables * db_keys / keys),
+            ("overhead.hashtable.main", figures.indexes * db_keys / keys),
             ("overhead.hashtable.expires", 0),
             ("overhead.hashtable.slot-to-keys", 0),
         ] {
@@ -273,7 +273,7 @@ mod tests {
             rss,
             peak: used,
             startup: 1 << 20,
-            tables: 0,
+            indexes: 0,
             clients: 0,
             replication_backlog: 0,
             clients_slaves: 0,

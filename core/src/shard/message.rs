@@ -65,6 +65,14 @@ pub enum Message {
     Unwatch {
         client: ClientId,
     },
+    /// Take another turn, in which you look at your clients' requests, and tell me.
+    Look {
+        number: u64,
+    },
+    /// Back: that turn is over.
+    Looked {
+        number: u64,
+    },
 }
 const _: () = assert!(size_of::<Message>() <= 48);
 

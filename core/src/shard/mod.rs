@@ -344,9 +344,9 @@ impl Shard {
         self.dbs.iter_mut().for_each(|db| db.set_new_access(access, is_lfu));
     }
 
-    /// The memory of the tables besides the entries: the index and free space.
-    pub fn table_memory_bytes(&self) -> u64 {
-        self.dbs.iter().map(|db| db.table().memory().overhead() as u64).sum()
+    /// The memory of the tables' indexes.
+    pub fn index_bytes(&self) -> u64 {
+        self.dbs.iter().map(|db| db.table().memory().index() as u64).sum()
     }
 
     /// Whether a table has allocated memory since the last call.

@@ -256,7 +256,7 @@ shard_stats! {
     garbage_objects,
     /// Keys to which clients of a writable replica have given a time to live.
     local_expires,
-    table_bytes,
+    index_bytes,
     /// What its virtual machines take.
     script_vm_bytes,
     function_vm_bytes,

@@ -120,9 +120,9 @@ impl TableMemory {
         self.slab - self.entries - self.segments
     }
 
-    /// Everything but the entries in use: the index, and room for more entries.
-    pub fn overhead(&self) -> usize {
-        self.directory + self.slab - self.entries
+    /// By which entries are found: what is neither an entry nor room for one.
+    pub fn index(&self) -> usize {
+        self.directory + self.segments
     }
 }
 

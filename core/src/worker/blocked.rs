@@ -64,6 +64,8 @@ pub(super) struct BlockedClients {
     /// (deadline, connection) of those that wait.
     deadlines: BTreeSet<(i64, u32)>,
     waiting_count: u64,
+    /// How many of them [are being served](Waiting::is_being_served).
+    served_count: u64,
 }
 
 impl BlockedClients {
@@ -72,9 +74,10 @@ impl BlockedClients {
         self.deadlines.first().map(|&(deadline_ms, _)| deadline_ms)
     }
 
-    /// How many clients are blocked.
+    /// How many clients are blocked. Those that are being served are not any more for whoever counts: their replies are on
+    /// their way.
     pub(super) fn waiting_count(&self) -> u64 {
-        self.waiting_count
+        self.waiting_count - self.served_count
     }
 
     /// How many of them wait no longer than until some time.
@@ -160,8 +163,9 @@ impl Worker {
         let blocked = self.blocked.get(reply_id)?;
         let waiting = blocked.waiting.as_mut()?;
         let hold = waiting.hold.take()?;
-        waiting.is_being_served = true;
+        let was_being_served = std::mem::replace(&mut waiting.is_being_served, true);
         let (call, deadline_ms) = (blocked.call, waiting.deadline_ms);
+        self.blocked.served_count += u64::from(!was_being_served);
         if let Some(deadline_ms) = deadline_ms {
             self.blocked.deadlines.remove(&(deadline_ms, reply_id.conn));
         }
@@ -404,6 +408,7 @@ impl Worker {
             }
             Some(waiting) => {
                 waiting.is_being_served = true;
+                self.blocked.served_count += 1;
                 Verdict::Accept
             }
         };
@@ -419,11 +424,13 @@ impl Worker {
     /// A program that was offered a key for a held client begins. False: the client's wait has ended meanwhile.
     fn begin_try(&mut self, reply_id: ReplyId) -> bool {
         let waiting = self.blocked.get(reply_id).and_then(|blocked| blocked.waiting.as_mut());
-        waiting.is_some_and(|waiting| {
+        let begins = waiting.is_some_and(|waiting| {
             let begins = waiting.hold.is_some() && !waiting.is_being_served;
             waiting.is_being_served |= begins;
             begins
-        })
+        });
+        self.blocked.served_count += u64::from(begins);
+        begins
     }
 
     /// It has ended: the key is for the next.
@@ -487,9 +494,11 @@ impl Worker {
         let now_ms = self.shard.now_ms;
         let Some(blocked) = self.blocked.get(reply_id) else { return };
         let Some(waiting) = blocked.waiting.as_mut() else { return };
-        waiting.is_being_served = false;
+        let was_being_served = std::mem::take(&mut waiting.is_being_served);
         let turned_away = std::mem::take(&mut waiting.turned_away);
-        if let Some(deadline_ms) = waiting.deadline_ms {
+        let deadline_ms = waiting.deadline_ms;
+        self.blocked.served_count -= u64::from(was_being_served);
+        if let Some(deadline_ms) = deadline_ms {
             if deadline_ms <= now_ms {
                 self.end_by_time(reply_id);
                 return;
@@ -647,6 +656,7 @@ impl Worker {
         let Some(blocked) = self.blocked.by_connection.remove(&(at as u32)) else { return };
         let Some(waiting) = blocked.waiting else { return };
         self.blocked.waiting_count -= 1;
+        self.blocked.served_count -= u64::from(waiting.is_being_served);
         if let Some(hold) = waiting.hold {
             self.end_taken_hold(blocked.reply_id, blocked.call, hold, HoldEnd::Gone);
         }

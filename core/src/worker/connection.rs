@@ -8,6 +8,7 @@ use crate::runtime::tls::PeerCertificate;
 use crate::shard::message::ReplyId;
 use crate::shard::tracking::Redirected;
 use crate::worker::client_memory::Counted;
+use crate::worker::handoffs::WaitBehind;
 use std::collections::VecDeque;
 use std::ops::Range;
 
@@ -39,7 +40,7 @@ pub(super) enum StallReason {
     Filling,
     /// It has produced much output in this turn: see [`Worker::watch_output`](super::Worker).
     Output,
-    /// INFO comes behind the handoffs under way: see `worker/handoffs`.
+    /// INFO comes behind what is under way on other shards: see `worker/handoffs`.
     Handoffs,
     /// It has changed the users, and other shards have not adopted them yet: see `worker/acl`.
     Users,
@@ -223,8 +224,8 @@ pub struct Connection {
     pub(super) wait_meter: Option<WaitMeter>,
     /// Invalidations for the client that its client redirects to, until what comes before them has been sent.
     pub(super) redirects: VecDeque<HeldRedirect>,
-    /// How long its next request waits for handoffs; wall clock in milliseconds.
-    pub(super) handoffs_until_ms: Option<i64>,
+    /// What its next request waits for on other shards.
+    pub(super) waits_behind: Option<WaitBehind>,
     /// Since when the output has been above its soft limit; wall clock in milliseconds.
     pub(super) over_soft_limit_since_ms: Option<i64>,
 }
@@ -268,7 +269,7 @@ impl Connection {
             deferred_until_nanos: None,
             wait_meter: None,
             redirects: VecDeque::new(),
-            handoffs_until_ms: None,
+            waits_behind: None,
             over_soft_limit_since_ms: None,
         }
     }

@@ -90,6 +90,7 @@ impl Worker {
         if !self.runnable.is_empty()
             || self.has_ready_programs()
             || self.has_seen_handoffs_end()
+            || self.owes_turn()
             || self.outlet.looks_again
             || snapshot_wait_ms == Some(0)
         {
@@ -152,7 +153,7 @@ impl Worker {
             self.begin_due_snapshot();
             self.tell_cron();
         }
-        self.shard.stats.table_bytes.set(self.shard.table_memory_bytes());
+        self.shard.stats.index_bytes.set(self.shard.index_bytes());
         self.track_expiry();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
             let (clock, started) = (self.time.clock, self.time.clock.ticks());

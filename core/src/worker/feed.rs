@@ -167,7 +167,7 @@ impl Worker {
         let db = open.at.and_then(|at| Some(self.connections[at].as_deref()?.client.db));
         let (Some(run), Some(db)) = (open.run.take(), db) else { return false };
         self.globals.link.set_stream_db(db);
-        self.stream_applied(run);
+        self.stream_applied(&run);
         true
     }
 

@@ -80,7 +80,7 @@ pub use session::{SessionCtx, SessionHandler};
 pub use shutdown::ShutdownOptions;
 pub use stream::{ReplicaInfo, ReplicaState, ReplicationIds, SYNC_BARRIER, StreamGlobals, show_replicas};
 
-use self::handoffs::HandoffWait;
+use self::handoffs::{HandoffWait, Looks};
 use self::pools::Pools;
 use self::timing::Timing;
 use crate::acl::Users;
@@ -139,8 +139,10 @@ pub struct Worker {
     runnable: Vec<u32>,
     /// Connections stalled by CLIENT PAUSE.
     paused: Vec<u32>,
-    /// Connections stalled because keys are being handed off to blocked clients.
+    /// Connections stalled because keys are being handed off to blocked clients, or because other shards are to look at their
+    /// clients' requests first.
     behind_handoffs: Vec<(u32, HandoffWait)>,
+    looks: Looks,
     /// Connections stalled because they had much output in this turn.
     yielded: Vec<u32>,
     /// Connections whose big argument the driver starts to read at the end of this turn.
@@ -232,6 +234,7 @@ impl Worker {
             runnable: Vec::new(),
             paused: Vec::new(),
             behind_handoffs: Vec::new(),
+            looks: Looks::new(shard_count),
             yielded: Vec::new(),
             fills: Vec::new(),
             filling: Vec::new(),
@@ -482,6 +485,7 @@ impl Worker {
         self.send_held_redirects();
         self.flush_batches();
         self.publish();
+        self.tell_looked();
         self.log_warnings();
         self.flush_effects();
         self.flush_dirty();
@@ -564,6 +568,8 @@ impl Worker {
             Message::Evict => self.evict_wanted(),
             Message::EvictClients => self.evict_clients(),
             Message::Unwatch { client } => self.unwatch(client, &[self.shard.index as u16]),
+            Message::Look { number } => self.looks.asked_for(from, number),
+            Message::Looked { number } => self.looks.taken(from, number),
         }
     }
 

@@ -119,7 +119,9 @@ impl Worker {
             | Message::UsersAdopted { .. }
             | Message::Refused(_)
             | Message::Decided { .. }
-            | Message::Unwatch { .. } => None,
+            | Message::Unwatch { .. }
+            | Message::Look { .. }
+            | Message::Looked { .. } => None,
         });
         if messages.len() > 1 {
             batches.clone().for_each(Batch::prefetch_header);

@@ -40,6 +40,9 @@ use std::sync::atomic::Ordering;
 /// The shard that merges.
 pub const STREAM_SHARD: usize = 0;
 
+/// The merger gets a buffer back that is no longer than this.
+const REUSED_BYTES_MAX: usize = 64 << 10;
+
 /// What a worker knows of the replicas that read the stream: asked for by every write where min-replicas-to-write is set,
 /// so without the lock, but when something has changed.
 #[derive(Default)]
@@ -223,7 +226,11 @@ impl Worker {
             match delivery {
                 Delivery::Bytes(bytes) => {
                     has_grown = true;
-                    globals.backlog.append(bytes);
+                    globals.backlog.append(&bytes);
+                    // One that grew by a burst would stay that long.
+                    if bytes.capacity() <= REUSED_BYTES_MAX {
+                        self.stream.merger.reuse(bytes);
+                    }
                 }
                 Delivery::Sync { number, offset } => {
                     debug_assert_eq!(offset, globals.backlog.end());

@@ -152,7 +152,7 @@ pub fn table() -> CommandTable {
 
 /// Whether a worker has something to do in its next turn although nothing arrives.
 fn can_go_on(worker: &Worker) -> bool {
-    worker.has_ready_programs() || worker.has_seen_handoffs_end()
+    worker.has_ready_programs() || worker.owes_turn() || worker.has_seen_handoffs_end()
 }
 
 impl Cluster {

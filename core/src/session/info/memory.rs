@@ -13,8 +13,8 @@ pub struct MemoryFigures {
     pub peak: u64,
     /// `used` when the server had started.
     pub startup: u64,
-    /// The tables' indexes and free room.
-    pub tables: u64,
+    /// The tables' indexes. Their free room is no part of `used`.
+    pub indexes: u64,
     /// The connections and their buffers.
     pub clients: u64,
     /// The stream for replicas: what is kept for those that come back, and what others need beyond that.
@@ -46,7 +46,7 @@ impl MemoryFigures {
             used: globals.used_memory(),
             peak: globals.peak_memory_bytes(),
             startup: globals.startup_memory_bytes(),
-            tables: globals.sum(|shard| shard.table_bytes.get()),
+            indexes: globals.sum(|shard| shard.index_bytes.get()),
             clients: globals.sum(|shard| shard.clients_bytes.get()),
             replication_backlog,
             clients_slaves: stream_bytes - replication_backlog,
@@ -63,7 +63,7 @@ impl MemoryFigures {
     /// What is not keys and values.
     pub fn overhead(&self) -> u64 {
         let buffers = self.replication_buffers() + self.aof_buffer;
-        self.startup + self.tables + self.clients + buffers + self.scripts + self.functions
+        self.startup + self.indexes + self.clients + buffers + self.scripts + self.functions
     }
 
     /// The stream for replicas, which stands in memory once.
@@ -172,7 +172,7 @@ mod tests {
             used: 900,
             peak: 1000,
             startup: 100,
-            tables: 50,
+            indexes: 50,
             clients: 10,
             replication_backlog: 8,
             clients_slaves: 2,

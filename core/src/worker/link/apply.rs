@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 impl Worker {
     /// The next units of the master's stream have been applied on all shards.
-    pub(in crate::worker) fn stream_applied(&mut self, units: Vec<u8>) {
+    pub(in crate::worker) fn stream_applied(&mut self, units: &[u8]) {
         self.begin_turn();
         let (link, stream) = (&self.globals.link, &self.globals.stream);
         stream.backlog.append(units);

@@ -35,8 +35,6 @@ const GATHER_INTERVAL: Duration = Duration::from_millis(1);
 const GATHER_LEN: usize = 64 << 10;
 /// While shards are waited for, how often it is looked how far they are.
 const TURN_LOOK: Duration = Duration::from_millis(1);
-/// What is appended to the backlog at once: it is trimmed by whole pieces.
-const APPENDED_LEN: usize = 16 << 10;
 
 /// Runs commands of the server's own, and waits for them. `None`: the server stops.
 fn run_own(globals: &Globals, requests: &[&[&str]], at_end: AtEnd) -> Option<()> {
@@ -54,11 +52,11 @@ fn run_own(globals: &Globals, requests: &[&[&str]], at_end: AtEnd) -> Option<()>
 
 /// From here on the stream goes on under a new name, and if it is kept, the shards record for it what this server does. `first`:
 /// requests that are the first of what follows. `None`: the server stops.
-pub fn continue_stream(globals: &Globals, now_ms: i64, first: Vec<u8>) -> Option<()> {
+pub fn continue_stream(globals: &Globals, now_ms: i64, first: &[u8]) -> Option<()> {
     let stream = &globals.stream;
     stream.shift_id(now_ms);
     if stream.backlog.is_active() {
-        first.chunks(APPENDED_LEN).for_each(|piece| stream.backlog.append(piece.to_vec()));
+        stream.backlog.append(first);
         stream.backlog.trim(globals.config().1.repl_backlog_size_bytes, stream.needed_from());
     }
     let number = stream.next_sync().to_string();
@@ -108,7 +106,7 @@ impl LinkThread {
             return self.run_own(&[], at_end);
         }
         log::notice(format_args!("MASTER MODE enabled (user request)"));
-        continue_stream(self.globals, self.clock.wall_ms(), Vec::new())?;
+        continue_stream(self.globals, self.clock.wall_ms(), &[])?;
         if self.globals.config().1.appendonly && !self.globals.aof.is_on() {
             // It was turned off to load a snapshot that has not come.
             Aof::turn_on(self.globals, self.clock);

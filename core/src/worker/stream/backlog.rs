@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-/// What is appended goes into the last block while that is shorter than this, and nobody is reading it.
+/// No block is longer, so that what is dropped is never held by much that is kept. As in Redis.
 const BLOCK_LEN: usize = 16 << 10;
 
 /// A part of the stream.
@@ -20,6 +20,16 @@ struct Block {
 impl Block {
     fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
+    }
+
+    /// It is to be no longer than [`BLOCK_LEN`] with these. Room doubles up to that.
+    fn append(&mut self, part: &[u8]) {
+        let len = self.bytes.len() + part.len();
+        if len > self.bytes.capacity() {
+            let room = len.max(2 * self.bytes.capacity()).min(BLOCK_LEN);
+            self.bytes.reserve_exact(room - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(part);
     }
 
     /// What it takes of memory.
@@ -45,19 +55,20 @@ impl Blocks {
         Blocks { first, ..Blocks::default() }
     }
 
-    fn append(&mut self, start: u64, bytes: Vec<u8>) {
-        let last = self.list.back_mut().and_then(Arc::get_mut);
-        match last.filter(|last| last.bytes.len() + bytes.len() <= BLOCK_LEN) {
-            Some(last) => {
-                self.memory_bytes -= last.memory_bytes();
-                last.bytes.extend_from_slice(&bytes);
-                self.memory_bytes += last.memory_bytes();
-            }
-            None => {
-                let block = Block { start, bytes };
-                self.memory_bytes += block.memory_bytes();
-                self.list.push_back(Arc::new(block));
-            }
+    /// Fills the last block, unless somebody is reading it, and goes on in new ones.
+    fn append(&mut self, mut start: u64, mut bytes: &[u8]) {
+        if let Some(last) = self.list.back_mut().and_then(Arc::get_mut) {
+            let (part, rest) = bytes.split_at(bytes.len().min(BLOCK_LEN - last.bytes.len()));
+            self.memory_bytes -= last.memory_bytes();
+            last.append(part);
+            self.memory_bytes += last.memory_bytes();
+            (start, bytes) = (last.end(), rest);
+        }
+        for part in bytes.chunks(BLOCK_LEN) {
+            let block = Block { start, bytes: part.to_vec() };
+            start = block.end();
+            self.memory_bytes += block.memory_bytes();
+            self.list.push_back(Arc::new(block));
         }
     }
 
@@ -136,7 +147,7 @@ impl Backlog {
     }
 
     /// Appends the next bytes of the stream.
-    pub fn append(&self, bytes: Vec<u8>) {
+    pub fn append(&self, bytes: &[u8]) {
         let mut blocks = self.blocks();
         let start = self.end();
         let end = start + bytes.len() as u64;
@@ -151,7 +162,7 @@ impl Backlog {
         self.end.store(end, Ordering::Release);
     }
 
-    /// Drops what is more than `keep_bytes` before the end, in steps of about [`BLOCK_LEN`], unless it is behind `needed_from`.
+    /// Drops the blocks of which all is more than `keep_bytes` before the end, and before `needed_from`.
     pub fn trim(&self, keep_bytes: u64, needed_from: u64) {
         let mut blocks = self.blocks();
         let from = self.end().saturating_sub(keep_bytes).min(needed_from);
@@ -159,11 +170,6 @@ impl Backlog {
             blocks.drop_first();
         }
         self.excess_bytes.store(blocks.memory_bytes.saturating_sub(keep_bytes), Ordering::Relaxed);
-        // Of a block that is longer than most, what nobody may need is taken for gone.
-        if let Some(start) = blocks.list.front().map(|front| front.start) {
-            let gone_bytes = from.saturating_sub(start) / BLOCK_LEN as u64 * BLOCK_LEN as u64;
-            blocks.first = blocks.first.max(start + gone_bytes);
-        }
     }
 
     /// Whether the stream can be read on from `offset`.
@@ -225,18 +231,20 @@ mod tests {
     /// A replica that has fallen behind by one big value, and is disconnected for it, would otherwise go on from there, and be
     /// disconnected again, for ever.
     #[test]
-    fn a_part_of_a_big_block_is_gone_like_any_other() {
+    fn a_part_of_what_was_appended_at_once_goes_like_any_other() {
         let backlog = Backlog::default();
         backlog.begin();
-        backlog.append(vec![1; 20 * BLOCK_LEN]);
+        backlog.append(&[1; 20 * BLOCK_LEN]);
         backlog.trim(BLOCK_LEN as u64, u64::MAX);
-        assert_eq!(backlog.figures().len_bytes, BLOCK_LEN as u64);
+        let figures = backlog.figures();
+        assert_eq!(figures.len_bytes, BLOCK_LEN as u64);
+        assert_eq!(figures.memory_bytes, (BLOCK_LEN + BLOCK_OVERHEAD_BYTES) as u64);
         assert!(!backlog.has(0) && backlog.has(19 * BLOCK_LEN as u64));
         assert_eq!(backlog.read(0, 20, 20, &mut Vec::new()), None);
         let needed = BLOCK_LEN as u64 + 1;
         let backlog = Backlog::default();
         backlog.begin();
-        backlog.append(vec![1; 20 * BLOCK_LEN]);
+        backlog.append(&[1; 20 * BLOCK_LEN]);
         backlog.trim(0, needed);
         assert!(backlog.has(needed) && !backlog.has(0));
     }
@@ -245,7 +253,7 @@ mod tests {
     fn what_is_kept_reads_as_it_was_appended() {
         let mut random = Rng::new(7);
         let backlog = Backlog::default();
-        backlog.append(vec![1; 100]);
+        backlog.append(&[1; 100]);
         assert!(!backlog.has(100), "it is not kept");
         backlog.begin();
         let (mut reader, mut needed) = (100, 100);
@@ -253,7 +261,7 @@ mod tests {
             let start = backlog.end();
             let len_max = if random.one_in(20) { 40_000 } else { 300 };
             let len = random.below(len_max) as u64;
-            backlog.append((start..start + len).map(text).collect());
+            backlog.append(&(start..start + len).map(text).collect::<Vec<u8>>());
             if random.one_in(3) {
                 let (to, mut out) = (backlog.end(), Vec::new());
                 let len_max = 1 + random.below(30_000);
@@ -268,9 +276,10 @@ mod tests {
             let figures = backlog.figures();
             assert!(figures.len_bytes >= 20_000.min(backlog.end() - 100) && figures.first <= needed);
             assert!(backlog.has(figures.first) && !backlog.has(figures.first - 1));
-            let longest = 20_000.max(backlog.end() - needed) + 40_000;
+            let longest = 20_000.max(backlog.end() - needed) + BLOCK_LEN as u64;
             assert!(figures.len_bytes <= longest, "{figures:?}");
             let taken: u64 = backlog.blocks().list.iter().map(|block| block.memory_bytes()).sum();
+            assert!(backlog.blocks().list.iter().all(|block| block.bytes.capacity() <= BLOCK_LEN));
             assert!(figures.memory_bytes == taken && taken >= figures.len_bytes);
         }
         backlog.end_keeping();

@@ -70,6 +70,15 @@ enum Fed {
 }
 
 impl LocalReplica {
+    /// Whether there may be something for it, of a stream that ends at `end`.
+    fn may_be_fed(&self, end: u64) -> bool {
+        match self.phase {
+            Phase::Waits | Phase::HasSnapshot | Phase::Done => false,
+            Phase::Receives { .. } => true,
+            Phase::Online => self.cursor < end,
+        }
+    }
+
     /// Appends the next piece of its snapshot.
     fn feed_snapshot(&mut self, has_begun: bool, out: &mut Vec<u8>) -> Fed {
         let next = self.link.payload.next();
@@ -338,6 +347,9 @@ impl Worker {
         // One that is closing after its last reply must not get more output, or it never closes.
         if connection.close_after_reply {
             return true;
+        }
+        if local.may_be_fed(end) {
+            connection.make_output_room(&mut self.pools.buffers);
         }
         let len_before = connection.out.len();
         let mut was_receiving = matches!(local.phase, Phase::Receives { .. });

@@ -121,145 +121,25 @@ unsafe extern "C-unwind" fn read_code(
     }
 }
 
-/// Whether the Lua function on top of the stack, or a function within it, assigns a global variable.
+/// The bytecode of the Lua function on top of the stack.
 ///
 /// # Safety
 /// There is one; no run is on, so that no allocation is refused.
-pub(crate) unsafe fn assigns_globals(lua: *mut lua_State) -> bool {
+pub(crate) unsafe fn dump(lua: *mut lua_State) -> Vec<u8> {
     let mut code: Vec<u8> = Vec::new();
     // SAFETY: by the contract; the function stays where it is.
     unsafe { lua_dump_(lua, write_code, (&raw mut code).cast()) };
-    let mut code = Bytecode { rest: &code };
-    // What cannot be read is taken to be the worst.
-    code.skip(BYTECODE_HEADER_BYTES).and_then(|()| code.assigns_globals()).unwrap_or(true)
+    code
 }
 
-/// `ESC Lua`, the version, the format, and the sizes of types.
-const BYTECODE_HEADER_BYTES: usize = 12;
-
-/// The instruction that assigns a global variable: the lower six bits say which one it is.
-const SET_GLOBAL: u32 = 7;
-const INSTRUCTION_BITS: u32 = 6;
-
-/// Bytecode as this machine's Lua dumps it: integers of 4 bytes, sizes and numbers of 8, all in the machine's order.
-struct Bytecode<'a> {
-    rest: &'a [u8],
-}
-
-impl Bytecode<'_> {
-    fn skip(&mut self, len: usize) -> Option<()> {
-        self.rest = self.rest.get(len..)?;
-        Some(())
-    }
-
-    fn byte(&mut self) -> Option<u8> {
-        let byte = *self.rest.first()?;
-        self.skip(1)?;
-        Some(byte)
-    }
-
-    fn integer(&mut self) -> Option<usize> {
-        let bytes = self.rest.first_chunk::<4>()?;
-        self.skip(4)?;
-        usize::try_from(i32::from_ne_bytes(*bytes)).ok()
-    }
-
-    fn skip_string(&mut self) -> Option<()> {
-        let len = usize::from_ne_bytes(*self.rest.first_chunk::<8>()?);
-        self.skip(8)?;
-        self.skip(len)
-    }
-
-    fn skip_constant(&mut self) -> Option<()> {
-        match c_int::from(self.byte()?) {
-            LUA_TNIL => Some(()),
-            LUA_TBOOLEAN => self.skip(1),
-            LUA_TNUMBER => self.skip(8),
-            LUA_TSTRING => self.skip_string(),
-            _ => None,
-        }
-    }
-
-    /// Reads a function, up to the end of its debug information.
-    fn assigns_globals(&mut self) -> Option<bool> {
-        self.skip_string()?;
-        // Its lines; the numbers of upvalues, parameters and registers, and whether it takes more arguments.
-        self.skip(2 * 4 + 4)?;
-        let code_len = 4 * self.integer()?;
-        let code = self.rest.get(..code_len)?;
-        let opcode = |word: &[u8; 4]| u32::from_ne_bytes(*word) & ((1 << INSTRUCTION_BITS) - 1);
-        let mut assigns = code.as_chunks::<4>().0.iter().any(|word| opcode(word) == SET_GLOBAL);
-        self.skip(code_len)?;
-        for _ in 0..self.integer()? {
-            self.skip_constant()?;
-        }
-        for _ in 0..self.integer()? {
-            assigns |= self.assigns_globals()?;
-        }
-        let line_bytes = 4 * self.integer()?;
-        self.skip(line_bytes)?;
-        for _ in 0..self.integer()? {
-            self.skip_string()?;
-            self.skip(2 * 4)?;
-        }
-        for _ in 0..self.integer()? {
-            self.skip_string()?;
-        }
-        Some(assigns)
-    }
-}
-
-/// Pushes a copy of the Lua function on top of the stack, which has no upvalues. The copy goes through bytecode that
-/// nobody else has touched.
+/// Pushes the function that this bytecode is of, which has no upvalues.
 ///
 /// # Safety
-/// The chunk name `@user_script` lies on the stack; no run is on, so that no allocation is refused.
-pub(crate) unsafe fn copy_function(lua: *mut lua_State) {
-    let mut code: Vec<u8> = Vec::new();
-    // SAFETY: by the contract; the function is in the main thread of the VM.
-    unsafe {
-        lua_dump_(lua, write_code, (&raw mut code).cast());
-        let mut rest = code.as_slice();
-        let status = lua_load(lua, read_code, (&raw mut rest).cast(), c"@user_script".as_ptr());
-        assert_eq!(status, LUA_OK, "bytecode of this VM loads");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whether a compiled source assigns a global; `None`: it does not compile.
-    fn assigns(source: &str) -> Option<bool> {
-        // SAFETY: the state is this test's own, and nothing runs in it.
-        unsafe {
-            let lua = luaL_newstate();
-            crate::run::anchor_chunk_name(lua, c"@test".as_ptr());
-            let assigns = load(lua, source.as_bytes(), c"@test").ok().map(|()| assigns_globals(lua));
-            lua_close(lua);
-            assigns
-        }
-    }
-
-    #[test]
-    fn assignments_of_globals_are_found_at_any_depth() {
-        for source in [
-            "a = 1",
-            "function f() end",
-            "local f = function() return function(x) y = x end end",
-            "if false then KEYS = nil end",
-            "local t = {function() for i = 1, 2 do t = i end end}",
-        ] {
-            assert_eq!(assigns(source), Some(true), "{source}");
-        }
-        for source in [
-            "",
-            "return redis.call('GET', KEYS[1])",
-            "local a, b = 1.5, 'text' a = b local t = {} t.x = nil t[1] = true",
-            "local function f(...) local n = select('#', ...) return function() return f, n end end return f(1, 2)",
-            "_G.x = 1",
-        ] {
-            assert_eq!(assigns(source), Some(false), "{source}");
-        }
-    }
+/// The code is from [`dump`], or [`crate::fold`] has made it of such code; the chunk name `@user_script` lies on the stack; no run
+/// is on, so that no allocation is refused.
+pub(crate) unsafe fn load_code(lua: *mut lua_State, code: &[u8]) {
+    let mut rest = code;
+    // SAFETY: by the contract.
+    let status = unsafe { lua_load(lua, read_code, (&raw mut rest).cast(), c"@user_script".as_ptr()) };
+    assert_eq!(status, LUA_OK, "bytecode of this VM loads");
 }

@@ -4,13 +4,15 @@
 //! running destructors. So a function that calls what may raise holds nothing that has one; buffers belong to the
 //! [`crate::run::Run`].
 
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 pub(crate) use mlua::ffi::*;
 
 unsafe extern "C-unwind" {
     /// Counts the C calls of `from` as calls of `to` as well, so that nested coroutines share one limit.
     pub(crate) fn lua_setlevel(from: *mut lua_State, to: *mut lua_State);
+    /// For the collector: an object that it has finished with has got to refer to one that it has not seen (lgc.h).
+    pub(crate) fn luaC_barrierf(lua: *mut lua_State, object: *mut c_void, referred: *mut c_void);
 }
 
 /// Pushes the string `bytes`.

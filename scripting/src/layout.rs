@@ -10,6 +10,7 @@
 use std::ffi::{c_int, c_void};
 
 use crate::ffi::*;
+use crate::fold::{Known, Place};
 
 /// `TValue`.
 #[repr(C)]
@@ -87,6 +88,51 @@ struct Table {
     gray_next: *mut c_void,
     array_len: c_int,
 }
+
+/// `LClosure`.
+#[repr(C)]
+struct Function {
+    next: *mut c_void,
+    kind: u8,
+    marked: u8,
+    is_of_c: u8,
+    upvalue_count: u8,
+    gray_next: *mut c_void,
+    globals: *mut c_void,
+    prototype: *mut Prototype,
+}
+
+/// `Proto`.
+#[repr(C)]
+struct Prototype {
+    next: *mut c_void,
+    kind: u8,
+    marked: u8,
+    constants: *mut Value,
+    code: *mut u32,
+    functions: *mut *mut Prototype,
+    lines: *mut c_int,
+    local_variables: *mut c_void,
+    upvalue_names: *mut c_void,
+    source: *mut c_void,
+    upvalue_name_count: c_int,
+    constant_count: c_int,
+    code_len: c_int,
+    line_count: c_int,
+    function_count: c_int,
+}
+
+/// What all objects of the collector begin with (`GCheader`).
+#[repr(C)]
+struct Object {
+    next: *mut c_void,
+    kind: u8,
+    marked: u8,
+}
+
+/// Bits of `marked`: not seen by the collector in this cycle or the next, and finished with.
+const WHITE_BITS: u8 = 0b11;
+const BLACK_BIT: u8 = 0b100;
 
 const _: () = assert!(size_of::<Value>() == 16 && size_of::<Text>() == 24 && size_of::<Table>() == 64);
 
@@ -172,6 +218,71 @@ unsafe fn table(lua: *mut lua_State, index: c_int) -> *mut Table {
     (*state(lua).base.add(index as usize - 1)).content.object.cast()
 }
 
+/// A constant of a function that [`crate::fold`] has added. It lives as long as the function.
+pub(crate) struct Slot {
+    pub(crate) known: Known,
+    prototype: *mut Prototype,
+    constant: usize,
+}
+
+/// The constants that were added to the Lua function at the absolute `index`, and to those within it.
+pub(crate) unsafe fn slots(lua: *mut lua_State, index: c_int, places: &[Vec<Place>]) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    let mut places = places.iter();
+    if !places.as_slice().is_empty() {
+        add_slots(prototype(lua, index), &mut places, &mut slots);
+    }
+    assert!(places.next().is_none(), "there is one for each function");
+    slots
+}
+
+unsafe fn add_slots(
+    prototype: *mut Prototype,
+    places: &mut std::slice::Iter<'_, Vec<Place>>,
+    slots: &mut Vec<Slot>,
+) {
+    for place in places.next().expect("there is one for each function") {
+        let (known, constant) = (place.known, place.constant as usize);
+        assert!(constant < (*prototype).constant_count as usize, "the function was folded");
+        slots.push(Slot { known, prototype, constant });
+    }
+    for at in 0..(*prototype).function_count as usize {
+        add_slots(*(*prototype).functions.add(at), places, slots);
+    }
+}
+
+/// Sets a constant to the value on top of the stack, which stays there.
+#[inline]
+pub(crate) unsafe fn set_slot(lua: *mut lua_State, slot: &Slot) {
+    let value = *state(lua).top.sub(1);
+    *(*slot.prototype).constants.add(slot.constant) = value;
+    if value.kind >= LUA_TSTRING {
+        let object = value.content.object;
+        let is_white = (*object.cast::<Object>()).marked & WHITE_BITS != 0;
+        if (*slot.prototype).marked & BLACK_BIT != 0 && is_white {
+            luaC_barrierf(lua, slot.prototype.cast(), object);
+        }
+    }
+}
+
+/// Sets a constant to nil.
+#[inline]
+pub(crate) unsafe fn clear_slot(slot: &Slot) {
+    (*(*slot.prototype).constants.add(slot.constant)).kind = LUA_TNIL;
+}
+
+/// Takes the value on top of the stack away.
+#[inline]
+pub(crate) unsafe fn pop(lua: *mut lua_State) {
+    let state = &mut *lua.cast::<State>();
+    state.top = state.top.sub(1);
+}
+
+unsafe fn prototype(lua: *mut lua_State, index: c_int) -> *mut Prototype {
+    let value = &*state(lua).base.add(index as usize - 1);
+    (*value.content.object.cast::<Function>()).prototype
+}
+
 /// Whether the structures are those of the Lua that is linked.
 pub(crate) unsafe fn check(lua: *mut lua_State, allocator_data: *mut c_void) {
     let top = lua_gettop(lua);
@@ -189,8 +300,26 @@ pub(crate) unsafe fn check(lua: *mut lua_State, allocator_data: *mut c_void) {
         && self::allocator_data(lua) == allocator_data;
     clear_array_part(lua, list);
     lua_rawgeti_(lua, list, 3);
-    assert!(is_seen && lua_type(lua, -1) == LUA_TNIL, "the linked Lua is the one that is built here");
+    let is_cleared = lua_type(lua, -1) == LUA_TNIL;
+    let is_seen = is_seen && is_cleared && is_prototype_seen(lua);
+    assert!(is_seen, "the linked Lua is the one that is built here");
     lua_settop(lua, top);
+}
+
+/// Compiles a function, and looks at it. It stays on the stack.
+unsafe fn is_prototype_seen(lua: *mut lua_State) -> bool {
+    crate::run::anchor_chunk_name(lua, c"@layout".as_ptr());
+    crate::chunk::load(lua, b"return 7, function() return 'within' end", c"@layout").expect("it compiles");
+    let prototype = &*prototype(lua, lua_gettop(lua));
+    let within = &**prototype.functions;
+    let (seven, text) = (&*prototype.constants, &*within.constants);
+    let counts = |it: &Prototype| (it.constant_count, it.function_count);
+    counts(prototype) == (1, 1)
+        && counts(within) == (1, 0)
+        && prototype.line_count == prototype.code_len
+        && (seven.kind, seven.content.number) == (LUA_TNUMBER, 7.0)
+        && text.kind == LUA_TSTRING
+        && (*text.content.object.cast::<Text>()).len == 6
 }
 
 #[cfg(test)]

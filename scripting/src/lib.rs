@@ -18,6 +18,7 @@ mod args;
 mod base;
 mod chunk;
 mod ffi;
+mod fold;
 mod host;
 mod keys;
 mod layout;

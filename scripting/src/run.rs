@@ -50,6 +50,8 @@ pub(crate) struct Run {
     /// For how many values KEYS and ARGV were made, and the hash part of tables that have none.
     pub(crate) list_lens: [usize; 2],
     pub(crate) no_hash_part: *mut c_void,
+    /// How many times one of the two tables was made anew.
+    pub(crate) lists_made: u64,
     /// The registry's reference to the thread, and to the globals of a script with its own KEYS and ARGV: what the
     /// script sees, and the table behind it. `LUA_NOREF` for a function's.
     pub(crate) thread_ref: c_int,
@@ -90,6 +92,7 @@ impl Run {
             },
             list_lens: [0; 2],
             no_hash_part: std::ptr::null_mut(),
+            lists_made: 0,
             thread_ref,
             globals_ref: LUA_NOREF,
             real_globals_ref: LUA_NOREF,

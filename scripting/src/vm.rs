@@ -5,6 +5,7 @@ use std::ffi::c_int;
 use std::rc::Rc;
 
 use crate::ffi::*;
+use crate::fold::{Folded, Known, List, fold};
 use crate::host::{Host, Resp};
 use crate::random::Random;
 use crate::run::{Run, anchor_chunk_name, one_line};
@@ -143,14 +144,8 @@ impl Vm {
             let loaded = chunk::load(main, chunk::without_shebang(body), c"@user_script");
             let result = match loaded {
                 Ok(()) => {
-                    let assigns_globals = chunk::assigns_globals(main);
-                    let original = Closure { reference: luaL_ref(main, LUA_REGISTRYINDEX), globals_of: 0 };
-                    Ok(Script {
-                        shared: self.shared.clone(),
-                        original: original.reference,
-                        idle: RefCell::new(vec![original]),
-                        assigns_globals,
-                    })
+                    let folded = fold(chunk::dump(main));
+                    Ok(Script { shared: self.shared.clone(), folded, idle: RefCell::default() })
                 }
                 Err(text) => Err(CompileError {
                     text: one_line(
@@ -186,18 +181,27 @@ impl Vm {
         let result = unsafe {
             let lua = run.thread;
             let refs = shared.refs.get();
-            set_list(&mut run, KEYS_SLOT, refs.keys_name, keys);
-            set_list(&mut run, ARGV_SLOT, refs.argv_name, args);
-            lua_rawgeti_(lua, LUA_REGISTRYINDEX, closure.reference);
-            if closure.globals_of != run.id {
-                closure.globals_of = run.id;
-                let globals = if script.assigns_globals { run.globals_ref } else { run.real_globals_ref };
-                lua_rawgeti_(lua, LUA_REGISTRYINDEX, globals);
-                lua_setfenv(lua, -2);
+            let [needs_keys, needs_args] = script.folded.needs_lists;
+            if needs_keys {
+                set_list(&mut run, KEYS_SLOT, refs.keys_name, keys);
             }
+            if needs_args {
+                set_list(&mut run, ARGV_SLOT, refs.argv_name, args);
+            }
+            lua_rawgeti_(lua, LUA_REGISTRYINDEX, closure.reference);
+            if closure.bound_to != (run.id, run.lists_made) {
+                closure.bound_to = (run.id, run.lists_made);
+                bind(&run, &script.folded, &closure.fixed);
+            }
+            set_elements(lua, &closure.elements, keys, args);
             let result = shared.execute(&mut run, 0, name, options, host, reply);
-            clear_list(lua, KEYS_SLOT, keys.len());
-            clear_list(lua, ARGV_SLOT, args.len());
+            closure.elements.iter().for_each(|slot| layout::clear_slot(slot));
+            if needs_keys {
+                clear_list(lua, KEYS_SLOT, keys.len());
+            }
+            if needs_args {
+                clear_list(lua, ARGV_SLOT, args.len());
+            }
             result
         };
         script.put_closure(closure);
@@ -216,23 +220,24 @@ impl Vm {
 /// Lua 5.1 and every run has its own KEYS and ARGV.
 ///
 /// A script sees its globals through a proxy, which refuses assignments ([`crate::readonly`]). Most scripts assign none: their
-/// closures get the globals themselves, and find `redis` and `KEYS` at the first look-up. They cannot get hold of that
-/// table otherwise, for their `_G` is the proxy.
+/// closures get the globals themselves, and find most things at the first look-up. They cannot get hold of that
+/// table otherwise, for their `_G` is the proxy. What nearly all of them use they need not look up: see [`crate::fold`].
 pub struct Script {
     shared: Rc<Shared>,
-    /// The registry's reference to the closure that was compiled.
-    original: c_int,
+    folded: Folded,
     /// The closures that are in no run.
     idle: RefCell<Vec<Closure>>,
-    assigns_globals: bool,
 }
 
 /// A closure of a script.
 struct Closure {
     /// The registry's.
     reference: c_int,
-    /// The run ([`Run::id`]) whose globals it has; 0: of none.
-    globals_of: u64,
+    /// The run whose globals it has ([`Run::id`], [`Run::lists_made`]); 0: of none.
+    bound_to: (u64, u64),
+    /// Its constants that are the same for all runs with these globals, and those that are elements of KEYS and ARGV.
+    fixed: Vec<layout::Slot>,
+    elements: Vec<layout::Slot>,
 }
 
 impl Script {
@@ -243,13 +248,16 @@ impl Script {
         let main = self.shared.main.get();
         // SAFETY: the main thread's stack is left as it was.
         unsafe {
-            lua_rawgeti_(main, LUA_REGISTRYINDEX, self.original);
             anchor_chunk_name(main, c"@user_script".as_ptr());
-            lua_insert(main, 1);
-            chunk::copy_function(main);
-            let copy = luaL_ref(main, LUA_REGISTRYINDEX);
+            chunk::load_code(main, &self.folded.code);
+            let mut slots = layout::slots(main, lua_gettop(main), &self.folded.places);
+            // The same elements stand behind each other.
+            slots.sort_by_key(|slot| slot.known);
+            let elements =
+                slots.split_off(slots.partition_point(|slot| slot.known < Known::Element(List::Keys, 0)));
+            let reference = luaL_ref(main, LUA_REGISTRYINDEX);
             lua_settop(main, 0);
-            Closure { reference: copy, globals_of: 0 }
+            Closure { reference, bound_to: (0, 0), fixed: slots, elements }
         }
     }
 
@@ -336,6 +344,64 @@ const ARGV_SLOT: c_int = 3;
 /// A longer KEYS or ARGV is not filled again.
 const REFILLED_LEN_MAX: usize = 8;
 
+/// Gives the closure on top of the stack the globals of a run. `fixed`: its constants that are the same as long as it has these.
+unsafe fn bind(run: &Run, folded: &Folded, fixed: &[layout::Slot]) {
+    let lua = run.thread;
+    // SAFETY: the thread of an idle run holds its lists; the stack has room for four values more.
+    unsafe {
+        let globals = if folded.assigns_globals { run.globals_ref } else { run.real_globals_ref };
+        lua_rawgeti_(lua, LUA_REGISTRYINDEX, globals);
+        lua_setfenv(lua, -2);
+        let closure = lua_gettop(lua);
+        lua_rawgeti_(lua, LUA_REGISTRYINDEX, run.real_globals_ref);
+        raw_field(lua, closure + 1, c"redis");
+        for slot in fixed {
+            match slot.known {
+                Known::Call => lua_getfield_(lua, closure + 2, c"call".as_ptr()),
+                Known::Pcall => lua_getfield_(lua, closure + 2, c"pcall".as_ptr()),
+                Known::List(List::Keys) => lua_pushvalue(lua, KEYS_SLOT),
+                Known::List(List::Argv) => lua_pushvalue(lua, ARGV_SLOT),
+                Known::Element(..) => unreachable!("it is no fixed one"),
+            };
+            layout::set_slot(lua, slot);
+            lua_settop(lua, closure + 2);
+        }
+        lua_settop(lua, closure);
+    }
+}
+
+/// Sets the constants that are elements of the two lists.
+#[inline]
+unsafe fn set_elements(lua: *mut lua_State, slots: &[layout::Slot], keys: &[&[u8]], args: &[&[u8]]) {
+    let mut last = None;
+    for slot in slots {
+        let Known::Element(list, index) = slot.known else { unreachable!("these are elements") };
+        let values = match list {
+            List::Keys => keys,
+            List::Argv => args,
+        };
+        // Beyond the end it is nil, as it was left.
+        let Some(value) = values.get(index as usize - 1) else { continue };
+        // SAFETY: the caller has an idle run with its closure on top of the stack, and room for one value.
+        unsafe {
+            match last {
+                Some(known) if known == slot.known => {}
+                Some(_) => {
+                    layout::pop(lua);
+                    push_bytes(lua, value);
+                }
+                None => push_bytes(lua, value),
+            }
+            layout::set_slot(lua, slot);
+        }
+        last = Some(slot.known);
+    }
+    if last.is_some() {
+        // SAFETY: one value was pushed.
+        unsafe { layout::pop(lua) }
+    }
+}
+
 /// Makes `values` the list that the script finds by the name `name_ref`. The list of the last run is filled again if it looks
 /// as new. No script can have kept it: nothing that a script can reach outlives its run.
 unsafe fn set_list(run: &mut Run, slot: c_int, name_ref: c_int, values: &[&[u8]]) {
@@ -349,6 +415,7 @@ unsafe fn set_list(run: &mut Run, slot: c_int, name_ref: c_int, values: &[&[u8]]
             && layout::has_parts(lua, slot, run.no_hash_part, *len);
         if !is_as_new {
             *len = values.len();
+            run.lists_made += 1;
             lua_createtable(lua, values.len() as c_int, 0);
             lua_pushvalue(lua, -1);
             lua_replace(lua, slot);

@@ -37,6 +37,60 @@ fn keys_and_args_of_one_run_are_not_those_of_the_next() {
     assert_eq!(run(&[], &[]), "*2\r\n$4\r\nnone\r\n$4\r\nnone\r\n");
 }
 
+/// Elements that are arguments stand among the script's constants, which each run has to set, and leave as nil.
+#[test]
+fn elements_that_are_arguments_are_those_of_the_run() {
+    let vm = vm();
+    let script = vm
+        .compile(
+            b"collectgarbage() local within = function() return tostring(KEYS[1]) end
+            local garbage = {} for i = 1, 500 do garbage[i] = tostring(i) .. 'x' end
+            return {tostring(KEYS[1]), tostring(KEYS[2]), tostring(ARGV[1]), within()}",
+        )
+        .unwrap();
+    let run = |keys: &[&[u8]], args: &[&[u8]]| {
+        let mut reply = Vec::new();
+        vm.run(&script, b"", keys, args, RunOptions::default(), &mut Server::default(), &mut reply).unwrap();
+        String::from_utf8(reply).unwrap()
+    };
+    let texts = |values: [&str; 4]| {
+        let bulk = |value: &str| format!("${}\r\n{value}\r\n", value.len());
+        format!("*4\r\n{}", values.map(bulk).concat())
+    };
+
+    for n in 0..200 {
+        let (key, arg) = (format!("key{n}"), format!("arg{n}"));
+        assert_eq!(run(&[key.as_bytes(), b"2"], &[arg.as_bytes()]), texts([&key, "2", &arg, &key]));
+        assert_eq!(run(&[key.as_bytes()], &[]), texts([&key, "nil", "nil", &key]));
+        assert_eq!(run(&[], &[arg.as_bytes()]), texts(["nil", "nil", &arg, "nil"]));
+    }
+}
+
+/// An error names a field or a global by the instruction that has loaded it.
+#[test]
+fn errors_about_keys_and_args_are_worded_as_lua_does() {
+    let vm = vm();
+    for (body, error) in [
+        ("return ARGV[1] + 1", "attempt to perform arithmetic on field '?' (a nil value)"),
+        ("return 'a' .. KEYS[1]", "attempt to concatenate field '?' (a nil value)"),
+        ("return KEYS[1][2]", "attempt to index field '?' (a nil value)"),
+        ("return KEYS.first.x", "attempt to index field 'first' (a nil value)"),
+        ("KEYS[1]()", "attempt to call field '?' (a nil value)"),
+        ("return KEYS + 1", "attempt to perform arithmetic on global 'KEYS' (a table value)"),
+        ("ARGV()", "attempt to call global 'ARGV' (a table value)"),
+        ("return redis.cull('GET', KEYS[1])", "attempt to call field 'cull' (a nil value)"),
+        ("return tonumber()", "bad argument #1 to 'tonumber' (value expected)"),
+        ("return string.rep(KEYS[1], 2)", "bad argument #1 to 'rep' (string expected, got nil)"),
+    ] {
+        let script = vm.compile(body.as_bytes()).unwrap();
+        let mut reply = Vec::new();
+        let mut server = Server::default();
+        let result = vm.run(&script, b"sha", &[], &[], RunOptions::default(), &mut server, &mut reply);
+        let text = String::from_utf8(result.unwrap_err().text).unwrap();
+        assert_eq!(text, format!("ERR user_script:1: {error} script: sha, on @user_script:1."), "{body}");
+    }
+}
+
 #[test]
 fn what_a_script_does_to_keys_and_argv_does_not_show_in_the_next_run() {
     let vm = vm();

@@ -35,8 +35,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::bench::{
-    builds, durable, growth, hits, idle, load_file, macro_bench, memory, replication, shards, slow_script,
-    tls, verify,
+    builds, durable, growth, hits, idle, load_file, macro_bench, memory, modules, replication, shards,
+    slow_script, tls, verify,
 };
 use crate::error::Context;
 use crate::report::Verdict;
@@ -72,6 +72,8 @@ enum Bench {
     SlowScript(slow_script::SlowScriptArgs),
     /// CPU an operation of GET over TLS
     Tls(tls::TlsArgs),
+    /// Empty commands of modules, to PING
+    Modules(modules::ModulesArgs),
     /// Hit rates of a cache under eviction, to Redis'
     Hits(hits::HitsArgs),
     /// CPU of a server that nobody asks anything
@@ -102,6 +104,7 @@ fn main() -> ExitCode {
         Bench::Growth(args) => growth::run(&args),
         Bench::SlowScript(args) => slow_script::run(&args),
         Bench::Tls(args) => tls::run(&args),
+        Bench::Modules(args) => modules::run(&args),
         Bench::Hits(args) => hits::run(&args),
         Bench::Idle(args) => idle::run(&args),
         Bench::Verify(args) => verify::run(&args),

@@ -9,6 +9,7 @@ pub mod idle;
 pub mod load_file;
 pub mod macro_bench;
 pub mod memory;
+pub mod modules;
 pub mod replication;
 pub mod shards;
 pub mod slow_script;
@@ -482,12 +483,17 @@ impl<'a> Lane<'a> {
 /// Drives every lane in every round, the order rotated by one each time, so that no server always runs first or
 /// always after the same other. Returns the figures in the order of the lanes.
 pub fn interleaved(lanes: &mut [Lane], pool: &Pool, args: &RoundArgs) -> Result<Vec<Rounds>> {
+    interleaved_each(lanes, std::slice::from_ref(pool), args)
+}
+
+/// The same with a pool for each lane; fewer are taken in turn.
+pub fn interleaved_each(lanes: &mut [Lane], pools: &[Pool], args: &RoundArgs) -> Result<Vec<Rounds>> {
     let mut rounds: Vec<Rounds> = lanes.iter().map(|_| Rounds::default()).collect();
     let (warm_up, window) = (Duration::from_secs_f64(args.warm_up), Duration::from_secs_f64(args.seconds));
     for round in 0..args.rounds as usize {
         for step in 0..lanes.len() {
             let at = (round + step) % lanes.len();
-            let lane = &mut lanes[at];
+            let (lane, pool) = (&mut lanes[at], &pools[at % pools.len()]);
             let name = &lane.server.program.name;
             let sample =
                 lane.generator.run(pool, warm_up, window, &lane.server.cpu).context(|| name.clone())?;

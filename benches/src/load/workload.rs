@@ -221,6 +221,14 @@ pub struct Pool {
 }
 
 impl Pool {
+    /// Pipelines of a command without arguments, whose reply is a line.
+    pub fn of_command(name: &str, pipeline: usize) -> Pool {
+        let request = format!("*1\r\n${}\r\n{name}\r\n", name.len());
+        let ops = (0..=pipeline).map(|at| (at * request.len(), 0)).collect();
+        let bytes = request.repeat(pipeline).into_bytes();
+        Pool { op: Op::Get, bytes, ops, keys: Vec::new(), pipeline, seed: 0 }
+    }
+
     /// Pipelines of `pipeline` operations over the keys 0..keyspace.
     pub fn build(op: Op, pipeline: usize, keyspace: u64, value_len_bytes: usize, seed: u64) -> Pool {
         let ops = (POOL_LEN_BYTES / op.wire_len_bytes(value_len_bytes)).clamp(1, POOL_OPS_MAX);

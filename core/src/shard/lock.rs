@@ -150,6 +150,9 @@ pub struct LockTable {
     deferred: VecDeque<Deferred>,
     /// How many of the requests, the barrier included, are programs'.
     program_count: usize,
+    /// Those of them that are of plans with the token, as long as no program of theirs was suspended: they end soon, unless they wait
+    /// for programs themselves.
+    plans_with_token: SmallVec<[LockRequestId; 2]>,
     /// The requests that wait outside the lines until programs have ended, in order of arrival.
     outside: Vec<Outside>,
     /// What the owners of requests have to be told.

@@ -184,6 +184,13 @@ impl LockTable {
         met
     }
 
+    /// The same, for a plan that holds the token.
+    fn met_by_plan_with_token(&self, set: &LockSet) -> Programs {
+        let mut met = self.met_by(set);
+        met.retain(|program| !self.plans_with_token.contains(program));
+        met
+    }
+
     /// Marks the granted `lock_request`, and what was split off it, as a program's, and sends those that wait behind it outside. Appends the
     /// requests that are granted thereby to `granted`.
     pub fn mark(&mut self, lock_request: LockRequestId, granted: &mut Vec<LockRequestId>) {
@@ -192,6 +199,7 @@ impl LockTable {
         marked.extend(split_off.map(|(&id, _)| id));
         marked.sort_unstable();
         for id in marked {
+            self.plans_with_token.retain(|plan| *plan != id);
             self.mark_one(id, granted);
         }
     }
@@ -222,19 +230,32 @@ impl LockTable {
         (lock_request, grant == Grant::Now)
     }
 
+    /// The same of a plan that holds the token, and is no part of a wide transaction: it has its locks for a moment, when it has got
+    /// them all.
+    pub fn request_first_by_plan(
+        &mut self,
+        set: LockSet,
+        granted: &mut Vec<LockRequestId>,
+    ) -> (LockRequestId, bool) {
+        let (lock_request, is_granted) = self.request_first(set, granted);
+        self.plans_with_token.push(lock_request);
+        (lock_request, is_granted)
+    }
+
     /// Queues a request of a plan that holds the token. If it meets programs, it waits outside for their end, and is then granted
-    /// before all that came behind them. Appends other requests that are granted thereby to `granted`.
+    /// before all that came behind them. Plans that have held the token before it, and have their locks still, are none: it waits in
+    /// line for these. Appends other requests that are granted thereby to `granted`.
     pub fn request_first_outside(
         &mut self,
         set: LockSet,
         granted: &mut Vec<LockRequestId>,
     ) -> (LockRequestId, Grant) {
-        let id = self.next_id();
-        let programs = self.met_by(&set);
+        let programs = self.met_by_plan_with_token(&set);
         if programs.is_empty() {
-            let grant = self.place_first(id, set, granted);
-            return (id, grant);
+            let (id, is_granted) = self.request_first_by_plan(set, granted);
+            return (id, if is_granted { Grant::Now } else { Grant::Later });
         }
+        let id = self.next_id();
         self.outside.push(Outside { programs, is_first: true, ..Outside::new(id, set, Owner::Plan) });
         (id, Grant::Outside)
     }
@@ -474,6 +495,7 @@ impl LockTable {
 
     /// A program's request was released.
     pub(super) fn program_ended(&mut self, id: LockRequestId) {
+        self.plans_with_token.retain(|plan| *plan != id);
         self.outside.iter_mut().for_each(|request| request.programs.retain(|program| *program != id));
     }
 
@@ -518,7 +540,7 @@ impl LockTable {
     fn let_first_in(&mut self, granted: &mut Vec<LockRequestId>) {
         let is_due = |request: &Outside| request.is_first && request.programs.is_empty();
         let Some(at) = self.outside.iter().position(is_due) else { return };
-        let programs = self.met_by(&self.outside[at].set);
+        let programs = self.met_by_plan_with_token(&self.outside[at].set);
         let request = &mut self.outside[at];
         if !programs.is_empty() && request.meetings < MEETINGS_WITH_TOKEN_MAX {
             request.meetings += 1;
@@ -526,6 +548,7 @@ impl LockTable {
             return;
         }
         let Outside { id, set, .. } = self.outside.remove(at);
+        self.plans_with_token.push(id);
         if self.place_first(id, set, granted) == Grant::Now {
             granted.push(id);
         }

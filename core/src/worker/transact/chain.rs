@@ -93,7 +93,10 @@ impl Worker {
             false => self.shard.locks.request_by(locks, Owner::Plan),
             true if may_give_way => self.shard.locks.request_first_outside(locks, granted),
             true => {
-                let (lock_request, is_granted) = self.shard.locks.request_first(locks, granted);
+                let (lock_request, is_granted) = match plan.wide {
+                    PartOfWide::No => self.shard.locks.request_first_by_plan(locks, granted),
+                    _ => self.shard.locks.request_first(locks, granted),
+                };
                 (lock_request, if is_granted { Grant::Now } else { Grant::Later })
             }
         };

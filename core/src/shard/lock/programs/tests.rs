@@ -214,6 +214,28 @@ fn a_plan_with_the_token_waits_outside_and_is_let_in_first() {
     assert_eq!(release(&mut table, plan), vec![unit]);
 }
 
+/// It would give its other locks back for one that is as good as gone, and when it had done so too often it would wait for a slow
+/// program with all it had.
+#[test]
+fn a_plan_with_the_token_waits_in_line_for_the_one_that_had_it_before() {
+    let mut table = LockTable::default();
+    let (first, grant) = table.request_first_outside(LockSet::Whole, &mut Vec::new());
+    assert_eq!(grant, Grant::Now);
+    let (second, grant) = table.request_first_outside(exclusive(&[1]), &mut Vec::new());
+    assert_eq!(grant, Grant::Later);
+    assert_eq!(release(&mut table, first), vec![second]);
+    // A program of its own is suspended, which may take long.
+    assert_eq!(mark(&mut table, second), vec![]);
+    let (third, grant) = table.request_first_outside(exclusive(&[1]), &mut Vec::new());
+    assert_eq!(grant, Grant::Outside);
+    assert_eq!(release(&mut table, second), vec![third]);
+    let (fourth, is_granted) = table.request_first_by_plan(LockSet::Whole, &mut Vec::new());
+    assert!(!is_granted);
+    assert_eq!(release(&mut table, third), vec![fourth]);
+    release(&mut table, fourth);
+    assert!(table.is_empty() && table.program_count == 0 && table.plans_with_token.is_empty());
+}
+
 #[test]
 fn a_plan_with_the_token_that_meets_programs_again_and_again_waits_in_their_lines() {
     let mut table = LockTable::default();

@@ -97,6 +97,8 @@ unsafe extern "C-unwind" fn pcall(lua: *mut lua_State) -> c_int {
     run_command(lua, false)
 }
 
+const NOT_AN_ARGUMENT: &[u8] = b"ERR Lua redis lib command arguments must be strings or integers";
+
 /// Takes the arguments of the Lua function as those of a command. The error otherwise.
 unsafe fn take_args(lua: *mut lua_State, run: *mut Run) -> Result<(), &'static [u8]> {
     let argc = layout::value_count(lua);
@@ -109,7 +111,11 @@ unsafe fn take_args(lua: *mut lua_State, run: *mut Run) -> Result<(), &'static [
         let has_room = match layout::seen(lua, index) {
             Seen::String(text) => args.add(|bytes| bytes.extend_from_slice(text)),
             Seen::Number(number) => args.add(|bytes| reply::append_number(bytes, number)),
-            Seen::Other => return Err(b"ERR Lua redis lib command arguments must be strings or integers"),
+            Seen::Address(address) => match Run::element((*run).lists, address) {
+                Some(element) => args.add(|bytes| bytes.extend_from_slice(element)),
+                None => return Err(NOT_AN_ARGUMENT),
+            },
+            Seen::Other => return Err(NOT_AN_ARGUMENT),
         };
         if !has_room {
             return Err(b"ERR Lua redis lib command arguments are longer than 4 GiB");
@@ -134,6 +140,11 @@ unsafe fn run_command(lua: *mut lua_State, raises: bool) -> c_int {
         }
         // Thousands of arguments leave no room for the reply.
         lua_settop(lua, 0);
+        if lua == (*run).thread && reply::is_same_for_clients(reply) && layout::is_last_call(lua) {
+            (*run).passes_reply_on = true;
+            lua_pushboolean(lua, 1);
+            return 1;
+        }
         reply::push(lua, reply, (*run).resp);
         if !is_error {
             return 1;

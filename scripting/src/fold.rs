@@ -9,7 +9,7 @@
 //! Lua names a variable or a field in the text of an error by the instruction that has loaded it. So this is done only where no
 //! error can be about the value: a function that is called, a table that is indexed, an element that is an argument of a call.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 
 use crate::ffi::*;
 
@@ -37,8 +37,27 @@ pub(crate) enum Known {
     Call,
     Pcall,
     List(List),
-    /// The element at this index, from 1; nil beyond the end.
+    /// What stands for the element at this index, from 1, where it is an argument of one of the first two: [`stand_in`].
+    Argument(List, u32),
+    /// The element itself; nil beyond the end.
     Element(List, u32),
+}
+
+/// What scripts call commands with instead of elements, so that no Lua string is made of these: the addresses of its bytes, which
+/// no script gets to see.
+static STAND_INS: [u8; 2 * (INDEX_MAX as usize + 1)] = [0; 2 * (INDEX_MAX as usize + 1)];
+
+/// The address that stands for an element.
+pub(crate) fn stand_in(list: List, index: u32) -> *mut c_void {
+    (&raw const STAND_INS[list as usize * (INDEX_MAX as usize + 1) + index as usize]).cast_mut().cast()
+}
+
+/// The element that an address stands for.
+#[inline]
+pub(crate) fn stood_for(address: *mut c_void) -> Option<(List, usize)> {
+    let at = address.addr().wrapping_sub(STAND_INS.as_ptr().addr());
+    let len = INDEX_MAX as usize + 1;
+    (at < STAND_INS.len()).then(|| (LISTS[at / len], at % len))
 }
 
 /// A constant of a function, which has this index.
@@ -471,6 +490,8 @@ impl FoldedFunction {
         let mut places: Vec<Place> = Vec::new();
         let mut is_kept = vec![true; instructions.len()];
         let mut needs_lists = [false; 2];
+        // For each register: where it was last set to what calls a command.
+        let mut command_calls: [Option<usize>; CONSTANT_BIT as usize] = [None; CONSTANT_BIT as usize];
         let mut is_target = vec![false; instructions.len() + 1];
         let is_data = data_words(instructions);
         for (at, instruction) in instructions.iter().enumerate().filter(|&(at, _)| !is_data[at]) {
@@ -496,18 +517,32 @@ impl FoldedFunction {
                 (_, Some(list)) => {
                     let may_change = survey.sees_globals || survey.is_used_whole[list as usize];
                     let index = element.and_then(|operand| constants.index(operand));
-                    let is_argument = || is_argument(instructions, &is_data, &is_target, at + 1, first.a());
-                    match index.filter(|_| !may_change && is_argument()) {
-                        Some(index) => Some(Known::Element(list, index)),
+                    let straight = Straight { instructions, is_data: &is_data, is_target: &is_target };
+                    let call_at = straight.use_of_argument(at + 1, first.a());
+                    match index.filter(|_| !may_change).zip(call_at) {
+                        Some((index, call_at)) => {
+                            let function = instructions[call_at].a();
+                            // Behind the two instructions by which it was set.
+                            let set_at = command_calls[function as usize].map(|at| at + 2);
+                            let is_kept = |set_at| straight.keeps(function, set_at, call_at);
+                            Some(match set_at.is_some_and(is_kept) {
+                                true => Known::Argument(list, index),
+                                false => Known::Element(list, index),
+                            })
+                        }
                         None => reads_in_place(first, second).then_some(Known::List(list)),
                     }
                 }
                 _ => None,
             };
             if let Some(list) = list {
-                needs_lists[list as usize] |= !matches!(known, Some(Known::Element(..)));
+                needs_lists[list as usize] |=
+                    !matches!(known, Some(Known::Element(..) | Known::Argument(..)));
             }
             let Some(known) = known else { continue };
+            if matches!(known, Known::Call | Known::Pcall) {
+                command_calls[first.a() as usize] = Some(at);
+            }
             let there = places.iter().find(|place| place.known == known).map(|place| place.constant);
             let constant = there.unwrap_or_else(|| {
                 let constant = (constants.0.len() + places.len()) as u32;
@@ -534,28 +569,38 @@ impl FoldedFunction {
     }
 }
 
-/// Whether what the instruction at `at` puts into a register is next used as an argument of a call, in any case.
-fn is_argument(
-    instructions: &[Instruction],
-    is_data: &[bool],
-    is_target: &[bool],
-    at: usize,
-    register: u32,
-) -> bool {
-    for at in at + 1..instructions.len() {
-        let instruction = instructions[at];
-        if is_data[at] || is_target[at] {
-            return false;
+/// A function's instructions, as far as they run one after the other.
+struct Straight<'a> {
+    instructions: &'a [Instruction],
+    is_data: &'a [bool],
+    is_target: &'a [bool],
+}
+
+impl Straight<'_> {
+    /// If what the instruction at `at` puts into a register is next used as an argument of a call, in any case: where that is.
+    fn use_of_argument(&self, at: usize, register: u32) -> Option<usize> {
+        for at in at + 1..self.instructions.len() {
+            let instruction = self.instructions[at];
+            if self.is_data[at] || self.is_target[at] {
+                return None;
+            }
+            if matches!(instruction.op(), op::CALL | op::TAILCALL) && instruction.a() < register {
+                // With B at 0 all registers up to the last one that was set.
+                let is_argument = instruction.b() == 0 || register < instruction.a() + instruction.b();
+                return is_argument.then_some(at);
+            }
+            if !instruction.passes_over(register) {
+                return None;
+            }
         }
-        if matches!(instruction.op(), op::CALL | op::TAILCALL) && instruction.a() < register {
-            // With B at 0 all registers up to the last one that was set.
-            return instruction.b() == 0 || register < instruction.a() + instruction.b();
-        }
-        if !instruction.passes_over(register) {
-            return false;
-        }
+        None
     }
-    false
+
+    /// Whether a register is what it was from one instruction to another.
+    fn keeps(&self, register: u32, from: usize, to: usize) -> bool {
+        let passes_over = |at: usize| !self.is_data[at] && self.instructions[at].passes_over(register);
+        !self.is_target[from..=to].contains(&true) && (from..to).all(passes_over)
+    }
 }
 
 /// Which words are no instructions: the one behind a SETLIST whose number does not fit into it.
@@ -636,7 +681,7 @@ mod tests {
 
     #[test]
     fn elements_are_folded_where_they_are_arguments_and_the_list_is_only_read() {
-        let is_element = |known: Known| matches!(known, Known::Element(..));
+        let is_element = |known: Known| matches!(known, Known::Element(..) | Known::Argument(..));
         for (source, elements, needs_lists) in [
             ("return redis.call('GET', KEYS[1])", 1, [false, false]),
             ("return redis.call(ARGV[2], KEYS[1], KEYS[64], KEYS[1])", 3, [false, false]),
@@ -664,6 +709,35 @@ mod tests {
             let found = folded.places.iter().flatten().filter(|place| is_element(place.known)).count();
             assert_eq!((found, folded.needs_lists), (elements, needs_lists), "{source}");
         }
+    }
+
+    #[test]
+    fn what_stands_for_an_element_comes_to_nobody_but_commands() {
+        let stands_in = |known: &Known| matches!(known, Known::Argument(..));
+        for (source, arguments, elements) in [
+            ("return redis.call('GET', KEYS[1])", 1, 0),
+            ("return redis.pcall(ARGV[2], KEYS[1], 1 + 2, tostring(KEYS[2]))", 2, 1),
+            ("return redis.call('SET', KEYS[1], redis.call('GET', KEYS[2]), ARGV[1])", 3, 0),
+            ("return tonumber(ARGV[1]) + redis.call('GET', KEYS[1])", 1, 1),
+            ("return pcall(redis.call, 'GET', KEYS[1])", 0, 1),
+            ("local call = redis.call return call('GET', KEYS[1])", 0, 1),
+            ("return redis.call('SET', ARGV[2] and 'a' or 'b', KEYS[1])", 0, 1),
+            ("return redis.acl_check_cmd('GET', KEYS[1])", 0, 1),
+            ("return (function(...) return ... end)(KEYS[1])", 0, 1),
+        ] {
+            let folded = folded(source).expect("it compiles");
+            let known: Vec<Known> = folded.places.iter().flatten().map(|place| place.known).collect();
+            let found = known.iter().filter(|known| stands_in(known)).count();
+            assert_eq!(found, arguments, "{source}");
+            let found = known.iter().filter(|known| matches!(known, Known::Element(..))).count();
+            assert_eq!(found, elements, "{source}");
+        }
+        for list in LISTS {
+            for index in 1..=INDEX_MAX {
+                assert_eq!(stood_for(stand_in(list, index)), Some((list, index as usize)));
+            }
+        }
+        assert_eq!(stood_for(std::ptr::null_mut()), None);
     }
 
     /// What each instruction does is as before, and where it goes on.
@@ -703,10 +777,10 @@ mod tests {
                             Known::Call | Known::Pcall => lua_pushvalue(lua, 2),
                             Known::List(List::Keys) => lua_pushvalue(lua, 3),
                             Known::List(List::Argv) => lua_pushvalue(lua, 4),
-                            Known::Element(List::Keys, index) => {
+                            Known::Element(List::Keys, index) | Known::Argument(List::Keys, index) => {
                                 lua_rawgeti_(lua, 3, index as c_int);
                             }
-                            Known::Element(List::Argv, index) => {
+                            Known::Element(List::Argv, index) | Known::Argument(List::Argv, index) => {
                                 lua_rawgeti_(lua, 4, index as c_int);
                             }
                         }

@@ -50,6 +50,11 @@ struct State {
     base: *mut Value,
     global: *mut Global,
     call: *mut CallInfo,
+    saved_pc: *const u32,
+    stack_last: *mut Value,
+    stack: *mut Value,
+    end_call: *mut CallInfo,
+    first_call: *mut CallInfo,
 }
 
 /// `global_State`.
@@ -159,11 +164,25 @@ pub(crate) unsafe fn wanted_results(lua: *mut lua_State) -> c_int {
     (*state(lua).call).result_count
 }
 
+/// Whether the running C function was called by `return f(...)` in the function that the thread runs, so that its result is that of
+/// the run.
+#[inline(always)]
+pub(crate) unsafe fn is_last_call(lua: *mut lua_State) -> bool {
+    let state = state(lua);
+    let caller = state.call.sub(1);
+    caller == state.first_call.add(1) && *(*caller).saved_pc.sub(1) & OPCODE_BITS == TAILCALL
+}
+
+const OPCODE_BITS: u32 = 0x3f;
+const TAILCALL: u32 = 29;
+
 /// A value of a thread, as far as it can be seen without the API.
 pub(crate) enum Seen<'a> {
     /// As long as it stays on the stack.
     String(&'a [u8]),
     Number(f64),
+    /// Light userdata.
+    Address(*mut c_void),
     Other,
 }
 
@@ -177,6 +196,7 @@ pub(crate) unsafe fn seen<'a>(lua: *mut lua_State, index: usize) -> Seen<'a> {
             Seen::String(std::slice::from_raw_parts(text.add(1).cast(), (*text).len))
         }
         LUA_TNUMBER => Seen::Number(value.content.number),
+        LUA_TLIGHTUSERDATA => Seen::Address(value.content.object),
         _ => Seen::Other,
     }
 }
@@ -297,7 +317,9 @@ pub(crate) unsafe fn check(lua: *mut lua_State, allocator_data: *mut c_void) {
         && matches!(seen(lua, list as usize - 1), Seen::Other)
         && value_count(lua) == list as usize
         && has_parts(lua, list, hash_part(lua, list), 3)
-        && self::allocator_data(lua) == allocator_data;
+        && self::allocator_data(lua) == allocator_data
+        && state(lua).call == state(lua).first_call
+        && (state(lua).stack..state(lua).stack_last).contains(&state(lua).base);
     clear_array_part(lua, list);
     lua_rawgeti_(lua, list, 3);
     let is_cleared = lua_type(lua, -1) == LUA_TNIL;

@@ -7,7 +7,8 @@
 //!
 //! The VM is the unpatched Lua 5.1.5. What Redis gets by patching it (read-only tables) and what 5.1.5 has holes in is
 //! dealt with in what a script is given: see `readonly`, `base` and `chunk`. A memory limit ends a run
-//! ([`VmOptions::run_limit_bytes`]), and so does the host ([`Control::Stop`]): whatever the script catches.
+//! ([`VmOptions::run_limit_bytes`]), and so does the host ([`Control::Stop`]): whatever the script catches. The bytecode of a script
+//! is changed before it runs, so that it finds `redis.call` and its keys without looking them up: see `fold`.
 //!
 //! Like Redis, a server has two VMs: one for EVAL, and one for functions, which FUNCTION FLUSH makes anew. They share a
 //! [`Random`]. What outlives a run within a VM: the locals of a library, cjson's settings, and the generator's state.

@@ -193,7 +193,7 @@ pub(crate) unsafe fn append_plain(lua: *mut lua_State, out: &mut Vec<u8>) -> boo
     match layout::seen(lua, layout::value_count(lua) - 1) {
         Seen::String(text) => append_bulk(out, text),
         Seen::Number(number) => append_line(out, b':', lua_integer(number)),
-        Seen::Other => return false,
+        Seen::Address(_) | Seen::Other => return false,
     }
     true
 }
@@ -460,6 +460,12 @@ fn append_text(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
 }
 
 /// Redis takes statuses and errors for strings of C.
+/// Whether a client gets this reply to a command as it is if a script returns it, in either version of the protocol.
+#[inline]
+pub(crate) fn is_same_for_clients(reply: &[u8]) -> bool {
+    matches!(reply, [b'$', b'0'..=b'9', ..])
+}
+
 pub(crate) fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
 }

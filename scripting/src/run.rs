@@ -13,6 +13,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use crate::args::ArgBuffer;
 use crate::ffi::*;
+use crate::fold::stood_for;
 use crate::host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
 use crate::library::Loading;
 use crate::reply::until_nul;
@@ -65,6 +66,10 @@ pub(crate) struct Run {
     pub(crate) ending: Ending,
     /// Where the script was when its end was raised first, as in the text of an error.
     ending_place: Vec<u8>,
+    /// KEYS and ARGV as the host has handed them in, while the run is under way.
+    pub(crate) lists: [*const [&'static [u8]]; 2],
+    /// What the script returns is the reply to the command that it called last, which is in `reply`.
+    pub(crate) passes_reply_on: bool,
     /// The next allocation is refused.
     pub(crate) refuses_next: bool,
     /// What it allocated less what was freed while it was on.
@@ -77,6 +82,8 @@ pub(crate) struct Run {
     pub(crate) reply: Vec<u8>,
     frames: Vec<reply::Frame>,
 }
+
+const NO_LISTS: [*const [&[u8]]; 2] = [&[], &[]];
 
 /// How many bytes of the buffer for replies are kept for the next run.
 const KEPT_REPLY_BYTES: usize = 64 << 10;
@@ -102,6 +109,8 @@ impl Run {
             repl: ReplTargets::ALL,
             ending: Ending::None,
             ending_place: Vec::new(),
+            lists: NO_LISTS,
+            passes_reply_on: false,
             refuses_next: false,
             used_bytes: 0,
             limit_bytes: isize::MAX,
@@ -111,6 +120,21 @@ impl Run {
             reply: Vec::new(),
             frames: Vec::new(),
         }
+    }
+
+    /// The element that an address stands for; `None`: it stands for none, or there is none.
+    ///
+    /// # Safety
+    /// The lists are those of a run that is under way.
+    #[inline]
+    pub(crate) unsafe fn element<'a>(
+        lists: [*const [&'static [u8]]; 2],
+        address: *mut c_void,
+    ) -> Option<&'a [u8]> {
+        let (list, index) = stood_for(address)?;
+        // SAFETY: by the contract.
+        let elements: &'a [&'a [u8]] = unsafe { &*lists[list as usize] };
+        elements.get(index.checked_sub(1)?).copied()
     }
 
     /// Whether `len` bytes more are more than the run may have.
@@ -131,6 +155,7 @@ impl Run {
         self.repl = ReplTargets::ALL;
         self.ending = Ending::None;
         self.ending_place.clear();
+        self.passes_reply_on = false;
         self.refuses_next = false;
         self.used_bytes = 0;
         self.limit_bytes = isize::try_from(limit_bytes).unwrap_or(isize::MAX);
@@ -139,6 +164,7 @@ impl Run {
 
     fn end(&mut self) {
         self.host = None;
+        self.lists = NO_LISTS;
         self.loading = std::ptr::null_mut();
         self.args.clear();
         self.reply.clear();
@@ -280,6 +306,9 @@ impl Shared {
             let failed = self.protected_call(run, argc, host);
             let result = if failed || run.ending != Ending::None {
                 Err(error_of(lua, run, name))
+            } else if run.passes_reply_on {
+                out.extend_from_slice(&run.reply);
+                Ok(())
             } else if reply::append_plain(lua, out) {
                 Ok(())
             } else if let Some(error) = reply::returned_error(lua) {

@@ -5,7 +5,7 @@ use std::ffi::c_int;
 use std::rc::Rc;
 
 use crate::ffi::*;
-use crate::fold::{Folded, Known, List, fold};
+use crate::fold::{Folded, Known, List, fold, stand_in};
 use crate::host::{Host, Resp};
 use crate::random::Random;
 use crate::run::{Run, anchor_chunk_name, one_line};
@@ -194,6 +194,9 @@ impl Vm {
                 bind(&run, &script.folded, &closure.fixed);
             }
             set_elements(lua, &closure.elements, keys, args);
+            // SAFETY: only the lifetime changes; the run forgets them at its end.
+            run.lists =
+                [keys, args].map(|list| std::mem::transmute::<*const [&[u8]], *const [&'static [u8]]>(list));
             let result = shared.execute(&mut run, 0, name, options, host, reply);
             closure.elements.iter().for_each(|slot| layout::clear_slot(slot));
             if needs_keys {
@@ -361,6 +364,7 @@ unsafe fn bind(run: &Run, folded: &Folded, fixed: &[layout::Slot]) {
                 Known::Pcall => lua_getfield_(lua, closure + 2, c"pcall".as_ptr()),
                 Known::List(List::Keys) => lua_pushvalue(lua, KEYS_SLOT),
                 Known::List(List::Argv) => lua_pushvalue(lua, ARGV_SLOT),
+                Known::Argument(list, index) => lua_pushlightuserdata(lua, stand_in(list, index)),
                 Known::Element(..) => unreachable!("it is no fixed one"),
             };
             layout::set_slot(lua, slot);

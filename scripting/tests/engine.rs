@@ -66,6 +66,36 @@ fn elements_that_are_arguments_are_those_of_the_run() {
     }
 }
 
+/// A reply that a script returns as it came makes no Lua value; any other way it does.
+#[test]
+fn the_reply_of_the_last_call_is_that_of_the_script() {
+    let vm = vm();
+    for (body, reply) in [
+        ("return redis.call('echo', KEYS[1])", "$3\r\nkey\r\n"),
+        ("return redis.pcall('echo', ARGV[1])", "$3\r\narg\r\n"),
+        ("local f = function() return redis.call('echo', KEYS[1]) end return f() .. '!'", "$4\r\nkey!\r\n"),
+        ("local f = function() return redis.call('echo', KEYS[1]) end return {f()}", "*1\r\n$3\r\nkey\r\n"),
+        ("local f = function() return redis.call('echo', KEYS[1]) end return f()", "$3\r\nkey\r\n"),
+        ("return (redis.call('echo', KEYS[1]))", "$3\r\nkey\r\n"),
+        ("local _, v = pcall(redis.call, 'echo', KEYS[1]) return v", "$3\r\nkey\r\n"),
+        ("return pcall(redis.call, 'echo', KEYS[1])", ":1\r\n"),
+        ("local c = coroutine.wrap(function() return redis.call('echo', KEYS[1]) end) return #c()", ":3\r\n"),
+        (
+            "local c = coroutine.wrap(function() return redis.call('echo', KEYS[1]) end) return c()",
+            "$3\r\nkey\r\n",
+        ),
+        ("return redis.call('echo', redis.call('echo', KEYS[1]) .. ARGV[1])", "$6\r\nkeyarg\r\n"),
+    ] {
+        let script = vm.compile(body.as_bytes()).unwrap();
+        for _ in 0..2 {
+            let mut out = b"before".to_vec();
+            let mut server = Server::default();
+            vm.run(&script, b"", &[b"key"], &[b"arg"], RunOptions::default(), &mut server, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), format!("before{reply}"), "{body}");
+        }
+    }
+}
+
 /// An error names a field or a global by the instruction that has loaded it.
 #[test]
 fn errors_about_keys_and_args_are_worded_as_lua_does() {

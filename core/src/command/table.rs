@@ -70,6 +70,8 @@ pub mod flag {
     pub const REPLIES_AS_MESSAGE: u64 = 1 << 37;
     /// It changes what its client tracks, and what the next commands do to that.
     pub const CHANGES_TRACKING: u64 = 1 << 38;
+    /// It may change who its client is, or what that may do.
+    pub const CHANGES_RIGHTS: u64 = 1 << 39;
     /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }

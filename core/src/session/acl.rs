@@ -30,6 +30,7 @@ const ACL: Command = Command::container(
 
 const ANYBODY: u64 = flag::NOSCRIPT | flag::LOADING | flag::STALE;
 const ADMIN: u64 = flag::ADMIN | ANYBODY;
+const CHANGES: u64 = ADMIN | flag::CHANGES_RIGHTS;
 
 /// What rules go by at present.
 fn rule_context<'t>(table: &'t CommandTable, config: &Config) -> RuleContext<'t> {
@@ -66,7 +67,7 @@ fn all_secret(args: Argv<'_>) -> SmallVec<[usize; 2]> {
     (2..args.len()).collect()
 }
 
-const DELUSER: Command = session("deluser", -3, &(deluser as SessionHandler)).flags(ADMIN).docs(
+const DELUSER: Command = session("deluser", -3, &(deluser as SessionHandler)).flags(CHANGES).docs(
     Docs::new("server", "6.0.0", "Removes users, and disconnects their clients")
         .complexity("O(1) amortized time considering the typical user.")
         .arguments("username..."),
@@ -236,7 +237,7 @@ const NO_FILE: CommandError = CommandError::fixed(
      users in the Redis configuration.",
 );
 
-const LOAD: Command = session("load", 2, &(load as SessionHandler)).flags(ADMIN).docs(
+const LOAD: Command = session("load", 2, &(load as SessionHandler)).flags(CHANGES).docs(
     Docs::new("server", "6.0.0", "Reads the users from the ACL file")
         .complexity("O(N). Where N is the number of configured users."),
 );
@@ -355,7 +356,7 @@ fn save(ctx: &mut SessionCtx<'_>) -> CommandResult {
 }
 
 const SETUSER: Command =
-    session("setuser", -3, &(setuser as SessionHandler)).flags(ADMIN).secrets(all_secret).docs(
+    session("setuser", -3, &(setuser as SessionHandler)).flags(CHANGES).secrets(all_secret).docs(
         Docs::new("server", "6.0.0", "Creates a user, or changes its rules")
             .complexity("O(N). Where N is the number of rules provided.")
             .arguments("username [rule...]")

@@ -75,7 +75,7 @@ fn echo(ctx: &mut Ctx<'_>) -> CommandResult {
 }
 
 const AUTH: Command = session("auth", -2, &(auth as SessionHandler))
-    .flags(ANYTIME)
+    .flags(ANYTIME | flag::CHANGES_RIGHTS)
     .acl(acl::CONNECTION)
     .secrets(auth_secrets)
     .docs(
@@ -125,7 +125,7 @@ fn log_in(ctx: &mut SessionCtx<'_>, user: &[u8], password: &[u8]) -> CommandResu
 }
 
 const HELLO: Command = session("hello", -1, &(hello as SessionHandler))
-    .flags(ANYTIME)
+    .flags(ANYTIME | flag::CHANGES_RIGHTS)
     .acl(acl::CONNECTION)
     .secrets(hello_secrets)
     .constant_time()

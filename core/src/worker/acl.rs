@@ -6,9 +6,10 @@
 //! disconnected, and the reply to the change, and what its client has sent behind it, waits until all have adopted it: from
 //! then on no client is served, counted or connected by rights that it had before.
 //!
-//! A request is judged at home, when it is about to run: for an EXEC, that is all its commands, and those that are not
-//! allowed any more are replaced by their error. Programs are judged where they run, each call by the users of the moment
-//! in which their slice began. A blocked client whose user may not call its command any more gets an error.
+//! A request is judged at home, when it is about to run: for an EXEC, that is all its commands at one moment, and those that
+//! are not allowed any more are replaced by their error. But a command of it may change what those behind it may do (AUTH):
+//! these are judged when it has run. Programs are judged where they run, each call by the users of the moment in which their
+//! slice began. A blocked client whose user may not call its command any more gets an error.
 
 use super::Worker;
 use super::connection::StallReason;
@@ -22,7 +23,7 @@ use crate::command::{Call, CommandError, CommandResult, Ctx};
 use crate::protocol::{Argv, OwnedArgv};
 use crate::runtime::driver::ConnId;
 use crate::shard::message::Message;
-use crate::worker::client_line::write_line;
+use crate::worker::client_line::{EXEC_LEN_BYTES, write_line};
 use ahash::AHashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -243,6 +244,10 @@ impl Worker {
                     let id = client.id;
                     // Its shard may have decided so, for the sake of a reply that is still to come.
                     if !self.act_on_decision(id) {
+                        if caller == Some(at) {
+                            // An EXEC that has removed its own user goes on.
+                            self.shut_out(at);
+                        }
                         self.close_for(caller, at);
                     }
                 }
@@ -290,14 +295,18 @@ impl Worker {
             Decision::LogIn(user) => self.become_user(at, user),
             Decision::Close => {
                 self.tell_user_change(at);
-                let default_user = Arc::clone(self.users.default_user());
-                if let Some(connection) = self.connections[at].as_deref_mut() {
-                    connection.client.shut_out(default_user);
-                }
-                self.note_named(at);
+                self.shut_out(at);
                 self.close_after_reply(at);
             }
         }
+    }
+
+    fn shut_out(&mut self, at: usize) {
+        let default_user = Arc::clone(self.users.default_user());
+        if let Some(connection) = self.connections[at].as_deref_mut() {
+            connection.client.shut_out(default_user);
+        }
+        self.note_named(at);
     }
 
     /// A connection's client logs in as this user.
@@ -380,18 +389,20 @@ impl Worker {
     ) -> CommandError {
         let is_queueing = self.connections[at].as_deref().is_some_and(|it| it.client.multi.is_some());
         let context = if is_queueing { AclContext::Multi } else { AclContext::TopLevel };
-        self.log_denied_request(at, entry, args, denied, context);
+        self.log_denied_request(at, entry, args, denied, context, args.total_len_bytes());
         denied.error(&entry.full_name)
     }
 
     /// Somebody could not log in.
     pub fn log_auth_failure(&mut self, at: usize, user: &[u8], args: Argv<'_>) {
-        let is_queueing = self.connections[at].as_deref().is_some_and(|it| it.client.executing.is_some());
-        let context = if is_queueing { AclContext::Multi } else { AclContext::TopLevel };
-        self.log_denied(at, user.to_vec(), Forbidden::Auth, context, args.arg(0).to_vec(), args);
+        let is_executing = self.connections[at].as_deref().is_some_and(|it| it.client.executing.is_some());
+        let context = if is_executing { AclContext::Multi } else { AclContext::TopLevel };
+        let (object, args_len_bytes) = (args.arg(0).to_vec(), args.total_len_bytes());
+        self.log_denied(at, user.to_vec(), Forbidden::Auth, context, object, args_len_bytes);
     }
 
-    /// Adds to ACL LOG that a connection's user may not make a request.
+    /// Adds to ACL LOG that a connection's user may not make a request. `args_len_bytes`: of the request that the connection
+    /// is at.
     fn log_denied_request(
         &mut self,
         at: usize,
@@ -399,10 +410,11 @@ impl Worker {
         args: Argv<'_>,
         denied: Denied,
         context: AclContext,
+        args_len_bytes: usize,
     ) {
         let user = self.connections[at].as_deref().map(|it| it.client.user().name.clone());
         let object = object_of(entry, args, denied);
-        self.log_denied(at, user.unwrap_or_default(), denied.what, context, object, args);
+        self.log_denied(at, user.unwrap_or_default(), denied.what, context, object, args_len_bytes);
     }
 
     /// Adds to ACL LOG.
@@ -413,57 +425,64 @@ impl Worker {
         what: Forbidden,
         context: AclContext,
         object: Vec<u8>,
-        args: Argv<'_>,
+        args_len_bytes: usize,
     ) {
         let mut client = Vec::new();
         let now_ms = self.shard.now_ms;
         if let Some(connection) = self.connections[at].as_deref() {
-            write_line(&mut client, connection, self.table, now_ms, args.total_len_bytes(), false);
+            write_line(&mut client, connection, self.table, now_ms, args_len_bytes, false);
             client.truncate(client.trim_ascii_end().len());
         }
         let entry = AclLogEntry { count: 1, what, context, object, user, at_ms: now_ms, client };
         self.globals.acl.log().add(entry, self.shard.config.acllog_max_len as usize);
     }
 
-    /// Before an EXEC runs: replaces those of its commands that the user may not call any more by their errors.
+    /// Before an EXEC runs: replaces those of its commands that the user may not call any more by their errors, up to the
+    /// first that may change the rights of those behind it.
     pub(super) fn recheck_queue(&mut self, at: usize) {
         let Some(connection) = self.connections[at].as_deref() else { return };
         if !connection.client.is_restricted() {
             return;
         }
         let Some(multi) = connection.client.multi.as_deref() else { return };
-        let refused = |(call, args): (&Call, Argv<'_>)| {
+        let mut refusals = Vec::new();
+        for (call, args) in multi.queue.calls() {
             let entry = self.table.entry(call.command);
-            self.check_rights(at, entry, args).err()
-        };
-        let refusals: Vec<Option<Refusal>> = multi.queue.calls().map(refused).collect();
+            // If the EXEC has had to wait, some were replaced before.
+            let is_replaced = entry.row.is_hidden;
+            let refusal = if is_replaced { None } else { self.check_rights(at, entry, args).err() };
+            let changes_rights = refusal.is_none() && may_change_rights(entry);
+            refusals.push(refusal);
+            if changes_rights {
+                break;
+            }
+        }
         if refusals.iter().any(Option::is_some) {
             self.replace_refused(at, refusals);
         }
     }
 
+    /// `refusals`: of the first commands; the others are not replaced.
     #[cold]
     fn replace_refused(&mut self, at: usize, refusals: Vec<Option<Refusal>>) {
-        let shards = self.shards();
+        let (shards, db_count) = (self.shards(), self.shard.db_count());
         let mut new = self.take_command_queue();
         let Some(old) = self.connections[at].as_deref_mut().and_then(|it| it.client.multi.take()) else {
             return;
         };
         let refuse = self.table.hidden(REFUSED_NAME);
-        for ((call, args), refusal) in old.queue.calls().zip(refusals) {
+        new.db = old.queue.commands().first().map_or(0, |queued| queued.call.db);
+        let mut refusals = refusals.into_iter();
+        for (call, args) in old.queue.calls() {
             let entry = self.table.entry(call.command);
-            new.db = call.db;
-            let error = match refusal {
-                None => {
-                    new.add(self.table, entry, entry.row.flags, call, args, None, shards);
-                    continue;
+            let Some(refusal) = refusals.next().flatten() else {
+                new.add(self.table, entry, entry.row.flags, call, args, None, shards);
+                if let Some(selects) = entry.row.selects {
+                    new.db = selects(args, db_count).unwrap_or(new.db);
                 }
-                Some(Refusal::Denied(denied)) => self.denied_in_exec(at, entry, args, denied),
-                Some(Refusal::Error(error)) => error,
-                Some(Refusal::Paused | Refusal::Subscribed) => {
-                    unreachable!("rights do not depend on the rest")
-                }
+                continue;
             };
+            let error = self.error_in_exec(at, entry, args, refusal);
             let call = Call { command: refuse.id, hash: 0, hashed_arg: 0, ..*call };
             let args = OwnedArgv::from_slices(&[REFUSED_NAME.as_bytes(), error.as_bytes()]);
             new.add(self.table, refuse, refuse.row.flags, &call, args.as_argv(), None, shards);
@@ -476,15 +495,35 @@ impl Worker {
         }
     }
 
-    /// The user has lost the right to a queued command.
-    fn denied_in_exec(
+    /// While an EXEC runs: whether a command of it may be called by the connection's user, which has changed, or may have.
+    /// Returns the error if not.
+    pub(super) fn refusal_in_exec(
         &mut self,
         at: usize,
         entry: &CommandEntry,
         args: Argv<'_>,
-        denied: Denied,
+    ) -> Option<CommandError> {
+        if !self.connections[at].as_deref().is_some_and(|it| it.client.is_restricted()) {
+            return None;
+        }
+        let refusal = self.check_rights(at, entry, args).err()?;
+        Some(self.error_in_exec(at, entry, args, refusal))
+    }
+
+    /// The user may not call a queued command any more: records that, and returns the error.
+    fn error_in_exec(
+        &mut self,
+        at: usize,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        refusal: Refusal,
     ) -> CommandError {
-        self.log_denied_request(at, entry, args, denied, AclContext::Multi);
+        let denied = match refusal {
+            Refusal::Denied(denied) => denied,
+            Refusal::Error(error) => return error,
+            Refusal::Paused | Refusal::Subscribed => unreachable!("rights do not depend on the rest"),
+        };
+        self.log_denied_request(at, entry, args, denied, AclContext::Multi, EXEC_LEN_BYTES);
         let reason = match denied.what {
             Forbidden::Command | Forbidden::Auth => "no permission to execute the command or subcommand",
             Forbidden::Key => "no permission to touch the specified keys",
@@ -497,6 +536,11 @@ impl Worker {
              command is no longer allowed for the following reason: {reason}"
         ))
     }
+}
+
+/// Whether the commands of an EXEC behind this one are to be judged when it has run. A module may log its client in.
+pub(super) fn may_change_rights(entry: &CommandEntry) -> bool {
+    entry.row.has(flag::CHANGES_RIGHTS | flag::MODULE)
 }
 
 /// The command, key or channel.
@@ -563,7 +607,7 @@ impl Worker {
     pub(super) fn log_refused(&mut self, refused: RefusedCall) {
         let RefusedCall { client, context, user, what, object } = refused;
         if let Some(at) = self.find_client(client) {
-            self.log_denied(at, user, what, context, object, Argv::new(&[], &[]));
+            self.log_denied(at, user, what, context, object, 0);
         }
     }
 
@@ -584,7 +628,7 @@ impl Worker {
 
 /// The row that takes the place of a queued command which is not allowed any more.
 pub const REFUSED: &[Command] = &[Command::keys(REFUSED_NAME, 2, refused)
-    .flags(flag::SKIP_SLOWLOG)
+    .flags(flag::SKIP_SLOWLOG | flag::SKIP_MONITOR)
     .hidden()
     .docs(Docs::new("server", "7.0.0", "Replies with an error").complexity("O(1)").internal())];
 

@@ -19,6 +19,9 @@ use crate::protocol::{Argv, Limits, Parsed, RequestParser, Resp};
 use crate::pubsub::Kind;
 use crate::worker::Connection;
 
+/// The arguments of a client whose EXEC runs are those of the EXEC.
+pub(super) const EXEC_LEN_BYTES: usize = "exec".len();
+
 /// A request that CLIENT PAUSE holds.
 struct HeldRequest<'t> {
     command: Option<&'t CommandEntry>,
@@ -57,6 +60,7 @@ pub fn write_line(
     let client = &connection.client;
     let held = held_request(connection, table);
     let (query_len_bytes, begun_args_bytes) = connection.query_len_bytes();
+    let running_args_bytes = if client.executing.is_some() { EXEC_LEN_BYTES } else { running_args_bytes };
     let args_len_bytes = held.as_ref().map_or(running_args_bytes, |held| held.args_len_bytes);
     let args_len_bytes = args_len_bytes + begun_args_bytes;
     let command = held.as_ref().and_then(|held| held.command);

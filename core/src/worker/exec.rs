@@ -6,6 +6,7 @@
 //! several shards, or one that mixes session commands with keys elsewhere, is a [transaction](super::transact).
 
 use super::Worker;
+use super::acl::may_change_rights;
 use super::connection::{Connection, StallReason};
 use super::pipeline::Flow;
 use super::run::Invocation;
@@ -197,19 +198,46 @@ impl Worker {
         }
         let started_at_ticks = self.time.ticks;
         let is_unit = self.shard.begin_publishing();
+        let mut has_changed_rights = false;
         for (call, args) in commands {
             let entry = self.table.entry(call.command);
             match caller {
                 ExecCaller::Elsewhere => {
                     self.run(&Invocation::new(entry, call, args, None), out);
                 }
-                ExecCaller::Session(at) => self.run_in_session(at, exec, call, args, out),
+                ExecCaller::Session(at) => {
+                    if !has_changed_rights || !self.is_refused_in_session(at, exec, entry, args, out) {
+                        self.run_in_session(at, exec, call, args, out);
+                        has_changed_rights |= may_change_rights(entry);
+                    }
+                }
             }
         }
         if is_unit {
             self.shard.end_publishing();
         }
         self.end_exec_here(exec, started_at_ticks);
+    }
+
+    /// Whether a command stands behind one that has taken the right to it from its client, which gets an error then.
+    fn is_refused_in_session(
+        &mut self,
+        at: usize,
+        exec: &Call,
+        entry: &CommandEntry,
+        args: Argv<'_>,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let client = self.connections[at].as_deref().map(|connection| &connection.client);
+        let Some(resp) = client.filter(|client| client.id == exec.client).map(|client| client.resp) else {
+            return false;
+        };
+        let Some(error) = self.refusal_in_exec(at, entry, args) else { return false };
+        let start = out.len();
+        self.shard.stats.error(error.code());
+        Reply::new(out, resp).error(error.as_bytes());
+        self.drop_unwanted_reply(ExecCaller::Session(at), self.is_closing(at), start, out);
+        true
     }
 
     /// Runs one command of an EXEC that contains session commands or, where there is a single shard, commands for every
@@ -227,7 +255,13 @@ impl Worker {
                 return;
             }
         };
-        let call = Call { resp: client.resp, no_touch: client.no_touch, ..*queued };
+        let call = Call {
+            db: client.db,
+            resp: client.resp,
+            no_touch: client.no_touch,
+            has_named_user: client.has_named_user(),
+            ..*queued
+        };
         let command = Invocation::new(entry, &call, args, Some(at));
         match route::route(entry, args, self.shard.index, self.shard.shard_count) {
             Route::Every(_) => self.run_every(&command, out),

@@ -699,6 +699,114 @@ fn a_client_sees_what_its_own_exec_runs() {
     });
 }
 
+/// The error of a command of an EXEC whose client has lost the right to it.
+fn lost(right: &str) -> String {
+    format!(
+        "-NOPERM ACLs rules changed between the moment the transaction was accumulated and the EXEC call. This command \
+         is no longer allowed for the following reason: no permission to {right}"
+    )
+}
+
+/// Rights count when a command runs, so those behind an AUTH are judged by the user that has logged in there. Each that is
+/// refused has its error in its place and leaves no lock behind, wherever it would have run.
+#[test]
+fn behind_an_auth_an_exec_has_the_rights_of_that_user() {
+    let no_key = lost("touch the specified keys");
+    let no_command = lost("execute the command or subcommand");
+    let no_channel = lost("access one of the channels used as arguments to the command");
+    let by_denied = "-ERR BY option of SORT denied due to insufficient ACL permissions.";
+    let script_denied = "-ERR The user executing the script can't access at least one of the keys mentioned in the \
+                         command arguments";
+    let behind_auth: [(&str, &str); 16] = [
+        ("GET a", &no_key),
+        ("GET b", "$1\r\n2"),
+        ("MSET b 5 c 6", &no_key),
+        ("MGET b bb", "*2\r\n$1\r\n2\r\n$1\r\n4"),
+        ("RENAME bb b", &no_command),
+        ("LMOVE l a LEFT LEFT", &no_key),
+        ("SORT l BY by* GET bz*", by_denied),
+        ("DBSIZE", &no_command),
+        ("CONFIG GET maxmemory", &no_command),
+        ("EVAL return(redis.call('incr',KEYS[1])) 1 a", &no_key),
+        ("EVAL return(redis.call('incr',KEYS[1])) 1 b", ":3"),
+        ("EVAL return(redis.call('get','c')) 0", script_denied),
+        ("PUBLISH low x", ":0"),
+        ("PUBLISH high x", &no_channel),
+        ("HELLO 2 AUTH low wrong", "-WRONGPASS invalid username-password pair or user is disabled."),
+        ("ACL WHOAMI", "$3\r\nlow"),
+    ];
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("ACL SETUSER low on >low +@all -@dangerous +sort -rename -dbsize ~b* ~l* &low*", "+OK"),
+            ("ACL SETUSER high on nopass ~* &* +@all", "+OK"),
+            ("MSET a 1 b 2 c 3 bb 4", "+OK"),
+            ("RPUSH l 2 1", ":2"),
+        ]);
+        for (first, reply) in [("GET c", "$1\r\n3"), ("MSET a 1 b 2 c 3", "+OK"), ("PING", "+PONG")] {
+            for (words, expected) in behind_auth {
+                let queue = [first, "AUTH low low", words, "GET b", "AUTH high any", "GET a", "ACL WHOAMI"];
+                let b = if expected == ":3" { bulk("3") } else { bulk("2") };
+                let replies = [reply, "+OK", expected, &b, "+OK", &bulk("1"), &bulk("high")];
+                let got = exec(server, &queue);
+                if expected == script_denied {
+                    assert!(got.contains(script_denied), "{got}");
+                } else {
+                    assert_eq!(got, array(&replies), "{queue:?}");
+                }
+                assert!(server.cluster.is_at_rest(), "{queue:?}");
+                server.expect(&[("SET b 2", "+OK")]);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_select_that_is_refused_in_an_exec_selects_nothing() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[
+            ("ACL SETUSER low on nopass ~* +@all -select", "+OK"),
+            ("SET b 0", "+OK"),
+            ("SELECT 1", "+OK"),
+            ("SET b 1", "+OK"),
+        ]);
+        let no_command = lost("execute the command or subcommand");
+        let queue = [
+            "SELECT 0",
+            "AUTH low any",
+            "SELECT 1",
+            "GET b",
+            "MGET b c",
+            "AUTH default any",
+            "SELECT 1",
+            "GET b",
+        ];
+        let both = format!("*2\r\n{}\r\n{NULL}", bulk("0"));
+        let replies = ["+OK", "+OK", &no_command, &bulk("0"), &both, "+OK", "+OK", &bulk("1")];
+        assert_eq!(exec(server, &queue), array(&replies));
+        assert_eq!(server.call("GET b"), "$1\r\n1\r\n");
+    });
+}
+
+/// A user that an EXEC removes is nobody from then on, and its connection is closed: no reply shows what the commands behind
+/// that do, which have the rights of the default user.
+#[test]
+fn an_exec_that_removes_its_own_user_goes_on_as_the_default_user() {
+    on_one_and_three_shards(|server| {
+        let own = server.cluster.connect(0);
+        for words in ["ACL SETUSER u on nopass ~* +@all", "ACL SETUSER default -incr"] {
+            assert_eq!(server.call(words), "+OK\r\n");
+        }
+        assert_eq!(server.cluster.call(own, &["AUTH", "u", "any"]), "+OK\r\n");
+        let queue = ["SET a 1", "ACL DELUSER u", "INCR a", "SET b 2", "MSET c 3 d 4"];
+        assert_eq!(exec_of(&mut server.cluster, own, &queue), "*5\r\n+OK\r\n:1\r\n");
+        assert!(!server.cluster.is_open(own));
+        assert_eq!(server.call("MGET a b c d"), array(&[&bulk("1"), &bulk("2"), &bulk("3"), &bulk("4")]));
+        let log = server.call("ACL LOG");
+        assert!(log.contains("\r\nmulti\r\n") && log.contains("\r\nincr\r\n"), "{log}");
+        assert!(log.contains("\r\ndefault\r\n"), "{log}");
+    });
+}
+
 #[test]
 fn a_command_on_every_shard_without_locks_counts_as_no_transaction() {
     on_one_and_three_shards(|server| {

@@ -19,6 +19,7 @@ use crate::shard::txn::{
 };
 use crate::types::hash_key;
 use crate::worker::Worker;
+use crate::worker::acl::may_change_rights;
 use crate::worker::blocked::CheckedOutWaits;
 use crate::worker::program::{CheckedOut, EndedStage};
 use crate::worker::run::Invocation;
@@ -133,14 +134,8 @@ impl Worker {
 
     /// Sends the shards their work of a later stage. Returns whether there is any to wait for.
     fn begin_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
-        if txn.multi.has_session
-            && let Some(at) = self.caller(txn)
-            && let Some(connection) = self.connections[at].as_deref()
-        {
-            let (resp, no_touch) = (connection.client.resp, connection.client.no_touch);
-            for queued in &mut txn.multi.queue.commands_mut()[txn.stage.commands.clone()] {
-                queued.call = Call { resp, no_touch, ..queued.call };
-            }
+        if txn.is_exec {
+            self.follow_session(txn);
         }
         txn.outcomes = txn.shards.iter().map(|_| None).collect();
         for (n, work) in self.stage_works(txn).into_iter().enumerate() {
@@ -154,12 +149,61 @@ impl Worker {
         txn.missing > 0
     }
 
+    /// Has the commands of the present stage run as their client is by now.
+    fn follow_session(&mut self, txn: &mut HomeTxn) {
+        let Some(at) = self.caller(txn) else { return };
+        let Some(client) = self.connections[at].as_deref().map(|connection| &connection.client) else {
+            return;
+        };
+        let (resp, no_touch, has_named_user) = (client.resp, client.no_touch, client.has_named_user());
+        let (mut db, db_count) = (client.db, self.shard.db_count());
+        for at in txn.stage.commands.clone() {
+            let queued = &mut txn.multi.queue.commands_mut()[at];
+            queued.call = Call { db, resp, no_touch, has_named_user, ..queued.call };
+            if let Some(selects) = self.table.entry(queued.call.command).row.selects
+                && txn.refusal(at).is_none()
+            {
+                db = selects(txn.multi.queue.args(at), db_count).unwrap_or(db);
+            }
+        }
+    }
+
+    /// A command of an EXEC has run, as a stage by itself. If it may have changed the rights of those behind it, judges them
+    /// anew, up to the next such command.
+    fn judge_behind(&mut self, txn: &mut HomeTxn, at: usize) {
+        let Some(conn) = self.caller(txn) else { return };
+        let entry_at = |at: usize| self.table.entry(txn.multi.queue.commands()[at].call.command);
+        if !txn.is_exec || !may_change_rights(entry_at(at)) {
+            return;
+        }
+        let mut refused = Vec::new();
+        for at in at + 1..txn.multi.queue.len() {
+            let entry = self.table.entry(txn.multi.queue.commands()[at].call.command);
+            match self.refusal_in_exec(conn, entry, txn.multi.queue.args(at)) {
+                Some(error) => refused.push((at, error)),
+                None if may_change_rights(entry) => break,
+                None => {}
+            }
+        }
+        txn.refused = refused;
+    }
+
+    /// If a command is one of [`HomeTxn::refused`]: replies why, and returns true.
+    fn replies_refusal(&self, txn: &mut HomeTxn, at: usize) -> bool {
+        let Some(error) = txn.refusal(at).cloned() else { return false };
+        let resp = txn.multi.queue.commands()[at].call.resp;
+        Reply::new(&mut txn.reply, resp).error(error.as_bytes());
+        self.shard.stats.error(error.code());
+        true
+    }
+
     /// All shards have done their shares of the stage: makes the replies of its commands. False: its program was
     /// suspended, and the stage ends later.
     fn end_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
         let start = txn.reply.len();
         let was_closed = txn.is_closed;
-        if txn.stage.kind == StageKind::CheckOut && self.is_program(txn) {
+        let first = txn.stage.commands.start;
+        if txn.stage.kind == StageKind::CheckOut && txn.refusal(first).is_none() && self.is_program(txn) {
             let ended = self.run_program_stage(id, txn);
             return ended.map(|ended| self.end_program_stage(txn, ended)).is_some();
         }
@@ -170,6 +214,10 @@ impl Worker {
             }
             StageKind::CheckOut => self.run_checked_out(id, txn),
             StageKind::Session => self.run_session_stage(id, txn),
+        }
+        if txn.stage.kind == StageKind::Session && txn.refusal(first).is_none() {
+            self.judge_behind(txn, first);
+            txn.is_closed |= self.caller(txn).is_some_and(|at| self.is_closing(at));
         }
         if was_closed || !self.wants_reply(txn) {
             txn.reply.truncate(start);
@@ -212,6 +260,7 @@ impl Worker {
         }
         self.pools.give_buffer(reply);
         txn.ran_nanos += ran_nanos;
+        self.judge_behind(txn, txn.stage.commands.start);
         let CheckedOut { txn: id, keys, entries, events, brought, .. } = *checked_out;
         self.send_brought_back(id, brought, &events);
         self.check_in_all(id, txn, &keys, entries, &events, CheckedOutWaits::default());
@@ -252,10 +301,12 @@ impl Worker {
                 self.begin_block(block, &mut txn.reply);
                 block_began_nanos = txn.ran_nanos;
             }
-            if txn.multi.routes.placement(at).is_checked_out() {
-                waits = self.run_over_entries(txn, at);
-            } else {
-                self.merge_command(txn, at, &mut replies);
+            if !self.replies_refusal(txn, at) {
+                if txn.multi.routes.placement(at).is_checked_out() {
+                    waits = self.run_over_entries(txn, at);
+                } else {
+                    self.merge_command(txn, at, &mut replies);
+                }
             }
             if closed_by.is_some_and(|place| at > place as usize) {
                 txn.reply.truncate(start);
@@ -373,7 +424,9 @@ impl Worker {
             self.resume_piece(id, true);
             self.shard.effects.set_order(queued.place);
         }
-        self.run_session(txn, at);
+        if !self.replies_refusal(txn, at) {
+            self.run_session(txn, at);
+        }
         if is_recorded {
             self.shard.effects.suspend_piece();
         }
@@ -443,6 +496,9 @@ impl Worker {
     /// The names of the keys that the command of the present stage needs besides those that were checked out.
     fn derived_keys(&mut self, txn: &HomeTxn) -> Vec<Vec<u8>> {
         let at = txn.stage.commands.start;
+        if txn.refusal(at).is_some() {
+            return Vec::new();
+        }
         let call = &txn.multi.queue.commands()[at].call;
         let derived = self.table.entry(call.command).row.derived_keys.expect("its placement says so");
         let args = txn.multi.queue.args(at);

@@ -19,11 +19,11 @@ use super::Worker;
 use super::connection::StallReason;
 use super::program::Hold;
 use crate::client::{ClientId, CommandQueue, WatchedShards};
-use crate::command::Call;
 use crate::command::keys::KeyPositions;
 use crate::command::placement::{Need, Placement, Shards, add_check_out_keys};
 use crate::command::queue::{Queue, Queued};
 use crate::command::table::{CommandEntry, CommandId, CommandTable, KeyspaceLock, Run, Scope, flag};
+use crate::command::{Call, CommandError};
 use crate::protocol::{Argv, OwnedArgv, Reply};
 use crate::pubsub::OpenMessages;
 use crate::shard::blocking::OfferId;
@@ -64,6 +64,9 @@ struct HomeTxn {
     /// locks: nobody begins to read the effects before the last of them is there.
     last_session_write: Option<usize>,
     stage: Stage,
+    /// By place: the commands that the client may not call any more, for one before them has changed its rights, and what it
+    /// is told. They take their turns and keep their locks, but are not run.
+    refused: Vec<(usize, CommandError)>,
     /// The shards' outcomes of the present stage, and how many are missing.
     outcomes: Vec<Option<Outcome>>,
     missing: usize,
@@ -534,6 +537,7 @@ impl Worker {
             last_stages,
             last_session_write,
             stage: first.unwrap_or(Stage { kind: StageKind::Lists, commands: 0..0 }),
+            refused: Vec::new(),
             outcomes: shards.iter().map(|_| None).collect(),
             missing: shards.len(),
             keys: Vec::new(),
@@ -584,6 +588,7 @@ impl Worker {
         }
         let spare = &mut self.transact.spare_shard_batches;
         let mut lists = Lists { shards: &txn.shards, works, spare };
+        let is_refused = |at: usize| txn.refused.iter().any(|(refused, _)| *refused == at);
         for at in txn.stage.commands.clone() {
             if routes.placement(at).is_checked_out() {
                 txn.derives_keys = routes.placement(at) == Placement::CheckOutDerived;
@@ -594,6 +599,8 @@ impl Worker {
                 if txn.wide != PartOfWide::Beginning || !matches!(row.run, Run::Program(_)) {
                     add_check_out_keys(row, queue.args(at), routes.keys(at), call.db, db_count, &mut keys);
                 }
+            } else if is_refused(at) {
+                lists.add_nothing(routes, at);
             } else {
                 lists.add(queue, routes, at);
             }
@@ -670,6 +677,11 @@ impl Worker {
 }
 
 impl HomeTxn {
+    /// Why a command is not run.
+    fn refusal(&self, at: usize) -> Option<&CommandError> {
+        self.refused.iter().find(|(refused, _)| *refused == at).map(|(_, error)| error)
+    }
+
     /// How many pieces its effects consist of, if they are recorded; 0: no command of it writes.
     fn pieces_of_effects(&self, table: &CommandTable) -> u32 {
         const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE;

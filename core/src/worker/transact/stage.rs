@@ -134,6 +134,13 @@ impl Lists<'_> {
         }
     }
 
+    /// The shards on which the command `at` would run have a turn without it: they end the stage as they would with it.
+    pub fn add_nothing(&mut self, routes: &Routes, at: usize) {
+        for shard in command_shards(routes.placement(at), routes.keys(at), self.shards) {
+            self.of(shard);
+        }
+    }
+
     /// Splits a command whose arguments after the name repeat in groups of a key and its values (`MSET k v k v`): each
     /// shard gets the arguments before the first key, and the groups of its keys.
     fn split(&mut self, queue: &Queue, keys: &[RoutedKey], at: usize) {

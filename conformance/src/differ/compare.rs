@@ -28,9 +28,16 @@ pub enum How {
     Pick,
     /// The words of texts have no order.
     Words,
+    /// Entries of SLOWLOG GET: the same arguments by the same clients, however long they took.
+    Slowlog,
+    /// Lines of CLIENT LIST: the same clients, but for what is a moment or the inside of a server.
+    Clients,
     /// Only the same RESP type.
     Kind,
 }
+
+/// The name of the client that asks between the calls, each server something else: nothing of it is compared.
+pub const ADMIN: &str = "admin";
 
 /// How far apart two times may be, in whatever unit.
 const TIME_DIFFERENCE_MAX: i64 = 5_000;
@@ -54,6 +61,8 @@ impl How {
             "stream" => How::Stream,
             "pick" => How::Pick,
             "words" => How::Words,
+            "slowlog" => How::Slowlog,
+            "clients" => How::Clients,
             "kind" => How::Kind,
             _ => return None,
         })
@@ -94,6 +103,8 @@ impl How {
                 _ => false,
             },
             How::Words => with_sorted_words(a) == with_sorted_words(b),
+            How::Slowlog => slow_calls(a) == slow_calls(b),
+            How::Clients => client_lines(a) == client_lines(b),
             How::Kind => matches!(a.body, Body::Nil) == matches!(b.body, Body::Nil),
         }
     }
@@ -124,6 +135,39 @@ fn with_sorted_words(reply: &Reply) -> Reply {
         Body::Nil => Body::Nil,
     };
     Reply { kind: reply.kind, body }
+}
+
+/// What is compared of an entry of the slow log.
+type SlowCall<'a> = (Option<&'a [Reply]>, bool, Option<&'a [u8]>);
+
+/// The arguments of each entry, whether a script has called it, and the client's name, in no order: shards that log at the
+/// same time have none.
+fn slow_calls(reply: &Reply) -> Vec<SlowCall<'_>> {
+    let mut calls: Vec<SlowCall<'_>> = Vec::new();
+    for entry in reply.items().unwrap_or_default().iter().filter_map(Reply::items) {
+        let text = |at: usize| entry.get(at).and_then(Reply::text);
+        if text(5) != Some(ADMIN.as_bytes()) {
+            calls.push((entry.get(3).and_then(Reply::items), text(4) == Some(b"?:0"), text(5)));
+        }
+    }
+    calls.sort();
+    calls
+}
+
+/// Fields of a line of CLIENT LIST that are the same for the same client of each server.
+const CLIENT_FIELDS: [&str; 8] = ["name", "db", "sub", "psub", "ssub", "user", "redir", "resp"];
+
+fn client_lines(reply: &Reply) -> Vec<String> {
+    let text = String::from_utf8_lossy(reply.text().unwrap_or_default()).into_owned();
+    // Redis queues nothing more once the EXEC is sure to fail; with us another shard may know that.
+    let shown = |field: &&str| {
+        let (name, value) = field.split_once('=').unwrap_or_default();
+        CLIENT_FIELDS.contains(&name) || name == "multi" && value == "-1"
+    };
+    let lines = text.lines().map(|line| line.split(' ').filter(shown).collect::<Vec<_>>().join(" "));
+    let mut lines: Vec<String> = lines.filter(|line| !line.starts_with(&format!("name={ADMIN} "))).collect();
+    lines.sort();
+    lines
 }
 
 fn sorted_pairs(reply: &Reply) -> Vec<&[Reply]> {
@@ -248,6 +292,21 @@ mod tests {
         assert!(How::Words.same(&of("-@all +get +set"), &of("-@all +set +get")));
         assert!(How::Words.same(&of("(~a +get +set)"), &of("(~a +set +get)")));
         assert!(!How::Words.same(&of("-@all +get +set"), &of("-@all +get -set")));
+    }
+
+    #[test]
+    fn of_slow_calls_and_of_clients_only_what_is_no_moment_is_compared() {
+        let entry = |id, args: &str, name: &str| {
+            let args = array(&args.split(' ').map(bulk).collect::<Vec<_>>());
+            array(&[int(id), int(1), int(id * 7), args, bulk("127.0.0.1:1"), bulk(name)])
+        };
+        let log = array(&[entry(3, "GET a", ""), entry(2, "INFO", ADMIN), entry(1, "AUTH (redacted)", "")]);
+        assert!(How::Slowlog.same(&log, &array(&[entry(9, "AUTH (redacted)", ""), entry(8, "GET a", "")])));
+        assert!(!How::Slowlog.same(&log, &array(&[entry(9, "AUTH pass", ""), entry(8, "GET a", "")])));
+
+        let lines = "id=3 name= db=0 user=u1 qbuf=3\nid=4 name=admin db=0 user=default qbuf=0\n";
+        assert!(How::Clients.same(&bulk(lines), &bulk("id=7 name= db=0 user=u1 qbuf=9\n")));
+        assert!(!How::Clients.same(&bulk(lines), &bulk("id=7 name= db=0 user=u2 qbuf=9\n")));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::compare::ADMIN;
 use super::resp::{Body, Broken, Client, Reply, encode};
 
 /// Clients that may listen, besides the one that is told what happens to keys.
@@ -27,8 +28,16 @@ pub fn resp_of(listener: usize) -> u8 {
     if listener.is_multiple_of(2) { 2 } else { 3 }
 }
 
+/// The addresses of a server's clients, and the names by which they are the same ones of each server.
+pub type Addresses = [(String, String)];
+
 /// All that a listener has been told since the last call; at least `expected`, if that comes in time.
-pub fn heard(client: &mut Client, marker: &str, expected: usize) -> Result<Vec<Reply>, Broken> {
+pub fn heard(
+    client: &mut Client,
+    addresses: &Addresses,
+    marker: &str,
+    expected: usize,
+) -> Result<Vec<Reply>, Broken> {
     client.send(&encode(&["PING", marker]))?;
     let mut messages = Vec::new();
     loop {
@@ -36,15 +45,72 @@ pub fn heard(client: &mut Client, marker: &str, expected: usize) -> Result<Vec<R
         if is_pong(&reply, marker) {
             break;
         }
-        messages.extend(Some(reply).filter(counts));
+        messages.extend(comparable(reply, addresses));
     }
     let deadline = Instant::now() + PATIENCE;
-    while messages.len() < expected && Instant::now() < deadline {
+    while in_order(messages.clone()).len() < expected && Instant::now() < deadline {
         if client.is_ready(Duration::from_millis(1))? {
-            messages.extend(Some(client.read()?).filter(counts));
+            messages.extend(comparable(client.read()?, addresses));
         }
     }
     Ok(in_order(messages))
+}
+
+/// A message as it may be compared: a line of MONITOR without its time and with its client's name, and of each key that is
+/// invalidated, one. None at all of what is not compared.
+fn comparable(reply: Reply, addresses: &Addresses) -> Vec<Reply> {
+    if let Some((place, call)) = monitored(&reply) {
+        let (db, addr) = place.split_once(' ').unwrap_or_default();
+        let name = addresses.iter().find(|(known, _)| known == addr).map_or(addr, |(_, name)| name);
+        // Its own questions, one after each batch.
+        if name == ADMIN || call.starts_with("\"PING\" \"heard ") {
+            return Vec::new();
+        }
+        return vec![Reply {
+            kind: b'+',
+            body: Body::Text(format!("{MONITORED}[{db} {name}] {call}").into_bytes()),
+        }];
+    }
+    if is_invalidation(&reply)
+        && let Some([kind, keys]) = reply.items()
+        && let Some(keys) = keys.items()
+    {
+        let alone = |key: &Reply| {
+            let keys = Reply { kind: b'*', body: Body::Items(vec![key.clone()]) };
+            Reply { kind: reply.kind, body: Body::Items(vec![kind.clone(), keys]) }
+        };
+        return keys.iter().map(alone).collect();
+    }
+    Some(reply).filter(counts).into_iter().collect()
+}
+
+fn is_invalidation(reply: &Reply) -> bool {
+    matches!(reply.items(), Some([kind, _]) if kind.text() == Some(b"invalidate"))
+}
+
+/// Whether it tells that any key may have changed.
+pub fn is_of_all_keys(reply: &Reply) -> bool {
+    is_invalidation(reply) && reply.items().is_some_and(|items| items[1].items().is_none())
+}
+
+/// How a line of MONITOR begins in place of its time.
+const MONITORED: &str = "monitor ";
+
+/// The database and the client, and the call of a line of MONITOR.
+fn monitored(reply: &Reply) -> Option<(String, String)> {
+    let text = String::from_utf8_lossy(reply.text().filter(|_| reply.kind == b'+')?).into_owned();
+    let (time, rest) = text.split_once(" [")?;
+    let (place, call) = rest.split_once("] ")?;
+    time.parse::<f64>().ok()?;
+    Some((place.to_owned(), call.to_owned()))
+}
+
+/// Whether the order of messages says nothing: shards show what they run each by itself, and tell of keys when they come to it.
+fn is_unordered(messages: &[Reply]) -> bool {
+    messages.iter().any(|message| {
+        let text = message.text().filter(|_| message.kind == b'+').unwrap_or_default();
+        text.starts_with(MONITORED.as_bytes()) || is_invalidation(message)
+    })
 }
 
 fn is_pong(reply: &Reply, marker: &str) -> bool {
@@ -89,6 +155,11 @@ fn in_order(messages: Vec<Reply>) -> Vec<Reply> {
             run.sort();
         }
         ordered.append(&mut run);
+    }
+    if is_unordered(&ordered) {
+        ordered.sort();
+        // A key may be invalidated once for two changes that come together, or twice.
+        ordered.dedup_by(|a, b| a == b && is_invalidation(a));
     }
     ordered
 }
@@ -139,6 +210,32 @@ mod tests {
             in_order(vec![message(&["message", "c", "1"]), message(&["message", "c", "2"])]),
             in_order(vec![message(&["message", "c", "2"]), message(&["message", "c", "1"])])
         );
+    }
+
+    #[test]
+    fn lines_of_monitor_and_keys_that_are_invalidated_are_the_same_in_any_order() {
+        let line = |text: &str| Reply { kind: b'+', body: Body::Text(text.as_bytes().to_vec()) };
+        let heard = |replies: &[Reply], own: &str| {
+            let addresses = [(own.to_owned(), "main".to_owned()), ("1.1.1.1:9".to_owned(), ADMIN.to_owned())];
+            in_order(replies.iter().flat_map(|reply| comparable(reply.clone(), &addresses)).collect())
+        };
+        let invalid = |keys: &[&str]| {
+            let Body::Items(keys) = message(keys).body else { unreachable!() };
+            let keys = Reply { kind: b'*', body: Body::Items(keys) };
+            let kind = Reply { kind: b'$', body: Body::Text(b"invalidate".to_vec()) };
+            Reply { kind: b'>', body: Body::Items(vec![kind, keys]) }
+        };
+        let one = [
+            line("1.5 [0 1.1.1.1:2] \"GET\" \"a\""),
+            line("1.6 [0 1.1.1.1:9] \"INFO\""),
+            invalid(&["a", "b"]),
+        ];
+        let other =
+            [invalid(&["b"]), invalid(&["a"]), line("2.5 [0 1.1.1.1:3] \"GET\" \"a\""), invalid(&["a"])];
+
+        assert_eq!(heard(&one, "1.1.1.1:2"), heard(&other, "1.1.1.1:3"));
+        assert_ne!(heard(&one, "1.1.1.1:2"), heard(&other[..3], "1.1.1.1:4"));
+        assert_eq!(heard(&one, "1.1.1.1:2").len(), 3);
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream) })
     }
 
+    /// Its own address, as the server shows it.
+    pub fn addr(&self) -> String {
+        self.stream.get_ref().local_addr().map_or_else(|error| error.to_string(), |addr| addr.to_string())
+    }
+
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         self.stream.get_mut().write_all(bytes).map_err(|error| Broken(format!("sending failed: {error}")))
     }

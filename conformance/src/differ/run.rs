@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::compare::{How, wrong_pick};
+use super::compare::{ADMIN, How, wrong_pick};
 use super::drive::drive;
 use super::fleet::Fleet;
 use super::listen::{self, EVENTS, EVENTS_DIRECTIVE, EVENTS_PATTERN, LISTENERS_MAX};
@@ -30,6 +30,8 @@ impl Difference {
     }
 }
 
+/// Clients of a new session.
+const CLIENTS_AT_FIRST: usize = 2;
 /// Clients that may be blocked at the same time.
 pub const WAITERS_MAX: usize = 3;
 /// How long a server may take to serve, or to block, whom the reference did.
@@ -52,6 +54,8 @@ pub struct Session {
 
 impl Session {
     pub fn connect(label: &str, port: u16, resp: u8) -> Result<Session, Broken> {
+        let mut admin = connect(port, 2)?;
+        admin.ask(&["CLIENT", "SETNAME", ADMIN])?;
         Ok(Session {
             label: label.to_owned(),
             port,
@@ -59,8 +63,23 @@ impl Session {
             other: None,
             waiters: (0..WAITERS_MAX).map(|_| None).collect(),
             listeners: (0..=LISTENERS_MAX).map(|_| None).collect(),
-            admin: connect(port, 2)?,
+            admin,
         })
+    }
+
+    /// Its clients by their addresses.
+    fn addresses(&self) -> Vec<(String, String)> {
+        let numbered = |role: &str, clients: &[Option<Client>]| -> Vec<(String, String)> {
+            let named = |(at, client): (usize, &Option<Client>)| {
+                Some((client.as_ref()?.addr(), format!("{role} {at}")))
+            };
+            clients.iter().enumerate().filter_map(named).collect()
+        };
+        let mut all = vec![(self.main.addr(), "main".to_owned()), (self.admin.addr(), ADMIN.to_owned())];
+        all.extend(self.other.iter().map(|other| (other.addr(), "other".to_owned())));
+        all.extend(numbered("waiter", &self.waiters));
+        all.extend(numbered("listener", &self.listeners));
+        all
     }
 
     /// Sets the directives of `sequence`, and the others of [`SETTINGS`] to their defaults.
@@ -96,7 +115,7 @@ impl Session {
         self.admin.info(&["clients"])?.number("blocked_clients")
     }
 
-    /// Waits until nobody listens to anything.
+    /// Waits until nobody listens to anything, and those of the sequence before are gone.
     fn wait_for_silence(&mut self) -> Result<(), Broken> {
         let deadline = Instant::now() + Duration::from_millis(SETTLE_MS_MAX);
         loop {
@@ -106,7 +125,8 @@ impl Session {
                 lists.push(self.admin.ask(&["PUBSUB", list])?);
             }
             let is_silent = lists.iter().all(|list| list.items().is_none_or(<[Reply]>::is_empty));
-            if patterns.integer().is_none_or(|count| count == 0) && is_silent {
+            let own: usize = self.admin.info(&["clients"])?.number("connected_clients")?;
+            if patterns.integer().is_none_or(|count| count == 0) && is_silent && own <= CLIENTS_AT_FIRST {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -169,6 +189,7 @@ pub fn run(fleet: &Fleet, sequence: &Sequence, one_by_one: bool) -> Option<Diffe
         busy: [None; WAITERS_MAX],
         calls: &sequence.calls,
         is_deaf: false,
+        has_asked: false,
     };
     if let Some(difference) = run.listen_to_events(sequence) {
         return Some(difference);
@@ -219,6 +240,7 @@ fn open(label: &str, port: u16, sequence: &Sequence) -> Result<Session, Broken> 
     session.admin.ask(&["FUNCTION", "FLUSH"])?;
     session.admin.ask(&["ACL", "DELUSER", "u1", "u2"])?;
     session.configure(sequence)?;
+    session.admin.ask(&["SLOWLOG", "RESET"])?;
     // Those whom the sequence before left blocked, or listening, have to be gone.
     session.wait_for_blocked(0)?;
     session.wait_for_silence()?;
@@ -239,6 +261,8 @@ struct Run<'a> {
     calls: &'a [Call],
     /// What is heard next is not compared: not all servers were asked the same.
     is_deaf: bool,
+    /// They were not, at some time: their logs of calls are not the same any more.
+    has_asked: bool,
 }
 
 impl Run<'_> {
@@ -283,6 +307,7 @@ impl Run<'_> {
     }
 
     fn compare(&mut self, at: usize, call: &Call, replies: &[&Reply]) -> Option<Difference> {
+        let how = if call.how == How::Slowlog && self.has_asked { How::Kind } else { call.how };
         let queued = &mut self.queued[usize::from(call.over == Over::Other)];
         let hows = match call.name().as_slice() {
             b"EXEC" => queued.take(),
@@ -299,7 +324,8 @@ impl Run<'_> {
                     && replies[0].text() == Some(b"QUEUED")
                 {
                     hows.extend(call.clears_errno.then_some(How::Scan));
-                    hows.push(call.how);
+                    // An EXEC over several shards logs a command when all that run with it have run.
+                    hows.push(if how == How::Slowlog { How::Kind } else { how });
                 }
                 None
             }
@@ -308,7 +334,7 @@ impl Run<'_> {
             (Some(hows), Some(a), Some(b)) if a.len() == hows.len() && b.len() == hows.len() => {
                 hows.iter().zip(a.iter().zip(b)).all(|(how, (a, b))| how.same(a, b))
             }
-            _ => call.how.same(replies[0], other),
+            _ => how.same(replies[0], other),
         };
         let other = (1..replies.len()).find(|&other| !same(replies[other]))?;
         let label = &self.sessions[other].label;
@@ -359,7 +385,7 @@ impl Run<'_> {
 
     /// All that a random pick can be of, from the reference. None if there is no such collection.
     fn source(&mut self, call: &Call) -> Result<Option<Vec<Reply>>, Broken> {
-        self.is_deaf = true;
+        (self.is_deaf, self.has_asked) = (true, true);
         let key = call.args.get(1).cloned().unwrap_or_default();
         let flag = |word: &[u8]| call.args.iter().any(|arg| arg.eq_ignore_ascii_case(word));
         let mut question: Vec<Vec<u8>> = match call.name().as_slice() {
@@ -447,26 +473,40 @@ impl Run<'_> {
         // several, run in parallel.
         let in_parts =
             |name: &[u8]| name == b"EXEC" || name.starts_with(b"EVAL") || name.starts_with(b"FCALL");
-        let has_parts = self.calls[batch].iter().any(|call| in_parts(&call.name()));
+        let calls = &self.calls[batch];
+        let has_parts = calls.iter().any(|call| in_parts(&call.name()));
+        // Ours tells those who track keys that all of them may have changed, Redis does not.
+        let may_swap = has_parts || calls.iter().any(|call| call.name() == b"SWAPDB");
+        // It has its reply before others are asked what they have been told of its call.
+        let calling = if let Over::Listener(number) = calls[0].over { number } else { 0 };
         let marker = format!("heard what there was up to {at}");
-        for listener in 0..=LISTENERS_MAX {
+        for listener in (calling..=LISTENERS_MAX).chain(0..calling) {
             let mut told: Vec<Vec<Reply>> = Vec::new();
             if is_deaf {
                 // What is not waited for is not to be taken for what the next batch has to tell.
                 std::thread::sleep(DEAF_FOR);
             }
+            let mut closed = Vec::new();
             for session in &mut self.sessions {
+                let addresses = session.addresses();
                 let Some(client) = &mut session.listeners[listener] else { continue };
                 let expected = if is_deaf { 0 } else { told.first().map_or(0, Vec::len) };
-                match listen::heard(client, &marker, expected) {
+                match listen::heard(client, &addresses, &marker, expected) {
                     Ok(mut messages) => {
+                        messages.retain(|message| !may_swap || !listen::is_of_all_keys(message));
                         if has_parts {
                             messages.sort();
                         }
                         told.push(messages);
                     }
-                    Err(Broken(what)) => return Some(broken(at, &session.label, what)),
+                    Err(Broken(what)) => closed.push(broken(at, &session.label, what)),
                 }
+            }
+            // One whose user has lost a channel is disconnected, by all of them.
+            if closed.len() == self.sessions.len() {
+                self.sessions.iter_mut().for_each(|session| session.listeners[listener] = None);
+            } else if !closed.is_empty() {
+                return closed.pop();
             }
             let other = (1..told.len()).find(|&other| told[other] != told[0] && !is_deaf);
             if let Some(other) = other {

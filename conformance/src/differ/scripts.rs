@@ -166,6 +166,8 @@ impl Parts {
                 | How::ReplicaStream
                 | How::Pick
                 | How::Words
+                | How::Slowlog
+                | How::Clients
                 | How::Kind => call,
             });
         }

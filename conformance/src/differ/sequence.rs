@@ -84,7 +84,7 @@ const CALLS_MAX: usize = 80;
 const FAMILIES_MAX: usize = 2;
 
 /// Redis' defaults, and values so small that collections outgrow them at once.
-pub const SETTINGS: [(&str, [&str; 4]); 10] = [
+pub const SETTINGS: [(&str, [&str; 4]); 12] = [
     ("list-max-listpack-size", ["-2", "-2", "3", "1"]),
     ("list-compress-depth", ["0", "0", "1", "2"]),
     ("hash-max-listpack-entries", ["512", "512", "4", "0"]),
@@ -96,6 +96,10 @@ pub const SETTINGS: [(&str, [&str; 4]); 10] = [
     ("stream-node-max-bytes", ["4096", "4096", "64", "0"]),
     // Without `new`: BITOP over a key with a time to live says that there is a new one, where Redis replaces it.
     (EVENTS_DIRECTIVE, ["", "", "KEA", "KEA"]),
+    // Everything or nothing: how long a command takes is its server's own.
+    ("slowlog-log-slower-than", ["-1", "-1", "0", "0"]),
+    // The questions between the calls are logged, too.
+    ("slowlog-max-len", ["100000"; 4]),
 ];
 
 /// Whether clients wait in a sequence. Which of several keys on several shards that change at one moment serves a client

@@ -112,7 +112,7 @@ pub const JUNK: [&str; 14] = [
 ];
 
 /// Rules of ACL users.
-const RULES: [&str; 60] = [
+const RULES: [&str; 67] = [
     "+@all",
     "-@all",
     "+@read",
@@ -162,6 +162,13 @@ const RULES: [&str; 60] = [
     "on",
     "off",
     "&ch*",
+    "&__key*",
+    "&__keyevent@0__:*",
+    "+@pubsub",
+    "+monitor",
+    "+slowlog",
+    "+client|tracking",
+    "+auth",
     "allchannels",
     "resetchannels",
     "sanitize-payload",

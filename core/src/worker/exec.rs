@@ -216,7 +216,17 @@ impl Worker {
         if is_unit {
             self.shard.end_publishing();
         }
-        self.end_exec_here(exec, started_at_ticks);
+        let db = match caller {
+            ExecCaller::Session(at) => self.db_of(at, exec),
+            ExecCaller::Elsewhere => exec.db,
+        };
+        self.end_exec_here(&Call { db, ..*exec }, started_at_ticks);
+    }
+
+    /// The database that the client of an EXEC is at, which may have changed since the EXEC was called.
+    pub(super) fn db_of(&self, at: usize, exec: &Call) -> u32 {
+        let client = self.connections[at].as_deref().map(|connection| &connection.client);
+        client.filter(|client| client.id == exec.client).map_or(exec.db, |client| client.db)
     }
 
     /// Whether a command stands behind one that has taken the right to it from its client, which gets an error then.

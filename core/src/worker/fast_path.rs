@@ -191,10 +191,25 @@ impl Worker {
             record(tally.last, count);
         }
         if nanos >= self.time.noted_from_nanos {
-            // It is not known which of several commands was slow; the one with the longest arguments is the best guess.
-            if let Some((call, args)) = commands.map(call_of).max_by_key(|(_, args)| args.total_len_bytes()) {
-                self.note_slow(args, nanos, &call, self.table.entry(call.command));
+            self.note_slow_of(commands.map(call_of), nanos, nanos / count);
+        }
+    }
+
+    /// Notes which of commands that were timed together was slow: all of them, if the mean is (slowlog-log-slower-than 0 asks
+    /// for every command). Otherwise it is not known; the one with the longest arguments is the best guess.
+    #[cold]
+    fn note_slow_of<'a>(
+        &mut self,
+        commands: impl Iterator<Item = (Call, Argv<'a>)>,
+        nanos: u64,
+        mean_nanos: u64,
+    ) {
+        if mean_nanos >= self.time.noted_from_nanos {
+            for (call, args) in commands {
+                self.note_slow(args, mean_nanos, &call, self.table.entry(call.command));
             }
+        } else if let Some((call, args)) = commands.max_by_key(|(_, args)| args.total_len_bytes()) {
+            self.note_slow(args, nanos, &call, self.table.entry(call.command));
         }
     }
 }

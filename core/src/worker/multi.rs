@@ -73,6 +73,10 @@ impl Worker {
         let limit_bytes = self.shard.config.client_query_buffer_limit_bytes;
         let len_bytes_max = connection.client.query_len_max_bytes(limit_bytes);
         let multi = connection.client.multi.as_deref_mut().expect("the caller has seen it");
+        // Its EXEC will fail: what is queued until then would only take memory.
+        if multi.has_failed {
+            return true;
+        }
         let request_len_bytes = argv.bytes().len();
         let len_bytes = multi.queue.args_len_bytes() + request_len_bytes;
         if len_bytes as u64 > len_bytes_max || !multi.queue.has_room(request_len_bytes) {

@@ -9,6 +9,9 @@ use crate::shard::message::Message;
 use crate::shard::slowlog::SlowLogEntry;
 use crate::worker::latency::event;
 
+/// What a script calls is nobody's request.
+const SCRIPTS_ADDR: &str = "?:0";
+
 impl Worker {
     /// Logs a command if it was slow. The entry is sent to the client's home, which knows the client's address and name.
     pub(super) fn note_for_slowlog(
@@ -24,7 +27,10 @@ impl Worker {
         let micros = nanos / 1000;
         let secrets = (command.row.secrets)(args);
         let id = self.globals.next_slowlog_id();
-        let entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);
+        let mut entry = SlowLogEntry::new(id, self.shard.now_ms / 1000, micros, args, &secrets);
+        if call.in_script {
+            entry.client_addr = SCRIPTS_ADDR.to_string();
+        }
         if usize::from(call.home) == self.shard.index {
             self.keep_slow(call.client, entry);
         } else {
@@ -46,7 +52,8 @@ impl Worker {
 
     /// Adds an entry to the slow log, for a client of this shard that may have disconnected since.
     pub(super) fn keep_slow(&mut self, client: ClientId, mut entry: SlowLogEntry) {
-        if let Some(at) = self.find_client(client)
+        if entry.client_addr.is_empty()
+            && let Some(at) = self.find_client(client)
             && let Some(connection) = self.connections[at].as_deref()
         {
             entry.client_addr = connection.client.addr.clone();

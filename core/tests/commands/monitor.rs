@@ -93,3 +93,19 @@ fn who_watches_all_commands_is_no_client_for_keys() {
         ]);
     });
 }
+
+#[test]
+fn an_exec_is_shown_with_the_database_that_it_has_selected() {
+    on_one_and_three_shards(|server| {
+        let monitor = server.join(0);
+        assert_eq!(server.call_as(monitor, "MONITOR"), "+OK\r\n");
+        for words in ["MULTI", "SET a 1", "SELECT 2", "SET b 1", "EXEC"] {
+            server.call(words);
+        }
+        let shown = lines(server, monitor);
+        let place = |line: &String| line.split_once(' ').expect("a database, and an address").0.to_string();
+        let shown: Vec<String> =
+            shown.iter().filter(|line| !line.ends_with("\"MULTI\"")).map(place).collect();
+        assert_eq!(shown, ["[0", "[2", "[2", "[2"]);
+    });
+}

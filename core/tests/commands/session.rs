@@ -371,3 +371,39 @@ fn a_wait_with_an_end_is_in_the_table_of_timeouts() {
         assert!(server.call("INFO clients").contains("\r\nclients_in_timeout_table:1\r\n"));
     });
 }
+
+/// The entries of the slow log, the oldest first: the address without its port, and the arguments.
+fn slow_log(server: &mut Server) -> Vec<String> {
+    let log = server.call("SLOWLOG GET -1");
+    let mut entries: Vec<String> = Vec::new();
+    let (_, shown) = log.split_once("\r\n").expect("an array");
+    for entry in shown.split("*6\r\n").skip(1) {
+        let texts: Vec<&str> =
+            entry.split("\r\n").filter(|line| !line.starts_with(['$', '*', ':'])).collect();
+        let (args, addr) = texts.split_at(texts.len() - 3);
+        entries.push(format!("{} {}", addr[0].split(':').next().expect("an address"), args.join(" ")));
+    }
+    entries.reverse();
+    entries
+}
+
+/// Commands of constant time are timed together: a bound that the mean of them reaches, all of them have reached.
+#[test]
+fn with_no_bound_the_slow_log_has_every_command_of_a_pipeline_and_of_a_script() {
+    on_one_and_three_shards(|server| {
+        server.expect(&[("CONFIG SET slowlog-log-slower-than 0", "+OK"), ("SLOWLOG RESET", "+OK")]);
+        server.cluster.send(server.client, b"GET a\r\nGET d\r\nINCR a\r\nGET e\r\n");
+        server.cluster.settle();
+        server.cluster.received(server.client);
+        let own = slow_log(server)[1].split(' ').next().expect("an address").to_string();
+        let expected =
+            ["SLOWLOG RESET", "GET a", "GET d", "INCR a", "GET e"].map(|args| format!("{own} {args}"));
+        assert_eq!(slow_log(server)[..5], expected);
+
+        server.call("SLOWLOG RESET");
+        server.call_args(&["EVAL", "redis.call('SELECT',1) redis.call('SET',KEYS[1],'1')", "1", "a"]);
+        let log = slow_log(server);
+        assert_eq!(log[1..3], ["? SELECT 1", "? SET a 1"], "a script's calls are nobody's requests");
+        assert!(log[3].starts_with(&format!("{own} EVAL ")), "{log:?}");
+    });
+}

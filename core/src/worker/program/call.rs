@@ -448,6 +448,9 @@ impl Worker {
         let nanos = self.time.take_nanos();
         self.shard.stats.command(entry.id).record(nanos, self.shard.config.latency_tracking);
         self.shard.stats.commands_processed.add(1);
+        if nanos >= self.time.noted_from_nanos {
+            self.note_slow(args, nanos, &call, entry);
+        }
     }
 
     /// The command that a program calls, if it may, and the hash of its first argument if that is its only key.

@@ -629,8 +629,10 @@ impl Worker {
         }
         if txn.is_exec {
             self.count_exec(txn.entry.id, txn.ran_nanos);
-            self.show_exec(&txn.call);
-            if let Some(at) = self.caller(&txn) {
+            let caller = self.caller(&txn);
+            let db = caller.map_or(txn.call.db, |at| self.db_of(at, &txn.call));
+            self.show_exec(&Call { db, ..txn.call });
+            if let Some(at) = caller {
                 self.set_executing(at, None);
             }
         }

@@ -244,7 +244,10 @@ mod tests {
     const START_MS: i64 = 1_700_000_000_000;
 
     fn shard(policy: MaxmemoryPolicy) -> Shard {
-        let config = Config { maxmemory_policy: policy, ..Config::default() };
+        shard_with(Config { maxmemory_policy: policy, ..Config::default() })
+    }
+
+    fn shard_with(config: Config) -> Shard {
         let mut shard = Shard::new(0, 1, Arc::new(config), Arc::new(ShardStats::new(0, 16)), 1);
         shard.set_now(START_MS);
         shard
@@ -332,7 +335,10 @@ mod tests {
 
     #[test]
     fn a_candidate_that_is_read_stays() {
-        let mut shard = shard(MaxmemoryPolicy::AllkeysLru);
+        // So many that each sample has all keys.
+        let maxmemory_samples = 8;
+        let maxmemory_policy = MaxmemoryPolicy::AllkeysLru;
+        let mut shard = shard_with(Config { maxmemory_samples, maxmemory_policy, ..Config::default() });
         (0..8).for_each(|number| add(&mut shard, number, SetExpire::Clear));
         shard.eviction_rank();
         shard.set_now(START_MS + 5000);

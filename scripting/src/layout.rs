@@ -10,7 +10,7 @@
 use std::ffi::{c_int, c_void};
 
 use crate::ffi::*;
-use crate::fold::{Known, Place};
+use crate::fold::{Known, Place, is_tail_call};
 
 /// `TValue`.
 #[repr(C)]
@@ -170,11 +170,8 @@ pub(crate) unsafe fn wanted_results(lua: *mut lua_State) -> c_int {
 pub(crate) unsafe fn is_last_call(lua: *mut lua_State) -> bool {
     let state = state(lua);
     let caller = state.call.sub(1);
-    caller == state.first_call.add(1) && *(*caller).saved_pc.sub(1) & OPCODE_BITS == TAILCALL
+    caller == state.first_call.add(1) && is_tail_call(*(*caller).saved_pc.sub(1))
 }
-
-const OPCODE_BITS: u32 = 0x3f;
-const TAILCALL: u32 = 29;
 
 /// A value of a thread, as far as it can be seen without the API.
 pub(crate) enum Seen<'a> {

@@ -459,13 +459,13 @@ fn append_text(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Redis takes statuses and errors for strings of C.
 /// Whether a client gets this reply to a command as it is if a script returns it, in either version of the protocol.
 #[inline]
 pub(crate) fn is_same_for_clients(reply: &[u8]) -> bool {
     matches!(reply, [b'$', b'0'..=b'9', ..])
 }
 
+/// Redis takes statuses and errors for strings of C.
 pub(crate) fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|&byte| byte == 0).next().unwrap_or_default()
 }

@@ -189,8 +189,10 @@ impl Vm {
                 set_list(&mut run, ARGV_SLOT, refs.argv_name, args);
             }
             lua_rawgeti_(lua, LUA_REGISTRYINDEX, closure.reference);
-            if closure.bound_to != (run.id, run.lists_made) {
-                closure.bound_to = (run.id, run.lists_made);
+            // The lists of a run are made anew for other scripts, too.
+            let lists = if needs_keys || needs_args { run.lists_made } else { 0 };
+            if closure.bound_to != (run.id, lists) {
+                closure.bound_to = (run.id, lists);
                 bind(&run, &script.folded, &closure.fixed);
             }
             set_elements(lua, &closure.elements, keys, args);
@@ -236,7 +238,7 @@ pub struct Script {
 struct Closure {
     /// The registry's.
     reference: c_int,
-    /// The run whose globals it has ([`Run::id`], [`Run::lists_made`]); 0: of none.
+    /// The run whose globals it has ([`Run::id`]; 0: of none), and which of its lists, if it needs them ([`Run::lists_made`]).
     bound_to: (u64, u64),
     /// Its constants that are the same for all runs with these globals, and those that are elements of KEYS and ARGV.
     fixed: Vec<layout::Slot>,
@@ -388,17 +390,14 @@ unsafe fn set_elements(lua: *mut lua_State, slots: &[layout::Slot], keys: &[&[u8
         let Some(value) = values.get(index as usize - 1) else { continue };
         // SAFETY: the caller has an idle run with its closure on top of the stack, and room for one value.
         unsafe {
-            match last {
-                Some(known) if known == slot.known => {}
-                Some(_) => {
+            if last != Some(slot.known) {
+                if last.replace(slot.known).is_some() {
                     layout::pop(lua);
-                    push_bytes(lua, value);
                 }
-                None => push_bytes(lua, value),
+                push_bytes(lua, value);
             }
             layout::set_slot(lua, slot);
         }
-        last = Some(slot.known);
     }
     if last.is_some() {
         // SAFETY: one value was pushed.

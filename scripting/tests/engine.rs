@@ -3,7 +3,7 @@
 mod common;
 
 use common::{SCRIPT_NAME, Server, eval, eval_with, fcall, vm};
-use shardis_scripting::{FunctionFlags, LogLevel, ReplTargets, Resp, RunOptions};
+use shardis_scripting::{FunctionFlags, LogLevel, ReplTargets, Resp, RunOptions, Script, Vm};
 
 #[test]
 fn a_script_gets_keys_and_args_and_calls_commands() {
@@ -23,15 +23,20 @@ fn a_script_gets_keys_and_args_and_calls_commands() {
     assert_eq!(server.strings.get(b"a".as_slice()), Some(&b"b".to_vec()));
 }
 
+/// What a script, called `sha`, replies, behind what stands there already; or its error.
+fn run(vm: &Vm, script: &Script, keys: &[&[u8]], args: &[&[u8]]) -> Result<String, String> {
+    let mut out = b"before".to_vec();
+    let result = vm.run(script, b"sha", keys, args, RunOptions::default(), &mut Server::default(), &mut out);
+    result.map_err(|error| String::from_utf8(error.text).unwrap())?;
+    let out = String::from_utf8(out).unwrap();
+    Ok(out.strip_prefix("before").expect("what stood there stays").to_owned())
+}
+
 #[test]
 fn keys_and_args_of_one_run_are_not_those_of_the_next() {
     let vm = vm();
     let script = vm.compile(b"return {KEYS[1] or 'none', ARGV[1] or 'none'}").unwrap();
-    let run = |keys: &[&[u8]], args: &[&[u8]]| {
-        let mut reply = Vec::new();
-        vm.run(&script, b"", keys, args, RunOptions::default(), &mut Server::default(), &mut reply).unwrap();
-        String::from_utf8(reply).unwrap()
-    };
+    let run = |keys: &[&[u8]], args: &[&[u8]]| run(&vm, &script, keys, args).unwrap();
 
     assert_eq!(run(&[b"a"], &[b"b"]), "*2\r\n$1\r\na\r\n$1\r\nb\r\n");
     assert_eq!(run(&[], &[]), "*2\r\n$4\r\nnone\r\n$4\r\nnone\r\n");
@@ -48,11 +53,7 @@ fn elements_that_are_arguments_are_those_of_the_run() {
             return {tostring(KEYS[1]), tostring(KEYS[2]), tostring(ARGV[1]), within()}",
         )
         .unwrap();
-    let run = |keys: &[&[u8]], args: &[&[u8]]| {
-        let mut reply = Vec::new();
-        vm.run(&script, b"", keys, args, RunOptions::default(), &mut Server::default(), &mut reply).unwrap();
-        String::from_utf8(reply).unwrap()
-    };
+    let run = |keys: &[&[u8]], args: &[&[u8]]| run(&vm, &script, keys, args).unwrap();
     let texts = |values: [&str; 4]| {
         let bulk = |value: &str| format!("${}\r\n{value}\r\n", value.len());
         format!("*4\r\n{}", values.map(bulk).concat())
@@ -88,10 +89,7 @@ fn the_reply_of_the_last_call_is_that_of_the_script() {
     ] {
         let script = vm.compile(body.as_bytes()).unwrap();
         for _ in 0..2 {
-            let mut out = b"before".to_vec();
-            let mut server = Server::default();
-            vm.run(&script, b"", &[b"key"], &[b"arg"], RunOptions::default(), &mut server, &mut out).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), format!("before{reply}"), "{body}");
+            assert_eq!(run(&vm, &script, &[b"key"], &[b"arg"]).unwrap(), reply, "{body}");
         }
     }
 }
@@ -113,10 +111,7 @@ fn errors_about_keys_and_args_are_worded_as_lua_does() {
         ("return string.rep(KEYS[1], 2)", "bad argument #1 to 'rep' (string expected, got nil)"),
     ] {
         let script = vm.compile(body.as_bytes()).unwrap();
-        let mut reply = Vec::new();
-        let mut server = Server::default();
-        let result = vm.run(&script, b"sha", &[], &[], RunOptions::default(), &mut server, &mut reply);
-        let text = String::from_utf8(result.unwrap_err().text).unwrap();
+        let text = run(&vm, &script, &[], &[]).unwrap_err();
         assert_eq!(text, format!("ERR user_script:1: {error} script: sha, on @user_script:1."), "{body}");
     }
 }

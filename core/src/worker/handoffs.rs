@@ -8,7 +8,8 @@
 //! its client is blocked for whoever looks: INFO does not wait longer than [`WAIT_MS`].
 //!
 //! INFO also comes behind what was sent to other shards before it was: each takes a turn more, and so has executed that, or was told
-//! that it blocks, and has published its figures. Whoever has sent one client's request before another's may expect that.
+//! that it blocks, and has published its figures. Whoever has sent one client's request before another's may expect that. (The counts
+//! of turns, by which other threads wait for shards, would do only at a look each millisecond, and with sleeping shards woken twice.)
 //!
 //! A wide program waits in the same way for the handoffs to clients that modules have blocked, because it could get the keys
 //! before they do.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::compare::How;
 use super::fleet::Member;
 use super::resp::{Broken, Client};
 use super::run::{Difference, Session};
@@ -200,9 +201,10 @@ fn unsent(call: &Call) -> Option<&'static str> {
     UNSENT.iter().find(is_it).map(|&(_, why)| why)
 }
 
-/// The sequence without what cannot be compared.
+/// The sequence without what cannot be compared: that, and what tells of a server's clients, of which each replica is one.
 pub fn comparable(mut sequence: Sequence) -> Sequence {
-    sequence.calls.retain(|call| unsent(call).is_none());
+    let tells_of_clients = |call: &Call| matches!(call.how, How::Slowlog | How::Clients);
+    sequence.calls.retain(|call| unsent(call).is_none() && !tells_of_clients(call));
     sequence
 }
 
@@ -258,6 +260,16 @@ mod tests {
         assert!(is_left_out("bitfield b overflow fail SET u8 0 256"));
         assert!(is_left_out("EVAL redis.call('BITFIELD',KEYS[1],'OVERFLOW','FAIL') 1 b"));
         assert!(!is_left_out("BITFIELD b OVERFLOW SAT SET u8 0 256"));
+    }
+
+    #[test]
+    fn what_tells_of_clients_is_left_out_where_servers_have_replicas() {
+        let call = |how| Call { how, ..Call::of_words("SLOWLOG GET -1") };
+        let calls = [How::Slowlog, How::Exact, How::Clients].map(call).to_vec();
+        let (seed, resp, settings) = (1, 2, Vec::new());
+        let sequence = comparable(Sequence { seed, resp, compares_replies: true, settings, calls });
+
+        assert_eq!(sequence.calls.iter().map(|call| call.how).collect::<Vec<_>>(), [How::Exact]);
     }
 
     #[test]

@@ -307,7 +307,10 @@ impl Run<'_> {
     }
 
     fn compare(&mut self, at: usize, call: &Call, replies: &[&Reply]) -> Option<Difference> {
-        let how = if call.how == How::Slowlog && self.has_asked { How::Kind } else { call.how };
+        // The last ten entries are others where the differ has asked more often.
+        let is_whole = call.args.last().is_some_and(|arg| arg == b"-1");
+        let how =
+            if call.how == How::Slowlog && (self.has_asked || !is_whole) { How::Kind } else { call.how };
         let queued = &mut self.queued[usize::from(call.over == Over::Other)];
         let hows = match call.name().as_slice() {
             b"EXEC" => queued.take(),

@@ -1,13 +1,14 @@
-//! Whether a script keeps to its declared keys, told from its source.
+//! Which keys a script touches, told from its source.
 //!
 //! A script is *narrow* if every key argument of every command that it calls is visibly an element of KEYS, in whatever
-//! variables that came there. The proof is about all runs with any arguments: a script that is called narrow touches no other
-//! key. One that is not may keep to its keys all the same; it only runs slower. So whatever is not understood ends the proof,
-//! and the [`Reason`] tells the script's author what.
+//! variables that came there. The keys of others are known before they run all the same, if each of them is a literal, or made by
+//! `..` of literals, elements of KEYS, and elements of ARGV that the script does not change: [`KeyTemplate`]. The proof is about
+//! all runs with any arguments: no other key is touched. A script without such a proof may keep to its keys all the same; it only
+//! runs slower. So whatever is not understood ends the proof, and the [`Reason`] tells the script's author what.
 //!
 //! Followed are local variables (also assigned ones, in any order), `KEYS[...]` with any index, ipairs and pairs over KEYS,
 //! unpack(KEYS), functions of the script, their parameters and first results, and other names for `redis` and redis.call.
-//! Not followed are tables other than KEYS, and a command's name or number of keys that is computed.
+//! Not followed are tables other than KEYS and ARGV, and a command's name or number of keys that is computed.
 //!
 //! The proof relies on this of the engine: KEYS holds the declared keys alone, globals and libraries are read-only, and nothing
 //! that a script can reach outlives its run, but for the variables of a library's functions.
@@ -21,14 +22,17 @@ mod flow;
 mod lexer;
 mod parser;
 mod syntax;
+mod template;
 #[cfg(test)]
 mod tests;
 mod values;
 
 pub use arguments::{Begin, CallFacts, Find, KeyGroup};
-use flow::Flow;
+use flow::{Flow, Found};
 use std::fmt;
 use syntax::FunctionId;
+use template::TemplateId;
+pub use template::{KeyTemplate, Piece};
 
 /// A longer source is not analysed.
 const SOURCE_LEN_MAX: usize = 64 * 1024;
@@ -64,19 +68,22 @@ impl fmt::Display for Reason {
 /// What is known of all runs of a script, or of a function of a library.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyUse {
-    /// `None`: it is narrow.
+    /// `None`: its keys are known before it runs.
     pub wide: Option<Reason>,
+    /// Keys that it may touch besides the declared ones.
+    pub undeclared: Vec<KeyTemplate>,
     /// It may call a command that writes.
     pub may_write: bool,
 }
 
 impl KeyUse {
+    /// Whether it keeps to its declared keys.
     pub fn is_narrow(&self) -> bool {
-        self.wide.is_none()
+        self.wide.is_none() && self.undeclared.is_empty()
     }
 
     fn unknown(reason: Reason) -> KeyUse {
-        KeyUse { wide: Some(reason), may_write: true }
+        KeyUse { wide: Some(reason), undeclared: Vec::new(), may_write: true }
     }
 }
 
@@ -102,6 +109,7 @@ pub fn script_key_use(source: &[u8], commands: &dyn Commands) -> KeyUse {
             .filter_map(|found| found.reason.as_ref())
             .min_by_key(|reason| reason.line)
             .cloned(),
+        undeclared: templates(flow, flow.functions.iter()),
         may_write: flow.functions.iter().any(|found| found.writes),
     });
     found.unwrap_or_else(KeyUse::unknown)
@@ -126,7 +134,7 @@ fn function_key_use(flow: &Flow<'_>, id: FunctionId) -> KeyUse {
     let mut is_reached: Vec<bool> = flow.functions.iter().map(|found| found.is_escaped).collect();
     is_reached[id.0] = true;
     let mut next: Vec<usize> = (0..is_reached.len()).filter(|&at| is_reached[at]).collect();
-    let mut found = KeyUse { wide: None, may_write: false };
+    let mut found = KeyUse { wide: None, undeclared: Vec::new(), may_write: false };
     while let Some(at) = next.pop() {
         let function = &flow.functions[at];
         found.may_write |= function.writes;
@@ -141,7 +149,20 @@ fn function_key_use(flow: &Flow<'_>, id: FunctionId) -> KeyUse {
             }
         }
     }
+    let reached = flow.functions.iter().zip(is_reached).filter(|&(_, is_reached)| is_reached);
+    found.undeclared = templates(flow, reached.map(|(function, _)| function));
     found
+}
+
+/// Of the keys of these functions' calls that are not declared: each once.
+fn templates<'f>(flow: &Flow<'_>, functions: impl Iterator<Item = &'f Found<'f>>) -> Vec<KeyTemplate> {
+    let mut ids: Vec<TemplateId> = Vec::new();
+    for &id in functions.flat_map(|function| &function.undeclared) {
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids.into_iter().map(|id| flow.template(id).clone()).collect()
 }
 
 fn analyse<T>(

@@ -153,7 +153,8 @@ impl Routes {
     /// use one of its keys, those that use a key of these, and so on. `queue` must have the same commands.
     pub fn check_out_overlapping(&mut self, queue: &Queue, shard_count: usize) {
         let is_checked_out = |placement: &Placement| *placement == Placement::CheckOut;
-        if !self.placements.iter().any(is_checked_out) {
+        let count = self.placements.iter().filter(|placement| is_checked_out(placement)).count();
+        if count == 0 || count == self.len() {
             return;
         }
         let mut hashes: AHashSet<u64> = AHashSet::new();
@@ -411,16 +412,23 @@ pub fn shards_of(keys: &[RoutedKey]) -> SmallVec<[u16; 4]> {
 }
 
 /// Adds the keys that have to be checked out for a command, by shard; some may be there already. `keys`: all that it
-/// needs. (A blocked command that is served from one of its keys does not need the others that it waits for.)
+/// needs. (A blocked command that is served from one of its keys does not need the others that it waits for.) Those of `home`
+/// stay where they are. Returns whether there are any of these.
 pub fn add_check_out_keys(
     row: &Command,
     args: Argv<'_>,
     keys: &[RoutedKey],
+    home: usize,
     db: u32,
     db_count: usize,
     shards: &mut [Vec<CheckedOutKey>],
-) {
+) -> bool {
+    let mut has_own = false;
     for routed in keys {
+        if usize::from(routed.shard) == home {
+            has_own = true;
+            continue;
+        }
         let at = routed.arg as usize;
         let db = (row.key_db)(args, at, db, db_count);
         let other_db = row.other_db.and_then(|other_db| other_db(args, db_count));
@@ -428,6 +436,7 @@ pub fn add_check_out_keys(
             shards[usize::from(routed.shard)].push((db, routed.hash, args.arg(at).to_vec()));
         }
     }
+    has_own
 }
 
 #[cfg(test)]

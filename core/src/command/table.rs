@@ -261,6 +261,8 @@ pub struct Command {
     pub is_constant_time: bool,
     /// No client can call it or see it: [`CommandTable::hidden`] finds it.
     pub is_hidden: bool,
+    /// Of a hidden command: in whose place it runs. See [`CommandEntry::with_made_keys`].
+    pub stands_for: Option<&'static str>,
     /// It is not there, and only rules of access control are about it: see [`CommandTable::known_to_rules`].
     pub is_absent: bool,
     pub docs: Docs,
@@ -333,6 +335,7 @@ impl Command {
             seeks: None,
             is_constant_time: false,
             is_hidden: false,
+            stands_for: None,
             is_absent: false,
             docs: Docs::NONE,
             subcommands: &[],
@@ -343,6 +346,12 @@ impl Command {
     pub const fn hidden(mut self) -> Command {
         self.is_hidden = true;
         self
+    }
+
+    /// A command that no client can call or see, and that the server runs in the place of another.
+    pub const fn in_place_of(mut self, name: &'static str) -> Command {
+        self.stands_for = Some(name);
+        self.hidden()
     }
 
     /// A command that is not there, of which only rules know.
@@ -498,6 +507,11 @@ pub struct CommandEntry {
     pub parent: Option<CommandId>,
     /// The entry whose place it has taken: see [`CommandTable::replacing`].
     pub plain: Option<CommandId>,
+    /// The hidden command that runs in its place if its keys are not all declared, but known: see
+    /// [`made`](crate::worker::program::made).
+    pub with_made_keys: Option<CommandId>,
+    /// Of that one: the command in whose place it runs.
+    pub stands_for: Option<CommandId>,
     first_subcommand: u16,
     /// Which arguments are keys, precomputed for the common cases.
     pub shape: KeyShape,
@@ -594,11 +608,22 @@ impl CommandTable {
         rows.sort_by_key(|row| row.name);
         let mut table = CommandTable { entries: Vec::new(), slots: Vec::new(), names: Vec::new() };
         table.add(&rows);
+        table.link_stand_ins();
         for (old, new) in renames {
             table.rename(&old.to_ascii_lowercase(), &new.to_ascii_lowercase())?;
         }
         table.index();
         Ok(table)
+    }
+
+    fn link_stand_ins(&mut self) {
+        for at in 0..self.entries.len() {
+            let Some(name) = self.entries[at].row.stands_for else { continue };
+            let other = self.entries.iter().position(|entry| !entry.row.is_hidden && entry.row.name == name);
+            let other = other.expect("a stand-in names a command");
+            self.entries[at].stands_for = Some(CommandId(other as u16));
+            self.entries[other].with_made_keys = Some(CommandId(at as u16));
+        }
     }
 
     /// A copy of this table with further commands, whose names are in lower case.
@@ -715,6 +740,8 @@ impl CommandTable {
             full_name,
             parent,
             plain: None,
+            with_made_keys: None,
+            stands_for: None,
             first_subcommand: 0,
             shape,
             is_removed: false,

@@ -161,6 +161,7 @@ impl ModuleCommand {
             flags: |_, row_flags, _| row_flags,
             name: |_| None,
             reach,
+            made_keys: |_, _| None,
             run: run_foreign,
             data,
         };

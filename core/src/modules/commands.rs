@@ -25,6 +25,7 @@ pub(super) const fn handler(run: fn(&mut ProgramCtx<'_>) -> CommandResult) -> Pr
         flags: |_, row_flags, _| row_flags,
         name: |_| None,
         reach: |_, _| Reach::Any { is_read_only: false },
+        made_keys: |_, _| None,
         run,
         data: &(),
     }

@@ -194,6 +194,7 @@ impl OwnedArgv {
         assert!(u32::try_from(total_len_bytes).is_ok(), "a request is shorter than 4 GiB");
         self.clear();
         self.bytes.reserve(total_len_bytes);
+        self.ranges.reserve(args.clone().count());
         for arg in args {
             self.ranges.push(ArgRange { start: self.bytes.len() as u32, len: arg.len() as u32 });
             self.bytes.extend_from_slice(arg);

@@ -71,6 +71,7 @@ static HANDLER: ProgramHandler = ProgramHandler {
     flags: |_, flags, _| flags,
     name: |_| None,
     reach: |_, _| Reach::Declared,
+    made_keys: |_, _| None,
     run: migrate,
     data: &(),
 };

@@ -10,6 +10,9 @@
 //! A MULTI joins a coalesced pipeline only as a whole: everything up to its EXEC has arrived, the client watches
 //! nothing, and no command of it is refused. Then no difference can be seen from commands that were queued first.
 //!
+//! Programs that keep to their declared keys join a coalesced pipeline of programs alone: all their keys are moved here, and
+//! they run one after the other. A command of another kind ends it.
+//!
 //! A master's stream on a replica of several shards is run in the same way, also where each of its commands is on one shard
 //! (`joins_requests` of its connection): at every moment the replica shows what the master has shown.
 //!
@@ -21,11 +24,12 @@
 use super::Worker;
 use super::connection::StallReason;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
+use super::program::made::{Joining, WithMadeKeys};
 use super::transact::{Block, Start};
 use crate::client::{CommandQueue, ReplyMode};
 use crate::command::placement::{Placement, RoutedKey, Routes, Shards, shards_of};
 use crate::command::route::Route;
-use crate::command::table::{CommandEntry, CommandTable, Scope, flag};
+use crate::command::table::{CommandEntry, CommandTable, Run, Scope, flag};
 use crate::command::{Call, admission};
 use crate::protocol::{ArgRange, Argv};
 use crate::shard::txn::PartOfWide;
@@ -56,6 +60,10 @@ struct Candidates<'a> {
     takes_blocks: bool,
     /// Also a pipeline that begins with requests on one shard is coalesced.
     takes_narrow: bool,
+    /// Programs can join, and nothing else.
+    of_programs: bool,
+    /// What runs in the place of those that make keys, and of which requests.
+    made: Vec<(usize, WithMadeKeys)>,
     routes: &'a mut Routes,
     blocks: Vec<Block>,
     /// A MULTI whose EXEC has not come yet: its entry, and the place of its first command in `routes`.
@@ -70,12 +78,24 @@ struct Candidates<'a> {
 
 impl Candidates<'_> {
     /// Looks at the next request. Returns whether more of them may join.
-    fn take(&mut self, request: &Prepared, argv: Argv<'_>) -> bool {
+    fn take(&mut self, worker: &mut Worker, request: &Prepared, argv: Argv<'_>) -> bool {
         let Some(entry) = request.command().map(|id| self.table.entry(id)) else { return false };
         if !arity_fits(entry, argv) {
             return false;
         }
         self.seen += 1;
+        if self.of_programs {
+            match worker.may_join_as_program(entry, argv, self.alone) {
+                Joining::No => return false,
+                Joining::AsCalled => self.routes.add(entry, argv, None, self.shards),
+                Joining::WithMadeKeys(made) => {
+                    let placement = self.routes.add(made.entry, made.args.as_argv(), None, self.shards);
+                    self.made.push((self.seen - 1, made));
+                    placement
+                }
+            };
+            return self.join();
+        }
         match entry.row.scope {
             Scope::Multi => {
                 let nests = self.open.replace((entry, self.routes.len())).is_some();
@@ -124,7 +144,16 @@ fn is_wide(keys: &[RoutedKey]) -> bool {
     keys.iter().any(|key| key.shard != keys[0].shard)
 }
 
+fn is_program(entry: &CommandEntry) -> bool {
+    matches!(entry.row.run, Run::Program(_))
+}
+
 impl Worker {
+    /// Whether a program declares one key at most and makes none: a quick check that it is on one shard.
+    fn declares_few_keys(&mut self, entry: &CommandEntry, argv: Argv<'_>) -> bool {
+        argv.get(2).is_none_or(|count| matches!(count, b"0" | b"1")) && !self.makes_keys(entry, argv)
+    }
+
     /// Starts the first requests of `requests` as a coalesced pipeline, if the first one, or the transaction that it
     /// begins, is over several shards. `behind`: where in `buf` more requests may follow. Returns how the connection
     /// goes on, and where in `buf` the requests end that were taken; `None`: nothing was started.
@@ -146,9 +175,16 @@ impl Worker {
         }
         let checked = admission::checked_flags(&connection.client.caller(), &self.conditions());
         let alone = checked | ALONE;
-        if !is_block && !is_plain(entry, alone) {
+        let of_programs = is_program(entry);
+        if of_programs {
+            let tracks = connection.client.call(self.shard.index).tracks;
+            if tracks || self.is_observed() || self.declares_few_keys(entry, first.argv(buf, args)) {
+                return None;
+            }
+        } else if !is_block && !is_plain(entry, alone) {
             return None;
         }
+        let connection = self.connections[at].as_deref()?;
         // When memory is full, even commands without DENYOOM are refused between MULTI and EXEC: queueing takes memory.
         let takes_blocks = connection.client.watching.is_empty() && checked & flag::DENYOOM == 0;
         let takes_narrow = connection.joins_requests;
@@ -164,6 +200,8 @@ impl Worker {
             alone,
             takes_blocks,
             takes_narrow,
+            of_programs,
+            made: Vec::new(),
             routes: &mut multi.routes,
             blocks: Vec::new(),
             open: None,
@@ -172,8 +210,9 @@ impl Worker {
             joined_routes: 0,
         };
         let fits = |request: &Prepared| request.end - first.start <= COALESCED_BYTES_MAX;
-        let mut goes_on =
-            requests.iter().all(|request| fits(request) && candidates.take(request, request.argv(buf, args)));
+        let mut goes_on = requests
+            .iter()
+            .all(|request| fits(request) && candidates.take(self, request, request.argv(buf, args)));
         let mut behind = behind;
         while goes_on
             && candidates.seen < COALESCED_REQUESTS_MAX
@@ -182,11 +221,12 @@ impl Worker {
             let known = ahead.requests.len();
             behind = self.parse_ahead(at, buf, from, &mut ahead);
             let mut new = ahead.requests[known..].iter();
-            goes_on =
-                new.all(|request| fits(request) && candidates.take(request, request.argv(buf, &ahead.args)));
+            goes_on = new.all(|request| {
+                fits(request) && candidates.take(self, request, request.argv(buf, &ahead.args))
+            });
         }
 
-        let Candidates { blocks, joined, joined_routes, .. } = candidates;
+        let Candidates { blocks, joined, joined_routes, made, .. } = candidates;
         let waits = admission::waits_for_replies(entry.row, &Route::Many);
         let is_free = !waits || self.connections[at].as_deref().is_some_and(|at| at.pending.is_empty());
         let flow = if joined == 0 {
@@ -196,7 +236,7 @@ impl Worker {
             multi.routes.truncate(joined_routes);
             let own = requests.iter().map(|request| (request, request.argv(buf, args)));
             let others = ahead.requests.iter().map(|request| (request, request.argv(buf, &ahead.args)));
-            let end = self.start_coalesced(at, own.chain(others).take(joined), multi, blocks);
+            let end = self.start_coalesced(at, own.chain(others).take(joined), made, multi, blocks);
             Some((Flow::Stop, end))
         } else {
             self.give_command_queue(multi);
@@ -210,20 +250,24 @@ impl Worker {
         flow
     }
 
-    /// Starts `requests` as a transaction; `multi` has the routes of their commands. Returns where they end.
+    /// Starts `requests` as a transaction; `multi` has the routes of their commands. `made`: what runs in the place of some.
+    /// Returns where they end.
     fn start_coalesced<'a>(
         &mut self,
         at: usize,
         requests: impl Iterator<Item = (&'a Prepared, Argv<'a>)>,
+        made: Vec<(usize, WithMadeKeys)>,
         mut multi: Box<CommandQueue>,
         blocks: Vec<Block>,
     ) -> usize {
+        let mut made = made.into_iter().peekable();
+        let mut spent = Vec::new();
         let connection = self.connections[at].as_deref_mut().expect("its requests are being executed");
         let mut call = connection.client.call(self.shard.index);
         let mut entry = None;
         let mut end = 0;
         let mut counted = 0;
-        for (request, argv) in requests {
+        for (nth, (request, argv)) in requests.enumerate() {
             let requested = self.table.entry(request.command().expect("only known commands can join"));
             begin_request(connection, requested.id);
             entry.get_or_insert(requested);
@@ -233,18 +277,32 @@ impl Worker {
                 Scope::Exec => call.in_exec = false,
                 _ => {
                     let place = multi.queue.len();
-                    let hashed_arg = u8::from(request.shard().is_some());
-                    let call = Call { command: requested.id, hash: request.hash, hashed_arg, ..call };
-                    multi.queue.push(call, place as u32, argv);
-                    let is_wide =
-                        matches!(multi.routes.placement(place), Placement::Split | Placement::CheckOut);
-                    if !call.in_exec && is_wide {
-                        self.shard.stats.count_transaction(shards_of(multi.routes.keys(place)).len());
+                    match made.next_if(|(of, _)| *of == nth) {
+                        Some((_, WithMadeKeys { entry, args, hash, hashed_arg })) => {
+                            let call = Call { command: entry.id, hash, hashed_arg, ..call };
+                            multi.queue.push(call, place as u32, args.as_argv());
+                            spent.push(args);
+                        }
+                        None => {
+                            let hashed_arg = request.key_arg();
+                            let call = Call { command: requested.id, hash: request.hash, hashed_arg, ..call };
+                            multi.queue.push(call, place as u32, argv);
+                        }
+                    }
+                    let keys = multi.routes.keys(place);
+                    let is_transaction = match multi.routes.placement(place) {
+                        // A program is checked out wherever its keys are.
+                        Placement::CheckOut => is_wide(keys),
+                        placement => placement == Placement::Split,
+                    };
+                    if !call.in_exec && is_transaction {
+                        self.shard.stats.count_transaction(shards_of(keys).len());
                         counted += 1;
                     }
                 }
             }
         }
+        spent.into_iter().for_each(|args| self.give_made_args(args));
         for block in &blocks {
             let keys = multi.routes.keys_of(block.first..block.first + block.len);
             self.shard.stats.count_transaction(shards_of(keys).len());
@@ -257,7 +315,17 @@ impl Worker {
         let wide = PartOfWide::No;
         self.begin(
             at,
-            Start { entry, call, multi, blocks, is_coalesced, counted, wide, is_gathered: false },
+            Start {
+                entry,
+                call,
+                multi,
+                blocks,
+                is_coalesced,
+                counted,
+                wide,
+                is_gathered: false,
+                behind: None,
+            },
             &[],
         );
         let flow = self.end_request(at, Flow::Stop);

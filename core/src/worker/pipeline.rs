@@ -17,6 +17,7 @@ use super::connection::{Connection, StallReason};
 use super::fetch::Upcoming;
 use super::handoffs::HandoffWait;
 use super::hooks::Filtering;
+use super::program::made::WithMadeKeys;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Caller, Refusal};
 use crate::command::route::{self, Route};
@@ -64,7 +65,7 @@ impl Prepared {
 
     /// See [`Lookup`].
     #[inline]
-    fn key_arg(&self) -> u8 {
+    pub(super) fn key_arg(&self) -> u8 {
         self.lookup.map_or(0, |lookup| lookup.key_arg)
     }
 
@@ -545,7 +546,34 @@ impl Worker {
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
             return self.execute_in_multi(at, entry, flags, &call, argv, prepared);
         }
+        let may_make_keys = self.shard.shard_count > 1 && entry.with_made_keys.is_some();
+        let made =
+            if may_make_keys && !caller.is_restricted() { self.with_made_keys(entry, argv) } else { None };
+        if let Some(WithMadeKeys { entry: stand_in, args, hash, hashed_arg }) = made {
+            let call = Call { command: stand_in.id, hash, hashed_arg, ..call };
+            let flow = self.place(at, entry.id, stand_in, &caller, call, args.as_argv(), None);
+            self.give_made_args(args);
+            return flow;
+        }
+        self.place(at, entry.id, entry, &caller, call, argv, prepared)
+    }
+
+    /// Runs an admitted request, or sends it to the shards where it runs. `requested`: the command that the client has called.
+    #[allow(clippy::too_many_arguments, reason = "the caller has found out all of it")]
+    #[inline(always)]
+    fn place(
+        &mut self,
+        at: usize,
+        requested: CommandId,
+        entry: &'static CommandEntry,
+        caller: &Caller,
+        call: Call,
+        argv: Argv<'_>,
+        prepared: Option<&Prepared>,
+    ) -> Flow {
+        let row = entry.row;
         let (home, db) = (self.shard.index, call.db);
+        let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let has_pending = !connection.pending.is_empty();
         let form = if caller.is_restricted() { self.form_when_subscribed(entry) } else { entry };
         let is_wide = self.shard.shard_count > 1 && self.is_wide(entry, argv);
@@ -574,14 +602,19 @@ impl Worker {
             connection.stall = Some(StallReason::Pending);
             return Flow::Retry;
         }
-        begin_request(connection, entry.id);
+        begin_request(connection, requested);
         let entry = form;
         let flow = match route {
             Route::One(shard) if shard == home => self.run_here(at, entry, &call, argv),
             Route::Session => self.run_here(at, entry, &call, argv),
             Route::One(shard) if row.has(flag::BLOCKING) => self.send_blocking(at, entry, call, argv, shard),
             Route::One(shard) => {
-                let reply_id = connection.await_reply_from(at, shard);
+                // A program that is suspended there is overtaken by what comes behind it.
+                let reply_id = if matches!(row.run, Run::Program(_)) {
+                    connection.await_reply(at)
+                } else {
+                    connection.await_reply_from(at, shard)
+                };
                 self.batch(shard, reply_id, &call, argv);
                 Flow::Next
             }

@@ -54,6 +54,22 @@ fn command(random: &mut Random) -> String {
     }
 }
 
+/// A random program over several keys, which it declares or makes.
+fn program(random: &mut Random) -> String {
+    let n = random.below(100);
+    let (one, two, three) = (key(random), key(random), key(random));
+    match random.below(8) {
+        0 => format!("TPROGRAM 2 {one} {two} / INCR {one} / APPEND {two} x"),
+        1 => format!("TMADE 1 1 {one} {two} / GET {one} / SET {two} {n} / DEL {one}"),
+        2 => format!("TMADE 2 0 {one} {two} / COPY {one} {two} REPLACE / TPUSH {one} p{n} / EXISTS {two}"),
+        3 => format!("TPROGRAM 3 {one} {two} {three} / MSET {one} {n} {two} {n} / MGET {three} {one}"),
+        4 => format!("TMADE 0 1 {one} / TPUSH {one} q / PUBLISH {one} {n}"),
+        5 => format!("TMADE 2 1 {three} {one} {two} / TTAKE {three} / TPUSH {one} r / RENAME {one} {two}"),
+        6 => format!("TWIDE 1 {one} / INCR {two}"),
+        _ => format!("TPROGRAM 1 {one} / GET {two} / GET {one}"),
+    }
+}
+
 /// A random request that cannot be part of a coalesced pipeline, or changes the state of the connection.
 fn oddity(random: &mut Random) -> String {
     let words = [
@@ -105,6 +121,9 @@ fn pipeline(random: &mut Random, oddities: usize) -> Vec<String> {
         for _ in 0..random.below(4) {
             let odd = random.below(10) < oddities;
             requests.push(if odd { oddity(random) } else { command(random) });
+        }
+        if random.below(2) == 0 {
+            requests.extend((0..1 + random.below(6)).map(|_| program(random)));
         }
     }
     requests
@@ -311,6 +330,31 @@ fn check_outs_of_a_pipeline_take_one_transaction() {
     server.expect(&[("MGET a b d e g", "*5\r\n$1\r\n1\r\n$1\r\n1\r\n$1\r\n4\r\n$1\r\n4\r\n$2\r\n1x")]);
 }
 
+/// Programs that know their keys run together, also where they have the shard for so long that they are suspended.
+#[test]
+fn programs_of_a_pipeline_take_one_transaction() {
+    for spins in ["0", "3"] {
+        let mut server = Server::new(3);
+        let requests = [
+            &format!("TPROGRAM 2 a b / SET a 1 / SPIN {spins} / SET b 2"),
+            "TMADE 2 1 c a d / GET a / SET c 3 / SET d 4",
+            "TPROGRAM 1 e / SET e 5",
+            &format!("TMADE 4 0 a b c d / SPIN {spins} / MGET a b c d"),
+        ];
+        let waits = |server: &Server| server.sum(|stats| stats.transactions.get());
+        let before = waits(&server);
+        let replies = call_all(&mut server, &requests);
+        let values = "*4\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n4\r\n";
+        let expected =
+            format!("*2\r\n+OK\r\n+OK\r\n*3\r\n$1\r\n1\r\n+OK\r\n+OK\r\n*1\r\n+OK\r\n*1\r\n{values}");
+        assert_eq!(replies, expected);
+        // The one over a single key is none.
+        assert_eq!(waits(&server) - before, 3);
+        assert_eq!(server.sum(|stats| stats.check_ins_sent.get()), 3, "one for each shard");
+        assert!(server.cluster.is_at_rest());
+    }
+}
+
 /// The effects of a coalesced pipeline are those of its commands in their order, whichever shard ran them.
 #[test]
 fn the_effects_of_coalesced_check_outs_come_in_the_order_of_the_commands() {
@@ -322,7 +366,8 @@ fn the_effects_of_coalesced_check_outs_come_in_the_order_of_the_commands() {
         let mut replica = Replica::attach(&mut server);
         let mut copy = Server::new(1);
         for _ in 0..3 {
-            let requests: Vec<String> = (0..12).map(|_| command(&mut random)).collect();
+            let mut requests: Vec<String> = (0..12).map(|_| command(&mut random)).collect();
+            requests.extend((0..6).map(|_| program(&mut random)));
             call_all(&mut server, &requests);
         }
         for effect in replica.read(&mut server) {

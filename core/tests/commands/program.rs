@@ -280,6 +280,78 @@ fn what_waits_for_a_program_is_refused_when_that_is_busy() {
 }
 
 #[test]
+fn a_script_that_makes_its_keys_is_seen_as_its_client_has_called_it() {
+    on_one_and_three_shards(|server| {
+        let script =
+            "redis.call('SET', 'b' .. ARGV[1], KEYS[1]) return redis.call('GET', KEYS[1] .. ':' .. ARGV[1])";
+        let call: [&str; 5] = ["EVAL", script, "1", "a", "x"];
+        server.expect(&[("SET a:x 7", "+OK"), ("CONFIG SET slowlog-log-slower-than 0", "+OK")]);
+        let monitor = server.cluster.connect(0);
+        assert_eq!(server.cluster.call(monitor, &["MONITOR"]), "+OK\r\n");
+        assert_eq!(server.call_args(&call), "$1\r\n7\r\n");
+        // Without its element it fails where it makes the key.
+        let failed = server.call_args(&call[..4]);
+        assert!(failed.starts_with("-ERR user_script:1: attempt to concatenate field '?'"), "{failed}");
+
+        let shown = String::from_utf8(server.cluster.received(monitor)).expect("text");
+        let shown: Vec<&str> =
+            shown.lines().map(|line| line.split_once("] ").unwrap_or_default().1).collect();
+        let quoted = format!("\"EVAL\" \"{script}\" \"1\" \"a\"");
+        assert_eq!(
+            shown,
+            [&format!("{quoted} \"x\""), "\"SET\" \"bx\" \"a\"", "\"GET\" \"a:x\"", &quoted],
+            "{script}"
+        );
+        let log = server.call("SLOWLOG GET");
+        assert!(log.contains("*5\r\n$4\r\nEVAL\r\n") && !log.contains("made"), "{log}");
+        let info = server.call("INFO commandstats");
+        assert!(info.contains("cmdstat_eval:calls=2,") && !info.contains("made"), "{info}");
+        assert!(!server.call("INFO programs").contains("left_keys"), "its keys are known");
+        server.expect(&[("GET bx", "$1\r\na")]);
+        assert!(server.cluster.is_at_rest());
+    });
+}
+
+#[test]
+fn a_function_is_run_with_the_keys_that_it_makes_when_it_runs() {
+    let library = |key: &str| {
+        format!(
+            "#!lua name=lib\nredis.register_function('f', function(keys, args) \
+             return {{redis.call('INCR', 'a' .. args[1]), redis.call('INCR', {key}), redis.call('INCR', keys[1])}} end)"
+        )
+    };
+    for seed in 0..60 {
+        let mut server = Server::new(3);
+        server.cluster.random = crate::cluster::Random::new(seed);
+        let other = server.cluster.connect(0);
+        let load = |server: &mut Server, key: &str| {
+            let library = library(key);
+            server.cluster.request(other, &["FUNCTION", "LOAD", "REPLACE", &library]);
+        };
+        load(&mut server, "'b' .. args[1]");
+        server.cluster.settle();
+        // It is replaced while calls of it are under way: by one that makes another key, and by one whose key is not known.
+        let mut count = 0;
+        for key in ["'c' .. args[1]", "'d' .. #args", "'b' .. args[1]"] {
+            for _ in 0..4 {
+                server.cluster.request(server.client, &["FCALL", "f", "1", "k", "x"]);
+                count += 1;
+            }
+            load(&mut server, key);
+            for _ in 0..seed % 7 {
+                server.cluster.step();
+            }
+        }
+        server.cluster.settle();
+        let replies = String::from_utf8(server.cluster.received(server.client)).expect("text");
+        assert!(!replies.contains("-"), "seed {seed}: {replies}");
+        assert_eq!(replies.matches("*3").count(), count, "seed {seed}: {replies}");
+        server.expect(&[("GET k", "$2\r\n12"), ("GET ax", "$2\r\n12")]);
+        assert!(server.cluster.is_at_rest(), "seed {seed}");
+    }
+}
+
+#[test]
 fn info_names_the_programs_that_leave_their_keys_and_the_one_that_holds_the_token() {
     let mut server = Server::new(3);
     server.expect(&[

@@ -27,7 +27,7 @@ pub fn of_type(
     command: Vec<String>,
     is_in_program: bool,
 ) -> Vec<String> {
-    if matches!(command[0].as_str(), "TPROGRAM" | "TWIDE") {
+    if matches!(command[0].as_str(), "TPROGRAM" | "TMADE" | "TWIDE") {
         let mut parts = command.split(|word| word == "/");
         let mut mapped = parts.next().expect("a command has words").to_vec();
         for call in parts {
@@ -288,7 +288,7 @@ fn wide_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
 /// Commands about the whole keyspace whose replies programs pass on as the model has them.
 const WHOLE_CALLS: [&str; 4] = ["FLUSHDB", "SWAPDB 0 1", "DBSIZE", "FLUSHALL"];
 
-/// A random program, which calls other commands: TPROGRAM or TWIDE.
+/// A random program, which calls other commands: TPROGRAM, TMADE or TWIDE.
 pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     if random.below(2) == 0 {
         return wide_command(random, unique);
@@ -306,7 +306,12 @@ pub fn program_command(random: &mut Random, unique: &mut u32) -> Vec<String> {
     if calls.is_empty() {
         return vec!["GET".to_string(), KEYS[0].to_string()];
     }
-    let head = vec!["TPROGRAM".to_string(), keys.len().to_string()];
+    let head = if *unique % 2 == 0 {
+        let declared = keys.len() / 2;
+        vec!["TMADE".to_string(), (keys.len() - declared).to_string(), declared.to_string()]
+    } else {
+        vec!["TPROGRAM".to_string(), keys.len().to_string()]
+    };
     head.into_iter().chain(keys).chain(calls).collect()
 }
 

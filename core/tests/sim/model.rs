@@ -183,7 +183,7 @@ impl Model {
                 None => NO_SUCH_KEY.to_string(),
             },
             "COPY" | "MOVE" => self.relocate(db, command),
-            "TPROGRAM" | "TWIDE" | "MCALL" | "MCALLKEY" => {
+            "TPROGRAM" | "TMADE" | "TWIDE" | "MCALL" | "MCALLKEY" => {
                 let replies: Vec<String> = calls_of(command).map(|call| self.apply(db, call)).collect();
                 format!("*{}\r\n{}", replies.len(), replies.concat())
             }

@@ -135,7 +135,7 @@ fn canonical(command: &[String], reply: String) -> String {
         }
         "DEBUG" if reply.starts_with("+Value at:") => VALUE.to_string(),
         "SCRIPT" if !reply.starts_with("-BUSY") => "+OK\r\n".to_string(),
-        "TPROGRAM" | "TWIDE" | "MCALL" | "MCALLKEY" => {
+        "TPROGRAM" | "TMADE" | "TWIDE" | "MCALL" | "MCALLKEY" => {
             let calls = calls_of(command).map(<[String]>::to_vec);
             canonical_each(&calls.collect::<Vec<_>>(), reply)
         }
@@ -278,6 +278,7 @@ pub fn keys_of(db: usize, command: &[String]) -> Option<Vec<Key>> {
         "MSET" | "MSETNX" => words.iter().step_by(2).collect(),
         "BTAKE" | "HTAKE" | "BMOVE" | "BLPOP" | "BZPOPMIN" => words[..words.len() - 1].iter().collect(),
         "DEBUG" => vec![&words[1]],
+        "TMADE" => words[2..].iter().take_while(|word| *word != "/").collect(),
         "TPROGRAM" => words[1..].iter().take_while(|word| *word != "/").collect(),
         "TWIDE" | "MCALL" | "MCALLKEY" => {
             let mut keys = Vec::new();

@@ -14,8 +14,8 @@ use shardis_core::shard::event::Event;
 use shardis_core::types::{NewValue, SetExpire};
 use shardis_core::worker::persistence::write_shard;
 use shardis_core::worker::program::{
-    CallOptions, Control, HoldEnd, HoldId, HoldOn, ProgramCtx, ProgramHandler, ProgramKind, Reach, Task,
-    WaitForKeys,
+    CallOptions, Control, HoldEnd, HoldId, HoldOn, MadeKeys, ProgramCtx, ProgramHandler, ProgramKind, Reach,
+    Task, WaitForKeys,
 };
 use shardis_core::worker::snapshot::Wanted;
 use shardis_core::worker::{SessionCtx, SessionHandler};
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 pub const COMMANDS: &[Command] =
-    &[BMOVE, BTAKE, HOLD, HTAKE, JOIN, PROGRAM, PUSH, RELEASE, SNAPSHOT, TAKE, WIDE];
+    &[BMOVE, BTAKE, HOLD, HTAKE, JOIN, MADE, MADE_PLACED, PROGRAM, PUSH, RELEASE, SNAPSHOT, TAKE, WIDE];
 
 const SNAPSHOT: Command = Command::session("tsnapshot", 1, &(snapshot as SessionHandler))
     .scope(Scope::Every(KeyspaceLock::All))
@@ -192,6 +192,7 @@ const NARROW: ProgramHandler = ProgramHandler {
     flags: |_, flags, _| flags,
     name: |_| None,
     reach: |_, _| Reach::Declared,
+    made_keys: |_, _| None,
     run: program,
     data: &(),
 };
@@ -207,9 +208,47 @@ const ANY_KEYS: ProgramHandler = ProgramHandler {
     flags: |_, flags, _| flags,
     name: |_| None,
     reach: |_, _| Reach::Any { is_read_only: false },
+    made_keys: |_, _| None,
     run: program,
     data: &(),
 };
+
+/// TMADE is the same, but keeps to keys that it declares and to others that are known before it runs.
+const MADE: Command = Command::program("tmade", -4, &MAKES)
+    .flags(flag::WRITE | flag::DENYOOM | flag::MOVABLEKEYS)
+    .acl(acl::SCRIPTING)
+    .at(&[KeySpec::counted(2, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)]);
+
+const MADE_PLACED: Command =
+    Command::program("tmade-made", -4, &MAKES_PLACED).flags(MADE.flags).at(MADE.keys).in_place_of("tmade");
+
+const MAKES: ProgramHandler = ProgramHandler {
+    reach: |_, _| Reach::Made { is_read_only: false },
+    made_keys: |_, args| made_keys(args).ok(),
+    run: made,
+    ..NARROW
+};
+
+const MAKES_PLACED: ProgramHandler = ProgramHandler { run: made, ..NARROW };
+
+/// The keys that TMADE makes.
+fn made_keys(args: Argv<'_>) -> CommandResult<MadeKeys> {
+    let range = made_range(args)?;
+    Ok(range.map(|at| args.arg(at).to_vec()).collect())
+}
+
+fn made_range(args: Argv<'_>) -> CommandResult<std::ops::Range<usize>> {
+    let count = |at| usize::try_from(args::integer(args.arg(at))?).map_err(|_| CommandError::SYNTAX);
+    let first = 3 + count(2)?;
+    Ok(first..first + count(1)?)
+}
+
+/// TMADE nummade numkeys [key ...] [made-key ...] [/ command [argument ...]]... As TPROGRAM, but it declares only the first
+/// keys, and makes the others.
+fn made(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    let first = made_range(ctx.args)?.end;
+    call_all(ctx, first)
+}
 
 const OPTIONS: CallOptions = CallOptions {
     resp: Resp::V2,
@@ -225,6 +264,11 @@ const OPTIONS: CallOptions = CallOptions {
 fn program(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     let numkeys = args::integer(ctx.arg(1))?;
     let first = 2 + usize::try_from(numkeys).map_err(|_| CommandError::SYNTAX)?;
+    call_all(ctx, first)
+}
+
+/// Calls the commands that stand from this argument on.
+fn call_all(ctx: &mut ProgramCtx<'_>, first: usize) -> CommandResult {
     let words: Vec<&[u8]> = ctx.args.iter().skip(first).collect();
     if words.first() != Some(&&b"/"[..]) {
         return Err(CommandError::SYNTAX);
@@ -269,6 +313,7 @@ const HOLDS: ProgramHandler = ProgramHandler {
     flags: |_, flags, _| flags,
     name: |_| None,
     reach: any_keys,
+    made_keys: |_, _| None,
     run: hold,
     data: &(),
 };
@@ -378,6 +423,7 @@ const RELEASES: ProgramHandler = ProgramHandler {
     flags: |_, flags, _| flags,
     name: |_| None,
     reach: any_keys,
+    made_keys: |_, _| None,
     run: release,
     data: &(),
 };

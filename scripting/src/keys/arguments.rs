@@ -1,7 +1,9 @@
-//! Which arguments of a call in a script may be keys, and whether all these are declared ones.
+//! Which arguments of a call in a script may be keys, and whether all these are known before the script runs.
 //!
 //! Only part of the arguments is known before the script runs. Whatever they may turn out to be, no key that the command
 //! touches may escape; so what depends on an unknown argument (a count, a keyword that it could be) is taken for any.
+
+use crate::keys::template::TemplateId;
 
 /// How the first key of a group is found. Arguments are counted from the command's name, which is 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +47,8 @@ pub(super) enum Argument<'a> {
     Literal(&'a [u8]),
     /// A declared key, or something that no command accepts as an argument.
     Key,
+    /// What these pieces make.
+    Made(TemplateId),
     Unknown,
 }
 
@@ -59,50 +63,55 @@ impl<'a> Arguments<'a> {
     pub(super) fn literals(&self) -> Vec<Option<&'a [u8]>> {
         let literal = |argument: &Argument<'a>| match *argument {
             Argument::Literal(text) => Some(text),
-            Argument::Key | Argument::Unknown => None,
+            Argument::Key | Argument::Made(_) | Argument::Unknown => None,
         };
         self.fixed.iter().map(literal).collect()
     }
 
-    /// Whether each argument that may be a key of the group is a declared key.
-    pub(super) fn are_declared(&self, group: KeyGroup) -> bool {
+    /// The arguments that may be keys of the group and are no declared keys. `None`: one of them is unknown.
+    pub(super) fn undeclared(&self, group: KeyGroup) -> Option<Vec<Argument<'a>>> {
         let begin = match group.begin {
             Begin::Index(at) => at,
             Begin::Keyword { keyword, from } => match self.find_keyword(keyword, from) {
                 Search::At(at) => at + 1,
-                Search::Nowhere => return true,
-                Search::Unknown => return false,
+                Search::Nowhere => return Some(Vec::new()),
+                Search::Unknown => return None,
             },
         };
         match group.find {
-            Find::Range { last, step, limit } => self.is_range_declared(begin, last, step, limit),
+            Find::Range { last, step, limit } => self.undeclared_in_range(begin, last, step, limit),
             Find::Count { at, first, step } => {
                 let count = match self.at(begin + at) {
                     Some(Argument::Literal(text)) => {
                         std::str::from_utf8(text).ok().and_then(|text| text.parse::<usize>().ok())
                     }
-                    Some(Argument::Key | Argument::Unknown) | None => None,
+                    Some(Argument::Key | Argument::Made(_) | Argument::Unknown) | None => None,
                 };
-                let Some(count) = count else { return self.are_all_declared_from(begin + first) };
+                let Some(count) = count else { return self.undeclared_from(begin + first) };
                 // Those past the arguments are seen to by the first of them.
                 let positions = (0..count.min(self.fixed.len() + 1)).map(|n| begin + first + n * step);
-                self.each_is_declared(positions)
+                self.undeclared_at(positions)
             }
         }
     }
 
-    fn is_range_declared(&self, begin: usize, last: isize, step: usize, limit: usize) -> bool {
+    fn undeclared_in_range(
+        &self,
+        begin: usize,
+        last: isize,
+        step: usize,
+        limit: usize,
+    ) -> Option<Vec<Argument<'a>>> {
         let argc = self.fixed.len();
         if last >= 0 {
-            return self.each_is_declared((begin..=begin + last as usize).step_by(step));
+            return self.undeclared_at((begin..=begin + last as usize).step_by(step));
         }
-        if self.tail.is_some() {
-            let whole = last == -1 && limit <= 1;
-            let fixed = || (begin..argc).step_by(step).all(|at| self.fixed[at] == Argument::Key);
+        if let Some(tail) = self.tail {
+            let whole = last == -1 && limit <= 1 && tail == Argument::Key;
             return if whole {
-                fixed() && self.tail == Some(Argument::Key)
+                self.undeclared_at((begin..argc).step_by(step))
             } else {
-                self.are_all_declared_from(begin)
+                self.undeclared_from(begin)
             };
         }
         let last = if limit <= 1 || last != -1 {
@@ -110,8 +119,8 @@ impl<'a> Arguments<'a> {
         } else {
             Some(begin + (argc.saturating_sub(begin) / limit).saturating_sub(step))
         };
-        let Some(last) = last else { return true };
-        self.each_is_declared((begin..=last).step_by(step).take_while(|&at| at < argc))
+        let Some(last) = last else { return Some(Vec::new()) };
+        self.undeclared_at((begin..=last).step_by(step).take_while(|&at| at < argc))
     }
 
     /// What stands at a position; `None`: nothing, at no call.
@@ -119,12 +128,20 @@ impl<'a> Arguments<'a> {
         self.fixed.get(position).copied().or(self.tail)
     }
 
-    fn each_is_declared(&self, mut positions: impl Iterator<Item = usize>) -> bool {
-        positions.all(|at| matches!(self.at(at), None | Some(Argument::Key)))
+    fn undeclared_at(&self, positions: impl Iterator<Item = usize>) -> Option<Vec<Argument<'a>>> {
+        let mut found = Vec::new();
+        for argument in positions.filter_map(|at| self.at(at)) {
+            match argument {
+                Argument::Key => {}
+                Argument::Literal(_) | Argument::Made(_) => found.push(argument),
+                Argument::Unknown => return None,
+            }
+        }
+        Some(found)
     }
 
-    fn are_all_declared_from(&self, from: usize) -> bool {
-        self.each_is_declared(from..from.max(self.fixed.len()) + 1)
+    fn undeclared_from(&self, from: usize) -> Option<Vec<Argument<'a>>> {
+        self.undeclared_at(from..from.max(self.fixed.len()) + 1)
     }
 
     fn find_keyword(&self, keyword: &str, from: isize) -> Search {
@@ -136,7 +153,7 @@ impl<'a> Arguments<'a> {
                         return Search::At(at);
                     }
                     Argument::Literal(_) => {}
-                    Argument::Key | Argument::Unknown => return Search::Unknown,
+                    Argument::Key | Argument::Made(_) | Argument::Unknown => return Search::Unknown,
                 }
             }
             Search::Nowhere
@@ -197,50 +214,57 @@ mod tests {
     };
 
     #[test]
-    fn every_position_that_may_be_a_key_has_to_be_one() {
-        for (text, group, is_declared) in [
-            ("get K", range(1, 0, 1), true),
-            ("get x", range(1, 0, 1), false),
-            ("get", range(1, 0, 1), true),
-            ("get K*", range(1, 0, 1), true),
-            ("get ?*", range(1, 0, 1), false),
-            ("zadd K ?*", range(1, 0, 1), true),
-            ("rename K x", range(1, 1, 1), false),
-            ("del K K", range(1, -1, 1), true),
-            ("del K x", range(1, -1, 1), false),
-            ("del K K*", range(1, -1, 1), true),
-            ("del K ?*", range(1, -1, 1), false),
-            ("mset K x K ?", range(1, -1, 2), true),
-            ("mset K x ? ?", range(1, -1, 2), false),
-            ("mset K x ?*", range(1, -1, 2), false),
-            ("blpop K 0", range(1, -2, 1), true),
-            ("blpop K ? 0", range(1, -2, 1), false),
-            ("blpop K ?*", range(1, -2, 1), false),
-            ("blpop K K*", range(1, -2, 1), true),
-            ("zunion 2 K K weights 1 2", COUNTED, true),
-            ("zunion 2 K x", COUNTED, false),
-            ("zunion 3 K K ?*", COUNTED, false),
-            ("zunion 2 K K ?*", COUNTED, true),
-            ("zunion 9 K K", COUNTED, true),
-            ("zunion ? K K", COUNTED, true),
-            ("zunion ? K K*", COUNTED, true),
-            ("zunion ? K withscores", COUNTED, false),
-            ("zunion -1 K x", COUNTED, false),
-            ("zunion ?*", COUNTED, false),
-            ("xread count 2 streams K ?", STREAMS, true),
-            ("xread STREAMS K K ? ?", STREAMS, true),
-            ("xread streams K x ? ?", STREAMS, false),
-            ("xread count ? streams K ?", STREAMS, false),
-            ("xread ?*", STREAMS, false),
-            ("xread streams K ?*", STREAMS, false),
-            ("xread count 2", STREAMS, true),
-            ("sort K store K", STORE, true),
-            ("sort K store x", STORE, false),
-            ("sort K limit 0 1", STORE, false),
-            ("sort K ? x", STORE, false),
-            ("sort", STORE, true),
+    fn every_position_that_may_be_a_key_has_to_be_known() {
+        for (text, group, undeclared) in [
+            ("get K", range(1, 0, 1), Some("")),
+            ("get x", range(1, 0, 1), Some("x")),
+            ("get", range(1, 0, 1), Some("")),
+            ("get K*", range(1, 0, 1), Some("")),
+            ("get ?*", range(1, 0, 1), None),
+            ("zadd K ?*", range(1, 0, 1), Some("")),
+            ("rename K x", range(1, 1, 1), Some("x")),
+            ("del K K", range(1, -1, 1), Some("")),
+            ("del K x", range(1, -1, 1), Some("x")),
+            ("del K K*", range(1, -1, 1), Some("")),
+            ("del K ?*", range(1, -1, 1), None),
+            ("mset K x K ?", range(1, -1, 2), Some("")),
+            ("mset K x ? ?", range(1, -1, 2), None),
+            ("mset K x ?*", range(1, -1, 2), None),
+            ("blpop K 0", range(1, -2, 1), Some("")),
+            ("blpop K ? 0", range(1, -2, 1), None),
+            ("blpop K ?*", range(1, -2, 1), None),
+            ("blpop K K*", range(1, -2, 1), Some("")),
+            ("zunion 2 K K weights 1 2", COUNTED, Some("")),
+            ("zunion 2 K x", COUNTED, Some("x")),
+            ("zunion 3 K K ?*", COUNTED, None),
+            ("zunion 2 K K ?*", COUNTED, Some("")),
+            ("zunion 9 K K", COUNTED, Some("")),
+            ("zunion ? K K", COUNTED, Some("")),
+            ("zunion ? K K*", COUNTED, Some("")),
+            ("zunion ? K withscores", COUNTED, Some("withscores")),
+            ("zunion -1 K x", COUNTED, Some("x")),
+            ("zunion ?*", COUNTED, None),
+            ("xread count 2 streams K ?", STREAMS, Some("")),
+            ("xread STREAMS K K ? ?", STREAMS, Some("")),
+            ("xread streams K x ? ?", STREAMS, Some("x")),
+            ("xread count ? streams K ?", STREAMS, None),
+            ("xread ?*", STREAMS, None),
+            ("xread streams K ?*", STREAMS, None),
+            ("xread count 2", STREAMS, Some("")),
+            ("sort K store K", STORE, Some("")),
+            ("sort K store x", STORE, Some("x")),
+            ("sort K limit 0 1", STORE, None),
+            ("sort K ? x", STORE, None),
+            ("sort", STORE, Some("")),
         ] {
-            assert_eq!(arguments(text).are_declared(group), is_declared, "{text}");
+            let found = arguments(text).undeclared(group).map(|found| {
+                let words = found.iter().map(|argument| match argument {
+                    Argument::Literal(text) => String::from_utf8_lossy(text).into_owned(),
+                    other => format!("{other:?}"),
+                });
+                words.collect::<Vec<_>>().join(" ")
+            });
+            assert_eq!(found.as_deref(), undeclared, "{text}");
         }
     }
 }

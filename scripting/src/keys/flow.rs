@@ -13,8 +13,9 @@
 
 use crate::keys::Commands;
 use crate::keys::Reason;
-use crate::keys::arguments::{Argument, Arguments};
+use crate::keys::arguments::{Argument, Arguments, KeyGroup};
 use crate::keys::syntax::*;
+use crate::keys::template::{KeyTemplate, Piece, TemplateId, Templates};
 use crate::keys::values::{Builtin, Capability, Value, global, library_field, redis_field};
 
 /// Walks over a script. Two are enough for one whose functions and variables stand before their uses.
@@ -32,6 +33,8 @@ pub(super) struct Found<'a> {
     pub(super) mentions: Vec<FunctionId>,
     /// Why a call of its own is not known to keep to declared keys.
     pub(super) reason: Option<Reason>,
+    /// The keys of its calls that are no declared ones.
+    pub(super) undeclared: Vec<TemplateId>,
     pub(super) writes: bool,
     /// It may be called from anywhere, with anything.
     pub(super) is_escaped: bool,
@@ -47,6 +50,9 @@ pub(super) struct Flow<'a> {
     pub(super) functions: Vec<Found<'a>>,
     /// The functions that a library registers under a name that is known.
     pub(super) registered: Vec<(&'a [u8], FunctionId)>,
+    templates: Templates,
+    /// ARGV gets where it is not followed. Its elements may be others by then.
+    has_changed_args: bool,
     /// Why nothing is known of any call.
     pub(super) leaked: Option<Reason>,
     function: FunctionId,
@@ -81,6 +87,8 @@ impl<'a> Flow<'a> {
             symbols: vec![Value::Nothing; chunk.symbols.len()],
             functions: chunk.functions.iter().map(|_| Found::default()).collect(),
             registered: Vec::new(),
+            templates: Templates::default(),
+            has_changed_args: false,
             leaked: None,
             function: MAIN,
             line: 1,
@@ -102,6 +110,7 @@ impl<'a> Flow<'a> {
         for found in &mut self.functions {
             found.mentions.clear();
             found.reason = None;
+            found.undeclared.clear();
             found.writes = false;
         }
         self.block(&self.chunk.functions[MAIN.0].body).is_ok() && self.has_grown
@@ -116,6 +125,14 @@ impl<'a> Flow<'a> {
         &mut self.functions[self.function.0]
     }
 
+    pub(super) fn template(&self, id: TemplateId) -> &KeyTemplate {
+        self.templates.get(id)
+    }
+
+    fn lose_args(&mut self) {
+        self.has_grown |= !std::mem::replace(&mut self.has_changed_args, true);
+    }
+
     /// A value becomes one of which nothing is known.
     fn forget(&mut self, value: Value<'a>) -> Walked<()> {
         match value {
@@ -128,9 +145,14 @@ impl<'a> Flow<'a> {
                 let chunk = self.chunk;
                 chunk.functions[id.0].params.iter().try_for_each(|&param| self.bind(param, Value::Other))
             }
+            Value::Args | Value::ArgsIteration => {
+                self.lose_args();
+                Ok(())
+            }
             Value::Nothing
             | Value::Literal(_)
             | Value::Key
+            | Value::Made(_)
             | Value::Function(_)
             | Value::Builtin(_)
             | Value::Other => Ok(()),
@@ -145,15 +167,30 @@ impl<'a> Flow<'a> {
         if old == Value::Nothing {
             return Ok(new);
         }
+        if self.is_key(old) && self.is_key(new) {
+            return Ok(Value::Key);
+        }
         self.forget(old)?;
         self.forget(new)?;
         Ok(Value::Other)
     }
 
+    fn is_key(&self, value: Value<'a>) -> bool {
+        match value {
+            Value::Key => true,
+            Value::Made(template) => self.templates.is_key(template),
+            _ => false,
+        }
+    }
+
     fn bind(&mut self, symbol: SymbolId, value: Value<'a>) -> Walked<()> {
         let outlives_run = self.is_library && self.chunk.symbols[symbol.0].is_captured;
         let value = match value {
-            Value::Key if outlives_run => Value::Other,
+            Value::Key | Value::Made(_) if outlives_run => Value::Other,
+            Value::Args | Value::ArgsIteration if outlives_run => {
+                self.lose_args();
+                Value::Other
+            }
             Value::Capability(Capability::Keys | Capability::Iteration) if outlives_run => {
                 return self.leak("a function within the function names its keys, and could outlive the run");
             }
@@ -199,7 +236,8 @@ impl<'a> Flow<'a> {
             StatementKind::Each(symbols, exprs, body) => {
                 let parts = self.list(exprs, 3)?;
                 let is_over_keys = parts.iter().all(|&part| part == Value::Capability(Capability::Iteration));
-                if !is_over_keys {
+                let is_over_args = parts.iter().all(|&part| part == Value::ArgsIteration);
+                if !is_over_keys && !is_over_args {
                     parts.into_iter().try_for_each(|part| self.forget(part))?;
                 }
                 for (at, &symbol) in symbols.iter().enumerate() {
@@ -236,8 +274,13 @@ impl<'a> Flow<'a> {
     fn returned(&mut self, value: Value<'a>) -> Walked<Value<'a>> {
         self.forget(value)?;
         Ok(match value {
-            Value::Nothing | Value::Literal(_) | Value::Key => value,
-            Value::Function(_) | Value::Builtin(_) | Value::Capability(_) | Value::Other => Value::Other,
+            Value::Nothing | Value::Literal(_) | Value::Key | Value::Made(_) => value,
+            Value::Function(_)
+            | Value::Builtin(_)
+            | Value::Capability(_)
+            | Value::Args
+            | Value::ArgsIteration
+            | Value::Other => Value::Other,
         })
     }
 
@@ -250,6 +293,7 @@ impl<'a> Flow<'a> {
                 if let Value::Capability(capability) = table {
                     return self.leak(format!("{} is changed", capability.name()));
                 }
+                self.forget(table)?;
                 if let SuffixKind::Index(index) = &last.kind {
                     self.forget_expr(index)?;
                 }
@@ -268,6 +312,7 @@ impl<'a> Flow<'a> {
             | Expr::Len(_)
             | Expr::Not(_)
             | Expr::Operation(_)
+            | Expr::Concat(_)
             | Expr::And(_)
             | Expr::Or(_) => unreachable!("the parser lets nothing be assigned to it"),
         }
@@ -343,6 +388,7 @@ impl<'a> Flow<'a> {
                 self.forget_all(operands)?;
                 Value::Other
             }
+            Expr::Concat(operands) => return self.concat(operands).map(Values::one),
             // One that is not the last is the result only if it is nil or false.
             Expr::And(operands) => {
                 operands.iter().try_fold(Value::Nothing, |_, operand| self.value(operand))?
@@ -353,6 +399,36 @@ impl<'a> Flow<'a> {
             })?,
         };
         Ok(Values::one(value))
+    }
+
+    /// Texts one behind the other.
+    fn concat(&mut self, operands: &'a [Expr<'a>]) -> Walked<Value<'a>> {
+        let mut parts = Some(Vec::new());
+        let mut fails = false;
+        for operand in operands {
+            let value = self.value(operand)?;
+            // It may have metamethods, and these get the others.
+            self.forget(value)?;
+            let part = match value {
+                Value::Literal(text) => self.templates.literal(text),
+                Value::Made(template) => Some(template),
+                _ => None,
+            };
+            fails |= value == Value::Nothing;
+            parts = parts.zip(part).map(|(parts, part)| [parts, vec![part]].concat());
+        }
+        let made = parts.and_then(|parts| self.templates.concat(&parts));
+        Ok(match made {
+            // As long as not all is known, it may yet have a value.
+            _ if fails => Value::Nothing,
+            Some(made) => Value::Made(made),
+            None => Value::Other,
+        })
+    }
+
+    /// An element of a list by its index, if that is a literal.
+    fn element(&mut self, index: Option<&[u8]>, piece: fn(usize) -> Piece) -> Option<Value<'a>> {
+        self.templates.element(index?, piece).map(Value::Made)
     }
 
     fn suffixed(&mut self, head: &'a Expr<'a>, suffixes: &'a [Suffix<'a>]) -> Walked<Values<'a>> {
@@ -381,7 +457,11 @@ impl<'a> Flow<'a> {
     /// The field of a value by a name that may be known.
     fn field(&mut self, value: Value<'a>, name: Option<&'a [u8]>) -> Walked<Value<'a>> {
         match (value, name) {
-            (Value::Capability(Capability::Keys), _) => Ok(Value::Key),
+            (Value::Capability(Capability::Keys), index) => {
+                Ok(self.element(index, Piece::Key).unwrap_or(Value::Key))
+            }
+            (Value::Args, index) => Ok(self.element(index, Piece::Arg).unwrap_or(Value::Other)),
+            (Value::ArgsIteration, _) => self.forget(value).map(|()| Value::Other),
             (Value::Capability(Capability::Redis), Some(name)) => match redis_field(name) {
                 Some(value) => Ok(value),
                 None => self.leak(format!("redis.{}", String::from_utf8_lossy(name))),
@@ -390,9 +470,15 @@ impl<'a> Flow<'a> {
             (Value::Capability(_), _) => self.forget(value).map(|()| Value::Other),
             (Value::Builtin(library), Some(name)) => Ok(library_field(library, name)),
             (Value::Nothing, _) => Ok(Value::Nothing),
-            (Value::Builtin(_) | Value::Literal(_) | Value::Key | Value::Function(_) | Value::Other, _) => {
-                Ok(Value::Other)
-            }
+            (
+                Value::Builtin(_)
+                | Value::Literal(_)
+                | Value::Key
+                | Value::Made(_)
+                | Value::Function(_)
+                | Value::Other,
+                _,
+            ) => Ok(Value::Other),
         }
     }
 
@@ -406,21 +492,22 @@ impl<'a> Flow<'a> {
                 Ok(Values::any(Value::Other))
             }
             Value::Builtin(Builtin::Iterate | Builtin::Unpack | Builtin::Reader) => {
-                let takes_keys = match args.split_first() {
-                    None => false,
-                    Some((first, rest)) => {
-                        let first = self.value(first)?;
-                        let are_keys = first == Value::Capability(Capability::Keys);
-                        if !are_keys {
-                            self.forget(first)?;
-                        }
-                        self.forget_all(rest)?;
-                        are_keys
+                let mut taken = Value::Nothing;
+                if let Some((first, rest)) = args.split_first() {
+                    taken = self.value(first)?;
+                    // What reads them does not keep them.
+                    if taken != Value::Capability(Capability::Keys) && taken != Value::Args {
+                        self.forget(taken)?;
                     }
-                };
+                    self.forget_all(rest)?;
+                }
+                let takes_keys = taken == Value::Capability(Capability::Keys);
                 Ok(match callee {
                     Value::Builtin(Builtin::Iterate) if takes_keys => {
                         Values::any(Value::Capability(Capability::Iteration))
+                    }
+                    Value::Builtin(Builtin::Iterate) if taken == Value::Args => {
+                        Values::any(Value::ArgsIteration)
                     }
                     Value::Builtin(Builtin::Unpack) if takes_keys => Values::any(Value::Key),
                     Value::Builtin(Builtin::Reader) => Values::one(Value::Other),
@@ -434,7 +521,14 @@ impl<'a> Flow<'a> {
                 Ok(Values::any(Value::Nothing))
             }
             Value::Capability(_) => self.forget(callee).map(|()| Values::any(Value::Other)),
-            Value::Builtin(_) | Value::Literal(_) | Value::Key | Value::Other => {
+            Value::Builtin(_)
+            | Value::Literal(_)
+            | Value::Key
+            | Value::Made(_)
+            | Value::Args
+            | Value::ArgsIteration
+            | Value::Other => {
+                self.forget(callee)?;
                 self.forget_all(args)?;
                 Ok(Values::any(Value::Other))
             }
@@ -466,14 +560,12 @@ impl<'a> Flow<'a> {
                 self.here().writes |= facts.as_ref().is_none_or(|facts| facts.writes);
                 match facts {
                     None => Some("may touch any key"),
-                    Some(facts) if !facts.keys.iter().all(|&group| arguments.are_declared(group)) => {
-                        Some("has a key that is no element of KEYS")
-                    }
-                    Some(_) => None,
+                    Some(facts) if facts.keys.iter().all(|&group| self.knows(&arguments, group)) => None,
+                    Some(_) => Some("has a key that is not made of KEYS, ARGV and literals alone"),
                 }
                 .map(|why| format!("{} {why}", String::from_utf8_lossy(name)))
             }
-            Some(Argument::Key | Argument::Unknown) | None => {
+            Some(Argument::Key | Argument::Made(_) | Argument::Unknown) | None => {
                 self.here().writes = true;
                 Some("the name of a command is computed".to_string())
             }
@@ -484,13 +576,32 @@ impl<'a> Flow<'a> {
         Ok(Values::one(Value::Other))
     }
 
+    /// Whether the keys of a group are known before the script runs. Notes those that are not declared.
+    fn knows(&mut self, arguments: &Arguments<'a>, group: KeyGroup) -> bool {
+        let Some(undeclared) = arguments.undeclared(group) else { return false };
+        undeclared.into_iter().all(|argument| {
+            let template = match argument {
+                Argument::Literal(text) => self.templates.literal(text),
+                Argument::Made(template) => Some(template),
+                Argument::Key | Argument::Unknown => None,
+            };
+            if let Some(template) = template
+                && !self.here().undeclared.contains(&template)
+            {
+                self.here().undeclared.push(template);
+            }
+            template.is_some()
+        })
+    }
+
     fn arguments(&mut self, args: &'a [Expr<'a>]) -> Walked<Arguments<'a>> {
         let mut arguments = Arguments { fixed: Vec::with_capacity(args.len()), tail: None };
         for (at, arg) in args.iter().enumerate() {
             let values = self.values(arg)?;
             let first = self.argument(values.first)?;
             match values.rest {
-                Some(rest) if at + 1 == args.len() => {
+                // No command accepts nil as an argument: there are no others where one is called.
+                Some(rest) if at + 1 == args.len() && rest != Value::Nothing => {
                     let rest = self.argument(rest)?;
                     let are_keys = first == Argument::Key && rest == Argument::Key;
                     arguments.tail = Some(if are_keys { Argument::Key } else { Argument::Unknown });
@@ -506,7 +617,17 @@ impl<'a> Flow<'a> {
         Ok(match value {
             Value::Literal(text) => Argument::Literal(text),
             Value::Nothing | Value::Key => Argument::Key,
-            Value::Function(_) | Value::Builtin(_) | Value::Capability(_) | Value::Other => Argument::Unknown,
+            Value::Made(template) if self.templates.is_key(template) => Argument::Key,
+            Value::Made(template) if !(self.has_changed_args && self.templates.has_arg(template)) => {
+                Argument::Made(template)
+            }
+            Value::Made(_)
+            | Value::Function(_)
+            | Value::Builtin(_)
+            | Value::Capability(_)
+            | Value::Args
+            | Value::ArgsIteration
+            | Value::Other => Argument::Unknown,
         })
     }
 
@@ -536,7 +657,7 @@ impl<'a> Flow<'a> {
         for (at, &param) in self.chunk.functions[id.0].params.iter().enumerate() {
             let passed = match at {
                 0 => Value::Capability(Capability::Keys),
-                1 => Value::Other,
+                1 => Value::Args,
                 _ => Value::Nothing,
             };
             self.bind(param, passed)?;

@@ -50,6 +50,7 @@ struct Parser<'s> {
 #[derive(Clone, Copy, PartialEq)]
 enum Operator {
     Operation,
+    Concat,
     And,
     Or,
 }
@@ -358,7 +359,7 @@ impl<'s> Parser<'s> {
             Token::Word(Word::Or) => (Operator::Or, 1, 1),
             Token::Word(Word::And) => (Operator::And, 2, 2),
             Token::Sign("<" | ">" | "<=" | ">=" | "~=" | "==") => (Operator::Operation, 3, 3),
-            Token::Sign("..") => (Operator::Operation, 5, 4),
+            Token::Sign("..") => (Operator::Concat, 5, 4),
             Token::Sign("+" | "-") => (Operator::Operation, 6, 6),
             Token::Sign("*" | "/" | "%") => (Operator::Operation, 7, 7),
             Token::Sign("^") => (Operator::Operation, 10, 9),
@@ -518,6 +519,16 @@ fn is_call(suffix: &Suffix<'_>) -> bool {
 
 /// Keeps chains flat: `a + b + c` is one operation.
 fn join<'s>(operator: Operator, left: Expr<'s>, right: Expr<'s>) -> Expr<'s> {
+    // This operator binds to its right.
+    if operator == Operator::Concat {
+        return match right {
+            Expr::Concat(mut operands) => {
+                operands.insert(0, left);
+                Expr::Concat(operands)
+            }
+            right => Expr::Concat(vec![left, right]),
+        };
+    }
     match (operator, left) {
         (Operator::Operation, Expr::Operation(mut operands)) => {
             operands.push(right);
@@ -531,7 +542,7 @@ fn join<'s>(operator: Operator, left: Expr<'s>, right: Expr<'s>) -> Expr<'s> {
             operands.push(right);
             Expr::Or(operands)
         }
-        (Operator::Operation, left) => Expr::Operation(vec![left, right]),
+        (Operator::Operation | Operator::Concat, left) => Expr::Operation(vec![left, right]),
         (Operator::And, left) => Expr::And(vec![left, right]),
         (Operator::Or, left) => Expr::Or(vec![left, right]),
     }

@@ -75,8 +75,9 @@ pub(super) enum Expr<'s> {
     Suffixed(Box<Expr<'s>>, Vec<Suffix<'s>>),
     Len(Box<Expr<'s>>),
     Not(Box<Expr<'s>>),
-    /// Arithmetic, comparisons, concatenations.
+    /// Arithmetic and comparisons.
     Operation(Vec<Expr<'s>>),
+    Concat(Vec<Expr<'s>>),
     And(Vec<Expr<'s>>),
     Or(Vec<Expr<'s>>),
 }

@@ -71,16 +71,33 @@ fn analysed(source: &str) -> KeyUse {
 #[track_caller]
 fn assert_narrow(sources: &[&str]) {
     for source in sources {
-        assert_eq!(analysed(source).wide, None, "{source}");
+        assert_eq!(verdict(&analysed(source)), None, "{source}");
+    }
+}
+
+/// Why it is wide, or which undeclared keys it makes: `makes KEYS[1]..:lock`.
+fn verdict(found: &KeyUse) -> Option<String> {
+    let piece = |piece: &Piece| match piece {
+        Piece::Text(text) => String::from_utf8_lossy(text).into_owned(),
+        Piece::Key(at) => format!("KEYS[{at}]"),
+        Piece::Arg(at) => format!("ARGV[{at}]"),
+    };
+    let key = |key: &KeyTemplate| key.pieces().iter().map(piece).collect::<Vec<_>>().join("..");
+    match &found.wide {
+        Some(reason) => Some(reason.to_string()),
+        None if found.undeclared.is_empty() => None,
+        None => Some(format!("makes {}", found.undeclared.iter().map(key).collect::<Vec<_>>().join(", "))),
     }
 }
 
 #[track_caller]
 fn assert_wide(sources: &[(&str, &str)]) {
-    for (source, reason) in sources {
-        let wide = analysed(source).wide;
-        let wide = wide.map(|reason| reason.to_string());
-        assert!(wide.as_ref().is_some_and(|wide| wide.contains(reason)), "{source}\n{reason}\n{wide:?}");
+    for (source, expected) in sources {
+        let found = verdict(&analysed(source));
+        assert!(
+            found.as_ref().is_some_and(|found| found.contains(expected)),
+            "{source}\n{expected}\n{found:?}"
+        );
     }
 }
 
@@ -139,9 +156,9 @@ fn a_key_is_followed_through_loops_and_functions() {
 #[test]
 fn what_is_no_element_of_keys_is_no_key() {
     assert_wide(&[
-        ("return redis.call('GET', 'a')", "line 1: GET has a key"),
-        ("\n\nreturn redis.call('GET', ARGV[1])", "line 3: GET has a key"),
-        ("return redis.call('GET', KEYS[1] .. ':lock')", "GET has a key"),
+        ("return redis.call('GET', 'a')", "makes a"),
+        ("\n\nreturn redis.call('GET', ARGV[1])", "makes ARGV[1]"),
+        ("return redis.call('GET', KEYS[1] .. ':lock')", "makes KEYS[1]..:lock"),
         ("return redis.call('GET', tostring(KEYS[1]))", "GET has a key"),
         ("return redis.call('GET', KEYS[1] or 'default')", "GET has a key"),
         ("local k = KEYS[1]; k = k .. 'x'; return redis.call('GET', k)", "GET has a key"),
@@ -155,17 +172,17 @@ fn what_is_no_element_of_keys_is_no_key() {
         ("local f = function(k) redis.call('DEL', k) end; f(KEYS[1]); f('x')", "DEL has a key"),
         ("local f = function(a, k) redis.call('DEL', k) end; f(unpack(ARGV))", "DEL has a key"),
         ("local f = function(k) redis.call('DEL', k) end; f(KEYS[1]); ARGV[1] = f", "DEL has a key"),
-        ("local f = function(k) redis.call('DEL', k) end; pcall(f, 'x')", "DEL has a key"),
+        ("local f = function(k) redis.call('DEL', k) end; pcall(f, 'x')", "makes x"),
         ("local f = function(k) redis.call('DEL', k) end; string.gsub('x', 'x', f)", "DEL has a key"),
         ("local f = function(...) redis.call('DEL', ...) end; f(KEYS[1])", "DEL has a key"),
         ("return redis.call('DEL', KEYS[1], unpack(ARGV))", "DEL has a key"),
         ("return redis.call('DEL', select(2, unpack(KEYS)))", "DEL has a key"),
-        ("return redis.call('LMOVE', KEYS[1], ARGV[1], 'LEFT', 'LEFT')", "LMOVE has a key"),
-        ("return redis.call('ZUNIONSTORE', KEYS[1], ARGV[1], KEYS[2], ARGV[2])", "ZUNIONSTORE has a key"),
-        ("return redis.call('ZUNIONSTORE', KEYS[1], 2, KEYS[2], 'x')", "ZUNIONSTORE has a key"),
+        ("return redis.call('LMOVE', KEYS[1], ARGV[1], 'LEFT', 'LEFT')", "makes ARGV[1]"),
+        ("return redis.call('ZUNIONSTORE', KEYS[1], ARGV[1], KEYS[2], ARGV[2])", "makes ARGV[2]"),
+        ("return redis.call('ZUNIONSTORE', KEYS[1], 2, KEYS[2], 'x')", "makes x"),
         ("return redis.call('MSET', KEYS[1], 1, unpack(ARGV))", "MSET has a key"),
-        ("return redis.call('BLPOP', KEYS[1], 'x', 0)", "BLPOP has a key"),
-        ("return redis.call('OBJECT', KEYS[1], 'x')", "OBJECT has a key"),
+        ("return redis.call('BLPOP', KEYS[1], 'x', 0)", "makes x"),
+        ("return redis.call('OBJECT', KEYS[1], 'x')", "makes x"),
         (
             "local function both() return KEYS[1], 'x' end; return redis.call('MGET', both())",
             "MGET has a key",
@@ -174,10 +191,90 @@ fn what_is_no_element_of_keys_is_no_key() {
             "local function both() return KEYS[1], unpack(ARGV) end; local _, k = both() redis.call('GET', k)",
             "GET has a key",
         ),
-        ("return redis.call('GET', nil or 'x')", "GET has a key"),
-        ("return redis.call('GET', false, 'x') or redis.call('GET', 7)", "GET has a key"),
+        ("return redis.call('GET', nil or 'x')", "makes x"),
+        ("return redis.call('GET', false, 'x') or redis.call('GET', 7)", "makes 7"),
         ("return KEYS[1]:gsub('a', function(k) return redis.call('GET', k) end)", "GET has a key"),
     ]);
+}
+
+#[test]
+fn a_key_is_made_of_literals_and_elements() {
+    assert_wide(&[
+        (
+            "local k = 'user:' .. ARGV[1] .. ':' .. ARGV[2]; redis.call('GET', k)",
+            "makes user:..ARGV[1]..:..ARGV[2]",
+        ),
+        (
+            "redis.call('GET', ('a' .. 'b') .. KEYS[2]) redis.call('DEL', 'ab' .. KEYS[2])",
+            "makes ab..KEYS[2]",
+        ),
+        ("redis.call('GET', 'n' .. 007 .. 1)", "makes n71"),
+        ("redis.call('MGET', 'a', KEYS[1], 'b' .. ARGV[3])", "makes a, b..ARGV[3]"),
+        (
+            "local a, key = ARGV, 'k:'; local function f(n) return redis.call('GET', key .. n) end; f(a[1])",
+            "makes k:..ARGV[1]",
+        ),
+        ("local function key(n) return 'k:' .. n end; redis.call('GET', key(ARGV[2]))", "makes k:..ARGV[2]"),
+        (
+            "if #ARGV > 1 and type(ARGV) == 'table' then redis.call('SET', ARGV[1], cjson.encode(ARGV)) end",
+            "makes ARGV[1]",
+        ),
+        ("for i, v in ipairs(ARGV) do redis.call('RPUSH', 'l' .. ARGV[1], v) end", "makes l..ARGV[1]"),
+        ("redis.call('SADD', ARGV[1], unpack(ARGV, 2))", "makes ARGV[1]"),
+        ("local k; if ARGV[2] then k = ARGV[1] end; redis.call('GET', k)", "makes ARGV[1]"),
+    ]);
+    assert_narrow(&[
+        "local k; if ARGV[1] then k = KEYS[1] else k = KEYS[2] end; return redis.call('GET', k)",
+    ]);
+}
+
+#[test]
+fn a_key_that_may_be_otherwise_is_not_known() {
+    assert_wide(&[
+        ("redis.call('GET', 'k' .. ARGV[#ARGV])", "GET has a key"),
+        ("redis.call('GET', 'k' .. redis.call('GET', KEYS[1]))", "GET has a key"),
+        ("for i = 1, 3 do redis.call('GET', 'k' .. i) end", "GET has a key"),
+        ("local k = 'k'; for _ = 1, 3 do k = k .. ARGV[1] end; redis.call('GET', k)", "GET has a key"),
+        ("local k = ARGV[3] and 'a' .. ARGV[1] or 'b' .. ARGV[1]; redis.call('GET', k)", "GET has a key"),
+        ("redis.call('GET', 'n' .. 123456789012345)", "GET has a key"),
+        ("redis.call('GET', 'n' .. 1.5)", "GET has a key"),
+        ("redis.call('GET', 'n' .. -1)", "GET has a key"),
+        // Nor is one of ARGV after it may have been changed.
+        ("ARGV[1] = 'x'; redis.call('GET', ARGV[1])", "GET has a key"),
+        ("redis.call('GET', ARGV[1]) ARGV.n = 1", "GET has a key"),
+        ("local a = ARGV; a[1] = 'x'; redis.call('GET', 'k' .. ARGV[1])", "GET has a key"),
+        ("table.insert(ARGV, 1, 'x') redis.call('GET', ARGV[1])", "GET has a key"),
+        ("table.sort(ARGV) redis.call('GET', ARGV[1])", "GET has a key"),
+        ("rawset(ARGV, 1, 'x') redis.call('GET', ARGV[1])", "GET has a key"),
+        ("local t = { ARGV }; t[1][1] = 'x'; redis.call('GET', ARGV[1])", "GET has a key"),
+        ("local _, t = ipairs(ARGV); t[1] = 'x'; redis.call('GET', ARGV[1])", "GET has a key"),
+        ("select(2, pairs(ARGV))[1] = 'x'; redis.call('GET', ARGV[1])", "GET has a key"),
+        ("local f = function(t) t[1] = 'x' end; f(ARGV); redis.call('GET', ARGV[1])", "GET has a key"),
+        ("local f = function() return ARGV end; f()[1] = 'x'; redis.call('GET', ARGV[1])", "GET has a key"),
+        ("local f = function(...) (...)[1] = 'x' end; f(ARGV); redis.call('GET', ARGV[1])", "GET has a key"),
+        (
+            "local t = setmetatable({}, { __concat = function(_, a) a[1] = 'x' end }); local _ = t .. ARGV redis.call('GET', ARGV[1])",
+            "GET has a key",
+        ),
+        ("pcall(rawset, ARGV, 1, 'x') redis.call('GET', ARGV[1])", "GET has a key"),
+        ("for k, v in next, ARGV do end redis.call('GET', ARGV[1])", "GET has a key"),
+    ]);
+    assert_functions(
+        "#!lua name=lib
+         local held, name
+         redis.register_function('made', function(keys, args) return redis.call('GET', keys[1] .. ':' .. args[2]) end)
+         redis.register_function('held', function(keys, args)
+            local id = args[1]
+            return pcall(function() return redis.call('GET', 'k' .. id) end)
+         end)",
+        &[("made", Some("makes KEYS[1]..:..ARGV[2]")), ("held", Some("GET has a key"))],
+    );
+    assert_functions(
+        "#!lua name=lib
+         local held
+         redis.register_function('keeps', function(keys, args) held = args return redis.call('GET', args[1]) end)",
+        &[("keeps", Some("GET has a key"))],
+    );
 }
 
 #[test]
@@ -279,9 +376,9 @@ fn redis_call_goes_by_its_names_only() {
         ("redis:call('GET', 'x')", "redis is used in a way"),
         ("redis.call = function() end", "redis is changed"),
         ("redis.nosuch()", "redis.nosuch"),
-        ("local f = function(c) c('GET', 'x') end; f(redis.call)", "GET has a key"),
-        ("pcall(pcall, redis.call, 'GET', 'x')", "GET has a key"),
-        ("pcall(redis.pcall, 'GET', 'x')", "GET has a key"),
+        ("local f = function(c) c('GET', 'x') end; f(redis.call)", "makes x"),
+        ("pcall(pcall, redis.call, 'GET', 'x')", "makes x"),
+        ("pcall(redis.pcall, 'GET', 'x')", "makes x"),
         (
             "local redis = { call = function(_, k) return redis.call('GET', k) end }; redis.call('GET', KEYS[1])",
             "GET has a key",
@@ -302,18 +399,18 @@ fn redis_call_goes_by_its_names_only() {
 #[test]
 fn what_lua_sees_is_what_is_analysed() {
     assert_wide(&[
-        ("-- note\rredis.call('DEL', 'x')", "DEL has a key"),
-        ("--[[ note ]]redis.call('DEL', 'x')", "DEL has a key"),
-        ("--[==[ ]] ]==]redis.call('DEL', 'x') --[[ ]]", "DEL has a key"),
-        ("--[=x\nredis.call('DEL', 'x')", "DEL has a key"),
-        ("local s = '\\\\' redis.call('DEL', 'x') --'", "DEL has a key"),
-        ("local s = [==[ ]] ]==] redis.call('DEL', 'x') --]]", "DEL has a key"),
-        ("local s = \"\\z\" redis.call('DEL', 'x') --\"", "DEL has a key"),
-        ("local s = 'a\\\nb' redis.call('DEL', 'x')", "DEL has a key"),
-        ("redis.call('\\68\\069\\76', 'x')", "DEL has a key"),
-        ("redis.call('GE\\84', 'x')", "GET has a key"),
-        ("redis.call([[\nGET]], 'x')", "GET has a key"),
-        ("#!lua flags=no-writes\rredis.call('DEL', 'x')\nredis.call('GET', 'y')", "line 2: GET has a key"),
+        ("-- note\rredis.call('DEL', 'x')", "makes x"),
+        ("--[[ note ]]redis.call('DEL', 'x')", "makes x"),
+        ("--[==[ ]] ]==]redis.call('DEL', 'x') --[[ ]]", "makes x"),
+        ("--[=x\nredis.call('DEL', 'x')", "makes x"),
+        ("local s = '\\\\' redis.call('DEL', 'x') --'", "makes x"),
+        ("local s = [==[ ]] ]==] redis.call('DEL', 'x') --]]", "makes x"),
+        ("local s = \"\\z\" redis.call('DEL', 'x') --\"", "makes x"),
+        ("local s = 'a\\\nb' redis.call('DEL', 'x')", "makes x"),
+        ("redis.call('\\68\\069\\76', 'x')", "makes x"),
+        ("redis.call('GE\\84', 'x')", "makes x"),
+        ("redis.call([[\nGET]], 'x')", "makes x"),
+        ("#!lua flags=no-writes\rredis.call('DEL', 'x')\nredis.call('GET', 'y')", "makes y"),
         ("\x1bLua", "a character that Lua does not know"),
         ("return redis.call('GET', KEYS[1]", "a missing sign"),
         ("local s = [[ [[ ]]", "nested"),
@@ -408,7 +505,7 @@ fn library(source: &str) -> LibraryKeyUse {
 fn assert_functions(source: &str, expected: &[(&str, Option<&str>)]) {
     let found = library(source);
     for (name, reason) in expected {
-        let wide = found.function(name.as_bytes()).wide.as_ref().map(|reason| reason.to_string());
+        let wide = verdict(found.function(name.as_bytes()));
         let as_expected = match (reason, &wide) {
             (None, None) => true,
             (Some(reason), Some(wide)) => wide.contains(reason),
@@ -439,8 +536,8 @@ fn each_function_of_a_library_is_judged_by_itself() {
             ("anonymous", None),
             ("table", None),
             ("keyless", None),
-            ("bad", Some("line 5: DEL has a key")),
-            ("undeclared", Some("line 13: GET has a key")),
+            ("bad", Some("makes ARGV[1]")),
+            ("undeclared", Some("makes x")),
             ("nosuch", Some("the call that registers the function is not understood")),
         ],
     );

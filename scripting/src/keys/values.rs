@@ -1,6 +1,7 @@
 //! What the analysis knows of a value, and where the values that it knows come from.
 
 use crate::keys::syntax::FunctionId;
+use crate::keys::template::TemplateId;
 
 /// What all values are that an expression or a variable may have while the script runs. nil and false are among them always:
 /// no command accepts them as an argument, and nothing can be done with them.
@@ -13,6 +14,12 @@ pub(super) enum Value<'a> {
     Literal(&'a [u8]),
     /// Elements of KEYS.
     Key,
+    /// A text of these pieces.
+    Made(TemplateId),
+    /// The table of arguments, which the script may change: see [`Flow::has_changed_args`](super::flow::Flow::has_changed_args).
+    Args,
+    /// The results of `ipairs(ARGV)`.
+    ArgsIteration,
     Function(FunctionId),
     Builtin(Builtin),
     /// Something that must not get where it would be forgotten what it is.
@@ -69,7 +76,7 @@ pub(super) enum Builtin {
 pub(super) fn global(name: &[u8], is_library: bool) -> Option<Value<'static>> {
     Some(match name {
         b"KEYS" if !is_library => Value::Capability(Capability::Keys),
-        b"ARGV" if !is_library => Value::Other,
+        b"ARGV" if !is_library => Value::Args,
         // A coroutine of a library may outlive the run, with keys in its local variables.
         b"coroutine" if !is_library => Value::Other,
         b"redis" => Value::Capability(Capability::Redis),

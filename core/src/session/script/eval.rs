@@ -15,8 +15,9 @@ use crate::script::registry::Keep;
 use crate::script::shebang::ScriptHeader;
 use crate::script::{ScriptFlags, Sha};
 use crate::worker::Worker;
-use crate::worker::program::{ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
+use crate::worker::program::{MadeKeys, ProgramCtx, ProgramHandler, ProgramKind, ProgramName, Reach};
 use shardis_scripting::{KeyUse, script_key_use};
+use smallvec::SmallVec;
 use std::rc::Rc;
 
 /// The keys behind their number, which is argument 2.
@@ -89,6 +90,18 @@ pub(super) const FCALL_RO: Command = program("fcall_ro", &[counted(READS, READS_
             .arguments("function numkeys:int [key#0...] [arg...]"),
     );
 
+// Each with the keys that it makes behind those that it declares: see [`made`](crate::worker::program::made).
+pub(super) const EVAL_MADE: Command = made("eval-made", &EVAL, &EVAL_MADE_HANDLER);
+pub(super) const EVAL_RO_MADE: Command = made("eval_ro-made", &EVAL_RO, &EVAL_RO_MADE_HANDLER);
+pub(super) const EVALSHA_MADE: Command = made("evalsha-made", &EVALSHA, &EVALSHA_MADE_HANDLER);
+pub(super) const EVALSHA_RO_MADE: Command = made("evalsha_ro-made", &EVALSHA_RO, &EVALSHA_RO_MADE_HANDLER);
+pub(super) const FCALL_MADE: Command = made("fcall-made", &FCALL, &FCALL_MADE_HANDLER);
+pub(super) const FCALL_RO_MADE: Command = made("fcall_ro-made", &FCALL_RO, &FCALL_RO_MADE_HANDLER);
+
+const fn made(name: &'static str, called: &Command, handler: &'static ProgramHandler) -> Command {
+    program(name, called.keys, handler).flags(called.flags).docs(called.docs).in_place_of(called.name)
+}
+
 const EVAL_HANDLER: ProgramHandler = text_handler(|worker, args| reach_of_text(worker, false, args), eval);
 const EVAL_RO_HANDLER: ProgramHandler =
     text_handler(|worker, args| reach_of_text(worker, true, args), eval_ro);
@@ -100,6 +113,27 @@ const FCALL_HANDLER: ProgramHandler =
     function_handler(|worker, args| reach_of_function(worker, false, args), fcall);
 const FCALL_RO_HANDLER: ProgramHandler =
     function_handler(|worker, args| reach_of_function(worker, true, args), fcall_ro);
+
+const EVAL_MADE_HANDLER: ProgramHandler =
+    text_handler(|worker, args| with_made(reach_of_text(worker, false, args)), eval);
+const EVAL_RO_MADE_HANDLER: ProgramHandler =
+    text_handler(|worker, args| with_made(reach_of_text(worker, true, args)), eval_ro);
+const EVALSHA_MADE_HANDLER: ProgramHandler =
+    sha_handler(|worker, args| with_made(reach_of_sha(worker, false, args)), evalsha);
+const EVALSHA_RO_MADE_HANDLER: ProgramHandler =
+    sha_handler(|worker, args| with_made(reach_of_sha(worker, true, args)), evalsha_ro);
+const FCALL_MADE_HANDLER: ProgramHandler =
+    function_handler(|worker, args| with_made(reach_of_function(worker, false, args)), fcall);
+const FCALL_RO_MADE_HANDLER: ProgramHandler =
+    function_handler(|worker, args| with_made(reach_of_function(worker, true, args)), fcall_ro);
+
+/// The reach of a command with the keys that it makes among those that it declares.
+fn with_made(reach: Reach) -> Reach {
+    match reach {
+        Reach::Made { .. } => Reach::Declared,
+        Reach::Declared | Reach::Any { .. } | Reach::Unknown => reach,
+    }
+}
 
 /// What is known of the keys of a call of EVAL. The script is not kept before it runs: it may be that it never does.
 fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
@@ -137,11 +171,39 @@ fn reach_of_function(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) ->
 
 /// A filter may make any command of those that the script calls.
 fn reach(keys: &KeyUse, is_read_only: bool, has_filters: bool) -> Reach {
-    if keys.is_narrow() && !has_filters {
-        Reach::Declared
-    } else {
-        Reach::Any { is_read_only: is_read_only || !keys.may_write }
+    let is_read_only = is_read_only || !keys.may_write;
+    match keys.wide {
+        None if has_filters => Reach::Any { is_read_only },
+        None if keys.undeclared.is_empty() => Reach::Declared,
+        None => Reach::Made { is_read_only },
+        Some(_) => Reach::Any { is_read_only },
     }
+}
+
+fn made_keys_of_text(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys> {
+    let text = args.arg(1);
+    match worker.scripts.find(&Sha::of(text)) {
+        Ok(script) => made_keys(script.script.key_use(worker.table), args),
+        Err(_) => made_keys(&script_key_use(text, worker.table), args),
+    }
+}
+
+fn made_keys_of_sha(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys> {
+    let table = worker.table;
+    made_keys(worker.scripts.find_hex(args.arg(1)).ok()?.script.key_use(table), args)
+}
+
+fn made_keys_of_function(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys> {
+    let table = worker.table;
+    made_keys(worker.scripts.function(args.arg(1))?.key_use(table), args)
+}
+
+/// The keys that a call makes. One that needs a missing element is not among them: the script fails before it has it.
+fn made_keys(keys: &KeyUse, args: Argv<'_>) -> Option<MadeKeys> {
+    let key_count = key_count(args, CommandError::NOT_INTEGER).ok()?;
+    let elements: SmallVec<[&[u8]; 8]> = args.slice(3..).iter().collect();
+    let (declared, others) = elements.split_at(key_count);
+    Some(keys.undeclared.iter().filter_map(|template| template.key(declared, others)).collect())
 }
 
 type ReachOf = fn(&mut Worker, Argv<'_>) -> Reach;
@@ -153,6 +215,7 @@ const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         flags: flags_of_text,
         name: name_of_text,
         reach,
+        made_keys: made_keys_of_text,
         run,
         data: &(),
     }
@@ -164,6 +227,7 @@ const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         flags: flags_of_sha,
         name: name_of_sha,
         reach,
+        made_keys: made_keys_of_sha,
         run,
         data: &(),
     }
@@ -175,6 +239,7 @@ const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         flags: flags_of_function,
         name: name_of_function,
         reach,
+        made_keys: made_keys_of_function,
         run,
         data: &(),
     }
@@ -271,7 +336,7 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     let worker = ctx.worker();
     let script = Rc::clone(worker.scripts.find_hex(sha)?);
     let reach = reach_of_script(&script, worker.table, is_read_only, worker.has_filters());
-    if !ctx.reaches(reach) {
+    if !ctx.reaches(reach, true) {
         return Err(NO_SCRIPT);
     }
 
@@ -306,8 +371,12 @@ fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult 
     let name = ctx.arg(1);
     let worker = ctx.worker();
     let function = worker.callable_function(name)?;
-    let reach = reach(function.entry.key_use(worker.table), is_read_only, worker.has_filters());
-    if !ctx.reaches(reach) {
+    let key_use = function.entry.key_use(worker.table);
+    let reach = reach(key_use, is_read_only, worker.has_filters());
+    // Another of its name may have made other keys when it was placed.
+    let is_as_placed = !matches!(reach, Reach::Made { .. })
+        || made_keys(key_use, ctx.args).is_none_or(|made| ctx.has_in_hand(&made));
+    if !ctx.reaches(reach, is_as_placed) {
         return Err(FUNCTION_NOT_FOUND);
     }
     let key_count = key_count(ctx.args, CommandError::fixed("ERR Bad number of keys provided"))?;

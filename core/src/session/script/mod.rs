@@ -21,6 +21,12 @@ pub const COMMANDS: &[Command] = &[
     eval::EVAL_RO,
     eval::FCALL,
     eval::FCALL_RO,
+    eval::EVAL_MADE,
+    eval::EVAL_RO_MADE,
+    eval::EVALSHA_MADE,
+    eval::EVALSHA_RO_MADE,
+    eval::FCALL_MADE,
+    eval::FCALL_RO_MADE,
     function::FUNCTION,
     cache::SCRIPT,
 ];

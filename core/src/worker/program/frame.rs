@@ -52,6 +52,8 @@ pub(in crate::worker) struct Frame {
     pub(super) first_declared: Option<u64>,
     /// The hashes of all of them, once they were needed.
     pub(super) declared: Option<SmallVec<[u64; 8]>>,
+    /// Keys that it [makes](super::made) are among these.
+    pub(super) has_made_keys: bool,
     /// How many programs it is in that have called one another, besides the first.
     pub(super) depth: u32,
     /// It has called a command over keys that it does not declare.
@@ -161,14 +163,18 @@ pub(in crate::worker) struct CheckedOut {
     pub(in crate::worker) txn: TxnId,
     /// Which command of the transaction the program is.
     pub(in crate::worker) at: usize,
+    /// Another program runs over them behind it.
+    pub(in crate::worker) has_more: bool,
     /// Its effects are a piece of the transaction's.
     pub(in crate::worker) is_recorded: bool,
     /// The transaction is wide: the program may touch any key.
     pub(in crate::worker) is_wide: bool,
     /// For each shard that takes part: the keys that were moved here; `None`: it has no keys in the stage.
     pub(in crate::worker) keys: Vec<Option<Vec<CheckedOutKey>>>,
-    /// The entries of these.
+    /// The entries of these, unless they are in the tables.
     pub(in crate::worker) entries: Vec<Vec<Option<MovedEntry>>>,
+    /// They are there from the end of a program to the beginning of the next one. Nothing else runs in between.
+    pub(in crate::worker) are_in_tables: bool,
     /// What has happened to them.
     pub(in crate::worker) events: Vec<CheckedOutEvent>,
     /// Keys of a wide transaction that were brought here while the program ran: for each shard that owns any.
@@ -373,16 +379,21 @@ impl Worker {
         }
     }
 
-    /// Runs a program as a stage of a transaction. `None`: it was suspended, and
-    /// [`program_stage_ended`](Worker::program_stage_ended) will be told.
+    /// Runs a program as a stage of a transaction, or as a part of it. `None`: it was suspended, before it has begun unless it
+    /// `is_due`, and [`program_stage_ended`](Worker::program_stage_ended) will be told.
     pub(in crate::worker) fn start_stage_program(
         &mut self,
         command: &Invocation<'_>,
-        checked_out: Box<CheckedOut>,
+        mut checked_out: Box<CheckedOut>,
+        is_due: bool,
     ) -> Option<EndedStage> {
         let narrow = (!checked_out.is_wide).then_some(checked_out.txn);
+        if !is_due && std::mem::take(&mut checked_out.are_in_tables) {
+            self.take_out_of_tables(&mut checked_out);
+        }
         let frame = self.new_frame(command, Role::Stage { checked_out }, None);
-        match self.run_slice(frame) {
+        let after = if is_due { self.run_slice(frame) } else { AfterSlice::Suspended(frame) };
+        match after {
             AfterSlice::Ended(frame, done) => Some(self.end_stage_frame(frame, done)),
             AfterSlice::Suspended(frame) => {
                 self.put_aside(frame);
@@ -415,7 +426,15 @@ impl Worker {
         if call.tracks && handler.kind == ProgramKind::Module && entry.row.has(flag::READONLY) {
             keys::each(entry.row, args, |at, _| reads.push(args.arg(at).into()));
         }
-        let args = self.programs.copy_argv(args);
+        let called = self.as_called(entry, args);
+        let has_made_keys = called.is_some();
+        let (entry, args, declared) = match called {
+            None => (entry, self.programs.copy_argv(args), None),
+            Some((entry, args, hashes)) => {
+                (entry, self.programs.copy_args(args.iter().copied()), Some(hashes))
+            }
+        };
+        let call = Call { command: entry.id, ..call };
         let reply = self.pools.take_buffer();
         let fiber = Fiber::new(self.programs.stacks.take(), move |lent| {
             let mut reply = reply;
@@ -446,7 +465,8 @@ impl Worker {
             redacted: SmallVec::new(),
             call,
             first_declared,
-            declared: None,
+            declared,
+            has_made_keys,
             depth: 0,
             has_left_keys: false,
             calls_elsewhere: 0,
@@ -499,7 +519,14 @@ impl Worker {
             let Touched { hashes, all } = std::mem::take(&mut frame.touched);
             let (entry, is_wide) = (frame.entry, frame.is_wide_unit);
             let all = all || is_wide && is_of_module(entry);
-            let mut locks = if all { LockSet::Whole } else { self.locks_of(entry, declared) };
+            let made = frame.declared.clone().filter(|_| frame.has_made_keys);
+            let mut locks = match made {
+                _ if all => LockSet::Whole,
+                Some(hashes) => {
+                    LockSet::Keys(hashes.into_iter().map(|id| KeyLock { id, exclusive: true }).collect())
+                }
+                None => self.locks_of(entry, declared),
+            };
             if let LockSet::Keys(keys) = &mut locks {
                 keys.extend(hashes.into_iter().map(|id| KeyLock { id, exclusive: true }));
             }
@@ -726,10 +753,15 @@ impl Worker {
 
     /// Before a slice: what the frame works on is where commands look for it.
     fn enter(&mut self, frame: &mut Frame) {
-        if matches!(frame.role, Role::Stage { .. }) && frame.growths.is_empty() {
+        if let Role::Stage { checked_out } = &frame.role
+            && frame.growths.is_empty()
+        {
             // While moved keys are in the tables, the shard's own cannot be counted.
             let growth = |db| Growth { db, len: 0, earlier: 0 };
-            frame.growths.extend((0..self.shard.db_count() as u32).map(growth));
+            let keeps_to_db = !checked_out.is_wide && frame.kind.is_script();
+            let db = frame.call.db;
+            let dbs = if keeps_to_db { db..db + 1 } else { 0..self.shard.db_count() as u32 };
+            frame.growths.extend(dbs.map(growth));
         }
         for growth in &mut frame.growths {
             self.shard.hide_growth(growth.db, -growth.earlier);
@@ -742,10 +774,13 @@ impl Worker {
             }
             Role::Unit { .. } => {}
             Role::Stage { checked_out, .. } => {
-                let CheckedOut { txn, at, is_recorded, keys, entries, events, brought, .. } =
-                    &mut **checked_out;
-                for (keys, entries) in keys.iter().zip(std::mem::take(entries)) {
-                    self.shard.receive_checked_out(keys.as_deref().unwrap_or_default(), entries);
+                let CheckedOut {
+                    txn, at, is_recorded, keys, entries, are_in_tables, events, brought, ..
+                } = &mut **checked_out;
+                if !std::mem::take(are_in_tables) {
+                    for (keys, entries) in keys.iter().zip(std::mem::take(entries)) {
+                        self.shard.receive_checked_out(keys.as_deref().unwrap_or_default(), entries);
+                    }
                 }
                 for Brought { keys, entries, .. } in brought {
                     self.shard.receive_checked_out(keys, std::mem::take(entries));
@@ -779,10 +814,11 @@ impl Worker {
                     self.shard.effects.suspend_piece();
                 }
                 checked_out.events = self.shard.observers.end_checked_out();
-                let give_back = |keys: &Option<Vec<CheckedOutKey>>| {
-                    self.shard.send_checked_out_back(keys.as_deref().unwrap_or_default())
-                };
-                checked_out.entries = checked_out.keys.iter().map(give_back).collect();
+                if has_ended && checked_out.has_more {
+                    checked_out.are_in_tables = true;
+                } else {
+                    self.take_out_of_tables(checked_out);
+                }
                 for Brought { keys, entries, .. } in &mut checked_out.brought {
                     *entries = self.shard.send_checked_out_back(keys);
                 }
@@ -800,6 +836,14 @@ impl Worker {
             growth.earlier += self.shard.key_count(growth.db) as isize - growth.len as isize;
             self.shard.hide_growth(growth.db, growth.earlier);
         }
+    }
+
+    /// Takes the entries of checked-out keys out of the tables of this shard, which shows only its own then.
+    fn take_out_of_tables(&mut self, checked_out: &mut CheckedOut) {
+        let take_out = |keys: &Option<Vec<CheckedOutKey>>| {
+            self.shard.send_checked_out_back(keys.as_deref().unwrap_or_default())
+        };
+        checked_out.entries = checked_out.keys.iter().map(take_out).collect();
     }
 
     /// For a program of a wide transaction: the keys that were brought to it.

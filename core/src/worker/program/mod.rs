@@ -12,7 +12,9 @@
 //! command's would be.
 //!
 //! A frame is either a unit of its shard (a program by itself), or a stage of a transaction (a program with keys on
-//! several shards, or any program in an EXEC: see [`Placement::CheckOut`]). A program does not join a coalesced pipeline.
+//! several shards, or any program in an EXEC: see [`Placement::CheckOut`]). Programs in a coalesced pipeline are one stage: they run
+//! one after the other over the keys of all of them, and where they have had the shard for long enough together, the next one is
+//! suspended before it begins.
 //!
 //! # Programs that call programs
 //!
@@ -65,6 +67,7 @@ mod call;
 mod ctx;
 mod frame;
 mod hold;
+pub mod made;
 mod sample;
 mod shown;
 mod stack;
@@ -77,6 +80,7 @@ pub use call::NotCalled;
 pub use ctx::{CallOptions, Control, ProgramCtx};
 pub use frame::redact;
 pub use hold::{HoldEnd, HoldId, HoldOn, KEY_WAITS, OnHoldEnd, OnKeyReady, WaitForKeys};
+pub use made::MadeKeys;
 pub use task::{Outside, TASKS, Task, new_ticket};
 
 pub(in crate::worker) use frame::{Brought, CheckedOut, EndedStage, program_name};
@@ -102,6 +106,8 @@ pub struct ProgramHandler {
     pub name: fn(args: Argv<'_>) -> Option<ProgramName>,
     /// What is known before a run about the keys that it may touch.
     pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
+    /// For one that [makes](Reach::Made) keys: these. `None`: they are not known after all.
+    pub made_keys: fn(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys>,
     pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,
     /// What distinguishes it from other programs with the same functions: [`ProgramCtx::data`].
     pub data: &'static (dyn Any + Send + Sync),
@@ -112,15 +118,18 @@ pub struct ProgramHandler {
 pub enum Reach {
     /// Those that it declares, and no others: it is *narrow*.
     Declared,
-    /// Any: it is *wide*. `is_read_only`: it changes nothing.
+    /// Those that it declares, and others that are known before it runs: see [`made`]. `is_read_only`: it changes nothing.
+    Made { is_read_only: bool },
+    /// Any: it is *wide*.
     Any { is_read_only: bool },
     /// There is nothing of its name now. In an EXEC a command before it may bring it.
     Unknown,
 }
 
 impl Reach {
+    /// Whether it may touch keys that it does not declare.
     pub fn is_wide(self) -> bool {
-        matches!(self, Reach::Any { .. })
+        matches!(self, Reach::Made { .. } | Reach::Any { .. })
     }
 }
 
@@ -152,7 +161,7 @@ pub(super) struct Programs {
 }
 
 /// How many frames, and how many vectors of arguments, are kept for reuse.
-const SPARES_MAX: usize = 8;
+const SPARES_MAX: usize = 32;
 
 /// Arguments with more bytes than this are not kept for reuse.
 const SPARE_ARGS_BYTES_MAX: usize = 64 << 10;

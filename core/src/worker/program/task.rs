@@ -41,6 +41,7 @@ static TASK_HANDLER: ProgramHandler = ProgramHandler {
     flags: |_, flags, _| flags,
     name: |_| None,
     reach: |_, _| Reach::Any { is_read_only: false },
+    made_keys: |_, _| None,
     run: run_task,
     data: &(),
 };

@@ -15,7 +15,7 @@ use crate::shard::observe::CheckedOutEvent;
 use crate::shard::program_stats::ProgramCounts;
 use crate::shard::slot::shard_of;
 use crate::shard::txn::{
-    CheckIn, CheckOut, CheckedOutKey, Misplaced, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
+    CheckIn, CheckOut, CheckedOutKey, Outcome, PartOfWide, ShardBatch, TxnId, TxnMessage, Work,
 };
 use crate::types::hash_key;
 use crate::worker::Worker;
@@ -24,7 +24,8 @@ use crate::worker::blocked::CheckedOutWaits;
 use crate::worker::program::{CheckedOut, EndedStage};
 use crate::worker::run::Invocation;
 use smallvec::SmallVec;
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 
 /// Reads the replies of a shard batch in order.
 struct Replies<'a> {
@@ -203,9 +204,8 @@ impl Worker {
         let start = txn.reply.len();
         let was_closed = txn.is_closed;
         let first = txn.stage.commands.start;
-        if txn.stage.kind == StageKind::CheckOut && txn.refusal(first).is_none() && self.is_program(txn) {
-            let ended = self.run_program_stage(id, txn);
-            return ended.map(|ended| self.end_program_stage(txn, ended)).is_some();
+        if txn.stage.kind == StageKind::CheckOut && txn.refusal(first).is_none() && self.is_of_programs(txn) {
+            return self.run_program_stage(id, txn);
         }
         match txn.stage.kind {
             StageKind::Lists => {
@@ -225,34 +225,62 @@ impl Worker {
         true
     }
 
-    /// Whether the present stage is a program, which is always alone in its stage.
-    fn is_program(&self, txn: &HomeTxn) -> bool {
+    /// Whether the present stage is a program, or several of a coalesced pipeline: they share a stage with nothing else.
+    fn is_of_programs(&self, txn: &HomeTxn) -> bool {
         let call = &txn.multi.queue.commands()[txn.stage.commands.start].call;
         matches!(self.table.entry(call.command).row.run, Run::Program(_))
     }
 
-    /// All entries that a program needs have arrived: runs it over them. `None`: it was suspended.
-    fn run_program_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> Option<EndedStage> {
+    /// All entries that the programs of the stage need have arrived: runs them over these. False: one was suspended, and the
+    /// stage ends later.
+    fn run_program_stage(&mut self, id: TxnId, txn: &mut HomeTxn) -> bool {
         let at = txn.stage.commands.start;
         let keys = std::mem::take(&mut txn.keys);
         let (_, entries) = take_outcomes(txn);
         let (is_recorded, is_wide) = (txn.pieces != 0, txn.wide == PartOfWide::Beginning);
         let events = Vec::new();
         let brought = Vec::new();
-        let checked_out =
-            Box::new(CheckedOut { txn: id, at, is_recorded, is_wide, keys, entries, events, brought });
-        let call = txn.multi.queue.commands()[at].call;
-        let entry = self.table.entry(call.command);
-        self.start_stage_program(
-            &Invocation::new(entry, &call, txn.multi.queue.args(at), self.caller(txn)),
-            checked_out,
-        )
+        let has_more = at + 1 < txn.stage.commands.end;
+        let checked_out = Box::new(CheckedOut {
+            txn: id,
+            at,
+            has_more,
+            is_recorded,
+            is_wide,
+            keys,
+            entries,
+            are_in_tables: false,
+            events,
+            brought,
+        });
+        self.run_programs(txn, checked_out)
     }
 
-    /// A program has ended that was a stage: its reply is that of the stage, and the keys go back.
-    fn end_program_stage(&mut self, txn: &mut HomeTxn, ended: EndedStage) {
-        let EndedStage { checked_out, reply, ran_nanos, is_misplaced, hold } = ended;
-        txn.is_misplaced = is_misplaced;
+    /// Runs the programs of a stage, from the present one on. False: one was suspended, maybe before it has begun, because
+    /// together they have had the shard for long enough.
+    fn run_programs(&mut self, txn: &mut HomeTxn, mut checked_out: Box<CheckedOut>) -> bool {
+        let began_ticks = self.time.ticks;
+        let mut is_due = true;
+        loop {
+            let at = checked_out.at;
+            let call = txn.multi.queue.commands()[at].call;
+            let entry = self.table.entry(call.command);
+            let program = Invocation::new(entry, &call, txn.multi.queue.args(at), self.caller(txn));
+            let Some(ended) = self.start_stage_program(&program, checked_out, is_due) else { return false };
+            match self.end_program_of_stage(txn, ended) {
+                Some(next) => checked_out = next,
+                None => return true,
+            }
+            is_due = !self.time.clock.ends_slice(self.time.nanos_since(began_ticks));
+        }
+    }
+
+    /// A program of a stage has ended. The next one is to run over the keys that are returned; `None`: it was the last one, and
+    /// they go back.
+    fn end_program_of_stage(&mut self, txn: &mut HomeTxn, ended: EndedStage) -> Option<Box<CheckedOut>> {
+        let EndedStage { mut checked_out, reply, ran_nanos, is_misplaced, hold } = ended;
+        let Range { start: first, end } = txn.stage.commands;
+        let at = checked_out.at;
         txn.waits |= hold.is_some();
         txn.hold = hold;
         if !is_misplaced && !txn.is_closed && self.wants_reply(txn) {
@@ -260,18 +288,39 @@ impl Worker {
         }
         self.pools.give_buffer(reply);
         txn.ran_nanos += ran_nanos;
-        self.judge_behind(txn, txn.stage.commands.start);
-        let CheckedOut { txn: id, keys, entries, events, brought, .. } = *checked_out;
+        if !is_misplaced && at + 1 < end {
+            checked_out.at += 1;
+            checked_out.has_more = at + 2 < end;
+            return Some(checked_out);
+        }
+        self.judge_behind(txn, first);
+        let CheckedOut { txn: id, keys, mut entries, are_in_tables, events, brought, .. } = *checked_out;
+        if are_in_tables {
+            entries = keys.iter().map(|keys| self.shard.send_checked_out_back(moved(keys))).collect();
+        }
         self.send_brought_back(id, brought, &events);
-        self.check_in_all(id, txn, &keys, entries, &events, CheckedOutWaits::default());
+        self.check_in_all(id, txn, &keys, entries, events, CheckedOutWaits::default());
+        if is_misplaced && txn.is_coalesced {
+            // It and those behind it run one by one.
+            let (multi, reply) = (std::mem::take(&mut txn.multi), std::mem::take(&mut txn.reply));
+            let blocks = VecDeque::new();
+            txn.behind = Some(Box::new(SerialFallback { multi, blocks, next: at, reply }));
+        } else {
+            txn.is_misplaced = is_misplaced;
+        }
+        None
     }
 
-    /// A program has ended that was suspended as a stage of a transaction, which goes on.
+    /// A program has ended that was suspended as part of a stage of a transaction, which goes on.
     pub(in crate::worker) fn program_stage_ended(&mut self, ended: EndedStage) {
         let id = ended.checked_out.txn;
         let mut txn = self.transact.home.remove(&id.number).expect("a transaction waits for its program");
-        self.end_program_stage(&mut txn, ended);
-        self.begin_next_stage(id, txn);
+        let next = self.end_program_of_stage(&mut txn, ended);
+        if next.is_none_or(|checked_out| self.run_programs(&mut txn, checked_out)) {
+            self.begin_next_stage(id, txn);
+        } else {
+            self.transact.home.insert(id.number, txn);
+        }
     }
 
     /// Whether the client gets the transaction's replies at this point. Always true if no session command in it can
@@ -547,7 +596,7 @@ impl Worker {
         }
         let events = self.shard.observers.end_checked_out();
         let entries = keys.iter().map(|keys| self.shard.send_checked_out_back(moved(keys))).collect();
-        self.check_in_all(id, txn, &keys, entries, &events, waits);
+        self.check_in_all(id, txn, &keys, entries, events, waits);
     }
 
     /// Sends the checked-out keys back to their shards. `keys` and `entries`: for each shard that takes part.
@@ -557,16 +606,24 @@ impl Worker {
         txn: &HomeTxn,
         keys: &[Option<Vec<CheckedOutKey>>],
         entries: Vec<Vec<Option<MovedEntry>>>,
-        events: &[CheckedOutEvent],
+        events: Vec<CheckedOutEvent>,
         mut waits: CheckedOutWaits,
     ) {
+        let mut events_of: SmallVec<[Vec<CheckedOutEvent>; 8]> =
+            txn.shards.iter().map(|_| Vec::new()).collect();
+        for event in events {
+            let shard = shard_of(&event.key, self.shard.shard_count) as u16;
+            // Those of keys that were brought to a wide transaction go back with them.
+            if let Some(n) = txn.shards.iter().position(|&other| other == shard) {
+                events_of[n].push(event);
+            }
+        }
         for (n, (keys, entries)) in keys.iter().zip(entries).enumerate() {
             if keys.is_none() {
                 continue;
             }
             let shard = usize::from(txn.shards[n]);
-            let is_there = |event: &&CheckedOutEvent| shard_of(&event.key, self.shard.shard_count) == shard;
-            let events: Vec<CheckedOutEvent> = events.iter().filter(is_there).cloned().collect();
+            let events = std::mem::take(&mut events_of[n]);
             if !events.is_empty() {
                 self.shard.stats.check_ins_sent.add(1);
             }
@@ -640,15 +697,14 @@ impl Worker {
         if matches!(txn.entry.row.scope, Scope::Watch) && self.caller(&txn).is_none() {
             self.unwatch(txn.call.client, &txn.shards);
         }
-        if txn.is_misplaced {
-            let call = txn.multi.queue.commands()[0].call;
-            let args = OwnedArgv::from_argv(txn.multi.queue.args(0));
-            self.place_again(Misplaced { reply_id: txn.reply_id, call, args });
+        let HomeTxn { entry, call, reply_id, mut reply, multi, waits, behind, is_misplaced, hold, .. } = *txn;
+        if is_misplaced {
+            let call = multi.queue.commands()[0].call;
+            self.begin_wide_for(reply_id, self.table.entry(call.command), call, multi.queue.args(0), behind);
+            self.give_command_queue(multi);
+            self.pools.give_buffer(reply);
+            return;
         }
-        let HomeTxn {
-            entry, call, reply_id, mut reply, multi, mut waits, behind, is_misplaced, hold, ..
-        } = *txn;
-        waits |= is_misplaced;
         if let Some(hold) = hold {
             let args = OwnedArgv::from_argv(multi.queue.args(0));
             self.begin_hold(reply_id, entry, call, args, hold);
@@ -677,7 +733,7 @@ impl Worker {
     }
 
     /// Starts the next command or EXEC of a serial fallback. After the last one, sends the replies.
-    fn run_serially(&mut self, reply_id: ReplyId, mut behind: Box<SerialFallback>) {
+    pub(super) fn run_serially(&mut self, reply_id: ReplyId, mut behind: Box<SerialFallback>) {
         let first = behind.next;
         if first == behind.multi.queue.len() {
             self.fulfil(reply_id, &behind.reply);
@@ -687,6 +743,13 @@ impl Worker {
         }
         let block = behind.blocks.pop_front_if(|block| block.first == first);
         behind.next += block.map_or(1, |block| block.len);
+        let program = behind.multi.queue.commands()[first].call;
+        let entry = self.table.entry(program.command);
+        if block.is_none() && self.is_wide(entry, behind.multi.queue.args(first)) {
+            let args = OwnedArgv::from_argv(behind.multi.queue.args(first));
+            self.begin_wide_for(reply_id, entry, program, args.as_argv(), Some(behind));
+            return;
+        }
         let mut multi = self.take_command_queue();
         for at in first..behind.next {
             let (queued, args) = (behind.multi.queue.commands()[at], behind.multi.queue.args(at));
@@ -699,9 +762,7 @@ impl Worker {
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();
         let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
         // It was counted with the coalesced pipeline.
-        let start = Start { counted: 1, blocks, ..Start::one(entry, call, multi) };
-        let id = self.send_plan(reply_id, start, needs, &[], None);
-        let txn = self.transact.home.get_mut(&id.number).expect("it was registered just now");
-        txn.behind = Some(behind);
+        let start = Start { counted: 1, blocks, behind: Some(behind), ..Start::one(entry, call, multi) };
+        self.send_plan(reply_id, start, needs, &[], None);
     }
 }

@@ -94,7 +94,7 @@ struct HomeTxn {
     hold: Option<Box<Hold>>,
     /// One of the commands has closed the client's connection: those behind it get no reply.
     is_closed: bool,
-    /// The rest of a refused coalesced pipeline, which runs after this transaction.
+    /// The rest of a coalesced pipeline, which runs after this transaction.
     behind: Option<Box<SerialFallback>>,
     /// Of a call: what its commands have published.
     messages: OpenMessages,
@@ -127,6 +127,8 @@ pub(super) struct Start {
     pub(super) wide: PartOfWide,
     /// All its commands run at home in one stage.
     pub(super) is_gathered: bool,
+    /// What runs after it.
+    pub(super) behind: Option<Box<SerialFallback>>,
 }
 
 impl Start {
@@ -140,12 +142,14 @@ impl Start {
             counted: 0,
             wide: PartOfWide::No,
             is_gathered: false,
+            behind: None,
         }
     }
 }
 
-/// A coalesced pipeline that was refused: its commands and EXECs run one by one, each as a transaction.
-struct SerialFallback {
+/// A coalesced pipeline that was refused, or its rest from a program on that has turned out to be wide: its commands and EXECs
+/// run one by one, each as a transaction.
+pub(super) struct SerialFallback {
     multi: Box<CommandQueue>,
     blocks: VecDeque<Block>,
     /// The commands before this one have ended.
@@ -502,7 +506,7 @@ impl Worker {
         shards: SmallVec<[u16; 8]>,
         offer: Option<OfferId>,
     ) -> (TxnId, Vec<Work>) {
-        let Start { entry, call, multi, blocks, is_coalesced, counted, wide, is_gathered } = start;
+        let Start { entry, call, multi, blocks, is_coalesced, counted, wide, is_gathered, behind } = start;
         let number = self.transact.next_number;
         self.transact.next_number += 1;
         let is_exec = matches!(entry.row.scope, Scope::Exec);
@@ -553,7 +557,7 @@ impl Worker {
             waits: false,
             hold: None,
             is_closed: false,
-            behind: None,
+            behind,
             messages: OpenMessages::default(),
             pieces: 0,
         });
@@ -582,7 +586,8 @@ impl Worker {
             return works;
         }
         let CommandQueue { queue, routes, .. } = &*txn.multi;
-        let mut keys = Vec::new();
+        let home = self.shard.index;
+        let (mut keys, mut has_own) = (Vec::new(), false);
         if txn.stage.kind == StageKind::CheckOut {
             keys.resize_with(self.shard.shard_count, Vec::new);
         }
@@ -597,7 +602,8 @@ impl Worker {
                 let db_count = self.shard.db_count();
                 // A program of a wide transaction comes to its keys, even to those that it declares.
                 if txn.wide != PartOfWide::Beginning || !matches!(row.run, Run::Program(_)) {
-                    add_check_out_keys(row, queue.args(at), routes.keys(at), call.db, db_count, &mut keys);
+                    let (args, routed) = (queue.args(at), routes.keys(at));
+                    has_own |= add_check_out_keys(row, args, routed, home, call.db, db_count, &mut keys);
                 }
             } else if is_refused(at) {
                 lists.add_nothing(routes, at);
@@ -608,13 +614,13 @@ impl Worker {
         let mut works = lists.works;
         if txn.stage.kind == StageKind::CheckOut {
             let keys_of = |&shard: &u16| {
+                if usize::from(shard) == home {
+                    // They stay where they are, locked.
+                    return has_own.then(Vec::new);
+                }
                 let mut keys = std::mem::take(&mut keys[usize::from(shard)]);
                 if keys.is_empty() {
                     return None;
-                }
-                if usize::from(shard) == self.shard.index {
-                    // They stay where they are, locked.
-                    return Some(Vec::new());
                 }
                 keys.sort_unstable();
                 keys.dedup();

@@ -108,7 +108,13 @@ impl Worker {
         }
         self.give_command_queue(start.multi);
         let reply = self.busy_reply(start.entry, is_exec, kind);
-        self.fulfil(reply_id, &reply);
+        match start.behind {
+            None => self.fulfil(reply_id, &reply),
+            Some(mut behind) => {
+                behind.reply.extend_from_slice(&reply);
+                self.run_serially(reply_id, behind);
+            }
+        }
     }
 
     /// Refuses a transaction whose plan is on this shard and waits.
@@ -183,7 +189,8 @@ impl Worker {
             let reason = "EXECABORT Transaction discarded because of: ";
             error = CommandError::quoting(reason, error.as_bytes(), "");
         }
-        self.shard.stats.command(entry.id).rejected.add(1);
+        let called = entry.stands_for.unwrap_or(entry.id);
+        self.shard.stats.command(called).rejected.add(1);
         self.shard.stats.error(error.code());
         [b"-", error.as_bytes(), b"\r\n"].concat()
     }

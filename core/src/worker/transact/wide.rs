@@ -10,7 +10,7 @@ use super::super::Worker;
 use super::super::connection::StallReason;
 use super::super::program::program_name;
 use super::super::run::{Invocation, ReplyTo};
-use super::{HeldParticipant, HomeTxn, Start, Waiter, Wish};
+use super::{HeldParticipant, HomeTxn, SerialFallback, Start, Waiter, Wish};
 use crate::client::CommandQueue;
 use crate::command::Call;
 use crate::command::keys::KeyPositions;
@@ -119,7 +119,20 @@ impl Worker {
     pub(super) fn place_again(&mut self, misplaced: Misplaced) {
         let Misplaced { reply_id, call, args } = misplaced;
         self.stall_for_program(reply_id);
-        let start = self.wide_start(self.table.entry(call.command), call, args.as_argv());
+        let entry = self.table.entry(call.command);
+        self.begin_wide_for(reply_id, entry, call, args.as_argv(), None);
+    }
+
+    /// Starts a program as a wide one, whose connection is stalled already. `behind`: what runs after it.
+    pub(super) fn begin_wide_for(
+        &mut self,
+        reply_id: ReplyId,
+        entry: &'static CommandEntry,
+        call: Call,
+        args: Argv<'_>,
+        behind: Option<Box<SerialFallback>>,
+    ) {
+        let start = Start { behind, ..self.wide_start(entry, call, args) };
         let needs = start.multi.routes.needs(self.table, &start.multi.queue, self.shard.shard_count);
         self.await_token(reply_id, start, needs, &[]);
     }

@@ -117,7 +117,7 @@ const WIDE: [(&str, &str); 7] = [
         redis.call('LPUSH', prefix .. ':wait', id)
         return id
         "#,
-        "line 3: INCR has a key",
+        "line 4: HSET has a key",
     ),
     // Its helpers get keys in a table.
     (
@@ -145,7 +145,7 @@ const WIDE: [(&str, &str); 7] = [
           redis.call('RPUSH', KEYS[1] .. ':wake', 1)
         end
         "#,
-        "line 4: RPUSH has a key",
+        "makes KEYS[1]..:wake",
     ),
     // Deletion by pattern.
     (

@@ -100,8 +100,9 @@ mod tests {
             ("redis.call('OBJECT', ARGV[1], KEYS[1])", Some("OBJECT may touch any key")),
             ("redis.call('OBJECT', unpack(ARGV))", Some("OBJECT may touch any key")),
             ("redis.call('nosuch')", Some("nosuch may touch any key")),
-            ("redis.call('SUNIONSTORE', KEYS[1], 'x')", Some("has a key")),
-            ("redis.call('XREAD', 'STREAMS', KEYS[1], 'x', 0, 0)", Some("has a key")),
+            ("redis.call('SUNIONSTORE', KEYS[1], 'x')", None),
+            ("redis.call('SUNIONSTORE', KEYS[1], ARGV[#ARGV])", Some("has a key")),
+            ("redis.call('XREAD', 'STREAMS', KEYS[1], 'x' .. ARGV[1] + 1, 0, 0)", Some("has a key")),
         ] {
             let found = script_key_use(source.as_bytes(), &table).wide.map(|reason| reason.to_string());
             let is_as_expected = match (wide, &found) {

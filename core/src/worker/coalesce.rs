@@ -149,7 +149,8 @@ fn is_program(entry: &CommandEntry) -> bool {
 }
 
 impl Worker {
-    /// Whether a program declares one key at most and makes none: a quick check that it is on one shard.
+    /// Whether a program with the right number of arguments declares one key at most and makes none: a quick check that it is
+    /// on one shard.
     fn declares_few_keys(&mut self, entry: &CommandEntry, argv: Argv<'_>) -> bool {
         argv.get(2).is_none_or(|count| matches!(count, b"0" | b"1")) && !self.makes_keys(entry, argv)
     }
@@ -177,6 +178,9 @@ impl Worker {
         let alone = checked | ALONE;
         let of_programs = is_program(entry);
         if of_programs {
+            if !arity_fits(entry, first.argv(buf, args)) {
+                return None;
+            }
             let tracks = connection.client.call(self.shard.index).tracks;
             if tracks || self.is_observed() || self.declares_few_keys(entry, first.argv(buf, args)) {
                 return None;

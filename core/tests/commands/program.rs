@@ -313,6 +313,36 @@ fn a_script_that_makes_its_keys_is_seen_as_its_client_has_called_it() {
 }
 
 #[test]
+fn bad_arguments_of_a_script_that_makes_keys_are_told() {
+    on_one_and_three_shards(|server| {
+        let script = "return redis.call('GET', 'k' .. ARGV[1])";
+        let not_integer = "-ERR value is not an integer or out of range\r\n";
+        let too_many = "-ERR Number of keys can't be greater than number of args\r\n";
+        let long = "x".repeat(70_000);
+        let dialog: [(&[&str], &str); 9] = [
+            (&["EVAL"], "-ERR wrong number of arguments for 'eval' command\r\n"),
+            (&["EVAL", script], "-ERR wrong number of arguments for 'eval' command\r\n"),
+            (&["EVAL", script, "x", "a"], not_integer),
+            (&["EVAL", script, "+1", "a", "b"], not_integer),
+            (&["EVAL", script, "01", "a", "b"], not_integer),
+            (&["EVAL", script, "99999999999999999999", "a"], not_integer),
+            (&["EVAL", script, "-1", "a"], "-ERR Number of keys can't be negative\r\n"),
+            (&["EVAL", script, "2", "a"], too_many),
+            (&["EVAL", script, "0", &long], "$-1\r\n"),
+        ];
+        let mut all = Vec::new();
+        for (args, reply) in dialog {
+            assert_eq!(server.call_args(args), reply, "{args:?}");
+            all.extend(crate::cluster::request_bytes(args));
+        }
+        server.cluster.send(server.client, &all);
+        server.cluster.settle();
+        let replies = String::from_utf8(server.cluster.received(server.client)).expect("text");
+        assert_eq!(replies, dialog.map(|(_, reply)| reply).concat());
+    });
+}
+
+#[test]
 fn a_function_is_run_with_the_keys_that_it_makes_when_it_runs() {
     let library = |key: &str| {
         format!(

@@ -379,21 +379,16 @@ impl Worker {
         }
     }
 
-    /// Runs a program as a stage of a transaction, or as a part of it. `None`: it was suspended, before it has begun unless it
-    /// `is_due`, and [`program_stage_ended`](Worker::program_stage_ended) will be told.
+    /// Runs a program as a stage of a transaction, or as a part of it. `None`: it was suspended, and
+    /// [`program_stage_ended`](Worker::program_stage_ended) will be told.
     pub(in crate::worker) fn start_stage_program(
         &mut self,
         command: &Invocation<'_>,
-        mut checked_out: Box<CheckedOut>,
-        is_due: bool,
+        checked_out: Box<CheckedOut>,
     ) -> Option<EndedStage> {
         let narrow = (!checked_out.is_wide).then_some(checked_out.txn);
-        if !is_due && std::mem::take(&mut checked_out.are_in_tables) {
-            self.take_out_of_tables(&mut checked_out);
-        }
         let frame = self.new_frame(command, Role::Stage { checked_out }, None);
-        let after = if is_due { self.run_slice(frame) } else { AfterSlice::Suspended(frame) };
-        match after {
+        match self.run_slice(frame) {
             AfterSlice::Ended(frame, done) => Some(self.end_stage_frame(frame, done)),
             AfterSlice::Suspended(frame) => {
                 self.put_aside(frame);

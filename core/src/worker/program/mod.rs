@@ -13,8 +13,8 @@
 //!
 //! A frame is either a unit of its shard (a program by itself), or a stage of a transaction (a program with keys on
 //! several shards, or any program in an EXEC: see [`Placement::CheckOut`]). Programs in a coalesced pipeline are one stage: they run
-//! one after the other over the keys of all of them, and where they have had the shard for long enough together, the next one is
-//! suspended before it begins.
+//! one after the other over the keys of all of them. When they have had the shard for long enough together, these go back, and
+//! the others run one by one, so that nobody waits for the keys of a program that waits itself.
 //!
 //! # Programs that call programs
 //!

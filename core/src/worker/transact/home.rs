@@ -256,31 +256,33 @@ impl Worker {
         self.run_programs(txn, checked_out)
     }
 
-    /// Runs the programs of a stage, from the present one on. False: one was suspended, maybe before it has begun, because
-    /// together they have had the shard for long enough.
+    /// Runs the programs of a stage. False: one was suspended.
     fn run_programs(&mut self, txn: &mut HomeTxn, mut checked_out: Box<CheckedOut>) -> bool {
         let began_ticks = self.time.ticks;
-        let mut is_due = true;
         loop {
             let at = checked_out.at;
             let call = txn.multi.queue.commands()[at].call;
             let entry = self.table.entry(call.command);
             let program = Invocation::new(entry, &call, txn.multi.queue.args(at), self.caller(txn));
-            let Some(ended) = self.start_stage_program(&program, checked_out, is_due) else { return false };
-            match self.end_program_of_stage(txn, ended) {
+            let Some(ended) = self.start_stage_program(&program, checked_out) else { return false };
+            let goes_on = !self.time.clock.ends_slice(self.time.nanos_since(began_ticks));
+            match self.end_program_of_stage(txn, ended, goes_on) {
                 Some(next) => checked_out = next,
                 None => return true,
             }
-            is_due = !self.time.clock.ends_slice(self.time.nanos_since(began_ticks));
         }
     }
 
-    /// A program of a stage has ended. The next one is to run over the keys that are returned; `None`: it was the last one, and
-    /// they go back.
-    fn end_program_of_stage(&mut self, txn: &mut HomeTxn, ended: EndedStage) -> Option<Box<CheckedOut>> {
+    /// A program of a stage has ended. The next one is to run over the keys that are returned. `None`: it was the last one, or
+    /// the stage does not go on; the keys go back, and the other programs run behind the transaction.
+    fn end_program_of_stage(
+        &mut self,
+        txn: &mut HomeTxn,
+        ended: EndedStage,
+        goes_on: bool,
+    ) -> Option<Box<CheckedOut>> {
         let EndedStage { mut checked_out, reply, ran_nanos, is_misplaced, hold } = ended;
         let Range { start: first, end } = txn.stage.commands;
-        let at = checked_out.at;
         txn.waits |= hold.is_some();
         txn.hold = hold;
         if !is_misplaced && !txn.is_closed && self.wants_reply(txn) {
@@ -288,9 +290,10 @@ impl Worker {
         }
         self.pools.give_buffer(reply);
         txn.ran_nanos += ran_nanos;
-        if !is_misplaced && at + 1 < end {
-            checked_out.at += 1;
-            checked_out.has_more = at + 2 < end;
+        let next = if is_misplaced { checked_out.at } else { checked_out.at + 1 };
+        if !is_misplaced && next < end && goes_on {
+            checked_out.at = next;
+            checked_out.has_more = next + 1 < end;
             return Some(checked_out);
         }
         self.judge_behind(txn, first);
@@ -300,27 +303,22 @@ impl Worker {
         }
         self.send_brought_back(id, brought, &events);
         self.check_in_all(id, txn, &keys, entries, events, CheckedOutWaits::default());
-        if is_misplaced && txn.is_coalesced {
-            // It and those behind it run one by one.
-            let (multi, reply) = (std::mem::take(&mut txn.multi), std::mem::take(&mut txn.reply));
-            let blocks = VecDeque::new();
-            txn.behind = Some(Box::new(SerialFallback { multi, blocks, next: at, reply }));
-        } else {
+        if !txn.is_coalesced {
             txn.is_misplaced = is_misplaced;
+        } else if next < end {
+            let (multi, reply) = (std::mem::take(&mut txn.multi), std::mem::take(&mut txn.reply));
+            txn.behind = Some(Box::new(SerialFallback { multi, blocks: VecDeque::new(), next, reply }));
         }
         None
     }
 
-    /// A program has ended that was suspended as part of a stage of a transaction, which goes on.
+    /// A program has ended that was suspended as part of a stage of a transaction, which goes on. Other programs of the stage
+    /// have waited for long enough with their keys locked.
     pub(in crate::worker) fn program_stage_ended(&mut self, ended: EndedStage) {
         let id = ended.checked_out.txn;
         let mut txn = self.transact.home.remove(&id.number).expect("a transaction waits for its program");
-        let next = self.end_program_of_stage(&mut txn, ended);
-        if next.is_none_or(|checked_out| self.run_programs(&mut txn, checked_out)) {
-            self.begin_next_stage(id, txn);
-        } else {
-            self.transact.home.insert(id.number, txn);
-        }
+        self.end_program_of_stage(&mut txn, ended, false);
+        self.begin_next_stage(id, txn);
     }
 
     /// Whether the client gets the transaction's replies at this point. Always true if no session command in it can

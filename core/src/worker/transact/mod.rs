@@ -147,8 +147,8 @@ impl Start {
     }
 }
 
-/// A coalesced pipeline that was refused, or its rest from a program on that has turned out to be wide: its commands and EXECs
-/// run one by one, each as a transaction.
+/// A coalesced pipeline that was refused, or the rest of one whose programs have had the shard for long enough, or of which one
+/// has turned out to be wide: its commands and EXECs run one by one, each as a transaction.
 pub(super) struct SerialFallback {
     multi: Box<CommandQueue>,
     blocks: VecDeque<Block>,

@@ -10,8 +10,8 @@
 //! As in Redis, a shard spends no more than a bounded time on this before it goes on to serve clients
 //! (`maxmemory-eviction-tenacity`), and evicts the rest in its next turns. The replies to all commands of a turn leave at its end, so the
 //! bound is one for the turn. Then a turn with many commands can add more than is removed. As memory must not grow without
-//! end, commands do wait longer once memory has grown by more than [`GROWTH_PARTS`] tell since the shard fell behind: a little for
-//! each command, twice as long for each further part, and for no command longer than Redis has each wait.
+//! end, commands do wait longer once memory has grown by [`GROWTH_PERCENT`] of the limit since the shard fell behind: a little for
+//! each command, twice as long for each further such part, and for no command longer than Redis has each wait.
 //!
 //! What a big value takes counts as free when the value is removed; it is freed in slices (`garbage`). If more than
 //! [`GARBAGE_BYTES_MAX`] wait for that, and the memory is needed, then that is freed before more keys are removed.
@@ -32,9 +32,9 @@ const STEPS_PER_LOOK: usize = 16;
 /// After so many looks that found only keys that may not be removed, the next turn goes on: transactions may have locked them.
 const VAIN_LOOKS_MAX: usize = 8;
 
-/// A shard whose memory has grown by one of so many parts of the limit while it was behind has commands wait longer.
-const GROWTH_PARTS: u64 = 128;
-/// A part is at least so much.
+/// If memory has grown by so much of the limit while the shard was behind, commands wait longer.
+const GROWTH_PERCENT: u8 = 1;
+/// That is at least so much.
 const GROWTH_BYTES_MIN: u64 = 128 << 10;
 /// How long each command waits then: this long, about the time that it takes to remove a key, and twice as long for each further
 /// part.
@@ -102,7 +102,7 @@ impl Eviction {
     }
 
     /// How long eviction may have taken in this turn when it ends, before so many commands run. `part_bytes`: see
-    /// [`GROWTH_PARTS`].
+    /// [`GROWTH_PERCENT`].
     fn budget_nanos(&self, command_count: usize, excess_bytes: u64, part_bytes: u64) -> u64 {
         let grown_bytes =
             if self.is_behind { excess_bytes.saturating_sub(self.least_excess_bytes) } else { 0 };
@@ -192,10 +192,11 @@ impl Worker {
         self.note_exceeded();
     }
 
-    /// Whether removed values that are not freed yet hold too much, and the memory is needed.
+    /// Whether removed values that are not freed yet hold too much, and the memory is needed. Without eviction they are not
+    /// those of keys that were removed for want of memory.
     fn is_garbage_due(&self) -> bool {
         let beyond = self.shard.garbage_bytes().saturating_sub(GARBAGE_BYTES_MAX);
-        beyond > 0 && {
+        beyond > 0 && self.shard.config.maxmemory_policy != MaxmemoryPolicy::Noeviction && {
             let used = self.eviction.others_bytes + self.counted_memory() + beyond as i64;
             self.shard.config.beyond_maxmemory(used.max(0) as u64) > 0
         }
@@ -239,7 +240,7 @@ impl Worker {
             return;
         }
         let owed_bytes = self.owed_bytes();
-        let part_bytes = (self.shard.config.maxmemory_bytes / GROWTH_PARTS).max(GROWTH_BYTES_MIN);
+        let part_bytes = self.shard.config.maxmemory_share_bytes(GROWTH_PERCENT).max(GROWTH_BYTES_MIN);
         let budget_nanos =
             self.eviction.budget_nanos(command_count, self.excess_bytes(owed_bytes), part_bytes);
         if !self.eviction.is_time_up(self.eviction.spent_nanos, budget_nanos) {

@@ -187,9 +187,23 @@ fn memory_that_grows_beyond_the_slack_has_the_commands_of_a_turn_wait_longer() {
     worker.make_room(32);
     worker.make_room(32);
     let before = evicted(&worker);
-    clock.allocated_bytes.fetch_add((LIMIT_BYTES / GROWTH_PARTS) as i64 * 3, Ordering::Relaxed);
+    clock.allocated_bytes.fetch_add((LIMIT_BYTES / 100) as i64 * 3, Ordering::Relaxed);
     worker.make_room(32);
     assert!(evicted(&worker) > before);
+}
+
+#[test]
+fn garbage_does_not_make_the_memory_full() {
+    const VALUE_BYTES: usize = 64 << 20;
+    let (mut worker, clock) = worker(policy(MaxmemoryPolicy::Noeviction), -(1 << 20), 0, false);
+    set(&mut worker, "big", NewValue::Owned(vec![0; VALUE_BYTES]), SetExpire::Clear);
+    worker.shard.delete(&Call::default(), Key { bytes: b"big", hash: hash_key(b"big") }, Event::DEL);
+    clock.allocated_bytes.fetch_add(worker.shard.garbage_bytes() as i64, Ordering::Relaxed);
+    worker.make_room(32);
+    assert!(!worker.eviction.is_memory_full());
+    clock.allocated_bytes.fetch_add(2 << 20, Ordering::Relaxed);
+    worker.make_room(32);
+    assert!(worker.eviction.is_memory_full());
 }
 
 #[test]

@@ -408,14 +408,14 @@ mod tests {
             ..Config::default()
         };
         let mut shard = shard_with(config);
-        let expires = |number: usize| number % 10_000 == 0;
+        let expires = |number: usize| number % 3_000 == 0;
         for number in 0..LEN {
             let at_ms = START_MS + 1000 * (1 + number as i64);
             add(&mut shard, number, if expires(number) { SetExpire::At(at_ms) } else { SetExpire::Clear });
         }
         // The sample has all of them, so that they go in order, and each look goes through most of the table.
         for number in (0..LEN).filter(|&number| expires(number)) {
-            let is_last = number + 10_000 == LEN;
+            let is_last = number + 3_000 == LEN;
             let (steps, is_evicted) = steps(&mut shard);
             assert!(is_evicted && !has(&shard, number), "{number}");
             assert!(steps > 1 || number > LEN / 2, "{number}: {steps} steps");

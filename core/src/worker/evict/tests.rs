@@ -139,10 +139,12 @@ fn commands_are_refused_if_no_key_may_be_evicted_even_when_the_time_is_up() {
 
 #[test]
 fn a_long_look_is_continued_in_the_next_turns() {
-    let (mut worker, _) = worker(policy(MaxmemoryPolicy::VolatileTtl), 100 << 20, 120_000, false);
+    let config = Config { maxmemory_samples: 64, ..policy(MaxmemoryPolicy::VolatileTtl) };
+    let (mut worker, _) = worker(config, 100 << 20, 120_000, false);
     // One step is all that a turn has time for.
     worker.eviction.limit_nanos = 0;
-    for number in 0..5 {
+    // So many that the sample of them all goes through most of the table, wherever it begins.
+    for number in 0..40 {
         set(&mut worker, &format!("key:{}", 1000 * number), NewValue::Int(1), SetExpire::At(1_000_000));
     }
     let mut turns = 0;

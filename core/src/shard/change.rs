@@ -494,7 +494,7 @@ impl Shard {
 
     /// Removes a key to make room. No client has done it, and it counts as no change.
     pub(super) fn evict(&mut self, db: u32, key: Key<'_>) {
-        self.dbs[db as usize].remove(key.hash, key.bytes);
+        self.dbs[db as usize].evict(key.hash, key.bytes);
         self.dbs[db as usize].mark_signalled();
         self.stats.evicted_keys.add(1);
         self.signal_modified(&Call::default(), db, key, Event::EVICTED);

@@ -170,6 +170,11 @@ impl Db {
         self.before_change(hash).remove(hash, key);
     }
 
+    /// Removes a key to make room: see [`Table::evict`].
+    pub(super) fn evict(&mut self, hash: u64, key: &[u8]) {
+        self.before_change(hash).evict(hash, key);
+    }
+
     /// Takes an entry out, whether it has expired or not: see [`Table::take`].
     pub(super) fn take(
         &mut self,

@@ -1,7 +1,8 @@
 //! Eviction: which keys are removed when memory is full (`maxmemory-policy`).
 //!
 //! As in Redis, the key to remove is the best of a small pool, to which each removal adds a few random keys
-//! (`maxmemory-samples`). A key's *rank* says how dispensable it is, the higher the more: by the time of its last access,
+//! (`maxmemory-samples`). They are looked for in steps of bounded length, because keys that may be removed can be far between.
+//! A key's *rank* says how dispensable it is, the higher the more: by the time of its last access,
 //! how rarely it is accessed, or its expiry. Ranks do not depend on when they were determined, so the pool's can be compared
 //! with each other, and with those of other shards. Unlike in Redis, a key that was accessed after it came into the pool
 //! is not removed.
@@ -16,15 +17,15 @@ use super::stats::{DbStats, ShardStats};
 use super::{Shard, splitmix64};
 use crate::call::Key;
 use crate::config::MaxmemoryPolicy;
-use crate::types::table::Sampled;
+use crate::types::table::{Sample, Sampled};
 use crate::types::{Entry, below, hash_key};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many candidates are kept.
 const POOL_LEN: usize = 16;
 
-/// How often candidates are looked for anew if none of those found may be removed: transactions may have locked them.
-const TRIES: usize = 8;
+/// A step looks at no more than so many segments of tables. (An empty one costs a cache miss.)
+const STEP_SEGMENTS: usize = 128;
 
 /// A policy by what it goes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,12 +81,25 @@ struct Candidate {
 pub(super) struct EvictionPool {
     /// In the order of their ranks.
     candidates: Vec<Candidate>,
+    /// The look for candidates that is under way: the database in which it is, and the sample that is being taken of that.
+    look: Option<(usize, Sample)>,
+}
+
+/// What became of a step of eviction.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EvictStep {
+    Evicted,
+    /// The look for candidates is not over.
+    Looking,
+    /// It is, and none of them may be removed at present: there is none, or transactions have locked them.
+    InVain,
 }
 
 impl EvictionPool {
     /// The candidates of another policy are worth nothing.
     pub(super) fn clear(&mut self) {
         self.candidates.clear();
+        self.look = None;
     }
 
     fn consider(&mut self, db: u32, key: &[u8], rank: u64) {
@@ -110,7 +124,7 @@ impl Shard {
     /// How many keys the policy allows to be removed, as of now.
     pub fn evictable_len(&self) -> u64 {
         let Some((sampled, _)) = criterion(self.config.maxmemory_policy) else { return 0 };
-        let tables = self.dbs.iter().map(|db| db.table());
+        let tables = self.dbs.used().iter().map(|db| db.table());
         tables
             .map(|table| if sampled == Sampled::All { table.len() } else { table.expires_len() } as u64)
             .sum()
@@ -128,39 +142,41 @@ impl Shard {
         criterion(self.config.maxmemory_policy).is_some_and(|(_, criterion)| criterion == Criterion::Random)
     }
 
-    /// Removes the most dispensable key of this shard. Returns whether there was one that may be removed.
-    pub fn evict_one(&mut self) -> bool {
-        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else { return false };
-        for _ in 0..TRIES {
-            self.look_for_candidates(sampled, criterion);
-            while let Some(Candidate { rank, db, hash, key }) = self.eviction.candidates.pop() {
-                let key = Key { bytes: &key, hash };
-                let Some(entry) = self.lookup_stored(db, key) else { continue };
-                let is_as_it_was = criterion.rank(entry, &self.access, self.now_ms) >= rank;
-                let is_sampled = sampled == Sampled::All || entry.expire_at_ms().is_some();
-                // What is here only for a transaction belongs to another shard.
-                if is_as_it_was && is_sampled && self.owns(key.bytes) && !is_locked(&self.locks, key) {
-                    self.evict(db, key);
-                    return true;
-                }
+    /// Looks for candidates a step further, and if that look is over, removes the most dispensable key of this shard. After
+    /// finitely many steps, one does not return [`EvictStep::Looking`].
+    pub fn evict_step(&mut self) -> EvictStep {
+        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else {
+            return EvictStep::InVain;
+        };
+        if !self.look_for_candidates(sampled, criterion) {
+            return EvictStep::Looking;
+        }
+        while let Some(Candidate { rank, db, hash, key }) = self.eviction.candidates.pop() {
+            let key = Key { bytes: &key, hash };
+            let Some(entry) = self.lookup_stored(db, key) else { continue };
+            let is_as_it_was = criterion.rank(entry, &self.access, self.now_ms) >= rank;
+            let is_sampled = sampled == Sampled::All || entry.expire_at_ms().is_some();
+            // What is here only for a transaction belongs to another shard.
+            if is_as_it_was && is_sampled && self.owns(key.bytes) && !is_locked(&self.locks, key) {
+                self.evict(db, key);
+                return EvictStep::Evicted;
             }
         }
-        false
+        EvictStep::InVain
     }
 
-    /// The rank of the best candidate, for the board.
+    /// The rank of the best candidate, for the board. If none is known, looks for some, a step further.
     pub fn eviction_rank(&mut self) -> u64 {
         let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else {
             return EvictionBoard::NONE;
         };
-        if self.eviction.candidates.is_empty() {
-            self.look_for_candidates(sampled, criterion);
-        }
-        self.eviction.candidates.last().map_or(EvictionBoard::NONE, |best| best.rank)
+        let knows_all = !self.eviction.candidates.is_empty() || self.look_for_candidates(sampled, criterion);
+        let unknown = if knows_all { EvictionBoard::NONE } else { EvictionBoard::UNKNOWN };
+        self.eviction.candidates.last().map_or(unknown, |best| best.rank)
     }
 
-    /// Adds random keys of each database to the pool.
-    fn look_for_candidates(&mut self, sampled: Sampled, criterion: Criterion) {
+    /// Adds random keys of each database to the pool. Returns whether that is done, or has to be continued.
+    fn look_for_candidates(&mut self, sampled: Sampled, criterion: Criterion) -> bool {
         let count = match criterion {
             Criterion::Random => 1,
             Criterion::LastAccess | Criterion::Frequency | Criterion::Expiry => {
@@ -169,10 +185,18 @@ impl Shard {
         };
         let (access, now_ms, pool) = (&self.access, self.now_ms, &mut self.eviction);
         let random = &mut self.random;
-        for (db, number) in self.dbs.iter().zip(0..) {
-            let mut consider =
-                |entry: Entry<'_>| pool.consider(number, entry.key(), criterion.rank(entry, access, now_ms));
-            db.table().sample(sampled, count, &mut || splitmix64(random), &mut consider);
+        let mut segments_left = STEP_SEGMENTS;
+        let (first, mut sample) = pool.look.take().unzip();
+        for (number, db) in self.dbs.used().iter().enumerate().skip(first.unwrap_or(0)) {
+            let mut consider = |entry: Entry<'_>| {
+                pool.consider(number as u32, entry.key(), criterion.rank(entry, access, now_ms));
+            };
+            let mut next = || splitmix64(random);
+            let mut taken = sample.take().unwrap_or_else(|| Sample::new(sampled, count, &mut next));
+            if !db.table().sample(&mut taken, &mut segments_left, &mut next, &mut consider) {
+                pool.look = Some((number, taken));
+                return false;
+            }
         }
         if criterion == Criterion::Random && pool.candidates.len() > 1 {
             // They are all alike, so that a database with few keys would lose them as soon as one with many.
@@ -180,6 +204,7 @@ impl Shard {
             let last = pool.candidates.len() - 1;
             pool.candidates.swap(chosen, last);
         }
+        true
     }
 }
 
@@ -238,6 +263,7 @@ mod tests {
     use crate::call::Call;
     use crate::config::Config;
     use crate::shard::event::Event;
+    use crate::shard::lock::LockSet;
     use crate::types::{NewValue, SetExpire};
     use std::sync::Arc;
 
@@ -268,6 +294,22 @@ mod tests {
         shard.lookup_read(&Call::default(), Key { bytes: &name, hash: hash_key(&name) });
     }
 
+    /// Steps until a key is removed, or the look for one was in vain. Returns how many steps there were, and whether one is.
+    fn steps(shard: &mut Shard) -> (usize, bool) {
+        let mut steps = 1;
+        loop {
+            match shard.evict_step() {
+                EvictStep::Evicted => return (steps, true),
+                EvictStep::Looking => steps += 1,
+                EvictStep::InVain => return (steps, false),
+            }
+        }
+    }
+
+    fn evict_one(shard: &mut Shard) -> bool {
+        steps(shard).1
+    }
+
     fn has(shard: &Shard, number: usize) -> bool {
         let name = name(number);
         shard.lookup_stored(0, Key { bytes: &name, hash: hash_key(&name) }).is_some()
@@ -276,7 +318,7 @@ mod tests {
     /// Of 2,000 keys, of which the upper half is worth more, 700 are removed. Returns how many of the upper half were.
     fn losses_of_the_better_half(shard: &mut Shard) -> usize {
         for _ in 0..700 {
-            assert!(shard.evict_one());
+            assert!(evict_one(shard));
         }
         assert_eq!((shard.stats.evicted_keys.get(), shard.key_count(0)), (700, 1300));
         (1000..2000).filter(|&number| !has(shard, number)).count()
@@ -325,7 +367,7 @@ mod tests {
             }
             assert_eq!(shard.evictable_len(), 200);
             let mut count = 0;
-            while shard.evict_one() {
+            while evict_one(&mut shard) {
                 count += 1;
             }
             assert_eq!((count, shard.evictable_len(), shard.eviction_rank()), (200, 0, EvictionBoard::NONE));
@@ -343,7 +385,7 @@ mod tests {
         shard.eviction_rank();
         shard.set_now(START_MS + 5000);
         (0..7).for_each(|number| read(&mut shard, number));
-        assert!(shard.evict_one());
+        assert!(evict_one(&mut shard));
         assert_eq!((0..8).filter(|&number| !has(&shard, number)).collect::<Vec<_>>(), [7]);
     }
 
@@ -351,16 +393,94 @@ mod tests {
     fn random_eviction_spares_no_key() {
         let mut shard = shard(MaxmemoryPolicy::AllkeysRandom);
         (0..100).for_each(|number| add(&mut shard, number, SetExpire::Clear));
-        (0..100).for_each(|_| assert!(shard.evict_one()));
-        assert!(!shard.evict_one());
+        (0..100).for_each(|_| assert!(evict_one(&mut shard)));
+        assert!(!evict_one(&mut shard));
         assert_eq!(shard.key_count(0), 0);
+    }
+
+    /// A look for the few keys with a time to live among many was one step, of milliseconds.
+    #[test]
+    fn keys_that_are_far_between_are_found_in_several_steps() {
+        const LEN: usize = 120_000;
+        let config = Config {
+            maxmemory_policy: MaxmemoryPolicy::VolatileTtl,
+            maxmemory_samples: 64,
+            ..Config::default()
+        };
+        let mut shard = shard_with(config);
+        let expires = |number: usize| number % 3_000 == 0;
+        for number in 0..LEN {
+            let at_ms = START_MS + 1000 * (1 + number as i64);
+            add(&mut shard, number, if expires(number) { SetExpire::At(at_ms) } else { SetExpire::Clear });
+        }
+        // The sample has all of them, so that they go in order, and each look goes through most of the table.
+        for number in (0..LEN).filter(|&number| expires(number)) {
+            let is_last = number + 3_000 == LEN;
+            let (steps, is_evicted) = steps(&mut shard);
+            assert!(is_evicted && !has(&shard, number), "{number}");
+            assert!(steps > 1 || number > LEN / 2, "{number}: {steps} steps");
+            assert_eq!(shard.evictable_len() == 0, is_last);
+        }
+        assert_eq!(steps(&mut shard), (1, false));
+    }
+
+    #[test]
+    fn the_rank_is_unknown_while_the_look_goes_on_and_a_new_policy_begins_a_new_one() {
+        let mut shard = shard(MaxmemoryPolicy::VolatileTtl);
+        for number in 0..120_000 {
+            let expire = if number == 0 { SetExpire::At(START_MS + 1000) } else { SetExpire::Clear };
+            add(&mut shard, number, expire);
+        }
+        shard.eviction.look = Some((0, Sample::new(Sampled::Volatile, 1, &mut || 0)));
+        let mut ranks = Vec::new();
+        while ranks.last().is_none_or(|&rank| rank == EvictionBoard::UNKNOWN) {
+            ranks.push(shard.eviction_rank());
+        }
+        assert!(ranks.last().is_some_and(|&rank| rank != EvictionBoard::NONE));
+
+        shard.eviction.look = Some((15, Sample::new(Sampled::Volatile, 1, &mut || 0)));
+        shard.set_config(Arc::new(Config {
+            maxmemory_policy: MaxmemoryPolicy::AllkeysRandom,
+            ..Config::default()
+        }));
+        assert!(shard.eviction.look.is_none());
+    }
+
+    #[test]
+    fn keys_that_are_locked_end_a_look_in_vain() {
+        let mut shard = shard(MaxmemoryPolicy::AllkeysLru);
+        (0..100).for_each(|number| add(&mut shard, number, SetExpire::Clear));
+        let (request, is_granted) = shard.locks.request(LockSet::Whole);
+        assert!(is_granted);
+        assert!((0..10).all(|_| !evict_one(&mut shard)));
+        assert_eq!(shard.key_count(0), 100);
+        shard.locks.release(request, &mut Vec::new());
+        assert!(evict_one(&mut shard));
+    }
+
+    /// What the removed value holds counts as free at once, but is freed later.
+    #[test]
+    fn a_big_value_is_not_freed_by_the_eviction() {
+        let mut shard = shard(MaxmemoryPolicy::AllkeysRandom);
+        let name = name(1);
+        let key = Key { bytes: &name, hash: hash_key(&name) };
+        const LEN: usize = 8 << 20;
+        shard.set(&Call::default(), key, NewValue::Owned(vec![0; LEN]), SetExpire::Clear, Event::SET);
+        assert!(evict_one(&mut shard));
+        let held_bytes = shard.garbage_bytes();
+        assert!(held_bytes >= LEN as u64 && shard.bytes_not_counted_for_eviction() >= held_bytes);
+        assert!(shard.free_garbage(64));
+        let freed_bytes = held_bytes - shard.garbage_bytes();
+        assert!((60 * 4096..=64 * 4096).contains(&freed_bytes), "{freed_bytes}");
+        while shard.free_garbage(64) {}
+        assert_eq!(shard.garbage_bytes(), 0);
     }
 
     #[test]
     fn without_a_policy_nothing_goes() {
         let mut shard = shard(MaxmemoryPolicy::Noeviction);
         add(&mut shard, 1, SetExpire::At(START_MS + 1000));
-        assert!(!shard.evict_one());
+        assert!(!evict_one(&mut shard));
         assert_eq!((shard.evictable_len(), shard.eviction_rank()), (0, EvictionBoard::NONE));
     }
 

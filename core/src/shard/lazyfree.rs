@@ -85,12 +85,19 @@ impl Shard {
         !self.lazyfree.tables.is_empty() || self.lazyfree.has_garbage
     }
 
+    /// Frees removed values up to a cost of `budget`: see [`Table::free_garbage`](crate::types::Table::free_garbage). Returns
+    /// whether there were any.
+    pub fn free_garbage(&mut self, budget: usize) -> bool {
+        let Some(db) = self.dbs.iter_mut().find(|db| db.garbage_len() > 0) else { return false };
+        let before = db.garbage_len();
+        db.free_garbage(budget);
+        self.stats.lazyfreed_objects.add((before - db.garbage_len()) as u64);
+        true
+    }
+
     /// Frees a slice of that memory.
     pub fn free_slice(&mut self) {
-        if let Some(db) = self.dbs.iter_mut().find(|db| db.garbage_len() > 0) {
-            let before = db.garbage_len();
-            db.free_garbage(SLICE_ENTRIES);
-            self.stats.lazyfreed_objects.add((before - db.garbage_len()) as u64);
+        if self.free_garbage(SLICE_ENTRIES) {
             return;
         }
         let Some((table, key_count)) = self.lazyfree.tables.front_mut() else { return };

@@ -386,7 +386,11 @@ impl Shard {
     /// What is only still to be freed, and what is recorded of evicted keys until the end of the turn: more evictions would only
     /// add to it.
     pub fn bytes_not_counted_for_eviction(&self) -> u64 {
-        let garbage_bytes: usize = self.dbs.used().iter().map(|db| db.table().garbage_bytes()).sum();
-        (garbage_bytes + self.effects.held_bytes() + self.observers.notices_bytes()) as u64
+        self.garbage_bytes() + (self.effects.held_bytes() + self.observers.notices_bytes()) as u64
+    }
+
+    /// What removed values hold that are not freed yet.
+    pub fn garbage_bytes(&self) -> u64 {
+        self.dbs.used().iter().map(|db| db.table().garbage_bytes() as u64).sum()
     }
 }

@@ -255,6 +255,12 @@ impl Segment {
         self.prefix
     }
 
+    /// How many of its entries have an expiry.
+    #[inline]
+    pub(super) fn expires_len(&self) -> usize {
+        usize::from(self.expires_len)
+    }
+
     #[inline]
     pub(super) fn next_expiry_ms(&self) -> i64 {
         self.next_expiry_ms

@@ -29,7 +29,7 @@ mod strings;
 
 pub use collections::Found;
 pub use live::Live;
-pub use sample::Sampled;
+pub use sample::{Sample, Sampled};
 
 use std::marker::PhantomData;
 
@@ -571,6 +571,14 @@ impl Table {
         self.free_entry(entry);
         self.merge_if_small(hash);
         true
+    }
+
+    /// As [`Table::remove`], but frees no other garbage, however much there is.
+    pub fn evict(&mut self, hash: u64, key: &[u8]) -> bool {
+        self.garbage.set_defers_all(true);
+        let existed = self.remove(hash, key);
+        self.garbage.set_defers_all(false);
+        existed
     }
 
     /// Removes a key and returns its entry. A string too big to be inline is not copied. If a snapshot has not completely written

@@ -83,7 +83,7 @@ impl Worker {
         if self.shard.is_freeing() {
             return 0;
         }
-        if self.must_evict_more() {
+        if self.must_evict_more() && !self.is_eviction_stuck() {
             return 0;
         }
         let snapshot_wait_ms = self.snapshot_wait_ms();
@@ -96,7 +96,11 @@ impl Worker {
         {
             return 0;
         }
-        if !self.deferred.is_empty() || !self.behind_handoffs.is_empty() || snapshot_wait_ms.is_some() {
+        if !self.deferred.is_empty()
+            || !self.behind_handoffs.is_empty()
+            || snapshot_wait_ms.is_some()
+            || self.must_evict_more()
+        {
             return 1;
         }
         let deadline_ms = self.blocked.next_deadline_ms().unwrap_or(i64::MAX);
@@ -147,7 +151,7 @@ impl Worker {
         if self.globals.is_cron_paused() {
             return;
         }
-        self.make_room();
+        self.make_room(0);
         if self.shard.index == 0 {
             self.globals.record_memory();
             self.begin_due_snapshot();

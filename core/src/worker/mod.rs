@@ -386,6 +386,7 @@ impl Worker {
         self.follow_role();
         self.watch_writer();
         if self.limits_memory() {
+            self.eviction.begin_turn();
             self.look_at_others_memory();
         }
         if self.globals.config_version() != self.config_version {

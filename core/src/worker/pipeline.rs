@@ -299,7 +299,7 @@ impl Worker {
         group: Group,
         done: &mut usize,
     ) -> Option<usize> {
-        self.make_room();
+        self.make_room(prepared.len());
         let mut left = prepared;
         while let Some(request) = left.first() {
             if let Some(flow) = self.execute_filtered(at, request.argv(buf, args)) {
@@ -524,7 +524,7 @@ impl Worker {
             },
         };
         let row = entry.row;
-        self.make_room();
+        self.make_room(1);
         self.serve_due_first();
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let caller = connection.client.caller();

@@ -140,7 +140,7 @@ impl Worker {
         let commands = std::mem::take(&mut batch.commands);
         let mut replies = std::mem::take(&mut batch.replies);
         self.shard.stats.commands_remote.add(commands.len() as u64);
-        self.make_room();
+        self.make_room(commands.len());
         let mut next = 0;
         // What a master has sent runs otherwise, too: see `run`.
         let is_monitored = self.is_monitored() || self.shard.is_replica;

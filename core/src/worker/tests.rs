@@ -17,6 +17,7 @@ pub(super) struct Sleeper {
     now_ms: AtomicI64,
     ticks: AtomicU64,
     pub(super) look_nanos: AtomicU64,
+    pub(super) allocated_bytes: AtomicI64,
 }
 
 impl Clock for Sleeper {
@@ -37,7 +38,7 @@ impl Clock for Sleeper {
     }
 
     fn thread_allocated_bytes(&self) -> i64 {
-        0
+        self.allocated_bytes.load(Ordering::Relaxed)
     }
 
     fn sleep(&self, duration: Duration) {

@@ -72,6 +72,8 @@ pub mod flag {
     pub const CHANGES_TRACKING: u64 = 1 << 38;
     /// It may change who its client is, or what that may do.
     pub const CHANGES_RIGHTS: u64 = 1 << 39;
+    /// It is a program in the place of a plain command, so that modules are told within it of what it does to keys.
+    pub const TELLS_KEYS: u64 = 1 << 40;
     /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }

@@ -92,7 +92,7 @@ fn load_and_publish(
     let rows: Vec<&'static Command> = rows.iter().collect();
     let with_rows = |table: &CommandTable| {
         let table = table.with(&rows)?;
-        if guarded::is_needed_for(module) { guarded::guard(table) } else { Ok(table) }
+        guarded::as_needed(table, &[module])
     };
     if ctx.worker().update_table(with_rows).is_err() {
         // A command of another module has come to have one of the names.

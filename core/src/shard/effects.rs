@@ -85,6 +85,8 @@ struct Effect {
     /// Where it ends in the bytes; it begins where the previous one ends.
     end: usize,
     readers: Readers,
+    /// It removes a key that had expired, or was evicted.
+    is_removal: bool,
 }
 
 impl Effect {
@@ -117,7 +119,19 @@ impl Effects {
         let mut request = Reply::new(&mut self.bytes, Resp::V2);
         request.array(args.len());
         args.for_each(|arg| request.bulk(arg));
-        self.list.push(Effect { db, order, end: self.bytes.len(), readers });
+        self.list.push(Effect { db, order, end: self.bytes.len(), readers, is_removal: false });
+    }
+
+    /// Takes the effects from this one on.
+    fn split_off(&mut self, at: usize) -> Effects {
+        if at >= self.list.len() {
+            return Effects::default();
+        }
+        let start = if at == 0 { 0 } else { self.list[at - 1].end };
+        let bytes = self.bytes.split_off(start);
+        let mut list = self.list.split_off(at);
+        list.iter_mut().for_each(|effect| effect.end -= start);
+        Effects { bytes, list }
     }
 
     /// Appends the effects of `other`, and empties it.
@@ -233,9 +247,20 @@ pub struct TakenBatch {
     pub for_file: bool,
 }
 
-/// The effects of a transaction on one shard that is interrupted.
+/// The effects of a transaction on one shard that is interrupted, or some of them that are recorded later.
 #[derive(Default, Debug)]
 pub struct OpenUnit(Effects);
+
+impl OpenUnit {
+    /// Takes the first effect if that removes a key which had expired, or was evicted.
+    pub fn take_removal(&mut self) -> OpenUnit {
+        if !self.0.list.first().is_some_and(|effect| effect.is_removal) {
+            return OpenUnit::default();
+        }
+        let rest = self.0.split_off(1);
+        OpenUnit(std::mem::replace(&mut self.0, rest))
+    }
+}
 
 /// Identifies a piece: a shard's own share of a transaction, or (`over_checked_out`) what home runs over checked-out
 /// entries.
@@ -431,7 +456,30 @@ impl EffectLog {
         if self.is_on {
             let words = [removal(lazy_free), key];
             self.open.push(db, (self.order, self.call_number), Readers::ALL, words.into_iter());
+            if let Some(effect) = self.open.list.last_mut() {
+                effect.is_removal = true;
+            }
         }
+    }
+
+    /// How many effects the open unit has so far: for [`EffectLog::take_from`].
+    pub fn open_len(&self) -> usize {
+        self.open.list.len()
+    }
+
+    /// Takes the effects that the open unit has got since it had so many, so that others can come before them. They have to be
+    /// given back before the unit ends.
+    pub fn take_from(&mut self, open_len: usize) -> OpenUnit {
+        OpenUnit(self.open.split_off(open_len))
+    }
+
+    /// Gives effects back, which are behind those that the open unit has now. `call_number`: as which of the calls of a program's,
+    /// if these have numbers.
+    pub fn give_back(&mut self, mut unit: OpenUnit, call_number: Option<u32>) {
+        if let Some(number) = call_number {
+            unit.0.list.iter_mut().for_each(|effect| effect.order.1 = number);
+        }
+        self.open.append(&mut unit.0);
     }
 
     /// A command has ended. `args` are its effect if it has changed something and its handler has not replaced them;

@@ -93,7 +93,7 @@ pub enum CheckedOutWhat {
     Signalled,
 }
 
-/// As this client those run who are told of events of keys: they are not told of what they do themselves.
+/// As this client those run who are told of events of keys.
 pub const KEY_EVENTS_CLIENT: ClientId = ClientId::MAX;
 
 /// An event of a key, for those who are told of all of its class.
@@ -102,6 +102,8 @@ pub struct KeyNotice {
     pub db: u32,
     pub key: Box<[u8]>,
     pub event: Event,
+    /// One of those who are told has done it, when it was told of something.
+    pub is_by_told: bool,
 }
 
 impl KeyNotice {
@@ -310,10 +312,11 @@ impl Observers {
         let KeyChange { db, key, event, client, is_by_script, kind, is_published, mut is_told } = *change;
         let is_of = |classes: u32| classes & event.class().bit() != 0 && !event.name().is_empty();
         if is_of(self.published_classes) && !is_published {
-            self.to_publish.push(KeyNotice { db, key: key.bytes.into(), event });
+            self.to_publish.push(KeyNotice { db, key: key.bytes.into(), event, is_by_told: false });
         }
-        if is_of(self.told_classes) && client != KEY_EVENTS_CLIENT && !is_told {
-            let notice = KeyNotice { db, key: key.bytes.into(), event };
+        if is_of(self.told_classes) && !is_told {
+            let is_by_told = client == KEY_EVENTS_CLIENT;
+            let notice = KeyNotice { db, key: key.bytes.into(), event, is_by_told };
             self.notices_bytes += notice.held_bytes();
             self.notices.push(notice);
             // The owner of a checked-out entry does not tell it again.
@@ -428,7 +431,7 @@ impl Shard {
     #[cold]
     pub fn publish_events(&mut self) {
         let events = self.config.notify_keyspace_events;
-        for KeyNotice { db, key, event } in std::mem::take(&mut self.observers.to_publish) {
+        for KeyNotice { db, key, event, .. } in std::mem::take(&mut self.observers.to_publish) {
             let name = event.name().as_bytes();
             if events.contains(NotifyEvents::KEYSPACE) {
                 let channel = [format!("__keyspace@{db}__:").as_bytes(), &key].concat();

@@ -7,6 +7,7 @@ use crate::modules::timers::{self, Data};
 use crate::modules::{events, server, turn};
 use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
 use crate::worker::Globals;
@@ -222,12 +223,20 @@ server_functions! {
     /// Reports an event of a key to those who observe it.
     fn notify_keyspace_event(ctx: Ctx, class: c_int, event: Text, key: Str) -> c_int {
         let call = ctx.call;
-        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
-        if shard.observers.is_on() {
-            let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
-            let event = Event::of_module(events::class_of(class), &event.to_str());
-            shard.notify_event(&call, call.db, key, event);
+        let notify = |shard: &mut Shard| {
+            if shard.observers.is_on() {
+                let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
+                let event = Event::of_module(events::class_of(class), &event.to_str());
+                shard.notify_event(&call, call.db, key, event);
+            }
+        };
+        if let Some(program) = ctx.program() {
+            let readers = program.readers();
+            program.told_within(readers, |program| notify(&mut program.worker().shard));
+            return REDISMODULE_OK;
         }
+        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
+        notify(shard);
         REDISMODULE_OK
     }
 

@@ -101,19 +101,35 @@ const FCALL_HANDLER: ProgramHandler =
 const FCALL_RO_HANDLER: ProgramHandler =
     function_handler(|worker, args| reach_of_function(worker, true, args), fcall_ro);
 
+/// What makes a script wide although it keeps to its declared keys.
+#[derive(Clone, Copy)]
+struct Widened {
+    /// A filter may make any command of those that the script calls.
+    has_filters: bool,
+    /// Modules are told of what it writes before it goes on, and may come to any key then.
+    tells_keys: bool,
+}
+
+impl Widened {
+    fn now(worker: &Worker) -> Widened {
+        Widened { has_filters: worker.has_filters(), tells_keys: worker.tells_keys_within() }
+    }
+}
+
 /// What is known of the keys of a call of EVAL. The script is not kept before it runs: it may be that it never does.
 fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
     let text = args.arg(1);
+    let widened = Widened::now(worker);
     match worker.scripts.find(&Sha::of(text)) {
-        Ok(script) => reach_of_script(&script, worker.table, is_read_only, worker.has_filters()),
-        Err(_) => reach(&script_key_use(text, worker.table), is_read_only, worker.has_filters()),
+        Ok(script) => reach_of_script(&script, worker.table, is_read_only, widened),
+        Err(_) => reach(&script_key_use(text, worker.table), is_read_only, widened),
     }
 }
 
 fn reach_of_sha(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
-    let (table, has_filters) = (worker.table, worker.has_filters());
+    let (table, widened) = (worker.table, Widened::now(worker));
     match worker.scripts.find_hex(args.arg(1)) {
-        Ok(script) => reach_of_script(script, table, is_read_only, has_filters),
+        Ok(script) => reach_of_script(script, table, is_read_only, widened),
         Err(_) => Reach::Unknown,
     }
 }
@@ -122,26 +138,23 @@ fn reach_of_script(
     compiled: &CompiledScript,
     table: &CommandTable,
     is_read_only: bool,
-    has_filters: bool,
+    widened: Widened,
 ) -> Reach {
     let flags = compiled.script.header.flags;
-    reach(compiled.script.key_use(table), is_read_only || flags.is_read_only(), has_filters)
+    reach(compiled.script.key_use(table), is_read_only || flags.is_read_only(), widened)
 }
 
 fn reach_of_function(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
-    let (table, has_filters) = (worker.table, worker.has_filters());
+    let (table, widened) = (worker.table, Widened::now(worker));
     let Some(function) = worker.scripts.function(args.arg(1)) else { return Reach::Unknown };
     let is_read_only = is_read_only || function.function().flags.is_read_only();
-    reach(function.key_use(table), is_read_only, has_filters)
+    reach(function.key_use(table), is_read_only, widened)
 }
 
-/// A filter may make any command of those that the script calls.
-fn reach(keys: &KeyUse, is_read_only: bool, has_filters: bool) -> Reach {
-    if keys.is_narrow() && !has_filters {
-        Reach::Declared
-    } else {
-        Reach::Any { is_read_only: is_read_only || !keys.may_write }
-    }
+fn reach(keys: &KeyUse, is_read_only: bool, widened: Widened) -> Reach {
+    let is_read_only = is_read_only || !keys.may_write;
+    let is_widened = widened.has_filters || widened.tells_keys && !is_read_only;
+    if keys.is_narrow() && !is_widened { Reach::Declared } else { Reach::Any { is_read_only } }
 }
 
 type ReachOf = fn(&mut Worker, Argv<'_>) -> Reach;
@@ -270,7 +283,7 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     let sha = ctx.arg(1);
     let worker = ctx.worker();
     let script = Rc::clone(worker.scripts.find_hex(sha)?);
-    let reach = reach_of_script(&script, worker.table, is_read_only, worker.has_filters());
+    let reach = reach_of_script(&script, worker.table, is_read_only, Widened::now(worker));
     if !ctx.reaches(reach) {
         return Err(NO_SCRIPT);
     }
@@ -306,7 +319,7 @@ fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult 
     let name = ctx.arg(1);
     let worker = ctx.worker();
     let function = worker.callable_function(name)?;
-    let reach = reach(function.entry.key_use(worker.table), is_read_only, worker.has_filters());
+    let reach = reach(function.entry.key_use(worker.table), is_read_only, Widened::now(worker));
     if !ctx.reaches(reach) {
         return Err(FUNCTION_NOT_FOUND);
     }

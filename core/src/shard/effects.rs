@@ -103,6 +103,8 @@ impl Effect {
 struct Effects {
     bytes: Vec<u8>,
     list: Vec<Effect>,
+    /// The transaction that they are of has no MULTI and EXEC around it: see [`EffectLog::be_apart`].
+    is_apart: bool,
 }
 
 impl Effects {
@@ -131,7 +133,7 @@ impl Effects {
         let bytes = self.bytes.split_off(start);
         let mut list = self.list.split_off(at);
         list.iter_mut().for_each(|effect| effect.end -= start);
-        Effects { bytes, list }
+        Effects { bytes, list, is_apart: false }
     }
 
     /// Appends the effects of `other`, and empties it.
@@ -145,6 +147,7 @@ impl Effects {
     fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
+        self.is_apart = false;
         if self.bytes.capacity() > KEPT_BYTES_MAX {
             *self = Effects::default();
         }
@@ -172,8 +175,8 @@ enum Kind {
     Unit,
     /// They are independent of each other: commands by themselves, keys that expired.
     Apart,
-    /// They are a piece of a transaction that has `pieces` pieces.
-    Piece { id: TxnId, pieces: u32 },
+    /// They are a piece of a transaction that has `pieces` pieces. `is_apart`: they are independent of each other all the same.
+    Piece { id: TxnId, pieces: u32, is_apart: bool },
     /// No effect: the replicas of this full synchronization read from here on. Every shard leaves one such item for each.
     Sync { number: u64 },
     /// No effect: the file begins here, or goes on in another part. Every shard leaves one such item for each part.
@@ -521,6 +524,13 @@ impl EffectLog {
             self.note_readers();
             self.batch.push(kind, &mut self.open);
         }
+        self.open.is_apart = false;
+    }
+
+    /// The effects of the transaction that runs are written without MULTI and EXEC, as Redis does it for keys that are removed by no
+    /// command.
+    pub fn be_apart(&mut self) {
+        self.open.is_apart = self.is_on && self.scope != Scope::Command;
     }
 
     fn end_item(&mut self, kind: Kind) {
@@ -567,7 +577,7 @@ impl EffectLog {
     pub fn end_local(&mut self) {
         debug_assert_eq!(self.scope, Scope::Local);
         self.scope = Scope::Command;
-        self.close(Kind::Unit);
+        self.close(if self.open.is_apart { Kind::Apart } else { Kind::Unit });
     }
 
     /// Interrupts a transaction on this shard alone, while the shard goes on with other work. Returns its effects so far,
@@ -614,7 +624,7 @@ impl EffectLog {
         self.scope = Scope::Command;
         (self.order, self.call_number) = (0, 0);
         self.is_on = was_on;
-        if !self.open.list.is_empty() {
+        if !self.open.list.is_empty() || self.open.is_apart {
             self.suspended.insert(id, std::mem::take(&mut self.open));
         }
     }
@@ -627,7 +637,8 @@ impl EffectLog {
         // A merger needs all pieces or none, and other shards may know of another set of readers than this one does.
         self.batch_is_for_replicas = true;
         self.batch_is_for_file |= file_has_begun;
-        self.batch.push(Kind::Piece { id: id.txn, pieces }, &mut piece);
+        let is_apart = piece.is_apart;
+        self.batch.push(Kind::Piece { id: id.txn, pieces, is_apart }, &mut piece);
     }
 
     /// Stops recording for replicas, and tells their merger that those so far miss effects.
@@ -653,7 +664,7 @@ impl EffectLog {
         if self.batch.items.is_empty() {
             return None;
         }
-        let Effects { bytes, list } = &self.batch.effects;
+        let Effects { bytes, list, .. } = &self.batch.effects;
         self.last_batch = BatchSize { bytes: bytes.len(), effects: list.len() };
         Some(TakenBatch {
             batch: Arc::new(std::mem::take(&mut self.batch)),

@@ -12,6 +12,7 @@
 
 use super::access::Access;
 use super::expire::is_locked;
+use super::lock::KeyLock;
 use super::stats::{DbStats, ShardStats};
 use super::{Shard, splitmix64};
 use crate::call::Key;
@@ -130,22 +131,41 @@ impl Shard {
 
     /// Removes the most dispensable key of this shard. Returns whether there was one that may be removed.
     pub fn evict_one(&mut self) -> bool {
-        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else { return false };
+        let Some((db, key)) = self.take_victim() else { return false };
+        self.evict(db, Key { bytes: &key, hash: hash_key(&key) });
+        true
+    }
+
+    /// Removes a key that was chosen to make room, if it is still there.
+    pub fn evict_victim(&mut self, db: u32, key: Key<'_>) {
+        if self.lookup_stored(db, key).is_some() {
+            self.evict(db, key);
+        }
+    }
+
+    /// The most dispensable key of this shard, if there is one that may be removed.
+    pub fn take_victim(&mut self) -> Option<(u32, Box<[u8]>)> {
+        let (sampled, criterion) = criterion(self.config.maxmemory_policy)?;
         for _ in 0..TRIES {
             self.look_for_candidates(sampled, criterion);
-            while let Some(Candidate { rank, db, hash, key }) = self.eviction.candidates.pop() {
-                let key = Key { bytes: &key, hash };
+            while let Some(Candidate { rank, db, hash, key: bytes }) = self.eviction.candidates.pop() {
+                let key = Key { bytes: &bytes, hash };
                 let Some(entry) = self.lookup_stored(db, key) else { continue };
                 let is_as_it_was = criterion.rank(entry, &self.access, self.now_ms) >= rank;
                 let is_sampled = sampled == Sampled::All || entry.expire_at_ms().is_some();
                 // What is here only for a transaction belongs to another shard.
-                if is_as_it_was && is_sampled && self.owns(key.bytes) && !is_locked(&self.locks, key) {
-                    self.evict(db, key);
-                    return true;
+                if is_as_it_was && is_sampled && self.owns(key.bytes) && !self.is_locked_for_others(key) {
+                    return Some((db, bytes));
                 }
             }
         }
-        false
+        None
+    }
+
+    /// Whether others than the program that runs have locked a key, or wait for its lock.
+    fn is_locked_for_others(&self, key: Key<'_>) -> bool {
+        let lock = KeyLock { id: key.hash, exclusive: true };
+        is_locked(&self.locks, key) && !self.running.is_some_and(|own| self.locks.is_in_hand(own, lock))
     }
 
     /// The rank of the best candidate, for the board.

@@ -17,7 +17,7 @@
 //! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
 //! owner. They are published at home, where they happen.
 
-use super::event::Event;
+use super::event::{Event, EventClass};
 use super::expire::LocalExpires;
 use super::lock::{LockRequestId, LockTable};
 use super::tracking::Tracking;
@@ -112,6 +112,18 @@ impl KeyNotice {
     }
 }
 
+/// A key that has expired and was not removed yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DueExpired {
+    pub db: u32,
+    pub key: Box<[u8]>,
+    /// A command has found it.
+    pub was_looked_up: bool,
+}
+
+/// More keys are not noted as expired at a time.
+pub const DUE_EXPIRED_MAX: usize = 256;
+
 /// The observers of one shard's keys.
 #[derive(Default)]
 pub struct Observers {
@@ -128,6 +140,8 @@ pub struct Observers {
     /// [`EventClass::bit`]: super::event::EventClass::bit
     told_classes: u32,
     notices: Vec<KeyNotice>,
+    /// The keys that have expired and are to be removed by a program, because its removal is told within it.
+    due_expired: Vec<DueExpired>,
     /// What these take, about.
     notices_bytes: usize,
     /// The classes of events that are published (notify-keyspace-events).
@@ -229,6 +243,38 @@ impl Observers {
     #[inline]
     pub fn has_to_publish(&self) -> bool {
         !self.to_publish.is_empty()
+    }
+
+    /// Whether it is told that a key has expired.
+    pub fn tells_expired(&self) -> bool {
+        self.told_classes & EventClass::Expired.bit() != 0
+    }
+
+    /// Whether it is told that a key was evicted.
+    pub fn tells_evicted(&self) -> bool {
+        self.told_classes & EventClass::Evicted.bit() != 0
+    }
+
+    /// A key has expired, and its removal is told. Not noted if many are already, or if a look-up finds the last one again.
+    #[cold]
+    pub(super) fn note_expired(&mut self, db: u32, key: &[u8], was_looked_up: bool) {
+        let is_known = |last: &DueExpired| was_looked_up && last.db == db && *last.key == *key;
+        if !self.is_expiry_full() && !self.due_expired.last().is_some_and(is_known) {
+            self.due_expired.push(DueExpired { db, key: key.into(), was_looked_up });
+        }
+    }
+
+    pub fn is_expiry_full(&self) -> bool {
+        self.due_expired.len() >= DUE_EXPIRED_MAX
+    }
+
+    #[inline]
+    pub fn has_due_expired(&self) -> bool {
+        !self.due_expired.is_empty()
+    }
+
+    pub fn take_due_expired(&mut self) -> Vec<DueExpired> {
+        std::mem::take(&mut self.due_expired)
     }
 
     #[inline]

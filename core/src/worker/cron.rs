@@ -105,6 +105,14 @@ impl Worker {
         (next_at_ms - self.shard.now_ms).clamp(0, longest_ms)
     }
 
+    /// Looks for expired keys, for a part of the time between two cycles.
+    pub(super) fn run_expire_cycle(&mut self, interval_ms: i64) {
+        let (clock, started) = (self.time.clock, self.time.clock.ticks());
+        let elapsed_nanos = || clock.nanos_since(started);
+        self.shard.run_active_expire(interval_ms, elapsed_nanos);
+        self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
+    }
+
     pub(super) fn run_cron(&mut self) {
         self.watch_shutdown();
         self.watch_failover();
@@ -156,10 +164,7 @@ impl Worker {
         self.shard.stats.index_bytes.set(self.shard.index_bytes());
         self.track_expiry();
         if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
-            let (clock, started) = (self.time.clock, self.time.clock.ticks());
-            let elapsed_nanos = || clock.nanos_since(started);
-            self.shard.run_active_expire(interval_ms, elapsed_nanos);
-            self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
+            self.run_expire_cycle(interval_ms);
         } else if self.globals.active_expire.load(Ordering::Relaxed) && self.shard.is_replica {
             self.shard.run_local_expire();
         }

@@ -124,6 +124,13 @@ impl Worker {
         self.note_exceeded();
     }
 
+    /// More is to be evicted, later.
+    fn be_behind(&mut self) {
+        self.eviction.is_memory_full = false;
+        self.eviction.is_behind = true;
+        self.note_exceeded();
+    }
+
     /// Has the statistics say for how long the shard has been behind.
     fn note_exceeded(&self) {
         let stats = &self.shard.stats;
@@ -170,9 +177,7 @@ impl Worker {
                 self.shard.stats.set_counted_memory(self.counted_memory());
                 self.look_at_others_memory();
                 if looks > 0 && clock.nanos_since(began_ticks) > self.eviction.limit_nanos {
-                    self.eviction.is_memory_full = false;
-                    self.eviction.is_behind = true;
-                    self.note_exceeded();
+                    self.be_behind();
                     break;
                 }
             }
@@ -183,6 +188,11 @@ impl Worker {
             }
             match self.victim() {
                 Some(shard) if shard == self.shard.index => {
+                    if self.evicts_by_program() {
+                        self.begin_eviction();
+                        self.be_behind();
+                        break;
+                    }
                     self.shard.evict_one();
                     self.show_rank();
                 }
@@ -278,6 +288,10 @@ impl Worker {
         let (own, board) = (self.shard.index, &self.globals.evictions);
         let (clock, began_ticks) = (self.time.clock, self.time.clock.ticks());
         let (wanted, used) = (board.wanted_bytes(own), self.counted_memory());
+        if self.may_evict() && wanted > 0 && self.evicts_by_program() {
+            self.begin_eviction();
+            return;
+        }
         let mut freed = 0;
         for looks in 1.. {
             if freed >= wanted {
@@ -293,13 +307,26 @@ impl Worker {
             }
         }
         self.sample_eviction(began_ticks);
-        // Who still counts on it must see that it is free.
-        self.publish();
-        board.freed(own, freed);
-        self.show_rank();
+        self.tell_freed(freed);
         if self.eviction.is_behind {
             self.look_for_room();
         }
+    }
+
+    /// Who wants this shard to free memory counts on it no more.
+    pub(super) fn tell_freed(&mut self, freed_bytes: u64) {
+        // They must see that it is free.
+        self.publish();
+        self.globals.evictions.freed(self.shard.index, freed_bytes);
+        self.show_rank();
+    }
+
+    /// How much this shard is to free for itself and for others, in bytes, and for how long it may do so at a time.
+    pub(super) fn bytes_to_evict(&mut self) -> (u64, u64) {
+        self.look_at_others_memory();
+        let wanted = self.globals.evictions.wanted_bytes(self.shard.index);
+        let excess = if self.may_evict() { self.excess_bytes(self.owed_bytes()) } else { 0 };
+        (wanted.max(excess), self.eviction.limit_nanos)
     }
 }
 

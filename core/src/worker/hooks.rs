@@ -181,7 +181,7 @@ impl Worker {
     pub(super) fn adopt_hooks(&mut self) {
         let classes = self.globals.hooks.event_classes.load(Ordering::Acquire);
         if classes != self.shard.observers.told_classes() {
-            self.shard.observers.tell_classes(classes);
+            self.shard.set_expiry(self.shard.expire_paused, classes);
         }
     }
 
@@ -194,6 +194,9 @@ impl Worker {
     /// At the end of a turn: has what has happened to keys told that was not told within a program.
     #[inline]
     pub(super) fn tell_key_events(&mut self) {
+        if self.shard.observers.has_due_expired() {
+            self.remove_due_expired();
+        }
         if self.shard.observers.has_notices() {
             let mut notices = self.shard.observers.take_notices();
             // Who has done something when it was told of something else is not told of that in turn, and on and on.

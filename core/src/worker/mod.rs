@@ -332,7 +332,8 @@ impl Worker {
     /// Whether keys that have expired are removed: not during a pause, and on a replica only by its master.
     fn track_expiry(&mut self) {
         let is_paused = self.are_clients_paused(self.shard.now_ms);
-        self.shard.expire_paused = is_paused || self.shard.is_replica;
+        let told_classes = self.shard.observers.told_classes();
+        self.shard.set_expiry(is_paused || self.shard.is_replica, told_classes);
         self.shard.is_writable_replica =
             self.shard.is_replica && !self.shard.config.replica_read_only && !is_paused;
     }

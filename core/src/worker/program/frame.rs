@@ -758,6 +758,8 @@ impl Worker {
                     let (txn, at) = (*txn, *at as u32);
                     self.resume_piece(txn, true);
                     self.shard.effects.set_order(at);
+                    // What it records itself is behind what it has called.
+                    self.count_call_of(txn);
                 }
             }
         }

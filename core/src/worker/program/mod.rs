@@ -65,6 +65,7 @@ mod call;
 mod ctx;
 mod frame;
 mod hold;
+mod removal;
 mod sample;
 mod shown;
 mod stack;
@@ -144,6 +145,7 @@ pub(super) struct Programs {
     /// The tasks that are on their way to their frames, by their numbers, and how many there have been.
     tasks: AHashMap<u64, Task>,
     task_count: u64,
+    removals: removal::Removals,
     samples: sample::Samples,
     stacks: stack::Stacks,
     #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]

@@ -318,7 +318,12 @@ impl Worker {
     /// The number of the running program's next call, if its calls have numbers.
     pub(in crate::worker) fn next_call_number(&mut self) -> Option<u32> {
         let caller = self.wide_caller()?;
-        let wide = self.transact.wide.get_mut(&caller.txn).expect("it lasts as long as its program");
+        self.count_call_of(caller.txn)
+    }
+
+    /// The same of a program of this transaction: `None` if that is not wide.
+    pub(in crate::worker) fn count_call_of(&mut self, txn: TxnId) -> Option<u32> {
+        let wide = self.transact.wide.get_mut(&txn)?;
         wide.call_count += 1;
         let number = wide.call_count;
         self.shard.effects.set_call_number(number);

@@ -120,6 +120,10 @@ fn unload(ctx: &mut ProgramCtx<'_>) -> CommandResult {
         .update_table(|table| Ok::<_, String>(without_commands(table, module)))
         .map_err(|text| CommandError::new(format!("ERR Error unloading module: {text}")))?;
     load::close(module);
+    if !events::are_changes_told() {
+        // It makes a table with fewer programs, which has room.
+        let _ = ctx.worker().update_table(guarded::as_told);
+    }
     events::module_changed(ctx, module, false);
 
     ctx.reply.ok();

@@ -5,9 +5,15 @@
 //! itself: clients come and go, time passes. What comes from no shard is told by the thread that it comes from: that files are
 //! loaded. Child processes do not exist, so nothing is told of them, but a module may ask for it.
 //!
-//! *Events of keys.* What a module's call of a command has done to keys, all modules are told before the call returns, by the
-//! same program. So its keys are brought to where the program runs. Of other events of keys they are told by a task, after what
-//! has caused them and before its client has the reply: what a module does then is a unit of its own.
+//! *Events of keys.* While a module listens, each command that changes keys is a program ([`guarded`](super::guarded)), whose keys are
+//! brought to where it runs. What a program's call of a command has done to keys, it tells the modules before the call returns
+//! ([`ProgramCtx::told_within`]). So what a module does then is of one unit with the command, and is recorded before it, as in Redis,
+//! which tells while the command runs; and it is recorded for those only for whom the call is. Keys that expire or are evicted are
+//! removed by programs, too ([`removal`](crate::worker::program)).
+//!
+//! Of what no such program does, modules are told by a task behind it, and what they do then is a unit of its own: of a blocking
+//! command that is served, a key that is not there, what comes from a master or an append-only file, and, on several shards, of
+//! commands over several databases or with keys that no argument names (MOVE, SORT with BY).
 
 use super::abi::describe_client;
 use super::context::{Access, Context, run_with};

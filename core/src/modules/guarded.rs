@@ -7,6 +7,11 @@
 //! turn then has it only for the length of a callback. Such a program runs what the command was before its row was replaced
 //! ([`CommandTable::replacing`]), and tells the modules before and after it.
 //!
+//! While a module is told of what is done to keys, so are all commands that change keys, and do not block: they have what they have
+//! done told before they end, and what the modules do then is of one unit with them. Modules may come to any key then. A script that
+//! may write is a wide program meanwhile, and one that keeps to its declared keys otherwise. When nobody is told any more, the
+//! commands are what they were.
+//!
 //! A script that keeps to its declared keys, and a shard-safe module, call the command as it was before: they are no wide
 //! programs. A value of a foreign module's type may have them wait for its turn. DEBUG, which is for tests, does so as well. A
 //! background save waits until the turn is free, and nobody else waits because of it.
@@ -15,8 +20,8 @@ use super::commands::handler;
 use super::events;
 use super::module::Module;
 use crate::command::CommandResult;
-use crate::command::{args, keys};
 use crate::command::table::{Command, CommandTable, Run, Scope, flag};
+use crate::command::{args, keys};
 use crate::protocol::number::parse_i64;
 use crate::worker::program::{ProgramCtx, ProgramHandler};
 use shardis_modules_api::abi::{
@@ -54,20 +59,29 @@ fn is_needed_for(module: &Module) -> bool {
 ///
 /// # Errors
 /// There are too many commands.
-pub(super) fn as_needed(mut table: CommandTable, modules: &[&'static Module]) -> Result<CommandTable, String> {
+pub(super) fn as_needed(
+    mut table: CommandTable,
+    modules: &[&'static Module],
+) -> Result<CommandTable, String> {
     if modules.iter().any(|module| is_needed_for(module)) {
         table = guard(table)?;
     }
-    if events::are_changes_told() { telling(table) } else { Ok(table) }
+    as_told(&table)
 }
 
-/// A copy of a table in which all commands that change keys are programs that tell the modules of it.
+/// A copy of a table in which all commands that change keys are programs that tell the modules of it, or none, as modules want to
+/// be told now.
 ///
 /// # Errors
 /// There are too many commands.
-fn telling(table: CommandTable) -> Result<CommandTable, String> {
+pub(super) fn as_told(table: &CommandTable) -> Result<CommandTable, String> {
+    if !events::are_changes_told() {
+        return Ok(table.restoring(|row| row.has(flag::TELLS_KEYS)));
+    }
+
     let tells = |row: &Command| {
-        let is_over_keys = matches!(row.scope, Scope::Keys) && matches!(row.run, Run::Keys(_) | Run::Native(_));
+        let is_over_keys =
+            matches!(row.scope, Scope::Keys) && matches!(row.run, Run::Keys(_) | Run::Native(_));
         row.has(flag::WRITE) && is_over_keys && !row.is_hidden
     };
     let new = |row: &Command| {
@@ -152,6 +166,7 @@ fn run_plain(ctx: &mut ProgramCtx<'_>) -> bool {
 
 /// COPY, DUMP, MEMORY USAGE, RESTORE.
 fn run_as_it_was(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    bring_keys(ctx);
     run_plain(ctx);
     Ok(())
 }
@@ -163,18 +178,24 @@ fn run_telling(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     Ok(())
 }
 
-/// Has the keys of a command here, so that what happens to them is told by this program.
+/// Has the keys of a command here, if what happens to them is to be told by this program.
 fn bring_keys(ctx: &mut ProgramCtx<'_>) {
     let (call, args) = (*ctx.call, ctx.args);
     let worker = ctx.worker();
     let row = worker.table.entry(call.command).row;
+    let db_count = worker.shard.db_count();
+    let is_told = row.has(flag::WRITE) && worker.tells_keys_within();
+    if worker.shard.shard_count == 1 || !is_told || row.other_db.is_some() {
+        return;
+    }
+    let (mut keys, mut is_of_one_db) = (Vec::new(), true);
+    keys::each(row, args, |at, _| {
+        keys.push(args.arg(at));
+        is_of_one_db &= (row.key_db)(args, at, call.db, db_count) == call.db;
+    });
     // One with keys in several databases runs where these are.
-    if worker.shard.shard_count > 1 && row.other_db.is_none() {
-        let mut keys = Vec::new();
-        keys::each(row, args, |at, _| keys.push(args.arg(at)));
-        if ctx.bring_all(call.db, &keys) {
-            ctx.await_brought();
-        }
+    if is_of_one_db && ctx.bring_all(call.db, &keys) {
+        ctx.await_brought();
     }
 }
 

@@ -7,7 +7,8 @@
 //! # Units
 //!
 //! Effects that happened atomically are a *unit*, and stay together: all effects of a command (its own, and the DELs of
-//! expired keys that it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC. A transaction over
+//! expired keys that it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC, unless it is
+//! [said to be apart](EffectLog::be_apart). A transaction over
 //! several shards leaves a *piece* of its unit on each participant, and one more at home if home runs commands over
 //! checked-out entries. A piece carries the transaction's [`TxnId`] and the number of pieces; the [`Merger`] puts the
 //! pieces together into one unit again. A shard leaves its piece, even an empty one, when it has run its last share and

@@ -105,6 +105,11 @@ impl Worker {
         (next_at_ms - self.shard.now_ms).clamp(0, longest_ms)
     }
 
+    /// Whether expired keys are removed that nobody looks up.
+    pub(super) fn expires_actively(&self) -> bool {
+        self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused
+    }
+
     /// Looks for expired keys, for a part of the time between two cycles.
     pub(super) fn run_expire_cycle(&mut self, interval_ms: i64) {
         let (clock, started) = (self.time.clock, self.time.clock.ticks());
@@ -163,7 +168,7 @@ impl Worker {
         }
         self.shard.stats.index_bytes.set(self.shard.index_bytes());
         self.track_expiry();
-        if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
+        if self.expires_actively() {
             self.run_expire_cycle(interval_ms);
         } else if self.globals.active_expire.load(Ordering::Relaxed) && self.shard.is_replica {
             self.shard.run_local_expire();

@@ -210,7 +210,7 @@ impl Worker {
         self.sample_eviction(began_ticks);
     }
 
-    fn sample_eviction(&self, began_ticks: u64) {
+    pub(super) fn sample_eviction(&self, began_ticks: u64) {
         self.sample_latency(event::EVICTION_CYCLE, self.time.clock.nanos_since(began_ticks));
     }
 
@@ -321,12 +321,19 @@ impl Worker {
         self.show_rank();
     }
 
-    /// How much this shard is to free for itself and for others, in bytes, and for how long it may do so at a time.
-    pub(super) fn bytes_to_evict(&mut self) -> (u64, u64) {
+    /// Whether a key of this shard is to go next, for itself or for others.
+    pub(super) fn must_evict_own(&mut self) -> bool {
+        if !self.limits_memory() || !self.may_evict() {
+            return false;
+        }
         self.look_at_others_memory();
-        let wanted = self.globals.evictions.wanted_bytes(self.shard.index);
-        let excess = if self.may_evict() { self.excess_bytes(self.owed_bytes()) } else { 0 };
-        (wanted.max(excess), self.eviction.limit_nanos)
+        self.globals.evictions.wanted_bytes(self.shard.index) > 0
+            || self.excess_bytes(self.owed_bytes()) > 0 && self.victim() == Some(self.shard.index)
+    }
+
+    /// Whether it has taken as long as it may at a time.
+    pub(super) fn has_evicted_for_long(&self, began_ticks: u64) -> bool {
+        self.time.clock.nanos_since(began_ticks) > self.eviction.limit_nanos
     }
 }
 

@@ -1,8 +1,8 @@
 //! What whoever extends the server is told of, and what it may change.
 //!
-//! The worker collects what has happened to keys in a turn, and has a task started that tells of it; and others that tell of
-//! clients that come and go, and of the periodic work. A filter sees each command of a client or a script before it is looked
-//! up.
+//! Programs tell of what they do to keys ([`ProgramCtx::told_within`]). Of other events of keys the worker collects those of a turn, and
+//! has a task started that tells of them; and others that tell of clients that come and go, and of the periodic work. A filter
+//! sees each command of a client or a script before it is looked up.
 
 use super::Worker;
 use super::program::{ProgramCtx, Task};

@@ -445,11 +445,11 @@ impl Worker {
 
     #[cold]
     fn adopt_table(&mut self) {
-        let known = self.table.id_count();
+        let earlier = self.table;
         (self.table_version, self.table) = self.globals.table();
-        for new in self.table.all().filter(|entry| entry.id.index() >= known) {
-            if let Some(old) = new.plain {
-                self.shard.stats.replace_command(old, new.id);
+        for entry in self.table.all() {
+            if let Some(before) = self.table.predecessor(entry.id, earlier) {
+                self.shard.stats.replace_command(before, entry.id);
             }
         }
     }

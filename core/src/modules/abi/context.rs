@@ -4,9 +4,10 @@ use super::given::{Ctx, Str, Text, abi_functions, server_functions};
 use crate::config::MaxmemoryPolicy;
 use crate::modules::context::while_suspended;
 use crate::modules::timers::{self, Data};
-use crate::modules::{events, server, turn};
+use crate::modules::{events, guarded, loaded, server, turn};
 use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::log;
 use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
@@ -167,7 +168,17 @@ abi_functions! {
     fn subscribe_to_keyspace_events(
         ctx: Ctx, classes: c_int, callback: RedisModuleNotificationFunc,
     ) -> c_int {
-        super::status(events::subscribe_to_keys(ctx.module, classes, callback))
+        let is_done = events::subscribe_to_keys(ctx.module, classes, callback);
+        let module = ctx.module;
+        // While it loads, the table is made afterwards.
+        if is_done
+            && loaded().iter().any(|other| std::ptr::eq(*other, module))
+            && let Some(worker) = ctx.worker()
+            && let Err(text) = worker.update_table(guarded::as_told)
+        {
+            log::warning(format_args!("What commands do to keys is told after them: {text}"));
+        }
+        super::status(is_done)
     }
 
     /// Whether there is such an event.

@@ -62,7 +62,8 @@ impl Worker {
     fn has_expired(&mut self) {
         let removals = &mut self.programs.removals;
         removals.expiring -= 1;
-        if removals.expiring == 0 && std::mem::take(&mut removals.has_more_expired) && !self.shard.expire_paused {
+        if removals.expiring == 0 && std::mem::take(&mut removals.has_more_expired) && self.expires_actively()
+        {
             self.run_expire_cycle(TURN_INTERVAL_MS_MAX);
         }
     }
@@ -92,11 +93,10 @@ fn expire(program: &mut ProgramCtx<'_>, due: &DueExpired) {
 fn evict_excess(program: &mut ProgramCtx<'_>) {
     let worker = program.worker();
     worker.shard.effects.be_apart();
-    let (clock, began_ticks) = (worker.time.clock, worker.time.clock.ticks());
+    let began_ticks = worker.time.clock.ticks();
     loop {
         let worker = program.worker();
-        let (bytes, limit_nanos) = worker.bytes_to_evict();
-        if bytes == 0 || clock.nanos_since(began_ticks) > limit_nanos {
+        if !worker.must_evict_own() || worker.has_evicted_for_long(began_ticks) {
             break;
         }
         let Some((db, key)) = worker.shard.take_victim() else {
@@ -109,7 +109,9 @@ fn evict_excess(program: &mut ProgramCtx<'_>) {
         let freed = used - worker.counted_memory();
         worker.tell_freed(freed.max(0) as u64);
     }
-    program.worker().programs.removals.evicting = None;
+    let worker = program.worker();
+    worker.sample_eviction(began_ticks);
+    worker.programs.removals.evicting = None;
 }
 
 /// Runs one of the commands below.

@@ -72,6 +72,8 @@ pub mod flag {
     pub const CHANGES_TRACKING: u64 = 1 << 38;
     /// It may change who its client is, or what that may do.
     pub const CHANGES_RIGHTS: u64 = 1 << 39;
+    /// It is a program in the place of a plain command, so that modules are told within it of what it does to keys.
+    pub const TELLS_KEYS: u64 = 1 << 40;
     /// Every row has this flag: a rule for all commands is a rule for this flag.
     pub const ANY: u64 = 1 << 63;
 }
@@ -512,6 +514,8 @@ pub struct CommandEntry {
     pub with_made_keys: Option<CommandId>,
     /// Of that one: the command in whose place it runs.
     pub stands_for: Option<CommandId>,
+    /// Its row from before another entry took its place.
+    replaced_row: Option<&'static Command>,
     first_subcommand: u16,
     /// Which arguments are keys, precomputed for the common cases.
     pub shape: KeyShape,
@@ -677,11 +681,24 @@ impl CommandTable {
             let Some(old) = self.by_own_name(row.name.as_bytes()).map(|entry| entry.id.index()) else {
                 continue;
             };
-            if table.entries.len() + 1 + row.subcommands.len() > COMMANDS_MAX {
-                return Err(format!("there is no room for more than {COMMANDS_MAX} commands"));
-            }
-            let new = table.entries.len();
-            table.add(&[row]);
+            let has_been_there = |entry: &CommandEntry| {
+                entry.is_removed
+                    && entry.plain.is_some_and(|id| id.index() == old)
+                    && is_called_alike(entry.row, row)
+            };
+            let new = match table.entries.iter().position(has_been_there) {
+                Some(new) => {
+                    table.revive(new, row);
+                    new
+                }
+                None => {
+                    if table.entries.len() + 1 + row.subcommands.len() > COMMANDS_MAX {
+                        return Err(format!("there is no room for more than {COMMANDS_MAX} commands"));
+                    }
+                    table.add(&[row]);
+                    table.entries.len() - 1 - row.subcommands.len()
+                }
+            };
             table.names[new] = std::mem::take(&mut table.names[old]);
             let first_old = usize::from(table.entries[old].first_subcommand);
             let first_new = usize::from(table.entries[new].first_subcommand);
@@ -694,12 +711,50 @@ impl CommandTable {
             );
             for (new, old, plain) in pairs {
                 table.entries[new].plain = Some(CommandId(old as u16));
-                table.entries[old].row = plain;
-                table.entries[old].is_removed = true;
+                let entry = &mut table.entries[old];
+                entry.replaced_row = Some(std::mem::replace(&mut entry.row, plain));
+                entry.is_removed = true;
             }
         }
         table.index();
         Ok(table)
+    }
+
+    /// A copy of this table in which entries are back whose places were [taken](CommandTable::replacing) by these, or by containers of
+    /// these.
+    pub fn restoring(&self, is_meant: impl Fn(&Command) -> bool) -> CommandTable {
+        let mut table = self.clone();
+        let top_level = self.entries.iter().filter(|entry| entry.parent.is_none() && !entry.is_removed);
+        for entry in
+            top_level.filter(|entry| is_meant(entry.row) || entry.row.subcommands.iter().any(&is_meant))
+        {
+            let Some(old) = entry.plain else { continue };
+            let (new, old) = (entry.id.index(), old.index());
+            table.names[old] = std::mem::take(&mut table.names[new]);
+            let first_old = usize::from(self.entries[old].first_subcommand);
+            let subs = (usize::from(entry.first_subcommand)..).zip(first_old..);
+            for (new, old) in std::iter::once((new, old)).chain(subs.take(entry.row.subcommands.len())) {
+                table.entries[new].is_removed = true;
+                let entry = &mut table.entries[old];
+                entry.is_removed = false;
+                entry.row = entry.replaced_row.take().unwrap_or(entry.row);
+            }
+        }
+        table.index();
+        table
+    }
+
+    /// The command that was called by this entry's name before: the one whose place it has taken, or that had taken its place.
+    /// `None`: it is not new in this table, which came after `earlier`.
+    pub fn predecessor(&self, id: CommandId, earlier: &CommandTable) -> Option<CommandId> {
+        let was_there =
+            |id: CommandId| earlier.entries.get(id.index()).is_some_and(|entry| !entry.is_removed);
+        if was_there(id) {
+            return None;
+        }
+        let had_its_place =
+            || self.entries.iter().find(|other| other.plain == Some(id)).map(|other| other.id);
+        self.entry(id).plain.or_else(had_its_place).filter(|&id| was_there(id))
     }
 
     /// Adds rows, and after them their subcommands.
@@ -742,6 +797,7 @@ impl CommandTable {
             plain: None,
             with_made_keys: None,
             stands_for: None,
+            replaced_row: None,
             first_subcommand: 0,
             shape,
             is_removed: false,

@@ -93,7 +93,7 @@ fn load_and_publish(
     let rows: Vec<&'static Command> = rows.iter().collect();
     let with_rows = |table: &CommandTable| {
         let table = table.with(&rows)?;
-        if guarded::is_needed_for(module) { guarded::guard(table) } else { Ok(table) }
+        guarded::as_needed(table, &[module])
     };
     if ctx.worker().update_table(with_rows).is_err() {
         // A command of another module has come to have one of the names.
@@ -121,6 +121,10 @@ fn unload(ctx: &mut ProgramCtx<'_>) -> CommandResult {
         .update_table(|table| Ok::<_, String>(without_commands(table, module)))
         .map_err(|text| CommandError::new(format!("ERR Error unloading module: {text}")))?;
     load::close(module);
+    if !events::are_changes_told() {
+        // It makes a table with fewer programs, which has room.
+        let _ = ctx.worker().update_table(guarded::as_told);
+    }
     events::module_changed(ctx, module, false);
 
     ctx.reply.ok();

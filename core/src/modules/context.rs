@@ -206,10 +206,12 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether the command is one of an EXEC, and not of a script or called by a program.
+    /// Whether the callback runs in an EXEC.
     pub(super) fn runs_in_exec(&mut self) -> bool {
-        let is_called = self.program().is_some_and(|program| program.is_called());
-        self.call.in_exec && !self.call.in_script && !is_called
+        match self.program() {
+            Some(program) => program.is_in_exec(),
+            None => self.call.in_exec && !self.call.in_script,
+        }
     }
 
     /// The command table, if there is one yet.

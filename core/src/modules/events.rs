@@ -5,9 +5,15 @@
 //! itself: clients come and go, time passes. What comes from no shard is told by the thread that it comes from: that files are
 //! loaded. Child processes do not exist, so nothing is told of them, but a module may ask for it.
 //!
-//! *Events of keys.* What a module's call of a command has done to keys, all modules are told before the call returns, by the
-//! same program. So its keys are brought to where the program runs. Of other events of keys they are told by a task, after what
-//! has caused them and before its client has the reply: what a module does then is a unit of its own.
+//! *Events of keys.* While a module listens, each command that changes keys is a program ([`guarded`](super::guarded)), whose keys are
+//! brought to where it runs. What a program's call of a command has done to keys, it tells the modules before the call returns
+//! ([`ProgramCtx::told_within`]). So what a module does then is of one unit with the command, and is recorded before it, as in Redis,
+//! which tells while the command runs; and it is recorded for those only for whom the call is. Keys that expire or are evicted are
+//! removed by programs, too ([`removal`](crate::worker::program)).
+//!
+//! Of what no such program does, modules are told by a task behind it, and what they do then is a unit of its own: of a blocking
+//! command that is served, a key that is not there, what comes from a master or an append-only file, and, on several shards, of
+//! commands over several databases or with keys that no argument names (MOVE, SORT with BY).
 
 use super::abi::describe_client;
 use super::context::{Access, Context, run_with};
@@ -275,6 +281,8 @@ struct KeySubscription {
     classes: c_int,
     callback:
         unsafe extern "C" fn(*mut RedisModuleCtx, c_int, *const c_char, *mut RedisModuleString) -> c_int,
+    /// The callback runs. It is one of a program that may come to any key, of which there is one at a time.
+    is_active: &'static AtomicBool,
 }
 
 static KEY_SUBSCRIPTIONS: Mutex<Vec<KeySubscription>> = Mutex::new(Vec::new());
@@ -312,7 +320,8 @@ pub(super) fn subscribe_to_keys(
     callback: RedisModuleNotificationFunc,
 ) -> bool {
     let Some(callback) = callback else { return false };
-    let subscription = KeySubscription { module, classes, callback };
+    let is_active: &'static AtomicBool = Box::leak(Box::default());
+    let subscription = KeySubscription { module, classes, callback, is_active };
     KEY_SUBSCRIPTIONS.lock().expect("no holder of the list panics").push(subscription);
     tell_key_events();
     true
@@ -330,33 +339,28 @@ pub(super) fn tell_key_events() {
     let wanted = subscribed_classes();
     let wanted = CLASSES.iter().filter(|(_, number)| number & wanted != 0);
     let classes = wanted.fold(0, |classes, (class, _)| classes | class.bit());
-    globals.hooks.tell_key_events(classes, keys_changed);
+    globals.hooks.tell_key_events(classes, tell_keys);
 }
 
-/// What tells the modules of events of keys.
-fn keys_changed(notices: Vec<KeyNotice>) -> Task {
-    Box::new(move |program| tell_keys(program, notices))
+/// Whether modules are told of what commands do to keys.
+pub(super) fn are_changes_told() -> bool {
+    let wanted = subscribed_classes();
+    let classes = CLASSES.iter().filter(|(class, _)| class.bit() & EventClass::TOLD_WITHIN != 0);
+    classes.fold(0, |all, (_, number)| all | number) & wanted != 0
 }
 
-/// Calls a command for a module, and tells the modules of what that has done to keys before the call returns.
-pub(super) fn told_within<T>(program: &mut ProgramCtx<'_>, call: impl FnOnce(&mut ProgramCtx<'_>) -> T) -> T {
-    let earlier = program.worker().shard.observers.take_notices();
-    let result = call(program);
-    let notices = program.worker().shard.observers.take_notices();
-    program.worker().shard.observers.return_notices(earlier);
-    if !notices.is_empty() {
-        program.as_client(KEY_EVENTS_CLIENT, |program| tell_keys(program, notices));
-    }
-    result
-}
-
+/// Tells the modules of events of keys. As in Redis none is told of what its callback does, or what others do who are told of
+/// that: those who do something else are.
 fn tell_keys(program: &mut ProgramCtx<'_>, notices: Vec<KeyNotice>) {
     let all = KEY_SUBSCRIPTIONS.lock().expect("no holder of the list panics").clone();
-    for KeyNotice { db, key, event } in notices {
+    for KeyNotice { db, key, event, .. } in notices {
         let class = number_of(event.class());
         let name = CString::new(event.name()).unwrap_or_default();
-        for KeySubscription { module, callback, .. } in all.iter().filter(|other| other.classes & class != 0)
-        {
+        let wants = |other: &&KeySubscription| other.classes & class != 0;
+        for KeySubscription { module, callback, is_active, .. } in all.iter().filter(wants) {
+            if is_active.swap(true, Ordering::Relaxed) {
+                continue;
+            }
             let key = ModuleString::new(&key);
             let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
             ctx.call = *program.call;
@@ -368,6 +372,7 @@ fn tell_keys(program: &mut ProgramCtx<'_>, notices: Vec<KeyNotice>) {
             ctx.finish();
             // SAFETY: it was made above.
             unsafe { ModuleString::release(key) };
+            is_active.store(false, Ordering::Relaxed);
         }
     }
 }

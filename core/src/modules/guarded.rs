@@ -7,6 +7,11 @@
 //! turn then has it only for the length of a callback. Such a program runs what the command was before its row was replaced
 //! ([`CommandTable::replacing`]), and tells the modules before and after it.
 //!
+//! While a module is told of what is done to keys, so are all commands that change keys, and do not block: they have what they have
+//! done told before they end, and what the modules do then is of one unit with them. Modules may come to any key then. A script that
+//! may write is a wide program meanwhile, and one that keeps to its declared keys otherwise. When nobody is told any more, the
+//! commands are what they were.
+//!
 //! A script that keeps to its declared keys, and a shard-safe module, call the command as it was before: they are no wide
 //! programs. A value of a foreign module's type may have them wait for its turn. DEBUG, which is for tests, does so as well. A
 //! background save waits until the turn is free, and nobody else waits because of it.
@@ -15,8 +20,8 @@ use super::commands::handler;
 use super::events;
 use super::module::Module;
 use crate::command::CommandResult;
-use crate::command::args;
 use crate::command::table::{Command, CommandTable, Run, Scope, flag};
+use crate::command::{args, keys};
 use crate::protocol::number::parse_i64;
 use crate::worker::program::{ProgramCtx, ProgramHandler};
 use shardis_modules_api::abi::{
@@ -26,6 +31,7 @@ use shardis_modules_api::abi::{
 };
 
 static AS_IT_WAS: ProgramHandler = handler(run_as_it_was);
+static TELLING: ProgramHandler = handler(run_telling);
 static FLUSHALL: ProgramHandler = handler(flushall);
 static FLUSHDB: ProgramHandler = handler(flushdb);
 static SAVE: ProgramHandler = handler(save);
@@ -44,16 +50,69 @@ static GUARDED: [(&str, &ProgramHandler); 8] = [
 ];
 
 /// Whether these commands have to be programs once the module is loaded.
-pub(super) fn is_needed_for(module: &Module) -> bool {
+fn is_needed_for(module: &Module) -> bool {
     let is_told = [REDISMODULE_EVENT_FLUSHDB, REDISMODULE_EVENT_PERSISTENCE, REDISMODULE_EVENT_SWAPDB];
     !module.is_shard_safe() || is_told.into_iter().any(events::is_told)
+}
+
+/// A table in which the commands are programs that have to be, once these modules are loaded.
+///
+/// # Errors
+/// There are too many commands.
+pub(super) fn as_needed(
+    mut table: CommandTable,
+    modules: &[&'static Module],
+) -> Result<CommandTable, String> {
+    if modules.iter().any(|module| is_needed_for(module)) {
+        table = guard(table)?;
+    }
+    as_told(&table)
+}
+
+/// A copy of a table in which all commands that change keys are programs that tell the modules of it, or none, as modules want to
+/// be told now.
+///
+/// # Errors
+/// There are too many commands.
+pub(super) fn as_told(table: &CommandTable) -> Result<CommandTable, String> {
+    if !events::are_changes_told() {
+        return Ok(table.restoring(|row| row.has(flag::TELLS_KEYS)));
+    }
+
+    let tells = |row: &Command| {
+        let is_over_keys =
+            matches!(row.scope, Scope::Keys) && matches!(row.run, Run::Keys(_) | Run::Native(_));
+        row.has(flag::WRITE) && is_over_keys && !row.is_hidden
+    };
+    let new = |row: &Command| {
+        if !tells(row) {
+            return Command { ..*row };
+        }
+        let row = guarded(row, &TELLING);
+        Command { flags: row.flags | flag::TELLS_KEYS, is_constant_time: false, ..row }
+    };
+    let plain = |row: &Command| if tells(row) { unlogged(row) } else { Command { ..*row } };
+    let mut rows = Vec::new();
+    for entry in table.all().filter(|entry| entry.parent.is_none() && entry.plain.is_none()) {
+        let row = entry.row;
+        if !tells(row) && !row.subcommands.iter().any(tells) {
+            continue;
+        }
+        let subcommands_by = |change: &dyn Fn(&Command) -> Command| -> &'static [Command] {
+            row.subcommands.iter().map(change).collect::<Vec<_>>().leak()
+        };
+        let new = Command { subcommands: subcommands_by(&new), ..new(row) };
+        let plain = Command { subcommands: subcommands_by(&plain), ..plain(row) };
+        rows.push((leaked(new), leaked(plain)));
+    }
+    table.replacing(&rows)
 }
 
 /// A copy of a table in which these commands are programs.
 ///
 /// # Errors
 /// There are too many commands.
-pub(super) fn guard(table: CommandTable) -> Result<CommandTable, String> {
+fn guard(table: CommandTable) -> Result<CommandTable, String> {
     let mut rows = Vec::new();
     for (name, handler) in GUARDED {
         let (top, sub) = name.split_once('|').map_or((name, None), |(top, sub)| (top, Some(sub)));
@@ -107,8 +166,37 @@ fn run_plain(ctx: &mut ProgramCtx<'_>) -> bool {
 
 /// COPY, DUMP, MEMORY USAGE, RESTORE.
 fn run_as_it_was(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    bring_keys(ctx);
     run_plain(ctx);
     Ok(())
+}
+
+/// A command that changes keys.
+fn run_telling(ctx: &mut ProgramCtx<'_>) -> CommandResult {
+    bring_keys(ctx);
+    run_plain(ctx);
+    Ok(())
+}
+
+/// Has the keys of a command here, if what happens to them is to be told by this program.
+fn bring_keys(ctx: &mut ProgramCtx<'_>) {
+    let (call, args) = (*ctx.call, ctx.args);
+    let worker = ctx.worker();
+    let row = worker.table.entry(call.command).row;
+    let db_count = worker.shard.db_count();
+    let is_told = row.has(flag::WRITE) && worker.tells_keys_within();
+    if worker.shard.shard_count == 1 || !is_told || row.other_db.is_some() {
+        return;
+    }
+    let (mut keys, mut is_of_one_db) = (Vec::new(), true);
+    keys::each(row, args, |at, _| {
+        keys.push(args.arg(at));
+        is_of_one_db &= (row.key_db)(args, at, call.db, db_count) == call.db;
+    });
+    // One with keys in several databases runs where these are.
+    if is_of_one_db && ctx.bring_all(call.db, &keys) {
+        ctx.await_brought();
+    }
 }
 
 /// FLUSHALL [ASYNC | SYNC].

@@ -103,7 +103,7 @@ pub fn table_with(table: CommandTable, loaded: Vec<Command>) -> Result<CommandTa
     }
     let loaded: &'static [Command] = Vec::leak(loaded);
     let table = table.with(&loaded.iter().collect::<Vec<_>>())?;
-    if modules.into_iter().any(guarded::is_needed_for) { guarded::guard(table) } else { Ok(table) }
+    guarded::as_needed(table, &modules)
 }
 
 /// Loads a module for a running server. Returns it, and its rows, which the caller publishes. `given`: values of its

@@ -67,4 +67,4 @@ mod users;
 
 pub use commands::COMMANDS;
 pub use load::{load_configured, load_linked, table_with};
-pub use module::{Module, load_support, loaded, owner};
+pub use module::{Module, has_types_that_take_turns, load_support, loaded, owner};

@@ -67,6 +67,11 @@ pub fn loaded() -> Vec<&'static Module> {
     all.iter().copied().filter(|module| !module.is_builtin()).collect()
 }
 
+/// Whether there are values that one callback at a time makes: of the types of modules that are not shard-safe.
+pub fn has_types_that_take_turns() -> bool {
+    loaded().iter().any(|module| !module.is_shard_safe() && module.has_types())
+}
+
 /// What all of them make of a snapshot that is loaded as it comes from a master.
 pub fn load_support() -> LoadSupport {
     let modules = loaded();

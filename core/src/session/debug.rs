@@ -3,6 +3,7 @@
 //! One command with many verbs, as in Redis: a table of its own says which arguments a verb takes and where it runs.
 
 mod aof;
+mod reload;
 mod replica;
 
 use super::config::{rewrite_file, user_lines};
@@ -77,7 +78,7 @@ const fn verb(
     Verb { name, argc, place, run }
 }
 
-static VERBS: [Verb; 36] = [
+static VERBS: [Verb; 37] = [
     verb("aof-flush-sleep", 3..=3, Place::Home, aof::flush_sleep),
     verb("aof-part", 3..=4, Place::AllShards, aof::begin_part),
     verb("aof-reload", 2..=2, Place::AllShards, aof::reload_base),
@@ -98,6 +99,7 @@ static VERBS: [Verb; 36] = [
     verb("protocol", 3..=3, Place::Home, protocol),
     verb("quicklist-packed-threshold", 3..=3, Place::AllShards, quicklist_packed_threshold),
     verb("reload", 2..=usize::MAX, Place::AllShards, reload),
+    verb("reload-begin", 3..=3, Place::AllShards, reload::begin_part),
     verb("replica-begin", 2..=2, Place::AllShards, replica::begin),
     verb("replica-cut", 2..=2, Place::AllShards, replica::cut),
     verb("replica-discard", 2..=2, Place::AllShards, replica::discard),
@@ -129,6 +131,7 @@ fn unknown(name: &[u8]) -> CommandError {
 fn debug_scope(args: Argv<'_>, shard_count: usize) -> Scope {
     match find_verb(args).map(|verb| verb.place) {
         Ok(Place::KeysShard) => Scope::Shard(shard_of(args.arg(2), shard_count)),
+        Ok(Place::AllShards) if reload::is_by_thread(args) => Scope::Session,
         Ok(Place::AllShards) if check_arguments(args).is_ok() => Scope::Every(KeyspaceLock::All),
         // Also what is wrong: it is refused once, at home.
         Ok(Place::AllShards | Place::Home) | Err(_) => Scope::Session,
@@ -355,6 +358,9 @@ impl Reload {
 /// Errors: options; the file cannot be written or read. O(bytes).
 fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
     let wanted = Reload::parse(ctx.args)?;
+    if reload::is_by_thread(ctx.args) {
+        return reload::begin(ctx, &wanted);
+    }
     // All shards do this, and one of them tells the modules.
     let tells = ctx.worker.shard.index == 0;
     if tells && wanted.saves {
@@ -399,13 +405,15 @@ fn reload(ctx: &mut SessionCtx<'_>) -> CommandResult {
         events::tell_loading(if outcome.is_ok() { Loading::Ended } else { Loading::Failed });
     }
 
-    outcome.map_err(|why| {
-        log::warning(format_args!("DEBUG RELOAD: {why}"));
-        CommandError::fixed("ERR Error trying to load the RDB dump")
-    })?;
+    outcome.map_err(|why| not_loaded(&why))?;
     log::warning(format_args!("DB reloaded by DEBUG RELOAD"));
     ctx.reply.ok();
     Ok(())
+}
+
+fn not_loaded(why: &LoadError) -> CommandError {
+    log::warning(format_args!("DEBUG RELOAD: {why}"));
+    CommandError::fixed("ERR Error trying to load the RDB dump")
 }
 
 fn reload_file(worker: &mut Worker, duplicates: Duplicates) -> Result<(), LoadError> {

@@ -7,7 +7,8 @@
 //! # Units
 //!
 //! Effects that happened atomically are a *unit*, and stay together: all effects of a command (its own, and the DELs of
-//! expired keys that it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC. A transaction over
+//! expired keys that it met), or of an EXEC. A unit of several effects is wrapped in MULTI and EXEC, unless it is
+//! [said to be apart](EffectLog::be_apart). A transaction over
 //! several shards leaves a *piece* of its unit on each participant, and one more at home if home runs commands over
 //! checked-out entries. A piece carries the transaction's [`TxnId`] and the number of pieces; the [`Merger`] puts the
 //! pieces together into one unit again. A shard leaves its piece, even an empty one, when it has run its last share and
@@ -85,6 +86,8 @@ struct Effect {
     /// Where it ends in the bytes; it begins where the previous one ends.
     end: usize,
     readers: Readers,
+    /// It removes a key that had expired, or was evicted.
+    is_removal: bool,
 }
 
 impl Effect {
@@ -101,6 +104,8 @@ impl Effect {
 struct Effects {
     bytes: Vec<u8>,
     list: Vec<Effect>,
+    /// The transaction that they are of has no MULTI and EXEC around it: see [`EffectLog::be_apart`].
+    is_apart: bool,
 }
 
 impl Effects {
@@ -117,7 +122,19 @@ impl Effects {
         let mut request = Reply::new(&mut self.bytes, Resp::V2);
         request.array(args.len());
         args.for_each(|arg| request.bulk(arg));
-        self.list.push(Effect { db, order, end: self.bytes.len(), readers });
+        self.list.push(Effect { db, order, end: self.bytes.len(), readers, is_removal: false });
+    }
+
+    /// Takes the effects from this one on.
+    fn split_off(&mut self, at: usize) -> Effects {
+        if at >= self.list.len() {
+            return Effects::default();
+        }
+        let start = if at == 0 { 0 } else { self.list[at - 1].end };
+        let bytes = self.bytes.split_off(start);
+        let mut list = self.list.split_off(at);
+        list.iter_mut().for_each(|effect| effect.end -= start);
+        Effects { bytes, list, is_apart: false }
     }
 
     /// Appends the effects of `other`, and empties it.
@@ -131,6 +148,7 @@ impl Effects {
     fn clear(&mut self) {
         self.bytes.clear();
         self.list.clear();
+        self.is_apart = false;
         if self.bytes.capacity() > KEPT_BYTES_MAX {
             *self = Effects::default();
         }
@@ -158,8 +176,8 @@ enum Kind {
     Unit,
     /// They are independent of each other: commands by themselves, keys that expired.
     Apart,
-    /// They are a piece of a transaction that has `pieces` pieces.
-    Piece { id: TxnId, pieces: u32 },
+    /// They are a piece of a transaction that has `pieces` pieces. `is_apart`: they are independent of each other all the same.
+    Piece { id: TxnId, pieces: u32, is_apart: bool },
     /// No effect: the replicas of this full synchronization read from here on. Every shard leaves one such item for each.
     Sync { number: u64 },
     /// No effect: the file begins here, or goes on in another part. Every shard leaves one such item for each part.
@@ -233,9 +251,20 @@ pub struct TakenBatch {
     pub for_file: bool,
 }
 
-/// The effects of a transaction on one shard that is interrupted.
+/// The effects of a transaction on one shard that is interrupted, or some of them that are recorded later.
 #[derive(Default, Debug)]
 pub struct OpenUnit(Effects);
+
+impl OpenUnit {
+    /// Takes the first effect if that removes a key which had expired, or was evicted.
+    pub fn take_removal(&mut self) -> OpenUnit {
+        if !self.0.list.first().is_some_and(|effect| effect.is_removal) {
+            return OpenUnit::default();
+        }
+        let rest = self.0.split_off(1);
+        OpenUnit(std::mem::replace(&mut self.0, rest))
+    }
+}
 
 /// Identifies a piece: a shard's own share of a transaction, or (`over_checked_out`) what home runs over checked-out
 /// entries.
@@ -431,7 +460,30 @@ impl EffectLog {
         if self.is_on {
             let words = [removal(lazy_free), key];
             self.open.push(db, (self.order, self.call_number), Readers::ALL, words.into_iter());
+            if let Some(effect) = self.open.list.last_mut() {
+                effect.is_removal = true;
+            }
         }
+    }
+
+    /// How many effects the open unit has so far: for [`EffectLog::take_from`].
+    pub fn open_len(&self) -> usize {
+        self.open.list.len()
+    }
+
+    /// Takes the effects that the open unit has got since it had so many, so that others can come before them. They have to be
+    /// given back before the unit ends.
+    pub fn take_from(&mut self, open_len: usize) -> OpenUnit {
+        OpenUnit(self.open.split_off(open_len))
+    }
+
+    /// Gives effects back, which are behind those that the open unit has now. `call_number`: as which of the calls of a program's,
+    /// if these have numbers.
+    pub fn give_back(&mut self, mut unit: OpenUnit, call_number: Option<u32>) {
+        if let Some(number) = call_number {
+            unit.0.list.iter_mut().for_each(|effect| effect.order.1 = number);
+        }
+        self.open.append(&mut unit.0);
     }
 
     /// A command has ended. `args` are its effect if it has changed something and its handler has not replaced them;
@@ -473,6 +525,13 @@ impl EffectLog {
             self.note_readers();
             self.batch.push(kind, &mut self.open);
         }
+        self.open.is_apart = false;
+    }
+
+    /// The effects of the transaction that runs are written without MULTI and EXEC, as Redis does it for keys that are removed by no
+    /// command.
+    pub fn be_apart(&mut self) {
+        self.open.is_apart = self.is_on && self.scope != Scope::Command;
     }
 
     fn end_item(&mut self, kind: Kind) {
@@ -519,7 +578,7 @@ impl EffectLog {
     pub fn end_local(&mut self) {
         debug_assert_eq!(self.scope, Scope::Local);
         self.scope = Scope::Command;
-        self.close(Kind::Unit);
+        self.close(if self.open.is_apart { Kind::Apart } else { Kind::Unit });
     }
 
     /// Interrupts a transaction on this shard alone, while the shard goes on with other work. Returns its effects so far,
@@ -566,7 +625,7 @@ impl EffectLog {
         self.scope = Scope::Command;
         (self.order, self.call_number) = (0, 0);
         self.is_on = was_on;
-        if !self.open.list.is_empty() {
+        if !self.open.list.is_empty() || self.open.is_apart {
             self.suspended.insert(id, std::mem::take(&mut self.open));
         }
     }
@@ -579,7 +638,8 @@ impl EffectLog {
         // A merger needs all pieces or none, and other shards may know of another set of readers than this one does.
         self.batch_is_for_replicas = true;
         self.batch_is_for_file |= file_has_begun;
-        self.batch.push(Kind::Piece { id: id.txn, pieces }, &mut piece);
+        let is_apart = piece.is_apart;
+        self.batch.push(Kind::Piece { id: id.txn, pieces, is_apart }, &mut piece);
     }
 
     /// Stops recording for replicas, and tells their merger that those so far miss effects.
@@ -605,7 +665,7 @@ impl EffectLog {
         if self.batch.items.is_empty() {
             return None;
         }
-        let Effects { bytes, list } = &self.batch.effects;
+        let Effects { bytes, list, .. } = &self.batch.effects;
         self.last_batch = BatchSize { bytes: bytes.len(), effects: list.len() };
         Some(TakenBatch {
             batch: Arc::new(std::mem::take(&mut self.batch)),

@@ -32,6 +32,12 @@ pub enum EventClass {
 }
 
 impl EventClass {
+    /// The bits of those whose events are told within the command that has caused them: what writes brings them about.
+    pub const TOLD_WITHIN: u32 = {
+        let apart = EventClass::KeyMiss.bit() | EventClass::Evicted.bit() | EventClass::Loaded.bit();
+        ((EventClass::Loaded.bit() << 1) - 1) & !apart
+    };
+
     /// Those that can be published, each with its flag in `notify-keyspace-events`.
     const PUBLISHED: [(EventClass, u16); 12] = [
         (EventClass::Generic, NotifyEvents::GENERIC),

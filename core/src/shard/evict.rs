@@ -13,6 +13,7 @@
 
 use super::access::Access;
 use super::expire::is_locked;
+use super::lock::KeyLock;
 use super::stats::{DbStats, ShardStats};
 use super::{Shard, splitmix64};
 use crate::call::Key;
@@ -145,24 +146,48 @@ impl Shard {
     /// Looks for candidates a step further, and if that look is over, removes the most dispensable key of this shard. After
     /// finitely many steps, one does not return [`EvictStep::Looking`].
     pub fn evict_step(&mut self) -> EvictStep {
-        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else {
-            return EvictStep::InVain;
-        };
-        if !self.look_for_candidates(sampled, criterion) {
-            return EvictStep::Looking;
+        match self.find_victim() {
+            Ok((db, key)) => {
+                self.evict(db, Key { bytes: &key, hash: hash_key(&key) });
+                EvictStep::Evicted
+            }
+            Err(without) => without,
         }
-        while let Some(Candidate { rank, db, hash, key }) = self.eviction.candidates.pop() {
-            let key = Key { bytes: &key, hash };
+    }
+
+    /// Removes a key that was chosen to make room, if it is still there.
+    pub fn evict_victim(&mut self, db: u32, key: Key<'_>) {
+        if self.lookup_stored(db, key).is_some() {
+            self.evict(db, key);
+        }
+    }
+
+    /// The same, but only finds the key.
+    ///
+    /// # Errors
+    /// There is none as yet, or there may be none.
+    pub fn find_victim(&mut self) -> Result<(u32, Box<[u8]>), EvictStep> {
+        let (sampled, criterion) = criterion(self.config.maxmemory_policy).ok_or(EvictStep::InVain)?;
+        if !self.look_for_candidates(sampled, criterion) {
+            return Err(EvictStep::Looking);
+        }
+        while let Some(Candidate { rank, db, hash, key: bytes }) = self.eviction.candidates.pop() {
+            let key = Key { bytes: &bytes, hash };
             let Some(entry) = self.lookup_stored(db, key) else { continue };
             let is_as_it_was = criterion.rank(entry, &self.access, self.now_ms) >= rank;
             let is_sampled = sampled == Sampled::All || entry.expire_at_ms().is_some();
             // What is here only for a transaction belongs to another shard.
-            if is_as_it_was && is_sampled && self.owns(key.bytes) && !is_locked(&self.locks, key) {
-                self.evict(db, key);
-                return EvictStep::Evicted;
+            if is_as_it_was && is_sampled && self.owns(key.bytes) && !self.is_locked_for_others(key) {
+                return Ok((db, bytes));
             }
         }
-        EvictStep::InVain
+        Err(EvictStep::InVain)
+    }
+
+    /// Whether others than the program that runs have locked a key, or wait for its lock.
+    fn is_locked_for_others(&self, key: Key<'_>) -> bool {
+        let lock = KeyLock { id: key.hash, exclusive: true };
+        is_locked(&self.locks, key) && !self.running.is_some_and(|own| self.locks.is_in_hand(own, lock))
     }
 
     /// The rank of the best candidate, for the board. If none is known, looks for some, a step further.

@@ -115,6 +115,10 @@ impl Shard {
             let db = self.expire.next_db;
             while self.expire_step(db) {
                 self.effects.end_apart();
+                if self.observers.is_expiry_full() {
+                    // A program removes these first.
+                    return;
+                }
                 elapsed = elapsed_nanos();
                 if elapsed > budget_nanos {
                     self.stats.expired_time_cap_reached.add(1);
@@ -168,15 +172,18 @@ impl Shard {
         let (locks, stats, now_ms) = (&self.locks, &self.stats, self.now_ms);
         let (effects, lazy_free) = (&mut self.effects, self.config.lazyfree_lazy_expire);
         let observers = &mut self.observers;
+        let is_told = observers.tells_expired();
         // A key exists until the end of the millisecond of its expiry.
         let progress = self.dbs[db].expire_due(now_ms - 1, STEP_KEYS, &mut |entry| {
             let key = Key { bytes: entry.key(), hash: hash_key(entry.key()) };
             // A locked key is left to the next cycle.
             let free = !is_locked(locks, key);
-            if free {
+            if free && is_told {
+                observers.note_expired(db as u32, key.bytes, false);
+            } else if free {
                 signal_expired(stats, effects, observers, lazy_free, db as u32, key);
             }
-            free
+            free && !is_told
         });
         progress.more
     }
@@ -196,7 +203,8 @@ mod tests {
     fn a_writable_replica_removes_only_keys_whose_time_its_own_clients_have_set() {
         let mut shard = Shard::new(0, 1, Arc::new(Config::default()), Arc::new(ShardStats::new(0, 16)), 1);
         shard.set_now(1000);
-        (shard.expire_paused, shard.is_writable_replica) = (true, true);
+        shard.set_expiry(true, 0);
+        shard.is_writable_replica = true;
         let (master, client) = (Call::default(), Call { client: 7, db: 3, ..Call::default() });
         let key = |name: &'static str| Key { bytes: name.as_bytes(), hash: hash_key(name.as_bytes()) };
         let at = SetExpire::At(2000);

@@ -91,6 +91,9 @@ pub struct Shard {
     pub snapshot_limits: snapshot::SnapshotLimits,
     /// Whether expired keys are kept, though they count as missing: during a CLIENT PAUSE, as in Redis.
     pub expire_paused: bool,
+    /// The same for look-ups, which also leave them to a program while their removal is told: see
+    /// [`Observers::tells_expired`].
+    reads_keep_expired: bool,
     /// The data is a master's.
     pub is_replica: bool,
     /// The same, and clients may write. Then a write takes an expired key away all the same.
@@ -155,6 +158,7 @@ impl Shard {
             snapshots_begun: 0,
             snapshot_limits: snapshot::SnapshotLimits::default(),
             expire_paused: false,
+            reads_keep_expired: false,
             is_replica: false,
             is_writable_replica: false,
             local_expires: expire::LocalExpires::default(),
@@ -200,14 +204,19 @@ impl Shard {
     #[inline(always)]
     pub fn lookup_read_inline(&mut self, call: &Call, key: Key<'_>) -> Option<Entry<'_>> {
         let db = self.dbs.for_lookup(call.db as usize);
-        let entry = match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+        let entry = match db.live(key.hash, key.bytes, self.now_ms, !self.reads_keep_expired) {
             Live::Entry(entry) => entry,
             gone => {
                 self.stats.keyspace_misses.add(1);
                 self.observers.missed(call, key);
-                if gone.is_removed() {
+                if let Live::Expired { removed } = gone {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, call.db, key);
+                    let (effects, observers) = (&mut self.effects, &mut self.observers);
+                    match removed {
+                        true => signal_expired(&self.stats, effects, observers, lazy, call.db, key),
+                        false if self.expire_paused => {}
+                        false => observers.note_expired(call.db, key.bytes, true),
+                    }
                 }
                 return None;
             }
@@ -246,15 +255,38 @@ impl Shard {
     pub fn lookup_silent(&mut self, db: u32, key: Key<'_>) -> Option<Entry<'_>> {
         let number = db;
         let db = self.dbs.for_lookup(db as usize);
-        match db.live(key.hash, key.bytes, self.now_ms, !self.expire_paused) {
+        match db.live(key.hash, key.bytes, self.now_ms, !self.reads_keep_expired) {
             Live::Entry(entry) => Some(entry),
             gone => {
-                if gone.is_removed() {
+                if let Live::Expired { removed } = gone {
                     let lazy = self.config.lazyfree_lazy_expire;
-                    signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, number, key);
+                    let (effects, observers) = (&mut self.effects, &mut self.observers);
+                    match removed {
+                        true => signal_expired(&self.stats, effects, observers, lazy, number, key),
+                        false if self.expire_paused => {}
+                        false => observers.note_expired(number, key.bytes, true),
+                    }
                 }
                 None
             }
+        }
+    }
+
+    /// Sets whether expired keys are kept, and of which classes of events notices are collected.
+    pub fn set_expiry(&mut self, is_paused: bool, told_classes: u32) {
+        self.expire_paused = is_paused;
+        if told_classes != self.observers.told_classes() {
+            self.observers.tell_classes(told_classes);
+        }
+        self.reads_keep_expired = is_paused || self.observers.tells_expired();
+    }
+
+    /// Removes a key if it has expired, and expired keys are not kept.
+    pub fn remove_if_expired(&mut self, db: u32, key: Key<'_>) {
+        let removes_expired = !self.expire_paused;
+        if self.dbs[db as usize].live(key.hash, key.bytes, self.now_ms, removes_expired).is_removed() {
+            let lazy = self.config.lazyfree_lazy_expire;
+            signal_expired(&self.stats, &mut self.effects, &mut self.observers, lazy, db, key);
         }
     }
 

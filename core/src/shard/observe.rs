@@ -17,7 +17,7 @@
 //! owns its key. While home holds checked-out entries, events are recorded instead, and the check-in takes them to the
 //! owner. They are published at home, where they happen.
 
-use super::event::Event;
+use super::event::{Event, EventClass};
 use super::expire::LocalExpires;
 use super::lock::{LockRequestId, LockTable};
 use super::tracking::Tracking;
@@ -93,7 +93,7 @@ pub enum CheckedOutWhat {
     Signalled,
 }
 
-/// As this client those run who are told of events of keys: they are not told of what they do themselves.
+/// As this client those run who are told of events of keys.
 pub const KEY_EVENTS_CLIENT: ClientId = ClientId::MAX;
 
 /// An event of a key, for those who are told of all of its class.
@@ -102,6 +102,8 @@ pub struct KeyNotice {
     pub db: u32,
     pub key: Box<[u8]>,
     pub event: Event,
+    /// One of those who are told has done it, when it was told of something.
+    pub is_by_told: bool,
 }
 
 impl KeyNotice {
@@ -109,6 +111,18 @@ impl KeyNotice {
         self.key.len() + size_of::<KeyNotice>()
     }
 }
+
+/// A key that has expired and was not removed yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DueExpired {
+    pub db: u32,
+    pub key: Box<[u8]>,
+    /// A command has found it.
+    pub was_looked_up: bool,
+}
+
+/// More keys are not noted as expired at a time.
+pub const DUE_EXPIRED_MAX: usize = 256;
 
 /// The observers of one shard's keys.
 #[derive(Default)]
@@ -126,6 +140,8 @@ pub struct Observers {
     /// [`EventClass::bit`]: super::event::EventClass::bit
     told_classes: u32,
     notices: Vec<KeyNotice>,
+    /// The keys that have expired and are to be removed by a program, because its removal is told within it.
+    due_expired: Vec<DueExpired>,
     /// What these take, about.
     notices_bytes: usize,
     /// The classes of events that are published (notify-keyspace-events).
@@ -229,6 +245,38 @@ impl Observers {
         !self.to_publish.is_empty()
     }
 
+    /// Whether it is told that a key has expired.
+    pub fn tells_expired(&self) -> bool {
+        self.told_classes & EventClass::Expired.bit() != 0
+    }
+
+    /// Whether it is told that a key was evicted.
+    pub fn tells_evicted(&self) -> bool {
+        self.told_classes & EventClass::Evicted.bit() != 0
+    }
+
+    /// A key has expired, and its removal is told. Not noted if many are already, or if a look-up finds the last one again.
+    #[cold]
+    pub(super) fn note_expired(&mut self, db: u32, key: &[u8], was_looked_up: bool) {
+        let is_known = |last: &DueExpired| was_looked_up && last.db == db && *last.key == *key;
+        if !self.is_expiry_full() && !self.due_expired.last().is_some_and(is_known) {
+            self.due_expired.push(DueExpired { db, key: key.into(), was_looked_up });
+        }
+    }
+
+    pub fn is_expiry_full(&self) -> bool {
+        self.due_expired.len() >= DUE_EXPIRED_MAX
+    }
+
+    #[inline]
+    pub fn has_due_expired(&self) -> bool {
+        !self.due_expired.is_empty()
+    }
+
+    pub fn take_due_expired(&mut self) -> Vec<DueExpired> {
+        std::mem::take(&mut self.due_expired)
+    }
+
     #[inline]
     pub fn has_notices(&self) -> bool {
         !self.notices.is_empty()
@@ -310,10 +358,11 @@ impl Observers {
         let KeyChange { db, key, event, client, is_by_script, kind, is_published, mut is_told } = *change;
         let is_of = |classes: u32| classes & event.class().bit() != 0 && !event.name().is_empty();
         if is_of(self.published_classes) && !is_published {
-            self.to_publish.push(KeyNotice { db, key: key.bytes.into(), event });
+            self.to_publish.push(KeyNotice { db, key: key.bytes.into(), event, is_by_told: false });
         }
-        if is_of(self.told_classes) && client != KEY_EVENTS_CLIENT && !is_told {
-            let notice = KeyNotice { db, key: key.bytes.into(), event };
+        if is_of(self.told_classes) && !is_told {
+            let is_by_told = client == KEY_EVENTS_CLIENT;
+            let notice = KeyNotice { db, key: key.bytes.into(), event, is_by_told };
             self.notices_bytes += notice.held_bytes();
             self.notices.push(notice);
             // The owner of a checked-out entry does not tell it again.
@@ -428,7 +477,7 @@ impl Shard {
     #[cold]
     pub fn publish_events(&mut self) {
         let events = self.config.notify_keyspace_events;
-        for KeyNotice { db, key, event } in std::mem::take(&mut self.observers.to_publish) {
+        for KeyNotice { db, key, event, .. } in std::mem::take(&mut self.observers.to_publish) {
             let name = event.name().as_bytes();
             if events.contains(NotifyEvents::KEYSPACE) {
                 let channel = [format!("__keyspace@{db}__:").as_bytes(), &key].concat();

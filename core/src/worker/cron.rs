@@ -109,6 +109,19 @@ impl Worker {
         (next_at_ms - self.shard.now_ms).clamp(0, longest_ms)
     }
 
+    /// Whether expired keys are removed that nobody looks up.
+    pub(super) fn expires_actively(&self) -> bool {
+        self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused
+    }
+
+    /// Looks for expired keys, for a part of the time between two cycles.
+    pub(super) fn run_expire_cycle(&mut self, interval_ms: i64) {
+        let (clock, started) = (self.time.clock, self.time.clock.ticks());
+        let elapsed_nanos = || clock.nanos_since(started);
+        self.shard.run_active_expire(interval_ms, elapsed_nanos);
+        self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
+    }
+
     pub(super) fn run_cron(&mut self) {
         self.watch_shutdown();
         self.watch_failover();
@@ -159,11 +172,8 @@ impl Worker {
         }
         self.shard.stats.index_bytes.set(self.shard.index_bytes());
         self.track_expiry();
-        if self.globals.active_expire.load(Ordering::Relaxed) && !self.shard.expire_paused {
-            let (clock, started) = (self.time.clock, self.time.clock.ticks());
-            let elapsed_nanos = || clock.nanos_since(started);
-            self.shard.run_active_expire(interval_ms, elapsed_nanos);
-            self.sample_latency(event::EXPIRE_CYCLE, elapsed_nanos());
+        if self.expires_actively() {
+            self.run_expire_cycle(interval_ms);
         } else if self.globals.active_expire.load(Ordering::Relaxed) && self.shard.is_replica {
             self.shard.run_local_expire();
         }

@@ -30,7 +30,7 @@ const DEBT_BYTES_MAX: u64 = 64 << 10;
 const STEPS_PER_LOOK: usize = 16;
 
 /// After so many looks that found only keys that may not be removed, the next turn goes on: transactions may have locked them.
-const VAIN_LOOKS_MAX: usize = 8;
+pub(super) const VAIN_LOOKS_MAX: usize = 8;
 
 /// If memory has grown by so much of the limit while the shard was behind, commands wait longer.
 const GROWTH_PERCENT: u8 = 1;
@@ -108,7 +108,8 @@ impl Eviction {
             if self.is_behind { excess_bytes.saturating_sub(self.least_excess_bytes) } else { 0 };
         let Some(doublings) = (grown_bytes / part_bytes).checked_sub(1) else { return self.limit_nanos };
         let per_command = (COMMAND_NANOS << doublings.min(20)).min(self.limit_nanos.max(COMMAND_NANOS_MIN));
-        self.limit_nanos.max(self.spent_nanos.saturating_add(per_command.saturating_mul(command_count as u64)))
+        self.limit_nanos
+            .max(self.spent_nanos.saturating_add(per_command.saturating_mul(command_count as u64)))
     }
 }
 
@@ -289,6 +290,11 @@ impl Worker {
                 self.shard.free_garbage(GARBAGE_SLICE);
                 continue;
             }
+            if self.evicts_by_program() {
+                self.begin_eviction();
+                self.fall_behind(excess_bytes, false);
+                return;
+            }
             if !self.step_found_key(&mut vain_looks) {
                 self.fall_behind(excess_bytes, true);
                 return;
@@ -319,6 +325,11 @@ impl Worker {
         let spent_nanos = self.eviction_nanos(began_ticks);
         self.sample_latency(event::EVICTION_CYCLE, spent_nanos - self.eviction.spent_nanos);
         self.eviction.spent_nanos = spent_nanos;
+    }
+
+    /// Notes how long a task has evicted that began then.
+    pub(super) fn sample_eviction(&self, began_ticks: u64) {
+        self.sample_latency(event::EVICTION_CYCLE, self.time.clock.nanos_since(began_ticks));
     }
 
     /// Shows the others how dispensable this shard's next candidate is.
@@ -403,6 +414,10 @@ impl Worker {
         }
         let (own, began_ticks) = (self.shard.index, self.time.now_ticks());
         let (wanted, used) = (self.globals.evictions.wanted_bytes(own), self.counted_memory());
+        if self.may_evict() && wanted > 0 && self.evicts_by_program() {
+            self.begin_eviction();
+            return;
+        }
         let (mut freed, mut vain_looks) = (0, 0);
         while freed < wanted && !self.eviction.is_time_up(self.eviction_nanos(began_ticks), limit_nanos) {
             if !self.may_evict() || self.shard.evictable_len() == 0 || !self.step_found_key(&mut vain_looks) {
@@ -412,13 +427,33 @@ impl Worker {
             freed = (used - self.counted_memory()).max(0) as u64;
         }
         self.end_eviction_slice(began_ticks);
-        // Who still counts on it must see that it is free.
-        self.publish();
-        self.globals.evictions.freed(own, freed);
-        self.show_rank();
+        self.tell_freed(freed);
         if self.eviction.is_behind {
             self.look_for_room(0);
         }
+    }
+
+    /// Who wants this shard to free memory counts on it no more.
+    pub(super) fn tell_freed(&mut self, freed_bytes: u64) {
+        // They must see that it is free.
+        self.publish();
+        self.globals.evictions.freed(self.shard.index, freed_bytes);
+        self.show_rank();
+    }
+
+    /// Whether a key of this shard is to go next, for itself or for others.
+    pub(super) fn must_evict_own(&mut self) -> bool {
+        if !self.limits_memory() || !self.may_evict() {
+            return false;
+        }
+        self.look_at_others_memory();
+        self.globals.evictions.wanted_bytes(self.shard.index) > 0
+            || self.excess_bytes(self.owed_bytes()) > 0 && self.victim() == Some(self.shard.index)
+    }
+
+    /// Whether it has taken as long as it may at a time.
+    pub(super) fn has_evicted_for_long(&self, began_ticks: u64) -> bool {
+        self.time.clock.nanos_since(began_ticks) > self.eviction.limit_nanos
     }
 }
 

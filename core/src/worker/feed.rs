@@ -51,6 +51,8 @@ pub enum AtEnd {
     Promotion(Vec<(usize, ReplyId)>),
     /// These clients, of those shards, get their replies.
     Answer(Vec<(usize, ReplyId)>),
+    /// This client of that shard gets this reply.
+    Reply(usize, ReplyId, Vec<u8>),
 }
 
 /// Feeds that the shard has not taken yet. It takes one after the other.
@@ -222,6 +224,11 @@ impl Worker {
                 replies
             }
             AtEnd::Answer(replies) => replies,
+            AtEnd::Reply(home, reply_id, reply) => {
+                self.begin_turn();
+                self.answer(home, reply_id, &reply);
+                Vec::new()
+            }
             AtEnd::Reload(..) | AtEnd::Nothing => Vec::new(),
         };
         for (home, reply_id) in replies {

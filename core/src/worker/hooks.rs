@@ -1,14 +1,15 @@
 //! What whoever extends the server is told of, and what it may change.
 //!
-//! The worker collects what has happened to keys in a turn, and has a task started that tells of it; and others that tell of
-//! clients that come and go, and of the periodic work. A filter sees each command of a client or a script before it is looked
-//! up.
+//! Programs tell of what they do to keys ([`ProgramCtx::told_within`]). Of other events of keys the worker collects those of a turn, and
+//! has a task started that tells of them; and others that tell of clients that come and go, and of the periodic work. A filter
+//! sees each command of a client or a script before it is looked up.
 
 use super::Worker;
-use super::program::Task;
+use super::program::{ProgramCtx, Task};
 use super::snapshot::Purpose;
 use crate::client::{Client, ClientId};
 use crate::protocol::{Argv, OwnedArgv};
+use crate::shard::event::EventClass;
 use crate::shard::observe::{KEY_EVENTS_CLIENT, KeyNotice};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -93,8 +94,8 @@ pub type Filtering = fn(ClientId, Argv<'_>) -> OwnedArgv;
 /// Makes the task that tells that a client becomes another user, or goes; `None`: nobody wants to know it of this client.
 pub type OnUserChange = fn(ClientId) -> Option<Task>;
 
-/// Makes the task that tells of what has happened to keys of a shard.
-type OnKeyEvents = fn(Vec<KeyNotice>) -> Task;
+/// Tells of what has happened to keys.
+type OnKeyEvents = fn(&mut ProgramCtx<'_>, Vec<KeyNotice>);
 
 impl Hooks {
     /// From the shards' next turns on, `on_events` is told of events of these classes. A later call may only change the
@@ -102,6 +103,11 @@ impl Hooks {
     pub fn tell_key_events(&self, classes: u32, on_events: OnKeyEvents) {
         self.key_events.get_or_init(|| on_events);
         self.event_classes.store(classes, Ordering::Release);
+    }
+
+    /// What tells of events of keys, if anything does.
+    pub(super) fn on_key_events(&self) -> Option<OnKeyEvents> {
+        self.key_events.get().copied()
     }
 }
 
@@ -175,17 +181,29 @@ impl Worker {
     pub(super) fn adopt_hooks(&mut self) {
         let classes = self.globals.hooks.event_classes.load(Ordering::Acquire);
         if classes != self.shard.observers.told_classes() {
-            self.shard.observers.tell_classes(classes);
+            self.shard.set_expiry(self.shard.expire_paused, classes);
         }
     }
 
-    /// At the end of a turn: has what has happened to keys told.
+    /// Whether what commands do to keys is told within them, so that a script that calls some may come to any key.
+    #[inline]
+    pub fn tells_keys_within(&self) -> bool {
+        self.shard.observers.told_classes() & EventClass::TOLD_WITHIN != 0
+    }
+
+    /// At the end of a turn: has what has happened to keys told that was not told within a program.
     #[inline]
     pub(super) fn tell_key_events(&mut self) {
+        if self.shard.observers.has_due_expired() {
+            self.remove_due_expired();
+        }
         if self.shard.observers.has_notices() {
-            let notices = self.shard.observers.take_notices();
-            if let Some(on_events) = self.globals.hooks.key_events.get() {
-                self.add_task_as(KEY_EVENTS_CLIENT, on_events(notices));
+            let mut notices = self.shard.observers.take_notices();
+            // Who has done something when it was told of something else is not told of that in turn, and on and on.
+            notices.retain(|notice| !notice.is_by_told);
+            if let Some(on_events) = self.globals.hooks.on_key_events().filter(|_| !notices.is_empty()) {
+                let task = move |program: &mut ProgramCtx<'_>| on_events(program, notices);
+                self.add_task_as(KEY_EVENTS_CLIENT, Box::new(task));
             }
         }
     }

@@ -8,7 +8,8 @@
 //! A value of a module whose callbacks exclude each other is built by the thread that reads, one after the other as they would be
 //! anyway. Such a callback may take long, and let others run meanwhile (`RM_Yield`): no shard waits for it.
 //!
-//! DEBUG RELOAD does both on each shard, with the keys that are its own ([`Worker::reload`]).
+//! DEBUG RELOAD does both on each shard, with the keys that are its own ([`Worker::reload`]), unless modules have types whose callbacks
+//! it would wait for: then a thread reads, as of a file.
 
 use super::stream::REPLICATION_ID_LEN;
 use super::{Globals, Worker};
@@ -57,6 +58,8 @@ pub struct Loading {
     keeps_expired: AtomicBool,
     /// For each shard: what it is to load beside its data set.
     offered: Mutex<Vec<Option<Incoming>>>,
+    /// What each shard has saved that is loaded again: DEBUG RELOAD.
+    saved: Mutex<Vec<(usize, Vec<u8>)>>,
     /// The deletions of keys that had expired in a file from which a master's stream goes on, as requests.
     expired: Mutex<Expired>,
     /// An append-only file is loaded. Time stands still for all shards meanwhile, so that no key expires, nor is one left out
@@ -165,10 +168,22 @@ impl Loading {
         self.keeps_expired.store(keeps, Ordering::Relaxed);
     }
 
-    /// Each shard finds here what it is to load beside its data set, by [`Worker::load_aside`].
-    pub(super) fn offer(&self, incoming: Vec<Incoming>) {
+    /// Each shard finds here what it is to load, by [`Worker::load_offered`].
+    pub fn offer(&self, incoming: Vec<Incoming>) {
         *self.offered.lock().unwrap_or_else(PoisonError::into_inner) =
             incoming.into_iter().map(Some).collect();
+    }
+
+    /// A shard has saved what is to be loaded again.
+    pub fn put_saved(&self, shard: usize, saved: Vec<u8>) {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner).push((shard, saved));
+    }
+
+    /// What all shards have saved, that of the first shard, which has what modules have before all keys, at first.
+    pub fn take_saved(&self) -> Vec<u8> {
+        let mut saved = std::mem::take(&mut *self.saved.lock().unwrap_or_else(PoisonError::into_inner));
+        saved.sort_by_key(|(shard, _)| *shard);
+        saved.into_iter().flat_map(|(_, bytes)| bytes).collect()
     }
 
     fn take_offered(&self, shard: usize) -> Option<Incoming> {
@@ -721,6 +736,11 @@ impl Worker {
     pub fn load_aside(&mut self) {
         self.shard.begin_aside();
         self.aside_libraries = FunctionSet::default();
+        self.load_offered();
+    }
+
+    /// The same, into its data set.
+    pub fn load_offered(&mut self) {
         self.incoming = self.globals.persistence.loading.take_offered(self.shard.index);
     }
 

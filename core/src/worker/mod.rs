@@ -332,7 +332,8 @@ impl Worker {
     /// Whether keys that have expired are removed: not during a pause, and on a replica only by its master.
     fn track_expiry(&mut self) {
         let is_paused = self.are_clients_paused(self.shard.now_ms);
-        self.shard.expire_paused = is_paused || self.shard.is_replica;
+        let told_classes = self.shard.observers.told_classes();
+        self.shard.set_expiry(is_paused || self.shard.is_replica, told_classes);
         self.shard.is_writable_replica =
             self.shard.is_replica && !self.shard.config.replica_read_only && !is_paused;
     }
@@ -445,11 +446,11 @@ impl Worker {
 
     #[cold]
     fn adopt_table(&mut self) {
-        let known = self.table.id_count();
+        let earlier = self.table;
         (self.table_version, self.table) = self.globals.table();
-        for new in self.table.all().filter(|entry| entry.id.index() >= known) {
-            if let Some(old) = new.plain {
-                self.shard.stats.replace_command(old, new.id);
+        for entry in self.table.all() {
+            if let Some(before) = self.table.predecessor(entry.id, earlier) {
+                self.shard.stats.replace_command(before, entry.id);
             }
         }
     }

@@ -523,6 +523,7 @@ impl Worker {
                 }
             },
         };
+        let entry = if entry.row.has(flag::TELLS_KEYS) { self.form_for(at, entry) } else { entry };
         let row = entry.row;
         self.make_room(1);
         self.serve_due_first();
@@ -635,6 +636,14 @@ impl Worker {
             Route::Walk { .. } => unreachable!("it was chosen above"),
         };
         self.end_request(at, flow)
+    }
+
+    /// A command whose row tells modules of keys, as this connection runs it. What a master has done, or what is in a file, has its
+    /// place among others already: it runs as it was, and modules are told behind it.
+    #[cold]
+    fn form_for(&self, at: usize, entry: &'static CommandEntry) -> &'static CommandEntry {
+        let is_repeated = self.connections[at].as_deref().is_some_and(|connection| connection.client.id == 0);
+        entry.plain.filter(|_| is_repeated).map_or(entry, |plain| self.table.entry(plain))
     }
 
     /// Whether a request may run now; and the flags by which it is judged.

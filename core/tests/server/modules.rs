@@ -3,6 +3,7 @@
 mod events;
 mod notes;
 mod search;
+mod told;
 mod users;
 mod values;
 mod waits;

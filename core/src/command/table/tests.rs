@@ -92,4 +92,20 @@ fn a_row_that_replaces_another_has_its_names_and_calls_under_way_run_by_the_old_
     assert_eq!(table.all().count(), first.all().count());
     assert_eq!(table.top_level().count(), first.top_level().count());
     assert!(table.lookup(b"get").unwrap().plain.is_none());
+
+    let restored = table.restoring(|row| row.categories == 77 && row.name != "copy");
+    assert_eq!(restored.by_own_name(b"copy").unwrap().row.categories, 77);
+    let (old, back) = (first.by_own_name(b"memory").unwrap(), restored.by_own_name(b"memory").unwrap());
+    assert_eq!((back.id, back.row.categories, back.plain), (old.id, old.row.categories, None));
+    let usage = restored.by_full_name(b"memory|usage").unwrap();
+    assert_eq!(Some(usage.id), table.by_full_name(b"memory|usage").unwrap().plain);
+    assert_eq!(restored.all().count(), first.all().count());
+    let taken = table.by_own_name(b"memory").unwrap().id;
+    assert_eq!(table.predecessor(taken, &first), Some(old.id));
+    assert_eq!(restored.predecessor(old.id, &table), Some(taken));
+    assert_eq!(restored.predecessor(taken, &table), None);
+    // It is the same entry that takes its place again.
+    let again = restored.replacing(&[replace("memory")]).unwrap();
+    assert_eq!((again.by_own_name(b"memory").unwrap().id, again.id_count()), (taken, table.id_count()));
+    assert!(table.restoring(|_| true).lookup(b"duplicate").unwrap().plain.is_none());
 }

@@ -335,21 +335,12 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
     let result = match ctx.access() {
         Access::Program(_) => {
             let db = ctx.call.db;
-            let tells_keys = events::subscribed_classes() != 0;
-            if tells_keys {
+            if events::subscribed_classes() != 0 && !row.has(flag::TELLS_KEYS) {
                 bring_keys(ctx, row, owned.as_argv());
             }
             let program = ctx.program().expect("it is one");
             program.select(db);
-            program.as_user(user, |program| {
-                if tells_keys {
-                    events::told_within(program, |program| {
-                        while_suspended(|| program.try_call(args, options, out))
-                    })
-                } else {
-                    while_suspended(|| program.try_call(args, options, out))
-                }
-            })
+            program.as_user(user, |program| while_suspended(|| program.try_call(args, options, out)))
         }
         Access::Native { mut ctx, table } => {
             // SAFETY: as in `Context::shard`.
@@ -410,7 +401,7 @@ fn check_permissions(
     Err(Failed::new(os_error::ACCESS, format!("ERR acl verification failed, {why}.")))
 }
 
-/// Has the keys of a command here: see [`events::told_within`].
+/// Has the keys of a command here, so that what happens to them is told within the call.
 fn bring_keys(ctx: &mut Context<'static>, row: &Command, args: Argv<'_>) {
     let db_count = ctx.shard().map_or(0, |shard| shard.db_count());
     let selected = ctx.call.db;

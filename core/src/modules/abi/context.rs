@@ -4,9 +4,11 @@ use super::given::{Ctx, Str, Text, abi_functions, server_functions};
 use crate::config::MaxmemoryPolicy;
 use crate::modules::context::while_suspended;
 use crate::modules::timers::{self, Data};
-use crate::modules::{events, server, turn};
+use crate::modules::{events, guarded, loaded, server, turn};
 use crate::protocol::reply::Resp;
 use crate::runtime::clock::{Clock, SystemClock};
+use crate::runtime::log;
+use crate::shard::Shard;
 use crate::shard::event::Event;
 use crate::types::hashing::hash_key;
 use crate::worker::Globals;
@@ -166,7 +168,17 @@ abi_functions! {
     fn subscribe_to_keyspace_events(
         ctx: Ctx, classes: c_int, callback: RedisModuleNotificationFunc,
     ) -> c_int {
-        super::status(events::subscribe_to_keys(ctx.module, classes, callback))
+        let is_done = events::subscribe_to_keys(ctx.module, classes, callback);
+        let module = ctx.module;
+        // While it loads, the table is made afterwards.
+        if is_done
+            && loaded().iter().any(|other| std::ptr::eq(*other, module))
+            && let Some(worker) = ctx.worker()
+            && let Err(text) = worker.update_table(guarded::as_told)
+        {
+            log::warning(format_args!("What commands do to keys is told after them: {text}"));
+        }
+        super::status(is_done)
     }
 
     /// Whether there is such an event.
@@ -222,12 +234,20 @@ server_functions! {
     /// Reports an event of a key to those who observe it.
     fn notify_keyspace_event(ctx: Ctx, class: c_int, event: Text, key: Str) -> c_int {
         let call = ctx.call;
-        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
-        if shard.observers.is_on() {
-            let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
-            let event = Event::of_module(events::class_of(class), &event.to_str());
-            shard.notify_event(&call, call.db, key, event);
+        let notify = |shard: &mut Shard| {
+            if shard.observers.is_on() {
+                let key = call::Key { bytes: key.bytes(), hash: hash_key(key.bytes()) };
+                let event = Event::of_module(events::class_of(class), &event.to_str());
+                shard.notify_event(&call, call.db, key, event);
+            }
+        };
+        if let Some(program) = ctx.program() {
+            let readers = program.readers();
+            program.told_within(readers, |program| notify(&mut program.worker().shard));
+            return REDISMODULE_OK;
         }
+        let Some(shard) = ctx.shard() else { return REDISMODULE_ERR };
+        notify(shard);
         REDISMODULE_OK
     }
 

@@ -135,19 +135,35 @@ fn with_made(reach: Reach) -> Reach {
     }
 }
 
+/// What makes a script wide although it keeps to its declared keys.
+#[derive(Clone, Copy)]
+struct Widened {
+    /// A filter may make any command of those that the script calls.
+    has_filters: bool,
+    /// Modules are told of what it writes before it goes on, and may come to any key then.
+    tells_keys: bool,
+}
+
+impl Widened {
+    fn now(worker: &Worker) -> Widened {
+        Widened { has_filters: worker.has_filters(), tells_keys: worker.tells_keys_within() }
+    }
+}
+
 /// What is known of the keys of a call of EVAL. The script is not kept before it runs: it may be that it never does.
 fn reach_of_text(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
     let text = args.arg(1);
+    let widened = Widened::now(worker);
     match worker.scripts.find(&Sha::of(text)) {
-        Ok(script) => reach_of_script(&script, worker.table, is_read_only, worker.has_filters()),
-        Err(_) => reach(&script_key_use(text, worker.table), is_read_only, worker.has_filters()),
+        Ok(script) => reach_of_script(&script, worker.table, is_read_only, widened),
+        Err(_) => reach(&script_key_use(text, worker.table), is_read_only, widened),
     }
 }
 
 fn reach_of_sha(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
-    let (table, has_filters) = (worker.table, worker.has_filters());
+    let (table, widened) = (worker.table, Widened::now(worker));
     match worker.scripts.find_hex(args.arg(1)) {
-        Ok(script) => reach_of_script(script, table, is_read_only, has_filters),
+        Ok(script) => reach_of_script(script, table, is_read_only, widened),
         Err(_) => Reach::Unknown,
     }
 }
@@ -156,24 +172,24 @@ fn reach_of_script(
     compiled: &CompiledScript,
     table: &CommandTable,
     is_read_only: bool,
-    has_filters: bool,
+    widened: Widened,
 ) -> Reach {
     let flags = compiled.script.header.flags;
-    reach(compiled.script.key_use(table), is_read_only || flags.is_read_only(), has_filters)
+    reach(compiled.script.key_use(table), is_read_only || flags.is_read_only(), widened)
 }
 
 fn reach_of_function(worker: &mut Worker, is_read_only: bool, args: Argv<'_>) -> Reach {
-    let (table, has_filters) = (worker.table, worker.has_filters());
+    let (table, widened) = (worker.table, Widened::now(worker));
     let Some(function) = worker.scripts.function(args.arg(1)) else { return Reach::Unknown };
     let is_read_only = is_read_only || function.function().flags.is_read_only();
-    reach(function.key_use(table), is_read_only, has_filters)
+    reach(function.key_use(table), is_read_only, widened)
 }
 
-/// A filter may make any command of those that the script calls.
-fn reach(keys: &KeyUse, is_read_only: bool, has_filters: bool) -> Reach {
+fn reach(keys: &KeyUse, is_read_only: bool, widened: Widened) -> Reach {
     let is_read_only = is_read_only || !keys.may_write;
+    let is_widened = widened.has_filters || widened.tells_keys && !is_read_only;
     match keys.wide {
-        None if has_filters => Reach::Any { is_read_only },
+        None if is_widened => Reach::Any { is_read_only },
         None if keys.undeclared.is_empty() => Reach::Declared,
         None => Reach::Made { is_read_only },
         Some(_) => Reach::Any { is_read_only },
@@ -335,7 +351,7 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     let sha = ctx.arg(1);
     let worker = ctx.worker();
     let script = Rc::clone(worker.scripts.find_hex(sha)?);
-    let reach = reach_of_script(&script, worker.table, is_read_only, worker.has_filters());
+    let reach = reach_of_script(&script, worker.table, is_read_only, Widened::now(worker));
     if !ctx.reaches(reach, true) {
         return Err(NO_SCRIPT);
     }
@@ -372,7 +388,7 @@ fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult 
     let worker = ctx.worker();
     let function = worker.callable_function(name)?;
     let key_use = function.entry.key_use(worker.table);
-    let reach = reach(key_use, is_read_only, worker.has_filters());
+    let reach = reach(key_use, is_read_only, Widened::now(worker));
     // Another of its name may have made other keys when it was placed.
     let is_as_placed = !matches!(reach, Reach::Made { .. })
         || made_keys(key_use, ctx.args).is_none_or(|made| ctx.has_in_hand(&made));

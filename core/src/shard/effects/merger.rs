@@ -77,6 +77,8 @@ struct Piece {
 #[derive(Default)]
 struct Transaction {
     pieces: Vec<Piece>,
+    /// It is written without MULTI and EXEC.
+    is_apart: bool,
     /// How many of its pieces have been passed in the row. With the first one it is written, or dropped if there are no
     /// readers.
     passed: usize,
@@ -215,9 +217,10 @@ impl Merger {
     fn record_pieces(&mut self, seq: u64, batch: &EffectBatch) {
         let mut start = 0;
         for item in &batch.items {
-            if let Kind::Piece { id, .. } = item.kind {
-                let piece = Piece { seq, start, end: item.end };
-                self.transactions.entry(id).or_default().pieces.push(piece);
+            if let Kind::Piece { id, is_apart, .. } = item.kind {
+                let transaction = self.transactions.entry(id).or_default();
+                transaction.pieces.push(Piece { seq, start, end: item.end });
+                transaction.is_apart |= is_apart;
             }
             start = item.end;
         }
@@ -235,7 +238,7 @@ impl Merger {
             match item.kind {
                 Kind::Unit => self.write_front(start, item.end, true),
                 Kind::Apart => self.write_front(start, item.end, false),
-                Kind::Piece { id, pieces } => {
+                Kind::Piece { id, pieces, .. } => {
                     if !self.pass_piece(id, pieces as usize) {
                         return;
                     }
@@ -317,8 +320,8 @@ impl Merger {
             if transaction.pieces.len() < pieces {
                 return false;
             }
-            let parts = std::mem::take(&mut transaction.pieces);
-            self.write_transaction(&parts);
+            let (parts, is_whole) = (std::mem::take(&mut transaction.pieces), !transaction.is_apart);
+            self.write_transaction(&parts, is_whole);
         }
         let transaction = self.transactions.get_mut(&id).expect("found just now");
         transaction.passed += 1;
@@ -328,7 +331,8 @@ impl Merger {
         true
     }
 
-    fn write_transaction(&mut self, pieces: &[Piece]) {
+    /// Writes the effects of a transaction. `whole`: they are one unit.
+    fn write_transaction(&mut self, pieces: &[Piece], whole: bool) {
         let first_ticket = self.row.front().expect("a piece is being passed").seq;
         let mut sorting = std::mem::take(&mut self.sorting);
         for piece in pieces {
@@ -340,16 +344,17 @@ impl Merger {
         // The sort is stable: effects of one command on one shard keep their order. Those on different shards concern
         // different keys, and may come in any order.
         sorting.sort_by_key(|&(order, ..)| order);
+        let is_wrapped = whole && sorting.len() > 1;
         let mut writer = Writer { out: &mut self.out, db: &mut self.db };
         let len_before = writer.out.len();
         for (n, &(_, seq, at)) in sorting.iter().enumerate() {
             let effects = &self.row[(seq - first_ticket) as usize].batch.effects;
-            if n == 0 && sorting.len() > 1 {
+            if n == 0 && is_wrapped {
                 writer.open(effects.list[at].db);
             }
             writer.effect(effects.list[at].db, effects.bytes_of(at));
         }
-        if sorting.len() > 1 {
+        if is_wrapped {
             writer.close();
         }
         self.offset += (self.out.len() - len_before) as u64;

@@ -172,8 +172,10 @@ mod tests {
             assert!(is_complete || segments_left == 0, "a step ends early only if the sample is complete");
             steps += 1;
         }
-        let expected: BTreeMap<Vec<u8>, usize> =
-            (0..LEN).filter(|&number| volatile(number)).map(|n| (format!("key:{n}").into_bytes(), 1)).collect();
+        let expected: BTreeMap<Vec<u8>, usize> = (0..LEN)
+            .filter(|&number| volatile(number))
+            .map(|n| (format!("key:{n}").into_bytes(), 1))
+            .collect();
         assert_eq!(found, expected, "a walk through the table finds each once");
         assert!(steps > 2, "{steps}");
     }

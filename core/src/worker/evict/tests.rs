@@ -120,7 +120,11 @@ fn a_look_in_vain_ends_without_any_time_passing_or_limit() {
         worker.evict_wanted();
         assert_eq!(worker.globals.evictions.wanted_bytes(0), 0, "others are not kept waiting for it");
         assert_eq!((evicted(&worker), worker.eviction.is_memory_full()), (0, false));
-        assert_eq!((worker.must_evict_more(), worker.idle_ms()), (true, 1), "it tries again, but without haste");
+        assert_eq!(
+            (worker.must_evict_more(), worker.idle_ms()),
+            (true, 1),
+            "it tries again, but without haste"
+        );
         next_turn(&mut worker);
     }
     worker.shard.locks.release(request, &mut Vec::new());
@@ -168,9 +172,8 @@ fn commands_wait_longer_the_more_memory_grows_while_eviction_is_behind() {
         spent_nanos,
         ..Eviction::default()
     };
-    let budget = |spent_nanos: u64, excess_bytes: u64| {
-        behind(spent_nanos).budget_nanos(32, excess_bytes, PART)
-    };
+    let budget =
+        |spent_nanos: u64, excess_bytes: u64| behind(spent_nanos).budget_nanos(32, excess_bytes, PART);
     assert_eq!(budget(600_000, 9 * PART), 500_000);
     assert_eq!(budget(600_000, 11 * PART - 1), 500_000);
     assert_eq!(budget(600_000, 11 * PART), 600_000 + 32 * COMMAND_NANOS);

@@ -258,7 +258,7 @@ impl Worker {
         self.read_program_clock();
         let began_ticks = self.time.ticks;
         let frame = self.programs.running();
-        let in_script = frame.kind.is_script();
+        let in_script = frame.kind.is_script() || frame.call.in_script;
         let (hash, hashed_arg) = (0, 0);
         let resp = options.resp;
         let call = Call { command: entry.id, resp, in_exec: true, in_script, hash, hashed_arg, ..frame.call };
@@ -294,7 +294,8 @@ impl Worker {
         let stats = &self.shard.stats;
         let command = stats.command(entry.id);
         command.record(nanos, self.shard.config.latency_tracking);
-        stats.commands_processed.add(1);
+        // What stands in the place of a plain command has run that, which was counted.
+        stats.commands_processed.add(u64::from(entry.plain.is_none()));
         if let Err(error) = result {
             command.failed.add(1);
             stats.error(error.code());
@@ -324,11 +325,12 @@ impl Worker {
             self.note_growing_dbs(entry, args);
         }
         let frame = self.programs.running();
+        let is_own = self.table.entry(frame.call.command).plain == Some(entry.id);
         let call = Call {
             command: entry.id,
             resp: options.resp,
             in_exec: true,
-            in_script: frame.kind.is_script(),
+            in_script: frame.kind.is_script() || is_own && frame.call.in_script,
             hash: hash.unwrap_or_default(),
             hashed_arg: u8::from(hash.is_some()),
             ..frame.call

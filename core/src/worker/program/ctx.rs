@@ -5,11 +5,12 @@ use super::frame::handler_of;
 use super::stack::Lent;
 use super::{ProgramKind, Reach};
 use crate::acl::User;
-use crate::client::ClientId;
 use crate::command::Call;
 use crate::command::table::CommandEntry;
 use crate::protocol::{Argv, OwnedArgv, Reply, Resp};
-use crate::shard::effects::Readers;
+use crate::shard::effects::{OpenUnit, Readers};
+use crate::shard::event::Event;
+use crate::shard::observe::{KEY_EVENTS_CLIENT, KeyNotice};
 use crate::worker::Worker;
 use std::any::Any;
 use std::sync::Arc;
@@ -176,8 +177,67 @@ impl<'a> ProgramCtx<'a> {
         called.unwrap_or_else(|_| unreachable!("it is called whatever it is"))
     }
 
-    /// Calls what `place` runs, or sends to where its keys are.
+    /// Does something, and has what that has done to keys told before this returns, if somebody wants to be told and the program
+    /// may come to any key. What is done then comes before the effects of `act`, as it does in Redis, which tells at once.
+    /// `readers`: for whom it leaves effects.
+    pub fn told_within<T>(&mut self, readers: Readers, act: impl FnOnce(&mut Self) -> T) -> T {
+        let worker = self.lent.worker();
+        let tells = worker.shard.observers.told_classes() != 0;
+        if !tells || !(worker.programs.running().is_wide_unit || worker.wide_caller().is_some()) {
+            return act(self);
+        }
+        let earlier = worker.shard.observers.take_notices();
+        let open_len = worker.shard.effects.open_len();
+        let result = act(self);
+        let observers = &mut self.lent.worker().shard.observers;
+        let notices = observers.take_notices();
+        observers.return_notices(earlier);
+        if !notices.is_empty() {
+            self.tell_keys(notices, open_len, readers);
+        }
+        result
+    }
+
+    /// Tells of what has been done to keys since the open unit had so many effects.
+    fn tell_keys(&mut self, notices: Vec<KeyNotice>, open_len: usize, readers: Readers) {
+        let worker = self.lent.worker();
+        let Some(on_events) = worker.globals.hooks.on_key_events() else { return };
+        let mut own = worker.shard.effects.take_from(open_len);
+        let frame = worker.programs.running();
+        let outer_readers = std::mem::replace(&mut frame.readers, readers);
+        let outer_client = std::mem::replace(&mut frame.call.client, KEY_EVENTS_CLIENT);
+        for notice in notices {
+            let is_expired = notice.event == Event::EXPIRED;
+            on_events(self, vec![notice]);
+            if is_expired {
+                // The key was removed before what else the command has done.
+                let removal = own.take_removal();
+                self.give_effects_back(removal);
+            }
+        }
+        let frame = self.lent.worker().programs.running();
+        (frame.readers, frame.call.client) = (outer_readers, outer_client);
+        self.give_effects_back(own);
+    }
+
+    fn give_effects_back(&mut self, unit: OpenUnit) {
+        let worker = self.lent.worker();
+        let call_number = worker.next_call_number();
+        worker.shard.effects.give_back(unit, call_number);
+    }
+
+    /// Calls what `place` runs, or sends to where its keys are; what that has done to keys is told before it returns.
     fn call_by(
+        &mut self,
+        options: CallOptions,
+        reply: &mut Vec<u8>,
+        place: impl FnMut(&mut Worker, Argv<'_>, CallOptions, &mut Vec<u8>) -> Result<Option<Callee>, NotCalled>,
+    ) -> Result<Control, NotCalled> {
+        let options = CallOptions { readers: options.readers.both(self.readers()), ..options };
+        self.told_within(options.readers, |program| program.call_placed(options, reply, place))
+    }
+
+    fn call_placed(
         &mut self,
         options: CallOptions,
         reply: &mut Vec<u8>,
@@ -189,7 +249,6 @@ impl<'a> ProgramCtx<'a> {
         ) -> Result<Option<Callee>, NotCalled>,
     ) -> Result<Control, NotCalled> {
         let outermost = self.outermost;
-        let options = CallOptions { readers: options.readers.both(self.readers()), ..options };
         let worker = self.lent.worker();
         if let Some(text) = worker.programs.running().stopped {
             return Ok(Control::Stop(text));
@@ -267,6 +326,11 @@ impl<'a> ProgramCtx<'a> {
         self.lent.worker().programs.running().depth > 0
     }
 
+    /// Whether an EXEC has started it, or what has called it.
+    pub fn is_in_exec(&mut self) -> bool {
+        self.lent.worker().programs.running().is_in_exec
+    }
+
     /// Selects a database for the program, and not for its client.
     pub fn select(&mut self, db: u32) {
         self.lent.worker().programs.running().call.db = db;
@@ -296,14 +360,6 @@ impl<'a> ProgramCtx<'a> {
         }
     }
 
-    /// Does something as another client.
-    pub fn as_client<T>(&mut self, client: ClientId, act: impl FnOnce(&mut Self) -> T) -> T {
-        let own = std::mem::replace(&mut self.lent.worker().programs.running().call.client, client);
-        let result = act(self);
-        self.lent.worker().programs.running().call.client = own;
-        result
-    }
-
     /// Has a key here, if it is of another shard: see [`Worker::bring_key`]. Returns whether the program has to wait for it,
     /// by [`await_brought`](ProgramCtx::await_brought).
     pub fn bring(&mut self, db: u32, key: &[u8]) -> bool {
@@ -311,7 +367,13 @@ impl<'a> ProgramCtx<'a> {
         worker.shard.shard_count > 1 && worker.bring_key(db, key)
     }
 
-    /// Waits for the key that [`bring`](ProgramCtx::bring) has sent for. The program is suspended meanwhile.
+    /// The same of several keys of one database.
+    pub fn bring_all(&mut self, db: u32, keys: &[&[u8]]) -> bool {
+        let worker = self.lent.worker();
+        worker.shard.shard_count > 1 && worker.bring_keys(db, keys)
+    }
+
+    /// Waits for the keys that [`bring`](ProgramCtx::bring) has sent for. The program is suspended meanwhile.
     pub fn await_brought(&mut self) {
         self.suspend();
         self.lent.worker().programs.running().awaits_call = false;

@@ -56,6 +56,8 @@ pub(in crate::worker) struct Frame {
     pub(super) has_made_keys: bool,
     /// How many programs it is in that have called one another, besides the first.
     pub(super) depth: u32,
+    /// It was started by an EXEC.
+    pub(super) is_in_exec: bool,
     /// It has called a command over keys that it does not declare.
     pub(super) has_left_keys: bool,
     /// How many of its calls ran on other shards, or waited for their keys.
@@ -463,6 +465,7 @@ impl Worker {
             declared,
             has_made_keys,
             depth: 0,
+            is_in_exec: call.in_exec,
             has_left_keys: false,
             calls_elsewhere: 0,
             has_written: false,
@@ -785,6 +788,8 @@ impl Worker {
                     let (txn, at) = (*txn, *at as u32);
                     self.resume_piece(txn, true);
                     self.shard.effects.set_order(at);
+                    // What it records itself is behind what it has called.
+                    self.count_call_of(txn);
                 }
             }
         }
@@ -904,7 +909,9 @@ impl Worker {
         if frame.is_misplaced {
             return;
         }
-        if !frame.is_shown && self.is_monitored() {
+        // What stands in the place of a plain command has run that, which was shown and counted.
+        let stands_for_plain = frame.entry.plain.is_some();
+        if !frame.is_shown && !stands_for_plain && self.is_monitored() {
             self.show_program_call(frame.entry, frame.kind, &frame.call, done.args.as_argv());
         }
         if let Some(kind) = frame.busy_as {
@@ -923,7 +930,7 @@ impl Worker {
         let command = stats.command(entry.id);
         // How long a held client has taken is known in the end.
         command.record(frame.ran_nanos, self.shard.config.latency_tracking && !frame.holds_client);
-        stats.commands_processed.add(1);
+        stats.commands_processed.add(u64::from(!stands_for_plain));
         if let Err(error) = &done.result {
             command.failed.add(1);
             stats.error(error.code());

@@ -68,6 +68,7 @@ mod ctx;
 mod frame;
 mod hold;
 pub mod made;
+mod removal;
 mod sample;
 mod shown;
 mod stack;
@@ -153,6 +154,7 @@ pub(super) struct Programs {
     /// The tasks that are on their way to their frames, by their numbers, and how many there have been.
     tasks: AHashMap<u64, Task>,
     task_count: u64,
+    removals: removal::Removals,
     samples: sample::Samples,
     stacks: stack::Stacks,
     #[allow(clippy::vec_box, reason = "they move between here and those that run in their boxes")]

@@ -8,6 +8,7 @@
 //! ([`ProgramCtx::wait_outside`]): suspended, with all that it holds.
 
 use super::hold::HoldId;
+use super::removal::{EVICT, EXPIRE};
 use super::{ProgramCtx, ProgramHandler, ProgramKind, Reach};
 use crate::client::ClientId;
 use crate::command::docs::Docs;
@@ -25,14 +26,16 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 pub type Task = Box<dyn FnOnce(&mut ProgramCtx<'_>) + Send>;
 
 /// The row of tasks.
-pub const TASKS: &[Command] = &[Command::program(TASK_NAME, 2, &TASK_HANDLER)
+pub const TASKS: &[Command] = &[TASK, EVICT, EXPIRE];
+
+const TASK: Command = Command::program(TASK_NAME, 2, &TASK_HANDLER)
     .flags(flag::NOSCRIPT | flag::MAY_REPLICATE | flag::SKIP_SLOWLOG)
     .hidden()
     .docs(
         Docs::new("server", "7.0.0", "Runs what no client has called")
             .complexity("Depends on the task.")
             .internal(),
-    )];
+    );
 
 const TASK_NAME: &str = "task";
 

@@ -690,7 +690,8 @@ impl HomeTxn {
 
     /// How many pieces its effects consist of, if they are recorded; 0: no command of it writes.
     fn pieces_of_effects(&self, table: &CommandTable) -> u32 {
-        const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE;
+        // What a module's command records is the module's matter, whatever it says of it.
+        const WRITES: u64 = flag::WRITE | flag::MAY_REPLICATE | flag::MODULE;
         let mut commands = self.multi.queue.commands().iter();
         if !commands.any(|queued| table.entry(queued.call.command).row.flags & WRITES != 0) {
             return 0;

@@ -295,27 +295,52 @@ impl Worker {
     ///
     /// [`ProgramCtx::bring`]: crate::worker::program::ProgramCtx::bring
     pub(in crate::worker) fn bring_key(&mut self, db: u32, key: &[u8]) -> bool {
+        self.bring_keys(db, &[key])
+    }
+
+    /// The same of several keys.
+    pub(in crate::worker) fn bring_keys(&mut self, db: u32, keys: &[&[u8]]) -> bool {
         let Some(caller) = self.wide_caller() else { return false };
-        let hash = hash_key(key);
-        let shard = shard_of(key, self.shard.shard_count);
-        if shard == self.shard.index {
-            let lock = KeyLock { id: hash, exclusive: true };
-            if self.take_in_hand(caller.txn, SmallVec::from_slice(&[lock])) {
-                return false;
-            }
-        } else if self.has_brought(db, hash, key) {
+        let mut missing = false;
+        for &key in keys {
+            let hash = hash_key(key);
+            missing |= if shard_of(key, self.shard.shard_count) == self.shard.index {
+                let lock = KeyLock { id: hash, exclusive: true };
+                !self.take_in_hand(caller.txn, SmallVec::from_slice(&[lock]))
+            } else {
+                !self.has_brought(db, hash, key)
+            };
+        }
+        if !missing {
             return false;
         }
-        // Those that are here already go back first, and come again with the new one: a shard hands over what it does only
+        // Those that are here already go back first, and come again with the new ones: a shard hands over what it does only
         // while nothing of it is away. Those of another database come when they are used again.
-        let mut keys = vec![key.to_vec()];
+        let mut all: Vec<Vec<u8>> = keys.iter().map(|key| key.to_vec()).collect();
         for Brought { keys: brought, .. } in self.brought().into_iter().flatten() {
-            keys.extend(brought.iter().filter(|(other, ..)| *other == db).map(|(_, _, key)| key.clone()));
+            all.extend(brought.iter().filter(|(other, ..)| *other == db).map(|(_, _, key)| key.clone()));
         }
+        all.sort_unstable();
+        all.dedup();
         self.give_brought_back(caller.txn);
-        self.send_for(caller, db, &keys);
+        self.send_for(caller, db, &all);
         self.await_call();
         true
+    }
+
+    /// The number of the running program's next call, if its calls have numbers.
+    pub(in crate::worker) fn next_call_number(&mut self) -> Option<u32> {
+        let caller = self.wide_caller()?;
+        self.count_call_of(caller.txn)
+    }
+
+    /// The same of a program of this transaction: `None` if that is not wide.
+    pub(in crate::worker) fn count_call_of(&mut self, txn: TxnId) -> Option<u32> {
+        let wide = self.transact.wide.get_mut(&txn)?;
+        wide.call_count += 1;
+        let number = wide.call_count;
+        self.shard.effects.set_call_number(number);
+        Some(number)
     }
 
     /// Whether all keys of a command that are not this shard's were brought to the running program, and there are any.

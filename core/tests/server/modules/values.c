@@ -2,7 +2,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 typedef struct Ctx Ctx;
 typedef struct String String;
@@ -38,6 +40,7 @@ static int (*WrongArity)(Ctx *ctx);
 static Key *(*OpenKey)(Ctx *ctx, String *name, int mode);
 static void (*CloseKey)(Key *key);
 static int (*KeyType)(Key *key);
+static const char *(*StringPtrLen)(const String *string, size_t *len);
 static int (*StringToLongLong)(const String *string, long long *number);
 static Type *(*CreateDataType)(Ctx *ctx, const char *name, int encver, Methods *methods);
 static int (*ModuleTypeSetValue)(Key *key, Type *type, void *value);
@@ -70,7 +73,20 @@ static int inside;
 static void enter(void) { if (__atomic_add_fetch(&inside, 1, __ATOMIC_SEQ_CST) != 1) abort(); }
 static void leave(void) { __atomic_sub_fetch(&inside, 1, __ATOMIC_SEQ_CST); }
 
+/* The file whose appearance ends the loading of the next value, or nothing. */
+static char until[256];
+
+static void wait_for_file(void) {
+    if (until[0] == 0) return;
+    char begun[300];
+    snprintf(begun, sizeof begun, "%s.begun", until);
+    fclose(fopen(begun, "w"));
+    while (access(until, F_OK) != 0) usleep(1000);
+    until[0] = 0;
+}
+
 static void *load(Io *io, int encver) {
+    wait_for_file();
     if (encver != 1) return NULL;
     enter();
     Sequence *sequence = calloc(1, sizeof *sequence);
@@ -207,13 +223,20 @@ static int set_aux(Ctx *ctx, String **argv, int argc) {
 
 #include "ask.h"
 
+/* slow file: the next value that is loaded is not there before that file is; it makes one of that name and ".begun". */
+static int slow(Ctx *ctx, String **argv, int argc) {
+    if (argc != 2) return WrongArity(ctx);
+    snprintf(until, sizeof until, "%s", StringPtrLen(argv[1], NULL));
+    return ReplyWithLongLong(ctx, 1);
+}
+
 int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     (void)argv, (void)argc;
     ASK(SetModuleAttribs), ASK(CreateCommand), ASK(ReplyWithLongLong), ASK(ReplyWithError), ASK(WrongArity);
     ASK(OpenKey), ASK(CloseKey), ASK(KeyType), ASK(StringToLongLong), ASK(CreateDataType), ASK(ModuleTypeSetValue);
     ASK(ModuleTypeGetType), ASK(ModuleTypeGetValue), ASK(SaveUnsigned), ASK(LoadUnsigned), ASK(SaveDouble);
     ASK(LoadDouble), ASK(SaveStringBuffer), ASK(LoadStringBuffer), ASK(Free), ASK(DigestAddLongLong);
-    ASK(DigestEndSequence), ASK(ReplicateVerbatim), ASK(EmitAOF);
+    ASK(DigestEndSequence), ASK(ReplicateVerbatim), ASK(EmitAOF), ASK(StringPtrLen);
     SetModuleAttribs(ctx, "sequences", 1, 1);
     Methods methods = {
         .version = 4, .rdb_load = load, .rdb_save = save, .aof_rewrite = rewrite, .mem_usage = mem_usage, .digest = digest, .free = release,
@@ -231,5 +254,6 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "seq.freed", freed_count, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "seq.unlinked", unlinked_count, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "seq.aux", set_aux, "readonly", 0, 0, 0) != 0) return 1;
+    if (CreateCommand(ctx, "seq.slow", slow, "readonly", 0, 0, 0) != 0) return 1;
     return 0;
 }

@@ -1,5 +1,6 @@
 //! A data type of a C module: `values.c`.
 
+use super::waits::{reply, request};
 use super::{KEYS, compiled, expect};
 use crate::aof::Dir;
 use crate::harness::{SETUPS, Server, free_port, wait_until};
@@ -97,6 +98,42 @@ fn values_of_a_module_survive_a_restart_on_another_number_of_shards() {
         expect(&mut client, &["SAVE"], "+OK\r\n");
     }
     std::fs::remove_dir_all(dir).expect("it can be removed");
+}
+
+#[test]
+fn no_shard_waits_for_a_value_that_debug_reload_has_a_module_load() {
+    let path = compiled("values", "reloaded");
+    let path = path.to_str().expect("a path in UTF-8");
+    for setup in SETUPS {
+        let dir = crate::rdb::Dir::new("reloaded");
+        let server = dir.start(setup, &["--loadmodule", path, "--enable-debug-command", "yes"]);
+        let [mut client, mut other] = [server.connect(), server.connect()];
+        for key in KEYS {
+            expect(&mut client, &["SEQ.ADD", key, "7"], ":1\r\n");
+        }
+        let until = dir.0.join("until");
+        let begun = until.with_extension("begun");
+        expect(&mut client, &["SEQ.SLOW", until.to_str().expect("a path in UTF-8")], ":1\r\n");
+        request(&mut client, &["DEBUG", "RELOAD"]);
+        wait_until("a value is loaded", || begun.exists());
+        assert!(other.call(&["GET", "plain"]).starts_with("-LOADING "), "{setup:?}");
+        assert!(other.call(&["DEBUG", "RELOAD"]).starts_with("-LOADING "), "{setup:?}");
+        assert_eq!(other.info("persistence", "loading"), "1");
+        std::fs::write(&until, "").expect("the file can be written");
+        assert_eq!(reply(&mut client), "+OK\r\n");
+        for key in KEYS {
+            expect(&mut other, &["SEQ.SUM", key], ":7\r\n");
+        }
+        assert_eq!(other.info("persistence", "loading"), "0");
+
+        expect(&mut client, &["DEBUG", "RELOAD", "NOSAVE"], "+OK\r\n");
+        expect(&mut other, &["SEQ.SUM", KEYS[0]], ":7\r\n");
+        std::fs::write(dir.file(), "no such file").expect("the file can be written");
+        let refused = client.call(&["DEBUG", "RELOAD", "NOSAVE"]);
+        assert_eq!(refused, "-ERR Error trying to load the RDB dump\r\n");
+        expect(&mut other, &["DBSIZE"], ":0\r\n");
+        expect(&mut other, &["SEQ.ADD", KEYS[1], "7"], ":1\r\n");
+    }
 }
 
 #[test]

@@ -423,14 +423,8 @@ impl Worker {
         if call.tracks && handler.kind == ProgramKind::Module && entry.row.has(flag::READONLY) {
             keys::each(entry.row, args, |at, _| reads.push(args.arg(at).into()));
         }
-        let called = self.as_called(entry, args);
-        let has_made_keys = called.is_some();
-        let (entry, args, declared) = match called {
-            None => (entry, self.programs.copy_argv(args), None),
-            Some((entry, args, hashes)) => {
-                (entry, self.programs.copy_args(args.iter().copied()), Some(hashes))
-            }
-        };
+        let (entry, args, declared) = self.copy_of_call(entry, args);
+        let has_made_keys = declared.is_some();
         let call = Call { command: entry.id, ..call };
         let reply = self.pools.take_buffer();
         let fiber = Fiber::new(self.programs.stacks.take(), move |lent| {
@@ -506,6 +500,21 @@ impl Worker {
                 spare
             }
             None => Box::new(frame),
+        }
+    }
+
+    /// A command that a program runs for, and a copy of its arguments, as the client has called it; and if it makes keys, the hashes
+    /// of all its keys.
+    fn copy_of_call(
+        &mut self,
+        entry: &'static CommandEntry,
+        args: Argv<'_>,
+    ) -> (&'static CommandEntry, OwnedArgv, Option<SmallVec<[u64; 8]>>) {
+        match self.as_called(entry, args) {
+            None => (entry, self.programs.copy_argv(args), None),
+            Some((entry, args, hashes)) => {
+                (entry, self.programs.copy_args(args.iter().copied()), Some(hashes))
+            }
         }
     }
 

@@ -398,9 +398,11 @@ fn shard_loop<D: Driver>(
         driver.listen(listener);
     });
     let mut inbox = Vec::new();
+    worker.put_off_long_slices();
     while !worker.globals.is_stopping() {
         let has_loaded = worker.is_loading() && worker.load_next();
-        let timeout = if mesh.prepare_sleep() && !has_loaded {
+        let has_run = worker.run_long_slice();
+        let timeout = if mesh.prepare_sleep() && !has_loaded && !has_run {
             Duration::from_millis(worker.idle_ms() as u64)
         } else {
             Duration::ZERO

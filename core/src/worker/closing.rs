@@ -164,6 +164,7 @@ impl Worker {
         let closing = &self.globals.closing;
         let mut inbox = Vec::new();
         loop {
+            self.run_long_slice();
             self.before_wait();
             self.begin_turn();
             mesh.receive(&mut inbox);

@@ -199,7 +199,13 @@ impl Cluster {
         })));
         // SAFETY: as for the clock.
         let borrowed_globals: &'static Globals = unsafe { &*globals };
-        let worker = |index| Worker::new(index, borrowed_globals, borrowed_clock);
+        let worker = |index| {
+            let mut worker = Worker::new(index, borrowed_globals, borrowed_clock);
+            if seed % 4 >= 2 {
+                worker.put_off_long_slices();
+            }
+            worker
+        };
         Cluster {
             workers: (0..shard_count).map(worker).collect(),
             clock: borrowed_clock,
@@ -436,6 +442,7 @@ impl Cluster {
 
     fn turn(&mut self, shard: usize, events: impl FnOnce(&mut Worker)) {
         let worker = &mut self.workers[shard];
+        worker.run_long_slice();
         worker.before_wait();
         worker.begin_turn();
         events(worker);

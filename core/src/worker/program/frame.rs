@@ -87,6 +87,8 @@ pub(in crate::worker) struct Frame {
     pub(super) hold: Option<Box<Hold>>,
     /// The same, also when the hold has been passed on.
     pub(super) holds_client: bool,
+    /// Its slice was over, and it waits for nothing else.
+    pub(super) was_preempted: bool,
     /// It waits until a thread outside of the shards hands this ticket over.
     pub(super) waits_outside: Option<u64>,
     /// It was shown to those who watch all commands.
@@ -475,6 +477,7 @@ impl Worker {
             has_client_here,
             hold: None,
             holds_client: false,
+            was_preempted: false,
             waits_outside: None,
             is_shown: false,
             stopped: None,
@@ -644,7 +647,10 @@ impl Worker {
                 self.extend_waiting(lock_request, wanted);
             }
             _ if frame.waits_outside.is_some() => self.programs.waiting.push(frame),
-            _ => self.programs.ready.push_back(frame),
+            _ => {
+                frame.was_preempted = true;
+                self.programs.ready.push_back(frame);
+            }
         }
     }
 
@@ -671,9 +677,33 @@ impl Worker {
         true
     }
 
-    /// Runs a slice of the first frame that is ready. Called once a turn.
+    /// To be called once a turn. Runs a slice of the first frame that is ready, unless that is put off: it is likely to be long.
     pub(in crate::worker) fn run_ready_program(&mut self) {
-        let Some(frame) = self.programs.ready.pop_front() else { return };
+        if !(self.programs.puts_off_long_slices && self.programs.is_next_long()) {
+            self.run_slice_of_next();
+        }
+    }
+
+    /// To be called before a turn, after what the last one has produced was sent: runs the slice that was put off. Returns whether
+    /// there was one.
+    pub fn run_long_slice(&mut self) -> bool {
+        if !(self.programs.puts_off_long_slices && self.programs.is_next_long()) {
+            return false;
+        }
+        self.before_wait();
+        self.begin_turn();
+        self.run_slice_of_next();
+        true
+    }
+
+    /// From here on, who drives this worker calls [`run_long_slice`](Worker::run_long_slice).
+    pub fn put_off_long_slices(&mut self) {
+        self.programs.puts_off_long_slices = true;
+    }
+
+    fn run_slice_of_next(&mut self) {
+        let Some(mut frame) = self.programs.ready.pop_front() else { return };
+        frame.was_preempted = false;
         self.serve_due_first();
         // What the turn has done so far is not the program's time.
         self.read_program_clock();

@@ -29,7 +29,8 @@
 //!
 //! A program has the shard for about a millisecond at a time ([`Clock::ends_slice`](crate::runtime::clock::Clock::ends_slice)).
 //! It is asked at every [`ProgramCtx::tick`] and after each command that a script has called. Then it is suspended, and goes to
-//! the end of the shard's queue of ready frames. A turn runs one slice, of the first frame in the queue, between messages
+//! the end of the shard's queue of ready frames. A turn runs one slice, of the first frame in the queue: where it has used up its
+//! last one, when what the turn has produced was sent, so that no reply waits for it; and otherwise between messages
 //! and clients; the driver does not sleep while there is any.
 //!
 //! # Why nobody sees half a program
@@ -141,6 +142,8 @@ pub(super) struct Programs {
     running: Option<Box<Frame>>,
     /// The frames that are suspended, in the order in which they run next.
     ready: VecDeque<Box<Frame>>,
+    /// Slices of frames that have used up their last one run between turns: see [`Worker::run_long_slice`].
+    puts_off_long_slices: bool,
     /// The frames that wait for the reply to a call, by their transactions.
     calling: AHashMap<TxnId, Box<Frame>>,
     /// The wide units that wait for locks: see [`token`](crate::shard::token).
@@ -169,6 +172,10 @@ const SPARES_MAX: usize = 32;
 const SPARE_ARGS_BYTES_MAX: usize = 64 << 10;
 
 impl Programs {
+    fn is_next_long(&self) -> bool {
+        self.ready.front().is_some_and(|frame| frame.was_preempted)
+    }
+
     fn running(&mut self) -> &mut Frame {
         self.running.as_deref_mut().expect("a program runs")
     }

@@ -401,8 +401,7 @@ fn shard_loop<D: Driver>(
     worker.put_off_long_slices();
     while !worker.globals.is_stopping() {
         let has_loaded = worker.is_loading() && worker.load_next();
-        let has_run = worker.run_long_slice();
-        let timeout = if mesh.prepare_sleep() && !has_loaded && !has_run {
+        let timeout = if mesh.prepare_sleep() && !has_loaded {
             Duration::from_millis(worker.idle_ms() as u64)
         } else {
             Duration::ZERO
@@ -417,11 +416,10 @@ fn shard_loop<D: Driver>(
             mesh.drain(MESH_DRAIN_MAX, |from, parcel| inbox.push((from, unpack(parcel))));
             worker.deliver_all(&mut inbox);
             worker.end_turn();
-            carry_out(&mut driver, &mut worker, &mut tcp);
-            for (to, message) in worker.outbox.drain() {
-                mesh.send(to, pack(message));
+            send_all(&mut driver, &mut worker, &mut tcp, &mut mesh);
+            if worker.run_long_slice() {
+                send_all(&mut driver, &mut worker, &mut tcp, &mut mesh);
             }
-            mesh.flush();
             let spins = may_spin && worker.expects_messages() && worker.idle_ms() > 0;
             if !spins || !await_message(&mesh, &worker, looked_at_ticks) {
                 break;
@@ -445,6 +443,20 @@ fn shard_loop<D: Driver>(
         }
     }
     Ok(())
+}
+
+/// Sends what a turn has produced.
+fn send_all<D: Driver>(
+    driver: &mut TlsLayer<D>,
+    worker: &mut Worker,
+    tcp: &mut Vec<usize>,
+    mesh: &mut MeshEnd<Batch, Message>,
+) {
+    carry_out(driver, worker, tcp);
+    for (to, message) in worker.outbox.drain() {
+        mesh.send(to, pack(message));
+    }
+    mesh.flush();
 }
 
 /// A message that is expected is there within this time, or whoever sends it does something else first.

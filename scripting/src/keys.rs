@@ -74,6 +74,8 @@ pub struct KeyUse {
     pub undeclared: Vec<KeyTemplate>,
     /// It may call a command that writes.
     pub may_write: bool,
+    /// It may send a message to a channel.
+    pub may_publish: bool,
 }
 
 impl KeyUse {
@@ -83,7 +85,7 @@ impl KeyUse {
     }
 
     fn unknown(reason: Reason) -> KeyUse {
-        KeyUse { wide: Some(reason), undeclared: Vec::new(), may_write: true }
+        KeyUse { wide: Some(reason), undeclared: Vec::new(), may_write: true, may_publish: true }
     }
 }
 
@@ -111,6 +113,7 @@ pub fn script_key_use(source: &[u8], commands: &dyn Commands) -> KeyUse {
             .cloned(),
         undeclared: templates(flow, flow.functions.iter()),
         may_write: flow.functions.iter().any(|found| found.writes),
+        may_publish: flow.functions.iter().any(|found| found.publishes),
     });
     found.unwrap_or_else(KeyUse::unknown)
 }
@@ -134,10 +137,11 @@ fn function_key_use(flow: &Flow<'_>, id: FunctionId) -> KeyUse {
     let mut is_reached: Vec<bool> = flow.functions.iter().map(|found| found.is_escaped).collect();
     is_reached[id.0] = true;
     let mut next: Vec<usize> = (0..is_reached.len()).filter(|&at| is_reached[at]).collect();
-    let mut found = KeyUse { wide: None, undeclared: Vec::new(), may_write: false };
+    let mut found = KeyUse { wide: None, undeclared: Vec::new(), may_write: false, may_publish: false };
     while let Some(at) = next.pop() {
         let function = &flow.functions[at];
         found.may_write |= function.writes;
+        found.may_publish |= function.publishes;
         if let Some(reason) = &function.reason
             && found.wide.as_ref().is_none_or(|earlier| reason.line < earlier.line)
         {

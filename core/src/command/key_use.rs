@@ -16,13 +16,16 @@ impl Commands for CommandTable {
         let entry = match args.get(1) {
             _ if entry.row.subcommands.is_empty() => entry,
             // Without its subcommand a container does nothing.
-            None if is_complete => return Some(CallFacts { keys: Vec::new(), writes: false }),
+            None if is_complete => {
+                return Some(CallFacts { keys: Vec::new(), writes: false, publishes: false });
+            }
             sub => self.subcommand(entry, (*sub?)?)?,
         };
         // A script that keeps to its keys calls a command as it was before its row was replaced.
         let row = entry.plain.map_or(entry.row, |plain| self.entry(plain).row);
         let keys = key_groups(row, args, is_complete)?;
-        Some(CallFacts { keys, writes: row.has(flag::WRITE | flag::MAY_REPLICATE) })
+        let publishes = row.has(flag::PUBSUB);
+        Some(CallFacts { keys, writes: row.has(flag::WRITE | flag::MAY_REPLICATE), publishes })
     }
 }
 

@@ -162,6 +162,7 @@ impl ModuleCommand {
             name: |_| None,
             reach,
             made_keys: |_, _| None,
+            may_publish: |_, _| true,
             run: run_foreign,
             data,
         };

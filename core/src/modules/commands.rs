@@ -26,6 +26,7 @@ pub(super) const fn handler(run: fn(&mut ProgramCtx<'_>) -> CommandResult) -> Pr
         name: |_| None,
         reach: |_, _| Reach::Any { is_read_only: false },
         made_keys: |_, _| None,
+        may_publish: |_, _| true,
         run,
         data: &(),
     }

@@ -72,6 +72,7 @@ static HANDLER: ProgramHandler = ProgramHandler {
     name: |_| None,
     reach: |_, _| Reach::Declared,
     made_keys: |_, _| None,
+    may_publish: |_, _| false,
     run: migrate,
     data: &(),
 };

@@ -164,7 +164,6 @@ impl Worker {
         let closing = &self.globals.closing;
         let mut inbox = Vec::new();
         loop {
-            self.run_long_slice();
             self.before_wait();
             self.begin_turn();
             mesh.receive(&mut inbox);
@@ -175,6 +174,11 @@ impl Worker {
             for (to, message) in self.outbox.drain() {
                 is_busy = true;
                 mesh.send(to, message);
+            }
+            if self.run_long_slice() {
+                for (to, message) in self.outbox.drain() {
+                    mesh.send(to, message);
+                }
             }
             is_busy |= mesh.flush() || self.has_ready_programs();
             if is_busy {

@@ -63,7 +63,8 @@ impl Worker {
         let is_over_shards = route == ExecRoute::MultiShard;
         let waits = !connection.pending.is_empty()
             && (admission::exec_waits_for_replies(is_over_shards, multi.has_session)
-                || (multi.flags & flag::PUBSUB != 0 || self.is_observed())
+                || multi.flags & flag::PUBSUB != 0
+                || self.is_observed()
                     && route != connection.awaits_only.map_or(ExecRoute::MultiShard, ExecRoute::Remote));
         let connection = self.connections[at].as_deref_mut().expect("it was there just now");
         if waits {

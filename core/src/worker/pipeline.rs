@@ -22,7 +22,7 @@ use crate::client::ReplyMode;
 use crate::command::admission::{self, Caller, Refusal};
 use crate::command::route::{self, Route};
 use crate::command::table::{
-    Command, CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
+    CommandEntry, CommandId, CommandTable, KeyShape, KeyspaceLock, Run, Scope, flag,
 };
 use crate::command::{Call, CommandError, gate, keys};
 use crate::protocol::{ArgRange, Argv, Beginning, Limits, OwnedArgv, Parsed, ProtocolError};
@@ -586,7 +586,8 @@ impl Worker {
         let waits = has_pending
             && (admission::waits_for_replies(row, &route)
                 || self.is_wide_unit(entry, argv)
-                || self.is_told_of(row) && !self.is_behind_pending(at, &route));
+                || self.may_publish(entry, argv)
+                || self.is_observed() && !self.is_behind_pending(at, &route));
         let handoff_wait = match route {
             _ if is_wide => Some(HandoffWait::Tried),
             // Rows with another scope come home only for an error, which is the same at any time.
@@ -670,12 +671,10 @@ impl Worker {
         if entry.row.has(flag::REPLIES_AS_MESSAGE) { self.table.hidden(PING_AS_MESSAGE) } else { entry }
     }
 
-    /// Whether others are told of a command by messages: what it publishes, what happens to keys, or that it runs. Then it must
-    /// not run before what its client has sent before it.
-    fn is_told_of(&self, row: &Command) -> bool {
-        row.has(flag::PUBSUB)
-            || self.is_observed()
-            || matches!(row.run, Run::Program(_)) && self.globals.directory.has_listeners()
+    /// Whether a command may send messages to channels. Then it must not run before what its client has sent before it, also
+    /// where that waits on the same shard for other keys.
+    fn may_publish(&mut self, entry: &CommandEntry, argv: Argv<'_>) -> bool {
+        entry.row.has(flag::PUBSUB) || self.program_may_publish(entry, argv)
     }
 
     /// Whether a request comes to its shard behind all those of its connection whose replies are pending.

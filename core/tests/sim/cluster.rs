@@ -442,11 +442,18 @@ impl Cluster {
 
     fn turn(&mut self, shard: usize, events: impl FnOnce(&mut Worker)) {
         let worker = &mut self.workers[shard];
-        worker.run_long_slice();
         worker.before_wait();
         worker.begin_turn();
         events(worker);
         worker.end_turn();
+        self.send_all(shard);
+        if self.workers[shard].run_long_slice() {
+            self.send_all(shard);
+        }
+    }
+
+    /// Sends what a turn has produced.
+    fn send_all(&mut self, shard: usize) {
         loop {
             let requests = std::mem::take(&mut self.workers[shard].requests);
             if requests.is_empty() {

@@ -193,6 +193,7 @@ const NARROW: ProgramHandler = ProgramHandler {
     name: |_| None,
     reach: |_, _| Reach::Declared,
     made_keys: |_, _| None,
+    may_publish: |_, _| true,
     run: program,
     data: &(),
 };
@@ -209,6 +210,7 @@ const ANY_KEYS: ProgramHandler = ProgramHandler {
     name: |_| None,
     reach: |_, _| Reach::Any { is_read_only: false },
     made_keys: |_, _| None,
+    may_publish: |_, _| true,
     run: program,
     data: &(),
 };
@@ -314,6 +316,7 @@ const HOLDS: ProgramHandler = ProgramHandler {
     name: |_| None,
     reach: any_keys,
     made_keys: |_, _| None,
+    may_publish: |_, _| true,
     run: hold,
     data: &(),
 };
@@ -424,6 +427,7 @@ const RELEASES: ProgramHandler = ProgramHandler {
     name: |_| None,
     reach: any_keys,
     made_keys: |_, _| None,
+    may_publish: |_, _| true,
     run: release,
     data: &(),
 };

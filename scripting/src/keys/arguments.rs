@@ -39,6 +39,8 @@ pub struct CallFacts {
     /// Together they name every key that it may touch, all of them in the selected database.
     pub keys: Vec<KeyGroup>,
     pub writes: bool,
+    /// It sends a message to a channel.
+    pub publishes: bool,
 }
 
 /// An argument, as far as it is known before the script runs.

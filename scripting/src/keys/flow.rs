@@ -36,6 +36,7 @@ pub(super) struct Found<'a> {
     /// The keys of its calls that are no declared ones.
     pub(super) undeclared: Vec<TemplateId>,
     pub(super) writes: bool,
+    pub(super) publishes: bool,
     /// It may be called from anywhere, with anything.
     pub(super) is_escaped: bool,
     /// Its first result, and all others.
@@ -112,6 +113,7 @@ impl<'a> Flow<'a> {
             found.reason = None;
             found.undeclared.clear();
             found.writes = false;
+            found.publishes = false;
         }
         self.block(&self.chunk.functions[MAIN.0].body).is_ok() && self.has_grown
     }
@@ -558,6 +560,7 @@ impl<'a> Flow<'a> {
             Some(Argument::Literal(name)) => {
                 let facts = self.commands.facts(&arguments.literals(), arguments.tail.is_none());
                 self.here().writes |= facts.as_ref().is_none_or(|facts| facts.writes);
+                self.here().publishes |= facts.as_ref().is_none_or(|facts| facts.publishes);
                 match facts {
                     None => Some("may touch any key"),
                     Some(facts) if facts.keys.iter().all(|&group| self.knows(&arguments, group)) => None,
@@ -566,7 +569,7 @@ impl<'a> Flow<'a> {
                 .map(|why| format!("{} {why}", String::from_utf8_lossy(name)))
             }
             Some(Argument::Key | Argument::Made(_) | Argument::Unknown) | None => {
-                self.here().writes = true;
+                (self.here().writes, self.here().publishes) = (true, true);
                 Some("the name of a command is computed".to_string())
             }
         };

@@ -60,7 +60,8 @@ impl Commands for Table {
             b"ping",
             b"time",
         ];
-        Some(CallFacts { keys, writes: !reads.contains(&name.as_slice()) })
+        let publishes = name == b"publish";
+        Some(CallFacts { keys, writes: !reads.contains(&name.as_slice()), publishes })
     }
 }
 
@@ -431,6 +432,20 @@ fn what_lua_sees_is_what_is_analysed() {
         "local a = -2 ^ 2 .. 'x' == not #ARGV < 1e3 and 0x1F or .5 % 3; return a",
         "local o = { n = {} } function o.n.f(a, ...) return ... end function o.n:g() return self end return o.n:g{}:f'x'",
     ]);
+}
+
+#[test]
+fn a_script_that_may_publish_is_told() {
+    for (source, may_publish) in [
+        ("return redis.call('GET', KEYS[1])", false),
+        ("if ARGV[1] then redis.call('PUBLISH', ARGV[1], 'x') end", true),
+        ("local f = function() return redis.pcall('publish', 'c', 'x') end", true),
+        ("return redis.call(ARGV[1], KEYS[1])", true),
+        ("return redis.call('nosuch', KEYS[1])", true),
+        ("return 1 +", true),
+    ] {
+        assert_eq!(analysed(source).may_publish, may_publish, "{source}");
+    }
 }
 
 #[test]

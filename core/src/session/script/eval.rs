@@ -214,6 +214,24 @@ fn made_keys_of_function(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys
     made_keys(worker.scripts.function(args.arg(1))?.key_use(table), args)
 }
 
+fn may_publish_of_text(worker: &mut Worker, args: Argv<'_>) -> bool {
+    let text = args.arg(1);
+    match worker.scripts.find(&Sha::of(text)) {
+        Ok(script) => script.script.key_use(worker.table).may_publish,
+        Err(_) => script_key_use(text, worker.table).may_publish,
+    }
+}
+
+fn may_publish_of_sha(worker: &mut Worker, args: Argv<'_>) -> bool {
+    let table = worker.table;
+    worker.scripts.find_hex(args.arg(1)).is_ok_and(|script| script.script.key_use(table).may_publish)
+}
+
+fn may_publish_of_function(worker: &mut Worker, args: Argv<'_>) -> bool {
+    let table = worker.table;
+    worker.scripts.function(args.arg(1)).is_some_and(|function| function.key_use(table).may_publish)
+}
+
 /// The keys that a call makes. One that needs a missing element is not among them: the script fails before it has it.
 fn made_keys(keys: &KeyUse, args: Argv<'_>) -> Option<MadeKeys> {
     let key_count = key_count(args, CommandError::NOT_INTEGER).ok()?;
@@ -232,6 +250,7 @@ const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         name: name_of_text,
         reach,
         made_keys: made_keys_of_text,
+        may_publish: may_publish_of_text,
         run,
         data: &(),
     }
@@ -244,6 +263,7 @@ const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         name: name_of_sha,
         reach,
         made_keys: made_keys_of_sha,
+        may_publish: may_publish_of_sha,
         run,
         data: &(),
     }
@@ -256,6 +276,7 @@ const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         name: name_of_function,
         reach,
         made_keys: made_keys_of_function,
+        may_publish: may_publish_of_function,
         run,
         data: &(),
     }

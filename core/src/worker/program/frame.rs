@@ -97,7 +97,7 @@ pub(in crate::worker) struct Frame {
     pub(super) stopped: Option<&'static str>,
     role: Role,
     /// The locks of its keys, if it is a unit and was suspended or may have to hand off keys.
-    lock_request: Option<LockRequestId>,
+    pub(super) lock_request: Option<LockRequestId>,
     /// The locks that it takes, or has to wait for, as soon as its stack has been left.
     wanted: Option<LockSet>,
     /// It releases its locks itself. Until its first suspension, locks that were waited for are its starter's.
@@ -287,6 +287,11 @@ impl Worker {
     /// Whether a command is a program that may touch keys that it does not declare.
     pub(in crate::worker) fn is_wide(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
         handler_of(entry).is_some_and(|handler| (handler.reach)(self, args).is_wide())
+    }
+
+    /// Whether a command is a program that may send messages to channels.
+    pub(in crate::worker) fn program_may_publish(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
+        handler_of(entry).is_some_and(|handler| (handler.may_publish)(self, args))
     }
 
     /// The same of a command in an EXEC, where a program that is not there yet may be wide when it runs.
@@ -654,54 +659,8 @@ impl Worker {
         }
     }
 
-    /// Has the killed programs that wait for locks go on, to end.
-    pub(super) fn resume_killed(&mut self) {
-        let awaiting = &mut self.programs.awaiting_locks;
-        let mut killed: Vec<LockRequestId> =
-            awaiting.iter().filter(|(_, frame)| frame.stopped.is_some()).map(|(&id, _)| id).collect();
-        killed.sort_unstable();
-        for lock_request in killed {
-            self.program_is_granted(lock_request);
-        }
-    }
-
-    /// A lock request was granted. If a program has waited for that, it goes on, before others, because they may wait for it.
-    /// Returns whether one has.
-    pub(in crate::worker) fn program_is_granted(&mut self, lock_request: LockRequestId) -> bool {
-        let Some(mut frame) = self.programs.awaiting_locks.remove(&lock_request) else {
-            // It may have been killed while it waited, and has to end.
-            return self.programs.ready.iter().any(|frame| frame.lock_request == Some(lock_request));
-        };
-        frame.awaits_locks = false;
-        self.programs.ready.push_front(frame);
-        true
-    }
-
-    /// To be called once a turn. Runs a slice of the first frame that is ready, unless that is put off: it is likely to be long.
-    pub(in crate::worker) fn run_ready_program(&mut self) {
-        if !(self.programs.puts_off_long_slices && self.programs.is_next_long()) {
-            self.run_slice_of_next();
-        }
-    }
-
-    /// To be called before a turn, after what the last one has produced was sent: runs the slice that was put off. Returns whether
-    /// there was one.
-    pub fn run_long_slice(&mut self) -> bool {
-        if !(self.programs.puts_off_long_slices && self.programs.is_next_long()) {
-            return false;
-        }
-        self.before_wait();
-        self.begin_turn();
-        self.run_slice_of_next();
-        true
-    }
-
-    /// From here on, who drives this worker calls [`run_long_slice`](Worker::run_long_slice).
-    pub fn put_off_long_slices(&mut self) {
-        self.programs.puts_off_long_slices = true;
-    }
-
-    fn run_slice_of_next(&mut self) {
+    /// Runs a slice of the first frame that is ready.
+    pub(super) fn run_slice_of_next(&mut self) {
         let Some(mut frame) = self.programs.ready.pop_front() else { return };
         frame.was_preempted = false;
         self.serve_due_first();

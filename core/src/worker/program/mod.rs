@@ -69,6 +69,7 @@ mod ctx;
 mod frame;
 mod hold;
 pub mod made;
+mod ready;
 mod removal;
 mod sample;
 mod shown;
@@ -110,6 +111,8 @@ pub struct ProgramHandler {
     pub reach: fn(worker: &mut Worker, args: Argv<'_>) -> Reach,
     /// For one that [makes](Reach::Made) keys: these. `None`: they are not known after all.
     pub made_keys: fn(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys>,
+    /// Whether it may send messages to channels: then it does not run before what its client has sent before it.
+    pub may_publish: fn(worker: &mut Worker, args: Argv<'_>) -> bool,
     pub run: fn(&mut ProgramCtx<'_>) -> CommandResult,
     /// What distinguishes it from other programs with the same functions: [`ProgramCtx::data`].
     pub data: &'static (dyn Any + Send + Sync),

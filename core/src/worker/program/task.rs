@@ -45,6 +45,7 @@ static TASK_HANDLER: ProgramHandler = ProgramHandler {
     name: |_| None,
     reach: |_, _| Reach::Any { is_read_only: false },
     made_keys: |_, _| None,
+    may_publish: |_, _| true,
     run: run_task,
     data: &(),
 };

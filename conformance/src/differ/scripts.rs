@@ -178,16 +178,13 @@ impl Parts {
         lines.join(if random.chance(50) { "\n" } else { " " })
     }
 
-    /// One call. A key is mostly named as a declared one, and others are often made of an argument.
+    /// One call. A key is mostly named as a declared one.
     fn call(&mut self, random: &mut Random, inner: &Inner) -> String {
         let mut words = Vec::new();
         for (at, arg) in inner.args.iter().enumerate() {
             let is_key = at > 0 && inner.keys.contains(arg);
             words.push(if is_key && random.chance(DECLARED_PERCENT) {
                 format!("{}[{}]", self.names.keys, place(&mut self.keys, arg))
-            } else if is_key && random.chance(50) {
-                let (text, rest) = arg.split_at(random.below(arg.len() + 1));
-                format!("{} .. {}[{}]", lua::quoted(text), self.names.args, place(&mut self.args, rest))
             } else if at > 0 && !is_key && random.chance(15) {
                 format!("{}[{}]", self.names.args, place(&mut self.args, arg))
             } else if arg.len() < 10

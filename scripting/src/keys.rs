@@ -31,8 +31,8 @@ pub use arguments::{Begin, CallFacts, Find, KeyGroup};
 use flow::{Flow, Found};
 use std::fmt;
 use syntax::FunctionId;
+pub use template::KeyTemplate;
 use template::TemplateId;
-pub use template::{KeyTemplate, Piece};
 
 /// A longer source is not analysed.
 const SOURCE_LEN_MAX: usize = 64 * 1024;

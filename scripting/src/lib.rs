@@ -35,8 +35,8 @@ mod vm;
 pub use args::{Args, Place};
 pub use host::{CallOptions, Control, Host, LogLevel, ReplTargets, Resp, TICK_INSTRUCTIONS};
 pub use keys::{
-    Begin, CallFacts, Commands, Find, KeyGroup, KeyTemplate, KeyUse, LibraryKeyUse, Piece, Reason,
-    library_key_use, script_key_use,
+    Begin, CallFacts, Commands, Find, KeyGroup, KeyTemplate, KeyUse, LibraryKeyUse, Reason, library_key_use,
+    script_key_use,
 };
 pub use library::{Function, FunctionFlags, Library, LoadError};
 pub use random::Random;

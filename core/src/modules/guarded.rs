@@ -31,7 +31,6 @@ use shardis_modules_api::abi::{
 };
 
 static AS_IT_WAS: ProgramHandler = handler(run_as_it_was);
-static TELLING: ProgramHandler = handler(run_telling);
 static FLUSHALL: ProgramHandler = handler(flushall);
 static FLUSHDB: ProgramHandler = handler(flushdb);
 static SAVE: ProgramHandler = handler(save);
@@ -88,7 +87,7 @@ pub(super) fn as_told(table: &CommandTable) -> Result<CommandTable, String> {
         if !tells(row) {
             return Command { ..*row };
         }
-        let row = guarded(row, &TELLING);
+        let row = guarded(row, &AS_IT_WAS);
         Command { flags: row.flags | flag::TELLS_KEYS, is_constant_time: false, ..row }
     };
     let plain = |row: &Command| if tells(row) { unlogged(row) } else { Command { ..*row } };
@@ -164,15 +163,8 @@ fn run_plain(ctx: &mut ProgramCtx<'_>) -> bool {
     !has_failed
 }
 
-/// COPY, DUMP, MEMORY USAGE, RESTORE.
+/// COPY, DUMP, MEMORY USAGE, RESTORE; and what changes keys.
 fn run_as_it_was(ctx: &mut ProgramCtx<'_>) -> CommandResult {
-    bring_keys(ctx);
-    run_plain(ctx);
-    Ok(())
-}
-
-/// A command that changes keys.
-fn run_telling(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     bring_keys(ctx);
     run_plain(ctx);
     Ok(())

@@ -86,13 +86,19 @@ pub(super) struct EvictionPool {
     look: Option<(usize, Sample)>,
 }
 
-/// What became of a step of eviction.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EvictStep {
-    Evicted,
-    /// The look for candidates is not over.
-    Looking,
-    /// It is, and none of them may be removed at present: there is none, or transactions have locked them.
+/// A key that is to be removed.
+pub struct Victim {
+    pub db: u32,
+    hash: u64,
+    pub key: Box<[u8]>,
+}
+
+/// What became of a step of the look for a key to remove.
+pub enum Look {
+    Found(Victim),
+    /// It is not over.
+    Unfinished,
+    /// No key may be removed at present: there is none, or transactions have locked them.
     InVain,
 }
 
@@ -143,33 +149,12 @@ impl Shard {
         criterion(self.config.maxmemory_policy).is_some_and(|(_, criterion)| criterion == Criterion::Random)
     }
 
-    /// Looks for candidates a step further, and if that look is over, removes the most dispensable key of this shard. After
-    /// finitely many steps, one does not return [`EvictStep::Looking`].
-    pub fn evict_step(&mut self) -> EvictStep {
-        match self.find_victim() {
-            Ok((db, key)) => {
-                self.evict(db, Key { bytes: &key, hash: hash_key(&key) });
-                EvictStep::Evicted
-            }
-            Err(without) => without,
-        }
-    }
-
-    /// Removes a key that was chosen to make room, if it is still there.
-    pub fn evict_victim(&mut self, db: u32, key: Key<'_>) {
-        if self.lookup_stored(db, key).is_some() {
-            self.evict(db, key);
-        }
-    }
-
-    /// The same, but only finds the key.
-    ///
-    /// # Errors
-    /// There is none as yet, or there may be none.
-    pub fn find_victim(&mut self) -> Result<(u32, Box<[u8]>), EvictStep> {
-        let (sampled, criterion) = criterion(self.config.maxmemory_policy).ok_or(EvictStep::InVain)?;
+    /// Looks for candidates a step further, and if that is done, takes the most dispensable key of this shard. After finitely many
+    /// steps, one does not return [`Look::Unfinished`].
+    pub fn find_victim(&mut self) -> Look {
+        let Some((sampled, criterion)) = criterion(self.config.maxmemory_policy) else { return Look::InVain };
         if !self.look_for_candidates(sampled, criterion) {
-            return Err(EvictStep::Looking);
+            return Look::Unfinished;
         }
         while let Some(Candidate { rank, db, hash, key: bytes }) = self.eviction.candidates.pop() {
             let key = Key { bytes: &bytes, hash };
@@ -178,10 +163,22 @@ impl Shard {
             let is_sampled = sampled == Sampled::All || entry.expire_at_ms().is_some();
             // What is here only for a transaction belongs to another shard.
             if is_as_it_was && is_sampled && self.owns(key.bytes) && !self.is_locked_for_others(key) {
-                return Ok((db, bytes));
+                return Look::Found(Victim { db, hash, key: bytes });
             }
         }
-        Err(EvictStep::InVain)
+        Look::InVain
+    }
+
+    /// Removes a key that was found just now.
+    pub fn evict_victim(&mut self, victim: &Victim) {
+        self.evict(victim.db, Key { bytes: &victim.key, hash: victim.hash });
+    }
+
+    /// Removes a key that was found before, if it is still there.
+    pub fn evict_if_there(&mut self, db: u32, key: Key<'_>) {
+        if self.lookup_stored(db, key).is_some() {
+            self.evict(db, key);
+        }
     }
 
     /// Whether others than the program that runs have locked a key, or wait for its lock.
@@ -323,10 +320,13 @@ mod tests {
     fn steps(shard: &mut Shard) -> (usize, bool) {
         let mut steps = 1;
         loop {
-            match shard.evict_step() {
-                EvictStep::Evicted => return (steps, true),
-                EvictStep::Looking => steps += 1,
-                EvictStep::InVain => return (steps, false),
+            match shard.find_victim() {
+                Look::Found(victim) => {
+                    shard.evict_victim(&victim);
+                    return (steps, true);
+                }
+                Look::Unfinished => steps += 1,
+                Look::InVain => return (steps, false),
             }
         }
     }

@@ -171,14 +171,10 @@ impl Worker {
             self.deliver_all(&mut inbox);
             self.settle_feed();
             self.end_turn();
+            self.run_long_slice();
             for (to, message) in self.outbox.drain() {
                 is_busy = true;
                 mesh.send(to, message);
-            }
-            if self.run_long_slice() {
-                for (to, message) in self.outbox.drain() {
-                    mesh.send(to, message);
-                }
             }
             is_busy |= mesh.flush() || self.has_ready_programs();
             if is_busy {

@@ -10,8 +10,8 @@
 //! A MULTI joins a coalesced pipeline only as a whole: everything up to its EXEC has arrived, the client watches
 //! nothing, and no command of it is refused. Then no difference can be seen from commands that were queued first.
 //!
-//! Programs that keep to their declared keys join a coalesced pipeline of programs alone: all their keys are moved here, and
-//! they run one after the other. A command of another kind ends it.
+//! Scripts and functions whose keys are known join a coalesced pipeline of these alone: all their keys are moved here, and they run
+//! one after the other. A command of another kind ends it.
 //!
 //! A master's stream on a replica of several shards is run in the same way, also where each of its commands is on one shard
 //! (`joins_requests` of its connection): at every moment the replica shows what the master has shown.
@@ -24,6 +24,7 @@
 use super::Worker;
 use super::connection::StallReason;
 use super::pipeline::{Flow, Prepared, arity_fits, begin_request};
+use super::program::Reach;
 use super::program::made::{Joining, WithMadeKeys};
 use super::transact::{Block, Start};
 use crate::client::{CommandQueue, ReplyMode};
@@ -149,10 +150,11 @@ fn is_program(entry: &CommandEntry) -> bool {
 }
 
 impl Worker {
-    /// Whether a program with the right number of arguments declares one key at most and makes none: a quick check that it is
-    /// on one shard.
+    /// Whether a script with the right number of arguments declares one key at most and makes none: a quick check that it is on
+    /// one shard.
     fn declares_few_keys(&mut self, entry: &CommandEntry, argv: Argv<'_>) -> bool {
-        argv.get(2).is_none_or(|count| matches!(count, b"0" | b"1")) && !self.makes_keys(entry, argv)
+        argv.get(2).is_none_or(|count| matches!(count, b"0" | b"1"))
+            && !matches!(self.reach_of(entry, argv), Some(Reach::Made { .. }))
     }
 
     /// Starts the first requests of `requests` as a coalesced pipeline, if the first one, or the transaction that it

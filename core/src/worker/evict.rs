@@ -18,7 +18,7 @@
 
 use super::Worker;
 use crate::config::MaxmemoryPolicy;
-use crate::shard::evict::{EvictStep, EvictionBoard};
+use crate::shard::evict::{EvictionBoard, Look};
 use crate::shard::message::Message;
 use crate::worker::latency::event;
 use smallvec::SmallVec;
@@ -306,10 +306,13 @@ impl Worker {
     /// Does a step of eviction. Returns whether there may be a key that can be removed: `vain_looks` have found none so far.
     fn step_found_key(&mut self, vain_looks: &mut usize) -> bool {
         self.eviction.has_stepped = true;
-        match self.shard.evict_step() {
-            EvictStep::Evicted => *vain_looks = 0,
-            EvictStep::Looking => {}
-            EvictStep::InVain => *vain_looks += 1,
+        match self.shard.find_victim() {
+            Look::Found(victim) => {
+                self.shard.evict_victim(&victim);
+                *vain_looks = 0;
+            }
+            Look::Unfinished => {}
+            Look::InVain => *vain_looks += 1,
         }
         *vain_looks < VAIN_LOOKS_MAX
     }

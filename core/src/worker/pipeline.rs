@@ -17,6 +17,7 @@ use super::connection::{Connection, StallReason};
 use super::fetch::Upcoming;
 use super::handoffs::HandoffWait;
 use super::hooks::Filtering;
+use super::program::Reach;
 use super::program::made::WithMadeKeys;
 use crate::client::ReplyMode;
 use crate::command::admission::{self, Caller, Refusal};
@@ -547,19 +548,23 @@ impl Worker {
         if connection.client.multi.is_some() && !row.has(flag::RUNS_IN_MULTI) {
             return self.execute_in_multi(at, entry, flags, &call, argv, prepared);
         }
-        let may_make_keys = self.shard.shard_count > 1 && entry.with_made_keys.is_some();
-        let made =
-            if may_make_keys && !caller.is_restricted() { self.with_made_keys(entry, argv) } else { None };
-        if let Some(WithMadeKeys { entry: stand_in, args, hash, hashed_arg }) = made {
+        let reach = if self.shard.shard_count > 1 { self.reach_of(entry, argv) } else { None };
+        if matches!(reach, Some(Reach::Made { .. }))
+            && !caller.is_restricted()
+            && let Some(made) = self.with_made_keys(entry, argv)
+        {
+            let WithMadeKeys { entry: stand_in, args, hash, hashed_arg } = made;
             let call = Call { command: stand_in.id, hash, hashed_arg, ..call };
-            let flow = self.place(at, entry.id, stand_in, &caller, call, args.as_argv(), None);
+            let flow = self.place(at, entry.id, stand_in, &caller, call, args.as_argv(), None, false);
             self.give_made_args(args);
             return flow;
         }
-        self.place(at, entry.id, entry, &caller, call, argv, prepared)
+        let is_wide = reach.is_some_and(Reach::is_wide);
+        self.place(at, entry.id, entry, &caller, call, argv, prepared, is_wide)
     }
 
     /// Runs an admitted request, or sends it to the shards where it runs. `requested`: the command that the client has called.
+    /// `is_wide`: it is a program that may touch keys of other shards, which are not known.
     #[allow(clippy::too_many_arguments, reason = "the caller has found out all of it")]
     #[inline(always)]
     fn place(
@@ -571,13 +576,13 @@ impl Worker {
         call: Call,
         argv: Argv<'_>,
         prepared: Option<&Prepared>,
+        is_wide: bool,
     ) -> Flow {
         let row = entry.row;
         let (home, db) = (self.shard.index, call.db);
         let connection = self.connections[at].as_deref().expect("its requests are being executed");
         let has_pending = !connection.pending.is_empty();
         let form = if caller.is_restricted() { self.form_when_subscribed(entry) } else { entry };
-        let is_wide = self.shard.shard_count > 1 && self.is_wide(entry, argv);
         let route = match prepared {
             _ if is_wide => Route::Many,
             Some(request) if request.key_arg() == 1 => Route::One(request.shard as usize),

@@ -222,7 +222,7 @@ const MADE: Command = Command::program("tmade", -4, &MAKES)
     .at(&[KeySpec::counted(2, key_flag::RW | key_flag::ACCESS | key_flag::UPDATE)]);
 
 const MADE_PLACED: Command =
-    Command::program("tmade-made", -4, &MAKES_PLACED).flags(MADE.flags).at(MADE.keys).in_place_of("tmade");
+    Command::program("tmade-made", -4, &MAKES).flags(MADE.flags).at(MADE.keys).in_place_of("tmade");
 
 const MAKES: ProgramHandler = ProgramHandler {
     reach: |_, _| Reach::Made { is_read_only: false },
@@ -230,8 +230,6 @@ const MAKES: ProgramHandler = ProgramHandler {
     run: made,
     ..NARROW
 };
-
-const MAKES_PLACED: ProgramHandler = ProgramHandler { run: made, ..NARROW };
 
 /// The keys that TMADE makes.
 fn made_keys(args: Argv<'_>) -> CommandResult<MadeKeys> {

@@ -31,7 +31,7 @@ type Walked<T> = Result<T, Leaked>;
 pub(super) struct Found<'a> {
     /// Functions that it contains or names.
     pub(super) mentions: Vec<FunctionId>,
-    /// Why a call of its own is not known to keep to declared keys.
+    /// Why the keys of a call of its own are not known.
     pub(super) reason: Option<Reason>,
     /// The keys of its calls that are no declared ones.
     pub(super) undeclared: Vec<TemplateId>,
@@ -405,20 +405,20 @@ impl<'a> Flow<'a> {
 
     /// Texts one behind the other.
     fn concat(&mut self, operands: &'a [Expr<'a>]) -> Walked<Value<'a>> {
-        let mut parts = Some(Vec::new());
+        let mut parts = Vec::with_capacity(operands.len());
         let mut fails = false;
         for operand in operands {
             let value = self.value(operand)?;
             // It may have metamethods, and these get the others.
             self.forget(value)?;
-            let part = match value {
+            parts.push(match value {
                 Value::Literal(text) => self.templates.literal(text),
                 Value::Made(template) => Some(template),
                 _ => None,
-            };
+            });
             fails |= value == Value::Nothing;
-            parts = parts.zip(part).map(|(parts, part)| [parts, vec![part]].concat());
         }
+        let parts: Option<Vec<TemplateId>> = parts.into_iter().collect();
         let made = parts.and_then(|parts| self.templates.concat(&parts));
         Ok(match made {
             // As long as not all is known, it may yet have a value.

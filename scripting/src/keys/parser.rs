@@ -519,17 +519,15 @@ fn is_call(suffix: &Suffix<'_>) -> bool {
 
 /// Keeps chains flat: `a + b + c` is one operation.
 fn join<'s>(operator: Operator, left: Expr<'s>, right: Expr<'s>) -> Expr<'s> {
-    // This operator binds to its right.
-    if operator == Operator::Concat {
-        return match right {
+    match (operator, left) {
+        // It binds to its right.
+        (Operator::Concat, left) => match right {
             Expr::Concat(mut operands) => {
                 operands.insert(0, left);
                 Expr::Concat(operands)
             }
             right => Expr::Concat(vec![left, right]),
-        };
-    }
-    match (operator, left) {
+        },
         (Operator::Operation, Expr::Operation(mut operands)) => {
             operands.push(right);
             Expr::Operation(operands)
@@ -542,7 +540,7 @@ fn join<'s>(operator: Operator, left: Expr<'s>, right: Expr<'s>) -> Expr<'s> {
             operands.push(right);
             Expr::Or(operands)
         }
-        (Operator::Operation | Operator::Concat, left) => Expr::Operation(vec![left, right]),
+        (Operator::Operation, left) => Expr::Operation(vec![left, right]),
         (Operator::And, left) => Expr::And(vec![left, right]),
         (Operator::Or, left) => Expr::Or(vec![left, right]),
     }

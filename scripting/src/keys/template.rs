@@ -2,7 +2,7 @@
 
 /// A piece of a key. Elements are counted from 1.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Piece {
+pub(super) enum Piece {
     Text(Vec<u8>),
     /// An element of KEYS.
     Key(usize),
@@ -32,7 +32,8 @@ impl KeyTemplate {
         KeyTemplate { pieces: vec![piece] }
     }
 
-    pub fn pieces(&self) -> &[Piece] {
+    #[cfg(test)]
+    pub(super) fn pieces(&self) -> &[Piece] {
         &self.pieces
     }
 

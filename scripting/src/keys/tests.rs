@@ -2,6 +2,7 @@
 
 mod shapes;
 
+use super::template::Piece;
 use super::*;
 
 /// Some commands of Redis.

@@ -121,6 +121,14 @@ impl Manifest {
         }
     }
 
+    /// The last file of commands is history although it has nothing, and no other file gets its number: a manifest that names
+    /// it may be on the disk.
+    pub fn give_up_last_incr(&mut self) {
+        if let Some(last) = self.incrs.pop() {
+            self.history.insert(0, FileInfo { kind: FileKind::History, ..last });
+        }
+    }
+
     /// The text of the file.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut text = Vec::new();

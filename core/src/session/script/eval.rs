@@ -91,12 +91,12 @@ pub(super) const FCALL_RO: Command = program("fcall_ro", &[counted(READS, READS_
     );
 
 // Each with the keys that it makes behind those that it declares: see [`made`](crate::worker::program::made).
-pub(super) const EVAL_MADE: Command = made("eval-made", &EVAL, &EVAL_MADE_HANDLER);
-pub(super) const EVAL_RO_MADE: Command = made("eval_ro-made", &EVAL_RO, &EVAL_RO_MADE_HANDLER);
-pub(super) const EVALSHA_MADE: Command = made("evalsha-made", &EVALSHA, &EVALSHA_MADE_HANDLER);
-pub(super) const EVALSHA_RO_MADE: Command = made("evalsha_ro-made", &EVALSHA_RO, &EVALSHA_RO_MADE_HANDLER);
-pub(super) const FCALL_MADE: Command = made("fcall-made", &FCALL, &FCALL_MADE_HANDLER);
-pub(super) const FCALL_RO_MADE: Command = made("fcall_ro-made", &FCALL_RO, &FCALL_RO_MADE_HANDLER);
+pub(super) const EVAL_MADE: Command = made("eval-made", &EVAL, &EVAL_HANDLER);
+pub(super) const EVAL_RO_MADE: Command = made("eval_ro-made", &EVAL_RO, &EVAL_RO_HANDLER);
+pub(super) const EVALSHA_MADE: Command = made("evalsha-made", &EVALSHA, &EVALSHA_HANDLER);
+pub(super) const EVALSHA_RO_MADE: Command = made("evalsha_ro-made", &EVALSHA_RO, &EVALSHA_RO_HANDLER);
+pub(super) const FCALL_MADE: Command = made("fcall-made", &FCALL, &FCALL_HANDLER);
+pub(super) const FCALL_RO_MADE: Command = made("fcall_ro-made", &FCALL_RO, &FCALL_RO_HANDLER);
 
 const fn made(name: &'static str, called: &Command, handler: &'static ProgramHandler) -> Command {
     program(name, called.keys, handler).flags(called.flags).docs(called.docs).in_place_of(called.name)
@@ -113,27 +113,6 @@ const FCALL_HANDLER: ProgramHandler =
     function_handler(|worker, args| reach_of_function(worker, false, args), fcall);
 const FCALL_RO_HANDLER: ProgramHandler =
     function_handler(|worker, args| reach_of_function(worker, true, args), fcall_ro);
-
-const EVAL_MADE_HANDLER: ProgramHandler =
-    text_handler(|worker, args| with_made(reach_of_text(worker, false, args)), eval);
-const EVAL_RO_MADE_HANDLER: ProgramHandler =
-    text_handler(|worker, args| with_made(reach_of_text(worker, true, args)), eval_ro);
-const EVALSHA_MADE_HANDLER: ProgramHandler =
-    sha_handler(|worker, args| with_made(reach_of_sha(worker, false, args)), evalsha);
-const EVALSHA_RO_MADE_HANDLER: ProgramHandler =
-    sha_handler(|worker, args| with_made(reach_of_sha(worker, true, args)), evalsha_ro);
-const FCALL_MADE_HANDLER: ProgramHandler =
-    function_handler(|worker, args| with_made(reach_of_function(worker, false, args)), fcall);
-const FCALL_RO_MADE_HANDLER: ProgramHandler =
-    function_handler(|worker, args| with_made(reach_of_function(worker, true, args)), fcall_ro);
-
-/// The reach of a command with the keys that it makes among those that it declares.
-fn with_made(reach: Reach) -> Reach {
-    match reach {
-        Reach::Made { .. } => Reach::Declared,
-        Reach::Declared | Reach::Any { .. } | Reach::Unknown => reach,
-    }
-}
 
 /// What makes a script wide although it keeps to its declared keys.
 #[derive(Clone, Copy)]
@@ -196,40 +175,25 @@ fn reach(keys: &KeyUse, is_read_only: bool, widened: Widened) -> Reach {
     }
 }
 
-fn made_keys_of_text(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys> {
+/// Looks at what is known of the keys of a call of EVAL.
+fn of_text<T>(worker: &mut Worker, args: Argv<'_>, look: impl FnOnce(&KeyUse) -> T) -> Option<T> {
     let text = args.arg(1);
-    match worker.scripts.find(&Sha::of(text)) {
-        Ok(script) => made_keys(script.script.key_use(worker.table), args),
-        Err(_) => made_keys(&script_key_use(text, worker.table), args),
-    }
+    Some(match worker.scripts.find(&Sha::of(text)) {
+        Ok(script) => look(script.script.key_use(worker.table)),
+        Err(_) => look(&script_key_use(text, worker.table)),
+    })
 }
 
-fn made_keys_of_sha(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys> {
+/// The same of EVALSHA. `None`: there is no such script.
+fn of_sha<T>(worker: &mut Worker, args: Argv<'_>, look: impl FnOnce(&KeyUse) -> T) -> Option<T> {
     let table = worker.table;
-    made_keys(worker.scripts.find_hex(args.arg(1)).ok()?.script.key_use(table), args)
+    worker.scripts.find_hex(args.arg(1)).ok().map(|script| look(script.script.key_use(table)))
 }
 
-fn made_keys_of_function(worker: &mut Worker, args: Argv<'_>) -> Option<MadeKeys> {
+/// The same of FCALL.
+fn of_function<T>(worker: &mut Worker, args: Argv<'_>, look: impl FnOnce(&KeyUse) -> T) -> Option<T> {
     let table = worker.table;
-    made_keys(worker.scripts.function(args.arg(1))?.key_use(table), args)
-}
-
-fn may_publish_of_text(worker: &mut Worker, args: Argv<'_>) -> bool {
-    let text = args.arg(1);
-    match worker.scripts.find(&Sha::of(text)) {
-        Ok(script) => script.script.key_use(worker.table).may_publish,
-        Err(_) => script_key_use(text, worker.table).may_publish,
-    }
-}
-
-fn may_publish_of_sha(worker: &mut Worker, args: Argv<'_>) -> bool {
-    let table = worker.table;
-    worker.scripts.find_hex(args.arg(1)).is_ok_and(|script| script.script.key_use(table).may_publish)
-}
-
-fn may_publish_of_function(worker: &mut Worker, args: Argv<'_>) -> bool {
-    let table = worker.table;
-    worker.scripts.function(args.arg(1)).is_some_and(|function| function.key_use(table).may_publish)
+    worker.scripts.function(args.arg(1)).map(|function| look(function.key_use(table)))
 }
 
 /// The keys that a call makes. One that needs a missing element is not among them: the script fails before it has it.
@@ -249,8 +213,8 @@ const fn text_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         flags: flags_of_text,
         name: name_of_text,
         reach,
-        made_keys: made_keys_of_text,
-        may_publish: may_publish_of_text,
+        made_keys: |worker, args| of_text(worker, args, |keys| made_keys(keys, args)).flatten(),
+        may_publish: |worker, args| of_text(worker, args, |keys| keys.may_publish).unwrap_or(false),
         run,
         data: &(),
     }
@@ -262,8 +226,8 @@ const fn sha_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         flags: flags_of_sha,
         name: name_of_sha,
         reach,
-        made_keys: made_keys_of_sha,
-        may_publish: may_publish_of_sha,
+        made_keys: |worker, args| of_sha(worker, args, |keys| made_keys(keys, args)).flatten(),
+        may_publish: |worker, args| of_sha(worker, args, |keys| keys.may_publish).unwrap_or(false),
         run,
         data: &(),
     }
@@ -275,8 +239,8 @@ const fn function_handler(reach: ReachOf, run: Run) -> ProgramHandler {
         flags: flags_of_function,
         name: name_of_function,
         reach,
-        made_keys: made_keys_of_function,
-        may_publish: may_publish_of_function,
+        made_keys: |worker, args| of_function(worker, args, |keys| made_keys(keys, args)).flatten(),
+        may_publish: |worker, args| of_function(worker, args, |keys| keys.may_publish).unwrap_or(false),
         run,
         data: &(),
     }
@@ -373,7 +337,7 @@ fn eval_sha(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult {
     let worker = ctx.worker();
     let script = Rc::clone(worker.scripts.find_hex(sha)?);
     let reach = reach_of_script(&script, worker.table, is_read_only, Widened::now(worker));
-    if !ctx.reaches(reach, true) {
+    if !ctx.reaches(reach) {
         return Err(NO_SCRIPT);
     }
 
@@ -409,11 +373,16 @@ fn call_function(ctx: &mut ProgramCtx<'_>, is_read_only: bool) -> CommandResult 
     let worker = ctx.worker();
     let function = worker.callable_function(name)?;
     let key_use = function.entry.key_use(worker.table);
-    let reach = reach(key_use, is_read_only, Widened::now(worker));
-    // Another of its name may have made other keys when it was placed.
-    let is_as_placed = !matches!(reach, Reach::Made { .. })
-        || made_keys(key_use, ctx.args).is_none_or(|made| ctx.has_in_hand(&made));
-    if !ctx.reaches(reach, is_as_placed) {
+    let reach = match reach(key_use, is_read_only, Widened::now(worker)) {
+        // Another of its name has made other keys when it was placed.
+        Reach::Made { is_read_only }
+            if made_keys(key_use, ctx.args).is_some_and(|made| !ctx.has_in_hand(&made)) =>
+        {
+            Reach::Any { is_read_only }
+        }
+        reach => reach,
+    };
+    if !ctx.reaches(reach) {
         return Err(FUNCTION_NOT_FOUND);
     }
     let key_count = key_count(ctx.args, CommandError::fixed("ERR Bad number of keys provided"))?;

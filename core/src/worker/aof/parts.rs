@@ -61,13 +61,16 @@ impl Writer {
         let (disk, prefix) = (&*self.disk, files.prefix().to_vec());
         let before = files.manifest.clone();
         let info = files.manifest.add_incr(&prefix);
-        let outcome = open_empty_on(disk, &files.path(&info)).and_then(|file| {
-            files.save(disk)?;
-            Ok(file)
-        });
-        if outcome.is_err() {
-            files.manifest = before;
-        }
+        let outcome = match open_empty_on(disk, &files.path(&info)) {
+            Ok(file) => files.save(disk).map(|()| file).inspect_err(|_| {
+                // It may be the new manifest that is found all the same.
+                files.manifest.give_up_last_incr();
+            }),
+            Err(error) => {
+                files.manifest = before;
+                Err(error)
+            }
+        };
         let name = String::from_utf8_lossy(&info.name);
         log::notice(format_args!("Creating AOF incr file {name} on background rewrite"));
         Ok(Target { file: outcome?, len_bytes: 0, synced_bytes: 0, part, is_temporary: false })

@@ -67,14 +67,12 @@ impl<'a> ProgramCtx<'a> {
     /// its name, or something that keeps to its declared keys: its keys are not all here. The caller ends, and the call is
     /// placed again. In an EXEC, whose other commands may have run, its error is the reply, as if there were nothing: that is
     /// so only if something else had its name when the EXEC was placed.
-    ///
-    /// `is_as_placed`: if it makes keys, they are those with which the call was placed.
-    pub fn reaches(&mut self, reach: Reach, is_as_placed: bool) -> bool {
+    pub fn reaches(&mut self, reach: Reach) -> bool {
         let worker = self.lent.worker();
         let has_made_keys = worker.programs.running().has_made_keys;
         let reaches = match reach {
             Reach::Declared => true,
-            Reach::Made { .. } if has_made_keys && is_as_placed => true,
+            Reach::Made { .. } if has_made_keys => true,
             Reach::Made { .. } | Reach::Any { .. } | Reach::Unknown => {
                 worker.shard.shard_count == 1 || worker.wide_caller().is_some()
             }

@@ -284,9 +284,19 @@ impl Worker {
         }
     }
 
+    /// What is known of the keys of a program; `None`: the command is none.
+    #[inline]
+    pub(in crate::worker) fn reach_of(&mut self, entry: &CommandEntry, args: Argv<'_>) -> Option<Reach> {
+        Some(match (handler_of(entry)?.reach)(self, args) {
+            // They are among those that it declares.
+            Reach::Made { .. } if entry.stands_for.is_some() => Reach::Declared,
+            reach => reach,
+        })
+    }
+
     /// Whether a command is a program that may touch keys that it does not declare.
     pub(in crate::worker) fn is_wide(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
-        handler_of(entry).is_some_and(|handler| (handler.reach)(self, args).is_wide())
+        self.reach_of(entry, args).is_some_and(Reach::is_wide)
     }
 
     /// Whether a command is a program that may send messages to channels.
@@ -296,7 +306,7 @@ impl Worker {
 
     /// The same of a command in an EXEC, where a program that is not there yet may be wide when it runs.
     pub(in crate::worker) fn may_be_wide_in_exec(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
-        handler_of(entry).is_some_and(|handler| (handler.reach)(self, args) != Reach::Declared)
+        self.reach_of(entry, args).is_some_and(|reach| reach != Reach::Declared)
     }
 
     /// The locks that a command needs on this shard, as far as its arguments tell.
@@ -419,7 +429,7 @@ impl Worker {
         let Invocation { entry, call, args, conn, .. } = *command;
         let has_client_here = conn.is_some();
         let handler = handler_of(entry).expect("the caller has seen that it is a program");
-        let reach = (handler.reach)(self, args);
+        let reach = self.reach_of(entry, args).expect("it is one");
         let is_unit = matches!(role, Role::Starting);
         let is_wide_unit = self.shard.shard_count == 1 && is_unit && reach.is_wide();
         let call = *call;
@@ -534,7 +544,7 @@ impl Worker {
             let Touched { hashes, all } = std::mem::take(&mut frame.touched);
             let (entry, is_wide) = (frame.entry, frame.is_wide_unit);
             let all = all || is_wide && is_of_module(entry);
-            let made = frame.declared.clone().filter(|_| frame.has_made_keys);
+            let made = if frame.has_made_keys { frame.declared.clone() } else { None };
             let mut locks = match made {
                 _ if all => LockSet::Whole,
                 Some(hashes) => {
@@ -837,7 +847,7 @@ impl Worker {
     }
 
     /// Takes the entries of checked-out keys out of the tables of this shard, which shows only its own then.
-    fn take_out_of_tables(&mut self, checked_out: &mut CheckedOut) {
+    pub(in crate::worker) fn take_out_of_tables(&mut self, checked_out: &mut CheckedOut) {
         let take_out = |keys: &Option<Vec<CheckedOutKey>>| {
             self.shard.send_checked_out_back(keys.as_deref().unwrap_or_default())
         };

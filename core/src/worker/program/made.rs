@@ -65,31 +65,23 @@ impl Worker {
         if (handler.flags)(self, entry.row.flags, args) & refused != 0 {
             return Joining::No;
         }
-        match (handler.reach)(self, args) {
-            Reach::Declared => Joining::AsCalled,
-            Reach::Made { .. } => self.with_made_keys(entry, args).map_or(Joining::No, Joining::WithMadeKeys),
-            Reach::Any { .. } | Reach::Unknown => Joining::No,
+        match self.reach_of(entry, args) {
+            Some(Reach::Declared) => Joining::AsCalled,
+            Some(Reach::Made { .. }) => {
+                self.with_made_keys(entry, args).map_or(Joining::No, Joining::WithMadeKeys)
+            }
+            Some(Reach::Any { .. } | Reach::Unknown) | None => Joining::No,
         }
     }
 
-    /// Whether a command is a program that makes keys.
-    pub(in crate::worker) fn makes_keys(&mut self, entry: &CommandEntry, args: Argv<'_>) -> bool {
-        let handler = handler_of(entry).filter(|_| entry.with_made_keys.is_some());
-        handler.is_some_and(|handler| matches!((handler.reach)(self, args), Reach::Made { .. }))
-    }
-
-    /// What is to run in the place of a command that makes keys. `None`: it makes none, or they are not known.
+    /// What is to run in the place of a command that makes keys. `None`: they are not known after all.
     pub(in crate::worker) fn with_made_keys(
         &mut self,
         entry: &CommandEntry,
         args: Argv<'_>,
     ) -> Option<WithMadeKeys> {
         let stand_in = entry.with_made_keys?;
-        let handler = handler_of(entry)?;
-        if !matches!((handler.reach)(self, args), Reach::Made { .. }) {
-            return None;
-        }
-        let made = (handler.made_keys)(self, args)?;
+        let made = (handler_of(entry)?.made_keys)(self, args)?;
         if made.iter().map(Vec::len).sum::<usize>() > MADE_BYTES_MAX {
             return None;
         }

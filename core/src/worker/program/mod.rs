@@ -145,7 +145,7 @@ pub(super) struct Programs {
     running: Option<Box<Frame>>,
     /// The frames that are suspended, in the order in which they run next.
     ready: VecDeque<Box<Frame>>,
-    /// Slices of frames that have used up their last one run between turns: see [`Worker::run_long_slice`].
+    /// A slice of a frame that has used up its last one is a turn of its own: see [`Worker::run_long_slice`].
     puts_off_long_slices: bool,
     /// The frames that wait for the reply to a call, by their transactions.
     calling: AHashMap<TxnId, Box<Frame>>,

@@ -15,7 +15,7 @@ use crate::command::docs::Docs;
 use crate::command::keys::{KeySpec, key_flag};
 use crate::command::table::{Command, flag};
 use crate::command::{CommandResult, Ctx};
-use crate::shard::evict::EvictStep;
+use crate::shard::evict::Look;
 use crate::shard::observe::{DUE_EXPIRED_MAX, DueExpired};
 use crate::worker::evict::VAIN_LOOKS_MAX;
 use crate::worker::{TURN_INTERVAL_MS_MAX, Worker};
@@ -102,10 +102,10 @@ fn evict_excess(program: &mut ProgramCtx<'_>) {
         if !worker.must_evict_own() || worker.has_evicted_for_long(began_ticks) {
             break;
         }
-        let (db, key) = match worker.shard.find_victim() {
-            Ok(victim) => victim,
-            Err(EvictStep::Looking | EvictStep::Evicted) => continue,
-            Err(EvictStep::InVain) => {
+        let victim = match worker.shard.find_victim() {
+            Look::Found(victim) => victim,
+            Look::Unfinished => continue,
+            Look::InVain => {
                 vain_looks += 1;
                 if vain_looks < VAIN_LOOKS_MAX {
                     continue;
@@ -115,7 +115,7 @@ fn evict_excess(program: &mut ProgramCtx<'_>) {
             }
         };
         let used = worker.counted_memory();
-        remove(program, EVICT.name, db, &key);
+        remove(program, EVICT.name, victim.db, &victim.key);
         let worker = program.worker();
         let freed = used - worker.counted_memory();
         worker.tell_freed(freed.max(0) as u64);
@@ -167,7 +167,7 @@ fn remove_expired(ctx: &mut Ctx<'_>) -> CommandResult {
 fn remove_evicted(ctx: &mut Ctx<'_>) -> CommandResult {
     let key = ctx.key(1);
 
-    ctx.shard.evict_victim(ctx.call.db, key);
+    ctx.shard.evict_if_there(ctx.call.db, key);
 
     ctx.no_effect();
     ctx.reply.ok();

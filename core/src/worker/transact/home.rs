@@ -297,10 +297,10 @@ impl Worker {
             return Some(checked_out);
         }
         self.judge_behind(txn, first);
-        let CheckedOut { txn: id, keys, mut entries, are_in_tables, events, brought, .. } = *checked_out;
-        if are_in_tables {
-            entries = keys.iter().map(|keys| self.shard.send_checked_out_back(moved(keys))).collect();
+        if checked_out.are_in_tables {
+            self.take_out_of_tables(&mut checked_out);
         }
+        let CheckedOut { txn: id, keys, entries, events, brought, .. } = *checked_out;
         self.send_brought_back(id, brought, &events);
         self.check_in_all(id, txn, &keys, entries, events, CheckedOutWaits::default());
         if !txn.is_coalesced {
@@ -741,11 +741,11 @@ impl Worker {
         }
         let block = behind.blocks.pop_front_if(|block| block.first == first);
         behind.next += block.map_or(1, |block| block.len);
-        let program = behind.multi.queue.commands()[first].call;
-        let entry = self.table.entry(program.command);
+        let call = behind.multi.queue.commands()[first].call;
+        let entry = self.table.entry(block.map_or(call.command, |block| block.multi));
         if block.is_none() && self.is_wide(entry, behind.multi.queue.args(first)) {
             let args = OwnedArgv::from_argv(behind.multi.queue.args(first));
-            self.begin_wide_for(reply_id, entry, program, args.as_argv(), Some(behind));
+            self.begin_wide_for(reply_id, entry, call, args.as_argv(), Some(behind));
             return;
         }
         let mut multi = self.take_command_queue();
@@ -755,8 +755,6 @@ impl Worker {
             multi.routes.add(self.table.entry(queued.call.command), args, None, self.shards());
         }
         multi.routes.check_out_overlapping(&multi.queue, self.shard.shard_count);
-        let call = behind.multi.queue.commands()[first].call;
-        let entry = self.table.entry(block.map_or(call.command, |block| block.multi));
         let blocks = block.map(|block| Block { first: 0, ..block }).into_iter().collect();
         let needs = multi.routes.needs(self.table, &multi.queue, self.shard.shard_count);
         // It was counted with the coalesced pipeline.

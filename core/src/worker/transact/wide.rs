@@ -204,10 +204,7 @@ impl Worker {
         call: Call,
         args: Argv<'_>,
     ) -> CallPlace {
-        let wide = self.transact.wide.get_mut(&caller.txn).expect("it lasts as long as its program");
-        wide.call_count += 1;
-        let call_number = wide.call_count;
-        self.shard.effects.set_call_number(call_number);
+        self.count_call_of(caller.txn).expect("it lasts as long as its program");
         let mut multi = self.take_command_queue();
         let placement = multi.routes.add(entry, args, None, self.shards());
         let walks = matches!(route::scope(entry.row, args, self.shard.shard_count), Scope::Walk { .. });

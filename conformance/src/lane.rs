@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::command::{capture, run};
 use crate::harness;
-use crate::suite::{HELPERS, Suite};
+use crate::suite::{HELPERS, OURS, Suite};
 use crate::{Result, Trouble};
 
 /// Where the first block starts by default: the suite's own default.
@@ -126,7 +126,7 @@ fn lay_out(suite: &Suite, server: &Path, dir: &Path) -> Result<()> {
     fs::create_dir_all(dir.join("tests/tmp")).map_err(Trouble::doing(laying_out()))?;
 
     // Links, not copies: users start the server through a link of this name, too.
-    let mut links = vec![("redis-server", server.to_owned())];
+    let mut links: Vec<(&str, PathBuf)> = OURS.map(|name| (name, server.to_owned())).to_vec();
     for helper in HELPERS {
         links.push((helper, suite.helper(helper)?));
     }
@@ -185,13 +185,13 @@ mod tests {
 
         lay_out(&suite, Path::new("/somewhere/shardis"), &dir).unwrap();
         let copied = fs::read_to_string(dir.join("tests/unit/quit.tcl")).unwrap();
-        let server = fs::read_link(dir.join("src/redis-server")).unwrap();
+        let ours = OURS.map(|name| fs::read_link(dir.join("src").join(name)).unwrap());
         let helper = fs::read_link(dir.join("src/redis-cli")).unwrap();
         let left = fs::read_dir(dir.join("tests/tmp")).unwrap().count();
         fs::remove_dir_all(&root).unwrap();
 
         assert_eq!(copied, "test");
-        assert_eq!(server, Path::new("/somewhere/shardis"));
+        assert_eq!(ours, OURS.map(|_| Path::new("/somewhere/shardis")));
         assert_eq!(helper, suite.root.join("src/redis-cli"));
         assert_eq!(left, 0, "what an earlier run left behind is gone");
     }

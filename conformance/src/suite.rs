@@ -21,21 +21,22 @@ const TARBALL: &str = "redis_7.0.15.orig.tar.gz";
 const TARBALL_SHA256: &str = "4b1dc4ee6d622a09fff9c6777191209750fb5e5a725ef78ea012d6eef4c22982";
 
 /// Programs that the suite or its harness starts, and the Debian package of each.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("tclsh", "tcl"),
+    ("redis-server", "redis-server"),
     ("redis-cli", "redis-tools"),
     ("redis-benchmark", "redis-tools"),
-    ("redis-check-aof", "redis-tools"),
-    ("redis-check-rdb", "redis-tools"),
     ("redis-sentinel", "redis-sentinel"),
     ("kill", "procps"),
     ("pgrep", "procps"),
     ("openssl", "openssl"),
 ];
 
-/// What the suite expects beside the server in its src/.
-pub const HELPERS: [&str; 5] =
-    ["redis-cli", "redis-benchmark", "redis-check-aof", "redis-check-rdb", "redis-sentinel"];
+/// What the suite expects in its src/ that the judged server is, by its names.
+pub const OURS: [&str; 3] = ["redis-server", "redis-check-aof", "redis-check-rdb"];
+
+/// What the suite expects beside these.
+pub const HELPERS: [&str; 3] = ["redis-cli", "redis-benchmark", "redis-sentinel"];
 
 #[derive(Debug, Clone)]
 pub struct Suite {
@@ -69,7 +70,8 @@ impl Suite {
     }
 }
 
-fn install_programs() -> Result<()> {
+/// Installs the programs that the suite and the workspace's own tests need, those of a real Redis among them.
+pub fn install_programs() -> Result<()> {
     let mut missing: BTreeSet<&str> = PROGRAMS
         .iter()
         .filter(|(program, _)| find_on_path(program).is_none())
@@ -120,7 +122,7 @@ const TESTED_MODULES: [(&str, &str); 2] = [
     ("/usr/share/doc/libclang-dev", "libclang-dev"),
 ];
 
-/// Installs what the workspace's own tests need for modules. Where that is not possible they leave out what needs it, and say so.
+/// Installs what the workspace's own tests need for modules. Where that is not possible the tests that need it fail.
 pub fn install_tested_modules() {
     let missing = TESTED_MODULES.iter().filter(|(path, _)| !Path::new(path).exists());
     for (_, package) in missing {

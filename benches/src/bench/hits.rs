@@ -1,5 +1,7 @@
 //! Hit rates of a cache under eviction: the same trace against every server, with `maxmemory` set so that all hold the same
-//! number of keys. What counts is which keys a server keeps, so the figures do not depend on the machine.
+//! number of keys. What counts is which keys a server keeps, so the figures do not depend on the machine. A trace has its own
+//! times, `--rate` requests a second: under LRU, servers know the seconds in which keys were last accessed, so that one
+//! that is driven faster would know less.
 //!
 //! The trace asks for keys whose popularity is Zipf's: the key of rank n is asked for in proportion to n^-exponent. A miss is
 //! followed by a SET, as a cache's user would send it. In the trace `one slot`, the more popular half of what is
@@ -7,6 +9,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use fastrand::Rng;
@@ -19,6 +22,9 @@ use crate::server::Server;
 
 /// How many points of a hundred our hit rate may be below Redis'.
 const BAR_POINTS: f64 = 0.5;
+
+/// A trace that ends later than this was not played at its times.
+const LATE_MAX: Duration = Duration::from_secs(1);
 
 const VALUE_LEN_BYTES: usize = 64;
 const PIPELINE: usize = 64;
@@ -40,6 +46,9 @@ pub struct HitsArgs {
     /// Measured requests; half as many come before
     #[arg(long, default_value_t = 1_000_000, value_parser = at_least_one)]
     pub requests: usize,
+    /// Requests a second
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub rate: u32,
     #[arg(long, default_value_t = 0.99)]
     pub exponent: f64,
     #[arg(long, value_delimiter = ',', default_value = "allkeys-lru,allkeys-lfu")]
@@ -93,6 +102,9 @@ impl Zipf {
 /// One connection that sends pipelines of requests.
 struct Player {
     stream: BufReader<TcpStream>,
+    /// Of the next request.
+    due_at: Instant,
+    request_interval: Duration,
     trace: Trace,
     hot: usize,
     value: Vec<u8>,
@@ -104,6 +116,8 @@ impl Player {
         stream.set_nodelay(true)?;
         Ok(Player {
             stream: BufReader::new(stream),
+            due_at: Instant::now(),
+            request_interval: Duration::from_secs(1) / args.rate,
             trace,
             hot: args.held / 2,
             value: vec![b'v'; VALUE_LEN_BYTES],
@@ -123,6 +137,8 @@ impl Player {
         let mut out = Vec::new();
         for begin in (0..requests).step_by(PIPELINE) {
             let ranks: Vec<usize> = (begin..requests.min(begin + PIPELINE)).map(|_| zipf.draw()).collect();
+            std::thread::sleep(self.due_at.saturating_duration_since(Instant::now()));
+            self.due_at += self.request_interval * ranks.len() as u32;
             out.clear();
             for &rank in &ranks {
                 write_command(&mut out, &[b"GET", self.key(rank).as_bytes()]);
@@ -197,6 +213,11 @@ fn measure(server: &Server, policy: &str, trace: Trace, args: &HitsArgs) -> Resu
         }
     }
     let hits = player.play(&mut zipf, args.requests).context(what)?;
+    let late = player.due_at.elapsed();
+    if late > LATE_MAX {
+        let late_s = late.as_secs_f64();
+        return Err(BenchError::new(format!("{}: the trace ended {late_s:.1} s late: lower --rate", what())));
+    }
     Ok((hits as f64 * 100.0 / args.requests as f64, key_count(server)?))
 }
 
@@ -251,8 +272,8 @@ pub fn run(args: &HitsArgs) -> Result<Verdict> {
         }
     }
     setup.report.paragraph(&format!(
-        "{} keys, room for {}, exponent {}, {} requests, values of {VALUE_LEN_BYTES} B.",
-        args.keys, args.held, args.exponent, args.requests
+        "{} keys, room for {}, exponent {}, {} requests, {} a second, values of {VALUE_LEN_BYTES} B.",
+        args.keys, args.held, args.exponent, args.requests, args.rate
     ));
     setup.report.table("Hit rates", &table);
     drop(servers);

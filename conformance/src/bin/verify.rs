@@ -75,6 +75,7 @@ fn main() -> ExitCode {
 fn own_tests(_: &Arguments) -> Result<Sum> {
     let place = Place::of_this_program()?;
     suite::install_build_needs()?;
+    suite::install_programs()?;
     suite::install_tested_modules();
     workspace_tests(&place.workspace, &place.target_dir, TEST_PROFILE)
 }

@@ -17,7 +17,7 @@ use crate::call::Key;
 use crate::persist::aof::rewrite::write_request;
 use crate::persist::rdb::ValueKind;
 use crate::persist::rdb::file::{FileReader, Item, Record, SavedAccess};
-use crate::persist::rdb::module::{AuxData, Modules, read_aux, write_aux};
+use crate::persist::rdb::module::{AuxData, Modules, aux_type, read_aux, write_aux};
 use crate::persist::rdb::read::{RdbString, ReadError};
 use crate::persist::rdb::value::Limits;
 use crate::persist::rdb::window::{FileError, for_each_item};
@@ -295,6 +295,20 @@ pub enum LoadError {
     },
     /// The server stops.
     Stopped,
+}
+
+impl LoadError {
+    /// Whether the file may be sound, and only this server, as it is configured, does not know what is in it.
+    pub fn is_of_unknown(&self) -> bool {
+        match self {
+            LoadError::File(FileError::Read(error)) => error.is_of_unknown(),
+            LoadError::NoSuchDb { .. } => true,
+            LoadError::File(FileError::Io(_) | FileError::Truncated { .. })
+            | LoadError::DuplicateKey { .. }
+            | LoadError::Library { .. }
+            | LoadError::Stopped => false,
+        }
+    }
 }
 
 impl fmt::Display for LoadError {
@@ -630,6 +644,28 @@ pub fn queues(
         })
         .unzip();
     (queues, incoming, outcomes)
+}
+
+/// Reads an RDB file without loading it, to see whether what is in it is known here: its version, the kinds of its values, types
+/// of modules, numbers of databases. Values themselves are not read.
+///
+/// # Errors
+/// Those of reading.
+pub fn check_known(source: &mut dyn Read, globals: &Globals) -> Result<(), LoadError> {
+    let (_, config) = globals.config();
+    let (types, db_count) = (&globals.module_types, config.databases as usize);
+    for_each_item(source, &mut FileReader::new(config.rdbchecksum), |item, _| match item {
+        Item::Record(record) if record.db >= db_count as u64 => Err(LoadError::NoSuchDb { db_count }),
+        Item::Record(record) => Ok(record.check_type(types)?),
+        Item::ModuleAux(aux) => Ok(aux_type(&aux, types).map(drop)?),
+        Item::Library { .. }
+        | Item::Aux { .. }
+        | Item::Header { .. }
+        | Item::SelectDb { .. }
+        | Item::ResizeDb { .. }
+        | Item::SlotInfo
+        | Item::End => Ok(()),
+    })
 }
 
 /// Loads an RDB file, which others may follow in the same source, by all shards. Returns where it ends.

@@ -1,6 +1,6 @@
 //! A real redis-server, if there is one on this machine.
 
-use crate::harness::{Connection, PATIENCE, free_port, send_signal};
+use crate::harness::{Connection, PATIENCE, free_port, leave_out, send_signal};
 use crate::rdb::Dir;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -33,7 +33,7 @@ impl Redis {
             .stdout(Stdio::null())
             .spawn();
         let Ok(child) = child else {
-            eprintln!("left out: no redis-server");
+            leave_out("no redis-server");
             return None;
         };
         let redis = Redis { child, port, _dir: None };

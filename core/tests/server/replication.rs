@@ -1,6 +1,6 @@
 //! Replication with real Redis: what it gets from this server is the data set of one moment, and all writes from there on.
 
-use crate::harness::{Connection, Server, Setup, StopOnDrop, wait_until};
+use crate::harness::{Connection, Server, Setup, StopOnDrop, leave_out, wait_until};
 use crate::random::Random;
 use crate::rdb::{Dir, digest, fill};
 use crate::redis::Redis;
@@ -168,7 +168,7 @@ fn replicas_that_come_in_time_share_a_snapshot() {
 fn redis_cli(port: u16, words: &[&str]) -> Option<String> {
     let output = Command::new("redis-cli").args(["-p", &port.to_string()]).args(words).output();
     let Ok(output) = output else {
-        eprintln!("left out: no redis-cli");
+        leave_out("no redis-cli");
         return None;
     };
     let all = [output.stdout, output.stderr].concat();

@@ -4,7 +4,7 @@
 //! Three sentinels watch three servers. A client asks them for the master and writes to it, with WAIT after each write. In each
 //! round the master is killed, or stopped for as long as the failover takes. `SHARDIS_FAILOVER_ROUNDS`: how many rounds.
 
-use crate::harness::{Connection, PATIENCE, StopOnDrop, free_port, send_signal, wait_until};
+use crate::harness::{Connection, PATIENCE, StopOnDrop, free_port, leave_out, send_signal, wait_until};
 use crate::rdb::{Dir, digest};
 use crate::replies::strings;
 use std::fs;
@@ -272,7 +272,7 @@ fn fail_over(cluster: &mut Cluster, round: usize, count: &dyn Fn() -> usize, wha
 
 fn rounds_of(name: &str, makes: [Make; 3]) {
     let Some(mut cluster) = Cluster::start(name, makes) else {
-        eprintln!("left out: no redis-server, or no redis-sentinel");
+        leave_out("no redis-server, or no redis-sentinel");
         return;
     };
     let sentinels: Vec<u16> = cluster.sentinels.iter().map(|sentinel| sentinel.port).collect();

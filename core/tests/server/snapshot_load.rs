@@ -4,6 +4,11 @@ use crate::harness::{Connection, wait_until};
 use crate::link::Node;
 use crate::rdb::fill;
 use crate::replication::{FOUR, ONE, TWO, is_up, wait_until_alike, write_at_random};
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 const WAYS: [&str; 3] = ["disabled", "on-empty-db", "swapdb"];
 
@@ -117,6 +122,71 @@ fn swapdb_shows_no_data_of_another_history_while_it_loads_and_keeps_it_all_the_s
         wait_until("it is given up", || at_replica.info("persistence", "loading") == "0");
         assert_eq!(at_replica.call(&["GET", "of the replica"]), "$1\r\n1\r\n", "{setup:?}");
         assert_eq!(at_replica.call(&["DBSIZE"]), ":1\r\n", "{setup:?}");
+    }
+}
+
+/// A master whose snapshot is these bytes. Returns its port, and how many it has been asked for.
+fn master_of(snapshot: Vec<u8>) -> (u16, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = listener.local_addr().expect("it has an address").port();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let reader = BufReader::new(stream.try_clone().expect("a handle"));
+            for line in reader.lines().map_while(Result::ok) {
+                let id = "a".repeat(40);
+                let reply = match &*line {
+                    "PING" => b"+PONG\r\n".to_vec(),
+                    "REPLCONF" => b"+OK\r\n".to_vec(),
+                    "PSYNC" => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        let head = format!("+FULLRESYNC {id} 0\r\n${}\r\n", snapshot.len());
+                        [head.as_bytes(), &snapshot].concat()
+                    }
+                    _ => continue,
+                };
+                if stream.write_all(&reply).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (port, asked)
+}
+
+/// A snapshot with something that is not known here is refused by its name. It does not come again, and the data from before is
+/// there, also after a restart.
+#[test]
+fn a_snapshot_with_something_unknown_is_refused_and_the_data_stays() {
+    let of_version = |version: &str| [b"REDIS", version.as_bytes(), b"\xff", &[0; 8]].concat();
+    let with_type = [&b"REDIS0010\xfe\x00\xc8\x01k\x01v\xff"[..], &[0; 8]].concat();
+    let of_db = [&b"REDIS0010\xfe\x14\x00\x01k\x01v\xff"[..], &[0; 8]].concat();
+    for (setup, way) in [ONE, FOUR].into_iter().flat_map(|setup| WAYS.map(|way| (setup, way))) {
+        for (snapshot, why) in [
+            (of_version("0099"), "RDB version 99"),
+            (with_type.clone(), "Unknown RDB type or opcode 200"),
+            (of_db.clone(), "more databases than the 16"),
+        ] {
+            let what = format!("{setup:?}, {way}, {why}");
+            let mut replica = Node::ours_with("unknown", setup, &["--repl-diskless-load", way]);
+            let mut client = replica.connect();
+            for request in [&["SET", "of the replica", "1"][..], &["SAVE"], &["SET", "later", "1"]] {
+                assert_eq!(client.call(request), "+OK\r\n", "{what}");
+            }
+            let (master, asked) = master_of(snapshot);
+            assert_eq!(client.call(&["REPLICAOF", "127.0.0.1", &master.to_string()]), "+OK\r\n", "{what}");
+            let Node::Ours { server, .. } = &mut replica else { unreachable!("it is ours") };
+            let line = server.wait_for_line(why);
+            let end = "The link is given up";
+            assert!(line.contains(end) || server.wait_for_line(end).contains(end), "{what}");
+            assert_eq!(asked.load(Ordering::Relaxed), 1, "{what}");
+            assert_eq!(client.call(&["DBSIZE"]), ":2\r\n", "{what}");
+            // Its own snapshot is what a restart finds.
+            client.call(&["REPLICAOF", "NO", "ONE"]);
+            assert_eq!(client.call(&["DEBUG", "RELOAD", "NOSAVE", "NOFLUSH", "MERGE"]), "+OK\r\n", "{what}");
+            assert_eq!(client.call(&["DBSIZE"]), ":2\r\n", "{what}");
+        }
     }
 }
 

@@ -7,7 +7,7 @@ mod peers;
 
 use self::peers::{Certificates, PASSPHRASE, TlsConnection, TlsServer};
 use crate::crowds::crowd_size;
-use crate::harness::{SETUPS, Server, Setup, encode, free_port, wait_until};
+use crate::harness::{SETUPS, Server, Setup, encode, free_port, leave_out, wait_until};
 use crate::modules::compiled;
 use crate::random::{Random, fresh_seed};
 use openssl::ssl::{ShutdownResult, SslContextBuilder, SslVersion};
@@ -519,7 +519,7 @@ fn the_real_tools_work_encrypted() {
         let output = match Command::new(program).args(tls).args(args).output() {
             Ok(output) => output,
             Err(error) => {
-                eprintln!("left out: {program}: {error}");
+                leave_out(&format!("{program}: {error}"));
                 return None;
             }
         };

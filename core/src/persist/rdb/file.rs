@@ -5,7 +5,7 @@
 //! found and handed over as they stand there: whoever owns the key reads them with [`Record::read_value`].
 
 use super::module::{AuxData, Modules, find_aux};
-use super::read::{RdbString, ReadError, ReadResult, Reader};
+use super::read::{ModuleData, RdbString, ReadError, ReadResult, Reader};
 use super::skip::skip_value;
 use super::value::{Limits, plain_string, read_value};
 use super::{REDIS_VERSION_MAX, VALKEY_VERSION, VERSION, ValueKind, opcode};
@@ -90,6 +90,21 @@ impl<'w> Record<'w> {
         }
         let id = Reader::new(self.value, self.offset).length().ok()?;
         types.find(ModuleTypeId(id))
+    }
+
+    /// Whether the type of the value is known here.
+    ///
+    /// # Errors
+    /// It is one of a module that is not loaded.
+    pub fn check_type(&self, types: &ModuleTypes) -> ReadResult<()> {
+        if self.kind != ValueKind::Module2 {
+            return Ok(());
+        }
+        let id = ModuleTypeId(Reader::new(self.value, self.offset).length()?);
+        match types.find(id) {
+            Some(_) => Ok(()),
+            None => Err(ReadError::NoModule { name: id.name(), data: ModuleData::Value }),
+        }
     }
 
     /// # Errors
@@ -227,7 +242,7 @@ impl FileReader {
             _ => match ValueKind::of(byte) {
                 Ok(kind) => Ok(kind),
                 Err(Some(what)) => unsupported(what),
-                Err(None) => Err(start.damaged("Unknown RDB type or opcode")),
+                Err(None) => Err(ReadError::UnknownType { offset: start.offset(), byte }),
             },
         }
     }

@@ -177,13 +177,21 @@ pub(super) fn read_value(reader: &mut Reader<'_>, modules: &Modules<'_>) -> Read
     }
 }
 
+/// The type that what a module has beside its keys belongs to.
+///
+/// # Errors
+/// It is one of a module that is not loaded.
+pub fn aux_type(aux: &AuxData<'_>, types: &ModuleTypes) -> ReadResult<&'static dyn ModuleType> {
+    types.find(aux.id).ok_or(ReadError::NoModule { name: aux.id.name(), data: ModuleData::Aux })
+}
+
 /// Has a module read its data.
 ///
 /// # Errors
 /// As for a value.
 pub fn read_aux(aux: &AuxData<'_>, types: &ModuleTypes) -> ReadResult<()> {
     let (name, data) = (aux.id.name(), ModuleData::Aux);
-    let of = types.find(aux.id).ok_or(ReadError::NoModule { name, data })?;
+    let of = aux_type(aux, types)?;
     let mut reader = Reader::new(aux.bytes, aux.offset);
     let mut source = Source { reader: &mut reader, failed: None };
     if !of.load_aux(&mut source, aux.id.encver(), aux.when) || source.failed.is_some() {

@@ -20,6 +20,8 @@ pub enum ReadError {
     Version { offset: u64, version: u16 },
     /// What this version does not read.
     Unsupported { offset: u64, what: &'static str },
+    /// A byte that stands for no kind of value, nor for anything else.
+    UnknownType { offset: u64, byte: u8 },
     /// A collection without elements, which older versions have written at times.
     EmptyKey,
     /// No module that is loaded has registered this type.
@@ -42,6 +44,19 @@ pub enum ModuleData {
     Aux,
 }
 
+impl ReadError {
+    /// Whether the bytes may be sound, and only this server does not know what they are.
+    pub fn is_of_unknown(&self) -> bool {
+        matches!(
+            self,
+            ReadError::Version { .. }
+                | ReadError::Unsupported { .. }
+                | ReadError::UnknownType { .. }
+                | ReadError::NoModule { .. }
+        )
+    }
+}
+
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -56,6 +71,9 @@ impl fmt::Display for ReadError {
             }
             ReadError::Unsupported { offset, what } => {
                 write!(f, "{what}, which this version does not read, at byte {offset}")
+            }
+            ReadError::UnknownType { offset, byte } => {
+                write!(f, "Unknown RDB type or opcode {byte}, at byte {offset}")
             }
             ReadError::EmptyKey => write!(f, "a collection without elements"),
             ReadError::NoModule { name, data: ModuleData::Value } => write!(

@@ -399,12 +399,21 @@ impl LinkThread {
         self.globals.link.has_order() || self.globals.is_stopping()
     }
 
+    /// Sleeps until the time that DEBUG SLEEP has set: nothing of the server happens meanwhile.
+    fn wait_out_stall(&self) {
+        let left_ms = self.globals.stall_until_ms.load(Ordering::Relaxed) - self.clock.wall_ms();
+        if left_ms > 0 {
+            self.clock.sleep(Duration::from_millis(left_ms as u64));
+        }
+    }
+
     /// Follows a master until there is another order.
     fn follow(&self, master: &Master) {
         let link = &self.globals.link;
         let mut begins = "Connecting";
         while !self.has_order() {
             link.set_state(LinkState::Connect);
+            self.wait_out_stall();
             log::notice(format_args!("{begins} to MASTER {}:{}", master.host, master.port));
             let ended = self.follow_once(master);
             link.set_socket(None);

@@ -11,12 +11,14 @@ use crate::config::ReplDisklessLoad;
 use crate::persist::rdb::window::FileError;
 use crate::runtime::disk::{Disk, SystemDisk};
 use crate::runtime::log;
+use crate::runtime::os_error::error_text;
 use crate::worker::aof::Aof;
 use crate::worker::feed::AtEnd;
 use crate::worker::hooks::SnapshotEvent;
 use crate::worker::load::{self, LoadError};
 use crate::worker::persistence::removes_sync_files;
 use std::io::{self, Read};
+use std::path::Path;
 
 /// What becomes of the snapshot, and of the present data.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,6 +57,7 @@ impl LinkThread {
         if way == Way::File {
             let (path, len_bytes) = talk.receive(payload)?;
             let (_, config) = self.globals.config();
+            self.check_file(&path)?;
             SystemDisk.rename(&path, config.dbfilename.as_path())?;
             let mut file = SystemDisk.reader(config.dbfilename.as_path())?;
             let loaded = self.load(&mut file, way, len_bytes, id);
@@ -69,6 +72,21 @@ impl LinkThread {
         let len_bytes = payload.total_bytes();
         let mut source = talk.payload_source(payload);
         self.load(&mut source, way, len_bytes, id)
+    }
+
+    /// The data of before, in memory and on the disk, is given up only for a snapshot that can be loaded. One that has
+    /// something unknown would come again and again.
+    fn check_file(&self, path: &Path) -> Result<(), Ended> {
+        let Err(error) = load::check_known(&mut SystemDisk.reader(path)?, self.globals) else {
+            return Ok(());
+        };
+        let line = format!(
+            "MASTER <-> REPLICA sync: The snapshot of the master cannot be loaded, and the data is as it was: {error}"
+        );
+        if let Err(error) = SystemDisk.remove(path) {
+            log::warning(format_args!("{} cannot be removed: {}", path.display(), error_text(&error)));
+        }
+        Err(if error.is_of_unknown() { Ended::Hopeless(line) } else { Ended::Failed(line) })
     }
 
     fn way(&self) -> Way {
@@ -173,6 +191,9 @@ impl LinkThread {
         if way.keeps_data() {
             log::notice(format_args!("MASTER <-> REPLICA sync: Discarding temporary DB in background"));
         }
-        Ended::Again
+        match error.is_of_unknown() {
+            true => Ended::Hopeless("The snapshot of the master cannot be loaded".to_owned()),
+            false => Ended::Again,
+        }
     }
 }

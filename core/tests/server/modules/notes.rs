@@ -2,7 +2,7 @@
 //! `notes/`.
 
 use super::{KEYS, expect};
-use crate::harness::{Connection, SETUPS, Server, free_port};
+use crate::harness::{Connection, SETUPS, Server, free_port, leave_out};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -43,11 +43,11 @@ fn build() -> Option<String> {
         command.status().expect("cargo runs").success()
     };
     if !has_libclang() {
-        eprintln!("left out: no libclang (apt-get install libclang-dev)");
+        leave_out("no libclang (apt-get install libclang-dev)");
         return None;
     }
     if !cargo(&["fetch", "--quiet"]) {
-        eprintln!("left out: the crate redis-module cannot be fetched");
+        leave_out("the crate redis-module cannot be fetched");
         return None;
     }
     assert!(cargo(&["build", "--release", "--quiet"]), "the module is built");

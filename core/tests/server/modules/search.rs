@@ -2,7 +2,7 @@
 //! the answers that it gives in redis-server 7.0.15.
 
 use super::expect;
-use crate::harness::{Connection, PATIENCE, Server, Setup, free_port, wait_until};
+use crate::harness::{Connection, PATIENCE, Server, Setup, free_port, leave_out, wait_until};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -21,7 +21,7 @@ const WORDS: [&str; 20] = [
 fn is_installed() -> bool {
     let is_here = Path::new(MODULE).exists();
     if !is_here {
-        eprintln!("left out: no {MODULE} (apt-get install redis-redisearch)");
+        leave_out(&format!("no {MODULE} (apt-get install redis-redisearch)"));
     }
     is_here
 }

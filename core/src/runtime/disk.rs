@@ -201,11 +201,12 @@ pub fn create_dir_on(disk: &dyn Disk, path: &Path) -> io::Result<()> {
 /// # Errors
 /// Those of the system. The name stays in any case: a list of files that names it may be on the disk already.
 pub fn open_empty_on(disk: &dyn Disk, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-    let has_bytes = disk.len(path)?.is_some_and(|len_bytes| len_bytes > 0);
+    let was_there = disk.len(path)?.is_some();
     let mut file = disk.open(path)?;
-    if has_bytes {
+    if was_there {
         file.truncate(0)?;
-        // Otherwise the old bytes could come back in place of new ones that are lost.
+        // Otherwise the old bytes could come back in place of new ones that are lost. Also if it is empty already: then
+        // this may have failed before.
         file.sync()?;
     }
     disk.sync_dir(&dir_of(path))?;

@@ -121,12 +121,9 @@ impl Manifest {
         }
     }
 
-    /// The last file of commands is history although it has nothing, and no other file gets its number: a manifest that names
-    /// it may be on the disk.
+    /// Takes the last file of commands out again. No other file gets its number: a manifest that names it may be on the disk.
     pub fn give_up_last_incr(&mut self) {
-        if let Some(last) = self.incrs.pop() {
-            self.history.insert(0, FileInfo { kind: FileKind::History, ..last });
-        }
+        self.incrs.pop();
     }
 
     /// The text of the file.

@@ -37,6 +37,8 @@ pub(crate) enum Call {
     Rename,
     Remove,
     SyncDir,
+    /// A file is opened to be read, or its length is asked for.
+    Read,
 }
 
 /// Which calls fail.
@@ -49,6 +51,15 @@ pub(crate) struct Fault {
     pub(crate) count: usize,
     /// The first append that fails has written a part, which is no failure yet.
     pub(crate) writes_part: bool,
+    /// The system's error.
+    pub(crate) errno: i32,
+}
+
+impl Default for Fault {
+    /// The disk is full, and no call is said to fail.
+    fn default() -> Fault {
+        Fault { of: &[], after: 0, count: usize::MAX, writes_part: false, errno: os_error::NO_SPACE }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -231,7 +242,7 @@ impl State {
             return Ok(false);
         }
         fault.count -= 1;
-        Err(io::Error::from_raw_os_error(os_error::NO_SPACE))
+        Err(io::Error::from_raw_os_error(fault.errno))
     }
 
     fn change(&mut self, removed: Option<&Path>, set: Option<(&Path, Entry)>) {
@@ -326,7 +337,8 @@ impl Disk for ModelDisk {
     }
 
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        let state = self.state();
+        let mut state = self.state();
+        state.call(Call::Read)?;
         Ok(state.file(path).map(|at| state.inodes[at].bytes.clone()))
     }
 
@@ -411,7 +423,7 @@ mod tests {
         let mut file = disk.open(path).expect("a new file");
         disk.sync_dir(Path::new(".")).expect("it works");
         append_all(&mut *file, &[b'n'; PAGE_LEN]).expect("there is room");
-        disk.fail(Fault { of: &[Call::Sync], after: 0, count: 1, writes_part: false });
+        disk.fail(Fault { of: &[Call::Sync], count: 1, ..Fault::default() });
         assert!(file.sync().is_err());
         file.sync().expect("the next one works");
         assert_eq!(after_cuts(&disk, path), BTreeSet::from([Some(vec![0; PAGE_LEN])]));

@@ -63,8 +63,11 @@ impl Writer {
         let info = files.manifest.add_incr(&prefix);
         let outcome = match open_empty_on(disk, &files.path(&info)) {
             Ok(file) => files.save(disk).map(|()| file).inspect_err(|_| {
-                // It may be the new manifest that is found all the same.
                 files.manifest.give_up_last_incr();
+                // If this fails, too, the file stays: it may be the new manifest that is found.
+                if files.save(disk).is_ok() {
+                    let _ = disk.remove(&files.path(&info));
+                }
             }),
             Err(error) => {
                 files.manifest = before;

@@ -550,7 +550,13 @@ mod tests {
             let disk = ModelDisk::default();
             assert!(save(&disk, 1).expect("there is room"));
             match seed % 3 {
-                0 => disk.fail(Fault { of: ALL_CALLS, after, count: 1, writes_part: seed % 2 == 0 }),
+                0 => disk.fail(Fault {
+                    of: ALL_CALLS,
+                    after,
+                    count: 1,
+                    writes_part: seed % 2 == 0,
+                    ..Fault::default()
+                }),
                 _ => disk.die_after(after),
             }
             let outcome = save(&disk, 2);

@@ -115,7 +115,7 @@ fn an_append_that_fails_anywhere_leaves_whole_units_and_loses_nothing() {
             (0..rng.below(4)).for_each(|_| world.set());
             if rng.below(3) == 0 {
                 let (after, writes_part) = (rng.below(2), rng.below(2) == 0);
-                world.disk.fail(Fault { of: OF_FILES, after, count: usize::MAX, writes_part });
+                world.disk.fail(Fault { of: OF_FILES, after, writes_part, ..Fault::default() });
             }
             world.write().expect("with everysec it goes on");
             let has_all = world.numbers() == world.changes;
@@ -135,7 +135,7 @@ fn with_always_an_error_is_the_end_and_nobody_waits_longer_than_necessary() {
         let mut rng = Rng::new(seed);
         let mut world = World::new(AppendFsync::Always);
         let (after, writes_part) = (rng.below(30), rng.below(2) == 0);
-        world.disk.fail(Fault { of: OF_FILES, after, count: usize::MAX, writes_part });
+        world.disk.fail(Fault { of: OF_FILES, after, writes_part, ..Fault::default() });
         for _ in 0..20 {
             (0..rng.below(4)).for_each(|_| world.set());
             if world.write().is_err() {
@@ -153,7 +153,7 @@ fn an_fsync_that_fails_is_the_end_with_every_policy() {
     for fsync in [AppendFsync::Always, AppendFsync::Everysec, AppendFsync::No] {
         let mut world = World::new(fsync);
         world.set();
-        world.disk.fail(Fault { of: &[Call::Sync], after: 0, count: usize::MAX, writes_part: false });
+        world.disk.fail(Fault { of: &[Call::Sync], ..Fault::default() });
         world.writer.collect(world.policy);
         let outcome = world.writer.write(&world.aof, world.policy, true);
         let Err(Fatal(line)) = outcome else { panic!("{fsync:?}: it goes on") };
@@ -236,7 +236,7 @@ fn a_base_that_is_cancelled_or_whose_part_has_no_file_is_not_used() {
     world.set();
     world.writer.take(ToWriter::Base(base));
     world.writer.collect(world.policy);
-    world.disk.fail(Fault { of: &[Call::Open], after: 0, count: usize::MAX, writes_part: false });
+    world.disk.fail(Fault { of: &[Call::Open], ..Fault::default() });
     world.writer.write(&world.aof, world.policy, false).expect("it goes on in the present file");
     world.disk.heal();
     assert!(world.adopt().is_err());
@@ -259,7 +259,7 @@ fn a_base_that_cannot_be_put_in_its_place_loses_nothing_and_the_next_one_can() {
         world.set();
         world.writer.take(ToWriter::Base(base));
         world.write().expect("there is room");
-        world.disk.fail(Fault { of: OF_NAMES, after: works_for, count: 1, writes_part: false });
+        world.disk.fail(Fault { of: OF_NAMES, after: works_for, count: 1, ..Fault::default() });
         let outcome = world.adopt();
         world.disk.heal();
         failures += usize::from(outcome.is_err());

@@ -15,6 +15,7 @@
 use super::*;
 use crate::persist::aof::check::{CheckFiles, Repair, check};
 use crate::runtime::disk::Disk;
+use crate::runtime::os_error;
 use crate::testing::with_seed;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -26,8 +27,19 @@ const LOSS_MS: i64 = 2000;
 
 /// With `no`, an fsync is due only at the end of a file, and one that fails says nothing about what was lost before. With the
 /// others it fails alone: the writer cannot mend anything on a disk that then refuses to cut the file off, too.
-const ALL_BUT_SYNC: &[Call] =
-    &[Call::Append, Call::Truncate, Call::Open, Call::CreateDir, Call::Rename, Call::Remove, Call::SyncDir];
+const ALL_BUT_SYNC: &[Call] = &[
+    Call::Append,
+    Call::Truncate,
+    Call::Open,
+    Call::CreateDir,
+    Call::Rename,
+    Call::Remove,
+    Call::SyncDir,
+    Call::Read,
+];
+
+/// A disk that is full, and one that is broken.
+const ERRORS: [i32; 2] = [os_error::NO_SPACE, os_error::IO_ERROR];
 
 const MANIFEST: &[u8] = b"appendonlydir/appendonly.aof.manifest";
 
@@ -91,13 +103,15 @@ impl Run {
         let after = self.rng.below(12);
         let writes_part = self.rng.one_in(2);
         let count = 1 + self.rng.below(3);
+        let errno = ERRORS[self.rng.below(ERRORS.len())];
+        let fault = Fault { after, count, writes_part, errno, ..Fault::default() };
         match self.rng.below(4) {
             0 => self.disk.die_after(after),
             1 if self.fsync != AppendFsync::No => {
-                self.disk.fail(Fault { of: &[Call::Sync], after: after / 4, count: 1, writes_part });
+                self.disk.fail(Fault { of: &[Call::Sync], after: after / 4, count: 1, ..fault });
             }
-            2 => self.disk.fail(Fault { of: &[Call::Append], after: after / 2, count, writes_part }),
-            _ => self.disk.fail(Fault { of: ALL_BUT_SYNC, after, count, writes_part }),
+            2 => self.disk.fail(Fault { of: &[Call::Append], after: after / 2, ..fault }),
+            _ => self.disk.fail(Fault { of: ALL_BUT_SYNC, ..fault }),
         }
     }
 
@@ -145,7 +159,8 @@ impl Run {
                 Ok(_) => String::new(),
                 Err(line) => line,
             };
-            let is_troubled = self.disk.is_dead() || line.contains("No space left on device");
+            let is_error = |errno: &i32| line.contains(&*error_text(&io::Error::from_raw_os_error(*errno)));
+            let is_troubled = self.disk.is_dead() || ERRORS.iter().any(is_error);
             self.ends.push(if self.disk.is_dead() { End::Killed } else { End::Fatal });
             if !is_troubled {
                 assert!(line.contains("Bad file format"), "{line}");

@@ -1,6 +1,8 @@
 //! The modules that are linked into the server: clients see their commands as Redis' own.
 
 use crate::harness::{SETUPS, Server};
+use crate::redis::Redis;
+use crate::replies::strings;
 
 /// The keys are those of the key specs, though the command may open another: of several STOREs, the last one counts.
 #[test]
@@ -117,4 +119,152 @@ fn commands_for_tests_are_documented_as_such() {
         assert!(docs.contains("$9\r\ndoc_flags\r\n*1\r\n+syscmd\r\n"), "{docs}");
     }
     assert!(!client.call(&["COMMAND", "DOCS", "pfadd"]).contains("doc_flags"));
+}
+
+/// Those of the modules geo, HyperLogLog and bitmap.
+const COMMANDS: [&str; 22] = [
+    "geoadd",
+    "geodist",
+    "geohash",
+    "geopos",
+    "georadius",
+    "georadius_ro",
+    "georadiusbymember",
+    "georadiusbymember_ro",
+    "geosearch",
+    "geosearchstore",
+    "pfadd",
+    "pfcount",
+    "pfdebug",
+    "pfmerge",
+    "pfselftest",
+    "bitcount",
+    "bitfield",
+    "bitfield_ro",
+    "bitop",
+    "bitpos",
+    "getbit",
+    "setbit",
+];
+
+/// The next value of a reply, a line for each of its parts. Arrays of words, which are sets in RESP3, are sorted.
+fn described<'a>(lines: &mut impl Iterator<Item = &'a str>, depth: usize) -> String {
+    let line = lines.next().expect("there is more of the reply");
+    let indent = " ".repeat(depth);
+    let Some(count) = line.strip_prefix('*').and_then(|count| count.parse::<usize>().ok()) else {
+        let text = if line.starts_with('$') && line != "$-1" { lines.next() } else { None };
+        return format!("{indent}{line} {}\n", text.unwrap_or_default());
+    };
+    let mut parts: Vec<String> = (0..count).map(|_| described(lines, depth + 1)).collect();
+    if parts.iter().all(|part| part.trim_start().starts_with('+')) {
+        parts.sort_unstable();
+    }
+    format!("{indent}{line}\n{}", parts.concat())
+}
+
+#[test]
+fn command_info_and_docs_and_acl_cat_say_what_redis_says() {
+    let Some(redis) = Redis::start("builtin-modules", &[]) else { return };
+    let server = Server::start_with(SETUPS[0], &[]);
+    let (mut ours, mut theirs) = (server.connect(), redis.connect());
+    if !theirs.call(&["INFO", "server"]).contains("redis_version:7.0.15\r\n") {
+        eprintln!("left out: redis-server is not 7.0.15");
+        return;
+    }
+    for command in COMMANDS {
+        for request in [["COMMAND", "INFO", command], ["COMMAND", "DOCS", command]] {
+            let [ours, theirs] = [&mut ours, &mut theirs].map(|client| {
+                let reply = client.call(&request);
+                assert!(reply.contains(command), "{request:?}: {reply}");
+                described(&mut reply.split("\r\n"), 0)
+            });
+            assert_eq!(ours, theirs, "{request:?}");
+        }
+    }
+    for category in strings(&theirs.call(&["ACL", "CAT"])).into_iter().flatten() {
+        let [ours, theirs] = [&mut ours, &mut theirs].map(|client| {
+            let all = strings(&client.call(&["ACL", "CAT", &category]));
+            let mut listed: Vec<String> =
+                all.into_iter().flatten().filter(|name| COMMANDS.contains(&name.as_str())).collect();
+            listed.sort_unstable();
+            listed
+        });
+        assert_eq!(ours, theirs, "{category}");
+    }
+    let geo = strings(&ours.call(&["ACL", "CAT", "geo"])).len();
+    assert_eq!(geo, 10, "the categories are those of the commands");
+}
+
+/// A HyperLogLog in the sparse form, whose cardinality has to be counted.
+fn sparse_of(opcodes: &[u8]) -> Vec<u8> {
+    [&b"HYLL\x01\0\0\0\0\0\0\0\0\0\0\x80"[..], opcodes].concat()
+}
+
+/// A run that goes past the last register made Redis before 7.4.5 write beyond its buffers (CVE-2025-32023).
+#[test]
+fn malformed_hyperloglogs_are_errors_of_every_command() {
+    /// The registers from here to the end, of 16384.
+    const ALL: [u8; 2] = [0x7f, 0xff];
+    const ALL_BUT_ONE: [u8; 2] = [0x7f, 0xfe];
+    let corrupted: [Vec<u8>; 10] = [
+        sparse_of(&[]),
+        sparse_of(&ALL_BUT_ONE),
+        sparse_of(&[ALL, ALL].concat()),
+        // It ends within an opcode.
+        sparse_of(&[0x7f]),
+        sparse_of(&[&ALL_BUT_ONE[..], &[0x7f]].concat()),
+        // A value, and a run of values, that begin within and behind the last register.
+        sparse_of(&[&ALL_BUT_ONE[..], &[0xff]].concat()),
+        sparse_of(&[&ALL[..], &[0x80]].concat()),
+        sparse_of(&[0x3f; 300]),
+        // Runs of which a 32-bit sum overflows, to a small and to a negative number.
+        sparse_of(&[&ALL.repeat(1 << 18)[..], &ALL].concat()),
+        sparse_of(&[&ALL.repeat((1 << 17) + 1)[..], &[0x80]].concat()),
+    ];
+    let foreign: [Vec<u8>; 5] = [
+        b"HYLL".to_vec(),
+        [&b"HYLM"[..], &sparse_of(&ALL)[4..]].concat(),
+        // No encoding has this number.
+        [&b"HYLL\x02"[..], &sparse_of(&ALL)[5..]].concat(),
+        // Of the dense form, a byte too few and one too many.
+        [&b"HYLL"[..], &[0; 12 + 12288 - 1]].concat(),
+        [&b"HYLL"[..], &[0; 12 + 12288 + 1]].concat(),
+    ];
+    let corrupted = corrupted.map(|string| (string, "-INVALIDOBJ Corrupted HLL object detected\r\n"));
+    let foreign =
+        foreign.map(|string| (string, "-WRONGTYPE Key is not a valid HyperLogLog string value.\r\n"));
+    for setup in [SETUPS[0], SETUPS[3]] {
+        let server = Server::start_with(setup, &[]);
+        let mut client = server.connect();
+        // On three shards of three.
+        let [bad, good, new] = ["key0", "key1", "key2"];
+        assert_eq!(client.call(&["PFADD", good, "a", "b", "c"]), ":1\r\n");
+        for (string, error) in corrupted.iter().chain(&foreign) {
+            for request in [
+                &["PFADD", bad, "a"][..],
+                &["PFADD", bad, "a", "b", "c", "d", "e", "f", "g", "h"],
+                &["PFCOUNT", bad],
+                &["PFCOUNT", good, bad],
+                &["PFMERGE", bad],
+                &["PFMERGE", bad, good],
+                &["PFMERGE", good, bad],
+                &["PFMERGE", new, good, bad],
+                &["PFDEBUG", "GETREG", bad],
+                &["PFDEBUG", "DECODE", bad],
+                &["PFDEBUG", "ENCODING", bad],
+                &["PFDEBUG", "TODENSE", bad],
+            ] {
+                client.request(&[b"SET", bad.as_bytes(), string]);
+                assert_eq!(client.reply(), b"+OK\r\n");
+                let what = || format!("{setup:?} {request:?} {} bytes", string.len());
+                assert_eq!(client.call(request), *error, "{}", what());
+                client.request(&[b"GET", bad.as_bytes()]);
+                let kept = client.reply();
+                assert!(kept.ends_with(&[&string[..], b"\r\n"].concat()), "{}", what());
+                assert_eq!(client.call(&["EXISTS", new]), ":0\r\n", "{}", what());
+                assert_eq!(client.call(&["PFCOUNT", good]), ":3\r\n", "{}", what());
+            }
+        }
+        assert_eq!(client.call(&["PFSELFTEST"]), "+OK\r\n");
+    }
 }

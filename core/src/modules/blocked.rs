@@ -391,7 +391,7 @@ fn call_back(
     ctx.args = client.args.as_argv();
     ctx.on = Some(On { client: client.clone(), why, key });
     ctx.reply_to(&mut reply, client.call.resp);
-    let arguments = Arguments::new(client.args.as_argv().iter(), client.module.is_shard_safe());
+    let arguments = Arguments::new(client.args.as_argv().iter(), client.module);
     let mut argv = arguments.vector();
     let what = match why {
         Why::TimedOut => "timeout of a blocked client",
@@ -406,7 +406,8 @@ fn call_back(
     client.errors().append(&mut ctx.errors);
     drop(ctx);
     *program.reply.out = reply;
-    status
+    // A module that has blocked clients is not unloaded.
+    status.unwrap_or(REDISMODULE_ERR)
 }
 
 fn tell_disconnected(client: &Handle, program: &mut ProgramCtx<'_>) {

@@ -6,6 +6,7 @@ use crate::command::docs::Docs;
 use crate::command::keys::{BeginSearch, FindKeys, KeySpec, key_flag, legacy_range};
 use crate::command::table::{Command, Native, Run, acl, flag};
 use crate::protocol::Argv;
+use crate::runtime::crash::Callback;
 use crate::worker::Worker;
 use crate::worker::program::{ProgramHandler, ProgramKind, Reach};
 use shardis_modules_api::abi::RedisModuleCmdFunc;
@@ -22,6 +23,8 @@ pub struct ModuleCommand {
     pub(super) full_name: CString,
     pub(super) function: RedisModuleCmdFunc,
     pub(super) is_subcommand: bool,
+    /// What a report of a crash says of it.
+    pub(super) callback: Callback,
     pub(super) declared: Mutex<Declared>,
 }
 

@@ -98,7 +98,7 @@ fn load_and_publish(
     };
     if ctx.worker().update_table(with_rows).is_err() {
         // A command of another module has come to have one of the names.
-        load::close(module);
+        load::close(ctx, module);
         return Err(NOT_LOADED);
     }
     events::module_changed(ctx, module, true);
@@ -121,7 +121,7 @@ fn unload(ctx: &mut ProgramCtx<'_>) -> CommandResult {
     ctx.worker()
         .update_table(|table| Ok::<_, String>(without_commands(table, module)))
         .map_err(|text| CommandError::new(format!("ERR Error unloading module: {text}")))?;
-    load::close(module);
+    load::close(ctx, module);
     if !events::are_changes_told() {
         // It makes a table with fewer programs, which has room.
         let _ = ctx.worker().update_table(guarded::as_told);

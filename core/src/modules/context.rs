@@ -348,31 +348,50 @@ thread_local! {
 }
 
 /// Runs a callback of a module, in its turn. Functions of the ABI that get no context use this one meanwhile. `what`: what it is
-/// called for.
+/// called for. `None`: the module is unloaded.
 pub(super) fn run_with<T>(
     ctx: &mut Context<'_>,
     what: &'static str,
     callback: impl FnOnce(*mut RedisModuleCtx) -> T,
-) -> T {
+) -> Option<T> {
     let (module, pointer) = (ctx.module, ctx.as_abi());
     let outer = CURRENT.replace(NonNull::new(pointer.cast()));
-    let is_known_by_command = module.is_shard_safe() && ctx.command.is_some();
-    let result =
-        if is_known_by_command { callback(pointer) } else { in_turn(module, what, || callback(pointer)) };
+    let result = match (ctx.access, ctx.command) {
+        // It ends within the shard's turn, and so before the library is closed.
+        (Access::Native { .. }, Some(command)) => {
+            (!module.is_retired()).then(|| noted(command.callback, || callback(pointer)))
+        }
+        _ => in_turn_while_loaded(module, what, || callback(pointer)),
+    };
     CURRENT.set(outer);
+    result
+}
+
+/// Has a report of a crash in a callback name it.
+#[inline]
+pub(super) fn noted<T>(callback: Callback, act: impl FnOnce() -> T) -> T {
+    let outer = crash::set_current_callback(Some(callback));
+    let result = act();
+    crash::set_current_callback(outer);
     result
 }
 
 /// Runs a callback of a module in its turn, if it has one: see [`turn`]. A report of a crash names the module, and what the
 /// callback is called for.
 pub(super) fn in_turn<T>(module: &'static Module, what: &'static str, callback: impl FnOnce() -> T) -> T {
-    let noted = || {
-        let outer = crash::set_current_callback(Some(Callback { module: module.name(), what }));
-        let result = callback();
-        crash::set_current_callback(outer);
-        result
-    };
+    let noted = || noted(Callback { module: module.name(), what }, callback);
     if module.is_shard_safe() { noted() } else { turn::take(noted) }
+}
+
+/// The same of a callback that might come after the module was unloaded: `None`, then, and it is not called. (Those of data types
+/// cannot: a module with one is not unloaded.)
+pub(super) fn in_turn_while_loaded<T>(
+    module: &'static Module,
+    what: &'static str,
+    callback: impl FnOnce() -> T,
+) -> Option<T> {
+    // The turn first: the module may be unloaded while this waits for it.
+    in_turn(module, what, || module.while_loaded(callback))
 }
 
 /// Whether a callback runs on this thread.

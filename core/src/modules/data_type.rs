@@ -3,10 +3,11 @@
 //! A module that is not shard-safe sees one of its callbacks at a time: see [`turn`](super::turn). What removes a value does
 //! not wait for that: then the value is unlinked and freed by whoever has the turn.
 
-use super::context::{Access, Context, in_turn};
+use super::context::{Access, Context, in_turn, noted};
 use super::module::Module;
 use super::string::ModuleString;
 use super::turn;
+use crate::runtime::crash::Callback;
 use crate::types::module::{
     AuxPlace, DigestSink, KeyPlace, LoadSource, ModulePtr, ModuleType, ModuleTypeId, NotCopied, SaveSink,
 };
@@ -350,8 +351,8 @@ impl ModuleType for DataType {
 
     fn free_effort(&self, value: ModulePtr, place: KeyPlace<'_>) -> usize {
         let mut keys = KeyOptions::new(place, KeyPlace::default());
-        // What cannot be asked now is freed later.
-        turn::try_take(self.module.is_shard_safe(), || {
+        let callback = Callback { module: self.module.name(), what: "free_effort" };
+        let ask = || {
             match (self.methods.free_effort2, self.methods.free_effort) {
                 // SAFETY: the callback is the type's, and the value is one of its.
                 (Some(effort), _) => unsafe { effort(keys.as_abi(), value.0) },
@@ -362,8 +363,9 @@ impl ModuleType for DataType {
                 }
                 (None, None) => 1,
             }
-        })
-        .unwrap_or(0)
+        };
+        // What cannot be asked now is freed later.
+        turn::try_take(self.module.is_shard_safe(), || noted(callback, ask)).unwrap_or(0)
     }
 
     fn unlink(&self, value: ModulePtr, place: KeyPlace<'_>) {

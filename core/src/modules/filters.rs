@@ -3,7 +3,7 @@
 //! The filters of a foreign module are callbacks like others: one at a time runs. So with one every command waits for its
 //! turn.
 
-use super::context::in_turn;
+use super::context::in_turn_while_loaded;
 use super::module::Module;
 use super::server;
 use super::string::ModuleString;
@@ -95,7 +95,7 @@ fn filtered(caller: Option<&Module>, client: ClientId, args: Argv<'_>) -> OwnedA
         }
         let pointer = std::ptr::from_mut(&mut command).cast();
         // SAFETY: the module has registered the function for this; the command lasts until it returns.
-        in_turn(module, "command filter", || unsafe { callback(pointer) });
+        in_turn_while_loaded(module, "command filter", || unsafe { callback(pointer) });
     }
     let mut changed = OwnedArgv::new();
     for string in command.args {

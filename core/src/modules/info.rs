@@ -1,6 +1,6 @@
 //! What modules add to INFO.
 
-use super::context::in_turn;
+use super::context::in_turn_while_loaded;
 use super::module::{Module, every};
 use crate::types::double::F64Text;
 use shardis_modules_api::abi::RedisModuleInfoCtx;
@@ -31,7 +31,7 @@ pub fn append(text: &mut Vec<u8>, wanted: Option<&[Vec<u8>]>) {
         let mut info = InfoText { module, wanted, text, place: Place::Outside };
         let pointer = std::ptr::from_mut(&mut info).cast::<RedisModuleInfoCtx>();
         // SAFETY: the module has registered the function for this; the text lasts until it returns.
-        in_turn(module, "info", || unsafe { callback(pointer, 0) });
+        in_turn_while_loaded(module, "info", || unsafe { callback(pointer, 0) });
         info.end_dict();
     }
 }

@@ -3,9 +3,10 @@
 use super::command::ModuleCommand;
 use super::context::{Access, Context, run_with};
 use super::module::{Module, loaded_name};
+use super::run::forget_finders;
 use super::server::forget_types;
 use super::string::Arguments;
-use super::{events, filters, guarded, settings, timers, users};
+use super::{events, filters, guarded, settings, timers, turn, users};
 use crate::command::table::{Command, CommandTable};
 use crate::config::Config;
 use crate::runtime::{files, log};
@@ -76,8 +77,8 @@ pub fn load_configured(config: &Config, table: &CommandTable) -> Result<Vec<Comm
         let access = Access::Starting { config, table: Some(table) };
         let load = |on_load, module| run_on_load(module, on_load, access);
         match open(path, args.to_vec(), Vec::new(), load) {
-            Some(module) => all.extend(rows(module)),
-            None => {
+            Ok(module) => all.extend(rows(module)),
+            Err(NotLoaded { .. }) => {
                 let path = String::from_utf8_lossy(path);
                 return Err(format!("Can't load module from {path}: server aborting"));
             }
@@ -114,29 +115,44 @@ pub(super) fn load(
     args: Vec<Vec<u8>>,
     given: Vec<(Vec<u8>, Vec<u8>)>,
 ) -> Option<(&'static Module, Vec<Command>)> {
-    let access = Access::Program(NonNull::from(program).cast());
-    let module = open(path, args, given, |on_load, module| run_on_load(module, on_load, access))?;
-    Some((module, rows(module)))
+    let access = Access::Program(NonNull::from(&mut *program).cast());
+    match open(path, args, given, |on_load, module| run_on_load(module, on_load, access)) {
+        Ok(module) => Some((module, rows(module))),
+        Err(NotLoaded { opened }) => {
+            if let Some(module) = opened {
+                close(program, module);
+            }
+            None
+        }
+    }
 }
 
-/// Opens a library and has it loaded. `None`: that fails, and the log says why.
+/// A module does not load, and the log says why. `opened`: its library is open.
+struct NotLoaded {
+    opened: Option<&'static Module>,
+}
+
+/// Opens a library and has it loaded.
+///
+/// # Errors
+/// That fails.
 fn open(
     path: &[u8],
     args: Vec<Vec<u8>>,
     given: Vec<(Vec<u8>, Vec<u8>)>,
     load: impl FnOnce(OnLoad, &'static Module) -> bool,
-) -> Option<&'static Module> {
+) -> Result<&'static Module, NotLoaded> {
     let shown = String::from_utf8_lossy(path).into_owned();
     if !files::is_executable(Path::new(&shown)) {
         log::warning(format_args!("Module {shown} failed to load: It does not have execute permissions."));
-        return None;
+        return Err(NotLoaded { opened: None });
     }
     // SAFETY: the operator asks for the code of the library to be run.
     let library = match unsafe { Library::open(Some(&shown), RTLD_NOW | RTLD_LOCAL) } {
         Ok(library) => library,
         Err(error) => {
             log::warning(format_args!("Module {shown} failed to load: {error}"));
-            return None;
+            return Err(NotLoaded { opened: None });
         }
     };
     // SAFETY: the symbol of this name has this type in every module.
@@ -146,7 +162,7 @@ fn open(
             log::warning(format_args!(
                 "Module {shown} does not export RedisModule_OnLoad() symbol. Module not loaded."
             ));
-            return None;
+            return Err(NotLoaded { opened: None });
         }
     };
     let module = Module::new(path, args, Some(library));
@@ -158,20 +174,18 @@ fn open(
     }
     if !is_loaded || trouble.is_some() {
         log::warning(format_args!("Module {shown} initialization failed. Module not loaded"));
-        forget_types(module);
-        close(module);
-        return None;
+        return Err(NotLoaded { opened: Some(module) });
     }
     module.publish();
     let name = module.name().to_string_lossy();
     log::notice(format_args!("Module '{name}' loaded from {shown}"));
-    Some(module)
+    Ok(module)
 }
 
 /// Runs a module's `OnLoad`. Returns whether it succeeded.
 fn run_on_load(module: &'static Module, on_load: OnLoad, access: Access<'_>) -> bool {
     let mut ctx = Context::new(module, access);
-    let arguments = Arguments::new(module.args.iter().map(Vec::as_slice), module.is_shard_safe());
+    let arguments = Arguments::new(module.args.iter().map(Vec::as_slice), module);
     let mut argv = arguments.vector();
     // SAFETY: it is the entry of a module, and the context and the arguments last until it returns.
     let status = run_with(&mut ctx, "OnLoad", |ctx| unsafe {
@@ -179,7 +193,7 @@ fn run_on_load(module: &'static Module, on_load: OnLoad, access: Access<'_>) -> 
     });
     ctx.finish();
     arguments.give_back();
-    status != REDISMODULE_ERR
+    status != Some(REDISMODULE_ERR)
 }
 
 /// The rows of a module's commands.
@@ -217,32 +231,63 @@ pub(super) fn unload(program: &mut ProgramCtx<'_>, name: &[u8]) -> Result<&'stat
             .ok()
             .map(|symbol| *symbol)
     };
-    if let Some(on_unload) = on_unload {
-        let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
-        // SAFETY: it is a function of the module, and the context lasts until it returns.
-        let status = run_with(&mut ctx, "OnUnload", |ctx| unsafe { on_unload(ctx) });
-        ctx.finish();
-        if status == REDISMODULE_ERR {
-            let name = String::from_utf8_lossy(name);
-            log::notice(format_args!("Module {name} OnUnload failed.  Unload canceled."));
-            return Err(NotUnloaded::Refused);
+    // Of a module that sees one callback at a time this is the last one.
+    let mut part = || {
+        let agrees = on_unload.is_none_or(|on_unload| {
+            let mut ctx = Context::new(module, Access::Program(NonNull::from(&mut *program).cast()));
+            // SAFETY: it is a function of the module, and the context lasts until it returns.
+            let status = run_with(&mut ctx, "OnUnload", |ctx| unsafe { on_unload(ctx) });
+            ctx.finish();
+            status != Some(REDISMODULE_ERR)
+        });
+        if agrees {
+            module.retire();
         }
+        agrees
+    };
+    let is_gone = if module.is_shard_safe() { part() } else { turn::take(part) };
+    if !is_gone {
+        let name = String::from_utf8_lossy(name);
+        log::notice(format_args!("Module {name} OnUnload failed.  Unload canceled."));
+        return Err(NotUnloaded::Refused);
     }
     module.withdraw();
     users::forget(module, program.worker());
     Ok(module)
 }
 
-/// Closes a module's library. Nothing of it runs any more, and nothing will.
-pub(super) fn close(module: &'static Module) {
-    module.withdraw();
-    events::unsubscribe(module);
-    timers::forget(module);
-    filters::forget(module);
+/// Closes a module's library, when nothing of it runs any more. It is not in the command table any more, or never was.
+///
+/// Calls of its commands may still be under way: parked, queued, or placed by a shard that has not adopted the new table yet. They
+/// find the module [retired](Module::retire). A callback that runs at the moment does so in a shard's turn, or is
+/// [counted](Module::while_loaded). So the library is not used any more when every shard has begun another turn, and none is counted. The
+/// program is suspended until then: whoever loads the library again gets it as it is when it is loaded, and not as it was left.
+pub(super) fn close(program: &mut ProgramCtx<'_>, module: &'static Module) {
+    forget(module);
+    let globals = program.worker().globals;
+    let turns = globals.turn_counts();
+    while !globals.have_turned_since(&turns) || module.runs_callbacks() {
+        if globals.is_stopping() {
+            return;
+        }
+        globals.ring_all();
+        program.give_way(None);
+    }
     let library = module.library.lock().expect("no holder of a library panics").take();
     if let Some(library) = library
         && let Err(error) = library.close()
     {
         log::warning(format_args!("Error when trying to close the module: {error}"));
     }
+}
+
+/// A module is to be called for nothing any more.
+fn forget(module: &'static Module) {
+    module.retire();
+    module.withdraw();
+    events::unsubscribe(module);
+    timers::forget(module);
+    filters::forget(module);
+    forget_finders(module);
+    forget_types(module);
 }

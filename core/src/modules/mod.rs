@@ -21,7 +21,8 @@
 //!
 //! Programs of foreign modules exclude each other by the token. Other callbacks of theirs (of a data type, a filter, a
 //! directive) wait for their [turn](turn), which a program has while its code runs. What frees a value never waits: it is left to whoever
-//! has the turn next. Commands of the server that may have to wait become [programs, too](guarded).
+//! has the turn next. Commands of the server that may have to wait become [programs, too](guarded). Only a command that is asked for
+//! the [positions of its keys](run) has no turn: it looks at its arguments alone.
 //!
 //! # What happens later
 //!
@@ -38,7 +39,7 @@
 //!
 //! Loading a module ([`load`]) runs its `OnLoad`, which registers what the module has. Only when that has succeeded, its
 //! commands are published, all at once, in a new command table. What is registered is never freed, because calls of it may
-//! be under way on any shard; the library itself is closed when it is unloaded.
+//! be under way on any shard; the library itself is closed when it is unloaded and [no shard](load) is in it any more.
 
 pub mod abi;
 mod blocked;

@@ -28,6 +28,10 @@ pub struct Module {
     pub(super) library: Mutex<Option<Library>>,
     /// Its `OnLoad` runs.
     is_loading: AtomicBool,
+    /// It is unloaded, or could not be loaded: see [`Module::retire`].
+    is_retired: AtomicBool,
+    /// How many of its callbacks run, but for those of a shard-safe module's commands.
+    callbacks: AtomicUsize,
     is_shard_safe: AtomicBool,
     /// `REDISMODULE_OPTION*`.
     options: AtomicI32,
@@ -110,6 +114,8 @@ impl Module {
             args,
             library: Mutex::new(library),
             is_loading: AtomicBool::new(true),
+            is_retired: AtomicBool::new(false),
+            callbacks: AtomicUsize::new(0),
             is_shard_safe: AtomicBool::new(false),
             options: AtomicI32::new(0),
             commands: Mutex::new(Vec::new()),
@@ -135,6 +141,31 @@ impl Module {
         let is_other = |module: &&Module| !std::ptr::eq(*module, self);
         LOADED.lock().expect("no holder of the list panics").retain(is_other);
         self.uses.lock().expect("no holder of the list panics").clear();
+    }
+
+    /// None of its callbacks begins any more. Those that have begun may still run, on any shard: see
+    /// [`load::close`](super::load::close).
+    pub(super) fn retire(&'static self) {
+        self.is_retired.store(true, Ordering::SeqCst);
+    }
+
+    #[inline]
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::SeqCst)
+    }
+
+    /// Runs a callback of it, unless it is retired. While one runs, whose program may be suspended meanwhile, its library is not closed.
+    pub(super) fn while_loaded<T>(&self, callback: impl FnOnce() -> T) -> Option<T> {
+        // In this order: whoever has retired it looks at the number after that.
+        self.callbacks.fetch_add(1, Ordering::SeqCst);
+        let result = (!self.is_retired()).then(callback);
+        self.callbacks.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    /// Whether a callback runs that has begun by [`while_loaded`](Module::while_loaded).
+    pub(super) fn runs_callbacks(&self) -> bool {
+        self.callbacks.load(Ordering::SeqCst) > 0
     }
 
     /// Its name; empty until it has named itself.

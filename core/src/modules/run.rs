@@ -1,12 +1,14 @@
 //! How a module's command runs: as a handler over its keys if the module is shard-safe, else as a program.
 
 use super::command::ModuleCommand;
-use super::context::{Access, Context, run_with};
+use super::context::{Access, Context, noted, run_with};
+use super::module::Module;
 use super::string::Arguments;
 use crate::command::keys::{ChannelPositions, KeyPositions};
 use crate::command::table::{CommandId, CommandTable};
-use crate::command::{CommandError, CommandResult, Ctx};
+use crate::command::{CommandError, CommandResult, Ctx, gate};
 use crate::protocol::Argv;
+use crate::runtime::crash::Callback;
 use crate::shard::Shard;
 use crate::worker::program::ProgramCtx;
 use std::any::Any;
@@ -31,7 +33,7 @@ pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
     ctx.call = call;
     ctx.args = args;
     ctx.reply_to(&mut reply, resp);
-    run(&mut ctx, command, args);
+    let has_run = run(&mut ctx, command, args);
 
     let errors = std::mem::take(&mut ctx.errors);
     let blocking = ctx.blocking.take();
@@ -46,7 +48,7 @@ pub(super) fn run_foreign(program: &mut ProgramCtx<'_>) -> CommandResult {
         client.redact(redacted);
     }
     *program.reply.out = reply;
-    result
+    if has_run { result } else { Err(gate::unknown(args)) }
 }
 
 /// Runs a command of a shard-safe module: see [`Native`](crate::command::table::Native).
@@ -66,7 +68,7 @@ pub(super) fn run_native(
     ctx.call = call;
     ctx.args = args;
     ctx.reply_to(&mut reply, resp);
-    run(&mut ctx, command, args);
+    let has_run = run(&mut ctx, command, args);
 
     let mut errors = std::mem::take(&mut ctx.errors);
     drop(ctx);
@@ -80,7 +82,7 @@ pub(super) fn run_native(
     *handler.reply.out = reply;
     // The module says itself what is to be recorded.
     handler.no_effect();
-    result
+    if has_run { result } else { Err(gate::unknown(args)) }
 }
 
 /// The outcome of a command that has replied with these errors, among others. An error that is all of its reply is that of
@@ -109,39 +111,49 @@ fn command_of(data: &'static (dyn Any + Send + Sync)) -> &'static ModuleCommand 
     data.downcast_ref::<ModuleCommand>().expect("a module's row holds its command")
 }
 
-/// Calls the command's callback.
-fn run(ctx: &mut Context<'_>, command: &'static ModuleCommand, args: Argv<'_>) {
+/// Calls the command's callback. Returns false if its module was unloaded while the call waited, for locks or in a transaction:
+/// then the client is told what it would be told if it called the command now. (Redis has forgotten the command by then, and
+/// may crash.)
+fn run(ctx: &mut Context<'_>, command: &'static ModuleCommand, args: Argv<'_>) -> bool {
     let function = command.function.expect("a command without a callback is a container");
-    let arguments = Arguments::new(args.iter(), command.module.is_shard_safe());
+    let arguments = Arguments::new(args.iter(), command.module);
     let mut argv = arguments.vector();
     // SAFETY: the module has registered the function as the callback of this command; the context and the arguments last
     // until it returns.
-    run_with(ctx, "command", |ctx| unsafe { function(ctx, argv.as_mut_ptr().cast(), arguments.len()) });
+    let status =
+        run_with(ctx, "command", |ctx| unsafe { function(ctx, argv.as_mut_ptr().cast(), arguments.len()) });
     ctx.finish();
     arguments.give_back();
+    status.is_some()
 }
 
-/// Finds the keys of a command whose callback says which they are. It is asked on any thread, and, like in Redis, does
-/// nothing but name positions then.
+/// Finds the keys of a command whose callback says which they are. It does nothing but name positions then, as in Redis.
+///
+/// It is asked whenever somebody wants to know the keys of a request: on the thread of any shard, before the request waits for
+/// anything, and also when its module is not shard-safe and has its [turn](super::turn) elsewhere. A thread of the module may have
+/// that for seconds, and a shard does not wait.
 pub(super) const KEYS_BY_CALLBACK: fn(Argv<'_>, &mut KeyPositions) =
-    |args, found| ask(args, |ctx| ctx.key_positions = Some(found));
+    |args, found| ask(args, "key positions", |ctx| ctx.key_positions = Some(found));
 
 /// The same of its channels.
 pub(super) const CHANNELS_BY_CALLBACK: fn(Argv<'_>, &mut ChannelPositions) =
-    |args, found| ask(args, |ctx| ctx.channel_positions = Some(found));
+    |args, found| ask(args, "channel positions", |ctx| ctx.channel_positions = Some(found));
 
 /// Calls the callback of a command for what it says of the command's arguments.
-fn ask<'a>(args: Argv<'a>, what: impl FnOnce(&mut Context<'a>)) {
+fn ask<'a>(args: Argv<'a>, what: &'static str, asks: impl FnOnce(&mut Context<'a>)) {
     let Some(command) = find(args) else { return };
     let Some(function) = command.function else { return };
     let mut ctx = Context::new(command.module, Access::Nothing);
     ctx.command = Some(command);
     ctx.args = args;
-    what(&mut ctx);
-    let arguments = Arguments::new(args.iter(), command.module.is_shard_safe());
+    asks(&mut ctx);
+    let arguments = Arguments::new(args.iter(), command.module);
     let mut argv = arguments.vector();
-    // SAFETY: as in `run`.
-    unsafe { function(ctx.as_abi(), argv.as_mut_ptr().cast(), arguments.len()) };
+    let callback = Callback { what, ..command.callback };
+    command.module.while_loaded(|| {
+        // SAFETY: as in `run`.
+        noted(callback, || unsafe { function(ctx.as_abi(), argv.as_mut_ptr().cast(), arguments.len()) })
+    });
     ctx.finish();
     arguments.give_back();
 }
@@ -153,6 +165,12 @@ static FINDERS: RwLock<BTreeMap<Vec<u8>, &'static ModuleCommand>> = RwLock::new(
 pub(super) fn register_finder(command: &'static ModuleCommand) {
     let mut finders = FINDERS.write().expect("no holder of the list panics");
     finders.insert(command.full_name.to_bytes().to_vec(), command);
+}
+
+/// A module is unloaded: none of its commands is asked any more.
+pub(super) fn forget_finders(module: &Module) {
+    let mut finders = FINDERS.write().expect("no holder of the list panics");
+    finders.retain(|_, command| !std::ptr::eq(command.module, module));
 }
 
 /// The command that a request calls, among those.

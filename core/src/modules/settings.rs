@@ -1,7 +1,7 @@
 //! Directives of modules, which CONFIG GET and CONFIG SET know under the name `module.directive`. Their values are the
 //! modules': callbacks read and set them.
 
-use super::context::{Access, Context, in_turn, run_with};
+use super::context::{Access, Context, in_turn_while_loaded, run_with};
 use super::module::{Module, every};
 use super::string::ModuleString;
 use super::timers::Data;
@@ -125,15 +125,15 @@ impl Setting {
         }
     }
 
-    /// Calls one of the module's functions, in its turn.
-    fn call<T>(&self, callback: impl FnOnce() -> T) -> T {
-        in_turn(self.module, "directive", callback)
+    /// Calls one of the module's functions, in its turn. `None`: the module is unloaded.
+    fn call<T>(&self, callback: impl FnOnce() -> T) -> Option<T> {
+        in_turn_while_loaded(self.module, "directive", callback)
     }
 
     fn get(&self) -> Value {
         let (name, data) = (self.name.as_ptr(), self.data.0);
         // SAFETY (of all four): the module has given the function to be called with this.
-        self.call(|| match &self.kind {
+        let value = self.call(|| match &self.kind {
             // SAFETY: as above.
             Kind::Bool { get, .. } => Value::Number(get.map_or(0, |get| unsafe { get(name, data) }).into()),
             // SAFETY: as above.
@@ -148,7 +148,8 @@ impl Setting {
                     string.map(|string| unsafe { string.cast::<ModuleString>().as_ref() }.bytes().to_vec()),
                 )
             }
-        })
+        });
+        value.unwrap_or_else(|| self.default())
     }
 
     /// # Errors
@@ -182,7 +183,7 @@ impl Setting {
             }
             _ => REDISMODULE_OK,
         });
-        outcome(status, error)
+        outcome(status.unwrap_or(REDISMODULE_OK), error)
     }
 
     /// Has the module do what follows from the new value.
@@ -198,7 +199,7 @@ impl Setting {
             apply(ctx, self.data.0, &raw mut error)
         });
         ctx.finish();
-        outcome(status, error)
+        outcome(status.unwrap_or(REDISMODULE_OK), error)
     }
 
     /// Reads a value as it is typed.

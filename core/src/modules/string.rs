@@ -5,6 +5,7 @@
 //! module asks for a C string or keeps the string beyond its call. They come from a pool of the thread, so that a call
 //! allocates nothing.
 
+use super::module::Module;
 use shardis_modules_api::abi::RedisModuleString;
 use smallvec::SmallVec;
 use std::cell::{Cell, UnsafeCell};
@@ -53,12 +54,13 @@ pub(super) struct Arguments {
     /// The first `len` are lent.
     strings: Idle,
     len: usize,
+    module: &'static Module,
 }
 
 impl Arguments {
-    /// `is_read_by_len`: the module is one of our SDK, which goes by the length of a string.
     #[inline]
-    pub(super) fn new<'b>(args: impl Iterator<Item = &'b [u8]>, is_read_by_len: bool) -> Arguments {
+    pub(super) fn new<'b>(args: impl Iterator<Item = &'b [u8]>, module: &'static Module) -> Arguments {
+        let is_read_by_len = module.is_shard_safe();
         let mut strings = POOL.take();
         let mut len = 0;
         for arg in args {
@@ -69,7 +71,7 @@ impl Arguments {
             unsafe { &*strings.0[len] }.lend(arg, is_read_by_len);
             len += 1;
         }
-        Arguments { strings, len }
+        Arguments { strings, len, module }
     }
 
     /// A vector for the callback, which may change it.
@@ -84,12 +86,22 @@ impl Arguments {
 
     /// The callback has ended, and the bytes are still there. A string of which the module has kept a reference gets bytes of
     /// its own.
+    ///
+    /// # Panics
+    /// The module has freed one. That is seen as long as the memory has not been used again.
     #[inline]
     pub(super) fn give_back(mut self) {
         for place in &mut self.strings.0[..self.len] {
             // SAFETY: it is alive, because this has a reference.
             let string = unsafe { &**place };
-            if string.references.load(Ordering::Acquire) != 1 {
+            let references = string.references.load(Ordering::Acquire);
+            assert_ne!(
+                references,
+                0,
+                "the module {:?} has freed an argument, which is not its own",
+                self.module.name()
+            );
+            if references != 1 {
                 string.own();
                 // SAFETY: the reference ends here, and another string takes its place.
                 unsafe { ModuleString::release(*place) };
@@ -148,11 +160,16 @@ impl ModuleString {
     ///
     /// # Safety
     /// The caller gives up a reference that it had.
+    ///
+    /// # Panics
+    /// It had none. That is seen as long as the memory has not been used again; the report names the module.
     pub(super) unsafe fn release(string: *mut ModuleString) {
         // SAFETY: it is alive, because the caller's reference is.
-        if unsafe { &*string }.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+        match unsafe { &*string }.references.fetch_sub(1, Ordering::AcqRel) {
             // SAFETY: that was the last reference, and the string was made by a box.
-            drop(unsafe { Box::from_raw(string) });
+            1 => drop(unsafe { Box::from_raw(string) }),
+            0 => panic!("a module has freed a string once more than it may"),
+            _ => {}
         }
     }
 

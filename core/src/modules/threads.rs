@@ -8,6 +8,7 @@
 use super::context::{Access, Context, is_in_callback};
 use super::module::Module;
 use super::{server, turn};
+use crate::runtime::crash::{self, Callback};
 use crate::runtime::os_error;
 use crate::worker::program::{ProgramCtx, new_ticket};
 use shardis_modules_api::abi::RedisModuleCtx;
@@ -148,8 +149,8 @@ fn have_done<T>(link: NonNull<Link>, act: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Takes the lock for this thread, on behalf of a client of this shard. A callback, which has it already, goes on.
-pub(super) fn lock(shard: usize) {
+/// Takes the lock for this thread of a module, on behalf of a client of this shard. A callback, which has it already, goes on.
+pub(super) fn lock(shard: usize, module: &'static Module) {
     if is_in_callback() || HELD.get().is_some() {
         return;
     }
@@ -161,14 +162,15 @@ pub(super) fn lock(shard: usize) {
     globals.outside[shard].start(Box::new(move |program| of_task.serve(program)));
     link.wait_until_idle();
     turn::begin();
+    crash::set_current_callback(Some(Callback { module: module.name(), what: "thread with the lock" }));
     HELD.set(NonNull::new(Arc::into_raw(link).cast_mut()));
 }
 
 /// Takes the lock if no other thread has it or waits for it. Returns whether it was taken.
-pub(super) fn try_lock(shard: usize) -> bool {
+pub(super) fn try_lock(shard: usize, module: &'static Module) -> bool {
     let is_taken = IS_WANTED.swap(true, Ordering::Relaxed);
     if !is_taken {
-        lock(shard);
+        lock(shard, module);
     }
     !is_taken
 }
@@ -178,6 +180,7 @@ pub(super) fn unlock() {
     let Some(link) = HELD.take() else { return };
     // SAFETY: it was made by `into_raw`, and is not used any more.
     let link = unsafe { Arc::from_raw(link.as_ptr().cast_const()) };
+    crash::set_current_callback(None);
     turn::end();
     IS_WANTED.store(false, Ordering::Relaxed);
     link.set(State::Left);

@@ -233,6 +233,10 @@ extern "C" fn on_fatal_signal(signal: libc::c_int, info: *mut libc::siginfo_t, c
     if !is_on_a_small_stack() {
         // SAFETY: alarm takes no pointers.
         unsafe { libc::alarm(TRACE_SECONDS_MAX) };
+        // The code may be a module's, on a thread of its own that has told the server nothing.
+        if let Some(library) = instruction_pointer(context).and_then(library_at) {
+            log::raw(&format!("Crashed in: {}\n", library.to_string_lossy()));
+        }
         log::raw(&format!("{}", Backtrace::force_capture()));
         // SAFETY: as above.
         unsafe { libc::alarm(0) };
@@ -293,6 +297,16 @@ fn image_base() -> usize {
         let mut info: libc::Dl_info = std::mem::zeroed();
         let known = libc::dladdr(image_base as *const libc::c_void, &mut info) != 0;
         if known { info.dli_fbase as usize } else { 0 }
+    }
+}
+
+/// The file of the library, or of the binary, whose code is at an address.
+fn library_at(address: u64) -> Option<&'static CStr> {
+    // SAFETY: as above; the name lasts as long as the library is open, and this process ends before that is closed.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        let known = libc::dladdr(address as *const libc::c_void, &mut info) != 0;
+        (known && !info.dli_fname.is_null()).then(|| CStr::from_ptr(info.dli_fname))
     }
 }
 

@@ -328,12 +328,12 @@ impl Globals {
     }
 
     /// How many turns each shard has begun.
-    pub(super) fn turn_counts(&self) -> Vec<u64> {
+    pub fn turn_counts(&self) -> Vec<u64> {
         self.stats.iter().map(|stats| stats.turns.get()).collect()
     }
 
     /// Whether all shards have ended the turn that they had begun then, and have begun another one.
-    pub(super) fn have_turned_since(&self, turns: &[u64]) -> bool {
+    pub fn have_turned_since(&self, turns: &[u64]) -> bool {
         // The one behind the next one: a turn is counted when it begins, before it looks what has changed.
         self.stats.iter().zip(turns).all(|(stats, &before)| stats.turns.get() >= before + 2)
     }

@@ -1,12 +1,14 @@
 //! Modules in C, compiled here and loaded into the server: on one shard and on several.
 
 mod events;
+mod gone;
 mod notes;
 mod search;
 mod told;
 mod users;
 mod values;
 mod waits;
+mod wrong;
 mod yields;
 
 use crate::harness::{Connection, SETUPS, Server, Setup};
@@ -20,12 +22,19 @@ fn probe(name: &str) -> PathBuf {
 
 /// Compiles one of the modules once for the test of this name. Returns where the library is.
 pub fn compiled(module: &str, name: &str) -> PathBuf {
+    compiled_with(module, name, &[])
+}
+
+/// The same with further words for the compiler.
+pub fn compiled_with(module: &str, name: &str, words: &[&str]) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/server/modules/{module}.c"));
     let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{module}-{name}.so"));
     // Another run of the tests may be loading it.
     let fresh = library.with_extension(std::process::id().to_string());
     let status = Command::new("cc")
-        .args(["-std=gnu99", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread", "-o"])
+        .args(["-std=gnu99", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread"])
+        .args(words)
+        .arg("-o")
         .arg(&fresh)
         .arg(&source)
         .status()

@@ -17,7 +17,8 @@
 //! | | What holds in Shardis |
 //! |---|---|
 //! | commands | One runs at a time in the process. `OpenKey` and `Call` reach keys of all shards: they wait for a key that is elsewhere, and the shard serves others meanwhile. Nobody sees a command half done. |
-//! | other callbacks | No two run at the same time. What frees a value is never waited for: it runs when no other callback does. |
+//! | other callbacks | No two run at the same time, and none beside a command, but for the next row. What frees a value is never waited for: it runs when no other callback does. `free_effort` is asked only if no other callback runs; if one does, the value is freed later. |
+//! | `IsKeysPositionRequest`, `IsChannelsPositionRequest` | With `getkeys-api` or `getchannels-api`, a command's callback is asked where its keys or channels are whenever a request of it is looked at: before it waits for anything, on the thread of any shard, several times, and also while other code of the module runs. It must look at nothing but its arguments then, which is all that it needs. It cannot have its turn like others: a thread of the module may have that for seconds, and a request has no place yet where it could wait without its shard. |
 //! | `ThreadSafeContextLock` | It is a command that lasts until the unlock: what the thread has used stays locked, other modules' code waits, and everything else goes on. |
 //! | `BlockClient` and the like | On any shard, also for keys of several. The callbacks run on the client's shard. A key is kept for a client that is blocked on it until the module has looked. |
 //! | timers, `EventLoopAdd` | One thread waits for all of them, and the first shard calls the callbacks, each as a command of its own. |
@@ -29,6 +30,7 @@
 //! | command filters | Each command of a client or a script waits for its turn to be filtered, for as long as a filter is there. |
 //! | `ExportSharedAPI` | A pointer that other modules get as it is. Both sides run one at a time, so it is called as in Redis. |
 //! | users | A client that a module logs in is that user from the reply on, on all shards. A user of a module is nobody's until a client has logged in as it. |
+//! | `MODULE UNLOAD` | `OnUnload` is the last callback, and is called once. A command that was queued or waited then is answered as an unknown one. The reply comes when no shard is in the library any more, and it is closed: loaded again, it is as new. |
 //! | clients | A callback can ask about those of the shard on which it runs. A command runs on its client's. |
 
 mod constants;

@@ -4,6 +4,7 @@ use super::given::{Ctx, Str, abi_functions, server_functions};
 use super::{fail_with, status};
 use crate::modules::blocked::{self, Callbacks, Handle, Why};
 use crate::modules::context::{Context, with_current};
+use crate::modules::module::Module;
 use crate::modules::string::ModuleString;
 use crate::modules::threads;
 use crate::runtime::os_error;
@@ -175,12 +176,14 @@ abi_functions! {
     }
 
     fn thread_safe_context_lock(ctx: Option<Ctx>) {
-        threads::lock(shard_of(ctx));
+        let module = module_of(&ctx);
+        threads::lock(shard_of(ctx), module);
     }
 
     /// Takes the lock unless another thread has it.
     fn thread_safe_context_try_lock(ctx: Option<Ctx>) -> c_int {
-        if threads::try_lock(shard_of(ctx)) { REDISMODULE_OK } else { fail_with(os_error::BUSY) }
+        let module = module_of(&ctx);
+        if threads::try_lock(shard_of(ctx), module) { REDISMODULE_OK } else { fail_with(os_error::BUSY) }
     }
 
     fn thread_safe_context_unlock(_ctx: Option<Ctx>) {
@@ -191,6 +194,11 @@ abi_functions! {
 /// The shard on which a thread's task runs: that of the client for which the thread works.
 fn shard_of(ctx: Option<Ctx>) -> usize {
     ctx.and_then(|ctx| ctx.on.as_ref().map(|on| on.client.shard)).unwrap_or(0)
+}
+
+/// The module whose thread has this context.
+fn module_of(ctx: &Option<Ctx>) -> &'static Module {
+    ctx.as_ref().map_or_else(threads::nobody, |ctx| ctx.module)
 }
 
 fn block(

@@ -12,6 +12,7 @@ use crate::modules::module::{Module, loaded_name};
 use crate::modules::string::ModuleString;
 use crate::protocol::OwnedArgv;
 use crate::runtime::allocator;
+use crate::runtime::crash::Callback;
 use crate::runtime::os_error;
 use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
@@ -285,7 +286,9 @@ fn new_command(
     };
     let full_name = CString::new(full_name).expect("it comes from C strings");
     let declared = Mutex::new(declared);
-    Box::leak(Box::new(ModuleCommand { module, name, full_name, function, is_subcommand, declared }))
+    let callback = Callback { module: module.name(), what: "command" };
+    let command = ModuleCommand { module, name, full_name, function, is_subcommand, callback, declared };
+    Box::leak(Box::new(command))
 }
 
 /// What `SetCommandInfo` says.

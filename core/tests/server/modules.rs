@@ -3,6 +3,7 @@
 mod events;
 mod gone;
 mod notes;
+mod official;
 mod search;
 mod told;
 mod users;

@@ -71,7 +71,7 @@ impl Suite {
 }
 
 /// Installs the programs that the suite and the workspace's own tests need, those of a real Redis among them.
-pub fn install_programs() -> Result<()> {
+fn install_programs() -> Result<()> {
     let mut missing: BTreeSet<&str> = PROGRAMS
         .iter()
         .filter(|(program, _)| find_on_path(program).is_none())

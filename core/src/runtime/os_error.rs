@@ -15,7 +15,6 @@ pub fn error_text(error: &io::Error) -> String {
 
 pub const INVALID: i32 = libc::EINVAL;
 pub const NO_ENTRY: i32 = libc::ENOENT;
-pub const IO_ERROR: i32 = libc::EIO;
 pub const NO_SPACE: i32 = libc::ENOSPC;
 pub const NOT_PERMITTED: i32 = libc::EPERM;
 pub const ACCESS: i32 = libc::EACCES;

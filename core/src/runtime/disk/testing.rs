@@ -25,6 +25,9 @@ use std::time::Duration;
 /// Small, so that small files have many.
 const PAGE_LEN: usize = 64;
 
+/// The errors of a disk that is full, and of one that is broken.
+pub(crate) const ERRORS: [i32; 2] = [os_error::NO_SPACE, libc::EIO];
+
 /// What is asked of the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Call {

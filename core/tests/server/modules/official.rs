@@ -2,7 +2,7 @@
 //! is that of the official suite, as the conformance command has fetched it, or below `REDIS_SRC`.
 
 use super::{KEYS, compiled_with, expect};
-use crate::harness::{Connection, SETUPS, Server, free_port};
+use crate::harness::{Connection, SETUPS, Server, free_port, leave_out};
 use crate::rdb::Dir;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ fn library(name: &str) -> Option<PathBuf> {
     let roots = std::env::var_os("REDIS_SRC").map(PathBuf::from).into_iter().chain([fetched]);
     let mut dirs = roots.map(|root| root.join("src"));
     let Some(dir) = dirs.find(|dir| dir.join("redismodule.h").is_file()) else {
-        eprintln!("left out: no redismodule.h (cargo conformance fetches it; or set REDIS_SRC)");
+        leave_out("no redismodule.h (cargo conformance fetches it; or set REDIS_SRC)");
         return None;
     };
     Some(compiled_with("official", name, &["-I", dir.to_str().expect("a path in UTF-8")]))

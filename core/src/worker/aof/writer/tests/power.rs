@@ -15,7 +15,7 @@
 use super::*;
 use crate::persist::aof::check::{CheckFiles, Repair, check};
 use crate::runtime::disk::Disk;
-use crate::runtime::os_error;
+use crate::runtime::disk::testing::ERRORS;
 use crate::testing::with_seed;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -37,9 +37,6 @@ const ALL_BUT_SYNC: &[Call] = &[
     Call::SyncDir,
     Call::Read,
 ];
-
-/// A disk that is full, and one that is broken.
-const ERRORS: [i32; 2] = [os_error::NO_SPACE, os_error::IO_ERROR];
 
 const MANIFEST: &[u8] = b"appendonlydir/appendonly.aof.manifest";
 

@@ -40,11 +40,12 @@ unsafe impl Send for BlockedClient {}
 impl Context<'_> {
     /// Has the client wait, at most so many milliseconds if it is said. `on_timeout`, which captures nothing, replies when these
     /// are over. The command replies nothing then.
-    /// Errors: the client cannot wait, within a transaction or a script.
+    /// Errors: the client cannot wait, within a transaction or a script; the command has not the flag `blocking`.
     pub fn block_client<F>(&mut self, timeout_ms: Option<i64>, _on_timeout: F) -> Result<BlockedClient, Error>
     where
         F: Fn(&mut Context<'_>) -> CommandResult + Copy + 'static,
     {
+        self.check_wide("blocking")?;
         if self.may_not_block() {
             return Err(Error::from_text(c"ERR the command cannot wait here"));
         }
@@ -70,7 +71,7 @@ impl Context<'_> {
     /// Has the client wait until `serve` can serve it, at most so many milliseconds if it is said. `serve` is called whenever
     /// something was put into one of the keys, with that key and with `data`: it replies and gives true, or gives false and
     /// the client waits on. Neither function captures anything.
-    /// Errors: the client cannot wait, within a transaction or a script.
+    /// Errors: the client cannot wait, within a transaction or a script; the command has not the flag `blocking`.
     pub fn block_client_on_keys<T, S, F>(
         &mut self,
         keys: &[ModuleStr<'_>],
@@ -84,6 +85,7 @@ impl Context<'_> {
         S: Fn(&mut Context<'_>, ModuleStr<'_>, &T) -> Result<bool, Error> + Copy + 'static,
         F: Fn(&mut Context<'_>) -> CommandResult + Copy + 'static,
     {
+        self.check_wide("blocking")?;
         if self.may_not_block() {
             return Err(Error::from_text(c"ERR the command cannot wait here"));
         }

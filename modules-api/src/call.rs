@@ -71,7 +71,8 @@ pub enum CallValue<'r> {
 }
 
 impl Context<'_> {
-    /// Calls a command. Its keys must be among those that this command declares, unless the module is not shard-safe.
+    /// Calls a command. One that is not [wide](crate::Row::is_wide) can call plain commands over keys that it declares itself, and
+    /// CONFIG GET.
     /// Errors: what the command answered, and what stood against calling it.
     pub fn call(
         &mut self,

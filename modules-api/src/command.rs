@@ -36,7 +36,12 @@ pub struct Row {
     /// Flags of commands, separated by spaces: `write readonly admin deny-oom deny-script allow-loading pubsub allow-stale
     /// no-monitor fast getkeys-api no-cluster no-mandatory-keys may-replicate blocking`.
     pub flags: &'static str,
-    /// Where its keys are. It can open no others.
+    /// It needs more than its keys: it opens other keys, calls commands with them or commands that are no plain ones, scans keys,
+    /// or looks at clients. In Shardis such commands run one at a time, each at the cost of a script, and others in parallel
+    /// with them. One that only has its client wait has the flag `blocking` instead. A module that is not
+    /// [shard-safe](crate::Module::SHARD_SAFE) need not say it: all of its commands can do that.
+    pub is_wide: bool,
+    /// Where its keys are. It can open no others, unless it is wide.
     pub keys: &'static [KeySpec],
     /// Finds keys that no spec can: calls its second argument with the index of each. The flags have `getkeys-api` then.
     pub find_keys: Option<FindKeys>,
@@ -64,6 +69,7 @@ impl Row {
             name,
             arity,
             flags: "",
+            is_wide: false,
             keys: &[],
             find_keys: None,
             group: "",

@@ -220,9 +220,21 @@ impl<'c> Context<'c> {
     #[inline]
     fn check_declared(&self, key: &ModuleStr<'_>) -> Result<(), Error> {
         match self.command {
-            Some((row, args)) if !may_open(row, args, key) => Err(undeclared(row)),
+            Some((row, args)) if !may_open(row, args, key) && !row.is_wide => Err(undeclared(row)),
             _ => Ok(()),
         }
+    }
+
+    /// Errors: the command keeps to its keys, and so cannot do this. `how`: what is missing in its row.
+    pub(crate) fn check_wide(&self, how: &str) -> Result<(), Error> {
+        // SAFETY: the context is that of the callback under way.
+        if api_if_there!(IsWide).is_none_or(|is_wide| unsafe { is_wide(self.as_ptr()) } != 0) {
+            return Ok(());
+        }
+        let name = self.command.map_or("", |(row, _)| row.name);
+        Err(Error::new(format!(
+            "ERR the command '{name}' needs more than its keys, and is not declared {how}"
+        )))
     }
 
     /// Has the command, as it was called, propagated to replicas and to the append-only file: it changed something.

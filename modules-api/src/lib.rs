@@ -64,7 +64,8 @@
 //! # Commands
 //!
 //! A command is a type with a [`Row`] and a function ([`Command`]). The row says where its keys are. Shardis runs the command
-//! on the thread that has them, in parallel with others, and so a command opens no key but those: any other is an error.
+//! on the thread that has them, in parallel with others, and so a command opens no key but those: any other is an error. One that
+//! needs more says so in its row: see [what needs more than keys](#what-needs-more-than-keys).
 //! `args` begins with the command's name, and has as many elements as the row's arity says.
 //!
 //! [`Context::open`] gives a [`Key`] to read, [`Context::open_for_writing`] a [`WriteKey`]. Any number of keys may be open for
@@ -182,12 +183,30 @@
 //! # Other commands
 //!
 //! [`Context::call`] calls any command; its reply is a [`CallValue`], which is matched by its type. A command that is run in
-//! parallel with others calls only with keys that it declares itself; a module that does not keep to that says so
-//! ([`Module::SHARD_SAFE`]), and its commands run one at a time.
+//! parallel with others calls only plain commands over keys that it declares itself.
+//!
+//! # What needs more than keys
+//!
+//! A command keeps to its keys, and runs in parallel with others, unless its row says otherwise. In Shardis a command that does
+//! not say so is refused the following with an error, and the log names it; in Redis every command can do all of it.
+//!
+//! | What | What the row has to say |
+//! |---|---|
+//! | [`Context::block_client`], [`Context::block_client_on_keys`] | `flags: "blocking"` |
+//! | [`Context::call`] of a command with other keys, or of one that is no plain one over its keys: EVAL, DBSIZE, BLPOP, most of CONFIG | `is_wide: true` |
+//! | [`Context::open`] of other keys | `is_wide: true` |
+//! | [`Context::scan`] of all keys | `is_wide: true` |
+//! | Of the ABI, without this crate's help: DbSize, RandomKey, ResetDataset, GetServerInfo, Yield, AddPostNotificationJob, RedactClientCommandArgument, and what is about clients (GetClientInfoById, AuthenticateClientWithUser) | either |
+//!
+//! Either has Shardis run the command as it runs scripts: in turn with others of its kind, beside commands that keep to their keys. A
+//! module that is not shard-safe at all says so ([`Module::SHARD_SAFE`]). Then all of its commands run so, none of its callbacks runs
+//! beside another, and the rows need not say anything. Timers, events, threads that have the lock, and the functions that answer
+//! blocked clients can do everything always.
 //!
 //! # Time and threads
 //!
-//! [`Context::start_timer`] has a function called once. [`Context::block_client`] has the client wait: the [`BlockedClient`]
+//! [`Context::start_timer`] has a function called once. [`Context::block_client`], of a command with the flag `blocking`, has the
+//! client wait: the [`BlockedClient`]
 //! goes to a thread, which answers whenever it can. A thread that needs the server meanwhile has a [`ThreadContext`], whose
 //! lock makes a [`Context`] of it. [`Context::block_client_on_keys`] has the client wait for something to be put into a key.
 //! All of that is `Send` or is not as the server's rules say, so the compiler knows what may go to a thread.

@@ -21,9 +21,9 @@ pub trait Module: 'static {
     const NAME: &'static str;
     const VERSION: i32;
 
-    /// Whether the module's callbacks may run on several threads at once. Rust sees to it that they can; what it cannot
-    /// see is whether they call commands with keys that they do not declare. Those modules say `false`, and run one at a
-    /// time.
+    /// Whether the module's callbacks may run on several threads at once. Rust sees to it that they can. A command that needs
+    /// more than its keys says so in its row ([`Row::is_wide`], or the flag `blocking`); of a module that says `false` here
+    /// all commands can do that, and run one at a time.
     const SHARD_SAFE: bool = true;
 
     /// Registers what the module has. `args` are those of MODULE LOAD, without the path.
@@ -141,6 +141,12 @@ impl<'c> Loader<'c> {
             let group = c_string(row.group)?;
             // SAFETY: the command was just created.
             check(unsafe { set_group(command, group.as_ptr()) }, "group")?;
+        }
+        if row.is_wide
+            && let Some(set_wide) = api_if_there!(SetCommandWide)
+        {
+            // SAFETY: the command was just created.
+            check(unsafe { set_wide(command) }, "reach")?;
         }
         if row.is_internal
             && let Some(set_internal) = api_if_there!(SetCommandInternal)

@@ -3,6 +3,7 @@
 use crate::abi::{RedisModuleCtx, RedisModuleKey, RedisModuleScanCursor, RedisModuleString};
 use crate::api::api;
 use crate::context::Context;
+use crate::error::Error;
 use crate::key::Key;
 use crate::string::ModuleStr;
 use std::ffi::c_void;
@@ -29,7 +30,9 @@ impl Drop for Cursor {
 impl Context<'_> {
     /// Calls `each` with the name of every key of the database, in no order. A key that is there from the beginning to the end
     /// comes at least once.
-    pub fn scan(&mut self, mut each: impl FnMut(ModuleStr<'_>)) {
+    /// Errors: the command is not [wide](crate::Row::is_wide).
+    pub fn scan(&mut self, mut each: impl FnMut(ModuleStr<'_>)) -> Result<(), Error> {
+        self.check_wide("wide")?;
         let cursor = Cursor::new();
         let mut each: &mut dyn FnMut(ModuleStr<'_>) = &mut each;
         // SAFETY: the context is that of the callback under way, and `on_key` takes such data.
@@ -37,6 +40,7 @@ impl Context<'_> {
             let data = (&raw mut each).cast::<c_void>();
             api!(Scan)(self.as_ptr(), cursor.0.as_ptr(), Some(on_key), data) != 0
         } {}
+        Ok(())
     }
 }
 

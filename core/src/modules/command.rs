@@ -13,6 +13,7 @@ use shardis_modules_api::abi::RedisModuleCmdFunc;
 use std::any::Any;
 use std::ffi::CString;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 /// A command of a module. It is never freed, because calls of it may be under way.
 pub struct ModuleCommand {
@@ -26,6 +27,8 @@ pub struct ModuleCommand {
     /// What a report of a crash says of it.
     pub(super) callback: Callback,
     pub(super) declared: Mutex<Declared>,
+    /// The log says that it has asked for something that it would have to be a program for.
+    pub(super) was_refused: AtomicBool,
 }
 
 /// What the module says of a command. Final when the module is loaded.
@@ -38,6 +41,8 @@ pub(super) struct Declared {
     pub(super) subcommands: Vec<&'static ModuleCommand>,
     /// `SetCommandInfo` was called.
     pub(super) has_info: bool,
+    /// It reaches more than the keys that it declares, though its module is shard-safe.
+    pub(super) is_wide: bool,
 }
 
 /// The flags of `CreateCommand`.
@@ -110,6 +115,14 @@ pub(super) fn legacy_keys(first: i32, last: i32, step: i32, flags: CommandFlags)
     }]
 }
 
+impl Declared {
+    /// Whether it is a program even if its module is shard-safe: a handler over keys can neither block its client nor reach
+    /// anything but its keys.
+    fn is_program(&self) -> bool {
+        self.is_wide || self.flags.row & flag::BLOCKING != 0
+    }
+}
+
 impl ModuleCommand {
     /// The row of the command. It, and what it refers to, is never freed.
     pub(super) fn row(&'static self) -> Command {
@@ -120,7 +133,9 @@ impl ModuleCommand {
             true => reach_while_busy,
             false => reach_of_others,
         };
-        let mut row = self.handler_row(declared.arity, is_container && self.function.is_none(), reach);
+        let is_native = self.module.is_shard_safe() && !declared.is_program();
+        let only_subcommands_run = is_container && self.function.is_none();
+        let mut row = self.handler_row(declared.arity, only_subcommands_run, is_native, reach);
         let hidden = if self.module.is_builtin() { flag::MODULE | flag::MOVABLEKEYS } else { 0 };
         row.flags |= declared.flags.row & !hidden;
         row.categories |= declared.categories;
@@ -147,6 +162,7 @@ impl ModuleCommand {
         &'static self,
         arity: i32,
         only_subcommands_run: bool,
+        is_native: bool,
         reach: fn(&mut Worker, Argv<'_>) -> Reach,
     ) -> Command {
         let name: &'static str = &self.name;
@@ -154,7 +170,7 @@ impl ModuleCommand {
         if only_subcommands_run {
             return Command::container(name, &[]);
         }
-        if self.module.is_shard_safe() {
+        if is_native {
             let mut row = Command::keys(name, arity, |_| Ok(()));
             row.run = Run::Native(Native { run: run_native, data });
             return row;

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::protocol::reply::{Mark, Resp};
 use crate::protocol::{Argv, Reply};
 use crate::runtime::crash::{self, Callback};
+use crate::runtime::{log, os_error};
 use crate::shard::Shard;
 use crate::shard::effects::Readers;
 use crate::shard::event::Event;
@@ -31,6 +32,7 @@ use smallvec::SmallVec;
 use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A context. A module knows its first field, and nothing else.
 #[repr(C)]
@@ -206,6 +208,45 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether it is a handler over keys, which reaches nothing else.
+    pub(super) fn keeps_to_keys(&self) -> bool {
+        matches!(self.access, Access::Native { .. })
+    }
+
+    /// The program for `what`, a function of the ABI. A handler over keys, which is refused it, does not fail silently: see
+    /// [`refuse`](Context::refuse).
+    pub(super) fn program_for(&mut self, what: &str) -> Option<&mut ProgramCtx<'a>> {
+        if self.keeps_to_keys() {
+            self.refuse(what);
+        }
+        self.program()
+    }
+
+    /// The worker for `what`, as [`program_for`](Context::program_for) gives the program.
+    pub(super) fn worker_for(&mut self, what: &str) -> Option<&mut Worker> {
+        if self.keeps_to_keys() {
+            self.refuse(what);
+        }
+        self.worker()
+    }
+
+    /// The command of a shard-safe module has called a function that reaches more than its keys: the error number says so to
+    /// the module, and the log, once for each command, to whoever has written it.
+    #[cold]
+    pub(super) fn refuse(&self, what: &str) {
+        if let Some(command) = self.command
+            && !command.was_refused.swap(true, Ordering::Relaxed)
+        {
+            log::warning(format_args!(
+                "The command '{}' of the module {} has called RedisModule_{what} in vain: it keeps to its keys, as \
+                 nothing in its declaration says otherwise (Row::is_wide, or the flag blocking)",
+                command.full_name.to_string_lossy(),
+                self.module.name().to_string_lossy(),
+            ));
+        }
+        os_error::set(os_error::NOT_SUPPORTED);
+    }
+
     /// Whether the callback runs in an EXEC.
     pub(super) fn runs_in_exec(&mut self) -> bool {
         match self.program() {
@@ -280,13 +321,14 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Calls a command whose reply is an integer or a string, and returns its text.
-    pub(super) fn ask(&mut self, args: &[&[u8]]) -> Option<Vec<u8>> {
-        CallReply::new(self.call_silently(args, Resp::V2)?).text()
+    /// Calls a command whose reply is an integer or a string, and returns its text. `what`: as for
+    /// [`program_for`](Context::program_for).
+    pub(super) fn ask(&mut self, what: &str, args: &[&[u8]]) -> Option<Vec<u8>> {
+        CallReply::new(self.call_silently(what, args, Resp::V2)?).text()
     }
 
     /// Calls a command, which leaves no effects, and returns its reply. `None`: the callback cannot call it.
-    pub(super) fn call_silently(&mut self, args: &[&[u8]], resp: Resp) -> Option<Vec<u8>> {
+    pub(super) fn call_silently(&mut self, what: &str, args: &[&[u8]], resp: Resp) -> Option<Vec<u8>> {
         let mut reply = Vec::new();
         let options = CallOptions {
             resp,
@@ -296,7 +338,7 @@ impl<'a> Context<'a> {
             is_as_script: false,
         };
         let db = self.call.db;
-        let program = self.program()?;
+        let program = self.program_for(what)?;
         program.select(db);
         let _ = while_suspended(|| program.try_call(args, options, &mut reply)).ok()?;
         Some(reply)

@@ -190,8 +190,8 @@ fn update(change: impl FnOnce(&mut Users)) {
 /// The user is freed whose client has called for it: that one still gets its reply.
 fn close_own_client(ctx: &mut Context<'static>, user: UserId) {
     let call = ctx.call;
-    if let Some(worker) = ctx.worker()
-        && worker.globals.acl.user_of(&call).id == user
+    if server::globals().is_some_and(|globals| globals.acl.user_of(&call).id == user)
+        && let Some(worker) = ctx.worker_for("FreeModuleUser")
     {
         worker.decide(call.client, Decision::Close);
     }
@@ -230,7 +230,7 @@ pub(super) fn authenticate(
     let client = client_of(ctx)?;
     let user = user.publish();
     let (module, is_named) = (ctx.module, !user.is_default());
-    let worker = ctx.worker()?;
+    let worker = ctx.worker_for("AuthenticateClientWithUser")?;
     if !worker.decide(client, Decision::LogIn(user)) {
         return None;
     }

@@ -450,6 +450,11 @@ impl EffectLog {
         self.readers = readers;
     }
 
+    /// For whom they leave effects now.
+    pub fn readers(&self) -> Readers {
+        self.readers
+    }
+
     /// The memory of what the turn has recorded so far.
     pub fn held_bytes(&self) -> usize {
         self.batch.held_bytes()
@@ -568,6 +573,12 @@ impl EffectLog {
             self.scope = Scope::Local;
         }
         is_outermost
+    }
+
+    /// Ends what [`EffectLog::begin_nested`] has begun within a command: its effects are of the command's unit.
+    pub fn leave_nested(&mut self) {
+        debug_assert_eq!(self.scope, Scope::Local);
+        self.scope = Scope::Command;
     }
 
     /// Whether a transaction on this shard alone is open.

@@ -1,4 +1,4 @@
-//! Modules in C, compiled here and loaded into the server: on one shard and on several.
+//! Modules in C and in Rust, compiled here and loaded into the server: on one shard and on several.
 
 mod events;
 mod gone;
@@ -6,6 +6,7 @@ mod notes;
 mod official;
 mod search;
 mod told;
+mod tour;
 mod users;
 mod values;
 mod waits;

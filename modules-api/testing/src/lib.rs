@@ -1,6 +1,6 @@
 //! What the tests of modules share.
 //!
-//! - [`Server`]: a real redis-server 7.0 with a module loaded, and [`Client`]s of it.
+//! - [`Server`]: a real redis-server 7.0, or another one, with a module loaded, and [`Client`]s of it.
 //! - [`Pair`]: a module's commands and the server's own of the same names, side by side.
 //! - [`Random`]: random numbers, whose seed is printed.
 //!

@@ -1,4 +1,4 @@
-//! A redis-server 7.0 with a module loaded.
+//! A server with a module loaded.
 
 use crate::client::Client;
 use crate::library::Library;
@@ -11,17 +11,19 @@ use std::time::{Duration, Instant};
 
 pub struct Server {
     process: Child,
+    program: String,
     port: u16,
+    library: Library,
     /// Its working directory, which goes with it.
     directory: PathBuf,
     arguments: Vec<String>,
 }
 
 impl Server {
-    /// A server with the library of a module, which gets `module_arguments`; `options` are those of redis-server.
+    /// A redis-server with the library of a module, which gets `module_arguments`; `options` are those of the server.
     /// None if there is no redis-server 7.0. Panics if the library does not compile or does not load.
     pub fn start(library: Library, module_arguments: &[&str], options: &[&str]) -> Option<Server> {
-        let program = program();
+        let program = redis_server();
         let version = Command::new(&program).arg("--version").output().ok();
         if !version.is_some_and(|output| String::from_utf8_lossy(&output.stdout).contains("v=7.0.")) {
             // `cargo verify` sets this when it has installed everything.
@@ -29,6 +31,16 @@ impl Server {
             eprintln!("nothing was tested, for {program} is no redis-server 7.0");
             return None;
         }
+        Some(Server::start_program(&program, library, module_arguments, options))
+    }
+
+    /// The same for a program that takes the options of a redis-server.
+    pub fn start_program(
+        program: &str,
+        library: Library,
+        module_arguments: &[&str],
+        options: &[&str],
+    ) -> Server {
         let port = {
             let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
             listener.local_addr().expect("a listener has an address").port()
@@ -43,18 +55,23 @@ impl Server {
         arguments.extend(options.iter().map(|option| option.to_string()));
         arguments.extend(["--loadmodule".to_string(), library.path().display().to_string()]);
         arguments.extend(module_arguments.iter().map(|argument| argument.to_string()));
-        let process = run(&program, &arguments, port);
-        Some(Server { process, port, directory, arguments })
+        let process = run(program, &arguments, port);
+        Server { process, program: program.to_string(), port, library, directory, arguments }
     }
 
     /// Kills it, and starts it again with the files that it left.
     pub fn restart(&mut self) {
         self.kill();
-        self.process = run(&program(), &self.arguments, self.port);
+        self.process = run(&self.program, &self.arguments, self.port);
     }
 
     pub fn connect(&self) -> Client {
         Client::connect(self.port)
+    }
+
+    /// The library of the module.
+    pub fn library(&self) -> Library {
+        self.library
     }
 
     /// Where its files are.
@@ -84,7 +101,7 @@ impl Drop for Server {
     }
 }
 
-fn program() -> String {
+fn redis_server() -> String {
     std::env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".to_string())
 }
 
@@ -95,12 +112,12 @@ fn run(program: &str, arguments: &[String], port: u16) -> Child {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("redis-server starts");
+        .expect("the server starts");
     // It listens before it has loaded its data.
     while TcpStream::connect(("127.0.0.1", port)).is_err() || Client::connect(port).ask("PING") != "PONG" {
         let ended = process.try_wait().expect("it is a child of this process");
-        assert!(ended.is_none(), "redis-server ended: {arguments:?}");
-        assert!(started.elapsed() < Duration::from_secs(60), "redis-server does not listen: {arguments:?}");
+        assert!(ended.is_none(), "{program} ended: {arguments:?}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{program} does not listen: {arguments:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
     process

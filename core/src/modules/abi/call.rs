@@ -4,8 +4,8 @@ use super::fail_with;
 use super::given::{Ctx, Out, Reply, Text, abi_functions, server_functions};
 use crate::acl::User;
 use crate::call::Forbidden;
-use crate::command::table::{Command, CommandEntry, CommandTable, Resolved, Run, flag};
-use crate::command::{CommandError, Ctx as HandlerCtx, gate, keys};
+use crate::command::table::{Command, CommandEntry, CommandTable, Native, Resolved, Run, Scope, flag};
+use crate::command::{CommandError, Ctx as HandlerCtx, gate, keys, route};
 use crate::modules::call_reply::CallReply;
 use crate::modules::context::{Access, Context, while_suspended};
 use crate::modules::string::ModuleString;
@@ -342,9 +342,17 @@ fn run(ctx: &mut Context<'static>, args: &[&[u8]], format: Format, out: &mut Vec
             program.select(db);
             program.as_user(user, |program| while_suspended(|| program.try_call(args, options, out)))
         }
-        Access::Native { mut ctx, table } => {
+        Access::Native { ctx: mut handler, table } => {
             // SAFETY: as in `Context::shard`.
-            call_natively(unsafe { ctx.as_mut() }, table, owned.clone(), options, out).map(|()| Control::GoOn)
+            let called = call_natively(unsafe { handler.as_mut() }, table, owned.clone(), options, out);
+            if let Err(NotCalled::NotAllowed | NotCalled::Undeclared) = called {
+                ctx.refuse("Call");
+            }
+            if let Err(NotCalled::NotAllowed) = called {
+                let text = format!("ERR '{name}' can only be called by a command that is declared wide");
+                return Err(Failed::new(os_error::NOT_SUPPORTED, text));
+            }
+            called.map(|()| Control::GoOn)
         }
         Access::Worker(_) | Access::Starting { .. } | Access::Thread | Access::Nothing => {
             Err(NotCalled::NotAllowed)
@@ -424,7 +432,11 @@ fn call_natively(
     if if row.arity >= 0 { len != row.arity } else { len < -row.arity } {
         return Err(NotCalled::Arity);
     }
-    let Run::Keys(run) = row.run else { return Err(NotCalled::NotAllowed) };
+    // What is over the keyspace (DBSIZE, FLUSHALL) would see the keys of this shard alone.
+    let is_over_named_keys = matches!(route::scope(row, argv, handler.shard.shard_count), Scope::Keys);
+    if !(row.run.is_over_keys() && is_over_named_keys) {
+        return Err(NotCalled::NotAllowed);
+    }
     let mut declared: SmallVec<[&[u8]; 8]> = SmallVec::new();
     keys::each(table.entry(handler.call.command).row, handler.args, |at, _| {
         declared.push(handler.args.arg(at))
@@ -443,17 +455,27 @@ fn call_natively(
         ..*handler.call
     };
     let shard = &mut *handler.shard;
-    shard.effects.record_for(options.readers);
+    let (readers, is_outermost) = (shard.effects.readers(), shard.effects.begin_nested());
+    shard.effects.record_for(options.readers.both(readers));
     let start = out.len();
     let reply = ReplyWriter::new(out, options.resp);
-    let result =
-        run(&mut HandlerCtx { shard, call: &call, args: argv, fetched: &[], served_from: None, reply });
+    let mut ctx = HandlerCtx { shard, call: &call, args: argv, fetched: &[], served_from: None, reply };
+    let result = match row.run {
+        Run::Keys(run) => run(&mut ctx),
+        Run::Native(Native { run, data }) => run(&mut ctx, table, data),
+        Run::Blocking(_) | Run::Session(_) | Run::Program(_) | Run::Container => {
+            unreachable!("it is over keys")
+        }
+    };
     let shard = &mut *handler.shard;
     if shard.effects.is_on() {
         let changes = shard.stats.dirty.get();
         shard.effects.end_command(call.db, Some(argv), changes, false);
     }
-    shard.effects.record_for(Readers::ALL);
+    shard.effects.record_for(readers);
+    if is_outermost {
+        shard.effects.leave_nested();
+    }
     shard.stats.command(entry.id).record(0, false);
     if let Err(error) = &result {
         out.truncate(start);

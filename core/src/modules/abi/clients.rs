@@ -3,7 +3,7 @@
 use super::fail_with;
 use super::given::{Ctx, Str, server_functions};
 use crate::client::Client;
-use crate::modules::context::with_current;
+use crate::modules::context::{Context, with_current};
 use crate::modules::string::ModuleString;
 use crate::runtime::os_error;
 use crate::worker::Worker;
@@ -20,6 +20,12 @@ pub(super) const SERVED: &[Served] = served! {
     RedactClientCommandArgument = redact_client_command_argument,
 };
 
+/// A client, for `what`, a function of the ABI. `None`: there is none, or it is not to be known, as the error number says.
+fn find<'c>(ctx: &'c mut Context<'static>, what: &str, id: u64) -> Option<&'c mut Client> {
+    os_error::set(os_error::NO_ENTRY);
+    client(ctx.worker_for(what)?, id)
+}
+
 fn client(worker: &mut Worker, id: u64) -> Option<&mut Client> {
     let at = worker.find_client(id)?;
     worker.connections[at].as_deref_mut().map(|connection| &mut connection.client)
@@ -30,7 +36,7 @@ server_functions! {
     fn get_client_info_by_id(place: *mut c_void, id: u64) -> c_int {
         let described = with_current(|ctx| {
             let runs_exec = id == ctx.call.client && ctx.runs_in_exec();
-            let worker = ctx.worker()?;
+            let worker = ctx.worker_for("GetClientInfoById")?;
             let mut described = describe_client(client(worker, id)?);
             if runs_exec {
                 described.flags |= REDISMODULE_CLIENTINFO_FLAG_MULTI;
@@ -48,25 +54,16 @@ server_functions! {
     }
 
     fn get_client_name_by_id(ctx: Ctx, id: u64) -> *mut RedisModuleString {
-        let name = ctx.worker().and_then(|worker| client(worker, id)).map(|client| client.name.clone());
-        match name {
+        match find(&mut ctx, "GetClientNameById", id).map(|client| client.name.clone()) {
             Some(name) if !name.is_empty() => ctx.keep_string(ModuleString::new(&name)),
-            Some(_) => std::ptr::null_mut(),
-            None => {
-                fail_with(os_error::NO_ENTRY);
-                std::ptr::null_mut()
-            }
+            Some(_) | None => std::ptr::null_mut(),
         }
     }
 
     fn get_client_user_name_by_id(ctx: Ctx, id: u64) -> *mut RedisModuleString {
-        let user = ctx.worker().and_then(|worker| client(worker, id)).map(|client| client.user().name.clone());
-        match user {
+        match find(&mut ctx, "GetClientUserNameById", id).map(|client| client.user().name.clone()) {
             Some(user) => ctx.keep_string(ModuleString::new(&user)),
-            None => {
-                fail_with(os_error::NO_ENTRY);
-                std::ptr::null_mut()
-            }
+            None => std::ptr::null_mut(),
         }
     }
 
@@ -75,26 +72,26 @@ server_functions! {
             return fail_with(os_error::INVALID);
         }
         let is_set = with_current(|ctx| {
-            let client = ctx.worker().and_then(|worker| client(worker, id))?;
+            let client = find(ctx, "SetClientNameById", id)?;
             client.name = name.bytes().to_vec();
             Some(())
         });
-        if is_set.flatten().is_some() { REDISMODULE_OK } else { fail_with(os_error::NO_ENTRY) }
+        super::status(is_set.flatten().is_some())
     }
 
     /// The certificate that a client over TLS has shown, in PEM; NULL without one.
     fn get_client_certificate(ctx: Ctx, id: u64) -> *mut RedisModuleString {
-        let pem = ctx.worker().and_then(|worker| {
+        let pem = ctx.worker_for("GetClientCertificate").and_then(|worker| {
             let at = worker.find_client(id)?;
             worker.connections[at].as_deref()?.certificate.as_ref()?.to_pem()
         });
         pem.map_or(std::ptr::null_mut(), |pem| ctx.keep_string(ModuleString::new(&pem)))
     }
 
-    /// The argument is not shown in the slow log. A shard-safe module cannot ask for that.
+    /// The argument is not shown in the slow log. A command that keeps to its keys cannot ask for that.
     fn redact_client_command_argument(ctx: Ctx, position: c_int) -> c_int {
         let argument = usize::try_from(position).ok().filter(|&at| at > 0 && at < ctx.args.len());
-        let argument = argument.filter(|_| ctx.program().is_some());
+        let argument = argument.filter(|_| ctx.program_for("RedactClientCommandArgument").is_some());
         ctx.redacted.extend(argument);
         super::status(argument.is_some())
     }

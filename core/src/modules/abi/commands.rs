@@ -18,6 +18,7 @@ use shardis_modules_api::abi::*;
 use shardis_modules_api::served;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 pub(super) const SERVED: &[Served] = served! {
     GetApi = super::get_api,
@@ -33,6 +34,8 @@ pub(super) const SERVED: &[Served] = served! {
     SetCommandGroup = set_command_group,
     SetCommandDeprecated = set_command_deprecated,
     SetCommandInternal = set_command_internal,
+    SetCommandWide = set_command_wide,
+    IsWide = is_wide,
     DeclareShardSafe = declare_shard_safe,
     GetCommandKeys = get_command_keys,
     GetCommandKeysWithFlags = get_command_keys_with_flags,
@@ -174,6 +177,16 @@ abi_functions! {
         REDISMODULE_OK
     }
 
+    fn set_command_wide(command: Option<Cmd>) -> c_int {
+        let Some(command) = command.filter(|command| command.module.is_loading()) else { return REDISMODULE_ERR };
+        command.declared.lock().expect("no holder of a declaration panics").is_wide = true;
+        REDISMODULE_OK
+    }
+
+    fn is_wide(ctx: Ctx) -> c_int {
+        c_int::from(!ctx.keeps_to_keys())
+    }
+
     fn set_command_deprecated(command: Option<Cmd>, since: *const c_char, instead: *const c_char) -> c_int {
         let Some(command) = command else { return REDISMODULE_ERR };
         // SAFETY: the module passes C strings, or NULL.
@@ -283,11 +296,13 @@ fn new_command(
         docs: Docs::new("module", "", ""),
         subcommands: Vec::new(),
         has_info: false,
+        is_wide: false,
     };
     let full_name = CString::new(full_name).expect("it comes from C strings");
-    let declared = Mutex::new(declared);
+    let (declared, was_refused) = (Mutex::new(declared), AtomicBool::new(false));
     let callback = Callback { module: module.name(), what: "command" };
-    let command = ModuleCommand { module, name, full_name, function, is_subcommand, callback, declared };
+    let command =
+        ModuleCommand { module, name, full_name, function, is_subcommand, callback, declared, was_refused };
     Box::leak(Box::new(command))
 }
 

@@ -222,11 +222,11 @@ server_functions! {
             let evicts = config.maxmemory_policy != MaxmemoryPolicy::Noeviction;
             set(is_limited && evicts, REDISMODULE_CTX_FLAGS_EVICT);
         }
-        if let Some(worker) = ctx.worker() {
+        if let Some(globals) = server::globals() {
             let used_ratio = server::used_memory_ratio();
             set(used_ratio > 1.0, REDISMODULE_CTX_FLAGS_OOM);
             set(used_ratio > 0.75, REDISMODULE_CTX_FLAGS_OOM_WARNING);
-            set(worker.globals.persistence.loading.is_on(), REDISMODULE_CTX_FLAGS_LOADING);
+            set(globals.persistence.loading.is_on(), REDISMODULE_CTX_FLAGS_LOADING);
         }
         flags
     }
@@ -255,7 +255,7 @@ server_functions! {
     /// they ask for once it is over busy-reply-threshold. A callback that loads a value lets other callbacks run.
     fn yield_turn(ctx: Ctx, flags: c_int, busy_reply: Text) {
         let busy_reply = (flags & REDISMODULE_YIELD_FLAG_CLIENTS != 0).then_some(busy_reply.bytes());
-        match ctx.program() {
+        match ctx.program_for("Yield") {
             Some(program) => while_suspended(|| program.give_way(busy_reply)),
             None => turn::give_way(),
         }
@@ -268,7 +268,7 @@ server_functions! {
     ) -> c_int {
         let Some(callback) = callback else { return REDISMODULE_ERR };
         let (module, db, data) = (ctx.module, ctx.call.db, Data(data));
-        let Some(worker) = ctx.worker() else { return REDISMODULE_ERR };
+        let Some(worker) = ctx.worker_for("AddPostNotificationJob") else { return REDISMODULE_ERR };
         worker.add_task(Box::new(move |program| {
             timers::call(program, module, db, "post-notification job", |ctx| {
                 // The whole of it moves in here.

@@ -94,7 +94,7 @@ server_functions! {
         if !section.bytes().is_empty() {
             args.push(section.bytes());
         }
-        let text = ctx.and_then(|mut ctx| ctx.ask(&args)).unwrap_or_default();
+        let text = ctx.and_then(|mut ctx| ctx.ask("GetServerInfo", &args)).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let fields = text.lines().filter_map(|line| {
             let (name, value) = line.split_once(':')?;

@@ -182,17 +182,17 @@ server_functions! {
     /// Removes all keys.
     fn reset_dataset(_restart_aof: c_int, in_background: c_int) {
         let mode: &[u8] = if in_background != 0 { b"ASYNC" } else { b"SYNC" };
-        with_current(|ctx| ctx.ask(&[b"FLUSHALL", mode]));
+        with_current(|ctx| ctx.ask("ResetDataset", &[b"FLUSHALL", mode]));
     }
 
     fn db_size(ctx: Ctx) -> c_ulonglong {
-        let text = ctx.ask(&[b"DBSIZE"]).unwrap_or_default();
+        let text = ctx.ask("DbSize", &[b"DBSIZE"]).unwrap_or_default();
         std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// The name of some key; NULL if there is none.
     fn random_key(ctx: Ctx) -> *mut RedisModuleString {
-        match ctx.ask(&[b"RANDOMKEY"]) {
+        match ctx.ask("RandomKey", &[b"RANDOMKEY"]) {
             Some(name) => ctx.keep_string(ModuleString::new(&name)),
             None => std::ptr::null_mut(),
         }

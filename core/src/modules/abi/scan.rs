@@ -116,7 +116,7 @@ fn some_keys(ctx: &mut Context<'static>, position: u64) -> Option<(u64, Vec<Vec<
     let (mut cursor, mut count) = (itoa::Buffer::new(), itoa::Buffer::new());
     let args: [&[u8]; 4] =
         [b"SCAN", cursor.format(position).as_bytes(), b"COUNT", count.format(COUNT).as_bytes()];
-    let reply = ctx.call_silently(&args, Resp::V2)?;
+    let reply = ctx.call_silently("Scan", &args, Resp::V2)?;
     let reply = CallReply::new(reply);
     let next = reply.element(REDISMODULE_REPLY_ARRAY, 0)?.string()?;
     let next = std::str::from_utf8(next).ok()?.parse::<u64>().ok()?;

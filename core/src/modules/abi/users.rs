@@ -178,7 +178,7 @@ server_functions! {
     }
 
     fn deauthenticate_and_close_client(_ctx: *mut RedisModuleCtx, client: u64) -> c_int {
-        let is_there = with_current(|ctx| Some(ctx.worker()?.decide(client, Decision::Close)));
+        let is_there = with_current(|ctx| Some(ctx.worker_for("DeauthenticateAndCloseClient")?.decide(client, Decision::Close)));
         status(is_there.flatten() == Some(true))
     }
 }
@@ -228,7 +228,7 @@ fn add_log_entry(
         _ => return,
     };
     let (call, object) = (ctx.call, object.bytes().to_vec());
-    if let Some(worker) = ctx.worker() {
+    if let Some(worker) = ctx.worker_for("ACLAddLogEntry") {
         let refused = RefusedCall { client: call.client, context: AclContext::Module, user, what, object };
         worker.note_refused(usize::from(call.home), refused);
     }

@@ -268,7 +268,7 @@ impl Command for Scan {
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let mut found = Vec::new();
         match args.get(1) {
-            None => ctx.scan(|name| found.push(format!("{name:?}"))),
+            None => ctx.scan(|name| found.push(format!("{name:?}")))?,
             Some(key) => ctx.open(key)?.scan(|field, value| found.push(format!("{field:?} {value:?}"))),
         }
         ctx.reply().bytes(found.join(", ").as_bytes());

@@ -266,7 +266,7 @@ impl Command for Collections {
 pub struct Call;
 
 impl Command for Call {
-    const ROW: Row = Row { flags: "write", ..Row::new("tour.call", -2) };
+    const ROW: Row = Row { flags: "write", is_wide: true, ..Row::new("tour.call", -2) };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let name = std::ffi::CString::new(args[1].as_bytes()).map_err(|_| Error::SYNTAX)?;

@@ -28,6 +28,12 @@ pub fn see(what: String) {
     SEEN.lock().expect("nothing panics with the lock").push(what);
 }
 
+pub fn listen_to_keys(loader: &mut Loader<'_>) -> Result<(), Error> {
+    loader.on_keyspace_event(NotifyClass::String | NotifyClass::Hash, |_ctx, class, event, key| {
+        see(format!("{class:?} {event:?} {key:?}"));
+    })
+}
+
 pub fn load(loader: &mut Loader<'_>) -> Result<(), Error> {
     loader.config(&LIMIT)?;
     loader.config(&IS_LOUD)?;
@@ -36,9 +42,6 @@ pub fn load(loader: &mut Loader<'_>) -> Result<(), Error> {
     loader.follow(&SAMPLES)?;
     loader.on_event(EventKind::Config, |_ctx, event| see(format!("{event:?}")))?;
     loader.on_event(EventKind::FlushDb, |_ctx, event| see(format!("{event:?}")))?;
-    loader.on_keyspace_event(NotifyClass::String | NotifyClass::Hash, |_ctx, class, event, key| {
-        see(format!("{class:?} {event:?} {key:?}"));
-    })?;
     loader.on_info(|info| {
         if info.section(c"") {
             info.integer(c"fired", FIRED.load(Ordering::Relaxed));
@@ -55,6 +58,7 @@ pub fn load(loader: &mut Loader<'_>) -> Result<(), Error> {
     loader.command::<Wait>()?;
     loader.command::<Thread>()?;
     loader.command::<Scan>()?;
+    loader.command::<Narrow>()?;
     loader.command::<Pop>()?;
     loader.container(&GROUP)?;
     loader.subcommand::<GroupHello>(&GROUP)
@@ -187,6 +191,50 @@ impl Command for Thread {
     }
 }
 
+/// TOUR.NARROW key (WAIT | WAITKEY | SCAN | CALL command [argument ...] | SILENTLY command [argument ...] | TWICE). Asks for what
+/// its row says nothing of, calls a command that leaves effects or none, or increments the key twice. Reply: what the called command
+/// replied, or OK. Errors: what the server has against it.
+pub struct Narrow;
+
+impl Command for Narrow {
+    const ROW: Row = Row {
+        flags: "write",
+        keys: &[KeySpec::at(1, KeyFlags::RW.and(KeyFlags::UPDATE))],
+        ..Row::new("tour.narrow", -3)
+    };
+
+    fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
+        fn reply_ok(ctx: &mut Context<'_>) -> CommandResult {
+            ctx.reply().ok();
+            Ok(())
+        }
+
+        let recorded = CallOptions { replicate: true, ..CallOptions::default() };
+        match &args[2..] {
+            [word, name, arguments @ ..] if word.is_word("CALL") || word.is_word("SILENTLY") => {
+                let name = std::ffi::CString::new(name.as_bytes()).map_err(|_| Error::SYNTAX)?;
+                let options = if word.is_word("CALL") { recorded } else { CallOptions::default() };
+                ctx.reply().call_reply(&ctx.call(&name, arguments, options)?);
+                return Ok(());
+            }
+            [word] if word.is_word("TWICE") => {
+                ctx.call(c"INCR", &args[1..2], recorded)?;
+                ctx.call(c"INCR", &args[1..2], recorded)?;
+            }
+            [word] if word.is_word("WAIT") => {
+                ctx.block_client(None, reply_ok)?.unblock(reply_ok);
+                return Ok(());
+            }
+            [word] if word.is_word("WAITKEY") => {
+                return ctx.block_client_on_keys(&args[1..2], Some(1), (), |_, _, ()| Ok(false), reply_ok);
+            }
+            [word] if word.is_word("SCAN") => ctx.scan(|_| ())?,
+            _ => return Err(Error::SYNTAX),
+        }
+        reply_ok(ctx)
+    }
+}
+
 /// TOUR.POP key timeout-ms prefix. Waits for an element of a list, and takes it. Reply: the element behind the prefix.
 pub struct Pop;
 
@@ -243,13 +291,17 @@ impl Command for GroupHello {
 pub struct Scan;
 
 impl Command for Scan {
-    const ROW: Row =
-        Row { flags: "readonly", keys: &[KeySpec::from(1, KeyFlags::RO)], ..Row::new("tour.scan", -1) };
+    const ROW: Row = Row {
+        flags: "readonly",
+        is_wide: true,
+        keys: &[KeySpec::from(1, KeyFlags::RO)],
+        ..Row::new("tour.scan", -1)
+    };
 
     fn run(ctx: &mut Context<'_>, args: Args<'_>) -> CommandResult {
         let mut found = Vec::new();
         match args.get(1) {
-            None => ctx.scan(|name| found.push(format!("{name:?}"))),
+            None => ctx.scan(|name| found.push(format!("{name:?}")))?,
             Some(key) => {
                 let key = ctx.open(key)?;
                 key.scan(|field, value| found.push(format!("{field:?} {value:?}")));

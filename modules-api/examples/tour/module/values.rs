@@ -1,6 +1,6 @@
 //! A type of values: a bag of words with a count.
 
-use crate::background::see;
+use super::background::see;
 use shardis_modules_api::*;
 
 #[derive(Clone, Default)]

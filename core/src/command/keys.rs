@@ -3,7 +3,7 @@
 //! The same specs serve routing, ACL, COMMAND INFO and COMMAND GETKEYS. As in Redis 7, a spec says how to find the
 //! first key, and then how to find the others.
 
-use crate::command::table::{Command, KeyShape, Scope};
+use crate::command::table::{Command, KeyShape, Scope, flag};
 use crate::protocol::Argv;
 use smallvec::SmallVec;
 
@@ -266,7 +266,9 @@ pub(crate) fn first_counted(row: &Command) -> Option<u8> {
 
 /// The short form of a row's key specs that routing uses.
 pub(crate) fn shape(row: &Command) -> KeyShape {
-    if !matches!(row.scope, Scope::Keys) {
+    // What specs say of a module's command that finds its keys itself need not be all.
+    let is_found_otherwise = row.find_keys.is_some() && (row.keys.is_empty() || row.has(flag::MOVABLEKEYS));
+    if !matches!(row.scope, Scope::Keys) || is_found_otherwise {
         return KeyShape::Complex;
     }
     match row.keys {

@@ -85,7 +85,8 @@ fn update(key: Option<Key>, score: f64, member: &Str, flags: &Out<c_int>, increm
     flags.set(match outcome {
         Outcome::Added => REDISMODULE_ZADD_ADDED,
         Outcome::Changed => REDISMODULE_ZADD_UPDATED,
-        Outcome::Unchanged | Outcome::Skipped => REDISMODULE_ZADD_NOP,
+        Outcome::Unchanged => 0,
+        Outcome::Skipped => REDISMODULE_ZADD_NOP,
     });
     Some(last.unwrap_or(0.0))
 }

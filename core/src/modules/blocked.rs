@@ -138,6 +138,13 @@ impl Handle {
     }
 }
 
+/// The keys for which a client waits, and whether it is to be asked also when one of them was removed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Keys<'a> {
+    pub(super) names: &'a [&'a [u8]],
+    pub(super) ends_with_key: bool,
+}
+
 /// Blocks the client of the command that runs. `keys`: it waits for these as well. A client that cannot wait is not held:
 /// see [`BlockedClient::is_held`]. `None`: the callback belongs to no program.
 pub(super) fn block(
@@ -145,10 +152,10 @@ pub(super) fn block(
     callbacks: Callbacks,
     timeout_ms: i64,
     data: *mut c_void,
-    keys: &[&[u8]],
+    keys: Keys<'_>,
 ) -> Option<Handle> {
     let (module, command, call, args) = (ctx.module, ctx.command, ctx.call, ctx.args);
-    let worker = ctx.program()?.worker();
+    let worker = ctx.program_for("BlockClient")?.worker();
     let shard = worker.shard.index;
     let now_ms = worker.shard.now_ms;
     let reply_by = ReplyBy::ReplyCallback;
@@ -160,7 +167,7 @@ pub(super) fn block(
         args: OwnedArgv::from_argv(args),
         redacted: Mutex::default(),
         shard,
-        waits_for_keys: !keys.is_empty(),
+        waits_for_keys: !keys.names.is_empty(),
         callbacks,
         disconnect: Mutex::new(None),
         data: AtomicPtr::new(data),
@@ -180,8 +187,10 @@ pub(super) fn block(
     let hold_on = HoldOn {
         deadline_ms: (timeout_ms > 0).then(|| now_ms.saturating_add(timeout_ms)),
         may_time_out: callbacks.timeout.is_some(),
-        keys: (!keys.is_empty())
-            .then(|| WaitForKeys::new(keys, Box::new(move |key| try_serve(for_keys.clone(), key)))),
+        keys: (!keys.names.is_empty()).then(|| {
+            let on_ready = Box::new(move |key| try_serve(for_keys.clone(), key));
+            WaitForKeys::new(keys.names, keys.ends_with_key, on_ready)
+        }),
         on_end: Box::new(move |end| ended(for_end, end)),
     };
     let hold = ctx.program().and_then(|program| program.hold_client(hold_on));

@@ -50,7 +50,8 @@
 //! # Keys that go
 //!
 //! XREADGROUP waits for a consumer group, and so ends with an error when its key is removed or replaced by another type.
-//! Such waits (`ends_with_key`) are offered a key that does not exist any more, too. All others wait on.
+//! Such waits (`ends_with_key`) are offered a key that does not exist any more, too; so are those of modules that ask for it.
+//! All others wait on.
 //!
 //! # Why this is correct
 //!

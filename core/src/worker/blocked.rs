@@ -128,13 +128,14 @@ impl Worker {
         self.end_wait(reply_id.conn as usize);
         let args = hold.on.keys.as_ref().map_or(args, |keys| keys.args.clone());
         let keys = if hold.on.keys.is_some() { 1..args.len() as u32 } else { 0..0 };
+        let ends_with_key = hold.on.keys.as_ref().is_some_and(|keys| keys.ends_with_key);
         self.stall_for_blocking(entry, call, reply_id, args.clone());
         let request = BlockRequest {
             keys: keys.clone(),
             deadline_ms: hold.on.deadline_ms,
             on_timeout: TimeoutReply::Null,
             args: None,
-            ends_with_key: false,
+            ends_with_key,
         };
         let home = self.shard.index;
         self.record_wait(home, reply_id, request);
@@ -148,7 +149,7 @@ impl Worker {
             let is_there =
                 |at: &u32| shard_of(args.as_argv().arg(*at as usize), self.shard.shard_count) == shard;
             let positions = keys.clone().filter(is_there).collect();
-            let wait = Wait { call, args: args.clone(), positions, ends_with_key: false, is_tried: true };
+            let wait = Wait { call, args: args.clone(), positions, ends_with_key, is_tried: true };
             self.send(shard, Message::Wait(Box::new(WaitMessage::Register { new: Box::new((id, wait)) })));
         }
     }
@@ -391,7 +392,7 @@ impl Worker {
             None => Verdict::Gone,
             // Also while a program tries another key for it: that may come to nothing, and the client keeps its place.
             Some(Waiting { hold: Some(hold), .. }) => {
-                let WaitForKeys { args, on_ready } =
+                let WaitForKeys { args, on_ready, .. } =
                     hold.on.keys.as_ref().expect("it waits at the shards of its keys");
                 let tries = on_ready(args.as_argv().arg(offer.position as usize).to_vec());
                 self.add_task(Box::new(move |program| {
@@ -754,6 +755,10 @@ impl Worker {
     /// Whether a waiting command would take something from one of its keys.
     fn is_ready(&mut self, id: WaitId, position: u32) -> bool {
         let wait = self.shard.blocking.get(id).expect("only waits are asked");
+        if wait.is_tried && wait.ends_with_key {
+            // The module is asked whatever is in the key, and if nothing is.
+            return true;
+        }
         let (call, args) = (wait.call, wait.args.clone());
         let ready = self.table.entry(call.command).row.ready;
         let mut unused = Vec::new();

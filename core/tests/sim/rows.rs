@@ -391,7 +391,7 @@ fn htake(ctx: &mut ProgramCtx<'_>) -> CommandResult {
             HoldEnd::Gone => {}
         })
     });
-    let keys = Some(WaitForKeys::new(&keys, Box::new(on_ready)));
+    let keys = Some(WaitForKeys::new(&keys, false, Box::new(on_ready)));
     match ctx.hold_client(HoldOn { deadline_ms, may_time_out: true, keys, on_end }) {
         Some(id) => id_of_hold.set(id).expect("it is set once"),
         None => ctx.reply.null_array(),

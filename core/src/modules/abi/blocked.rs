@@ -2,7 +2,7 @@
 
 use super::given::{Ctx, Str, abi_functions, server_functions};
 use super::{fail_with, status};
-use crate::modules::blocked::{self, Callbacks, Handle, Why};
+use crate::modules::blocked::{self, Callbacks, Handle, Keys, Why};
 use crate::modules::context::{Context, with_current};
 use crate::modules::module::Module;
 use crate::modules::string::ModuleString;
@@ -40,12 +40,12 @@ pub(super) const SERVED: &[Served] = served! {
 };
 
 server_functions! {
-    /// Has the client of the command wait. NULL outside of commands.
+    /// Has the client of the command wait. NULL outside of commands, and in one that keeps to its keys.
     fn block_client(
         ctx: Ctx, reply: RedisModuleCmdFunc, timeout: RedisModuleCmdFunc, free: RedisModuleFreePrivDataFunc,
         timeout_ms: c_longlong,
     ) -> *mut RedisModuleBlockedClient {
-        block(&mut ctx, Callbacks { reply, timeout, free }, timeout_ms, std::ptr::null_mut(), &[])
+        block(&mut ctx, Callbacks { reply, timeout, free }, timeout_ms, std::ptr::null_mut(), Keys::default())
     }
 
     /// The same, until one of the keys has changed and `reply` says that the client has got what it waits for.
@@ -53,17 +53,18 @@ server_functions! {
         ctx: Ctx, reply: RedisModuleCmdFunc, timeout: RedisModuleCmdFunc, free: RedisModuleFreePrivDataFunc,
         timeout_ms: c_longlong, keys: *mut *mut RedisModuleString, len: c_int, data: *mut c_void,
     ) -> *mut RedisModuleBlockedClient {
-        let keys = names(keys, len);
-        block(&mut ctx, Callbacks { reply, timeout, free }, timeout_ms, data, &keys)
+        let keys = Keys { names: &names(keys, len), ends_with_key: false };
+        block(&mut ctx, Callbacks { reply, timeout, free }, timeout_ms, data, keys)
     }
 
-    /// The same. A key that is removed does not wake the client, whatever the flags say.
+    /// The same. By the flag `REDISMODULE_BLOCK_UNBLOCK_DELETED`, `reply` is called also when one of the keys was removed.
     fn block_client_on_keys_with_flags(
         ctx: Ctx, reply: RedisModuleCmdFunc, timeout: RedisModuleCmdFunc, free: RedisModuleFreePrivDataFunc,
-        timeout_ms: c_longlong, keys: *mut *mut RedisModuleString, len: c_int, data: *mut c_void, _flags: c_int,
+        timeout_ms: c_longlong, keys: *mut *mut RedisModuleString, len: c_int, data: *mut c_void, flags: c_int,
     ) -> *mut RedisModuleBlockedClient {
-        let keys = names(keys, len);
-        block(&mut ctx, Callbacks { reply, timeout, free }, timeout_ms, data, &keys)
+        let ends_with_key = flags & REDISMODULE_BLOCK_UNBLOCK_DELETED != 0;
+        let keys = Keys { names: &names(keys, len), ends_with_key };
+        block(&mut ctx, Callbacks { reply, timeout, free }, timeout_ms, data, keys)
     }
 
     /// Has the clients look at a key that wait for it.
@@ -206,7 +207,7 @@ fn block(
     callbacks: Callbacks,
     timeout_ms: c_longlong,
     data: *mut c_void,
-    keys: &[&[u8]],
+    keys: Keys<'_>,
 ) -> *mut RedisModuleBlockedClient {
     let (in_exec, in_script) = (ctx.call.in_exec, ctx.call.in_script);
     let Some(client) = blocked::block(ctx, callbacks, timeout_ms, data, keys) else {

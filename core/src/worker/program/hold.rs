@@ -46,6 +46,8 @@ pub struct HoldOn {
 pub struct WaitForKeys {
     /// As the arguments of a command, whose name is that of [`KEY_WAITS`].
     pub(in crate::worker) args: OwnedArgv,
+    /// Whether the client is to look also when one of them was removed.
+    pub(in crate::worker) ends_with_key: bool,
     /// Makes the task that looks whether the client can go on with a key. It ends the hold then.
     pub(in crate::worker) on_ready: OnKeyReady,
 }
@@ -54,10 +56,10 @@ pub struct WaitForKeys {
 pub type OnKeyReady = Box<dyn Fn(Vec<u8>) -> Task + Send>;
 
 impl WaitForKeys {
-    pub fn new(keys: &[&[u8]], on_ready: OnKeyReady) -> WaitForKeys {
+    pub fn new(keys: &[&[u8]], ends_with_key: bool, on_ready: OnKeyReady) -> WaitForKeys {
         let mut args = OwnedArgv::from_slices(&[KEY_WAIT_NAME]);
         keys.iter().for_each(|key| args.push_arg(key));
-        WaitForKeys { args, on_ready }
+        WaitForKeys { args, ends_with_key, on_ready }
     }
 }
 

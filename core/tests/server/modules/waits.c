@@ -27,6 +27,7 @@ static long long (*CallReplyInteger)(Reply *reply);
 static void (*FreeCallReply)(Reply *reply);
 static Blocked *(*BlockClient)(Ctx *ctx, Command reply, Command timeout, void (*free)(Ctx *ctx, void *data), long long ms);
 static Blocked *(*BlockClientOnKeys)(Ctx *ctx, Command reply, Command timeout, void (*free)(Ctx *ctx, void *data), long long ms, String **keys, int len, void *data);
+static Blocked *(*BlockClientOnKeysWithFlags)(Ctx *ctx, Command reply, Command timeout, void (*free)(Ctx *ctx, void *data), long long ms, String **keys, int len, void *data, int flags);
 static int (*UnblockClient)(Blocked *client, void *data);
 static int (*AbortBlock)(Blocked *client);
 static void *(*GetBlockedClientPrivateData)(Ctx *ctx);
@@ -162,6 +163,22 @@ static int pop(Ctx *ctx, String **argv, int argc) {
     return 0;
 }
 
+static int removed_reply(Ctx *ctx, String **argv, int argc) {
+    (void)argv, (void)argc;
+    Reply *reply = Call(ctx, "EXISTS", "s", GetBlockedClientReadyKey(ctx));
+    long long is_there = CallReplyInteger(reply);
+    FreeCallReply(reply);
+    return is_there ? 1 : ReplyWithSimpleString(ctx, "REMOVED");
+}
+
+/* WAIT.REMOVED flags key [key ...]: until one of these is removed: REDISMODULE_BLOCK_UNBLOCK_DELETED is 1. */
+static int wait_removed(Ctx *ctx, String **argv, int argc) {
+    long long flags = 0;
+    StringToLongLong(argv[1], &flags);
+    BlockClientOnKeysWithFlags(ctx, removed_reply, late, NULL, 0, argv + 2, argc - 2, NULL, (int)flags);
+    return 0;
+}
+
 static int fail_late(Ctx *ctx, String **argv, int argc) {
     (void)argv, (void)argc;
     return ReplyWithError(ctx, "LATER it has failed");
@@ -236,6 +253,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     ASK(SetModuleAttribs), ASK(CreateCommand), ASK(ReplyWithLongLong), ASK(ReplyWithSimpleString);
     ASK(ReplyWithError), ASK(ReplyWithCallReply), ASK(StringToLongLong), ASK(StringPtrLen), ASK(Call), ASK(CallReplyType);
     ASK(CallReplyInteger), ASK(FreeCallReply), ASK(BlockClient), ASK(BlockClientOnKeys), ASK(UnblockClient);
+    ASK(BlockClientOnKeysWithFlags);
     ASK(AbortBlock), ASK(GetBlockedClientPrivateData), ASK(IsBlockedReplyRequest), ASK(SetDisconnectCallback);
     ASK(GetBlockedClientReadyKey);
     ASK(GetThreadSafeContext), ASK(FreeThreadSafeContext), ASK(ThreadSafeContextLock), ASK(ThreadSafeContextUnlock);
@@ -247,6 +265,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "wait.for", wait_for, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.end", end_wait, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.pop", pop, "write", 1, -1, 1) != 0) return 1;
+    if (CreateCommand(ctx, "wait.removed", wait_removed, "readonly", 2, -1, 1) != 0) return 1;
     if (CreateCommand(ctx, "wait.fail", fail, "readonly", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "wait.timer", timer, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "wait.pipe", watch_pipe, "readonly", 0, 0, 0) != 0) return 1;

@@ -142,6 +142,37 @@ fn clients_that_a_module_blocks_on_keys_are_served_when_these_are_ready() {
     }
 }
 
+/// Of 7.2. Without the flag a client waits on.
+#[test]
+fn a_client_that_a_module_blocks_on_keys_may_learn_that_one_is_removed() {
+    for setup in SETUPS {
+        let server = start(setup, "removed", &[]);
+        let (mut told, mut other, mut client) = (server.connect(), server.connect(), server.connect());
+        let [a, b, c] = KEYS;
+        for removal in [&["DEL", b][..], &["PEXPIREAT", b, "1"], &["FLUSHALL"], &["RENAME", b, "z"]] {
+            expect(&mut client, &["MSET", a, "1", b, "2", c, "3"], "+OK\r\n");
+            request(&mut other, &["WAIT.REMOVED", "0", a, b, c]);
+            request(&mut told, &["WAIT.REMOVED", "1", a, b, c]);
+            wait_until_blocked(&mut client, "2");
+            expect(&mut client, &["SET", b, "changed"], "+OK\r\n");
+            assert!(!client.call(removal).starts_with('-'), "{removal:?}");
+            assert_eq!(reply(&mut told), "+REMOVED\r\n", "{removal:?}");
+            wait_until_blocked(&mut client, "1");
+            let id = other_client(&mut client, "wait.removed");
+            expect(&mut client, &["CLIENT", "UNBLOCK", &id], ":1\r\n");
+            assert_eq!(reply(&mut other), "+LATE\r\n");
+        }
+    }
+}
+
+/// The id of the client whose last command this is.
+fn other_client(client: &mut Connection, command: &str) -> String {
+    let list = client.call(&["CLIENT", "LIST"]);
+    let line = list.lines().find(|line| line.contains(&format!("cmd={command}")) && line.contains("flags=b"));
+    let line = line.unwrap_or_else(|| panic!("it is not there:\n{list}"));
+    line.split(' ').find_map(|word| word.strip_prefix("id=")).expect("it has an id").to_string()
+}
+
 #[test]
 fn errors_that_a_blocked_client_gets_are_counted() {
     for setup in SETUPS {

@@ -15,7 +15,9 @@
 //! *A shard-safe module* has declared (`Shardis_DeclareShardSafe`, which our SDK does) that its commands keep to the keys
 //! that they declare, and that its callbacks may run on several threads. A command of it is a plain handler over keys
 //! ([`Run::Native`](crate::command::table::Run)): it runs on the shard of its keys, or over checked-out ones, as our own
-//! do, and at about their cost.
+//! do, and at about their cost. It can neither block its client nor reach anything but its keys: functions that would have to
+//! are refused, and the log says so once ([`refuse`](context::Context::refuse)). A command that needs that says so, by the
+//! flag `blocking` or by `Shardis_SetCommandWide`: it is a wide program, too, but excludes no callbacks of its module.
 //!
 //! # One callback at a time
 //!
@@ -26,7 +28,9 @@
 //!
 //! # What happens later
 //!
-//! A command may [block its client](blocked): its program ends, and another one replies later. [Threads] of a module use the
+//! A command may [block its client](blocked): its program ends, and another one replies later. On one shard nothing is done for
+//! clients while a program of a module has yielded, or a thread has the lock, as in Redis: see
+//! [`suspend_before_clients`](crate::worker::program::ProgramCtx). [Threads] of a module use the
 //! server through a program of theirs, while they have the lock. [Timers], ready descriptors and [events] of keys have a program started, too,
 //! that calls the module. All these are [tasks](crate::worker::program::Task): wide programs that no client has called.
 //!

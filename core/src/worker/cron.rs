@@ -92,6 +92,7 @@ impl Worker {
             || self.has_seen_handoffs_end()
             || self.owes_turn()
             || self.outlet.looks_again
+            || !self.paused.is_empty() && self.pause().is_none()
             || snapshot_wait_ms == Some(0)
         {
             return 0;

@@ -351,10 +351,13 @@ impl Worker {
         }
     }
 
-    /// Which commands are delayed at present: by CLIENT PAUSE, or those that write because the writer of the append-only
-    /// file is behind.
+    /// Which commands are delayed at present: by CLIENT PAUSE, by a module, or those that write because the writer of the
+    /// append-only file is behind.
     #[inline(always)]
     fn pause(&self) -> Option<PauseKind> {
+        if self.is_module_before_clients() {
+            return Some(PauseKind::All);
+        }
         let asked_for = self.globals.pause(self.shard.now_ms);
         if self.outlet.is_behind { asked_for.or(Some(PauseKind::Write)) } else { asked_for }
     }

@@ -385,7 +385,8 @@ impl<'a> ProgramCtx<'a> {
     }
 
     /// Lets the shard do other work, and goes on when it is the program's turn again. `busy_reply`: what others are told once it
-    /// is over busy-reply-threshold; empty: what Redis tells them; `None`: they wait for what it has locked however long it takes.
+    /// is over busy-reply-threshold; empty: what Redis tells them; `None`: they wait for what it has locked, and on one shard for
+    /// its end, however long it takes.
     pub fn give_way(&mut self, busy_reply: Option<&[u8]>) {
         let outermost = self.outermost;
         let worker = self.lent.worker();
@@ -394,7 +395,19 @@ impl<'a> ProgramCtx<'a> {
             worker.globals.busy_programs.set_reply(text);
             worker.ends_slice(outermost);
         }
+        self.suspend_before_clients();
+    }
+
+    /// Suspends the program. On a server of one shard it has locked all keys, and, as in Redis, nothing at all is done for clients
+    /// before it goes on, unless it is over busy-reply-threshold: modules may rely on that.
+    pub(super) fn suspend_before_clients(&mut self) {
+        let worker = self.lent.worker();
+        let frame = worker.programs.running();
+        let is_before = frame.kind == ProgramKind::Module && frame.busy_as.is_none();
+        let count = usize::from(is_before && worker.shard.shard_count == 1);
+        worker.programs.before_clients += count;
         self.suspend();
+        self.lent.worker().programs.before_clients -= count;
     }
 
     /// Whether it was started as one that touches no keys but those that it declares. One that another program has called may

@@ -151,6 +151,8 @@ pub(super) struct Programs {
     calling: AHashMap<TxnId, Box<Frame>>,
     /// The wide units that wait for locks: see [`token`](crate::shard::token).
     awaiting_locks: AHashMap<LockRequestId, Box<Frame>>,
+    /// How many frames of modules are suspended while clients have to wait: see [`ProgramCtx::suspend_before_clients`].
+    before_clients: usize,
     /// The frames that wait for threads outside of the shards.
     #[allow(clippy::vec_box, reason = "they move between here and the frames that are ready")]
     waiting: Vec<Box<Frame>>,
@@ -217,6 +219,12 @@ impl Worker {
     /// Whether programs were suspended that run on in the next turns, or tasks are to be started.
     pub fn has_ready_programs(&self) -> bool {
         !self.programs.ready.is_empty() || !self.programs.due_tasks.is_empty()
+    }
+
+    /// Whether clients have to wait for code of a module that is suspended.
+    #[inline]
+    pub(super) fn is_module_before_clients(&self) -> bool {
+        self.programs.before_clients > 0
     }
 
     /// Whether there are suspended programs, ready or not.

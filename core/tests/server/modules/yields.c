@@ -13,6 +13,7 @@ typedef struct Blocked Blocked;
 typedef struct Key Key;
 typedef struct Type Type;
 typedef struct Io Io;
+typedef struct Info Info;
 typedef int (*Command)(Ctx *ctx, String **argv, int argc);
 
 static int (*SetModuleAttribs)(Ctx *ctx, const char *name, int version, int api);
@@ -39,6 +40,9 @@ static void (*Yield)(Ctx *ctx, int flags, const char *busy_reply);
 static Type *(*CreateDataType)(Ctx *ctx, const char *name, int version, void *methods);
 static int (*ModuleTypeSetValue)(Key *key, Type *type, void *value);
 static void (*CloseKey)(Key *key);
+static int (*RegisterInfoFunc)(Ctx *ctx, void (*tell)(Info *info, int for_crash));
+static int (*InfoAddSection)(Info *info, const char *name);
+static int (*InfoAddFieldLongLong)(Info *info, const char *name, long long value);
 static void (*SaveSigned)(Io *io, long long number);
 static long long (*LoadSigned)(Io *io);
 static Ctx *(*GetContextFromIO)(Io *io);
@@ -55,7 +59,7 @@ typedef struct {
 
 enum { YIELD_NONE = 1, YIELD_CLIENTS = 2 };
 
-static volatile int is_stopped;
+static volatile int is_stopped, is_quiet;
 
 static long long increment(Ctx *ctx, const char *key) {
     Reply *reply = Call(ctx, "INCR", "!c", key);
@@ -117,11 +121,47 @@ static int quiet(Ctx *ctx, String **argv, int argc) {
     long long ms = 0;
     StringToLongLong(argv[1], &ms);
     unsigned long long began = MonotonicMicroseconds();
+    is_quiet = 1;
     while (MonotonicMicroseconds() - began < (unsigned long long)ms * 1000) {
         Yield(ctx, YIELD_NONE, "The module is at work");
         usleep(100);
     }
+    is_quiet = 0;
     return ReplyWithSimpleString(ctx, "OK");
+}
+
+/* YIELD.LOCK ms: a thread has the lock for so long. */
+static void *have_lock(void *data) {
+    Job *job = data;
+    Ctx *ctx = GetThreadSafeContext(job->client);
+    ThreadSafeContextLock(ctx);
+    is_quiet = 1;
+    usleep((useconds_t)atoi(job->key) * 1000);
+    is_quiet = 0;
+    ThreadSafeContextUnlock(ctx);
+    ReplyWithSimpleString(ctx, "OK");
+    FreeThreadSafeContext(ctx);
+    UnblockClient(job->client, NULL);
+    free(job);
+    return NULL;
+}
+
+static int lock(Ctx *ctx, String **argv, int argc) {
+    (void)argc;
+    Job *job = calloc(1, sizeof *job);
+    strncpy(job->key, StringPtrLen(argv[1], NULL), sizeof job->key - 1);
+    job->client = BlockClient(ctx, NULL, NULL, NULL, 0);
+    pthread_t thread;
+    pthread_create(&thread, NULL, have_lock, job);
+    pthread_detach(thread);
+    return 0;
+}
+
+/* INFO says whether YIELD.QUIET or the thread of YIELD.LOCK is at work. */
+static void tell_info(Info *info, int for_crash) {
+    (void)for_crash;
+    InfoAddSection(info, "");
+    InfoAddFieldLongLong(info, "quiet", is_quiet);
 }
 
 /* YIELD.CALL command [argument ...] */
@@ -178,7 +218,7 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     ASK(FreeString), ASK(OpenKey), ASK(BlockClient), ASK(UnblockClient), ASK(GetThreadSafeContext);
     ASK(FreeThreadSafeContext), ASK(ThreadSafeContextLock), ASK(ThreadSafeContextUnlock), ASK(MonotonicMicroseconds);
     ASK(Yield), ASK(CreateDataType), ASK(ModuleTypeSetValue), ASK(CloseKey), ASK(SaveSigned), ASK(LoadSigned);
-    ASK(GetContextFromIO);
+    ASK(GetContextFromIO), ASK(RegisterInfoFunc), ASK(InfoAddSection), ASK(InfoAddFieldLongLong);
     SetModuleAttribs(ctx, "yields", 1, 1);
     loads_slowly = argc > 0;
     Methods methods = {.version = 1, .load = load, .save = save, .free = free};
@@ -186,6 +226,8 @@ int RedisModule_OnLoad(Ctx *ctx, String **argv, int argc) {
     if (CreateCommand(ctx, "yield.hold", hold_here, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "yield.thread", hold_on_thread, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "yield.quiet", quiet, "readonly", 0, 0, 0) != 0) return 1;
+    if (CreateCommand(ctx, "yield.lock", lock, "readonly", 0, 0, 0) != 0) return 1;
+    if (RegisterInfoFunc(ctx, tell_info) != 0) return 1;
     if (CreateCommand(ctx, "yield.value", set_value, "write", 1, 1, 1) != 0) return 1;
     if (CreateCommand(ctx, "yield.call", call, "write", 0, 0, 0) != 0) return 1;
     if (CreateCommand(ctx, "yield.stop", stop, "allow-busy allow-loading", 0, 0, 0) != 0) return 1;
